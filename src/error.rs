@@ -1,0 +1,265 @@
+//! One error type for the whole library and the status code each error has in C.
+//!
+//! A variant says what the caller can do about it; its message names the thing and the
+//! limit it broke. The C header, the C++ wrapper and the Python package derive their
+//! errors from [`Status`], and a test compares the lists.
+
+use std::borrow::Cow;
+
+/// The result of every fallible operation of this library.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, and with which thing.
+///
+/// The enum is `non_exhaustive`: match on the variants you can act on and report the rest.
+///
+/// ```
+/// use shoal::{Error, Queue};
+///
+/// let err = Queue::open("no-such-queue").unwrap_err();
+/// assert!(matches!(err, Error::NotFound { .. }));
+/// assert_eq!(err.to_string(), "no shared object is named \"no-such-queue\"");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An argument is outside what the call accepts.
+    #[error("invalid {what}: {why}")]
+    Invalid {
+        /// The argument.
+        what: Cow<'static, str>,
+        /// What is wrong with it and what would be accepted.
+        why: Cow<'static, str>,
+    },
+    /// No shared object, key, program or device of this name exists.
+    #[error("no {what} is named {name:?}")]
+    NotFound {
+        /// The kind of thing looked for.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// A shared object of this name exists already and the caller asked for a new one.
+    #[error("a shared object named {name:?} exists already")]
+    Exists {
+        /// The name.
+        name: String,
+    },
+    /// The operating system refused access, or the object belongs to another user.
+    #[error("permission denied on {name:?}: {why}")]
+    Permission {
+        /// The object.
+        name: String,
+        /// Who owns it, or what was refused.
+        why: String,
+    },
+    /// Shared memory is full: the filesystem has no room for `needed` more bytes.
+    #[error(
+        "no space: {needed} more bytes of shared memory do not fit; {available} are free (see --shm-size or the tmpfs size option)"
+    )]
+    NoSpace {
+        /// Bytes asked for.
+        needed: u64,
+        /// Bytes the filesystem reported free.
+        available: u64,
+    },
+    /// The data can never fit, however long the caller waits.
+    #[error("{what} of {size} bytes is larger than the limit of {limit} bytes")]
+    TooLarge {
+        /// What is too large: `"message"`, `"key"`, `"value"`.
+        what: &'static str,
+        /// Its size in bytes.
+        size: u64,
+        /// The largest size accepted, in bytes.
+        limit: u64,
+    },
+    /// The caller's buffer is too small; nothing was taken out.
+    #[error("the buffer of {capacity} bytes is too small for {needed} bytes")]
+    BufferTooSmall {
+        /// Bytes needed.
+        needed: usize,
+        /// Bytes the buffer has.
+        capacity: usize,
+    },
+    /// The deadline passed.
+    #[error("timed out")]
+    Timeout,
+    /// There is no room now, and the caller asked not to wait.
+    #[error("full")]
+    Full,
+    /// There is nothing to take now, and the caller asked not to wait.
+    #[error("empty")]
+    Empty,
+    /// The queue is closed: it takes nothing more, and all it held has been taken.
+    #[error("closed")]
+    Closed,
+    /// A signal handler ran while the call was waiting; nothing was done.
+    #[error("interrupted by a signal")]
+    Interrupted,
+    /// The object is of another kind than the one it was opened as.
+    #[error("{name:?} is a {found}, not a {expected}")]
+    WrongKind {
+        /// The object.
+        name: String,
+        /// What it was opened as.
+        expected: &'static str,
+        /// What it is.
+        found: &'static str,
+    },
+    /// The object was made by an incompatible version or platform.
+    #[error("{name:?} has {what} {theirs}, this library has {ours}")]
+    VersionMismatch {
+        /// The object.
+        name: String,
+        /// The stamp that differs.
+        what: &'static str,
+        /// Its value in the object.
+        theirs: String,
+        /// The value this library writes.
+        ours: String,
+    },
+    /// Bytes read from shared memory break an invariant of the structure.
+    #[error("shared memory is corrupt: {what}")]
+    Corrupt {
+        /// The invariant that does not hold.
+        what: Cow<'static, str>,
+    },
+    /// The object could not be repaired after a process died in it and refuses all use.
+    #[error("poisoned: {what}")]
+    Poisoned {
+        /// Why the repair failed.
+        what: Cow<'static, str>,
+    },
+    /// The process that owned the thing died holding it.
+    #[error("the owner died")]
+    OwnerDied,
+    /// Every one of a fixed number of places is taken.
+    #[error("no more than {limit} {what} fit")]
+    Exhausted {
+        /// The places.
+        what: &'static str,
+        /// How many there are.
+        limit: u64,
+    },
+    /// The platform lacks what the call needs.
+    #[error("unsupported: {what}")]
+    Unsupported {
+        /// The missing feature.
+        what: &'static str,
+    },
+    /// The operating system returned an error no other variant describes.
+    #[error("{call}: {}", std::io::Error::from_raw_os_error(*errno))]
+    Os {
+        /// The call that failed.
+        call: &'static str,
+        /// Its `errno`.
+        errno: i32,
+    },
+    /// The library itself failed: a panic was caught at the C boundary.
+    #[error("internal error: {what}")]
+    Internal {
+        /// The panic's message.
+        what: String,
+    },
+}
+
+/// The code an [`Error`] has in C, C++ and Python. Zero is success; codes are append-only.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Success.
+    Ok = 0,
+    /// An argument is outside what the call accepts.
+    ErrInvalid = 1,
+    /// No object, key, program or device of this name.
+    ErrNotFound = 2,
+    /// An object of this name exists already.
+    ErrExists = 3,
+    /// Access refused, or another user's object.
+    ErrPermission = 4,
+    /// Shared memory is full.
+    ErrNoSpace = 5,
+    /// The data can never fit.
+    ErrTooLarge = 6,
+    /// The caller's buffer is too small; nothing was taken.
+    ErrBufferTooSmall = 7,
+    /// The deadline passed.
+    ErrTimeout = 8,
+    /// No room now (`SHOAL_NOWAIT`).
+    ErrFull = 9,
+    /// Nothing to take now (`SHOAL_NOWAIT`).
+    ErrEmpty = 10,
+    /// Closed and drained.
+    ErrClosed = 11,
+    /// A signal handler ran while waiting.
+    ErrInterrupted = 12,
+    /// The object is of another kind.
+    ErrWrongKind = 13,
+    /// Made by an incompatible version or platform.
+    ErrVersionMismatch = 14,
+    /// Shared bytes break an invariant.
+    ErrCorrupt = 15,
+    /// The object could not be repaired and refuses use.
+    ErrPoisoned = 16,
+    /// The owner died holding it.
+    ErrOwnerDied = 17,
+    /// All places are taken.
+    ErrExhausted = 18,
+    /// The platform lacks what the call needs.
+    ErrUnsupported = 19,
+    /// Another error of the operating system.
+    ErrOs = 20,
+    /// A failure inside the library.
+    ErrInternal = 21,
+}
+
+impl Error {
+    /// The code this error has across the C boundary.
+    pub fn status(&self) -> Status {
+        match self {
+            Error::Invalid { .. } => Status::ErrInvalid,
+            Error::NotFound { .. } => Status::ErrNotFound,
+            Error::Exists { .. } => Status::ErrExists,
+            Error::Permission { .. } => Status::ErrPermission,
+            Error::NoSpace { .. } => Status::ErrNoSpace,
+            Error::TooLarge { .. } => Status::ErrTooLarge,
+            Error::BufferTooSmall { .. } => Status::ErrBufferTooSmall,
+            Error::Timeout => Status::ErrTimeout,
+            Error::Full => Status::ErrFull,
+            Error::Empty => Status::ErrEmpty,
+            Error::Closed => Status::ErrClosed,
+            Error::Interrupted => Status::ErrInterrupted,
+            Error::WrongKind { .. } => Status::ErrWrongKind,
+            Error::VersionMismatch { .. } => Status::ErrVersionMismatch,
+            Error::Corrupt { .. } => Status::ErrCorrupt,
+            Error::Poisoned { .. } => Status::ErrPoisoned,
+            Error::OwnerDied => Status::ErrOwnerDied,
+            Error::Exhausted { .. } => Status::ErrExhausted,
+            Error::Unsupported { .. } => Status::ErrUnsupported,
+            Error::Os { .. } => Status::ErrOs,
+            Error::Internal { .. } => Status::ErrInternal,
+        }
+    }
+
+    pub(crate) fn invalid(
+        what: impl Into<Cow<'static, str>>,
+        why: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Error::Invalid {
+            what: what.into(),
+            why: why.into(),
+        }
+    }
+
+    pub(crate) fn corrupt(what: impl Into<Cow<'static, str>>) -> Self {
+        Error::Corrupt { what: what.into() }
+    }
+
+    /// The calling thread's `errno`, as left by `call`.
+    pub(crate) fn last_os(call: &'static str) -> Self {
+        Error::Os {
+            call,
+            errno: std::io::Error::last_os_error().raw_os_error().unwrap_or(0),
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Addresses inside shared memory: regions, offsets and the types that may live there.
+//!
+//! Every process maps a segment somewhere else, so no pointer is ever stored in one. What
+//! is stored is an [`Offset`] from the segment's first byte, and it is worthless until
+//! [`Region::resolve`] has checked it: whatever another process wrote there, the answer is
+//! a reference inside the mapping or [`Error::Corrupt`], in release builds too.
+
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU16, AtomicU32, AtomicU64};
+
+use crate::error::{Error, Result};
+
+/// Types that may live in shared memory.
+///
+/// # Safety
+/// The type is `repr(C)` or `repr(transparent)`, has no pointer, no reference and no
+/// `Drop`, is valid for every bit pattern, and all that is written after the segment was
+/// published is an atomic or is reached only under the lock that guards it.
+pub(crate) unsafe trait Shared: Sized {}
+
+// SAFETY: atomics are `repr(C)`, valid for every bit pattern and made for sharing.
+unsafe impl Shared for AtomicU8 {}
+// SAFETY: as for `AtomicU8`.
+unsafe impl Shared for AtomicU16 {}
+// SAFETY: as for `AtomicU8`.
+unsafe impl Shared for AtomicU32 {}
+// SAFETY: as for `AtomicU8`.
+unsafe impl Shared for AtomicI32 {}
+// SAFETY: as for `AtomicU8`.
+unsafe impl Shared for AtomicU64 {}
+
+/// The distance of a `T` from the first byte of its region.
+///
+/// Untrusted until [`Region::resolve`] has checked it.
+pub(crate) struct Offset<T> {
+    bytes: u64,
+    _target: PhantomData<fn() -> T>,
+}
+
+impl<T> Clone for Offset<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Offset<T> {}
+
+impl<T> Offset<T> {
+    pub(crate) const fn new(bytes: u64) -> Self {
+        Self {
+            bytes,
+            _target: PhantomData,
+        }
+    }
+}
+
+/// A span of mapped (or, in tests, heap) memory. It says where bytes are, not whose.
+///
+/// The region does not own its memory: whoever makes one keeps the mapping alive for as
+/// long as the region or anything resolved from it is used.
+#[derive(Clone, Copy)]
+pub(crate) struct Region {
+    base: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: a region is an address and a length; what it points to is accessed only through
+// atomics or under a lock (see `Shared`).
+unsafe impl Send for Region {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for Region {}
+
+impl Region {
+    /// # Safety
+    /// `base .. base + len` is mapped readable and writable, and stays so for as long as
+    /// the region is used. `base` is aligned to 4096, or at least to every `T` resolved.
+    pub(crate) unsafe fn new(base: NonNull<u8>, len: usize) -> Self {
+        Self { base, len }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The `T` at `offset`, if it lies inside the region and is aligned.
+    #[inline]
+    pub(crate) fn resolve<T: Shared>(&self, offset: Offset<T>) -> Result<&T> {
+        let at = self.span(offset.bytes, size_of::<T>())?;
+        if !(at.as_ptr() as usize).is_multiple_of(align_of::<T>()) {
+            return Err(Error::corrupt("an offset is not aligned"));
+        }
+        // SAFETY: inside the region and aligned, checked above; `Shared` makes any bits valid.
+        Ok(unsafe { at.cast::<T>().as_ref() })
+    }
+
+    /// The address of `len` bytes at `offset`, if all of them lie inside the region.
+    #[inline]
+    pub(crate) fn span(&self, offset: u64, len: usize) -> Result<NonNull<u8>> {
+        let end = offset.checked_add(len as u64);
+        if end.is_none_or(|end| end > self.len as u64) {
+            return Err(Error::corrupt("an offset points outside its segment"));
+        }
+        // SAFETY: `offset + len <= self.len`, so the address is inside the mapping.
+        Ok(unsafe { self.base.add(offset as usize) })
+    }
+}
+
+/// Keeps its content on cache lines of its own, so that two processes writing to
+/// neighbours do not steal each other's lines.
+///
+/// 128 bytes: x86 prefetches lines in pairs, and some Arm cores have lines of 128.
+#[repr(C, align(128))]
+#[derive(Default)]
+pub(crate) struct CachePadded<T>(T);
+
+// SAFETY: `repr(C)` padding around a type that may be shared.
+unsafe impl<T: Shared> Shared for CachePadded<T> {}
+
+impl<T> Deref for CachePadded<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// `value` rounded up to a multiple of `to`, a power of two; `None` if that overflows.
+#[inline]
+pub(crate) const fn align_up(value: u64, to: u64) -> Option<u64> {
+    debug_assert!(to.is_power_of_two());
+    match value.checked_add(to - 1) {
+        Some(sum) => Some(sum & !(to - 1)),
+        None => None,
+    }
+}

@@ -1,0 +1,11 @@
+//! Queues, maps, processes and device masks in shared memory.
+
+// The shared structures rely on the kernel's OFD locks, futexes and robust mutexes.
+#[cfg(not(target_os = "linux"))]
+compile_error!("shoal runs on Linux");
+
+mod error;
+mod layout;
+
+pub use error::{Error, Result, Status};
+pub use raw_sync::Timeout;
