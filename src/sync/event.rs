@@ -60,6 +60,12 @@ pub(crate) fn publish_fence() {
 }
 
 impl EventCell {
+    /// Whether somebody may be sleeping: worth asking before working out what to tell.
+    #[inline]
+    pub(crate) fn has_sleepers(&self) -> bool {
+        self.asleep.load(Ordering::Relaxed) != 0
+    }
+
     /// Wakes one sleeper, if there is one and none is being woken already.
     ///
     /// The caller has published what the sleeper waits for and called [`publish_fence`].
