@@ -6,12 +6,14 @@ compile_error!("shoal runs on Linux");
 
 mod error;
 mod layout;
+mod map;
 mod queue;
 mod segment;
 mod sync;
 mod sys;
 
 pub use error::{Error, Result, Status};
+pub use map::{Iter, Map};
 pub use queue::Queue;
 pub use raw_sync::Timeout;
 pub use segment::{Kind, ObjectInfo, Options, Participant, gc, list, stat, unlink};

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use super::heap::{Backing, Heap, PAGE, Purpose, Word, commit_store};
 use crate::error::{Error, Result};
 use crate::layout::Shared;
-use crate::sync::crash_point;
+use crate::sync::crash::crash_point;
 
 /// Free extents of this many pages (64 KiB) give their memory back.
 pub(super) const PUNCH: u32 = 16;

@@ -17,7 +17,7 @@ use super::class;
 use super::heap::{Heap, PAGE, Purpose};
 use crate::error::{Error, Result};
 use crate::layout::Shared;
-use crate::sync::crash_point;
+use crate::sync::crash::crash_point;
 
 /// The longest key, in bytes.
 pub(super) const MAX_KEY: usize = 64 * 1024;

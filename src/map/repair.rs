@@ -24,7 +24,7 @@ use super::heap::{Extent, Heap, PAGE, Purpose};
 use super::store::Store;
 use super::table::Geometry;
 use crate::error::{Error, Result};
-use crate::sync::crash_point;
+use crate::sync::crash::crash_point;
 
 /// The extents of a shard and what its table says of them.
 struct Census {

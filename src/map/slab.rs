@@ -16,7 +16,7 @@ use super::class::{self, CLASSES};
 use super::heap::{Extent, Heap, PAGE, PageEntry, Purpose};
 use crate::error::{Error, Result};
 use crate::layout::Shared;
-use crate::sync::crash_point;
+use crate::sync::crash::crash_point;
 
 /// A slab has about an eighth of what the shard holds, between these sizes, so that small
 /// maps stay small and large ones ask the arena seldom.
@@ -264,7 +264,10 @@ impl<'a> Slabs<'a> {
         slab.entry.next.store(next, Ordering::Relaxed);
         slab.entry.prev.store(0, Ordering::Relaxed);
         if next != 0 {
-            self.slab(next)?.entry.prev.store(slab.head, Ordering::Relaxed);
+            self.slab(next)?
+                .entry
+                .prev
+                .store(slab.head, Ordering::Relaxed);
         }
         crash_point!();
         list.store(slab.head, Ordering::Relaxed);

@@ -30,7 +30,7 @@ use super::slab::{Extents, SlabState, Slabs};
 use super::table::{Geometry, Probe, SLOTS_PER_PAGE, Table};
 use crate::error::{Error, Result};
 use crate::layout::Shared;
-use crate::sync::crash_point;
+use crate::sync::crash::crash_point;
 
 /// The contents of a shard in shared memory; drawn at the top of this file.
 #[repr(C)]
@@ -188,7 +188,9 @@ impl<'a> Store<'a> {
         tag: u32,
         slot: Option<usize>,
     ) -> Result<(Table<'a>, usize)> {
-        let used = self.count().saturating_add(self.state.tombs.load(Ordering::Relaxed));
+        let used = self
+            .count()
+            .saturating_add(self.state.tombs.load(Ordering::Relaxed));
         let full = used.saturating_add(1).saturating_mul(20) > table.slots() as u64 * FULL;
         match slot {
             Some(slot) if !full => Ok((table, slot)),

@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::hash::TAG_BITS;
 use super::heap::{Heap, PAGE, commit_store};
 use crate::error::Result;
-use crate::sync::crash_point;
+use crate::sync::crash::crash_point;
 
 const EMPTY: u64 = 0;
 const TOMB: u64 = 1;
@@ -129,7 +129,11 @@ impl<'a> Table<'a> {
 
     #[inline]
     fn after(&self, slot: usize) -> usize {
-        if slot + 1 == self.slots.len() { 0 } else { slot + 1 }
+        if slot + 1 == self.slots.len() {
+            0
+        } else {
+            slot + 1
+        }
     }
 
     #[inline]
@@ -243,7 +247,9 @@ impl<'a> Table<'a> {
     /// Tombstones, counted.
     pub(super) fn count_tombs(&self) -> u64 {
         let tombs = self.slots.iter();
-        tombs.filter(|slot| slot.load(Ordering::Relaxed) == TOMB).count() as u64
+        tombs
+            .filter(|slot| slot.load(Ordering::Relaxed) == TOMB)
+            .count() as u64
     }
 
     /// The entries whose tags are in `from .. to`, `to` being chosen so that about `slots`

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use super::arena::{Arena, BINS, PUNCH, bin_of};
 use super::heap::{Extent, Purpose, Word};
 use crate::error::{Error, Result};
-use crate::sync::crash_point;
+use crate::sync::crash::crash_point;
 
 impl Arena<'_> {
     /// Calls `visit` with every extent: its first page and its word. Checks P1.
