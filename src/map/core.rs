@@ -3,7 +3,7 @@
 //! ```text
 //! offset  size  field     written by            invariant
 //!      0     8  seed      creator               constant
-//!      8     8  pages     creator               constant; the sizes of all else follow
+//!      8     8  blocks     creator               constant; the sizes of all else follow
 //!     16     4  poisoned  whoever gives up      H1: never goes back to 0
 //!     64    64  lock      arena's owner
 //!    128   544  arena     arena's owner         see arena.rs
@@ -30,7 +30,7 @@ use crate::sys::process;
 #[repr(C)]
 struct Header {
     seed: AtomicU64,
-    pages: AtomicU64,
+    blocks: AtomicU64,
     poisoned: AtomicU32,
     _unused: [AtomicU32; 11],
     lock: MutexCell,
@@ -63,27 +63,27 @@ const SHARD_TABLE: u64 = HEADER + PAGE;
 const HEAP: u64 = SHARD_TABLE + SHARDS as u64 * SHARD;
 const _: () = assert!(HEAP.is_multiple_of(PAGE) && Segment::DATA.is_multiple_of(PAGE));
 
-/// Bytes of data to commit at birth: all but the heap, and the page map's first page.
+/// Bytes of data to commit at birth: all but the heap, and the block map's first page.
 pub(super) const BIRTH: u64 = HEAP - Segment::DATA + PAGE;
 
-/// Bytes of a segment whose heap has `pages` pages.
-pub(super) fn segment_size(pages: u32) -> u64 {
-    HEAP + Heap::size(pages)
+/// Bytes of a segment whose heap has `blocks` blocks.
+pub(super) fn segment_size(blocks: u32) -> u64 {
+    HEAP + Heap::size(blocks)
 }
 
-/// Fills a private segment: `pages` pages of heap, `reserve` of them with memory.
-pub(super) fn init(segment: &Segment, pages: u32, reserve: u32) -> Result<()> {
+/// Fills a private segment: `blocks` blocks of heap, `reserve` of them with memory.
+pub(super) fn init(segment: &Segment, blocks: u32, reserve: u32) -> Result<()> {
     let region = segment.region();
     let header = header(&region)?;
     header.seed.store(process::random(), Ordering::Relaxed);
-    header.pages.store(pages as u64, Ordering::Relaxed);
+    header.blocks.store(blocks as u64, Ordering::Relaxed);
     header.lock.init()?;
     for index in 0..SHARDS {
         shard(&region, index)?.lock.init()?;
     }
     Arena {
         state: &header.arena,
-        heap: &Heap::new(region, HEAP, pages)?,
+        heap: &Heap::new(region, HEAP, blocks)?,
         backing: segment,
     }
     .reserve(reserve)
@@ -120,10 +120,10 @@ impl Core {
     pub(super) fn attach(segment: Segment) -> Result<Self> {
         let region = segment.region();
         let header = header(&region)?;
-        let pages = header.pages.load(Ordering::Relaxed);
-        let pages = u32::try_from(pages)
+        let blocks = header.blocks.load(Ordering::Relaxed);
+        let blocks = u32::try_from(blocks)
             .ok()
-            .filter(|pages| *pages > 1 && segment_size(*pages) == region.len() as u64)
+            .filter(|blocks| *blocks > 1 && segment_size(*blocks) == region.len() as u64)
             .ok_or_else(|| Error::corrupt("the map's sizes do not fit its segment"))?;
         let attach = |cell| {
             // SAFETY: initialised before the segment was published; the segment is the last
@@ -137,7 +137,7 @@ impl Core {
         }
         Ok(Self {
             hasher: Hasher::new(header.seed.load(Ordering::Relaxed)),
-            heap: Heap::new(region, HEAP, pages)?,
+            heap: Heap::new(region, HEAP, blocks)?,
             header,
             shards,
             arena_lock: attach(&header.lock)?,
@@ -251,8 +251,8 @@ impl Drop for Locked<'_> {
 }
 
 impl Extents for Core {
-    fn allocate(&self, pages: u32, owner: u8, purpose: Purpose) -> Result<u32> {
-        self.with_arena(|arena| arena.allocate(pages, owner, purpose))
+    fn allocate(&self, blocks: u32, owner: u8, purpose: Purpose) -> Result<u32> {
+        self.with_arena(|arena| arena.allocate(blocks, owner, purpose))
     }
 
     fn free(&self, head: u32) -> Result<()> {

@@ -14,7 +14,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::class;
-use super::heap::{Heap, PAGE, Purpose};
+use super::heap::{BLOCK, Heap, Purpose};
 use crate::error::{Error, Result};
 use crate::layout::Shared;
 use crate::sync::crash::crash_point;
@@ -118,7 +118,7 @@ fn check_large(heap: &Heap, offset: u64, total: u64) -> Result<()> {
     let extent = heap.extent_at(offset)?;
     let fits = extent.purpose == Purpose::Large
         && heap.offset_of(extent.head) == offset
-        && total <= extent.pages as u64 * PAGE;
+        && total <= extent.blocks as u64 * BLOCK;
     if !fits {
         return Err(Error::corrupt("an entry is larger than its extent"));
     }

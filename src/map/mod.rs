@@ -3,7 +3,7 @@
 //! - [`hash`]: how a key's hash is divided into shard and tag.
 //! - [`table`]: the slots of one shard; one store of a slot is the whole of an operation.
 //! - [`entry`], [`class`], [`slab`]: keys and values, and the places they lie in.
-//! - [`heap`], [`arena`], [`walk`]: pages, extents of pages, and how a walk rebuilds them.
+//! - [`heap`], [`arena`], [`walk`]: blocks, extents of blocks, and how a walk rebuilds them.
 //! - [`store`], [`repair`]: one shard's contents; its operations, its repair and its check.
 //! - [`core`], [`ops`], [`iter`]: locks, the public [`Map`], iteration.
 //!
@@ -12,7 +12,7 @@
 //! # What a kill can do
 //! Memory is divided into what *says* and what is *derived*. Three kinds of words say what
 //! the map is: the slots of the tables, the word that says where a shard's table is, and
-//! the page map's words that say what an extent is. Every operation is one store of one of
+//! the block map's words that say what an extent is. Every operation is one store of one of
 //! them, so it happened or it did not. Counts, free chains, lists and bins only make things
 //! fast; the next owner of a dead process's lock rebuilds them by a walk ([`repair`],
 //! [`walk`]). Memory that was prepared and never referred to is found because every extent

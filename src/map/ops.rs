@@ -6,7 +6,7 @@ use crate::segment::{self, Kind, Options, Segment, Spec};
 use super::core::{self, Core};
 use super::entry::MAX_KEY;
 use super::hash::SHARDS;
-use super::heap::PAGE;
+use super::heap::{BLOCK, Heap};
 use super::iter::Iter;
 
 /// A named hash map from bytes to bytes that any number of processes read and write.
@@ -53,9 +53,9 @@ impl std::fmt::Debug for Map {
 
 /// Bytes a map may grow to unless told otherwise.
 const DEFAULT_MAX_CAPACITY: u64 = 64 << 30;
-/// Every shard needs two pages, and some room to move.
+/// Every shard needs two blocks, and some room to move.
 const SMALLEST_MAX_CAPACITY: u64 = 1 << 20;
-/// With the page map still within what a slot of a table can address.
+/// With the block map still within what a slot of a table can address.
 const LARGEST_MAX_CAPACITY: u64 = 1 << 39;
 
 /// Changes with every incompatible change of the layout or the hash.
@@ -92,30 +92,26 @@ impl Map {
     /// `capacity` bytes are committed at once and kept for the map; the default is none.
     /// `max_capacity` is at least 1 MiB and by default 64 GiB, of address space only. Both
     /// count what is stored with its overhead: 16 bytes an entry and rounding, 9 to 15 bytes
-    /// an entry for the tables, and a page at least for each part of the map in use.
+    /// an entry for the tables, and at least 2 KiB for each part of the map in use.
     ///
     /// # Errors
     /// As for [`open`](Self::open); `Exists` with [`Options::exclusive`]; `NoSpace`; `Invalid`
     /// for a `max_capacity` below `capacity`; `TooLarge` for one beyond 2^39.
     pub fn with_options(name: Option<&str>, options: &Options) -> Result<Self> {
         let (capacity, max) = capacities(options)?;
-        // Page 0 of the heap is never used.
-        let (reserve, pages) = (capacity.div_ceil(PAGE), max.div_ceil(PAGE) + 1);
+        let (reserve, blocks) = (capacity.div_ceil(BLOCK), Heap::blocks_for(max));
         let spec = Spec {
             kind: Kind::Map,
             layout: LAYOUT,
-            size: core::segment_size(pages as u32),
+            size: core::segment_size(blocks as u32),
             commit: core::BIRTH,
         };
         let segment = Segment::open_or_create(name, options, &spec, |segment| {
-            core::init(segment, pages as u32, reserve as u32)
+            core::init(segment, blocks as u32, reserve as u32)
         })?;
         let core = Core::attach(segment)?;
-        let max = (core.heap.pages() as u64 - 1) * PAGE;
-        Ok(Self {
-            core,
-            max_value: (max / 2).min(u32::MAX as u64),
-        })
+        let max_value = (core.heap.capacity() / 2).min(u32::MAX as u64);
+        Ok(Self { core, max_value })
     }
 
     /// The name to open this map by.
@@ -125,7 +121,7 @@ impl Map {
 
     /// Bytes of data, overhead included, that the map may grow to.
     pub fn max_capacity(&self) -> u64 {
-        (self.core.heap.pages() as u64 - 1) * PAGE
+        self.core.heap.capacity()
     }
 
     /// The largest value, in bytes: half of [`max_capacity`](Self::max_capacity), and at

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use super::entry::{self, Entry};
-use super::heap::{Extent, Heap, PAGE, Purpose};
+use super::heap::{BLOCK, Extent, Heap, Purpose};
 use super::store::Store;
 use super::table::Geometry;
 use crate::error::{Error, Result};
@@ -74,7 +74,7 @@ impl Store<'_> {
             }
             match found.extent.purpose {
                 Purpose::Slab(_) => slabs.restore(head, &found.in_use)?,
-                Purpose::Large => slabs.restore_large(found.extent.pages),
+                Purpose::Large => slabs.restore_large(found.extent.blocks),
                 Purpose::Table => {}
             }
             crash_point!();
@@ -128,7 +128,7 @@ impl Store<'_> {
         for extent in extents {
             let (slots, size) = match extent.purpose {
                 Purpose::Slab(_) => self.slabs().shape(extent.head)?,
-                _ => (1, extent.pages as u64 * PAGE),
+                _ => (1, extent.blocks as u64 * BLOCK),
             };
             let in_use = vec![false; slots as usize];
             let found = Found {
@@ -139,7 +139,7 @@ impl Store<'_> {
             census.extents.insert(extent.head, found);
         }
         let geometry = Geometry::decode(self.state.table.load(Ordering::Relaxed));
-        if geometry.pages != 0 {
+        if geometry.blocks != 0 {
             census.mark_table(geometry)?;
         }
         for (_, offset) in self.table()?.entries() {
@@ -158,7 +158,7 @@ impl Census {
         match self.extents.get_mut(&geometry.head) {
             Some(found)
                 if found.extent.purpose == Purpose::Table
-                    && found.extent.pages == geometry.pages =>
+                    && found.extent.blocks == geometry.blocks =>
             {
                 found.in_use[0] = true;
                 Ok(())

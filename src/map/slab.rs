@@ -1,7 +1,7 @@
 //! Slabs: the entries of one shard, in slots of equal size.
 //!
 //! A slab is an extent cut into slots of one size class; all that describes it lies in the
-//! page map, so no slot is touched but the one that is used. Slabs with free slots form a
+//! block map, so no slot is touched but the one that is used. Slabs with free slots form a
 //! list for each class; a freed slot's first word links it into its slab's free chain.
 //!
 //! All of this is derived: what is in use is what the shard's table refers to, and
@@ -13,23 +13,23 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::class::{self, CLASSES};
-use super::heap::{Extent, Heap, PAGE, PageEntry, Purpose};
+use super::heap::{BLOCK, BlockEntry, Extent, Heap, Purpose};
 use crate::error::{Error, Result};
 use crate::layout::Shared;
 use crate::sync::crash::crash_point;
 
 /// A slab has about an eighth of what the shard holds, between these sizes, so that small
 /// maps stay small and large ones ask the arena seldom.
-const SMALLEST: u64 = PAGE;
-const BIGGEST: u64 = 16 * PAGE;
+const SMALLEST: u64 = BLOCK;
+const BIGGEST: u64 = 64 * BLOCK;
 /// The largest slab that is kept when it becomes empty, one in a shard, so that a key that
 /// comes and goes does not cost a trip to the kernel each time.
-const SPARE_PAGES: u32 = 4;
+const SPARE_BLOCKS: u32 = 16;
 
-/// Where slabs, tables and large entries get their pages.
+/// Where slabs, tables and large entries get their blocks.
 pub(super) trait Extents {
-    /// `pages` pages with memory behind them, holding whatever was there.
-    fn allocate(&self, pages: u32, owner: u8, purpose: Purpose) -> Result<u32>;
+    /// `blocks` blocks with memory behind them, holding whatever was there.
+    fn allocate(&self, blocks: u32, owner: u8, purpose: Purpose) -> Result<u32>;
     /// Gives back the extent that begins at `head`.
     fn free(&self, head: u32) -> Result<()>;
     /// All that `owner` has.
@@ -64,11 +64,11 @@ pub(super) struct Slabs<'a> {
     pub(super) owner: u8,
 }
 
-/// One slab, its entry in the page map read and checked.
+/// One slab, its entry in the block map read and checked.
 struct Slab<'a> {
-    entry: &'a PageEntry,
+    entry: &'a BlockEntry,
     head: u32,
-    pages: u32,
+    blocks: u32,
     class: u8,
     size: u64,
     slots: u64,
@@ -123,7 +123,7 @@ impl<'a> Slabs<'a> {
         match extent.purpose {
             Purpose::Large if at == 0 => {
                 self.extents.free(extent.head)?;
-                self.add_bytes(-((extent.pages as u64 * PAGE) as i64));
+                self.add_bytes(-((extent.blocks as u64 * BLOCK) as i64));
                 Ok(())
             }
             Purpose::Slab(_) => {
@@ -162,7 +162,7 @@ impl<'a> Slabs<'a> {
 
     /// Gives an empty slab back, or keeps it and gives back the one kept before.
     fn retire(&self, slab: &Slab<'_>) -> Result<()> {
-        if slab.pages > SPARE_PAGES {
+        if slab.blocks > SPARE_BLOCKS {
             return self.release(slab);
         }
         let before = self.state.spare.swap(slab.head, Ordering::Relaxed);
@@ -185,14 +185,14 @@ impl<'a> Slabs<'a> {
 
     #[cold]
     fn allocate_large(&self, bytes: u64) -> Result<u64> {
-        let pages = u32::try_from(bytes.div_ceil(PAGE)).map_err(|_| Error::TooLarge {
+        let blocks = u32::try_from(bytes.div_ceil(BLOCK)).map_err(|_| Error::TooLarge {
             what: "entry",
             size: bytes,
-            limit: u32::MAX as u64 * PAGE,
+            limit: u32::MAX as u64 * BLOCK,
         })?;
-        let head = self.extents.allocate(pages, self.owner, Purpose::Large)?;
+        let head = self.extents.allocate(blocks, self.owner, Purpose::Large)?;
         crash_point!();
-        self.add_bytes((pages as u64 * PAGE) as i64);
+        self.add_bytes((blocks as u64 * BLOCK) as i64);
         Ok(self.heap.offset_of(head))
     }
 
@@ -202,10 +202,10 @@ impl<'a> Slabs<'a> {
         let size = class::size(class);
         let held = self.state.bytes.load(Ordering::Relaxed);
         let slots = ((held / 8).clamp(SMALLEST, BIGGEST) / size).max(1);
-        let pages = (slots * size).div_ceil(PAGE) as u32;
+        let blocks = (slots * size).div_ceil(BLOCK) as u32;
         let head = self
             .extents
-            .allocate(pages, self.owner, Purpose::Slab(class))?;
+            .allocate(blocks, self.owner, Purpose::Slab(class))?;
         crash_point!();
         let slab = self.slab(head)?;
         slab.reset();
@@ -216,28 +216,28 @@ impl<'a> Slabs<'a> {
 
     #[inline]
     fn slab(&self, head: u32) -> Result<Slab<'a>> {
-        let entry = self.heap.page(head)?;
+        let entry = self.heap.block(head)?;
         match entry.word() {
             super::heap::Word::Used {
-                pages,
+                blocks,
                 owner,
                 purpose: Purpose::Slab(class),
             } if owner == self.owner
                 && (class as usize) < CLASSES
-                && pages as u64 <= BIGGEST / PAGE =>
+                && blocks as u64 <= BIGGEST / BLOCK =>
             {
                 let size = class::size(class);
-                let slots = pages as u64 * PAGE / size;
+                let slots = blocks as u64 * BLOCK / size;
                 Ok(Slab {
                     entry,
                     head,
-                    pages,
+                    blocks,
                     class,
                     size,
                     slots,
                 })
             }
-            _ => Err(Error::corrupt("a slab's page map entry is wrong")),
+            _ => Err(Error::corrupt("a slab's block map entry is wrong")),
         }
     }
 
@@ -324,8 +324,8 @@ impl<'a> Slabs<'a> {
     }
 
     /// Counts a large extent that is in use.
-    pub(super) fn restore_large(&self, pages: u32) {
-        self.add_bytes((pages as u64 * PAGE) as i64);
+    pub(super) fn restore_large(&self, blocks: u32) {
+        self.add_bytes((blocks as u64 * BLOCK) as i64);
     }
 
     /// Slots of the slab at `head`, and the bytes of each.

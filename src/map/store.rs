@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::entry::{self, Entry};
 use super::heap::{Heap, Purpose, commit_store};
 use super::slab::{Extents, SlabState, Slabs};
-use super::table::{Geometry, Probe, SLOTS_PER_PAGE, Table};
+use super::table::{Geometry, Probe, SLOTS_PER_BLOCK, Table};
 use crate::error::{Error, Result};
 use crate::layout::Shared;
 use crate::sync::crash::crash_point;
@@ -203,9 +203,9 @@ impl<'a> Store<'a> {
         let slots = table.slots() as u64;
         // Tombstones alone may have filled it; then a fresh one of that size will do.
         let crowded = table.entries().count() as u64 * 20 > slots * 12;
-        let pages = (slots as usize / SLOTS_PER_PAGE) as u64;
-        let wanted = if crowded { pages + pages / 2 } else { pages };
-        let table = self.rehash(table, wanted.max(if crowded { pages + 1 } else { 1 }))?;
+        let blocks = (slots as usize / SLOTS_PER_BLOCK) as u64;
+        let wanted = if crowded { blocks + blocks / 2 } else { blocks };
+        let table = self.rehash(table, wanted.max(if crowded { blocks + 1 } else { 1 }))?;
         match table.find(tag, |_| Ok(false))? {
             Probe::Absent { slot: Some(slot) } => Ok((table, slot)),
             _ => Err(Error::corrupt("a new table has no free slot")),
@@ -216,23 +216,23 @@ impl<'a> Store<'a> {
     /// one is no reason to fail what brought us here.
     fn shrink(&self, table: Table<'a>) -> Result<()> {
         let (slots, count) = (table.slots() as u64, self.count());
-        if slots as usize <= SLOTS_PER_PAGE || count > slots / 8 {
+        if slots as usize <= SLOTS_PER_BLOCK || count > slots / 8 {
             return Ok(());
         }
-        let wanted = (count * 2).div_ceil(SLOTS_PER_PAGE as u64).max(1);
+        let wanted = (count * 2).div_ceil(SLOTS_PER_BLOCK as u64).max(1);
         match self.rehash(table, wanted) {
             Ok(_) | Err(Error::NoSpace { .. }) => Ok(()),
             Err(err) => Err(err),
         }
     }
 
-    /// Replaces the table by one of `pages` pages without tombstones.
-    fn rehash(&self, table: Table<'a>, pages: u64) -> Result<Table<'a>> {
-        let pages = u32::try_from(pages)
+    /// Replaces the table by one of `blocks` blocks without tombstones.
+    fn rehash(&self, table: Table<'a>, blocks: u64) -> Result<Table<'a>> {
+        let blocks = u32::try_from(blocks)
             .map_err(|_| Error::corrupt("a table is larger than any can be"))?;
-        let head = self.extents.allocate(pages, self.owner, Purpose::Table)?;
+        let head = self.extents.allocate(blocks, self.owner, Purpose::Table)?;
         crash_point!();
-        let geometry = Geometry { head, pages };
+        let geometry = Geometry { head, blocks };
         let new = Table::new(self.heap, geometry)?;
         new.wipe();
         crash_point!();

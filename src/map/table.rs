@@ -27,7 +27,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::hash::TAG_BITS;
-use super::heap::{Heap, PAGE, commit_store};
+use super::heap::{BLOCK, Heap, commit_store};
 use crate::error::Result;
 use crate::sync::crash::crash_point;
 
@@ -36,18 +36,18 @@ const TOMB: u64 = 1;
 const PLACE_BITS: u32 = 64 - TAG_BITS;
 /// The largest offset, exclusive, that a slot can hold.
 pub(super) const MAX_OFFSET: u64 = 16 << PLACE_BITS;
-/// Slots on a page.
-pub(super) const SLOTS_PER_PAGE: usize = PAGE as usize / 8;
+/// Slots on a block.
+pub(super) const SLOTS_PER_BLOCK: usize = BLOCK as usize / 8;
 
 /// Where a table lies, as one word so that one store publishes it; 0 is no table.
 ///
 /// ```text
-/// bits  0..32  first page        bits 32..64  pages
+/// bits  0..32  first block        bits 32..64  blocks
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Geometry {
     pub(super) head: u32,
-    pub(super) pages: u32,
+    pub(super) blocks: u32,
 }
 
 impl Geometry {
@@ -55,12 +55,12 @@ impl Geometry {
     pub(super) fn decode(word: u64) -> Self {
         Self {
             head: word as u32,
-            pages: (word >> 32) as u32,
+            blocks: (word >> 32) as u32,
         }
     }
 
     pub(super) fn encode(self) -> u64 {
-        self.head as u64 | (self.pages as u64) << 32
+        self.head as u64 | (self.blocks as u64) << 32
     }
 }
 
@@ -100,10 +100,10 @@ fn word_of(tag: u32, offset: u64) -> u64 {
 impl<'a> Table<'a> {
     #[inline]
     pub(super) fn new(heap: &'a Heap, geometry: Geometry) -> Result<Self> {
-        if geometry.pages == 0 {
+        if geometry.blocks == 0 {
             return Ok(Self { slots: &[] });
         }
-        let slots = heap.words(geometry.head, geometry.pages)?;
+        let slots = heap.words(geometry.head, geometry.blocks)?;
         Ok(Self { slots })
     }
 

@@ -1,6 +1,6 @@
 //! Walks over the arena's extents: rebuilding what is derived, and checking all of it.
 //!
-//! The words at the heads of extents tile the heap (P1), so a walk from page 1 meets every
+//! The words at the heads of extents tile the heap (P1), so a walk from block 1 meets every
 //! extent once, whatever became of the lists.
 
 use std::sync::atomic::Ordering;
@@ -11,18 +11,18 @@ use crate::error::{Error, Result};
 use crate::sync::crash::crash_point;
 
 impl Arena<'_> {
-    /// Calls `visit` with every extent: its first page and its word. Checks P1.
+    /// Calls `visit` with every extent: its first block and its word. Checks P1.
     fn walk(&self, mut visit: impl FnMut(u32, Word) -> Result<()>) -> Result<()> {
         let frontier = self.frontier()?;
-        let mut page = 1;
-        while page < frontier {
-            let word = self.heap.page(page)?.word();
-            let (Word::Free { pages } | Word::Used { pages, .. }) = word else {
-                return Err(Error::corrupt("the page map has a gap"));
+        let mut block = 1;
+        while block < frontier {
+            let word = self.heap.block(block)?.word();
+            let (Word::Free { blocks } | Word::Used { blocks, .. }) = word else {
+                return Err(Error::corrupt("the block map has a gap"));
             };
-            let end = self.checked_end(page, pages, frontier)?;
-            visit(page, word)?;
-            page = end;
+            let end = self.checked_end(block, blocks, frontier)?;
+            visit(block, word)?;
+            block = end;
         }
         Ok(())
     }
@@ -32,7 +32,7 @@ impl Arena<'_> {
         let mut extents = Vec::new();
         self.walk(|head, word| {
             if let Word::Used {
-                pages,
+                blocks,
                 owner,
                 purpose,
             } = word
@@ -40,7 +40,7 @@ impl Arena<'_> {
             {
                 extents.push(Extent {
                     head,
-                    pages,
+                    blocks,
                     owner,
                     purpose,
                 });
@@ -50,7 +50,7 @@ impl Arena<'_> {
         Ok(extents)
     }
 
-    /// Restores all that is derived from the words of the page map, after the holder of the
+    /// Restores all that is derived from the words of the block map, after the holder of the
     /// arena's lock died. Starts over if it is itself cut short.
     pub(super) fn rebuild(&self) -> Result<()> {
         for bin in &self.state.bins {
@@ -63,38 +63,37 @@ impl Arena<'_> {
         let (mut used, mut free) = (0, Vec::<(u32, u32)>::new());
         self.walk(|head, word| {
             match word {
-                Word::Free { pages } => match free.last_mut() {
-                    Some((left, more)) if *left + *more == head => *more += pages,
-                    _ => free.push((head, pages)),
+                Word::Free { blocks } => match free.last_mut() {
+                    Some((left, more)) if *left + *more == head => *more += blocks,
+                    _ => free.push((head, blocks)),
                 },
-                Word::Used { pages, purpose, .. } => {
-                    used += pages as u64;
-                    self.mark_parts(head, pages, purpose)?;
+                Word::Used {
+                    blocks, purpose, ..
+                } => {
+                    used += blocks as u64;
+                    self.mark_parts(head, blocks, purpose)?;
                 }
                 Word::Blank | Word::Part { .. } => {}
             }
             Ok(())
         })?;
         self.state.used.store(used, Ordering::Relaxed);
-        for (head, pages) in free {
-            self.heap.page(head)?.set(Word::Free { pages });
+        let (frontier, end) = (self.frontier()?, self.heap.blocks());
+        for (head, blocks) in free {
+            self.heap.block(head)?.set(Word::Free { blocks });
             crash_point!();
-            self.mark_last(head, pages)?;
-            if pages >= PUNCH {
-                self.decommit(head, head + pages)?;
+            self.mark_last(head, blocks)?;
+            if blocks >= PUNCH {
+                let all = (head, head + blocks);
+                self.decommit(self.free_pages(all.0, all.1, all, frontier))?;
             }
-            self.link(head, pages)?;
+            self.link(head, blocks)?;
         }
         // What was committed for an extent that never came to be.
-        let (frontier, end) = (self.frontier()?, self.heap.pages());
-        if frontier < end {
-            self.decommit(frontier, end)?;
-        }
-        let (offset, len) = self.heap.page_map_span(frontier, end);
-        if len > 0 {
-            self.backing.decommit(offset, len)?;
-        }
-        Ok(())
+        let unused = (frontier, end);
+        self.decommit(self.free_pages(frontier, end, unused, end))?;
+        let (offset, len) = self.heap.block_map_span(frontier, end);
+        self.decommit((offset, offset + len))
     }
 
     /// Checks every invariant of the arena and returns the extents in use.
@@ -102,41 +101,41 @@ impl Arena<'_> {
         let (mut used, mut extents, mut free) = (0, Vec::new(), 0);
         let mut previous_free = false;
         self.walk(|head, word| {
-            let (pages, parts) = match word {
-                Word::Free { pages } => {
+            let (blocks, parts) = match word {
+                Word::Free { blocks } => {
                     if previous_free {
                         return Err(Error::corrupt("two free extents are neighbours"));
                     }
                     free += 1;
-                    (pages, false)
+                    (blocks, false)
                 }
                 Word::Used {
-                    pages,
+                    blocks,
                     owner,
                     purpose,
                 } => {
-                    used += pages as u64;
+                    used += blocks as u64;
                     extents.push(Extent {
                         head,
-                        pages,
+                        blocks,
                         owner,
                         purpose,
                     });
-                    (pages, matches!(purpose, Purpose::Slab(_)))
+                    (blocks, matches!(purpose, Purpose::Slab(_)))
                 }
                 Word::Blank | Word::Part { .. } => (1, false),
             };
             previous_free = matches!(word, Word::Free { .. });
-            let first = if parts { head + 1 } else { head + pages - 1 };
-            for page in first.max(head + 1)..head + pages {
-                if self.heap.page(page)?.word() != (Word::Part { head }) {
-                    return Err(Error::corrupt("a page does not know its extent"));
+            let first = if parts { head + 1 } else { head + blocks - 1 };
+            for block in first.max(head + 1)..head + blocks {
+                if self.heap.block(block)?.word() != (Word::Part { head }) {
+                    return Err(Error::corrupt("a block does not know its extent"));
                 }
             }
             Ok(())
         })?;
         if used != self.state.used.load(Ordering::Relaxed) {
-            return Err(Error::corrupt("the arena's count of pages is wrong"));
+            return Err(Error::corrupt("the arena's count of blocks is wrong"));
         }
         for bin in 0..BINS {
             let mut at = self.state.bins[bin].load(Ordering::Relaxed);
@@ -146,8 +145,8 @@ impl Arena<'_> {
             }
             let mut prev = 0;
             while at != 0 {
-                let entry = self.heap.page(at)?;
-                let fits = matches!(entry.word(), Word::Free { pages } if bin_of(pages) == bin);
+                let entry = self.heap.block(at)?;
+                let fits = matches!(entry.word(), Word::Free { blocks } if bin_of(blocks) == bin);
                 if !fits || entry.prev.load(Ordering::Relaxed) != prev || free == 0 {
                     return Err(Error::corrupt("a list of free extents is broken"));
                 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::World;
 use crate::error::Error;
-use crate::map::heap::{PAGE, Purpose};
+use crate::map::heap::{BLOCK, Purpose};
 
 fn purpose(pick: u8) -> Purpose {
     match pick % 3 {
@@ -24,15 +24,15 @@ proptest! {
         let world = World::new(600);
         let arena = world.arena();
         let mut live: Vec<(u32, u32)> = Vec::new();
-        for (allocate, pages, pick) in steps {
+        for (allocate, blocks, pick) in steps {
             if allocate {
-                match arena.allocate(pages, pick % 4, purpose(pick)) {
+                match arena.allocate(blocks, pick % 4, purpose(pick)) {
                     Ok(head) => {
                         for (other, more) in &live {
-                            prop_assert!(head + pages <= *other || other + more <= head);
+                            prop_assert!(head + blocks <= *other || other + more <= head);
                         }
-                        prop_assert!(head > 0 && head + pages <= 600);
-                        live.push((head, pages));
+                        prop_assert!(head > 0 && head + blocks <= 600);
+                        live.push((head, blocks));
                     }
                     Err(Error::NoSpace { .. }) => {}
                     Err(err) => return Err(TestCaseError::fail(err.to_string())),
@@ -54,7 +54,7 @@ proptest! {
         arena.verify().unwrap();
         prop_assert_eq!(arena.usage().0, 0);
         // All but crumbs below 64 KiB went back to the system.
-        prop_assert!(world.committed() < 17, "{} pages", world.committed());
+        prop_assert!(world.committed() < 17, "{} blocks", world.committed());
         arena.allocate(599, 0, Purpose::Large).unwrap();
     }
 }
@@ -65,8 +65,8 @@ fn a_refused_commit_changes_nothing() {
     let arena = world.arena();
     let kept = arena.allocate(3, 1, Purpose::Large).unwrap();
     world.room.set(world.committed() + 4);
-    for pages in [5, 50, 500] {
-        let err = arena.allocate(pages, 1, Purpose::Table).unwrap_err();
+    for blocks in [25, 100, 500] {
+        let err = arena.allocate(blocks, 1, Purpose::Table).unwrap_err();
         assert!(matches!(err, Error::NoSpace { .. }));
         assert_eq!(arena.verify().unwrap().len(), 1);
     }
@@ -80,7 +80,7 @@ fn a_refused_commit_changes_nothing() {
 fn a_full_heap_is_no_space_with_both_sizes() {
     let world = World::new(20);
     let err = world.arena().allocate(20, 0, Purpose::Large).unwrap_err();
-    let (needed, available) = (20 * PAGE, 19 * PAGE);
+    let (needed, available) = (20 * BLOCK, 19 * BLOCK);
     assert_eq!(err, Error::NoSpace { needed, available });
     assert!(world.arena().allocate(19, 0, Purpose::Large).is_ok());
 }
@@ -89,8 +89,8 @@ fn a_full_heap_is_no_space_with_both_sizes() {
 fn freeing_what_is_not_in_use_is_an_error() {
     let world = World::new(20);
     let head = world.arena().allocate(2, 0, Purpose::Large).unwrap();
-    for page in [0, head + 1, 19, 20, u32::MAX] {
-        let err = world.arena().free(page).unwrap_err();
-        assert!(matches!(err, Error::Corrupt { .. }), "page {page}");
+    for block in [0, head + 1, 19, 20, u32::MAX] {
+        let err = world.arena().free(block).unwrap_err();
+        assert!(matches!(err, Error::Corrupt { .. }), "block {block}");
     }
 }

@@ -20,20 +20,20 @@ const STATE: u64 = 0;
 const SHARDS: u64 = 4096;
 const HEAP: u64 = 8192;
 
-/// A map's memory without a map: arena, a few shards, and a count of committed pages.
+/// A map's memory without a map: arena, a few shards, and a count of committed blocks.
 pub(super) struct World {
     base: NonNull<u8>,
     layout: Layout,
     pub(super) region: Region,
     pub(super) heap: Heap,
     committed: RefCell<BTreeSet<u64>>,
-    /// Pages that may be committed; `NoSpace` beyond.
+    /// Blocks that may be committed; `NoSpace` beyond.
     pub(super) room: Cell<usize>,
 }
 
 impl World {
-    pub(super) fn new(pages: u32) -> Self {
-        let len = (HEAP + Heap::size(pages)) as usize;
+    pub(super) fn new(blocks: u32) -> Self {
+        let len = (HEAP + Heap::size(blocks)) as usize;
         let layout = Layout::from_size_align(len, PAGE as usize).unwrap();
         // SAFETY: the layout's size is not zero.
         let base = NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap();
@@ -43,7 +43,7 @@ impl World {
             base,
             layout,
             region,
-            heap: Heap::new(region, HEAP, pages).unwrap(),
+            heap: Heap::new(region, HEAP, blocks).unwrap(),
             committed: RefCell::default(),
             room: Cell::new(usize::MAX),
         }
@@ -71,7 +71,7 @@ impl World {
         }
     }
 
-    /// Pages that hold memory.
+    /// Blocks that hold memory.
     pub(super) fn committed(&self) -> usize {
         self.committed.borrow().len()
     }
@@ -97,24 +97,24 @@ impl Drop for World {
 impl Backing for World {
     fn commit(&self, offset: u64, len: u64) -> Result<()> {
         assert!(offset.is_multiple_of(PAGE) && len.is_multiple_of(PAGE) && len > 0);
-        let pages = offset / PAGE..(offset + len) / PAGE;
+        let blocks = offset / PAGE..(offset + len) / PAGE;
         let mut committed = self.committed.borrow_mut();
-        let more = pages.clone().filter(|page| !committed.contains(page));
+        let more = blocks.clone().filter(|block| !committed.contains(block));
         if committed.len() + more.count() > self.room.get() {
             return Err(Error::NoSpace {
                 needed: len,
                 available: 0,
             });
         }
-        committed.extend(pages);
+        committed.extend(blocks);
         Ok(())
     }
 
     fn decommit(&self, offset: u64, len: u64) -> Result<()> {
         assert!(offset.is_multiple_of(PAGE) && len.is_multiple_of(PAGE));
         let mut committed = self.committed.borrow_mut();
-        for page in offset / PAGE..(offset + len) / PAGE {
-            committed.remove(&page);
+        for block in offset / PAGE..(offset + len) / PAGE {
+            committed.remove(&block);
         }
         let at = self.region.span(offset, len as usize).unwrap();
         // SAFETY: inside the buffer; nothing refers to what is given back.
@@ -124,8 +124,8 @@ impl Backing for World {
 }
 
 impl Extents for World {
-    fn allocate(&self, pages: u32, owner: u8, purpose: Purpose) -> Result<u32> {
-        self.arena().allocate(pages, owner, purpose)
+    fn allocate(&self, blocks: u32, owner: u8, purpose: Purpose) -> Result<u32> {
+        self.arena().allocate(blocks, owner, purpose)
     }
 
     fn free(&self, head: u32) -> Result<()> {
