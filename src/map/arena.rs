@@ -170,7 +170,7 @@ impl Arena<'_> {
         let (own, safe) = (bin_of(blocks), bin_for(blocks));
         if own != safe {
             let mut at = self.state.bins[own].load(Ordering::Relaxed);
-            for _ in 0..look.min(self.heap.blocks() as usize) {
+            for _ in 0..look.min(self.frontier()? as usize) {
                 if at == 0 {
                     break;
                 }

@@ -59,7 +59,7 @@ impl Cursor {
     /// Copies the next few entries out of the shard.
     fn fill(&mut self, map: &Map) -> Result<()> {
         let shard = map.core.lock(self.shard)?;
-        let table = shard.store.table()?;
+        let table = shard.store.whole_table()?;
         let next = table.visit_from(self.tag, STEP, |offset| {
             let entry = Entry::read(shard.store.heap, offset)?;
             let value = (entry.value.len() <= INLINE).then(|| entry.value.to_vec());

@@ -53,7 +53,7 @@ impl Store<'_> {
     /// # Errors
     /// `Corrupt` if the table is not one that a killed process could have left.
     pub(super) fn repair(&self) -> Result<()> {
-        let table = self.table()?;
+        let table = self.whole_table()?;
         let census = self.census(self.extents.owned_by(self.owner)?)?;
         crash_point!();
         self.state.count.store(census.count, Ordering::Relaxed);
@@ -84,7 +84,7 @@ impl Store<'_> {
 
     /// Checks every invariant of the shard. `extents` are those that the arena says it has.
     pub(super) fn verify(&self, extents: Vec<Extent>) -> Result<()> {
-        let table = self.table()?;
+        let table = self.whole_table()?;
         table.verify()?;
         let census = self.census(extents)?;
         if census.count != self.count() {
@@ -142,7 +142,7 @@ impl Store<'_> {
         if geometry.blocks != 0 {
             census.mark_table(geometry)?;
         }
-        for (_, offset) in self.table()?.entries() {
+        for (_, offset) in self.whole_table()?.entries() {
             let entry = Entry::read(self.heap, offset)?;
             let bytes = entry::size(entry.key.len(), entry.value.len());
             census.mark_entry(self.heap, offset, bytes)?;

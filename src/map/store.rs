@@ -74,6 +74,20 @@ impl<'a> Store<'a> {
         Table::new(self.heap, geometry)
     }
 
+    /// The table, for walks over all of it: its size must be borne out by its extent, or a
+    /// wild word could make us walk, and the kernel allocate, the whole heap.
+    pub(super) fn whole_table(&self) -> Result<Table<'a>> {
+        let geometry = Geometry::decode(self.state.table.load(Ordering::Acquire));
+        if geometry.blocks != 0 {
+            let extent = self.heap.extent_at(self.heap.offset_of(geometry.head))?;
+            let same = extent.head == geometry.head && extent.blocks == geometry.blocks;
+            if !same || extent.purpose != Purpose::Table || extent.owner != self.owner {
+                return Err(Error::corrupt("a shard's table is not its own"));
+            }
+        }
+        Table::new(self.heap, geometry)
+    }
+
     pub(super) fn slabs(&self) -> Slabs<'a> {
         Slabs {
             state: &self.state.slabs,
@@ -153,7 +167,7 @@ impl<'a> Store<'a> {
     /// Removes every entry at once.
     pub(super) fn clear(&self) -> Result<()> {
         let word = self.state.table.load(Ordering::Relaxed);
-        let table = self.table()?;
+        let table = self.whole_table()?;
         if table.slots() == 0 {
             return Ok(());
         }
@@ -194,12 +208,13 @@ impl<'a> Store<'a> {
         let full = used.saturating_add(1).saturating_mul(20) > table.slots() as u64 * FULL;
         match slot {
             Some(slot) if !full => Ok((table, slot)),
-            _ => self.grow(table, tag),
+            _ => self.grow(tag),
         }
     }
 
     #[cold]
-    fn grow(&self, table: Table<'a>, tag: u32) -> Result<(Table<'a>, usize)> {
+    fn grow(&self, tag: u32) -> Result<(Table<'a>, usize)> {
+        let table = self.whole_table()?;
         let slots = table.slots() as u64;
         // Tombstones alone may have filled it; then a fresh one of that size will do.
         let crowded = table.entries().count() as u64 * 20 > slots * 12;
@@ -219,6 +234,7 @@ impl<'a> Store<'a> {
         if slots as usize <= SLOTS_PER_BLOCK || count > slots / 8 {
             return Ok(());
         }
+        let table = self.whole_table()?;
         let wanted = (count * 2).div_ceil(SLOTS_PER_BLOCK as u64).max(1);
         match self.rehash(table, wanted) {
             Ok(_) | Err(Error::NoSpace { .. }) => Ok(()),
