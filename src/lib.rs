@@ -4,6 +4,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("shoal runs on Linux");
 
+mod copy;
 mod error;
 mod layout;
 mod map;
