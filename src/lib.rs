@@ -18,5 +18,10 @@ pub use map::{Iter, Map};
 pub use queue::Queue;
 pub use raw_sync::Timeout;
 pub use segment::{Kind, ObjectInfo, Options, Participant, gc, list, stat, unlink};
+
+/// Test only: dying at a chosen step.
 #[cfg(feature = "crash-points")]
-pub use sync::crash;
+#[doc(hidden)]
+pub mod crash {
+    pub use crate::sync::crash::{arm, disarm};
+}

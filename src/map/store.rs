@@ -180,6 +180,8 @@ impl<'a> Store<'a> {
             slabs.free(offset)?;
             crash_point!();
         }
+        slabs.keep(0)?;
+        crash_point!();
         self.extents.free(Geometry::decode(word).head)
     }
 

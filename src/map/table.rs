@@ -94,7 +94,7 @@ fn offset_of(word: u64) -> u64 {
 #[inline]
 fn word_of(tag: u32, offset: u64) -> u64 {
     debug_assert!(offset.is_multiple_of(16) && (32..MAX_OFFSET).contains(&offset));
-    (tag as u64) << PLACE_BITS | offset / 16
+    ((tag as u64) << PLACE_BITS) | (offset / 16)
 }
 
 impl<'a> Table<'a> {
