@@ -152,7 +152,9 @@ impl Core {
     /// Locks the shard that `hash` names.
     #[inline]
     pub(super) fn lock_for(&self, hash: Hash) -> Result<Locked<'_>> {
-        self.lock(hash.shard as usize % SHARDS)
+        let index = hash.shard as usize % SHARDS;
+        Store::prefetch(&self.shards[index].0.store, &self.heap, hash.tag);
+        self.lock(index)
     }
 
     /// Locks a shard, and repairs it if its last owner died in it.
