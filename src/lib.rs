@@ -9,3 +9,7 @@ mod layout;
 
 pub use error::{Error, Result, Status};
 pub use raw_sync::Timeout;
+
+pub mod device;
+
+pub use device::Mask;
