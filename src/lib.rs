@@ -6,10 +6,13 @@ compile_error!("shoal runs on Linux");
 
 mod error;
 mod layout;
+mod sys;
 
 pub use error::{Error, Result, Status};
 pub use raw_sync::Timeout;
 
 pub mod device;
+pub mod process;
 
 pub use device::Mask;
+pub use process::{Exit, ExitKind, ForkOptions, Process, Spawn, Stdio, fork};

@@ -37,15 +37,18 @@ pub struct Family {
     pub(super) ascending: bool,
     /// The numbers of devices that a process may have, and what to set for each; empty where
     /// any number will do. `None` removes the variable.
-    pub(super) counts: &'static [(usize, &'static [(&'static str, Option<&'static str>)])],
+    pub(super) counts: &'static [(usize, Settings)],
     /// Set beside the mask, unless it is set already.
     pub(super) with: &'static [(&'static str, &'static str)],
     /// Variables whose indices would count in the new mask: given this value, or removed,
     /// where they are set. What they said is part of the composed mask.
-    pub(super) neutral: &'static [(&'static str, Option<&'static str>)],
+    pub(super) neutral: Settings,
     /// Libraries that read the variable once, when they are loaded.
     pub(super) runtimes: &'static [&'static str],
 }
+
+/// Variables and their values; `None` removes the variable.
+pub(super) type Settings = &'static [(&'static str, Option<&'static str>)];
 
 /// A variable that masks devices, and how its runtime reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -282,7 +285,7 @@ pub(super) static FAMILIES: &[Family] = &[
 ];
 
 /// From four chips on, the runtime finds the bounds itself.
-const WHOLE_TPU_HOST: &[(&str, Option<&str>)] = &[
+const WHOLE_TPU_HOST: Settings = &[
     ("TPU_CHIPS_PER_HOST_BOUNDS", None),
     ("TPU_HOST_BOUNDS", None),
 ];

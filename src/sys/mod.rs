@@ -1,0 +1,4 @@
+//! The calls of the operating system, made safe.
+
+pub(crate) mod pidfd;
+pub(crate) mod spawn;
