@@ -297,3 +297,45 @@ fn masks_compose_over_generations() {
     // The parent's own environment is as it was.
     assert_eq!(std::env::var_os("CUDA_VISIBLE_DEVICES"), None);
 }
+
+#[test]
+fn without_descriptors_there_is_an_error_and_no_child() {
+    let _alone = alone();
+    let child = forked(&ForkOptions::default(), || {
+        // The spawning thread and what it needs exist before they run out.
+        both_ways(|way| {
+            let mut spawn = Spawn::new("true");
+            way(&mut spawn);
+            join(&spawn.spawn().unwrap());
+        });
+        let few = libc::rlimit {
+            rlim_cur: 64,
+            rlim_max: 64,
+        };
+        // SAFETY: an initialised limit.
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &few) };
+        let mut taken: Vec<File> = Vec::new();
+        while let Ok(file) = File::open("/dev/null") {
+            taken.push(file);
+        }
+        let mut started = 0;
+        for _free in 0..12 {
+            both_ways(|way| {
+                let mut spawn = Spawn::new("cat");
+                way(spawn.stdin(Stdio::Null).stdout(Stdio::Pipe));
+                match spawn.spawn() {
+                    Ok(child) => {
+                        assert_eq!(join(&child), exited(0));
+                        started += 1;
+                    }
+                    Err(err) => assert!(matches!(err, Error::Os { .. }), "{err}"),
+                }
+                assert!(!has_children());
+            });
+            taken.pop();
+        }
+        assert!(started > 0);
+        0
+    });
+    assert_eq!(join(&child), exited(0));
+}
