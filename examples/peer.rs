@@ -19,7 +19,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     for _ in 0..count {
         let message = from.get_vec(Timeout::Infinite)?;
-        let sender = message.split(|&byte| byte == b':').next().unwrap_or_default();
+        let sender = message
+            .split(|&byte| byte == b':')
+            .next()
+            .unwrap_or_default();
         map.add(&[b"from:", sender].concat(), 1)?;
     }
     println!("{who} (Rust) put {count} messages and took {count}");

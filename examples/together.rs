@@ -38,7 +38,13 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
         let mut words = program.split(' ');
         let mut spawn = Spawn::new(words.next().unwrap_or_default());
         spawn.args(words);
-        spawn.args([queue.name(), queue.name(), map.name(), name, &count.to_string()]);
+        spawn.args([
+            queue.name(),
+            queue.name(),
+            map.name(),
+            name,
+            &count.to_string(),
+        ]);
         peers.push((name.to_owned(), spawn.spawn()?));
     }
 
@@ -49,7 +55,9 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     for (name, _) in &peers {
-        let value = map.get_vec(format!("from:{name}").as_bytes())?.unwrap_or_default();
+        let value = map
+            .get_vec(format!("from:{name}").as_bytes())?
+            .unwrap_or_default();
         let counted = i64::from_le_bytes(value.try_into().unwrap_or_default());
         println!("{counted} messages from {name} were consumed");
         if counted != count {

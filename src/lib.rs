@@ -48,5 +48,9 @@ pub use process::{Exit, ExitKind, ForkOptions, Process, Spawn, Stdio, fork};
 pub use queue::Queue;
 pub use raw_sync::Timeout;
 pub use segment::{Kind, ObjectInfo, Options, Participant, gc, list, stat, unlink};
+
+/// Where a test can kill a process: see the crash points in `src/sync/crash.rs`.
 #[cfg(feature = "crash-points")]
-pub use sync::crash;
+pub mod crash {
+    pub use crate::sync::crash::{arm, disarm};
+}
