@@ -33,6 +33,7 @@ compile_error!("shoal runs on Linux");
 mod copy;
 pub mod device;
 mod error;
+mod ffi;
 mod layout;
 mod map;
 pub mod process;

@@ -4,6 +4,7 @@
 use std::ffi::{CStr, c_char, c_void};
 use std::time::Duration;
 
+use super::status::{SHOAL_FOREVER, SHOAL_NOWAIT};
 use crate::error::{Error, Result};
 
 use raw_sync::Timeout;
@@ -35,7 +36,10 @@ fn checked_bytes(what: &'static str, data: *const c_void, len: usize) -> Result<
         return Err(Error::invalid(what, format!("{len} bytes is no length")));
     }
     if data.is_null() && len > 0 {
-        return Err(Error::invalid(what, format!("it is NULL with a length of {len}")));
+        return Err(Error::invalid(
+            what,
+            format!("it is NULL with a length of {len}"),
+        ));
     }
     Ok(())
 }
@@ -147,6 +151,8 @@ pub(super) unsafe fn text<'a>(what: &'static str, text: *const c_char) -> Result
     // SAFETY: the same contract.
     unsafe { text_or_null(what, text) }?.ok_or_else(|| Error::invalid(what, "it is NULL"))
 }
+
+const _: () = assert!(SHOAL_FOREVER < 0 && SHOAL_NOWAIT == 0);
 
 /// Negative waits for ever, 0 does not wait.
 pub(super) fn timeout(nanoseconds: i64) -> Timeout {

@@ -153,10 +153,12 @@ pub unsafe extern "C" fn shoal_device_family_name(
     len: *mut usize,
 ) -> Status {
     let name = || {
-        let family = device::families().nth(index).ok_or_else(|| Error::NotFound {
-            what: "device family",
-            name: index.to_string(),
-        })?;
+        let family = device::families()
+            .nth(index)
+            .ok_or_else(|| Error::NotFound {
+                what: "device family",
+                name: index.to_string(),
+            })?;
         Ok(family.name().into())
     };
     // SAFETY: the caller's contract.

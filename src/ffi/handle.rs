@@ -109,7 +109,9 @@ pub(super) fn new<H: Opaque>(inner: H::Inner) -> *mut H {
     // SAFETY: a place of this type that holds nothing and that nobody else has (H2).
     unsafe { (*body.as_ptr()).inner.write(inner) };
     // SAFETY: as above; SYNC: born(handle)
-    unsafe { body.as_ref() }.magic.store(H::MAGIC, Ordering::Release);
+    unsafe { body.as_ref() }
+        .magic
+        .store(H::MAGIC, Ordering::Release);
     body.as_ptr().cast()
 }
 
@@ -129,10 +131,19 @@ fn body<H: Opaque>(handle: *const H) -> Result<NonNull<Body<H::Inner>>> {
 #[cold]
 fn why_not(magic: u64) -> String {
     let known = [
-        (super::queue::QueueHandle::MAGIC, super::queue::QueueHandle::WHAT),
+        (
+            super::queue::QueueHandle::MAGIC,
+            super::queue::QueueHandle::WHAT,
+        ),
         (super::map::MapHandle::MAGIC, super::map::MapHandle::WHAT),
-        (super::map::MapIterHandle::MAGIC, super::map::MapIterHandle::WHAT),
-        (super::process::ProcessHandle::MAGIC, super::process::ProcessHandle::WHAT),
+        (
+            super::map::MapIterHandle::MAGIC,
+            super::map::MapIterHandle::WHAT,
+        ),
+        (
+            super::process::ProcessHandle::MAGIC,
+            super::process::ProcessHandle::WHAT,
+        ),
     ];
     match known.iter().find(|known| known.0 == magic) {
         Some((_, what)) => format!("it is a {what}"),

@@ -167,7 +167,10 @@ pub unsafe extern "C" fn shoal_map_get(
         let key = unsafe { args::bytes("key", key, key_len) }?;
         // SAFETY: the caller's contract.
         let buf = unsafe { args::buffer("buf", buf, capacity) }?;
-        len.set_len(map.get(key, buf).and_then(|found| found.ok_or_else(|| no_such(key))))
+        len.set_len(
+            map.get(key, buf)
+                .and_then(|found| found.ok_or_else(|| no_such(key))),
+        )
     })
 }
 
@@ -215,7 +218,11 @@ pub unsafe extern "C" fn shoal_map_remove(
     guard(|| {
         // SAFETY: the caller's contract.
         let (map, key) = unsafe { (map(m)?, args::bytes("key", key, key_len)?) };
-        if map.remove(key)? { Ok(()) } else { Err(no_such(key)) }
+        if map.remove(key)? {
+            Ok(())
+        } else {
+            Err(no_such(key))
+        }
     })
 }
 

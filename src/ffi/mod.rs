@@ -75,4 +75,5 @@ mod map;
 mod options;
 mod process;
 mod queue;
+mod spawn;
 mod status;

@@ -117,7 +117,10 @@ pub(super) unsafe fn read<T: Sized>(options: *const T) -> Result<Option<T>> {
 pub(super) fn check_flags(flags: u64, known: u64) -> Result<()> {
     match flags & !known {
         0 => Ok(()),
-        unknown => Err(Error::invalid("flags", format!("{unknown:#x} is not known here"))),
+        unknown => Err(Error::invalid(
+            "flags",
+            format!("{unknown:#x} is not known here"),
+        )),
     }
 }
 
@@ -185,7 +188,10 @@ mod tests {
     fn a_newer_caller_may_not_use_what_we_do_not_know() {
         assert_eq!(read_words(&[32, 7, 8, 0]).unwrap().unwrap().new, 8);
         let err = read_words(&[32, 7, 8, 1 << 8]).err().unwrap().to_string();
-        assert!(err.contains("grown.size") && err.contains("byte 25"), "{err}");
+        assert!(
+            err.contains("grown.size") && err.contains("byte 25"),
+            "{err}"
+        );
     }
 
     #[test]

@@ -53,7 +53,10 @@ fn guarded<T>(call: impl FnOnce() -> Result<T>) -> Result<T, Status> {
     // Fails only while the thread is being torn down; the status still tells.
     let _ = LAST.try_with(|last| {
         let text = None;
-        *last.borrow_mut() = Last { error: Some(error), text };
+        *last.borrow_mut() = Last {
+            error: Some(error),
+            text,
+        };
     });
     Err(status)
 }
@@ -78,7 +81,10 @@ pub extern "C" fn shoal_last_error() -> *const c_char {
             let mut last = last.borrow_mut();
             let Last { error, text } = &mut *last;
             let error = error.as_ref()?;
-            Some(text.get_or_insert_with(|| c_string(error.to_string())).as_ptr())
+            Some(
+                text.get_or_insert_with(|| c_string(error.to_string()))
+                    .as_ptr(),
+            )
         })
     });
     match text {

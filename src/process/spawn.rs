@@ -52,6 +52,7 @@ const STREAMS: [&str; 3] = ["stdin", "stdout", "stderr"];
 #[derive(Debug, Clone)]
 pub struct Spawn {
     program: OsString,
+    arg0: Option<OsString>,
     args: Vec<OsString>,
     clear: bool,
     /// `None` removes the variable.
@@ -74,6 +75,7 @@ impl Spawn {
     pub fn new(program: impl AsRef<OsStr>) -> Spawn {
         Spawn {
             program: program.as_ref().to_owned(),
+            arg0: None,
             args: Vec::new(),
             clear: false,
             env: BTreeMap::new(),
@@ -86,6 +88,12 @@ impl Spawn {
             die_with_parent: false,
             devices: Vec::new(),
         }
+    }
+
+    /// Sets the name the program finds itself called by, which by default is `program`.
+    pub fn arg0(&mut self, name: impl AsRef<OsStr>) -> &mut Self {
+        self.arg0 = Some(name.as_ref().to_owned());
+        self
     }
 
     /// Adds an argument. The program's name comes before the first by itself.
@@ -259,7 +267,8 @@ impl Spawn {
             lookup::check_directory(cwd)?;
         }
         let program = lookup::find(&self.program, &env, self.cwd.as_deref())?;
-        let argv = std::iter::once(&self.program).chain(&self.args);
+        let arg0 = self.arg0.as_ref().unwrap_or(&self.program);
+        let argv = std::iter::once(arg0).chain(&self.args);
         let cwd = self.cwd.as_ref();
         let (fds, pipes) = self.descriptors()?;
         let plan = Plan {
