@@ -134,9 +134,12 @@ fn a_small_buffer_is_told_the_size_it_needs() {
     let err = map.get(b"k", &mut buf[..99]).unwrap_err();
     let (needed, capacity) = (100, 99);
     assert_eq!(err, Error::BufferTooSmall { needed, capacity });
+    assert_eq!(map.take_into(b"k", &mut buf[..99]).unwrap_err(), err);
     assert_eq!(buf, [0; 128]);
     assert_eq!(map.get(b"k", &mut buf).unwrap(), Some(100));
     assert_eq!((buf[99], buf[100]), (7, 0));
+    assert_eq!(map.take_into(b"k", &mut buf).unwrap(), Some(100));
+    assert_eq!(map.take_into(b"k", &mut buf).unwrap(), None);
     assert_eq!(map.get(b"absent", &mut []).unwrap(), None);
 }
 

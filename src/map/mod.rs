@@ -42,5 +42,6 @@ mod table;
 mod tests;
 mod walk;
 
+pub(crate) use iter::Cursor;
 pub use iter::Iter;
 pub use ops::Map;

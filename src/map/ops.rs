@@ -213,6 +213,23 @@ impl Map {
         Ok(value)
     }
 
+    /// Removes `key` and copies its value to the front of `buf`; returns its length, or `None`
+    /// if it was not there. As [`take`](Self::take).
+    ///
+    /// # Errors
+    /// `BufferTooSmall` with the length needed, and the key stays; `Poisoned`, `Corrupt`.
+    pub fn take_into(&self, key: &[u8], buf: &mut [u8]) -> Result<Option<usize>> {
+        let hash = self.core.hasher.hash(key);
+        let shard = self.core.lock_for(hash)?;
+        let found = shard.store.find(hash.tag, key)?;
+        let Some(entry) = &found.entry else {
+            return Ok(None);
+        };
+        let len = entry.copy_to(buf)?;
+        shard.store.remove(&found)?;
+        Ok(Some(len))
+    }
+
     /// Gives `key` the value `new` if its value is `expected`; `None` stands for a key that
     /// is not there. True if it did.
     ///
