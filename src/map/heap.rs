@@ -314,7 +314,8 @@ impl Heap {
     /// Fetches word `index` of a table that would begin at block `head`.
     #[inline]
     pub(super) fn prefetch_word(&self, head: u32, index: usize) {
-        prefetch(self.offset_of(head) as usize + index * 8, &self.region);
+        let offset = (index as u64).saturating_mul(8);
+        prefetch(offset.saturating_add(self.offset_of(head)), &self.region);
     }
 
     /// The span of the block map, in whole pages, that must hold memory once blocks below
@@ -328,9 +329,9 @@ impl Heap {
 
 /// Asks for a cache line before it is needed. A hint: any offset will do.
 #[inline]
-fn prefetch(offset: usize, region: &Region) {
+fn prefetch(offset: u64, region: &Region) {
     #[cfg(target_arch = "x86_64")]
-    if let Ok(at) = region.span(offset as u64, 1) {
+    if let Ok(at) = region.span(offset, 1) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: the address is mapped, and a prefetch has no effect that a program sees.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(at.as_ptr().cast()) }

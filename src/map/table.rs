@@ -90,10 +90,10 @@ fn offset_of(word: u64) -> u64 {
     (word & ((1 << PLACE_BITS) - 1)) * 16
 }
 
-/// Where `tag` belongs in a table of `slots` slots.
+/// Where `tag` belongs in a table of `slots` slots; any number if no table is so large.
 #[inline]
 pub(super) fn home(tag: u32, slots: usize) -> usize {
-    (tag as usize * slots) >> TAG_BITS
+    (tag as usize).wrapping_mul(slots) >> TAG_BITS
 }
 
 /// The word of an entry.
