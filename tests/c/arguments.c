@@ -1,0 +1,160 @@
+/* Arguments that make no sense: NULL outputs and inputs, sizes, flags, names. */
+
+#include "check.h"
+
+static shoal_queue *q;
+static shoal_map *m;
+
+static void outputs(void)
+{
+    char buf[8];
+    size_t len = 99, lens[2], n;
+    uint64_t words[2];
+    bool flag;
+    void *odd = (char *)words + 1;
+
+    SAYS(SHOAL_ERR_INVALID, "out", shoal_queue_open(NULL, NULL, NULL));
+    SAYS(SHOAL_ERR_INVALID, "out", shoal_map_open(NULL, NULL, NULL));
+    SAYS(SHOAL_ERR_INVALID, "out", shoal_map_iter_new(m, NULL));
+    SAYS(SHOAL_ERR_INVALID, "len", shoal_queue_get(q, buf, sizeof buf, NULL, SHOAL_NOWAIT));
+    SAYS(SHOAL_ERR_INVALID, "aligned", shoal_queue_get(q, buf, sizeof buf, odd, SHOAL_NOWAIT));
+    SAYS(SHOAL_ERR_INVALID, "buf", shoal_queue_get(q, NULL, 8, &len, SHOAL_NOWAIT));
+    SAYS(SHOAL_ERR_INVALID, "n",
+         shoal_queue_get_many(q, buf, sizeof buf, lens, 2, NULL, SHOAL_NOWAIT));
+    SAYS(SHOAL_ERR_INVALID, "lens",
+         shoal_queue_get_many(q, buf, sizeof buf, NULL, 2, &n, SHOAL_NOWAIT));
+    SAYS(SHOAL_ERR_INVALID, "done", shoal_queue_put_many(q, NULL, 0, NULL, SHOAL_NOWAIT));
+    SAYS(SHOAL_ERR_INVALID, "out", shoal_queue_len(q, NULL));
+    SAYS(SHOAL_ERR_INVALID, "aligned", shoal_queue_bytes(q, odd));
+    SAYS(SHOAL_ERR_INVALID, "out", shoal_queue_is_closed(q, NULL));
+    SAYS(SHOAL_ERR_INVALID, "len", shoal_map_get(m, "k", 1, buf, sizeof buf, NULL));
+    SAYS(SHOAL_ERR_INVALID, "inserted", shoal_map_insert(m, "k", 1, "v", 1, NULL));
+    SAYS(SHOAL_ERR_INVALID, "swapped", shoal_map_compare_swap(m, "k", 1, NULL, 0, "", 0, NULL));
+    SAYS(SHOAL_ERR_INVALID, "aligned", shoal_map_add(m, "k", 1, 1, odd));
+    SAYS(SHOAL_ERR_INVALID, "aligned", shoal_gc(odd));
+    /* Nothing of all that changed anything. */
+    OK(shoal_map_contains(m, "k", 1, &flag));
+    CHECK(!flag && len == 99);
+}
+
+static void inputs(void)
+{
+    shoal_slice items[2] = {{"x", 1}, {NULL, 5}};
+    size_t n = 99;
+    uint64_t count;
+
+    SAYS(SHOAL_ERR_INVALID, "data", shoal_queue_put(q, NULL, 1, SHOAL_NOWAIT));
+    SAYS(SHOAL_ERR_INVALID, "no length", shoal_queue_put(q, "x", SIZE_MAX, SHOAL_NOWAIT));
+    SAYS(SHOAL_ERR_INVALID, "items", shoal_queue_put_many(q, items, 2, &n, SHOAL_NOWAIT));
+    CHECK(n == 0);
+    SAYS(SHOAL_ERR_INVALID, "items", shoal_queue_put_many(q, NULL, 1, &n, SHOAL_NOWAIT));
+    SAYS(SHOAL_ERR_INVALID, "items", shoal_queue_put_many(q, items, SIZE_MAX / 8, &n, 0));
+    SAYS(SHOAL_ERR_INVALID, "key", shoal_map_set(m, NULL, 1, "v", 1));
+    SAYS(SHOAL_ERR_INVALID, "value", shoal_map_set(m, "k", 1, NULL, 1));
+    SAYS(SHOAL_ERR_INVALID, "expected",
+         shoal_map_compare_swap(m, "k", 1, NULL, 1, "v", 1, &(bool){false}));
+    OK(shoal_queue_len(q, &count));
+    CHECK(count == 0);
+    /* NULL is fine where there is nothing to read. */
+    OK(shoal_queue_put(q, NULL, 0, SHOAL_NOWAIT));
+    OK(shoal_queue_get(q, NULL, 0, &n, SHOAL_NOWAIT));
+    CHECK(n == 0);
+    OK(shoal_map_set(m, NULL, 0, NULL, 0));
+    OK(shoal_map_remove(m, NULL, 0));
+}
+
+static void sizes_and_flags(void)
+{
+    struct {
+        shoal_queue_options known;
+        uint64_t later[2];
+    } newer = {{sizeof newer, SHOAL_CREATE, 0, 0}, {0, 0}};
+    shoal_queue_options options = {0, SHOAL_CREATE, 0, 0};
+    shoal_map_options map_options = {12345, SHOAL_CREATE, 0, 0};
+    shoal_queue *out = q;
+    shoal_map *map_out = m;
+
+    SAYS(SHOAL_ERR_INVALID, "shoal_queue_options.size", shoal_queue_open(NULL, &options, &out));
+    CHECK(out == NULL);
+    options.size = sizeof options - 1;
+    SAYS(SHOAL_ERR_INVALID, "set it to", shoal_queue_open(NULL, &options, &out));
+    SAYS(SHOAL_ERR_INVALID, "shoal_map_options.size",
+         shoal_map_open(NULL, &map_options, &map_out));
+    CHECK(map_out == NULL);
+    SAYS(SHOAL_ERR_INVALID, "aligned",
+         shoal_queue_open(NULL, (void *)((char *)&newer + 1), &out));
+
+    /* A newer program may use a longer struct, but not what only newer libraries know. */
+    OK(shoal_queue_open(NULL, &newer.known, &out));
+    shoal_queue_free(out);
+    newer.later[1] = 1;
+    SAYS(SHOAL_ERR_INVALID, "not zero", shoal_queue_open(NULL, &newer.known, &out));
+
+    options.size = sizeof options;
+    options.flags = 0x80 | SHOAL_CREATE;
+    SAYS(SHOAL_ERR_INVALID, "0x80", shoal_queue_open(NULL, &options, &out));
+    options.flags = SHOAL_CREATE;
+    options.capacity = 1 << 20;
+    options.max_capacity = 1 << 10;
+    SAYS(SHOAL_ERR_INVALID, "max_capacity", shoal_queue_open(NULL, &options, &out));
+    options.max_capacity = UINT64_MAX;
+    GIVES(SHOAL_ERR_TOO_LARGE, shoal_queue_open(NULL, &options, &out));
+}
+
+static void names(const char *unused)
+{
+    shoal_queue_options create = {sizeof create, SHOAL_CREATE, 0, 0};
+    shoal_map_options create_map = {sizeof create_map, SHOAL_CREATE, 0, 0};
+    const char *bad[] = {"", "a/b", "../a", "a b", "~a", "\xff\xfe", "caf\xc3\xa9"};
+    char text[300];
+    shoal_queue *out, *again;
+    shoal_map *map_out;
+
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        SAYS(SHOAL_ERR_INVALID, "name", shoal_queue_open(bad[i], &create, &out));
+        SAYS(SHOAL_ERR_INVALID, "name", shoal_map_open(bad[i], &create_map, &map_out));
+        SAYS(SHOAL_ERR_INVALID, "name", shoal_queue_unlink(bad[i]));
+    }
+    memset(text, 'x', sizeof text - 1);
+    text[sizeof text - 1] = '\0';
+    SAYS(SHOAL_ERR_INVALID, "name", shoal_queue_open(text, &create, &out));
+    SAYS(SHOAL_ERR_INVALID, "NULL", shoal_queue_unlink(NULL));
+    SAYS(SHOAL_ERR_INVALID, "NULL", shoal_map_unlink(NULL));
+
+    SAYS(SHOAL_ERR_NOT_FOUND, unused, shoal_queue_open(unused, NULL, &out));
+    CHECK(out == NULL);
+    GIVES(SHOAL_ERR_NOT_FOUND, shoal_map_unlink(unused));
+
+    OK(shoal_queue_open(unused, &create, &out));
+    CHECK(strcmp(shoal_queue_name(out), unused) == 0);
+    SAYS(SHOAL_ERR_WRONG_KIND, "queue", shoal_map_open(unused, NULL, &map_out));
+    GIVES(SHOAL_ERR_WRONG_KIND, shoal_map_open(unused, &create_map, &map_out));
+    GIVES(SHOAL_ERR_WRONG_KIND, shoal_map_unlink(unused));
+    create.flags = SHOAL_EXCLUSIVE;
+    GIVES(SHOAL_ERR_EXISTS, shoal_queue_open(unused, &create, &again));
+    OK(shoal_queue_open(unused, NULL, &again));
+    shoal_queue_free(again);
+    OK(shoal_queue_unlink(unused));
+    GIVES(SHOAL_ERR_NOT_FOUND, shoal_queue_open(unused, NULL, &again));
+    shoal_queue_free(out);
+}
+
+int main(int argc, char **argv)
+{
+    CHECK(argc == 2); /* a name that is not in use */
+    CHECK(strcmp(shoal_last_error(), "") == 0);
+    q = new_queue();
+    m = new_map();
+    outputs();
+    inputs();
+    sizes_and_flags();
+    names(argv[1]);
+    shoal_queue_free(q);
+    shoal_map_free(m);
+    shoal_queue_free(NULL);
+    shoal_map_free(NULL);
+    shoal_map_iter_free(NULL);
+    shoal_process_free(NULL);
+    puts("arguments: ok");
+    return 0;
+}

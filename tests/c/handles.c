@@ -1,0 +1,154 @@
+/* Handles that are none: NULL, misaligned, of another kind, freed, and pointers to anything. */
+
+#include "check.h"
+
+static char buf[64];
+static size_t len, n;
+static uint64_t number;
+static int64_t sum;
+static int32_t pid;
+static int fd;
+static bool flag;
+static shoal_exit end;
+static shoal_map_iter *new_iter;
+static const void *key, *value;
+static size_t key_len, value_len;
+static const shoal_slice item = {"x", 1};
+
+/* Every function of a queue, on something that is no queue. */
+static void no_queue(shoal_queue *q, const char *why)
+{
+    SAYS(SHOAL_ERR_INVALID, why, shoal_queue_put(q, "x", 1, SHOAL_NOWAIT));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_queue_put_many(q, &item, 1, &n, SHOAL_NOWAIT));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_queue_get(q, buf, sizeof buf, &len, SHOAL_NOWAIT));
+    SAYS(SHOAL_ERR_INVALID, why,
+         shoal_queue_get_many(q, buf, sizeof buf, &len, 1, &n, SHOAL_NOWAIT));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_queue_len(q, &number));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_queue_bytes(q, &number));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_queue_capacity(q, &number));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_queue_max_capacity(q, &number));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_queue_max_message(q, &number));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_queue_is_closed(q, &flag));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_queue_close(q));
+    CHECK(shoal_queue_name(q) == NULL);
+}
+
+static void no_map(shoal_map *m, const char *why)
+{
+    SAYS(SHOAL_ERR_INVALID, why, shoal_map_set(m, "k", 1, "v", 1));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_map_get(m, "k", 1, buf, sizeof buf, &len));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_map_insert(m, "k", 1, "v", 1, &flag));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_map_remove(m, "k", 1));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_map_take(m, "k", 1, buf, sizeof buf, &len));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_map_contains(m, "k", 1, &flag));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_map_add(m, "k", 1, 1, &sum));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_map_compare_swap(m, "k", 1, NULL, 0, "v", 1, &flag));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_map_len(m, &number));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_map_clear(m));
+    new_iter = (shoal_map_iter *)&number;
+    SAYS(SHOAL_ERR_INVALID, why, shoal_map_iter_new(m, &new_iter));
+    CHECK(new_iter == NULL);
+    CHECK(shoal_map_name(m) == NULL);
+}
+
+static void no_iter(shoal_map_iter *it, const char *why)
+{
+    SAYS(SHOAL_ERR_INVALID, why, shoal_map_iter_next(it, &key, &key_len, &value, &value_len));
+}
+
+static void no_process(shoal_process *p, const char *why)
+{
+    SAYS(SHOAL_ERR_INVALID, why, shoal_process_join(p, SHOAL_NOWAIT, &end));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_process_pid(p, &pid));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_process_pidfd(p, &fd));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_process_signal(p, 0));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_process_signal_group(p, 0));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_process_terminate(p));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_process_kill(p));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_process_stdio(p, 0, &fd));
+}
+
+/* A pointer that is nothing of ours, as each kind of handle. Freeing it does nothing. */
+static void nothing(void *p, const char *why)
+{
+    no_queue(p, why);
+    no_map(p, why);
+    no_iter(p, why);
+    no_process(p, why);
+    shoal_queue_free(p);
+    shoal_map_free(p);
+    shoal_map_iter_free(p);
+    shoal_process_free(p);
+}
+
+static int quit(void *arg)
+{
+    (void)arg;
+    return 7;
+}
+
+int main(void)
+{
+    uint64_t zeros[32] = {0};
+    shoal_queue *q = new_queue(), *later[10];
+    shoal_map *m = new_map();
+    shoal_map_iter *it;
+    shoal_process *p;
+
+    OK(shoal_map_iter_new(m, &it));
+    OK(shoal_process_fork(quit, NULL, NULL, &p));
+
+    nothing(NULL, "NULL");
+    nothing((char *)zeros + 1, "not aligned");
+    nothing((char *)q + 4, "not aligned");
+    nothing(zeros, "no handle of this library");
+
+    /* One kind of handle as another. */
+    no_map((shoal_map *)q, "it is a queue handle");
+    no_iter((shoal_map_iter *)q, "it is a queue handle");
+    no_process((shoal_process *)q, "it is a queue handle");
+    no_queue((shoal_queue *)m, "it is a map handle");
+    no_queue((shoal_queue *)it, "it is a map iterator handle");
+    no_map((shoal_map *)p, "it is a process handle");
+    shoal_map_free((shoal_map *)q); /* nothing happens */
+    OK(shoal_queue_put(q, "still here", 10, SHOAL_NOWAIT));
+
+    /* An iterator outlives the handle of its map. */
+    OK(shoal_map_set(m, "k", 1, "v", 1));
+    shoal_map_free(m);
+    no_map(m, "it was freed");
+    OK(shoal_map_iter_next(it, &key, &key_len, &value, &value_len));
+    CHECK(key_len == 1 && *(const char *)key == 'k');
+    GIVES(SHOAL_ERR_EMPTY, shoal_map_iter_next(it, &key, &key_len, &value, &value_len));
+    shoal_map_iter_free(it);
+    no_iter(it, "it was freed");
+
+    OK(shoal_process_join(p, SHOAL_FOREVER, &end));
+    CHECK(end.kind == SHOAL_EXIT_EXITED && end.code == 7);
+    shoal_process_free(p);
+    no_process(p, "it was freed");
+
+    /* Freed handles are told for a while, whatever is opened meanwhile; and freeing twice
+       does nothing then. Later the place is used again: that cannot be told. */
+    shoal_queue_free(q);
+    no_queue(q, "it was freed");
+    for (int i = 0; i < 10; i++)
+        later[i] = new_queue();
+    shoal_queue_free(q);
+    no_queue(q, "it was freed");
+    for (int i = 0; i < 10; i++) {
+        OK(shoal_queue_put(later[i], "x", 1, SHOAL_NOWAIT));
+        shoal_queue_free(later[i]);
+    }
+    /* Places are used again, so that opening and freeing for ever takes no memory. */
+    shoal_queue *first = q;
+    bool again = false;
+    for (int i = 0; i < 200 && !again; i++) {
+        q = new_queue();
+        again = q == first;
+        shoal_queue_free(q);
+    }
+    CHECK(again);
+    puts("handles: ok");
+    return 0;
+}

@@ -1,0 +1,142 @@
+/* What the functions of a queue promise. */
+
+#include "check.h"
+
+#include <pthread.h>
+
+static void one_by_one(shoal_queue *q)
+{
+    char buf[8];
+    size_t len = 0;
+    uint64_t number;
+
+    GIVES(SHOAL_ERR_EMPTY, shoal_queue_get(q, buf, sizeof buf, &len, SHOAL_NOWAIT));
+    GIVES(SHOAL_ERR_TIMEOUT, shoal_queue_get(q, buf, sizeof buf, &len, 1000000));
+    OK(shoal_queue_put(q, "a long message", 14, SHOAL_NOWAIT));
+    OK(shoal_queue_put(q, "short", 5, SHOAL_FOREVER));
+    OK(shoal_queue_len(q, &number));
+    CHECK(number == 2);
+    OK(shoal_queue_bytes(q, &number));
+    CHECK(number == 19);
+
+    /* A buffer that is too small learns the size, and the message stays. */
+    SAYS(SHOAL_ERR_BUFFER_TOO_SMALL, "14",
+         shoal_queue_get(q, buf, sizeof buf, &len, SHOAL_NOWAIT));
+    CHECK(len == 14);
+    SAYS(SHOAL_ERR_BUFFER_TOO_SMALL, "14", shoal_queue_get(q, NULL, 0, &len, SHOAL_NOWAIT));
+    char large[14];
+    OK(shoal_queue_get(q, large, sizeof large, &len, SHOAL_NOWAIT));
+    CHECK(len == 14 && memcmp(large, "a long message", 14) == 0);
+    OK(shoal_queue_get(q, buf, sizeof buf, &len, SHOAL_NOWAIT));
+    CHECK(len == 5 && memcmp(buf, "short", 5) == 0);
+}
+
+static void batches(shoal_queue *q)
+{
+    const shoal_slice items[] = {{"one", 3}, {NULL, 0}, {"three", 5}};
+    char buf[64];
+    size_t lens[8], n = 99;
+
+    OK(shoal_queue_put_many(q, items, 3, &n, SHOAL_NOWAIT));
+    CHECK(n == 3);
+    OK(shoal_queue_put_many(q, items, 0, &n, SHOAL_NOWAIT));
+    CHECK(n == 0);
+    GIVES(SHOAL_ERR_BUFFER_TOO_SMALL, shoal_queue_get_many(q, buf, 2, lens, 8, &n, SHOAL_NOWAIT));
+    CHECK(n == 0 && lens[0] == 3);
+    OK(shoal_queue_get_many(q, buf, 5, lens, 8, &n, SHOAL_NOWAIT)); /* the third does not fit */
+    CHECK(n == 2 && lens[0] == 3 && lens[1] == 0 && memcmp(buf, "one", 3) == 0);
+    OK(shoal_queue_put_many(q, items, 3, &n, SHOAL_NOWAIT));
+    OK(shoal_queue_get_many(q, buf, sizeof buf, lens, 2, &n, SHOAL_FOREVER));
+    CHECK(n == 2 && lens[0] == 5 && lens[1] == 3 && memcmp(buf, "threeone", 8) == 0);
+    OK(shoal_queue_get_many(q, buf, sizeof buf, lens, 8, &n, SHOAL_NOWAIT));
+    CHECK(n == 2 && lens[0] == 0 && lens[1] == 5);
+    GIVES(SHOAL_ERR_EMPTY, shoal_queue_get_many(q, buf, sizeof buf, lens, 8, &n, SHOAL_NOWAIT));
+    CHECK(n == 0);
+}
+
+static void limits(void)
+{
+    shoal_queue_options options = {sizeof options, SHOAL_CREATE, 4096, 4096};
+    static char message[4096];
+    shoal_queue *q;
+    uint64_t capacity, most, max;
+    size_t n;
+    shoal_slice items[8];
+
+    OK(shoal_queue_open(NULL, &options, &q));
+    OK(shoal_queue_capacity(q, &capacity));
+    OK(shoal_queue_max_capacity(q, &max));
+    OK(shoal_queue_max_message(q, &most));
+    CHECK(capacity == 4096 && max == 4096 && most < 4096 && most > 4000);
+    SAYS(SHOAL_ERR_TOO_LARGE, "message of 4096 bytes",
+         shoal_queue_put(q, message, sizeof message, SHOAL_FOREVER));
+    OK(shoal_queue_put(q, message, (size_t)most, SHOAL_NOWAIT));
+    GIVES(SHOAL_ERR_FULL, shoal_queue_put(q, message, 1, SHOAL_NOWAIT));
+    GIVES(SHOAL_ERR_TIMEOUT, shoal_queue_put(q, message, 1, 1000000));
+    OK(shoal_queue_get(q, message, sizeof message, &n, SHOAL_NOWAIT));
+
+    /* As many of a batch as there is room for. */
+    for (int i = 0; i < 8; i++)
+        items[i] = (shoal_slice){message, 1000};
+    OK(shoal_queue_put_many(q, items, 8, &n, SHOAL_NOWAIT));
+    CHECK(n >= 2 && n < 5);
+    GIVES(SHOAL_ERR_FULL, shoal_queue_put_many(q, items, 8, &n, SHOAL_NOWAIT));
+    CHECK(n == 0);
+    shoal_queue_free(q);
+}
+
+static void closing(void)
+{
+    shoal_queue *q = new_queue();
+    char buf[8];
+    size_t len;
+    bool closed = true;
+
+    OK(shoal_queue_is_closed(q, &closed));
+    CHECK(!closed);
+    OK(shoal_queue_put(q, "last", 4, SHOAL_NOWAIT));
+    OK(shoal_queue_close(q));
+    OK(shoal_queue_close(q));
+    OK(shoal_queue_is_closed(q, &closed));
+    CHECK(closed);
+    GIVES(SHOAL_ERR_CLOSED, shoal_queue_put(q, "x", 1, SHOAL_FOREVER));
+    OK(shoal_queue_get(q, buf, sizeof buf, &len, SHOAL_FOREVER));
+    GIVES(SHOAL_ERR_CLOSED, shoal_queue_get(q, buf, sizeof buf, &len, SHOAL_FOREVER));
+    shoal_queue_free(q);
+}
+
+static void *fail_elsewhere(void *q)
+{
+    CHECK(strcmp(shoal_last_error(), "") == 0);
+    SAYS(SHOAL_ERR_INVALID, "data", shoal_queue_put(q, NULL, 1, SHOAL_NOWAIT));
+    return NULL;
+}
+
+static void each_thread_has_its_own_error(shoal_queue *q)
+{
+    pthread_t thread;
+    size_t len;
+
+    GIVES(SHOAL_ERR_EMPTY, shoal_queue_get(q, NULL, 0, &len, SHOAL_NOWAIT));
+    const char *before = shoal_last_error();
+    CHECK(strcmp(before, "empty") == 0);
+    CHECK(pthread_create(&thread, NULL, fail_elsewhere, q) == 0);
+    CHECK(pthread_join(thread, NULL) == 0);
+    CHECK(shoal_last_error() == before && strcmp(before, "empty") == 0);
+    /* A call that succeeds leaves it alone. */
+    OK(shoal_queue_put(q, "x", 1, SHOAL_NOWAIT));
+    CHECK(shoal_last_error() == before && strcmp(before, "empty") == 0);
+}
+
+int main(void)
+{
+    shoal_queue *q = new_queue();
+    one_by_one(q);
+    batches(q);
+    limits();
+    closing();
+    each_thread_has_its_own_error(q);
+    shoal_queue_free(q);
+    puts("queue: ok");
+    return 0;
+}

@@ -1,0 +1,191 @@
+// What the C++ wrapper promises beyond the header.
+
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <iostream>
+#include <set>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "shoal.hpp"
+
+using namespace std::chrono_literals;
+using namespace std::string_literals;
+
+#define CHECK(...)                                                                       \
+    do {                                                                                 \
+        if (!(__VA_ARGS__)) {                                                            \
+            std::cerr << __FILE__ << ":" << __LINE__ << ": not so: " << #__VA_ARGS__ << "\n"; \
+            std::exit(1);                                                                \
+        }                                                                                \
+    } while (0)
+
+// The expression throws this status.
+#define THROWS(expected, ...)                                       \
+    do {                                                            \
+        shoal_status status = SHOAL_OK;                             \
+        try {                                                       \
+            static_cast<void>(__VA_ARGS__);                         \
+        } catch (const shoal::error &err) {                         \
+            status = err.status();                                  \
+            CHECK(err.what() == std::string(shoal_last_error()));   \
+        }                                                           \
+        CHECK(status == expected);                                  \
+    } while (0)
+
+static_assert(!std::is_copy_constructible_v<shoal::queue>);
+static_assert(!std::is_copy_assignable_v<shoal::map>);
+static_assert(std::is_nothrow_move_constructible_v<shoal::process>);
+static_assert(std::is_nothrow_move_assignable_v<shoal::queue>);
+
+// A deadline that has passed does not wait for ever.
+static_assert(shoal::timeout(-5s).nanoseconds() == 0);
+static_assert(shoal::timeout(1.5ms).nanoseconds() == 1500000);
+static_assert(shoal::timeout(std::chrono::hours::max()).nanoseconds() == INT64_MAX);
+static_assert(shoal::forever.nanoseconds() == SHOAL_FOREVER);
+static_assert(shoal::nowait.nanoseconds() == SHOAL_NOWAIT);
+
+static void queues(const std::string &unused) {
+    THROWS(SHOAL_ERR_NOT_FOUND, shoal::queue::open(unused));
+    auto queue = shoal::queue::create(unused);
+    auto same = shoal::queue::open(unused);
+    CHECK(same.name() == unused);
+    shoal::options fresh;
+    fresh.exclusive = true;
+    THROWS(SHOAL_ERR_EXISTS, shoal::queue::open(unused, fresh));
+    THROWS(SHOAL_ERR_WRONG_KIND, shoal::map::create(unused));
+
+    queue.put("text");
+    queue.put("with\0NUL"s, 1s);
+    queue.put(std::string(100000, 'x'));
+    CHECK(queue.size() == 3 && queue.bytes() == 100012 && !queue.empty());
+    CHECK(same.get() == "text");
+    CHECK(same.try_get() == "with\0NUL"s);
+    char small[4];
+    THROWS(SHOAL_ERR_BUFFER_TOO_SMALL, same.get_into(small, sizeof small));
+    CHECK(same.get(1s).size() == 100000);
+    CHECK(!same.try_get() && !same.try_get(1ms));
+    THROWS(SHOAL_ERR_EMPTY, same.get(shoal::nowait));
+    THROWS(SHOAL_ERR_TIMEOUT, same.get(1ms));
+
+    const std::vector<std::string> batch = {"a", "", std::string(200000, 'b'), "c"};
+    CHECK(queue.put_many(batch) == 4);
+    std::vector<std::string> taken;
+    while (taken.size() < 4)
+        for (auto &message : same.get_many(3)) taken.push_back(message);
+    CHECK(taken == batch);
+
+    queue.put("last");
+    queue.close();
+    CHECK(same.closed());
+    THROWS(SHOAL_ERR_CLOSED, same.put("x"));
+    THROWS(SHOAL_ERR_CLOSED, static_cast<void>(same.try_put("x")));
+    CHECK(same.next() == "last");
+    CHECK(!same.next());
+
+    shoal::queue::unlink(unused);
+    THROWS(SHOAL_ERR_NOT_FOUND, shoal::queue::unlink(unused));
+
+    shoal::options tiny;
+    tiny.capacity = tiny.max_capacity = 4096;
+    auto full = shoal::queue::anonymous(tiny);
+    CHECK(full.capacity() == 4096 && full.max_capacity() == 4096);
+    full.put(std::string(full.max_message(), 'x'));
+    CHECK(!full.try_put("x") && !full.try_put("x", 1ms));
+    THROWS(SHOAL_ERR_FULL, full.put("x", shoal::nowait));
+
+    // What was moved from is no handle any more.
+    auto moved = std::move(full);
+    CHECK(moved.size() == 1);
+    THROWS(SHOAL_ERR_INVALID, full.size());
+    full = std::move(moved);
+    CHECK(full.size() == 1);
+}
+
+static void maps() {
+    auto map = shoal::map::anonymous();
+    auto same = shoal::map::open(map.name());
+    map.set("k", "v");
+    map.set("long", std::string(100000, 'x'));
+    CHECK(same.get("k") == "v" && same.get("long")->size() == 100000 && !same.get("none"));
+    CHECK(!same.insert("k", "other") && same.insert("empty", ""));
+    CHECK(same.contains("empty") && same.get("empty") == "");
+    CHECK(!map.compare_swap("empty", std::nullopt, "x"));
+    CHECK(map.compare_swap("empty", "", "full"));
+    CHECK(map.compare_swap("empty", "full", std::nullopt));
+    CHECK(map.compare_swap("empty", std::nullopt, std::string_view()));
+    CHECK(map.take("empty") == "" && !map.take("empty"));
+    CHECK(map.remove("long") && !map.remove("long"));
+    CHECK(map.add("n", 5) == 5 && map.add("n", -7) == -2);
+    THROWS(SHOAL_ERR_INVALID, map.add("k", 1));
+    CHECK(map.size() == 2);
+
+    std::set<std::string> keys;
+    for (const auto &[key, value] : map) {
+        CHECK(keys.insert(std::string(key)).second);
+        CHECK(value.size() == (key == "n" ? 8 : 1));
+    }
+    CHECK(keys == std::set<std::string>{"k", "n"});
+    map.clear();
+    CHECK(same.empty() && same.begin() == same.end());
+}
+
+static void processes() {
+    int n = 40;
+    auto child = shoal::process::fork([&] { return n + 2; });
+    CHECK(child.pid() > 0 && child.pidfd() > 2);
+    const auto end = child.join();
+    CHECK(end.exited() && end.code == 42 && !end.success());
+    auto thrown = shoal::process::fork([]() -> int { throw std::runtime_error("as it should"); });
+    CHECK(thrown.join().code == 101);
+
+    shoal::spawn_options options("sh");
+    options.args({"-c", "cat; echo $A$B >&2"}).env("A", "1").env("B", "2").env_remove("B");
+    options.in(shoal::stdio::pipe()).out(shoal::stdio::null()).err(shoal::stdio::pipe());
+    auto shell = shoal::process::spawn(options);
+    CHECK(!shell.try_join());
+    const int err = shell.take_stderr();
+    THROWS(SHOAL_ERR_NOT_FOUND, shell.take_stderr());
+    THROWS(SHOAL_ERR_NOT_FOUND, shell.take_stdout());
+    CHECK(::close(shell.take_stdin()) == 0);
+    char text[8];
+    CHECK(::read(err, text, sizeof text) == 2 && text[0] == '1');
+    ::close(err);
+    CHECK(shell.join(60s).success());
+
+    shoal::spawn_options sleep("sleep");
+    sleep.arg("600").new_group().die_with_parent();
+    auto sleeper = shoal::process::spawn(sleep);
+    THROWS(SHOAL_ERR_TIMEOUT, sleeper.join(1ms));
+    sleeper.signal_group(SIGTERM);
+    CHECK(sleeper.join().signaled() && sleeper.join().code == SIGTERM);
+    THROWS(SHOAL_ERR_NOT_FOUND, shoal::process::spawn(shoal::spawn_options("no-such-program")));
+    shoal::spawn_options clean("/bin/sh");
+    clean.args({"-c", "test -z \"$HOME\""}).env_clear().cwd("/");
+    CHECK(shoal::process::spawn(clean).join().success());
+}
+
+static void devices() {
+    namespace device = shoal::device;
+    CHECK(device::families().size() > 5 && device::families()[0] == "cuda");
+    CHECK(device::variable("cuda") == "CUDA_VISIBLE_DEVICES");
+    CHECK(device::resolve("cuda", "2,3", "1") == "3");
+    THROWS(SHOAL_ERR_INVALID, device::resolve("cuda", "", "0"));
+    CHECK(!device::set_visible("cuda", "0,3"));
+    CHECK(device::visible("cuda") == "0,3");
+    CHECK(device::resolve("cuda", std::nullopt, "1") == "3");
+}
+
+int main(int argc, char **argv) {
+    CHECK(argc == 2);  // a name that is not in use
+    CHECK(shoal::version() == shoal_version());
+    queues(argv[1]);
+    maps();
+    processes();
+    devices();
+    std::cout << "wrapper: ok\n";
+}
