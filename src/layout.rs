@@ -75,7 +75,7 @@ unsafe impl Sync for Region {}
 impl Region {
     /// # Safety
     /// `base .. base + len` is mapped readable and writable, and stays so for as long as
-    /// the region is used. `base` is aligned to 4096, or at least to every `T` resolved.
+    /// the region, or anything resolved from it, is used. `base` is aligned to 4096, or at least to every `T` resolved.
     pub(crate) unsafe fn new(base: NonNull<u8>, len: usize) -> Self {
         Self { base, len }
     }
@@ -85,8 +85,11 @@ impl Region {
     }
 
     /// The `T` at `offset`, if it lies inside the region and is aligned.
+    ///
+    /// The reference is good for as long as the memory is mapped, which the maker of the
+    /// region promised to see to (see [`Self::new`]); an object keeps it beside its mapping.
     #[inline]
-    pub(crate) fn resolve<T: Shared>(&self, offset: Offset<T>) -> Result<&T> {
+    pub(crate) fn resolve<'a, T: Shared>(&self, offset: Offset<T>) -> Result<&'a T> {
         let at = self.span(offset.bytes, size_of::<T>())?;
         if !(at.as_ptr() as usize).is_multiple_of(align_of::<T>()) {
             return Err(Error::corrupt("an offset is not aligned"));

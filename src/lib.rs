@@ -6,6 +6,14 @@ compile_error!("shoal runs on Linux");
 
 mod error;
 mod layout;
+mod queue;
+mod segment;
+mod sync;
+mod sys;
 
 pub use error::{Error, Result, Status};
+pub use queue::Queue;
 pub use raw_sync::Timeout;
+pub use segment::{Kind, ObjectInfo, Options, Participant, gc, list, stat, unlink};
+#[cfg(feature = "crash-points")]
+pub use sync::crash;

@@ -1,0 +1,12 @@
+//! A queue of messages between processes: many producers, many consumers, any sizes.
+//!
+//! - [`record`]: the format of one message in the ring.
+//! - [`ring`]: where messages are and how they become visible; no locks, no system calls.
+//! - [`Queue`]: the two locks, the waits, growth and repair.
+
+mod ops;
+mod record;
+mod ring;
+mod wait;
+
+pub use ops::Queue;

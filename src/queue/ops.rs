@@ -1,0 +1,406 @@
+//! The queue as programs see it.
+
+use std::ptr::NonNull;
+
+use crate::error::{Error, Result};
+use crate::segment::{self, Kind, Options, Segment, Spec};
+use crate::sync::RobustMutex;
+use crate::sys::clock::Deadline;
+
+use raw_sync::Timeout;
+
+use super::record;
+use super::ring::{self, Consumer, Ring};
+
+/// A named queue of messages that any number of processes put into and take from.
+///
+/// Messages are bytes of any length, first in first out. A message is there for everybody
+/// the moment [`put`](Self::put) returns. Any process may be killed at any instruction: a
+/// message that was being put is then either there or was never sent, and everything else
+/// stays. A message that was just taken goes with the process that took it.
+///
+/// A handle is [`Send`] and [`Sync`]; calls from several threads are as good as from several
+/// processes. Handles survive `fork`: the child's copy is a participant of its own. Every
+/// open handle uses two file descriptors. Dropping the last handle of all processes removes
+/// the queue with what is in it, unless it was created [persistent](Options::persistent).
+///
+/// The ring starts small and doubles in place when it is full and nobody makes room, up to
+/// `max_capacity`; from there on producers wait. Give both capacities the same value for a
+/// queue that never grows.
+///
+/// ```
+/// use shoal::{Queue, Timeout};
+///
+/// let queue = Queue::anonymous()?;
+/// let same = Queue::open(queue.name())?; // in another process, usually
+///
+/// queue.put(b"hello", Timeout::Infinite)?;
+/// assert_eq!(same.get_vec(Timeout::Infinite)?, b"hello");
+/// # Ok::<(), shoal::Error>(())
+/// ```
+///
+/// # Limits
+/// No order of arrival among waiting processes is promised. A process that is *stopped*
+/// (not killed) inside a call holds the others up until it goes on.
+pub struct Queue {
+    pub(super) ring: Ring,
+    pub(super) producers: RobustMutex,
+    pub(super) consumers: RobustMutex,
+    // Last: the ring and the locks point into it.
+    pub(super) segment: Segment,
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queue")
+            .field("name", &self.name())
+            .field("len", &self.len())
+            .finish()
+    }
+}
+
+/// Bytes a queue starts with, and may grow to, unless told otherwise.
+const DEFAULT_CAPACITY: u64 = 64 << 10;
+const DEFAULT_MAX_CAPACITY: u64 = 1 << 30;
+/// What the address space of every supported machine has room for.
+const LARGEST_CAPACITY: u64 = 1 << 45;
+
+/// Changes with every incompatible change of the ring or its records.
+const LAYOUT: u64 = 0x5155_4555_4500_0001;
+
+impl Queue {
+    /// Opens the queue `name`.
+    ///
+    /// # Errors
+    /// `NotFound`; `WrongKind`, `VersionMismatch`, `Permission`, `Corrupt` for a file that
+    /// is no queue of ours; `Invalid` name.
+    pub fn open(name: &str) -> Result<Self> {
+        Self::with_options(Some(name), &Options::open())
+    }
+
+    /// Opens the queue `name`, or creates it with the defaults.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open), and `NoSpace`.
+    pub fn create(name: &str) -> Result<Self> {
+        Self::with_options(Some(name), &Options::create())
+    }
+
+    /// Creates a queue under a name nobody else has; [`name`](Self::name) tells which.
+    ///
+    /// # Errors
+    /// `NoSpace`.
+    pub fn anonymous() -> Result<Self> {
+        Self::with_options(None, &Options::create())
+    }
+
+    /// Opens or creates a queue as `options` say. Without a name it is always created.
+    ///
+    /// Capacities are rounded up to a power of two of at least 4096 bytes. The defaults are
+    /// 64 KiB to start with and 1 GiB to grow to. They count for the ring, in which a
+    /// message takes its length and 16 to 31 bytes more.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open); `Exists` with [`Options::exclusive`]; `NoSpace`; `Invalid`
+    /// for a `max_capacity` below `capacity`; `TooLarge` for one beyond 2^45.
+    pub fn with_options(name: Option<&str>, options: &Options) -> Result<Self> {
+        let (capacity, max) = capacities(options)?;
+        let spec = Spec {
+            kind: Kind::Queue,
+            layout: LAYOUT,
+            size: Segment::DATA + ring::RING + max,
+            commit: ring::RING + capacity,
+        };
+        let segment = Segment::open_or_create(name, options, &spec, |segment| {
+            Ring::init(&segment.region(), Segment::DATA, capacity, max)
+        })?;
+        let ring = Ring::attach(&segment.region(), Segment::DATA)?;
+        // SAFETY: the locks were initialised before the segment was published, and the
+        // segment is dropped after the handles on them.
+        let (producers, consumers) = unsafe {
+            (
+                RobustMutex::attach(&ring.header.producer.lock)?,
+                RobustMutex::attach(&ring.header.consumer.lock)?,
+            )
+        };
+        Ok(Self {
+            ring,
+            producers,
+            consumers,
+            segment,
+        })
+    }
+
+    /// The name to open this queue by.
+    pub fn name(&self) -> &str {
+        self.segment.name()
+    }
+
+    /// Puts one message at the end, waiting for room until `timeout`.
+    ///
+    /// # Errors
+    /// `Full` (timeout zero) or `Timeout`; `TooLarge` at once for a message that can never
+    /// fit; `Closed`; `NoSpace` when the ring had to grow for it and `/dev/shm` is full;
+    /// `Interrupted` when a signal handler ran while waiting; `Poisoned`, `Corrupt`. After an
+    /// error nothing was put.
+    pub fn put(&self, data: &[u8], timeout: Timeout) -> Result<()> {
+        let need = self.room_for(data)?;
+        let deadline = Deadline::after(timeout);
+        loop {
+            let guard = self.lock_producers(deadline)?;
+            // SAFETY: the producers' lock is held until after the last use.
+            let mut end = unsafe { self.ring.producer() }?;
+            if end.push(data)? {
+                end.publish();
+                drop(guard);
+                self.told_consumers();
+                return Ok(());
+            }
+            drop(guard);
+            self.make_room(need, deadline)?;
+        }
+    }
+
+    /// Puts messages in order, as many as there is room for before `timeout`, and returns how
+    /// many that were. Takes the lock once for all that fit together.
+    ///
+    /// The messages are not one unit: others' may come between those for which it had to
+    /// wait, and after a kill a first part of them may be there.
+    ///
+    /// # Errors
+    /// As for [`put`](Self::put), and only if not one message was put.
+    pub fn put_many(&self, items: &[impl AsRef<[u8]>], timeout: Timeout) -> Result<usize> {
+        let deadline = Deadline::after(timeout);
+        let mut done = 0;
+        while let Some(next) = items.get(done) {
+            match self.put_some(&items[done..], next.as_ref(), deadline) {
+                Ok(put) => done += put,
+                Err(err) if done == 0 => return Err(err),
+                Err(_) => break,
+            }
+        }
+        Ok(done)
+    }
+
+    /// Puts what fits now; waits if that is nothing.
+    fn put_some(
+        &self,
+        items: &[impl AsRef<[u8]>],
+        first: &[u8],
+        deadline: Deadline,
+    ) -> Result<usize> {
+        let need = self.room_for(first)?;
+        let guard = self.lock_producers(deadline)?;
+        // SAFETY: the producers' lock is held until after the last use.
+        let mut end = unsafe { self.ring.producer() }?;
+        let mut put = 0;
+        while let Some(item) = items.get(put) {
+            if !end.push(item.as_ref())? {
+                break;
+            }
+            put += 1;
+        }
+        if put > 0 {
+            end.publish();
+        }
+        drop(guard);
+        if put > 0 {
+            self.told_consumers();
+        } else {
+            self.make_room(need, deadline)?;
+        }
+        Ok(put)
+    }
+
+    /// Takes the first message into `buf` and returns its length, waiting until `timeout`.
+    ///
+    /// # Errors
+    /// `Empty` (timeout zero) or `Timeout`; `BufferTooSmall` with the length needed, and the
+    /// message stays; `Closed` once a closed queue is drained; `Interrupted` when a signal
+    /// handler ran while waiting; `Poisoned`, `Corrupt`.
+    pub fn get(&self, buf: &mut [u8], timeout: Timeout) -> Result<usize> {
+        self.take(Deadline::after(timeout), |end| {
+            let Some(message) = end.peek()? else {
+                return Ok(None);
+            };
+            let (needed, capacity) = (message.len(), buf.len());
+            let Some(to) = buf.get_mut(..needed) else {
+                return Err(Error::BufferTooSmall { needed, capacity });
+            };
+            // SAFETY: `to` has the message's length; nothing is published before `take` does.
+            unsafe { message.copy_to(NonNull::from(to).cast()) };
+            end.advance(&message);
+            Ok(Some(needed))
+        })
+    }
+
+    /// Takes the first message, waiting until `timeout`.
+    ///
+    /// # Errors
+    /// As for [`get`](Self::get).
+    pub fn get_vec(&self, timeout: Timeout) -> Result<Vec<u8>> {
+        self.take(Deadline::after(timeout), |end| {
+            let mut data = Vec::new();
+            Ok(append(end, &mut data)?.map(|_| data))
+        })
+    }
+
+    /// Waits for a first message until `timeout`, then takes it and up to `max - 1` more that
+    /// are there. Their bytes are appended to `buf` back to back, their lengths to `lens`.
+    /// Returns how many there were.
+    ///
+    /// # Errors
+    /// As for [`get`](Self::get).
+    pub fn get_many(
+        &self,
+        buf: &mut Vec<u8>,
+        lens: &mut Vec<usize>,
+        max: usize,
+        timeout: Timeout,
+    ) -> Result<usize> {
+        if max == 0 {
+            return Ok(0);
+        }
+        self.take(Deadline::after(timeout), |end| {
+            let mut taken = 0;
+            while taken < max {
+                let Some(len) = append(end, buf)? else { break };
+                lens.push(len);
+                taken += 1;
+            }
+            Ok((taken > 0).then_some(taken))
+        })
+    }
+
+    /// [`get_many`](Self::get_many) into fixed places: as many messages as there are `lens`
+    /// and as fit in `buf`, back to back.
+    ///
+    /// # Errors
+    /// As for [`get`](Self::get); `BufferTooSmall` if the first message does not fit.
+    pub fn get_many_into(
+        &self,
+        buf: &mut [u8],
+        lens: &mut [usize],
+        timeout: Timeout,
+    ) -> Result<usize> {
+        if lens.is_empty() {
+            return Ok(0);
+        }
+        self.take(Deadline::after(timeout), |end| {
+            let (mut taken, mut filled) = (0, 0);
+            while taken < lens.len() {
+                let Some(message) = end.peek()? else { break };
+                let (needed, capacity) = (message.len(), buf.len() - filled);
+                let Some(to) = buf[filled..].get_mut(..needed) else {
+                    if taken > 0 {
+                        break;
+                    }
+                    return Err(Error::BufferTooSmall { needed, capacity });
+                };
+                // SAFETY: `to` has the message's length; nothing is published meanwhile.
+                unsafe { message.copy_to(NonNull::from(to).cast()) };
+                end.advance(&message);
+                lens[taken] = needed;
+                (taken, filled) = (taken + 1, filled + needed);
+            }
+            Ok((taken > 0).then_some(taken))
+        })
+    }
+
+    /// How many messages are in the queue. Exact whenever nobody is putting or taking.
+    pub fn len(&self) -> usize {
+        self.ring.counts().0 as usize
+    }
+
+    /// Whether there is no message in the queue.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Payload bytes of all messages in the queue.
+    pub fn bytes(&self) -> u64 {
+        self.ring.counts().1
+    }
+
+    /// Bytes of the ring as it is now.
+    pub fn capacity(&self) -> u64 {
+        self.ring.capacity().unwrap_or(0)
+    }
+
+    /// Bytes the ring may grow to.
+    pub fn max_capacity(&self) -> u64 {
+        self.ring.max_capacity()
+    }
+
+    /// The longest message that can ever be put, in bytes.
+    pub fn max_message(&self) -> u64 {
+        self.ring.max_capacity() - record::HEADER
+    }
+
+    /// Removes the name of the queue `name`. Processes that have it open keep using it.
+    ///
+    /// # Errors
+    /// `NotFound`, `WrongKind`, `Permission`, `Invalid` name.
+    pub fn unlink(name: &str) -> Result<()> {
+        segment::unlink_kind(name, Kind::Queue)
+    }
+
+    /// The bytes `data` takes in the ring.
+    #[inline]
+    fn room_for(&self, data: &[u8]) -> Result<u64> {
+        match record::size(data.len() as u64) {
+            Some(need) if need <= self.ring.max_capacity() => Ok(need),
+            _ => Err(Error::TooLarge {
+                what: "message",
+                size: data.len() as u64,
+                limit: self.max_message(),
+            }),
+        }
+    }
+}
+
+/// Appends the next message to `data` and moves over it.
+fn append(end: &mut Consumer, data: &mut Vec<u8>) -> Result<Option<usize>> {
+    let Some(message) = end.peek()? else {
+        return Ok(None);
+    };
+    let old = data.len();
+    data.reserve(message.len());
+    // SAFETY: reserved above, so the spare part has room; the bytes are written before the
+    // length says so; nothing is published meanwhile.
+    unsafe {
+        message.copy_to(NonNull::from(&mut data.spare_capacity_mut()[..]).cast());
+        data.set_len(old + message.len());
+    }
+    end.advance(&message);
+    Ok(Some(message.len()))
+}
+
+/// Start and maximum of the ring, from what the caller asked for.
+fn capacities(options: &Options) -> Result<(u64, u64)> {
+    let round = |bytes: u64| match bytes {
+        0..=LARGEST_CAPACITY => Ok(bytes.max(ring::MIN_CAPACITY).next_power_of_two()),
+        _ => Err(Error::TooLarge {
+            what: "capacity",
+            size: bytes,
+            limit: LARGEST_CAPACITY,
+        }),
+    };
+    let max = match (options.max_capacity, options.capacity) {
+        (0, 0) => DEFAULT_MAX_CAPACITY,
+        (0, capacity) => round(capacity)?.max(DEFAULT_MAX_CAPACITY),
+        (max, _) => round(max)?,
+    };
+    let capacity = match options.capacity {
+        0 => DEFAULT_CAPACITY.min(max),
+        capacity => round(capacity)?,
+    };
+    if capacity > max {
+        let why = format!(
+            "{} bytes is below the capacity of {capacity}",
+            options.max_capacity
+        );
+        return Err(Error::invalid("max_capacity", why));
+    }
+    Ok((capacity, max))
+}

@@ -1,0 +1,234 @@
+//! Locking, waiting, growing and closing: everything that makes one end wait for the other.
+//!
+//! # Who wakes whom, and when
+//! The wake-up policy decides the speed of a queue on a machine where a wake-up costs as much
+//! as hundreds of messages (see `sync::event`). Three rules:
+//!
+//! 1. Whoever finds nothing to do looks [`SPINS`] times more before it sleeps: with both sides
+//!    running, the next message is only a cache line away.
+//! 2. Sleeping producers are woken once the ring has drained to half, so that they have
+//!    something to do when they arrive. A single one at its limit would otherwise be woken
+//!    for every message.
+//! 3. Whoever was woken wakes the next one if there is work left for it.
+//!
+//! # What a kill leaves
+//! Both sides publish with one store (see `ring`), so a dead owner's half-written record or
+//! half-taken message is simply not there. The next owner checks that the cursors make sense
+//! and wakes everybody, since the dead may have owed somebody a wake.
+
+use std::sync::atomic::Ordering;
+
+use crate::error::{Error, Result};
+use crate::segment::Segment;
+use crate::sync::{Acquired, Guard, RobustMutex, crash::crash_point, publish_fence};
+use crate::sys::clock::Deadline;
+
+use super::ops::Queue;
+use super::ring::{self, Consumer};
+
+/// Looks at the other side's cursor before sleeping. NB: 300 looks are about as long as a
+/// sleeping process takes to be woken; measured with `shoal bench`, both ends on a core.
+const SPINS: u32 = 300;
+
+/// Bits of the ring's flags.
+const CLOSED: u32 = 1;
+const POISONED: u32 = 2;
+
+impl Queue {
+    /// Takes what `taken` finds at the taking end, waiting while it finds nothing.
+    #[inline]
+    pub(super) fn take<T>(
+        &self,
+        deadline: Deadline,
+        mut taken: impl FnMut(&mut Consumer) -> Result<Option<T>>,
+    ) -> Result<T> {
+        loop {
+            let guard = self.lock_consumers(deadline)?;
+            // Before looking: once a queue is closed, what is not there will never be.
+            let closed = self.flags() & CLOSED != 0;
+            // SAFETY: the consumers' lock is held until after the last use.
+            let mut end = unsafe { self.ring.consumer() }?;
+            let found = taken(&mut end);
+            if let Err(Error::BufferTooSmall { .. }) | Ok(_) = found {
+                end.publish();
+            }
+            let more = end.has_more();
+            drop(guard);
+            if let Some(value) = found? {
+                self.told_producers();
+                if more {
+                    self.ring.header.not_empty.notify_one();
+                }
+                return Ok(value);
+            }
+            if closed {
+                return Err(Error::Closed);
+            }
+            if deadline == Deadline::Now {
+                return Err(Error::Empty);
+            }
+            let ready = || self.ring.used() != 0 || self.flags() != 0;
+            self.ring.header.not_empty.wait(SPINS, deadline, ready)?;
+        }
+    }
+
+    /// Waits until there may be room for `need` bytes, or makes some by growing.
+    #[cold]
+    pub(super) fn make_room(&self, need: u64, deadline: Deadline) -> Result<()> {
+        let capacity = self.ring.capacity()?;
+        let room = || capacity.saturating_sub(self.ring.used()) >= need;
+        if deadline != Deadline::Now {
+            for _ in 0..SPINS {
+                if room() {
+                    return Ok(());
+                }
+                std::hint::spin_loop();
+            }
+        }
+        if capacity < self.ring.max_capacity() {
+            match self.grow(capacity, need, deadline) {
+                // As good as a queue that may not grow, if the message fits in that.
+                Err(Error::NoSpace { .. }) if need <= capacity && deadline != Deadline::Now => {}
+                other => return other,
+            }
+        }
+        if need > capacity / 2 {
+            self.skip_padding(deadline)?;
+        }
+        if room() {
+            return Ok(());
+        }
+        if deadline == Deadline::Now {
+            return Err(Error::Full);
+        }
+        let changed = || self.ring.capacity() != Ok(capacity);
+        let ready = || room() || self.flags() != 0 || changed();
+        self.ring.header.not_full.wait(SPINS, deadline, ready)
+    }
+
+    /// Doubles the ring, unless somebody else was faster.
+    fn grow(&self, seen: u64, need: u64, deadline: Deadline) -> Result<()> {
+        // Lock order: producers, consumers.
+        let _producers = self.lock_producers(deadline)?;
+        let _consumers = self.lock_consumers(deadline)?;
+        let capacity = self.ring.capacity()?;
+        if capacity != seen {
+            return Ok(());
+        }
+        let wanted = need.saturating_add(self.ring.used()).max(capacity * 2);
+        let wanted = wanted.next_power_of_two().min(self.ring.max_capacity());
+        self.segment.commit(Segment::DATA + ring::RING, wanted)?;
+        crash_point!();
+        // SAFETY: both locks are held.
+        unsafe { self.ring.grow(wanted) }
+    }
+
+    /// Moves the head over padding that no consumer is there to move over, so that a message
+    /// as large as the ring finds an empty one.
+    fn skip_padding(&self, deadline: Deadline) -> Result<()> {
+        let _guard = self.lock_consumers(deadline)?;
+        // SAFETY: the consumers' lock is held until after the last use.
+        let mut end = unsafe { self.ring.consumer() }?;
+        let looked = end.peek();
+        end.publish();
+        looked.map(drop)
+    }
+
+    /// Something was put and the lock released.
+    #[inline]
+    pub(super) fn told_consumers(&self) {
+        publish_fence();
+        self.ring.header.not_empty.notify_one();
+        self.wake_producers();
+    }
+
+    /// Something was taken and the lock released.
+    #[inline]
+    fn told_producers(&self) {
+        publish_fence();
+        self.wake_producers();
+    }
+
+    /// Rule 2: only when there is something to do for a while.
+    #[inline]
+    fn wake_producers(&self) {
+        let not_full = &self.ring.header.not_full;
+        if not_full.has_sleepers() && self.ring.used() <= self.capacity() / 2 {
+            not_full.notify_one();
+        }
+    }
+
+    /// Closes the queue for all processes: nothing can be put any more; what is there can be
+    /// taken, and then every `get` reports `Closed`. Wakes all who wait. Closing twice is
+    /// no error.
+    ///
+    /// # Errors
+    /// `Poisoned`, `Corrupt`.
+    pub fn close(&self) -> Result<()> {
+        let guard = match self.lock_producers(Deadline::Never) {
+            Ok(guard) => guard,
+            Err(Error::Closed) => return Ok(()),
+            Err(err) => return Err(err),
+        };
+        self.ring.header.flags.fetch_or(CLOSED, Ordering::SeqCst);
+        crash_point!();
+        drop(guard);
+        self.wake_everybody();
+        Ok(())
+    }
+
+    /// Whether [`close`](Self::close) was called, by whatever process.
+    pub fn is_closed(&self) -> bool {
+        self.flags() & CLOSED != 0
+    }
+
+    fn flags(&self) -> u32 {
+        self.ring.header.flags.load(Ordering::Acquire)
+    }
+
+    fn wake_everybody(&self) {
+        self.ring.header.not_empty.notify_all();
+        self.ring.header.not_full.notify_all();
+    }
+
+    /// # Errors
+    /// `Closed`: whoever wants to put must not.
+    #[inline]
+    pub(super) fn lock_producers(&self, deadline: Deadline) -> Result<Guard<'_>> {
+        let guard = self.lock(&self.producers, deadline)?;
+        if self.is_closed() {
+            Err(Error::Closed)
+        } else {
+            Ok(guard)
+        }
+    }
+
+    #[inline]
+    fn lock_consumers(&self, deadline: Deadline) -> Result<Guard<'_>> {
+        self.lock(&self.consumers, deadline)
+    }
+
+    #[inline]
+    fn lock<'a>(&self, mutex: &'a RobustMutex, deadline: Deadline) -> Result<Guard<'a>> {
+        let guard = match mutex.lock(deadline)? {
+            Acquired::Held(guard) => guard,
+            Acquired::Recovered(guard) => self.repair(guard)?,
+        };
+        if self.flags() & POISONED != 0 {
+            return Err(Error::Poisoned {
+                what: "the queue's cursors made no sense".into(),
+            });
+        }
+        Ok(guard)
+    }
+
+    #[cold]
+    fn repair<'a>(&self, guard: Guard<'a>) -> Result<Guard<'a>> {
+        if self.ring.check().is_err() {
+            self.ring.header.flags.fetch_or(POISONED, Ordering::SeqCst);
+        }
+        guard.mark_consistent();
+        self.wake_everybody();
+        Ok(guard)
+    }
+}

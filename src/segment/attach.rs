@@ -1,0 +1,297 @@
+//! Creating, opening and leaving a segment.
+//!
+//! # Crash arguments
+//! *Killed while creating*: the private file has no lock on it any more; `gc` removes it.
+//! *Killed between publishing and anything else*: the segment is whole, its only participant
+//! is dead; the next opener finds an ephemeral segment without participants and starts
+//! afresh. *Killed while opening or leaving*: the kernel opens the gate and frees the slot.
+//!
+//! An ephemeral segment nobody is attached to is *gone*, whether or not its file is still
+//! there: the last one to leave removes it, and whoever meets the file of a segment whose
+//! last participant was killed removes it and carries on as if it had not been there.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+use crate::error::{Error, Result};
+use crate::layout::{Offset, Region};
+use crate::sys::process;
+use crate::sys::shm::{self, Mapping};
+
+use super::handle::Handle;
+use super::name;
+use super::options::{Kind, Options};
+use super::participants::{self, Gate, Table};
+use super::stamp::{self, Stamp};
+
+/// What a kind of object needs of its segment.
+pub(crate) struct Spec {
+    /// The kind of object.
+    pub(crate) kind: Kind,
+    /// Hash of the object's own layout; different layouts refuse each other.
+    pub(crate) layout: u64,
+    /// Bytes of the whole segment, for ever. Address space only.
+    pub(crate) size: u64,
+    /// Bytes of data committed at birth, from [`Segment::DATA`] on.
+    pub(crate) commit: u64,
+}
+
+/// A handle on a mapped segment. Dropping it leaves the segment.
+pub(crate) struct Segment {
+    // Before the mapping: fields are dropped in order, and leaving looks at the mapping.
+    handle: Box<Handle>,
+    mapping: Mapping,
+    name: String,
+}
+
+impl Segment {
+    /// Where the object's own data begins.
+    pub(crate) const DATA: u64 = stamp::SIZE + participants::SIZE;
+
+    /// Opens or creates as `options` say. `init` fills a new segment while it is private.
+    pub(crate) fn open_or_create(
+        name: Option<&str>,
+        options: &Options,
+        spec: &Spec,
+        init: impl Fn(&Segment) -> Result<()>,
+    ) -> Result<Self> {
+        let Some(name) = name else {
+            return Self::create(&name::anonymous(), options, spec, &init);
+        };
+        let file = name::file_of(name)?;
+        // Others may create and leave between our two looks, but not for ever.
+        for _ in 0..1000 {
+            if options.exclusive {
+                if is_alive(name, &file)? {
+                    return Err(Error::Exists {
+                        name: name.to_owned(),
+                    });
+                }
+            } else {
+                match Self::open(name, &file, spec) {
+                    Err(Error::NotFound { .. }) if options.create => {}
+                    other => return other,
+                }
+            }
+            match Self::create(name, options, spec, &init) {
+                Err(Error::Exists { .. }) => {}
+                other => return other,
+            }
+        }
+        Err(Error::Exists {
+            name: name.to_owned(),
+        })
+    }
+
+    /// Fills a private file and publishes it; `Exists` if the name is taken by then.
+    fn create(
+        name: &str,
+        options: &Options,
+        spec: &Spec,
+        init: &impl Fn(&Segment) -> Result<()>,
+    ) -> Result<Self> {
+        let published = name::file_of(name)?;
+        loop {
+            let private = name::private_file();
+            let filled = Self::fill(name, &private, options, spec, init)
+                .and_then(|segment| shm::publish(&private, &published).map(|()| segment));
+            match filled {
+                Ok(segment) => {
+                    segment.handle.published(published, options.persistent);
+                    return Ok(segment);
+                }
+                // Somebody's `gc` met the private file before we had our lock on it.
+                Err(Error::NotFound { name, .. }) if name == private => {}
+                Err(Error::Exists { .. }) => {
+                    return Err(Error::Exists {
+                        name: name.to_owned(),
+                    });
+                }
+                Err(err) => {
+                    let _ = shm::unlink(&private);
+                    return Err(err);
+                }
+            }
+        }
+    }
+
+    /// Makes the private file `private` a complete segment. Dropping that removes the file.
+    fn fill(
+        name: &str,
+        private: &str,
+        options: &Options,
+        spec: &Spec,
+        init: &impl Fn(&Segment) -> Result<()>,
+    ) -> Result<Self> {
+        let mapping = Mapping::create(private, spec.size)?;
+        let region = region_of(&mapping);
+        let handle = Handle::attach(region, private, || {
+            let file = shm::open_file(private)?;
+            // Pages first: a store to a page that cannot be had is a SIGBUS.
+            shm::commit(file.as_fd(), 0, Self::DATA)?;
+            let slot = table(&region)?.join(file.as_fd())?;
+            Ok((file, slot))
+        })?;
+        let segment = Self {
+            handle,
+            mapping,
+            name: name.to_owned(),
+        };
+        segment.commit(Self::DATA, spec.commit)?;
+        init(&segment)?;
+        let stamp = Stamp::new(spec.kind, spec.layout, spec.size, options.persistent);
+        let at = region.span(0, size_of::<Stamp>())?;
+        // SAFETY: inside the region and aligned to a page; the segment is still private.
+        unsafe { at.cast::<Stamp>().write(stamp) };
+        Ok(segment)
+    }
+
+    /// Attaches to the published file, if it is alive and of our kind.
+    fn open(name: &str, file: &str, spec: &Spec) -> Result<Self> {
+        loop {
+            // Read and judged before it is mapped or touched.
+            let (probe, stamp) = open_stamped(name, file)?;
+            stamp.check_kind(name, spec.kind, spec.layout)?;
+            let Some(_gate) = close_gate(file, &probe, &stamp)? else {
+                continue;
+            };
+            // From here on nobody comes or goes, except by being killed or by `unlink`.
+            let mapping = match Mapping::open(file) {
+                Err(Error::NotFound { .. }) => continue,
+                other => other?,
+            };
+            if mapping.len() as u64 != stamp.size() {
+                return Err(Error::corrupt(format!("{name:?} changed its size")));
+            }
+            let region = region_of(&mapping);
+            // An unlink and a new creator need no gate: do both descriptors mean one file?
+            if region.resolve(Offset::<Stamp>::new(0))?.instance != stamp.instance {
+                continue;
+            }
+            let handle = Handle::attach(region, file, || {
+                let own = shm::reopen(probe.as_fd())?;
+                let slot = table(&region)?.join(own.as_fd())?;
+                Ok((own, slot))
+            })?;
+            handle.published(file.to_owned(), stamp.persistent());
+            return Ok(Self {
+                handle,
+                mapping,
+                name: name.to_owned(),
+            });
+        }
+    }
+
+    /// The whole mapping. What is resolved from it must not outlive the segment.
+    pub(crate) fn region(&self) -> Region {
+        region_of(&self.mapping)
+    }
+
+    /// The object's name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The slot this handle holds; another one in a forked child.
+    pub(crate) fn slot(&self) -> u16 {
+        self.handle.slot()
+    }
+
+    /// Makes sure that the pages of `offset .. offset + len` are there, or says `NoSpace`.
+    pub(crate) fn commit(&self, offset: u64, len: u64) -> Result<()> {
+        shm::commit(self.handle.fd(), offset, len)
+    }
+
+    /// Gives whole pages back to the system.
+    pub(crate) fn decommit(&self, offset: u64, len: u64) -> Result<()> {
+        shm::decommit(self.handle.fd(), offset, len)
+    }
+}
+
+fn region_of(mapping: &Mapping) -> Region {
+    // SAFETY: mapped, page-aligned, and unmapped only when the segment is dropped.
+    unsafe { Region::new(mapping.base(), mapping.len()) }
+}
+
+pub(super) fn table(region: &Region) -> Result<&Table> {
+    region.resolve(Offset::new(stamp::SIZE))
+}
+
+/// Opens a published file for reading about it, and reads and checks its stamp.
+pub(super) fn open_stamped(name: &str, file: &str) -> Result<(File, Stamp)> {
+    let named = |err| match err {
+        Error::NotFound { what, .. } => Error::NotFound {
+            what,
+            name: name.to_owned(),
+        },
+        Error::Permission { why, .. } => Error::Permission {
+            name: name.to_owned(),
+            why,
+        },
+        err => err,
+    };
+    let open = shm::open_file(file).map_err(named)?;
+    let facts = open.metadata().map_err(|_| Error::last_os("fstat"))?;
+    if !facts.is_file() {
+        return Err(Error::corrupt(format!("{name:?} is not a regular file")));
+    }
+    let user = process::effective_uid();
+    if facts.uid() != user {
+        let why = format!(
+            "it belongs to user {}, and this process runs as {user}",
+            facts.uid()
+        );
+        return Err(Error::Permission {
+            name: name.to_owned(),
+            why,
+        });
+    }
+    let mut bytes = [0u8; size_of::<Stamp>()];
+    if open.read_exact_at(&mut bytes, 0).is_err() {
+        let why = format!("{name:?} has {} bytes, too few for a stamp", facts.len());
+        return Err(Error::corrupt(why));
+    }
+    let stamp = Stamp::from_bytes(&bytes);
+    stamp.check(name, facts.len())?;
+    Ok((open, stamp))
+}
+
+/// Closes the gate of `file` through `probe`; `None` if the name now means another file.
+///
+/// # Errors
+/// `NotFound` after removing a segment that died with its last participant.
+fn close_gate<'a>(file: &str, probe: &'a File, stamp: &Stamp) -> Result<Option<Gate<'a>>> {
+    let fd = probe.as_fd();
+    let gate = Gate::close(fd)?;
+    if !shm::names(file, fd) {
+        return Ok(None);
+    }
+    if stamp.persistent() || participants::anyone_else(fd)? {
+        return Ok(Some(gate));
+    }
+    shm::unlink(file)?;
+    let name = file
+        .strip_prefix(name::PUBLISHED)
+        .unwrap_or(file)
+        .to_owned();
+    Err(Error::NotFound {
+        what: "shared object",
+        name,
+    })
+}
+
+/// Whether a live object has this name; removes what a dead one left.
+fn is_alive(name: &str, file: &str) -> Result<bool> {
+    loop {
+        let checked = open_stamped(name, file)
+            .and_then(|(probe, stamp)| Ok(close_gate(file, &probe, &stamp)?.is_some()));
+        match checked {
+            Ok(false) => {}
+            Ok(true) => return Ok(true),
+            Err(Error::NotFound { .. }) => return Ok(false),
+            // Whatever it is, the name is taken.
+            Err(_) => return Ok(true),
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! A named, stamped, sparse piece of shared memory and the processes attached to it.
+//!
+//! One public object is one segment is one file `/dev/shm/shoal.<name>`:
+//!
+//! ```text
+//!      0  stamp          who may open this, and as what             stamp.rs
+//!   4096  participants   1024 slots of the attached, for people     participants.rs
+//!  36864  data           the object's own                           queue/, map/, …
+//! ```
+//!
+//! **Born whole.** It is filled under a private name and then renamed, so a name that can be
+//! seen is always initialised. **Sparse.** It has its full size from the start and never
+//! moves; pages are committed as the object grows, so a full `/dev/shm` is an error and
+//! never a SIGBUS. **Alive by the kernel's word.** Every attached handle holds a lock that
+//! the kernel drops with its process; no timer ever decides who is dead.
+//!
+//! # Limits
+//! Only processes of the same user, the same pid namespace and an equal layout may attach. A
+//! hostile process of the same user can truncate the file under a mapping, and the next
+//! access is then a SIGBUS: nothing in user space can prevent that. Two descriptors are
+//! open per handle.
+
+mod attach;
+mod handle;
+mod list;
+mod name;
+mod options;
+mod participants;
+mod stamp;
+
+pub(crate) use attach::{Segment, Spec};
+pub(crate) use list::unlink_kind;
+pub use list::{ObjectInfo, Participant, gc, list, stat, unlink};
+pub use options::{Kind, Options};

@@ -1,0 +1,78 @@
+//! What an object may be called, and the file that has its name.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::{Error, Result};
+use crate::sys;
+
+/// Every published object's file begins so.
+pub(crate) const PUBLISHED: &str = "shoal.";
+/// Every file that is still being filled begins so. No object can be called that.
+pub(crate) const PRIVATE: &str = "shoal~";
+
+/// The longest name, in bytes: what a file name can hold, less the prefix and some.
+const LONGEST: usize = 200;
+
+/// Checks a name and returns the file it stands for.
+pub(crate) fn file_of(name: &str) -> Result<String> {
+    if name.is_empty() {
+        return Err(Error::invalid("name", "it is empty"));
+    }
+    if name.len() > LONGEST {
+        let why = format!("it has {} bytes; the limit is {LONGEST}", name.len());
+        return Err(Error::invalid("name", why));
+    }
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if let Some(bad) = name.chars().find(|&c| !allowed(c)) {
+        let why = format!("{name:?} has {bad:?}; letters, digits, '.', '_' and '-' are allowed");
+        return Err(Error::invalid("name", why));
+    }
+    Ok(format!("{PUBLISHED}{name}"))
+}
+
+/// A name for an object that nobody named.
+pub(crate) fn anonymous() -> String {
+    format!(
+        "anon-{:016x}{:016x}",
+        sys::process::random(),
+        sys::process::random()
+    )
+}
+
+/// A private file name that no other process and no other thread uses.
+pub(crate) fn private_file() -> String {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+    format!(
+        "{PRIVATE}{}-{count}-{:016x}",
+        sys::process::pid(),
+        sys::process::random()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_could_escape_the_directory_are_refused() {
+        for bad in [
+            "",
+            "a/b",
+            "../x",
+            "a b",
+            "a\0b",
+            "\u{e9}",
+            "~x",
+            &"x".repeat(201),
+        ] {
+            assert!(
+                matches!(file_of(bad), Err(Error::Invalid { .. })),
+                "{bad:?}"
+            );
+        }
+        for good in ["a", ".", "..", "a.b-c_D9", &"x".repeat(200)] {
+            assert_eq!(file_of(good).unwrap(), format!("shoal.{good}"));
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! How an object is opened, the same for every kind.
+
+use std::fmt;
+
+/// The kinds of shared objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[repr(u32)]
+pub enum Kind {
+    /// A [`Queue`](crate::Queue).
+    Queue = 1,
+    /// A [`Map`](crate::Map).
+    Map = 2,
+}
+
+impl Kind {
+    pub(crate) fn from_code(code: u32) -> Option<Self> {
+        [Kind::Queue, Kind::Map]
+            .into_iter()
+            .find(|kind| *kind as u32 == code)
+    }
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Kind::Queue => "queue",
+            Kind::Map => "map",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// How to open an object: whether it may be created, for how long it lives, how big it is.
+///
+/// The default opens what exists. An object that exists keeps the sizes and the lifetime it
+/// was created with, whatever the options say.
+///
+/// ```
+/// use shoal::{Options, Queue};
+///
+/// let options = Options::create().capacity(1 << 20);
+/// let queue = Queue::with_options(None, &options)?;
+/// assert_eq!(queue.capacity(), 1 << 20);
+/// # Ok::<(), shoal::Error>(())
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Create the object if there is none of that name.
+    pub create: bool,
+    /// With `create`: fail with `Exists` if there is one.
+    pub exclusive: bool,
+    /// With `create`: the object stays until it is unlinked. Otherwise the last handle
+    /// that goes takes it along.
+    pub persistent: bool,
+    /// With `create`: bytes of data the object starts with; 0 for the default of its kind.
+    pub capacity: u64,
+    /// With `create`: bytes of data the object may grow to; 0 for the default of its kind.
+    /// Address space only: no memory is used before it is needed.
+    pub max_capacity: u64,
+}
+
+impl Options {
+    /// Opens what exists.
+    pub fn open() -> Self {
+        Self::default()
+    }
+
+    /// Opens what exists, and creates it otherwise.
+    pub fn create() -> Self {
+        Self {
+            create: true,
+            ..Self::default()
+        }
+    }
+
+    /// Fails if the object exists already.
+    pub fn exclusive(mut self) -> Self {
+        (self.create, self.exclusive) = (true, true);
+        self
+    }
+
+    /// Lets the object outlive its processes.
+    pub fn persistent(mut self) -> Self {
+        self.persistent = true;
+        self
+    }
+
+    /// Sets the bytes of data to start with.
+    pub fn capacity(mut self, bytes: u64) -> Self {
+        self.capacity = bytes;
+        self
+    }
+
+    /// Sets the bytes of data to grow to.
+    pub fn max_capacity(mut self, bytes: u64) -> Self {
+        self.max_capacity = bytes;
+        self
+    }
+}

@@ -1,0 +1,153 @@
+//! The first page: what the segment is, and who may open it.
+//!
+//! ```text
+//! offset  size  field           invariant
+//!      0     8  magic           "SHOAL\r\n\x1a"
+//!      8     4  version         the layout of the stamp and the participants
+//!     12     4  endian          0x01020304 as the creator's machine writes it
+//!     16     4  word            bytes of a pointer
+//!     20     4  libc            which C library's mutexes are inside
+//!     24     4  mutex           bytes of one of them
+//!     28     4  kind            queue, map, …
+//!     32     8  layout          hash of the object's own layout
+//!     40     8  size            bytes of the file, for ever
+//!     48     8  pid_namespace   whose thread ids the mutexes hold
+//!     56     4  persistent      0 or 1
+//!     60     4  creator         pid, for people
+//!     64    16  instance        random: tells a segment from a later one of its name
+//! ```
+//! All of it is constant once the segment is published.
+
+use std::sync::atomic::AtomicU64;
+
+use crate::error::{Error, Result};
+use crate::layout::Shared;
+use crate::sys;
+
+use super::options::Kind;
+
+/// Where the stamp ends and the participants begin.
+pub(crate) const SIZE: u64 = 4096;
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    magic: [u8; 8],
+    version: u32,
+    endian: u32,
+    word: u32,
+    libc: u32,
+    mutex: u32,
+    kind: u32,
+    layout: u64,
+    size: u64,
+    pid_namespace: u64,
+    persistent: u32,
+    pub(crate) creator: u32,
+    pub(crate) instance: [u64; 2],
+}
+
+const _: () = assert!(size_of::<Stamp>() == 80 && align_of::<Stamp>() <= align_of::<AtomicU64>());
+
+// SAFETY: plain integers, valid for any bits, never written after publication.
+unsafe impl Shared for Stamp {}
+
+const MAGIC: [u8; 8] = *b"SHOAL\r\n\x1a";
+const VERSION: u32 = 1;
+const ENDIAN: u32 = 0x0102_0304;
+const LIBC: u32 = if cfg!(target_env = "musl") { 2 } else { 1 };
+
+impl Stamp {
+    /// What this library writes for a new segment.
+    pub(crate) fn new(kind: Kind, layout: u64, size: u64, persistent: bool) -> Self {
+        Self {
+            magic: MAGIC,
+            version: VERSION,
+            endian: ENDIAN,
+            word: size_of::<usize>() as u32,
+            libc: LIBC,
+            mutex: sys::pthread::SIZE as u32,
+            kind: kind as u32,
+            layout,
+            size,
+            pid_namespace: sys::process::pid_namespace(),
+            persistent: u32::from(persistent),
+            creator: sys::process::pid(),
+            instance: [sys::process::random(), sys::process::random()],
+        }
+    }
+
+    /// Reads the stamp from a file's first bytes.
+    pub(crate) fn from_bytes(bytes: &[u8; size_of::<Stamp>()]) -> Self {
+        // SAFETY: as many bytes as a stamp has, and any bits are valid.
+        unsafe { bytes.as_ptr().cast::<Stamp>().read_unaligned() }
+    }
+
+    /// Refuses a segment this library cannot share, naming both sides of the difference.
+    pub(crate) fn check(&self, name: &str, file_size: u64) -> Result<()> {
+        if self.magic != MAGIC {
+            return Err(Error::corrupt(format!(
+                "{name:?} does not begin with Shoal's magic"
+            )));
+        }
+        let same = |what, theirs: u64, ours: u64| match theirs == ours {
+            true => Ok(()),
+            false => Err(Error::VersionMismatch {
+                name: name.to_owned(),
+                what,
+                theirs: theirs.to_string(),
+                ours: ours.to_string(),
+            }),
+        };
+        same("byte order", self.endian.into(), ENDIAN.into())?;
+        same("layout version", self.version.into(), VERSION.into())?;
+        same("word size", self.word.into(), size_of::<usize>() as u64)?;
+        same("C library", self.libc.into(), LIBC.into())?;
+        same("mutex size", self.mutex.into(), sys::pthread::SIZE as u64)?;
+        same(
+            "pid namespace",
+            self.pid_namespace,
+            sys::process::pid_namespace(),
+        )?;
+        if self.size != file_size || self.size < super::attach::Segment::DATA {
+            let why = format!("{name:?} has {file_size} bytes and says {}", self.size);
+            return Err(Error::corrupt(why));
+        }
+        self.kind().map(drop)
+    }
+
+    /// Refuses an object of another kind or of another version of that kind.
+    pub(crate) fn check_kind(&self, name: &str, kind: Kind, layout: u64) -> Result<()> {
+        let found = self.kind()?;
+        if found != kind {
+            let (expected, found) = (kind.as_str(), found.as_str());
+            return Err(Error::WrongKind {
+                name: name.to_owned(),
+                expected,
+                found,
+            });
+        }
+        if self.layout != layout {
+            return Err(Error::VersionMismatch {
+                name: name.to_owned(),
+                what: "object layout",
+                theirs: format!("{:#x}", self.layout),
+                ours: format!("{layout:#x}"),
+            });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn kind(&self) -> Result<Kind> {
+        Kind::from_code(self.kind)
+            .ok_or_else(|| Error::corrupt(format!("no kind of object has the code {}", self.kind)))
+    }
+
+    pub(crate) fn persistent(&self) -> bool {
+        self.persistent != 0
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+}

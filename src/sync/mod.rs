@@ -1,0 +1,8 @@
+//! Locks and waits that survive the death of whoever uses them.
+
+pub(crate) mod crash;
+mod event;
+mod mutex;
+
+pub(crate) use event::{EventCell, publish_fence};
+pub(crate) use mutex::{Acquired, Guard, MutexCell, RobustMutex};

@@ -1,0 +1,90 @@
+//! Monotonic deadlines. Nothing in this library is decided by the wall clock.
+
+use std::time::Duration;
+
+use raw_sync::Timeout;
+
+/// A point on `CLOCK_MONOTONIC`, in nanoseconds since the machine started.
+pub(crate) fn now_ns() -> u64 {
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `now` is a valid place to write a timespec; the clock exists on every Linux.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut now) };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// When a call gives up waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deadline {
+    /// The call must not wait at all.
+    Now,
+    /// At this time of [`now_ns`].
+    At(u64),
+    /// The call waits for as long as it takes.
+    Never,
+}
+
+impl Deadline {
+    /// Starts the clock of a public timeout. A timeout too long for the clock is forever.
+    pub(crate) fn after(timeout: Timeout) -> Self {
+        match timeout {
+            Timeout::Infinite => Deadline::Never,
+            Timeout::Val(Duration::ZERO) => Deadline::Now,
+            Timeout::Val(wait) => u64::try_from(wait.as_nanos())
+                .ok()
+                .and_then(|wait| now_ns().checked_add(wait))
+                .map_or(Deadline::Never, Deadline::At),
+        }
+    }
+
+    /// The earlier of this deadline and `slice_ns` from now.
+    pub(crate) fn slice(self, slice_ns: u64) -> u64 {
+        let slice = now_ns().saturating_add(slice_ns);
+        match self {
+            Deadline::Now => 0,
+            Deadline::At(at) => at.min(slice),
+            Deadline::Never => slice,
+        }
+    }
+
+    pub(crate) fn passed(self) -> bool {
+        match self {
+            Deadline::Now => true,
+            Deadline::At(at) => now_ns() >= at,
+            Deadline::Never => false,
+        }
+    }
+}
+
+/// `ns` of [`now_ns`] as the kernel wants it.
+pub(crate) fn timespec(ns: u64) -> libc::timespec {
+    libc::timespec {
+        tv_sec: (ns / 1_000_000_000) as libc::time_t,
+        tv_nsec: (ns % 1_000_000_000) as libc::c_long,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_beyond_the_clock_waits_forever() {
+        assert_eq!(
+            Deadline::after(Timeout::Val(Duration::MAX)),
+            Deadline::Never
+        );
+        assert_eq!(Deadline::after(Timeout::Infinite), Deadline::Never);
+        assert_eq!(Deadline::after(Timeout::Val(Duration::ZERO)), Deadline::Now);
+    }
+
+    #[test]
+    fn a_slice_never_outlasts_the_deadline() {
+        let soon = now_ns() + 1_000;
+        assert!(Deadline::At(soon).slice(1_000_000_000) <= soon);
+        assert!(Deadline::At(soon).slice(0) <= now_ns());
+        assert!(Deadline::Now.passed() && !Deadline::Never.passed());
+    }
+}

@@ -1,0 +1,16 @@
+//! Everything that talks to the kernel or the C library. No other module uses `libc` or
+//! `shared_memory`, and nothing here knows what a queue or a map is.
+
+pub(crate) mod clock;
+pub(crate) mod exit;
+pub(crate) mod fork;
+pub(crate) mod futex;
+pub(crate) mod ofd;
+pub(crate) mod process;
+pub(crate) mod pthread;
+pub(crate) mod shm;
+
+/// The calling thread's `errno`.
+pub(crate) fn errno() -> i32 {
+    std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}

@@ -1,0 +1,73 @@
+//! Locks on single bytes of a file, held by an *open file description*.
+//!
+//! The kernel drops such a lock when the last descriptor of the description is closed, and
+//! so at the very moment its process dies. Unlike the older record locks they are not
+//! lost when some other descriptor of the file is closed, and they outlive nothing: no
+//! process id is involved, so neither reuse of ids nor pid namespaces can fool us.
+//! A forked child shares its parent's description; `segment::attach` deals with that.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use crate::error::{Error, Result};
+
+use super::errno;
+
+fn request(kind: libc::c_int, start: u64, len: u64) -> libc::flock {
+    // SAFETY: an all-zero `flock` is valid, and OFD locks want its `l_pid` to be zero.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = kind as libc::c_short;
+    lock.l_whence = libc::SEEK_SET as libc::c_short;
+    lock.l_start = start as libc::off_t;
+    lock.l_len = len as libc::off_t;
+    lock
+}
+
+/// Takes the lock on `byte` if nobody else has it. Safe to call in a forked child.
+pub(crate) fn try_lock(fd: BorrowedFd<'_>, byte: u64) -> Result<bool> {
+    let lock = request(libc::F_WRLCK, byte, 1);
+    // SAFETY: the descriptor is open and `lock` is a valid request.
+    match unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &lock) } {
+        0 => Ok(true),
+        _ => match errno() {
+            libc::EAGAIN | libc::EACCES => Ok(false),
+            errno => Err(Error::Os {
+                call: "fcntl(F_OFD_SETLK)",
+                errno,
+            }),
+        },
+    }
+}
+
+/// Takes the lock on `byte`, waiting for whoever has it.
+pub(crate) fn lock(fd: BorrowedFd<'_>, byte: u64) -> Result<()> {
+    let lock = request(libc::F_WRLCK, byte, 1);
+    loop {
+        // SAFETY: the descriptor is open and `lock` is a valid request.
+        match unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLKW, &lock) } {
+            0 => return Ok(()),
+            _ if errno() == libc::EINTR => {}
+            _ => return Err(Error::last_os("fcntl(F_OFD_SETLKW)")),
+        }
+    }
+}
+
+/// Gives the lock on `byte` back.
+pub(crate) fn unlock(fd: BorrowedFd<'_>, byte: u64) {
+    let lock = request(libc::F_UNLCK, byte, 1);
+    // SAFETY: the descriptor is open and `lock` is a valid request; unlocking cannot fail.
+    unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &lock) };
+}
+
+/// The first byte in `start .. start + len` that *another* description has locked.
+pub(crate) fn first_held(fd: BorrowedFd<'_>, start: u64, len: u64) -> Result<Option<u64>> {
+    let mut lock = request(libc::F_WRLCK, start, len);
+    // SAFETY: the descriptor is open and `lock` is a valid request the kernel overwrites.
+    if unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_GETLK, &mut lock) } != 0 {
+        return Err(Error::last_os("fcntl(F_OFD_GETLK)"));
+    }
+    if lock.l_type == libc::F_UNLCK as libc::c_short {
+        return Ok(None);
+    }
+    // A lock may begin before the range that was asked about.
+    Ok(Some((lock.l_start as u64).max(start)))
+}
