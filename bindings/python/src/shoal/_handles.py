@@ -16,7 +16,8 @@ import os
 import threading
 import time
 from multiprocessing import util
-from typing import Any, Callable, List, Optional, Tuple, Type, TypeVar, cast
+from multiprocessing.context import get_spawning_popen
+from typing import Any, List, Optional, Tuple, Type, TypeVar, cast
 from weakref import WeakSet, WeakValueDictionary
 
 from . import _ffi
@@ -81,8 +82,9 @@ class Shared:
 
     def __reduce__(self) -> Any:
         handle = self._live()
-        for keep in _on_pickle:
-            keep(handle)
+        child = get_spawning_popen()
+        if child is not None:
+            hold_for(child).add(handle)
         return attach, (type(self), self._name, self._attach_arguments())
 
     def _attach_arguments(self) -> "dict[str, Any]":
@@ -98,15 +100,6 @@ def attach(cls: Type[_SharedT], name: str, arguments: "dict[str, Any]") -> _Shar
         return cast(_SharedT, found)
 
 
-# Called with each handle that is pickled.
-_on_pickle: List[Callable[[_ffi.Handle], None]] = []
-
-
-def on_pickle(keep: Callable[[_ffi.Handle], None]) -> None:
-    """Registers a function that is told of every handle being pickled."""
-    _on_pickle.append(keep)
-
-
 class Hold:
     """Keeps handles alive for a child that has not attached to them yet."""
 
@@ -118,15 +111,17 @@ class Hold:
         """Keeps one handle."""
         self._handles.append(handle)
 
-    def add_all(self) -> None:
-        """Keeps every handle of this process."""
-        with _attaching:
-            shared = list(_everything.values())
-        self._handles.extend(s._handle for s in shared if s._handle is not None)
-
     def release(self) -> None:
         """Lets go of them all."""
         self._handles = []
+
+
+def hold_for(popen: Any) -> Hold:
+    """The hold that lives as long as the `multiprocessing` object of a child process."""
+    hold = getattr(popen, "_shoal_hold", None)
+    if hold is None:
+        hold = popen._shoal_hold = Hold()
+    return cast(Hold, hold)
 
 
 def _detach_everything() -> None:
