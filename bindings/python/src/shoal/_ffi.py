@@ -45,6 +45,9 @@ class Handle(c_void_p):
 
     release: ClassVar[Any] = None
 
+    # By identity: ctypes makes its types unhashable.
+    __hash__ = object.__hash__
+
     def __del__(self) -> None:
         if self.value:
             type(self).release(self)
@@ -185,7 +188,7 @@ lib = _load()
 QueueHandle.release = lib.shoal_queue_free
 MapHandle.release = lib.shoal_map_free
 MapIterHandle.release = lib.shoal_map_iter_free
-ProcessHandle.release = lib.shoal_process_free
+ProcessHandle.release = getattr(lib, "shoal_process_free", None)
 
 
 def error(status: int) -> ShoalError:
@@ -247,11 +250,12 @@ def take_buffer(size: int = _SMALL) -> Buffer:
     """A buffer of at least ``size`` bytes, for `give_buffer` to take back."""
     try:
         buffer = _spare.pop()
+        if buffer.size >= size:
+            return buffer
     except IndexError:
-        return Buffer(max(size, _SMALL))
-    if buffer.size >= size:
-        return buffer
-    return Buffer(size + size // 4)
+        pass
+    # Some more, so that slowly growing messages do not need a new one each.
+    return Buffer(max(size + size // 4, _SMALL))
 
 
 def give_buffer(buffer: Buffer) -> None:

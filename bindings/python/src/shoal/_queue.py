@@ -112,7 +112,7 @@ class Queue(Shared, Generic[T]):
     ) -> None:
         """Appends these bytes as one message, as they are."""
         if type(data) is not bytes:
-            data = bytes(data)
+            data = bytes(memoryview(data))
         size = len(data)
         if self._maxsize:
             status = self._put_bounded(data, size, _wait.deadline(block, timeout))
