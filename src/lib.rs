@@ -1,19 +1,57 @@
-//! Queues, maps, processes and device masks in shared memory.
+//! Queues, maps, processes and device masks for programs that share one machine, and survive
+//! each other's death.
+//!
+//! ```
+//! use shoal::{Map, Queue, Timeout};
+//!
+//! let queue = Queue::create("doc-jobs")?;         // any process can open it by name
+//! queue.put(b"resize 17.png", Timeout::Infinite)?;
+//! let job = queue.get_vec(Timeout::Infinite)?;    // another one takes it
+//!
+//! let done = Map::create("doc-done")?;
+//! done.set(&job, b"ok")?;
+//! assert_eq!(done.get_vec(b"resize 17.png")?, Some(b"ok".to_vec()));
+//! # Ok::<(), shoal::Error>(())
+//! ```
+//!
+//! - [`Queue`]: messages of any length, many producers, many consumers, deadlines, batches.
+//! - [`Map`]: bytes to bytes, many writers, atomic updates, grows in place.
+//! - [`Spawn`], [`Process`], [`fork`]: children with an environment, a deadline and an end.
+//! - [`device`]: which GPUs a process and its children see.
+//! - [`list`], [`stat`], [`gc`], [`unlink`]: the objects of this machine.
+//!
+//! Every object is a file in `/dev/shm` that lives as long as somebody has it open, or until it
+//! is unlinked if it was created [persistent](Options::persistent). Kill any process at any
+//! instruction: the others carry on, and nothing committed is lost. `ARCHITECTURE.md` tells
+//! how, and what the limits are. The same library speaks C (`include/shoal.h`), C++
+//! (`bindings/cpp`) and Python (`bindings/python`).
 
 // The shared structures rely on the kernel's OFD locks, futexes and robust mutexes.
 #[cfg(not(target_os = "linux"))]
 compile_error!("shoal runs on Linux");
 
+mod copy;
+pub mod device;
 mod error;
+mod ffi;
 mod layout;
+mod map;
+pub mod process;
 mod queue;
 mod segment;
 mod sync;
 mod sys;
 
+pub use device::Mask;
 pub use error::{Error, Result, Status};
+pub use map::{Iter, Map};
+pub use process::{Exit, ExitKind, ForkOptions, Process, Spawn, Stdio, fork};
 pub use queue::Queue;
 pub use raw_sync::Timeout;
 pub use segment::{Kind, ObjectInfo, Options, Participant, gc, list, stat, unlink};
+
+/// Where a test can kill a process: see the crash points in `src/sync/crash.rs`.
 #[cfg(feature = "crash-points")]
-pub use sync::crash;
+pub mod crash {
+    pub use crate::sync::crash::{arm, disarm};
+}

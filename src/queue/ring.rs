@@ -35,6 +35,7 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use crate::copy::copy;
 use crate::error::{Error, Result};
 use crate::layout::{CachePadded, Offset, Region, Shared};
 use crate::sync::{EventCell, MutexCell, crash::crash_point};
@@ -341,7 +342,7 @@ impl Producer {
         // holder of the producers' lock is the only one who writes to free bytes.
         unsafe {
             let to = self.ring.bytes.add((offset + HEADER) as usize);
-            to.copy_from_nonoverlapping(NonNull::from(payload).cast(), payload.len());
+            copy(NonNull::from(payload).cast(), to, payload.len());
         }
         crash_point!();
         self.end.pos += need;
@@ -420,7 +421,7 @@ impl Message {
     pub(crate) unsafe fn copy_to(&self, to: NonNull<u8>) {
         // SAFETY: `peek` checked that the payload lies inside the ring; R3 keeps producers
         // away from it until the head moves on.
-        unsafe { self.at.copy_to_nonoverlapping(to, self.len) };
+        unsafe { copy(self.at, to, self.len) };
     }
 }
 

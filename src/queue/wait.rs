@@ -30,6 +30,10 @@ use super::ring::{self, Consumer};
 /// sleeping process takes to be woken; measured with `shoal bench`, both ends on a core.
 const SPINS: u32 = 300;
 
+/// A ring grows at once, up to a size, until it holds this many messages of those put.
+const ROOMY: u64 = 8;
+const ROOMY_UP_TO: u64 = 4 << 20;
+
 /// Bits of the ring's flags.
 const CLOSED: u32 = 1;
 const POISONED: u32 = 2;
@@ -77,7 +81,9 @@ impl Queue {
     pub(super) fn make_room(&self, need: u64, deadline: Deadline) -> Result<()> {
         let capacity = self.ring.capacity()?;
         let room = || capacity.saturating_sub(self.ring.used()) >= need;
-        if deadline != Deadline::Now {
+        // A ring that holds only a few of such messages makes both ends wait for each other.
+        let cramped = need > capacity / ROOMY && capacity < ROOMY_UP_TO;
+        if deadline != Deadline::Now && !cramped {
             for _ in 0..SPINS {
                 if room() {
                     return Ok(());
@@ -115,7 +121,11 @@ impl Queue {
         if capacity != seen {
             return Ok(());
         }
-        let wanted = need.saturating_add(self.ring.used()).max(capacity * 2);
+        let roomy = need.saturating_mul(ROOMY).min(ROOMY_UP_TO);
+        let wanted = need
+            .saturating_add(self.ring.used())
+            .max(capacity * 2)
+            .max(roomy);
         let wanted = wanted.next_power_of_two().min(self.ring.max_capacity());
         self.segment.commit(Segment::DATA + ring::RING, wanted)?;
         crash_point!();

@@ -193,11 +193,6 @@ impl Segment {
         &self.name
     }
 
-    /// The slot this handle holds; another one in a forked child.
-    pub(crate) fn slot(&self) -> u16 {
-        self.handle.slot()
-    }
-
     /// Makes sure that the pages of `offset .. offset + len` are there, or says `NoSpace`.
     pub(crate) fn commit(&self, offset: u64, len: u64) -> Result<()> {
         shm::commit(self.handle.fd(), offset, len)

@@ -75,7 +75,7 @@ impl Handle {
         unsafe { BorrowedFd::borrow_raw(self.fd.load(Ordering::Relaxed)) }
     }
 
-    pub(super) fn slot(&self) -> u16 {
+    fn slot(&self) -> u16 {
         self.slot.load(Ordering::Relaxed) as u16
     }
 

@@ -6,9 +6,11 @@ pub(crate) mod exit;
 pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod ofd;
+pub(crate) mod pidfd;
 pub(crate) mod process;
 pub(crate) mod pthread;
 pub(crate) mod shm;
+pub(crate) mod spawn;
 
 /// The calling thread's `errno`.
 pub(crate) fn errno() -> i32 {

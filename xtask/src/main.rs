@@ -1,2 +1,42 @@
-//! Project tasks.
-fn main() {}
+//! The project's own tasks: `cargo xtask demo | test | bench | header`.
+//!
+//! Everything they need beyond Rust, a C and C++ compiler and Python goes into `target/` and
+//! `.venv/` inside the project. Nothing is installed system-wide.
+
+mod bench;
+mod demo;
+mod header;
+mod python;
+mod step;
+mod test;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: cargo xtask <task>
+
+  demo               build everything and run the example programs
+  test               run every check and every test: Rust, C, C++ and Python
+  test --only NAME   run the steps whose names contain NAME
+  bench [ARGS]       measure, beside pipes, sockets, POSIX queues and the machine's floor
+  header [--check]   write include/shoal.h, or compare it with what would be written";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["demo"] => demo::run(),
+        ["test"] => test::run(""),
+        ["test", "--only", name] => test::run(name),
+        ["bench", rest @ ..] => bench::run_bench(rest),
+        ["header"] => header::header(false),
+        ["header", "--check"] => header::header(true),
+        _ => Err(USAGE.to_owned()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Names the C library by its ABI: what is linked against version 0 of it goes on finding
+//! version 0 when there is a later one beside it.
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    // As SHOAL_ABI_VERSION in src/ffi/status.rs; tests/header.rs compares the two.
+    println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libshoal.so.0");
+}

@@ -1,0 +1,1143 @@
+/*
+ * SPDX-License-Identifier: MIT OR Apache-2.0
+ * Generated from src/ffi by `cargo xtask header`; edit there.
+ */
+
+/**
+ * Shoal: queues, maps, child processes and device masks for the processes of one machine.
+ *
+ * ```c
+ * shoal_queue_options options = {sizeof options, SHOAL_CREATE, 0, 0};
+ * shoal_queue *queue;
+ * shoal_status status = shoal_queue_open("jobs", &options, &queue);
+ * if (status == SHOAL_OK)
+ *     status = shoal_queue_put(queue, "hello", 5, SHOAL_FOREVER);
+ * if (status != SHOAL_OK)
+ *     fprintf(stderr, "%s\n", shoal_last_error());
+ * shoal_queue_free(queue);
+ * ```
+ *
+ * # Conventions
+ *
+ * - Functions are called `shoal_<type>_<verb>`. Inputs come first, outputs last.
+ * - A function that can fail returns a `shoal_status`; 0 is success. `shoal_last_error()`
+ *   then has a sentence about it for the calling thread. There are no partial successes
+ *   but where a count says so.
+ * - Handles (`shoal_queue *`, `shoal_map *`, `shoal_process *`, ...) are opaque. You own what
+ *   `_open`, `_new`, `_spawn` and `_fork` give you, until you pass it to the `_free` of its
+ *   type. Freeing NULL does nothing.
+ * - Strings are UTF-8 and end with NUL. Data is a pointer and a length; the pointer may be
+ *   NULL if the length is 0. What you pass in stays yours and is not used after the call.
+ * - After a failure a handle output is NULL and a count is 0; other outputs are untouched.
+ *   Only SHOAL_ERR_BUFFER_TOO_SMALL writes the size needed to `*len`.
+ * - Options structs begin with `size`; set it to `sizeof` the struct and zero the rest for the
+ *   defaults. A program compiled against an older header goes on working.
+ * - A timeout is a number of nanoseconds: SHOAL_FOREVER (or any negative) waits without end,
+ *   SHOAL_NOWAIT does not wait. Time is monotonic; setting the clock changes nothing. A signal
+ *   handler that runs while a call waits ends it with SHOAL_ERR_INTERRUPTED; call again to
+ *   go on.
+ * - NULL, misaligned, freed and mistaken handles are SHOAL_ERR_INVALID, as far as that can
+ *   be told. A pointer to memory that is not mapped cannot be told from a good one, and the
+ *   place of a freed handle is used again after a while.
+ *
+ * # Threads
+ *
+ * Every function may be called from any thread at any time, on the same handle too, with two
+ * exceptions: while `_free` runs, and afterwards, nobody may use that handle; and a
+ * `shoal_map_iter` serves one thread at a time. No function is async-signal-safe. No signal
+ * handler is installed and no process-wide setting is touched, but for
+ * `shoal_device_set_visible`.
+ *
+ * # fork and exec
+ *
+ * Queue and map handles work in a forked child: it becomes a participant of its own, and
+ * frees its copies or just exits. Its copies of process handles cannot tell how those
+ * processes ended. In a child of a process with other threads the usual rule holds for your
+ * own code: what they had locked stays locked. Handles do not survive exec; open by name.
+ *
+ * # Caveats
+ *
+ * - A process may be killed at any instruction. What it had put is there whole or not at all;
+ *   a message it had just taken is lost with it. The next process to come along repairs the
+ *   object. If it cannot, every call answers SHOAL_ERR_POISONED from then on.
+ * - A process that is stopped (SIGSTOP, a debugger) inside a call holds the others up.
+ * - Objects live in `/dev/shm`. When that is full, what needs memory answers
+ *   SHOAL_ERR_NO_SPACE and changes nothing. Containers often have 64 MiB of it.
+ * - An object that is not persistent goes with its last handle. If its last process is
+ *   killed, it stays until `shoal_gc()` or until somebody opens it again.
+ * - Only processes of one user, one pid namespace and one C library share objects. Among
+ *   them there is no protection: garbage written into an object is answered with
+ *   SHOAL_ERR_CORRUPT, but nothing stops a process from deleting your data.
+ * - A queue or map handle uses two file descriptors.
+ * - Linux only.
+ */
+
+#ifndef SHOAL_H
+#define SHOAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__)
+#define SHOAL_API __attribute__((visibility("default")))
+#define SHOAL_NODISCARD __attribute__((warn_unused_result))
+#else
+#define SHOAL_API
+#define SHOAL_NODISCARD
+#endif
+
+/** In `shoal_spawn_options.stdio`: descriptor n of this process, which stays yours. */
+#define SHOAL_STDIO_FD(n) ((n) + 1)
+
+/** Grows by one with every release whose header older programs do not work with. */
+#define SHOAL_ABI_VERSION 0
+
+/** A timeout that never passes. */
+#define SHOAL_FOREVER (-1)
+
+/** A timeout that does not wait. */
+#define SHOAL_NOWAIT 0
+
+/** Create the object if there is none of that name. */
+#define SHOAL_CREATE 1
+
+/** Fail with SHOAL_ERR_EXISTS if there is one. Implies SHOAL_CREATE. */
+#define SHOAL_EXCLUSIVE 2
+
+/** The object stays until it is unlinked, whoever has it open. */
+#define SHOAL_PERSISTENT 4
+
+/**
+ * The child leads a process group of its own: `shoal_process_signal_group` reaches all of
+ * it, and the terminal's Ctrl-C does not.
+ */
+#define SHOAL_SPAWN_NEW_GROUP 1
+
+/** The child leads a session of its own, without a terminal, and a group. */
+#define SHOAL_SPAWN_NEW_SESSION 2
+
+/** The kernel kills the child when this process ends, however it ends. */
+#define SHOAL_SPAWN_DIE_WITH_PARENT 4
+
+/** Ignored signals stay ignored and blocked ones blocked, instead of starting afresh. */
+#define SHOAL_SPAWN_KEEP_SIGNALS 8
+
+/** In `stdio`: the same as this process's. For descriptor n write SHOAL_STDIO_FD(n). */
+#define SHOAL_STDIO_INHERIT 0
+
+/** In `stdio`: reads find the end, writes vanish. */
+#define SHOAL_STDIO_NULL (-1)
+
+/** In `stdio`: a pipe, whose other end `shoal_process_stdio` gives. */
+#define SHOAL_STDIO_PIPE (-2)
+
+/** In `shoal_exit.kind`: the process ended by itself; `code` is its exit code, 0 to 255. */
+#define SHOAL_EXIT_EXITED 0
+
+/** In `shoal_exit.kind`: a signal killed it; `code` is the signal. */
+#define SHOAL_EXIT_SIGNALED 1
+
+/** In `shoal_exit.kind`: it is gone, but something else collected its exit; `code` is -1. */
+#define SHOAL_EXIT_UNKNOWN 2
+
+/** The code an `Error` has in C, C++ and Python. Zero is success; codes are append-only. */
+typedef enum {
+    /** Success. */
+    SHOAL_OK = 0,
+    /** An argument is outside what the call accepts. */
+    SHOAL_ERR_INVALID = 1,
+    /** No object, key, program or device of this name. */
+    SHOAL_ERR_NOT_FOUND = 2,
+    /** An object of this name exists already. */
+    SHOAL_ERR_EXISTS = 3,
+    /** Access refused, or another user's object. */
+    SHOAL_ERR_PERMISSION = 4,
+    /** Shared memory is full. */
+    SHOAL_ERR_NO_SPACE = 5,
+    /** The data can never fit. */
+    SHOAL_ERR_TOO_LARGE = 6,
+    /** The caller's buffer is too small; nothing was taken. */
+    SHOAL_ERR_BUFFER_TOO_SMALL = 7,
+    /** The deadline passed. */
+    SHOAL_ERR_TIMEOUT = 8,
+    /** No room now (`SHOAL_NOWAIT`). */
+    SHOAL_ERR_FULL = 9,
+    /** Nothing to take now (`SHOAL_NOWAIT`). */
+    SHOAL_ERR_EMPTY = 10,
+    /** Closed and drained. */
+    SHOAL_ERR_CLOSED = 11,
+    /** A signal handler ran while waiting. */
+    SHOAL_ERR_INTERRUPTED = 12,
+    /** The object is of another kind. */
+    SHOAL_ERR_WRONG_KIND = 13,
+    /** Made by an incompatible version or platform. */
+    SHOAL_ERR_VERSION_MISMATCH = 14,
+    /** Shared bytes break an invariant. */
+    SHOAL_ERR_CORRUPT = 15,
+    /** The object could not be repaired and refuses use. */
+    SHOAL_ERR_POISONED = 16,
+    /** The owner died holding it. */
+    SHOAL_ERR_OWNER_DIED = 17,
+    /** All places are taken. */
+    SHOAL_ERR_EXHAUSTED = 18,
+    /** The platform lacks what the call needs. */
+    SHOAL_ERR_UNSUPPORTED = 19,
+    /** Another error of the operating system. */
+    SHOAL_ERR_OS = 20,
+    /** A failure inside the library. */
+    SHOAL_ERR_INTERNAL = 21,
+} shoal_status;
+
+/**
+ * A named map from bytes to bytes that any number of processes read and write. Every call
+ * is atomic for its key.
+ */
+typedef struct shoal_map shoal_map;
+
+/** A walk through a map. */
+typedef struct shoal_map_iter shoal_map_iter;
+
+/** A child process. */
+typedef struct shoal_process shoal_process;
+
+/** A named queue of messages that any number of processes put into and take from. */
+typedef struct shoal_queue shoal_queue;
+
+/** How to open a queue. All zero but `size` opens what exists. */
+typedef struct {
+    /** `sizeof(shoal_queue_options)`. */
+    size_t size;
+    /** SHOAL_CREATE, SHOAL_EXCLUSIVE, SHOAL_PERSISTENT. */
+    uint64_t flags;
+    /** Bytes a new queue's ring starts with; 0 for 64 KiB. Rounded up to a power of two. */
+    uint64_t capacity;
+    /**
+     * Bytes it may grow to; 0 for 1 GiB. Rounded up to a power of two. Address space only:
+     * memory is used as messages need it.
+     */
+    uint64_t max_capacity;
+} shoal_queue_options;
+
+/** Bytes that belong to the caller. */
+typedef struct {
+    /** The first byte; may be NULL if `len` is 0. */
+    const void *data;
+    /** How many there are. */
+    size_t len;
+} shoal_slice;
+
+/** How to open a map. All zero but `size` opens what exists. */
+typedef struct {
+    /** `sizeof(shoal_map_options)`. */
+    size_t size;
+    /** SHOAL_CREATE, SHOAL_EXCLUSIVE, SHOAL_PERSISTENT. */
+    uint64_t flags;
+    /** Bytes of data a new map has room for from the start; 0 for the default. */
+    uint64_t capacity;
+    /**
+     * Bytes of data it may grow to; 0 for the default. Address space only: memory is used
+     * as entries need it.
+     */
+    uint64_t max_capacity;
+} shoal_map_options;
+
+/** A descriptor for a child. */
+typedef struct {
+    /** The descriptor in this process; it stays yours. */
+    int32_t from;
+    /** Its number in the child, 3 to 1023. */
+    int32_t to;
+} shoal_fd_map;
+
+/**
+ * A child to be started. All zero but `size` and `file`, or `argv`, is a child like any
+ * other.
+ */
+typedef struct {
+    /** `sizeof(shoal_spawn_options)`. */
+    size_t size;
+    /**
+     * The program; without a '/' it is looked for in the PATH the child will have. NULL is
+     * `argv[0]`.
+     */
+    const char *file;
+    /** What the program gets as its argv, its name first, NULL last. NULL is just `file`. */
+    const char *const *argv;
+    /** Its whole environment, as "NAME=value", NULL last. NULL is that of this process. */
+    const char *const *envp;
+    /** Variables set on top, as "NAME=value", NULL last; or NULL. */
+    const char *const *env_set;
+    /** Names of variables removed then, NULL last; or NULL. */
+    const char *const *env_unset;
+    /** The directory it starts in; NULL is that of this process. */
+    const char *cwd;
+    /**
+     * Its standard input, output and error: SHOAL_STDIO_INHERIT (0), SHOAL_STDIO_NULL,
+     * SHOAL_STDIO_PIPE or SHOAL_STDIO_FD(n).
+     */
+    int32_t stdio[3];
+    /** How many `fds` there are. */
+    uint32_t n_fds;
+    /** Descriptors to give it beside 0, 1 and 2. All others are closed in it. */
+    const shoal_fd_map *fds;
+    /** SHOAL_SPAWN_NEW_GROUP, ... */
+    uint64_t flags;
+    /**
+     * The family of devices that `device_mask` is about, such as "cuda"; NULL leaves the
+     * child with the devices of this process.
+     */
+    const char *device_family;
+    /**
+     * The devices of that family the child sees, counted in what this process sees: "0,2";
+     * "" hides all.
+     */
+    const char *device_mask;
+} shoal_spawn_options;
+
+/** The end of a process. */
+typedef struct {
+    /** SHOAL_EXIT_EXITED, SHOAL_EXIT_SIGNALED or SHOAL_EXIT_UNKNOWN. */
+    uint32_t kind;
+    /** The exit code, the number of the signal, or -1. */
+    int32_t code;
+} shoal_exit;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/**
+ * A sentence about the calling thread's last call that failed; "" if none has.
+ *
+ * Calls that succeed leave it alone, so ask only after a failure.
+ * Blocking, threads, fork: never blocks; each thread has its own, and a forked child starts
+ * with that of the thread that forked.
+ * Ownership: the string is the library's. It stays valid until the calling thread's next
+ * failing call, or its end.
+ */
+SHOAL_API const char *shoal_last_error(void);
+
+/**
+ * The name of a status: 8 gives "SHOAL_ERR_TIMEOUT". "unknown status" for any other number.
+ *
+ * Blocking, threads, fork: never blocks, safe everywhere.
+ * Ownership: the string is constant.
+ */
+SHOAL_API const char *shoal_status_name(uint32_t status);
+
+/**
+ * The version of the library at run time, as in "0.1.0".
+ *
+ * Blocking, threads, fork: never blocks, safe everywhere.
+ * Ownership: the string is constant.
+ */
+SHOAL_API const char *shoal_version(void);
+
+/**
+ * The SHOAL_ABI_VERSION of the library at run time. A program that loads the library by
+ * itself (dlopen, ctypes) compares it with that of the header it was written for.
+ *
+ * Blocking, threads, fork: never blocks, safe everywhere.
+ */
+SHOAL_API uint32_t shoal_abi_version(void);
+
+/**
+ * Removes what killed processes left: objects that are not persistent and that nobody has
+ * open, and unfinished files.
+ *
+ * Never touches an object in use, a persistent one, or another user's.
+ *
+ * `removed`: how many were removed; NULL if you do not care.
+ * Blocking, threads, fork: does not wait; safe to call from several processes at once.
+ *
+ * Errors: SHOAL_ERR_INVALID (misaligned `removed`); SHOAL_ERR_OS (`/dev/shm` cannot be read).
+ */
+SHOAL_API
+shoal_status shoal_gc(size_t *removed);
+
+/**
+ * Opens or creates a queue.
+ *
+ * `name`: 1 to 200 letters, digits, '.', '_', '-'; NULL always creates a queue under a name
+ * of its own, which `shoal_queue_name` tells.
+ * `options`: NULL opens what exists. Sizes and lifetime count for the process that creates
+ * the queue; the others get what is there.
+ * Blocking, threads, fork: does not wait; safe from several threads and processes at once,
+ * of which one creates it.
+ * Ownership: `*out` is yours until `shoal_queue_free`; NULL after a failure.
+ *
+ * Errors: SHOAL_ERR_INVALID (name, options, NULL `out`); SHOAL_ERR_NOT_FOUND;
+ * SHOAL_ERR_EXISTS (with SHOAL_EXCLUSIVE); SHOAL_ERR_WRONG_KIND; SHOAL_ERR_PERMISSION;
+ * SHOAL_ERR_NO_SPACE; SHOAL_ERR_TOO_LARGE (capacity); SHOAL_ERR_VERSION_MISMATCH;
+ * SHOAL_ERR_CORRUPT; SHOAL_ERR_EXHAUSTED (more than a thousand handles on it);
+ * SHOAL_ERR_OS (such as no file descriptor left).
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_queue_open(const char *name,
+                              const shoal_queue_options *options,
+                              shoal_queue **out);
+
+/**
+ * Lets go of a queue. The last handle of all processes removes a queue that is not
+ * persistent, with what is in it.
+ *
+ * Blocking, threads, fork: does not wait. No other thread may be using the handle. In a
+ * forked child it frees the child's copy only.
+ * Ownership: `q` is gone; NULL is allowed. A handle that was freed already is noticed and
+ * left alone only as long as its place has not been used again.
+ */
+SHOAL_API void shoal_queue_free(shoal_queue *q);
+
+/**
+ * The name of the queue, to open it by in another process. NULL if `q` is invalid.
+ *
+ * Blocking, threads, fork: never blocks; safe everywhere.
+ * Ownership: the string is the handle's and goes with it.
+ */
+SHOAL_API const char *shoal_queue_name(shoal_queue *q);
+
+/**
+ * Puts one message at the end of the queue, waiting for room if there is none.
+ *
+ * `data`, `len`: the message, of any length, 0 too. It takes 16 to 31 bytes more in the ring.
+ * `timeout_ns`: how long to wait for room, in nanoseconds; SHOAL_FOREVER, SHOAL_NOWAIT.
+ * Blocking, threads, fork: waits until there is room or the time is over. Safe everywhere.
+ * Ownership: `data` is copied.
+ *
+ * Errors: SHOAL_ERR_FULL (SHOAL_NOWAIT) or SHOAL_ERR_TIMEOUT; SHOAL_ERR_CLOSED;
+ * SHOAL_ERR_TOO_LARGE (it could never fit; at once); SHOAL_ERR_NO_SPACE (`/dev/shm` is full);
+ * SHOAL_ERR_INTERRUPTED; SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT. After an
+ * error nothing was put.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_queue_put(shoal_queue *q,
+                             const void *data,
+                             size_t len,
+                             int64_t timeout_ns);
+
+/**
+ * Puts several messages in order, as many as there is room for in time. One lock and one
+ * wake-up serve all that fit together: much faster than one by one.
+ *
+ * The messages are not one unit: others' may come between them.
+ *
+ * `items`, `n`: the messages. `*done`: how many were put, always the first ones. It is less
+ * than `n` if the time was over, or something failed, after the first: call again with the
+ * rest to learn what.
+ * `timeout_ns`: how long to wait for room in all; SHOAL_FOREVER, SHOAL_NOWAIT.
+ * Blocking, threads, fork: as `shoal_queue_put`.
+ * Ownership: `items` and what they point to are copied.
+ *
+ * Errors: as `shoal_queue_put`, and only if not one message was put.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_queue_put_many(shoal_queue *q,
+                                  const shoal_slice *items,
+                                  size_t n,
+                                  size_t *done,
+                                  int64_t timeout_ns);
+
+/**
+ * Takes the first message, waiting for one if there is none.
+ *
+ * `buf`, `capacity`: where to, and the room there. `*len`: the message's length.
+ * `timeout_ns`: how long to wait for a message; SHOAL_FOREVER, SHOAL_NOWAIT.
+ * Blocking, threads, fork: waits until there is a message or the time is over. Safe
+ * everywhere; each message goes to exactly one caller.
+ * Ownership: the message is copied to `buf`.
+ *
+ * Errors: SHOAL_ERR_EMPTY (SHOAL_NOWAIT) or SHOAL_ERR_TIMEOUT; SHOAL_ERR_BUFFER_TOO_SMALL
+ * (`*len` is the room needed, and the message stays); SHOAL_ERR_CLOSED (and nothing is left);
+ * SHOAL_ERR_INTERRUPTED; SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+ *
+ * ```c
+ * char buf[4096];
+ * size_t len;
+ * shoal_status status;
+ * while ((status = shoal_queue_get(q, buf, sizeof buf, &len, SHOAL_FOREVER)) == SHOAL_OK)
+ *     work_on(buf, len);
+ * if (status != SHOAL_ERR_CLOSED)
+ *     fprintf(stderr, "%s\n", shoal_last_error());
+ * ```
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_queue_get(shoal_queue *q,
+                             void *buf,
+                             size_t capacity,
+                             size_t *len,
+                             int64_t timeout_ns);
+
+/**
+ * Waits for a first message, then takes it and those that are there already.
+ *
+ * `buf`, `capacity`: where the messages go, back to back. `lens`: room for `max` lengths.
+ * `*n`: how many there were, at most `max`, and no more than fit.
+ * `timeout_ns`: how long to wait for the first; SHOAL_FOREVER, SHOAL_NOWAIT.
+ * Blocking, threads, fork: as `shoal_queue_get`.
+ * Ownership: the messages are copied to `buf`.
+ *
+ * Errors: as `shoal_queue_get`. SHOAL_ERR_BUFFER_TOO_SMALL if not even the first message
+ * fits: `lens[0]` is the room it needs, `*n` is 0, and nothing is taken.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_queue_get_many(shoal_queue *q,
+                                  void *buf,
+                                  size_t capacity,
+                                  size_t *lens,
+                                  size_t max,
+                                  size_t *n,
+                                  int64_t timeout_ns);
+
+/**
+ * How many messages are in the queue. Exact whenever nobody is putting or taking.
+ *
+ * Blocking, threads, fork: never blocks; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID.
+ */
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_len(shoal_queue *q, uint64_t *out);
+
+/**
+ * The bytes of all messages in the queue, without their headers.
+ *
+ * Blocking, threads, fork: never blocks; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID.
+ */
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_bytes(shoal_queue *q, uint64_t *out);
+
+/**
+ * The bytes of the ring as it is now.
+ *
+ * Blocking, threads, fork: never blocks; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID.
+ */
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_capacity(shoal_queue *q, uint64_t *out);
+
+/**
+ * The bytes the ring may grow to.
+ *
+ * Blocking, threads, fork: never blocks; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_queue_max_capacity(shoal_queue *q,
+                                      uint64_t *out);
+
+/**
+ * The length of the longest message that can ever be put, in bytes.
+ *
+ * Blocking, threads, fork: never blocks; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_queue_max_message(shoal_queue *q,
+                                     uint64_t *out);
+
+/**
+ * Whether somebody has closed the queue.
+ *
+ * Blocking, threads, fork: never blocks; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID.
+ */
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_is_closed(shoal_queue *q, bool *out);
+
+/**
+ * Closes the queue for all processes: from now on every put fails with SHOAL_ERR_CLOSED, and
+ * every get too, once the queue is drained. Those who wait are woken. Closing twice is fine.
+ *
+ * Blocking, threads, fork: waits only for a put that is under way. Safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID; SHOAL_ERR_INTERRUPTED; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API
+shoal_status shoal_queue_close(shoal_queue *q);
+
+/**
+ * Removes the name of a queue. Who has it open goes on using it; who opens or creates the
+ * name from now on gets another one.
+ *
+ * Blocking, threads, fork: does not wait; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID (name); SHOAL_ERR_NOT_FOUND; SHOAL_ERR_WRONG_KIND;
+ * SHOAL_ERR_PERMISSION.
+ */
+SHOAL_API shoal_status shoal_queue_unlink(const char *name);
+
+/**
+ * Opens or creates a map.
+ *
+ * `name`: 1 to 200 letters, digits, '.', '_', '-'; NULL always creates a map under a name of
+ * its own, which `shoal_map_name` tells.
+ * `options`: NULL opens what exists. Sizes and lifetime count for the process that creates
+ * the map; the others get what is there.
+ * Blocking, threads, fork: does not wait; safe from several threads and processes at once,
+ * of which one creates it.
+ * Ownership: `*out` is yours until `shoal_map_free`; NULL after a failure.
+ *
+ * Errors: SHOAL_ERR_INVALID (name, options, NULL `out`); SHOAL_ERR_NOT_FOUND;
+ * SHOAL_ERR_EXISTS (with SHOAL_EXCLUSIVE); SHOAL_ERR_WRONG_KIND; SHOAL_ERR_PERMISSION;
+ * SHOAL_ERR_NO_SPACE; SHOAL_ERR_TOO_LARGE (capacity); SHOAL_ERR_VERSION_MISMATCH;
+ * SHOAL_ERR_CORRUPT; SHOAL_ERR_EXHAUSTED (more than a thousand handles on it);
+ * SHOAL_ERR_OS (such as no file descriptor left).
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_map_open(const char *name,
+                            const shoal_map_options *options,
+                            shoal_map **out);
+
+/**
+ * Lets go of a map. The last handle of all processes removes a map that is not persistent,
+ * with what is in it. Iterators of it stay usable, and keep it, until they are freed.
+ *
+ * Blocking, threads, fork: does not wait. No other thread may be using the handle. In a
+ * forked child it frees the child's copy only.
+ * Ownership: `m` is gone; NULL is allowed. A handle that was freed already is noticed and
+ * left alone only as long as its place has not been used again.
+ */
+SHOAL_API void shoal_map_free(shoal_map *m);
+
+/**
+ * The name of the map, to open it by in another process. NULL if `m` is invalid.
+ *
+ * Blocking, threads, fork: never blocks; safe everywhere.
+ * Ownership: the string is the handle's and goes with it.
+ */
+SHOAL_API const char *shoal_map_name(shoal_map *m);
+
+/**
+ * Gives a key a value, whether or not it had one.
+ *
+ * `key`, `value`: bytes of any content; either may have length 0.
+ * Blocking, threads, fork: waits only for calls on the same part of the map that are under
+ * way. Safe everywhere.
+ * Ownership: key and value are copied.
+ *
+ * Errors: SHOAL_ERR_TOO_LARGE (key or value could never fit); SHOAL_ERR_NO_SPACE (`/dev/shm`
+ * or the map is full; the old value stays); SHOAL_ERR_INVALID; SHOAL_ERR_POISONED;
+ * SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_map_set(shoal_map *m,
+                           const void *key,
+                           size_t key_len,
+                           const void *value,
+                           size_t value_len);
+
+/**
+ * Copies the value of a key.
+ *
+ * `buf`, `capacity`: where to, and the room there. `*len`: the value's length.
+ * Blocking, threads, fork: as `shoal_map_set`.
+ * Ownership: the value is copied to `buf`.
+ *
+ * Errors: SHOAL_ERR_NOT_FOUND (no such key); SHOAL_ERR_BUFFER_TOO_SMALL (`*len` is the room
+ * needed); SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+ *
+ * ```c
+ * int64_t counter;
+ * size_t len;
+ * if (shoal_map_get(m, "hits", 4, &counter, sizeof counter, &len) == SHOAL_OK && len == 8)
+ *     printf("%lld hits\n", (long long)counter);
+ * ```
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_map_get(shoal_map *m,
+                           const void *key,
+                           size_t key_len,
+                           void *buf,
+                           size_t capacity,
+                           size_t *len);
+
+/**
+ * Gives a key a value if it has none.
+ *
+ * `*inserted`: whether it did; false if the key was there, and its value stays.
+ * Blocking, threads, fork: as `shoal_map_set`. Of several callers exactly one inserts.
+ * Ownership: key and value are copied.
+ *
+ * Errors: as `shoal_map_set`.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_map_insert(shoal_map *m,
+                              const void *key,
+                              size_t key_len,
+                              const void *value,
+                              size_t value_len,
+                              bool *inserted);
+
+/**
+ * Removes a key.
+ *
+ * Blocking, threads, fork: as `shoal_map_set`. Of several callers exactly one removes it.
+ *
+ * Errors: SHOAL_ERR_NOT_FOUND (no such key); SHOAL_ERR_INVALID; SHOAL_ERR_POISONED;
+ * SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_map_remove(shoal_map *m,
+                              const void *key,
+                              size_t key_len);
+
+/**
+ * Removes a key and copies the value it had.
+ *
+ * `buf`, `capacity`: where to, and the room there. `*len`: the value's length.
+ * Blocking, threads, fork: as `shoal_map_set`. Of several callers exactly one gets the value.
+ * Ownership: the value is copied to `buf`.
+ *
+ * Errors: SHOAL_ERR_NOT_FOUND (no such key); SHOAL_ERR_BUFFER_TOO_SMALL (`*len` is the room
+ * needed, and the key stays); SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_map_take(shoal_map *m,
+                            const void *key,
+                            size_t key_len,
+                            void *buf,
+                            size_t capacity,
+                            size_t *len);
+
+/**
+ * Whether the map has a key.
+ *
+ * Blocking, threads, fork: as `shoal_map_set`.
+ *
+ * Errors: SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_map_contains(shoal_map *m,
+                                const void *key,
+                                size_t key_len,
+                                bool *out);
+
+/**
+ * Adds to a counter. A counter is a value of 8 bytes, an `int64_t` with its least
+ * significant byte first; a key that is not there counts as 0. The sum wraps around.
+ *
+ * `*out`: the new value; NULL if you do not care.
+ * Blocking, threads, fork: as `shoal_map_set`. No addition is ever lost.
+ *
+ * Errors: SHOAL_ERR_INVALID (also: the value is not 8 bytes long); SHOAL_ERR_TOO_LARGE (key);
+ * SHOAL_ERR_NO_SPACE; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_map_add(shoal_map *m,
+                           const void *key,
+                           size_t key_len,
+                           int64_t delta,
+                           int64_t *out);
+
+/**
+ * Gives a key a new value if its value is the expected one.
+ *
+ * `expected`: NULL (with length 0) expects that the key is not there; an empty value is any
+ * other pointer with length 0.
+ * `desired`: NULL (with length 0) removes the key.
+ * `*swapped`: whether it did.
+ * Blocking, threads, fork: as `shoal_map_set`.
+ * Ownership: all bytes are copied.
+ *
+ * Errors: as `shoal_map_set`.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_map_compare_swap(shoal_map *m,
+                                    const void *key,
+                                    size_t key_len,
+                                    const void *expected,
+                                    size_t expected_len,
+                                    const void *desired,
+                                    size_t desired_len,
+                                    bool *swapped);
+
+/**
+ * How many keys the map has. Exact if nobody writes meanwhile.
+ *
+ * Blocking, threads, fork: as `shoal_map_set`.
+ *
+ * Errors: SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_map_len(shoal_map *m, uint64_t *out);
+
+/**
+ * Removes every key. A key that another process sets meanwhile may stay.
+ *
+ * Blocking, threads, fork: as `shoal_map_set`.
+ *
+ * Errors: SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API shoal_status shoal_map_clear(shoal_map *m);
+
+/**
+ * Removes the name of a map. Who has it open goes on using it; who opens or creates the name
+ * from now on gets another one.
+ *
+ * Blocking, threads, fork: does not wait; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID (name); SHOAL_ERR_NOT_FOUND; SHOAL_ERR_WRONG_KIND;
+ * SHOAL_ERR_PERMISSION.
+ */
+SHOAL_API
+shoal_status shoal_map_unlink(const char *name);
+
+/**
+ * Begins a walk through all entries of a map, in no order, while others may write.
+ *
+ * A key that is there from the first step to the last is met exactly once, with a value it
+ * had in between; one that comes or goes meanwhile is met once or not at all.
+ *
+ * Blocking, threads, fork: does not wait; no lock is held between two steps.
+ * Ownership: `*out` is yours until `shoal_map_iter_free`; NULL after a failure. It keeps the
+ * map open, even if `m` is freed first.
+ *
+ * Errors: SHOAL_ERR_INVALID.
+ *
+ * ```c
+ * shoal_map_iter *it;
+ * const void *key, *value;
+ * size_t key_len, value_len;
+ * if (shoal_map_iter_new(m, &it) == SHOAL_OK) {
+ *     while (shoal_map_iter_next(it, &key, &key_len, &value, &value_len) == SHOAL_OK)
+ *         printf("%.*s\n", (int)key_len, (const char *)key);
+ *     shoal_map_iter_free(it);
+ * }
+ * ```
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_map_iter_new(shoal_map *m,
+                                shoal_map_iter **out);
+
+/**
+ * Moves to the next entry.
+ *
+ * `*key`, `*key_len`, `*value`, `*value_len`: the entry.
+ * Blocking, threads, fork: as `shoal_map_set`; one thread at a time.
+ * Ownership: `*key` and `*value` are the iterator's, and valid until its next step or its end.
+ *
+ * Errors: SHOAL_ERR_EMPTY (that was all); SHOAL_ERR_INVALID; SHOAL_ERR_POISONED;
+ * SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_map_iter_next(shoal_map_iter *it,
+                                 const void **key,
+                                 size_t *key_len,
+                                 const void **value,
+                                 size_t *value_len);
+
+/**
+ * Ends a walk, at any step.
+ *
+ * Blocking, threads, fork: does not wait. No other thread may be using the iterator.
+ * Ownership: `it` is gone, with the last entry it gave; NULL is allowed.
+ */
+SHOAL_API void shoal_map_iter_free(shoal_map_iter *it);
+
+/**
+ * Starts a program.
+ *
+ * Returns once the program runs, so one that cannot be executed is an error here. Whatever
+ * is wrong with the options, device masks included, is an error before a process exists.
+ *
+ * Blocking, threads, fork: waits for the exec only; safe everywhere. With
+ * SHOAL_SPAWN_DIE_WITH_PARENT the first call starts a thread that stays.
+ * Ownership: `options` and what it points to are copied. `*out` is yours until
+ * `shoal_process_free`; NULL after a failure.
+ *
+ * Errors: SHOAL_ERR_NOT_FOUND (program, directory or device family); SHOAL_ERR_PERMISSION;
+ * SHOAL_ERR_INVALID (an option, mask, name or descriptor; or the file is no program);
+ * SHOAL_ERR_UNSUPPORTED (a family whose devices cannot all be hidden); SHOAL_ERR_OS.
+ *
+ * ```c
+ * const char *argv[] = {"python3", "work.py", NULL};
+ * shoal_spawn_options options = {0};
+ * options.size = sizeof options;
+ * options.argv = argv;
+ * options.device_family = "cuda";
+ * options.device_mask = "0";
+ * shoal_process *child;
+ * shoal_status status = shoal_process_spawn(&options, &child);
+ * ```
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_process_spawn(const shoal_spawn_options *options,
+                                 shoal_process **out);
+
+/**
+ * Copies this process; the copy runs `entry(arg)` and exits with the low 8 bits of what it
+ * returns.
+ *
+ * Buffered output is flushed before the fork. The child leaves without running this
+ * process's exit handlers. `entry` must not throw, and must not jump out with longjmp.
+ *
+ * `options`: NULL, or a struct in which only `device_family`, `device_mask` and of the flags
+ * SHOAL_SPAWN_NEW_GROUP and SHOAL_SPAWN_DIE_WITH_PARENT (which here is tied to the calling
+ * thread) may be set.
+ * Blocking, threads, fork: does not wait. Only the calling thread exists in the child: if
+ * there are others, `entry` must not use what they may have locked, but for this library
+ * and malloc.
+ * Ownership: `arg` is passed on untouched. `*out` is yours until `shoal_process_free`; NULL
+ * after a failure. In the child it stays NULL.
+ *
+ * Errors: SHOAL_ERR_INVALID (NULL `entry`, an option or mask); SHOAL_ERR_NOT_FOUND (device
+ * family); SHOAL_ERR_UNSUPPORTED; SHOAL_ERR_OS.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_process_fork(int (*entry)(void *arg),
+                                void *arg,
+                                const shoal_spawn_options *options,
+                                shoal_process **out);
+
+/**
+ * Waits until a process has ended, and tells how. Later calls tell the same at once.
+ *
+ * `*out`: how it ended; NULL if you do not care.
+ * `timeout_ns`: how long to wait; SHOAL_FOREVER, SHOAL_NOWAIT.
+ * Blocking, threads, fork: waits until it has ended or the time is over; several threads may.
+ * In a forked copy of this process the exit is SHOAL_EXIT_UNKNOWN. A child that fills a pipe
+ * nobody reads never ends.
+ *
+ * Errors: SHOAL_ERR_TIMEOUT (it still runs, with SHOAL_NOWAIT too); SHOAL_ERR_INTERRUPTED;
+ * SHOAL_ERR_INVALID; SHOAL_ERR_OS.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_process_join(shoal_process *p,
+                                int64_t timeout_ns,
+                                shoal_exit *out);
+
+/**
+ * The process's number. After a join it may belong to another process.
+ *
+ * Blocking, threads, fork: never blocks; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID.
+ */
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_process_pid(shoal_process *p, int32_t *out);
+
+/**
+ * The process's descriptor, for an event loop: it polls readable once the process has ended.
+ *
+ * Blocking, threads, fork: never blocks; safe everywhere.
+ * Ownership: the descriptor is the handle's. Do not close it, and do not wait through it.
+ *
+ * Errors: SHOAL_ERR_NOT_FOUND (the process was gone before it could be opened);
+ * SHOAL_ERR_INVALID.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_process_pidfd(shoal_process *p,
+                                 int *out);
+
+/**
+ * Sends a signal to the process. If it has ended, nothing is sent, and that is no error.
+ *
+ * Blocking, threads, fork: never blocks; safe everywhere. Never reaches another process that
+ * was given the same number.
+ *
+ * Errors: SHOAL_ERR_INVALID (also: no such signal); SHOAL_ERR_PERMISSION; SHOAL_ERR_OS.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_process_signal(shoal_process *p,
+                                  int signal);
+
+/**
+ * Sends a signal to the process and to its descendants that stayed in its group.
+ *
+ * Blocking, threads, fork: never blocks; safe from any thread, not from a forked copy.
+ *
+ * Errors: SHOAL_ERR_INVALID (it was not started with SHOAL_SPAWN_NEW_GROUP or
+ * SHOAL_SPAWN_NEW_SESSION, or was joined; no such signal); SHOAL_ERR_PERMISSION; SHOAL_ERR_OS.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_process_signal_group(shoal_process *p,
+                                        int signal);
+
+/**
+ * Asks the process to end, with SIGTERM. As `shoal_process_signal`.
+ *
+ * Errors: SHOAL_ERR_INVALID; SHOAL_ERR_PERMISSION; SHOAL_ERR_OS.
+ */
+SHOAL_API shoal_status shoal_process_terminate(shoal_process *p);
+
+/**
+ * Ends the process at once, with SIGKILL. As `shoal_process_signal`.
+ *
+ * Errors: SHOAL_ERR_INVALID; SHOAL_ERR_PERMISSION; SHOAL_ERR_OS.
+ */
+SHOAL_API shoal_status shoal_process_kill(shoal_process *p);
+
+/**
+ * Hands over this process's end of a pipe that was asked for with SHOAL_STDIO_PIPE.
+ *
+ * `which`: 0 gives the end to write the child's input to, 1 and 2 those to read its output
+ * and its errors from.
+ * Blocking, threads, fork: never blocks; safe everywhere.
+ * Ownership: `*fd` is yours to close. Pipes that are never asked for close with the handle.
+ *
+ * Errors: SHOAL_ERR_NOT_FOUND (it is no pipe, or was handed over already);
+ * SHOAL_ERR_INVALID.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_process_stdio(shoal_process *p,
+                                 int which,
+                                 int *fd);
+
+/**
+ * Lets go of a process. If it still runs it goes on, and its exit is collected later.
+ *
+ * Blocking, threads, fork: does not wait. No other thread may be using the handle.
+ * Ownership: `p` is gone, with its descriptor and its pipes; NULL is allowed.
+ */
+SHOAL_API void shoal_process_free(shoal_process *p);
+
+/**
+ * What the variable of a device family must be for a child that is to see some devices.
+ *
+ * `family`: "cuda", "rocm", ...; `shoal_device_family_name` lists them.
+ * `inherited`: the value the variable has now; NULL reads the environment of this process,
+ * with all that counts for the family.
+ * `logical`: the devices the child is to see, counted in what `inherited` shows: "0,2", or
+ * unique ids; "" hides all.
+ * `buf`, `capacity`: where the text and its NUL go. `*len`: its length without the NUL.
+ * Blocking, threads, fork: never blocks. No other thread may change the environment while
+ * it is read.
+ *
+ * Errors: SHOAL_ERR_NOT_FOUND (family); SHOAL_ERR_INVALID (`logical` is malformed, names what
+ * `inherited` does not show, names a device twice or mixes kinds; or `inherited` makes no
+ * sense); SHOAL_ERR_UNSUPPORTED (no value hides all of them); SHOAL_ERR_BUFFER_TOO_SMALL
+ * (`*len` is the capacity needed, with the NUL).
+ *
+ * ```c
+ * char buf[64];
+ * size_t len;
+ * shoal_status status = shoal_device_resolve("cuda", "2,3", "1", buf, sizeof buf, &len);
+ * assert(status == SHOAL_OK && strcmp(buf, "3") == 0);
+ * ```
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_device_resolve(const char *family,
+                                  const char *inherited,
+                                  const char *logical,
+                                  char *buf,
+                                  size_t capacity,
+                                  size_t *len);
+
+/**
+ * All that must change in the environment of this process, or of a child of it, for it to see
+ * some devices.
+ *
+ * `family`, `logical`: as for `shoal_device_resolve`; what is inherited is the environment.
+ * `buf`, `capacity`: where the changes go, one after the other, each ended by a NUL:
+ * "NAME=value" sets a variable, "NAME" removes it. One more NUL ends the last. `*len`: the
+ * length of it all without that last NUL.
+ * Blocking, threads, fork: as `shoal_device_resolve`. Changes nothing by itself.
+ *
+ * Errors: as `shoal_device_resolve`.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_device_environment(const char *family,
+                                      const char *logical,
+                                      char *buf,
+                                      size_t capacity,
+                                      size_t *len);
+
+/**
+ * The environment variable that a family's runtime reads: "CUDA_VISIBLE_DEVICES" for "cuda".
+ *
+ * `buf`, `capacity`: where the text and its NUL go. `*len`: its length without the NUL.
+ * Blocking, threads, fork: never blocks; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_NOT_FOUND (family); SHOAL_ERR_BUFFER_TOO_SMALL (`*len` is the capacity
+ * needed, with the NUL); SHOAL_ERR_INVALID.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_device_variable(const char *family,
+                                   char *buf,
+                                   size_t capacity,
+                                   size_t *len);
+
+/**
+ * The name of a device family, to list them all: 0, 1, ... until SHOAL_ERR_NOT_FOUND.
+ *
+ * `buf`, `capacity`: where the text and its NUL go. `*len`: its length without the NUL.
+ * Blocking, threads, fork: never blocks; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_NOT_FOUND (there are no more); SHOAL_ERR_BUFFER_TOO_SMALL (`*len` is the
+ * capacity needed, with the NUL); SHOAL_ERR_INVALID.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_device_family_name(size_t index,
+                                      char *buf,
+                                      size_t capacity,
+                                      size_t *len);
+
+/**
+ * The devices of a family that the environment of this process shows: "0,1", unique ids,
+ * "all" if nothing restricts them, "none" if all are hidden.
+ *
+ * `buf`, `capacity`: where the text and its NUL go. `*len`: its length without the NUL.
+ * Blocking, threads, fork: as `shoal_device_resolve`.
+ *
+ * Errors: SHOAL_ERR_NOT_FOUND (family); SHOAL_ERR_INVALID (the variable makes no sense);
+ * SHOAL_ERR_BUFFER_TOO_SMALL (`*len` is the capacity needed, with the NUL).
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_device_visible(const char *family,
+                                  char *buf,
+                                  size_t capacity,
+                                  size_t *len);
+
+/**
+ * Makes this process itself see only some devices, by changing its environment.
+ *
+ * `mask`: counted in what it sees now, so two calls narrow twice; "" hides all.
+ * `*too_late`: whether the family's runtime was loaded already; it reads the variable only
+ * once, when it starts. NULL if you do not care.
+ * Blocking, threads, fork: never blocks. No other thread may use the environment (getenv and
+ * setenv included) meanwhile: call it first thing in main.
+ *
+ * Errors: as `shoal_device_resolve`; nothing is changed then.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_device_set_visible(const char *family,
+                                      const char *mask,
+                                      bool *too_late);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* SHOAL_H */

@@ -1,0 +1,123 @@
+//! `shoal devices export | show | families`
+
+use std::io::Write;
+
+use clap::Subcommand;
+use serde::Serialize;
+use shoal::device::{self, EnvEdit};
+
+use crate::output::{Failure, Format};
+use crate::run::variable;
+
+#[derive(clap::Args)]
+pub(crate) struct Devices {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print what a shell has to eval to see only some of the devices
+    ///
+    /// For example: eval "$(shoal devices export 0,1)"
+    Export {
+        /// The devices to see, counted in those visible now: "0,2", "none"
+        #[arg(allow_hyphen_values = true)]
+        mask: String,
+        /// Whose devices
+        #[arg(long, default_value = "cuda")]
+        family: String,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Show the masks this process runs under
+    Show(Format),
+    /// List the families of devices and their variables
+    Families(Format),
+}
+
+impl Devices {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        match self.command {
+            Command::Export { mask, family, format } => export(&mask, &family, format),
+            Command::Show(format) => show(format),
+            Command::Families(format) => families(format),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Edit {
+    variable: String,
+    /// Without a value the variable is to be removed.
+    value: Option<String>,
+}
+
+fn export(mask: &str, family: &str, format: Format) -> Result<(), Failure> {
+    let edits: Vec<Edit> = device::environment(family, mask, variable)?
+        .into_iter()
+        .map(|edit| match edit {
+            EnvEdit::Set(variable, value) => Edit { variable, value: Some(value) },
+            EnvEdit::Unset(variable) => Edit { variable, value: None },
+        })
+        .collect();
+    format.print(&edits, |out| {
+        for Edit { variable, value } in &edits {
+            match value {
+                Some(value) => writeln!(out, "export {variable}={}", quoted(value))?,
+                None => writeln!(out, "unset {variable}")?,
+            }
+        }
+        Ok(())
+    })
+}
+
+/// `value` as one word of any POSIX shell.
+fn quoted(value: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.,:/".contains(c);
+    if !value.is_empty() && value.chars().all(plain) {
+        return value.to_owned();
+    }
+    format!("'{}'", value.replace('\'', r"'\''"))
+}
+
+#[derive(Serialize)]
+struct Family {
+    family: &'static str,
+    variable: &'static str,
+    visible: String,
+    problem: Option<String>,
+}
+
+fn known() -> Vec<Family> {
+    let of = |family: &'static device::Family| {
+        let (visible, problem) = match device::visible(family.name()) {
+            Ok(mask) => (mask.to_string(), None),
+            Err(err) => ("?".to_owned(), Some(err.to_string())),
+        };
+        Family { family: family.name(), variable: family.variable(), visible, problem }
+    };
+    device::families().map(of).collect()
+}
+
+/// Only the families somebody restricted: the others are all visible, if there are any.
+fn show(format: Format) -> Result<(), Failure> {
+    let masked: Vec<Family> = known().into_iter().filter(|it| it.visible != "all").collect();
+    format.print(&masked, |out| {
+        if masked.is_empty() {
+            return writeln!(out, "no device of any family is masked");
+        }
+        for it in &masked {
+            let note = it.problem.as_deref().unwrap_or("");
+            writeln!(out, "{:10} {}  {note}", it.family, it.visible)?;
+        }
+        Ok(())
+    })
+}
+
+fn families(format: Format) -> Result<(), Failure> {
+    let known = known();
+    format.print(&known, |out| {
+        known.iter().try_for_each(|it| writeln!(out, "{:10} {}", it.family, it.variable))
+    })
+}

@@ -1,0 +1,82 @@
+//! What commands print, for people and for programs, and how they fail.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+/// How to print.
+#[derive(clap::Args, Clone, Copy)]
+pub(crate) struct Format {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Format {
+    /// Prints `value` as JSON, or else what `people` writes.
+    pub(crate) fn print(
+        self,
+        value: &impl Serialize,
+        people: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        let written = if self.json {
+            serde_json::to_writer_pretty(&mut out, value)
+                .map_err(io::Error::from)
+                .and_then(|()| writeln!(out))
+        } else {
+            people(&mut out)
+        };
+        match written.and_then(|()| out.flush()) {
+            // The reader has seen enough: `shoal ls | head -1`.
+            Err(err) if err.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            other => other.map_err(Failure::Output),
+        }
+    }
+}
+
+/// Why a command failed.
+pub(crate) enum Failure {
+    Shoal(shoal::Error),
+    Output(io::Error),
+    Other(String),
+}
+
+impl Failure {
+    pub(crate) fn code(&self) -> ExitCode {
+        match self {
+            Failure::Shoal(shoal::Error::NotFound { .. }) => ExitCode::from(3),
+            _ => ExitCode::FAILURE,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Shoal(err) => err.fmt(f),
+            Failure::Output(err) => write!(f, "cannot write: {err}"),
+            Failure::Other(why) => f.write_str(why),
+        }
+    }
+}
+
+impl From<shoal::Error> for Failure {
+    fn from(err: shoal::Error) -> Self {
+        Failure::Shoal(err)
+    }
+}
+
+/// A number of bytes as people read it.
+pub(crate) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    let mut unit = UNITS.iter();
+    let (mut value, mut name) = (count as f64, "B");
+    while value >= 1024.0 {
+        let Some(next) = unit.next() else { break };
+        (value, name) = (value / 1024.0, next);
+    }
+    if name == "B" { format!("{count} B") } else { format!("{value:.1} {name}") }
+}

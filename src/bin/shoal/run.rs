@@ -1,0 +1,61 @@
+//! `shoal run --devices 0,1 -- cmd …`
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+
+use shoal::device::{self, EnvEdit};
+
+/// What a shell answers for a program it cannot find, and for one it cannot run.
+const NOT_FOUND: u8 = 127;
+const NOT_RUNNABLE: u8 = 126;
+
+#[derive(clap::Args)]
+pub(crate) struct Run {
+    /// The devices the program may see, counted in those this process sees: "0,2", "none"
+    #[arg(long, value_name = "MASK", allow_hyphen_values = true)]
+    devices: Option<String>,
+    /// Whose devices
+    #[arg(long, default_value = "cuda")]
+    family: String,
+    /// The program and its arguments
+    #[arg(trailing_var_arg = true, required = true)]
+    command: Vec<OsString>,
+}
+
+impl Run {
+    /// Becomes the program, so that signals, the terminal and the exit code are its own.
+    pub(crate) fn run(self) -> ExitCode {
+        let edits = match &self.devices {
+            None => Vec::new(),
+            Some(mask) => match device::environment(&self.family, mask, variable) {
+                Ok(edits) => edits,
+                Err(err) => {
+                    eprintln!("shoal: {err}");
+                    return ExitCode::FAILURE;
+                }
+            },
+        };
+        let (program, args) = (&self.command[0], &self.command[1..]);
+        let mut command = Command::new(program);
+        command.args(args);
+        for edit in edits {
+            match edit {
+                EnvEdit::Set(name, value) => command.env(name, value),
+                EnvEdit::Unset(name) => command.env_remove(name),
+            };
+        }
+        let err = command.exec();
+        eprintln!("shoal: {}: {err}", program.display());
+        ExitCode::from(match err.kind() {
+            io::ErrorKind::NotFound => NOT_FOUND,
+            _ => NOT_RUNNABLE,
+        })
+    }
+}
+
+/// A variable of this process; what is not text is refused by the reading of it.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+}

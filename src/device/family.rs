@@ -1,0 +1,291 @@
+//! The table of device families: one row says all that differs between vendors.
+//!
+//! ```text
+//! family ── layers ──> what the process sees now      (reading.rs, then Mask::compose)
+//!        ── kinds, ascending, counts ──> what may be asked for
+//!        ── variable, style, hide ──> what is written
+//!        ── with, neutral ──> what has to change beside it
+//! ```
+//!
+//! A row says nothing its vendor's documentation or source does not say: where no value is
+//! known to hide every device, `hide` is `None` and asking for it is an error.
+
+use super::mask::Kind;
+use super::reading::Reading;
+
+/// A vendor's devices and the environment variable that masks them.
+///
+/// ```
+/// let cuda = shoal::device::family("cuda")?;
+/// assert_eq!(cuda.variable(), "CUDA_VISIBLE_DEVICES");
+/// # Ok::<(), shoal::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Family {
+    pub(super) name: &'static str,
+    /// The variable that is written.
+    pub(super) variable: &'static str,
+    /// The variables that are read, the layer nearest to the hardware first. An index of a
+    /// layer counts in what the layer below it shows. Within a layer the first variable that
+    /// hides anything counts.
+    pub(super) layers: &'static [&'static [Source]],
+    pub(super) kinds: &'static [Kind],
+    pub(super) style: Style,
+    /// The value that hides every device.
+    pub(super) hide: Option<&'static str>,
+    /// The runtime takes indices in ascending order only.
+    pub(super) ascending: bool,
+    /// The numbers of devices that a process may have, and what to set for each; empty where
+    /// any number will do. `None` removes the variable.
+    pub(super) counts: &'static [(usize, Settings)],
+    /// Set beside the mask, unless it is set already.
+    pub(super) with: &'static [(&'static str, &'static str)],
+    /// Variables whose indices would count in the new mask: given this value, or removed,
+    /// where they are set. What they said is part of the composed mask.
+    pub(super) neutral: Settings,
+    /// Libraries that read the variable once, when they are loaded.
+    pub(super) runtimes: &'static [&'static str],
+}
+
+/// Variables and their values; `None` removes the variable.
+pub(super) type Settings = &'static [(&'static str, Option<&'static str>)];
+
+/// A variable that masks devices, and how its runtime reads it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Source {
+    pub(super) variable: &'static str,
+    pub(super) reading: Reading,
+    pub(super) style: Style,
+}
+
+/// How a list is spelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Style {
+    /// `0,1,2`
+    List,
+    /// `0-2` where the list is a range of two or more, else as `List`.
+    Range,
+    /// One prefix for the whole: `level_zero:0,1,2`.
+    Once(&'static str),
+    /// A prefix for each entry: `npu:0,npu:1`.
+    Each(&'static str),
+}
+
+impl Family {
+    /// Its name: what `family` parameters and `--family` take.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The environment variable that a mask is written to.
+    pub fn variable(&self) -> &'static str {
+        self.variable
+    }
+
+    /// The kinds of entry its masks may hold.
+    pub fn kinds(&self) -> &'static [Kind] {
+        self.kinds
+    }
+
+    /// The value that hides every device, where one is known.
+    pub fn hidden(&self) -> Option<&'static str> {
+        self.hide
+    }
+}
+
+const fn source(variable: &'static str, reading: Reading) -> Source {
+    Source {
+        variable,
+        reading,
+        style: Style::List,
+    }
+}
+
+/// A row with one variable, plain indices, and nothing known beyond that.
+const fn plain(name: &'static str, variable: &'static str, layers: Layers) -> Family {
+    Family {
+        name,
+        variable,
+        layers,
+        kinds: &[Kind::Index],
+        style: Style::List,
+        hide: None,
+        ascending: false,
+        counts: &[],
+        with: &[],
+        neutral: &[],
+        runtimes: &[],
+    }
+}
+
+type Layers = &'static [&'static [Source]];
+
+const CUDA: Layers = &[&[source("CUDA_VISIBLE_DEVICES", Reading::Cuda)]];
+
+/// HIP counts in what ROCr shows, and reads CUDA's variable where its own is unset or empty.
+const ROCM: Layers = &[
+    &[source("ROCR_VISIBLE_DEVICES", Reading::Rocr)],
+    &[
+        source("HIP_VISIBLE_DEVICES", Reading::Hip),
+        source("CUDA_VISIBLE_DEVICES", Reading::Hip),
+    ],
+];
+
+/// SYCL counts in what Level Zero shows.
+const LEVEL_ZERO: Layers = &[
+    &[source("ZE_AFFINITY_MASK", Reading::PlainOrUnset)],
+    &[Source {
+        variable: "ONEAPI_DEVICE_SELECTOR",
+        reading: Reading::PlainOrUnset,
+        style: Style::Once("level_zero:"),
+    }],
+];
+
+/// Every family, in the order in which they are listed.
+pub(super) static FAMILIES: &[Family] = &[
+    Family {
+        kinds: &[Kind::Index, Kind::Gpu, Kind::Mig],
+        // An empty value hides as well, but HIP reads it as unset, and so do scripts that
+        // test a variable for emptiness. "-1" is no device to anyone.
+        hide: Some("-1"),
+        // The default order puts the fastest device first and leaves the rest undefined;
+        // indices mean what nvidia-smi shows only in this one.
+        with: &[("CUDA_DEVICE_ORDER", "PCI_BUS_ID")],
+        runtimes: &["libcuda.so"],
+        ..plain("cuda", "CUDA_VISIBLE_DEVICES", CUDA)
+    },
+    Family {
+        kinds: &[Kind::Index, Kind::Gpu],
+        hide: Some("-1"),
+        neutral: &[
+            ("HIP_VISIBLE_DEVICES", None),
+            ("CUDA_VISIBLE_DEVICES", None),
+            ("GPU_DEVICE_ORDINAL", None),
+        ],
+        runtimes: &["libhsa-runtime64.so"],
+        ..plain("rocm", "ROCR_VISIBLE_DEVICES", ROCM)
+    },
+    Family {
+        // Empty means unset here.
+        hide: Some("-1"),
+        neutral: &[("ROCR_VISIBLE_DEVICES", None), ("GPU_DEVICE_ORDINAL", None)],
+        runtimes: &["libamdhip64.so"],
+        ..plain("hip", "HIP_VISIBLE_DEVICES", ROCM)
+    },
+    Family {
+        kinds: &[Kind::Index, Kind::Tile],
+        // The selector also chooses the backend: keep that choice, drop its indices.
+        neutral: &[("ONEAPI_DEVICE_SELECTOR", Some("level_zero:*"))],
+        runtimes: &["libze_loader.so"],
+        ..plain("level_zero", "ZE_AFFINITY_MASK", LEVEL_ZERO)
+    },
+    Family {
+        kinds: &[Kind::Index, Kind::Tile],
+        style: Style::Once("level_zero:"),
+        neutral: &[("ZE_AFFINITY_MASK", None)],
+        runtimes: &["libsycl.so"],
+        ..plain("oneapi", "ONEAPI_DEVICE_SELECTOR", LEVEL_ZERO)
+    },
+    Family {
+        // An invalid id ends the list.
+        hide: Some("-1"),
+        ascending: true,
+        runtimes: &["libascendcl.so"],
+        ..plain(
+            "ascend",
+            "ASCEND_RT_VISIBLE_DEVICES",
+            &[&[source("ASCEND_RT_VISIBLE_DEVICES", Reading::Ascend)]],
+        )
+    },
+    Family {
+        style: Style::Range,
+        runtimes: &["libnrt.so"],
+        ..plain(
+            "neuron",
+            "NEURON_RT_VISIBLE_CORES",
+            &[&[source("NEURON_RT_VISIBLE_CORES", Reading::Plain)]],
+        )
+    },
+    Family {
+        counts: &[
+            (
+                1,
+                &[
+                    ("TPU_CHIPS_PER_HOST_BOUNDS", Some("1,1,1")),
+                    ("TPU_HOST_BOUNDS", Some("1,1,1")),
+                ],
+            ),
+            (
+                2,
+                &[
+                    ("TPU_CHIPS_PER_HOST_BOUNDS", Some("1,2,1")),
+                    ("TPU_HOST_BOUNDS", Some("1,1,1")),
+                ],
+            ),
+            (4, WHOLE_TPU_HOST),
+            (8, WHOLE_TPU_HOST),
+        ],
+        runtimes: &["libtpu.so"],
+        ..plain(
+            "tpu",
+            "TPU_VISIBLE_CHIPS",
+            &[&[source("TPU_VISIBLE_CHIPS", Reading::Plain)]],
+        )
+    },
+    plain(
+        "habana",
+        "HABANA_VISIBLE_MODULES",
+        &[&[source("HABANA_VISIBLE_MODULES", Reading::Plain)]],
+    ),
+    Family {
+        hide: Some("-1"),
+        // The older name wins over the newer one.
+        neutral: &[("CN_VISIBLE_DEVICES", None)],
+        ..plain(
+            "mlu",
+            "MLU_VISIBLE_DEVICES",
+            &[&[
+                source("CN_VISIBLE_DEVICES", Reading::Mlu),
+                source("MLU_VISIBLE_DEVICES", Reading::Mlu),
+            ]],
+        )
+    },
+    plain(
+        "musa",
+        "MUSA_VISIBLE_DEVICES",
+        &[&[source("MUSA_VISIBLE_DEVICES", Reading::Plain)]],
+    ),
+    plain(
+        "supa",
+        "SUPA_VISIBLE_DEVICES",
+        &[&[source("SUPA_VISIBLE_DEVICES", Reading::Plain)]],
+    ),
+    plain(
+        "tenstorrent",
+        "TT_VISIBLE_DEVICES",
+        &[&[source("TT_VISIBLE_DEVICES", Reading::Plain)]],
+    ),
+    Family {
+        style: Style::Each("npu:"),
+        ..plain(
+            "furiosa",
+            "FURIOSA_DEVICES",
+            &[&[Source {
+                variable: "FURIOSA_DEVICES",
+                reading: Reading::Plain,
+                style: Style::Each("npu:"),
+            }]],
+        )
+    },
+    plain(
+        "metax",
+        "CUDA_VISIBLE_DEVICES",
+        &[&[source("CUDA_VISIBLE_DEVICES", Reading::Plain)]],
+    ),
+];
+
+/// From four chips on, the runtime finds the bounds itself.
+const WHOLE_TPU_HOST: Settings = &[
+    ("TPU_CHIPS_PER_HOST_BOUNDS", None),
+    ("TPU_HOST_BOUNDS", None),
+];

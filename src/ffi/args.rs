@@ -1,0 +1,228 @@
+//! Pointers from C: each is checked for NULL and alignment, in release builds too, and
+//! becomes a Rust type that says what it may be used for.
+
+use std::ffi::{CStr, c_char, c_void};
+use std::time::Duration;
+
+use super::status::{SHOAL_FOREVER, SHOAL_NOWAIT};
+use crate::error::{Error, Result};
+
+use raw_sync::Timeout;
+
+/// Bytes that belong to the caller.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Slice {
+    /// The first byte; may be NULL if `len` is 0.
+    pub data: *const c_void,
+    /// How many there are.
+    pub len: usize,
+}
+
+/// Refuses NULL and misaligned pointers.
+pub(super) fn checked<T>(what: &'static str, pointer: *const T) -> Result<()> {
+    if pointer.is_null() {
+        Err(Error::invalid(what, "it is NULL"))
+    } else if !pointer.is_aligned() {
+        let why = format!("{pointer:p} is not aligned to {} bytes", align_of::<T>());
+        Err(Error::invalid(what, why))
+    } else {
+        Ok(())
+    }
+}
+
+fn checked_bytes(what: &'static str, data: *const c_void, len: usize) -> Result<()> {
+    if len > isize::MAX as usize {
+        return Err(Error::invalid(what, format!("{len} bytes is no length")));
+    }
+    if data.is_null() && len > 0 {
+        return Err(Error::invalid(
+            what,
+            format!("it is NULL with a length of {len}"),
+        ));
+    }
+    Ok(())
+}
+
+/// # Safety
+/// `data` is NULL or has `len` bytes that nobody writes while the result is used.
+pub(super) unsafe fn bytes<'a>(
+    what: &'static str,
+    data: *const c_void,
+    len: usize,
+) -> Result<&'a [u8]> {
+    checked_bytes(what, data, len)?;
+    if len == 0 {
+        return Ok(&[]);
+    }
+    // SAFETY: not NULL, and the caller's contract; bytes need no alignment.
+    Ok(unsafe { std::slice::from_raw_parts(data.cast(), len) })
+}
+
+/// # Safety
+/// `data` is NULL or has room for `len` bytes that nobody else uses meanwhile. They need not
+/// be initialised: the library only writes to them.
+pub(super) unsafe fn buffer<'a>(
+    what: &'static str,
+    data: *mut c_void,
+    len: usize,
+) -> Result<&'a mut [u8]> {
+    checked_bytes(what, data, len)?;
+    if len == 0 {
+        return Ok(&mut []);
+    }
+    // SAFETY: not NULL, and the caller's contract; bytes need no alignment.
+    Ok(unsafe { std::slice::from_raw_parts_mut(data.cast(), len) })
+}
+
+/// An array of `len` elements.
+///
+/// # Safety
+/// As [`buffer`], for elements.
+pub(super) unsafe fn array_mut<'a, T: Copy>(
+    what: &'static str,
+    data: *mut T,
+    len: usize,
+) -> Result<&'a mut [T]> {
+    if len == 0 {
+        return Ok(&mut []);
+    }
+    checked(what, data)?;
+    checked_bytes(what, data.cast(), len.saturating_mul(size_of::<T>()))?;
+    // SAFETY: not NULL, aligned, of a possible size, and the caller's contract.
+    Ok(unsafe { std::slice::from_raw_parts_mut(data, len) })
+}
+
+/// A [`Slice`] that was checked.
+#[repr(transparent)]
+pub(super) struct Item(Slice);
+
+impl AsRef<[u8]> for Item {
+    fn as_ref(&self) -> &[u8] {
+        if self.0.len == 0 {
+            return &[];
+        }
+        // SAFETY: `items` checked it, and its caller answers for what it points to.
+        unsafe { std::slice::from_raw_parts(self.0.data.cast(), self.0.len) }
+    }
+}
+
+/// # Safety
+/// `items` is NULL or has `n` elements, each as [`bytes`] wants it.
+pub(super) unsafe fn items<'a>(
+    what: &'static str,
+    items: *const Slice,
+    n: usize,
+) -> Result<&'a [Item]> {
+    if n == 0 {
+        return Ok(&[]);
+    }
+    checked(what, items)?;
+    checked_bytes(what, items.cast(), n.saturating_mul(size_of::<Slice>()))?;
+    // SAFETY: not NULL, aligned, of a possible size, and the caller's contract.
+    let slices = unsafe { std::slice::from_raw_parts(items, n) };
+    for slice in slices {
+        checked_bytes(what, slice.data, slice.len)?;
+    }
+    // SAFETY: `Item` is a transparent `Slice`, and each was checked.
+    Ok(unsafe { std::slice::from_raw_parts(items.cast(), n) })
+}
+
+/// # Safety
+/// `text` is NULL or ends with NUL, and nobody writes to it while the result is used.
+pub(super) unsafe fn text_or_null<'a>(
+    what: &'static str,
+    text: *const c_char,
+) -> Result<Option<&'a str>> {
+    if text.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: not NULL, and the caller's contract.
+    let text = unsafe { CStr::from_ptr(text) };
+    match text.to_str() {
+        Ok(text) => Ok(Some(text)),
+        Err(_) => Err(Error::invalid(what, format!("{text:?} is not UTF-8"))),
+    }
+}
+
+/// # Safety
+/// As [`text_or_null`].
+pub(super) unsafe fn text<'a>(what: &'static str, text: *const c_char) -> Result<&'a str> {
+    // SAFETY: the same contract.
+    unsafe { text_or_null(what, text) }?.ok_or_else(|| Error::invalid(what, "it is NULL"))
+}
+
+const _: () = assert!(SHOAL_FOREVER < 0 && SHOAL_NOWAIT == 0);
+
+/// Negative waits for ever, 0 does not wait.
+pub(super) fn timeout(nanoseconds: i64) -> Timeout {
+    match u64::try_from(nanoseconds) {
+        Ok(nanoseconds) => Timeout::Val(Duration::from_nanos(nanoseconds)),
+        Err(_) => Timeout::Infinite,
+    }
+}
+
+/// A checked place to write one result to.
+pub(super) struct Out<T>(*mut T);
+
+impl<T: Copy> Out<T> {
+    /// # Safety
+    /// `place` is NULL or has room for a `T` that nobody else uses during the call.
+    pub(super) unsafe fn new(what: &'static str, place: *mut T) -> Result<Self> {
+        checked(what, place)?;
+        Ok(Self(place))
+    }
+
+    /// A place that may be NULL: then the result is not wanted.
+    ///
+    /// # Safety
+    /// As [`new`](Self::new).
+    pub(super) unsafe fn optional(what: &'static str, place: *mut T) -> Result<Self> {
+        if !place.is_null() {
+            checked(what, place)?;
+        }
+        Ok(Self(place))
+    }
+
+    /// A place that holds `value` even if the call fails.
+    ///
+    /// # Safety
+    /// As [`new`](Self::new).
+    pub(super) unsafe fn preset(what: &'static str, place: *mut T, value: T) -> Result<Self> {
+        // SAFETY: the same contract.
+        let out = unsafe { Self::new(what, place) }?;
+        out.set(value);
+        Ok(out)
+    }
+
+    pub(super) fn set(&self, value: T) {
+        if !self.0.is_null() {
+            // SAFETY: aligned and, by the constructors' contract, writable.
+            unsafe { self.0.write(value) }
+        }
+    }
+}
+
+impl Out<usize> {
+    /// Writes the length of a result, or the length that the buffer should have had.
+    pub(super) fn set_len(&self, result: Result<usize>) -> Result<()> {
+        match result {
+            Ok(len) => self.set(len),
+            Err(Error::BufferTooSmall { needed, .. }) => self.set(needed),
+            Err(_) => {}
+        }
+        result.map(drop)
+    }
+}
+
+/// Copies a text and a NUL into a buffer: the result is its length without the NUL, the size
+/// that `BufferTooSmall` names includes it.
+pub(super) fn copy_text(text: &[u8], buf: &mut [u8]) -> Result<usize> {
+    let (needed, capacity) = (text.len() + 1, buf.len());
+    let Some(to) = buf.get_mut(..needed) else {
+        return Err(Error::BufferTooSmall { needed, capacity });
+    };
+    to[..text.len()].copy_from_slice(text);
+    to[text.len()] = 0;
+    Ok(text.len())
+}

@@ -1,0 +1,193 @@
+//! Handles: what a `shoal_queue *` points to, and how a wrong one is told.
+//!
+//! ```text
+//! offset  size  field   written by      invariant
+//!      0     8  magic   new, free       H1: the kind's magic while the handle lives, else FREED
+//!      8     …  inner   new, free       H2: initialised exactly while H1 names a kind
+//! ```
+//!
+//! The place of a freed handle is kept and used again for a later one, never given back to
+//! the allocator: so a stale pointer still points to a magic number, and reading it is
+//! defined. It is used again only once [`KEPT`] later handles have been freed.
+
+use std::collections::VecDeque;
+use std::ffi::CString;
+use std::mem::MaybeUninit;
+use std::ptr::NonNull;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::args::checked;
+use super::status::c_string;
+use crate::error::{Error, Result};
+
+const FREED: u64 = u64::from_ne_bytes(*b"shl.free");
+
+/// How many freed places are kept from being used again.
+const KEPT: usize = 64;
+
+/// A C type: an empty tag for the header, and what its handles really are.
+pub(super) trait Opaque: Sized + 'static {
+    /// What is inside.
+    type Inner: 'static;
+    /// The magic of its handles.
+    const MAGIC: u64;
+    /// Its name in error messages.
+    const WHAT: &'static str;
+
+    /// The places of freed handles.
+    fn freed() -> &'static Freed;
+}
+
+/// Places to use again, oldest first.
+pub(super) struct Freed(Mutex<VecDeque<Place>>);
+
+/// The address of a [`Body`] that holds nothing.
+struct Place(NonNull<u8>);
+
+// SAFETY: a place belongs to whoever took it from the list; it has no ties to a thread.
+unsafe impl Send for Place {}
+
+impl Freed {
+    pub(super) const fn new() -> Self {
+        Self(Mutex::new(VecDeque::new()))
+    }
+}
+
+#[repr(C)]
+struct Body<T> {
+    magic: AtomicU64,
+    inner: MaybeUninit<T>,
+}
+
+const _: () = assert!(std::mem::offset_of!(Body<u64>, magic) == 0);
+
+/// A shared object with its name as C wants it.
+pub(super) struct Named<T> {
+    pub(super) object: T,
+    pub(super) name: CString,
+}
+
+impl<T> Named<T> {
+    pub(super) fn new(object: T, name: impl FnOnce(&T) -> &str) -> Self {
+        let name = c_string(name(&object).to_owned());
+        Self { object, name }
+    }
+}
+
+/// Declares a C type's tag.
+macro_rules! opaque {
+    ($tag:ty, $inner:ty, $magic:literal, $what:literal) => {
+        impl $crate::ffi::handle::Opaque for $tag {
+            type Inner = $inner;
+            const MAGIC: u64 = u64::from_ne_bytes(*$magic);
+            const WHAT: &'static str = $what;
+
+            fn freed() -> &'static $crate::ffi::handle::Freed {
+                static FREED: $crate::ffi::handle::Freed = $crate::ffi::handle::Freed::new();
+                &FREED
+            }
+        }
+    };
+}
+pub(super) use opaque;
+
+/// A new handle, to be freed by [`free`].
+pub(super) fn new<H: Opaque>(inner: H::Inner) -> *mut H {
+    // try_lock: in a forked child a thread that is not there may hold the mutex for ever.
+    let reused = H::freed().0.try_lock().ok().and_then(|mut places| {
+        let enough = places.len() > KEPT;
+        if enough { places.pop_front() } else { None }
+    });
+    let body: NonNull<Body<H::Inner>> = match reused {
+        Some(Place(place)) => place.cast(),
+        None => NonNull::from(Box::leak(Box::new(Body {
+            magic: AtomicU64::new(FREED),
+            inner: MaybeUninit::uninit(),
+        }))),
+    };
+    // SAFETY: a place of this type that holds nothing and that nobody else has (H2).
+    unsafe { (*body.as_ptr()).inner.write(inner) };
+    // SAFETY: as above; SYNC: born(handle)
+    unsafe { body.as_ref() }
+        .magic
+        .store(H::MAGIC, Ordering::Release);
+    body.as_ptr().cast()
+}
+
+/// Checks a pointer that C calls a handle.
+fn body<H: Opaque>(handle: *const H) -> Result<NonNull<Body<H::Inner>>> {
+    let body = handle.cast::<Body<H::Inner>>();
+    checked(H::WHAT, body)?;
+    // SAFETY: aligned and not NULL; that it is mapped is the caller's contract. SYNC: H1.
+    let magic = unsafe { (*body).magic.load(Ordering::Acquire) };
+    if magic != H::MAGIC {
+        return Err(Error::invalid(H::WHAT, why_not(magic)));
+    }
+    // SAFETY: checked above.
+    Ok(unsafe { NonNull::new_unchecked(body.cast_mut()) })
+}
+
+#[cold]
+fn why_not(magic: u64) -> String {
+    let known = [
+        (
+            super::queue::QueueHandle::MAGIC,
+            super::queue::QueueHandle::WHAT,
+        ),
+        (super::map::MapHandle::MAGIC, super::map::MapHandle::WHAT),
+        (
+            super::map::MapIterHandle::MAGIC,
+            super::map::MapIterHandle::WHAT,
+        ),
+        (
+            super::process::ProcessHandle::MAGIC,
+            super::process::ProcessHandle::WHAT,
+        ),
+    ];
+    match known.iter().find(|known| known.0 == magic) {
+        Some((_, what)) => format!("it is a {what}"),
+        None if magic == FREED => "it was freed".to_owned(),
+        None => "it is no handle of this library".to_owned(),
+    }
+}
+
+/// What is inside a handle.
+///
+/// # Safety
+/// `handle` is NULL, or points to mapped memory, and is not freed while the result is used.
+#[inline]
+pub(super) unsafe fn get<'a, H: Opaque>(handle: *const H) -> Result<&'a H::Inner> {
+    // SAFETY: H2 for a magic that was checked, and the caller's contract.
+    body(handle).map(|body| unsafe { (*body.as_ptr()).inner.assume_init_ref() })
+}
+
+/// [`get`] for handles that serve one thread at a time.
+///
+/// # Safety
+/// As [`get`], and no other thread uses the handle meanwhile.
+pub(super) unsafe fn get_mut<'a, H: Opaque>(handle: *mut H) -> Result<&'a mut H::Inner> {
+    // SAFETY: H2 for a magic that was checked, and the caller's contract.
+    body(handle).map(|body| unsafe { (*body.as_ptr()).inner.assume_init_mut() })
+}
+
+/// Drops what is inside a handle. NULL is fine.
+///
+/// # Safety
+/// `handle` is NULL, or points to mapped memory, and nobody uses it from now on.
+pub(super) unsafe fn free<H: Opaque>(handle: *mut H) -> Result<()> {
+    if handle.is_null() {
+        return Ok(());
+    }
+    let body = body(handle)?;
+    // SAFETY: the place of a handle is never unmapped.
+    let magic = unsafe { &(*body.as_ptr()).magic };
+    let exchanged = magic.compare_exchange(H::MAGIC, FREED, Ordering::AcqRel, Ordering::Acquire);
+    exchanged.map_err(|magic| Error::invalid(H::WHAT, why_not(magic)))?;
+    // SAFETY: H2, and only one caller wins the exchange above.
+    unsafe { (*body.as_ptr()).inner.assume_init_drop() };
+    if let Ok(mut places) = H::freed().0.try_lock() {
+        places.push_back(Place(body.cast()));
+    }
+    Ok(())
+}

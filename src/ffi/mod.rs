@@ -1,0 +1,79 @@
+//! Shoal: queues, maps, child processes and device masks for the processes of one machine.
+//!
+//! ```c
+//! shoal_queue_options options = {sizeof options, SHOAL_CREATE, 0, 0};
+//! shoal_queue *queue;
+//! shoal_status status = shoal_queue_open("jobs", &options, &queue);
+//! if (status == SHOAL_OK)
+//!     status = shoal_queue_put(queue, "hello", 5, SHOAL_FOREVER);
+//! if (status != SHOAL_OK)
+//!     fprintf(stderr, "%s\n", shoal_last_error());
+//! shoal_queue_free(queue);
+//! ```
+//!
+//! # Conventions
+//!
+//! - Functions are called `shoal_<type>_<verb>`. Inputs come first, outputs last.
+//! - A function that can fail returns a `shoal_status`; 0 is success. `shoal_last_error()`
+//!   then has a sentence about it for the calling thread. There are no partial successes
+//!   but where a count says so.
+//! - Handles (`shoal_queue *`, `shoal_map *`, `shoal_process *`, ...) are opaque. You own what
+//!   `_open`, `_new`, `_spawn` and `_fork` give you, until you pass it to the `_free` of its
+//!   type. Freeing NULL does nothing.
+//! - Strings are UTF-8 and end with NUL. Data is a pointer and a length; the pointer may be
+//!   NULL if the length is 0. What you pass in stays yours and is not used after the call.
+//! - After a failure a handle output is NULL and a count is 0; other outputs are untouched.
+//!   Only SHOAL_ERR_BUFFER_TOO_SMALL writes the size needed to `*len`.
+//! - Options structs begin with `size`; set it to `sizeof` the struct and zero the rest for the
+//!   defaults. A program compiled against an older header goes on working.
+//! - A timeout is a number of nanoseconds: SHOAL_FOREVER (or any negative) waits without end,
+//!   SHOAL_NOWAIT does not wait. Time is monotonic; setting the clock changes nothing. A signal
+//!   handler that runs while a call waits ends it with SHOAL_ERR_INTERRUPTED; call again to
+//!   go on.
+//! - NULL, misaligned, freed and mistaken handles are SHOAL_ERR_INVALID, as far as that can
+//!   be told. A pointer to memory that is not mapped cannot be told from a good one, and the
+//!   place of a freed handle is used again after a while.
+//!
+//! # Threads
+//!
+//! Every function may be called from any thread at any time, on the same handle too, with two
+//! exceptions: while `_free` runs, and afterwards, nobody may use that handle; and a
+//! `shoal_map_iter` serves one thread at a time. No function is async-signal-safe. No signal
+//! handler is installed and no process-wide setting is touched, but for
+//! `shoal_device_set_visible`.
+//!
+//! # fork and exec
+//!
+//! Queue and map handles work in a forked child: it becomes a participant of its own, and
+//! frees its copies or just exits. Its copies of process handles cannot tell how those
+//! processes ended. In a child of a process with other threads the usual rule holds for your
+//! own code: what they had locked stays locked. Handles do not survive exec; open by name.
+//!
+//! # Caveats
+//!
+//! - A process may be killed at any instruction. What it had put is there whole or not at all;
+//!   a message it had just taken is lost with it. The next process to come along repairs the
+//!   object. If it cannot, every call answers SHOAL_ERR_POISONED from then on.
+//! - A process that is stopped (SIGSTOP, a debugger) inside a call holds the others up.
+//! - Objects live in `/dev/shm`. When that is full, what needs memory answers
+//!   SHOAL_ERR_NO_SPACE and changes nothing. Containers often have 64 MiB of it.
+//! - An object that is not persistent goes with its last handle. If its last process is
+//!   killed, it stays until `shoal_gc()` or until somebody opens it again.
+//! - Only processes of one user, one pid namespace and one C library share objects. Among
+//!   them there is no protection: garbage written into an object is answered with
+//!   SHOAL_ERR_CORRUPT, but nothing stops a process from deleting your data.
+//! - A queue or map handle uses two file descriptors.
+//! - Linux only.
+
+// Exported by symbol, not by path; each function's safety is its documented contract.
+#![allow(unreachable_pub, clippy::missing_safety_doc)]
+
+mod args;
+mod device;
+mod handle;
+mod map;
+mod options;
+mod process;
+mod queue;
+mod spawn;
+mod status;

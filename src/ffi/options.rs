@@ -1,0 +1,203 @@
+//! Structs that begin with their size, so that old programs work with new libraries.
+//!
+//! A struct only ever grows at its end. A caller whose struct is shorter than ours is an older
+//! one: what it does not know is zero, the default. A caller whose struct is longer is a newer
+//! one: what we do not know must be zero, or it asks for something we cannot do.
+
+use std::mem::MaybeUninit;
+use std::slice;
+
+use super::args::checked;
+use crate::error::{Error, Result};
+use crate::segment::Options;
+
+/// Create the object if there is none of that name.
+pub const SHOAL_CREATE: u64 = 1;
+
+/// Fail with SHOAL_ERR_EXISTS if there is one. Implies SHOAL_CREATE.
+pub const SHOAL_EXCLUSIVE: u64 = 2;
+
+/// The object stays until it is unlinked, whoever has it open.
+pub const SHOAL_PERSISTENT: u64 = 4;
+
+/// How to open a queue. All zero but `size` opens what exists.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct QueueOptions {
+    /// `sizeof(shoal_queue_options)`.
+    pub size: usize,
+    /// SHOAL_CREATE, SHOAL_EXCLUSIVE, SHOAL_PERSISTENT.
+    pub flags: u64,
+    /// Bytes a new queue's ring starts with; 0 for 64 KiB. Rounded up to a power of two.
+    pub capacity: u64,
+    /// Bytes it may grow to; 0 for 1 GiB. Rounded up to a power of two. Address space only:
+    /// memory is used as messages need it.
+    pub max_capacity: u64,
+}
+
+/// How to open a map. All zero but `size` opens what exists.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct MapOptions {
+    /// `sizeof(shoal_map_options)`.
+    pub size: usize,
+    /// SHOAL_CREATE, SHOAL_EXCLUSIVE, SHOAL_PERSISTENT.
+    pub flags: u64,
+    /// Bytes of data a new map has room for from the start; 0 for the default.
+    pub capacity: u64,
+    /// Bytes of data it may grow to; 0 for the default. Address space only: memory is used
+    /// as entries need it.
+    pub max_capacity: u64,
+}
+
+/// A struct with a leading `size`.
+///
+/// # Safety
+/// `repr(C)`, without padding that matters, valid for all zeros, and its first field is a
+/// `usize`.
+pub(super) unsafe trait Sized: Copy {
+    /// The field that holds the size, for messages.
+    const WHAT: &'static str;
+    /// The size of the first version ever released.
+    const FIRST: usize;
+}
+
+// SAFETY: integers only, the first a `usize`.
+unsafe impl Sized for QueueOptions {
+    const WHAT: &'static str = "shoal_queue_options.size";
+    const FIRST: usize = 32;
+}
+
+// SAFETY: integers only, the first a `usize`.
+unsafe impl Sized for MapOptions {
+    const WHAT: &'static str = "shoal_map_options.size";
+    const FIRST: usize = 32;
+}
+
+/// A size beyond this is a mistake, not a newer version.
+const LARGEST: usize = 4096;
+
+/// Reads the struct; `None` if the pointer is NULL.
+///
+/// # Safety
+/// `options` is NULL or points to as many readable bytes as its first field says.
+pub(super) unsafe fn read<T: Sized>(options: *const T) -> Result<Option<T>> {
+    if options.is_null() {
+        return Ok(None);
+    }
+    checked("options", options)?;
+    // SAFETY: not NULL and aligned; it begins with its size.
+    let given = unsafe { options.cast::<usize>().read() };
+    let ours = size_of::<T>();
+    if !(T::FIRST..=LARGEST).contains(&given) {
+        let why = format!("it is {given}; set it to the size of the struct, which is {ours}");
+        return Err(Error::invalid(T::WHAT, why));
+    }
+    // SAFETY: the caller answers for `given` bytes.
+    let bytes = unsafe { slice::from_raw_parts(options.cast::<u8>(), given) };
+    let (known, unknown) = bytes.split_at(given.min(ours));
+    if let Some(at) = unknown.iter().position(|&byte| byte != 0) {
+        let why = format!(
+            "it is {given} and byte {} is not zero; this library knows {ours} bytes: the \
+             program asks for what only a newer library can do",
+            ours + at
+        );
+        return Err(Error::invalid(T::WHAT, why));
+    }
+    let mut copy = MaybeUninit::<T>::zeroed();
+    // SAFETY: `known` is at most `ours` bytes long; any zeroed rest is valid.
+    unsafe {
+        let to = copy.as_mut_ptr().cast::<u8>();
+        std::ptr::copy_nonoverlapping(known.as_ptr(), to, known.len());
+        Ok(Some(copy.assume_init()))
+    }
+}
+
+/// Refuses bits that no flag has.
+pub(super) fn check_flags(flags: u64, known: u64) -> Result<()> {
+    match flags & !known {
+        0 => Ok(()),
+        unknown => Err(Error::invalid(
+            "flags",
+            format!("{unknown:#x} is not known here"),
+        )),
+    }
+}
+
+fn object(flags: u64, capacity: u64, max_capacity: u64) -> Result<Options> {
+    check_flags(flags, SHOAL_CREATE | SHOAL_EXCLUSIVE | SHOAL_PERSISTENT)?;
+    Ok(Options {
+        create: flags & (SHOAL_CREATE | SHOAL_EXCLUSIVE) != 0,
+        exclusive: flags & SHOAL_EXCLUSIVE != 0,
+        persistent: flags & SHOAL_PERSISTENT != 0,
+        capacity,
+        max_capacity,
+    })
+}
+
+/// # Safety
+/// As [`read`].
+pub(super) unsafe fn queue(options: *const QueueOptions) -> Result<Options> {
+    // SAFETY: the same contract.
+    match unsafe { read(options) }? {
+        Some(o) => object(o.flags, o.capacity, o.max_capacity),
+        None => Ok(Options::open()),
+    }
+}
+
+/// # Safety
+/// As [`read`].
+pub(super) unsafe fn map(options: *const MapOptions) -> Result<Options> {
+    // SAFETY: the same contract.
+    match unsafe { read(options) }? {
+        Some(o) => object(o.flags, o.capacity, o.max_capacity),
+        None => Ok(Options::open()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[repr(C)]
+    #[derive(Clone, Copy)]
+    struct Grown {
+        size: usize,
+        old: u64,
+        new: u64,
+    }
+
+    // SAFETY: integers only, the first a `usize`.
+    unsafe impl Sized for Grown {
+        const WHAT: &'static str = "grown.size";
+        const FIRST: usize = 16;
+    }
+
+    fn read_words(words: &[usize]) -> Result<Option<Grown>> {
+        // SAFETY: each test gives as many words as the first says bytes.
+        unsafe { read(words.as_ptr().cast::<Grown>()) }
+    }
+
+    #[test]
+    fn an_older_caller_gets_the_defaults_of_what_it_does_not_know() {
+        let read = read_words(&[16, 7]).unwrap().unwrap();
+        assert_eq!((read.size, read.old, read.new), (16, 7, 0));
+    }
+
+    #[test]
+    fn a_newer_caller_may_not_use_what_we_do_not_know() {
+        assert_eq!(read_words(&[32, 7, 8, 0]).unwrap().unwrap().new, 8);
+        let err = read_words(&[32, 7, 8, 1 << 8]).err().unwrap().to_string();
+        assert!(
+            err.contains("grown.size") && err.contains("byte 25"),
+            "{err}"
+        );
+    }
+
+    #[test]
+    fn a_size_that_no_version_ever_had_is_refused() {
+        for size in [0, 8, 15, 4097, usize::MAX] {
+            assert!(read_words(&[size, 0, 0]).is_err(), "{size}");
+        }
+    }
+}

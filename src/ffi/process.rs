@@ -1,0 +1,284 @@
+//! `shoal_process`: shims over [`Spawn`](process::Spawn), [`process::fork()`] and [`Process`].
+
+use std::ffi::{c_int, c_void};
+use std::os::fd::{AsRawFd, IntoRawFd};
+
+use super::args::{self, Out};
+use super::handle::{self, opaque};
+use super::options;
+use super::spawn::{self, SpawnOptions};
+use super::status::guard;
+use crate::error::{Error, Status};
+use crate::process::{self, ExitKind, ForkOptions, Process};
+
+/// A child process.
+pub struct ProcessHandle {
+    _opaque: [u8; 0],
+}
+
+opaque!(ProcessHandle, Process, b"shl.proc", "process handle");
+
+/// In `shoal_exit.kind`: the process ended by itself; `code` is its exit code, 0 to 255.
+pub const SHOAL_EXIT_EXITED: u32 = 0;
+
+/// In `shoal_exit.kind`: a signal killed it; `code` is the signal.
+pub const SHOAL_EXIT_SIGNALED: u32 = 1;
+
+/// In `shoal_exit.kind`: it is gone, but something else collected its exit; `code` is -1.
+pub const SHOAL_EXIT_UNKNOWN: u32 = 2;
+
+/// The end of a process.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Exit {
+    /// SHOAL_EXIT_EXITED, SHOAL_EXIT_SIGNALED or SHOAL_EXIT_UNKNOWN.
+    pub kind: u32,
+    /// The exit code, the number of the signal, or -1.
+    pub code: i32,
+}
+
+/// Starts a program.
+///
+/// Returns once the program runs, so one that cannot be executed is an error here. Whatever
+/// is wrong with the options, device masks included, is an error before a process exists.
+///
+/// Blocking, threads, fork: waits for the exec only; safe everywhere. With
+/// SHOAL_SPAWN_DIE_WITH_PARENT the first call starts a thread that stays.
+/// Ownership: `options` and what it points to are copied. `*out` is yours until
+/// `shoal_process_free`; NULL after a failure.
+///
+/// Errors: SHOAL_ERR_NOT_FOUND (program, directory or device family); SHOAL_ERR_PERMISSION;
+/// SHOAL_ERR_INVALID (an option, mask, name or descriptor; or the file is no program);
+/// SHOAL_ERR_UNSUPPORTED (a family whose devices cannot all be hidden); SHOAL_ERR_OS.
+///
+/// ```c
+/// const char *argv[] = {"python3", "work.py", NULL};
+/// shoal_spawn_options options = {0};
+/// options.size = sizeof options;
+/// options.argv = argv;
+/// options.device_family = "cuda";
+/// options.device_mask = "0";
+/// shoal_process *child;
+/// shoal_status status = shoal_process_spawn(&options, &child);
+/// ```
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_process_spawn(
+    options: *const SpawnOptions,
+    out: *mut *mut ProcessHandle,
+) -> Status {
+    guard(|| {
+        // SAFETY: the caller's contract.
+        let out = unsafe { Out::preset("out", out, std::ptr::null_mut()) }?;
+        // SAFETY: the caller's contract.
+        let options = unsafe { options::read(options) }?;
+        let options = options.ok_or_else(|| Error::invalid("options", "it is NULL"))?;
+        // SAFETY: the caller's contract.
+        out.set(handle::new(unsafe { spawn::spawn(&options) }?.spawn()?));
+        Ok(())
+    })
+}
+
+/// Copies this process; the copy runs `entry(arg)` and exits with the low 8 bits of what it
+/// returns.
+///
+/// Buffered output is flushed before the fork. The child leaves without running this
+/// process's exit handlers. `entry` must not throw, and must not jump out with longjmp.
+///
+/// `options`: NULL, or a struct in which only `device_family`, `device_mask` and of the flags
+/// SHOAL_SPAWN_NEW_GROUP and SHOAL_SPAWN_DIE_WITH_PARENT (which here is tied to the calling
+/// thread) may be set.
+/// Blocking, threads, fork: does not wait. Only the calling thread exists in the child: if
+/// there are others, `entry` must not use what they may have locked, but for this library
+/// and malloc.
+/// Ownership: `arg` is passed on untouched. `*out` is yours until `shoal_process_free`; NULL
+/// after a failure. In the child it stays NULL.
+///
+/// Errors: SHOAL_ERR_INVALID (NULL `entry`, an option or mask); SHOAL_ERR_NOT_FOUND (device
+/// family); SHOAL_ERR_UNSUPPORTED; SHOAL_ERR_OS.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_process_fork(
+    entry: Option<unsafe extern "C" fn(arg: *mut c_void) -> c_int>,
+    arg: *mut c_void,
+    options: *const SpawnOptions,
+    out: *mut *mut ProcessHandle,
+) -> Status {
+    guard(|| {
+        // SAFETY: the caller's contract.
+        let out = unsafe { Out::preset("out", out, std::ptr::null_mut()) }?;
+        let entry = entry.ok_or_else(|| Error::invalid("entry", "it is NULL"))?;
+        // SAFETY: the caller's contract.
+        let options = match unsafe { options::read(options) }? {
+            // SAFETY: the caller's contract.
+            Some(options) => unsafe { spawn::fork(&options) }?,
+            None => ForkOptions::default(),
+        };
+        // SAFETY: the caller answers for what `entry` does in the child.
+        let child = unsafe { process::fork(&options, || entry(arg)) }?;
+        out.set(handle::new(child));
+        Ok(())
+    })
+}
+
+/// Waits until a process has ended, and tells how. Later calls tell the same at once.
+///
+/// `*out`: how it ended; NULL if you do not care.
+/// `timeout_ns`: how long to wait; SHOAL_FOREVER, SHOAL_NOWAIT.
+/// Blocking, threads, fork: waits until it has ended or the time is over; several threads may.
+/// In a forked copy of this process the exit is SHOAL_EXIT_UNKNOWN. A child that fills a pipe
+/// nobody reads never ends.
+///
+/// Errors: SHOAL_ERR_TIMEOUT (it still runs, with SHOAL_NOWAIT too); SHOAL_ERR_INTERRUPTED;
+/// SHOAL_ERR_INVALID; SHOAL_ERR_OS.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_process_join(
+    p: *mut ProcessHandle,
+    timeout_ns: i64,
+    out: *mut Exit,
+) -> Status {
+    guard(|| {
+        // SAFETY: the caller's contract.
+        let (out, process) = unsafe { (Out::optional("out", out)?, handle::get(p)?) };
+        let exit = process.join(args::timeout(timeout_ns))?;
+        let kind = match exit.kind {
+            ExitKind::Exited => SHOAL_EXIT_EXITED,
+            ExitKind::Signaled => SHOAL_EXIT_SIGNALED,
+            ExitKind::Unknown => SHOAL_EXIT_UNKNOWN,
+        };
+        let code = exit.code;
+        out.set(Exit { kind, code });
+        Ok(())
+    })
+}
+
+/// The process's number. After a join it may belong to another process.
+///
+/// Blocking, threads, fork: never blocks; safe everywhere.
+///
+/// Errors: SHOAL_ERR_INVALID.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_process_pid(p: *mut ProcessHandle, out: *mut i32) -> Status {
+    guard(|| {
+        // SAFETY: the caller's contract.
+        let (out, process) = unsafe { (Out::new("out", out)?, handle::get(p)?) };
+        out.set(process.pid());
+        Ok(())
+    })
+}
+
+/// The process's descriptor, for an event loop: it polls readable once the process has ended.
+///
+/// Blocking, threads, fork: never blocks; safe everywhere.
+/// Ownership: the descriptor is the handle's. Do not close it, and do not wait through it.
+///
+/// Errors: SHOAL_ERR_NOT_FOUND (the process was gone before it could be opened);
+/// SHOAL_ERR_INVALID.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_process_pidfd(p: *mut ProcessHandle, out: *mut c_int) -> Status {
+    guard(|| {
+        // SAFETY: the caller's contract.
+        let (out, process) = unsafe { (Out::new("out", out)?, handle::get(p)?) };
+        let fd = process.pidfd().ok_or_else(|| Error::NotFound {
+            what: "process",
+            name: process.pid().to_string(),
+        })?;
+        out.set(fd.as_raw_fd());
+        Ok(())
+    })
+}
+
+/// Sends a signal to the process. If it has ended, nothing is sent, and that is no error.
+///
+/// Blocking, threads, fork: never blocks; safe everywhere. Never reaches another process that
+/// was given the same number.
+///
+/// Errors: SHOAL_ERR_INVALID (also: no such signal); SHOAL_ERR_PERMISSION; SHOAL_ERR_OS.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_process_signal(p: *mut ProcessHandle, signal: c_int) -> Status {
+    // SAFETY: the caller's contract.
+    guard(|| unsafe { handle::get(p)?.signal(signal) })
+}
+
+/// Sends a signal to the process and to its descendants that stayed in its group.
+///
+/// Blocking, threads, fork: never blocks; safe from any thread, not from a forked copy.
+///
+/// Errors: SHOAL_ERR_INVALID (it was not started with SHOAL_SPAWN_NEW_GROUP or
+/// SHOAL_SPAWN_NEW_SESSION, or was joined; no such signal); SHOAL_ERR_PERMISSION; SHOAL_ERR_OS.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_process_signal_group(
+    p: *mut ProcessHandle,
+    signal: c_int,
+) -> Status {
+    // SAFETY: the caller's contract.
+    guard(|| unsafe { handle::get(p)?.signal_group(signal) })
+}
+
+/// Asks the process to end, with SIGTERM. As `shoal_process_signal`.
+///
+/// Errors: SHOAL_ERR_INVALID; SHOAL_ERR_PERMISSION; SHOAL_ERR_OS.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_process_terminate(p: *mut ProcessHandle) -> Status {
+    // SAFETY: the caller's contract.
+    guard(|| unsafe { handle::get(p)?.terminate() })
+}
+
+/// Ends the process at once, with SIGKILL. As `shoal_process_signal`.
+///
+/// Errors: SHOAL_ERR_INVALID; SHOAL_ERR_PERMISSION; SHOAL_ERR_OS.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_process_kill(p: *mut ProcessHandle) -> Status {
+    // SAFETY: the caller's contract.
+    guard(|| unsafe { handle::get(p)?.kill() })
+}
+
+/// Hands over this process's end of a pipe that was asked for with SHOAL_STDIO_PIPE.
+///
+/// `which`: 0 gives the end to write the child's input to, 1 and 2 those to read its output
+/// and its errors from.
+/// Blocking, threads, fork: never blocks; safe everywhere.
+/// Ownership: `*fd` is yours to close. Pipes that are never asked for close with the handle.
+///
+/// Errors: SHOAL_ERR_NOT_FOUND (it is no pipe, or was handed over already);
+/// SHOAL_ERR_INVALID.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_process_stdio(
+    p: *mut ProcessHandle,
+    which: c_int,
+    fd: *mut c_int,
+) -> Status {
+    guard(|| {
+        // SAFETY: the caller's contract.
+        let (fd, process) = unsafe { (Out::new("fd", fd)?, handle::get(p)?) };
+        let taken = match which {
+            0 => process.take_stdin(),
+            1 => process.take_stdout(),
+            2 => process.take_stderr(),
+            _ => return Err(Error::invalid("which", format!("{which} is not 0, 1 or 2"))),
+        };
+        let name = || which.to_string();
+        let taken = taken.ok_or_else(|| Error::NotFound {
+            what: "pipe",
+            name: name(),
+        })?;
+        fd.set(taken.into_raw_fd());
+        Ok(())
+    })
+}
+
+/// Lets go of a process. If it still runs it goes on, and its exit is collected later.
+///
+/// Blocking, threads, fork: does not wait. No other thread may be using the handle.
+/// Ownership: `p` is gone, with its descriptor and its pipes; NULL is allowed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_process_free(p: *mut ProcessHandle) {
+    // SAFETY: the caller's contract.
+    guard(|| unsafe { handle::free(p) });
+}

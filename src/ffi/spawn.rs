@@ -1,0 +1,252 @@
+//! `shoal_spawn_options`: what a child gets, as C says it.
+
+use std::ffi::{CStr, OsStr, c_char};
+use std::os::unix::ffi::OsStrExt;
+
+use super::args;
+use super::options::{Sized, check_flags};
+use crate::error::{Error, Result};
+use crate::process::{ForkOptions, Spawn, Stdio};
+
+/// The child leads a process group of its own: `shoal_process_signal_group` reaches all of
+/// it, and the terminal's Ctrl-C does not.
+pub const SHOAL_SPAWN_NEW_GROUP: u64 = 1;
+
+/// The child leads a session of its own, without a terminal, and a group.
+pub const SHOAL_SPAWN_NEW_SESSION: u64 = 2;
+
+/// The kernel kills the child when this process ends, however it ends.
+pub const SHOAL_SPAWN_DIE_WITH_PARENT: u64 = 4;
+
+/// Ignored signals stay ignored and blocked ones blocked, instead of starting afresh.
+pub const SHOAL_SPAWN_KEEP_SIGNALS: u64 = 8;
+
+/// In `stdio`: the same as this process's. For descriptor n write SHOAL_STDIO_FD(n).
+pub const SHOAL_STDIO_INHERIT: i32 = 0;
+
+/// In `stdio`: reads find the end, writes vanish.
+pub const SHOAL_STDIO_NULL: i32 = -1;
+
+/// In `stdio`: a pipe, whose other end `shoal_process_stdio` gives.
+pub const SHOAL_STDIO_PIPE: i32 = -2;
+
+/// A descriptor for a child.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct FdMap {
+    /// The descriptor in this process; it stays yours.
+    pub from: i32,
+    /// Its number in the child, 3 to 1023.
+    pub to: i32,
+}
+
+/// A child to be started. All zero but `size` and `file`, or `argv`, is a child like any
+/// other.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct SpawnOptions {
+    /// `sizeof(shoal_spawn_options)`.
+    pub size: usize,
+    /// The program; without a '/' it is looked for in the PATH the child will have. NULL is
+    /// `argv[0]`.
+    pub file: *const c_char,
+    /// What the program gets as its argv, its name first, NULL last. NULL is just `file`.
+    pub argv: *const *const c_char,
+    /// Its whole environment, as "NAME=value", NULL last. NULL is that of this process.
+    pub envp: *const *const c_char,
+    /// Variables set on top, as "NAME=value", NULL last; or NULL.
+    pub env_set: *const *const c_char,
+    /// Names of variables removed then, NULL last; or NULL.
+    pub env_unset: *const *const c_char,
+    /// The directory it starts in; NULL is that of this process.
+    pub cwd: *const c_char,
+    /// Its standard input, output and error: SHOAL_STDIO_INHERIT (0), SHOAL_STDIO_NULL,
+    /// SHOAL_STDIO_PIPE or SHOAL_STDIO_FD(n).
+    pub stdio: [i32; 3],
+    /// How many `fds` there are.
+    pub n_fds: u32,
+    /// Descriptors to give it beside 0, 1 and 2. All others are closed in it.
+    pub fds: *const FdMap,
+    /// SHOAL_SPAWN_NEW_GROUP, ...
+    pub flags: u64,
+    /// The family of devices that `device_mask` is about, such as "cuda"; NULL leaves the
+    /// child with the devices of this process.
+    pub device_family: *const c_char,
+    /// The devices of that family the child sees, counted in what this process sees: "0,2";
+    /// "" hides all.
+    pub device_mask: *const c_char,
+}
+
+// SAFETY: integers and pointers, the first a `usize`.
+unsafe impl Sized for SpawnOptions {
+    const WHAT: &'static str = "shoal_spawn_options.size";
+    const FIRST: usize = 112;
+}
+
+/// # Safety
+/// As [`args::text_or_null`].
+unsafe fn os_text<'a>(text: *const c_char) -> Option<&'a OsStr> {
+    // SAFETY: not NULL, and the caller's contract.
+    (!text.is_null()).then(|| OsStr::from_bytes(unsafe { CStr::from_ptr(text) }.to_bytes()))
+}
+
+/// The strings of an array that ends with NULL.
+///
+/// # Safety
+/// `array` is NULL, or ends with NULL and each element before is a string.
+unsafe fn strings<'a>(
+    what: &'static str,
+    array: *const *const c_char,
+) -> Result<Option<Vec<&'a OsStr>>> {
+    if array.is_null() {
+        return Ok(None);
+    }
+    args::checked(what, array)?;
+    // SAFETY: the caller's contract: every element up to the NULL is there.
+    let each = (0..).map_while(|i| unsafe { os_text(*array.add(i)) });
+    Ok(Some(each.collect()))
+}
+
+/// Splits "NAME=value".
+fn assignment<'a>(what: &'static str, text: &'a OsStr) -> Result<(&'a OsStr, &'a OsStr)> {
+    let bytes = text.as_bytes();
+    let Some(at) = bytes.iter().position(|&byte| byte == b'=') else {
+        return Err(Error::invalid(what, format!("{text:?} has no '='")));
+    };
+    let (name, value) = (&bytes[..at], &bytes[at + 1..]);
+    Ok((OsStr::from_bytes(name), OsStr::from_bytes(value)))
+}
+
+fn stdio(code: i32) -> Result<Stdio> {
+    match code {
+        SHOAL_STDIO_INHERIT => Ok(Stdio::Inherit),
+        SHOAL_STDIO_NULL => Ok(Stdio::Null),
+        SHOAL_STDIO_PIPE => Ok(Stdio::Pipe),
+        1.. => Ok(Stdio::Fd(code - 1)),
+        _ => Err(Error::invalid(
+            "stdio",
+            format!("{code} stands for nothing"),
+        )),
+    }
+}
+
+/// # Safety
+/// As [`args::text_or_null`], for both.
+unsafe fn devices(options: &SpawnOptions) -> Result<Option<(String, String)>> {
+    // SAFETY: the same contract.
+    let family = unsafe { args::text_or_null("device_family", options.device_family) }?;
+    // SAFETY: the same contract.
+    let mask = unsafe { args::text_or_null("device_mask", options.device_mask) }?;
+    match (family, mask) {
+        (None, None) => Ok(None),
+        (Some(family), Some(mask)) => Ok(Some((family.to_owned(), mask.to_owned()))),
+        (Some(_), None) => Err(Error::invalid(
+            "device_mask",
+            "it is NULL, the family is not",
+        )),
+        (None, Some(_)) => Err(Error::invalid(
+            "device_family",
+            "it is NULL, the mask is not",
+        )),
+    }
+}
+
+/// The description of a child in Rust.
+///
+/// # Safety
+/// Every pointer is as the documentation of its field says.
+pub(super) unsafe fn spawn(options: &SpawnOptions) -> Result<Spawn> {
+    let known = SHOAL_SPAWN_NEW_GROUP
+        | SHOAL_SPAWN_NEW_SESSION
+        | SHOAL_SPAWN_DIE_WITH_PARENT
+        | SHOAL_SPAWN_KEEP_SIGNALS;
+    check_flags(options.flags, known)?;
+    // SAFETY: the caller's contract.
+    let argv = unsafe { strings("argv", options.argv) }?.unwrap_or_default();
+    // SAFETY: the caller's contract.
+    let file = unsafe { os_text(options.file) }.or(argv.first().copied());
+    let file = file.ok_or_else(|| Error::invalid("file", "it is NULL, and so is argv[0]"))?;
+
+    let mut spawn = Spawn::new(file);
+    if let Some((name, rest)) = argv.split_first() {
+        spawn.arg0(name).args(rest);
+    }
+    // SAFETY: the caller's contract.
+    if let Some(envp) = unsafe { strings("envp", options.envp) }? {
+        spawn.env_clear();
+        for text in envp {
+            let (name, value) = assignment("envp", text)?;
+            spawn.env(name, value);
+        }
+    }
+    // SAFETY: the caller's contract.
+    for text in unsafe { strings("env_set", options.env_set) }?.unwrap_or_default() {
+        let (name, value) = assignment("env_set", text)?;
+        spawn.env(name, value);
+    }
+    // SAFETY: the caller's contract.
+    for name in unsafe { strings("env_unset", options.env_unset) }?.unwrap_or_default() {
+        spawn.env_remove(name);
+    }
+    // SAFETY: the caller's contract.
+    if let Some(cwd) = unsafe { os_text(options.cwd) } {
+        spawn.cwd(cwd);
+    }
+    spawn.stdin(stdio(options.stdio[0])?);
+    spawn.stdout(stdio(options.stdio[1])?);
+    spawn.stderr(stdio(options.stdio[2])?);
+    // SAFETY: the caller's contract.
+    let fds = unsafe { args::array_mut("fds", options.fds.cast_mut(), options.n_fds as usize) }?;
+    for fd in fds {
+        spawn.fd(fd.from, fd.to);
+    }
+    // SAFETY: the caller's contract.
+    if let Some((family, mask)) = unsafe { devices(options) }? {
+        spawn.devices(family, mask);
+    }
+    let has = |flag| options.flags & flag != 0;
+    if has(SHOAL_SPAWN_NEW_GROUP) {
+        spawn.new_group();
+    }
+    if has(SHOAL_SPAWN_NEW_SESSION) {
+        spawn.new_session();
+    }
+    if has(SHOAL_SPAWN_DIE_WITH_PARENT) {
+        spawn.die_with_parent();
+    }
+    if has(SHOAL_SPAWN_KEEP_SIGNALS) {
+        spawn.keep_signals();
+    }
+    Ok(spawn)
+}
+
+/// # Safety
+/// The device strings are as the documentation of their fields says.
+pub(super) unsafe fn fork(options: &SpawnOptions) -> Result<ForkOptions> {
+    check_flags(
+        options.flags,
+        SHOAL_SPAWN_NEW_GROUP | SHOAL_SPAWN_DIE_WITH_PARENT,
+    )?;
+    let arrays = [
+        options.argv,
+        options.envp,
+        options.env_set,
+        options.env_unset,
+    ];
+    let unused = options.file.is_null()
+        && options.cwd.is_null()
+        && arrays.iter().all(|array| array.is_null())
+        && options.stdio == [SHOAL_STDIO_INHERIT; 3]
+        && options.n_fds == 0;
+    if !unused {
+        let why = "a forked child takes only devices, SHOAL_SPAWN_NEW_GROUP and \
+                   SHOAL_SPAWN_DIE_WITH_PARENT";
+        return Err(Error::invalid("options", why));
+    }
+    Ok(ForkOptions {
+        // SAFETY: the caller's contract.
+        devices: unsafe { devices(options) }?.into_iter().collect(),
+        die_with_parent: options.flags & SHOAL_SPAWN_DIE_WITH_PARENT != 0,
+        new_group: options.flags & SHOAL_SPAWN_NEW_GROUP != 0,
+    })
+}

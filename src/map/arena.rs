@@ -1,0 +1,402 @@
+//! The arena: extents of whole pages, handed to shards and taken back.
+//!
+//! ```text
+//! offset  size  field     invariant
+//!      0     8  frontier  A1: blocks 1 .. frontier are tiled by extents (P1); the block map
+//!                             has memory for them, and for none beyond but by rounding
+//!      8     8  used      derived: blocks of extents in use
+//!     16    16  full      derived: bit b is set if and only if bins[b] is not empty
+//!     32   512  bins      derived: heads of the lists of free extents, by size
+//! ```
+//! Allocating, freeing and moving the frontier are each committed by one store. Whatever a
+//! killed process left between two of them, [`Arena::rebuild`] restores the rest by walking
+//! the block map (`walk.rs`).
+//!
+//! A3: of a free extent of [`PUNCH`] blocks or more no block holds memory, unless the map was
+//! created with that memory or a process died on the way.
+//!
+//! The caller holds the arena's lock; only tests have nothing to lock.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::heap::{BLOCK, Backing, Heap, PAGE, Purpose, Word, commit_store};
+use crate::error::{Error, Result};
+use crate::layout::Shared;
+use crate::sync::crash::crash_point;
+
+/// Free extents of this many blocks (64 KiB) give their memory back.
+pub(super) const PUNCH: u32 = 64;
+/// How many extents of nearly the right size are looked at before a larger one is split.
+const LOOK: usize = 16;
+pub(super) const BINS: usize = 128;
+
+/// The arena's state in shared memory; drawn at the top of this file.
+#[repr(C)]
+pub(super) struct ArenaState {
+    frontier: AtomicU64,
+    pub(super) used: AtomicU64,
+    pub(super) full: [AtomicU64; 2],
+    pub(super) bins: [AtomicU32; BINS],
+}
+
+const _: () = assert!(size_of::<ArenaState>() == 544);
+
+// SAFETY: `repr(C)`, atomics only.
+unsafe impl Shared for ArenaState {}
+
+/// The arena, seen by the holder of its lock.
+pub(super) struct Arena<'a> {
+    pub(super) state: &'a ArenaState,
+    pub(super) heap: &'a Heap,
+    pub(super) backing: &'a dyn Backing,
+}
+
+/// The bin in which a free extent of `blocks` blocks is kept: exact below 8, then four to
+/// each doubling.
+pub(super) fn bin_of(blocks: u32) -> usize {
+    if blocks < 8 {
+        return blocks as usize;
+    }
+    let doubling = blocks.ilog2();
+    8 + (doubling as usize - 3) * 4 + (blocks >> (doubling - 2) & 3) as usize
+}
+
+/// The first bin of which every extent has at least `blocks` blocks.
+fn bin_for(blocks: u32) -> usize {
+    let bin = bin_of(blocks);
+    let exact = blocks < 8 || blocks.trailing_zeros() >= blocks.ilog2() - 2;
+    if exact { bin } else { bin + 1 }
+}
+
+impl Arena<'_> {
+    /// The first block that was never allocated.
+    pub(super) fn frontier(&self) -> Result<u32> {
+        let frontier = self.state.frontier.load(Ordering::Relaxed).max(1);
+        if frontier > self.heap.blocks() as u64 {
+            return Err(Error::corrupt("the arena's frontier is outside the heap"));
+        }
+        Ok(frontier as u32)
+    }
+
+    /// Blocks in use, and blocks the heap has.
+    pub(super) fn usage(&self) -> (u64, u64) {
+        let used = self.state.used.load(Ordering::Relaxed);
+        (used, self.heap.blocks() as u64 - 1)
+    }
+
+    /// An extent of `blocks` blocks with memory behind them, holding whatever was there.
+    ///
+    /// # Errors
+    /// `NoSpace` if the heap or the filesystem is full; nothing has changed then.
+    pub(super) fn allocate(&self, blocks: u32, owner: u8, purpose: Purpose) -> Result<u32> {
+        debug_assert!(blocks > 0);
+        let head = match self.find(blocks, LOOK)? {
+            Some(head) => head,
+            None => match self.extend(blocks)? {
+                Some(head) => head,
+                None => self
+                    .find(blocks, usize::MAX)?
+                    .ok_or_else(|| self.no_space(blocks))?,
+            },
+        };
+        self.take(head, blocks, owner, purpose)?;
+        Ok(head)
+    }
+
+    /// Frees the extent that begins at `head`.
+    pub(super) fn free(&self, head: u32) -> Result<()> {
+        let Word::Used { blocks, .. } = self.heap.block(head)?.word() else {
+            return Err(Error::corrupt("an extent is freed that is not in use"));
+        };
+        let frontier = self.frontier()?;
+        let end = self.checked_end(head, blocks, frontier)?;
+        self.heap.block(head)?.set(Word::Free { blocks });
+        crash_point!();
+        let used = self.state.used.load(Ordering::Relaxed);
+        self.state
+            .used
+            .store(used.saturating_sub(blocks as u64), Ordering::Relaxed);
+
+        // The memory to give back grows over neighbours that were too small on their own.
+        let (mut from, mut to) = (head, end);
+        let (mut first, mut total) = (head, blocks);
+        if end < frontier
+            && let Word::Free { blocks: more } = self.heap.block(end)?.word()
+        {
+            let right_end = self.checked_end(end, more, frontier)?;
+            self.unlink(end, more)?;
+            total += more;
+            self.heap.block(first)?.set(Word::Free { blocks: total });
+            crash_point!();
+            if more < PUNCH {
+                to = right_end;
+            }
+        }
+        if let Some((left, more)) = self.free_before(head)? {
+            self.unlink(left, more)?;
+            (first, total) = (left, total + more);
+            self.heap.block(first)?.set(Word::Free { blocks: total });
+            crash_point!();
+            if more < PUNCH {
+                from = left;
+            }
+        }
+        self.mark_last(first, total)?;
+        crash_point!();
+        if total < PUNCH {
+            return self.link(first, total);
+        }
+        let free = (first, first + total);
+        self.decommit(self.free_pages(from, to, free, frontier))?;
+        crash_point!();
+        if first + total == frontier {
+            self.retreat(frontier, first)
+        } else {
+            self.link(first, total)
+        }
+    }
+
+    /// Gives all blocks a memory of their own at birth: `blocks` of them become one free
+    /// extent. Only before the segment is published.
+    pub(super) fn reserve(&self, blocks: u32) -> Result<()> {
+        if blocks == 0 || self.extend(blocks)?.is_none() {
+            return Ok(());
+        }
+        self.commit(1, 1 + blocks)
+    }
+
+    /// Finds a free extent of at least `blocks` blocks; looks at `look` that may be too small.
+    fn find(&self, blocks: u32, look: usize) -> Result<Option<u32>> {
+        let (own, safe) = (bin_of(blocks), bin_for(blocks));
+        if own != safe {
+            let mut at = self.state.bins[own].load(Ordering::Relaxed);
+            for _ in 0..look.min(self.frontier()? as usize) {
+                if at == 0 {
+                    break;
+                }
+                let entry = self.heap.block(at)?;
+                match entry.word() {
+                    Word::Free { blocks: has } if has >= blocks => return Ok(Some(at)),
+                    Word::Free { .. } => at = entry.next.load(Ordering::Relaxed),
+                    _ => return Err(Error::corrupt("a free list holds a block in use")),
+                }
+            }
+        }
+        for (index, full) in self.state.full.iter().enumerate() {
+            let from = (safe.max(index * 64) - index * 64).min(64) as u32;
+            let bits = full.load(Ordering::Relaxed) & u64::MAX.checked_shl(from).unwrap_or(0);
+            if bits != 0 {
+                let bin = index * 64 + bits.trailing_zeros() as usize;
+                let head = self.state.bins[bin].load(Ordering::Relaxed);
+                return match self.heap.block(head)?.word() {
+                    Word::Free { blocks: has } if has >= blocks => Ok(Some(head)),
+                    _ => Err(Error::corrupt("a free list holds a block in use")),
+                };
+            }
+        }
+        Ok(None)
+    }
+
+    /// Moves the frontier so that a free extent of `blocks` blocks lies before it.
+    fn extend(&self, blocks: u32) -> Result<Option<u32>> {
+        let frontier = self.frontier()?;
+        let last = self.free_before(frontier)?;
+        let more = blocks.saturating_sub(last.map_or(0, |(_, blocks)| blocks));
+        let Some(end) = frontier
+            .checked_add(more)
+            .filter(|end| *end <= self.heap.blocks())
+        else {
+            return Ok(None);
+        };
+        let (offset, len) = self.heap.block_map_span(frontier, end);
+        if len > 0 {
+            self.backing.commit(offset, len)?;
+        }
+        if more > 0 {
+            self.heap.block(frontier)?.set(Word::Free { blocks: more });
+            self.mark_last(frontier, more)?;
+            crash_point!();
+            commit_store(&self.state.frontier, end as u64);
+            crash_point!();
+        }
+        let (head, total) = match last {
+            Some((head, blocks)) if more > 0 => {
+                self.unlink(head, blocks)?;
+                let total = blocks + more;
+                self.heap.block(head)?.set(Word::Free { blocks: total });
+                crash_point!();
+                self.mark_last(head, total)?;
+                (head, total)
+            }
+            Some((head, _)) => return Ok(Some(head)),
+            None => (frontier, more),
+        };
+        self.link(head, total)?;
+        Ok(Some(head))
+    }
+
+    /// Turns the first `blocks` blocks of the free extent at `head` into one in use.
+    fn take(&self, head: u32, blocks: u32, owner: u8, purpose: Purpose) -> Result<()> {
+        let Word::Free { blocks: has } = self.heap.block(head)?.word() else {
+            return Err(Error::corrupt("a free list holds a block in use"));
+        };
+        self.checked_end(head, has, self.frontier()?)?;
+        let Some(left) = has.checked_sub(blocks) else {
+            return Err(Error::corrupt("a free extent is shorter than its list"));
+        };
+        self.commit(head, head + blocks)?;
+        crash_point!();
+        self.unlink(head, has)?;
+        crash_point!();
+        if left > 0 {
+            let rest = head + blocks;
+            self.heap.block(rest)?.set(Word::Free { blocks: left });
+            self.mark_last(rest, left)?;
+            crash_point!();
+        }
+        self.mark_parts(head, blocks, purpose)?;
+        crash_point!();
+        self.heap.block(head)?.set(Word::Used {
+            blocks,
+            owner,
+            purpose,
+        });
+        crash_point!();
+        if left > 0 {
+            self.link(head + blocks, left)?;
+        }
+        let used = self.state.used.load(Ordering::Relaxed);
+        self.state
+            .used
+            .store(used.saturating_add(blocks as u64), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Lets go of the free blocks `first .. frontier`, which hold no memory and are in no list.
+    fn retreat(&self, frontier: u32, first: u32) -> Result<()> {
+        commit_store(&self.state.frontier, first as u64);
+        crash_point!();
+        let (offset, len) = self.heap.block_map_span(first, frontier);
+        self.decommit((offset, offset + len))
+    }
+
+    /// Memory for the blocks `from .. to`, and for what else lies on their pages.
+    fn commit(&self, from: u32, to: u32) -> Result<()> {
+        let from = self.heap.offset_of(from) & !(PAGE - 1);
+        let to = self.heap.offset_of(to).next_multiple_of(PAGE);
+        self.backing.commit(from, to - from)
+    }
+
+    /// The bytes of the pages, wholly within the free blocks `first .. end`, that the blocks
+    /// `from .. to` lie on. Nothing is in use beyond the frontier.
+    pub(super) fn free_pages(
+        &self,
+        from: u32,
+        to: u32,
+        (first, end): (u32, u32),
+        frontier: u32,
+    ) -> (u64, u64) {
+        let offset = |block| self.heap.offset_of(block);
+        let limit = if end == frontier {
+            offset(end).next_multiple_of(PAGE)
+        } else {
+            offset(end) & !(PAGE - 1)
+        };
+        let from = (offset(from) & !(PAGE - 1)).max(offset(first).next_multiple_of(PAGE));
+        (from, offset(to).next_multiple_of(PAGE).min(limit))
+    }
+
+    /// Takes the memory of the bytes `from .. to`, which are whole pages, if there are any.
+    pub(super) fn decommit(&self, (from, to): (u64, u64)) -> Result<()> {
+        if from >= to {
+            return Ok(());
+        }
+        self.backing.decommit(from, to - from)
+    }
+
+    /// The free extent that ends where `block` begins.
+    fn free_before(&self, block: u32) -> Result<Option<(u32, u32)>> {
+        if block <= 1 {
+            return Ok(None);
+        }
+        let head = match self.heap.block(block - 1)?.word() {
+            Word::Part { head } => head,
+            _ => block - 1,
+        };
+        match self.heap.block(head)?.word() {
+            Word::Free { blocks } if head as u64 + blocks as u64 == block as u64 => {
+                Ok(Some((head, blocks)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    pub(super) fn mark_last(&self, head: u32, blocks: u32) -> Result<()> {
+        if blocks > 1 {
+            self.heap.block(head + blocks - 1)?.set(Word::Part { head });
+        }
+        Ok(())
+    }
+
+    /// P2 for an extent in use.
+    pub(super) fn mark_parts(&self, head: u32, blocks: u32, purpose: Purpose) -> Result<()> {
+        if !matches!(purpose, Purpose::Slab(_)) {
+            return self.mark_last(head, blocks);
+        }
+        for block in head + 1..head + blocks {
+            self.heap.block(block)?.set(Word::Part { head });
+        }
+        Ok(())
+    }
+
+    pub(super) fn checked_end(&self, head: u32, blocks: u32, frontier: u32) -> Result<u32> {
+        match head.checked_add(blocks) {
+            Some(end) if blocks > 0 && end <= frontier => Ok(end),
+            _ => Err(Error::corrupt("an extent reaches beyond the frontier")),
+        }
+    }
+
+    pub(super) fn link(&self, head: u32, blocks: u32) -> Result<()> {
+        let bin = bin_of(blocks);
+        let next = self.state.bins[bin].load(Ordering::Relaxed);
+        let entry = self.heap.block(head)?;
+        entry.next.store(next, Ordering::Relaxed);
+        entry.prev.store(0, Ordering::Relaxed);
+        crash_point!();
+        if next != 0 {
+            self.heap.block(next)?.prev.store(head, Ordering::Relaxed);
+        }
+        self.state.bins[bin].store(head, Ordering::Relaxed);
+        self.state.full[bin / 64].fetch_or(1 << (bin % 64), Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn unlink(&self, head: u32, blocks: u32) -> Result<()> {
+        let bin = bin_of(blocks);
+        let entry = self.heap.block(head)?;
+        let next = entry.next.load(Ordering::Relaxed);
+        let prev = entry.prev.load(Ordering::Relaxed);
+        if next != 0 {
+            self.heap.block(next)?.prev.store(prev, Ordering::Relaxed);
+        }
+        crash_point!();
+        if prev != 0 {
+            self.heap.block(prev)?.next.store(next, Ordering::Relaxed);
+            return Ok(());
+        }
+        self.state.bins[bin].store(next, Ordering::Relaxed);
+        if next == 0 {
+            self.state.full[bin / 64].fetch_and(!(1 << (bin % 64)), Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn no_space(&self, blocks: u32) -> Error {
+        let (used, all) = self.usage();
+        Error::NoSpace {
+            needed: blocks as u64 * BLOCK,
+            available: all.saturating_sub(used) * BLOCK,
+        }
+    }
+}

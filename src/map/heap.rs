@@ -1,0 +1,350 @@
+//! The heap of a map: blocks of 1 KiB, and the block map that says what each of them is.
+//!
+//! A block is smaller than a page of the system because most maps are small: each of the
+//! 64 shards needs a table and a slab as soon as it holds one key.
+//!
+//! ```text
+//! offset              size          what
+//!      0              4096          map header (with the arena's lock and lists)
+//!   4096              64 * 512      shards
+//!   block map         24 * blocks   one entry for each block of the heap, in whole pages
+//!   heap              1024 * blocks extents; block 0 is never used, so 0 means "none"
+//! ```
+//!
+//! One entry of the block map:
+//! ```text
+//! offset  size  field   written by            invariant
+//!      0     8  word    holder of the arena   P1: the words at the heads of extents tile
+//!                       lock                      blocks 1 .. frontier without gap or overlap
+//!                                             P2: the last block of an extent of two blocks or
+//!                                                 more is Part of its head; in a slab every
+//!                                                 block but the first is
+//!      8     4  next    see below             derived
+//!     12     4  prev    see below             derived
+//!     16     2  live    owner shard           derived: slots of the slab in use
+//!     18     2  free    owner shard           derived: 1 + first slot of the free chain
+//!     20     2  fresh   owner shard           derived: slots from here on were never used
+//!     22     2  unused
+//! ```
+//! `next` and `prev` link free extents of similar size (under the arena's lock) and slabs
+//! that have free slots (under the owner shard's lock): an extent is one or the other.
+//!
+//! The word is the only thing here that must survive a death: one store of it allocates an
+//! extent, one store frees it. Everything else is derived and can be rebuilt by a walk.
+//!
+//! # Limits
+//! A wild offset in a hostile segment may point at a block that holds no memory yet; reading
+//! it makes the kernel allocate that block, outside what `commit` accounted for.
+
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, compiler_fence};
+
+use crate::error::{Error, Result};
+use crate::layout::{Offset, Region, Shared, align_up};
+
+/// Bytes of a block of the heap.
+pub(super) const BLOCK: u64 = 1024;
+/// Memory comes and goes in pages. Where the system's are larger, the kernel rounds.
+pub(super) const PAGE: u64 = 4096;
+
+/// What an extent is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Equal slots of the given size class.
+    Slab(u8),
+    /// The slots of a shard's hash table.
+    Table,
+    /// One entry too large for a slab.
+    Large,
+}
+
+/// A block's word, decoded.
+///
+/// ```text
+/// bits   0..8   kind: 0 Blank, 1 Free, 2 Used, 3 Part
+/// bits   8..16  Used: purpose (size class, 254 Table, 255 Large)
+/// bits  16..24  Used: the shard it belongs to
+/// bits  32..64  Free, Used: blocks of the extent; Part: its first block
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Word {
+    /// Nothing was ever written here, or nothing that can be read.
+    Blank,
+    /// The first block of a free extent.
+    Free { blocks: u32 },
+    /// The first block of an extent in use.
+    Used {
+        blocks: u32,
+        owner: u8,
+        purpose: Purpose,
+    },
+    /// A later block of an extent; only a hint until the head confirms it.
+    Part { head: u32 },
+}
+
+const TABLE: u8 = 254;
+const LARGE: u8 = 255;
+
+impl Word {
+    pub(super) fn encode(self) -> u64 {
+        match self {
+            Word::Blank => 0,
+            Word::Free { blocks } => 1 | (blocks as u64) << 32,
+            Word::Used {
+                blocks,
+                owner,
+                purpose,
+            } => {
+                let purpose = match purpose {
+                    Purpose::Slab(class) => class,
+                    Purpose::Table => TABLE,
+                    Purpose::Large => LARGE,
+                };
+                2 | (purpose as u64) << 8 | (owner as u64) << 16 | (blocks as u64) << 32
+            }
+            Word::Part { head } => 3 | (head as u64) << 32,
+        }
+    }
+
+    #[inline]
+    pub(super) fn decode(word: u64) -> Self {
+        let high = (word >> 32) as u32;
+        match word as u8 {
+            1 => Word::Free { blocks: high },
+            2 => Word::Used {
+                blocks: high,
+                owner: (word >> 16) as u8,
+                purpose: match (word >> 8) as u8 {
+                    TABLE => Purpose::Table,
+                    LARGE => Purpose::Large,
+                    class => Purpose::Slab(class),
+                },
+            },
+            3 => Word::Part { head: high },
+            _ => Word::Blank,
+        }
+    }
+}
+
+/// One entry of the block map; drawn at the top of this file.
+#[repr(C)]
+pub(super) struct BlockEntry {
+    word: AtomicU64,
+    pub(super) next: AtomicU32,
+    pub(super) prev: AtomicU32,
+    pub(super) live: AtomicU16,
+    pub(super) free: AtomicU16,
+    pub(super) fresh: AtomicU16,
+    _unused: AtomicU16,
+}
+
+const _: () = assert!(size_of::<BlockEntry>() == 24);
+const ENTRY: u64 = size_of::<BlockEntry>() as u64;
+
+// SAFETY: `repr(C)`, atomics only.
+unsafe impl Shared for BlockEntry {}
+
+impl BlockEntry {
+    #[inline]
+    pub(super) fn word(&self) -> Word {
+        Word::decode(self.word.load(Ordering::Acquire))
+    }
+
+    /// The one store that changes what an extent is.
+    pub(super) fn set(&self, word: Word) {
+        commit_store(&self.word, word.encode());
+    }
+}
+
+/// Stores `value` so that a process killed at any instruction has written all that precedes
+/// the call in the program before it, and all that follows after it.
+///
+/// Only the compiler could reorder them: what a processor has retired of a killed thread
+/// reaches memory, in order.
+#[inline]
+pub(super) fn commit_store(word: &AtomicU64, value: u64) {
+    compiler_fence(Ordering::SeqCst);
+    word.store(value, Ordering::Release);
+    compiler_fence(Ordering::SeqCst);
+}
+
+/// Commits memory to, and takes it away from, page-aligned ranges of the segment.
+pub(super) trait Backing {
+    /// Makes sure that the bytes exist. On `NoSpace` nothing has changed.
+    fn commit(&self, offset: u64, len: u64) -> Result<()>;
+    /// Gives the bytes back; they read as zeros until committed again.
+    fn decommit(&self, offset: u64, len: u64) -> Result<()>;
+}
+
+/// Where the block map and the blocks lie in a region. Process-local and so trusted.
+#[derive(Clone, Copy)]
+pub(super) struct Heap {
+    region: Region,
+    block_map: u64,
+    base: u64,
+    blocks: u32,
+}
+
+/// An extent in use, found by one of its blocks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Extent {
+    pub(super) head: u32,
+    pub(super) blocks: u32,
+    pub(super) owner: u8,
+    pub(super) purpose: Purpose,
+}
+
+impl Heap {
+    /// Bytes taken by the block map and `blocks` blocks.
+    pub(super) fn size(blocks: u32) -> u64 {
+        block_map_size(blocks) + blocks as u64 * BLOCK
+    }
+
+    /// The heap of `blocks` blocks whose block map begins at `offset`, a multiple of 4096.
+    pub(super) fn new(region: Region, offset: u64, blocks: u32) -> Result<Self> {
+        let end = offset.checked_add(Self::size(blocks));
+        let whole = (blocks as u64 * BLOCK).is_multiple_of(PAGE);
+        if !whole || !offset.is_multiple_of(PAGE) || end.is_none_or(|end| end > region.len() as u64)
+        {
+            return Err(Error::corrupt("the map's heap does not fit its segment"));
+        }
+        Ok(Self {
+            region,
+            block_map: offset,
+            base: offset + block_map_size(blocks),
+            blocks,
+        })
+    }
+
+    /// Blocks of a heap that holds at least `bytes` bytes; whole pages of them.
+    pub(super) fn blocks_for(bytes: u64) -> u64 {
+        let pages = bytes.div_ceil(PAGE) + 1;
+        pages * (PAGE / BLOCK)
+    }
+
+    /// Bytes that the heap can hold.
+    pub(super) fn capacity(&self) -> u64 {
+        self.blocks as u64 * BLOCK - PAGE
+    }
+
+    /// Blocks of the heap, the unused block 0 included.
+    pub(super) fn blocks(&self) -> u32 {
+        self.blocks
+    }
+
+    /// The entry of `block` in the block map.
+    #[inline]
+    pub(super) fn block(&self, block: u32) -> Result<&BlockEntry> {
+        if block == 0 || block >= self.blocks {
+            return Err(Error::corrupt("a block lies outside the map's heap"));
+        }
+        self.region
+            .resolve(Offset::new(self.block_map + block as u64 * ENTRY))
+    }
+
+    /// The extent in use that holds the byte at `offset`.
+    #[inline]
+    pub(super) fn extent_at(&self, offset: u64) -> Result<Extent> {
+        let block = self.block_of(offset)?;
+        let head = match self.block(block)?.word() {
+            Word::Part { head } => head,
+            _ => block,
+        };
+        match self.block(head)?.word() {
+            // A large extent marks only its last block as Part, so `block` may lie before it.
+            Word::Used {
+                blocks,
+                owner,
+                purpose,
+            } if head <= block && block - head < blocks => Ok(Extent {
+                head,
+                blocks,
+                owner,
+                purpose,
+            }),
+            _ => Err(Error::corrupt("an entry lies in no extent")),
+        }
+    }
+
+    #[inline]
+    fn block_of(&self, offset: u64) -> Result<u32> {
+        match offset.checked_sub(self.base) {
+            Some(at) if at / BLOCK < self.blocks as u64 => Ok((at / BLOCK) as u32),
+            _ => Err(Error::corrupt("an offset lies outside the map's heap")),
+        }
+    }
+
+    /// The offset of a block's first byte.
+    #[inline]
+    pub(super) fn offset_of(&self, block: u32) -> u64 {
+        self.base + block as u64 * BLOCK
+    }
+
+    /// The `T` at `offset`, if it lies in the heap.
+    #[inline]
+    pub(super) fn resolve<T: Shared>(&self, offset: u64) -> Result<&T> {
+        if offset < self.base + BLOCK {
+            return Err(Error::corrupt("an offset lies before the map's heap"));
+        }
+        self.region.resolve(Offset::new(offset))
+    }
+
+    /// `len` bytes at `offset`, if all of them lie in the heap.
+    #[inline]
+    pub(super) fn bytes(&self, offset: u64, len: usize) -> Result<NonNull<u8>> {
+        if offset < self.base + BLOCK {
+            return Err(Error::corrupt("an offset lies before the map's heap"));
+        }
+        self.region.span(offset, len)
+    }
+
+    /// The extent of `blocks` blocks from `head` as 64-bit words.
+    #[inline]
+    pub(super) fn words(&self, head: u32, blocks: u32) -> Result<&[AtomicU64]> {
+        if head == 0 || head as u64 + blocks as u64 > self.blocks as u64 {
+            return Err(Error::corrupt("a table lies outside the map's heap"));
+        }
+        let len = blocks as usize * BLOCK as usize;
+        let at = self.region.span(self.offset_of(head), len)?;
+        // SAFETY: the span lies in the region, page-aligned as the heap and the region are;
+        // atomics accept any bits and may change under us.
+        Ok(unsafe { std::slice::from_raw_parts(at.cast().as_ptr(), len / 8) })
+    }
+
+    /// The span of the block map, in whole pages, that must hold memory once blocks below
+    /// `old` have it and those below `new` are wanted: `(offset, len)`, empty if nothing.
+    pub(super) fn block_map_span(&self, old: u32, new: u32) -> (u64, u64) {
+        let from = block_map_size(old);
+        let to = block_map_size(new);
+        (self.block_map + from, to.saturating_sub(from))
+    }
+}
+
+/// Bytes of the block map for `blocks` blocks, in whole pages.
+fn block_map_size(blocks: u32) -> u64 {
+    align_up(blocks as u64 * ENTRY, PAGE).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_decode_to_what_was_encoded() {
+        let used = |purpose| Word::Used {
+            blocks: u32::MAX,
+            owner: 63,
+            purpose,
+        };
+        for word in [
+            Word::Blank,
+            Word::Free { blocks: 7 },
+            Word::Part { head: 0xdead_beef },
+            used(Purpose::Slab(71)),
+            used(Purpose::Table),
+            used(Purpose::Large),
+        ] {
+            assert_eq!(Word::decode(word.encode()), word);
+        }
+    }
+}

@@ -1,0 +1,417 @@
+//! The map as programs see it.
+
+use crate::error::{Error, Result};
+use crate::segment::{self, Kind, Options, Segment, Spec};
+
+use super::core::{self, Core};
+use super::entry::MAX_KEY;
+use super::hash::SHARDS;
+use super::heap::{BLOCK, Heap};
+use super::iter::Iter;
+
+/// A named hash map from bytes to bytes that any number of processes read and write.
+///
+/// Every call is atomic for its key, and what it did is there for everybody the moment it
+/// returns. Any process may be killed at any instruction: what it was doing has then
+/// happened wholly or not at all, and nothing else is lost.
+///
+/// A handle is [`Send`] and [`Sync`]; calls from several threads are as good as from several
+/// processes. Calls block while another process works on the same sixty-fourth of the map,
+/// which takes well under a microsecond unless values are large. Handles survive `fork`: the
+/// child's copy is a participant of its own. Dropping the last handle of all processes
+/// removes the map, unless it was created [persistent](Options::persistent).
+///
+/// Keys are up to 64 KiB, values up to [`max_value`](Self::max_value); both may be empty.
+/// Memory is taken as the map grows, up to `max_capacity`, and given back as it shrinks.
+///
+/// ```
+/// use shoal::Map;
+///
+/// let map = Map::anonymous()?;
+/// let same = Map::open(map.name())?; // in another process, usually
+///
+/// map.set(b"answer", b"42")?;
+/// assert_eq!(same.get_vec(b"answer")?, Some(b"42".to_vec()));
+/// assert_eq!(same.add(b"visits", 1)?, 1);
+/// assert_eq!(map.len()?, 2);
+/// # Ok::<(), shoal::Error>(())
+/// ```
+///
+/// # Limits
+/// No order of arrival among waiting processes is promised. A process that is *stopped*
+/// (not killed) inside a call holds up those that need the same part of the map.
+pub struct Map {
+    pub(super) core: Core,
+    max_value: u64,
+}
+
+impl std::fmt::Debug for Map {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Map").field("name", &self.name()).finish()
+    }
+}
+
+/// Bytes a map may grow to unless told otherwise.
+const DEFAULT_MAX_CAPACITY: u64 = 64 << 30;
+/// Every shard needs two blocks, and some room to move.
+const SMALLEST_MAX_CAPACITY: u64 = 1 << 20;
+/// With the block map still within what a slot of a table can address.
+const LARGEST_MAX_CAPACITY: u64 = 1 << 39;
+
+/// Changes with every incompatible change of the layout or the hash.
+const LAYOUT: u64 = 0x4d41_5000_0000_0001;
+
+impl Map {
+    /// Opens the map `name`.
+    ///
+    /// # Errors
+    /// `NotFound`; `WrongKind`, `VersionMismatch`, `Permission`, `Corrupt` for a file that
+    /// is no map of ours; `Invalid` name.
+    pub fn open(name: &str) -> Result<Self> {
+        Self::with_options(Some(name), &Options::open())
+    }
+
+    /// Opens the map `name`, or creates it with the defaults.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open), and `NoSpace`.
+    pub fn create(name: &str) -> Result<Self> {
+        Self::with_options(Some(name), &Options::create())
+    }
+
+    /// Creates a map under a name nobody else has; [`name`](Self::name) tells which.
+    ///
+    /// # Errors
+    /// `NoSpace`.
+    pub fn anonymous() -> Result<Self> {
+        Self::with_options(None, &Options::create())
+    }
+
+    /// Opens or creates a map as `options` say. Without a name it is always created.
+    ///
+    /// `capacity` bytes are committed at once and kept for the map; the default is none.
+    /// `max_capacity` is at least 1 MiB and by default 64 GiB, of address space only. Both
+    /// count what is stored with its overhead: 16 bytes an entry and rounding, 9 to 15 bytes
+    /// an entry for the tables, and at least 2 KiB for each part of the map in use.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open); `Exists` with [`Options::exclusive`]; `NoSpace`; `Invalid`
+    /// for a `max_capacity` below `capacity`; `TooLarge` for one beyond 2^39.
+    pub fn with_options(name: Option<&str>, options: &Options) -> Result<Self> {
+        let (capacity, max) = capacities(options)?;
+        let (reserve, blocks) = (capacity.div_ceil(BLOCK), Heap::blocks_for(max));
+        let spec = Spec {
+            kind: Kind::Map,
+            layout: LAYOUT,
+            size: core::segment_size(blocks as u32),
+            commit: core::BIRTH,
+        };
+        let segment = Segment::open_or_create(name, options, &spec, |segment| {
+            core::init(segment, blocks as u32, reserve as u32)
+        })?;
+        let core = Core::attach(segment)?;
+        let max_value = (core.heap.capacity() / 2).min(u32::MAX as u64);
+        Ok(Self { core, max_value })
+    }
+
+    /// The name to open this map by.
+    pub fn name(&self) -> &str {
+        self.core.name()
+    }
+
+    /// Bytes of data, overhead included, that the map may grow to.
+    pub fn max_capacity(&self) -> u64 {
+        self.core.heap.capacity()
+    }
+
+    /// The largest value, in bytes: half of [`max_capacity`](Self::max_capacity), and at
+    /// most 4 GiB less one.
+    pub fn max_value(&self) -> u64 {
+        self.max_value
+    }
+
+    /// Gives `key` the value `value`, whether or not it had one.
+    ///
+    /// # Errors
+    /// `TooLarge` for a key or a value that can never fit; `NoSpace` when `/dev/shm` or the
+    /// map is full, and the old value is intact then; `Poisoned`, `Corrupt`.
+    pub fn set(&self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.check(key, value)?;
+        let hash = self.core.hasher.hash(key);
+        let shard = self.core.lock_for(hash)?;
+        let found = shard.store.find(hash.tag, key)?;
+        shard.store.write(&found, key, value)
+    }
+
+    /// Copies the value of `key` to the front of `buf` and returns its length; `None` if the
+    /// map has no such key.
+    ///
+    /// # Errors
+    /// `BufferTooSmall` with the length needed; `Poisoned`, `Corrupt`.
+    #[inline]
+    pub fn get(&self, key: &[u8], buf: &mut [u8]) -> Result<Option<usize>> {
+        let hash = self.core.hasher.hash(key);
+        let shard = self.core.lock_for(hash)?;
+        let Some(entry) = shard.store.find(hash.tag, key)?.entry else {
+            return Ok(None);
+        };
+        let needed = entry.value.len();
+        match buf.get_mut(..needed) {
+            Some(to) => to.copy_from_slice(entry.value),
+            None => {
+                return Err(Error::BufferTooSmall {
+                    needed,
+                    capacity: buf.len(),
+                });
+            }
+        }
+        Ok(Some(needed))
+    }
+
+    /// The value of `key`; `None` if the map has no such key.
+    ///
+    /// # Errors
+    /// `Poisoned`, `Corrupt`.
+    pub fn get_vec(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let hash = self.core.hasher.hash(key);
+        let shard = self.core.lock_for(hash)?;
+        let entry = shard.store.find(hash.tag, key)?.entry;
+        Ok(entry.map(|entry| entry.value.to_vec()))
+    }
+
+    /// Whether the map has `key`.
+    ///
+    /// # Errors
+    /// `Poisoned`, `Corrupt`.
+    pub fn contains(&self, key: &[u8]) -> Result<bool> {
+        let hash = self.core.hasher.hash(key);
+        let shard = self.core.lock_for(hash)?;
+        Ok(shard.store.find(hash.tag, key)?.entry.is_some())
+    }
+
+    /// Gives `key` the value `value` if it has none. True if it did.
+    ///
+    /// # Errors
+    /// As for [`set`](Self::set).
+    pub fn insert(&self, key: &[u8], value: &[u8]) -> Result<bool> {
+        self.compare_swap(key, None, Some(value))
+    }
+
+    /// Removes `key`. True if it was there.
+    ///
+    /// # Errors
+    /// `Poisoned`, `Corrupt`.
+    pub fn remove(&self, key: &[u8]) -> Result<bool> {
+        let hash = self.core.hasher.hash(key);
+        let shard = self.core.lock_for(hash)?;
+        let found = shard.store.find(hash.tag, key)?;
+        shard.store.remove(&found)?;
+        Ok(found.entry.is_some())
+    }
+
+    /// Removes `key` and returns its value; `None` if it was not there.
+    ///
+    /// Of several callers exactly one gets the value. A caller that is killed in here may
+    /// take it along.
+    ///
+    /// # Errors
+    /// `Poisoned`, `Corrupt`.
+    pub fn take(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let hash = self.core.hasher.hash(key);
+        let shard = self.core.lock_for(hash)?;
+        let found = shard.store.find(hash.tag, key)?;
+        let value = found.entry.map(|entry| entry.value.to_vec());
+        shard.store.remove(&found)?;
+        Ok(value)
+    }
+
+    /// Removes `key` and copies its value to the front of `buf`; returns its length, or `None`
+    /// if it was not there. As [`take`](Self::take).
+    ///
+    /// # Errors
+    /// `BufferTooSmall` with the length needed, and the key stays; `Poisoned`, `Corrupt`.
+    pub fn take_into(&self, key: &[u8], buf: &mut [u8]) -> Result<Option<usize>> {
+        let hash = self.core.hasher.hash(key);
+        let shard = self.core.lock_for(hash)?;
+        let found = shard.store.find(hash.tag, key)?;
+        let Some(entry) = &found.entry else {
+            return Ok(None);
+        };
+        let (needed, capacity) = (entry.value.len(), buf.len());
+        let Some(to) = buf.get_mut(..needed) else {
+            return Err(Error::BufferTooSmall { needed, capacity });
+        };
+        to.copy_from_slice(entry.value);
+        shard.store.remove(&found)?;
+        Ok(Some(needed))
+    }
+
+    /// Gives `key` the value `new` if its value is `expected`; `None` stands for a key that
+    /// is not there. True if it did.
+    ///
+    /// # Errors
+    /// As for [`set`](Self::set).
+    pub fn compare_swap(
+        &self,
+        key: &[u8],
+        expected: Option<&[u8]>,
+        new: Option<&[u8]>,
+    ) -> Result<bool> {
+        self.check(key, new.unwrap_or_default())?;
+        let hash = self.core.hasher.hash(key);
+        let shard = self.core.lock_for(hash)?;
+        let found = shard.store.find(hash.tag, key)?;
+        if found.entry.map(|entry| entry.value) != expected {
+            return Ok(false);
+        }
+        match new {
+            Some(value) => shard.store.write(&found, key, value)?,
+            None => shard.store.remove(&found)?,
+        }
+        Ok(true)
+    }
+
+    /// Adds `delta` to the counter `key` and returns its new value.
+    ///
+    /// The value is an `i64` of 8 bytes, least significant first. A key that is not there
+    /// counts as 0. The sum wraps around.
+    ///
+    /// # Errors
+    /// `Invalid` if the value is not 8 bytes long; and as for [`set`](Self::set).
+    pub fn add(&self, key: &[u8], delta: i64) -> Result<i64> {
+        self.check(key, &[])?;
+        let hash = self.core.hasher.hash(key);
+        let shard = self.core.lock_for(hash)?;
+        let found = shard.store.find(hash.tag, key)?;
+        let old = match found.entry.map(|entry| entry.value) {
+            None => 0,
+            Some(value) => i64::from_le_bytes(value.try_into().map_err(|_| {
+                let why = format!("it has {} bytes; a counter has 8", value.len());
+                Error::invalid("value", why)
+            })?),
+        };
+        let sum = old.wrapping_add(delta);
+        shard.store.write(&found, key, &sum.to_le_bytes())?;
+        Ok(sum)
+    }
+
+    /// How many keys the map has.
+    ///
+    /// Exact if nobody writes meanwhile; otherwise each key that is there throughout counts.
+    ///
+    /// # Errors
+    /// `Poisoned`, `Corrupt`.
+    pub fn len(&self) -> Result<usize> {
+        let mut sum = 0u64;
+        for index in 0..SHARDS {
+            sum = sum.saturating_add(self.core.lock(index)?.store.count());
+        }
+        Ok(sum as usize)
+    }
+
+    /// Whether the map has no key; see [`len`](Self::len).
+    ///
+    /// # Errors
+    /// As for [`len`](Self::len).
+    pub fn is_empty(&self) -> Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Removes every key, one sixty-fourth of the map after the other, and gives the memory
+    /// back. A key that another process sets meanwhile may stay.
+    ///
+    /// # Errors
+    /// `Poisoned`, `Corrupt`.
+    pub fn clear(&self) -> Result<()> {
+        for index in 0..SHARDS {
+            self.core.lock(index)?.store.clear()?;
+        }
+        Ok(())
+    }
+
+    /// All keys and their values, in no order, while others may write.
+    ///
+    /// A key that is there from the first call to the last is met exactly once, with a value
+    /// it had at some time in between; one that comes or goes meanwhile is met once or not
+    /// at all. No lock is held between two steps. After an error the iteration is over.
+    ///
+    /// ```
+    /// # let map = shoal::Map::anonymous()?;
+    /// map.set(b"a", b"1")?;
+    /// for item in &map {
+    ///     let (key, value) = item?;
+    ///     assert_eq!((&key[..], &value[..]), (&b"a"[..], &b"1"[..]));
+    /// }
+    /// # Ok::<(), shoal::Error>(())
+    /// ```
+    pub fn iter(&self) -> Iter<'_> {
+        Iter::new(self)
+    }
+
+    /// Checks every invariant of the map, which is locked meanwhile: that each key can be
+    /// found, that no two entries overlap, that no memory is lost.
+    ///
+    /// # Errors
+    /// `Corrupt` with the invariant that does not hold; `Poisoned`.
+    pub fn verify(&self) -> Result<()> {
+        self.core.verify()
+    }
+
+    /// Removes the name of a map. Those who have it open keep it; who opens or creates the
+    /// name from now on gets another one.
+    ///
+    /// # Errors
+    /// `NotFound`; `WrongKind` if the name is not a map's; `Permission`.
+    pub fn unlink(name: &str) -> Result<()> {
+        segment::unlink_kind(name, Kind::Map)
+    }
+
+    #[inline]
+    fn check(&self, key: &[u8], value: &[u8]) -> Result<()> {
+        if key.len() > MAX_KEY {
+            return Err(too_large("key", key.len(), MAX_KEY as u64));
+        }
+        if value.len() as u64 > self.max_value {
+            return Err(too_large("value", value.len(), self.max_value));
+        }
+        Ok(())
+    }
+}
+
+impl<'a> IntoIterator for &'a Map {
+    type Item = Result<(Vec<u8>, Vec<u8>)>;
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}
+
+#[cold]
+fn too_large(what: &'static str, size: usize, limit: u64) -> Error {
+    Error::TooLarge {
+        what,
+        size: size as u64,
+        limit,
+    }
+}
+
+fn capacities(options: &Options) -> Result<(u64, u64)> {
+    let (capacity, max) = (options.capacity, options.max_capacity);
+    if max != 0 && max < capacity {
+        let why = format!("{max} bytes are less than the capacity of {capacity}");
+        return Err(Error::invalid("max_capacity", why));
+    }
+    let max = match max {
+        0 => capacity.max(DEFAULT_MAX_CAPACITY),
+        max => max.max(SMALLEST_MAX_CAPACITY),
+    };
+    if max > LARGEST_MAX_CAPACITY {
+        return Err(Error::TooLarge {
+            what: "max_capacity",
+            size: max,
+            limit: LARGEST_MAX_CAPACITY,
+        });
+    }
+    Ok((capacity, max))
+}

@@ -1,0 +1,400 @@
+//! Slabs: the entries of one shard, in slots of equal size.
+//!
+//! A slab is an extent cut into slots of one size class; all that describes it lies in the
+//! block map, so no slot is touched but the one that is used. Slabs with free slots form a
+//! list for each class; a freed slot's first word links it into its slab's free chain.
+//!
+//! All of this is derived: what is in use is what the shard's table refers to, and
+//! [`Slabs::rebuild`] restores the rest from that after a death.
+//!
+//! # Limits
+//! Entries never move, so a slab lives as long as one entry in it does.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::class::{self, CLASSES};
+use super::heap::{BLOCK, BlockEntry, Extent, Heap, Purpose};
+use crate::error::{Error, Result};
+use crate::layout::Shared;
+use crate::sync::crash::crash_point;
+
+/// A slab has about an eighth of what the shard holds, between these sizes, so that small
+/// maps stay small and large ones ask the arena seldom.
+const SMALLEST: u64 = BLOCK;
+const BIGGEST: u64 = 64 * BLOCK;
+/// The largest slab that is kept when it becomes empty, one in a shard, so that a key that
+/// comes and goes does not cost a trip to the kernel each time.
+const SPARE_BLOCKS: u32 = 16;
+
+/// Where slabs, tables and large entries get their blocks.
+pub(super) trait Extents {
+    /// `blocks` blocks with memory behind them, holding whatever was there.
+    fn allocate(&self, blocks: u32, owner: u8, purpose: Purpose) -> Result<u32>;
+    /// Gives back the extent that begins at `head`.
+    fn free(&self, head: u32) -> Result<()>;
+    /// All that `owner` has.
+    fn owned_by(&self, owner: u8) -> Result<Vec<Extent>>;
+}
+
+/// A shard's slab lists in shared memory. All of it is derived.
+///
+/// ```text
+/// offset  size  field    what
+///      0     8  bytes    bytes of slots and large extents in use
+///      8     4  spare    a slab that was kept although empty, 0 if none
+///     12     4  unused
+///     16   288  partial  for each class a slab with free slots, 0 if none
+/// ```
+#[repr(C)]
+pub(super) struct SlabState {
+    pub(super) bytes: AtomicU64,
+    spare: AtomicU32,
+    _unused: AtomicU32,
+    partial: [AtomicU32; CLASSES],
+}
+
+// SAFETY: `repr(C)`, atomics only.
+unsafe impl Shared for SlabState {}
+
+/// A shard's slabs, seen by the holder of the shard's lock.
+pub(super) struct Slabs<'a> {
+    pub(super) state: &'a SlabState,
+    pub(super) heap: &'a Heap,
+    pub(super) extents: &'a dyn Extents,
+    pub(super) owner: u8,
+}
+
+/// One slab, its entry in the block map read and checked.
+struct Slab<'a> {
+    entry: &'a BlockEntry,
+    head: u32,
+    blocks: u32,
+    class: u8,
+    size: u64,
+    slots: u64,
+}
+
+impl<'a> Slabs<'a> {
+    /// A place for an entry of `bytes` bytes, which may be any number above 0.
+    #[inline]
+    pub(super) fn allocate(&self, bytes: u64) -> Result<u64> {
+        if bytes > class::LARGEST {
+            return self.allocate_large(bytes);
+        }
+        let class = class::of(bytes);
+        let mut head = self.partial(class).load(Ordering::Relaxed);
+        if head == 0 {
+            head = self.grow(class)?;
+        }
+        let slab = self.slab(head)?;
+        if slab.class != class {
+            return Err(Error::corrupt("a slab is in the list of another class"));
+        }
+        let live = slab.entry.live.load(Ordering::Relaxed) as u64;
+        let free = slab.entry.free.load(Ordering::Relaxed) as u64;
+        let slot = if free != 0 {
+            slab.check(free - 1)?;
+            let next = self.link_word(&slab, free - 1)?.load(Ordering::Relaxed);
+            slab.entry.free.store(next as u16, Ordering::Relaxed);
+            free - 1
+        } else {
+            let fresh = slab.entry.fresh.load(Ordering::Relaxed) as u64;
+            slab.check(fresh)?;
+            slab.entry.fresh.store(fresh as u16 + 1, Ordering::Relaxed);
+            fresh
+        };
+        crash_point!();
+        slab.check(live)?;
+        slab.entry.live.store(live as u16 + 1, Ordering::Relaxed);
+        if live + 1 == slab.slots {
+            self.unlink(&slab)?;
+        }
+        self.add_bytes(slab.size as i64);
+        Ok(self.heap.offset_of(head) + slot * slab.size)
+    }
+
+    /// Takes back the place at `offset`.
+    pub(super) fn free(&self, offset: u64) -> Result<()> {
+        let extent = self.heap.extent_at(offset)?;
+        if extent.owner != self.owner {
+            return Err(Error::corrupt("an entry lies in another shard's memory"));
+        }
+        let at = offset - self.heap.offset_of(extent.head);
+        match extent.purpose {
+            Purpose::Large if at == 0 => {
+                self.extents.free(extent.head)?;
+                self.add_bytes(-((extent.blocks as u64 * BLOCK) as i64));
+                Ok(())
+            }
+            Purpose::Slab(_) => {
+                let slab = self.slab(extent.head)?;
+                if !at.is_multiple_of(slab.size) {
+                    return Err(Error::corrupt("an entry does not begin at a slot"));
+                }
+                self.free_slot(&slab, at / slab.size)
+            }
+            _ => Err(Error::corrupt("an entry lies where none can be")),
+        }
+    }
+
+    fn free_slot(&self, slab: &Slab<'_>, slot: u64) -> Result<()> {
+        slab.check(slot)?;
+        let free = slab.entry.free.load(Ordering::Relaxed);
+        self.link_word(slab, slot)?
+            .store(free as u64, Ordering::Relaxed);
+        crash_point!();
+        slab.entry.free.store(slot as u16 + 1, Ordering::Relaxed);
+        crash_point!();
+        let live = slab.entry.live.load(Ordering::Relaxed) as u64;
+        if live == 0 || live > slab.slots {
+            return Err(Error::corrupt("a slab's count of slots is wrong"));
+        }
+        slab.entry.live.store(live as u16 - 1, Ordering::Relaxed);
+        self.add_bytes(-(slab.size as i64));
+        if live == slab.slots {
+            self.link(slab)?;
+        }
+        if live == 1 {
+            return self.retire(slab);
+        }
+        Ok(())
+    }
+
+    /// Gives an empty slab back, or keeps it and gives back the one kept before.
+    fn retire(&self, slab: &Slab<'_>) -> Result<()> {
+        if slab.blocks > SPARE_BLOCKS {
+            return self.release(slab);
+        }
+        let before = self.state.spare.swap(slab.head, Ordering::Relaxed);
+        crash_point!();
+        if before == 0 || before == slab.head {
+            return Ok(());
+        }
+        // It may have been filled again, or given back, since it was kept.
+        match self.slab(before) {
+            Ok(kept) if kept.entry.live.load(Ordering::Relaxed) == 0 => self.release(&kept),
+            _ => Ok(()),
+        }
+    }
+
+    fn release(&self, slab: &Slab<'_>) -> Result<()> {
+        self.unlink(slab)?;
+        crash_point!();
+        self.extents.free(slab.head)
+    }
+
+    #[cold]
+    fn allocate_large(&self, bytes: u64) -> Result<u64> {
+        let blocks = u32::try_from(bytes.div_ceil(BLOCK)).map_err(|_| Error::TooLarge {
+            what: "entry",
+            size: bytes,
+            limit: u32::MAX as u64 * BLOCK,
+        })?;
+        let head = self.extents.allocate(blocks, self.owner, Purpose::Large)?;
+        crash_point!();
+        self.add_bytes((blocks as u64 * BLOCK) as i64);
+        Ok(self.heap.offset_of(head))
+    }
+
+    /// A new slab for `class`, at the head of its list.
+    #[cold]
+    fn grow(&self, class: u8) -> Result<u32> {
+        let size = class::size(class);
+        let held = self.state.bytes.load(Ordering::Relaxed);
+        let slots = ((held / 8).clamp(SMALLEST, BIGGEST) / size).max(1);
+        let blocks = (slots * size).div_ceil(BLOCK) as u32;
+        let head = self
+            .extents
+            .allocate(blocks, self.owner, Purpose::Slab(class))?;
+        crash_point!();
+        let slab = self.slab(head)?;
+        slab.reset();
+        crash_point!();
+        self.link(&slab)?;
+        Ok(head)
+    }
+
+    #[inline]
+    fn slab(&self, head: u32) -> Result<Slab<'a>> {
+        let entry = self.heap.block(head)?;
+        match entry.word() {
+            super::heap::Word::Used {
+                blocks,
+                owner,
+                purpose: Purpose::Slab(class),
+            } if owner == self.owner
+                && (class as usize) < CLASSES
+                && blocks as u64 <= BIGGEST / BLOCK =>
+            {
+                let size = class::size(class);
+                let slots = blocks as u64 * BLOCK / size;
+                Ok(Slab {
+                    entry,
+                    head,
+                    blocks,
+                    class,
+                    size,
+                    slots,
+                })
+            }
+            _ => Err(Error::corrupt("a slab's block map entry is wrong")),
+        }
+    }
+
+    /// The first word of a slot, which links it while it is free.
+    #[inline]
+    fn link_word(&self, slab: &Slab<'_>, slot: u64) -> Result<&'a AtomicU64> {
+        self.heap
+            .resolve(self.heap.offset_of(slab.head) + slot * slab.size)
+    }
+
+    fn partial(&self, class: u8) -> &AtomicU32 {
+        &self.state.partial[class as usize]
+    }
+
+    fn add_bytes(&self, bytes: i64) {
+        let held = self.state.bytes.load(Ordering::Relaxed);
+        let sum = held.saturating_add_signed(bytes);
+        self.state.bytes.store(sum, Ordering::Relaxed);
+    }
+
+    fn link(&self, slab: &Slab<'_>) -> Result<()> {
+        let list = self.partial(slab.class);
+        let next = list.load(Ordering::Relaxed);
+        slab.entry.next.store(next, Ordering::Relaxed);
+        slab.entry.prev.store(0, Ordering::Relaxed);
+        if next != 0 {
+            self.slab(next)?
+                .entry
+                .prev
+                .store(slab.head, Ordering::Relaxed);
+        }
+        crash_point!();
+        list.store(slab.head, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn unlink(&self, slab: &Slab<'_>) -> Result<()> {
+        let next = slab.entry.next.load(Ordering::Relaxed);
+        let prev = slab.entry.prev.load(Ordering::Relaxed);
+        if next != 0 {
+            self.slab(next)?.entry.prev.store(prev, Ordering::Relaxed);
+        }
+        crash_point!();
+        if prev != 0 {
+            self.slab(prev)?.entry.next.store(next, Ordering::Relaxed);
+        } else {
+            self.partial(slab.class).store(next, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Forgets all slabs; [`Self::restore`] then brings back each that is in use.
+    pub(super) fn forget(&self) {
+        for list in &self.state.partial {
+            list.store(0, Ordering::Relaxed);
+        }
+        self.state.spare.store(0, Ordering::Relaxed);
+        self.state.bytes.store(0, Ordering::Relaxed);
+    }
+
+    /// Rebuilds one slab of which `in_use` (a bit for each slot) is known.
+    pub(super) fn restore(&self, head: u32, in_use: &[bool]) -> Result<()> {
+        let slab = self.slab(head)?;
+        slab.reset();
+        let mut live = 0;
+        for slot in (0..slab.slots).rev() {
+            crash_point!();
+            if in_use.get(slot as usize) == Some(&true) {
+                live += 1;
+                continue;
+            }
+            let free = slab.entry.free.load(Ordering::Relaxed);
+            self.link_word(&slab, slot)?
+                .store(free as u64, Ordering::Relaxed);
+            slab.entry.free.store(slot as u16 + 1, Ordering::Relaxed);
+        }
+        slab.entry.live.store(live, Ordering::Relaxed);
+        slab.entry.fresh.store(slab.slots as u16, Ordering::Relaxed);
+        self.add_bytes((live as u64 * slab.size) as i64);
+        if (live as u64) < slab.slots {
+            self.link(&slab)?;
+        }
+        Ok(())
+    }
+
+    /// Counts a large extent that is in use.
+    pub(super) fn restore_large(&self, blocks: u32) {
+        self.add_bytes((blocks as u64 * BLOCK) as i64);
+    }
+
+    /// Slots of the slab at `head`, and the bytes of each.
+    pub(super) fn shape(&self, head: u32) -> Result<(u64, u64)> {
+        let slab = self.slab(head)?;
+        Ok((slab.slots, slab.size))
+    }
+
+    /// Checks that the slab's free slots are exactly those that `in_use` leaves out.
+    pub(super) fn verify(&self, head: u32, in_use: &[bool]) -> Result<()> {
+        let slab = self.slab(head)?;
+        let live = in_use.iter().filter(|used| **used).count() as u64;
+        let fresh = slab.entry.fresh.load(Ordering::Relaxed) as u64;
+        let mut free = slab.entry.free.load(Ordering::Relaxed) as u64;
+        let mut left = slab.slots - live;
+        let mut seen = vec![false; slab.slots as usize];
+        while free != 0 {
+            slab.check(free - 1)?;
+            let slot = free as usize - 1;
+            if in_use[slot] || seen[slot] || slot as u64 >= fresh || left == 0 {
+                return Err(Error::corrupt("a slab's free chain is wrong"));
+            }
+            seen[slot] = true;
+            left -= 1;
+            free = self.link_word(&slab, free - 1)?.load(Ordering::Relaxed) & 0xffff;
+        }
+        let unused = slab.slots.checked_sub(fresh);
+        if unused != Some(left) || slab.entry.live.load(Ordering::Relaxed) as u64 != live {
+            return Err(Error::corrupt("a slab has lost slots"));
+        }
+        Ok(())
+    }
+
+    /// Checks the lists: `partial` of the slabs that exist have free slots.
+    pub(super) fn verify_lists(&self, partial: usize, bytes: u64) -> Result<()> {
+        let mut found = 0;
+        for class in 0..CLASSES as u8 {
+            let mut at = self.partial(class).load(Ordering::Relaxed);
+            let mut prev = 0;
+            while at != 0 {
+                let slab = self.slab(at)?;
+                let full = slab.entry.live.load(Ordering::Relaxed) as u64 == slab.slots;
+                let back = slab.entry.prev.load(Ordering::Relaxed);
+                found += 1;
+                if full || back != prev || slab.class != class || found > partial {
+                    return Err(Error::corrupt("a list of slabs is broken"));
+                }
+                (prev, at) = (at, slab.entry.next.load(Ordering::Relaxed));
+            }
+        }
+        if found != partial || self.state.bytes.load(Ordering::Relaxed) != bytes {
+            return Err(Error::corrupt("a shard has lost a slab"));
+        }
+        Ok(())
+    }
+}
+
+impl Slab<'_> {
+    #[inline]
+    fn check(&self, slot: u64) -> Result<()> {
+        if slot >= self.slots {
+            return Err(Error::corrupt("a slot lies outside its slab"));
+        }
+        Ok(())
+    }
+
+    fn reset(&self) {
+        self.entry.live.store(0, Ordering::Relaxed);
+        self.entry.free.store(0, Ordering::Relaxed);
+        self.entry.fresh.store(0, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,297 @@
+//! A shard's hash table: open addressing with linear probing over 64-bit slots.
+//!
+//! ```text
+//! slot    0                     EMPTY  ends every probe
+//!         1                     TOMB   was removed; a probe goes on
+//!         tag 28 | place 36     an entry at 16 * place bytes from the segment's start
+//! ```
+//! | from  | to    | by                                    | commits              |
+//! |-------|-------|---------------------------------------|----------------------|
+//! | EMPTY | entry | insert                                | the insertion        |
+//! | TOMB  | entry | insert                                | the insertion        |
+//! | entry | entry | update, same tag                      | the update           |
+//! | entry | TOMB  | remove, when the next slot is in use  | the removal          |
+//! | entry | EMPTY | remove, when the next slot is EMPTY   | the removal          |
+//! | TOMB  | EMPTY | remove, when the next slot is EMPTY   | nothing: tidying     |
+//!
+//! Every operation is one store of one slot: a kill comes before it or after it. No other
+//! state is needed to find a key; counts are derived.
+//!
+//! A tag's home is `tag * slots >> 28`, which keeps the order of the tags. A table may thus
+//! have any number of slots and grow by half; it is rehashed from its slots alone, without
+//! touching an entry, and mostly in the order of memory.
+//!
+//! # Limits
+//! Places are 36 bits, so a map is at most 1 TiB.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::hash::TAG_BITS;
+use super::heap::{BLOCK, Heap, commit_store};
+use crate::error::Result;
+use crate::sync::crash::crash_point;
+
+const EMPTY: u64 = 0;
+const TOMB: u64 = 1;
+const PLACE_BITS: u32 = 64 - TAG_BITS;
+/// The largest offset, exclusive, that a slot can hold.
+pub(super) const MAX_OFFSET: u64 = 16 << PLACE_BITS;
+/// Slots on a block.
+pub(super) const SLOTS_PER_BLOCK: usize = BLOCK as usize / 8;
+
+/// Where a table lies, as one word so that one store publishes it; 0 is no table.
+///
+/// ```text
+/// bits  0..32  first block        bits 32..64  blocks
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Geometry {
+    pub(super) head: u32,
+    pub(super) blocks: u32,
+}
+
+impl Geometry {
+    #[inline]
+    pub(super) fn decode(word: u64) -> Self {
+        Self {
+            head: word as u32,
+            blocks: (word >> 32) as u32,
+        }
+    }
+
+    pub(super) fn encode(self) -> u64 {
+        self.head as u64 | (self.blocks as u64) << 32
+    }
+}
+
+/// The slots of one table, seen by the holder of the shard's lock. Without slots it is the
+/// table of a shard that has none yet.
+#[derive(Clone, Copy)]
+pub(super) struct Table<'a> {
+    slots: &'a [AtomicU64],
+}
+
+/// What a probe found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Probe {
+    /// The slot of the key, and where its entry is.
+    Found { slot: usize, offset: u64 },
+    /// The key is not there; this slot is where it would go, if the table has one.
+    Absent { slot: Option<usize> },
+}
+
+#[inline]
+fn tag_of(word: u64) -> u32 {
+    (word >> PLACE_BITS) as u32
+}
+
+#[inline]
+fn offset_of(word: u64) -> u64 {
+    (word & ((1 << PLACE_BITS) - 1)) * 16
+}
+
+/// The word of an entry.
+#[inline]
+fn word_of(tag: u32, offset: u64) -> u64 {
+    debug_assert!(offset.is_multiple_of(16) && (32..MAX_OFFSET).contains(&offset));
+    (tag as u64) << PLACE_BITS | offset / 16
+}
+
+impl<'a> Table<'a> {
+    #[inline]
+    pub(super) fn new(heap: &'a Heap, geometry: Geometry) -> Result<Self> {
+        if geometry.blocks == 0 {
+            return Ok(Self { slots: &[] });
+        }
+        let slots = heap.words(geometry.head, geometry.blocks)?;
+        Ok(Self { slots })
+    }
+
+    /// A table over any slots, for tests.
+    #[cfg(test)]
+    pub(super) fn over(slots: &'a [AtomicU64]) -> Self {
+        Self { slots }
+    }
+
+    pub(super) fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    #[inline]
+    fn home(&self, tag: u32) -> usize {
+        (tag as usize * self.slots.len()) >> TAG_BITS
+    }
+
+    /// The first tag whose home is `slot` or after it.
+    fn first_tag(&self, slot: usize) -> u32 {
+        ((slot << TAG_BITS).div_ceil(self.slots.len())) as u32
+    }
+
+    #[inline]
+    fn after(&self, slot: usize) -> usize {
+        if slot + 1 == self.slots.len() {
+            0
+        } else {
+            slot + 1
+        }
+    }
+
+    #[inline]
+    fn load(&self, slot: usize) -> u64 {
+        self.slots[slot].load(Ordering::Relaxed)
+    }
+
+    /// Looks for the slot with `tag` whose entry `is_key` says is the one.
+    ///
+    /// Looks at each slot once at most, whatever the slots hold.
+    #[inline]
+    pub(super) fn find(
+        &self,
+        tag: u32,
+        mut is_key: impl FnMut(u64) -> Result<bool>,
+    ) -> Result<Probe> {
+        let mut reuse = None;
+        if self.slots.is_empty() {
+            return Ok(Probe::Absent { slot: None });
+        }
+        let mut slot = self.home(tag);
+        for _ in 0..self.slots.len() {
+            match self.load(slot) {
+                EMPTY => {
+                    let slot = reuse.or(Some(slot));
+                    return Ok(Probe::Absent { slot });
+                }
+                TOMB => reuse = reuse.or(Some(slot)),
+                word if tag_of(word) == tag => {
+                    let offset = offset_of(word);
+                    if is_key(offset)? {
+                        return Ok(Probe::Found { slot, offset });
+                    }
+                }
+                _ => {}
+            }
+            slot = self.after(slot);
+        }
+        Ok(Probe::Absent { slot: reuse })
+    }
+
+    /// Publishes an entry in a slot that [`Self::find`] named. True if it was a tombstone.
+    #[inline]
+    pub(super) fn publish(&self, slot: usize, tag: u32, offset: u64) -> bool {
+        let was_tomb = self.load(slot) == TOMB;
+        commit_store(&self.slots[slot], word_of(tag, offset));
+        was_tomb
+    }
+
+    /// Empties a slot that [`Self::find`] named. Returns by how many the tombstones changed.
+    pub(super) fn remove(&self, slot: usize) -> i64 {
+        if self.load(self.after(slot)) != EMPTY {
+            commit_store(&self.slots[slot], TOMB);
+            return 1;
+        }
+        commit_store(&self.slots[slot], EMPTY);
+        // Tombstones before an empty slot keep no probe going.
+        let mut tidied = 0;
+        let mut at = slot;
+        for _ in 0..self.slots.len() {
+            crash_point!();
+            at = at.checked_sub(1).unwrap_or(self.slots.len() - 1);
+            if self.load(at) != TOMB {
+                break;
+            }
+            commit_store(&self.slots[at], EMPTY);
+            tidied += 1;
+        }
+        -tidied
+    }
+
+    /// Makes every slot EMPTY. Only before the table is published.
+    pub(super) fn wipe(&self) {
+        for slot in self.slots {
+            slot.store(EMPTY, Ordering::Relaxed);
+        }
+    }
+
+    /// Fills `to`, wiped and not yet published, with the entries of this table. Returns how
+    /// many there are, or `None` if they do not fit.
+    pub(super) fn copy_to(&self, to: &Table<'_>) -> Option<u64> {
+        let mut count = 0;
+        for (_, word) in self.words() {
+            if count == to.slots.len() as u64 {
+                return None;
+            }
+            let mut slot = to.home(tag_of(word));
+            while to.load(slot) != EMPTY {
+                slot = to.after(slot);
+            }
+            to.slots[slot].store(word, Ordering::Relaxed);
+            count += 1;
+        }
+        Some(count)
+    }
+
+    fn words(&self) -> impl Iterator<Item = (usize, u64)> + use<'a> {
+        self.slots
+            .iter()
+            .enumerate()
+            .map(|(slot, word)| (slot, word.load(Ordering::Relaxed)))
+            .filter(|(_, word)| *word > TOMB)
+    }
+
+    /// Every entry: its tag and where it is.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (u32, u64)> + use<'a> {
+        self.words()
+            .map(|(_, word)| (tag_of(word), offset_of(word)))
+    }
+
+    /// Tombstones, counted.
+    pub(super) fn count_tombs(&self) -> u64 {
+        let tombs = self.slots.iter();
+        tombs
+            .filter(|slot| slot.load(Ordering::Relaxed) == TOMB)
+            .count() as u64
+    }
+
+    /// The entries whose tags are in `from .. to`, `to` being chosen so that about `slots`
+    /// slots are looked at. Calls `visit` with each one's place, and returns `to`; `None` is
+    /// the end of the table.
+    ///
+    /// Tags are the same in every table, so a walk by tags meets an entry once even if the
+    /// table is rehashed on the way.
+    pub(super) fn visit_from(
+        &self,
+        from: u32,
+        slots: usize,
+        mut visit: impl FnMut(u64) -> Result<()>,
+    ) -> Result<Option<u32>> {
+        if self.slots.is_empty() {
+            return Ok(None);
+        }
+        let first = self.home(from);
+        let last = (first + slots.max(1)).min(self.slots.len());
+        let to = self.first_tag(last);
+        let mut slot = first;
+        for seen in 0..self.slots.len() {
+            match self.load(slot) {
+                // All that is at home before `last` lies before the first gap after it.
+                EMPTY if first + seen + 1 >= last => break,
+                EMPTY | TOMB => {}
+                word if (from..to).contains(&tag_of(word)) => visit(offset_of(word))?,
+                _ => {}
+            }
+            slot = self.after(slot);
+        }
+        Ok((last < self.slots.len()).then_some(to))
+    }
+
+    /// Checks that a probe for every entry reaches it.
+    pub(super) fn verify(&self) -> Result<()> {
+        for (slot, word) in self.words() {
+            let found = self.find(tag_of(word), |offset| Ok(offset == offset_of(word)))?;
+            if !matches!(found, Probe::Found { slot: at, .. } if at == slot) {
+                return Err(crate::error::Error::corrupt("an entry cannot be found"));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,96 @@
+//! The arena against a list of what is handed out.
+
+use proptest::prelude::*;
+
+use super::World;
+use crate::error::Error;
+use crate::map::heap::{BLOCK, Purpose};
+
+fn purpose(pick: u8) -> Purpose {
+    match pick % 3 {
+        0 => Purpose::Slab(pick % 72),
+        1 => Purpose::Table,
+        _ => Purpose::Large,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn extents_never_overlap_and_all_comes_back(
+        steps in prop::collection::vec((any::<bool>(), 1u32..40, any::<u8>()), 1..200)
+    ) {
+        let world = World::new(600);
+        let arena = world.arena();
+        let mut live: Vec<(u32, u32)> = Vec::new();
+        for (allocate, blocks, pick) in steps {
+            if allocate {
+                match arena.allocate(blocks, pick % 4, purpose(pick)) {
+                    Ok(head) => {
+                        for (other, more) in &live {
+                            prop_assert!(head + blocks <= *other || other + more <= head);
+                        }
+                        prop_assert!(head > 0 && head + blocks <= 600);
+                        live.push((head, blocks));
+                    }
+                    Err(Error::NoSpace { .. }) => {}
+                    Err(err) => return Err(TestCaseError::fail(err.to_string())),
+                }
+            } else if !live.is_empty() {
+                let (head, _) = live.swap_remove(pick as usize % live.len());
+                arena.free(head).unwrap();
+            }
+            let used = arena.verify().unwrap();
+            prop_assert_eq!(used.len(), live.len());
+        }
+        // A rebuild from the words alone finds the same.
+        let before = arena.verify().unwrap().len();
+        arena.rebuild().unwrap();
+        prop_assert_eq!(arena.verify().unwrap().len(), before);
+        for (head, _) in live {
+            arena.free(head).unwrap();
+        }
+        arena.verify().unwrap();
+        prop_assert_eq!(arena.usage().0, 0);
+        // All but crumbs below 64 KiB went back to the system.
+        prop_assert!(world.committed() < 17, "{} blocks", world.committed());
+        arena.allocate(599, 0, Purpose::Large).unwrap();
+    }
+}
+
+#[test]
+fn a_refused_commit_changes_nothing() {
+    let world = World::new(600);
+    let arena = world.arena();
+    let kept = arena.allocate(3, 1, Purpose::Large).unwrap();
+    world.room.set(world.committed() + 4);
+    for blocks in [25, 100, 500] {
+        let err = arena.allocate(blocks, 1, Purpose::Table).unwrap_err();
+        assert!(matches!(err, Error::NoSpace { .. }));
+        assert_eq!(arena.verify().unwrap().len(), 1);
+    }
+    world.room.set(usize::MAX);
+    arena.allocate(500, 1, Purpose::Table).unwrap();
+    arena.free(kept).unwrap();
+    arena.verify().unwrap();
+}
+
+#[test]
+fn a_full_heap_is_no_space_with_both_sizes() {
+    let world = World::new(20);
+    let err = world.arena().allocate(20, 0, Purpose::Large).unwrap_err();
+    let (needed, available) = (20 * BLOCK, 19 * BLOCK);
+    assert_eq!(err, Error::NoSpace { needed, available });
+    assert!(world.arena().allocate(19, 0, Purpose::Large).is_ok());
+}
+
+#[test]
+fn freeing_what_is_not_in_use_is_an_error() {
+    let world = World::new(20);
+    let head = world.arena().allocate(2, 0, Purpose::Large).unwrap();
+    for block in [0, head + 1, 19, 20, u32::MAX] {
+        let err = world.arena().free(block).unwrap_err();
+        assert!(matches!(err, Error::Corrupt { .. }), "block {block}");
+    }
+}

@@ -1,0 +1,323 @@
+//! Every operation, killed at every one of its crash points, on a real map.
+//!
+//! A forked child runs the operation and dies at step N; the parent then finds every
+//! invariant intact and the operation done wholly or not at all. N grows until the child
+//! lives to the end.
+
+use std::collections::BTreeMap;
+
+use crate::Map;
+use crate::map::hash::SHARDS;
+use crate::sync::crash;
+
+type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// What a forked child came to.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    Killed,
+    Exited(i32),
+}
+
+/// Runs `work` in a child that dies at crash point `step`.
+fn in_child(step: u64, work: impl FnOnce() -> bool) -> End {
+    // SAFETY: the child runs `work`, which takes no lock another thread of ours may hold
+    // (malloc is made for fork), and leaves without unwinding or running destructors.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "fork");
+    if pid == 0 {
+        // SAFETY: a watchdog, should the child hang.
+        unsafe { libc::alarm(60) };
+        crash::arm(step);
+        let done = work();
+        crash::disarm();
+        // SAFETY: ends the child here and now.
+        unsafe { libc::_exit(if done { 0 } else { 1 }) };
+    }
+    let mut status = 0;
+    // SAFETY: our own child and a place for its status.
+    assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
+    if libc::WIFSIGNALED(status) {
+        assert_eq!(libc::WTERMSIG(status), libc::SIGKILL, "step {step}");
+        return End::Killed;
+    }
+    End::Exited(libc::WEXITSTATUS(status))
+}
+
+fn contents(map: &Map) -> Model {
+    let all: Vec<_> = map.iter().collect::<Result<_, _>>().unwrap();
+    let len = all.len();
+    let model: Model = all.into_iter().collect();
+    assert_eq!((model.len(), map.len().unwrap()), (len, len));
+    model
+}
+
+/// Kills `operation` at every step on a map that `prepare` filled. `steps` are the states
+/// its changes lead through, one after the other, starting from what was prepared.
+fn kill_everywhere(
+    prepare: impl Fn(&Map),
+    operation: impl Fn(&Map) -> bool,
+    states: impl Fn(&Map, &Model) -> Vec<Model>,
+) {
+    let mut reached = Vec::new();
+    for step in 1.. {
+        assert!(step < 5000, "the operation never ends");
+        let map = Map::anonymous().unwrap();
+        prepare(&map);
+        let before = contents(&map);
+        let mut allowed = states(&map, &before);
+        allowed.insert(0, before);
+        let end = in_child(step, || operation(&map));
+        map.verify()
+            .unwrap_or_else(|err| panic!("step {step}: {err}"));
+        let after = contents(&map);
+        let state = allowed.iter().rposition(|model| *model == after);
+        let state = state.unwrap_or_else(|| panic!("step {step}: done by half"));
+        reached.push(state);
+        // The survivor can do all the dead one could.
+        for (key, value) in &after {
+            map.set(key, value).unwrap();
+            assert_eq!(map.get_vec(key).unwrap().as_ref(), Some(value));
+        }
+        assert!(operation(&map) || state > 0);
+        map.clear().unwrap();
+        map.verify().unwrap();
+        if end == End::Exited(0) {
+            assert_eq!(state, allowed.len() - 1);
+            assert!(reached.is_sorted(), "{reached:?}");
+            return;
+        }
+        assert_eq!(end, End::Killed, "step {step}");
+    }
+}
+
+fn few(map: &Map) {
+    for i in 0..20u8 {
+        map.set(&[i], &[i; 40]).unwrap();
+    }
+    map.set(b"large", &[9; 100_000]).unwrap();
+    map.set(b"counter", &7i64.to_le_bytes()).unwrap();
+}
+
+fn with(model: &Model, key: &[u8], value: &[u8]) -> Vec<Model> {
+    let mut model = model.clone();
+    model.insert(key.to_vec(), value.to_vec());
+    vec![model]
+}
+
+fn without(model: &Model, key: &[u8]) -> Vec<Model> {
+    let mut model = model.clone();
+    model.remove(key);
+    vec![model]
+}
+
+#[test]
+fn the_first_set_of_a_map_happens_or_does_not() {
+    kill_everywhere(
+        |_| {},
+        |map| map.set(b"k", b"v").is_ok(),
+        |_, before| with(before, b"k", b"v"),
+    );
+}
+
+#[test]
+fn a_set_happens_or_does_not() {
+    for (key, len) in [(&b"new"[..], 40), (&[3], 40), (&[3], 3000), (b"large", 10)] {
+        kill_everywhere(
+            few,
+            |map| map.set(key, &vec![5; len]).is_ok(),
+            |_, before| with(before, key, &vec![5; len]),
+        );
+    }
+}
+
+#[test]
+fn a_set_of_a_large_value_happens_or_does_not() {
+    for key in [&b"new"[..], b"large", &[3]] {
+        kill_everywhere(
+            few,
+            |map| map.set(key, &[5; 200_000]).is_ok(),
+            |_, before| with(before, key, &[5; 200_000]),
+        );
+    }
+}
+
+#[test]
+fn an_insert_and_a_compare_swap_happen_or_do_not() {
+    kill_everywhere(
+        few,
+        |map| map.insert(b"new", b"v").unwrap(),
+        |_, before| with(before, b"new", b"v"),
+    );
+    kill_everywhere(
+        few,
+        |map| map.compare_swap(&[3], Some(&[3; 40]), Some(b"v")).unwrap(),
+        |_, before| with(before, &[3], b"v"),
+    );
+    kill_everywhere(
+        few,
+        |map| map.compare_swap(&[3], Some(&[3; 40]), None).unwrap(),
+        |_, before| without(before, &[3]),
+    );
+}
+
+#[test]
+fn an_add_happens_once_or_not_at_all() {
+    kill_everywhere(
+        few,
+        |map| map.add(b"counter", 5).is_ok(),
+        |_, before| with(before, b"counter", &12i64.to_le_bytes()),
+    );
+    kill_everywhere(
+        few,
+        |map| map.add(b"other", 5).is_ok(),
+        |_, before| with(before, b"other", &5i64.to_le_bytes()),
+    );
+}
+
+#[test]
+fn a_remove_happens_or_does_not() {
+    for key in [&[3][..], b"large"] {
+        kill_everywhere(
+            few,
+            |map| map.remove(key).unwrap(),
+            |_, before| without(before, key),
+        );
+        kill_everywhere(
+            few,
+            |map| map.take(key).unwrap().is_some(),
+            |_, before| without(before, key),
+        );
+    }
+}
+
+/// The first `count` keys, of a growing series, that belong to one shard.
+fn same_shard(map: &Map, shard: u8, count: usize) -> Vec<Vec<u8>> {
+    let keys = (0u32..).map(|i| i.to_le_bytes().to_vec());
+    keys.filter(|key| map.core.hasher.hash(key).shard == shard)
+        .take(count)
+        .collect()
+}
+
+// 108 of 128 slots is the most a table of one block takes.
+const FULL: usize = 108;
+
+#[test]
+fn a_set_that_grows_the_table_happens_or_does_not() {
+    kill_everywhere(
+        |map| {
+            for key in same_shard(map, 5, FULL) {
+                map.set(&key, b"v").unwrap();
+            }
+        },
+        |map| map.set(&same_shard(map, 5, FULL + 1)[FULL], b"v").is_ok(),
+        |map, before| with(before, &same_shard(map, 5, FULL + 1)[FULL], b"v"),
+    );
+}
+
+#[test]
+fn a_remove_among_tombstones_or_that_shrinks_the_table_happens_or_does_not() {
+    for left in [90, 24] {
+        kill_everywhere(
+            |map| {
+                let keys = same_shard(map, 5, 3 * FULL);
+                for key in &keys {
+                    map.set(key, b"v").unwrap();
+                }
+                for key in &keys[left..] {
+                    map.remove(key).unwrap();
+                }
+            },
+            |map| map.remove(&same_shard(map, 5, 1)[0]).unwrap(),
+            |map, before| without(before, &same_shard(map, 5, 1)[0]),
+        );
+    }
+}
+
+#[test]
+fn a_clear_empties_one_shard_after_the_other() {
+    let shards = [0u8, 5, 63];
+    kill_everywhere(
+        |map| {
+            for shard in shards {
+                for key in same_shard(map, shard, 4) {
+                    map.set(&key, b"v").unwrap();
+                }
+            }
+            map.set(&same_shard(map, 5, 5)[4], &[1; 70_000]).unwrap();
+        },
+        |map| map.clear().is_ok(),
+        |map, before| {
+            let mut model = before.clone();
+            let mut states = Vec::new();
+            for shard in shards {
+                model.retain(|key, _| map.core.hasher.hash(key).shard != shard);
+                states.push(model.clone());
+            }
+            states
+        },
+    );
+}
+
+#[test]
+fn a_repair_that_is_killed_is_repaired() {
+    for (step, key, len) in [(4, 3u8, 40), (9, 3, 3000), (12, 3, 200_000), (18, 77, 9)] {
+        for second in 1.. {
+            let map = Map::anonymous().unwrap();
+            few(&map);
+            let before = contents(&map);
+            let allowed = with(&before, &[key], &vec![5; len]);
+            let first = in_child(step, || map.set(&[key], &vec![5; len]).is_ok());
+            assert_eq!(first, End::Killed);
+            let end = in_child(second, || {
+                map.len().is_ok() && map.remove(b"absent").is_ok()
+            });
+            map.verify().unwrap();
+            let after = contents(&map);
+            assert!(after == before || after == allowed[0]);
+            if end == End::Exited(0) {
+                break;
+            }
+            assert_eq!(end, End::Killed);
+        }
+    }
+}
+
+#[test]
+fn a_shard_that_cannot_be_repaired_poisons_the_map_for_all() {
+    let map = Map::anonymous().unwrap();
+    few(&map);
+    let other = Map::open(map.name()).unwrap();
+    let shard = map.core.hasher.hash(&[3]).shard as usize;
+    {
+        // Two slots of the table refer to one entry, which no kill could leave behind.
+        let locked = map.core.lock(shard).unwrap();
+        let table = locked.store.table().unwrap();
+        let (tag, offset) = table.entries().next().unwrap();
+        let probe = table.find(tag, |_| Ok(false)).unwrap();
+        let crate::map::table::Probe::Absent { slot: Some(slot) } = probe else {
+            panic!("a full table");
+        };
+        table.publish(slot, tag, offset);
+    }
+    assert!(map.verify().is_err());
+    assert_eq!(in_child(3, || map.set(&[3], b"v").is_ok()), End::Killed);
+    for _ in 0..2 {
+        let err = map.get_vec(&[3]).unwrap_err();
+        let poisoned = |err| {
+            matches!(
+                err,
+                crate::Error::Corrupt { .. } | crate::Error::Poisoned { .. }
+            )
+        };
+        assert!(poisoned(err));
+    }
+    for index in 0..SHARDS {
+        let err = other.core.lock(index).map(|_| ()).unwrap_err();
+        assert!(matches!(err, crate::Error::Poisoned { .. }));
+    }
+    assert!(matches!(
+        other.set(b"x", b"y"),
+        Err(crate::Error::Poisoned { .. })
+    ));
+}

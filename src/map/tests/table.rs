@@ -1,0 +1,100 @@
+//! The table against a `HashMap`.
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+
+use proptest::prelude::*;
+
+use crate::map::table::{Probe, Table};
+
+fn slots(count: usize) -> Vec<AtomicU64> {
+    (0..count).map(|_| AtomicU64::new(0)).collect()
+}
+
+/// Keys are the offsets themselves; many share a tag.
+fn tag(key: u64) -> u32 {
+    (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 36) as u32 & 0xfff_8000
+}
+
+fn find(table: &Table<'_>, key: u64) -> Probe {
+    table
+        .find(tag(key), |offset| Ok(offset == key * 16))
+        .unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn a_table_holds_what_a_hash_map_holds(
+        steps in prop::collection::vec((0u8..3, 2u64..90), 1..400)
+    ) {
+        let (memory, larger) = (slots(97), slots(150));
+        let table = Table::over(&memory);
+        let mut model = HashMap::new();
+        let mut tombs = 0i64;
+        for (step, key) in steps {
+            let found = find(&table, key);
+            prop_assert_eq!(matches!(found, Probe::Found { .. }), model.contains_key(&key));
+            match (step, found) {
+                (0 | 1, Probe::Absent { slot }) => {
+                    tombs -= table.publish(slot.unwrap(), tag(key), key * 16) as i64;
+                    model.insert(key, ());
+                }
+                (2, Probe::Found { slot, .. }) => {
+                    tombs += table.remove(slot);
+                    model.remove(&key);
+                }
+                _ => {}
+            }
+            table.verify().unwrap();
+            prop_assert_eq!(table.count_tombs() as i64, tombs);
+            prop_assert_eq!(table.entries().count(), model.len());
+        }
+        let to = Table::over(&larger);
+        prop_assert_eq!(table.copy_to(&to), Some(model.len() as u64));
+        to.verify().unwrap();
+        for key in model.keys() {
+            let found = find(&to, *key);
+            let hit = matches!(found, Probe::Found { .. });
+            prop_assert!(hit);
+        }
+    }
+
+    #[test]
+    fn a_walk_in_parts_meets_every_entry_once(
+        keys in prop::collection::hash_set(2u64..100_000, 0..80),
+        step in 1usize..30,
+        rehash_at in 0usize..20,
+    ) {
+        let (memory, larger) = (slots(97), slots(301));
+        let table = Table::over(&memory);
+        for key in &keys {
+            let Probe::Absent { slot } = find(&table, *key) else { unreachable!() };
+            table.publish(slot.unwrap(), tag(*key), key * 16);
+        }
+        let to = Table::over(&larger);
+        table.copy_to(&to).unwrap();
+        let (mut seen, mut from, mut round) = (Vec::new(), Some(0), 0);
+        while let Some(tag) = from {
+            let table = if round < rehash_at { &table } else { &to };
+            let next = table.visit_from(tag, step, |offset| {
+                seen.push(offset / 16);
+                Ok(())
+            });
+            from = next.unwrap();
+            round += 1;
+        }
+        prop_assert_eq!(seen.len(), keys.len());
+        prop_assert!(seen.iter().all(|key| keys.contains(key)));
+    }
+}
+
+#[test]
+fn a_table_without_a_gap_ends_the_search() {
+    let memory: Vec<_> = (0..512u64).map(|i| AtomicU64::new(i << 36 | 2)).collect();
+    let table = Table::over(&memory);
+    let probe = table.find(77 << 19, |_| Ok(false)).unwrap();
+    assert_eq!(probe, Probe::Absent { slot: None });
+    assert_eq!(table.copy_to(&Table::over(&slots(511))), None);
+}

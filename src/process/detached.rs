@@ -1,0 +1,59 @@
+//! Children nobody will join: their exits are collected as later children come and go.
+//!
+//! A thread that waits for them would have to be started again in every forked child, and a
+//! `SIGCHLD` handler belongs to the host. So a dropped child that still runs goes on a list,
+//! and whoever spawns or drops the next one looks through it.
+//!
+//! The list is a stack of atomics rather than a mutex: a fork can happen while another
+//! thread holds a mutex, and the child could then never take it.
+
+use std::os::fd::OwnedFd;
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use crate::sys::pidfd::{self, Reaped};
+
+struct Node {
+    child: OwnedFd,
+    next: *mut Node,
+}
+
+static HEAD: AtomicPtr<Node> = AtomicPtr::new(ptr::null_mut());
+
+/// Reaps the child now if it has ended, else at a later [`sweep`].
+pub(super) fn adopt(child: OwnedFd) {
+    sweep();
+    if let Ok(Reaped::Running) = pidfd::reap(&child) {
+        let next = ptr::null_mut();
+        push(Box::into_raw(Box::new(Node { child, next })));
+    }
+}
+
+/// Reaps every adopted child that has ended.
+pub(super) fn sweep() {
+    // Taking the whole list makes it ours: no other sweep sees these nodes.
+    // SYNC: take(list), pairs with push(list)
+    let mut node = HEAD.swap(ptr::null_mut(), Ordering::Acquire);
+    while !node.is_null() {
+        // SAFETY: a node on the list came from Box::into_raw and was taken off exactly once.
+        let owned = unsafe { Box::from_raw(node) };
+        node = owned.next;
+        // In a forked child these are not its children, and they fall off the list.
+        if let Ok(Reaped::Running) = pidfd::reap(&owned.child) {
+            push(Box::into_raw(owned));
+        }
+    }
+}
+
+fn push(node: *mut Node) {
+    let mut head = HEAD.load(Ordering::Relaxed);
+    loop {
+        // SAFETY: the node is ours until the exchange below succeeds.
+        unsafe { (*node).next = head };
+        // SYNC: push(list), pairs with take(list)
+        match HEAD.compare_exchange_weak(head, node, Ordering::Release, Ordering::Relaxed) {
+            Ok(_) => return,
+            Err(current) => head = current,
+        }
+    }
+}

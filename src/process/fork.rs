@@ -1,0 +1,137 @@
+//! Forking: the child continues this program in a function of its own.
+
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::lookup::device_edits;
+use super::{Process, detached};
+use crate::device::{self, EnvEdit};
+use crate::{Error, Result};
+
+/// What a forked child gets beside a copy of everything.
+///
+/// ```
+/// use shoal::ForkOptions;
+///
+/// let options = ForkOptions { new_group: true, ..Default::default() };
+/// assert!(!options.die_with_parent);
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct ForkOptions {
+    /// Families and masks, as [`Spawn::devices`](crate::Spawn::devices) takes them. Useless
+    /// once a vendor's runtime was loaded: it has read its variable, and most runtimes do not
+    /// survive a fork anyway.
+    pub devices: Vec<(String, String)>,
+    /// Lets the kernel kill the child (`SIGKILL`) when the *thread* that forked it ends, which
+    /// the end of the process includes. Fork from a thread that stays.
+    pub die_with_parent: bool,
+    /// Makes the child the leader of a new process group.
+    pub new_group: bool,
+}
+
+/// The exit code of a child whose entry panicked, as of a Rust program that does.
+const PANICKED: i32 = 101;
+
+/// Copies this process; the copy runs `entry` and exits with the low 8 bits of what it
+/// returns.
+///
+/// The caller gets the child's [`Process`]. Buffered output of this process is flushed before
+/// the fork, so that it is not written twice; the child's is flushed when `entry` returns. The
+/// child leaves without running this process's exit handlers. A panic in `entry` is reported
+/// on standard error as usual and becomes exit code 101.
+///
+/// # Errors
+///
+/// Before anything is forked: those of [`device::environment`], and [`Error::Invalid`] if two
+/// masks change one variable. [`Error::Os`]: no process or memory was to be had.
+///
+/// # Safety
+///
+/// Only the calling thread exists in the child. If other threads run at the time of the fork,
+/// `entry` must not touch what they may have locked or left half-changed, other than through
+/// this library and `malloc`; that includes the environment, if `devices` is used. With a
+/// single thread there is nothing to beware of.
+///
+/// ```
+/// use shoal::{ForkOptions, Timeout, fork};
+///
+/// // SAFETY: the entry touches nothing that another thread could hold.
+/// let child = unsafe { fork(&ForkOptions::default(), || 7)? };
+/// assert_eq!(child.join(Timeout::Infinite)?.code, 7);
+/// # Ok::<(), shoal::Error>(())
+/// ```
+pub unsafe fn fork(options: &ForkOptions, entry: impl FnOnce() -> i32) -> Result<Process> {
+    let edits = device_edits(&options.devices, device::process_variable)?;
+    detached::sweep();
+
+    // Held across the fork, so that no other thread holds them in the child for ever.
+    let mut stdout = std::io::stdout().lock();
+    let stderr = std::io::stderr().lock();
+    let _ = stdout.flush();
+    // SAFETY: a null stream flushes all of C's.
+    unsafe { libc::fflush(std::ptr::null_mut()) };
+    // SAFETY: getpid has no conditions.
+    let parent = unsafe { libc::getpid() };
+
+    // SAFETY: the caller answers for what the child does.
+    match unsafe { libc::fork() } {
+        -1 => Err(Error::last_os("fork")),
+        0 => {
+            drop((stdout, stderr));
+            // SAFETY: this is the fresh child.
+            unsafe { child(options, &edits, parent, entry) }
+        }
+        pid => {
+            drop((stdout, stderr));
+            if options.new_group {
+                // In the child too: whichever comes first, the group exists for both. An
+                // error means that the child was first.
+                // SAFETY: integers only.
+                unsafe { libc::setpgid(pid, pid) };
+            }
+            Process::new(pid, options.new_group, [None, None, None])
+        }
+    }
+}
+
+/// The child's whole life.
+///
+/// # Safety
+///
+/// Only in a freshly forked child; the caller of [`fork`] answers for `entry`.
+unsafe fn child(
+    options: &ForkOptions,
+    edits: &[EnvEdit],
+    parent: libc::pid_t,
+    entry: impl FnOnce() -> i32,
+) -> ! {
+    // SAFETY: integers only.
+    unsafe {
+        if options.new_group {
+            libc::setpgid(0, 0);
+        }
+        if options.die_with_parent {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            // The parent may have died before the line above took effect.
+            if libc::getppid() != parent {
+                libc::raise(libc::SIGKILL);
+            }
+        }
+    }
+    let code = catch_unwind(AssertUnwindSafe(|| {
+        // SAFETY: the only thread of this process.
+        unsafe { device::apply(edits) };
+        entry()
+    }));
+    let code = code.unwrap_or_else(|payload| {
+        // Its destructor could panic again.
+        std::mem::forget(payload);
+        PANICKED
+    });
+    let _ = catch_unwind(|| std::io::stdout().flush());
+    // SAFETY: a null stream flushes all of C's; _exit does not return.
+    unsafe {
+        libc::fflush(std::ptr::null_mut());
+        libc::_exit(code & 0xff)
+    }
+}

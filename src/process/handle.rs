@@ -1,0 +1,306 @@
+//! A child process: waiting for it, signalling it, its pipes.
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::detached;
+use crate::sys::pidfd::{self, Reaped};
+use crate::sys::spawn::discard;
+use crate::{Error, Result, Timeout};
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub enum ExitKind {
+    /// It ended by itself.
+    Exited = 0,
+    /// A signal killed it.
+    Signaled = 1,
+    /// It is gone, but how is not known: something else collected its exit.
+    Unknown = 2,
+}
+
+/// The end of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Exit {
+    /// How it ended.
+    pub kind: ExitKind,
+    /// The exit code (0 to 255), the number of the signal, or -1 if unknown.
+    pub code: i32,
+}
+
+impl Exit {
+    const UNKNOWN: Exit = Exit {
+        kind: ExitKind::Unknown,
+        code: -1,
+    };
+
+    /// Whether the process ended by itself with code 0.
+    ///
+    /// ```
+    /// use shoal::{Spawn, Timeout};
+    ///
+    /// assert!(Spawn::new("true").spawn()?.join(Timeout::Infinite)?.success());
+    /// # Ok::<(), shoal::Error>(())
+    /// ```
+    pub fn success(&self) -> bool {
+        (self.kind, self.code) == (ExitKind::Exited, 0)
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            ExitKind::Exited => write!(f, "exited with code {}", self.code),
+            ExitKind::Signaled => write!(f, "killed by signal {}", self.code),
+            ExitKind::Unknown => f.write_str("gone, exit unknown"),
+        }
+    }
+}
+
+/// A child process.
+///
+/// Every method may be called from any thread. Dropping a `Process` does not end the child:
+/// it is detached, and its exit is collected later. In a forked copy of this process the
+/// child is nobody's: it can be signalled and waited for there, but its exit is
+/// [`ExitKind::Unknown`].
+///
+/// ```
+/// use shoal::{ExitKind, Spawn, Timeout};
+/// use std::time::Duration;
+///
+/// let child = Spawn::new("sleep").arg("600").spawn()?;
+/// assert!(child.join(Timeout::Val(Duration::from_millis(1))).is_err());
+/// child.terminate()?;
+/// assert_eq!(child.join(Timeout::Infinite)?.kind, ExitKind::Signaled);
+/// # Ok::<(), shoal::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Process {
+    pid: libc::pid_t,
+    /// `None` if the child was collected by something else before it could be opened.
+    pidfd: Option<OwnedFd>,
+    /// The process that created the child, the only one that can reap it.
+    creator: u32,
+    leads_group: bool,
+    /// Set once the child is reaped. Held only across calls that do not wait.
+    exit: Mutex<Option<Exit>>,
+    pipes: Mutex<[Option<OwnedFd>; 3]>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while holding one of these.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Process {
+    pub(super) fn new(
+        pid: libc::pid_t,
+        leads_group: bool,
+        pipes: [Option<OwnedFd>; 3],
+    ) -> Result<Process> {
+        // Without a descriptor the child cannot be handed out, and must not be left behind.
+        let pidfd = pidfd::open(pid).inspect_err(|_| discard(pid))?;
+        let exit = Mutex::new(pidfd.is_none().then_some(Exit::UNKNOWN));
+        Ok(Process {
+            pid,
+            pidfd,
+            creator: std::process::id(),
+            leads_group,
+            exit,
+            pipes: Mutex::new(pipes),
+        })
+    }
+
+    /// Its process number. After a join the number may belong to another process.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Its process descriptor, which polls readable when the process has ended.
+    ///
+    /// Owned by this value: do not close it, and do not reap through it. `None` if the child
+    /// was collected by something else (a host that ignores `SIGCHLD`) before it was opened.
+    pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
+        self.pidfd.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Waits until the process has ended and says how. Later calls return the same at once.
+    ///
+    /// `Timeout::Val(Duration::ZERO)` does not wait. Several threads may join one process.
+    /// The pipes stay open; a child that fills a pipe nobody reads never ends.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Timeout`]: it still runs. [`Error::Interrupted`]: a signal handler ran while
+    /// waiting; call again to go on.
+    pub fn join(&self, timeout: Timeout) -> Result<Exit> {
+        let deadline = match timeout {
+            Timeout::Infinite => None,
+            Timeout::Val(duration) => Instant::now().checked_add(duration),
+        };
+        loop {
+            if let Some(exit) = self.try_join()? {
+                return Ok(exit);
+            }
+            let Some(pidfd) = self.pidfd() else {
+                return Ok(Exit::UNKNOWN);
+            };
+            if !pidfd::wait(pidfd, deadline)? {
+                return self.try_join()?.ok_or(Error::Timeout);
+            }
+        }
+    }
+
+    /// How the process ended, or `None` while it runs. Does not wait.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Os`] if the system call fails, which it has no reason to.
+    ///
+    /// ```
+    /// let child = shoal::Spawn::new("sleep").arg("600").spawn()?;
+    /// assert_eq!(child.try_join()?, None);
+    /// child.kill()?;
+    /// # Ok::<(), shoal::Error>(())
+    /// ```
+    pub fn try_join(&self) -> Result<Option<Exit>> {
+        let Some(pidfd) = &self.pidfd else {
+            return Ok(Some(Exit::UNKNOWN));
+        };
+        if self.creator != std::process::id() {
+            // A forked copy: the mutex may have been held at the fork, so leave it alone.
+            let ended = pidfd::wait(pidfd.as_fd(), Some(Instant::now()))?;
+            return Ok(ended.then_some(Exit::UNKNOWN));
+        }
+        let mut exit = lock(&self.exit);
+        if exit.is_none() {
+            *exit = match pidfd::reap(pidfd)? {
+                Reaped::Running => None,
+                Reaped::Exited(code) => Some(Exit {
+                    kind: ExitKind::Exited,
+                    code,
+                }),
+                Reaped::Signaled(code) => Some(Exit {
+                    kind: ExitKind::Signaled,
+                    code,
+                }),
+                Reaped::NotOurs => Some(Exit::UNKNOWN),
+            };
+        }
+        Ok(*exit)
+    }
+
+    /// Sends a signal. To a process that has ended nothing is sent, and that is no error.
+    ///
+    /// Signal 0 sends nothing and only checks the permission.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`]: there is no such signal. [`Error::Permission`]: the child runs as
+    /// another user now.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        let pidfd = self.pidfd().map_or(Ok(()), |fd| pidfd::signal(fd, signal));
+        pidfd.map_err(|err| self.refused(err, signal))
+    }
+
+    /// Asks the process to end (`SIGTERM`). As [`signal`](Self::signal).
+    ///
+    /// # Errors
+    ///
+    /// As [`signal`](Self::signal).
+    pub fn terminate(&self) -> Result<()> {
+        self.signal(libc::SIGTERM)
+    }
+
+    /// Ends the process at once (`SIGKILL`). As [`signal`](Self::signal).
+    ///
+    /// # Errors
+    ///
+    /// As [`signal`](Self::signal).
+    pub fn kill(&self) -> Result<()> {
+        self.signal(libc::SIGKILL)
+    }
+
+    /// Sends a signal to the process and to all its descendants that stayed in its group.
+    ///
+    /// The child must have been started as the leader of a new group or session, and not
+    /// have been joined yet: after that its number may name another group.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`]: it leads no group, was joined, or there is no such signal.
+    /// [`Error::Permission`]: no process of the group may be signalled.
+    ///
+    /// ```
+    /// use shoal::{Spawn, Timeout};
+    ///
+    /// let shell = Spawn::new("sh").args(["-c", "sleep 600 & wait"]).new_group().spawn()?;
+    /// shell.signal_group(9)?;
+    /// assert_eq!(shell.join(Timeout::Infinite)?.code, 9);
+    /// # Ok::<(), shoal::Error>(())
+    /// ```
+    pub fn signal_group(&self, signal: i32) -> Result<()> {
+        let refuse = |why| Err(Error::invalid("process group", why));
+        if !self.leads_group {
+            return refuse("the process was not started in a group of its own");
+        }
+        if self.creator != std::process::id() {
+            return refuse("the process is not a child of this one");
+        }
+        // Held so that nobody reaps the leader, and frees its number, in between.
+        let exit = lock(&self.exit);
+        if exit.is_some() {
+            return refuse("its leader was joined, so its number may name another group");
+        }
+        pidfd::signal_group(self.pid, signal).map_err(|err| self.refused(err, signal))
+    }
+
+    fn refused(&self, err: Error, signal: i32) -> Error {
+        match err {
+            Error::Os {
+                errno: libc::EINVAL,
+                ..
+            } => Error::invalid("signal", format!("there is no signal {signal}")),
+            Error::Os {
+                errno: libc::EPERM, ..
+            } => Error::Permission {
+                name: format!("process {}", self.pid),
+                why: "it runs as another user".to_owned(),
+            },
+            err => err,
+        }
+    }
+
+    /// The end of its standard input to write to. `None` if it is no pipe, or taken already.
+    ///
+    /// The caller owns it; the child reads end of file once it is closed. Pipes that are
+    /// never taken are closed with the `Process`.
+    pub fn take_stdin(&self) -> Option<OwnedFd> {
+        lock(&self.pipes)[0].take()
+    }
+
+    /// The end of its standard output to read from. As [`take_stdin`](Self::take_stdin).
+    pub fn take_stdout(&self) -> Option<OwnedFd> {
+        lock(&self.pipes)[1].take()
+    }
+
+    /// The end of its standard error to read from. As [`take_stdin`](Self::take_stdin).
+    pub fn take_stderr(&self) -> Option<OwnedFd> {
+        lock(&self.pipes)[2].take()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let reaped = self.exit.get_mut().is_ok_and(|exit| exit.is_some());
+        if let Some(pidfd) = self.pidfd.take()
+            && !reaped
+            && self.creator == std::process::id()
+        {
+            detached::adopt(pidfd);
+        }
+    }
+}

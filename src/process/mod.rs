@@ -1,0 +1,43 @@
+//! Starting processes, waiting for them, and signalling them.
+//!
+//! [`Spawn`] starts a program; [`fork`] continues this one in a copy. Both return a
+//! [`Process`], which holds a descriptor of the child (a *pidfd*): it can be waited for with
+//! a deadline, watched by an event loop, and signalled without ever reaching another process
+//! that was given the same number.
+//!
+//! ```
+//! use shoal::{Spawn, Timeout};
+//!
+//! let child = Spawn::new("sh").args(["-c", "exit 3"]).spawn()?;
+//! assert_eq!(child.join(Timeout::Infinite)?.code, 3);
+//! # Ok::<(), shoal::Error>(())
+//! ```
+//!
+//! # What a child inherits
+//!
+//! | | [`Spawn`] | [`fork`] |
+//! |---|---|---|
+//! | environment | this process's, with the edits asked for | the same |
+//! | descriptors | 0, 1, 2 and those asked for; **all others are closed** | all |
+//! | signals | default actions, nothing blocked ([`Spawn::keep_signals`]) | as they are |
+//! | directory, user, limits | this process's | this process's |
+//!
+//! # Limits
+//!
+//! - A child that is reaped elsewhere (a host that ignores `SIGCHLD` or waits for any child)
+//!   is reported as [`ExitKind::Unknown`]; nothing hangs.
+//! - A [`Process`] that is dropped without a join is detached, not killed. Its exit is
+//!   collected when a later child is spawned, forked or dropped; until then a child that has
+//!   ended keeps its place in the process table.
+//! - No signal handler is installed and no process-wide setting is touched.
+
+mod detached;
+mod fork;
+mod handle;
+mod lookup;
+mod spawn;
+mod spawner;
+
+pub use fork::{ForkOptions, fork};
+pub use handle::{Exit, ExitKind, Process};
+pub use spawn::{Spawn, Stdio};

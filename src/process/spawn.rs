@@ -1,0 +1,362 @@
+//! The description of a child, and its start.
+
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsStr, OsString};
+use std::fs::OpenOptions;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::PathBuf;
+
+use super::lookup::{self, Environment, c_string};
+use super::{Process, detached, spawner};
+use crate::sys::spawn::{self as sys, Failure, MAX_FD, Plan};
+use crate::{Error, Result};
+
+/// Where one of a child's three standard streams goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Stdio {
+    /// Where this process's own goes.
+    #[default]
+    Inherit,
+    /// To nowhere: reads find the end, writes vanish.
+    Null,
+    /// Into a pipe, whose other end [`Process::take_stdin`] and its siblings give.
+    Pipe,
+    /// To this descriptor, which stays the caller's and must be open when the child is
+    /// spawned.
+    Fd(RawFd),
+}
+
+const STREAMS: [&str; 3] = ["stdin", "stdout", "stderr"];
+
+/// A child to be started: the program, its arguments, and all it gets.
+///
+/// Nothing happens before [`spawn`](Self::spawn), and one description can be spawned many
+/// times. Whatever is wrong with it is an error then, before a process exists.
+///
+/// ```
+/// use shoal::{Spawn, Stdio, Timeout};
+/// use std::io::Read;
+///
+/// let child = Spawn::new("sh")
+///     .args(["-c", "echo $GREETING from $PWD"])
+///     .env("GREETING", "hello")
+///     .cwd("/")
+///     .stdout(Stdio::Pipe)
+///     .spawn()?;
+/// let mut said = String::new();
+/// std::fs::File::from(child.take_stdout().unwrap()).read_to_string(&mut said).unwrap();
+/// assert_eq!(said, "hello from /\n");
+/// assert!(child.join(Timeout::Infinite)?.success());
+/// # Ok::<(), shoal::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Spawn {
+    program: OsString,
+    arg0: Option<OsString>,
+    args: Vec<OsString>,
+    clear: bool,
+    /// `None` removes the variable.
+    env: BTreeMap<OsString, Option<OsString>>,
+    cwd: Option<PathBuf>,
+    stdio: [Stdio; 3],
+    fds: Vec<(RawFd, RawFd)>,
+    group: bool,
+    session: bool,
+    keep_signals: bool,
+    die_with_parent: bool,
+    devices: Vec<(String, String)>,
+}
+
+impl Spawn {
+    /// Describes a child that runs `program` with no arguments.
+    ///
+    /// A name without a slash is looked for in the `PATH` the child will have. A relative
+    /// path is relative to the directory the child starts in.
+    pub fn new(program: impl AsRef<OsStr>) -> Spawn {
+        Spawn {
+            program: program.as_ref().to_owned(),
+            arg0: None,
+            args: Vec::new(),
+            clear: false,
+            env: BTreeMap::new(),
+            cwd: None,
+            stdio: [Stdio::Inherit; 3],
+            fds: Vec::new(),
+            group: false,
+            session: false,
+            keep_signals: false,
+            die_with_parent: false,
+            devices: Vec::new(),
+        }
+    }
+
+    /// Sets the name the program finds itself called by, which by default is `program`.
+    pub fn arg0(&mut self, name: impl AsRef<OsStr>) -> &mut Self {
+        self.arg0 = Some(name.as_ref().to_owned());
+        self
+    }
+
+    /// Adds an argument. The program's name comes before the first by itself.
+    pub fn arg(&mut self, arg: impl AsRef<OsStr>) -> &mut Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args<S: AsRef<OsStr>>(&mut self, args: impl IntoIterator<Item = S>) -> &mut Self {
+        let args = args.into_iter().map(|arg| arg.as_ref().to_owned());
+        self.args.extend(args);
+        self
+    }
+
+    /// Sets a variable in the child.
+    pub fn env(&mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> &mut Self {
+        let value = Some(value.as_ref().to_owned());
+        self.env.insert(name.as_ref().to_owned(), value);
+        self
+    }
+
+    /// Removes a variable from the child.
+    pub fn env_remove(&mut self, name: impl AsRef<OsStr>) -> &mut Self {
+        self.env.insert(name.as_ref().to_owned(), None);
+        self
+    }
+
+    /// Starts from an empty environment, dropping what was set before this call too.
+    pub fn env_clear(&mut self) -> &mut Self {
+        self.clear = true;
+        self.env.clear();
+        self
+    }
+
+    /// Starts the child in this directory.
+    pub fn cwd(&mut self, directory: impl Into<PathBuf>) -> &mut Self {
+        self.cwd = Some(directory.into());
+        self
+    }
+
+    /// Where its standard input comes from.
+    pub fn stdin(&mut self, from: Stdio) -> &mut Self {
+        self.stdio[0] = from;
+        self
+    }
+
+    /// Where its standard output goes.
+    pub fn stdout(&mut self, to: Stdio) -> &mut Self {
+        self.stdio[1] = to;
+        self
+    }
+
+    /// Where its standard error goes.
+    pub fn stderr(&mut self, to: Stdio) -> &mut Self {
+        self.stdio[2] = to;
+        self
+    }
+
+    /// Gives the child the descriptor `from` as its descriptor `to` (3 to 1023).
+    ///
+    /// `from` stays the caller's and must be open when the child is spawned. Descriptors that
+    /// are not given away are closed in the child.
+    ///
+    /// ```
+    /// use shoal::{Spawn, Timeout};
+    /// use std::os::fd::AsRawFd;
+    ///
+    /// let file = std::fs::File::open("/dev/null").unwrap();
+    /// let child = Spawn::new("sh").args(["-c", "cat <&7"]).fd(file.as_raw_fd(), 7).spawn()?;
+    /// assert!(child.join(Timeout::Infinite)?.success());
+    /// # Ok::<(), shoal::Error>(())
+    /// ```
+    pub fn fd(&mut self, from: RawFd, to: RawFd) -> &mut Self {
+        self.fds.push((from, to));
+        self
+    }
+
+    /// Makes the child the leader of a new process group, so that it can be signalled with
+    /// its descendants ([`Process::signal_group`]) and the terminal's Ctrl-C passes it by.
+    pub fn new_group(&mut self) -> &mut Self {
+        self.group = true;
+        self
+    }
+
+    /// Makes the child the leader of a new session without a terminal, and of a new group.
+    pub fn new_session(&mut self) -> &mut Self {
+        self.session = true;
+        self
+    }
+
+    /// Leaves ignored signals ignored and blocked signals blocked, as a plain exec would.
+    ///
+    /// By default a child starts with no signal ignored or blocked, whatever this process
+    /// and the calling thread have made of theirs.
+    pub fn keep_signals(&mut self) -> &mut Self {
+        self.keep_signals = true;
+        self
+    }
+
+    /// Lets the kernel kill the child (`SIGKILL`) when this process ends, however it ends.
+    ///
+    /// It also dies when this process executes another program. Its own children are not
+    /// covered, nor is a program that changes its user on exec. The first such spawn starts a
+    /// thread, `shoal-spawner`, that stays; and each costs a fork, which takes longer the
+    /// more memory this process has mapped.
+    pub fn die_with_parent(&mut self) -> &mut Self {
+        self.die_with_parent = true;
+        self
+    }
+
+    /// Restricts the devices of a family that the child sees, as [`crate::device`] explains.
+    ///
+    /// Indices count in what the child would see otherwise: under this process's own mask, or
+    /// under the one that [`env`](Self::env) gives it. Once per family; families that share a
+    /// variable cannot be combined.
+    ///
+    /// ```
+    /// use shoal::{Error, Spawn};
+    ///
+    /// let mut child = Spawn::new("true");
+    /// child.env("CUDA_VISIBLE_DEVICES", "2,3").devices("cuda", "5");
+    /// assert!(matches!(child.spawn(), Err(Error::Invalid { .. })));
+    /// ```
+    pub fn devices(&mut self, family: impl Into<String>, mask: impl Into<String>) -> &mut Self {
+        self.devices.push((family.into(), mask.into()));
+        self
+    }
+
+    /// Starts the child.
+    ///
+    /// Returns once the program has replaced the child's image, so an exec that fails is an
+    /// error here, and no child is left behind.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::NotFound`]: there is no such program, working directory or device family.
+    /// - [`Error::Permission`]: the program may not be executed.
+    /// - [`Error::Invalid`]: a mask, name, argument or descriptor is wrong, or the file is no
+    ///   program.
+    /// - [`Error::Unsupported`]: a family's devices cannot all be hidden.
+    /// - [`Error::Os`]: no process, memory or descriptor was to be had.
+    pub fn spawn(&self) -> Result<Process> {
+        detached::sweep();
+        let (plan, pipes) = self.plan()?;
+        let file = plan.program.clone();
+        let started = if self.die_with_parent {
+            spawner::run(plan)?
+        } else {
+            sys::posix_spawn(&plan)
+        };
+        let pid = started.map_err(|failure| self.explain(failure, file))?;
+        Process::new(pid, self.group || self.session, pipes)
+    }
+
+    fn explain(&self, failure: Failure, file: CString) -> Error {
+        match failure {
+            Failure {
+                call: "exec",
+                errno,
+            } => lookup::exec_error(&self.program, file, self.cwd.as_deref(), errno),
+            Failure { call, errno } => Error::Os { call, errno },
+        }
+    }
+
+    /// Everything the child is made from, and our ends of its pipes.
+    fn plan(&self) -> Result<(Plan, [Option<OwnedFd>; 3])> {
+        let mut env = self.environment()?;
+        env.mask(&self.devices)?;
+        if let Some(cwd) = &self.cwd {
+            lookup::check_directory(cwd)?;
+        }
+        let program = lookup::find(&self.program, &env, self.cwd.as_deref())?;
+        let arg0 = self.arg0.as_ref().unwrap_or(&self.program);
+        let argv = std::iter::once(arg0).chain(&self.args);
+        let cwd = self.cwd.as_ref();
+        let (fds, pipes) = self.descriptors()?;
+        let plan = Plan {
+            program,
+            argv: argv
+                .map(|arg| c_string(arg, "argument"))
+                .collect::<Result<_>>()?,
+            envp: env.to_exec()?,
+            cwd: cwd
+                .map(|cwd| c_string(cwd.as_os_str(), "working directory"))
+                .transpose()?,
+            fds,
+            session: self.session,
+            // A session leader leads a group already, and may not start another.
+            group: self.group && !self.session,
+            keep_signals: self.keep_signals,
+            mask: if self.keep_signals {
+                sys::thread_signal_mask(None)
+            } else {
+                sys::signal_set(false)
+            },
+        };
+        Ok((plan, pipes))
+    }
+
+    fn environment(&self) -> Result<Environment> {
+        let mut env = Environment(BTreeMap::new());
+        if !self.clear {
+            env.0.extend(std::env::vars_os());
+        }
+        for (name, value) in &self.env {
+            lookup::check_name(name)?;
+            match value {
+                Some(value) => env.0.insert(name.clone(), value.clone()),
+                None => env.0.remove(name),
+            };
+        }
+        Ok(env)
+    }
+
+    /// The child's descriptors, moved above all their targets (P1), and our ends of pipes.
+    #[allow(clippy::type_complexity)]
+    fn descriptors(&self) -> Result<(Vec<(RawFd, OwnedFd)>, [Option<OwnedFd>; 3])> {
+        for (i, &(_, to)) in self.fds.iter().enumerate() {
+            if !(3..=MAX_FD).contains(&to) {
+                let why = format!("{to} is not within 3 and {MAX_FD}");
+                return Err(Error::invalid("descriptor for a child", why));
+            }
+            if self.fds[..i].iter().any(|&(_, earlier)| earlier == to) {
+                let why = format!("{to} is given twice");
+                return Err(Error::invalid("descriptor for a child", why));
+            }
+        }
+        let above = self.fds.iter().map(|&(_, to)| to).max().unwrap_or(2) + 1;
+        let raise = |fd: RawFd, what: &'static str| {
+            sys::duplicate(fd, above)?
+                .ok_or_else(|| Error::invalid(what, format!("descriptor {fd} is not open")))
+        };
+        let mut fds = Vec::new();
+        let mut pipes = [None, None, None];
+        for (to, &stdio) in self.stdio.iter().enumerate() {
+            let from = match stdio {
+                Stdio::Inherit => continue,
+                Stdio::Fd(fd) => raise(fd, STREAMS[to])?,
+                Stdio::Null => {
+                    let null = OpenOptions::new().read(true).write(true).open("/dev/null");
+                    let null = null.map_err(|err| Error::Os {
+                        call: "open(/dev/null)",
+                        errno: err.raw_os_error().unwrap_or(libc::EINVAL),
+                    })?;
+                    raise(null.as_raw_fd(), STREAMS[to])?
+                }
+                Stdio::Pipe => {
+                    let (reader, writer) = sys::pipe()?;
+                    let (ours, theirs) = if to == 0 {
+                        (writer, reader)
+                    } else {
+                        (reader, writer)
+                    };
+                    pipes[to] = Some(ours);
+                    raise(theirs.as_raw_fd(), STREAMS[to])?
+                }
+            };
+            fds.push((to as RawFd, from));
+        }
+        for &(from, to) in &self.fds {
+            fds.push((to, raise(from, "descriptor for a child")?));
+        }
+        Ok((fds, pipes))
+    }
+}

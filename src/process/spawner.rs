@@ -1,0 +1,81 @@
+//! The thread that creates children which die with their parent.
+//!
+//! The kernel ties "kill me when my parent dies" to the *thread* that created the child, so
+//! such a child must not be created by a caller's thread, which may end long before the
+//! process does. One library thread does it; it is started on first use, blocks every
+//! signal, and stays. A forked child starts its own.
+
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
+
+use crate::sys::spawn::{Failure, Plan, fork_exec, signal_set, thread_signal_mask};
+use crate::{Error, Result};
+
+type Job = (Plan, SyncSender<Result<libc::pid_t, Failure>>);
+
+struct Spawner {
+    /// The process it belongs to: after a fork the thread exists in the parent only.
+    process: u32,
+    jobs: Sender<Job>,
+}
+
+static SPAWNER: AtomicPtr<Spawner> = AtomicPtr::new(ptr::null_mut());
+
+/// Starts the program of `plan` so that it is killed when this process ends.
+pub(super) fn run(plan: Plan) -> Result<Result<libc::pid_t, Failure>> {
+    let (reply, answer) = sync_channel(1);
+    let lost = |_| Error::Internal {
+        what: "the thread that spawns processes is gone".to_owned(),
+    };
+    let sent = current()?.jobs.send((plan, reply));
+    sent.map_err(|_| lost(()))?;
+    answer.recv().map_err(|_| lost(()))
+}
+
+fn current() -> Result<&'static Spawner> {
+    let process = std::process::id();
+    let seen = SPAWNER.load(Ordering::Acquire);
+    // SAFETY: a spawner is never freed once it is published.
+    if let Some(spawner) = unsafe { seen.as_ref() }
+        && spawner.process == process
+    {
+        return Ok(spawner);
+    }
+    let fresh = Box::into_raw(Box::new(start(process)?));
+    match SPAWNER.compare_exchange(seen, fresh, Ordering::AcqRel, Ordering::Acquire) {
+        // SAFETY: published just now, never freed. A predecessor is left alone: it belongs to
+        // the parent process, and its channel may have been in use at the fork.
+        Ok(_) => Ok(unsafe { &*fresh }),
+        Err(winner) => {
+            // SAFETY: ours was not published; dropping it ends its thread. The winner was
+            // published and is never freed.
+            unsafe {
+                drop(Box::from_raw(fresh));
+                Ok(&*winner)
+            }
+        }
+    }
+}
+
+fn start(process: u32) -> Result<Spawner> {
+    let (jobs, inbox) = channel::<Job>();
+    // A thread inherits the mask of its creator: the host's handlers must never run in it.
+    let old = thread_signal_mask(Some(&signal_set(true)));
+    let thread = std::thread::Builder::new()
+        .name("shoal-spawner".to_owned())
+        .spawn(move || {
+            for (plan, reply) in inbox {
+                // A caller that is gone does not need the answer.
+                let _ = reply.send(fork_exec(&plan));
+            }
+        });
+    thread_signal_mask(Some(&old));
+    match thread {
+        Ok(_) => Ok(Spawner { process, jobs }),
+        Err(err) => Err(Error::Os {
+            call: "pthread_create",
+            errno: err.raw_os_error().unwrap_or(libc::EAGAIN),
+        }),
+    }
+}

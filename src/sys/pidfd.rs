@@ -1,0 +1,141 @@
+//! Process descriptors: waiting for a process, reaping it, and sending it signals.
+//!
+//! A pidfd stays bound to its process after the process is gone, so nothing here can ever
+//! reach another process that was given the same number.
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Instant;
+
+use crate::{Error, Result};
+
+/// What asking for a child's exit found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reaped {
+    /// It still runs.
+    Running,
+    /// It ended by itself with this code. The process is reaped.
+    Exited(i32),
+    /// This signal ended it. The process is reaped.
+    Signaled(i32),
+    /// There is nothing to ask: it is no child of this process, or it was reaped elsewhere.
+    NotOurs,
+}
+
+/// A descriptor (close-on-exec) of our unreaped child `pid`.
+///
+/// `None` if there is no such child: with `SIGCHLD` ignored the kernel reaps by itself.
+pub(crate) fn open(pid: libc::pid_t) -> Result<Option<OwnedFd>> {
+    // SAFETY: the call takes two integers and returns a new descriptor or -1.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if fd < 0 {
+        return match Error::last_os("pidfd_open") {
+            Error::Os {
+                errno: libc::ESRCH, ..
+            } => Ok(None),
+            err => Err(err),
+        };
+    }
+    // SAFETY: the kernel just made this descriptor for us; a descriptor fits an i32.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+    // The number may have been reused if somebody else reaped the child: ask before trusting.
+    let ours = wait_id(&fd, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT)?;
+    Ok((ours != Reaped::NotOurs).then_some(fd))
+}
+
+/// Waits until the process has ended, at the latest until `deadline`; says whether it has.
+///
+/// `Interrupted` if a signal handler ran.
+pub(crate) fn wait(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> Result<bool> {
+    let mut poll = libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
+    let left = left.map(|left| libc::timespec {
+        tv_sec: left.as_secs().min(i32::MAX as u64) as libc::time_t,
+        tv_nsec: left.subsec_nanos().into(),
+    });
+    let left = left.as_ref().map_or(std::ptr::null(), |t| t as *const _);
+    // SAFETY: `poll` and `left` outlive the call; a null mask leaves the signal mask alone.
+    match unsafe { libc::ppoll(&mut poll, 1, left, std::ptr::null()) } {
+        0 => Ok(false),
+        1.. => Ok(true),
+        _ => Err(match Error::last_os("ppoll") {
+            Error::Os {
+                errno: libc::EINTR, ..
+            } => Error::Interrupted,
+            err => err,
+        }),
+    }
+}
+
+/// Reaps the process if it has ended. Does not wait.
+pub(crate) fn reap(fd: &OwnedFd) -> Result<Reaped> {
+    wait_id(fd, libc::WEXITED | libc::WNOHANG)
+}
+
+fn wait_id(fd: &OwnedFd, options: i32) -> Result<Reaped> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let id = fd.as_raw_fd() as libc::id_t;
+    // SAFETY: `info` is room for one siginfo_t.
+    if unsafe { libc::waitid(libc::P_PIDFD, id, info.as_mut_ptr(), options) } != 0 {
+        return match Error::last_os("waitid") {
+            Error::Os {
+                errno: libc::ECHILD,
+                ..
+            } => Ok(Reaped::NotOurs),
+            err => Err(err),
+        };
+    }
+    // SAFETY: siginfo_t is plain data, zeroed above and filled by waitid.
+    let info = unsafe { info.assume_init() };
+    // SAFETY: waitid fills the fields of SIGCHLD, or leaves the zeros of a running child.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    Ok(match info.si_code {
+        _ if pid == 0 => Reaped::Running,
+        libc::CLD_EXITED => Reaped::Exited(status),
+        _ => Reaped::Signaled(status),
+    })
+}
+
+/// Sends a signal; to a process that is gone, nothing, and that is no error.
+pub(crate) fn signal(fd: BorrowedFd<'_>, signal: i32) -> Result<()> {
+    let info = std::ptr::null_mut::<libc::siginfo_t>();
+    // SAFETY: a null info asks the kernel to fill in an ordinary kill().
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            fd.as_raw_fd(),
+            signal,
+            info,
+            0u32,
+        )
+    };
+    match done {
+        0 => Ok(()),
+        _ => match Error::last_os("pidfd_send_signal") {
+            Error::Os {
+                errno: libc::ESRCH, ..
+            } => Ok(()),
+            err => Err(err),
+        },
+    }
+}
+
+/// Sends a signal to every process of a group.
+///
+/// The caller's unreaped child must lead the group, so that its number is not reused.
+pub(crate) fn signal_group(group: libc::pid_t, signal: i32) -> Result<()> {
+    // SAFETY: killpg takes two integers.
+    match unsafe { libc::killpg(group, signal) } {
+        0 => Ok(()),
+        _ => match Error::last_os("killpg") {
+            Error::Os {
+                errno: libc::ESRCH, ..
+            } => Ok(()),
+            err => Err(err),
+        },
+    }
+}
