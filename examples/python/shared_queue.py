@@ -15,12 +15,17 @@ import shoal.multiprocessing as mp
 Message = Tuple[str, int]
 
 
+def say(line: str) -> None:
+    # In one piece, newline included: ten processes share this terminal.
+    print(line + "\n", end="", flush=True)
+
+
 def runner(number: int, queue: "mp.queues.Queue[Message]") -> None:
     try:
         sender, count = queue.get_nowait()
-        print(f"process {number} took message {count} of {sender}", flush=True)
+        say(f"process {number} took message {count} of {sender}")
     except errors.Empty:
-        print(f"process {number} found the queue empty", flush=True)
+        say(f"process {number} found the queue empty")
         count = 0
     queue.put((f"process {number}", count + 1))
 

@@ -120,7 +120,7 @@ def test_a_mask_that_comes_too_late_warns(script: Script, tmp_path: Any) -> None
             with warnings.catch_warnings(record=True) as early:
                 warnings.simplefilter("always")
                 devices.set_visible_devices([0])
-            kept = mmap.mmap(open(sys.argv[1], "rb").fileno(), 0, prot=mmap.PROT_READ)
+            kept = open(sys.argv[1], "rb"); kept = mmap.mmap(kept.fileno(), 0, prot=mmap.PROT_READ)
             with warnings.catch_warnings(record=True) as late:
                 warnings.simplefilter("always")
                 devices.set_visible_devices([0])

@@ -204,3 +204,21 @@ def test_a_program_that_fails_leaves_nothing(script: Script) -> None:
     out, err = child.communicate()
     assert child.returncode == 1 and "on purpose" in err
     assert f"shoal.{out.strip()}" not in objects()
+
+
+def test_gc_removes_what_killed_processes_left_and_nothing_else(script: Script) -> None:
+    child = script(
+        """
+        import os, signal, shoal
+        queue = shoal.Queue()
+        print(queue.name, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+        """
+    )
+    out, _ = child.communicate()
+    with shoal.Map[str, int]() as shared:
+        assert f"shoal.{out.strip()}" in objects()
+        assert shoal.gc() >= 1
+        assert f"shoal.{out.strip()}" not in objects()
+        shared["still"] = 1
+        assert shared["still"] == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import multiprocessing as std
+import multiprocessing.queues
 import os
 import pickle
 import queue as errors

@@ -42,6 +42,7 @@ from ._errors import (
     VersionMismatchError,
     WrongKindError,
 )
+from ._gc import gc
 from ._map import BytesMap, Map
 from ._process import Process, spawn
 from ._queue import Queue
@@ -75,6 +76,7 @@ __all__ = [
     "WrongKindError",
     "__version__",
     "devices",
+    "gc",
     "spawn",
 ]
 

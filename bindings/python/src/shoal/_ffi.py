@@ -16,7 +16,7 @@ import os
 from ctypes import POINTER, byref, c_bool, c_char_p, c_int, c_int32, c_int64, c_size_t
 from ctypes import c_uint32, c_uint64, c_void_p
 from pathlib import Path
-from typing import Any, ClassVar, Dict, Optional, Tuple
+from typing import Any, ClassVar, Dict, Optional, Sequence, Tuple
 
 from ._errors import BY_CODE, ShoalError, error_for
 from .__version__ import __version__
@@ -36,6 +36,17 @@ NOWAIT = 0
 CREATE = 1
 EXCLUSIVE = 2
 PERSISTENT = 4
+
+SPAWN_NEW_GROUP = 1
+SPAWN_NEW_SESSION = 2
+SPAWN_DIE_WITH_PARENT = 4
+
+STDIO_INHERIT = 0
+STDIO_NULL = -1
+STDIO_PIPE = -2
+
+EXIT_SIGNALED = 1
+EXIT_UNKNOWN = 2
 
 LIBRARY_VARIABLE = "SHOAL_LIBRARY"
 
@@ -87,6 +98,40 @@ class Slice(ctypes.Structure):
     _fields_ = [("data", c_void_p), ("len", c_size_t)]
 
 
+class SpawnOptions(ctypes.Structure):
+    """``shoal_spawn_options``."""
+
+    _fields_ = [
+        ("size", c_size_t),
+        ("file", c_char_p),
+        ("argv", POINTER(c_char_p)),
+        ("envp", POINTER(c_char_p)),
+        ("env_set", POINTER(c_char_p)),
+        ("env_unset", POINTER(c_char_p)),
+        ("cwd", c_char_p),
+        ("stdio", c_int32 * 3),
+        ("n_fds", c_uint32),
+        ("fds", c_void_p),
+        ("flags", c_uint64),
+        ("device_family", c_char_p),
+        ("device_mask", c_char_p),
+    ]
+
+
+class Exit(ctypes.Structure):
+    """``shoal_exit``."""
+
+    _fields_ = [("kind", c_uint32), ("code", c_int32)]
+
+    def as_exitcode(self) -> int:
+        """As `subprocess` and `multiprocessing` count: a signal is negative, unknown 255."""
+        kind: int = self.kind
+        code: int = self.code
+        if kind == EXIT_UNKNOWN:
+            return 255
+        return -code if kind == EXIT_SIGNALED else code
+
+
 _STATUS = c_uint32
 
 # name: (result, arguments). Out-pointers are c_void_p: they take byref(), a prebuilt
@@ -95,6 +140,8 @@ PROTOTYPES: Dict[str, Tuple[Any, Tuple[Any, ...]]] = {
     "shoal_last_error": (c_char_p, ()),
     "shoal_status_name": (c_char_p, (_STATUS,)),
     "shoal_version": (c_char_p, ()),
+    "shoal_abi_version": (c_uint32, ()),
+    "shoal_gc": (_STATUS, (c_void_p,)),
     "shoal_queue_open": (_STATUS, (c_char_p, c_void_p, c_void_p)),
     "shoal_queue_free": (None, (c_void_p,)),
     "shoal_queue_name": (c_char_p, (c_void_p,)),
@@ -109,6 +156,7 @@ PROTOTYPES: Dict[str, Tuple[Any, Tuple[Any, ...]]] = {
     "shoal_queue_len": (_STATUS, (c_void_p, c_void_p)),
     "shoal_queue_bytes": (_STATUS, (c_void_p, c_void_p)),
     "shoal_queue_capacity": (_STATUS, (c_void_p, c_void_p)),
+    "shoal_queue_max_capacity": (_STATUS, (c_void_p, c_void_p)),
     "shoal_queue_max_message": (_STATUS, (c_void_p, c_void_p)),
     "shoal_queue_is_closed": (_STATUS, (c_void_p, c_void_p)),
     "shoal_queue_close": (_STATUS, (c_void_p,)),
@@ -135,7 +183,32 @@ PROTOTYPES: Dict[str, Tuple[Any, Tuple[Any, ...]]] = {
     "shoal_map_iter_new": (_STATUS, (c_void_p, c_void_p)),
     "shoal_map_iter_next": (_STATUS, (c_void_p, c_void_p, c_void_p, c_void_p, c_void_p)),
     "shoal_map_iter_free": (None, (c_void_p,)),
+    "shoal_process_spawn": (_STATUS, (c_void_p, c_void_p)),
+    "shoal_process_join": (_STATUS, (c_void_p, c_int64, c_void_p)),
+    "shoal_process_pid": (_STATUS, (c_void_p, c_void_p)),
+    "shoal_process_pidfd": (_STATUS, (c_void_p, c_void_p)),
+    "shoal_process_signal": (_STATUS, (c_void_p, c_int)),
+    "shoal_process_signal_group": (_STATUS, (c_void_p, c_int)),
+    "shoal_process_terminate": (_STATUS, (c_void_p,)),
+    "shoal_process_kill": (_STATUS, (c_void_p,)),
+    "shoal_process_stdio": (_STATUS, (c_void_p, c_int, c_void_p)),
+    "shoal_process_free": (None, (c_void_p,)),
+    "shoal_device_resolve": (
+        _STATUS,
+        (c_char_p, c_char_p, c_char_p, c_void_p, c_size_t, c_void_p),
+    ),
+    "shoal_device_environment": (
+        _STATUS,
+        (c_char_p, c_char_p, c_void_p, c_size_t, c_void_p),
+    ),
+    "shoal_device_variable": (_STATUS, (c_char_p, c_void_p, c_size_t, c_void_p)),
+    "shoal_device_family_name": (_STATUS, (c_size_t, c_void_p, c_size_t, c_void_p)),
+    "shoal_device_visible": (_STATUS, (c_char_p, c_void_p, c_size_t, c_void_p)),
+    "shoal_device_set_visible": (_STATUS, (c_char_p, c_char_p, c_void_p)),
 }
+
+# `os.fork` is how a Python program forks; this one would run a C function in the child.
+NOT_FOR_PYTHON = frozenset({"shoal_process_fork"})
 
 
 def library_path() -> Path:
@@ -188,7 +261,7 @@ lib = _load()
 QueueHandle.release = lib.shoal_queue_free
 MapHandle.release = lib.shoal_map_free
 MapIterHandle.release = lib.shoal_map_iter_free
-ProcessHandle.release = getattr(lib, "shoal_process_free", None)
+ProcessHandle.release = lib.shoal_process_free
 
 
 def error(status: int) -> ShoalError:
@@ -217,10 +290,10 @@ def fetch_u64(function: Any, handle: Handle) -> int:
     return out.value
 
 
-def fetch_bool(function: Any, handle: Handle) -> bool:
-    """Calls ``function(handle, bool *out)`` and returns what it wrote."""
+def fetch_bool(function: Any, *arguments: Any) -> bool:
+    """Calls ``function(..., bool *out)`` and returns what it wrote."""
     out = c_bool()
-    check(function(handle, byref(out)))
+    check(function(*arguments, byref(out)))
     return out.value
 
 
@@ -279,10 +352,38 @@ def options(
     )
 
 
-def encode_name(name: Optional[str]) -> Optional[bytes]:
-    """A name as the library takes it. It checks the rest; a NUL would cut it short here."""
-    if name is None:
-        return None
-    if "\0" in name:
-        raise error_for(1, "invalid name: it contains a NUL character")
-    return name.encode("utf-8")
+def encode(text: str, what: str = "name") -> bytes:
+    """Text as the library takes it. It checks the rest; a NUL would cut it short here."""
+    if "\0" in text:
+        raise error_for(1, f"invalid {what}: it contains a NUL character")
+    return text.encode("utf-8", "surrogateescape")
+
+
+def strings(items: Sequence[bytes]) -> Any:
+    """A C array of strings, NULL last."""
+    for item in items:
+        if b"\0" in item:
+            raise error_for(1, f"invalid text: {item!r} contains a NUL character")
+    return (c_char_p * (len(items) + 1))(*items, None)
+
+
+def fetch_text(function: Any, *arguments: Any) -> bytes:
+    """Calls ``function(..., char *buf, size_t capacity, size_t *len)``; what it wrote."""
+    buffer = take_buffer()
+    try:
+        while True:
+            status = function(*arguments, buffer.address, buffer.size, buffer.length_ref)
+            if status == OK:
+                return bytes(buffer.view[: buffer.length.value])
+            if status != BUFFER_TOO_SMALL:
+                raise error(status)
+            buffer = take_buffer(buffer.length.value)
+    finally:
+        give_buffer(buffer)
+
+
+def fetch_int(function: Any, *arguments: Any) -> int:
+    """Calls ``function(..., int *out)`` and returns what it wrote."""
+    out = c_int()
+    check(function(*arguments, byref(out)))
+    return out.value

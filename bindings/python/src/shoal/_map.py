@@ -36,7 +36,7 @@ class _SharedMap(Shared, MutableMapping[K, V]):
         handle = _ffi.MapHandle()
         _ffi.check(
             _lib.shoal_map_open(
-                _ffi.encode_name(name),
+                None if name is None else _ffi.encode(name),
                 _ffi.options(
                     create=create,
                     exclusive=exclusive,
@@ -293,7 +293,7 @@ class _SharedMap(Shared, MutableMapping[K, V]):
     @staticmethod
     def unlink(name: str) -> None:
         """Removes the name now; who is attached may go on. Needed for persistent maps."""
-        _ffi.check(_lib.shoal_map_unlink(_ffi.encode_name(name)))
+        _ffi.check(_lib.shoal_map_unlink(_ffi.encode(name)))
 
     def __repr__(self) -> str:
         state = "detached" if self._handle is None else f"{len(self)} entries"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 from typing import IO, Any, BinaryIO, List, Mapping, Optional, Sequence, Type, Union
@@ -12,6 +13,7 @@ from .devices import DevicesArgument, _mask
 StrPath = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
 Stream = Union[None, int, IO[Any]]
 
+_lib = _ffi.lib
 _MODES = ("wb", "rb", "rb")
 
 
@@ -54,17 +56,31 @@ def spawn(
     if not arguments:
         raise ValueError("argv is empty: it starts with the program")
     streams = [_stream(s) for s in (stdin, stdout, stderr)]
-    handle = _ffi.process_spawn(
-        arguments,
-        env=None if env is None else [os.fsencode(f"{k}={v}") for k, v in env.items()],
-        cwd=None if cwd is None else os.fsencode(cwd),
-        stdio=streams,
-        devices=None if devices is None else (family, _mask(devices)),
-        new_group=new_group,
-        new_session=new_session,
-        die_with_parent=die_with_parent,
+    options = _ffi.SpawnOptions()
+    options.size = ctypes.sizeof(options)
+    options.argv = _ffi.strings(arguments)
+    if env is not None:
+        options.envp = _ffi.strings([_setting(name, value) for name, value in env.items()])
+    if cwd is not None:
+        (options.cwd,) = _ffi.strings([os.fsencode(cwd)])[:1]
+    options.stdio = (ctypes.c_int32 * 3)(*streams)
+    options.flags = (
+        (_ffi.SPAWN_NEW_GROUP * new_group)
+        | (_ffi.SPAWN_NEW_SESSION * new_session)
+        | (_ffi.SPAWN_DIE_WITH_PARENT * die_with_parent)
     )
+    if devices is not None:
+        options.device_family = _ffi.encode(family)
+        options.device_mask = _ffi.encode(_mask(devices), "mask")
+    handle = _ffi.ProcessHandle()
+    _ffi.check(_lib.shoal_process_spawn(ctypes.byref(options), ctypes.byref(handle)))
     return Process(handle, [s == _ffi.STDIO_PIPE for s in streams])
+
+
+def _setting(name: str, value: str) -> bytes:
+    if not name or "=" in name:
+        raise ValueError(f"{name!r} is no name of an environment variable")
+    return os.fsencode(name) + b"=" + os.fsencode(value)
 
 
 def _stream(stream: Stream) -> int:
@@ -95,10 +111,10 @@ class Process:
 
     def __init__(self, handle: _ffi.ProcessHandle, pipes: Sequence[bool]) -> None:
         self._handle = handle
-        self._pid = _ffi.process_pid(handle)
+        self._pid = _ffi.fetch_int(_lib.shoal_process_pid, handle)
         self._exitcode: Optional[int] = None
         ends: List[Optional[BinaryIO]] = [
-            os.fdopen(_ffi.process_stdio(handle, which), _MODES[which]) if pipe else None
+            os.fdopen(_ffi.fetch_int(_lib.shoal_process_stdio, handle, which), _MODES[which]) if pipe else None
             for which, pipe in enumerate(pipes)
         ]
         self.stdin, self.stdout, self.stderr = ends
@@ -122,9 +138,8 @@ class Process:
     def join(self, timeout: Optional[float] = None) -> int:
         """Waits for its end; its exit code, ``-signal`` if a signal killed it.
 
-        `TimeoutError` after ``timeout`` seconds. Joining again gives the same. If somebody
-        else collected the child (``SIGCHLD`` ignored, ``os.wait``), its code is unknown:
-        `OwnerDiedError` is not it, 255 is.
+        `TimeoutError` after ``timeout`` seconds. Joining again gives the same. 255 if that
+        is unknown: somebody else collected the child (``SIGCHLD`` ignored, ``os.wait``).
         """
         if self._exitcode is None:
             self._poll(_wait.deadline(True, timeout))
@@ -134,23 +149,32 @@ class Process:
 
     def _poll(self, until: Optional[int]) -> None:
         end = _ffi.Exit()
-        status = _wait.wait(lambda ns: _ffi.process_join(self._handle, ns, end), until)
+        end_ref = ctypes.byref(end)
+        status = _wait.wait(lambda ns: int(_lib.shoal_process_join(self._handle, ns, end_ref)), until)
         if status == _ffi.TIMEOUT:
             return
         _ffi.check(status)
         self._exitcode = end.as_exitcode()
 
-    def send_signal(self, signal: int) -> None:
-        """Sends it a signal. Nothing happens if it is over: never does another get it."""
-        _ffi.process_signal(self._handle, signal)
+    def fileno(self) -> int:
+        """A descriptor that `select` finds readable once the process has ended."""
+        return _ffi.fetch_int(_lib.shoal_process_pidfd, self._handle)
+
+    def send_signal(self, signal: int, *, group: bool = False) -> None:
+        """Sends it a signal, or all of its process group.
+
+        Nothing happens if it is over: never does another process get it.
+        """
+        send = _lib.shoal_process_signal_group if group else _lib.shoal_process_signal
+        _ffi.check(send(self._handle, signal))
 
     def terminate(self) -> None:
         """Asks it to end: ``SIGTERM``."""
-        _ffi.process_terminate(self._handle)
+        _ffi.check(_lib.shoal_process_terminate(self._handle))
 
     def kill(self) -> None:
         """Ends it: ``SIGKILL``."""
-        _ffi.process_kill(self._handle)
+        _ffi.check(_lib.shoal_process_kill(self._handle))
 
     def __enter__(self) -> Process:
         return self

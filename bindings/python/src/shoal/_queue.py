@@ -76,7 +76,7 @@ class Queue(Shared, Generic[T]):
         handle = _ffi.QueueHandle()
         _ffi.check(
             _ffi.lib.shoal_queue_open(
-                _ffi.encode_name(name),
+                None if name is None else _ffi.encode(name),
                 _ffi.options(
                     create=create,
                     exclusive=exclusive,
@@ -341,6 +341,11 @@ class Queue(Shared, Generic[T]):
         return _ffi.fetch_u64(_ffi.lib.shoal_queue_capacity, self._live())
 
     @property
+    def max_capacity(self) -> int:
+        """Bytes it may grow to."""
+        return _ffi.fetch_u64(_ffi.lib.shoal_queue_max_capacity, self._live())
+
+    @property
     def max_message(self) -> int:
         """Bytes of the largest message it can ever take."""
         return _ffi.fetch_u64(_ffi.lib.shoal_queue_max_message, self._live())
@@ -361,7 +366,7 @@ class Queue(Shared, Generic[T]):
     @staticmethod
     def unlink(name: str) -> None:
         """Removes the name now; who is attached may go on. Needed for persistent queues."""
-        _ffi.check(_ffi.lib.shoal_queue_unlink(_ffi.encode_name(name)))
+        _ffi.check(_ffi.lib.shoal_queue_unlink(_ffi.encode(name)))
 
     def __repr__(self) -> str:
         state = "detached" if self._handle is None else f"{self.qsize()} messages"

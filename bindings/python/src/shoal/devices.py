@@ -19,15 +19,19 @@ from contextlib import contextmanager
 from typing import Dict, Iterator, List, Optional, Sequence, Union
 
 from . import _ffi
+from ._errors import NotFoundError
 
 __all__ = [
     "DevicesArgument",
     "environment",
+    "families",
     "resolve",
     "set_visible_devices",
     "variable",
     "visible",
 ]
+
+_lib = _ffi.lib
 
 DevicesArgument = Union[str, Sequence[int], Sequence[str], Sequence[Union[int, str]]]
 """A mask: ``[0, 2]``, ``["GPU-1a2b..."]`` or the same as text, ``"0,2"``."""
@@ -55,7 +59,9 @@ def resolve(devices: DevicesArgument, *, family: str = "cuda") -> str:
     Raises `InvalidError` (a `ValueError`) for a number beyond what this process sees, a
     device named twice, indices and UUIDs mixed, or text that is no device.
     """
-    return _ffi.device_resolve(family, _mask(devices))
+    mask = _ffi.encode(_mask(devices), "mask")
+    value = _ffi.fetch_text(_lib.shoal_device_resolve, _ffi.encode(family), None, mask)
+    return value.decode()
 
 
 def environment(devices: DevicesArgument, *, family: str = "cuda") -> Dict[str, Optional[str]]:
@@ -65,17 +71,37 @@ def environment(devices: DevicesArgument, *, family: str = "cuda") -> Dict[str, 
     that numbers mean what ``nvidia-smi`` shows; and a second variable that would be counted
     in the new mask is removed, once it has been composed with.
     """
-    return _ffi.device_environment(family, _mask(devices))
+    mask = _ffi.encode(_mask(devices), "mask")
+    text = _ffi.fetch_text(_lib.shoal_device_environment, _ffi.encode(family), mask)
+    changes: Dict[str, Optional[str]] = {}
+    for entry in os.fsdecode(text).split("\0"):
+        if entry:
+            name, equals, value = entry.partition("=")
+            changes[name] = value if equals else None
+    return changes
 
 
 def variable(family: str = "cuda") -> str:
     """The environment variable a family's mask is in."""
-    return _ffi.device_variable(family)
+    return _ffi.fetch_text(_lib.shoal_device_variable, _ffi.encode(family)).decode()
+
+
+def families() -> List[str]:
+    """The names of all families."""
+    found: List[str] = []
+    while True:
+        try:
+            found.append(_ffi.fetch_text(_lib.shoal_device_family_name, len(found)).decode())
+        except NotFoundError:
+            return found
 
 
 def visible(family: str = "cuda") -> Optional[List[str]]:
     """The devices this process's environment shows, as they are named there; ``None``: all."""
-    return _ffi.device_visible(family)
+    text = _ffi.fetch_text(_lib.shoal_device_visible, _ffi.encode(family)).decode()
+    if text == "all":
+        return None
+    return [] if text == "none" else text.split(",")
 
 
 def set_visible_devices(devices: DevicesArgument, *, family: str = "cuda") -> None:
@@ -86,7 +112,11 @@ def set_visible_devices(devices: DevicesArgument, *, family: str = "cuda") -> No
     already, so that it may be too late. Calling it twice narrows twice.
     """
     changes = environment(devices, family=family)
-    if _ffi.device_is_loaded(family):
+    # The library changes the environment of C and knows each family's runtime; Python keeps
+    # a copy of the environment, which would not notice.
+    if _ffi.fetch_bool(
+        _lib.shoal_device_set_visible, _ffi.encode(family), _ffi.encode(_mask(devices), "mask")
+    ):
         warnings.warn(
             f"the runtime of {family!r} devices is loaded in this process and may have read "
             f"{variable(family)} already: set the mask before importing what uses it",

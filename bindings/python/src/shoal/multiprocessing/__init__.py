@@ -26,9 +26,10 @@ Everything else **is** the standard library's, for now, and says so here: ``Pipe
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing as _std
 from multiprocessing import active_children, cpu_count, current_process, parent_process
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..devices import set_visible_devices
 from . import context
@@ -40,6 +41,10 @@ from .context import (
     TimeoutError,
     _default_context,
 )
+
+if TYPE_CHECKING:
+    from . import managers as managers
+    from . import queues as queues
 
 Array = _default_context.Array
 Barrier = _default_context.Barrier
@@ -113,5 +118,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in ("managers", "queues"):
+        return importlib.import_module(f"{__name__}.{name}")
     # ``reducer``, which a program may set on the standard module, and the rare rest.
     return getattr(_std, name)
