@@ -74,6 +74,10 @@ unsafe impl Sized for MapOptions {
     const FIRST: usize = 32;
 }
 
+// The sizes of the first version; a struct that has grown since is larger.
+const _: () = assert!(size_of::<QueueOptions>() >= QueueOptions::FIRST);
+const _: () = assert!(size_of::<MapOptions>() >= MapOptions::FIRST);
+
 /// A size beyond this is a mistake, not a newer version.
 const LARGEST: usize = 4096;
 

@@ -80,8 +80,10 @@ pub struct SpawnOptions {
 // SAFETY: integers and pointers, the first a `usize`.
 unsafe impl Sized for SpawnOptions {
     const WHAT: &'static str = "shoal_spawn_options.size";
-    const FIRST: usize = 112;
+    const FIRST: usize = 104;
 }
+
+const _: () = assert!(size_of::<SpawnOptions>() >= SpawnOptions::FIRST);
 
 /// # Safety
 /// As [`args::text_or_null`].

@@ -152,7 +152,9 @@ impl Core {
     /// Locks the shard that `hash` names.
     #[inline]
     pub(super) fn lock_for(&self, hash: Hash) -> Result<Locked<'_>> {
-        self.lock(hash.shard as usize % SHARDS)
+        let index = hash.shard as usize % SHARDS;
+        Store::prefetch(&self.shards[index].0.store, &self.heap, hash.tag);
+        self.lock(index)
     }
 
     /// Locks a shard, and repairs it if its last owner died in it.
@@ -163,9 +165,6 @@ impl Core {
             Acquired::Held(guard) => (guard, false),
             Acquired::Recovered(guard) => (guard, true),
         };
-        if self.header.poisoned.load(Ordering::Relaxed) != 0 {
-            return Err(poisoned());
-        }
         let store = Store {
             state: &shard.store,
             heap: &self.heap,
@@ -173,9 +172,9 @@ impl Core {
             owner: index as u8,
         };
         if repair {
-            self.repair(&store)?;
-            guard.mark_consistent();
+            self.repair(&guard, || store.repair())?;
         }
+        self.check_poison()?;
         Ok(Locked {
             store,
             core: self,
@@ -184,11 +183,25 @@ impl Core {
         })
     }
 
-    /// On failure the map is poisoned, and the guard that the caller drops without marking
-    /// it consistent makes the lock say so for ever.
+    /// Repairs what `guard` protects after its last owner died, or poisons the map. Either
+    /// way the lock itself is good again: poison is what keeps everybody out.
     #[cold]
-    fn repair(&self, store: &Store<'_>) -> Result<()> {
-        store.repair().inspect_err(|_| self.poison())
+    fn repair(&self, guard: &Guard<'_>, work: impl FnOnce() -> Result<()>) -> Result<()> {
+        let repaired = self.check_poison().and_then(|()| {
+            let worked = work();
+            worked.inspect_err(|_| self.poison())
+        });
+        guard.mark_consistent();
+        repaired
+    }
+
+    /// The error of a map that was given up.
+    #[inline]
+    fn check_poison(&self) -> Result<()> {
+        if self.header.poisoned.load(Ordering::Relaxed) != 0 {
+            return Err(poisoned());
+        }
+        Ok(())
     }
 
     fn poison(&self) {
@@ -205,11 +218,11 @@ impl Core {
         let _guard = match self.arena_lock.lock(Deadline::Never)? {
             Acquired::Held(guard) => guard,
             Acquired::Recovered(guard) => {
-                arena.rebuild().inspect_err(|_| self.poison())?;
-                guard.mark_consistent();
+                self.repair(&guard, || arena.rebuild())?;
                 guard
             }
         };
+        self.check_poison()?;
         work(&arena)
     }
 

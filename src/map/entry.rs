@@ -11,10 +11,12 @@
 //! E3: an entry is written whole before the table refers to it and never changes after that;
 //! an update writes another one.
 
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::class;
 use super::heap::{BLOCK, Heap, Purpose};
+use crate::copy::copy;
 use crate::error::{Error, Result};
 use crate::layout::Shared;
 use crate::sync::crash::crash_point;
@@ -82,6 +84,37 @@ impl<'a> Entry<'a> {
     }
 }
 
+impl Entry<'_> {
+    /// Copies the value to the front of `buf` and returns its length.
+    #[inline]
+    pub(super) fn copy_to(&self, buf: &mut [u8]) -> Result<usize> {
+        let needed = self.value.len();
+        if needed > buf.len() {
+            return Err(Error::BufferTooSmall {
+                needed,
+                capacity: buf.len(),
+            });
+        }
+        let (from, to) = (NonNull::from(self.value), NonNull::from(buf));
+        // SAFETY: `buf` has room, checked above, and is the caller's own memory.
+        unsafe { copy(from.cast(), to.cast(), needed) };
+        Ok(needed)
+    }
+
+    /// A copy of the value.
+    pub(super) fn to_vec(self) -> Vec<u8> {
+        let mut vec = Vec::with_capacity(self.value.len());
+        if let Some(to) = NonNull::new(vec.as_mut_ptr()) {
+            // SAFETY: the vector has room for the value, all of which is written.
+            unsafe {
+                copy(NonNull::from(self.value).cast(), to, self.value.len());
+                vec.set_len(self.value.len());
+            }
+        }
+        vec
+    }
+}
+
 /// Writes an entry to a free place of [`size`] bytes at `offset`.
 pub(super) fn write(
     heap: &Heap,
@@ -101,11 +134,11 @@ pub(super) fn write(
     // SAFETY: the place is large enough, checked above, and no table refers to it yet; the
     // caller's slices are its own memory, not this heap's.
     unsafe {
-        let to = at.add(HEADER as usize).as_ptr();
-        to.copy_from_nonoverlapping(key.as_ptr(), key.len());
+        let to = at.add(HEADER as usize);
+        to.copy_from_nonoverlapping(NonNull::from(key).cast(), key.len());
         crash_point!();
-        to.add(key.len())
-            .copy_from_nonoverlapping(value.as_ptr(), value.len());
+        let from = NonNull::from(value).cast();
+        copy(from, to.add(key.len()), value.len());
     }
     crash_point!();
     Ok(())

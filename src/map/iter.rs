@@ -62,7 +62,7 @@ impl Cursor {
         let table = shard.store.whole_table()?;
         let next = table.visit_from(self.tag, STEP, |offset| {
             let entry = Entry::read(shard.store.heap, offset)?;
-            let value = (entry.value.len() <= INLINE).then(|| entry.value.to_vec());
+            let value = (entry.value.len() <= INLINE).then(|| entry.to_vec());
             self.ready.push_back((entry.key.to_vec(), value));
             Ok(())
         })?;

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::segment::{self, Kind, Options, Segment, Spec};
 
 use super::core::{self, Core};
-use super::entry::MAX_KEY;
+use super::entry::{Entry, MAX_KEY};
 use super::hash::SHARDS;
 use super::heap::{BLOCK, Heap};
 use super::iter::Iter;
@@ -152,20 +152,8 @@ impl Map {
     pub fn get(&self, key: &[u8], buf: &mut [u8]) -> Result<Option<usize>> {
         let hash = self.core.hasher.hash(key);
         let shard = self.core.lock_for(hash)?;
-        let Some(entry) = shard.store.find(hash.tag, key)?.entry else {
-            return Ok(None);
-        };
-        let needed = entry.value.len();
-        match buf.get_mut(..needed) {
-            Some(to) => to.copy_from_slice(entry.value),
-            None => {
-                return Err(Error::BufferTooSmall {
-                    needed,
-                    capacity: buf.len(),
-                });
-            }
-        }
-        Ok(Some(needed))
+        let entry = shard.store.find(hash.tag, key)?.entry;
+        entry.map(|entry| entry.copy_to(buf)).transpose()
     }
 
     /// The value of `key`; `None` if the map has no such key.
@@ -176,7 +164,7 @@ impl Map {
         let hash = self.core.hasher.hash(key);
         let shard = self.core.lock_for(hash)?;
         let entry = shard.store.find(hash.tag, key)?.entry;
-        Ok(entry.map(|entry| entry.value.to_vec()))
+        Ok(entry.map(Entry::to_vec))
     }
 
     /// Whether the map has `key`.
@@ -220,7 +208,7 @@ impl Map {
         let hash = self.core.hasher.hash(key);
         let shard = self.core.lock_for(hash)?;
         let found = shard.store.find(hash.tag, key)?;
-        let value = found.entry.map(|entry| entry.value.to_vec());
+        let value = found.entry.map(Entry::to_vec);
         shard.store.remove(&found)?;
         Ok(value)
     }
@@ -237,13 +225,9 @@ impl Map {
         let Some(entry) = &found.entry else {
             return Ok(None);
         };
-        let (needed, capacity) = (entry.value.len(), buf.len());
-        let Some(to) = buf.get_mut(..needed) else {
-            return Err(Error::BufferTooSmall { needed, capacity });
-        };
-        to.copy_from_slice(entry.value);
+        let len = entry.copy_to(buf)?;
         shard.store.remove(&found)?;
-        Ok(Some(needed))
+        Ok(Some(len))
     }
 
     /// Gives `key` the value `new` if its value is `expected`; `None` stands for a key that
@@ -364,6 +348,13 @@ impl Map {
     /// `NotFound`; `WrongKind` if the name is not a map's; `Permission`.
     pub fn unlink(name: &str) -> Result<()> {
         segment::unlink_kind(name, Kind::Map)
+    }
+
+    /// The shard that `key` belongs to, for tests of what happens inside one.
+    #[cfg(feature = "crash-points")]
+    #[doc(hidden)]
+    pub fn shard_of(&self, key: &[u8]) -> u8 {
+        self.core.hasher.hash(key).shard
     }
 
     #[inline]

@@ -24,7 +24,7 @@ const SMALLEST: u64 = BLOCK;
 const BIGGEST: u64 = 64 * BLOCK;
 /// The largest slab that is kept when it becomes empty, one in a shard, so that a key that
 /// comes and goes does not cost a trip to the kernel each time.
-const SPARE_BLOCKS: u32 = 16;
+const SPARE_BLOCKS: u32 = 4;
 
 /// Where slabs, tables and large entries get their blocks.
 pub(super) trait Extents {
@@ -165,9 +165,14 @@ impl<'a> Slabs<'a> {
         if slab.blocks > SPARE_BLOCKS {
             return self.release(slab);
         }
-        let before = self.state.spare.swap(slab.head, Ordering::Relaxed);
+        self.keep(slab.head)
+    }
+
+    /// Keeps the empty slab at `head`, or none if that is 0.
+    pub(super) fn keep(&self, head: u32) -> Result<()> {
+        let before = self.state.spare.swap(head, Ordering::Relaxed);
         crash_point!();
-        if before == 0 || before == slab.head {
+        if before == 0 || before == head {
             return Ok(());
         }
         // It may have been filled again, or given back, since it was kept.

@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::entry::{self, Entry};
 use super::heap::{Heap, Purpose, commit_store};
 use super::slab::{Extents, SlabState, Slabs};
-use super::table::{Geometry, Probe, SLOTS_PER_BLOCK, Table};
+use super::table::{self, Geometry, Probe, SLOTS_PER_BLOCK, Table};
 use crate::error::{Error, Result};
 use crate::layout::Shared;
 use crate::sync::crash::crash_point;
@@ -101,6 +101,19 @@ impl<'a> Store<'a> {
     #[inline]
     pub(super) fn count(&self) -> u64 {
         self.state.count.load(Ordering::Relaxed)
+    }
+
+    /// Asks for the line of the table where `tag` belongs, before the lock is taken: the
+    /// wait for the one hides behind the wait for the other.
+    ///
+    /// NB: random gets of 16 B -> 64 B among a million keys, means of four alternating runs
+    /// of two rounds each on a noisy machine: 2.31 million a second of CPU time without it
+    /// (2.04 to 2.52), 2.52 with it (2.29 to 2.85).
+    #[inline]
+    pub(super) fn prefetch(state: &StoreState, heap: &Heap, tag: u32) {
+        let geometry = Geometry::decode(state.table.load(Ordering::Relaxed));
+        let slots = geometry.blocks as usize * SLOTS_PER_BLOCK;
+        heap.prefetch_word(geometry.head, table::home(tag, slots));
     }
 
     /// Looks for `key`, whose tag is `tag`.
@@ -180,6 +193,8 @@ impl<'a> Store<'a> {
             slabs.free(offset)?;
             crash_point!();
         }
+        slabs.keep(0)?;
+        crash_point!();
         self.extents.free(Geometry::decode(word).head)
     }
 

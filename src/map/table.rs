@@ -90,11 +90,17 @@ fn offset_of(word: u64) -> u64 {
     (word & ((1 << PLACE_BITS) - 1)) * 16
 }
 
+/// Where `tag` belongs in a table of `slots` slots; any number if no table is so large.
+#[inline]
+pub(super) fn home(tag: u32, slots: usize) -> usize {
+    (tag as usize).wrapping_mul(slots) >> TAG_BITS
+}
+
 /// The word of an entry.
 #[inline]
 fn word_of(tag: u32, offset: u64) -> u64 {
     debug_assert!(offset.is_multiple_of(16) && (32..MAX_OFFSET).contains(&offset));
-    (tag as u64) << PLACE_BITS | offset / 16
+    ((tag as u64) << PLACE_BITS) | (offset / 16)
 }
 
 impl<'a> Table<'a> {
@@ -119,7 +125,7 @@ impl<'a> Table<'a> {
 
     #[inline]
     fn home(&self, tag: u32) -> usize {
-        (tag as usize * self.slots.len()) >> TAG_BITS
+        home(tag, self.slots.len())
     }
 
     /// The first tag whose home is `slot` or after it.

@@ -50,10 +50,17 @@ fn native() -> Result<(), String> {
         let mut compile = program(compiler, standard);
         compile.args(["-O2", "-Wall", "-Wextra", "-Iinclude", "-Ibindings/cpp", source, "-o"]);
         compile.arg(out.join(name)).arg("-L").arg(&release).arg("-lshoal");
-        compile.arg(format!("-Wl,-rpath,{}", release.display()));
+        // They look for the library by its soname, in their own folder.
+        compile.arg("-Wl,-rpath,$ORIGIN");
         step::run(&mut compile)?;
     }
-    Ok(())
+    let link = out.join("libshoal.so.0");
+    match std::os::unix::fs::symlink("../libshoal.so", &link) {
+        Err(err) if err.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(format!("{}: {err}", link.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn together(python: &Path) -> Result<(), String> {

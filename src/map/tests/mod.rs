@@ -1,8 +1,6 @@
 //! The map's parts on a heap buffer: no segment, no locks, no kernel. Miri runs these too.
 
 mod arena;
-#[cfg(feature = "crash-points")]
-mod crash;
 mod store;
 mod table;
 

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//
+// What every part of shoal.hpp uses: errors, timeouts, and how to open an object.
+
+#ifndef SHOAL_ERROR_HPP
+#define SHOAL_ERROR_HPP
+
+#include <chrono>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+#include "shoal.h"
+
+namespace shoal {
+
+/// A call of the library that failed. `what()` is the library's sentence about it.
+class error : public std::runtime_error {
+public:
+    /// The error of the calling thread's last failing call, which returned `status`.
+    explicit error(shoal_status status)
+        : std::runtime_error(shoal_last_error()), status_(status) {}
+
+    /// What to act on: SHOAL_ERR_NOT_FOUND, SHOAL_ERR_CLOSED, ...
+    shoal_status status() const noexcept { return status_; }
+
+private:
+    shoal_status status_;
+};
+
+/// How long a call may wait: any std::chrono duration, `forever` or `nowait`.
+///
+/// A duration below zero does not wait: it is a deadline that has passed.
+class timeout {
+public:
+    template <class Rep, class Period>
+    constexpr timeout(std::chrono::duration<Rep, Period> wait) : nanoseconds_(clamp(wait)) {}
+
+    /// Waits without end.
+    static constexpr timeout never() { return timeout(std::int64_t{SHOAL_FOREVER}); }
+
+    /// As shoal.h takes it.
+    constexpr std::int64_t nanoseconds() const noexcept { return nanoseconds_; }
+
+private:
+    explicit constexpr timeout(std::int64_t nanoseconds) : nanoseconds_(nanoseconds) {}
+
+    template <class Rep, class Period>
+    static constexpr std::int64_t clamp(std::chrono::duration<Rep, Period> wait) {
+        using nanoseconds = std::chrono::duration<long double, std::nano>;
+        const long double exact = nanoseconds(wait).count();
+        if (!(exact > 0)) return 0;
+        if (exact >= 9.2e18L) return INT64_MAX;
+        return std::chrono::duration_cast<std::chrono::nanoseconds>(wait).count();
+    }
+
+    std::int64_t nanoseconds_;
+};
+
+/// Wait without end.
+inline constexpr timeout forever = timeout::never();
+
+/// Do not wait.
+inline constexpr timeout nowait = timeout(std::chrono::nanoseconds(0));
+
+/// How to open a queue or a map. The default opens what exists. Sizes and lifetime count for
+/// whoever creates the object; the others get what is there.
+struct options {
+    /// Create the object if there is none of that name.
+    bool create = false;
+    /// Fail with SHOAL_ERR_EXISTS if there is one. Implies `create`.
+    bool exclusive = false;
+    /// The object stays until it is unlinked, whoever has it open.
+    bool persistent = false;
+    /// Bytes of data to start with; 0 for the default.
+    std::uint64_t capacity = 0;
+    /// Bytes of data it may grow to; 0 for the default. Address space, not memory.
+    std::uint64_t max_capacity = 0;
+
+    /// As shoal.h takes it.
+    std::uint64_t flags() const noexcept {
+        return std::uint64_t{0} | (create ? SHOAL_CREATE : 0) | (exclusive ? SHOAL_EXCLUSIVE : 0) |
+               (persistent ? SHOAL_PERSISTENT : 0);
+    }
+};
+
+namespace detail {
+
+inline void check(shoal_status status) {
+    if (status != SHOAL_OK) throw error(status);
+}
+
+/// A pointer that is not null, as the library tells an empty value from none by it.
+inline const void *data_of(std::string_view bytes) noexcept {
+    return bytes.data() != nullptr ? bytes.data() : "";
+}
+
+/// Calls `fill(buffer, capacity, &len)` with a larger buffer until what it gives fits.
+/// Returns the status of the last call; on success `into` holds the bytes.
+template <class Fill>
+shoal_status fill_string(std::string &into, Fill fill) {
+    into.resize(256);
+    for (;;) {
+        std::size_t len = 0;
+        const shoal_status status = fill(into.data(), into.size(), &len);
+        if (status == SHOAL_OK || status == SHOAL_ERR_BUFFER_TOO_SMALL) into.resize(len);
+        if (status != SHOAL_ERR_BUFFER_TOO_SMALL) return status;
+    }
+}
+
+}  // namespace detail
+
+/// The version of the library at run time.
+inline std::string version() { return shoal_version(); }
+
+/// Removes what killed processes left, and returns how many objects that were.
+inline std::size_t gc() {
+    std::size_t removed = 0;
+    detail::check(shoal_gc(&removed));
+    return removed;
+}
+
+}  // namespace shoal
+
+#endif

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+#ifndef SHOAL_MAP_HPP
+#define SHOAL_MAP_HPP
+
+#include <cstddef>
+#include <iterator>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "error.hpp"
+
+namespace shoal {
+
+/// A named map from bytes to bytes that any number of processes read and write. Every call is
+/// atomic for its key.
+///
+/// All members but the destructor and the moves may be called from any thread at any time;
+/// an iterator serves one thread.
+///
+///     auto map = shoal::map::create("capitals");
+///     map.set("Peru", "Lima");
+///     for (const auto &[key, value] : map)
+///         std::cout << key << ": " << value << "\n";
+class map {
+public:
+    /// Opens the map of this name, as `how` says.
+    static map open(std::string_view name, const options &how = {}) {
+        return map(std::string(name).c_str(), how);
+    }
+
+    /// Opens the map of this name, or creates it with the defaults.
+    static map create(std::string_view name) {
+        options how;
+        how.create = true;
+        return open(name, how);
+    }
+
+    /// Creates a map under a name of its own; `name()` tells which.
+    static map anonymous(const options &how = {}) { return map(nullptr, how); }
+
+    /// Removes the name; who has the map open keeps it.
+    static void unlink(std::string_view name) {
+        detail::check(shoal_map_unlink(std::string(name).c_str()));
+    }
+
+    /// The name to open this map by.
+    std::string name() const {
+        const char *name = shoal_map_name(get_handle());
+        if (name == nullptr) throw error(SHOAL_ERR_INVALID);
+        return name;
+    }
+
+    /// Gives `key` the value, whether or not it had one.
+    void set(std::string_view key, std::string_view value) {
+        detail::check(
+            shoal_map_set(get_handle(), key.data(), key.size(), value.data(), value.size()));
+    }
+
+    /// The value of `key`, if it has one.
+    [[nodiscard]] std::optional<std::string> get(std::string_view key) const {
+        return found([&](char *to, std::size_t room, std::size_t *len) {
+            return shoal_map_get(get_handle(), key.data(), key.size(), to, room, len);
+        });
+    }
+
+    /// Removes `key` and returns its value, if it had one.
+    std::optional<std::string> take(std::string_view key) {
+        return found([&](char *to, std::size_t room, std::size_t *len) {
+            return shoal_map_take(get_handle(), key.data(), key.size(), to, room, len);
+        });
+    }
+
+    /// Gives `key` the value if it has none, and says whether it did.
+    bool insert(std::string_view key, std::string_view value) {
+        bool inserted = false;
+        detail::check(shoal_map_insert(get_handle(), key.data(), key.size(), value.data(),
+                                       value.size(), &inserted));
+        return inserted;
+    }
+
+    /// Removes `key`, and says whether it was there.
+    bool remove(std::string_view key) {
+        const shoal_status status = shoal_map_remove(get_handle(), key.data(), key.size());
+        if (status == SHOAL_ERR_NOT_FOUND) return false;
+        detail::check(status);
+        return true;
+    }
+
+    /// Whether the map has `key`.
+    [[nodiscard]] bool contains(std::string_view key) const {
+        bool contains = false;
+        detail::check(shoal_map_contains(get_handle(), key.data(), key.size(), &contains));
+        return contains;
+    }
+
+    /// Adds to the counter `key`, which counts as 0 if it is not there; returns the sum.
+    std::int64_t add(std::string_view key, std::int64_t delta) {
+        std::int64_t sum = 0;
+        detail::check(shoal_map_add(get_handle(), key.data(), key.size(), delta, &sum));
+        return sum;
+    }
+
+    /// Gives `key` the value `desired` if its value is `expected`, and says whether it did.
+    /// Nothing stands for a key that is not there, before or after.
+    bool compare_swap(std::string_view key, std::optional<std::string_view> expected,
+                      std::optional<std::string_view> desired) {
+        bool swapped = false;
+        detail::check(shoal_map_compare_swap(
+            get_handle(), key.data(), key.size(), expected ? detail::data_of(*expected) : nullptr,
+            expected ? expected->size() : 0, desired ? detail::data_of(*desired) : nullptr,
+            desired ? desired->size() : 0, &swapped));
+        return swapped;
+    }
+
+    /// How many keys there are. Exact if nobody writes meanwhile.
+    std::uint64_t size() const {
+        std::uint64_t len = 0;
+        detail::check(shoal_map_len(get_handle(), &len));
+        return len;
+    }
+
+    /// Whether there is no key.
+    [[nodiscard]] bool empty() const { return size() == 0; }
+
+    /// Removes every key. One that another process sets meanwhile may stay.
+    void clear() { detail::check(shoal_map_clear(get_handle())); }
+
+    /// A key and its value, valid until the iterator moves on.
+    struct entry {
+        std::string_view key;
+        std::string_view value;
+    };
+
+    /// Walks through all entries, in no order, while others may write. A key that is there
+    /// throughout is met exactly once.
+    class iterator {
+    public:
+        using iterator_category = std::input_iterator_tag;
+        using value_type = entry;
+        using difference_type = std::ptrdiff_t;
+        using pointer = const entry *;
+        using reference = const entry &;
+
+        /// The end.
+        iterator() = default;
+
+        const entry &operator*() const noexcept { return entry_; }
+        const entry *operator->() const noexcept { return &entry_; }
+
+        iterator &operator++() {
+            const void *key = nullptr, *value = nullptr;
+            std::size_t key_len = 0, value_len = 0;
+            const shoal_status status =
+                shoal_map_iter_next(walk_.get(), &key, &key_len, &value, &value_len);
+            if (status == SHOAL_ERR_EMPTY) {
+                walk_.reset();
+                return *this;
+            }
+            detail::check(status);
+            entry_ = {{static_cast<const char *>(key), key_len},
+                      {static_cast<const char *>(value), value_len}};
+            return *this;
+        }
+
+        void operator++(int) { ++*this; }
+
+        friend bool operator==(const iterator &a, const iterator &b) noexcept {
+            return a.walk_ == b.walk_;
+        }
+        friend bool operator!=(const iterator &a, const iterator &b) noexcept { return !(a == b); }
+
+    private:
+        friend class map;
+
+        explicit iterator(shoal_map *map) {
+            shoal_map_iter *walk = nullptr;
+            detail::check(shoal_map_iter_new(map, &walk));
+            walk_.reset(walk, shoal_map_iter_free);
+            ++*this;
+        }
+
+        // Shared, as copies of an input iterator share their position.
+        std::shared_ptr<shoal_map_iter> walk_;
+        entry entry_;
+    };
+
+    iterator begin() const { return iterator(get_handle()); }
+    iterator end() const { return iterator(); }
+
+    /// The handle, for functions of shoal.h. It stays this object's.
+    shoal_map *get_handle() const noexcept { return handle_.get(); }
+
+private:
+    struct deleter {
+        void operator()(shoal_map *handle) const noexcept { shoal_map_free(handle); }
+    };
+
+    map(const char *name, const options &how) {
+        shoal_map_options c{};
+        c.size = sizeof c;
+        c.flags = how.flags();
+        c.capacity = how.capacity;
+        c.max_capacity = how.max_capacity;
+        shoal_map *handle = nullptr;
+        detail::check(shoal_map_open(name, &c, &handle));
+        handle_.reset(handle);
+    }
+
+    template <class Fill>
+    static std::optional<std::string> found(Fill fill) {
+        std::string value;
+        const shoal_status status = detail::fill_string(value, fill);
+        if (status == SHOAL_ERR_NOT_FOUND) return std::nullopt;
+        detail::check(status);
+        return value;
+    }
+
+    std::unique_ptr<shoal_map, deleter> handle_;
+};
+
+}  // namespace shoal
+
+#endif

@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+#ifndef SHOAL_PROCESS_HPP
+#define SHOAL_PROCESS_HPP
+
+#include <cstdio>
+#include <exception>
+#include <initializer_list>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <vector>
+
+#include "error.hpp"
+
+namespace shoal {
+
+/// Where one of a child's standard streams goes.
+class stdio {
+public:
+    /// Where this process's own goes.
+    static constexpr stdio inherit() { return stdio(SHOAL_STDIO_INHERIT); }
+    /// To nowhere: reads find the end, writes vanish.
+    static constexpr stdio null() { return stdio(SHOAL_STDIO_NULL); }
+    /// Into a pipe; `process::take_stdin` and its siblings give the other end.
+    static constexpr stdio pipe() { return stdio(SHOAL_STDIO_PIPE); }
+    /// To this descriptor, which stays the caller's.
+    static constexpr stdio fd(int n) { return stdio(SHOAL_STDIO_FD(n)); }
+
+    /// As shoal.h takes it.
+    constexpr std::int32_t code() const noexcept { return code_; }
+
+private:
+    explicit constexpr stdio(std::int32_t code) : code_(code) {}
+    std::int32_t code_;
+};
+
+/// A child to be started: the program, its arguments, and all it gets.
+///
+///     shoal::spawn_options child("python3");
+///     child.args({"work.py", "--fast"}).env("LEVEL", "3").devices("cuda", "0");
+///     auto process = shoal::process::spawn(child);
+class spawn_options {
+public:
+    /// A child that runs `program`, which is looked for in PATH if it has no '/'.
+    explicit spawn_options(std::string_view program) : file_(program), argv_{file_} {}
+
+    /// Adds an argument.
+    spawn_options &arg(std::string_view arg) {
+        argv_.emplace_back(arg);
+        return *this;
+    }
+    /// Adds arguments.
+    spawn_options &args(std::initializer_list<std::string_view> args) {
+        argv_.insert(argv_.end(), args.begin(), args.end());
+        return *this;
+    }
+    /// Sets an environment variable.
+    spawn_options &env(std::string_view name, std::string_view value) {
+        env_set_.push_back(std::string(name) + "=" + std::string(value));
+        return *this;
+    }
+    /// Removes an environment variable; this wins over `env`.
+    spawn_options &env_remove(std::string_view name) {
+        env_unset_.emplace_back(name);
+        return *this;
+    }
+    /// Starts from an empty environment; what `env` sets comes on top.
+    spawn_options &env_clear() {
+        env_clear_ = true;
+        return *this;
+    }
+    /// The directory it starts in.
+    spawn_options &cwd(std::string_view directory) {
+        cwd_ = std::string(directory);
+        return *this;
+    }
+    /// Its standard input.
+    spawn_options &in(stdio from) { return stream(0, from); }
+    /// Its standard output.
+    spawn_options &out(stdio to) { return stream(1, to); }
+    /// Its standard error.
+    spawn_options &err(stdio to) { return stream(2, to); }
+    /// Gives it the descriptor `from` as its descriptor `to`, 3 to 1023.
+    spawn_options &fd(int from, int to) {
+        fds_.push_back({from, to});
+        return *this;
+    }
+    /// Makes it the leader of a process group of its own.
+    spawn_options &new_group() { return flag(SHOAL_SPAWN_NEW_GROUP); }
+    /// Makes it the leader of a session of its own.
+    spawn_options &new_session() { return flag(SHOAL_SPAWN_NEW_SESSION); }
+    /// Lets the kernel kill it when this process ends.
+    spawn_options &die_with_parent() { return flag(SHOAL_SPAWN_DIE_WITH_PARENT); }
+    /// Leaves ignored and blocked signals as they are.
+    spawn_options &keep_signals() { return flag(SHOAL_SPAWN_KEEP_SIGNALS); }
+    /// The devices of a family it sees, counted in what this process sees; "" hides all.
+    spawn_options &devices(std::string_view family, std::string_view mask) {
+        device_family_ = std::string(family);
+        device_mask_ = std::string(mask);
+        return *this;
+    }
+
+private:
+    friend class process;
+
+    spawn_options &stream(int which, stdio where) {
+        stdio_[which] = where.code();
+        return *this;
+    }
+
+    spawn_options &flag(std::uint64_t flag) {
+        flags_ |= flag;
+        return *this;
+    }
+
+    using pointers = std::vector<const char *>;
+
+    static pointers pointers_of(const std::vector<std::string> &strings) {
+        pointers each;
+        for (const std::string &string : strings) each.push_back(string.c_str());
+        each.push_back(nullptr);
+        return each;
+    }
+
+    static const char *c_str(const std::optional<std::string> &string) {
+        return string ? string->c_str() : nullptr;
+    }
+
+    std::string file_;
+    std::vector<std::string> argv_, env_set_, env_unset_;
+    bool env_clear_ = false;
+    std::optional<std::string> cwd_, device_family_, device_mask_;
+    std::int32_t stdio_[3] = {SHOAL_STDIO_INHERIT, SHOAL_STDIO_INHERIT, SHOAL_STDIO_INHERIT};
+    std::vector<shoal_fd_map> fds_;
+    std::uint64_t flags_ = 0;
+};
+
+/// The end of a process.
+struct exit_status : shoal_exit {
+    /// It ended by itself; `code` is its exit code.
+    bool exited() const noexcept { return kind == SHOAL_EXIT_EXITED; }
+    /// A signal killed it; `code` is the signal.
+    bool signaled() const noexcept { return kind == SHOAL_EXIT_SIGNALED; }
+    /// It ended by itself with code 0.
+    bool success() const noexcept { return exited() && code == 0; }
+};
+
+/// A child process. Destroying this lets it run on.
+class process {
+public:
+    /// Starts a program; whatever is wrong with it, or with the options, throws.
+    static process spawn(const spawn_options &options) {
+        const auto argv = spawn_options::pointers_of(options.argv_);
+        const auto env_set = spawn_options::pointers_of(options.env_set_);
+        const auto env_unset = spawn_options::pointers_of(options.env_unset_);
+        const char *const empty[] = {nullptr};
+
+        shoal_spawn_options c{};
+        c.size = sizeof c;
+        c.file = options.file_.c_str();
+        c.argv = argv.data();
+        c.envp = options.env_clear_ ? empty : nullptr;
+        c.env_set = env_set.data();
+        c.env_unset = env_unset.data();
+        c.cwd = spawn_options::c_str(options.cwd_);
+        for (int i = 0; i < 3; ++i) c.stdio[i] = options.stdio_[i];
+        c.n_fds = static_cast<std::uint32_t>(options.fds_.size());
+        c.fds = options.fds_.data();
+        c.flags = options.flags_;
+        c.device_family = spawn_options::c_str(options.device_family_);
+        c.device_mask = spawn_options::c_str(options.device_mask_);
+
+        shoal_process *handle = nullptr;
+        detail::check(shoal_process_spawn(&c, &handle));
+        return process(handle);
+    }
+
+    /// Copies this process; the copy runs `entry()` and exits with what it returns, or with
+    /// 101 if it throws. If other threads run, `entry` must not use what they may have locked.
+    template <class Entry>
+    static process fork(Entry &&entry) {
+        using Function = std::remove_reference_t<Entry>;
+        shoal_process *handle = nullptr;
+        auto *arg = const_cast<std::remove_const_t<Function> *>(std::addressof(entry));
+        detail::check(shoal_process_fork(&run<Function>, arg, nullptr, &handle));
+        return process(handle);
+    }
+
+    /// Waits until it has ended. Throws with SHOAL_ERR_TIMEOUT if it still runs by then.
+    exit_status join(timeout wait = forever) {
+        exit_status exit{};
+        detail::check(shoal_process_join(get_handle(), wait.nanoseconds(), &exit));
+        return exit;
+    }
+
+    /// As `join`; nothing if it still runs.
+    [[nodiscard]] std::optional<exit_status> try_join(timeout wait = nowait) {
+        exit_status exit{};
+        const shoal_status status = shoal_process_join(get_handle(), wait.nanoseconds(), &exit);
+        if (status == SHOAL_ERR_TIMEOUT) return std::nullopt;
+        detail::check(status);
+        return exit;
+    }
+
+    /// Its number. After a join it may belong to another process.
+    std::int32_t pid() const {
+        std::int32_t pid = 0;
+        detail::check(shoal_process_pid(get_handle(), &pid));
+        return pid;
+    }
+
+    /// Its descriptor, which polls readable once it has ended. It stays this object's.
+    int pidfd() const {
+        int fd = -1;
+        detail::check(shoal_process_pidfd(get_handle(), &fd));
+        return fd;
+    }
+
+    /// Sends a signal; nothing if it has ended.
+    void signal(int signal) { detail::check(shoal_process_signal(get_handle(), signal)); }
+    /// Sends a signal to it and its descendants, if it leads a group.
+    void signal_group(int signal) {
+        detail::check(shoal_process_signal_group(get_handle(), signal));
+    }
+    /// Asks it to end (SIGTERM).
+    void terminate() { detail::check(shoal_process_terminate(get_handle())); }
+    /// Ends it at once (SIGKILL).
+    void kill() { detail::check(shoal_process_kill(get_handle())); }
+
+    /// The end of its standard input to write to; the caller closes it.
+    [[nodiscard]] int take_stdin() { return take(0); }
+    /// The end of its standard output to read from; the caller closes it.
+    [[nodiscard]] int take_stdout() { return take(1); }
+    /// The end of its standard error to read from; the caller closes it.
+    [[nodiscard]] int take_stderr() { return take(2); }
+
+    /// The handle, for functions of shoal.h. It stays this object's.
+    shoal_process *get_handle() const noexcept { return handle_.get(); }
+
+private:
+    struct deleter {
+        void operator()(shoal_process *handle) const noexcept { shoal_process_free(handle); }
+    };
+
+    explicit process(shoal_process *handle) : handle_(handle) {}
+
+    int take(int which) {
+        int fd = -1;
+        detail::check(shoal_process_stdio(get_handle(), which, &fd));
+        return fd;
+    }
+
+    /// Nothing may be thrown through the library.
+    template <class Function>
+    static int run(void *entry) noexcept {
+        try {
+            return (*static_cast<Function *>(entry))();
+        } catch (const std::exception &err) {
+            std::fprintf(stderr, "forked process: %s\n", err.what());
+        } catch (...) {
+            std::fputs("forked process: unknown exception\n", stderr);
+        }
+        return 101;
+    }
+
+    std::unique_ptr<shoal_process, deleter> handle_;
+};
+
+}  // namespace shoal
+
+#endif

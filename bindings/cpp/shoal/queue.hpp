@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+#ifndef SHOAL_QUEUE_HPP
+#define SHOAL_QUEUE_HPP
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "error.hpp"
+
+namespace shoal {
+
+/// A named queue of messages that any number of processes put into and take from.
+///
+/// All members but the destructor and the moves may be called from any thread at any time.
+///
+///     auto queue = shoal::queue::create("numbers");
+///     queue.put("one");
+///     assert(queue.get() == "one");
+class queue {
+public:
+    /// Opens the queue of this name, as `how` says.
+    static queue open(std::string_view name, const options &how = {}) {
+        return queue(std::string(name).c_str(), how);
+    }
+
+    /// Opens the queue of this name, or creates it with the defaults.
+    static queue create(std::string_view name) {
+        options how;
+        how.create = true;
+        return open(name, how);
+    }
+
+    /// Creates a queue under a name of its own; `name()` tells which.
+    static queue anonymous(const options &how = {}) { return queue(nullptr, how); }
+
+    /// Removes the name; who has the queue open keeps it.
+    static void unlink(std::string_view name) {
+        detail::check(shoal_queue_unlink(std::string(name).c_str()));
+    }
+
+    /// The name to open this queue by.
+    std::string name() const {
+        const char *name = shoal_queue_name(get_handle());
+        if (name == nullptr) throw error(SHOAL_ERR_INVALID);
+        return name;
+    }
+
+    /// Puts one message at the end, waiting for room.
+    /// Throws with SHOAL_ERR_FULL (nowait), SHOAL_ERR_TIMEOUT, SHOAL_ERR_CLOSED,
+    /// SHOAL_ERR_TOO_LARGE, SHOAL_ERR_NO_SPACE; nothing was put then.
+    void put(std::string_view message, timeout wait = forever) {
+        detail::check(put_status(message, wait));
+    }
+
+    /// As `put`; false if there was no room in time.
+    [[nodiscard]] bool try_put(std::string_view message, timeout wait = nowait) {
+        const shoal_status status = put_status(message, wait);
+        if (status == SHOAL_ERR_FULL || status == SHOAL_ERR_TIMEOUT) return false;
+        detail::check(status);
+        return true;
+    }
+
+    /// Puts messages in order, as many as there is room for in time, and returns how many. One
+    /// lock and one wake-up for all that fit together. Throws only if not one was put.
+    template <class Strings>
+    std::size_t put_many(const Strings &messages, timeout wait = forever) {
+        std::vector<shoal_slice> slices;
+        for (const auto &message : messages) {
+            const std::string_view bytes(message);
+            slices.push_back({bytes.data(), bytes.size()});
+        }
+        std::size_t done = 0;
+        detail::check(shoal_queue_put_many(get_handle(), slices.data(), slices.size(), &done,
+                                           wait.nanoseconds()));
+        return done;
+    }
+
+    /// Takes the first message, waiting for one.
+    /// Throws with SHOAL_ERR_EMPTY (nowait), SHOAL_ERR_TIMEOUT, or SHOAL_ERR_CLOSED once the
+    /// queue is closed and drained.
+    std::string get(timeout wait = forever) {
+        std::string message;
+        detail::check(get_status(message, wait));
+        return message;
+    }
+
+    /// As `get`; nothing if there was no message in time.
+    [[nodiscard]] std::optional<std::string> try_get(timeout wait = nowait) {
+        std::string message;
+        const shoal_status status = get_status(message, wait);
+        if (status == SHOAL_ERR_EMPTY || status == SHOAL_ERR_TIMEOUT) return std::nullopt;
+        detail::check(status);
+        return message;
+    }
+
+    /// As `get`; nothing once the queue is closed and drained. For the loop of a worker.
+    [[nodiscard]] std::optional<std::string> next(timeout wait = forever) {
+        std::string message;
+        const shoal_status status = get_status(message, wait);
+        if (status == SHOAL_ERR_CLOSED) return std::nullopt;
+        detail::check(status);
+        return message;
+    }
+
+    /// As `get`, into the caller's memory; returns the length. A buffer that is too small is
+    /// SHOAL_ERR_BUFFER_TOO_SMALL, and the message stays.
+    [[nodiscard]] std::size_t get_into(void *buffer, std::size_t capacity,
+                                       timeout wait = forever) {
+        std::size_t len = 0;
+        detail::check(shoal_queue_get(get_handle(), buffer, capacity, &len, wait.nanoseconds()));
+        return len;
+    }
+
+    /// Waits for a first message, then takes it and those that are there, at most `max`.
+    std::vector<std::string> get_many(std::size_t max, timeout wait = forever) {
+        std::vector<std::size_t> lens(max);
+        std::string buffer(64 * 1024, '\0');
+        std::size_t n = 0;
+        for (;;) {
+            const shoal_status status = shoal_queue_get_many(
+                get_handle(), buffer.data(), buffer.size(), lens.data(), max, &n,
+                wait.nanoseconds());
+            if (status != SHOAL_ERR_BUFFER_TOO_SMALL) {
+                detail::check(status);
+                break;
+            }
+            buffer.resize(lens[0]);
+        }
+        std::vector<std::string> messages;
+        const char *at = buffer.data();
+        for (std::size_t i = 0; i < n; at += lens[i++]) messages.emplace_back(at, lens[i]);
+        return messages;
+    }
+
+    /// How many messages there are. Exact whenever nobody is putting or taking.
+    std::uint64_t size() const { return tell(shoal_queue_len); }
+    /// Whether there is no message.
+    bool empty() const { return size() == 0; }
+    /// The bytes of all messages.
+    std::uint64_t bytes() const { return tell(shoal_queue_bytes); }
+    /// The bytes of the ring as it is now.
+    std::uint64_t capacity() const { return tell(shoal_queue_capacity); }
+    /// The bytes the ring may grow to.
+    std::uint64_t max_capacity() const { return tell(shoal_queue_max_capacity); }
+    /// The longest message that can ever be put.
+    std::uint64_t max_message() const { return tell(shoal_queue_max_message); }
+
+    /// Closes the queue for all processes: puts fail from now on, gets once it is drained.
+    void close() { detail::check(shoal_queue_close(get_handle())); }
+
+    /// Whether somebody has closed it.
+    bool closed() const {
+        bool closed = false;
+        detail::check(shoal_queue_is_closed(get_handle(), &closed));
+        return closed;
+    }
+
+    /// The handle, for functions of shoal.h. It stays this object's.
+    shoal_queue *get_handle() const noexcept { return handle_.get(); }
+
+private:
+    struct deleter {
+        void operator()(shoal_queue *handle) const noexcept { shoal_queue_free(handle); }
+    };
+
+    queue(const char *name, const options &how) {
+        shoal_queue_options c{};
+        c.size = sizeof c;
+        c.flags = how.flags();
+        c.capacity = how.capacity;
+        c.max_capacity = how.max_capacity;
+        shoal_queue *handle = nullptr;
+        detail::check(shoal_queue_open(name, &c, &handle));
+        handle_.reset(handle);
+    }
+
+    shoal_status put_status(std::string_view message, timeout wait) {
+        return shoal_queue_put(get_handle(), message.data(), message.size(), wait.nanoseconds());
+    }
+
+    shoal_status get_status(std::string &message, timeout wait) {
+        return detail::fill_string(message, [&](char *to, std::size_t room, std::size_t *len) {
+            return shoal_queue_get(get_handle(), to, room, len, wait.nanoseconds());
+        });
+    }
+
+    std::uint64_t tell(shoal_status (*fact)(shoal_queue *, std::uint64_t *)) const {
+        std::uint64_t value = 0;
+        detail::check(fact(get_handle(), &value));
+        return value;
+    }
+
+    std::unique_ptr<shoal_queue, deleter> handle_;
+};
+
+}  // namespace shoal
+
+#endif

@@ -1,0 +1,45 @@
+// A pool of worker processes: jobs go in by one queue, results come back in a map.
+//
+//     c++ -std=c++17 -Iinclude -Ibindings/cpp examples/cpp/workers.cpp -o workers
+//         -Ltarget/release -lshoal
+
+#include <chrono>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "shoal.hpp"
+
+using namespace std::chrono_literals;
+
+int main() try {
+    // Without a name each gets one of its own; shoal::queue::create("jobs") makes one that any
+    // program can open.
+    auto jobs = shoal::queue::anonymous();
+    auto results = shoal::map::anonymous();
+
+    // Runs in each child. What the parent has opened works there too.
+    const auto work = [&] {
+        while (auto job = jobs.next()) {  // until the queue is closed and drained
+            results.set(*job, std::string(job->rbegin(), job->rend()));
+            results.add("done", 1);
+        }
+        return 0;
+    };
+    std::vector<shoal::process> workers;
+    for (int i = 0; i < 3; ++i) workers.push_back(shoal::process::fork(work));
+
+    for (const char *job : {"queue", "map", "process", "device"}) jobs.put(job, 10s);
+    jobs.close();
+
+    for (auto &worker : workers)
+        if (!worker.join().success()) throw std::runtime_error("a worker failed");
+
+    for (const char *job : {"queue", "map", "process", "device"})
+        std::cout << job << " backwards is " << results.get(job).value_or("missing") << "\n";
+    std::cout << results.add("done", 0) << " jobs done\n";
+    return 0;
+} catch (const std::exception &err) {
+    std::cerr << "workers: " << err.what() << "\n";
+    return 1;
+}
