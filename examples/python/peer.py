@@ -20,7 +20,7 @@ def main() -> None:
     count = int(sys.argv[5])
 
     seen: "Counter[str]" = Counter()
-    with shoal.Queue(incoming) as inbox, shoal.Queue(outgoing) as outbox:
+    with shoal.Queue[bytes](incoming) as inbox, shoal.Queue[bytes](outgoing) as outbox:
         with shoal.BytesMap(counts) as origins:
             for k in range(count):
                 outbox.put_bytes(b"%s:%d" % (who.encode(), k))

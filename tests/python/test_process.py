@@ -160,9 +160,11 @@ def test_a_child_sees_the_devices_it_was_given(monkeypatch: pytest.MonkeyPatch) 
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "4,6"
 
 
-def test_a_forgotten_child_leaves_no_zombie() -> None:
+def test_a_forgotten_child_leaves_no_zombie_once_another_has_come() -> None:
     pid = shoal.spawn(["true"]).pid
-    wait_until(lambda: not Path(f"/proc/{pid}").exists())
+    wait_until(lambda: " Z " in state(pid) or not Path(f"/proc/{pid}").exists())
+    shoal.spawn(["true"]).join()
+    assert not Path(f"/proc/{pid}").exists()
 
 
 def test_a_process_describes_itself() -> None:

@@ -47,7 +47,8 @@ def encode_key(key: Any) -> bytes:
             raise ValueError(f"the key {key!r} cannot be told from an encoded one")
         return data
     if kind is bytes:
-        return b"\xffb" + key
+        tagged: bytes = b"\xffb" + key
+        return tagged
     if kind is int:
         return b"\xffi%d" % key
     return _encode_rare_key(key)

@@ -74,7 +74,9 @@ class MapHandle(Handle):
 
 
 class MapIterHandle(Handle):
-    """A ``shoal_map_iter *``."""
+    """A ``shoal_map_iter *``. It reads through the map's handle, which it keeps alive."""
+
+    map: MapHandle
 
 
 class ProcessHandle(Handle):
@@ -365,6 +367,11 @@ def strings(items: Sequence[bytes]) -> Any:
         if b"\0" in item:
             raise error_for(1, f"invalid text: {item!r} contains a NUL character")
     return (c_char_p * (len(items) + 1))(*items, None)
+
+
+def address_of(data: bytes) -> int:
+    """Where the bytes are, for as long as the object lives."""
+    return ctypes.cast(c_char_p(data), c_void_p).value or 0
 
 
 def fetch_text(function: Any, *arguments: Any) -> bytes:

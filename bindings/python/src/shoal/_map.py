@@ -123,7 +123,6 @@ class _SharedMap(Shared, MutableMapping[K, V]):
         live = self._live()
         walk = _ffi.MapIterHandle()
         _ffi.check(_lib.shoal_map_iter_new(live, ctypes.byref(walk)))
-        # The walk reads through the map's handle: keep that alive as long.
         walk.map = live
         key, value = ctypes.c_void_p(), ctypes.c_void_p()
         key_length, value_length = ctypes.c_size_t(), ctypes.c_size_t()
@@ -146,7 +145,7 @@ class _SharedMap(Shared, MutableMapping[K, V]):
         """A view of the entries; one walk over the map each time it is iterated."""
         return _Items(self)
 
-    def values(self) -> "_Values[K, V]":
+    def values(self) -> "_Values[V]":
         """A view of the values; one walk over the map each time it is iterated."""
         return _Values(self)
 

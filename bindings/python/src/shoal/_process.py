@@ -14,7 +14,6 @@ StrPath = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
 Stream = Union[None, int, IO[Any]]
 
 _lib = _ffi.lib
-_MODES = ("wb", "rb", "rb")
 
 
 def spawn(
@@ -98,11 +97,17 @@ def _stream(stream: Stream) -> int:
     return stream + 1
 
 
+def _open(fd: int, which: int) -> BinaryIO:
+    if which:
+        return os.fdopen(fd, "rb")
+    return os.fdopen(fd, "wb")
+
+
 class Process:
     """A program started by `spawn`. Safe to use from any thread.
 
     As a context manager it closes its pipes and joins. Forgetting it is no harm: the
-    program goes on, and leaves no zombie when it ends.
+    program goes on, and once it has ended the next `spawn` collects it.
     """
 
     stdin: Optional[BinaryIO]
@@ -114,7 +119,7 @@ class Process:
         self._pid = _ffi.fetch_int(_lib.shoal_process_pid, handle)
         self._exitcode: Optional[int] = None
         ends: List[Optional[BinaryIO]] = [
-            os.fdopen(_ffi.fetch_int(_lib.shoal_process_stdio, handle, which), _MODES[which]) if pipe else None
+            _open(_ffi.fetch_int(_lib.shoal_process_stdio, handle, which), which) if pipe else None
             for which, pipe in enumerate(pipes)
         ]
         self.stdin, self.stdout, self.stderr = ends
@@ -150,7 +155,12 @@ class Process:
     def _poll(self, until: Optional[int]) -> None:
         end = _ffi.Exit()
         end_ref = ctypes.byref(end)
-        status = _wait.wait(lambda ns: int(_lib.shoal_process_join(self._handle, ns, end_ref)), until)
+
+        def call(timeout_ns: int) -> int:
+            status: int = _lib.shoal_process_join(self._handle, timeout_ns, end_ref)
+            return status
+
+        status = _wait.wait(call, until)
         if status == _ffi.TIMEOUT:
             return
         _ffi.check(status)

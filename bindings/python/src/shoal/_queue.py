@@ -7,6 +7,7 @@ import pickle
 from array import array
 from itertools import accumulate, chain
 from typing import Any, Callable, Generic, Iterable, List, Optional, Sequence, TypeVar, Union
+from typing import cast
 
 from . import _bound, _ffi, _wait
 from ._errors import Empty, Full
@@ -149,11 +150,11 @@ class Queue(Shared, Generic[T]):
         Raises `Empty` if there is none (in time) and `ClosedError` once the queue is
         closed and drained. Only unpickle what programs you trust have put.
         """
-        return self._take(unpickle, block, timeout)
+        return cast(T, self._take(unpickle, block, timeout))
 
     def get_nowait(self) -> T:
         """`get` without waiting."""
-        return self._take(unpickle, False, None)
+        return cast(T, self._take(unpickle, False, None))
 
     def get_bytes(self, block: bool = True, timeout: Optional[float] = None) -> bytes:
         """Takes the oldest message as the bytes it is."""
@@ -228,7 +229,7 @@ class Queue(Shared, Generic[T]):
     def _put_batch(self, items: Sequence[bytes], until: Optional[int]) -> "tuple[int, int]":
         blob = b"".join(items)
         lengths = [len(item) for item in items]
-        base = ctypes.cast(blob, ctypes.c_void_p).value or 0
+        base = _ffi.address_of(blob)
         # {address, length} pairs: an array of shoal_slice, built without a Python loop.
         slices = array("Q", chain.from_iterable(zip(accumulate(lengths, initial=base), lengths)))
         done = ctypes.c_size_t()

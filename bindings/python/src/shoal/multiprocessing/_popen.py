@@ -32,12 +32,12 @@ class SpawnPopen(_Holding, popen_spawn_posix.Popen):
     def _launch(self, process_obj: Any) -> None:
         environment = process_obj._shoal_environment
         if not environment:
-            super()._launch(process_obj)
+            super()._launch(process_obj)  # type: ignore[misc]
             return
         # Started here, or it would be started below with the child's mask.
         resource_tracker.ensure_running()
         with devices._in_environment(environment):
-            super()._launch(process_obj)
+            super()._launch(process_obj)  # type: ignore[misc]
 
 
 class ForkServerPopen(_Holding, popen_forkserver.Popen):
@@ -51,12 +51,12 @@ class ForkServerPopen(_Holding, popen_forkserver.Popen):
     def _launch(self, process_obj: Any) -> None:
         environment = process_obj._shoal_environment
         if not environment:
-            super()._launch(process_obj)
+            super()._launch(process_obj)  # type: ignore[misc]
             return
         name = process_obj._name
         process_obj._name = _NameAndEnvironment(name, environment)
         try:
-            super()._launch(process_obj)
+            super()._launch(process_obj)  # type: ignore[misc]
         finally:
             process_obj._name = name
 

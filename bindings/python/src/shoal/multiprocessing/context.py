@@ -175,7 +175,7 @@ class BaseContext(_std.BaseContext):
 
         return SyncManager(ctx=self.get_context())
 
-    def Pool(  # type: ignore[override]
+    def Pool(
         self,
         processes: Optional[int] = None,
         initializer: Optional[Callable[..., object]] = None,
@@ -186,7 +186,7 @@ class BaseContext(_std.BaseContext):
         ctx = multiprocessing.get_context(self.get_start_method())
         return ctx.Pool(processes, initializer, initargs, maxtasksperchild)
 
-    def get_context(self, method: Optional[str] = None) -> Any:  # type: ignore[override]
+    def get_context(self, method: Optional[str] = None) -> Any:
         """The context of a start method; this one without a method."""
         if method is None:
             return self

@@ -166,7 +166,7 @@ class ListProxy(MutableSequence[T]):
 
     def sort(self, *, key: Optional[Callable[[T], Any]] = None, reverse: bool = False) -> None:
         """Sorts the list in place."""
-        self._change(lambda items: items.sort(key=key, reverse=reverse))  # type: ignore
+        self._change(lambda items: items.sort(key=key, reverse=reverse))
 
     def index(self, value: T, start: int = 0, stop: Optional[int] = None) -> int:
         """Where the first ``value`` is."""
