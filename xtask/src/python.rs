@@ -22,7 +22,10 @@ pub(crate) fn interpreter() -> Result<PathBuf, String> {
 pub(crate) fn install() -> Result<PathBuf, String> {
     let python = interpreter()?;
     let quiet = "-m pip install --quiet --disable-pip-version-check";
-    step::run(&mut program(&python, &format!("{quiet} --force-reinstall ./bindings/python")))?;
+    step::run(&mut program(
+        &python,
+        &format!("{quiet} --force-reinstall ./bindings/python"),
+    ))?;
     Ok(python)
 }
 

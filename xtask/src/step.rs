@@ -37,12 +37,19 @@ pub(crate) fn program(program: impl AsRef<Path>, args: &str) -> Command {
 /// Runs the command to its end and fails if it does.
 pub(crate) fn run(command: &mut Command) -> Result<(), String> {
     let status = watched(command)?;
-    if status.success() { Ok(()) } else { Err(format!("{status}: {}", shown(command))) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("{status}: {}", shown(command)))
+    }
 }
 
 fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
-    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    words
+        .map(|word| word.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// Waits for the command; one that hangs is killed with all it started.
@@ -61,7 +68,10 @@ fn watched(command: &mut Command) -> Result<ExitStatus, String> {
             let group = format!("-{}", child.id());
             let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
             let _ = child.wait();
-            return Err(format!("hung for {WATCHDOG:?} and was killed: {}", shown(command)));
+            return Err(format!(
+                "hung for {WATCHDOG:?} and was killed: {}",
+                shown(command)
+            ));
         }
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -76,7 +86,10 @@ pub(crate) struct Steps {
 impl Steps {
     /// Runs only the steps whose names contain `only`.
     pub(crate) fn new(only: &str) -> Self {
-        Self { only: only.to_owned(), done: Vec::new() }
+        Self {
+            only: only.to_owned(),
+            done: Vec::new(),
+        }
     }
 
     /// Runs one step. A failure is remembered and the next steps run all the same.
@@ -100,7 +113,11 @@ impl Steps {
             let word = if result.is_ok() { "ok    " } else { "FAILED" };
             println!("{word} {:>7.1} s  {name}", took.as_secs_f64());
         }
-        let failed = self.done.iter().filter(|(_, _, result)| result.is_err()).count();
+        let failed = self
+            .done
+            .iter()
+            .filter(|(_, _, result)| result.is_err())
+            .count();
         println!("{} passed, {failed} failed", self.done.len() - failed);
         match (failed, self.done.len()) {
             (0, 1..) => Ok(()),
