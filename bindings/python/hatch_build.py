@@ -1,0 +1,82 @@
+"""Builds the native library with cargo and packs it into the wheel.
+
+The library is plain C to Python (ctypes), so one wheel serves every CPython from 3.9 on:
+its tag is ``py3-none-<platform>``. Where it comes from, in this order:
+
+1. the file that the environment variable ``SHOAL_LIBRARY`` names, packed as it is;
+2. ``cargo build --release`` in the checkout this package lies in.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+LIBRARY = "libshoal.so"
+
+
+class NativeLibraryHook(BuildHookInterface):
+    """Puts ``libshoal.so`` beside ``shoal/__init__.py``."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        library = self._library()
+        build_data["pure_python"] = False
+        build_data["tag"] = f"py3-none-{_platform_tag()}"
+        if version == "editable":
+            # An editable install runs the package from the source tree, so the library has
+            # to lie there too. Renamed into place: a running program may have it mapped.
+            target = Path(self.root, "src", "shoal", LIBRARY)
+            scratch = target.with_suffix(f".so.{os.getpid()}")
+            shutil.copyfile(library, scratch)
+            os.replace(scratch, target)
+        else:
+            build_data["force_include"][str(library)] = f"shoal/{LIBRARY}"
+
+    def _library(self) -> Path:
+        given = os.environ.get("SHOAL_LIBRARY")
+        if given:
+            path = Path(given).resolve()
+            if not path.is_file():
+                raise RuntimeError(f"SHOAL_LIBRARY names {given!r}, which is not a file")
+            return path
+        checkout = Path(self.root).resolve().parents[1]
+        if not (checkout / "Cargo.toml").is_file() or not (checkout / "src" / "lib.rs").is_file():
+            raise RuntimeError(
+                f"the Rust sources of shoal are not in {checkout}: this package is built from "
+                "a checkout (pip install <checkout>/bindings/python), or with SHOAL_LIBRARY "
+                "naming a built libshoal.so"
+            )
+        return _cargo_build(checkout)
+
+
+def _cargo_build(checkout: Path) -> Path:
+    cargo = os.environ.get("CARGO") or shutil.which("cargo")
+    if cargo is None:
+        raise RuntimeError(
+            "cargo is not on PATH: install Rust (https://rustup.rs), or set SHOAL_LIBRARY to "
+            "a built libshoal.so"
+        )
+    command = [cargo, "build", "--release", "--lib", "--package", "shoal"]
+    # The messages name the files made, wherever CARGO_TARGET_DIR or a config puts them.
+    command.append("--message-format=json-render-diagnostics")
+    done = subprocess.run(command, cwd=checkout, stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"`{' '.join(command)}` failed in {checkout}; its output is above")
+    for line in done.stdout.splitlines():
+        message = json.loads(line) if line.startswith("{") else {}
+        if message.get("reason") == "compiler-artifact" and message["target"]["name"] == "shoal":
+            for name in message["filenames"]:
+                if os.path.basename(name) == LIBRARY:
+                    return Path(name)
+    raise RuntimeError(f"cargo built no {LIBRARY}; is `cdylib` still a crate type of shoal?")
+
+
+def _platform_tag() -> str:
+    return sysconfig.get_platform().replace("-", "_").replace(".", "_")

@@ -1,0 +1,88 @@
+"""Shared-memory objects for every process of the machine, in Python values.
+
+::
+
+    import shoal
+
+    mail: shoal.Queue[str] = shoal.Queue("mail")
+    mail.put("hello")                       # any process, any language, kill -9 proof
+
+    ages: shoal.Map[str, int] = shoal.Map("ages")
+    ages["ada"] = 36
+
+    child = shoal.spawn(["nvidia-smi"], devices=[0])
+    child.join()
+
+`shoal.multiprocessing` is `multiprocessing` with its data in shared memory.
+"""
+
+from . import devices
+from .__version__ import __version__
+from ._errors import (
+    AccessError,
+    BufferTooSmallError,
+    ClosedError,
+    CorruptError,
+    Empty,
+    ExhaustedError,
+    ExistsError,
+    Full,
+    InternalError,
+    InterruptedError,
+    InvalidError,
+    NoSpaceError,
+    NotFoundError,
+    OwnerDiedError,
+    PoisonedError,
+    ShoalError,
+    SystemCallError,
+    TimeoutError,
+    TooLargeError,
+    UnsupportedError,
+    VersionMismatchError,
+    WrongKindError,
+)
+from ._gc import gc
+from ._map import BytesMap, Map
+from ._process import Process, spawn
+from ._queue import Queue
+
+__all__ = [
+    "AccessError",
+    "BufferTooSmallError",
+    "BytesMap",
+    "ClosedError",
+    "CorruptError",
+    "Empty",
+    "ExhaustedError",
+    "ExistsError",
+    "Full",
+    "InternalError",
+    "InterruptedError",
+    "InvalidError",
+    "Map",
+    "NoSpaceError",
+    "NotFoundError",
+    "OwnerDiedError",
+    "PoisonedError",
+    "Process",
+    "Queue",
+    "ShoalError",
+    "SystemCallError",
+    "TimeoutError",
+    "TooLargeError",
+    "UnsupportedError",
+    "VersionMismatchError",
+    "WrongKindError",
+    "__version__",
+    "devices",
+    "gc",
+    "spawn",
+]
+
+# To a reader of a traceback or of help() these are names of the package.
+for _name in __all__:
+    _object = globals()[_name]
+    if isinstance(_object, type):
+        _object.__module__ = __name__
+del _name, _object

@@ -1,0 +1,396 @@
+"""The native library, declared. The only file that knows ctypes prototypes.
+
+Every function of ``shoal.h`` has one line in ``PROTOTYPES``; a test parses the header and
+compares. `ctypes.CDLL` releases the interpreter's lock around each call, so a thread that
+waits here holds up no other.
+
+A handle is a `ctypes.c_void_p` that frees its pointer when the last reference to it goes.
+Whoever calls into the library passes the handle itself, so a call in flight in one thread
+keeps the pointer alive while another thread lets go of it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from ctypes import POINTER, byref, c_bool, c_char_p, c_int, c_int32, c_int64, c_size_t
+from ctypes import c_uint32, c_uint64, c_void_p
+from pathlib import Path
+from typing import Any, ClassVar, Dict, Optional, Sequence, Tuple
+
+from ._errors import BY_CODE, ShoalError, error_for
+from .__version__ import __version__
+
+OK = 0
+NOT_FOUND = 2
+BUFFER_TOO_SMALL = 7
+TIMEOUT = 8
+FULL = 9
+EMPTY = 10
+CLOSED = 11
+INTERRUPTED = 12
+
+FOREVER = -1
+NOWAIT = 0
+
+CREATE = 1
+EXCLUSIVE = 2
+PERSISTENT = 4
+
+SPAWN_NEW_GROUP = 1
+SPAWN_NEW_SESSION = 2
+SPAWN_DIE_WITH_PARENT = 4
+
+STDIO_INHERIT = 0
+STDIO_NULL = -1
+STDIO_PIPE = -2
+
+EXIT_SIGNALED = 1
+EXIT_UNKNOWN = 2
+
+LIBRARY_VARIABLE = "SHOAL_LIBRARY"
+
+
+class Handle(c_void_p):
+    """Owns one native pointer; the last reference to go frees it."""
+
+    release: ClassVar[Any] = None
+
+    # By identity: ctypes makes its types unhashable.
+    __hash__ = object.__hash__
+
+    def __del__(self) -> None:
+        if self.value:
+            type(self).release(self)
+            self.value = None
+
+
+class QueueHandle(Handle):
+    """A ``shoal_queue *``."""
+
+
+class MapHandle(Handle):
+    """A ``shoal_map *``."""
+
+
+class MapIterHandle(Handle):
+    """A ``shoal_map_iter *``. It reads through the map's handle, which it keeps alive."""
+
+    map: MapHandle
+
+
+class ProcessHandle(Handle):
+    """A ``shoal_process *``."""
+
+
+class ObjectOptions(ctypes.Structure):
+    """``shoal_queue_options`` and ``shoal_map_options``, which have the same fields."""
+
+    _fields_ = [
+        ("size", c_size_t),
+        ("flags", c_uint64),
+        ("capacity", c_uint64),
+        ("max_capacity", c_uint64),
+    ]
+
+
+class Slice(ctypes.Structure):
+    """``shoal_slice``: bytes that stay the caller's."""
+
+    _fields_ = [("data", c_void_p), ("len", c_size_t)]
+
+
+class SpawnOptions(ctypes.Structure):
+    """``shoal_spawn_options``."""
+
+    _fields_ = [
+        ("size", c_size_t),
+        ("file", c_char_p),
+        ("argv", POINTER(c_char_p)),
+        ("envp", POINTER(c_char_p)),
+        ("env_set", POINTER(c_char_p)),
+        ("env_unset", POINTER(c_char_p)),
+        ("cwd", c_char_p),
+        ("stdio", c_int32 * 3),
+        ("n_fds", c_uint32),
+        ("fds", c_void_p),
+        ("flags", c_uint64),
+        ("device_family", c_char_p),
+        ("device_mask", c_char_p),
+    ]
+
+
+class Exit(ctypes.Structure):
+    """``shoal_exit``."""
+
+    _fields_ = [("kind", c_uint32), ("code", c_int32)]
+
+    def as_exitcode(self) -> int:
+        """As `subprocess` and `multiprocessing` count: a signal is negative, unknown 255."""
+        kind: int = self.kind
+        code: int = self.code
+        if kind == EXIT_UNKNOWN:
+            return 255
+        return -code if kind == EXIT_SIGNALED else code
+
+
+_STATUS = c_uint32
+
+# name: (result, arguments). Out-pointers are c_void_p: they take byref(), a prebuilt
+# pointer or an address, whichever is cheapest where the call is made.
+PROTOTYPES: Dict[str, Tuple[Any, Tuple[Any, ...]]] = {
+    "shoal_last_error": (c_char_p, ()),
+    "shoal_status_name": (c_char_p, (_STATUS,)),
+    "shoal_version": (c_char_p, ()),
+    "shoal_abi_version": (c_uint32, ()),
+    "shoal_gc": (_STATUS, (c_void_p,)),
+    "shoal_queue_open": (_STATUS, (c_char_p, c_void_p, c_void_p)),
+    "shoal_queue_free": (None, (c_void_p,)),
+    "shoal_queue_name": (c_char_p, (c_void_p,)),
+    "shoal_queue_unlink": (_STATUS, (c_char_p,)),
+    "shoal_queue_put": (_STATUS, (c_void_p, c_void_p, c_size_t, c_int64)),
+    "shoal_queue_get": (_STATUS, (c_void_p, c_void_p, c_size_t, c_void_p, c_int64)),
+    "shoal_queue_put_many": (_STATUS, (c_void_p, c_void_p, c_size_t, c_void_p, c_int64)),
+    "shoal_queue_get_many": (
+        _STATUS,
+        (c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, c_int64),
+    ),
+    "shoal_queue_len": (_STATUS, (c_void_p, c_void_p)),
+    "shoal_queue_bytes": (_STATUS, (c_void_p, c_void_p)),
+    "shoal_queue_capacity": (_STATUS, (c_void_p, c_void_p)),
+    "shoal_queue_max_capacity": (_STATUS, (c_void_p, c_void_p)),
+    "shoal_queue_max_message": (_STATUS, (c_void_p, c_void_p)),
+    "shoal_queue_is_closed": (_STATUS, (c_void_p, c_void_p)),
+    "shoal_queue_close": (_STATUS, (c_void_p,)),
+    "shoal_map_open": (_STATUS, (c_char_p, c_void_p, c_void_p)),
+    "shoal_map_free": (None, (c_void_p,)),
+    "shoal_map_name": (c_char_p, (c_void_p,)),
+    "shoal_map_unlink": (_STATUS, (c_char_p,)),
+    "shoal_map_set": (_STATUS, (c_void_p, c_void_p, c_size_t, c_void_p, c_size_t)),
+    "shoal_map_get": (_STATUS, (c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p)),
+    "shoal_map_insert": (
+        _STATUS,
+        (c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p),
+    ),
+    "shoal_map_remove": (_STATUS, (c_void_p, c_void_p, c_size_t)),
+    "shoal_map_take": (_STATUS, (c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p)),
+    "shoal_map_contains": (_STATUS, (c_void_p, c_void_p, c_size_t, c_void_p)),
+    "shoal_map_add": (_STATUS, (c_void_p, c_void_p, c_size_t, c_int64, c_void_p)),
+    "shoal_map_compare_swap": (
+        _STATUS,
+        (c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p),
+    ),
+    "shoal_map_len": (_STATUS, (c_void_p, c_void_p)),
+    "shoal_map_clear": (_STATUS, (c_void_p,)),
+    "shoal_map_iter_new": (_STATUS, (c_void_p, c_void_p)),
+    "shoal_map_iter_next": (_STATUS, (c_void_p, c_void_p, c_void_p, c_void_p, c_void_p)),
+    "shoal_map_iter_free": (None, (c_void_p,)),
+    "shoal_process_spawn": (_STATUS, (c_void_p, c_void_p)),
+    "shoal_process_join": (_STATUS, (c_void_p, c_int64, c_void_p)),
+    "shoal_process_pid": (_STATUS, (c_void_p, c_void_p)),
+    "shoal_process_pidfd": (_STATUS, (c_void_p, c_void_p)),
+    "shoal_process_signal": (_STATUS, (c_void_p, c_int)),
+    "shoal_process_signal_group": (_STATUS, (c_void_p, c_int)),
+    "shoal_process_terminate": (_STATUS, (c_void_p,)),
+    "shoal_process_kill": (_STATUS, (c_void_p,)),
+    "shoal_process_stdio": (_STATUS, (c_void_p, c_int, c_void_p)),
+    "shoal_process_free": (None, (c_void_p,)),
+    "shoal_device_resolve": (
+        _STATUS,
+        (c_char_p, c_char_p, c_char_p, c_void_p, c_size_t, c_void_p),
+    ),
+    "shoal_device_environment": (
+        _STATUS,
+        (c_char_p, c_char_p, c_void_p, c_size_t, c_void_p),
+    ),
+    "shoal_device_variable": (_STATUS, (c_char_p, c_void_p, c_size_t, c_void_p)),
+    "shoal_device_family_name": (_STATUS, (c_size_t, c_void_p, c_size_t, c_void_p)),
+    "shoal_device_visible": (_STATUS, (c_char_p, c_void_p, c_size_t, c_void_p)),
+    "shoal_device_set_visible": (_STATUS, (c_char_p, c_char_p, c_void_p)),
+}
+
+# `os.fork` is how a Python program forks; this one would run a C function in the child.
+NOT_FOR_PYTHON = frozenset({"shoal_process_fork"})
+
+
+def library_path() -> Path:
+    """The library file to load: ``SHOAL_LIBRARY`` if set, else the package's own."""
+    given = os.environ.get(LIBRARY_VARIABLE)
+    if given:
+        path = Path(given)
+        if not path.is_file():
+            raise ImportError(
+                f"{LIBRARY_VARIABLE} names {given!r}, which is not a file: point it to a "
+                "built libshoal.so, or unset it to use the package's own"
+            )
+        return path
+    own = Path(__file__).with_name("libshoal.so")
+    if not own.is_file():
+        raise ImportError(
+            f"the native library is missing: {own} does not exist. Install the package "
+            "(pip install <checkout>/bindings/python), or run cargo build --release and set "
+            f"{LIBRARY_VARIABLE}=<checkout>/target/release/libshoal.so"
+        )
+    return own
+
+
+def _load() -> ctypes.CDLL:
+    path = library_path()
+    try:
+        library = ctypes.CDLL(str(path.resolve()))
+    except OSError as err:
+        raise ImportError(f"the native library {path} cannot be loaded: {err}") from err
+    for name, (result, arguments) in PROTOTYPES.items():
+        try:
+            function = getattr(library, name)
+        except AttributeError:
+            raise ImportError(
+                f"{path} has no function {name}: it is not the library of shoal {__version__}"
+            ) from None
+        function.restype = result
+        function.argtypes = arguments
+    theirs = library.shoal_version().decode()
+    if theirs != __version__:
+        raise ImportError(
+            f"{path} is version {theirs}, this package is version {__version__}: rebuild or "
+            f"reinstall the package, or unset {LIBRARY_VARIABLE}"
+        )
+    return library
+
+
+lib = _load()
+
+QueueHandle.release = lib.shoal_queue_free
+MapHandle.release = lib.shoal_map_free
+MapIterHandle.release = lib.shoal_map_iter_free
+ProcessHandle.release = lib.shoal_process_free
+
+
+def error(status: int) -> ShoalError:
+    """The exception for a status that the calling thread's last call returned."""
+    said: Optional[bytes] = lib.shoal_last_error()
+    message = said.decode("utf-8", "replace") if said else ""
+    return error_for(status, message or BY_CODE.get(status, ShoalError).__doc__ or "")
+
+
+def check(status: int) -> None:
+    """Raises what a non-zero status stands for."""
+    if status:
+        raise error(status)
+
+
+def version() -> str:
+    """The version of the native library."""
+    said: bytes = lib.shoal_version()
+    return said.decode()
+
+
+def fetch_u64(function: Any, handle: Handle) -> int:
+    """Calls ``function(handle, uint64_t *out)`` and returns what it wrote."""
+    out = c_uint64()
+    check(function(handle, byref(out)))
+    return out.value
+
+
+def fetch_bool(function: Any, *arguments: Any) -> bool:
+    """Calls ``function(..., bool *out)`` and returns what it wrote."""
+    out = c_bool()
+    check(function(*arguments, byref(out)))
+    return out.value
+
+
+class Buffer:
+    """Bytes the library writes into, with everything a call needs built once."""
+
+    __slots__ = ("address", "array", "length", "length_ref", "size", "view")
+
+    def __init__(self, size: int) -> None:
+        self.array = (ctypes.c_char * size)()
+        self.view = memoryview(self.array).cast("B")
+        self.address = ctypes.addressof(self.array)
+        self.size = size
+        self.length = c_size_t()
+        self.length_ref = byref(self.length)
+
+
+# Buffers not in use. A list, not one per thread: pop and append are atomic, and a signal
+# handler or an unpickled object that uses a queue in the middle of a call simply takes
+# another buffer.
+_spare: "list[Buffer]" = []
+_SMALL = 64 * 1024
+_KEEP = 4 * 1024 * 1024
+
+
+def take_buffer(size: int = _SMALL) -> Buffer:
+    """A buffer of at least ``size`` bytes, for `give_buffer` to take back."""
+    try:
+        buffer = _spare.pop()
+        if buffer.size >= size:
+            return buffer
+    except IndexError:
+        pass
+    # Some more, so that slowly growing messages do not need a new one each.
+    return Buffer(max(size + size // 4, _SMALL))
+
+
+def give_buffer(buffer: Buffer) -> None:
+    """Returns a buffer; a very large one is freed instead of kept."""
+    if buffer.size <= _KEEP:
+        _spare.append(buffer)
+
+
+def options(
+    *,
+    create: bool,
+    exclusive: bool,
+    persistent: bool,
+    capacity: int,
+    max_capacity: int,
+) -> "ctypes._CArgObject":
+    """A pointer to the options struct of `shoal_queue_open` and `shoal_map_open`."""
+    flags = (CREATE * create) | (EXCLUSIVE * exclusive) | (PERSISTENT * persistent)
+    return byref(
+        ObjectOptions(ctypes.sizeof(ObjectOptions), flags, capacity, max_capacity)
+    )
+
+
+def encode(text: str, what: str = "name") -> bytes:
+    """Text as the library takes it. It checks the rest; a NUL would cut it short here."""
+    if "\0" in text:
+        raise error_for(1, f"invalid {what}: it contains a NUL character")
+    return text.encode("utf-8", "surrogateescape")
+
+
+def strings(items: Sequence[bytes]) -> Any:
+    """A C array of strings, NULL last."""
+    for item in items:
+        if b"\0" in item:
+            raise error_for(1, f"invalid text: {item!r} contains a NUL character")
+    return (c_char_p * (len(items) + 1))(*items, None)
+
+
+def address_of(data: bytes) -> int:
+    """Where the bytes are, for as long as the object lives."""
+    return ctypes.cast(c_char_p(data), c_void_p).value or 0
+
+
+def fetch_text(function: Any, *arguments: Any) -> bytes:
+    """Calls ``function(..., char *buf, size_t capacity, size_t *len)``; what it wrote."""
+    buffer = take_buffer()
+    try:
+        while True:
+            status = function(*arguments, buffer.address, buffer.size, buffer.length_ref)
+            if status == OK:
+                return bytes(buffer.view[: buffer.length.value])
+            if status != BUFFER_TOO_SMALL:
+                raise error(status)
+            buffer = take_buffer(buffer.length.value)
+    finally:
+        give_buffer(buffer)
+
+
+def fetch_int(function: Any, *arguments: Any) -> int:
+    """Calls ``function(..., int *out)`` and returns what it wrote."""
+    out = c_int()
+    check(function(*arguments, byref(out)))
+    return out.value

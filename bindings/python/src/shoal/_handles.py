@@ -1,0 +1,168 @@
+"""What Queue and Map have in common: a name, a handle, and when the handle goes.
+
+A process attaches to an object once per name: unpickling a handle again, or twice, gives
+the object that is there already. The handle is given up by `detach`, by leaving a ``with``
+block, by the garbage collector, and at the end of the process, whichever comes first. The
+last process to give up an ephemeral object removes it from ``/dev/shm``.
+
+The end of the process is `multiprocessing.util`'s finalizers, not `atexit`: they run in
+children of `multiprocessing` too, which leave by `os._exit`, and in the parent only after
+its children have been joined.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from multiprocessing import util
+from multiprocessing.context import get_spawning_popen
+from typing import Any, List, Optional, Tuple, Type, TypeVar, cast
+from weakref import WeakSet, WeakValueDictionary
+
+from . import _ffi
+from ._errors import ClosedError
+
+_SharedT = TypeVar("_SharedT", bound="Shared")
+
+_attached: "WeakValueDictionary[Tuple[type, str], Shared]" = WeakValueDictionary()
+# By id, since maps compare by content and so have no hash.
+_everything: "WeakValueDictionary[int, Shared]" = WeakValueDictionary()
+_holds: "WeakSet[Hold]" = WeakSet()
+_attaching = threading.RLock()
+
+
+class Shared:
+    """An attached shared object. Safe to use from any number of threads."""
+
+    _handle: Optional[_ffi.Handle]
+    _name: str
+    _noun = "object"
+
+    def _adopt(self, handle: _ffi.Handle, name: str) -> None:
+        self._handle = handle
+        self._name = name
+        with _attaching:
+            _everything[id(self)] = self
+            _attached.setdefault((type(self), name), self)
+
+    @property
+    def name(self) -> str:
+        """The name other processes, in any language, open this object by."""
+        return self._name
+
+    @property
+    def detached(self) -> bool:
+        """Whether this process has given up the object."""
+        return self._handle is None
+
+    def detach(self) -> None:
+        """Gives up this process's hold on the object; using it afterwards is an error.
+
+        Other processes are not disturbed. The last one out removes an ephemeral object.
+        May be called twice. A thread waiting in the object raises `ClosedError` soon after.
+        """
+        self._handle = None
+        with _attaching:
+            if _attached.get((type(self), self._name)) is self:
+                del _attached[type(self), self._name]
+
+    def _live(self) -> Any:
+        """The handle. Keep it in a local variable for as long as the call lasts."""
+        handle = self._handle
+        if handle is None:
+            raise ClosedError(f"{type(self).__name__} {self._name!r} is detached")
+        return handle
+
+    def __enter__(self: _SharedT) -> _SharedT:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.detach()
+
+    def __reduce__(self) -> Any:
+        handle = self._live()
+        child = get_spawning_popen()
+        if child is not None:
+            hold_for(child).add(handle)
+        return attach, (type(self), self._name, self._attach_arguments())
+
+    def _attach_arguments(self) -> "dict[str, Any]":
+        return {}
+
+
+def attach(cls: Type[_SharedT], name: str, arguments: "dict[str, Any]") -> _SharedT:
+    """The handle this process has on ``name``, opened if there is none yet."""
+    with _attaching:
+        found = _attached.get((cls, name))
+        if found is None:
+            found = cls(name, create=False, **arguments)  # type: ignore[call-arg]
+        return cast(_SharedT, found)
+
+
+class Hold:
+    """Keeps handles alive for a child that has not attached to them yet."""
+
+    def __init__(self) -> None:
+        self._handles: List[_ffi.Handle] = []
+        _holds.add(self)
+
+    def add(self, handle: _ffi.Handle) -> None:
+        """Keeps one handle."""
+        self._handles.append(handle)
+
+    def release(self) -> None:
+        """Lets go of them all."""
+        self._handles = []
+
+
+def hold_for(popen: Any) -> Hold:
+    """The hold that lives as long as the `multiprocessing` object of a child process."""
+    hold = getattr(popen, "_shoal_hold", None)
+    if hold is None:
+        hold = popen._shoal_hold = Hold()
+    return cast(Hold, hold)
+
+
+def _detach_everything() -> None:
+    """Gives up every handle; at the end of the process."""
+    waiting: "WeakSet[_ffi.Handle]" = WeakSet()
+    for hold in list(_holds):
+        hold.release()
+    for shared in list(_everything.values()):
+        handle = shared._handle
+        if handle is not None:
+            waiting.add(handle)
+            shared._handle = None
+        del handle
+    # A daemon thread waiting in the library keeps its handle until its slice is over; then
+    # it finds the object detached. Give such threads one slice.
+    patience = 20 if threading.active_count() > 1 else 0
+    while len(waiting) and patience:
+        time.sleep(0.01)
+        patience -= 1
+
+
+class _Sentinel:
+    """Something for `register_after_fork` to hang the registration on."""
+
+
+_sentinel = _Sentinel()
+
+
+def _at_end_of_process(_: object = None) -> None:
+    # Runs after multiprocessing has joined this process's children, and after finalizers
+    # of other libraries, which may still want to send something.
+    util.Finalize(None, _detach_everything, exitpriority=-100)
+
+
+def _renew_lock() -> None:
+    global _attaching
+    _attaching = threading.RLock()
+
+
+_at_end_of_process()
+# multiprocessing forgets its finalizers in a forked child, then runs these.
+util.register_after_fork(_sentinel, _at_end_of_process)
+# A fork while another thread is attaching must not leave the child a lock nobody holds.
+os.register_at_fork(after_in_child=_renew_lock)

@@ -1,0 +1,393 @@
+"""`shoal.Map` and `shoal.BytesMap`: one dictionary that many processes share."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any, Callable, Dict, ItemsView, Iterator, MutableMapping, Optional
+from typing import Tuple, TypeVar, Union, ValuesView, cast, overload
+
+from . import _codec, _ffi
+from ._handles import Shared
+
+K = TypeVar("K")
+V = TypeVar("V")
+_D = TypeVar("_D")
+_R = TypeVar("_R")
+
+_lib = _ffi.lib
+_MISSING: Any = object()
+
+
+class _SharedMap(Shared, MutableMapping[K, V]):
+    """What both maps are, in terms of how they write keys and values."""
+
+    _noun = "map"
+
+    def __init__(
+        self,
+        name: Optional[str] = None,
+        *,
+        create: bool = True,
+        exclusive: bool = False,
+        persistent: bool = False,
+        capacity: int = 0,
+        max_capacity: int = 0,
+    ) -> None:
+        handle = _ffi.MapHandle()
+        _ffi.check(
+            _lib.shoal_map_open(
+                None if name is None else _ffi.encode(name),
+                _ffi.options(
+                    create=create,
+                    exclusive=exclusive,
+                    persistent=persistent,
+                    capacity=capacity,
+                    max_capacity=max_capacity,
+                ),
+                ctypes.byref(handle),
+            )
+        )
+        self._adopt(handle, _lib.shoal_map_name(handle).decode())
+
+    def _encode_key(self, key: Any) -> bytes:
+        raise NotImplementedError
+
+    def _decode_key(self, data: bytes) -> K:
+        raise NotImplementedError
+
+    def _encode_value(self, value: V) -> bytes:
+        raise NotImplementedError
+
+    def _decode_value(self, data: Any) -> V:
+        raise NotImplementedError
+
+    # -- reading ----------------------------------------------------------------------
+
+    def _read(self, function: Any, key: bytes, convert: Callable[[Any], _R]) -> _R:
+        """Runs `shoal_map_get` or `_take`; ``_MISSING`` if there is no such key."""
+        buffer = _ffi.take_buffer()
+        try:
+            while True:
+                status = function(
+                    self._live(), key, len(key), buffer.address, buffer.size, buffer.length_ref
+                )
+                if status == _ffi.OK:
+                    return convert(buffer.view[: buffer.length.value])
+                if status == _ffi.NOT_FOUND:
+                    return cast(_R, _MISSING)
+                if status == _ffi.BUFFER_TOO_SMALL:
+                    # Nothing was taken; the value may have changed by the next try.
+                    buffer = _ffi.take_buffer(buffer.length.value)
+                elif status != _ffi.INTERRUPTED:
+                    raise _ffi.error(status)
+        finally:
+            _ffi.give_buffer(buffer)
+
+    def __getitem__(self, key: K) -> V:
+        value = self._read(_lib.shoal_map_get, self._encode_key(key), self._decode_value)
+        if value is _MISSING:
+            raise KeyError(key)
+        return value
+
+    @overload
+    def get(self, key: K) -> Optional[V]: ...
+
+    @overload
+    def get(self, key: K, default: Union[V, _D]) -> Union[V, _D]: ...
+
+    def get(self, key: K, default: Any = None) -> Any:
+        """The value of ``key``, or ``default``."""
+        value = self._read(_lib.shoal_map_get, self._encode_key(key), self._decode_value)
+        return default if value is _MISSING else value
+
+    def __contains__(self, key: object) -> bool:
+        data = self._encode_key(key)
+        found = ctypes.c_bool()
+        _ffi.check(
+            _lib.shoal_map_contains(self._live(), data, len(data), ctypes.byref(found))
+        )
+        return found.value
+
+    def __len__(self) -> int:
+        return _ffi.fetch_u64(_lib.shoal_map_len, self._live())
+
+    def __bool__(self) -> bool:
+        return len(self) > 0
+
+    def __iter__(self) -> Iterator[K]:
+        for key, _ in self._entries():
+            yield self._decode_key(key)
+
+    def _entries(self) -> Iterator[Tuple[bytes, bytes]]:
+        """Copies of the entries. A key that is there all along comes exactly once."""
+        live = self._live()
+        walk = _ffi.MapIterHandle()
+        _ffi.check(_lib.shoal_map_iter_new(live, ctypes.byref(walk)))
+        walk.map = live
+        key, value = ctypes.c_void_p(), ctypes.c_void_p()
+        key_length, value_length = ctypes.c_size_t(), ctypes.c_size_t()
+        out = [ctypes.byref(x) for x in (key, key_length, value, value_length)]
+        while True:
+            status = _lib.shoal_map_iter_next(walk, *out)
+            if status == _ffi.EMPTY:
+                return
+            if status == _ffi.INTERRUPTED:
+                continue
+            _ffi.check(status)
+            yield (
+                ctypes.string_at(key.value or 0, key_length.value) if key_length.value else b"",
+                ctypes.string_at(value.value or 0, value_length.value)
+                if value_length.value
+                else b"",
+            )
+
+    def items(self) -> "_Items[K, V]":
+        """A view of the entries; one walk over the map each time it is iterated."""
+        return _Items(self)
+
+    def values(self) -> "_Values[V]":
+        """A view of the values; one walk over the map each time it is iterated."""
+        return _Values(self)
+
+    def copy(self) -> Dict[K, V]:
+        """A plain `dict` of what is in the map."""
+        return dict(self.items())
+
+    # -- writing ----------------------------------------------------------------------
+
+    def __setitem__(self, key: K, value: V) -> None:
+        k, v = self._encode_key(key), self._encode_value(value)
+        _ffi.check(_lib.shoal_map_set(self._live(), k, len(k), v, len(v)))
+
+    def __delitem__(self, key: K) -> None:
+        data = self._encode_key(key)
+        status = _lib.shoal_map_remove(self._live(), data, len(data))
+        if status == _ffi.NOT_FOUND:
+            raise KeyError(key)
+        _ffi.check(status)
+
+    def insert(self, key: K, value: V) -> bool:
+        """Sets ``key`` if it is absent, atomically; whether it was."""
+        return self._insert(self._encode_key(key), self._encode_value(value))
+
+    def _insert(self, key: bytes, value: bytes) -> bool:
+        inserted = ctypes.c_bool()
+        _ffi.check(
+            _lib.shoal_map_insert(
+                self._live(), key, len(key), value, len(value), ctypes.byref(inserted)
+            )
+        )
+        return inserted.value
+
+    @overload
+    def setdefault(self: "_SharedMap[K, Optional[_D]]", key: K) -> Optional[_D]: ...
+
+    @overload
+    def setdefault(self, key: K, default: V) -> V: ...
+
+    def setdefault(self, key: K, default: Any = None) -> Any:
+        """The value of ``key``, which is set to ``default`` if absent. Atomic.
+
+        Of processes that race, one sets its default and all return that one.
+        """
+        k, v = self._encode_key(key), self._encode_value(default)
+        while True:
+            value = self._read(_lib.shoal_map_get, k, self._decode_value)
+            if value is not _MISSING:
+                return value
+            if self._insert(k, v):
+                return default
+
+    @overload
+    def pop(self, key: K) -> V: ...
+
+    @overload
+    def pop(self, key: K, default: Union[V, _D]) -> Union[V, _D]: ...
+
+    def pop(self, key: K, default: Any = _MISSING) -> Any:
+        """Removes ``key`` and returns its value. Atomic: of racing processes one gets it."""
+        value = self._read(_lib.shoal_map_take, self._encode_key(key), self._decode_value)
+        if value is not _MISSING:
+            return value
+        if default is _MISSING:
+            raise KeyError(key)
+        return default
+
+    def popitem(self) -> Tuple[K, V]:
+        """Removes and returns some entry; `KeyError` if there is none."""
+        while True:
+            for key, _ in self._entries():
+                value = self._read(_lib.shoal_map_take, key, self._decode_value)
+                if value is not _MISSING:
+                    return self._decode_key(key), value
+            if not len(self):
+                raise KeyError("popitem(): the map is empty")
+
+    def clear(self) -> None:
+        """Removes every entry."""
+        _ffi.check(_lib.shoal_map_clear(self._live()))
+
+    def add(self, key: K, delta: int = 1) -> int:
+        """Adds to the integer at ``key``, atomically; the new value. Absent counts as 0.
+
+        Wraps around at 64 bits. `InvalidError` if the value is no such integer.
+        """
+        data = self._encode_key(key)
+        out = ctypes.c_int64()
+        _ffi.check(_lib.shoal_map_add(self._live(), data, len(data), delta, ctypes.byref(out)))
+        return out.value
+
+    def compare_swap(self, key: K, expected: Optional[V], new: Optional[V]) -> bool:
+        """Sets ``key`` to ``new`` if its value is ``expected``, atomically; whether it was.
+
+        ``None`` is absence: expecting ``None`` inserts, a ``new`` of ``None`` removes. What
+        is compared are the encoded bytes, which equal numbers, texts and bytes share; for
+        values built of parts use `update_with`.
+        """
+        return self._swap(
+            self._encode_key(key),
+            None if expected is None else self._encode_value(expected),
+            None if new is None else self._encode_value(new),
+        )
+
+    def _swap(self, key: bytes, expected: Optional[bytes], new: Optional[bytes]) -> bool:
+        swapped = ctypes.c_bool()
+        _ffi.check(
+            _lib.shoal_map_compare_swap(
+                self._live(),
+                key,
+                len(key),
+                expected,
+                0 if expected is None else len(expected),
+                new,
+                0 if new is None else len(new),
+                ctypes.byref(swapped),
+            )
+        )
+        return swapped.value
+
+    def update_with(self, key: K, function: Callable[[V], V], default: V = _MISSING) -> V:
+        """Replaces the value of ``key`` by ``function`` of it, atomically; the new value.
+
+        ``function`` gets ``default`` if the key is absent (`KeyError` without one). It is
+        called again when another process changed the value meanwhile, so it must do
+        nothing but compute.
+        """
+        k = self._encode_key(key)
+        while True:
+            old = self._read(_lib.shoal_map_get, k, bytes)
+            if cast(Any, old) is _MISSING:
+                if default is _MISSING:
+                    raise KeyError(key)
+                new = function(default)
+                if self._insert(k, self._encode_value(new)):
+                    return new
+            else:
+                new = function(self._decode_value(old))
+                if self._swap(k, old, self._encode_value(new)):
+                    return new
+
+    # -- the object -------------------------------------------------------------------
+
+    @staticmethod
+    def unlink(name: str) -> None:
+        """Removes the name now; who is attached may go on. Needed for persistent maps."""
+        _ffi.check(_lib.shoal_map_unlink(_ffi.encode(name)))
+
+    def __repr__(self) -> str:
+        state = "detached" if self._handle is None else f"{len(self)} entries"
+        return f"<shoal.{type(self).__name__} {self._name!r}, {state}>"
+
+
+class _Items(ItemsView[K, V]):
+    """Entries in one walk, instead of a look-up for each key."""
+
+    _mapping: _SharedMap[K, V]
+
+    def __iter__(self) -> Iterator[Tuple[K, V]]:
+        mapping = self._mapping
+        for key, value in mapping._entries():
+            yield mapping._decode_key(key), mapping._decode_value(value)
+
+
+class _Values(ValuesView[V]):
+    """Values in one walk, instead of a look-up for each key."""
+
+    _mapping: _SharedMap[Any, V]
+
+    def __iter__(self) -> Iterator[V]:
+        mapping = self._mapping
+        for _, value in mapping._entries():
+            yield mapping._decode_value(value)
+
+
+class BytesMap(_SharedMap[bytes, bytes]):
+    """The shared map as it is in every language: bytes to bytes.
+
+    Open it by the name a C, C++ or Rust program uses, or take `Map.raw` to see the entries
+    of a `Map`. Arguments and methods are those of `Map`; counters of `add` are 8 bytes,
+    little-endian, signed.
+    """
+
+    def _encode_key(self, key: Any) -> bytes:
+        return _as_bytes(key, "key")
+
+    def _decode_key(self, data: bytes) -> bytes:
+        return data
+
+    def _encode_value(self, value: Any) -> bytes:
+        return _as_bytes(value, "value")
+
+    def _decode_value(self, data: Any) -> bytes:
+        return bytes(data)
+
+
+class Map(_SharedMap[K, V]):
+    """A dictionary that any processes of this machine share.
+
+    ::
+
+        ages: shoal.Map[str, int] = shoal.Map("ages")   # the same in every process
+        ages["ada"] = 36
+        ages.add("ada", 1)                              # atomic
+
+    ``Map(name)`` opens the map or makes it; ``Map()`` makes one with a name of its own. It
+    does what a `dict` does. Every call is atomic for its key, `setdefault`, `pop`, `add`
+    and `compare_swap` too, but ``m[k] += 1`` is two calls: use `add` or `update_with`.
+    A value is a copy: changing the list you got changes nothing until you set it.
+
+    Keys are text, numbers, bytes, tuples of these or anything hashable that pickles;
+    values are anything that pickles. `_codec` has the encoding: text keys are UTF-8 and
+    integers 8 bytes to other languages; the rest they see through `raw`. Only open maps
+    that programs you trust write to: values are unpickled.
+
+    Arguments are those of `shoal.Queue`, without ``maxsize``. A process killed anywhere
+    inside a call never blocks the others and leaves the old value or the new.
+    """
+
+    def _encode_key(self, key: Any) -> bytes:
+        return _codec.encode_key(key)
+
+    def _decode_key(self, data: bytes) -> K:
+        return cast(K, _codec.decode_key(data))
+
+    def _encode_value(self, value: V) -> bytes:
+        return _codec.encode_value(value)
+
+    def _decode_value(self, data: Any) -> V:
+        return cast(V, _codec.decode_value(data))
+
+    @property
+    def raw(self) -> BytesMap:
+        """The same map as bytes, for entries of programs in other languages."""
+        view = BytesMap.__new__(BytesMap)
+        view._adopt(self._live(), self._name)
+        return view
+
+
+def _as_bytes(data: Any, what: str) -> bytes:
+    if type(data) is bytes:
+        return data
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return bytes(data)
+    raise TypeError(f"a {what} of a BytesMap is bytes, not {type(data).__name__}")

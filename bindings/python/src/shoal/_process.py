@@ -1,0 +1,203 @@
+"""`shoal.spawn`: a program as a child process."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+from typing import IO, Any, BinaryIO, List, Mapping, Optional, Sequence, Type, Union
+
+from . import _ffi, _wait
+from .devices import DevicesArgument, _mask
+
+StrPath = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
+Stream = Union[None, int, IO[Any]]
+
+_lib = _ffi.lib
+
+
+def spawn(
+    argv: Sequence[StrPath],
+    *,
+    env: Optional[Mapping[str, str]] = None,
+    cwd: Optional[StrPath] = None,
+    stdin: Stream = None,
+    stdout: Stream = None,
+    stderr: Stream = None,
+    devices: Optional[DevicesArgument] = None,
+    family: str = "cuda",
+    new_group: bool = False,
+    new_session: bool = False,
+    die_with_parent: bool = False,
+) -> Process:
+    """Starts a program and returns at once.
+
+    Whatever keeps it from starting, a missing program included, is an error of this call.
+    The child gets no descriptor but its three streams, no signal handler and no mask.
+
+    Args:
+        argv: the program and its arguments. A program without ``/`` is looked for in the
+            ``PATH`` the child will have.
+        env: its whole environment, as in `subprocess`; ``None`` is this process's.
+        cwd: the directory it starts in.
+        stdin, stdout, stderr: ``None`` shares this process's; a file or descriptor;
+            ``subprocess.DEVNULL``; ``subprocess.PIPE`` for a pipe whose other end is the
+            attribute of that name.
+        devices: the devices it sees, in this process's numbers (see `shoal.devices`).
+        family: whose devices.
+        new_group: in a process group of its own, which Ctrl-C does not reach.
+        new_session: in a session of its own, without the terminal.
+        die_with_parent: it is killed when this process ends, even by ``kill -9``.
+    """
+    if isinstance(argv, (str, bytes)):
+        raise TypeError("argv is a list: the program, and its arguments one by one")
+    arguments = [os.fsencode(arg) for arg in argv]
+    if not arguments:
+        raise ValueError("argv is empty: it starts with the program")
+    streams = [_stream(s) for s in (stdin, stdout, stderr)]
+    options = _ffi.SpawnOptions()
+    options.size = ctypes.sizeof(options)
+    options.argv = _ffi.strings(arguments)
+    if env is not None:
+        options.envp = _ffi.strings([_setting(name, value) for name, value in env.items()])
+    if cwd is not None:
+        (options.cwd,) = _ffi.strings([os.fsencode(cwd)])[:1]
+    options.stdio = (ctypes.c_int32 * 3)(*streams)
+    options.flags = (
+        (_ffi.SPAWN_NEW_GROUP * new_group)
+        | (_ffi.SPAWN_NEW_SESSION * new_session)
+        | (_ffi.SPAWN_DIE_WITH_PARENT * die_with_parent)
+    )
+    if devices is not None:
+        options.device_family = _ffi.encode(family)
+        options.device_mask = _ffi.encode(_mask(devices), "mask")
+    handle = _ffi.ProcessHandle()
+    _ffi.check(_lib.shoal_process_spawn(ctypes.byref(options), ctypes.byref(handle)))
+    return Process(handle, [s == _ffi.STDIO_PIPE for s in streams])
+
+
+def _setting(name: str, value: str) -> bytes:
+    if not name or "=" in name:
+        raise ValueError(f"{name!r} is no name of an environment variable")
+    return os.fsencode(name) + b"=" + os.fsencode(value)
+
+
+def _stream(stream: Stream) -> int:
+    if stream is None:
+        return _ffi.STDIO_INHERIT
+    if not isinstance(stream, int):
+        stream.flush()
+        stream = stream.fileno()
+    if stream == subprocess.PIPE:
+        return _ffi.STDIO_PIPE
+    if stream == subprocess.DEVNULL:
+        return _ffi.STDIO_NULL
+    if stream < 0:
+        raise ValueError(f"{stream} is not a descriptor (subprocess.STDOUT is not supported)")
+    return stream + 1
+
+
+def _open(fd: int, which: int) -> BinaryIO:
+    if which:
+        return os.fdopen(fd, "rb")
+    return os.fdopen(fd, "wb")
+
+
+class Process:
+    """A program started by `spawn`. Safe to use from any thread.
+
+    As a context manager it closes its pipes and joins. Forgetting it is no harm: the
+    program goes on, and once it has ended the next `spawn` collects it.
+    """
+
+    stdin: Optional[BinaryIO]
+    stdout: Optional[BinaryIO]
+    stderr: Optional[BinaryIO]
+
+    def __init__(self, handle: _ffi.ProcessHandle, pipes: Sequence[bool]) -> None:
+        self._handle = handle
+        self._pid = _ffi.fetch_int(_lib.shoal_process_pid, handle)
+        self._exitcode: Optional[int] = None
+        ends: List[Optional[BinaryIO]] = [
+            _open(_ffi.fetch_int(_lib.shoal_process_stdio, handle, which), which) if pipe else None
+            for which, pipe in enumerate(pipes)
+        ]
+        self.stdin, self.stdout, self.stderr = ends
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._pid
+
+    @property
+    def exitcode(self) -> Optional[int]:
+        """Its exit code, ``-signal`` if a signal killed it, ``None`` while it runs."""
+        if self._exitcode is None:
+            self._poll(0)
+        return self._exitcode
+
+    def is_alive(self) -> bool:
+        """Whether it still runs."""
+        return self.exitcode is None
+
+    def join(self, timeout: Optional[float] = None) -> int:
+        """Waits for its end; its exit code, ``-signal`` if a signal killed it.
+
+        `TimeoutError` after ``timeout`` seconds. Joining again gives the same. 255 if that
+        is unknown: somebody else collected the child (``SIGCHLD`` ignored, ``os.wait``).
+        """
+        if self._exitcode is None:
+            self._poll(_wait.deadline(True, timeout))
+        if self._exitcode is None:
+            raise _ffi.error(_ffi.TIMEOUT)
+        return self._exitcode
+
+    def _poll(self, until: Optional[int]) -> None:
+        end = _ffi.Exit()
+        end_ref = ctypes.byref(end)
+
+        def call(timeout_ns: int) -> int:
+            status: int = _lib.shoal_process_join(self._handle, timeout_ns, end_ref)
+            return status
+
+        status = _wait.wait(call, until)
+        if status == _ffi.TIMEOUT:
+            return
+        _ffi.check(status)
+        self._exitcode = end.as_exitcode()
+
+    def fileno(self) -> int:
+        """A descriptor that `select` finds readable once the process has ended."""
+        return _ffi.fetch_int(_lib.shoal_process_pidfd, self._handle)
+
+    def send_signal(self, signal: int, *, group: bool = False) -> None:
+        """Sends it a signal, or all of its process group.
+
+        Nothing happens if it is over: never does another process get it.
+        """
+        send = _lib.shoal_process_signal_group if group else _lib.shoal_process_signal
+        _ffi.check(send(self._handle, signal))
+
+    def terminate(self) -> None:
+        """Asks it to end: ``SIGTERM``."""
+        _ffi.check(_lib.shoal_process_terminate(self._handle))
+
+    def kill(self) -> None:
+        """Ends it: ``SIGKILL``."""
+        _ffi.check(_lib.shoal_process_kill(self._handle))
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], value: object, traceback: object
+    ) -> None:
+        for stream in (self.stdin, self.stdout, self.stderr):
+            if stream is not None:
+                stream.close()
+        self.join()
+
+    def __repr__(self) -> str:
+        code = self.exitcode
+        state = "running" if code is None else f"exit code {code}"
+        return f"<shoal.Process {self._pid}, {state}>"

@@ -1,0 +1,384 @@
+"""`shoal.Queue`: Python objects, or plain bytes, from any process to any other."""
+
+from __future__ import annotations
+
+import ctypes
+import pickle
+from array import array
+from itertools import accumulate, chain
+from typing import Any, Callable, Generic, Iterable, List, Optional, Sequence, TypeVar, Union
+from typing import cast
+
+from . import _bound, _ffi, _wait
+from ._errors import Empty, Full
+from ._handles import Shared
+
+T = TypeVar("T")
+_R = TypeVar("_R")
+
+BytesLike = Union[bytes, bytearray, memoryview]
+
+_put = _ffi.lib.shoal_queue_put
+_get = _ffi.lib.shoal_queue_get
+_dumps = pickle.dumps
+_PROTOCOL = pickle.HIGHEST_PROTOCOL
+_SLICE = _wait.SLICE_NS
+
+# Messages put or taken in one call of the library.
+_BATCH = 256
+
+
+class Queue(Shared, Generic[T]):
+    """A first-in first-out queue between any processes of this machine.
+
+    ::
+
+        queue: shoal.Queue[str] = shoal.Queue("mail")   # the same in every process
+        queue.put("hello")
+        queue.get()
+
+    ``Queue(name)`` opens the queue or makes it; ``Queue()`` makes one with a name of its
+    own. Handles can be pickled, so a queue can be an argument of a process or a pool's
+    task, or travel through another queue; a process that unpickles one opens it by name,
+    so somebody has to hold it until then.
+
+    `put` and `get` pickle; `put_bytes` and `get_bytes` do not, and are what to use with
+    programs in other languages. Pickling happens outside the queue's locks. Every method
+    may be called from any thread. A process killed anywhere inside one never blocks the
+    others: at most the message it was putting or taking is lost.
+
+    Waiting calls take ``block`` and ``timeout`` (seconds) as `queue.Queue` does, raise the
+    same `queue.Empty` and `queue.Full`, and end at once on Ctrl-C.
+
+    Args:
+        name: letters, digits, ``.``, ``_`` and ``-``; ``None`` generates one.
+        create: make the queue if it is missing; otherwise that is `NotFoundError`.
+        exclusive: insist on making it; `ExistsError` if it is there.
+        persistent: it stays until `unlink`, not only while someone is attached.
+        capacity: bytes of messages it holds at first; 0 is the library's default.
+        max_capacity: bytes it may grow to; 0 is the library's default.
+        maxsize: at most this many messages; 0 means as many as fit. Exact, and kept by
+            the producers: all of them have to give the same number (pickled handles do).
+    """
+
+    _noun = "queue"
+
+    def __init__(
+        self,
+        name: Optional[str] = None,
+        *,
+        create: bool = True,
+        exclusive: bool = False,
+        persistent: bool = False,
+        capacity: int = 0,
+        max_capacity: int = 0,
+        maxsize: int = 0,
+    ) -> None:
+        handle = _ffi.QueueHandle()
+        _ffi.check(
+            _ffi.lib.shoal_queue_open(
+                None if name is None else _ffi.encode(name),
+                _ffi.options(
+                    create=create,
+                    exclusive=exclusive,
+                    persistent=persistent,
+                    capacity=capacity,
+                    max_capacity=max_capacity,
+                ),
+                ctypes.byref(handle),
+            )
+        )
+        self._maxsize = max(0, maxsize)
+        self._adopt(handle, _ffi.lib.shoal_queue_name(handle).decode())
+
+    def _attach_arguments(self) -> "dict[str, Any]":
+        return {"maxsize": self._maxsize} if self._maxsize else {}
+
+    # -- one message ------------------------------------------------------------------
+
+    def put(self, obj: T, block: bool = True, timeout: Optional[float] = None) -> None:
+        """Appends an object. When it returns, the object is there for everyone.
+
+        Raises `Full` if there is no room (in time), `TooLargeError` if it can never fit,
+        `ClosedError` after `close`, and whatever pickling raises.
+        """
+        self.put_bytes(_dumps(obj, _PROTOCOL), block, timeout)
+
+    def put_nowait(self, obj: T) -> None:
+        """`put` without waiting."""
+        self.put_bytes(_dumps(obj, _PROTOCOL), False)
+
+    def put_bytes(
+        self, data: BytesLike, block: bool = True, timeout: Optional[float] = None
+    ) -> None:
+        """Appends these bytes as one message, as they are."""
+        if type(data) is not bytes:
+            data = bytes(memoryview(data))
+        size = len(data)
+        if self._maxsize:
+            status = self._put_bounded(data, size, _wait.deadline(block, timeout))
+        else:
+            # Once by hand: nearly every put succeeds without waiting.
+            until = _wait.deadline(block, timeout)
+            status = _put(self._live(), data, size, _SLICE if until is None else 0)
+            if status and (until != 0 or status == _ffi.INTERRUPTED):
+                status = _wait.wait(lambda ns: self._put_once(data, size, ns), until)
+        if status:
+            raise self._put_error(status)
+
+    def _put_once(self, data: bytes, size: int, timeout_ns: int) -> int:
+        status: int = _put(self._live(), data, size, timeout_ns)
+        return status
+
+    def _put_bounded(self, data: bytes, size: int, until: Optional[int]) -> int:
+        return _bound.put_bounded(
+            self._name,
+            self._maxsize,
+            self.qsize,
+            lambda: self._put_once(data, size, _ffi.NOWAIT),
+            until,
+        )
+
+    def _put_error(self, status: int) -> Exception:
+        if status in (_ffi.FULL, _ffi.TIMEOUT):
+            return Full(f"queue {self._name!r} is full")
+        return _ffi.error(status)
+
+    def get(self, block: bool = True, timeout: Optional[float] = None) -> T:
+        """Takes the oldest object.
+
+        Raises `Empty` if there is none (in time) and `ClosedError` once the queue is
+        closed and drained. Only unpickle what programs you trust have put.
+        """
+        return cast(T, self._take(unpickle, block, timeout))
+
+    def get_nowait(self) -> T:
+        """`get` without waiting."""
+        return cast(T, self._take(unpickle, False, None))
+
+    def get_bytes(self, block: bool = True, timeout: Optional[float] = None) -> bytes:
+        """Takes the oldest message as the bytes it is."""
+        return self._take(bytes, block, timeout)
+
+    def _take(
+        self, convert: Callable[[memoryview], _R], block: bool, timeout: Optional[float]
+    ) -> _R:
+        buffer = _ffi.take_buffer()
+        try:
+            until = _wait.deadline(block, timeout)
+            status = _get(
+                self._live(),
+                buffer.address,
+                buffer.size,
+                buffer.length_ref,
+                _SLICE if until is None else 0,
+            )
+            while status:
+                if status == _ffi.BUFFER_TOO_SMALL:
+                    # The message stays; another consumer may take it first.
+                    buffer = _ffi.take_buffer(buffer.length.value)
+                elif status in (_ffi.EMPTY, _ffi.TIMEOUT) and until == 0:
+                    raise Empty(f"queue {self._name!r} is empty")
+                elif status not in (_ffi.EMPTY, _ffi.TIMEOUT, _ffi.INTERRUPTED):
+                    raise _ffi.error(status)
+                box = buffer
+                status = _wait.wait(lambda ns: self._get_once(box, ns), until)
+                if status in (_ffi.EMPTY, _ffi.TIMEOUT):
+                    raise Empty(f"queue {self._name!r} is empty")
+            return convert(buffer.view[: buffer.length.value])
+        finally:
+            _ffi.give_buffer(buffer)
+
+    def _get_once(self, buffer: _ffi.Buffer, timeout_ns: int) -> int:
+        status: int = _get(
+            self._live(), buffer.address, buffer.size, buffer.length_ref, timeout_ns
+        )
+        return status
+
+    # -- many messages ----------------------------------------------------------------
+
+    def put_many(
+        self, objs: Iterable[T], block: bool = True, timeout: Optional[float] = None
+    ) -> int:
+        """Appends objects in order, taking the queue's lock once for many; how many.
+
+        That is all of them, unless the time is up or the queue is closed first; if then
+        not even one was put it raises as `put` does.
+        """
+        return self.put_many_bytes([_dumps(obj, _PROTOCOL) for obj in objs], block, timeout)
+
+    def put_many_bytes(
+        self, items: Sequence[bytes], block: bool = True, timeout: Optional[float] = None
+    ) -> int:
+        """`put_many` for messages of plain bytes."""
+        until = _wait.deadline(block, timeout)
+        done = 0
+        while done < len(items):
+            if self._maxsize:
+                item = items[done]
+                status, put = self._put_bounded(item, len(item), until), 1
+            else:
+                status, put = self._put_batch(items[done : done + _BATCH], until)
+            if status:
+                if done:
+                    return done
+                raise self._put_error(status)
+            done += put
+        return done
+
+    def _put_batch(self, items: Sequence[bytes], until: Optional[int]) -> "tuple[int, int]":
+        blob = b"".join(items)
+        lengths = [len(item) for item in items]
+        base = _ffi.address_of(blob)
+        # {address, length} pairs: an array of shoal_slice, built without a Python loop.
+        slices = array("Q", chain.from_iterable(zip(accumulate(lengths, initial=base), lengths)))
+        done = ctypes.c_size_t()
+
+        def call(timeout_ns: int) -> int:
+            status: int = _ffi.lib.shoal_queue_put_many(
+                self._live(),
+                slices.buffer_info()[0],
+                len(items),
+                ctypes.byref(done),
+                timeout_ns,
+            )
+            return status
+
+        status = _wait.wait(call, until)
+        return status, done.value
+
+    def get_many(
+        self, max_items: int = _BATCH, block: bool = True, timeout: Optional[float] = None
+    ) -> List[T]:
+        """Waits for a first object, then takes all that are there, up to ``max_items``.
+
+        Raises as `get` does when not even one comes.
+        """
+        return self._take_many(unpickle, max_items, block, timeout)
+
+    def get_many_bytes(
+        self, max_items: int = _BATCH, block: bool = True, timeout: Optional[float] = None
+    ) -> List[bytes]:
+        """`get_many` for messages of plain bytes."""
+        return self._take_many(bytes, max_items, block, timeout)
+
+    def _take_many(
+        self,
+        convert: Callable[[memoryview], _R],
+        max_items: int,
+        block: bool,
+        timeout: Optional[float],
+    ) -> List[_R]:
+        if max_items <= 0:
+            return []
+        until = _wait.deadline(block, timeout)
+        lengths = (ctypes.c_size_t * min(max_items, 64 * _BATCH))()
+        taken = ctypes.c_size_t()
+        buffer = _ffi.take_buffer()
+        try:
+            while True:
+                box = buffer
+
+                def call(timeout_ns: int) -> int:
+                    status: int = _ffi.lib.shoal_queue_get_many(
+                        self._live(),
+                        box.address,
+                        box.size,
+                        lengths,
+                        len(lengths),
+                        ctypes.byref(taken),
+                        timeout_ns,
+                    )
+                    return status
+
+                status = _wait.wait(call, until)
+                if status == _ffi.BUFFER_TOO_SMALL:
+                    buffer = _ffi.take_buffer(lengths[0])
+                    continue
+                if status in (_ffi.EMPTY, _ffi.TIMEOUT):
+                    raise Empty(f"queue {self._name!r} is empty")
+                _ffi.check(status)
+                found: List[_R] = []
+                start = 0
+                for length in lengths[: taken.value]:
+                    found.append(convert(buffer.view[start : start + length]))
+                    start += length
+                return found
+        finally:
+            _ffi.give_buffer(buffer)
+
+    # -- state ------------------------------------------------------------------------
+
+    def qsize(self) -> int:
+        """How many messages are in the queue: exact at the moment it is asked."""
+        return _ffi.fetch_u64(_ffi.lib.shoal_queue_len, self._live())
+
+    __len__ = qsize
+
+    def __bool__(self) -> bool:
+        return True
+
+    def empty(self) -> bool:
+        """Whether there is no message; a `put` that has returned is always seen."""
+        return self.qsize() == 0
+
+    def full(self) -> bool:
+        """Whether ``maxsize`` messages are in the queue; never, if it has none."""
+        return 0 < self._maxsize <= self.qsize()
+
+    @property
+    def maxsize(self) -> int:
+        """The bound in messages, or 0."""
+        return self._maxsize
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in use, with what each message costs besides its payload."""
+        return _ffi.fetch_u64(_ffi.lib.shoal_queue_bytes, self._live())
+
+    @property
+    def capacity(self) -> int:
+        """Bytes that fit now."""
+        return _ffi.fetch_u64(_ffi.lib.shoal_queue_capacity, self._live())
+
+    @property
+    def max_capacity(self) -> int:
+        """Bytes it may grow to."""
+        return _ffi.fetch_u64(_ffi.lib.shoal_queue_max_capacity, self._live())
+
+    @property
+    def max_message(self) -> int:
+        """Bytes of the largest message it can ever take."""
+        return _ffi.fetch_u64(_ffi.lib.shoal_queue_max_message, self._live())
+
+    def close(self) -> None:
+        """Closes the queue for everyone: puts fail, gets drain it and then fail.
+
+        Both raise `ClosedError`, in every process and language. Closing twice is nothing.
+        To give up only this process's handle use `detach`, or ``with``.
+        """
+        _ffi.check(_ffi.lib.shoal_queue_close(self._live()))
+
+    @property
+    def closed(self) -> bool:
+        """Whether someone closed the queue."""
+        return _ffi.fetch_bool(_ffi.lib.shoal_queue_is_closed, self._live())
+
+    @staticmethod
+    def unlink(name: str) -> None:
+        """Removes the name now; who is attached may go on. Needed for persistent queues."""
+        _ffi.check(_ffi.lib.shoal_queue_unlink(_ffi.encode(name)))
+
+    def __repr__(self) -> str:
+        state = "detached" if self._handle is None else f"{self.qsize()} messages"
+        return f"<shoal.Queue {self._name!r}, {state}>"
+
+
+def unpickle(data: memoryview) -> Any:
+    """The object a message of `Queue.put` holds."""
+    # Every pickle of protocol 2 and later starts with this byte.
+    if not data or data[0] != 0x80:
+        raise pickle.UnpicklingError(
+            "the message was not put by Queue.put: take raw messages with get_bytes"
+        )
+    return pickle.loads(data)

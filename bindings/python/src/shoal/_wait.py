@@ -1,0 +1,55 @@
+"""Waits that Ctrl-C can end.
+
+A thread inside the native library cannot run Python's signal handlers, and a signal may
+be delivered to another thread than the one that waits. So every wait is cut into slices:
+after each the interpreter runs what handlers are due (Ctrl-C raises `KeyboardInterrupt`
+there) and the call is entered again with what is left until its deadline.
+"""
+
+from __future__ import annotations
+
+from time import monotonic_ns
+from typing import Callable, Optional
+
+from . import _ffi
+
+# How long a blocking call stays in the library before Python looks at its signals.
+SLICE_NS = 50_000_000
+
+# Longer timeouts than this (30 years) mean forever: nanoseconds have to fit 64 bits.
+_FOREVER_SECONDS = 1e9
+
+
+def deadline(block: bool, timeout: Optional[float]) -> Optional[int]:
+    """The monotonic nanosecond at which to give up. ``None`` is never, 0 is at once."""
+    if not block:
+        return 0
+    if timeout is None or timeout > _FOREVER_SECONDS:
+        return None
+    if timeout <= 0:
+        return 0
+    return monotonic_ns() + int(timeout * 1e9)
+
+
+def wait(call: Callable[[int], int], until: Optional[int]) -> int:
+    """Runs ``call(timeout_ns)`` until it answers, or ``until`` has passed.
+
+    Returns the last status: ``TIMEOUT``, ``FULL`` or ``EMPTY`` once the time is up.
+    ``call`` is always made at least once.
+    """
+    while True:
+        if until is None:
+            patience = SLICE_NS
+        elif until == 0:
+            patience = _ffi.NOWAIT
+        else:
+            patience = max(0, min(SLICE_NS, until - monotonic_ns()))
+        status = call(patience)
+        if status == _ffi.INTERRUPTED:
+            continue
+        if status != _ffi.TIMEOUT:
+            # A wait of no length reports FULL or EMPTY. That is the answer only if the
+            # time is really up, which it is whenever `patience` was 0.
+            return status
+        if until is not None and monotonic_ns() >= until:
+            return status

@@ -1,0 +1,162 @@
+"""Which devices a process sees, and which its children will.
+
+A vendor's runtime reads one environment variable when it starts, ``CUDA_VISIBLE_DEVICES``
+for CUDA. Here a mask is a list of *logical* numbers, counted in what this process sees
+itself: under ``CUDA_VISIBLE_DEVICES=2,3`` the mask ``[1]`` is device 3. UUIDs do as well.
+An empty mask hides every device. A mask that cannot be is an error, never cut short.
+
+    shoal.spawn(["train"], devices=[0, 1])              # one program
+    mp.Process(target=train, devices=[0]).start()       # one process
+    shoal.devices.set_visible_devices([0])              # this script, before CUDA starts
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from contextlib import contextmanager
+from typing import Dict, Iterator, List, Optional, Sequence, Union
+
+from . import _ffi
+from ._errors import NotFoundError
+
+__all__ = [
+    "DevicesArgument",
+    "environment",
+    "families",
+    "resolve",
+    "set_visible_devices",
+    "variable",
+    "visible",
+]
+
+_lib = _ffi.lib
+
+DevicesArgument = Union[str, Sequence[int], Sequence[str], Sequence[Union[int, str]]]
+"""A mask: ``[0, 2]``, ``["GPU-1a2b..."]`` or the same as text, ``"0,2"``."""
+
+
+def _mask(devices: DevicesArgument) -> str:
+    """The mask as the text the library reads. It judges it; here only types are."""
+    if isinstance(devices, str):
+        return devices
+    if not isinstance(devices, Sequence):
+        raise TypeError(f"devices are a list or text like '0,2', not {type(devices).__name__}")
+    entries: List[str] = []
+    for entry in devices:
+        if isinstance(entry, bool) or not isinstance(entry, (int, str)):
+            raise TypeError(f"a device is a number or a UUID, not {entry!r}")
+        if isinstance(entry, str) and (not entry or "," in entry):
+            raise ValueError(f"{entry!r} in a list of devices is not one device")
+        entries.append(str(entry))
+    return ",".join(entries)
+
+
+def resolve(devices: DevicesArgument, *, family: str = "cuda") -> str:
+    """The value of the family's variable for a child that is to see these devices.
+
+    Raises `InvalidError` (a `ValueError`) for a number beyond what this process sees, a
+    device named twice, indices and UUIDs mixed, or text that is no device.
+    """
+    mask = _ffi.encode(_mask(devices), "mask")
+    value = _ffi.fetch_text(_lib.shoal_device_resolve, _ffi.encode(family), None, mask)
+    return value.decode()
+
+
+def environment(devices: DevicesArgument, *, family: str = "cuda") -> Dict[str, Optional[str]]:
+    """All that has to change in a child's environment; ``None`` is to be removed.
+
+    Besides the mask: ``CUDA_DEVICE_ORDER`` is set to ``PCI_BUS_ID``, unless it is set, so
+    that numbers mean what ``nvidia-smi`` shows; and a second variable that would be counted
+    in the new mask is removed, once it has been composed with.
+    """
+    mask = _ffi.encode(_mask(devices), "mask")
+    text = _ffi.fetch_text(_lib.shoal_device_environment, _ffi.encode(family), mask)
+    changes: Dict[str, Optional[str]] = {}
+    for entry in os.fsdecode(text).split("\0"):
+        if entry:
+            name, equals, value = entry.partition("=")
+            changes[name] = value if equals else None
+    return changes
+
+
+def variable(family: str = "cuda") -> str:
+    """The environment variable a family's mask is in."""
+    return _ffi.fetch_text(_lib.shoal_device_variable, _ffi.encode(family)).decode()
+
+
+def families() -> List[str]:
+    """The names of all families."""
+    found: List[str] = []
+    while True:
+        try:
+            found.append(_ffi.fetch_text(_lib.shoal_device_family_name, len(found)).decode())
+        except NotFoundError:
+            return found
+
+
+def visible(family: str = "cuda") -> Optional[List[str]]:
+    """The devices this process's environment shows, as they are named there; ``None``: all."""
+    text = _ffi.fetch_text(_lib.shoal_device_visible, _ffi.encode(family)).decode()
+    if text == "all":
+        return None
+    return [] if text == "none" else text.split(",")
+
+
+def set_visible_devices(devices: DevicesArgument, *, family: str = "cuda") -> None:
+    """Makes this process, and the children it starts from now on, see these devices only.
+
+    Writes ``os.environ``. The vendor's runtime reads that once, when it starts: call this
+    before anything that uses it. A `RuntimeWarning` says when its library is loaded
+    already, so that it may be too late. Calling it twice narrows twice.
+    """
+    changes = environment(devices, family=family)
+    # The library changes the environment of C and knows each family's runtime; Python keeps
+    # a copy of the environment, which would not notice.
+    if _ffi.fetch_bool(
+        _lib.shoal_device_set_visible, _ffi.encode(family), _ffi.encode(_mask(devices), "mask")
+    ):
+        warnings.warn(
+            f"the runtime of {family!r} devices is loaded in this process and may have read "
+            f"{variable(family)} already: set the mask before importing what uses it",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    _apply(changes)
+
+
+def _apply(changes: Dict[str, Optional[str]]) -> None:
+    for name, value in changes.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+_changing = threading.Lock()
+
+
+@contextmanager
+def _in_environment(changes: Dict[str, Optional[str]]) -> Iterator[None]:
+    """``os.environ`` with these changes while a child is started, and as before after.
+
+    One child at a time: `multiprocessing` has no way to give a child an environment of its
+    own. Other threads that start programs in these milliseconds do see the changes.
+    """
+    with _changing:
+        before = {name: os.environ.get(name) for name in changes}
+        try:
+            _apply(changes)
+            yield
+        finally:
+            _apply(before)
+
+
+def _renew_lock() -> None:
+    global _changing
+    _changing = threading.Lock()
+
+
+# A child forked while another thread starts one must not inherit a lock nobody will release.
+os.register_at_fork(after_in_child=_renew_lock)

@@ -1,0 +1,124 @@
+"""`multiprocessing`, with its data in shared memory::
+
+    import shoal.multiprocessing as mp      # instead of: import multiprocessing as mp
+
+Built on the standard library's own machinery for starting processes, so start methods,
+`Process` and everything about it are what they always were. What is different:
+
+==========================================  ===================================================
+``Process``                                 and ``devices=``, ``family=``: the child's device mask
+``Queue``, ``SimpleQueue``,                 shared memory, no feeder thread; see `.queues`
+``JoinableQueue``
+``Manager().dict()``, ``.list()``,          shared memory, no server process; see `.managers`
+``.Queue()``, ``.JoinableQueue()``
+``set_start_method``, ``get_context`` ...   the standard library's setting, shared with it
+==========================================  ===================================================
+
+Everything else **is** the standard library's, for now, and says so here: ``Pipe`` and
+``connection`` (a file descriptor that `select` can wait for), ``Lock``, ``RLock``,
+``Semaphore``, ``BoundedSemaphore``, ``Event``, ``Condition``, ``Barrier``, ``Value``,
+``Array``, ``RawValue``, ``RawArray``, ``Pool`` and ``pool``, ``shared_memory``,
+``sharedctypes``, ``dummy``, the other types of a manager, and the internals ``forkserver``,
+``heap``, ``process``, ``reduction``, ``resource_sharer``, ``resource_tracker``, ``spawn``,
+``synchronize`` and ``util``. A context of this module is not for
+`concurrent.futures.ProcessPoolExecutor`, which reaches into a queue's pipe.
+"""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing as _std
+from multiprocessing import active_children, cpu_count, current_process, parent_process
+from typing import TYPE_CHECKING, Any
+
+from ..devices import set_visible_devices
+from . import context
+from .context import (
+    AuthenticationError,
+    BufferTooShort,
+    Process,
+    ProcessError,
+    TimeoutError,
+    _default_context,
+)
+
+if TYPE_CHECKING:
+    from . import managers as managers
+    from . import queues as queues
+
+Array = _default_context.Array
+Barrier = _default_context.Barrier
+BoundedSemaphore = _default_context.BoundedSemaphore
+Condition = _default_context.Condition
+Event = _default_context.Event
+JoinableQueue = _default_context.JoinableQueue
+Lock = _default_context.Lock
+Manager = _default_context.Manager
+Pipe = _default_context.Pipe
+Pool = _default_context.Pool
+Queue = _default_context.Queue
+RLock = _default_context.RLock
+RawArray = _default_context.RawArray
+RawValue = _default_context.RawValue
+Semaphore = _default_context.Semaphore
+SimpleQueue = _default_context.SimpleQueue
+Value = _default_context.Value
+allow_connection_pickling = _default_context.allow_connection_pickling
+freeze_support = _default_context.freeze_support
+get_all_start_methods = _default_context.get_all_start_methods
+get_context = _default_context.get_context
+get_logger = _default_context.get_logger
+get_start_method = _default_context.get_start_method
+log_to_stderr = _default_context.log_to_stderr
+set_executable = _default_context.set_executable
+set_forkserver_preload = _default_context.set_forkserver_preload
+set_start_method = _default_context.set_start_method
+
+__all__ = [
+    "Array",
+    "AuthenticationError",
+    "Barrier",
+    "BoundedSemaphore",
+    "BufferTooShort",
+    "Condition",
+    "Event",
+    "JoinableQueue",
+    "Lock",
+    "Manager",
+    "Pipe",
+    "Pool",
+    "Process",
+    "ProcessError",
+    "Queue",
+    "RLock",
+    "RawArray",
+    "RawValue",
+    "Semaphore",
+    "SimpleQueue",
+    "TimeoutError",
+    "Value",
+    "active_children",
+    "allow_connection_pickling",
+    "context",
+    "cpu_count",
+    "current_process",
+    "freeze_support",
+    "get_all_start_methods",
+    "get_context",
+    "get_logger",
+    "get_start_method",
+    "log_to_stderr",
+    "parent_process",
+    "reducer",
+    "set_executable",
+    "set_forkserver_preload",
+    "set_start_method",
+    "set_visible_devices",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("managers", "queues"):
+        return importlib.import_module(f"{__name__}.{name}")
+    # ``reducer``, which a program may set on the standard module, and the rare rest.
+    return getattr(_std, name)

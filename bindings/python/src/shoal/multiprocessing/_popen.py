@@ -1,0 +1,87 @@
+"""The standard library's ways to start a child that is not a copy, with two things added.
+
+A child's device mask is in its environment before it runs any of the program's code, and
+the shared objects it was given stay alive until it is over, even if the parent drops its
+own handles before the child has opened them. (A forked child needs neither: it has the
+parent's handles from its first instruction, and `Process._bootstrap` sets its mask.)
+"""
+
+from __future__ import annotations
+
+import os
+from multiprocessing import popen_forkserver, popen_spawn_posix, resource_tracker
+from typing import Any, Dict, Optional
+
+from .. import devices
+from .._handles import hold_for
+
+
+class _Holding:
+    """Lets go of what was held for the child once it is known to be over."""
+
+    def poll(self, flag: int = os.WNOHANG) -> Optional[int]:
+        code: Optional[int] = super().poll(flag)  # type: ignore[misc]
+        if code is not None:
+            hold_for(self).release()
+        return code
+
+
+class SpawnPopen(_Holding, popen_spawn_posix.Popen):
+    """The child is a new interpreter; the mask is in its environment from the start."""
+
+    def _launch(self, process_obj: Any) -> None:
+        environment = process_obj._shoal_environment
+        if not environment:
+            super()._launch(process_obj)  # type: ignore[misc]
+            return
+        # Started here, or it would be started below with the child's mask.
+        resource_tracker.ensure_running()
+        with devices._in_environment(environment):
+            super()._launch(process_obj)  # type: ignore[misc]
+
+
+class ForkServerPopen(_Holding, popen_forkserver.Popen):
+    """The child is forked from a server that has imported nothing of the program.
+
+    (Unless `set_forkserver_preload` named it: what the server has imported has seen the
+    server's environment.) The mask travels at the head of what the child is sent, and is
+    set before the child imports the main module.
+    """
+
+    def _launch(self, process_obj: Any) -> None:
+        environment = process_obj._shoal_environment
+        if not environment:
+            super()._launch(process_obj)  # type: ignore[misc]
+            return
+        name = process_obj._name
+        process_obj._name = _NameAndEnvironment(name, environment)
+        try:
+            super()._launch(process_obj)  # type: ignore[misc]
+        finally:
+            process_obj._name = name
+
+
+class _NameAndEnvironment(str):
+    """A process name which, when it is unpickled, also sets environment variables.
+
+    The first thing a child unpickles are its preparations, a dictionary of plain values
+    with the process name among them, before any module is found or imported. Hence `eval`
+    of an expression of builtins: nothing else is sure to be importable by then.
+    """
+
+    _environment: Dict[str, Optional[str]]
+
+    def __new__(cls, name: str, environment: Dict[str, Optional[str]]) -> "_NameAndEnvironment":
+        self = super().__new__(cls, name)
+        self._environment = environment
+        return self
+
+    def __reduce__(self) -> Any:
+        added = {k: v for k, v in self._environment.items() if v is not None}
+        removed = [k for k, v in self._environment.items() if v is None]
+        environ = "__import__('os').environ"
+        expression = (
+            f"({environ}.update({added!r}), "
+            f"[{environ}.pop(k, None) for k in {removed!r}], {str(self)!r})[-1]"
+        )
+        return eval, (expression,)

@@ -1,0 +1,251 @@
+"""Contexts and Process: the standard library's machinery, with Shoal's objects in it.
+
+The start method is one for the whole process: `set_start_method` here is
+`multiprocessing.set_start_method`. So a program may mix both modules, libraries that use
+the standard one agree with it, and children learn it the way they always do.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+import warnings
+from multiprocessing import context as _std
+from multiprocessing import process as _std_process
+from multiprocessing.context import (
+    AuthenticationError,
+    BufferTooShort,
+    ProcessError,
+    TimeoutError,
+    assert_spawning,
+    get_spawning_popen,
+    set_spawning_popen,
+)
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, Iterable, List, Mapping
+from typing import Optional, Sequence, Union
+
+from .. import devices as _devices
+
+if TYPE_CHECKING:
+    from .managers import SyncManager
+    from .queues import JoinableQueue, Queue, SimpleQueue
+
+__all__ = [
+    "AuthenticationError",
+    "BaseContext",
+    "BufferTooShort",
+    "DefaultContext",
+    "ForkContext",
+    "ForkProcess",
+    "ForkServerContext",
+    "ForkServerProcess",
+    "Process",
+    "ProcessError",
+    "SpawnContext",
+    "SpawnProcess",
+    "TimeoutError",
+    "assert_spawning",
+    "get_spawning_popen",
+    "set_spawning_popen",
+]
+
+
+class _ShoalProcess(_std_process.BaseProcess):
+    """What every Process of this module adds to the standard library's.
+
+    Args:
+        devices: the devices the process sees, as logical indices of the ones this process
+            sees (``[0, 2]`` or ``"0,2"``) or as UUIDs. ``[]`` hides all, ``None`` leaves
+            the environment alone.
+        family: whose devices: ``"cuda"``, ``"rocm"``, ... (see `shoal.devices`).
+    """
+
+    # Class attributes, so that subclasses which forget super().__init__ fail as they
+    # would with the standard library, and old pickles load.
+    _shoal_devices: Optional[_devices.DevicesArgument] = None
+    _shoal_family: str = "cuda"
+    _shoal_environment: Optional[Dict[str, Optional[str]]] = None
+
+    def __init__(
+        self,
+        group: None = None,
+        target: Optional[Callable[..., object]] = None,
+        name: Optional[str] = None,
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] = {},
+        *,
+        daemon: Optional[bool] = None,
+        devices: Optional[_devices.DevicesArgument] = None,
+        family: str = "cuda",
+    ) -> None:
+        super().__init__(group, target, name, args, kwargs, daemon=daemon)
+        self._shoal_devices = devices
+        self._shoal_family = family
+
+    def start(self) -> None:
+        """Starts the process. A wrong device mask is an error here, before it exists."""
+        if self._shoal_devices is not None:
+            self._shoal_environment = _devices.environment(
+                self._shoal_devices, family=self._shoal_family
+            )
+            method = getattr(self, "_start_method", None) or multiprocessing.get_start_method()
+            if method == "fork" and self._shoal_family == "cuda" and _cuda_is_initialised():
+                warnings.warn(
+                    "CUDA is initialised in this process: a forked child can neither use it "
+                    "nor see another set of devices; use the spawn start method",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+        super().start()
+
+    def _bootstrap(self, *args: Any, **kwargs: Any) -> int:
+        # In the child. A spawned one has the variables already.
+        if self._shoal_environment:
+            _devices._apply(self._shoal_environment)
+        code: int = super()._bootstrap(*args, **kwargs)  # type: ignore[misc]
+        return code
+
+
+def _cuda_is_initialised() -> bool:
+    torch = sys.modules.get("torch")
+    try:
+        return bool(torch is not None and torch.cuda.is_initialized())
+    except AttributeError:
+        return False
+
+
+class Process(_ShoalProcess, _std.Process):
+    """A process of the start method that is set when it is started."""
+
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:
+        return _default_context.get_context().Process._Popen(process_obj)
+
+
+class ForkProcess(_ShoalProcess, _std.ForkProcess):
+    """A process started by fork."""
+
+
+class SpawnProcess(_ShoalProcess, _std.SpawnProcess):
+    """A process started as a new interpreter."""
+
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:
+        from ._popen import SpawnPopen
+
+        return SpawnPopen(process_obj)
+
+
+class ForkServerProcess(_ShoalProcess, _std.ForkServerProcess):
+    """A process forked from a small server."""
+
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:
+        from ._popen import ForkServerPopen
+
+        return ForkServerPopen(process_obj)
+
+
+class BaseContext(_std.BaseContext):
+    """The factories of `multiprocessing`; what moves data is Shoal's."""
+
+    Process: ClassVar[Any]
+
+    def Queue(self, maxsize: int = 0) -> "Queue[Any]":  # type: ignore[override]
+        """A queue of Python objects: `shoal.multiprocessing.queues.Queue`."""
+        from .queues import Queue
+
+        return Queue(maxsize, ctx=self.get_context())
+
+    def JoinableQueue(self, maxsize: int = 0) -> "JoinableQueue[Any]":  # type: ignore[override]
+        """A queue with `task_done` and `join`."""
+        from .queues import JoinableQueue
+
+        return JoinableQueue(maxsize, ctx=self.get_context())
+
+    def SimpleQueue(self) -> "SimpleQueue[Any]":  # type: ignore[override]
+        """A queue with `get`, `put` and `empty` only."""
+        from .queues import SimpleQueue
+
+        return SimpleQueue(ctx=self.get_context())
+
+    def Manager(self) -> "SyncManager":  # type: ignore[override]
+        """A maker of shared dictionaries and lists, which needs no server process."""
+        from .managers import SyncManager
+
+        return SyncManager(ctx=self.get_context())
+
+    def Pool(
+        self,
+        processes: Optional[int] = None,
+        initializer: Optional[Callable[..., object]] = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: Optional[int] = None,
+    ) -> Any:
+        """The standard library's pool, with its own pipes."""
+        ctx = multiprocessing.get_context(self.get_start_method())
+        return ctx.Pool(processes, initializer, initargs, maxtasksperchild)
+
+    def get_context(self, method: Optional[str] = None) -> Any:
+        """The context of a start method; this one without a method."""
+        if method is None:
+            return self
+        try:
+            ctx = _concrete_contexts[method]
+        except KeyError:
+            raise ValueError(f"cannot find context for {method!r}") from None
+        ctx._check_available()
+        return ctx
+
+
+class ForkContext(BaseContext):
+    """Everything, by fork."""
+
+    _name = "fork"
+    Process = ForkProcess
+
+
+class SpawnContext(BaseContext):
+    """Everything, by spawn."""
+
+    _name = "spawn"
+    Process = SpawnProcess
+
+
+class ForkServerContext(BaseContext):
+    """Everything, by forkserver."""
+
+    _name = "forkserver"
+    Process = ForkServerProcess
+
+    def _check_available(self) -> None:
+        multiprocessing.get_context("forkserver")
+
+
+class DefaultContext(BaseContext):
+    """The context of the start method in force, which is the standard library's."""
+
+    Process = Process
+
+    def get_context(self, method: Optional[str] = None) -> Any:
+        return super().get_context(method or multiprocessing.get_start_method())
+
+    def set_start_method(self, method: Optional[str], force: bool = False) -> None:
+        """Sets how processes are started, once, here and in `multiprocessing`."""
+        multiprocessing.set_start_method(method, force)
+
+    def get_start_method(self, allow_none: bool = False) -> Any:
+        """How processes are started."""
+        return multiprocessing.get_start_method(allow_none)
+
+    def get_all_start_methods(self) -> List[str]:
+        """The start methods of this platform, the default first."""
+        return multiprocessing.get_all_start_methods()
+
+
+_concrete_contexts: Dict[str, BaseContext] = {
+    "fork": ForkContext(),
+    "spawn": SpawnContext(),
+    "forkserver": ForkServerContext(),
+}
+_default_context = DefaultContext()

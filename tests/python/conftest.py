@@ -1,0 +1,162 @@
+"""What all tests share: names nobody else uses, scripts, and a look at /dev/shm after each."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import itertools
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Callable, Iterator, List, Set
+
+import pytest
+
+import shoal
+
+ROOT = Path(__file__).resolve().parents[2]
+SHM = Path("/dev/shm")
+START_METHODS = ["fork", "spawn", "forkserver"]
+
+# A watchdog, not a measure: a test that hangs fails.
+WATCHDOG = 60.0
+
+_count = itertools.count()
+
+_CLONE_NEWNS = 0x20000
+_MS_PRIVATE_ALL = 0x4000 | 0x40000
+
+
+def _own_shared_memory() -> bool:
+    """Gives this process and its children a /dev/shm of their own, where that is allowed.
+
+    What other programs of the machine leave there is then not taken for our leaks.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    return (
+        os.geteuid() == 0
+        and libc.unshare(_CLONE_NEWNS) == 0
+        and libc.mount(b"none", b"/", None, _MS_PRIVATE_ALL, None) == 0
+        and libc.mount(b"tmpfs", b"/dev/shm", b"tmpfs", 0, None) == 0
+    )
+
+
+# Children started by spawn import this file again: they stay where their parent is.
+PRIVATE = "SHOAL_TEST_SHM" in os.environ or _own_shared_memory()
+if PRIVATE:
+    os.environ["SHOAL_TEST_SHM"] = "private"
+
+
+def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(WATCHDOG))
+
+
+def objects() -> Set[str]:
+    """The files of shared objects that are there now."""
+    return {path.name for path in SHM.iterdir() if path.name.startswith(("shoal.", "shoal~"))}
+
+
+def in_use_elsewhere(file: str) -> bool:
+    """Whether a living process other than this one has the object mapped."""
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        if maps.parent.name == str(os.getpid()):
+            continue
+        try:
+            if f"/{file}" in maps.read_text():
+                return True
+        except OSError:
+            continue
+    return False
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_behind() -> Iterator[None]:
+    """After each test: no object is left that was not there before."""
+    before = objects()
+    yield
+    # Children that were just killed may take a moment to be gone; without a /dev/shm of our
+    # own, so may objects of other programs. What nobody uses and stays was left behind.
+    for attempt in range(50):
+        gc.collect()
+        left = {name for name in objects() - before if not in_use_elsewhere(name)}
+        if not left:
+            return
+        time.sleep(0.1)
+    if PRIVATE:
+        for name in left:
+            (SHM / name).unlink()
+    pytest.fail(f"left behind in {SHM}: {sorted(left)}")
+
+
+@pytest.fixture
+def name() -> str:
+    """A name for a shared object that no other test uses."""
+    return f"test-{os.getpid()}-{next(_count)}"
+
+
+@pytest.fixture
+def queue() -> "Iterator[shoal.Queue[object]]":
+    with shoal.Queue() as made:
+        yield made
+
+
+@pytest.fixture
+def shared() -> "Iterator[shoal.Map[object, object]]":
+    with shoal.Map() as made:
+        yield made
+
+
+Script = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Iterator[Script]:
+    """Starts Python on a text, as a program of its own."""
+    started: "List[subprocess.Popen[str]]" = []
+
+    def start(text: str, *args: str, **options: object) -> "subprocess.Popen[str]":
+        path = tmp_path / f"script{len(started)}.py"
+        path.write_text(textwrap.dedent(text))
+        process: "subprocess.Popen[str]" = subprocess.Popen(
+            [sys.executable, str(path), *args],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,  # type: ignore[call-overload]
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def ends_well(process: "subprocess.Popen[str]") -> str:
+    """Waits for a program; its output. It must succeed and be silent on stderr."""
+    out, err = process.communicate(timeout=WATCHDOG)
+    assert process.returncode == 0, f"exit {process.returncode}\n{out}\n{err}"
+    assert err == ""
+    return out
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Returns once ``condition`` holds; fails if it never does."""
+    for _ in range(int(WATCHDOG * 100)):
+        if condition():
+            return
+        time.sleep(0.01)
+    pytest.fail("the condition never came true")
+
+
+def asleep(pid: int) -> bool:
+    """Whether a process is asleep in the kernel: waiting for something."""
+    stat = Path(f"/proc/{pid}/stat").read_text()
+    return stat.rpartition(")")[2].split()[0] == "S"

@@ -1,0 +1,224 @@
+"""Names, handles and their end: open, pickle, fork, detach, exit."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from typing import Any
+
+import pytest
+
+import shoal
+from conftest import SHM, Script, ends_well, objects
+
+KINDS = [shoal.Queue, shoal.Map]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_name_is_the_same_object_everywhere(kind: Any, name: str) -> None:
+    with kind(name) as made, kind(name, create=False) as opened:
+        assert made.name == opened.name == name
+        assert made is not opened
+        assert (SHM / f"shoal.{name}").exists()
+    assert not (SHM / f"shoal.{name}").exists()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_missing_is_not_found_and_what_exists_is_not_made_anew(
+    kind: Any, name: str
+) -> None:
+    with pytest.raises(FileNotFoundError, match=name):
+        kind(name, create=False)
+    with pytest.raises(shoal.NotFoundError):
+        kind.unlink(name)
+    with kind(name, exclusive=True):
+        with pytest.raises(FileExistsError, match=name):
+            kind(name, exclusive=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("bad", ["", "a/b", "../x", "sp ace", "x" * 300, "nul\0l", "ümlaut"])
+def test_a_wrong_name_is_a_value_error(kind: Any, bad: str) -> None:
+    with pytest.raises(ValueError):
+        kind(bad)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_wrong_sizes_are_refused(kind: Any) -> None:
+    with pytest.raises(shoal.ShoalError):
+        kind(capacity=1 << 62, max_capacity=1 << 62)
+    with pytest.raises(ValueError):
+        kind(capacity=1 << 20, max_capacity=1 << 14)
+
+
+def test_a_map_is_no_queue_and_a_queue_no_map(name: str) -> None:
+    with shoal.Queue(name):
+        with pytest.raises(shoal.WrongKindError, match="queue"):
+            shoal.Map(name)
+    with shoal.Map(name):
+        with pytest.raises(TypeError, match="map"):
+            shoal.Queue(name)
+
+
+def test_rubbish_in_dev_shm_is_refused(name: str) -> None:
+    path = SHM / f"shoal.{name}"
+    for content in (b"", b"short", bytes(8192), os.urandom(8192)):
+        path.write_bytes(content)
+        try:
+            with pytest.raises(shoal.ShoalError):
+                shoal.Queue(name, create=False)
+            with pytest.raises(shoal.ShoalError):
+                shoal.Map(name, create=False)
+        finally:
+            path.unlink()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_persistent_object_stays_until_it_is_unlinked(kind: Any, name: str) -> None:
+    with kind(name, persistent=True):
+        pass
+    try:
+        with kind(name, create=False) as again:
+            assert again.name == name
+    finally:
+        kind.unlink(name)
+    with pytest.raises(shoal.NotFoundError):
+        kind(name, create=False)
+
+
+@pytest.mark.parametrize("kind", [shoal.Queue, shoal.Map, shoal.BytesMap])
+def test_unpickling_gives_the_handle_that_is_there(kind: Any) -> None:
+    with kind() as made:
+        data = pickle.dumps(made)
+        assert pickle.loads(data) is made
+        assert pickle.loads(pickle.dumps({"deep": [made]}))["deep"][0] is made
+    with pytest.raises(shoal.ClosedError):
+        pickle.dumps(made)
+    with pytest.raises(shoal.NotFoundError):
+        pickle.loads(data)
+
+
+def test_a_pickled_queue_keeps_its_bound(script: Script) -> None:
+    with shoal.Queue[int](maxsize=2) as queue:
+        child = script(
+            """
+            import pickle, sys
+            queue = pickle.loads(bytes.fromhex(sys.argv[1]))
+            again = pickle.loads(bytes.fromhex(sys.argv[1]))
+            queue.put(1)
+            print(queue.maxsize, queue.full(), again is queue)
+            """,
+            pickle.dumps(queue).hex(),
+        )
+        assert ends_well(child) == "2 False True\n"
+        assert queue.qsize() == 1
+
+
+def test_a_queue_travels_through_a_queue() -> None:
+    with shoal.Queue[Any]() as outer, shoal.Queue[str]() as inner:
+        outer.put(inner)
+        inner.put("found")
+        assert outer.get().get() == "found"
+
+
+def test_a_forgotten_handle_is_freed() -> None:
+    before = objects()
+    queue = shoal.Queue[int]()
+    file = f"shoal.{queue.name}"
+    assert file in objects() - before
+    del queue
+    assert file not in objects()
+
+
+def test_the_last_one_out_removes_the_object(script: Script, name: str) -> None:
+    child = script(
+        """
+        import sys, shoal
+        queue = shoal.Queue(sys.argv[1])
+        queue.put("from the child")
+        print("ready", flush=True)
+        sys.stdin.read()
+        assert queue.get() == "from the parent"
+        """,
+        name,
+        stdin=-1,
+    )
+    assert child.stdout is not None and child.stdout.readline() == "ready\n"
+    queue = shoal.Queue[str](name, create=False)
+    assert queue.get() == "from the child"
+    queue.put("from the parent")
+    queue.detach()
+    assert (SHM / f"shoal.{name}").exists()
+    ends_well(child)
+    assert not (SHM / f"shoal.{name}").exists()
+
+
+def test_a_forked_child_uses_what_it_inherits() -> None:
+    with shoal.Queue[Any]() as queue, shoal.Map[str, int]() as shared:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                shared["child"] = os.getpid()
+                queue.put("from the child")
+                os._exit(queue.get(timeout=60) != "from the parent")
+            finally:
+                os._exit(2)
+        assert queue.get() == "from the child"
+        queue.put("from the parent")
+        assert os.waitpid(pid, 0)[1] == 0
+        assert shared["child"] == pid
+
+
+ENDINGS = {
+    "by itself": "pass",
+    "with handles in globals of a module": "import builtins; builtins.kept = (queue, shared)",
+    "by sys.exit": "import sys; sys.exit(0)",
+    "with a thread waiting": """
+import threading, time
+def wait():
+    try: queue.get()
+    except shoal.ClosedError: pass
+threading.Thread(target=wait, daemon=True).start()
+time.sleep(0.1)
+""",
+    "after a walk was left half-way": "shared['k'] = 1; walk = iter(shared); next(walk)",
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_program_that_ends_leaves_nothing(ending: str, script: Script) -> None:
+    program = "import shoal\nqueue, shared = shoal.Queue(), shoal.Map()\nprint(queue.name)\n"
+    out = ends_well(script(program + ENDINGS[ending]))
+    assert f"shoal.{out.strip()}" not in objects()
+
+
+def test_a_program_that_fails_leaves_nothing(script: Script) -> None:
+    child = script(
+        """
+        import shoal
+        queue = shoal.Queue()
+        print(queue.name)
+        raise SystemError("on purpose")
+        """
+    )
+    out, err = child.communicate()
+    assert child.returncode == 1 and "on purpose" in err
+    assert f"shoal.{out.strip()}" not in objects()
+
+
+def test_gc_removes_what_killed_processes_left_and_nothing_else(script: Script) -> None:
+    child = script(
+        """
+        import os, signal, shoal
+        queue = shoal.Queue()
+        print(queue.name, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+        """
+    )
+    out, _ = child.communicate()
+    with shoal.Map[str, int]() as shared:
+        assert f"shoal.{out.strip()}" in objects()
+        assert shoal.gc() >= 1
+        assert f"shoal.{out.strip()}" not in objects()
+        shared["still"] = 1
+        assert shared["still"] == 1

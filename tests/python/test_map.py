@@ -1,0 +1,223 @@
+"""`shoal.Map` and `shoal.BytesMap` in one process: what every method promises."""
+
+from __future__ import annotations
+
+import enum
+import struct
+import threading
+from typing import Any
+
+import pytest
+
+import shoal
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+KEYS = [
+    "text",
+    "",
+    "grüße",
+    b"bytes",
+    b"",
+    b"\xff",
+    0,
+    -5,
+    10**30,
+    1.5,
+    float("inf"),
+    None,
+    ("a", 1, (b"x", None)),
+    frozenset({"b", 2}),
+    Colour.RED,
+]
+
+VALUES = [None, True, 0, -1, 2**63 - 1, 2**63, -(2**70), 1.0, "s", b"", b"12345678", [1, {"a": ()}]]
+
+
+def test_it_is_a_dictionary(shared: "shoal.Map[Any, Any]") -> None:
+    shared["a"] = 1
+    shared["b"] = [2]
+    assert shared == {"a": 1, "b": [2]} and len(shared) == 2 and "a" in shared
+    shared["a"] = "changed"
+    assert shared["a"] == "changed" and shared.get("x") is None and shared.get("x", 3) == 3
+    del shared["a"]
+    with pytest.raises(KeyError):
+        shared["a"]
+    with pytest.raises(KeyError):
+        del shared["a"]
+    assert "a" not in shared and bool(shared)
+    shared.update({"c": 3}, d=4)
+    assert sorted(shared) == ["b", "c", "d"]
+    assert sorted(shared.keys()) == ["b", "c", "d"]
+    assert sorted(shared.items())[1:] == [("c", 3), ("d", 4)]
+    assert [2] in shared.values() and ("c", 3) in shared.items()
+    assert shared.copy() == {"b": [2], "c": 3, "d": 4}
+    shared.clear()
+    assert not shared and list(shared) == []
+
+
+def test_keys_of_every_kind_come_back_as_they_were(shared: "shoal.Map[Any, Any]") -> None:
+    for n, key in enumerate(KEYS):
+        shared[key] = n
+    assert len(shared) == len(KEYS)
+    for n, key in enumerate(KEYS):
+        assert shared[key] == n and key in shared
+    assert set(shared) == set(KEYS)
+
+
+def test_keys_that_are_equal_are_one_key(shared: "shoal.Map[Any, Any]") -> None:
+    part = "x" * 5
+    for equal in [(1, True, 1.0), (0, False, -0.0), ((part, part), ("x" * 5, "xxxxx"))]:
+        shared.clear()
+        for n, key in enumerate(equal):
+            shared[key] = n
+        assert len(shared) == 1
+
+
+def test_an_unhashable_key_is_a_type_error(shared: "shoal.Map[Any, Any]") -> None:
+    for key in ([], {}, ([],), {1}):
+        with pytest.raises(TypeError):
+            shared[key] = 1
+    assert len(shared) == 0
+
+
+def test_values_of_every_kind_come_back_as_they_were(shared: "shoal.Map[Any, Any]") -> None:
+    for n, value in enumerate(VALUES):
+        shared[n] = value
+    for n, value in enumerate(VALUES):
+        assert shared[n] == value and type(shared[n]) is type(value)
+
+
+def test_pickles_of_eight_bytes_are_not_taken_for_counters(
+    shared: "shoal.Map[Any, Any]",
+) -> None:
+    shared["k"] = b"ab"  # pickles to 80 05 43 02 'a' 'b' 94 2e
+    assert shared["k"] == b"ab"
+    for size in range(20):
+        shared["k"] = "x" * size
+        assert shared["k"] == "x" * size
+
+
+def test_large_values_pass(shared: "shoal.Map[Any, Any]") -> None:
+    value = bytes(range(256)) * 1000
+    shared["large"] = value
+    assert shared["large"] == value
+    assert shared.pop("large") == value
+
+
+def test_add_counts_from_nothing_and_wraps(shared: "shoal.Map[Any, Any]") -> None:
+    assert shared.add("n") == 1
+    assert shared.add("n", 41) == 42 == shared["n"]
+    shared["n"] = 2**63 - 1
+    assert shared.add("n", 1) == -(2**63)
+    shared["text"] = "no number"
+    with pytest.raises(shoal.InvalidError):
+        shared.add("text")
+
+
+def test_insert_setdefault_and_pop(shared: "shoal.Map[Any, Any]") -> None:
+    assert shared.insert("k", 1) and not shared.insert("k", 2)
+    assert shared.setdefault("k", 3) == 1 and shared.setdefault("new", [4]) == [4]
+    assert shared.pop("k") == 1 and shared.pop("k", None) is None
+    with pytest.raises(KeyError):
+        shared.pop("k")
+    assert shared.popitem() == ("new", [4])
+    with pytest.raises(KeyError):
+        shared.popitem()
+
+
+def test_compare_swap_swaps_only_what_is_expected(shared: "shoal.Map[Any, Any]") -> None:
+    assert shared.compare_swap("k", None, 1)
+    assert not shared.compare_swap("k", None, 2)
+    assert not shared.compare_swap("k", 2, 3)
+    assert shared.compare_swap("k", 1, "two")
+    assert shared.compare_swap("k", "two", None)
+    assert "k" not in shared
+
+
+def test_update_with_loses_no_update_of_racing_threads(shared: "shoal.Map[Any, Any]") -> None:
+    def work() -> None:
+        for _ in range(100):
+            shared.update_with("list", lambda items: items + [0], default=[])
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(shared["list"]) == 400
+    with pytest.raises(KeyError):
+        shared.update_with("absent", lambda value: value)
+
+
+def test_of_racing_setdefaults_one_wins_and_all_agree(shared: "shoal.Map[Any, Any]") -> None:
+    results: "list[Any]" = []
+    threads = [
+        threading.Thread(target=lambda i=i: results.append(shared.setdefault("k", i)))
+        for i in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(results)) == 1 and shared["k"] == results[0]
+
+
+def test_a_thousand_entries_are_walked_once_each(shared: "shoal.Map[Any, Any]") -> None:
+    for n in range(1000):
+        shared[n] = n * n
+    walked = list(shared.items())
+    assert len(walked) == 1000 and dict(walked) == {n: n * n for n in range(1000)}
+    # A walk that is given up half-way, and one during which the map changes.
+    for _ in shared:
+        break
+    for key in shared:
+        del shared[key]
+    assert len(shared) == 0
+
+
+def test_other_languages_read_text_keys_and_integers_as_they_are(
+    shared: "shoal.Map[Any, Any]",
+) -> None:
+    shared["größe"] = -7
+    raw = shared.raw
+    assert dict(raw) == {"größe".encode(): struct.pack("<q", -7)}
+    raw[b"from C"] = struct.pack("<q", 12)
+    assert shared["from C"] == 12
+    raw.detach()
+    assert shared["from C"] == 12
+
+
+def test_foreign_keys_and_values_are_reachable(shared: "shoal.Map[Any, Any]") -> None:
+    shared.raw[b"\x80\x81"] = b"plain"
+    (key,) = shared
+    assert key in shared
+    with pytest.raises(ValueError, match="BytesMap"):
+        shared[key]
+    assert shared.raw.pop(b"\x80\x81") == b"plain"
+    shared.raw[b"\xff?"] = b""
+    with pytest.raises(ValueError, match="BytesMap"):
+        list(shared)
+    with pytest.raises(ValueError):
+        shared["\udcff?"]
+    shared.clear()
+
+
+def test_a_bytes_map_takes_bytes_only(name: str) -> None:
+    with shoal.BytesMap(name) as raw:
+        raw[b"k"] = bytearray(b"v")
+        assert raw[b"k"] == b"v" and raw.add(b"n", 5) == 5 and list(raw.items())
+        for key, value in [("k", b"v"), (b"k", "v"), (3, b"v")]:
+            with pytest.raises(TypeError):
+                raw[key] = value  # type: ignore[index,assignment]
+
+
+def test_a_detached_map_refuses_use() -> None:
+    shared = shoal.Map[str, int]()
+    shared.detach()
+    with pytest.raises(shoal.ClosedError, match="detached"):
+        shared["k"] = 1
+    assert "detached" in repr(shared)

@@ -1,0 +1,470 @@
+"""`shoal.multiprocessing` beside the module it stands in for."""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing as std
+import multiprocessing.queues
+import os
+import pickle
+import queue as errors
+import sys
+import threading
+from typing import Any, List
+
+import pytest
+
+import shoal
+import shoal.multiprocessing as mp
+from conftest import START_METHODS, Script, ends_well
+
+
+@pytest.fixture(params=START_METHODS)
+def ctx(request: pytest.FixtureRequest) -> Any:
+    return mp.get_context(request.param)
+
+
+def echo(incoming: Any, outgoing: Any) -> None:
+    while True:
+        obj = incoming.get()
+        if obj is None:
+            return
+        outgoing.put((os.getpid(), obj))
+
+
+def test_a_queue_goes_to_a_child_and_back(ctx: Any) -> None:
+    there, back = ctx.Queue(), ctx.Queue()
+    child = ctx.Process(target=echo, args=(there, back))
+    child.start()
+    objects = [1, "two", [3], {"four": b"4"}, "x" * 200_000]
+    for obj in objects:
+        there.put(obj)
+    assert [back.get() for _ in objects] == [(child.pid, obj) for obj in objects]
+    there.put(None)
+    child.join()
+    assert child.exitcode == 0
+
+
+def test_a_queue_given_away_and_forgotten_still_reaches_the_child(ctx: Any) -> None:
+    answer = ctx.Queue()
+    child = ctx.Process(target=first_of, args=(filled(ctx, "kept"), answer))
+    child.start()
+    assert answer.get() == "kept"
+    child.join()
+
+
+def filled(ctx: Any, obj: object) -> Any:
+    queue = ctx.Queue()
+    queue.put(obj)
+    return queue
+
+
+def first_of(queue: Any, answer: Any) -> None:
+    answer.put(queue.get())
+
+
+def test_a_queue_outlives_the_process_that_made_it(ctx: Any) -> None:
+    outer = ctx.Queue()
+    started = ctx.Event()
+    child = ctx.Process(target=make_queue, args=(outer, started))
+    child.start()
+    inner = outer.get()
+    started.set()
+    child.join()
+    assert inner.get() == "made by a child"
+    inner.put("mine now")
+    assert inner.get() == "mine now"
+
+
+def make_queue(outer: Any, taken: Any) -> None:
+    inner = mp.Queue()
+    inner.put("made by a child")
+    outer.put(inner)
+    taken.wait()
+
+
+def test_the_queues_are_classes_and_the_factories_are_methods() -> None:
+    for factory, cls in [
+        (mp.Queue, mp.queues.Queue),
+        (mp.SimpleQueue, mp.queues.SimpleQueue),
+        (mp.JoinableQueue, mp.queues.JoinableQueue),
+    ]:
+        made = factory()
+        assert isinstance(made, cls)
+        assert cls.__module__ == "shoal.multiprocessing.queues"
+        assert not isinstance(made, (std.queues.Queue, std.queues.SimpleQueue))
+    assert isinstance(mp.JoinableQueue(), mp.queues.Queue)
+
+
+def test_a_queue_has_the_standard_methods_and_errors() -> None:
+    queue = mp.Queue(2)
+    queue.put(1)
+    queue.put(2, True, None)
+    assert queue.full() and queue.qsize() == 2 and not queue.empty()
+    with pytest.raises(errors.Full):
+        queue.put_nowait(3)
+    with pytest.raises(errors.Full):
+        queue.put(3, timeout=0.01)
+    assert queue.get() == 1 and queue.get_nowait() == 2 and queue.empty()
+    with pytest.raises(errors.Empty):
+        queue.get_nowait()
+    with pytest.raises(errors.Empty):
+        queue.get(True, 0.01)
+    assert queue.put_many("ab") == 2 and queue.get_many() == ["a", "b"]
+    queue.cancel_join_thread()
+    queue.close()
+    queue.close()
+    queue.join_thread()
+    for use in (queue.get, queue.empty, queue.qsize, lambda: queue.put(1)):
+        with pytest.raises(ValueError, match="closed"):
+            use()
+    assert "closed" in repr(queue)
+
+
+def test_a_full_queue_blocks_until_there_is_room() -> None:
+    queue = mp.Queue(1)
+    queue.put(1)
+    thread = threading.Thread(target=queue.put, args=(2,))
+    thread.start()
+    thread.join(0.05)
+    assert thread.is_alive() and queue.qsize() == 1
+    assert queue.get() == 1
+    thread.join()
+    assert queue.get() == 2
+
+
+def test_a_simple_queue_and_its_end() -> None:
+    queue = mp.SimpleQueue()
+    assert queue.empty()
+    queue.put([1])
+    assert not queue.empty() and queue.get() == [1]
+    queue.close()
+    with pytest.raises(ValueError):
+        queue.put(1)
+
+
+def work(queue: Any, done: Any) -> None:
+    while True:
+        task = queue.get()
+        done.put(task)
+        queue.task_done()
+
+
+def test_a_joinable_queue_waits_for_every_task(ctx: Any) -> None:
+    queue, done = ctx.JoinableQueue(), ctx.Queue()
+    workers = [ctx.Process(target=work, args=(queue, done), daemon=True) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for n in range(20):
+        queue.put(n)
+    queue.join()
+    assert sorted(done.get() for _ in range(20)) == list(range(20))
+    with pytest.raises(ValueError, match="too many"):
+        queue.task_done()
+    for worker in workers:
+        worker.terminate()
+        worker.join()
+
+
+def test_what_cannot_be_pickled_raises_in_put(ctx: Any) -> None:
+    queue = ctx.Queue()
+    with pytest.raises((pickle.PicklingError, AttributeError, TypeError)):
+        queue.put(lambda: None)
+    queue.put("fine")
+    assert queue.get() == "fine" and queue.empty()
+
+
+def test_a_connection_travels_through_a_queue() -> None:
+    # As multiprocessing's own reducers allow; plain pickle would not.
+    queue = mp.Queue()
+    ours, theirs = mp.Pipe()
+    queue.put(theirs)
+    received = queue.get()
+    received.send("hello")
+    assert ours.recv() == "hello"
+    for end in (ours, theirs, received):
+        end.close()
+
+
+def fill(d: Any, l: Any, n: int) -> None:
+    d[n] = n * n
+    l.append(n)
+    d.add("sum", n)
+
+
+def test_a_managers_dict_and_list_are_shared(ctx: Any) -> None:
+    with ctx.Manager() as manager:
+        d, l = manager.dict(first=1), manager.list("ab")
+        children = [ctx.Process(target=fill, args=(d, l, n)) for n in range(5)]
+        for child in children:
+            child.start()
+        for child in children:
+            child.join()
+        assert d["first"] == 1 and d["sum"] == 10
+        assert sorted(l[2:]) == [0, 1, 2, 3, 4] and l[:2] == ["a", "b"]
+        assert {k: v for k, v in d.items() if isinstance(k, int)} == {
+            n: n * n for n in range(5)
+        }
+
+
+def test_a_managers_dict_has_the_manners_of_a_dict() -> None:
+    with mp.Manager() as manager:
+        d = manager.dict([("a", 1)], b=2)
+        assert isinstance(d, mp.managers.DictProxy)
+        assert str(manager.dict({"a": 1})) == "{'a': 1}"
+        assert sorted(d.keys()) == ["a", "b"] and isinstance(d.keys(), list)
+        assert sorted(d.values()) == [1, 2] and sorted(d.items()) == [("a", 1), ("b", 2)]
+        assert d | {"c": 3} == {"a": 1, "b": 2, "c": 3} == {"c": 3} | d
+        d |= {"c": 4}
+        assert d.pop("c") == 4 and d.copy() == {"a": 1, "b": 2} == d
+        assert d.setdefault("a", 9) == 1 and len(d) == 2 and "a" in d
+        d["nested"] = manager.list([1])
+        d["nested"].append(2)
+        assert list(d["nested"]) == [1, 2]
+
+
+def test_a_managers_list_has_the_manners_of_a_list() -> None:
+    with mp.Manager() as manager:
+        l, plain = manager.list(range(5)), list(range(5))
+        for change in (
+            lambda x: x.append(9),
+            lambda x: x.extend([8, 7]),
+            lambda x: x.insert(1, 6),
+            lambda x: x.pop(),
+            lambda x: x.pop(0),
+            lambda x: x.remove(9),
+            lambda x: x.reverse(),
+            lambda x: x.sort(key=lambda v: -v),
+            lambda x: x.__setitem__(0, 100),
+            lambda x: x.__setitem__(slice(1, 3), [1, 2, 3]),
+            lambda x: x.__delitem__(0),
+            lambda x: x.__iadd__([5]),
+            lambda x: x.__imul__(2),
+        ):
+            change(l)
+            change(plain)
+            assert list(l) == plain and len(l) == len(plain) and l == plain
+        assert l.index(5) == plain.index(5) and l.count(5) == plain.count(5) and 5 in l
+        assert list(reversed(l)) == plain[::-1] and l + [1] == plain + [1] and 2 * l == plain * 2
+        assert str(l) == str(plain) and l.copy() == plain
+        assert l.update_with(0, lambda v: v + 1) == plain[0] + 1
+        with pytest.raises(IndexError):
+            l[1000]
+        l.clear()
+        assert list(l) == []
+        with pytest.raises(IndexError):
+            l.pop()
+
+
+def test_the_rest_of_a_manager_is_the_standard_librarys() -> None:
+    with mp.Manager() as manager:
+        namespace, lock = manager.Namespace(), manager.Lock()
+        namespace.x = 1
+        with lock:
+            assert namespace.x == 1
+        queue = manager.Queue(1)
+        queue.put(1)
+        assert queue.full() and isinstance(queue, mp.queues.Queue)
+        with pytest.raises(AttributeError):
+            manager.no_such_thing
+
+
+def put_square(queue: Any, n: int) -> int:
+    queue.put(n * n)
+    return n
+
+
+def test_queues_and_dicts_can_be_given_to_a_pool(ctx: Any) -> None:
+    queue = ctx.Queue()
+    with ctx.Pool(2) as pool:
+        assert pool.starmap(put_square, [(queue, n) for n in range(5)]) == list(range(5))
+    assert sorted(queue.get() for _ in range(5)) == [0, 1, 4, 9, 16]
+
+
+class Subclass(mp.Process):
+    def __init__(self, queue: Any) -> None:
+        super().__init__(name="a subclass", daemon=True)
+        self.queue = queue
+
+    def run(self) -> None:
+        self.queue.put((self.name, mp.current_process().name, self.daemon))
+
+
+def test_process_can_be_subclassed() -> None:
+    queue = mp.Queue()
+    process = Subclass(queue)
+    process.start()
+    assert queue.get() == ("a subclass", "a subclass", True)
+    process.join()
+    assert isinstance(process, std.process.BaseProcess) and process.exitcode == 0
+
+
+def test_the_start_method_is_one_with_the_standard_librarys(script: Script) -> None:
+    out = ends_well(
+        script(
+            """
+            import multiprocessing as std, shoal.multiprocessing as mp
+            def report(queue):
+                queue.put((std.get_start_method(), mp.get_start_method(), mp.Process.__module__))
+            if __name__ == "__main__":
+                print(mp.get_start_method(allow_none=True))
+                mp.set_start_method("spawn")
+                print(std.get_start_method(), mp.get_context().get_start_method())
+                try: mp.set_start_method("fork")
+                except RuntimeError as err: print(err)
+                queue = mp.Queue()
+                child = mp.Process(target=report, args=(queue,))
+                child.start(); child.join()
+                print(*queue.get())
+            """
+        )
+    )
+    assert out.splitlines() == [
+        "None",
+        "spawn spawn",
+        "context has already been set",
+        "spawn spawn shoal.multiprocessing.context",
+    ]
+
+
+def test_a_wrong_start_method_is_a_value_error() -> None:
+    with pytest.raises(ValueError, match="cannot find context"):
+        mp.get_context("teleport")
+    with pytest.raises(ValueError):
+        mp.get_context("fork").set_start_method("spawn")
+    assert mp.get_all_start_methods() == std.get_all_start_methods()
+
+
+def test_every_public_name_of_the_original_is_there() -> None:
+    assert set(std.__all__) <= set(mp.__all__)
+    for name in std.__all__:
+        assert getattr(mp, name) is not None
+    namespace: "dict[str, Any]" = {}
+    exec("from shoal.multiprocessing import *", namespace)
+    assert set(mp.__all__) <= set(namespace)
+    with pytest.raises(AttributeError):
+        mp.no_such_name
+
+
+@pytest.mark.parametrize(
+    "module",
+    """connection dummy dummy.connection forkserver heap pool process reduction resource_sharer
+    resource_tracker shared_memory sharedctypes spawn synchronize util""".split(),
+)
+def test_a_module_that_is_not_replaced_is_the_original(module: str) -> None:
+    ours = importlib.import_module(f"shoal.multiprocessing.{module}")
+    assert ours is importlib.import_module(f"multiprocessing.{module}")
+
+
+def test_other_names_of_replaced_modules_are_the_originals() -> None:
+    from multiprocessing.managers import BaseManager
+
+    assert mp.managers.BaseManager is BaseManager
+    assert mp.queues.Empty is shoal.Empty and issubclass(mp.queues.Empty, errors.Empty)
+
+
+def test_ctrl_c_ends_parent_and_children_and_leaves_nothing(script: Script) -> None:
+    import signal
+    import time
+
+    child = script(
+        """
+        import shoal.multiprocessing as mp
+        def wait(queue):
+            try: queue.get()
+            except KeyboardInterrupt: pass
+        if __name__ == "__main__":
+            queue, ready = mp.Queue(), mp.JoinableQueue()
+            with mp.Manager() as manager:
+                kept = manager.dict(), manager.list()
+                children = [mp.Process(target=wait, args=(queue,)) for _ in range(3)]
+                for child in children: child.start()
+                print("ready", flush=True)
+                queue.get()
+        """,
+        start_new_session=True,
+    )
+    assert child.stdout is not None and child.stdout.readline() == "ready\n"
+    time.sleep(0.3)
+    os.killpg(child.pid, signal.SIGINT)
+    _, err = child.communicate()
+    assert err.rstrip().endswith("KeyboardInterrupt") and "leaked" not in err
+
+
+def see(queue: Any) -> None:
+    queue.put(os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+@pytest.mark.parametrize(
+    "mask, seen", [([0], "2"), ([1, 0], "3,2"), ("1", "3"), (None, "2,3")]
+)
+def test_a_child_sees_the_devices_it_was_given(
+    ctx: Any, mask: Any, seen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if ctx.get_start_method() == "forkserver" and mask is None:
+        pytest.skip("a fork server keeps the environment it was started with")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    queue = ctx.Queue()
+    child = ctx.Process(target=see, args=(queue,), devices=mask)
+    child.start()
+    assert queue.get() == seen
+    child.join()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,3"
+
+
+@pytest.mark.parametrize("mask", [[2], [0, 0], "0,GPU-1a2b", "garbage", [-1], [0.5], "0,,1"])
+def test_a_wrong_mask_is_an_error_before_anything_starts(
+    ctx: Any, mask: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    child = ctx.Process(target=see, args=(None,), devices=mask)
+    with pytest.raises((ValueError, TypeError)):
+        child.start()
+    assert child.pid is None
+
+
+def test_the_mask_is_there_before_the_child_imports_the_program(script: Script) -> None:
+    out = ends_well(
+        script(
+            """
+            import os
+            SEEN = os.environ.get("CUDA_VISIBLE_DEVICES")
+            import shoal.multiprocessing as mp
+            def show(): print(SEEN, flush=True)
+            if __name__ == "__main__":
+                for method in ("spawn", "forkserver"):
+                    child = mp.get_context(method).Process(target=show, devices=[4, 5])
+                    child.start(); child.join()
+            """,
+            env={k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"},
+        )
+    )
+    # A server that imports the main module itself (3.13.1 and later) has no mask to show.
+    assert out.splitlines()[0] == "4,5"
+    assert out.splitlines()[1] == "4,5" or sys.version_info >= (3, 13, 1)
+
+
+def test_fork_warns_when_cuda_is_initialised(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Cuda:
+        @staticmethod
+        def is_initialized() -> bool:
+            return True
+
+    class Torch:
+        cuda = Cuda
+
+    monkeypatch.setitem(sys.modules, "torch", Torch)  # type: ignore[arg-type]
+    child = mp.get_context("fork").Process(target=int, devices=[0])
+    with pytest.warns(RuntimeWarning, match="spawn"):
+        child.start()
+    child.join()
+
+
+def test_existing_lists_of_children_and_parents_hold() -> None:
+    child = mp.Process(target=os.getpid)
+    child.start()
+    assert child in mp.active_children()
+    child.join()
+    assert child not in mp.active_children() and mp.parent_process() is None
+    names: List[str] = [mp.current_process().name]
+    assert names == ["MainProcess"]

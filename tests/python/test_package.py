@@ -1,0 +1,172 @@
+"""The package as a whole: its one door, its types, its library and its header."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict, List
+
+import pytest
+
+import shoal
+from conftest import ROOT
+from shoal import _errors, _ffi
+
+PACKAGE = Path(shoal.__file__).parent
+
+
+def header() -> str:
+    text = (ROOT / "include" / "shoal.h").read_text()
+    return re.sub(r"/\*.*?\*/|//[^\n]*", " ", text, flags=re.DOTALL)
+
+
+def header_functions() -> Dict[str, int]:
+    """Each function of the header and how many arguments it takes."""
+    found = {}
+    for name, arguments in re.findall(
+        r"\b(shoal_\w+)\s*\(((?:[^()]|\([^()]*\))*)\)\s*;", header()
+    ):
+        # The comma of a function pointer's own arguments is not ours.
+        plain = re.sub(r"\([^()]*\)", "", arguments).strip()
+        found[name] = 0 if plain in ("", "void") else plain.count(",") + 1
+    return found
+
+
+def test_every_function_of_the_header_is_declared_with_as_many_arguments() -> None:
+    declared = {name: len(arguments) for name, (_, arguments) in _ffi.PROTOTYPES.items()}
+    expected = header_functions()
+    assert len(expected) > 30
+    # `shoal_process_fork` runs a C function in the child: os.fork is Python's way.
+    for name in _ffi.NOT_FOR_PYTHON:
+        del expected[name]
+    assert declared == expected
+
+
+def test_every_status_of_the_header_has_its_exception() -> None:
+    codes = {
+        name: int(code)
+        for name, code in re.findall(r"\b(SHOAL_OK|SHOAL_ERR_\w+)\s*=\s*(\d+)", header())
+    }
+    assert codes.pop("SHOAL_OK") == 0
+    assert sorted(codes.values()) == sorted(_errors.BY_CODE)
+    for name, code in codes.items():
+        assert _ffi.lib.shoal_status_name(code) == name.encode()
+        words = name[len("SHOAL_ERR_") :].replace("_", "")
+        exception = _errors.BY_CODE[code].__name__.upper()
+        renamed = {"PERMISSION": "ACCESSERROR", "OS": "SYSTEMCALLERROR"}
+        assert exception in (words, words + "ERROR", renamed.get(words))
+
+
+def test_the_exception_tree_is_drawn_as_it_is() -> None:
+    drawn = re.findall(r"\+-- (\w+)", _errors.__doc__ or "")
+    assert drawn[0] == "ShoalError"
+    assert drawn[1:] == [cls.__name__ for cls in _errors.ShoalError.__subclasses__()]
+
+
+def test_all_names_exactly_what_is_exported() -> None:
+    public = {
+        name
+        for name, value in vars(shoal).items()
+        if not name.startswith("_") and name != "multiprocessing"
+    }
+    assert public | {"__version__"} == set(shoal.__all__)
+    assert shoal.__all__ == sorted(shoal.__all__)
+
+
+def test_only_one_file_declares_foreign_functions() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        if path.name != "_ffi.py":
+            text = path.read_text()
+            assert "argtypes" not in text and "CDLL" not in text, path
+
+
+def test_nothing_but_the_standard_library_is_imported() -> None:
+    allowed = {"shoal", "__future__", *getattr(sys, "stdlib_module_names", ())}
+    if len(allowed) == 2:
+        pytest.skip("this Python does not list its modules")
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            modules: List[str] = []
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                modules = [node.module or ""]
+            for module in modules:
+                assert module.split(".")[0] in allowed, (path, module)
+
+
+def test_the_version_is_the_crates() -> None:
+    cargo = (ROOT / "Cargo.toml").read_text()
+    version = re.search(r'^version = "(.*)"', cargo, flags=re.MULTILINE)
+    assert version is not None
+    assert shoal.__version__ == version.group(1) == _ffi.version()
+
+
+def test_every_public_thing_is_documented() -> None:
+    for name in shoal.__all__:
+        thing = getattr(shoal, name)
+        if name != "__version__":
+            assert thing.__doc__, name
+        if isinstance(thing, type):
+            for attribute, value in vars(thing).items():
+                if callable(value) and not attribute.startswith("_"):
+                    assert value.__doc__, f"{name}.{attribute}"
+
+
+def test_the_package_is_typed() -> None:
+    assert (PACKAGE / "py.typed").exists()
+
+
+@pytest.mark.timeout(600)
+def test_mypy_is_content_in_strict_mode() -> None:
+    if importlib.util.find_spec("mypy") is None:
+        pytest.skip("mypy is not installed")
+    source = ROOT / "bindings" / "python"
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--config-file", "pyproject.toml", "--python-version",
+         "3.9" if sys.version_info < (3, 12) else "%d.%d" % sys.version_info[:2],
+         "src/shoal", str(ROOT / "examples" / "python")],
+        cwd=source, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def load(library: str) -> str:
+    """What importing the package says when it is to use this library."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import shoal"],
+        env={**os.environ, "SHOAL_LIBRARY": library, "PYTHONPATH": str(PACKAGE.parent)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert done.returncode == 1
+    return done.stderr.strip().splitlines()[-1]
+
+
+def test_a_wrong_library_says_what_to_do(tmp_path: Path) -> None:
+    assert "SHOAL_LIBRARY" in load(str(tmp_path / "missing.so"))
+    rubbish = tmp_path / "libshoal.so"
+    rubbish.write_text("no library")
+    assert "cannot be loaded" in load(str(rubbish))
+    libc = [line.split()[-1] for line in open("/proc/self/maps") if "libc.so" in line][0]
+    assert "not the library of shoal" in load(libc)
+
+
+def test_a_package_without_its_library_says_what_to_do(tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(PACKAGE, tmp_path / "shoal", ignore=shutil.ignore_patterns("*.so"))
+    env = {k: v for k, v in os.environ.items() if k != "SHOAL_LIBRARY"}
+    done = subprocess.run(
+        [sys.executable, "-c", "import shoal"],
+        env={**env, "PYTHONPATH": str(tmp_path)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "cargo build --release" in done.stderr and "pip install" in done.stderr

@@ -1,0 +1,269 @@
+"""`shoal.Queue` in one process: what every method promises."""
+
+from __future__ import annotations
+
+import pickle
+import queue as std
+import threading
+from typing import Any
+
+import pytest
+
+import shoal
+
+
+def test_objects_come_out_in_order_and_equal(queue: "shoal.Queue[Any]") -> None:
+    objects = [1, "two", b"three", None, {"four": [5, 6.0]}, (7, {8})]
+    for obj in objects:
+        queue.put(obj)
+    assert [queue.get() for _ in objects] == objects
+
+
+def test_raw_messages_are_the_bytes_that_were_put(queue: "shoal.Queue[Any]") -> None:
+    for data in (b"", b"x", bytes(range(256)), b"y" * 100_000):
+        queue.put_bytes(data)
+        assert queue.get_bytes() == data
+    queue.put_bytes(bytearray(b"array"))
+    queue.put_bytes(memoryview(b"a view")[2:])
+    assert queue.get_many_bytes() == [b"array", b"view"]
+
+
+def test_put_bytes_of_something_else_is_a_type_error(queue: "shoal.Queue[Any]") -> None:
+    with pytest.raises(TypeError):
+        queue.put_bytes("text")  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        queue.put_bytes(3)  # type: ignore[arg-type]
+    assert queue.empty()
+
+
+def test_get_of_a_raw_message_says_what_to_do(queue: "shoal.Queue[Any]") -> None:
+    queue.put_bytes(b"hello from C")
+    with pytest.raises(pickle.UnpicklingError, match="get_bytes"):
+        queue.get()
+
+
+def test_size_and_emptiness_are_exact_at_once(queue: "shoal.Queue[Any]") -> None:
+    for n in range(100):
+        assert queue.qsize() == len(queue) == n
+        assert queue.empty() == (n == 0)
+        queue.put(n)
+    for n in range(100):
+        assert queue.get_nowait() == n
+    assert queue.empty() and bool(queue)
+
+
+def test_an_empty_queue_raises_the_standard_empty(queue: "shoal.Queue[Any]") -> None:
+    for take in (queue.get_nowait, lambda: queue.get(False), lambda: queue.get(True, 0.01)):
+        with pytest.raises(std.Empty):
+            take()
+    with pytest.raises(shoal.Empty):
+        queue.get(timeout=-1)
+    with pytest.raises(shoal.Empty):
+        queue.get_many(timeout=0.01)
+
+
+def test_a_full_queue_raises_the_standard_full() -> None:
+    with shoal.Queue[bytes](capacity=4096, max_capacity=4096) as queue:
+        with pytest.raises(std.Full):
+            while True:
+                queue.put_bytes(b"z" * 1000, block=False)
+        size = queue.qsize()
+        with pytest.raises(shoal.Full):
+            queue.put_bytes(b"z" * 1000, timeout=0.01)
+        assert queue.qsize() == size > 0
+
+
+def test_a_message_that_can_never_fit_is_refused_at_once_with_both_sizes() -> None:
+    with shoal.Queue[bytes](capacity=4096, max_capacity=4096) as queue:
+        with pytest.raises(shoal.TooLargeError, match=r"100000.*\d{4}"):
+            queue.put_bytes(b"x" * 100_000)
+        queue.put_bytes(b"x" * queue.max_message, block=False)
+        assert queue.qsize() == 1
+
+
+def test_a_queue_takes_a_hundred_thousand_objects_before_anyone_reads(
+    queue: "shoal.Queue[Any]",
+) -> None:
+    assert queue.put_many(range(100_000)) == 100_000
+    taken = []
+    while not queue.empty():
+        taken += queue.get_many(1000)
+    assert taken == list(range(100_000))
+
+
+def test_a_large_object_passes(queue: "shoal.Queue[Any]") -> None:
+    obj = bytes(20_000_000)
+    queue.put(obj)
+    assert queue.get() == obj
+
+
+def test_many_are_put_and_taken_in_order(queue: "shoal.Queue[Any]") -> None:
+    assert queue.put_many([]) == 0
+    assert queue.put_many(str(i) for i in range(1000)) == 1000
+    assert queue.get_many(10) == [str(i) for i in range(10)]
+    assert queue.get_many(10_000) == [str(i) for i in range(10, 1000)]
+    assert queue.get_many(0) == []
+
+
+def test_get_many_grows_its_buffer_for_the_first_message(queue: "shoal.Queue[Any]") -> None:
+    queue.put_many_bytes([b"a" * 300_000, b"b"])
+    lengths = []
+    while not queue.empty():
+        lengths += [len(message) for message in queue.get_many_bytes()]
+    assert lengths == [300_000, 1]
+
+
+def test_put_many_says_how_many_fitted() -> None:
+    with shoal.Queue[bytes](capacity=4096, max_capacity=4096) as queue:
+        done = queue.put_many_bytes([b"x" * 1000] * 100, block=False)
+        assert 0 < done < 100
+        assert queue.qsize() == done
+        with pytest.raises(shoal.Full):
+            queue.put_many_bytes([b"x" * 1000], block=False)
+
+
+def test_a_bound_in_items_is_kept() -> None:
+    with shoal.Queue[int](maxsize=3) as queue:
+        for n in range(3):
+            assert not queue.full()
+            queue.put(n)
+        assert queue.full() and queue.maxsize == 3
+        with pytest.raises(std.Full):
+            queue.put_nowait(3)
+        with pytest.raises(std.Full):
+            queue.put(3, timeout=0.01)
+        with pytest.raises(std.Full):
+            queue.put_many([3, 4], block=False)
+        assert queue.get() == 0
+        assert queue.put_many([3, 4], timeout=0.01) == 1
+        assert queue.get_many() == [1, 2, 3]
+
+
+def test_a_bound_is_kept_by_many_producers_at_once() -> None:
+    with shoal.Queue[int](maxsize=5) as queue:
+        most = 0
+
+        def produce() -> None:
+            for n in range(50):
+                queue.put(n)
+
+        threads = [threading.Thread(target=produce) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for _ in range(200):
+            most = max(most, queue.qsize())
+            queue.get()
+        for thread in threads:
+            thread.join()
+        assert queue.empty()
+        assert most <= 5
+
+
+def test_a_closed_queue_drains_and_then_says_so(queue: "shoal.Queue[Any]") -> None:
+    queue.put("last")
+    assert not queue.closed
+    queue.close()
+    queue.close()
+    assert queue.closed
+    with pytest.raises(shoal.ClosedError):
+        queue.put("too late")
+    assert queue.get() == "last"
+    for take in (queue.get, queue.get_nowait, queue.get_many):
+        with pytest.raises(shoal.ClosedError):
+            take()
+
+
+def test_closing_wakes_who_waits(queue: "shoal.Queue[Any]") -> None:
+    raised = []
+
+    def wait() -> None:
+        try:
+            queue.get()
+        except shoal.ClosedError as err:
+            raised.append(err)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    queue.close()
+    thread.join()
+    assert len(raised) == 1
+
+
+def test_a_detached_queue_refuses_use_and_its_waiting_threads_come_back() -> None:
+    queue = shoal.Queue[int]()
+    raised = []
+
+    def wait() -> None:
+        try:
+            queue.get()
+        except shoal.ClosedError as err:
+            raised.append(err)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    queue.detach()
+    queue.detach()
+    thread.join()
+    assert len(raised) == 1 and queue.detached
+    with pytest.raises(shoal.ClosedError, match="detached"):
+        queue.put(1)
+    assert "detached" in repr(queue)
+
+
+def test_threads_lose_and_double_nothing(queue: "shoal.Queue[Any]") -> None:
+    taken: "list[Any]" = []
+
+    def produce(base: int) -> None:
+        for n in range(500):
+            queue.put(base + n)
+
+    def consume() -> None:
+        for _ in range(500):
+            taken.append(queue.get())
+
+    threads = [threading.Thread(target=produce, args=(i * 500,)) for i in range(4)]
+    threads += [threading.Thread(target=consume) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(taken) == list(range(2000))
+
+
+def test_an_object_that_uses_the_queue_while_it_is_unpickled_is_served(
+    queue: "shoal.Queue[Any]",
+) -> None:
+    queue.put(_TakesAnother(queue.name))
+    queue.put("inner")
+    assert queue.get() == "inner"
+    assert queue.empty()
+
+
+class _TakesAnother:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __reduce__(self) -> Any:
+        return _take, (self.name,)
+
+
+def _take(name: str) -> Any:
+    with shoal.Queue[Any](name, create=False) as queue:
+        return queue.get()
+
+
+def test_what_does_not_pickle_raises_in_put_and_leaves_nothing(
+    queue: "shoal.Queue[Any]",
+) -> None:
+    with pytest.raises((pickle.PicklingError, AttributeError, TypeError)):
+        queue.put(lambda: None)
+    assert queue.empty()
+
+
+def test_a_queue_reports_its_sizes(queue: "shoal.Queue[Any]") -> None:
+    assert queue.nbytes == 0
+    queue.put_bytes(b"x" * 100)
+    assert queue.nbytes >= 100
+    assert queue.capacity >= 4096
+    assert queue.max_message > 1_000_000
+    assert queue.name in repr(queue) and "1 message" in repr(queue)
