@@ -71,7 +71,7 @@ impl Queue {
             if deadline == Deadline::Now {
                 return Err(Error::Empty);
             }
-            let ready = || self.ring.used() != 0 || self.flags() != 0;
+            let ready = || self.ring.is_occupied() || self.flags() != 0;
             self.ring.header.not_empty.wait(SPINS, deadline, ready)?;
         }
     }

@@ -43,6 +43,10 @@ pub(crate) struct EventCell {
 // SAFETY: three atomics.
 unsafe impl Shared for EventCell {}
 
+/// Before it sleeps a waiter gives the core away this often, and looks this often in between.
+const YIELDS: u32 = 50;
+const YIELD_SPINS: u32 = 20;
+
 const FIRST_SLICE_NS: u64 = 2_000_000;
 const LAST_SLICE_NS: u64 = 100_000_000;
 
@@ -117,6 +121,15 @@ impl EventCell {
                 return Ok(());
             }
             std::hint::spin_loop();
+        }
+        for _ in 0..YIELDS {
+            std::thread::yield_now();
+            for _ in 0..YIELD_SPINS {
+                if ready() {
+                    return Ok(());
+                }
+                std::hint::spin_loop();
+            }
         }
         let mut slice = FIRST_SLICE_NS;
         loop {
