@@ -560,7 +560,7 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_is_closed(shoal_queue *q, boo
  *
  * Blocking, threads, fork: waits only for a put that is under way. Safe everywhere.
  *
- * Errors: SHOAL_ERR_INVALID; SHOAL_ERR_INTERRUPTED; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+ * Errors: SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
  */
 SHOAL_API
 shoal_status shoal_queue_close(shoal_queue *q);

@@ -66,6 +66,12 @@ fn the_c_examples_print_what_their_readers_expect() {
     );
 }
 
+#[test]
+fn the_static_library_serves_a_c_program_too() {
+    let program = Program::build_static(Language::C99, "examples/c/queue.c");
+    assert!(program.run(&[]).ends_with("the child exited with 0\n"));
+}
+
 /// What the example prints, counted by one process.
 fn count_words(text: &str) -> String {
     let mut counts = std::collections::BTreeMap::<String, usize>::new();

@@ -1,7 +1,10 @@
 /*
  * Two processes and two queues: the child squares the numbers it is sent.
  *
- *     cc -std=c99 -Iinclude examples/c/queue.c -o queue -Ltarget/release -lshoal
+ *     cargo build --release
+ *     cc -std=c99 -Iinclude examples/c/queue.c target/release/libshoal.a -pthread -ldl -lm
+ *
+ * With the library installed, -lshoal takes the place of the last four.
  */
 
 #include <stdio.h>

@@ -1,7 +1,10 @@
 // A pool of worker processes: jobs go in by one queue, results come back in a map.
 //
-//     c++ -std=c++17 -Iinclude -Ibindings/cpp examples/cpp/workers.cpp -o workers
-//         -Ltarget/release -lshoal
+//     cargo build --release
+//     c++ -std=c++17 -Iinclude -Ibindings/cpp examples/cpp/workers.cpp
+//         target/release/libshoal.a -pthread -ldl -lm
+//
+// With the library installed, -lshoal takes the place of the last four.
 
 #include <chrono>
 #include <iostream>

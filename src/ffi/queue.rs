@@ -306,7 +306,7 @@ unsafe fn tell<T: Copy>(
 ///
 /// Blocking, threads, fork: waits only for a put that is under way. Safe everywhere.
 ///
-/// Errors: SHOAL_ERR_INVALID; SHOAL_ERR_INTERRUPTED; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+/// Errors: SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_queue_close(q: *mut QueueHandle) -> Status {
     // SAFETY: the caller's contract.

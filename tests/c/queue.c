@@ -1,8 +1,13 @@
 /* What the functions of a queue promise. */
 
+#define _POSIX_C_SOURCE 200809L
+#define _XOPEN_SOURCE 700
+
 #include "check.h"
 
 #include <pthread.h>
+#include <signal.h>
+#include <sys/time.h>
 
 static void one_by_one(shoal_queue *q)
 {
@@ -128,6 +133,39 @@ static void each_thread_has_its_own_error(shoal_queue *q)
     CHECK(shoal_last_error() == before && strcmp(before, "empty") == 0);
 }
 
+static void ignore(int signal)
+{
+    (void)signal;
+}
+
+static void a_signal_ends_a_wait(void)
+{
+    shoal_queue_options options = {sizeof options, SHOAL_CREATE, 4096, 4096};
+    struct sigaction action, old;
+    /* Again and again: the first may come before the wait begins. */
+    struct itimerval often = {{0, 5000}, {0, 5000}}, never = {{0, 0}, {0, 0}};
+    char message[4000] = {0};
+    shoal_queue *q;
+    size_t len;
+
+    OK(shoal_queue_open(NULL, &options, &q));
+    memset(&action, 0, sizeof action);
+    action.sa_handler = ignore;
+    action.sa_flags = SA_RESTART; /* what signal() and Python set */
+    CHECK(sigaction(SIGALRM, &action, &old) == 0);
+    CHECK(setitimer(ITIMER_REAL, &often, NULL) == 0);
+    GIVES(SHOAL_ERR_INTERRUPTED, shoal_queue_get(q, message, 1, &len, SHOAL_FOREVER));
+    OK(shoal_queue_put(q, message, sizeof message, SHOAL_NOWAIT));
+    GIVES(SHOAL_ERR_INTERRUPTED, shoal_queue_put(q, message, 1000, SHOAL_FOREVER));
+    CHECK(setitimer(ITIMER_REAL, &never, NULL) == 0);
+    CHECK(sigaction(SIGALRM, &old, NULL) == 0);
+    /* Nothing was taken, nothing was put. */
+    OK(shoal_queue_get(q, message, sizeof message, &len, SHOAL_NOWAIT));
+    CHECK(len == sizeof message);
+    GIVES(SHOAL_ERR_EMPTY, shoal_queue_get(q, message, sizeof message, &len, SHOAL_NOWAIT));
+    shoal_queue_free(q);
+}
+
 int main(void)
 {
     shoal_queue *q = new_queue();
@@ -136,6 +174,7 @@ int main(void)
     limits();
     closing();
     each_thread_has_its_own_error(q);
+    a_signal_ends_a_wait();
     shoal_queue_free(q);
     puts("queue: ok");
     return 0;

@@ -123,6 +123,17 @@ impl Program {
         Self(program)
     }
 
+    /// [`build`](Self::build) with the library inside the program.
+    pub(crate) fn build_static(language: Language, source: &str) -> Self {
+        let program = run_time_dir().join(unique("static"));
+        let mut compiler = language.compiler();
+        compiler.arg(source).arg("-o").arg(&program);
+        compiler.arg(library().with_extension("a"));
+        // What `rustc --print native-static-libs` asks for.
+        succeed(compiler.args(["-pthread", "-ldl", "-lm"]));
+        Self(program)
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.0
     }

@@ -5,34 +5,54 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::step::{self, Steps, cargo, program, root, target};
 use crate::python;
+use crate::step::{self, Steps, cargo, program, root, target};
 
 pub(crate) fn run() -> Result<(), String> {
     println!("building the library, the command line and the examples …");
-    step::run(&mut cargo("build --quiet --release --features cli --lib --bins --examples"))?;
+    step::run(&mut cargo(
+        "build --quiet --release --features cli --lib --bins --examples",
+    ))?;
     let python = python::install()?;
     native()?;
 
     let mut steps = Steps::new("");
     let example = |name: &str, args: &str| {
         let script = root().join("examples/python").join(name);
-        step::run(program(&python, "").arg(script).args(args.split_whitespace()))
+        step::run(
+            program(&python, "")
+                .arg(script)
+                .args(args.split_whitespace()),
+        )
     };
-    steps.step("ten processes, started and joined", || example("processes.py", ""));
-    steps.step("ten processes share one queue (fork)", || example("shared_queue.py", "fork"));
-    steps.step("ten processes share one queue (spawn)", || example("shared_queue.py", "spawn"));
-    steps.step("ten processes write one dict", || example("manager_dict.py", ""));
+    steps.step("ten processes, started and joined", || {
+        example("processes.py", "")
+    });
+    steps.step("ten processes share one queue (fork)", || {
+        example("shared_queue.py", "fork")
+    });
+    steps.step("ten processes share one queue (spawn)", || {
+        example("shared_queue.py", "spawn")
+    });
+    steps.step("ten processes write one dict", || {
+        example("manager_dict.py", "")
+    });
     steps.step("a real text, counted word by word", || {
         example("wordcount.py", "LICENSE-APACHE LICENSE-MIT README.md")
     });
-    steps.step("C, C++, Rust and Python share a queue and a map", || together(&python));
-    steps.step("device masks, three classic ways and one of ours", || example("devices.py", ""));
+    steps.step("C, C++, Rust and Python share a queue and a map", || {
+        together(&python)
+    });
+    steps.step("device masks, three classic ways and one of ours", || {
+        example("devices.py", "")
+    });
     steps.step("device masks from the command line", || {
         let shoal = target().join("release/shoal");
         let show = "echo \"the child sees CUDA_VISIBLE_DEVICES=$CUDA_VISIBLE_DEVICES\"";
         step::run(
-            program(shoal, "run --devices 1 -- sh -c").arg(show).env("CUDA_VISIBLE_DEVICES", "2,3"),
+            program(shoal, "run --devices 1 -- sh -c")
+                .arg(show)
+                .env("CUDA_VISIBLE_DEVICES", "2,3"),
         )
     });
     steps.finish()
@@ -43,13 +63,30 @@ fn native() -> Result<(), String> {
     let release = target().join("release");
     let out = release.join("native");
     std::fs::create_dir_all(&out).map_err(|err| format!("{}: {err}", out.display()))?;
-    for (compiler, standard, source) in
-        [("cc", "-std=c99", "examples/c/peer.c"), ("c++", "-std=c++17", "examples/cpp/peer.cpp")]
-    {
-        let name = if compiler == "cc" { "peer-c" } else { "peer-cpp" };
+    for (compiler, standard, source) in [
+        ("cc", "-std=c99", "examples/c/peer.c"),
+        ("c++", "-std=c++17", "examples/cpp/peer.cpp"),
+    ] {
+        let name = if compiler == "cc" {
+            "peer-c"
+        } else {
+            "peer-cpp"
+        };
         let mut compile = program(compiler, standard);
-        compile.args(["-O2", "-Wall", "-Wextra", "-Iinclude", "-Ibindings/cpp", source, "-o"]);
-        compile.arg(out.join(name)).arg("-L").arg(&release).arg("-lshoal");
+        compile.args([
+            "-O2",
+            "-Wall",
+            "-Wextra",
+            "-Iinclude",
+            "-Ibindings/cpp",
+            source,
+            "-o",
+        ]);
+        compile
+            .arg(out.join(name))
+            .arg("-L")
+            .arg(&release)
+            .arg("-lshoal");
         // They look for the library by its soname, in their own folder.
         compile.arg("-Wl,-rpath,$ORIGIN");
         step::run(&mut compile)?;

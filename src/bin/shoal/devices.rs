@@ -1,7 +1,5 @@
 //! `shoal devices export | show | families`
 
-use std::io::Write;
-
 use clap::Subcommand;
 use serde::Serialize;
 use shoal::device::{self, EnvEdit};
@@ -39,7 +37,11 @@ enum Command {
 impl Devices {
     pub(crate) fn run(self) -> Result<(), Failure> {
         match self.command {
-            Command::Export { mask, family, format } => export(&mask, &family, format),
+            Command::Export {
+                mask,
+                family,
+                format,
+            } => export(&mask, &family, format),
             Command::Show(format) => show(format),
             Command::Families(format) => families(format),
         }
@@ -57,8 +59,14 @@ fn export(mask: &str, family: &str, format: Format) -> Result<(), Failure> {
     let edits: Vec<Edit> = device::environment(family, mask, variable)?
         .into_iter()
         .map(|edit| match edit {
-            EnvEdit::Set(variable, value) => Edit { variable, value: Some(value) },
-            EnvEdit::Unset(variable) => Edit { variable, value: None },
+            EnvEdit::Set(variable, value) => Edit {
+                variable,
+                value: Some(value),
+            },
+            EnvEdit::Unset(variable) => Edit {
+                variable,
+                value: None,
+            },
         })
         .collect();
     format.print(&edits, |out| {
@@ -95,14 +103,22 @@ fn known() -> Vec<Family> {
             Ok(mask) => (mask.to_string(), None),
             Err(err) => ("?".to_owned(), Some(err.to_string())),
         };
-        Family { family: family.name(), variable: family.variable(), visible, problem }
+        Family {
+            family: family.name(),
+            variable: family.variable(),
+            visible,
+            problem,
+        }
     };
     device::families().map(of).collect()
 }
 
 /// Only the families somebody restricted: the others are all visible, if there are any.
 fn show(format: Format) -> Result<(), Failure> {
-    let masked: Vec<Family> = known().into_iter().filter(|it| it.visible != "all").collect();
+    let masked: Vec<Family> = known()
+        .into_iter()
+        .filter(|it| it.visible != "all")
+        .collect();
     format.print(&masked, |out| {
         if masked.is_empty() {
             return writeln!(out, "no device of any family is masked");
@@ -118,6 +134,8 @@ fn show(format: Format) -> Result<(), Failure> {
 fn families(format: Format) -> Result<(), Failure> {
     let known = known();
     format.print(&known, |out| {
-        known.iter().try_for_each(|it| writeln!(out, "{:10} {}", it.family, it.variable))
+        known
+            .iter()
+            .try_for_each(|it| writeln!(out, "{:10} {}", it.family, it.variable))
     })
 }

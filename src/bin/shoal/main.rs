@@ -42,7 +42,6 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    bench::worker();
     let done = match Cli::parse().command {
         Command::Ls(format) => objects::ls(format),
         Command::Stat(stat) => stat.run(),

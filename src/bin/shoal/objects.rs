@@ -54,7 +54,11 @@ impl Object {
             kind: info.kind.map(|kind| kind.to_string()),
             state,
             participants: participants
-                .map(|it| Participant { slot: it.slot, pid: it.pid, command: it.command })
+                .map(|it| Participant {
+                    slot: it.slot,
+                    pid: it.pid,
+                    command: it.command,
+                })
                 .collect(),
             committed_bytes: info.committed,
             max_bytes: info.max_size,
@@ -72,9 +76,18 @@ impl Object {
 pub(crate) fn ls(format: Format) -> Result<(), Failure> {
     let objects: Vec<Object> = shoal::list()?.into_iter().map(Object::new).collect();
     format.print(&objects, |out| {
-        let widest = objects.iter().map(|it| it.name.len()).max().unwrap_or(0).max(4);
+        let widest = objects
+            .iter()
+            .map(|it| it.name.len())
+            .max()
+            .unwrap_or(0)
+            .max(4);
         let head = ["KIND", "STATE", "ATTACHED", "MEMORY"];
-        writeln!(out, "{:widest$}  {:6} {:10} {:>8} {:>10}", "NAME", head[0], head[1], head[2], head[3])?;
+        writeln!(
+            out,
+            "{:widest$}  {:6} {:10} {:>8} {:>10}",
+            "NAME", head[0], head[1], head[2], head[3]
+        )?;
         for it in &objects {
             let attached = it.participants.len();
             let memory = bytes(it.committed_bytes);
@@ -108,7 +121,10 @@ impl Stat {
             Some(kind) => content(&self.name, kind)?,
             None => None,
         };
-        let object = Object { content, ..Object::new(info) };
+        let object = Object {
+            content,
+            ..Object::new(info)
+        };
         self.format.print(&object, |out| show(&object, out))
     }
 }
@@ -126,7 +142,12 @@ fn content(name: &str, kind: Kind) -> Result<Option<Content>, Failure> {
         }
         Kind::Map => {
             let len = Map::open(name)?.len()? as u64;
-            Some(Content { len, bytes: None, capacity_bytes: None, closed: None })
+            Some(Content {
+                len,
+                bytes: None,
+                capacity_bytes: None,
+                closed: None,
+            })
         }
         _ => None,
     })
@@ -144,7 +165,12 @@ fn show(it: &Object, out: &mut dyn Write) -> io::Result<()> {
     if let Some(content) = &it.content {
         writeln!(out, "length    {}", content.len)?;
         if let (Some(held), Some(capacity)) = (content.bytes, content.capacity_bytes) {
-            writeln!(out, "content   {} in a ring of {}", bytes(held), bytes(capacity))?;
+            writeln!(
+                out,
+                "content   {} in a ring of {}",
+                bytes(held),
+                bytes(capacity)
+            )?;
         }
         if content.closed == Some(true) {
             writeln!(out, "closed    yes")?;
@@ -152,7 +178,11 @@ fn show(it: &Object, out: &mut dyn Write) -> io::Result<()> {
     }
     writeln!(out, "attached  {}", it.participants.len())?;
     for who in &it.participants {
-        writeln!(out, "  slot {:4}  pid {:7}  {}", who.slot, who.pid, who.command)?;
+        writeln!(
+            out,
+            "  slot {:4}  pid {:7}  {}",
+            who.slot, who.pid, who.command
+        )?;
     }
     Ok(())
 }

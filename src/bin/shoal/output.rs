@@ -78,5 +78,9 @@ pub(crate) fn bytes(count: u64) -> String {
         let Some(next) = unit.next() else { break };
         (value, name) = (value / 1024.0, next);
     }
-    if name == "B" { format!("{count} B") } else { format!("{value:.1} {name}") }
+    if name == "B" {
+        format!("{count} B")
+    } else {
+        format!("{value:.1} {name}")
+    }
 }
