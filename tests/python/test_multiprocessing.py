@@ -503,10 +503,12 @@ def test_fork_warns_when_cuda_is_initialised(monkeypatch: pytest.MonkeyPatch) ->
     child.join()
 
 
-def test_existing_lists_of_children_and_parents_hold() -> None:
-    child = mp.Process(target=os.getpid)
+def test_children_and_parents_are_listed() -> None:
+    queue = mp.Queue()
+    child = mp.Process(target=queue.get)
     child.start()
     assert child in mp.active_children()
+    queue.put("go")
     child.join()
     assert child not in mp.active_children() and mp.parent_process() is None
     names: List[str] = [mp.current_process().name]
