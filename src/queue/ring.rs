@@ -94,6 +94,10 @@ pub(crate) const RING: u64 = 4096;
 /// The smallest ring.
 pub(crate) const MIN_CAPACITY: u64 = 4096;
 
+/// A batch publishes whenever it has done this many bytes: both sides then work at the same
+/// time on the parts of a large one, and the parts stay within a core's cache.
+const DUE: u64 = 64 << 10;
+
 const CURSOR: u64 = !(record::ALIGN - 1);
 
 /// A ring's header and its bytes, bounds-checked once.
@@ -321,6 +325,12 @@ impl End {
         self.bytes = self.bytes.wrapping_add(bytes);
     }
 
+    /// Whether enough is done that the other side should not wait for the rest of the batch.
+    #[inline]
+    fn is_due(&self) -> bool {
+        self.pos.wrapping_sub(self.word & CURSOR) >= DUE
+    }
+
     /// Publishes cursor and counts with one store.
     #[inline]
     fn publish(&mut self, cursor: &AtomicU64, counts: &[Count; 2]) {
@@ -345,8 +355,8 @@ pub(crate) struct Producer {
 }
 
 impl Producer {
-    /// Writes a message behind what is there, invisible until [`Self::publish`]; false if
-    /// there is no room for it now.
+    /// Writes a message behind what is there, to be seen once it is published: by
+    /// [`Self::publish`] at the latest. False if there is no room for it now.
     #[inline]
     pub(crate) fn push(&mut self, payload: &[u8]) -> Result<bool> {
         let need = record::size(payload.len() as u64).unwrap_or(u64::MAX);
@@ -374,6 +384,9 @@ impl Producer {
         crash_point!();
         self.end.pos += need;
         self.end.count(payload.len() as u64);
+        if self.end.is_due() {
+            self.publish();
+        }
         Ok(true)
     }
 
@@ -502,11 +515,14 @@ impl Consumer {
         }
     }
 
-    /// Moves over the message, which stays until [`Self::publish`].
+    /// Moves over the message, which was copied out and may be overwritten from now on.
     #[inline]
     pub(crate) fn advance(&mut self, message: &Message) {
         self.end.pos += message.size;
         self.end.count(message.len as u64);
+        if self.end.is_due() {
+            self.publish();
+        }
     }
 
     /// Frees everything that was moved over.
