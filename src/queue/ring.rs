@@ -7,7 +7,8 @@
 //! offset  size  field            written by            invariant
 //!      0     8  capacity         both locks held       R1: a power of two, 4096 ..= max
 //!      8     8  max_capacity     creator               constant
-//!     16     4  flags            either lock held      only ever gains bits
+//!     16     8  born_capacity    creator               constant; R1
+//!     24     4  flags            either lock held      only ever gains bits
 //!    128    64  producer lock    the C library
 //!    192     8  seen_head        producer              R2: <= head
 //!    200    32  put[2]           producer              messages and bytes ever put
@@ -65,6 +66,7 @@ pub(crate) struct Side {
 pub(crate) struct Header {
     capacity: AtomicU64,
     max_capacity: AtomicU64,
+    born_capacity: AtomicU64,
     pub(crate) flags: AtomicU32,
     pub(crate) producer: Side,
     tail: CachePadded<AtomicU64>,
@@ -123,6 +125,7 @@ impl Ring {
         header.consumer.lock.init()?;
         header.capacity.store(capacity, Ordering::Relaxed);
         header.max_capacity.store(max, Ordering::Relaxed);
+        header.born_capacity.store(capacity, Ordering::Relaxed);
         Ok(())
     }
 
@@ -142,7 +145,16 @@ impl Ring {
     /// The capacity, which is R1 or corrupt.
     #[inline]
     pub(crate) fn capacity(&self) -> Result<u64> {
-        let capacity = self.header.capacity.load(Ordering::Relaxed);
+        self.plausible(self.header.capacity.load(Ordering::Relaxed))
+    }
+
+    /// The capacity the ring was made with, and shrinks to.
+    pub(crate) fn born_capacity(&self) -> Result<u64> {
+        self.plausible(self.header.born_capacity.load(Ordering::Relaxed))
+    }
+
+    #[inline]
+    fn plausible(&self, capacity: u64) -> Result<u64> {
         if capacity.is_power_of_two() && capacity >= MIN_CAPACITY && capacity <= self.max {
             Ok(capacity)
         } else {
@@ -262,6 +274,21 @@ impl Ring {
             crash_point!();
         }
         Ok(())
+    }
+
+    /// Gives an empty ring its first capacity again and returns the one it had; `None` if it
+    /// is not empty or has not grown. No record has to move, and one store does it.
+    ///
+    /// # Safety
+    /// The caller holds both locks.
+    pub(crate) unsafe fn shrink(&self) -> Result<Option<u64>> {
+        let (capacity, born) = (self.capacity()?, self.born_capacity()?);
+        if capacity <= born || self.used() != 0 {
+            return Ok(None);
+        }
+        self.header.capacity.store(born, Ordering::Release);
+        crash_point!();
+        Ok(Some(capacity))
     }
 }
 
