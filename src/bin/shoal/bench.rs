@@ -12,15 +12,15 @@ pub(crate) struct Bench {
     /// Measure pipes, Unix sockets and POSIX message queues too
     #[arg(long)]
     peers: bool,
-    /// A look instead of a measurement
+    /// A look instead of a measurement: one short window each, a few seconds in all
     #[arg(long)]
     quick: bool,
-    /// How long each window is
-    #[arg(long, default_value_t = 0.3)]
-    seconds: f64,
-    /// How many windows the median is of
-    #[arg(long, default_value_t = 3)]
-    repeat: usize,
+    /// How long each window is [default: 0.5]
+    #[arg(long)]
+    seconds: Option<f64>,
+    /// How many windows the median is of [default: 3]
+    #[arg(long)]
+    repeat: Option<usize>,
     /// Sizes of messages in bytes, multiples of 8
     #[arg(long, value_delimiter = ',', default_values_t = harness::SIZES)]
     sizes: Vec<usize>,
@@ -28,37 +28,42 @@ pub(crate) struct Bench {
     #[arg(long, value_delimiter = ',', default_values = harness::TOPOLOGIES)]
     topologies: Vec<harness::Topology>,
     /// Only this part
-    #[arg(long, value_enum, default_value = "all")]
-    only: harness::Part,
+    #[arg(long, value_enum)]
+    only: Option<harness::Only>,
     #[command(flatten)]
     format: Format,
+}
+
+/// The largest message: every worker has a batch of them in memory.
+const LARGEST: usize = 8 << 20;
+
+/// If this process is one that the benchmark started: does its part and ends.
+pub(crate) fn worker() {
+    harness::worker();
 }
 
 impl Bench {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let wrong = |why: &str| Err(Failure::Other(why.to_owned()));
-        if self
-            .sizes
-            .iter()
-            .any(|&size| size == 0 || size % 8 != 0 || size > 64 << 20)
-        {
-            return wrong("--sizes takes multiples of 8 up to 64 MiB");
+        let fits = |size: &usize| (8..=LARGEST).contains(size) && size.is_multiple_of(8);
+        if !self.sizes.iter().all(fits) {
+            return wrong("--sizes takes multiples of 8 up to 8 MiB");
         }
-        if !(0.001..=60.0).contains(&self.seconds) || !(1..=100).contains(&self.repeat) {
+        let (seconds, repeat) = if self.quick { (0.03, 1) } else { (0.5, 3) };
+        let (seconds, repeat) = (
+            self.seconds.unwrap_or(seconds),
+            self.repeat.unwrap_or(repeat),
+        );
+        if !(0.001..=60.0).contains(&seconds) || !(1..=100).contains(&repeat) {
             return wrong("--seconds takes 0.001 to 60, --repeat 1 to 100");
         }
-        let (seconds, repeat) = if self.quick {
-            (0.03, 1)
-        } else {
-            (self.seconds, self.repeat)
-        };
         let options = harness::Options {
             window: Duration::from_secs_f64(seconds),
             repeat,
             sizes: self.sizes,
             topologies: self.topologies,
             peers: self.peers,
-            part: self.only,
+            only: self.only,
         };
         let report = harness::run(&options, &|what| eprintln!("measuring {what} …"))
             .map_err(|why| Failure::Other(why.to_string()))?;
