@@ -111,6 +111,9 @@ const GOALS: [(&str, Of, Bound, &str); 17] = [
     ("an empty map", Of::EmptyMap, Below(128.0), "KiB"),
 ];
 
+/// Seconds; a scheduler gives each process a few milliseconds at a time.
+pub(super) const FAIR_WINDOW: f64 = 0.1;
+
 /// Judges every goal; those the run measured nothing for are not measured.
 pub(super) fn judge(report: &Report) -> Vec<Goal> {
     GOALS
@@ -154,6 +157,8 @@ impl Of {
         let memory = report.memory.as_ref();
         match *self {
             Of::Rate(topology, batch) => Some(rate(64, topology, batch)?.million.median),
+            // More processes than cores take turns, and each has to have had some.
+            Of::Starved(_) if report.window_seconds < FAIR_WINDOW => None,
             Of::Starved(topology) => Some(f64::from(u8::from(rate(64, topology, 1)?.starved))),
             Of::Trip => {
                 let mut trips = report.round_trips.iter();

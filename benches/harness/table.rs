@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::channel::Transport;
+use super::channel::{RINGS, Transport};
+use super::goals::FAIR_WINDOW;
 use super::report::{Floor, Memory, Outcome, Report, Spread, Throughput};
 
 /// A number of bytes.
@@ -52,10 +53,10 @@ impl fmt::Display for Report {
                 "There is one core: nothing is pinned, the pairs share it."
             )?,
         }
-        if self.window_seconds < 0.1 {
+        if self.window_seconds < FAIR_WINDOW {
             writeln!(
                 f,
-                "A quick look: windows this short say little about fairness."
+                "A quick look: windows this short say nothing about fairness."
             )?;
         }
         if let Some(floor) = &self.floor {
@@ -172,6 +173,7 @@ impl Report {
             f,
             "\nThroughput, every byte written and read; lucky: luckiest to least lucky"
         )?;
+        self.rings(f)?;
         writeln!(
             f,
             "  procs  cores  size      transport     batch  million a second              \
@@ -201,6 +203,15 @@ impl Report {
             writeln!(f)?;
         }
         Ok(())
+    }
+
+    /// What our queue was given to work with.
+    fn rings(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rings = RINGS.map(|(most, ring)| match most {
+            usize::MAX => format!("{} above", size(ring as usize)),
+            most => format!("{} for messages up to {}", size(ring as usize), size(most)),
+        });
+        writeln!(f, "Shoal's rings: {}", rings.join(", "))
     }
 
     fn rate(&self, f: &mut fmt::Formatter<'_>, it: &Throughput) -> fmt::Result {

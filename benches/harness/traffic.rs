@@ -170,7 +170,8 @@ impl Part {
     /// Puts until it is stopped; returns how many messages, and their sum.
     fn produce(&self, stage: &Stage) -> Result<(u64, u64), Failure> {
         let mut wire = self.link.open()?;
-        let mut messages = vec![0u8; self.size * self.batch];
+        // Not zeros: those would be pages that fault when first used, within the window.
+        let mut messages = vec![1u8; self.size * self.batch];
         let (mut count, mut sum) = (0u64, 0u64);
         let mut seed = (self.worker as u64) << 48;
         let tally = stage.tally(self.worker);
@@ -201,7 +202,7 @@ impl Part {
     /// Takes until the end of the channel; returns how many messages, and their sum.
     fn consume(&self, stage: &Stage) -> Result<(u64, u64), Failure> {
         let mut wire = self.link.open()?;
-        let mut buf = vec![0u8; self.size * self.batch];
+        let mut buf = vec![1u8; self.size * self.batch];
         let mut lens = vec![0; self.batch];
         let (mut count, mut sum) = (0u64, 0u64);
         let tally = stage.tally(self.worker);

@@ -100,7 +100,7 @@ fn once(
 impl Part {
     pub(super) fn work(&self, stage: &Stage) -> Result<(), Failure> {
         let (mut there, mut back) = (self.there.open()?, self.back.open()?);
-        let mut buf = vec![0u8; self.size];
+        let mut buf = vec![1u8; self.size];
         if !self.caller {
             let mut sum = 0u64;
             stage.wait_for_start();
