@@ -55,6 +55,7 @@ const PACKET: usize = 128 << 10;
 pub(super) type Why = String;
 
 /// One channel, as the parent holds it for its workers.
+#[expect(clippy::large_enum_variant, reason = "there are two at a time")]
 pub(super) enum Channel {
     Queue(Queue),
     Stream {
