@@ -68,7 +68,18 @@ pub fn list() -> Result<Vec<ObjectInfo>> {
 /// `NotFound`, `Invalid` name. An object that cannot be opened is no error: see
 /// [`ObjectInfo::problem`].
 pub fn stat(name: &str) -> Result<ObjectInfo> {
-    look(&name::file_of(name)?)
+    look(&name::file_of(name)?).map_err(|err| named(err, name))
+}
+
+/// The same error, about the object rather than its file.
+fn named(err: Error, name: &str) -> Error {
+    match err {
+        Error::NotFound { what, .. } => Error::NotFound {
+            what,
+            name: name.to_owned(),
+        },
+        err => err,
+    }
 }
 
 fn look(file: &str) -> Result<ObjectInfo> {
@@ -156,13 +167,7 @@ fn collect(file: &str, open: &std::fs::File, dry_run: bool) -> Result<bool> {
 /// # Errors
 /// `NotFound`, `Permission`, `Invalid` name.
 pub fn unlink(name: &str) -> Result<()> {
-    shm::unlink(&name::file_of(name)?).map_err(|err| match err {
-        Error::NotFound { what, .. } => Error::NotFound {
-            what,
-            name: name.to_owned(),
-        },
-        err => err,
-    })
+    shm::unlink(&name::file_of(name)?).map_err(|err| named(err, name))
 }
 
 /// [`unlink`], but only an object of this kind.

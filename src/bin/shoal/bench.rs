@@ -15,14 +15,14 @@ pub(crate) struct Bench {
     /// A look instead of a measurement
     #[arg(long)]
     quick: bool,
-    /// How long each window is
-    #[arg(long, default_value_t = 0.3)]
+    /// How long each window is, in seconds
+    #[arg(long, default_value_t = 0.3, value_parser = seconds)]
     seconds: f64,
     /// How many windows the median is of
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = repeat)]
     repeat: usize,
     /// Sizes of messages in bytes, multiples of 8
-    #[arg(long, value_delimiter = ',', default_values_t = harness::SIZES)]
+    #[arg(long, value_delimiter = ',', default_values_t = harness::SIZES, value_parser = size)]
     sizes: Vec<usize>,
     /// Producers x consumers
     #[arg(long, value_delimiter = ',', default_values = harness::TOPOLOGIES)]
@@ -36,17 +36,6 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let wrong = |why: &str| Err(Failure::Other(why.to_owned()));
-        if self
-            .sizes
-            .iter()
-            .any(|&size| size == 0 || size % 8 != 0 || size > 64 << 20)
-        {
-            return wrong("--sizes takes multiples of 8 up to 64 MiB");
-        }
-        if !(0.001..=60.0).contains(&self.seconds) || !(1..=100).contains(&self.repeat) {
-            return wrong("--seconds takes 0.001 to 60, --repeat 1 to 100");
-        }
         let (seconds, repeat) = if self.quick {
             (0.03, 1)
         } else {
@@ -61,7 +50,28 @@ impl Bench {
             part: self.only,
         };
         let report = harness::run(&options, &|what| eprintln!("measuring {what} …"))
-            .map_err(|why| Failure::Other(why.to_string()))?;
+            .map_err(|why| Failure::Bench(why.to_string()))?;
         self.format.print(&report, |out| write!(out, "{report}"))
     }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let given = text.parse().ok();
+    given
+        .filter(|seconds| (0.001..=60.0).contains(seconds))
+        .ok_or_else(|| "it takes 0.001 to 60".to_owned())
+}
+
+fn repeat(text: &str) -> Result<usize, String> {
+    let given = text.parse().ok();
+    given
+        .filter(|repeat| (1..=100).contains(repeat))
+        .ok_or_else(|| "it takes 1 to 100".to_owned())
+}
+
+fn size(text: &str) -> Result<usize, String> {
+    let given: Option<usize> = text.parse().ok();
+    given
+        .filter(|&size| size > 0 && size.is_multiple_of(8) && size <= 64 << 20)
+        .ok_or_else(|| "it takes multiples of 8, up to 64 MiB".to_owned())
 }

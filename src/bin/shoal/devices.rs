@@ -4,7 +4,7 @@ use clap::Subcommand;
 use serde::Serialize;
 use shoal::device::{self, EnvEdit};
 
-use crate::output::{Failure, Format};
+use crate::output::{Failure, Format, plain};
 use crate::run::variable;
 
 #[derive(clap::Args)]
@@ -125,7 +125,7 @@ fn show(format: Format) -> Result<(), Failure> {
         }
         for it in &masked {
             let note = it.problem.as_deref().unwrap_or("");
-            writeln!(out, "{:10} {}  {note}", it.family, it.visible)?;
+            writeln!(out, "{:11} {}  {}", it.family, it.visible, plain(note))?;
         }
         Ok(())
     })
@@ -136,6 +136,6 @@ fn families(format: Format) -> Result<(), Failure> {
     format.print(&known, |out| {
         known
             .iter()
-            .try_for_each(|it| writeln!(out, "{:10} {}", it.family, it.variable))
+            .try_for_each(|it| writeln!(out, "{:11} {}", it.family, it.variable))
     })
 }

@@ -13,9 +13,10 @@ use clap::{Parser, Subcommand};
 
 /// Shared queues and maps that survive kill -9.
 ///
-/// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such object. `run` exits with the
-/// code of the program it ran, 128 + the signal that ended it, 127 if it was not found and
-/// 126 if it could not be run.
+/// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such object or family of devices. `run`
+/// exits as the program it runs does, which a shell sees as its code or as 128 + the signal
+/// that ended it; with 127 if there is no such program, 126 if it cannot be run, and 125 if
+/// the mask is refused.
 #[derive(Parser)]
 #[command(name = "shoal", version, max_term_width = 100)]
 struct Cli {
