@@ -139,3 +139,27 @@ fn families(format: Format) -> Result<(), Failure> {
             .try_for_each(|it| writeln!(out, "{:11} {}", it.family, it.variable))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn a_shell_reads_the_quoted_value_as_one_word() {
+        for value in [
+            "",
+            "0,1",
+            "level_zero:0",
+            "a b",
+            "it's",
+            "$(rm)",
+            "`x`\n;&|\\\"*?[",
+            "~",
+        ] {
+            let script = format!("printf %s {}", quoted(value));
+            let mut shell = std::process::Command::new("sh");
+            let printed = shell.args(["-c", &script]).output().unwrap().stdout;
+            assert_eq!(String::from_utf8(printed).unwrap(), value);
+        }
+    }
+}
