@@ -94,6 +94,43 @@ fn run_time_dir() -> &'static Path {
     })
 }
 
+/// Links what is compiled against the shared library, and lets it find that at run time.
+pub(crate) fn link(compiler: &mut Command) {
+    compiler.arg(library()).arg("-pthread");
+    compiler.arg(format!("-Wl,-rpath,{}", run_time_dir().display()));
+}
+
+/// A source file written by a test, and the program made from it. Both go with it.
+pub(crate) struct Scratch {
+    source: PathBuf,
+    program: PathBuf,
+}
+
+impl Scratch {
+    pub(crate) fn new(name: &str, text: &str) -> Self {
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let source = dir.join(format!("{}-{name}", unique("scratch")));
+        let program = source.with_extension("out");
+        fs::write(&source, text).unwrap();
+        Self { source, program }
+    }
+
+    pub(crate) fn source(&self) -> &Path {
+        &self.source
+    }
+
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.source);
+        let _ = fs::remove_file(&self.program);
+    }
+}
+
 /// A name that no other test uses.
 pub(crate) fn unique(stem: &str) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -117,8 +154,7 @@ impl Program {
         let program = run_time_dir().join(unique(stem));
         let mut compiler = language.compiler();
         compiler.arg(source).arg("-o").arg(&program);
-        compiler.arg(library()).arg("-pthread");
-        compiler.arg(format!("-Wl,-rpath,{}", run_time_dir().display()));
+        link(&mut compiler);
         succeed(&mut compiler);
         Self(program)
     }
