@@ -23,11 +23,16 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
     });
     steps.step("header", || header::header(true));
     steps.step("rust documentation", || {
-        let mut doc = cargo("doc --quiet --workspace --no-deps --document-private-items");
+        let mut doc =
+            cargo("doc --quiet --workspace --no-deps --document-private-items --all-features");
         run_command(doc.env("RUSTDOCFLAGS", "-D warnings"))
     });
     steps.step("rust, C and C++ tests", || {
         step("test --features cli --no-fail-fast")
+    });
+    // Without debug assertions: what a hostile segment holds is refused by what is left.
+    steps.step("rust, C and C++ tests, optimised", || {
+        step("test --release --features cli --no-fail-fast --tests")
     });
     steps.step("crash points", || {
         step(
