@@ -41,7 +41,7 @@ pub(crate) fn program(program: impl AsRef<Path>, args: &str) -> Command {
 
 /// Runs the command to its end and fails if it does.
 pub(crate) fn run(command: &mut Command) -> Result<(), String> {
-    Watched::start(command)?.succeed()
+    Watched::start(command)?.succeed_within(WATCHDOG)
 }
 
 /// Runs the command, which must succeed and print each of these lines, up to spaces.
@@ -59,7 +59,7 @@ pub(crate) fn run_expecting(command: &mut Command, expected: &[&str]) -> Result<
             }
         }
     });
-    child.succeed()?;
+    child.succeed_within(WATCHDOG)?;
     let mut seen = Vec::new();
     // The last lines may still be on their way; a grandchild that stays keeps the pipe open.
     while let Ok(line) = lines.recv_timeout(GRACE) {
@@ -98,13 +98,13 @@ impl Watched {
         }
     }
 
-    fn succeed(&mut self) -> Result<(), String> {
+    fn succeed_within(&mut self, watchdog: Duration) -> Result<(), String> {
         let started = Instant::now();
         loop {
             match self.child.try_wait().map_err(|err| err.to_string())? {
                 Some(status) if status.success() => return Ok(()),
                 Some(status) => return Err(format!("{status}: {}", self.shown)),
-                None if started.elapsed() > WATCHDOG => break,
+                None if started.elapsed() > watchdog => break,
                 None => std::thread::sleep(Duration::from_millis(20)),
             }
         }
@@ -115,7 +115,7 @@ impl Watched {
         let _ = self.child.kill();
         let _ = self.child.wait();
         Err(format!(
-            "hung for {WATCHDOG:?} and was killed: {}",
+            "hung for {watchdog:?} and was killed: {}",
             self.shown
         ))
     }
@@ -189,5 +189,58 @@ impl Steps {
             (1, _) => Err("1 step failed".to_owned()),
             _ => Err(format!("{failed} steps failed")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_hangs_is_killed_with_all_it_started() {
+        // A session of its own does not save the grandchild.
+        let script = "setsid sleep 1000 & echo $!; wait";
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script]).stdout(Stdio::piped());
+        let mut hanging = Watched::start(&mut shell).unwrap();
+        let mut said = String::new();
+        let mut output = BufReader::new(hanging.child.stdout.take().unwrap());
+        output.read_line(&mut said).unwrap();
+        let grandchild: u32 = said.trim().parse().unwrap();
+        assert!(family(hanging.child.id()).contains(&grandchild));
+
+        let why = hanging.succeed_within(Duration::from_millis(50));
+        assert!(
+            why.unwrap_err()
+                .starts_with("hung for 50ms and was killed: sh -c")
+        );
+        // The pipe closes when the last that holds it is gone.
+        assert_eq!(output.read_line(&mut said).unwrap(), 0);
+    }
+
+    #[test]
+    fn what_was_expected_and_not_printed_is_a_failure() {
+        let said = |expected: &[&str]| run_expecting(&mut program("echo", "one  two"), expected);
+        assert_eq!(said(&["one two"]), Ok(()));
+        assert!(
+            said(&["one"])
+                .unwrap_err()
+                .contains("did not print \"one\"")
+        );
+        assert!(run_expecting(&mut program("false", ""), &[]).is_err());
+    }
+
+    #[test]
+    fn a_step_that_fails_fails_the_task_and_not_the_next_step() {
+        let mut steps = Steps::new("");
+        let mut reached = false;
+        steps.step("first", || Err("it broke".to_owned()));
+        steps.step("second", || {
+            reached = true;
+            Ok(())
+        });
+        assert_eq!(steps.finish(), Err("1 step failed".to_owned()));
+        assert!(reached);
+        assert!(Steps::new("no such step").finish().is_err());
     }
 }

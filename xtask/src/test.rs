@@ -28,7 +28,7 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
         run_command(doc.env("RUSTDOCFLAGS", "-D warnings"))
     });
     steps.step("rust, C and C++ tests", || {
-        step("test --features cli --no-fail-fast")
+        step("test --workspace --features cli --no-fail-fast")
     });
     // Without debug assertions: what a hostile segment holds is refused by what is left.
     steps.step("rust, C and C++ tests, optimised", || {
