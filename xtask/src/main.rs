@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     let done = match words.as_slice() {
         ["demo"] => demo::run(),
         ["test", rest @ ..] => choice(rest).and_then(|choice| test::run(&choice)),
-        ["bench", rest @ ..] => bench::run_bench(rest),
+        ["bench", "--", rest @ ..] | ["bench", rest @ ..] => bench::run_bench(rest),
         ["header"] => header::header(false),
         ["header", "--check"] => header::header(true),
         _ => Err(USAGE.to_owned()),
