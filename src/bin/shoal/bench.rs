@@ -36,7 +36,7 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let wrong = |why: &str| Err(Failure::Other(why.to_owned()));
+        let wrong = |why: &str| Err(Failure::Usage(why.to_owned()));
         if self
             .sizes
             .iter()

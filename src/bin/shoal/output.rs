@@ -41,6 +41,8 @@ impl Format {
 pub(crate) enum Failure {
     Shoal(shoal::Error),
     Output(io::Error),
+    /// Arguments that each parse but make no sense.
+    Usage(String),
     Other(String),
 }
 
@@ -48,6 +50,7 @@ impl Failure {
     pub(crate) fn code(&self) -> ExitCode {
         match self {
             Failure::Shoal(shoal::Error::NotFound { .. }) => ExitCode::from(3),
+            Failure::Usage(_) => ExitCode::from(2),
             _ => ExitCode::FAILURE,
         }
     }
@@ -58,7 +61,7 @@ impl fmt::Display for Failure {
         match self {
             Failure::Shoal(err) => err.fmt(f),
             Failure::Output(err) => write!(f, "cannot write: {err}"),
-            Failure::Other(why) => f.write_str(why),
+            Failure::Usage(why) | Failure::Other(why) => f.write_str(why),
         }
     }
 }
