@@ -3,14 +3,20 @@
 //! ```text
 //! together [--count N] NAME=PROGRAM [NAME=PROGRAM …]
 //! ```
-//! Starts each program as `PROGRAM <queue> <queue> <map> NAME <count>`. Each of them puts
-//! `count` messages `NAME:<i>` into the queue, takes `count` messages from it, and for each
-//! adds one to the map's counter `from:<whoever sent it>`. As many are taken as were put, so
-//! in the end the queue is empty and every counter stands at `count`.
+//! Starts each program as `PROGRAM <queue-in> <queue-out> <map> NAME <count>`. Each of them
+//! puts `count` messages `NAME:<i>` into the one queue, takes `count` messages from the
+//! other, and for each adds one to the map's counter `from:<whoever sent it>`.
+//!
+//! First all of them share one queue, so that whoever is quick takes what is there. Then they
+//! stand in a ring, each with a queue to the next: every language reads another's messages.
+//! As many are taken as were put, so in the end the queues are empty and every counter stands
+//! at `count`.
 
 use std::process::ExitCode;
 
 use shoal::{Map, Process, Queue, Spawn, Timeout};
+
+type Failure = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
     match run() {
@@ -22,39 +28,56 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<(), Box<dyn std::error::Error>> {
+fn run() -> Result<(), Failure> {
     let mut args = std::env::args().skip(1).peekable();
     let count: i64 = match args.next_if_eq("--count") {
         Some(_) => args.next().ok_or("--count takes a number")?.parse()?,
         None => 10_000,
     };
+    let peers = args
+        .map(|peer| match peer.split_once('=') {
+            Some((name, program)) => Ok((name.to_owned(), program.to_owned())),
+            None => Err(format!("{peer:?} is not NAME=PROGRAM").into()),
+        })
+        .collect::<Result<Vec<_>, Failure>>()?;
 
+    println!("all share one queue:");
     let queue = Queue::anonymous()?;
-    let map = Map::anonymous()?;
+    let shared = vec![&queue; peers.len()];
+    exchange(&peers, &shared, count)?;
 
-    let mut peers: Vec<(String, Process)> = Vec::new();
-    for peer in args {
-        let (name, program) = peer.split_once('=').ok_or("a peer is NAME=PROGRAM")?;
+    println!("each has a queue to the next:");
+    let queues = peers
+        .iter()
+        .map(|_| Queue::anonymous())
+        .collect::<Result<Vec<_>, _>>()?;
+    exchange(&peers, &queues.iter().collect::<Vec<_>>(), count)?;
+    println!("the queues are empty, and nothing was lost");
+    Ok(())
+}
+
+/// Runs the peers side by side: number `i` puts into `queues[i]` and takes from the one before.
+fn exchange(peers: &[(String, String)], queues: &[&Queue], count: i64) -> Result<(), Failure> {
+    let map = Map::anonymous()?;
+    let mut running: Vec<Process> = Vec::new();
+    for (index, (name, program)) in peers.iter().enumerate() {
+        let (to, from) = (
+            queues[index],
+            queues[(index + peers.len() - 1) % peers.len()],
+        );
         let mut words = program.split(' ');
         let mut spawn = Spawn::new(words.next().unwrap_or_default());
         spawn.args(words);
-        spawn.args([
-            queue.name(),
-            queue.name(),
-            map.name(),
-            name,
-            &count.to_string(),
-        ]);
-        peers.push((name.to_owned(), spawn.spawn()?));
+        spawn.args([from.name(), to.name(), map.name(), name, &count.to_string()]);
+        running.push(spawn.spawn()?);
     }
-
-    for (name, process) in &peers {
+    for (process, (name, _)) in running.iter().zip(peers) {
         let exit = process.join(Timeout::Infinite)?;
         if !exit.success() {
             return Err(format!("{name} ended with {exit:?}").into());
         }
     }
-    for (name, _) in &peers {
+    for (name, _) in peers {
         let value = map
             .get_vec(format!("from:{name}").as_bytes())?
             .unwrap_or_default();
@@ -64,9 +87,8 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
             return Err(format!("{name} sent {count}").into());
         }
     }
-    match queue.len() {
-        0 => println!("the queue is empty, and nothing was lost"),
-        left => return Err(format!("{left} messages are left").into()),
+    match queues.iter().map(|queue| queue.len()).sum::<usize>() {
+        0 => Ok(()),
+        left => Err(format!("{left} messages are left").into()),
     }
-    Ok(())
 }

@@ -25,8 +25,9 @@ use super::ring::{self, Consumer, Ring};
 /// the queue with what is in it, unless it was created [persistent](Options::persistent).
 ///
 /// The ring starts small and doubles in place when it is full and nobody makes room, up to
-/// `max_capacity`; from there on producers wait. Give both capacities the same value for a
-/// queue that never grows.
+/// `max_capacity`; from there on producers wait. When a consumer has waited a while for an
+/// empty queue, the ring is as small as it began and the memory is the system's again. Give
+/// both capacities the same value for a queue that never grows.
 ///
 /// ```
 /// use shoal::{Queue, Timeout};

@@ -7,7 +7,8 @@
 //! offset  size  field            written by            invariant
 //!      0     8  capacity         both locks held       R1: a power of two, 4096 ..= max
 //!      8     8  max_capacity     creator               constant
-//!     16     4  flags            either lock held      only ever gains bits
+//!     16     8  born_capacity    creator               constant; R1
+//!     24     4  flags            either lock held      only ever gains bits
 //!    128    64  producer lock    the C library
 //!    192     8  seen_head        producer              R2: <= head
 //!    200    32  put[2]           producer              messages and bytes ever put
@@ -65,6 +66,7 @@ pub(crate) struct Side {
 pub(crate) struct Header {
     capacity: AtomicU64,
     max_capacity: AtomicU64,
+    born_capacity: AtomicU64,
     pub(crate) flags: AtomicU32,
     pub(crate) producer: Side,
     tail: CachePadded<AtomicU64>,
@@ -94,6 +96,10 @@ pub(crate) const RING: u64 = 4096;
 /// The smallest ring.
 pub(crate) const MIN_CAPACITY: u64 = 4096;
 
+/// A batch publishes whenever it has done this many bytes: both sides then work at the same
+/// time on the parts of a large one, and the parts stay within a core's cache.
+const DUE: u64 = 64 << 10;
+
 const CURSOR: u64 = !(record::ALIGN - 1);
 
 /// A ring's header and its bytes, bounds-checked once.
@@ -119,6 +125,7 @@ impl Ring {
         header.consumer.lock.init()?;
         header.capacity.store(capacity, Ordering::Relaxed);
         header.max_capacity.store(max, Ordering::Relaxed);
+        header.born_capacity.store(capacity, Ordering::Relaxed);
         Ok(())
     }
 
@@ -138,7 +145,16 @@ impl Ring {
     /// The capacity, which is R1 or corrupt.
     #[inline]
     pub(crate) fn capacity(&self) -> Result<u64> {
-        let capacity = self.header.capacity.load(Ordering::Relaxed);
+        self.plausible(self.header.capacity.load(Ordering::Relaxed))
+    }
+
+    /// The capacity the ring was made with, and shrinks to.
+    pub(crate) fn born_capacity(&self) -> Result<u64> {
+        self.plausible(self.header.born_capacity.load(Ordering::Relaxed))
+    }
+
+    #[inline]
+    fn plausible(&self, capacity: u64) -> Result<u64> {
         if capacity.is_power_of_two() && capacity >= MIN_CAPACITY && capacity <= self.max {
             Ok(capacity)
         } else {
@@ -259,6 +275,21 @@ impl Ring {
         }
         Ok(())
     }
+
+    /// Gives an empty ring its first capacity again and returns the one it had; `None` if it
+    /// is not empty or has not grown. No record has to move, and one store does it.
+    ///
+    /// # Safety
+    /// The caller holds both locks.
+    pub(crate) unsafe fn shrink(&self) -> Result<Option<u64>> {
+        let (capacity, born) = (self.capacity()?, self.born_capacity()?);
+        if capacity <= born || self.used() != 0 {
+            return Ok(None);
+        }
+        self.header.capacity.store(born, Ordering::Release);
+        crash_point!();
+        Ok(Some(capacity))
+    }
 }
 
 /// Asks for the two cache lines at `at`, which may be any address.
@@ -321,6 +352,12 @@ impl End {
         self.bytes = self.bytes.wrapping_add(bytes);
     }
 
+    /// Whether enough is done that the other side should not wait for the rest of the batch.
+    #[inline]
+    fn is_due(&self) -> bool {
+        self.pos.wrapping_sub(self.word & CURSOR) >= DUE
+    }
+
     /// Publishes cursor and counts with one store.
     #[inline]
     fn publish(&mut self, cursor: &AtomicU64, counts: &[Count; 2]) {
@@ -345,8 +382,8 @@ pub(crate) struct Producer {
 }
 
 impl Producer {
-    /// Writes a message behind what is there, invisible until [`Self::publish`]; false if
-    /// there is no room for it now.
+    /// Writes a message behind what is there, to be seen once it is published: by
+    /// [`Self::publish`] at the latest. False if there is no room for it now.
     #[inline]
     pub(crate) fn push(&mut self, payload: &[u8]) -> Result<bool> {
         let need = record::size(payload.len() as u64).unwrap_or(u64::MAX);
@@ -374,6 +411,9 @@ impl Producer {
         crash_point!();
         self.end.pos += need;
         self.end.count(payload.len() as u64);
+        if self.end.is_due() {
+            self.publish();
+        }
         Ok(true)
     }
 
@@ -502,11 +542,14 @@ impl Consumer {
         }
     }
 
-    /// Moves over the message, which stays until [`Self::publish`].
+    /// Moves over the message, which was copied out and may be overwritten from now on.
     #[inline]
     pub(crate) fn advance(&mut self, message: &Message) {
         self.end.pos += message.size;
         self.end.count(message.len as u64);
+        if self.end.is_due() {
+            self.publish();
+        }
     }
 
     /// Frees everything that was moved over.

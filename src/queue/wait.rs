@@ -1,4 +1,4 @@
-//! Locking, waiting, growing and closing: everything that makes one end wait for the other.
+//! Locking, waiting, growing, shrinking and closing: everything that makes one end wait for the other.
 //!
 //! # Who wakes whom, and when
 //! The wake-up policy decides the speed of a queue on a machine where a wake-up costs as much
@@ -72,7 +72,11 @@ impl Queue {
                 return Err(Error::Empty);
             }
             let ready = || self.ring.is_occupied() || self.flags() != 0;
-            self.ring.header.not_empty.wait(SPINS, deadline, ready)?;
+            let idle = || self.shrink();
+            self.ring
+                .header
+                .not_empty
+                .wait(SPINS, deadline, ready, idle)?;
         }
     }
 
@@ -109,7 +113,10 @@ impl Queue {
         }
         let changed = || self.ring.capacity() != Ok(capacity);
         let ready = || room() || self.flags() != 0 || changed();
-        self.ring.header.not_full.wait(SPINS, deadline, ready)
+        self.ring
+            .header
+            .not_full
+            .wait(SPINS, deadline, ready, || ())
     }
 
     /// Doubles the ring, unless somebody else was faster.
@@ -131,6 +138,34 @@ impl Queue {
         crash_point!();
         // SAFETY: both locks are held.
         unsafe { self.ring.grow(wanted) }
+    }
+
+    /// Gives back what a burst made the ring grow by. Called when nothing came for a while: a
+    /// ring that shrank between two messages of a stream would only have to grow again.
+    ///
+    /// Killed after the capacity was stored, it leaves pages that nobody uses until the ring
+    /// grows over them or shrinks again. A failure means the same.
+    #[cold]
+    fn shrink(&self) {
+        let (Ok(capacity), Ok(born)) = (self.ring.capacity(), self.ring.born_capacity()) else {
+            return;
+        };
+        if capacity <= born {
+            return;
+        }
+        // Whoever holds a lock is not idle.
+        let Ok(_producers) = self.lock_producers(Deadline::Now) else {
+            return;
+        };
+        let Ok(_consumers) = self.lock_consumers(Deadline::Now) else {
+            return;
+        };
+        // SAFETY: both locks are held.
+        if let Ok(Some(old)) = unsafe { self.ring.shrink() } {
+            let _ = self
+                .segment
+                .decommit(Segment::DATA + ring::RING + born, old - born);
+        }
     }
 
     /// Moves the head over padding that no consumer is there to move over, so that a message

@@ -106,7 +106,8 @@ impl EventCell {
         futex::wake(&self.seq, i32::MAX);
     }
 
-    /// Returns once `ready()` is true: after at most `spins` looks, or else asleep.
+    /// Returns once `ready()` is true: after at most `spins` looks, or else asleep. Calls
+    /// `idle` whenever it has slept for a whole slice in vain.
     ///
     /// # Errors
     /// `Timeout` once the deadline has passed; `Interrupted` when a signal handler ran.
@@ -115,6 +116,7 @@ impl EventCell {
         spins: u32,
         deadline: Deadline,
         ready: impl Fn() -> bool,
+        idle: impl Fn(),
     ) -> Result<()> {
         for _ in 0..spins {
             if ready() {
@@ -148,7 +150,10 @@ impl EventCell {
             self.waking.store(0, Ordering::SeqCst);
             match waited {
                 Waited::Woken => slice = FIRST_SLICE_NS,
-                Waited::TimedOut => slice = (slice * 2).min(LAST_SLICE_NS),
+                Waited::TimedOut => {
+                    slice = (slice * 2).min(LAST_SLICE_NS);
+                    idle();
+                }
                 Waited::Interrupted => return Err(Error::Interrupted),
             }
         }
@@ -165,8 +170,8 @@ mod tests {
     fn a_sleeper_is_told() {
         let (event, flag) = (EventCell::default(), AtomicBool::new(false));
         std::thread::scope(|scope| {
-            let waiter =
-                scope.spawn(|| event.wait(0, Deadline::Never, || flag.load(Ordering::Acquire)));
+            let waiter = scope
+                .spawn(|| event.wait(0, Deadline::Never, || flag.load(Ordering::Acquire), || ()));
             std::thread::sleep(Duration::from_millis(5));
             flag.store(true, Ordering::Release);
             fence(Ordering::SeqCst);
@@ -179,8 +184,8 @@ mod tests {
     fn a_sleeper_notices_by_itself_when_its_waker_died() {
         let (event, flag) = (EventCell::default(), AtomicBool::new(false));
         std::thread::scope(|scope| {
-            let waiter =
-                scope.spawn(|| event.wait(0, Deadline::Never, || flag.load(Ordering::Acquire)));
+            let waiter = scope
+                .spawn(|| event.wait(0, Deadline::Never, || flag.load(Ordering::Acquire), || ()));
             std::thread::sleep(Duration::from_millis(5));
             flag.store(true, Ordering::Release);
             assert_eq!(waiter.join().unwrap(), Ok(()));
@@ -200,7 +205,7 @@ mod tests {
     fn waiting_ends_at_the_deadline() {
         let deadline = Deadline::after(raw_sync::Timeout::Val(Duration::from_millis(3)));
         assert_eq!(
-            EventCell::default().wait(10, deadline, || false),
+            EventCell::default().wait(10, deadline, || false, || ()),
             Err(Error::Timeout)
         );
     }

@@ -55,6 +55,17 @@ def test_manager_dict() -> None:
     ]
 
 
+@pytest.mark.parametrize("program", ["processes.py", "shared_queue.py", "manager_dict.py"])
+def test_the_program_is_an_ordinary_multiprocessing_one(program: str, tmp_path: Path) -> None:
+    text = (EXAMPLES / program).read_text()
+    changed = text.replace("import shoal.multiprocessing as mp", "import multiprocessing as mp")
+    assert changed != text and "import shoal" not in changed
+    (tmp_path / program).write_text(changed)
+    ours, theirs = run(program), run(str(tmp_path / program))
+    assert len(ours) == len(theirs) or program == "shared_queue.py"
+    assert ours[-1] == theirs[-1]
+
+
 def test_wordcount_of_the_sources() -> None:
     files = [str(path) for path in sorted((ROOT / "src").rglob("*.rs"))]
     words: "Counter[str]" = Counter()

@@ -154,17 +154,19 @@ def test_the_last_one_out_removes_the_object(script: Script, name: str) -> None:
 
 
 def test_a_forked_child_uses_what_it_inherits() -> None:
-    with shoal.Queue[Any]() as queue, shoal.Map[str, int]() as shared:
+    with shoal.Queue[str]() as there, shoal.Queue[str]() as back, shoal.Map[
+        str, int
+    ]() as shared:
         pid = os.fork()
         if pid == 0:
             try:
                 shared["child"] = os.getpid()
-                queue.put("from the child")
-                os._exit(queue.get(timeout=60) != "from the parent")
+                back.put("from the child")
+                os._exit(there.get() != "from the parent")
             finally:
                 os._exit(2)
-        assert queue.get() == "from the child"
-        queue.put("from the parent")
+        assert back.get() == "from the child"
+        there.put("from the parent")
         assert os.waitpid(pid, 0)[1] == 0
         assert shared["child"] == pid
 

@@ -136,6 +136,34 @@ def test_killed_children_leave_nothing_once_the_parent_ends(script: Script) -> N
     assert (out, err) == ("[-9, -9, -9]\n", "")
 
 
+@pytest.mark.parametrize("method", START_METHODS)
+def test_children_clean_up_after_a_killed_parent(method: str, script: Script) -> None:
+    parent = script(
+        """
+        import os, sys, shoal.multiprocessing as mp
+        def last(queue, ready):
+            ready.put(os.getpid())
+            queue.get()
+        if __name__ == "__main__":
+            ctx = mp.get_context(sys.argv[1])
+            queue, ready = ctx.Queue(), ctx.Queue()
+            child = ctx.Process(target=last, args=(queue, ready))
+            child.start()
+            print(ready.get(), queue._queue.name, flush=True)
+            child.join()
+        """,
+        method,
+    )
+    assert parent.stdout is not None
+    pid, name = parent.stdout.readline().split()
+    with shoal.Queue[None](name, create=False) as queue:
+        parent.kill()
+        parent.wait()
+        queue.put(None)
+        wait_until(lambda: not os.path.exists(f"/proc/{pid}"))
+    # The fixture looks whether anything is left.
+
+
 def hold(name: str, ready: Any) -> None:
     kept: List[Any] = [shoal.Queue(name)]
     ready.put(1)

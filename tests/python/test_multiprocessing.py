@@ -83,6 +83,22 @@ def make_queue(outer: Any, taken: Any) -> None:
     taken.wait()
 
 
+@pytest.mark.parametrize("method", START_METHODS)
+def test_the_standard_librarys_processes_can_be_given_handles(method: str) -> None:
+    answer: "shoal.Queue[str]" = shoal.Queue()
+    child = std.get_context(method).Process(target=first_of, args=(kept_by_nobody(), answer))
+    child.start()
+    assert answer.get() == "kept"
+    child.join()
+    assert child.exitcode == 0
+
+
+def kept_by_nobody() -> "shoal.Queue[str]":
+    queue: "shoal.Queue[str]" = shoal.Queue()
+    queue.put("kept")
+    return queue
+
+
 def test_the_queues_are_classes_and_the_factories_are_methods() -> None:
     for factory, cls in [
         (mp.Queue, mp.queues.Queue),
@@ -269,6 +285,24 @@ def test_the_rest_of_a_manager_is_the_standard_librarys() -> None:
             manager.no_such_thing
 
 
+def test_a_type_can_be_registered_with_a_manager() -> None:
+    mp.managers.SyncManager.register("Ledger", Ledger)
+    with mp.get_context("spawn").Manager() as manager:
+        ledger = manager.Ledger()
+        ledger.enter(2)
+        assert ledger.enter(3) == 5
+    assert not hasattr(importlib.import_module("multiprocessing.managers").SyncManager, "Ledger")
+
+
+class Ledger:
+    def __init__(self) -> None:
+        self.sum = 0
+
+    def enter(self, amount: int) -> int:
+        self.sum += amount
+        return self.sum
+
+
 def put_square(queue: Any, n: int) -> int:
     queue.put(n * n)
     return n
@@ -395,14 +429,10 @@ def see(queue: Any) -> None:
     queue.put(os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
-@pytest.mark.parametrize(
-    "mask, seen", [([0], "2"), ([1, 0], "3,2"), ("1", "3"), (None, "2,3")]
-)
+@pytest.mark.parametrize("mask, seen", [([0], "2"), ([1, 0], "3,2"), ("1", "3")])
 def test_a_child_sees_the_devices_it_was_given(
     ctx: Any, mask: Any, seen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if ctx.get_start_method() == "forkserver" and mask is None:
-        pytest.skip("a fork server keeps the environment it was started with")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
     queue = ctx.Queue()
     child = ctx.Process(target=see, args=(queue,), devices=mask)
@@ -410,6 +440,19 @@ def test_a_child_sees_the_devices_it_was_given(
     assert queue.get() == seen
     child.join()
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,3"
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_child_without_a_mask_sees_what_its_parent_sees(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # (A fork server's children see what the server saw when it was started.)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    queue = mp.Queue()
+    child = mp.get_context(method).Process(target=see, args=(queue,))
+    child.start()
+    assert queue.get() == "2,3"
+    child.join()
 
 
 @pytest.mark.parametrize("mask", [[2], [0, 0], "0,GPU-1a2b", "garbage", [-1], [0.5], "0,,1"])
@@ -460,10 +503,12 @@ def test_fork_warns_when_cuda_is_initialised(monkeypatch: pytest.MonkeyPatch) ->
     child.join()
 
 
-def test_existing_lists_of_children_and_parents_hold() -> None:
-    child = mp.Process(target=os.getpid)
+def test_children_and_parents_are_listed() -> None:
+    queue = mp.Queue()
+    child = mp.Process(target=queue.get)
     child.start()
     assert child in mp.active_children()
+    queue.put("go")
     child.join()
     assert child not in mp.active_children() and mp.parent_process() is None
     names: List[str] = [mp.current_process().name]

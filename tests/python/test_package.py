@@ -128,10 +128,11 @@ def test_mypy_is_content_in_strict_mode() -> None:
         pytest.skip("mypy is not installed")
     source = ROOT / "bindings" / "python"
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--config-file", "pyproject.toml", "--python-version",
-         "3.9" if sys.version_info < (3, 12) else "%d.%d" % sys.version_info[:2],
-         "src/shoal", str(ROOT / "examples" / "python")],
-        cwd=source, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        [sys.executable, "-m", "mypy", "src/shoal", str(ROOT / "examples" / "python")],
+        cwd=source,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     assert done.returncode == 0, done.stdout
 

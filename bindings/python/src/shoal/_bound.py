@@ -40,7 +40,7 @@ def put_bounded(
     pause = _FIRST_PAUSE
     while True:
         status = _try_put(path, maxsize, length, put_now)
-        if status not in (_ffi.FULL, _ffi.INTERRUPTED):
+        if status not in (_ffi.FULL, _ffi.TIMEOUT, _ffi.INTERRUPTED):
             return status
         if until is not None:
             left = 0.0 if until == 0 else (until - time.monotonic_ns()) / 1e9

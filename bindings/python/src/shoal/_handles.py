@@ -37,7 +37,6 @@ class Shared:
 
     _handle: Optional[_ffi.Handle]
     _name: str
-    _noun = "object"
 
     def _adopt(self, handle: _ffi.Handle, name: str) -> None:
         self._handle = handle

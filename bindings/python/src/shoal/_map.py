@@ -21,8 +21,6 @@ _MISSING: Any = object()
 class _SharedMap(Shared, MutableMapping[K, V]):
     """What both maps are, in terms of how they write keys and values."""
 
-    _noun = "map"
-
     def __init__(
         self,
         name: Optional[str] = None,

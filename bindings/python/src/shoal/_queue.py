@@ -61,8 +61,6 @@ class Queue(Shared, Generic[T]):
             the producers: all of them have to give the same number (pickled handles do).
     """
 
-    _noun = "queue"
-
     def __init__(
         self,
         name: Optional[str] = None,

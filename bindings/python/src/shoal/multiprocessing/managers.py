@@ -209,13 +209,22 @@ class ListProxy(MutableSequence[T]):
         return f"<ListProxy object, typeid 'list' at {id(self):#x}>"
 
 
+class _Server(_std.SyncManager):
+    """The standard library's manager, with types registered through `SyncManager` here."""
+
+
 class SyncManager:
     """What `Manager()` returns. It holds what it made until `shutdown`, or its ``with``."""
 
     def __init__(self, *, ctx: Any = None) -> None:
         self._ctx = ctx
         self._made: List[Any] = []
-        self._server: Optional[_std.SyncManager] = None
+        self._server: Optional[_Server] = None
+
+    @classmethod
+    def register(cls, typeid: str, *args: Any, **kwargs: Any) -> None:
+        """Adds a type, which a server process will hold, as `BaseManager.register` does."""
+        _Server.register(typeid, *args, **kwargs)
 
     def _keep(self, made: _R) -> _R:
         # As long as the manager, like a server would: a dictionary put into another one
@@ -243,10 +252,10 @@ class SyncManager:
         return self._keep(JoinableQueue(maxsize))
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or not hasattr(_std.SyncManager, name):
+        if name.startswith("_") or not hasattr(_Server, name):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         if self._server is None:
-            self._server = _std.SyncManager(ctx=self._std_context())
+            self._server = _Server(ctx=self._std_context())
             self._server.start()
         return getattr(self._server, name)
 

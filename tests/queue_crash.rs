@@ -1,0 +1,291 @@
+//! Every operation of a queue, killed at every one of its crash points.
+//!
+//! A forked child runs the operation and dies at step N. The survivor then finds every
+//! committed message, in order and exactly counted, and the operation done wholly or not at
+//! all; the queue goes on working. N grows until the child lives to the end.
+#![cfg(feature = "crash-points")]
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use shoal::{Error, Options, Queue, Timeout, crash};
+
+const NOWAIT: Timeout = Timeout::Val(Duration::ZERO);
+
+/// A forked child joins every queue this process has open, so one test runs at a time: a
+/// child that is killed must not be the last participant of another test's queue.
+fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs `work` in a child that dies at crash point `step`; true if it lived to the end.
+fn lives(step: u64, work: impl FnOnce()) -> bool {
+    // SAFETY: the child runs `work`, takes no lock another thread may hold (malloc is made
+    // for fork), and leaves without unwinding or running destructors.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "fork");
+    if pid == 0 {
+        // SAFETY: a watchdog, should the child hang.
+        unsafe { libc::alarm(60) };
+        crash::arm(step);
+        work();
+        crash::disarm();
+        // SAFETY: ends the child here and now.
+        unsafe { libc::_exit(0) };
+    }
+    let mut status = 0;
+    // SAFETY: our own child and a place for its status.
+    assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
+    if libc::WIFSIGNALED(status) {
+        assert_eq!(libc::WTERMSIG(status), libc::SIGKILL, "step {step}");
+        return false;
+    }
+    assert_eq!(libc::WEXITSTATUS(status), 0, "step {step}");
+    true
+}
+
+type Model = VecDeque<Vec<u8>>;
+
+/// Message `index`, of a size and a content of its own.
+fn message(index: usize) -> Vec<u8> {
+    (0..(index * 37) % 300)
+        .map(|at| (at + index) as u8)
+        .collect()
+}
+
+fn small() -> Options {
+    Options::create().capacity(4096).max_capacity(1 << 20)
+}
+
+/// Puts messages `range` and returns them.
+fn filled(queue: &Queue, range: std::ops::Range<usize>) -> Model {
+    let messages: Model = range.map(message).collect();
+    for message in &messages {
+        queue.put(message, NOWAIT).unwrap();
+    }
+    messages
+}
+
+/// Kills `operation` at every step on a queue that `prepare` filled, and lets `allowed` say
+/// which contents it may leave, given what was there before. Returns the steps there were.
+fn kill_everywhere(
+    options: &Options,
+    prepare: impl Fn(&Queue) -> Model,
+    operation: impl Fn(&Queue),
+    allowed: impl Fn(&Model) -> Vec<Model>,
+) -> u64 {
+    let _alone = alone();
+    for step in 1.. {
+        assert!(step < 5000, "the operation never ends");
+        let queue = Queue::with_options(None, options).unwrap();
+        let before = prepare(&queue);
+        let lived = lives(step, || operation(&queue));
+
+        let (len, bytes) = (queue.len(), queue.bytes());
+        let mut after = Model::new();
+        loop {
+            match queue.get_vec(NOWAIT) {
+                Ok(message) => after.push_back(message),
+                Err(Error::Empty | Error::Closed) => break,
+                Err(err) => panic!("step {step}: {err}"),
+            }
+        }
+        assert_eq!(len, after.len(), "step {step}");
+        assert_eq!(
+            bytes,
+            after.iter().map(|it| it.len() as u64).sum::<u64>(),
+            "step {step}"
+        );
+        assert!(
+            allowed(&before).contains(&after),
+            "step {step}: {} messages",
+            after.len()
+        );
+        if lived {
+            assert_eq!(
+                allowed(&before).last(),
+                Some(&after),
+                "it was done to the end"
+            );
+        }
+
+        // The survivor can do all the dead one could, growth included where there is any.
+        let many = if queue.max_capacity() > queue.capacity() {
+            100
+        } else {
+            5
+        };
+        for _ in 0..if queue.is_closed() { 0 } else { 20 } {
+            for message in filled(&queue, 0..many) {
+                assert_eq!(queue.get_vec(NOWAIT).unwrap(), message);
+            }
+        }
+        assert_eq!((queue.len(), queue.bytes()), (0, 0));
+        if lived {
+            return step - 1;
+        }
+    }
+    unreachable!()
+}
+
+fn and(model: &Model, more: &[Vec<u8>]) -> Model {
+    model.iter().chain(more).cloned().collect()
+}
+
+#[test]
+fn a_put_happens_or_does_not() {
+    let new = vec![7; 100];
+    let steps = kill_everywhere(
+        &small(),
+        |queue| filled(queue, 0..5),
+        |queue| queue.put(&new, NOWAIT).unwrap(),
+        |before| vec![before.clone(), and(before, std::slice::from_ref(&new))],
+    );
+    assert!(steps >= 5, "{steps}");
+}
+
+#[test]
+fn a_put_that_pads_the_end_of_the_ring_happens_or_does_not() {
+    let options = Options::create().capacity(4096).max_capacity(4096);
+    let new = vec![9; 1000];
+    let steps = kill_everywhere(
+        &options,
+        |queue| {
+            // The cursors stand 496 bytes before the end.
+            queue.put(&[1; 3584], NOWAIT).unwrap();
+            queue.get_vec(NOWAIT).unwrap();
+            Model::new()
+        },
+        |queue| queue.put(&new, NOWAIT).unwrap(),
+        |before| vec![before.clone(), and(before, std::slice::from_ref(&new))],
+    );
+    assert!(steps >= 9, "{steps}");
+}
+
+#[test]
+fn a_batch_is_put_up_to_some_message() {
+    let batch: Vec<Vec<u8>> = (10..15).map(message).collect();
+    kill_everywhere(
+        &small(),
+        |queue| filled(queue, 0..5),
+        |queue| assert_eq!(queue.put_many(&batch, NOWAIT).unwrap(), batch.len()),
+        |before| {
+            (0..=batch.len())
+                .map(|done| and(before, &batch[..done]))
+                .collect()
+        },
+    );
+}
+
+#[test]
+fn a_large_batch_is_put_up_to_some_message() {
+    // More than a batch holds back before it publishes.
+    let batch: Vec<Vec<u8>> = (0..4).map(|index| vec![index; 40_000]).collect();
+    let options = Options::create().capacity(1 << 20).max_capacity(1 << 20);
+    kill_everywhere(
+        &options,
+        |queue| filled(queue, 0..5),
+        |queue| assert_eq!(queue.put_many(&batch, NOWAIT).unwrap(), batch.len()),
+        |before| {
+            (0..=batch.len())
+                .map(|done| and(before, &batch[..done]))
+                .collect()
+        },
+    );
+}
+
+#[test]
+fn a_get_takes_its_message_or_leaves_it() {
+    let steps = kill_everywhere(
+        &small(),
+        |queue| filled(queue, 1..6),
+        |queue| drop(queue.get_vec(NOWAIT).unwrap()),
+        |before| vec![before.clone(), before.iter().skip(1).cloned().collect()],
+    );
+    assert!(steps >= 3, "{steps}");
+}
+
+#[test]
+fn a_batch_is_taken_whole_or_left() {
+    kill_everywhere(
+        &small(),
+        |queue| filled(queue, 1..9),
+        |queue| {
+            let (mut buf, mut lens) = (Vec::new(), Vec::new());
+            assert_eq!(queue.get_many(&mut buf, &mut lens, 5, NOWAIT).unwrap(), 5);
+        },
+        |before| vec![before.clone(), before.iter().skip(5).cloned().collect()],
+    );
+}
+
+#[test]
+fn growth_moves_every_message_or_none() {
+    let new = vec![5; 2000];
+    let steps = kill_everywhere(
+        &small(),
+        |queue| {
+            // Two messages that lie on both sides of the ring's end.
+            queue.put(&[0; 2500], NOWAIT).unwrap();
+            let rest = [vec![1; 1500], vec![2; 1800]];
+            queue.put(&rest[0], NOWAIT).unwrap();
+            queue.get_vec(NOWAIT).unwrap();
+            queue.put(&rest[1], NOWAIT).unwrap();
+            rest.into()
+        },
+        |queue| {
+            queue.put(&new, NOWAIT).unwrap();
+            assert!(queue.capacity() > 4096);
+        },
+        |before| vec![before.clone(), and(before, std::slice::from_ref(&new))],
+    );
+    assert!(steps >= 7, "{steps}");
+}
+
+#[test]
+fn a_message_as_large_as_the_ring_moves_padding_out_of_its_way_or_does_not() {
+    let options = Options::create().capacity(4096).max_capacity(4096);
+    let new = vec![3; 4096 - 16];
+    kill_everywhere(
+        &options,
+        |queue| {
+            queue.put(&[1; 1000], NOWAIT).unwrap();
+            queue.get_vec(NOWAIT).unwrap();
+            Model::new()
+        },
+        |queue| queue.put(&new, Timeout::Infinite).unwrap(),
+        |before| vec![before.clone(), and(before, std::slice::from_ref(&new))],
+    );
+}
+
+#[test]
+fn shrinking_loses_nothing() {
+    let steps = kill_everywhere(
+        &small(),
+        |queue| {
+            for message in filled(queue, 0..200) {
+                assert_eq!(queue.get_vec(NOWAIT).unwrap(), message);
+            }
+            assert!(queue.capacity() > 4096);
+            Model::new()
+        },
+        |queue| {
+            let nothing = queue.get_vec(Timeout::Val(Duration::from_millis(20)));
+            assert_eq!(nothing, Err(Error::Timeout));
+            assert_eq!(queue.capacity(), 4096);
+        },
+        |before| vec![before.clone()],
+    );
+    assert!(steps >= 1, "{steps}");
+}
+
+#[test]
+fn closing_leaves_what_is_there() {
+    kill_everywhere(
+        &small(),
+        |queue| filled(queue, 0..5),
+        |queue| queue.close().unwrap(),
+        |before| vec![before.clone()],
+    );
+}
