@@ -45,8 +45,9 @@ const PANICKED: i32 = 101;
 ///
 /// # Errors
 ///
-/// Before anything is forked: those of [`device::environment`], and [`Error::Invalid`] if two
-/// masks change one variable. [`Error::Os`]: no process or memory was to be had.
+/// Before anything is forked: those of [`device::environment`], and
+/// [`Error::Invalid`](crate::Error::Invalid) if two masks change one variable.
+/// [`Error::Os`](crate::Error::Os): no process or memory was to be had.
 ///
 /// # Safety
 ///
