@@ -39,6 +39,7 @@ const RING: u64 = 1 << 20;
 const LARGE_RING: u64 = 8 << 20;
 
 /// One channel, both ends of it.
+#[expect(clippy::large_enum_variant, reason = "a process has one or two")]
 pub(super) enum Channel {
     Shoal(Queue),
     /// A pipe or a socket pair: what is read here, what is written here.
