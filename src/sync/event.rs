@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn waiting_ends_at_the_deadline() {
-        let deadline = Deadline::after(raw_sync::Timeout::Val(Duration::from_millis(3)));
+        let deadline = Deadline::after(crate::Timeout::Val(Duration::from_millis(3)));
         assert_eq!(
             EventCell::default().wait(10, deadline, || false, || ()),
             Err(Error::Timeout)

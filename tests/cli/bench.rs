@@ -3,23 +3,24 @@
 use crate::shoal;
 
 #[test]
-fn a_quick_look_reports_rates_for_programs() {
-    let only = [
-        "--only",
-        "queue",
-        "--sizes",
-        "64",
-        "--topologies",
-        "1x1",
-        "--json",
-    ];
-    let done = shoal(&[&["bench", "--quick"], &only[..]].concat());
-    assert_eq!(done.code, Some(0), "{}", done.err);
-    let report: serde_json::Value = serde_json::from_str(&done.out).unwrap();
+fn a_quick_look_measures_and_judges() {
+    let report = |args: &[&str]| {
+        let done = shoal(&[&["bench", "--quick", "--json"], args].concat());
+        assert_eq!(done.code, Some(0), "{}", done.err);
+        serde_json::from_str::<serde_json::Value>(&done.out).unwrap()
+    };
+    let count = |report: &serde_json::Value, what: &str| report[what].as_array().unwrap().len();
+
+    let queue = report(&["--only", "queue", "--sizes", "64", "--topologies", "1x1"]);
     assert!(
-        report.as_object().is_some_and(|it| !it.is_empty()),
-        "{report}"
+        count(&queue, "throughput") > 0 && count(&queue, "goals") > 0,
+        "{queue}"
     );
+    assert_eq!(count(&queue, "map"), 0);
+
+    let map = report(&["--only", "map"]);
+    assert!(count(&map, "map") > 0 && count(&map, "goals") > 0, "{map}");
+    assert_eq!(count(&map, "throughput"), 0);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::os::unix::process::ExitStatusExt;
 
-use crate::{command, finish, shoal};
+use crate::{command, finish, shoal, unique};
 
 const SHOW: &str = "echo \"${CUDA_VISIBLE_DEVICES-unset}\"";
 
@@ -99,4 +99,26 @@ fn a_mask_that_is_refused_is_125_and_nothing_runs() {
     refused("zero", "zero");
     shoal(&["run", "--devices", "0", "--family", "gpu", "--", "true"]).failed(125, "gpu");
     shoal(&["run", "--devices", "0"]).failed(2, "Usage:");
+}
+
+#[test]
+fn masks_compose_through_as_many_runs_as_there_are() {
+    let shoal = env!("CARGO_BIN_EXE_shoal");
+    let inner = [shoal, "run", "--devices", "2,1", "sh", "-c", SHOW];
+    let mut outer = command(&[&["run", "--devices", "1,3,5", "--"], &inner[..]].concat());
+    outer.env("CUDA_VISIBLE_DEVICES", "0,1,2,3,4,7");
+    assert_eq!(finish(&mut outer).ok(), "7,3\n");
+}
+
+#[test]
+fn the_program_has_the_input_and_output_as_they_are() {
+    let dir = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let path = dir.join(unique("input"));
+    std::fs::write(&path, "as it is").unwrap();
+    let mut cat = command(&["run", "--devices", "0", "--", "cat"]);
+    let printed = finish(cat.stdin(std::fs::File::open(&path).unwrap())).ok();
+    assert_eq!(printed, "as it is");
+    // A file that is no program, and not executable.
+    shoal(&["run", path.to_str().unwrap()]).failed(126, "input");
+    std::fs::remove_file(path).unwrap();
 }

@@ -53,30 +53,44 @@ fn profile_dir() -> PathBuf {
     exe.parent().and_then(Path::parent).unwrap().to_path_buf()
 }
 
-/// The shared library, built with the features and in the profile of this test.
+/// Builds more of this package, with the features and in the profile of this test.
+fn build(what: &str) {
+    let dir = profile_dir();
+    let profile = match dir.file_name().and_then(|name| name.to_str()).unwrap() {
+        "debug" => "dev",
+        profile => profile,
+    };
+    let mut build = cargo();
+    build.args(["build", "--quiet", what, "--profile", profile]);
+    build.arg("--target-dir").arg(dir.parent().unwrap());
+    for (feature, on) in [
+        ("cli", cfg!(feature = "cli")),
+        ("crash-points", cfg!(feature = "crash-points")),
+    ] {
+        if on {
+            build.args(["--features", feature]);
+        }
+    }
+    succeed(&mut build);
+}
+
+/// The shared library.
 pub(crate) fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
-        let dir = profile_dir();
-        let profile = match dir.file_name().and_then(|name| name.to_str()).unwrap() {
-            "debug" => "dev",
-            profile => profile,
-        };
-        let mut build = cargo();
-        build.args(["build", "--quiet", "--lib", "--profile", profile]);
-        build.arg("--target-dir").arg(dir.parent().unwrap());
-        for (feature, on) in [
-            ("cli", cfg!(feature = "cli")),
-            ("crash-points", cfg!(feature = "crash-points")),
-        ] {
-            if on {
-                build.args(["--features", feature]);
-            }
-        }
-        succeed(&mut build);
-        let library = dir.join("libshoal.so");
+        build("--lib");
+        let library = profile_dir().join("libshoal.so");
         assert!(library.exists(), "{} was not built", library.display());
         library
+    })
+}
+
+/// The folder of the examples in Rust.
+pub(crate) fn examples() -> &'static Path {
+    static EXAMPLES: OnceLock<PathBuf> = OnceLock::new();
+    EXAMPLES.get_or_init(|| {
+        build("--examples");
+        profile_dir().join("examples")
     })
 }
 

@@ -27,8 +27,11 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
             cargo("doc --quiet --workspace --no-deps --document-private-items --all-features");
         run_command(doc.env("RUSTDOCFLAGS", "-D warnings"))
     });
+    steps.step("the tasks' own tests", || {
+        step("test --quiet --package xtask")
+    });
     steps.step("rust, C and C++ tests", || {
-        step("test --workspace --features cli --no-fail-fast")
+        step("test --features cli --no-fail-fast")
     });
     // Without debug assertions: what a hostile segment holds is refused by what is left.
     steps.step("rust, C and C++ tests, optimised", || {

@@ -56,7 +56,12 @@ struct Edit {
 }
 
 fn export(mask: &str, family: &str, format: Format) -> Result<(), Failure> {
-    let edits: Vec<Edit> = device::environment(family, mask, variable)?
+    let edits: Vec<Edit> = device::environment(family, mask, variable)
+        // A family that is unknown is no missing object, which has an exit code of its own.
+        .map_err(|err| match err {
+            shoal::Error::NotFound { .. } => Failure::Usage(err.to_string()),
+            err => Failure::Shoal(err),
+        })?
         .into_iter()
         .map(|edit| match edit {
             EnvEdit::Set(variable, value) => Edit {

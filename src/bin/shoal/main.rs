@@ -13,10 +13,9 @@ use clap::{Parser, Subcommand};
 
 /// Shared queues and maps that survive kill -9.
 ///
-/// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such object or family of devices. `run`
-/// exits as the program it runs does, which a shell sees as its code or as 128 + the signal
-/// that ended it; with 127 if there is no such program, 126 if it cannot be run, and 125 if
-/// the mask is refused.
+/// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such object. `run` becomes the program
+/// and ends as it does, by a signal too; 127 if it was not found, 126 if it could not be run,
+/// 125 if the mask is refused.
 #[derive(Parser)]
 #[command(name = "shoal", version, max_term_width = 100)]
 struct Cli {

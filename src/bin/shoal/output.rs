@@ -41,6 +41,8 @@ impl Format {
 pub(crate) enum Failure {
     Shoal(shoal::Error),
     Output(io::Error),
+    /// Arguments that are refused.
+    Usage(String),
     /// The benchmark itself.
     Bench(String),
 }
@@ -48,7 +50,7 @@ pub(crate) enum Failure {
 impl Failure {
     pub(crate) fn code(&self) -> ExitCode {
         match self {
-            Failure::Shoal(shoal::Error::Invalid { .. }) => ExitCode::from(2),
+            Failure::Usage(_) | Failure::Shoal(shoal::Error::Invalid { .. }) => ExitCode::from(2),
             Failure::Shoal(shoal::Error::NotFound { .. }) => ExitCode::from(3),
             _ => ExitCode::FAILURE,
         }
@@ -60,7 +62,7 @@ impl fmt::Display for Failure {
         match self {
             Failure::Shoal(err) => err.fmt(f),
             Failure::Output(err) => write!(f, "cannot write: {err}"),
-            Failure::Bench(why) => f.write_str(why),
+            Failure::Usage(why) | Failure::Bench(why) => f.write_str(why),
         }
     }
 }
