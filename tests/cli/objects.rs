@@ -1,10 +1,12 @@
 //! `ls`, `stat`, `rm` and `gc`.
 
 use std::fs;
+use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde_json::Value;
-use shoal::{ForkOptions, Map, Options, Process, Queue, Timeout, fork};
+use shoal::{Map, Options, Queue, Timeout};
 
 use crate::{shoal, unique};
 
@@ -23,6 +25,50 @@ fn line(name: &str) -> String {
         .to_owned()
 }
 
+/// Tells the test below which queue to hold.
+const HOLD: &str = "SHOAL_TEST_HOLD";
+
+/// A process that has a queue open until it is killed. Not a fork: that would join whatever
+/// objects other tests have open at the time.
+struct Holder(Child);
+
+impl Holder {
+    fn of(name: &str) -> Self {
+        let mut hold = Command::new(std::env::current_exe().unwrap());
+        hold.args([
+            "--exact",
+            "objects::a_child_holds_a_queue_until_it_is_killed",
+        ]);
+        let it = Self(hold.env(HOLD, name).stdout(Stdio::null()).spawn().unwrap());
+        let attached = || {
+            let participants = shoal::stat(name).map_or(Vec::new(), |it| it.participants);
+            participants.iter().any(|who| who.pid == it.0.id())
+        };
+        while !attached() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        it
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Not a test of its own.
+#[test]
+fn a_child_holds_a_queue_until_it_is_killed() {
+    let Ok(name) = std::env::var(HOLD) else {
+        return;
+    };
+    let _held = Queue::create(&name).unwrap();
+    // A watchdog: nobody holds a queue for ever.
+    std::thread::sleep(Duration::from_secs(180));
+}
+
 /// A queue whose only process was killed. One at a time, as `gc` collects those of others.
 struct Stale(String, #[allow(dead_code)] MutexGuard<'static, ()>);
 
@@ -31,9 +77,7 @@ impl Stale {
         static ONE: Mutex<()> = Mutex::new(());
         let guard = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let name = unique("stale");
-        let child = holder(&name);
-        child.kill().unwrap();
-        child.join(Timeout::Infinite).unwrap();
+        drop(Holder::of(&name));
         Self(name, guard)
     }
 
@@ -48,31 +92,12 @@ impl Drop for Stale {
     }
 }
 
-/// A process that has the queue `name` open until it is killed.
-fn holder(name: &str) -> Process {
-    // SAFETY: the entry uses this library and sleeps.
-    let child = unsafe {
-        fork(&ForkOptions::default(), || {
-            let _held = Queue::create(name);
-            loop {
-                std::thread::park();
-            }
-        })
-    };
-    let child = child.unwrap();
-    let attached = || shoal::stat(name).is_ok_and(|it| !it.participants.is_empty());
-    while !attached() {
-        std::thread::yield_now();
-    }
-    child
-}
-
 #[test]
 fn ls_tells_kind_state_memory_and_who_is_attached() {
     let (queue, map) = (unique("queue"), unique("map"));
     let queue = Queue::create(&queue).unwrap();
     let map = Map::with_options(Some(&map), &Options::create().persistent()).unwrap();
-    let child = holder(queue.name());
+    let child = Holder::of(queue.name());
 
     let it = listed(queue.name()).unwrap();
     assert_eq!(
@@ -86,17 +111,16 @@ fn ls_tells_kind_state_memory_and_who_is_attached() {
         .map(|who| who["pid"].as_u64().unwrap())
         .collect();
     assert!(pids.contains(&u64::from(std::process::id())), "{it}");
-    assert!(pids.contains(&(child.pid() as u64)), "{it}");
+    assert!(pids.contains(&u64::from(child.0.id())), "{it}");
     let committed = it["committed_bytes"].as_u64().unwrap();
     assert!(
         committed > 0 && committed < it["max_bytes"].as_u64().unwrap(),
         "{it}"
     );
     let shown = line(queue.name());
-    assert!(shown.contains(" queue  live ") && shown.contains(&format!("{} ", child.pid())));
+    assert!(shown.contains(" queue  live ") && shown.contains(&format!("{} ", child.0.id())));
 
-    child.kill().unwrap();
-    child.join(Timeout::Infinite).unwrap();
+    drop(child);
     assert_eq!(
         listed(queue.name()).unwrap()["participants"]
             .as_array()
