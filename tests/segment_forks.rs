@@ -138,7 +138,11 @@ fn a_child_that_leaves_takes_nothing_from_its_parent() {
                 _ => die(),
             }
         };
-        let mut child = if way == 1 { fork_and_exit(leave) } else { fork(leave) };
+        let mut child = if way == 1 {
+            fork_and_exit(leave)
+        } else {
+            fork(leave)
+        };
         child.wait();
         assert_eq!(attached(&name), [std::process::id()]);
         assert_eq!(Queue::open(&name).unwrap().len(), queue.len());
