@@ -16,6 +16,7 @@
 //! half-taken message is simply not there. The next owner checks that the cursors make sense
 //! and wakes everybody, since the dead may have owed somebody a wake.
 
+use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
@@ -65,13 +66,19 @@ impl Queue {
                 }
                 return Ok(value);
             }
+            // Padding may have gone, which is room as well.
+            self.told_producers();
             if closed {
                 return Err(Error::Closed);
             }
             if deadline == Deadline::Now {
                 return Err(Error::Empty);
             }
-            let ready = || self.ring.is_occupied() || self.flags() != 0;
+            // Others may be faster every time.
+            if deadline.passed() {
+                return Err(Error::Timeout);
+            }
+            let ready = || self.ring.is_occupied() || self.has_ended();
             let idle = || self.shrink();
             self.ring
                 .header
@@ -85,9 +92,11 @@ impl Queue {
     pub(super) fn make_room(&self, need: u64, deadline: Deadline) -> Result<()> {
         let capacity = self.ring.capacity()?;
         let room = || capacity.saturating_sub(self.ring.used()) >= need;
+        // Others may be faster every time; growth is worth a last try.
+        let late = deadline != Deadline::Now && deadline.passed();
         // A ring that holds only a few of such messages makes both ends wait for each other.
         let cramped = need > capacity / ROOMY && capacity < ROOMY_UP_TO;
-        if deadline != Deadline::Now && !cramped {
+        if deadline != Deadline::Now && !cramped && !late {
             for _ in 0..SPINS {
                 if room() {
                     return Ok(());
@@ -95,7 +104,16 @@ impl Queue {
                 std::hint::spin_loop();
             }
         }
-        if capacity < self.ring.max_capacity() {
+        // A consumer that looks at the length before it takes never moves over padding.
+        let only_padding = || self.ring.used() != 0 && self.is_empty();
+        let may_grow = capacity < self.ring.max_capacity();
+        if !(cramped && may_grow) && only_padding() {
+            self.skip_padding(deadline)?;
+            if room() {
+                return Ok(());
+            }
+        }
+        if may_grow {
             match self.grow(capacity, need, deadline) {
                 // As good as a queue that may not grow, if the message fits in that.
                 Err(Error::NoSpace { .. }) if need <= capacity && deadline != Deadline::Now => {}
@@ -105,6 +123,9 @@ impl Queue {
         if need > capacity / 2 {
             self.skip_padding(deadline)?;
         }
+        if late {
+            return Err(Error::Timeout);
+        }
         if room() {
             return Ok(());
         }
@@ -112,11 +133,11 @@ impl Queue {
             return Err(Error::Full);
         }
         let changed = || self.ring.capacity() != Ok(capacity);
-        let ready = || room() || self.flags() != 0 || changed();
-        self.ring
-            .header
-            .not_full
-            .wait(SPINS, deadline, ready, || ())
+        // To ask about padding takes a cache line that consumers write to, so it has to wait.
+        let slept = Cell::new(false);
+        let idle = || slept.set(true);
+        let ready = || room() || self.has_ended() || changed() || slept.get() && only_padding();
+        self.ring.header.not_full.wait(SPINS, deadline, ready, idle)
     }
 
     /// Doubles the ring, unless somebody else was faster.
@@ -133,8 +154,19 @@ impl Queue {
             .saturating_add(self.ring.used())
             .max(capacity * 2)
             .max(roomy);
-        let wanted = wanted.next_power_of_two().min(self.ring.max_capacity());
-        self.segment.commit(Segment::DATA + ring::RING, wanted)?;
+        let max = self.ring.max_capacity();
+        let wanted = wanted
+            .checked_next_power_of_two()
+            .map_or(max, |it| it.min(max));
+        let committed = self.segment.commit(Segment::DATA + ring::RING, wanted);
+        if committed.is_err() {
+            // What was there for a part of it is there for others, then.
+            let beyond = Segment::DATA + ring::RING + capacity;
+            let _ = self
+                .segment
+                .decommit(beyond, wanted.saturating_sub(capacity));
+        }
+        committed?;
         crash_point!();
         // SAFETY: both locks are held.
         unsafe { self.ring.grow(wanted) }
@@ -225,6 +257,11 @@ impl Queue {
     /// Whether [`close`](Self::close) was called, by whatever process.
     pub fn is_closed(&self) -> bool {
         self.flags() & CLOSED != 0
+    }
+
+    /// Whether there is no more to wait for.
+    fn has_ended(&self) -> bool {
+        self.flags() & (CLOSED | POISONED) != 0
     }
 
     fn flags(&self) -> u32 {
