@@ -156,6 +156,14 @@ impl Child {
         })
     }
 
+    /// Waits until a SIGSTOP has reached it.
+    pub(crate) fn wait_stopped(&self) {
+        let mut status = 0;
+        // SAFETY: our own child, which is not reaped by this unless it has ended.
+        let pid = unsafe { libc::waitpid(self.pid, &mut status, libc::WUNTRACED) };
+        assert!(pid == self.pid && libc::WIFSTOPPED(status));
+    }
+
     /// Whether it has ended.
     pub(crate) fn has_ended(&mut self) -> bool {
         if self.status.is_none() {
