@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{FOREVER, NOWAIT, fixed, millis, watchdog};
+use common::{Bell, Child, FOREVER, NOWAIT, alone, fixed, fork, millis};
 use shoal::{Error, Options, Queue};
 
 /// A consumer that looks before it takes, and so never finds an empty queue.
@@ -19,7 +19,7 @@ fn drain_while_not_empty(queue: &Queue) -> usize {
 
 #[test]
 fn padding_alone_keeps_no_large_message_waiting() {
-    watchdog();
+    let _alone = alone();
     let queue = fixed(4096);
     queue.put(&[0; 1000], NOWAIT).unwrap();
     assert_eq!(drain_while_not_empty(&queue), 1);
@@ -36,7 +36,7 @@ fn padding_alone_keeps_no_large_message_waiting() {
 
 #[test]
 fn padding_alone_keeps_no_small_message_out() {
-    watchdog();
+    let _alone = alone();
     let queue = fixed(4096);
     queue.put(&[1; 100], NOWAIT).unwrap();
     assert_eq!(queue.put(&[2; 4000], NOWAIT), Err(Error::Full));
@@ -49,7 +49,7 @@ fn padding_alone_keeps_no_small_message_out() {
 
 #[test]
 fn an_empty_ring_takes_any_message_wherever_its_cursors_stand() {
-    watchdog();
+    let _alone = alone();
     for first in (0..4000).step_by(16) {
         for large in [10, 2000, 2100, 3000, 4080] {
             let queue = fixed(4096);
@@ -63,7 +63,7 @@ fn an_empty_ring_takes_any_message_wherever_its_cursors_stand() {
 
 #[test]
 fn a_timeout_holds_while_others_take_everything() {
-    watchdog();
+    let _alone = alone();
     let queue = fixed(1 << 16);
     std::thread::scope(|scope| {
         scope.spawn(|| while queue.put(&[0; 8], FOREVER).is_ok() {});
@@ -82,7 +82,7 @@ fn a_timeout_holds_while_others_take_everything() {
 
 #[test]
 fn mixed_sizes_pass_through_a_ring_that_hardly_holds_the_largest() {
-    watchdog();
+    let _alone = alone();
     let queue = fixed(4096);
     let sizes = |index: usize| [7, 4080, 100, 2040, 2100, 0, 3000, 1500][index * 5 % 8];
     std::thread::scope(|scope| {
@@ -112,7 +112,7 @@ fn mixed_sizes_pass_through_a_ring_that_hardly_holds_the_largest() {
 
 #[test]
 fn a_ring_that_may_grow_never_makes_a_lone_process_wait() {
-    watchdog();
+    let _alone = alone();
     let options = Options::create().capacity(4096).max_capacity(1 << 22);
     let queue = Queue::with_options(None, &options).unwrap();
     for index in 0..1000usize {
@@ -126,4 +126,42 @@ fn a_ring_that_may_grow_never_makes_a_lone_process_wait() {
             vec![index as u8; index * 3 % 3500]
         );
     }
+}
+
+#[test]
+fn nobody_is_starved_while_others_are_served() {
+    let _alone = alone();
+    const EACH: usize = 300;
+    let queue = fixed(1 << 13);
+    let served = Bell::new();
+    let tell = |done: &mut usize| {
+        *done += 1;
+        if *done == EACH {
+            served.ring();
+        }
+    };
+    // Nobody leaves before everybody has had its share.
+    let producers = [(); 4].map(|()| {
+        fork(|| {
+            let mut done = 0;
+            while queue.put(&[1; 40], FOREVER).is_ok() {
+                tell(&mut done);
+            }
+        })
+    });
+    let consumers = [(); 4].map(|()| {
+        fork(|| {
+            let mut done = 0;
+            while queue.get_vec(FOREVER).is_ok() {
+                tell(&mut done);
+            }
+        })
+    });
+    (0..8).for_each(|_| served.hear());
+    queue.close().unwrap();
+    producers
+        .into_iter()
+        .chain(consumers)
+        .for_each(Child::ends_well);
+    assert_eq!((queue.len(), queue.bytes()), (0, 0));
 }
