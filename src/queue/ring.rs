@@ -69,7 +69,7 @@ pub(crate) struct Header {
     born_capacity: AtomicU64,
     pub(crate) flags: AtomicU32,
     pub(crate) producer: Side,
-    tail: CachePadded<AtomicU64>,
+    pub(super) tail: CachePadded<AtomicU64>,
     pub(crate) consumer: Side,
     head: CachePadded<AtomicU64>,
     pub(crate) not_empty: CachePadded<EventCell>,

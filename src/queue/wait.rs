@@ -16,7 +16,6 @@
 //! half-taken message is simply not there. The next owner checks that the cursors make sense
 //! and wakes everybody, since the dead may have owed somebody a wake.
 
-use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
@@ -25,6 +24,7 @@ use crate::sync::{Acquired, Guard, RobustMutex, crash::crash_point, publish_fenc
 use crate::sys::clock::Deadline;
 
 use super::ops::Queue;
+use super::record;
 use super::ring::{self, Consumer};
 
 /// Looks at the other side's cursor before sleeping. NB: 300 looks are about as long as a
@@ -104,10 +104,8 @@ impl Queue {
                 std::hint::spin_loop();
             }
         }
-        // A consumer that looks at the length before it takes never moves over padding.
-        let only_padding = || self.ring.used() != 0 && self.is_empty();
         let may_grow = capacity < self.ring.max_capacity();
-        if !(cramped && may_grow) && only_padding() {
+        if !(cramped && may_grow) && self.only_padding() {
             self.skip_padding(deadline)?;
             if room() {
                 return Ok(());
@@ -133,11 +131,11 @@ impl Queue {
             return Err(Error::Full);
         }
         let changed = || self.ring.capacity() != Ok(capacity);
-        // To ask about padding takes a cache line that consumers write to, so it has to wait.
-        let slept = Cell::new(false);
-        let idle = || slept.set(true);
-        let ready = || room() || self.has_ended() || changed() || slept.get() && only_padding();
-        self.ring.header.not_full.wait(SPINS, deadline, ready, idle)
+        let ready = || room() || self.has_ended() || changed() || self.only_padding();
+        self.ring
+            .header
+            .not_full
+            .wait(SPINS, deadline, ready, || ())
     }
 
     /// Doubles the ring, unless somebody else was faster.
@@ -200,6 +198,17 @@ impl Queue {
         }
     }
 
+    /// Whether there is nothing in the ring but padding. A consumer that looks at the length
+    /// before it takes never moves over that.
+    #[inline]
+    fn only_padding(&self) -> bool {
+        // Padding reaches to the end of the ring, as large as that was at the time. Asked
+        // first, since the counts are on lines that both sides write to.
+        let tail = self.ring.header.tail.load(Ordering::Relaxed);
+        let at_end = tail & (ring::MIN_CAPACITY - 1) < record::ALIGN;
+        at_end && self.ring.used() != 0 && self.is_empty()
+    }
+
     /// Moves the head over padding that no consumer is there to move over, so that a message
     /// as large as the ring finds an empty one.
     fn skip_padding(&self, deadline: Deadline) -> Result<()> {
@@ -230,7 +239,10 @@ impl Queue {
     #[inline]
     fn wake_producers(&self) {
         let not_full = &self.ring.header.not_full;
-        if not_full.has_sleepers() && self.ring.used() <= self.capacity() / 2 {
+        // Padding alone is no reason to wait for a consumer, and may be more than half.
+        if not_full.has_sleepers()
+            && (self.ring.used() <= self.capacity() / 2 || self.only_padding())
+        {
             not_full.notify_one();
         }
     }
