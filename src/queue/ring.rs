@@ -580,13 +580,15 @@ impl Consumer {
         }
     }
 
-    /// Frees everything that was moved over.
+    /// Frees everything that was moved over, and says whether that was anything.
     #[inline]
-    pub(crate) fn publish(&mut self) {
-        if self.end.pos != self.end.word & CURSOR {
+    pub(crate) fn publish(&mut self) -> bool {
+        let moved = self.end.pos != self.end.word & CURSOR;
+        if moved {
             self.end
                 .publish(&self.ring.header.head, &self.ring.header.consumer.counts);
         }
+        moved
     }
 
     /// Whether there is more behind what was moved over, as far as is known without asking.

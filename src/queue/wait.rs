@@ -54,9 +54,8 @@ impl Queue {
             // SAFETY: the consumers' lock is held until after the last use.
             let mut end = unsafe { self.ring.consumer() }?;
             let found = taken(&mut end);
-            if let Err(Error::BufferTooSmall { .. }) | Ok(_) = found {
-                end.publish();
-            }
+            let whole = matches!(found, Err(Error::BufferTooSmall { .. }) | Ok(_));
+            let freed = whole && end.publish();
             let more = end.has_more();
             drop(guard);
             if let Some(value) = found? {
@@ -66,8 +65,10 @@ impl Queue {
                 }
                 return Ok(value);
             }
-            // Padding may have gone, which is room as well.
-            self.told_producers();
+            if freed {
+                // Padding, which is room as well.
+                self.told_producers();
+            }
             if closed {
                 return Err(Error::Closed);
             }
