@@ -184,6 +184,7 @@ fn writers_killed_at_random_leave_a_whole_map() {
     watchdog();
     let map = Map::anonymous().unwrap();
     let mut random = Random(42);
+    let mut wrote = false;
     for _ in 0..25 {
         let mut writers: Vec<_> = (0..3)
             .map(|_| {
@@ -212,8 +213,10 @@ fn writers_killed_at_random_leave_a_whole_map() {
             count += 1;
         }
         assert_eq!(map.len().unwrap(), count);
+        // Not every time: the last one may have been killed right after it cleared the map.
+        wrote |= map.contains(b"done").unwrap();
     }
-    assert!(map.contains(b"done").unwrap());
+    assert!(wrote);
     map.clear().unwrap();
     map.verify().unwrap();
 }

@@ -5,7 +5,7 @@ mod common;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{Bell, FOREVER, NOWAIT, Name, alone, fork, fork_and_exit, tiny};
-use shoal::{Error, Queue};
+use shoal::{Error, ForkOptions, Queue};
 
 fn open(name: &str) -> Queue {
     Queue::with_options(Some(name), &tiny()).unwrap()
@@ -92,6 +92,25 @@ fn a_child_keeps_what_its_exiting_parent_had() {
 #[test]
 fn a_child_keeps_what_its_killed_parent_had() {
     child_outlives_its_parent(|_queue| die());
+}
+
+#[test]
+fn a_child_that_ends_by_itself_removes_what_it_was_the_last_to_have() {
+    let _alone = alone();
+    let name = Name::new("ends");
+    let told = Bell::new();
+    let queue = open(&name);
+    let entry = || {
+        told.hear();
+        0
+    };
+    // SAFETY: the child only reads from a pipe; the other threads wait for their turn.
+    let child = unsafe { shoal::fork(&ForkOptions::default(), entry) }.unwrap();
+    drop(queue);
+    assert!(name.has_file());
+    told.ring();
+    assert_eq!(child.join(FOREVER).unwrap().code, 0);
+    assert!(!name.has_file());
 }
 
 #[test]

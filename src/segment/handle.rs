@@ -185,7 +185,7 @@ fn close(fd: RawFd) {
 }
 
 /// At exit: handles that were never dropped (a C program's, a global's) leave all the same.
-extern "C" fn leave_all() {
+pub(crate) extern "C" fn leave_all() {
     let mut seats = seats();
     seats.each().for_each(Handle::leave);
     seats.0.clear();

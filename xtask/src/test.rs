@@ -25,7 +25,7 @@ pub(crate) fn run(only: &str) -> Result<(), String> {
     });
     steps.step("crash points", || {
         step(
-            "test --features crash-points --no-fail-fast --lib --test queue_crash --test map_crash",
+            "test --features crash-points --no-fail-fast --lib --test queue_crash --test queue_crash_waits --test map_crash",
         )
     });
     steps.step("python tests", || {
