@@ -40,7 +40,8 @@ const PANICKED: i32 = 101;
 ///
 /// The caller gets the child's [`Process`]. Buffered output of this process is flushed before
 /// the fork, so that it is not written twice; the child's is flushed when `entry` returns. The
-/// child leaves without running this process's exit handlers. A panic in `entry` is reported
+/// child leaves the shared objects it still has, but runs no other of this process's exit
+/// handlers. A panic in `entry` is reported
 /// on standard error as usual and becomes exit code 101.
 ///
 /// # Errors
@@ -119,6 +120,8 @@ unsafe fn child(
         PANICKED
     });
     let _ = catch_unwind(|| std::io::stdout().flush());
+    // What it inherited or opened and did not drop: it may be the last to have it.
+    let _ = catch_unwind(|| crate::segment::leave_all());
     sys::flush();
     exit_at_once(code & 0xff)
 }

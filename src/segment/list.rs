@@ -4,9 +4,10 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use crate::error::{Error, Result};
-use crate::sys::shm;
+use crate::sys::{process, shm};
 
 use super::attach::{Segment, open_stamped};
+use super::handle;
 use super::name::{self, PRIVATE, PUBLISHED};
 use super::options::Kind;
 use super::participants::{self, Gate, Slot};
@@ -124,6 +125,8 @@ fn look(file: &str) -> Result<ObjectInfo> {
 /// Never touches a persistent object, one in use, another user's, or a file that is not
 /// recognised as an object.
 pub fn gc(dry_run: bool) -> Result<Vec<String>> {
+    // No child of another thread's fork may inherit a closed gate.
+    let _seats = handle::seats();
     let mut removed = Vec::new();
     for file in shm::files(PUBLISHED)? {
         let name = file.strip_prefix(PUBLISHED).unwrap_or(&file);
@@ -138,6 +141,10 @@ pub fn gc(dry_run: bool) -> Result<Vec<String>> {
         let Ok(open) = shm::open_file(&file) else {
             continue;
         };
+        let ours = |it: std::fs::Metadata| it.is_file() && it.uid() == process::effective_uid();
+        if !open.metadata().is_ok_and(ours) {
+            continue;
+        }
         if collect(&file, &open, dry_run)? {
             removed.push(file);
         }
