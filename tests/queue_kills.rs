@@ -72,7 +72,8 @@ impl Stage {
                     })
                     .collect();
                 assert_eq!(self.results.put_many(&heads, FOREVER), Ok(heads.len()));
-                (buf.clear(), lens.clear());
+                buf.clear();
+                lens.clear();
             }
         })
     }
