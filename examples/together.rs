@@ -13,6 +13,7 @@
 //! at `count`.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use shoal::{Map, Process, Queue, Spawn, Timeout};
 
@@ -56,6 +57,20 @@ fn run() -> Result<(), Failure> {
     Ok(())
 }
 
+/// Lets nobody finish before the slow starters have begun: list those first.
+fn wait_until_attached(process: &Process, map: &Map) -> Result<(), Failure> {
+    let here = |map: &Map| -> Result<bool, Failure> {
+        let attached = shoal::stat(map.name())?.participants;
+        Ok(attached
+            .iter()
+            .any(|it| i64::from(it.pid) == i64::from(process.pid())))
+    };
+    while !here(map)? && process.join(Timeout::Val(Duration::ZERO)).is_err() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
 /// Runs the peers side by side: number `i` puts into `queues[i]` and takes from the one before.
 fn exchange(peers: &[(String, String)], queues: &[&Queue], count: i64) -> Result<(), Failure> {
     let map = Map::anonymous()?;
@@ -70,6 +85,7 @@ fn exchange(peers: &[(String, String)], queues: &[&Queue], count: i64) -> Result
         spawn.args(words);
         spawn.args([from.name(), to.name(), map.name(), name, &count.to_string()]);
         running.push(spawn.spawn()?);
+        wait_until_attached(&running[index], &map)?;
     }
     for (process, (name, _)) in running.iter().zip(peers) {
         let exit = process.join(Timeout::Infinite)?;

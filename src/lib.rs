@@ -16,7 +16,7 @@
 //!
 //! - [`Queue`]: messages of any length, many producers, many consumers, deadlines, batches.
 //! - [`Map`]: bytes to bytes, many writers, atomic updates, grows in place.
-//! - [`Spawn`], [`Process`], [`fork`]: children with an environment, a deadline and an end.
+//! - [`Spawn`], [`Process`], [`fork()`]: children with an environment, a deadline and an end.
 //! - [`device`]: which GPUs a process and its children see.
 //! - [`list`], [`stat`], [`gc`], [`unlink`]: the objects of this machine.
 //!

@@ -188,9 +188,10 @@ fn a_queue_that_grew_gives_its_memory_back() {
     queue.put(&vec![1; 5 << 20], NOWAIT).unwrap();
     assert!(committed() > 5 << 20);
     queue.get_vec(NOWAIT).unwrap();
-    // A consumer that waits in vain has nothing better to do.
-    assert_eq!(queue.get_vec(SOON), Err(Error::Timeout));
-    assert_eq!(committed(), empty);
+    // A consumer that waits in vain has nothing better to do, if it gets to sleep at all.
+    while committed() > empty {
+        assert_eq!(queue.get_vec(SOON), Err(Error::Timeout));
+    }
     queue.put(&vec![2; 1 << 20], NOWAIT).unwrap();
     assert_eq!(queue.get_vec(NOWAIT).unwrap(), vec![2; 1 << 20]);
 }

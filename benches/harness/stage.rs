@@ -5,8 +5,9 @@
 //!      0     4  ready    every worker   how many workers wait for the start
 //!    128     4  phase    the parent     GATHER -> WARM -> MEASURE -> STOP
 //!    256     4  turn     two players    whose turn it is (futex round trips)
-//!    384    64  answers  one worker     what it measured itself, as bits of f64
-//!    512   128  tallies  worker i       its messages and their sum, on a line of its own
+//!    384     4  result   one worker     1 once it has measured something itself
+//!    512   128  answers  one worker     what that is, as bits of f64
+//!    640   128  tallies  worker i       its messages and their sum, on a line of its own
 //! ```
 //!
 //! The page is a file without a name, so that programs that were executed afresh can map it.
@@ -39,14 +40,16 @@ pub(super) struct Page {
     ready: Word,
     phase: Word,
     turn: Word,
-    answers: [AtomicU64; 8],
+    result: Word,
+    answers: [AtomicU64; 16],
     tallies: [Tally; WORKERS],
 }
 
 const _: () = assert!(offset_of!(Page, phase) == 128);
 const _: () = assert!(offset_of!(Page, turn) == 256);
-const _: () = assert!(offset_of!(Page, answers) == 384);
-const _: () = assert!(offset_of!(Page, tallies) == 512);
+const _: () = assert!(offset_of!(Page, result) == 384);
+const _: () = assert!(offset_of!(Page, answers) == 512);
+const _: () = assert!(offset_of!(Page, tallies) == 640);
 
 const GATHER: u32 = 0;
 const WARM: u32 = 1;
@@ -149,6 +152,15 @@ impl Stage {
 
     pub(super) fn is_measuring(&self) -> bool {
         self.page().phase.0.load(Ordering::Relaxed) == MEASURE
+    }
+
+    /// A worker that times itself has something to tell.
+    pub(super) fn has_result(&self) {
+        self.page().result.0.store(1, Ordering::Release);
+    }
+
+    pub(super) fn is_result(&self) -> bool {
+        self.page().result.0.load(Ordering::Acquire) != 0
     }
 
     /// A worker tells what it measured.

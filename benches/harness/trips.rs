@@ -87,14 +87,12 @@ fn once(
     there.started();
     back.started();
     crew.start(length / 10)?;
-    stage.measure();
-    std::thread::sleep(length);
-    stage.stop();
+    crew.measure(length)?;
     // The caller ends after its last trip, and the echo at the end of the channel.
     crew.join(0, 1)?;
     there.finish(1)?;
     crew.join_all()?;
-    Times::told(&stage)
+    Ok(Times::told(&stage))
 }
 
 impl Part {
@@ -124,6 +122,7 @@ impl Part {
             }
             if stage.is_measuring() {
                 stopwatch.record(took)?;
+                stage.has_result();
             }
             seed += 1;
         }
@@ -160,15 +159,11 @@ pub(super) struct Times {
 }
 
 impl Times {
-    pub(super) fn told(stage: &Stage) -> Result<Self, Failure> {
-        let count = stage.told(2) as u64;
-        if count == 0 {
-            return Err("not one round trip ended within the window: take longer ones".into());
-        }
-        Ok(Self {
+    pub(super) fn told(stage: &Stage) -> Self {
+        Self {
             median_ns: stage.told(0),
             p99_ns: stage.told(1),
-            count,
-        })
+            count: stage.told(2) as u64,
+        }
     }
 }

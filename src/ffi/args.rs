@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::status::{SHOAL_FOREVER, SHOAL_NOWAIT};
 use crate::error::{Error, Result};
 
-use raw_sync::Timeout;
+use crate::Timeout;
 
 /// Bytes that belong to the caller.
 #[repr(C)]

@@ -5,7 +5,7 @@
 //! list for each class; a freed slot's first word links it into its slab's free chain.
 //!
 //! All of this is derived: what is in use is what the shard's table refers to, and
-//! [`Slabs::rebuild`] restores the rest from that after a death.
+//! [`Slabs::restore`] restores the rest from that after a death.
 //!
 //! # Limits
 //! Entries never move, so a slab lives as long as one entry in it does.

@@ -5,8 +5,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::lookup::device_edits;
 use super::{Process, detached};
+use crate::Result;
 use crate::device::{self, EnvEdit};
-use crate::{Error, Result};
+use crate::sys::exit::exit_at_once;
+use crate::sys::fork::{self as sys, Side};
+use crate::sys::process;
 
 /// What a forked child gets beside a copy of everything.
 ///
@@ -37,13 +40,15 @@ const PANICKED: i32 = 101;
 ///
 /// The caller gets the child's [`Process`]. Buffered output of this process is flushed before
 /// the fork, so that it is not written twice; the child's is flushed when `entry` returns. The
-/// child leaves without running this process's exit handlers. A panic in `entry` is reported
+/// child leaves the shared objects it still has, but runs no other of this process's exit
+/// handlers. A panic in `entry` is reported
 /// on standard error as usual and becomes exit code 101.
 ///
 /// # Errors
 ///
-/// Before anything is forked: those of [`device::environment`], and [`Error::Invalid`] if two
-/// masks change one variable. [`Error::Os`]: no process or memory was to be had.
+/// Before anything is forked: those of [`device::environment`], and
+/// [`Error::Invalid`](crate::Error::Invalid) if two masks change one variable.
+/// [`Error::Os`](crate::Error::Os): no process or memory was to be had.
 ///
 /// # Safety
 ///
@@ -68,26 +73,19 @@ pub unsafe fn fork(options: &ForkOptions, entry: impl FnOnce() -> i32) -> Result
     let mut stdout = std::io::stdout().lock();
     let stderr = std::io::stderr().lock();
     let _ = stdout.flush();
-    // SAFETY: a null stream flushes all of C's.
-    unsafe { libc::fflush(std::ptr::null_mut()) };
-    // SAFETY: getpid has no conditions.
-    let parent = unsafe { libc::getpid() };
+    sys::flush();
+    let parent = process::pid();
 
     // SAFETY: the caller answers for what the child does.
-    match unsafe { libc::fork() } {
-        -1 => Err(Error::last_os("fork")),
-        0 => {
-            drop((stdout, stderr));
-            // SAFETY: this is the fresh child.
-            unsafe { child(options, &edits, parent, entry) }
-        }
-        pid => {
-            drop((stdout, stderr));
+    let side = unsafe { sys::fork() };
+    drop((stdout, stderr));
+    match side? {
+        // SAFETY: this is the fresh child.
+        Side::Child => unsafe { child(options, &edits, parent, entry) },
+        Side::Parent(pid) => {
             if options.new_group {
-                // In the child too: whichever comes first, the group exists for both. An
-                // error means that the child was first.
-                // SAFETY: integers only.
-                unsafe { libc::setpgid(pid, pid) };
+                // In the child too: whichever comes first, the group exists for both.
+                sys::lead_group(pid);
             }
             Process::new(pid, options.new_group, [None, None, None])
         }
@@ -102,21 +100,14 @@ pub unsafe fn fork(options: &ForkOptions, entry: impl FnOnce() -> i32) -> Result
 unsafe fn child(
     options: &ForkOptions,
     edits: &[EnvEdit],
-    parent: libc::pid_t,
+    parent: u32,
     entry: impl FnOnce() -> i32,
 ) -> ! {
-    // SAFETY: integers only.
-    unsafe {
-        if options.new_group {
-            libc::setpgid(0, 0);
-        }
-        if options.die_with_parent {
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-            // The parent may have died before the line above took effect.
-            if libc::getppid() != parent {
-                libc::raise(libc::SIGKILL);
-            }
-        }
+    if options.new_group {
+        sys::lead_group(0);
+    }
+    if options.die_with_parent {
+        sys::die_with(parent);
     }
     let code = catch_unwind(AssertUnwindSafe(|| {
         // SAFETY: the only thread of this process.
@@ -129,9 +120,8 @@ unsafe fn child(
         PANICKED
     });
     let _ = catch_unwind(|| std::io::stdout().flush());
-    // SAFETY: a null stream flushes all of C's; _exit does not return.
-    unsafe {
-        libc::fflush(std::ptr::null_mut());
-        libc::_exit(code & 0xff)
-    }
+    // What it inherited or opened and did not drop: it may be the last to have it.
+    let _ = catch_unwind(|| crate::segment::leave_all());
+    sys::flush();
+    exit_at_once(code & 0xff)
 }

@@ -1,6 +1,6 @@
 //! Starting processes, waiting for them, and signalling them.
 //!
-//! [`Spawn`] starts a program; [`fork`] continues this one in a copy. Both return a
+//! [`Spawn`] starts a program; [`fork()`] continues this one in a copy. Both return a
 //! [`Process`], which holds a descriptor of the child (a *pidfd*): it can be waited for with
 //! a deadline, watched by an event loop, and signalled without ever reaching another process
 //! that was given the same number.
@@ -15,7 +15,7 @@
 //!
 //! # What a child inherits
 //!
-//! | | [`Spawn`] | [`fork`] |
+//! | | [`Spawn`] | [`fork()`] |
 //! |---|---|---|
 //! | environment | this process's, with the edits asked for | the same |
 //! | descriptors | 0, 1, 2 and those asked for; **all others are closed** | all |

@@ -4,6 +4,8 @@
 //! - [`ring`]: where messages are and how they become visible; no locks, no system calls.
 //! - [`Queue`]: the two locks, the waits, growth and repair.
 
+#[cfg(test)]
+mod model;
 mod ops;
 mod record;
 mod ring;

@@ -7,7 +7,7 @@ use crate::segment::{self, Kind, Options, Segment, Spec};
 use crate::sync::RobustMutex;
 use crate::sys::clock::Deadline;
 
-use raw_sync::Timeout;
+use crate::Timeout;
 
 use super::record;
 use super::ring::{self, Consumer, Ring};

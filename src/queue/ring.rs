@@ -34,7 +34,7 @@
 //! ring takes a message of its full capacity wherever its cursors stand.
 
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use crate::copy::copy;
 use crate::error::{Error, Result};
@@ -69,7 +69,7 @@ pub(crate) struct Header {
     born_capacity: AtomicU64,
     pub(crate) flags: AtomicU32,
     pub(crate) producer: Side,
-    tail: CachePadded<AtomicU64>,
+    pub(super) tail: CachePadded<AtomicU64>,
     pub(crate) consumer: Side,
     head: CachePadded<AtomicU64>,
     pub(crate) not_empty: CachePadded<EventCell>,
@@ -133,6 +133,11 @@ impl Ring {
     pub(crate) fn attach(region: &Region, at: u64) -> Result<Self> {
         let header = region.resolve::<Header>(Offset::new(at))?;
         let max = header.max_capacity.load(Ordering::Relaxed);
+        if !max.is_power_of_two() {
+            return Err(Error::corrupt(
+                "R1: the ring's largest capacity is impossible",
+            ));
+        }
         let bytes = region.span(at + RING, usize::try_from(max).unwrap_or(usize::MAX))?;
         let ring = Self { header, bytes, max };
         ring.check().map(|()| ring)
@@ -228,11 +233,13 @@ impl Ring {
         let word = self.header.head.load(Ordering::Relaxed);
         let seen = self.header.consumer.seen.load(Ordering::Relaxed);
         let end = End::new(word, seen, &self.header.consumer.counts);
-        Ok(Consumer {
+        let consumer = Consumer {
             ring: self,
             capacity: self.capacity()?,
             end,
-        })
+        };
+        consumer.check_distance()?;
+        Ok(consumer)
     }
 
     /// Doubles the capacity until it is at least `wanted`. The pages of the larger ring are
@@ -346,6 +353,12 @@ impl End {
         }
     }
 
+    /// Moves on. A cursor that somebody wrote over may wrap.
+    #[inline]
+    fn skip(&mut self, bytes: u64) {
+        self.pos = self.pos.wrapping_add(bytes);
+    }
+
     #[inline]
     fn count(&mut self, bytes: u64) {
         self.messages = self.messages.wrapping_add(1);
@@ -363,6 +376,9 @@ impl End {
     fn publish(&mut self, cursor: &AtomicU64, counts: &[Count; 2]) {
         let which = (self.word & 1) ^ 1;
         let count = &counts[which as usize];
+        // SYNC: pairs with the second look in `read_counts`: whoever reads what is stored
+        // below also sees that the cursor has left the word these counts belonged to.
+        fence(Ordering::Release);
         count.messages.store(self.messages, Ordering::Relaxed);
         crash_point!();
         count.bytes.store(self.bytes, Ordering::Relaxed);
@@ -394,7 +410,7 @@ impl Producer {
                 return Ok(false);
             }
             self.write_header(offset, State::Done, to_end - HEADER);
-            self.end.pos += to_end;
+            self.end.skip(to_end);
             self.publish();
             offset = 0;
         }
@@ -409,7 +425,7 @@ impl Producer {
             copy(NonNull::from(payload).cast(), to, payload.len());
         }
         crash_point!();
-        self.end.pos += need;
+        self.end.skip(need);
         self.end.count(payload.len() as u64);
         if self.end.is_due() {
             self.publish();
@@ -493,6 +509,17 @@ impl Message {
 }
 
 impl Consumer {
+    /// R3 for what is left to read. Without it, cursors that somebody wrote over could lead
+    /// round the ring for ever.
+    #[inline]
+    fn check_distance(&self) -> Result<()> {
+        if self.end.seen.wrapping_sub(self.end.pos) <= self.capacity {
+            Ok(())
+        } else {
+            Err(Error::corrupt("R3: the ring's cursors are too far apart"))
+        }
+    }
+
     /// The next message, if there is one.
     #[inline]
     pub(crate) fn peek(&mut self) -> Result<Option<Message>> {
@@ -508,6 +535,7 @@ impl Consumer {
                 if self.end.pos == self.end.seen {
                     return Ok(None);
                 }
+                self.check_distance()?;
             }
             let offset = self.end.pos & (self.capacity - 1);
             // SAFETY: R1 and the alignment of cursors: 16 bytes at `offset` are in the ring.
@@ -536,7 +564,7 @@ impl Consumer {
                         size,
                     }));
                 }
-                (Some(State::Done), Some(size)) => self.end.pos += size,
+                (Some(State::Done), Some(size)) => self.end.skip(size),
                 _ => return Err(Error::corrupt("a record's header is not one")),
             }
         }
@@ -545,20 +573,22 @@ impl Consumer {
     /// Moves over the message, which was copied out and may be overwritten from now on.
     #[inline]
     pub(crate) fn advance(&mut self, message: &Message) {
-        self.end.pos += message.size;
+        self.end.skip(message.size);
         self.end.count(message.len as u64);
         if self.end.is_due() {
             self.publish();
         }
     }
 
-    /// Frees everything that was moved over.
+    /// Frees everything that was moved over, and says whether that was anything.
     #[inline]
-    pub(crate) fn publish(&mut self) {
-        if self.end.pos != self.end.word & CURSOR {
+    pub(crate) fn publish(&mut self) -> bool {
+        let moved = self.end.pos != self.end.word & CURSOR;
+        if moved {
             self.end
                 .publish(&self.ring.header.head, &self.ring.header.consumer.counts);
         }
+        moved
     }
 
     /// Whether there is more behind what was moved over, as far as is known without asking.

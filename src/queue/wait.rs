@@ -24,6 +24,7 @@ use crate::sync::{Acquired, Guard, RobustMutex, crash::crash_point, publish_fenc
 use crate::sys::clock::Deadline;
 
 use super::ops::Queue;
+use super::record;
 use super::ring::{self, Consumer};
 
 /// Looks at the other side's cursor before sleeping. NB: 300 looks are about as long as a
@@ -53,9 +54,8 @@ impl Queue {
             // SAFETY: the consumers' lock is held until after the last use.
             let mut end = unsafe { self.ring.consumer() }?;
             let found = taken(&mut end);
-            if let Err(Error::BufferTooSmall { .. }) | Ok(_) = found {
-                end.publish();
-            }
+            let whole = matches!(found, Err(Error::BufferTooSmall { .. }) | Ok(_));
+            let freed = whole && end.publish();
             let more = end.has_more();
             drop(guard);
             if let Some(value) = found? {
@@ -65,13 +65,21 @@ impl Queue {
                 }
                 return Ok(value);
             }
+            if freed {
+                // Padding, which is room as well.
+                self.told_producers();
+            }
             if closed {
                 return Err(Error::Closed);
             }
             if deadline == Deadline::Now {
                 return Err(Error::Empty);
             }
-            let ready = || self.ring.is_occupied() || self.flags() != 0;
+            // Others may be faster every time.
+            if deadline.passed() {
+                return Err(Error::Timeout);
+            }
+            let ready = || self.ring.is_occupied() || self.has_ended();
             let idle = || self.shrink();
             self.ring
                 .header
@@ -85,9 +93,11 @@ impl Queue {
     pub(super) fn make_room(&self, need: u64, deadline: Deadline) -> Result<()> {
         let capacity = self.ring.capacity()?;
         let room = || capacity.saturating_sub(self.ring.used()) >= need;
+        // Others may be faster every time; growth is worth a last try.
+        let late = deadline != Deadline::Now && deadline.passed();
         // A ring that holds only a few of such messages makes both ends wait for each other.
         let cramped = need > capacity / ROOMY && capacity < ROOMY_UP_TO;
-        if deadline != Deadline::Now && !cramped {
+        if deadline != Deadline::Now && !cramped && !late {
             for _ in 0..SPINS {
                 if room() {
                     return Ok(());
@@ -95,7 +105,14 @@ impl Queue {
                 std::hint::spin_loop();
             }
         }
-        if capacity < self.ring.max_capacity() {
+        let may_grow = capacity < self.ring.max_capacity();
+        if !(cramped && may_grow) && self.only_padding() {
+            self.skip_padding(deadline)?;
+            if room() {
+                return Ok(());
+            }
+        }
+        if may_grow {
             match self.grow(capacity, need, deadline) {
                 // As good as a queue that may not grow, if the message fits in that.
                 Err(Error::NoSpace { .. }) if need <= capacity && deadline != Deadline::Now => {}
@@ -105,6 +122,9 @@ impl Queue {
         if need > capacity / 2 {
             self.skip_padding(deadline)?;
         }
+        if late {
+            return Err(Error::Timeout);
+        }
         if room() {
             return Ok(());
         }
@@ -112,7 +132,7 @@ impl Queue {
             return Err(Error::Full);
         }
         let changed = || self.ring.capacity() != Ok(capacity);
-        let ready = || room() || self.flags() != 0 || changed();
+        let ready = || room() || self.has_ended() || changed() || self.only_padding();
         self.ring
             .header
             .not_full
@@ -133,8 +153,19 @@ impl Queue {
             .saturating_add(self.ring.used())
             .max(capacity * 2)
             .max(roomy);
-        let wanted = wanted.next_power_of_two().min(self.ring.max_capacity());
-        self.segment.commit(Segment::DATA + ring::RING, wanted)?;
+        let max = self.ring.max_capacity();
+        let wanted = wanted
+            .checked_next_power_of_two()
+            .map_or(max, |it| it.min(max));
+        let committed = self.segment.commit(Segment::DATA + ring::RING, wanted);
+        if committed.is_err() {
+            // What was there for a part of it is there for others, then.
+            let beyond = Segment::DATA + ring::RING + capacity;
+            let _ = self
+                .segment
+                .decommit(beyond, wanted.saturating_sub(capacity));
+        }
+        committed?;
         crash_point!();
         // SAFETY: both locks are held.
         unsafe { self.ring.grow(wanted) }
@@ -168,6 +199,17 @@ impl Queue {
         }
     }
 
+    /// Whether there is nothing in the ring but padding. A consumer that looks at the length
+    /// before it takes never moves over that.
+    #[inline]
+    fn only_padding(&self) -> bool {
+        // Padding reaches to the end of the ring, as large as that was at the time. Asked
+        // first, since the counts are on lines that both sides write to.
+        let tail = self.ring.header.tail.load(Ordering::Relaxed);
+        let at_end = tail & (ring::MIN_CAPACITY - 1) < record::ALIGN;
+        at_end && self.ring.used() != 0 && self.is_empty()
+    }
+
     /// Moves the head over padding that no consumer is there to move over, so that a message
     /// as large as the ring finds an empty one.
     fn skip_padding(&self, deadline: Deadline) -> Result<()> {
@@ -198,7 +240,10 @@ impl Queue {
     #[inline]
     fn wake_producers(&self) {
         let not_full = &self.ring.header.not_full;
-        if not_full.has_sleepers() && self.ring.used() <= self.capacity() / 2 {
+        // Padding alone is no reason to wait for a consumer, and may be more than half.
+        if not_full.has_sleepers()
+            && (self.ring.used() <= self.capacity() / 2 || self.only_padding())
+        {
             not_full.notify_one();
         }
     }
@@ -225,6 +270,11 @@ impl Queue {
     /// Whether [`close`](Self::close) was called, by whatever process.
     pub fn is_closed(&self) -> bool {
         self.flags() & CLOSED != 0
+    }
+
+    /// Whether there is no more to wait for.
+    fn has_ended(&self) -> bool {
+        self.flags() & (CLOSED | POISONED) != 0
     }
 
     fn flags(&self) -> u32 {

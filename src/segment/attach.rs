@@ -19,7 +19,7 @@ use crate::layout::{Offset, Region};
 use crate::sys::process;
 use crate::sys::shm::{self, Mapping};
 
-use super::handle::Handle;
+use super::handle::{self, Handle, Names};
 use super::name;
 use super::options::{Kind, Options};
 use super::participants::{self, Gate, Table};
@@ -94,13 +94,10 @@ impl Segment {
         let published = name::file_of(name)?;
         loop {
             let private = name::private_file();
-            let filled = Self::fill(name, &private, options, spec, init)
+            let filled = Self::fill(name, &private, &published, options, spec, init)
                 .and_then(|segment| shm::publish(&private, &published).map(|()| segment));
             match filled {
-                Ok(segment) => {
-                    segment.handle.published(published, options.persistent);
-                    return Ok(segment);
-                }
+                Ok(segment) => return Ok(segment),
                 // Somebody's `gc` met the private file before we had our lock on it.
                 Err(Error::NotFound { name, .. }) if name == private => {}
                 Err(Error::Exists { .. }) => {
@@ -120,13 +117,19 @@ impl Segment {
     fn fill(
         name: &str,
         private: &str,
+        published: &str,
         options: &Options,
         spec: &Spec,
         init: &impl Fn(&Segment) -> Result<()>,
     ) -> Result<Self> {
         let mapping = Mapping::create(private, spec.size)?;
         let region = region_of(&mapping);
-        let handle = Handle::attach(region, private, || {
+        let names = Names {
+            private: Some(private.to_owned()),
+            published: published.to_owned(),
+            persistent: options.persistent,
+        };
+        let handle = handle::seats().take(region, names, || {
             let file = shm::open_file(private)?;
             // Pages first: a store to a page that cannot be had is a SIGBUS.
             shm::commit(file.as_fd(), 0, Self::DATA)?;
@@ -149,13 +152,16 @@ impl Segment {
 
     /// Attaches to the published file, if it is alive and of our kind.
     fn open(name: &str, file: &str, spec: &Spec) -> Result<Self> {
+        // Before the gate, as whoever leaves does it.
+        let mut seats = handle::seats();
         loop {
             // Read and judged before it is mapped or touched.
             let (probe, stamp) = open_stamped(name, file)?;
-            stamp.check_kind(name, spec.kind, spec.layout)?;
             let Some(_gate) = close_gate(file, &probe, &stamp)? else {
                 continue;
             };
+            // Only now: what is gone is not of any kind.
+            stamp.check_kind(name, spec.kind, spec.layout)?;
             // From here on nobody comes or goes, except by being killed or by `unlink`.
             let mapping = match Mapping::open(file) {
                 Err(Error::NotFound { .. }) => continue,
@@ -169,12 +175,16 @@ impl Segment {
             if region.resolve(Offset::<Stamp>::new(0))?.instance != stamp.instance {
                 continue;
             }
-            let handle = Handle::attach(region, file, || {
+            let names = Names {
+                private: None,
+                published: file.to_owned(),
+                persistent: stamp.persistent(),
+            };
+            let handle = seats.take(region, names, || {
                 let own = shm::reopen(probe.as_fd())?;
                 let slot = table(&region)?.join(own.as_fd())?;
                 Ok((own, slot))
             })?;
-            handle.published(file.to_owned(), stamp.persistent());
             return Ok(Self {
                 handle,
                 mapping,
@@ -278,6 +288,8 @@ fn close_gate<'a>(file: &str, probe: &'a File, stamp: &Stamp) -> Result<Option<G
 
 /// Whether a live object has this name; removes what a dead one left.
 fn is_alive(name: &str, file: &str) -> Result<bool> {
+    // No child of another thread's fork may inherit a closed gate.
+    let _seats = handle::seats();
     loop {
         let checked = open_stamped(name, file)
             .and_then(|(probe, stamp)| Ok(close_gate(file, &probe, &stamp)?.is_some()));

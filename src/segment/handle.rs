@@ -2,17 +2,18 @@
 //! when the process forks, leaves or exits.
 //!
 //! A forked child inherits the descriptor, and with it its parent's locks: while the child
-//! lives, the kernel would call the dead parent alive. So in every fork the child opens the
-//! file anew, takes a slot of its own and closes what it inherited, before `fork` returns
-//! to its caller. At no moment in between is the object without a participant.
+//! lives, the kernel would call the dead parent alive. So before every fork each seat is
+//! given a second descriptor with a slot of its own. The child takes that over and closes
+//! the one of its parent; the parent closes the second. At no moment is the object without
+//! a participant, however soon after the fork the parent leaves.
 //!
 //! All comings and goings of this process happen under one lock, which a fork takes too: no
-//! child can inherit a descriptor that this table does not know of.
+//! child can inherit a descriptor that this table does not know of. It is taken before a
+//! gate, never while holding one.
 
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
-use std::os::fd::{FromRawFd, RawFd};
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::Result;
@@ -27,12 +28,28 @@ pub(super) struct Handle {
     // Changed only in a forked child, by its only thread.
     fd: AtomicI32,
     slot: AtomicU32,
+    /// What a fork that is under way hands to the child; no descriptor is `NONE`.
+    next_fd: AtomicI32,
+    next_slot: AtomicU32,
+    /// A child had to stay in this seat; or this is the child.
+    crowded: AtomicBool,
     region: Region,
-    /// The file's present name, and whether it stays when the last one leaves.
-    file: Mutex<(String, bool)>,
+    file: Names,
 }
 
-struct Seats(Vec<*const Handle>);
+const NONE: RawFd = -1;
+
+/// The names a segment's file can have.
+pub(super) struct Names {
+    /// While it is being filled, if this process does that.
+    pub(super) private: Option<String>,
+    /// From then on, and whether it keeps that when the last one leaves.
+    pub(super) published: String,
+    pub(super) persistent: bool,
+}
+
+/// All seats of this process.
+pub(super) struct Seats(Vec<*const Handle>);
 
 // SAFETY: each pointer is to a boxed handle that removes itself under the lock of the table
 // before it goes.
@@ -40,36 +57,42 @@ unsafe impl Send for Seats {}
 
 static SEATS: Mutex<Seats> = Mutex::new(Seats(Vec::new()));
 
-fn seats() -> MutexGuard<'static, Seats> {
+/// Keeps the process's other threads from taking or leaving a seat, and from forking.
+pub(super) fn seats() -> MutexGuard<'static, Seats> {
     SEATS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Handle {
+impl Seats {
     /// Takes the seat that `join` finds: an open file and the slot locked through it.
-    pub(super) fn attach(
+    pub(super) fn take(
+        &mut self,
         region: Region,
-        file: &str,
+        file: Names,
         join: impl FnOnce() -> Result<(File, u16)>,
-    ) -> Result<Box<Self>> {
+    ) -> Result<Box<Handle>> {
         sys::fork::at_fork(before_fork, after_fork_in_parent, after_fork_in_child)?;
         sys::exit::at_exit(leave_all)?;
-        let mut seats = seats();
         let (open, slot) = join()?;
-        let handle = Box::new(Self {
+        let handle = Box::new(Handle {
             fd: AtomicI32::new(open.into_raw_fd()),
             slot: AtomicU32::new(slot.into()),
+            next_fd: AtomicI32::new(NONE),
+            next_slot: AtomicU32::new(0),
+            crowded: AtomicBool::new(false),
             region,
-            file: Mutex::new((file.to_owned(), false)),
+            file,
         });
-        seats.0.push(&*handle);
+        self.0.push(&*handle);
         Ok(handle)
     }
 
-    /// The segment is now known as `file`.
-    pub(super) fn published(&self, file: String, persistent: bool) {
-        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = (file, persistent);
+    fn each(&self) -> impl Iterator<Item = &Handle> {
+        // SAFETY: a handle removes itself from the table, under its lock, before it goes.
+        self.0.iter().map(|&seat| unsafe { &*seat })
     }
+}
 
+impl Handle {
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         // SAFETY: open for as long as the handle lives.
         unsafe { BorrowedFd::borrow_raw(self.fd.load(Ordering::Relaxed)) }
@@ -81,34 +104,65 @@ impl Handle {
 
     /// Gives up the slot; the last one out takes an ephemeral segment along.
     fn leave(&self) {
-        let (fd, file) = (
-            self.fd(),
-            self.file.lock().unwrap_or_else(PoisonError::into_inner),
-        );
+        let fd = self.fd();
+        // The slot goes when both who sit in it have closed the descriptor. Who that is last
+        // cannot be told, so `gc` or the next to open the name removes the file.
+        if self.crowded.load(Ordering::Relaxed) {
+            return;
+        }
         // Without the gate we could only risk to remove what somebody has just opened.
         let Ok(_gate) = Gate::close(fd) else { return };
         if let Ok(table) = table(&self.region) {
             table.leave(fd, self.slot());
         }
-        let (file, persistent) = &*file;
-        if !persistent && matches!(participants::anyone_else(fd), Ok(false)) {
-            shm::unlink_if_same(file, fd);
+        if matches!(participants::anyone_else(fd), Ok(false)) {
+            if let Some(private) = &self.file.private {
+                shm::unlink_if_same(private, fd);
+            }
+            if !self.file.persistent {
+                shm::unlink_if_same(&self.file.published, fd);
+            }
         }
     }
 
-    /// In a forked child: exchanges the inherited seat for one of its own. System calls only.
-    fn rejoin(&self) {
-        let Ok(own) = shm::reopen(self.fd()) else {
+    /// Before a fork: takes a seat for the child. Where /proc is missing, or no descriptor or
+    /// slot is to be had, it will have to stay in this one.
+    fn prepare(&self) {
+        let next = shm::reopen(self.fd()).and_then(|next| {
+            let slot = table(&self.region)?.join(next.as_fd())?;
+            Ok((next, slot))
+        });
+        match next {
+            Ok((next, slot)) => {
+                self.next_slot.store(slot.into(), Ordering::Relaxed);
+                self.next_fd.store(next.into_raw_fd(), Ordering::Relaxed);
+            }
+            Err(_) => self.crowded.store(true, Ordering::Relaxed),
+        }
+    }
+
+    /// In the parent: the child has the new seat. If there is no child, the kernel frees it.
+    fn stay(&self) {
+        let next = self.next_fd.swap(NONE, Ordering::Relaxed);
+        if next != NONE {
+            close(next);
+        }
+    }
+
+    /// In the child: exchanges the inherited seat for the new one. System calls only.
+    fn change(&self) {
+        let next = self.next_fd.swap(NONE, Ordering::Relaxed);
+        if next == NONE {
             return;
-        };
-        // Where /proc is missing or all slots are taken, the child stays in its parent's
-        // seat: the two then count as one, which is alive until both are gone.
-        let Ok(slot) = table(&self.region).and_then(|table| table.join(own.as_fd())) else {
-            return;
-        };
-        let inherited = self.fd.swap(own.into_raw_fd(), Ordering::Relaxed);
-        self.slot.store(slot.into(), Ordering::Relaxed);
-        close(inherited);
+        }
+        self.slot
+            .store(self.next_slot.load(Ordering::Relaxed), Ordering::Relaxed);
+        close(self.fd.swap(next, Ordering::Relaxed));
+        // Only the parent can be in a seat with others: the new one is the child's alone.
+        self.crowded.store(false, Ordering::Relaxed);
+        if let Ok(table) = table(&self.region) {
+            table.sign(self.slot());
+        }
     }
 }
 
@@ -131,12 +185,10 @@ fn close(fd: RawFd) {
 }
 
 /// At exit: handles that were never dropped (a C program's, a global's) leave all the same.
-extern "C" fn leave_all() {
+pub(crate) extern "C" fn leave_all() {
     let mut seats = seats();
-    for seat in std::mem::take(&mut seats.0) {
-        // SAFETY: a handle removes itself from the table, under its lock, before it goes.
-        unsafe { &*seat }.leave();
-    }
+    seats.each().for_each(Handle::leave);
+    seats.0.clear();
 }
 
 /// Holds the table's lock from before a fork to after it, in both processes.
@@ -150,22 +202,21 @@ static HELD: Held = Held(std::cell::UnsafeCell::new(None));
 
 unsafe extern "C" fn before_fork() {
     let guard = seats();
+    guard.each().for_each(Handle::prepare);
     // SAFETY: see `Held`: the lock is ours.
     unsafe { *HELD.0.get() = Some(guard) };
 }
 
 unsafe extern "C" fn after_fork_in_parent() {
     // SAFETY: see `Held`: the lock is ours until the guard is dropped here.
-    drop(unsafe { (*HELD.0.get()).take() });
+    if let Some(seats) = unsafe { (*HELD.0.get()).take() } {
+        seats.each().for_each(Handle::stay);
+    }
 }
 
 unsafe extern "C" fn after_fork_in_child() {
     // SAFETY: see `Held`: the child's only thread holds the lock its parent took.
-    let guard = unsafe { (*HELD.0.get()).take() };
-    if let Some(seats) = &guard {
-        for &seat in &seats.0 {
-            // SAFETY: handles in the table are alive.
-            unsafe { &*seat }.rejoin();
-        }
+    if let Some(seats) = unsafe { (*HELD.0.get()).take() } {
+        seats.each().for_each(Handle::change);
     }
 }

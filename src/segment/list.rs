@@ -4,9 +4,10 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use crate::error::{Error, Result};
-use crate::sys::shm;
+use crate::sys::{process, shm};
 
 use super::attach::{Segment, open_stamped};
+use super::handle;
 use super::name::{self, PRIVATE, PUBLISHED};
 use super::options::Kind;
 use super::participants::{self, Gate, Slot};
@@ -68,7 +69,18 @@ pub fn list() -> Result<Vec<ObjectInfo>> {
 /// `NotFound`, `Invalid` name. An object that cannot be opened is no error: see
 /// [`ObjectInfo::problem`].
 pub fn stat(name: &str) -> Result<ObjectInfo> {
-    look(&name::file_of(name)?)
+    look(&name::file_of(name)?).map_err(|err| named(err, name))
+}
+
+/// The same error, about the object rather than its file.
+fn named(err: Error, name: &str) -> Error {
+    match err {
+        Error::NotFound { what, .. } => Error::NotFound {
+            what,
+            name: name.to_owned(),
+        },
+        err => err,
+    }
 }
 
 fn look(file: &str) -> Result<ObjectInfo> {
@@ -113,6 +125,8 @@ fn look(file: &str) -> Result<ObjectInfo> {
 /// Never touches a persistent object, one in use, another user's, or a file that is not
 /// recognised as an object.
 pub fn gc(dry_run: bool) -> Result<Vec<String>> {
+    // No child of another thread's fork may inherit a closed gate.
+    let _seats = handle::seats();
     let mut removed = Vec::new();
     for file in shm::files(PUBLISHED)? {
         let name = file.strip_prefix(PUBLISHED).unwrap_or(&file);
@@ -127,6 +141,10 @@ pub fn gc(dry_run: bool) -> Result<Vec<String>> {
         let Ok(open) = shm::open_file(&file) else {
             continue;
         };
+        let ours = |it: std::fs::Metadata| it.is_file() && it.uid() == process::effective_uid();
+        if !open.metadata().is_ok_and(ours) {
+            continue;
+        }
         if collect(&file, &open, dry_run)? {
             removed.push(file);
         }
@@ -156,13 +174,7 @@ fn collect(file: &str, open: &std::fs::File, dry_run: bool) -> Result<bool> {
 /// # Errors
 /// `NotFound`, `Permission`, `Invalid` name.
 pub fn unlink(name: &str) -> Result<()> {
-    shm::unlink(&name::file_of(name)?).map_err(|err| match err {
-        Error::NotFound { what, .. } => Error::NotFound {
-            what,
-            name: name.to_owned(),
-        },
-        err => err,
-    })
+    shm::unlink(&name::file_of(name)?).map_err(|err| named(err, name))
 }
 
 /// [`unlink`], but only an object of this kind.

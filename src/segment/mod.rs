@@ -29,6 +29,7 @@ mod participants;
 mod stamp;
 
 pub(crate) use attach::{Segment, Spec};
+pub(crate) use handle::leave_all;
 pub(crate) use list::unlink_kind;
 pub use list::{ObjectInfo, Participant, gc, list, stat, unlink};
 pub use options::{Kind, Options};

@@ -74,7 +74,14 @@ impl Slot {
 }
 
 impl Table {
-    /// Takes a free slot and signs it. May run in a freshly forked child.
+    /// Says who has the slot now. May run in a freshly forked child.
+    pub(crate) fn sign(&self, slot: u16) {
+        if let Some(it) = self.0.get(slot as usize) {
+            it.sign();
+        }
+    }
+
+    /// Takes a free slot and signs it.
     pub(crate) fn join(&self, fd: BorrowedFd<'_>) -> Result<u16> {
         // Unsigned slots first: a signed one is nearly always alive, and asking costs a call.
         for signed in [false, true] {

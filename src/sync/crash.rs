@@ -2,7 +2,7 @@
 //!
 //! `crash_point!()` stands wherever a SIGKILL would leave shared memory in a state of its
 //! own. Without the feature `crash-points` it is nothing at all. With it every one that is
-//! passed after [`arm`] counts a step, and at the step that was asked for the process sends
+//! passed after `arm` counts a step, and at the step that was asked for the process sends
 //! itself SIGKILL. A test runs an operation with step 1, 2, 3 … until the operation
 //! completes, and looks each time at what a survivor makes of the remains.
 

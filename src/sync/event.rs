@@ -31,6 +31,8 @@ use crate::layout::Shared;
 use crate::sys::clock::Deadline;
 use crate::sys::futex::{self, Waited};
 
+use super::crash::crash_point;
+
 /// One side of a wait, as it lies in shared memory.
 #[repr(C)]
 #[derive(Default)]
@@ -86,14 +88,19 @@ impl EventCell {
         if self.waking.swap(1, Ordering::SeqCst) != 0 {
             return;
         }
+        crash_point!();
         // Cleared before the wake: whoever sets it again afterwards is not among those whom
         // this wake can find, and must stay visible to the next.
         self.asleep.swap(0, Ordering::SeqCst);
+        crash_point!();
         self.seq.fetch_add(1, Ordering::SeqCst);
+        crash_point!();
         if futex::wake(&self.seq, 1) == 0 {
+            crash_point!();
             self.waking.store(0, Ordering::SeqCst);
         } else {
             // There may be more of them.
+            crash_point!();
             self.asleep.store(1, Ordering::SeqCst);
         }
     }
@@ -137,6 +144,7 @@ impl EventCell {
         loop {
             let seq = self.seq.load(Ordering::SeqCst);
             self.asleep.store(1, Ordering::SeqCst);
+            crash_point!();
             // SYNC: pairs with `publish_fence` between the change and `notify_one`.
             fence(Ordering::SeqCst);
             if ready() {
@@ -146,6 +154,7 @@ impl EventCell {
                 return Err(Error::Timeout);
             }
             let waited = futex::wait(&self.seq, seq, deadline.slice(slice));
+            crash_point!();
             // Before looking again, so that a waker who comes after the look finds it clear.
             self.waking.store(0, Ordering::SeqCst);
             match waited {
@@ -203,7 +212,7 @@ mod tests {
 
     #[test]
     fn waiting_ends_at_the_deadline() {
-        let deadline = Deadline::after(raw_sync::Timeout::Val(Duration::from_millis(3)));
+        let deadline = Deadline::after(crate::Timeout::Val(Duration::from_millis(3)));
         assert_eq!(
             EventCell::default().wait(10, deadline, || false, || ()),
             Err(Error::Timeout)

@@ -1,4 +1,4 @@
-//! A hook that runs when the process exits by itself.
+//! Leaving, and a hook that runs when the process exits by itself.
 
 use std::sync::Once;
 
@@ -21,4 +21,10 @@ pub(crate) fn at_exit(handler: extern "C" fn()) -> Result<()> {
             limit: 32,
         })
     }
+}
+
+/// Leaves without running the exit handlers.
+pub(crate) fn exit_at_once(code: i32) -> ! {
+    // SAFETY: it does not return.
+    unsafe { libc::_exit(code) }
 }

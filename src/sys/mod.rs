@@ -1,4 +1,4 @@
-//! Everything that talks to the kernel or the C library. No other module uses `libc` or
+//! Everything that talks to the kernel or the C library. No other module calls `libc` or uses
 //! `shared_memory`, and nothing here knows what a queue or a map is.
 
 pub(crate) mod clock;

@@ -53,7 +53,10 @@ impl Mapping {
     pub(crate) fn open(file: &str) -> Result<Self> {
         match ShmemConf::new().os_id(format!("/{file}")).open() {
             Ok(shmem) => Ok(Self { shmem }),
-            Err(err) => Err(translate(err, file, 0)),
+            Err(err) => {
+                let size = facts(file).map_or(0, |facts| facts.len());
+                Err(translate(err, file, size))
+            }
         }
     }
 
@@ -79,23 +82,23 @@ fn translate(err: ShmemError, file: &str, size: u64) -> Error {
         ShmemError::MappingIdExists => Error::Exists {
             name: file.to_owned(),
         },
-        ShmemError::MapCreateFailed(errno) | ShmemError::UnknownOsError(errno) => {
-            match errno as i32 {
-                // The address space, not the memory, ran out: `ulimit -v`, usually.
-                libc::ENOMEM => Error::TooLarge {
-                    what: "mapping",
-                    size,
-                    limit: 0,
-                },
-                libc::EFBIG | libc::EINVAL => too_large(size),
-                errno => Error::Os {
-                    call: "shm_open",
-                    errno,
-                },
-            }
-        }
-        ShmemError::MapOpenFailed(errno) => match errno as i32 {
+        ShmemError::MapCreateFailed(errno)
+        | ShmemError::MapOpenFailed(errno)
+        | ShmemError::UnknownOsError(errno) => match errno as i32 {
             libc::ENOENT => not_found(file),
+            // The address space, not the memory, ran out.
+            libc::ENOMEM => match address_space() {
+                Some(limit) => Error::TooLarge {
+                    what: "address space (see ulimit -v)",
+                    size,
+                    limit,
+                },
+                None => Error::Os {
+                    call: "mmap",
+                    errno: libc::ENOMEM,
+                },
+            },
+            libc::EFBIG | libc::EINVAL => too_large(size),
             errno => Error::Os {
                 call: "shm_open",
                 errno,
@@ -106,6 +109,17 @@ fn translate(err: ShmemError, file: &str, size: u64) -> Error {
             errno: 0,
         },
     }
+}
+
+/// How much of it this process may have altogether, if that is limited.
+fn address_space() -> Option<u64> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: a valid place for a limit.
+    let rc = unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) };
+    (rc == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
 }
 
 fn not_found(file: &str) -> Error {

@@ -53,30 +53,44 @@ fn profile_dir() -> PathBuf {
     exe.parent().and_then(Path::parent).unwrap().to_path_buf()
 }
 
-/// The shared library, built with the features and in the profile of this test.
+/// Builds more of this package, with the features and in the profile of this test.
+fn build(what: &str) {
+    let dir = profile_dir();
+    let profile = match dir.file_name().and_then(|name| name.to_str()).unwrap() {
+        "debug" => "dev",
+        profile => profile,
+    };
+    let mut build = cargo();
+    build.args(["build", "--quiet", what, "--profile", profile]);
+    build.arg("--target-dir").arg(dir.parent().unwrap());
+    for (feature, on) in [
+        ("cli", cfg!(feature = "cli")),
+        ("crash-points", cfg!(feature = "crash-points")),
+    ] {
+        if on {
+            build.args(["--features", feature]);
+        }
+    }
+    succeed(&mut build);
+}
+
+/// The shared library.
 pub(crate) fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
-        let dir = profile_dir();
-        let profile = match dir.file_name().and_then(|name| name.to_str()).unwrap() {
-            "debug" => "dev",
-            profile => profile,
-        };
-        let mut build = cargo();
-        build.args(["build", "--quiet", "--lib", "--profile", profile]);
-        build.arg("--target-dir").arg(dir.parent().unwrap());
-        for (feature, on) in [
-            ("cli", cfg!(feature = "cli")),
-            ("crash-points", cfg!(feature = "crash-points")),
-        ] {
-            if on {
-                build.args(["--features", feature]);
-            }
-        }
-        succeed(&mut build);
-        let library = dir.join("libshoal.so");
+        build("--lib");
+        let library = profile_dir().join("libshoal.so");
         assert!(library.exists(), "{} was not built", library.display());
         library
+    })
+}
+
+/// The folder of the examples in Rust.
+pub(crate) fn examples() -> &'static Path {
+    static EXAMPLES: OnceLock<PathBuf> = OnceLock::new();
+    EXAMPLES.get_or_init(|| {
+        build("--examples");
+        profile_dir().join("examples")
     })
 }
 
@@ -92,6 +106,43 @@ fn run_time_dir() -> &'static Path {
         fs::rename(made, link).unwrap();
         dir
     })
+}
+
+/// Links what is compiled against the shared library, and lets it find that at run time.
+pub(crate) fn link(compiler: &mut Command) {
+    compiler.arg(library()).arg("-pthread");
+    compiler.arg(format!("-Wl,-rpath,{}", run_time_dir().display()));
+}
+
+/// A source file written by a test, and the program made from it. Both go with it.
+pub(crate) struct Scratch {
+    source: PathBuf,
+    program: PathBuf,
+}
+
+impl Scratch {
+    pub(crate) fn new(name: &str, text: &str) -> Self {
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let source = dir.join(format!("{}-{name}", unique("scratch")));
+        let program = source.with_extension("out");
+        fs::write(&source, text).unwrap();
+        Self { source, program }
+    }
+
+    pub(crate) fn source(&self) -> &Path {
+        &self.source
+    }
+
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.source);
+        let _ = fs::remove_file(&self.program);
+    }
 }
 
 /// A name that no other test uses.
@@ -117,8 +168,7 @@ impl Program {
         let program = run_time_dir().join(unique(stem));
         let mut compiler = language.compiler();
         compiler.arg(source).arg("-o").arg(&program);
-        compiler.arg(library()).arg("-pthread");
-        compiler.arg(format!("-Wl,-rpath,{}", run_time_dir().display()));
+        link(&mut compiler);
         succeed(&mut compiler);
         Self(program)
     }

@@ -6,17 +6,21 @@
 mod bench;
 mod demo;
 mod header;
+mod leftovers;
 mod python;
 mod step;
 mod test;
 
 use std::process::ExitCode;
 
+use test::Choice;
+
 const USAGE: &str = "usage: cargo xtask <task>
 
   demo               build everything and run the example programs
   test               run every check and every test: Rust, C, C++ and Python
   test --only NAME   run the steps whose names contain NAME
+  test --all-pythons the Python tests with every python3.N that is found, too
   bench [ARGS]       measure, beside pipes, sockets, POSIX queues and the machine's floor
   header [--check]   write include/shoal.h, or compare it with what would be written";
 
@@ -25,9 +29,8 @@ fn main() -> ExitCode {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
         ["demo"] => demo::run(),
-        ["test"] => test::run(""),
-        ["test", "--only", name] => test::run(name),
-        ["bench", rest @ ..] => bench::run_bench(rest),
+        ["test", rest @ ..] => choice(rest).and_then(|choice| test::run(&choice)),
+        ["bench", "--", rest @ ..] | ["bench", rest @ ..] => bench::run_bench(rest),
         ["header"] => header::header(false),
         ["header", "--check"] => header::header(true),
         _ => Err(USAGE.to_owned()),
@@ -38,5 +41,23 @@ fn main() -> ExitCode {
             eprintln!("{why}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn choice<'a>(mut args: &[&'a str]) -> Result<Choice<'a>, String> {
+    let mut choice = Choice::default();
+    loop {
+        args = match args {
+            [] => return Ok(choice),
+            ["--only", name, rest @ ..] => {
+                choice.only = name;
+                rest
+            }
+            ["--all-pythons", rest @ ..] => {
+                choice.all_pythons = true;
+                rest
+            }
+            _ => return Err(USAGE.to_owned()),
+        };
     }
 }

@@ -1,38 +1,103 @@
-//! The project's own Python environment, and the package installed in it.
+//! The project's own Python environments, and the package installed in them.
 
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use crate::step::{self, program, root};
+use crate::step::{self, program, root, target};
 
-/// What the tests of the Python package need.
-const TOOLS: &str = "pytest pytest-timeout mypy";
+/// What builds the package.
+const BUILD: (&str, &str) = ("import hatchling", "hatchling");
+/// What its tests need.
+const TOOLS: (&str, &str) = (
+    "import pytest, pytest_timeout, mypy",
+    "pytest pytest-timeout mypy",
+);
 
-/// The interpreter of `.venv`, made if it is not there.
-pub(crate) fn interpreter() -> Result<PathBuf, String> {
-    let venv = root().join(".venv");
-    let python = venv.join("bin/python");
-    if !python.exists() {
-        step::run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
+/// The versions that are looked for beside `python3`.
+const MINORS: std::ops::RangeInclusive<u32> = 9..=15;
+
+/// An environment of the project: `.venv` for `python3`, `.venv/other/<name>` for another one.
+pub(crate) struct Environment {
+    python: PathBuf,
+}
+
+impl Environment {
+    /// The environment of `interpreter`, made if it is not there or does not work.
+    pub(crate) fn prepare(interpreter: &str) -> Result<Self, String> {
+        let top = root().join(".venv");
+        let folder = match interpreter {
+            "python3" => top,
+            other => top.join("other").join(other),
+        };
+        let python = folder.join("bin/python");
+        // An interrupted or failed `venv` leaves an interpreter without pip, and an upgrade
+        // of the system one that does not start.
+        if !works(
+            &python,
+            "import sys, pip; assert sys.version_info >= (3, 9)",
+        ) {
+            if !works(
+                Path::new(interpreter),
+                "import sys; assert sys.version_info >= (3, 9)",
+            ) {
+                return Err(format!(
+                    "{interpreter} is not there, or older than Python 3.9"
+                ));
+            }
+            let mut make = Command::new(interpreter);
+            step::run(make.args(["-m", "venv", "--clear"]).arg(&folder)).map_err(|why| {
+                format!("{why}\n(on Debian and Ubuntu: apt install python3-venv)")
+            })?;
+        }
+        Ok(Self { python })
     }
-    Ok(python)
+
+    /// Installs the package from the checkout, with the library that `cargo build --release`
+    /// left in the target folder.
+    pub(crate) fn install(&self) -> Result<(), String> {
+        self.have(BUILD)?;
+        let library = target().join("release/libshoal.so");
+        let mut install =
+            self.pip("--no-build-isolation --no-deps --force-reinstall ./bindings/python");
+        step::run(install.env("SHOAL_LIBRARY", library))
+    }
+
+    /// Installs what the package's tests need.
+    pub(crate) fn install_tools(&self) -> Result<(), String> {
+        self.have(TOOLS)
+    }
+
+    /// Its interpreter.
+    pub(crate) fn python(&self) -> &Path {
+        &self.python
+    }
+
+    /// Asks the network only for what is missing, so that a second run works without it.
+    fn have(&self, (imports, packages): (&str, &str)) -> Result<(), String> {
+        if works(&self.python, imports) {
+            return Ok(());
+        }
+        step::run(&mut self.pip(packages))
+    }
+
+    fn pip(&self, args: &str) -> Command {
+        let install = "-m pip install --quiet --disable-pip-version-check";
+        program(&self.python, &format!("{install} {args}"))
+    }
 }
 
-/// Installs the package from the checkout, built anew, into `.venv`.
-pub(crate) fn install() -> Result<PathBuf, String> {
-    let python = interpreter()?;
-    let quiet = "-m pip install --quiet --disable-pip-version-check";
-    step::run(&mut program(
-        &python,
-        &format!("{quiet} --force-reinstall ./bindings/python"),
-    ))?;
-    Ok(python)
+/// The other interpreters on PATH that the package supports: `python3.9`, `python3.13`, …
+pub(crate) fn others() -> Vec<String> {
+    let names = MINORS.map(|minor| format!("python3.{minor}"));
+    names
+        .filter(|name| works(Path::new(name), "import venv"))
+        .collect()
 }
 
-/// [`install`], and the tools its tests need.
-pub(crate) fn install_with_tools() -> Result<PathBuf, String> {
-    let python = install()?;
-    let quiet = "-m pip install --quiet --disable-pip-version-check";
-    step::run(&mut program(&python, &format!("{quiet} {TOOLS}")))?;
-    Ok(python)
+/// Whether `python` can run this line.
+fn works(python: &Path, line: &str) -> bool {
+    let mut check = Command::new(python);
+    check.args(["-c", line]);
+    check.stdout(Stdio::null()).stderr(Stdio::null());
+    check.status().is_ok_and(|status| status.success())
 }

@@ -1,12 +1,17 @@
 //! Running a program as one step of a task, with a watchdog.
 
-use std::os::unix::process::CommandExt;
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-/// A step that takes this long hangs.
-const WATCHDOG: Duration = Duration::from_secs(15 * 60);
+/// A program that takes this long hangs.
+const WATCHDOG: Duration = Duration::from_secs(10 * 60);
+
+/// How long the last output of a program that has ended may be on its way.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// The project's top folder.
 pub(crate) fn root() -> PathBuf {
@@ -36,11 +41,36 @@ pub(crate) fn program(program: impl AsRef<Path>, args: &str) -> Command {
 
 /// Runs the command to its end and fails if it does.
 pub(crate) fn run(command: &mut Command) -> Result<(), String> {
-    let status = watched(command)?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(format!("{status}: {}", shown(command)))
+    Watched::start(command)?.succeed_within(WATCHDOG)
+}
+
+/// Runs the command, which must succeed and print each of these lines, up to spaces.
+pub(crate) fn run_expecting(command: &mut Command, expected: &[&str]) -> Result<(), String> {
+    let mut child = Watched::start(command.stdout(Stdio::piped()))?;
+    let output = child.child.stdout.take().ok_or("no output")?;
+    // A thread of its own, so that the watchdog acts even if nothing is printed.
+    let (sender, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            println!("{line}");
+            let words: Vec<&str> = line.split_whitespace().collect();
+            if sender.send(words.join(" ")).is_err() {
+                break;
+            }
+        }
+    });
+    child.succeed_within(WATCHDOG)?;
+    let mut seen = Vec::new();
+    // The last lines may still be on their way; a grandchild that stays keeps the pipe open.
+    while let Ok(line) = lines.recv_timeout(GRACE) {
+        seen.push(line);
+    }
+    let missing = expected
+        .iter()
+        .find(|line| !seen.iter().any(|it| it == *line));
+    match missing {
+        None => Ok(()),
+        Some(line) => Err(format!("{} did not print {line:?}", shown(command))),
     }
 }
 
@@ -52,35 +82,73 @@ fn shown(command: &Command) -> String {
         .join(" ")
 }
 
-/// Waits for the command; one that hangs is killed with all it started.
-fn watched(command: &mut Command) -> Result<ExitStatus, String> {
-    // A group of its own, so that the watchdog reaches whatever it started.
-    let mut child = command
-        .process_group(0)
-        .spawn()
-        .map_err(|err| format!("{}: {err}", shown(command)))?;
-    let started = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait().map_err(|err| err.to_string())? {
-            return Ok(status);
+/// A program that is killed with all it started if it hangs.
+struct Watched {
+    child: Child,
+    shown: String,
+}
+
+impl Watched {
+    /// The program stays in the terminal's foreground, so that Ctrl-C reaches it.
+    fn start(command: &mut Command) -> Result<Self, String> {
+        let shown = shown(command);
+        match command.spawn() {
+            Ok(child) => Ok(Self { child, shown }),
+            Err(err) => Err(format!("{shown}: {err}")),
         }
-        if started.elapsed() > WATCHDOG {
-            let group = format!("-{}", child.id());
-            let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
-            let _ = child.wait();
-            return Err(format!(
-                "hung for {WATCHDOG:?} and was killed: {}",
-                shown(command)
-            ));
-        }
-        std::thread::sleep(Duration::from_millis(20));
     }
+
+    fn succeed_within(&mut self, watchdog: Duration) -> Result<(), String> {
+        let started = Instant::now();
+        loop {
+            match self.child.try_wait().map_err(|err| err.to_string())? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => return Err(format!("{status}: {}", self.shown)),
+                None if started.elapsed() > watchdog => break,
+                None => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
+        let pids = family(self.child.id());
+        let mut kill = Command::new("kill");
+        kill.args(["-KILL", "--"]);
+        let _ = kill.args(pids.iter().map(u32::to_string)).status();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        Err(format!(
+            "hung for {watchdog:?} and was killed: {}",
+            self.shown
+        ))
+    }
+}
+
+/// The process, its children, theirs, and so on; whichever groups and sessions they are in.
+fn family(ancestor: u32) -> BTreeSet<u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let parents: Vec<(u32, u32)> = pids.filter_map(|pid| Some((pid, parent(pid)?))).collect();
+    let mut found = BTreeSet::from([ancestor]);
+    loop {
+        let known = found.len();
+        let born = parents.iter().filter(|(_, parent)| found.contains(parent));
+        let born: Vec<u32> = born.map(|(pid, _)| *pid).collect();
+        found.extend(born);
+        if found.len() == known {
+            return found;
+        }
+    }
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // pid (command) state parent …, and the command may hold anything.
+    let (_, behind) = stat.rsplit_once(") ")?;
+    behind.split(' ').nth(1)?.parse().ok()
 }
 
 /// What a task does, step by step, and how long each step took.
 pub(crate) struct Steps {
     only: String,
-    done: Vec<(&'static str, Duration, Result<(), String>)>,
+    done: Vec<(String, Duration, Result<(), String>)>,
 }
 
 impl Steps {
@@ -93,7 +161,7 @@ impl Steps {
     }
 
     /// Runs one step. A failure is remembered and the next steps run all the same.
-    pub(crate) fn step(&mut self, name: &'static str, work: impl FnOnce() -> Result<(), String>) {
+    pub(crate) fn step(&mut self, name: &str, work: impl FnOnce() -> Result<(), String>) {
         if !name.contains(&self.only) {
             return;
         }
@@ -103,7 +171,7 @@ impl Steps {
         if let Err(why) = &result {
             eprintln!("{why}");
         }
-        self.done.push((name, started.elapsed(), result));
+        self.done.push((name.to_owned(), started.elapsed(), result));
     }
 
     /// Prints the table of steps and counts the failures.
@@ -113,16 +181,66 @@ impl Steps {
             let word = if result.is_ok() { "ok    " } else { "FAILED" };
             println!("{word} {:>7.1} s  {name}", took.as_secs_f64());
         }
-        let failed = self
-            .done
-            .iter()
-            .filter(|(_, _, result)| result.is_err())
-            .count();
+        let failed = self.done.iter().filter(|(_, _, it)| it.is_err()).count();
         println!("{} passed, {failed} failed", self.done.len() - failed);
         match (failed, self.done.len()) {
             (0, 1..) => Ok(()),
             (0, 0) => Err(format!("no step's name contains {:?}", self.only)),
+            (1, _) => Err("1 step failed".to_owned()),
             _ => Err(format!("{failed} steps failed")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_hangs_is_killed_with_all_it_started() {
+        // A session of its own does not save the grandchild.
+        let script = "setsid sleep 1000 & echo $!; wait";
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script]).stdout(Stdio::piped());
+        let mut hanging = Watched::start(&mut shell).unwrap();
+        let mut said = String::new();
+        let mut output = BufReader::new(hanging.child.stdout.take().unwrap());
+        output.read_line(&mut said).unwrap();
+        let grandchild: u32 = said.trim().parse().unwrap();
+        assert!(family(hanging.child.id()).contains(&grandchild));
+
+        let why = hanging.succeed_within(Duration::from_millis(50));
+        assert!(
+            why.unwrap_err()
+                .starts_with("hung for 50ms and was killed: sh -c")
+        );
+        // The pipe closes when the last that holds it is gone.
+        assert_eq!(output.read_line(&mut said).unwrap(), 0);
+    }
+
+    #[test]
+    fn what_was_expected_and_not_printed_is_a_failure() {
+        let said = |expected: &[&str]| run_expecting(&mut program("echo", "one  two"), expected);
+        assert_eq!(said(&["one two"]), Ok(()));
+        assert!(
+            said(&["one"])
+                .unwrap_err()
+                .contains("did not print \"one\"")
+        );
+        assert!(run_expecting(&mut program("false", ""), &[]).is_err());
+    }
+
+    #[test]
+    fn a_step_that_fails_fails_the_task_and_not_the_next_step() {
+        let mut steps = Steps::new("");
+        let mut reached = false;
+        steps.step("first", || Err("it broke".to_owned()));
+        steps.step("second", || {
+            reached = true;
+            Ok(())
+        });
+        assert_eq!(steps.finish(), Err("1 step failed".to_owned()));
+        assert!(reached);
+        assert!(Steps::new("no such step").finish().is_err());
     }
 }

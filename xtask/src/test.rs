@@ -1,58 +1,67 @@
 //! `cargo xtask test`: every check and every test.
 
-use std::collections::BTreeSet;
+use crate::header;
+use crate::leftovers::Leftovers;
+use crate::python::{self, Environment};
+use crate::step::{Steps, cargo, program, run as run_command};
 
-use crate::step::{Steps, cargo, program};
-use crate::{header, python};
+/// Which of them.
+#[derive(Default)]
+pub(crate) struct Choice<'a> {
+    /// The steps whose names contain this.
+    pub(crate) only: &'a str,
+    /// The Python tests with every interpreter that is found, not only with `python3`.
+    pub(crate) all_pythons: bool,
+}
 
-/// Runs the steps whose names contain `only`.
-pub(crate) fn run(only: &str) -> Result<(), String> {
-    let before = objects();
-    let mut steps = Steps::new(only);
+pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
+    let leftovers = Leftovers::before();
+    let mut steps = Steps::new(choice.only);
     steps.step("format", || step("fmt --all --check"));
     steps.step("lint", || {
         step("clippy --workspace --all-targets --all-features -- -D warnings")
     });
     steps.step("header", || header::header(true));
     steps.step("rust documentation", || {
-        let mut doc = cargo("doc --quiet --workspace --no-deps --document-private-items");
-        crate::step::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
+        let mut doc =
+            cargo("doc --quiet --workspace --no-deps --document-private-items --all-features");
+        run_command(doc.env("RUSTDOCFLAGS", "-D warnings"))
     });
-    // The library the C and C++ programs link against, and the command line.
-    steps.step("build", || step("build --features cli"));
+    steps.step("the tasks' own tests", || {
+        step("test --quiet --package xtask")
+    });
     steps.step("rust, C and C++ tests", || {
         step("test --features cli --no-fail-fast")
     });
+    // Without debug assertions: what a hostile segment holds is refused by what is left.
+    steps.step("rust, C and C++ tests, optimised", || {
+        step("test --release --features cli --no-fail-fast --tests")
+    });
     steps.step("crash points", || {
         step(
-            "test --features crash-points --no-fail-fast --lib --test queue_crash --test map_crash",
+            "test --features crash-points --no-fail-fast --lib --test queue_crash --test queue_crash_waits --test map_crash",
         )
     });
-    steps.step("python tests", || {
-        let python = python::install_with_tools()?;
-        crate::step::run(&mut program(python, "-m pytest tests/python -q"))
-    });
-    steps.step("nothing stays behind", || {
-        let left: Vec<_> = objects().difference(&before).cloned().collect();
-        if left.is_empty() {
-            Ok(())
-        } else {
-            Err(format!("/dev/shm still holds {left:?}"))
-        }
-    });
+    let mut interpreters = vec!["python3".to_owned()];
+    if choice.all_pythons {
+        interpreters.extend(python::others());
+    }
+    for interpreter in interpreters {
+        steps.step(&format!("python tests ({interpreter})"), || {
+            step("build --release --features cli")?;
+            let environment = Environment::prepare(&interpreter)?;
+            environment.install()?;
+            environment.install_tools()?;
+            run_command(&mut program(
+                environment.python(),
+                "-m pytest tests/python -q",
+            ))
+        });
+    }
+    steps.step("nothing stays behind", || leftovers.none_after());
     steps.finish()
 }
 
 fn step(args: &str) -> Result<(), String> {
-    crate::step::run(&mut cargo(args))
-}
-
-/// The files of all shared objects on this machine.
-fn objects() -> BTreeSet<String> {
-    let entries = std::fs::read_dir("/dev/shm")
-        .into_iter()
-        .flatten()
-        .flatten();
-    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    names.filter(|name| name.starts_with("shoal")).collect()
+    run_command(&mut cargo(args))
 }

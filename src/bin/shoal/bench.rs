@@ -15,14 +15,14 @@ pub(crate) struct Bench {
     /// A look instead of a measurement: one short window each, a few seconds in all
     #[arg(long)]
     quick: bool,
-    /// How long each window is [default: 0.4]
-    #[arg(long)]
+    /// How long each window is, in seconds [default: 0.4]
+    #[arg(long, value_parser = seconds)]
     seconds: Option<f64>,
     /// How many windows the median is of [default: 3]
-    #[arg(long)]
+    #[arg(long, value_parser = repeat)]
     repeat: Option<usize>,
     /// Sizes of messages in bytes, multiples of 8
-    #[arg(long, value_delimiter = ',', default_values_t = harness::SIZES)]
+    #[arg(long, value_delimiter = ',', default_values_t = harness::SIZES, value_parser = size)]
     sizes: Vec<usize>,
     /// Producers x consumers
     #[arg(long, value_delimiter = ',', default_values = harness::TOPOLOGIES)]
@@ -44,30 +44,40 @@ pub(crate) fn worker() {
 
 impl Bench {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let wrong = |why: &str| Err(Failure::Other(why.to_owned()));
-        let fits = |size: &usize| (8..=LARGEST).contains(size) && size.is_multiple_of(8);
-        if !self.sizes.iter().all(fits) {
-            return wrong("--sizes takes multiples of 8 up to 8 MiB");
-        }
         // With all peers these make just under three minutes.
         let (seconds, repeat) = if self.quick { (0.03, 1) } else { (0.4, 3) };
-        let (seconds, repeat) = (
-            self.seconds.unwrap_or(seconds),
-            self.repeat.unwrap_or(repeat),
-        );
-        if !(0.001..=60.0).contains(&seconds) || !(1..=100).contains(&repeat) {
-            return wrong("--seconds takes 0.001 to 60, --repeat 1 to 100");
-        }
+        let seconds = self.seconds.unwrap_or(seconds);
         let options = harness::Options {
             window: Duration::from_secs_f64(seconds),
-            repeat,
+            repeat: self.repeat.unwrap_or(repeat),
             sizes: self.sizes,
             topologies: self.topologies,
             peers: self.peers,
             only: self.only,
         };
         let report = harness::run(&options, &|what| eprintln!("measuring {what} …"))
-            .map_err(|why| Failure::Other(why.to_string()))?;
+            .map_err(|why| Failure::Bench(why.to_string()))?;
         self.format.print(&report, |out| write!(out, "{report}"))
     }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let given = text.parse().ok();
+    given
+        .filter(|seconds| (0.001..=60.0).contains(seconds))
+        .ok_or_else(|| "it takes 0.001 to 60".to_owned())
+}
+
+fn repeat(text: &str) -> Result<usize, String> {
+    let given = text.parse().ok();
+    given
+        .filter(|repeat| (1..=100).contains(repeat))
+        .ok_or_else(|| "it takes 1 to 100".to_owned())
+}
+
+fn size(text: &str) -> Result<usize, String> {
+    let given: Option<usize> = text.parse().ok();
+    given
+        .filter(|&size| (8..=LARGEST).contains(&size) && size.is_multiple_of(8))
+        .ok_or_else(|| "it takes multiples of 8, up to 8 MiB".to_owned())
 }

@@ -4,7 +4,7 @@ use clap::Subcommand;
 use serde::Serialize;
 use shoal::device::{self, EnvEdit};
 
-use crate::output::{Failure, Format};
+use crate::output::{Failure, Format, plain};
 use crate::run::variable;
 
 #[derive(clap::Args)]
@@ -56,7 +56,12 @@ struct Edit {
 }
 
 fn export(mask: &str, family: &str, format: Format) -> Result<(), Failure> {
-    let edits: Vec<Edit> = device::environment(family, mask, variable)?
+    let edits: Vec<Edit> = device::environment(family, mask, variable)
+        // A family that is unknown is no missing object, which has an exit code of its own.
+        .map_err(|err| match err {
+            shoal::Error::NotFound { .. } => Failure::Usage(err.to_string()),
+            err => Failure::Shoal(err),
+        })?
         .into_iter()
         .map(|edit| match edit {
             EnvEdit::Set(variable, value) => Edit {
@@ -125,7 +130,7 @@ fn show(format: Format) -> Result<(), Failure> {
         }
         for it in &masked {
             let note = it.problem.as_deref().unwrap_or("");
-            writeln!(out, "{:10} {}  {note}", it.family, it.visible)?;
+            writeln!(out, "{:11} {}  {}", it.family, it.visible, plain(note))?;
         }
         Ok(())
     })
@@ -136,6 +141,30 @@ fn families(format: Format) -> Result<(), Failure> {
     format.print(&known, |out| {
         known
             .iter()
-            .try_for_each(|it| writeln!(out, "{:10} {}", it.family, it.variable))
+            .try_for_each(|it| writeln!(out, "{:11} {}", it.family, it.variable))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn a_shell_reads_the_quoted_value_as_one_word() {
+        for value in [
+            "",
+            "0,1",
+            "level_zero:0",
+            "a b",
+            "it's",
+            "$(rm)",
+            "`x`\n;&|\\\"*?[",
+            "~",
+        ] {
+            let script = format!("printf %s {}", quoted(value));
+            let mut shell = std::process::Command::new("sh");
+            let printed = shell.args(["-c", &script]).output().unwrap().stdout;
+            assert_eq!(String::from_utf8(printed).unwrap(), value);
+        }
+    }
 }

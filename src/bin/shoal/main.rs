@@ -13,9 +13,9 @@ use clap::{Parser, Subcommand};
 
 /// Shared queues and maps that survive kill -9.
 ///
-/// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such object. `run` exits with the
-/// code of the program it ran, 128 + the signal that ended it, 127 if it was not found and
-/// 126 if it could not be run.
+/// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such object. `run` becomes the program
+/// and ends as it does, by a signal too; 127 if it was not found, 126 if it could not be run,
+/// 125 if the mask is refused.
 #[derive(Parser)]
 #[command(name = "shoal", version, max_term_width = 100)]
 struct Cli {

@@ -1,11 +1,12 @@
 //! `ls`, `stat`, `rm` and `gc`.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use serde::Serialize;
 use shoal::{Kind, Map, ObjectInfo, Queue};
 
-use crate::output::{Failure, Format, bytes};
+use crate::output::{Failure, Format, bytes, plain};
 
 /// An object as the commands print it.
 #[derive(Serialize)]
@@ -70,7 +71,23 @@ impl Object {
     fn kind(&self) -> &str {
         self.kind.as_deref().unwrap_or("?")
     }
+
+    /// The processes behind the participants, each once: `312 python3 (4 handles)`.
+    fn processes(&self) -> Vec<String> {
+        let mut handles: BTreeMap<(u32, &str), usize> = BTreeMap::new();
+        for who in &self.participants {
+            *handles.entry((who.pid, &who.command)).or_default() += 1;
+        }
+        let shown = |((pid, command), count)| match count {
+            1 => format!("{pid} {}", plain(command)),
+            _ => format!("{pid} {} ({count} handles)", plain(command)),
+        };
+        handles.into_iter().map(shown).collect()
+    }
 }
+
+/// How many processes `ls` names before it counts the rest.
+const NAMED: usize = 4;
 
 /// `shoal ls`
 pub(crate) fn ls(format: Format) -> Result<(), Failure> {
@@ -78,25 +95,35 @@ pub(crate) fn ls(format: Format) -> Result<(), Failure> {
     format.print(&objects, |out| {
         let widest = objects
             .iter()
-            .map(|it| it.name.len())
+            .map(|it| it.name.chars().count())
             .max()
             .unwrap_or(0)
             .max(4);
-        let head = ["KIND", "STATE", "ATTACHED", "MEMORY"];
         writeln!(
             out,
-            "{:widest$}  {:6} {:10} {:>8} {:>10}",
-            "NAME", head[0], head[1], head[2], head[3]
+            "{:widest$}  KIND   STATE           MEMORY     AT MOST  ATTACHED",
+            "NAME"
         )?;
         for it in &objects {
-            let attached = it.participants.len();
-            let memory = bytes(it.committed_bytes);
+            let (memory, most) = (bytes(it.committed_bytes), bytes(it.max_bytes));
+            let mut attached = it.processes();
+            let more = attached.len().saturating_sub(NAMED);
+            attached.truncate(NAMED);
+            if more > 0 {
+                attached.push(format!("{more} more"));
+            }
+            attached.extend(it.problem.as_deref().map(plain));
             writeln!(
                 out,
-                "{:widest$}  {:6} {:10} {attached:>8} {memory:>10}",
-                it.name,
+                "{:widest$}  {:6} {:10} {memory:>11} {most:>11}  {}",
+                plain(&it.name),
                 it.kind(),
-                it.state
+                it.state,
+                if attached.is_empty() {
+                    "-".to_owned()
+                } else {
+                    attached.join(", ")
+                },
             )?;
         }
         Ok(())
@@ -115,21 +142,22 @@ pub(crate) struct Stat {
 impl Stat {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let info = shoal::stat(&self.name)?;
+        let kind = info.kind;
+        let mut object = Object::new(info);
         // Opening a stale object would remove it, and looking must not change anything.
-        let content = match info.kind {
-            _ if info.stale || info.problem.is_some() => None,
-            Some(kind) => content(&self.name, kind)?,
-            None => None,
-        };
-        let object = Object {
-            content,
-            ..Object::new(info)
-        };
+        if let (Some(kind), "live" | "persistent") = (kind, object.state) {
+            match content(&self.name, kind) {
+                Ok(content) => object.content = content,
+                Err(gone @ shoal::Error::NotFound { .. }) => return Err(gone.into()),
+                // What is known from outside is worth the more.
+                Err(err) => object.problem = Some(err.to_string()),
+            }
+        }
         self.format.print(&object, |out| show(&object, out))
     }
 }
 
-fn content(name: &str, kind: Kind) -> Result<Option<Content>, Failure> {
+fn content(name: &str, kind: Kind) -> shoal::Result<Option<Content>> {
     Ok(match kind {
         Kind::Queue => {
             let queue = Queue::open(name)?;
@@ -158,7 +186,7 @@ fn show(it: &Object, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "kind      {}", it.kind())?;
     writeln!(out, "state     {}", it.state)?;
     if let Some(problem) = &it.problem {
-        writeln!(out, "problem   {problem}")?;
+        writeln!(out, "problem   {}", plain(problem))?;
     }
     let (memory, most) = (bytes(it.committed_bytes), bytes(it.max_bytes));
     writeln!(out, "memory    {memory} of at most {most}")?;
@@ -181,7 +209,9 @@ fn show(it: &Object, out: &mut dyn Write) -> io::Result<()> {
         writeln!(
             out,
             "  slot {:4}  pid {:7}  {}",
-            who.slot, who.pid, who.command
+            who.slot,
+            who.pid,
+            plain(&who.command)
         )?;
     }
     Ok(())

@@ -41,12 +41,16 @@ impl Format {
 pub(crate) enum Failure {
     Shoal(shoal::Error),
     Output(io::Error),
-    Other(String),
+    /// Arguments that are refused.
+    Usage(String),
+    /// The benchmark itself.
+    Bench(String),
 }
 
 impl Failure {
     pub(crate) fn code(&self) -> ExitCode {
         match self {
+            Failure::Usage(_) | Failure::Shoal(shoal::Error::Invalid { .. }) => ExitCode::from(2),
             Failure::Shoal(shoal::Error::NotFound { .. }) => ExitCode::from(3),
             _ => ExitCode::FAILURE,
         }
@@ -58,7 +62,7 @@ impl fmt::Display for Failure {
         match self {
             Failure::Shoal(err) => err.fmt(f),
             Failure::Output(err) => write!(f, "cannot write: {err}"),
-            Failure::Other(why) => f.write_str(why),
+            Failure::Usage(why) | Failure::Bench(why) => f.write_str(why),
         }
     }
 }
@@ -67,6 +71,15 @@ impl From<shoal::Error> for Failure {
     fn from(err: shoal::Error) -> Self {
         Failure::Shoal(err)
     }
+}
+
+/// `text` as a terminal may show it: what other processes wrote could hold control characters.
+pub(crate) fn plain(text: &str) -> String {
+    let shown = |c: char| match c.is_control() {
+        true => char::REPLACEMENT_CHARACTER,
+        false => c,
+    };
+    text.chars().map(shown).collect()
 }
 
 /// A number of bytes as people read it.

@@ -10,6 +10,8 @@ use shoal::device::{self, EnvEdit};
 /// What a shell answers for a program it cannot find, and for one it cannot run.
 const NOT_FOUND: u8 = 127;
 const NOT_RUNNABLE: u8 = 126;
+/// What `env`, `timeout` and their like answer when they fail themselves.
+const REFUSED: u8 = 125;
 
 #[derive(clap::Args)]
 pub(crate) struct Run {
@@ -33,7 +35,7 @@ impl Run {
                 Ok(edits) => edits,
                 Err(err) => {
                     eprintln!("shoal: {err}");
-                    return ExitCode::FAILURE;
+                    return ExitCode::from(REFUSED);
                 }
             },
         };

@@ -1,0 +1,383 @@
+//! The ring against the plainest queue there is.
+//!
+//! The reference knows the rules of `ring` (records of multiples of 16, padding before the
+//! end, a batch that is due) and keeps everything else in a `VecDeque`. After every step the
+//! ring must hold the same bytes and the same counts, and answer as the reference expects.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::collections::VecDeque;
+use std::ptr::NonNull;
+
+use proptest::prelude::*;
+
+use crate::error::Error;
+use crate::layout::Region;
+
+use super::record;
+use super::ring::{Consumer, MIN_CAPACITY, RING, Ring};
+
+/// A ring on the heap.
+struct Heap {
+    at: NonNull<u8>,
+    layout: Layout,
+    ring: Ring,
+}
+
+impl Heap {
+    fn new(capacity: u64, max: u64) -> Self {
+        let layout = Layout::from_size_align((RING + max) as usize, 4096).unwrap();
+        // SAFETY: the layout is not empty.
+        let at = NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap();
+        // SAFETY: freed only when the heap is dropped, and the ring with it.
+        let region = unsafe { Region::new(at, layout.size()) };
+        Ring::init(&region, 0, capacity, max).unwrap();
+        let ring = Ring::attach(&region, 0).unwrap();
+        Self { at, layout, ring }
+    }
+}
+
+impl Drop for Heap {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout.
+        unsafe { dealloc(self.at.as_ptr(), self.layout) };
+    }
+}
+
+/// What lies in the ring: messages, and padding that is no message.
+#[derive(Clone)]
+enum Record {
+    Message(Vec<u8>),
+    Padding(u64),
+}
+
+impl Record {
+    fn size(&self) -> u64 {
+        match self {
+            Record::Message(data) => record::size(data.len() as u64).unwrap(),
+            Record::Padding(size) => *size,
+        }
+    }
+}
+
+/// The reference.
+struct Model {
+    records: VecDeque<Record>,
+    capacity: u64,
+    born: u64,
+    tail: u64,
+    serial: u64,
+}
+
+impl Model {
+    fn used(&self) -> u64 {
+        self.records.iter().map(Record::size).sum()
+    }
+
+    fn messages(&self) -> impl Iterator<Item = &Vec<u8>> {
+        self.records.iter().filter_map(|it| match it {
+            Record::Message(data) => Some(data),
+            Record::Padding(_) => None,
+        })
+    }
+
+    fn add(&mut self, record: Record) {
+        self.tail += record.size();
+        self.records.push_back(record);
+    }
+
+    /// A message that is like no other.
+    fn message(&mut self, len: usize) -> Vec<u8> {
+        self.serial += 1;
+        let seed = self.serial.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (0..len)
+            .map(|at| (seed >> (at % 8 * 8)) as u8 ^ (at / 8) as u8)
+            .collect()
+    }
+
+    /// Adds what a push adds, and says whether the message is among that.
+    fn push(&mut self, data: &[u8]) -> bool {
+        let need = record::size(data.len() as u64).unwrap();
+        let to_end = self.capacity - self.tail % self.capacity;
+        if need > to_end {
+            if self.capacity - self.used() < to_end {
+                return false;
+            }
+            self.add(Record::Padding(to_end));
+        }
+        let fits = self.capacity - self.used() >= need;
+        if fits {
+            self.add(Record::Message(data.to_vec()));
+        }
+        fits
+    }
+
+    fn skip_padding(&mut self) {
+        while let Some(Record::Padding(_)) = self.records.front() {
+            self.records.pop_front();
+        }
+    }
+}
+
+fn copy_of(end: &mut Consumer) -> Option<Vec<u8>> {
+    let message = end.peek().unwrap()?;
+    let mut data = vec![0; message.len()];
+    // SAFETY: as long as the message; nothing is published meanwhile.
+    unsafe { message.copy_to(NonNull::from(&mut data[..]).cast()) };
+    end.advance(&message);
+    Some(data)
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// Puts messages of these lengths with one lock, as far as they fit.
+    Put(Vec<usize>),
+    /// The same, but the process is killed before it publishes.
+    PutKilled(Vec<usize>),
+    /// Takes up to so many messages with one lock.
+    Take(usize),
+    TakeKilled(usize),
+    Grow(u32),
+    Shrink,
+}
+
+fn check(heap: &Heap, model: &Model) {
+    let ring = &heap.ring;
+    ring.check().unwrap();
+    assert_eq!(ring.capacity(), Ok(model.capacity));
+    assert_eq!(ring.used(), model.used());
+    let bytes = model.messages().map(|it| it.len() as u64).sum();
+    assert_eq!(ring.counts(), (model.messages().count() as u64, bytes));
+    assert_eq!(ring.is_occupied(), model.used() != 0);
+}
+
+fn put(heap: &Heap, model: &mut Model, lens: &[usize], killed: bool) {
+    // SAFETY: the only thread.
+    let mut end = unsafe { heap.ring.producer() }.unwrap();
+    let before = heap.ring.counts().0;
+    let (old_records, old_tail) = (model.records.clone(), model.tail);
+    for &len in lens {
+        let data = model.message(len);
+        let expected = model.push(&data);
+        assert_eq!(end.push(&data), Ok(expected));
+        if !expected {
+            break;
+        }
+    }
+    if killed {
+        // Padding and what was due are published already: some first part of it all.
+        let (there, used) = (heap.ring.counts().0 - before, heap.ring.used());
+        let all = std::mem::replace(&mut model.records, old_records);
+        let old = model.records.len();
+        model.tail = old_tail;
+        for record in all.into_iter().skip(old) {
+            if model.used() == used {
+                break;
+            }
+            model.add(record);
+        }
+        assert!(there <= lens.len() as u64);
+    } else {
+        end.publish();
+    }
+}
+
+fn take(heap: &Heap, model: &mut Model, count: usize, killed: bool) {
+    // SAFETY: the only thread.
+    let mut end = unsafe { heap.ring.consumer() }.unwrap();
+    let mut rest: VecDeque<Vec<u8>> = model.messages().cloned().collect();
+    let old_used = heap.ring.used();
+    let mut taken = 0;
+    while taken < count {
+        let data = copy_of(&mut end);
+        assert_eq!(data, rest.pop_front());
+        if data.is_none() {
+            break;
+        }
+        taken += 1;
+    }
+    if !killed {
+        end.publish();
+    }
+    let freed = old_used - heap.ring.used();
+    let mut left = freed;
+    while left > 0 {
+        left -= model.records.pop_front().unwrap().size();
+    }
+    if !killed {
+        assert!(model.messages().eq(&rest));
+        if taken < count {
+            model.skip_padding();
+            assert_eq!(model.used(), 0);
+        }
+    }
+}
+
+fn run(capacity: u64, max: u64, steps: &[Step]) {
+    let heap = Heap::new(capacity, max);
+    let mut model = Model {
+        records: VecDeque::new(),
+        capacity,
+        born: capacity,
+        tail: 0,
+        serial: 0,
+    };
+    for step in steps {
+        match step {
+            Step::Put(lens) => put(&heap, &mut model, lens, false),
+            Step::PutKilled(lens) => put(&heap, &mut model, lens, true),
+            Step::Take(count) => take(&heap, &mut model, *count, false),
+            Step::TakeKilled(count) => take(&heap, &mut model, *count, true),
+            Step::Grow(times) => {
+                let wanted = model.capacity << times;
+                // SAFETY: the only thread; all pages are there.
+                let grown = unsafe { heap.ring.grow(wanted) };
+                if wanted <= max {
+                    assert_eq!(grown, Ok(()));
+                    model.capacity = wanted;
+                } else {
+                    assert!(matches!(grown, Err(Error::Corrupt { .. })));
+                    model.capacity = max;
+                }
+            }
+            Step::Shrink => {
+                // SAFETY: the only thread.
+                let shrunk = unsafe { heap.ring.shrink() };
+                let may = model.used() == 0 && model.capacity > model.born;
+                assert_eq!(shrunk, Ok(may.then_some(model.capacity)));
+                if may {
+                    model.capacity = model.born;
+                }
+            }
+        }
+        check(&heap, &model);
+    }
+    take(&heap, &mut model, usize::MAX, false);
+    check(&heap, &model);
+    assert_eq!(heap.ring.used(), 0);
+}
+
+fn length() -> impl Strategy<Value = usize> {
+    prop_oneof![
+        8 => 0..200usize,
+        4 => 0..4200usize,
+        1 => 30_000..70_000usize,
+        1 => Just(MIN_CAPACITY as usize - 16),
+        1 => Just(0usize),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let lengths = || prop::collection::vec(length(), 1..12);
+    prop_oneof![
+        8 => lengths().prop_map(Step::Put),
+        2 => lengths().prop_map(Step::PutKilled),
+        8 => (0..12usize).prop_map(Step::Take),
+        2 => (0..12usize).prop_map(Step::TakeKilled),
+        1 => (0..3u32).prop_map(Step::Grow),
+        2 => Just(Step::Shrink),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: if cfg!(miri) { 4 } else { 128 },
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn a_small_ring_does_what_a_list_does(steps in prop::collection::vec(step(), 1..60)) {
+        run(4096, 4096, &steps);
+    }
+
+    #[test]
+    fn a_growing_ring_does_what_a_list_does(steps in prop::collection::vec(step(), 1..60)) {
+        run(4096, 1 << 18, &steps);
+    }
+}
+
+#[test]
+fn growth_keeps_every_message_wherever_the_cursors_stand() {
+    let fills: [&[usize]; 4] = [&[], &[1000; 3], &[0; 250], &[100, 2000, 7, 1500]];
+    for start in (0..2 * MIN_CAPACITY).step_by(16) {
+        for fill in fills {
+            let first = (start % MIN_CAPACITY) as usize;
+            let mut steps = Vec::new();
+            // To the start: one lap of full rings, then the rest.
+            if start >= MIN_CAPACITY {
+                steps.extend([Step::Put(vec![4080]), Step::Take(1)]);
+            }
+            if first > 0 {
+                steps.extend([Step::Put(vec![first - 16]), Step::Take(1)]);
+            }
+            steps.push(Step::Put(fill.to_vec()));
+            steps.push(Step::Grow(1 + (start / 16 % 3) as u32));
+            steps.push(Step::Put(fill.to_vec()));
+            steps.push(Step::Take(2));
+            run(MIN_CAPACITY, MIN_CAPACITY * 8, &steps);
+        }
+    }
+}
+
+#[test]
+fn cursors_and_headers_of_any_bits_are_answered() {
+    let mut random = 0x1234_5678_9abc_def1u64;
+    let mut next = move || {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random
+    };
+    for _ in 0..1000 {
+        let heap = Heap::new(4096, 1 << 14);
+        let mut model = Model {
+            records: VecDeque::new(),
+            capacity: 4096,
+            born: 4096,
+            tail: 0,
+            serial: 0,
+        };
+        put(&heap, &mut model, &[next() as usize % 900; 4], false);
+        for _ in 0..1 + next() % 4 {
+            // Anywhere in the header but the locks, and in the first records.
+            let word = loop {
+                let at = [next() % 100, 512 + next() % 16][(next() % 2) as usize] * 8;
+                if !(128..192).contains(&at) && !(384..448).contains(&at) {
+                    break at;
+                }
+            };
+            let bits = match next() % 5 {
+                0 => next(),
+                1 => u64::MAX - next() % 64,
+                2 => next() % 9000,
+                3 => 1 << (next() % 64),
+                _ => 0,
+            };
+            // SAFETY: inside the heap's block, aligned, and nobody else is there.
+            unsafe { heap.at.add(word as usize).cast::<u64>().write(bits) };
+        }
+        let data = vec![7; next() as usize % 5000];
+        for _ in 0..300 {
+            // SAFETY: the only thread.
+            unsafe {
+                if let Ok(mut end) = heap.ring.producer()
+                    && end.push(&data).is_ok()
+                {
+                    end.publish();
+                }
+                if let Ok(mut end) = heap.ring.consumer()
+                    && let Ok(Some(message)) = end.peek()
+                {
+                    assert!(message.len() <= 1 << 14);
+                    let mut copy = vec![0; message.len()];
+                    message.copy_to(NonNull::from(&mut copy[..]).cast());
+                    end.advance(&message);
+                    end.publish();
+                }
+                let _ = heap.ring.grow(1 << (12 + next() % 3));
+                let _ = heap.ring.shrink();
+            }
+            let _ = (heap.ring.counts(), heap.ring.used(), heap.ring.check());
+        }
+    }
+}

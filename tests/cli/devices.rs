@@ -1,0 +1,89 @@
+//! `shoal devices export | show | families`
+
+use std::process::Command;
+
+use crate::{command, finish, shoal};
+
+/// What a shell sees that evaluates what `devices export` printed under this environment.
+fn evaluated(args: &[&str], env: &[(&str, &str)], show: &str) -> String {
+    let mut export = command(&[&["devices", "export"], args].concat());
+    let lines = finish(export.envs(env.iter().copied())).ok();
+    let mut shell = Command::new("sh");
+    shell.args(["-euc", &format!("{lines}\n{show}")]);
+    finish(shell.envs(env.iter().copied())).ok()
+}
+
+#[test]
+fn a_shell_that_evaluates_the_export_sees_those_devices() {
+    let show = "echo \"$CUDA_VISIBLE_DEVICES\"";
+    let inherited = [("CUDA_VISIBLE_DEVICES", "4,5,6")];
+    assert_eq!(evaluated(&["2,0"], &inherited, show), "6,4\n");
+    assert_eq!(evaluated(&["none"], &inherited, show), "-1\n");
+    assert_eq!(evaluated(&["0-1"], &[], show), "0,1\n");
+}
+
+#[test]
+fn what_has_to_go_is_unset() {
+    let inherited = [
+        ("ROCR_VISIBLE_DEVICES", "2,3"),
+        ("HIP_VISIBLE_DEVICES", "1"),
+    ];
+    let show = "echo \"$ROCR_VISIBLE_DEVICES ${HIP_VISIBLE_DEVICES-unset}\"";
+    let given = evaluated(&["0", "--family", "rocm"], &inherited, show);
+    assert_eq!(given, "3 unset\n");
+}
+
+#[test]
+fn export_as_json_names_each_variable() {
+    let edits = shoal(&["devices", "export", "1", "--json"]).json();
+    let edits = edits.as_array().unwrap();
+    let cuda = edits
+        .iter()
+        .find(|it| it["variable"] == "CUDA_VISIBLE_DEVICES");
+    assert_eq!(cuda.unwrap()["value"], "1");
+}
+
+#[test]
+fn a_mask_that_is_refused_prints_nothing_to_evaluate() {
+    for mask in ["1", "0,0", "-1", "x", "99999999999999999999"] {
+        let mut export = command(&["devices", "export", mask]);
+        finish(export.env("CUDA_VISIBLE_DEVICES", "7")).failed(2, "invalid cuda device mask");
+    }
+    shoal(&["devices", "export", "0", "--family", "gpu"]).failed(2, "cuda, rocm");
+    shoal(&["devices", "export"]).failed(2, "Usage:");
+    shoal(&["devices"]).failed(2, "Usage:");
+}
+
+#[test]
+fn show_tells_the_masks_in_force() {
+    assert_eq!(
+        shoal(&["devices", "show"]).ok(),
+        "no device of any family is masked\n"
+    );
+    let shown = |value: &str| {
+        let mut show = command(&["devices", "show", "--json"]);
+        let all = finish(show.env("CUDA_VISIBLE_DEVICES", value)).json();
+        let mut all = all.as_array().unwrap().iter();
+        let cuda = all.find(|it| it["family"] == "cuda").unwrap();
+        cuda["visible"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(shown("2,3"), "2,3");
+    assert_eq!(shown(""), "none");
+    // As CUDA reads it: the first entry that is none ends the list.
+    assert_eq!(shown("2,-1,3"), "2");
+}
+
+#[test]
+fn families_lists_every_variable_that_is_known() {
+    let text = shoal(&["devices", "families"]).ok();
+    let json = shoal(&["devices", "families", "--json"]).json();
+    assert_eq!(text.lines().count(), shoal::device::families().count());
+    for (index, family) in shoal::device::families().enumerate() {
+        let line = format!("{:11} {}", family.name(), family.variable());
+        assert!(
+            text.lines().any(|it| it == line),
+            "{line:?} is not in\n{text}"
+        );
+        assert_eq!(json[index]["variable"], family.variable());
+    }
+}

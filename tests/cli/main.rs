@@ -1,0 +1,124 @@
+//! The command line as a script uses it: what it prints, and the exit code it can trust.
+#![cfg(feature = "cli")]
+
+mod bench;
+mod devices;
+mod objects;
+mod run;
+
+use std::io::Read;
+use std::process::{Command, Stdio};
+use std::sync::Once;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+/// What a run of `shoal` gave.
+struct Done {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Done {
+    /// It did what it was asked to.
+    #[track_caller]
+    fn ok(self) -> String {
+        assert_eq!(
+            (self.code, self.err.as_str()),
+            (Some(0), ""),
+            "{}",
+            self.out
+        );
+        self.out
+    }
+
+    /// It failed with this code, said something that contains `why`, and printed nothing else.
+    #[track_caller]
+    fn failed(self, code: i32, why: &str) {
+        assert_eq!(
+            (self.code, self.out.as_str()),
+            (Some(code), ""),
+            "{}",
+            self.err
+        );
+        assert!(self.err.contains(why), "{:?} is not in {:?}", why, self.err);
+    }
+
+    #[track_caller]
+    fn json(self) -> serde_json::Value {
+        serde_json::from_str(&self.ok()).unwrap()
+    }
+}
+
+/// `shoal` with these arguments, in an environment without masks.
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shoal"));
+    command.args(args).stdin(Stdio::null());
+    for family in shoal::device::families() {
+        command.env_remove(family.variable());
+    }
+    command
+}
+
+fn shoal(args: &[&str]) -> Done {
+    finish(&mut command(args))
+}
+
+fn finish(command: &mut Command) -> Done {
+    static WATCHDOG: Once = Once::new();
+    WATCHDOG.call_once(|| {
+        std::thread::spawn(|| {
+            std::thread::sleep(Duration::from_secs(180));
+            eprintln!("a test hangs");
+            std::process::abort();
+        });
+    });
+    let done = command.output().unwrap();
+    Done {
+        code: done.status.code(),
+        out: String::from_utf8(done.stdout).unwrap(),
+        err: String::from_utf8(done.stderr).unwrap(),
+    }
+}
+
+/// A name that no other test uses.
+fn unique(stem: &str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("cli-{stem}-{}-{count}", std::process::id())
+}
+
+#[test]
+fn help_and_version_succeed_and_nothing_at_all_is_wrong_usage() {
+    assert!(shoal(&["--help"]).ok().contains("Exit codes: 0 done"));
+    let version = format!("shoal {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(shoal(&["--version"]).ok(), version);
+    shoal(&[]).failed(2, "Usage: shoal <COMMAND>");
+    shoal(&["frobnicate"]).failed(2, "frobnicate");
+    shoal(&["ls", "--frobnicate"]).failed(2, "frobnicate");
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let mut ls = command(&["devices", "families", "--json"]);
+    ls.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = ls.spawn().unwrap();
+    drop(child.stdout.take());
+    let mut err = String::new();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut err)
+        .unwrap();
+    assert!(child.wait().unwrap().success(), "{err}");
+    assert_eq!(err, "");
+}
+
+#[test]
+fn output_that_cannot_be_written_is_a_failure() {
+    let full = std::fs::File::options().write(true).open("/dev/full");
+    let mut families = command(&["devices", "families"]);
+    families.stdout(full.unwrap());
+    finish(&mut families).failed(1, "cannot write");
+}

@@ -1,0 +1,257 @@
+//! `ls`, `stat`, `rm` and `gc`.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+use shoal::{Map, Options, Queue, Timeout};
+
+use crate::{shoal, unique};
+
+/// The object called `name` in what `ls --json` printed.
+fn listed(name: &str) -> Option<Value> {
+    let all = shoal(&["ls", "--json"]).json();
+    let mut all = all.as_array().unwrap().iter();
+    all.find(|it| it["name"] == name).cloned()
+}
+
+/// The line of `ls` about `name`.
+fn line(name: &str) -> String {
+    let text = shoal(&["ls"]).ok();
+    let line = text.lines().find(|line| line.starts_with(name));
+    line.unwrap_or_else(|| panic!("{name} is not in\n{text}"))
+        .to_owned()
+}
+
+/// Tells the test below which queue to hold.
+const HOLD: &str = "SHOAL_TEST_HOLD";
+
+/// A process that has a queue open until it is killed. Not a fork: that would join whatever
+/// objects other tests have open at the time.
+struct Holder(Child);
+
+impl Holder {
+    fn of(name: &str) -> Self {
+        let mut hold = Command::new(std::env::current_exe().unwrap());
+        hold.args([
+            "--exact",
+            "objects::a_child_holds_a_queue_until_it_is_killed",
+        ]);
+        let it = Self(hold.env(HOLD, name).stdout(Stdio::null()).spawn().unwrap());
+        let attached = || {
+            let participants = shoal::stat(name).map_or(Vec::new(), |it| it.participants);
+            participants.iter().any(|who| who.pid == it.0.id())
+        };
+        while !attached() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        it
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Not a test of its own.
+#[test]
+fn a_child_holds_a_queue_until_it_is_killed() {
+    let Ok(name) = std::env::var(HOLD) else {
+        return;
+    };
+    let _held = Queue::create(&name).unwrap();
+    // A watchdog: nobody holds a queue for ever.
+    std::thread::sleep(Duration::from_secs(180));
+}
+
+/// A queue whose only process was killed. One at a time, as `gc` collects those of others.
+struct Stale(String, #[allow(dead_code)] MutexGuard<'static, ()>);
+
+impl Stale {
+    fn new() -> Self {
+        static ONE: Mutex<()> = Mutex::new(());
+        let guard = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = unique("stale");
+        drop(Holder::of(&name));
+        Self(name, guard)
+    }
+
+    fn exists(&self) -> bool {
+        fs::exists(format!("/dev/shm/shoal.{}", self.0)).unwrap()
+    }
+}
+
+impl Drop for Stale {
+    fn drop(&mut self) {
+        let _ = shoal::unlink(&self.0);
+    }
+}
+
+#[test]
+fn ls_tells_kind_state_memory_and_who_is_attached() {
+    let (queue, map) = (unique("queue"), unique("map"));
+    let queue = Queue::create(&queue).unwrap();
+    let map = Map::with_options(Some(&map), &Options::create().persistent()).unwrap();
+    let child = Holder::of(queue.name());
+
+    let it = listed(queue.name()).unwrap();
+    assert_eq!(
+        (&it["kind"], &it["state"]),
+        (&"queue".into(), &"live".into())
+    );
+    let pids: Vec<u64> = it["participants"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|who| who["pid"].as_u64().unwrap())
+        .collect();
+    assert!(pids.contains(&u64::from(std::process::id())), "{it}");
+    assert!(pids.contains(&u64::from(child.0.id())), "{it}");
+    let committed = it["committed_bytes"].as_u64().unwrap();
+    assert!(
+        committed > 0 && committed < it["max_bytes"].as_u64().unwrap(),
+        "{it}"
+    );
+    let shown = line(queue.name());
+    assert!(shown.contains(" queue  live ") && shown.contains(&format!("{} ", child.0.id())));
+
+    drop(child);
+    assert_eq!(
+        listed(queue.name()).unwrap()["participants"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+
+    let name = map.name().to_owned();
+    drop(map);
+    assert!(line(&name).contains(" map    persistent "));
+    assert!(line(&name).ends_with(" -"), "nobody is attached");
+    Map::unlink(&name).unwrap();
+    assert!(listed(&name).is_none());
+}
+
+#[test]
+fn stat_tells_what_a_queue_and_a_map_hold_and_changes_nothing() {
+    let queue = Queue::create(&unique("stat")).unwrap();
+    queue.put(b"twelve bytes", Timeout::Infinite).unwrap();
+    let it = shoal(&["stat", queue.name(), "--json"]).json();
+    assert_eq!(
+        (&it["len"], &it["bytes"], &it["closed"]),
+        (&1.into(), &12.into(), &false.into())
+    );
+    assert_eq!(it["capacity_bytes"].as_u64(), Some(queue.capacity()));
+    assert_eq!(
+        it["participants"].as_array().unwrap().len(),
+        1,
+        "not the one who looks"
+    );
+    queue.close().unwrap();
+    let text = shoal(&["stat", queue.name()]).ok();
+    assert!(
+        text.contains("\nlength    1\n") && text.contains("\nclosed    yes\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains(&format!("pid {:7}", std::process::id())),
+        "{text}"
+    );
+    assert_eq!(queue.len(), 1);
+
+    let map = Map::create(&unique("stat")).unwrap();
+    map.set(b"key", b"value").unwrap();
+    assert_eq!(shoal(&["stat", map.name(), "--json"]).json()["len"], 1);
+}
+
+#[test]
+fn stat_of_what_the_dead_left_does_not_remove_it() {
+    let stale = Stale::new();
+    let it = shoal(&["stat", &stale.0, "--json"]).json();
+    assert_eq!(
+        (&it["state"], &it["kind"]),
+        (&"stale".into(), &"queue".into())
+    );
+    assert!(it.get("len").is_none());
+    assert!(stale.exists());
+}
+
+#[test]
+fn what_is_no_object_is_shown_with_the_reason_and_left_alone() {
+    // A name that would clear the terminal, if it were printed as it is.
+    let name = format!("{}\u{1b}[2J", unique("garbage"));
+    let file = format!("/dev/shm/shoal.{name}");
+    fs::write(&file, [0x5a; 100]).unwrap();
+    let (text, it) = (shoal(&["ls"]).ok(), listed(&name));
+    let removed = shoal(&["gc", "--dry-run", "--json"]).json();
+    fs::remove_file(&file).unwrap();
+
+    assert!(!text.contains('\u{1b}'));
+    let it = it.unwrap();
+    assert_eq!(
+        (&it["state"], &it["kind"]),
+        (&"unreadable".into(), &Value::Null)
+    );
+    assert!(
+        it["problem"].as_str().is_some_and(|why| !why.is_empty()),
+        "{it}"
+    );
+    assert!(!removed.as_array().unwrap().contains(&name.into()));
+}
+
+#[test]
+fn a_name_that_is_missing_is_3_and_one_that_cannot_be_is_2() {
+    let missing = unique("missing");
+    let why = format!("no shared object is named {missing:?}");
+    for verb in ["stat", "rm"] {
+        shoal(&[verb, &missing]).failed(3, &why);
+        shoal(&[verb, "../etc/passwd"]).failed(2, "invalid name");
+        shoal(&[verb, ""]).failed(2, "it is empty");
+        shoal(&[verb, &"x".repeat(300)]).failed(2, "the limit is 200");
+        shoal(&[verb]).failed(2, "Usage:");
+    }
+}
+
+#[test]
+fn rm_removes_names_and_leaves_the_object_to_those_who_have_it() {
+    let (one, two) = (unique("rm"), unique("rm"));
+    let queue = Queue::create(&one).unwrap();
+    let other = Queue::create(&two).unwrap();
+    // One that is missing among them does not keep the rest.
+    shoal(&["rm", &one, &unique("missing"), &two]).failed(3, "missing");
+    assert!(listed(&one).is_none() && listed(&two).is_none());
+    for queue in [queue, other] {
+        queue.put(b"still here", Timeout::Infinite).unwrap();
+        assert_eq!(queue.get_vec(Timeout::Infinite).unwrap(), b"still here");
+    }
+}
+
+#[test]
+fn gc_removes_what_the_dead_left_and_nothing_that_is_in_use_or_persistent() {
+    let stale = Stale::new();
+    let used = Queue::create(&unique("used")).unwrap();
+    let kept = Map::with_options(Some(&unique("kept")), &Options::create().persistent()).unwrap();
+    let kept = kept.name().to_owned();
+
+    let would = shoal(&["gc", "--dry-run", "--json"]).json();
+    assert!(
+        would.as_array().unwrap().contains(&stale.0.as_str().into()),
+        "{would}"
+    );
+    assert!(stale.exists());
+
+    let removed = shoal(&["gc"]).ok();
+    assert!(removed.lines().any(|name| name == stale.0), "{removed}");
+    assert!(
+        !removed.contains(used.name()) && !removed.contains(&kept),
+        "{removed}"
+    );
+    assert!(!stale.exists());
+    assert!(listed(used.name()).is_some() && listed(&kept).is_some());
+    Map::unlink(&kept).unwrap();
+}

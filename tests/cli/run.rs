@@ -1,0 +1,124 @@
+//! `shoal run`.
+
+use std::os::unix::process::ExitStatusExt;
+
+use crate::{command, finish, shoal, unique};
+
+const SHOW: &str = "echo \"${CUDA_VISIBLE_DEVICES-unset}\"";
+
+#[test]
+fn the_program_sees_the_devices_counted_in_those_visible_here() {
+    let run = |inherited: Option<&str>, mask: &str| {
+        let mut run = command(&["run", "--devices", mask, "--", "sh", "-c", SHOW]);
+        run.envs(inherited.map(|value| ("CUDA_VISIBLE_DEVICES", value)));
+        finish(&mut run).ok()
+    };
+    assert_eq!(run(None, "0,1"), "0,1\n");
+    assert_eq!(run(Some("2,3,7"), "2,0"), "7,2\n");
+    assert_eq!(run(Some("GPU-aa,GPU-bb"), "1"), "GPU-bb\n");
+    assert_eq!(run(Some("2,3"), "none"), "-1\n");
+    assert_eq!(run(Some("2,3"), ""), "-1\n");
+}
+
+#[test]
+fn without_devices_the_environment_is_as_it_was() {
+    assert_eq!(shoal(&["run", "sh", "-c", SHOW]).ok(), "unset\n");
+    let mut run = command(&["run", "--", "sh", "-c", SHOW]);
+    run.env("CUDA_VISIBLE_DEVICES", "anything at all");
+    assert_eq!(finish(&mut run).ok(), "anything at all\n");
+}
+
+#[test]
+fn another_family_has_a_variable_of_its_own() {
+    let show = "echo $ASCEND_RT_VISIBLE_DEVICES";
+    let run = [
+        "run",
+        "--family",
+        "ascend",
+        "--devices",
+        "1",
+        "sh",
+        "-c",
+        show,
+    ];
+    assert_eq!(shoal(&run).ok(), "1\n");
+}
+
+#[test]
+fn the_programs_arguments_are_its_own() {
+    let printed = shoal(&[
+        "run",
+        "--devices",
+        "0",
+        "printf",
+        "%s|",
+        "--json",
+        "--help",
+        "-x",
+    ]);
+    assert_eq!(printed.ok(), "--json|--help|-x|");
+    assert_eq!(
+        shoal(&["run", "--", "printf", "%s|", "--", "a b", ""]).ok(),
+        "--|a b||"
+    );
+}
+
+#[test]
+fn the_exit_code_and_the_signal_are_the_programs() {
+    for code in [0, 1, 2, 3, 42, 255] {
+        let done = shoal(&["run", "--", "sh", "-c", &format!("exit {code}")]);
+        assert_eq!((done.code, done.err.as_str()), (Some(code), ""));
+    }
+    let status = command(&["run", "--", "sh", "-c", "kill -TERM $$"]).status();
+    assert_eq!(status.unwrap().signal(), Some(15));
+    // To a shell that is 128 + 15.
+    let shoal = env!("CARGO_BIN_EXE_shoal");
+    let script = format!("'{shoal}' run -- sh -c 'kill -TERM $$'; echo $?");
+    let mut shell = std::process::Command::new("sh");
+    assert_eq!(finish(shell.args(["-c", &script])).out, "143\n");
+}
+
+#[test]
+fn a_program_that_is_missing_is_127_and_one_that_cannot_run_126() {
+    shoal(&["run", "--", "/no/such/program"]).failed(127, "/no/such/program");
+    shoal(&["run", "--", "no-such-program-at-all"]).failed(127, "no-such-program-at-all");
+    shoal(&["run", "--", "/etc/passwd"]).failed(126, "/etc/passwd");
+    shoal(&["run", "--", "/"]).failed(126, "/");
+}
+
+#[test]
+fn a_mask_that_is_refused_is_125_and_nothing_runs() {
+    let refused = |mask: &str, why: &str| {
+        let mut run = command(&["run", "--devices", mask, "--", "echo", "it ran"]);
+        finish(run.env("CUDA_VISIBLE_DEVICES", "2,3")).failed(125, why);
+    };
+    refused("2", "out of range");
+    refused("0,0", "0");
+    refused("0,GPU-aa", "GPU-aa");
+    refused("-1", "-1");
+    refused("zero", "zero");
+    shoal(&["run", "--devices", "0", "--family", "gpu", "--", "true"]).failed(125, "gpu");
+    shoal(&["run", "--devices", "0"]).failed(2, "Usage:");
+}
+
+#[test]
+fn masks_compose_through_as_many_runs_as_there_are() {
+    let shoal = env!("CARGO_BIN_EXE_shoal");
+    let inner = [shoal, "run", "--devices", "2,1", "sh", "-c", SHOW];
+    let mut outer = command(&[&["run", "--devices", "1,3,5", "--"], &inner[..]].concat());
+    outer.env("CUDA_VISIBLE_DEVICES", "0,1,2,3,4,7");
+    assert_eq!(finish(&mut outer).ok(), "7,3\n");
+}
+
+#[test]
+fn the_program_has_the_input_and_output_as_they_are() {
+    let dir = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let path = dir.join(unique("input"));
+    std::fs::write(&path, "as it is").unwrap();
+    let mut cat = command(&["run", "--devices", "0", "--", "cat"]);
+    let printed = finish(cat.stdin(std::fs::File::open(&path).unwrap())).ok();
+    assert_eq!(printed, "as it is");
+    // A file that is no program, and not executable.
+    shoal(&["run", path.to_str().unwrap()]).failed(126, "input");
+    std::fs::remove_file(path).unwrap();
+}

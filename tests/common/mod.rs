@@ -1,0 +1,253 @@
+//! What tests with several processes share: unique names, children, a watchdog.
+#![allow(
+    dead_code,
+    reason = "every test binary uses some of it, and none uses all"
+)]
+
+use std::io::{PipeReader, PipeWriter, Read, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::time::Duration;
+
+use shoal::{Options, Queue, Timeout};
+
+pub(crate) const NOWAIT: Timeout = Timeout::Val(Duration::ZERO);
+pub(crate) const FOREVER: Timeout = Timeout::Infinite;
+
+pub(crate) fn millis(count: u64) -> Timeout {
+    Timeout::Val(Duration::from_millis(count))
+}
+
+/// A turn of its own for a test that forks, and a watchdog over it.
+///
+/// A forked child joins every object its parent has open, and so would keep those of the
+/// tests beside it alive.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    watchdog();
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The children that are running, for the watchdog.
+static CHILDREN: Mutex<Vec<libc::pid_t>> = Mutex::new(Vec::new());
+
+fn children() -> MutexGuard<'static, Vec<libc::pid_t>> {
+    CHILDREN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Ends a test program that hangs, and its children with it.
+pub(crate) fn watchdog() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        std::thread::spawn(|| {
+            std::thread::sleep(Duration::from_secs(150));
+            eprintln!("the watchdog ends a test that hangs");
+            for &pid in children().iter() {
+                // SAFETY: our own child, not yet waited for.
+                unsafe { libc::kill(pid, libc::SIGKILL) };
+            }
+            std::process::abort();
+        });
+    });
+}
+
+/// A name nobody else uses. When it goes, nothing of that name may be left.
+pub(crate) struct Name(String);
+
+impl Name {
+    pub(crate) fn new(what: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        Self(format!("test-{what}-{}-{count}", std::process::id()))
+    }
+
+    pub(crate) fn path(&self) -> String {
+        format!("/dev/shm/shoal.{}", self.0)
+    }
+
+    pub(crate) fn has_file(&self) -> bool {
+        std::fs::exists(self.path()).unwrap()
+    }
+}
+
+impl std::ops::Deref for Name {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        let left = std::fs::remove_file(self.path()).is_ok();
+        if !std::thread::panicking() {
+            assert!(!left, "{} stayed behind", self.path());
+        }
+    }
+}
+
+/// A forked child. It is killed and reaped when dropped.
+pub(crate) struct Child {
+    pid: libc::pid_t,
+    status: Option<i32>,
+}
+
+/// Runs `work` in a forked child, which then leaves without any cleaning up: with 0, or with
+/// 101 if `work` panicked.
+pub(crate) fn fork(work: impl FnOnce()) -> Child {
+    fork_until(work, || {
+        // SAFETY: ends the child here and now.
+        unsafe { libc::_exit(0) }
+    })
+}
+
+/// Like [`fork`], but the child exits as a C program does that returns from `main`.
+pub(crate) fn fork_and_exit(work: impl FnOnce()) -> Child {
+    fork_until(work, || {
+        // SAFETY: the child's only thread.
+        unsafe { libc::exit(0) }
+    })
+}
+
+fn fork_until(work: impl FnOnce(), end: impl FnOnce()) -> Child {
+    let mut children = children();
+    // SAFETY: the child takes no lock another thread may hold, but for `malloc`'s, which are
+    // made for it, and leaves this function only by ending.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "fork");
+    if pid == 0 {
+        // The child's own children are its own business.
+        children.clear();
+        drop(children);
+        // SAFETY: a watchdog for the child, and a death that needs nobody's lock.
+        unsafe { libc::alarm(120) };
+        if catch_unwind(AssertUnwindSafe(work)).is_ok() {
+            end();
+        }
+        // SAFETY: as above.
+        unsafe { libc::_exit(101) };
+    }
+    children.push(pid);
+    Child { pid, status: None }
+}
+
+impl Child {
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid as u32
+    }
+
+    pub(crate) fn signal(&self, signal: i32) {
+        assert!(self.status.is_none());
+        // SAFETY: our own child, not yet waited for.
+        assert_eq!(unsafe { libc::kill(self.pid, signal) }, 0);
+    }
+
+    /// Waits for its end and returns the raw status.
+    pub(crate) fn wait(&mut self) -> i32 {
+        let pid = self.pid;
+        *self.status.get_or_insert_with(|| {
+            let mut status = 0;
+            // SAFETY: our own child, not yet waited for, and a place for its status.
+            assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
+            children().retain(|&it| it != pid);
+            status
+        })
+    }
+
+    /// Waits until a SIGSTOP has reached it.
+    pub(crate) fn wait_stopped(&self) {
+        let mut status = 0;
+        // SAFETY: our own child, which is not reaped by this unless it has ended.
+        let pid = unsafe { libc::waitpid(self.pid, &mut status, libc::WUNTRACED) };
+        assert!(pid == self.pid && libc::WIFSTOPPED(status));
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        if self.status.is_none() {
+            let mut status = 0;
+            // SAFETY: as in `wait`.
+            if unsafe { libc::waitpid(self.pid, &mut status, libc::WNOHANG) } == self.pid {
+                children().retain(|&it| it != self.pid);
+                self.status = Some(status);
+            }
+        }
+        self.status.is_some()
+    }
+
+    /// Waits for its end, which has to be a good one.
+    #[track_caller]
+    pub(crate) fn ends_well(mut self) {
+        let status = self.wait();
+        assert!(
+            libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0,
+            "a child ended with status {status:#x}"
+        );
+    }
+
+    pub(crate) fn kill(mut self) {
+        self.signal(libc::SIGKILL);
+        assert!(libc::WIFSIGNALED(self.wait()));
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.status.is_none() {
+            self.signal(libc::SIGKILL);
+            self.wait();
+        }
+    }
+}
+
+/// A signal from one process to another, made before the fork.
+pub(crate) struct Bell(PipeReader, PipeWriter);
+
+impl Bell {
+    pub(crate) fn new() -> Self {
+        let (reader, writer) = std::io::pipe().unwrap();
+        Self(reader, writer)
+    }
+
+    pub(crate) fn ring(&self) {
+        self.ring_times(1);
+    }
+
+    pub(crate) fn ring_times(&self, count: usize) {
+        (&self.1).write_all(&vec![1; count]).unwrap();
+    }
+
+    /// Waits for one ring, and takes it.
+    pub(crate) fn hear(&self) {
+        (&self.0).read_exact(&mut [0]).unwrap();
+    }
+}
+
+/// A queue that cannot grow.
+pub(crate) fn fixed(capacity: u64) -> Queue {
+    let options = Options::create().capacity(capacity).max_capacity(capacity);
+    Queue::with_options(None, &options).unwrap()
+}
+
+/// Options for an object as small as can be.
+pub(crate) fn tiny() -> Options {
+    Options::create().capacity(4096).max_capacity(4096)
+}
+
+/// A small generator with a seed, so that a failure can be repeated.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+}

@@ -1,0 +1,331 @@
+//! What is answered to wrong names and to files that nobody should have written.
+
+mod common;
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+
+use common::{FOREVER, NOWAIT, Name, Random, alone, fork, millis, tiny};
+use shoal::{Error, Map, Options, Queue};
+
+/// Where an object's participants and its own data begin.
+const PARTICIPANTS: u64 = 4096;
+const DATA: u64 = 36_864;
+
+fn file_of(name: &Name) -> File {
+    let options = File::options().read(true).write(true).clone();
+    options.open(name.path()).unwrap()
+}
+
+/// A queue that nobody has open, and its file.
+fn abandoned(what: &str) -> (Name, File) {
+    let name = Name::new(what);
+    let queue = Queue::with_options(Some(&name), &tiny().persistent()).unwrap();
+    queue.put(b"inside", NOWAIT).unwrap();
+    let file = file_of(&name);
+    (name, file)
+}
+
+fn is_corrupt<T>(result: Result<T, Error>) -> bool {
+    matches!(result, Err(Error::Corrupt { .. }))
+}
+
+#[test]
+fn wrong_names_are_refused_and_say_why() {
+    let _alone = alone();
+    let long = "x".repeat(201);
+    for bad in ["", "/a", "a/b", "../x", "a b", "a\0", "\u{e9}", "~", &long] {
+        let refused = |result: Result<(), Error>| match result {
+            Err(err @ Error::Invalid { .. }) => assert!(err.to_string().contains("name")),
+            other => panic!("{bad:?}: {other:?}"),
+        };
+        refused(Queue::open(bad).map(drop));
+        refused(Queue::create(bad).map(drop));
+        refused(Queue::unlink(bad));
+        refused(Map::open(bad).map(drop));
+        refused(Map::create(bad).map(drop));
+        refused(Map::unlink(bad));
+        refused(shoal::stat(bad).map(drop));
+        refused(shoal::unlink(bad));
+    }
+    let longest = format!("{:x<200}", &*Name::new("longest"));
+    drop(Queue::create(&longest).unwrap());
+    assert!(matches!(Queue::open(&longest), Err(Error::NotFound { .. })));
+}
+
+#[test]
+fn an_object_of_another_kind_is_refused_naming_both() {
+    let _alone = alone();
+    let (queue, map) = (Name::new("a-queue"), Name::new("a-map"));
+    let queue_handle = Queue::with_options(Some(&queue), &tiny()).unwrap();
+    let map_handle = Map::create(&map).unwrap();
+    let expect = |err: Error, name: &Name, expected, found| {
+        assert_eq!(
+            err.to_string(),
+            format!("{:?} is a {found}, not a {expected}", &**name)
+        );
+        assert!(matches!(err, Error::WrongKind { .. }));
+    };
+    expect(Queue::open(&map).unwrap_err(), &map, "queue", "map");
+    expect(Queue::create(&map).unwrap_err(), &map, "queue", "map");
+    expect(Queue::unlink(&map).unwrap_err(), &map, "queue", "map");
+    expect(Map::open(&queue).unwrap_err(), &queue, "map", "queue");
+    expect(Map::create(&queue).unwrap_err(), &queue, "map", "queue");
+    expect(Map::unlink(&queue).unwrap_err(), &queue, "map", "queue");
+    queue_handle.put(b"fine", NOWAIT).unwrap();
+    map_handle.set(b"fine", b"too").unwrap();
+}
+
+#[test]
+fn what_a_killed_process_left_is_of_no_kind() {
+    let _alone = alone();
+    let name = Name::new("no-kind");
+    fork(|| std::mem::forget(Map::create(&name).unwrap())).ends_well();
+    let queue = Queue::with_options(Some(&name), &tiny()).unwrap();
+    assert!(queue.is_empty());
+}
+
+#[test]
+fn every_field_of_the_stamp_that_differs_is_named_with_both_values() {
+    let _alone = alone();
+    let (name, file) = abandoned("stamp");
+    let flip = |offset: u64, mask: u8| {
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, offset).unwrap();
+        file.write_all_at(&[byte[0] ^ mask], offset).unwrap();
+    };
+    for (offset, what) in [
+        (8, "layout version"),
+        (12, "byte order"),
+        (16, "word size"),
+        (20, "C library"),
+        (24, "mutex size"),
+        (32, "object layout"),
+        (48, "pid namespace"),
+    ] {
+        flip(offset, 0x40);
+        let err = Queue::open(&name).unwrap_err();
+        let Error::VersionMismatch { theirs, ours, .. } = &err else {
+            panic!("{what}: {err:?}")
+        };
+        assert_ne!(theirs, ours);
+        let sentence = err.to_string();
+        assert!(
+            [what, theirs, ours].iter().all(|it| sentence.contains(*it)),
+            "{sentence}"
+        );
+        assert_eq!(Queue::create(&name).unwrap_err(), err);
+        if what != "object layout" {
+            assert_eq!(shoal::stat(&name).unwrap().problem, Some(err));
+        }
+        flip(offset, 0x40);
+    }
+    // Magic, a kind that nobody knows, a size that is not the file's.
+    for offset in (0..8).chain(28..32).chain(40..48) {
+        flip(offset, 0x08);
+        assert!(is_corrupt(Queue::open(&name)), "byte {offset}");
+        assert!(is_corrupt(Queue::create(&name)), "byte {offset}");
+        assert!(shoal::stat(&name).unwrap().problem.is_some());
+        flip(offset, 0x08);
+    }
+    flip(28, 1 ^ 2);
+    assert!(matches!(Queue::open(&name), Err(Error::WrongKind { .. })));
+    flip(28, 1 ^ 2);
+    // The creator's pid is for people, and the instance for telling files apart.
+    for offset in 60..80 {
+        flip(offset, 0xff);
+    }
+    shoal::gc(false).unwrap();
+    let queue = Queue::open(&name).unwrap();
+    assert_eq!(queue.get_vec(NOWAIT).unwrap(), b"inside");
+    drop(queue);
+    // No longer persistent, and nobody is there: gone.
+    flip(56, 1);
+    assert!(matches!(Queue::open(&name), Err(Error::NotFound { .. })));
+    assert!(!name.has_file());
+}
+
+#[test]
+fn a_file_of_any_other_content_is_corrupt_and_left_alone() {
+    let _alone = alone();
+    let (name, original) = abandoned("content");
+    let length = original.metadata().unwrap().len();
+    let mut whole = vec![0; length as usize];
+    original.read_exact_at(&mut whole, 0).unwrap();
+    shoal::unlink(&name).unwrap();
+    let mut random = Random(3);
+    let mut contents: Vec<Vec<u8>> = [0, 1, 79, 80, 4096, DATA - 1, DATA, length - 1]
+        .iter()
+        .map(|&len| whole[..len as usize].to_vec())
+        .collect();
+    contents.push([&whole[..], &[0]].concat());
+    contents.push(vec![0; length as usize]);
+    contents.push(vec![0xff; length as usize]);
+    contents.push(whole.iter().map(|_| random.next() as u8).collect());
+    for content in &contents {
+        fs::write(name.path(), content).unwrap();
+        assert!(is_corrupt(Queue::open(&name)), "{} bytes", content.len());
+        assert!(is_corrupt(Queue::create(&name)));
+        assert!(is_corrupt(Map::open(&name)));
+        let exclusive = Queue::with_options(Some(&name), &tiny().exclusive());
+        assert!(matches!(exclusive, Err(Error::Exists { .. })));
+        let info = shoal::stat(&name).unwrap();
+        assert!(matches!(info.problem, Some(Error::Corrupt { .. })));
+        assert!(!info.stale);
+        assert!(shoal::list().unwrap().contains(&info));
+        shoal::gc(false).unwrap();
+        assert_eq!(&fs::read(name.path()).unwrap(), content);
+        shoal::unlink(&name).unwrap();
+    }
+}
+
+#[test]
+fn what_is_no_file_is_no_object_and_stops_nobody() {
+    let _alone = alone();
+    let name = Name::new("no-file");
+    let path = std::ffi::CString::new(name.path()).unwrap();
+    let make_fifo = || {
+        // SAFETY: a path that ends in NUL.
+        assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
+    };
+    let make_link = || std::os::unix::fs::symlink("/etc/passwd", name.path()).unwrap();
+    let makers: [&dyn Fn(); 3] = [
+        &|| fs::create_dir(name.path()).unwrap(),
+        &make_fifo,
+        &make_link,
+    ];
+    for make in makers {
+        make();
+        assert!(is_corrupt(Queue::open(&name)));
+        assert!(is_corrupt(Queue::create(&name)));
+        shoal::gc(false).unwrap();
+        assert!(shoal::list().unwrap().iter().any(|it| it.name == *name));
+        let _ = fs::remove_file(name.path());
+        let _ = fs::remove_dir(name.path());
+    }
+    // The same under the name of something unfinished.
+    let unfinished = format!("/dev/shm/shoal~{}-fifo", std::process::id());
+    let path = std::ffi::CString::new(unfinished.clone()).unwrap();
+    // SAFETY: a path that ends in NUL.
+    assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
+    shoal::gc(false).unwrap();
+    fs::remove_file(unfinished).unwrap();
+}
+
+/// Bits that are likely to hurt, for a place anywhere after the stamp but in the locks: those
+/// belong to the C library and the kernel, which trust them.
+fn wound(file: &File, random: &mut Random) {
+    let at = match random.below(8) {
+        0 => PARTICIPANTS + random.below(200) * 8,
+        1..=5 => DATA + random.below(110) * 8,
+        _ => DATA + 4096 + random.below(512) * 8,
+    };
+    if (DATA + 128..DATA + 192).contains(&at) || (DATA + 384..DATA + 448).contains(&at) {
+        return;
+    }
+    let mut old = [0; 8];
+    file.read_exact_at(&mut old, at).unwrap();
+    let bits = match random.below(7) {
+        0 => random.next(),
+        1 => u64::MAX - random.below(100),
+        2 => random.below(10_000),
+        3 => 1 << random.below(64),
+        4 => u64::from_ne_bytes(old) ^ (1 << random.below(64)),
+        5 => u64::from_ne_bytes(old).wrapping_add(random.below(9) * 4096),
+        _ => 0,
+    };
+    file.write_all_at(&bits.to_ne_bytes(), at).unwrap();
+}
+
+fn use_everything(queue: &Queue, random: &mut Random, largest: u64) {
+    let mut buf = vec![0; 3000];
+    let timeout = |random: &mut Random| {
+        if random.below(4) == 0 {
+            millis(1)
+        } else {
+            NOWAIT
+        }
+    };
+    let data = vec![5; random.below(2500) as usize];
+    let _ = queue.put(&data, timeout(random));
+    let _ = queue.put_many(&[&data[..], b"x"], timeout(random));
+    if let Ok(len) = queue.get(&mut buf, timeout(random)) {
+        assert!(len <= buf.len());
+    }
+    if let Ok(message) = queue.get_vec(timeout(random)) {
+        assert!(message.len() as u64 <= largest);
+    }
+    let (mut all, mut lens) = (Vec::new(), Vec::new());
+    if let Ok(count) = queue.get_many(&mut all, &mut lens, 4, NOWAIT) {
+        assert_eq!((count, lens.iter().sum()), (lens.len(), all.len()));
+    }
+    let _ = queue.get_many_into(&mut buf, &mut [0; 3], NOWAIT);
+    let _ = (queue.len(), queue.bytes(), queue.capacity());
+    let _ = (queue.is_closed(), queue.max_message());
+}
+
+#[test]
+fn a_wounded_queue_answers_whoever_opens_it() {
+    let _alone = alone();
+    let options = Options::create().capacity(4096).max_capacity(1 << 14);
+    for seed in 1..=250 {
+        let mut random = Random(seed);
+        let name = Name::new("wounded");
+        let queue = Queue::with_options(Some(&name), &options).unwrap();
+        queue.put_many(&[[1; 500]; 5], NOWAIT).unwrap();
+        let file = file_of(&name);
+        for _ in 0..1 + random.below(20) {
+            wound(&file, &mut random);
+        }
+        match Queue::open(&name) {
+            Ok(opened) => (0..5).for_each(|_| use_everything(&opened, &mut random, 1 << 14)),
+            Err(Error::Corrupt { .. }) => {}
+            Err(err) => panic!("seed {seed}: {err}"),
+        }
+        use_everything(&queue, &mut random, 1 << 14);
+        let _ = queue.close();
+    }
+}
+
+#[test]
+fn a_queue_that_is_written_over_while_it_is_used_answers() {
+    let _alone = alone();
+    let options = Options::create().capacity(4096).max_capacity(1 << 14);
+    for seed in 1..=25 {
+        let mut random = Random(seed * 1000);
+        let name = Name::new("written-over");
+        let queue = Queue::with_options(Some(&name), &options).unwrap();
+        let file = file_of(&name);
+        let mut healthy = vec![0; 4096];
+        file.read_exact_at(&mut healthy, DATA).unwrap();
+        let mut user = fork(|| {
+            let mut random = Random(seed);
+            for _ in 0..200 {
+                use_everything(&queue, &mut random, 1 << 14);
+            }
+        });
+        while !user.has_ended() {
+            for _ in 0..random.below(30) {
+                wound(&file, &mut random);
+            }
+            // So that there is something to wound again.
+            for part in [0..128, 192..384, 448..4096] {
+                file.write_all_at(&healthy[part.clone()], DATA + part.start as u64)
+                    .unwrap();
+            }
+        }
+        user.ends_well();
+    }
+}
+
+#[test]
+fn a_flag_that_nobody_knows_is_no_reason_to_spin() {
+    let _alone = alone();
+    let name = Name::new("flags");
+    let queue = Queue::with_options(Some(&name), &tiny()).unwrap();
+    file_of(&name).write_all_at(&[0x80], DATA + 24).unwrap();
+    assert_eq!(queue.get_vec(millis(5)), Err(Error::Timeout));
+    while queue.put(&[0; 500], NOWAIT).is_ok() {}
+    assert_eq!(queue.put(&[0; 500], millis(5)), Err(Error::Timeout));
+    assert_eq!(queue.get_vec(FOREVER).unwrap(), [0; 500]);
+}

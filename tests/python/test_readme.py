@@ -1,0 +1,45 @@
+"""What the READMEs show does what it says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import List
+
+import pytest
+
+from conftest import ROOT, Script, ends_well
+
+
+def blocks(readme: Path) -> List[str]:
+    found = re.findall(r"^```python\n(.*?)^```", readme.read_text(), re.DOTALL | re.MULTILINE)
+    assert found
+    return found
+
+
+def test_five_lines_put_and_take_a_job(script: Script, name: str) -> None:
+    five = blocks(ROOT / "README.md")[0]
+    assert '"jobs"' in five
+    text = five.replace('"jobs"', repr(name)) + "\nprint(job)\n"
+    assert ends_well(script(text)) == "{'resize': '17.png'}\n"
+
+
+@pytest.mark.parametrize("module", ["shoal.multiprocessing", "multiprocessing"])
+def test_a_multiprocessing_script_changes_one_import(script: Script, module: str) -> None:
+    text = blocks(ROOT / "README.md")[1]
+    if module == "multiprocessing":
+        # The one thing in it that the standard library does not have.
+        text = text.replace(", devices=[i % 2]", "")
+    text = text.replace("import shoal.multiprocessing as mp", f"import {module} as mp")
+    assert sorted(map(int, ends_well(script(text)).split())) == list(range(10))
+
+
+def test_the_package_readme_runs(script: Script, name: str) -> None:
+    first, second = blocks(ROOT / "bindings" / "python" / "README.md")
+    for used in ("mail", "ages"):
+        assert f'"{used}"' in first
+        first = first.replace(f'"{used}"', repr(f"{name}-{used}"))
+    # There may be no such device here; what runs is not the point.
+    first = first.replace('"nvidia-smi"', '"true"')
+    text = first + second + '\nprint(ages["ada"], mail.empty(), mp.Process)\n'
+    assert ends_well(script(text)).startswith("37 True ")

@@ -1,0 +1,51 @@
+//! What a task leaves in shared memory: nothing.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// The shared objects that were there when the task began.
+pub(crate) struct Leftovers(BTreeSet<String>);
+
+impl Leftovers {
+    pub(crate) fn before() -> Self {
+        Self(objects())
+    }
+
+    /// Fails if there are objects that were not there before and that nobody uses.
+    pub(crate) fn none_after(&self) -> Result<(), String> {
+        let mut left = Vec::new();
+        // What was killed last may take a moment to be gone.
+        for _ in 0..20 {
+            left = objects().difference(&self.0).cloned().collect();
+            // Somebody else may be at work on this machine.
+            left.retain(|file| !in_use(file));
+            if left.is_empty() {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        Err(format!("/dev/shm still holds {left:?}"))
+    }
+}
+
+/// The files of all shared objects on this machine.
+fn objects() -> BTreeSet<String> {
+    let files = std::fs::read_dir("/dev/shm")
+        .into_iter()
+        .flatten()
+        .flatten();
+    let names = files.filter_map(|file| file.file_name().into_string().ok());
+    names
+        .filter(|name| name.starts_with("shoal.") || name.starts_with("shoal~"))
+        .collect()
+}
+
+/// Whether some process has the file mapped.
+fn in_use(file: &str) -> bool {
+    let path = format!("/dev/shm/{file}");
+    let mut processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes.any(|process| {
+        let maps = std::fs::read_to_string(process.path().join("maps"));
+        maps.is_ok_and(|maps| maps.lines().any(|line| line.ends_with(&path)))
+    })
+}
