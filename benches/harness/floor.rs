@@ -60,7 +60,7 @@ pub(super) fn measure(options: &Options) -> Result<Floor, Failure> {
 }
 
 /// What timing adds to everything that is timed by itself: the median of timing nothing.
-fn clock() -> f64 {
+pub(super) fn clock() -> f64 {
     let mut times: Vec<_> = (0..20_000)
         .map(|_| {
             let start = Instant::now();
@@ -81,21 +81,30 @@ struct Played {
 fn play(game: Game, options: &Options) -> Result<Played, Failure> {
     let mut played = Played::default();
     for _ in 0..options.repeat {
-        let stage = Stage::new()?;
-        let mut crew = Crew::new(&stage);
-        for caller in [true, false] {
-            let core = cores::pair().map(|cores| cores[usize::from(!caller)]);
-            crew.hire(core, Vec::new(), Role::Floor(Part { game, caller }))?;
-        }
-        crew.start(options.window / 10)?;
-        crew.measure(options.window)?;
-        crew.join_all()?;
-        let times = Times::told(&stage);
+        let (times, mean) = once(game, options.window)?;
         played.medians.push(times.median_ns);
         played.p99s.push(times.p99_ns);
-        played.means.push(stage.told(MEAN));
+        played.means.push(mean);
     }
     Ok(played)
+}
+
+/// A cache line there and back, as it is now: its median, without the clock.
+pub(super) fn cache_line(length: Duration, clock_ns: f64) -> Result<f64, Failure> {
+    Ok((once(Game::Line, length)?.0.median_ns - clock_ns).max(1.0))
+}
+
+fn once(game: Game, length: Duration) -> Result<(Times, f64), Failure> {
+    let stage = Stage::new()?;
+    let mut crew = Crew::new(&stage);
+    for caller in [true, false] {
+        let core = cores::pair().map(|cores| cores[usize::from(!caller)]);
+        crew.hire(core, Vec::new(), Role::Floor(Part { game, caller }))?;
+    }
+    crew.start(length / 10)?;
+    crew.measure(length)?;
+    crew.join_all()?;
+    Ok((Times::told(&stage), stage.told(MEAN)))
 }
 
 /// Where the caller tells the mean, behind what its stopwatch tells.

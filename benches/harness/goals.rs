@@ -9,7 +9,7 @@ use super::report::{Goal, Outcome, Report, Throughput};
 enum Of {
     /// Million messages a second of a topology, in batches of so many.
     Rate(&'static str, usize),
-    /// Processes that got nothing in a window, of a topology: 0 if there was none, 1 if so.
+    /// How many processes of a topology got nothing in a window.
     Starved(&'static str),
     /// A round trip, in round trips of a cache line.
     Trip,
@@ -66,19 +66,19 @@ const GOALS: [(&str, Of, Bound, &str); 17] = [
     ("64 B, 8x1", Of::Rate("8x1", 1), AtLeast(8.0), "M/s"),
     ("64 B, 1x8", Of::Rate("1x8", 1), AtLeast(8.0), "M/s"),
     (
-        "64 B, 4x4: somebody starved",
+        "64 B, 4x4: processes that got nothing",
         Of::Starved("4x4"),
         AtMost(0.0),
         "",
     ),
     (
-        "64 B, 8x1: somebody starved",
+        "64 B, 8x1: processes that got nothing",
         Of::Starved("8x1"),
         AtMost(0.0),
         "",
     ),
     (
-        "64 B, 1x8: somebody starved",
+        "64 B, 1x8: processes that got nothing",
         Of::Starved("1x8"),
         AtMost(0.0),
         "",
@@ -159,11 +159,11 @@ impl Of {
             Of::Rate(topology, batch) => Some(rate(64, topology, batch)?.million.median),
             // More processes than cores take turns, and each has to have had some.
             Of::Starved(_) if report.window_seconds < FAIR_WINDOW => None,
-            Of::Starved(topology) => Some(f64::from(u8::from(rate(64, topology, 1)?.starved))),
+            Of::Starved(topology) => Some(rate(64, topology, 1)?.got_nothing as f64),
             Of::Trip => {
                 let mut trips = report.round_trips.iter();
                 let own = trips.find(|it| it.transport == Transport::Shoal && it.size == 64);
-                report.cache_lines(own?)
+                Some(own?.cache_lines.median)
             }
             Of::Copied => share(report.copied.as_ref()?),
             Of::Whole => share(rate(64 << 10, "1x1", 1)?),

@@ -73,6 +73,8 @@ pub(crate) struct RoundTrip {
     pub(crate) trips: u64,
     pub(crate) median_ns: Spread,
     pub(crate) p99_ns: Spread,
+    /// The median without the clock, in round trips of a cache line just before it.
+    pub(crate) cache_lines: Spread,
 }
 
 #[derive(Serialize)]
@@ -87,8 +89,8 @@ pub(crate) struct Throughput {
     pub(crate) gigabytes: f64,
     /// Among equal processes, in the worst window; none if somebody got nothing.
     pub(crate) luckiest_to_least_lucky: Option<f64>,
-    /// Whether a process put or took nothing in a window.
-    pub(crate) starved: bool,
+    /// How many processes put or took nothing at all, in the worst window.
+    pub(crate) got_nothing: usize,
 }
 
 #[derive(Serialize)]
@@ -164,13 +166,6 @@ impl Report {
         Some(all.find(|it| it.size == size)?.gigabytes)
     }
 
-    /// A round trip of ours without the clock, in round trips of a cache line.
-    pub(super) fn cache_lines(&self, trip: &RoundTrip) -> Option<f64> {
-        let floor = self.floor.as_ref()?;
-        let own = (trip.median_ns.median - floor.clock_ns).max(1.0);
-        Some(own / floor.cache_line_median_ns.median)
-    }
-
     /// Compares what was measured: with each peer, and with the floor.
     pub(super) fn compare(&mut self) {
         let mut ratios = Vec::new();
@@ -195,9 +190,7 @@ impl Report {
                     ratio(peer.transport.to_string(), factor);
                 }
             }
-            if let Some(lines) = self.cache_lines(own) {
-                ratio("cache line".to_owned(), 1.0 / lines);
-            }
+            ratio("cache line".to_owned(), 1.0 / own.cache_lines.median);
         }
         for own in self
             .throughput

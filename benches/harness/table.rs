@@ -26,6 +26,7 @@ fn short(value: f64) -> String {
         100.0.. => format!("{value:.0}"),
         10.0.. => format!("{value:.1}"),
         1.0.. => format!("{value:.2}"),
+        0.0 => "0".to_owned(),
         _ => format!("{value:.4}"),
     }
 }
@@ -142,16 +143,13 @@ impl Report {
         writeln!(
             f,
             "  size      transport     median                        99th percentile               \
-             cache lines  shoal is"
+             in cache lines                shoal is"
         )?;
         for it in &self.round_trips {
             let (bytes, median, p99) = (size(it.size), spread(&it.median_ns), spread(&it.p99_ns));
-            let lines = self.cache_lines(it).map(short).unwrap_or_default();
+            let lines = spread(&it.cache_lines);
             let transport = it.transport;
-            write!(
-                f,
-                "  {bytes:8}  {transport:12}  {median}  {p99}  {lines:>11}"
-            )?;
+            write!(f, "  {bytes:8}  {transport:12}  {median}  {p99}  {lines}")?;
             let mut all = self.round_trips.iter();
             let own = all.find(|own| own.transport == Transport::Shoal && own.size == it.size);
             match own {

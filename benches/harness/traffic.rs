@@ -39,7 +39,7 @@ pub(super) fn measure(
     load: &Load,
     options: &Options,
 ) -> Result<Result<Throughput, Skipped>, Failure> {
-    let (mut rates, mut unfair, mut starved) = (Vec::new(), 1.0f64, false);
+    let (mut rates, mut unfair, mut got_nothing) = (Vec::new(), 1.0f64, 0);
     for _ in 0..options.repeat {
         let channel = match Channel::new(load.transport, load.size, load.topology)? {
             Ok(channel) => channel,
@@ -55,9 +55,10 @@ pub(super) fn measure(
         };
         let window = once(load, channel, options.window)?;
         rates.push(window.rate / 1e6);
+        let all = window.put.iter().chain(&window.taken);
+        got_nothing = got_nothing.max(all.filter(|done| **done == 0).count());
         for side in [&window.put, &window.taken] {
             if let (Some(&least), Some(&most)) = (side.iter().min(), side.iter().max()) {
-                starved |= least == 0;
                 unfair = unfair.max(most as f64 / least.max(1) as f64);
             }
         }
@@ -71,8 +72,8 @@ pub(super) fn measure(
         batch: load.batch,
         gigabytes: million.median * load.size as f64 / 1e3,
         million,
-        luckiest_to_least_lucky: (!starved).then_some(unfair),
-        starved,
+        luckiest_to_least_lucky: (got_nothing == 0).then_some(unfair),
+        got_nothing,
     }))
 }
 
