@@ -27,8 +27,8 @@ use super::ops::Queue;
 use super::record;
 use super::ring::{self, Consumer};
 
-/// Looks at the other side's cursor before sleeping. NB: 300 looks are about as long as a
-/// sleeping process takes to be woken; measured with `shoal bench`, both ends on a core.
+/// Looks at the other side's cursor before the core is given away for the first time: some
+/// microseconds, in which a peer that is running does many messages.
 const SPINS: u32 = 300;
 
 /// A ring grows at once, up to a size, until it holds this many messages of those put.
