@@ -89,6 +89,9 @@ pub(crate) struct Throughput {
     pub(crate) gigabytes: f64,
     /// Among equal processes, in the worst window; none if somebody got nothing.
     pub(crate) luckiest_to_least_lucky: Option<f64>,
+    /// A cache line there and back just before each window, if every process has its own core:
+    /// how far apart the two cores were at the time.
+    pub(crate) cache_line_ns: Option<Spread>,
     /// How many processes put or took nothing at all, in the worst window.
     pub(crate) got_nothing: usize,
 }

@@ -169,13 +169,14 @@ impl Report {
         }
         writeln!(
             f,
-            "\nThroughput, every byte written and read; lucky: luckiest to least lucky"
+            "\nThroughput, every byte written and read; line: a cache \
+             line there and back just before; lucky: luckiest to least lucky"
         )?;
         self.rings(f)?;
         writeln!(
             f,
             "  procs  cores  size      transport     batch  million a second              \
-             GB/s     of memcpy     lucky  shoal is"
+             GB/s     of memcpy  line ns     lucky  shoal is"
         )?;
         for it in &self.throughput {
             self.rate(f, it)?;
@@ -218,7 +219,7 @@ impl Report {
         let lucky = it.luckiest_to_least_lucky;
         write!(
             f,
-            "  {:5}  {:5}  {:8}  {:12}  {:5}  {}  {:>7}  {:>10}  {:>8}",
+            "  {:5}  {:5}  {:8}  {:12}  {:5}  {}  {:>7}  {:>10}  {:>7}  {:>8}",
             it.topology,
             pinned(it.pinned),
             size(it.size),
@@ -227,6 +228,9 @@ impl Report {
             spread(&it.million),
             short(it.gigabytes),
             share.unwrap_or_default(),
+            it.cache_line_ns
+                .map(|line| short(line.median))
+                .unwrap_or_default(),
             lucky.map_or("STARVED".to_owned(), |lucky| format!("{}x", short(lucky))),
         )
     }

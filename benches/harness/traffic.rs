@@ -11,7 +11,7 @@ use super::payload::{Touch, read, write};
 use super::report::{Skipped, Spread, Throughput};
 use super::stage::Stage;
 use super::wire::Link;
-use super::{Failure, Options, Topology, cores};
+use super::{Failure, Options, Topology, cores, floor};
 
 /// What goes where.
 #[derive(Clone, Copy)]
@@ -34,12 +34,16 @@ pub(super) struct Part {
     touch: Touch,
 }
 
+/// Long enough to see how far apart two cores are at the moment.
+const GLANCE: Duration = Duration::from_millis(10);
+
 /// Messages a second over `options.repeat` windows, each with processes of its own.
 pub(super) fn measure(
     load: &Load,
     options: &Options,
 ) -> Result<Result<Throughput, Skipped>, Failure> {
     let (mut rates, mut unfair, mut got_nothing) = (Vec::new(), 1.0f64, 0);
+    let (mut lines, clock_ns) = (Vec::new(), floor::clock());
     for _ in 0..options.repeat {
         let channel = match Channel::new(load.transport, load.size, load.topology)? {
             Ok(channel) => channel,
@@ -53,6 +57,9 @@ pub(super) fn measure(
                 }));
             }
         };
+        if pins(load.topology).is_some() {
+            lines.push(floor::cache_line(GLANCE, clock_ns)?);
+        }
         let window = once(load, channel, options.window)?;
         rates.push(window.rate / 1e6);
         let all = window.put.iter().chain(&window.taken);
@@ -64,6 +71,7 @@ pub(super) fn measure(
         }
     }
     let million = Spread::of(rates);
+    let cache_line_ns = (!lines.is_empty()).then(|| Spread::of(lines));
     Ok(Ok(Throughput {
         transport: load.transport,
         size: load.size,
@@ -73,6 +81,7 @@ pub(super) fn measure(
         gigabytes: million.median * load.size as f64 / 1e3,
         million,
         luckiest_to_least_lucky: (got_nothing == 0).then_some(unfair),
+        cache_line_ns,
         got_nothing,
     }))
 }
