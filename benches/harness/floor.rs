@@ -1,175 +1,254 @@
 //! What the machine itself can do, in the same run: nothing that shares memory is faster.
 
+use std::hint::{black_box, spin_loop};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use super::Failure;
-use super::report::{Copying, Floor};
-use super::stage::{self, SAMPLES, Stand};
-use super::traffic::percentiles;
+use serde::{Deserialize, Serialize};
 
-pub(super) fn measure(sizes: &[usize], window: Duration) -> Result<Floor, Failure> {
+use super::crew::{Crew, Role};
+use super::report::{Copying, Floor, Spread};
+use super::stage::Stage;
+use super::trips::{Stopwatch, Times};
+use super::{Failure, Options, cores};
+
+/// What goes to and fro between two processes.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Game {
+    /// A word of memory, both sides looking at it all the time.
+    Line,
+    /// A word of memory, the waiting side asleep.
+    Futex,
+}
+
+/// What one worker does.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Part {
+    game: Game,
+    caller: bool,
+}
+
+pub(super) fn measure(options: &Options) -> Result<Floor, Failure> {
     let clock_ns = clock();
-    let (median, p99) = cache_line(window)?;
+    let line = play(Game::Line, options)?;
+    let futex = play(Game::Futex, options)?;
+    let less = |times: Vec<f64>| {
+        Spread::of(
+            times
+                .iter()
+                .map(|time| (time - clock_ns).max(1.0))
+                .collect(),
+        )
+    };
     Ok(Floor {
         clock_ns,
-        cache_line_median_ns: (median - clock_ns).max(1.0),
-        cache_line_p99_ns: (p99 - clock_ns).max(1.0),
-        futex_median_ns: futex(window)?,
-        copying: sizes
+        pinned: cores::pair().is_some(),
+        cache_line_median_ns: less(line.medians),
+        cache_line_p99_ns: less(line.p99s),
+        cache_line_batch_mean_ns: Spread::of(line.means),
+        futex_median_ns: less(futex.medians),
+        futex_p99_ns: less(futex.p99s),
+        memcpy: options
+            .sizes
             .iter()
-            .filter(|&&size| size >= 1024)
             .map(|&size| Copying {
                 size,
-                gigabytes: copying(size, window),
+                gigabytes: copying(size, options.window),
             })
             .collect(),
     })
 }
 
-/// What reading the clock twice costs: it is part of every timed trip.
-fn clock() -> f64 {
-    let (start, count) = (Instant::now(), 100_000);
-    for _ in 0..count {
-        std::hint::black_box(Instant::now());
-    }
-    start.elapsed().as_nanos() as f64 / f64::from(count)
-}
-
-/// A word that goes from one core to the other and back.
-fn cache_line(window: Duration) -> Result<(f64, f64), Failure> {
-    let stand = Stand::new()?;
-    // There and back on lines of their own, as two queues have them.
-    let [there, back] = &stand.line;
-    let core = |core| (stage::cores() > 1).then_some(core);
-    let echo = stage::worker(core(1), || {
-        stand.wait_for_go();
-        let mut seen = 0;
-        while !stand.is_stopped() {
-            let now = there.messages.load(Ordering::Acquire);
-            if now != seen {
-                back.messages.store(now, Ordering::Release);
-                seen = now;
-            }
-            std::hint::spin_loop();
-        }
-        Ok(())
-    })?;
-    let caller = stage::worker(core(0), || {
-        stand.wait_for_go();
-        let mut taken = 0;
-        while !stand.is_stopped() && taken < SAMPLES {
+/// What timing adds to everything that is timed by itself: the median of timing nothing.
+pub(super) fn clock() -> f64 {
+    let mut times: Vec<_> = (0..20_000)
+        .map(|_| {
             let start = Instant::now();
-            there.messages.store(taken as u64 + 1, Ordering::Release);
-            while back.messages.load(Ordering::Acquire) != taken as u64 + 1 {
-                if stand.is_stopped() {
-                    break;
-                }
-                std::hint::spin_loop();
-            }
-            stand.samples[taken].store(start.elapsed().as_nanos() as u32, Ordering::Relaxed);
-            taken += 1;
-        }
-        stand.taken.store(taken as u64, Ordering::Release);
-        Ok(())
-    })?;
-    stand.go(2);
-    std::thread::sleep(window * 2);
-    stand.stop();
-    stage::join(vec![echo, caller])?;
-    let taken = stand.taken.load(Ordering::Acquire) as usize;
-    Ok(percentiles(
-        stand.samples[..taken]
-            .iter()
-            .map(|it| it.load(Ordering::Relaxed))
-            .collect(),
-    ))
-}
-
-/// Two processes that wake each other: half of nothing but system calls.
-fn futex(window: Duration) -> Result<f64, Failure> {
-    let stand = Stand::new()?;
-    let core = |core| (stage::cores() > 1).then_some(core);
-    // Each side waits for the other's turn to be over. The timeout only serves to stop.
-    let play = |mine: u32, stand: &Stand| {
-        let turn = &stand.samples[SAMPLES - 1];
-        let mut taken = 0;
-        while !stand.is_stopped() && taken < SAMPLES - 1 {
-            let start = Instant::now();
-            turn.store(1 - mine, Ordering::Release);
-            futex_wake(turn);
-            while turn.load(Ordering::Acquire) != mine && !stand.is_stopped() {
-                futex_wait(turn, 1 - mine);
-            }
-            if mine == 0 {
-                let nanoseconds = start.elapsed().as_nanos() as u32;
-                stand.samples[taken].store(nanoseconds, Ordering::Relaxed);
-            }
-            taken += 1;
-        }
-        if mine == 0 {
-            stand.taken.store(taken as u64, Ordering::Release);
-        }
-    };
-    let mut players = Vec::new();
-    for mine in [0, 1] {
-        let work = || {
-            stand.wait_for_go();
-            play(mine, &stand);
-            Ok(())
-        };
-        players.push(stage::worker(core(mine as usize), work)?);
-    }
-    stand.go(2);
-    std::thread::sleep(window);
-    stand.stop();
-    stage::join(players)?;
-    let taken = stand.taken.load(Ordering::Acquire) as usize;
-    let samples = stand.samples[..taken]
-        .iter()
-        .map(|it| it.load(Ordering::Relaxed))
+            start.elapsed().as_nanos() as u64
+        })
         .collect();
-    Ok(percentiles(samples).0)
+    times.sort_unstable();
+    times[times.len() / 2] as f64
 }
 
-fn futex_wait(word: &AtomicU32, expected: u32) {
-    let slice = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 10_000_000,
-    };
-    // SAFETY: a mapped word and a valid relative timeout.
-    unsafe {
-        libc::syscall(
-            libc::SYS_futex,
-            word.as_ptr(),
-            libc::FUTEX_WAIT,
-            expected,
-            &slice,
-        )
-    };
+#[derive(Default)]
+struct Played {
+    medians: Vec<f64>,
+    p99s: Vec<f64>,
+    means: Vec<f64>,
 }
 
-fn futex_wake(word: &AtomicU32) {
+fn play(game: Game, options: &Options) -> Result<Played, Failure> {
+    let mut played = Played::default();
+    for _ in 0..options.repeat {
+        let (times, mean) = once(game, options.window)?;
+        played.medians.push(times.median_ns);
+        played.p99s.push(times.p99_ns);
+        played.means.push(mean);
+    }
+    Ok(played)
+}
+
+/// A cache line there and back, as it is now: its median, without the clock.
+pub(super) fn cache_line(length: Duration, clock_ns: f64) -> Result<f64, Failure> {
+    Ok((once(Game::Line, length)?.0.median_ns - clock_ns).max(1.0))
+}
+
+fn once(game: Game, length: Duration) -> Result<(Times, f64), Failure> {
+    let stage = Stage::new()?;
+    let mut crew = Crew::new(&stage);
+    for caller in [true, false] {
+        let core = cores::pair().map(|cores| cores[usize::from(!caller)]);
+        crew.hire(core, Vec::new(), Role::Floor(Part { game, caller }))?;
+    }
+    crew.start(length / 10)?;
+    crew.measure(length)?;
+    crew.join_all()?;
+    Ok((Times::told(&stage), stage.told(MEAN)))
+}
+
+/// Where the caller tells the mean, behind what its stopwatch tells.
+const MEAN: usize = 3;
+/// How many trips are timed one by one, and then as many again in one go.
+const GO: usize = 256;
+
+impl Part {
+    pub(super) fn work(&self, stage: &Stage) -> Result<(), Failure> {
+        let go = match (self.game, self.caller) {
+            (Game::Line, true) => line_trip,
+            (Game::Futex, true) => futex_trip,
+            (Game::Line, false) => {
+                line_echo(stage);
+                return Ok(());
+            }
+            (Game::Futex, false) => {
+                futex_echo(stage);
+                return Ok(());
+            }
+        };
+        let (mut stopwatch, mut means) = (Stopwatch::new()?, Vec::new());
+        let mut trip = 0;
+        stage.wait_for_start();
+        while !stage.is_stopped() {
+            for _ in 0..GO {
+                trip += 1;
+                let start = Instant::now();
+                go(stage, trip);
+                let took = start.elapsed();
+                if stage.is_measuring() {
+                    stopwatch.record(took)?;
+                    if self.game == Game::Futex {
+                        stage.has_result();
+                    }
+                }
+            }
+            if self.game == Game::Futex {
+                continue;
+            }
+            let start = Instant::now();
+            for _ in 0..GO {
+                trip += 1;
+                go(stage, trip);
+            }
+            let took = start.elapsed();
+            if stage.is_measuring() {
+                means.push(took.as_nanos() as f64 / GO as f64);
+                stage.has_result();
+            }
+        }
+        stopwatch.tell(stage);
+        stage.tell_at(MEAN, Spread::of(means).median);
+        Ok(())
+    }
+}
+
+// There and back on lines of their own, as two queues have them.
+
+fn line_trip(stage: &Stage, trip: u64) {
+    let (there, back) = (&stage.tally(0).messages, &stage.tally(1).messages);
+    there.store(trip, Ordering::Release);
+    while back.load(Ordering::Acquire) != trip && !stage.is_stopped() {
+        spin_loop();
+    }
+}
+
+fn line_echo(stage: &Stage) {
+    let (there, back) = (&stage.tally(0).messages, &stage.tally(1).messages);
+    let mut seen = 0;
+    stage.wait_for_start();
+    while !stage.is_stopped() {
+        let now = there.load(Ordering::Acquire);
+        if now != seen {
+            back.store(now, Ordering::Release);
+            seen = now;
+        }
+        spin_loop();
+    }
+}
+
+// The turn is 1 when the echo is to act and 0 when the caller is.
+
+fn futex_trip(stage: &Stage, _: u64) {
+    hand_over(stage, 1);
+    wait_for(stage, 0);
+}
+
+fn futex_echo(stage: &Stage) {
+    stage.wait_for_start();
+    while !stage.is_stopped() {
+        wait_for(stage, 1);
+        hand_over(stage, 0);
+    }
+}
+
+fn hand_over(stage: &Stage, turn: u32) {
+    stage.turn().store(turn, Ordering::Release);
     // SAFETY: a mapped word.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, 1) };
+    unsafe { libc::syscall(libc::SYS_futex, stage.turn().as_ptr(), libc::FUTEX_WAKE, 1) };
 }
 
-/// `memcpy` on one core between two page-aligned blocks that were touched before, in GB/s.
+fn wait_for(stage: &Stage, turn: u32) {
+    // Long enough to be asleep, and only there to find out that it is over.
+    let (tv_sec, tv_nsec) = (0, 10_000_000);
+    let slice = libc::timespec { tv_sec, tv_nsec };
+    let (word, wait) = (stage.turn(), libc::FUTEX_WAIT);
+    while word.load(Ordering::Acquire) != turn && !stage.is_stopped() {
+        // SAFETY: a mapped word and a valid relative timeout.
+        unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                AtomicU32::as_ptr(word),
+                wait,
+                1 - turn,
+                &slice,
+            )
+        };
+    }
+}
+
+/// `memcpy` on one core between two blocks that were touched before, in GB/s.
+///
+/// Both begin at a page: the C library's `memcpy` is at its best then, and at some other
+/// distances much slower, on processors whose string moves dislike them.
 fn copying(size: usize, window: Duration) -> f64 {
     let aligned = |block: &[u8]| block.as_ptr().align_offset(4096);
     let (source, mut target) = (vec![1u8; size + 4096], vec![0u8; size + 4096]);
     let (from, to) = (aligned(&source), aligned(&target));
     let (from, to) = (&source[from..from + size], &mut target[to..to + size]);
+    let between_clocks = ((1 << 20) / size).clamp(1, 4096);
     // The best of several rounds: whoever else runs on the machine must not count.
     let round = || {
         let (start, mut copied) = (Instant::now(), 0u64);
-        while start.elapsed() < window / 10 {
-            for _ in 0..16 {
-                std::hint::black_box(&mut *to).copy_from_slice(std::hint::black_box(from));
-                copied += size as u64;
+        loop {
+            for _ in 0..between_clocks {
+                black_box(&mut *to).copy_from_slice(black_box(from));
+            }
+            copied += (between_clocks * size) as u64;
+            let took = start.elapsed();
+            if took >= window / 20 {
+                return copied as f64 / took.as_secs_f64() / 1e9;
             }
         }
-        copied as f64 / start.elapsed().as_secs_f64() / 1e9
     };
-    std::iter::repeat_with(round).take(5).fold(0.0, f64::max)
+    std::iter::repeat_with(round).take(7).fold(0.0, f64::max)
 }

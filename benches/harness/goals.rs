@@ -1,114 +1,179 @@
 //! What Shoal sets out to reach, and whether it did in this run.
 
+use super::BATCH;
 use super::channel::Transport;
-use super::report::{Goal, Report, Throughput};
+use super::map::Operation;
+use super::report::{Goal, Outcome, Report, Throughput};
 
-/// Judges every goal the run measured something for.
-pub(super) fn judge(report: &Report) -> Vec<Goal> {
-    let mut goals = Vec::new();
-    let mut at_least = |what: String, goal: f64, measured: Option<f64>, unit: &'static str| {
-        if let Some(measured) = measured {
-            goals.push(Goal {
-                what,
-                goal,
-                measured,
-                unit,
-                reached: measured >= goal,
-            });
-        }
-    };
-    let rate = |topology: &str, batch: usize| find(report, topology, batch);
-    let million = |topology, batch| rate(topology, batch).map(|it| it.million.median);
-    at_least(
-        "64 B, 1x1, one at a time".into(),
-        12.0,
-        million("1x1", 1),
-        "M/s",
-    );
-    at_least(
-        "64 B, 1x1, batches of 32".into(),
-        30.0,
-        million("1x1", 32),
-        "M/s",
-    );
-    for topology in ["4x4", "8x1", "1x8"] {
-        at_least(
-            format!("64 B, {topology}"),
-            8.0,
-            million(topology, 1),
-            "M/s",
-        );
-        let fed = rate(topology, 1).map(|it| if it.starved { 0.0 } else { 1.0 });
-        at_least(format!("64 B, {topology}: nobody starved"), 1.0, fed, "");
-    }
-    for (operation, keys, goal) in [
-        ("get", 1_000, 10.0),
-        ("get", 1_000_000, 2.0),
-        ("set", 1_000, 3.0),
-        ("set", 1_000_000, 0.8),
-    ] {
-        let mut rates = report.map.iter();
-        let found =
-            rates.find(|it| it.operation == operation && it.keys == keys && it.processes == 1);
-        let what = format!("map {operation}, {keys} keys, one process");
-        at_least(what, goal, found.map(|it| it.million.median), "M/s");
-    }
-    if let Some(floor) = &report.floor {
-        let memcpy = floor.copying.iter().find(|it| it.size == 64 << 10);
-        let share = report.copied.as_ref().zip(memcpy);
-        let share = share.map(|(copied, memcpy)| copied.gigabytes / memcpy.gigabytes * 100.0);
-        at_least(
-            "64 KiB copied in and out, of memcpy".into(),
-            45.0,
-            share,
-            "%",
-        );
-    }
-
-    let mut at_most = |what: &str, goal: f64, measured: Option<f64>, unit: &'static str| {
-        if let Some(measured) = measured {
-            let reached = measured <= goal;
-            goals.push(Goal {
-                what: what.to_owned(),
-                goal,
-                measured,
-                unit,
-                reached,
-            });
-        }
-    };
-    let mut trips = report.round_trips.iter();
-    let trip = trips.find(|it| it.transport == Transport::Shoal && it.size == 64);
-    let lines = trip.zip(report.floor.as_ref()).map(|(trip, floor)| {
-        (trip.median_ns - floor.clock_ns).max(1.0) / floor.cache_line_median_ns
-    });
-    at_most(
-        "round trip of 64 B, in round trips of a cache line",
-        3.5,
-        lines,
-        "x",
-    );
-    let kib = |bytes: u64| Some(bytes as f64 / 1024.0);
-    at_most(
-        "memory of an empty queue",
-        128.0,
-        kib(report.memory.empty_queue),
-        "KiB",
-    );
-    at_most(
-        "memory of an empty map",
-        128.0,
-        kib(report.memory.empty_map),
-        "KiB",
-    );
-    goals
+/// What a goal is about. Messages have 64 bytes unless it says otherwise.
+enum Of {
+    /// Million messages a second of a topology, in batches of so many.
+    Rate(&'static str, usize),
+    /// How many processes of a topology got nothing in a window.
+    Starved(&'static str),
+    /// A round trip, in round trips of a cache line.
+    Trip,
+    /// 64 KiB messages, in percent of memcpy: carried, or written and read whole as well.
+    Copied,
+    Whole,
+    /// Million operations a second of one process, among so many keys.
+    Map(Operation, u64),
+    /// Committed KiB.
+    EmptyQueue,
+    EmptyMap,
 }
 
-fn find<'a>(report: &'a Report, topology: &str, batch: usize) -> Option<&'a Throughput> {
-    report.throughput.iter().find(|it| {
-        it.transport == Transport::Shoal
-            && it.size == 64
-            && it.batch == batch
-            && it.topology == topology
-    })
+enum Bound {
+    AtLeast(f64),
+    AtMost(f64),
+    Below(f64),
+}
+
+use Bound::{AtLeast, AtMost, Below};
+
+const GOALS: [(&str, Of, Bound, &str); 17] = [
+    (
+        "64 B, 1x1, one at a time",
+        Of::Rate("1x1", 1),
+        AtLeast(12.0),
+        "M/s",
+    ),
+    (
+        "64 B, 1x1, batches of 32",
+        Of::Rate("1x1", BATCH),
+        AtLeast(30.0),
+        "M/s",
+    ),
+    (
+        "64 B there and back, in cache lines",
+        Of::Trip,
+        AtMost(3.5),
+        "x",
+    ),
+    (
+        "64 KiB, 1x1, copied in and out",
+        Of::Copied,
+        AtLeast(45.0),
+        "% of memcpy",
+    ),
+    (
+        "64 KiB, 1x1, written and read as well",
+        Of::Whole,
+        AtLeast(45.0),
+        "% of memcpy",
+    ),
+    ("64 B, 4x4", Of::Rate("4x4", 1), AtLeast(8.0), "M/s"),
+    ("64 B, 8x1", Of::Rate("8x1", 1), AtLeast(8.0), "M/s"),
+    ("64 B, 1x8", Of::Rate("1x8", 1), AtLeast(8.0), "M/s"),
+    (
+        "64 B, 4x4: processes that got nothing",
+        Of::Starved("4x4"),
+        AtMost(0.0),
+        "",
+    ),
+    (
+        "64 B, 8x1: processes that got nothing",
+        Of::Starved("8x1"),
+        AtMost(0.0),
+        "",
+    ),
+    (
+        "64 B, 1x8: processes that got nothing",
+        Of::Starved("1x8"),
+        AtMost(0.0),
+        "",
+    ),
+    (
+        "map get, 1000 keys",
+        Of::Map(Operation::Get, 1_000),
+        AtLeast(10.0),
+        "M/s",
+    ),
+    (
+        "map get, 1000000 keys",
+        Of::Map(Operation::Get, 1_000_000),
+        AtLeast(2.0),
+        "M/s",
+    ),
+    (
+        "map set, 1000 keys",
+        Of::Map(Operation::Set, 1_000),
+        AtLeast(3.0),
+        "M/s",
+    ),
+    (
+        "map set, 1000000 keys",
+        Of::Map(Operation::Set, 1_000_000),
+        AtLeast(0.8),
+        "M/s",
+    ),
+    ("an empty queue", Of::EmptyQueue, Below(128.0), "KiB"),
+    ("an empty map", Of::EmptyMap, Below(128.0), "KiB"),
+];
+
+/// Seconds; a scheduler gives each process a few milliseconds at a time.
+pub(super) const FAIR_WINDOW: f64 = 0.1;
+
+/// Judges every goal; those the run measured nothing for are not measured.
+pub(super) fn judge(report: &Report) -> Vec<Goal> {
+    GOALS
+        .iter()
+        .map(|(what, of, bound, unit)| {
+            let measured = of.measured(report);
+            // Nothing measured compares as not reached, and is told apart below.
+            let value = measured.unwrap_or(f64::NAN);
+            let (words, bound, reached) = match *bound {
+                AtLeast(bound) => ("at least", bound, value >= bound),
+                AtMost(bound) => ("at most", bound, value <= bound),
+                Below(bound) => ("below", bound, value < bound),
+            };
+            Goal {
+                what,
+                words,
+                bound,
+                unit,
+                measured,
+                outcome: match measured {
+                    None => Outcome::NotMeasured,
+                    Some(_) if reached => Outcome::Reached,
+                    Some(_) => Outcome::Missed,
+                },
+            }
+        })
+        .collect()
+}
+
+impl Of {
+    fn measured(&self, report: &Report) -> Option<f64> {
+        let rate = |size: usize, topology: &str, batch: usize| {
+            report.throughput.iter().find(|it| {
+                it.transport == Transport::Shoal
+                    && it.size == size
+                    && it.batch == batch
+                    && it.topology == topology
+            })
+        };
+        let share = |it: &Throughput| Some(it.gigabytes / report.memcpy(it.size)? * 100.0);
+        let memory = report.memory.as_ref();
+        match *self {
+            Of::Rate(topology, batch) => Some(rate(64, topology, batch)?.million.median),
+            // More processes than cores take turns, and each has to have had some.
+            Of::Starved(_) if report.window_seconds < FAIR_WINDOW => None,
+            Of::Starved(topology) => Some(rate(64, topology, 1)?.got_nothing as f64),
+            Of::Trip => {
+                let mut trips = report.round_trips.iter();
+                let own = trips.find(|it| it.transport == Transport::Shoal && it.size == 64);
+                Some(own?.cache_lines.median)
+            }
+            Of::Copied => share(report.copied.as_ref()?),
+            Of::Whole => share(rate(64 << 10, "1x1", 1)?),
+            Of::Map(operation, keys) => {
+                let alone = report.map.iter().filter(|it| it.processes == 1);
+                let mut same = alone.filter(|it| it.operation == operation && it.keys == keys);
+                Some(same.next()?.million.median)
+            }
+            Of::EmptyQueue => Some(memory?.empty_queue as f64 / 1024.0),
+            Of::EmptyMap => Some(memory?.empty_map as f64 / 1024.0),
+        }
+    }
 }

@@ -1,24 +1,38 @@
 //! The benchmark: queues and maps beside the kernel's own ways and the machine's floor.
 //!
-//! Real processes, made by `fork`. Every message is written whole before it is put and read
-//! whole after it was taken, and in the end all messages and their sums are accounted for;
-//! if they are not, the run fails. Rates are of what arrived within a window of time, so that
-//! starting and draining do not count. With one producer and one consumer, and in round
-//! trips, each end has a core of its own; larger topologies are left to the scheduler, as
-//! there are more processes than cores.
+//! - [`crew`], [`stage`], [`cores`]: worker processes, the page they share, where they run.
+//! - [`channel`], [`wire`], [`payload`]: ways of transport, one end of one, what goes over it.
+//! - [`traffic`], [`trips`], [`map`], [`floor`]: what is measured.
+//! - [`report`], [`table`], [`goals`]: what came out, for programs and for people.
+//!
+//! Workers are real processes: this program executed afresh, opening what it measures by name.
+//! Every message is written whole before it is put and read whole after it was taken, and in
+//! the end all messages and their sums are accounted for; if they are not, the run fails.
+//! Rates are of what arrived within a window of time, so that starting and draining do not
+//! count. With one producer and one consumer, and in round trips, each end has a core of its
+//! own; larger topologies are left to the scheduler.
 
 mod channel;
+mod cores;
+mod crew;
 mod floor;
 mod goals;
 mod map;
+mod payload;
 mod report;
 mod stage;
+mod table;
 mod traffic;
+mod trips;
+mod wire;
 
 use std::time::Duration;
 
 use channel::Transport;
-use report::{Report, Spread};
+use payload::Touch;
+
+pub(crate) use crew::worker;
+pub(crate) use report::Report;
 
 /// What went wrong with the measurement itself.
 pub(crate) type Failure = Box<dyn std::error::Error>;
@@ -27,25 +41,38 @@ pub(crate) type Failure = Box<dyn std::error::Error>;
 pub(crate) struct Options {
     pub(crate) window: Duration,
     pub(crate) repeat: usize,
+    /// Multiples of 8.
     pub(crate) sizes: Vec<usize>,
     pub(crate) topologies: Vec<Topology>,
     pub(crate) peers: bool,
-    pub(crate) part: Part,
+    pub(crate) only: Option<Only>,
 }
 
-/// One part of the benchmark, or all.
+/// One part of the benchmark.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Part {
-    All,
+pub(crate) enum Only {
+    /// Queues, and the floor to compare them with
     Queue,
+    /// Maps
     Map,
+    /// The machine's own floor
+    Floor,
+    /// Committed memory
+    Memory,
 }
 
 /// How many processes put and how many take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Topology {
-    pub(crate) producers: usize,
-    pub(crate) consumers: usize,
+    producers: usize,
+    consumers: usize,
+}
+
+impl Topology {
+    const PAIR: Self = Self {
+        producers: 1,
+        consumers: 1,
+    };
 }
 
 impl std::fmt::Display for Topology {
@@ -54,86 +81,95 @@ impl std::fmt::Display for Topology {
     }
 }
 
+/// How many processes either side may have: all of them find a place on the stage.
+const SIDE: usize = stage::WORKERS / 2;
+
 impl std::str::FromStr for Topology {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let parse = || {
-            let (producers, consumers) = text.split_once('x')?;
-            Some(Self {
-                producers: producers.parse().ok()?,
-                consumers: consumers.parse().ok()?,
+        let side = |text: &str| text.parse().ok().filter(|count| (1..=SIDE).contains(count));
+        text.split_once('x')
+            .and_then(|(producers, consumers)| {
+                Some(Self {
+                    producers: side(producers)?,
+                    consumers: side(consumers)?,
+                })
             })
-        };
-        parse()
-            .filter(|it| (1..=64).contains(&it.producers) && (1..=64).contains(&it.consumers))
-            .ok_or_else(|| format!("{text:?} is not like 4x4, with 1 to 64 on each side"))
+            .ok_or_else(|| format!("{text:?} is not like 4x4, with 1 to {SIDE} on each side"))
     }
 }
 
-/// Sizes and topologies that are measured unless others are asked for.
+/// What is measured unless something else is asked for.
 pub(crate) const SIZES: [usize; 5] = [8, 64, 1 << 10, 64 << 10, 1 << 20];
 pub(crate) const TOPOLOGIES: [&str; 5] = ["1x1", "2x2", "4x4", "8x1", "1x8"];
+const ROUND_TRIPS: [usize; 2] = [64, 64 << 10];
 
 /// How many messages a batch has.
 const BATCH: usize = 32;
 
 /// Runs what `options` ask for. `progress` is told what is being measured.
 pub(crate) fn run(options: &Options, progress: &dyn Fn(&str)) -> Result<Report, Failure> {
-    let mut report = Report::new(options);
-    progress("the machine's floor");
-    report.floor = Some(floor::measure(&options.sizes, options.window)?);
-    if options.part != Part::Map {
+    let wanted = |part| options.only.is_none_or(|only| only == part);
+    let mut report = Report {
+        cores: cores::allowed().len(),
+        pinned_to: cores::pair(),
+        window_seconds: options.window.as_secs_f64(),
+        repeated: options.repeat,
+        ..Report::default()
+    };
+    if wanted(Only::Floor) || wanted(Only::Queue) {
+        progress("the machine's floor");
+        report.floor = Some(floor::measure(options)?);
+    }
+    if wanted(Only::Queue) {
         queues(options, progress, &mut report)?;
     }
-    if options.part != Part::Queue {
+    if wanted(Only::Map) {
         progress("maps");
-        report.map = map::measure(options.window)?;
+        report.map = map::measure(options)?;
     }
-    progress("memory");
-    report.memory = map::memory()?;
+    if wanted(Only::Memory) {
+        progress("memory");
+        report.memory = Some(map::memory()?);
+    }
+    report.compare();
     report.goals = goals::judge(&report);
     Ok(report)
 }
 
 fn queues(options: &Options, progress: &dyn Fn(&str), report: &mut Report) -> Result<(), Failure> {
-    let kernel = [Transport::Pipe, Transport::Unix, Transport::Mq];
-    let peers = if options.peers { &kernel[..] } else { &[] };
-    let transports = || std::iter::once(&Transport::Shoal).chain(peers);
-
-    for &size in options
-        .sizes
-        .iter()
-        .filter(|&&size| size == 64 || size == 64 << 10)
-    {
-        for &transport in transports() {
-            progress(&format!("round trip of {size} B, {transport}"));
-            match traffic::round_trip(transport, size, options.window)? {
+    let mut transports = vec![Transport::Shoal];
+    if options.peers {
+        transports.extend(Transport::PEERS);
+    }
+    let sizes = &options.sizes;
+    for &size in sizes.iter().filter(|size| ROUND_TRIPS.contains(size)) {
+        for &transport in &transports {
+            progress(&format!("{size} B there and back, {transport}"));
+            match trips::measure(transport, size, options)? {
                 Ok(trip) => report.round_trips.push(trip),
                 Err(why) => report.skipped.push(why),
             }
         }
     }
     for &topology in &options.topologies {
-        for &size in &options.sizes {
-            for &transport in transports() {
-                let batches = if transport == Transport::Shoal {
-                    &[1, BATCH][..]
-                } else {
-                    &[1]
-                };
-                for &batch in batches {
-                    progress(&format!(
-                        "{topology} of {size} B, {transport}, batches of {batch}"
-                    ));
+        for &size in sizes {
+            for &transport in &transports {
+                for batch in [1, BATCH] {
+                    if batch > 1 && transport != Transport::Shoal {
+                        continue;
+                    }
+                    progress(&format!("{topology}, {size} B, {transport}, by {batch}"));
+                    let touch = Touch::All;
                     let load = traffic::Load {
                         transport,
                         size,
                         topology,
                         batch,
-                        whole: true,
+                        touch,
                     };
-                    match traffic::throughput(&load, options)? {
+                    match traffic::measure(&load, options)? {
                         Ok(rate) => report.throughput.push(rate),
                         Err(why) => report.skipped.push(why),
                     }
@@ -141,35 +177,18 @@ fn queues(options: &Options, progress: &dyn Fn(&str), report: &mut Report) -> Re
             }
         }
     }
-    // How fast bytes get through when nobody touches more than their ends: against memcpy.
-    let (size, topology) = (
-        64 << 10,
-        Topology {
-            producers: 1,
-            consumers: 1,
-        },
-    );
-    if options.sizes.contains(&size) {
+    // What carrying costs when making and reading messages does not: against memcpy.
+    let size = 64 << 10;
+    if sizes.contains(&size) && options.topologies.contains(&Topology::PAIR) {
         progress("64 KiB copied in and out");
         let load = traffic::Load {
             transport: Transport::Shoal,
             size,
-            topology,
+            topology: Topology::PAIR,
             batch: 1,
-            whole: false,
+            touch: Touch::Ends,
         };
-        report.copied = traffic::throughput(&load, options)?.ok();
+        report.copied = traffic::measure(&load, options)?.ok();
     }
     Ok(())
-}
-
-/// Median, least and most of several measurements.
-fn spread(mut values: Vec<f64>) -> Spread {
-    values.sort_by(f64::total_cmp);
-    let at = |index: usize| values.get(index).copied().unwrap_or(0.0);
-    Spread {
-        median: at(values.len() / 2),
-        least: at(0),
-        most: at(values.len().saturating_sub(1)),
-    }
 }

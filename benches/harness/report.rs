@@ -1,12 +1,11 @@
-//! What was measured: JSON for programs, tables for people.
-
-use std::fmt;
+//! What was measured, as programs read it. People read [`super::table`].
 
 use serde::Serialize;
 
 use super::channel::Transport;
-use super::{Options, stage};
+use super::map::Operation;
 
+/// Median, least and most of several measurements.
 #[derive(Serialize, Clone, Copy)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
@@ -14,30 +13,49 @@ pub(crate) struct Spread {
     pub(crate) most: f64,
 }
 
-#[derive(Serialize)]
+impl Spread {
+    pub(super) fn of(mut values: Vec<f64>) -> Self {
+        values.sort_by(f64::total_cmp);
+        let at = |index: usize| values.get(index).copied().unwrap_or(0.0);
+        Self {
+            median: at(values.len() / 2),
+            least: at(0),
+            most: at(values.len().saturating_sub(1)),
+        }
+    }
+}
+
+#[derive(Serialize, Default)]
 pub(crate) struct Report {
     pub(crate) cores: usize,
+    /// The two cores that pairs of processes are pinned to.
+    pub(crate) pinned_to: Option<[usize; 2]>,
     pub(crate) window_seconds: f64,
     pub(crate) repeated: usize,
     pub(crate) floor: Option<Floor>,
     pub(crate) round_trips: Vec<RoundTrip>,
     pub(crate) throughput: Vec<Throughput>,
-    /// 64 KiB of which nobody touches more than the ends.
+    /// 64 KiB, of which nobody touches more than the ends.
     pub(crate) copied: Option<Throughput>,
     pub(crate) map: Vec<MapRate>,
-    pub(crate) memory: Memory,
+    pub(crate) memory: Option<Memory>,
+    pub(crate) skipped: Vec<Skipped>,
+    pub(crate) ratios: Vec<Ratio>,
     pub(crate) goals: Vec<Goal>,
-    pub(crate) skipped: Vec<String>,
 }
 
 #[derive(Serialize)]
 pub(crate) struct Floor {
-    /// What timing one trip adds to it.
+    /// What timing one trip adds to it. Left out of the trips of the floor.
     pub(crate) clock_ns: f64,
-    pub(crate) cache_line_median_ns: f64,
-    pub(crate) cache_line_p99_ns: f64,
-    pub(crate) futex_median_ns: f64,
-    pub(crate) copying: Vec<Copying>,
+    pub(crate) pinned: bool,
+    pub(crate) cache_line_median_ns: Spread,
+    pub(crate) cache_line_p99_ns: Spread,
+    /// Per trip, of many timed in one go.
+    pub(crate) cache_line_batch_mean_ns: Spread,
+    pub(crate) futex_median_ns: Spread,
+    pub(crate) futex_p99_ns: Spread,
+    pub(crate) memcpy: Vec<Copying>,
 }
 
 #[derive(Serialize)]
@@ -46,12 +64,17 @@ pub(crate) struct Copying {
     pub(crate) gigabytes: f64,
 }
 
+/// The clock's cost is part of these.
 #[derive(Serialize)]
 pub(crate) struct RoundTrip {
     pub(crate) transport: Transport,
     pub(crate) size: usize,
-    pub(crate) median_ns: f64,
-    pub(crate) p99_ns: f64,
+    pub(crate) pinned: bool,
+    pub(crate) trips: u64,
+    pub(crate) median_ns: Spread,
+    pub(crate) p99_ns: Spread,
+    /// The median without the clock, in round trips of a cache line just before it.
+    pub(crate) cache_lines: Spread,
 }
 
 #[derive(Serialize)]
@@ -59,225 +82,145 @@ pub(crate) struct Throughput {
     pub(crate) transport: Transport,
     pub(crate) size: usize,
     pub(crate) topology: String,
+    pub(crate) pinned: bool,
     pub(crate) batch: usize,
     /// Million messages a second.
     pub(crate) million: Spread,
     pub(crate) gigabytes: f64,
-    pub(crate) luckiest_to_least_lucky: f64,
-    pub(crate) starved: bool,
+    /// Among equal processes, in the worst window; none if somebody got nothing.
+    pub(crate) luckiest_to_least_lucky: Option<f64>,
+    /// A cache line there and back just before each window, if every process has its own core:
+    /// how far apart the two cores were at the time.
+    pub(crate) cache_line_ns: Option<Spread>,
+    /// How many processes put or took nothing at all, in the worst window.
+    pub(crate) got_nothing: usize,
 }
 
 #[derive(Serialize)]
 pub(crate) struct MapRate {
-    pub(crate) operation: &'static str,
+    pub(crate) operation: Operation,
     pub(crate) keys: u64,
     pub(crate) processes: usize,
+    pub(crate) pinned: bool,
     /// Million operations a second, all processes together.
     pub(crate) million: Spread,
 }
 
-#[derive(Serialize, Default)]
+/// Committed bytes.
+#[derive(Serialize)]
 pub(crate) struct Memory {
     pub(crate) empty_queue: u64,
     pub(crate) empty_map: u64,
-    pub(crate) map_bytes_per_stored_byte: Vec<(u64, f64)>,
+    pub(crate) map: Vec<Stored>,
+}
+
+#[derive(Serialize)]
+pub(crate) struct Stored {
+    pub(crate) entries: u64,
+    /// Beyond what an empty map takes, for each byte of keys and values.
+    pub(crate) committed_per_stored_byte: f64,
+}
+
+/// Something that was asked for and cannot be done.
+#[derive(Serialize)]
+pub(crate) struct Skipped {
+    pub(crate) what: &'static str,
+    pub(crate) transport: Transport,
+    pub(crate) size: usize,
+    pub(crate) topology: String,
+    pub(crate) why: String,
+}
+
+/// How a figure of Shoal's compares with another one of the same run.
+#[derive(Serialize)]
+pub(crate) struct Ratio {
+    pub(crate) what: &'static str,
+    pub(crate) size: usize,
+    pub(crate) topology: String,
+    pub(crate) batch: usize,
+    pub(crate) with: String,
+    /// Above one, Shoal is the faster by so much.
+    pub(crate) shoal_is_faster_by: f64,
+}
+
+#[derive(Serialize, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Outcome {
+    Reached,
+    Missed,
+    NotMeasured,
 }
 
 #[derive(Serialize)]
 pub(crate) struct Goal {
-    pub(crate) what: String,
-    pub(crate) goal: f64,
-    pub(crate) measured: f64,
+    pub(crate) what: &'static str,
+    /// "at least", "at most" or "below".
+    pub(crate) words: &'static str,
+    pub(crate) bound: f64,
     pub(crate) unit: &'static str,
-    pub(crate) reached: bool,
+    pub(crate) measured: Option<f64>,
+    pub(crate) outcome: Outcome,
 }
 
 impl Report {
-    pub(super) fn new(options: &Options) -> Self {
-        Self {
-            cores: stage::cores(),
-            window_seconds: options.window.as_secs_f64(),
-            repeated: options.repeat,
-            floor: None,
-            round_trips: Vec::new(),
-            throughput: Vec::new(),
-            copied: None,
-            map: Vec::new(),
-            memory: Memory::default(),
-            goals: Vec::new(),
-            skipped: Vec::new(),
-        }
+    /// How fast memory is copied by one core at this size.
+    pub(super) fn memcpy(&self, size: usize) -> Option<f64> {
+        let mut all = self.floor.iter().flat_map(|floor| &floor.memcpy);
+        Some(all.find(|it| it.size == size)?.gigabytes)
     }
 
-    /// How many times as fast as `transport` our queue was at the same thing.
-    fn times(&self, other: &Throughput) -> Option<f64> {
-        let mut all = self.throughput.iter();
-        let ours = all.find(|it| {
-            it.transport == Transport::Shoal
-                && (it.size, &it.topology, it.batch) == (other.size, &other.topology, other.batch)
-        })?;
-        Some(ours.million.median / other.million.median)
-    }
-}
-
-fn size(bytes: usize) -> String {
-    match bytes {
-        0..1024 => format!("{bytes} B"),
-        1024..1_048_576 => format!("{} KiB", bytes >> 10),
-        _ => format!("{} MiB", bytes >> 20),
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (cores, window) = (self.cores, self.window_seconds);
-        writeln!(
-            f,
-            "{cores} cores; {} windows of {window} s, medians",
-            self.repeated
-        )?;
-        if let Some(floor) = &self.floor {
-            writeln!(f, "\nThe machine's floor")?;
-            let (median, p99) = (floor.cache_line_median_ns, floor.cache_line_p99_ns);
-            writeln!(
-                f,
-                "  a cache line there and back  {median:6.0} ns   p99 {p99:.0} ns"
-            )?;
-            writeln!(
-                f,
-                "  a futex wake there and back  {:6.0} ns",
-                floor.futex_median_ns
-            )?;
-            for it in &floor.copying {
-                writeln!(
-                    f,
-                    "  memcpy of {:8}           {:6.1} GB/s",
-                    size(it.size),
-                    it.gigabytes
-                )?;
+    /// Compares what was measured: with each peer, and with the floor.
+    pub(super) fn compare(&mut self) {
+        let mut ratios = Vec::new();
+        for own in self
+            .round_trips
+            .iter()
+            .filter(|it| it.transport == Transport::Shoal)
+        {
+            let mut ratio = |with: String, factor| {
+                ratios.push(Ratio {
+                    what: "round trip",
+                    size: own.size,
+                    topology: "1x1".to_owned(),
+                    batch: 1,
+                    with,
+                    shoal_is_faster_by: factor,
+                });
+            };
+            for peer in &self.round_trips {
+                if peer.size == own.size && peer.transport != own.transport {
+                    let factor = peer.median_ns.median / own.median_ns.median;
+                    ratio(peer.transport.to_string(), factor);
+                }
             }
-            writeln!(
-                f,
-                "  reading the clock            {:6.0} ns, left out above",
-                floor.clock_ns
-            )?;
+            ratio("cache line".to_owned(), 1.0 / own.cache_lines.median);
         }
-        self.trips(f)?;
-        self.rates(f)?;
-        self.maps(f)?;
-        writeln!(f, "\nMemory")?;
-        writeln!(f, "  an empty queue  {:6} B", self.memory.empty_queue)?;
-        writeln!(f, "  an empty map    {:6} B", self.memory.empty_map)?;
-        for (keys, bytes) in &self.memory.map_bytes_per_stored_byte {
-            writeln!(
-                f,
-                "  a map of {keys:8} entries of 16+64 B: {bytes:.2} bytes a stored byte"
-            )?;
-        }
-        if !self.skipped.is_empty() {
-            writeln!(f, "\nSkipped")?;
-            self.skipped
-                .iter()
-                .try_for_each(|why| writeln!(f, "  {why}"))?;
-        }
-        writeln!(f, "\nGoals")?;
-        for goal in &self.goals {
-            let word = if goal.reached { "reached" } else { "MISSED " };
-            let Goal {
-                what,
-                goal,
-                measured,
-                unit,
-                ..
-            } = goal;
-            writeln!(
-                f,
-                "  {word} {measured:9.2} {unit:3} (goal {goal:>6} {unit:3})  {what}"
-            )?;
-        }
-        Ok(())
-    }
-}
-
-impl Report {
-    fn trips(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.round_trips.is_empty() {
-            return Ok(());
-        }
-        writeln!(
-            f,
-            "\nThere and back, each end on its core (the clock included)"
-        )?;
-        for it in &self.round_trips {
-            writeln!(
-                f,
-                "  {:8}  {:12} median {:8.0} ns   p99 {:8.0} ns",
-                size(it.size),
-                it.transport.to_string(),
-                it.median_ns,
-                it.p99_ns
-            )?;
-        }
-        Ok(())
-    }
-
-    fn rates(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.throughput.is_empty() {
-            return Ok(());
-        }
-        writeln!(f, "\nThroughput, every byte written and read")?;
-        let head = "  procs  size      transport     batch      M/s (least .. most)       GB/s  ";
-        writeln!(f, "{head}unfair  shoal is")?;
-        for it in &self.throughput {
-            let Spread {
-                median,
-                least,
-                most,
-            } = it.million;
-            write!(
-                f,
-                "  {:5}  {:8}  {:12}  {:5}  {median:8.3} ({least:7.3} .. {most:7.3})  {:7.2}  {:5.1}x",
-                it.topology,
-                size(it.size),
-                it.transport.to_string(),
-                it.batch,
-                it.gigabytes,
-                it.luckiest_to_least_lucky,
-            )?;
-            match self.times(it) {
-                Some(times) if it.transport != Transport::Shoal => writeln!(f, "  {times:6.1}x")?,
-                _ if it.starved => writeln!(f, "  somebody starved")?,
-                _ => writeln!(f)?,
+        for own in self
+            .throughput
+            .iter()
+            .filter(|it| it.transport == Transport::Shoal)
+        {
+            let mut ratio = |with: String, factor| {
+                ratios.push(Ratio {
+                    what: "throughput",
+                    size: own.size,
+                    topology: own.topology.clone(),
+                    batch: own.batch,
+                    with,
+                    shoal_is_faster_by: factor,
+                });
+            };
+            for peer in &self.throughput {
+                let same = (peer.size, &peer.topology) == (own.size, &own.topology);
+                if same && peer.transport != own.transport && peer.million.median > 0.0 {
+                    let factor = own.million.median / peer.million.median;
+                    ratio(peer.transport.to_string(), factor);
+                }
+            }
+            if let Some(memcpy) = self.memcpy(own.size) {
+                ratio("memcpy".to_owned(), own.gigabytes / memcpy);
             }
         }
-        if let Some(it) = &self.copied {
-            let rate = it.gigabytes;
-            writeln!(
-                f,
-                "  1x1    64 KiB    shoal, only the ends touched: {rate:.2} GB/s"
-            )?;
-        }
-        Ok(())
-    }
-
-    fn maps(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.map.is_empty() {
-            return Ok(());
-        }
-        writeln!(f, "\nMap, keys of 16 B and values of 64 B, in random order")?;
-        for it in &self.map {
-            let Spread {
-                median,
-                least,
-                most,
-            } = it.million;
-            let (operation, keys, processes) = (it.operation, it.keys, it.processes);
-            writeln!(
-                f,
-                "  {operation}  {keys:8} keys  {processes} process{:2}  {median:7.2} M/s ({least:.2} .. {most:.2})",
-                if processes == 1 { "" } else { "es" },
-            )?;
-        }
-        Ok(())
+        self.ratios = ratios;
     }
 }

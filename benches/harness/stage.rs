@@ -1,154 +1,209 @@
-//! Where a measurement takes place: worker processes and the page they share with us.
+//! The page that a measurement's processes share: who is ready, what phase it is, who did what.
+//!
+//! ```text
+//! offset  size  field    written by     meaning
+//!      0     4  ready    every worker   how many workers wait for the start
+//!    128     4  phase    the parent     GATHER -> WARM -> MEASURE -> STOP
+//!    256     4  turn     two players    whose turn it is (futex round trips)
+//!    384     4  result   one worker     1 once it has measured something itself
+//!    512   128  answers  one worker     what that is, as bits of f64
+//!    640   128  tallies  worker i       its messages and their sum, on a line of its own
+//! ```
+//!
+//! The page is a file without a name, so that programs that were executed afresh can map it.
 
+use std::mem::offset_of;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-
-use shoal::{ForkOptions, Process, Timeout};
+use std::time::{Duration, Instant};
 
 use super::Failure;
 
 /// What one worker tells.
 #[repr(C, align(128))]
-#[derive(Default)]
 pub(super) struct Tally {
-    /// Messages so far. Written by the worker alone, on a line of its own.
+    /// Messages so far. Written by the worker alone.
     pub(super) messages: AtomicU64,
     /// The wrapping sum of all their words, once the worker is done.
     pub(super) sum: AtomicU64,
 }
 
-/// At most this many workers, and samples of a round trip.
-const WORKERS: usize = 128;
-pub(super) const SAMPLES: usize = 1 << 20;
+/// A word on a cache line that nothing else is on, and not on the one fetched with it.
+#[repr(C, align(128))]
+struct Word(AtomicU32);
 
-/// The shared page.
+/// At most this many workers in one measurement.
+pub(super) const WORKERS: usize = 128;
+
 #[repr(C)]
-pub(super) struct Stage {
-    ready: AtomicU32,
-    go: AtomicU32,
-    stop: AtomicU32,
-    pub(super) line: [Tally; 2],
+pub(super) struct Page {
+    ready: Word,
+    phase: Word,
+    turn: Word,
+    result: Word,
+    answers: [AtomicU64; 16],
     tallies: [Tally; WORKERS],
-    pub(super) taken: AtomicU64,
-    pub(super) samples: [AtomicU32; SAMPLES],
 }
 
-/// A mapping of the stage that forked workers share.
-pub(super) struct Stand(*mut Stage);
+const _: () = assert!(offset_of!(Page, phase) == 128);
+const _: () = assert!(offset_of!(Page, turn) == 256);
+const _: () = assert!(offset_of!(Page, result) == 384);
+const _: () = assert!(offset_of!(Page, answers) == 512);
+const _: () = assert!(offset_of!(Page, tallies) == 640);
 
-impl Stand {
-    pub(super) fn new() -> Result<Self, Failure> {
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS;
-        // SAFETY: a fresh anonymous mapping; zeros are a valid stage.
-        let at = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                size_of::<Stage>(),
-                protection,
-                flags,
-                -1,
-                0,
-            )
-        };
-        match at {
-            libc::MAP_FAILED => Err(std::io::Error::last_os_error().into()),
-            at => Ok(Self(at.cast())),
-        }
-    }
-}
+const GATHER: u32 = 0;
+const WARM: u32 = 1;
+const MEASURE: u32 = 2;
+const STOP: u32 = 3;
 
-impl std::ops::Deref for Stand {
-    type Target = Stage;
-
-    fn deref(&self) -> &Stage {
-        // SAFETY: mapped until drop; atomics only.
-        unsafe { &*self.0 }
-    }
-}
-
-impl Drop for Stand {
-    fn drop(&mut self) {
-        // SAFETY: the mapping of `new`.
-        unsafe { libc::munmap(self.0.cast(), size_of::<Stage>()) };
-    }
+/// A mapping of the page.
+pub(super) struct Stage {
+    page: *const Page,
+    file: OwnedFd,
 }
 
 impl Stage {
+    /// A new page, all zero.
+    pub(super) fn new() -> Result<Self, Failure> {
+        // SAFETY: a NUL-terminated name; the result is checked.
+        let fd = unsafe { libc::memfd_create(c"shoal-bench".as_ptr(), libc::MFD_CLOEXEC) };
+        if fd < 0 {
+            return Err(std::io::Error::last_os_error().into());
+        }
+        // SAFETY: just made, owned by nobody else.
+        let file = unsafe { OwnedFd::from_raw_fd(fd) };
+        // SAFETY: an open file of ours.
+        if unsafe { libc::ftruncate(fd, size_of::<Page>() as libc::off_t) } < 0 {
+            return Err(std::io::Error::last_os_error().into());
+        }
+        Self::map(file)
+    }
+
+    /// The page behind a descriptor that this process inherited.
+    pub(super) fn inherited(fd: RawFd) -> Result<Self, Failure> {
+        // SAFETY: only duplicated, which fails if it is not open.
+        let file = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned()?;
+        if std::fs::File::from(file.try_clone()?).metadata()?.len() < size_of::<Page>() as u64 {
+            return Err("the inherited page is too short".into());
+        }
+        Self::map(file)
+    }
+
+    fn map(file: OwnedFd) -> Result<Self, Failure> {
+        let (len, access) = (size_of::<Page>(), libc::PROT_READ | libc::PROT_WRITE);
+        let (at, fd) = (std::ptr::null_mut(), file.as_raw_fd());
+        // SAFETY: a fresh mapping of a file that is long enough; any bytes are a valid page.
+        match unsafe { libc::mmap(at, len, access, libc::MAP_SHARED, fd, 0) } {
+            libc::MAP_FAILED => Err(std::io::Error::last_os_error().into()),
+            page => Ok(Self {
+                page: page.cast(),
+                file,
+            }),
+        }
+    }
+
+    pub(super) fn fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+
+    fn page(&self) -> &Page {
+        // SAFETY: mapped until drop; atomics only.
+        unsafe { &*self.page }
+    }
+
     pub(super) fn tally(&self, worker: usize) -> &Tally {
-        &self.tallies[worker]
+        &self.page().tallies[worker]
+    }
+
+    /// The word that two players hand to each other.
+    pub(super) fn turn(&self) -> &AtomicU32 {
+        &self.page().turn.0
     }
 
     /// A worker is ready, and waits for the others.
-    pub(super) fn wait_for_go(&self) {
-        self.ready.fetch_add(1, Ordering::SeqCst);
-        while self.go.load(Ordering::Acquire) == 0 {
+    pub(super) fn wait_for_start(&self) {
+        self.page().ready.0.fetch_add(1, Ordering::AcqRel);
+        while self.page().phase.0.load(Ordering::Acquire) == GATHER {
             std::thread::yield_now();
         }
     }
 
-    /// Lets `workers` go once all of them are ready.
-    pub(super) fn go(&self, workers: usize) {
-        while (self.ready.load(Ordering::Acquire) as usize) < workers {
-            std::thread::sleep(std::time::Duration::from_micros(200));
-        }
-        self.go.store(1, Ordering::Release);
+    pub(super) fn ready(&self) -> usize {
+        self.page().ready.0.load(Ordering::Acquire) as usize
+    }
+
+    /// Everybody goes, but nothing counts yet.
+    pub(super) fn start(&self) {
+        self.page().phase.0.store(WARM, Ordering::Release);
+    }
+
+    /// From now on what workers time themselves counts.
+    pub(super) fn measure(&self) {
+        self.page().phase.0.store(MEASURE, Ordering::Release);
     }
 
     pub(super) fn stop(&self) {
-        self.stop.store(1, Ordering::Release);
+        self.page().phase.0.store(STOP, Ordering::Release);
     }
 
     pub(super) fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed) != 0
+        self.page().phase.0.load(Ordering::Relaxed) == STOP
     }
-}
 
-/// Starts a worker on `core`, if there are cores to choose from.
-pub(super) fn worker(
-    core: Option<usize>,
-    work: impl FnOnce() -> Result<(), Failure>,
-) -> Result<Process, Failure> {
-    let body = move || {
-        if let Some(core) = core {
-            pin(core);
+    pub(super) fn is_measuring(&self) -> bool {
+        self.page().phase.0.load(Ordering::Relaxed) == MEASURE
+    }
+
+    /// A worker that times itself has something to tell.
+    pub(super) fn has_result(&self) {
+        self.page().result.0.store(1, Ordering::Release);
+    }
+
+    pub(super) fn is_result(&self) -> bool {
+        self.page().result.0.load(Ordering::Acquire) != 0
+    }
+
+    /// A worker tells what it measured.
+    pub(super) fn tell(&self, answers: &[f64]) {
+        for (index, answer) in answers.iter().enumerate() {
+            self.tell_at(index, *answer);
         }
-        match work() {
-            Ok(()) => 0,
-            Err(why) => {
-                eprintln!("shoal bench: a worker failed: {why}");
-                1
+    }
+
+    /// The same, for one answer.
+    pub(super) fn tell_at(&self, index: usize, answer: f64) {
+        self.page().answers[index].store(answer.to_bits(), Ordering::Release);
+    }
+
+    /// What a worker that has ended told.
+    pub(super) fn told(&self, index: usize) -> f64 {
+        f64::from_bits(self.page().answers[index].load(Ordering::Acquire))
+    }
+
+    /// How many messages each of the first `workers` has counted, and when that was.
+    pub(super) fn counts(&self, workers: usize) -> (Instant, Vec<u64>) {
+        // All cores may be busy with workers. If one of them ran between the clock and the
+        // last tally, the two do not belong together.
+        for _ in 0..50 {
+            let (before, counts) = (Instant::now(), self.read_counts(workers));
+            if before.elapsed() < Duration::from_micros(50) {
+                return (before, counts);
             }
         }
-    };
-    // Nothing outlives us: a benchmark that was interrupted leaves no workers behind.
-    let options = ForkOptions {
-        die_with_parent: true,
-        ..ForkOptions::default()
-    };
-    // SAFETY: the benchmark has one thread, so the child may do what the parent may.
-    Ok(unsafe { shoal::fork(&options, body) }?)
-}
-
-/// Waits for workers and fails if one of them did.
-pub(super) fn join(workers: Vec<Process>) -> Result<(), Failure> {
-    for worker in workers {
-        let exit = worker.join(Timeout::Infinite)?;
-        if !exit.success() {
-            return Err(format!("a worker ended with {exit:?}").into());
-        }
+        (Instant::now(), self.read_counts(workers))
     }
-    Ok(())
+
+    fn read_counts(&self, workers: usize) -> Vec<u64> {
+        let tallies = (0..workers).map(|worker| self.tally(worker));
+        tallies
+            .map(|tally| tally.messages.load(Ordering::Acquire))
+            .collect()
+    }
 }
 
-pub(super) fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
-fn pin(core: usize) {
-    // SAFETY: an all-zero set is empty; the calls only read and write it.
-    unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(core % cores(), &mut set);
-        libc::sched_setaffinity(0, size_of_val(&set), &set);
+impl Drop for Stage {
+    fn drop(&mut self) {
+        // SAFETY: the mapping of `map`, used by nobody any more.
+        unsafe { libc::munmap(self.page.cast_mut().cast(), size_of::<Page>()) };
     }
 }

@@ -42,6 +42,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // Before anything else: the benchmark's processes are this program too.
+    bench::worker();
     let done = match Cli::parse().command {
         Command::Ls(format) => objects::ls(format),
         Command::Stat(stat) => stat.run(),

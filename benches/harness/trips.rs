@@ -1,0 +1,175 @@
+//! Messages there and back: how long one takes, each timed by itself.
+
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+use super::channel::{Channel, Transport};
+use super::crew::{Crew, Role};
+use super::payload::{Touch, read, write};
+use super::report::{RoundTrip, Skipped, Spread};
+use super::stage::Stage;
+use super::wire::Link;
+use super::{Failure, Options, Topology, cores, floor};
+
+/// What one worker does: the caller's message goes out `there` and comes `back`.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Part {
+    caller: bool,
+    there: Link,
+    back: Link,
+    size: usize,
+}
+
+/// Round trips in `options.repeat` windows, each with processes of its own.
+pub(super) fn measure(
+    transport: Transport,
+    size: usize,
+    options: &Options,
+) -> Result<Result<RoundTrip, Skipped>, Failure> {
+    let (mut medians, mut p99s, mut trips) = (Vec::new(), Vec::new(), 0);
+    let (clock_ns, mut lines) = (floor::clock(), Vec::new());
+    for _ in 0..options.repeat {
+        let channel = || Channel::new(transport, size, Topology::PAIR);
+        let pair = match (channel()?, channel()?) {
+            (Ok(there), Ok(back)) => [there, back],
+            (Err(why), _) | (_, Err(why)) => {
+                return Ok(Err(Skipped {
+                    what: "round trip",
+                    transport,
+                    size,
+                    topology: Topology::PAIR.to_string(),
+                    why,
+                }));
+            }
+        };
+        // Beside each other in time as well: cores of a virtual machine are close to each other
+        // at one moment and far apart at the next, which halves or doubles both.
+        let line = floor::cache_line(options.window / 4, clock_ns)?;
+        let times = once(pair, size, options.window)?;
+        lines.push((times.median_ns - clock_ns).max(1.0) / line);
+        medians.push(times.median_ns);
+        p99s.push(times.p99_ns);
+        trips += times.count;
+    }
+    Ok(Ok(RoundTrip {
+        transport,
+        size,
+        pinned: cores::pair().is_some(),
+        trips,
+        median_ns: Spread::of(medians),
+        p99_ns: Spread::of(p99s),
+        cache_lines: Spread::of(lines),
+    }))
+}
+
+fn once(
+    [mut there, mut back]: [Channel; 2],
+    size: usize,
+    length: Duration,
+) -> Result<Times, Failure> {
+    let stage = Stage::new()?;
+    let mut crew = Crew::new(&stage);
+    for caller in [true, false] {
+        let part = Part {
+            caller,
+            there: if caller {
+                there.putting()?
+            } else {
+                there.taking()?
+            },
+            back: if caller {
+                back.taking()?
+            } else {
+                back.putting()?
+            },
+            size,
+        };
+        let core = cores::pair().map(|cores| cores[usize::from(!caller)]);
+        let fds = [part.there.fds(), part.back.fds()].concat();
+        crew.hire(core, fds, Role::Trip(part))?;
+    }
+    there.started();
+    back.started();
+    crew.start(length / 10)?;
+    crew.measure(length)?;
+    // The caller ends after its last trip, and the echo at the end of the channel.
+    crew.join(0, 1)?;
+    there.finish(1)?;
+    crew.join_all()?;
+    Ok(Times::told(&stage))
+}
+
+impl Part {
+    pub(super) fn work(&self, stage: &Stage) -> Result<(), Failure> {
+        let (mut there, mut back) = (self.there.open()?, self.back.open()?);
+        let mut buf = vec![1u8; self.size];
+        if !self.caller {
+            let mut sum = 0u64;
+            stage.wait_for_start();
+            while there.get(&mut buf)? {
+                sum = sum.wrapping_add(read(&buf, Touch::All));
+                back.put(&buf)?;
+            }
+            std::hint::black_box(sum);
+            return Ok(());
+        }
+        let (mut stopwatch, mut seed) = (Stopwatch::new()?, 0u64);
+        stage.wait_for_start();
+        while !stage.is_stopped() {
+            let sum = write(&mut buf, seed, Touch::All);
+            let start = Instant::now();
+            there.put(&buf)?;
+            let came = back.get(&mut buf)?;
+            let took = start.elapsed();
+            if !came || read(&buf, Touch::All) != sum {
+                return Err("a message came back changed".into());
+            }
+            if stage.is_measuring() {
+                stopwatch.record(took)?;
+                stage.has_result();
+            }
+            seed += 1;
+        }
+        stopwatch.tell(stage);
+        Ok(())
+    }
+}
+
+/// Times of single trips, in nanoseconds. Three digits are more than they are good for.
+pub(super) struct Stopwatch(Histogram<u64>);
+
+impl Stopwatch {
+    pub(super) fn new() -> Result<Self, Failure> {
+        Ok(Self(Histogram::new_with_bounds(1, 60_000_000_000, 3)?))
+    }
+
+    #[inline]
+    pub(super) fn record(&mut self, took: Duration) -> Result<(), Failure> {
+        Ok(self.0.record((took.as_nanos() as u64).max(1))?)
+    }
+
+    /// Leaves the result for the parent.
+    pub(super) fn tell(&self, stage: &Stage) {
+        let at = |quantile| self.0.value_at_quantile(quantile) as f64;
+        stage.tell(&[at(0.5), at(0.99), self.0.len() as f64]);
+    }
+}
+
+/// What a worker's stopwatch said.
+pub(super) struct Times {
+    pub(super) median_ns: f64,
+    pub(super) p99_ns: f64,
+    pub(super) count: u64,
+}
+
+impl Times {
+    pub(super) fn told(stage: &Stage) -> Self {
+        Self {
+            median_ns: stage.told(0),
+            p99_ns: stage.told(1),
+            count: stage.told(2) as u64,
+        }
+    }
+}
