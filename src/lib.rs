@@ -30,6 +30,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("shoal runs on Linux");
 
+mod cache;
 mod copy;
 pub mod device;
 mod error;

@@ -39,6 +39,7 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, compiler_fence};
 
+use crate::cache;
 use crate::error::{Error, Result};
 use crate::layout::{Offset, Region, Shared, align_up};
 
@@ -315,7 +316,10 @@ impl Heap {
     #[inline]
     pub(super) fn prefetch_word(&self, head: u32, index: usize) {
         let offset = (index as u64).saturating_mul(8);
-        prefetch(offset.saturating_add(self.offset_of(head)), &self.region);
+        let offset = offset.saturating_add(self.offset_of(head));
+        if let Ok(at) = self.region.span(offset, 1) {
+            cache::fetch_to_read(at.as_ptr());
+        }
     }
 
     /// The span of the block map, in whole pages, that must hold memory once blocks below
@@ -325,19 +329,6 @@ impl Heap {
         let to = block_map_size(new);
         (self.block_map + from, to.saturating_sub(from))
     }
-}
-
-/// Asks for a cache line before it is needed. A hint: any offset will do.
-#[inline]
-fn prefetch(offset: u64, region: &Region) {
-    #[cfg(target_arch = "x86_64")]
-    if let Ok(at) = region.span(offset, 1) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: the address is mapped, and a prefetch has no effect that a program sees.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.as_ptr().cast()) }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (offset, region);
 }
 
 /// Bytes of the block map for `blocks` blocks, in whole pages.

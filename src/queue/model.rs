@@ -13,8 +13,10 @@ use proptest::prelude::*;
 use crate::error::Error;
 use crate::layout::Region;
 
+use super::ends::{Consumer, Producer};
+use super::header::{MIN_CAPACITY, RING};
 use super::record;
-use super::ring::{Consumer, MIN_CAPACITY, RING, Ring};
+use super::ring::Ring;
 
 /// A ring on the heap.
 struct Heap {
@@ -144,16 +146,19 @@ fn check(heap: &Heap, model: &Model) {
     let ring = &heap.ring;
     ring.check().unwrap();
     assert_eq!(ring.capacity(), Ok(model.capacity));
-    assert_eq!(ring.used(), model.used());
+    assert_eq!(ring.header.used(), model.used());
     let bytes = model.messages().map(|it| it.len() as u64).sum();
-    assert_eq!(ring.counts(), (model.messages().count() as u64, bytes));
+    assert_eq!(
+        ring.header.counts(),
+        (model.messages().count() as u64, bytes)
+    );
     assert_eq!(ring.is_occupied(), model.used() != 0);
 }
 
 fn put(heap: &Heap, model: &mut Model, lens: &[usize], killed: bool) {
     // SAFETY: the only thread.
-    let mut end = unsafe { heap.ring.producer() }.unwrap();
-    let before = heap.ring.counts().0;
+    let mut end = unsafe { Producer::new(heap.ring) }.unwrap();
+    let before = heap.ring.header.counts().0;
     let (old_records, old_tail) = (model.records.clone(), model.tail);
     for &len in lens {
         let data = model.message(len);
@@ -165,7 +170,10 @@ fn put(heap: &Heap, model: &mut Model, lens: &[usize], killed: bool) {
     }
     if killed {
         // Padding and what was due are published already: some first part of it all.
-        let (there, used) = (heap.ring.counts().0 - before, heap.ring.used());
+        let (there, used) = (
+            heap.ring.header.counts().0 - before,
+            heap.ring.header.used(),
+        );
         let all = std::mem::replace(&mut model.records, old_records);
         let old = model.records.len();
         model.tail = old_tail;
@@ -183,9 +191,9 @@ fn put(heap: &Heap, model: &mut Model, lens: &[usize], killed: bool) {
 
 fn take(heap: &Heap, model: &mut Model, count: usize, killed: bool) {
     // SAFETY: the only thread.
-    let mut end = unsafe { heap.ring.consumer() }.unwrap();
+    let mut end = unsafe { Consumer::new(heap.ring) }.unwrap();
     let mut rest: VecDeque<Vec<u8>> = model.messages().cloned().collect();
-    let old_used = heap.ring.used();
+    let old_used = heap.ring.header.used();
     let mut taken = 0;
     while taken < count {
         let data = copy_of(&mut end);
@@ -198,7 +206,7 @@ fn take(heap: &Heap, model: &mut Model, count: usize, killed: bool) {
     if !killed {
         end.publish();
     }
-    let freed = old_used - heap.ring.used();
+    let freed = old_used - heap.ring.header.used();
     let mut left = freed;
     while left > 0 {
         left -= model.records.pop_front().unwrap().size();
@@ -253,7 +261,7 @@ fn run(capacity: u64, max: u64, steps: &[Step]) {
     }
     take(&heap, &mut model, usize::MAX, false);
     check(&heap, &model);
-    assert_eq!(heap.ring.used(), 0);
+    assert_eq!(heap.ring.header.used(), 0);
 }
 
 fn length() -> impl Strategy<Value = usize> {
@@ -360,12 +368,12 @@ fn cursors_and_headers_of_any_bits_are_answered() {
         for _ in 0..300 {
             // SAFETY: the only thread.
             unsafe {
-                if let Ok(mut end) = heap.ring.producer()
+                if let Ok(mut end) = Producer::new(heap.ring)
                     && end.push(&data).is_ok()
                 {
                     end.publish();
                 }
-                if let Ok(mut end) = heap.ring.consumer()
+                if let Ok(mut end) = Consumer::new(heap.ring)
                     && let Ok(Some(message)) = end.peek()
                 {
                     assert!(message.len() <= 1 << 14);
@@ -377,7 +385,11 @@ fn cursors_and_headers_of_any_bits_are_answered() {
                 let _ = heap.ring.grow(1 << (12 + next() % 3));
                 let _ = heap.ring.shrink();
             }
-            let _ = (heap.ring.counts(), heap.ring.used(), heap.ring.check());
+            let _ = (
+                heap.ring.header.counts(),
+                heap.ring.header.used(),
+                heap.ring.check(),
+            );
         }
     }
 }

@@ -9,8 +9,10 @@ use crate::sys::clock::Deadline;
 
 use crate::Timeout;
 
+use super::ends::{Consumer, Producer};
+use super::header;
 use super::record;
-use super::ring::{self, Consumer, Ring};
+use super::ring::Ring;
 
 /// A named queue of messages that any number of processes put into and take from.
 ///
@@ -109,8 +111,8 @@ impl Queue {
         let spec = Spec {
             kind: Kind::Queue,
             layout: LAYOUT,
-            size: Segment::DATA + ring::RING + max,
-            commit: ring::RING + capacity,
+            size: Segment::DATA + header::RING + max,
+            commit: header::RING + capacity,
         };
         let segment = Segment::open_or_create(name, options, &spec, |segment| {
             Ring::init(&segment.region(), Segment::DATA, capacity, max)
@@ -150,7 +152,7 @@ impl Queue {
         loop {
             let guard = self.lock_producers(deadline)?;
             // SAFETY: the producers' lock is held until after the last use.
-            let mut end = unsafe { self.ring.producer() }?;
+            let mut end = unsafe { Producer::new(self.ring) }?;
             if end.push(data)? {
                 end.publish();
                 drop(guard);
@@ -193,7 +195,7 @@ impl Queue {
         let need = self.room_for(first)?;
         let guard = self.lock_producers(deadline)?;
         // SAFETY: the producers' lock is held until after the last use.
-        let mut end = unsafe { self.ring.producer() }?;
+        let mut end = unsafe { Producer::new(self.ring) }?;
         let mut put = 0;
         while let Some(item) = items.get(put) {
             if !end.push(item.as_ref())? {
@@ -310,7 +312,7 @@ impl Queue {
 
     /// How many messages are in the queue. Exact whenever nobody is putting or taking.
     pub fn len(&self) -> usize {
-        self.ring.counts().0 as usize
+        self.ring.header.counts().0 as usize
     }
 
     /// Whether there is no message in the queue.
@@ -320,7 +322,7 @@ impl Queue {
 
     /// Payload bytes of all messages in the queue.
     pub fn bytes(&self) -> u64 {
-        self.ring.counts().1
+        self.ring.header.counts().1
     }
 
     /// Bytes of the ring as it is now.
@@ -380,7 +382,7 @@ fn append(end: &mut Consumer, data: &mut Vec<u8>) -> Result<Option<usize>> {
 /// Start and maximum of the ring, from what the caller asked for.
 fn capacities(options: &Options) -> Result<(u64, u64)> {
     let round = |bytes: u64| match bytes {
-        0..=LARGEST_CAPACITY => Ok(bytes.max(ring::MIN_CAPACITY).next_power_of_two()),
+        0..=LARGEST_CAPACITY => Ok(bytes.max(header::MIN_CAPACITY).next_power_of_two()),
         _ => Err(Error::TooLarge {
             what: "capacity",
             size: bytes,

@@ -23,9 +23,10 @@ use crate::segment::Segment;
 use crate::sync::{Acquired, Guard, RobustMutex, crash::crash_point, publish_fence};
 use crate::sys::clock::Deadline;
 
+use super::ends::Consumer;
+use super::header;
 use super::ops::Queue;
 use super::record;
-use super::ring::{self, Consumer};
 
 /// Looks at the other side's cursor before the core is given away for the first time: some
 /// microseconds, in which a peer that is running does many messages.
@@ -52,7 +53,7 @@ impl Queue {
             // Before looking: once a queue is closed, what is not there will never be.
             let closed = self.flags() & CLOSED != 0;
             // SAFETY: the consumers' lock is held until after the last use.
-            let mut end = unsafe { self.ring.consumer() }?;
+            let mut end = unsafe { Consumer::new(self.ring) }?;
             let found = taken(&mut end);
             let whole = matches!(found, Err(Error::BufferTooSmall { .. }) | Ok(_));
             let freed = whole && end.publish();
@@ -92,7 +93,7 @@ impl Queue {
     #[cold]
     pub(super) fn make_room(&self, need: u64, deadline: Deadline) -> Result<()> {
         let capacity = self.ring.capacity()?;
-        let room = || capacity.saturating_sub(self.ring.used()) >= need;
+        let room = || capacity.saturating_sub(self.ring.header.used()) >= need;
         // Others may be faster every time; growth is worth a last try.
         let late = deadline != Deadline::Now && deadline.passed();
         // A ring that holds only a few of such messages makes both ends wait for each other.
@@ -150,17 +151,17 @@ impl Queue {
         }
         let roomy = need.saturating_mul(ROOMY).min(ROOMY_UP_TO);
         let wanted = need
-            .saturating_add(self.ring.used())
+            .saturating_add(self.ring.header.used())
             .max(capacity * 2)
             .max(roomy);
         let max = self.ring.max_capacity();
         let wanted = wanted
             .checked_next_power_of_two()
             .map_or(max, |it| it.min(max));
-        let committed = self.segment.commit(Segment::DATA + ring::RING, wanted);
+        let committed = self.segment.commit(Segment::DATA + header::RING, wanted);
         if committed.is_err() {
             // What was there for a part of it is there for others, then.
-            let beyond = Segment::DATA + ring::RING + capacity;
+            let beyond = Segment::DATA + header::RING + capacity;
             let _ = self
                 .segment
                 .decommit(beyond, wanted.saturating_sub(capacity));
@@ -195,7 +196,7 @@ impl Queue {
         if let Ok(Some(old)) = unsafe { self.ring.shrink() } {
             let _ = self
                 .segment
-                .decommit(Segment::DATA + ring::RING + born, old - born);
+                .decommit(Segment::DATA + header::RING + born, old - born);
         }
     }
 
@@ -206,8 +207,8 @@ impl Queue {
         // Padding reaches to the end of the ring, as large as that was at the time. Asked
         // first, since the counts are on lines that both sides write to.
         let tail = self.ring.header.tail.load(Ordering::Relaxed);
-        let at_end = tail & (ring::MIN_CAPACITY - 1) < record::ALIGN;
-        at_end && self.ring.used() != 0 && self.is_empty()
+        let at_end = tail & (header::MIN_CAPACITY - 1) < record::ALIGN;
+        at_end && self.ring.header.used() != 0 && self.is_empty()
     }
 
     /// Moves the head over padding that no consumer is there to move over, so that a message
@@ -215,7 +216,7 @@ impl Queue {
     fn skip_padding(&self, deadline: Deadline) -> Result<()> {
         let _guard = self.lock_consumers(deadline)?;
         // SAFETY: the consumers' lock is held until after the last use.
-        let mut end = unsafe { self.ring.consumer() }?;
+        let mut end = unsafe { Consumer::new(self.ring) }?;
         let looked = end.peek();
         end.publish();
         looked.map(drop)
@@ -242,7 +243,7 @@ impl Queue {
         let not_full = &self.ring.header.not_full;
         // Padding alone is no reason to wait for a consumer, and may be more than half.
         if not_full.has_sleepers()
-            && (self.ring.used() <= self.capacity() / 2 || self.only_padding())
+            && (self.ring.header.used() <= self.capacity() / 2 || self.only_padding())
         {
             not_full.notify_one();
         }

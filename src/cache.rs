@@ -1,0 +1,42 @@
+//! Asking for cache lines before they are needed.
+//!
+//! A line that another core wrote takes as long to come as it takes to put or take a few
+//! messages. These are hints: they never fault and change nothing that a program can see,
+//! whatever the address. Elsewhere than on x86-64 and 64-bit Arm they do nothing.
+
+/// Asks for the line at `at`, to read it.
+#[inline]
+pub(crate) fn fetch_to_read(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint.
+    unsafe {
+        std::arch::asm!("prefetcht0 [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: a hint.
+    unsafe {
+        std::arch::asm!("prfm pldl1keep, [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = at;
+}
+
+/// Asks for the line at `at`, to write to it: no other core has it any more when it comes.
+///
+/// An instruction of its own, since the compiler's intrinsic becomes the one for reading
+/// unless the target is known to have `prefetchw`. Processors without it do nothing.
+#[inline]
+pub(crate) fn fetch_to_write(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint; every 64-bit x86 executes its encoding, some as no operation.
+    unsafe {
+        std::arch::asm!("prefetchw [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: a hint.
+    unsafe {
+        std::arch::asm!("prfm pstl1keep, [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = at;
+}

@@ -1,0 +1,123 @@
+//! The head of a queue's data: what lies where, and what the counts beside a cursor mean.
+//!
+//! ```text
+//! offset  size  field            written by            invariant
+//!      0     8  capacity         both locks held       R1: a power of two, 4096 ..= max
+//!      8     8  max_capacity     creator               constant
+//!     16     8  born_capacity    creator               constant; R1
+//!     24     4  flags            either lock held      only ever gains bits
+//!    128    64  producer lock    the C library
+//!    192     8  seen_head        producer              R2: <= head
+//!    200    32  put[2]           producer              messages and bytes ever put
+//!    256     8  tail             producer              R3: head <= tail <= head + capacity
+//!    384    64  consumer lock    the C library
+//!    448     8  seen_tail        consumer              R4: <= tail
+//!    456    32  taken[2]         consumer              messages and bytes ever taken
+//!    512     8  head             consumer
+//!    640    12  not_empty        event: consumers sleep on it
+//!    768    12  not_full         event: producers sleep on it
+//!   4096   cap  ring             records, back to back; no record crosses the end
+//! ```
+//!
+//! **Cursors** count bytes since the ring was made and only grow; the record at cursor `c` is
+//! at `c & (capacity - 1)`. Records are multiples of 16 bytes, so the low bits of a cursor
+//! word are free, and bit 0 tells which of the two counters beside it belongs to it. One
+//! store of that word therefore publishes the records *and* the counts, and a kill before
+//! or after it leaves either the old pair or the new one. Nothing has ever to be counted
+//! again, and repair has nothing to do but to check R1 and R3.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crate::layout::{CachePadded, Shared};
+use crate::sync::{EventCell, MutexCell};
+
+use super::record;
+
+/// Messages and payload bytes that have ever passed one end.
+#[repr(C)]
+#[derive(Default)]
+pub(super) struct Count {
+    pub(super) messages: AtomicU64,
+    pub(super) bytes: AtomicU64,
+}
+
+/// What only the holder of one side's lock writes.
+#[repr(C, align(128))]
+pub(crate) struct Side {
+    pub(crate) lock: MutexCell,
+    /// The other side's cursor as last seen, so that its line is read only when this one
+    /// makes the ring look full or empty.
+    pub(super) seen: AtomicU64,
+    pub(super) counts: [Count; 2],
+}
+
+/// The head of the queue's data.
+#[repr(C)]
+pub(crate) struct Header {
+    pub(super) capacity: AtomicU64,
+    pub(super) max_capacity: AtomicU64,
+    pub(super) born_capacity: AtomicU64,
+    pub(crate) flags: AtomicU32,
+    pub(crate) producer: Side,
+    pub(super) tail: CachePadded<AtomicU64>,
+    pub(crate) consumer: Side,
+    pub(super) head: CachePadded<AtomicU64>,
+    pub(crate) not_empty: CachePadded<EventCell>,
+    pub(crate) not_full: CachePadded<EventCell>,
+}
+
+// SAFETY: atomics, mutexes and events only.
+unsafe impl Shared for Header {}
+
+const _: () = {
+    use std::mem::offset_of;
+    assert!(offset_of!(Header, producer) == 128);
+    assert!(offset_of!(Side, seen) == 64 && offset_of!(Side, counts) == 72);
+    assert!(offset_of!(Header, tail) == 256);
+    assert!(offset_of!(Header, consumer) == 384);
+    assert!(offset_of!(Header, head) == 512);
+    assert!(offset_of!(Header, not_empty) == 640);
+    assert!(offset_of!(Header, not_full) == 768);
+    assert!(size_of::<Header>() <= RING as usize);
+};
+
+/// Where the ring begins, from the head of the queue's data.
+pub(crate) const RING: u64 = 4096;
+/// The smallest ring.
+pub(crate) const MIN_CAPACITY: u64 = 4096;
+
+/// The bits of a cursor's word that are the cursor.
+pub(super) const CURSOR: u64 = !(record::ALIGN - 1);
+
+impl Header {
+    /// Bytes of the ring in use, records and padding.
+    #[inline]
+    pub(super) fn used(&self) -> u64 {
+        let head = self.head.load(Ordering::Acquire) & CURSOR;
+        // SYNC: observe(tail)
+        (self.tail.load(Ordering::Acquire) & CURSOR).wrapping_sub(head)
+    }
+
+    /// Messages and payload bytes in the ring.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        // What was taken first: what was put can only have grown since.
+        let taken = read_counts(&self.head, &self.consumer.counts);
+        let put = read_counts(&self.tail, &self.producer.counts);
+        (put.0.wrapping_sub(taken.0), put.1.wrapping_sub(taken.1))
+    }
+}
+
+fn read_counts(cursor: &AtomicU64, counts: &[Count; 2]) -> (u64, u64) {
+    loop {
+        let word = cursor.load(Ordering::Acquire);
+        let count = &counts[(word & 1) as usize];
+        let pair = (
+            count.messages.load(Ordering::Acquire),
+            count.bytes.load(Ordering::Acquire),
+        );
+        // A count is written again only two publications later.
+        if cursor.load(Ordering::Acquire) == word {
+            return pair;
+        }
+    }
+}
