@@ -10,7 +10,7 @@ use crate::copy::copy;
 use crate::error::{Error, Result};
 use crate::sync::crash::crash_point;
 
-use super::header::{CURSOR, Count};
+use super::header::{CURSOR, Count, Passed};
 use super::record::{self, HEADER, State};
 use super::ring::{LINE, Ring};
 
@@ -31,19 +31,34 @@ struct End {
     seen: u64,
     messages: u64,
     bytes: u64,
+    /// `messages` and `bytes` at first.
+    before: Passed,
 }
 
 impl End {
     #[inline]
     fn new(word: u64, seen: u64, counts: &[Count; 2]) -> Self {
         let count = &counts[(word & 1) as usize];
+        let messages = count.messages.load(Ordering::Relaxed);
+        let bytes = count.bytes.load(Ordering::Relaxed);
         Self {
             word,
             pos: word & CURSOR,
             seen,
-            messages: count.messages.load(Ordering::Relaxed),
-            bytes: count.bytes.load(Ordering::Relaxed),
+            messages,
+            bytes,
+            before: (messages, bytes),
         }
+    }
+
+    /// What has passed since this was made.
+    #[inline]
+    fn done(&self) -> Passed {
+        let (messages, bytes) = self.before;
+        (
+            self.messages.wrapping_sub(messages),
+            self.bytes.wrapping_sub(bytes),
+        )
     }
 
     /// Moves on. A cursor that somebody wrote over may wrap.
@@ -189,6 +204,12 @@ impl Producer {
         crash_point!();
     }
 
+    /// What was pushed so far.
+    #[inline]
+    pub(crate) fn done(&self) -> Passed {
+        self.end.done()
+    }
+
     /// Makes everything pushed visible.
     #[inline]
     pub(crate) fn publish(&mut self) {
@@ -326,6 +347,12 @@ impl Consumer {
                 .publish(&self.ring.header.head, &self.ring.header.consumer.counts);
         }
         moved
+    }
+
+    /// What was moved over so far.
+    #[inline]
+    pub(crate) fn done(&self) -> Passed {
+        self.end.done()
     }
 
     /// Whether there is more behind what was moved over, as far as is known without asking.

@@ -16,6 +16,8 @@
 //!    512     8  head             consumer
 //!    640    12  not_empty        event: consumers sleep on it
 //!    768    12  not_full         event: producers sleep on it
+//!    896    12  put_gate         event: producers that stand aside (see `entrance`)
+//!   1024    12  take_gate        event: consumers that stand aside
 //!   4096   cap  ring             records, back to back; no record crosses the end
 //! ```
 //!
@@ -33,7 +35,10 @@ use crate::sync::{EventCell, MutexCell};
 
 use super::record;
 
-/// Messages and payload bytes that have ever passed one end.
+/// Messages, and bytes of payload.
+pub(super) type Passed = (u64, u64);
+
+/// What has ever passed one end.
 #[repr(C)]
 #[derive(Default)]
 pub(super) struct Count {
@@ -64,6 +69,8 @@ pub(crate) struct Header {
     pub(super) head: CachePadded<AtomicU64>,
     pub(crate) not_empty: CachePadded<EventCell>,
     pub(crate) not_full: CachePadded<EventCell>,
+    pub(super) put_gate: CachePadded<EventCell>,
+    pub(super) take_gate: CachePadded<EventCell>,
 }
 
 // SAFETY: atomics, mutexes and events only.
@@ -78,6 +85,8 @@ const _: () = {
     assert!(offset_of!(Header, head) == 512);
     assert!(offset_of!(Header, not_empty) == 640);
     assert!(offset_of!(Header, not_full) == 768);
+    assert!(offset_of!(Header, put_gate) == 896);
+    assert!(offset_of!(Header, take_gate) == 1024);
     assert!(size_of::<Header>() <= RING as usize);
 };
 
@@ -98,16 +107,26 @@ impl Header {
         (self.tail.load(Ordering::Acquire) & CURSOR).wrapping_sub(head)
     }
 
+    /// What was ever put.
+    pub(super) fn put(&self) -> Passed {
+        read_counts(&self.tail, &self.producer.counts)
+    }
+
+    /// What was ever taken.
+    pub(super) fn taken(&self) -> Passed {
+        read_counts(&self.head, &self.consumer.counts)
+    }
+
     /// Messages and payload bytes in the ring.
-    pub(super) fn counts(&self) -> (u64, u64) {
+    pub(super) fn counts(&self) -> Passed {
         // What was taken first: what was put can only have grown since.
-        let taken = read_counts(&self.head, &self.consumer.counts);
-        let put = read_counts(&self.tail, &self.producer.counts);
+        let taken = self.taken();
+        let put = self.put();
         (put.0.wrapping_sub(taken.0), put.1.wrapping_sub(taken.1))
     }
 }
 
-fn read_counts(cursor: &AtomicU64, counts: &[Count; 2]) -> (u64, u64) {
+fn read_counts(cursor: &AtomicU64, counts: &[Count; 2]) -> Passed {
     loop {
         let word = cursor.load(Ordering::Acquire);
         let count = &counts[(word & 1) as usize];

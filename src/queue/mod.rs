@@ -4,15 +4,19 @@
 //! - [`header`]: what lies where in shared memory.
 //! - [`ring`], [`ends`]: where messages are and how they become visible; no locks, no system
 //!   calls.
-//! - [`Queue`]: the two locks, the waits, growth and repair.
+//! - [`entrance`]: the two locks, and turns when many want them.
+//! - [`wait`], [`room`]: waiting and waking, closing and repair; growing and shrinking.
+//! - [`Queue`]: what programs call.
 
 mod ends;
+mod entrance;
 mod header;
 #[cfg(test)]
 mod model;
 mod ops;
 mod record;
 mod ring;
+mod room;
 mod wait;
 
 pub use ops::Queue;

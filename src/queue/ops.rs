@@ -10,7 +10,8 @@ use crate::sys::clock::Deadline;
 use crate::Timeout;
 
 use super::ends::{Consumer, Producer};
-use super::header;
+use super::entrance::Entrance;
+use super::header::{self, Header};
 use super::record;
 use super::ring::Ring;
 
@@ -47,8 +48,8 @@ use super::ring::Ring;
 /// (not killed) inside a call holds the others up until it goes on.
 pub struct Queue {
     pub(super) ring: Ring,
-    pub(super) producers: RobustMutex,
-    pub(super) consumers: RobustMutex,
+    pub(super) producers: Entrance,
+    pub(super) consumers: Entrance,
     // Last: the ring and the locks point into it.
     pub(super) segment: Segment,
 }
@@ -118,18 +119,19 @@ impl Queue {
             Ring::init(&segment.region(), Segment::DATA, capacity, max)
         })?;
         let ring = Ring::attach(&segment.region(), Segment::DATA)?;
+        let header = ring.header;
         // SAFETY: the locks were initialised before the segment was published, and the
         // segment is dropped after the handles on them.
         let (producers, consumers) = unsafe {
             (
-                RobustMutex::attach(&ring.header.producer.lock)?,
-                RobustMutex::attach(&ring.header.consumer.lock)?,
+                RobustMutex::attach(&header.producer.lock)?,
+                RobustMutex::attach(&header.consumer.lock)?,
             )
         };
         Ok(Self {
             ring,
-            producers,
-            consumers,
+            producers: Entrance::new(producers, &header.put_gate, header, Header::put),
+            consumers: Entrance::new(consumers, &header.take_gate, header, Header::taken),
             segment,
         })
     }
@@ -149,13 +151,15 @@ impl Queue {
     pub fn put(&self, data: &[u8], timeout: Timeout) -> Result<()> {
         let need = self.room_for(data)?;
         let deadline = Deadline::after(timeout);
+        self.producers.make_way(deadline)?;
         loop {
-            let guard = self.lock_producers(deadline)?;
+            let guard = self.enter_producers(deadline)?;
             // SAFETY: the producers' lock is held until after the last use.
             let mut end = unsafe { Producer::new(self.ring) }?;
             if end.push(data)? {
                 end.publish();
                 drop(guard);
+                self.producers.count(end.done());
                 self.told_consumers();
                 return Ok(());
             }
@@ -193,7 +197,8 @@ impl Queue {
         deadline: Deadline,
     ) -> Result<usize> {
         let need = self.room_for(first)?;
-        let guard = self.lock_producers(deadline)?;
+        self.producers.make_way(deadline)?;
+        let guard = self.enter_producers(deadline)?;
         // SAFETY: the producers' lock is held until after the last use.
         let mut end = unsafe { Producer::new(self.ring) }?;
         let mut put = 0;
@@ -208,6 +213,7 @@ impl Queue {
         }
         drop(guard);
         if put > 0 {
+            self.producers.count(end.done());
             self.told_consumers();
         } else {
             self.make_room(need, deadline)?;

@@ -19,22 +19,24 @@
 use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
-use crate::segment::Segment;
-use crate::sync::{Acquired, Guard, RobustMutex, crash::crash_point, publish_fence};
+use crate::sync::{Acquired, EventCell, Guard, Slept, crash::crash_point, look, publish_fence};
 use crate::sys::clock::Deadline;
 
 use super::ends::Consumer;
-use super::header;
+use super::entrance::Entrance;
 use super::ops::Queue;
-use super::record;
 
 /// Looks at the other side's cursor before the core is given away for the first time: some
 /// microseconds, in which a peer that is running does many messages.
-const SPINS: u32 = 300;
+pub(super) const SPINS: u32 = 300;
 
-/// A ring grows at once, up to a size, until it holds this many messages of those put.
-const ROOMY: u64 = 8;
-const ROOMY_UP_TO: u64 = 4 << 20;
+/// A sleep is this long at most before the sleeper looks by itself: whoever should have woken
+/// it may be dead. Twice as long each time, since an idle machine should be idle.
+const FIRST_SLICE_NS: u64 = 2_000_000;
+const LAST_SLICE_NS: u64 = 100_000_000;
+
+/// Who was woken so often only to find that others had been faster stands aside.
+const PATIENCE: u32 = 3;
 
 /// Bits of the ring's flags.
 const CLOSED: u32 = 1;
@@ -48,8 +50,9 @@ impl Queue {
         deadline: Deadline,
         mut taken: impl FnMut(&mut Consumer) -> Result<Option<T>>,
     ) -> Result<T> {
+        self.consumers.make_way(deadline)?;
         loop {
-            let guard = self.lock_consumers(deadline)?;
+            let guard = self.enter_consumers(deadline)?;
             // Before looking: once a queue is closed, what is not there will never be.
             let closed = self.flags() & CLOSED != 0;
             // SAFETY: the consumers' lock is held until after the last use.
@@ -57,9 +60,10 @@ impl Queue {
             let found = taken(&mut end);
             let whole = matches!(found, Err(Error::BufferTooSmall { .. }) | Ok(_));
             let freed = whole && end.publish();
-            let more = end.has_more();
+            let (more, done) = (end.has_more(), end.done());
             drop(guard);
             if let Some(value) = found? {
+                self.consumers.count(done);
                 self.told_producers();
                 if more {
                     self.ring.header.not_empty.notify_one();
@@ -80,146 +84,51 @@ impl Queue {
             if deadline.passed() {
                 return Err(Error::Timeout);
             }
-            let ready = || self.ring.is_occupied() || self.has_ended();
-            let idle = || self.shrink();
-            self.ring
-                .header
-                .not_empty
-                .wait(SPINS, deadline, ready, idle)?;
+            self.wait_for_message(deadline)?;
         }
     }
 
-    /// Waits until there may be room for `need` bytes, or makes some by growing.
     #[cold]
-    pub(super) fn make_room(&self, need: u64, deadline: Deadline) -> Result<()> {
-        let capacity = self.ring.capacity()?;
-        let room = || capacity.saturating_sub(self.ring.header.used()) >= need;
-        // Others may be faster every time; growth is worth a last try.
-        let late = deadline != Deadline::Now && deadline.passed();
-        // A ring that holds only a few of such messages makes both ends wait for each other.
-        let cramped = need > capacity / ROOMY && capacity < ROOMY_UP_TO;
-        if deadline != Deadline::Now && !cramped && !late {
-            for _ in 0..SPINS {
-                if room() {
-                    return Ok(());
+    fn wait_for_message(&self, deadline: Deadline) -> Result<()> {
+        let ready = || self.ring.is_occupied() || self.has_ended();
+        if look(SPINS, ready) {
+            return Ok(());
+        }
+        self.producers.invite();
+        let not_empty = &self.ring.header.not_empty;
+        self.sleep(not_empty, &self.consumers, deadline, ready, || {
+            self.shrink()
+        })
+    }
+
+    /// Sleeps on `event` until it is time to look again. Calls `idle` whenever it has slept
+    /// for a whole slice in vain.
+    #[cold]
+    pub(super) fn sleep(
+        &self,
+        event: &EventCell,
+        entrance: &Entrance,
+        deadline: Deadline,
+        ready: impl Fn() -> bool,
+        idle: impl Fn(),
+    ) -> Result<()> {
+        let (mut slice, mut in_vain) = (FIRST_SLICE_NS, 0);
+        loop {
+            match event.sleep(slice, deadline, &ready)? {
+                Slept::Woken if !ready() => {
+                    in_vain += 1;
+                    if in_vain == PATIENCE {
+                        return entrance.stand_aside(deadline).map(drop);
+                    }
+                    slice = FIRST_SLICE_NS;
                 }
-                std::hint::spin_loop();
+                Slept::Woken | Slept::Ready => return Ok(()),
+                Slept::TimedOut => {
+                    slice = (slice * 2).min(LAST_SLICE_NS);
+                    idle();
+                }
             }
         }
-        let may_grow = capacity < self.ring.max_capacity();
-        if !(cramped && may_grow) && self.only_padding() {
-            self.skip_padding(deadline)?;
-            if room() {
-                return Ok(());
-            }
-        }
-        if may_grow {
-            match self.grow(capacity, need, deadline) {
-                // As good as a queue that may not grow, if the message fits in that.
-                Err(Error::NoSpace { .. }) if need <= capacity && deadline != Deadline::Now => {}
-                other => return other,
-            }
-        }
-        if need > capacity / 2 {
-            self.skip_padding(deadline)?;
-        }
-        if late {
-            return Err(Error::Timeout);
-        }
-        if room() {
-            return Ok(());
-        }
-        if deadline == Deadline::Now {
-            return Err(Error::Full);
-        }
-        let changed = || self.ring.capacity() != Ok(capacity);
-        let ready = || room() || self.has_ended() || changed() || self.only_padding();
-        self.ring
-            .header
-            .not_full
-            .wait(SPINS, deadline, ready, || ())
-    }
-
-    /// Doubles the ring, unless somebody else was faster.
-    fn grow(&self, seen: u64, need: u64, deadline: Deadline) -> Result<()> {
-        // Lock order: producers, consumers.
-        let _producers = self.lock_producers(deadline)?;
-        let _consumers = self.lock_consumers(deadline)?;
-        let capacity = self.ring.capacity()?;
-        if capacity != seen {
-            return Ok(());
-        }
-        let roomy = need.saturating_mul(ROOMY).min(ROOMY_UP_TO);
-        let wanted = need
-            .saturating_add(self.ring.header.used())
-            .max(capacity * 2)
-            .max(roomy);
-        let max = self.ring.max_capacity();
-        let wanted = wanted
-            .checked_next_power_of_two()
-            .map_or(max, |it| it.min(max));
-        let committed = self.segment.commit(Segment::DATA + header::RING, wanted);
-        if committed.is_err() {
-            // What was there for a part of it is there for others, then.
-            let beyond = Segment::DATA + header::RING + capacity;
-            let _ = self
-                .segment
-                .decommit(beyond, wanted.saturating_sub(capacity));
-        }
-        committed?;
-        crash_point!();
-        // SAFETY: both locks are held.
-        unsafe { self.ring.grow(wanted) }
-    }
-
-    /// Gives back what a burst made the ring grow by. Called when nothing came for a while: a
-    /// ring that shrank between two messages of a stream would only have to grow again.
-    ///
-    /// Killed after the capacity was stored, it leaves pages that nobody uses until the ring
-    /// grows over them or shrinks again. A failure means the same.
-    #[cold]
-    fn shrink(&self) {
-        let (Ok(capacity), Ok(born)) = (self.ring.capacity(), self.ring.born_capacity()) else {
-            return;
-        };
-        if capacity <= born {
-            return;
-        }
-        // Whoever holds a lock is not idle.
-        let Ok(_producers) = self.lock_producers(Deadline::Now) else {
-            return;
-        };
-        let Ok(_consumers) = self.lock_consumers(Deadline::Now) else {
-            return;
-        };
-        // SAFETY: both locks are held.
-        if let Ok(Some(old)) = unsafe { self.ring.shrink() } {
-            let _ = self
-                .segment
-                .decommit(Segment::DATA + header::RING + born, old - born);
-        }
-    }
-
-    /// Whether there is nothing in the ring but padding. A consumer that looks at the length
-    /// before it takes never moves over that.
-    #[inline]
-    fn only_padding(&self) -> bool {
-        // Padding reaches to the end of the ring, as large as that was at the time. Asked
-        // first, since the counts are on lines that both sides write to.
-        let tail = self.ring.header.tail.load(Ordering::Relaxed);
-        let at_end = tail & (header::MIN_CAPACITY - 1) < record::ALIGN;
-        at_end && self.ring.header.used() != 0 && self.is_empty()
-    }
-
-    /// Moves the head over padding that no consumer is there to move over, so that a message
-    /// as large as the ring finds an empty one.
-    fn skip_padding(&self, deadline: Deadline) -> Result<()> {
-        let _guard = self.lock_consumers(deadline)?;
-        // SAFETY: the consumers' lock is held until after the last use.
-        let mut end = unsafe { Consumer::new(self.ring) }?;
-        let looked = end.peek();
-        end.publish();
-        looked.map(drop)
     }
 
     /// Something was put and the lock released.
@@ -256,11 +165,7 @@ impl Queue {
     /// # Errors
     /// `Poisoned`, `Corrupt`.
     pub fn close(&self) -> Result<()> {
-        let guard = match self.lock_producers(Deadline::Never) {
-            Ok(guard) => guard,
-            Err(Error::Closed) => return Ok(()),
-            Err(err) => return Err(err),
-        };
+        let guard = self.lock(&self.producers, Deadline::Never)?;
         self.ring.header.flags.fetch_or(CLOSED, Ordering::SeqCst);
         crash_point!();
         drop(guard);
@@ -274,7 +179,7 @@ impl Queue {
     }
 
     /// Whether there is no more to wait for.
-    fn has_ended(&self) -> bool {
+    pub(super) fn has_ended(&self) -> bool {
         self.flags() & (CLOSED | POISONED) != 0
     }
 
@@ -285,28 +190,38 @@ impl Queue {
     fn wake_everybody(&self) {
         self.ring.header.not_empty.notify_all();
         self.ring.header.not_full.notify_all();
+        self.producers.invite_all();
+        self.consumers.invite_all();
     }
 
+    /// The producers' lock, in turn.
+    ///
     /// # Errors
     /// `Closed`: whoever wants to put must not.
     #[inline]
-    pub(super) fn lock_producers(&self, deadline: Deadline) -> Result<Guard<'_>> {
-        let guard = self.lock(&self.producers, deadline)?;
+    pub(super) fn enter_producers(&self, deadline: Deadline) -> Result<Guard<'_>> {
+        let guard = self.whole(self.producers.enter(deadline)?)?;
         if self.is_closed() {
-            Err(Error::Closed)
-        } else {
-            Ok(guard)
+            return Err(Error::Closed);
         }
+        Ok(guard)
     }
 
+    /// The consumers' lock, in turn.
     #[inline]
-    fn lock_consumers(&self, deadline: Deadline) -> Result<Guard<'_>> {
-        self.lock(&self.consumers, deadline)
+    fn enter_consumers(&self, deadline: Deadline) -> Result<Guard<'_>> {
+        self.whole(self.consumers.enter(deadline)?)
     }
 
+    /// One of the locks, out of turn.
+    pub(super) fn lock<'a>(&self, entrance: &'a Entrance, deadline: Deadline) -> Result<Guard<'a>> {
+        self.whole(entrance.lock(deadline)?)
+    }
+
+    /// Repairs what a dead owner left.
     #[inline]
-    fn lock<'a>(&self, mutex: &'a RobustMutex, deadline: Deadline) -> Result<Guard<'a>> {
-        let guard = match mutex.lock(deadline)? {
+    fn whole<'a>(&self, acquired: Acquired<'a>) -> Result<Guard<'a>> {
+        let guard = match acquired {
             Acquired::Held(guard) => guard,
             Acquired::Recovered(guard) => self.repair(guard)?,
         };

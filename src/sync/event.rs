@@ -20,8 +20,7 @@
 //!
 //! # What a death costs
 //! *A sleeper dies:* `asleep` stays set; the next wake finds nobody and clears it. *The woken
-//! dies before it clears `waking`:* some other sleeper's slice ends, after 2 ms at first and
-//! 100 ms at most, and clears it. *A waker dies between its change and its wake:* the same
+//! dies before it clears `waking`:* some other sleeper's slice ends and clears it. *A waker dies between its change and its wake:* the same
 //! slice. No death costs more than a slice, and none is ever counted.
 
 use std::sync::atomic::{AtomicU32, Ordering, fence};
@@ -45,12 +44,20 @@ pub(crate) struct EventCell {
 // SAFETY: three atomics.
 unsafe impl Shared for EventCell {}
 
+/// How a sleep ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Slept {
+    /// At once: there was something to do.
+    Ready,
+    /// Somebody woke this one.
+    Woken,
+    /// The slice is over.
+    TimedOut,
+}
+
 /// Before it sleeps a waiter gives the core away this often, and looks this often in between.
 const YIELDS: u32 = 50;
 const YIELD_SPINS: u32 = 20;
-
-const FIRST_SLICE_NS: u64 = 2_000_000;
-const LAST_SLICE_NS: u64 = 100_000_000;
 
 /// Stands between publishing a change and asking whether anybody sleeps.
 ///
@@ -72,21 +79,21 @@ impl EventCell {
         self.asleep.load(Ordering::Relaxed) != 0
     }
 
-    /// Wakes one sleeper, if there is one and none is being woken already.
+    /// Wakes one sleeper, if there is one and none is being woken already. Says whether it did.
     ///
     /// The caller has published what the sleeper waits for and called [`publish_fence`].
     #[inline]
-    pub(crate) fn notify_one(&self) {
-        // SYNC: pairs with the store of `asleep` in `wait`.
-        if self.asleep.load(Ordering::Relaxed) != 0 && self.waking.load(Ordering::Relaxed) == 0 {
-            self.wake_one();
-        }
+    pub(crate) fn notify_one(&self) -> bool {
+        // SYNC: pairs with the store of `asleep` in `sleep`.
+        self.asleep.load(Ordering::Relaxed) != 0
+            && self.waking.load(Ordering::Relaxed) == 0
+            && self.wake_one()
     }
 
     #[cold]
-    fn wake_one(&self) {
+    fn wake_one(&self) -> bool {
         if self.waking.swap(1, Ordering::SeqCst) != 0 {
-            return;
+            return false;
         }
         crash_point!();
         // Cleared before the wake: whoever sets it again afterwards is not among those whom
@@ -95,14 +102,15 @@ impl EventCell {
         crash_point!();
         self.seq.fetch_add(1, Ordering::SeqCst);
         crash_point!();
-        if futex::wake(&self.seq, 1) == 0 {
-            crash_point!();
-            self.waking.store(0, Ordering::SeqCst);
-        } else {
+        let woken = futex::wake(&self.seq, 1) != 0;
+        crash_point!();
+        if woken {
             // There may be more of them.
-            crash_point!();
             self.asleep.store(1, Ordering::SeqCst);
+        } else {
+            self.waking.store(0, Ordering::SeqCst);
         }
+        woken
     }
 
     /// Wakes everybody, for changes that concern all: closing, repair.
@@ -113,60 +121,63 @@ impl EventCell {
         futex::wake(&self.seq, i32::MAX);
     }
 
-    /// Returns once `ready()` is true: after at most `spins` looks, or else asleep. Calls
-    /// `idle` whenever it has slept for a whole slice in vain.
+    /// Whether somebody was woken who has not run yet.
+    #[inline]
+    pub(crate) fn is_waking(&self) -> bool {
+        self.waking.load(Ordering::Relaxed) != 0
+    }
+
+    /// Sleeps until woken, but at most `slice_ns`; not at all if `ready()` is true.
     ///
     /// # Errors
-    /// `Timeout` once the deadline has passed; `Interrupted` when a signal handler ran.
-    pub(crate) fn wait(
+    /// `Timeout` if the deadline has passed; `Interrupted` when a signal handler ran.
+    pub(crate) fn sleep(
         &self,
-        spins: u32,
+        slice_ns: u64,
         deadline: Deadline,
         ready: impl Fn() -> bool,
-        idle: impl Fn(),
-    ) -> Result<()> {
-        for _ in 0..spins {
+    ) -> Result<Slept> {
+        let seq = self.seq.load(Ordering::SeqCst);
+        self.asleep.store(1, Ordering::SeqCst);
+        crash_point!();
+        // SYNC: pairs with `publish_fence` between the change and `notify_one`.
+        fence(Ordering::SeqCst);
+        if ready() {
+            return Ok(Slept::Ready);
+        }
+        if deadline.passed() {
+            return Err(Error::Timeout);
+        }
+        let waited = futex::wait(&self.seq, seq, deadline.slice(slice_ns));
+        crash_point!();
+        // Before looking again, so that a waker who comes after the look finds it clear.
+        self.waking.store(0, Ordering::SeqCst);
+        match waited {
+            Waited::Woken => Ok(Slept::Woken),
+            Waited::TimedOut => Ok(Slept::TimedOut),
+            Waited::Interrupted => Err(Error::Interrupted),
+        }
+    }
+}
+
+/// Looks whether `ready()`: `spins` times at once, then after giving the core away, a few times.
+pub(crate) fn look(spins: u32, ready: impl Fn() -> bool) -> bool {
+    for _ in 0..spins {
+        if ready() {
+            return true;
+        }
+        std::hint::spin_loop();
+    }
+    for _ in 0..YIELDS {
+        std::thread::yield_now();
+        for _ in 0..YIELD_SPINS {
             if ready() {
-                return Ok(());
+                return true;
             }
             std::hint::spin_loop();
         }
-        for _ in 0..YIELDS {
-            std::thread::yield_now();
-            for _ in 0..YIELD_SPINS {
-                if ready() {
-                    return Ok(());
-                }
-                std::hint::spin_loop();
-            }
-        }
-        let mut slice = FIRST_SLICE_NS;
-        loop {
-            let seq = self.seq.load(Ordering::SeqCst);
-            self.asleep.store(1, Ordering::SeqCst);
-            crash_point!();
-            // SYNC: pairs with `publish_fence` between the change and `notify_one`.
-            fence(Ordering::SeqCst);
-            if ready() {
-                return Ok(());
-            }
-            if deadline.passed() {
-                return Err(Error::Timeout);
-            }
-            let waited = futex::wait(&self.seq, seq, deadline.slice(slice));
-            crash_point!();
-            // Before looking again, so that a waker who comes after the look finds it clear.
-            self.waking.store(0, Ordering::SeqCst);
-            match waited {
-                Waited::Woken => slice = FIRST_SLICE_NS,
-                Waited::TimedOut => {
-                    slice = (slice * 2).min(LAST_SLICE_NS);
-                    idle();
-                }
-                Waited::Interrupted => return Err(Error::Interrupted),
-            }
-        }
     }
+    false
 }
 
 #[cfg(test)]
@@ -175,47 +186,70 @@ mod tests {
     use std::sync::atomic::AtomicBool;
     use std::time::Duration;
 
+    /// Far more than a test takes; only a lost wake would last as long.
+    const LONG_NS: u64 = 600_000_000_000;
+
     #[test]
     fn a_sleeper_is_told() {
         let (event, flag) = (EventCell::default(), AtomicBool::new(false));
+        let ready = || flag.load(Ordering::Acquire);
         std::thread::scope(|scope| {
-            let waiter = scope
-                .spawn(|| event.wait(0, Deadline::Never, || flag.load(Ordering::Acquire), || ()));
+            let sleeper = scope.spawn(|| event.sleep(LONG_NS, Deadline::Never, ready));
             std::thread::sleep(Duration::from_millis(5));
             flag.store(true, Ordering::Release);
             fence(Ordering::SeqCst);
             event.notify_one();
-            assert_eq!(waiter.join().unwrap(), Ok(()));
+            let slept = sleeper.join().unwrap();
+            assert!(matches!(slept, Ok(Slept::Woken | Slept::Ready)));
         });
     }
 
     #[test]
     fn a_sleeper_notices_by_itself_when_its_waker_died() {
-        let (event, flag) = (EventCell::default(), AtomicBool::new(false));
-        std::thread::scope(|scope| {
-            let waiter = scope
-                .spawn(|| event.wait(0, Deadline::Never, || flag.load(Ordering::Acquire), || ()));
-            std::thread::sleep(Duration::from_millis(5));
-            flag.store(true, Ordering::Release);
-            assert_eq!(waiter.join().unwrap(), Ok(()));
-        });
+        let event = EventCell::default();
+        let slept = event.sleep(1_000_000, Deadline::Never, || false);
+        assert_eq!(slept, Ok(Slept::TimedOut));
     }
 
     #[test]
     fn a_wake_that_finds_nobody_forgets_the_dead_sleeper() {
         let event = EventCell::default();
         event.asleep.store(1, Ordering::SeqCst);
-        event.notify_one();
+        assert!(!event.notify_one());
         assert_eq!(event.asleep.load(Ordering::SeqCst), 0);
-        assert_eq!(event.waking.load(Ordering::SeqCst), 0);
+        assert!(!event.is_waking());
+    }
+
+    #[test]
+    fn one_wake_is_in_flight_until_the_woken_runs() {
+        let event = EventCell::default();
+        std::thread::scope(|scope| {
+            let sleep = || event.sleep(LONG_NS, Deadline::Never, || false);
+            let sleepers = [scope.spawn(sleep), scope.spawn(sleep)];
+            for _ in sleepers {
+                while !event.notify_one() {
+                    std::thread::yield_now();
+                }
+                while event.is_waking() {
+                    std::thread::yield_now();
+                }
+            }
+        });
+        assert!(!event.notify_one());
     }
 
     #[test]
     fn waiting_ends_at_the_deadline() {
+        let event = EventCell::default();
         let deadline = Deadline::after(crate::Timeout::Val(Duration::from_millis(3)));
         assert_eq!(
-            EventCell::default().wait(10, deadline, || false, || ()),
+            event.sleep(LONG_NS, deadline, || false),
+            Ok(Slept::TimedOut)
+        );
+        assert_eq!(
+            event.sleep(LONG_NS, deadline, || false),
             Err(Error::Timeout)
         );
+        assert_eq!(event.sleep(LONG_NS, deadline, || true), Ok(Slept::Ready));
     }
 }

@@ -4,5 +4,5 @@ pub(crate) mod crash;
 mod event;
 mod mutex;
 
-pub(crate) use event::{EventCell, publish_fence};
+pub(crate) use event::{EventCell, Slept, look, publish_fence};
 pub(crate) use mutex::{Acquired, Guard, MutexCell, RobustMutex};

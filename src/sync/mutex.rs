@@ -77,16 +77,15 @@ pub(crate) struct Guard<'a> {
 }
 
 impl RobustMutex {
-    /// How often to look at a taken lock before giving the core away, and how often to do that
-    /// before sleeping.
+    /// How often to look at a taken lock in one round, and how many rounds to try before
+    /// sleeping.
     ///
     /// An owner keeps the lock for some 30 ns, so it is either about to leave or not running.
     /// In the first case a few looks are enough; in the second the core is what it needs. A
     /// sleeper would cost it more than both: its unlock becomes a system call, and so does the
-    /// sleeper's own, since the C library cannot tell whether there are more of them. NB:
-    /// with 4 producers and 4 consumers on two cores this was worth a third and more.
-    const SPINS: u32 = 20;
-    const YIELDS: u32 = 8;
+    /// sleeper's own, since the C library cannot tell whether there are more of them.
+    const SPINS: u32 = 40;
+    const ROUNDS: u32 = 4;
 
     /// # Safety
     /// `cell` was initialised, lies in a mapped segment and stays mapped for as long as the
@@ -109,12 +108,48 @@ impl RobustMutex {
     /// `Timeout`; `Poisoned` when an earlier repair was abandoned.
     #[inline]
     pub(crate) fn lock(&self, deadline: Deadline) -> Result<Acquired<'_>> {
+        match self.try_lock()? {
+            Some(acquired) => Ok(acquired),
+            None => self.lock_slow(deadline),
+        }
+    }
+
+    /// The lock, unless somebody has it.
+    ///
+    /// # Errors
+    /// `Poisoned` when an earlier repair was abandoned.
+    #[inline]
+    pub(crate) fn try_lock(&self) -> Result<Option<Acquired<'_>>> {
         // SAFETY: `attach` promised an initialised, mapped mutex.
         match unsafe { pthread::try_lock(self.raw) }? {
-            Attempt::Held => Ok(Acquired::Held(self.guard())),
-            Attempt::Busy => self.lock_slow(deadline),
-            other => self.acquired(other),
+            Attempt::Held => Ok(Some(Acquired::Held(self.guard()))),
+            Attempt::Busy => Ok(None),
+            other => self.acquired(other).map(Some),
         }
+    }
+
+    /// The lock, unless it stays taken for some rounds of looking, between which the core is
+    /// given away.
+    ///
+    /// # Errors
+    /// As for [`try_lock`](Self::try_lock).
+    pub(crate) fn spin(&self, rounds: u32) -> Result<Option<Acquired<'_>>> {
+        for round in 0..rounds {
+            if round > 0 {
+                std::thread::yield_now();
+            }
+            for _ in 0..Self::SPINS {
+                std::hint::spin_loop();
+                // SAFETY: as in `try_lock`.
+                if unsafe { pthread::looks_taken(self.raw) } {
+                    continue;
+                }
+                if let Some(acquired) = self.try_lock()? {
+                    return Ok(Some(acquired));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// A call that must not wait for a message still waits this long for the lock: owners
@@ -123,20 +158,8 @@ impl RobustMutex {
 
     #[cold]
     fn lock_slow(&self, deadline: Deadline) -> Result<Acquired<'_>> {
-        for _ in 0..Self::YIELDS {
-            for _ in 0..Self::SPINS {
-                std::hint::spin_loop();
-                // SAFETY: as in `lock`.
-                if unsafe { pthread::looks_taken(self.raw) } {
-                    continue;
-                }
-                // SAFETY: as in `lock`.
-                match unsafe { pthread::try_lock(self.raw) }? {
-                    Attempt::Busy => {}
-                    other => return self.acquired(other),
-                }
-            }
-            std::thread::yield_now();
+        if let Some(acquired) = self.spin(Self::ROUNDS)? {
+            return Ok(acquired);
         }
         let grace = Deadline::Never.slice(Self::GRACE_NS);
         loop {
@@ -145,7 +168,7 @@ impl RobustMutex {
                 Deadline::At(at) => at.max(grace),
                 Deadline::Now => grace,
             };
-            // SAFETY: as in `lock`.
+            // SAFETY: as in `try_lock`.
             match unsafe { pthread::lock_until(self.raw, until) }? {
                 Attempt::Busy if deadline == Deadline::Never => {}
                 other => return self.acquired(other),

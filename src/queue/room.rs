@@ -1,0 +1,155 @@
+//! Room: waiting for it, making it by growing in place, and giving it back.
+
+use std::sync::atomic::Ordering;
+
+use crate::error::{Error, Result};
+use crate::segment::Segment;
+use crate::sync::{crash::crash_point, look};
+use crate::sys::clock::Deadline;
+
+use super::ends::Consumer;
+use super::header;
+use super::ops::Queue;
+use super::record;
+use super::wait::SPINS;
+
+/// A ring grows at once, up to a size, until it holds this many messages of those put.
+const ROOMY: u64 = 8;
+const ROOMY_UP_TO: u64 = 4 << 20;
+
+impl Queue {
+    /// Waits until there may be room for `need` bytes, or makes some by growing.
+    #[cold]
+    pub(super) fn make_room(&self, need: u64, deadline: Deadline) -> Result<()> {
+        let capacity = self.ring.capacity()?;
+        let room = || capacity.saturating_sub(self.ring.header.used()) >= need;
+        // Others may be faster every time; growth is worth a last try.
+        let late = deadline != Deadline::Now && deadline.passed();
+        // A ring that holds only a few of such messages makes both ends wait for each other.
+        let cramped = need > capacity / ROOMY && capacity < ROOMY_UP_TO;
+        if deadline != Deadline::Now && !cramped && !late {
+            for _ in 0..SPINS {
+                if room() {
+                    return Ok(());
+                }
+                std::hint::spin_loop();
+            }
+        }
+        let may_grow = capacity < self.ring.max_capacity();
+        if !(cramped && may_grow) && self.only_padding() {
+            self.skip_padding(deadline)?;
+            if room() {
+                return Ok(());
+            }
+        }
+        if may_grow {
+            match self.grow(capacity, need, deadline) {
+                // As good as a queue that may not grow, if the message fits in that.
+                Err(Error::NoSpace { .. }) if need <= capacity && deadline != Deadline::Now => {}
+                other => return other,
+            }
+        }
+        if need > capacity / 2 {
+            self.skip_padding(deadline)?;
+        }
+        if late {
+            return Err(Error::Timeout);
+        }
+        if room() {
+            return Ok(());
+        }
+        if deadline == Deadline::Now {
+            return Err(Error::Full);
+        }
+        let changed = || self.ring.capacity() != Ok(capacity);
+        let ready = || room() || self.has_ended() || changed() || self.only_padding();
+        if look(SPINS, ready) {
+            return Ok(());
+        }
+        self.consumers.invite();
+        let not_full = &self.ring.header.not_full;
+        self.sleep(not_full, &self.producers, deadline, ready, || ())
+    }
+
+    /// Doubles the ring, unless somebody else was faster or the queue was closed.
+    fn grow(&self, seen: u64, need: u64, deadline: Deadline) -> Result<()> {
+        // Lock order: producers, consumers.
+        let _producers = self.lock(&self.producers, deadline)?;
+        let _consumers = self.lock(&self.consumers, deadline)?;
+        let capacity = self.ring.capacity()?;
+        if capacity != seen || self.is_closed() {
+            return Ok(());
+        }
+        let roomy = need.saturating_mul(ROOMY).min(ROOMY_UP_TO);
+        let wanted = need
+            .saturating_add(self.ring.header.used())
+            .max(capacity * 2)
+            .max(roomy);
+        let max = self.ring.max_capacity();
+        let wanted = wanted
+            .checked_next_power_of_two()
+            .map_or(max, |it| it.min(max));
+        let committed = self.segment.commit(Segment::DATA + header::RING, wanted);
+        if committed.is_err() {
+            // What was there for a part of it is there for others, then.
+            let beyond = Segment::DATA + header::RING + capacity;
+            let _ = self
+                .segment
+                .decommit(beyond, wanted.saturating_sub(capacity));
+        }
+        committed?;
+        crash_point!();
+        // SAFETY: both locks are held.
+        unsafe { self.ring.grow(wanted) }
+    }
+
+    /// Gives back what a burst made the ring grow by. Called when nothing came for a while: a
+    /// ring that shrank between two messages of a stream would only have to grow again.
+    ///
+    /// Killed after the capacity was stored, it leaves pages that nobody uses until the ring
+    /// grows over them or shrinks again. A failure means the same.
+    #[cold]
+    pub(super) fn shrink(&self) {
+        let (Ok(capacity), Ok(born)) = (self.ring.capacity(), self.ring.born_capacity()) else {
+            return;
+        };
+        if capacity <= born {
+            return;
+        }
+        // Whoever holds a lock is not idle.
+        let Ok(_producers) = self.lock(&self.producers, Deadline::Now) else {
+            return;
+        };
+        let Ok(_consumers) = self.lock(&self.consumers, Deadline::Now) else {
+            return;
+        };
+        // SAFETY: both locks are held.
+        if let Ok(Some(old)) = unsafe { self.ring.shrink() } {
+            let _ = self
+                .segment
+                .decommit(Segment::DATA + header::RING + born, old - born);
+        }
+    }
+
+    /// Whether there is nothing in the ring but padding. A consumer that looks at the length
+    /// before it takes never moves over that.
+    #[inline]
+    pub(super) fn only_padding(&self) -> bool {
+        // Padding reaches to the end of the ring, as large as that was at the time. Asked
+        // first, since the counts are on lines that both sides write to.
+        let tail = self.ring.header.tail.load(Ordering::Relaxed);
+        let at_end = tail & (header::MIN_CAPACITY - 1) < record::ALIGN;
+        at_end && self.ring.header.used() != 0 && self.is_empty()
+    }
+
+    /// Moves the head over padding that no consumer is there to move over, so that a message
+    /// as large as the ring finds an empty one.
+    fn skip_padding(&self, deadline: Deadline) -> Result<()> {
+        let _guard = self.lock(&self.consumers, deadline)?;
+        // SAFETY: the consumers' lock is held until after the last use.
+        let mut end = unsafe { Consumer::new(self.ring) }?;
+        let looked = end.peek();
+        end.publish();
+        looked.map(drop)
+    }
+}
