@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Bell, Child, FOREVER, NOWAIT, alone, fixed, fork, millis};
+use common::{FOREVER, NOWAIT, alone, fixed, millis};
 use shoal::{Error, Options, Queue};
 
 /// A consumer that looks before it takes, and so never finds an empty queue.
@@ -126,42 +126,4 @@ fn a_ring_that_may_grow_never_makes_a_lone_process_wait() {
             vec![index as u8; index * 3 % 3500]
         );
     }
-}
-
-#[test]
-fn nobody_is_starved_while_others_are_served() {
-    let _alone = alone();
-    const EACH: usize = 300;
-    let queue = fixed(1 << 13);
-    let served = Bell::new();
-    let tell = |done: &mut usize| {
-        *done += 1;
-        if *done == EACH {
-            served.ring();
-        }
-    };
-    // Nobody leaves before everybody has had its share.
-    let producers = [(); 4].map(|()| {
-        fork(|| {
-            let mut done = 0;
-            while queue.put(&[1; 40], FOREVER).is_ok() {
-                tell(&mut done);
-            }
-        })
-    });
-    let consumers = [(); 4].map(|()| {
-        fork(|| {
-            let mut done = 0;
-            while queue.get_vec(FOREVER).is_ok() {
-                tell(&mut done);
-            }
-        })
-    });
-    (0..8).for_each(|_| served.hear());
-    queue.close().unwrap();
-    producers
-        .into_iter()
-        .chain(consumers)
-        .for_each(Child::ends_well);
-    assert_eq!((queue.len(), queue.bytes()), (0, 0));
 }

@@ -5,6 +5,7 @@
 )]
 
 use std::io::{PipeReader, PipeWriter, Read, Write};
+use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
@@ -217,6 +218,15 @@ impl Bell {
 
     pub(crate) fn ring_times(&self, count: usize) {
         (&self.1).write_all(&vec![1; count]).unwrap();
+    }
+
+    /// Forgets what has rung so far.
+    pub(crate) fn forget(&self) {
+        let mut rung: libc::c_int = 0;
+        // SAFETY: an open pipe, and a place for the number of bytes in it.
+        let rc = unsafe { libc::ioctl(self.0.as_raw_fd(), libc::FIONREAD, &mut rung) };
+        assert_eq!(rc, 0);
+        (&self.0).read_exact(&mut vec![0; rung as usize]).unwrap();
     }
 
     /// Waits for one ring, and takes it.
