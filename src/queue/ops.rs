@@ -44,8 +44,9 @@ use super::ring::Ring;
 /// ```
 ///
 /// # Limits
-/// No order of arrival among waiting processes is promised. A process that is *stopped*
-/// (not killed) inside a call holds the others up until it goes on.
+/// Waiting processes take turns of about half a millisecond; no order of arrival is promised
+/// within that. A process that is *stopped* (not killed) inside a call holds the others up
+/// until it goes on.
 pub struct Queue {
     pub(super) ring: Ring,
     pub(super) producers: Entrance,

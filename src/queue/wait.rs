@@ -1,8 +1,8 @@
-//! Locking, waiting, growing, shrinking and closing: everything that makes one end wait for the other.
+//! One end waiting for the other: taking, sleeping, waking, closing and repair.
 //!
 //! # Who wakes whom, and when
 //! The wake-up policy decides the speed of a queue on a machine where a wake-up costs as much
-//! as hundreds of messages (see `sync::event`). Three rules:
+//! as hundreds of messages (see `sync::event`). Four rules:
 //!
 //! 1. Whoever finds nothing to do looks [`SPINS`] times more before it sleeps: with both sides
 //!    running, the next message is only a cache line away.
@@ -10,6 +10,8 @@
 //!    something to do when they arrive. A single one at its limit would otherwise be woken
 //!    for every message.
 //! 3. Whoever was woken wakes the next one if there is work left for it.
+//! 4. Whoever is woken [`PATIENCE`] times and finds that others were faster stands aside (see
+//!    `entrance`), and is invited again when the other end has nothing to do.
 //!
 //! # What a kill leaves
 //! Both sides publish with one store (see `ring`), so a dead owner's half-written record or
