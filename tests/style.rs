@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// The layers, from the bottom up. What stands in one line knows nothing of its neighbours.
 const LAYERS: [&[&str]; 9] = [
     &["error"],
-    &["layout", "copy"],
+    &["layout", "copy", "cache"],
     &["sys"],
     &["sync"],
     &["segment"],
@@ -242,6 +242,7 @@ fn what_is_pure_neither_locks_nor_calls_the_system() {
     let pure = [
         "queue/record",
         "queue/ring",
+        "queue/ends",
         "map/table",
         "map/slab",
         "map/arena",
