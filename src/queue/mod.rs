@@ -5,7 +5,8 @@
 //! - [`ring`], [`ends`]: where messages are and how they become visible; no locks, no system
 //!   calls.
 //! - [`entrance`]: the two locks, and turns when many want them.
-//! - [`wait`], [`room`]: waiting and waking, closing and repair; growing and shrinking.
+//! - [`wait`], [`room`], [`pace`]: waiting and waking, closing and repair; growing and shrinking;
+//!   how long a consumer rests between messages of a stream.
 //! - [`Queue`]: what programs call.
 
 mod ends;
@@ -14,6 +15,7 @@ mod header;
 #[cfg(test)]
 mod model;
 mod ops;
+mod pace;
 mod record;
 mod ring;
 mod room;

@@ -12,6 +12,7 @@ use crate::Timeout;
 use super::ends::{Consumer, Producer};
 use super::entrance::Entrance;
 use super::header::{self, Header};
+use super::pace::Pace;
 use super::record;
 use super::ring::Ring;
 
@@ -51,6 +52,7 @@ pub struct Queue {
     pub(super) ring: Ring,
     pub(super) producers: Entrance,
     pub(super) consumers: Entrance,
+    pub(super) pace: Pace,
     // Last: the ring and the locks point into it.
     pub(super) segment: Segment,
 }
@@ -133,6 +135,7 @@ impl Queue {
             ring,
             producers: Entrance::new(producers, &header.put_gate, header, Header::put),
             consumers: Entrance::new(consumers, &header.take_gate, header, Header::taken),
+            pace: Pace::default(),
             segment,
         })
     }

@@ -53,6 +53,7 @@ impl Queue {
         mut taken: impl FnMut(&mut Consumer) -> Result<Option<T>>,
     ) -> Result<T> {
         self.consumers.make_way(deadline)?;
+        let mut waited = false;
         loop {
             let guard = self.enter_consumers(deadline)?;
             // Before looking: once a queue is closed, what is not there will never be.
@@ -66,6 +67,9 @@ impl Queue {
             drop(guard);
             if let Some(value) = found? {
                 self.consumers.count(done);
+                if waited {
+                    self.pace.found(more || done.0 > 1);
+                }
                 self.told_producers();
                 if more {
                     self.ring.header.not_empty.notify_one();
@@ -86,6 +90,8 @@ impl Queue {
             if deadline.passed() {
                 return Err(Error::Timeout);
             }
+            waited = true;
+            self.pace.rest();
             self.wait_for_message(deadline)?;
         }
     }

@@ -1,0 +1,67 @@
+//! The pace of a consumer that is as fast as its producers.
+//!
+//! Such a consumer catches up after every message. It then reads the tail's cache line just
+//! when the producer wants to write to it, and both wait for the line to cross over, once
+//! each for every message. If instead it rests a little after it has caught up, the producer
+//! puts several messages in peace, and one crossing is enough for all of them.
+//!
+//! But a lone message must not wait for company that never comes: the answer in a dialogue,
+//! say. So a consumer rests only as long as that was worth something. Each time it has waited
+//! and then found several messages, it rests twice as long the next time; each time it found
+//! one, half as long. In a dialogue it finds one every time, and never rests.
+//!
+//! With one producer and one consumer of 64-byte messages on two cores, alternating every
+//! 25 ms within one run, the median rose from 14.0 to 18.3 million a second, and where a cache
+//! line took 400 ns there and back from 9.6 to 13.8. Round trips stayed at 0.39 us. Longer
+//! rests than this were hardly better.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// In turns of a spin loop. About 1.5 us on AMD Zen 3, where such a turn takes 40 cycles; at
+/// most 6 us where it takes 140, as on Intel since Skylake.
+const LONGEST: u32 = 127;
+
+/// How long to rest.
+#[derive(Default)]
+pub(super) struct Pace(AtomicU32);
+
+impl Pace {
+    /// The consumer has caught up and is about to wait.
+    #[inline]
+    pub(super) fn rest(&self) {
+        for _ in 0..self.0.load(Ordering::Relaxed) {
+            std::hint::spin_loop();
+        }
+    }
+
+    /// It has waited, and found one message or `several`.
+    #[inline]
+    pub(super) fn found(&self, several: bool) {
+        let rest = self.0.load(Ordering::Relaxed);
+        let next = if several {
+            (rest * 2 + 1).min(LONGEST)
+        } else {
+            rest / 2
+        };
+        if next != rest {
+            // Threads that share the handle may lose each other's steps, and need not care.
+            self.0.store(next, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dialogue_never_rests_and_a_stream_soon_does() {
+        let pace = Pace::default();
+        (0..100).for_each(|_| pace.found(false));
+        assert_eq!(pace.0.load(Ordering::Relaxed), 0);
+        (0..100).for_each(|_| pace.found(true));
+        assert_eq!(pace.0.load(Ordering::Relaxed), LONGEST);
+        (0..7).for_each(|_| pace.found(false));
+        assert_eq!(pace.0.load(Ordering::Relaxed), 0);
+    }
+}
