@@ -217,12 +217,16 @@ impl Part {
         let (mut count, mut sum) = (0u64, 0u64);
         let tally = stage.tally(self.worker);
         stage.wait_for_start();
+        if self.batch == 1 {
+            while wire.get(&mut buf)? {
+                sum = sum.wrapping_add(read(&buf, self.touch));
+                count += 1;
+                tally.messages.store(count, Ordering::Release);
+            }
+            return Ok((count, sum));
+        }
         loop {
-            let taken = if self.batch == 1 {
-                usize::from(wire.get(&mut buf)?)
-            } else {
-                wire.get_many(&mut buf, &mut lens)?
-            };
+            let taken = wire.get_many(&mut buf, &mut lens)?;
             if taken == 0 {
                 return Ok((count, sum));
             }
