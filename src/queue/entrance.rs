@@ -98,7 +98,7 @@ impl Entrance {
     ///
     /// # Errors
     /// `Timeout`, `Interrupted`; `Poisoned` when an earlier repair was abandoned.
-    #[inline]
+    #[inline(always)]
     pub(super) fn enter(&self, deadline: Deadline) -> Result<Acquired<'_>> {
         match self.lock.try_lock()? {
             Some(acquired) => Ok(acquired),
@@ -132,7 +132,7 @@ impl Entrance {
     ///
     /// # Errors
     /// `Interrupted`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn make_way(&self, deadline: Deadline) -> Result<()> {
         if self.done.load(Ordering::Relaxed) < TURN {
             return Ok(());
@@ -141,7 +141,7 @@ impl Entrance {
     }
 
     /// After an operation that did this much.
-    #[inline]
+    #[inline(always)]
     pub(super) fn count(&self, done: Passed) {
         let weight = weight(done).min(TURN as u64) as u32;
         // Not exact when threads share the handle, nor need it be.

@@ -206,7 +206,7 @@ impl Queue {
     ///
     /// # Errors
     /// `Closed`: whoever wants to put must not.
-    #[inline]
+    #[inline(always)]
     pub(super) fn enter_producers(&self, deadline: Deadline) -> Result<Guard<'_>> {
         let guard = self.whole(self.producers.enter(deadline)?)?;
         if self.is_closed() {
@@ -216,7 +216,7 @@ impl Queue {
     }
 
     /// The consumers' lock, in turn.
-    #[inline]
+    #[inline(always)]
     fn enter_consumers(&self, deadline: Deadline) -> Result<Guard<'_>> {
         self.whole(self.consumers.enter(deadline)?)
     }
@@ -227,7 +227,7 @@ impl Queue {
     }
 
     /// Repairs what a dead owner left.
-    #[inline]
+    #[inline(always)]
     fn whole<'a>(&self, acquired: Acquired<'a>) -> Result<Guard<'a>> {
         let guard = match acquired {
             Acquired::Held(guard) => guard,

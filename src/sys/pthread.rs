@@ -36,9 +36,17 @@ pub(crate) enum Attempt {
     Deadlock,
 }
 
+#[inline]
 fn attempt(rc: libc::c_int) -> Result<Attempt> {
+    match rc {
+        0 => Ok(Attempt::Held),
+        _ => not_held(rc),
+    }
+}
+
+#[cold]
+fn not_held(rc: libc::c_int) -> Result<Attempt> {
     Ok(match rc {
-        0 => Attempt::Held,
         libc::EOWNERDEAD => Attempt::OwnerDied,
         libc::EBUSY | libc::ETIMEDOUT => Attempt::Busy,
         libc::ENOTRECOVERABLE => Attempt::NotRecoverable,
