@@ -26,11 +26,11 @@ const DUE: u64 = 64 << 10;
 const AHEAD: u64 = 1024;
 
 /// One side's private view: what it has done since it last published.
-struct End {
+pub(super) struct End {
     /// The cursor word as published.
-    word: u64,
+    pub(super) word: u64,
     /// The cursor it has come to.
-    pos: u64,
+    pub(super) pos: u64,
     /// The other side's cursor as last seen.
     seen: u64,
     messages: u64,
@@ -67,12 +67,12 @@ impl End {
 
     /// Moves on. A cursor that somebody wrote over may wrap.
     #[inline]
-    fn skip(&mut self, bytes: u64) {
+    pub(super) fn skip(&mut self, bytes: u64) {
         self.pos = self.pos.wrapping_add(bytes);
     }
 
     #[inline]
-    fn count(&mut self, bytes: u64) {
+    pub(super) fn count(&mut self, bytes: u64) {
         self.messages = self.messages.wrapping_add(1);
         self.bytes = self.bytes.wrapping_add(bytes);
     }
@@ -104,9 +104,9 @@ impl End {
 
 /// The putting end, in the hands of the lock's holder.
 pub(crate) struct Producer {
-    ring: Ring,
-    capacity: u64,
-    end: End,
+    pub(super) ring: Ring,
+    pub(super) capacity: u64,
+    pub(super) end: End,
 }
 
 impl Producer {
@@ -129,22 +129,11 @@ impl Producer {
     #[inline(always)]
     pub(crate) fn push(&mut self, payload: &[u8]) -> Result<bool> {
         let need = record::size(payload.len() as u64).unwrap_or(u64::MAX);
-        let mut offset = self.end.pos & (self.capacity - 1);
-        let to_end = self.capacity - offset;
-        if need > to_end {
-            if !self.has_room(to_end)? {
-                return Ok(false);
-            }
-            self.write_header(offset, State::Done, to_end - HEADER);
-            self.end.skip(to_end);
-            self.publish();
-            offset = 0;
-        }
-        if !self.has_room(need)? {
+        let Some(offset) = self.place(need)? else {
             return Ok(false);
-        }
+        };
         self.fetch_ahead(offset);
-        self.write_header(offset, State::Ready, payload.len() as u64);
+        self.write_header(offset, State::Ready as u64, payload.len() as u64);
         // SAFETY: R3: `need` bytes from `offset` on are free and inside the ring, and the
         // holder of the producers' lock is the only one who writes to free bytes.
         unsafe {
@@ -158,6 +147,24 @@ impl Producer {
             self.publish();
         }
         Ok(true)
+    }
+
+    /// Where a record of `need` bytes goes, if there is room for it now. Puts padding before
+    /// the end of the ring if it does not fit there.
+    #[inline(always)]
+    pub(super) fn place(&mut self, need: u64) -> Result<Option<u64>> {
+        let offset = self.end.pos & (self.capacity - 1);
+        let to_end = self.capacity - offset;
+        if need <= to_end {
+            return Ok(self.has_room(need)?.then_some(offset));
+        }
+        if !self.has_room(to_end)? {
+            return Ok(None);
+        }
+        self.write_header(offset, State::Done as u64, to_end - HEADER);
+        self.end.skip(to_end);
+        self.publish();
+        Ok(self.has_room(need)?.then_some(0))
     }
 
     /// Asks for the lines of a record to come. The consumers' cores have them from the last
@@ -193,16 +200,9 @@ impl Producer {
     }
 
     #[inline(always)]
-    fn write_header(&self, offset: u64, state: State, len: u64) {
-        // SAFETY: as in `push`; a record's offset is a multiple of 16 below the capacity.
-        let header = unsafe {
-            self.ring
-                .bytes
-                .add(offset as usize)
-                .cast::<[AtomicU64; 2]>()
-                .as_ref()
-        };
-        header[0].store(state as u64, Ordering::Relaxed);
+    pub(super) fn write_header(&self, offset: u64, word: u64, len: u64) {
+        let header = self.ring.header_at(offset);
+        header[0].store(word, Ordering::Relaxed);
         crash_point!();
         header[1].store(len, Ordering::Relaxed);
         crash_point!();
@@ -282,7 +282,7 @@ impl Consumer {
         }
     }
 
-    /// The next message, if there is one.
+    /// The next message, if there is one. There is none behind a reservation.
     #[inline(always)]
     pub(crate) fn peek(&mut self) -> Result<Option<Message>> {
         loop {
@@ -300,15 +300,9 @@ impl Consumer {
                 self.check_distance()?;
             }
             let offset = self.end.pos & (self.capacity - 1);
-            // SAFETY: R1 and the alignment of cursors: 16 bytes at `offset` are in the ring.
-            let header = unsafe {
-                self.ring
-                    .bytes
-                    .add(offset as usize)
-                    .cast::<[AtomicU64; 2]>()
-                    .as_ref()
-            };
-            let state = State::of(header[0].load(Ordering::Relaxed));
+            let header = self.ring.header_at(offset);
+            // SYNC: observe(READY) of a reservation that was published before it was written.
+            let state = State::of(header[0].load(Ordering::Acquire));
             let len = header[1].load(Ordering::Relaxed);
             let available = self
                 .end
@@ -327,6 +321,7 @@ impl Consumer {
                     }));
                 }
                 (Some(State::Done), Some(size)) => self.end.skip(size),
+                (Some(State::Busy), Some(_)) => return Ok(None),
                 _ => return Err(Error::corrupt("a record's header is not one")),
             }
         }
@@ -359,9 +354,10 @@ impl Consumer {
         self.end.done()
     }
 
-    /// Whether there is more behind what was moved over, as far as is known without asking.
-    #[inline]
-    pub(crate) fn has_more(&self) -> bool {
-        self.end.pos != self.end.seen
+    /// Where what comes next is, if there is something, as far as is known without asking. It
+    /// is a reservation if `peek` has found no message.
+    #[inline(always)]
+    pub(crate) fn waits_for(&self) -> Option<u64> {
+        (self.end.pos != self.end.seen).then_some(self.end.pos)
     }
 }

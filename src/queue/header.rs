@@ -9,6 +9,7 @@
 //!    128    64  producer lock    the C library
 //!    192     8  seen_head        producer              R2: <= head
 //!    200    32  put[2]           producer              messages and bytes ever put
+//!    232    16  commit           producer              R5: a commit under way, or 0 (see `reserve`)
 //!    256     8  tail             producer              R3: head <= tail <= head + capacity
 //!    384    64  consumer lock    the C library
 //!    448     8  seen_tail        consumer              R4: <= tail
@@ -54,6 +55,18 @@ pub(crate) struct Side {
     /// makes the ring look full or empty.
     pub(super) seen: AtomicU64,
     pub(super) counts: [Count; 2],
+    /// Of the producers: what they are in the middle of.
+    pub(super) commit: Commit,
+}
+
+/// What a dead producer's heir has to finish: see `reserve`.
+#[repr(C)]
+#[derive(Default)]
+pub(super) struct Commit {
+    /// The record's cursor with bit 0 set, or zero.
+    pub(super) at: AtomicU64,
+    /// The tail's word once the message is counted.
+    pub(super) word: AtomicU64,
 }
 
 /// The head of the queue's data.
@@ -80,6 +93,7 @@ const _: () = {
     use std::mem::offset_of;
     assert!(offset_of!(Header, producer) == 128);
     assert!(offset_of!(Side, seen) == 64 && offset_of!(Side, counts) == 72);
+    assert!(offset_of!(Side, commit) == 104 && size_of::<Side>() == 128);
     assert!(offset_of!(Header, tail) == 256);
     assert!(offset_of!(Header, consumer) == 384);
     assert!(offset_of!(Header, head) == 512);

@@ -4,6 +4,7 @@
 //! - [`header`]: what lies where in shared memory.
 //! - [`ring`], [`ends`]: where messages are and how they become visible; no locks, no system
 //!   calls.
+//! - [`reserve`], [`reservation`]: messages that are written in place.
 //! - [`entrance`]: the two locks, and turns when many want them.
 //! - [`wait`], [`room`], [`pace`]: waiting and waking, closing and repair; growing and shrinking;
 //!   how long a consumer rests between messages of a stream.
@@ -17,8 +18,11 @@ mod model;
 mod ops;
 mod pace;
 mod record;
+mod reservation;
+mod reserve;
 mod ring;
 mod room;
 mod wait;
 
 pub use ops::Queue;
+pub use reservation::Reservation;

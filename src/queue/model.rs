@@ -12,6 +12,7 @@ use proptest::prelude::*;
 
 use crate::error::Error;
 use crate::layout::Region;
+use crate::segment::Owner;
 
 use super::ends::{Consumer, Producer};
 use super::header::{MIN_CAPACITY, RING};
@@ -50,6 +51,8 @@ impl Drop for Heap {
 enum Record {
     Message(Vec<u8>),
     Padding(u64),
+    /// A reservation: its cursor and its length.
+    Reserved(u64, u64),
 }
 
 impl Record {
@@ -57,6 +60,7 @@ impl Record {
         match self {
             Record::Message(data) => record::size(data.len() as u64).unwrap(),
             Record::Padding(size) => *size,
+            Record::Reserved(_, len) => record::size(*len).unwrap(),
         }
     }
 }
@@ -78,7 +82,7 @@ impl Model {
     fn messages(&self) -> impl Iterator<Item = &Vec<u8>> {
         self.records.iter().filter_map(|it| match it {
             Record::Message(data) => Some(data),
-            Record::Padding(_) => None,
+            Record::Padding(_) | Record::Reserved(..) => None,
         })
     }
 
@@ -98,7 +102,16 @@ impl Model {
 
     /// Adds what a push adds, and says whether the message is among that.
     fn push(&mut self, data: &[u8]) -> bool {
-        let need = record::size(data.len() as u64).unwrap();
+        let fits = self.place(data.len());
+        if fits {
+            self.add(Record::Message(data.to_vec()));
+        }
+        fits
+    }
+
+    /// Adds the padding that a record needs, and says whether the record fits then.
+    fn place(&mut self, len: usize) -> bool {
+        let need = record::size(len as u64).unwrap();
         let to_end = self.capacity - self.tail % self.capacity;
         if need > to_end {
             if self.capacity - self.used() < to_end {
@@ -106,11 +119,32 @@ impl Model {
             }
             self.add(Record::Padding(to_end));
         }
-        let fits = self.capacity - self.used() >= need;
-        if fits {
-            self.add(Record::Message(data.to_vec()));
-        }
-        fits
+        self.capacity - self.used() >= need
+    }
+
+    /// What can be taken: nothing from the first reservation on.
+    fn in_front(&self) -> impl Iterator<Item = &Vec<u8>> {
+        let reserved = |it: &&Record| matches!(it, Record::Reserved(..));
+        let front = self.records.iter().take_while(move |it| !reserved(it));
+        front.filter_map(|it| match it {
+            Record::Message(data) => Some(data),
+            Record::Padding(_) | Record::Reserved(..) => None,
+        })
+    }
+
+    /// One of the reservations: where it is in the list, its cursor and length.
+    fn reserved(&self, which: usize) -> Option<(usize, u64, u64)> {
+        let all = self.records.iter().enumerate();
+        let all = all.filter_map(|(index, it)| match it {
+            Record::Reserved(at, len) => Some((index, *at, *len)),
+            _ => None,
+        });
+        let all: Vec<_> = all.collect();
+        all.get(which % all.len().max(1)).copied()
+    }
+
+    fn first_reserved(&self) -> Option<(usize, u64, u64)> {
+        self.reserved(0)
     }
 
     fn skip_padding(&mut self) {
@@ -138,6 +172,11 @@ enum Step {
     /// Takes up to so many messages with one lock.
     Take(usize),
     TakeKilled(usize),
+    /// Reserves room for this many bytes.
+    Reserve(usize),
+    /// Commits one of the reservations, with so many sixteenths of its bytes.
+    Commit(usize, u64),
+    Discard(usize),
     Grow(u32),
     Shrink,
 }
@@ -192,7 +231,7 @@ fn put(heap: &Heap, model: &mut Model, lens: &[usize], killed: bool) {
 fn take(heap: &Heap, model: &mut Model, count: usize, killed: bool) {
     // SAFETY: the only thread.
     let mut end = unsafe { Consumer::new(heap.ring) }.unwrap();
-    let mut rest: VecDeque<Vec<u8>> = model.messages().cloned().collect();
+    let mut rest: VecDeque<Vec<u8>> = model.in_front().cloned().collect();
     let old_used = heap.ring.header.used();
     let mut taken = 0;
     while taken < count {
@@ -212,12 +251,59 @@ fn take(heap: &Heap, model: &mut Model, count: usize, killed: bool) {
         left -= model.records.pop_front().unwrap().size();
     }
     if !killed {
-        assert!(model.messages().eq(&rest));
+        assert!(model.in_front().eq(&rest));
         if taken < count {
             model.skip_padding();
-            assert_eq!(model.used(), 0);
+            assert_eq!(model.used() != 0, model.first_reserved().is_some());
         }
     }
+}
+
+const OWNER: Owner = Owner {
+    slot: 7,
+    sitting: 3,
+};
+
+fn reserve(heap: &Heap, model: &mut Model, len: usize) {
+    // SAFETY: the only thread.
+    let mut end = unsafe { Producer::new(heap.ring) }.unwrap();
+    let expected = model.place(len).then_some(model.tail);
+    assert_eq!(end.reserve(len, OWNER), Ok(expected));
+    if let Some(at) = expected {
+        model.add(Record::Reserved(at, len as u64));
+    }
+}
+
+fn commit(heap: &Heap, model: &mut Model, which: usize, sixteenths: u64) {
+    let Some((index, at, len)) = model.reserved(which) else {
+        return;
+    };
+    let data = model.message((len * sixteenths / 16) as usize);
+    // SAFETY: the only thread; the reservation has at least this many bytes.
+    unsafe {
+        let span = heap.ring.span(at).unwrap();
+        span.copy_from_nonoverlapping(NonNull::from(&data[..]).cast(), data.len());
+        let mut end = Producer::new(heap.ring).unwrap();
+        let more = end.commit(at, len as usize + 1, OWNER);
+        assert!(matches!(more, Err(Error::TooLarge { .. })));
+        end.commit(at, data.len(), OWNER).unwrap();
+        let again = end.commit(at, data.len(), OWNER);
+        assert!(matches!(again, Err(Error::Corrupt { .. })));
+    }
+    let rest = model.records[index].size() - record::size(data.len() as u64).unwrap();
+    model.records[index] = Record::Message(data);
+    if rest > 0 {
+        model.records.insert(index + 1, Record::Padding(rest));
+    }
+}
+
+fn discard(heap: &Heap, model: &mut Model, which: usize) {
+    let Some((index, at, _)) = model.reserved(which) else {
+        return;
+    };
+    assert_eq!(heap.ring.discard(at, OWNER), Ok(true));
+    assert_eq!(heap.ring.discard(at, OWNER), Ok(false));
+    model.records[index] = Record::Padding(model.records[index].size());
 }
 
 fn run(capacity: u64, max: u64, steps: &[Step]) {
@@ -235,7 +321,16 @@ fn run(capacity: u64, max: u64, steps: &[Step]) {
             Step::PutKilled(lens) => put(&heap, &mut model, lens, true),
             Step::Take(count) => take(&heap, &mut model, *count, false),
             Step::TakeKilled(count) => take(&heap, &mut model, *count, true),
+            Step::Reserve(len) => reserve(&heap, &mut model, *len),
+            Step::Commit(which, part) => commit(&heap, &mut model, *which, *part),
+            Step::Discard(which) => discard(&heap, &mut model, *which),
             Step::Grow(times) => {
+                // SAFETY: the only thread.
+                let lent = unsafe { heap.ring.is_lent() };
+                assert_eq!(lent, Ok(model.first_reserved().is_some()));
+                if lent == Ok(true) {
+                    continue;
+                }
                 let wanted = model.capacity << times;
                 // SAFETY: the only thread; all pages are there.
                 let grown = unsafe { heap.ring.grow(wanted) };
@@ -259,6 +354,9 @@ fn run(capacity: u64, max: u64, steps: &[Step]) {
         }
         check(&heap, &model);
     }
+    while model.first_reserved().is_some() {
+        discard(&heap, &mut model, 0);
+    }
     take(&heap, &mut model, usize::MAX, false);
     check(&heap, &model);
     assert_eq!(heap.ring.header.used(), 0);
@@ -281,6 +379,9 @@ fn step() -> impl Strategy<Value = Step> {
         2 => lengths().prop_map(Step::PutKilled),
         8 => (0..12usize).prop_map(Step::Take),
         2 => (0..12usize).prop_map(Step::TakeKilled),
+        2 => length().prop_map(Step::Reserve),
+        2 => (0..9usize, 0..=16u64).prop_map(|(which, part)| Step::Commit(which, part)),
+        1 => (0..9usize).prop_map(Step::Discard),
         1 => (0..3u32).prop_map(Step::Grow),
         2 => Just(Step::Shrink),
     ]

@@ -73,7 +73,7 @@ const DEFAULT_MAX_CAPACITY: u64 = 1 << 30;
 const LARGEST_CAPACITY: u64 = 1 << 45;
 
 /// Changes with every incompatible change of the ring or its records.
-const LAYOUT: u64 = 0x5155_4555_4500_0001;
+const LAYOUT: u64 = 0x5155_4555_4500_0002;
 
 impl Queue {
     /// Opens the queue `name`.
@@ -153,7 +153,7 @@ impl Queue {
     /// `Interrupted` when a signal handler ran while waiting; `Poisoned`, `Corrupt`. After an
     /// error nothing was put.
     pub fn put(&self, data: &[u8], timeout: Timeout) -> Result<()> {
-        let need = self.room_for(data)?;
+        let need = self.room_for(data.len())?;
         let deadline = Deadline::after(timeout);
         self.producers.make_way(deadline)?;
         loop {
@@ -200,7 +200,7 @@ impl Queue {
         first: &[u8],
         deadline: Deadline,
     ) -> Result<usize> {
-        let need = self.room_for(first)?;
+        let need = self.room_for(first.len())?;
         self.producers.make_way(deadline)?;
         let guard = self.enter_producers(deadline)?;
         // SAFETY: the producers' lock is held until after the last use.
@@ -358,14 +358,14 @@ impl Queue {
         segment::unlink_kind(name, Kind::Queue)
     }
 
-    /// The bytes `data` takes in the ring.
+    /// The bytes a message of `len` takes in the ring.
     #[inline]
-    fn room_for(&self, data: &[u8]) -> Result<u64> {
-        match record::size(data.len() as u64) {
+    pub(super) fn room_for(&self, len: usize) -> Result<u64> {
+        match record::size(len as u64) {
             Some(need) if need <= self.ring.max_capacity() => Ok(need),
             _ => Err(Error::TooLarge {
                 what: "message",
-                size: data.len() as u64,
+                size: len as u64,
                 limit: self.max_message(),
             }),
         }

@@ -8,7 +8,7 @@
 //! ring takes a message of its full capacity wherever its cursors stand.
 
 use std::ptr::NonNull;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::cache;
 use crate::error::{Error, Result};
@@ -16,7 +16,7 @@ use crate::layout::{Offset, Region};
 use crate::sync::crash::crash_point;
 
 use super::header::{CURSOR, Header, MIN_CAPACITY, RING};
-use super::record;
+use super::record::{self, HEADER, State};
 
 /// Bytes of a cache line.
 pub(super) const LINE: usize = 64;
@@ -100,6 +100,62 @@ impl Ring {
                 "R3: the ring's cursors are further apart than its capacity",
             ))
         }
+    }
+
+    /// The header of the record at `cursor`.
+    #[inline(always)]
+    pub(super) fn header_at(&self, offset: u64) -> &[AtomicU64; 2] {
+        debug_assert!(offset.is_multiple_of(record::ALIGN) && offset + HEADER <= self.max);
+        // SAFETY: R1 and the alignment of cursors: 16 bytes at `offset` are in the ring.
+        unsafe {
+            self.bytes
+                .add(offset as usize)
+                .cast::<[AtomicU64; 2]>()
+                .as_ref()
+        }
+    }
+
+    /// The word of the record at `cursor`, which has one if the tail is beyond it.
+    pub(super) fn word_at(&self, cursor: u64) -> Result<&AtomicU64> {
+        let offset = cursor & CURSOR & (self.capacity()? - 1);
+        Ok(&self.header_at(offset)[0])
+    }
+
+    /// Whether the first record is one that nobody waits for: padding, or what was discarded.
+    pub(crate) fn starts_done(&self) -> bool {
+        let head = self.header.head.load(Ordering::Acquire) & CURSOR;
+        if self.header.tail.load(Ordering::Acquire) & CURSOR == head {
+            return false;
+        }
+        let state = self
+            .word_at(head)
+            .map(|it| State::of(it.load(Ordering::Acquire)));
+        state == Ok(Some(State::Done))
+    }
+
+    /// Whether any record is reserved, and so must not move.
+    ///
+    /// # Safety
+    /// The caller holds both locks.
+    pub(crate) unsafe fn is_lent(&self) -> Result<bool> {
+        let capacity = self.capacity()?;
+        let mut at = self.header.head.load(Ordering::Acquire) & CURSOR;
+        let tail = self.header.tail.load(Ordering::Acquire) & CURSOR;
+        if tail.wrapping_sub(at) > capacity {
+            return Err(Error::corrupt("R3: the ring holds more than its capacity"));
+        }
+        while at != tail {
+            let offset = at & (capacity - 1);
+            let [word, len] = self.header_at(offset);
+            let available = tail.wrapping_sub(at).min(capacity - offset);
+            let size = record::size(len.load(Ordering::Acquire));
+            match (State::of(word.load(Ordering::Acquire)), size) {
+                (Some(State::Busy), _) => return Ok(true),
+                (Some(_), Some(size)) if size <= available => at = at.wrapping_add(size),
+                _ => return Err(Error::corrupt("a record's header is not one")),
+            }
+        }
+        Ok(false)
     }
 
     /// Whether there is something to take. If so its first bytes are on their way already: they

@@ -1,7 +1,5 @@
 //! Room: waiting for it, making it by growing in place, and giving it back.
 
-use std::sync::atomic::Ordering;
-
 use crate::error::{Error, Result};
 use crate::segment::Segment;
 use crate::sync::{crash::crash_point, look};
@@ -10,12 +8,19 @@ use crate::sys::clock::Deadline;
 use super::ends::Consumer;
 use super::header;
 use super::ops::Queue;
-use super::record;
-use super::wait::SPINS;
+use super::wait::{FIRST_SLICE_NS, SPINS};
 
 /// A ring grows at once, up to a size, until it holds this many messages of those put.
 const ROOMY: u64 = 8;
 const ROOMY_UP_TO: u64 = 4 << 20;
+
+/// What came of an attempt to grow.
+enum Growth {
+    /// There may be room now.
+    Done,
+    /// Something in the ring is reserved and must not move.
+    Lent,
+}
 
 impl Queue {
     /// Waits until there may be room for `need` bytes, or makes some by growing.
@@ -36,7 +41,8 @@ impl Queue {
             }
         }
         let may_grow = capacity < self.ring.max_capacity();
-        if !(cramped && may_grow) && self.only_padding() {
+        let mut lent = false;
+        if !(cramped && may_grow) && self.ring.starts_done() {
             self.skip_padding(deadline)?;
             if room() {
                 return Ok(());
@@ -46,7 +52,9 @@ impl Queue {
             match self.grow(capacity, need, deadline) {
                 // As good as a queue that may not grow, if the message fits in that.
                 Err(Error::NoSpace { .. }) if need <= capacity && deadline != Deadline::Now => {}
-                other => return other,
+                Ok(Growth::Lent) => lent = true,
+                Ok(Growth::Done) => return Ok(()),
+                Err(err) => return Err(err),
             }
         }
         if need > capacity / 2 {
@@ -62,23 +70,31 @@ impl Queue {
             return Err(Error::Full);
         }
         let changed = || self.ring.capacity() != Ok(capacity);
-        let ready = || room() || self.has_ended() || changed() || self.only_padding();
+        let ready = || room() || self.has_ended() || changed() || self.ring.starts_done();
         if look(SPINS, ready) {
             return Ok(());
         }
         self.consumers.invite();
         let not_full = &self.ring.header.not_full;
+        if lent {
+            // What is reserved may be committed any time, and nobody may be there to tell.
+            return not_full.sleep(FIRST_SLICE_NS, deadline, ready).map(drop);
+        }
         self.sleep(not_full, &self.producers, deadline, ready, || ())
     }
 
     /// Doubles the ring, unless somebody else was faster or the queue was closed.
-    fn grow(&self, seen: u64, need: u64, deadline: Deadline) -> Result<()> {
+    fn grow(&self, seen: u64, need: u64, deadline: Deadline) -> Result<Growth> {
         // Lock order: producers, consumers.
         let _producers = self.lock(&self.producers, deadline)?;
         let _consumers = self.lock(&self.consumers, deadline)?;
         let capacity = self.ring.capacity()?;
         if capacity != seen || self.is_closed() {
-            return Ok(());
+            return Ok(Growth::Done);
+        }
+        // SAFETY: both locks are held.
+        if unsafe { self.ring.is_lent() }? {
+            return Ok(Growth::Lent);
         }
         let roomy = need.saturating_mul(ROOMY).min(ROOMY_UP_TO);
         let wanted = need
@@ -100,7 +116,7 @@ impl Queue {
         committed?;
         crash_point!();
         // SAFETY: both locks are held.
-        unsafe { self.ring.grow(wanted) }
+        unsafe { self.ring.grow(wanted) }.map(|()| Growth::Done)
     }
 
     /// Gives back what a burst made the ring grow by. Called when nothing came for a while: a
@@ -129,17 +145,6 @@ impl Queue {
                 .segment
                 .decommit(Segment::DATA + header::RING + born, old - born);
         }
-    }
-
-    /// Whether there is nothing in the ring but padding. A consumer that looks at the length
-    /// before it takes never moves over that.
-    #[inline]
-    pub(super) fn only_padding(&self) -> bool {
-        // Padding reaches to the end of the ring, as large as that was at the time. Asked
-        // first, since the counts are on lines that both sides write to.
-        let tail = self.ring.header.tail.load(Ordering::Relaxed);
-        let at_end = tail & (header::MIN_CAPACITY - 1) < record::ALIGN;
-        at_end && self.ring.header.used() != 0 && self.is_empty()
     }
 
     /// Moves the head over padding that no consumer is there to move over, so that a message

@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::sync::{Acquired, EventCell, Guard, Slept, crash::crash_point, look, publish_fence};
 use crate::sys::clock::Deadline;
 
-use super::ends::Consumer;
+use super::ends::{Consumer, Producer};
 use super::entrance::Entrance;
 use super::ops::Queue;
 
@@ -34,8 +34,8 @@ pub(super) const SPINS: u32 = 300;
 
 /// A sleep is this long at most before the sleeper looks by itself: whoever should have woken
 /// it may be dead. Twice as long each time, since an idle machine should be idle.
-const FIRST_SLICE_NS: u64 = 2_000_000;
-const LAST_SLICE_NS: u64 = 100_000_000;
+pub(super) const FIRST_SLICE_NS: u64 = 2_000_000;
+pub(super) const LAST_SLICE_NS: u64 = 100_000_000;
 
 /// Who was woken so often only to find that others had been faster stands aside.
 const PATIENCE: u32 = 3;
@@ -63,15 +63,15 @@ impl Queue {
             let found = taken(&mut end);
             let whole = matches!(found, Err(Error::BufferTooSmall { .. }) | Ok(_));
             let freed = whole && end.publish();
-            let (more, done) = (end.has_more(), end.done());
+            let (waits_for, done) = (end.waits_for(), end.done());
             drop(guard);
             if let Some(value) = found? {
                 self.consumers.count(done);
                 if waited {
-                    self.pace.found(more || done.0 > 1);
+                    self.pace.found(waits_for.is_some() || done.0 > 1);
                 }
                 self.told_producers();
-                if more {
+                if waits_for.is_some() {
                     self.ring.header.not_empty.notify_one();
                 }
                 return Ok(value);
@@ -79,6 +79,10 @@ impl Queue {
             if freed {
                 // Padding, which is room as well.
                 self.told_producers();
+            }
+            if let Some(at) = waits_for {
+                self.wait_for_commit(at, deadline)?;
+                continue;
             }
             if closed {
                 return Err(Error::Closed);
@@ -160,7 +164,7 @@ impl Queue {
         let not_full = &self.ring.header.not_full;
         // Padding alone is no reason to wait for a consumer, and may be more than half.
         if not_full.has_sleepers()
-            && (self.ring.header.used() <= self.capacity() / 2 || self.only_padding())
+            && (self.ring.header.used() <= self.capacity() / 2 || self.ring.starts_done())
         {
             not_full.notify_one();
         }
@@ -186,6 +190,10 @@ impl Queue {
         self.flags() & CLOSED != 0
     }
 
+    pub(super) fn is_poisoned(&self) -> bool {
+        self.flags() & POISONED != 0
+    }
+
     /// Whether there is no more to wait for.
     pub(super) fn has_ended(&self) -> bool {
         self.flags() & (CLOSED | POISONED) != 0
@@ -208,7 +216,7 @@ impl Queue {
     /// `Closed`: whoever wants to put must not.
     #[inline(always)]
     pub(super) fn enter_producers(&self, deadline: Deadline) -> Result<Guard<'_>> {
-        let guard = self.whole(self.producers.enter(deadline)?)?;
+        let guard = self.whole(&self.producers, self.producers.enter(deadline)?)?;
         if self.is_closed() {
             return Err(Error::Closed);
         }
@@ -218,22 +226,22 @@ impl Queue {
     /// The consumers' lock, in turn.
     #[inline(always)]
     fn enter_consumers(&self, deadline: Deadline) -> Result<Guard<'_>> {
-        self.whole(self.consumers.enter(deadline)?)
+        self.whole(&self.consumers, self.consumers.enter(deadline)?)
     }
 
     /// One of the locks, out of turn.
     pub(super) fn lock<'a>(&self, entrance: &'a Entrance, deadline: Deadline) -> Result<Guard<'a>> {
-        self.whole(entrance.lock(deadline)?)
+        self.whole(entrance, entrance.lock(deadline)?)
     }
 
     /// Repairs what a dead owner left.
     #[inline(always)]
-    fn whole<'a>(&self, acquired: Acquired<'a>) -> Result<Guard<'a>> {
+    fn whole<'a>(&self, entrance: &'a Entrance, acquired: Acquired<'a>) -> Result<Guard<'a>> {
         let guard = match acquired {
             Acquired::Held(guard) => guard,
-            Acquired::Recovered(guard) => self.repair(guard)?,
+            Acquired::Recovered(guard) => self.repair(entrance, guard)?,
         };
-        if self.flags() & POISONED != 0 {
+        if self.is_poisoned() {
             return Err(Error::Poisoned {
                 what: "the queue's cursors made no sense".into(),
             });
@@ -242,8 +250,14 @@ impl Queue {
     }
 
     #[cold]
-    fn repair<'a>(&self, guard: Guard<'a>) -> Result<Guard<'a>> {
-        if self.ring.check().is_err() {
+    fn repair<'a>(&self, entrance: &Entrance, guard: Guard<'a>) -> Result<Guard<'a>> {
+        let mut whole = self.ring.check();
+        if std::ptr::eq(entrance, &self.producers) {
+            // SAFETY: this is the producers' lock.
+            let end = unsafe { Producer::new(self.ring) };
+            whole = whole.and_then(|()| end?.finish_commit());
+        }
+        if whole.is_err() {
             self.ring.header.flags.fetch_or(POISONED, Ordering::SeqCst);
         }
         guard.mark_consistent();

@@ -22,7 +22,7 @@ use crate::sys::shm::{self, Mapping};
 use super::handle::{self, Handle, Names};
 use super::name;
 use super::options::{Kind, Options};
-use super::participants::{self, Gate, Table};
+use super::participants::{self, Gate, Owner, Table};
 use super::stamp::{self, Stamp};
 
 /// What a kind of object needs of its segment.
@@ -201,6 +201,17 @@ impl Segment {
     /// The object's name.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Who this handle is, for what it holds in the object. Another one after a fork.
+    pub(crate) fn owner(&self) -> Result<Owner> {
+        Ok(table(&self.region())?.owner(self.handle.slot()))
+    }
+
+    /// Whether `owner` is still attached.
+    pub(crate) fn is_attached(&self, owner: Owner) -> Result<bool> {
+        let (fd, slot) = (self.handle.fd(), self.handle.slot());
+        table(&self.region())?.is_attached(fd, slot, owner)
     }
 
     /// Makes sure that the pages of `offset .. offset + len` are there, or says `NoSpace`.

@@ -98,7 +98,7 @@ impl Handle {
         unsafe { BorrowedFd::borrow_raw(self.fd.load(Ordering::Relaxed)) }
     }
 
-    fn slot(&self) -> u16 {
+    pub(super) fn slot(&self) -> u16 {
         self.slot.load(Ordering::Relaxed) as u16
     }
 

@@ -33,3 +33,4 @@ pub(crate) use handle::leave_all;
 pub(crate) use list::unlink_kind;
 pub use list::{ObjectInfo, Participant, gc, list, stat, unlink};
 pub use options::{Kind, Options};
+pub(crate) use participants::Owner;

@@ -4,7 +4,7 @@
 //! slot (32 bytes)
 //! offset  size  field     written by      invariant
 //!      0     4  pid       slot's holder   0 while nobody ever held it; else for people
-//!      4     4  -
+//!      4     4  sitting slot's holder   how often the slot was taken
 //!      8     8  since     slot's holder   CLOCK_MONOTONIC
 //!     16    16  command   slot's holder   zero-padded
 //! ```
@@ -32,7 +32,7 @@ const SLOTS: u64 = GATE + 1;
 #[repr(C)]
 pub(crate) struct Slot {
     pid: AtomicU32,
-    _reserved: AtomicU32,
+    sitting: AtomicU32,
     since: AtomicU64,
     command: [AtomicU64; 2],
 }
@@ -52,6 +52,8 @@ unsafe impl Shared for Table {}
 impl Slot {
     /// Only system calls and stores: it may run in a freshly forked child.
     fn sign(&self) {
+        // First: what an earlier holder left must not look like this one's.
+        self.sitting.fetch_add(1, Ordering::SeqCst);
         let command = process::command();
         let (low, high) = command.split_at(8);
         let word = |half: &[u8]| u64::from_ne_bytes(half.try_into().unwrap_or([0; 8]));
@@ -73,7 +75,34 @@ impl Slot {
     }
 }
 
+/// One participant among all there ever were: a slot, and which of its holders. What a
+/// participant holds in an object carries this, so that others can tell whether it lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub(crate) slot: u16,
+    pub(crate) sitting: u32,
+}
+
 impl Table {
+    /// Who holds `slot` now.
+    pub(crate) fn owner(&self, slot: u16) -> Owner {
+        let it = self.0.get(slot as usize);
+        let sitting = it.map_or(0, |it| it.sitting.load(Ordering::SeqCst));
+        Owner { slot, sitting }
+    }
+
+    /// Whether `owner` is still attached, by the kernel's word. `fd` is that of `asker`, who
+    /// does not see its own lock.
+    pub(crate) fn is_attached(&self, fd: BorrowedFd<'_>, asker: u16, owner: Owner) -> Result<bool> {
+        let Owner { slot, .. } = owner;
+        let held = slot == asker
+            || u64::from(slot) < COUNT
+                && ofd::first_held(fd, SLOTS + u64::from(slot), 1)?.is_some();
+        // Asked last: whoever took the slot after its owner has counted up by now, or has the
+        // lock and will, and then the owner is found gone the next time.
+        Ok(held && self.owner(slot) == owner)
+    }
+
     /// Says who has the slot now. May run in a freshly forked child.
     pub(crate) fn sign(&self, slot: u16) {
         if let Some(it) = self.0.get(slot as usize) {

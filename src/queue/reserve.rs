@@ -1,0 +1,155 @@
+//! Reservations: records that are written in place, outside the lock.
+//!
+//! A reservation is published at once, as a BUSY record with its owner, so that others can put
+//! behind it. It becomes a message by a commit, which has to change three things: the
+//! record's length, the counts, and the state. The order makes a kill between any two of
+//! them harmless:
+//!
+//! ```text
+//! step                                    killed after it
+//! 1  a DONE record where the rest begins  nobody looks inside a BUSY record
+//! 2  the record's new length              a shorter reservation and a discarded rest
+//! 3  commit.word, then commit.at          from here on the heir of the lock finishes
+//! 4  counts and tail word                 R5 knows by the word that they are counted
+//! 5  READY                                a message
+//! 6  commit.at = 0                        the same
+//! ```
+//! Until step 3 the reservation of a dead owner is discarded by whoever waits for it; the
+//! discarder holds the producers' lock, and so has finished what step 3 promised first.
+
+use std::sync::atomic::Ordering;
+
+use crate::error::{Error, Result};
+use crate::segment::Owner;
+use crate::sync::crash::crash_point;
+
+use super::ends::Producer;
+use super::header::CURSOR;
+use super::record::{self, HEADER, State};
+use super::ring::Ring;
+
+/// A commit is under way: bit 0 of `commit.at`.
+const UNDER_WAY: u64 = 1;
+
+impl Producer {
+    /// Reserves room for `len` bytes and publishes that. Returns the record's cursor, or
+    /// `None` if there is no room now.
+    pub(crate) fn reserve(&mut self, len: usize, owner: Owner) -> Result<Option<u64>> {
+        let need = record::size(len as u64).unwrap_or(u64::MAX);
+        let Some(offset) = self.place(need)? else {
+            return Ok(None);
+        };
+        let at = self.end.pos;
+        self.write_header(offset, record::busy(owner), len as u64);
+        self.end.skip(need);
+        self.publish();
+        Ok(Some(at))
+    }
+
+    /// Makes the first `used` bytes of `owner`'s reservation at `at` a message.
+    pub(crate) fn commit(&mut self, at: u64, used: usize, owner: Owner) -> Result<()> {
+        let offset = at & (self.capacity - 1);
+        let (reserved, size) = self.ring.reserved(at, offset, self.capacity)?;
+        let used_size = record::size(used as u64).unwrap_or(u64::MAX);
+        let [word, len] = self.ring.header_at(offset);
+        if word.load(Ordering::Acquire) != record::busy(owner) {
+            return Err(Error::corrupt("a reservation is not its owner's any more"));
+        }
+        if used as u64 > reserved {
+            let what = "bytes committed of a reservation";
+            let (size, limit) = (used as u64, reserved);
+            return Err(Error::TooLarge { what, size, limit });
+        }
+        if used_size < size {
+            let rest = size - used_size;
+            self.write_header(offset + used_size, State::Done as u64, rest - HEADER);
+        }
+        // SYNC: publish(len): whoever sees it sees the rest's header.
+        len.store(used as u64, Ordering::Release);
+        crash_point!();
+        let commit = &self.ring.header.producer.commit;
+        commit.word.store(self.end.word ^ 1, Ordering::Relaxed);
+        crash_point!();
+        commit.at.store(at | UNDER_WAY, Ordering::Release);
+        crash_point!();
+        self.finish(at)
+    }
+
+    /// Does what is left of the commit that a dead owner of the lock began, if it did.
+    pub(crate) fn finish_commit(&mut self) -> Result<()> {
+        let at = self.ring.header.producer.commit.at.load(Ordering::Acquire);
+        if at & UNDER_WAY == 0 {
+            return Ok(());
+        }
+        self.finish(at & CURSOR)
+    }
+
+    fn finish(&mut self, at: u64) -> Result<()> {
+        let offset = at & (self.capacity - 1);
+        let ring = self.ring;
+        let side = &ring.header.producer;
+        let [word, len] = ring.header_at(offset);
+        if self.end.word != side.commit.word.load(Ordering::Relaxed) {
+            // Not counted, so not READY, so the head cannot have moved over it.
+            ring.reserved(at, offset, self.capacity)?;
+            self.end.count(len.load(Ordering::Relaxed));
+            self.publish();
+        }
+        let busy = word.load(Ordering::Relaxed);
+        if State::of(busy) == Some(State::Busy) {
+            // SYNC: publish(READY): the payload.
+            word.store(State::Ready as u64, Ordering::Release);
+            crash_point!();
+        }
+        side.commit.at.store(0, Ordering::Release);
+        crash_point!();
+        Ok(())
+    }
+}
+
+impl Ring {
+    /// The length of the reservation at `at`, and of its record, if it lies in the ring.
+    fn reserved(&self, at: u64, offset: u64, capacity: u64) -> Result<(u64, u64)> {
+        let head = self.header.head.load(Ordering::Acquire) & CURSOR;
+        let tail = self.header.tail.load(Ordering::Acquire) & CURSOR;
+        let [word, len] = self.header_at(offset);
+        let len = len.load(Ordering::Acquire);
+        let left = tail.wrapping_sub(at).min(capacity - offset);
+        let inside = at.wrapping_sub(head) < tail.wrapping_sub(head);
+        let busy = State::of(word.load(Ordering::Acquire)) == Some(State::Busy);
+        match record::size(len) {
+            Some(size) if inside && busy && size <= left => Ok((len, size)),
+            _ => Err(Error::corrupt("a reservation is not where it was made")),
+        }
+    }
+
+    /// Whether whoever waits for the reservation at `at` may go on.
+    pub(crate) fn is_resolved(&self, at: u64) -> bool {
+        let head = self.header.head.load(Ordering::Acquire) & CURSOR;
+        head != at || self.reserved_by(at).is_none()
+    }
+
+    /// Whose reservation is at `at`, if there is one.
+    pub(crate) fn reserved_by(&self, at: u64) -> Option<Owner> {
+        let word = self.word_at(at).ok()?.load(Ordering::Acquire);
+        record::reserved_by(word)
+    }
+
+    /// Makes `owner`'s reservation at `at` room that nobody waits for. False if it is none.
+    ///
+    /// The caller is the owner, or knows that it is dead and holds the producers' lock.
+    pub(crate) fn discard(&self, at: u64, owner: Owner) -> Result<bool> {
+        let (busy, done) = (record::busy(owner), State::Done as u64);
+        let word = self.word_at(at)?;
+        let changed = word.compare_exchange(busy, done, Ordering::SeqCst, Ordering::Relaxed);
+        crash_point!();
+        Ok(changed.is_ok())
+    }
+
+    /// The bytes of the reservation at `at`.
+    pub(crate) fn span(&self, at: u64) -> Result<std::ptr::NonNull<u8>> {
+        let offset = (at & (self.capacity()? - 1)) + HEADER;
+        // SAFETY: R1: a record's header is followed by its payload, inside the ring.
+        Ok(unsafe { self.bytes.add(offset as usize) })
+    }
+}
