@@ -197,6 +197,58 @@ fn a_large_batch_is_put_up_to_some_message() {
 }
 
 #[test]
+fn a_reservation_is_committed_or_was_never_there() {
+    let new = vec![5; 90];
+    let commit = |queue: &Queue, reserved: usize| {
+        let mut room = queue.reserve(reserved, NOWAIT).unwrap();
+        room[..90].fill(5);
+        room.commit_first(90).unwrap();
+    };
+    for (reserved, at_least) in [(90, 10), (400, 12)] {
+        let steps = kill_everywhere(
+            &small(),
+            |queue| filled(queue, 0..5),
+            |queue| commit(queue, reserved),
+            |before| vec![before.clone(), and(before, std::slice::from_ref(&new))],
+        );
+        assert!(steps >= at_least, "{steps}");
+    }
+}
+
+#[test]
+fn a_reservation_that_is_discarded_leaves_nothing() {
+    let steps = kill_everywhere(
+        &small(),
+        |queue| filled(queue, 0..5),
+        |queue| queue.reserve(100, NOWAIT).unwrap().discard(),
+        |before| vec![before.clone()],
+    );
+    assert!(steps >= 6, "{steps}");
+}
+
+#[test]
+fn discarding_what_a_dead_process_reserved_may_be_left_to_the_next() {
+    let next = vec![6; 30];
+    let steps = kill_everywhere(
+        &small(),
+        |queue| {
+            let mut model = filled(queue, 0..5);
+            let reserve = || std::mem::forget(queue.reserve(100, NOWAIT).unwrap());
+            assert!(lives(0, reserve));
+            queue.put(&next, NOWAIT).unwrap();
+            model.push_back(next.clone());
+            model
+        },
+        |queue| while queue.get_vec(NOWAIT).is_ok() {},
+        |before| {
+            let rest = |taken| before.iter().skip(taken).cloned().collect();
+            (0..=before.len()).map(rest).collect()
+        },
+    );
+    assert!(steps >= 10, "{steps}");
+}
+
+#[test]
 fn a_get_takes_its_message_or_leaves_it() {
     let steps = kill_everywhere(
         &small(),

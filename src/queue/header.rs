@@ -9,7 +9,7 @@
 //!    128    64  producer lock    the C library
 //!    192     8  seen_head        producer              R2: <= head
 //!    200    32  put[2]           producer              messages and bytes ever put
-//!    232    16  commit           producer              R5: a commit under way, or 0 (see `reserve`)
+//!    232    16  commit           producer              a commit under way, or 0 (see `reserve`)
 //!    256     8  tail             producer              R3: head <= tail <= head + capacity
 //!    384    64  consumer lock    the C library
 //!    448     8  seen_tail        consumer              R4: <= tail

@@ -483,6 +483,15 @@ fn cursors_and_headers_of_any_bits_are_answered() {
                     end.advance(&message);
                     end.publish();
                 }
+                if let Ok(mut end) = Producer::new(heap.ring) {
+                    let _ = end.finish_commit();
+                    if let Ok(Some(at)) = end.reserve(data.len(), OWNER) {
+                        assert!(heap.ring.span(at).is_ok());
+                        let _ = end.commit(at, data.len() / 2, OWNER);
+                    }
+                    let _ = heap.ring.discard(next(), OWNER);
+                }
+                let _ = (heap.ring.is_lent(), heap.ring.starts_done());
                 let _ = heap.ring.grow(1 << (12 + next() % 3));
                 let _ = heap.ring.shrink();
             }

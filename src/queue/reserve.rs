@@ -9,13 +9,13 @@
 //! step                                    killed after it
 //! 1  a DONE record where the rest begins  nobody looks inside a BUSY record
 //! 2  the record's new length              a shorter reservation and a discarded rest
-//! 3  commit.word, then commit.at          from here on the heir of the lock finishes
-//! 4  counts and tail word                 R5 knows by the word that they are counted
+//! 3  commit.word, then commit.at          a reservation, since the tail has another word
+//! 4  counts and tail word, by one store   a message: the heir of the lock makes it READY
 //! 5  READY                                a message
 //! 6  commit.at = 0                        the same
 //! ```
-//! Until step 3 the reservation of a dead owner is discarded by whoever waits for it; the
-//! discarder holds the producers' lock, and so has finished what step 3 promised first.
+//! The reservation of a dead owner is discarded by whoever waits for it. The discarder holds
+//! the producers' lock, and so is, or comes after, the heir who did step 5.
 
 use std::sync::atomic::Ordering;
 
@@ -70,44 +70,45 @@ impl Producer {
         let commit = &self.ring.header.producer.commit;
         commit.word.store(self.end.word ^ 1, Ordering::Relaxed);
         crash_point!();
+        // SYNC: publish(commit): with the word that belongs to it.
         commit.at.store(at | UNDER_WAY, Ordering::Release);
         crash_point!();
-        self.finish(at)
+        self.end.count(used as u64);
+        self.publish();
+        self.ring.make_ready(at)
     }
 
     /// Does what is left of the commit that a dead owner of the lock began, if it did.
     pub(crate) fn finish_commit(&mut self) -> Result<()> {
-        let at = self.ring.header.producer.commit.at.load(Ordering::Acquire);
-        if at & UNDER_WAY == 0 {
-            return Ok(());
+        let commit = &self.ring.header.producer.commit;
+        let at = commit.at.load(Ordering::Acquire);
+        if at & UNDER_WAY != 0 && commit.word.load(Ordering::Relaxed) == self.end.word {
+            return self.ring.make_ready(at & CURSOR);
         }
-        self.finish(at & CURSOR)
-    }
-
-    fn finish(&mut self, at: u64) -> Result<()> {
-        let offset = at & (self.capacity - 1);
-        let ring = self.ring;
-        let side = &ring.header.producer;
-        let [word, len] = ring.header_at(offset);
-        if self.end.word != side.commit.word.load(Ordering::Relaxed) {
-            // Not counted, so not READY, so the head cannot have moved over it.
-            ring.reserved(at, offset, self.capacity)?;
-            self.end.count(len.load(Ordering::Relaxed));
-            self.publish();
-        }
-        let busy = word.load(Ordering::Relaxed);
-        if State::of(busy) == Some(State::Busy) {
-            // SYNC: publish(READY): the payload.
-            word.store(State::Ready as u64, Ordering::Release);
-            crash_point!();
-        }
-        side.commit.at.store(0, Ordering::Release);
-        crash_point!();
+        commit.at.store(0, Ordering::Relaxed);
         Ok(())
     }
 }
 
 impl Ring {
+    /// Steps 5 and 6.
+    fn make_ready(&self, at: u64) -> Result<()> {
+        // If it is READY already, it may even have been taken. Its place is not another's as
+        // yet: whoever reserves there needs the lock.
+        if self.reserved_by(at).is_some() {
+            let capacity = self.capacity()?;
+            self.reserved(at, at & (capacity - 1), capacity)?;
+            // SYNC: publish(READY): the payload.
+            self.word_at(at)?
+                .store(State::Ready as u64, Ordering::Release);
+            crash_point!();
+        }
+        let commit = &self.header.producer.commit;
+        commit.at.store(0, Ordering::Relaxed);
+        crash_point!();
+        Ok(())
+    }
+
     /// The length of the reservation at `at`, and of its record, if it lies in the ring.
     fn reserved(&self, at: u64, offset: u64, capacity: u64) -> Result<(u64, u64)> {
         let head = self.header.head.load(Ordering::Acquire) & CURSOR;

@@ -1,0 +1,260 @@
+//! Messages that are written in place: order, waiting, growth, forks, and dead writers.
+
+mod common;
+
+use common::{Bell, Child, FOREVER, NOWAIT, Random, alone, fixed, fork, millis};
+use shoal::{Error, Options, Queue};
+
+fn drain(queue: &Queue) -> Vec<Vec<u8>> {
+    std::iter::from_fn(|| queue.get_vec(NOWAIT).ok()).collect()
+}
+
+#[test]
+fn messages_have_the_order_of_their_reservations() {
+    let _alone = alone();
+    let queue = fixed(4096);
+    let mut first = queue.reserve(3, NOWAIT).unwrap();
+    queue.put(b"second", NOWAIT).unwrap();
+    let mut third = queue.reserve(100, NOWAIT).unwrap();
+    third[..5].copy_from_slice(b"third");
+    third.commit_first(5).unwrap();
+    // What is behind a reservation waits for it.
+    assert_eq!((queue.len(), queue.bytes()), (2, 11));
+    assert_eq!(queue.get_vec(NOWAIT), Err(Error::Empty));
+    assert_eq!(queue.get_vec(millis(5)), Err(Error::Timeout));
+    first.copy_from_slice(b"1st");
+    first.commit().unwrap();
+    assert_eq!((queue.len(), queue.bytes()), (3, 14));
+    let all = drain(&queue);
+    assert_eq!(all, [&b"1st"[..], &b"second"[..], &b"third"[..]]);
+    assert_eq!((queue.len(), queue.bytes()), (0, 0));
+}
+
+#[test]
+fn what_is_dropped_was_never_there() {
+    let _alone = alone();
+    let queue = fixed(4096);
+    // More often than there is room for all of them together.
+    for round in 0..50 {
+        let room = queue.reserve(1000, NOWAIT).unwrap();
+        queue.put(&[round], NOWAIT).unwrap();
+        assert_eq!(queue.len(), 1);
+        if round % 2 == 0 {
+            drop(room);
+        } else {
+            room.discard();
+        }
+        assert_eq!(queue.get_vec(NOWAIT), Ok(vec![round]));
+        assert!(queue.is_empty());
+    }
+}
+
+#[test]
+fn discarded_room_is_found_though_nobody_takes() {
+    let _alone = alone();
+    let queue = fixed(4096);
+    for _ in 0..10 {
+        queue.reserve(4080, NOWAIT).unwrap().discard();
+    }
+    queue.put(&[1; 4080], FOREVER).unwrap();
+    assert_eq!(queue.get_vec(NOWAIT), Ok(vec![1; 4080]));
+}
+
+#[test]
+fn too_much_is_an_error_and_discards() {
+    let _alone = alone();
+    let queue = fixed(4096);
+    let room = queue.reserve(10, NOWAIT).unwrap();
+    let err = room.commit_first(11).unwrap_err();
+    assert!(
+        matches!(
+            err,
+            Error::TooLarge {
+                size: 11,
+                limit: 10,
+                ..
+            }
+        ),
+        "{err}"
+    );
+    let err = queue.reserve(4081, FOREVER).unwrap_err();
+    assert!(
+        matches!(
+            err,
+            Error::TooLarge {
+                size: 4081,
+                limit: 4080,
+                ..
+            }
+        ),
+        "{err}"
+    );
+    assert_eq!(queue.get_vec(NOWAIT), Err(Error::Empty));
+    let room = queue.reserve(0, NOWAIT).unwrap();
+    room.commit().unwrap();
+    assert_eq!(queue.get_vec(NOWAIT), Ok(vec![]));
+}
+
+#[test]
+fn a_full_ring_makes_a_reservation_wait() {
+    let _alone = alone();
+    let queue = fixed(4096);
+    queue.put(&[0; 4000], NOWAIT).unwrap();
+    assert_eq!(queue.reserve(100, NOWAIT).unwrap_err(), Error::Full);
+    assert_eq!(queue.reserve(100, millis(5)).unwrap_err(), Error::Timeout);
+    std::thread::scope(|scope| {
+        scope.spawn(|| queue.reserve(100, FOREVER).unwrap().commit().unwrap());
+        assert_eq!(queue.get_vec(FOREVER).unwrap().len(), 4000);
+    });
+    assert_eq!(queue.get_vec(NOWAIT).unwrap().len(), 100);
+}
+
+#[test]
+fn a_queue_that_is_closed_still_takes_what_was_reserved_before() {
+    let _alone = alone();
+    let queue = fixed(4096);
+    let mut room = queue.reserve(4, NOWAIT).unwrap();
+    queue.close().unwrap();
+    assert_eq!(queue.reserve(4, NOWAIT).unwrap_err(), Error::Closed);
+    // It is not drained while somebody may still commit.
+    assert_eq!(queue.get_vec(NOWAIT), Err(Error::Empty));
+    room.copy_from_slice(b"last");
+    room.commit().unwrap();
+    assert_eq!(queue.get_vec(NOWAIT), Ok(b"last".to_vec()));
+    assert_eq!(queue.get_vec(FOREVER), Err(Error::Closed));
+}
+
+#[test]
+fn the_ring_does_not_move_under_a_reservation() {
+    let _alone = alone();
+    let options = Options::create().capacity(4096).max_capacity(1 << 20);
+    let queue = Queue::with_options(None, &options).unwrap();
+    // So that growing would have to move it.
+    queue.put(&[0; 3000], NOWAIT).unwrap();
+    let mut room = queue.reserve(500, NOWAIT).unwrap();
+    drain(&queue);
+    assert_eq!(queue.put(&[2; 8000], NOWAIT), Err(Error::Full));
+    assert_eq!(queue.put(&[2; 8000], millis(5)), Err(Error::Timeout));
+    std::thread::scope(|scope| {
+        scope.spawn(|| queue.put(&[2; 8000], FOREVER).unwrap());
+        room.fill(1);
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        room.commit().unwrap();
+    });
+    assert_eq!(drain(&queue), [vec![1; 500], vec![2; 8000]]);
+}
+
+#[test]
+fn a_consumer_waits_for_the_writer_and_not_for_ever_for_a_dead_one() {
+    let _alone = alone();
+    let queue = fixed(1 << 16);
+    let (reserved, go) = (Bell::new(), Bell::new());
+    let writer = |text: &'static [u8]| {
+        let child = fork(|| {
+            let mut room = queue.reserve(text.len(), FOREVER).unwrap();
+            reserved.ring();
+            go.hear();
+            room.copy_from_slice(text);
+            room.commit().unwrap();
+        });
+        reserved.hear();
+        child
+    };
+    let (slow, dies) = (writer(b"slow"), writer(b"never"));
+    queue.put(b"behind", NOWAIT).unwrap();
+    std::thread::scope(|scope| {
+        let taken = scope.spawn(|| [(); 2].map(|()| queue.get_vec(FOREVER).unwrap()));
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        dies.kill();
+        go.ring();
+        assert_eq!(taken.join().unwrap(), [&b"slow"[..], &b"behind"[..]]);
+    });
+    slow.ends_well();
+    // Without waiting as well.
+    writer(b"never").kill();
+    queue.put(b"next", NOWAIT).unwrap();
+    assert_eq!(queue.get_vec(NOWAIT), Ok(b"next".to_vec()));
+    assert_eq!(queue.get_vec(NOWAIT), Err(Error::Empty));
+    // And where only room is wanted.
+    writer(b"never").kill();
+    assert_eq!(queue.get_vec(NOWAIT), Err(Error::Empty));
+    queue.put(&vec![7; (1 << 16) - 16], FOREVER).unwrap();
+    assert_eq!(queue.len(), 1);
+}
+
+#[test]
+fn a_reservation_is_not_its_childs() {
+    let _alone = alone();
+    let queue = fixed(4096);
+    let mut room = queue.reserve(6, NOWAIT).unwrap();
+    room.copy_from_slice(b"parent");
+    {
+        let theirs = &queue;
+        let copied = std::cell::Cell::new(Some(room));
+        fork(|| {
+            let err = copied.take().unwrap().commit().unwrap_err();
+            assert!(matches!(err, Error::Invalid { .. }), "{err}");
+            // It still stands before the child's own.
+            theirs.put(b"child", NOWAIT).unwrap();
+            assert_eq!(theirs.get_vec(NOWAIT), Err(Error::Empty));
+        })
+        .ends_well();
+        copied.take().unwrap().commit().unwrap();
+    }
+    assert_eq!(drain(&queue), [&b"parent"[..], &b"child"[..]]);
+}
+
+/// Writers reserve, fill and commit, and are killed at any moment; what arrives is whole, and
+/// in each writer's order.
+#[test]
+fn writers_that_are_killed_leave_whole_messages_and_no_gaps() {
+    let _alone = alone();
+    let queue = fixed(1 << 14);
+    let mut random = Random(0x5eed_0001);
+    let writer = |who: u8, seed: u64| {
+        let queue = &queue;
+        fork(move || {
+            let mut random = Random(seed);
+            for index in 0u32.. {
+                let len = 8 + random.below(600) as usize;
+                let Ok(mut room) = queue.reserve(len + random.below(50) as usize, FOREVER) else {
+                    return;
+                };
+                room[..len].fill(who);
+                room[..4].copy_from_slice(&index.to_ne_bytes());
+                match random.below(8) {
+                    0 => room.discard(),
+                    _ => room.commit_first(len).unwrap(),
+                }
+            }
+        })
+    };
+    let mut writers: Vec<(u8, Child)> = (0..4)
+        .map(|who| (who, writer(who, random.next())))
+        .collect();
+    let (mut next, mut kills, mut taken) = (vec![0u32; 256], 0u8, 0);
+    while kills < 60 {
+        for _ in 0..random.below(300) {
+            let message = queue.get_vec(FOREVER).unwrap();
+            let who = message[4];
+            assert!(message[4..].iter().all(|&byte| byte == who));
+            let index = u32::from_ne_bytes(message[..4].try_into().unwrap());
+            assert!(index >= next[who as usize], "twice, or out of order");
+            next[who as usize] = index + 1;
+            taken += 1;
+        }
+        let victim = random.below(4) as usize;
+        let who = 4 + kills;
+        kills += 1;
+        let (_, dies) = std::mem::replace(&mut writers[victim], (who, writer(who, random.next())));
+        dies.kill();
+    }
+    queue.close().unwrap();
+    while let Ok(message) = queue.get_vec(FOREVER) {
+        assert!(message[4..].iter().all(|&byte| byte == message[4]));
+        taken += 1;
+    }
+    assert!(taken > 1000, "{taken}");
+    assert_eq!((queue.len(), queue.bytes()), (0, 0));
+    writers.into_iter().for_each(|(_, child)| child.ends_well());
+}
