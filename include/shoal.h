@@ -227,6 +227,20 @@ typedef struct {
     size_t len;
 } shoal_slice;
 
+/**
+ * A span in a queue that is yours for a while. Filled in by `shoal_queue_reserve`.
+ *
+ * `data`, `len`: where to write, and how many bytes there are. They hold what earlier
+ * messages left there. NULL and 0 once it was committed or discarded.
+ * `at`, `owner`: the library's.
+ */
+typedef struct {
+    void *data;
+    size_t len;
+    uint64_t at;
+    uint64_t owner;
+} shoal_loan;
+
 /** How to open a map. All zero but `size` opens what exists. */
 typedef struct {
     /** `sizeof(shoal_map_options)`. */
@@ -575,6 +589,68 @@ shoal_status shoal_queue_close(shoal_queue *q);
  * SHOAL_ERR_PERMISSION.
  */
 SHOAL_API shoal_status shoal_queue_unlink(const char *name);
+
+/**
+ * Reserves room for a message at the end of the queue, to be written in place: large
+ * messages are copied once less. Several processes may write theirs at the same time.
+ *
+ * `len`: the most bytes the message may have. `*out`: the span to write to.
+ * `timeout_ns`: how long to wait for room; SHOAL_FOREVER, SHOAL_NOWAIT.
+ * The message has its place in the queue from now on. Consumers that have taken everything
+ * before it wait for it, until its process commits, discards or is dead. The queue does not
+ * grow meanwhile. So write it without delay.
+ * Blocking, threads, fork: as `shoal_queue_put`; any thread may commit. In a forked child
+ * the parent's loans cannot be used.
+ * Ownership: `*out` is yours until `shoal_queue_commit` or `shoal_queue_discard`, and until
+ * the handle is freed.
+ *
+ * Errors: as `shoal_queue_put`.
+ *
+ * ```c
+ * shoal_loan loan;
+ * if (shoal_queue_reserve(q, frame_size, &loan, SHOAL_FOREVER) == SHOAL_OK) {
+ *     size_t used = grab_frame(loan.data, loan.len);
+ *     if (shoal_queue_commit(q, &loan, used) != SHOAL_OK)
+ *         fprintf(stderr, "%s\n", shoal_last_error());
+ * }
+ * ```
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_queue_reserve(shoal_queue *q,
+                                 size_t len,
+                                 shoal_loan *out,
+                                 int64_t timeout_ns);
+
+/**
+ * Makes the first `used` bytes of a loan a message, there for everybody when this returns.
+ *
+ * `used`: at most what was reserved. The rest is given back.
+ * Blocking, threads, fork: waits for the lock only. Not in a forked child of the process that
+ * reserved.
+ * Ownership: the loan is spent, unless this fails: then it is still yours.
+ *
+ * Errors: SHOAL_ERR_TOO_LARGE (more than reserved); SHOAL_ERR_INVALID (spent, another's, NULL);
+ * SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_queue_commit(shoal_queue *q,
+                                shoal_loan *loan,
+                                size_t used);
+
+/**
+ * Gives a loan back. Nobody sees that it was there.
+ *
+ * Blocking, threads, fork: does not wait. Not in a forked child of the process that reserved.
+ * Ownership: the loan is spent.
+ *
+ * Errors: SHOAL_ERR_INVALID (spent, another's, NULL); SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_queue_discard(shoal_queue *q,
+                                 shoal_loan *loan);
 
 /**
  * Opens or creates a map.

@@ -31,6 +31,14 @@ unsafe impl Shared for AtomicI32 {}
 // SAFETY: as for `AtomicU8`.
 unsafe impl Shared for AtomicU64 {}
 
+/// One participant among all there ever were: a slot, and which of its holders. What a
+/// participant holds in an object carries this, so that others can tell whether it lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub(crate) slot: u16,
+    pub(crate) sitting: u32,
+}
+
 /// The distance of a `T` from the first byte of its region.
 ///
 /// Untrusted until [`Region::resolve`] has checked it.

@@ -243,6 +243,7 @@ fn what_is_pure_neither_locks_nor_calls_the_system() {
         "queue/record",
         "queue/ring",
         "queue/ends",
+        "queue/reserve",
         "map/table",
         "map/slab",
         "map/arena",

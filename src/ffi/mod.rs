@@ -75,5 +75,6 @@ mod map;
 mod options;
 mod process;
 mod queue;
+mod reserve;
 mod spawn;
 mod status;

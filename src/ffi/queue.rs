@@ -19,7 +19,7 @@ opaque!(QueueHandle, Named<Queue>, b"shl.queu", "queue handle");
 /// # Safety
 /// As [`handle::get`].
 #[inline]
-unsafe fn queue<'a>(q: *mut QueueHandle) -> Result<&'a Queue> {
+pub(super) unsafe fn queue<'a>(q: *mut QueueHandle) -> Result<&'a Queue> {
     // SAFETY: the same contract.
     unsafe { handle::get(q) }.map(|named| &named.object)
 }

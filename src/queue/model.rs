@@ -11,8 +11,7 @@ use std::ptr::NonNull;
 use proptest::prelude::*;
 
 use crate::error::Error;
-use crate::layout::Region;
-use crate::segment::Owner;
+use crate::layout::{Owner, Region};
 
 use super::ends::{Consumer, Producer};
 use super::header::{MIN_CAPACITY, RING};
@@ -288,7 +287,7 @@ fn commit(heap: &Heap, model: &mut Model, which: usize, sixteenths: u64) {
         assert!(matches!(more, Err(Error::TooLarge { .. })));
         end.commit(at, data.len(), OWNER).unwrap();
         let again = end.commit(at, data.len(), OWNER);
-        assert!(matches!(again, Err(Error::Corrupt { .. })));
+        assert!(matches!(again, Err(Error::Invalid { .. })));
     }
     let rest = model.records[index].size() - record::size(data.len() as u64).unwrap();
     model.records[index] = Record::Message(data);

@@ -19,7 +19,7 @@
 //! Reservations are BUSY, with their owner, until they are committed or discarded. LEASED and
 //! attempts are the format's room for leases.
 
-use crate::segment::Owner;
+use crate::layout::Owner;
 
 /// Every record starts at a multiple of this; so does every payload.
 pub(crate) const ALIGN: u64 = 16;

@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 
 use crate::Timeout;
 use crate::error::{Error, Result};
-use crate::segment::Owner;
+use crate::layout::Owner;
 use crate::sync::{Slept, look};
 use crate::sys::clock::Deadline;
 
@@ -94,7 +94,7 @@ impl Reservation<'_> {
     /// # Errors
     /// As for [`commit`](Self::commit); `TooLarge` for more than was reserved.
     pub fn commit_first(self, used: usize) -> Result<()> {
-        self.queue.commit(self.place, used)?;
+        self.queue.commit(self.place.at, self.place.owner, used)?;
         let _committed = ManuallyDrop::new(self);
         Ok(())
     }
@@ -106,7 +106,7 @@ impl Reservation<'_> {
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
         // It fails if somebody wrote over the queue; there is nothing to give back then.
-        let _ = self.queue.discard(self.place);
+        let _ = self.queue.discard(self.place.at, self.place.owner);
     }
 }
 
@@ -148,12 +148,12 @@ impl Queue {
         }
     }
 
-    pub(crate) fn commit(&self, place: Place, used: usize) -> Result<()> {
-        self.check_owner(place)?;
+    pub(crate) fn commit(&self, at: u64, owner: Owner, used: usize) -> Result<()> {
+        self.check_owner(owner)?;
         let guard = self.lock(&self.producers, Deadline::Never)?;
         // SAFETY: the producers' lock is held until after the last use.
         let mut end = unsafe { Producer::new(self.ring) }?;
-        end.commit(place.at, used, place.owner)?;
+        end.commit(at, used, owner)?;
         drop(guard);
         self.producers.count(end.done());
         self.told_consumers();
@@ -161,16 +161,17 @@ impl Queue {
         Ok(())
     }
 
-    pub(crate) fn discard(&self, place: Place) -> Result<()> {
-        self.check_owner(place)?;
-        self.ring.discard(place.at, place.owner)?;
+    /// No error if it was committed or discarded before.
+    pub(crate) fn discard(&self, at: u64, owner: Owner) -> Result<()> {
+        self.check_owner(owner)?;
+        self.ring.discard(at, owner)?;
         self.told_consumers();
         self.ring.header.not_full.notify_one();
         Ok(())
     }
 
-    fn check_owner(&self, place: Place) -> Result<()> {
-        if self.segment.owner()? == place.owner {
+    fn check_owner(&self, owner: Owner) -> Result<()> {
+        if self.segment.owner()? == owner {
             return Ok(());
         }
         let why = "it belongs to the process that reserved it, and not to a fork of that";

@@ -20,7 +20,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
-use crate::segment::Owner;
+use crate::layout::Owner;
 use crate::sync::crash::crash_point;
 
 use super::ends::Producer;
@@ -48,13 +48,14 @@ impl Producer {
 
     /// Makes the first `used` bytes of `owner`'s reservation at `at` a message.
     pub(crate) fn commit(&mut self, at: u64, used: usize, owner: Owner) -> Result<()> {
-        let offset = at & (self.capacity - 1);
-        let (reserved, size) = self.ring.reserved(at, offset, self.capacity)?;
+        let offset = at & CURSOR & (self.capacity - 1);
+        let (reserved, size) = self
+            .ring
+            .reserved(at, self.capacity)
+            .filter(|_| self.ring.reserved_by(at) == Some(owner))
+            .ok_or_else(|| Error::invalid("reservation", "it was committed or discarded before"))?;
         let used_size = record::size(used as u64).unwrap_or(u64::MAX);
-        let [word, len] = self.ring.header_at(offset);
-        if word.load(Ordering::Acquire) != record::busy(owner) {
-            return Err(Error::corrupt("a reservation is not its owner's any more"));
-        }
+        let [_, len] = self.ring.header_at(offset);
         if used as u64 > reserved {
             let what = "bytes committed of a reservation";
             let (size, limit) = (used as u64, reserved);
@@ -96,8 +97,8 @@ impl Ring {
         // If it is READY already, it may even have been taken. Its place is not another's as
         // yet: whoever reserves there needs the lock.
         if self.reserved_by(at).is_some() {
-            let capacity = self.capacity()?;
-            self.reserved(at, at & (capacity - 1), capacity)?;
+            self.reserved(at, self.capacity()?)
+                .ok_or_else(|| Error::corrupt("a reservation is not where it was made"))?;
             // SYNC: publish(READY): the payload.
             self.word_at(at)?
                 .store(State::Ready as u64, Ordering::Release);
@@ -109,19 +110,18 @@ impl Ring {
         Ok(())
     }
 
-    /// The length of the reservation at `at`, and of its record, if it lies in the ring.
-    fn reserved(&self, at: u64, offset: u64, capacity: u64) -> Result<(u64, u64)> {
+    /// The length of the reservation at `at`, and of its record, if there is one in the ring.
+    fn reserved(&self, at: u64, capacity: u64) -> Option<(u64, u64)> {
         let head = self.header.head.load(Ordering::Acquire) & CURSOR;
         let tail = self.header.tail.load(Ordering::Acquire) & CURSOR;
+        let offset = at & CURSOR & (capacity - 1);
         let [word, len] = self.header_at(offset);
         let len = len.load(Ordering::Acquire);
         let left = tail.wrapping_sub(at).min(capacity - offset);
-        let inside = at.wrapping_sub(head) < tail.wrapping_sub(head);
-        let busy = State::of(word.load(Ordering::Acquire)) == Some(State::Busy);
-        match record::size(len) {
-            Some(size) if inside && busy && size <= left => Ok((len, size)),
-            _ => Err(Error::corrupt("a reservation is not where it was made")),
-        }
+        let inside = at & CURSOR == at && at.wrapping_sub(head) < tail.wrapping_sub(head);
+        let busy = record::reserved_by(word.load(Ordering::Acquire)).is_some();
+        let size = record::size(len).filter(|&size| inside && busy && size <= left)?;
+        Some((len, size))
     }
 
     /// Whether whoever waits for the reservation at `at` may go on.

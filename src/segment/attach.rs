@@ -15,14 +15,14 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use crate::error::{Error, Result};
-use crate::layout::{Offset, Region};
+use crate::layout::{Offset, Owner, Region};
 use crate::sys::process;
 use crate::sys::shm::{self, Mapping};
 
 use super::handle::{self, Handle, Names};
 use super::name;
 use super::options::{Kind, Options};
-use super::participants::{self, Gate, Owner, Table};
+use super::participants::{self, Gate, Table};
 use super::stamp::{self, Stamp};
 
 /// What a kind of object needs of its segment.

@@ -33,4 +33,3 @@ pub(crate) use handle::leave_all;
 pub(crate) use list::unlink_kind;
 pub use list::{ObjectInfo, Participant, gc, list, stat, unlink};
 pub use options::{Kind, Options};
-pub(crate) use participants::Owner;

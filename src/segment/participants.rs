@@ -18,7 +18,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
-use crate::layout::Shared;
+use crate::layout::{Owner, Shared};
 use crate::sys::{clock, ofd, process};
 
 /// How many handles may be attached at a time.
@@ -73,14 +73,6 @@ impl Slot {
         let command = bytes.get(16..32)?.split(|&byte| byte == 0).next()?;
         Some((pid, String::from_utf8_lossy(command).into_owned()))
     }
-}
-
-/// One participant among all there ever were: a slot, and which of its holders. What a
-/// participant holds in an object carries this, so that others can tell whether it lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Owner {
-    pub(crate) slot: u16,
-    pub(crate) sitting: u32,
 }
 
 impl Table {

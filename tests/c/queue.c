@@ -133,6 +133,48 @@ static void each_thread_has_its_own_error(shoal_queue *q)
     CHECK(shoal_last_error() == before && strcmp(before, "empty") == 0);
 }
 
+static void in_place(shoal_queue *q)
+{
+    shoal_loan first, second, spent;
+    uint64_t many;
+    char buf[64];
+    size_t len;
+
+    OK(shoal_queue_reserve(q, 5, &first, SHOAL_NOWAIT));
+    CHECK(first.len == 5 && first.data != NULL && (uintptr_t)first.data % 16 == 0);
+    OK(shoal_queue_reserve(q, 1000, &second, SHOAL_NOWAIT));
+    memcpy(second.data, "later", 5);
+    GIVES(SHOAL_ERR_TOO_LARGE, shoal_queue_commit(q, &second, 1001));
+    spent = second;
+    OK(shoal_queue_commit(q, &second, 5));
+    CHECK(second.data == NULL && second.len == 0);
+    GIVES(SHOAL_ERR_INVALID, shoal_queue_commit(q, &second, 5));
+    GIVES(SHOAL_ERR_INVALID, shoal_queue_discard(q, &second));
+    /* A copy made before is no way round that. */
+    GIVES(SHOAL_ERR_INVALID, shoal_queue_commit(q, &spent, 5));
+    OK(shoal_queue_discard(q, &spent));
+    /* What was reserved first comes first. */
+    GIVES(SHOAL_ERR_EMPTY, shoal_queue_get(q, buf, sizeof buf, &len, SHOAL_NOWAIT));
+    memcpy(first.data, "first", 5);
+    OK(shoal_queue_commit(q, &first, 5));
+    OK(shoal_queue_len(q, &many));
+    CHECK(many == 2);
+    OK(shoal_queue_get(q, buf, sizeof buf, &len, SHOAL_NOWAIT));
+    CHECK(len == 5 && memcmp(buf, "first", 5) == 0);
+    OK(shoal_queue_get(q, buf, sizeof buf, &len, SHOAL_NOWAIT));
+    CHECK(len == 5 && memcmp(buf, "later", 5) == 0);
+
+    OK(shoal_queue_reserve(q, 10, &first, SHOAL_NOWAIT));
+    OK(shoal_queue_discard(q, &first));
+    GIVES(SHOAL_ERR_EMPTY, shoal_queue_get(q, buf, sizeof buf, &len, SHOAL_NOWAIT));
+    GIVES(SHOAL_ERR_INVALID, shoal_queue_reserve(q, 10, NULL, SHOAL_NOWAIT));
+    GIVES(SHOAL_ERR_TOO_LARGE, shoal_queue_reserve(q, SIZE_MAX, &first, SHOAL_NOWAIT));
+    CHECK(first.data == NULL);
+    GIVES(SHOAL_ERR_INVALID, shoal_queue_commit(q, NULL, 0));
+    memset(&first, 0x5a, sizeof first);
+    GIVES(SHOAL_ERR_INVALID, shoal_queue_commit(q, &first, 0));
+}
+
 static void ignore(int signal)
 {
     (void)signal;
@@ -171,6 +213,7 @@ int main(void)
     shoal_queue *q = new_queue();
     one_by_one(q);
     batches(q);
+    in_place(q);
     limits();
     closing();
     each_thread_has_its_own_error(q);

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 #include <iostream>
@@ -71,6 +72,23 @@ static void queues(const std::string &unused) {
     CHECK(!same.try_get() && !same.try_get(1ms));
     THROWS(SHOAL_ERR_EMPTY, same.get(shoal::nowait));
     THROWS(SHOAL_ERR_TIMEOUT, same.get(1ms));
+
+    {
+        auto first = queue.reserve(1000);
+        auto moved = std::move(first);
+        CHECK(first.data() == nullptr && moved.size() == 1000);
+        auto dropped = queue.reserve(10, shoal::nowait);
+        queue.put("behind");
+        CHECK(!same.try_get());
+        std::copy_n("in place", 8, moved.data());
+        THROWS(SHOAL_ERR_TOO_LARGE, moved.commit(1001));
+        moved.commit(8);
+        THROWS(SHOAL_ERR_INVALID, moved.commit(8));
+        CHECK(same.get() == "in place" && !same.try_get());
+    }
+    CHECK(same.get() == "behind");
+    queue.reserve(3).discard();
+    CHECK(!same.try_get());
 
     const std::vector<std::string> batch = {"a", "", std::string(200000, 'b'), "c"};
     CHECK(queue.put_many(batch) == 4);

@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "error.hpp"
@@ -136,6 +137,13 @@ public:
         return messages;
     }
 
+    class reservation;
+
+    /// Reserves room for a message of `len` bytes, to be written in place: large messages are
+    /// copied once less. It has its place in the queue from now on, and consumers that have
+    /// taken everything before it wait for it.
+    [[nodiscard]] reservation reserve(std::size_t len, timeout wait = forever);
+
     /// How many messages there are. Exact whenever nobody is putting or taking.
     std::uint64_t size() const { return tell(shoal_queue_len); }
     /// Whether there is no message.
@@ -196,6 +204,47 @@ private:
 
     std::unique_ptr<shoal_queue, deleter> handle_;
 };
+
+/// Room for one message, written in place. Discarded unless it is committed. It must not
+/// outlive the queue, and a forked child must not use its parent's.
+///
+///     auto room = frames.reserve(frame_size);
+///     room.commit(grab_frame(room.data(), room.size()));
+class queue::reservation {
+public:
+    reservation(reservation &&other) noexcept
+        : queue_(other.queue_), loan_(std::exchange(other.loan_, shoal_loan{})) {}
+    reservation(const reservation &) = delete;
+    reservation &operator=(reservation) = delete;
+    ~reservation() {
+        // Nothing to tell anybody: a discard fails only where there is nothing left to discard.
+        if (loan_.data != nullptr) static_cast<void>(!shoal_queue_discard(queue_, &loan_));
+    }
+
+    /// The bytes to write to; what they hold at first is what earlier messages left.
+    [[nodiscard]] char *data() const noexcept { return static_cast<char *>(loan_.data); }
+    [[nodiscard]] std::size_t size() const noexcept { return loan_.len; }
+
+    /// Makes its first `used` bytes a message. After an error the room is still there.
+    void commit(std::size_t used) { detail::check(shoal_queue_commit(queue_, &loan_, used)); }
+    /// Makes all of it a message.
+    void commit() { commit(loan_.len); }
+    /// Gives it back.
+    void discard() { detail::check(shoal_queue_discard(queue_, &loan_)); }
+
+private:
+    friend class queue;
+    reservation(shoal_queue *queue, std::size_t len, timeout wait) : queue_(queue), loan_{} {
+        detail::check(shoal_queue_reserve(queue, len, &loan_, wait.nanoseconds()));
+    }
+
+    shoal_queue *queue_;
+    shoal_loan loan_;
+};
+
+inline queue::reservation queue::reserve(std::size_t len, timeout wait) {
+    return {get_handle(), len, wait};
+}
 
 }  // namespace shoal
 

@@ -46,6 +46,7 @@ from ._gc import gc
 from ._map import BytesMap, Map
 from ._process import Process, spawn
 from ._queue import Queue
+from ._reservation import Reservation
 
 __all__ = [
     "AccessError",
@@ -67,6 +68,7 @@ __all__ = [
     "PoisonedError",
     "Process",
     "Queue",
+    "Reservation",
     "ShoalError",
     "SystemCallError",
     "TimeoutError",

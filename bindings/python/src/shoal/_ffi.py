@@ -101,6 +101,12 @@ class Slice(ctypes.Structure):
     _fields_ = [("data", c_void_p), ("len", c_size_t)]
 
 
+class Loan(ctypes.Structure):
+    """``shoal_loan``: a span in a queue, until it is committed or discarded."""
+
+    _fields_ = [("data", c_void_p), ("len", c_size_t), ("at", c_uint64), ("owner", c_uint64)]
+
+
 class SpawnOptions(ctypes.Structure):
     """``shoal_spawn_options``."""
 
@@ -148,6 +154,9 @@ PROTOTYPES: Dict[str, Tuple[Any, Tuple[Any, ...]]] = {
     "shoal_queue_open": (_STATUS, (c_char_p, c_void_p, c_void_p)),
     "shoal_queue_free": (None, (c_void_p,)),
     "shoal_queue_name": (c_char_p, (c_void_p,)),
+    "shoal_queue_reserve": (_STATUS, (c_void_p, c_size_t, c_void_p, c_int64)),
+    "shoal_queue_commit": (_STATUS, (c_void_p, c_void_p, c_size_t)),
+    "shoal_queue_discard": (_STATUS, (c_void_p, c_void_p)),
     "shoal_queue_unlink": (_STATUS, (c_char_p,)),
     "shoal_queue_put": (_STATUS, (c_void_p, c_void_p, c_size_t, c_int64)),
     "shoal_queue_get": (_STATUS, (c_void_p, c_void_p, c_size_t, c_void_p, c_int64)),

@@ -12,6 +12,7 @@ from typing import cast
 from . import _bound, _ffi, _wait
 from ._errors import Empty, Full
 from ._handles import Shared
+from ._reservation import Reservation
 
 T = TypeVar("T")
 _R = TypeVar("_R")
@@ -141,6 +142,32 @@ class Queue(Shared, Generic[T]):
         if status in (_ffi.FULL, _ffi.TIMEOUT):
             return Full(f"queue {self._name!r} is full")
         return _ffi.error(status)
+
+    def reserve(
+        self, size: int, block: bool = True, timeout: Optional[float] = None
+    ) -> Reservation:
+        """Room for a message of ``size`` bytes, to be written in place.
+
+        The message is raw, for `get_bytes`. Large ones are copied once less than by
+        `put_bytes`. Waits for room, and raises, as `put` does; `ValueError` for a queue with
+        a ``maxsize``.
+        """
+        if size < 0:
+            raise ValueError(f"size must not be negative, but is {size}")
+        if self._maxsize:
+            raise ValueError("a queue with a maxsize has no reservations")
+        loan = _ffi.Loan()
+        handle = self._live()
+
+        def call(timeout_ns: int) -> int:
+            out = ctypes.byref(loan)
+            status: int = _ffi.lib.shoal_queue_reserve(handle, size, out, timeout_ns)
+            return status
+
+        status = _wait.wait(call, _wait.deadline(block, timeout))
+        if status:
+            raise self._put_error(status)
+        return Reservation(handle, loan)
 
     def get(self, block: bool = True, timeout: Optional[float] = None) -> T:
         """Takes the oldest object.
