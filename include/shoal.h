@@ -7,7 +7,7 @@
  * Shoal: queues, maps, child processes and device masks for the processes of one machine.
  *
  * ```c
- * shoal_queue_options options = {sizeof options, SHOAL_CREATE, 0, 0};
+ * shoal_queue_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
  * shoal_queue *queue;
  * shoal_status status = shoal_queue_open("jobs", &options, &queue);
  * if (status == SHOAL_OK)
@@ -217,6 +217,8 @@ typedef struct {
      * memory is used as messages need it.
      */
     uint64_t max_capacity;
+    /** The most messages it holds at a time; 0 for as many as fit. */
+    uint64_t max_items;
 } shoal_queue_options;
 
 /** Bytes that belong to the caller. */
@@ -548,6 +550,15 @@ shoal_status shoal_queue_max_capacity(shoal_queue *q,
                                       uint64_t *out);
 
 /**
+ * The most messages the queue holds at a time; 0 for as many as fit.
+ *
+ * Blocking, threads, fork: never blocks; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID.
+ */
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_max_items(shoal_queue *q, uint64_t *out);
+
+/**
  * The length of the longest message that can ever be put, in bytes.
  *
  * Blocking, threads, fork: never blocks; safe everywhere.
@@ -604,7 +615,7 @@ SHOAL_API shoal_status shoal_queue_unlink(const char *name);
  * Ownership: `*out` is yours until `shoal_queue_commit` or `shoal_queue_discard`, and until
  * the handle is freed.
  *
- * Errors: as `shoal_queue_put`.
+ * Errors: as `shoal_queue_put`; SHOAL_ERR_UNSUPPORTED for a queue with `max_items`.
  *
  * ```c
  * shoal_loan loan;

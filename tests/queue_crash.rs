@@ -147,6 +147,21 @@ fn a_put_happens_or_does_not() {
 }
 
 #[test]
+fn a_put_within_a_bound_on_messages_happens_or_does_not() {
+    let options = Options::create().capacity(4096).max_capacity(4096);
+    let new = vec![7; 100];
+    kill_everywhere(
+        &options.max_items(6),
+        |queue| filled(queue, 0..5),
+        |queue| {
+            queue.put(&new, NOWAIT).unwrap();
+            assert_eq!(queue.put(&new, NOWAIT), Err(Error::Full));
+        },
+        |before| vec![before.clone(), and(before, std::slice::from_ref(&new))],
+    );
+}
+
+#[test]
 fn a_put_that_pads_the_end_of_the_ring_happens_or_does_not() {
     let options = Options::create().capacity(4096).max_capacity(4096);
     let new = vec![9; 1000];

@@ -1,7 +1,7 @@
 //! Shoal: queues, maps, child processes and device masks for the processes of one machine.
 //!
 //! ```c
-//! shoal_queue_options options = {sizeof options, SHOAL_CREATE, 0, 0};
+//! shoal_queue_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
 //! shoal_queue *queue;
 //! shoal_status status = shoal_queue_open("jobs", &options, &queue);
 //! if (status == SHOAL_OK)

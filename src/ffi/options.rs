@@ -33,6 +33,8 @@ pub struct QueueOptions {
     /// Bytes it may grow to; 0 for 1 GiB. Rounded up to a power of two. Address space only:
     /// memory is used as messages need it.
     pub max_capacity: u64,
+    /// The most messages it holds at a time; 0 for as many as fit.
+    pub max_items: u64,
 }
 
 /// How to open a map. All zero but `size` opens what exists.
@@ -65,7 +67,7 @@ pub(super) unsafe trait Sized: Copy {
 // SAFETY: integers only, the first a `usize`.
 unsafe impl Sized for QueueOptions {
     const WHAT: &'static str = "shoal_queue_options.size";
-    const FIRST: usize = 32;
+    const FIRST: usize = 40;
 }
 
 // SAFETY: integers only, the first a `usize`.
@@ -136,6 +138,7 @@ fn object(flags: u64, capacity: u64, max_capacity: u64) -> Result<Options> {
         persistent: flags & SHOAL_PERSISTENT != 0,
         capacity,
         max_capacity,
+        max_items: 0,
     })
 }
 
@@ -144,7 +147,7 @@ fn object(flags: u64, capacity: u64, max_capacity: u64) -> Result<Options> {
 pub(super) unsafe fn queue(options: *const QueueOptions) -> Result<Options> {
     // SAFETY: the same contract.
     match unsafe { read(options) }? {
-        Some(o) => object(o.flags, o.capacity, o.max_capacity),
+        Some(o) => object(o.flags, o.capacity, o.max_capacity).map(|it| it.max_items(o.max_items)),
         None => Ok(Options::open()),
     }
 }

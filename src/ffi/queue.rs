@@ -262,6 +262,18 @@ pub unsafe extern "C" fn shoal_queue_max_capacity(q: *mut QueueHandle, out: *mut
     guard(|| unsafe { tell(q, out, Queue::max_capacity) })
 }
 
+/// The most messages the queue holds at a time; 0 for as many as fit.
+///
+/// Blocking, threads, fork: never blocks; safe everywhere.
+///
+/// Errors: SHOAL_ERR_INVALID.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_queue_max_items(q: *mut QueueHandle, out: *mut u64) -> Status {
+    // SAFETY: the caller's contract.
+    guard(|| unsafe { tell(q, out, |queue| queue.max_items().unwrap_or(0)) })
+}
+
 /// The length of the longest message that can ever be put, in bytes.
 ///
 /// Blocking, threads, fork: never blocks; safe everywhere.

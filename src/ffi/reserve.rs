@@ -63,7 +63,7 @@ unsafe fn lent<'a>(loan: *mut Loan) -> Result<&'a mut Loan> {
 /// Ownership: `*out` is yours until `shoal_queue_commit` or `shoal_queue_discard`, and until
 /// the handle is freed.
 ///
-/// Errors: as `shoal_queue_put`.
+/// Errors: as `shoal_queue_put`; SHOAL_ERR_UNSUPPORTED for a queue with `max_items`.
 ///
 /// ```c
 /// shoal_loan loan;

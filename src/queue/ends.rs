@@ -129,6 +129,9 @@ impl Producer {
     #[inline(always)]
     pub(crate) fn push(&mut self, payload: &[u8]) -> Result<bool> {
         let need = record::size(payload.len() as u64).unwrap_or(u64::MAX);
+        if !self.takes_one_more() {
+            return Ok(false);
+        }
         let Some(offset) = self.place(need)? else {
             return Ok(false);
         };
@@ -147,6 +150,22 @@ impl Producer {
             self.publish();
         }
         Ok(true)
+    }
+
+    /// Whether the bound on messages lets one more in.
+    #[inline(always)]
+    fn takes_one_more(&self) -> bool {
+        let items = self.ring.max_items();
+        if items == u64::MAX {
+            return true;
+        }
+        let (side, put) = (&self.ring.header.producer, self.end.messages);
+        if put.wrapping_sub(side.seen_taken.load(Ordering::Relaxed)) < items {
+            return true;
+        }
+        let (taken, _) = self.ring.header.taken();
+        side.seen_taken.store(taken, Ordering::Relaxed);
+        put.wrapping_sub(taken) < items
     }
 
     /// Where a record of `need` bytes goes, if there is room for it now. Puts padding before

@@ -5,11 +5,13 @@
 //!      0     8  capacity         both locks held       R1: a power of two, 4096 ..= max
 //!      8     8  max_capacity     creator               constant
 //!     16     8  born_capacity    creator               constant; R1
-//!     24     4  flags            either lock held      only ever gains bits
+//!     24     8  max_items        creator               constant; 0 for no bound
+//!     32     4  flags            either lock held      only ever gains bits
 //!    128    64  producer lock    the C library
 //!    192     8  seen_head        producer              R2: <= head
 //!    200    32  put[2]           producer              messages and bytes ever put
-//!    232    16  commit           producer              a commit under way, or 0 (see `reserve`)
+//!    232     8  seen_taken       producer              <= messages ever taken
+//!    240    16  commit           producer              a commit under way, or 0 (see `reserve`)
 //!    256     8  tail             producer              R3: head <= tail <= head + capacity
 //!    384    64  consumer lock    the C library
 //!    448     8  seen_tail        consumer              R4: <= tail
@@ -55,6 +57,8 @@ pub(crate) struct Side {
     /// makes the ring look full or empty.
     pub(super) seen: AtomicU64,
     pub(super) counts: [Count; 2],
+    /// Of the producers: how many messages the consumers had taken, as last seen.
+    pub(super) seen_taken: AtomicU64,
     /// Of the producers: what they are in the middle of.
     pub(super) commit: Commit,
 }
@@ -75,6 +79,7 @@ pub(crate) struct Header {
     pub(super) capacity: AtomicU64,
     pub(super) max_capacity: AtomicU64,
     pub(super) born_capacity: AtomicU64,
+    pub(super) max_items: AtomicU64,
     pub(crate) flags: AtomicU32,
     pub(crate) producer: Side,
     pub(super) tail: CachePadded<AtomicU64>,
@@ -93,7 +98,7 @@ const _: () = {
     use std::mem::offset_of;
     assert!(offset_of!(Header, producer) == 128);
     assert!(offset_of!(Side, seen) == 64 && offset_of!(Side, counts) == 72);
-    assert!(offset_of!(Side, commit) == 104 && size_of::<Side>() == 128);
+    assert!(offset_of!(Side, commit) == 112 && size_of::<Side>() == 128);
     assert!(offset_of!(Header, tail) == 256);
     assert!(offset_of!(Header, consumer) == 384);
     assert!(offset_of!(Header, head) == 512);

@@ -32,7 +32,7 @@ impl Heap {
         let at = NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap();
         // SAFETY: freed only when the heap is dropped, and the ring with it.
         let region = unsafe { Region::new(at, layout.size()) };
-        Ring::init(&region, 0, capacity, max).unwrap();
+        Ring::init(&region, 0, capacity, max, 0).unwrap();
         let ring = Ring::attach(&region, 0).unwrap();
         Self { at, layout, ring }
     }

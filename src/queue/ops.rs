@@ -105,7 +105,8 @@ impl Queue {
     ///
     /// Capacities are rounded up to a power of two of at least 4096 bytes. The defaults are
     /// 64 KiB to start with and 1 GiB to grow to. They count for the ring, in which a
-    /// message takes its length and 16 to 31 bytes more.
+    /// message takes its length and 16 to 31 bytes more. `max_items` bounds the messages as
+    /// well, whatever their size: a put waits while there are as many.
     ///
     /// # Errors
     /// As for [`open`](Self::open); `Exists` with [`Options::exclusive`]; `NoSpace`; `Invalid`
@@ -119,7 +120,13 @@ impl Queue {
             commit: header::RING + capacity,
         };
         let segment = Segment::open_or_create(name, options, &spec, |segment| {
-            Ring::init(&segment.region(), Segment::DATA, capacity, max)
+            Ring::init(
+                &segment.region(),
+                Segment::DATA,
+                capacity,
+                max,
+                options.max_items,
+            )
         })?;
         let ring = Ring::attach(&segment.region(), Segment::DATA)?;
         let header = ring.header;
@@ -343,6 +350,12 @@ impl Queue {
     /// Bytes the ring may grow to.
     pub fn max_capacity(&self) -> u64 {
         self.ring.max_capacity()
+    }
+
+    /// The most messages the queue holds at a time, if there is a bound.
+    pub fn max_items(&self) -> Option<u64> {
+        let items = self.ring.max_items();
+        (items != u64::MAX).then_some(items)
     }
 
     /// The longest message that can ever be put, in bytes.

@@ -118,13 +118,19 @@ impl Queue {
     /// needs it to waits for that.
     ///
     /// # Errors
-    /// As for [`put`](Self::put).
+    /// As for [`put`](Self::put); `Unsupported` for a queue with a
+    /// [bound on messages](crate::Options::max_items).
     pub fn reserve(&self, len: usize, timeout: Timeout) -> Result<Reservation<'_>> {
         let place = self.reserve_place(len, timeout)?;
         Ok(Reservation { queue: self, place })
     }
 
     pub(crate) fn reserve_place(&self, len: usize, timeout: Timeout) -> Result<Place> {
+        if self.ring.max_items() != u64::MAX {
+            return Err(Error::Unsupported {
+                what: "a reservation in a queue that is bounded by messages",
+            });
+        }
         let need = self.room_for(len)?;
         let deadline = Deadline::after(timeout);
         self.producers.make_way(deadline)?;

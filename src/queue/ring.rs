@@ -28,6 +28,8 @@ pub(crate) struct Ring {
     pub(crate) header: &'static Header,
     pub(super) bytes: NonNull<u8>,
     max: u64,
+    /// The most messages it holds.
+    items: u64,
 }
 
 // SAFETY: the bytes are reached only through a `Producer` or a `Consumer`, whose makers
@@ -38,13 +40,22 @@ unsafe impl Sync for Ring {}
 
 impl Ring {
     /// Writes the header of an empty ring. Only while the region is private.
-    pub(crate) fn init(region: &Region, at: u64, capacity: u64, max: u64) -> Result<()> {
+    ///
+    /// `items` is the most messages it may hold, 0 for as many as fit.
+    pub(crate) fn init(
+        region: &Region,
+        at: u64,
+        capacity: u64,
+        max: u64,
+        items: u64,
+    ) -> Result<()> {
         let header = region.resolve::<Header>(Offset::new(at))?;
         header.producer.lock.init()?;
         header.consumer.lock.init()?;
         header.capacity.store(capacity, Ordering::Relaxed);
         header.max_capacity.store(max, Ordering::Relaxed);
         header.born_capacity.store(capacity, Ordering::Relaxed);
+        header.max_items.store(items, Ordering::Relaxed);
         Ok(())
     }
 
@@ -58,12 +69,33 @@ impl Ring {
             ));
         }
         let bytes = region.span(at + RING, usize::try_from(max).unwrap_or(usize::MAX))?;
-        let ring = Self { header, bytes, max };
+        let items = match header.max_items.load(Ordering::Relaxed) {
+            0 => u64::MAX,
+            items => items,
+        };
+        let ring = Self {
+            header,
+            bytes,
+            max,
+            items,
+        };
         ring.check().map(|()| ring)
     }
 
     pub(crate) fn max_capacity(&self) -> u64 {
         self.max
+    }
+
+    /// The most messages the ring holds at a time; `u64::MAX` for as many as fit.
+    #[inline]
+    pub(crate) fn max_items(&self) -> u64 {
+        self.items
+    }
+
+    /// Whether one more message may be put, as far as their number goes.
+    #[inline]
+    pub(crate) fn takes_one_more(&self) -> bool {
+        self.items == u64::MAX || self.header.counts().0 < self.items
     }
 
     /// The capacity, which is R1 or corrupt.

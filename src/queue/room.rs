@@ -27,7 +27,8 @@ impl Queue {
     #[cold]
     pub(super) fn make_room(&self, need: u64, deadline: Deadline) -> Result<()> {
         let capacity = self.ring.capacity()?;
-        let room = || capacity.saturating_sub(self.ring.header.used()) >= need;
+        let fits = || capacity.saturating_sub(self.ring.header.used()) >= need;
+        let room = || fits() && self.ring.takes_one_more();
         // Others may be faster every time; growth is worth a last try.
         let late = deadline != Deadline::Now && deadline.passed();
         // A ring that holds only a few of such messages makes both ends wait for each other.
@@ -40,7 +41,8 @@ impl Queue {
                 std::hint::spin_loop();
             }
         }
-        let may_grow = capacity < self.ring.max_capacity();
+        // Where only the number of messages is at its bound, more bytes are of no use.
+        let may_grow = capacity < self.ring.max_capacity() && !fits();
         let mut lent = false;
         if !(cramped && may_grow) && self.ring.starts_done() {
             self.skip_padding(deadline)?;

@@ -165,9 +165,17 @@ impl Queue {
         // Padding alone is no reason to wait for a consumer, and may be more than half.
         if not_full.has_sleepers()
             && (self.ring.header.used() <= self.capacity() / 2 || self.ring.starts_done())
+            && self.takes_a_few_more()
         {
             not_full.notify_one();
         }
+    }
+
+    /// Rule 2 for a bound on messages, of which an eighth has to be free.
+    #[inline]
+    fn takes_a_few_more(&self) -> bool {
+        let items = self.ring.max_items();
+        items == u64::MAX || (self.len() as u64) <= items - (items / 8).max(1)
     }
 
     /// Closes the queue for all processes: nothing can be put any more; what is there can be

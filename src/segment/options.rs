@@ -61,6 +61,9 @@ pub struct Options {
     /// With `create`: bytes of data the object may grow to; 0 for the default of its kind.
     /// Address space only: no memory is used before it is needed.
     pub max_capacity: u64,
+    /// With `create`: the most messages a queue holds at a time; 0 for as many as fit. Maps
+    /// have no such bound.
+    pub max_items: u64,
 }
 
 impl Options {
@@ -92,6 +95,12 @@ impl Options {
     /// Sets the bytes of data to start with.
     pub fn capacity(mut self, bytes: u64) -> Self {
         self.capacity = bytes;
+        self
+    }
+
+    /// Sets the most messages a queue holds at a time.
+    pub fn max_items(mut self, messages: u64) -> Self {
+        self.max_items = messages;
         self
     }
 

@@ -61,7 +61,7 @@ static void batches(shoal_queue *q)
 
 static void limits(void)
 {
-    shoal_queue_options options = {sizeof options, SHOAL_CREATE, 4096, 4096};
+    shoal_queue_options options = {sizeof options, SHOAL_CREATE, 4096, 4096, 0};
     static char message[4096];
     shoal_queue *q;
     uint64_t capacity, most, max;
@@ -133,6 +133,28 @@ static void each_thread_has_its_own_error(shoal_queue *q)
     CHECK(shoal_last_error() == before && strcmp(before, "empty") == 0);
 }
 
+static void bounded_by_messages(void)
+{
+    shoal_queue_options options = {sizeof options, SHOAL_CREATE, 0, 0, 2};
+    shoal_loan loan;
+    shoal_queue *q;
+    uint64_t bound;
+    size_t len;
+    char c;
+
+    OK(shoal_queue_open(NULL, &options, &q));
+    OK(shoal_queue_max_items(q, &bound));
+    CHECK(bound == 2);
+    OK(shoal_queue_put(q, "a", 1, SHOAL_NOWAIT));
+    OK(shoal_queue_put(q, "b", 1, SHOAL_NOWAIT));
+    GIVES(SHOAL_ERR_FULL, shoal_queue_put(q, "c", 1, SHOAL_NOWAIT));
+    GIVES(SHOAL_ERR_TIMEOUT, shoal_queue_put(q, "c", 1, 1000000));
+    OK(shoal_queue_get(q, &c, 1, &len, SHOAL_NOWAIT));
+    OK(shoal_queue_put(q, "c", 1, SHOAL_NOWAIT));
+    GIVES(SHOAL_ERR_UNSUPPORTED, shoal_queue_reserve(q, 1, &loan, SHOAL_NOWAIT));
+    shoal_queue_free(q);
+}
+
 static void in_place(shoal_queue *q)
 {
     shoal_loan first, second, spent;
@@ -182,7 +204,7 @@ static void ignore(int signal)
 
 static void a_signal_ends_a_wait(void)
 {
-    shoal_queue_options options = {sizeof options, SHOAL_CREATE, 4096, 4096};
+    shoal_queue_options options = {sizeof options, SHOAL_CREATE, 4096, 4096, 0};
     struct sigaction action, old;
     /* Again and again: the first may come before the wait begins. */
     struct itimerval often = {{0, 5000}, {0, 5000}}, never = {{0, 0}, {0, 0}};
@@ -214,6 +236,7 @@ int main(void)
     one_by_one(q);
     batches(q);
     in_place(q);
+    bounded_by_messages();
     limits();
     closing();
     each_thread_has_its_own_error(q);

@@ -96,7 +96,7 @@ def test_mistakes_are_named(queue: "shoal.Queue[Any]") -> None:
         small.reserve(4096)
     with small.reserve(4000), pytest.raises(shoal.Full):
         small.reserve(100, False)
-    with pytest.raises(ValueError, match="maxsize"):
+    with pytest.raises(shoal.UnsupportedError, match="bounded by messages"):
         shoal.Queue(maxsize=3).reserve(1)
     assert "spent" in repr(room)
 

@@ -77,6 +77,8 @@ struct options {
     std::uint64_t capacity = 0;
     /// Bytes of data it may grow to; 0 for the default. Address space, not memory.
     std::uint64_t max_capacity = 0;
+    /// Of a queue: the most messages it holds at a time; 0 for as many as fit.
+    std::uint64_t max_items = 0;
 
     /// As shoal.h takes it.
     std::uint64_t flags() const noexcept {

@@ -154,6 +154,8 @@ public:
     std::uint64_t capacity() const { return tell(shoal_queue_capacity); }
     /// The bytes the ring may grow to.
     std::uint64_t max_capacity() const { return tell(shoal_queue_max_capacity); }
+    /// The most messages it holds at a time; 0 for as many as fit.
+    std::uint64_t max_items() const { return tell(shoal_queue_max_items); }
     /// The longest message that can ever be put.
     std::uint64_t max_message() const { return tell(shoal_queue_max_message); }
 
@@ -181,6 +183,7 @@ private:
         c.flags = how.flags();
         c.capacity = how.capacity;
         c.max_capacity = how.max_capacity;
+        c.max_items = how.max_items;
         shoal_queue *handle = nullptr;
         detail::check(shoal_queue_open(name, &c, &handle));
         handle_.reset(handle);

@@ -85,7 +85,7 @@ class ProcessHandle(Handle):
 
 
 class ObjectOptions(ctypes.Structure):
-    """``shoal_queue_options`` and ``shoal_map_options``, which have the same fields."""
+    """``shoal_map_options``."""
 
     _fields_ = [
         ("size", c_size_t),
@@ -93,6 +93,12 @@ class ObjectOptions(ctypes.Structure):
         ("capacity", c_uint64),
         ("max_capacity", c_uint64),
     ]
+
+
+class QueueOptions(ctypes.Structure):
+    """``shoal_queue_options``."""
+
+    _fields_ = [*ObjectOptions._fields_, ("max_items", c_uint64)]
 
 
 class Slice(ctypes.Structure):
@@ -170,6 +176,7 @@ PROTOTYPES: Dict[str, Tuple[Any, Tuple[Any, ...]]] = {
     "shoal_queue_capacity": (_STATUS, (c_void_p, c_void_p)),
     "shoal_queue_max_capacity": (_STATUS, (c_void_p, c_void_p)),
     "shoal_queue_max_message": (_STATUS, (c_void_p, c_void_p)),
+    "shoal_queue_max_items": (_STATUS, (c_void_p, c_void_p)),
     "shoal_queue_is_closed": (_STATUS, (c_void_p, c_void_p)),
     "shoal_queue_close": (_STATUS, (c_void_p,)),
     "shoal_map_open": (_STATUS, (c_char_p, c_void_p, c_void_p)),
@@ -356,12 +363,16 @@ def options(
     persistent: bool,
     capacity: int,
     max_capacity: int,
+    max_items: Optional[int] = None,
 ) -> "ctypes._CArgObject":
-    """A pointer to the options struct of `shoal_queue_open` and `shoal_map_open`."""
+    """A pointer to the options struct of `shoal_map_open`, or with ``max_items`` to that of
+    `shoal_queue_open`."""
     flags = (CREATE * create) | (EXCLUSIVE * exclusive) | (PERSISTENT * persistent)
-    return byref(
-        ObjectOptions(ctypes.sizeof(ObjectOptions), flags, capacity, max_capacity)
-    )
+    if max_items is None:
+        size = ctypes.sizeof(ObjectOptions)
+        return byref(ObjectOptions(size, flags, capacity, max_capacity))
+    size = ctypes.sizeof(QueueOptions)
+    return byref(QueueOptions(size, flags, capacity, max_capacity, max_items))
 
 
 def encode(text: str, what: str = "name") -> bytes:

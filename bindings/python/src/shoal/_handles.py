@@ -84,18 +84,15 @@ class Shared:
         child = get_spawning_popen()
         if child is not None:
             hold_for(child).add(handle)
-        return attach, (type(self), self._name, self._attach_arguments())
-
-    def _attach_arguments(self) -> "dict[str, Any]":
-        return {}
+        return attach, (type(self), self._name)
 
 
-def attach(cls: Type[_SharedT], name: str, arguments: "dict[str, Any]") -> _SharedT:
+def attach(cls: Type[_SharedT], name: str) -> _SharedT:
     """The handle this process has on ``name``, opened if there is none yet."""
     with _attaching:
         found = _attached.get((cls, name))
         if found is None:
-            found = cls(name, create=False, **arguments)  # type: ignore[call-arg]
+            found = cls(name, create=False)  # type: ignore[call-arg]
         return cast(_SharedT, found)
 
 

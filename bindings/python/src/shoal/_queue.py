@@ -9,7 +9,7 @@ from itertools import accumulate, chain
 from typing import Any, Callable, Generic, Iterable, List, Optional, Sequence, TypeVar, Union
 from typing import cast
 
-from . import _bound, _ffi, _wait
+from . import _ffi, _wait
 from ._errors import Empty, Full
 from ._handles import Shared
 from ._reservation import Reservation
@@ -58,8 +58,8 @@ class Queue(Shared, Generic[T]):
         persistent: it stays until `unlink`, not only while someone is attached.
         capacity: bytes of messages it holds at first; 0 is the library's default.
         max_capacity: bytes it may grow to; 0 is the library's default.
-        maxsize: at most this many messages; 0 means as many as fit. Exact, and kept by
-            the producers: all of them have to give the same number (pickled handles do).
+        maxsize: at most this many messages; 0 means as many as fit. Like the capacities
+            it counts for whoever makes the queue; the others get what is there.
     """
 
     def __init__(
@@ -83,15 +83,12 @@ class Queue(Shared, Generic[T]):
                     persistent=persistent,
                     capacity=capacity,
                     max_capacity=max_capacity,
+                    max_items=max(0, maxsize),
                 ),
                 ctypes.byref(handle),
             )
         )
-        self._maxsize = max(0, maxsize)
         self._adopt(handle, _ffi.lib.shoal_queue_name(handle).decode())
-
-    def _attach_arguments(self) -> "dict[str, Any]":
-        return {"maxsize": self._maxsize} if self._maxsize else {}
 
     # -- one message ------------------------------------------------------------------
 
@@ -114,29 +111,17 @@ class Queue(Shared, Generic[T]):
         if type(data) is not bytes:
             data = bytes(memoryview(data))
         size = len(data)
-        if self._maxsize:
-            status = self._put_bounded(data, size, _wait.deadline(block, timeout))
-        else:
-            # Once by hand: nearly every put succeeds without waiting.
-            until = _wait.deadline(block, timeout)
-            status = _put(self._live(), data, size, _SLICE if until is None else 0)
-            if status and (until != 0 or status == _ffi.INTERRUPTED):
-                status = _wait.wait(lambda ns: self._put_once(data, size, ns), until)
+        # Once by hand: nearly every put succeeds without waiting.
+        until = _wait.deadline(block, timeout)
+        status = _put(self._live(), data, size, _SLICE if until is None else 0)
+        if status and (until != 0 or status == _ffi.INTERRUPTED):
+            status = _wait.wait(lambda ns: self._put_once(data, size, ns), until)
         if status:
             raise self._put_error(status)
 
     def _put_once(self, data: bytes, size: int, timeout_ns: int) -> int:
         status: int = _put(self._live(), data, size, timeout_ns)
         return status
-
-    def _put_bounded(self, data: bytes, size: int, until: Optional[int]) -> int:
-        return _bound.put_bounded(
-            self._name,
-            self._maxsize,
-            self.qsize,
-            lambda: self._put_once(data, size, _ffi.NOWAIT),
-            until,
-        )
 
     def _put_error(self, status: int) -> Exception:
         if status in (_ffi.FULL, _ffi.TIMEOUT):
@@ -149,13 +134,11 @@ class Queue(Shared, Generic[T]):
         """Room for a message of ``size`` bytes, to be written in place.
 
         The message is raw, for `get_bytes`. Large ones are copied once less than by
-        `put_bytes`. Waits for room, and raises, as `put` does; `ValueError` for a queue with
-        a ``maxsize``.
+        `put_bytes`. Waits for room, and raises, as `put` does; `UnsupportedError` for a queue
+        with a ``maxsize``.
         """
         if size < 0:
             raise ValueError(f"size must not be negative, but is {size}")
-        if self._maxsize:
-            raise ValueError("a queue with a maxsize has no reservations")
         loan = _ffi.Loan()
         handle = self._live()
 
@@ -239,11 +222,7 @@ class Queue(Shared, Generic[T]):
         until = _wait.deadline(block, timeout)
         done = 0
         while done < len(items):
-            if self._maxsize:
-                item = items[done]
-                status, put = self._put_bounded(item, len(item), until), 1
-            else:
-                status, put = self._put_batch(items[done : done + _BATCH], until)
+            status, put = self._put_batch(items[done : done + _BATCH], until)
             if status:
                 if done:
                     return done
@@ -349,12 +328,12 @@ class Queue(Shared, Generic[T]):
 
     def full(self) -> bool:
         """Whether ``maxsize`` messages are in the queue; never, if it has none."""
-        return 0 < self._maxsize <= self.qsize()
+        return 0 < self.maxsize <= self.qsize()
 
     @property
     def maxsize(self) -> int:
         """The bound in messages, or 0."""
-        return self._maxsize
+        return _ffi.fetch_u64(_ffi.lib.shoal_queue_max_items, self._live())
 
     @property
     def nbytes(self) -> int:
