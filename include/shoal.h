@@ -609,7 +609,8 @@ SHOAL_API shoal_status shoal_queue_unlink(const char *name);
  * `timeout_ns`: how long to wait for room; SHOAL_FOREVER, SHOAL_NOWAIT.
  * The message has its place in the queue from now on. Consumers that have taken everything
  * before it wait for it, until its process commits, discards or is dead. The queue does not
- * grow meanwhile. So write it without delay.
+ * grow meanwhile. So write it without delay, and do not wait for room in the same queue
+ * meanwhile: nobody can make any by taking what stands behind it.
  * Blocking, threads, fork: as `shoal_queue_put`; any thread may commit. In a forked child
  * the parent's loans cannot be used.
  * Ownership: `*out` is yours until `shoal_queue_commit` or `shoal_queue_discard`, and until

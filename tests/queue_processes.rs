@@ -189,7 +189,20 @@ fn kill_at_random(seconds: f64) {
             for index in 0u32.. {
                 let message = [who.to_le_bytes(), index.to_le_bytes()].concat();
                 let padded = [&message[..], &vec![0; index as usize % 60]].concat();
-                if queue.put(&padded, Timeout::Infinite).is_err() || !stop.is_empty() {
+                // Every other message is written in place, into too much room, after a first
+                // attempt that comes to nothing.
+                let put = if index % 2 == 0 {
+                    queue.put(&padded, Timeout::Infinite)
+                } else {
+                    let len = padded.len();
+                    let room = || queue.reserve(len + index as usize % 40, Timeout::Infinite);
+                    room().map(drop).and_then(|()| {
+                        let mut room = room()?;
+                        room[..len].copy_from_slice(&padded);
+                        room.commit_first(len)
+                    })
+                };
+                if put.is_err() || !stop.is_empty() {
                     break;
                 }
             }

@@ -19,7 +19,9 @@ use super::wait::{FIRST_SLICE_NS, LAST_SLICE_NS, SPINS};
 /// It is a `[u8]` of as many bytes as were asked for. What they hold at first is what
 /// earlier messages left there. Dropping it discards it. Its place among the messages is
 /// where it was reserved: consumers that have taken everything before it wait for it, or until
-/// its process is dead, which they learn from the kernel. So fill it without delay.
+/// its process is dead, which they learn from the kernel. So fill it without delay, and do
+/// not wait for room in the same queue meanwhile: nobody can make any by taking what stands
+/// behind it.
 ///
 /// After a `fork` it remains the parent's: the child's copy can do nothing but be dropped.
 ///

@@ -59,7 +59,7 @@ impl Queue {
                 Err(err) => return Err(err),
             }
         }
-        if need > capacity / 2 {
+        if need > capacity / 2 || lent {
             self.skip_padding(deadline)?;
         }
         if late {

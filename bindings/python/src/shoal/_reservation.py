@@ -20,7 +20,8 @@ class Reservation:
     ``data`` is a writable `memoryview` of as many bytes as were asked for; what they hold at
     first is what earlier messages left. Leaving the block by an exception discards the
     reservation, and so does losing it. It has its place in the queue at once, and consumers
-    that have taken everything before it wait for it, so fill it without delay.
+    that have taken everything before it wait for it, so fill it without delay, and do not
+    wait for room in the same queue meanwhile: nobody can make any by taking what is behind.
 
     After a fork it stays the parent's: in the child `commit` and `discard` raise.
     """
