@@ -68,6 +68,8 @@ const BUSY_PER_US: u64 = 1;
 pub(super) struct Entrance {
     lock: RobustMutex,
     gate: &'static EventCell,
+    /// Where those sleep who found nothing to do at this end.
+    idle: &'static EventCell,
     header: &'static Header,
     /// What ever passed this end.
     passed: fn(&Header) -> Passed,
@@ -81,12 +83,14 @@ impl Entrance {
     pub(super) fn new(
         lock: RobustMutex,
         gate: &'static EventCell,
+        idle: &'static EventCell,
         header: &'static Header,
         passed: fn(&Header) -> Passed,
     ) -> Self {
         Self {
             lock,
             gate,
+            idle,
             header,
             passed,
             done: AtomicU32::new(0),
@@ -152,10 +156,12 @@ impl Entrance {
     #[cold]
     fn end_turn(&self, deadline: Deadline) -> Result<()> {
         if self.done.load(Ordering::Relaxed) != OVER {
-            let woken = self.gate.notify_one() && deadline != Deadline::Now;
+            // One who stands aside, or else one who was too late every time.
+            let woken = self.gate.notify_one() || self.idle.notify_one();
+            let woken = woken && deadline != Deadline::Now;
             self.done
                 .store(if woken { OVER } else { 0 }, Ordering::Relaxed);
-        } else if !self.gate.is_waking() {
+        } else if !self.gate.is_waking() && !self.idle.is_waking() {
             self.stand_aside(deadline)?;
         }
         Ok(())

@@ -140,8 +140,20 @@ impl Queue {
         };
         Ok(Self {
             ring,
-            producers: Entrance::new(producers, &header.put_gate, header, Header::put),
-            consumers: Entrance::new(consumers, &header.take_gate, header, Header::taken),
+            producers: Entrance::new(
+                producers,
+                &header.put_gate,
+                &header.not_full,
+                header,
+                Header::put,
+            ),
+            consumers: Entrance::new(
+                consumers,
+                &header.take_gate,
+                &header.not_empty,
+                header,
+                Header::taken,
+            ),
             pace: Pace::default(),
             segment,
         })
