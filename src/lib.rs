@@ -35,6 +35,7 @@ mod copy;
 pub mod device;
 mod error;
 mod ffi;
+mod heap;
 mod layout;
 mod map;
 pub mod process;

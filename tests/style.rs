@@ -5,12 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers, from the bottom up. What stands in one line knows nothing of its neighbours.
-const LAYERS: [&[&str]; 9] = [
+const LAYERS: [&[&str]; 10] = [
     &["error"],
     &["layout", "copy", "cache"],
     &["sys"],
     &["sync"],
     &["segment"],
+    &["heap"],
     &["queue", "map"],
     &["device"],
     &["process"],
@@ -246,7 +247,7 @@ fn what_is_pure_neither_locks_nor_calls_the_system() {
         "queue/reserve",
         "map/table",
         "map/slab",
-        "map/arena",
+        "heap/arena",
         "device/mask",
     ];
     for name in pure {

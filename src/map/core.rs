@@ -8,6 +8,7 @@
 //!     64    64  lock      arena's owner
 //!    128   544  arena     arena's owner         see arena.rs
 //!   4096        shards    each its lock's owner
+//!  36864        heap      see `heap`
 //! ```
 //! Lock order: one shard, then the arena; whoever needs several shards takes them in the
 //! order of their numbers. Poison is checked on the way into a shard.
@@ -15,12 +16,11 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread;
 
-use super::arena::{Arena, ArenaState};
 use super::hash::{Hash, Hasher, SHARDS};
-use super::heap::{Backing, Extent, Heap, PAGE, Purpose};
 use super::slab::Extents;
 use super::store::{Store, StoreState};
 use crate::error::{Error, Result};
+use crate::heap::{Arena, ArenaState, Extent, Heap, PAGE, Purpose};
 use crate::layout::{Offset, Region, Shared};
 use crate::segment::Segment;
 use crate::sync::{Acquired, Guard, MutexCell, RobustMutex};
@@ -85,6 +85,7 @@ pub(super) fn init(segment: &Segment, blocks: u32, reserve: u32) -> Result<()> {
         state: &header.arena,
         heap: &Heap::new(region, HEAP, blocks)?,
         backing: segment,
+        keeps: false,
     }
     .reserve(reserve)
 }
@@ -214,6 +215,7 @@ impl Core {
             state: &self.header.arena,
             heap: &self.heap,
             backing: &self.segment,
+            keeps: false,
         };
         let _guard = match self.arena_lock.lock(Deadline::Never)? {
             Acquired::Held(guard) => guard,
@@ -274,15 +276,5 @@ impl Extents for Core {
 
     fn owned_by(&self, owner: u8) -> Result<Vec<Extent>> {
         self.with_arena(|arena| arena.owned_by(owner))
-    }
-}
-
-impl Backing for Segment {
-    fn commit(&self, offset: u64, len: u64) -> Result<()> {
-        Segment::commit(self, offset, len)
-    }
-
-    fn decommit(&self, offset: u64, len: u64) -> Result<()> {
-        Segment::decommit(self, offset, len)
     }
 }

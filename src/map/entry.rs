@@ -15,9 +15,9 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::class;
-use super::heap::{BLOCK, Heap, Purpose};
 use crate::copy::copy;
 use crate::error::{Error, Result};
+use crate::heap::{BLOCK, Heap, Purpose};
 use crate::layout::Shared;
 use crate::sync::crash::crash_point;
 

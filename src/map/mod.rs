@@ -3,11 +3,11 @@
 //! - [`hash`]: how a key's hash is divided into shard and tag.
 //! - [`table`]: the slots of one shard; one store of a slot is the whole of an operation.
 //! - [`entry`], [`class`], [`slab`]: keys and values, and the places they lie in.
-//! - [`heap`], [`arena`], [`walk`]: blocks, extents of blocks, and how a walk rebuilds them.
 //! - [`store`], [`repair`]: one shard's contents; its operations, its repair and its check.
 //! - [`core`], [`ops`], [`iter`]: locks, the public [`Map`], iteration.
 //!
-//! All but the last line touch neither locks nor the kernel.
+//! All but the last line touch neither locks nor the kernel. Memory comes from a
+//! [heap](crate::heap).
 //!
 //! # What a kill can do
 //! Memory is divided into what *says* and what is *derived*. Three kinds of words say what
@@ -15,7 +15,7 @@
 //! the block map's words that say what an extent is. Every operation is one store of one of
 //! them, so it happened or it did not. Counts, free chains, lists and bins only make things
 //! fast; the next owner of a dead process's lock rebuilds them by a walk ([`repair`],
-//! [`walk`]). Memory that was prepared and never referred to is found because every extent
+//! `heap::walk`). Memory that was prepared and never referred to is found because every extent
 //! knows its shard, and a shard's table knows all that it refers to.
 //!
 //! # The cost of a get
@@ -26,12 +26,10 @@
 //! # Limits
 //! 512 GiB. A shard is repaired in time proportional to what it holds, under its lock.
 
-mod arena;
 mod class;
 mod core;
 mod entry;
 mod hash;
-mod heap;
 mod iter;
 mod ops;
 mod repair;
@@ -40,7 +38,6 @@ mod store;
 mod table;
 #[cfg(test)]
 mod tests;
-mod walk;
 
 pub(crate) use iter::Cursor;
 pub use iter::Iter;

@@ -6,8 +6,8 @@ use crate::segment::{self, Kind, Options, Segment, Spec};
 use super::core::{self, Core};
 use super::entry::{Entry, MAX_KEY};
 use super::hash::SHARDS;
-use super::heap::{BLOCK, Heap};
 use super::iter::Iter;
+use crate::heap::{BLOCK, Heap};
 
 /// A named hash map from bytes to bytes that any number of processes read and write.
 ///

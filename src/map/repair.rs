@@ -20,10 +20,10 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use super::entry::{self, Entry};
-use super::heap::{BLOCK, Extent, Heap, Purpose};
 use super::store::Store;
 use super::table::Geometry;
 use crate::error::{Error, Result};
+use crate::heap::{BLOCK, Extent, Heap, Purpose};
 use crate::sync::crash::crash_point;
 
 /// The extents of a shard and what its table says of them.

@@ -13,8 +13,8 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::class::{self, CLASSES};
-use super::heap::{BLOCK, BlockEntry, Extent, Heap, Purpose};
 use crate::error::{Error, Result};
+use crate::heap::{BLOCK, BlockEntry, Extent, Heap, Purpose};
 use crate::layout::Shared;
 use crate::sync::crash::crash_point;
 
@@ -223,7 +223,7 @@ impl<'a> Slabs<'a> {
     fn slab(&self, head: u32) -> Result<Slab<'a>> {
         let entry = self.heap.block(head)?;
         match entry.word() {
-            super::heap::Word::Used {
+            crate::heap::Word::Used {
                 blocks,
                 owner,
                 purpose: Purpose::Slab(class),

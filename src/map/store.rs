@@ -25,10 +25,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::entry::{self, Entry};
-use super::heap::{Heap, Purpose, commit_store};
 use super::slab::{Extents, SlabState, Slabs};
 use super::table::{self, Geometry, Probe, SLOTS_PER_BLOCK, Table};
 use crate::error::{Error, Result};
+use crate::heap::{Heap, Purpose, commit_store};
 use crate::layout::Shared;
 use crate::sync::crash::crash_point;
 

@@ -27,8 +27,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::hash::TAG_BITS;
-use super::heap::{BLOCK, Heap, commit_store};
 use crate::error::Result;
+use crate::heap::{BLOCK, Heap, commit_store};
 use crate::sync::crash::crash_point;
 
 const EMPTY: u64 = 0;

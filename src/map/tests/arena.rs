@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::World;
 use crate::error::Error;
-use crate::map::heap::{BLOCK, Purpose};
+use crate::heap::{BLOCK, Purpose};
 
 fn purpose(pick: u8) -> Purpose {
     match pick % 3 {
@@ -19,9 +19,11 @@ proptest! {
 
     #[test]
     fn extents_never_overlap_and_all_comes_back(
+        keeps in any::<bool>(),
         steps in prop::collection::vec((any::<bool>(), 1u32..40, any::<u8>()), 1..200)
     ) {
         let world = World::new(600);
+        world.keeps.set(keeps);
         let arena = world.arena();
         let mut live: Vec<(u32, u32)> = Vec::new();
         for (allocate, blocks, pick) in steps {
@@ -53,6 +55,10 @@ proptest! {
         }
         arena.verify().unwrap();
         prop_assert_eq!(arena.usage().0, 0);
+        if keeps {
+            arena.trim().unwrap();
+            arena.verify().unwrap();
+        }
         // All but crumbs below 64 KiB went back to the system.
         prop_assert!(world.committed() < 17, "{} blocks", world.committed());
         arena.allocate(599, 0, Purpose::Large).unwrap();

@@ -9,11 +9,10 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::ptr::NonNull;
 
-use super::arena::{Arena, ArenaState};
-use super::heap::{Backing, Extent, Heap, PAGE, Purpose};
 use super::slab::Extents;
 use super::store::{Store, StoreState};
 use crate::error::{Error, Result};
+use crate::heap::{Arena, ArenaState, Backing, Extent, Heap, PAGE, Purpose};
 use crate::layout::{Offset, Region};
 
 const STATE: u64 = 0;
@@ -29,6 +28,8 @@ pub(super) struct World {
     committed: RefCell<BTreeSet<u64>>,
     /// Blocks that may be committed; `NoSpace` beyond.
     pub(super) room: Cell<usize>,
+    /// Whether the arena keeps what is freed.
+    pub(super) keeps: Cell<bool>,
 }
 
 impl World {
@@ -46,6 +47,7 @@ impl World {
             heap: Heap::new(region, HEAP, blocks).unwrap(),
             committed: RefCell::default(),
             room: Cell::new(usize::MAX),
+            keeps: Cell::new(false),
         }
     }
 
@@ -55,6 +57,7 @@ impl World {
             state,
             heap: &self.heap,
             backing: self,
+            keeps: self.keeps.get(),
         }
     }
 

@@ -15,28 +15,32 @@
 //! A3: of a free extent of [`PUNCH`] blocks or more no block holds memory, unless the map was
 //! created with that memory or a process died on the way.
 //!
+//! An arena that *keeps* memory instead, for what comes and goes with every message, never
+//! gives any back on its own: A4: all blocks before its frontier hold memory, and allocating
+//! one costs no system call. [`Arena::trim`] gives back what lies free before the frontier.
+//!
 //! The caller holds the arena's lock; only tests have nothing to lock.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::heap::{BLOCK, Backing, Heap, PAGE, Purpose, Word, commit_store};
+use super::block::{BLOCK, Backing, Heap, PAGE, Purpose, Word, commit_store};
 use crate::error::{Error, Result};
 use crate::layout::Shared;
 use crate::sync::crash::crash_point;
 
 /// Free extents of this many blocks (64 KiB) give their memory back.
-pub(super) const PUNCH: u32 = 64;
+pub(crate) const PUNCH: u32 = 64;
 /// How many extents of nearly the right size are looked at before a larger one is split.
 const LOOK: usize = 16;
-pub(super) const BINS: usize = 128;
+pub(crate) const BINS: usize = 128;
 
 /// The arena's state in shared memory; drawn at the top of this file.
 #[repr(C)]
-pub(super) struct ArenaState {
+pub(crate) struct ArenaState {
     frontier: AtomicU64,
-    pub(super) used: AtomicU64,
-    pub(super) full: [AtomicU64; 2],
-    pub(super) bins: [AtomicU32; BINS],
+    pub(crate) used: AtomicU64,
+    pub(crate) full: [AtomicU64; 2],
+    pub(crate) bins: [AtomicU32; BINS],
 }
 
 const _: () = assert!(size_of::<ArenaState>() == 544);
@@ -45,15 +49,17 @@ const _: () = assert!(size_of::<ArenaState>() == 544);
 unsafe impl Shared for ArenaState {}
 
 /// The arena, seen by the holder of its lock.
-pub(super) struct Arena<'a> {
-    pub(super) state: &'a ArenaState,
-    pub(super) heap: &'a Heap,
-    pub(super) backing: &'a dyn Backing,
+pub(crate) struct Arena<'a> {
+    pub(crate) state: &'a ArenaState,
+    pub(crate) heap: &'a Heap,
+    pub(crate) backing: &'a dyn Backing,
+    /// Whether it keeps the memory of what is freed (A4).
+    pub(crate) keeps: bool,
 }
 
 /// The bin in which a free extent of `blocks` blocks is kept: exact below 8, then four to
 /// each doubling.
-pub(super) fn bin_of(blocks: u32) -> usize {
+pub(crate) fn bin_of(blocks: u32) -> usize {
     if blocks < 8 {
         return blocks as usize;
     }
@@ -70,7 +76,7 @@ fn bin_for(blocks: u32) -> usize {
 
 impl Arena<'_> {
     /// The first block that was never allocated.
-    pub(super) fn frontier(&self) -> Result<u32> {
+    pub(crate) fn frontier(&self) -> Result<u32> {
         let frontier = self.state.frontier.load(Ordering::Relaxed).max(1);
         if frontier > self.heap.blocks() as u64 {
             return Err(Error::corrupt("the arena's frontier is outside the heap"));
@@ -79,7 +85,7 @@ impl Arena<'_> {
     }
 
     /// Blocks in use, and blocks the heap has.
-    pub(super) fn usage(&self) -> (u64, u64) {
+    pub(crate) fn usage(&self) -> (u64, u64) {
         let used = self.state.used.load(Ordering::Relaxed);
         (used, self.heap.blocks() as u64 - 1)
     }
@@ -88,23 +94,37 @@ impl Arena<'_> {
     ///
     /// # Errors
     /// `NoSpace` if the heap or the filesystem is full; nothing has changed then.
-    pub(super) fn allocate(&self, blocks: u32, owner: u8, purpose: Purpose) -> Result<u32> {
+    pub(crate) fn allocate(&self, blocks: u32, owner: u8, purpose: Purpose) -> Result<u32> {
+        let head = self.allocate_with(blocks, owner, purpose, |_| Ok(()))?;
+        head.ok_or_else(|| self.no_space(blocks))
+    }
+
+    /// The same, `None` if the heap is full. `prepare` is called with the extent's first block
+    /// before the extent is in use: what it writes there is there whenever the extent is.
+    pub(crate) fn allocate_with(
+        &self,
+        blocks: u32,
+        owner: u8,
+        purpose: Purpose,
+        prepare: impl FnOnce(u32) -> Result<()>,
+    ) -> Result<Option<u32>> {
         debug_assert!(blocks > 0);
         let head = match self.find(blocks, LOOK)? {
             Some(head) => head,
             None => match self.extend(blocks)? {
                 Some(head) => head,
-                None => self
-                    .find(blocks, usize::MAX)?
-                    .ok_or_else(|| self.no_space(blocks))?,
+                None => match self.find(blocks, usize::MAX)? {
+                    Some(head) => head,
+                    None => return Ok(None),
+                },
             },
         };
-        self.take(head, blocks, owner, purpose)?;
-        Ok(head)
+        self.take(head, blocks, owner, purpose, prepare)?;
+        Ok(Some(head))
     }
 
     /// Frees the extent that begins at `head`.
-    pub(super) fn free(&self, head: u32) -> Result<()> {
+    pub(crate) fn free(&self, head: u32) -> Result<()> {
         let Word::Used { blocks, .. } = self.heap.block(head)?.word() else {
             return Err(Error::corrupt("an extent is freed that is not in use"));
         };
@@ -143,7 +163,7 @@ impl Arena<'_> {
         }
         self.mark_last(first, total)?;
         crash_point!();
-        if total < PUNCH {
+        if total < PUNCH || self.keeps {
             return self.link(first, total);
         }
         let free = (first, first + total);
@@ -158,7 +178,7 @@ impl Arena<'_> {
 
     /// Gives all blocks a memory of their own at birth: `blocks` of them become one free
     /// extent. Only before the segment is published.
-    pub(super) fn reserve(&self, blocks: u32) -> Result<()> {
+    pub(crate) fn reserve(&self, blocks: u32) -> Result<()> {
         if blocks == 0 || self.extend(blocks)?.is_none() {
             return Ok(());
         }
@@ -212,6 +232,9 @@ impl Arena<'_> {
         if len > 0 {
             self.backing.commit(offset, len)?;
         }
+        if more > 0 && self.keeps {
+            self.commit(frontier, end)?;
+        }
         if more > 0 {
             self.heap.block(frontier)?.set(Word::Free { blocks: more });
             self.mark_last(frontier, more)?;
@@ -236,7 +259,14 @@ impl Arena<'_> {
     }
 
     /// Turns the first `blocks` blocks of the free extent at `head` into one in use.
-    fn take(&self, head: u32, blocks: u32, owner: u8, purpose: Purpose) -> Result<()> {
+    fn take(
+        &self,
+        head: u32,
+        blocks: u32,
+        owner: u8,
+        purpose: Purpose,
+        prepare: impl FnOnce(u32) -> Result<()>,
+    ) -> Result<()> {
         let Word::Free { blocks: has } = self.heap.block(head)?.word() else {
             return Err(Error::corrupt("a free list holds a block in use"));
         };
@@ -244,8 +274,11 @@ impl Arena<'_> {
         let Some(left) = has.checked_sub(blocks) else {
             return Err(Error::corrupt("a free extent is shorter than its list"));
         };
-        self.commit(head, head + blocks)?;
+        if !self.keeps {
+            self.commit(head, head + blocks)?;
+        }
         crash_point!();
+        prepare(head)?;
         self.unlink(head, has)?;
         crash_point!();
         if left > 0 {
@@ -272,7 +305,21 @@ impl Arena<'_> {
         Ok(())
     }
 
-    /// Lets go of the free blocks `first .. frontier`, which hold no memory and are in no list.
+    /// Gives back the memory of the free extent before the frontier, if there is one.
+    pub(crate) fn trim(&self) -> Result<()> {
+        let frontier = self.frontier()?;
+        let Some((first, blocks)) = self.free_before(frontier)? else {
+            return Ok(());
+        };
+        self.unlink(first, blocks)?;
+        crash_point!();
+        let free = (first, frontier);
+        self.retreat(frontier, first)?;
+        crash_point!();
+        self.decommit(self.free_pages(first, frontier, free, frontier))
+    }
+
+    /// Lets go of the free blocks `first .. frontier`, which are in no list.
     fn retreat(&self, frontier: u32, first: u32) -> Result<()> {
         commit_store(&self.state.frontier, first as u64);
         crash_point!();
@@ -289,7 +336,7 @@ impl Arena<'_> {
 
     /// The bytes of the pages, wholly within the free blocks `first .. end`, that the blocks
     /// `from .. to` lie on. Nothing is in use beyond the frontier.
-    pub(super) fn free_pages(
+    pub(crate) fn free_pages(
         &self,
         from: u32,
         to: u32,
@@ -307,7 +354,7 @@ impl Arena<'_> {
     }
 
     /// Takes the memory of the bytes `from .. to`, which are whole pages, if there are any.
-    pub(super) fn decommit(&self, (from, to): (u64, u64)) -> Result<()> {
+    pub(crate) fn decommit(&self, (from, to): (u64, u64)) -> Result<()> {
         if from >= to {
             return Ok(());
         }
@@ -331,7 +378,7 @@ impl Arena<'_> {
         }
     }
 
-    pub(super) fn mark_last(&self, head: u32, blocks: u32) -> Result<()> {
+    pub(crate) fn mark_last(&self, head: u32, blocks: u32) -> Result<()> {
         if blocks > 1 {
             self.heap.block(head + blocks - 1)?.set(Word::Part { head });
         }
@@ -339,7 +386,7 @@ impl Arena<'_> {
     }
 
     /// P2 for an extent in use.
-    pub(super) fn mark_parts(&self, head: u32, blocks: u32, purpose: Purpose) -> Result<()> {
+    pub(crate) fn mark_parts(&self, head: u32, blocks: u32, purpose: Purpose) -> Result<()> {
         if !matches!(purpose, Purpose::Slab(_)) {
             return self.mark_last(head, blocks);
         }
@@ -349,14 +396,14 @@ impl Arena<'_> {
         Ok(())
     }
 
-    pub(super) fn checked_end(&self, head: u32, blocks: u32, frontier: u32) -> Result<u32> {
+    pub(crate) fn checked_end(&self, head: u32, blocks: u32, frontier: u32) -> Result<u32> {
         match head.checked_add(blocks) {
             Some(end) if blocks > 0 && end <= frontier => Ok(end),
             _ => Err(Error::corrupt("an extent reaches beyond the frontier")),
         }
     }
 
-    pub(super) fn link(&self, head: u32, blocks: u32) -> Result<()> {
+    pub(crate) fn link(&self, head: u32, blocks: u32) -> Result<()> {
         let bin = bin_of(blocks);
         let next = self.state.bins[bin].load(Ordering::Relaxed);
         let entry = self.heap.block(head)?;
@@ -392,7 +439,7 @@ impl Arena<'_> {
     }
 
     #[cold]
-    fn no_space(&self, blocks: u32) -> Error {
+    pub(crate) fn no_space(&self, blocks: u32) -> Error {
         let (used, all) = self.usage();
         Error::NoSpace {
             needed: blocks as u64 * BLOCK,

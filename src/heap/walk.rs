@@ -6,13 +6,13 @@
 use std::sync::atomic::Ordering;
 
 use super::arena::{Arena, BINS, PUNCH, bin_of};
-use super::heap::{Extent, Purpose, Word};
+use super::block::{Extent, Purpose, Word};
 use crate::error::{Error, Result};
 use crate::sync::crash::crash_point;
 
 impl Arena<'_> {
     /// Calls `visit` with every extent: its first block and its word. Checks P1.
-    fn walk(&self, mut visit: impl FnMut(u32, Word) -> Result<()>) -> Result<()> {
+    pub(crate) fn walk(&self, mut visit: impl FnMut(u32, Word) -> Result<()>) -> Result<()> {
         let frontier = self.frontier()?;
         let mut block = 1;
         while block < frontier {
@@ -28,7 +28,7 @@ impl Arena<'_> {
     }
 
     /// The extents in use of one shard.
-    pub(super) fn owned_by(&self, shard: u8) -> Result<Vec<Extent>> {
+    pub(crate) fn owned_by(&self, shard: u8) -> Result<Vec<Extent>> {
         let mut extents = Vec::new();
         self.walk(|head, word| {
             if let Word::Used {
@@ -52,7 +52,7 @@ impl Arena<'_> {
 
     /// Restores all that is derived from the words of the block map, after the holder of the
     /// arena's lock died. Starts over if it is itself cut short.
-    pub(super) fn rebuild(&self) -> Result<()> {
+    pub(crate) fn rebuild(&self) -> Result<()> {
         for bin in &self.state.bins {
             bin.store(0, Ordering::Relaxed);
         }
@@ -83,7 +83,7 @@ impl Arena<'_> {
             self.heap.block(head)?.set(Word::Free { blocks });
             crash_point!();
             self.mark_last(head, blocks)?;
-            if blocks >= PUNCH {
+            if blocks >= PUNCH && !self.keeps {
                 let all = (head, head + blocks);
                 self.decommit(self.free_pages(all.0, all.1, all, frontier))?;
             }
@@ -97,7 +97,7 @@ impl Arena<'_> {
     }
 
     /// Checks every invariant of the arena and returns the extents in use.
-    pub(super) fn verify(&self) -> Result<Vec<Extent>> {
+    pub(crate) fn verify(&self) -> Result<Vec<Extent>> {
         let (mut used, mut extents, mut free) = (0, Vec::new(), 0);
         let mut previous_free = false;
         self.walk(|head, word| {

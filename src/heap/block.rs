@@ -1,14 +1,13 @@
-//! The heap of a map: blocks of 1 KiB, and the block map that says what each of them is.
+//! Blocks of 1 KiB, and the block map that says what each of them is.
 //!
-//! A block is smaller than a page of the system because most maps are small: each of the
-//! 64 shards needs a table and a slab as soon as it holds one key.
+//! A block is smaller than a page of the system because most objects are small: each of the
+//! 64 shards of a map needs a table and a slab as soon as it holds one key.
 //!
 //! ```text
-//! offset              size          what
-//!      0              4096          map header (with the arena's lock and lists)
-//!   4096              64 * 512      shards
-//!   block map         24 * blocks   one entry for each block of the heap, in whole pages
-//!   heap              1024 * blocks extents; block 0 is never used, so 0 means "none"
+//! what        size           where
+//! block map   24 * blocks    from a page of the object's choice on, in whole pages: one entry
+//!                            for each block
+//! heap        1024 * blocks  behind it: extents; block 0 is never used, so 0 means "none"
 //! ```
 //!
 //! One entry of the block map:
@@ -44,13 +43,13 @@ use crate::error::{Error, Result};
 use crate::layout::{Offset, Region, Shared, align_up};
 
 /// Bytes of a block of the heap.
-pub(super) const BLOCK: u64 = 1024;
+pub(crate) const BLOCK: u64 = 1024;
 /// Memory comes and goes in pages. Where the system's are larger, the kernel rounds.
-pub(super) const PAGE: u64 = 4096;
+pub(crate) const PAGE: u64 = 4096;
 
 /// What an extent is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub(crate) enum Purpose {
     /// Equal slots of the given size class.
     Slab(u8),
     /// The slots of a shard's hash table.
@@ -68,7 +67,7 @@ pub(super) enum Purpose {
 /// bits  32..64  Free, Used: blocks of the extent; Part: its first block
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Word {
+pub(crate) enum Word {
     /// Nothing was ever written here, or nothing that can be read.
     Blank,
     /// The first block of a free extent.
@@ -87,7 +86,7 @@ const TABLE: u8 = 254;
 const LARGE: u8 = 255;
 
 impl Word {
-    pub(super) fn encode(self) -> u64 {
+    pub(crate) fn encode(self) -> u64 {
         match self {
             Word::Blank => 0,
             Word::Free { blocks } => 1 | (blocks as u64) << 32,
@@ -108,7 +107,7 @@ impl Word {
     }
 
     #[inline]
-    pub(super) fn decode(word: u64) -> Self {
+    pub(crate) fn decode(word: u64) -> Self {
         let high = (word >> 32) as u32;
         match word as u8 {
             1 => Word::Free { blocks: high },
@@ -129,13 +128,13 @@ impl Word {
 
 /// One entry of the block map; drawn at the top of this file.
 #[repr(C)]
-pub(super) struct BlockEntry {
+pub(crate) struct BlockEntry {
     word: AtomicU64,
-    pub(super) next: AtomicU32,
-    pub(super) prev: AtomicU32,
-    pub(super) live: AtomicU16,
-    pub(super) free: AtomicU16,
-    pub(super) fresh: AtomicU16,
+    pub(crate) next: AtomicU32,
+    pub(crate) prev: AtomicU32,
+    pub(crate) live: AtomicU16,
+    pub(crate) free: AtomicU16,
+    pub(crate) fresh: AtomicU16,
     _unused: AtomicU16,
 }
 
@@ -147,12 +146,12 @@ unsafe impl Shared for BlockEntry {}
 
 impl BlockEntry {
     #[inline]
-    pub(super) fn word(&self) -> Word {
+    pub(crate) fn word(&self) -> Word {
         Word::decode(self.word.load(Ordering::Acquire))
     }
 
     /// The one store that changes what an extent is.
-    pub(super) fn set(&self, word: Word) {
+    pub(crate) fn set(&self, word: Word) {
         commit_store(&self.word, word.encode());
     }
 }
@@ -163,14 +162,14 @@ impl BlockEntry {
 /// Only the compiler could reorder them: what a processor has retired of a killed thread
 /// reaches memory, in order.
 #[inline]
-pub(super) fn commit_store(word: &AtomicU64, value: u64) {
+pub(crate) fn commit_store(word: &AtomicU64, value: u64) {
     compiler_fence(Ordering::SeqCst);
     word.store(value, Ordering::Release);
     compiler_fence(Ordering::SeqCst);
 }
 
 /// Commits memory to, and takes it away from, page-aligned ranges of the segment.
-pub(super) trait Backing {
+pub(crate) trait Backing {
     /// Makes sure that the bytes exist. On `NoSpace` nothing has changed.
     fn commit(&self, offset: u64, len: u64) -> Result<()>;
     /// Gives the bytes back; they read as zeros until committed again.
@@ -179,7 +178,7 @@ pub(super) trait Backing {
 
 /// Where the block map and the blocks lie in a region. Process-local and so trusted.
 #[derive(Clone, Copy)]
-pub(super) struct Heap {
+pub(crate) struct Heap {
     region: Region,
     block_map: u64,
     base: u64,
@@ -188,26 +187,26 @@ pub(super) struct Heap {
 
 /// An extent in use, found by one of its blocks.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Extent {
-    pub(super) head: u32,
-    pub(super) blocks: u32,
-    pub(super) owner: u8,
-    pub(super) purpose: Purpose,
+pub(crate) struct Extent {
+    pub(crate) head: u32,
+    pub(crate) blocks: u32,
+    pub(crate) owner: u8,
+    pub(crate) purpose: Purpose,
 }
 
 impl Heap {
     /// Bytes taken by the block map and `blocks` blocks.
-    pub(super) fn size(blocks: u32) -> u64 {
+    pub(crate) fn size(blocks: u32) -> u64 {
         block_map_size(blocks) + blocks as u64 * BLOCK
     }
 
     /// The heap of `blocks` blocks whose block map begins at `offset`, a multiple of 4096.
-    pub(super) fn new(region: Region, offset: u64, blocks: u32) -> Result<Self> {
+    pub(crate) fn new(region: Region, offset: u64, blocks: u32) -> Result<Self> {
         let end = offset.checked_add(Self::size(blocks));
         let whole = (blocks as u64 * BLOCK).is_multiple_of(PAGE);
         if !whole || !offset.is_multiple_of(PAGE) || end.is_none_or(|end| end > region.len() as u64)
         {
-            return Err(Error::corrupt("the map's heap does not fit its segment"));
+            return Err(Error::corrupt("the heap does not fit its segment"));
         }
         Ok(Self {
             region,
@@ -218,26 +217,26 @@ impl Heap {
     }
 
     /// Blocks of a heap that holds at least `bytes` bytes; whole pages of them.
-    pub(super) fn blocks_for(bytes: u64) -> u64 {
+    pub(crate) fn blocks_for(bytes: u64) -> u64 {
         let pages = bytes.div_ceil(PAGE) + 1;
         pages * (PAGE / BLOCK)
     }
 
     /// Bytes that the heap can hold.
-    pub(super) fn capacity(&self) -> u64 {
+    pub(crate) fn capacity(&self) -> u64 {
         self.blocks as u64 * BLOCK - PAGE
     }
 
     /// Blocks of the heap, the unused block 0 included.
-    pub(super) fn blocks(&self) -> u32 {
+    pub(crate) fn blocks(&self) -> u32 {
         self.blocks
     }
 
     /// The entry of `block` in the block map.
     #[inline]
-    pub(super) fn block(&self, block: u32) -> Result<&BlockEntry> {
+    pub(crate) fn block(&self, block: u32) -> Result<&BlockEntry> {
         if block == 0 || block >= self.blocks {
-            return Err(Error::corrupt("a block lies outside the map's heap"));
+            return Err(Error::corrupt("a block lies outside the heap"));
         }
         self.region
             .resolve(Offset::new(self.block_map + block as u64 * ENTRY))
@@ -245,7 +244,7 @@ impl Heap {
 
     /// The extent in use that holds the byte at `offset`.
     #[inline]
-    pub(super) fn extent_at(&self, offset: u64) -> Result<Extent> {
+    pub(crate) fn extent_at(&self, offset: u64) -> Result<Extent> {
         let block = self.block_of(offset)?;
         let head = match self.block(block)?.word() {
             Word::Part { head } => head,
@@ -271,39 +270,39 @@ impl Heap {
     fn block_of(&self, offset: u64) -> Result<u32> {
         match offset.checked_sub(self.base) {
             Some(at) if at / BLOCK < self.blocks as u64 => Ok((at / BLOCK) as u32),
-            _ => Err(Error::corrupt("an offset lies outside the map's heap")),
+            _ => Err(Error::corrupt("an offset lies outside the heap")),
         }
     }
 
     /// The offset of a block's first byte.
     #[inline]
-    pub(super) fn offset_of(&self, block: u32) -> u64 {
+    pub(crate) fn offset_of(&self, block: u32) -> u64 {
         self.base + block as u64 * BLOCK
     }
 
     /// The `T` at `offset`, if it lies in the heap.
     #[inline]
-    pub(super) fn resolve<T: Shared>(&self, offset: u64) -> Result<&T> {
+    pub(crate) fn resolve<T: Shared>(&self, offset: u64) -> Result<&T> {
         if offset < self.base + BLOCK {
-            return Err(Error::corrupt("an offset lies before the map's heap"));
+            return Err(Error::corrupt("an offset lies before the heap"));
         }
         self.region.resolve(Offset::new(offset))
     }
 
     /// `len` bytes at `offset`, if all of them lie in the heap.
     #[inline]
-    pub(super) fn bytes(&self, offset: u64, len: usize) -> Result<NonNull<u8>> {
+    pub(crate) fn bytes(&self, offset: u64, len: usize) -> Result<NonNull<u8>> {
         if offset < self.base + BLOCK {
-            return Err(Error::corrupt("an offset lies before the map's heap"));
+            return Err(Error::corrupt("an offset lies before the heap"));
         }
         self.region.span(offset, len)
     }
 
     /// The extent of `blocks` blocks from `head` as 64-bit words.
     #[inline]
-    pub(super) fn words(&self, head: u32, blocks: u32) -> Result<&[AtomicU64]> {
+    pub(crate) fn words(&self, head: u32, blocks: u32) -> Result<&[AtomicU64]> {
         if head == 0 || head as u64 + blocks as u64 > self.blocks as u64 {
-            return Err(Error::corrupt("a table lies outside the map's heap"));
+            return Err(Error::corrupt("a table lies outside the heap"));
         }
         let len = blocks as usize * BLOCK as usize;
         let at = self.region.span(self.offset_of(head), len)?;
@@ -314,7 +313,7 @@ impl Heap {
 
     /// Fetches word `index` of a table that would begin at block `head`.
     #[inline]
-    pub(super) fn prefetch_word(&self, head: u32, index: usize) {
+    pub(crate) fn prefetch_word(&self, head: u32, index: usize) {
         let offset = (index as u64).saturating_mul(8);
         let offset = offset.saturating_add(self.offset_of(head));
         if let Ok(at) = self.region.span(offset, 1) {
@@ -324,7 +323,7 @@ impl Heap {
 
     /// The span of the block map, in whole pages, that must hold memory once blocks below
     /// `old` have it and those below `new` are wanted: `(offset, len)`, empty if nothing.
-    pub(super) fn block_map_span(&self, old: u32, new: u32) -> (u64, u64) {
+    pub(crate) fn block_map_span(&self, old: u32, new: u32) -> (u64, u64) {
         let from = block_map_size(old);
         let to = block_map_size(new);
         (self.block_map + from, to.saturating_sub(from))

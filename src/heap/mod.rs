@@ -1,0 +1,30 @@
+//! Memory inside a segment: extents of blocks that are allocated, freed and found again.
+//!
+//! - [`block`]: blocks of 1 KiB, and the block map that says what each of them is.
+//! - [`arena`]: extents of whole blocks, handed out and taken back.
+//! - [`walk`]: how a walk over the block map rebuilds and checks all the rest.
+//!
+//! A map keeps its entries in a heap, a queue the messages that lie outside its ring. None of
+//! it locks; the object that has the heap does.
+
+mod arena;
+mod block;
+mod walk;
+
+pub(crate) use arena::{Arena, ArenaState};
+pub(crate) use block::{
+    BLOCK, Backing, BlockEntry, Extent, Heap, PAGE, Purpose, Word, commit_store,
+};
+
+use crate::error::Result;
+use crate::segment::Segment;
+
+impl Backing for Segment {
+    fn commit(&self, offset: u64, len: u64) -> Result<()> {
+        Segment::commit(self, offset, len)
+    }
+
+    fn decommit(&self, offset: u64, len: u64) -> Result<()> {
+        Segment::decommit(self, offset, len)
+    }
+}
