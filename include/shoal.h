@@ -187,6 +187,8 @@ typedef enum {
     SHOAL_ERR_OS = 20,
     /** A failure inside the library. */
     SHOAL_ERR_INTERNAL = 21,
+    /** The lease's deadline passed: the message is delivered again. */
+    SHOAL_ERR_EXPIRED = 22,
 } shoal_status;
 
 /**
@@ -219,6 +221,11 @@ typedef struct {
     uint64_t max_capacity;
     /** The most messages it holds at a time; 0 for as many as fit. */
     uint64_t max_items;
+    /**
+     * How often a message is delivered before it is moved to the dead letters (see
+     * `shoal_queue_dead_letters`), at most 255; 0 for any number of times.
+     */
+    uint64_t max_attempts;
 } shoal_queue_options;
 
 /** Bytes that belong to the caller. */
@@ -230,16 +237,20 @@ typedef struct {
 } shoal_slice;
 
 /**
- * A span in a queue that is yours for a while. Filled in by `shoal_queue_reserve`.
+ * A span in a queue that is yours for a while. Filled in by `shoal_queue_reserve`, to be
+ * written, and by `shoal_queue_lease`, to be read.
  *
- * `data`, `len`: where to write, and how many bytes there are. They hold what earlier
- * messages left there. NULL and 0 once it was committed or discarded.
- * `at`, `owner`: the library's.
+ * `data`, `len`: the span. NULL and 0 once it was given back.
+ * `attempts`: of a lease, how often the message was delivered, this time included; 255 for
+ * more. 0 for a reservation.
+ * `block`, `number`, `owner`: the library's.
  */
 typedef struct {
     void *data;
     size_t len;
-    uint64_t at;
+    uint32_t attempts;
+    uint32_t block;
+    uint64_t number;
     uint64_t owner;
 } shoal_loan;
 
@@ -602,21 +613,20 @@ shoal_status shoal_queue_close(shoal_queue *q);
 SHOAL_API shoal_status shoal_queue_unlink(const char *name);
 
 /**
- * Reserves room for a message at the end of the queue, to be written in place: large
- * messages are copied once less. Several processes may write theirs at the same time.
+ * Reserves room for a message, to be written in place: large messages are copied once less.
+ * Several processes may write theirs at the same time.
  *
  * `len`: the most bytes the message may have. `*out`: the span to write to.
  * `timeout_ns`: how long to wait for room; SHOAL_FOREVER, SHOAL_NOWAIT.
- * The message has its place in the queue from now on. Consumers that have taken everything
- * before it wait for it, until its process commits, discards or is dead. The queue does not
- * grow meanwhile. So write it without delay, and do not wait for room in the same queue
- * meanwhile: nobody can make any by taking what stands behind it.
+ * `data` holds at first what earlier messages left there. The message gets its place in the
+ * queue when it is committed; nobody waits for it before. Where messages are bounded by
+ * number, a reservation counts as one. That of a dead process is discarded.
  * Blocking, threads, fork: as `shoal_queue_put`; any thread may commit. In a forked child
  * the parent's loans cannot be used.
  * Ownership: `*out` is yours until `shoal_queue_commit` or `shoal_queue_discard`, and until
  * the handle is freed.
  *
- * Errors: as `shoal_queue_put`; SHOAL_ERR_UNSUPPORTED for a queue with `max_items`.
+ * Errors: as `shoal_queue_put`.
  *
  * ```c
  * shoal_loan loan;
@@ -663,6 +673,144 @@ SHOAL_API
 SHOAL_NODISCARD
 shoal_status shoal_queue_discard(shoal_queue *q,
                                  shoal_loan *loan);
+
+/**
+ * Takes the first message to work on it. Once this process is dead, by whatever cause, another
+ * consumer gets the message: within 10 milliseconds if it was leased that long ago at most,
+ * and else within 80, as soon as somebody takes or waits.
+ *
+ * `visible_ns`: for how long it is yours. If it is neither acked nor extended by then, another
+ * consumer gets it although you live. SHOAL_FOREVER: until you die.
+ * `*out`: the message, to be read where it is. `attempts` says how often it was delivered.
+ * `timeout_ns`: how long to wait for a message; SHOAL_FOREVER, SHOAL_NOWAIT.
+ * What was reserved is read where it was written; what was put is copied once, out of the
+ * ring, so that no lease holds up the others.
+ * Blocking, threads, fork: as `shoal_queue_get`; any thread may ack. In a forked child the
+ * parent's loans cannot be used.
+ * Ownership: `*out` is yours until `shoal_queue_ack` or `shoal_queue_nack`, and until the
+ * handle is freed, which gives it back.
+ *
+ * Errors: as `shoal_queue_get`, but for the buffer; SHOAL_ERR_EXHAUSTED or SHOAL_ERR_NO_SPACE:
+ * there is no room for more leases, and the message stays.
+ *
+ * ```c
+ * shoal_loan job;
+ * while (shoal_queue_lease(q, SHOAL_FOREVER, &job, SHOAL_FOREVER) == SHOAL_OK)
+ *     if (work(job.data, job.len))
+ *         (void)shoal_queue_ack(q, &job);
+ *     else
+ *         (void)shoal_queue_nack(q, &job, 1000000000);
+ * ```
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_queue_lease(shoal_queue *q,
+                               int64_t visible_ns,
+                               shoal_loan *out,
+                               int64_t timeout_ns);
+
+/**
+ * The work is done: the message is gone.
+ *
+ * Blocking, threads, fork: waits for the lock only. Not in a forked child of the process that
+ * leased.
+ * Ownership: the loan is spent.
+ *
+ * Errors: SHOAL_ERR_EXPIRED (its time was over: another consumer gets it, or has it; the loan
+ * is spent); SHOAL_ERR_INVALID (spent, another's, NULL); SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_queue_ack(shoal_queue *q,
+                             shoal_loan *loan);
+
+/**
+ * Gives the message back, to be delivered again after `delay_ns`, before all that was put
+ * after it.
+ *
+ * Blocking, threads, fork: as `shoal_queue_ack`.
+ * Ownership: the loan is spent.
+ *
+ * Errors: as `shoal_queue_ack`; SHOAL_ERR_INVALID for a negative delay.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_queue_nack(shoal_queue *q,
+                              shoal_loan *loan,
+                              int64_t delay_ns);
+
+/**
+ * Moves the end of a lease to `visible_ns` from now, or sets one.
+ *
+ * Blocking, threads, fork: as `shoal_queue_ack`.
+ * Ownership: the loan stays yours, whatever this returns.
+ *
+ * Errors: as `shoal_queue_ack`; SHOAL_ERR_INVALID for a negative time.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_queue_extend(shoal_queue *q,
+                                shoal_loan *loan,
+                                int64_t visible_ns);
+
+/**
+ * How many messages are leased.
+ *
+ * Blocking, threads, fork: never blocks; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID.
+ */
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_leased(shoal_queue *q, uint64_t *out);
+
+/**
+ * How many messages were put and are not finished: neither taken by a get nor acked. Exact.
+ *
+ * Blocking, threads, fork: waits for the lock only; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_queue_unfinished(shoal_queue *q,
+                                    uint64_t *out);
+
+/**
+ * Waits until every message that was ever put is finished.
+ *
+ * `timeout_ns`: how long to wait; SHOAL_FOREVER, SHOAL_NOWAIT.
+ * Blocking, threads, fork: waits. Safe everywhere.
+ *
+ * Errors: SHOAL_ERR_TIMEOUT (SHOAL_NOWAIT too); SHOAL_ERR_INTERRUPTED; SHOAL_ERR_INVALID;
+ * SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_join(shoal_queue *q, int64_t timeout_ns);
+
+/**
+ * How often a message is delivered before it is a dead letter; 0 for any number of times.
+ *
+ * Blocking, threads, fork: never blocks; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_queue_max_attempts(shoal_queue *q,
+                                      uint64_t *out);
+
+/**
+ * Opens the queue of the dead letters: the messages that were delivered `max_attempts` times
+ * and not acked. It is a queue like any other, called as this one with `.dead` behind it. It
+ * lives as long as this one does, and longer if it is open itself.
+ *
+ * Blocking, threads, fork: as `shoal_queue_open`.
+ * Ownership: `*out` is yours until `shoal_queue_free`; NULL after a failure.
+ *
+ * Errors: SHOAL_ERR_NOT_FOUND (there is no bound on deliveries); as `shoal_queue_open`.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_queue_dead_letters(shoal_queue *q,
+                                      shoal_queue **out);
 
 /**
  * Opens or creates a map.

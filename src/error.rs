@@ -161,6 +161,9 @@ pub enum Error {
         /// The panic's message.
         what: String,
     },
+    /// The lease's deadline passed: somebody else gets the message, or has it.
+    #[error("the lease expired: its message is delivered again")]
+    Expired,
 }
 
 /// The code an [`Error`] has in C, C++ and Python. Zero is success; codes are append-only.
@@ -211,6 +214,8 @@ pub enum Status {
     ErrOs = 20,
     /// A failure inside the library.
     ErrInternal = 21,
+    /// The lease's deadline passed: the message is delivered again.
+    ErrExpired = 22,
 }
 
 impl Error {
@@ -238,6 +243,7 @@ impl Error {
             Error::Unsupported { .. } => Status::ErrUnsupported,
             Error::Os { .. } => Status::ErrOs,
             Error::Internal { .. } => Status::ErrInternal,
+            Error::Expired => Status::ErrExpired,
         }
     }
 

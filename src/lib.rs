@@ -48,7 +48,7 @@ pub use device::Mask;
 pub use error::{Error, Result, Status};
 pub use map::{Iter, Map};
 pub use process::{Exit, ExitKind, ForkOptions, Process, Spawn, Stdio, fork};
-pub use queue::{Queue, Reservation};
+pub use queue::{Lease, Queue, Reservation};
 pub use raw_sync::Timeout;
 pub use segment::{Kind, ObjectInfo, Options, Participant, gc, list, stat, unlink};
 

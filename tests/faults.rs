@@ -4,6 +4,7 @@ mod common;
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
 use common::{FOREVER, NOWAIT, Name, Random, alone, fork, millis, tiny};
 use shoal::{Error, Map, Options, Queue};
@@ -212,15 +213,22 @@ fn what_is_no_file_is_no_object_and_stops_nobody() {
     fs::remove_file(unfinished).unwrap();
 }
 
+/// The most bytes of the rings that are wounded; their shelf is behind that.
+const LARGEST: u64 = 1 << 14;
+/// Where in a queue's data its locks are.
+const LOCKS: [std::ops::Range<u64>; 3] = [128..192, 384..448, 1152..1216];
+
 /// Bits that are likely to hurt, for a place anywhere after the stamp but in the locks: those
 /// belong to the C library and the kernel, which trust them.
 fn wound(file: &File, random: &mut Random) {
-    let at = match random.below(8) {
+    let at = match random.below(10) {
         0 => PARTICIPANTS + random.below(200) * 8,
-        1..=5 => DATA + random.below(110) * 8,
-        _ => DATA + 4096 + random.below(512) * 8,
+        1..=4 => DATA + random.below(110) * 8,
+        5 => DATA + random.below(225) * 8,
+        6..=7 => DATA + 4096 + random.below(512) * 8,
+        _ => DATA + 4096 + LARGEST + random.below(2048) * 8,
     };
-    if (DATA + 128..DATA + 192).contains(&at) || (DATA + 384..DATA + 448).contains(&at) {
+    if at >= DATA && LOCKS.iter().any(|lock| lock.contains(&(at - DATA))) {
         return;
     }
     let mut old = [0; 8];
@@ -260,6 +268,24 @@ fn use_everything(queue: &Queue, random: &mut Random, largest: u64) {
         assert_eq!((count, lens.iter().sum()), (lens.len(), all.len()));
     }
     let _ = queue.get_many_into(&mut buf, &mut [0; 3], NOWAIT);
+    if let Ok(mut room) = queue.reserve(data.len(), timeout(random)) {
+        room.fill(6);
+        let _ = room.commit_first(random.below(2500) as usize);
+    }
+    for visible in [Duration::from_nanos(1), Duration::from_secs(1)] {
+        let Ok(lease) = queue.lease_for(visible, timeout(random)) else {
+            continue;
+        };
+        assert!(lease.len() as u64 <= largest);
+        std::hint::black_box(lease.to_vec());
+        let _ = match random.below(4) {
+            0 => lease.ack(),
+            1 => lease.nack(Duration::ZERO),
+            2 => lease.nack(Duration::from_millis(1)),
+            _ => lease.extend(visible),
+        };
+    }
+    let _ = (queue.unfinished(), queue.leased(), queue.join(NOWAIT));
     let _ = (queue.len(), queue.bytes(), queue.capacity());
     let _ = (queue.is_closed(), queue.max_message());
 }
@@ -267,7 +293,7 @@ fn use_everything(queue: &Queue, random: &mut Random, largest: u64) {
 #[test]
 fn a_wounded_queue_answers_whoever_opens_it() {
     let _alone = alone();
-    let options = Options::create().capacity(4096).max_capacity(1 << 14);
+    let options = Options::create().capacity(4096).max_capacity(LARGEST);
     for seed in 1..=250 {
         let mut random = Random(seed);
         let name = Name::new("wounded");
@@ -278,11 +304,11 @@ fn a_wounded_queue_answers_whoever_opens_it() {
             wound(&file, &mut random);
         }
         match Queue::open(&name) {
-            Ok(opened) => (0..5).for_each(|_| use_everything(&opened, &mut random, 1 << 14)),
+            Ok(opened) => (0..5).for_each(|_| use_everything(&opened, &mut random, LARGEST)),
             Err(Error::Corrupt { .. }) => {}
             Err(err) => panic!("seed {seed}: {err}"),
         }
-        use_everything(&queue, &mut random, 1 << 14);
+        use_everything(&queue, &mut random, LARGEST);
         let _ = queue.close();
     }
 }
@@ -290,7 +316,7 @@ fn a_wounded_queue_answers_whoever_opens_it() {
 #[test]
 fn a_queue_that_is_written_over_while_it_is_used_answers() {
     let _alone = alone();
-    let options = Options::create().capacity(4096).max_capacity(1 << 14);
+    let options = Options::create().capacity(4096).max_capacity(LARGEST);
     for seed in 1..=25 {
         let mut random = Random(seed * 1000);
         let name = Name::new("written-over");
@@ -301,7 +327,7 @@ fn a_queue_that_is_written_over_while_it_is_used_answers() {
         let mut user = fork(|| {
             let mut random = Random(seed);
             for _ in 0..200 {
-                use_everything(&queue, &mut random, 1 << 14);
+                use_everything(&queue, &mut random, LARGEST);
             }
         });
         while !user.has_ended() {
@@ -309,7 +335,7 @@ fn a_queue_that_is_written_over_while_it_is_used_answers() {
                 wound(&file, &mut random);
             }
             // So that there is something to wound again.
-            for part in [0..128, 192..384, 448..4096] {
+            for part in [0..128, 192..384, 448..1152, 1216..4096] {
                 file.write_all_at(&healthy[part.clone()], DATA + part.start as u64)
                     .unwrap();
             }

@@ -5,6 +5,7 @@ mod common;
 use std::ffi::CString;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use common::{Bell, Child, FOREVER, NOWAIT, Name, alone, fixed, fork, fork_and_exit, millis, tiny};
 use shoal::{Error, Map, Options, Queue};
@@ -228,6 +229,39 @@ fn a_queue_that_cannot_grow_for_lack_of_memory_stays_whole() {
         let err = queue.put(&vec![0; 2 << 20], FOREVER).unwrap_err();
         assert!(matches!(err, Error::NoSpace { .. }), "{err}");
         assert_eq!((queue.len(), queue.bytes()), (0, 0));
+    });
+}
+
+#[test]
+fn a_full_shm_stops_leases_and_reservations_and_loses_nothing() {
+    let _alone = alone();
+    with_small_shm(1 << 20, || {
+        let queue = Queue::with_options(None, &tiny().max_capacity(1 << 24)).unwrap();
+        (0..20).for_each(|it| queue.put(&[it; 100], NOWAIT).unwrap());
+        let slow = queue.lease_for(Duration::from_nanos(1), NOWAIT).unwrap();
+        let mut rooms = Vec::new();
+        for size in [10_000, 100] {
+            let err = loop {
+                match queue.reserve(size, NOWAIT) {
+                    Ok(room) => rooms.push(room),
+                    Err(err) => break err,
+                }
+            };
+            assert!(matches!(err, Error::NoSpace { .. }), "{err}");
+        }
+        assert!(rooms.len() > 20, "{}", rooms.len());
+        // Nor has the lease expired: there is no room for a copy.
+        let err = queue.lease(FOREVER).unwrap_err();
+        assert!(matches!(err, Error::NoSpace { .. }), "{err}");
+        assert_eq!(queue.get_vec(FOREVER).unwrap()[0], 1);
+        assert_eq!(queue.unfinished(), Ok(19));
+        rooms.remove(0).commit().unwrap();
+        rooms.clear();
+        std::thread::sleep(Duration::from_millis(100));
+        let seen = [(); 19].map(|()| queue.get_vec(FOREVER).unwrap()[0]);
+        assert!(seen.into_iter().eq((0..20).filter(|&it| it != 1)));
+        assert_eq!(queue.get_vec(NOWAIT).unwrap().len(), 10_000);
+        assert_eq!(slow.ack(), Err(Error::Expired));
     });
 }
 

@@ -126,7 +126,7 @@ fn the_statuses_are_those_of_the_error_type() {
     let (_, in_header) = header.split_once("typedef enum {").unwrap();
     let (in_header, _) = in_header.split_once("} shoal_status;").unwrap();
     assert_eq!(pairs(in_header), expected);
-    assert_eq!(expected.last().unwrap().1, Status::ErrInternal as u32);
+    assert_eq!(expected.last().unwrap().1, Status::ErrExpired as u32);
 
     for (name, code) in &expected {
         // SAFETY: a constant string of the library.

@@ -42,12 +42,28 @@ fn a_large_message_still_makes_the_ring_grow() {
 }
 
 #[test]
-fn what_the_bound_cannot_count_is_refused() {
+fn a_reservation_counts_as_a_message() {
     let _alone = alone();
-    let err = bounded(2).reserve(1, NOWAIT).unwrap_err();
-    assert!(matches!(err, Error::Unsupported { .. }), "{err}");
-    let err = Map::with_options(None, &Options::create().max_items(2)).unwrap_err();
-    assert!(matches!(err, Error::Invalid { .. }), "{err}");
+    let queue = bounded(2);
+    let room = queue.reserve(1, NOWAIT).unwrap();
+    queue.put(b"", NOWAIT).unwrap();
+    assert_eq!(queue.put(b"", NOWAIT), Err(Error::Full));
+    assert_eq!(queue.reserve(1, millis(5)).unwrap_err(), Error::Timeout);
+    room.commit().unwrap();
+    assert_eq!(queue.len(), 2);
+    assert_eq!(queue.put(b"", NOWAIT), Err(Error::Full));
+    queue.get_vec(NOWAIT).unwrap();
+    queue.reserve(1, NOWAIT).unwrap().discard();
+    queue.put(b"", NOWAIT).unwrap();
+}
+
+#[test]
+fn a_map_has_no_such_bound() {
+    let create = Options::create;
+    for options in [create().max_items(2), create().max_attempts(2)] {
+        let err = Map::with_options(None, &options).unwrap_err();
+        assert!(matches!(err, Error::Invalid { .. }), "{err}");
+    }
 }
 
 #[test]

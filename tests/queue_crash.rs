@@ -5,46 +5,14 @@
 //! all; the queue goes on working. N grows until the child lives to the end.
 #![cfg(feature = "crash-points")]
 
+mod common;
+
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use shoal::{Error, Options, Queue, Timeout, crash};
-
-const NOWAIT: Timeout = Timeout::Val(Duration::ZERO);
-
-/// A forked child joins every queue this process has open, so one test runs at a time: a
-/// child that is killed must not be the last participant of another test's queue.
-fn alone() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Runs `work` in a child that dies at crash point `step`; true if it lived to the end.
-fn lives(step: u64, work: impl FnOnce()) -> bool {
-    // SAFETY: the child runs `work`, takes no lock another thread may hold (malloc is made
-    // for fork), and leaves without unwinding or running destructors.
-    let pid = unsafe { libc::fork() };
-    assert!(pid >= 0, "fork");
-    if pid == 0 {
-        // SAFETY: a watchdog, should the child hang.
-        unsafe { libc::alarm(60) };
-        crash::arm(step);
-        work();
-        crash::disarm();
-        // SAFETY: ends the child here and now.
-        unsafe { libc::_exit(0) };
-    }
-    let mut status = 0;
-    // SAFETY: our own child and a place for its status.
-    assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
-    if libc::WIFSIGNALED(status) {
-        assert_eq!(libc::WTERMSIG(status), libc::SIGKILL, "step {step}");
-        return false;
-    }
-    assert_eq!(libc::WEXITSTATUS(status), 0, "step {step}");
-    true
-}
+use common::doom::lives;
+use common::{NOWAIT, alone};
+use shoal::{Error, Options, Queue, Timeout};
 
 type Model = VecDeque<Vec<u8>>;
 

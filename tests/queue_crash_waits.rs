@@ -8,28 +8,9 @@
 
 mod common;
 
+use common::doom::{doomed, lived};
 use common::{Bell, Child, FOREVER, NOWAIT, alone, fixed, fork};
-use shoal::{Queue, crash};
-
-/// Runs `work` in a child that dies at crash point `step`.
-fn doomed(step: u64, work: impl FnOnce()) -> Child {
-    fork(|| {
-        crash::arm(step);
-        work();
-        crash::disarm();
-    })
-}
-
-/// Waits for its end, and says whether it lived to the end of its work.
-fn lived(child: &mut Child) -> bool {
-    let status = child.wait();
-    if libc::WIFSIGNALED(status) {
-        assert_eq!(libc::WTERMSIG(status), libc::SIGKILL);
-        return false;
-    }
-    assert_eq!(status, 0);
-    true
-}
+use shoal::Queue;
 
 /// Runs `round` with step 1, 2, 3 … until the doomed one lives, and returns the last step.
 ///

@@ -1,4 +1,4 @@
-//! Messages that are written in place: order, waiting, growth, forks, and dead writers.
+//! Messages that are written in place: order, room, growth, forks, and dead writers.
 
 mod common;
 
@@ -10,24 +10,43 @@ fn drain(queue: &Queue) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn messages_have_the_order_of_their_reservations() {
+fn messages_have_the_order_of_their_commits() {
     let _alone = alone();
     let queue = fixed(4096);
     let mut first = queue.reserve(3, NOWAIT).unwrap();
-    queue.put(b"second", NOWAIT).unwrap();
-    let mut third = queue.reserve(100, NOWAIT).unwrap();
-    third[..5].copy_from_slice(b"third");
-    third.commit_first(5).unwrap();
-    // What is behind a reservation waits for it.
+    queue.put(b"first", NOWAIT).unwrap();
+    let mut second = queue.reserve(100, NOWAIT).unwrap();
+    second[..6].copy_from_slice(b"second");
+    second.commit_first(6).unwrap();
+    // Nobody waits for what is still being written.
     assert_eq!((queue.len(), queue.bytes()), (2, 11));
+    assert_eq!(drain(&queue), [&b"first"[..], &b"second"[..]]);
     assert_eq!(queue.get_vec(NOWAIT), Err(Error::Empty));
-    assert_eq!(queue.get_vec(millis(5)), Err(Error::Timeout));
-    first.copy_from_slice(b"1st");
+    first.copy_from_slice(b"3rd");
     first.commit().unwrap();
-    assert_eq!((queue.len(), queue.bytes()), (3, 14));
-    let all = drain(&queue);
-    assert_eq!(all, [&b"1st"[..], &b"second"[..], &b"third"[..]]);
+    assert_eq!((queue.len(), queue.bytes()), (1, 3));
+    assert_eq!(drain(&queue), [b"3rd"]);
     assert_eq!((queue.len(), queue.bytes()), (0, 0));
+}
+
+#[test]
+fn a_commit_never_waits() {
+    let _alone = alone();
+    let queue = fixed(4096);
+    let room: Vec<_> = (0..20)
+        .map(|_| queue.reserve(700, NOWAIT).unwrap())
+        .collect();
+    // Full but for what is set aside.
+    while queue.put(&[0; 16], NOWAIT).is_ok() {}
+    let before = queue.len();
+    assert!(before > 100);
+    for mut room in room {
+        room.fill(1);
+        room.commit().unwrap();
+    }
+    assert_eq!(queue.len(), before + 20);
+    let all = drain(&queue);
+    assert!(all[before..].iter().all(|it| *it == [1; 700]));
 }
 
 #[test]
@@ -99,14 +118,37 @@ fn too_much_is_an_error_and_discards() {
 fn a_full_ring_makes_a_reservation_wait() {
     let _alone = alone();
     let queue = fixed(4096);
-    queue.put(&[0; 4000], NOWAIT).unwrap();
+    queue.put(&[0; 4080], NOWAIT).unwrap();
     assert_eq!(queue.reserve(100, NOWAIT).unwrap_err(), Error::Full);
     assert_eq!(queue.reserve(100, millis(5)).unwrap_err(), Error::Timeout);
     std::thread::scope(|scope| {
         scope.spawn(|| queue.reserve(100, FOREVER).unwrap().commit().unwrap());
-        assert_eq!(queue.get_vec(FOREVER).unwrap().len(), 4000);
+        assert_eq!(queue.get_vec(FOREVER).unwrap().len(), 4080);
+        assert_eq!(queue.get_vec(FOREVER).unwrap().len(), 100);
     });
-    assert_eq!(queue.get_vec(NOWAIT).unwrap().len(), 100);
+}
+
+#[test]
+fn too_much_that_is_being_written_makes_a_reservation_wait() {
+    let _alone = alone();
+    let queue = fixed(4096);
+    let rooms = || std::iter::from_fn(|| queue.reserve(4000, NOWAIT).ok());
+    let mut all: Vec<_> = rooms().collect();
+    assert!(all.len() >= 16, "{}", all.len());
+    assert_eq!(queue.reserve(4000, NOWAIT).unwrap_err(), Error::Full);
+    assert_eq!(queue.reserve(4000, millis(5)).unwrap_err(), Error::Timeout);
+    // Others put and take meanwhile.
+    queue.put(b"1", FOREVER).unwrap();
+    assert_eq!(queue.get_vec(FOREVER).unwrap(), b"1");
+    let last = all.pop().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| queue.reserve(4000, FOREVER).unwrap().discard());
+        last.discard();
+    });
+    // As many as before, wherever they were.
+    let before = all.len() + 1;
+    drop(all);
+    assert_eq!(rooms().collect::<Vec<_>>().len(), before);
 }
 
 #[test]
@@ -125,59 +167,57 @@ fn a_queue_that_is_closed_still_takes_what_was_reserved_before() {
 }
 
 #[test]
-fn the_ring_does_not_move_under_a_reservation() {
+fn the_ring_grows_and_shrinks_whatever_is_reserved() {
     let _alone = alone();
     let options = Options::create().capacity(4096).max_capacity(1 << 20);
     let queue = Queue::with_options(None, &options).unwrap();
-    // So that growing would have to move it.
-    queue.put(&[0; 3000], NOWAIT).unwrap();
     let mut room = queue.reserve(500, NOWAIT).unwrap();
-    drain(&queue);
-    assert_eq!(queue.put(&[2; 8000], NOWAIT), Err(Error::Full));
-    assert_eq!(queue.put(&[2; 8000], millis(5)), Err(Error::Timeout));
-    std::thread::scope(|scope| {
-        scope.spawn(|| queue.put(&[2; 8000], FOREVER).unwrap());
-        room.fill(1);
-        std::thread::sleep(std::time::Duration::from_millis(5));
-        room.commit().unwrap();
-    });
-    assert_eq!(drain(&queue), [vec![1; 500], vec![2; 8000]]);
+    room.fill(1);
+    let span = room.as_ptr();
+    queue.put(&[2; 8000], NOWAIT).unwrap();
+    assert!(queue.capacity() >= 8192);
+    assert_eq!(drain(&queue), [vec![2; 8000]]);
+    while queue.capacity() > 4096 {
+        assert_eq!(queue.get_vec(millis(20)), Err(Error::Timeout));
+    }
+    assert_eq!(room.as_ptr(), span);
+    room.commit().unwrap();
+    assert_eq!(drain(&queue), [vec![1; 500]]);
 }
 
 #[test]
-fn a_consumer_waits_for_the_writer_and_not_for_ever_for_a_dead_one() {
+fn nobody_waits_for_a_writer_and_nothing_is_left_of_a_dead_one() {
     let _alone = alone();
     let queue = fixed(1 << 16);
     let (reserved, go) = (Bell::new(), Bell::new());
-    let writer = |text: &'static [u8]| {
+    let writer = |text: &'static [u8], len: usize| {
         let child = fork(|| {
-            let mut room = queue.reserve(text.len(), FOREVER).unwrap();
+            let mut room = queue.reserve(len, FOREVER).unwrap();
             reserved.ring();
             go.hear();
-            room.copy_from_slice(text);
-            room.commit().unwrap();
+            room[..text.len()].copy_from_slice(text);
+            room.commit_first(text.len()).unwrap();
         });
         reserved.hear();
         child
     };
-    let (slow, dies) = (writer(b"slow"), writer(b"never"));
-    queue.put(b"behind", NOWAIT).unwrap();
+    let (slow, dies) = (writer(b"slow", 4), writer(b"never", 5));
+    queue.put(b"fast", NOWAIT).unwrap();
+    assert_eq!(queue.get_vec(NOWAIT), Ok(b"fast".to_vec()));
     std::thread::scope(|scope| {
-        let taken = scope.spawn(|| [(); 2].map(|()| queue.get_vec(FOREVER).unwrap()));
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        let taken = scope.spawn(|| queue.get_vec(FOREVER).unwrap());
         dies.kill();
         go.ring();
-        assert_eq!(taken.join().unwrap(), [&b"slow"[..], &b"behind"[..]]);
+        assert_eq!(taken.join().unwrap(), b"slow");
     });
     slow.ends_well();
-    // Without waiting as well.
-    writer(b"never").kill();
-    queue.put(b"next", NOWAIT).unwrap();
-    assert_eq!(queue.get_vec(NOWAIT), Ok(b"next".to_vec()));
+    // Where room is wanted it is found: on the shelf, and in the ring.
+    writer(b"never", 60_000).kill();
+    writer(b"never", 60_000).kill();
     assert_eq!(queue.get_vec(NOWAIT), Err(Error::Empty));
-    // And where only room is wanted.
-    writer(b"never").kill();
-    assert_eq!(queue.get_vec(NOWAIT), Err(Error::Empty));
+    queue.reserve(60_000, FOREVER).unwrap().commit().unwrap();
+    assert_eq!(queue.get_vec(NOWAIT).unwrap().len(), 60_000);
+    writer(b"never", 1).kill();
     queue.put(&vec![7; (1 << 16) - 16], FOREVER).unwrap();
     assert_eq!(queue.len(), 1);
 }
@@ -194,14 +234,12 @@ fn a_reservation_is_not_its_childs() {
         fork(|| {
             let err = copied.take().unwrap().commit().unwrap_err();
             assert!(matches!(err, Error::Invalid { .. }), "{err}");
-            // It still stands before the child's own.
             theirs.put(b"child", NOWAIT).unwrap();
-            assert_eq!(theirs.get_vec(NOWAIT), Err(Error::Empty));
         })
         .ends_well();
         copied.take().unwrap().commit().unwrap();
     }
-    assert_eq!(drain(&queue), [&b"parent"[..], &b"child"[..]]);
+    assert_eq!(drain(&queue), [&b"child"[..], &b"parent"[..]]);
 }
 
 /// Writers reserve, fill and commit, and are killed at any moment; what arrives is whole, and

@@ -320,7 +320,7 @@ fn list_and_stat_tell_what_it_is_and_who_has_it() {
     assert_eq!(info.name, *name);
     assert_eq!(info.kind, Some(Kind::Queue));
     assert!(!info.persistent && !info.stale && info.problem.is_none());
-    assert!(info.max_size > 1 << 20 && info.max_size < 2 << 20);
+    assert!(info.max_size > 2 << 20 && info.max_size < 3 << 20);
     assert!(info.committed > 4096 && info.committed < 128 << 10);
     // The parent's handle, the child's copy of it, and the child's own.
     let of = |pid| info.participants.iter().filter(move |it| it.pid == pid);

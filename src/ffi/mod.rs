@@ -71,6 +71,7 @@
 mod args;
 mod device;
 mod handle;
+mod lease;
 mod map;
 mod options;
 mod process;

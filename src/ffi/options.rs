@@ -35,6 +35,9 @@ pub struct QueueOptions {
     pub max_capacity: u64,
     /// The most messages it holds at a time; 0 for as many as fit.
     pub max_items: u64,
+    /// How often a message is delivered before it is moved to the dead letters (see
+    /// `shoal_queue_dead_letters`), at most 255; 0 for any number of times.
+    pub max_attempts: u64,
 }
 
 /// How to open a map. All zero but `size` opens what exists.
@@ -67,7 +70,7 @@ pub(super) unsafe trait Sized: Copy {
 // SAFETY: integers only, the first a `usize`.
 unsafe impl Sized for QueueOptions {
     const WHAT: &'static str = "shoal_queue_options.size";
-    const FIRST: usize = 40;
+    const FIRST: usize = 48;
 }
 
 // SAFETY: integers only, the first a `usize`.
@@ -139,6 +142,7 @@ fn object(flags: u64, capacity: u64, max_capacity: u64) -> Result<Options> {
         capacity,
         max_capacity,
         max_items: 0,
+        max_attempts: 0,
     })
 }
 
@@ -147,7 +151,15 @@ fn object(flags: u64, capacity: u64, max_capacity: u64) -> Result<Options> {
 pub(super) unsafe fn queue(options: *const QueueOptions) -> Result<Options> {
     // SAFETY: the same contract.
     match unsafe { read(options) }? {
-        Some(o) => object(o.flags, o.capacity, o.max_capacity).map(|it| it.max_items(o.max_items)),
+        Some(o) => {
+            let attempts = u8::try_from(o.max_attempts).map_err(|_| Error::TooLarge {
+                what: "max_attempts",
+                size: o.max_attempts,
+                limit: u8::MAX.into(),
+            })?;
+            let options = object(o.flags, o.capacity, o.max_capacity)?;
+            Ok(options.max_items(o.max_items).max_attempts(attempts))
+        }
         None => Ok(Options::open()),
     }
 }

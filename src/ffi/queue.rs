@@ -302,7 +302,7 @@ pub unsafe extern "C" fn shoal_queue_is_closed(q: *mut QueueHandle, out: *mut bo
 ///
 /// # Safety
 /// As [`handle::get`] and [`Out::new`].
-unsafe fn tell<T: Copy>(
+pub(super) unsafe fn tell<T: Copy>(
     q: *mut QueueHandle,
     out: *mut T,
     fact: impl FnOnce(&Queue) -> T,

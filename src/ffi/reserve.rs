@@ -1,70 +1,106 @@
 //! `shoal_loan`: messages that are written in place.
 
 use std::ffi::c_void;
+use std::ptr::NonNull;
 
 use super::args::{self, Out};
 use super::queue::{QueueHandle, queue};
 use super::status::guard;
 use crate::error::{Error, Result, Status};
 use crate::layout::Owner;
+use crate::queue::{Held, Place};
 
-/// A span in a queue that is yours for a while. Filled in by `shoal_queue_reserve`.
+/// A span in a queue that is yours for a while. Filled in by `shoal_queue_reserve`, to be
+/// written, and by `shoal_queue_lease`, to be read.
 ///
-/// `data`, `len`: where to write, and how many bytes there are. They hold what earlier
-/// messages left there. NULL and 0 once it was committed or discarded.
-/// `at`, `owner`: the library's.
+/// `data`, `len`: the span. NULL and 0 once it was given back.
+/// `attempts`: of a lease, how often the message was delivered, this time included; 255 for
+/// more. 0 for a reservation.
+/// `block`, `number`, `owner`: the library's.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Loan {
     data: *mut c_void,
     len: usize,
-    at: u64,
+    attempts: u32,
+    block: u32,
+    number: u64,
     owner: u64,
 }
 
 impl Loan {
-    const NONE: Self = Self {
+    pub(super) const NONE: Self = Self {
         data: std::ptr::null_mut(),
         len: 0,
-        at: 0,
+        attempts: 0,
+        block: 0,
+        number: 0,
         owner: 0,
     };
 
-    fn owner(&self) -> Owner {
-        Owner {
-            slot: self.owner as u16,
-            sitting: (self.owner >> 32) as u32,
+    fn new(place: Place, attempts: u8) -> Self {
+        Self {
+            data: place.span.as_ptr().cast(),
+            len: place.len,
+            attempts: attempts.into(),
+            block: place.block,
+            number: place.number,
+            owner: u64::from(place.owner.slot) | u64::from(place.owner.sitting) << 32,
         }
+    }
+
+    /// A reservation.
+    fn place(&self) -> Result<Place> {
+        let span = NonNull::new(self.data.cast())
+            .ok_or_else(|| Error::invalid("loan", "it was given back before"))?;
+        Ok(Place {
+            block: self.block,
+            number: self.number,
+            owner: Owner {
+                slot: self.owner as u16,
+                sitting: (self.owner >> 32) as u32,
+            },
+            span,
+            len: self.len,
+        })
+    }
+
+    /// A lease.
+    pub(super) fn held(&self) -> Result<Held> {
+        let place = self.place()?;
+        let attempts = self.attempts.min(u8::MAX.into()) as u8;
+        Ok(Held { place, attempts })
+    }
+}
+
+impl From<Held> for Loan {
+    fn from(held: Held) -> Self {
+        Self::new(held.place, held.attempts)
     }
 }
 
 /// # Safety
 /// `loan` is NULL or points to a loan that nobody else uses meanwhile.
-unsafe fn lent<'a>(loan: *mut Loan) -> Result<&'a mut Loan> {
+pub(super) unsafe fn lent<'a>(loan: *mut Loan) -> Result<&'a mut Loan> {
     args::checked("loan", loan)?;
     // SAFETY: the caller's contract; neither NULL nor misaligned.
-    let loan = unsafe { &mut *loan };
-    if loan.data.is_null() {
-        return Err(Error::invalid("loan", "it was given back before"));
-    }
-    Ok(loan)
+    Ok(unsafe { &mut *loan })
 }
 
-/// Reserves room for a message at the end of the queue, to be written in place: large
-/// messages are copied once less. Several processes may write theirs at the same time.
+/// Reserves room for a message, to be written in place: large messages are copied once less.
+/// Several processes may write theirs at the same time.
 ///
 /// `len`: the most bytes the message may have. `*out`: the span to write to.
 /// `timeout_ns`: how long to wait for room; SHOAL_FOREVER, SHOAL_NOWAIT.
-/// The message has its place in the queue from now on. Consumers that have taken everything
-/// before it wait for it, until its process commits, discards or is dead. The queue does not
-/// grow meanwhile. So write it without delay, and do not wait for room in the same queue
-/// meanwhile: nobody can make any by taking what stands behind it.
+/// `data` holds at first what earlier messages left there. The message gets its place in the
+/// queue when it is committed; nobody waits for it before. Where messages are bounded by
+/// number, a reservation counts as one. That of a dead process is discarded.
 /// Blocking, threads, fork: as `shoal_queue_put`; any thread may commit. In a forked child
 /// the parent's loans cannot be used.
 /// Ownership: `*out` is yours until `shoal_queue_commit` or `shoal_queue_discard`, and until
 /// the handle is freed.
 ///
-/// Errors: as `shoal_queue_put`; SHOAL_ERR_UNSUPPORTED for a queue with `max_items`.
+/// Errors: as `shoal_queue_put`.
 ///
 /// ```c
 /// shoal_loan loan;
@@ -87,12 +123,7 @@ pub unsafe extern "C" fn shoal_queue_reserve(
         let out = unsafe { Out::preset("out", out, Loan::NONE) }?;
         // SAFETY: the caller's contract.
         let place = unsafe { queue(q) }?.reserve_place(len, args::timeout(timeout_ns))?;
-        out.set(Loan {
-            data: place.span.as_ptr().cast(),
-            len,
-            at: place.at,
-            owner: u64::from(place.owner.slot) | u64::from(place.owner.sitting) << 32,
-        });
+        out.set(Loan::new(place, 0));
         Ok(())
     })
 }
@@ -117,7 +148,7 @@ pub unsafe extern "C" fn shoal_queue_commit(
         // SAFETY: the caller's contract.
         let loan = unsafe { lent(loan) }?;
         // SAFETY: the caller's contract.
-        unsafe { queue(q) }?.commit(loan.at, loan.owner(), used)?;
+        unsafe { queue(q) }?.commit(&loan.place()?, used)?;
         *loan = Loan::NONE;
         Ok(())
     })
@@ -136,7 +167,7 @@ pub unsafe extern "C" fn shoal_queue_discard(q: *mut QueueHandle, loan: *mut Loa
         // SAFETY: the caller's contract.
         let loan = unsafe { lent(loan) }?;
         // SAFETY: the caller's contract.
-        unsafe { queue(q) }?.discard(loan.at, loan.owner())?;
+        unsafe { queue(q) }?.discard(&loan.place()?)?;
         *loan = Loan::NONE;
         Ok(())
     })

@@ -102,7 +102,7 @@ pub(super) fn c_string(text: String) -> CString {
     })
 }
 
-const ALL: [Status; 22] = [
+const ALL: [Status; 23] = [
     Status::Ok,
     Status::ErrInvalid,
     Status::ErrNotFound,
@@ -125,6 +125,7 @@ const ALL: [Status; 22] = [
     Status::ErrUnsupported,
     Status::ErrOs,
     Status::ErrInternal,
+    Status::ErrExpired,
 ];
 
 fn name_of(status: Status) -> &'static CStr {
@@ -151,6 +152,7 @@ fn name_of(status: Status) -> &'static CStr {
         Status::ErrUnsupported => c"SHOAL_ERR_UNSUPPORTED",
         Status::ErrOs => c"SHOAL_ERR_OS",
         Status::ErrInternal => c"SHOAL_ERR_INTERNAL",
+        Status::ErrExpired => c"SHOAL_ERR_EXPIRED",
     }
 }
 

@@ -48,6 +48,13 @@ const _: () = assert!(size_of::<ArenaState>() == 544);
 // SAFETY: `repr(C)`, atomics only.
 unsafe impl Shared for ArenaState {}
 
+impl ArenaState {
+    /// Whether no extent was ever allocated, or all memory was given back.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.frontier.load(Ordering::Relaxed) <= 1
+    }
+}
+
 /// The arena, seen by the holder of its lock.
 pub(crate) struct Arena<'a> {
     pub(crate) state: &'a ArenaState,

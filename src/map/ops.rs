@@ -99,11 +99,13 @@ impl Map {
     /// for a `max_capacity` below `capacity`; `TooLarge` for one beyond 2^39.
     pub fn with_options(name: Option<&str>, options: &Options) -> Result<Self> {
         let (capacity, max) = capacities(options)?;
-        if options.max_items != 0 {
-            return Err(Error::invalid(
-                "max_items",
-                "a map is bounded by bytes only",
-            ));
+        for (what, bound) in [
+            ("max_items", options.max_items),
+            ("max_attempts", options.max_attempts.into()),
+        ] {
+            if bound != 0 {
+                return Err(Error::invalid(what, "a map is bounded by bytes only"));
+            }
         }
         let (reserve, blocks) = (capacity.div_ceil(BLOCK), Heap::blocks_for(max));
         let spec = Spec {

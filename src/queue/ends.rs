@@ -17,6 +17,7 @@ use crate::sync::crash::crash_point;
 use super::header::{CURSOR, Count, Passed};
 use super::record::{self, HEADER, State};
 use super::ring::{LINE, Ring};
+use super::shelf;
 
 /// A batch publishes whenever it has done this many bytes: both sides then work at the same
 /// time on the parts of a large one, and the parts stay within a core's cache.
@@ -103,17 +104,17 @@ impl End {
 }
 
 /// The putting end, in the hands of the lock's holder.
-pub(crate) struct Producer {
-    pub(super) ring: Ring,
+pub(crate) struct Producer<'a> {
+    pub(super) ring: &'a Ring,
     pub(super) capacity: u64,
     pub(super) end: End,
 }
 
-impl Producer {
+impl<'a> Producer<'a> {
     /// # Safety
     /// The caller holds the producers' lock for as long as the end is used.
     #[inline(always)]
-    pub(crate) unsafe fn new(ring: Ring) -> Result<Self> {
+    pub(crate) unsafe fn new(ring: &'a Ring) -> Result<Self> {
         let word = ring.header.tail.load(Ordering::Relaxed);
         let side = &ring.header.producer;
         let seen = side.seen.load(Ordering::Relaxed);
@@ -132,7 +133,7 @@ impl Producer {
         if !self.takes_one_more() {
             return Ok(false);
         }
-        let Some(offset) = self.place(need)? else {
+        let Some(offset) = self.place(need, self.ring.set_aside())? else {
             return Ok(false);
         };
         self.fetch_ahead(offset);
@@ -154,12 +155,14 @@ impl Producer {
 
     /// Whether the bound on messages lets one more in.
     #[inline(always)]
-    fn takes_one_more(&self) -> bool {
+    pub(super) fn takes_one_more(&self) -> bool {
         let items = self.ring.max_items();
         if items == u64::MAX {
             return true;
         }
-        let (side, put) = (&self.ring.header.producer, self.end.messages);
+        let side = &self.ring.header.producer;
+        let writing = side.writing.load(Ordering::Relaxed);
+        let put = self.end.messages.wrapping_add(writing);
         if put.wrapping_sub(side.seen_taken.load(Ordering::Relaxed)) < items {
             return true;
         }
@@ -168,22 +171,22 @@ impl Producer {
         put.wrapping_sub(taken) < items
     }
 
-    /// Where a record of `need` bytes goes, if there is room for it now. Puts padding before
-    /// the end of the ring if it does not fit there.
+    /// Where a record of `need` bytes goes, if there is room for it now and `aside` bytes
+    /// stay free. Puts padding before the end of the ring if it does not fit there.
     #[inline(always)]
-    pub(super) fn place(&mut self, need: u64) -> Result<Option<u64>> {
+    pub(super) fn place(&mut self, need: u64, aside: u64) -> Result<Option<u64>> {
         let offset = self.end.pos & (self.capacity - 1);
         let to_end = self.capacity - offset;
         if need <= to_end {
-            return Ok(self.has_room(need)?.then_some(offset));
+            return Ok(self.has_room(need.saturating_add(aside))?.then_some(offset));
         }
-        if !self.has_room(to_end)? {
+        if !self.has_room(to_end.saturating_add(aside))? {
             return Ok(None);
         }
         self.write_header(offset, State::Done as u64, to_end - HEADER);
         self.end.skip(to_end);
         self.publish();
-        Ok(self.has_room(need)?.then_some(0))
+        Ok(self.has_room(need.saturating_add(aside))?.then_some(0))
     }
 
     /// Asks for the lines of a record to come. The consumers' cores have them from the last
@@ -200,7 +203,7 @@ impl Producer {
     }
 
     #[inline(always)]
-    fn has_room(&mut self, need: u64) -> Result<bool> {
+    pub(super) fn has_room(&mut self, need: u64) -> Result<bool> {
         let free = |end: &End| self.capacity.checked_sub(end.pos.wrapping_sub(end.seen));
         if free(&self.end).is_some_and(|free| free >= need) {
             return Ok(true);
@@ -227,6 +230,12 @@ impl Producer {
         crash_point!();
     }
 
+    /// Messages ever put, with what is not yet published.
+    #[inline]
+    pub(super) fn messages(&self) -> u64 {
+        self.end.messages
+    }
+
     /// What was pushed so far.
     #[inline]
     pub(crate) fn done(&self) -> Passed {
@@ -242,17 +251,20 @@ impl Producer {
 }
 
 /// The taking end, in the hands of the lock's holder.
-pub(crate) struct Consumer {
-    ring: Ring,
+pub(crate) struct Consumer<'a> {
+    ring: &'a Ring,
     capacity: u64,
     end: End,
 }
 
-/// A message in the ring, not yet taken.
+/// A message, not yet taken.
 pub(crate) struct Message {
     at: NonNull<u8>,
     len: usize,
+    /// Bytes of its record; 0 if the ring has none of it, because it was given back.
     size: u64,
+    /// Where on the shelf it is, 0 if it is in the ring.
+    block: u32,
 }
 
 impl Message {
@@ -261,23 +273,40 @@ impl Message {
         self.len
     }
 
+    /// Where on the shelf it is, if it is there.
+    #[inline]
+    pub(crate) fn block(&self) -> Option<u32> {
+        (self.block != 0).then_some(self.block)
+    }
+
+    /// Whether it was delivered before and given back.
+    #[inline]
+    pub(crate) fn is_again(&self) -> bool {
+        self.size == 0
+    }
+
+    /// Where its payload is, until the consumer publishes past it.
+    pub(crate) fn payload(&self) -> (NonNull<u8>, usize) {
+        (self.at, self.len)
+    }
+
     /// Copies the payload to `to`, which has room for [`Self::len`] bytes.
     ///
     /// # Safety
     /// The consumer this came from has not published past it.
     #[inline]
     pub(crate) unsafe fn copy_to(&self, to: NonNull<u8>) {
-        // SAFETY: `peek` checked that the payload lies inside the ring; R3 keeps producers
-        // away from it until the head moves on.
+        // SAFETY: `peek` checked that the payload lies inside the ring or on the shelf; R3 keeps
+        // producers away from it until the head moves on, and the mark on the shelf does.
         unsafe { copy(self.at, to, self.len) };
     }
 }
 
-impl Consumer {
+impl<'a> Consumer<'a> {
     /// # Safety
     /// The caller holds the consumers' lock for as long as the end is used.
     #[inline(always)]
-    pub(crate) unsafe fn new(ring: Ring) -> Result<Self> {
+    pub(crate) unsafe fn new(ring: &'a Ring) -> Result<Self> {
         let word = ring.header.head.load(Ordering::Relaxed);
         let side = &ring.header.consumer;
         let seen = side.seen.load(Ordering::Relaxed);
@@ -301,9 +330,13 @@ impl Consumer {
         }
     }
 
-    /// The next message, if there is one. There is none behind a reservation.
+    /// The next message, if there is one: what was given back first, since it is older.
     #[inline(always)]
     pub(crate) fn peek(&mut self) -> Result<Option<Message>> {
+        let first = self.ring.header.first.load(Ordering::Relaxed);
+        if first != 0 {
+            return self.on_shelf(first, 0).map(Some);
+        }
         loop {
             if self.end.pos == self.end.seen {
                 // SYNC: observe(tail): the records up to it are whole.
@@ -320,8 +353,7 @@ impl Consumer {
             }
             let offset = self.end.pos & (self.capacity - 1);
             let header = self.ring.header_at(offset);
-            // SYNC: observe(READY) of a reservation that was published before it was written.
-            let state = State::of(header[0].load(Ordering::Acquire));
+            let word = header[0].load(Ordering::Relaxed);
             let len = header[1].load(Ordering::Relaxed);
             let available = self
                 .end
@@ -329,7 +361,7 @@ impl Consumer {
                 .wrapping_sub(self.end.pos)
                 .min(self.capacity - offset);
             let size = record::size(len).filter(|&size| size <= available);
-            match (state, size) {
+            match (State::of(word), size) {
                 (Some(State::Ready), Some(size)) => {
                     // SAFETY: `size <= capacity - offset`.
                     let at = unsafe { self.ring.bytes.add((offset + HEADER) as usize) };
@@ -337,16 +369,41 @@ impl Consumer {
                         at,
                         len: len as usize,
                         size,
+                        block: 0,
                     }));
                 }
+                (Some(State::Shelved), _) if available >= HEADER => {
+                    return self.on_shelf(record::block(word), HEADER).map(Some);
+                }
                 (Some(State::Done), Some(size)) => self.end.skip(size),
-                (Some(State::Busy), Some(_)) => return Ok(None),
                 _ => return Err(Error::corrupt("a record's header is not one")),
             }
         }
     }
 
-    /// Moves over the message, which was copied out and may be overwritten from now on.
+    /// The message at `block`.
+    #[cold]
+    fn on_shelf(&self, block: u32, size: u64) -> Result<Message> {
+        let state = self.ring.shelf.found(block)?.mark.state;
+        // A lease is marked before the ring lets go of its message.
+        let expected = match size {
+            0 => state == shelf::State::Waiting,
+            _ => matches!(state, shelf::State::Sent | shelf::State::Leased),
+        };
+        if !expected {
+            return Err(Error::corrupt("a message on the shelf is not to be taken"));
+        }
+        let (at, len) = self.ring.shelf.payload(block)?;
+        Ok(Message {
+            at,
+            len,
+            size,
+            block,
+        })
+    }
+
+    /// Moves over the message, which was copied out of the ring and may be overwritten from
+    /// now on.
     #[inline(always)]
     pub(crate) fn advance(&mut self, message: &Message) {
         self.end.skip(message.size);
@@ -354,6 +411,32 @@ impl Consumer {
         if self.end.is_due() {
             self.publish();
         }
+    }
+
+    /// The same at once, and for any message: what lies on the shelf is then to be freed, or
+    /// was leased.
+    pub(crate) fn advance_now(&mut self, message: &Message) -> Result<()> {
+        if !message.is_again() {
+            self.advance(message);
+            self.publish();
+            return Ok(());
+        }
+        let next = self.ring.shelf.head(message.block)?;
+        let next = next.next.load(Ordering::Relaxed);
+        let header = self.ring.header;
+        header.first.store(next, Ordering::Relaxed);
+        crash_point!();
+        let waiting = &header.shelf.waiting;
+        let less = waiting.load(Ordering::Relaxed).saturating_sub(1);
+        waiting.store(less, Ordering::Relaxed);
+        crash_point!();
+        Ok(())
+    }
+
+    /// The number of the next message of the ring, counted from 1.
+    #[inline]
+    pub(crate) fn next_number(&self) -> u64 {
+        self.end.messages.wrapping_add(1)
     }
 
     /// Frees everything that was moved over, and says whether that was anything.
@@ -373,10 +456,9 @@ impl Consumer {
         self.end.done()
     }
 
-    /// Where what comes next is, if there is something, as far as is known without asking. It
-    /// is a reservation if `peek` has found no message.
+    /// Whether there is more to take, as far as is known without asking.
     #[inline(always)]
-    pub(crate) fn waits_for(&self) -> Option<u64> {
-        (self.end.pos != self.end.seen).then_some(self.end.pos)
+    pub(crate) fn has_more(&self) -> bool {
+        self.end.pos != self.end.seen || self.ring.header.first.load(Ordering::Relaxed) != 0
     }
 }

@@ -7,21 +7,28 @@
 //!     16     8  born_capacity    creator               constant; R1
 //!     24     8  max_items        creator               constant; 0 for no bound
 //!     32     4  flags            either lock held      only ever gains bits
+//!     36     4  max_attempts     creator               constant; 0 for no bound
 //!    128    64  producer lock    the C library
 //!    192     8  seen_head        producer              R2: <= head
 //!    200    32  put[2]           producer              messages and bytes ever put
 //!    232     8  seen_taken       producer              <= messages ever taken
-//!    240    16  commit           producer              a commit under way, or 0 (see `reserve`)
+//!    240     8  writing          producer              derived: reservations on the shelf
+//!    248     8  serial           producer              reservations ever made
 //!    256     8  tail             producer              R3: head <= tail <= head + capacity
 //!    384    64  consumer lock    the C library
 //!    448     8  seen_tail        consumer              R4: <= tail
 //!    456    32  taken[2]         consumer              messages and bytes ever taken
 //!    512     8  head             consumer
+//!    520     8  due              consumer              when to look after the shelf; 0: never
+//!    528    12  finished         event: those sleep on it who wait for all to be acked
+//!    540     4  first            consumer              derived: the first due on the shelf, or 0
 //!    640    12  not_empty        event: consumers sleep on it
 //!    768    12  not_full         event: producers sleep on it
 //!    896    12  put_gate         event: producers that stand aside (see `entrance`)
 //!   1024    12  take_gate        event: consumers that stand aside
+//!   1152   632  shelf            see `shelf`
 //!   4096   cap  ring             records, back to back; no record crosses the end
+//!  + max        shelf            a heap of messages that lie outside the ring
 //! ```
 //!
 //! **Cursors** count bytes since the ring was made and only grow; the record at cursor `c` is
@@ -37,6 +44,7 @@ use crate::layout::{CachePadded, Shared};
 use crate::sync::{EventCell, MutexCell};
 
 use super::record;
+use super::shelf::ShelfState;
 
 /// Messages, and bytes of payload.
 pub(super) type Passed = (u64, u64);
@@ -49,28 +57,28 @@ pub(super) struct Count {
     pub(super) bytes: AtomicU64,
 }
 
-/// What only the holder of one side's lock writes.
+/// What only the holder of the producers' lock writes.
 #[repr(C, align(128))]
-pub(crate) struct Side {
+pub(crate) struct PutSide {
     pub(crate) lock: MutexCell,
-    /// The other side's cursor as last seen, so that its line is read only when this one
-    /// makes the ring look full or empty.
+    /// The head as last seen, so that its line is read only when this one makes the ring
+    /// look full.
     pub(super) seen: AtomicU64,
     pub(super) counts: [Count; 2],
-    /// Of the producers: how many messages the consumers had taken, as last seen.
+    /// How many messages the consumers had taken, as last seen.
     pub(super) seen_taken: AtomicU64,
-    /// Of the producers: what they are in the middle of.
-    pub(super) commit: Commit,
+    /// Room in the ring is set aside for each of them.
+    pub(super) writing: AtomicU64,
+    pub(super) serial: AtomicU64,
 }
 
-/// What a dead producer's heir has to finish: see `reserve`.
-#[repr(C)]
-#[derive(Default)]
-pub(super) struct Commit {
-    /// The record's cursor with bit 0 set, or zero.
-    pub(super) at: AtomicU64,
-    /// The tail's word once the message is counted.
-    pub(super) word: AtomicU64,
+/// What only the holder of the consumers' lock writes.
+#[repr(C, align(128))]
+pub(crate) struct TakeSide {
+    pub(crate) lock: MutexCell,
+    /// The tail as last seen.
+    pub(super) seen: AtomicU64,
+    pub(super) counts: [Count; 2],
 }
 
 /// The head of the queue's data.
@@ -81,14 +89,20 @@ pub(crate) struct Header {
     pub(super) born_capacity: AtomicU64,
     pub(super) max_items: AtomicU64,
     pub(crate) flags: AtomicU32,
-    pub(crate) producer: Side,
+    pub(super) max_attempts: AtomicU32,
+    pub(crate) producer: PutSide,
     pub(super) tail: CachePadded<AtomicU64>,
-    pub(crate) consumer: Side,
-    pub(super) head: CachePadded<AtomicU64>,
+    pub(crate) consumer: TakeSide,
+    pub(super) head: AtomicU64,
+    // Read by those who wait for messages, who look at the head as well, and hardly written.
+    pub(super) due: AtomicU64,
+    pub(super) finished: EventCell,
+    pub(super) first: AtomicU32,
     pub(crate) not_empty: CachePadded<EventCell>,
     pub(crate) not_full: CachePadded<EventCell>,
     pub(super) put_gate: CachePadded<EventCell>,
     pub(super) take_gate: CachePadded<EventCell>,
+    pub(super) shelf: CachePadded<ShelfState>,
 }
 
 // SAFETY: atomics, mutexes and events only.
@@ -97,15 +111,20 @@ unsafe impl Shared for Header {}
 const _: () = {
     use std::mem::offset_of;
     assert!(offset_of!(Header, producer) == 128);
-    assert!(offset_of!(Side, seen) == 64 && offset_of!(Side, counts) == 72);
-    assert!(offset_of!(Side, commit) == 112 && size_of::<Side>() == 128);
+    assert!(offset_of!(PutSide, seen) == 64 && offset_of!(PutSide, counts) == 72);
+    assert!(offset_of!(PutSide, writing) == 112 && size_of::<PutSide>() == 128);
+    assert!(offset_of!(TakeSide, seen) == 64 && offset_of!(TakeSide, counts) == 72);
+    assert!(size_of::<TakeSide>() == 128);
     assert!(offset_of!(Header, tail) == 256);
     assert!(offset_of!(Header, consumer) == 384);
-    assert!(offset_of!(Header, head) == 512);
+    assert!(offset_of!(Header, head) == 512 && offset_of!(Header, due) == 520);
+    assert!(offset_of!(Header, finished) == 528 && offset_of!(Header, first) == 540);
     assert!(offset_of!(Header, not_empty) == 640);
     assert!(offset_of!(Header, not_full) == 768);
     assert!(offset_of!(Header, put_gate) == 896);
     assert!(offset_of!(Header, take_gate) == 1024);
+    assert!(offset_of!(Header, shelf) == 1152 && offset_of!(ShelfState, patience) == 624);
+    assert!(offset_of!(Header, max_attempts) == 36);
     assert!(size_of::<Header>() <= RING as usize);
 };
 
@@ -136,7 +155,7 @@ impl Header {
         read_counts(&self.head, &self.consumer.counts)
     }
 
-    /// Messages and payload bytes in the ring.
+    /// Messages and payload bytes in the ring, or named by it.
     pub(super) fn counts(&self) -> Passed {
         // What was taken first: what was put can only have grown since.
         let taken = self.taken();

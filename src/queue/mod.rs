@@ -4,7 +4,10 @@
 //! - [`header`]: what lies where in shared memory.
 //! - [`ring`], [`ends`]: where messages are and how they become visible; no locks, no system
 //!   calls.
+//! - [`shelf`]: messages that lie outside the ring.
 //! - [`reserve`], [`reservation`]: messages that are written in place.
+//! - [`lease`], [`loans`]: messages that are worked on, and what becomes of them if nobody
+//!   finishes the work.
 //! - [`entrance`]: the two locks, and turns when many want them.
 //! - [`wait`], [`room`], [`pace`]: waiting and waking, closing and repair; growing and shrinking;
 //!   how long a consumer rests between messages of a stream.
@@ -13,6 +16,8 @@
 mod ends;
 mod entrance;
 mod header;
+mod lease;
+mod loans;
 #[cfg(test)]
 mod model;
 mod ops;
@@ -22,7 +27,11 @@ mod reservation;
 mod reserve;
 mod ring;
 mod room;
+mod shelf;
 mod wait;
 
+pub(crate) use lease::Held;
+pub use lease::Lease;
 pub use ops::Queue;
+pub(crate) use reservation::Place;
 pub use reservation::Reservation;

@@ -10,13 +10,15 @@ use std::ptr::NonNull;
 
 use proptest::prelude::*;
 
-use crate::error::Error;
+use crate::error::{Error, Result};
+use crate::heap::{Arena, Backing};
 use crate::layout::{Owner, Region};
 
 use super::ends::{Consumer, Producer};
 use super::header::{MIN_CAPACITY, RING};
-use super::record;
+use super::record::{self, HEADER};
 use super::ring::Ring;
+use super::shelf::{Mark, State};
 
 /// A ring on the heap.
 struct Heap {
@@ -27,14 +29,36 @@ struct Heap {
 
 impl Heap {
     fn new(capacity: u64, max: u64) -> Self {
-        let layout = Layout::from_size_align((RING + max) as usize, 4096).unwrap();
+        let layout = Layout::from_size_align((RING + Ring::size(max)) as usize, 4096).unwrap();
         // SAFETY: the layout is not empty.
         let at = NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap();
         // SAFETY: freed only when the heap is dropped, and the ring with it.
         let region = unsafe { Region::new(at, layout.size()) };
-        Ring::init(&region, 0, capacity, max, 0).unwrap();
+        Ring::init(&region, 0, capacity, max, 0, 0).unwrap();
         let ring = Ring::attach(&region, 0).unwrap();
         Self { at, layout, ring }
+    }
+
+    fn with_arena<T>(&self, work: impl FnOnce(&Arena<'_>) -> Result<T>) -> Result<T> {
+        work(
+            &self
+                .ring
+                .shelf
+                .arena(&self.ring.header.shelf, &ThereAlready),
+        )
+    }
+}
+
+/// The memory of a heap that needs none.
+struct ThereAlready;
+
+impl Backing for ThereAlready {
+    fn commit(&self, _offset: u64, _len: u64) -> Result<()> {
+        Ok(())
+    }
+
+    fn decommit(&self, _offset: u64, _len: u64) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -50,8 +74,8 @@ impl Drop for Heap {
 enum Record {
     Message(Vec<u8>),
     Padding(u64),
-    /// A reservation: its cursor and its length.
-    Reserved(u64, u64),
+    /// A message that lies on the shelf.
+    Shelved(Vec<u8>),
 }
 
 impl Record {
@@ -59,7 +83,7 @@ impl Record {
         match self {
             Record::Message(data) => record::size(data.len() as u64).unwrap(),
             Record::Padding(size) => *size,
-            Record::Reserved(_, len) => record::size(*len).unwrap(),
+            Record::Shelved(_) => HEADER,
         }
     }
 }
@@ -71,17 +95,30 @@ struct Model {
     born: u64,
     tail: u64,
     serial: u64,
+    /// Reservations: block, number, length.
+    reserved: Vec<(u32, u64, u64)>,
 }
 
 impl Model {
+    fn new(capacity: u64) -> Self {
+        Self {
+            records: VecDeque::new(),
+            capacity,
+            born: capacity,
+            tail: 0,
+            serial: 0,
+            reserved: Vec::new(),
+        }
+    }
+
     fn used(&self) -> u64 {
         self.records.iter().map(Record::size).sum()
     }
 
     fn messages(&self) -> impl Iterator<Item = &Vec<u8>> {
         self.records.iter().filter_map(|it| match it {
-            Record::Message(data) => Some(data),
-            Record::Padding(_) | Record::Reserved(..) => None,
+            Record::Message(data) | Record::Shelved(data) => Some(data),
+            Record::Padding(_) => None,
         })
     }
 
@@ -113,37 +150,18 @@ impl Model {
         let need = record::size(len as u64).unwrap();
         let to_end = self.capacity - self.tail % self.capacity;
         if need > to_end {
-            if self.capacity - self.used() < to_end {
+            if self.free() < to_end {
                 return false;
             }
             self.add(Record::Padding(to_end));
         }
-        self.capacity - self.used() >= need
+        self.free() >= need
     }
 
-    /// What can be taken: nothing from the first reservation on.
-    fn in_front(&self) -> impl Iterator<Item = &Vec<u8>> {
-        let reserved = |it: &&Record| matches!(it, Record::Reserved(..));
-        let front = self.records.iter().take_while(move |it| !reserved(it));
-        front.filter_map(|it| match it {
-            Record::Message(data) => Some(data),
-            Record::Padding(_) | Record::Reserved(..) => None,
-        })
-    }
-
-    /// One of the reservations: where it is in the list, its cursor and length.
-    fn reserved(&self, which: usize) -> Option<(usize, u64, u64)> {
-        let all = self.records.iter().enumerate();
-        let all = all.filter_map(|(index, it)| match it {
-            Record::Reserved(at, len) => Some((index, *at, *len)),
-            _ => None,
-        });
-        let all: Vec<_> = all.collect();
-        all.get(which % all.len().max(1)).copied()
-    }
-
-    fn first_reserved(&self) -> Option<(usize, u64, u64)> {
-        self.reserved(0)
+    /// Bytes for others than those who have reserved.
+    fn free(&self) -> u64 {
+        let aside = self.reserved.len() as u64 * HEADER;
+        (self.capacity - self.used()).saturating_sub(aside)
     }
 
     fn skip_padding(&mut self) {
@@ -153,12 +171,18 @@ impl Model {
     }
 }
 
-fn copy_of(end: &mut Consumer) -> Option<Vec<u8>> {
+fn copy_of(heap: &Heap, end: &mut Consumer<'_>) -> Option<Vec<u8>> {
     let message = end.peek().unwrap()?;
     let mut data = vec![0; message.len()];
     // SAFETY: as long as the message; nothing is published meanwhile.
     unsafe { message.copy_to(NonNull::from(&mut data[..]).cast()) };
-    end.advance(&message);
+    match message.block() {
+        None => end.advance(&message),
+        Some(block) => {
+            end.advance_now(&message).unwrap();
+            heap.with_arena(|arena| arena.free(block)).unwrap();
+        }
+    }
     Some(data)
 }
 
@@ -195,7 +219,7 @@ fn check(heap: &Heap, model: &Model) {
 
 fn put(heap: &Heap, model: &mut Model, lens: &[usize], killed: bool) {
     // SAFETY: the only thread.
-    let mut end = unsafe { Producer::new(heap.ring) }.unwrap();
+    let mut end = unsafe { Producer::new(&heap.ring) }.unwrap();
     let before = heap.ring.header.counts().0;
     let (old_records, old_tail) = (model.records.clone(), model.tail);
     for &len in lens {
@@ -229,12 +253,12 @@ fn put(heap: &Heap, model: &mut Model, lens: &[usize], killed: bool) {
 
 fn take(heap: &Heap, model: &mut Model, count: usize, killed: bool) {
     // SAFETY: the only thread.
-    let mut end = unsafe { Consumer::new(heap.ring) }.unwrap();
-    let mut rest: VecDeque<Vec<u8>> = model.in_front().cloned().collect();
+    let mut end = unsafe { Consumer::new(&heap.ring) }.unwrap();
+    let mut rest: VecDeque<Vec<u8>> = model.messages().cloned().collect();
     let old_used = heap.ring.header.used();
     let mut taken = 0;
     while taken < count {
-        let data = copy_of(&mut end);
+        let data = copy_of(heap, &mut end);
         assert_eq!(data, rest.pop_front());
         if data.is_none() {
             break;
@@ -250,10 +274,10 @@ fn take(heap: &Heap, model: &mut Model, count: usize, killed: bool) {
         left -= model.records.pop_front().unwrap().size();
     }
     if !killed {
-        assert!(model.in_front().eq(&rest));
+        assert!(model.messages().eq(&rest));
         if taken < count {
             model.skip_padding();
-            assert_eq!(model.used() != 0, model.first_reserved().is_some());
+            assert_eq!(model.used(), 0);
         }
     }
 }
@@ -265,55 +289,62 @@ const OWNER: Owner = Owner {
 
 fn reserve(heap: &Heap, model: &mut Model, len: usize) {
     // SAFETY: the only thread.
-    let mut end = unsafe { Producer::new(heap.ring) }.unwrap();
-    let expected = model.place(len).then_some(model.tail);
-    assert_eq!(end.reserve(len, OWNER), Ok(expected));
-    if let Some(at) = expected {
-        model.add(Record::Reserved(at, len as u64));
+    let mut end = unsafe { Producer::new(&heap.ring) }.unwrap();
+    let may = model.free() >= HEADER;
+    assert_eq!(end.may_reserve(), Ok(may));
+    let number = heap.ring.next_serial();
+    let mark = Mark::new(State::Writing, 0, OWNER);
+    let shelf = heap.ring.shelf;
+    let placed = heap.with_arena(|arena| shelf.allocate(arena, len as u64, number, mark, 0));
+    let Some(block) = placed.unwrap() else {
+        return;
+    };
+    if !may {
+        heap.with_arena(|arena| arena.free(block)).unwrap();
+        return;
     }
+    heap.ring.count_writing(1);
+    model.reserved.push((block, number, len as u64));
 }
 
 fn commit(heap: &Heap, model: &mut Model, which: usize, sixteenths: u64) {
-    let Some((index, at, len)) = model.reserved(which) else {
+    let Some(index) = which.checked_rem(model.reserved.len()) else {
         return;
     };
+    let (block, number, len) = model.reserved.remove(index);
     let data = model.message((len * sixteenths / 16) as usize);
+    let span = heap.ring.shelf.span(block, len).unwrap();
     // SAFETY: the only thread; the reservation has at least this many bytes.
     unsafe {
-        let span = heap.ring.span(at).unwrap();
         span.copy_from_nonoverlapping(NonNull::from(&data[..]).cast(), data.len());
-        let mut end = Producer::new(heap.ring).unwrap();
-        let more = end.commit(at, len as usize + 1, OWNER);
+        let mut end = Producer::new(&heap.ring).unwrap();
+        let more = end.commit(block, number, OWNER, len as usize + 1);
         assert!(matches!(more, Err(Error::TooLarge { .. })));
-        end.commit(at, data.len(), OWNER).unwrap();
-        let again = end.commit(at, data.len(), OWNER);
+        end.commit(block, number, OWNER, data.len()).unwrap();
+        let again = end.commit(block, number, OWNER, data.len());
         assert!(matches!(again, Err(Error::Invalid { .. })));
     }
-    let rest = model.records[index].size() - record::size(data.len() as u64).unwrap();
-    model.records[index] = Record::Message(data);
-    if rest > 0 {
-        model.records.insert(index + 1, Record::Padding(rest));
-    }
+    assert_eq!(
+        heap.ring.shelf.found(block).unwrap().number,
+        heap.ring.header.put().0
+    );
+    model.add(Record::Shelved(data));
 }
 
 fn discard(heap: &Heap, model: &mut Model, which: usize) {
-    let Some((index, at, _)) = model.reserved(which) else {
+    let Some(index) = which.checked_rem(model.reserved.len()) else {
         return;
     };
-    assert_eq!(heap.ring.discard(at, OWNER), Ok(true));
-    assert_eq!(heap.ring.discard(at, OWNER), Ok(false));
-    model.records[index] = Record::Padding(model.records[index].size());
+    let (block, number, _) = model.reserved.remove(index);
+    assert!(heap.ring.shelf.is_reserved(block, number, OWNER));
+    heap.with_arena(|arena| arena.free(block)).unwrap();
+    assert!(!heap.ring.shelf.is_reserved(block, number, OWNER));
+    heap.ring.count_writing(-1);
 }
 
 fn run(capacity: u64, max: u64, steps: &[Step]) {
     let heap = Heap::new(capacity, max);
-    let mut model = Model {
-        records: VecDeque::new(),
-        capacity,
-        born: capacity,
-        tail: 0,
-        serial: 0,
-    };
+    let mut model = Model::new(capacity);
     for step in steps {
         match step {
             Step::Put(lens) => put(&heap, &mut model, lens, false),
@@ -324,12 +355,6 @@ fn run(capacity: u64, max: u64, steps: &[Step]) {
             Step::Commit(which, part) => commit(&heap, &mut model, *which, *part),
             Step::Discard(which) => discard(&heap, &mut model, *which),
             Step::Grow(times) => {
-                // SAFETY: the only thread.
-                let lent = unsafe { heap.ring.is_lent() };
-                assert_eq!(lent, Ok(model.first_reserved().is_some()));
-                if lent == Ok(true) {
-                    continue;
-                }
                 let wanted = model.capacity << times;
                 // SAFETY: the only thread; all pages are there.
                 let grown = unsafe { heap.ring.grow(wanted) };
@@ -344,7 +369,9 @@ fn run(capacity: u64, max: u64, steps: &[Step]) {
             Step::Shrink => {
                 // SAFETY: the only thread.
                 let shrunk = unsafe { heap.ring.shrink() };
-                let may = model.used() == 0 && model.capacity > model.born;
+                let aside = model.reserved.len() as u64 * HEADER;
+                let roomy = model.used() == 0 && aside <= model.born / 2;
+                let may = roomy && model.capacity > model.born;
                 assert_eq!(shrunk, Ok(may.then_some(model.capacity)));
                 if may {
                     model.capacity = model.born;
@@ -353,7 +380,7 @@ fn run(capacity: u64, max: u64, steps: &[Step]) {
         }
         check(&heap, &model);
     }
-    while model.first_reserved().is_some() {
+    while !model.reserved.is_empty() {
         discard(&heap, &mut model, 0);
     }
     take(&heap, &mut model, usize::MAX, false);
@@ -438,13 +465,7 @@ fn cursors_and_headers_of_any_bits_are_answered() {
     };
     for _ in 0..1000 {
         let heap = Heap::new(4096, 1 << 14);
-        let mut model = Model {
-            records: VecDeque::new(),
-            capacity: 4096,
-            born: 4096,
-            tail: 0,
-            serial: 0,
-        };
+        let mut model = Model::new(4096);
         put(&heap, &mut model, &[next() as usize % 900; 4], false);
         for _ in 0..1 + next() % 4 {
             // Anywhere in the header but the locks, and in the first records.
@@ -468,29 +489,26 @@ fn cursors_and_headers_of_any_bits_are_answered() {
         for _ in 0..300 {
             // SAFETY: the only thread.
             unsafe {
-                if let Ok(mut end) = Producer::new(heap.ring)
+                if let Ok(mut end) = Producer::new(&heap.ring)
                     && end.push(&data).is_ok()
                 {
                     end.publish();
                 }
-                if let Ok(mut end) = Consumer::new(heap.ring)
+                if let Ok(mut end) = Consumer::new(&heap.ring)
                     && let Ok(Some(message)) = end.peek()
                 {
                     assert!(message.len() <= 1 << 14);
                     let mut copy = vec![0; message.len()];
                     message.copy_to(NonNull::from(&mut copy[..]).cast());
-                    end.advance(&message);
-                    end.publish();
+                    let _ = end.advance_now(&message);
                 }
-                if let Ok(mut end) = Producer::new(heap.ring) {
-                    let _ = end.finish_commit();
-                    if let Ok(Some(at)) = end.reserve(data.len(), OWNER) {
-                        assert!(heap.ring.span(at).is_ok());
-                        let _ = end.commit(at, data.len() / 2, OWNER);
-                    }
-                    let _ = heap.ring.discard(next(), OWNER);
+                if let Ok(mut end) = Producer::new(&heap.ring)
+                    && end.may_reserve().is_ok()
+                {
+                    let block = next() as u32 % 99;
+                    let _ = end.commit(block, next(), OWNER, data.len() / 2);
                 }
-                let _ = (heap.ring.is_lent(), heap.ring.starts_done());
+                let _ = (heap.ring.is_occupied(), heap.ring.starts_done());
                 let _ = heap.ring.grow(1 << (12 + next() % 3));
                 let _ = heap.ring.shrink();
             }

@@ -1,6 +1,7 @@
 //! The queue as programs see it.
 
 use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
 use crate::segment::{self, Kind, Options, Segment, Spec};
@@ -9,9 +10,10 @@ use crate::sys::clock::Deadline;
 
 use crate::Timeout;
 
-use super::ends::{Consumer, Producer};
+use super::ends::{Consumer, Message, Producer};
 use super::entrance::Entrance;
 use super::header::{self, Header};
+use super::lease::Mine;
 use super::pace::Pace;
 use super::record;
 use super::ring::Ring;
@@ -53,8 +55,14 @@ pub struct Queue {
     pub(super) producers: Entrance,
     pub(super) consumers: Entrance,
     pub(super) pace: Pace,
-    // Last: the ring and the locks point into it.
+    /// The lock of the shelf.
+    pub(super) shelf: RobustMutex,
+    /// What this process has leased through this handle.
+    pub(super) mine: Mine,
+    // Not before this: the ring and the locks point into it.
     pub(super) segment: Segment,
+    // After it, so that whoever finds a queue finds its dead letters.
+    pub(super) dead_letters: Option<Box<Queue>>,
 }
 
 impl std::fmt::Debug for Queue {
@@ -73,7 +81,7 @@ const DEFAULT_MAX_CAPACITY: u64 = 1 << 30;
 const LARGEST_CAPACITY: u64 = 1 << 45;
 
 /// Changes with every incompatible change of the ring or its records.
-const LAYOUT: u64 = 0x5155_4555_4500_0002;
+const LAYOUT: u64 = 0x5155_4555_4500_0003;
 
 impl Queue {
     /// Opens the queue `name`.
@@ -105,18 +113,26 @@ impl Queue {
     ///
     /// Capacities are rounded up to a power of two of at least 4096 bytes. The defaults are
     /// 64 KiB to start with and 1 GiB to grow to. They count for the ring, in which a
-    /// message takes its length and 16 to 31 bytes more. `max_items` bounds the messages as
-    /// well, whatever their size: a put waits while there are as many.
+    /// message takes its length and 16 to 31 bytes more; messages that are written or read in
+    /// place have as much again beside it. `max_items` bounds the messages as well, whatever
+    /// their size: a put waits while there are as many. `max_attempts` bounds how often each is
+    /// delivered, and makes a second queue for what was [delivered in
+    /// vain](Self::dead_letters).
     ///
     /// # Errors
     /// As for [`open`](Self::open); `Exists` with [`Options::exclusive`]; `NoSpace`; `Invalid`
     /// for a `max_capacity` below `capacity`; `TooLarge` for one beyond 2^45.
     pub fn with_options(name: Option<&str>, options: &Options) -> Result<Self> {
         let (capacity, max) = capacities(options)?;
+        if let Some(name) = name
+            && options.max_attempts > 0
+        {
+            segment::file_of(&dead_name(name))?;
+        }
         let spec = Spec {
             kind: Kind::Queue,
             layout: LAYOUT,
-            size: Segment::DATA + header::RING + max,
+            size: Segment::DATA + header::RING + Ring::size(max),
             commit: header::RING + capacity,
         };
         let segment = Segment::open_or_create(name, options, &spec, |segment| {
@@ -126,19 +142,21 @@ impl Queue {
                 capacity,
                 max,
                 options.max_items,
+                options.max_attempts,
             )
         })?;
         let ring = Ring::attach(&segment.region(), Segment::DATA)?;
         let header = ring.header;
         // SAFETY: the locks were initialised before the segment was published, and the
         // segment is dropped after the handles on them.
-        let (producers, consumers) = unsafe {
+        let (producers, consumers, shelf) = unsafe {
             (
                 RobustMutex::attach(&header.producer.lock)?,
                 RobustMutex::attach(&header.consumer.lock)?,
+                RobustMutex::attach(&header.shelf.lock)?,
             )
         };
-        Ok(Self {
+        let mut queue = Self {
             ring,
             producers: Entrance::new(
                 producers,
@@ -155,8 +173,22 @@ impl Queue {
                 Header::taken,
             ),
             pace: Pace::default(),
+            shelf,
+            mine: Mine::default(),
             segment,
-        })
+            dead_letters: None,
+        };
+        if queue.max_attempts().is_some() {
+            let dead = Options {
+                create: true,
+                persistent: queue.segment.is_persistent(),
+                ..Options::default()
+            };
+            let name = dead_name(queue.name());
+            let dead = Self::with_options(Some(&name), &dead)?;
+            queue.dead_letters = Some(Box::new(dead));
+        }
+        Ok(queue)
     }
 
     /// The name to open this queue by.
@@ -178,7 +210,7 @@ impl Queue {
         loop {
             let guard = self.enter_producers(deadline)?;
             // SAFETY: the producers' lock is held until after the last use.
-            let mut end = unsafe { Producer::new(self.ring) }?;
+            let mut end = unsafe { Producer::new(&self.ring) }?;
             if end.push(data)? {
                 end.publish();
                 drop(guard);
@@ -223,7 +255,7 @@ impl Queue {
         self.producers.make_way(deadline)?;
         let guard = self.enter_producers(deadline)?;
         // SAFETY: the producers' lock is held until after the last use.
-        let mut end = unsafe { Producer::new(self.ring) }?;
+        let mut end = unsafe { Producer::new(&self.ring) }?;
         let mut put = 0;
         while let Some(item) = items.get(put) {
             if !end.push(item.as_ref())? {
@@ -261,7 +293,7 @@ impl Queue {
             };
             // SAFETY: `to` has the message's length; nothing is published before `take` does.
             unsafe { message.copy_to(NonNull::from(to).cast()) };
-            end.advance(&message);
+            self.pass(end, &message)?;
             Ok(Some(needed))
         })
     }
@@ -273,7 +305,7 @@ impl Queue {
     pub fn get_vec(&self, timeout: Timeout) -> Result<Vec<u8>> {
         self.take(Deadline::after(timeout), |end| {
             let mut data = Vec::new();
-            Ok(append(end, &mut data)?.map(|_| data))
+            Ok(self.append(end, &mut data)?.map(|_| data))
         })
     }
 
@@ -296,7 +328,9 @@ impl Queue {
         self.take(Deadline::after(timeout), |end| {
             let mut taken = 0;
             while taken < max {
-                let Some(len) = append(end, buf)? else { break };
+                let Some(len) = self.append(end, buf)? else {
+                    break;
+                };
                 lens.push(len);
                 taken += 1;
             }
@@ -331,7 +365,7 @@ impl Queue {
                 };
                 // SAFETY: `to` has the message's length; nothing is published meanwhile.
                 unsafe { message.copy_to(NonNull::from(to).cast()) };
-                end.advance(&message);
+                self.pass(end, &message)?;
                 lens[taken] = needed;
                 (taken, filled) = (taken + 1, filled + needed);
             }
@@ -339,9 +373,11 @@ impl Queue {
         })
     }
 
-    /// How many messages are in the queue. Exact whenever nobody is putting or taking.
+    /// How many messages are in the queue, those included that were given back. Those that
+    /// are leased are not. Exact whenever nobody is putting or taking.
     pub fn len(&self) -> usize {
-        self.ring.header.counts().0 as usize
+        let waiting = self.ring.header.shelf.waiting.load(Ordering::Relaxed);
+        self.ring.header.counts().0.saturating_add(waiting) as usize
     }
 
     /// Whether there is no message in the queue.
@@ -349,7 +385,7 @@ impl Queue {
         self.len() == 0
     }
 
-    /// Payload bytes of all messages in the queue.
+    /// Payload bytes of all messages in the queue that were never delivered.
     pub fn bytes(&self) -> u64 {
         self.ring.header.counts().1
     }
@@ -375,7 +411,8 @@ impl Queue {
         self.ring.max_capacity() - record::HEADER
     }
 
-    /// Removes the name of the queue `name`. Processes that have it open keep using it.
+    /// Removes the name of the queue `name`. Processes that have it open keep using it. Its
+    /// dead letters, if there are any, are a queue of their own.
     ///
     /// # Errors
     /// `NotFound`, `WrongKind`, `Permission`, `Invalid` name.
@@ -397,21 +434,47 @@ impl Queue {
     }
 }
 
-/// Appends the next message to `data` and moves over it.
-fn append(end: &mut Consumer, data: &mut Vec<u8>) -> Result<Option<usize>> {
-    let Some(message) = end.peek()? else {
-        return Ok(None);
-    };
-    let old = data.len();
-    data.reserve(message.len());
-    // SAFETY: reserved above, so the spare part has room; the bytes are written before the
-    // length says so; nothing is published meanwhile.
-    unsafe {
-        message.copy_to(NonNull::from(&mut data.spare_capacity_mut()[..]).cast());
-        data.set_len(old + message.len());
+impl Queue {
+    /// Moves over a message that was copied out. Under the consumers' lock.
+    #[inline(always)]
+    fn pass(&self, end: &mut Consumer<'_>, message: &Message) -> Result<()> {
+        match message.block() {
+            None => {
+                end.advance(message);
+                Ok(())
+            }
+            Some(block) => self.pass_on_shelf(end, message, block),
+        }
     }
-    end.advance(&message);
-    Ok(Some(message.len()))
+
+    /// Killed between the two steps it leaves a message that was taken, by its number.
+    #[cold]
+    fn pass_on_shelf(&self, end: &mut Consumer<'_>, message: &Message, block: u32) -> Result<()> {
+        end.advance_now(message)?;
+        self.free(block)
+    }
+
+    /// Appends the next message to `data` and moves over it.
+    fn append(&self, end: &mut Consumer<'_>, data: &mut Vec<u8>) -> Result<Option<usize>> {
+        let Some(message) = end.peek()? else {
+            return Ok(None);
+        };
+        let old = data.len();
+        data.reserve(message.len());
+        // SAFETY: reserved above, so the spare part has room; the bytes are written before the
+        // length says so; nothing is published meanwhile.
+        unsafe {
+            message.copy_to(NonNull::from(&mut data.spare_capacity_mut()[..]).cast());
+            data.set_len(old + message.len());
+        }
+        self.pass(end, &message)?;
+        Ok(Some(message.len()))
+    }
+}
+
+/// The name of the dead-letter queue of `name`.
+fn dead_name(name: &str) -> String {
+    format!("{name}.dead")
 }
 
 /// Start and maximum of the ring, from what the caller asked for.

@@ -1,4 +1,4 @@
-//! Writing a message in place, and waiting for one that is being written.
+//! Writing a message in place.
 
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
@@ -7,21 +7,21 @@ use std::ptr::NonNull;
 use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::layout::Owner;
-use crate::sync::{Slept, look};
+use crate::sync::crash::crash_point;
 use crate::sys::clock::Deadline;
 
 use super::ends::Producer;
 use super::ops::Queue;
-use super::wait::{FIRST_SLICE_NS, LAST_SLICE_NS, SPINS};
+use super::record::HEADER;
+use super::shelf::{Mark, State::Writing};
+use super::wait::FIRST_SLICE_NS;
 
 /// Room in a queue for one message, to be written in place and then committed.
 ///
 /// It is a `[u8]` of as many bytes as were asked for. What they hold at first is what
 /// earlier messages left there. Dropping it discards it. Its place among the messages is
-/// where it was reserved: consumers that have taken everything before it wait for it, or until
-/// its process is dead, which they learn from the kernel. So fill it without delay, and do
-/// not wait for room in the same queue meanwhile: nobody can make any by taking what stands
-/// behind it.
+/// where it is committed: nobody waits for it before, however long it takes, and nothing is
+/// left of it if its process dies.
 ///
 /// After a `fork` it remains the parent's: the child's copy can do nothing but be dropped.
 ///
@@ -43,7 +43,8 @@ pub struct Reservation<'a> {
 /// Where a reservation is, without the queue.
 #[derive(Clone, Copy)]
 pub(crate) struct Place {
-    pub(crate) at: u64,
+    pub(crate) block: u32,
+    pub(crate) number: u64,
     pub(crate) span: NonNull<u8>,
     pub(crate) len: usize,
     pub(crate) owner: Owner,
@@ -69,7 +70,7 @@ impl Deref for Reservation<'_> {
 
     fn deref(&self) -> &[u8] {
         // SAFETY: `reserve` found room for this many bytes, mapped for as long as the queue.
-        // Nobody else touches them before the commit, and growth waits for it.
+        // Nobody else touches them before the commit.
         unsafe { NonNull::slice_from_raw_parts(self.place.span, self.place.len).as_ref() }
     }
 }
@@ -96,7 +97,7 @@ impl Reservation<'_> {
     /// # Errors
     /// As for [`commit`](Self::commit); `TooLarge` for more than was reserved.
     pub fn commit_first(self, used: usize) -> Result<()> {
-        self.queue.commit(self.place.at, self.place.owner, used)?;
+        self.queue.commit(&self.place, used)?;
         let _committed = ManuallyDrop::new(self);
         Ok(())
     }
@@ -108,118 +109,110 @@ impl Reservation<'_> {
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
         // It fails if somebody wrote over the queue; there is nothing to give back then.
-        let _ = self.queue.discard(self.place.at, self.place.owner);
+        let _ = self.queue.discard(&self.place);
     }
 }
 
 impl Queue {
-    /// Reserves room for a message of `len` bytes at the end, to be written in place, waiting
-    /// for room until `timeout`. Several processes may write theirs at the same time.
-    ///
-    /// The ring does not grow while anything in it is reserved: it would move. A put that
-    /// needs it to waits for that.
+    /// Reserves room for a message of `len` bytes, to be written in place, waiting for room
+    /// until `timeout`. Several processes may write theirs at the same time. The commit does
+    /// not have to wait: a reservation counts as a message where those are bounded.
     ///
     /// # Errors
-    /// As for [`put`](Self::put); `Unsupported` for a queue with a
-    /// [bound on messages](crate::Options::max_items).
+    /// As for [`put`](Self::put).
     pub fn reserve(&self, len: usize, timeout: Timeout) -> Result<Reservation<'_>> {
         let place = self.reserve_place(len, timeout)?;
         Ok(Reservation { queue: self, place })
     }
 
     pub(crate) fn reserve_place(&self, len: usize, timeout: Timeout) -> Result<Place> {
-        if self.ring.max_items() != u64::MAX {
-            return Err(Error::Unsupported {
-                what: "a reservation in a queue that is bounded by messages",
-            });
-        }
-        let need = self.room_for(len)?;
+        self.room_for(len)?;
         let deadline = Deadline::after(timeout);
         self.producers.make_way(deadline)?;
         loop {
             let guard = self.enter_producers(deadline)?;
-            let owner = self.segment.owner()?;
             // SAFETY: the producers' lock is held until after the last use.
-            let mut end = unsafe { Producer::new(self.ring) }?;
-            if let Some(at) = end.reserve(len, owner)? {
-                let span = self.ring.span(at)?;
+            let mut end = unsafe { Producer::new(&self.ring) }?;
+            let has_record = end.may_reserve()?;
+            if has_record && let Some(place) = self.place_writing(len)? {
                 drop(guard);
-                return Ok(Place {
-                    at,
-                    span,
-                    len,
-                    owner,
-                });
+                return Ok(place);
             }
             drop(guard);
-            self.make_room(need, deadline)?;
+            if has_record {
+                self.wait_for_shelf(deadline)?;
+            } else {
+                self.make_room(HEADER, deadline)?;
+            }
         }
     }
 
-    pub(crate) fn commit(&self, at: u64, owner: Owner, used: usize) -> Result<()> {
-        self.check_owner(owner)?;
-        let guard = self.lock(&self.producers, Deadline::Never)?;
-        // SAFETY: the producers' lock is held until after the last use.
-        let mut end = unsafe { Producer::new(self.ring) }?;
-        end.commit(at, used, owner)?;
-        drop(guard);
-        self.producers.count(end.done());
-        self.told_consumers();
-        self.ring.header.not_full.notify_one();
-        Ok(())
+    /// Under the producers' lock. Killed on the way, it leaves a dead process's reservation.
+    fn place_writing(&self, len: usize) -> Result<Option<Place>> {
+        let (owner, shelf) = (self.segment.owner()?, &self.ring.shelf);
+        let number = self.ring.next_serial();
+        let mark = Mark::new(Writing, 0, owner);
+        let placed = self.with_arena(|arena| shelf.allocate(arena, len as u64, number, mark, 0));
+        let Some(block) = placed? else {
+            return Ok(None);
+        };
+        crash_point!();
+        self.ring.count_writing(1);
+        Ok(Some(Place {
+            block,
+            number,
+            owner,
+            span: shelf.span(block, len as u64)?,
+            len,
+        }))
     }
 
-    /// No error if it was committed or discarded before.
-    pub(crate) fn discard(&self, at: u64, owner: Owner) -> Result<()> {
-        self.check_owner(owner)?;
-        self.ring.discard(at, owner)?;
-        self.told_consumers();
-        self.ring.header.not_full.notify_one();
-        Ok(())
-    }
-
-    fn check_owner(&self, owner: Owner) -> Result<()> {
-        if self.segment.owner()? == owner {
-            return Ok(());
-        }
-        let why = "it belongs to the process that reserved it, and not to a fork of that";
-        Err(Error::invalid("reservation", why))
-    }
-
-    /// Waits until the reservation at `at`, which everything else stands behind, is committed
-    /// or discarded. Discards it if its owner is dead.
+    /// Waits for a while in which something on the shelf may have been freed.
     #[cold]
-    pub(super) fn wait_for_commit(&self, at: u64, deadline: Deadline) -> Result<()> {
-        let resolved = || self.ring.is_resolved(at) || self.is_poisoned();
-        let may_go_on = deadline != Deadline::Now && look(SPINS, resolved);
-        if may_go_on || self.discard_dead(at, deadline)? {
+    fn wait_for_shelf(&self, deadline: Deadline) -> Result<()> {
+        if self.is_due() {
+            self.look_after(self.lock(&self.consumers, deadline)?)?;
+        }
+        if self.discard_dead(deadline)? {
             return Ok(());
         }
         if deadline == Deadline::Now {
-            return Err(Error::Empty);
+            return Err(Error::Full);
         }
-        let not_empty = &self.ring.header.not_empty;
-        let mut slice = FIRST_SLICE_NS;
-        loop {
-            match not_empty.sleep(slice, deadline, resolved)? {
-                Slept::Woken | Slept::Ready => return Ok(()),
-                Slept::TimedOut if self.discard_dead(at, deadline)? => return Ok(()),
-                Slept::TimedOut => slice = (slice * 2).min(LAST_SLICE_NS),
-            }
-        }
+        let not_full = &self.ring.header.not_full;
+        let ended = || self.has_ended();
+        not_full.sleep(FIRST_SLICE_NS, deadline, ended).map(drop)
     }
 
-    /// True if there is no reservation of a living owner at `at`.
-    fn discard_dead(&self, at: u64, deadline: Deadline) -> Result<bool> {
-        let Some(owner) = self.ring.reserved_by(at) else {
-            return Ok(true);
-        };
-        if self.segment.is_attached(owner)? {
-            return Ok(false);
+    pub(crate) fn commit(&self, place: &Place, used: usize) -> Result<()> {
+        self.check_owner(place.owner, "reservation")?;
+        let guard = self.lock(&self.producers, Deadline::Never)?;
+        // SAFETY: the producers' lock is held until after the last use.
+        let mut end = unsafe { Producer::new(&self.ring) }?;
+        end.commit(place.block, place.number, place.owner, used)?;
+        drop(guard);
+        self.producers.count(end.done());
+        self.told_consumers();
+        Ok(())
+    }
+
+    /// An error if it was committed or discarded before.
+    pub(crate) fn discard(&self, place: &Place) -> Result<()> {
+        self.check_owner(place.owner, "reservation")?;
+        let guard = self.lock(&self.producers, Deadline::Never)?;
+        let is = self
+            .ring
+            .shelf
+            .is_reserved(place.block, place.number, place.owner);
+        if !is {
+            let why = "it was committed or discarded before";
+            return Err(Error::invalid("reservation", why));
         }
-        // With the lock comes what the owner had begun to commit, if it had.
-        let _guard = self.lock(&self.producers, deadline)?;
-        self.ring.discard(at, owner)?;
-        Ok(true)
+        self.free(place.block)?;
+        self.ring.count_writing(-1);
+        drop(guard);
+        self.told_producers();
+        self.tell_end();
+        Ok(())
     }
 }

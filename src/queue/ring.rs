@@ -17,6 +17,7 @@ use crate::sync::crash::crash_point;
 
 use super::header::{CURSOR, Header, MIN_CAPACITY, RING};
 use super::record::{self, HEADER, State};
+use super::shelf::Shelf;
 
 /// Bytes of a cache line.
 pub(super) const LINE: usize = 64;
@@ -30,6 +31,7 @@ pub(crate) struct Ring {
     max: u64,
     /// The most messages it holds.
     items: u64,
+    pub(super) shelf: Shelf,
 }
 
 // SAFETY: the bytes are reached only through a `Producer` or a `Consumer`, whose makers
@@ -41,13 +43,15 @@ unsafe impl Sync for Ring {}
 impl Ring {
     /// Writes the header of an empty ring. Only while the region is private.
     ///
-    /// `items` is the most messages it may hold, 0 for as many as fit.
+    /// `items` is the most messages it may hold, 0 for as many as fit; `attempts` how often
+    /// one is delivered, 0 for any number of times.
     pub(crate) fn init(
         region: &Region,
         at: u64,
         capacity: u64,
         max: u64,
         items: u64,
+        attempts: u8,
     ) -> Result<()> {
         let header = region.resolve::<Header>(Offset::new(at))?;
         header.producer.lock.init()?;
@@ -55,7 +59,11 @@ impl Ring {
         header.capacity.store(capacity, Ordering::Relaxed);
         header.max_capacity.store(max, Ordering::Relaxed);
         header.born_capacity.store(capacity, Ordering::Relaxed);
+        header.shelf.lock.init()?;
         header.max_items.store(items, Ordering::Relaxed);
+        header
+            .max_attempts
+            .store(attempts.into(), Ordering::Relaxed);
         Ok(())
     }
 
@@ -69,6 +77,7 @@ impl Ring {
             ));
         }
         let bytes = region.span(at + RING, usize::try_from(max).unwrap_or(usize::MAX))?;
+        let shelf = Shelf::new(*region, at + RING + max, max)?;
         let items = match header.max_items.load(Ordering::Relaxed) {
             0 => u64::MAX,
             items => items,
@@ -78,6 +87,7 @@ impl Ring {
             bytes,
             max,
             items,
+            shelf,
         };
         ring.check().map(|()| ring)
     }
@@ -95,7 +105,32 @@ impl Ring {
     /// Whether one more message may be put, as far as their number goes.
     #[inline]
     pub(crate) fn takes_one_more(&self) -> bool {
-        self.items == u64::MAX || self.header.counts().0 < self.items
+        self.items == u64::MAX || self.header.counts().0.saturating_add(self.writing()) < self.items
+    }
+
+    /// Bytes of a segment's data, behind the header, for a ring that grows to `max`.
+    pub(crate) fn size(max: u64) -> u64 {
+        max.saturating_add(Shelf::size(max))
+    }
+
+    /// Messages that are being written on the shelf.
+    #[inline]
+    fn writing(&self) -> u64 {
+        self.header.producer.writing.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that are kept free for the records of what is being written on the shelf, so
+    /// that a commit never waits for room.
+    #[inline]
+    pub(super) fn set_aside(&self) -> u64 {
+        self.writing().wrapping_mul(HEADER)
+    }
+
+    /// Whether there is room for `need` more bytes.
+    #[inline]
+    pub(super) fn has_room(&self, need: u64) -> bool {
+        let used = self.header.used().saturating_add(self.set_aside());
+        self.capacity().unwrap_or(0).saturating_sub(used) >= need
     }
 
     /// The capacity, which is R1 or corrupt.
@@ -147,56 +182,25 @@ impl Ring {
         }
     }
 
-    /// The word of the record at `cursor`, which has one if the tail is beyond it.
-    pub(super) fn word_at(&self, cursor: u64) -> Result<&AtomicU64> {
-        let offset = cursor & CURSOR & (self.capacity()? - 1);
-        Ok(&self.header_at(offset)[0])
-    }
-
-    /// Whether the first record is one that nobody waits for: padding, or what was discarded.
+    /// Whether the first record is padding, which nobody waits for.
     pub(crate) fn starts_done(&self) -> bool {
         let head = self.header.head.load(Ordering::Acquire) & CURSOR;
         if self.header.tail.load(Ordering::Acquire) & CURSOR == head {
             return false;
         }
-        let state = self
-            .word_at(head)
-            .map(|it| State::of(it.load(Ordering::Acquire)));
-        state == Ok(Some(State::Done))
+        let offset = head & self.capacity().unwrap_or(MIN_CAPACITY).wrapping_sub(1);
+        let word = self.header_at(offset)[0].load(Ordering::Acquire);
+        State::of(word) == Some(State::Done)
     }
 
-    /// Whether any record is reserved, and so must not move.
-    ///
-    /// # Safety
-    /// The caller holds both locks.
-    pub(crate) unsafe fn is_lent(&self) -> Result<bool> {
-        let capacity = self.capacity()?;
-        let mut at = self.header.head.load(Ordering::Acquire) & CURSOR;
-        let tail = self.header.tail.load(Ordering::Acquire) & CURSOR;
-        if tail.wrapping_sub(at) > capacity {
-            return Err(Error::corrupt("R3: the ring holds more than its capacity"));
-        }
-        while at != tail {
-            let offset = at & (capacity - 1);
-            let [word, len] = self.header_at(offset);
-            let available = tail.wrapping_sub(at).min(capacity - offset);
-            let size = record::size(len.load(Ordering::Acquire));
-            match (State::of(word.load(Ordering::Acquire)), size) {
-                (Some(State::Busy), _) => return Ok(true),
-                (Some(_), Some(size)) if size <= available => at = at.wrapping_add(size),
-                _ => return Err(Error::corrupt("a record's header is not one")),
-            }
-        }
-        Ok(false)
-    }
-
-    /// Whether there is something to take. If so its first bytes are on their way already: they
-    /// are on another core, as far as the cursor was, and the lock is yet to be taken.
+    /// Whether there is something to take. If that is in the ring its first bytes are on their
+    /// way already: they are on another core, as far as the cursor was, and the lock is yet to
+    /// be taken.
     #[inline]
     pub(crate) fn is_occupied(&self) -> bool {
         let head = self.header.head.load(Ordering::Acquire) & CURSOR;
         if self.header.tail.load(Ordering::Acquire) & CURSOR == head {
-            return false;
+            return self.header.first.load(Ordering::Relaxed) != 0;
         }
         let offset = head & self.header.capacity.load(Ordering::Relaxed).wrapping_sub(1);
         let at = self.bytes.as_ptr().wrapping_add(offset as usize);
@@ -253,7 +257,7 @@ impl Ring {
     /// The caller holds both locks.
     pub(crate) unsafe fn shrink(&self) -> Result<Option<u64>> {
         let (capacity, born) = (self.capacity()?, self.born_capacity()?);
-        if capacity <= born || self.header.used() != 0 {
+        if capacity <= born || self.header.used() != 0 || self.set_aside() > born / 2 {
             return Ok(None);
         }
         self.header.capacity.store(born, Ordering::Release);

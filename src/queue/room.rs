@@ -8,26 +8,18 @@ use crate::sys::clock::Deadline;
 use super::ends::Consumer;
 use super::header;
 use super::ops::Queue;
-use super::wait::{FIRST_SLICE_NS, SPINS};
+use super::wait::SPINS;
 
 /// A ring grows at once, up to a size, until it holds this many messages of those put.
 const ROOMY: u64 = 8;
 const ROOMY_UP_TO: u64 = 4 << 20;
-
-/// What came of an attempt to grow.
-enum Growth {
-    /// There may be room now.
-    Done,
-    /// Something in the ring is reserved and must not move.
-    Lent,
-}
 
 impl Queue {
     /// Waits until there may be room for `need` bytes, or makes some by growing.
     #[cold]
     pub(super) fn make_room(&self, need: u64, deadline: Deadline) -> Result<()> {
         let capacity = self.ring.capacity()?;
-        let fits = || capacity.saturating_sub(self.ring.header.used()) >= need;
+        let fits = || self.ring.has_room(need);
         let room = || fits() && self.ring.takes_one_more();
         // Others may be faster every time; growth is worth a last try.
         let late = deadline != Deadline::Now && deadline.passed();
@@ -43,7 +35,6 @@ impl Queue {
         }
         // Where only the number of messages is at its bound, more bytes are of no use.
         let may_grow = capacity < self.ring.max_capacity() && !fits();
-        let mut lent = false;
         if !(cramped && may_grow) && self.ring.starts_done() {
             self.skip_padding(deadline)?;
             if room() {
@@ -54,18 +45,20 @@ impl Queue {
             match self.grow(capacity, need, deadline) {
                 // As good as a queue that may not grow, if the message fits in that.
                 Err(Error::NoSpace { .. }) if need <= capacity && deadline != Deadline::Now => {}
-                Ok(Growth::Lent) => lent = true,
-                Ok(Growth::Done) => return Ok(()),
-                Err(err) => return Err(err),
+                done => return done,
             }
         }
-        if need > capacity / 2 || lent {
+        if need > capacity / 2 {
             self.skip_padding(deadline)?;
         }
         if late {
             return Err(Error::Timeout);
         }
         if room() {
+            return Ok(());
+        }
+        // What dead processes reserved takes room as well.
+        if self.discard_dead(deadline)? {
             return Ok(());
         }
         if deadline == Deadline::Now {
@@ -78,29 +71,24 @@ impl Queue {
         }
         self.consumers.invite();
         let not_full = &self.ring.header.not_full;
-        if lent {
-            // What is reserved may be committed any time, and nobody may be there to tell.
-            return not_full.sleep(FIRST_SLICE_NS, deadline, ready).map(drop);
-        }
-        self.sleep(not_full, &self.producers, deadline, ready, || ())
+        self.sleep(not_full, &self.producers, deadline, ready, || {
+            self.discard_dead(deadline).map(drop)
+        })
     }
 
     /// Doubles the ring, unless somebody else was faster or the queue was closed.
-    fn grow(&self, seen: u64, need: u64, deadline: Deadline) -> Result<Growth> {
+    fn grow(&self, seen: u64, need: u64, deadline: Deadline) -> Result<()> {
         // Lock order: producers, consumers.
         let _producers = self.lock(&self.producers, deadline)?;
         let _consumers = self.lock(&self.consumers, deadline)?;
         let capacity = self.ring.capacity()?;
         if capacity != seen || self.is_closed() {
-            return Ok(Growth::Done);
-        }
-        // SAFETY: both locks are held.
-        if unsafe { self.ring.is_lent() }? {
-            return Ok(Growth::Lent);
+            return Ok(());
         }
         let roomy = need.saturating_mul(ROOMY).min(ROOMY_UP_TO);
         let wanted = need
             .saturating_add(self.ring.header.used())
+            .saturating_add(self.ring.set_aside())
             .max(capacity * 2)
             .max(roomy);
         let max = self.ring.max_capacity();
@@ -118,7 +106,7 @@ impl Queue {
         committed?;
         crash_point!();
         // SAFETY: both locks are held.
-        unsafe { self.ring.grow(wanted) }.map(|()| Growth::Done)
+        unsafe { self.ring.grow(wanted) }
     }
 
     /// Gives back what a burst made the ring grow by. Called when nothing came for a while: a
@@ -131,9 +119,10 @@ impl Queue {
         let (Ok(capacity), Ok(born)) = (self.ring.capacity(), self.ring.born_capacity()) else {
             return;
         };
-        if capacity <= born {
+        if capacity <= born && self.ring.header.shelf.arena.is_empty() {
             return;
         }
+        let _ = self.trim();
         // Whoever holds a lock is not idle.
         let Ok(_producers) = self.lock(&self.producers, Deadline::Now) else {
             return;
@@ -154,7 +143,7 @@ impl Queue {
     fn skip_padding(&self, deadline: Deadline) -> Result<()> {
         let _guard = self.lock(&self.consumers, deadline)?;
         // SAFETY: the consumers' lock is held until after the last use.
-        let mut end = unsafe { Consumer::new(self.ring) }?;
+        let mut end = unsafe { Consumer::new(&self.ring) }?;
         let looked = end.peek();
         end.publish();
         looked.map(drop)

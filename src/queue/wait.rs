@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::sync::{Acquired, EventCell, Guard, Slept, crash::crash_point, look, publish_fence};
 use crate::sys::clock::Deadline;
 
-use super::ends::{Consumer, Producer};
+use super::ends::Consumer;
 use super::entrance::Entrance;
 use super::ops::Queue;
 
@@ -50,28 +50,36 @@ impl Queue {
     pub(super) fn take<T>(
         &self,
         deadline: Deadline,
-        mut taken: impl FnMut(&mut Consumer) -> Result<Option<T>>,
+        mut taken: impl FnMut(&mut Consumer<'_>) -> Result<Option<T>>,
     ) -> Result<T> {
         self.consumers.make_way(deadline)?;
         let mut waited = false;
         loop {
             let guard = self.enter_consumers(deadline)?;
+            if self.is_due() {
+                self.look_after(guard)?;
+                continue;
+            }
             // Before looking: once a queue is closed, what is not there will never be.
             let closed = self.flags() & CLOSED != 0;
             // SAFETY: the consumers' lock is held until after the last use.
-            let mut end = unsafe { Consumer::new(self.ring) }?;
+            let mut end = unsafe { Consumer::new(&self.ring) }?;
             let found = taken(&mut end);
             let whole = matches!(found, Err(Error::BufferTooSmall { .. }) | Ok(_));
             let freed = whole && end.publish();
-            let (waits_for, done) = (end.waits_for(), end.done());
+            let (more, done) = (end.has_more(), end.done());
+            let joined = self.ring.header.finished.has_sleepers();
             drop(guard);
             if let Some(value) = found? {
                 self.consumers.count(done);
                 if waited {
-                    self.pace.found(waits_for.is_some() || done.0 > 1);
+                    self.pace.found(more || done.0 > 1);
                 }
                 self.told_producers();
-                if waits_for.is_some() {
+                if joined {
+                    self.tell_finished();
+                }
+                if more {
                     self.ring.header.not_empty.notify_one();
                 }
                 return Ok(value);
@@ -80,11 +88,7 @@ impl Queue {
                 // Padding, which is room as well.
                 self.told_producers();
             }
-            if let Some(at) = waits_for {
-                self.wait_for_commit(at, deadline)?;
-                continue;
-            }
-            if closed {
+            if closed && !self.may_come_back() {
                 return Err(Error::Closed);
             }
             if deadline == Deadline::Now {
@@ -102,14 +106,16 @@ impl Queue {
 
     #[cold]
     fn wait_for_message(&self, deadline: Deadline) -> Result<()> {
-        let ready = || self.ring.is_occupied() || self.has_ended();
+        let ended = || self.is_poisoned() || self.is_closed() && !self.may_come_back();
+        let ready = || self.ring.is_occupied() || ended() || self.is_due();
         if look(SPINS, ready) {
             return Ok(());
         }
         self.producers.invite();
         let not_empty = &self.ring.header.not_empty;
         self.sleep(not_empty, &self.consumers, deadline, ready, || {
-            self.shrink()
+            self.shrink();
+            self.discard_dead(deadline).map(drop)
         })
     }
 
@@ -122,13 +128,15 @@ impl Queue {
         entrance: &Entrance,
         deadline: Deadline,
         ready: impl Fn() -> bool,
-        idle: impl Fn(),
+        idle: impl Fn() -> Result<()>,
     ) -> Result<()> {
         let (mut slice, mut in_vain) = (FIRST_SLICE_NS, 0);
         loop {
-            match event.sleep(slice, deadline, &ready)? {
+            let due = self.due();
+            match event.sleep(self.until_due(slice), deadline, &ready)? {
                 Slept::Woken if !ready() => {
-                    in_vain += 1;
+                    // To sleep until another time is not in vain.
+                    in_vain += u32::from(due == self.due());
                     if in_vain == PATIENCE {
                         return entrance.stand_aside(deadline).map(drop);
                     }
@@ -137,7 +145,7 @@ impl Queue {
                 Slept::Woken | Slept::Ready => return Ok(()),
                 Slept::TimedOut => {
                     slice = (slice * 2).min(LAST_SLICE_NS);
-                    idle();
+                    idle()?;
                 }
             }
         }
@@ -153,9 +161,17 @@ impl Queue {
 
     /// Something was taken and the lock released.
     #[inline]
-    fn told_producers(&self) {
+    pub(super) fn told_producers(&self) {
         publish_fence();
         self.wake_producers();
+    }
+
+    /// Something was finished for which those may have waited who take from a closed queue.
+    #[inline]
+    pub(super) fn tell_end(&self) {
+        if self.is_closed() {
+            self.wake_everybody();
+        }
     }
 
     /// Rule 2: only when there is something to do for a while.
@@ -196,6 +212,10 @@ impl Queue {
     /// Whether [`close`](Self::close) was called, by whatever process.
     pub fn is_closed(&self) -> bool {
         self.flags() & CLOSED != 0
+    }
+
+    pub(super) fn poison(&self) {
+        self.ring.header.flags.fetch_or(POISONED, Ordering::SeqCst);
     }
 
     pub(super) fn is_poisoned(&self) -> bool {
@@ -261,12 +281,12 @@ impl Queue {
     fn repair<'a>(&self, entrance: &Entrance, guard: Guard<'a>) -> Result<Guard<'a>> {
         let mut whole = self.ring.check();
         if std::ptr::eq(entrance, &self.producers) {
-            // SAFETY: this is the producers' lock.
-            let end = unsafe { Producer::new(self.ring) };
-            whole = whole.and_then(|()| end?.finish_commit());
+            whole = whole.and_then(|()| self.repair_written());
+        } else {
+            whole = whole.and_then(|()| self.repair_taken());
         }
         if whole.is_err() {
-            self.ring.header.flags.fetch_or(POISONED, Ordering::SeqCst);
+            self.poison();
         }
         guard.mark_consistent();
         self.wake_everybody();

@@ -203,6 +203,11 @@ impl Segment {
         &self.name
     }
 
+    /// Whether the object outlives its processes.
+    pub(crate) fn is_persistent(&self) -> bool {
+        self.handle.is_persistent()
+    }
+
     /// Who this handle is, for what it holds in the object. Another one after a fork.
     pub(crate) fn owner(&self) -> Result<Owner> {
         Ok(table(&self.region())?.owner(self.handle.slot()))

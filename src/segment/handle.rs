@@ -98,6 +98,10 @@ impl Handle {
         unsafe { BorrowedFd::borrow_raw(self.fd.load(Ordering::Relaxed)) }
     }
 
+    pub(super) fn is_persistent(&self) -> bool {
+        self.file.persistent
+    }
+
     pub(super) fn slot(&self) -> u16 {
         self.slot.load(Ordering::Relaxed) as u16
     }

@@ -32,4 +32,5 @@ pub(crate) use attach::{Segment, Spec};
 pub(crate) use handle::leave_all;
 pub(crate) use list::unlink_kind;
 pub use list::{ObjectInfo, Participant, gc, list, stat, unlink};
+pub(crate) use name::file_of;
 pub use options::{Kind, Options};

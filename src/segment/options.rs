@@ -64,6 +64,9 @@ pub struct Options {
     /// With `create`: the most messages a queue holds at a time; 0 for as many as fit. Maps
     /// have no such bound.
     pub max_items: u64,
+    /// With `create`: how often a message of a queue is delivered before it is a dead letter; 0
+    /// for any number of times.
+    pub max_attempts: u8,
 }
 
 impl Options {
@@ -101,6 +104,13 @@ impl Options {
     /// Sets the most messages a queue holds at a time.
     pub fn max_items(mut self, messages: u64) -> Self {
         self.max_items = messages;
+        self
+    }
+
+    /// Sets how often a message is delivered before it is moved to the
+    /// [dead-letter queue](crate::Queue::dead_letters).
+    pub fn max_attempts(mut self, times: u8) -> Self {
+        self.max_attempts = times;
         self
     }
 

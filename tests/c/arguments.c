@@ -68,8 +68,8 @@ static void sizes_and_flags(void)
     struct {
         shoal_queue_options known;
         uint64_t later[2];
-    } newer = {{sizeof newer, SHOAL_CREATE, 0, 0, 0}, {0, 0}};
-    shoal_queue_options options = {0, SHOAL_CREATE, 0, 0, 0};
+    } newer = {{sizeof newer, SHOAL_CREATE, 0, 0, 0, 0}, {0, 0}};
+    shoal_queue_options options = {0, SHOAL_CREATE, 0, 0, 0, 0};
     shoal_map_options map_options = {12345, SHOAL_CREATE, 0, 0};
     shoal_queue *out = q;
     shoal_map *map_out = m;
@@ -103,7 +103,7 @@ static void sizes_and_flags(void)
 
 static void names(const char *unused)
 {
-    shoal_queue_options create = {sizeof create, SHOAL_CREATE, 0, 0, 0};
+    shoal_queue_options create = {sizeof create, SHOAL_CREATE, 0, 0, 0, 0};
     shoal_map_options create_map = {sizeof create_map, SHOAL_CREATE, 0, 0};
     const char *bad[] = {"", "a/b", "../a", "a b", "~a", "\xff\xfe", "caf\xc3\xa9"};
     char text[300];

@@ -61,7 +61,7 @@ static void batches(shoal_queue *q)
 
 static void limits(void)
 {
-    shoal_queue_options options = {sizeof options, SHOAL_CREATE, 4096, 4096, 0};
+    shoal_queue_options options = {sizeof options, SHOAL_CREATE, 4096, 4096, 0, 0};
     static char message[4096];
     shoal_queue *q;
     uint64_t capacity, most, max;
@@ -135,7 +135,7 @@ static void each_thread_has_its_own_error(shoal_queue *q)
 
 static void bounded_by_messages(void)
 {
-    shoal_queue_options options = {sizeof options, SHOAL_CREATE, 0, 0, 2};
+    shoal_queue_options options = {sizeof options, SHOAL_CREATE, 0, 0, 2, 0};
     shoal_loan loan;
     shoal_queue *q;
     uint64_t bound;
@@ -151,7 +151,11 @@ static void bounded_by_messages(void)
     GIVES(SHOAL_ERR_TIMEOUT, shoal_queue_put(q, "c", 1, 1000000));
     OK(shoal_queue_get(q, &c, 1, &len, SHOAL_NOWAIT));
     OK(shoal_queue_put(q, "c", 1, SHOAL_NOWAIT));
-    GIVES(SHOAL_ERR_UNSUPPORTED, shoal_queue_reserve(q, 1, &loan, SHOAL_NOWAIT));
+    OK(shoal_queue_get(q, &c, 1, &len, SHOAL_NOWAIT));
+    /* A reservation counts as a message. */
+    OK(shoal_queue_reserve(q, 1, &loan, SHOAL_NOWAIT));
+    GIVES(SHOAL_ERR_FULL, shoal_queue_put(q, "d", 1, SHOAL_NOWAIT));
+    OK(shoal_queue_discard(q, &loan));
     shoal_queue_free(q);
 }
 
@@ -174,17 +178,16 @@ static void in_place(shoal_queue *q)
     GIVES(SHOAL_ERR_INVALID, shoal_queue_discard(q, &second));
     /* A copy made before is no way round that. */
     GIVES(SHOAL_ERR_INVALID, shoal_queue_commit(q, &spent, 5));
-    OK(shoal_queue_discard(q, &spent));
-    /* What was reserved first comes first. */
-    GIVES(SHOAL_ERR_EMPTY, shoal_queue_get(q, buf, sizeof buf, &len, SHOAL_NOWAIT));
+    GIVES(SHOAL_ERR_INVALID, shoal_queue_discard(q, &spent));
+    /* What was committed first comes first. */
     memcpy(first.data, "first", 5);
     OK(shoal_queue_commit(q, &first, 5));
     OK(shoal_queue_len(q, &many));
     CHECK(many == 2);
     OK(shoal_queue_get(q, buf, sizeof buf, &len, SHOAL_NOWAIT));
-    CHECK(len == 5 && memcmp(buf, "first", 5) == 0);
-    OK(shoal_queue_get(q, buf, sizeof buf, &len, SHOAL_NOWAIT));
     CHECK(len == 5 && memcmp(buf, "later", 5) == 0);
+    OK(shoal_queue_get(q, buf, sizeof buf, &len, SHOAL_NOWAIT));
+    CHECK(len == 5 && memcmp(buf, "first", 5) == 0);
 
     OK(shoal_queue_reserve(q, 10, &first, SHOAL_NOWAIT));
     OK(shoal_queue_discard(q, &first));
@@ -197,6 +200,75 @@ static void in_place(shoal_queue *q)
     GIVES(SHOAL_ERR_INVALID, shoal_queue_commit(q, &first, 0));
 }
 
+static uint64_t fact(shoal_status (*tell)(shoal_queue *, uint64_t *), shoal_queue *q)
+{
+    uint64_t value;
+    OK(tell(q, &value));
+    return value;
+}
+
+static void leases(void)
+{
+    shoal_queue_options options;
+    shoal_queue *q, *dead, *none;
+    shoal_loan job, spent;
+    char buf[64];
+    size_t len;
+    uint64_t attempt;
+
+    memset(&options, 0, sizeof options);
+    options.size = sizeof options;
+    options.flags = SHOAL_CREATE;
+    options.max_attempts = 256;
+    GIVES(SHOAL_ERR_TOO_LARGE, shoal_queue_open(NULL, &options, &q));
+    options.max_attempts = 3;
+    OK(shoal_queue_open(NULL, &options, &q));
+    CHECK(fact(shoal_queue_max_attempts, q) == 3);
+    GIVES(SHOAL_ERR_EMPTY, shoal_queue_lease(q, SHOAL_FOREVER, &job, SHOAL_NOWAIT));
+    CHECK(job.data == NULL && job.len == 0);
+    GIVES(SHOAL_ERR_TIMEOUT, shoal_queue_lease(q, SHOAL_FOREVER, &job, 1000000));
+    OK(shoal_queue_put(q, "job", 3, SHOAL_NOWAIT));
+    OK(shoal_queue_put(q, "next", 4, SHOAL_NOWAIT));
+
+    for (attempt = 1; attempt <= 3; attempt++) {
+        OK(shoal_queue_lease(q, SHOAL_FOREVER, &job, SHOAL_NOWAIT));
+        CHECK(job.len == 3 && memcmp(job.data, "job", 3) == 0 && job.attempts == attempt);
+        CHECK(fact(shoal_queue_leased, q) == 1 && fact(shoal_queue_unfinished, q) == 2);
+        spent = job;
+        GIVES(SHOAL_ERR_INVALID, shoal_queue_nack(q, &job, -1));
+        OK(shoal_queue_nack(q, &job, 0));
+        CHECK(job.data == NULL && job.len == 0);
+        GIVES(SHOAL_ERR_INVALID, shoal_queue_ack(q, &job));
+        GIVES(SHOAL_ERR_INVALID, shoal_queue_ack(q, &spent));
+        GIVES(SHOAL_ERR_INVALID, shoal_queue_commit(q, &spent, 1));
+    }
+    OK(shoal_queue_lease(q, SHOAL_FOREVER, &job, SHOAL_NOWAIT));
+    CHECK(job.len == 4 && memcmp(job.data, "next", 4) == 0 && job.attempts == 1);
+    OK(shoal_queue_dead_letters(q, &dead));
+    OK(shoal_queue_get(dead, buf, sizeof buf, &len, SHOAL_NOWAIT));
+    CHECK(len == 3 && memcmp(buf, "job", 3) == 0);
+    GIVES(SHOAL_ERR_NOT_FOUND, shoal_queue_dead_letters(dead, &none));
+    CHECK(none == NULL);
+    shoal_queue_free(dead);
+
+    GIVES(SHOAL_ERR_TIMEOUT, shoal_queue_join(q, SHOAL_NOWAIT));
+    OK(shoal_queue_extend(q, &job, 1000000));
+    GIVES(SHOAL_ERR_INVALID, shoal_queue_extend(q, &job, -1));
+    OK(shoal_queue_lease(q, 1000000000, &spent, SHOAL_FOREVER));
+    CHECK(spent.attempts == 2 && spent.len == 4);
+    GIVES(SHOAL_ERR_EXPIRED, shoal_queue_extend(q, &job, 1000000));
+    CHECK(memcmp(job.data, "next", 4) == 0);
+    GIVES(SHOAL_ERR_EXPIRED, shoal_queue_ack(q, &job));
+    CHECK(job.data == NULL);
+    OK(shoal_queue_ack(q, &spent));
+    OK(shoal_queue_join(q, SHOAL_FOREVER));
+    GIVES(SHOAL_ERR_INVALID, shoal_queue_lease(q, 0, NULL, SHOAL_NOWAIT));
+    GIVES(SHOAL_ERR_INVALID, shoal_queue_ack(q, NULL));
+    memset(&job, 0x5a, sizeof job);
+    GIVES(SHOAL_ERR_INVALID, shoal_queue_ack(q, &job));
+    shoal_queue_free(q);
+}
+
 static void ignore(int signal)
 {
     (void)signal;
@@ -204,7 +276,7 @@ static void ignore(int signal)
 
 static void a_signal_ends_a_wait(void)
 {
-    shoal_queue_options options = {sizeof options, SHOAL_CREATE, 4096, 4096, 0};
+    shoal_queue_options options = {sizeof options, SHOAL_CREATE, 4096, 4096, 0, 0};
     struct sigaction action, old;
     /* Again and again: the first may come before the wait begins. */
     struct itimerval often = {{0, 5000}, {0, 5000}}, never = {{0, 0}, {0, 0}};
@@ -236,6 +308,7 @@ int main(void)
     one_by_one(q);
     batches(q);
     in_place(q);
+    leases();
     bounded_by_messages();
     limits();
     closing();

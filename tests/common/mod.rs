@@ -4,6 +4,9 @@
     reason = "every test binary uses some of it, and none uses all"
 )]
 
+#[cfg(feature = "crash-points")]
+pub(crate) mod doom;
+
 use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -50,6 +50,43 @@ static_assert(shoal::timeout(std::chrono::hours::max()).nanoseconds() == INT64_M
 static_assert(shoal::forever.nanoseconds() == SHOAL_FOREVER);
 static_assert(shoal::nowait.nanoseconds() == SHOAL_NOWAIT);
 
+static void leases() {
+    shoal::options how;
+    how.max_attempts = 3;
+    auto queue = shoal::queue::anonymous(how);
+    CHECK(queue.max_attempts() == 3 && !queue.try_lease() && !queue.try_lease(1ms));
+    THROWS(SHOAL_ERR_EMPTY, queue.lease(shoal::nowait));
+    THROWS(SHOAL_ERR_NOT_FOUND, queue.dead_letters().dead_letters());
+    queue.put("job");
+    queue.put("next");
+    {
+        auto job = queue.lease();
+        auto moved = std::move(job);
+        CHECK(job.data() == nullptr && moved.view() == "job" && moved.attempts() == 1);
+        CHECK(queue.leased() == 1 && queue.unfinished() == 2 && queue.size() == 1);
+        THROWS(SHOAL_ERR_TIMEOUT, queue.join(1ms));
+    }
+    CHECK(queue.leased() == 0);
+    queue.lease().nack(1ms);
+    queue.lease().ack();
+    THROWS(SHOAL_ERR_INVALID, [&] {
+        auto job = queue.lease(1s, 1h);
+        CHECK(job.view() == "job" && job.attempts() == 3);
+        job.extend(1us);
+        while (queue.dead_letters().empty()) CHECK(!queue.try_lease(1ms));
+        THROWS(SHOAL_ERR_EXPIRED, job.extend(1s));
+        CHECK(job.view() == "job");
+        THROWS(SHOAL_ERR_EXPIRED, job.ack());
+        job.ack();
+    }());
+    CHECK(queue.dead_letters().get() == "job");
+    queue.join();
+    queue.put("last");
+    queue.close();
+    while (auto job = queue.next_lease()) job->ack();
+    CHECK(queue.unfinished() == 0);
+}
+
 static void queues(const std::string &unused) {
     THROWS(SHOAL_ERR_NOT_FOUND, shoal::queue::open(unused));
     auto queue = shoal::queue::create(unused);
@@ -78,17 +115,17 @@ static void queues(const std::string &unused) {
         auto moved = std::move(first);
         CHECK(first.data() == nullptr && moved.size() == 1000);
         auto dropped = queue.reserve(10, shoal::nowait);
-        queue.put("behind");
-        CHECK(!same.try_get());
+        queue.put("before");
+        CHECK(same.get() == "before");
         std::copy_n("in place", 8, moved.data());
         THROWS(SHOAL_ERR_TOO_LARGE, moved.commit(1001));
         moved.commit(8);
         THROWS(SHOAL_ERR_INVALID, moved.commit(8));
         CHECK(same.get() == "in place" && !same.try_get());
     }
-    CHECK(same.get() == "behind");
     queue.reserve(3).discard();
     CHECK(!same.try_get());
+    leases();
 
     const std::vector<std::string> batch = {"a", "", std::string(200000, 'b'), "c"};
     CHECK(queue.put_many(batch) == 4);

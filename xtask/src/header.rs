@@ -4,13 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What the header is made from, in the order in which it appears there.
-const SOURCES: [&str; 10] = [
+const SOURCES: [&str; 11] = [
     "src/error.rs",
     "src/ffi/status.rs",
     "src/ffi/args.rs",
     "src/ffi/options.rs",
     "src/ffi/queue.rs",
     "src/ffi/reserve.rs",
+    "src/ffi/lease.rs",
     "src/ffi/map.rs",
     "src/ffi/spawn.rs",
     "src/ffi/process.rs",

@@ -79,6 +79,9 @@ struct options {
     std::uint64_t max_capacity = 0;
     /// Of a queue: the most messages it holds at a time; 0 for as many as fit.
     std::uint64_t max_items = 0;
+    /// Of a queue: how often a message is delivered before it is a dead letter, at most 255; 0
+    /// for any number of times.
+    std::uint64_t max_attempts = 0;
 
     /// As shoal.h takes it.
     std::uint64_t flags() const noexcept {

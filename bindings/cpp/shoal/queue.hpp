@@ -3,6 +3,7 @@
 #ifndef SHOAL_QUEUE_HPP
 #define SHOAL_QUEUE_HPP
 
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
@@ -13,6 +14,8 @@
 #include "error.hpp"
 
 namespace shoal {
+
+class lease;
 
 /// A named queue of messages that any number of processes put into and take from.
 ///
@@ -140,9 +143,45 @@ public:
     class reservation;
 
     /// Reserves room for a message of `len` bytes, to be written in place: large messages are
-    /// copied once less. It has its place in the queue from now on, and consumers that have
-    /// taken everything before it wait for it.
+    /// copied once less. It gets its place in the queue when it is committed; nobody waits for
+    /// it before.
     [[nodiscard]] reservation reserve(std::size_t len, timeout wait = forever);
+
+    /// Takes the first message to work on it, waiting for one. Another consumer gets it if this
+    /// process dies, or has neither acked nor extended it within `visible`.
+    /// Throws as `get`, and with SHOAL_ERR_EXHAUSTED or SHOAL_ERR_NO_SPACE where there is no
+    /// room for more leases.
+    [[nodiscard]] shoal::lease lease(timeout wait = forever, timeout visible = forever);
+
+    /// As `lease`; nothing if there was no message in time.
+    [[nodiscard]] std::optional<shoal::lease> try_lease(timeout wait = nowait,
+                                                        timeout visible = forever);
+
+    /// As `lease`; nothing once the queue is closed and all its messages are finished, or are
+    /// leased by this object. For the loop of a worker.
+    [[nodiscard]] std::optional<shoal::lease> next_lease(timeout wait = forever,
+                                                         timeout visible = forever);
+
+    /// Waits until every message that was ever put is finished: taken or acked.
+    /// Throws with SHOAL_ERR_TIMEOUT.
+    void join(timeout wait = forever) {
+        detail::check(shoal_queue_join(get_handle(), wait.nanoseconds()));
+    }
+
+    /// How many messages were put and are not finished.
+    std::uint64_t unfinished() const { return tell(shoal_queue_unfinished); }
+    /// How many messages are leased.
+    std::uint64_t leased() const { return tell(shoal_queue_leased); }
+    /// How often a message is delivered before it is a dead letter; 0 for any number of times.
+    std::uint64_t max_attempts() const { return tell(shoal_queue_max_attempts); }
+
+    /// The queue of the messages that were delivered too often.
+    /// Throws with SHOAL_ERR_NOT_FOUND if there is no bound on deliveries.
+    [[nodiscard]] queue dead_letters() const {
+        shoal_queue *handle = nullptr;
+        detail::check(shoal_queue_dead_letters(get_handle(), &handle));
+        return queue(handle);
+    }
 
     /// How many messages there are. Exact whenever nobody is putting or taking.
     std::uint64_t size() const { return tell(shoal_queue_len); }
@@ -177,6 +216,8 @@ private:
         void operator()(shoal_queue *handle) const noexcept { shoal_queue_free(handle); }
     };
 
+    explicit queue(shoal_queue *handle) : handle_(handle) {}
+
     queue(const char *name, const options &how) {
         shoal_queue_options c{};
         c.size = sizeof c;
@@ -184,6 +225,7 @@ private:
         c.capacity = how.capacity;
         c.max_capacity = how.max_capacity;
         c.max_items = how.max_items;
+        c.max_attempts = how.max_attempts;
         shoal_queue *handle = nullptr;
         detail::check(shoal_queue_open(name, &c, &handle));
         handle_.reset(handle);
@@ -197,6 +239,10 @@ private:
         return detail::fill_string(message, [&](char *to, std::size_t room, std::size_t *len) {
             return shoal_queue_get(get_handle(), to, room, len, wait.nanoseconds());
         });
+    }
+
+    shoal_status lease_status(shoal_loan &loan, timeout wait, timeout visible) {
+        return shoal_queue_lease(get_handle(), visible.nanoseconds(), &loan, wait.nanoseconds());
     }
 
     std::uint64_t tell(shoal_status (*fact)(shoal_queue *, std::uint64_t *)) const {
@@ -247,6 +293,76 @@ private:
 
 inline queue::reservation queue::reserve(std::size_t len, timeout wait) {
     return {get_handle(), len, wait};
+}
+
+/// A message that this process works on. Given back unless it is acked, also when it goes
+/// because of an exception. It must not outlive the queue, and a forked child must not use
+/// its parent's.
+///
+///     while (auto job = jobs.next_lease()) {
+///         resize(job->view());
+///         job->ack();
+///     }
+class lease {
+public:
+    lease(lease &&other) noexcept
+        : queue_(other.queue_), loan_(std::exchange(other.loan_, shoal_loan{})) {}
+    lease(const lease &) = delete;
+    lease &operator=(lease) = delete;
+    ~lease() {
+        // Nothing to tell anybody: whoever lost it has lost it already.
+        if (loan_.data != nullptr) static_cast<void>(!shoal_queue_nack(queue_, &loan_, 0));
+    }
+
+    /// The message, to be read where it is.
+    [[nodiscard]] const char *data() const noexcept {
+        return static_cast<const char *>(loan_.data);
+    }
+    [[nodiscard]] std::size_t size() const noexcept { return loan_.len; }
+    [[nodiscard]] std::string_view view() const noexcept { return {data(), size()}; }
+    /// How often it was delivered, this time included; 255 for more.
+    [[nodiscard]] unsigned attempts() const noexcept { return loan_.attempts; }
+
+    /// The work is done: the message is gone.
+    /// Throws with SHOAL_ERR_EXPIRED if its time was over and another gets it.
+    void ack() { detail::check(shoal_queue_ack(queue_, &loan_)); }
+    /// Gives it back, to be delivered again after `delay`. Throws as `ack`.
+    void nack(std::chrono::nanoseconds delay = {}) {
+        detail::check(shoal_queue_nack(queue_, &loan_, delay.count()));
+    }
+    /// Moves the end of the lease to `visible` from now, or sets one. Throws as `ack`.
+    void extend(std::chrono::nanoseconds visible) {
+        detail::check(shoal_queue_extend(queue_, &loan_, visible.count()));
+    }
+
+private:
+    friend class queue;
+    lease(shoal_queue *queue, shoal_loan loan) noexcept : queue_(queue), loan_(loan) {}
+
+    shoal_queue *queue_;
+    shoal_loan loan_;
+};
+
+inline lease queue::lease(timeout wait, timeout visible) {
+    shoal_loan loan{};
+    detail::check(lease_status(loan, wait, visible));
+    return {get_handle(), loan};
+}
+
+inline std::optional<lease> queue::try_lease(timeout wait, timeout visible) {
+    shoal_loan loan{};
+    const shoal_status status = lease_status(loan, wait, visible);
+    if (status == SHOAL_ERR_EMPTY || status == SHOAL_ERR_TIMEOUT) return std::nullopt;
+    detail::check(status);
+    return shoal::lease(get_handle(), loan);
+}
+
+inline std::optional<lease> queue::next_lease(timeout wait, timeout visible) {
+    shoal_loan loan{};
+    const shoal_status status = lease_status(loan, wait, visible);
+    if (status == SHOAL_ERR_CLOSED) return std::nullopt;
+    detail::check(status);
+    return shoal::lease(get_handle(), loan);
 }
 
 }  // namespace shoal

@@ -26,6 +26,7 @@ from ._errors import (
     Empty,
     ExhaustedError,
     ExistsError,
+    ExpiredError,
     Full,
     InternalError,
     InterruptedError,
@@ -43,10 +44,10 @@ from ._errors import (
     WrongKindError,
 )
 from ._gc import gc
+from ._loan import Lease, Reservation
 from ._map import BytesMap, Map
 from ._process import Process, spawn
 from ._queue import Queue
-from ._reservation import Reservation
 
 __all__ = [
     "AccessError",
@@ -57,10 +58,12 @@ __all__ = [
     "Empty",
     "ExhaustedError",
     "ExistsError",
+    "ExpiredError",
     "Full",
     "InternalError",
     "InterruptedError",
     "InvalidError",
+    "Lease",
     "Map",
     "NoSpaceError",
     "NotFoundError",

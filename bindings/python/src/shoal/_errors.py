@@ -25,6 +25,7 @@
           +-- UnsupportedError         (NotImplementedError)
           +-- SystemCallError          (OSError)           any other error of the system
           +-- InternalError            (RuntimeError)      a failure inside the library
+          +-- ExpiredError                                 a lease's time was over
 
 The second base, where there is one, is the built-in exception that code written against the
 standard library already catches: ``except queue.Empty`` works.
@@ -172,6 +173,12 @@ class InternalError(ShoalError, RuntimeError):
     """The library itself failed."""
 
     code = 21
+
+
+class ExpiredError(ShoalError):
+    """The lease's time was over: its message is delivered again."""
+
+    code = 22
 
 
 def _by_code() -> Dict[int, Type[ShoalError]]:

@@ -98,7 +98,11 @@ class ObjectOptions(ctypes.Structure):
 class QueueOptions(ctypes.Structure):
     """``shoal_queue_options``."""
 
-    _fields_ = [*ObjectOptions._fields_, ("max_items", c_uint64)]
+    _fields_ = [
+        *ObjectOptions._fields_,
+        ("max_items", c_uint64),
+        ("max_attempts", c_uint64),
+    ]
 
 
 class Slice(ctypes.Structure):
@@ -108,9 +112,16 @@ class Slice(ctypes.Structure):
 
 
 class Loan(ctypes.Structure):
-    """``shoal_loan``: a span in a queue, until it is committed or discarded."""
+    """``shoal_loan``: a span in a queue, until it is given back."""
 
-    _fields_ = [("data", c_void_p), ("len", c_size_t), ("at", c_uint64), ("owner", c_uint64)]
+    _fields_ = [
+        ("data", c_void_p),
+        ("len", c_size_t),
+        ("attempts", c_uint32),
+        ("block", c_uint32),
+        ("number", c_uint64),
+        ("owner", c_uint64),
+    ]
 
 
 class SpawnOptions(ctypes.Structure):
@@ -163,6 +174,15 @@ PROTOTYPES: Dict[str, Tuple[Any, Tuple[Any, ...]]] = {
     "shoal_queue_reserve": (_STATUS, (c_void_p, c_size_t, c_void_p, c_int64)),
     "shoal_queue_commit": (_STATUS, (c_void_p, c_void_p, c_size_t)),
     "shoal_queue_discard": (_STATUS, (c_void_p, c_void_p)),
+    "shoal_queue_lease": (_STATUS, (c_void_p, c_int64, c_void_p, c_int64)),
+    "shoal_queue_ack": (_STATUS, (c_void_p, c_void_p)),
+    "shoal_queue_nack": (_STATUS, (c_void_p, c_void_p, c_int64)),
+    "shoal_queue_extend": (_STATUS, (c_void_p, c_void_p, c_int64)),
+    "shoal_queue_leased": (_STATUS, (c_void_p, c_void_p)),
+    "shoal_queue_unfinished": (_STATUS, (c_void_p, c_void_p)),
+    "shoal_queue_join": (_STATUS, (c_void_p, c_int64)),
+    "shoal_queue_max_attempts": (_STATUS, (c_void_p, c_void_p)),
+    "shoal_queue_dead_letters": (_STATUS, (c_void_p, c_void_p)),
     "shoal_queue_unlink": (_STATUS, (c_char_p,)),
     "shoal_queue_put": (_STATUS, (c_void_p, c_void_p, c_size_t, c_int64)),
     "shoal_queue_get": (_STATUS, (c_void_p, c_void_p, c_size_t, c_void_p, c_int64)),
@@ -364,6 +384,7 @@ def options(
     capacity: int,
     max_capacity: int,
     max_items: Optional[int] = None,
+    max_attempts: int = 0,
 ) -> "ctypes._CArgObject":
     """A pointer to the options struct of `shoal_map_open`, or with ``max_items`` to that of
     `shoal_queue_open`."""
@@ -372,7 +393,7 @@ def options(
         size = ctypes.sizeof(ObjectOptions)
         return byref(ObjectOptions(size, flags, capacity, max_capacity))
     size = ctypes.sizeof(QueueOptions)
-    return byref(QueueOptions(size, flags, capacity, max_capacity, max_items))
+    return byref(QueueOptions(size, flags, capacity, max_capacity, max_items, max_attempts))
 
 
 def encode(text: str, what: str = "name") -> bytes:

@@ -11,8 +11,8 @@ from typing import cast
 
 from . import _ffi, _wait
 from ._errors import Empty, Full
-from ._handles import Shared
-from ._reservation import Reservation
+from ._handles import Shared, attach
+from ._loan import Lease, Reservation
 
 T = TypeVar("T")
 _R = TypeVar("_R")
@@ -60,6 +60,8 @@ class Queue(Shared, Generic[T]):
         max_capacity: bytes it may grow to; 0 is the library's default.
         maxsize: at most this many messages; 0 means as many as fit. Like the capacities
             it counts for whoever makes the queue; the others get what is there.
+        max_attempts: how often a message is delivered by `lease` before it is moved to
+            `dead_letters`, at most 255; 0 is any number of times.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Queue(Shared, Generic[T]):
         capacity: int = 0,
         max_capacity: int = 0,
         maxsize: int = 0,
+        max_attempts: int = 0,
     ) -> None:
         handle = _ffi.QueueHandle()
         _ffi.check(
@@ -84,6 +87,7 @@ class Queue(Shared, Generic[T]):
                     capacity=capacity,
                     max_capacity=max_capacity,
                     max_items=max(0, maxsize),
+                    max_attempts=max(0, max_attempts),
                 ),
                 ctypes.byref(handle),
             )
@@ -134,8 +138,8 @@ class Queue(Shared, Generic[T]):
         """Room for a message of ``size`` bytes, to be written in place.
 
         The message is raw, for `get_bytes`. Large ones are copied once less than by
-        `put_bytes`. Waits for room, and raises, as `put` does; `UnsupportedError` for a queue
-        with a ``maxsize``.
+        `put_bytes`. Waits for room, and raises, as `put` does. Where messages are bounded by
+        ``maxsize`` a reservation counts as one.
         """
         if size < 0:
             raise ValueError(f"size must not be negative, but is {size}")
@@ -151,6 +155,79 @@ class Queue(Shared, Generic[T]):
         if status:
             raise self._put_error(status)
         return Reservation(handle, loan)
+
+    # -- messages that are worked on ----------------------------------------------------
+
+    def lease(
+        self,
+        block: bool = True,
+        timeout: Optional[float] = None,
+        *,
+        visible: Optional[float] = None,
+    ) -> Lease:
+        """Takes the oldest message to work on it::
+
+            with jobs.lease() as job:       # acked at the end; given back by an exception
+                resize(job.get())
+
+        Another consumer gets it if this process dies, or has neither acked nor extended it
+        within ``visible`` seconds. Raises as `get` does, and `ExhaustedError` or
+        `NoSpaceError` if there is no room for more leases.
+        """
+        visible_ns = _ffi.FOREVER if visible is None else _wait.nanoseconds(visible)
+        loan = _ffi.Loan()
+        handle = self._live()
+
+        def call(timeout_ns: int) -> int:
+            out = ctypes.byref(loan)
+            status: int = _ffi.lib.shoal_queue_lease(handle, visible_ns, out, timeout_ns)
+            return status
+
+        status = _wait.wait(call, _wait.deadline(block, timeout))
+        if status in (_ffi.EMPTY, _ffi.TIMEOUT):
+            raise Empty(f"queue {self._name!r} is empty")
+        _ffi.check(status)
+        return Lease(handle, loan)
+
+    def join(self, timeout: Optional[float] = None) -> None:
+        """Waits until every message that was ever put is taken or acked.
+
+        Raises `TimeoutError` if that takes longer than ``timeout`` seconds.
+        """
+
+        def call(timeout_ns: int) -> int:
+            status: int = _ffi.lib.shoal_queue_join(self._live(), timeout_ns)
+            return status
+
+        _ffi.check(_wait.wait(call, _wait.deadline(True, timeout)))
+
+    @property
+    def unfinished(self) -> int:
+        """How many messages were put and are neither taken nor acked: exact."""
+        return _ffi.fetch_u64(_ffi.lib.shoal_queue_unfinished, self._live())
+
+    @property
+    def leased(self) -> int:
+        """How many messages are leased."""
+        return _ffi.fetch_u64(_ffi.lib.shoal_queue_leased, self._live())
+
+    @property
+    def max_attempts(self) -> int:
+        """How often a message is delivered before it is a dead letter, or 0."""
+        return _ffi.fetch_u64(_ffi.lib.shoal_queue_max_attempts, self._live())
+
+    @property
+    def dead_letters(self) -> "Queue[T]":
+        """The queue of what was delivered ``max_attempts`` times and not acked.
+
+        Its name is this one's with ``.dead`` behind it. `NotFoundError` if there is no such
+        bound.
+        """
+        handle = _ffi.QueueHandle()
+        _ffi.check(_ffi.lib.shoal_queue_dead_letters(self._live(), ctypes.byref(handle)))
+        return attach(Queue, _ffi.lib.shoal_queue_name(handle).decode())
+
+    # -- taking ---------------------------------------------------------------------------
 
     def get(self, block: bool = True, timeout: Optional[float] = None) -> T:
         """Takes the oldest object.

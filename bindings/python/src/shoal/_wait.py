@@ -31,6 +31,13 @@ def deadline(block: bool, timeout: Optional[float]) -> Optional[int]:
     return monotonic_ns() + int(timeout * 1e9)
 
 
+def nanoseconds(seconds: float) -> int:
+    """A length of time, which must not be negative."""
+    if seconds < 0:
+        raise ValueError(f"a length of time must not be negative, but is {seconds}")
+    return int(min(seconds, _FOREVER_SECONDS) * 1e9)
+
+
 def wait(call: Callable[[int], int], until: Optional[int]) -> int:
     """Runs ``call(timeout_ns)`` until it answers, or ``until`` has passed.
 

@@ -1,0 +1,175 @@
+"""Spans of a queue that are a program's for a while: to write a message, or to work on one."""
+
+from __future__ import annotations
+
+import ctypes
+from types import TracebackType
+from typing import Any, Optional, Type
+
+from . import _ffi, _wait
+
+
+class _Loan:
+    """What a reservation and a lease have in common: a span, until it is given back."""
+
+    def __init__(self, handle: _ffi.QueueHandle, loan: _ffi.Loan) -> None:
+        self._handle = handle
+        self._loan = loan
+        self._size: int = loan.len
+        span = (ctypes.c_ubyte * loan.len).from_address(loan.data)
+        # Whatever is made from the view keeps the queue mapped.
+        span._handle = handle
+        self._data = memoryview(span).cast("B")
+
+    def _end(self, function: Any, *arguments: int) -> None:
+        """Gives it back, unless something like a numpy array still looks at it."""
+        if self._loan.data:
+            self._data.release()
+        _ffi.check(function(self._handle, ctypes.byref(self._loan), *arguments))
+
+    def _abandon(self) -> None:
+        raise NotImplementedError
+
+    def _finish(self) -> None:
+        raise NotImplementedError
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        if not self._loan.data:
+            return
+        if kind is None:
+            self._finish()
+        else:
+            self._abandon()
+
+    def __del__(self) -> None:
+        # Whether or not something still looks at the data. In a forked child the call fails,
+        # as it should.
+        if self._loan.data:
+            self._abandon()
+
+    def __repr__(self) -> str:
+        what = f"{self._size} bytes" if self._loan.data else "spent"
+        return f"<shoal.{type(self).__name__}, {what}>"
+
+
+class Reservation(_Loan):
+    """Room in a queue for one message, from `Queue.reserve`.
+
+    ::
+
+        with frames.reserve(1920 * 1080) as room:      # committed at the end of the block
+            numpy.copyto(numpy.frombuffer(room.data, "u1"), frame)
+
+    ``data`` is a writable `memoryview` of as many bytes as were asked for; what they hold at
+    first is what earlier messages left. Leaving the block by an exception discards the
+    reservation, and so does losing it. The message gets its place in the queue when it is
+    committed; nobody waits for it before.
+
+    After a fork it stays the parent's: in the child `commit` and `discard` raise.
+    """
+
+    @property
+    def data(self) -> memoryview:
+        """The bytes to write to. Gone once the reservation is committed or discarded."""
+        return self._data
+
+    def commit(self, used: Optional[int] = None) -> None:
+        """Makes the first ``used`` bytes, or all, a message, there for everybody at once.
+
+        Raises `BufferError` while a numpy array made from ``data`` is still in use (slices
+        of ``data`` are not noticed, and must not be written to any more), `TooLargeError` for
+        more than was reserved, and `InvalidError` if it was committed or discarded before.
+        After an error the reservation is still there.
+        """
+        used = self._size if used is None else used
+        if used < 0:
+            raise ValueError(f"used must not be negative, but is {used}")
+        if self._loan.data and used > self._size:
+            # Raises, and must not take the data away.
+            loan = ctypes.byref(self._loan)
+            _ffi.check(_ffi.lib.shoal_queue_commit(self._handle, loan, used))
+        self._end(_ffi.lib.shoal_queue_commit, used)
+
+    def discard(self) -> None:
+        """Gives the room back. Nobody sees that it was there. Raises as `commit` does."""
+        self._end(_ffi.lib.shoal_queue_discard)
+
+    _finish = commit
+
+    def _abandon(self) -> None:
+        _ffi.lib.shoal_queue_discard(self._handle, ctypes.byref(self._loan))
+
+    def __enter__(self) -> "Reservation":
+        return self
+
+
+class Lease(_Loan):
+    """A message that this process works on, from `Queue.lease`.
+
+    ::
+
+        with jobs.lease() as job:               # acked at the end of the block
+            resize(job.get())
+
+    Leaving the block by an exception gives the message back, and so does losing the lease,
+    or the death of the process: then another consumer gets it. A message whose worker died
+    just before the ack is worked on twice.
+
+    After a fork it stays the parent's: in the child `ack`, `nack` and `extend` raise.
+    """
+
+    def __init__(self, handle: _ffi.QueueHandle, loan: _ffi.Loan) -> None:
+        super().__init__(handle, loan)
+        self._data = self._data.toreadonly()
+        self._attempts: int = loan.attempts
+
+    @property
+    def data(self) -> memoryview:
+        """The message, to be read where it is; as the bytes it is. Gone after `ack` or `nack`."""
+        return self._data
+
+    @property
+    def attempts(self) -> int:
+        """How often it was delivered, this time included; 255 for more."""
+        return self._attempts
+
+    def get(self) -> Any:
+        """The object that `Queue.put` put. Only unpickle what programs you trust have put."""
+        from ._queue import unpickle
+
+        return unpickle(self._data)
+
+    def ack(self) -> None:
+        """The work is done: the message is gone.
+
+        Raises `ExpiredError` if its time was over, so that another gets it, `InvalidError` if
+        it was acked or given back before, and `BufferError` while a numpy array made from
+        ``data`` is still in use (slices of ``data`` are not noticed).
+        """
+        self._end(_ffi.lib.shoal_queue_ack)
+
+    def nack(self, delay: float = 0.0) -> None:
+        """Gives it back, to be delivered again after ``delay`` seconds. Raises as `ack`."""
+        self._end(_ffi.lib.shoal_queue_nack, _wait.nanoseconds(delay))
+
+    def extend(self, visible: float) -> None:
+        """Moves the end of the lease to ``visible`` seconds from now, or sets one.
+
+        Raises as `ack`; after `ExpiredError` the data can still be read.
+        """
+        loan = ctypes.byref(self._loan)
+        visible_ns = _wait.nanoseconds(visible)
+        _ffi.check(_ffi.lib.shoal_queue_extend(self._handle, loan, visible_ns))
+
+    _finish = ack
+
+    def _abandon(self) -> None:
+        _ffi.lib.shoal_queue_nack(self._handle, ctypes.byref(self._loan), 0)
+
+    def __enter__(self) -> "Lease":
+        return self

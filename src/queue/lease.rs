@@ -1,0 +1,397 @@
+//! Messages that are worked on: leased, and then acked or given back.
+
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::Timeout;
+use crate::error::{Error, Result};
+use crate::layout::Owner;
+use crate::sync::Slept;
+use crate::sys::clock::{Deadline, now_ns};
+
+use super::ends::{Consumer, Message};
+use super::ops::Queue;
+use super::reservation::Place;
+use super::shelf::{Mark, State};
+use super::wait::{FIRST_SLICE_NS, LAST_SLICE_NS};
+
+/// A message that this process works on: a `[u8]` in shared memory, for nobody else.
+///
+/// [`ack`](Self::ack) it when the work is done. If the process dies instead, by whatever
+/// cause, another consumer gets the message; so does it when the lease is dropped without
+/// an ack, or given back with [`nack`](Self::nack). Nothing is ever lost, but a message whose
+/// worker died just before the ack is worked on twice.
+///
+/// After a `fork` it remains the parent's: the child's copy can do nothing but be dropped.
+///
+/// ```
+/// use shoal::{Queue, Timeout};
+///
+/// let jobs = Queue::anonymous()?;
+/// jobs.put(b"resize 17.png", Timeout::Infinite)?;
+///
+/// let job = jobs.lease(Timeout::Infinite)?;
+/// assert_eq!((&job[..], job.attempts()), (&b"resize 17.png"[..], 1));
+/// drop(job); // as if it had failed
+///
+/// let job = jobs.lease(Timeout::Infinite)?;
+/// assert_eq!(job.attempts(), 2);
+/// job.ack()?;
+/// assert_eq!(jobs.unfinished()?, 0);
+/// # Ok::<(), shoal::Error>(())
+/// ```
+pub struct Lease<'a> {
+    queue: &'a Queue,
+    held: Held,
+}
+
+/// How many leases a process has through a handle: a forked child none of its parent's.
+#[derive(Default)]
+pub(super) struct Mine(AtomicU64);
+
+impl Mine {
+    fn get(&self, me: Owner) -> u64 {
+        let packed = self.0.load(Ordering::Relaxed);
+        match packed >> 32 == u64::from(me.sitting) {
+            true => packed & u64::from(u32::MAX),
+            false => 0,
+        }
+    }
+
+    /// Under the consumers' lock.
+    pub(super) fn add(&self, me: Owner, change: i64) {
+        let count = self.get(me).saturating_add_signed(change);
+        let packed = u64::from(me.sitting) << 32 | count & u64::from(u32::MAX);
+        self.0.store(packed, Ordering::Relaxed);
+    }
+}
+
+/// A lease without the queue.
+#[derive(Clone, Copy)]
+pub(crate) struct Held {
+    pub(crate) place: Place,
+    pub(crate) attempts: u8,
+}
+
+impl Held {
+    /// # Safety
+    /// The message is leased by this process, and the queue is open.
+    pub(super) unsafe fn bytes(&self) -> &[u8] {
+        // SAFETY: `hold` checked the span; a leased message is written by nobody, and stays
+        // where it is until its holder lets go, even beyond its deadline.
+        unsafe { NonNull::slice_from_raw_parts(self.place.span, self.place.len).as_ref() }
+    }
+}
+
+// SAFETY: the message is only read, and may be acked by any thread.
+unsafe impl Send for Lease<'_> {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for Lease<'_> {}
+
+impl std::fmt::Debug for Lease<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lease")
+            .field("queue", &self.queue.name())
+            .field("len", &self.held.place.len)
+            .field("attempts", &self.attempts())
+            .finish()
+    }
+}
+
+impl Deref for Lease<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: this is the lease, and it borrows the queue.
+        unsafe { self.held.bytes() }
+    }
+}
+
+impl Lease<'_> {
+    /// How often the message was delivered, this time included; 255 for more.
+    pub fn attempts(&self) -> u32 {
+        self.held.attempts.into()
+    }
+
+    /// The work is done: the message is gone.
+    ///
+    /// # Errors
+    /// `Expired` if its deadline passed and somebody else gets it; `Invalid` in a forked
+    /// child; `Poisoned`, `Corrupt`.
+    pub fn ack(self) -> Result<()> {
+        let lease = ManuallyDrop::new(self);
+        lease.queue.ack(&lease.held)
+    }
+
+    /// Gives the message back, to be delivered again after `delay`.
+    ///
+    /// # Errors
+    /// As for [`ack`](Self::ack).
+    pub fn nack(self, delay: Duration) -> Result<()> {
+        let lease = ManuallyDrop::new(self);
+        lease.queue.nack(&lease.held, delay)
+    }
+
+    /// Moves the deadline to `visible` from now, or sets one.
+    ///
+    /// # Errors
+    /// As for [`ack`](Self::ack).
+    pub fn extend(&self, visible: Duration) -> Result<()> {
+        self.queue.extend(&self.held, visible)
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        // It fails in a forked child, where it is the parent's.
+        let _ = self.queue.nack(&self.held, Duration::ZERO);
+    }
+}
+
+impl Queue {
+    /// Takes the first message to work on, waiting until `timeout`. It is another consumer's
+    /// the moment this process is dead, or rather within some ten milliseconds of that.
+    ///
+    /// What was [reserved](Self::reserve) is read where it was written. What was put is copied
+    /// once, out of the ring, so that no lease holds up the others.
+    ///
+    /// # Errors
+    /// As for [`get`](Self::get); `NoSpace` if the queue has no room for more leases.
+    pub fn lease(&self, timeout: Timeout) -> Result<Lease<'_>> {
+        let held = self.lease_place(None, timeout)?;
+        Ok(Lease { queue: self, held })
+    }
+
+    /// The same with a deadline: if the lease is neither acked nor extended within `visible`,
+    /// another consumer gets the message although this process lives.
+    ///
+    /// # Errors
+    /// As for [`lease`](Self::lease).
+    pub fn lease_for(&self, visible: Duration, timeout: Timeout) -> Result<Lease<'_>> {
+        let held = self.lease_place(Some(visible), timeout)?;
+        Ok(Lease { queue: self, held })
+    }
+
+    pub(crate) fn lease_place(&self, visible: Option<Duration>, timeout: Timeout) -> Result<Held> {
+        let deadline = Deadline::after(timeout);
+        loop {
+            let leased = self.take(deadline, |end| {
+                let Some(message) = end.peek()? else {
+                    return Ok(None);
+                };
+                let until = visible.map_or(0, from_now);
+                self.be_watched();
+                if until != 0 {
+                    self.look_by(until);
+                }
+                self.lease_message(end, &message, until).map(Some)
+            });
+            match leased {
+                // Dead processes may have what is wanted.
+                Err(Error::Exhausted { .. }) if self.discard_dead(deadline)? => {}
+                leased => return leased,
+            }
+        }
+    }
+
+    /// Under the consumers' lock. Killed before the head moves on, the message is still in the
+    /// ring, and the heir takes the lease back.
+    fn lease_message(&self, end: &mut Consumer<'_>, message: &Message, until: u64) -> Result<Held> {
+        let (owner, shelf) = (self.segment.owner()?, &self.ring.shelf);
+        let held = match message.block() {
+            Some(block) => {
+                let attempts = shelf.found(block)?.mark.attempts.saturating_add(1);
+                self.hold(block, attempts, owner, until)?
+            }
+            None => {
+                let (from, len) = message.payload();
+                let copy = self.place_copy(from, len, end.next_number())?;
+                let block = copy.ok_or_else(|| self.no_room(len))?;
+                self.hold(block, 1, owner, until)?
+            }
+        };
+        end.advance_now(message)?;
+        Ok(held)
+    }
+
+    #[cold]
+    fn no_room(&self, len: usize) -> Error {
+        Error::Exhausted {
+            what: "leases and reservations in this queue (their bytes count)",
+            limit: self.ring.max_capacity().max(len as u64),
+        }
+    }
+
+    pub(crate) fn ack(&self, held: &Held) -> Result<()> {
+        self.let_go(held, Self::finish)
+    }
+
+    pub(crate) fn nack(&self, held: &Held, delay: Duration) -> Result<()> {
+        self.let_go(held, |queue, held| {
+            let Place { block, number, .. } = held.place;
+            let due = match delay {
+                Duration::ZERO => 0,
+                delay => from_now(delay),
+            };
+            queue.ring.shelf.head(block)?.set_due(due);
+            queue.wait_again(block, held.attempts)?;
+            if due == 0 && !queue.is_given_up(held.attempts) {
+                queue.line_up(block, number)
+            } else {
+                queue.look_by(due);
+                Ok(())
+            }
+        })?;
+        self.told_consumers();
+        Ok(())
+    }
+
+    /// Ends the lease by what `how` does under the consumers' lock.
+    pub(super) fn let_go(
+        &self,
+        held: &Held,
+        how: impl FnOnce(&Self, &Held) -> Result<()>,
+    ) -> Result<()> {
+        self.check_owner(held.place.owner, "lease")?;
+        let guard = self.lock(&self.consumers, Deadline::Never)?;
+        let ended = self.check_lease(held).and_then(|()| how(self, held));
+        if matches!(ended, Err(Error::Expired)) {
+            self.free(held.place.block)?;
+        }
+        if matches!(ended, Ok(()) | Err(Error::Expired)) {
+            self.mine.add(held.place.owner, -1);
+        }
+        let joined = self.ring.header.finished.has_sleepers();
+        drop(guard);
+        self.told_producers();
+        if joined {
+            self.tell_finished();
+        }
+        self.tell_end();
+        ended
+    }
+
+    /// How an ack ends it.
+    pub(super) fn finish(&self, held: &Held) -> Result<()> {
+        self.free(held.place.block)?;
+        self.count_leased(-1);
+        Ok(())
+    }
+
+    pub(crate) fn extend(&self, held: &Held, visible: Duration) -> Result<()> {
+        self.check_owner(held.place.owner, "lease")?;
+        let _guard = self.lock(&self.consumers, Deadline::Never)?;
+        self.check_lease(held)?;
+        let until = from_now(visible);
+        self.ring.shelf.head(held.place.block)?.set_due(until);
+        self.look_by(until);
+        Ok(())
+    }
+
+    /// Under the consumers' lock.
+    fn check_lease(&self, held: &Held) -> Result<()> {
+        let is = |place| {
+            let mark = Mark::new(place, held.attempts, held.place.owner);
+            self.ring
+                .shelf
+                .is(held.place.block, held.place.number, mark)
+        };
+        if is(State::Leased) {
+            return Ok(());
+        }
+        if is(State::Expired) {
+            return Err(Error::Expired);
+        }
+        Err(Error::invalid("lease", "it was acked or given back before"))
+    }
+
+    /// How many messages are leased.
+    pub fn leased(&self) -> usize {
+        self.ring.header.shelf.leased.load(Ordering::Relaxed) as usize
+    }
+
+    /// How many messages were put and are not finished: neither taken by a `get` nor acked.
+    /// Exact.
+    ///
+    /// # Errors
+    /// `Poisoned`, `Corrupt`.
+    pub fn unfinished(&self) -> Result<u64> {
+        let _guard = self.lock(&self.consumers, Deadline::Never)?;
+        Ok(self.count_unfinished())
+    }
+
+    /// Exact under the consumers' lock.
+    fn count_unfinished(&self) -> u64 {
+        (self.len() as u64).saturating_add(self.leased() as u64)
+    }
+
+    /// Waits until every message that was ever put is finished, or until `timeout`.
+    ///
+    /// # Errors
+    /// `Timeout`; `Interrupted` when a signal handler ran while waiting; `Poisoned`, `Corrupt`.
+    pub fn join(&self, timeout: Timeout) -> Result<()> {
+        let deadline = Deadline::after(timeout);
+        let finished = &self.ring.header.finished;
+        let mut slice = FIRST_SLICE_NS;
+        while self.unfinished()? > 0 {
+            // Under the lock: whoever finishes the last message after that sees the sleeper.
+            let done = || self.unfinished() == Ok(0);
+            match finished.sleep(slice, deadline, done)? {
+                Slept::TimedOut => slice = (slice * 2).min(LAST_SLICE_NS),
+                Slept::Woken | Slept::Ready => slice = FIRST_SLICE_NS,
+            }
+        }
+        Ok(())
+    }
+
+    /// Messages were finished, and somebody waits for the last.
+    #[cold]
+    pub(super) fn tell_finished(&self) {
+        if self.count_unfinished() == 0 {
+            self.ring.header.finished.notify_all();
+        }
+    }
+
+    /// The queue that takes what was delivered `max_attempts` times, if there is such a bound.
+    /// Its name is this one's with `.dead` behind it.
+    pub fn dead_letters(&self) -> Option<&Queue> {
+        self.dead_letters.as_deref()
+    }
+
+    /// How often a message is delivered before it is a dead letter.
+    pub fn max_attempts(&self) -> Option<u8> {
+        match self.ring.header.max_attempts.load(Ordering::Relaxed) {
+            0 => None,
+            attempts => Some(u8::try_from(attempts).unwrap_or(u8::MAX)),
+        }
+    }
+
+    pub(super) fn check_owner(&self, owner: Owner, what: &'static str) -> Result<()> {
+        if self.segment.owner()? == owner {
+            return Ok(());
+        }
+        let why = "it belongs to the process that got it, and not to a fork of that";
+        Err(Error::invalid(what, why))
+    }
+
+    /// Whether what was delivered this often is a dead letter.
+    pub(super) fn is_given_up(&self, attempts: u8) -> bool {
+        self.max_attempts().is_some_and(|max| attempts >= max)
+    }
+
+    /// Whether a closed queue may still get messages to take: somebody else works on them.
+    pub(super) fn may_come_back(&self) -> bool {
+        let shelf = &self.ring.header.shelf;
+        let leased = shelf.leased.load(Ordering::Relaxed);
+        let mine = self.segment.owner().map_or(0, |me| self.mine.get(me));
+        leased > mine || shelf.waiting.load(Ordering::Relaxed) > 0 || self.ring.set_aside() > 0
+    }
+}
+
+fn from_now(duration: Duration) -> u64 {
+    let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    now_ns().saturating_add(ns)
+}

@@ -1,0 +1,339 @@
+//! The shelf: messages that lie outside the ring, each in an extent of its own.
+//!
+//! There a reservation is written, there a leased message is read, and there one waits that
+//! was given back. So nothing in the ring is ever lent: consumers wait for no writer, the ring
+//! grows whatever is lent, and a worker may keep one message for an hour while millions pass.
+//!
+//! ```text
+//! offset  size  field     meaning
+//!      0     8  word      state:8  attempts:8  owner: slot:16  sitting:32
+//!      8     8  number    WRITING: of the reservation; else of the message, counted from 1
+//!     16     8  len       bytes of payload
+//!     24     8  due       LEASED: until when, 0 for ever; WAITING: not before
+//!     32     4  next      derived: the next one that is due
+//!     36    28  unused
+//!     64   len  payload
+//! ```
+//!
+//! | state   | meaning                         | lock      | becomes                            |
+//! |---------|---------------------------------|-----------|------------------------------------|
+//! | WRITING | reserved by its owner           | producers | SENT; free: discarded, owner dead  |
+//! | SENT    | a record in the ring names it   | consumers | LEASED; free: taken                |
+//! | LEASED  | its owner works on it           | consumers | free: acked; WAITING: given back, owner dead; EXPIRED |
+//! | WAITING | to be delivered again           | consumers | LEASED; free: taken                |
+//! | EXPIRED | its owner was too slow: a copy  | consumers | free: its owner lets go or is dead |
+//! |         | is WAITING; nobody's: such a    |           | LEASED, WAITING: it is whole       |
+//! |         | copy in the making              |           |                                    |
+//!
+//! The lock named is that of the queue's end under which the state changes; each change is one
+//! store of the word, and freeing is one store in the block map. The lock in [`ShelfState`] guards
+//! allocating and freeing only, and is the innermost.
+//!
+//! # What a kill leaves
+//! The extents say what there is; lists and counts are derived. Whoever inherits a lock
+//! looks through all extents (see `loans`) and knows by the numbers what was half done:
+//! a message's number is compared with how many were ever put and taken.
+
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crate::error::{Error, Result};
+use crate::heap::{Arena, ArenaState, BLOCK, Backing, Heap, Purpose, Word};
+use crate::layout::{Offset, Owner, Region, Shared};
+use crate::sync::MutexCell;
+use crate::sync::crash::crash_point;
+
+/// What an extent holds before the payload.
+#[repr(C, align(64))]
+pub(super) struct Head {
+    word: AtomicU64,
+    number: AtomicU64,
+    len: AtomicU64,
+    due: AtomicU64,
+    pub(super) next: AtomicU32,
+}
+
+// SAFETY: `repr(C)`, atomics only.
+unsafe impl Shared for Head {}
+
+/// Bytes before the payload.
+pub(super) const HEAD: u64 = size_of::<Head>() as u64;
+const _: () = assert!(HEAD == 64);
+
+/// The shelf's part of the queue's header.
+#[repr(C)]
+pub(crate) struct ShelfState {
+    /// Guards the arena.
+    pub(super) lock: MutexCell,
+    pub(super) arena: ArenaState,
+    /// Under the consumers' lock, derived: how many are LEASED, and how many WAITING.
+    pub(super) leased: AtomicU64,
+    pub(super) waiting: AtomicU64,
+    /// How long after a look at the shelf the next one is due, while anything is leased.
+    pub(super) patience: AtomicU64,
+}
+
+// SAFETY: shared structures only.
+unsafe impl Shared for ShelfState {}
+
+/// No state is zero: fresh pages must not look like messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Writing = 0x57,
+    Sent = 0x53,
+    Leased = 0x4c,
+    Waiting = 0x41,
+    Expired = 0x58,
+}
+
+/// What a message's word says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) state: State,
+    /// How often it was delivered; 255 for more.
+    pub(super) attempts: u8,
+    pub(super) owner: Owner,
+}
+
+impl Mark {
+    pub(super) fn new(state: State, attempts: u8, owner: Owner) -> Self {
+        Self {
+            state,
+            attempts,
+            owner,
+        }
+    }
+
+    fn encode(self) -> u64 {
+        self.state as u64
+            | u64::from(self.attempts) << 8
+            | u64::from(self.owner.slot) << 16
+            | u64::from(self.owner.sitting) << 32
+    }
+
+    fn decode(word: u64) -> Option<Self> {
+        use State::{Expired, Leased, Sent, Waiting, Writing};
+        let state = [Writing, Sent, Leased, Waiting, Expired]
+            .into_iter()
+            .find(|state| *state as u64 == word & 0xff)?;
+        Some(Self {
+            state,
+            attempts: (word >> 8) as u8,
+            owner: Owner {
+                slot: (word >> 16) as u16,
+                sitting: (word >> 32) as u32,
+            },
+        })
+    }
+}
+
+/// A message on the shelf, as it was when it was looked at.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Found {
+    pub(super) block: u32,
+    pub(super) mark: Mark,
+    pub(super) number: u64,
+    pub(super) due: u64,
+}
+
+/// Nobody's. A sitting begins with 1.
+pub(super) const NOBODY: Owner = Owner {
+    slot: 0,
+    sitting: 0,
+};
+
+/// Where the messages lie. Reading and marking need no lock but that of the queue's end.
+#[derive(Clone, Copy)]
+pub(crate) struct Shelf {
+    region: Region,
+    heap: Heap,
+}
+
+/// Room for the messages' own heads beside a full ring's worth of payload.
+const SLACK: u64 = 64 << 10;
+
+impl Shelf {
+    /// Blocks of the shelf of a ring that grows to `max` bytes.
+    fn blocks(max: u64) -> u32 {
+        let blocks = Heap::blocks_for(max.saturating_add(SLACK));
+        // A multiple of what a page has, as all heaps.
+        u32::try_from(blocks).unwrap_or(!3)
+    }
+
+    /// Bytes of the segment behind the ring.
+    pub(crate) fn size(max: u64) -> u64 {
+        Heap::size(Self::blocks(max))
+    }
+
+    /// The shelf that begins at `at`, a multiple of 4096.
+    pub(crate) fn new(region: Region, at: u64, max: u64) -> Result<Self> {
+        let heap = Heap::new(region, at, Self::blocks(max))?;
+        Ok(Self { region, heap })
+    }
+
+    /// The arena, for the holder of the shelf's lock.
+    pub(super) fn arena<'a>(
+        &'a self,
+        state: &'a ShelfState,
+        backing: &'a dyn Backing,
+    ) -> Arena<'a> {
+        Arena {
+            state: &state.arena,
+            heap: &self.heap,
+            backing,
+            keeps: true,
+        }
+    }
+
+    /// What lies in the extent that begins at `block`.
+    #[inline]
+    pub(super) fn head(&self, block: u32) -> Result<&'static Head> {
+        if block == 0 || block >= self.heap.blocks() {
+            return Err(Error::corrupt("a message lies outside the shelf"));
+        }
+        self.region.resolve(Offset::new(self.heap.offset_of(block)))
+    }
+
+    /// The payload of the message at `block`: where, and how many bytes.
+    #[inline]
+    pub(super) fn payload(&self, block: u32) -> Result<(NonNull<u8>, usize)> {
+        let len = self.head(block)?.len.load(Ordering::Acquire);
+        let at = self.span(block, len)?;
+        Ok((at, len as usize))
+    }
+
+    /// `len` bytes of payload at `block`, if they lie in the extent in use there.
+    #[inline]
+    pub(super) fn span(&self, block: u32, len: u64) -> Result<NonNull<u8>> {
+        let Word::Used { blocks, .. } = self.heap.block(block)?.word() else {
+            return Err(Error::corrupt("a message is not on the shelf"));
+        };
+        let (start, held) = (self.heap.offset_of(block), u64::from(blocks) * BLOCK);
+        if len > held - HEAD {
+            return Err(Error::corrupt("a message is longer than its place"));
+        }
+        self.region.span(start + HEAD, len as usize)
+    }
+
+    /// A place for `len` bytes in `arena`, `None` if the shelf is full.
+    pub(super) fn allocate(
+        &self,
+        arena: &Arena<'_>,
+        len: u64,
+        number: u64,
+        mark: Mark,
+        due: u64,
+    ) -> Result<Option<u32>> {
+        let bytes = len.saturating_add(HEAD);
+        let Ok(blocks) = u32::try_from(bytes.div_ceil(BLOCK)) else {
+            return Ok(None);
+        };
+        arena.allocate_with(blocks, 0, Purpose::Large, |block| {
+            let head = self.head(block)?;
+            head.number.store(number, Ordering::Relaxed);
+            head.len.store(len, Ordering::Relaxed);
+            head.due.store(due, Ordering::Relaxed);
+            head.next.store(0, Ordering::Relaxed);
+            // The block map's store, which comes after, publishes them.
+            head.word.store(mark.encode(), Ordering::Release);
+            Ok(())
+        })
+    }
+
+    /// Everything on the shelf, for the holder of its lock.
+    pub(super) fn all(&self, arena: &Arena<'_>) -> Result<Vec<Found>> {
+        let mut found = Vec::new();
+        arena.walk(|block, word| {
+            if let Word::Used { .. } = word {
+                found.push(self.found(block)?);
+            }
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// What is at `block`.
+    pub(super) fn found(&self, block: u32) -> Result<Found> {
+        let head = self.head(block)?;
+        Ok(Found {
+            block,
+            mark: head
+                .mark()
+                .ok_or_else(|| Error::corrupt("what lies on the shelf is no message"))?,
+            number: head.number.load(Ordering::Relaxed),
+            due: head.due.load(Ordering::Relaxed),
+        })
+    }
+
+    /// Whether `owner`'s reservation `number` is at `block`.
+    pub(super) fn is_reserved(&self, block: u32, number: u64, owner: Owner) -> bool {
+        self.is(block, number, Mark::new(State::Writing, 0, owner))
+    }
+
+    /// Whether message `number` is at `block`, with this mark.
+    pub(super) fn is(&self, block: u32, number: u64, mark: Mark) -> bool {
+        let found = self.is_used(block).then(|| self.found(block));
+        matches!(found, Some(Ok(it)) if it.number == number && it.mark == mark)
+    }
+
+    /// Whether an extent in use begins at `block`.
+    pub(super) fn is_used(&self, block: u32) -> bool {
+        let entry = self.heap.block(block);
+        entry.is_ok_and(|it| matches!(it.word(), Word::Used { .. }))
+    }
+}
+
+impl Head {
+    pub(super) fn mark(&self) -> Option<Mark> {
+        Mark::decode(self.word.load(Ordering::Acquire))
+    }
+
+    /// The one store that moves a message on.
+    pub(super) fn set(&self, mark: Mark) {
+        // SYNC: publish(mark): with what was written to the head before.
+        self.word.store(mark.encode(), Ordering::Release);
+        crash_point!();
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.number.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_number(&self, number: u64) {
+        self.number.store(number, Ordering::Relaxed);
+        crash_point!();
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.len.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_len(&self, len: u64) {
+        self.len.store(len, Ordering::Relaxed);
+        crash_point!();
+    }
+
+    pub(super) fn set_due(&self, due: u64) {
+        self.due.store(due, Ordering::Relaxed);
+        crash_point!();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_says_what_it_was_made_of() {
+        use State::{Expired, Leased, Sent, Waiting, Writing};
+        let owner = Owner {
+            slot: 1023,
+            sitting: 0xfedc_ba98,
+        };
+        for state in [Writing, Sent, Leased, Waiting, Expired] {
+            let mark = Mark::new(state, 200, owner);
+            assert_eq!(Mark::decode(mark.encode()), Some(mark));
+        }
+        assert_eq!(Mark::decode(0), None);
+    }
+}

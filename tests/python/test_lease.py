@@ -1,0 +1,145 @@
+"""Messages that are worked on, and what becomes of them when nobody finishes the work."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+import shoal
+
+
+def test_a_block_acks_at_its_end(queue: "shoal.Queue[Any]") -> None:
+    queue.put({"a": 1})
+    with queue.lease() as job:
+        assert (job.get(), job.attempts) == ({"a": 1}, 1)
+        assert (queue.leased, queue.unfinished, queue.qsize()) == (1, 1, 0)
+    assert queue.unfinished == 0
+    assert "spent" in repr(job)
+
+
+def test_an_exception_gives_it_back(queue: "shoal.Queue[Any]") -> None:
+    queue.put_bytes(b"job")
+    for attempt in (1, 2):
+        with pytest.raises(KeyError):
+            with queue.lease() as job:
+                assert (bytes(job.data), job.attempts) == (b"job", attempt)
+                raise KeyError
+    queue.lease(False)  # lost at once
+    with queue.lease(False) as job:
+        assert job.attempts == 4
+
+
+def test_it_may_be_acked_or_given_back_inside_the_block(queue: "shoal.Queue[Any]") -> None:
+    queue.put(1)
+    with queue.lease() as job:
+        job.nack(0.01)
+    with pytest.raises(shoal.Empty):
+        queue.lease(False)
+    with queue.lease() as job:
+        assert job.attempts == 2
+        job.ack()
+        for again in (job.ack, job.nack):
+            with pytest.raises(shoal.InvalidError):
+                again()
+    with pytest.raises(ValueError):
+        job.data[0]
+    assert queue.unfinished == 0
+
+
+def test_the_data_is_read_where_it_is_and_not_written(queue: "shoal.Queue[Any]") -> None:
+    queue.put_bytes(b"12345678")
+    job = queue.lease()
+    assert job.data.readonly
+    holder = pickle.PickleBuffer(job.data)
+    with pytest.raises(BufferError):
+        job.ack()
+    holder.release()
+    job.ack()
+
+
+def test_who_is_too_slow_is_told(queue: "shoal.Queue[Any]") -> None:
+    queue.put("work")
+    slow = queue.lease(visible=0.001)
+    with queue.lease() as quick:
+        assert (quick.get(), quick.attempts) == ("work", 2)
+        with pytest.raises(shoal.ExpiredError):
+            slow.extend(1)
+        assert slow.get() == "work"
+        with pytest.raises(shoal.ExpiredError):
+            slow.ack()
+        quick.extend(60)
+    assert queue.unfinished == 0
+
+
+def test_dead_letters() -> None:
+    queue: "shoal.Queue[str]" = shoal.Queue(max_attempts=2)
+    assert queue.max_attempts == 2
+    queue.put("poison")
+    for _ in range(2):
+        queue.lease(False)
+    with pytest.raises(shoal.Empty):
+        queue.lease(False)
+    assert queue.dead_letters.name == queue.name + ".dead"
+    assert queue.dead_letters.get(False) == "poison"
+    queue.join(0)
+    with pytest.raises(shoal.NotFoundError):
+        shoal.Queue().dead_letters  # noqa: B018
+    with pytest.raises(shoal.TooLargeError, match="256"):
+        shoal.Queue(max_attempts=256)
+
+
+def test_join_waits_for_the_last(queue: "shoal.Queue[Any]") -> None:
+    queue.join()
+    queue.put(1)
+    for timeout in (0, 0.01):
+        with pytest.raises(shoal.TimeoutError):
+            queue.join(timeout)
+    script = f"""
+import shoal
+with shoal.Queue({queue.name!r}).lease() as job:
+    print(job.get())
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as worker:
+        queue.join()
+        assert worker.communicate()[0] == b"1\n"
+
+
+def test_the_death_of_its_holder_gives_it_back(queue: "shoal.Queue[Any]") -> None:
+    queue.put("work")
+    script = f"""
+import os, shoal
+job = shoal.Queue({queue.name!r}).lease()
+os.kill(os.getpid(), 9)
+"""
+    died = subprocess.run([sys.executable, "-c", script], env=os.environ, check=False)
+    assert died.returncode == -9
+    with queue.lease() as job:
+        assert (job.get(), job.attempts) == ("work", 2)
+
+
+def test_mistakes_are_named(queue: "shoal.Queue[Any]") -> None:
+    with pytest.raises(shoal.Empty):
+        queue.lease(False)
+    with pytest.raises(shoal.Empty):
+        queue.lease(timeout=0.01)
+    for call in (lambda: queue.lease(visible=-1), lambda: queue.lease(False).nack(-1)):
+        queue.put(1)
+        with pytest.raises(ValueError, match="-1"):
+            call()
+    queue.close()
+    with queue.lease(), queue.lease(), pytest.raises(shoal.ClosedError):
+        queue.lease()
+
+
+def test_a_view_outlives_the_queue() -> None:
+    queue: "shoal.Queue[Any]" = shoal.Queue()
+    queue.put_bytes(b"12345678")
+    job = queue.lease()
+    view = job.data[:]
+    del job, queue
+    assert len(bytes(view)) == 8
