@@ -23,9 +23,12 @@ int main() try {
 
     // Runs in each child. What the parent has opened works there too.
     const auto work = [&] {
-        while (auto job = jobs.next()) {  // until the queue is closed and drained
-            results.set(*job, std::string(job->rbegin(), job->rend()));
+        // Until the queue is closed and drained. The job of a worker that dies is another's.
+        while (auto job = jobs.next_lease()) {
+            const auto word = job->view();
+            results.set(word, std::string(word.rbegin(), word.rend()));
             results.add("done", 1);
+            job->ack();
         }
         return 0;
     };

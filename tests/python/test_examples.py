@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from collections import Counter
@@ -64,6 +65,15 @@ def test_the_program_is_an_ordinary_multiprocessing_one(program: str, tmp_path: 
     ours, theirs = run(program), run(str(tmp_path / program))
     assert len(ours) == len(theirs) or program == "shared_queue.py"
     assert ours[-1] == theirs[-1]
+
+
+@pytest.mark.parametrize("method", START_METHODS)
+def test_killed_workers(method: str) -> None:
+    lines = run("killed_workers.py", method)
+    example = runpy.run_path(str(EXAMPLES / "killed_workers.py"))
+    assert lines[:24] == [example["paint"](row) for row in range(24)]
+    assert re.fullmatch(r"\d+ painters were killed", lines[24])
+    assert lines[25:] == ["24 rows of 24 are there"]
 
 
 def test_wordcount_of_the_sources() -> None:

@@ -24,6 +24,19 @@ def test_five_lines_put_and_take_a_job(script: Script, name: str) -> None:
     assert ends_well(script(text)) == "{'resize': '17.png'}\n"
 
 
+def test_work_survives_its_worker(script: Script, name: str) -> None:
+    text = blocks(ROOT / "README.md")[2]
+    assert '"jobs"' in text
+    before = """
+import shoal
+kept = shoal.Queue("jobs", max_attempts=5)
+kept.put("17.png")
+resize = print
+"""
+    text = before + text + "print(kept.unfinished, kept.max_attempts)"
+    assert ends_well(script(text.replace('"jobs"', repr(name)))) == "17.png\n0 5\n"
+
+
 @pytest.mark.parametrize("module", ["shoal.multiprocessing", "multiprocessing"])
 def test_a_multiprocessing_script_changes_one_import(script: Script, module: str) -> None:
     text = blocks(ROOT / "README.md")[1]

@@ -52,6 +52,9 @@ pub(crate) fn run() -> Result<(), String> {
             &["one process alone counts the same"],
         )
     });
+    steps.step("a picture whose painters are killed at random", || {
+        example("killed_workers.py", "", &["24 rows of 24 are there"])
+    });
     steps.step("C, C++, Rust and Python share a queue and a map", || {
         together(&peers, environment.python())
     });
