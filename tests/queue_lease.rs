@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Bell, FOREVER, NOWAIT, Name, alone, fixed, fork, millis};
+use common::{Bell, Child, FOREVER, NOWAIT, Name, alone, fixed, fork, millis};
 use shoal::{Error, Options, Queue, Timeout};
 
 fn with_attempts(times: u8) -> Queue {
@@ -13,6 +13,18 @@ fn with_attempts(times: u8) -> Queue {
 
 fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
+}
+
+/// A process that has leased the first message, and will not let go of it while it lives.
+fn holder(queue: &Queue) -> Child {
+    let leased = Bell::new();
+    let holder = fork(|| {
+        let _lease = queue.lease(FOREVER).unwrap();
+        leased.ring();
+        std::thread::sleep(seconds(1000));
+    });
+    leased.hear();
+    holder
 }
 
 /// What a queue says of itself: messages there, leased, and not finished.
@@ -119,15 +131,9 @@ fn one_that_sleeps_on_its_lease_holds_up_nobody() {
 fn a_lease_returns_to_the_queue_when_its_holder_is_killed() {
     let _alone = alone();
     let queue = fixed(4096);
-    let leased = Bell::new();
     for round in 1..=20 {
         queue.put(&[round; 100], NOWAIT).unwrap();
-        let holder = fork(|| {
-            let _lease = queue.lease(FOREVER).unwrap();
-            leased.ring();
-            std::thread::sleep(seconds(1000));
-        });
-        leased.hear();
+        let holder = holder(&queue);
         // To whoever waits for it, and to whoever comes then.
         let again = if round % 2 == 0 {
             std::thread::scope(|scope| {
@@ -229,13 +235,7 @@ fn what_kills_its_workers_becomes_a_dead_letter() {
     let queue = with_attempts(2);
     queue.put(b"poison", NOWAIT).unwrap();
     for _ in 0..2 {
-        let leased = Bell::new();
-        let worker = fork(|| {
-            let _lease = queue.lease(FOREVER).unwrap();
-            leased.ring();
-            std::thread::sleep(seconds(1000));
-        });
-        leased.hear();
+        let worker = holder(&queue);
         worker.kill();
     }
     assert_eq!(queue.lease(millis(100)).unwrap_err(), Error::Timeout);
@@ -308,7 +308,7 @@ fn who_joins_waits_until_all_is_done() {
     });
     assert_eq!(counts(&queue), (0, 0, 0));
     queue.close().unwrap();
-    workers.into_iter().for_each(common::Child::ends_well);
+    workers.into_iter().for_each(Child::ends_well);
 }
 
 #[test]
@@ -316,13 +316,7 @@ fn who_joins_is_told_when_the_last_worker_is_dead_and_its_work_done_by_another()
     let _alone = alone();
     let queue = fixed(4096);
     queue.put(b"work", NOWAIT).unwrap();
-    let leased = Bell::new();
-    let worker = fork(|| {
-        let _lease = queue.lease(FOREVER).unwrap();
-        leased.ring();
-        std::thread::sleep(seconds(1000));
-    });
-    leased.hear();
+    let worker = holder(&queue);
     let joins = fork(|| queue.join(FOREVER).unwrap());
     worker.kill();
     queue.lease(FOREVER).unwrap().ack().unwrap();
@@ -335,13 +329,7 @@ fn a_closed_queue_is_drained_once_nothing_can_come_back() {
     let queue = fixed(4096);
     queue.put(b"1", NOWAIT).unwrap();
     queue.put(b"2", NOWAIT).unwrap();
-    let leased = Bell::new();
-    let worker = fork(|| {
-        let _lease = queue.lease(FOREVER).unwrap();
-        leased.ring();
-        std::thread::sleep(seconds(1000));
-    });
-    leased.hear();
+    let worker = holder(&queue);
     queue.close().unwrap();
     let mine = queue.lease(NOWAIT).unwrap();
     // The other may fail.
@@ -368,7 +356,7 @@ fn all_who_wait_for_the_last_lease_of_a_closed_queue_learn_of_its_end() {
     queue.close().unwrap();
     std::thread::sleep(Duration::from_millis(20));
     lease.ack().unwrap();
-    others.into_iter().for_each(common::Child::ends_well);
+    others.into_iter().for_each(Child::ends_well);
 }
 
 #[test]
