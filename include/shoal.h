@@ -68,7 +68,8 @@
  * - Only processes of one user, one pid namespace and one C library share objects. Among
  *   them there is no protection: garbage written into an object is answered with
  *   SHOAL_ERR_CORRUPT, but nothing stops a process from deleting your data.
- * - A queue or map handle uses two file descriptors.
+ * - A queue or map handle uses two file descriptors, and a queue's three once it was asked
+ *   for one.
  * - Linux only.
  */
 
@@ -329,6 +330,14 @@ typedef struct {
     /** The exit code, the number of the signal, or -1. */
     int32_t code;
 } shoal_exit;
+
+/** Something to wait for: a queue or a process. The other one is NULL. */
+typedef struct {
+    /** Ready while there is something to take, and once it is closed or poisoned. */
+    shoal_queue *queue;
+    /** Ready once it has ended. It is not joined by that. */
+    shoal_process *process;
+} shoal_waitable;
 
 #ifdef __cplusplus
 extern "C" {
@@ -1252,6 +1261,74 @@ shoal_status shoal_process_stdio(shoal_process *p,
  * Ownership: `p` is gone, with its descriptor and its pipes; NULL is allowed.
  */
 SHOAL_API void shoal_process_free(shoal_process *p);
+
+/**
+ * The queue's descriptor, for an event loop: it polls readable while there is something to
+ * take, and once the queue is closed or poisoned. For poll, epoll and what is built on them.
+ *
+ * It is readable some 30 us after a message was put, and until a call on this very handle
+ * takes the last one or finds none. It may be readable in vain, since others take from the
+ * queue as well: so take with SHOAL_NOWAIT. With edges (EPOLLET), take until
+ * SHOAL_ERR_EMPTY, as ever.
+ *
+ * Blocking, threads, fork: never blocks; safe everywhere. The first call of a process
+ * starts a thread that stays. In a forked child the descriptor of its parent says nothing of
+ * use: ask again, and get the child's own.
+ * Ownership: the descriptor is the handle's and closes with it. Do not close it, read from it
+ * or write to it.
+ *
+ * Errors: SHOAL_ERR_OS (no descriptor or thread is to be had); SHOAL_ERR_INVALID.
+ *
+ * ```c
+ * struct pollfd polled[2] = {{.fd = client, .events = POLLIN}, {.events = POLLIN}};
+ * if (shoal_queue_fd(jobs, &polled[1].fd) != SHOAL_OK)
+ *     fprintf(stderr, "%s\n", shoal_last_error());
+ * while (poll(polled, 2, -1) > 0) {
+ *     while (shoal_queue_get(jobs, buf, sizeof buf, &len, SHOAL_NOWAIT) == SHOAL_OK)
+ *         work_on(buf, len);
+ *     if (polled[0].revents != 0)
+ *         talk_to(client);
+ * }
+ * ```
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_queue_fd(shoal_queue *q,
+                            int *out);
+
+/**
+ * Waits until one of several queues and processes is ready, and says which: the first by its
+ * place among them.
+ *
+ * Where one that stands early is always ready, the others' turn never comes: to be fair,
+ * change the order from call to call. A queue that was ready may be empty by the time you
+ * take from it, if others take from it too: take with SHOAL_NOWAIT. A process that has ended
+ * may have put something just before: look into its queue once more.
+ *
+ * `things`, `n`: what to wait for, at least one. `*out`: the index of the one that is ready.
+ * `timeout_ns`: how long to wait; SHOAL_FOREVER, SHOAL_NOWAIT.
+ * Blocking, threads, fork: waits until one is ready or the time is over; any number of
+ * threads may wait for the same things. Works in a forked child. Uses a descriptor more for
+ * each queue, that of `shoal_queue_fd`, unless something is ready at once.
+ * Ownership: `things` is not used after the call, and no handle in it may be freed before.
+ *
+ * Errors: SHOAL_ERR_TIMEOUT (none was ready in time, with SHOAL_NOWAIT too);
+ * SHOAL_ERR_INTERRUPTED; SHOAL_ERR_INVALID (none to wait for; a thing that is NULL, or both a
+ * queue and a process; a handle that is none); SHOAL_ERR_OS.
+ *
+ * ```c
+ * shoal_waitable things[] = {{.queue = answers}, {.process = worker}};
+ * size_t ready;
+ * if (shoal_wait_any(things, 2, SHOAL_FOREVER, &ready) == SHOAL_OK && ready == 1)
+ *     fputs("the worker has ended\n", stderr);
+ * ```
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_wait_any(const shoal_waitable *things,
+                            size_t n,
+                            int64_t timeout_ns,
+                            size_t *out);
 
 /**
  * What the variable of a device family must be for a child that is to see some devices.

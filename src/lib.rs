@@ -17,6 +17,7 @@
 //! - [`Queue`]: messages of any length, many producers, many consumers, deadlines, batches.
 //! - [`Map`]: bytes to bytes, many writers, atomic updates, grows in place.
 //! - [`Spawn`], [`Process`], [`fork()`]: children with an environment, a deadline and an end.
+//! - [`wait_any`]: several queues and processes at once; [`Queue::fd`] for event loops.
 //! - [`device`]: which GPUs a process and its children see.
 //! - [`list`], [`stat`], [`gc`], [`unlink`]: the objects of this machine.
 //!
@@ -43,6 +44,7 @@ mod queue;
 mod segment;
 mod sync;
 mod sys;
+mod wait;
 
 pub use device::Mask;
 pub use error::{Error, Result, Status};
@@ -51,6 +53,7 @@ pub use process::{Exit, ExitKind, ForkOptions, Process, Spawn, Stdio, fork};
 pub use queue::{Lease, Queue, Reservation};
 pub use raw_sync::Timeout;
 pub use segment::{Kind, ObjectInfo, Options, Participant, gc, list, stat, unlink};
+pub use wait::{Waitable, wait_any};
 
 /// Where a test can kill a process: see the crash points in `src/sync/crash.rs`.
 #[cfg(feature = "crash-points")]

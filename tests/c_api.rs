@@ -41,6 +41,11 @@ fn processes_and_devices_do_in_c_what_the_header_says() {
 }
 
 #[test]
+fn descriptors_and_waiting_for_many_do_in_c_what_the_header_says() {
+    c_test("wait");
+}
+
+#[test]
 fn the_cpp_wrapper_does_what_it_says() {
     let program = Program::build(Language::Cpp17, "tests/cpp/wrapper.cpp");
     let mut run = Command::new(program.path());
@@ -56,6 +61,11 @@ fn the_c_examples_print_what_their_readers_expect() {
         queue.run(&[]),
         "1 squared is 1\n2 squared is 4\n3 squared is 9\n4 squared is 16\n5 squared is 25\n\
          the child exited with 0\n"
+    );
+    let events = Program::build(Language::C99, "examples/c/events.c");
+    assert_eq!(
+        events.run(&[]),
+        "the numbers add up to 55, and 6 letters were said\n"
     );
     let text = root().join("LICENSE-APACHE");
     let wordcount = Program::build(Language::C99, "examples/c/wordcount.c");

@@ -8,9 +8,11 @@
 
 mod common;
 
+use std::os::fd::AsRawFd;
+
 use common::doom::{doomed, lived};
 use common::{Bell, Child, FOREVER, NOWAIT, alone, fixed, fork};
-use shoal::Queue;
+use shoal::{Queue, Waitable, wait_any};
 
 /// Runs `round` with step 1, 2, 3 … until the doomed one lives, and returns the last step.
 ///
@@ -106,6 +108,35 @@ fn a_waker_that_dies_leaves_no_sleeper_behind() {
         lived
     });
     assert!(steps >= 12, "{steps}");
+}
+
+#[test]
+fn what_a_waker_put_before_it_died_is_told_to_those_who_poll() {
+    let steps = at_every_step(|step| {
+        let queue = fixed(4096);
+        let mut polled = libc::pollfd {
+            fd: queue.fd().unwrap().as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        let waits = || assert_eq!(wait_any(&[Waitable::Queue(&queue)], FOREVER), Ok(0));
+        let waiter = fork(waits);
+        a_moment();
+        let mut dying = doomed(step, || queue.put(&[1; 10], NOWAIT).unwrap());
+        let lived = lived(&mut dying);
+        if queue.is_empty() {
+            assert!(!lived);
+            queue.put(&[2; 10], NOWAIT).unwrap();
+        }
+        // SAFETY: one descriptor; it waits until that is readable.
+        assert_eq!(unsafe { libc::poll(&mut polled, 1, -1) }, 1);
+        waiter.ends_well();
+        assert_eq!(drain(&queue).len(), 1);
+        // SAFETY: as above; it does not wait.
+        assert_eq!(unsafe { libc::poll(&mut polled, 1, 0) }, 0);
+        lived
+    });
+    assert!(steps >= 6, "{steps}");
 }
 
 #[test]

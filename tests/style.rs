@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers, from the bottom up. What stands in one line knows nothing of its neighbours.
-const LAYERS: [&[&str]; 10] = [
+const LAYERS: [&[&str]; 11] = [
     &["error"],
     &["layout", "copy", "cache"],
     &["sys"],
@@ -15,6 +15,7 @@ const LAYERS: [&[&str]; 10] = [
     &["queue", "map"],
     &["device"],
     &["process"],
+    &["wait"],
     &["ffi"],
 ];
 

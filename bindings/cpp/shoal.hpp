@@ -27,5 +27,6 @@
 #include "shoal/map.hpp"
 #include "shoal/process.hpp"
 #include "shoal/queue.hpp"
+#include "shoal/wait.hpp"
 
 #endif

@@ -78,6 +78,24 @@ pub(super) unsafe fn buffer<'a>(
 /// An array of `len` elements.
 ///
 /// # Safety
+/// As [`bytes`], for elements.
+pub(super) unsafe fn array<'a, T: Copy>(
+    what: &'static str,
+    data: *const T,
+    len: usize,
+) -> Result<&'a [T]> {
+    if len == 0 {
+        return Ok(&[]);
+    }
+    checked(what, data)?;
+    checked_bytes(what, data.cast(), len.saturating_mul(size_of::<T>()))?;
+    // SAFETY: not NULL, aligned, of a possible size, and the caller's contract.
+    Ok(unsafe { std::slice::from_raw_parts(data, len) })
+}
+
+/// An array of `len` elements to write to.
+///
+/// # Safety
 /// As [`buffer`], for elements.
 pub(super) unsafe fn array_mut<'a, T: Copy>(
     what: &'static str,
@@ -114,18 +132,13 @@ pub(super) unsafe fn items<'a>(
     items: *const Slice,
     n: usize,
 ) -> Result<&'a [Item]> {
-    if n == 0 {
-        return Ok(&[]);
-    }
-    checked(what, items)?;
-    checked_bytes(what, items.cast(), n.saturating_mul(size_of::<Slice>()))?;
-    // SAFETY: not NULL, aligned, of a possible size, and the caller's contract.
-    let slices = unsafe { std::slice::from_raw_parts(items, n) };
+    // SAFETY: the same contract.
+    let slices = unsafe { array(what, items, n) }?;
     for slice in slices {
         checked_bytes(what, slice.data, slice.len)?;
     }
     // SAFETY: `Item` is a transparent `Slice`, and each was checked.
-    Ok(unsafe { std::slice::from_raw_parts(items.cast(), n) })
+    Ok(unsafe { std::slice::from_raw_parts(slices.as_ptr().cast(), n) })
 }
 
 /// # Safety

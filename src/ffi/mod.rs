@@ -62,7 +62,8 @@
 //! - Only processes of one user, one pid namespace and one C library share objects. Among
 //!   them there is no protection: garbage written into an object is answered with
 //!   SHOAL_ERR_CORRUPT, but nothing stops a process from deleting your data.
-//! - A queue or map handle uses two file descriptors.
+//! - A queue or map handle uses two file descriptors, and a queue's three once it was asked
+//!   for one.
 //! - Linux only.
 
 // Exported by symbol, not by path; each function's safety is its documented contract.
@@ -79,3 +80,4 @@ mod queue;
 mod reserve;
 mod spawn;
 mod status;
+mod wait;

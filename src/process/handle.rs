@@ -3,10 +3,11 @@
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use super::detached;
+use crate::sys::clock::Deadline;
 use crate::sys::pidfd::{self, Reaped};
+use crate::sys::poll;
 use crate::sys::spawn::discard;
 use crate::{Error, Result, Timeout};
 
@@ -137,10 +138,7 @@ impl Process {
     /// [`Error::Timeout`]: it still runs. [`Error::Interrupted`]: a signal handler ran while
     /// waiting; call again to go on.
     pub fn join(&self, timeout: Timeout) -> Result<Exit> {
-        let deadline = match timeout {
-            Timeout::Infinite => None,
-            Timeout::Val(duration) => Instant::now().checked_add(duration),
-        };
+        let deadline = Deadline::after(timeout);
         loop {
             if let Some(exit) = self.try_join()? {
                 return Ok(exit);
@@ -148,7 +146,7 @@ impl Process {
             let Some(pidfd) = self.pidfd() else {
                 return Ok(Exit::UNKNOWN);
             };
-            if !pidfd::wait(pidfd, deadline)? {
+            if !poll::readable(&[pidfd], deadline)? {
                 return self.try_join()?.ok_or(Error::Timeout);
             }
         }
@@ -172,7 +170,7 @@ impl Process {
         };
         if self.creator != std::process::id() {
             // A forked copy: the mutex may have been held at the fork, so leave it alone.
-            let ended = pidfd::wait(pidfd.as_fd(), Some(Instant::now()))?;
+            let ended = poll::readable(&[pidfd.as_fd()], Deadline::Now)?;
             return Ok(ended.then_some(Exit::UNKNOWN));
         }
         let mut exit = lock(&self.exit);

@@ -9,7 +9,8 @@ use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
 
-use crate::sys::spawn::{Failure, Plan, fork_exec, signal_set, thread_signal_mask};
+use crate::sys::spawn::{Failure, Plan, fork_exec};
+use crate::sys::thread;
 use crate::{Error, Result};
 
 type Job = (Plan, SyncSender<Result<libc::pid_t, Failure>>);
@@ -60,22 +61,11 @@ fn current() -> Result<&'static Spawner> {
 
 fn start(process: u32) -> Result<Spawner> {
     let (jobs, inbox) = channel::<Job>();
-    // A thread inherits the mask of its creator: the host's handlers must never run in it.
-    let old = thread_signal_mask(Some(&signal_set(true)));
-    let thread = std::thread::Builder::new()
-        .name("shoal-spawner".to_owned())
-        .spawn(move || {
-            for (plan, reply) in inbox {
-                // A caller that is gone does not need the answer.
-                let _ = reply.send(fork_exec(&plan));
-            }
-        });
-    thread_signal_mask(Some(&old));
-    match thread {
-        Ok(_) => Ok(Spawner { process, jobs }),
-        Err(err) => Err(Error::Os {
-            call: "pthread_create",
-            errno: err.raw_os_error().unwrap_or(libc::EAGAIN),
-        }),
-    }
+    thread::start("shoal-spawner", move || {
+        for (plan, reply) in inbox {
+            // A caller that is gone does not need the answer.
+            let _ = reply.send(fork_exec(&plan));
+        }
+    })?;
+    Ok(Spawner { process, jobs })
 }

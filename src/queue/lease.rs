@@ -384,10 +384,8 @@ impl Queue {
 
     /// Whether a closed queue may still get messages to take: somebody else works on them.
     pub(super) fn may_come_back(&self) -> bool {
-        let shelf = &self.ring.header.shelf;
-        let leased = shelf.leased.load(Ordering::Relaxed);
         let mine = self.segment.owner().map_or(0, |me| self.mine.get(me));
-        leased > mine || shelf.waiting.load(Ordering::Relaxed) > 0 || self.ring.set_aside() > 0
+        self.ring.may_come_back(mine)
     }
 }
 

@@ -11,6 +11,7 @@
 //! - [`entrance`]: the two locks, and turns when many want them.
 //! - [`wait`], [`room`], [`pace`]: waiting and waking, closing and repair; growing and shrinking;
 //!   how long a consumer rests between messages of a stream.
+//! - [`readiness`]: a descriptor for event loops.
 //! - [`Queue`]: what programs call.
 
 mod ends;
@@ -22,6 +23,7 @@ mod loans;
 mod model;
 mod ops;
 mod pace;
+mod readiness;
 mod record;
 mod reservation;
 mod reserve;

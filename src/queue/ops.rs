@@ -15,6 +15,7 @@ use super::entrance::Entrance;
 use super::header::{self, Header};
 use super::lease::Mine;
 use super::pace::Pace;
+use super::readiness::Readiness;
 use super::record;
 use super::ring::Ring;
 
@@ -27,8 +28,9 @@ use super::ring::Ring;
 ///
 /// A handle is [`Send`] and [`Sync`]; calls from several threads are as good as from several
 /// processes. Handles survive `fork`: the child's copy is a participant of its own. Every
-/// open handle uses two file descriptors. Dropping the last handle of all processes removes
-/// the queue with what is in it, unless it was created [persistent](Options::persistent).
+/// open handle uses two file descriptors, and three once it was asked [for one](Self::fd).
+/// Dropping the last handle of all processes removes the queue with what is in it, unless it
+/// was created [persistent](Options::persistent).
 ///
 /// The ring starts small and doubles in place when it is full and nobody makes room, up to
 /// `max_capacity`; from there on producers wait. When a consumer has waited a while for an
@@ -59,6 +61,7 @@ pub struct Queue {
     pub(super) shelf: RobustMutex,
     /// What this process has leased through this handle.
     pub(super) mine: Mine,
+    pub(super) readiness: Readiness,
     // Not before this: the ring and the locks point into it.
     pub(super) segment: Segment,
     // After it, so that whoever finds a queue finds its dead letters.
@@ -175,6 +178,7 @@ impl Queue {
             pace: Pace::default(),
             shelf,
             mine: Mine::default(),
+            readiness: Readiness::new(),
             segment,
             dead_letters: None,
         };

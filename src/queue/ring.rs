@@ -126,6 +126,14 @@ impl Ring {
         self.writing().wrapping_mul(HEADER)
     }
 
+    /// Whether messages may come that are not in the ring, besides `mine` of the leased ones.
+    pub(super) fn may_come_back(&self, mine: u64) -> bool {
+        let shelf = &self.header.shelf;
+        shelf.leased.load(Ordering::Relaxed) > mine
+            || shelf.waiting.load(Ordering::Relaxed) > 0
+            || self.writing() > 0
+    }
+
     /// Whether there is room for `need` more bytes.
     #[inline]
     pub(super) fn has_room(&self, need: u64) -> bool {

@@ -140,7 +140,7 @@ impl Queue {
 
     /// Moves the head over padding that no consumer is there to move over, so that a message
     /// as large as the ring finds an empty one.
-    fn skip_padding(&self, deadline: Deadline) -> Result<()> {
+    pub(super) fn skip_padding(&self, deadline: Deadline) -> Result<()> {
         let _guard = self.lock(&self.consumers, deadline)?;
         // SAFETY: the consumers' lock is held until after the last use.
         let mut end = unsafe { Consumer::new(&self.ring) }?;

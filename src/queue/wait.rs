@@ -27,6 +27,7 @@ use crate::sys::clock::Deadline;
 use super::ends::Consumer;
 use super::entrance::Entrance;
 use super::ops::Queue;
+use super::ring::Ring;
 
 /// Looks at the other side's cursor before the core is given away for the first time: some
 /// microseconds, in which a peer that is running does many messages.
@@ -45,9 +46,9 @@ const CLOSED: u32 = 1;
 const POISONED: u32 = 2;
 
 impl Queue {
-    /// Takes what `taken` finds at the taking end, waiting while it finds nothing.
+    /// [`take`](Self::take), but for the descriptor.
     #[inline]
-    pub(super) fn take<T>(
+    pub(super) fn take_in_time<T>(
         &self,
         deadline: Deadline,
         mut taken: impl FnMut(&mut Consumer<'_>) -> Result<Option<T>>,
@@ -106,8 +107,7 @@ impl Queue {
 
     #[cold]
     fn wait_for_message(&self, deadline: Deadline) -> Result<()> {
-        let ended = || self.is_poisoned() || self.is_closed() && !self.may_come_back();
-        let ready = || self.ring.is_occupied() || ended() || self.is_due();
+        let ready = || self.ring.is_occupied() || self.is_over() || self.is_due();
         if look(SPINS, ready) {
             return Ok(());
         }
@@ -222,9 +222,14 @@ impl Queue {
         self.flags() & POISONED != 0
     }
 
-    /// Whether there is no more to wait for.
+    /// Whether nothing will ever come to an empty queue.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_poisoned() || self.is_closed() && !self.may_come_back()
+    }
+
+    /// Whether nothing can be put any more.
     pub(super) fn has_ended(&self) -> bool {
-        self.flags() & (CLOSED | POISONED) != 0
+        has_ended(&self.ring)
     }
 
     fn flags(&self) -> u32 {
@@ -292,4 +297,9 @@ impl Queue {
         self.wake_everybody();
         Ok(guard)
     }
+}
+
+/// [`Queue::has_ended`], for those who have no queue.
+pub(super) fn has_ended(ring: &Ring) -> bool {
+    ring.header.flags.load(Ordering::Acquire) & (CLOSED | POISONED) != 0
 }

@@ -127,6 +127,28 @@ impl EventCell {
         self.waking.load(Ordering::Relaxed) != 0
     }
 
+    /// Says that somebody is about to sleep. The caller looks once more, and then sleeps while
+    /// [`word`](Self::word) is what this returns.
+    pub(crate) fn announce(&self) -> u32 {
+        let seq = self.seq.load(Ordering::SeqCst);
+        self.asleep.store(1, Ordering::SeqCst);
+        crash_point!();
+        // SYNC: pairs with `publish_fence` between the change and `notify_one`.
+        fence(Ordering::SeqCst);
+        seq
+    }
+
+    /// The futex word.
+    pub(crate) fn word(&self) -> &AtomicU32 {
+        &self.seq
+    }
+
+    /// Says that the caller has slept, and is about to look.
+    pub(crate) fn awake(&self) {
+        // Before looking, so that a waker who comes after the look finds it clear.
+        self.waking.store(0, Ordering::SeqCst);
+    }
+
     /// Sleeps until woken, but at most `slice_ns`; not at all if `ready()` is true.
     ///
     /// # Errors
@@ -137,11 +159,7 @@ impl EventCell {
         deadline: Deadline,
         ready: impl Fn() -> bool,
     ) -> Result<Slept> {
-        let seq = self.seq.load(Ordering::SeqCst);
-        self.asleep.store(1, Ordering::SeqCst);
-        crash_point!();
-        // SYNC: pairs with `publish_fence` between the change and `notify_one`.
-        fence(Ordering::SeqCst);
+        let seq = self.announce();
         if ready() {
             return Ok(Slept::Ready);
         }
@@ -150,8 +168,7 @@ impl EventCell {
         }
         let waited = futex::wait(&self.seq, seq, deadline.slice(slice_ns));
         crash_point!();
-        // Before looking again, so that a waker who comes after the look finds it clear.
-        self.waking.store(0, Ordering::SeqCst);
+        self.awake();
         match waited {
             Waited::Woken => Ok(Slept::Woken),
             Waited::TimedOut => Ok(Slept::TimedOut),

@@ -3,6 +3,8 @@
 pub(crate) mod crash;
 mod event;
 mod mutex;
+mod watch;
 
 pub(crate) use event::{EventCell, Slept, look, publish_fence};
 pub(crate) use mutex::{Acquired, Guard, MutexCell, RobustMutex};
+pub(crate) use watch::{Found, Watch};

@@ -50,3 +50,61 @@ pub(crate) fn wake(word: &AtomicU32, count: i32) -> usize {
     let rc = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count) };
     rc.max(0) as usize
 }
+
+/// One of several words to sleep on, as the kernel's `struct futex_waitv`.
+#[repr(C)]
+pub(crate) struct OneOf {
+    expected: u64,
+    word: u64,
+    flags: u32,
+    reserved: u32,
+}
+
+/// How many words one call sleeps on at most: `FUTEX_WAITV_MAX`.
+pub(crate) const MOST: usize = 128;
+
+/// `FUTEX2_SIZE_U32`, and not private.
+const SHARED_WORD: u32 = 2;
+
+impl OneOf {
+    /// Sleep while the word is `expected`. Where it is then no longer mapped, [`wait_any`]
+    /// does not sleep.
+    pub(crate) fn new(word: &AtomicU32, expected: u32) -> Self {
+        Self {
+            expected: expected.into(),
+            word: word.as_ptr() as u64,
+            flags: SHARED_WORD,
+            reserved: 0,
+        }
+    }
+}
+
+/// Sleeps while all of at most [`MOST`] words are as expected, until one is woken or until
+/// `until_ns` of [`clock::now_ns`]. More than one of them may have been woken.
+///
+/// `None` if the kernel does not know the call (before Linux 5.16, some sandboxes).
+pub(crate) fn wait_any(words: &[OneOf], until_ns: u64) -> Option<Waited> {
+    let until = clock::timespec(until_ns);
+    // SAFETY: `words` and `until` outlive the call. The kernel only reads the words, and
+    // answers EFAULT for one that is not mapped.
+    let rc = unsafe {
+        libc::syscall(
+            libc::SYS_futex_waitv,
+            words.as_ptr(),
+            words.len(),
+            0u32,
+            &until,
+            libc::CLOCK_MONOTONIC,
+        )
+    };
+    Some(match rc {
+        0.. => Waited::Woken,
+        _ => match errno() {
+            libc::ETIMEDOUT => Waited::TimedOut,
+            libc::EINTR => Waited::Interrupted,
+            // A word has changed, or its object was closed meanwhile: time to look again.
+            libc::EAGAIN | libc::EFAULT => Waited::Woken,
+            _ => return None,
+        },
+    })
+}

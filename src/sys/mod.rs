@@ -7,10 +7,12 @@ pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod ofd;
 pub(crate) mod pidfd;
+pub(crate) mod poll;
 pub(crate) mod process;
 pub(crate) mod pthread;
 pub(crate) mod shm;
 pub(crate) mod spawn;
+pub(crate) mod thread;
 
 /// The calling thread's `errno`.
 pub(crate) fn errno() -> i32 {

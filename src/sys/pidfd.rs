@@ -1,11 +1,10 @@
-//! Process descriptors: waiting for a process, reaping it, and sending it signals.
+//! Process descriptors: reaping a process, and sending it signals.
 //!
 //! A pidfd stays bound to its process after the process is gone, so nothing here can ever
 //! reach another process that was given the same number.
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::time::Instant;
 
 use crate::{Error, Result};
 
@@ -41,34 +40,6 @@ pub(crate) fn open(pid: libc::pid_t) -> Result<Option<OwnedFd>> {
     // The number may have been reused if somebody else reaped the child: ask before trusting.
     let ours = wait_id(&fd, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT)?;
     Ok((ours != Reaped::NotOurs).then_some(fd))
-}
-
-/// Waits until the process has ended, at the latest until `deadline`; says whether it has.
-///
-/// `Interrupted` if a signal handler ran.
-pub(crate) fn wait(fd: BorrowedFd<'_>, deadline: Option<Instant>) -> Result<bool> {
-    let mut poll = libc::pollfd {
-        fd: fd.as_raw_fd(),
-        events: libc::POLLIN,
-        revents: 0,
-    };
-    let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
-    let left = left.map(|left| libc::timespec {
-        tv_sec: left.as_secs().min(i32::MAX as u64) as libc::time_t,
-        tv_nsec: left.subsec_nanos().into(),
-    });
-    let left = left.as_ref().map_or(std::ptr::null(), |t| t as *const _);
-    // SAFETY: `poll` and `left` outlive the call; a null mask leaves the signal mask alone.
-    match unsafe { libc::ppoll(&mut poll, 1, left, std::ptr::null()) } {
-        0 => Ok(false),
-        1.. => Ok(true),
-        _ => Err(match Error::last_os("ppoll") {
-            Error::Os {
-                errno: libc::EINTR, ..
-            } => Error::Interrupted,
-            err => err,
-        }),
-    }
 }
 
 /// Reaps the process if it has ended. Does not wait.

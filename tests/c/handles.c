@@ -30,6 +30,9 @@ static void no_queue(shoal_queue *q, const char *why)
     SAYS(SHOAL_ERR_INVALID, why, shoal_queue_max_message(q, &number));
     SAYS(SHOAL_ERR_INVALID, why, shoal_queue_is_closed(q, &flag));
     SAYS(SHOAL_ERR_INVALID, why, shoal_queue_close(q));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_queue_fd(q, &fd));
+    SAYS(SHOAL_ERR_INVALID, why,
+         shoal_wait_any(&(shoal_waitable){q, NULL}, 1, SHOAL_NOWAIT, &n));
     CHECK(shoal_queue_name(q) == NULL);
 }
 
@@ -66,6 +69,8 @@ static void no_process(shoal_process *p, const char *why)
     SAYS(SHOAL_ERR_INVALID, why, shoal_process_terminate(p));
     SAYS(SHOAL_ERR_INVALID, why, shoal_process_kill(p));
     SAYS(SHOAL_ERR_INVALID, why, shoal_process_stdio(p, 0, &fd));
+    SAYS(SHOAL_ERR_INVALID, why,
+         shoal_wait_any(&(shoal_waitable){NULL, p}, 1, SHOAL_NOWAIT, &n));
 }
 
 /* A pointer that is nothing of ours, as each kind of handle. Freeing it does nothing. */

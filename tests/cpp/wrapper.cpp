@@ -1,5 +1,6 @@
 // What the C++ wrapper promises beyond the header.
 
+#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -224,6 +225,35 @@ static void processes() {
     CHECK(shoal::process::spawn(clean).join().success());
 }
 
+static bool readable(int fd, int wait_ms) {
+    pollfd polled{fd, POLLIN, 0};
+    return ::poll(&polled, 1, wait_ms) == 1;
+}
+
+static void waiting() {
+    auto jobs = shoal::queue::anonymous(), stop = shoal::queue::anonymous();
+    CHECK(jobs.fd() > 2 && jobs.fd() != stop.fd() && !readable(jobs.fd(), 0));
+    CHECK(!shoal::try_wait_any({jobs, stop}));
+    CHECK(!shoal::try_wait_any({jobs, stop}, 1ms));
+    THROWS(SHOAL_ERR_TIMEOUT, shoal::wait_any({stop, jobs}, 1ms));
+    THROWS(SHOAL_ERR_INVALID, shoal::wait_any(std::vector<shoal::waitable>{}));
+
+    auto child = shoal::process::fork([&] {
+        jobs.put("a job");
+        return 0;
+    });
+    CHECK(shoal::wait_any({stop, jobs}) == 1);
+    CHECK(readable(jobs.fd(), -1) && jobs.try_get() == "a job" && !readable(jobs.fd(), 0));
+    const std::vector<shoal::waitable> things{stop, jobs, child};
+    CHECK(shoal::wait_any(things, 60s) == 2 && shoal::try_wait_any(things) == 2u);
+    CHECK(child.join(shoal::nowait).success());
+    stop.close();
+    CHECK(readable(stop.fd(), -1) && shoal::wait_any({jobs, stop}) == 1);
+    const auto moved = std::move(stop);
+    THROWS(SHOAL_ERR_INVALID, shoal::wait_any({moved, stop}, shoal::nowait));
+    THROWS(SHOAL_ERR_INVALID, stop.fd());
+}
+
 static void devices() {
     namespace device = shoal::device;
     CHECK(device::families().size() > 5 && device::families()[0] == "cuda");
@@ -241,6 +271,7 @@ int main(int argc, char **argv) {
     queues(argv[1]);
     maps();
     processes();
+    waiting();
     devices();
     std::cout << "wrapper: ok\n";
 }

@@ -208,6 +208,15 @@ public:
         return closed;
     }
 
+    /// A descriptor for an event loop: it polls readable while there is something to take, and
+    /// once the queue is closed. It stays this object's. Take with `try_get`, as it may be
+    /// readable in vain; a forked child has to ask again.
+    int fd() const {
+        int fd = -1;
+        detail::check(shoal_queue_fd(get_handle(), &fd));
+        return fd;
+    }
+
     /// The handle, for functions of shoal.h. It stays this object's.
     shoal_queue *get_handle() const noexcept { return handle_.get(); }
 

@@ -13,6 +13,8 @@
     child = shoal.spawn(["nvidia-smi"], devices=[0])
     child.join()
 
+    shoal.wait([mail, child])               # whatever comes first
+
 `shoal.multiprocessing` is `multiprocessing` with its data in shared memory.
 """
 
@@ -48,6 +50,7 @@ from ._loan import Lease, Reservation
 from ._map import BytesMap, Map
 from ._process import Process, spawn
 from ._queue import Queue
+from ._select import wait
 
 __all__ = [
     "AccessError",
@@ -83,6 +86,7 @@ __all__ = [
     "devices",
     "gc",
     "spawn",
+    "wait",
 ]
 
 # To a reader of a traceback or of help() these are names of the package.

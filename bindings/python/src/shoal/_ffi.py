@@ -124,6 +124,12 @@ class Loan(ctypes.Structure):
     ]
 
 
+class Waitable(ctypes.Structure):
+    """``shoal_waitable``: one of the two."""
+
+    _fields_ = [("queue", c_void_p), ("process", c_void_p)]
+
+
 class SpawnOptions(ctypes.Structure):
     """``shoal_spawn_options``."""
 
@@ -199,6 +205,7 @@ PROTOTYPES: Dict[str, Tuple[Any, Tuple[Any, ...]]] = {
     "shoal_queue_max_items": (_STATUS, (c_void_p, c_void_p)),
     "shoal_queue_is_closed": (_STATUS, (c_void_p, c_void_p)),
     "shoal_queue_close": (_STATUS, (c_void_p,)),
+    "shoal_queue_fd": (_STATUS, (c_void_p, c_void_p)),
     "shoal_map_open": (_STATUS, (c_char_p, c_void_p, c_void_p)),
     "shoal_map_free": (None, (c_void_p,)),
     "shoal_map_name": (c_char_p, (c_void_p,)),
@@ -232,6 +239,7 @@ PROTOTYPES: Dict[str, Tuple[Any, Tuple[Any, ...]]] = {
     "shoal_process_kill": (_STATUS, (c_void_p,)),
     "shoal_process_stdio": (_STATUS, (c_void_p, c_int, c_void_p)),
     "shoal_process_free": (None, (c_void_p,)),
+    "shoal_wait_any": (_STATUS, (c_void_p, c_size_t, c_int64, c_void_p)),
     "shoal_device_resolve": (
         _STATUS,
         (c_char_p, c_char_p, c_char_p, c_void_p, c_size_t, c_void_p),

@@ -432,6 +432,21 @@ class Queue(Shared, Generic[T]):
         """Bytes of the largest message it can ever take."""
         return _ffi.fetch_u64(_ffi.lib.shoal_queue_max_message, self._live())
 
+    def fileno(self) -> int:
+        """A descriptor that is readable while there is something to take, or `closed` is true.
+
+        So a queue can be given to `select`, `selectors`, `asyncio` (``loop.add_reader``) and
+        `multiprocessing.connection.wait`, beside sockets and pipes. Take with `get_nowait`
+        until `Empty`, or once for each time it is readable and be ready for `Empty` too:
+        others take from the queue as well.
+
+        It is this process's and goes with the handle: unregister before `detach`, and
+        register anew in a forked child. Do not read from it, write to it or close it. The
+        first call of a process, and that of `shoal.wait`, starts a native thread that stays;
+        Python 3.12 and later say so, as of any thread, when the process forks.
+        """
+        return _ffi.fetch_int(_ffi.lib.shoal_queue_fd, self._live())
+
     def close(self) -> None:
         """Closes the queue for everyone: puts fail, gets drain it and then fail.
 

@@ -4,8 +4,9 @@ Signatures, exceptions and ``close`` are the standard library's. What differs: a
 pickled and in the queue when `put` returns, so errors of pickling are raised there and
 `empty` and `qsize` are exact at once; there is no feeder thread, so `join_thread` has
 nothing to wait for; a process killed while it waits in `get` disturbs nobody; a queue can
-be pickled anywhere, not only to a child being started. ``_reader`` and ``_writer`` do not
-exist, so `multiprocessing.connection.wait` cannot wait for a queue.
+be pickled anywhere, not only to a child being started. A queue has a `fileno`, so
+`multiprocessing.connection.wait` can wait for it, or for its ``_reader`` as programs have
+always done. ``_reader`` can do nothing else, and ``_writer`` does not exist.
 """
 
 from __future__ import annotations
@@ -78,6 +79,14 @@ class _Closable(Generic[T]):
     def empty(self) -> bool:
         """Whether nothing is in the queue: exact."""
         return self._open().empty()
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while there is something to take (see `shoal.Queue`)."""
+        return self._open().fileno()
+
+    @property
+    def _reader(self) -> _queue.Queue[T]:
+        return self._open()
 
     def __repr__(self) -> str:
         state = "closed" if self._queue is None else repr(self._queue.name)

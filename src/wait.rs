@@ -1,0 +1,128 @@
+//! Waiting for whichever of several queues and processes is ready first.
+
+use std::os::fd::BorrowedFd;
+
+use crate::Timeout;
+use crate::error::{Error, Result};
+use crate::process::Process;
+use crate::queue::Queue;
+use crate::sync::look;
+use crate::sys::clock::Deadline;
+use crate::sys::poll;
+
+/// Looks at the queues before the core is given away for the first time.
+const SPINS: u32 = 100;
+
+/// To look at more things than this, again and again, costs more than to sleep.
+const FEW: usize = 16;
+
+/// Something to wait for.
+#[derive(Debug, Clone, Copy)]
+pub enum Waitable<'a> {
+    /// Ready when there is something to take, and once it is closed or poisoned.
+    Queue(&'a Queue),
+    /// Ready once it has ended. It is not joined by that.
+    Process(&'a Process),
+}
+
+impl Waitable<'_> {
+    fn is_ready(&self) -> Result<bool> {
+        match self {
+            Waitable::Queue(queue) => Ok(queue.is_ready()),
+            // Without a descriptor it was gone before there could be one.
+            Waitable::Process(process) => process
+                .pidfd()
+                .map_or(Ok(true), |fd| poll::readable(&[fd], Deadline::Now)),
+        }
+    }
+}
+
+/// Waits until one of these is ready, and returns the index of the first that is.
+///
+/// "First" is by its place among `things`: where one that stands early is always ready, the
+/// others' turn never comes. Whoever wants all to get their share changes the order from call
+/// to call, or asks each of those it was not told of with a timeout of zero.
+///
+/// A queue that was ready may be empty by the time the caller takes from it, if others take
+/// from it too: use a `get` that does not wait. A process that has ended may have put something
+/// just before: look into its queue once more.
+///
+/// Waits until `timeout`; zero only looks. Any number of threads may wait for the same things.
+/// In a forked child it works as in its parent, on handles of both. The queues get
+/// [descriptors](Queue::fd), unless there is something ready at once.
+///
+/// # Errors
+/// `Timeout`: none was ready in time, with a timeout of zero too. `Interrupted`: a signal
+/// handler ran while waiting. `Invalid`: there is nothing to wait for. `Os`: no descriptor or
+/// thread is to be had.
+///
+/// ```
+/// use shoal::{Queue, Spawn, Timeout, Waitable, wait_any};
+///
+/// let (jobs, answers) = (Queue::anonymous()?, Queue::anonymous()?);
+/// let worker = Spawn::new("true").spawn()?;
+/// let things = [
+///     Waitable::Queue(&jobs),
+///     Waitable::Queue(&answers),
+///     Waitable::Process(&worker),
+/// ];
+/// assert_eq!(wait_any(&things, Timeout::Infinite)?, 2);
+/// answers.put(b"42", Timeout::Infinite)?;
+/// assert_eq!(wait_any(&things, Timeout::Infinite)?, 1);
+/// # Ok::<(), shoal::Error>(())
+/// ```
+pub fn wait_any(things: &[Waitable<'_>], timeout: Timeout) -> Result<usize> {
+    if things.is_empty() {
+        return Err(Error::invalid("things to wait for", "there are none"));
+    }
+    let deadline = Deadline::after(timeout);
+    if let Some(index) = first_ready(things)? {
+        return Ok(index);
+    }
+    if deadline == Deadline::Now {
+        return Err(Error::Timeout);
+    }
+    let arrived = || queues(things).any(Queue::has_arrived);
+    if things.len() <= FEW
+        && look(SPINS, arrived)
+        && let Some(index) = first_ready(things)?
+    {
+        return Ok(index);
+    }
+    let fds = descriptors(things)?;
+    loop {
+        if deadline.passed() {
+            return Err(Error::Timeout);
+        }
+        // There was nothing. What has come since makes them readable again.
+        queues(things).for_each(Queue::found_nothing);
+        poll::readable(&fds, deadline)?;
+        if let Some(index) = first_ready(things)? {
+            return Ok(index);
+        }
+    }
+}
+
+fn first_ready(things: &[Waitable<'_>]) -> Result<Option<usize>> {
+    for (index, thing) in things.iter().enumerate() {
+        if thing.is_ready()? {
+            return Ok(Some(index));
+        }
+    }
+    Ok(None)
+}
+
+fn queues<'a>(things: &[Waitable<'a>]) -> impl Iterator<Item = &'a Queue> {
+    things.iter().filter_map(|thing| match *thing {
+        Waitable::Queue(queue) => Some(queue),
+        Waitable::Process(_) => None,
+    })
+}
+
+fn descriptors<'a>(things: &[Waitable<'a>]) -> Result<Vec<BorrowedFd<'a>>> {
+    let each = things.iter().filter_map(|thing| match *thing {
+        Waitable::Queue(queue) => Some(queue.fd()),
+        Waitable::Process(process) => process.pidfd().map(Ok),
+    });
+    each.collect()
+}
