@@ -90,6 +90,15 @@ def test_wordcount_of_the_sources() -> None:
     ]
 
 
+def test_event_loop() -> None:
+    assert run("event_loop.py") == [
+        "100 findings of ada",
+        "100 findings of bea",
+        "100 findings of cleo",
+        "the clock ticked all the while",
+    ]
+
+
 def test_devices() -> None:
     seen = {}
     *shown, last = run("devices.py")

@@ -55,6 +55,10 @@ pub(crate) fn run() -> Result<(), String> {
     steps.step("a picture whose painters are killed at random", || {
         example("killed_workers.py", "", &["24 rows of 24 are there"])
     });
+    steps.step("an event loop reads what processes find", || {
+        let last = "the clock ticked all the while";
+        example("event_loop.py", "", &["100 findings of cleo", last])
+    });
     steps.step("C, C++, Rust and Python share a queue and a map", || {
         together(&peers, environment.python())
     });
