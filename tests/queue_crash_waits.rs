@@ -29,10 +29,6 @@ fn at_every_step(round: impl Fn(u64) -> bool) -> u64 {
     panic!("the operation never ends");
 }
 
-fn a_moment() {
-    std::thread::sleep(std::time::Duration::from_millis(4));
-}
-
 fn drain(queue: &Queue) -> Vec<Vec<u8>> {
     std::iter::from_fn(|| queue.get_vec(NOWAIT).ok()).collect()
 }
@@ -44,8 +40,9 @@ fn a_put_that_waits_happens_or_does_not_and_keeps_nobody_from_theirs() {
         while queue.put(&[0; 240], NOWAIT).is_ok() {}
         let before = queue.len();
         let mut dying = doomed(step, || queue.put(&[1; 240], FOREVER).unwrap());
-        let bystander = fork(|| queue.put(&[2; 240], FOREVER).unwrap());
-        a_moment();
+        let mut bystander = fork(|| queue.put(&[2; 240], FOREVER).unwrap());
+        dying.wait_asleep();
+        bystander.wait_asleep();
         for _ in 0..before {
             assert_eq!(queue.get_vec(FOREVER).unwrap(), [0; 240]);
         }
@@ -67,11 +64,12 @@ fn a_get_that_waits_takes_one_or_none_and_keeps_nobody_from_theirs() {
     let steps = at_every_step(|step| {
         let (queue, taken) = (fixed(4096), Bell::new());
         let mut dying = doomed(step, || drop(queue.get_vec(FOREVER).unwrap()));
-        let bystander = fork(|| {
+        let mut bystander = fork(|| {
             queue.get_vec(FOREVER).unwrap();
             taken.ring();
         });
-        a_moment();
+        dying.wait_asleep();
+        bystander.wait_asleep();
         // One for each; if the dying one takes none, it is there in the end.
         queue.put_many(&[[1; 100]; 2], FOREVER).unwrap();
         taken.hear();
@@ -90,8 +88,8 @@ fn a_waker_that_dies_leaves_no_sleeper_behind() {
     // The one that dies puts; two others have gone to sleep for what it puts.
     let steps = at_every_step(|step| {
         let queue = fixed(4096);
-        let sleepers = [(); 2].map(|()| fork(|| drop(queue.get_vec(FOREVER).unwrap())));
-        a_moment();
+        let mut sleepers = [(); 2].map(|()| fork(|| drop(queue.get_vec(FOREVER).unwrap())));
+        sleepers.iter_mut().for_each(Child::wait_asleep);
         let mut dying = doomed(step, || {
             queue.put(&[1; 10], NOWAIT).unwrap();
             queue.put(&[1; 10], NOWAIT).unwrap();
@@ -120,8 +118,8 @@ fn what_a_waker_put_before_it_died_is_told_to_those_who_poll() {
             revents: 0,
         };
         let waits = || assert_eq!(wait_any(&[Waitable::Queue(&queue)], FOREVER), Ok(0));
-        let waiter = fork(waits);
-        a_moment();
+        let mut waiter = fork(waits);
+        waiter.wait_asleep();
         let mut dying = doomed(step, || queue.put(&[1; 10], NOWAIT).unwrap());
         let lived = lived(&mut dying);
         if queue.is_empty() {
@@ -145,8 +143,8 @@ fn a_consumer_that_dies_making_room_leaves_no_producer_behind() {
         let queue = fixed(4096);
         while queue.put(&[0; 240], NOWAIT).is_ok() {}
         let before = queue.len();
-        let sleepers = [(); 2].map(|()| fork(|| queue.put(&[1; 240], FOREVER).unwrap()));
-        a_moment();
+        let mut sleepers = [(); 2].map(|()| fork(|| queue.put(&[1; 240], FOREVER).unwrap()));
+        sleepers.iter_mut().for_each(Child::wait_asleep);
         let mut dying = doomed(step, || {
             (0..before).for_each(|_| drop(queue.get_vec(NOWAIT).unwrap()));
         });
@@ -168,8 +166,8 @@ fn a_consumer_that_dies_making_room_leaves_no_producer_behind() {
 fn closing_reaches_all_sleepers_though_the_closer_dies() {
     at_every_step(|step| {
         let queue = fixed(4096);
-        let sleepers = [(); 2].map(|()| fork(|| drop(queue.get_vec(FOREVER).unwrap_err())));
-        a_moment();
+        let mut sleepers = [(); 2].map(|()| fork(|| drop(queue.get_vec(FOREVER).unwrap_err())));
+        sleepers.iter_mut().for_each(Child::wait_asleep);
         let mut dying = doomed(step, || queue.close().unwrap());
         let lived = lived(&mut dying);
         if !queue.is_closed() {

@@ -181,6 +181,18 @@ impl Child {
         self.status.is_some()
     }
 
+    /// Waits until it has gone to sleep, or has ended.
+    pub(crate) fn wait_asleep(&mut self) {
+        let mut quiet = 0;
+        while quiet < 3 && !self.has_ended() {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap();
+            let (_, state) = stat.rsplit_once(") ").unwrap();
+            // A page fault sleeps as well, but not for as long.
+            quiet = if state.starts_with('S') { quiet + 1 } else { 0 };
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Waits for its end, which has to be a good one.
     #[track_caller]
     pub(crate) fn ends_well(mut self) {
