@@ -243,13 +243,24 @@ mod tests {
         std::thread::scope(|scope| {
             let sleep = || event.sleep(LONG_NS, Deadline::Never, || false);
             let sleepers = [scope.spawn(sleep), scope.spawn(sleep)];
-            for _ in sleepers {
-                while !event.notify_one() {
-                    std::thread::yield_now();
+            // One that was about to sleep goes on without a wake that counts.
+            while !sleepers.iter().all(|it| it.is_finished()) {
+                if event.notify_one() {
+                    while event.is_waking() {
+                        std::thread::yield_now();
+                    }
                 }
-                while event.is_waking() {
-                    std::thread::yield_now();
-                }
+                std::thread::yield_now();
+            }
+            let sleeper = scope.spawn(sleep);
+            event.waking.store(1, Ordering::SeqCst);
+            while !event.has_sleepers() {
+                std::thread::yield_now();
+            }
+            assert!(!event.notify_one() && !sleeper.is_finished());
+            event.awake();
+            while !sleeper.is_finished() {
+                event.notify_one();
             }
         });
         assert!(!event.notify_one());
