@@ -300,3 +300,25 @@ fn giving_memory_back_while_something_is_leased_loses_nothing() {
     }
     .run();
 }
+
+#[test]
+fn large_places_are_used_in_turns_and_none_is_lost() {
+    Case {
+        options: Options::create().capacity(4096).max_capacity(4 << 20),
+        prepare: |queue| {
+            fill(queue, 1..3);
+            // As much as may rest, nearly.
+            let rooms = || queue.reserve(40_000, NOWAIT).unwrap();
+            drop((0..50).map(|_| rooms()).collect::<Vec<_>>());
+        },
+        operation: |queue| {
+            // One of those that rest; then another, which makes the oldest give way.
+            queue.reserve(40_000, NOWAIT).unwrap().discard();
+            queue.reserve(60_000, NOWAIT).unwrap().discard();
+        },
+        allowed: |done, _| all_of(1..3, done),
+        at_least: 25,
+        held: 0,
+    }
+    .run();
+}

@@ -26,7 +26,7 @@
 //!    768    12  not_full         event: producers sleep on it
 //!    896    12  put_gate         event: producers that stand aside (see `entrance`)
 //!   1024    12  take_gate        event: consumers that stand aside
-//!   1152   632  shelf            see `shelf`
+//!   1152   648  shelf            see `shelf`
 //!   4096   cap  ring             records, back to back; no record crosses the end
 //!  + max        shelf            a heap of messages that lie outside the ring
 //! ```

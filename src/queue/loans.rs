@@ -69,7 +69,9 @@ impl Queue {
         let _guard = match self.shelf.lock(Deadline::Never)? {
             Acquired::Held(guard) => guard,
             Acquired::Recovered(guard) => {
-                let rebuilt = arena.rebuild().inspect_err(|_| self.poison());
+                let state = &self.ring.header.shelf;
+                let rebuilt = self.ring.shelf.rebuild(state, &arena);
+                let rebuilt = rebuilt.inspect_err(|_| self.poison());
                 guard.mark_consistent();
                 rebuilt?;
                 guard
@@ -80,7 +82,14 @@ impl Queue {
 
     /// Frees what lies at `block`: the commit point of taking it, or of discarding it.
     pub(super) fn free(&self, block: u32) -> Result<()> {
-        self.with_arena(|arena| arena.free(block))
+        let (shelf, state) = (&self.ring.shelf, &self.ring.header.shelf);
+        self.with_arena(|arena| shelf.free(state, arena, block))
+    }
+
+    /// A place on the shelf, `None` if that is full.
+    pub(super) fn allocate(&self, len: usize, number: u64, mark: Mark) -> Result<Option<u32>> {
+        let (shelf, state) = (&self.ring.shelf, &self.ring.header.shelf);
+        self.with_arena(|arena| shelf.allocate(state, arena, len as u64, number, mark))
     }
 
     fn everything(&self) -> Result<Vec<Found>> {
@@ -180,7 +189,7 @@ impl Queue {
                 State::Waiting => next = next.min(due),
                 State::Expired if !roll.lives(mark.owner)? => self.free(block)?,
                 State::Expired => next = next.min(soon),
-                State::Sent | State::Writing => {}
+                State::Sent | State::Writing | State::Resting => {}
             }
         }
         for at in (0..ready.len()).rev() {
@@ -295,8 +304,7 @@ impl Queue {
     ) -> Result<Option<u32>> {
         let shelf = &self.ring.shelf;
         let mark = Mark::new(State::Expired, 0, NOBODY);
-        let placed = self.with_arena(|arena| shelf.allocate(arena, len as u64, number, mark, 0));
-        let Some(block) = placed? else {
+        let Some(block) = self.allocate(len, number, mark)? else {
             return Ok(None);
         };
         let to = shelf.span(block, len as u64)?;
@@ -424,6 +432,10 @@ impl Queue {
 
     /// Gives back the memory of what is not in use, if that is anything.
     pub(super) fn trim(&self) -> Result<()> {
-        self.with_arena(|arena| arena.trim())
+        let (shelf, state) = (&self.ring.shelf, &self.ring.header.shelf);
+        self.with_arena(|arena| {
+            shelf.end_rest(state, arena, 0)?;
+            arena.trim()
+        })
     }
 }

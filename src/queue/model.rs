@@ -295,7 +295,9 @@ fn reserve(heap: &Heap, model: &mut Model, len: usize) {
     let number = heap.ring.next_serial();
     let mark = Mark::new(State::Writing, 0, OWNER);
     let shelf = heap.ring.shelf;
-    let placed = heap.with_arena(|arena| shelf.allocate(arena, len as u64, number, mark, 0));
+    let placed = heap.with_arena(|arena| {
+        shelf.allocate(&heap.ring.header.shelf, arena, len as u64, number, mark)
+    });
     let Some(block) = placed.unwrap() else {
         return;
     };

@@ -152,8 +152,7 @@ impl Queue {
         let (owner, shelf) = (self.segment.owner()?, &self.ring.shelf);
         let number = self.ring.next_serial();
         let mark = Mark::new(Writing, 0, owner);
-        let placed = self.with_arena(|arena| shelf.allocate(arena, len as u64, number, mark, 0));
-        let Some(block) = placed? else {
+        let Some(block) = self.allocate(len, number, mark)? else {
             return Ok(None);
         };
         crash_point!();

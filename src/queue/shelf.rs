@@ -24,10 +24,16 @@
 //! | EXPIRED | its owner was too slow: a copy  | consumers | free: its owner lets go or is dead |
 //! |         | is WAITING; nobody's: such a    |           | LEASED, WAITING: it is whole       |
 //! |         | copy in the making              |           |                                    |
+//! | RESTING | nothing; see below              | shelf     | any; free                          |
 //!
 //! The lock named is that of the queue's end under which the state changes; each change is one
 //! store of the word, and freeing is one store in the block map. The lock in [`ShelfState`] guards
 //! allocating and freeing only, and is the innermost.
+//!
+//! **Rest.** A place that was just read is in the caches of the core that read it, and to write
+//! there means to fetch it from them line by line. So large places are used in turns: what is
+//! let go of rests until [`REST`] bytes do. NB: 64 KiB messages written and read in place, on
+//! two cores of a Zen 3: 28 to 40 GB/s, and 12 without.
 //!
 //! # What a kill leaves
 //! The extents say what there is; lists and counts are derived. Whoever inherits a lock
@@ -71,6 +77,10 @@ pub(crate) struct ShelfState {
     pub(super) waiting: AtomicU64,
     /// How long after a look at the shelf the next one is due, while anything is leased.
     pub(super) patience: AtomicU64,
+    /// Derived, under this lock: the RESTING ones, the oldest first, and their blocks.
+    oldest: AtomicU32,
+    newest: AtomicU32,
+    resting: AtomicU64,
 }
 
 // SAFETY: shared structures only.
@@ -84,6 +94,7 @@ pub(super) enum State {
     Leased = 0x4c,
     Waiting = 0x41,
     Expired = 0x58,
+    Resting = 0x5a,
 }
 
 /// What a message's word says.
@@ -112,8 +123,8 @@ impl Mark {
     }
 
     fn decode(word: u64) -> Option<Self> {
-        use State::{Expired, Leased, Sent, Waiting, Writing};
-        let state = [Writing, Sent, Leased, Waiting, Expired]
+        use State::{Expired, Leased, Resting, Sent, Waiting, Writing};
+        let state = [Writing, Sent, Leased, Waiting, Expired, Resting]
             .into_iter()
             .find(|state| *state as u64 == word & 0xff)?;
         Some(Self {
@@ -148,6 +159,12 @@ pub(crate) struct Shelf {
     region: Region,
     heap: Heap,
 }
+
+/// Blocks that rest before the first is used again, twice as many at most: more than the
+/// caches that are a core's own.
+const REST: u64 = (1 << 20) / BLOCK;
+/// Blocks of the places that rest. Of smaller ones so many would be within such a cache.
+const LARGE: std::ops::RangeInclusive<u32> = 16..=(4 << 20) / BLOCK as u32;
 
 /// Room for the messages' own heads beside a full ring's worth of payload.
 const SLACK: u64 = 64 << 10;
@@ -218,26 +235,122 @@ impl Shelf {
     /// A place for `len` bytes in `arena`, `None` if the shelf is full.
     pub(super) fn allocate(
         &self,
+        state: &ShelfState,
         arena: &Arena<'_>,
         len: u64,
         number: u64,
         mark: Mark,
-        due: u64,
     ) -> Result<Option<u32>> {
         let bytes = len.saturating_add(HEAD);
         let Ok(blocks) = u32::try_from(bytes.div_ceil(BLOCK)) else {
             return Ok(None);
         };
-        arena.allocate_with(blocks, 0, Purpose::Large, |block| {
+        let prepare = |block| {
             let head = self.head(block)?;
             head.number.store(number, Ordering::Relaxed);
             head.len.store(len, Ordering::Relaxed);
-            head.due.store(due, Ordering::Relaxed);
+            head.due.store(0, Ordering::Relaxed);
             head.next.store(0, Ordering::Relaxed);
-            // The block map's store, which comes after, publishes them.
-            head.word.store(mark.encode(), Ordering::Release);
+            // The block map's store, which comes after, publishes them, or this does.
+            head.set(mark);
             Ok(())
-        })
+        };
+        if let Some(block) = self.rested(state, blocks)? {
+            prepare(block)?;
+            return Ok(Some(block));
+        }
+        match arena.allocate_with(blocks, 0, Purpose::Large, prepare) {
+            Ok(None) | Err(Error::NoSpace { .. }) if self.end_rest(state, arena, 0)? => {
+                arena.allocate_with(blocks, 0, Purpose::Large, prepare)
+            }
+            placed => placed,
+        }
+    }
+
+    /// Lets go of what lies at `block`.
+    pub(super) fn free(&self, state: &ShelfState, arena: &Arena<'_>, block: u32) -> Result<()> {
+        let Word::Used { blocks, .. } = self.heap.block(block)?.word() else {
+            return Err(Error::corrupt("a message is not on the shelf"));
+        };
+        if !LARGE.contains(&blocks) {
+            return arena.free(block);
+        }
+        let head = self.head(block)?;
+        head.next.store(0, Ordering::Relaxed);
+        head.set(Mark::new(State::Resting, 0, NOBODY));
+        match state.newest.swap(block, Ordering::Relaxed) {
+            0 => state.oldest.store(block, Ordering::Relaxed),
+            before => self.head(before)?.next.store(block, Ordering::Relaxed),
+        }
+        let resting = state.resting.load(Ordering::Relaxed);
+        let resting = resting.saturating_add(blocks.into());
+        state.resting.store(resting, Ordering::Relaxed);
+        crash_point!();
+        self.end_rest(state, arena, 2 * REST).map(drop)
+    }
+
+    /// The place that has rested longest, if it has rested enough and has `blocks` blocks.
+    fn rested(&self, state: &ShelfState, blocks: u32) -> Result<Option<u32>> {
+        let resting = state.resting.load(Ordering::Relaxed);
+        if !LARGE.contains(&blocks) || resting < REST.max(blocks.into()) {
+            return Ok(None);
+        }
+        let oldest = state.oldest.load(Ordering::Relaxed);
+        match self.heap.block(oldest)?.word() {
+            Word::Used { blocks: has, .. } if has == blocks => self.wake(state).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Takes the oldest from the list of those that rest.
+    fn wake(&self, state: &ShelfState) -> Result<u32> {
+        let block = state.oldest.load(Ordering::Relaxed);
+        let (head, word) = (self.head(block)?, self.heap.block(block)?.word());
+        let (Some(State::Resting), Word::Used { blocks, .. }) =
+            (head.mark().map(|it| it.state), word)
+        else {
+            return Err(Error::corrupt("a message rests that is in use"));
+        };
+        let next = head.next.load(Ordering::Relaxed);
+        state.oldest.store(next, Ordering::Relaxed);
+        if next == 0 {
+            state.newest.store(0, Ordering::Relaxed);
+        }
+        let resting = state.resting.load(Ordering::Relaxed);
+        let resting = resting.saturating_sub(blocks.into());
+        state.resting.store(resting, Ordering::Relaxed);
+        crash_point!();
+        Ok(block)
+    }
+
+    /// Frees of what rests the oldest, until no more than `most` blocks do. True if that was
+    /// anything.
+    pub(super) fn end_rest(
+        &self,
+        state: &ShelfState,
+        arena: &Arena<'_>,
+        most: u64,
+    ) -> Result<bool> {
+        let mut freed = false;
+        while state.resting.load(Ordering::Relaxed) > most {
+            arena.free(self.wake(state)?)?;
+            freed = true;
+        }
+        Ok(freed)
+    }
+
+    /// After the death of an owner of the lock: nothing rests any more.
+    pub(super) fn rebuild(&self, state: &ShelfState, arena: &Arena<'_>) -> Result<()> {
+        arena.rebuild()?;
+        state.oldest.store(0, Ordering::Relaxed);
+        state.newest.store(0, Ordering::Relaxed);
+        state.resting.store(0, Ordering::Relaxed);
+        for found in self.all(arena)? {
+            if found.mark.state == State::Resting {
+                arena.free(found.block)?;
+            }
+        }
+        Ok(())
     }
 
     /// Everything on the shelf, for the holder of its lock.
@@ -325,12 +438,12 @@ mod tests {
 
     #[test]
     fn a_mark_says_what_it_was_made_of() {
-        use State::{Expired, Leased, Sent, Waiting, Writing};
+        use State::{Expired, Leased, Resting, Sent, Waiting, Writing};
         let owner = Owner {
             slot: 1023,
             sitting: 0xfedc_ba98,
         };
-        for state in [Writing, Sent, Leased, Waiting, Expired] {
+        for state in [Writing, Sent, Leased, Waiting, Expired, Resting] {
             let mark = Mark::new(state, 200, owner);
             assert_eq!(Mark::decode(mark.encode()), Some(mark));
         }
