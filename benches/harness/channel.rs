@@ -5,6 +5,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use serde::Serialize;
 use shoal::{Options, Queue};
 
+use super::bare::Bare;
+use super::peers::Program;
 use super::wire::{Link, mq_put};
 use super::{Failure, Topology};
 
@@ -13,23 +15,44 @@ use super::{Failure, Topology};
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Transport {
     Shoal,
+    /// Shoal, with messages that are written and read in place.
+    InPlace,
+    /// Nothing but memory: the floor of the former.
+    Bare,
     Pipe,
     Unix,
     Mq,
+    Iceoryx2,
+    Boost,
+    Zeromq,
 }
 
 impl Transport {
     /// What the kernel offers.
     pub(super) const PEERS: [Self; 3] = [Self::Pipe, Self::Unix, Self::Mq];
+
+    /// Whether messages are written and read where they lie. Worth it for large ones.
+    pub(super) fn is_in_place(self) -> bool {
+        matches!(self, Self::InPlace | Self::Bare)
+    }
+
+    pub(super) fn is_ours(self) -> bool {
+        matches!(self, Self::Shoal | Self::InPlace)
+    }
 }
 
 impl std::fmt::Display for Transport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
             Transport::Shoal => "shoal",
+            Transport::InPlace => "shoal, place",
+            Transport::Bare => "bare memory",
             Transport::Pipe => "pipe",
             Transport::Unix => "unix socket",
             Transport::Mq => "posix mq",
+            Transport::Iceoryx2 => "iceoryx2",
+            Transport::Boost => "boost mq",
+            Transport::Zeromq => "zeromq",
         })
     }
 }
@@ -64,6 +87,8 @@ pub(super) enum Channel {
         whole: bool,
     },
     Mq(OwnedFd),
+    Program(Program),
+    Bare(OwnedFd, usize),
 }
 
 impl Channel {
@@ -76,17 +101,27 @@ impl Channel {
         let skip = |why: String| Ok(Err(why));
         let mix = |most| skip(format!("above {most} B the messages of several would mix"));
         match transport {
-            Transport::Shoal => {
-                let fits = RINGS.iter().find(|(largest, _)| size <= *largest);
-                let (_, ring) = fits.ok_or("no ring is large enough")?;
-                let ring = (*ring).max(size as u64 * 4);
+            Transport::Shoal | Transport::InPlace => {
+                let ring = ring(size);
                 let options = Options::create().capacity(ring).max_capacity(ring);
                 Ok(Ok(Channel::Queue(Queue::with_options(None, &options)?)))
             }
+            Transport::Bare if !alone => skip("it is for one writer and one reader".to_owned()),
+            Transport::Bare => Ok(Ok(Channel::Bare(Bare::make(ring(size))?, size))),
             Transport::Pipe if size > PIPE_BUF && !alone => mix(PIPE_BUF),
             Transport::Pipe => Ok(Ok(pipe(size <= PIPE_BUF)?)),
             Transport::Unix if size > PACKET && !alone => mix(PACKET),
             Transport::Unix => Ok(Ok(socket(size <= PACKET)?)),
+            Transport::Iceoryx2 if topology.consumers > 1 => {
+                skip("every subscriber gets every message: it has one consumer".to_owned())
+            }
+            Transport::Iceoryx2 | Transport::Boost | Transport::Zeromq => {
+                let depth = (ring(size) / size as u64).clamp(16, 1024);
+                match Program::new(transport, depth) {
+                    Ok(program) => Ok(Ok(Channel::Program(program))),
+                    Err(why) => skip(why),
+                }
+            }
             Transport::Mq => {
                 let Some(largest) = limit("msgsize_max") else {
                     return skip("this kernel has no POSIX message queues".to_owned());
@@ -99,6 +134,14 @@ impl Channel {
                     Err(why) => skip(format!("it cannot be made: {why}")),
                 }
             }
+        }
+    }
+
+    /// The program that has both ends, if it is not this one.
+    pub(super) fn program(&self) -> Option<&Program> {
+        match self {
+            Channel::Program(program) => Some(program),
+            _ => None,
         }
     }
 
@@ -123,6 +166,11 @@ impl Channel {
                 whole: *whole,
             },
             Channel::Mq(queue) => Link::Mq(queue.as_raw_fd()),
+            Channel::Bare(memory, size) => Link::Bare {
+                fd: memory.as_raw_fd(),
+                size: *size,
+            },
+            Channel::Program(_) => return Err("its ends are another program's".into()),
         })
     }
 
@@ -139,10 +187,20 @@ impl Channel {
         self.started();
         match self {
             Channel::Queue(queue) => Ok(queue.close()?),
-            Channel::Stream { .. } => Ok(()),
+            Channel::Stream { .. } | Channel::Program(_) => Ok(()),
+            Channel::Bare(memory, size) => {
+                Bare::open(memory, *size)?.end();
+                Ok(())
+            }
             Channel::Mq(queue) => (0..consumers).try_for_each(|_| mq_put(queue.as_raw_fd(), &[])),
         }
     }
+}
+
+/// What a queue gets to work with for messages of this size.
+fn ring(size: usize) -> u64 {
+    let fits = RINGS.iter().find(|(largest, _)| size <= *largest);
+    fits.map_or(0, |(_, ring)| *ring).max(size as u64 * 4)
 }
 
 fn pipe(whole: bool) -> Result<Channel, Failure> {

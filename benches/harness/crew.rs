@@ -1,9 +1,10 @@
 //! The worker processes: this same program, executed afresh with a job in its environment.
 
+use std::ffi::OsString;
 use std::os::fd::RawFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,21 @@ use super::{Failure, cores, floor, map, traffic, trips};
 
 /// Where a worker finds its job. Not for people to set.
 const JOB: &str = "SHOAL_BENCH_WORKER";
+
+/// How long nothing may move before the workers are taken to be stuck.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The workers made no progress. They are ended with their crew.
+#[derive(Debug)]
+pub(super) struct Stuck;
+
+impl std::fmt::Display for Stuck {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "stuck: nothing moved for {} s", PATIENCE.as_secs())
+    }
+}
+
+impl std::error::Error for Stuck {}
 
 /// What a worker is to do.
 #[derive(Serialize, Deserialize)]
@@ -74,15 +90,33 @@ impl<'a> Crew<'a> {
     pub(super) fn hire(
         &mut self,
         core: Option<usize>,
-        mut fds: Vec<RawFd>,
+        fds: Vec<RawFd>,
         role: Role,
     ) -> Result<(), Failure> {
         let stage = self.stage.fd();
         let job = serde_json::to_string(&Job { stage, core, role })?;
-        fds.push(stage);
+        self.spawn(None, fds, Command::new("/proc/self/exe").env(JOB, job))
+    }
+
+    /// Starts one more worker that is a program of its own, on `core` if one is given.
+    pub(super) fn hire_program(
+        &mut self,
+        core: Option<usize>,
+        words: &[OsString],
+    ) -> Result<(), Failure> {
+        let (program, args) = words.split_first().ok_or("there is no program")?;
+        self.spawn(core, Vec::new(), Command::new(program).args(args))
+    }
+
+    fn spawn(
+        &mut self,
+        core: Option<usize>,
+        mut fds: Vec<RawFd>,
+        command: &mut Command,
+    ) -> Result<(), Failure> {
+        fds.push(self.stage.fd());
         let parent = std::process::id();
-        let mut command = Command::new("/proc/self/exe");
-        command.env(JOB, job).stdin(Stdio::null());
+        command.stdin(Stdio::null());
         // SAFETY: system calls only, none of which allocates or takes a lock.
         unsafe {
             command.pre_exec(move || {
@@ -94,7 +128,7 @@ impl<'a> Crew<'a> {
                 if libc::getppid() as u32 != parent {
                     return Err(std::io::ErrorKind::Interrupted.into());
                 }
-                Ok(())
+                core.map_or(Ok(()), cores::pin)
             })
         };
         self.workers.push(command.spawn()?);
@@ -103,10 +137,8 @@ impl<'a> Crew<'a> {
 
     /// Lets the workers go once all of them are ready; returns after `warm` more.
     pub(super) fn start(&mut self, warm: Duration) -> Result<(), Failure> {
-        while self.stage.ready() < self.workers.len() {
-            self.check()?;
-            std::thread::sleep(Duration::from_micros(200));
-        }
+        let all = self.workers.len();
+        self.wait_until(|stage, _| stage.ready() == all)?;
         self.stage.start();
         std::thread::sleep(warm);
         Ok(())
@@ -117,25 +149,39 @@ impl<'a> Crew<'a> {
     pub(super) fn measure(&mut self, length: Duration) -> Result<(), Failure> {
         self.stage.measure();
         std::thread::sleep(length);
-        while !self.stage.is_result() {
-            self.check()?;
-            std::thread::sleep(Duration::from_micros(200));
-        }
+        self.wait_until(|stage, _| stage.is_result())?;
         self.stage.stop();
         Ok(())
     }
 
     /// Waits for workers `from..to` to end. Fails as soon as any worker has.
     pub(super) fn join(&mut self, from: usize, to: usize) -> Result<(), Failure> {
-        while self.check()?[from..to].contains(&false) {
-            std::thread::sleep(Duration::from_micros(200));
-        }
-        Ok(())
+        self.wait_until(|_, ended| !ended[from..to].contains(&false))
     }
 
     /// Waits for everybody.
     pub(super) fn join_all(&mut self) -> Result<(), Failure> {
         self.join(0, self.workers.len())
+    }
+
+    /// Waits until it is `done`, judged by the stage and by which workers have ended. Fails as
+    /// soon as a worker has, and with [`Stuck`] when nothing has moved for a while.
+    fn wait_until(&mut self, done: impl Fn(&Stage, &[bool]) -> bool) -> Result<(), Failure> {
+        let (mut seen, mut moved) = (None, Instant::now());
+        loop {
+            let ended = self.check()?;
+            if done(self.stage, &ended) {
+                return Ok(());
+            }
+            let counts = self.stage.read_counts(self.workers.len());
+            let now = Some((ended, self.stage.ready(), counts));
+            if now != seen {
+                (seen, moved) = (now, Instant::now());
+            } else if moved.elapsed() > PATIENCE {
+                return Err(Box::new(Stuck));
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
     }
 
     /// Which workers have ended.

@@ -9,10 +9,20 @@ use super::report::{Goal, Outcome, Report};
 enum Of {
     /// Million messages a second of a topology, in batches of so many.
     Rate(&'static str, usize),
+    /// The same, in times what a peer has one at a time.
+    Beside(Transport, &'static str, usize),
+    /// Large messages between two, in place, in times what a peer has.
+    LargeBeside(Transport, usize),
+    /// The same, in percent of bare memory.
+    LargeOfMemory(usize),
     /// How many times as much the luckiest process of a topology had as the least lucky.
     Luck(&'static str),
     /// A round trip, in round trips of a cache line.
     Trip,
+    /// A round trip's 99th percentile, in medians.
+    TripTail,
+    /// A peer's round trip, in ours.
+    TripBeside(Transport),
     /// 64 KiB messages carried, in percent of memcpy.
     Copied,
     /// Million operations a second of one process, among so many keys.
@@ -29,24 +39,39 @@ enum Bound {
 }
 
 use Bound::{AtLeast, AtMost, Below};
+use Transport::{Boost, Iceoryx2};
 
-const GOALS: [(&str, Of, Bound, &str); 16] = [
-    (
-        "64 B, 1x1, one at a time",
-        Of::Rate("1x1", 1),
-        AtLeast(12.0),
-        "M/s",
-    ),
-    (
-        "64 B, 1x1, batches of 32",
-        Of::Rate("1x1", BATCH),
-        AtLeast(30.0),
-        "M/s",
-    ),
+type Aim = (&'static str, Of, Bound, &'static str);
+
+const fn rate(what: &'static str, topology: &'static str, batch: usize, million: f64) -> Aim {
+    (what, Of::Rate(topology, batch), AtLeast(million), "M/s")
+}
+
+const fn beside(what: &'static str, of: Of, times: f64) -> Aim {
+    (what, of, AtLeast(times), "x")
+}
+
+const fn luck(what: &'static str, topology: &'static str) -> Aim {
+    (what, Of::Luck(topology), AtMost(4.0), "x")
+}
+
+const fn map(what: &'static str, operation: Operation, keys: u64, million: f64) -> Aim {
+    (what, Of::Map(operation, keys), AtLeast(million), "M/s")
+}
+
+const GOALS: [Aim; 34] = [
+    rate("64 B, 1x1, one at a time", "1x1", 1, 12.0),
+    rate("64 B, 1x1, batches of 32", "1x1", BATCH, 30.0),
     (
         "64 B there and back, in cache lines",
         Of::Trip,
         AtMost(3.5),
+        "x",
+    ),
+    (
+        "the same, 99th percentile to median",
+        Of::TripTail,
+        AtMost(2.0),
         "x",
     ),
     (
@@ -55,51 +80,71 @@ const GOALS: [(&str, Of, Bound, &str); 16] = [
         AtLeast(45.0),
         "% of memcpy",
     ),
-    ("64 B, 4x4", Of::Rate("4x4", 1), AtLeast(8.0), "M/s"),
-    ("64 B, 8x1", Of::Rate("8x1", 1), AtLeast(8.0), "M/s"),
-    ("64 B, 1x8", Of::Rate("1x8", 1), AtLeast(8.0), "M/s"),
     (
-        "64 B, 4x4, luckiest to least lucky",
-        Of::Luck("4x4"),
-        AtMost(4.0),
-        "x",
+        "64 KiB, 1x1, in place",
+        Of::LargeOfMemory(64 << 10),
+        AtLeast(90.0),
+        "% of bare memory",
     ),
     (
-        "64 B, 8x1, luckiest to least lucky",
-        Of::Luck("8x1"),
-        AtMost(4.0),
-        "x",
+        "1 MiB, 1x1, in place",
+        Of::LargeOfMemory(1 << 20),
+        AtLeast(90.0),
+        "% of bare memory",
     ),
-    (
-        "64 B, 1x8, luckiest to least lucky",
-        Of::Luck("1x8"),
-        AtMost(4.0),
-        "x",
+    rate("64 B, 4x4", "4x4", 1, 8.0),
+    rate("64 B, 8x1", "8x1", 1, 8.0),
+    rate("64 B, 1x8", "1x8", 1, 8.0),
+    luck("64 B, 2x2, luckiest to least lucky", "2x2"),
+    luck("64 B, 4x4, luckiest to least lucky", "4x4"),
+    luck("64 B, 8x1, luckiest to least lucky", "8x1"),
+    luck("64 B, 1x8, luckiest to least lucky", "1x8"),
+    luck("64 B, 20x20, luckiest to least lucky", "20x20"),
+    luck("64 B, 20x3, luckiest to least lucky", "20x3"),
+    beside(
+        "64 B, 1x1, beside iceoryx2",
+        Of::Beside(Iceoryx2, "1x1", 1),
+        4.0,
     ),
-    (
-        "map get, 1000 keys",
-        Of::Map(Operation::Get, 1_000),
-        AtLeast(10.0),
-        "M/s",
+    beside(
+        "the same, batches of 32",
+        Of::Beside(Iceoryx2, "1x1", BATCH),
+        8.0,
     ),
-    (
-        "map get, 1000000 keys",
-        Of::Map(Operation::Get, 1_000_000),
-        AtLeast(2.0),
-        "M/s",
+    beside(
+        "64 B there and back, beside iceoryx2",
+        Of::TripBeside(Iceoryx2),
+        3.0,
     ),
-    (
-        "map set, 1000 keys",
-        Of::Map(Operation::Set, 1_000),
-        AtLeast(3.0),
-        "M/s",
+    beside(
+        "64 KiB, in place, beside iceoryx2",
+        Of::LargeBeside(Iceoryx2, 64 << 10),
+        3.0,
     ),
-    (
-        "map set, 1000000 keys",
-        Of::Map(Operation::Set, 1_000_000),
-        AtLeast(0.8),
-        "M/s",
+    beside(
+        "1 MiB, in place, beside iceoryx2",
+        Of::LargeBeside(Iceoryx2, 1 << 20),
+        3.0,
     ),
+    beside("64 B, 1x1, beside Boost", Of::Beside(Boost, "1x1", 1), 1.5),
+    beside("64 B, 2x2, beside Boost", Of::Beside(Boost, "2x2", 1), 2.5),
+    beside("64 B, 4x4, beside Boost", Of::Beside(Boost, "4x4", 1), 2.5),
+    beside("64 B, 8x1, beside Boost", Of::Beside(Boost, "8x1", 1), 2.5),
+    beside("64 B, 1x8, beside Boost", Of::Beside(Boost, "1x8", 1), 2.5),
+    beside(
+        "64 B, 20x20, beside Boost",
+        Of::Beside(Boost, "20x20", 1),
+        2.5,
+    ),
+    beside(
+        "64 B, 20x3, beside Boost",
+        Of::Beside(Boost, "20x3", 1),
+        2.5,
+    ),
+    map("map get, 1000 keys", Operation::Get, 1_000, 10.0),
+    map("map get, 1000000 keys", Operation::Get, 1_000_000, 2.0),
+    map("map set, 1000 keys", Operation::Set, 1_000, 3.0),
+    map("map set, 1000000 keys", Operation::Set, 1_000_000, 0.8),
     ("an empty queue", Of::EmptyQueue, Below(128.0), "KiB"),
     ("an empty map", Of::EmptyMap, Below(128.0), "KiB"),
 ];
@@ -138,27 +183,48 @@ pub(super) fn judge(report: &Report) -> Vec<Goal> {
 
 impl Of {
     fn measured(&self, report: &Report) -> Option<f64> {
-        let rate = |size: usize, topology: &str, batch: usize| {
+        let rate = |transport: Transport, size: usize, topology: &str, batch: usize| {
             report.throughput.iter().find(|it| {
-                it.transport == Transport::Shoal
-                    && it.size == size
-                    && it.batch == batch
+                (it.transport, it.size, it.batch) == (transport, size, batch)
                     && it.topology == topology
             })
         };
+        let own = |topology: &str, batch| rate(Transport::Shoal, 64, topology, batch);
+        let large = |transport, size| Some(rate(transport, size, "1x1", 1)?.million.median);
+        let trip = |transport| {
+            let mut trips = report.round_trips.iter();
+            trips.find(|it| it.transport == transport && it.size == 64)
+        };
         let memory = report.memory.as_ref();
         match *self {
-            Of::Rate(topology, batch) => Some(rate(64, topology, batch)?.million.median),
+            Of::Rate(topology, batch) => Some(own(topology, batch)?.million.median),
+            Of::Beside(peer, topology, batch) => {
+                let theirs = rate(peer, 64, topology, 1)?.million.median;
+                Some(own(topology, batch)?.million.median / theirs)
+            }
+            Of::LargeBeside(peer, size) => {
+                Some(large(Transport::InPlace, size)? / large(peer, size)?)
+            }
+            Of::LargeOfMemory(size) => {
+                let (ours, bare) = (
+                    large(Transport::InPlace, size)?,
+                    large(Transport::Bare, size)?,
+                );
+                Some(ours / bare * 100.0)
+            }
             // More processes than cores take turns, and each has to have had some.
             Of::Luck(_) if report.window_seconds < FAIR_WINDOW => None,
             Of::Luck(topology) => {
-                let luck = rate(64, topology, 1)?.luckiest_to_least_lucky;
+                let luck = own(topology, 1)?.luckiest_to_least_lucky;
                 Some(luck.unwrap_or(f64::INFINITY))
             }
-            Of::Trip => {
-                let mut trips = report.round_trips.iter();
-                let own = trips.find(|it| it.transport == Transport::Shoal && it.size == 64);
-                Some(own?.cache_lines.median)
+            Of::Trip => Some(trip(Transport::Shoal)?.cache_lines.median),
+            Of::TripTail => {
+                let own = trip(Transport::Shoal)?;
+                Some(own.p99_ns.median / own.median_ns.median)
+            }
+            Of::TripBeside(peer) => {
+                Some(trip(peer)?.median_ns.median / trip(Transport::Shoal)?.median_ns.median)
             }
             Of::Copied => {
                 let copied = report.copied.as_ref()?;

@@ -2,6 +2,8 @@
 //!
 //! - [`crew`], [`stage`], [`cores`]: worker processes, the page they share, where they run.
 //! - [`channel`], [`wire`], [`payload`]: ways of transport, one end of one, what goes over it.
+//! - [`bare`]: memory with as little as can be around it, as a floor.
+//! - [`peers`]: other projects' queues, whose ends are programs of their own.
 //! - [`traffic`], [`trips`], [`map`], [`floor`]: what is measured.
 //! - [`report`], [`table`], [`goals`]: what came out, for programs and for people.
 //!
@@ -12,6 +14,7 @@
 //! count. With one producer and one consumer, and in round trips, each end has a core of its
 //! own; larger topologies are left to the scheduler.
 
+mod bare;
 mod channel;
 mod cores;
 mod crew;
@@ -19,6 +22,7 @@ mod floor;
 mod goals;
 mod map;
 mod payload;
+mod peers;
 mod report;
 mod stage;
 mod table;
@@ -102,7 +106,12 @@ impl std::str::FromStr for Topology {
 
 /// What is measured unless something else is asked for.
 pub(crate) const SIZES: [usize; 5] = [8, 64, 1 << 10, 64 << 10, 1 << 20];
-pub(crate) const TOPOLOGIES: [&str; 5] = ["1x1", "2x2", "4x4", "8x1", "1x8"];
+pub(crate) const TOPOLOGIES: [&str; 7] = ["1x1", "2x2", "4x4", "8x1", "1x8", "20x20", "20x3"];
+/// More processes than this have messages of [`CROWDS`] only.
+const CROWD: usize = 16;
+const CROWDS: usize = 64;
+/// From this size on it is worth while to write and read messages in place.
+const LARGE: usize = 64 << 10;
 const ROUND_TRIPS: [usize; 2] = [64, 64 << 10];
 
 /// How many messages a batch has.
@@ -139,13 +148,16 @@ pub(crate) fn run(options: &Options, progress: &dyn Fn(&str)) -> Result<Report, 
 }
 
 fn queues(options: &Options, progress: &dyn Fn(&str), report: &mut Report) -> Result<(), Failure> {
-    let mut transports = vec![Transport::Shoal];
+    let mut transports = vec![Transport::Shoal, Transport::InPlace, Transport::Bare];
     if options.peers {
         transports.extend(Transport::PEERS);
+        let (there, missing) = peers::all();
+        transports.extend(there);
+        report.skipped.extend(missing);
     }
     let sizes = &options.sizes;
     for &size in sizes.iter().filter(|size| ROUND_TRIPS.contains(size)) {
-        for &transport in &transports {
+        for &transport in transports.iter().filter(|it| !it.is_in_place()) {
             progress(&format!("{size} B there and back, {transport}"));
             match trips::measure(transport, size, options)? {
                 Ok(trip) => report.round_trips.push(trip),
@@ -155,7 +167,13 @@ fn queues(options: &Options, progress: &dyn Fn(&str), report: &mut Report) -> Re
     }
     for &topology in &options.topologies {
         for &size in sizes {
+            if size != CROWDS && topology.producers + topology.consumers > CROWD {
+                continue;
+            }
             for &transport in &transports {
+                if transport.is_in_place() && (size < LARGE || topology != Topology::PAIR) {
+                    continue;
+                }
                 for batch in [1, BATCH] {
                     if batch > 1 && transport != Transport::Shoal {
                         continue;

@@ -126,7 +126,8 @@ pub(crate) struct Stored {
 pub(crate) struct Skipped {
     pub(crate) what: &'static str,
     pub(crate) transport: Transport,
-    pub(crate) size: usize,
+    /// None if it is about all of them.
+    pub(crate) size: Option<usize>,
     pub(crate) topology: String,
     pub(crate) why: String,
 }

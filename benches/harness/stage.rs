@@ -3,7 +3,7 @@
 //! ```text
 //! offset  size  field    written by     meaning
 //!      0     4  ready    every worker   how many workers wait for the start
-//!    128     4  phase    the parent     GATHER -> WARM -> MEASURE -> STOP
+//!    128     4  phase    the parent     GATHER -> WARM -> MEASURE -> STOP -> END
 //!    256     4  turn     two players    whose turn it is (futex round trips)
 //!    384     4  result   one worker     1 once it has measured something itself
 //!    512   128  answers  one worker     what that is, as bits of f64
@@ -55,6 +55,7 @@ const GATHER: u32 = 0;
 const WARM: u32 = 1;
 const MEASURE: u32 = 2;
 const STOP: u32 = 3;
+const END: u32 = 4;
 
 /// A mapping of the page.
 pub(super) struct Stage {
@@ -147,7 +148,17 @@ impl Stage {
     }
 
     pub(super) fn is_stopped(&self) -> bool {
-        self.page().phase.0.load(Ordering::Relaxed) == STOP
+        self.page().phase.0.load(Ordering::Relaxed) >= STOP
+    }
+
+    /// Every producer has ended. What has no end of its own to its channel looks here.
+    pub(super) fn end(&self) {
+        self.page().phase.0.store(END, Ordering::Release);
+    }
+
+    #[allow(dead_code, reason = "for a peer's program, which has this file too")]
+    pub(super) fn is_ended(&self) -> bool {
+        self.page().phase.0.load(Ordering::Acquire) == END
     }
 
     pub(super) fn is_measuring(&self) -> bool {
@@ -193,7 +204,7 @@ impl Stage {
         (Instant::now(), self.read_counts(workers))
     }
 
-    fn read_counts(&self, workers: usize) -> Vec<u64> {
+    pub(super) fn read_counts(&self, workers: usize) -> Vec<u64> {
         let tallies = (0..workers).map(|worker| self.tally(worker));
         tallies
             .map(|tally| tally.messages.load(Ordering::Acquire))

@@ -74,7 +74,7 @@ impl fmt::Display for Report {
         }
         for it in &self.skipped {
             let (what, topology, transport) = (it.what, &it.topology, it.transport);
-            let bytes = size(it.size);
+            let bytes = it.size.map_or("any".to_owned(), size);
             writeln!(
                 f,
                 "  {what:10}  {topology:5}  {bytes:8}  {transport:12}  skipped: {}",
@@ -173,6 +173,12 @@ impl Report {
              line there and back just before; lucky: luckiest to least lucky"
         )?;
         self.rings(f)?;
+        if self.has(Transport::Iceoryx2) {
+            writeln!(
+                f,
+                "iceoryx2 writes and reads its messages in place, and its consumers poll: it cannot wait."
+            )?;
+        }
         writeln!(
             f,
             "  procs  cores  size      transport     batch  million a second              \
@@ -202,6 +208,10 @@ impl Report {
             writeln!(f)?;
         }
         Ok(())
+    }
+
+    fn has(&self, transport: Transport) -> bool {
+        self.throughput.iter().any(|it| it.transport == transport)
     }
 
     /// What our queue was given to work with.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::channel::{Channel, Transport};
-use super::crew::{Crew, Role};
+use super::crew::{Crew, Role, Stuck};
 use super::payload::{Touch, read, write};
 use super::report::{Skipped, Spread, Throughput};
 use super::stage::Stage;
@@ -32,6 +32,7 @@ pub(super) struct Part {
     size: usize,
     batch: usize,
     touch: Touch,
+    in_place: bool,
 }
 
 /// Long enough to see how far apart two cores are at the moment.
@@ -44,23 +45,30 @@ pub(super) fn measure(
 ) -> Result<Result<Throughput, Skipped>, Failure> {
     let (mut rates, mut unfair, mut got_nothing) = (Vec::new(), 1.0f64, 0);
     let (mut lines, clock_ns) = (Vec::new(), floor::clock());
+    let skip = |why| {
+        Ok(Err(Skipped {
+            what: "throughput",
+            transport: load.transport,
+            size: Some(load.size),
+            topology: load.topology.to_string(),
+            why,
+        }))
+    };
     for _ in 0..options.repeat {
         let channel = match Channel::new(load.transport, load.size, load.topology)? {
             Ok(channel) => channel,
-            Err(why) => {
-                return Ok(Err(Skipped {
-                    what: "throughput",
-                    transport: load.transport,
-                    size: load.size,
-                    topology: load.topology.to_string(),
-                    why,
-                }));
-            }
+            Err(why) => return skip(why),
         };
         if pins(load.topology).is_some() {
             lines.push(floor::cache_line(GLANCE, clock_ns)?);
         }
-        let window = once(load, channel, options.window)?;
+        let window = match once(load, channel, options.window) {
+            // Ours never may.
+            Err(why) if !load.transport.is_ours() && why.is::<Stuck>() => {
+                return skip(why.to_string());
+            }
+            window => window?,
+        };
         rates.push(window.rate / 1e6);
         let all = window.put.iter().chain(&window.taken);
         got_nothing = got_nothing.max(all.filter(|done| **done == 0).count());
@@ -112,6 +120,12 @@ fn once(load: &Load, mut channel: Channel, length: Duration) -> Result<Window, F
     let pins = pins(load.topology);
     for worker in 0..workers {
         let produce = worker < producers;
+        let core = pins.map(|cores| cores[usize::from(!produce)]);
+        if let Some(program) = channel.program() {
+            let role = if produce { "put" } else { "take" };
+            crew.hire_program(core, &program.traffic(role, &stage, worker, load))?;
+            continue;
+        }
         let link = if produce {
             channel.putting()?
         } else {
@@ -123,9 +137,9 @@ fn once(load: &Load, mut channel: Channel, length: Duration) -> Result<Window, F
             size: load.size,
             batch: load.batch,
             touch: load.touch,
+            in_place: load.transport.is_in_place(),
             link,
         };
-        let core = pins.map(|cores| cores[usize::from(!produce)]);
         crew.hire(core, part.link.fds(), Role::Traffic(part))?;
     }
     channel.started();
@@ -137,6 +151,7 @@ fn once(load: &Load, mut channel: Channel, length: Duration) -> Result<Window, F
     let (ended, after) = stage.counts(workers);
     stage.stop();
     crew.join(0, producers)?;
+    stage.end();
     channel.finish(consumers)?;
     crew.join_all()?;
 
@@ -186,6 +201,16 @@ impl Part {
         let mut seed = (self.worker as u64) << 48;
         let tally = stage.tally(self.worker);
         stage.wait_for_start();
+        if self.in_place {
+            while !stage.is_stopped() {
+                wire.put_in_place(self.size, &mut |place| {
+                    sum = sum.wrapping_add(write(place, seed, self.touch));
+                })?;
+                (seed, count) = (seed + 1, count + 1);
+                tally.messages.store(count, Ordering::Release);
+            }
+            return Ok((count, sum));
+        }
         if self.batch == 1 {
             while !stage.is_stopped() {
                 sum = sum.wrapping_add(write(&mut messages, seed, self.touch));
@@ -217,6 +242,15 @@ impl Part {
         let (mut count, mut sum) = (0u64, 0u64);
         let tally = stage.tally(self.worker);
         stage.wait_for_start();
+        if self.in_place {
+            while wire.get_in_place(&mut |place| {
+                sum = sum.wrapping_add(read(place, self.touch));
+            })? {
+                count += 1;
+                tally.messages.store(count, Ordering::Release);
+            }
+            return Ok((count, sum));
+        }
         if self.batch == 1 {
             while wire.get(&mut buf)? {
                 sum = sum.wrapping_add(read(&buf, self.touch));

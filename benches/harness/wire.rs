@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use shoal::{Error, Queue, Timeout};
 
 use super::Failure;
+use super::bare::Bare;
 
 /// Puts messages, or takes them.
 pub(super) trait Wire {
@@ -18,6 +19,16 @@ pub(super) trait Wire {
 
     /// Fills `buf` with the next message; false at the end of the channel.
     fn get(&mut self, buf: &mut [u8]) -> Result<bool, Failure>;
+
+    /// Puts one message of `size` bytes, which `write` writes where it will be read.
+    fn put_in_place(&mut self, _: usize, _: &mut dyn FnMut(&mut [u8])) -> Result<(), Failure> {
+        Err("messages cannot be written in place".into())
+    }
+
+    /// Has `read` read the next message where it was written; false at the end.
+    fn get_in_place(&mut self, _: &mut dyn FnMut(&[u8])) -> Result<bool, Failure> {
+        Err("messages cannot be read in place".into())
+    }
 
     /// Puts several messages.
     fn put_many(&mut self, messages: &[&[u8]]) -> Result<(), Failure> {
@@ -41,6 +52,10 @@ pub(super) enum Link {
         whole: bool,
     },
     Mq(RawFd),
+    Bare {
+        fd: RawFd,
+        size: usize,
+    },
 }
 
 impl Link {
@@ -48,7 +63,7 @@ impl Link {
     pub(super) fn fds(&self) -> Vec<RawFd> {
         match self {
             Link::Queue(_) => Vec::new(),
-            Link::Stream { fd, .. } | Link::Mq(fd) => vec![*fd],
+            Link::Stream { fd, .. } | Link::Mq(fd) | Link::Bare { fd, .. } => vec![*fd],
         }
     }
 
@@ -62,6 +77,7 @@ impl Link {
                 whole,
             }),
             &Link::Mq(fd) => Box::new(Mq(own(fd))),
+            &Link::Bare { fd, size } => Box::new(Bare::open(&own(fd), size)?),
         })
     }
 }
@@ -75,6 +91,28 @@ impl Wire for Queue {
         match Queue::get(self, buf, Timeout::Infinite) {
             Ok(len) if len == buf.len() => Ok(true),
             Ok(len) => Err(format!("a message of {len} B arrived").into()),
+            Err(Error::Closed) => Ok(false),
+            Err(err) => Err(err.into()),
+        }
+    }
+
+    fn put_in_place(
+        &mut self,
+        size: usize,
+        write: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<(), Failure> {
+        let mut room = self.reserve(size, Timeout::Infinite)?;
+        write(&mut room);
+        Ok(room.commit()?)
+    }
+
+    fn get_in_place(&mut self, read: &mut dyn FnMut(&[u8])) -> Result<bool, Failure> {
+        match self.lease(Timeout::Infinite) {
+            Ok(lease) => {
+                read(&lease);
+                lease.ack()?;
+                Ok(true)
+            }
             Err(Error::Closed) => Ok(false),
             Err(err) => Err(err.into()),
         }

@@ -1,8 +1,47 @@
 //! `cargo xtask bench`: the command line's benchmark, with peers, optimised.
 
-use crate::step::{cargo, run};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::step::{cargo, program, run, target};
 
 pub(crate) fn run_bench(args: &[&str]) -> Result<(), String> {
+    let peers = build_peers()?;
     let mut bench = cargo("run --quiet --release --features cli --bin shoal -- bench --peers");
-    run(bench.args(args))
+    run(bench.args(args).env("SHOAL_BENCH_PEERS", peers))
+}
+
+/// Builds those of `benches/peers` that can be, and returns the folder they are in. The
+/// benchmark says which are missing; why is in a log beside them.
+fn build_peers() -> Result<PathBuf, String> {
+    let folder = target().join("peers");
+    std::fs::create_dir_all(&folder).map_err(|err| format!("{}: {err}", folder.display()))?;
+    eprintln!("building the peers …");
+    for (name, library) in [("boost", "-lrt"), ("zeromq", "-lzmq")] {
+        let path = folder.join(format!("peer-{name}"));
+        // As much as the compiler of our own workers does to the loops that write and read.
+        let mut compile = program("c++", "-std=c++17 -O3 -Wall -Wextra -pthread");
+        compile.arg(format!("benches/peers/{name}.cpp"));
+        attempt(compile.arg("-o").arg(&path).arg(library), &path)?;
+    }
+    let build = folder.join("build");
+    let mut compile = cargo("build --release --quiet --locked");
+    compile.args(["--manifest-path", "benches/peers/Cargo.toml"]);
+    let path = folder.join("peer-iceoryx2");
+    if attempt(compile.arg("--target-dir").arg(&build), &path)? {
+        let built = build.join("release/peer-iceoryx2");
+        std::fs::copy(&built, &path).map_err(|err| format!("{}: {err}", built.display()))?;
+    }
+    Ok(folder)
+}
+
+/// Runs the command, which makes `path`, with its words in a log; whether it succeeded.
+fn attempt(command: &mut Command, path: &Path) -> Result<bool, String> {
+    // What was built once and cannot be any more is not measured.
+    let _ = std::fs::remove_file(path);
+    let log = path.with_extension("log");
+    let file = File::create(&log).map_err(|err| format!("{}: {err}", log.display()))?;
+    let done = run(command.stdout(std::process::Stdio::null()).stderr(file));
+    Ok(done.is_ok())
 }

@@ -1,0 +1,141 @@
+//! Memory that one process writes and another reads, with as little as can be around it: the
+//! floor for messages that are written and read in place.
+//!
+//! A ring of places for messages of one size, a counter for each end, and nobody ever sleeps.
+//!
+//! ```text
+//! offset  size  field
+//!      0     8  written   messages that are whole
+//!    128     8  read      messages whose places may be written again
+//!    256     4  ended     1: there will be no more
+//!   4096        places
+//! ```
+
+use std::fs::File;
+use std::hint::spin_loop;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::Failure;
+use super::wire::Wire;
+
+#[repr(C, align(128))]
+struct Line<T>(T);
+
+#[repr(C)]
+struct Head {
+    written: Line<AtomicU64>,
+    read: Line<AtomicU64>,
+    ended: Line<AtomicU32>,
+}
+
+const PLACES: usize = 4096;
+
+/// One end, or the maker.
+pub(super) struct Bare {
+    at: NonNull<u8>,
+    len: usize,
+    size: usize,
+}
+
+impl Bare {
+    /// The descriptor of memory for `bytes` of messages.
+    pub(super) fn make(bytes: u64) -> Result<OwnedFd, Failure> {
+        // SAFETY: a NUL-terminated name; the descriptor is nobody else's.
+        let file = unsafe {
+            let fd = libc::memfd_create(c"bare".as_ptr(), libc::MFD_CLOEXEC);
+            if fd < 0 {
+                return Err(std::io::Error::last_os_error().into());
+            }
+            OwnedFd::from_raw_fd(fd)
+        };
+        File::from(file.try_clone()?).set_len(PLACES as u64 + bytes)?;
+        Ok(file)
+    }
+
+    /// The memory behind `fd`, in places of `size` bytes.
+    pub(super) fn open(fd: &impl AsRawFd, size: usize) -> Result<Self, Failure> {
+        // SAFETY: an all-zero stat is valid and is overwritten; a fresh shared mapping of a
+        // file as long as it says.
+        unsafe {
+            let mut stat: libc::stat = std::mem::zeroed();
+            if libc::fstat(fd.as_raw_fd(), &mut stat) != 0 {
+                return Err(std::io::Error::last_os_error().into());
+            }
+            let (len, access) = (stat.st_size as usize, libc::PROT_READ | libc::PROT_WRITE);
+            let (none, flags) = (std::ptr::null_mut(), libc::MAP_SHARED);
+            let at = libc::mmap(none, len, access, flags, fd.as_raw_fd(), 0);
+            if at == libc::MAP_FAILED {
+                return Err(std::io::Error::last_os_error().into());
+            }
+            let at = NonNull::new(at.cast()).ok_or("mapped at null")?;
+            Ok(Self { at, len, size })
+        }
+    }
+
+    fn head(&self) -> &Head {
+        // SAFETY: mapped as long as this lives; atomics only.
+        unsafe { self.at.cast().as_ref() }
+    }
+
+    /// The place of message `number`.
+    fn place(&self, number: u64) -> NonNull<[u8]> {
+        let places = ((self.len - PLACES) / self.size) as u64;
+        let index = (number % places) as usize;
+        // SAFETY: within the mapping.
+        let place = unsafe { self.at.add(PLACES + index * self.size) };
+        NonNull::slice_from_raw_parts(place, self.size)
+    }
+
+    /// There will be no more messages.
+    pub(super) fn end(&self) {
+        self.head().ended.0.store(1, Ordering::Release);
+    }
+}
+
+impl Wire for Bare {
+    fn put(&mut self, message: &[u8]) -> Result<(), Failure> {
+        self.put_in_place(message.len(), &mut |place| place.copy_from_slice(message))
+    }
+
+    fn get(&mut self, buf: &mut [u8]) -> Result<bool, Failure> {
+        self.get_in_place(&mut |place| buf.copy_from_slice(place))
+    }
+
+    fn put_in_place(&mut self, _: usize, write: &mut dyn FnMut(&mut [u8])) -> Result<(), Failure> {
+        let head = self.head();
+        let places = ((self.len - PLACES) / self.size) as u64;
+        let number = head.written.0.load(Ordering::Relaxed);
+        while number - head.read.0.load(Ordering::Acquire) == places {
+            spin_loop();
+        }
+        // SAFETY: the only writer, and the reader has left this place.
+        write(unsafe { self.place(number).as_mut() });
+        head.written.0.store(number + 1, Ordering::Release);
+        Ok(())
+    }
+
+    fn get_in_place(&mut self, read: &mut dyn FnMut(&[u8])) -> Result<bool, Failure> {
+        let head = self.head();
+        let number = head.read.0.load(Ordering::Relaxed);
+        while head.written.0.load(Ordering::Acquire) == number {
+            let ended = head.ended.0.load(Ordering::Acquire) == 1;
+            if ended && head.written.0.load(Ordering::Acquire) == number {
+                return Ok(false);
+            }
+            spin_loop();
+        }
+        // SAFETY: it is whole, and the writer leaves it alone until it is read.
+        read(unsafe { self.place(number).as_ref() });
+        head.read.0.store(number + 1, Ordering::Release);
+        Ok(true)
+    }
+}
+
+impl Drop for Bare {
+    fn drop(&mut self) {
+        // SAFETY: the mapping of `open`, used by nobody any more.
+        unsafe { libc::munmap(self.at.as_ptr().cast(), self.len) };
+    }
+}

@@ -1,0 +1,271 @@
+//! iceoryx2, publish-subscribe of slices: a worker of Shoal's benchmark.
+//!
+//! The harness starts it with the words that `../worker.hpp` explains. Nothing is lost: there
+//! is no overflow, and a publisher that finds the subscriber's buffer full tries again until
+//! it is not. There is no waiting for a message either, unless by way of a second service for
+//! events, so receivers look again and again, and let others run after every few looks.
+//!
+//! Messages are written where they are published from and read where they arrive.
+
+use std::sync::atomic::Ordering::{Acquire, Release};
+use std::time::Instant;
+
+use hdrhistogram::Histogram;
+use iceoryx2::port::publisher::Publisher;
+use iceoryx2::port::subscriber::Subscriber;
+use iceoryx2::prelude::*;
+use iceoryx2::sample::Sample;
+use iceoryx2::sample_mut::SampleMut;
+use iceoryx2::service::port_factory::PortFactory as _;
+use iceoryx2::service::port_factory::publish_subscribe::PortFactory;
+
+#[path = "../../harness/payload.rs"]
+mod payload;
+#[path = "../../harness/stage.rs"]
+#[expect(dead_code, reason = "the rest of it is for the harness")]
+mod stage;
+
+use payload::Touch::All;
+use stage::Stage;
+
+/// What `stage` fails with.
+type Failure = Box<dyn std::error::Error>;
+type Service = PortFactory<ipc::Service, [u8], ()>;
+
+/// How often a receiver looks before it lets others run.
+const LOOKS: u32 = 64;
+
+/// The words of the command line.
+struct Job {
+    stage: Stage,
+    worker: usize,
+    producers: usize,
+    consumers: usize,
+    size: usize,
+    depth: usize,
+}
+
+fn main() {
+    set_log_level(LogLevel::Error);
+    if let Err(why) = work() {
+        eprintln!("peer-iceoryx2: {why}");
+        std::process::exit(1);
+    }
+}
+
+fn work() -> Result<(), Failure> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let [
+        role,
+        stage,
+        worker,
+        producers,
+        consumers,
+        size,
+        depth,
+        there,
+        back,
+    ] = words.as_slice()
+    else {
+        return Err("this is a part of `cargo xtask bench`".into());
+    };
+    let job = Job {
+        stage: Stage::inherited(stage.parse()?)?,
+        worker: worker.parse()?,
+        producers: producers.parse()?,
+        consumers: consumers.parse()?,
+        size: size.parse()?,
+        depth: depth.parse()?,
+    };
+    let node = NodeBuilder::new()
+        .config(&config(there)?)
+        .create::<ipc::Service>()?;
+    // The caller's messages go out `there` and come `back`.
+    match role.as_str() {
+        "put" => job.put(&job.service(&node, there)?),
+        "take" => job.take(&job.service(&node, there)?),
+        "call" => job.call(&job.service(&node, there)?, &job.service(&node, back)?),
+        _ => job.echo(&job.service(&node, there)?, &job.service(&node, back)?),
+    }
+}
+
+/// Files of this measurement only, so that the harness can remove what a worker leaves that
+/// is killed: in `/dev/shm` they begin with `name`, the others are in a folder of that name.
+fn config(name: &str) -> Result<Config, Failure> {
+    let program = std::env::current_exe()?;
+    let folder = program.parent().ok_or("it is in no folder")?.join(name);
+    let folder = folder.to_str().ok_or("its folder has no proper name")?;
+    let mut config = Config::default();
+    config.global.prefix = FileName::new(format!("{name}_").as_bytes())?;
+    config.global.set_root_path(&Path::new(folder.as_bytes())?);
+    Ok(config)
+}
+
+struct Sender<'a> {
+    job: &'a Job,
+    publisher: Publisher<ipc::Service, [u8], ()>,
+}
+
+struct Receiver<'a> {
+    job: &'a Job,
+    subscriber: Subscriber<ipc::Service, [u8], ()>,
+}
+
+impl Job {
+    fn service(&self, node: &Node<ipc::Service>, name: &str) -> Result<Service, Failure> {
+        let service = node
+            .service_builder(&name.try_into()?)
+            .publish_subscribe::<[u8]>();
+        Ok(service
+            .payload_alignment(Alignment::new(8).ok_or("8 is a power of two")?)
+            .enable_safe_overflow(false)
+            .subscriber_max_buffer_size(self.depth)
+            .subscriber_max_borrowed_samples(2)
+            .history_size(0)
+            .max_subscribers(1)
+            .max_publishers(self.producers)
+            .max_nodes(self.producers + self.consumers)
+            .open_or_create()?)
+    }
+
+    /// Waits for the subscriber: what is sent to nobody is gone.
+    fn sender(&self, service: &Service) -> Result<Sender<'_>, Failure> {
+        let publisher = service
+            .publisher_builder()
+            .initial_max_slice_len(self.size)
+            .backpressure_strategy(BackpressureStrategy::RetryUntilDelivered)
+            .create()?;
+        while service.dynamic_config().number_of_subscribers() == 0 {
+            std::thread::yield_now();
+        }
+        Ok(Sender {
+            job: self,
+            publisher,
+        })
+    }
+
+    fn receiver(&self, service: &Service) -> Result<Receiver<'_>, Failure> {
+        let subscriber = service.subscriber_builder().buffer_size(self.depth);
+        Ok(Receiver {
+            job: self,
+            subscriber: subscriber.create()?,
+        })
+    }
+
+    /// All that was put was taken. Between callers nobody counts.
+    fn is_taken(&self) -> bool {
+        let total = |workers: std::ops::Range<usize>| -> u64 {
+            let tallies = workers.map(|worker| self.stage.tally(worker));
+            tallies.map(|tally| tally.messages.load(Acquire)).sum()
+        };
+        let all = self.producers + self.consumers;
+        total(0..self.producers) == total(self.producers..all)
+    }
+
+    fn put(&self, service: &Service) -> Result<(), Failure> {
+        let sender = self.sender(service)?;
+        let tally = self.stage.tally(self.worker);
+        let (mut messages, mut sum, first) = (0u64, 0u64, (self.worker as u64) << 48);
+        self.stage.wait_for_start();
+        while !self.stage.is_stopped() {
+            let mut sample = sender.loan()?;
+            let words = payload::write(sample.payload_mut(), first + messages, All);
+            sample.send()?;
+            (messages, sum) = (messages + 1, sum.wrapping_add(words));
+            tally.messages.store(messages, Release);
+        }
+        tally.sum.store(sum, Release);
+        // What is still in the buffer of a publisher that goes can be lost: it was seen to be.
+        while !self.is_taken() {
+            std::thread::yield_now();
+        }
+        Ok(())
+    }
+
+    fn take(&self, service: &Service) -> Result<(), Failure> {
+        let receiver = self.receiver(service)?;
+        let tally = self.stage.tally(self.worker);
+        let (mut messages, mut sum) = (0u64, 0u64);
+        self.stage.wait_for_start();
+        while let Some(sample) = receiver.receive()? {
+            sum = sum.wrapping_add(payload::read(&sample, All));
+            messages += 1;
+            tally.messages.store(messages, Release);
+        }
+        tally.sum.store(sum, Release);
+        Ok(())
+    }
+
+    fn call(&self, there: &Service, back: &Service) -> Result<(), Failure> {
+        let receiver = self.receiver(back)?;
+        let sender = self.sender(there)?;
+        let (mut seed, mut times) = (
+            0u64,
+            Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3)?,
+        );
+        self.stage.wait_for_start();
+        while !self.stage.is_stopped() {
+            let mut sample = sender.loan()?;
+            let sum = payload::write(sample.payload_mut(), seed, All);
+            let start = Instant::now();
+            sample.send()?;
+            let came = receiver.receive()?;
+            let took = start.elapsed();
+            if came.is_none_or(|came| payload::read(&came, All) != sum) {
+                return Err("a message came back changed".into());
+            }
+            if self.stage.is_measuring() {
+                times.record((took.as_nanos() as u64).max(1))?;
+                self.stage.has_result();
+            }
+            seed += 1;
+        }
+        let at = |quantile| times.value_at_quantile(quantile) as f64;
+        self.stage.tell(&[at(0.5), at(0.99), times.len() as f64]);
+        Ok(())
+    }
+
+    fn echo(&self, there: &Service, back: &Service) -> Result<(), Failure> {
+        let receiver = self.receiver(there)?;
+        let sender = self.sender(back)?;
+        let mut sum = 0u64;
+        self.stage.wait_for_start();
+        while let Some(came) = receiver.receive()? {
+            sum = sum.wrapping_add(payload::read(&came, All));
+            let mut sample = sender.loan()?;
+            sample.payload_mut().copy_from_slice(&came);
+            sample.send()?;
+        }
+        std::hint::black_box(sum);
+        Ok(())
+    }
+}
+
+impl Sender<'_> {
+    fn loan(&self) -> Result<SampleMut<ipc::Service, [u8], ()>, Failure> {
+        let sample = self.publisher.loan_slice_uninit(self.job.size)?;
+        // SAFETY: mapped shared memory, of which every byte has a value, and any is valid.
+        Ok(unsafe { sample.assume_init() })
+    }
+}
+
+impl Receiver<'_> {
+    /// The next message; none at the end.
+    fn receive(&self) -> Result<Option<Sample<ipc::Service, [u8], ()>>, Failure> {
+        loop {
+            for _ in 0..LOOKS {
+                if let Some(sample) = self.subscriber.receive()? {
+                    if sample.len() != self.job.size {
+                        return Err("a message of another length arrived".into());
+                    }
+                    return Ok(Some(sample));
+                }
+                std::hint::spin_loop();
+            }
+            if self.job.stage.is_ended() && self.job.is_taken() {
+                return Ok(None);
+            }
+            std::thread::yield_now();
+        }
+    }
+}

@@ -1,0 +1,244 @@
+// A worker of the benchmark in C++: what is the same whatever carries the messages.
+//
+// The harness starts `PROGRAM ROLE STAGE WORKER PRODUCERS CONSUMERS SIZE DEPTH THERE BACK`,
+// where STAGE is an inherited descriptor of the page in ../harness/stage.rs, WORKER the index
+// of this one's tally, and THERE and BACK name two channels with room for DEPTH messages.
+// ROLE is `put` or `take`, one end of THERE, or `call` or `echo`, one end of both.
+//
+// A transport is two classes that are made from a Job and a channel's name:
+//   Sender    put(fill): one message, whose SIZE bytes `fill` writes
+//             finish(): there will be no more, from anybody
+//   Receiver  take(read): waits for a message and has `read` read it; false at the end
+#pragma once
+
+#include <sched.h>
+#include <sys/mman.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+struct alignas(128) Word {
+    std::atomic<uint32_t> value;
+};
+
+struct alignas(128) Tally {
+    std::atomic<uint64_t> messages;
+    std::atomic<uint64_t> sum;
+};
+
+/// The page that all workers share.
+struct Page {
+    Word ready;
+    Word phase;
+    Word turn;
+    Word result;
+    std::atomic<uint64_t> answers[16];
+    Tally tallies[128];
+};
+static_assert(offsetof(Page, phase) == 128 && offsetof(Page, turn) == 256);
+static_assert(offsetof(Page, result) == 384 && offsetof(Page, answers) == 512);
+static_assert(offsetof(Page, tallies) == 640 && sizeof(Page) == 640 + 128 * 128);
+static_assert(std::atomic<uint64_t>::is_always_lock_free);
+
+enum Phase : uint32_t { GATHER, WARM, MEASURE, STOP, END };
+
+struct Job {
+    std::string role;
+    Page *page;
+    size_t worker, producers, consumers, size, depth;
+    std::string there, back;
+
+    explicit Job(char **args)
+        : role(args[1]), page(map(std::stoi(args[2]))), worker(std::stoul(args[3])),
+          producers(std::stoul(args[4])), consumers(std::stoul(args[5])),
+          size(std::stoul(args[6])), depth(std::stoul(args[7])), there(args[8]), back(args[9]) {
+        if (producers + consumers > 128 || worker >= producers + consumers || size % 8 != 0) {
+            throw std::runtime_error("there is no such worker");
+        }
+    }
+
+    static Page *map(int fd) {
+        void *at = mmap(nullptr, sizeof(Page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        if (at == MAP_FAILED) {
+            throw std::runtime_error("the page cannot be mapped");
+        }
+        return static_cast<Page *>(at);
+    }
+
+    Phase phase() const { return static_cast<Phase>(page->phase.value.load(std::memory_order_acquire)); }
+
+    void wait_for_start() const {
+        page->ready.value.fetch_add(1);
+        while (phase() == GATHER) {
+            sched_yield();
+        }
+    }
+
+    /// No producer is left, and all that was put was taken.
+    bool is_over() const { return phase() == END && is_taken(); }
+
+    /// All that was put was taken. Between callers nobody counts.
+    bool is_taken() const {
+        uint64_t put = 0, taken = 0;
+        for (size_t other = 0; other < producers + consumers; other++) {
+            (other < producers ? put : taken) += page->tallies[other].messages.load();
+        }
+        return put == taken;
+    }
+
+    void count(uint64_t messages) const {
+        page->tallies[worker].messages.store(messages, std::memory_order_release);
+    }
+};
+
+/// Writes a message as ../harness/payload.rs does, and returns its sum.
+inline uint64_t write(void *message, size_t size, uint64_t seed) {
+    auto *words = static_cast<uint64_t *>(message);
+    const uint64_t count = size / 8;
+    for (uint64_t index = 0; index < count; index++) {
+        words[index] = seed + index;
+    }
+    return seed * count + count * (count - 1) / 2;
+}
+
+/// Reads a message and returns its sum.
+inline uint64_t read(const void *message, size_t size) {
+    const auto *words = static_cast<const uint64_t *>(message);
+    uint64_t sum = 0;
+    for (size_t index = 0; index < size / 8; index++) {
+        sum += words[index];
+    }
+    return sum;
+}
+
+/// Times in nanoseconds, to three digits: the first 11 bits of each and how many follow.
+class Stopwatch {
+    std::vector<uint64_t> counts = std::vector<uint64_t>(56 * 1024);
+    uint64_t all = 0;
+
+  public:
+    void record(uint64_t ns) {
+        const int dropped = ns < 2048 ? 0 : 53 - __builtin_clzll(ns);
+        counts[dropped * 1024 + (ns >> dropped)]++;
+        all++;
+    }
+
+    double at(double quantile) const {
+        const auto wanted = static_cast<uint64_t>(quantile * static_cast<double>(all));
+        uint64_t seen = 0;
+        for (uint64_t place = 0; place < counts.size(); place++) {
+            seen += counts[place];
+            if (seen > wanted) {
+                const uint64_t dropped = place < 2048 ? 0 : place / 1024 - 1;
+                return static_cast<double>((place - dropped * 1024) << dropped);
+            }
+        }
+        return 0;
+    }
+
+    void tell(Page *page) const {
+        const double answers[3] = {at(0.5), at(0.99), static_cast<double>(all)};
+        for (size_t index = 0; index < 3; index++) {
+            uint64_t bits;
+            std::memcpy(&bits, &answers[index], sizeof bits);
+            page->answers[index].store(bits);
+        }
+    }
+};
+
+template <class Sender> void put(const Job &job) {
+    Sender out(job, job.there);
+    uint64_t messages = 0, sum = 0, seed = static_cast<uint64_t>(job.worker) << 48;
+    job.wait_for_start();
+    while (job.phase() < STOP) {
+        out.put([&](void *message) { sum += write(message, job.size, seed); });
+        seed++;
+        job.count(++messages);
+    }
+    job.page->tallies[job.worker].sum.store(sum);
+    // ZeroMQ was seen to lose what is on its way when its sender goes.
+    while (!job.is_taken()) {
+        sched_yield();
+    }
+    if (job.page->turn.value.fetch_add(1) + 1 == job.producers) {
+        out.finish();
+    }
+}
+
+template <class Receiver> void take(const Job &job) {
+    Receiver in(job, job.there);
+    uint64_t messages = 0, sum = 0;
+    job.wait_for_start();
+    while (in.take([&](const void *message) { sum += read(message, job.size); })) {
+        job.count(++messages);
+    }
+    job.page->tallies[job.worker].sum.store(sum);
+}
+
+template <class Sender, class Receiver> void call(const Job &job) {
+    Sender out(job, job.there);
+    Receiver in(job, job.back);
+    std::vector<uint64_t> buf(job.size / 8, 1);
+    Stopwatch stopwatch;
+    job.wait_for_start();
+    for (uint64_t seed = 0; job.phase() < STOP; seed++) {
+        const uint64_t sum = write(buf.data(), job.size, seed);
+        const auto start = std::chrono::steady_clock::now();
+        out.put([&](void *message) { std::memcpy(message, buf.data(), job.size); });
+        const bool came =
+            in.take([&](const void *message) { std::memcpy(buf.data(), message, job.size); });
+        const auto took = std::chrono::steady_clock::now() - start;
+        if (!came || read(buf.data(), job.size) != sum) {
+            throw std::runtime_error("a message came back changed");
+        }
+        if (job.phase() == MEASURE) {
+            stopwatch.record(static_cast<uint64_t>(
+                std::chrono::duration_cast<std::chrono::nanoseconds>(took).count()));
+            job.page->result.value.store(1);
+        }
+    }
+    stopwatch.tell(job.page);
+    out.finish();
+}
+
+template <class Sender, class Receiver> void echo(const Job &job) {
+    Receiver in(job, job.there);
+    Sender out(job, job.back);
+    std::vector<uint64_t> buf(job.size / 8, 1);
+    volatile uint64_t sum = 0;
+    job.wait_for_start();
+    while (in.take([&](const void *message) { std::memcpy(buf.data(), message, job.size); })) {
+        sum = sum + read(buf.data(), job.size);
+        out.put([&](void *message) { std::memcpy(message, buf.data(), job.size); });
+    }
+}
+
+/// Does what the command line says.
+template <class Sender, class Receiver> int work(int count, char **args) {
+    try {
+        if (count != 10) {
+            throw std::runtime_error("this is a part of `cargo xtask bench`");
+        }
+        const Job job(args);
+        if (job.role == "put") {
+            put<Sender>(job);
+        } else if (job.role == "take") {
+            take<Receiver>(job);
+        } else if (job.role == "call") {
+            call<Sender, Receiver>(job);
+        } else {
+            echo<Sender, Receiver>(job);
+        }
+        return 0;
+    } catch (const std::exception &why) {
+        std::fprintf(stderr, "%s: %s\n", args[0], why.what());
+        return 1;
+    }
+}
