@@ -7,7 +7,6 @@ import pickle
 from array import array
 from itertools import accumulate, chain
 from typing import Any, Callable, Generic, Iterable, List, Optional, Sequence, TypeVar, Union
-from typing import cast
 
 from . import _ffi, _wait
 from ._errors import Empty, Full
@@ -19,8 +18,10 @@ _R = TypeVar("_R")
 
 BytesLike = Union[bytes, bytearray, memoryview]
 
-_put = _ffi.lib.shoal_queue_put
-_get = _ffi.lib.shoal_queue_get
+_put = _ffi.untyped("shoal_queue_put")
+_get = _ffi.untyped("shoal_queue_get")
+_INT_MAX = _ffi.INT_MAX
+_take_buffer, _give_buffer = _ffi.take_buffer, _ffi.give_buffer
 _dumps = pickle.dumps
 _PROTOCOL = pickle.HIGHEST_PROTOCOL
 _SLICE = _wait.SLICE_NS
@@ -115,17 +116,21 @@ class Queue(Shared, Generic[T]):
         if type(data) is not bytes:
             data = bytes(memoryview(data))
         size = len(data)
-        # Once by hand: nearly every put succeeds without waiting.
-        until = _wait.deadline(block, timeout)
-        status = _put(self._live(), data, size, _SLICE if until is None else 0)
-        if status and (until != 0 or status == _ffi.INTERRUPTED):
-            status = _wait.wait(lambda ns: self._put_once(data, size, ns), until)
+        # Once by hand: nearly every put succeeds without waiting. What is wrong with the
+        # handle or the size is found out below.
+        patience = _SLICE if block and timeout is None else 0
+        if size > _INT_MAX or _put(self._handle, data, size, patience):
+            self._put_slowly(data, _wait.deadline(block, timeout))
+
+    def _put_slowly(self, data: bytes, until: Optional[int]) -> None:
+        def call(timeout_ns: int) -> int:
+            lib = _ffi.lib
+            status: int = lib.shoal_queue_put(self._live(), data, len(data), timeout_ns)
+            return status
+
+        status = _wait.wait(call, until)
         if status:
             raise self._put_error(status)
-
-    def _put_once(self, data: bytes, size: int, timeout_ns: int) -> int:
-        status: int = _put(self._live(), data, size, timeout_ns)
-        return status
 
     def _put_error(self, status: int) -> Exception:
         if status in (_ffi.FULL, _ffi.TIMEOUT):
@@ -235,11 +240,13 @@ class Queue(Shared, Generic[T]):
         Raises `Empty` if there is none (in time) and `ClosedError` once the queue is
         closed and drained. Only unpickle what programs you trust have put.
         """
-        return cast(T, self._take(unpickle, block, timeout))
+        obj: T = self._take(unpickle, block, timeout)
+        return obj
 
     def get_nowait(self) -> T:
         """`get` without waiting."""
-        return cast(T, self._take(unpickle, False, None))
+        obj: T = self._take(unpickle, False, None)
+        return obj
 
     def get_bytes(self, block: bool = True, timeout: Optional[float] = None) -> bytes:
         """Takes the oldest message as the bytes it is."""
@@ -248,37 +255,34 @@ class Queue(Shared, Generic[T]):
     def _take(
         self, convert: Callable[[memoryview], _R], block: bool, timeout: Optional[float]
     ) -> _R:
-        buffer = _ffi.take_buffer()
+        buffer = _take_buffer()
+        patience = _SLICE if block and timeout is None else 0
         try:
-            until = _wait.deadline(block, timeout)
-            status = _get(
-                self._live(),
-                buffer.address,
-                buffer.size,
-                buffer.length_ref,
-                _SLICE if until is None else 0,
-            )
-            while status:
-                if status == _ffi.BUFFER_TOO_SMALL:
-                    # The message stays; another consumer may take it first.
-                    buffer = _ffi.take_buffer(buffer.length.value)
-                elif status in (_ffi.EMPTY, _ffi.TIMEOUT) and until == 0:
-                    raise Empty(f"queue {self._name!r} is empty")
-                elif status not in (_ffi.EMPTY, _ffi.TIMEOUT, _ffi.INTERRUPTED):
-                    raise _ffi.error(status)
-                box = buffer
-                status = _wait.wait(lambda ns: self._get_once(box, ns), until)
-                if status in (_ffi.EMPTY, _ffi.TIMEOUT):
-                    raise Empty(f"queue {self._name!r} is empty")
+            if _get(self._handle, buffer.pointer, buffer.size, buffer.length_ref, patience):
+                buffer = self._take_slowly(buffer, _wait.deadline(block, timeout))
             return convert(buffer.view[: buffer.length.value])
         finally:
-            _ffi.give_buffer(buffer)
+            _give_buffer(buffer)
 
-    def _get_once(self, buffer: _ffi.Buffer, timeout_ns: int) -> int:
-        status: int = _get(
-            self._live(), buffer.address, buffer.size, buffer.length_ref, timeout_ns
-        )
-        return status
+    def _take_slowly(self, buffer: _ffi.Buffer, until: Optional[int]) -> _ffi.Buffer:
+        """The buffer that has the message."""
+
+        def call(timeout_ns: int) -> int:
+            status: int = _ffi.lib.shoal_queue_get(
+                self._live(), buffer.address, buffer.size, buffer.length_ref, timeout_ns
+            )
+            return status
+
+        while True:
+            status = _wait.wait(call, until)
+            if status == _ffi.BUFFER_TOO_SMALL:
+                # The message stays; another consumer may take it first.
+                buffer = _ffi.take_buffer(buffer.length.value)
+                continue
+            if status in (_ffi.EMPTY, _ffi.TIMEOUT):
+                raise Empty(f"queue {self._name!r} is empty")
+            _ffi.check(status)
+            return buffer
 
     # -- many messages ----------------------------------------------------------------
 
