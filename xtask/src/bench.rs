@@ -4,12 +4,23 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::python::Environment;
 use crate::step::{cargo, program, run, target};
 
 pub(crate) fn run_bench(args: &[&str]) -> Result<(), String> {
     let peers = build_peers()?;
     let mut bench = cargo("run --quiet --release --features cli --bin shoal -- bench --peers");
     run(bench.args(args).env("SHOAL_BENCH_PEERS", peers))
+}
+
+/// Queues of Python objects, beside the standard library's and faster-fifo, if that can be had.
+pub(crate) fn run_python(args: &[&str]) -> Result<(), String> {
+    run(&mut cargo("build --quiet --release --lib"))?;
+    let environment = Environment::prepare("python3")?;
+    environment.install()?;
+    environment.install_peers();
+    let mut bench = program(environment.python(), "benches/python/queues.py");
+    run(bench.args(args))
 }
 
 /// Builds those of `benches/peers` that can be, and returns the folder they are in. The

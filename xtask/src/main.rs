@@ -21,7 +21,8 @@ const USAGE: &str = "usage: cargo xtask <task>
   test               run every check and every test: Rust, C, C++ and Python
   test --only NAME   run the steps whose names contain NAME
   test --all-pythons the Python tests with every python3.N that is found, too
-  bench [ARGS]       measure, beside pipes, sockets, POSIX queues and the machine's floor
+  bench [ARGS]       measure, beside other queues and the machine's floor
+  bench --python     measure queues of Python objects
   header [--check]   write include/shoal.h, or compare it with what would be written";
 
 fn main() -> ExitCode {
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
     let done = match words.as_slice() {
         ["demo"] => demo::run(),
         ["test", rest @ ..] => choice(rest).and_then(|choice| test::run(&choice)),
+        ["bench", "--python", rest @ ..] => bench::run_python(rest),
         ["bench", "--", rest @ ..] | ["bench", rest @ ..] => bench::run_bench(rest),
         ["header"] => header::header(false),
         ["header", "--check"] => header::header(true),

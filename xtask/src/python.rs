@@ -13,6 +13,9 @@ const TOOLS: (&str, &str) = (
     "pytest pytest-timeout mypy",
 );
 
+/// What it is measured beside.
+const PEERS: (&str, &str) = ("import faster_fifo", "faster-fifo");
+
 /// The versions that are looked for beside `python3`.
 const MINORS: std::ops::RangeInclusive<u32> = 9..=15;
 
@@ -65,6 +68,11 @@ impl Environment {
     /// Installs what the package's tests need.
     pub(crate) fn install_tools(&self) -> Result<(), String> {
         self.have(TOOLS)
+    }
+
+    /// Installs what the package is measured beside; what cannot be had is skipped there.
+    pub(crate) fn install_peers(&self) {
+        let _ = self.have(PEERS);
     }
 
     /// Its interpreter.
