@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::stage::Stage;
-use super::{Failure, cores, floor, map, traffic, trips};
+use super::{Failure, cores, floor, idle, map, traffic, trips};
 
 /// Where a worker finds its job. Not for people to set.
 const JOB: &str = "SHOAL_BENCH_WORKER";
@@ -36,6 +36,7 @@ pub(super) enum Role {
     Trip(trips::Part),
     Floor(floor::Part),
     Map(map::Part),
+    Idle(idle::Part),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -71,6 +72,7 @@ fn work(job: &str) -> Result<(), Failure> {
         Role::Trip(part) => part.work(&stage),
         Role::Floor(part) => part.work(&stage),
         Role::Map(part) => part.work(&stage),
+        Role::Idle(part) => part.work(&stage),
     }
 }
 
@@ -133,6 +135,10 @@ impl<'a> Crew<'a> {
         };
         self.workers.push(command.spawn()?);
         Ok(())
+    }
+
+    pub(super) fn pids(&self) -> Vec<u32> {
+        self.workers.iter().map(Child::id).collect()
     }
 
     /// Lets the workers go once all of them are ready; returns after `warm` more.

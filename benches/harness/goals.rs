@@ -30,6 +30,8 @@ enum Of {
     /// Committed KiB.
     EmptyQueue,
     EmptyMap,
+    /// Milliseconds of a core a second, of queues and readers that wait.
+    Idle,
 }
 
 enum Bound {
@@ -59,7 +61,7 @@ const fn map(what: &'static str, operation: Operation, keys: u64, million: f64) 
     (what, Of::Map(operation, keys), AtLeast(million), "M/s")
 }
 
-const GOALS: [Aim; 34] = [
+const GOALS: [Aim; 35] = [
     rate("64 B, 1x1, one at a time", "1x1", 1, 12.0),
     rate("64 B, 1x1, batches of 32", "1x1", BATCH, 30.0),
     (
@@ -147,6 +149,12 @@ const GOALS: [Aim; 34] = [
     map("map set, 1000000 keys", Operation::Set, 1_000_000, 0.8),
     ("an empty queue", Of::EmptyQueue, Below(128.0), "KiB"),
     ("an empty map", Of::EmptyMap, Below(128.0), "KiB"),
+    (
+        "1000 idle queues, 100 readers",
+        Of::Idle,
+        Below(50.0),
+        "ms/s",
+    ),
 ];
 
 /// Seconds; a scheduler gives each process a few milliseconds at a time.
@@ -237,6 +245,7 @@ impl Of {
             }
             Of::EmptyQueue => Some(memory?.empty_queue as f64 / 1024.0),
             Of::EmptyMap => Some(memory?.empty_map as f64 / 1024.0),
+            Of::Idle => Some(report.idle.as_ref()?.cpu_ms_per_second),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! - [`channel`], [`wire`], [`payload`]: ways of transport, one end of one, what goes over it.
 //! - [`bare`]: memory with as little as can be around it, as a floor.
 //! - [`peers`]: other projects' queues, whose ends are programs of their own.
-//! - [`traffic`], [`trips`], [`map`], [`floor`]: what is measured.
+//! - [`traffic`], [`trips`], [`map`], [`idle`], [`floor`]: what is measured.
 //! - [`report`], [`table`], [`goals`]: what came out, for programs and for people.
 //!
 //! Workers are real processes: this program executed afresh, opening what it measures by name.
@@ -20,6 +20,7 @@ mod cores;
 mod crew;
 mod floor;
 mod goals;
+mod idle;
 mod map;
 mod payload;
 mod peers;
@@ -63,6 +64,8 @@ pub(crate) enum Only {
     Floor,
     /// Committed memory
     Memory,
+    /// What waiting costs
+    Idle,
 }
 
 /// How many processes put and how many take.
@@ -141,6 +144,10 @@ pub(crate) fn run(options: &Options, progress: &dyn Fn(&str)) -> Result<Report, 
     if wanted(Only::Memory) {
         progress("memory");
         report.memory = Some(map::memory()?);
+    }
+    if wanted(Only::Idle) {
+        progress("a thousand queues, and a hundred readers asleep");
+        report.idle = Some(idle::measure(options.window)?);
     }
     report.compare();
     report.goals = goals::judge(&report);

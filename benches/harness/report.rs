@@ -39,6 +39,7 @@ pub(crate) struct Report {
     pub(crate) copied: Option<Throughput>,
     pub(crate) map: Vec<MapRate>,
     pub(crate) memory: Option<Memory>,
+    pub(crate) idle: Option<Idle>,
     pub(crate) skipped: Vec<Skipped>,
     pub(crate) ratios: Vec<Ratio>,
     pub(crate) goals: Vec<Goal>,
@@ -112,6 +113,15 @@ pub(crate) struct Memory {
     pub(crate) empty_queue: u64,
     pub(crate) empty_map: u64,
     pub(crate) map: Vec<Stored>,
+}
+
+/// Queues in which nothing happens, and readers asleep on some of them.
+#[derive(Serialize)]
+pub(crate) struct Idle {
+    pub(crate) queues: usize,
+    pub(crate) readers: usize,
+    /// Of one core, of all processes together.
+    pub(crate) cpu_ms_per_second: f64,
 }
 
 #[derive(Serialize)]

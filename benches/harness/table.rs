@@ -69,6 +69,14 @@ impl fmt::Display for Report {
         if let Some(memory) = &self.memory {
             memory.write(f)?;
         }
+        if let Some(idle) = &self.idle {
+            let (queues, readers, cpu) = (idle.queues, idle.readers, idle.cpu_ms_per_second);
+            writeln!(
+                f,
+                "\nIdle: {queues} queues, {readers} readers asleep: {} ms of a core a second",
+                short(cpu)
+            )?;
+        }
         if !self.skipped.is_empty() {
             writeln!(f, "\nSkipped")?;
         }

@@ -1,0 +1,82 @@
+//! What waiting costs: many queues in which nothing happens, and readers asleep on some.
+
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use shoal::{Error, Queue, Timeout};
+
+use super::Failure;
+use super::crew::{Crew, Role};
+use super::report::Idle;
+use super::stage::Stage;
+
+const QUEUES: usize = 1000;
+const READERS: usize = 100;
+
+/// Sleeps get longer up to a tenth of a second; by then all of them are.
+const SETTLE: Duration = Duration::from_millis(600);
+
+/// One worker: asleep on a queue until that is closed.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Part {
+    queue: String,
+}
+
+impl Part {
+    pub(super) fn work(&self, stage: &Stage) -> Result<(), Failure> {
+        let queue = Queue::open(&self.queue)?;
+        stage.wait_for_start();
+        match queue.get_vec(Timeout::Infinite) {
+            Err(Error::Closed) => Ok(()),
+            other => Err(format!("a reader of an empty queue got {other:?}").into()),
+        }
+    }
+}
+
+pub(super) fn measure(length: Duration) -> Result<Idle, Failure> {
+    let queues = (0..most_queues()).map(|_| Queue::anonymous());
+    let queues: Vec<Queue> = queues.collect::<Result<_, _>>()?;
+    let stage = Stage::new()?;
+    let mut crew = Crew::new(&stage);
+    for queue in queues.iter().take(READERS) {
+        let queue = queue.name().to_owned();
+        crew.hire(None, Vec::new(), Role::Idle(Part { queue }))?;
+    }
+    crew.start(SETTLE)?;
+    let pids = [&crew.pids()[..], &[std::process::id()]].concat();
+    let (start, before) = (Instant::now(), used(&pids)?);
+    std::thread::sleep(length.max(Duration::from_millis(500)));
+    let (took, after) = (start.elapsed(), used(&pids)?);
+    queues.iter().try_for_each(Queue::close)?;
+    crew.join_all()?;
+    Ok(Idle {
+        queues: queues.len(),
+        readers: READERS.min(queues.len()),
+        cpu_ms_per_second: (after - before).as_secs_f64() * 1e3 / took.as_secs_f64(),
+    })
+}
+
+/// As many as there may be descriptors for: two each, and some for the rest.
+fn most_queues() -> usize {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: a place for the limits, and limits that are allowed.
+    unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
+        limit.rlim_cur = limit.rlim_max;
+        libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+    }
+    QUEUES.min((limit.rlim_cur as usize).saturating_sub(50) / 2)
+}
+
+/// CPU time of these processes so far.
+fn used(pids: &[u32]) -> Result<Duration, Failure> {
+    let one = |pid: &u32| -> Result<u64, Failure> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/schedstat"))?;
+        Ok(stat.split(' ').next().unwrap_or_default().parse()?)
+    };
+    let nanoseconds = pids.iter().map(one).sum::<Result<u64, _>>()?;
+    Ok(Duration::from_nanos(nanoseconds))
+}
