@@ -32,9 +32,15 @@ pub(crate) enum State {
 impl State {
     #[inline]
     pub(crate) fn of(word: u64) -> Option<Self> {
-        [State::Ready, State::Done, State::Shelved]
-            .into_iter()
-            .find(|state| *state as u64 == word & 0xff)
+        const READY: u64 = State::Ready as u64;
+        const SHELVED: u64 = State::Shelved as u64;
+        const DONE: u64 = State::Done as u64;
+        match word & 0xff {
+            READY => Some(State::Ready),
+            SHELVED => Some(State::Shelved),
+            DONE => Some(State::Done),
+            _ => None,
+        }
     }
 }
 
