@@ -14,21 +14,6 @@ use super::{Failure, cores, floor, idle, map, traffic, trips};
 /// Where a worker finds its job. Not for people to set.
 const JOB: &str = "SHOAL_BENCH_WORKER";
 
-/// How long nothing may move before the workers are taken to be stuck.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// The workers made no progress. They are ended with their crew.
-#[derive(Debug)]
-pub(super) struct Stuck;
-
-impl std::fmt::Display for Stuck {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "stuck: nothing moved for {} s", PATIENCE.as_secs())
-    }
-}
-
-impl std::error::Error for Stuck {}
-
 /// What a worker is to do.
 #[derive(Serialize, Deserialize)]
 pub(super) enum Role {
@@ -76,16 +61,40 @@ fn work(job: &str) -> Result<(), Failure> {
     }
 }
 
+/// Workers of another project's that get nothing done for this long are stuck.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Nobody got anything done for as long as [`PATIENCE`].
+#[derive(Debug)]
+pub(super) struct Stuck;
+
+impl std::error::Error for Stuck {}
+
+impl std::fmt::Display for Stuck {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "nothing moved for {} s, so it was stopped",
+            PATIENCE.as_secs()
+        )
+    }
+}
+
 /// The workers of one measurement. Dropping it ends those that still run.
 pub(super) struct Crew<'a> {
     stage: &'a Stage,
     workers: Vec<Child>,
+    /// Some are other projects' programs, which may get stuck.
+    watched: bool,
 }
 
 impl<'a> Crew<'a> {
     pub(super) fn new(stage: &'a Stage) -> Self {
-        let workers = Vec::new();
-        Self { stage, workers }
+        Self {
+            stage,
+            workers: Vec::new(),
+            watched: false,
+        }
     }
 
     /// Starts one more worker, on `core` if one is given, with the descriptors `fds`.
@@ -107,6 +116,7 @@ impl<'a> Crew<'a> {
         words: &[OsString],
     ) -> Result<(), Failure> {
         let (program, args) = words.split_first().ok_or("there is no program")?;
+        self.watched = true;
         self.spawn(core, Vec::new(), Command::new(program).args(args))
     }
 
@@ -143,8 +153,7 @@ impl<'a> Crew<'a> {
 
     /// Lets the workers go once all of them are ready; returns after `warm` more.
     pub(super) fn start(&mut self, warm: Duration) -> Result<(), Failure> {
-        let all = self.workers.len();
-        self.wait_until(|stage, _| stage.ready() == all)?;
+        self.wait(|stage, ended| stage.ready() >= ended.len())?;
         self.stage.start();
         std::thread::sleep(warm);
         Ok(())
@@ -155,14 +164,14 @@ impl<'a> Crew<'a> {
     pub(super) fn measure(&mut self, length: Duration) -> Result<(), Failure> {
         self.stage.measure();
         std::thread::sleep(length);
-        self.wait_until(|stage, _| stage.is_result())?;
+        self.wait(|stage, _| stage.is_result())?;
         self.stage.stop();
         Ok(())
     }
 
     /// Waits for workers `from..to` to end. Fails as soon as any worker has.
     pub(super) fn join(&mut self, from: usize, to: usize) -> Result<(), Failure> {
-        self.wait_until(|_, ended| !ended[from..to].contains(&false))
+        self.wait(|_, ended| ended[from..to].iter().all(|ended| *ended))
     }
 
     /// Waits for everybody.
@@ -170,21 +179,21 @@ impl<'a> Crew<'a> {
         self.join(0, self.workers.len())
     }
 
-    /// Waits until it is `done`, judged by the stage and by which workers have ended. Fails as
-    /// soon as a worker has, and with [`Stuck`] when nothing has moved for a while.
-    fn wait_until(&mut self, done: impl Fn(&Stage, &[bool]) -> bool) -> Result<(), Failure> {
-        let (mut seen, mut moved) = (None, Instant::now());
+    /// Looks again and again, until `done` is true of which workers have ended.
+    fn wait(&mut self, done: impl Fn(&Stage, &[bool]) -> bool) -> Result<(), Failure> {
+        let (mut before, mut since) = (None, Instant::now());
         loop {
             let ended = self.check()?;
             if done(self.stage, &ended) {
                 return Ok(());
             }
-            let counts = self.stage.read_counts(self.workers.len());
-            let now = Some((ended, self.stage.ready(), counts));
-            if now != seen {
-                (seen, moved) = (now, Instant::now());
-            } else if moved.elapsed() > PATIENCE {
-                return Err(Box::new(Stuck));
+            if self.watched {
+                let now = Some((self.stage.progress(ended.len()), ended));
+                if now != before {
+                    (before, since) = (now, Instant::now());
+                } else if since.elapsed() > PATIENCE {
+                    return Err(Stuck.into());
+                }
             }
             std::thread::sleep(Duration::from_micros(200));
         }

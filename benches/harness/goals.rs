@@ -1,28 +1,19 @@
 //! What Shoal sets out to reach, and whether it did in this run.
 
-use super::BATCH;
 use super::channel::Transport;
 use super::map::Operation;
 use super::report::{Goal, Outcome, Report};
+use super::table;
+use super::{BATCH, LARGE};
 
 /// What a goal is about. Messages have 64 bytes unless it says otherwise.
 enum Of {
     /// Million messages a second of a topology, in batches of so many.
     Rate(&'static str, usize),
-    /// The same, in times what a peer has one at a time.
-    Beside(Transport, &'static str, usize),
-    /// Large messages between two, in place, in times what a peer has.
-    LargeBeside(Transport, usize),
-    /// The same, in percent of bare memory.
-    LargeOfMemory(usize),
     /// How many times as much the luckiest process of a topology had as the least lucky.
     Luck(&'static str),
     /// A round trip, in round trips of a cache line.
     Trip,
-    /// A round trip's 99th percentile, in medians.
-    TripTail,
-    /// A peer's round trip, in ours.
-    TripBeside(Transport),
     /// 64 KiB messages carried, in percent of memcpy.
     Copied,
     /// Million operations a second of one process, among so many keys.
@@ -32,6 +23,10 @@ enum Of {
     EmptyMap,
     /// Milliseconds of a core a second, of queues and readers that wait.
     Idle,
+    /// Large messages between two, in place, in percent of bare memory.
+    InPlace(usize),
+    /// A round trip's 99th percentile, in medians.
+    TripTail,
 }
 
 enum Bound {
@@ -41,39 +36,24 @@ enum Bound {
 }
 
 use Bound::{AtLeast, AtMost, Below};
-use Transport::{Boost, Iceoryx2};
 
-type Aim = (&'static str, Of, Bound, &'static str);
-
-const fn rate(what: &'static str, topology: &'static str, batch: usize, million: f64) -> Aim {
-    (what, Of::Rate(topology, batch), AtLeast(million), "M/s")
-}
-
-const fn beside(what: &'static str, of: Of, times: f64) -> Aim {
-    (what, of, AtLeast(times), "x")
-}
-
-const fn luck(what: &'static str, topology: &'static str) -> Aim {
-    (what, Of::Luck(topology), AtMost(4.0), "x")
-}
-
-const fn map(what: &'static str, operation: Operation, keys: u64, million: f64) -> Aim {
-    (what, Of::Map(operation, keys), AtLeast(million), "M/s")
-}
-
-const GOALS: [Aim; 35] = [
-    rate("64 B, 1x1, one at a time", "1x1", 1, 12.0),
-    rate("64 B, 1x1, batches of 32", "1x1", BATCH, 30.0),
+const GOALS: [(&str, Of, Bound, &str); 23] = [
+    (
+        "64 B, 1x1, one at a time",
+        Of::Rate("1x1", 1),
+        AtLeast(12.0),
+        "M/s",
+    ),
+    (
+        "64 B, 1x1, batches of 32",
+        Of::Rate("1x1", BATCH),
+        AtLeast(30.0),
+        "M/s",
+    ),
     (
         "64 B there and back, in cache lines",
         Of::Trip,
         AtMost(3.5),
-        "x",
-    ),
-    (
-        "the same, 99th percentile to median",
-        Of::TripTail,
-        AtMost(2.0),
         "x",
     ),
     (
@@ -82,71 +62,69 @@ const GOALS: [Aim; 35] = [
         AtLeast(45.0),
         "% of memcpy",
     ),
+    ("64 B, 4x4", Of::Rate("4x4", 1), AtLeast(8.0), "M/s"),
+    ("64 B, 8x1", Of::Rate("8x1", 1), AtLeast(8.0), "M/s"),
+    ("64 B, 1x8", Of::Rate("1x8", 1), AtLeast(8.0), "M/s"),
     (
-        "64 KiB, 1x1, in place",
-        Of::LargeOfMemory(64 << 10),
-        AtLeast(90.0),
-        "% of bare memory",
+        "64 B, 4x4, luckiest to least lucky",
+        Of::Luck("4x4"),
+        AtMost(4.0),
+        "x",
     ),
     (
-        "1 MiB, 1x1, in place",
-        Of::LargeOfMemory(1 << 20),
-        AtLeast(90.0),
-        "% of bare memory",
+        "64 B, 8x1, luckiest to least lucky",
+        Of::Luck("8x1"),
+        AtMost(4.0),
+        "x",
     ),
-    rate("64 B, 4x4", "4x4", 1, 8.0),
-    rate("64 B, 8x1", "8x1", 1, 8.0),
-    rate("64 B, 1x8", "1x8", 1, 8.0),
-    luck("64 B, 2x2, luckiest to least lucky", "2x2"),
-    luck("64 B, 4x4, luckiest to least lucky", "4x4"),
-    luck("64 B, 8x1, luckiest to least lucky", "8x1"),
-    luck("64 B, 1x8, luckiest to least lucky", "1x8"),
-    luck("64 B, 20x20, luckiest to least lucky", "20x20"),
-    luck("64 B, 20x3, luckiest to least lucky", "20x3"),
-    beside(
-        "64 B, 1x1, beside iceoryx2",
-        Of::Beside(Iceoryx2, "1x1", 1),
-        4.0,
+    (
+        "64 B, 1x8, luckiest to least lucky",
+        Of::Luck("1x8"),
+        AtMost(4.0),
+        "x",
     ),
-    beside(
-        "the same, batches of 32",
-        Of::Beside(Iceoryx2, "1x1", BATCH),
-        8.0,
+    (
+        "64 B, 2x2, luckiest to least lucky",
+        Of::Luck("2x2"),
+        AtMost(4.0),
+        "x",
     ),
-    beside(
-        "64 B there and back, beside iceoryx2",
-        Of::TripBeside(Iceoryx2),
-        3.0,
+    (
+        "64 B, 20x20, luckiest to least lucky",
+        Of::Luck("20x20"),
+        AtMost(4.0),
+        "x",
     ),
-    beside(
-        "64 KiB, in place, beside iceoryx2",
-        Of::LargeBeside(Iceoryx2, 64 << 10),
-        3.0,
+    (
+        "64 B, 20x3, luckiest to least lucky",
+        Of::Luck("20x3"),
+        AtMost(4.0),
+        "x",
     ),
-    beside(
-        "1 MiB, in place, beside iceoryx2",
-        Of::LargeBeside(Iceoryx2, 1 << 20),
-        3.0,
+    (
+        "map get, 1000 keys",
+        Of::Map(Operation::Get, 1_000),
+        AtLeast(10.0),
+        "M/s",
     ),
-    beside("64 B, 1x1, beside Boost", Of::Beside(Boost, "1x1", 1), 1.5),
-    beside("64 B, 2x2, beside Boost", Of::Beside(Boost, "2x2", 1), 2.5),
-    beside("64 B, 4x4, beside Boost", Of::Beside(Boost, "4x4", 1), 2.5),
-    beside("64 B, 8x1, beside Boost", Of::Beside(Boost, "8x1", 1), 2.5),
-    beside("64 B, 1x8, beside Boost", Of::Beside(Boost, "1x8", 1), 2.5),
-    beside(
-        "64 B, 20x20, beside Boost",
-        Of::Beside(Boost, "20x20", 1),
-        2.5,
+    (
+        "map get, 1000000 keys",
+        Of::Map(Operation::Get, 1_000_000),
+        AtLeast(2.0),
+        "M/s",
     ),
-    beside(
-        "64 B, 20x3, beside Boost",
-        Of::Beside(Boost, "20x3", 1),
-        2.5,
+    (
+        "map set, 1000 keys",
+        Of::Map(Operation::Set, 1_000),
+        AtLeast(3.0),
+        "M/s",
     ),
-    map("map get, 1000 keys", Operation::Get, 1_000, 10.0),
-    map("map get, 1000000 keys", Operation::Get, 1_000_000, 2.0),
-    map("map set, 1000 keys", Operation::Set, 1_000, 3.0),
-    map("map set, 1000000 keys", Operation::Set, 1_000_000, 0.8),
+    (
+        "map set, 1000000 keys",
+        Of::Map(Operation::Set, 1_000_000),
+        AtLeast(0.8),
+        "M/s",
+    ),
     ("an empty queue", Of::EmptyQueue, Below(128.0), "KiB"),
     ("an empty map", Of::EmptyMap, Below(128.0), "KiB"),
     (
@@ -155,84 +133,177 @@ const GOALS: [Aim; 35] = [
         Below(50.0),
         "ms/s",
     ),
+    (
+        "64 B there and back, p99 to median",
+        Of::TripTail,
+        AtMost(2.0),
+        "x",
+    ),
+    (
+        "64 KiB, 1x1, in place",
+        Of::InPlace(64 << 10),
+        AtLeast(90.0),
+        "% of bare memory",
+    ),
+    (
+        "1 MiB, 1x1, in place",
+        Of::InPlace(1 << 20),
+        AtLeast(90.0),
+        "% of bare memory",
+    ),
 ];
 
 /// Seconds; a scheduler gives each process a few milliseconds at a time.
 pub(super) const FAIR_WINDOW: f64 = 0.1;
 
-/// Judges every goal; those the run measured nothing for are not measured.
+/// Faster than another project's queue in the same run by so much: in round trips, or in what a
+/// topology gets through of such messages in such batches. The peer always goes one by one.
+struct Beside {
+    peer: Transport,
+    what: &'static str,
+    topology: &'static str,
+    size: usize,
+    batch: usize,
+    times: f64,
+}
+
+const BESIDE: [Beside; 12] = [
+    trips(Transport::Iceoryx2, 3.0),
+    rates(Transport::Iceoryx2, "1x1", 64, 1, 4.0),
+    rates(Transport::Iceoryx2, "1x1", 64, BATCH, 8.0),
+    rates(Transport::Iceoryx2, "1x1", 64 << 10, 1, 3.0),
+    rates(Transport::Iceoryx2, "1x1", 1 << 20, 1, 3.0),
+    rates(Transport::Boost, "1x1", 64, 1, 1.5),
+    rates(Transport::Boost, "2x2", 64, 1, 2.5),
+    rates(Transport::Boost, "4x4", 64, 1, 2.5),
+    rates(Transport::Boost, "8x1", 64, 1, 2.5),
+    rates(Transport::Boost, "1x8", 64, 1, 2.5),
+    rates(Transport::Boost, "20x20", 64, 1, 2.5),
+    rates(Transport::Boost, "20x3", 64, 1, 2.5),
+];
+
+const fn trips(peer: Transport, times: f64) -> Beside {
+    Beside {
+        peer,
+        what: "round trip",
+        topology: "1x1",
+        size: 64,
+        batch: 1,
+        times,
+    }
+}
+
+const fn rates(
+    peer: Transport,
+    topology: &'static str,
+    size: usize,
+    batch: usize,
+    times: f64,
+) -> Beside {
+    Beside {
+        peer,
+        what: "throughput",
+        topology,
+        size,
+        batch,
+        times,
+    }
+}
+
+/// Judges every goal; those the run measured nothing for are not measured. Goals beside a peer
+/// that is not on this machine are none.
 pub(super) fn judge(report: &Report) -> Vec<Goal> {
-    GOALS
-        .iter()
-        .map(|(what, of, bound, unit)| {
-            let measured = of.measured(report);
-            // Nothing measured compares as not reached, and is told apart below.
-            let value = measured.unwrap_or(f64::NAN);
-            let (words, bound, reached) = match *bound {
-                AtLeast(bound) => ("at least", bound, value >= bound),
-                AtMost(bound) => ("at most", bound, value <= bound),
-                Below(bound) => ("below", bound, value < bound),
-            };
-            Goal {
-                what,
-                words,
-                bound,
-                unit,
-                measured,
-                outcome: match measured {
-                    None => Outcome::NotMeasured,
-                    Some(_) if reached => Outcome::Reached,
-                    Some(_) => Outcome::Missed,
-                },
-            }
-        })
-        .collect()
+    let own = GOALS.iter().map(|(what, of, bound, unit)| {
+        let measured = of.measured(report);
+        goal((*what).to_owned(), measured, bound, unit)
+    });
+    let beside = BESIDE.iter().filter(|it| report.peers.contains(&it.peer));
+    let beside = beside.map(|it| {
+        let (size, peer) = (table::size(it.size), it.peer);
+        let how = match (it.what, it.batch) {
+            _ if it.size >= LARGE => format!("{}, in place", it.topology),
+            ("round trip", _) => "there and back".to_owned(),
+            (_, 1) => it.topology.to_owned(),
+            (_, batch) => format!("{}, by {batch}", it.topology),
+        };
+        let what = format!("{size}, {how}, beside {peer}");
+        goal(what, it.measured(report), &AtLeast(it.times), "x")
+    });
+    own.chain(beside).collect()
+}
+
+fn goal(what: String, measured: Option<f64>, bound: &Bound, unit: &'static str) -> Goal {
+    // Nothing measured compares as not reached, and is told apart below.
+    let value = measured.unwrap_or(f64::NAN);
+    let (words, bound, reached) = match *bound {
+        AtLeast(bound) => ("at least", bound, value >= bound),
+        AtMost(bound) => ("at most", bound, value <= bound),
+        Below(bound) => ("below", bound, value < bound),
+    };
+    Goal {
+        what,
+        words,
+        bound,
+        unit,
+        measured,
+        outcome: match measured {
+            None => Outcome::NotMeasured,
+            Some(_) if reached => Outcome::Reached,
+            Some(_) => Outcome::Missed,
+        },
+    }
+}
+
+impl Beside {
+    fn measured(&self, report: &Report) -> Option<f64> {
+        if self.size >= LARGE {
+            // As the peer does.
+            return in_place(report, self.size, self.peer);
+        }
+        let peer = self.peer.to_string();
+        let mut ratios = report.ratios.iter();
+        let ratio = ratios.find(|it| {
+            (it.what, it.size, it.batch) == (self.what, self.size, self.batch)
+                && it.topology == self.topology
+                && it.with == peer
+        });
+        Some(ratio?.shoal_is_faster_by)
+    }
+}
+
+/// How many times as much as `other` our messages in place carry, one writer to one reader.
+fn in_place(report: &Report, size: usize, other: Transport) -> Option<f64> {
+    let rate = |transport: Transport| {
+        let mut all = report.throughput.iter().filter(|it| it.topology == "1x1");
+        let it = all.find(|it| (it.transport, it.size) == (transport, size));
+        Some(it?.million.median)
+    };
+    Some(rate(Transport::InPlace)? / rate(other)?)
 }
 
 impl Of {
     fn measured(&self, report: &Report) -> Option<f64> {
-        let rate = |transport: Transport, size: usize, topology: &str, batch: usize| {
+        let rate = |size: usize, topology: &str, batch: usize| {
             report.throughput.iter().find(|it| {
-                (it.transport, it.size, it.batch) == (transport, size, batch)
+                it.transport == Transport::Shoal
+                    && it.size == size
+                    && it.batch == batch
                     && it.topology == topology
             })
         };
-        let own = |topology: &str, batch| rate(Transport::Shoal, 64, topology, batch);
-        let large = |transport, size| Some(rate(transport, size, "1x1", 1)?.million.median);
-        let trip = |transport| {
-            let mut trips = report.round_trips.iter();
-            trips.find(|it| it.transport == transport && it.size == 64)
-        };
         let memory = report.memory.as_ref();
         match *self {
-            Of::Rate(topology, batch) => Some(own(topology, batch)?.million.median),
-            Of::Beside(peer, topology, batch) => {
-                let theirs = rate(peer, 64, topology, 1)?.million.median;
-                Some(own(topology, batch)?.million.median / theirs)
-            }
-            Of::LargeBeside(peer, size) => {
-                Some(large(Transport::InPlace, size)? / large(peer, size)?)
-            }
-            Of::LargeOfMemory(size) => {
-                let (ours, bare) = (
-                    large(Transport::InPlace, size)?,
-                    large(Transport::Bare, size)?,
-                );
-                Some(ours / bare * 100.0)
-            }
+            Of::Rate(topology, batch) => Some(rate(64, topology, batch)?.million.median),
             // More processes than cores take turns, and each has to have had some.
             Of::Luck(_) if report.window_seconds < FAIR_WINDOW => None,
             Of::Luck(topology) => {
-                let luck = own(topology, 1)?.luckiest_to_least_lucky;
+                let luck = rate(64, topology, 1)?.luckiest_to_least_lucky;
                 Some(luck.unwrap_or(f64::INFINITY))
             }
-            Of::Trip => Some(trip(Transport::Shoal)?.cache_lines.median),
-            Of::TripTail => {
-                let own = trip(Transport::Shoal)?;
-                Some(own.p99_ns.median / own.median_ns.median)
-            }
-            Of::TripBeside(peer) => {
-                Some(trip(peer)?.median_ns.median / trip(Transport::Shoal)?.median_ns.median)
+            Of::Trip => {
+                let mut trips = report.round_trips.iter();
+                let own = trips.find(|it| it.transport == Transport::Shoal && it.size == 64);
+                Some(own?.cache_lines.median)
             }
             Of::Copied => {
                 let copied = report.copied.as_ref()?;
@@ -246,6 +317,12 @@ impl Of {
             Of::EmptyQueue => Some(memory?.empty_queue as f64 / 1024.0),
             Of::EmptyMap => Some(memory?.empty_map as f64 / 1024.0),
             Of::Idle => Some(report.idle.as_ref()?.cpu_ms_per_second),
+            Of::InPlace(size) => Some(in_place(report, size, Transport::Bare)? * 100.0),
+            Of::TripTail => {
+                let mut trips = report.round_trips.iter();
+                let own = trips.find(|it| it.transport == Transport::Shoal && it.size == 64)?;
+                Some(own.p99_ns.median / own.median_ns.median)
+            }
         }
     }
 }

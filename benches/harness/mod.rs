@@ -5,7 +5,7 @@
 //! - [`bare`]: memory with as little as can be around it, as a floor.
 //! - [`peers`]: other projects' queues, whose ends are programs of their own.
 //! - [`traffic`], [`trips`], [`map`], [`idle`], [`floor`]: what is measured.
-//! - [`report`], [`table`], [`goals`]: what came out, for programs and for people.
+//! - [`report`], [`ratios`], [`table`], [`goals`]: what came out, for programs and for people.
 //!
 //! Workers are real processes: this program executed afresh, opening what it measures by name.
 //! Every message is written whole before it is put and read whole after it was taken, and in
@@ -13,6 +13,10 @@
 //! Rates are of what arrived within a window of time, so that starting and draining do not
 //! count. With one producer and one consumer, and in round trips, each end has a core of its
 //! own; larger topologies are left to the scheduler.
+//!
+//! Peers do the same work: they write and read as many bytes, have room for about as many
+//! messages, and their messages are accounted for in the same way. What they do besides, or
+//! do not, is in the programs' own words and in `benches/README.md`.
 
 mod bare;
 mod channel;
@@ -24,6 +28,7 @@ mod idle;
 mod map;
 mod payload;
 mod peers;
+mod ratios;
 mod report;
 mod stage;
 mod table;
@@ -33,9 +38,10 @@ mod wire;
 
 use std::time::Duration;
 
-use channel::Transport;
 use payload::Touch;
+use report::Skipped;
 
+pub(crate) use channel::Transport;
 pub(crate) use crew::worker;
 pub(crate) use report::Report;
 
@@ -49,7 +55,11 @@ pub(crate) struct Options {
     /// Multiples of 8.
     pub(crate) sizes: Vec<usize>,
     pub(crate) topologies: Vec<Topology>,
+    /// Far more processes than cores, with messages of 64 B alone.
+    pub(crate) crowds: Vec<Topology>,
     pub(crate) peers: bool,
+    /// Only these ways of transport; if there are none, all.
+    pub(crate) transports: Vec<Transport>,
     pub(crate) only: Option<Only>,
 }
 
@@ -76,10 +86,14 @@ pub(crate) struct Topology {
 }
 
 impl Topology {
-    const PAIR: Self = Self {
-        producers: 1,
-        consumers: 1,
-    };
+    const PAIR: Self = Self::of(1, 1);
+
+    const fn of(producers: usize, consumers: usize) -> Self {
+        Self {
+            producers,
+            consumers,
+        }
+    }
 }
 
 impl std::fmt::Display for Topology {
@@ -109,10 +123,15 @@ impl std::str::FromStr for Topology {
 
 /// What is measured unless something else is asked for.
 pub(crate) const SIZES: [usize; 5] = [8, 64, 1 << 10, 64 << 10, 1 << 20];
-pub(crate) const TOPOLOGIES: [&str; 7] = ["1x1", "2x2", "4x4", "8x1", "1x8", "20x20", "20x3"];
-/// More processes than this have messages of [`CROWDS`] only.
-const CROWD: usize = 16;
-const CROWDS: usize = 64;
+pub(crate) const TOPOLOGIES: [Topology; 5] = [
+    Topology::PAIR,
+    Topology::of(2, 2),
+    Topology::of(4, 4),
+    Topology::of(8, 1),
+    Topology::of(1, 8),
+];
+pub(crate) const CROWDS: [Topology; 2] = [Topology::of(20, 20), Topology::of(20, 3)];
+const CROWDS_SIZE: usize = 64;
 /// From this size on it is worth while to write and read messages in place.
 const LARGE: usize = 64 << 10;
 const ROUND_TRIPS: [usize; 2] = [64, 64 << 10];
@@ -158,53 +177,70 @@ fn queues(options: &Options, progress: &dyn Fn(&str), report: &mut Report) -> Re
     let mut transports = vec![Transport::Shoal, Transport::InPlace, Transport::Bare];
     if options.peers {
         transports.extend(Transport::PEERS);
-        let (there, missing) = peers::all();
-        transports.extend(there);
+        let (there, missing) = peers::all(&options.transports);
+        transports.extend(&there);
+        report.peers = there;
         report.skipped.extend(missing);
     }
+    if !options.transports.is_empty() {
+        transports.retain(|it| options.transports.contains(it));
+        let skipped = &mut report.skipped;
+        skipped.retain(|it| options.transports.contains(&it.transport));
+    }
     let sizes = &options.sizes;
+    let (in_place, copied): (Vec<_>, Vec<_>) = transports.iter().partition(|it| it.is_in_place());
     for &size in sizes.iter().filter(|size| ROUND_TRIPS.contains(size)) {
-        for &transport in transports.iter().filter(|it| !it.is_in_place()) {
-            progress(&format!("{size} B there and back, {transport}"));
-            match trips::measure(transport, size, options)? {
-                Ok(trip) => report.round_trips.push(trip),
+        progress(&format!("{size} B there and back"));
+        let window = |&transport: &Transport| trips::window(transport, size, options);
+        for (&transport, done) in copied.iter().zip(in_turns(&copied, options, window)?) {
+            match done {
+                Ok(windows) => report
+                    .round_trips
+                    .push(trips::trip(transport, size, &windows)),
                 Err(why) => report.skipped.push(why),
             }
         }
     }
-    for &topology in &options.topologies {
+    let crowded: Vec<usize> = sizes
+        .iter()
+        .copied()
+        .filter(|&it| it == CROWDS_SIZE)
+        .collect();
+    let crowds = options.crowds.iter().map(|it| (it, &crowded));
+    let all = options.topologies.iter().map(|it| (it, sizes));
+    for (&topology, sizes) in all.chain(crowds) {
         for &size in sizes {
-            if size != CROWDS && topology.producers + topology.consumers > CROWD {
-                continue;
+            progress(&format!("{topology}, {size} B"));
+            let load = |transport, batch| traffic::Load {
+                transport,
+                size,
+                topology,
+                batch,
+                touch: Touch::All,
+            };
+            let mut loads = Vec::new();
+            if size >= LARGE && topology == Topology::PAIR {
+                loads.extend(in_place.iter().map(|&transport| load(transport, 1)));
             }
-            for &transport in &transports {
-                if transport.is_in_place() && (size < LARGE || topology != Topology::PAIR) {
-                    continue;
+            for &transport in &copied {
+                loads.push(load(transport, 1));
+                if transport == Transport::Shoal {
+                    loads.push(load(transport, BATCH));
                 }
-                for batch in [1, BATCH] {
-                    if batch > 1 && transport != Transport::Shoal {
-                        continue;
-                    }
-                    progress(&format!("{topology}, {size} B, {transport}, by {batch}"));
-                    let touch = Touch::All;
-                    let load = traffic::Load {
-                        transport,
-                        size,
-                        topology,
-                        batch,
-                        touch,
-                    };
-                    match traffic::measure(&load, options)? {
-                        Ok(rate) => report.throughput.push(rate),
-                        Err(why) => report.skipped.push(why),
-                    }
+            }
+            let window = |load: &traffic::Load| traffic::window(load, options);
+            for (load, done) in loads.iter().zip(in_turns(&loads, options, window)?) {
+                match done {
+                    Ok(windows) => report.throughput.push(traffic::rate(load, &windows)),
+                    Err(why) => report.skipped.push(why),
                 }
             }
         }
     }
     // What carrying costs when making and reading messages does not: against memcpy.
     let size = 64 << 10;
-    if sizes.contains(&size) && options.topologies.contains(&Topology::PAIR) {
+    let own = transports.contains(&Transport::Shoal);
+    if own && sizes.contains(&size) && options.topologies.contains(&Topology::PAIR) {
         progress("64 KiB copied in and out");
         let load = traffic::Load {
             transport: Transport::Shoal,
@@ -213,7 +249,31 @@ fn queues(options: &Options, progress: &dyn Fn(&str), report: &mut Report) -> Re
             batch: 1,
             touch: Touch::Ends,
         };
-        report.copied = traffic::measure(&load, options)?.ok();
+        let window = |load: &traffic::Load| traffic::window(load, options);
+        if let Some(Ok(windows)) = in_turns(&[load], options, window)?.first() {
+            report.copied = Some(traffic::rate(&load, windows));
+        }
     }
     Ok(())
+}
+
+/// Measures all of `what` in each of `options.repeat` rounds, so that a machine that is slow for
+/// a while is so for all alike. Returns the windows of each, or why there are none.
+fn in_turns<What, Window>(
+    what: &[What],
+    options: &Options,
+    window: impl Fn(&What) -> Result<Result<Window, Skipped>, Failure>,
+) -> Result<Vec<Result<Vec<Window>, Skipped>>, Failure> {
+    let mut all: Vec<_> = what.iter().map(|_| Ok(Vec::new())).collect();
+    for _ in 0..options.repeat {
+        for (what, so_far) in what.iter().zip(&mut all) {
+            if let Ok(windows) = so_far {
+                match window(what)? {
+                    Ok(window) => windows.push(window),
+                    Err(why) => *so_far = Err(why),
+                }
+            }
+        }
+    }
+    Ok(all)
 }

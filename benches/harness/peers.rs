@@ -10,47 +10,53 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::Topology;
 use super::channel::{Transport, Why};
-use super::report::Skipped;
+use super::report::{Gap, Skipped};
 use super::stage::Stage;
 use super::traffic::Load;
 
 /// Where the folder with the programs is. Without it these peers are not spoken of.
 const FOLDER: &str = "SHOAL_BENCH_PEERS";
 
-/// What each program is called and needs.
-const PROGRAMS: [(Transport, &str, &str); 3] = [
+/// What each program is called; what its compiler complains of if something is missing, and
+/// what that is.
+const PROGRAMS: [(Transport, &str, &str, &str); 3] = [
     (
         Transport::Iceoryx2,
         "peer-iceoryx2",
-        "its crates could not be built",
+        "failed to ",
+        "its crates cannot be had",
     ),
     (
         Transport::Boost,
         "peer-boost",
+        "boost/",
         "Boost is not installed (Debian: libboost1.81-dev)",
     ),
     (
         Transport::Zeromq,
         "peer-zeromq",
+        "zmq.h: ",
         "ZeroMQ is not installed (Debian: libzmq3-dev)",
     ),
 ];
 
-/// The peers whose programs are there, and why the others are not.
-pub(super) fn all() -> (Vec<Transport>, Vec<Skipped>) {
+/// The peers whose programs are there, and why the others are not. If nobody built any, only
+/// those that were `asked` for are spoken of.
+pub(super) fn all(asked: &[Transport]) -> (Vec<Transport>, Vec<Skipped>) {
     let (mut there, mut missing) = (Vec::new(), Vec::new());
-    if std::env::var_os(FOLDER).is_some() {
-        for (transport, ..) in PROGRAMS {
-            match find(transport) {
-                Ok(_) => there.push(transport),
-                Err(why) => missing.push(Skipped {
-                    what: "peer",
-                    transport,
-                    size: None,
-                    topology: "any".to_owned(),
-                    why,
-                }),
-            }
+    let built = std::env::var_os(FOLDER).is_some();
+    for (transport, ..) in PROGRAMS {
+        match find(transport) {
+            Ok(_) => there.push(transport),
+            Err(why) if built || asked.contains(&transport) => missing.push(Skipped {
+                what: "peer",
+                outcome: Gap::Skipped,
+                transport,
+                size: None,
+                topology: "any".to_owned(),
+                why,
+            }),
+            Err(_) => {}
         }
     }
     (there, missing)
@@ -59,13 +65,20 @@ pub(super) fn all() -> (Vec<Transport>, Vec<Skipped>) {
 fn find(transport: Transport) -> Result<PathBuf, Why> {
     let mut programs = PROGRAMS.iter();
     let known = programs.find(|(other, ..)| *other == transport);
-    let (_, name, needs) = known.ok_or("it has no program")?;
-    let folder = PathBuf::from(std::env::var_os(FOLDER).unwrap_or_default());
+    let (_, name, sign, needs) = known.ok_or("it has no program")?;
+    let folder = std::env::var_os(FOLDER).ok_or("`cargo xtask bench` builds its program")?;
+    let folder = PathBuf::from(folder);
     let path = folder.join(name);
     if path.is_file() {
         return Ok(path);
     }
     let log = folder.join(format!("{name}.log"));
+    let said = std::fs::read_to_string(&log).unwrap_or_default();
+    let needs = if said.contains(sign) {
+        needs
+    } else {
+        "its program could not be compiled"
+    };
     Err(format!("{needs}; more in {}", log.display()))
 }
 
@@ -131,20 +144,23 @@ impl Program {
 }
 
 impl Drop for Program {
+    /// Removes what the workers left, killed or not: what bears this channel's name, which has
+    /// this process's pid in it.
     fn drop(&mut self) {
-        // Boost makes a file of this name, and leaves it; iceoryx2 makes several that begin so
-        // and a folder, and leaves them if a worker is killed.
+        // The files of iceoryx2's services.
+        let _ = std::fs::remove_dir_all(std::env::temp_dir().join(&self.name));
+        // Boost's queue has the very name; whatever iceoryx2 shares begins with it.
+        let prefix = format!("{}_", self.name);
         for file in std::fs::read_dir("/dev/shm")
             .into_iter()
             .flatten()
             .flatten()
         {
             let name = file.file_name();
-            let rest = name.to_str().and_then(|it| it.strip_prefix(&self.name));
-            if rest.is_some_and(|it| it.is_empty() || it.starts_with('_')) {
+            let name = name.to_string_lossy();
+            if name == self.name || name.starts_with(&prefix) {
                 let _ = std::fs::remove_file(file.path());
             }
         }
-        let _ = std::fs::remove_dir_all(self.path.with_file_name(&self.name));
     }
 }

@@ -40,6 +40,8 @@ pub(crate) struct Report {
     pub(crate) map: Vec<MapRate>,
     pub(crate) memory: Option<Memory>,
     pub(crate) idle: Option<Idle>,
+    /// The other projects whose programs are there.
+    pub(crate) peers: Vec<Transport>,
     pub(crate) skipped: Vec<Skipped>,
     pub(crate) ratios: Vec<Ratio>,
     pub(crate) goals: Vec<Goal>,
@@ -131,15 +133,38 @@ pub(crate) struct Stored {
     pub(crate) committed_per_stored_byte: f64,
 }
 
-/// Something that was asked for and cannot be done.
+/// Something that was asked for and could not be measured.
 #[derive(Serialize)]
 pub(crate) struct Skipped {
     pub(crate) what: &'static str,
+    pub(crate) outcome: Gap,
     pub(crate) transport: Transport,
     /// None if it is about all of them.
     pub(crate) size: Option<usize>,
     pub(crate) topology: String,
     pub(crate) why: String,
+}
+
+/// Why there is no figure.
+#[derive(Serialize, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Gap {
+    /// It cannot be done, and was not tried.
+    Skipped,
+    /// It got nothing done any more.
+    Stuck,
+    Failed,
+}
+
+impl Gap {
+    /// What happened to another project's workers.
+    pub(super) fn of(why: &super::Failure) -> Self {
+        if why.is::<super::crew::Stuck>() {
+            Gap::Stuck
+        } else {
+            Gap::Failed
+        }
+    }
 }
 
 /// How a figure of Shoal's compares with another one of the same run.
@@ -152,6 +177,8 @@ pub(crate) struct Ratio {
     pub(crate) with: String,
     /// Above one, Shoal is the faster by so much.
     pub(crate) shoal_is_faster_by: f64,
+    /// The same of the 99th percentile, where single messages are timed.
+    pub(crate) at_99th_percentile: Option<f64>,
 }
 
 #[derive(Serialize, Clone, Copy, PartialEq, Eq)]
@@ -164,7 +191,7 @@ pub(crate) enum Outcome {
 
 #[derive(Serialize)]
 pub(crate) struct Goal {
-    pub(crate) what: &'static str,
+    pub(crate) what: String,
     /// "at least", "at most" or "below".
     pub(crate) words: &'static str,
     pub(crate) bound: f64,
@@ -178,60 +205,5 @@ impl Report {
     pub(super) fn memcpy(&self, size: usize) -> Option<f64> {
         let mut all = self.floor.iter().flat_map(|floor| &floor.memcpy);
         Some(all.find(|it| it.size == size)?.gigabytes)
-    }
-
-    /// Compares what was measured: with each peer, and with the floor.
-    pub(super) fn compare(&mut self) {
-        let mut ratios = Vec::new();
-        for own in self
-            .round_trips
-            .iter()
-            .filter(|it| it.transport == Transport::Shoal)
-        {
-            let mut ratio = |with: String, factor| {
-                ratios.push(Ratio {
-                    what: "round trip",
-                    size: own.size,
-                    topology: "1x1".to_owned(),
-                    batch: 1,
-                    with,
-                    shoal_is_faster_by: factor,
-                });
-            };
-            for peer in &self.round_trips {
-                if peer.size == own.size && peer.transport != own.transport {
-                    let factor = peer.median_ns.median / own.median_ns.median;
-                    ratio(peer.transport.to_string(), factor);
-                }
-            }
-            ratio("cache line".to_owned(), 1.0 / own.cache_lines.median);
-        }
-        for own in self
-            .throughput
-            .iter()
-            .filter(|it| it.transport == Transport::Shoal)
-        {
-            let mut ratio = |with: String, factor| {
-                ratios.push(Ratio {
-                    what: "throughput",
-                    size: own.size,
-                    topology: own.topology.clone(),
-                    batch: own.batch,
-                    with,
-                    shoal_is_faster_by: factor,
-                });
-            };
-            for peer in &self.throughput {
-                let same = (peer.size, &peer.topology) == (own.size, &own.topology);
-                if same && peer.transport != own.transport && peer.million.median > 0.0 {
-                    let factor = own.million.median / peer.million.median;
-                    ratio(peer.transport.to_string(), factor);
-                }
-            }
-            if let Some(memcpy) = self.memcpy(own.size) {
-                ratio("memcpy".to_owned(), own.gigabytes / memcpy);
-            }
-        }
-        self.ratios = ratios;
     }
 }

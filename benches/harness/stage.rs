@@ -5,6 +5,7 @@
 //!      0     4  ready    every worker   how many workers wait for the start
 //!    128     4  phase    the parent     GATHER -> WARM -> MEASURE -> STOP -> END
 //!    256     4  turn     two players    whose turn it is (futex round trips)
+//!                      producers      how many are done (programs of peers)
 //!    384     4  result   one worker     1 once it has measured something itself
 //!    512   128  answers  one worker     what that is, as bits of f64
 //!    640   128  tallies  worker i       its messages and their sum, on a line of its own
@@ -204,7 +205,14 @@ impl Stage {
         (Instant::now(), self.read_counts(workers))
     }
 
-    pub(super) fn read_counts(&self, workers: usize) -> Vec<u64> {
+    /// Changes whenever anybody got anything done.
+    pub(super) fn progress(&self, workers: usize) -> u64 {
+        let counts = self.read_counts(workers).into_iter();
+        let others = [self.ready() as u64, u64::from(self.is_result())];
+        counts.chain(others).fold(0, u64::wrapping_add)
+    }
+
+    fn read_counts(&self, workers: usize) -> Vec<u64> {
         let tallies = (0..workers).map(|worker| self.tally(worker));
         tallies
             .map(|tally| tally.messages.load(Ordering::Acquire))

@@ -4,10 +4,10 @@ use std::fmt;
 
 use super::channel::{RINGS, Transport};
 use super::goals::FAIR_WINDOW;
-use super::report::{Floor, Memory, Outcome, Report, Spread, Throughput};
+use super::report::{Floor, Gap, Memory, Outcome, Report, Skipped, Spread, Throughput};
 
 /// A number of bytes.
-fn size(bytes: usize) -> String {
+pub(super) fn size(bytes: usize) -> String {
     match bytes {
         0..1024 => format!("{bytes} B"),
         1024..1_048_576 if bytes.is_multiple_of(1024) => format!("{} KiB", bytes >> 10),
@@ -21,7 +21,7 @@ fn pinned(pinned: bool) -> &'static str {
 }
 
 /// A number with three digits that count.
-fn short(value: f64) -> String {
+pub(super) fn short(value: f64) -> String {
     match value.abs() {
         100.0.. => format!("{value:.0}"),
         10.0.. => format!("{value:.1}"),
@@ -65,6 +65,7 @@ impl fmt::Display for Report {
         }
         self.trips(f)?;
         self.rates(f)?;
+        self.ratios(f)?;
         self.maps(f)?;
         if let Some(memory) = &self.memory {
             memory.write(f)?;
@@ -77,18 +78,7 @@ impl fmt::Display for Report {
                 short(cpu)
             )?;
         }
-        if !self.skipped.is_empty() {
-            writeln!(f, "\nSkipped")?;
-        }
-        for it in &self.skipped {
-            let (what, topology, transport) = (it.what, &it.topology, it.transport);
-            let bytes = it.size.map_or("any".to_owned(), size);
-            writeln!(
-                f,
-                "  {what:10}  {topology:5}  {bytes:8}  {transport:12}  skipped: {}",
-                it.why
-            )?;
-        }
+        self.gaps(f)?;
         self.judged(f)
     }
 }
@@ -140,6 +130,36 @@ impl Memory {
 }
 
 impl Report {
+    /// What there is no figure of; a line for all sizes it is the same of.
+    fn gaps(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.skipped.is_empty() {
+            writeln!(f, "\nNot measured")?;
+        }
+        for (index, it) in self.skipped.iter().enumerate() {
+            let same = |other: &&Skipped| {
+                (other.what, other.transport, other.outcome) == (it.what, it.transport, it.outcome)
+                    && (&other.topology, &other.why) == (&it.topology, &it.why)
+            };
+            if self.skipped[..index].iter().any(|earlier| same(&earlier)) {
+                continue;
+            }
+            let sizes = self.skipped.iter().filter(same).filter_map(|it| it.size);
+            let sizes = sizes.map(size).collect::<Vec<_>>().join(", ");
+            let (what, topology, transport) = (it.what, &it.topology, it.transport);
+            let outcome = match it.outcome {
+                Gap::Skipped => "skipped",
+                Gap::Stuck => "STUCK",
+                Gap::Failed => "FAILED",
+            };
+            writeln!(
+                f,
+                "  {what:10}  {topology:5}  {transport:11}  {sizes:8}  {outcome}: {}",
+                it.why
+            )?;
+        }
+        Ok(())
+    }
+
     fn trips(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.round_trips.is_empty() {
             return Ok(());
@@ -283,10 +303,10 @@ impl Report {
                 Outcome::NotMeasured => "not measured",
             };
             let measured = it.measured.map(short).unwrap_or_default();
-            let (what, words, bound, unit) = (it.what, it.words, it.bound, it.unit);
+            let (what, words, bound, unit) = (&it.what, it.words, it.bound, it.unit);
             writeln!(
                 f,
-                "  {outcome:12}  {what:38} {measured:>8}, {words} {bound} {unit}"
+                "  {outcome:12}  {what:40} {measured:>8}, {words} {bound} {unit}"
             )?;
         }
         Ok(())

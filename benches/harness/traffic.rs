@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::channel::{Channel, Transport};
-use super::crew::{Crew, Role, Stuck};
+use super::crew::{Crew, Role};
 use super::payload::{Touch, read, write};
-use super::report::{Skipped, Spread, Throughput};
+use super::report::{Gap, Skipped, Spread, Throughput};
 use super::stage::Stage;
 use super::wire::Link;
 use super::{Failure, Options, Topology, cores, floor};
@@ -21,6 +21,19 @@ pub(super) struct Load {
     pub(super) topology: Topology,
     pub(super) batch: usize,
     pub(super) touch: Touch,
+}
+
+impl Load {
+    fn gap(&self, outcome: Gap, why: String) -> Skipped {
+        Skipped {
+            what: "throughput",
+            outcome,
+            transport: self.transport,
+            size: Some(self.size),
+            topology: self.topology.to_string(),
+            why,
+        }
+    }
 }
 
 /// What one worker does.
@@ -38,38 +51,29 @@ pub(super) struct Part {
 /// Long enough to see how far apart two cores are at the moment.
 const GLANCE: Duration = Duration::from_millis(10);
 
-/// Messages a second over `options.repeat` windows, each with processes of its own.
-pub(super) fn measure(
-    load: &Load,
-    options: &Options,
-) -> Result<Result<Throughput, Skipped>, Failure> {
-    let (mut rates, mut unfair, mut got_nothing) = (Vec::new(), 1.0f64, 0);
-    let (mut lines, clock_ns) = (Vec::new(), floor::clock());
-    let skip = |why| {
-        Ok(Err(Skipped {
-            what: "throughput",
-            transport: load.transport,
-            size: Some(load.size),
-            topology: load.topology.to_string(),
-            why,
-        }))
+/// What happened in one window with processes of its own.
+pub(super) fn window(load: &Load, options: &Options) -> Result<Result<Window, Skipped>, Failure> {
+    let channel = match Channel::new(load.transport, load.size, load.topology)? {
+        Ok(channel) => channel,
+        Err(why) => return Ok(Err(load.gap(Gap::Skipped, why))),
     };
-    for _ in 0..options.repeat {
-        let channel = match Channel::new(load.transport, load.size, load.topology)? {
-            Ok(channel) => channel,
-            Err(why) => return skip(why),
-        };
-        if pins(load.topology).is_some() {
-            lines.push(floor::cache_line(GLANCE, clock_ns)?);
-        }
-        let window = match once(load, channel, options.window) {
-            // Ours never may.
-            Err(why) if !load.transport.is_ours() && why.is::<Stuck>() => {
-                return skip(why.to_string());
-            }
-            window => window?,
-        };
-        rates.push(window.rate / 1e6);
+    let line = match pins(load.topology) {
+        Some(_) => Some(floor::cache_line(GLANCE, floor::clock())?),
+        None => None,
+    };
+    let theirs = channel.program().is_some();
+    match once(load, channel, options.window) {
+        Ok(window) => Ok(Ok(Window { line, ..window })),
+        // What another project's workers cannot do is no reason to measure nothing else.
+        Err(why) if theirs => Ok(Err(load.gap(Gap::of(&why), why.to_string()))),
+        Err(why) => Err(why),
+    }
+}
+
+/// Messages a second over these windows.
+pub(super) fn rate(load: &Load, windows: &[Window]) -> Throughput {
+    let (mut unfair, mut got_nothing) = (1.0f64, 0);
+    for window in windows {
         let all = window.put.iter().chain(&window.taken);
         got_nothing = got_nothing.max(all.filter(|done| **done == 0).count());
         for side in [&window.put, &window.taken] {
@@ -78,9 +82,9 @@ pub(super) fn measure(
             }
         }
     }
-    let million = Spread::of(rates);
-    let cache_line_ns = (!lines.is_empty()).then(|| Spread::of(lines));
-    Ok(Ok(Throughput {
+    let million = Spread::of(windows.iter().map(|window| window.rate / 1e6).collect());
+    let lines: Vec<f64> = windows.iter().filter_map(|window| window.line).collect();
+    Throughput {
         transport: load.transport,
         size: load.size,
         topology: load.topology.to_string(),
@@ -89,9 +93,9 @@ pub(super) fn measure(
         gigabytes: million.median * load.size as f64 / 1e3,
         million,
         luckiest_to_least_lucky: (got_nothing == 0).then_some(unfair),
-        cache_line_ns,
+        cache_line_ns: (!lines.is_empty()).then(|| Spread::of(lines)),
         got_nothing,
-    }))
+    }
 }
 
 /// A core for each end, if there is one each.
@@ -101,12 +105,14 @@ fn pins(topology: Topology) -> Option<[usize; 2]> {
 }
 
 /// What happened in one window.
-struct Window {
+pub(super) struct Window {
     /// Messages that arrived, a second.
     rate: f64,
     /// What each producer put, and each consumer took.
     put: Vec<u64>,
     taken: Vec<u64>,
+    /// How far apart the two cores were just before, if each end had its own.
+    line: Option<f64>,
 }
 
 fn once(load: &Load, mut channel: Channel, length: Duration) -> Result<Window, Failure> {
@@ -176,7 +182,12 @@ fn once(load: &Load, mut channel: Channel, length: Duration) -> Result<Window, F
         .collect();
     let taken = put.split_off(producers);
     let rate = taken.iter().sum::<u64>() as f64 / (ended - began).as_secs_f64();
-    Ok(Window { rate, put, taken })
+    Ok(Window {
+        rate,
+        put,
+        taken,
+        line: None,
+    })
 }
 
 impl Part {

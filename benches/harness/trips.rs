@@ -6,9 +6,9 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use super::channel::{Channel, Transport};
-use super::crew::{Crew, Role, Stuck};
+use super::crew::{Crew, Role};
 use super::payload::{Touch, read, write};
-use super::report::{RoundTrip, Skipped, Spread};
+use super::report::{Gap, RoundTrip, Skipped, Spread};
 use super::stage::Stage;
 use super::wire::Link;
 use super::{Failure, Options, Topology, cores, floor};
@@ -22,51 +22,53 @@ pub(super) struct Part {
     size: usize,
 }
 
-/// Round trips in `options.repeat` windows, each with processes of its own.
-pub(super) fn measure(
+/// Round trips in one window with processes of its own.
+pub(super) fn window(
     transport: Transport,
     size: usize,
     options: &Options,
-) -> Result<Result<RoundTrip, Skipped>, Failure> {
-    let (mut medians, mut p99s, mut trips) = (Vec::new(), Vec::new(), 0);
-    let (clock_ns, mut lines) = (floor::clock(), Vec::new());
-    let skip = |why| {
-        Ok(Err(Skipped {
-            what: "round trip",
-            transport,
-            size: Some(size),
-            topology: Topology::PAIR.to_string(),
-            why,
-        }))
+) -> Result<Result<Times, Skipped>, Failure> {
+    let gap = |outcome, why| Skipped {
+        what: "round trip",
+        outcome,
+        transport,
+        size: Some(size),
+        topology: Topology::PAIR.to_string(),
+        why,
     };
-    for _ in 0..options.repeat {
-        let channel = || Channel::new(transport, size, Topology::PAIR);
-        let pair = match (channel()?, channel()?) {
-            (Ok(there), Ok(back)) => [there, back],
-            (Err(why), _) | (_, Err(why)) => return skip(why),
-        };
-        // Beside each other in time as well: cores of a virtual machine are close to each other
-        // at one moment and far apart at the next, which halves or doubles both.
-        let line = floor::cache_line(options.window / 4, clock_ns)?;
-        let times = match once(pair, size, options.window) {
-            // Ours never may.
-            Err(why) if !transport.is_ours() && why.is::<Stuck>() => return skip(why.to_string()),
-            times => times?,
-        };
-        lines.push((times.median_ns - clock_ns).max(1.0) / line);
-        medians.push(times.median_ns);
-        p99s.push(times.p99_ns);
-        trips += times.count;
+    let channel = || Channel::new(transport, size, Topology::PAIR);
+    let pair = match (channel()?, channel()?) {
+        (Ok(there), Ok(back)) => [there, back],
+        (Err(why), _) | (_, Err(why)) => return Ok(Err(gap(Gap::Skipped, why))),
+    };
+    // Beside each other in time as well: cores of a virtual machine are close to each other
+    // at one moment and far apart at the next, which halves or doubles both.
+    let clock_ns = floor::clock();
+    let line = floor::cache_line(options.window / 4, clock_ns)?;
+    let theirs = pair[0].program().is_some();
+    match once(pair, size, options.window) {
+        Ok(times) => Ok(Ok(Times {
+            lines: (times.median_ns - clock_ns).max(1.0) / line,
+            ..times
+        })),
+        // What another project's workers cannot do is no reason to measure nothing else.
+        Err(why) if theirs => Ok(Err(gap(Gap::of(&why), why.to_string()))),
+        Err(why) => Err(why),
     }
-    Ok(Ok(RoundTrip {
+}
+
+/// The round trips of these windows.
+pub(super) fn trip(transport: Transport, size: usize, windows: &[Times]) -> RoundTrip {
+    let spread = |value: fn(&Times) -> f64| Spread::of(windows.iter().map(value).collect());
+    RoundTrip {
         transport,
         size,
         pinned: cores::pair().is_some(),
-        trips,
-        median_ns: Spread::of(medians),
-        p99_ns: Spread::of(p99s),
-        cache_lines: Spread::of(lines),
-    }))
+        trips: windows.iter().map(|times| times.count).sum(),
+        median_ns: spread(|times| times.median_ns),
+        p99_ns: spread(|times| times.p99_ns),
+        cache_lines: spread(|times| times.lines),
+    }
 }
 
 fn once(
@@ -173,6 +175,8 @@ pub(super) struct Times {
     pub(super) median_ns: f64,
     pub(super) p99_ns: f64,
     pub(super) count: u64,
+    /// The median without the clock, in round trips of a cache line just before.
+    lines: f64,
 }
 
 impl Times {
@@ -181,6 +185,7 @@ impl Times {
             median_ns: stage.told(0),
             p99_ns: stage.told(1),
             count: stage.told(2) as u64,
+            lines: 0.0,
         }
     }
 }

@@ -18,10 +18,9 @@ class Sender {
         : job(job), queue(open_or_create, name.c_str(), job.depth, job.size),
           buf(job.size / 8, 1) {}
 
-    template <class Fill> void put(Fill fill) {
-        fill(buf.data());
-        queue.send(buf.data(), job.size, 0);
-    }
+    void *room() { return buf.data(); }
+    void send() { send(buf.data()); }
+    void send(const void *message) { queue.send(message, job.size, 0); }
 
     /// One that is empty for each consumer, behind everybody's messages.
     void finish() {
@@ -41,18 +40,17 @@ class Receiver {
         : job(job), queue(open_or_create, name.c_str(), job.depth, job.size),
           buf(job.size / 8, 1) {}
 
-    template <class Read> bool take(Read read) {
+    const void *take() {
         message_queue::size_type len = 0;
         unsigned priority = 0;
         queue.receive(buf.data(), job.size, len, priority);
         if (len == 0) {
-            return false;
+            return nullptr;
         }
         if (len != job.size) {
             throw std::runtime_error("a message of another length arrived");
         }
-        read(buf.data());
-        return true;
+        return buf.data();
     }
 };
 

@@ -6,9 +6,15 @@
 // ROLE is `put` or `take`, one end of THERE, or `call` or `echo`, one end of both.
 //
 // A transport is two classes that are made from a Job and a channel's name:
-//   Sender    put(fill): one message, whose SIZE bytes `fill` writes
-//             finish(): there will be no more, from anybody
-//   Receiver  take(read): waits for a message and has `read` read it; false at the end
+//   Sender    room(): where the next message, of SIZE bytes, is to be written
+//             send(): puts that message
+//             send(from): puts a message that is elsewhere
+//             finish(): there will be no more, from anybody; one producer calls it, as the last
+//   Receiver  take(): waits for a message and says where it is until the next call; null at the
+//             end
+//
+// Every worker writes each message whole and reads each one whole, as Shoal's own do. In round
+// trips the caller writes before its clock starts and reads after it has stopped.
 #pragma once
 
 #include <sched.h>
@@ -22,6 +28,7 @@
 #include <cstring>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 struct alignas(128) Word {
@@ -72,7 +79,9 @@ struct Job {
         return static_cast<Page *>(at);
     }
 
-    Phase phase() const { return static_cast<Phase>(page->phase.value.load(std::memory_order_acquire)); }
+    Phase phase() const {
+        return static_cast<Phase>(page->phase.value.load(std::memory_order_acquire));
+    }
 
     void wait_for_start() const {
         page->ready.value.fetch_add(1);
@@ -81,17 +90,21 @@ struct Job {
         }
     }
 
-    /// No producer is left, and all that was put was taken.
-    bool is_over() const { return phase() == END && is_taken(); }
-
-    /// All that was put was taken. Between callers nobody counts.
-    bool is_taken() const {
+    /// Every message was taken, and no producer will put another one.
+    bool is_over() const {
+        if (page->turn.value.load() < producers && phase() != END) {
+            return false;
+        }
+        // Nobody puts any more, so the first sum stands still. Between callers nobody counts.
         uint64_t put = 0, taken = 0;
         for (size_t other = 0; other < producers + consumers; other++) {
             (other < producers ? put : taken) += page->tallies[other].messages.load();
         }
         return put == taken;
     }
+
+    /// A producer is done; whether it was the last one.
+    bool leave() const { return page->turn.value.fetch_add(1) + 1 == producers; }
 
     void count(uint64_t messages) const {
         page->tallies[worker].messages.store(messages, std::memory_order_release);
@@ -158,17 +171,17 @@ template <class Sender> void put(const Job &job) {
     uint64_t messages = 0, sum = 0, seed = static_cast<uint64_t>(job.worker) << 48;
     job.wait_for_start();
     while (job.phase() < STOP) {
-        out.put([&](void *message) { sum += write(message, job.size, seed); });
-        seed++;
+        sum += write(out.room(), job.size, seed++);
+        out.send();
         job.count(++messages);
     }
     job.page->tallies[job.worker].sum.store(sum);
-    // ZeroMQ was seen to lose what is on its way when its sender goes.
-    while (!job.is_taken()) {
-        sched_yield();
-    }
-    if (job.page->turn.value.fetch_add(1) + 1 == job.producers) {
+    if (job.leave()) {
         out.finish();
+    }
+    // What is still on its way when its sender ends may be lost, so senders stay.
+    while (!job.is_over()) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
 }
 
@@ -176,7 +189,8 @@ template <class Receiver> void take(const Job &job) {
     Receiver in(job, job.there);
     uint64_t messages = 0, sum = 0;
     job.wait_for_start();
-    while (in.take([&](const void *message) { sum += read(message, job.size); })) {
+    while (const void *message = in.take()) {
+        sum += read(message, job.size);
         job.count(++messages);
     }
     job.page->tallies[job.worker].sum.store(sum);
@@ -185,17 +199,15 @@ template <class Receiver> void take(const Job &job) {
 template <class Sender, class Receiver> void call(const Job &job) {
     Sender out(job, job.there);
     Receiver in(job, job.back);
-    std::vector<uint64_t> buf(job.size / 8, 1);
     Stopwatch stopwatch;
     job.wait_for_start();
     for (uint64_t seed = 0; job.phase() < STOP; seed++) {
-        const uint64_t sum = write(buf.data(), job.size, seed);
+        const uint64_t sum = write(out.room(), job.size, seed);
         const auto start = std::chrono::steady_clock::now();
-        out.put([&](void *message) { std::memcpy(message, buf.data(), job.size); });
-        const bool came =
-            in.take([&](const void *message) { std::memcpy(buf.data(), message, job.size); });
+        out.send();
+        const void *came = in.take();
         const auto took = std::chrono::steady_clock::now() - start;
-        if (!came || read(buf.data(), job.size) != sum) {
+        if (!came || read(came, job.size) != sum) {
             throw std::runtime_error("a message came back changed");
         }
         if (job.phase() == MEASURE) {
@@ -211,12 +223,11 @@ template <class Sender, class Receiver> void call(const Job &job) {
 template <class Sender, class Receiver> void echo(const Job &job) {
     Receiver in(job, job.there);
     Sender out(job, job.back);
-    std::vector<uint64_t> buf(job.size / 8, 1);
     volatile uint64_t sum = 0;
     job.wait_for_start();
-    while (in.take([&](const void *message) { std::memcpy(buf.data(), message, job.size); })) {
-        sum = sum + read(buf.data(), job.size);
-        out.put([&](void *message) { std::memcpy(message, buf.data(), job.size); });
+    while (const void *message = in.take()) {
+        sum = sum + read(message, job.size);
+        out.send(message);
     }
 }
 

@@ -1,16 +1,17 @@
 //! `cargo xtask bench`: the command line's benchmark, with peers, optimised.
 
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::python::Environment;
-use crate::step::{cargo, program, run, target};
+use crate::step::{cargo, program, run, run_for_long, target};
 
 pub(crate) fn run_bench(args: &[&str]) -> Result<(), String> {
     let peers = build_peers()?;
     let mut bench = cargo("run --quiet --release --features cli --bin shoal -- bench --peers");
-    run(bench.args(args).env("SHOAL_BENCH_PEERS", peers))
+    run_for_long(bench.args(args).env("SHOAL_BENCH_PEERS", peers))
 }
 
 /// Queues of Python objects, beside the standard library's and faster-fifo, if that can be had.
@@ -20,7 +21,7 @@ pub(crate) fn run_python(args: &[&str]) -> Result<(), String> {
     environment.install()?;
     environment.install_peers();
     let mut bench = program(environment.python(), "benches/python/queues.py");
-    run(bench.args(args))
+    run_for_long(bench.args(args))
 }
 
 /// Builds those of `benches/peers` that can be, and returns the folder they are in. The
@@ -52,7 +53,13 @@ fn attempt(command: &mut Command, path: &Path) -> Result<bool, String> {
     // What was built once and cannot be any more is not measured.
     let _ = std::fs::remove_file(path);
     let log = path.with_extension("log");
-    let file = File::create(&log).map_err(|err| format!("{}: {err}", log.display()))?;
-    let done = run(command.stdout(std::process::Stdio::null()).stderr(file));
+    let failed = |err: std::io::Error| format!("{}: {err}", log.display());
+    let mut file = File::create(&log).map_err(failed)?;
+    let copy = file.try_clone().map_err(failed)?;
+    let done = run(command.stdout(std::process::Stdio::null()).stderr(copy));
+    if let Err(why) = &done {
+        // There may be no compiler to say anything.
+        writeln!(file, "{why}").map_err(failed)?;
+    }
     Ok(done.is_ok())
 }

@@ -44,6 +44,11 @@ pub(crate) fn run(command: &mut Command) -> Result<(), String> {
     Watched::start(command)?.succeed_within(WATCHDOG)
 }
 
+/// The same for a command that may take as long as it was told to.
+pub(crate) fn run_for_long(command: &mut Command) -> Result<(), String> {
+    Watched::start(command)?.succeed_within(6 * WATCHDOG)
+}
+
 /// Runs the command, which must succeed and print each of these lines, up to spaces.
 pub(crate) fn run_expecting(command: &mut Command, expected: &[&str]) -> Result<(), String> {
     let mut child = Watched::start(command.stdout(Stdio::piped()))?;

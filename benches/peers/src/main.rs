@@ -7,8 +7,8 @@
 //!
 //! Messages are written where they are published from and read where they arrive.
 
-use std::sync::atomic::Ordering::{Acquire, Release};
-use std::time::Instant;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use iceoryx2::port::publisher::Publisher;
@@ -77,8 +77,9 @@ fn work() -> Result<(), Failure> {
         size: size.parse()?,
         depth: depth.parse()?,
     };
+    let config = apart(there)?;
     let node = NodeBuilder::new()
-        .config(&config(there)?)
+        .config(&config)
         .create::<ipc::Service>()?;
     // The caller's messages go out `there` and come `back`.
     match role.as_str() {
@@ -89,15 +90,16 @@ fn work() -> Result<(), Failure> {
     }
 }
 
-/// Files of this measurement only, so that the harness can remove what a worker leaves that
-/// is killed: in `/dev/shm` they begin with `name`, the others are in a folder of that name.
-fn config(name: &str) -> Result<Config, Failure> {
-    let program = std::env::current_exe()?;
-    let folder = program.parent().ok_or("it is in no folder")?.join(name);
-    let folder = folder.to_str().ok_or("its folder has no proper name")?;
+/// A place for what this measurement makes: beside no other program's, and where the harness,
+/// which knows the name, finds all of it afterwards.
+fn apart(name: &str) -> Result<Config, Failure> {
+    let root = std::env::temp_dir().join(name);
+    let root = root
+        .to_str()
+        .ok_or("the temporary folder has no proper name")?;
     let mut config = Config::default();
     config.global.prefix = FileName::new(format!("{name}_").as_bytes())?;
-    config.global.set_root_path(&Path::new(folder.as_bytes())?);
+    config.global.set_root_path(&Path::new(root.as_bytes())?);
     Ok(config)
 }
 
@@ -152,8 +154,12 @@ impl Job {
         })
     }
 
-    /// All that was put was taken. Between callers nobody counts.
-    fn is_taken(&self) -> bool {
+    /// Every message was taken, and no producer will put another one.
+    fn is_over(&self) -> bool {
+        if self.stage.turn().load(Acquire) < self.producers as u32 && !self.stage.is_ended() {
+            return false;
+        }
+        // Nobody puts any more, so the first sum stands still. Between callers nobody counts.
         let total = |workers: std::ops::Range<usize>| -> u64 {
             let tallies = workers.map(|worker| self.stage.tally(worker));
             tallies.map(|tally| tally.messages.load(Acquire)).sum()
@@ -170,14 +176,20 @@ impl Job {
         while !self.stage.is_stopped() {
             let mut sample = sender.loan()?;
             let words = payload::write(sample.payload_mut(), first + messages, All);
-            sample.send()?;
+            // Nobody got it: no retrying helps while the buffer is full and the subscriber has
+            // not found this publisher yet.
+            if sample.send()? == 0 {
+                std::thread::yield_now();
+                continue;
+            }
             (messages, sum) = (messages + 1, sum.wrapping_add(words));
             tally.messages.store(messages, Release);
         }
         tally.sum.store(sum, Release);
+        self.stage.turn().fetch_add(1, AcqRel);
         // What is still in the buffer of a publisher that goes can be lost: it was seen to be.
-        while !self.is_taken() {
-            std::thread::yield_now();
+        while !self.is_over() {
+            std::thread::sleep(Duration::from_millis(1));
         }
         Ok(())
     }
@@ -262,7 +274,7 @@ impl Receiver<'_> {
                 }
                 std::hint::spin_loop();
             }
-            if self.job.stage.is_ended() && self.job.is_taken() {
+            if self.job.is_over() {
                 return Ok(None);
             }
             std::thread::yield_now();

@@ -12,6 +12,9 @@ pub(crate) struct Bench {
     /// Measure pipes, Unix sockets and POSIX message queues too
     #[arg(long)]
     peers: bool,
+    /// Of these, only some
+    #[arg(long, value_enum, value_delimiter = ',', requires = "peers")]
+    transports: Vec<harness::Transport>,
     /// A look instead of a measurement: one short window each, a few seconds in all
     #[arg(long)]
     quick: bool,
@@ -24,9 +27,10 @@ pub(crate) struct Bench {
     /// Sizes of messages in bytes, multiples of 8
     #[arg(long, value_delimiter = ',', default_values_t = harness::SIZES, value_parser = size)]
     sizes: Vec<usize>,
-    /// Producers x consumers
-    #[arg(long, value_delimiter = ',', default_values = harness::TOPOLOGIES)]
-    topologies: Vec<harness::Topology>,
+    /// Producers x consumers [default: 1x1,2x2,4x4,8x1,1x8; and, unless it is quick, 20x20 and
+    /// 20x3 with 64 B]
+    #[arg(long, value_delimiter = ',')]
+    topologies: Option<Vec<harness::Topology>>,
     /// Only this part
     #[arg(long, value_enum)]
     only: Option<harness::Only>,
@@ -47,12 +51,19 @@ impl Bench {
         // With all peers these make just under three minutes.
         let (seconds, repeat) = if self.quick { (0.03, 1) } else { (0.4, 3) };
         let seconds = self.seconds.unwrap_or(seconds);
+        let crowds = self.topologies.is_none() && !self.quick;
         let options = harness::Options {
             window: Duration::from_secs_f64(seconds),
             repeat: self.repeat.unwrap_or(repeat),
             sizes: self.sizes,
-            topologies: self.topologies,
+            topologies: self.topologies.unwrap_or(harness::TOPOLOGIES.to_vec()),
+            crowds: if crowds {
+                harness::CROWDS.to_vec()
+            } else {
+                Vec::new()
+            },
             peers: self.peers,
+            transports: self.transports,
             only: self.only,
         };
         let report = harness::run(&options, &|what| eprintln!("measuring {what} …"))
