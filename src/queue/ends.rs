@@ -27,7 +27,6 @@ const DUE: u64 = 64 << 10;
 const AHEAD: u64 = 1024;
 
 /// One side's private view: what it has done since it last published.
-#[derive(Clone, Copy)]
 pub(super) struct End {
     /// The cursor word as published.
     pub(super) word: u64,
@@ -251,9 +250,7 @@ impl<'a> Producer<'a> {
     }
 }
 
-/// The taking end, in the hands of the lock's holder. What is seldom called gets a copy of
-/// it: were it given a reference, the end could not live in registers.
-#[derive(Clone, Copy)]
+/// The taking end, in the hands of the lock's holder.
 pub(crate) struct Consumer<'a> {
     ring: &'a Ring,
     capacity: u64,
@@ -261,7 +258,6 @@ pub(crate) struct Consumer<'a> {
 }
 
 /// A message, not yet taken.
-#[derive(Clone, Copy)]
 pub(crate) struct Message {
     at: NonNull<u8>,
     len: usize,
@@ -339,7 +335,7 @@ impl<'a> Consumer<'a> {
     pub(crate) fn peek(&mut self) -> Result<Option<Message>> {
         let first = self.ring.header.first.load(Ordering::Relaxed);
         if first != 0 {
-            return on_shelf(self.ring, first, 0).map(Some);
+            return self.on_shelf(first, 0).map(Some);
         }
         loop {
             if self.end.pos == self.end.seen {
@@ -377,12 +373,33 @@ impl<'a> Consumer<'a> {
                     }));
                 }
                 (Some(State::Shelved), _) if available >= HEADER => {
-                    return on_shelf(self.ring, record::block(word), HEADER).map(Some);
+                    return self.on_shelf(record::block(word), HEADER).map(Some);
                 }
                 (Some(State::Done), Some(size)) => self.end.skip(size),
                 _ => return Err(Error::corrupt("a record's header is not one")),
             }
         }
+    }
+
+    /// The message at `block`.
+    #[cold]
+    fn on_shelf(&self, block: u32, size: u64) -> Result<Message> {
+        let state = self.ring.shelf.found(block)?.mark.state;
+        // A lease is marked before the ring lets go of its message.
+        let expected = match size {
+            0 => state == shelf::State::Waiting,
+            _ => matches!(state, shelf::State::Sent | shelf::State::Leased),
+        };
+        if !expected {
+            return Err(Error::corrupt("a message on the shelf is not to be taken"));
+        }
+        let (at, len) = self.ring.shelf.payload(block)?;
+        Ok(Message {
+            at,
+            len,
+            size,
+            block,
+        })
     }
 
     /// Moves over the message, which was copied out of the ring and may be overwritten from
@@ -444,25 +461,4 @@ impl<'a> Consumer<'a> {
     pub(crate) fn has_more(&self) -> bool {
         self.end.pos != self.end.seen || self.ring.header.first.load(Ordering::Relaxed) != 0
     }
-}
-
-/// The message at `block`.
-#[cold]
-fn on_shelf(ring: &Ring, block: u32, size: u64) -> Result<Message> {
-    let state = ring.shelf.found(block)?.mark.state;
-    // A lease is marked before the ring lets go of its message.
-    let expected = match size {
-        0 => state == shelf::State::Waiting,
-        _ => matches!(state, shelf::State::Sent | shelf::State::Leased),
-    };
-    if !expected {
-        return Err(Error::corrupt("a message on the shelf is not to be taken"));
-    }
-    let (at, len) = ring.shelf.payload(block)?;
-    Ok(Message {
-        at,
-        len,
-        size,
-        block,
-    })
 }

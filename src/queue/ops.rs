@@ -447,24 +447,15 @@ impl Queue {
                 end.advance(message);
                 Ok(())
             }
-            Some(block) => {
-                *end = self.pass_on_shelf(*end, *message, block)?;
-                Ok(())
-            }
+            Some(block) => self.pass_on_shelf(end, message, block),
         }
     }
 
     /// Killed between the two steps it leaves a message that was taken, by its number.
     #[cold]
-    fn pass_on_shelf<'a>(
-        &self,
-        mut end: Consumer<'a>,
-        message: Message,
-        block: u32,
-    ) -> Result<Consumer<'a>> {
-        end.advance_now(&message)?;
-        self.free(block)?;
-        Ok(end)
+    fn pass_on_shelf(&self, end: &mut Consumer<'_>, message: &Message, block: u32) -> Result<()> {
+        end.advance_now(message)?;
+        self.free(block)
     }
 
     /// Appends the next message to `data` and moves over it.

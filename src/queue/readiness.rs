@@ -15,7 +15,6 @@ use crate::error::{Error, Result};
 use crate::sync::{Found, Watch};
 use crate::sys::clock::Deadline;
 
-use super::ends::Consumer;
 use super::ops::Queue;
 use super::ring::Ring;
 use super::wait::has_ended;
@@ -161,20 +160,21 @@ impl Queue {
         }
     }
 
-    /// Takes what `taken` finds at the taking end, waiting while it finds nothing.
+    /// The caller has taken what it knew of. That may have been the last.
     #[inline]
-    pub(super) fn take<T>(
-        &self,
-        deadline: Deadline,
-        taken: impl FnMut(&mut Consumer) -> Result<Option<T>>,
-    ) -> Result<T> {
-        let result = self.take_in_time(deadline, taken);
-        let watched = !self.readiness.0.load(Ordering::Relaxed).is_null();
-        if watched && (matches!(result, Err(Error::Empty | Error::Timeout)) || !self.has_arrived())
-        {
+    pub(super) fn took_all(&self) {
+        if !self.readiness.0.load(Ordering::Relaxed).is_null() && !self.has_arrived() {
             self.found_nothing();
         }
-        result
+    }
+
+    /// The caller got nothing, and `err` instead.
+    #[cold]
+    pub(super) fn got_nothing(&self, err: Error) -> Error {
+        if matches!(err, Error::Empty | Error::Timeout) {
+            self.found_nothing();
+        }
+        err
     }
 }
 

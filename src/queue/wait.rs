@@ -46,17 +46,18 @@ const CLOSED: u32 = 1;
 const POISONED: u32 = 2;
 
 impl Queue {
-    /// [`take`](Self::take), but for the descriptor.
+    /// Takes what `taken` finds at the taking end, waiting while it finds nothing.
     #[inline]
-    pub(super) fn take_in_time<T>(
+    pub(super) fn take<T>(
         &self,
         deadline: Deadline,
         mut taken: impl FnMut(&mut Consumer<'_>) -> Result<Option<T>>,
     ) -> Result<T> {
-        self.consumers.make_way(deadline)?;
+        let nothing = |err| self.got_nothing(err);
+        self.consumers.make_way(deadline).map_err(nothing)?;
         let mut waited = false;
         loop {
-            let guard = self.enter_consumers(deadline)?;
+            let guard = self.enter_consumers(deadline).map_err(nothing)?;
             if self.is_due() {
                 self.look_after(guard)?;
                 continue;
@@ -82,6 +83,8 @@ impl Queue {
                 }
                 if more {
                     self.ring.header.not_empty.notify_one();
+                } else {
+                    self.took_all();
                 }
                 return Ok(value);
             }
@@ -93,15 +96,15 @@ impl Queue {
                 return Err(Error::Closed);
             }
             if deadline == Deadline::Now {
-                return Err(Error::Empty);
+                return Err(nothing(Error::Empty));
             }
             // Others may be faster every time.
             if deadline.passed() {
-                return Err(Error::Timeout);
+                return Err(nothing(Error::Timeout));
             }
             waited = true;
             self.pace.rest();
-            self.wait_for_message(deadline)?;
+            self.wait_for_message(deadline).map_err(nothing)?;
         }
     }
 
