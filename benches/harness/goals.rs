@@ -53,7 +53,7 @@ const GOALS: [(&str, Of, Bound, &str); 23] = [
     (
         "64 B there and back, in cache lines",
         Of::Trip,
-        AtMost(3.5),
+        AtMost(2.6),
         "x",
     ),
     (
