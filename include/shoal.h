@@ -685,8 +685,8 @@ shoal_status shoal_queue_discard(shoal_queue *q,
 
 /**
  * Takes the first message to work on it. Once this process is dead, by whatever cause, another
- * consumer gets the message: within 10 milliseconds if it was leased that long ago at most,
- * and else within 80, as soon as somebody takes or waits.
+ * consumer gets the message: within a tenth of a second and mostly much sooner, as soon as
+ * somebody takes or waits.
  *
  * `visible_ns`: for how long it is yours. If it is neither acked nor extended by then, another
  * consumer gets it although you live. SHOAL_FOREVER: until you die.

@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Bell, Child, FOREVER, NOWAIT, Name, alone, fixed, fork, millis};
+use common::{Bell, Child, FOREVER, NOWAIT, Name, alone, fixed, fork, holder, millis};
 use shoal::{Error, Options, Queue, Timeout};
 
 fn with_attempts(times: u8) -> Queue {
@@ -13,18 +13,6 @@ fn with_attempts(times: u8) -> Queue {
 
 fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
-}
-
-/// A process that has leased the first message, and will not let go of it while it lives.
-fn holder(queue: &Queue) -> Child {
-    let leased = Bell::new();
-    let holder = fork(|| {
-        let _lease = queue.lease(FOREVER).unwrap();
-        leased.ring();
-        std::thread::sleep(seconds(1000));
-    });
-    leased.hear();
-    holder
 }
 
 /// What a queue says of itself: messages there, leased, and not finished.

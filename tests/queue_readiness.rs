@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use common::{Bell, FOREVER, NOWAIT, Name, Random, alone, fixed, fork, tiny};
+use common::{Bell, FOREVER, NOWAIT, Name, Random, alone, fixed, fork, holder, tiny};
 use shoal::{Error, Options, Queue};
 
 const NOT_AT_ALL: i32 = 0;
@@ -380,13 +380,7 @@ fn a_message_whose_holder_is_killed_is_told() {
     let _alone = alone();
     let queue = fixed(4096);
     queue.put(b"work", NOWAIT).unwrap();
-    let leased = Bell::new();
-    let holder = fork(|| {
-        let _lease = queue.lease(NOWAIT).unwrap();
-        leased.ring();
-        std::thread::park();
-    });
-    leased.hear();
+    let holder = holder(&queue);
     assert!(!is_readable(&queue));
     holder.kill();
     assert_eq!(take(&queue, 1), [b"work"]);

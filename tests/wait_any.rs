@@ -4,7 +4,7 @@ mod common;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use common::{Bell, Child, FOREVER, NOWAIT, alone, fixed, fork, millis};
+use common::{Bell, Child, FOREVER, NOWAIT, alone, fixed, fork, holder, millis};
 use shoal::Waitable::{Process as P, Queue as Q};
 use shoal::{Error, Queue, Spawn, wait_any};
 
@@ -152,13 +152,7 @@ fn what_is_reserved_or_leased_is_nothing_to_take_until_it_comes_back() {
     room.discard();
     assert_eq!(wait_any(&[Q(&queue)], millis(1)), Err(Error::Timeout));
     queue.put(b"work", NOWAIT).unwrap();
-    let leased = Bell::new();
-    let holder = fork(|| {
-        let _lease = queue.lease(NOWAIT).unwrap();
-        leased.ring();
-        std::thread::park();
-    });
-    leased.hear();
+    let holder = holder(&queue);
     assert_eq!(wait_any(&[Q(&queue)], millis(30)), Err(Error::Timeout));
     holder.kill();
     assert_eq!(wait_any(&[Q(&queue)], FOREVER), Ok(0));

@@ -14,7 +14,7 @@ use crate::copy::copy;
 use crate::error::{Error, Result};
 use crate::sync::crash::crash_point;
 
-use super::header::{CURSOR, Count, Passed};
+use super::header::{CURSOR, Count, Passed, change};
 use super::record::{self, HEADER, State};
 use super::ring::{LINE, Ring};
 use super::shelf;
@@ -426,10 +426,7 @@ impl<'a> Consumer<'a> {
         let header = self.ring.header;
         header.first.store(next, Ordering::Relaxed);
         crash_point!();
-        let waiting = &header.shelf.waiting;
-        let less = waiting.load(Ordering::Relaxed).saturating_sub(1);
-        waiting.store(less, Ordering::Relaxed);
-        crash_point!();
+        change(&header.shelf.waiting, -1);
         Ok(())
     }
 

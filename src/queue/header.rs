@@ -26,7 +26,7 @@
 //!    768    12  not_full         event: producers sleep on it
 //!    896    12  put_gate         event: producers that stand aside (see `entrance`)
 //!   1024    12  take_gate        event: consumers that stand aside
-//!   1152   648  shelf            see `shelf`
+//!   1152   704  shelf            see `shelf`
 //!   4096   cap  ring             records, back to back; no record crosses the end
 //!  + max        shelf            a heap of messages that lie outside the ring
 //! ```
@@ -41,7 +41,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::layout::{CachePadded, Shared};
-use crate::sync::{EventCell, MutexCell};
+use crate::sync::{EventCell, MutexCell, crash::crash_point};
 
 use super::record;
 use super::shelf::ShelfState;
@@ -123,10 +123,18 @@ const _: () = {
     assert!(offset_of!(Header, not_full) == 768);
     assert!(offset_of!(Header, put_gate) == 896);
     assert!(offset_of!(Header, take_gate) == 1024);
-    assert!(offset_of!(Header, shelf) == 1152 && offset_of!(ShelfState, patience) == 624);
+    assert!(offset_of!(Header, shelf) == 1152 && size_of::<ShelfState>() == 704);
     assert!(offset_of!(Header, max_attempts) == 36);
     assert!(size_of::<Header>() <= RING as usize);
 };
+
+/// Changes a derived count, by whoever holds its lock. Killed before or after, the heir of that
+/// lock counts again.
+pub(super) fn change(count: &AtomicU64, by: i64) {
+    let sum = count.load(Ordering::Relaxed).saturating_add_signed(by);
+    count.store(sum, Ordering::Relaxed);
+    crash_point!();
+}
 
 /// Where the ring begins, from the head of the queue's data.
 pub(crate) const RING: u64 = 4096;

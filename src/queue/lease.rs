@@ -152,14 +152,16 @@ impl Drop for Lease<'_> {
 }
 
 impl Queue {
-    /// Takes the first message to work on, waiting until `timeout`. It is another consumer's
-    /// the moment this process is dead, or rather within some ten milliseconds of that.
+    /// Takes the first message to work on, waiting until `timeout`. Once this process is dead it
+    /// is another consumer's, within a tenth of a second and mostly much sooner, as soon as
+    /// somebody takes or waits.
     ///
     /// What was [reserved](Self::reserve) is read where it was written. What was put is copied
     /// once, out of the ring, so that no lease holds up the others.
     ///
     /// # Errors
-    /// As for [`get`](Self::get); `NoSpace` if the queue has no room for more leases.
+    /// As for [`get`](Self::get); `Exhausted` if the queue has no room for more leases, `NoSpace`
+    /// if `/dev/shm` has none. The message stays.
     pub fn lease(&self, timeout: Timeout) -> Result<Lease<'_>> {
         let held = self.lease_place(None, timeout)?;
         Ok(Lease { queue: self, held })

@@ -88,9 +88,9 @@ impl Queue {
     ///
     /// It is readable some 30 us after a message was put, and until a call on *this handle*
     /// takes the last one or finds none. It may be readable in vain, since others take from
-    /// the queue as well, and is so about ten times a second while messages are leased, for
-    /// somebody to look after those of the dead: so take with a timeout of zero. `Empty` also
-    /// means that it is unreadable again.
+    /// the queue as well, and is so about ten times a second while messages are leased or
+    /// being written, for somebody to look after those of the dead: so take with a timeout of
+    /// zero. `Empty` also means that it is unreadable again.
     ///
     /// Does not wait. The first call of a process starts a thread that sleeps on behalf of all
     /// its descriptors, and blocks all signals. A descriptor belongs to the process that asked

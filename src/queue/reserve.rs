@@ -19,6 +19,7 @@ use crate::layout::Owner;
 use crate::sync::crash::crash_point;
 
 use super::ends::Producer;
+use super::header;
 use super::record::{self, HEADER};
 use super::shelf::{Mark, NOBODY, State};
 
@@ -64,21 +65,18 @@ impl Producer<'_> {
 }
 
 impl super::ring::Ring {
-    /// The number of the next reservation, under the producers' lock.
+    /// The number of the next reservation, under the producers' lock. Killed after the store,
+    /// that number is nobody's: all they have to be is different.
     pub(super) fn next_serial(&self) -> u64 {
         let serial = &self.header.producer.serial;
         let next = serial.load(Ordering::Relaxed).wrapping_add(1);
         serial.store(next, Ordering::Relaxed);
+        crash_point!();
         next
     }
 
     /// Of the producers' side, under their lock.
     pub(super) fn count_writing(&self, change: i64) {
-        let writing = &self.header.producer.writing;
-        let sum = writing
-            .load(Ordering::Relaxed)
-            .saturating_add_signed(change);
-        writing.store(sum, Ordering::Relaxed);
-        crash_point!();
+        header::change(&self.header.producer.writing, change);
     }
 }

@@ -38,7 +38,8 @@
 //! # What a kill leaves
 //! The extents say what there is; lists and counts are derived. Whoever inherits a lock
 //! looks through all extents (see `loans`) and knows by the numbers what was half done:
-//! a message's number is compared with how many were ever put and taken.
+//! a message's number is compared with how many were ever put and taken. The heir of the
+//! shelf's own lock frees all that rests.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -64,9 +65,20 @@ unsafe impl Shared for Head {}
 
 /// Bytes before the payload.
 pub(super) const HEAD: u64 = size_of::<Head>() as u64;
-const _: () = assert!(HEAD == 64);
 
 /// The shelf's part of the queue's header.
+///
+/// ```text
+/// offset  size  field
+///      0    64  lock
+///     64   544  arena
+///    608     8  leased
+///    616     8  waiting
+///    624     8  patience
+///    632     4  oldest
+///    636     4  newest
+///    640     8  resting; then unused up to 704
+/// ```
 #[repr(C)]
 pub(crate) struct ShelfState {
     /// Guards the arena.
@@ -82,6 +94,14 @@ pub(crate) struct ShelfState {
     newest: AtomicU32,
     resting: AtomicU64,
 }
+
+const _: () = {
+    use std::mem::offset_of;
+    assert!(offset_of!(Head, due) == 24 && offset_of!(Head, next) == 32 && HEAD == 64);
+    assert!(offset_of!(ShelfState, arena) == 64 && offset_of!(ShelfState, leased) == 608);
+    assert!(offset_of!(ShelfState, patience) == 624 && offset_of!(ShelfState, oldest) == 632);
+    assert!(offset_of!(ShelfState, resting) == 640 && size_of::<ShelfState>() == 704);
+};
 
 // SAFETY: shared structures only.
 unsafe impl Shared for ShelfState {}
@@ -278,10 +298,13 @@ impl Shelf {
         let head = self.head(block)?;
         head.next.store(0, Ordering::Relaxed);
         head.set(Mark::new(State::Resting, 0, NOBODY));
-        match state.newest.swap(block, Ordering::Relaxed) {
+        let before = state.newest.swap(block, Ordering::Relaxed);
+        crash_point!();
+        match before {
             0 => state.oldest.store(block, Ordering::Relaxed),
             before => self.head(before)?.next.store(block, Ordering::Relaxed),
         }
+        crash_point!();
         let resting = state.resting.load(Ordering::Relaxed);
         let resting = resting.saturating_add(blocks.into());
         state.resting.store(resting, Ordering::Relaxed);
@@ -313,8 +336,10 @@ impl Shelf {
         };
         let next = head.next.load(Ordering::Relaxed);
         state.oldest.store(next, Ordering::Relaxed);
+        crash_point!();
         if next == 0 {
             state.newest.store(0, Ordering::Relaxed);
+            crash_point!();
         }
         let resting = state.resting.load(Ordering::Relaxed);
         let resting = resting.saturating_sub(blocks.into());
@@ -339,7 +364,8 @@ impl Shelf {
         Ok(freed)
     }
 
-    /// After the death of an owner of the lock: nothing rests any more.
+    /// After the death of an owner of the lock: nothing rests any more. Killed in this as well,
+    /// the next one begins again.
     pub(super) fn rebuild(&self, state: &ShelfState, arena: &Arena<'_>) -> Result<()> {
         arena.rebuild()?;
         state.oldest.store(0, Ordering::Relaxed);

@@ -276,3 +276,17 @@ impl Random {
         self.next() % limit
     }
 }
+
+/// A process that has leased the first message, and will not let go of it while it lives.
+pub(crate) fn holder(queue: &Queue) -> Child {
+    let leased = Bell::new();
+    let holder = fork(|| {
+        let _lease = queue.lease(FOREVER).unwrap();
+        leased.ring();
+        loop {
+            std::thread::park();
+        }
+    });
+    leased.hear();
+    holder
+}
