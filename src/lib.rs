@@ -48,7 +48,7 @@ mod wait;
 
 pub use device::Mask;
 pub use error::{Error, Result, Status};
-pub use map::{Iter, Map};
+pub use map::{Iter, KeyGuard, Map, View};
 pub use process::{Exit, ExitKind, ForkOptions, Process, Spawn, Stdio, fork};
 pub use queue::{Lease, Queue, Reservation};
 pub use raw_sync::Timeout;

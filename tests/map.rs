@@ -121,7 +121,7 @@ fn add_counts_from_zero_wraps_and_refuses_what_is_no_counter() {
     assert!(matches!(err, Error::Invalid { .. }));
     assert_eq!(
         err.to_string(),
-        "invalid value: it has 5 bytes; a counter has 8"
+        "invalid value: it has 5 bytes; a number has 8"
     );
     assert_eq!(map.get_vec(b"text").unwrap(), Some(b"seven".to_vec()));
 }

@@ -300,7 +300,7 @@ fn a_repair_that_is_killed_is_repaired() {
 /// Where a shard's word that says where its table lies is in the file.
 fn table_word(shard: u8) -> u64 {
     const SHARDS: u64 = 36_864 + 4096;
-    SHARDS + shard as u64 * 512 + 64
+    SHARDS + shard as u64 * 640 + 64
 }
 
 #[test]

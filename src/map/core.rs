@@ -5,10 +5,18 @@
 //!      0     8  seed      creator               constant
 //!      8     8  blocks     creator               constant; the sizes of all else follow
 //!     16     4  poisoned  whoever gives up      H1: never goes back to 0
+//!     20    12  changed   event: those sleep on it who wait for any change
+//!     32     4  readers   see `readers`
 //!     64    64  lock      arena's owner
 //!    128   544  arena     arena's owner         see arena.rs
 //!   4096        shards    each its lock's owner
-//!  36864        heap      see `heap`
+//!  45056        heap      see `heap`
+//!               readers   see `readers`
+//!
+//! shard (640 bytes)
+//!      0    64  lock
+//!     64   560  store     see `store`
+//!    624    12  changed   event: those sleep on it who wait for a key, changed or unlocked
 //! ```
 //! Lock order: one shard, then the arena; whoever needs several shards takes them in the
 //! order of their numbers. Poison is checked on the way into a shard.
@@ -16,14 +24,17 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread;
 
+use super::entry::{self, Pair, Value};
 use super::hash::{Hash, Hasher, SHARDS};
+use super::holds::{Held, Kind};
+use super::readers::{self, Memory, Readers};
 use super::slab::Extents;
-use super::store::{Store, StoreState};
+use super::store::{Lookup, Store, StoreState};
 use crate::error::{Error, Result};
 use crate::heap::{Arena, ArenaState, Extent, Heap, PAGE, Purpose};
-use crate::layout::{Offset, Region, Shared};
+use crate::layout::{Offset, Owner, Region, Shared};
 use crate::segment::Segment;
-use crate::sync::{Acquired, Guard, MutexCell, RobustMutex};
+use crate::sync::{Acquired, EventCell, Guard, MutexCell, RobustMutex, publish_fence};
 use crate::sys::clock::Deadline;
 use crate::sys::process;
 
@@ -32,11 +43,14 @@ struct Header {
     seed: AtomicU64,
     blocks: AtomicU64,
     poisoned: AtomicU32,
-    _unused: [AtomicU32; 11],
+    changed: EventCell,
+    reader_pages: AtomicU32,
+    _unused: [AtomicU32; 7],
     lock: MutexCell,
     arena: ArenaState,
 }
 
+const _: () = assert!(std::mem::offset_of!(Header, changed) == 20);
 const _: () = assert!(std::mem::offset_of!(Header, lock) == 64);
 const _: () = assert!(std::mem::offset_of!(Header, arena) == 128);
 const _: () = assert!(size_of::<Header>() <= PAGE as usize);
@@ -49,10 +63,12 @@ unsafe impl Shared for Header {}
 struct Shard {
     lock: MutexCell,
     store: StoreState,
+    changed: EventCell,
 }
 
 const _: () = assert!(std::mem::offset_of!(Shard, store) == 64);
-const _: () = assert!(size_of::<Shard>() == 512);
+const _: () = assert!(std::mem::offset_of!(Shard, changed) == 624);
+const _: () = assert!(size_of::<Shard>() == 640);
 const SHARD: u64 = size_of::<Shard>() as u64;
 
 // SAFETY: `repr(C)`, shared structures only.
@@ -68,6 +84,10 @@ pub(super) const BIRTH: u64 = HEAP - Segment::DATA + PAGE;
 
 /// Bytes of a segment whose heap has `blocks` blocks.
 pub(super) fn segment_size(blocks: u32) -> u64 {
+    readers_at(blocks) + readers::SIZE
+}
+
+fn readers_at(blocks: u32) -> u64 {
     HEAP + Heap::size(blocks)
 }
 
@@ -105,13 +125,15 @@ pub(super) struct Core {
     header: &'static Header,
     shards: Vec<(&'static Shard, RobustMutex)>,
     arena_lock: RobustMutex,
+    pub(super) readers: Readers,
     // Last: everything above points into it.
-    segment: Segment,
+    pub(super) segment: Segment,
 }
 
 /// A shard whose lock is held.
 pub(super) struct Locked<'a> {
     pub(super) store: Store<'a>,
+    pub(super) index: usize,
     core: &'a Core,
     was_panicking: bool,
     _guard: Guard<'a>,
@@ -142,12 +164,41 @@ impl Core {
             header,
             shards,
             arena_lock: attach(&header.lock)?,
+            readers: Readers::new(region, readers_at(blocks), &header.reader_pages),
             segment,
         })
     }
 
     pub(super) fn name(&self) -> &str {
         self.segment.name()
+    }
+
+    /// Who this process is, for what it holds.
+    pub(super) fn owner(&self) -> Result<Owner> {
+        self.segment.owner()
+    }
+
+    /// Whether `owner` has the map open, by the kernel's word.
+    pub(super) fn is_attached(&self, owner: Owner) -> Result<bool> {
+        self.segment.is_attached(owner)
+    }
+
+    /// On which those sleep who wait for a change in a shard.
+    pub(super) fn changed_in(&self, index: usize) -> &EventCell {
+        &self.shards[index].0.changed
+    }
+
+    /// On which those sleep who wait for any change.
+    pub(super) fn changed(&self) -> &EventCell {
+        &self.header.changed
+    }
+
+    /// A number that has grown with every change of the map.
+    pub(super) fn version(&self) -> u64 {
+        let versions = self.shards.iter().map(|(shard, _)| &shard.store.version);
+        versions.fold(0, |sum, version| {
+            sum.wrapping_add(version.load(Ordering::Acquire))
+        })
     }
 
     /// Locks the shard that `hash` names.
@@ -161,27 +212,129 @@ impl Core {
     /// Locks a shard, and repairs it if its last owner died in it.
     #[inline]
     pub(super) fn lock(&self, index: usize) -> Result<Locked<'_>> {
-        let (shard, lock) = &self.shards[index];
+        let (_, lock) = &self.shards[index];
         let (guard, repair) = match lock.lock(Deadline::Never)? {
             Acquired::Held(guard) => (guard, false),
             Acquired::Recovered(guard) => (guard, true),
         };
-        let store = Store {
-            state: &shard.store,
-            heap: &self.heap,
-            extents: self,
-            owner: index as u8,
-        };
+        let store = self.store(index);
         if repair {
             self.repair(&guard, || store.repair())?;
+            self.tell(index);
         }
         self.check_poison()?;
         Ok(Locked {
             store,
+            index,
             core: self,
             was_panicking: thread::panicking(),
             _guard: guard,
         })
+    }
+
+    /// Reads the value of `key` without a lock; `None` if that did not work.
+    #[inline]
+    pub(super) fn peek<T>(
+        &self,
+        hash: Hash,
+        key: &[u8],
+        read: impl FnMut(&Value) -> T,
+    ) -> Result<Option<Option<T>>> {
+        let index = hash.shard as usize % SHARDS;
+        let (shard, _) = &self.shards[index];
+        Store::prefetch(&shard.store, &self.heap, hash.tag);
+        let Some(_reading) = self.readers.enter(&self.segment) else {
+            return Ok(None);
+        };
+        self.check_poison()?;
+        Ok(self.store(index).peek(hash.tag, key, read))
+    }
+
+    #[inline]
+    fn store(&self, index: usize) -> Store<'_> {
+        Store {
+            state: &self.shards[index].0.store,
+            heap: &self.heap,
+            extents: self,
+            owner: index as u8,
+        }
+    }
+
+    /// Looks for `key` in its shard, and does `work` under the shard's lock.
+    #[inline]
+    pub(super) fn look_up<'a, T>(
+        &'a self,
+        key: &[u8],
+        work: impl FnOnce(&Locked<'a>, &Lookup<'a>) -> Result<T>,
+    ) -> Result<T> {
+        let hash = self.hasher.hash(key);
+        let shard = self.lock_for(hash)?;
+        let found = shard.store.find(hash.tag, key)?;
+        work(&shard, &found)
+    }
+
+    /// The same for work that may change the shard.
+    #[inline]
+    pub(super) fn change<'a, T>(
+        &'a self,
+        key: &[u8],
+        work: impl FnOnce(&Locked<'a>, &Lookup<'a>) -> Result<T>,
+    ) -> Result<T> {
+        let hash = self.hasher.hash(key);
+        let shard = self.lock_for(hash)?;
+        if shard.store.has_mortals() {
+            shard.store.sweep_some()?;
+        }
+        let found = shard.store.find(hash.tag, key)?;
+        let done = work(&shard, &found);
+        drop(shard);
+        self.tell(hash.shard as usize);
+        done
+    }
+
+    /// Holds `what` in `shard`, having ended what the dead hold; `None` if there are as many holds
+    /// as there can be.
+    pub(super) fn hold(
+        &self,
+        shard: &Locked<'_>,
+        kind: Kind,
+        what: u64,
+        owner: Owner,
+    ) -> Result<Option<Held>> {
+        let (store, holds) = (&shard.store, shard.store.holds());
+        if holds.any() {
+            for held in holds.all().filter(Held::is_entry) {
+                if held.owner != owner && !self.is_attached(held.owner)? {
+                    store.let_go(&held)?;
+                }
+            }
+        }
+        if let Some(held) = holds.take(kind, what, owner) {
+            return Ok(Some(held));
+        }
+        // Locks of the dead wait for somebody to hear of the death, but not for ever.
+        for held in holds.all() {
+            if !self.is_attached(held.owner)? {
+                holds.end(&held);
+            }
+        }
+        Ok(holds.take(kind, what, owner))
+    }
+
+    /// Writes an entry to a place that this process holds.
+    pub(super) fn write_entry(&self, place: u64, pair: &Pair<'_>) -> Result<()> {
+        entry::write(&self.heap, place, 0, pair)
+    }
+
+    /// Wakes those who wait for a change in a shard, once its lock is released.
+    #[inline]
+    pub(super) fn tell(&self, index: usize) {
+        publish_fence();
+        for changed in [&self.shards[index].0.changed, &self.header.changed] {
+            if changed.has_sleepers() {
+                changed.notify_all();
+            }
+        }
     }
 
     /// Repairs what `guard` protects after its last owner died, or poisons the map. Either
@@ -198,7 +351,7 @@ impl Core {
 
     /// The error of a map that was given up.
     #[inline]
-    fn check_poison(&self) -> Result<()> {
+    pub(super) fn check_poison(&self) -> Result<()> {
         if self.header.poisoned.load(Ordering::Relaxed) != 0 {
             return Err(poisoned());
         }
@@ -211,10 +364,14 @@ impl Core {
 
     /// Runs `work` on the arena under its lock; rebuilds it first if its last owner died.
     fn with_arena<T>(&self, work: impl FnOnce(&Arena<'_>) -> Result<T>) -> Result<T> {
+        let backing = Memory {
+            segment: &self.segment,
+            readers: &self.readers,
+        };
         let arena = Arena {
             state: &self.header.arena,
             heap: &self.heap,
-            backing: &self.segment,
+            backing: &backing,
             keeps: false,
         };
         let _guard = match self.arena_lock.lock(Deadline::Never)? {

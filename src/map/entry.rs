@@ -3,13 +3,14 @@
 //! ```text
 //! offset   size       field      invariant
 //!      0      8       version    E1: grows with every write in the shard, never repeats
-//!      8      4       key_len    E2: at most MAX_KEY
+//!      8      4       key_len    E2: at most MAX_KEY; bit 31: it expires
 //!     12      4       value_len
-//!     16   key_len    key
+//!     16      8       expires    only if it does: when, on CLOCK_MONOTONIC in nanoseconds
+//!          key_len    key
 //!          value_len  value
 //! ```
-//! E3: an entry is written whole before the table refers to it and never changes after that;
-//! an update writes another one.
+//! E3: an entry is written whole before the table refers to it, and never changes after that but
+//! for when it expires; an update writes another one.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -20,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::heap::{BLOCK, Heap, Purpose};
 use crate::layout::Shared;
 use crate::sync::crash::crash_point;
+use crate::sys::clock::now_ns;
 
 /// The longest key, in bytes.
 pub(super) const MAX_KEY: usize = 64 * 1024;
@@ -37,6 +39,11 @@ const _: () = assert!(HEADER == 16);
 // SAFETY: `repr(C)`, atomics only.
 unsafe impl Shared for Header {}
 
+/// The bit of `key_len` that says that the entry expires.
+const EXPIRES: u32 = 1 << 31;
+/// When an entry expires that does not.
+pub(super) const NEVER: u64 = u64::MAX;
+
 /// An entry that was read and checked. The slices are good for as long as the shard's lock
 /// is held.
 #[derive(Clone, Copy)]
@@ -44,25 +51,91 @@ pub(super) struct Entry<'a> {
     pub(super) version: u64,
     pub(super) key: &'a [u8],
     pub(super) value: &'a [u8],
+    /// When it expires, if it does.
+    pub(super) expires: Option<&'a AtomicU64>,
 }
 
-/// Bytes of an entry.
+/// What becomes an entry.
+#[derive(Clone, Copy)]
+pub(super) struct Pair<'a> {
+    pub(super) key: &'a [u8],
+    pub(super) value: &'a [u8],
+    /// On the clock; [`NEVER`] if it does not.
+    pub(super) expires: u64,
+}
+
+impl<'a> Pair<'a> {
+    pub(super) fn new(key: &'a [u8], value: &'a [u8]) -> Self {
+        let expires = NEVER;
+        Self {
+            key,
+            value,
+            expires,
+        }
+    }
+
+    /// Bytes it takes.
+    #[inline]
+    pub(super) fn size(&self) -> u64 {
+        size(self.key.len(), self.value.len(), self.expires != NEVER)
+    }
+}
+
+/// What an entry's header says, unchecked.
+pub(super) struct Lengths {
+    pub(super) version: u64,
+    pub(super) key: usize,
+    pub(super) value: usize,
+    expires: bool,
+}
+
+impl Lengths {
+    #[inline]
+    pub(super) fn read(heap: &Heap, offset: u64) -> Result<Self> {
+        let header: &Header = heap.resolve(offset)?;
+        let word = header.key_len.load(Ordering::Relaxed);
+        Ok(Self {
+            version: header.version.load(Ordering::Relaxed),
+            key: (word & !EXPIRES) as usize,
+            value: header.value_len.load(Ordering::Relaxed) as usize,
+            expires: word & EXPIRES != 0,
+        })
+    }
+
+    /// Bytes of the entry.
+    #[inline]
+    pub(super) fn total(&self) -> u64 {
+        size(self.key, self.value, self.expires)
+    }
+
+    /// The word that says when the entry at `offset` expires, if it does.
+    #[inline]
+    fn expiry<'a>(&self, heap: &'a Heap, offset: u64) -> Result<Option<&'a AtomicU64>> {
+        match self.expires {
+            true => heap.resolve(offset + HEADER).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// When the entry at `offset` expires; [`NEVER`] if it does not.
+    #[inline]
+    pub(super) fn expires(&self, heap: &Heap, offset: u64) -> Result<u64> {
+        let word = self.expiry(heap, offset)?;
+        Ok(word.map_or(NEVER, |word| word.load(Ordering::Relaxed)))
+    }
+}
+
 #[inline]
-pub(super) fn size(key: usize, value: usize) -> u64 {
-    HEADER + key as u64 + value as u64
+fn size(key: usize, value: usize, expires: bool) -> u64 {
+    HEADER + 8 * u64::from(expires) + key as u64 + value as u64
 }
 
 impl<'a> Entry<'a> {
     /// The entry at `offset`, if it lies wholly inside the heap.
     #[inline]
     pub(super) fn read(heap: &'a Heap, offset: u64) -> Result<Self> {
-        let header: &Header = heap.resolve(offset)?;
-        let key_len = header.key_len.load(Ordering::Relaxed) as usize;
-        let value_len = header.value_len.load(Ordering::Relaxed) as usize;
-        let total = size(key_len, value_len);
-        if key_len > MAX_KEY {
-            return Err(Error::corrupt("a key is longer than any can be"));
-        }
+        let lengths = Lengths::read(heap, offset)?;
+        let (key_len, value_len, total) = (lengths.key, lengths.value, lengths.total());
         if total > class::LARGEST {
             check_large(heap, offset, total)?;
         }
@@ -70,77 +143,135 @@ impl<'a> Entry<'a> {
         // SAFETY: the entry lies in the mapping, checked above; the caller holds the
         // shard's lock, under which no process of ours changes an entry (E3).
         let (key, value) = unsafe {
-            let key = at.add(HEADER as usize);
+            let key = at.add(total as usize - value_len - key_len);
             (
                 std::slice::from_raw_parts(key.as_ptr(), key_len),
                 std::slice::from_raw_parts(key.add(key_len).as_ptr(), value_len),
             )
         };
         Ok(Self {
-            version: header.version.load(Ordering::Relaxed),
+            version: lengths.version,
             key,
             value,
+            expires: lengths.expiry(heap, offset)?,
         })
     }
 }
 
 impl Entry<'_> {
-    /// Copies the value to the front of `buf` and returns its length.
+    /// Bytes it takes.
+    pub(super) fn size(&self) -> u64 {
+        size(self.key.len(), self.value.len(), self.expires.is_some())
+    }
+
+    /// When it expires, on the clock; [`NEVER`] if it does not.
     #[inline]
-    pub(super) fn copy_to(&self, buf: &mut [u8]) -> Result<usize> {
-        let needed = self.value.len();
-        if needed > buf.len() {
-            return Err(Error::BufferTooSmall {
-                needed,
-                capacity: buf.len(),
-            });
+    pub(super) fn expires(&self) -> u64 {
+        self.expires
+            .map_or(NEVER, |expires| expires.load(Ordering::Relaxed))
+    }
+
+    /// Whether its time is over.
+    #[inline]
+    pub(super) fn is_over(&self) -> bool {
+        self.expires.is_some() && self.expires() <= now_ns()
+    }
+
+    /// The value, for as long as the entry is what it is.
+    #[inline]
+    pub(super) fn value(&self) -> Value {
+        Value {
+            at: NonNull::from(self.value).cast(),
+            len: self.value.len(),
+            version: self.version,
         }
-        let (from, to) = (NonNull::from(self.value), NonNull::from(buf));
-        // SAFETY: `buf` has room, checked above, and is the caller's own memory.
-        unsafe { copy(from.cast(), to.cast(), needed) };
-        Ok(needed)
     }
 
     /// A copy of the value.
     pub(super) fn to_vec(self) -> Vec<u8> {
-        let mut vec = Vec::with_capacity(self.value.len());
+        self.value().to_vec()
+    }
+}
+
+/// A value in the mapping, without a promise: its bytes may be changing, and then a copy of them
+/// means nothing.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Value {
+    pub(super) at: NonNull<u8>,
+    pub(super) len: usize,
+    pub(super) version: u64,
+}
+
+impl Value {
+    /// Copies the value to the front of `buf` and returns its length.
+    #[inline]
+    pub(super) fn copy_to(&self, buf: &mut [u8]) -> Result<usize> {
+        if self.len > buf.len() {
+            return Err(Error::BufferTooSmall {
+                needed: self.len,
+                capacity: buf.len(),
+            });
+        }
+        // SAFETY: whoever made this checked that it lies in the mapping; `buf` has room, and is
+        // the caller's own memory.
+        unsafe { copy(self.at, NonNull::from(buf).cast(), self.len) };
+        Ok(self.len)
+    }
+
+    /// A copy of the value.
+    pub(super) fn to_vec(self) -> Vec<u8> {
+        let mut vec = Vec::with_capacity(self.len);
         if let Some(to) = NonNull::new(vec.as_mut_ptr()) {
-            // SAFETY: the vector has room for the value, all of which is written.
+            // SAFETY: as in `copy_to`; the vector has room for the value, all of which is written.
             unsafe {
-                copy(NonNull::from(self.value).cast(), to, self.value.len());
-                vec.set_len(self.value.len());
+                copy(self.at, to, self.len);
+                vec.set_len(self.len);
             }
         }
         vec
     }
 }
 
-/// Writes an entry to a free place of [`size`] bytes at `offset`.
-pub(super) fn write(
-    heap: &Heap,
-    offset: u64,
-    version: u64,
-    key: &[u8],
-    value: &[u8],
-) -> Result<()> {
-    let at = heap.bytes(offset, size(key.len(), value.len()) as usize)?;
+/// Writes an entry to a free place of [`Pair::size`] bytes at `offset`.
+pub(super) fn write(heap: &Heap, offset: u64, version: u64, pair: &Pair<'_>) -> Result<()> {
+    let Pair {
+        key,
+        value,
+        expires,
+    } = *pair;
+    let total = pair.size() as usize;
+    let at = heap.bytes(offset, total)?;
     let header: &Header = heap.resolve(offset)?;
     header.version.store(version, Ordering::Relaxed);
-    header.key_len.store(key.len() as u32, Ordering::Relaxed);
+    let flag = if expires == NEVER { 0 } else { EXPIRES };
+    header
+        .key_len
+        .store(key.len() as u32 | flag, Ordering::Relaxed);
     header
         .value_len
         .store(value.len() as u32, Ordering::Relaxed);
+    if expires != NEVER {
+        let word: &AtomicU64 = heap.resolve(offset + HEADER)?;
+        word.store(expires, Ordering::Relaxed);
+    }
     crash_point!();
     // SAFETY: the place is large enough, checked above, and no table refers to it yet; the
     // caller's slices are its own memory, not this heap's.
     unsafe {
-        let to = at.add(HEADER as usize);
+        let to = at.add(total - value.len() - key.len());
         to.copy_from_nonoverlapping(NonNull::from(key).cast(), key.len());
         crash_point!();
         let from = NonNull::from(value).cast();
         copy(from, to.add(key.len()), value.len());
     }
     crash_point!();
+    Ok(())
+}
+
+/// Gives an entry that no table refers to yet another version.
+pub(super) fn set_version(heap: &Heap, offset: u64, version: u64) -> Result<()> {
+    let header: &Header = heap.resolve(offset)?;
+    header.version.store(version, Ordering::Relaxed);
     Ok(())
 }
 

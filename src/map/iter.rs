@@ -60,8 +60,11 @@ impl Cursor {
     fn fill(&mut self, map: &Map) -> Result<()> {
         let shard = map.core.lock(self.shard)?;
         let table = shard.store.whole_table()?;
-        let next = table.visit_from(self.tag, STEP, |offset| {
+        let next = table.visit_from(self.tag, STEP, |_, offset| {
             let entry = Entry::read(shard.store.heap, offset)?;
+            if entry.is_over() {
+                return Ok(());
+            }
             let value = (entry.value.len() <= INLINE).then(|| entry.to_vec());
             self.ready.push_back((entry.key.to_vec(), value));
             Ok(())

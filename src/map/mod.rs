@@ -26,19 +26,32 @@
 //! # Limits
 //! 512 GiB. A shard is repaired in time proportional to what it holds, under its lock.
 
+mod atomic;
 mod class;
 mod core;
 mod entry;
+mod expiry;
 mod hash;
+mod holds;
 mod iter;
+mod lock;
+mod many;
 mod ops;
+mod peek;
+mod readers;
 mod repair;
+mod seq;
 mod slab;
 mod store;
 mod table;
 #[cfg(test)]
 mod tests;
+mod view;
+mod watch;
 
 pub(crate) use iter::Cursor;
+pub(crate) use view::Pinned;
 pub use iter::Iter;
+pub use lock::KeyGuard;
 pub use ops::Map;
+pub use view::View;

@@ -4,9 +4,11 @@ use crate::error::{Error, Result};
 use crate::segment::{self, Kind, Options, Segment, Spec};
 
 use super::core::{self, Core};
-use super::entry::{Entry, MAX_KEY};
+use super::entry::{Entry, MAX_KEY, Pair, Value};
 use super::hash::SHARDS;
 use super::iter::Iter;
+use super::store::Lookup;
+use super::view::LARGE;
 use crate::heap::{BLOCK, Heap};
 
 /// A named hash map from bytes to bytes that any number of processes read and write.
@@ -59,7 +61,7 @@ const SMALLEST_MAX_CAPACITY: u64 = 1 << 20;
 const LARGEST_MAX_CAPACITY: u64 = 1 << 39;
 
 /// Changes with every incompatible change of the layout or the hash.
-const LAYOUT: u64 = 0x4d41_5000_0000_0001;
+const LAYOUT: u64 = 0x4d41_5000_0000_0002;
 
 impl Map {
     /// Opens the map `name`.
@@ -144,24 +146,35 @@ impl Map {
     /// `TooLarge` for a key or a value that can never fit; `NoSpace` when `/dev/shm` or the
     /// map is full, and the old value is intact then; `Poisoned`, `Corrupt`.
     pub fn set(&self, key: &[u8], value: &[u8]) -> Result<()> {
-        self.check(key, value)?;
-        let hash = self.core.hasher.hash(key);
-        let shard = self.core.lock_for(hash)?;
-        let found = shard.store.find(hash.tag, key)?;
-        shard.store.write(&found, key, value)
+        self.put(&Pair::new(key, value))
+    }
+
+    #[inline]
+    pub(super) fn put(&self, pair: &Pair<'_>) -> Result<()> {
+        self.check(pair.key, pair.value)?;
+        if pair.value.len() >= LARGE {
+            return self.put_large(pair);
+        }
+        self.put_at_once(pair)
+    }
+
+    #[inline]
+    pub(super) fn put_at_once(&self, pair: &Pair<'_>) -> Result<()> {
+        self.core
+            .change(pair.key, |shard, found| shard.store.write(found, pair))
     }
 
     /// Copies the value of `key` to the front of `buf` and returns its length; `None` if the
     /// map has no such key.
     ///
+    /// Small values are read without a lock, and wait for nobody but writers of the same
+    /// sixty-fourth of the map.
+    ///
     /// # Errors
     /// `BufferTooSmall` with the length needed; `Poisoned`, `Corrupt`.
     #[inline]
     pub fn get(&self, key: &[u8], buf: &mut [u8]) -> Result<Option<usize>> {
-        let hash = self.core.hasher.hash(key);
-        let shard = self.core.lock_for(hash)?;
-        let entry = shard.store.find(hash.tag, key)?.entry;
-        entry.map(|entry| entry.copy_to(buf)).transpose()
+        self.read(key, |value| value.copy_to(buf))
     }
 
     /// The value of `key`; `None` if the map has no such key.
@@ -169,10 +182,7 @@ impl Map {
     /// # Errors
     /// `Poisoned`, `Corrupt`.
     pub fn get_vec(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        let hash = self.core.hasher.hash(key);
-        let shard = self.core.lock_for(hash)?;
-        let entry = shard.store.find(hash.tag, key)?.entry;
-        Ok(entry.map(Entry::to_vec))
+        self.read(key, |value| Ok(value.to_vec()))
     }
 
     /// Whether the map has `key`.
@@ -180,9 +190,22 @@ impl Map {
     /// # Errors
     /// `Poisoned`, `Corrupt`.
     pub fn contains(&self, key: &[u8]) -> Result<bool> {
+        Ok(self.read(key, |_| Ok(()))?.is_some())
+    }
+
+    /// Reads the value of `key` with `read`, which may be called several times, and counts when
+    /// it was called last.
+    #[inline]
+    pub(super) fn read<T>(
+        &self,
+        key: &[u8],
+        mut read: impl FnMut(&Value) -> Result<T>,
+    ) -> Result<Option<T>> {
         let hash = self.core.hasher.hash(key);
-        let shard = self.core.lock_for(hash)?;
-        Ok(shard.store.find(hash.tag, key)?.entry.is_some())
+        match self.core.peek(hash, key, &mut read)? {
+            Some(found) => found.transpose(),
+            None => self.read_held(key, read),
+        }
     }
 
     /// Gives `key` the value `value` if it has none. True if it did.
@@ -198,11 +221,10 @@ impl Map {
     /// # Errors
     /// `Poisoned`, `Corrupt`.
     pub fn remove(&self, key: &[u8]) -> Result<bool> {
-        let hash = self.core.hasher.hash(key);
-        let shard = self.core.lock_for(hash)?;
-        let found = shard.store.find(hash.tag, key)?;
-        shard.store.remove(&found)?;
-        Ok(found.entry.is_some())
+        self.core.change(key, |shard, found| {
+            shard.store.remove(found)?;
+            Ok(found.entry.is_some())
+        })
     }
 
     /// Removes `key` and returns its value; `None` if it was not there.
@@ -213,12 +235,11 @@ impl Map {
     /// # Errors
     /// `Poisoned`, `Corrupt`.
     pub fn take(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        let hash = self.core.hasher.hash(key);
-        let shard = self.core.lock_for(hash)?;
-        let found = shard.store.find(hash.tag, key)?;
-        let value = found.entry.map(Entry::to_vec);
-        shard.store.remove(&found)?;
-        Ok(value)
+        self.core.change(key, |shard, found| {
+            let value = found.entry.map(Entry::to_vec);
+            shard.store.remove(found)?;
+            Ok(value)
+        })
     }
 
     /// Removes `key` and copies its value to the front of `buf`; returns its length, or `None`
@@ -227,15 +248,12 @@ impl Map {
     /// # Errors
     /// `BufferTooSmall` with the length needed, and the key stays; `Poisoned`, `Corrupt`.
     pub fn take_into(&self, key: &[u8], buf: &mut [u8]) -> Result<Option<usize>> {
-        let hash = self.core.hasher.hash(key);
-        let shard = self.core.lock_for(hash)?;
-        let found = shard.store.find(hash.tag, key)?;
-        let Some(entry) = &found.entry else {
-            return Ok(None);
-        };
-        let len = entry.copy_to(buf)?;
-        shard.store.remove(&found)?;
-        Ok(Some(len))
+        self.core.change(key, |shard, found| {
+            let copy = |entry: Entry<'_>| entry.value().copy_to(buf);
+            let len = found.entry.map(copy).transpose()?;
+            shard.store.remove(found)?;
+            Ok(len)
+        })
     }
 
     /// Gives `key` the value `new` if its value is `expected`; `None` stands for a key that
@@ -249,42 +267,28 @@ impl Map {
         expected: Option<&[u8]>,
         new: Option<&[u8]>,
     ) -> Result<bool> {
-        self.check(key, new.unwrap_or_default())?;
-        let hash = self.core.hasher.hash(key);
-        let shard = self.core.lock_for(hash)?;
-        let found = shard.store.find(hash.tag, key)?;
-        if found.entry.map(|entry| entry.value) != expected {
-            return Ok(false);
-        }
-        match new {
-            Some(value) => shard.store.write(&found, key, value)?,
-            None => shard.store.remove(&found)?,
-        }
-        Ok(true)
+        self.swap_if(key, new, |found| {
+            found.entry.map(|entry| entry.value) == expected
+        })
     }
 
-    /// Adds `delta` to the counter `key` and returns its new value.
-    ///
-    /// The value is an `i64` of 8 bytes, least significant first. A key that is not there
-    /// counts as 0. The sum wraps around.
-    ///
-    /// # Errors
-    /// `Invalid` if the value is not 8 bytes long; and as for [`set`](Self::set).
-    pub fn add(&self, key: &[u8], delta: i64) -> Result<i64> {
-        self.check(key, &[])?;
-        let hash = self.core.hasher.hash(key);
-        let shard = self.core.lock_for(hash)?;
-        let found = shard.store.find(hash.tag, key)?;
-        let old = match found.entry.map(|entry| entry.value) {
-            None => 0,
-            Some(value) => i64::from_le_bytes(value.try_into().map_err(|_| {
-                let why = format!("it has {} bytes; a counter has 8", value.len());
-                Error::invalid("value", why)
-            })?),
-        };
-        let sum = old.wrapping_add(delta);
-        shard.store.write(&found, key, &sum.to_le_bytes())?;
-        Ok(sum)
+    /// Gives `key` the value `new`, or removes it, if `allowed`.
+    pub(super) fn swap_if(
+        &self,
+        key: &[u8],
+        new: Option<&[u8]>,
+        allowed: impl FnOnce(&Lookup<'_>) -> bool,
+    ) -> Result<bool> {
+        self.check(key, new.unwrap_or_default())?;
+        self.core.change(key, |shard, found| {
+            let done = allowed(found);
+            match new {
+                _ if !done => {}
+                Some(value) => shard.store.write(found, &Pair::new(key, value))?,
+                None => shard.store.remove(found)?,
+            }
+            Ok(done)
+        })
     }
 
     /// How many keys the map has.
@@ -316,7 +320,9 @@ impl Map {
     /// `Poisoned`, `Corrupt`.
     pub fn clear(&self) -> Result<()> {
         for index in 0..SHARDS {
-            self.core.lock(index)?.store.clear()?;
+            let cleared = self.core.lock(index)?.store.clear();
+            self.core.tell(index);
+            cleared?;
         }
         Ok(())
     }
@@ -366,7 +372,7 @@ impl Map {
     }
 
     #[inline]
-    fn check(&self, key: &[u8], value: &[u8]) -> Result<()> {
+    pub(super) fn check(&self, key: &[u8], value: &[u8]) -> Result<()> {
         if key.len() > MAX_KEY {
             return Err(too_large("key", key.len(), MAX_KEY as u64));
         }

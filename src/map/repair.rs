@@ -12,6 +12,9 @@
 //! | slab, entries refer to slots | keeps it and relinks the other slots |
 //! | slab, nothing refers to it   | frees it                            |
 //!
+//! A hold of an entry refers to it as well as the table does. A PIN of what the table no longer
+//! refers to becomes KEPT, and a KEPT of what it does refer to ends: it was published.
+//!
 //! A repair that is itself killed is started over by the next owner of the lock. What it
 //! cannot make sense of (two entries in one place, an entry outside the shard's memory) is
 //! an error, and the map is poisoned.
@@ -19,7 +22,8 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use super::entry::{self, Entry};
+use super::entry::Entry;
+use super::holds::{Held, Holds, Kind};
 use super::store::Store;
 use super::table::Geometry;
 use crate::error::{Error, Result};
@@ -30,7 +34,10 @@ use crate::sync::crash::crash_point;
 struct Census {
     extents: BTreeMap<u32, Found>,
     count: u64,
+    mortal: u32,
     version: u64,
+    /// Where the entries of the table are that somebody holds.
+    held: Vec<u64>,
 }
 
 struct Found {
@@ -53,17 +60,28 @@ impl Store<'_> {
     /// # Errors
     /// `Corrupt` if the table is not one that a killed process could have left.
     pub(super) fn repair(&self) -> Result<()> {
+        let change = self.state.seq.repair();
+        let repaired = self.rebuild();
+        if repaired.is_err() {
+            // Nobody may read what makes no sense.
+            std::mem::forget(change);
+        }
+        repaired
+    }
+
+    fn rebuild(&self) -> Result<()> {
         let table = self.whole_table()?;
-        let census = self.census(self.extents.owned_by(self.owner)?)?;
+        let mut census = self.census(self.extents.owned_by(self.owner)?)?;
         crash_point!();
+        self.rebuild_holds(&mut census)?;
+        self.state.mortal.store(census.mortal, Ordering::Relaxed);
         self.state.count.store(census.count, Ordering::Relaxed);
         self.state
             .tombs
             .store(table.count_tombs(), Ordering::Relaxed);
-        let version = self.state.version.load(Ordering::Relaxed);
-        self.state
-            .version
-            .store(version.max(census.version), Ordering::Relaxed);
+        // The dead may have changed something and told nobody.
+        let version = self.version().max(census.version).wrapping_add(1);
+        self.state.version.store(version, Ordering::Relaxed);
         let slabs = self.slabs();
         slabs.forget();
         crash_point!();
@@ -82,11 +100,37 @@ impl Store<'_> {
         Ok(())
     }
 
+    /// Makes the holds what they would be if nobody had died, and marks what they refer to.
+    fn rebuild_holds(&self, census: &mut Census) -> Result<()> {
+        let holds = self.holds();
+        for held in holds.all().filter(Held::is_entry) {
+            match (held.kind, census.held.contains(&held.what)) {
+                (Kind::Kept, true) => holds.end(&held),
+                (Kind::Pin, false) => {
+                    holds.keep(held.what);
+                }
+                _ => {}
+            }
+        }
+        holds.restore();
+        crash_point!();
+        census.mark_kept(self.heap, &holds)
+    }
+
     /// Checks every invariant of the shard. `extents` are those that the arena says it has.
     pub(super) fn verify(&self, extents: Vec<Extent>) -> Result<()> {
         let table = self.whole_table()?;
         table.verify()?;
-        let census = self.census(extents)?;
+        let mut census = self.census(extents)?;
+        let holds = self.holds();
+        let known = |held: &Held| census.held.contains(&held.what) == (held.kind == Kind::Pin);
+        if !holds.is_counted() || !holds.all().filter(Held::is_entry).all(|it| known(&it)) {
+            return Err(Error::corrupt("a shard's holds are wrong"));
+        }
+        census.mark_kept(self.heap, &holds)?;
+        if census.mortal != self.state.mortal.load(Ordering::Relaxed) {
+            return Err(Error::corrupt("a shard's count of mortal entries is wrong"));
+        }
         if census.count != self.count() {
             return Err(Error::corrupt("a shard's count of entries is wrong"));
         }
@@ -123,8 +167,11 @@ impl Store<'_> {
         let mut census = Census {
             extents: BTreeMap::new(),
             count: 0,
+            mortal: 0,
             version: 0,
+            held: Vec::new(),
         };
+        let holds = self.holds();
         for extent in extents {
             let (slots, size) = match extent.purpose {
                 Purpose::Slab(_) => self.slabs().shape(extent.head)?,
@@ -144,9 +191,12 @@ impl Store<'_> {
         }
         for (_, offset) in self.whole_table()?.entries() {
             let entry = Entry::read(self.heap, offset)?;
-            let bytes = entry::size(entry.key.len(), entry.value.len());
-            census.mark_entry(self.heap, offset, bytes)?;
+            census.mark_entry(self.heap, offset, entry.size())?;
             census.count += 1;
+            census.mortal += u32::from(entry.expires.is_some());
+            if holds.of(offset).next().is_some() {
+                census.held.push(offset);
+            }
             census.version = census.version.max(entry.version);
         }
         Ok(census)
@@ -165,6 +215,18 @@ impl Census {
             }
             _ => Err(Error::corrupt("a shard's table is not its own")),
         }
+    }
+
+    /// Marks what is held though the table does not refer to it. What it holds, nobody knows.
+    fn mark_kept(&mut self, heap: &Heap, holds: &Holds<'_>) -> Result<()> {
+        let mut seen = Vec::new();
+        for held in holds.all().filter(|held| held.kind == Kind::Kept) {
+            if !seen.contains(&held.what) {
+                seen.push(held.what);
+                self.mark_entry(heap, held.what, 0)?;
+            }
+        }
+        Ok(())
     }
 
     fn mark_entry(&mut self, heap: &Heap, offset: u64, bytes: u64) -> Result<()> {

@@ -6,7 +6,12 @@
 //!      8     8  version  owner of the lock   S2: at least every entry's version
 //!     16     8  count    owner of the lock   derived: entries in the table
 //!     24     8  tombs    owner of the lock   derived: tombstones in the table
-//!     32   304  slabs    owner of the lock   derived
+//!     32     8  seq      owner of the lock   S3: odd while anything above changes, see `seq`
+//!     40     4  mortal   owner of the lock   derived: entries that expire
+//!     44     4  broom    owner of the lock   where to look next for those that have
+//!     48     4  held     owner of the lock   derived: how many of the holds are in use
+//!     64   304  slabs    owner of the lock   derived
+//!    368   192  holds    owner of the lock   see `holds`
 //! ```
 //! Every change prepares memory that nothing refers to, publishes it with one store, and
 //! then retires what it replaced:
@@ -19,12 +24,18 @@
 //! | rehash    | the new table      | `table`        | the old table      |
 //! | clear     |                    | `table` = 0    | entries, the table |
 //!
+//! A large value is written outside the lock, to a place that is held meanwhile; what is held is
+//! not retired before it is let go. Every change gives the shard a new version, a removal too.
+//!
 //! Killed before the store, the operation never was, and [`Store::repair`] takes back what
 //! was prepared; killed after it, it was done, and the repair retires the rest.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::entry::{self, Entry};
+use super::entry::{self, Entry, NEVER, Pair};
+use super::hash::TAG_BITS;
+use super::holds::{Held, HoldState, Holds, Kind};
+use super::seq::Seq;
 use super::slab::{Extents, SlabState, Slabs};
 use super::table::{self, Geometry, Probe, SLOTS_PER_BLOCK, Table};
 use crate::error::{Error, Result};
@@ -39,10 +50,21 @@ pub(super) struct StoreState {
     pub(super) version: AtomicU64,
     pub(super) count: AtomicU64,
     pub(super) tombs: AtomicU64,
+    pub(super) seq: Seq,
+    pub(super) mortal: AtomicU32,
+    broom: AtomicU32,
+    held: AtomicU32,
+    _unused: [AtomicU32; 3],
     pub(super) slabs: SlabState,
+    holds: HoldState,
 }
 
-const _: () = assert!(size_of::<StoreState>() == 336);
+const _: () = {
+    use std::mem::offset_of;
+    assert!(offset_of!(StoreState, seq) == 32 && offset_of!(StoreState, held) == 48);
+    assert!(offset_of!(StoreState, slabs) == 64 && offset_of!(StoreState, holds) == 368);
+    assert!(size_of::<StoreState>() == 560);
+};
 
 // SAFETY: `repr(C)`, atomics only.
 unsafe impl Shared for StoreState {}
@@ -61,8 +83,29 @@ pub(super) struct Lookup<'a> {
     table: Table<'a>,
     tag: u32,
     probe: Probe,
+    /// None if there is none, or its time is over.
     pub(super) entry: Option<Entry<'a>>,
+    /// Whether the entry in the slot, be its time over or not, expires.
+    mortal: bool,
 }
+
+impl Lookup<'_> {
+    /// Where the entry is, if there is one.
+    pub(super) fn offset(&self) -> Option<u64> {
+        match self.probe {
+            Probe::Found { offset, .. } => self.entry.map(|_| offset),
+            Probe::Absent { .. } => None,
+        }
+    }
+
+    /// The version of the entry, 0 if there is none.
+    pub(super) fn version(&self) -> u64 {
+        self.entry.map_or(0, |entry| entry.version)
+    }
+}
+
+/// Slots that every change looks at for entries whose time is over.
+const SWEEP: usize = 8;
 
 /// Slots of a table that may be in use, tombstones included, in every 20. More than 17 and
 /// probes for absent keys grow long.
@@ -97,7 +140,14 @@ impl<'a> Store<'a> {
         }
     }
 
-    /// Entries in the shard.
+    pub(super) fn holds(&self) -> Holds<'a> {
+        Holds {
+            state: &self.state.holds,
+            count: &self.state.held,
+        }
+    }
+
+    /// Entries in the shard, those included whose time is over.
     #[inline]
     pub(super) fn count(&self) -> u64 {
         self.state.count.load(Ordering::Relaxed)
@@ -133,28 +183,64 @@ impl<'a> Store<'a> {
             table,
             tag,
             probe,
-            entry: found,
+            entry: found.filter(|entry| !entry.is_over()),
+            mortal: found.is_some_and(|entry| entry.expires.is_some()),
         })
     }
 
-    /// Gives `key`, which was looked up, the value `value`.
+    /// Puts `pair`, whose key was looked up, into the shard.
     ///
     /// # Errors
     /// `NoSpace`; the old value is intact then.
-    pub(super) fn write(&self, lookup: &Lookup<'a>, key: &[u8], value: &[u8]) -> Result<()> {
-        let bytes = entry::size(key.len(), value.len());
+    pub(super) fn write(&self, lookup: &Lookup<'a>, pair: &Pair<'_>) -> Result<()> {
+        let _change = self.state.seq.change();
+        let (table, slot) = self.slot_for(lookup)?;
+        let new = self.slabs().allocate(pair.size())?;
+        let version = self.next_version();
+        entry::write(self.heap, new, version, pair)?;
+        self.publish(lookup, (table, slot), new, pair.expires != NEVER)
+    }
+
+    /// The same for an entry that was written before, to a place of its own at `new`.
+    ///
+    /// # Errors
+    /// `NoSpace`; the old value is intact then, and the new one where it was.
+    pub(super) fn write_prepared(
+        &self,
+        lookup: &Lookup<'a>,
+        new: u64,
+        expires: bool,
+    ) -> Result<()> {
+        let _change = self.state.seq.change();
+        let place = self.slot_for(lookup)?;
+        entry::set_version(self.heap, new, self.next_version())?;
+        self.publish(lookup, place, new, expires)
+    }
+
+    /// The table and the slot in it for what was looked up.
+    #[inline]
+    fn slot_for(&self, lookup: &Lookup<'a>) -> Result<(Table<'a>, usize)> {
         match lookup.probe {
-            Probe::Found { slot, offset } => {
-                let new = self.prepare(bytes, key, value)?;
-                lookup.table.publish(slot, lookup.tag, new);
-                crash_point!();
-                self.slabs().free(offset)
-            }
-            Probe::Absent { slot } => {
-                let (table, slot) = self.make_room(lookup.table, lookup.tag, slot)?;
-                let new = self.prepare(bytes, key, value)?;
-                let was_tomb = table.publish(slot, lookup.tag, new);
-                crash_point!();
+            Probe::Found { slot, .. } => Ok((lookup.table, slot)),
+            Probe::Absent { slot } => self.make_room(lookup.table, lookup.tag, slot),
+        }
+    }
+
+    /// Publishes the entry at `new`, and retires what was there before.
+    #[inline]
+    fn publish(
+        &self,
+        lookup: &Lookup<'a>,
+        (table, slot): (Table<'a>, usize),
+        new: u64,
+        mortal: bool,
+    ) -> Result<()> {
+        let was_tomb = table.publish(slot, lookup.tag, new);
+        crash_point!();
+        self.count_mortal(i32::from(mortal) - i32::from(lookup.mortal));
+        match lookup.probe {
+            Probe::Found { offset, .. } => self.retire(offset),
+            Probe::Absent { .. } => {
                 add(&self.state.count, 1);
                 if was_tomb {
                     add(&self.state.tombs, -1);
@@ -169,12 +255,102 @@ impl<'a> Store<'a> {
         let Probe::Found { slot, offset } = lookup.probe else {
             return Ok(());
         };
+        let _change = self.state.seq.change();
+        self.next_version();
         let tombs = lookup.table.remove(slot);
         crash_point!();
         add(&self.state.count, -1);
         add(&self.state.tombs, tombs);
-        self.slabs().free(offset)?;
+        self.count_mortal(-i32::from(lookup.mortal));
+        self.retire(offset)?;
         self.shrink(lookup.table)
+    }
+
+    /// Frees the entry at `offset`, which the table refers to no more, once nobody holds it.
+    #[inline]
+    fn retire(&self, offset: u64) -> Result<()> {
+        if self.holds().any() && self.holds().keep(offset) {
+            return Ok(());
+        }
+        self.slabs().free(offset)
+    }
+
+    /// Ends a hold of an entry, and frees the entry if it was the last and the table does not
+    /// refer to it.
+    pub(super) fn let_go(&self, held: &Held) -> Result<()> {
+        let holds = self.holds();
+        holds.end(held);
+        if held.kind == Kind::Kept && holds.of(held.what).next().is_none() {
+            return self.slabs().free(held.what);
+        }
+        Ok(())
+    }
+
+    /// Changes when the entry that was looked up expires. True if it could without writing
+    /// another entry.
+    pub(super) fn set_expiry(&self, lookup: &Lookup<'a>, expires: u64) -> bool {
+        match lookup.entry.and_then(|entry| entry.expires) {
+            Some(word) => {
+                self.next_version();
+                commit_store(word, expires);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Removes entries whose time is over from a few slots, other ones each time.
+    pub(super) fn sweep_some(&self) -> Result<()> {
+        let from = self.state.broom.load(Ordering::Relaxed) & ((1 << TAG_BITS) - 1);
+        let next = self.sweep(from, SWEEP)?.unwrap_or(0);
+        self.state.broom.store(next, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Removes entries whose time is over from some `slots` slots that begin with the tag `from`.
+    /// The tag to go on from, `None` at the end of the table.
+    pub(super) fn sweep(&self, from: u32, slots: usize) -> Result<Option<u32>> {
+        let (table, mut over) = (self.whole_table()?, Vec::new());
+        let next = table.visit_from(from, slots, |tag, offset| {
+            let entry = Entry::read(self.heap, offset)?;
+            if entry.is_over() {
+                over.push((tag, entry.key));
+            }
+            Ok(())
+        })?;
+        for (tag, key) in over {
+            self.remove(&self.find(tag, key)?)?;
+        }
+        Ok(next)
+    }
+
+    /// Whether it has entries that expire.
+    #[inline]
+    pub(super) fn has_mortals(&self) -> bool {
+        self.state.mortal.load(Ordering::Relaxed) != 0
+    }
+
+    #[inline]
+    fn count_mortal(&self, change: i32) {
+        if change != 0 {
+            let mortal = self.state.mortal.load(Ordering::Relaxed);
+            let mortal = mortal.saturating_add_signed(change);
+            self.state.mortal.store(mortal, Ordering::Relaxed);
+        }
+    }
+
+    /// The version of the last change.
+    pub(super) fn version(&self) -> u64 {
+        self.state.version.load(Ordering::Relaxed)
+    }
+
+    /// A version for a change that is about to happen.
+    #[inline]
+    fn next_version(&self) -> u64 {
+        let version = self.version().wrapping_add(1);
+        self.state.version.store(version, Ordering::Relaxed);
+        crash_point!();
+        version
     }
 
     /// Removes every entry at once.
@@ -184,29 +360,20 @@ impl<'a> Store<'a> {
         if table.slots() == 0 {
             return Ok(());
         }
+        let _change = self.state.seq.change();
+        self.next_version();
         commit_store(&self.state.table, 0);
         crash_point!();
         self.state.count.store(0, Ordering::Relaxed);
         self.state.tombs.store(0, Ordering::Relaxed);
-        let slabs = self.slabs();
+        self.state.mortal.store(0, Ordering::Relaxed);
         for (_, offset) in table.entries() {
-            slabs.free(offset)?;
+            self.retire(offset)?;
             crash_point!();
         }
-        slabs.keep(0)?;
+        self.slabs().keep(0)?;
         crash_point!();
         self.extents.free(Geometry::decode(word).head)
-    }
-
-    /// A new entry that nothing refers to yet.
-    #[inline]
-    fn prepare(&self, bytes: u64, key: &[u8], value: &[u8]) -> Result<u64> {
-        let version = self.state.version.load(Ordering::Relaxed).wrapping_add(1);
-        let offset = self.slabs().allocate(bytes)?;
-        self.state.version.store(version, Ordering::Relaxed);
-        crash_point!();
-        entry::write(self.heap, offset, version, key, value)?;
-        Ok(offset)
     }
 
     /// A slot for one more entry: `slot` of `table`, or one of a larger table.

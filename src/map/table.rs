@@ -80,6 +80,14 @@ pub(super) enum Probe {
     Absent { slot: Option<usize> },
 }
 
+/// What somebody who searches comes by.
+pub(super) enum Seen {
+    /// An entry with the tag, at this offset.
+    Entry(u64),
+    /// A slot that was never used: there are no more.
+    Gap,
+}
+
 #[inline]
 fn tag_of(word: u64) -> u32 {
     (word >> PLACE_BITS) as u32
@@ -181,6 +189,24 @@ impl<'a> Table<'a> {
         Ok(Probe::Absent { slot: reuse })
     }
 
+    /// What a search for `tag` comes by: entries that have it, and then the gap that ends it. It
+    /// looks at each slot once at most, whatever the slots hold.
+    #[inline]
+    pub(super) fn probe(&self, tag: u32) -> impl Iterator<Item = Seen> {
+        let mut slot = self.home(tag);
+        let none = self.slots.is_empty().then_some(Seen::Gap);
+        let seen = (0..self.slots.len()).filter_map(move |_| {
+            let word = self.load(slot);
+            slot = self.after(slot);
+            match word {
+                EMPTY => Some(Seen::Gap),
+                word if word > TOMB && tag_of(word) == tag => Some(Seen::Entry(offset_of(word))),
+                _ => None,
+            }
+        });
+        none.into_iter().chain(seen)
+    }
+
     /// Publishes an entry in a slot that [`Self::find`] named. True if it was a tombstone.
     #[inline]
     pub(super) fn publish(&self, slot: usize, tag: u32, offset: u64) -> bool {
@@ -259,7 +285,7 @@ impl<'a> Table<'a> {
     }
 
     /// The entries whose tags are in `from .. to`, `to` being chosen so that about `slots`
-    /// slots are looked at. Calls `visit` with each one's place, and returns `to`; `None` is
+    /// slots are looked at. Calls `visit` with each one's tag and place, and returns `to`; `None` is
     /// the end of the table.
     ///
     /// Tags are the same in every table, so a walk by tags meets an entry once even if the
@@ -268,7 +294,7 @@ impl<'a> Table<'a> {
         &self,
         from: u32,
         slots: usize,
-        mut visit: impl FnMut(u64) -> Result<()>,
+        mut visit: impl FnMut(u32, u64) -> Result<()>,
     ) -> Result<Option<u32>> {
         if self.slots.is_empty() {
             return Ok(None);
@@ -282,7 +308,9 @@ impl<'a> Table<'a> {
                 // All that is at home before `last` lies before the first gap after it.
                 EMPTY if first + seen + 1 >= last => break,
                 EMPTY | TOMB => {}
-                word if (from..to).contains(&tag_of(word)) => visit(offset_of(word))?,
+                word if (from..to).contains(&tag_of(word)) => {
+                    visit(tag_of(word), offset_of(word))?;
+                }
                 _ => {}
             }
             slot = self.after(slot);

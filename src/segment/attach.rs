@@ -213,6 +213,17 @@ impl Segment {
         Ok(table(&self.region())?.owner(self.handle.slot()))
     }
 
+    /// This handle's place among the participants. Another one after a fork.
+    #[inline]
+    pub(crate) fn slot(&self) -> u16 {
+        self.handle.slot()
+    }
+
+    /// Whether anybody is attached with this slot.
+    pub(crate) fn is_taken(&self, slot: u16) -> Result<bool> {
+        self.is_attached(table(&self.region())?.owner(slot))
+    }
+
     /// Whether `owner` is still attached.
     pub(crate) fn is_attached(&self, owner: Owner) -> Result<bool> {
         let (fd, slot) = (self.handle.fd(), self.handle.slot());

@@ -19,3 +19,9 @@ pub(crate) fn start(name: &str, body: impl FnOnce() + Send + 'static) -> Result<
         errno: err.raw_os_error().unwrap_or(libc::EAGAIN),
     })
 }
+
+/// The kernel's number of the calling thread.
+pub(crate) fn id() -> u32 {
+    // SAFETY: it only asks.
+    unsafe { libc::gettid() as u32 }
+}

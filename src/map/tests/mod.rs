@@ -64,7 +64,7 @@ impl World {
     pub(super) fn store(&self, owner: u8) -> Store<'_> {
         let state: &StoreState = self
             .region
-            .resolve(Offset::new(SHARDS + owner as u64 * 512))
+            .resolve(Offset::new(SHARDS + owner as u64 * 1024))
             .unwrap();
         Store {
             state,

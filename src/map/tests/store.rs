@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::World;
 use crate::error::{Error, Result};
+use crate::map::entry::Pair;
 use crate::map::hash::Hasher;
 
 fn tag(key: &[u8]) -> u32 {
@@ -20,7 +21,7 @@ fn get(world: &World, owner: u8, key: &[u8]) -> Option<Vec<u8>> {
 
 fn set(world: &World, owner: u8, key: &[u8], value: &[u8]) -> Result<()> {
     let store = world.store(owner);
-    store.write(&store.find(tag(key), key)?, key, value)
+    store.write(&store.find(tag(key), key)?, &Pair::new(key, value))
 }
 
 fn remove(world: &World, owner: u8, key: &[u8]) -> bool {

@@ -78,7 +78,7 @@ proptest! {
         let (mut seen, mut from, mut round) = (Vec::new(), Some(0), 0);
         while let Some(tag) = from {
             let table = if round < rehash_at { &table } else { &to };
-            let next = table.visit_from(tag, step, |offset| {
+            let next = table.visit_from(tag, step, |_, offset| {
                 seen.push(offset / 16);
                 Ok(())
             });

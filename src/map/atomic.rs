@@ -1,0 +1,145 @@
+//! Changes that depend on what was there: by version, by adding, by a function of the caller's.
+
+use super::Map;
+use super::entry::Pair;
+use super::store::Lookup;
+use crate::Timeout;
+use crate::error::{Error, Result};
+
+impl Map {
+    /// The value of `key` and its version; `None` if the map has no such key.
+    ///
+    /// No two values of a key have the same version, not even if it was removed in between;
+    /// later ones have higher versions. A version is never 0.
+    ///
+    /// # Errors
+    /// `Poisoned`, `Corrupt`.
+    pub fn get_versioned(&self, key: &[u8]) -> Result<Option<(Vec<u8>, u64)>> {
+        self.read(key, |value| Ok((value.to_vec(), value.version)))
+    }
+
+    /// [`get_versioned`](Self::get_versioned) into `buf`: the value's length, and its version.
+    ///
+    /// # Errors
+    /// `BufferTooSmall` with the length needed; `Poisoned`, `Corrupt`.
+    pub fn get_versioned_into(&self, key: &[u8], buf: &mut [u8]) -> Result<Option<(usize, u64)>> {
+        self.read(key, |value| Ok((value.copy_to(buf)?, value.version)))
+    }
+
+    /// The version of `key`'s value; 0 if the map has no such key.
+    ///
+    /// # Errors
+    /// `Poisoned`, `Corrupt`.
+    pub fn version_of(&self, key: &[u8]) -> Result<u64> {
+        Ok(self.read(key, |value| Ok(value.version))?.unwrap_or(0))
+    }
+
+    /// Gives `key` the value `new`, or removes it, if its value still has this `version`; 0
+    /// stands for a key that is not there. True if it did.
+    ///
+    /// ```
+    /// # let map = shoal::Map::anonymous()?;
+    /// map.set(b"plan", b"a")?;
+    /// let (plan, version) = map.get_versioned(b"plan")?.unwrap();
+    /// map.set(b"plan", b"b")?; // somebody else was faster
+    /// assert!(!map.compare_swap_version(b"plan", version, Some(b"c"))?);
+    /// # Ok::<(), shoal::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`set`](Self::set).
+    pub fn compare_swap_version(
+        &self,
+        key: &[u8],
+        version: u64,
+        new: Option<&[u8]>,
+    ) -> Result<bool> {
+        self.swap_if(key, new, |found| found.version() == version)
+    }
+
+    /// Adds `delta` to the counter `key` and returns its new value.
+    ///
+    /// The value is an `i64` of 8 bytes, least significant first. A key that is not there
+    /// counts as 0. The sum wraps around. When it expires stays as it was.
+    ///
+    /// # Errors
+    /// `Invalid` if the value is not 8 bytes long; and as for [`set`](Self::set).
+    pub fn add(&self, key: &[u8], delta: i64) -> Result<i64> {
+        self.add_with(key, |old| {
+            let sum = i64::from_le_bytes(old).wrapping_add(delta);
+            (sum, sum.to_le_bytes())
+        })
+    }
+
+    /// Adds `delta` to the number `key` and returns its new value: as [`add`](Self::add), of an
+    /// IEEE 754 double of 8 bytes, least significant first.
+    ///
+    /// # Errors
+    /// As for [`add`](Self::add).
+    pub fn add_f64(&self, key: &[u8], delta: f64) -> Result<f64> {
+        self.add_with(key, |old| {
+            let sum = f64::from_le_bytes(old) + delta;
+            (sum, sum.to_le_bytes())
+        })
+    }
+
+    fn add_with<T>(&self, key: &[u8], sum: impl FnOnce([u8; 8]) -> (T, [u8; 8])) -> Result<T> {
+        self.check(key, &[])?;
+        self.core.change(key, |shard, found| {
+            let (sum, bytes) = sum(counter(found)?);
+            let pair = Pair {
+                expires: found.expires(),
+                ..Pair::new(key, &bytes)
+            };
+            shard.store.write(found, &pair)?;
+            Ok(sum)
+        })
+    }
+
+    /// Replaces the value of `key` by what `function` makes of it, and returns that; `None`
+    /// stands for a key that is not there.
+    ///
+    /// The [key is locked](Self::lock_key) meanwhile, so those who update it take turns; the
+    /// map is not. Who changes the key by other means is not held up: then `function` is called
+    /// again, with the new value. Killed anywhere, it leaves the old value or the new one.
+    ///
+    /// ```
+    /// # let map = shoal::Map::anonymous()?;
+    /// let append = |old: Option<&[u8]>| Some([old.unwrap_or_default(), b"x"].concat());
+    /// map.update(b"log", append)?;
+    /// assert_eq!(map.update(b"log", append)?, Some(b"xx".to_vec()));
+    /// # Ok::<(), shoal::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`lock_key`](Self::lock_key) and [`set`](Self::set).
+    pub fn update(
+        &self,
+        key: &[u8],
+        mut function: impl FnMut(Option<&[u8]>) -> Option<Vec<u8>>,
+    ) -> Result<Option<Vec<u8>>> {
+        let _turn = self.lock_key(key, Timeout::Infinite)?;
+        loop {
+            let old = self.get_versioned(key)?;
+            let (value, version) = match &old {
+                Some((value, version)) => (Some(&value[..]), *version),
+                None => (None, 0),
+            };
+            let new = function(value);
+            if self.compare_swap_version(key, version, new.as_deref())? {
+                return Ok(new);
+            }
+        }
+    }
+}
+
+/// The bytes of a number; zeros if there is none.
+fn counter(found: &Lookup<'_>) -> Result<[u8; 8]> {
+    let Some(entry) = found.entry else {
+        return Ok([0; 8]);
+    };
+    entry.value.try_into().map_err(|_| {
+        let why = format!("it has {} bytes; a number has 8", entry.value.len());
+        Error::invalid("value", why)
+    })
+}

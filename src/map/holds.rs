@@ -1,0 +1,174 @@
+//! Holds: what a process has of a shard while it does not have the shard's lock.
+//!
+//! ```text
+//! hold (16 bytes)
+//! offset  size  field  meaning
+//!      0     8  what   the key's tag and a thread, or the offset of an entry
+//!      8     8  word   0: nobody's; else kind 8 | participant's slot 16 | sitting 32
+//! ```
+//! | kind | of    | what                                      | ends by                     |
+//! |------|-------|-------------------------------------------|-----------------------------|
+//! | LOCK | a key | nobody else locks it                      | unlock; the next who locks  |
+//! | PIN  | entry | it is read in place, and the table has it | release; becomes KEPT       |
+//! | KEPT | entry | it is read or written in place, and the   | release, which frees it     |
+//! |      |       | table does not, or not yet, refer to it   |                             |
+//!
+//! All under the shard's lock. One store of `word` takes a hold, ends it, or makes a PIN a KEPT.
+//! What a dead process holds ends when somebody else comes to take a hold in the same shard and
+//! hears from the kernel that it is dead.
+//!
+//! # Limits
+//! [`HOLDS`] in a shard at a time, so 768 in a map.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crate::heap::commit_store;
+use crate::layout::{Owner, Shared};
+use crate::sync::crash::crash_point;
+
+/// Holds of a shard.
+pub(super) const HOLDS: usize = 12;
+
+#[repr(C)]
+struct Hold {
+    what: AtomicU64,
+    word: AtomicU64,
+}
+
+/// The holds of a shard in shared memory; drawn at the top of this file.
+#[repr(C)]
+pub(super) struct HoldState([Hold; HOLDS]);
+
+const _: () = assert!(size_of::<HoldState>() == 192);
+
+// SAFETY: `repr(C)`, atomics only.
+unsafe impl Shared for HoldState {}
+
+/// What is held, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Lock = 1,
+    Pin = 2,
+    Kept = 3,
+}
+
+/// A hold as it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) index: usize,
+    pub(super) kind: Kind,
+    pub(super) what: u64,
+    pub(super) owner: Owner,
+}
+
+impl Held {
+    fn word(&self) -> u64 {
+        (self.kind as u64) << 48 | (self.owner.slot as u64) << 32 | self.owner.sitting as u64
+    }
+
+    /// Whether what is held is an entry.
+    pub(super) fn is_entry(&self) -> bool {
+        self.kind != Kind::Lock
+    }
+}
+
+/// A shard's holds, seen by the holder of the shard's lock.
+#[derive(Clone, Copy)]
+pub(super) struct Holds<'a> {
+    pub(super) state: &'a HoldState,
+    /// Derived: how many there are, where every writer looks anyway.
+    pub(super) count: &'a AtomicU32,
+}
+
+impl<'a> Holds<'a> {
+    #[inline]
+    pub(super) fn any(&self) -> bool {
+        self.count.load(Ordering::Relaxed) != 0
+    }
+
+    /// All there are. A word that is no hold's is none.
+    pub(super) fn all(&self) -> impl Iterator<Item = Held> + use<'a> {
+        let holds = self.state.0.iter().enumerate();
+        holds.filter_map(|(index, hold)| {
+            let word = hold.word.load(Ordering::Relaxed);
+            let kind = match word >> 48 {
+                1 => Kind::Lock,
+                2 => Kind::Pin,
+                3 => Kind::Kept,
+                _ => return None,
+            };
+            Some(Held {
+                index,
+                kind,
+                what: hold.what.load(Ordering::Relaxed),
+                owner: Owner {
+                    slot: (word >> 32) as u16,
+                    sitting: word as u32,
+                },
+            })
+        })
+    }
+
+    /// Holds `what`; `None` if there are as many holds as there can be.
+    pub(super) fn take(&self, kind: Kind, what: u64, owner: Owner) -> Option<Held> {
+        let free = |hold: &Hold| hold.word.load(Ordering::Relaxed) == 0;
+        let index = self.state.0.iter().position(free)?;
+        let held = Held {
+            index,
+            kind,
+            what,
+            owner,
+        };
+        self.state.0[index].what.store(what, Ordering::Relaxed);
+        crash_point!();
+        commit_store(&self.state.0[index].word, held.word());
+        crash_point!();
+        self.add(1);
+        Some(held)
+    }
+
+    /// Ends a hold.
+    pub(super) fn end(&self, held: &Held) {
+        commit_store(&self.state.0[held.index].word, 0);
+        crash_point!();
+        self.add(-1);
+    }
+
+    /// Makes every PIN of the entry at `offset` a KEPT, and says whether there was one.
+    pub(super) fn keep(&self, offset: u64) -> bool {
+        let mut kept = false;
+        for held in self.of(offset) {
+            kept = true;
+            let held = Held {
+                kind: Kind::Kept,
+                ..held
+            };
+            commit_store(&self.state.0[held.index].word, held.word());
+            crash_point!();
+        }
+        kept
+    }
+
+    /// Holds of the entry at `offset`.
+    pub(super) fn of(&self, offset: u64) -> impl Iterator<Item = Held> + use<'a> {
+        self.all()
+            .filter(move |held| held.is_entry() && held.what == offset)
+    }
+
+    /// Counts again.
+    pub(super) fn restore(&self) {
+        let count = self.all().count() as u32;
+        self.count.store(count, Ordering::Relaxed);
+    }
+
+    /// Whether the count is right.
+    pub(super) fn is_counted(&self) -> bool {
+        self.all().count() as u32 == self.count.load(Ordering::Relaxed)
+    }
+
+    fn add(&self, change: i32) {
+        let count = self.count.load(Ordering::Relaxed);
+        self.count
+            .store(count.saturating_add_signed(change), Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,134 @@
+//! Locks of single keys, for work that takes longer than a call.
+//!
+//! A key's lock is a hold (see `holds`) and not the shard's lock: whoever works on a key, however
+//! long, keeps nobody from the rest of the map, and not even from that key by other means. A
+//! holder that is dead by the kernel's word loses it to the next who asks.
+
+use super::Map;
+use super::hash::Hash;
+use super::holds::{Held, Kind};
+use super::watch::wait_for;
+use crate::Timeout;
+use crate::error::{Error, Result};
+use crate::layout::Owner;
+use crate::sys::clock::Deadline;
+use crate::sys::thread;
+
+/// The lock of a key; unlocks when dropped. See [`Map::lock_key`].
+#[derive(Debug)]
+pub struct KeyGuard<'a> {
+    map: &'a Map,
+    hash: Hash,
+    owner_died: bool,
+}
+
+impl KeyGuard<'_> {
+    /// Whether the process that had the lock before died with it: what it was doing in several
+    /// steps may be half done.
+    pub fn owner_died(&self) -> bool {
+        self.owner_died
+    }
+
+    /// Lets go of the guard, but not of the lock.
+    pub(crate) fn forget(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for KeyGuard<'_> {
+    fn drop(&mut self) {
+        // It fails in a forked child, whose parent has the lock, and if the map is poisoned.
+        let _ = self.map.unlock(self.hash);
+    }
+}
+
+/// What a lock holds: the key, and the thread that must not wait for itself.
+fn what(hash: Hash) -> u64 {
+    u64::from(hash.tag) | u64::from(thread::id()) << 32
+}
+
+/// Whether it is the lock of the key with this hash.
+fn is_lock_of(held: &Held, hash: Hash) -> bool {
+    held.kind == Kind::Lock && held.what as u32 == hash.tag
+}
+
+impl Map {
+    /// Locks `key`, which need not be there, waiting until `timeout`.
+    ///
+    /// The lock keeps others from [`lock_key`](Self::lock_key) and [`update`](Self::update) of the
+    /// same key, and from nothing else: the map does not ask for it. It is freed by dropping
+    /// the guard, in any thread, or by the death of this process; then the next to lock the key
+    /// [is told](KeyGuard::owner_died). A forked child does not have it. Locking several keys
+    /// is safe from deadlock if all do it in the same order.
+    ///
+    /// ```
+    /// # use shoal::{Map, Timeout};
+    /// # let map = Map::anonymous()?;
+    /// let guard = map.lock_key(b"ledger", Timeout::Infinite)?;
+    /// // ... several steps, on this key or others ...
+    /// drop(guard);
+    /// # Ok::<(), shoal::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Timeout`; `Interrupted` when a signal handler ran while waiting; `Invalid` if this
+    /// thread has it already; `TooLarge` for a key that can never be; `Poisoned`, `Corrupt`.
+    ///
+    /// # Limits
+    /// A sixty-fourth of the map has room for twelve locks and [views](Self::view). Who finds it
+    /// full waits as for the lock.
+    pub fn lock_key(&self, key: &[u8], timeout: Timeout) -> Result<KeyGuard<'_>> {
+        self.check(key, &[])?;
+        let hash = self.core.hasher.hash(key);
+        let changed = self.core.changed_in(hash.shard as usize);
+        let deadline = Deadline::after(timeout);
+        let owner_died = wait_for(changed, deadline, || self.try_lock(hash))?;
+        Ok(KeyGuard {
+            map: self,
+            hash,
+            owner_died,
+        })
+    }
+
+    /// Locks the key with this hash, unless somebody else who lives has it locked. Whether
+    /// somebody has died with it.
+    fn try_lock(&self, hash: Hash) -> Result<Option<bool>> {
+        let (owner, what) = (self.core.owner()?, what(hash));
+        let shard = self.core.lock_for(hash)?;
+        let holds = shard.store.holds();
+        let before = holds.all().find(|held| is_lock_of(held, hash));
+        if let Some(before) = before {
+            if (before.owner, before.what) == (owner, what) {
+                return Err(Error::invalid("key", "this thread has locked it already"));
+            }
+            if self.core.is_attached(before.owner)? {
+                return Ok(None);
+            }
+            holds.end(&before);
+        }
+        let held = self.core.hold(&shard, Kind::Lock, what, owner)?;
+        Ok(held.map(|_| before.is_some()))
+    }
+
+    /// Unlocks `key`.
+    ///
+    /// # Errors
+    /// `Invalid` if this process has not locked it; `Poisoned`, `Corrupt`.
+    pub(crate) fn unlock_key(&self, key: &[u8]) -> Result<()> {
+        self.unlock(self.core.hasher.hash(key))
+    }
+
+    fn unlock(&self, hash: Hash) -> Result<()> {
+        let owner: Owner = self.core.owner()?;
+        let shard = self.core.lock_for(hash)?;
+        let holds = shard.store.holds();
+        let ours = |held: &Held| is_lock_of(held, hash) && held.owner == owner;
+        let Some(held) = holds.all().find(ours) else {
+            return Err(Error::invalid("key", "this process has not locked it"));
+        };
+        holds.end(&held);
+        drop(shard);
+        self.core.tell(hash.shard as usize);
+        Ok(())
+    }
+}

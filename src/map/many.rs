@@ -1,0 +1,86 @@
+//! Many keys in one call, each part of the map locked once.
+
+use super::Map;
+use super::entry::{Entry, Pair};
+use super::hash::{Hash, SHARDS};
+use crate::error::Result;
+
+impl Map {
+    /// The values of `keys`, in their order; `None` for each that the map does not have.
+    ///
+    /// Keys of the same sixty-fourth of the map are read at the same moment; all of them are not.
+    ///
+    /// # Errors
+    /// `Poisoned`, `Corrupt`.
+    pub fn get_many(&self, keys: &[impl AsRef<[u8]>]) -> Result<Vec<Option<Vec<u8>>>> {
+        let mut values = vec![None; keys.len()];
+        self.visit_many(keys, |index, value| {
+            values[index] = value.map(Entry::to_vec);
+            Ok(())
+        })?;
+        Ok(values)
+    }
+
+    /// The same without a copy: `visit` is called with the index of each of `keys`, in no order,
+    /// and its entry, under the lock of its shard.
+    pub(crate) fn visit_many(
+        &self,
+        keys: &[impl AsRef<[u8]>],
+        mut visit: impl FnMut(usize, Option<Entry<'_>>) -> Result<()>,
+    ) -> Result<()> {
+        for group in self.by_shard(keys.iter().map(AsRef::as_ref)).iter() {
+            let Some((_, first)) = group.first() else {
+                continue;
+            };
+            let shard = self.core.lock_for(*first)?;
+            for (index, hash) in group {
+                let found = shard.store.find(hash.tag, keys[*index].as_ref())?;
+                visit(*index, found.entry)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives each key its value. Of equal keys the last one counts.
+    ///
+    /// Each key is set or is not, as by [`set`](Self::set); all of them are no unit. After an
+    /// error, or a kill, some are set, and not the first ones of the list.
+    ///
+    /// # Errors
+    /// As for [`set`](Self::set). What is too large is said before anything is set.
+    pub fn set_many<K: AsRef<[u8]>, V: AsRef<[u8]>>(&self, items: &[(K, V)]) -> Result<()> {
+        for (key, value) in items {
+            self.check(key.as_ref(), value.as_ref())?;
+        }
+        for group in self.by_shard(items.iter().map(|(key, _)| key.as_ref())).iter() {
+            let Some((_, first)) = group.first() else {
+                continue;
+            };
+            let shard = self.core.lock_for(*first)?;
+            let set = |(index, hash): &(usize, Hash)| {
+                let (key, value) = &items[*index];
+                let (key, value) = (key.as_ref(), value.as_ref());
+                let found = shard.store.find(hash.tag, key)?;
+                shard.store.write(&found, &Pair::new(key, value))
+            };
+            let set = group.iter().try_for_each(set);
+            drop(shard);
+            self.core.tell(first.shard as usize);
+            set?;
+        }
+        Ok(())
+    }
+
+    /// Indices of keys and their hashes, shard by shard, in their order.
+    fn by_shard<'k>(
+        &self,
+        keys: impl Iterator<Item = &'k [u8]>,
+    ) -> [Vec<(usize, Hash)>; SHARDS] {
+        let mut groups = [const { Vec::new() }; SHARDS];
+        for (index, key) in keys.enumerate() {
+            let hash = self.core.hasher.hash(key);
+            groups[hash.shard as usize % SHARDS].push((index, hash));
+        }
+        groups
+    }
+}

@@ -1,0 +1,140 @@
+//! Reading a small value without the lock.
+//!
+//! # Locked or optimistic
+//! A get under the shard's lock writes to the lock's cache line twice, and two processes that read
+//! the same keys take that line from each other. A reader without the lock writes to a line that
+//! is its own (see `readers`), and looks whether anybody wrote meanwhile (see `seq`).
+//! FIGURES
+//!
+//! # Why it is safe to read what somebody changes
+//! All that is read is bounds-checked as ever, so that a torn word is at worst another place in the
+//! heap. Before anything is read *through* a word (the table, a slot, the lengths of an entry),
+//! the number is looked at again: then the word was true after this thread said that it reads, and
+//! the memory it leads to is not given back before it has come to an end. Large values are left to
+//! the lock: copying them takes longer than most writers wait.
+
+use std::ptr::NonNull;
+
+use super::class;
+use super::entry::{Lengths, NEVER, Value};
+use super::store::Store;
+use super::table::Seen;
+use crate::sys::clock::now_ns;
+
+/// How often to read again before the lock is taken.
+const TRIES: u32 = 3;
+
+impl Store<'_> {
+    /// Reads the value of `key` with `read`, which is called once or several times, and counts
+    /// when it was called last. `Some(None)` if there is no such key; `None` if that cannot be
+    /// told without the lock.
+    ///
+    /// The caller has said that it reads, and does so until this returns.
+    #[inline]
+    pub(super) fn peek<T>(
+        &self,
+        tag: u32,
+        key: &[u8],
+        mut read: impl FnMut(&Value) -> T,
+    ) -> Option<Option<T>> {
+        for _ in 0..TRIES {
+            let Some(then) = self.state.seq.read() else {
+                std::hint::spin_loop();
+                continue;
+            };
+            match self.peek_once(then, tag, key, &mut read) {
+                Err(Torn::Again) => {}
+                Err(Torn::Lock) => return None,
+                Ok(found) => return Some(found),
+            }
+        }
+        None
+    }
+
+    #[inline]
+    fn peek_once<T>(
+        &self,
+        then: u64,
+        tag: u32,
+        key: &[u8],
+        read: &mut impl FnMut(&Value) -> T,
+    ) -> Result<Option<T>, Torn> {
+        let still = || match self.state.seq.is_still(then) {
+            true => Ok(()),
+            false => Err(Torn::Again),
+        };
+        let table = self.table().map_err(|_| Torn::Lock)?;
+        for seen in table.probe(tag) {
+            still()?;
+            let Seen::Entry(offset) = seen else {
+                return Ok(None);
+            };
+            let lengths = Lengths::read(self.heap, offset).map_err(|_| Torn::Lock)?;
+            still()?;
+            let total = lengths.total();
+            if total > class::LARGEST {
+                return Err(Torn::Lock);
+            }
+            let entry = self.heap.bytes(offset, total as usize);
+            let entry = entry.map_err(|_| Torn::Lock)?;
+            // SAFETY: within the entry, whose `total` bytes lie in the mapping.
+            let (its_key, value) = unsafe {
+                let end = entry.add(total as usize - lengths.value);
+                (end.sub(lengths.key), end)
+            };
+            // SAFETY: as above.
+            if lengths.key != key.len() || !unsafe { is_same(its_key, key) } {
+                continue;
+            }
+            let expires = lengths.expires(self.heap, offset).map_err(|_| Torn::Lock)?;
+            if expires != NEVER && expires <= now_ns() {
+                still()?;
+                return Ok(None);
+            }
+            let value = read(&Value {
+                at: value,
+                len: lengths.value,
+                version: lengths.version,
+            });
+            still()?;
+            return Ok(Some(value));
+        }
+        Err(Torn::Lock)
+    }
+}
+
+/// Why reading came to nothing.
+enum Torn {
+    /// Somebody wrote meanwhile.
+    Again,
+    /// It has to be read under the lock, or makes no sense.
+    Lock,
+}
+
+/// Whether the bytes at `at` are those of `key`.
+///
+/// # Safety
+/// `key.len()` bytes at `at` lie in the mapping. They may be changing: they are read one word at
+/// a time, and no reference to them is made.
+#[inline]
+unsafe fn is_same(at: NonNull<u8>, key: &[u8]) -> bool {
+    let words = key.chunks_exact(8);
+    let rest = words.remainder();
+    let mut at = at.as_ptr().cast_const();
+    for word in words {
+        // SAFETY: inside the bytes that the caller promised.
+        let theirs = unsafe { at.cast::<[u8; 8]>().read_volatile() };
+        if theirs != word {
+            return false;
+        }
+        // SAFETY: as above.
+        at = unsafe { at.add(8) };
+    }
+    for (index, byte) in rest.iter().enumerate() {
+        // SAFETY: as above.
+        if unsafe { at.add(index).read_volatile() } != *byte {
+            return false;
+        }
+    }
+    true
+}

@@ -1,0 +1,229 @@
+//! Who is reading without a lock, so that no memory is taken away under them.
+//!
+//! What such a reader reads is checked afterwards (see `seq`), so it does no harm if somebody
+//! writes there. But if somebody gave the memory back to the system, reading it would take a page
+//! from `/dev/shm` again, or raise SIGBUS when that is full. So readers say that they are
+//! reading, each on a cache line of its own, and memory is given back only while nobody is.
+//!
+//! ```text
+//! behind the heap, 4 lines of 64 bytes for each of the 1024 participants
+//! offset  size  field
+//!      0     4  reading  1 while a thread of this participant reads, else 0
+//! ```
+//! Entering is one swap, which also keeps what is read after it from being read before it. Whoever
+//! gives memory back has made it unreachable before it looks here: so it sees the reader, or the
+//! reader does not see the memory. It waits some microseconds for those who are reading; if one
+//! of them does not come to an end (it was stopped, say), the memory stays until its extent is
+//! freed the next time. Who died reading is ignored, by the kernel's word.
+
+use std::sync::atomic::{AtomicU32, Ordering, fence};
+
+use crate::error::Result;
+use crate::heap::{Backing, PAGE};
+use crate::layout::{Offset, Region, Shared};
+use crate::segment::Segment;
+
+/// Threads of one process that may read at the same time. More take the lock.
+const LANES: u64 = 4;
+const LANE: u64 = 64;
+const SEAT: u64 = LANES * LANE;
+/// Participants whose lines share a page.
+const SEATS_PER_PAGE: u32 = (PAGE / SEAT) as u32;
+/// Bytes of all lines.
+pub(super) const SIZE: u64 = 1024 * SEAT;
+/// How often to look whether a reader has come to an end. A read takes 0.1 us.
+const LOOKS: u32 = 1000;
+
+#[repr(C)]
+struct Line {
+    reading: AtomicU32,
+    _unused: [AtomicU32; 15],
+}
+
+const _: () = assert!(size_of::<Line>() as u64 == LANE);
+
+// SAFETY: `repr(C)`, atomics only.
+unsafe impl Shared for Line {}
+
+/// `Readers::seat`: the lines are being made ready.
+const BUSY: u32 = u32::MAX;
+
+/// This process's lines, and a look at those of the others.
+pub(super) struct Readers {
+    region: Region,
+    base: u64,
+    /// In shared memory: pages of lines that hold memory. Only grows.
+    pages: &'static AtomicU32,
+    /// The participant whose lines are ready, and one; 0 if none are. Another one after a fork.
+    seat: AtomicU32,
+}
+
+/// This thread is reading until this is dropped.
+pub(super) struct Reading<'a>(&'a AtomicU32);
+
+impl Drop for Reading<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        // SYNC: what was read was read before.
+        self.0.store(0, Ordering::Release);
+    }
+}
+
+impl Readers {
+    /// Lines that begin at `base` of the region.
+    pub(super) fn new(region: Region, base: u64, pages: &'static AtomicU32) -> Self {
+        Self {
+            region,
+            base,
+            pages,
+            seat: AtomicU32::new(0),
+        }
+    }
+
+    /// Says that this thread reads. `None` if it cannot say so, and has to take the lock.
+    #[inline]
+    pub(super) fn enter(&self, segment: &Segment) -> Option<Reading<'_>> {
+        let slot = segment.slot();
+        if self.seat.load(Ordering::Acquire) != u32::from(slot) + 1 {
+            self.sit_down(segment, slot)?;
+        }
+        let reading = &self.line(slot.into(), lane())?.reading;
+        // SYNC: with the fence in `are_out`, a full barrier.
+        (reading.swap(1, Ordering::SeqCst) == 0).then_some(Reading(reading))
+    }
+
+    /// Makes the lines of this participant ready: they have memory, and say what is true.
+    #[cold]
+    fn sit_down(&self, segment: &Segment, slot: u16) -> Option<()> {
+        let before = self.seat.load(Ordering::Acquire);
+        let claim = |from, to| {
+            self.seat
+                .compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed)
+        };
+        if before == BUSY || claim(before, BUSY).is_err() {
+            return None;
+        }
+        let pages = u32::from(slot) / SEATS_PER_PAGE + 1;
+        if segment.commit(self.base, u64::from(pages) * PAGE).is_err() {
+            self.seat.store(before, Ordering::Release);
+            return None;
+        }
+        self.pages.fetch_max(pages, Ordering::SeqCst);
+        for lane in 0..LANES {
+            // Who had this place before may have died reading.
+            self.line(slot.into(), lane)?
+                .reading
+                .store(0, Ordering::SeqCst);
+        }
+        self.seat.store(u32::from(slot) + 1, Ordering::Release);
+        Some(())
+    }
+
+    #[inline]
+    fn line(&self, slot: u64, lane: u64) -> Option<&Line> {
+        let at = Offset::new(self.base + slot * SEAT + lane * LANE);
+        self.region.resolve(at).ok()
+    }
+
+    /// Whether all who may read what has just been made unreachable have come to an end.
+    fn are_out(&self, segment: &Segment) -> bool {
+        // SYNC: with the swap in `enter`.
+        fence(Ordering::SeqCst);
+        let pages = self.pages.load(Ordering::SeqCst);
+        let seats = pages.saturating_mul(SEATS_PER_PAGE).min((SIZE / SEAT) as u32);
+        (0..seats).all(|slot| {
+            let lines = (0..LANES).filter_map(|lane| self.line(slot.into(), lane));
+            let is_out = |line: &Line| line.reading.load(Ordering::Acquire) == 0;
+            let comes_out = |line: &Line| {
+                (0..LOOKS).any(|_| {
+                    std::hint::spin_loop();
+                    is_out(line)
+                })
+            };
+            lines.into_iter().all(|line| is_out(line) || comes_out(line))
+                || matches!(segment.is_taken(slot as u16), Ok(false))
+        })
+    }
+}
+
+/// One of a participant's lines, mostly another one for each of its threads.
+#[inline]
+fn lane() -> u64 {
+    thread_local! {
+        static HERE: u8 = const { 0 };
+    }
+    // Threads have their own memory, megabytes apart.
+    HERE.with(|here| (std::ptr::from_ref(here) as u64 >> 20) % LANES)
+}
+
+/// The memory of a map: given back only while nobody reads it.
+pub(super) struct Memory<'a> {
+    pub(super) segment: &'a Segment,
+    pub(super) readers: &'a Readers,
+}
+
+impl Backing for Memory<'_> {
+    fn commit(&self, offset: u64, len: u64) -> Result<()> {
+        self.segment.commit(offset, len)
+    }
+
+    fn decommit(&self, offset: u64, len: u64) -> Result<()> {
+        if self.readers.are_out(self.segment) {
+            return self.segment.decommit(offset, len);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::map::Map;
+    use crate::segment;
+
+    fn committed(map: &Map) -> u64 {
+        segment::stat(map.name()).unwrap().committed
+    }
+
+    /// Bytes that putting and removing a large value leaves behind.
+    fn left(map: &Map) -> u64 {
+        let before = committed(map);
+        map.set(b"large", &vec![1; 1 << 20]).unwrap();
+        assert!(committed(map) - before >= 1 << 20);
+        assert!(map.remove(b"large").unwrap());
+        committed(map) - before
+    }
+
+    #[test]
+    fn memory_is_given_back_unless_somebody_reads() {
+        let map = Map::anonymous().unwrap();
+        map.set(b"k", b"v").unwrap();
+        let other = Map::open(map.name()).unwrap();
+        assert!(left(&map) < 1 << 16);
+        let reading = other.core.readers.enter(&other.core.segment).unwrap();
+        assert!(left(&map) >= 1 << 20);
+        drop(reading);
+        // Freed again, it goes; and it has been used again.
+        map.set(b"large", &vec![1; 1 << 20]).unwrap();
+        let full = committed(&map);
+        assert!(map.remove(b"large").unwrap());
+        assert!(committed(&map) + (1 << 20) <= full);
+        // Who is gone does not read.
+        std::mem::forget(other.core.readers.enter(&other.core.segment));
+        drop(other);
+        assert!(left(&map) < 1 << 16);
+        map.verify().unwrap();
+    }
+
+    #[test]
+    fn two_threads_on_one_line_do_not_read_at_the_same_time() {
+        let map = Map::anonymous().unwrap();
+        let enter = || map.core.readers.enter(&map.core.segment);
+        let reading = enter().unwrap();
+        assert!(enter().is_none());
+        // By the lock, then.
+        map.set(b"k", b"v").unwrap();
+        assert_eq!(map.get_vec(b"k").unwrap().unwrap(), b"v");
+        drop(reading);
+        assert!(enter().is_some());
+    }
+}

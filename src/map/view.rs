@@ -1,0 +1,213 @@
+//! Values read where they lie, and large ones copied while the shard is free for others.
+//!
+//! An entry never changes (E3), so all that reading in place needs is that nobody frees it
+//! meanwhile. A hold sees to that (see `holds`): who replaces or removes the value leaves the old
+//! one to the hold, and the last hold frees it.
+
+use std::ops::{ControlFlow, Deref};
+use std::ptr::NonNull;
+
+use super::Map;
+use super::core::Locked;
+use super::entry::{Entry, Pair, Value};
+use super::hash::Hash;
+use super::holds::{HOLDS, Held, Kind};
+use super::store::Lookup;
+use crate::error::{Error, Result};
+
+/// From this many bytes on a value is copied outside the lock: some ten microseconds of work.
+pub(super) const LARGE: usize = 256 << 10;
+
+/// A hold of an entry, in nobody's scope: what a C program has.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pinned {
+    pub(crate) shard: usize,
+    pub(crate) index: usize,
+    pub(crate) offset: u64,
+    value: Value,
+}
+
+impl Pinned {
+    /// Its bytes.
+    pub(crate) fn bytes(&self) -> NonNull<[u8]> {
+        NonNull::slice_from_raw_parts(self.value.at, self.value.len)
+    }
+}
+
+/// A value that is read where it lies; see [`Map::view`].
+#[derive(Debug)]
+pub struct View<'a> {
+    map: &'a Map,
+    pinned: Pinned,
+}
+
+// SAFETY: the value is only read, and any thread may let go of it.
+unsafe impl Send for View<'_> {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for View<'_> {}
+
+impl View<'_> {
+    /// The version of the value; see [`Map::get_versioned`].
+    pub fn version(&self) -> u64 {
+        self.pinned.value.version
+    }
+
+    pub(crate) fn into_pinned(self) -> Pinned {
+        let pinned = self.pinned;
+        std::mem::forget(self);
+        pinned
+    }
+}
+
+impl Deref for View<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: `pin` checked that the value lies in the mapping, which the map keeps; it is
+        // neither changed nor freed before the hold ends.
+        unsafe { self.pinned.bytes().as_ref() }
+    }
+}
+
+impl Drop for View<'_> {
+    fn drop(&mut self) {
+        // It fails in a forked child, whose parent has the hold, and if the map is poisoned.
+        let _ = self.map.release(&self.pinned);
+    }
+}
+
+impl Map {
+    /// The value of `key` where it lies, without a copy; `None` if the map has no such key.
+    ///
+    /// It stays as it is while the view lives, whatever others do with the key. Its memory is
+    /// freed after that, or after this process's death. A forked child must not read views of
+    /// its parent's.
+    ///
+    /// ```
+    /// # let map = shoal::Map::anonymous()?;
+    /// map.set(b"model", &vec![7; 1 << 20])?;
+    /// let weights = map.view(b"model")?.unwrap();
+    /// map.set(b"model", b"")?;
+    /// assert_eq!(weights.len(), 1 << 20);
+    /// # Ok::<(), shoal::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Exhausted` if a sixty-fourth of the map has more than a dozen views and
+    /// [locks](Self::lock_key); `Poisoned`, `Corrupt`.
+    pub fn view(&self, key: &[u8]) -> Result<Option<View<'_>>> {
+        let pinned = self.core.look_up(key, |shard, found| match found.entry {
+            None => Ok(None),
+            Some(entry) => match self.pin(shard, found, &entry)? {
+                None => Err(Error::Exhausted {
+                    what: "views and locks in one part of the map",
+                    limit: HOLDS as u64,
+                }),
+                pinned => Ok(pinned),
+            },
+        })?;
+        Ok(pinned.map(|pinned| View { map: self, pinned }))
+    }
+
+    /// Reads the value of `key` under the lock, or, if it is large, while it is held.
+    #[cold]
+    pub(super) fn read_held<T>(
+        &self,
+        key: &[u8],
+        mut read: impl FnMut(&Value) -> Result<T>,
+    ) -> Result<Option<T>> {
+        let done = self.core.look_up(key, |shard, found| {
+            let Some(entry) = found.entry else {
+                return Ok(ControlFlow::Break(None));
+            };
+            if entry.value.len() >= LARGE
+                && let Some(pinned) = self.pin(shard, found, &entry)?
+            {
+                return Ok(ControlFlow::Continue(pinned));
+            }
+            read(&entry.value()).map(|value| ControlFlow::Break(Some(value)))
+        })?;
+        match done {
+            ControlFlow::Break(read) => Ok(read),
+            ControlFlow::Continue(pinned) => {
+                let view = View { map: self, pinned };
+                read(&view.pinned.value).map(Some)
+            }
+        }
+    }
+
+    /// Holds the entry that was found; `None` if there are as many holds as there can be.
+    fn pin(
+        &self,
+        shard: &Locked<'_>,
+        found: &Lookup<'_>,
+        entry: &Entry<'_>,
+    ) -> Result<Option<Pinned>> {
+        let Some(offset) = found.offset() else {
+            return Ok(None);
+        };
+        let owner = self.core.owner()?;
+        let held = self.core.hold(shard, Kind::Pin, offset, owner)?;
+        Ok(held.map(|held| Pinned {
+            shard: shard.index,
+            index: held.index,
+            offset,
+            value: entry.value(),
+        }))
+    }
+
+    /// Ends a hold.
+    ///
+    /// # Errors
+    /// `Invalid` if it has ended, or is another process's; `Poisoned`, `Corrupt`.
+    pub(crate) fn release(&self, pinned: &Pinned) -> Result<()> {
+        let owner = self.core.owner()?;
+        let shard = self.core.lock(pinned.shard)?;
+        let ours = |held: &Held| {
+            held.index == pinned.index
+                && held.is_entry()
+                && (held.what, held.owner) == (pinned.offset, owner)
+        };
+        let Some(held) = shard.store.holds().all().find(ours) else {
+            let why = "it was let go of, or is another process's";
+            return Err(Error::invalid("view", why));
+        };
+        shard.store.let_go(&held)
+    }
+
+    /// Puts a large value: it is written while nobody waits for it, to a place that is held.
+    pub(super) fn put_large(&self, pair: &Pair<'_>) -> Result<()> {
+        let hash = self.core.hasher.hash(pair.key);
+        let Some(held) = self.prepare(hash, pair.size())? else {
+            return self.put_at_once(pair);
+        };
+        let written = self.core.write_entry(held.what, pair);
+        let put = written.and_then(|()| {
+            self.core.change(pair.key, |shard, found| {
+                let expires = pair.expires != super::entry::NEVER;
+                shard.store.write_prepared(found, held.what, expires)?;
+                // Published: it belongs to the table from here on.
+                shard.store.holds().end(&held);
+                Ok(())
+            })
+        });
+        // Any other error means that the map is not to be touched again.
+        if matches!(put, Err(Error::NoSpace { .. })) {
+            let shard = self.core.lock(hash.shard as usize)?;
+            shard.store.let_go(&held)?;
+        }
+        put
+    }
+
+    /// A place for a large entry; `None` if there are as many holds as there can be.
+    fn prepare(&self, hash: Hash, bytes: u64) -> Result<Option<Held>> {
+        let owner = self.core.owner()?;
+        let shard = self.core.lock_for(hash)?;
+        let place = shard.store.slabs().allocate(bytes)?;
+        let held = self.core.hold(&shard, Kind::Kept, place, owner)?;
+        if held.is_none() {
+            shard.store.slabs().free(place)?;
+        }
+        Ok(held)
+    }
+}
