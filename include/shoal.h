@@ -270,6 +270,21 @@ typedef struct {
     uint64_t max_capacity;
 } shoal_map_options;
 
+/**
+ * A value in a map that you read where it lies.
+ *
+ * `data`, `len`: the value. NULL and 0 once it was released. `version`: its version.
+ * `place`, `hold`, `owner`: the library's.
+ */
+typedef struct {
+    const void *data;
+    size_t len;
+    uint64_t version;
+    uint64_t place;
+    uint64_t hold;
+    uint64_t owner;
+} shoal_view;
+
 /** A descriptor for a child. */
 typedef struct {
     /** The descriptor in this process; it stays yours. */
@@ -1098,6 +1113,311 @@ shoal_status shoal_map_iter_next(shoal_map_iter *it,
  * Ownership: `it` is gone, with the last entry it gave; NULL is allowed.
  */
 SHOAL_API void shoal_map_iter_free(shoal_map_iter *it);
+
+/**
+ * Copies the value of a key, and tells its version.
+ *
+ * `buf`, `capacity`: where to, and the room there. `*len`: the value's length. `*version`: no two
+ * values of a key have the same, and later ones have higher; never 0.
+ * Blocking, threads, fork: as `shoal_map_get`.
+ * Ownership: the value is copied to `buf`.
+ *
+ * Errors: as `shoal_map_get`.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_map_get_versioned(shoal_map *m,
+                                     const void *key,
+                                     size_t key_len,
+                                     void *buf,
+                                     size_t capacity,
+                                     size_t *len,
+                                     uint64_t *version);
+
+/**
+ * The version of a key's value; 0 if there is no such key.
+ *
+ * Blocking, threads, fork: as `shoal_map_get`.
+ *
+ * Errors: SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_map_version_of(shoal_map *m,
+                                  const void *key,
+                                  size_t key_len,
+                                  uint64_t *out);
+
+/**
+ * Gives a key a new value if its value still has a version.
+ *
+ * `version`: 0 expects that the key is not there.
+ * `desired`: NULL (with length 0) removes the key.
+ * `*swapped`: whether it did.
+ * Blocking, threads, fork: as `shoal_map_set`.
+ * Ownership: all bytes are copied.
+ *
+ * Errors: as `shoal_map_set`.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_map_compare_swap_version(shoal_map *m,
+                                            const void *key,
+                                            size_t key_len,
+                                            uint64_t version,
+                                            const void *desired,
+                                            size_t desired_len,
+                                            bool *swapped);
+
+/**
+ * Adds to a number: as `shoal_map_add`, of a `double` of 8 bytes, least significant byte first.
+ *
+ * `*out`: the new value; NULL if you do not care.
+ * Blocking, threads, fork: as `shoal_map_set`. No addition is ever lost.
+ *
+ * Errors: as `shoal_map_add`.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_map_add_f64(shoal_map *m,
+                               const void *key,
+                               size_t key_len,
+                               double delta,
+                               double *out);
+
+/**
+ * Gives many keys their values, with each part of the map locked once. Of equal keys the last
+ * one counts.
+ *
+ * `keys`, `values`: `n` of each. Each key is set or is not, as by `shoal_map_set`; all of them
+ * are no unit: after an error or a kill some are set.
+ * Blocking, threads, fork: as `shoal_map_set`.
+ * Ownership: keys and values are copied.
+ *
+ * Errors: as `shoal_map_set`; what is too large is said before anything is set.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_map_set_many(shoal_map *m,
+                                const shoal_slice *keys,
+                                const shoal_slice *values,
+                                size_t n);
+
+/**
+ * Copies the values of many keys, with each part of the map locked once.
+ *
+ * `keys`, `values`: `n` of each. `values[i]` is set to where in `buf` the value of `keys[i]` is,
+ * with `data` NULL if there is no such key.
+ * `buf`, `capacity`: where to, in no order, and the room there. `*len`: how much of it is used.
+ * Blocking, threads, fork: as `shoal_map_get`.
+ * Ownership: the values are copied to `buf`.
+ *
+ * Errors: SHOAL_ERR_BUFFER_TOO_SMALL (`*len` is the room needed now, `values` are untouched);
+ * SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_map_get_many(shoal_map *m,
+                                const shoal_slice *keys,
+                                size_t n,
+                                void *buf,
+                                size_t capacity,
+                                shoal_slice *values,
+                                size_t *len);
+
+/**
+ * Gives a key a value for a time; then it is as if it had been removed. `shoal_map_set` makes it
+ * stay for good again.
+ *
+ * `life_ns`: for how long; SHOAL_FOREVER for good.
+ * Blocking, threads, fork: as `shoal_map_set`.
+ * Ownership: key and value are copied.
+ *
+ * Errors: as `shoal_map_set`.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_map_set_for(shoal_map *m,
+                               const void *key,
+                               size_t key_len,
+                               const void *value,
+                               size_t value_len,
+                               int64_t life_ns);
+
+/**
+ * Lets a key live for a time from now on.
+ *
+ * `life_ns`: for how long; SHOAL_FOREVER for good.
+ * Blocking, threads, fork: as `shoal_map_set`.
+ *
+ * Errors: SHOAL_ERR_NOT_FOUND (no such key); and as `shoal_map_set`.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_map_expire(shoal_map *m,
+                              const void *key,
+                              size_t key_len,
+                              int64_t life_ns);
+
+/**
+ * For how long a key will still be there.
+ *
+ * `*out`: nanoseconds; SHOAL_FOREVER for good.
+ * Blocking, threads, fork: as `shoal_map_get`.
+ *
+ * Errors: SHOAL_ERR_NOT_FOUND (no such key); SHOAL_ERR_INVALID; SHOAL_ERR_POISONED;
+ * SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_map_time_left(shoal_map *m,
+                                 const void *key,
+                                 size_t key_len,
+                                 int64_t *out);
+
+/**
+ * Removes every key whose time is over. Changes nearby do that in time as well.
+ *
+ * `*out`: how many there were; NULL if you do not care.
+ * Blocking, threads, fork: as `shoal_map_set`.
+ *
+ * Errors: SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_map_purge(shoal_map *m, uint64_t *out);
+
+/**
+ * Locks a key, which need not be there, for work in several steps.
+ *
+ * It keeps others from locking the same key, and from nothing else: the map does not ask for
+ * it. Locking several keys is safe from deadlock if all do it in the same order.
+ * `timeout_ns`: how long to wait for who has it; SHOAL_FOREVER, SHOAL_NOWAIT.
+ * Blocking, threads, fork: waits until the key is unlocked or its holder is dead. Any thread
+ * may unlock it. A forked child does not have it.
+ *
+ * SHOAL_ERR_OWNER_DIED means that *you have the lock*, and that the process that had it before
+ * died with it: what it was doing may be half done.
+ *
+ * Errors: SHOAL_ERR_TIMEOUT; SHOAL_ERR_INTERRUPTED; SHOAL_ERR_INVALID (also: this thread has
+ * locked it already); SHOAL_ERR_TOO_LARGE; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+ *
+ * ```c
+ * shoal_status status = shoal_map_lock_key(m, "ledger", 6, SHOAL_FOREVER);
+ * if (status == SHOAL_ERR_OWNER_DIED)
+ *     check_the_ledger();
+ * if (status == SHOAL_OK || status == SHOAL_ERR_OWNER_DIED) {
+ *     work_on_the_ledger();
+ *     status = shoal_map_unlock_key(m, "ledger", 6);
+ * }
+ * ```
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_map_lock_key(shoal_map *m,
+                                const void *key,
+                                size_t key_len,
+                                int64_t timeout_ns);
+
+/**
+ * Unlocks a key that this process locked, through this handle.
+ *
+ * Blocking, threads, fork: does not wait.
+ *
+ * Errors: SHOAL_ERR_INVALID (also: it is not locked, or by another process);
+ * SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_map_unlock_key(shoal_map *m,
+                                  const void *key,
+                                  size_t key_len);
+
+/**
+ * A number that grows with every change of the map, to wait for the next one.
+ *
+ * Blocking, threads, fork: never blocks; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID.
+ */
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_map_version(shoal_map *m, uint64_t *out);
+
+/**
+ * Waits until a map's version is not `seen`.
+ *
+ * `*now`: what it is. What was changed, it does not tell.
+ * `timeout_ns`: how long to wait; SHOAL_FOREVER, SHOAL_NOWAIT.
+ * Blocking, threads, fork: waits for a change by whatever process, or until the time is over.
+ *
+ * Errors: SHOAL_ERR_TIMEOUT; SHOAL_ERR_INTERRUPTED; SHOAL_ERR_INVALID; SHOAL_ERR_POISONED.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_map_wait_change(shoal_map *m,
+                                   uint64_t seen,
+                                   uint64_t *now,
+                                   int64_t timeout_ns);
+
+/**
+ * Waits until the version of a key's value is not `seen`: until it is set, removed, or its time
+ * is over.
+ *
+ * `seen`: 0 for a key that is not there. `*now`: what it is.
+ * `timeout_ns`: how long to wait; SHOAL_FOREVER, SHOAL_NOWAIT.
+ * Changes that follow each other quickly may be seen as one.
+ * Blocking, threads, fork: as `shoal_map_wait_change`.
+ *
+ * Errors: as `shoal_map_wait_change`.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_map_wait_key(shoal_map *m,
+                                const void *key,
+                                size_t key_len,
+                                uint64_t seen,
+                                uint64_t *now,
+                                int64_t timeout_ns);
+
+/**
+ * The value of a key where it lies, without a copy.
+ *
+ * It stays as it is until it is released, whatever others do with the key. There is room for
+ * a dozen views and locks in each sixty-fourth of the map.
+ * Blocking, threads, fork: as `shoal_map_get`; any thread may read and release it. In a forked
+ * child the parent's views must not be used.
+ * Ownership: `*out` is yours until `shoal_map_release`, and until the handle is freed. If this
+ * process dies, the memory is the map's again.
+ *
+ * Errors: SHOAL_ERR_NOT_FOUND (no such key); SHOAL_ERR_EXHAUSTED (too many views);
+ * SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+ *
+ * ```c
+ * shoal_view view;
+ * if (shoal_map_view(m, "weights", 7, &view) == SHOAL_OK) {
+ *     double sum = add_up(view.data, view.len);
+ *     if (shoal_map_release(m, &view) != SHOAL_OK)
+ *         fprintf(stderr, "%s\n", shoal_last_error());
+ * }
+ * ```
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_map_view(shoal_map *m,
+                            const void *key,
+                            size_t key_len,
+                            shoal_view *out);
+
+/**
+ * Lets go of a view.
+ *
+ * Blocking, threads, fork: as `shoal_map_set`. Not in a forked child of the process that has it.
+ * Ownership: the view is spent, unless this fails.
+ *
+ * Errors: SHOAL_ERR_INVALID (spent, another process's, NULL); SHOAL_ERR_POISONED;
+ * SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_map_release(shoal_map *m,
+                               shoal_view *view);
 
 /**
  * Starts a program.

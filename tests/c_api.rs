@@ -36,6 +36,11 @@ fn a_map_does_in_c_what_the_header_says() {
 }
 
 #[test]
+fn keys_have_versions_locks_views_and_a_time_in_c() {
+    c_test("keys");
+}
+
+#[test]
 fn processes_and_devices_do_in_c_what_the_header_says() {
     c_test("process");
 }

@@ -61,7 +61,10 @@ fn floats_are_added_and_what_is_no_number_is_refused() {
     assert_eq!(map.get_vec(b"x").unwrap().unwrap(), (-1.5f64).to_le_bytes());
     map.set(b"x", b"text").unwrap();
     let err = map.add_f64(b"x", 1.0).unwrap_err();
-    assert_eq!(err.to_string(), "invalid value: it has 4 bytes; a number has 8");
+    assert_eq!(
+        err.to_string(),
+        "invalid value: it has 4 bytes; a number has 8"
+    );
 }
 
 #[test]

@@ -104,7 +104,10 @@ fn updates_of_a_key_by_many_processes_are_all_counted() {
         })
         .collect();
     workers.into_iter().for_each(common::Child::ends_well);
-    assert_eq!(map.get_vec(b"n").unwrap().unwrap(), (4 * TIMES).to_le_bytes());
+    assert_eq!(
+        map.get_vec(b"n").unwrap().unwrap(),
+        (4 * TIMES).to_le_bytes()
+    );
 }
 
 #[test]

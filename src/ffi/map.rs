@@ -35,13 +35,13 @@ pub(super) struct Walk {
 /// # Safety
 /// As [`handle::get`].
 #[inline]
-unsafe fn map<'a>(m: *mut MapHandle) -> Result<&'a Map> {
+pub(super) unsafe fn map<'a>(m: *mut MapHandle) -> Result<&'a Map> {
     // SAFETY: the same contract.
     unsafe { handle::get(m) }.map(|named| &*named.object)
 }
 
 #[cold]
-fn no_such(key: &[u8]) -> Error {
+pub(super) fn no_such(key: &[u8]) -> Error {
     let shown = &key[..key.len().min(64)];
     Error::NotFound {
         what: "key",

@@ -72,6 +72,7 @@
 mod args;
 mod device;
 mod handle;
+mod keys;
 mod lease;
 mod map;
 mod options;

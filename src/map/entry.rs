@@ -196,16 +196,16 @@ impl Entry<'_> {
 /// A value in the mapping, without a promise: its bytes may be changing, and then a copy of them
 /// means nothing.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Value {
+pub(crate) struct Value {
     pub(super) at: NonNull<u8>,
-    pub(super) len: usize,
+    pub(crate) len: usize,
     pub(super) version: u64,
 }
 
 impl Value {
     /// Copies the value to the front of `buf` and returns its length.
     #[inline]
-    pub(super) fn copy_to(&self, buf: &mut [u8]) -> Result<usize> {
+    pub(crate) fn copy_to(&self, buf: &mut [u8]) -> Result<usize> {
         if self.len > buf.len() {
             return Err(Error::BufferTooSmall {
                 needed: self.len,

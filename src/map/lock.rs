@@ -28,11 +28,6 @@ impl KeyGuard<'_> {
     pub fn owner_died(&self) -> bool {
         self.owner_died
     }
-
-    /// Lets go of the guard, but not of the lock.
-    pub(crate) fn forget(self) {
-        std::mem::forget(self);
-    }
 }
 
 impl Drop for KeyGuard<'_> {

@@ -1,7 +1,7 @@
 //! Many keys in one call, each part of the map locked once.
 
 use super::Map;
-use super::entry::{Entry, Pair};
+use super::entry::{Pair, Value};
 use super::hash::{Hash, SHARDS};
 use crate::error::Result;
 
@@ -15,18 +15,18 @@ impl Map {
     pub fn get_many(&self, keys: &[impl AsRef<[u8]>]) -> Result<Vec<Option<Vec<u8>>>> {
         let mut values = vec![None; keys.len()];
         self.visit_many(keys, |index, value| {
-            values[index] = value.map(Entry::to_vec);
+            values[index] = value.map(Value::to_vec);
             Ok(())
         })?;
         Ok(values)
     }
 
     /// The same without a copy: `visit` is called with the index of each of `keys`, in no order,
-    /// and its entry, under the lock of its shard.
+    /// and its value, under the lock of its shard.
     pub(crate) fn visit_many(
         &self,
         keys: &[impl AsRef<[u8]>],
-        mut visit: impl FnMut(usize, Option<Entry<'_>>) -> Result<()>,
+        mut visit: impl FnMut(usize, Option<Value>) -> Result<()>,
     ) -> Result<()> {
         for group in self.by_shard(keys.iter().map(AsRef::as_ref)).iter() {
             let Some((_, first)) = group.first() else {
@@ -35,7 +35,7 @@ impl Map {
             let shard = self.core.lock_for(*first)?;
             for (index, hash) in group {
                 let found = shard.store.find(hash.tag, keys[*index].as_ref())?;
-                visit(*index, found.entry)?;
+                visit(*index, found.entry.map(|entry| entry.value()))?;
             }
         }
         Ok(())
@@ -52,7 +52,10 @@ impl Map {
         for (key, value) in items {
             self.check(key.as_ref(), value.as_ref())?;
         }
-        for group in self.by_shard(items.iter().map(|(key, _)| key.as_ref())).iter() {
+        for group in self
+            .by_shard(items.iter().map(|(key, _)| key.as_ref()))
+            .iter()
+        {
             let Some((_, first)) = group.first() else {
                 continue;
             };
@@ -72,10 +75,7 @@ impl Map {
     }
 
     /// Indices of keys and their hashes, shard by shard, in their order.
-    fn by_shard<'k>(
-        &self,
-        keys: impl Iterator<Item = &'k [u8]>,
-    ) -> [Vec<(usize, Hash)>; SHARDS] {
+    fn by_shard<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> [Vec<(usize, Hash)>; SHARDS] {
         let mut groups = [const { Vec::new() }; SHARDS];
         for (index, key) in keys.enumerate() {
             let hash = self.core.hasher.hash(key);

@@ -50,8 +50,8 @@ mod view;
 mod watch;
 
 pub(crate) use iter::Cursor;
-pub(crate) use view::Pinned;
 pub use iter::Iter;
 pub use lock::KeyGuard;
 pub use ops::Map;
+pub(crate) use view::Pinned;
 pub use view::View;

@@ -130,7 +130,9 @@ impl Readers {
         // SYNC: with the swap in `enter`.
         fence(Ordering::SeqCst);
         let pages = self.pages.load(Ordering::SeqCst);
-        let seats = pages.saturating_mul(SEATS_PER_PAGE).min((SIZE / SEAT) as u32);
+        let seats = pages
+            .saturating_mul(SEATS_PER_PAGE)
+            .min((SIZE / SEAT) as u32);
         (0..seats).all(|slot| {
             let lines = (0..LANES).filter_map(|lane| self.line(slot.into(), lane));
             let is_out = |line: &Line| line.reading.load(Ordering::Acquire) == 0;
@@ -140,7 +142,9 @@ impl Readers {
                     is_out(line)
                 })
             };
-            lines.into_iter().all(|line| is_out(line) || comes_out(line))
+            lines
+                .into_iter()
+                .all(|line| is_out(line) || comes_out(line))
                 || matches!(segment.is_taken(slot as u16), Ok(false))
         })
     }

@@ -10,10 +10,11 @@ use std::ptr::NonNull;
 use super::Map;
 use super::core::Locked;
 use super::entry::{Entry, Pair, Value};
-use super::hash::Hash;
+use super::hash::{Hash, SHARDS};
 use super::holds::{HOLDS, Held, Kind};
 use super::store::Lookup;
 use crate::error::{Error, Result};
+use crate::layout::Owner;
 
 /// From this many bytes on a value is copied outside the lock: some ten microseconds of work.
 pub(super) const LARGE: usize = 256 << 10;
@@ -24,14 +25,10 @@ pub(crate) struct Pinned {
     pub(crate) shard: usize,
     pub(crate) index: usize,
     pub(crate) offset: u64,
-    value: Value,
-}
-
-impl Pinned {
-    /// Its bytes.
-    pub(crate) fn bytes(&self) -> NonNull<[u8]> {
-        NonNull::slice_from_raw_parts(self.value.at, self.value.len)
-    }
+    pub(crate) owner: Owner,
+    pub(crate) at: NonNull<u8>,
+    pub(crate) len: usize,
+    pub(crate) version: u64,
 }
 
 /// A value that is read where it lies; see [`Map::view`].
@@ -49,7 +46,7 @@ unsafe impl Sync for View<'_> {}
 impl View<'_> {
     /// The version of the value; see [`Map::get_versioned`].
     pub fn version(&self) -> u64 {
-        self.pinned.value.version
+        self.pinned.version
     }
 
     pub(crate) fn into_pinned(self) -> Pinned {
@@ -65,7 +62,7 @@ impl Deref for View<'_> {
     fn deref(&self) -> &[u8] {
         // SAFETY: `pin` checked that the value lies in the mapping, which the map keeps; it is
         // neither changed nor freed before the hold ends.
-        unsafe { self.pinned.bytes().as_ref() }
+        unsafe { NonNull::slice_from_raw_parts(self.pinned.at, self.pinned.len).as_ref() }
     }
 }
 
@@ -131,7 +128,10 @@ impl Map {
             ControlFlow::Break(read) => Ok(read),
             ControlFlow::Continue(pinned) => {
                 let view = View { map: self, pinned };
-                read(&view.pinned.value).map(Some)
+                let Pinned {
+                    at, len, version, ..
+                } = view.pinned;
+                read(&Value { at, len, version }).map(Some)
             }
         }
     }
@@ -152,7 +152,10 @@ impl Map {
             shard: shard.index,
             index: held.index,
             offset,
-            value: entry.value(),
+            owner,
+            at: NonNull::from(entry.value).cast(),
+            len: entry.value.len(),
+            version: entry.version,
         }))
     }
 
@@ -161,17 +164,17 @@ impl Map {
     /// # Errors
     /// `Invalid` if it has ended, or is another process's; `Poisoned`, `Corrupt`.
     pub(crate) fn release(&self, pinned: &Pinned) -> Result<()> {
-        let owner = self.core.owner()?;
+        let another = || Error::invalid("view", "it was let go of, or is another process's");
+        if pinned.owner != self.core.owner()? || pinned.shard >= SHARDS {
+            return Err(another());
+        }
         let shard = self.core.lock(pinned.shard)?;
         let ours = |held: &Held| {
             held.index == pinned.index
                 && held.is_entry()
-                && (held.what, held.owner) == (pinned.offset, owner)
+                && (held.what, held.owner) == (pinned.offset, pinned.owner)
         };
-        let Some(held) = shard.store.holds().all().find(ours) else {
-            let why = "it was let go of, or is another process's";
-            return Err(Error::invalid("view", why));
-        };
+        let held = shard.store.holds().all().find(ours).ok_or_else(another)?;
         shard.store.let_go(&held)
     }
 

@@ -14,6 +14,8 @@ static shoal_map_iter *new_iter;
 static const void *key, *value;
 static size_t key_len, value_len;
 static const shoal_slice item = {"x", 1};
+static shoal_slice found;
+static shoal_view view;
 
 /* Every function of a queue, on something that is no queue. */
 static void no_queue(shoal_queue *q, const char *why)
@@ -46,6 +48,26 @@ static void no_map(shoal_map *m, const char *why)
     SAYS(SHOAL_ERR_INVALID, why, shoal_map_contains(m, "k", 1, &flag));
     SAYS(SHOAL_ERR_INVALID, why, shoal_map_add(m, "k", 1, 1, &sum));
     SAYS(SHOAL_ERR_INVALID, why, shoal_map_compare_swap(m, "k", 1, NULL, 0, "v", 1, &flag));
+    SAYS(SHOAL_ERR_INVALID, why,
+         shoal_map_get_versioned(m, "k", 1, buf, sizeof buf, &len, &number));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_map_version_of(m, "k", 1, &number));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_map_compare_swap_version(m, "k", 1, 0, "v", 1, &flag));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_map_add_f64(m, "k", 1, 1.0, NULL));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_map_set_many(m, &item, &item, 1));
+    SAYS(SHOAL_ERR_INVALID, why,
+         shoal_map_get_many(m, &item, 1, buf, sizeof buf, &found, &len));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_map_set_for(m, "k", 1, "v", 1, 1));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_map_expire(m, "k", 1, 1));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_map_time_left(m, "k", 1, &sum));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_map_purge(m, NULL));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_map_lock_key(m, "k", 1, SHOAL_NOWAIT));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_map_unlock_key(m, "k", 1));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_map_version(m, &number));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_map_wait_change(m, 0, &number, SHOAL_NOWAIT));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_map_wait_key(m, "k", 1, 1, &number, SHOAL_NOWAIT));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_map_view(m, "k", 1, &view));
+    view.data = buf;
+    SAYS(SHOAL_ERR_INVALID, why, shoal_map_release(m, &view));
     SAYS(SHOAL_ERR_INVALID, why, shoal_map_len(m, &number));
     SAYS(SHOAL_ERR_INVALID, why, shoal_map_clear(m));
     new_iter = (shoal_map_iter *)&number;

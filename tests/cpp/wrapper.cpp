@@ -190,6 +190,35 @@ static void maps() {
     CHECK(same.empty() && same.begin() == same.end());
 }
 
+static void keys() {
+    using namespace std::chrono_literals;
+    auto map = shoal::map::anonymous();
+    CHECK(!map.get_versioned("k") && map.version_of("k") == 0);
+    CHECK(map.compare_swap_version("k", 0, "one"));
+    const auto one = map.get_versioned("k");
+    CHECK(one && one->value == "one" && one->version == map.version_of("k"));
+    CHECK(map.wait_key("k", 0) == one->version && !map.wait_key("k", one->version, 1ms));
+    CHECK(!map.compare_swap_version("k", one->version + 1, std::nullopt));
+    CHECK(map.compare_swap_version("k", one->version, std::nullopt));
+    CHECK(map.add_f64("x", 1.5) == 1.5);
+    const auto before = map.version();
+    CHECK(!map.wait_change(before, shoal::nowait));
+    map.set_for("t", "v", 1000s);
+    CHECK(map.wait_change(before) > before);
+    CHECK(map.expire("t", shoal::forever) && map.expire("t", 0s) && !map.expire("t", 1s));
+    CHECK(map.purge() == 1);
+    {
+        const auto lock = map.lock_key("k");
+        CHECK(lock && !lock->owner_died());
+        THROWS(SHOAL_ERR_INVALID, (void)map.lock_key("k"));
+    }
+    CHECK(map.lock_key("k", shoal::nowait));
+    map.set("v", "in place");
+    const auto view = map.look_at("v");
+    map.remove("v");
+    CHECK(view && view->value() == "in place" && view->version() > 0 && !map.look_at("v"));
+}
+
 static void processes() {
     int n = 40;
     auto child = shoal::process::fork([&] { return n + 2; });
@@ -270,6 +299,7 @@ int main(int argc, char **argv) {
     CHECK(shoal::version() == shoal_version());
     queues(argv[1]);
     maps();
+    keys();
     processes();
     waiting();
     devices();

@@ -4,11 +4,13 @@
 #define SHOAL_MAP_HPP
 
 #include <cstddef>
+#include <cstdint>
 #include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "error.hpp"
 
@@ -115,6 +117,164 @@ public:
         return swapped;
     }
 
+    /// A value and its version. No two values of a key have the same; later ones have higher.
+    struct versioned {
+        std::string value;
+        std::uint64_t version;
+    };
+
+    /// The value of `key` and its version, if it has one.
+    [[nodiscard]] std::optional<versioned> get_versioned(std::string_view key) const {
+        std::uint64_t version = 0;
+        auto value = found([&](char *to, std::size_t room, std::size_t *len) {
+            return shoal_map_get_versioned(get_handle(), key.data(), key.size(), to, room, len,
+                                           &version);
+        });
+        if (!value) return std::nullopt;
+        return versioned{std::move(*value), version};
+    }
+
+    /// The version of `key`'s value, 0 if it has none.
+    [[nodiscard]] std::uint64_t version_of(std::string_view key) const {
+        std::uint64_t version = 0;
+        detail::check(shoal_map_version_of(get_handle(), key.data(), key.size(), &version));
+        return version;
+    }
+
+    /// Gives `key` the value `desired`, or removes it, if its value still has this version, and
+    /// says whether it did. 0 stands for a key that is not there.
+    bool compare_swap_version(std::string_view key, std::uint64_t version,
+                              std::optional<std::string_view> desired) {
+        bool swapped = false;
+        detail::check(shoal_map_compare_swap_version(
+            get_handle(), key.data(), key.size(), version,
+            desired ? detail::data_of(*desired) : nullptr, desired ? desired->size() : 0,
+            &swapped));
+        return swapped;
+    }
+
+    /// Adds to the number `key`, a double, which counts as 0 if it is not there; the sum.
+    double add_f64(std::string_view key, double delta) {
+        double sum = 0;
+        detail::check(shoal_map_add_f64(get_handle(), key.data(), key.size(), delta, &sum));
+        return sum;
+    }
+
+    /// Gives `key` the value for as long as `life`; then it is as if it had been removed.
+    void set_for(std::string_view key, std::string_view value, timeout life) {
+        detail::check(shoal_map_set_for(get_handle(), key.data(), key.size(), value.data(),
+                                        value.size(), life.nanoseconds()));
+    }
+
+    /// Lets `key` live for `life` from now on, or `forever`; whether it is there.
+    bool expire(std::string_view key, timeout life) {
+        const shoal_status status =
+            shoal_map_expire(get_handle(), key.data(), key.size(), life.nanoseconds());
+        if (status == SHOAL_ERR_NOT_FOUND) return false;
+        detail::check(status);
+        return true;
+    }
+
+    /// Removes every key whose time is over, and says how many there were.
+    std::uint64_t purge() {
+        std::uint64_t purged = 0;
+        detail::check(shoal_map_purge(get_handle(), &purged));
+        return purged;
+    }
+
+    /// A number that grows with every change of the map.
+    [[nodiscard]] std::uint64_t version() const {
+        std::uint64_t version = 0;
+        detail::check(shoal_map_version(get_handle(), &version));
+        return version;
+    }
+
+    /// Waits until the version is not `seen`; what it is, or nothing after the timeout.
+    std::optional<std::uint64_t> wait_change(std::uint64_t seen, timeout limit = forever) {
+        return waited([&](std::uint64_t *now) {
+            return shoal_map_wait_change(get_handle(), seen, now, limit.nanoseconds());
+        });
+    }
+
+    /// Waits until the version of `key`'s value is not `seen`; what it is, 0 if it has none, or
+    /// nothing after the timeout.
+    std::optional<std::uint64_t> wait_key(std::string_view key, std::uint64_t seen,
+                                          timeout limit = forever) {
+        return waited([&](std::uint64_t *now) {
+            return shoal_map_wait_key(get_handle(), key.data(), key.size(), seen, now,
+                                      limit.nanoseconds());
+        });
+    }
+
+    /// A locked key; unlocks at the end of its scope.
+    class key_lock {
+    public:
+        key_lock(key_lock &&other) noexcept
+            : map_(std::exchange(other.map_, nullptr)),
+              key_(std::move(other.key_)),
+              owner_died_(other.owner_died_) {}
+        key_lock &operator=(key_lock &&) = delete;
+        ~key_lock() {
+            // It fails in a forked child, whose parent has the lock.
+            if (map_ != nullptr) (void)!shoal_map_unlock_key(map_, key_.data(), key_.size());
+        }
+
+        /// Whether the process that had the lock before died with it.
+        [[nodiscard]] bool owner_died() const noexcept { return owner_died_; }
+
+    private:
+        friend class map;
+        key_lock(shoal_map *map, std::string_view key, bool owner_died)
+            : map_(map), key_(key), owner_died_(owner_died) {}
+
+        shoal_map *map_;
+        std::string key_;
+        bool owner_died_;
+    };
+
+    /// Locks `key`, which need not be there, against others who lock it; nothing after the
+    /// timeout. The map has to outlive the lock.
+    [[nodiscard]] std::optional<key_lock> lock_key(std::string_view key,
+                                                   timeout limit = forever) {
+        const shoal_status status =
+            shoal_map_lock_key(get_handle(), key.data(), key.size(), limit.nanoseconds());
+        if (status == SHOAL_ERR_TIMEOUT) return std::nullopt;
+        if (status != SHOAL_ERR_OWNER_DIED) detail::check(status);
+        return key_lock(get_handle(), key, status == SHOAL_ERR_OWNER_DIED);
+    }
+
+    /// A value that is read where it lies, and stays what it is as long as this lives.
+    class view {
+    public:
+        view(view &&other) noexcept
+            : map_(other.map_), view_(std::exchange(other.view_, shoal_view{})) {}
+        view &operator=(view &&) = delete;
+        ~view() {
+            if (view_.data != nullptr) (void)!shoal_map_release(map_, &view_);
+        }
+
+        [[nodiscard]] std::string_view value() const noexcept {
+            return {static_cast<const char *>(view_.data), view_.len};
+        }
+        [[nodiscard]] std::uint64_t version() const noexcept { return view_.version; }
+
+    private:
+        friend class map;
+        view(shoal_map *map, const shoal_view &seen) : map_(map), view_(seen) {}
+
+        shoal_map *map_;
+        shoal_view view_;
+    };
+
+    /// The value of `key` without a copy, if it has one. The map has to outlive the view.
+    [[nodiscard]] std::optional<view> look_at(std::string_view key) const {
+        shoal_view seen{};
+        const shoal_status status = shoal_map_view(get_handle(), key.data(), key.size(), &seen);
+        if (status == SHOAL_ERR_NOT_FOUND) return std::nullopt;
+        detail::check(status);
+        return view(get_handle(), seen);
+    }
+
     /// How many keys there are. Exact if nobody writes meanwhile.
     std::uint64_t size() const {
         std::uint64_t len = 0;
@@ -216,6 +376,15 @@ private:
         if (status == SHOAL_ERR_NOT_FOUND) return std::nullopt;
         detail::check(status);
         return value;
+    }
+
+    template <class Wait>
+    static std::optional<std::uint64_t> waited(Wait wait) {
+        std::uint64_t now = 0;
+        const shoal_status status = wait(&now);
+        if (status == SHOAL_ERR_TIMEOUT) return std::nullopt;
+        detail::check(status);
+        return now;
     }
 
     std::unique_ptr<shoal_map, deleter> handle_;

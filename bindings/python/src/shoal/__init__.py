@@ -46,6 +46,7 @@ from ._errors import (
     WrongKindError,
 )
 from ._gc import gc
+from ._keys import KeyLock, View
 from ._loan import Lease, Reservation
 from ._map import BytesMap, Map
 from ._process import Process, spawn
@@ -66,6 +67,7 @@ __all__ = [
     "InternalError",
     "InterruptedError",
     "InvalidError",
+    "KeyLock",
     "Lease",
     "Map",
     "NoSpaceError",
@@ -81,6 +83,7 @@ __all__ = [
     "TooLargeError",
     "UnsupportedError",
     "VersionMismatchError",
+    "View",
     "WrongKindError",
     "__version__",
     "devices",

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-from ctypes import POINTER, byref, c_bool, c_char_p, c_int, c_int32, c_int64, c_size_t
-from ctypes import c_uint32, c_uint64, c_void_p
+from ctypes import POINTER, byref, c_bool, c_char_p, c_double, c_int, c_int32, c_int64
+from ctypes import c_size_t, c_uint32, c_uint64, c_void_p
 from pathlib import Path
 from typing import Any, ClassVar, Dict, Optional, Sequence, Tuple
 
@@ -30,6 +30,7 @@ FULL = 9
 EMPTY = 10
 CLOSED = 11
 INTERRUPTED = 12
+OWNER_DIED = 17
 
 FOREVER = -1
 NOWAIT = 0
@@ -120,6 +121,19 @@ class Loan(ctypes.Structure):
         ("attempts", c_uint32),
         ("block", c_uint32),
         ("number", c_uint64),
+        ("owner", c_uint64),
+    ]
+
+
+class View(ctypes.Structure):
+    """``shoal_view``: a value in a map, until it is released."""
+
+    _fields_ = [
+        ("data", c_void_p),
+        ("len", c_size_t),
+        ("version", c_uint64),
+        ("place", c_uint64),
+        ("hold", c_uint64),
         ("owner", c_uint64),
     ]
 
@@ -224,6 +238,38 @@ PROTOTYPES: Dict[str, Tuple[Any, Tuple[Any, ...]]] = {
         _STATUS,
         (c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p),
     ),
+    "shoal_map_get_versioned": (
+        _STATUS,
+        (c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, c_void_p),
+    ),
+    "shoal_map_version_of": (_STATUS, (c_void_p, c_void_p, c_size_t, c_void_p)),
+    "shoal_map_compare_swap_version": (
+        _STATUS,
+        (c_void_p, c_void_p, c_size_t, c_uint64, c_void_p, c_size_t, c_void_p),
+    ),
+    "shoal_map_add_f64": (_STATUS, (c_void_p, c_void_p, c_size_t, c_double, c_void_p)),
+    "shoal_map_set_many": (_STATUS, (c_void_p, c_void_p, c_void_p, c_size_t)),
+    "shoal_map_get_many": (
+        _STATUS,
+        (c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, c_void_p),
+    ),
+    "shoal_map_set_for": (
+        _STATUS,
+        (c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_int64),
+    ),
+    "shoal_map_expire": (_STATUS, (c_void_p, c_void_p, c_size_t, c_int64)),
+    "shoal_map_time_left": (_STATUS, (c_void_p, c_void_p, c_size_t, c_void_p)),
+    "shoal_map_purge": (_STATUS, (c_void_p, c_void_p)),
+    "shoal_map_lock_key": (_STATUS, (c_void_p, c_void_p, c_size_t, c_int64)),
+    "shoal_map_unlock_key": (_STATUS, (c_void_p, c_void_p, c_size_t)),
+    "shoal_map_version": (_STATUS, (c_void_p, c_void_p)),
+    "shoal_map_wait_change": (_STATUS, (c_void_p, c_uint64, c_void_p, c_int64)),
+    "shoal_map_wait_key": (
+        _STATUS,
+        (c_void_p, c_void_p, c_size_t, c_uint64, c_void_p, c_int64),
+    ),
+    "shoal_map_view": (_STATUS, (c_void_p, c_void_p, c_size_t, c_void_p)),
+    "shoal_map_release": (_STATUS, (c_void_p, c_void_p)),
     "shoal_map_len": (_STATUS, (c_void_p, c_void_p)),
     "shoal_map_clear": (_STATUS, (c_void_p,)),
     "shoal_map_iter_new": (_STATUS, (c_void_p, c_void_p)),

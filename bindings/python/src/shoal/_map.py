@@ -8,6 +8,7 @@ from typing import Tuple, TypeVar, Union, ValuesView, cast, overload
 
 from . import _codec, _ffi
 from ._handles import Shared
+from ._keys import Keys, View
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -18,7 +19,7 @@ _lib = _ffi.lib
 _MISSING: Any = object()
 
 
-class _SharedMap(Shared, MutableMapping[K, V]):
+class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
     """What both maps are, in terms of how they write keys and values."""
 
     def __init__(
@@ -267,22 +268,23 @@ class _SharedMap(Shared, MutableMapping[K, V]):
     def update_with(self, key: K, function: Callable[[V], V], default: V = _MISSING) -> V:
         """Replaces the value of ``key`` by ``function`` of it, atomically; the new value.
 
-        ``function`` gets ``default`` if the key is absent (`KeyError` without one). It is
-        called again when another process changed the value meanwhile, so it must do
-        nothing but compute.
+        ``function`` gets ``default`` if the key is absent (`KeyError` without one). The key is
+        locked meanwhile (see `lock_key`), so those who update it take turns. ``function`` is
+        called again if somebody changed the value by other means meanwhile, so it must do
+        nothing but compute. Killed anywhere, it leaves the old value or the new one.
         """
         k = self._encode_key(key)
-        while True:
-            old = self._read(_lib.shoal_map_get, k, bytes)
-            if cast(Any, old) is _MISSING:
-                if default is _MISSING:
+        with self.lock_key(key):
+            while True:
+                found = self._read_versioned(k)
+                if found is not None:
+                    old, version = self._decode_value(found[0]), found[1]
+                elif default is not _MISSING:
+                    old, version = default, 0
+                else:
                     raise KeyError(key)
-                new = function(default)
-                if self._insert(k, self._encode_value(new)):
-                    return new
-            else:
-                new = function(self._decode_value(old))
-                if self._swap(k, old, self._encode_value(new)):
+                new = function(old)
+                if self._swap_version(k, version, self._encode_value(new)):
                     return new
 
     # -- the object -------------------------------------------------------------------
@@ -338,6 +340,29 @@ class BytesMap(_SharedMap[bytes, bytes]):
 
     def _decode_value(self, data: Any) -> bytes:
         return bytes(data)
+
+    def add_float(self, key: bytes, delta: float) -> float:
+        """Adds to the number at ``key``, atomically; the new value. Absent counts as 0.
+
+        It is a double of 8 bytes, little-endian; `InvalidError` if the value is not.
+        """
+        out = ctypes.c_double()
+        _ffi.check(
+            _lib.shoal_map_add_f64(self._live(), key, len(key), delta, ctypes.byref(out))
+        )
+        return out.value
+
+    def view(self, key: bytes) -> View:
+        """The value of ``key`` where it lies, without a copy. `KeyError` if there is none.
+
+        `ExhaustedError` if this process and others have very many views and key locks.
+        """
+        live, view = self._live(), _ffi.View()
+        status = _lib.shoal_map_view(live, key, len(key), ctypes.byref(view))
+        if status == _ffi.NOT_FOUND:
+            raise KeyError(key)
+        _ffi.check(status)
+        return View(live, view)
 
 
 class Map(_SharedMap[K, V]):

@@ -1,0 +1,361 @@
+"""What maps do with single keys beyond what a `dict` does, and with many at once."""
+
+from __future__ import annotations
+
+import ctypes
+from types import TracebackType
+from typing import Any, Dict, Generic, Iterable, List, Mapping, MutableMapping, Optional
+from typing import Tuple, Type, TypeVar, cast
+
+from . import _ffi, _wait
+from ._errors import error_for
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+_lib = _ffi.lib
+
+
+class Keys(Generic[K, V]):
+    """The part of a map that is about keys. What it needs of the rest is below."""
+
+    def _live(self) -> Any:
+        raise NotImplementedError
+
+    def _encode_key(self, key: Any) -> bytes:
+        raise NotImplementedError
+
+    def _encode_value(self, value: V) -> bytes:
+        raise NotImplementedError
+
+    def _decode_value(self, data: Any) -> V:
+        raise NotImplementedError
+
+    # -- versions ---------------------------------------------------------------------
+
+    def get_versioned(self, key: K) -> Optional[Tuple[V, int]]:
+        """The value of ``key`` and its version; ``None`` if there is no such key.
+
+        No two values of a key have the same version; later ones have higher. Never 0.
+        """
+        found = self._read_versioned(self._encode_key(key))
+        return None if found is None else (self._decode_value(found[0]), found[1])
+
+    def _read_versioned(self, key: bytes) -> Optional[Tuple[bytes, int]]:
+        version = ctypes.c_uint64()
+        buffer = _ffi.take_buffer()
+        try:
+            while True:
+                status = _lib.shoal_map_get_versioned(
+                    self._live(),
+                    key,
+                    len(key),
+                    buffer.address,
+                    buffer.size,
+                    buffer.length_ref,
+                    ctypes.byref(version),
+                )
+                if status == _ffi.OK:
+                    return bytes(buffer.view[: buffer.length.value]), version.value
+                if status == _ffi.NOT_FOUND:
+                    return None
+                if status != _ffi.BUFFER_TOO_SMALL:
+                    raise _ffi.error(status)
+                buffer = _ffi.take_buffer(buffer.length.value)
+        finally:
+            _ffi.give_buffer(buffer)
+
+    def version_of(self, key: K) -> int:
+        """The version of ``key``'s value; 0 if there is no such key."""
+        data = self._encode_key(key)
+        out = ctypes.c_uint64()
+        _ffi.check(
+            _lib.shoal_map_version_of(self._live(), data, len(data), ctypes.byref(out))
+        )
+        return out.value
+
+    def compare_swap_version(self, key: K, version: int, new: Optional[V]) -> bool:
+        """Sets ``key`` to ``new`` if its value still has this version; whether it did.
+
+        A ``version`` of 0 expects that the key is not there; a ``new`` of ``None`` removes it.
+        """
+        data = None if new is None else self._encode_value(new)
+        return self._swap_version(self._encode_key(key), version, data)
+
+    def _swap_version(self, key: bytes, version: int, new: Optional[bytes]) -> bool:
+        size = 0 if new is None else len(new)
+        return _ffi.fetch_bool(
+            _lib.shoal_map_compare_swap_version, self._live(), key, len(key), version, new, size
+        )
+
+    # -- many at once -----------------------------------------------------------------
+
+    def get_many(self, keys: Iterable[K]) -> Dict[K, V]:
+        """The values of those of ``keys`` that are there, with each part of the map locked once.
+
+        Each value is one the key had during the call; all of them are not of one moment.
+        """
+        wanted = list(keys)
+        encoded = [self._encode_key(key) for key in wanted]
+        slices, values = _slices(encoded), (_ffi.Slice * len(encoded))()
+        buffer = _ffi.take_buffer()
+        try:
+            while True:
+                status = _lib.shoal_map_get_many(
+                    self._live(),
+                    slices,
+                    len(encoded),
+                    buffer.address,
+                    buffer.size,
+                    values,
+                    buffer.length_ref,
+                )
+                if status == _ffi.OK:
+                    break
+                if status != _ffi.BUFFER_TOO_SMALL:
+                    raise _ffi.error(status)
+                buffer = _ffi.take_buffer(buffer.length.value)
+            found: Dict[K, V] = {}
+            for key, value in zip(wanted, values):
+                if value.data is not None:
+                    start = value.data - buffer.address if value.len else 0
+                    found[key] = self._decode_value(buffer.view[start : start + value.len])
+            return found
+        finally:
+            _ffi.give_buffer(buffer)
+
+    def set_many(self, items: Mapping[K, V]) -> None:
+        """Sets all of ``items``, with each part of the map locked once.
+
+        Each key is set or is not; all of them are no unit. ``m.update(a_mapping)`` is this.
+        """
+        keys = [self._encode_key(key) for key in items]
+        values = [self._encode_value(value) for value in items.values()]
+        _ffi.check(
+            _lib.shoal_map_set_many(self._live(), _slices(keys), _slices(values), len(keys))
+        )
+
+    def update(self, other: Any = (), /, **more: Any) -> None:
+        """As `dict.update`. A mapping, and a ``dict``, is set by `set_many`."""
+        if isinstance(other, Mapping):
+            self.set_many(other)
+        else:
+            MutableMapping.update(cast(Any, self), other)
+        if more:
+            self.set_many(cast(Any, more))
+
+    # -- time -------------------------------------------------------------------------
+
+    def set_for(self, key: K, value: V, seconds: float) -> None:
+        """Sets ``key`` for so many seconds; then it is as if it had been removed.
+
+        Setting it again in any other way makes it stay; `add` leaves its time as it is.
+        """
+        k, v, life = self._encode_key(key), self._encode_value(value), _wait.nanoseconds(seconds)
+        _ffi.check(_lib.shoal_map_set_for(self._live(), k, len(k), v, len(v), life))
+
+    def expire(self, key: K, seconds: Optional[float]) -> bool:
+        """Lets ``key`` live for so many seconds from now on, or for good; whether it is there."""
+        data = self._encode_key(key)
+        life = _ffi.FOREVER if seconds is None else _wait.nanoseconds(seconds)
+        status = _lib.shoal_map_expire(self._live(), data, len(data), life)
+        if status == _ffi.NOT_FOUND:
+            return False
+        _ffi.check(status)
+        return True
+
+    def time_left(self, key: K) -> Optional[float]:
+        """For how many seconds ``key`` will still be there; ``None`` for good.
+
+        Raises `KeyError` if it is not there.
+        """
+        data = self._encode_key(key)
+        out = ctypes.c_int64()
+        status = _lib.shoal_map_time_left(self._live(), data, len(data), ctypes.byref(out))
+        if status == _ffi.NOT_FOUND:
+            raise KeyError(key)
+        _ffi.check(status)
+        return None if out.value == _ffi.FOREVER else out.value / 1e9
+
+    def purge(self) -> int:
+        """Removes every key whose time is over, and says how many there were.
+
+        Changes of the map do that as well, in time.
+        """
+        return _ffi.fetch_u64(_lib.shoal_map_purge, self._live())
+
+    # -- locks and changes ------------------------------------------------------------
+
+    def lock_key(self, key: K, timeout: Optional[float] = None) -> "KeyLock":
+        """Locks ``key``, which need not be there, for work in several steps.
+
+        ::
+
+            with ledger.lock_key("ada") as lock:
+                if lock.owner_died:          # whoever had it was killed in the middle
+                    check("ada")
+                ...
+
+        It keeps others from locking the same key (`update_with` does), and from nothing else.
+        The death of its holder frees it. Raises `TimeoutError` after ``timeout`` seconds, and
+        `InvalidError` if this thread has it already. Any thread of the process may release it.
+        """
+        return KeyLock(self, self._encode_key(key), timeout)
+
+    @property
+    def version(self) -> int:
+        """A number that grows with every change of the map."""
+        return _ffi.fetch_u64(_lib.shoal_map_version, self._live())
+
+    def wait_change(self, seen: int, timeout: Optional[float] = None) -> int:
+        """Waits until `version` is not ``seen``, and returns what it is then.
+
+        Raises `TimeoutError` after ``timeout`` seconds.
+        """
+        out = ctypes.c_uint64()
+        status = _wait.wait(
+            lambda ns: _lib.shoal_map_wait_change(self._live(), seen, ctypes.byref(out), ns),
+            _wait.deadline(True, timeout),
+        )
+        _ffi.check(status)
+        return out.value
+
+    def wait_key(self, key: K, seen: int, timeout: Optional[float] = None) -> int:
+        """Waits until `version_of` ``key`` is not ``seen``, and returns what it is then.
+
+        ::
+
+            version = settings.version_of("level")
+            while True:
+                version = settings.wait_key("level", version)
+                use(settings.get("level"))       # absent if the version is 0
+
+        That is until it is set, removed, or its time is over. Raises `TimeoutError` after
+        ``timeout`` seconds.
+        """
+        data = self._encode_key(key)
+        out = ctypes.c_uint64()
+        status = _wait.wait(
+            lambda ns: _lib.shoal_map_wait_key(
+                self._live(), data, len(data), seen, ctypes.byref(out), ns
+            ),
+            _wait.deadline(True, timeout),
+        )
+        _ffi.check(status)
+        return out.value
+
+
+class KeyLock:
+    """A locked key, from `Map.lock_key`. Unlocks at the end of a ``with`` block."""
+
+    def __init__(self, keys: "Keys[Any, Any]", key: bytes, timeout: Optional[float]) -> None:
+        self._handle: Any = None
+        live = keys._live()
+        status = _wait.wait(
+            lambda ns: _lib.shoal_map_lock_key(live, key, len(key), ns),
+            _wait.deadline(True, timeout),
+        )
+        if status != _ffi.OWNER_DIED:
+            _ffi.check(status)
+        self._owner_died = status == _ffi.OWNER_DIED
+        self._key = key
+        self._handle = live
+
+    @property
+    def owner_died(self) -> bool:
+        """Whether the process that had the lock before died with it.
+
+        What it was doing in several steps may be half done.
+        """
+        return self._owner_died
+
+    def release(self) -> None:
+        """Unlocks the key. `InvalidError` if that was done before, or in a forked child."""
+        handle, self._handle = self._handle, None
+        if handle is None:
+            raise error_for(1, "invalid lock: it was released before")
+        _ffi.check(_lib.shoal_map_unlock_key(handle, self._key, len(self._key)))
+
+    def __enter__(self) -> "KeyLock":
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        if self._handle is not None:
+            self.release()
+
+    def __del__(self) -> None:
+        if self._handle is not None:
+            # Fails in a forked child, as it should.
+            _lib.shoal_map_unlock_key(self._handle, self._key, len(self._key))
+
+
+class View:
+    """A value of a `BytesMap` where it lies, from `BytesMap.view`.
+
+    ::
+
+        with cache.view(b"weights") as view:
+            total = numpy.frombuffer(view.data, "f4").sum()     # no copy was made
+
+    It stays what it was whatever others do with the key. A forked child must not use it.
+    """
+
+    def __init__(self, handle: _ffi.MapHandle, view: _ffi.View) -> None:
+        self._handle = handle
+        self._view = view
+        self._version: int = view.version
+        span = (ctypes.c_ubyte * view.len).from_address(view.data)
+        # Whatever is made from the data keeps the map mapped.
+        span._handle = handle
+        self._data = memoryview(span).cast("B").toreadonly()
+
+    @property
+    def data(self) -> memoryview:
+        """The value, to be read. Gone once the view is released."""
+        return self._data
+
+    @property
+    def version(self) -> int:
+        """The version of the value; see `Map.get_versioned`."""
+        return self._version
+
+    def release(self) -> None:
+        """Lets go of the value. `BufferError` while an array made from ``data`` is in use.
+
+        Slices of ``data`` are not noticed, and must not be read any more.
+        """
+        if self._view.data:
+            self._data.release()
+        _ffi.check(_lib.shoal_map_release(self._handle, ctypes.byref(self._view)))
+
+    def __enter__(self) -> "View":
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        if self._view.data:
+            self.release()
+
+    def __del__(self) -> None:
+        if self._view.data:
+            # Fails in a forked child, as it should.
+            _lib.shoal_map_release(self._handle, ctypes.byref(self._view))
+
+
+def _slices(items: List[bytes]) -> Any:
+    """A C array of slices. The bytes stay the list's."""
+    array = (_ffi.Slice * len(items))()
+    for place, item in zip(array, items):
+        place.data = _ffi.address_of(item)
+        place.len = len(item)
+    return array
+
