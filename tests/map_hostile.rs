@@ -8,7 +8,9 @@ use std::os::unix::fs::FileExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use shoal::{Error, Map};
+use shoal::{Error, Map, Timeout};
+
+const NOWAIT: Timeout = Timeout::Val(Duration::ZERO);
 
 /// Fails a hang: the signal ends the process.
 fn watchdog() {
@@ -35,11 +37,12 @@ impl Random {
 // Where a map's own data begins in its file, and where the locks are in it.
 const DATA: u64 = 36_864;
 const SHARDS: u64 = DATA + 4096;
-const HEAP: u64 = SHARDS + 64 * 512;
+const SHARD: u64 = 640;
+const HEAP: u64 = SHARDS + 64 * SHARD;
 
 fn is_lock(offset: u64) -> bool {
     match offset {
-        SHARDS..HEAP => (offset - SHARDS) % 512 < 64,
+        SHARDS..HEAP => (offset - SHARDS) % SHARD < 64,
         _ => (DATA + 64..DATA + 128).contains(&offset),
     }
 }
@@ -80,15 +83,28 @@ fn use_everything(map: &Map, random: &mut Random) {
     for i in 0..150u64 {
         let key = i.to_le_bytes();
         let _ = map.get(&key, &mut buf);
-        match random.below(6) {
+        match random.below(14) {
             0 => drop(map.set(&key, &buf[..random.below(4000) as usize])),
             1 => drop(map.remove(&key)),
             2 => drop(map.add(&key, 1)),
             3 => drop(map.take(&key)),
             4 => drop(map.set(&key, &vec![1; random.below(90_000) as usize])),
+            5 => drop(map.set(&key, &vec![1; 256 << 10])),
+            6 => drop(map.view(&key).map(|view| view.map(|view| view.to_vec()))),
+            7 => drop(map.update(&key, |_| Some(b"y".to_vec()))),
+            8 => drop(map.set_for(&key, b"z", Duration::ZERO)),
+            9 => drop(map.expire(&key, Some(Duration::from_secs(9)))),
+            10 => drop(map.wait_key(&key, 0, NOWAIT)),
+            11 => drop(map.get_versioned(&key)),
+            12 => drop(map.lock_key(&key, NOWAIT)),
             _ => drop(map.insert(&key, b"x")),
         }
     }
+    let keys: Vec<_> = (0..150u64).map(u64::to_le_bytes).collect();
+    let _ = map.get_many(&keys);
+    let _ = map.set_many(&[(keys[0], b"a"), (keys[1], b"b")]);
+    let _ = map.purge();
+    let _ = map.wait_change(map.version(), NOWAIT);
     let _ = map.iter().take(2000).count();
     let _ = map.len();
     let _ = map.verify();
