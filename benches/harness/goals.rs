@@ -1,7 +1,7 @@
 //! What Shoal sets out to reach, and whether it did in this run.
 
 use super::channel::Transport;
-use super::map::Operation;
+use super::map::{Operation, Store};
 use super::report::{Goal, Outcome, Report};
 use super::table;
 use super::{BATCH, LARGE};
@@ -18,6 +18,8 @@ enum Of {
     Copied,
     /// Million operations a second of one process, among so many keys.
     Map(Operation, u64),
+    /// Two processes together, in rates of one, among 100 000 keys.
+    Together(Operation),
     /// Committed KiB.
     EmptyQueue,
     EmptyMap,
@@ -37,7 +39,7 @@ enum Bound {
 
 use Bound::{AtLeast, AtMost, Below};
 
-const GOALS: [(&str, Of, Bound, &str); 23] = [
+const GOALS: [(&str, Of, Bound, &str); 25] = [
     (
         "64 B, 1x1, one at a time",
         Of::Rate("1x1", 1),
@@ -124,6 +126,18 @@ const GOALS: [(&str, Of, Bound, &str); 23] = [
         Of::Map(Operation::Set, 1_000_000),
         AtLeast(0.8),
         "M/s",
+    ),
+    (
+        "map get, two processes to one",
+        Of::Together(Operation::Get),
+        AtLeast(1.7),
+        "x",
+    ),
+    (
+        "map 90/10, two processes to one",
+        Of::Together(Operation::Mix),
+        AtLeast(1.4),
+        "x",
     ),
     ("an empty queue", Of::EmptyQueue, Below(128.0), "KiB"),
     ("an empty map", Of::EmptyMap, Below(128.0), "KiB"),
@@ -229,8 +243,41 @@ pub(super) fn judge(report: &Report) -> Vec<Goal> {
         let what = format!("{size}, {how}, beside {peer}");
         goal(what, it.measured(report), &AtLeast(it.times), "x")
     });
-    own.chain(beside).collect()
+    let stores = STORES
+        .iter()
+        .filter_map(|&(operation, keys, processes, store, times)| {
+            let measured = report.map_ratio(store, operation, keys, processes)?;
+            let (what, who) = (
+                operation.name(),
+                if processes == 1 {
+                    ""
+                } else {
+                    ", two processes"
+                },
+            );
+            let what = format!("map {what}, {keys} keys{who}, beside {store}");
+            Some(goal(what, Some(measured), &AtLeast(times), "x"))
+        });
+    own.chain(beside).chain(stores).collect()
 }
+
+/// Faster than another store by so much.
+const STORES: [(Operation, u64, usize, Store, f64); 14] = [
+    (Operation::Get, 1_000, 1, Store::Boost, 1.0),
+    (Operation::Get, 1_000, 1, Store::Lmdb, 3.0),
+    (Operation::Get, 1_000_000, 1, Store::Boost, 1.3),
+    (Operation::Get, 1_000_000, 1, Store::Lmdb, 3.5),
+    (Operation::Get, 100_000, 2, Store::Boost, 4.0),
+    (Operation::Mix, 100_000, 2, Store::Boost, 4.0),
+    (Operation::Set, 1_000, 1, Store::Boost, 1.5),
+    (Operation::Set, 1_000, 1, Store::Lmdb, 2.5),
+    (Operation::Set, 1_000_000, 1, Store::Boost, 1.5),
+    (Operation::Set, 1_000_000, 1, Store::Lmdb, 2.5),
+    (Operation::Set, 1_000, 2, Store::Boost, 3.0),
+    (Operation::Set, 1_000, 2, Store::Lmdb, 3.0),
+    (Operation::Set, 1_000_000, 2, Store::Boost, 3.0),
+    (Operation::Set, 1_000_000, 2, Store::Lmdb, 3.0),
+];
 
 fn goal(what: String, measured: Option<f64>, bound: &Bound, unit: &'static str) -> Goal {
     // Nothing measured compares as not reached, and is told apart below.
@@ -310,9 +357,20 @@ impl Of {
                 Some(copied.gigabytes / report.memcpy(copied.size)? * 100.0)
             }
             Of::Map(operation, keys) => {
-                let alone = report.map.iter().filter(|it| it.processes == 1);
+                let own = report.map.iter().filter(|it| it.store == Store::Shoal);
+                let alone = own.filter(|it| it.processes == 1);
                 let mut same = alone.filter(|it| it.operation == operation && it.keys == keys);
                 Some(same.next()?.million.median)
+            }
+            Of::Together(operation) => {
+                let own = report.map.iter().filter(|it| it.store == Store::Shoal);
+                let rate = |processes| {
+                    let mut same = own
+                        .clone()
+                        .filter(|it| (it.operation, it.keys) == (operation, 100_000));
+                    Some(same.find(|it| it.processes == processes)?.million.median)
+                };
+                Some(rate(2)? / rate(1)?)
             }
             Of::EmptyQueue => Some(memory?.empty_queue as f64 / 1024.0),
             Of::EmptyMap => Some(memory?.empty_map as f64 / 1024.0),

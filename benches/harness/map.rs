@@ -6,16 +6,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use shoal::{Map, Queue};
 
+use super::channel::Why;
 use super::crew::{Crew, Role};
-use super::report::{MapRate, Memory, Spread, Stored};
+use super::entries::{KEY, VALUE, key, shuffled, value, writes};
+use super::report::{MapRate, Memory, Report, Spread, Stored};
 use super::stage::Stage;
-use super::{Failure, Options, cores};
+use super::{Failure, Options, cores, in_turns, peers};
 
-/// As in the goals: keys of 16 bytes, values of 64.
-const KEY: usize = 16;
-const VALUE: usize = 64;
-/// All in the cache, and mostly out of it.
-const KEYS: [u64; 2] = [1_000, 1_000_000];
+/// All in the cache, mostly, and mostly out of it.
+const KEYS: [u64; 3] = [1_000, 100_000, 1_000_000];
 const STORED: [u64; 2] = [10_000, 1_000_000];
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -23,6 +22,39 @@ const STORED: [u64; 2] = [10_000, 1_000_000];
 pub(crate) enum Operation {
     Get,
     Set,
+    /// Nine gets, one set
+    Mix,
+}
+
+impl Operation {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::Set => "set",
+            Self::Mix => "mix",
+        }
+    }
+}
+
+/// Where the keys are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Store {
+    Shoal,
+    /// `unordered_map` in a managed segment, under a named mutex
+    Boost,
+    /// Without syncing, a transaction for each operation
+    Lmdb,
+}
+
+impl std::fmt::Display for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Shoal => "shoal",
+            Self::Boost => "boost map",
+            Self::Lmdb => "lmdb",
+        })
+    }
 }
 
 /// What one worker does.
@@ -35,74 +67,99 @@ pub(super) struct Part {
     workers: usize,
 }
 
-fn key(index: u64) -> [u8; KEY] {
-    // Spread over all bits, as real keys are, and never the same for two indices.
-    let mixed = index.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let mut key = [0; KEY];
-    key[..8].copy_from_slice(&mixed.to_ne_bytes());
-    key[8..].copy_from_slice(&index.to_ne_bytes());
-    key
+/// A store with its keys in it, in the order of their indices.
+#[expect(clippy::large_enum_variant, reason = "there are three at a time")]
+enum Filled {
+    Own(Map),
+    Program(peers::Program),
 }
 
-/// A value says whose it is.
-fn value(key: &[u8; KEY]) -> [u8; VALUE] {
-    let mut value = [7; VALUE];
-    value[..KEY].copy_from_slice(key);
-    value
-}
-
-/// The keys of a map with `count` of them, in an order that no cache can guess.
-fn shuffled(count: u64) -> Vec<[u8; KEY]> {
-    let mut keys: Vec<_> = (0..count).map(key).collect();
-    let mut state = 0x2545_f491_4f6c_dd1du64;
-    for at in (1..keys.len()).rev() {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        keys.swap(at, (state % (at as u64 + 1)) as usize);
-    }
-    keys
-}
-
-pub(super) fn measure(options: &Options) -> Result<Vec<MapRate>, Failure> {
-    let mut rates = Vec::new();
-    for keys in KEYS {
+impl Filled {
+    /// Not filled in the order that keys are asked for: entries lie in memory as they were
+    /// inserted, and a walk along them is faster by half or more than what a program sees.
+    fn new(store: Store, keys: u64) -> Result<Result<Self, Why>, Failure> {
+        if store != Store::Shoal {
+            let program = match peers::Program::store(store) {
+                Ok(program) => program,
+                Err(why) => return Ok(Err(why)),
+            };
+            program.fill(keys)?;
+            return Ok(Ok(Self::Program(program)));
+        }
         let map = Map::anonymous()?;
-        // Not in the order they are asked for: entries lie in memory as they were inserted, and
-        // a walk along them is faster by half or more than what a program sees.
         for index in 0..keys {
             map.set(&key(index), &value(&key(index)))?;
         }
-        for operation in [Operation::Get, Operation::Set] {
-            for workers in [1, 2] {
-                let million = together(&map, keys, operation, workers, options)?;
-                rates.push(MapRate {
+        Ok(Ok(Self::Own(map)))
+    }
+}
+
+/// Measures every store, and says why some cannot be.
+pub(super) fn measure(
+    options: &Options,
+    stores: &[Store],
+    report: &mut Report,
+) -> Result<(), Failure> {
+    for keys in KEYS {
+        let mut filled = Vec::new();
+        for &store in stores {
+            match Filled::new(store, keys)? {
+                Ok(there) => filled.push((store, there)),
+                Err(why) if keys == KEYS[0] => report.no_stores.push((store, why)),
+                Err(_) => {}
+            }
+        }
+        // A mixture is of interest where locks are, and not the memory.
+        let operations = match keys {
+            100_000 => [Operation::Get, Operation::Mix],
+            _ => [Operation::Get, Operation::Set],
+        };
+        for (operation, workers) in operations.into_iter().flat_map(|it| [(it, 1), (it, 2)]) {
+            let window = |(_, filled): &(Store, Filled)| {
+                together(filled, keys, operation, workers, options).map(Ok)
+            };
+            for ((store, _), windows) in filled.iter().zip(in_turns(&filled, options, window)?) {
+                report.map.extend(windows.ok().map(|windows| MapRate {
+                    store: *store,
                     operation,
                     keys,
                     processes: workers,
                     pinned: cores::pair().is_some(),
-                    million,
-                });
+                    million: Spread::of(windows),
+                }));
             }
         }
-        if map.len()? as u64 != keys {
-            return Err(format!("a map of {keys} keys has {} now", map.len()?).into());
+        for (_, filled) in &filled {
+            if let Filled::Own(map) = filled
+                && map.len()? as u64 != keys
+            {
+                return Err(format!("a map of {keys} keys has {} now", map.len()?).into());
+            }
         }
     }
-    Ok(rates)
+    Ok(())
 }
 
 /// Million operations a second of several processes together.
 fn together(
-    map: &Map,
+    store: &Filled,
     keys: u64,
     operation: Operation,
     workers: usize,
     options: &Options,
-) -> Result<Spread, Failure> {
+) -> Result<f64, Failure> {
     let stage = Stage::new()?;
     let mut crew = Crew::new(&stage);
     for worker in 0..workers {
+        let core = cores::pair().map(|cores| cores[worker % 2]);
+        let map = match store {
+            Filled::Own(map) => map,
+            Filled::Program(program) => {
+                let words = program.keys(operation.name(), stage.fd(), worker, workers, keys);
+                crew.hire_program(core, &words)?;
+                continue;
+            }
+        };
         let part = Part {
             name: map.name().to_owned(),
             keys,
@@ -110,43 +167,33 @@ fn together(
             worker,
             workers,
         };
-        let core = cores::pair().map(|cores| cores[worker % 2]);
         crew.hire(core, Vec::new(), Role::Map(part))?;
     }
     crew.start(options.window.max(Duration::from_millis(20)) / 4)?;
-    let mut rates = Vec::new();
-    for _ in 0..options.repeat {
-        let (began, before) = stage.counts(workers);
-        std::thread::sleep(options.window);
-        let (ended, after) = stage.counts(workers);
-        let done = after.iter().sum::<u64>() - before.iter().sum::<u64>();
-        rates.push(done as f64 / (ended - began).as_secs_f64() / 1e6);
-    }
+    let (began, before) = stage.counts(workers);
+    std::thread::sleep(options.window);
+    let (ended, after) = stage.counts(workers);
+    let done = after.iter().sum::<u64>() - before.iter().sum::<u64>();
     stage.stop();
     crew.join_all()?;
-    Ok(Spread::of(rates))
+    Ok(done as f64 / (ended - began).as_secs_f64() / 1e6)
 }
 
 impl Part {
     pub(super) fn work(&self, stage: &Stage) -> Result<(), Failure> {
-        let (map, keys) = (Map::open(&self.name)?, shuffled(self.keys));
-        // Each process begins somewhere else.
-        let (late, early) = keys.split_at(keys.len() / self.workers * self.worker);
-        let order = early.iter().chain(late).cycle();
+        let map = Map::open(&self.name)?;
+        let order = shuffled(self.keys, self.worker, self.workers);
         let tally = stage.tally(self.worker);
-        let (mut found, mut done) = ([0u8; VALUE], 0u64);
+        let operation = self.operation.name();
+        let mut found = [0u8; VALUE];
         stage.wait_for_start();
-        for key in order {
-            match self.operation {
-                Operation::Set => map.set(key, &value(key))?,
-                Operation::Get => {
-                    if map.get(key, &mut found)? != Some(VALUE) || found[..KEY] != key[..] {
-                        return Err("a key has another value than it was given".into());
-                    }
-                }
+        for (done, key) in (0..).zip(order.iter().cycle()) {
+            if writes(operation, done) {
+                map.set(key, &value(key))?;
+            } else if map.get(key, &mut found)? != Some(VALUE) || found[..KEY] != key[..] {
+                return Err("a key has another value than it was given".into());
             }
-            done += 1;
-            if done.is_multiple_of(64) {
+            if done % 64 == 0 {
                 tally.messages.store(done, Ordering::Release);
                 if stage.is_stopped() {
                     break;

@@ -3,8 +3,8 @@
 //! - [`crew`], [`stage`], [`cores`]: worker processes, the page they share, where they run.
 //! - [`channel`], [`wire`], [`payload`]: ways of transport, one end of one, what goes over it.
 //! - [`bare`]: memory with as little as can be around it, as a floor.
-//! - [`peers`]: other projects' queues, whose ends are programs of their own.
-//! - [`traffic`], [`trips`], [`map`], [`idle`], [`floor`]: what is measured.
+//! - [`peers`]: other projects' queues and stores, used by programs of their own.
+//! - [`traffic`], [`trips`], [`map`] of [`entries`], [`idle`], [`floor`]: what is measured.
 //! - [`report`], [`ratios`], [`table`], [`goals`]: what came out, for programs and for people.
 //!
 //! Workers are real processes: this program executed afresh, opening what it measures by name.
@@ -22,6 +22,7 @@ mod bare;
 mod channel;
 mod cores;
 mod crew;
+mod entries;
 mod floor;
 mod goals;
 mod idle;
@@ -158,7 +159,11 @@ pub(crate) fn run(options: &Options, progress: &dyn Fn(&str)) -> Result<Report, 
     }
     if wanted(Only::Map) {
         progress("maps");
-        report.map = map::measure(options)?;
+        let peers: &[_] = match options.peers {
+            true => &[map::Store::Shoal, map::Store::Boost, map::Store::Lmdb],
+            false => &[map::Store::Shoal],
+        };
+        map::measure(options, peers, &mut report)?;
     }
     if wanted(Only::Memory) {
         progress("memory");

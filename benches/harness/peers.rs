@@ -5,14 +5,17 @@
 //! in words, which `benches/peers/worker.hpp` explains, and they tell on the same [`Stage`].
 
 use std::ffi::OsString;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::Topology;
 use super::channel::{Transport, Why};
+use super::map::Store;
 use super::report::{Gap, Skipped};
 use super::stage::Stage;
 use super::traffic::Load;
+use super::{Failure, Topology};
 
 /// Where the folder with the programs is. Without it these peers are not spoken of.
 const FOLDER: &str = "SHOAL_BENCH_PEERS";
@@ -37,6 +40,22 @@ const PROGRAMS: [(Transport, &str, &str, &str); 3] = [
         "peer-zeromq",
         "zmq.h: ",
         "ZeroMQ is not installed (Debian: libzmq3-dev)",
+    ),
+];
+
+/// The same of stores.
+const STORES: [(Store, &str, &str, &str); 2] = [
+    (
+        Store::Boost,
+        "peer-boost_map",
+        "boost/",
+        "Boost is not installed (Debian: libboost1.81-dev)",
+    ),
+    (
+        Store::Lmdb,
+        "peer-lmdb",
+        "failed to ",
+        "its crates cannot be had",
     ),
 ];
 
@@ -66,6 +85,10 @@ fn find(transport: Transport) -> Result<PathBuf, Why> {
     let mut programs = PROGRAMS.iter();
     let known = programs.find(|(other, ..)| *other == transport);
     let (_, name, sign, needs) = known.ok_or("it has no program")?;
+    find_program(name, sign, needs)
+}
+
+fn find_program(name: &str, sign: &str, needs: &str) -> Result<PathBuf, Why> {
     let folder = std::env::var_os(FOLDER).ok_or("`cargo xtask bench` builds its program")?;
     let folder = PathBuf::from(folder);
     let path = folder.join(name);
@@ -92,13 +115,50 @@ pub(super) struct Program {
 
 impl Program {
     pub(super) fn new(transport: Transport, depth: u64) -> Result<Self, Why> {
+        find(transport).map(|path| Self::named(path, depth))
+    }
+
+    fn named(path: PathBuf, depth: u64) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let (pid, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        Ok(Self {
-            path: find(transport)?,
+        Self {
+            path,
             name: format!("shoal-bench-{pid}-{count}"),
             depth,
-        })
+        }
+    }
+
+    /// A store, which is empty yet.
+    pub(super) fn store(store: Store) -> Result<Self, Why> {
+        let known = STORES.iter().find(|(other, ..)| *other == store);
+        let (_, name, sign, needs) = known.ok_or("it has no program")?;
+        find_program(name, sign, needs).map(|path| Self::named(path, 0))
+    }
+
+    /// Puts so many keys into a store.
+    pub(super) fn fill(&self, keys: u64) -> Result<(), Failure> {
+        let words = self.keys("fill", 0, 0, 1, keys);
+        let status = Command::new(&self.path).args(&words[1..]).status()?;
+        if !status.success() {
+            return Err(format!("{} ended with {status}", self.path.display()).into());
+        }
+        Ok(())
+    }
+
+    /// The command line of one that uses a store.
+    pub(super) fn keys(
+        &self,
+        role: &str,
+        stage: RawFd,
+        worker: usize,
+        workers: usize,
+        keys: u64,
+    ) -> Vec<OsString> {
+        let mut words = vec![self.path.clone().into(), role.into()];
+        words.push(stage.to_string().into());
+        words.extend([worker, workers].map(|number| number.to_string().into()));
+        words.extend([keys.to_string().into(), self.name.as_str().into()]);
+        words
     }
 
     /// The command line of one end.
@@ -160,6 +220,8 @@ impl Drop for Program {
             let name = name.to_string_lossy();
             if name == self.name || name.starts_with(&prefix) {
                 let _ = std::fs::remove_file(file.path());
+                // LMDB's is a folder.
+                let _ = std::fs::remove_dir_all(file.path());
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::channel::Transport;
+use super::map::{Operation, Store};
 use super::report::{Gap, Ratio, Report};
 use super::table::{short, size};
 
@@ -108,6 +109,23 @@ impl Report {
 }
 
 impl Report {
+    /// How many times as fast as another store Shoal's map was.
+    pub(super) fn map_ratio(
+        &self,
+        store: Store,
+        operation: Operation,
+        keys: u64,
+        processes: usize,
+    ) -> Option<f64> {
+        let rate = |store| {
+            let mut all = self.map.iter();
+            let same = (store, operation, keys, processes);
+            let it = all.find(|it| (it.store, it.operation, it.keys, it.processes) == same);
+            Some(it?.million.median)
+        };
+        Some(rate(Store::Shoal)? / rate(store)?)
+    }
+
     /// What stands where there is no ratio.
     fn gap(&self, of: &Ratio, peer: Transport) -> &'static str {
         let mut gaps = self.skipped.iter();

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::channel::Transport;
-use super::map::Operation;
+use super::map::{Operation, Store};
 
 /// Median, least and most of several measurements.
 #[derive(Serialize, Clone, Copy)]
@@ -38,6 +38,8 @@ pub(crate) struct Report {
     /// 64 KiB, of which nobody touches more than the ends.
     pub(crate) copied: Option<Throughput>,
     pub(crate) map: Vec<MapRate>,
+    /// Stores that could not be measured, and why.
+    pub(crate) no_stores: Vec<(Store, String)>,
     pub(crate) memory: Option<Memory>,
     pub(crate) idle: Option<Idle>,
     /// The other projects whose programs are there.
@@ -101,6 +103,7 @@ pub(crate) struct Throughput {
 
 #[derive(Serialize)]
 pub(crate) struct MapRate {
+    pub(crate) store: Store,
     pub(crate) operation: Operation,
     pub(crate) keys: u64,
     pub(crate) processes: usize,

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::channel::{RINGS, Transport};
 use super::goals::FAIR_WINDOW;
+use super::map::Store;
 use super::report::{Floor, Gap, Memory, Outcome, Report, Skipped, Spread, Throughput};
 
 /// A number of bytes.
@@ -278,18 +279,26 @@ impl Report {
             return Ok(());
         }
         writeln!(f, "\nMap, keys of 16 B and values of 64 B in random order")?;
-        writeln!(f, "  what     keys  processes  cores  million a second")?;
+        writeln!(
+            f,
+            "  what      keys  processes  cores  store      million a second               shoal is"
+        )?;
         for it in &self.map {
-            let operation = match it.operation {
-                super::map::Operation::Get => "get",
-                super::map::Operation::Set => "set",
+            let (what, keys, processes) = (it.operation.name(), it.keys, it.processes);
+            let (cores, store, million) = (pinned(it.pinned), it.store, spread(&it.million));
+            let times = match it.store {
+                Store::Shoal => String::new(),
+                _ => self
+                    .map_ratio(it.store, it.operation, keys, processes)
+                    .map_or(String::new(), |times| format!("{}x", short(times))),
             };
-            let (keys, processes, cores) = (it.keys, it.processes, pinned(it.pinned));
-            let million = spread(&it.million);
             writeln!(
                 f,
-                "  {operation}  {keys:>8}  {processes:>9}  {cores:5}  {million}"
+                "  {what}  {keys:>9}  {processes:>9}  {cores:5}  {store:9}  {million}  {times:>8}"
             )?;
+        }
+        for (store, why) in &self.no_stores {
+            writeln!(f, "  {store} is skipped: {why}")?;
         }
         Ok(())
     }

@@ -202,7 +202,7 @@ impl Core {
     }
 
     /// Locks the shard that `hash` names.
-    #[inline]
+    #[inline(always)]
     pub(super) fn lock_for(&self, hash: Hash) -> Result<Locked<'_>> {
         let index = hash.shard as usize % SHARDS;
         Store::prefetch(&self.shards[index].0.store, &self.heap, hash.tag);
@@ -210,7 +210,10 @@ impl Core {
     }
 
     /// Locks a shard, and repairs it if its last owner died in it.
-    #[inline]
+    ///
+    /// Inlined by force with what is done under it: moved through memory, the results of these
+    /// took a quarter of the time of a set.
+    #[inline(always)]
     pub(super) fn lock(&self, index: usize) -> Result<Locked<'_>> {
         let (_, lock) = &self.shards[index];
         let (guard, repair) = match lock.lock(Deadline::Never)? {
@@ -219,8 +222,7 @@ impl Core {
         };
         let store = self.store(index);
         if repair {
-            self.repair(&guard, || store.repair())?;
-            self.tell(index);
+            self.repair_shard(index, &guard)?;
         }
         self.check_poison()?;
         Ok(Locked {
@@ -274,7 +276,7 @@ impl Core {
     }
 
     /// The same for work that may change the shard.
-    #[inline]
+    #[inline(always)]
     pub(super) fn change<'a, T>(
         &'a self,
         key: &[u8],
@@ -335,6 +337,13 @@ impl Core {
                 changed.notify_all();
             }
         }
+    }
+
+    #[cold]
+    fn repair_shard(&self, index: usize, guard: &Guard<'_>) -> Result<()> {
+        self.repair(guard, || self.store(index).repair())?;
+        self.tell(index);
+        Ok(())
     }
 
     /// Repairs what `guard` protects after its last owner died, or poisons the map. Either

@@ -42,6 +42,7 @@ mod readers;
 mod repair;
 mod seq;
 mod slab;
+mod spare;
 mod store;
 mod table;
 #[cfg(test)]

@@ -4,7 +4,11 @@
 //! A get under the shard's lock writes to the lock's cache line twice, and two processes that read
 //! the same keys take that line from each other. A reader without the lock writes to a line that
 //! is its own (see `readers`), and looks whether anybody wrote meanwhile (see `seq`).
-//! FIGURES
+//!
+//! NB: gets of 16 B -> 64 B among a thousand keys, million a second in two alternating runs on two
+//! virtual cores: under the lock 17.4 and 18.2 in one process, 22.1 and 26.3 in two; without it 23.0
+//! and 24.4, 42.2 and 43.5. Among a million keys, where waiting for memory is all, there was
+//! no difference.
 //!
 //! # Why it is safe to read what somebody changes
 //! All that is read is bounds-checked as ever, so that a torn word is at worst another place in the

@@ -73,6 +73,8 @@ impl Store<'_> {
         let table = self.whole_table()?;
         let mut census = self.census(self.extents.owned_by(self.owner)?)?;
         crash_point!();
+        // Nothing refers to it, so it is freed with the rest.
+        self.spare().take_any();
         self.rebuild_holds(&mut census)?;
         self.state.mortal.store(census.mortal, Ordering::Relaxed);
         self.state.count.store(census.count, Ordering::Relaxed);
@@ -128,6 +130,9 @@ impl Store<'_> {
             return Err(Error::corrupt("a shard's holds are wrong"));
         }
         census.mark_kept(self.heap, &holds)?;
+        if let Some(spare) = self.spare().offset() {
+            census.mark_entry(self.heap, spare, 0)?;
+        }
         if census.mortal != self.state.mortal.load(Ordering::Relaxed) {
             return Err(Error::corrupt("a shard's count of mortal entries is wrong"));
         }

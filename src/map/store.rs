@@ -10,6 +10,7 @@
 //!     40     4  mortal   owner of the lock   derived: entries that expire
 //!     44     4  broom    owner of the lock   where to look next for those that have
 //!     48     4  held     owner of the lock   derived: how many of the holds are in use
+//!     56     8  spare    owner of the lock   derived: a place to write to next, see `spare`
 //!     64   304  slabs    owner of the lock   derived
 //!    368   192  holds    owner of the lock   see `holds`
 //! ```
@@ -37,6 +38,7 @@ use super::hash::TAG_BITS;
 use super::holds::{Held, HoldState, Holds, Kind};
 use super::seq::Seq;
 use super::slab::{Extents, SlabState, Slabs};
+use super::spare::Spare;
 use super::table::{self, Geometry, Probe, SLOTS_PER_BLOCK, Table};
 use crate::error::{Error, Result};
 use crate::heap::{Heap, Purpose, commit_store};
@@ -54,7 +56,8 @@ pub(super) struct StoreState {
     pub(super) mortal: AtomicU32,
     broom: AtomicU32,
     held: AtomicU32,
-    _unused: [AtomicU32; 3],
+    _unused: AtomicU32,
+    spare: Spare,
     pub(super) slabs: SlabState,
     holds: HoldState,
 }
@@ -167,7 +170,7 @@ impl<'a> Store<'a> {
     }
 
     /// Looks for `key`, whose tag is `tag`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&self, tag: u32, key: &[u8]) -> Result<Lookup<'a>> {
         let table = self.table()?;
         let mut found = None;
@@ -192,10 +195,15 @@ impl<'a> Store<'a> {
     ///
     /// # Errors
     /// `NoSpace`; the old value is intact then.
+    #[inline(always)]
     pub(super) fn write(&self, lookup: &Lookup<'a>, pair: &Pair<'_>) -> Result<()> {
         let _change = self.state.seq.change();
         let (table, slot) = self.slot_for(lookup)?;
-        let new = self.slabs().allocate(pair.size())?;
+        let bytes = pair.size();
+        let new = match self.state.spare.take(bytes) {
+            Some(place) => place,
+            None => self.slabs().allocate(bytes)?,
+        };
         let version = self.next_version();
         entry::write(self.heap, new, version, pair)?;
         self.publish(lookup, (table, slot), new, pair.expires != NEVER)
@@ -218,7 +226,7 @@ impl<'a> Store<'a> {
     }
 
     /// The table and the slot in it for what was looked up.
-    #[inline]
+    #[inline(always)]
     fn slot_for(&self, lookup: &Lookup<'a>) -> Result<(Table<'a>, usize)> {
         match lookup.probe {
             Probe::Found { slot, .. } => Ok((lookup.table, slot)),
@@ -227,7 +235,7 @@ impl<'a> Store<'a> {
     }
 
     /// Publishes the entry at `new`, and retires what was there before.
-    #[inline]
+    #[inline(always)]
     fn publish(
         &self,
         lookup: &Lookup<'a>,
@@ -239,7 +247,15 @@ impl<'a> Store<'a> {
         crash_point!();
         self.count_mortal(i32::from(mortal) - i32::from(lookup.mortal));
         match lookup.probe {
-            Probe::Found { offset, .. } => self.retire(offset),
+            Probe::Found { offset, .. } => match lookup.entry {
+                Some(entry) if !self.holds().any() => {
+                    match self.state.spare.put(offset, entry.size()) {
+                        true => Ok(()),
+                        false => self.retire(offset),
+                    }
+                }
+                _ => self.retire(offset),
+            },
             Probe::Absent { .. } => {
                 add(&self.state.count, 1);
                 if was_tomb {
@@ -263,7 +279,23 @@ impl<'a> Store<'a> {
         add(&self.state.tombs, tombs);
         self.count_mortal(-i32::from(lookup.mortal));
         self.retire(offset)?;
+        if self.count() == 0 {
+            self.free_spare()?;
+        }
         self.shrink(lookup.table)
+    }
+
+    /// An empty shard keeps nothing.
+    fn free_spare(&self) -> Result<()> {
+        match self.state.spare.take_any() {
+            Some(place) => self.slabs().free(place),
+            None => Ok(()),
+        }
+    }
+
+    /// The place that is kept for the next entry, if there is one.
+    pub(super) fn spare(&self) -> &'a Spare {
+        &self.state.spare
     }
 
     /// Frees the entry at `offset`, which the table refers to no more, once nobody holds it.
@@ -371,6 +403,7 @@ impl<'a> Store<'a> {
             self.retire(offset)?;
             crash_point!();
         }
+        self.free_spare()?;
         self.slabs().keep(0)?;
         crash_point!();
         self.extents.free(Geometry::decode(word).head)

@@ -30,7 +30,11 @@ fn build_peers() -> Result<PathBuf, String> {
     let folder = target().join("peers");
     std::fs::create_dir_all(&folder).map_err(|err| format!("{}: {err}", folder.display()))?;
     eprintln!("building the peers …");
-    for (name, library) in [("boost", "-lrt"), ("zeromq", "-lzmq")] {
+    for (name, library) in [
+        ("boost", "-lrt"),
+        ("boost_map", "-lrt"),
+        ("zeromq", "-lzmq"),
+    ] {
         let path = folder.join(format!("peer-{name}"));
         // As much as the compiler of our own workers does to the loops that write and read.
         let mut compile = program("c++", "-std=c++17 -O3 -Wall -Wextra -pthread");
@@ -38,12 +42,14 @@ fn build_peers() -> Result<PathBuf, String> {
         attempt(compile.arg("-o").arg(&path).arg(library), &path)?;
     }
     let build = folder.join("build");
-    let mut compile = cargo("build --release --quiet --locked");
-    compile.args(["--manifest-path", "benches/peers/Cargo.toml"]);
-    let path = folder.join("peer-iceoryx2");
-    if attempt(compile.arg("--target-dir").arg(&build), &path)? {
-        let built = build.join("release/peer-iceoryx2");
-        std::fs::copy(&built, &path).map_err(|err| format!("{}: {err}", built.display()))?;
+    for name in ["peer-iceoryx2", "peer-lmdb"] {
+        let path = folder.join(name);
+        let mut compile = cargo("build --release --quiet --locked");
+        compile.args(["--manifest-path", "benches/peers/Cargo.toml", "--bin", name]);
+        if attempt(compile.arg("--target-dir").arg(&build), &path)? {
+            let built = build.join("release").join(name);
+            std::fs::copy(&built, &path).map_err(|err| format!("{}: {err}", built.display()))?;
+        }
     }
     Ok(folder)
 }
