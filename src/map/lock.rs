@@ -7,10 +7,10 @@
 use super::Map;
 use super::hash::Hash;
 use super::holds::{Held, Kind};
-use super::watch::wait_for;
 use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::layout::Owner;
+use crate::sync::{Ask, wait_for};
 use crate::sys::clock::Deadline;
 use crate::sys::thread;
 
@@ -77,7 +77,7 @@ impl Map {
         let hash = self.core.hasher.hash(key);
         let changed = self.core.changed_in(hash.shard as usize);
         let deadline = Deadline::after(timeout);
-        let owner_died = wait_for(changed, deadline, || self.try_lock(hash))?;
+        let owner_died = wait_for(changed, deadline, |ask| self.try_lock(hash, ask))?;
         Ok(KeyGuard {
             map: self,
             hash,
@@ -87,7 +87,7 @@ impl Map {
 
     /// Locks the key with this hash, unless somebody else who lives has it locked. Whether
     /// somebody has died with it.
-    fn try_lock(&self, hash: Hash) -> Result<Option<bool>> {
+    fn try_lock(&self, hash: Hash, ask: Ask) -> Result<Option<bool>> {
         let (owner, what) = (self.core.owner()?, what(hash));
         let shard = self.core.lock_for(hash)?;
         let holds = shard.store.holds();
@@ -96,7 +96,7 @@ impl Map {
             if (before.owner, before.what) == (owner, what) {
                 return Err(Error::invalid("key", "this thread has locked it already"));
             }
-            if self.core.is_attached(before.owner)? {
+            if ask == Ask::Memory || self.core.is_attached(before.owner)? {
                 return Ok(None);
             }
             holds.end(&before);

@@ -4,48 +4,11 @@
 //! sleep on the shard's event, or on the map's. That costs a look at two words where nobody sleeps.
 //! Who changes something and is killed before it tells is not missed: sleeps are short.
 
-use std::cell::Cell;
-
 use super::Map;
 use crate::Timeout;
 use crate::error::Result;
-use crate::sync::{EventCell, Slept};
+use crate::sync::wait_for;
 use crate::sys::clock::Deadline;
-
-/// A sleep is this long at most before the sleeper looks by itself: the dead wake nobody. Twice
-/// as long each time, since an idle machine should be idle.
-const FIRST_SLICE_NS: u64 = 2_000_000;
-const LAST_SLICE_NS: u64 = 100_000_000;
-
-/// Waits until `look` finds something, looking whenever `event` tells, and now and then.
-pub(super) fn wait_for<T>(
-    event: &EventCell,
-    deadline: Deadline,
-    look: impl Fn() -> Result<Option<T>>,
-) -> Result<T> {
-    let mut slice = FIRST_SLICE_NS;
-    if let Some(found) = look()? {
-        return Ok(found);
-    }
-    loop {
-        let found = Cell::new(None);
-        let ready = || {
-            found.set(look().transpose());
-            let is_found = found.take();
-            let ready = is_found.is_some();
-            found.set(is_found);
-            ready
-        };
-        let slept = event.sleep(slice, deadline, ready);
-        if let Some(found) = found.into_inner() {
-            return found;
-        }
-        match slept? {
-            Slept::TimedOut => slice = (slice * 2).min(LAST_SLICE_NS),
-            Slept::Ready | Slept::Woken => slice = FIRST_SLICE_NS,
-        }
-    }
-}
 
 impl Map {
     /// A number that grows with every change of the map, to [wait](Self::wait_change) for the
@@ -61,7 +24,7 @@ impl Map {
     /// # Errors
     /// `Timeout`; `Interrupted` when a signal handler ran; `Poisoned`, `Corrupt`.
     pub fn wait_change(&self, seen: u64, timeout: Timeout) -> Result<u64> {
-        let look = || {
+        let look = |_| {
             self.core.check_poison()?;
             let now = self.core.version();
             Ok((now != seen).then_some(now))
@@ -88,7 +51,7 @@ impl Map {
     pub fn wait_key(&self, key: &[u8], seen: u64, timeout: Timeout) -> Result<u64> {
         let shard = self.core.hasher.hash(key).shard;
         let changed = self.core.changed_in(shard as usize);
-        wait_for(changed, Deadline::after(timeout), || {
+        wait_for(changed, Deadline::after(timeout), |_| {
             let now = self.version_of(key)?;
             Ok((now != seen).then_some(now))
         })

@@ -3,8 +3,10 @@
 pub(crate) mod crash;
 mod event;
 mod mutex;
+mod patience;
 mod watch;
 
 pub(crate) use event::{EventCell, Slept, look, publish_fence};
 pub(crate) use mutex::{Acquired, Guard, MutexCell, RobustMutex};
+pub(crate) use patience::{Ask, wait_for};
 pub(crate) use watch::{Found, Watch};
