@@ -17,10 +17,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread;
 
 use super::hash::{Hash, Hasher, SHARDS};
-use super::slab::Extents;
 use super::store::{Store, StoreState};
 use crate::error::{Error, Result};
-use crate::heap::{Arena, ArenaState, Extent, Heap, PAGE, Purpose};
+use crate::heap::{Arena, ArenaState, Extent, Extents, Heap, PAGE, Purpose};
 use crate::layout::{Offset, Region, Shared};
 use crate::segment::Segment;
 use crate::sync::{Acquired, Guard, MutexCell, RobustMutex};

@@ -14,10 +14,9 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::class;
 use crate::copy::copy;
 use crate::error::{Error, Result};
-use crate::heap::{BLOCK, Heap, Purpose};
+use crate::heap::{BLOCK, Heap, LARGEST_SLOT, Purpose};
 use crate::layout::Shared;
 use crate::sync::crash::crash_point;
 
@@ -63,7 +62,7 @@ impl<'a> Entry<'a> {
         if key_len > MAX_KEY {
             return Err(Error::corrupt("a key is longer than any can be"));
         }
-        if total > class::LARGEST {
+        if total > LARGEST_SLOT {
             check_large(heap, offset, total)?;
         }
         let at = heap.bytes(offset, total as usize)?;

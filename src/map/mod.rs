@@ -2,7 +2,7 @@
 //!
 //! - [`hash`]: how a key's hash is divided into shard and tag.
 //! - [`table`]: the slots of one shard; one store of a slot is the whole of an operation.
-//! - [`entry`], [`class`], [`slab`]: keys and values, and the places they lie in.
+//! - [`entry`]: keys and values; the places they lie in are the [heap](crate::heap)'s slabs.
 //! - [`store`], [`repair`]: one shard's contents; its operations, its repair and its check.
 //! - [`core`], [`ops`], [`iter`]: locks, the public [`Map`], iteration.
 //!
@@ -26,14 +26,12 @@
 //! # Limits
 //! 512 GiB. A shard is repaired in time proportional to what it holds, under its lock.
 
-mod class;
 mod core;
 mod entry;
 mod hash;
 mod iter;
 mod ops;
 mod repair;
-mod slab;
 mod store;
 mod table;
 #[cfg(test)]

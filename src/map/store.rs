@@ -25,10 +25,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::entry::{self, Entry};
-use super::slab::{Extents, SlabState, Slabs};
 use super::table::{self, Geometry, Probe, SLOTS_PER_BLOCK, Table};
 use crate::error::{Error, Result};
-use crate::heap::{Heap, Purpose, commit_store};
+use crate::heap::{Extents, Heap, Purpose, SlabState, Slabs, commit_store};
 use crate::layout::Shared;
 use crate::sync::crash::crash_point;
 
