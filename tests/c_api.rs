@@ -36,6 +36,11 @@ fn a_map_does_in_c_what_the_header_says() {
 }
 
 #[test]
+fn a_list_does_in_c_what_the_header_says() {
+    c_test("list");
+}
+
+#[test]
 fn processes_and_devices_do_in_c_what_the_header_says() {
     c_test("process");
 }
