@@ -4,7 +4,7 @@
  */
 
 /**
- * Shoal: queues, maps, child processes and device masks for the processes of one machine.
+ * Shoal: queues, maps, lists, child processes and device masks for the processes of one machine.
  *
  * ```c
  * shoal_queue_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
@@ -50,7 +50,7 @@
  *
  * # fork and exec
  *
- * Queue and map handles work in a forked child: it becomes a participant of its own, and
+ * Queue, map and list handles work in a forked child: it becomes a participant of its own, and
  * frees its copies or just exits. Its copies of process handles cannot tell how those
  * processes ended. In a child of a process with other threads the usual rule holds for your
  * own code: what they had locked stays locked. Handles do not survive exec; open by name.
@@ -68,7 +68,7 @@
  * - Only processes of one user, one pid namespace and one C library share objects. Among
  *   them there is no protection: garbage written into an object is answered with
  *   SHOAL_ERR_CORRUPT, but nothing stops a process from deleting your data.
- * - A queue or map handle uses two file descriptors, and a queue's three once it was asked
+ * - A queue, map or list handle uses two file descriptors, and a queue's three once it was asked
  *   for one.
  * - Linux only.
  */
@@ -193,6 +193,15 @@ typedef enum {
 } shoal_status;
 
 /**
+ * A named sequence of byte strings that any number of processes read and write. Every call
+ * is atomic.
+ *
+ * An index below 0 counts from the end: -1 is the last element. An index that no element has
+ * is SHOAL_ERR_NOT_FOUND; a bound of a range beyond either end is that end.
+ */
+typedef struct shoal_list shoal_list;
+
+/**
  * A named map from bytes to bytes that any number of processes read and write. Every call
  * is atomic for its key.
  */
@@ -284,6 +293,21 @@ typedef struct {
     uint64_t hold;
     uint64_t owner;
 } shoal_view;
+
+/** How to open a list. All zero but `size` opens what exists. */
+typedef struct {
+    /** `sizeof(shoal_list_options)`. */
+    size_t size;
+    /** SHOAL_CREATE, SHOAL_EXCLUSIVE, SHOAL_PERSISTENT. */
+    uint64_t flags;
+    /** Bytes of data a new list has room for from the start; 0 for the default. */
+    uint64_t capacity;
+    /**
+     * Bytes of data it may grow to; 0 for the default. Address space only: memory is used
+     * as elements need it.
+     */
+    uint64_t max_capacity;
+} shoal_list_options;
 
 /** A descriptor for a child. */
 typedef struct {
@@ -1418,6 +1442,317 @@ SHOAL_API
 SHOAL_NODISCARD
 shoal_status shoal_map_release(shoal_map *m,
                                shoal_view *view);
+
+/**
+ * Opens or creates a list.
+ *
+ * `name`: 1 to 200 letters, digits, '.', '_', '-'; NULL always creates a list under a name
+ * of its own, which `shoal_list_name` tells.
+ * `options`: NULL opens what exists. Sizes and lifetime count for the process that creates
+ * the list; the others get what is there.
+ * Blocking, threads, fork: does not wait; safe from several threads and processes at once,
+ * of which one creates it.
+ * Ownership: `*out` is yours until `shoal_list_free`; NULL after a failure.
+ *
+ * Errors: SHOAL_ERR_INVALID (name, options, NULL `out`); SHOAL_ERR_NOT_FOUND;
+ * SHOAL_ERR_EXISTS (with SHOAL_EXCLUSIVE); SHOAL_ERR_WRONG_KIND; SHOAL_ERR_PERMISSION;
+ * SHOAL_ERR_NO_SPACE; SHOAL_ERR_TOO_LARGE (capacity); SHOAL_ERR_VERSION_MISMATCH;
+ * SHOAL_ERR_CORRUPT; SHOAL_ERR_EXHAUSTED (more than a thousand handles on it);
+ * SHOAL_ERR_OS (such as no file descriptor left).
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_list_open(const char *name,
+                             const shoal_list_options *options,
+                             shoal_list **out);
+
+/**
+ * Lets go of a list. The last handle of all processes removes a list that is not
+ * persistent, with what is in it.
+ *
+ * Blocking, threads, fork: does not wait. No other thread may be using the handle. In a
+ * forked child it frees the child's copy only.
+ * Ownership: `l` is gone; NULL is allowed. A handle that was freed already is noticed and
+ * left alone only as long as its place has not been used again.
+ */
+SHOAL_API void shoal_list_free(shoal_list *l);
+
+/**
+ * The name of the list, to open it by in another process. NULL if `l` is invalid.
+ *
+ * Blocking, threads, fork: never blocks; safe everywhere.
+ * Ownership: the string is the handle's and goes with it.
+ */
+SHOAL_API const char *shoal_list_name(shoal_list *l);
+
+/**
+ * Removes the name of a list. Who has it open goes on using it; who opens or creates the
+ * name from now on gets another one.
+ *
+ * Blocking, threads, fork: does not wait; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID (name); SHOAL_ERR_NOT_FOUND; SHOAL_ERR_WRONG_KIND;
+ * SHOAL_ERR_PERMISSION.
+ */
+SHOAL_API shoal_status shoal_list_unlink(const char *name);
+
+/**
+ * Adds an element at the end.
+ *
+ * `data`, `len`: bytes of any content and number.
+ * Blocking, threads, fork: waits only for calls on the list that are under way. Safe
+ * everywhere.
+ * Ownership: the element is copied.
+ *
+ * Errors: SHOAL_ERR_TOO_LARGE (it could never fit); SHOAL_ERR_NO_SPACE (`/dev/shm` or the
+ * list is full; the list is as it was); SHOAL_ERR_INVALID; SHOAL_ERR_POISONED;
+ * SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_list_append(shoal_list *l,
+                               const void *data,
+                               size_t len);
+
+/**
+ * Adds an element before another one, or at either end if `index` is beyond it.
+ *
+ * Blocking, threads, fork: as `shoal_list_append`.
+ * Ownership: the element is copied.
+ *
+ * Errors: as `shoal_list_append`.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_list_insert(shoal_list *l,
+                               int64_t index,
+                               const void *data,
+                               size_t len);
+
+/**
+ * Copies an element.
+ *
+ * `buf`, `capacity`: where to, and the room there. `*len`: the element's length.
+ * Blocking, threads, fork: as `shoal_list_append`.
+ * Ownership: the element is copied to `buf`.
+ *
+ * Errors: SHOAL_ERR_NOT_FOUND (no such index); SHOAL_ERR_BUFFER_TOO_SMALL (`*len` is the
+ * room needed); SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+ *
+ * ```c
+ * char last[64];
+ * size_t len;
+ * if (shoal_list_get(l, -1, last, sizeof last, &len) == SHOAL_OK)
+ *     printf("%.*s\n", (int)len, last);
+ * ```
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_list_get(shoal_list *l,
+                            int64_t index,
+                            void *buf,
+                            size_t capacity,
+                            size_t *len);
+
+/**
+ * Removes an element and copies it.
+ *
+ * `index`: -1 for the last.
+ * `buf`, `capacity`: where to, and the room there. `*len`: the element's length.
+ * Blocking, threads, fork: as `shoal_list_append`. Of several callers each gets another one.
+ * Ownership: the element is copied to `buf`.
+ *
+ * Errors: SHOAL_ERR_NOT_FOUND (no such index); SHOAL_ERR_BUFFER_TOO_SMALL (`*len` is the
+ * room needed, and the element stays); SHOAL_ERR_INVALID; SHOAL_ERR_POISONED;
+ * SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_list_pop(shoal_list *l,
+                            int64_t index,
+                            void *buf,
+                            size_t capacity,
+                            size_t *len);
+
+/**
+ * Replaces an element.
+ *
+ * Blocking, threads, fork: as `shoal_list_append`.
+ * Ownership: the element is copied.
+ *
+ * Errors: SHOAL_ERR_NOT_FOUND (no such index); and as `shoal_list_append`.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_list_set(shoal_list *l,
+                            int64_t index,
+                            const void *data,
+                            size_t len);
+
+/**
+ * Replaces an element if it is the expected one.
+ *
+ * `*swapped`: whether it did; false too if there is no such element.
+ * Blocking, threads, fork: as `shoal_list_append`.
+ * Ownership: all bytes are copied.
+ *
+ * Errors: as `shoal_list_append`.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_list_compare_swap(shoal_list *l,
+                                     int64_t index,
+                                     const void *expected,
+                                     size_t expected_len,
+                                     const void *desired,
+                                     size_t desired_len,
+                                     bool *swapped);
+
+/**
+ * Exchanges two elements.
+ *
+ * Blocking, threads, fork: as `shoal_list_append`.
+ *
+ * Errors: SHOAL_ERR_NOT_FOUND (no such index); SHOAL_ERR_INVALID; SHOAL_ERR_POISONED;
+ * SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_list_swap(shoal_list *l, int64_t a, int64_t b);
+
+/**
+ * Replaces the elements from `start` up to, but not including, `stop` by others: all at
+ * once, of which nobody sees a part.
+ *
+ * `start`, `stop`: 0 and INT64_MAX are all of the list, twice INT64_MAX its end.
+ * `items`, `n`: the new elements; none to remove the old ones.
+ * Blocking, threads, fork: as `shoal_list_append`.
+ * Ownership: the elements are copied.
+ *
+ * Errors: as `shoal_list_append`.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_list_splice(shoal_list *l,
+                               int64_t start,
+                               int64_t stop,
+                               const shoal_slice *items,
+                               size_t n);
+
+/**
+ * Replaces elements as `shoal_list_splice` does, if nobody has changed the list since
+ * `shoal_list_get_many` told its version.
+ *
+ * `*done`: whether it did.
+ * Blocking, threads, fork: as `shoal_list_append`.
+ * Ownership: the elements are copied.
+ *
+ * Errors: as `shoal_list_append`.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_list_splice_if(shoal_list *l,
+                                  uint64_t version,
+                                  int64_t start,
+                                  int64_t stop,
+                                  const shoal_slice *items,
+                                  size_t n,
+                                  bool *done);
+
+/**
+ * Brings the elements into another order and removes those that the order leaves out, all
+ * at once, if nobody has changed the list since `shoal_list_get_many` told its version.
+ *
+ * `order`, `n`: indices, none of them twice and none below 0.
+ * `*done`: whether it did.
+ * Blocking, threads, fork: as `shoal_list_append`. No element is copied.
+ *
+ * Errors: SHOAL_ERR_INVALID (also: `order` names an element twice, or one that is not
+ * there); SHOAL_ERR_NO_SPACE (the list is as it was); SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_list_rearrange_if(shoal_list *l,
+                                     uint64_t version,
+                                     const uint64_t *order,
+                                     size_t n,
+                                     bool *done);
+
+/**
+ * Copies several elements, as they are at one moment.
+ *
+ * `start`: the index of the first; not below 0.
+ * `buf`, `capacity`: where to, one after the other, and the room there.
+ * `lens`, `n`: where their lengths go, and the most elements wanted.
+ * `*count`: how many there are in `buf`: as many as `n` and `capacity` allow, and 0 at the
+ * end of the list.
+ * `*version`: differs whenever the list was changed meanwhile. What several calls copied
+ * belongs together if they all told the same. NULL if you do not care.
+ * Blocking, threads, fork: as `shoal_list_append`.
+ * Ownership: the elements are copied to `buf`.
+ *
+ * Errors: SHOAL_ERR_BUFFER_TOO_SMALL (even the first does not fit; `lens[0]` is the room
+ * needed); SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_list_get_many(shoal_list *l,
+                                 uint64_t start,
+                                 void *buf,
+                                 size_t capacity,
+                                 size_t *lens,
+                                 size_t n,
+                                 size_t *count,
+                                 uint64_t *version);
+
+/**
+ * Sorts the list, all at once; equal elements keep their order.
+ *
+ * `compare`, `arg`: a function that says below 0, 0 or above 0 as its first element comes
+ * before the second, does not matter, or comes after it, and what it is passed along with
+ * them. They are valid during the call only. NULL sorts by the bytes. It is called with the list locked: it
+ * must return, and not use the list.
+ * Blocking, threads, fork: as `shoal_list_append`.
+ *
+ * Errors: SHOAL_ERR_NO_SPACE (the list is as it was); SHOAL_ERR_INTERNAL (`compare`
+ * contradicts itself; the list is as it was); SHOAL_ERR_INVALID; SHOAL_ERR_POISONED;
+ * SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_list_sort(shoal_list *l,
+                             int (*compare)(const void *a,
+                                            size_t a_len,
+                                            const void *b,
+                                            size_t b_len,
+                                            void *arg),
+                             void *arg);
+
+/**
+ * Reverses the list, all at once.
+ *
+ * Blocking, threads, fork: as `shoal_list_append`.
+ *
+ * Errors: SHOAL_ERR_NO_SPACE (the list is as it was); SHOAL_ERR_INVALID;
+ * SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_list_reverse(shoal_list *l);
+
+/**
+ * How many elements the list has.
+ *
+ * Blocking, threads, fork: as `shoal_list_append`.
+ *
+ * Errors: SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_list_len(shoal_list *l, uint64_t *out);
+
+/**
+ * Removes every element, at once.
+ *
+ * Blocking, threads, fork: as `shoal_list_append`.
+ *
+ * Errors: SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API shoal_status shoal_list_clear(shoal_list *l);
 
 /**
  * Starts a program.

@@ -1,5 +1,5 @@
-//! Queues, maps, processes and device masks for programs that share one machine, and survive
-//! each other's death.
+//! Queues, maps, lists, processes and device masks for programs that share one machine, and
+//! survive each other's death.
 //!
 //! ```
 //! use shoal::{Map, Queue, Timeout};
@@ -16,10 +16,11 @@
 //!
 //! - [`Queue`]: messages of any length, many producers, many consumers, deadlines, batches.
 //! - [`Map`]: bytes to bytes, many writers, atomic updates, grows in place.
+//! - [`List`]: a sequence of bytes; append, insert, slices, sort, each of them at once.
 //! - [`Spawn`], [`Process`], [`fork()`]: children with an environment, a deadline and an end.
 //! - [`wait_any`]: several queues and processes at once; [`Queue::fd`] for event loops.
 //! - [`device`]: which GPUs a process and its children see.
-//! - [`list`], [`stat`], [`gc`], [`unlink`]: the objects of this machine.
+//! - [`list()`], [`stat`], [`gc`], [`unlink`]: the objects of this machine.
 //!
 //! Every object is a file in `/dev/shm` that lives as long as somebody has it open, or until it
 //! is unlinked if it was created [persistent](Options::persistent). Kill any process at any
@@ -38,6 +39,7 @@ mod error;
 mod ffi;
 mod heap;
 mod layout;
+mod list;
 mod map;
 pub mod process;
 mod queue;
@@ -48,6 +50,7 @@ mod wait;
 
 pub use device::Mask;
 pub use error::{Error, Result, Status};
+pub use list::{Iter as ListIter, List, Locked};
 pub use map::{Iter, KeyGuard, Map, View};
 pub use process::{Exit, ExitKind, ForkOptions, Process, Spawn, Stdio, fork};
 pub use queue::{Lease, Queue, Reservation};

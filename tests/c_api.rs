@@ -41,6 +41,11 @@ fn keys_have_versions_locks_views_and_a_time_in_c() {
 }
 
 #[test]
+fn a_list_does_in_c_what_the_header_says() {
+    c_test("list");
+}
+
+#[test]
 fn processes_and_devices_do_in_c_what_the_header_says() {
     c_test("process");
 }

@@ -12,7 +12,7 @@ const LAYERS: [&[&str]; 11] = [
     &["sync"],
     &["segment"],
     &["heap"],
-    &["queue", "map"],
+    &["queue", "map", "list"],
     &["device"],
     &["process"],
     &["wait"],
@@ -247,8 +247,10 @@ fn what_is_pure_neither_locks_nor_calls_the_system() {
         "queue/ends",
         "queue/reserve",
         "map/table",
-        "map/slab",
+        "heap/slab",
         "heap/arena",
+        "list/view",
+        "list/splice",
         "device/mask",
     ];
     for name in pure {

@@ -1,4 +1,4 @@
-//! Shoal: queues, maps, child processes and device masks for the processes of one machine.
+//! Shoal: queues, maps, lists, child processes and device masks for the processes of one machine.
 //!
 //! ```c
 //! shoal_queue_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
@@ -44,7 +44,7 @@
 //!
 //! # fork and exec
 //!
-//! Queue and map handles work in a forked child: it becomes a participant of its own, and
+//! Queue, map and list handles work in a forked child: it becomes a participant of its own, and
 //! frees its copies or just exits. Its copies of process handles cannot tell how those
 //! processes ended. In a child of a process with other threads the usual rule holds for your
 //! own code: what they had locked stays locked. Handles do not survive exec; open by name.
@@ -62,7 +62,7 @@
 //! - Only processes of one user, one pid namespace and one C library share objects. Among
 //!   them there is no protection: garbage written into an object is answered with
 //!   SHOAL_ERR_CORRUPT, but nothing stops a process from deleting your data.
-//! - A queue or map handle uses two file descriptors, and a queue's three once it was asked
+//! - A queue, map or list handle uses two file descriptors, and a queue's three once it was asked
 //!   for one.
 //! - Linux only.
 
@@ -74,6 +74,7 @@ mod device;
 mod handle;
 mod keys;
 mod lease;
+mod list;
 mod map;
 mod options;
 mod process;

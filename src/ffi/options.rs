@@ -55,6 +55,21 @@ pub struct MapOptions {
     pub max_capacity: u64,
 }
 
+/// How to open a list. All zero but `size` opens what exists.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct ListOptions {
+    /// `sizeof(shoal_list_options)`.
+    pub size: usize,
+    /// SHOAL_CREATE, SHOAL_EXCLUSIVE, SHOAL_PERSISTENT.
+    pub flags: u64,
+    /// Bytes of data a new list has room for from the start; 0 for the default.
+    pub capacity: u64,
+    /// Bytes of data it may grow to; 0 for the default. Address space only: memory is used
+    /// as elements need it.
+    pub max_capacity: u64,
+}
+
 /// A struct with a leading `size`.
 ///
 /// # Safety
@@ -79,9 +94,16 @@ unsafe impl Sized for MapOptions {
     const FIRST: usize = 32;
 }
 
+// SAFETY: integers only, the first a `usize`.
+unsafe impl Sized for ListOptions {
+    const WHAT: &'static str = "shoal_list_options.size";
+    const FIRST: usize = 32;
+}
+
 // The sizes of the first version; a struct that has grown since is larger.
 const _: () = assert!(size_of::<QueueOptions>() >= QueueOptions::FIRST);
 const _: () = assert!(size_of::<MapOptions>() >= MapOptions::FIRST);
+const _: () = assert!(size_of::<ListOptions>() >= ListOptions::FIRST);
 
 /// A size beyond this is a mistake, not a newer version.
 const LARGEST: usize = 4096;
@@ -167,6 +189,16 @@ pub(super) unsafe fn queue(options: *const QueueOptions) -> Result<Options> {
 /// # Safety
 /// As [`read`].
 pub(super) unsafe fn map(options: *const MapOptions) -> Result<Options> {
+    // SAFETY: the same contract.
+    match unsafe { read(options) }? {
+        Some(o) => object(o.flags, o.capacity, o.max_capacity),
+        None => Ok(Options::open()),
+    }
+}
+
+/// # Safety
+/// As [`read`].
+pub(super) unsafe fn list(options: *const ListOptions) -> Result<Options> {
     // SAFETY: the same contract.
     match unsafe { read(options) }? {
         Some(o) => object(o.flags, o.capacity, o.max_capacity),

@@ -3,18 +3,24 @@
 //! - [`block`]: blocks of 1 KiB, and the block map that says what each of them is.
 //! - [`arena`]: extents of whole blocks, handed out and taken back.
 //! - [`walk`]: how a walk over the block map rebuilds and checks all the rest.
+//! - [`class`], [`slab`]: small things in slots of equal size.
+//! - [`census`]: what an owner has, after its death and in a check.
 //!
-//! A map keeps its entries in a heap, a queue the messages that lie outside its ring. None of
-//! it locks; the object that has the heap does.
+//! A map keeps its entries in a heap, a list its elements, a queue the messages that lie
+//! outside its ring. None of it locks; the object that has the heap does.
 
 mod arena;
 mod block;
+mod census;
+mod class;
+mod slab;
 mod walk;
 
 pub(crate) use arena::{Arena, ArenaState};
-pub(crate) use block::{
-    BLOCK, Backing, BlockEntry, Extent, Heap, PAGE, Purpose, Word, commit_store,
-};
+pub(crate) use block::{BLOCK, Backing, Extent, Heap, PAGE, Purpose, Word, commit_store};
+pub(crate) use census::Census;
+pub(crate) use class::{LARGEST as LARGEST_SLOT, of as class_of};
+pub(crate) use slab::{Extents, SlabState, Slabs};
 
 use crate::error::Result;
 use crate::segment::Segment;

@@ -15,10 +15,9 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::class;
 use crate::copy::copy;
 use crate::error::{Error, Result};
-use crate::heap::{BLOCK, Heap, Purpose};
+use crate::heap::{BLOCK, Heap, LARGEST_SLOT, Purpose};
 use crate::layout::Shared;
 use crate::sync::crash::crash_point;
 use crate::sys::clock::now_ns;
@@ -136,7 +135,7 @@ impl<'a> Entry<'a> {
     pub(super) fn read(heap: &'a Heap, offset: u64) -> Result<Self> {
         let lengths = Lengths::read(heap, offset)?;
         let (key_len, value_len, total) = (lengths.key, lengths.value, lengths.total());
-        if total > class::LARGEST {
+        if total > LARGEST_SLOT {
             check_large(heap, offset, total)?;
         }
         let at = heap.bytes(offset, total as usize)?;

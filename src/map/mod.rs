@@ -2,7 +2,7 @@
 //!
 //! - [`hash`]: how a key's hash is divided into shard and tag.
 //! - [`table`]: the slots of one shard; one store of a slot is the whole of an operation.
-//! - [`entry`], [`class`], [`slab`]: keys and values, and the places they lie in.
+//! - [`entry`]: keys and values; the places they lie in are the [heap](crate::heap)'s slabs.
 //! - [`store`], [`repair`]: one shard's contents; its operations, its repair and its check.
 //! - [`core`], [`ops`], [`iter`]: locks, the public [`Map`], iteration.
 //!
@@ -27,7 +27,6 @@
 //! 512 GiB. A shard is repaired in time proportional to what it holds, under its lock.
 
 mod atomic;
-mod class;
 mod core;
 mod entry;
 mod expiry;
@@ -41,7 +40,6 @@ mod peek;
 mod readers;
 mod repair;
 mod seq;
-mod slab;
 mod spare;
 mod store;
 mod table;

@@ -19,10 +19,10 @@
 
 use std::ptr::NonNull;
 
-use super::class;
 use super::entry::{Lengths, NEVER, Value};
 use super::store::Store;
 use super::table::Seen;
+use crate::heap::LARGEST_SLOT;
 use crate::sys::clock::now_ns;
 
 /// How often to read again before the lock is taken.
@@ -76,7 +76,7 @@ impl Store<'_> {
             let lengths = Lengths::read(self.heap, offset).map_err(|_| Torn::Lock)?;
             still()?;
             let total = lengths.total();
-            if total > class::LARGEST {
+            if total > LARGEST_SLOT {
                 return Err(Torn::Lock);
             }
             let entry = self.heap.bytes(offset, total as usize);

@@ -15,7 +15,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::class;
+use crate::heap::class_of;
 use crate::layout::Shared;
 use crate::sync::crash::crash_point;
 
@@ -71,5 +71,5 @@ impl Spare {
 /// What says that a place is for entries of `bytes` bytes.
 #[inline]
 fn mark(bytes: u64) -> u64 {
-    u64::from(class::of(bytes)) + 1
+    u64::from(class_of(bytes)) + 1
 }

@@ -37,11 +37,10 @@ use super::entry::{self, Entry, NEVER, Pair};
 use super::hash::TAG_BITS;
 use super::holds::{Held, HoldState, Holds, Kind};
 use super::seq::Seq;
-use super::slab::{Extents, SlabState, Slabs};
 use super::spare::Spare;
 use super::table::{self, Geometry, Probe, SLOTS_PER_BLOCK, Table};
 use crate::error::{Error, Result};
-use crate::heap::{Heap, Purpose, commit_store};
+use crate::heap::{Extents, Heap, Purpose, SlabState, Slabs, commit_store};
 use crate::layout::Shared;
 use crate::sync::crash::crash_point;
 

@@ -11,11 +11,13 @@ pub enum Kind {
     Queue = 1,
     /// A [`Map`](crate::Map).
     Map = 2,
+    /// A [`List`](crate::List).
+    List = 3,
 }
 
 impl Kind {
     pub(crate) fn from_code(code: u32) -> Option<Self> {
-        [Kind::Queue, Kind::Map]
+        [Kind::Queue, Kind::Map, Kind::List]
             .into_iter()
             .find(|kind| *kind as u32 == code)
     }
@@ -24,6 +26,7 @@ impl Kind {
         match self {
             Kind::Queue => "queue",
             Kind::Map => "map",
+            Kind::List => "list",
         }
     }
 }
@@ -62,7 +65,7 @@ pub struct Options {
     /// Address space only: no memory is used before it is needed.
     pub max_capacity: u64,
     /// With `create`: the most messages a queue holds at a time; 0 for as many as fit. Maps
-    /// have no such bound.
+    /// and lists have no such bound.
     pub max_items: u64,
     /// With `create`: how often a message of a queue is delivered before it is a dead letter; 0
     /// for any number of times.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use serde::Serialize;
-use shoal::{Kind, Map, ObjectInfo, Queue};
+use shoal::{Kind, List, Map, ObjectInfo, Queue};
 
 use crate::output::{Failure, Format, bytes, plain};
 
@@ -170,6 +170,15 @@ fn content(name: &str, kind: Kind) -> shoal::Result<Option<Content>> {
         }
         Kind::Map => {
             let len = Map::open(name)?.len()? as u64;
+            Some(Content {
+                len,
+                bytes: None,
+                capacity_bytes: None,
+                closed: None,
+            })
+        }
+        Kind::List => {
+            let len = List::open(name)?.len()? as u64;
             Some(Content {
                 len,
                 bytes: None,

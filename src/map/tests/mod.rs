@@ -9,10 +9,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::ptr::NonNull;
 
-use super::slab::Extents;
 use super::store::{Store, StoreState};
 use crate::error::{Error, Result};
-use crate::heap::{Arena, ArenaState, Backing, Extent, Heap, PAGE, Purpose};
+use crate::heap::{Arena, ArenaState, Backing, Extent, Extents, Heap, PAGE, Purpose};
 use crate::layout::{Offset, Region};
 
 const STATE: u64 = 0;

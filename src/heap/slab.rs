@@ -1,4 +1,4 @@
-//! Slabs: the entries of one shard, in slots of equal size.
+//! Slabs: small things of one owner, such as the entries of a shard, in slots of equal size.
 //!
 //! A slab is an extent cut into slots of one size class; all that describes it lies in the
 //! block map, so no slot is touched but the one that is used. Slabs with free slots form a
@@ -12,9 +12,9 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use super::block::{BLOCK, BlockEntry, Extent, Heap, Purpose, Word};
 use super::class::{self, CLASSES};
 use crate::error::{Error, Result};
-use crate::heap::{BLOCK, BlockEntry, Extent, Heap, Purpose};
 use crate::layout::Shared;
 use crate::sync::crash::crash_point;
 
@@ -27,7 +27,7 @@ const BIGGEST: u64 = 64 * BLOCK;
 const SPARE_BLOCKS: u32 = 4;
 
 /// Where slabs, tables and large entries get their blocks.
-pub(super) trait Extents {
+pub(crate) trait Extents {
     /// `blocks` blocks with memory behind them, holding whatever was there.
     fn allocate(&self, blocks: u32, owner: u8, purpose: Purpose) -> Result<u32>;
     /// Gives back the extent that begins at `head`.
@@ -46,8 +46,8 @@ pub(super) trait Extents {
 ///     16   288  partial  for each class a slab with free slots, 0 if none
 /// ```
 #[repr(C)]
-pub(super) struct SlabState {
-    pub(super) bytes: AtomicU64,
+pub(crate) struct SlabState {
+    pub(crate) bytes: AtomicU64,
     spare: AtomicU32,
     _unused: AtomicU32,
     partial: [AtomicU32; CLASSES],
@@ -57,11 +57,11 @@ pub(super) struct SlabState {
 unsafe impl Shared for SlabState {}
 
 /// A shard's slabs, seen by the holder of the shard's lock.
-pub(super) struct Slabs<'a> {
-    pub(super) state: &'a SlabState,
-    pub(super) heap: &'a Heap,
-    pub(super) extents: &'a dyn Extents,
-    pub(super) owner: u8,
+pub(crate) struct Slabs<'a> {
+    pub(crate) state: &'a SlabState,
+    pub(crate) heap: &'a Heap,
+    pub(crate) extents: &'a dyn Extents,
+    pub(crate) owner: u8,
 }
 
 /// One slab, its entry in the block map read and checked.
@@ -77,7 +77,7 @@ struct Slab<'a> {
 impl<'a> Slabs<'a> {
     /// A place for an entry of `bytes` bytes, which may be any number above 0.
     #[inline]
-    pub(super) fn allocate(&self, bytes: u64) -> Result<u64> {
+    pub(crate) fn allocate(&self, bytes: u64) -> Result<u64> {
         if bytes > class::LARGEST {
             return self.allocate_large(bytes);
         }
@@ -114,7 +114,7 @@ impl<'a> Slabs<'a> {
     }
 
     /// Takes back the place at `offset`.
-    pub(super) fn free(&self, offset: u64) -> Result<()> {
+    pub(crate) fn free(&self, offset: u64) -> Result<()> {
         let extent = self.heap.extent_at(offset)?;
         if extent.owner != self.owner {
             return Err(Error::corrupt("an entry lies in another shard's memory"));
@@ -169,7 +169,7 @@ impl<'a> Slabs<'a> {
     }
 
     /// Keeps the empty slab at `head`, or none if that is 0.
-    pub(super) fn keep(&self, head: u32) -> Result<()> {
+    pub(crate) fn keep(&self, head: u32) -> Result<()> {
         let before = self.state.spare.swap(head, Ordering::Relaxed);
         crash_point!();
         if before == 0 || before == head {
@@ -223,7 +223,7 @@ impl<'a> Slabs<'a> {
     fn slab(&self, head: u32) -> Result<Slab<'a>> {
         let entry = self.heap.block(head)?;
         match entry.word() {
-            crate::heap::Word::Used {
+            Word::Used {
                 blocks,
                 owner,
                 purpose: Purpose::Slab(class),
@@ -295,7 +295,7 @@ impl<'a> Slabs<'a> {
     }
 
     /// Forgets all slabs; [`Self::restore`] then brings back each that is in use.
-    pub(super) fn forget(&self) {
+    pub(crate) fn forget(&self) {
         for list in &self.state.partial {
             list.store(0, Ordering::Relaxed);
         }
@@ -304,7 +304,7 @@ impl<'a> Slabs<'a> {
     }
 
     /// Rebuilds one slab of which `in_use` (a bit for each slot) is known.
-    pub(super) fn restore(&self, head: u32, in_use: &[bool]) -> Result<()> {
+    pub(crate) fn restore(&self, head: u32, in_use: &[bool]) -> Result<()> {
         let slab = self.slab(head)?;
         slab.reset();
         let mut live = 0;
@@ -329,18 +329,18 @@ impl<'a> Slabs<'a> {
     }
 
     /// Counts a large extent that is in use.
-    pub(super) fn restore_large(&self, blocks: u32) {
+    pub(crate) fn restore_large(&self, blocks: u32) {
         self.add_bytes((blocks as u64 * BLOCK) as i64);
     }
 
     /// Slots of the slab at `head`, and the bytes of each.
-    pub(super) fn shape(&self, head: u32) -> Result<(u64, u64)> {
+    pub(crate) fn shape(&self, head: u32) -> Result<(u64, u64)> {
         let slab = self.slab(head)?;
         Ok((slab.slots, slab.size))
     }
 
     /// Checks that the slab's free slots are exactly those that `in_use` leaves out.
-    pub(super) fn verify(&self, head: u32, in_use: &[bool]) -> Result<()> {
+    pub(crate) fn verify(&self, head: u32, in_use: &[bool]) -> Result<()> {
         let slab = self.slab(head)?;
         let live = in_use.iter().filter(|used| **used).count() as u64;
         let fresh = slab.entry.fresh.load(Ordering::Relaxed) as u64;
@@ -365,7 +365,7 @@ impl<'a> Slabs<'a> {
     }
 
     /// Checks the lists: `partial` of the slabs that exist have free slots.
-    pub(super) fn verify_lists(&self, partial: usize, bytes: u64) -> Result<()> {
+    pub(crate) fn verify_lists(&self, partial: usize, bytes: u64) -> Result<()> {
         let mut found = 0;
         for class in 0..CLASSES as u8 {
             let mut at = self.partial(class).load(Ordering::Relaxed);

@@ -10,14 +10,14 @@
 //! extent of their own.
 
 /// Number of size classes.
-pub(super) const CLASSES: usize = 72;
+pub(crate) const CLASSES: usize = 72;
 /// The largest entry that lies in a slab.
-pub(super) const LARGEST: u64 = 1 << 15;
+pub(crate) const LARGEST: u64 = 1 << 15;
 const SMALL: u64 = 256;
 
 /// The class of entries of `size` bytes; `size` is in `1 ..= LARGEST`.
 #[inline]
-pub(super) fn of(size: u64) -> u8 {
+pub(crate) fn of(size: u64) -> u8 {
     debug_assert!((1..=LARGEST).contains(&size));
     if size <= SMALL {
         return ((size - 1) / 16) as u8;
@@ -30,7 +30,7 @@ pub(super) fn of(size: u64) -> u8 {
 
 /// Bytes of a slot of `class`; 0 if there is no such class.
 #[inline]
-pub(super) fn size(class: u8) -> u64 {
+pub(crate) fn size(class: u8) -> u64 {
     match class as u64 {
         class @ 0..16 => (class + 1) * 16,
         class if class < CLASSES as u64 => {

@@ -1,0 +1,296 @@
+//! The list to the holder of its lock.
+
+use std::cmp::Ordering;
+use std::ops::Range;
+
+use super::core::{Core, Held};
+use super::element::Element;
+use super::store::Store;
+use super::view::View;
+use crate::error::{Error, Result};
+
+/// A [`List`](crate::List) whose lock is held: several operations as one to everybody else.
+///
+/// [`List::with`](crate::List::with) lends one. Each operation here is whole or not at all
+/// when the process is killed, but what was done before it stays done. While it lives all
+/// others wait, and so would this thread, for ever, if it used the list itself.
+pub struct Locked<'a> {
+    held: Held<'a>,
+}
+
+impl std::fmt::Debug for Locked<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Locked")
+            .field("name", &self.held.core.name())
+            .finish()
+    }
+}
+
+impl<'a> Locked<'a> {
+    #[inline]
+    pub(super) fn new(core: &'a Core) -> Result<Self> {
+        Ok(Self { held: core.lock()? })
+    }
+
+    #[inline]
+    fn store(&self) -> Store<'_> {
+        self.held.core.store()
+    }
+
+    /// The view, if the list has an element `index`.
+    #[inline]
+    fn at(&self, index: usize) -> Result<Option<View>> {
+        let view = self.store().view()?;
+        Ok(((index as u64) < view.len).then_some(view))
+    }
+
+    /// How many elements the list has.
+    ///
+    /// # Errors
+    /// `Corrupt`.
+    #[inline]
+    pub fn len(&self) -> Result<usize> {
+        Ok(self.store().view()?.len as usize)
+    }
+
+    /// Whether it has none.
+    ///
+    /// # Errors
+    /// `Corrupt`.
+    pub fn is_empty(&self) -> Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// A number that differs whenever the contents do; it may differ without that, too.
+    pub fn version(&self) -> u64 {
+        self.store().version()
+    }
+
+    /// As [`List::get`](crate::List::get).
+    ///
+    /// # Errors
+    /// As there.
+    #[inline]
+    pub fn get(&self, index: usize, buf: &mut [u8]) -> Result<Option<usize>> {
+        let Some(view) = self.at(index)? else {
+            return Ok(None);
+        };
+        let element = self.store().element(&view, index as u64)?.copy_to(buf)?;
+        Ok(Some(element))
+    }
+
+    /// As [`List::get_vec`](crate::List::get_vec).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn get_vec(&self, index: usize) -> Result<Option<Vec<u8>>> {
+        let Some(view) = self.at(index)? else {
+            return Ok(None);
+        };
+        let element = self.store().element(&view, index as u64)?.to_vec();
+        Ok(Some(element))
+    }
+
+    /// Bytes of element `index`, if there is one.
+    ///
+    /// # Errors
+    /// `Corrupt`.
+    pub fn len_of(&self, index: usize) -> Result<Option<usize>> {
+        let Some(view) = self.at(index)? else {
+            return Ok(None);
+        };
+        let element = self.store().element(&view, index as u64)?;
+        Ok(Some(element.bytes().len()))
+    }
+
+    /// As [`List::range_vec`](crate::List::range_vec).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn range_vec(&self, range: Range<usize>) -> Result<Vec<Vec<u8>>> {
+        let (from, to) = self.clamp(range)?;
+        let view = self.store().whole_view()?;
+        let elements = (from..to).map(|index| Ok(self.store().element(&view, index)?.to_vec()));
+        elements.collect()
+    }
+
+    /// As [`List::set`](crate::List::set).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set(&mut self, index: usize, bytes: &[u8]) -> Result<bool> {
+        self.check(bytes)?;
+        let found = self.at(index)?.is_some();
+        if found {
+            self.store().set(index as u64, bytes)?;
+        }
+        Ok(found)
+    }
+
+    /// As [`List::splice`](crate::List::splice).
+    ///
+    /// # Errors
+    /// As there.
+    #[inline]
+    pub fn splice<T: AsRef<[u8]>>(&mut self, range: Range<usize>, items: &[T]) -> Result<()> {
+        for item in items {
+            self.check(item.as_ref())?;
+        }
+        let (from, to) = self.clamp(range)?;
+        self.store().splice(from, to, items)
+    }
+
+    /// As [`List::append`](crate::List::append).
+    ///
+    /// # Errors
+    /// As there.
+    #[inline]
+    pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.splice(usize::MAX..usize::MAX, &[bytes])
+    }
+
+    /// As [`List::pop_at`](crate::List::pop_at).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn pop_at(&mut self, index: usize) -> Result<Option<Vec<u8>>> {
+        let popped = self.get_vec(index)?;
+        if popped.is_some() {
+            self.store()
+                .splice::<&[u8]>(index as u64, index as u64 + 1, &[])?;
+        }
+        Ok(popped)
+    }
+
+    /// As [`List::pop_into`](crate::List::pop_into).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn pop_into(&mut self, index: usize, buf: &mut [u8]) -> Result<Option<usize>> {
+        let popped = self.get(index, buf)?;
+        if popped.is_some() {
+            self.store()
+                .splice::<&[u8]>(index as u64, index as u64 + 1, &[])?;
+        }
+        Ok(popped)
+    }
+
+    /// As [`List::swap`](crate::List::swap).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn swap(&mut self, a: usize, b: usize) -> Result<bool> {
+        let found = self.at(a.max(b))?.is_some();
+        if found && a != b {
+            self.store().swap(a as u64, b as u64)?;
+        }
+        Ok(found)
+    }
+
+    /// As [`List::compare_swap`](crate::List::compare_swap).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn compare_swap(&mut self, index: usize, expected: &[u8], new: &[u8]) -> Result<bool> {
+        self.check(new)?;
+        let Some(view) = self.at(index)? else {
+            return Ok(false);
+        };
+        if self.store().element(&view, index as u64)?.bytes() != expected {
+            return Ok(false);
+        }
+        self.store().set(index as u64, new)?;
+        Ok(true)
+    }
+
+    /// Makes the list the elements that `order` names by their indices, in that order; those
+    /// that it does not name are removed. One operation.
+    ///
+    /// # Errors
+    /// `Invalid` if `order` names an element twice, or one that is not there; `NoSpace`, and
+    /// the list is as it was then; `Corrupt`.
+    pub fn rearrange(&mut self, order: &[u64]) -> Result<()> {
+        self.store().rearrange(order)
+    }
+
+    /// As [`List::sort_by`](crate::List::sort_by).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn sort_by(&mut self, mut compare: impl FnMut(&[u8], &[u8]) -> Ordering) -> Result<()> {
+        let store = self.store();
+        let view = store.whole_view()?;
+        let mut elements = Vec::new();
+        for index in 0..view.len {
+            elements.push((index, store.element(&view, index)?));
+        }
+        elements.sort_by(|(_, a), (_, b)| compare(a.bytes(), b.bytes()));
+        let order: Vec<u64> = elements.iter().map(|(index, _)| *index).collect();
+        store.rearrange(&order)
+    }
+
+    /// As [`List::reverse`](crate::List::reverse).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn reverse(&mut self) -> Result<()> {
+        let len = self.store().whole_view()?.len;
+        let order: Vec<u64> = (0..len).rev().collect();
+        self.store().rearrange(&order)
+    }
+
+    /// Removes every element, as one operation.
+    ///
+    /// # Errors
+    /// `Corrupt`.
+    pub fn clear(&mut self) -> Result<()> {
+        self.store().clear()
+    }
+
+    /// Calls `visit` with the elements from `from` on, until it says `false`.
+    ///
+    /// # Errors
+    /// `Corrupt`, and those of `visit`.
+    pub(crate) fn visit(
+        &self,
+        from: usize,
+        mut visit: impl FnMut(&[u8]) -> Result<bool>,
+    ) -> Result<()> {
+        let store = self.store();
+        let view = store.whole_view()?;
+        for index in from as u64..view.len {
+            let element: Element<'_> = store.element(&view, index)?;
+            if !visit(element.bytes())? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The part of `range` that the list has.
+    #[inline]
+    fn clamp(&self, range: Range<usize>) -> Result<(u64, u64)> {
+        let len = self.store().view()?.len;
+        let from = (range.start as u64).min(len);
+        Ok((from, (range.end as u64).clamp(from, len)))
+    }
+
+    #[inline]
+    fn check(&self, bytes: &[u8]) -> Result<()> {
+        let limit = max_element(self.held.core);
+        if bytes.len() as u64 > limit {
+            return Err(Error::TooLarge {
+                what: "element",
+                size: bytes.len() as u64,
+                limit,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// The largest element that a list may hold.
+#[inline]
+pub(super) fn max_element(core: &Core) -> u64 {
+    core.heap.capacity() / 2
+}

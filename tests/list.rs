@@ -1,0 +1,312 @@
+//! What a shared list promises while nobody dies.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
+
+use common::{Name, Random, alone, fork, watchdog};
+use shoal::{Error, List, Map, Options};
+
+fn all(list: &List) -> Vec<Vec<u8>> {
+    list.range_vec(0..usize::MAX).unwrap()
+}
+
+/// Bytes of memory the list's file has.
+fn memory(list: &List) -> u64 {
+    let path = format!("/dev/shm/shoal.{}", list.name());
+    std::fs::metadata(path).unwrap().blocks() * 512
+}
+
+fn item(random: &mut Random) -> Vec<u8> {
+    let len = match random.below(10) {
+        0 => 0,
+        1..5 => random.below(9),
+        5..9 => random.below(300),
+        _ => random.below(100_000),
+    };
+    vec![random.next() as u8; len as usize]
+}
+
+#[test]
+fn a_list_does_what_a_vector_does() {
+    watchdog();
+    for seed in 1..=12 {
+        let (mut random, mut model) = (Random(seed), Vec::<Vec<u8>>::new());
+        let list = List::anonymous().unwrap();
+        // Some lists grow, some shrink, some are used at one end.
+        let (growth, place) = (1 + seed % 4, seed % 3);
+        for step in 0..1200 {
+            let len = model.len();
+            let at = match place {
+                0 => random.below(len as u64 + 1) as usize,
+                1 => len.min(random.below(3) as usize),
+                _ => len - len.min(random.below(3) as usize),
+            };
+            let to = (at + random.below(5) as usize).min(len);
+            match random.below(10 + growth) {
+                0 => assert_eq!(list.pop().unwrap(), model.pop()),
+                1 => {
+                    let expected = (at < len).then(|| model.remove(at));
+                    assert_eq!(list.pop_at(at).unwrap(), expected);
+                }
+                2 => {
+                    let items: Vec<_> = (0..random.below(6)).map(|_| item(&mut random)).collect();
+                    list.splice(at..to, &items).unwrap();
+                    model.splice(at..to, items);
+                }
+                3 if at < len => {
+                    let bytes = item(&mut random);
+                    assert!(list.set(at, &bytes).unwrap());
+                    model[at] = bytes;
+                }
+                4 if at < len => {
+                    let other = random.below(len as u64) as usize;
+                    assert!(list.swap(at, other).unwrap());
+                    model.swap(at, other);
+                }
+                5 if random.below(20) == 0 => {
+                    list.sort_by(|a, b| a.cmp(b)).unwrap();
+                    model.sort();
+                }
+                6 if random.below(20) == 0 => {
+                    list.reverse().unwrap();
+                    model.reverse();
+                }
+                7 if random.below(150) == 0 => {
+                    list.clear().unwrap();
+                    model.clear();
+                }
+                8 => {
+                    list.remove(at..to).unwrap();
+                    model.drain(at..to);
+                }
+                9 => {
+                    let items: Vec<_> = (0..random.below(50)).map(|_| item(&mut random)).collect();
+                    list.extend(&items[..items.len() / 8]).unwrap();
+                    model.extend_from_slice(&items[..items.len() / 8]);
+                }
+                pick => {
+                    let bytes = item(&mut random);
+                    if pick % 2 == 0 {
+                        list.insert(at, &bytes).unwrap();
+                        model.insert(at, bytes);
+                    } else {
+                        list.append(&bytes).unwrap();
+                        model.push(bytes);
+                    }
+                }
+            }
+            assert_eq!(list.len().unwrap(), model.len());
+            if step % 97 == 0 {
+                assert_eq!(all(&list), model, "seed {seed}, step {step}");
+                list.verify().unwrap();
+            }
+        }
+        assert_eq!(all(&list), model);
+        let walked: Vec<_> = list.iter().map(Result::unwrap).collect();
+        assert_eq!(walked, model);
+        list.verify().unwrap();
+        list.clear().unwrap();
+        list.verify().unwrap();
+        assert!(memory(&list) < 200_000, "{}", memory(&list));
+    }
+}
+
+#[test]
+fn elements_are_found_by_index_and_not_beyond_the_end() {
+    let list = List::anonymous().unwrap();
+    list.extend(&[&b""[..], b"1234567", b"12345678"]).unwrap();
+    let mut buf = [0; 8];
+    assert_eq!(list.get(0, &mut buf).unwrap(), Some(0));
+    assert_eq!(list.get(1, &mut buf).unwrap(), Some(7));
+    assert_eq!(list.get(2, &mut buf).unwrap(), Some(8));
+    assert_eq!(&buf, b"12345678");
+    assert_eq!(list.get(3, &mut buf).unwrap(), None);
+    assert_eq!(list.get_vec(usize::MAX).unwrap(), None);
+    let short = list.get(2, &mut buf[..3]).unwrap_err();
+    let (needed, capacity) = (8, 3);
+    assert_eq!(short, Error::BufferTooSmall { needed, capacity });
+    assert_eq!(list.pop_into(2, &mut buf[..3]).unwrap_err(), short);
+    assert_eq!(list.len().unwrap(), 3);
+    assert!(!list.set(3, b"x").unwrap() && !list.swap(0, 3).unwrap());
+    assert!(!list.compare_swap(1, b"other", b"new").unwrap());
+    assert!(list.compare_swap(1, b"1234567", b"new").unwrap());
+    assert!(!list.compare_swap(9, b"", b"new").unwrap());
+    assert_eq!(list.pop_at(1).unwrap(), Some(b"new".to_vec()));
+    assert_eq!(list.pop_at(2).unwrap(), None);
+}
+
+#[test]
+fn a_large_element_comes_back_whole() {
+    let list = List::anonymous().unwrap();
+    let large: Vec<u8> = (0..40_000_000u32).map(|i| (i % 251) as u8).collect();
+    list.append(b"before").unwrap();
+    list.append(&large).unwrap();
+    assert!(list.get_vec(1).unwrap().unwrap() == large);
+    assert!(list.pop().unwrap().unwrap() == large);
+    list.verify().unwrap();
+    assert!(memory(&list) < 1 << 20);
+}
+
+#[test]
+fn what_comes_and_goes_takes_no_more_memory() {
+    watchdog();
+    let list = List::anonymous().unwrap();
+    let (mut most, mut buf) = (0, [0; 64]);
+    for round in 0..200_000u64 {
+        list.append(&round.to_le_bytes()).unwrap();
+        if round >= 100 {
+            // As a queue: in at the end, out at the front.
+            assert_eq!(list.pop_into(0, &mut buf).unwrap(), Some(8));
+            assert_eq!(buf[..8], (round - 100).to_le_bytes());
+        }
+        if round == 10_000 {
+            most = memory(&list);
+        }
+    }
+    assert!(memory(&list) <= most);
+    for _ in 0..200_000 {
+        list.append(&[1; 40]).unwrap();
+        assert_eq!(list.pop().unwrap().unwrap().len(), 40);
+    }
+    // A slab for elements of another size.
+    assert!(memory(&list) <= most + 8192);
+    list.verify().unwrap();
+}
+
+#[test]
+fn a_full_list_is_what_it_was() {
+    let options = Options::create().max_capacity(100_000);
+    let list = List::with_options(None, &options).unwrap();
+    while list.append(&[7; 900]).is_ok() {}
+    let before = all(&list);
+    assert!(before.len() > 60);
+    let many = vec![[8; 900]; 30];
+    for result in [
+        list.append(&[9; 3000]),
+        list.insert(3, &[9; 3000]),
+        list.extend(&many),
+        list.splice(1..2, &many),
+        list.set(5, &[9; 20_000]).map(drop),
+    ] {
+        let err = result.unwrap_err();
+        assert!(matches!(err, Error::NoSpace { .. }), "{err}");
+        assert!(all(&list) == before);
+        list.verify().unwrap();
+    }
+    let err = list.append(&[0; 60_000]).unwrap_err();
+    assert!(matches!(err, Error::TooLarge { .. }), "{err}");
+    list.remove(0..40).unwrap();
+    list.extend(&many).unwrap();
+    assert_eq!(list.len().unwrap(), before.len() - 10);
+    list.verify().unwrap();
+}
+
+#[test]
+fn an_order_names_each_element_once() {
+    let list = List::anonymous().unwrap();
+    list.extend(&[b"0", b"1", b"2", b"3"]).unwrap();
+    for order in [&[0, 0][..], &[4], &[u64::MAX]] {
+        let err = list.with(|locked| locked.rearrange(order)).unwrap_err();
+        assert!(matches!(err, Error::Invalid { .. }));
+        assert_eq!(list.len().unwrap(), 4);
+    }
+    list.with(|locked| locked.rearrange(&[3, 1])).unwrap();
+    assert_eq!(all(&list), [b"3", b"1"]);
+    list.with(|locked| locked.rearrange(&[])).unwrap();
+    assert!(list.is_empty().unwrap());
+    list.verify().unwrap();
+}
+
+#[test]
+fn a_version_differs_after_every_change() {
+    let list = List::anonymous().unwrap();
+    let mut versions = BTreeSet::new();
+    let mut note = || versions.insert(list.with(|locked| Ok(locked.version())).unwrap());
+    assert!(note());
+    list.extend(&[b"a", b"b"]).unwrap();
+    assert!(note());
+    list.set(0, b"c").unwrap();
+    assert!(note());
+    list.swap(0, 1).unwrap();
+    assert!(note());
+    list.pop().unwrap();
+    assert!(note());
+    list.get_vec(0).unwrap();
+    assert!(!note());
+}
+
+#[test]
+fn a_panic_under_the_lock_leaves_a_whole_list() {
+    let list = List::anonymous().unwrap();
+    list.extend(&[b"b", b"a"]).unwrap();
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        list.sort_by(|_, _| panic!("no order"))
+    }));
+    assert!(result.is_err());
+    assert_eq!(all(&list), [b"b", b"a"]);
+    list.verify().unwrap();
+}
+
+#[test]
+fn several_processes_append_and_pop_and_each_element_comes_once() {
+    let _alone = alone();
+    let (list, popped) = (List::anonymous().unwrap(), List::anonymous().unwrap());
+    let children: Vec<_> = (0..4u64)
+        .map(|child| {
+            fork(|| {
+                for i in 0..2000u64 {
+                    list.append(&(child << 32 | i).to_le_bytes()).unwrap();
+                    if i % 2 == 0 {
+                        let taken = list.pop_at((i % 3) as usize).unwrap();
+                        popped.extend(&Vec::from_iter(taken)).unwrap();
+                    }
+                }
+            })
+        })
+        .collect();
+    children.into_iter().for_each(|child| child.ends_well());
+    let mut seen = all(&list);
+    seen.extend(all(&popped));
+    let count = seen.len();
+    assert_eq!(seen.into_iter().collect::<BTreeSet<_>>().len(), count);
+    assert_eq!(count, 8000);
+    list.verify().unwrap();
+}
+
+#[test]
+fn a_compound_operation_is_one_to_everybody_else() {
+    let _alone = alone();
+    let list = List::anonymous().unwrap();
+    list.append(&0u64.to_le_bytes()).unwrap();
+    let children: Vec<_> = (0..3)
+        .map(|_| {
+            fork(|| {
+                for _ in 0..1000 {
+                    list.with(|locked| {
+                        let old = locked.get_vec(0)?.unwrap();
+                        let sum = u64::from_le_bytes(old.try_into().unwrap()) + 1;
+                        locked.set(0, &sum.to_le_bytes()).map(drop)
+                    })
+                    .unwrap();
+                }
+            })
+        })
+        .collect();
+    children.into_iter().for_each(|child| child.ends_well());
+    assert_eq!(list.get_vec(0).unwrap().unwrap(), 3000u64.to_le_bytes());
+}
+
+#[test]
+fn a_name_is_one_list_and_no_map() {
+    let name = Name::new("list");
+    let list = List::create(&name).unwrap();
+    let err = Map::open(&name).unwrap_err();
+    assert!(matches!(err, Error::WrongKind { .. }), "{err}");
+    List::open(&name).unwrap().append(b"x").unwrap();
+    assert_eq!(list.get_vec(0).unwrap().unwrap(), b"x");
+    assert_eq!(shoal::stat(&name).unwrap().kind, Some(shoal::Kind::List));
+    List::unlink(&name).unwrap();
+    assert!(matches!(List::open(&name), Err(Error::NotFound { .. })));
+}
