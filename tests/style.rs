@@ -12,7 +12,7 @@ const LAYERS: [&[&str]; 11] = [
     &["sync"],
     &["segment"],
     &["heap"],
-    &["queue", "map"],
+    &["queue", "map", "primitives"],
     &["device"],
     &["process"],
     &["wait"],
