@@ -50,7 +50,9 @@ mod wait;
 pub use device::Mask;
 pub use error::{Error, Result, Status};
 pub use map::{Iter, Map};
-pub use primitives::{Lock, LockGuard, Taken};
+pub use primitives::{
+    Arrival, Barrier, Condition, Event, Lock, LockGuard, RwLock, Semaphore, Taken, Wake,
+};
 pub use process::{Exit, ExitKind, ForkOptions, Process, Spawn, Stdio, fork};
 pub use queue::{Lease, Queue, Reservation};
 pub use raw_sync::Timeout;

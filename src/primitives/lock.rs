@@ -1,7 +1,7 @@
 //! A lock, and a lock that its owner may take again.
 
 use crate::Timeout;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::segment::{self, Kind, Options, Segment};
 use crate::sys::clock::Deadline;
 
@@ -151,6 +151,24 @@ impl Lock {
     #[inline]
     pub fn release(&self) -> Result<()> {
         self.cell.release(&self.segment)
+    }
+
+    /// Gives the lock back wholly, and says how often the caller had it.
+    pub(super) fn release_all(&self) -> Result<u32> {
+        self.cell.release_all(&self.segment)
+    }
+
+    /// Takes the lock as often as [`release_all`](Self::release_all) said, however long it
+    /// takes and whatever signal comes.
+    pub(super) fn take_back(&self, depth: u32) -> Result<Taken> {
+        let taken = loop {
+            match self.acquire(Timeout::Infinite) {
+                Err(Error::Interrupted) => {}
+                other => break other?,
+            }
+        };
+        self.cell.deepen(depth);
+        Ok(taken)
     }
 
     /// Whether the lock is recursive.

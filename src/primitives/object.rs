@@ -1,8 +1,10 @@
-//! What opening one of these objects has in common with opening any other.
+//! What these objects have in common: how they are opened, and how their bookkeeping is locked.
 
 use crate::error::{Error, Result};
 use crate::layout::{Offset, Shared};
 use crate::segment::{Kind, Options, Segment, Spec};
+use crate::sync::{Acquired, Guard, RobustMutex};
+use crate::sys::clock::Deadline;
 
 /// Opens or creates a segment that holds one `T`, which `init` makes of zeros.
 pub(super) fn open<T: Shared>(
@@ -34,4 +36,17 @@ pub(super) fn open<T: Shared>(
     })?;
     let state = segment.region().resolve(data)?;
     Ok((segment, state))
+}
+
+/// Locks an object's bookkeeping, and makes anew what is derived if its last owner died there.
+#[inline]
+pub(super) fn enter(mutex: &RobustMutex, rebuild: impl FnOnce()) -> Result<Guard<'_>> {
+    match mutex.lock(Deadline::Never)? {
+        Acquired::Held(guard) => Ok(guard),
+        Acquired::Recovered(guard) => {
+            rebuild();
+            guard.mark_consistent();
+            Ok(guard)
+        }
+    }
 }
