@@ -126,7 +126,7 @@ fn a_wounded_barrier_answers() {
             let _ = (it.sleep(place, millis(1)), it.give_up(place));
         }
         let _ = (it.reset(), it.abort(), it.waiting(), it.is_broken());
-        let _ = it.open_now(0);
+        let _ = it.release(0);
     }
 }
 

@@ -70,14 +70,20 @@
 #![allow(unreachable_pub, clippy::missing_safety_doc)]
 
 mod args;
+mod barrier;
+mod condition;
 mod device;
+mod event;
 mod handle;
 mod lease;
+mod lock;
 mod map;
 mod options;
 mod process;
 mod queue;
 mod reserve;
+mod rwlock;
+mod semaphore;
 mod spawn;
 mod status;
 mod wait;

@@ -61,7 +61,7 @@ pub struct Arrival {
     pub place: u32,
     /// How many came before: 0 to one less than there are parties.
     pub index: u32,
-    /// Whether all are there now: it is for the caller to [open](Barrier::open_now) the barrier.
+    /// Whether all are there now: it is for the caller to [open](Barrier::release) the barrier.
     pub last: bool,
 }
 
@@ -203,7 +203,7 @@ impl Barrier {
             let unless_it_panics = GiveUpOnDrop(self, arrived.place);
             action();
             std::mem::forget(unless_it_panics);
-            self.open_now(arrived.place)?;
+            self.release(arrived.place)?;
             return Ok(arrived.index);
         }
         match self.sleep_until(arrived.place, deadline) {
@@ -218,7 +218,7 @@ impl Barrier {
     }
 
     /// The first part of a wait, for those who wait piecewise: comes to the barrier. The last to
-    /// come then [opens](Self::open_now) it, the others [`sleep`](Self::sleep) until it does. Waits
+    /// come then [opens](Self::release) it, the others [`sleep`](Self::sleep) until it does. Waits
     /// only while the round before has not ended.
     ///
     /// # Errors
@@ -265,7 +265,7 @@ impl Barrier {
     /// # Errors
     /// `Poisoned` if the barrier was broken meanwhile; `Invalid` if the place is not this
     /// process's.
-    pub fn open_now(&self, place: u32) -> Result<()> {
+    pub fn release(&self, place: u32) -> Result<()> {
         let _guard = self.enter()?;
         let place = self.state.roster.own(&self.segment, place)?;
         let result = outcome(place);

@@ -144,6 +144,16 @@ impl Lock {
         self.cell.try_acquire(&self.segment)
     }
 
+    /// As [`try_acquire`](Self::try_acquire), but looks for about a microsecond. For those whose
+    /// way to [`acquire`](Self::acquire) is longer than that.
+    ///
+    /// # Errors
+    /// The same.
+    #[inline]
+    pub fn spin_acquire(&self) -> Result<Option<Taken>> {
+        self.cell.spin_acquire(&self.segment)
+    }
+
     /// Gives the lock back: a plain one whoever took it, a recursive one by one level.
     ///
     /// # Errors

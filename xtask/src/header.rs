@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What the header is made from, in the order in which it appears there.
-const SOURCES: [&str; 12] = [
+const SOURCES: [&str; 18] = [
     "src/error.rs",
     "src/ffi/status.rs",
     "src/ffi/args.rs",
@@ -17,6 +17,12 @@ const SOURCES: [&str; 12] = [
     "src/ffi/process.rs",
     "src/ffi/wait.rs",
     "src/ffi/device.rs",
+    "src/ffi/lock.rs",
+    "src/ffi/semaphore.rs",
+    "src/ffi/event.rs",
+    "src/ffi/condition.rs",
+    "src/ffi/barrier.rs",
+    "src/ffi/rwlock.rs",
 ];
 
 const HEADER: &str = "include/shoal.h";

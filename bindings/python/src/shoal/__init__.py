@@ -47,18 +47,24 @@ from ._errors import (
 )
 from ._gc import gc
 from ._loan import Lease, Reservation
+from ._lock import Lock, RLock
 from ._map import BytesMap, Map
 from ._process import Process, spawn
 from ._queue import Queue
 from ._select import wait
+from ._sync import Barrier, BoundedSemaphore, Condition, Event, RWLock, Semaphore
 
 __all__ = [
     "AccessError",
+    "Barrier",
+    "BoundedSemaphore",
     "BufferTooSmallError",
     "BytesMap",
     "ClosedError",
+    "Condition",
     "CorruptError",
     "Empty",
+    "Event",
     "ExhaustedError",
     "ExistsError",
     "ExpiredError",
@@ -67,6 +73,7 @@ __all__ = [
     "InterruptedError",
     "InvalidError",
     "Lease",
+    "Lock",
     "Map",
     "NoSpaceError",
     "NotFoundError",
@@ -74,7 +81,10 @@ __all__ = [
     "PoisonedError",
     "Process",
     "Queue",
+    "RLock",
+    "RWLock",
     "Reservation",
+    "Semaphore",
     "ShoalError",
     "SystemCallError",
     "TimeoutError",
