@@ -14,10 +14,10 @@ use crate::Timeout;
 use crate::error::Result;
 use crate::layout::Shared;
 use crate::segment::{self, Kind, Options, Segment};
-use crate::sync::{EventCell, Slept, crash::crash_point, publish_fence};
+use crate::sync::{EventCell, crash::crash_point, publish_fence};
 use crate::sys::clock::Deadline;
 
-use super::cell::{FIRST_SLICE_NS, LAST_SLICE_NS};
+use super::cell::LAST_SLICE_NS;
 use super::object;
 
 const LAYOUT: u64 = 0x4556_4e54_0000_0001;
@@ -139,11 +139,13 @@ impl Event {
         if happened() {
             return Ok(());
         }
-        let (deadline, mut slice_ns) = (Deadline::after(timeout), FIRST_SLICE_NS);
+        let deadline = Deadline::after(timeout);
         while !happened() {
-            if self.state.changed.sleep(slice_ns, deadline, happened)? == Slept::TimedOut {
-                slice_ns = (slice_ns * 2).min(LAST_SLICE_NS);
-            }
+            // The longest slice from the start: a nearer end costs the kernel a timer on the way
+            // in and out, and only a setter killed before it wakes needs one.
+            self.state
+                .changed
+                .sleep(LAST_SLICE_NS, deadline, happened)?;
         }
         Ok(())
     }
