@@ -109,6 +109,12 @@
 /** The object stays until it is unlinked, whoever has it open. */
 #define SHOAL_PERSISTENT 4
 
+/** With SHOAL_CREATE, of a lock: its owner may take it again. */
+#define SHOAL_RECURSIVE 8
+
+/** With SHOAL_CREATE, of a semaphore: never more permits than at first. */
+#define SHOAL_BOUNDED 16
+
 /**
  * The child leads a process group of its own: `shoal_process_signal_group` reaches all of
  * it, and the terminal's Ctrl-C does not.
@@ -192,6 +198,15 @@ typedef enum {
     SHOAL_ERR_EXPIRED = 22,
 } shoal_status;
 
+/** A meeting point for a fixed number of processes or threads. */
+typedef struct shoal_barrier shoal_barrier;
+
+/** Waiting for a change of something that a `shoal_lock` guards. */
+typedef struct shoal_condition shoal_condition;
+
+/** Something that has happened or not, which processes wait for. */
+typedef struct shoal_event shoal_event;
+
 /**
  * A named sequence of byte strings that any number of processes read and write. Every call
  * is atomic.
@@ -200,6 +215,9 @@ typedef enum {
  * is SHOAL_ERR_NOT_FOUND; a bound of a range beyond either end is that end.
  */
 typedef struct shoal_list shoal_list;
+
+/** A lock between processes and threads; recursive if it was made with SHOAL_RECURSIVE. */
+typedef struct shoal_lock shoal_lock;
 
 /**
  * A named map from bytes to bytes that any number of processes read and write. Every call
@@ -215,6 +233,12 @@ typedef struct shoal_process shoal_process;
 
 /** A named queue of messages that any number of processes put into and take from. */
 typedef struct shoal_queue shoal_queue;
+
+/** A lock that many hold for reading, or one for writing. */
+typedef struct shoal_rwlock shoal_rwlock;
+
+/** A number of permits that processes take and release; those of the dead return. */
+typedef struct shoal_semaphore shoal_semaphore;
 
 /** How to open a queue. All zero but `size` opens what exists. */
 typedef struct {
@@ -377,6 +401,19 @@ typedef struct {
     /** Ready once it has ended. It is not joined by that. */
     shoal_process *process;
 } shoal_waitable;
+
+/**
+ * How to open a lock, semaphore, event, condition, barrier or read-write lock. All zero but
+ * `size` opens what exists.
+ */
+typedef struct {
+    /** `sizeof(shoal_sync_options)`. */
+    size_t size;
+    /** SHOAL_CREATE, SHOAL_EXCLUSIVE, SHOAL_PERSISTENT, SHOAL_RECURSIVE, SHOAL_BOUNDED. */
+    uint64_t flags;
+    /** Of a new semaphore, its permits; of a new barrier, its parties; else 0. */
+    uint64_t count;
+} shoal_sync_options;
 
 #ifdef __cplusplus
 extern "C" {
@@ -2103,6 +2140,747 @@ SHOAL_NODISCARD
 shoal_status shoal_device_set_visible(const char *family,
                                       const char *mask,
                                       bool *too_late);
+
+/**
+ * Opens or creates a lock.
+ *
+ * `name`: 1 to 200 letters, digits, '.', '_', '-'; NULL always creates a lock under a name
+ * of its own, which `shoal_lock_name` tells.
+ * `options`: NULL opens what exists. SHOAL_RECURSIVE makes a lock that its owner may take again; what exists stays what it is.
+ * Blocking, threads, fork: does not wait; safe from several threads and processes at once,
+ * of which one creates it.
+ * Ownership: `*out` is yours until `shoal_lock_free`; NULL after a failure.
+ *
+ * Errors: SHOAL_ERR_INVALID (name, options, NULL `out`); SHOAL_ERR_NOT_FOUND;
+ * SHOAL_ERR_EXISTS (with SHOAL_EXCLUSIVE); SHOAL_ERR_WRONG_KIND; SHOAL_ERR_PERMISSION;
+ * SHOAL_ERR_NO_SPACE; SHOAL_ERR_TOO_LARGE (count); SHOAL_ERR_VERSION_MISMATCH;
+ * SHOAL_ERR_CORRUPT; SHOAL_ERR_EXHAUSTED (more than a thousand handles on it);
+ * SHOAL_ERR_OS (such as no file descriptor left).
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_lock_open(const char *name,
+                             const shoal_sync_options *options,
+                             shoal_lock **out);
+
+/**
+ * Lets go of a lock. The last handle of all processes removes it, unless it is persistent.
+ * What this handle held is held by the dead from then on.
+ *
+ * Blocking, threads, fork: does not wait. No other thread may be using the handle. In a
+ * forked child it frees the child's copy only.
+ * Ownership: `l` is gone; NULL is allowed.
+ */
+SHOAL_API void shoal_lock_free(shoal_lock *l);
+
+/**
+ * The name to open it by in another process. NULL if `l` is invalid.
+ *
+ * Blocking, threads, fork: never blocks; safe everywhere.
+ * Ownership: the string is the handle's and goes with it.
+ */
+SHOAL_API const char *shoal_lock_name(shoal_lock *l);
+
+/**
+ * Removes the name of a lock. Who has it open goes on using it; who opens or creates the
+ * name from now on gets another one.
+ *
+ * Blocking, threads, fork: does not wait; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID (name); SHOAL_ERR_NOT_FOUND; SHOAL_ERR_WRONG_KIND;
+ * SHOAL_ERR_PERMISSION.
+ */
+SHOAL_API shoal_status shoal_lock_unlink(const char *name);
+
+/**
+ * Takes a lock.
+ *
+ * SHOAL_ERR_OWNER_DIED: **you hold the lock**, as after SHOAL_OK, and must unlock it. Its last
+ * owner died, or freed its handle, while it held it: what the lock guards may be half changed.
+ * It is told once; unlocking says that all is well again.
+ *
+ * ```c
+ * shoal_status got = shoal_lock_lock(l, SHOAL_FOREVER);
+ * if (got == SHOAL_ERR_OWNER_DIED)
+ *     mend();
+ * if (got == SHOAL_OK || got == SHOAL_ERR_OWNER_DIED) {
+ *     work();
+ *     shoal_lock_unlock(l);
+ * }
+ * ```
+ *
+ * Blocking, threads, fork: waits while somebody who lives has the lock, at most `timeout_ns`.
+ * Safe everywhere. The owner is this handle in this process, and of a recursive lock the
+ * calling thread.
+ *
+ * Errors: SHOAL_ERR_OWNER_DIED (with the lock held); SHOAL_ERR_TIMEOUT;
+ * SHOAL_ERR_INTERRUPTED; SHOAL_ERR_INVALID; SHOAL_ERR_TOO_LARGE (a recursive lock, 2^32 times).
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_lock_lock(shoal_lock *l,
+                             int64_t timeout_ns);
+
+/**
+ * Takes a lock if it is free within a microsecond, or recursive and the calling thread's, without
+ * a system call. The lock of a dead owner counts as taken: `shoal_lock_lock` finds that out, with SHOAL_NOWAIT too.
+ *
+ * Blocking, threads, fork: never waits, and never asks the kernel. As for `shoal_lock_lock`.
+ *
+ * Errors: SHOAL_ERR_TIMEOUT (it is taken); SHOAL_ERR_INVALID; SHOAL_ERR_TOO_LARGE.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_lock_try(shoal_lock *l);
+
+/**
+ * Gives a lock back: a plain one whoever took it, a recursive one by one level.
+ *
+ * Blocking, threads, fork: never waits; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID (nobody holds it; it is recursive and not the calling thread's).
+ */
+SHOAL_API
+shoal_status shoal_lock_unlock(shoal_lock *l);
+
+/**
+ * Whether anybody has the lock; a dead owner counts until the next one comes.
+ *
+ * Blocking, threads, fork: never waits; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID.
+ */
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_lock_is_held(shoal_lock *l, bool *out);
+
+/**
+ * How often the calling thread has taken the lock by this handle; 0 if it has not.
+ *
+ * Blocking, threads, fork: never waits; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID; SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_lock_depth(shoal_lock *l, uint32_t *out);
+
+/**
+ * Whether the lock is recursive.
+ *
+ * Blocking, threads, fork: never waits; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID.
+ */
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_lock_is_recursive(shoal_lock *l, bool *out);
+
+/**
+ * Opens or creates a semaphore.
+ *
+ * `name`: 1 to 200 letters, digits, '.', '_', '-'; NULL always creates a semaphore under a name
+ * of its own, which `shoal_semaphore_name` tells.
+ * `options`: NULL opens what exists. `count` is the number of permits of a new one; with SHOAL_BOUNDED there are never more.
+ * Blocking, threads, fork: does not wait; safe from several threads and processes at once,
+ * of which one creates it.
+ * Ownership: `*out` is yours until `shoal_semaphore_free`; NULL after a failure.
+ *
+ * Errors: SHOAL_ERR_INVALID (name, options, NULL `out`); SHOAL_ERR_NOT_FOUND;
+ * SHOAL_ERR_EXISTS (with SHOAL_EXCLUSIVE); SHOAL_ERR_WRONG_KIND; SHOAL_ERR_PERMISSION;
+ * SHOAL_ERR_NO_SPACE; SHOAL_ERR_TOO_LARGE (count); SHOAL_ERR_VERSION_MISMATCH;
+ * SHOAL_ERR_CORRUPT; SHOAL_ERR_EXHAUSTED (more than a thousand handles on it);
+ * SHOAL_ERR_OS (such as no file descriptor left).
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_semaphore_open(const char *name,
+                                  const shoal_sync_options *options,
+                                  shoal_semaphore **out);
+
+/**
+ * Lets go of a semaphore. The last handle of all processes removes it, unless it is persistent.
+ * What this handle held is held by the dead from then on.
+ *
+ * Blocking, threads, fork: does not wait. No other thread may be using the handle. In a
+ * forked child it frees the child's copy only.
+ * Ownership: `s` is gone; NULL is allowed.
+ */
+SHOAL_API
+void shoal_semaphore_free(shoal_semaphore *s);
+
+/**
+ * The name to open it by in another process. NULL if `s` is invalid.
+ *
+ * Blocking, threads, fork: never blocks; safe everywhere.
+ * Ownership: the string is the handle's and goes with it.
+ */
+SHOAL_API const char *shoal_semaphore_name(shoal_semaphore *s);
+
+/**
+ * Removes the name of a semaphore. Who has it open goes on using it; who opens or creates the
+ * name from now on gets another one.
+ *
+ * Blocking, threads, fork: does not wait; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID (name); SHOAL_ERR_NOT_FOUND; SHOAL_ERR_WRONG_KIND;
+ * SHOAL_ERR_PERMISSION.
+ */
+SHOAL_API
+shoal_status shoal_semaphore_unlink(const char *name);
+
+/**
+ * Takes a permit. It returns by itself if this process dies.
+ *
+ * Blocking, threads, fork: waits while there is none, at most `timeout_ns`. Safe everywhere.
+ *
+ * Errors: SHOAL_ERR_TIMEOUT; SHOAL_ERR_INTERRUPTED; SHOAL_ERR_INVALID; SHOAL_ERR_POISONED;
+ * SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_semaphore_acquire(shoal_semaphore *s,
+                                     int64_t timeout_ns);
+
+/**
+ * Releases permits: this process's own first, then those of others; if nobody has any, new ones.
+ *
+ * Blocking, threads, fork: never waits; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID (it is bounded and was released more often than acquired);
+ * SHOAL_ERR_TOO_LARGE (more than 2^31 - 1); SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API
+shoal_status shoal_semaphore_release(shoal_semaphore *s,
+                                     uint32_t count);
+
+/**
+ * How many permits can be had now.
+ *
+ * Blocking, threads, fork: never waits; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID; SHOAL_ERR_POISONED.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_semaphore_value(shoal_semaphore *s,
+                                   uint64_t *out);
+
+/**
+ * Opens or creates an event.
+ *
+ * `name`: 1 to 200 letters, digits, '.', '_', '-'; NULL always creates an event under a name
+ * of its own, which `shoal_event_name` tells.
+ * `options`: NULL opens what exists. A new event is not set.
+ * Blocking, threads, fork: does not wait; safe from several threads and processes at once,
+ * of which one creates it.
+ * Ownership: `*out` is yours until `shoal_event_free`; NULL after a failure.
+ *
+ * Errors: SHOAL_ERR_INVALID (name, options, NULL `out`); SHOAL_ERR_NOT_FOUND;
+ * SHOAL_ERR_EXISTS (with SHOAL_EXCLUSIVE); SHOAL_ERR_WRONG_KIND; SHOAL_ERR_PERMISSION;
+ * SHOAL_ERR_NO_SPACE; SHOAL_ERR_TOO_LARGE (count); SHOAL_ERR_VERSION_MISMATCH;
+ * SHOAL_ERR_CORRUPT; SHOAL_ERR_EXHAUSTED (more than a thousand handles on it);
+ * SHOAL_ERR_OS (such as no file descriptor left).
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_event_open(const char *name,
+                              const shoal_sync_options *options,
+                              shoal_event **out);
+
+/**
+ * Lets go of an event. The last handle of all processes removes it, unless it is persistent.
+ * What this handle held is held by the dead from then on.
+ *
+ * Blocking, threads, fork: does not wait. No other thread may be using the handle. In a
+ * forked child it frees the child's copy only.
+ * Ownership: `e` is gone; NULL is allowed.
+ */
+SHOAL_API
+void shoal_event_free(shoal_event *e);
+
+/**
+ * The name to open it by in another process. NULL if `e` is invalid.
+ *
+ * Blocking, threads, fork: never blocks; safe everywhere.
+ * Ownership: the string is the handle's and goes with it.
+ */
+SHOAL_API const char *shoal_event_name(shoal_event *e);
+
+/**
+ * Removes the name of an event. Who has it open goes on using it; who opens or creates the
+ * name from now on gets another one.
+ *
+ * Blocking, threads, fork: does not wait; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID (name); SHOAL_ERR_NOT_FOUND; SHOAL_ERR_WRONG_KIND;
+ * SHOAL_ERR_PERMISSION.
+ */
+SHOAL_API shoal_status shoal_event_unlink(const char *name);
+
+/**
+ * Sets the event and wakes all who wait for it.
+ *
+ * Blocking, threads, fork: never waits; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID.
+ */
+SHOAL_API shoal_status shoal_event_set(shoal_event *e);
+
+/**
+ * The event is no longer set.
+ *
+ * Blocking, threads, fork: never waits; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID.
+ */
+SHOAL_API shoal_status shoal_event_clear(shoal_event *e);
+
+/**
+ * Whether the event is set.
+ *
+ * Blocking, threads, fork: never waits; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID.
+ */
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_event_is_set(shoal_event *e, bool *out);
+
+/**
+ * Waits until the event is set, or was since the call began.
+ *
+ * Blocking, threads, fork: waits at most `timeout_ns`. Safe everywhere.
+ *
+ * Errors: SHOAL_ERR_TIMEOUT; SHOAL_ERR_INTERRUPTED; SHOAL_ERR_INVALID.
+ */
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_event_wait(shoal_event *e, int64_t timeout_ns);
+
+/**
+ * Opens or creates a condition.
+ *
+ * `name`: 1 to 200 letters, digits, '.', '_', '-'; NULL always creates a condition under a name
+ * of its own, which `shoal_condition_name` tells.
+ * `options`: NULL opens what exists. The lock is named with each wait.
+ * Blocking, threads, fork: does not wait; safe from several threads and processes at once,
+ * of which one creates it.
+ * Ownership: `*out` is yours until `shoal_condition_free`; NULL after a failure.
+ *
+ * Errors: SHOAL_ERR_INVALID (name, options, NULL `out`); SHOAL_ERR_NOT_FOUND;
+ * SHOAL_ERR_EXISTS (with SHOAL_EXCLUSIVE); SHOAL_ERR_WRONG_KIND; SHOAL_ERR_PERMISSION;
+ * SHOAL_ERR_NO_SPACE; SHOAL_ERR_TOO_LARGE (count); SHOAL_ERR_VERSION_MISMATCH;
+ * SHOAL_ERR_CORRUPT; SHOAL_ERR_EXHAUSTED (more than a thousand handles on it);
+ * SHOAL_ERR_OS (such as no file descriptor left).
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_condition_open(const char *name,
+                                  const shoal_sync_options *options,
+                                  shoal_condition **out);
+
+/**
+ * Lets go of a condition. The last handle of all processes removes it, unless it is persistent.
+ * What this handle held is held by the dead from then on.
+ *
+ * Blocking, threads, fork: does not wait. No other thread may be using the handle. In a
+ * forked child it frees the child's copy only.
+ * Ownership: `c` is gone; NULL is allowed.
+ */
+SHOAL_API
+void shoal_condition_free(shoal_condition *c);
+
+/**
+ * The name to open it by in another process. NULL if `c` is invalid.
+ *
+ * Blocking, threads, fork: never blocks; safe everywhere.
+ * Ownership: the string is the handle's and goes with it.
+ */
+SHOAL_API const char *shoal_condition_name(shoal_condition *c);
+
+/**
+ * Removes the name of a condition. Who has it open goes on using it; who opens or creates the
+ * name from now on gets another one.
+ *
+ * Blocking, threads, fork: does not wait; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID (name); SHOAL_ERR_NOT_FOUND; SHOAL_ERR_WRONG_KIND;
+ * SHOAL_ERR_PERMISSION.
+ */
+SHOAL_API
+shoal_status shoal_condition_unlink(const char *name);
+
+/**
+ * Lets go of `l`, which the caller has, waits until notified, and takes it again: a recursive
+ * one as often as before. **The lock is held again whatever the status**, but for
+ * SHOAL_ERR_INVALID and SHOAL_ERR_EXHAUSTED, which change nothing. SHOAL_ERR_OWNER_DIED is
+ * about the lock, as for `shoal_lock_lock`; look at what you wait for then.
+ *
+ * Blocking, threads, fork: waits at most `timeout_ns` to be notified, and then for the lock.
+ * Safe everywhere; all waiters of a condition use the same lock.
+ *
+ * Errors: SHOAL_ERR_TIMEOUT; SHOAL_ERR_INTERRUPTED; SHOAL_ERR_OWNER_DIED; SHOAL_ERR_INVALID (also:
+ * the lock is not held); SHOAL_ERR_EXHAUSTED (a thousand wait already); SHOAL_ERR_POISONED;
+ * SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_condition_wait(shoal_condition *c,
+                                  shoal_lock *l,
+                                  int64_t timeout_ns);
+
+/**
+ * Wakes at most `count` of those who wait, the longest waiting first. The dead are passed over.
+ * Call it with the lock held, or a change may slip between a waiter's look and its wait.
+ *
+ * Blocking, threads, fork: never waits; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID; SHOAL_ERR_POISONED.
+ */
+SHOAL_API
+shoal_status shoal_condition_notify(shoal_condition *c,
+                                    uint32_t count);
+
+/**
+ * Wakes all who wait.
+ *
+ * Blocking, threads, fork: never waits; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID; SHOAL_ERR_POISONED.
+ */
+SHOAL_API shoal_status shoal_condition_notify_all(shoal_condition *c);
+
+/**
+ * How many wait and have not been notified.
+ *
+ * Blocking, threads, fork: never waits; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID; SHOAL_ERR_POISONED.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_condition_waiting(shoal_condition *c,
+                                     uint64_t *out);
+
+/**
+ * The first part of a wait, for those who wait piecewise, such as bindings that look after
+ * signals: takes a place, with the lock held. Then unlock, `shoal_condition_sleep`, lock, and
+ * `shoal_condition_leave`.
+ *
+ * Blocking, threads, fork: never waits; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID; SHOAL_ERR_EXHAUSTED; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_condition_enlist(shoal_condition *c,
+                                    uint32_t *place);
+
+/**
+ * Sleeps until the place was notified. May be called again after a timeout.
+ *
+ * Blocking, threads, fork: waits at most `timeout_ns`. Safe everywhere.
+ *
+ * Errors: SHOAL_ERR_TIMEOUT; SHOAL_ERR_INTERRUPTED; SHOAL_ERR_INVALID (also: not this process's
+ * place); SHOAL_ERR_POISONED.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_condition_sleep(shoal_condition *c,
+                                   uint32_t place,
+                                   int64_t timeout_ns);
+
+/**
+ * Gives up the place, with the lock held again. `*notified`: whether it was notified.
+ *
+ * Blocking, threads, fork: never waits; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID (also: not this process's place); SHOAL_ERR_POISONED.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_condition_leave(shoal_condition *c,
+                                   uint32_t place,
+                                   bool *notified);
+
+/**
+ * Opens or creates a barrier.
+ *
+ * `name`: 1 to 200 letters, digits, '.', '_', '-'; NULL always creates a barrier under a name
+ * of its own, which `shoal_barrier_name` tells.
+ * `options`: NULL opens what exists. `count` is the number of parties of a new one, from 1 to 512.
+ * Blocking, threads, fork: does not wait; safe from several threads and processes at once,
+ * of which one creates it.
+ * Ownership: `*out` is yours until `shoal_barrier_free`; NULL after a failure.
+ *
+ * Errors: SHOAL_ERR_INVALID (name, options, NULL `out`); SHOAL_ERR_NOT_FOUND;
+ * SHOAL_ERR_EXISTS (with SHOAL_EXCLUSIVE); SHOAL_ERR_WRONG_KIND; SHOAL_ERR_PERMISSION;
+ * SHOAL_ERR_NO_SPACE; SHOAL_ERR_TOO_LARGE (count); SHOAL_ERR_VERSION_MISMATCH;
+ * SHOAL_ERR_CORRUPT; SHOAL_ERR_EXHAUSTED (more than a thousand handles on it);
+ * SHOAL_ERR_OS (such as no file descriptor left).
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_barrier_open(const char *name,
+                                const shoal_sync_options *options,
+                                shoal_barrier **out);
+
+/**
+ * Lets go of a barrier. The last handle of all processes removes it, unless it is persistent.
+ * What this handle held is held by the dead from then on.
+ *
+ * Blocking, threads, fork: does not wait. No other thread may be using the handle. In a
+ * forked child it frees the child's copy only.
+ * Ownership: `b` is gone; NULL is allowed.
+ */
+SHOAL_API
+void shoal_barrier_free(shoal_barrier *b);
+
+/**
+ * The name to open it by in another process. NULL if `b` is invalid.
+ *
+ * Blocking, threads, fork: never blocks; safe everywhere.
+ * Ownership: the string is the handle's and goes with it.
+ */
+SHOAL_API const char *shoal_barrier_name(shoal_barrier *b);
+
+/**
+ * Removes the name of a barrier. Who has it open goes on using it; who opens or creates the
+ * name from now on gets another one.
+ *
+ * Blocking, threads, fork: does not wait; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID (name); SHOAL_ERR_NOT_FOUND; SHOAL_ERR_WRONG_KIND;
+ * SHOAL_ERR_PERMISSION.
+ */
+SHOAL_API shoal_status shoal_barrier_unlink(const char *name);
+
+/**
+ * Waits until all parties are there. `*index`: how many came before the caller.
+ *
+ * Blocking, threads, fork: waits at most `timeout_ns`, and breaks the barrier then. Safe everywhere.
+ *
+ * Errors: SHOAL_ERR_POISONED (the barrier is broken: the time of one was up, or one died);
+ * SHOAL_ERR_INTERRUPTED (the caller has not come); SHOAL_ERR_INVALID; SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_barrier_wait(shoal_barrier *b,
+                                int64_t timeout_ns,
+                                uint32_t *index);
+
+/**
+ * The first part of a wait, for those who wait piecewise, or do something before all go on.
+ * `*last`: all are there, and the caller is to call `shoal_barrier_release`; otherwise
+ * `shoal_barrier_sleep`. `*place` is for those.
+ *
+ * Blocking, threads, fork: waits only while a full round has not ended, at most `timeout_ns`.
+ *
+ * Errors: SHOAL_ERR_POISONED (the barrier is broken); SHOAL_ERR_TIMEOUT;
+ * SHOAL_ERR_INTERRUPTED; SHOAL_ERR_INVALID; SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_barrier_arrive(shoal_barrier *b,
+                                  int64_t timeout_ns,
+                                  uint32_t *place,
+                                  uint32_t *index,
+                                  bool *last);
+
+/**
+ * For the last to come: lets all go on.
+ *
+ * Blocking, threads, fork: never waits; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_POISONED (the barrier was broken meanwhile); SHOAL_ERR_INVALID.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_barrier_release(shoal_barrier *b,
+                                   uint32_t place);
+
+/**
+ * Sleeps until the barrier opens or breaks; the place is given up then.
+ *
+ * Blocking, threads, fork: waits at most `timeout_ns`, and may be called again after that.
+ *
+ * Errors: SHOAL_ERR_POISONED (the barrier is broken); SHOAL_ERR_TIMEOUT and
+ * SHOAL_ERR_INTERRUPTED (the caller still has its place); SHOAL_ERR_INVALID.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_barrier_sleep(shoal_barrier *b,
+                                 uint32_t place,
+                                 int64_t timeout_ns);
+
+/**
+ * Gives up waiting, which breaks the barrier, unless all came meanwhile.
+ *
+ * Blocking, threads, fork: never waits; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_POISONED (the barrier is broken); SHOAL_ERR_INVALID.
+ */
+SHOAL_API shoal_status shoal_barrier_give_up(shoal_barrier *b, uint32_t place);
+
+/**
+ * Breaks the barrier, for those who wait and those who come.
+ *
+ * Blocking, threads, fork: never waits; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID; SHOAL_ERR_POISONED.
+ */
+SHOAL_API shoal_status shoal_barrier_abort(shoal_barrier *b);
+
+/**
+ * Makes a broken barrier whole. Those who wait are told that it is broken.
+ *
+ * Blocking, threads, fork: never waits; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID; SHOAL_ERR_POISONED.
+ */
+SHOAL_API shoal_status shoal_barrier_reset(shoal_barrier *b);
+
+/**
+ * Whether the barrier is broken.
+ *
+ * Blocking, threads, fork: never waits; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID.
+ */
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_barrier_is_broken(shoal_barrier *b, bool *out);
+
+/**
+ * How many wait.
+ *
+ * Blocking, threads, fork: never waits; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID; SHOAL_ERR_POISONED.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_barrier_waiting(shoal_barrier *b,
+                                   uint64_t *out);
+
+/**
+ * How many meet here.
+ *
+ * Blocking, threads, fork: never waits; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_barrier_parties(shoal_barrier *b,
+                                   uint64_t *out);
+
+/**
+ * Opens or creates a read-write lock.
+ *
+ * `name`: 1 to 200 letters, digits, '.', '_', '-'; NULL always creates a read-write lock under a name
+ * of its own, which `shoal_rwlock_name` tells.
+ * `options`: NULL opens what exists. There are no others.
+ * Blocking, threads, fork: does not wait; safe from several threads and processes at once,
+ * of which one creates it.
+ * Ownership: `*out` is yours until `shoal_rwlock_free`; NULL after a failure.
+ *
+ * Errors: SHOAL_ERR_INVALID (name, options, NULL `out`); SHOAL_ERR_NOT_FOUND;
+ * SHOAL_ERR_EXISTS (with SHOAL_EXCLUSIVE); SHOAL_ERR_WRONG_KIND; SHOAL_ERR_PERMISSION;
+ * SHOAL_ERR_NO_SPACE; SHOAL_ERR_TOO_LARGE (count); SHOAL_ERR_VERSION_MISMATCH;
+ * SHOAL_ERR_CORRUPT; SHOAL_ERR_EXHAUSTED (more than a thousand handles on it);
+ * SHOAL_ERR_OS (such as no file descriptor left).
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_rwlock_open(const char *name,
+                               const shoal_sync_options *options,
+                               shoal_rwlock **out);
+
+/**
+ * Lets go of a read-write lock. The last handle of all processes removes it, unless it is persistent.
+ * What this handle held is held by the dead from then on.
+ *
+ * Blocking, threads, fork: does not wait. No other thread may be using the handle. In a
+ * forked child it frees the child's copy only.
+ * Ownership: `l` is gone; NULL is allowed.
+ */
+SHOAL_API
+void shoal_rwlock_free(shoal_rwlock *l);
+
+/**
+ * The name to open it by in another process. NULL if `l` is invalid.
+ *
+ * Blocking, threads, fork: never blocks; safe everywhere.
+ * Ownership: the string is the handle's and goes with it.
+ */
+SHOAL_API const char *shoal_rwlock_name(shoal_rwlock *l);
+
+/**
+ * Removes the name of a read-write lock. Who has it open goes on using it; who opens or creates the
+ * name from now on gets another one.
+ *
+ * Blocking, threads, fork: does not wait; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID (name); SHOAL_ERR_NOT_FOUND; SHOAL_ERR_WRONG_KIND;
+ * SHOAL_ERR_PERMISSION.
+ */
+SHOAL_API
+shoal_status shoal_rwlock_unlink(const char *name);
+
+/**
+ * Takes the lock for reading.
+ *
+ * SHOAL_ERR_OWNER_DIED: **you hold the lock**, as after SHOAL_OK. A writer died with it, and no
+ * other has written since: what the lock guards may be half changed.
+ *
+ * Blocking, threads, fork: waits while somebody writes or waits to, at most
+ * `timeout_ns`. Safe everywhere; it is the handle that holds, not the thread.
+ *
+ * Errors: SHOAL_ERR_OWNER_DIED (with the lock held); SHOAL_ERR_TIMEOUT;
+ * SHOAL_ERR_INTERRUPTED; SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_rwlock_read(shoal_rwlock *l,
+                               int64_t timeout_ns);
+
+/**
+ * Gives back one hold for reading.
+ *
+ * Blocking, threads, fork: never waits; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID (this handle has none); SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API shoal_status shoal_rwlock_release_read(shoal_rwlock *l);
+
+/**
+ * Takes the lock for writing.
+ *
+ * SHOAL_ERR_OWNER_DIED: **you hold the lock**, as after SHOAL_OK. A writer died with it, and no
+ * other has written since: what the lock guards may be half changed.
+ *
+ * Blocking, threads, fork: waits while anybody else reads or writes, at most
+ * `timeout_ns`. Safe everywhere; it is the handle that holds, not the thread.
+ *
+ * Errors: SHOAL_ERR_OWNER_DIED (with the lock held); SHOAL_ERR_TIMEOUT;
+ * SHOAL_ERR_INTERRUPTED; SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_rwlock_write(shoal_rwlock *l,
+                                int64_t timeout_ns);
+
+/**
+ * Gives back the hold for writing.
+ *
+ * Blocking, threads, fork: never waits; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID (this handle has none); SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API shoal_status shoal_rwlock_release_write(shoal_rwlock *l);
+
+/**
+ * How often the lock is held for reading, and whether it is for writing.
+ *
+ * Blocking, threads, fork: never waits; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID; SHOAL_ERR_POISONED.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_rwlock_holders(shoal_rwlock *l,
+                                  uint64_t *readers,
+                                  bool *writer);
 
 #ifdef __cplusplus
 }  // extern "C"

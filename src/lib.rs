@@ -41,6 +41,7 @@ mod heap;
 mod layout;
 mod list;
 mod map;
+mod primitives;
 pub mod process;
 mod queue;
 mod segment;
@@ -52,6 +53,9 @@ pub use device::Mask;
 pub use error::{Error, Result, Status};
 pub use list::{Iter as ListIter, List, Locked};
 pub use map::{Iter, KeyGuard, Map, View};
+pub use primitives::{
+    Arrival, Barrier, Condition, Event, Lock, LockGuard, RwLock, Semaphore, Taken, Wake,
+};
 pub use process::{Exit, ExitKind, ForkOptions, Process, Spawn, Stdio, fork};
 pub use queue::{Lease, Queue, Reservation};
 pub use raw_sync::Timeout;

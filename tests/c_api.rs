@@ -56,6 +56,11 @@ fn descriptors_and_waiting_for_many_do_in_c_what_the_header_says() {
 }
 
 #[test]
+fn locks_and_their_relatives_do_in_c_what_the_header_says() {
+    c_test("sync");
+}
+
+#[test]
 fn the_cpp_wrapper_does_what_it_says() {
     let program = Program::build(Language::Cpp17, "tests/cpp/wrapper.cpp");
     let mut run = Command::new(program.path());

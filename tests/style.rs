@@ -12,7 +12,7 @@ const LAYERS: [&[&str]; 11] = [
     &["sync"],
     &["segment"],
     &["heap"],
-    &["queue", "map", "list"],
+    &["queue", "map", "list", "primitives"],
     &["device"],
     &["process"],
     &["wait"],

@@ -144,6 +144,30 @@ fn why_not(magic: u64) -> String {
             super::process::ProcessHandle::MAGIC,
             super::process::ProcessHandle::WHAT,
         ),
+        (
+            super::lock::LockHandle::MAGIC,
+            super::lock::LockHandle::WHAT,
+        ),
+        (
+            super::semaphore::SemaphoreHandle::MAGIC,
+            super::semaphore::SemaphoreHandle::WHAT,
+        ),
+        (
+            super::event::EventHandle::MAGIC,
+            super::event::EventHandle::WHAT,
+        ),
+        (
+            super::condition::ConditionHandle::MAGIC,
+            super::condition::ConditionHandle::WHAT,
+        ),
+        (
+            super::barrier::BarrierHandle::MAGIC,
+            super::barrier::BarrierHandle::WHAT,
+        ),
+        (
+            super::rwlock::RwLockHandle::MAGIC,
+            super::rwlock::RwLockHandle::WHAT,
+        ),
     ];
     match known.iter().find(|known| known.0 == magic) {
         Some((_, what)) => format!("it is a {what}"),

@@ -70,16 +70,22 @@
 #![allow(unreachable_pub, clippy::missing_safety_doc)]
 
 mod args;
+mod barrier;
+mod condition;
 mod device;
+mod event;
 mod handle;
 mod keys;
 mod lease;
 mod list;
+mod lock;
 mod map;
 mod options;
 mod process;
 mod queue;
 mod reserve;
+mod rwlock;
+mod semaphore;
 mod spawn;
 mod status;
 mod wait;

@@ -70,6 +70,25 @@ pub struct ListOptions {
     pub max_capacity: u64,
 }
 
+/// With SHOAL_CREATE, of a lock: its owner may take it again.
+pub const SHOAL_RECURSIVE: u64 = 8;
+
+/// With SHOAL_CREATE, of a semaphore: never more permits than at first.
+pub const SHOAL_BOUNDED: u64 = 16;
+
+/// How to open a lock, semaphore, event, condition, barrier or read-write lock. All zero but
+/// `size` opens what exists.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct SyncOptions {
+    /// `sizeof(shoal_sync_options)`.
+    pub size: usize,
+    /// SHOAL_CREATE, SHOAL_EXCLUSIVE, SHOAL_PERSISTENT, SHOAL_RECURSIVE, SHOAL_BOUNDED.
+    pub flags: u64,
+    /// Of a new semaphore, its permits; of a new barrier, its parties; else 0.
+    pub count: u64,
+}
+
 /// A struct with a leading `size`.
 ///
 /// # Safety
@@ -100,10 +119,17 @@ unsafe impl Sized for ListOptions {
     const FIRST: usize = 32;
 }
 
+// SAFETY: integers only, the first a `usize`.
+unsafe impl Sized for SyncOptions {
+    const WHAT: &'static str = "shoal_sync_options.size";
+    const FIRST: usize = 24;
+}
+
 // The sizes of the first version; a struct that has grown since is larger.
 const _: () = assert!(size_of::<QueueOptions>() >= QueueOptions::FIRST);
 const _: () = assert!(size_of::<MapOptions>() >= MapOptions::FIRST);
 const _: () = assert!(size_of::<ListOptions>() >= ListOptions::FIRST);
+const _: () = assert!(size_of::<SyncOptions>() >= SyncOptions::FIRST);
 
 /// A size beyond this is a mistake, not a newer version.
 const LARGEST: usize = 4096;
@@ -204,6 +230,41 @@ pub(super) unsafe fn list(options: *const ListOptions) -> Result<Options> {
         Some(o) => object(o.flags, o.capacity, o.max_capacity),
         None => Ok(Options::open()),
     }
+}
+
+/// What a [`SyncOptions`] says.
+pub(super) struct Sync {
+    pub(super) options: Options,
+    pub(super) count: u64,
+    flags: u64,
+}
+
+impl Sync {
+    pub(super) fn has(&self, flag: u64) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// Without a name an object is always created.
+    pub(super) fn for_name(mut self, name: Option<&str>) -> Self {
+        self.options.create |= name.is_none();
+        self
+    }
+}
+
+/// Refuses flags but the common ones and `own`.
+///
+/// # Safety
+/// As [`read`].
+pub(super) unsafe fn sync(options: *const SyncOptions, own: u64) -> Result<Sync> {
+    // SAFETY: the same contract.
+    let given = unsafe { read(options) }?;
+    let (flags, count) = given.map_or((0, 0), |it| (it.flags, it.count));
+    let options = object(flags & !own, 0, 0)?;
+    Ok(Sync {
+        options,
+        count,
+        flags,
+    })
 }
 
 #[cfg(test)]

@@ -13,13 +13,35 @@ pub enum Kind {
     Map = 2,
     /// A [`List`](crate::List).
     List = 3,
+    /// A [`Lock`](crate::Lock).
+    Lock = 8,
+    /// A [`Semaphore`](crate::Semaphore).
+    Semaphore = 9,
+    /// An [`Event`](crate::Event).
+    Event = 10,
+    /// A [`Condition`](crate::Condition).
+    Condition = 11,
+    /// A [`Barrier`](crate::Barrier).
+    Barrier = 12,
+    /// A [`RwLock`](crate::RwLock).
+    RwLock = 13,
 }
 
 impl Kind {
+    const ALL: [Self; 9] = [
+        Kind::Queue,
+        Kind::Map,
+        Kind::List,
+        Kind::Lock,
+        Kind::Semaphore,
+        Kind::Event,
+        Kind::Condition,
+        Kind::Barrier,
+        Kind::RwLock,
+    ];
+
     pub(crate) fn from_code(code: u32) -> Option<Self> {
-        [Kind::Queue, Kind::Map, Kind::List]
-            .into_iter()
-            .find(|kind| *kind as u32 == code)
+        Self::ALL.into_iter().find(|kind| *kind as u32 == code)
     }
 
     pub(crate) fn as_str(self) -> &'static str {
@@ -27,6 +49,12 @@ impl Kind {
             Kind::Queue => "queue",
             Kind::Map => "map",
             Kind::List => "list",
+            Kind::Lock => "lock",
+            Kind::Semaphore => "semaphore",
+            Kind::Event => "event",
+            Kind::Condition => "condition",
+            Kind::Barrier => "barrier",
+            Kind::RwLock => "rwlock",
         }
     }
 }

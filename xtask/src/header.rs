@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What the header is made from, in the order in which it appears there.
-const SOURCES: [&str; 14] = [
+const SOURCES: [&str; 20] = [
     "src/error.rs",
     "src/ffi/status.rs",
     "src/ffi/args.rs",
@@ -19,6 +19,12 @@ const SOURCES: [&str; 14] = [
     "src/ffi/process.rs",
     "src/ffi/wait.rs",
     "src/ffi/device.rs",
+    "src/ffi/lock.rs",
+    "src/ffi/semaphore.rs",
+    "src/ffi/event.rs",
+    "src/ffi/condition.rs",
+    "src/ffi/barrier.rs",
+    "src/ffi/rwlock.rs",
 ];
 
 const HEADER: &str = "include/shoal.h";

@@ -48,18 +48,24 @@ from ._errors import (
 from ._gc import gc
 from ._keys import KeyLock, View
 from ._loan import Lease, Reservation
+from ._lock import Lock, RLock
 from ._map import BytesMap, Map
 from ._process import Process, spawn
 from ._queue import Queue
 from ._select import wait
+from ._sync import Barrier, BoundedSemaphore, Condition, Event, RWLock, Semaphore
 
 __all__ = [
     "AccessError",
+    "Barrier",
+    "BoundedSemaphore",
     "BufferTooSmallError",
     "BytesMap",
     "ClosedError",
+    "Condition",
     "CorruptError",
     "Empty",
+    "Event",
     "ExhaustedError",
     "ExistsError",
     "ExpiredError",
@@ -69,6 +75,7 @@ __all__ = [
     "InvalidError",
     "KeyLock",
     "Lease",
+    "Lock",
     "Map",
     "NoSpaceError",
     "NotFoundError",
@@ -76,7 +83,10 @@ __all__ = [
     "PoisonedError",
     "Process",
     "Queue",
+    "RLock",
+    "RWLock",
     "Reservation",
+    "Semaphore",
     "ShoalError",
     "SystemCallError",
     "TimeoutError",

@@ -30,6 +30,7 @@ FULL = 9
 EMPTY = 10
 CLOSED = 11
 INTERRUPTED = 12
+POISONED = 16
 OWNER_DIED = 17
 
 FOREVER = -1
@@ -38,6 +39,8 @@ NOWAIT = 0
 CREATE = 1
 EXCLUSIVE = 2
 PERSISTENT = 4
+RECURSIVE = 8
+BOUNDED = 16
 
 SPAWN_NEW_GROUP = 1
 SPAWN_NEW_SESSION = 2
@@ -85,6 +88,30 @@ class ProcessHandle(Handle):
     """A ``shoal_process *``."""
 
 
+class LockHandle(Handle):
+    """A ``shoal_lock *``."""
+
+
+class SemaphoreHandle(Handle):
+    """A ``shoal_semaphore *``."""
+
+
+class EventHandle(Handle):
+    """A ``shoal_event *``."""
+
+
+class ConditionHandle(Handle):
+    """A ``shoal_condition *``."""
+
+
+class BarrierHandle(Handle):
+    """A ``shoal_barrier *``."""
+
+
+class RwLockHandle(Handle):
+    """A ``shoal_rwlock *``."""
+
+
 class ObjectOptions(ctypes.Structure):
     """``shoal_map_options``."""
 
@@ -104,6 +131,12 @@ class QueueOptions(ctypes.Structure):
         ("max_items", c_uint64),
         ("max_attempts", c_uint64),
     ]
+
+
+class SyncOptions(ctypes.Structure):
+    """``shoal_sync_options``."""
+
+    _fields_ = [("size", c_size_t), ("flags", c_uint64), ("count", c_uint64)]
 
 
 class Slice(ctypes.Structure):
@@ -298,6 +331,65 @@ PROTOTYPES: Dict[str, Tuple[Any, Tuple[Any, ...]]] = {
     "shoal_device_family_name": (_STATUS, (c_size_t, c_void_p, c_size_t, c_void_p)),
     "shoal_device_visible": (_STATUS, (c_char_p, c_void_p, c_size_t, c_void_p)),
     "shoal_device_set_visible": (_STATUS, (c_char_p, c_char_p, c_void_p)),
+    "shoal_lock_open": (_STATUS, (c_char_p, c_void_p, c_void_p)),
+    "shoal_lock_free": (None, (c_void_p,)),
+    "shoal_lock_name": (c_char_p, (c_void_p,)),
+    "shoal_lock_unlink": (_STATUS, (c_char_p,)),
+    "shoal_lock_lock": (_STATUS, (c_void_p, c_int64)),
+    "shoal_lock_try": (_STATUS, (c_void_p,)),
+    "shoal_lock_unlock": (_STATUS, (c_void_p,)),
+    "shoal_lock_is_held": (_STATUS, (c_void_p, c_void_p)),
+    "shoal_lock_depth": (_STATUS, (c_void_p, c_void_p)),
+    "shoal_lock_is_recursive": (_STATUS, (c_void_p, c_void_p)),
+    "shoal_semaphore_open": (_STATUS, (c_char_p, c_void_p, c_void_p)),
+    "shoal_semaphore_free": (None, (c_void_p,)),
+    "shoal_semaphore_name": (c_char_p, (c_void_p,)),
+    "shoal_semaphore_unlink": (_STATUS, (c_char_p,)),
+    "shoal_semaphore_acquire": (_STATUS, (c_void_p, c_int64)),
+    "shoal_semaphore_release": (_STATUS, (c_void_p, c_uint32)),
+    "shoal_semaphore_value": (_STATUS, (c_void_p, c_void_p)),
+    "shoal_event_open": (_STATUS, (c_char_p, c_void_p, c_void_p)),
+    "shoal_event_free": (None, (c_void_p,)),
+    "shoal_event_name": (c_char_p, (c_void_p,)),
+    "shoal_event_unlink": (_STATUS, (c_char_p,)),
+    "shoal_event_set": (_STATUS, (c_void_p,)),
+    "shoal_event_clear": (_STATUS, (c_void_p,)),
+    "shoal_event_is_set": (_STATUS, (c_void_p, c_void_p)),
+    "shoal_event_wait": (_STATUS, (c_void_p, c_int64)),
+    "shoal_condition_open": (_STATUS, (c_char_p, c_void_p, c_void_p)),
+    "shoal_condition_free": (None, (c_void_p,)),
+    "shoal_condition_name": (c_char_p, (c_void_p,)),
+    "shoal_condition_unlink": (_STATUS, (c_char_p,)),
+    "shoal_condition_wait": (_STATUS, (c_void_p, c_void_p, c_int64)),
+    "shoal_condition_notify": (_STATUS, (c_void_p, c_uint32)),
+    "shoal_condition_notify_all": (_STATUS, (c_void_p,)),
+    "shoal_condition_waiting": (_STATUS, (c_void_p, c_void_p)),
+    "shoal_condition_enlist": (_STATUS, (c_void_p, c_void_p)),
+    "shoal_condition_sleep": (_STATUS, (c_void_p, c_uint32, c_int64)),
+    "shoal_condition_leave": (_STATUS, (c_void_p, c_uint32, c_void_p)),
+    "shoal_barrier_open": (_STATUS, (c_char_p, c_void_p, c_void_p)),
+    "shoal_barrier_free": (None, (c_void_p,)),
+    "shoal_barrier_name": (c_char_p, (c_void_p,)),
+    "shoal_barrier_unlink": (_STATUS, (c_char_p,)),
+    "shoal_barrier_wait": (_STATUS, (c_void_p, c_int64, c_void_p)),
+    "shoal_barrier_arrive": (_STATUS, (c_void_p, c_int64, c_void_p, c_void_p, c_void_p)),
+    "shoal_barrier_release": (_STATUS, (c_void_p, c_uint32)),
+    "shoal_barrier_sleep": (_STATUS, (c_void_p, c_uint32, c_int64)),
+    "shoal_barrier_give_up": (_STATUS, (c_void_p, c_uint32)),
+    "shoal_barrier_abort": (_STATUS, (c_void_p,)),
+    "shoal_barrier_reset": (_STATUS, (c_void_p,)),
+    "shoal_barrier_is_broken": (_STATUS, (c_void_p, c_void_p)),
+    "shoal_barrier_waiting": (_STATUS, (c_void_p, c_void_p)),
+    "shoal_barrier_parties": (_STATUS, (c_void_p, c_void_p)),
+    "shoal_rwlock_open": (_STATUS, (c_char_p, c_void_p, c_void_p)),
+    "shoal_rwlock_free": (None, (c_void_p,)),
+    "shoal_rwlock_name": (c_char_p, (c_void_p,)),
+    "shoal_rwlock_unlink": (_STATUS, (c_char_p,)),
+    "shoal_rwlock_read": (_STATUS, (c_void_p, c_int64)),
+    "shoal_rwlock_release_read": (_STATUS, (c_void_p,)),
+    "shoal_rwlock_write": (_STATUS, (c_void_p, c_int64)),
+    "shoal_rwlock_release_write": (_STATUS, (c_void_p,)),
+    "shoal_rwlock_holders": (_STATUS, (c_void_p, c_void_p, c_void_p)),
 }
 
 # `os.fork` is how a Python program forks; this one would run a C function in the child.
@@ -365,10 +457,54 @@ def untyped(name: str) -> Any:
 
 INT_MAX = 2**31 - 1
 
+_keeping = ctypes.PyDLL(lib._name)
+
+
+def never_waits(name: str) -> Any:
+    """A function that is called with the interpreter's lock held, and converts nothing.
+
+    For calls that never wait and take what `prebuilt` makes: releasing the interpreter's lock
+    and taking it again costs more than they do.
+    """
+    assert name in PROTOTYPES
+    return _keeping[name]
+
+
+class _Place(ctypes.c_char):
+    """What a handle points to."""
+
+    handle: Handle
+
+
+def prebuilt(handle: Handle) -> "ctypes._CArgObject":
+    """The handle as an argument that ctypes passes as it is. It keeps the handle alive."""
+    place = _Place.from_address(handle.value or 0)
+    place.handle = handle
+    return byref(place)
+
+
+def flags(create: bool, exclusive: bool, persistent: bool) -> int:
+    """How to open an object, in one number."""
+    return (CREATE * create) | (EXCLUSIVE * exclusive) | (PERSISTENT * persistent)
+
+
+def sync_options(flags: int, count: int) -> "ctypes._CArgObject":
+    """A pointer to the options struct of locks and their relatives."""
+    if count < 0 or count >= 2**63:
+        raise ValueError(f"no number of permits or parties is {count}")
+    return byref(SyncOptions(ctypes.sizeof(SyncOptions), flags, count))
+
+
 QueueHandle.release = lib.shoal_queue_free
 MapHandle.release = lib.shoal_map_free
 MapIterHandle.release = lib.shoal_map_iter_free
 ProcessHandle.release = lib.shoal_process_free
+LockHandle.release = lib.shoal_lock_free
+SemaphoreHandle.release = lib.shoal_semaphore_free
+EventHandle.release = lib.shoal_event_free
+ConditionHandle.release = lib.shoal_condition_free
+BarrierHandle.release = lib.shoal_barrier_free
+RwLockHandle.release = lib.shoal_rwlock_free
 
 
 def error(status: int) -> ShoalError:

@@ -61,10 +61,14 @@ class Shared:
         Other processes are not disturbed. The last one out removes an ephemeral object.
         May be called twice. A thread waiting in the object raises `ClosedError` soon after.
         """
-        self._handle = None
+        self._forget()
         with _attaching:
             if _attached.get((type(self), self._name)) is self:
                 del _attached[type(self), self._name]
+
+    def _forget(self) -> None:
+        """Lets go of the handle."""
+        self._handle = None
 
     def _live(self) -> Any:
         """The handle. Keep it in a local variable for as long as the call lasts."""
@@ -129,7 +133,7 @@ def _detach_everything() -> None:
         handle = shared._handle
         if handle is not None:
             waiting.add(handle)
-            shared._handle = None
+            shared._forget()
         del handle
     # A daemon thread waiting in the library keeps its handle until its slice is over; then
     # it finds the object detached. Give such threads one slice.

@@ -1,0 +1,160 @@
+//! An event that is set or not.
+//!
+//! ```text
+//! offset  size  field    written by       invariant
+//!      0     4  turns    set and clear    odd while it is set; only grows
+//!      4    12  changed  everybody        those who wait
+//! ```
+//! Who waits remembers an even number and waits until it is another one. So a wait that began
+//! before a set ends, even if the event was cleared again at once.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::Timeout;
+use crate::error::Result;
+use crate::layout::Shared;
+use crate::segment::{self, Kind, Options, Segment};
+use crate::sync::{EventCell, crash::crash_point, publish_fence};
+use crate::sys::clock::Deadline;
+
+use super::cell::LAST_SLICE_NS;
+use super::object;
+
+const LAYOUT: u64 = 0x4556_4e54_0000_0001;
+
+#[repr(C)]
+struct State {
+    turns: AtomicU32,
+    changed: EventCell,
+}
+
+const _: () = assert!(std::mem::offset_of!(State, changed) == 4);
+
+// SAFETY: `repr(C)`, atomics only.
+unsafe impl Shared for State {}
+
+/// Something that has happened or not, which processes and threads wait for.
+///
+/// Setting and clearing are one exchange each: a process that is killed has done it or not, and
+/// nobody is held up by a dead waiter.
+///
+/// A handle is [`Send`] and [`Sync`] and survives `fork`. The last handle of all processes
+/// removes the event, unless it was created [persistent](Options::persistent).
+///
+/// ```
+/// use shoal::{Event, Timeout};
+///
+/// let ready = Event::anonymous()?;
+/// let same = Event::open(ready.name())?; // in another process, usually
+/// same.set();
+/// ready.wait(Timeout::Infinite)?;
+/// assert!(ready.is_set());
+/// # Ok::<(), shoal::Error>(())
+/// ```
+pub struct Event {
+    state: &'static State,
+    // Last: `state` points into it.
+    segment: Segment,
+}
+
+impl Event {
+    /// Opens the event `name`.
+    ///
+    /// # Errors
+    /// `NotFound`; `WrongKind`, `VersionMismatch`, `Permission`, `Corrupt`; `Invalid` name.
+    pub fn open(name: &str) -> Result<Self> {
+        Self::with_options(Some(name), &Options::open())
+    }
+
+    /// Creates an event under a name nobody else has.
+    ///
+    /// # Errors
+    /// `NoSpace`.
+    pub fn anonymous() -> Result<Self> {
+        Self::with_options(None, &Options::create())
+    }
+
+    /// Opens or creates an event as `options` say, which have no sizes. A new one is not set.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open); `Exists` with [`Options::exclusive`]; `NoSpace`.
+    pub fn with_options(name: Option<&str>, options: &Options) -> Result<Self> {
+        let (segment, state) =
+            object::open(name, options, (Kind::Event, LAYOUT), |_: &State| Ok(()))?;
+        Ok(Self { state, segment })
+    }
+
+    /// The name to open this event by.
+    pub fn name(&self) -> &str {
+        self.segment.name()
+    }
+
+    fn turns(&self) -> u32 {
+        self.state.turns.load(Ordering::Acquire)
+    }
+
+    /// Changes an even number of turns to an odd one, or back. True if it was as said.
+    fn turn(&self, from_odd: bool) -> bool {
+        let turns = &self.state.turns;
+        let next = |turns: u32| {
+            let odd = !turns.is_multiple_of(2);
+            (odd == from_odd).then(|| turns.wrapping_add(1))
+        };
+        turns
+            .fetch_update(Ordering::SeqCst, Ordering::Relaxed, next)
+            .is_ok()
+    }
+
+    /// Sets the event and wakes all who wait for it. Never waits.
+    pub fn set(&self) {
+        self.turn(false);
+        crash_point!();
+        publish_fence();
+        // Even if it was set already: whoever set it may have died before this.
+        if self.state.changed.has_sleepers() {
+            self.state.changed.notify_all();
+        }
+    }
+
+    /// The event is no longer set.
+    pub fn clear(&self) {
+        self.turn(true);
+    }
+
+    /// Whether the event is set.
+    pub fn is_set(&self) -> bool {
+        !self.turns().is_multiple_of(2)
+    }
+
+    /// Waits until the event is set, or was since the call began.
+    ///
+    /// # Errors
+    /// `Timeout`; `Interrupted` when a signal handler ran.
+    pub fn wait(&self, timeout: Timeout) -> Result<()> {
+        let began = self.turns();
+        let happened = || {
+            let turns = self.turns();
+            turns != began || !turns.is_multiple_of(2)
+        };
+        if happened() {
+            return Ok(());
+        }
+        let deadline = Deadline::after(timeout);
+        while !happened() {
+            // The longest slice from the start: a nearer end costs the kernel a timer on the way
+            // in and out, and only a setter killed before it wakes needs one.
+            self.state
+                .changed
+                .sleep(LAST_SLICE_NS, deadline, happened)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the name of an event. Those who have it open keep it.
+    ///
+    /// # Errors
+    /// `NotFound`; `WrongKind` if the name is not an event's; `Permission`.
+    pub fn unlink(name: &str) -> Result<()> {
+        segment::unlink_kind(name, Kind::Event)
+    }
+}

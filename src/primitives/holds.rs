@@ -1,0 +1,119 @@
+//! How much of something each participant holds.
+//!
+//! ```text
+//! offset  size  field   written by          invariant
+//!      0     4  used    the lock's owner    no slot from here on was ever written
+//!      8     8  slot 0  the lock's owner    bits 32..64: which sitter of the slot;
+//!                                           0..32: how much it holds
+//!     16     8  slot 1  …
+//! ```
+//! One word a slot, so that one store changes what its sitter holds. What a word says of a
+//! sitter that is gone, or has been followed by another, is held by the dead. All of it is
+//! guarded by the lock of the object it is part of.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crate::error::{Error, Result};
+use crate::layout::{Owner, Shared};
+use crate::segment::Segment;
+use crate::sync::crash::crash_point;
+
+/// As many as there can be participants.
+const SLOTS: usize = 1024;
+
+#[repr(C)]
+pub(super) struct Holds {
+    used: AtomicU32,
+    _unused: AtomicU32,
+    slots: [AtomicU64; SLOTS],
+}
+
+const _: () = assert!(std::mem::offset_of!(Holds, slots) == 8);
+
+// SAFETY: `repr(C)`, atomics only.
+unsafe impl Shared for Holds {}
+
+fn word(sitting: u32, count: u32) -> u64 {
+    u64::from(sitting) << 32 | u64::from(count)
+}
+
+impl Holds {
+    fn slot(&self, owner: Owner) -> Result<&AtomicU64> {
+        let slot = self.slots.get(usize::from(owner.slot));
+        slot.ok_or_else(|| Error::corrupt("a participant sits in no slot"))
+    }
+
+    fn in_use(&self) -> &[AtomicU64] {
+        let used = self.used.load(Ordering::Relaxed) as usize;
+        &self.slots[..used.min(SLOTS)]
+    }
+
+    /// How much `owner` holds.
+    #[inline]
+    pub(super) fn count(&self, owner: Owner) -> Result<u32> {
+        let word = self.slot(owner)?.load(Ordering::Relaxed);
+        Ok(if (word >> 32) as u32 == owner.sitting {
+            word as u32
+        } else {
+            0
+        })
+    }
+
+    /// `owner` holds `count` from now on; returns how much less the dead hold in its place.
+    #[inline]
+    pub(super) fn set(&self, owner: Owner, count: u32) -> Result<u32> {
+        let slot = self.slot(owner)?;
+        let needed = u32::from(owner.slot) + 1;
+        if self.used.load(Ordering::Relaxed) < needed {
+            self.used.store(needed, Ordering::Relaxed);
+            crash_point!();
+        }
+        let before = slot.load(Ordering::Relaxed);
+        slot.store(word(owner.sitting, count), Ordering::Relaxed);
+        crash_point!();
+        Ok(if (before >> 32) as u32 == owner.sitting {
+            0
+        } else {
+            before as u32
+        })
+    }
+
+    /// Takes one from whoever holds any. False if nobody does.
+    pub(super) fn take_from_any(&self) -> bool {
+        for slot in self.in_use() {
+            let word = slot.load(Ordering::Relaxed);
+            if word as u32 != 0 {
+                slot.store(word - 1, Ordering::Relaxed);
+                crash_point!();
+                return true;
+            }
+        }
+        false
+    }
+
+    /// How much all hold together.
+    pub(super) fn total(&self) -> u64 {
+        let counts = self.in_use().iter();
+        counts
+            .map(|slot| u64::from(slot.load(Ordering::Relaxed) as u32))
+            .sum()
+    }
+
+    /// Takes from the dead what they hold. True if that was anything.
+    pub(super) fn sweep(&self, segment: &Segment) -> Result<bool> {
+        let mut freed = false;
+        for (slot, held) in self.in_use().iter().enumerate() {
+            let word = held.load(Ordering::Relaxed);
+            let owner = Owner {
+                slot: slot as u16,
+                sitting: (word >> 32) as u32,
+            };
+            if word as u32 != 0 && !segment.is_attached(owner)? {
+                held.store(0, Ordering::Relaxed);
+                crash_point!();
+                freed = true;
+            }
+        }
+        Ok(freed)
+    }
+}

@@ -1,0 +1,231 @@
+//! A lock, and a lock that its owner may take again.
+
+use crate::Timeout;
+use crate::error::{Error, Result};
+use crate::segment::{self, Kind, Options, Segment};
+use crate::sys::clock::Deadline;
+
+use super::cell::{LockCell, Taken};
+use super::object;
+
+const LAYOUT: u64 = 0x4c4f_434b_0000_0001;
+
+/// A lock between processes and threads, which outlives its owner.
+///
+/// A plain lock may be released by any process and thread; one made by
+/// [`recursive`](Self::recursive) only by the thread that has it, which may take it again and
+/// must release it as often. Waiting is a bounded spin and then a sleep in the kernel. There
+/// is no queue: who asks when the lock comes free gets it.
+///
+/// **When the owner dies**, or gives up its last handle, the next to ask gets the lock and is
+/// told: [`Taken::OwnerDied`]. It holds the lock then, like any other owner; whether what the
+/// lock guards is still whole is for it to find out.
+///
+/// A handle is [`Send`] and [`Sync`] and survives `fork`; a child does not own what its parent
+/// holds, but may release a plain lock. The last handle of all processes removes the lock,
+/// unless it was created [persistent](Options::persistent).
+///
+/// ```
+/// use shoal::{Lock, Timeout};
+///
+/// let lock = Lock::anonymous()?;
+/// let same = Lock::open(lock.name())?; // in another process, usually
+/// {
+///     let guard = lock.lock(Timeout::Infinite)?;
+///     if guard.owner_died() {
+///         // Look after what the lock guards: its last owner did not finish.
+///     }
+///     assert!(same.is_held());
+/// }
+/// assert!(!same.is_held());
+/// # Ok::<(), shoal::Error>(())
+/// ```
+pub struct Lock {
+    cell: &'static LockCell,
+    // Last: `cell` points into it.
+    segment: Segment,
+}
+
+/// Holds a [`Lock`] until dropped.
+#[must_use]
+pub struct LockGuard<'a> {
+    lock: &'a Lock,
+    taken: Taken,
+}
+
+impl Lock {
+    /// Opens the lock `name`, plain or recursive as it was made.
+    ///
+    /// # Errors
+    /// `NotFound`; `WrongKind`, `VersionMismatch`, `Permission`, `Corrupt` for a file that is
+    /// no lock of ours; `Invalid` name.
+    pub fn open(name: &str) -> Result<Self> {
+        Self::with_options(Some(name), &Options::open())
+    }
+
+    /// Opens the lock `name`, or creates a plain one.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open), and `NoSpace`.
+    pub fn create(name: &str) -> Result<Self> {
+        Self::with_options(Some(name), &Options::create())
+    }
+
+    /// Creates a plain lock under a name nobody else has; [`name`](Self::name) tells which.
+    ///
+    /// # Errors
+    /// `NoSpace`.
+    pub fn anonymous() -> Result<Self> {
+        Self::with_options(None, &Options::create())
+    }
+
+    /// Opens or creates a plain lock as `options` say, which have no sizes. Without a name it
+    /// is always created.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open); `Exists` with [`Options::exclusive`]; `NoSpace`.
+    pub fn with_options(name: Option<&str>, options: &Options) -> Result<Self> {
+        Self::of(name, options, false)
+    }
+
+    /// As [`with_options`](Self::with_options), but what is created is recursive.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn recursive(name: Option<&str>, options: &Options) -> Result<Self> {
+        Self::of(name, options, true)
+    }
+
+    fn of(name: Option<&str>, options: &Options, recursive: bool) -> Result<Self> {
+        let init = |cell: &LockCell| {
+            cell.init(recursive);
+            Ok(())
+        };
+        let (segment, cell) = object::open(name, options, (Kind::Lock, LAYOUT), init)?;
+        Ok(Self { cell, segment })
+    }
+
+    /// The name to open this lock by.
+    pub fn name(&self) -> &str {
+        self.segment.name()
+    }
+
+    /// Takes the lock; dropping the guard releases it.
+    ///
+    /// # Errors
+    /// As for [`acquire`](Self::acquire).
+    #[inline]
+    pub fn lock(&self, timeout: Timeout) -> Result<LockGuard<'_>> {
+        let taken = self.acquire(timeout)?;
+        Ok(LockGuard { lock: self, taken })
+    }
+
+    /// Takes the lock, to be given back by [`release`](Self::release). Waits while another one
+    /// that is alive has it; with a timeout of zero it does not.
+    ///
+    /// # Errors
+    /// `Timeout`; `Interrupted` when a signal handler ran while it waited.
+    #[inline]
+    pub fn acquire(&self, timeout: Timeout) -> Result<Taken> {
+        // Reading the clock costs more than an uncontended lock.
+        match self.try_acquire()? {
+            Some(taken) => Ok(taken),
+            None => self.cell.acquire(&self.segment, Deadline::after(timeout)),
+        }
+    }
+
+    /// Takes the lock if it is free or, recursive, the caller's. Never waits and never asks
+    /// the kernel: to it, the lock of a dead owner is taken.
+    ///
+    /// # Errors
+    /// `TooLarge` if a recursive lock was taken 2^32 times.
+    #[inline]
+    pub fn try_acquire(&self) -> Result<Option<Taken>> {
+        self.cell.try_acquire(&self.segment)
+    }
+
+    /// As [`try_acquire`](Self::try_acquire), but looks for about a microsecond. For those whose
+    /// way to [`acquire`](Self::acquire) is longer than that.
+    ///
+    /// # Errors
+    /// The same.
+    #[inline]
+    pub fn spin_acquire(&self) -> Result<Option<Taken>> {
+        self.cell.spin_acquire(&self.segment)
+    }
+
+    /// Gives the lock back: a plain one whoever took it, a recursive one by one level.
+    ///
+    /// # Errors
+    /// `Invalid` if nobody holds it, or if it is recursive and not the calling thread's.
+    #[inline]
+    pub fn release(&self) -> Result<()> {
+        self.cell.release(&self.segment)
+    }
+
+    /// Gives the lock back wholly, and says how often the caller had it.
+    pub(super) fn release_all(&self) -> Result<u32> {
+        self.cell.release_all(&self.segment)
+    }
+
+    /// Takes the lock as often as [`release_all`](Self::release_all) said, however long it
+    /// takes and whatever signal comes.
+    pub(super) fn take_back(&self, depth: u32) -> Result<Taken> {
+        let taken = loop {
+            match self.acquire(Timeout::Infinite) {
+                Err(Error::Interrupted) => {}
+                other => break other?,
+            }
+        };
+        self.cell.deepen(depth);
+        Ok(taken)
+    }
+
+    /// Whether the lock is recursive.
+    pub fn is_recursive(&self) -> bool {
+        self.cell.is_recursive()
+    }
+
+    /// Whether anybody has the lock; true until the next one comes if that one is dead.
+    pub fn is_held(&self) -> bool {
+        self.cell.is_held()
+    }
+
+    /// Whether the calling thread took the lock, by this handle.
+    ///
+    /// # Errors
+    /// `Corrupt`.
+    pub fn is_mine(&self) -> Result<bool> {
+        self.cell.is_mine(&self.segment)
+    }
+
+    /// How often the calling thread has taken the lock.
+    ///
+    /// # Errors
+    /// `Corrupt`.
+    pub fn depth(&self) -> Result<u32> {
+        self.cell.depth(&self.segment)
+    }
+
+    /// Removes the name of a lock. Those who have it open keep it.
+    ///
+    /// # Errors
+    /// `NotFound`; `WrongKind` if the name is not a lock's; `Permission`.
+    pub fn unlink(name: &str) -> Result<()> {
+        segment::unlink_kind(name, Kind::Lock)
+    }
+}
+
+impl LockGuard<'_> {
+    /// Whether the last owner died with the lock.
+    pub fn owner_died(&self) -> bool {
+        self.taken == Taken::OwnerDied
+    }
+}
+
+impl Drop for LockGuard<'_> {
+    fn drop(&mut self) {
+        // Somebody else may have released a plain lock meanwhile, which is allowed.
+        let _ = self.lock.release();
+    }
+}

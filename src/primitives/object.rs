@@ -1,0 +1,52 @@
+//! What these objects have in common: how they are opened, and how their bookkeeping is locked.
+
+use crate::error::{Error, Result};
+use crate::layout::{Offset, Shared};
+use crate::segment::{Kind, Options, Segment, Spec};
+use crate::sync::{Acquired, Guard, RobustMutex};
+use crate::sys::clock::Deadline;
+
+/// Opens or creates a segment that holds one `T`, which `init` makes of zeros.
+pub(super) fn open<T: Shared>(
+    name: Option<&str>,
+    options: &Options,
+    (kind, layout): (Kind, u64),
+    init: impl Fn(&T) -> Result<()>,
+) -> Result<(Segment, &'static T)> {
+    for (what, size) in [
+        ("capacity", options.capacity),
+        ("max_capacity", options.max_capacity),
+        ("max_items", options.max_items),
+        ("max_attempts", options.max_attempts.into()),
+    ] {
+        if size != 0 {
+            return Err(Error::invalid(what, format!("a {kind} has one size")));
+        }
+    }
+    let bytes = (size_of::<T>() as u64).next_multiple_of(4096);
+    let spec = Spec {
+        kind,
+        layout,
+        size: Segment::DATA + bytes,
+        commit: bytes,
+    };
+    let data = Offset::new(Segment::DATA);
+    let segment = Segment::open_or_create(name, options, &spec, |segment| {
+        init(segment.region().resolve(data)?)
+    })?;
+    let state = segment.region().resolve(data)?;
+    Ok((segment, state))
+}
+
+/// Locks an object's bookkeeping, and makes anew what is derived if its last owner died there.
+#[inline]
+pub(super) fn enter(mutex: &RobustMutex, rebuild: impl FnOnce()) -> Result<Guard<'_>> {
+    match mutex.lock(Deadline::Never)? {
+        Acquired::Held(guard) => Ok(guard),
+        Acquired::Recovered(guard) => {
+            rebuild();
+            guard.mark_consistent();
+            Ok(guard)
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Those who wait, each in a place of its own that others can tell it something in.
+//!
+//! ```text
+//! offset  size  field   written by          invariant
+//!      0     4  used    the lock's owner    no place from here on was ever taken
+//!      8     8  next    the lock's owner    the number of the next to come
+//!     16        places  1024 of them
+//!
+//! place
+//!      0     8  owner   the lock's owner    whose it is: slot + 1, sitting
+//!      8     8  number  the lock's owner    the object's own: an order, a round
+//!     16     4  state   the lock's owner    says what becomes of it; a futex word
+//! ```
+//! All of it is guarded by the lock of the object it is part of; `state` is read, and slept on,
+//! without. Each waiter sleeps on a word of its own, so a wake reaches exactly those who were
+//! told something.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crate::error::{Error, Result};
+use crate::layout::Shared;
+use crate::segment::Segment;
+use crate::sync::crash::crash_point;
+use crate::sys::clock::Deadline;
+use crate::sys::futex::{self, Waited};
+
+use super::cell::{FIRST_SLICE_NS, LAST_SLICE_NS, pack, unpack};
+
+const PLACES: usize = 1024;
+
+/// Nobody's.
+const FREE: u32 = 0;
+/// Its owner waits.
+pub(super) const WAITING: u32 = 1;
+/// What it waited for has happened.
+pub(super) const TOLD: u32 = 2;
+/// What it waited for will not happen.
+pub(super) const BROKEN: u32 = 3;
+
+#[repr(C)]
+pub(super) struct Place {
+    owner: AtomicU64,
+    pub(super) number: AtomicU64,
+    state: AtomicU32,
+    _unused: AtomicU32,
+}
+
+#[repr(C)]
+pub(super) struct Roster {
+    used: AtomicU32,
+    _unused: AtomicU32,
+    next: AtomicU64,
+    places: [Place; PLACES],
+}
+
+const _: () = assert!(size_of::<Place>() == 24);
+const _: () = assert!(std::mem::offset_of!(Roster, places) == 16);
+
+// SAFETY: `repr(C)`, atomics only.
+unsafe impl Shared for Roster {}
+
+impl Place {
+    pub(super) fn state(&self) -> u32 {
+        self.state.load(Ordering::Acquire)
+    }
+
+    /// Tells its owner something, who is then to be [woken](Self::wake).
+    pub(super) fn tell(&self, state: u32) {
+        self.state.store(state, Ordering::SeqCst);
+        crash_point!();
+    }
+
+    pub(super) fn wake(&self) {
+        futex::wake(&self.state, 1);
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.number.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn lives(&self, segment: &Segment) -> Result<bool> {
+        segment.is_attached(unpack(self.owner.load(Ordering::Relaxed)))
+    }
+
+    /// Gives the place back.
+    pub(super) fn free(&self) {
+        self.tell(FREE);
+    }
+
+    /// Sleeps until told something. After each slice, while it is not, `look` looks around.
+    ///
+    /// # Errors
+    /// `Timeout`; `Interrupted` when a signal handler ran; those of `look`.
+    pub(super) fn sleep(
+        &self,
+        deadline: Deadline,
+        mut look: impl FnMut() -> Result<()>,
+    ) -> Result<u32> {
+        let mut slice_ns = FIRST_SLICE_NS;
+        loop {
+            match self.state() {
+                WAITING => {}
+                told => return Ok(told),
+            }
+            if deadline.passed() {
+                return Err(Error::Timeout);
+            }
+            match futex::wait(&self.state, WAITING, deadline.slice(slice_ns)) {
+                Waited::Woken => {}
+                Waited::TimedOut => {
+                    look()?;
+                    slice_ns = (slice_ns * 2).min(LAST_SLICE_NS);
+                }
+                Waited::Interrupted => return Err(Error::Interrupted),
+            }
+        }
+    }
+}
+
+impl Roster {
+    /// The number the next to come gets.
+    pub(super) fn next(&self) -> u64 {
+        self.next.load(Ordering::Relaxed)
+    }
+
+    /// The places that were ever taken.
+    pub(super) fn places(&self) -> &[Place] {
+        let used = self.used.load(Ordering::Relaxed) as usize;
+        &self.places[..used.min(PLACES)]
+    }
+
+    /// Those who wait.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = &Place> {
+        self.places().iter().filter(|it| it.state() == WAITING)
+    }
+
+    /// Takes a place for the caller, with a number or else the next one, and returns its index.
+    ///
+    /// # Errors
+    /// `Exhausted` if as many as there can be wait already.
+    pub(super) fn enter(&self, segment: &Segment, number: Option<u64>) -> Result<u32> {
+        let free = self.places().iter().position(|it| it.state() == FREE);
+        let at = match free {
+            Some(at) => at,
+            None if self.places().len() < PLACES => self.places().len(),
+            None => self.dead(segment)?.ok_or(Error::Exhausted {
+                what: "waiters on one object",
+                limit: PLACES as u64,
+            })?,
+        };
+        let place = &self.places[at];
+        if self.places().len() <= at {
+            place.free();
+            self.used.store(at as u32 + 1, Ordering::Relaxed);
+            crash_point!();
+        }
+        let number = number.unwrap_or_else(|| self.next.fetch_add(1, Ordering::Relaxed));
+        place.owner.store(pack(segment.owner()?), Ordering::Relaxed);
+        place.number.store(number, Ordering::Relaxed);
+        crash_point!();
+        place.tell(WAITING);
+        Ok(at as u32)
+    }
+
+    /// A place whose owner died.
+    fn dead(&self, segment: &Segment) -> Result<Option<usize>> {
+        for (at, place) in self.places().iter().enumerate() {
+            if !place.lives(segment)? {
+                return Ok(Some(at));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The caller's place.
+    ///
+    /// # Errors
+    /// `Invalid` if it is not the caller's.
+    pub(super) fn own(&self, segment: &Segment, at: u32) -> Result<&Place> {
+        let me = pack(segment.owner()?);
+        let place = self.places().get(at as usize);
+        place
+            .filter(|it| it.owner.load(Ordering::Relaxed) == me && it.state() != FREE)
+            .ok_or_else(|| Error::invalid("place", "it is not this process's"))
+    }
+}

@@ -1,0 +1,263 @@
+//! A semaphore whose permits return when their holder dies.
+//!
+//! ```text
+//! offset  size  field      written by          invariant
+//!      0    64  lock                           guards all that follows, but for `freed`
+//!     64     8  total      the lock's owner    says how many permits there are
+//!     72     8  available  the lock's owner    derived: total less what is held
+//!     80     8  bound      creator             constant; as many may be available; 0 for any
+//!     88    12  freed      everybody           those who wait for a permit
+//!    104        holds      the lock's owner    says who holds how many
+//! ```
+//! **Whose permit is released?** A semaphore does not know: one process may take permits and
+//! another release them. So a release gives back the caller's own if it has any, else that of
+//! somebody who has, and only if nobody has any it adds one. Where the same process takes and
+//! releases, that is exact. Where permits are signals, one side taking and the other releasing,
+//! the number is right at any time, and what a dead taker had not seen answered comes back.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::Timeout;
+use crate::error::{Error, Result};
+use crate::layout::Shared;
+use crate::segment::{self, Kind, Options, Segment};
+use crate::sync::{
+    EventCell, Guard, MutexCell, RobustMutex, Slept, crash::crash_point, publish_fence,
+};
+use crate::sys::clock::Deadline;
+
+use super::cell::{FIRST_SLICE_NS, LAST_SLICE_NS};
+use super::holds::Holds;
+use super::object;
+
+const LAYOUT: u64 = 0x5345_4d41_0000_0001;
+
+/// The most permits that can be available.
+const MOST: u64 = i32::MAX as u64;
+
+#[repr(C)]
+struct State {
+    lock: MutexCell,
+    total: AtomicU64,
+    available: AtomicU64,
+    bound: AtomicU64,
+    freed: EventCell,
+    holds: Holds,
+}
+
+const _: () = assert!(std::mem::offset_of!(State, total) == 64);
+const _: () = assert!(std::mem::offset_of!(State, freed) == 88);
+const _: () = assert!(std::mem::offset_of!(State, holds) == 104);
+
+// SAFETY: `repr(C)`, shared structures only.
+unsafe impl Shared for State {}
+
+/// A number of permits that processes and threads take and release.
+///
+/// Permits are held by the process that took them. When it dies, or gives up its handle, they
+/// return. Anybody may release: a process that has none releases one of somebody else's, or if
+/// nobody has any adds one, unless the semaphore is bounded.
+///
+/// A handle is [`Send`] and [`Sync`] and survives `fork`; the child starts with no permits. The
+/// last handle of all processes removes the semaphore, unless it was created
+/// [persistent](Options::persistent).
+///
+/// ```
+/// use shoal::{Options, Semaphore, Timeout};
+///
+/// let places = Semaphore::bounded(None, 2, &Options::create())?;
+/// places.acquire(Timeout::Infinite)?;
+/// assert_eq!(places.available()?, 1);
+/// places.release(1)?;
+/// assert!(places.release(1).is_err()); // there never were more than two
+/// # Ok::<(), shoal::Error>(())
+/// ```
+pub struct Semaphore {
+    state: &'static State,
+    mutex: RobustMutex,
+    // Last: the others point into it.
+    segment: Segment,
+}
+
+impl Semaphore {
+    /// Opens the semaphore `name`.
+    ///
+    /// # Errors
+    /// `NotFound`; `WrongKind`, `VersionMismatch`, `Permission`, `Corrupt`; `Invalid` name.
+    pub fn open(name: &str) -> Result<Self> {
+        Self::with_options(Some(name), 0, &Options::open())
+    }
+
+    /// Opens or creates a semaphore as `options` say, which have no sizes. A new one has
+    /// `permits`, and any number may be released.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open); `Exists` with [`Options::exclusive`]; `NoSpace`; `TooLarge`
+    /// for more than 2^31 - 1 permits.
+    pub fn with_options(name: Option<&str>, permits: u64, options: &Options) -> Result<Self> {
+        Self::of(name, permits, 0, options)
+    }
+
+    /// As [`with_options`](Self::with_options), but never more than `permits`, at least one,
+    /// can be available.
+    ///
+    /// # Errors
+    /// The same, and `Invalid` for none.
+    pub fn bounded(name: Option<&str>, permits: u64, options: &Options) -> Result<Self> {
+        if permits == 0 && options.create {
+            return Err(Error::invalid("permits", "a bound of none admits nobody"));
+        }
+        Self::of(name, permits, permits, options)
+    }
+
+    fn of(name: Option<&str>, permits: u64, bound: u64, options: &Options) -> Result<Self> {
+        check(permits)?;
+        let init = |state: &State| {
+            state.total.store(permits, Ordering::Relaxed);
+            state.available.store(permits, Ordering::Relaxed);
+            state.bound.store(bound, Ordering::Relaxed);
+            state.lock.init()
+        };
+        let (segment, state) = object::open(name, options, (Kind::Semaphore, LAYOUT), init)?;
+        // SAFETY: initialised before it was published; the segment is the last field.
+        let mutex = unsafe { RobustMutex::attach(&state.lock) }?;
+        Ok(Self {
+            state,
+            mutex,
+            segment,
+        })
+    }
+
+    /// The name to open this semaphore by.
+    pub fn name(&self) -> &str {
+        self.segment.name()
+    }
+
+    fn enter(&self) -> Result<Guard<'_>> {
+        object::enter(&self.mutex, || self.count_anew())
+    }
+
+    fn count_anew(&self) {
+        let total = self.state.total.load(Ordering::Relaxed);
+        let available = total.saturating_sub(self.state.holds.total());
+        self.state.available.store(available, Ordering::Relaxed);
+    }
+
+    /// Takes a permit. Waits while there is none; with a timeout of zero it does not.
+    ///
+    /// # Errors
+    /// `Timeout`; `Interrupted` when a signal handler ran while it waited.
+    pub fn acquire(&self, timeout: Timeout) -> Result<()> {
+        if self.attempt()? {
+            return Ok(());
+        }
+        let (deadline, mut slice_ns) = (Deadline::after(timeout), FIRST_SLICE_NS);
+        loop {
+            self.sweep()?;
+            if self.attempt()? {
+                return Ok(());
+            }
+            if deadline == Deadline::Now {
+                return Err(Error::Timeout);
+            }
+            let ready = || self.state.available.load(Ordering::Relaxed) != 0;
+            if self.state.freed.sleep(slice_ns, deadline, ready)? == Slept::TimedOut {
+                slice_ns = (slice_ns * 2).min(LAST_SLICE_NS);
+            }
+        }
+    }
+
+    fn attempt(&self) -> Result<bool> {
+        let (state, guard) = (self.state, self.enter()?);
+        let available = state.available.load(Ordering::Relaxed);
+        if available == 0 {
+            return Ok(false);
+        }
+        let me = self.segment.owner()?;
+        let mine = state.holds.count(me)?;
+        let returned = state.holds.set(me, mine.saturating_add(1))?;
+        let left = available - 1 + u64::from(returned);
+        state.available.store(left, Ordering::Relaxed);
+        crash_point!();
+        drop(guard);
+        // One wake is in flight at a time: whoever takes one and sees more wakes the next.
+        if left > 0 {
+            publish_fence();
+            state.freed.notify_one();
+        }
+        Ok(true)
+    }
+
+    /// Returns the permits of the dead.
+    fn sweep(&self) -> Result<()> {
+        let _guard = self.enter()?;
+        if self.state.holds.sweep(&self.segment)? {
+            self.count_anew();
+        }
+        Ok(())
+    }
+
+    /// Releases `count` permits: the caller's own first, then others'.
+    ///
+    /// # Errors
+    /// `Invalid` if it is bounded and more would be available than there were at first;
+    /// `TooLarge` beyond 2^31 - 1. None is released then.
+    pub fn release(&self, count: u32) -> Result<()> {
+        let (state, guard) = (self.state, self.enter()?);
+        let available = state.available.load(Ordering::Relaxed);
+        let sum = available.saturating_add(u64::from(count));
+        check(sum)?;
+        let bound = state.bound.load(Ordering::Relaxed);
+        if bound != 0 && sum > bound {
+            let why = format!("it was released more often than acquired, beyond {bound}");
+            return Err(Error::invalid("semaphore", why));
+        }
+        let me = self.segment.owner()?;
+        for released in 1..=u64::from(count) {
+            match state.holds.count(me)? {
+                0 if state.holds.take_from_any() => {}
+                0 => {
+                    state.total.fetch_add(1, Ordering::Relaxed);
+                }
+                mine => drop(state.holds.set(me, mine - 1)?),
+            }
+            crash_point!();
+            state
+                .available
+                .store(available + released, Ordering::Relaxed);
+            crash_point!();
+        }
+        drop(guard);
+        publish_fence();
+        state.freed.notify_one();
+        Ok(())
+    }
+
+    /// How many permits can be had now. Those of the dead count once somebody has waited.
+    ///
+    /// # Errors
+    /// `Poisoned`.
+    pub fn available(&self) -> Result<u64> {
+        let _guard = self.enter()?;
+        Ok(self.state.available.load(Ordering::Relaxed))
+    }
+
+    /// Removes the name of a semaphore. Those who have it open keep it.
+    ///
+    /// # Errors
+    /// `NotFound`; `WrongKind` if the name is not a semaphore's; `Permission`.
+    pub fn unlink(name: &str) -> Result<()> {
+        segment::unlink_kind(name, Kind::Semaphore)
+    }
+}
+
+fn check(permits: u64) -> Result<()> {
+    if permits > MOST {
+        return Err(Error::TooLarge {
+            what: "number of permits",
+            size: permits,
+            limit: MOST,
+        });
+    }
+    Ok(())
+}

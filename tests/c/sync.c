@@ -1,0 +1,200 @@
+/* What locks and their relatives promise. */
+
+#include "check.h"
+
+static shoal_sync_options made = {sizeof made, SHOAL_CREATE, 0};
+
+static int take_and_die(void *l)
+{
+    return shoal_lock_lock(l, SHOAL_FOREVER) == SHOAL_OK ? 0 : 1;
+}
+
+static int write_and_die(void *l)
+{
+    return shoal_rwlock_write(l, SHOAL_FOREVER) == SHOAL_OK ? 0 : 1;
+}
+
+static void in_child(int (*entry)(void *), void *arg)
+{
+    shoal_process *p;
+    shoal_exit end;
+    OK(shoal_process_fork(entry, arg, NULL, &p));
+    OK(shoal_process_join(p, SHOAL_FOREVER, &end));
+    CHECK(end.kind == SHOAL_EXIT_EXITED && end.code == 0);
+    shoal_process_free(p);
+}
+
+static void locks(void)
+{
+    shoal_sync_options recursive = made;
+    shoal_lock *l, *r;
+    uint32_t depth;
+    bool yes;
+
+    OK(shoal_lock_open(NULL, NULL, &l));
+    OK(shoal_lock_lock(l, SHOAL_NOWAIT));
+    GIVES(SHOAL_ERR_TIMEOUT, shoal_lock_lock(l, SHOAL_NOWAIT));
+    GIVES(SHOAL_ERR_TIMEOUT, shoal_lock_try(l));
+    OK(shoal_lock_is_held(l, &yes));
+    CHECK(yes);
+    OK(shoal_lock_unlock(l));
+    SAYS(SHOAL_ERR_INVALID, "not held", shoal_lock_unlock(l));
+
+    /* The dead leave the lock, and the news, to the next. */
+    in_child(take_and_die, l);
+    GIVES(SHOAL_ERR_OWNER_DIED, shoal_lock_lock(l, SHOAL_FOREVER));
+    OK(shoal_lock_depth(l, &depth));
+    CHECK(depth == 1);
+    OK(shoal_lock_unlock(l));
+    OK(shoal_lock_try(l));
+    OK(shoal_lock_unlock(l));
+
+    recursive.flags |= SHOAL_RECURSIVE;
+    OK(shoal_lock_open(NULL, &recursive, &r));
+    OK(shoal_lock_is_recursive(r, &yes));
+    CHECK(yes);
+    OK(shoal_lock_try(r));
+    OK(shoal_lock_lock(r, SHOAL_NOWAIT));
+    OK(shoal_lock_depth(r, &depth));
+    CHECK(depth == 2);
+    OK(shoal_lock_unlock(r));
+    OK(shoal_lock_unlock(r));
+    GIVES(SHOAL_ERR_INVALID, shoal_lock_unlock(r));
+    SAYS(SHOAL_ERR_INVALID, "lock handle", shoal_event_set((shoal_event *)r));
+    shoal_lock_free(r);
+    shoal_lock_free(l);
+    shoal_lock_free(NULL);
+}
+
+static void semaphores(const char *name)
+{
+    shoal_sync_options options = made;
+    shoal_semaphore *s, *same;
+    shoal_lock *l;
+    uint64_t value;
+
+    options.flags |= SHOAL_BOUNDED;
+    options.count = 2;
+    OK(shoal_semaphore_open(name, &options, &s));
+    OK(shoal_semaphore_open(name, NULL, &same));
+    CHECK(strcmp(shoal_semaphore_name(same), name) == 0);
+    GIVES(SHOAL_ERR_WRONG_KIND, shoal_lock_open(name, NULL, &l));
+    OK(shoal_semaphore_acquire(s, SHOAL_FOREVER));
+    OK(shoal_semaphore_acquire(same, SHOAL_FOREVER));
+    GIVES(SHOAL_ERR_TIMEOUT, shoal_semaphore_acquire(s, SHOAL_NOWAIT));
+    OK(shoal_semaphore_release(s, 2));
+    GIVES(SHOAL_ERR_INVALID, shoal_semaphore_release(s, 1));
+    OK(shoal_semaphore_value(s, &value));
+    CHECK(value == 2);
+    OK(shoal_semaphore_unlink(name));
+    GIVES(SHOAL_ERR_NOT_FOUND, shoal_semaphore_unlink(name));
+    shoal_semaphore_free(same);
+    shoal_semaphore_free(s);
+}
+
+static void events_and_conditions(void)
+{
+    shoal_event *e;
+    shoal_condition *c;
+    shoal_lock *l;
+    uint32_t place;
+    uint64_t waiting;
+    bool yes;
+
+    OK(shoal_event_open(NULL, NULL, &e));
+    GIVES(SHOAL_ERR_TIMEOUT, shoal_event_wait(e, 1000));
+    OK(shoal_event_set(e));
+    OK(shoal_event_wait(e, SHOAL_NOWAIT));
+    OK(shoal_event_clear(e));
+    OK(shoal_event_is_set(e, &yes));
+    CHECK(!yes);
+    shoal_event_free(e);
+
+    OK(shoal_condition_open(NULL, NULL, &c));
+    OK(shoal_lock_open(NULL, NULL, &l));
+    GIVES(SHOAL_ERR_INVALID, shoal_condition_wait(c, l, SHOAL_NOWAIT));
+    OK(shoal_lock_lock(l, SHOAL_FOREVER));
+    GIVES(SHOAL_ERR_TIMEOUT, shoal_condition_wait(c, l, 1000));
+    OK(shoal_lock_is_held(l, &yes));
+    CHECK(yes);
+    OK(shoal_condition_enlist(c, &place));
+    OK(shoal_condition_waiting(c, &waiting));
+    CHECK(waiting == 1);
+    OK(shoal_condition_notify(c, 1));
+    OK(shoal_condition_sleep(c, place, SHOAL_FOREVER));
+    OK(shoal_condition_leave(c, place, &yes));
+    CHECK(yes);
+    OK(shoal_condition_notify_all(c));
+    GIVES(SHOAL_ERR_INVALID, shoal_condition_sleep(c, place, SHOAL_FOREVER));
+    shoal_lock_free(l);
+    shoal_condition_free(c);
+}
+
+static void barriers(void)
+{
+    shoal_sync_options options = made;
+    shoal_barrier *b;
+    uint32_t place, index;
+    uint64_t number;
+    bool yes;
+
+    SAYS(SHOAL_ERR_INVALID, "parties", shoal_barrier_open(NULL, &options, &b));
+    options.count = 2;
+    OK(shoal_barrier_open(NULL, &options, &b));
+    OK(shoal_barrier_parties(b, &number));
+    CHECK(number == 2);
+    OK(shoal_barrier_arrive(b, SHOAL_NOWAIT, &place, &index, &yes));
+    CHECK(index == 0 && !yes);
+    GIVES(SHOAL_ERR_TIMEOUT, shoal_barrier_sleep(b, place, 1000));
+    OK(shoal_barrier_wait(b, SHOAL_FOREVER, &index));
+    CHECK(index == 1);
+    OK(shoal_barrier_sleep(b, place, SHOAL_FOREVER));
+
+    GIVES(SHOAL_ERR_POISONED, shoal_barrier_wait(b, 1000, &index));
+    OK(shoal_barrier_is_broken(b, &yes));
+    CHECK(yes);
+    OK(shoal_barrier_reset(b));
+    OK(shoal_barrier_arrive(b, SHOAL_NOWAIT, &place, &index, &yes));
+    OK(shoal_barrier_abort(b));
+    GIVES(SHOAL_ERR_POISONED, shoal_barrier_give_up(b, place));
+    OK(shoal_barrier_waiting(b, &number));
+    CHECK(number == 0);
+    shoal_barrier_free(b);
+}
+
+static void rwlocks(void)
+{
+    shoal_rwlock *l;
+    uint64_t readers;
+    bool writer;
+
+    OK(shoal_rwlock_open(NULL, NULL, &l));
+    OK(shoal_rwlock_read(l, SHOAL_FOREVER));
+    OK(shoal_rwlock_read(l, SHOAL_FOREVER));
+    GIVES(SHOAL_ERR_TIMEOUT, shoal_rwlock_write(l, SHOAL_NOWAIT));
+    OK(shoal_rwlock_holders(l, &readers, &writer));
+    CHECK(readers == 2 && !writer);
+    OK(shoal_rwlock_release_read(l));
+    OK(shoal_rwlock_release_read(l));
+    GIVES(SHOAL_ERR_INVALID, shoal_rwlock_release_read(l));
+    in_child(write_and_die, l);
+    GIVES(SHOAL_ERR_OWNER_DIED, shoal_rwlock_read(l, SHOAL_FOREVER));
+    OK(shoal_rwlock_release_read(l));
+    GIVES(SHOAL_ERR_OWNER_DIED, shoal_rwlock_write(l, SHOAL_FOREVER));
+    OK(shoal_rwlock_release_write(l));
+    OK(shoal_rwlock_write(l, SHOAL_FOREVER));
+    OK(shoal_rwlock_release_write(l));
+    shoal_rwlock_free(l);
+}
+
+int main(int argc, char **argv)
+{
+    CHECK(argc == 2);
+    locks();
+    semaphores(argv[1]);
+    events_and_conditions();
+    barriers();
+    rwlocks();
+    puts("sync: ok");
+    return 0;
+}

@@ -1,0 +1,282 @@
+"""Locks and their relatives: as `multiprocessing` has them, and beyond when somebody dies."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+import time
+from typing import Any
+
+import pytest
+
+import shoal
+from conftest import START_METHODS
+
+fork = multiprocessing.get_context("fork")
+
+KINDS = [
+    shoal.Lock,
+    shoal.RLock,
+    shoal.Semaphore,
+    shoal.BoundedSemaphore,
+    shoal.Event,
+    shoal.Condition,
+    lambda: shoal.Barrier(2),
+    shoal.RWLock,
+]
+
+
+def start(target: Any, *args: Any) -> Any:
+    process = fork.Process(target=target, args=args)
+    process.start()
+    return process
+
+
+def kill(process: Any) -> None:
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+
+
+def take_and_die(lock: Any) -> None:
+    lock.acquire()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def add(lock: Any, numbers: Any, times: int) -> None:
+    for _ in range(times):
+        with lock:
+            numbers["n"] = numbers["n"] + 1
+
+
+@pytest.mark.parametrize("method", START_METHODS)
+@pytest.mark.parametrize("kind", [shoal.Lock, shoal.RLock, shoal.Semaphore])
+def test_one_process_is_inside_at_a_time(kind: Any, method: str) -> None:
+    context = multiprocessing.get_context(method)
+    lock = kind()
+    numbers: shoal.Map[str, int] = shoal.Map()
+    numbers["n"] = 0
+    children = [context.Process(target=add, args=(lock, numbers, 200)) for _ in range(3)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+        assert child.exitcode == 0
+    assert numbers["n"] == 600
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_one_is_the_same_after_pickling(kind: Any) -> None:
+    made = kind()
+    assert pickle.loads(pickle.dumps(made)) is made
+    assert made.name in repr(made)
+    made.detach()
+    with pytest.raises(shoal.ClosedError):
+        pickle.dumps(made)
+
+
+def test_a_name_is_the_same_lock_and_of_one_sort(name: str) -> None:
+    lock = shoal.Lock(name)
+    same = shoal.Lock(name, create=False)
+    with lock:
+        assert not same.acquire(block=False)
+        assert same.locked()
+    with pytest.raises(shoal.WrongKindError, match="recursive"):
+        shoal.RLock(name)
+    with pytest.raises(shoal.WrongKindError):
+        shoal.Event(name)
+    shoal.Lock.unlink(name)
+
+
+def test_a_plain_lock_is_released_by_anybody_and_once() -> None:
+    lock = shoal.Lock()
+    assert lock.acquire() and not lock.acquire(False)
+    assert not lock.acquire(timeout=0.01)
+    child = start(lock.release)
+    child.join()
+    assert not lock.locked()
+    with pytest.raises(ValueError):
+        lock.release()
+
+
+def test_a_recursive_lock_belongs_to_its_thread() -> None:
+    lock = shoal.RLock()
+    with pytest.raises(AssertionError):
+        lock.release()
+    with lock, lock:
+        got = []
+        other = threading.Thread(target=lambda: got.append(lock.acquire(False)))
+        other.start()
+        other.join()
+        assert got == [False]
+    assert not lock.locked()
+
+
+@pytest.mark.parametrize("kind", [shoal.Lock, shoal.RLock])
+def test_the_lock_of_the_dead_goes_to_the_next_who_can_tell(kind: Any) -> None:
+    lock = kind()
+    for enter in (lock.acquire, lock.__enter__):
+        start(take_and_die, lock).join()
+        assert enter()
+        assert lock.owner_died
+        lock.release()
+        assert not lock.owner_died and not lock.locked()
+        with lock:
+            assert not lock.owner_died
+
+
+def test_who_waits_gets_the_lock_of_one_that_is_killed() -> None:
+    lock, taken = shoal.Lock(), shoal.Event()
+
+    def hold() -> None:
+        with lock:
+            taken.set()
+            time.sleep(1000)
+
+    child = start(hold)
+    assert taken.wait()
+    threading.Timer(0.1, kill, [child]).start()
+    assert lock.acquire(timeout=30) and lock.owner_died
+    lock.release()
+
+
+def test_permits_of_the_dead_return_and_a_bound_holds() -> None:
+    places = shoal.BoundedSemaphore(2)
+    start(take_and_die, places).join()
+    assert places.acquire() and places.acquire()
+    assert not places.acquire(False) and places.get_value() == 0
+    places.release(2)
+    with pytest.raises(ValueError):
+        places.release()
+    signals = shoal.Semaphore(0)
+    signals.release()
+    assert signals.acquire(timeout=0)
+
+
+def test_an_event_wakes_who_waits() -> None:
+    event = shoal.Event()
+    assert not event.wait(0.01) and not event.is_set()
+    child = start(event.wait)
+    kill(child)  # a dead waiter holds nobody up
+    threading.Timer(0.05, event.set).start()
+    assert event.wait(30) and event.is_set()
+    event.clear()
+    assert not event.is_set()
+
+
+@pytest.mark.parametrize("kind", [shoal.Lock, shoal.RLock])
+def test_a_notification_reaches_one_who_lives(kind: Any) -> None:
+    condition = shoal.Condition(kind())
+    answers: shoal.Queue[str] = shoal.Queue()
+
+    def wait(name: str) -> None:
+        with condition:
+            answers.put("waits")
+            condition.wait()
+            answers.put(name)
+
+    first = start(wait, "first")
+    assert answers.get() == "waits"
+    with condition:
+        pass  # it has let go of the lock, and so it waits
+    second = start(wait, "second")
+    assert answers.get() == "waits"
+    with condition:
+        kill(first)
+        condition.notify()
+    assert answers.get() == "second"
+    second.join()
+    with pytest.raises(AssertionError):
+        condition.notify()
+    with pytest.raises(AssertionError):
+        condition.wait()
+
+
+def test_a_wait_gives_up_a_recursive_lock_wholly() -> None:
+    condition = shoal.Condition()
+    seen = []
+
+    def tell() -> None:
+        with condition:
+            seen.append(1)
+            condition.notify_all()
+
+    with condition, condition:
+        assert not condition.wait(0.01)
+        other = threading.Thread(target=tell)
+        other.start()
+        assert condition.wait_for(lambda: seen, 30) == [1]
+        assert condition.wait_for(lambda: False, 0.01) is False
+        assert condition._lock._depth() == 2
+    other.join()
+
+
+def test_a_barrier_opens_and_its_action_runs_once() -> None:
+    done = []
+    barrier = shoal.Barrier(3, action=lambda: done.append(1))
+    indexes = []
+    threads = [
+        threading.Thread(target=lambda: indexes.append(barrier.wait())) for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    indexes.append(barrier.wait(30))
+    for thread in threads:
+        thread.join()
+    assert sorted(indexes) == [0, 1, 2] and done == [1]
+    assert (barrier.parties, barrier.n_waiting, barrier.broken) == (3, 0, False)
+
+
+def test_a_barrier_breaks_for_a_death_a_timeout_and_an_exception() -> None:
+    barrier = shoal.Barrier(2)
+    child = start(barrier.wait)
+    while barrier.n_waiting == 0:
+        time.sleep(0.001)
+    kill(child)
+    for _ in range(2):
+        with pytest.raises(threading.BrokenBarrierError):
+            barrier.wait()
+    barrier.reset()
+    with pytest.raises(threading.BrokenBarrierError):
+        barrier.wait(0.01)
+    assert barrier.broken
+
+    def fail() -> None:
+        raise KeyError("fails")
+
+    alone = shoal.Barrier(1, fail)
+    with pytest.raises(KeyError):
+        alone.wait()
+    assert alone.broken and alone.n_waiting == 0
+
+
+def test_readers_share_and_the_death_of_a_writer_is_told() -> None:
+    lock = shoal.RWLock()
+    with lock.reading(), lock.reading():
+        assert not lock.acquire_write(False)
+    with lock.writing():
+        assert not lock.acquire_read(timeout=0.01)
+    with pytest.raises(ValueError):
+        lock.release_read()
+
+    def write_and_die() -> None:
+        lock.acquire_write()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    start(write_and_die).join()
+    with lock.reading():
+        assert lock.owner_died
+    with lock.writing():
+        assert lock.owner_died
+    with lock.reading():
+        assert not lock.owner_died
+
+
+def test_ctrl_c_ends_a_wait() -> None:
+    lock = shoal.Lock()
+    lock.acquire()
+    threading.Timer(0.1, signal.raise_signal, [signal.SIGINT]).start()
+    with pytest.raises(KeyboardInterrupt):
+        lock.acquire()
