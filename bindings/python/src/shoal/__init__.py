@@ -46,6 +46,7 @@ from ._errors import (
     WrongKindError,
 )
 from ._gc import gc
+from ._list import BytesList, List
 from ._loan import Lease, Reservation
 from ._map import BytesMap, Map
 from ._process import Process, spawn
@@ -55,6 +56,7 @@ from ._select import wait
 __all__ = [
     "AccessError",
     "BufferTooSmallError",
+    "BytesList",
     "BytesMap",
     "ClosedError",
     "CorruptError",
@@ -67,6 +69,7 @@ __all__ = [
     "InterruptedError",
     "InvalidError",
     "Lease",
+    "List",
     "Map",
     "NoSpaceError",
     "NotFoundError",
