@@ -1720,7 +1720,8 @@ shoal_status shoal_list_rearrange_if(shoal_list *l,
  * `buf`, `capacity`: where to, one after the other, and the room there.
  * `lens`, `n`: where their lengths go, and the most elements wanted.
  * `*count`: how many there are in `buf`: as many as `n` and `capacity` allow, and 0 at the
- * end of the list.
+ * end of the list. If that is less than `n`, `lens[*count]` is SIZE_MAX where the list ends
+ * there, and else the length of the next one, which did not fit.
  * `*version`: differs whenever the list was changed meanwhile. What several calls copied
  * belongs together if they all told the same. NULL if you do not care.
  * Blocking, threads, fork: as `shoal_list_append`.
@@ -1745,8 +1746,8 @@ shoal_status shoal_list_get_many(shoal_list *l,
  *
  * `compare`, `arg`: a function that says below 0, 0 or above 0 as its first element comes
  * before the second, does not matter, or comes after it, and what it is passed along with
- * them. They are valid during the call only. NULL sorts by the bytes. It is called with the list locked: it
- * must return, and not use the list.
+ * them. They are valid during the call only. NULL sorts by the bytes.
+ * It is called with the list locked: it must return, and not use the list.
  * Blocking, threads, fork: as `shoal_list_append`.
  *
  * Errors: SHOAL_ERR_NO_SPACE (the list is as it was); SHOAL_ERR_INTERNAL (`compare`

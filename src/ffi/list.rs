@@ -410,7 +410,8 @@ pub unsafe extern "C" fn shoal_list_rearrange_if(
 /// `buf`, `capacity`: where to, one after the other, and the room there.
 /// `lens`, `n`: where their lengths go, and the most elements wanted.
 /// `*count`: how many there are in `buf`: as many as `n` and `capacity` allow, and 0 at the
-/// end of the list.
+/// end of the list. If that is less than `n`, `lens[*count]` is SIZE_MAX where the list ends
+/// there, and else the length of the next one, which did not fit.
 /// `*version`: differs whenever the list was changed meanwhile. What several calls copied
 /// belongs together if they all told the same. NULL if you do not care.
 /// Blocking, threads, fork: as `shoal_list_append`.
@@ -439,7 +440,7 @@ pub unsafe extern "C" fn shoal_list_get_many(
         let buf = unsafe { args::buffer("buf", buf, capacity) }?;
         // SAFETY: the caller's contract.
         let lens = unsafe { args::array_mut("lens", lens, n) }?;
-        let (mut found, mut at) = (0, 0);
+        let (mut found, mut at, mut whole) = (0, 0, true);
         list.with(|locked| {
             version.set(locked.version());
             if n == 0 {
@@ -447,10 +448,11 @@ pub unsafe extern "C" fn shoal_list_get_many(
             }
             locked.visit(usize::try_from(start).unwrap_or(usize::MAX), |bytes| {
                 let Some(to) = buf.get_mut(at..at + bytes.len()) else {
+                    lens[found] = bytes.len();
+                    whole = false;
                     if found > 0 {
                         return Ok(false);
                     }
-                    lens[0] = bytes.len();
                     let needed = bytes.len();
                     return Err(Error::BufferTooSmall { needed, capacity });
                 };
@@ -460,6 +462,9 @@ pub unsafe extern "C" fn shoal_list_get_many(
                 Ok(found < n)
             })
         })?;
+        if whole && found < n {
+            lens[found] = usize::MAX;
+        }
         count.set(found);
         Ok(())
     })
@@ -469,8 +474,8 @@ pub unsafe extern "C" fn shoal_list_get_many(
 ///
 /// `compare`, `arg`: a function that says below 0, 0 or above 0 as its first element comes
 /// before the second, does not matter, or comes after it, and what it is passed along with
-/// them. They are valid during the call only. NULL sorts by the bytes. It is called with the list locked: it
-/// must return, and not use the list.
+/// them. They are valid during the call only. NULL sorts by the bytes.
+/// It is called with the list locked: it must return, and not use the list.
 /// Blocking, threads, fork: as `shoal_list_append`.
 ///
 /// Errors: SHOAL_ERR_NO_SPACE (the list is as it was); SHOAL_ERR_INTERNAL (`compare`

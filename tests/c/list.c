@@ -88,7 +88,9 @@ int main(void)
 
     /* A version tells whether somebody was faster. */
     OK(shoal_list_get_many(l, 1, buf, 2, lens, 4, &count, &version));
-    CHECK(count == 1 && lens[0] == 1);
+    CHECK(count == 1 && lens[0] == 1 && lens[1] == 2);
+    OK(shoal_list_get_many(l, 1, buf, sizeof buf, lens, 4, &count, NULL));
+    CHECK(count == 2 && lens[2] == SIZE_MAX);
     GIVES(SHOAL_ERR_BUFFER_TOO_SMALL, shoal_list_get_many(l, 2, buf, 1, lens, 4, &count, NULL));
     CHECK(count == 0 && lens[0] == 2);
     OK(shoal_list_get_many(l, 3, buf, 1, lens, 4, &count, &later));

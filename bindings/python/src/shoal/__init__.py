@@ -47,6 +47,7 @@ from ._errors import (
 )
 from ._gc import gc
 from ._keys import KeyLock, View
+from ._list import BytesList, List
 from ._loan import Lease, Reservation
 from ._lock import Lock, RLock
 from ._map import BytesMap, Map
@@ -60,6 +61,7 @@ __all__ = [
     "Barrier",
     "BoundedSemaphore",
     "BufferTooSmallError",
+    "BytesList",
     "BytesMap",
     "ClosedError",
     "Condition",
@@ -75,6 +77,7 @@ __all__ = [
     "InvalidError",
     "KeyLock",
     "Lease",
+    "List",
     "Lock",
     "Map",
     "NoSpaceError",

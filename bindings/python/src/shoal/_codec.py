@@ -1,4 +1,4 @@
-r"""How `shoal.Map` writes Python keys and values as bytes.
+r"""How `shoal.Map` writes Python keys and values as bytes, and `shoal.List` its elements.
 
 Keys. Equal keys give equal bytes, whatever process writes them:
 
@@ -130,4 +130,7 @@ def decode_value(data: Any) -> Any:
         return _COUNTER.unpack(data)[0]
     if len(data) and data[0] == _PICKLE_MARK:
         return pickle.loads(data)
-    raise ValueError("the value was not written by shoal.Map: read it with shoal.BytesMap")
+    raise ValueError(
+        "the value was not written by shoal.Map or shoal.List: read it with shoal.BytesMap or "
+        "shoal.BytesList"
+    )

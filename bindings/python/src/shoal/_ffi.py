@@ -84,6 +84,10 @@ class MapIterHandle(Handle):
     map: MapHandle
 
 
+class ListHandle(Handle):
+    """A ``shoal_list *``."""
+
+
 class ProcessHandle(Handle):
     """A ``shoal_process *``."""
 
@@ -113,7 +117,7 @@ class RwLockHandle(Handle):
 
 
 class ObjectOptions(ctypes.Structure):
-    """``shoal_map_options``."""
+    """``shoal_map_options`` and ``shoal_list_options``."""
 
     _fields_ = [
         ("size", c_size_t),
@@ -308,6 +312,34 @@ PROTOTYPES: Dict[str, Tuple[Any, Tuple[Any, ...]]] = {
     "shoal_map_iter_new": (_STATUS, (c_void_p, c_void_p)),
     "shoal_map_iter_next": (_STATUS, (c_void_p, c_void_p, c_void_p, c_void_p, c_void_p)),
     "shoal_map_iter_free": (None, (c_void_p,)),
+    "shoal_list_open": (_STATUS, (c_char_p, c_void_p, c_void_p)),
+    "shoal_list_free": (None, (c_void_p,)),
+    "shoal_list_name": (c_char_p, (c_void_p,)),
+    "shoal_list_unlink": (_STATUS, (c_char_p,)),
+    "shoal_list_append": (_STATUS, (c_void_p, c_void_p, c_size_t)),
+    "shoal_list_insert": (_STATUS, (c_void_p, c_int64, c_void_p, c_size_t)),
+    "shoal_list_get": (_STATUS, (c_void_p, c_int64, c_void_p, c_size_t, c_void_p)),
+    "shoal_list_pop": (_STATUS, (c_void_p, c_int64, c_void_p, c_size_t, c_void_p)),
+    "shoal_list_set": (_STATUS, (c_void_p, c_int64, c_void_p, c_size_t)),
+    "shoal_list_compare_swap": (
+        _STATUS,
+        (c_void_p, c_int64, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p),
+    ),
+    "shoal_list_swap": (_STATUS, (c_void_p, c_int64, c_int64)),
+    "shoal_list_splice": (_STATUS, (c_void_p, c_int64, c_int64, c_void_p, c_size_t)),
+    "shoal_list_splice_if": (
+        _STATUS,
+        (c_void_p, c_uint64, c_int64, c_int64, c_void_p, c_size_t, c_void_p),
+    ),
+    "shoal_list_rearrange_if": (_STATUS, (c_void_p, c_uint64, c_void_p, c_size_t, c_void_p)),
+    "shoal_list_get_many": (
+        _STATUS,
+        (c_void_p, c_uint64, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, c_void_p),
+    ),
+    "shoal_list_sort": (_STATUS, (c_void_p, c_void_p, c_void_p)),
+    "shoal_list_reverse": (_STATUS, (c_void_p,)),
+    "shoal_list_len": (_STATUS, (c_void_p, c_void_p)),
+    "shoal_list_clear": (_STATUS, (c_void_p,)),
     "shoal_process_spawn": (_STATUS, (c_void_p, c_void_p)),
     "shoal_process_join": (_STATUS, (c_void_p, c_int64, c_void_p)),
     "shoal_process_pid": (_STATUS, (c_void_p, c_void_p)),
@@ -498,6 +530,7 @@ def sync_options(flags: int, count: int) -> "ctypes._CArgObject":
 QueueHandle.release = lib.shoal_queue_free
 MapHandle.release = lib.shoal_map_free
 MapIterHandle.release = lib.shoal_map_iter_free
+ListHandle.release = lib.shoal_list_free
 ProcessHandle.release = lib.shoal_process_free
 LockHandle.release = lib.shoal_lock_free
 SemaphoreHandle.release = lib.shoal_semaphore_free
@@ -592,7 +625,7 @@ def options(
     max_items: Optional[int] = None,
     max_attempts: int = 0,
 ) -> "ctypes._CArgObject":
-    """A pointer to the options struct of `shoal_map_open`, or with ``max_items`` to that of
+    """A pointer to the options struct of `shoal_map_open` and `shoal_list_open`, or with ``max_items`` to that of
     `shoal_queue_open`."""
     flags = (CREATE * create) | (EXCLUSIVE * exclusive) | (PERSISTENT * persistent)
     if max_items is None:

@@ -1,0 +1,501 @@
+"""`shoal.List` and `shoal.BytesList`: one list that many processes share."""
+
+from __future__ import annotations
+
+import ctypes
+import operator
+from typing import Any, Callable, Iterable, Iterator, List as PyList, MutableSequence
+from typing import Optional, Sequence, Tuple, TypeVar, Union, cast, overload
+
+from . import _codec, _ffi
+from ._handles import Shared
+
+T = TypeVar("T")
+_R = TypeVar("_R")
+_L = TypeVar("_L", bound="_SharedList[Any]")
+
+_lib = _ffi.lib
+_END = 2**63 - 1
+_FIRST = -(2**63)
+_SIZE_MAX = ctypes.c_size_t(-1).value
+# Elements that iteration copies at a time.
+_STEP = 256
+
+
+def _index(index: Any, what: str = "list index out of range") -> int:
+    """The index as the library takes it."""
+    found = operator.index(index)
+    if not _FIRST <= found <= _END:
+        raise IndexError(what)
+    return found
+
+
+def _bound(index: Any) -> int:
+    """A slice's bound as the library takes it."""
+    return max(_FIRST, min(operator.index(index), _END))
+
+
+def _slices(items: Sequence[bytes]) -> Tuple[Any, bytes]:
+    """An array of ``shoal_slice``, and what it points into."""
+    blob = b"".join(items)
+    at = _ffi.address_of(blob)
+    flat: PyList[int] = []
+    for item in items:
+        flat += (at, len(item))
+        at += len(item)
+    return (ctypes.c_size_t * len(flat))(*flat), blob
+
+
+class _SharedList(Shared, MutableSequence[T]):
+    """What both lists are, in terms of how they write their elements."""
+
+    def __init__(
+        self,
+        name: Optional[str] = None,
+        *,
+        create: bool = True,
+        exclusive: bool = False,
+        persistent: bool = False,
+        capacity: int = 0,
+        max_capacity: int = 0,
+    ) -> None:
+        handle = _ffi.ListHandle()
+        _ffi.check(
+            _lib.shoal_list_open(
+                None if name is None else _ffi.encode(name),
+                _ffi.options(
+                    create=create,
+                    exclusive=exclusive,
+                    persistent=persistent,
+                    capacity=capacity,
+                    max_capacity=max_capacity,
+                ),
+                ctypes.byref(handle),
+            )
+        )
+        self._adopt(handle, _lib.shoal_list_name(handle).decode())
+
+    def _encode(self, value: Any) -> bytes:
+        raise NotImplementedError
+
+    def _decode(self, data: Any) -> T:
+        raise NotImplementedError
+
+    # -- reading ----------------------------------------------------------------------
+
+    def _read(self, function: Any, index: Any, convert: Callable[[Any], _R], what: str) -> _R:
+        """Runs `shoal_list_get` or `_pop`."""
+        at = _index(index, what)
+        buffer = _ffi.take_buffer()
+        try:
+            while True:
+                status = function(
+                    self._live(), at, buffer.address, buffer.size, buffer.length_ref
+                )
+                if status == _ffi.OK:
+                    return convert(buffer.view[: buffer.length.value])
+                if status == _ffi.NOT_FOUND:
+                    raise IndexError(what)
+                if status == _ffi.BUFFER_TOO_SMALL:
+                    # Nothing was taken; the element may be another by the next try.
+                    buffer = _ffi.take_buffer(buffer.length.value)
+                elif status != _ffi.INTERRUPTED:
+                    raise _ffi.error(status)
+        finally:
+            _ffi.give_buffer(buffer)
+
+    def _some(self, start: int, most: int, room: int) -> Tuple[PyList[bytes], int, bool]:
+        """Up to ``most`` elements from ``start`` on, as far as ``room`` bytes hold them, at
+        one moment, the list's version then, and whether it ended there. At least one unless
+        it did."""
+        lens = (ctypes.c_size_t * most)()
+        count, version = ctypes.c_size_t(), ctypes.c_uint64()
+        buffer = _ffi.take_buffer(room)
+        try:
+            while True:
+                status = _lib.shoal_list_get_many(
+                    self._live(),
+                    start,
+                    buffer.address,
+                    buffer.size,
+                    lens,
+                    most,
+                    ctypes.byref(count),
+                    ctypes.byref(version),
+                )
+                if status == _ffi.OK:
+                    break
+                if status != _ffi.BUFFER_TOO_SMALL:
+                    raise _ffi.error(status)
+                buffer = _ffi.take_buffer(lens[0])
+            found, at = [], 0
+            for length in lens[: count.value]:
+                found.append(bytes(buffer.view[at : at + length]))
+                at += length
+            ended = len(found) < most and lens[len(found)] == _SIZE_MAX
+            return found, version.value, ended
+        finally:
+            _ffi.give_buffer(buffer)
+
+    def _snapshot(self, start: int = 0, stop: int = _END) -> Tuple[PyList[bytes], int]:
+        """The elements from ``start`` to ``stop``, neither below 0, at one moment, and the
+        list's version then."""
+        most, room = _STEP, 1 << 16
+        while True:
+            found: PyList[bytes] = []
+            first: Optional[int] = None
+            while start + len(found) < stop:
+                left = min(most, stop - start - len(found))
+                some, version, ended = self._some(start + len(found), left, room)
+                if first is not None and version != first:
+                    break
+                first = version
+                found += some
+                if ended:
+                    return found, version
+                most, room = min(most * 2, 1 << 20), min(room * 2, 1 << 26)
+            else:
+                return found, 0 if first is None else first
+            # Someone wrote in between. In larger steps, at last in one, nobody can.
+            size = sum(map(len, found)) + sum(map(len, some))
+            most, room = max(most, 2 * len(self)), max(room, 2 * size)
+
+    def _values(self) -> PyList[T]:
+        return [self._decode(data) for data in self._snapshot()[0]]
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> PyList[T]: ...
+
+    def __getitem__(self, index: Union[int, slice]) -> Any:
+        if not isinstance(index, slice):
+            return self._read(
+                _lib.shoal_list_get, index, self._decode, "list index out of range"
+            )
+        start, stop = index.start or 0, index.stop
+        ahead = index.step is None or operator.index(index.step) > 0
+        if ahead and stop is not None and _bound(start) >= 0 and _bound(stop) >= 0:
+            found = self._snapshot(_bound(start), _bound(stop))[0][:: index.step]
+        else:
+            found = self._snapshot()[0][index]
+        return [self._decode(data) for data in found]
+
+    def __len__(self) -> int:
+        return _ffi.fetch_u64(_lib.shoal_list_len, self._live())
+
+    def __iter__(self) -> Iterator[T]:
+        at = 0
+        while True:
+            some = self._some(at, _STEP, 1 << 16)[0]
+            if not some:
+                return
+            for data in some:
+                yield self._decode(data)
+            at += len(some)
+
+    def __reversed__(self) -> Iterator[T]:
+        return reversed(self._values())
+
+    def __contains__(self, value: object) -> bool:
+        return any(value is one or value == one for one in self)
+
+    def index(self, value: Any, start: int = 0, stop: int = _END) -> int:
+        """Where the first ``value`` is, at one moment; `ValueError` if it is nowhere."""
+        return self._values().index(value, start, stop)
+
+    def count(self, value: Any) -> int:
+        """How many elements equal ``value``, at one moment."""
+        return self._values().count(value)
+
+    def copy(self) -> PyList[T]:
+        """A plain `list` of the elements, as they are at one moment."""
+        return self._values()
+
+    # -- writing ----------------------------------------------------------------------
+
+    def _splice(self, start: int, stop: int, items: Sequence[bytes]) -> None:
+        array, _blob = _slices(items)
+        _ffi.check(_lib.shoal_list_splice(self._live(), start, stop, array, len(items)))
+
+    def _splice_if(self, version: int, start: int, stop: int, items: Sequence[bytes]) -> bool:
+        array, _blob = _slices(items)
+        return _ffi.fetch_bool(
+            _lib.shoal_list_splice_if, self._live(), version, start, stop, array, len(items)
+        )
+
+    def _rearrange_if(self, version: int, order: Sequence[int]) -> bool:
+        array = (ctypes.c_uint64 * len(order))(*order)
+        return _ffi.fetch_bool(
+            _lib.shoal_list_rearrange_if, self._live(), version, array, len(order)
+        )
+
+    def append(self, value: T) -> None:
+        """Adds ``value`` at the end."""
+        data = self._encode(value)
+        _ffi.check(_lib.shoal_list_append(self._live(), data, len(data)))
+
+    def extend(self, values: Iterable[T]) -> None:
+        """Adds all of ``values`` at the end: together, or none."""
+        self._splice(_END, _END, [self._encode(value) for value in values])
+
+    def insert(self, index: int, value: T) -> None:
+        """Adds ``value`` before ``index``."""
+        data = self._encode(value)
+        at = _bound(index)
+        _ffi.check(_lib.shoal_list_insert(self._live(), at, data, len(data)))
+
+    def pop(self, index: int = -1) -> T:
+        """Removes and returns one element; of racing processes each gets another."""
+        return self._read(_lib.shoal_list_pop, index, self._decode, "pop index out of range")
+
+    def remove(self, value: Any) -> None:
+        """Removes the first ``value``; `ValueError` if there is none."""
+        while True:
+            found, version = self._snapshot()
+            at = [self._decode(data) for data in found].index(value)
+            if self._splice_if(version, at, at + 1, ()):
+                return
+
+    def clear(self) -> None:
+        """Removes every element, at once."""
+        _ffi.check(_lib.shoal_list_clear(self._live()))
+
+    @overload
+    def __setitem__(self, index: int, value: T) -> None: ...
+
+    @overload
+    def __setitem__(self, index: slice, value: Iterable[T]) -> None: ...
+
+    def __setitem__(self, index: Union[int, slice], value: Any) -> None:
+        if not isinstance(index, slice):
+            data = self._encode(value)
+            what = "list assignment index out of range"
+            at = _index(index, what)
+            status = _lib.shoal_list_set(self._live(), at, data, len(data))
+            if status == _ffi.NOT_FOUND:
+                raise IndexError(what)
+            _ffi.check(status)
+            return
+        new = [self._encode(one) for one in value]
+        if index.step is None or operator.index(index.step) == 1:
+            self._splice(*_bounds(index), new)
+            return
+        while True:
+            found, version = self._snapshot()
+            found[index] = new
+            changed = range(*index.indices(len(found)))
+            if not changed:
+                return
+            first, last = min(changed), max(changed) + 1
+            if self._splice_if(version, first, last, found[first:last]):
+                return
+
+    def __delitem__(self, index: Union[int, slice]) -> None:
+        if not isinstance(index, slice):
+            what = "list assignment index out of range"
+            self._read(_lib.shoal_list_pop, index, lambda _: None, what)
+        elif index.step is None or operator.index(index.step) == 1:
+            self._splice(*_bounds(index), ())
+        else:
+            while True:
+                version = self._version()
+                order = list(range(len(self)))
+                del order[index]
+                if self._rearrange_if(version, order):
+                    return
+
+    def _version(self) -> int:
+        return self._some(0, 0, 0)[1]
+
+    def reverse(self) -> None:
+        """Reverses the list, at once."""
+        _ffi.check(_lib.shoal_list_reverse(self._live()))
+
+    def sort(
+        self, *, key: Optional[Callable[[T], Any]] = None, reverse: bool = False
+    ) -> None:
+        """Sorts the list, at once: nobody sees it half sorted, and no element is copied.
+
+        What the list holds is compared here, without holding up the others. If one of them
+        writes meanwhile, it is done again with what there is then.
+        """
+        while True:
+            found, version = self._snapshot()
+            values: PyList[Any] = [self._decode(data) for data in found]
+            if key is not None:
+                values = [key(value) for value in values]
+            order = sorted(range(len(values)), key=values.__getitem__, reverse=reverse)
+            if self._rearrange_if(version, order):
+                return
+
+    def swap(self, a: int, b: int) -> None:
+        """Exchanges two elements, at once."""
+        what = "list index out of range"
+        status = _lib.shoal_list_swap(self._live(), _index(a), _index(b))
+        if status == _ffi.NOT_FOUND:
+            raise IndexError(what)
+        _ffi.check(status)
+
+    def compare_swap(self, index: int, expected: T, new: T) -> bool:
+        """Sets an element to ``new`` if it is ``expected``, atomically; whether it was.
+
+        What is compared are the encoded bytes, which equal numbers, texts and bytes share;
+        for values built of parts use `update_with`.
+        """
+        return self._swap_bytes(index, self._encode(expected), self._encode(new))
+
+    def _swap_bytes(self, index: int, old: bytes, new: bytes) -> bool:
+        return _ffi.fetch_bool(
+            _lib.shoal_list_compare_swap,
+            self._live(),
+            _index(index),
+            old,
+            len(old),
+            new,
+            len(new),
+        )
+
+    def update_with(self, index: int, function: Callable[[T], T]) -> T:
+        """Replaces an element by ``function`` of it, atomically; the new element.
+
+        ``function`` is called again when another process changed the element meanwhile, so
+        it must do nothing but compute.
+        """
+        while True:
+            old = self._read(_lib.shoal_list_get, index, bytes, "list index out of range")
+            new = function(self._decode(old))
+            if self._swap_bytes(index, old, self._encode(new)):
+                return new
+
+    # -- as a list --------------------------------------------------------------------
+
+    def __iadd__(self: _L, values: Iterable[Any]) -> _L:  # type: ignore[misc]
+        self.extend(values)
+        return self
+
+    def __imul__(self: _L, times: int) -> _L:
+        count = operator.index(times)
+        if count <= 0:
+            self.clear()
+            return self
+        while True:
+            found, version = self._snapshot()
+            if self._splice_if(version, _END, _END, found * (count - 1)):
+                return self
+
+    def __add__(self, other: Any) -> PyList[T]:
+        if not isinstance(other, (list, _SharedList)):
+            return NotImplemented
+        return self._values() + cast(PyList[T], _plain(other))
+
+    def __radd__(self, other: Any) -> PyList[T]:
+        if not isinstance(other, list):
+            return NotImplemented
+        return cast(PyList[T], other) + self._values()
+
+    def __mul__(self, times: int) -> PyList[T]:
+        return self._values() * times
+
+    __rmul__ = __mul__
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if not isinstance(other, (list, _SharedList)):
+            return NotImplemented
+        return bool(self._values() == _plain(other))
+
+    def __lt__(self, other: Any) -> bool:
+        return cast(bool, self._values() < _plain(other))
+
+    def __le__(self, other: Any) -> bool:
+        return cast(bool, self._values() <= _plain(other))
+
+    def __gt__(self, other: Any) -> bool:
+        return cast(bool, self._values() > _plain(other))
+
+    def __ge__(self, other: Any) -> bool:
+        return cast(bool, self._values() >= _plain(other))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    # -- the object -------------------------------------------------------------------
+
+    @staticmethod
+    def unlink(name: str) -> None:
+        """Removes the name now; who is attached may go on. Needed for persistent lists."""
+        _ffi.check(_lib.shoal_list_unlink(_ffi.encode(name)))
+
+    def __repr__(self) -> str:
+        state = "detached" if self._handle is None else f"{len(self)} elements"
+        return f"<shoal.{type(self).__name__} {self._name!r}, {state}>"
+
+
+def _plain(other: Any) -> Any:
+    return other._values() if isinstance(other, _SharedList) else other
+
+
+def _bounds(index: slice) -> Tuple[int, int]:
+    start = 0 if index.start is None else _bound(index.start)
+    return start, _END if index.stop is None else _bound(index.stop)
+
+
+class BytesList(_SharedList[bytes]):
+    """The shared list as it is in every language: a sequence of bytes.
+
+    Open it by the name a C, C++ or Rust program uses, or take `List.raw` to see the elements
+    of a `List`. Arguments and methods are those of `List`.
+    """
+
+    def _encode(self, value: Any) -> bytes:
+        if type(value) is bytes:
+            return value
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            return bytes(value)
+        raise TypeError(f"an element of a BytesList is bytes, not {type(value).__name__}")
+
+    def _decode(self, data: Any) -> bytes:
+        return bytes(data)
+
+
+class List(_SharedList[T]):
+    """A list that any processes of this machine share.
+
+    ::
+
+        scores: shoal.List[int] = shoal.List("scores")   # the same in every process
+        scores.append(36)
+        scores += [17, 42]                               # together
+        scores.sort(reverse=True)
+
+    ``List(name)`` opens the list or makes it; ``List()`` makes one with a name of its own.
+    It does what a `list` does, and each method, slice and operator is one operation to all
+    others: an `extend` or a `sort` is seen wholly or not at all. But ``l[i] += 1`` is two:
+    use `update_with`. An element is a copy: changing the one you got changes nothing until
+    you set it.
+
+    `append`, indexing, and removing at either end take constant time. Iteration copies a
+    few hundred elements at a time, so what others insert or remove before its place makes
+    elements come twice or not at all; ``l[:]`` has them all at one moment.
+
+    Elements are anything that pickles; `_codec` has the encoding. Only open lists that
+    programs you trust write to: elements are unpickled.
+
+    Arguments are those of `shoal.Map`. A process killed anywhere inside a call never blocks
+    the others, and what it was doing happened wholly or not at all.
+    """
+
+    def _encode(self, value: T) -> bytes:
+        return _codec.encode_value(value)
+
+    def _decode(self, data: Any) -> T:
+        return cast(T, _codec.decode_value(data))
+
+    @property
+    def raw(self) -> BytesList:
+        """The same list as bytes, for elements of programs in other languages."""
+        view = BytesList.__new__(BytesList)
+        view._adopt(self._live(), self._name)
+        return view
