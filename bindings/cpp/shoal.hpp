@@ -11,9 +11,9 @@
 // What holds for shoal.h holds here too: its introduction tells about threads, fork and what
 // a crash can and cannot do. Beyond that:
 //
-// - A `queue`, `map` or `process` owns its handle and can be moved, not copied. Open by name,
-//   or share a reference, to use one in several places. Using a moved-from one throws
-//   `shoal::error` with SHOAL_ERR_INVALID.
+// - A `queue`, a `map`, a `process`, a `mutex` owns its handle and can be moved, not copied.
+//   Open by name, or share a reference, to use one in several places. Using a moved-from one
+//   throws `shoal::error` with SHOAL_ERR_INVALID.
 // - Whatever fails throws `shoal::error`, which has the status and the library's sentence. What
 //   is an answer rather than a failure (nothing there yet, no such key) is a std::optional or
 //   a bool.
@@ -27,6 +27,7 @@
 #include "shoal/map.hpp"
 #include "shoal/process.hpp"
 #include "shoal/queue.hpp"
+#include "shoal/sync.hpp"
 #include "shoal/wait.hpp"
 
 #endif

@@ -7,7 +7,9 @@
 #include <csignal>
 #include <cstdlib>
 #include <iostream>
+#include <mutex>
 #include <set>
+#include <shared_mutex>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -219,6 +221,59 @@ static void keys() {
     CHECK(view && view->value() == "in place" && view->version() > 0 && !map.look_at("v"));
 }
 
+static void primitives() {
+    using namespace std::chrono_literals;
+    shoal::mutex lock;
+    {
+        std::lock_guard hold(lock);
+        std::unique_lock other(lock, std::defer_lock);
+        CHECK(!lock.try_lock() && !lock.try_lock_for(1ms) && !lock.owner_died());
+    }
+    shoal::mutex same(lock.name());
+    auto child = shoal::process::fork([&] {
+        same.lock();
+        return 0;
+    });
+    CHECK(child.join().success());
+    same.lock();
+    CHECK(same.owner_died());
+    same.unlock();
+    THROWS(SHOAL_ERR_INVALID, same.unlock());
+    shoal::recursive_mutex again;
+    std::scoped_lock twice(again);
+    CHECK(again.try_lock());
+    again.unlock();
+
+    shoal::shared_mutex table;
+    {
+        std::shared_lock one(table), two(table);
+        CHECK(!table.try_lock());
+    }
+    CHECK(table.try_lock());
+    table.unlock();
+    shoal::bounded_semaphore permits(1);
+    permits.acquire();
+    CHECK(!permits.try_acquire() && !permits.try_acquire(1ms) && permits.value() == 0);
+    permits.release();
+    THROWS(SHOAL_ERR_INVALID, permits.release());
+    shoal::event ready;
+    CHECK(!ready.wait(1ms) && !ready.is_set());
+    ready.set();
+    CHECK(ready.wait() && ready.is_set());
+    ready.clear();
+    shoal::condition changed;
+    std::lock_guard hold(lock);
+    changed.notify();
+    changed.notify_all();
+    CHECK(!changed.wait(lock, 1ms));
+    shoal::barrier start(1);
+    CHECK(start.wait() == 0 && !start.is_broken());
+    start.abort();
+    THROWS(SHOAL_ERR_POISONED, start.wait());
+    start.reset();
+    CHECK(start.wait(1s) == 0);
+}
+
 static void processes() {
     int n = 40;
     auto child = shoal::process::fork([&] { return n + 2; });
@@ -300,6 +355,7 @@ int main(int argc, char **argv) {
     queues(argv[1]);
     maps();
     keys();
+    primitives();
     processes();
     waiting();
     devices();

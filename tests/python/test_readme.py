@@ -37,6 +37,19 @@ resize = print
     assert ends_well(script(text.replace('"jobs"', repr(name)))) == "17.png\n0 5\n"
 
 
+def test_a_map_is_worked_on_together(script: Script, name: str) -> None:
+    text = blocks(ROOT / "README.md")[3].replace('"ages"', repr(name))
+    before = f"""
+import shoal
+kept = shoal.Map({name!r})
+kept["config"] = 1
+"""
+    after = """
+print(ages["ada"], ages["visitor"], version == ages.version_of("config"))
+"""
+    assert ends_well(script(before + text + after)) == "37 1 True\n"
+
+
 @pytest.mark.parametrize("module", ["shoal.multiprocessing", "multiprocessing"])
 def test_a_multiprocessing_script_changes_one_import(script: Script, module: str) -> None:
     text = blocks(ROOT / "README.md")[1]
@@ -49,7 +62,7 @@ def test_a_multiprocessing_script_changes_one_import(script: Script, module: str
 
 def test_the_package_readme_runs(script: Script, name: str) -> None:
     first, second = blocks(ROOT / "bindings" / "python" / "README.md")
-    for used in ("mail", "ages"):
+    for used in ("mail", "ages", "log", "ledger"):
         assert f'"{used}"' in first
         first = first.replace(f'"{used}"', repr(f"{name}-{used}"))
     # There may be no such device here; what runs is not the point.

@@ -1,7 +1,6 @@
-"""The native library, declared. The only file that knows ctypes prototypes.
+"""The native library, loaded. The only file that calls ctypes for it, with `_prototypes`.
 
-Every function of ``shoal.h`` has one line in ``PROTOTYPES``; a test parses the header and
-compares. `ctypes.CDLL` releases the interpreter's lock around each call, so a thread that
+`ctypes.CDLL` releases the interpreter's lock around each call, so a thread that
 waits here holds up no other. (`ctypes.PyDLL`, which keeps the lock, was measured for `put`
 and `get` and gained nothing.)
 
@@ -14,12 +13,14 @@ from __future__ import annotations
 
 import ctypes
 import os
-from ctypes import POINTER, byref, c_bool, c_char_p, c_double, c_int, c_int32, c_int64
+from ctypes import POINTER, byref, c_bool, c_char_p, c_int, c_int32, c_int64
 from ctypes import c_size_t, c_uint32, c_uint64, c_void_p
 from pathlib import Path
 from typing import Any, ClassVar, Dict, Optional, Sequence, Tuple
 
 from ._errors import BY_CODE, ShoalError, error_for
+from ._prototypes import NOT_FOR_PYTHON as NOT_FOR_PYTHON
+from ._prototypes import PROTOTYPES
 from .__version__ import __version__
 
 OK = 0
@@ -213,219 +214,6 @@ class Exit(ctypes.Structure):
         if kind == EXIT_UNKNOWN:
             return 255
         return -code if kind == EXIT_SIGNALED else code
-
-
-_STATUS = c_uint32
-
-# name: (result, arguments). Out-pointers are c_void_p: they take byref(), a prebuilt
-# pointer or an address, whichever is cheapest where the call is made.
-PROTOTYPES: Dict[str, Tuple[Any, Tuple[Any, ...]]] = {
-    "shoal_last_error": (c_char_p, ()),
-    "shoal_status_name": (c_char_p, (_STATUS,)),
-    "shoal_version": (c_char_p, ()),
-    "shoal_abi_version": (c_uint32, ()),
-    "shoal_gc": (_STATUS, (c_void_p,)),
-    "shoal_queue_open": (_STATUS, (c_char_p, c_void_p, c_void_p)),
-    "shoal_queue_free": (None, (c_void_p,)),
-    "shoal_queue_name": (c_char_p, (c_void_p,)),
-    "shoal_queue_reserve": (_STATUS, (c_void_p, c_size_t, c_void_p, c_int64)),
-    "shoal_queue_commit": (_STATUS, (c_void_p, c_void_p, c_size_t)),
-    "shoal_queue_discard": (_STATUS, (c_void_p, c_void_p)),
-    "shoal_queue_lease": (_STATUS, (c_void_p, c_int64, c_void_p, c_int64)),
-    "shoal_queue_ack": (_STATUS, (c_void_p, c_void_p)),
-    "shoal_queue_nack": (_STATUS, (c_void_p, c_void_p, c_int64)),
-    "shoal_queue_extend": (_STATUS, (c_void_p, c_void_p, c_int64)),
-    "shoal_queue_leased": (_STATUS, (c_void_p, c_void_p)),
-    "shoal_queue_unfinished": (_STATUS, (c_void_p, c_void_p)),
-    "shoal_queue_join": (_STATUS, (c_void_p, c_int64)),
-    "shoal_queue_max_attempts": (_STATUS, (c_void_p, c_void_p)),
-    "shoal_queue_dead_letters": (_STATUS, (c_void_p, c_void_p)),
-    "shoal_queue_unlink": (_STATUS, (c_char_p,)),
-    "shoal_queue_put": (_STATUS, (c_void_p, c_void_p, c_size_t, c_int64)),
-    "shoal_queue_get": (_STATUS, (c_void_p, c_void_p, c_size_t, c_void_p, c_int64)),
-    "shoal_queue_put_many": (_STATUS, (c_void_p, c_void_p, c_size_t, c_void_p, c_int64)),
-    "shoal_queue_get_many": (
-        _STATUS,
-        (c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, c_int64),
-    ),
-    "shoal_queue_len": (_STATUS, (c_void_p, c_void_p)),
-    "shoal_queue_bytes": (_STATUS, (c_void_p, c_void_p)),
-    "shoal_queue_capacity": (_STATUS, (c_void_p, c_void_p)),
-    "shoal_queue_max_capacity": (_STATUS, (c_void_p, c_void_p)),
-    "shoal_queue_max_message": (_STATUS, (c_void_p, c_void_p)),
-    "shoal_queue_max_items": (_STATUS, (c_void_p, c_void_p)),
-    "shoal_queue_is_closed": (_STATUS, (c_void_p, c_void_p)),
-    "shoal_queue_close": (_STATUS, (c_void_p,)),
-    "shoal_queue_fd": (_STATUS, (c_void_p, c_void_p)),
-    "shoal_map_open": (_STATUS, (c_char_p, c_void_p, c_void_p)),
-    "shoal_map_free": (None, (c_void_p,)),
-    "shoal_map_name": (c_char_p, (c_void_p,)),
-    "shoal_map_unlink": (_STATUS, (c_char_p,)),
-    "shoal_map_set": (_STATUS, (c_void_p, c_void_p, c_size_t, c_void_p, c_size_t)),
-    "shoal_map_get": (_STATUS, (c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p)),
-    "shoal_map_insert": (
-        _STATUS,
-        (c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p),
-    ),
-    "shoal_map_remove": (_STATUS, (c_void_p, c_void_p, c_size_t)),
-    "shoal_map_take": (_STATUS, (c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p)),
-    "shoal_map_contains": (_STATUS, (c_void_p, c_void_p, c_size_t, c_void_p)),
-    "shoal_map_add": (_STATUS, (c_void_p, c_void_p, c_size_t, c_int64, c_void_p)),
-    "shoal_map_compare_swap": (
-        _STATUS,
-        (c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p),
-    ),
-    "shoal_map_get_versioned": (
-        _STATUS,
-        (c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, c_void_p),
-    ),
-    "shoal_map_version_of": (_STATUS, (c_void_p, c_void_p, c_size_t, c_void_p)),
-    "shoal_map_compare_swap_version": (
-        _STATUS,
-        (c_void_p, c_void_p, c_size_t, c_uint64, c_void_p, c_size_t, c_void_p),
-    ),
-    "shoal_map_add_f64": (_STATUS, (c_void_p, c_void_p, c_size_t, c_double, c_void_p)),
-    "shoal_map_set_many": (_STATUS, (c_void_p, c_void_p, c_void_p, c_size_t)),
-    "shoal_map_get_many": (
-        _STATUS,
-        (c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, c_void_p),
-    ),
-    "shoal_map_set_for": (
-        _STATUS,
-        (c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_int64),
-    ),
-    "shoal_map_expire": (_STATUS, (c_void_p, c_void_p, c_size_t, c_int64)),
-    "shoal_map_time_left": (_STATUS, (c_void_p, c_void_p, c_size_t, c_void_p)),
-    "shoal_map_purge": (_STATUS, (c_void_p, c_void_p)),
-    "shoal_map_lock_key": (_STATUS, (c_void_p, c_void_p, c_size_t, c_int64)),
-    "shoal_map_unlock_key": (_STATUS, (c_void_p, c_void_p, c_size_t)),
-    "shoal_map_version": (_STATUS, (c_void_p, c_void_p)),
-    "shoal_map_wait_change": (_STATUS, (c_void_p, c_uint64, c_void_p, c_int64)),
-    "shoal_map_wait_key": (
-        _STATUS,
-        (c_void_p, c_void_p, c_size_t, c_uint64, c_void_p, c_int64),
-    ),
-    "shoal_map_view": (_STATUS, (c_void_p, c_void_p, c_size_t, c_void_p)),
-    "shoal_map_release": (_STATUS, (c_void_p, c_void_p)),
-    "shoal_map_len": (_STATUS, (c_void_p, c_void_p)),
-    "shoal_map_clear": (_STATUS, (c_void_p,)),
-    "shoal_map_iter_new": (_STATUS, (c_void_p, c_void_p)),
-    "shoal_map_iter_next": (_STATUS, (c_void_p, c_void_p, c_void_p, c_void_p, c_void_p)),
-    "shoal_map_iter_free": (None, (c_void_p,)),
-    "shoal_list_open": (_STATUS, (c_char_p, c_void_p, c_void_p)),
-    "shoal_list_free": (None, (c_void_p,)),
-    "shoal_list_name": (c_char_p, (c_void_p,)),
-    "shoal_list_unlink": (_STATUS, (c_char_p,)),
-    "shoal_list_append": (_STATUS, (c_void_p, c_void_p, c_size_t)),
-    "shoal_list_insert": (_STATUS, (c_void_p, c_int64, c_void_p, c_size_t)),
-    "shoal_list_get": (_STATUS, (c_void_p, c_int64, c_void_p, c_size_t, c_void_p)),
-    "shoal_list_pop": (_STATUS, (c_void_p, c_int64, c_void_p, c_size_t, c_void_p)),
-    "shoal_list_set": (_STATUS, (c_void_p, c_int64, c_void_p, c_size_t)),
-    "shoal_list_compare_swap": (
-        _STATUS,
-        (c_void_p, c_int64, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p),
-    ),
-    "shoal_list_swap": (_STATUS, (c_void_p, c_int64, c_int64)),
-    "shoal_list_splice": (_STATUS, (c_void_p, c_int64, c_int64, c_void_p, c_size_t)),
-    "shoal_list_splice_if": (
-        _STATUS,
-        (c_void_p, c_uint64, c_int64, c_int64, c_void_p, c_size_t, c_void_p),
-    ),
-    "shoal_list_rearrange_if": (_STATUS, (c_void_p, c_uint64, c_void_p, c_size_t, c_void_p)),
-    "shoal_list_get_many": (
-        _STATUS,
-        (c_void_p, c_uint64, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, c_void_p),
-    ),
-    "shoal_list_sort": (_STATUS, (c_void_p, c_void_p, c_void_p)),
-    "shoal_list_reverse": (_STATUS, (c_void_p,)),
-    "shoal_list_len": (_STATUS, (c_void_p, c_void_p)),
-    "shoal_list_clear": (_STATUS, (c_void_p,)),
-    "shoal_process_spawn": (_STATUS, (c_void_p, c_void_p)),
-    "shoal_process_join": (_STATUS, (c_void_p, c_int64, c_void_p)),
-    "shoal_process_pid": (_STATUS, (c_void_p, c_void_p)),
-    "shoal_process_pidfd": (_STATUS, (c_void_p, c_void_p)),
-    "shoal_process_signal": (_STATUS, (c_void_p, c_int)),
-    "shoal_process_signal_group": (_STATUS, (c_void_p, c_int)),
-    "shoal_process_terminate": (_STATUS, (c_void_p,)),
-    "shoal_process_kill": (_STATUS, (c_void_p,)),
-    "shoal_process_stdio": (_STATUS, (c_void_p, c_int, c_void_p)),
-    "shoal_process_free": (None, (c_void_p,)),
-    "shoal_wait_any": (_STATUS, (c_void_p, c_size_t, c_int64, c_void_p)),
-    "shoal_device_resolve": (
-        _STATUS,
-        (c_char_p, c_char_p, c_char_p, c_void_p, c_size_t, c_void_p),
-    ),
-    "shoal_device_environment": (
-        _STATUS,
-        (c_char_p, c_char_p, c_void_p, c_size_t, c_void_p),
-    ),
-    "shoal_device_variable": (_STATUS, (c_char_p, c_void_p, c_size_t, c_void_p)),
-    "shoal_device_family_name": (_STATUS, (c_size_t, c_void_p, c_size_t, c_void_p)),
-    "shoal_device_visible": (_STATUS, (c_char_p, c_void_p, c_size_t, c_void_p)),
-    "shoal_device_set_visible": (_STATUS, (c_char_p, c_char_p, c_void_p)),
-    "shoal_lock_open": (_STATUS, (c_char_p, c_void_p, c_void_p)),
-    "shoal_lock_free": (None, (c_void_p,)),
-    "shoal_lock_name": (c_char_p, (c_void_p,)),
-    "shoal_lock_unlink": (_STATUS, (c_char_p,)),
-    "shoal_lock_lock": (_STATUS, (c_void_p, c_int64)),
-    "shoal_lock_try": (_STATUS, (c_void_p,)),
-    "shoal_lock_unlock": (_STATUS, (c_void_p,)),
-    "shoal_lock_is_held": (_STATUS, (c_void_p, c_void_p)),
-    "shoal_lock_depth": (_STATUS, (c_void_p, c_void_p)),
-    "shoal_lock_is_recursive": (_STATUS, (c_void_p, c_void_p)),
-    "shoal_semaphore_open": (_STATUS, (c_char_p, c_void_p, c_void_p)),
-    "shoal_semaphore_free": (None, (c_void_p,)),
-    "shoal_semaphore_name": (c_char_p, (c_void_p,)),
-    "shoal_semaphore_unlink": (_STATUS, (c_char_p,)),
-    "shoal_semaphore_acquire": (_STATUS, (c_void_p, c_int64)),
-    "shoal_semaphore_release": (_STATUS, (c_void_p, c_uint32)),
-    "shoal_semaphore_value": (_STATUS, (c_void_p, c_void_p)),
-    "shoal_event_open": (_STATUS, (c_char_p, c_void_p, c_void_p)),
-    "shoal_event_free": (None, (c_void_p,)),
-    "shoal_event_name": (c_char_p, (c_void_p,)),
-    "shoal_event_unlink": (_STATUS, (c_char_p,)),
-    "shoal_event_set": (_STATUS, (c_void_p,)),
-    "shoal_event_clear": (_STATUS, (c_void_p,)),
-    "shoal_event_is_set": (_STATUS, (c_void_p, c_void_p)),
-    "shoal_event_wait": (_STATUS, (c_void_p, c_int64)),
-    "shoal_condition_open": (_STATUS, (c_char_p, c_void_p, c_void_p)),
-    "shoal_condition_free": (None, (c_void_p,)),
-    "shoal_condition_name": (c_char_p, (c_void_p,)),
-    "shoal_condition_unlink": (_STATUS, (c_char_p,)),
-    "shoal_condition_wait": (_STATUS, (c_void_p, c_void_p, c_int64)),
-    "shoal_condition_notify": (_STATUS, (c_void_p, c_uint32)),
-    "shoal_condition_notify_all": (_STATUS, (c_void_p,)),
-    "shoal_condition_waiting": (_STATUS, (c_void_p, c_void_p)),
-    "shoal_condition_enlist": (_STATUS, (c_void_p, c_void_p)),
-    "shoal_condition_sleep": (_STATUS, (c_void_p, c_uint32, c_int64)),
-    "shoal_condition_leave": (_STATUS, (c_void_p, c_uint32, c_void_p)),
-    "shoal_barrier_open": (_STATUS, (c_char_p, c_void_p, c_void_p)),
-    "shoal_barrier_free": (None, (c_void_p,)),
-    "shoal_barrier_name": (c_char_p, (c_void_p,)),
-    "shoal_barrier_unlink": (_STATUS, (c_char_p,)),
-    "shoal_barrier_wait": (_STATUS, (c_void_p, c_int64, c_void_p)),
-    "shoal_barrier_arrive": (_STATUS, (c_void_p, c_int64, c_void_p, c_void_p, c_void_p)),
-    "shoal_barrier_release": (_STATUS, (c_void_p, c_uint32)),
-    "shoal_barrier_sleep": (_STATUS, (c_void_p, c_uint32, c_int64)),
-    "shoal_barrier_give_up": (_STATUS, (c_void_p, c_uint32)),
-    "shoal_barrier_abort": (_STATUS, (c_void_p,)),
-    "shoal_barrier_reset": (_STATUS, (c_void_p,)),
-    "shoal_barrier_is_broken": (_STATUS, (c_void_p, c_void_p)),
-    "shoal_barrier_waiting": (_STATUS, (c_void_p, c_void_p)),
-    "shoal_barrier_parties": (_STATUS, (c_void_p, c_void_p)),
-    "shoal_rwlock_open": (_STATUS, (c_char_p, c_void_p, c_void_p)),
-    "shoal_rwlock_free": (None, (c_void_p,)),
-    "shoal_rwlock_name": (c_char_p, (c_void_p,)),
-    "shoal_rwlock_unlink": (_STATUS, (c_char_p,)),
-    "shoal_rwlock_read": (_STATUS, (c_void_p, c_int64)),
-    "shoal_rwlock_release_read": (_STATUS, (c_void_p,)),
-    "shoal_rwlock_write": (_STATUS, (c_void_p, c_int64)),
-    "shoal_rwlock_release_write": (_STATUS, (c_void_p,)),
-    "shoal_rwlock_holders": (_STATUS, (c_void_p, c_void_p, c_void_p)),
-}
-
-# `os.fork` is how a Python program forks; this one would run a C function in the child.
-NOT_FOR_PYTHON = frozenset({"shoal_process_fork"})
 
 
 def library_path() -> Path:
