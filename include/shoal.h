@@ -198,6 +198,9 @@ typedef enum {
     SHOAL_ERR_EXPIRED = 22,
 } shoal_status;
 
+/** Items of one size that any number of processes read and write where they are, and a lock. */
+typedef struct shoal_array shoal_array;
+
 /** A meeting point for a fixed number of processes or threads. */
 typedef struct shoal_barrier shoal_barrier;
 
@@ -414,6 +417,20 @@ typedef struct {
     /** Of a new semaphore, its permits; of a new barrier, its parties; else 0. */
     uint64_t count;
 } shoal_sync_options;
+
+/** How to open an array. All zero but `size` opens what exists. */
+typedef struct {
+    /** `sizeof(shoal_array_options)`. */
+    size_t size;
+    /** SHOAL_CREATE, SHOAL_EXCLUSIVE, SHOAL_PERSISTENT. */
+    uint64_t flags;
+    /** Bytes of an item, at least 1 of a new array. */
+    uint64_t item_size;
+    /** How many items there are. */
+    uint64_t count;
+    /** What an item is, in up to 16 bytes, such as a type code; NULL for nothing said. */
+    const char *format;
+} shoal_array_options;
 
 #ifdef __cplusplus
 extern "C" {
@@ -2882,6 +2899,135 @@ SHOAL_NODISCARD
 shoal_status shoal_rwlock_holders(shoal_rwlock *l,
                                   uint64_t *readers,
                                   bool *writer);
+
+/**
+ * Opens or creates an array.
+ *
+ * `name`: 1 to 200 letters, digits, '.', '_', '-'; NULL always creates one under a name of its
+ * own, which `shoal_array_name` tells.
+ * `options`: NULL opens what exists. Of an array that exists, what is not 0 or NULL there has to be
+ * as it was made.
+ * Blocking, threads, fork: does not wait; safe from several threads and processes at once,
+ * of which one creates it.
+ * Ownership: `*out` is yours until `shoal_array_free`; NULL after a failure.
+ *
+ * Errors: as `shoal_map_open`; SHOAL_ERR_INVALID (items of other sizes or another format).
+ *
+ * ```c
+ * shoal_array_options o = {.size = sizeof o, .flags = SHOAL_CREATE};
+ * o.item_size = sizeof(double);
+ * o.count = 100;
+ * o.format = "d";
+ * shoal_array *a;
+ * void *data;
+ * size_t bytes;
+ * if (shoal_array_open("samples", &o, &a) == SHOAL_OK &&
+ *     shoal_array_data(a, &data, &bytes) == SHOAL_OK)
+ *     ((double *)data)[7] = 1.5;
+ * ```
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_array_open(const char *name,
+                              const shoal_array_options *options,
+                              shoal_array **out);
+
+/**
+ * Lets go of an array. The last handle of all processes removes it, unless it is persistent.
+ *
+ * Blocking, threads, fork: does not wait. No other thread may be using the handle, or the data.
+ * Ownership: `a` is gone; NULL is allowed.
+ */
+SHOAL_API
+void shoal_array_free(shoal_array *a);
+
+/**
+ * The name to open it by in another process. NULL if `a` is invalid.
+ *
+ * Blocking, threads, fork: never blocks; safe everywhere.
+ * Ownership: the string is the handle's and goes with it.
+ */
+SHOAL_API const char *shoal_array_name(shoal_array *a);
+
+/**
+ * Removes the name. Who has it open goes on using it.
+ *
+ * Blocking, threads, fork: does not wait; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID (name); SHOAL_ERR_NOT_FOUND; SHOAL_ERR_WRONG_KIND;
+ * SHOAL_ERR_PERMISSION.
+ */
+SHOAL_API shoal_status shoal_array_unlink(const char *name);
+
+/**
+ * Where the items are: plain memory, zeros at first, aligned to 128 bytes.
+ *
+ * `*data`, `*bytes`: all of them.
+ * Blocking, threads, fork: never blocks. What several processes write without the lock they
+ * write at the same time. A forked child may use it as long as it has not freed the handle.
+ * Ownership: the memory is the handle's.
+ *
+ * Errors: SHOAL_ERR_INVALID.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_array_data(shoal_array *a,
+                              void **data,
+                              size_t *bytes);
+
+/**
+ * What the items are.
+ *
+ * `*item_size`, `*count`: bytes of each, and how many there are.
+ * Blocking, threads, fork: never blocks; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_array_items(shoal_array *a,
+                               uint64_t *item_size,
+                               uint64_t *count);
+
+/**
+ * What an item is, as whoever made the array said: up to 16 bytes of text.
+ *
+ * `buf`, `capacity`: where to, and the room there. `*len`: the text's length, without a NUL.
+ * Blocking, threads, fork: never blocks; safe everywhere.
+ * Ownership: the text is copied to `buf`.
+ *
+ * Errors: SHOAL_ERR_BUFFER_TOO_SMALL (`*len` is the room needed); SHOAL_ERR_INVALID.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_array_format(shoal_array *a,
+                                char *buf,
+                                size_t capacity,
+                                size_t *len);
+
+/**
+ * Takes an array's lock, which its thread may take again.
+ *
+ * SHOAL_ERR_OWNER_DIED: **you hold the lock**, as after SHOAL_OK; see `shoal_lock_lock`.
+ * `timeout_ns`: how long to wait for who has it; SHOAL_FOREVER, SHOAL_NOWAIT.
+ * Blocking, threads, fork: waits until it is free or its holder is dead. A forked child does
+ * not have its parent's lock.
+ *
+ * Errors: SHOAL_ERR_TIMEOUT; SHOAL_ERR_INTERRUPTED; SHOAL_ERR_INVALID.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_array_lock(shoal_array *a,
+                              int64_t timeout_ns);
+
+/**
+ * Gives an array's lock back, by one level.
+ *
+ * Blocking, threads, fork: never waits; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID (also: this thread does not have it).
+ */
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_array_unlock(shoal_array *a);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -32,6 +32,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("shoal runs on Linux");
 
+mod array;
 mod cache;
 mod copy;
 pub mod device;
@@ -49,6 +50,7 @@ mod sync;
 mod sys;
 mod wait;
 
+pub use array::{Array, ArrayGuard};
 pub use device::Mask;
 pub use error::{Error, Result, Status};
 pub use list::{Iter as ListIter, List, Locked};

@@ -46,6 +46,11 @@ fn a_list_does_in_c_what_the_header_says() {
 }
 
 #[test]
+fn an_array_does_in_c_what_the_header_says() {
+    c_test("array");
+}
+
+#[test]
 fn processes_and_devices_do_in_c_what_the_header_says() {
     c_test("process");
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers, from the bottom up. What stands in one line knows nothing of its neighbours.
-const LAYERS: [&[&str]; 11] = [
+const LAYERS: [&[&str]; 12] = [
     &["error"],
     &["layout", "copy", "cache"],
     &["sys"],
@@ -13,6 +13,7 @@ const LAYERS: [&[&str]; 11] = [
     &["segment"],
     &["heap"],
     &["queue", "map", "list", "primitives"],
+    &["array"],
     &["device"],
     &["process"],
     &["wait"],

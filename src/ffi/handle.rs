@@ -168,6 +168,10 @@ fn why_not(magic: u64) -> String {
             super::rwlock::RwLockHandle::MAGIC,
             super::rwlock::RwLockHandle::WHAT,
         ),
+        (
+            super::array::ArrayHandle::MAGIC,
+            super::array::ArrayHandle::WHAT,
+        ),
     ];
     match known.iter().find(|known| known.0 == magic) {
         Some((_, what)) => format!("it is a {what}"),

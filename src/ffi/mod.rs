@@ -70,6 +70,7 @@
 #![allow(unreachable_pub, clippy::missing_safety_doc)]
 
 mod args;
+mod array;
 mod barrier;
 mod condition;
 mod device;

@@ -4,6 +4,7 @@
 //! one: what it does not know is zero, the default. A caller whose struct is longer is a newer
 //! one: what we do not know must be zero, or it asks for something we cannot do.
 
+use std::ffi::c_char;
 use std::mem::MaybeUninit;
 use std::slice;
 
@@ -89,6 +90,22 @@ pub struct SyncOptions {
     pub count: u64,
 }
 
+/// How to open an array. All zero but `size` opens what exists.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct ArrayOptions {
+    /// `sizeof(shoal_array_options)`.
+    pub size: usize,
+    /// SHOAL_CREATE, SHOAL_EXCLUSIVE, SHOAL_PERSISTENT.
+    pub flags: u64,
+    /// Bytes of an item, at least 1 of a new array.
+    pub item_size: u64,
+    /// How many items there are.
+    pub count: u64,
+    /// What an item is, in up to 16 bytes, such as a type code; NULL for nothing said.
+    pub format: *const c_char,
+}
+
 /// A struct with a leading `size`.
 ///
 /// # Safety
@@ -125,11 +142,18 @@ unsafe impl Sized for SyncOptions {
     const FIRST: usize = 24;
 }
 
+// SAFETY: integers and a pointer that may be NULL, the first a `usize`.
+unsafe impl Sized for ArrayOptions {
+    const WHAT: &'static str = "shoal_array_options.size";
+    const FIRST: usize = 40;
+}
+
 // The sizes of the first version; a struct that has grown since is larger.
 const _: () = assert!(size_of::<QueueOptions>() >= QueueOptions::FIRST);
 const _: () = assert!(size_of::<MapOptions>() >= MapOptions::FIRST);
 const _: () = assert!(size_of::<ListOptions>() >= ListOptions::FIRST);
 const _: () = assert!(size_of::<SyncOptions>() >= SyncOptions::FIRST);
+const _: () = assert!(size_of::<ArrayOptions>() >= ArrayOptions::FIRST);
 
 /// A size beyond this is a mistake, not a newer version.
 const LARGEST: usize = 4096;
@@ -230,6 +254,27 @@ pub(super) unsafe fn list(options: *const ListOptions) -> Result<Options> {
         Some(o) => object(o.flags, o.capacity, o.max_capacity),
         None => Ok(Options::open()),
     }
+}
+
+/// What an [`ArrayOptions`] says.
+pub(super) struct OfArray {
+    pub(super) options: Options,
+    pub(super) item_size: u64,
+    pub(super) count: u64,
+    pub(super) format: *const c_char,
+}
+
+/// # Safety
+/// As [`read`].
+pub(super) unsafe fn array(options: *const ArrayOptions) -> Result<OfArray> {
+    // SAFETY: the same contract.
+    let o = unsafe { read(options) }?;
+    Ok(OfArray {
+        options: object(o.map_or(0, |o| o.flags), 0, 0)?,
+        item_size: o.map_or(0, |o| o.item_size),
+        count: o.map_or(0, |o| o.count),
+        format: o.map_or(std::ptr::null(), |o| o.format),
+    })
 }
 
 /// What a [`SyncOptions`] says.

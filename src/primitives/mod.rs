@@ -24,7 +24,6 @@ mod rwlock;
 mod semaphore;
 
 pub use barrier::{Arrival, Barrier};
-#[expect(unused_imports, reason = "for objects that embed a lock")]
 pub(crate) use cell::LockCell;
 pub use cell::Taken;
 pub use condition::{Condition, Wake};

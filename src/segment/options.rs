@@ -13,6 +13,8 @@ pub enum Kind {
     Map = 2,
     /// A [`List`](crate::List).
     List = 3,
+    /// An [`Array`](crate::Array).
+    Array = 5,
     /// A [`Lock`](crate::Lock).
     Lock = 8,
     /// A [`Semaphore`](crate::Semaphore).
@@ -28,10 +30,11 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Kind::Queue,
         Kind::Map,
         Kind::List,
+        Kind::Array,
         Kind::Lock,
         Kind::Semaphore,
         Kind::Event,
@@ -49,6 +52,7 @@ impl Kind {
             Kind::Queue => "queue",
             Kind::Map => "map",
             Kind::List => "list",
+            Kind::Array => "array",
             Kind::Lock => "lock",
             Kind::Semaphore => "semaphore",
             Kind::Event => "event",

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What the header is made from, in the order in which it appears there.
-const SOURCES: [&str; 20] = [
+const SOURCES: [&str; 21] = [
     "src/error.rs",
     "src/ffi/status.rs",
     "src/ffi/args.rs",
@@ -25,6 +25,7 @@ const SOURCES: [&str; 20] = [
     "src/ffi/condition.rs",
     "src/ffi/barrier.rs",
     "src/ffi/rwlock.rs",
+    "src/ffi/array.rs",
 ];
 
 const HEADER: &str = "include/shoal.h";

@@ -45,6 +45,7 @@ from ._errors import (
     VersionMismatchError,
     WrongKindError,
 )
+from ._array import Array, Value
 from ._gc import gc
 from ._keys import KeyLock, View
 from ._list import BytesList, List
@@ -58,6 +59,7 @@ from ._sync import Barrier, BoundedSemaphore, Condition, Event, RWLock, Semaphor
 
 __all__ = [
     "AccessError",
+    "Array",
     "Barrier",
     "BoundedSemaphore",
     "BufferTooSmallError",
@@ -95,6 +97,7 @@ __all__ = [
     "TimeoutError",
     "TooLargeError",
     "UnsupportedError",
+    "Value",
     "VersionMismatchError",
     "View",
     "WrongKindError",

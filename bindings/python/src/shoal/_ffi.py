@@ -117,6 +117,22 @@ class RwLockHandle(Handle):
     """A ``shoal_rwlock *``."""
 
 
+class ArrayHandle(Handle):
+    """A ``shoal_array *``."""
+
+
+class ArrayOptions(ctypes.Structure):
+    """``shoal_array_options``."""
+
+    _fields_ = [
+        ("size", c_size_t),
+        ("flags", c_uint64),
+        ("item_size", c_uint64),
+        ("count", c_uint64),
+        ("format", c_char_p),
+    ]
+
+
 class ObjectOptions(ctypes.Structure):
     """``shoal_map_options`` and ``shoal_list_options``."""
 
@@ -320,6 +336,7 @@ MapHandle.release = lib.shoal_map_free
 MapIterHandle.release = lib.shoal_map_iter_free
 ListHandle.release = lib.shoal_list_free
 ProcessHandle.release = lib.shoal_process_free
+ArrayHandle.release = lib.shoal_array_free
 LockHandle.release = lib.shoal_lock_free
 SemaphoreHandle.release = lib.shoal_semaphore_free
 EventHandle.release = lib.shoal_event_free

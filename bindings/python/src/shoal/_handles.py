@@ -17,7 +17,7 @@ import threading
 import time
 from multiprocessing import util
 from multiprocessing.context import get_spawning_popen
-from typing import Any, List, Optional, Tuple, Type, TypeVar, cast
+from typing import Any, Callable, List, Optional, Tuple, Type, TypeVar, cast
 from weakref import WeakSet, WeakValueDictionary
 
 from . import _ffi
@@ -91,12 +91,14 @@ class Shared:
         return attach, (type(self), self._name)
 
 
-def attach(cls: Type[_SharedT], name: str) -> _SharedT:
+def attach(
+    cls: Type[_SharedT], name: str, opened: Optional[Callable[[], _SharedT]] = None
+) -> _SharedT:
     """The handle this process has on ``name``, opened if there is none yet."""
     with _attaching:
         found = _attached.get((cls, name))
         if found is None:
-            found = cls(name, create=False)  # type: ignore[call-arg]
+            found = opened() if opened else cls(name, create=False)  # type: ignore[call-arg]
         return cast(_SharedT, found)
 
 

@@ -1,0 +1,368 @@
+"""Shared scalars and arrays of C types, with a lock: `shoal.Value` and `shoal.Array`."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any, Dict, Iterator, Optional
+
+from . import _ffi, _wait
+from ._errors import ExistsError
+from ._handles import Shared, attach
+
+_lib = _ffi.lib
+
+#: What `array` and `multiprocessing` call the types of C.
+TYPES: Dict[str, Any] = {
+    "c": ctypes.c_char,
+    "u": ctypes.c_wchar,
+    "b": ctypes.c_byte,
+    "B": ctypes.c_ubyte,
+    "h": ctypes.c_short,
+    "H": ctypes.c_ushort,
+    "i": ctypes.c_int,
+    "I": ctypes.c_uint,
+    "l": ctypes.c_long,
+    "L": ctypes.c_ulong,
+    "q": ctypes.c_longlong,
+    "Q": ctypes.c_ulonglong,
+    "f": ctypes.c_float,
+    "d": ctypes.c_double,
+}
+
+
+def _type(typecode_or_type: Any) -> Any:
+    if isinstance(typecode_or_type, str):
+        try:
+            return TYPES[typecode_or_type]
+        except KeyError:
+            known = " ".join(TYPES)
+            raise TypeError(f"{typecode_or_type!r} is no type code: {known}") from None
+    return typecode_or_type
+
+
+class ItemsLock:
+    """The lock of a `Value` or an `Array`, which its thread may take again.
+
+    It is part of them, and has no name of its own.
+    """
+
+    def __init__(self, handle: _ffi.ArrayHandle) -> None:
+        self._handle = handle
+        self._owner_died = False
+
+    def acquire(self, block: bool = True, timeout: Optional[float] = None) -> bool:
+        """Takes the lock; whether it did. Waits for it, unless told not to or for how long.
+
+        If the process that had it before died with it, that is no error: you have the lock,
+        and `owner_died` says so.
+        """
+        status = _wait.wait(
+            lambda ns: _lib.shoal_array_lock(self._handle, ns), _wait.deadline(block, timeout)
+        )
+        self._owner_died = status == _ffi.OWNER_DIED
+        if status == _ffi.TIMEOUT:
+            return False
+        if not self._owner_died:
+            _ffi.check(status)
+        return True
+
+    def release(self) -> None:
+        """Lets go of the lock. `InvalidError`, a `ValueError`, if this thread has it not."""
+        _ffi.check(_lib.shoal_array_unlock(self._handle))
+
+    @property
+    def owner_died(self) -> bool:
+        """Whether, when it was last taken here, its holder had died with it."""
+        return self._owner_died
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.release()
+
+
+class _Items(Shared):
+    """What a value and an array have in common: items of a C type in shared memory."""
+
+    _object: Any
+    _type: Any
+
+    def _make(
+        self,
+        item: Any,
+        count: int,
+        lock: bool,
+        name: Optional[str],
+        create: bool,
+        exclusive: bool,
+        persistent: bool,
+    ) -> bool:
+        """Opens it, or makes it; whether it was made."""
+        self._type, self._locks = item, lock
+        made = create
+        if create and name is not None and not exclusive:
+            try:
+                self._open(name, item, count, True, True, persistent)
+            except ExistsError:
+                made = False
+                self._open(name, item, count, True, False, persistent)
+        else:
+            self._open(name, item, count, create, exclusive, persistent)
+        return made
+
+    def _open(
+        self,
+        name: Optional[str],
+        item: Any,
+        count: int,
+        create: bool,
+        exclusive: bool,
+        persistent: bool,
+    ) -> None:
+        handle = _ffi.ArrayHandle()
+        flags = _ffi.flags(create, exclusive, persistent)
+        size = ctypes.sizeof(item) if create else 0
+        code = getattr(item, "_type_", None)
+        kind = code.encode() if create and isinstance(code, str) else None
+        how = _ffi.ArrayOptions(ctypes.sizeof(_ffi.ArrayOptions), flags, size, count, kind)
+        encoded = None if name is None else _ffi.encode(name)
+        _ffi.check(_lib.shoal_array_open(encoded, ctypes.byref(how), ctypes.byref(handle)))
+        self._lock = ItemsLock(handle)
+        self._adopt(handle, _lib.shoal_array_name(handle).decode())
+
+    def _map(self, what: Any) -> None:
+        """Makes the ctypes object, which keeps the memory for as long as it lives."""
+        live = self._live()
+        data, size = ctypes.c_void_p(), ctypes.c_size_t()
+        _ffi.check(_lib.shoal_array_data(live, ctypes.byref(data), ctypes.byref(size)))
+        self._object = what.from_address(data.value)
+        self._object._handle = live
+
+    def _count(self) -> int:
+        size, count = ctypes.c_uint64(), ctypes.c_uint64()
+        live = self._live()
+        _ffi.check(_lib.shoal_array_items(live, ctypes.byref(size), ctypes.byref(count)))
+        if size.value != ctypes.sizeof(self._type):
+            wanted = ctypes.sizeof(self._type)
+            raise TypeError(f"items of {self._name!r} have {size.value} bytes, not {wanted}")
+        return count.value
+
+    def detach(self) -> None:
+        """Gives up this process's hold on it; see `Shared.detach`."""
+        super().detach()
+        self._object = None
+
+    def get_obj(self) -> Any:
+        """The ctypes object, which takes no lock. It stays good when this is detached.
+
+        ``numpy.frombuffer(array.get_obj(), "f8")`` is an array of numpy's without a copy.
+        """
+        self._live()
+        return self._object
+
+    def get_lock(self) -> ItemsLock:
+        """The lock, for what takes several steps: ``with counter.get_lock(): ...``."""
+        return self._lock
+
+    def acquire(self, block: bool = True, timeout: Optional[float] = None) -> bool:
+        """Takes the lock; see `ItemsLock.acquire`."""
+        return self._lock.acquire(block, timeout)
+
+    def release(self) -> None:
+        """Lets go of the lock."""
+        self._lock.release()
+
+    def __enter__(self) -> bool:  # type: ignore[override]
+        return self._lock.acquire()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._lock.release()
+
+    def _guard(self) -> Any:
+        return self._lock if self._locks else _NOTHING
+
+    @staticmethod
+    def unlink(name: str) -> None:
+        """Removes the name now; who has it open may go on."""
+        _ffi.check(_lib.shoal_array_unlink(_ffi.encode(name)))
+
+
+class _Nothing:
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *exc_info: object) -> None:
+        return None
+
+
+_NOTHING = _Nothing()
+
+
+class Value(_Items):
+    """One value of a C type that any processes share, as `multiprocessing.Value`.
+
+    ::
+
+        counter = shoal.Value("i", 0)
+        with counter.get_lock():
+            counter.value += 1                   # reading and writing is two steps
+
+    ``typecode_or_type`` is one of `TYPES` or a ctypes type, a `ctypes.Structure` too, whose
+    fields are attributes then. Reading and writing take the lock unless ``lock`` is false. With
+    a ``name`` other processes open the same by it; the first gives it its value.
+    """
+
+    def __init__(
+        self,
+        typecode_or_type: Any,
+        *args: Any,
+        lock: bool = True,
+        name: Optional[str] = None,
+        create: bool = True,
+        exclusive: bool = False,
+        persistent: bool = False,
+    ) -> None:
+        item = _type(typecode_or_type)
+        made = self._make(item, 1, lock, name, create, exclusive, persistent)
+        self._count()
+        self._map(item)
+        if made and args:
+            self._object.__init__(*args)
+
+    def __reduce__(self) -> Any:
+        super().__reduce__()  # raises if it is detached, and keeps it for a child
+        return _value, (type(self), self._name, self._type, self._locks)
+
+    @property
+    def value(self) -> Any:
+        """What it is."""
+        self._live()
+        with self._guard():
+            return self._object.value
+
+    @value.setter
+    def value(self, new: Any) -> None:
+        self._live()
+        with self._guard():
+            self._object.value = new
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _fields(self):
+            self._live()
+            with self._guard():
+                return getattr(self._object, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __setattr__(self, name: str, new: Any) -> None:
+        if name in _fields(self):
+            self._live()
+            with self._guard():
+                setattr(self._object, name, new)
+        else:
+            super().__setattr__(name, new)
+
+    def __repr__(self) -> str:
+        state = "detached" if self._handle is None else repr(self._object)
+        return f"<shoal.Value {self._name!r}, {state}>"
+
+
+def _fields(value: Value) -> Any:
+    """The names of a structure's fields."""
+    kind = value.__dict__.get("_type")
+    return {field[0] for field in getattr(kind, "_fields_", ())}
+
+
+class Array(_Items):
+    """Items of a C type that any processes share, as `multiprocessing.Array`.
+
+    ::
+
+        samples = shoal.Array("d", 1000)
+        samples[3] = 1.5                                       # under the lock
+        view = numpy.frombuffer(samples.get_obj(), "f8")       # without it, and without a copy
+
+    ``typecode_or_type`` is one of `TYPES` or a ctypes type. The items are zeros, as many as
+    ``size_or_initializer`` says, or those that it has. Reading and writing items take the lock
+    unless ``lock`` is false. With a ``name`` other processes open the same by it; the first
+    gives the items their values.
+    """
+
+    def __init__(
+        self,
+        typecode_or_type: Any,
+        size_or_initializer: Any,
+        *,
+        lock: bool = True,
+        name: Optional[str] = None,
+        create: bool = True,
+        exclusive: bool = False,
+        persistent: bool = False,
+    ) -> None:
+        item = _type(typecode_or_type)
+        first = None if isinstance(size_or_initializer, int) else list(size_or_initializer)
+        count = size_or_initializer if first is None else len(first)
+        if count < 0:
+            raise ValueError(f"an array has no less than 0 items, not {count}")
+        made = self._make(item, count, lock, name, create, exclusive, persistent)
+        self._map(item * self._count())
+        if made and first is not None:
+            self._object[:] = first
+
+    def __reduce__(self) -> Any:
+        super().__reduce__()  # raises if it is detached, and keeps it for a child
+        return _array, (type(self), self._name, self._type, self._locks)
+
+    def __len__(self) -> int:
+        return len(self.get_obj())
+
+    def __getitem__(self, index: Any) -> Any:
+        self._live()
+        with self._guard():
+            return self._object[index]
+
+    def __setitem__(self, index: Any, new: Any) -> None:
+        self._live()
+        with self._guard():
+            self._object[index] = new
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self[:])
+
+    @property
+    def value(self) -> Any:
+        """Of an array of characters: the text up to the first zero."""
+        self._live()
+        with self._guard():
+            return self._object.value
+
+    @value.setter
+    def value(self, new: Any) -> None:
+        self._live()
+        with self._guard():
+            self._object.value = new
+
+    @property
+    def raw(self) -> bytes:
+        """Of an array of ``c``: all of its bytes."""
+        self._live()
+        with self._guard():
+            return bytes(self._object.raw)
+
+    @raw.setter
+    def raw(self, new: bytes) -> None:
+        self._live()
+        with self._guard():
+            self._object.raw = new
+
+    def __repr__(self) -> str:
+        state = "detached" if self._handle is None else f"{len(self)} items"
+        return f"<shoal.Array {self._name!r}, {state}>"
+
+
+def _value(cls: Any, name: str, item: Any, lock: bool) -> Any:
+    return attach(cls, name, lambda: cls(item, lock=lock, name=name, create=False))
+
+
+def _array(cls: Any, name: str, item: Any, lock: bool) -> Any:
+    return attach(cls, name, lambda: cls(item, 0, lock=lock, name=name, create=False))

@@ -1,0 +1,345 @@
+//! A fixed number of items of a fixed size, which processes read and write where they are, and a
+//! lock for those who want one.
+//!
+//! ```text
+//! offset  size  field   written by  invariant
+//!      0    64  lock    its owner   recursive, see `primitives`
+//!     64     8  item    creator     A1: constant; at least 1
+//!     72     8  count   creator     A1: constant; item * count bytes lie behind the header
+//!     80    16  format  creator     constant; a few letters that say what an item is, or zeros
+//!    128        data    anybody
+//! ```
+//! All memory is there from the start, so that writing to an item is never a SIGBUS. The library
+//! gives out the address and does not look at what is written: a kill leaves what was stored.
+
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::Timeout;
+use crate::copy::copy;
+use crate::error::{Error, Result};
+use crate::layout::{Offset, Shared};
+use crate::primitives::{LockCell, Taken};
+use crate::segment::{self, Kind, Options, Segment, Spec};
+use crate::sys::clock::Deadline;
+
+#[repr(C)]
+struct Header {
+    lock: LockCell,
+    item: AtomicU64,
+    count: AtomicU64,
+    format: [AtomicU64; 2],
+}
+
+const _: () = assert!(size_of::<LockCell>() == 64);
+const _: () = assert!(std::mem::offset_of!(Header, format) == 80);
+const _: () = assert!(size_of::<Header>() as u64 <= DATA);
+
+// SAFETY: `repr(C)`, atomics and a shared structure only.
+unsafe impl Shared for Header {}
+
+/// Where the items begin, from the head of the array's own bytes.
+const DATA: u64 = 128;
+/// What the address space of every supported machine has room for.
+const LARGEST: u64 = 1 << 45;
+/// The longest format, in bytes.
+const FORMAT: usize = 16;
+
+const LAYOUT: u64 = 0x4152_5259_0000_0001;
+
+/// Items of one size that any number of processes share, and a recursive lock.
+///
+/// The items are plain memory, zeros at first, at the address that [`as_ptr`](Self::as_ptr) tells.
+/// Nobody has to take the lock; who reads or writes more than one word at a time should. The
+/// death of its holder frees it, and the next to take it [is told](ArrayGuard::owner_died): what
+/// was being written may be half written.
+///
+/// A handle is [`Send`] and [`Sync`] and survives `fork`; a child does not have its parent's
+/// lock. Dropping the last handle of all processes removes the array, unless it was created
+/// [persistent](Options::persistent).
+///
+/// ```
+/// use shoal::{Array, Options, Timeout};
+///
+/// let array = Array::with_options(None, 8, 100, "d", &Options::create())?;
+/// let same = Array::open(array.name())?; // in another process, usually
+///
+/// array.lock(Timeout::Infinite)?.write(8 * 7, &1.5f64.to_ne_bytes())?;
+/// let mut item = [0; 8];
+/// same.lock(Timeout::Infinite)?.read(8 * 7, &mut item)?;
+/// assert_eq!(f64::from_ne_bytes(item), 1.5);
+/// # Ok::<(), shoal::Error>(())
+/// ```
+pub struct Array {
+    header: &'static Header,
+    data: NonNull<u8>,
+    len: usize,
+    format: String,
+    // Last: the header and the data lie in it.
+    segment: Segment,
+}
+
+// SAFETY: the data is shared memory, to which the address gives nobody a reference.
+unsafe impl Send for Array {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for Array {}
+
+impl Array {
+    /// Opens the array `name`.
+    ///
+    /// # Errors
+    /// As for [`Map::open`](crate::Map::open).
+    pub fn open(name: &str) -> Result<Self> {
+        Self::with_options(Some(name), 0, 0, "", &Options::open())
+    }
+
+    /// Opens the array `name`, or creates one of `count` items of `item` bytes, of which `format`
+    /// says in up to 16 bytes what they are. Without a name it is always created.
+    ///
+    /// Of an array that exists, what is not 0 or empty has to be as it was made.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open); `Exists` with [`Options::exclusive`]; `NoSpace`; `Invalid`
+    /// for an array of other items, items of no bytes, and options that an array does not have;
+    /// `TooLarge` for more than 2^45 bytes.
+    pub fn with_options(
+        name: Option<&str>,
+        item: u64,
+        count: u64,
+        format: &str,
+        options: &Options,
+    ) -> Result<Self> {
+        for (what, bound) in [
+            ("capacity", options.capacity),
+            ("max_capacity", options.max_capacity),
+            ("max_items", options.max_items),
+            ("max_attempts", options.max_attempts.into()),
+        ] {
+            if bound != 0 {
+                return Err(Error::invalid(what, "an array has one size"));
+            }
+        }
+        let makes = options.create || name.is_none();
+        if makes && item == 0 {
+            return Err(Error::invalid("item size", "an item has at least 1 byte"));
+        }
+        if format.len() > FORMAT {
+            return Err(Error::TooLarge {
+                what: "format",
+                size: format.len() as u64,
+                limit: FORMAT as u64,
+            });
+        }
+        let bytes = item.checked_mul(count).filter(|bytes| *bytes <= LARGEST);
+        let bytes = bytes.ok_or(Error::TooLarge {
+            what: "array",
+            size: item.saturating_mul(count),
+            limit: LARGEST,
+        })?;
+        let whole = (DATA + bytes).next_multiple_of(4096);
+        let spec = Spec {
+            kind: Kind::Array,
+            layout: LAYOUT,
+            size: Segment::DATA + whole,
+            commit: whole,
+        };
+        let segment = Segment::open_or_create(name, options, &spec, |segment| {
+            let header: &Header = segment.region().resolve(Offset::new(Segment::DATA))?;
+            header.lock.init(true);
+            header.item.store(item, Ordering::Relaxed);
+            header.count.store(count, Ordering::Relaxed);
+            for (word, part) in header.format.iter().zip(padded(format).chunks_exact(8)) {
+                let part = part.try_into().unwrap_or_default();
+                word.store(u64::from_ne_bytes(part), Ordering::Relaxed);
+            }
+            Ok(())
+        })?;
+        let array = Self::attach(segment)?;
+        array.check(item, count, format)?;
+        Ok(array)
+    }
+
+    fn attach(segment: Segment) -> Result<Self> {
+        let region = segment.region();
+        let header: &Header = region.resolve(Offset::new(Segment::DATA))?;
+        let (item, count) = (
+            header.item.load(Ordering::Relaxed),
+            header.count.load(Ordering::Relaxed),
+        );
+        let len = item.checked_mul(count).filter(|_| item > 0);
+        let len = len.ok_or_else(|| Error::corrupt("A1: an array's sizes make no sense"))?;
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        let data = region.span(Segment::DATA + DATA, len)?;
+        let words = [0, 1].map(|at: usize| header.format[at].load(Ordering::Relaxed));
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let text = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
+        Ok(Self {
+            header,
+            data,
+            len,
+            format: String::from_utf8_lossy(text).into_owned(),
+            segment,
+        })
+    }
+
+    /// Refuses items that are not those asked for.
+    fn check(&self, item: u64, count: u64, format: &str) -> Result<()> {
+        for (what, wanted, found) in [
+            ("item size", item, self.item_size()),
+            ("count", count, self.count()),
+        ] {
+            if wanted != 0 && wanted != found {
+                let why = format!("{:?} has {found}, not {wanted}", self.name());
+                return Err(Error::invalid(what, why));
+            }
+        }
+        if !format.is_empty() && format != self.format {
+            let why = format!("{:?} has {:?}, not {format:?}", self.name(), self.format);
+            return Err(Error::invalid("format", why));
+        }
+        Ok(())
+    }
+
+    /// The name to open it by.
+    pub fn name(&self) -> &str {
+        self.segment.name()
+    }
+
+    /// Bytes of an item.
+    pub fn item_size(&self) -> u64 {
+        self.header.item.load(Ordering::Relaxed)
+    }
+
+    /// How many items there are.
+    pub fn count(&self) -> u64 {
+        self.header.count.load(Ordering::Relaxed)
+    }
+
+    /// What an item is, as whoever made the array said.
+    pub fn format(&self) -> &str {
+        &self.format
+    }
+
+    /// The address of the first item, aligned to 128 bytes. Other processes may write there at any
+    /// time, so make no references to it. It is good for as long as this handle.
+    pub fn as_ptr(&self) -> *mut u8 {
+        self.data.as_ptr()
+    }
+
+    /// Bytes of all items.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are no items.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Takes the lock, waiting until `timeout`. A thread may take it again.
+    ///
+    /// # Errors
+    /// `Timeout`; `Interrupted` when a signal handler ran while waiting.
+    pub fn lock(&self, timeout: Timeout) -> Result<ArrayGuard<'_>> {
+        let taken = self.acquire(timeout)?;
+        Ok(ArrayGuard { array: self, taken })
+    }
+
+    /// The same, to be given back by [`release`](Self::release).
+    ///
+    /// # Errors
+    /// As for [`lock`](Self::lock).
+    pub fn acquire(&self, timeout: Timeout) -> Result<Taken> {
+        let deadline = Deadline::after(timeout);
+        self.header.lock.acquire(&self.segment, deadline)
+    }
+
+    /// Gives the lock back, by one level.
+    ///
+    /// # Errors
+    /// `Invalid` if this thread does not have it.
+    pub fn release(&self) -> Result<()> {
+        self.header.lock.release(&self.segment)
+    }
+
+    /// Removes the name. Processes that have it open keep using it.
+    ///
+    /// # Errors
+    /// `NotFound`, `WrongKind`, `Permission`, `Invalid` name.
+    pub fn unlink(name: &str) -> Result<()> {
+        segment::unlink_kind(name, Kind::Array)
+    }
+
+    fn span(&self, offset: usize, len: usize) -> Result<NonNull<u8>> {
+        if offset.checked_add(len).is_none_or(|end| end > self.len) {
+            let why = format!("{len} bytes at {offset} are not within {}", self.len);
+            return Err(Error::invalid("offset", why));
+        }
+        // SAFETY: within the data, checked above.
+        Ok(unsafe { self.data.add(offset) })
+    }
+}
+
+impl std::fmt::Debug for Array {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Array")
+            .field("name", &self.name())
+            .field("count", &self.count())
+            .field("item_size", &self.item_size())
+            .field("format", &self.format)
+            .finish()
+    }
+}
+
+fn padded(format: &str) -> [u8; FORMAT] {
+    let mut bytes = [0; FORMAT];
+    for (to, from) in bytes.iter_mut().zip(format.bytes()) {
+        *to = from;
+    }
+    bytes
+}
+
+/// An array whose lock this thread has; released when dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct ArrayGuard<'a> {
+    array: &'a Array,
+    taken: Taken,
+}
+
+impl ArrayGuard<'_> {
+    /// Whether the process that had the lock before died with it.
+    pub fn owner_died(&self) -> bool {
+        self.taken == Taken::OwnerDied
+    }
+
+    /// Copies bytes from `offset` on.
+    ///
+    /// # Errors
+    /// `Invalid` if they are not within the array.
+    pub fn read(&self, offset: usize, to: &mut [u8]) -> Result<()> {
+        let from = self.array.span(offset, to.len())?;
+        // SAFETY: a span of the mapping, and the caller's own memory. Who writes there without
+        // the lock makes the bytes any bytes.
+        unsafe { copy(from, NonNull::from(&mut *to).cast(), to.len()) };
+        Ok(())
+    }
+
+    /// Copies bytes to `offset` and on.
+    ///
+    /// # Errors
+    /// `Invalid` if they do not fit there, and then nothing is written.
+    pub fn write(&self, offset: usize, from: &[u8]) -> Result<()> {
+        let to = self.array.span(offset, from.len())?;
+        // SAFETY: as for `read`.
+        unsafe { copy(NonNull::from(from).cast(), to, from.len()) };
+        Ok(())
+    }
+}
+
+impl Drop for ArrayGuard<'_> {
+    fn drop(&mut self) {
+        // It fails in a forked child, whose parent has the lock.
+        let _ = self.array.release();
+    }
+}

@@ -1,0 +1,162 @@
+"""`shoal.Value` and `shoal.Array`: C types in shared memory, with a lock."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pickle
+import signal
+import threading
+from typing import Any
+
+import pytest
+
+import shoal
+import shoal.multiprocessing as mp
+from conftest import START_METHODS
+
+
+class Point(ctypes.Structure):
+    _fields_ = [("x", ctypes.c_double), ("y", ctypes.c_int)]
+
+
+def count_up(counter: Any, samples: Any, times: int) -> None:
+    for _ in range(times):
+        with counter.get_lock():
+            counter.value += 1
+        with samples.get_lock():
+            samples[-1] += 0.5
+
+
+@pytest.mark.parametrize("method", START_METHODS)
+def test_additions_under_the_lock_are_all_counted(method: str) -> None:
+    counter, samples = shoal.Value("i", 5), shoal.Array("d", 3)
+    ctx = mp.get_context(method)
+    workers = [ctx.Process(target=count_up, args=(counter, samples, 100)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+        assert worker.exitcode == 0
+    assert counter.value == 305 and samples[:] == [0.0, 0.0, 150.0]
+
+
+@pytest.mark.parametrize("code, value", [("b", -3), ("B", 200), ("q", -(2**63)), ("d", 1.5)])
+def test_a_value_is_what_it_was_set_to(code: str, value: Any) -> None:
+    assert shoal.Value(code).value == 0
+    one = shoal.Value(code, value)
+    assert one.value == value
+    one.value = 7
+    assert one.value == 7 and one.get_obj().value == 7
+    with pytest.raises(TypeError):
+        one.value = "text"
+
+
+def test_an_array_does_what_the_standard_one_does() -> None:
+    array = shoal.Array("i", range(10))
+    assert len(array) == 10 and array[3] == 3 and array[-1] == 9
+    assert array[2:5] == [2, 3, 4] and array[::3] == [0, 3, 6, 9] and list(array) == array[:]
+    array[0] = 42
+    array[1:3] = [7, 8]
+    assert array[:4] == [42, 7, 8, 3]
+    for bad in (10, -11):
+        with pytest.raises(IndexError):
+            array[bad]
+    with pytest.raises(ValueError):
+        array[0:2] = [1]
+    assert len(shoal.Array("i", 0)) == 0
+    text = shoal.Array("c", 10)
+    text.value = b"hello"
+    assert text.value == b"hello" and text.raw == b"hello" + bytes(5)
+    text.raw = b"0123456789"
+    assert text.raw == b"0123456789"
+    with pytest.raises(TypeError):
+        shoal.Array("?", 1)
+    with pytest.raises(ValueError):
+        shoal.Array("i", -1)
+
+
+def test_a_structure_has_its_fields() -> None:
+    point = shoal.Value(Point, 1.5, 2)
+    assert (point.x, point.y) == (1.5, 2)
+    point.y = 9
+    assert point.get_obj().y == 9
+    with pytest.raises(AttributeError):
+        point.z
+    points = shoal.Array(Point, [(1.0, 2), (3.0, 4)], lock=False)
+    points[1].x = 5.0
+    assert points[1].x == 5.0 and points[0].y == 2
+
+
+def take_and_die(counter: Any) -> None:
+    counter.acquire()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("method", START_METHODS)
+def test_the_lock_of_a_killed_process_is_handed_over(method: str) -> None:
+    counter = shoal.Value("i")
+    worker = mp.get_context(method).Process(target=take_and_die, args=(counter,))
+    worker.start()
+    worker.join()
+    with counter.get_lock():
+        assert counter.get_lock().owner_died
+        counter.value = 1
+    assert not counter.get_lock().acquire(timeout=0) or not counter.get_lock().owner_died
+
+
+def test_only_the_thread_that_has_the_lock_releases_it() -> None:
+    counter = shoal.Value("i")
+    with counter, counter:
+        outcome = []
+
+        def other() -> None:
+            outcome.append(counter.acquire(False))
+            with pytest.raises(ValueError):
+                counter.release()
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        assert outcome == [False]
+    with pytest.raises(ValueError):
+        counter.release()
+
+
+def test_the_first_of_a_name_gives_it_its_values(name: str) -> None:
+    first = shoal.Array("d", [1.0, 2.0], name=name)
+    other = shoal.Array("d", [8.0, 9.0], name=name)
+    assert other[:] == [1.0, 2.0]
+    other[0] = 5.0
+    assert first[0] == 5.0
+    same = pickle.loads(pickle.dumps(first))
+    assert same is first
+    with pytest.raises(shoal.InvalidError, match="8, not 4"):
+        shoal.Array("i", 2, name=name)
+    with pytest.raises(shoal.InvalidError):
+        shoal.Array("d", 3, name=name)
+    with pytest.raises(shoal.ExistsError):
+        shoal.Array("d", 2, name=name, exclusive=True)
+    shoal.Array.unlink(name)
+
+
+def test_a_view_of_numpy_keeps_the_memory() -> None:
+    numpy = pytest.importorskip("numpy")
+    array = shoal.Array("d", 100)
+    view = numpy.frombuffer(array.get_obj(), "f8")
+    view[:] = 2.5
+    assert array[99] == 2.5
+    array.detach()
+    view[:] = 3.5
+    assert view.sum() == 350.0
+    with pytest.raises(shoal.ClosedError):
+        array[0]
+
+
+def test_a_memoryview_is_the_memory() -> None:
+    array = shoal.Array("i", [1, 2, 3])
+    view = memoryview(array.get_obj()).cast("B").cast("i")
+    array[1] = 7
+    assert view[1] == 7
+    del array
+    assert view[1] == 7
