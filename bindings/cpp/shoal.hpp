@@ -22,8 +22,10 @@
 #ifndef SHOAL_HPP
 #define SHOAL_HPP
 
+#include "shoal/array.hpp"
 #include "shoal/device.hpp"
 #include "shoal/error.hpp"
+#include "shoal/list.hpp"
 #include "shoal/map.hpp"
 #include "shoal/process.hpp"
 #include "shoal/queue.hpp"

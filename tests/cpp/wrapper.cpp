@@ -221,6 +221,48 @@ static void keys() {
     CHECK(view && view->value() == "in place" && view->version() > 0 && !map.look_at("v"));
 }
 
+static void lists_and_arrays() {
+    auto list = shoal::list::anonymous();
+    auto same = shoal::list::open(list.name());
+    list.append("b");
+    list.insert(0, "a");
+    list.extend(std::vector<std::string>{"d", "c"});
+    CHECK(same.size() == 4 && same.get(-1) == "c" && !same.get(4));
+    list.sort();
+    CHECK(same.get(2) == "c" && same.get(3) == "d");
+    list.reverse();
+    list.swap(0, -1);
+    CHECK(list.pop() == "d" && list.pop(0) == "a" && list.size() == 2);
+    list.set(0, std::string(100000, 'x'));
+    CHECK(same.get(0)->size() == 100000);
+    THROWS(SHOAL_ERR_NOT_FOUND, list.set(9, "x"));
+    CHECK(!list.compare_swap(1, "x", "y") && list.compare_swap(1, "b", ""));
+    list.splice(0, 1, std::vector<std::string_view>{"1", "2"});
+    CHECK(list.size() == 3 && list.get(2) == "");
+    list.erase(0, 2);
+    CHECK(list.size() == 1);
+    list.clear();
+    CHECK(list.empty() && !list.pop());
+
+    shoal::array<double> samples(100);
+    auto other = shoal::array<double>::open(samples.name());
+    {
+        std::scoped_lock hold(samples);
+        samples[99] = 1.5;
+        CHECK(!other.try_lock() && samples.try_lock() && !samples.owner_died());
+        samples.unlock();
+    }
+    CHECK(other.size() == 100 && other[99] == 1.5 && *other.begin() == 0);
+    THROWS(SHOAL_ERR_INVALID, shoal::array<int>::open(samples.name()));
+    auto child = shoal::process::fork([&] {
+        other.lock();
+        return 0;
+    });
+    CHECK(child.join().success());
+    CHECK(samples.try_lock() && samples.owner_died());
+    samples.unlock();
+}
+
 static void primitives() {
     using namespace std::chrono_literals;
     shoal::mutex lock;
@@ -355,6 +397,7 @@ int main(int argc, char **argv) {
     queues(argv[1]);
     maps();
     keys();
+    lists_and_arrays();
     primitives();
     processes();
     waiting();
