@@ -88,6 +88,7 @@ fn the_lock_of_a_killed_process_is_handed_over_with_the_news() {
 
 #[test]
 fn an_array_is_opened_as_what_it_is() {
+    let _alone = alone();
     let name = Name::new("array");
     let make = |item, count, format: &str| {
         Array::with_options(Some(&name), item, count, format, &Options::create())
@@ -119,6 +120,7 @@ fn an_array_is_opened_as_what_it_is() {
 
 #[test]
 fn sizes_that_nobody_should_have_written_are_refused() {
+    let _alone = alone();
     const SIZES: u64 = 36_864 + 64;
     let mut random = Random(3);
     for _ in 0..200 {

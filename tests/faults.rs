@@ -123,11 +123,11 @@ fn every_field_of_the_stamp_that_differs_is_named_with_both_values() {
     }
     // Magic, a kind that nobody knows, a size that is not the file's.
     for offset in (0..8).chain(28..32).chain(40..48) {
-        flip(offset, 0x08);
+        flip(offset, 0x40);
         assert!(is_corrupt(Queue::open(&name)), "byte {offset}");
         assert!(is_corrupt(Queue::create(&name)), "byte {offset}");
         assert!(shoal::stat(&name).unwrap().problem.is_some());
-        flip(offset, 0x08);
+        flip(offset, 0x40);
     }
     flip(28, 1 ^ 2);
     assert!(matches!(Queue::open(&name), Err(Error::WrongKind { .. })));

@@ -30,6 +30,7 @@ fn item(random: &mut Random) -> Vec<u8> {
 
 #[test]
 fn a_list_does_what_a_vector_does() {
+    let _alone = alone();
     watchdog();
     for seed in 1..=12 {
         let (mut random, mut model) = (Random(seed), Vec::<Vec<u8>>::new());
@@ -115,6 +116,7 @@ fn a_list_does_what_a_vector_does() {
 
 #[test]
 fn elements_are_found_by_index_and_not_beyond_the_end() {
+    let _alone = alone();
     let list = List::anonymous().unwrap();
     list.extend(&[&b""[..], b"1234567", b"12345678"]).unwrap();
     let mut buf = [0; 8];
@@ -139,6 +141,7 @@ fn elements_are_found_by_index_and_not_beyond_the_end() {
 
 #[test]
 fn a_large_element_comes_back_whole() {
+    let _alone = alone();
     let list = List::anonymous().unwrap();
     let large: Vec<u8> = (0..40_000_000u32).map(|i| (i % 251) as u8).collect();
     list.append(b"before").unwrap();
@@ -151,6 +154,7 @@ fn a_large_element_comes_back_whole() {
 
 #[test]
 fn what_comes_and_goes_takes_no_more_memory() {
+    let _alone = alone();
     watchdog();
     let list = List::anonymous().unwrap();
     let (mut most, mut buf) = (0, [0; 64]);
@@ -177,6 +181,7 @@ fn what_comes_and_goes_takes_no_more_memory() {
 
 #[test]
 fn a_full_list_is_what_it_was() {
+    let _alone = alone();
     let options = Options::create().max_capacity(100_000);
     let list = List::with_options(None, &options).unwrap();
     while list.append(&[7; 900]).is_ok() {}
@@ -205,6 +210,7 @@ fn a_full_list_is_what_it_was() {
 
 #[test]
 fn an_order_names_each_element_once() {
+    let _alone = alone();
     let list = List::anonymous().unwrap();
     list.extend(&[b"0", b"1", b"2", b"3"]).unwrap();
     for order in [&[0, 0][..], &[4], &[u64::MAX]] {
@@ -221,6 +227,7 @@ fn an_order_names_each_element_once() {
 
 #[test]
 fn a_version_differs_after_every_change() {
+    let _alone = alone();
     let list = List::anonymous().unwrap();
     let mut versions = BTreeSet::new();
     let mut note = || versions.insert(list.with(|locked| Ok(locked.version())).unwrap());
@@ -239,6 +246,7 @@ fn a_version_differs_after_every_change() {
 
 #[test]
 fn a_panic_under_the_lock_leaves_a_whole_list() {
+    let _alone = alone();
     let list = List::anonymous().unwrap();
     list.extend(&[b"b", b"a"]).unwrap();
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -300,6 +308,7 @@ fn a_compound_operation_is_one_to_everybody_else() {
 
 #[test]
 fn a_name_is_one_list_and_no_map() {
+    let _alone = alone();
     let name = Name::new("list");
     let list = List::create(&name).unwrap();
     let err = Map::open(&name).unwrap_err();

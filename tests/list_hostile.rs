@@ -71,6 +71,7 @@ fn use_everything(list: &List, random: &mut Random) {
 
 #[test]
 fn wounded_lists_answer_and_never_crash_or_hang() {
+    let _alone = alone();
     watchdog();
     for seed in 1..=150 {
         let mut random = Random(seed);
@@ -110,6 +111,7 @@ fn wounded_lists_answer_and_never_crash_or_hang() {
 
 #[test]
 fn every_word_of_the_header_may_be_anything() {
+    let _alone = alone();
     watchdog();
     for at in (DATA..DATA + 704 + 448).step_by(8) {
         if LOCK.contains(&at) {
@@ -132,6 +134,7 @@ fn every_word_of_the_header_may_be_anything() {
 
 #[test]
 fn sizes_that_do_not_fit_the_file_are_corrupt() {
+    let _alone = alone();
     let list = List::anonymous().unwrap();
     let file = File::options()
         .write(true)

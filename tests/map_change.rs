@@ -21,6 +21,7 @@ fn wait_for_soon() {
 
 #[test]
 fn no_two_values_of_a_key_have_the_same_version() {
+    let _alone = alone();
     let map = map();
     let mut before = 0;
     for round in 0..5 {
@@ -41,6 +42,7 @@ fn no_two_values_of_a_key_have_the_same_version() {
 
 #[test]
 fn a_swap_by_version_is_refused_once_somebody_was_faster() {
+    let _alone = alone();
     let map = map();
     assert!(map.compare_swap_version(b"k", 0, Some(b"a")).unwrap());
     assert!(!map.compare_swap_version(b"k", 0, Some(b"b")).unwrap());
@@ -55,6 +57,7 @@ fn a_swap_by_version_is_refused_once_somebody_was_faster() {
 
 #[test]
 fn floats_are_added_and_what_is_no_number_is_refused() {
+    let _alone = alone();
     let map = map();
     assert_eq!(map.add_f64(b"x", 0.5).unwrap(), 0.5);
     assert_eq!(map.add_f64(b"x", -2.0).unwrap(), -1.5);
@@ -69,6 +72,7 @@ fn floats_are_added_and_what_is_no_number_is_refused() {
 
 #[test]
 fn many_keys_are_set_and_read_as_one_by_one() {
+    let _alone = alone();
     let (map, mut model, mut random) = (map(), HashMap::new(), Random(77));
     for round in 0..20u32 {
         let items: Vec<_> = (0..random.below(300))
@@ -93,6 +97,7 @@ fn many_keys_are_set_and_read_as_one_by_one() {
 
 #[test]
 fn what_is_too_large_is_said_before_any_of_many_is_set() {
+    let _alone = alone();
     let map = map();
     let long = vec![0; 70_000];
     let err = map.set_many(&[(&b"k"[..], &b"v"[..]), (&long[..], b"v")]);
@@ -102,6 +107,7 @@ fn what_is_too_large_is_said_before_any_of_many_is_set() {
 
 #[test]
 fn a_key_whose_time_is_over_is_as_if_it_had_been_removed() {
+    let _alone = alone();
     let map = map();
     map.set_for(b"k", b"v", LATER).unwrap();
     assert_eq!(map.get_vec(b"k").unwrap().unwrap(), b"v");
@@ -131,6 +137,7 @@ fn a_key_whose_time_is_over_is_as_if_it_had_been_removed() {
 
 #[test]
 fn a_key_can_be_given_more_time_less_or_for_good() {
+    let _alone = alone();
     let map = map();
     map.set(b"k", b"v").unwrap();
     assert_eq!(map.time_left(b"k").unwrap(), Some(None));
@@ -153,6 +160,7 @@ fn a_key_can_be_given_more_time_less_or_for_good() {
 
 #[test]
 fn what_is_over_is_removed_by_changes_nearby_and_by_a_purge() {
+    let _alone = alone();
     let map = map();
     for i in 0..1000u32 {
         map.set_for(&i.to_le_bytes(), &[1; 100], SOON).unwrap();

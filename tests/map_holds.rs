@@ -116,6 +116,7 @@ fn updates_of_a_key_by_many_processes_are_all_counted() {
 
 #[test]
 fn an_update_sees_what_others_set_while_it_worked() {
+    let _alone = alone();
     let map = map();
     let mut seen = Vec::new();
     let new = map.update(b"k", |old| {
@@ -133,6 +134,7 @@ fn an_update_sees_what_others_set_while_it_worked() {
 
 #[test]
 fn more_locks_than_a_part_of_the_map_has_room_for_wait_their_turn() {
+    let _alone = alone();
     let map = map();
     let mut guards = Vec::new();
     let err = loop {
@@ -151,6 +153,7 @@ fn more_locks_than_a_part_of_the_map_has_room_for_wait_their_turn() {
 
 #[test]
 fn a_view_stays_what_it_was_whatever_becomes_of_the_key() {
+    let _alone = alone();
     let map = map();
     let change: [&dyn Fn(); 4] = [
         &|| map.set(b"k", b"new").unwrap(),
@@ -188,6 +191,7 @@ fn a_view_stays_what_it_was_whatever_becomes_of_the_key() {
 
 #[test]
 fn what_a_view_kept_is_freed_with_it() {
+    let _alone = alone();
     let map = map();
     map.set(b"k", &vec![1; 4 << 20]).unwrap();
     let view = map.view(b"k").unwrap().unwrap();
@@ -222,6 +226,7 @@ fn the_views_of_a_killed_process_are_let_go() {
 
 #[test]
 fn a_part_of_the_map_with_too_many_views_says_so() {
+    let _alone = alone();
     let map = map();
     map.set(b"k", b"v").unwrap();
     let views: Vec<_> = (0..12).map(|_| map.view(b"k").unwrap().unwrap()).collect();
@@ -238,6 +243,7 @@ fn a_part_of_the_map_with_too_many_views_says_so() {
 
 #[test]
 fn a_large_value_without_room_leaves_the_old_one_and_no_trace() {
+    let _alone = alone();
     let options = Options::create().max_capacity(2 << 20);
     let map = Map::with_options(None, &options).unwrap();
     map.set(b"k", &vec![1; 900_000]).unwrap();

@@ -209,7 +209,8 @@ impl Drop for Program {
     fn drop(&mut self) {
         // The files of iceoryx2's services.
         let _ = std::fs::remove_dir_all(std::env::temp_dir().join(&self.name));
-        // Boost's queue has the very name; whatever iceoryx2 shares begins with it.
+        // Boost's queue has the very name; whatever iceoryx2 shares begins with it, and the
+        // semaphore that Boost's named mutex is says so first.
         let prefix = format!("{}_", self.name);
         for file in std::fs::read_dir("/dev/shm")
             .into_iter()
@@ -218,6 +219,7 @@ impl Drop for Program {
         {
             let name = file.file_name();
             let name = name.to_string_lossy();
+            let name = name.trim_start_matches("sem.");
             if name == self.name || name.starts_with(&prefix) {
                 let _ = std::fs::remove_file(file.path());
                 // LMDB's is a folder.

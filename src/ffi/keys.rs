@@ -1,5 +1,6 @@
 //! More of `shoal_map`: versions, numbers, many keys at once, keys that expire, locks of keys,
-//! views, and waiting for a change. Shims over [`Map`].
+//! views, and waiting for a change. Shims over
+//! [`Map`](crate::Map).
 
 use std::ffi::c_void;
 use std::ptr::NonNull;

@@ -157,7 +157,8 @@ impl List {
     ///     locked.append(&first)
     /// });
     /// assert_eq!(list.range_vec(0..9)?, [b"2", b"3", b"1"]);
-    /// # moved
+    /// # moved?;
+    /// # Ok::<(), shoal::Error>(())
     /// ```
     ///
     /// # Errors

@@ -90,6 +90,19 @@ def test_wordcount_of_the_sources() -> None:
     ]
 
 
+def test_cache() -> None:
+    assert run("cache.py") == ["80 squares were wanted, 20 were worked out"]
+
+
+def test_counters() -> None:
+    assert run("counters.py") == ["4 workers were killed, 11 words and 42 letters counted"]
+
+
+def test_settings() -> None:
+    levels = ["calm", "busy", "mad", "stop"]
+    assert run("settings.py") == [f"all three are {level}" for level in levels]
+
+
 def test_event_loop() -> None:
     assert run("event_loop.py") == [
         "100 findings of ada",

@@ -55,6 +55,13 @@ pub(crate) fn run() -> Result<(), String> {
     steps.step("a picture whose painters are killed at random", || {
         example("killed_workers.py", "", &["24 rows of 24 are there"])
     });
+    steps.step("a cache, counters and settings in one map", || {
+        let worked_out = "80 squares were wanted, 20 were worked out";
+        example("cache.py", "", &[worked_out])?;
+        let counted = "4 workers were killed, 11 words and 42 letters counted";
+        example("counters.py", "", &[counted])?;
+        example("settings.py", "", &["all three are stop"])
+    });
     steps.step("an event loop reads what processes find", || {
         let last = "the clock ticked all the while";
         example("event_loop.py", "", &["100 findings of cleo", last])
