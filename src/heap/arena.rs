@@ -13,7 +13,7 @@
 //! the block map (`walk.rs`).
 //!
 //! A3: of a free extent of [`PUNCH`] blocks or more no block holds memory, unless the map was
-//! created with that memory or a process died on the way.
+//! created with that memory, a process died on the way, or somebody was reading the map.
 //!
 //! An arena that *keeps* memory instead, for what comes and goes with every message, never
 //! gives any back on its own: A4: all blocks before its frontier hold memory, and allocating

@@ -3,11 +3,14 @@
 //! - [`hash`]: how a key's hash is divided into shard and tag.
 //! - [`table`]: the slots of one shard; one store of a slot is the whole of an operation.
 //! - [`entry`]: keys and values; the places they lie in are the [heap](crate::heap)'s slabs.
-//! - [`store`], [`repair`]: one shard's contents; its operations, its repair and its check.
-//! - [`core`], [`ops`], [`iter`]: locks, the public [`Map`], iteration.
+//! - [`store`], [`spare`], [`repair`]: one shard's contents; its operations, its repair and check.
+//! - [`seq`], [`peek`], [`readers`]: reading without the shard's lock.
+//! - [`holds`]: what a process has of a shard without its lock.
+//! - [`core`]: locks. [`ops`], [`atomic`], [`many`], [`expiry`], [`view`], [`lock`], [`watch`],
+//!   [`iter`]: the public [`Map`], a file for each thing that it does.
 //!
-//! All but the last line touch neither locks nor the kernel. Memory comes from a
-//! [heap](crate::heap).
+//! All but `readers` and the last line touch neither locks nor the kernel, but for the clock. Memory
+//! comes from a [heap](crate::heap).
 //!
 //! # What a kill can do
 //! Memory is divided into what *says* and what is *derived*. Three kinds of words say what
@@ -19,8 +22,8 @@
 //! knows its shard, and a shard's table knows all that it refers to.
 //!
 //! # The cost of a get
-//! Two lines of the shard (lock; table, counts), one of the table, two or three of the
-//! entry with its value. Only the last two are cold in a large map. Tags rule out other
+//! One line of this process's own (it reads), one of the shard (table, counts), one of the table,
+//! two or three of the entry with its value. Only the last two are cold in a large map. Tags rule out other
 //! keys: with 2^18 slots in a shard one probe in a thousand touches a wrong entry.
 //!
 //! # Limits

@@ -1,0 +1,188 @@
+//! Processes that use a map in every way are killed at random, and each time what they left is
+//! compared with a model in which the operation they died in happened wholly or not at all.
+//!
+//! Each worker has keys of its own, and what it does next follows from how much it has done, which
+//! it says in shared memory before and after. So the survivor knows what it was doing.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use common::{Child, FOREVER, Random, alone, fork};
+use shoal::{Array, Map, Options};
+
+type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+
+const WORKERS: usize = 3;
+const LONG: Duration = Duration::from_secs(10_000);
+
+/// The operations, each of one worker's keys.
+#[derive(Clone, Copy, Debug)]
+enum Operation {
+    Set,
+    SetFor,
+    SetUnderView,
+    SwapVersion,
+    Insert,
+    Append,
+    Expire,
+    Remove,
+    Take,
+}
+
+/// What worker `worker` does as its step `number`.
+fn step(worker: usize, number: u64) -> (Operation, Vec<u8>, Vec<u8>) {
+    use Operation::{Append, Expire, Insert, Remove, Set, SetFor, SetUnderView, SwapVersion, Take};
+    let mut random = Random((number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ worker as u64);
+    random.next();
+    let all = [
+        Set,
+        Set,
+        SetFor,
+        SetUnderView,
+        SwapVersion,
+        Insert,
+        Append,
+        Append,
+        Expire,
+        Remove,
+        Take,
+    ];
+    let operation = all[random.below(all.len() as u64) as usize];
+    let key = vec![worker as u8, random.below(30) as u8];
+    let len = match random.below(40) {
+        0 => 250_000 + random.below(100_000),
+        1..4 => random.below(50_000),
+        _ => random.below(300),
+    };
+    (operation, key, vec![number as u8; len as usize])
+}
+
+fn apply(map: &Map, worker: usize, number: u64) {
+    let (operation, key, value) = step(worker, number);
+    match operation {
+        Operation::Set => map.set(&key, &value).unwrap(),
+        Operation::SetFor => map.set_for(&key, &value, LONG).unwrap(),
+        Operation::SetUnderView => {
+            let view = map.view(&key).unwrap();
+            let was = view.as_ref().map(|view| view.to_vec());
+            map.set(&key, &value).unwrap();
+            assert!(view.as_ref().map(|view| view.to_vec()) == was);
+        }
+        Operation::SwapVersion => {
+            let version = map.version_of(&key).unwrap();
+            assert!(
+                map.compare_swap_version(&key, version, Some(&value))
+                    .unwrap()
+            );
+        }
+        Operation::Insert => drop(map.insert(&key, &value).unwrap()),
+        Operation::Append => {
+            let append = |old: Option<&[u8]>| Some([old.unwrap_or_default(), b"x"].concat());
+            map.update(&key, append).unwrap();
+        }
+        Operation::Expire => drop(
+            map.expire(&key, number.is_multiple_of(2).then_some(LONG))
+                .unwrap(),
+        ),
+        Operation::Remove => drop(map.remove(&key).unwrap()),
+        Operation::Take => drop(map.take(&key).unwrap()),
+    }
+}
+
+fn imagine(model: &mut Model, worker: usize, number: u64) {
+    let (operation, key, value) = step(worker, number);
+    match operation {
+        Operation::Expire => {}
+        Operation::Insert => drop(model.entry(key).or_insert(value)),
+        Operation::Append => model.entry(key).or_default().push(b'x'),
+        Operation::Remove | Operation::Take => drop(model.remove(&key)),
+        _ => drop(model.insert(key, value)),
+    }
+}
+
+/// How many steps a worker has begun, and how many it has done.
+fn steps(array: &Array, worker: usize) -> [&AtomicU64; 2] {
+    let first = array.as_ptr().cast::<AtomicU64>();
+    // SAFETY: zeroed, aligned memory that lives as long as the array, of two words for each.
+    [0, 1].map(|at| unsafe { &*first.add(2 * worker + at) })
+}
+
+fn work(map: &Map, array: &Array, worker: usize) {
+    let [begun, done] = steps(array, worker);
+    loop {
+        let number = done.load(Ordering::SeqCst);
+        begun.store(number + 1, Ordering::SeqCst);
+        apply(map, worker, number);
+        done.store(number + 1, Ordering::SeqCst);
+    }
+}
+
+fn contents(map: &Map, worker: usize) -> Model {
+    let all = map.iter().map(Result::unwrap);
+    all.filter(|(key, _)| key[0] == worker as u8).collect()
+}
+
+fn kill_for(length: Duration) -> (u64, u64) {
+    let map = Map::anonymous().unwrap();
+    let array = Array::with_options(None, 16, WORKERS as u64, "", &Options::create()).unwrap();
+    let mut random = Random(0x5eed);
+    let mut models: Vec<(Model, u64)> = vec![Default::default(); WORKERS];
+    let start = |worker: usize| fork(|| work(&map, &array, worker));
+    let mut workers: Vec<Option<Child>> = (0..WORKERS).map(|it| Some(start(it))).collect();
+    let (began, mut kills) = (Instant::now(), 0);
+    while began.elapsed() < length {
+        std::thread::sleep(Duration::from_micros(1000 + random.below(12_000)));
+        let victim = random.below(WORKERS as u64) as usize;
+        workers[victim].take().unwrap().kill();
+        kills += 1;
+        // Its lock goes to whoever asks.
+        let (_, key, _) = step(victim, models[victim].1);
+        drop(map.lock_key(&key, FOREVER).unwrap());
+        let [begun, done] = steps(&array, victim).map(|it| it.load(Ordering::SeqCst));
+        let (model, at) = &mut models[victim];
+        while *at < done {
+            imagine(model, victim, *at);
+            *at += 1;
+        }
+        let found = contents(&map, victim);
+        if found != *model {
+            assert_eq!(begun, done + 1, "it had done {done} steps, and no other");
+            imagine(model, victim, *at);
+            *at += 1;
+            let what = step(victim, done).0;
+            assert!(found == *model, "{what:?} as step {done} was done by half");
+            steps(&array, victim)[1].store(begun, Ordering::SeqCst);
+        }
+        workers[victim] = Some(start(victim));
+    }
+    workers.into_iter().flatten().for_each(Child::kill);
+    map.verify().unwrap();
+    map.clear().unwrap();
+    // Those who died reading in place, or writing, hold nothing any more.
+    for shard_of in 0..2000u32 {
+        drop(map.lock_key(&shard_of.to_le_bytes(), FOREVER).unwrap());
+    }
+    map.verify().unwrap();
+    let steps = (0..WORKERS).map(|it| steps(&array, it)[1].load(Ordering::SeqCst));
+    (kills, steps.sum())
+}
+
+#[test]
+fn what_a_killed_process_was_doing_happened_wholly_or_not_at_all() {
+    let _alone = alone();
+    let (kills, steps) = kill_for(Duration::from_secs(2));
+    assert!(kills > 10 && steps > 100, "{kills} kills, {steps} steps");
+}
+
+/// `SHOAL_SOAK_SECONDS=3600 cargo test --release --test map_kills -- --ignored --nocapture`
+#[test]
+#[ignore = "a soak: runs for SHOAL_SOAK_SECONDS, a minute by default"]
+fn soak() {
+    let seconds = std::env::var("SHOAL_SOAK_SECONDS");
+    let seconds = seconds.map_or(60, |it| it.parse().expect("seconds"));
+    let (kills, steps) = kill_for(Duration::from_secs(seconds));
+    println!("{kills} kills, {steps} operations");
+}
