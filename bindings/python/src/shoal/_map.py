@@ -18,6 +18,11 @@ _R = TypeVar("_R")
 _lib = _ffi.lib
 _MISSING: Any = object()
 
+# For keys and values that are not huge, as nearly all are. NB: of a small tuple in a busy process,
+# a get 3.5 us with prototypes and 3.1 without, a set 4.3 and 2.9.
+_get = _ffi.untyped("shoal_map_get")
+_set = _ffi.untyped("shoal_map_set")
+
 
 class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
     """What both maps are, in terms of how they write keys and values."""
@@ -62,6 +67,22 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
 
     # -- reading ----------------------------------------------------------------------
 
+    def _find(self, key: bytes) -> Any:
+        """The value of ``key``; ``_MISSING`` if there is no such key."""
+        buffer = _ffi.take_buffer()
+        try:
+            call = _get if len(key) <= _ffi.INT_MAX else _lib.shoal_map_get
+            status = call(
+                self._live(), key, len(key), buffer.pointer, buffer.size, buffer.length_ref
+            )
+            if status == _ffi.OK:
+                return self._decode_value(buffer.view[: buffer.length.value])
+        finally:
+            _ffi.give_buffer(buffer)
+        if status == _ffi.NOT_FOUND:
+            return _MISSING
+        return self._read(_lib.shoal_map_get, key, self._decode_value)
+
     def _read(self, function: Any, key: bytes, convert: Callable[[Any], _R]) -> _R:
         """Runs `shoal_map_get` or `_take`; ``_MISSING`` if there is no such key."""
         buffer = _ffi.take_buffer()
@@ -83,10 +104,10 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
             _ffi.give_buffer(buffer)
 
     def __getitem__(self, key: K) -> V:
-        value = self._read(_lib.shoal_map_get, self._encode_key(key), self._decode_value)
+        value = self._find(self._encode_key(key))
         if value is _MISSING:
             raise KeyError(key)
-        return value
+        return cast(V, value)
 
     @overload
     def get(self, key: K) -> Optional[V]: ...
@@ -96,7 +117,7 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
 
     def get(self, key: K, default: Any = None) -> Any:
         """The value of ``key``, or ``default``."""
-        value = self._read(_lib.shoal_map_get, self._encode_key(key), self._decode_value)
+        value = self._find(self._encode_key(key))
         return default if value is _MISSING else value
 
     def __contains__(self, key: object) -> bool:
@@ -156,7 +177,10 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
 
     def __setitem__(self, key: K, value: V) -> None:
         k, v = self._encode_key(key), self._encode_value(value)
-        _ffi.check(_lib.shoal_map_set(self._live(), k, len(k), v, len(v)))
+        call = _set if len(k) | len(v) <= _ffi.INT_MAX else _lib.shoal_map_set
+        status = call(self._live(), k, len(k), v, len(v))
+        if status:
+            raise _ffi.error(status)
 
     def __delitem__(self, key: K) -> None:
         data = self._encode_key(key)
@@ -191,7 +215,7 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
         """
         k, v = self._encode_key(key), self._encode_value(default)
         while True:
-            value = self._read(_lib.shoal_map_get, k, self._decode_value)
+            value = self._find(k)
             if value is not _MISSING:
                 return value
             if self._insert(k, v):
