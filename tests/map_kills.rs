@@ -16,6 +16,8 @@ use shoal::{Array, Map, Options};
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
 const WORKERS: usize = 3;
+/// Steps of one life: the survivor has to do all of them again, and others go on meanwhile.
+const LIFE: u64 = 3000;
 const LONG: Duration = Duration::from_secs(10_000);
 
 /// The operations, each of one worker's keys.
@@ -112,11 +114,14 @@ fn steps(array: &Array, worker: usize) -> [&AtomicU64; 2] {
 
 fn work(map: &Map, array: &Array, worker: usize) {
     let [begun, done] = steps(array, worker);
-    loop {
-        let number = done.load(Ordering::SeqCst);
+    let first = done.load(Ordering::SeqCst);
+    for number in first..first + LIFE {
         begun.store(number + 1, Ordering::SeqCst);
         apply(map, worker, number);
         done.store(number + 1, Ordering::SeqCst);
+    }
+    loop {
+        std::thread::park();
     }
 }
 
