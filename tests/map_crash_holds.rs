@@ -23,7 +23,7 @@ fn contents(map: &Map) -> Model {
 }
 
 /// Kills `operation` at every step. `states` are those its changes lead through, from what was
-/// prepared; `Err` of the last is what it says of itself.
+/// prepared.
 fn kill_everywhere(
     prepare: impl Fn(&Map),
     operation: impl Fn(&Map),

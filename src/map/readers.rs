@@ -14,7 +14,8 @@
 //! gives memory back has made it unreachable before it looks here: so it sees the reader, or the
 //! reader does not see the memory. It waits some microseconds for those who are reading; if one
 //! of them does not come to an end (it was stopped, say), the memory stays until its extent is
-//! freed the next time. Who died reading is ignored, by the kernel's word.
+//! freed the next time. Who died reading is ignored, by the kernel's word, and who takes its place
+//! clears its lines; who dies before it has said that its lines hold memory has read nothing.
 
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 

@@ -48,7 +48,7 @@ pub(crate) fn worker() {
 
 impl Bench {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        // With all peers these make six to eight minutes.
+        // With all peers these make five to seven minutes for queues, and one for maps.
         let (seconds, repeat) = if self.quick { (0.03, 1) } else { (0.4, 3) };
         let seconds = self.seconds.unwrap_or(seconds);
         let crowds = self.topologies.is_none() && !self.quick;
