@@ -17,6 +17,7 @@
 //! - [`Queue`]: messages of any length, many producers, many consumers, deadlines, batches.
 //! - [`Map`]: bytes to bytes, many writers, atomic updates, grows in place.
 //! - [`List`]: a sequence of bytes; append, insert, slices, sort, each of them at once.
+//! - [`Pipe`]: a conversation of two sides, which ends when one of them is gone.
 //! - [`Spawn`], [`Process`], [`fork()`]: children with an environment, a deadline and an end.
 //! - [`wait_any`]: several queues and processes at once; [`Queue::fd`] for event loops.
 //! - [`device`]: which GPUs a process and its children see.
@@ -42,6 +43,7 @@ mod heap;
 mod layout;
 mod list;
 mod map;
+mod pipe;
 mod primitives;
 pub mod process;
 mod queue;
@@ -55,6 +57,7 @@ pub use device::Mask;
 pub use error::{Error, Result, Status};
 pub use list::{Iter as ListIter, List, Locked};
 pub use map::{Iter, KeyGuard, Map, View};
+pub use pipe::{End, Pipe};
 pub use primitives::{
     Arrival, Barrier, Condition, Event, Lock, LockGuard, RwLock, Semaphore, Taken, Wake,
 };

@@ -13,7 +13,7 @@ const LAYERS: [&[&str]; 12] = [
     &["segment"],
     &["heap"],
     &["queue", "map", "list", "primitives"],
-    &["array"],
+    &["array", "pipe"],
     &["device"],
     &["process"],
     &["wait"],

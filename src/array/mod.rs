@@ -20,7 +20,7 @@ use crate::copy::copy;
 use crate::error::{Error, Result};
 use crate::layout::{Offset, Shared};
 use crate::primitives::{LockCell, Taken};
-use crate::segment::{self, Kind, Options, Segment, Spec};
+use crate::segment::{self, Kind, Options, Section, Segment, Spec};
 use crate::sys::clock::Deadline;
 
 #[repr(C)]
@@ -142,6 +142,7 @@ impl Array {
             layout: LAYOUT,
             size: Segment::DATA + whole,
             commit: whole,
+            section: Section::ALL,
         };
         let segment = Segment::open_or_create(name, options, &spec, |segment| {
             let header: &Header = segment.region().resolve(Offset::new(Segment::DATA))?;

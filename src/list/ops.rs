@@ -8,7 +8,7 @@ use super::iter::Iter;
 use super::locked::{Locked, max_element};
 use crate::error::{Error, Result};
 use crate::heap::{BLOCK, Heap};
-use crate::segment::{self, Kind, Options, Segment, Spec};
+use crate::segment::{self, Kind, Options, Section, Segment, Spec};
 
 /// A named sequence of byte strings that any number of processes read and write.
 ///
@@ -116,6 +116,7 @@ impl List {
             layout: LAYOUT,
             size: core::segment_size(blocks as u32),
             commit: core::BIRTH,
+            section: Section::ALL,
         };
         let segment = Segment::open_or_create(name, options, &spec, |segment| {
             core::init(segment, blocks as u32, reserve as u32)

@@ -1,7 +1,7 @@
 //! The map as programs see it.
 
 use crate::error::{Error, Result};
-use crate::segment::{self, Kind, Options, Segment, Spec};
+use crate::segment::{self, Kind, Options, Section, Segment, Spec};
 
 use super::core::{self, Core};
 use super::entry::{Entry, MAX_KEY, Pair, Value};
@@ -115,6 +115,7 @@ impl Map {
             layout: LAYOUT,
             size: core::segment_size(blocks as u32),
             commit: core::BIRTH,
+            section: Section::ALL,
         };
         let segment = Segment::open_or_create(name, options, &spec, |segment| {
             core::init(segment, blocks as u32, reserve as u32)

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::layout::{Offset, Shared};
-use crate::segment::{Kind, Options, Segment, Spec};
+use crate::segment::{Kind, Options, Section, Segment, Spec};
 use crate::sync::{Acquired, Guard, RobustMutex};
 use crate::sys::clock::Deadline;
 
@@ -29,6 +29,7 @@ pub(super) fn open<T: Shared>(
         layout,
         size: Segment::DATA + bytes,
         commit: bytes,
+        section: Section::ALL,
     };
     let data = Offset::new(Segment::DATA);
     let segment = Segment::open_or_create(name, options, &spec, |segment| {

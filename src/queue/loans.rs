@@ -72,7 +72,7 @@ impl Queue {
         let arena = self
             .ring
             .shelf
-            .arena(&self.ring.header.shelf, &self.segment);
+            .arena(&self.ring.header.shelf, &*self.segment);
         let _guard = match self.shelf.lock(Deadline::Never)? {
             Acquired::Held(guard) => guard,
             Acquired::Recovered(guard) => {

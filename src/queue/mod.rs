@@ -35,5 +35,7 @@ mod wait;
 pub(crate) use lease::Held;
 pub use lease::Lease;
 pub use ops::Queue;
+pub(crate) use ops::capacities;
 pub(crate) use reservation::Place;
 pub use reservation::Reservation;
+pub(crate) use ring::Ring;

@@ -1,10 +1,11 @@
 //! The queue as programs see it.
 
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
-use crate::segment::{self, Kind, Options, Segment, Spec};
+use crate::segment::{self, Kind, Options, Section, Segment, Spec};
 use crate::sync::RobustMutex;
 use crate::sys::clock::Deadline;
 
@@ -63,7 +64,9 @@ pub struct Queue {
     pub(super) mine: Mine,
     pub(super) readiness: Readiness,
     // Not before this: the ring and the locks point into it.
-    pub(super) segment: Segment,
+    pub(super) segment: Arc<Segment>,
+    /// Where in it the queue is.
+    pub(super) at: u64,
     // After it, so that whoever finds a queue finds its dead letters.
     pub(super) dead_letters: Option<Box<Queue>>,
 }
@@ -135,8 +138,9 @@ impl Queue {
         let spec = Spec {
             kind: Kind::Queue,
             layout: LAYOUT,
-            size: Segment::DATA + header::RING + Ring::size(max),
-            commit: header::RING + capacity,
+            size: Segment::DATA + Self::size(max),
+            commit: Self::born_size(capacity),
+            section: Section::ALL,
         };
         let segment = Segment::open_or_create(name, options, &spec, |segment| {
             Ring::init(
@@ -148,7 +152,23 @@ impl Queue {
                 options.max_attempts,
             )
         })?;
-        let ring = Ring::attach(&segment.region(), Segment::DATA)?;
+        let mut queue = Self::attach(Arc::new(segment), Segment::DATA)?;
+        if queue.max_attempts().is_some() {
+            let dead = Options {
+                create: true,
+                persistent: queue.segment.is_persistent(),
+                ..Options::default()
+            };
+            let name = dead_name(queue.name());
+            let dead = Self::with_options(Some(&name), &dead)?;
+            queue.dead_letters = Some(Box::new(dead));
+        }
+        Ok(queue)
+    }
+
+    /// The queue at `at` of a segment, where [`Ring::init`] has made one.
+    pub(crate) fn attach(segment: Arc<Segment>, at: u64) -> Result<Self> {
+        let ring = Ring::attach(&segment.region(), at)?;
         let header = ring.header;
         // SAFETY: the locks were initialised before the segment was published, and the
         // segment is dropped after the handles on them.
@@ -159,7 +179,7 @@ impl Queue {
                 RobustMutex::attach(&header.shelf.lock)?,
             )
         };
-        let mut queue = Self {
+        Ok(Self {
             ring,
             producers: Entrance::new(
                 producers,
@@ -180,19 +200,19 @@ impl Queue {
             mine: Mine::default(),
             readiness: Readiness::new(),
             segment,
+            at,
             dead_letters: None,
-        };
-        if queue.max_attempts().is_some() {
-            let dead = Options {
-                create: true,
-                persistent: queue.segment.is_persistent(),
-                ..Options::default()
-            };
-            let name = dead_name(queue.name());
-            let dead = Self::with_options(Some(&name), &dead)?;
-            queue.dead_letters = Some(Box::new(dead));
-        }
-        Ok(queue)
+        })
+    }
+
+    /// Bytes of a segment for a queue whose ring grows to `max`.
+    pub(crate) fn size(max: u64) -> u64 {
+        header::RING + Ring::size(max)
+    }
+
+    /// How many of them have to be committed for a ring of `capacity`.
+    pub(crate) fn born_size(capacity: u64) -> u64 {
+        header::RING + capacity
     }
 
     /// The name to open this queue by.
@@ -482,7 +502,7 @@ fn dead_name(name: &str) -> String {
 }
 
 /// Start and maximum of the ring, from what the caller asked for.
-fn capacities(options: &Options) -> Result<(u64, u64)> {
+pub(crate) fn capacities(options: &Options) -> Result<(u64, u64)> {
     let round = |bytes: u64| match bytes {
         0..=LARGEST_CAPACITY => Ok(bytes.max(header::MIN_CAPACITY).next_power_of_two()),
         _ => Err(Error::TooLarge {

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
+use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::sync::{Found, Watch};
 use crate::sys::clock::Deadline;
@@ -111,11 +112,45 @@ impl Queue {
     /// # Ok::<(), shoal::Error>(())
     /// ```
     pub fn fd(&self) -> Result<BorrowedFd<'_>> {
+        self.fd_or(|| false)
+    }
+
+    /// [`fd`](Self::fd), which is readable as well when there is nothing to take and `over()`.
+    /// Asked by another thread, whenever that looks: ten times a second at least.
+    pub(crate) fn fd_or(
+        &self,
+        over: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Result<BorrowedFd<'_>> {
         let ring = self.ring;
+        let find = move || match find(&ring) {
+            Found::Nothing if over() => Found::Something,
+            found => found,
+        };
         let watch = self
             .readiness
-            .get_or_make(|| Watch::new(&ring.header.not_empty, move || find(&ring)))?;
+            .get_or_make(|| Watch::new(&ring.header.not_empty, find))?;
         Ok(watch.as_fd())
+    }
+
+    /// Waits until there is something to take, or nothing ever will be.
+    ///
+    /// # Errors
+    /// `Empty` (timeout zero), `Timeout`, `Interrupted`.
+    pub(crate) fn wait_ready(&self, timeout: Timeout) -> Result<()> {
+        let deadline = Deadline::after(timeout);
+        while !self.is_ready() {
+            if deadline == Deadline::Now {
+                return Err(self.got_nothing(Error::Empty));
+            }
+            if deadline.passed() {
+                return Err(self.got_nothing(Error::Timeout));
+            }
+            let waited = self.wait_for_message(deadline);
+            waited.map_err(|err| self.got_nothing(err))?;
+        }
+        // The wake was for somebody who takes.
+        self.ring.header.not_empty.notify_one();
+        Ok(())
     }
 
     /// Whether there plainly is something to take, or nothing ever will be.

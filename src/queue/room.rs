@@ -1,7 +1,6 @@
 //! Room: waiting for it, making it by growing in place, and giving it back.
 
 use crate::error::{Error, Result};
-use crate::segment::Segment;
 use crate::sync::{crash::crash_point, look};
 use crate::sys::clock::Deadline;
 
@@ -95,10 +94,10 @@ impl Queue {
         let wanted = wanted
             .checked_next_power_of_two()
             .map_or(max, |it| it.min(max));
-        let committed = self.segment.commit(Segment::DATA + header::RING, wanted);
+        let committed = self.segment.commit(self.at + header::RING, wanted);
         if committed.is_err() {
             // What was there for a part of it is there for others, then.
-            let beyond = Segment::DATA + header::RING + capacity;
+            let beyond = self.at + header::RING + capacity;
             let _ = self
                 .segment
                 .decommit(beyond, wanted.saturating_sub(capacity));
@@ -134,7 +133,7 @@ impl Queue {
         if let Ok(Some(old)) = unsafe { self.ring.shrink() } {
             let _ = self
                 .segment
-                .decommit(Segment::DATA + header::RING + born, old - born);
+                .decommit(self.at + header::RING + born, old - born);
         }
     }
 

@@ -109,7 +109,7 @@ impl Queue {
     }
 
     #[cold]
-    fn wait_for_message(&self, deadline: Deadline) -> Result<()> {
+    pub(super) fn wait_for_message(&self, deadline: Deadline) -> Result<()> {
         let ready = || self.ring.is_occupied() || self.is_over() || self.is_due();
         if look(SPINS, ready) {
             return Ok(());

@@ -11,7 +11,7 @@
 //! last participant was killed removes it and carries on as if it had not been there.
 
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use crate::error::{Error, Result};
@@ -22,7 +22,7 @@ use crate::sys::shm::{self, Mapping};
 use super::handle::{self, Handle, Names};
 use super::name;
 use super::options::{Kind, Options};
-use super::participants::{self, Gate, Table};
+use super::participants::{self, Gate, Section, Table};
 use super::stamp::{self, Stamp};
 
 /// What a kind of object needs of its segment.
@@ -35,6 +35,8 @@ pub(crate) struct Spec {
     pub(crate) size: u64,
     /// Bytes of data committed at birth, from [`Segment::DATA`] on.
     pub(crate) commit: u64,
+    /// The slots that this handle may take.
+    pub(crate) section: Section,
 }
 
 /// A handle on a mapped segment. Dropping it leaves the segment.
@@ -129,11 +131,11 @@ impl Segment {
             published: published.to_owned(),
             persistent: options.persistent,
         };
-        let handle = handle::seats().take(region, names, || {
+        let handle = handle::seats().take(region, spec.section, names, || {
             let file = shm::open_file(private)?;
             // Pages first: a store to a page that cannot be had is a SIGBUS.
             shm::commit(file.as_fd(), 0, Self::DATA)?;
-            let slot = table(&region)?.join(file.as_fd())?;
+            let slot = table(&region)?.join(file.as_fd(), spec.section)?;
             Ok((file, slot))
         })?;
         let segment = Self {
@@ -180,9 +182,9 @@ impl Segment {
                 published: file.to_owned(),
                 persistent: stamp.persistent(),
             };
-            let handle = seats.take(region, names, || {
+            let handle = seats.take(region, spec.section, names, || {
                 let own = shm::reopen(probe.as_fd())?;
-                let slot = table(&region)?.join(own.as_fd())?;
+                let slot = table(&region)?.join(own.as_fd(), spec.section)?;
                 Ok((own, slot))
             })?;
             return Ok(Self {
@@ -222,6 +224,17 @@ impl Segment {
     /// Whether anybody is attached with this slot.
     pub(crate) fn is_taken(&self, slot: u16) -> Result<bool> {
         self.is_attached(table(&self.region())?.owner(slot))
+    }
+
+    /// Whether any handle but this one is attached in `section`.
+    pub(crate) fn has_others(&self, section: Section) -> Result<bool> {
+        participants::anyone_else(self.handle.fd(), section)
+    }
+
+    /// A further place in this handle's section, held until the descriptor and all its copies
+    /// are closed. It outlives the handle.
+    pub(crate) fn place(&self) -> Result<OwnedFd> {
+        self.handle.next().map(|(file, _)| file.into())
     }
 
     /// Whether `owner` is still attached.
@@ -299,7 +312,7 @@ fn close_gate<'a>(file: &str, probe: &'a File, stamp: &Stamp) -> Result<Option<G
     if !shm::names(file, fd) {
         return Ok(None);
     }
-    if stamp.persistent() || participants::anyone_else(fd)? {
+    if stamp.persistent() || participants::anyone_else(fd, Section::ALL)? {
         return Ok(Some(gate));
     }
     shm::unlink(file)?;

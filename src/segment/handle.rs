@@ -21,7 +21,7 @@ use crate::layout::Region;
 use crate::sys::{self, shm};
 
 use super::attach::table;
-use super::participants::{self, Gate};
+use super::participants::{self, Gate, Section};
 
 /// A seat. Boxed, since the table below points to it.
 pub(super) struct Handle {
@@ -34,6 +34,8 @@ pub(super) struct Handle {
     /// A child had to stay in this seat; or this is the child.
     crowded: AtomicBool,
     region: Region,
+    /// Where it may sit, and its children.
+    section: Section,
     file: Names,
 }
 
@@ -67,6 +69,7 @@ impl Seats {
     pub(super) fn take(
         &mut self,
         region: Region,
+        section: Section,
         file: Names,
         join: impl FnOnce() -> Result<(File, u16)>,
     ) -> Result<Box<Handle>> {
@@ -80,6 +83,7 @@ impl Seats {
             next_slot: AtomicU32::new(0),
             crowded: AtomicBool::new(false),
             region,
+            section,
             file,
         });
         self.0.push(&*handle);
@@ -119,7 +123,7 @@ impl Handle {
         if let Ok(table) = table(&self.region) {
             table.leave(fd, self.slot());
         }
-        if matches!(participants::anyone_else(fd), Ok(false)) {
+        if matches!(participants::anyone_else(fd, Section::ALL), Ok(false)) {
             if let Some(private) = &self.file.private {
                 shm::unlink_if_same(private, fd);
             }
@@ -132,17 +136,20 @@ impl Handle {
     /// Before a fork: takes a seat for the child. Where /proc is missing, or no descriptor or
     /// slot is to be had, it will have to stay in this one.
     fn prepare(&self) {
-        let next = shm::reopen(self.fd()).and_then(|next| {
-            let slot = table(&self.region)?.join(next.as_fd())?;
-            Ok((next, slot))
-        });
-        match next {
+        match self.next() {
             Ok((next, slot)) => {
                 self.next_slot.store(slot.into(), Ordering::Relaxed);
                 self.next_fd.store(next.into_raw_fd(), Ordering::Relaxed);
             }
             Err(_) => self.crowded.store(true, Ordering::Relaxed),
         }
+    }
+
+    /// A further seat of the same section: a file, and the slot that is locked through it.
+    pub(super) fn next(&self) -> Result<(File, u16)> {
+        let next = shm::reopen(self.fd())?;
+        let slot = table(&self.region)?.join(next.as_fd(), self.section)?;
+        Ok((next, slot))
     }
 
     /// In the parent: the child has the new seat. If there is no child, the kernel frees it.

@@ -10,7 +10,7 @@ use super::attach::{Segment, open_stamped};
 use super::handle;
 use super::name::{self, PRIVATE, PUBLISHED};
 use super::options::Kind;
-use super::participants::{self, Gate, Slot};
+use super::participants::{self, Gate, Section, Slot};
 use super::stamp;
 
 /// What can be said of an object without attaching to it.
@@ -158,7 +158,7 @@ fn collect(file: &str, open: &std::fs::File, dry_run: bool) -> Result<bool> {
     let Some(_gate) = Gate::try_close(fd)? else {
         return Ok(false);
     };
-    if participants::anyone_else(fd)? {
+    if participants::anyone_else(fd, Section::ALL)? {
         return Ok(false);
     }
     Ok(if dry_run {

@@ -34,3 +34,4 @@ pub(crate) use list::unlink_kind;
 pub use list::{ObjectInfo, Participant, gc, list, stat, unlink};
 pub(crate) use name::file_of;
 pub use options::{Kind, Options};
+pub(crate) use participants::Section;

@@ -13,6 +13,8 @@ pub enum Kind {
     Map = 2,
     /// A [`List`](crate::List).
     List = 3,
+    /// A [`Pipe`](crate::Pipe).
+    Pipe = 4,
     /// An [`Array`](crate::Array).
     Array = 5,
     /// A [`Lock`](crate::Lock).
@@ -30,10 +32,11 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Kind::Queue,
         Kind::Map,
         Kind::List,
+        Kind::Pipe,
         Kind::Array,
         Kind::Lock,
         Kind::Semaphore,
@@ -52,6 +55,7 @@ impl Kind {
             Kind::Queue => "queue",
             Kind::Map => "map",
             Kind::List => "list",
+            Kind::Pipe => "pipe",
             Kind::Array => "array",
             Kind::Lock => "lock",
             Kind::Semaphore => "semaphore",

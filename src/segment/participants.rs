@@ -29,6 +29,32 @@ pub(crate) const SIZE: u64 = COUNT * size_of::<Slot>() as u64;
 const GATE: u64 = 1 << 62;
 const SLOTS: u64 = GATE + 1;
 
+/// Some of the slots: those that a handle may take, or that are asked about.
+#[derive(Clone, Copy)]
+pub(crate) struct Section {
+    first: u64,
+    len: u64,
+}
+
+impl Section {
+    /// Every slot.
+    pub(crate) const ALL: Self = Self {
+        first: 0,
+        len: COUNT,
+    };
+    /// Where an object has two sides, the slots of each.
+    pub(crate) const SIDES: [Self; 2] = [
+        Self {
+            first: 0,
+            len: COUNT / 2,
+        },
+        Self {
+            first: COUNT / 2,
+            len: COUNT / 2,
+        },
+    ];
+}
+
 #[repr(C)]
 pub(crate) struct Slot {
     pid: AtomicU32,
@@ -102,11 +128,15 @@ impl Table {
         }
     }
 
-    /// Takes a free slot and signs it.
-    pub(crate) fn join(&self, fd: BorrowedFd<'_>) -> Result<u16> {
+    /// Takes a free slot of `section` and signs it.
+    pub(crate) fn join(&self, fd: BorrowedFd<'_>, section: Section) -> Result<u16> {
         // Unsigned slots first: a signed one is nearly always alive, and asking costs a call.
         for signed in [false, true] {
-            for (index, slot) in self.0.iter().enumerate() {
+            let slots = self.0.iter().enumerate();
+            for (index, slot) in slots
+                .skip(section.first as usize)
+                .take(section.len as usize)
+            {
                 let looks_signed = slot.pid.load(Ordering::Relaxed) != 0;
                 if looks_signed == signed && ofd::try_lock(fd, SLOTS + index as u64)? {
                     slot.sign();
@@ -116,7 +146,7 @@ impl Table {
         }
         Err(Error::Exhausted {
             what: "handles on one object",
-            limit: COUNT,
+            limit: section.len,
         })
     }
 
@@ -129,9 +159,9 @@ impl Table {
     }
 }
 
-/// Whether any *other* handle is attached.
-pub(crate) fn anyone_else(fd: BorrowedFd<'_>) -> Result<bool> {
-    Ok(ofd::first_held(fd, SLOTS, COUNT)?.is_some())
+/// Whether any *other* handle is attached in `section`.
+pub(crate) fn anyone_else(fd: BorrowedFd<'_>, section: Section) -> Result<bool> {
+    Ok(ofd::first_held(fd, SLOTS + section.first, section.len)?.is_some())
 }
 
 /// The slots that other handles hold, in order.

@@ -1,0 +1,453 @@
+//! A conversation between two sides, over one queue for each direction.
+//!
+//! ```text
+//! offset  size  field      written by          invariant
+//!      0     4  ways       creator             constant: 1 or 2 queues
+//!      4     8  opened[2]  who opens that end  0 until somebody has, then 1 for ever
+//!   4096     …  queue      what End::First takes (see `queue::header`)
+//!  + size    …  queue      what End::Second takes, if there are two ways
+//! ```
+//!
+//! # Who is there
+//! The holders of the two ends sit in different [sections](Section::SIDES) of the segment's
+//! table. So the kernel, which frees a slot with its process, answers whether anybody holds the
+//! other end: no timer decides it, and neither a forked child nor a descriptor that is on its
+//! way to another process is forgotten.
+//!
+//! An end is *gone* when somebody has opened it and nobody holds it. Who lets go of an end last
+//! closes both queues, which wakes the other side at once. If it was killed, or two went at
+//! the same time and each saw the other, the first to look at the end of a slice of its wait
+//! does that instead. A closed queue stays closed: the conversation is over for good, once
+//! what was sent before has been taken.
+//!
+//! # What a kill leaves
+//! Before `opened` is stored: an end that nobody has opened yet. Between the two closings: a
+//! closed queue and an open one, which is the one where those who are left receive. Whoever
+//! finds nothing there asks the kernel, and closes it.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::Timeout;
+use crate::error::{Error, Result};
+use crate::layout::{Offset, Shared};
+use crate::queue::{self, Queue, Ring};
+use crate::segment::{self, Kind, Options, Section, Segment, Spec};
+use crate::sync::crash::crash_point;
+use crate::sys::clock::{self, Deadline};
+
+/// Which end of a pipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum End {
+    /// The one that receives, if the pipe has only one way.
+    First = 0,
+    /// The one that sends, if the pipe has only one way.
+    Second = 1,
+}
+
+impl End {
+    /// The opposite end.
+    pub fn other(self) -> Self {
+        match self {
+            End::First => End::Second,
+            End::Second => End::First,
+        }
+    }
+}
+
+#[repr(C)]
+struct State {
+    ways: AtomicU32,
+    opened: [AtomicU32; 2],
+}
+
+const _: () = {
+    use std::mem::offset_of;
+    assert!(offset_of!(State, ways) == 0 && offset_of!(State, opened) == 4);
+    assert!(size_of::<State>() <= QUEUES as usize);
+};
+
+// SAFETY: atomics only.
+unsafe impl Shared for State {}
+
+/// Where the queues begin, from the head of the pipe's data.
+const QUEUES: u64 = 4096;
+/// Changes with every incompatible change of a pipe or the queues in it.
+const LAYOUT: u64 = 0x5049_5045_0000_0001;
+
+/// Whoever waits asks the kernel for the other side after such a time without a message, and
+/// then after twice as long each time: an idle machine should be idle.
+const FIRST_SLICE_NS: u64 = 2_000_000;
+const LAST_SLICE_NS: u64 = 100_000_000;
+/// Whoever sends without ever waiting asks after so many bytes: as much as the kernel's pipes
+/// hold.
+const ASK_AFTER: u64 = 64 << 10;
+/// What a message of no bytes counts for in that.
+const MESSAGE: u64 = 64;
+/// A descriptor's thread, which others may wake all the time, asks no more often than this.
+const ASK_EVERY_NS: u64 = 20_000_000;
+
+/// One end of a pipe: what is sent here is received at the other end, message by message, in
+/// order, and the other way round.
+///
+/// The conversation is over when the other end is gone: all who held it have dropped it, or
+/// died. What was sent before that is received first; then it is [`Closed`](Error::Closed),
+/// and so is every [`send`](Self::send) at once. An end that nobody has opened yet is not gone.
+///
+/// An end is [`Send`] and [`Sync`], and several threads and processes may hold it: each message
+/// goes to one of them. After a `fork` the child holds what its parent held, and each lets go
+/// of its own. Uses two file descriptors, and one more once it was asked [for one](Self::fd).
+///
+/// ```
+/// use shoal::{Error, Pipe, Timeout};
+///
+/// let (here, there) = Pipe::pair()?;
+/// here.send(b"how are you?", Timeout::Infinite)?;
+/// assert_eq!(there.recv_vec(Timeout::Infinite)?, b"how are you?");
+/// there.send(b"fine", Timeout::Infinite)?;
+/// drop(there);
+/// assert_eq!(here.recv_vec(Timeout::Infinite)?, b"fine");
+/// assert_eq!(here.recv_vec(Timeout::Infinite), Err(Error::Closed));
+/// # Ok::<(), shoal::Error>(())
+/// ```
+///
+/// # Limits
+/// That the other side was *killed* is found out by whoever waits, a tenth of a second later at
+/// most, and by whoever only sends after 64 KiB. What it had not received by then is lost
+/// with it.
+pub struct Pipe {
+    end: End,
+    state: &'static State,
+    incoming: Option<Queue>,
+    outgoing: Option<Queue>,
+    /// Bytes sent since the kernel was asked.
+    unasked: AtomicU64,
+    // Not before these: they point into it.
+    segment: Arc<Segment>,
+}
+
+impl std::fmt::Debug for Pipe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pipe")
+            .field("name", &self.name())
+            .field("end", &self.end)
+            .finish()
+    }
+}
+
+impl Pipe {
+    /// Both ends of a new pipe of two ways.
+    ///
+    /// # Errors
+    /// `NoSpace`.
+    pub fn pair() -> Result<(Self, Self)> {
+        Self::pair_with_options(true, &Options::create())
+    }
+
+    /// Both ends of a new pipe of one way: the receiver, and the sender.
+    ///
+    /// # Errors
+    /// `NoSpace`.
+    pub fn simplex() -> Result<(Self, Self)> {
+        Self::pair_with_options(false, &Options::create())
+    }
+
+    /// Both ends of a new pipe, of one way or of two; see [`with_options`](Self::with_options).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn pair_with_options(duplex: bool, options: &Options) -> Result<(Self, Self)> {
+        let first = Self::with_options(None, End::First, duplex, options)?;
+        let second = Self::open(first.name(), End::Second)?;
+        Ok((first, second))
+    }
+
+    /// Opens one end of the pipe `name`.
+    ///
+    /// # Errors
+    /// As [`Queue::open`]; `Exhausted` when 512 handles hold that end.
+    pub fn open(name: &str, end: End) -> Result<Self> {
+        Self::with_options(Some(name), end, true, &Options::open())
+    }
+
+    /// Opens one end of a pipe, creating that as `options` say: with two ways, or only from the
+    /// second end to the first. Without a name it is always created. Both sides may create:
+    /// whoever comes first does, and the one who has created it waits for the other.
+    ///
+    /// `capacity`, `max_capacity` and `max_items` count for each way, as those of a
+    /// [queue](Queue::with_options).
+    ///
+    /// # Errors
+    /// As [`Queue::with_options`]; `Invalid` for `max_attempts`: nothing of a pipe is leased;
+    /// `Exhausted` when 512 handles hold that end.
+    pub fn with_options(
+        name: Option<&str>,
+        end: End,
+        duplex: bool,
+        options: &Options,
+    ) -> Result<Self> {
+        if options.max_attempts != 0 {
+            let why = "a pipe delivers everything once".to_owned();
+            return Err(Error::invalid("max_attempts", why));
+        }
+        let (capacity, max) = queue::capacities(options)?;
+        let (ways, each) = (1 + u32::from(duplex), way_size(max));
+        let spec = Spec {
+            kind: Kind::Pipe,
+            layout: LAYOUT,
+            size: Segment::DATA + QUEUES + each.saturating_mul(ways.into()),
+            commit: QUEUES + Queue::born_size(capacity),
+            section: Section::SIDES[end as usize],
+        };
+        let segment = Segment::open_or_create(name, options, &spec, |segment| {
+            let region = segment.region();
+            for way in 0..u64::from(ways) {
+                let at = Segment::DATA + QUEUES + way * each;
+                segment.commit(at, Queue::born_size(capacity))?;
+                Ring::init(&region, at, capacity, max, options.max_items, 0)?;
+            }
+            let state: &State = region.resolve(Offset::new(Segment::DATA))?;
+            state.ways.store(ways, Ordering::Relaxed);
+            Ok(())
+        })?;
+        Self::attach(Arc::new(segment), end)
+    }
+
+    fn attach(segment: Arc<Segment>, end: End) -> Result<Self> {
+        let state: &State = segment.region().resolve(Offset::new(Segment::DATA))?;
+        let at = Segment::DATA + QUEUES;
+        let first = Queue::attach(Arc::clone(&segment), at)?;
+        let second = match state.ways.load(Ordering::Relaxed) {
+            1 => None,
+            2 => {
+                let at = at.saturating_add(way_size(first.max_capacity()));
+                Some(Queue::attach(Arc::clone(&segment), at)?)
+            }
+            ways => return Err(Error::corrupt(format!("a pipe of {ways} ways"))),
+        };
+        let (incoming, outgoing) = match end {
+            End::First => (Some(first), second),
+            End::Second => (second, Some(first)),
+        };
+        // SYNC: opened(end), after its slot was taken: who sees this asks for that.
+        state.opened[end as usize].store(1, Ordering::SeqCst);
+        crash_point!();
+        Ok(Self {
+            end,
+            state,
+            incoming,
+            outgoing,
+            unasked: AtomicU64::new(0),
+            segment,
+        })
+    }
+
+    /// The name to open the pipe by.
+    pub fn name(&self) -> &str {
+        self.segment.name()
+    }
+
+    /// Which end this is.
+    pub fn end(&self) -> End {
+        self.end
+    }
+
+    /// Whether something can be received here.
+    pub fn is_readable(&self) -> bool {
+        self.incoming.is_some()
+    }
+
+    /// Whether something can be sent from here.
+    pub fn is_writable(&self) -> bool {
+        self.outgoing.is_some()
+    }
+
+    /// Sends one message to the other end, waiting for room until `timeout`. It need not have
+    /// been opened yet.
+    ///
+    /// # Errors
+    /// `Closed`: the other end is gone; `Full` (timeout zero) or `Timeout`; `TooLarge`, `NoSpace`,
+    /// `Interrupted`, `Poisoned`, `Corrupt` as [`Queue::put`]; `Unsupported` at the end that only
+    /// receives. After an error nothing was sent.
+    pub fn send(&self, data: &[u8], timeout: Timeout) -> Result<()> {
+        let queue = self.way(&self.outgoing, "send from the end that receives")?;
+        // Not exact where several threads send, and need not be.
+        let unasked = self.unasked.load(Ordering::Relaxed) + MESSAGE + data.len() as u64;
+        self.unasked.store(unasked, Ordering::Relaxed);
+        if unasked > ASK_AFTER {
+            self.unasked.store(0, Ordering::Relaxed);
+            self.look_for_other()?;
+        }
+        self.patiently(timeout, |patience| queue.put(data, patience))
+    }
+
+    /// Receives one message into `buf` and returns its length, waiting until `timeout`.
+    ///
+    /// # Errors
+    /// `Closed`: the other end is gone, and all that it sent was received; `Empty` (timeout zero)
+    /// or `Timeout`; `BufferTooSmall` with the length needed, and the message stays;
+    /// `Interrupted`, `Poisoned`, `Corrupt` as [`Queue::get`]; `Unsupported` at the end that only
+    /// sends.
+    pub fn recv(&self, buf: &mut [u8], timeout: Timeout) -> Result<usize> {
+        let queue = self.receiving()?;
+        self.patiently(timeout, |patience| queue.get(buf, patience))
+    }
+
+    /// Receives one message, waiting until `timeout`.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv).
+    pub fn recv_vec(&self, timeout: Timeout) -> Result<Vec<u8>> {
+        let queue = self.receiving()?;
+        self.patiently(timeout, |patience| queue.get_vec(patience))
+    }
+
+    /// Waits until `timeout` for something to receive, or the end of the conversation, and says
+    /// whether it has come. If others receive here as well, it may be gone again.
+    ///
+    /// # Errors
+    /// `Interrupted`; `Unsupported` at the end that only sends.
+    pub fn poll(&self, timeout: Timeout) -> Result<bool> {
+        let queue = self.receiving()?;
+        match self.patiently(timeout, |patience| queue.wait_ready(patience)) {
+            Ok(()) => Ok(true),
+            Err(Error::Empty | Error::Timeout) => Ok(false),
+            Err(err) => Err(err),
+        }
+    }
+
+    /// A descriptor for an event loop: it polls readable while there is something to receive, and
+    /// once the conversation is over. For all the rest, as [`Queue::fd`].
+    ///
+    /// # Errors
+    /// `Os`: no descriptor or thread is to be had; `Unsupported` at the end that only sends.
+    pub fn fd(&self) -> Result<BorrowedFd<'_>> {
+        let (segment, state, other) = (Arc::clone(&self.segment), self.state, self.end.other());
+        let asked = AtomicU64::new(0);
+        self.receiving()?.fd_or(move || {
+            let now = clock::now_ns();
+            if now.saturating_sub(asked.load(Ordering::Relaxed)) < ASK_EVERY_NS {
+                return false;
+            }
+            asked.store(now, Ordering::Relaxed);
+            // What cannot be asked is found out by whoever receives.
+            is_gone(&segment, state, other).unwrap_or(true)
+        })
+    }
+
+    /// A descriptor that holds this end until it and all its copies are closed, wherever they
+    /// are: for passing an end to a process which has not opened it yet. Closed on `exec`,
+    /// unless that is changed. Good for nothing else.
+    ///
+    /// # Errors
+    /// `Os`; `Exhausted` when 512 handles hold this end.
+    pub fn hold(&self) -> Result<OwnedFd> {
+        self.segment.place()
+    }
+
+    /// Removes the name of the pipe `name`. Who has it open goes on using it.
+    ///
+    /// # Errors
+    /// `NotFound`, `WrongKind`, `Permission`, `Invalid` name.
+    pub fn unlink(name: &str) -> Result<()> {
+        segment::unlink_kind(name, Kind::Pipe)
+    }
+
+    fn receiving(&self) -> Result<&Queue> {
+        self.way(&self.incoming, "receive at the end that sends")
+    }
+
+    fn way<'a>(&self, queue: &'a Option<Queue>, what: &'static str) -> Result<&'a Queue> {
+        queue.as_ref().ok_or(Error::Unsupported { what })
+    }
+
+    /// Tries until `timeout`, and asks in between whether the other side is still there.
+    fn patiently<T>(
+        &self,
+        timeout: Timeout,
+        mut attempt: impl FnMut(Timeout) -> Result<T>,
+    ) -> Result<T> {
+        let nothing = |err: &Error| matches!(err, Error::Timeout | Error::Empty | Error::Full);
+        // Mostly there is no need to wait, nor to read the clock.
+        let mut answer = attempt(Timeout::Val(Duration::ZERO));
+        let (deadline, mut slice) = (Deadline::after(timeout), FIRST_SLICE_NS);
+        while answer.as_ref().is_err_and(nothing) {
+            if deadline != Deadline::Now {
+                let until = deadline.slice(slice);
+                let patience = Duration::from_nanos(until.saturating_sub(clock::now_ns()));
+                answer = attempt(Timeout::Val(patience));
+                if !answer.as_ref().is_err_and(nothing) {
+                    break;
+                }
+                slice = (slice * 2).min(LAST_SLICE_NS);
+            }
+            if self.look_for_other()? {
+                // What it had sent, or the news: nobody waits at a closed queue.
+                return attempt(Timeout::Infinite);
+            }
+            if deadline == Deadline::Now {
+                break;
+            }
+            if deadline.passed() {
+                return Err(Error::Timeout);
+            }
+        }
+        answer
+    }
+
+    /// Closes both ways if nobody holds the other end any more, and says so.
+    #[cold]
+    fn look_for_other(&self) -> Result<bool> {
+        let gone = is_gone(&self.segment, self.state, self.end.other())?;
+        if gone {
+            self.close_for(self.end)?;
+        }
+        Ok(gone)
+    }
+
+    /// Ends the conversation for those at `there`.
+    ///
+    /// What they send through is closed first. Killed in between, it leaves them a way on which
+    /// nothing comes; and who finds nothing there asks the kernel, and closes it.
+    fn close_for(&self, there: End) -> Result<()> {
+        let ways = match there == self.end {
+            true => [&self.outgoing, &self.incoming],
+            false => [&self.incoming, &self.outgoing],
+        };
+        for queue in ways.into_iter().flatten() {
+            if !queue.is_closed() {
+                queue.close()?;
+            }
+            crash_point!();
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        // Another one that goes at this moment may see this handle, as this one sees it.
+        if matches!(
+            self.segment.has_others(Section::SIDES[self.end as usize]),
+            Ok(false)
+        ) {
+            // Where it cannot be closed it is poisoned, and that is as good an end.
+            let _ = self.close_for(self.end.other());
+        }
+    }
+}
+
+/// Whether `end` was held once, and is not any more. `asker` sits at the other one.
+fn is_gone(asker: &Segment, state: &State, end: End) -> Result<bool> {
+    // SYNC: was_opened(end)
+    Ok(state.opened[end as usize].load(Ordering::SeqCst) != 0
+        && !asker.has_others(Section::SIDES[end as usize])?)
+}
+
+/// Bytes between the two queues, of rings that grow to `max`.
+fn way_size(max: u64) -> u64 {
+    Queue::size(max).next_multiple_of(4096)
+}
