@@ -115,6 +115,15 @@
 /** With SHOAL_CREATE, of a semaphore: never more permits than at first. */
 #define SHOAL_BOUNDED 16
 
+/** With SHOAL_CREATE, of a pipe: one way only, from the second end to the first. */
+#define SHOAL_SIMPLEX 32
+
+/** The end that receives, if the pipe has only one way. */
+#define SHOAL_FIRST_END 0
+
+/** The end that sends, if the pipe has only one way. */
+#define SHOAL_SECOND_END 1
+
 /**
  * The child leads a process group of its own: `shoal_process_signal_group` reaches all of
  * it, and the terminal's Ctrl-C does not.
@@ -231,6 +240,9 @@ typedef struct shoal_map shoal_map;
 /** A walk through a map. */
 typedef struct shoal_map_iter shoal_map_iter;
 
+/** One end of a conversation of two sides, which is over when the other end is gone. */
+typedef struct shoal_pipe shoal_pipe;
+
 /** A child process. */
 typedef struct shoal_process shoal_process;
 
@@ -335,6 +347,20 @@ typedef struct {
      */
     uint64_t max_capacity;
 } shoal_list_options;
+
+/** How to open an end of a pipe. All zero but `size` opens what exists. */
+typedef struct {
+    /** `sizeof(shoal_pipe_options)`. */
+    size_t size;
+    /** SHOAL_CREATE, SHOAL_EXCLUSIVE, SHOAL_PERSISTENT, SHOAL_SIMPLEX. */
+    uint64_t flags;
+    /** As in `shoal_queue_options`, for each way. */
+    uint64_t capacity;
+    /** As in `shoal_queue_options`, for each way. */
+    uint64_t max_capacity;
+    /** The most messages that are on each way at a time; 0 for as many as fit. */
+    uint64_t max_items;
+} shoal_pipe_options;
 
 /** A descriptor for a child. */
 typedef struct {
@@ -1808,6 +1834,189 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_list_len(shoal_list *l, uint64_t *o
  * Errors: SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
  */
 SHOAL_API shoal_status shoal_list_clear(shoal_list *l);
+
+/**
+ * Opens or creates one end of a pipe. Both sides may create: whoever comes first does, and an
+ * end that nobody has opened yet is waited for.
+ *
+ * `name`: 1 to 200 letters, digits, '.', '_', '-'; NULL always creates one under a name of its
+ * own, which `shoal_pipe_name` tells.
+ * `end`: SHOAL_FIRST_END or SHOAL_SECOND_END. `options`: NULL opens what exists.
+ * Blocking, threads, fork: does not wait; safe from several threads and processes at once,
+ * of which one creates it. A forked child holds the ends that its parent has.
+ * Ownership: `*out` is yours until `shoal_pipe_free`; NULL after a failure.
+ *
+ * Errors: as `shoal_queue_open`; SHOAL_ERR_INVALID (an end that is neither);
+ * SHOAL_ERR_EXHAUSTED (512 handles hold that end).
+ *
+ * ```c
+ * shoal_pipe_options o = {.size = sizeof o, .flags = SHOAL_CREATE};
+ * shoal_pipe *p;
+ * if (shoal_pipe_open("control", SHOAL_FIRST_END, &o, &p) == SHOAL_OK &&
+ *     shoal_pipe_recv(p, buf, sizeof buf, &len, SHOAL_FOREVER) == SHOAL_ERR_CLOSED)
+ *     fputs("the other side is gone\n", stderr);
+ * ```
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_pipe_open(const char *name,
+                             uint32_t end,
+                             const shoal_pipe_options *options,
+                             shoal_pipe **out);
+
+/**
+ * Creates a pipe under a name of its own and opens both ends: for a parent and the child that
+ * it will fork, of which each frees the end of the other.
+ *
+ * `options`: NULL for two ways and the default sizes.
+ * Blocking, threads, fork: does not wait.
+ * Ownership: both are yours until `shoal_pipe_free`; NULL after a failure.
+ *
+ * Errors: as `shoal_pipe_open`.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_pipe_pair(const shoal_pipe_options *options,
+                             shoal_pipe **first,
+                             shoal_pipe **second);
+
+/**
+ * Lets go of an end. When all who held it have, the conversation is over: the other side
+ * receives what was sent, and then SHOAL_ERR_CLOSED.
+ *
+ * Blocking, threads, fork: waits only for a send or receive that is under way. No other thread
+ * may be using the handle.
+ * Ownership: `p` is gone; NULL is allowed.
+ */
+SHOAL_API
+void shoal_pipe_free(shoal_pipe *p);
+
+/**
+ * The name to open it by in another process. NULL if `p` is invalid.
+ *
+ * Blocking, threads, fork: never blocks; safe everywhere.
+ * Ownership: the string is the handle's and goes with it.
+ */
+SHOAL_API const char *shoal_pipe_name(shoal_pipe *p);
+
+/**
+ * Removes the name. Who has it open goes on using it.
+ *
+ * Blocking, threads, fork: does not wait; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID (name); SHOAL_ERR_NOT_FOUND; SHOAL_ERR_WRONG_KIND;
+ * SHOAL_ERR_PERMISSION.
+ */
+SHOAL_API shoal_status shoal_pipe_unlink(const char *name);
+
+/**
+ * What can be done at this end: both, if the pipe has two ways.
+ *
+ * Blocking, threads, fork: never blocks; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_pipe_ways(shoal_pipe *p,
+                             bool *receives,
+                             bool *sends);
+
+/**
+ * Sends one message to the other end, waiting for room. That need not have been opened yet.
+ *
+ * `data`, `len`: the message; NULL only with 0.
+ * `timeout_ns`: how long to wait for room; SHOAL_FOREVER, SHOAL_NOWAIT.
+ * Blocking, threads, fork: waits until there is room, the other end is gone or the time is
+ * over. Safe everywhere.
+ * Ownership: the message is copied.
+ *
+ * Errors: SHOAL_ERR_CLOSED (the other end is gone); SHOAL_ERR_UNSUPPORTED (the end that only
+ * receives); the others as `shoal_queue_put`. After an error nothing was sent.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_pipe_send(shoal_pipe *p,
+                             const void *data,
+                             size_t len,
+                             int64_t timeout_ns);
+
+/**
+ * Receives one message, waiting for it.
+ *
+ * `buf`, `capacity`: where to, and the room there. `*len`: the message's length.
+ * `timeout_ns`: how long to wait; SHOAL_FOREVER, SHOAL_NOWAIT.
+ * Blocking, threads, fork: waits until there is a message, the other end is gone or the time
+ * is over. Safe everywhere; each message goes to exactly one caller.
+ * Ownership: the message is copied to `buf`.
+ *
+ * Errors: SHOAL_ERR_CLOSED (the other end is gone, and nothing is left of what it sent);
+ * SHOAL_ERR_UNSUPPORTED (the end that only sends); the others as `shoal_queue_get`.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_pipe_recv(shoal_pipe *p,
+                             void *buf,
+                             size_t capacity,
+                             size_t *len,
+                             int64_t timeout_ns);
+
+/**
+ * Waits for something to receive, or the end of the conversation.
+ *
+ * `*out`: whether it has come in time. `timeout_ns`: how long to wait; SHOAL_FOREVER,
+ * SHOAL_NOWAIT.
+ * Blocking, threads, fork: as `shoal_pipe_recv`.
+ *
+ * Errors: SHOAL_ERR_UNSUPPORTED (the end that only sends); SHOAL_ERR_INTERRUPTED;
+ * SHOAL_ERR_INVALID.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_pipe_poll(shoal_pipe *p,
+                             int64_t timeout_ns,
+                             bool *out);
+
+/**
+ * This end's descriptor, for an event loop: it polls readable while there is something to
+ * receive, and once the conversation is over. For all the rest, as `shoal_queue_fd`.
+ *
+ * Blocking, threads, fork: as `shoal_queue_fd`.
+ * Ownership: the descriptor is the handle's and closes with it.
+ *
+ * Errors: SHOAL_ERR_UNSUPPORTED (the end that only sends); SHOAL_ERR_OS; SHOAL_ERR_INVALID.
+ */
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_pipe_fd(shoal_pipe *p, int *out);
+
+/**
+ * A descriptor that holds this end until it and all its copies are closed, in whatever process
+ * they are: for passing an end to one that has not opened it yet. Good for nothing else.
+ *
+ * Blocking, threads, fork: does not wait. Closed on exec, unless you change that; in a forked
+ * child it holds the end as well.
+ * Ownership: `*out` is yours until `shoal_pipe_release`. Closed otherwise, the last to go may
+ * leave the pipe's file to `shoal_gc`.
+ *
+ * Errors: SHOAL_ERR_EXHAUSTED (512 handles hold this end); SHOAL_ERR_OS; SHOAL_ERR_INVALID.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_pipe_hold(shoal_pipe *p,
+                             int *out);
+
+/**
+ * Closes what `shoal_pipe_hold` gave, or a copy of it, and removes the pipe with it if nobody
+ * holds either end any more.
+ *
+ * `name`: the pipe's.
+ * Blocking, threads, fork: does not wait; safe everywhere.
+ * Ownership: `fd` is closed, whatever is returned.
+ *
+ * Errors: SHOAL_ERR_INVALID (name, or a negative descriptor).
+ */
+SHOAL_API
+shoal_status shoal_pipe_release(const char *name,
+                                int fd);
 
 /**
  * Starts a program.

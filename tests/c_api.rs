@@ -46,6 +46,11 @@ fn a_list_does_in_c_what_the_header_says() {
 }
 
 #[test]
+fn a_pipe_does_in_c_what_the_header_says() {
+    c_test("pipe");
+}
+
+#[test]
 fn an_array_does_in_c_what_the_header_says() {
     c_test("array");
 }

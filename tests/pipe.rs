@@ -252,6 +252,20 @@ fn a_hold_keeps_an_end_for_whoever_opens_it_next() {
 }
 
 #[test]
+fn the_last_hold_takes_the_pipe_along() {
+    let _alone = alone();
+    let name = Name::new("pipe-hold");
+    let pipe = Pipe::with_options(Some(&name), End::First, true, &Options::create()).unwrap();
+    let holds = [pipe.hold().unwrap(), pipe.hold().unwrap()];
+    drop(pipe);
+    for (left, hold) in holds.into_iter().enumerate() {
+        assert!(name.has_file(), "{left}");
+        Pipe::release(&name, hold).unwrap();
+    }
+    assert!(!name.has_file());
+}
+
+#[test]
 fn two_who_leave_an_end_at_once_end_the_conversation() {
     let _alone = alone();
     for _ in 0..50 {

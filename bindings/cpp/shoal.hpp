@@ -27,6 +27,7 @@
 #include "shoal/error.hpp"
 #include "shoal/list.hpp"
 #include "shoal/map.hpp"
+#include "shoal/pipe.hpp"
 #include "shoal/process.hpp"
 #include "shoal/queue.hpp"
 #include "shoal/sync.hpp"

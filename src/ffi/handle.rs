@@ -169,6 +169,10 @@ fn why_not(magic: u64) -> String {
             super::rwlock::RwLockHandle::WHAT,
         ),
         (
+            super::pipe::PipeHandle::MAGIC,
+            super::pipe::PipeHandle::WHAT,
+        ),
+        (
             super::array::ArrayHandle::MAGIC,
             super::array::ArrayHandle::WHAT,
         ),

@@ -82,6 +82,7 @@ mod list;
 mod lock;
 mod map;
 mod options;
+mod pipe;
 mod process;
 mod queue;
 mod reserve;

@@ -106,6 +106,25 @@ pub struct ArrayOptions {
     pub format: *const c_char,
 }
 
+/// With SHOAL_CREATE, of a pipe: one way only, from the second end to the first.
+pub const SHOAL_SIMPLEX: u64 = 32;
+
+/// How to open an end of a pipe. All zero but `size` opens what exists.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct PipeOptions {
+    /// `sizeof(shoal_pipe_options)`.
+    pub size: usize,
+    /// SHOAL_CREATE, SHOAL_EXCLUSIVE, SHOAL_PERSISTENT, SHOAL_SIMPLEX.
+    pub flags: u64,
+    /// As in `shoal_queue_options`, for each way.
+    pub capacity: u64,
+    /// As in `shoal_queue_options`, for each way.
+    pub max_capacity: u64,
+    /// The most messages that are on each way at a time; 0 for as many as fit.
+    pub max_items: u64,
+}
+
 /// A struct with a leading `size`.
 ///
 /// # Safety
@@ -148,12 +167,19 @@ unsafe impl Sized for ArrayOptions {
     const FIRST: usize = 40;
 }
 
+// SAFETY: integers only, the first a `usize`.
+unsafe impl Sized for PipeOptions {
+    const WHAT: &'static str = "shoal_pipe_options.size";
+    const FIRST: usize = 40;
+}
+
 // The sizes of the first version; a struct that has grown since is larger.
 const _: () = assert!(size_of::<QueueOptions>() >= QueueOptions::FIRST);
 const _: () = assert!(size_of::<MapOptions>() >= MapOptions::FIRST);
 const _: () = assert!(size_of::<ListOptions>() >= ListOptions::FIRST);
 const _: () = assert!(size_of::<SyncOptions>() >= SyncOptions::FIRST);
 const _: () = assert!(size_of::<ArrayOptions>() >= ArrayOptions::FIRST);
+const _: () = assert!(size_of::<PipeOptions>() >= PipeOptions::FIRST);
 
 /// A size beyond this is a mistake, not a newer version.
 const LARGEST: usize = 4096;
@@ -253,6 +279,21 @@ pub(super) unsafe fn list(options: *const ListOptions) -> Result<Options> {
     match unsafe { read(options) }? {
         Some(o) => object(o.flags, o.capacity, o.max_capacity),
         None => Ok(Options::open()),
+    }
+}
+
+/// The options, and whether there are two ways.
+///
+/// # Safety
+/// As [`read`].
+pub(super) unsafe fn pipe(options: *const PipeOptions) -> Result<(Options, bool)> {
+    // SAFETY: the same contract.
+    match unsafe { read(options) }? {
+        Some(o) => {
+            let how = object(o.flags & !SHOAL_SIMPLEX, o.capacity, o.max_capacity)?;
+            Ok((how.max_items(o.max_items), o.flags & SHOAL_SIMPLEX == 0))
+        }
+        None => Ok((Options::open(), true)),
     }
 }
 

@@ -340,12 +340,24 @@ impl Pipe {
 
     /// A descriptor that holds this end until it and all its copies are closed, wherever they
     /// are: for passing an end to a process which has not opened it yet. Closed on `exec`,
-    /// unless that is changed. Good for nothing else.
+    /// unless that is changed. Good for nothing else. To be closed by [`release`](Self::release),
+    /// wherever its holder may be the last; or else the pipe's file may stay until
+    /// [`gc`](crate::gc).
     ///
     /// # Errors
     /// `Os`; `Exhausted` when 512 handles hold this end.
     pub fn hold(&self) -> Result<OwnedFd> {
         self.segment.place()
+    }
+
+    /// Closes what [`hold`](Self::hold) gave, or a copy of it, and removes the pipe `name` with it
+    /// if nobody holds either end any more.
+    ///
+    /// # Errors
+    /// `Invalid` name. The descriptor is closed all the same.
+    pub fn release(name: &str, held: OwnedFd) -> Result<()> {
+        drop(held);
+        segment::sweep(name)
     }
 
     /// Removes the name of the pipe `name`. Who has it open goes on using it.

@@ -152,6 +152,16 @@ pub fn gc(dry_run: bool) -> Result<Vec<String>> {
     Ok(removed)
 }
 
+/// Removes the ephemeral object `name` if nobody is attached to it.
+pub(crate) fn sweep(name: &str) -> Result<()> {
+    let _seats = handle::seats();
+    let file = name::file_of(name)?;
+    match open_stamped(name, &file) {
+        Ok((open, stamp)) if !stamp.persistent() => collect(&file, &open, false).map(drop),
+        _ => Ok(()),
+    }
+}
+
 /// Removes `file` if nobody is attached to it and nobody is about to be.
 fn collect(file: &str, open: &std::fs::File, dry_run: bool) -> Result<bool> {
     let fd = open.as_fd();

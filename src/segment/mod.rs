@@ -30,8 +30,8 @@ mod stamp;
 
 pub(crate) use attach::{Segment, Spec};
 pub(crate) use handle::leave_all;
-pub(crate) use list::unlink_kind;
 pub use list::{ObjectInfo, Participant, gc, list, stat, unlink};
+pub(crate) use list::{sweep, unlink_kind};
 pub(crate) use name::file_of;
 pub use options::{Kind, Options};
 pub(crate) use participants::Section;

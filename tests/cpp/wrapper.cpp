@@ -221,6 +221,30 @@ static void keys() {
     CHECK(view && view->value() == "in place" && view->version() > 0 && !map.look_at("v"));
 }
 
+static void pipes() {
+    auto [here, there] = shoal::pipe::pair();
+    CHECK(!here.poll());
+    there.send("hello");
+    const std::string large(100000, 'x');
+    there.send(large);
+    CHECK(here.poll(shoal::forever) && here.recv() == "hello" && here.recv() == large);
+    THROWS(SHOAL_ERR_EMPTY, here.recv(shoal::nowait));
+    auto again = shoal::pipe::open(here.name(), shoal::pipe::end::second);
+    {
+        auto gone = std::move(there);
+    }
+    again.send("last");
+    {
+        auto gone = std::move(again);
+    }
+    CHECK(here.fd() > 2 && here.next() == "last" && !here.next());
+    THROWS(SHOAL_ERR_CLOSED, here.send("?"));
+    auto [receiver, sender] = shoal::pipe::pair(false);
+    THROWS(SHOAL_ERR_UNSUPPORTED, receiver.send("?"));
+    sender.send("one way");
+    CHECK(receiver.recv() == "one way");
+}
+
 static void lists_and_arrays() {
     auto list = shoal::list::anonymous();
     auto same = shoal::list::open(list.name());
@@ -397,6 +421,7 @@ int main(int argc, char **argv) {
     queues(argv[1]);
     maps();
     keys();
+    pipes();
     lists_and_arrays();
     primitives();
     processes();

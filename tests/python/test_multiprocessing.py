@@ -382,7 +382,7 @@ def test_every_public_name_of_the_original_is_there() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    """connection dummy dummy.connection forkserver heap pool process reduction resource_sharer
+    """dummy dummy.connection forkserver heap pool process reduction resource_sharer
     resource_tracker shared_memory sharedctypes spawn synchronize util""".split(),
 )
 def test_a_module_that_is_not_replaced_is_the_original(module: str) -> None:

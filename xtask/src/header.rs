@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What the header is made from, in the order in which it appears there.
-const SOURCES: [&str; 21] = [
+const SOURCES: [&str; 22] = [
     "src/error.rs",
     "src/ffi/status.rs",
     "src/ffi/args.rs",
@@ -15,6 +15,7 @@ const SOURCES: [&str; 21] = [
     "src/ffi/map.rs",
     "src/ffi/keys.rs",
     "src/ffi/list.rs",
+    "src/ffi/pipe.rs",
     "src/ffi/spawn.rs",
     "src/ffi/process.rs",
     "src/ffi/wait.rs",

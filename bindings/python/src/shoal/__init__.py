@@ -52,6 +52,7 @@ from ._list import BytesList, List
 from ._loan import Lease, Reservation
 from ._lock import Lock, RLock
 from ._map import BytesMap, Map
+from ._pipe import Connection, Pipe
 from ._process import Process, spawn
 from ._queue import Queue
 from ._select import wait
@@ -67,6 +68,7 @@ __all__ = [
     "BytesMap",
     "ClosedError",
     "Condition",
+    "Connection",
     "CorruptError",
     "Empty",
     "Event",
@@ -85,6 +87,7 @@ __all__ = [
     "NoSpaceError",
     "NotFoundError",
     "OwnerDiedError",
+    "Pipe",
     "PoisonedError",
     "Process",
     "Queue",

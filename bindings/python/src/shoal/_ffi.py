@@ -42,6 +42,7 @@ EXCLUSIVE = 2
 PERSISTENT = 4
 RECURSIVE = 8
 BOUNDED = 16
+SIMPLEX = 32
 
 SPAWN_NEW_GROUP = 1
 SPAWN_NEW_SESSION = 2
@@ -117,6 +118,10 @@ class RwLockHandle(Handle):
     """A ``shoal_rwlock *``."""
 
 
+class PipeHandle(Handle):
+    """A ``shoal_pipe *``."""
+
+
 class ArrayHandle(Handle):
     """A ``shoal_array *``."""
 
@@ -152,6 +157,12 @@ class QueueOptions(ctypes.Structure):
         ("max_items", c_uint64),
         ("max_attempts", c_uint64),
     ]
+
+
+class PipeOptions(ctypes.Structure):
+    """``shoal_pipe_options``."""
+
+    _fields_ = [*ObjectOptions._fields_, ("max_items", c_uint64)]
 
 
 class SyncOptions(ctypes.Structure):
@@ -336,6 +347,7 @@ MapHandle.release = lib.shoal_map_free
 MapIterHandle.release = lib.shoal_map_iter_free
 ListHandle.release = lib.shoal_list_free
 ProcessHandle.release = lib.shoal_process_free
+PipeHandle.release = lib.shoal_pipe_free
 ArrayHandle.release = lib.shoal_array_free
 LockHandle.release = lib.shoal_lock_free
 SemaphoreHandle.release = lib.shoal_semaphore_free

@@ -107,15 +107,26 @@ class Hold:
 
     def __init__(self) -> None:
         self._handles: List[_ffi.Handle] = []
+        self._inherited: List[object] = []
         _holds.add(self)
 
     def add(self, handle: _ffi.Handle) -> None:
         """Keeps one handle."""
         self._handles.append(handle)
 
+    def add_inherited(self, descriptor: object) -> None:
+        """Keeps something that the child has for itself as soon as it exists."""
+        self._inherited.append(descriptor)
+
+    def inherited(self) -> None:
+        """The child exists."""
+        self._inherited = []
+
     def release(self) -> None:
         """Lets go of them all."""
         self._handles = []
+        self.inherited()
+
 
 
 def hold_for(popen: Any) -> Hold:

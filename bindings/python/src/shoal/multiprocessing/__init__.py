@@ -9,13 +9,13 @@ Built on the standard library's own machinery for starting processes, so start m
 ``Process``                                 and ``devices=``, ``family=``: the child's device mask
 ``Queue``, ``SimpleQueue``,                 shared memory, no feeder thread; see `.queues`
 ``JoinableQueue``
+``Pipe``, ``connection.wait``               shared memory, whole messages; see `.connection`
 ``Manager().dict()``, ``.list()``,          shared memory, no server process; see `.managers`
 ``.Queue()``, ``.JoinableQueue()``
 ``set_start_method``, ``get_context`` ...   the standard library's setting, shared with it
 ==========================================  ===================================================
 
-Everything else **is** the standard library's, for now, and says so here: ``Pipe`` and
-``connection`` (a file descriptor that `select` can wait for), ``Lock``, ``RLock``,
+Everything else **is** the standard library's, for now, and says so here: ``Lock``, ``RLock``,
 ``Semaphore``, ``BoundedSemaphore``, ``Event``, ``Condition``, ``Barrier``, ``Value``,
 ``Array``, ``RawValue``, ``RawArray``, ``Pool`` and ``pool``, ``shared_memory``,
 ``sharedctypes``, ``dummy``, the other types of a manager, and the internals ``forkserver``,
@@ -43,6 +43,7 @@ from .context import (
 )
 
 if TYPE_CHECKING:
+    from . import connection as connection
     from . import managers as managers
     from . import queues as queues
 
@@ -118,7 +119,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("managers", "queues"):
+    if name in ("connection", "managers", "queues"):
         return importlib.import_module(f"{__name__}.{name}")
     # ``reducer``, which a program may set on the standard module, and the rare rest.
     return getattr(_std, name)

@@ -19,6 +19,11 @@ from .._handles import hold_for
 class _Holding:
     """Lets go of what was held for the child once it is known to be over."""
 
+    def __init__(self, process_obj: Any) -> None:
+        super().__init__(process_obj)  # type: ignore[call-arg]
+        # The ends of pipes that it was given are in its own hands by now.
+        hold_for(self).inherited()
+
     def poll(self, flag: int = os.WNOHANG) -> Optional[int]:
         code: Optional[int] = super().poll(flag)  # type: ignore[misc]
         if code is not None:

@@ -1,7 +1,63 @@
-"""`multiprocessing.connection` itself: nothing of it is replaced."""
+"""`multiprocessing.connection`, whose `Pipe` is in shared memory (see `shoal.Pipe`).
 
-import sys
-from multiprocessing import connection
-from multiprocessing.connection import *  # noqa: F403  (for type checkers and readers)
+What a pipe gives is a `PipeConnection`, which is a `Connection` too. `Client` and `Listener`
+talk over sockets and are the standard library's; `wait` takes the connections of both.
+"""
 
-sys.modules[__name__] = connection
+from __future__ import annotations
+
+import time
+from multiprocessing import connection as _std
+from multiprocessing.connection import Client, Connection, Listener
+from typing import TYPE_CHECKING, Any, Iterable, List, Optional, Tuple
+
+from .. import _pipe
+from .queues import _dumps
+
+__all__ = ["Client", "Listener", "Pipe", "wait"]
+
+if TYPE_CHECKING:
+    _Base = _pipe.Connection
+else:
+
+    class _Base(_pipe.Connection, Connection):
+        # The other base closes descriptors here, and has none.
+        def __del__(self) -> None:
+            pass
+
+
+class PipeConnection(_Base):
+    """One end of a pipe in shared memory, with the methods of a `Connection`."""
+
+    def send(self, obj: Any) -> None:
+        """Sends an object, pickled as `multiprocessing` does; see `shoal.Connection.send`."""
+        self._send_bytes(_dumps(obj))
+
+
+def Pipe(duplex: bool = True) -> "Tuple[PipeConnection, PipeConnection]":
+    """Both ends of a new pipe; without ``duplex`` the first one receives and the second sends."""
+    return _pipe.pair(PipeConnection, duplex)
+
+
+def wait(object_list: Iterable[Any], timeout: Optional[float] = None) -> List[Any]:
+    """Waits until some of these are ready, and returns them: connections, sentinels of processes,
+    queues, sockets, descriptors. The list is empty after ``timeout`` seconds without any."""
+    things = list(object_list)
+    until = None if timeout is None else time.monotonic() + timeout
+    while True:
+        # A pipe knows at once what its descriptor says a little later.
+        told = [one for one in things if isinstance(one, PipeConnection) and one.poll(0)]
+        left = None if until is None else max(0.0, until - time.monotonic())
+        found = _std.wait(things, 0 if told else left)
+        # And a descriptor may tell of what somebody else has received since.
+        ready = [
+            one
+            for one in things
+            if (one.poll(0) if isinstance(one, PipeConnection) else one in found)
+        ]
+        if ready or (until is not None and time.monotonic() >= until):
+            return ready
+
+
+def __getattr__(name: str) -> Any:
+    return getattr(_std, name)

@@ -22,11 +22,12 @@ from multiprocessing.context import (
     set_spawning_popen,
 )
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, Iterable, List, Mapping
-from typing import Optional, Sequence, Union
+from typing import Optional, Sequence, Tuple, Union
 
 from .. import devices as _devices
 
 if TYPE_CHECKING:
+    from .connection import PipeConnection
     from .managers import SyncManager
     from .queues import JoinableQueue, Queue, SimpleQueue
 
@@ -168,6 +169,12 @@ class BaseContext(_std.BaseContext):
         from .queues import SimpleQueue
 
         return SimpleQueue(ctx=self.get_context())
+
+    def Pipe(self, duplex: bool = True) -> "Tuple[PipeConnection, PipeConnection]":  # type: ignore[override]
+        """Both ends of a pipe; without ``duplex`` the first receives and the second sends."""
+        from .connection import Pipe
+
+        return Pipe(duplex)
 
     def Manager(self) -> "SyncManager":  # type: ignore[override]
         """A maker of shared dictionaries and lists, which needs no server process."""

@@ -1,0 +1,368 @@
+"""`shoal.Pipe`: a conversation between two sides, as `multiprocessing.Pipe` has it.
+
+A connection that travels to another process takes a descriptor along, in the way
+`multiprocessing` passes descriptors, which keeps its end open until that process has opened
+it. So the sender may close its own at once, and the other side never takes the end for gone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import pickle
+from multiprocessing import BufferTooShort, reduction
+from multiprocessing.context import get_spawning_popen
+from multiprocessing.resource_sharer import _resource_sharer as _sharer  # type: ignore
+from typing import Any, Callable, Optional, Tuple, TypeVar, Union
+
+from . import _ffi, _wait
+from ._errors import ClosedError, UnsupportedError
+from ._handles import Shared, hold_for
+from ._queue import unpickle
+
+_R = TypeVar("_R")
+_ConnectionT = TypeVar("_ConnectionT", bound="Connection")
+
+BytesLike = Union[bytes, bytearray, memoryview]
+
+_lib = _ffi.lib
+_send = _ffi.untyped("shoal_pipe_send")
+_recv = _ffi.untyped("shoal_pipe_recv")
+_SLICE = _wait.SLICE_NS
+_INT_MAX = _ffi.INT_MAX
+_take_buffer, _give_buffer = _ffi.take_buffer, _ffi.give_buffer
+_dumps = pickle.dumps
+_PROTOCOL = pickle.HIGHEST_PROTOCOL
+
+
+def Pipe(
+    duplex: bool = True, *, capacity: int = 0, max_capacity: int = 0
+) -> "Tuple[Connection, Connection]":
+    """Both ends of a new pipe; without ``duplex`` the first one receives and the second sends.
+
+    Args:
+        duplex: whether both ends send and receive.
+        capacity: bytes of messages that each way holds at first; 0 for the default.
+        max_capacity: bytes it may grow to, after which senders wait; 0 for the default.
+
+    Raises:
+        NoSpaceError: shared memory is full.
+    """
+    return pair(Connection, duplex, capacity, max_capacity)
+
+
+def pair(
+    cls: "type[_ConnectionT]", duplex: bool, capacity: int = 0, max_capacity: int = 0
+) -> "Tuple[_ConnectionT, _ConnectionT]":
+    """`Pipe`, of connections of a class of one's own."""
+    handles = _ffi.PipeHandle(), _ffi.PipeHandle()
+    how = _options(_ffi.CREATE, duplex, capacity, max_capacity)
+    _ffi.check(_lib.shoal_pipe_pair(how, *map(ctypes.byref, handles)))
+    return cls._of(handles[0], 0), cls._of(handles[1], 1)
+
+
+def _options(flags: int, duplex: bool, capacity: int, max_capacity: int) -> Any:
+    size = ctypes.sizeof(_ffi.PipeOptions)
+    flags |= 0 if duplex else _ffi.SIMPLEX
+    return ctypes.byref(_ffi.PipeOptions(size, flags, capacity, max_capacity, 0))
+
+
+class Connection(Shared):
+    """One end of a pipe, with the methods of `multiprocessing.connection.Connection`.
+
+    ::
+
+        here, there = shoal.Pipe()
+        there.send([1, "two"])
+        here.recv()
+
+    Programs that are not related open the ends of a named pipe: ``Connection("chat", 0)`` and
+    ``Connection("chat", 1)``. An end that nobody has opened yet is waited for.
+
+    The conversation is over when all who held the other end have closed it, or died: then
+    `recv` raises `EOFError`, once what was sent before is received, and `send`
+    `BrokenPipeError`. A kill is found out within a tenth of a second by whoever waits. A
+    forked child holds the ends that its parent has, so each closes the one it does not use.
+
+    A connection can be sent to another process of the same `multiprocessing` family, through
+    a pipe or a queue or as an argument of a process, and both may go on with their own.
+    Any thread may call any method; each message goes to one receiver, whole.
+
+    Args:
+        name: letters, digits, ``.``, ``_`` and ``-``.
+        end: 0 or 1; of a pipe of one way, 0 receives and 1 sends.
+        create: make the pipe if it is missing; otherwise that is `NotFoundError`.
+        duplex, capacity, max_capacity: of a new pipe, as for `Pipe`.
+        persistent: a new pipe stays until `unlink`, not only while someone is attached.
+    """
+
+    _end: int
+    _ways: Tuple[bool, bool]
+
+    def __init__(
+        self,
+        name: str,
+        end: int,
+        *,
+        create: bool = True,
+        duplex: bool = True,
+        capacity: int = 0,
+        max_capacity: int = 0,
+        persistent: bool = False,
+    ) -> None:
+        if end not in (0, 1):
+            raise ValueError(f"a pipe has the ends 0 and 1, but not {end!r}")
+        handle = _ffi.PipeHandle()
+        flags = _ffi.flags(create, False, persistent)
+        how = _options(flags, duplex, capacity, max_capacity)
+        _ffi.check(_lib.shoal_pipe_open(_ffi.encode(name), end, how, ctypes.byref(handle)))
+        self._take_up(handle, end)
+
+    @classmethod
+    def _of(cls: "type[_ConnectionT]", handle: _ffi.PipeHandle, end: int) -> _ConnectionT:
+        self = cls.__new__(cls)
+        self._take_up(handle, end)
+        return self
+
+    def _take_up(self, handle: _ffi.PipeHandle, end: int) -> None:
+        ways = ctypes.c_bool(), ctypes.c_bool()
+        _ffi.check(_lib.shoal_pipe_ways(handle, *map(ctypes.byref, ways)))
+        self._end = end
+        self._ways = ways[0].value, ways[1].value
+        self._adopt(handle, _lib.shoal_pipe_name(handle).decode())
+
+    def _live(self) -> Any:
+        handle = self._handle
+        if handle is None:
+            raise OSError("handle is closed")
+        return handle
+
+    # -- sending --------------------------------------------------------------------------
+
+    def send(self, obj: Any) -> None:
+        """Sends an object, waiting for room.
+
+        Raises `BrokenPipeError` if the other end is gone, and whatever pickling raises.
+        """
+        self._send_bytes(_dumps(obj, _PROTOCOL))
+
+    def send_bytes(self, buf: BytesLike, offset: int = 0, size: Optional[int] = None) -> None:
+        """Sends bytes as one message: ``size`` of them from ``offset`` on, or all.
+
+        Raises as `send`, and `ValueError` if the buffer has not that many.
+        """
+        view = memoryview(buf).cast("B")
+        if offset < 0:
+            raise ValueError("offset is negative")
+        if len(view) < offset:
+            raise ValueError("buffer length < offset")
+        if size is None:
+            size = len(view) - offset
+        elif size < 0:
+            raise ValueError("size is negative")
+        elif offset + size > len(view):
+            raise ValueError("buffer length < offset + size")
+        self._send_bytes(bytes(view[offset : offset + size]))
+
+    def _send_bytes(self, data: bytes) -> None:
+        size = len(data)
+        # Once by hand: nearly every message is sent without waiting.
+        if size > _INT_MAX or _send(self._handle, data, size, _SLICE):
+            self._send_slowly(data)
+
+    def _send_slowly(self, data: bytes) -> None:
+        def call(timeout_ns: int) -> int:
+            status: int = _lib.shoal_pipe_send(self._live(), data, len(data), timeout_ns)
+            return status
+
+        try:
+            _ffi.check(_wait.wait(call, None))
+        except ClosedError:
+            raise BrokenPipeError(f"the other end of pipe {self._name!r} is gone") from None
+        except UnsupportedError:
+            raise OSError("connection is read-only") from None
+
+    # -- receiving --------------------------------------------------------------------------
+
+    def recv(self) -> Any:
+        """Receives an object, waiting for it.
+
+        Raises `EOFError` if the other end is gone and nothing is left of what it sent. Only
+        unpickle what programs you trust have sent.
+        """
+        return self._take(unpickle)
+
+    def recv_bytes(self, maxlength: Optional[int] = None) -> bytes:
+        """Receives a message as the bytes it is.
+
+        Raises `EOFError` as `recv`. One longer than ``maxlength`` is an `OSError`, after which
+        nothing more can be received here.
+        """
+        if maxlength is not None and maxlength < 0:
+            raise ValueError("negative maxlength")
+        data = self._take(bytes)
+        if maxlength is not None and len(data) > maxlength:
+            self._ways = False, self._ways[1]
+            if not self._ways[1]:
+                self.close()
+            raise OSError("bad message length")
+        return data
+
+    def recv_bytes_into(self, buf: Union[bytearray, memoryview], offset: int = 0) -> int:
+        """Receives a message into a buffer, from ``offset`` on, and returns its length.
+
+        ``buf`` is anything writable with the buffer protocol. Raises `EOFError` as `recv`, and
+        `multiprocessing.BufferTooShort` with the message if there is not enough room.
+        """
+        view = memoryview(buf).cast("B")
+        if offset < 0:
+            raise ValueError("negative offset")
+        if offset > len(view):
+            raise ValueError("offset too large")
+        room = len(view) - offset
+        place = (ctypes.c_char * room).from_buffer(view, offset)
+        length = ctypes.c_size_t()
+        status = self._receive(
+            lambda ns: _lib.shoal_pipe_recv(
+                self._live(), ctypes.addressof(place), room, ctypes.byref(length), ns
+            )
+        )
+        if status == _ffi.BUFFER_TOO_SMALL:
+            raise BufferTooShort(self._take(bytes))
+        return length.value
+
+    def poll(self, timeout: Optional[float] = 0.0) -> bool:
+        """Whether there is something to receive, or the other end is gone: at once, within so
+        many seconds, or with ``None`` however long it takes."""
+        out = ctypes.c_bool()
+
+        def call(timeout_ns: int) -> int:
+            status: int = _lib.shoal_pipe_poll(self._live(), timeout_ns, ctypes.byref(out))
+            return status or (_ffi.OK if out.value else _ffi.TIMEOUT)
+
+        self._check_readable()
+        status = _wait.wait(call, _wait.deadline(True, timeout))
+        if status == _ffi.TIMEOUT:
+            return False
+        _ffi.check(status)
+        return True
+
+    def _take(self, convert: Callable[[memoryview], _R]) -> _R:
+        buffer = _take_buffer()
+        try:
+            if not self._ways[0] or _recv(
+                self._handle, buffer.pointer, buffer.size, buffer.length_ref, _SLICE
+            ):
+                buffer = self._take_slowly(buffer)
+            return convert(buffer.view[: buffer.length.value])
+        finally:
+            _give_buffer(buffer)
+
+    def _take_slowly(self, buffer: _ffi.Buffer) -> _ffi.Buffer:
+        while True:
+            status = self._receive(
+                lambda ns: _lib.shoal_pipe_recv(
+                    self._live(), buffer.address, buffer.size, buffer.length_ref, ns
+                )
+            )
+            if status == _ffi.OK:
+                return buffer
+            # The message stays; another receiver may take it first.
+            buffer = _ffi.take_buffer(buffer.length.value)
+
+    def _receive(self, call: Callable[[int], int]) -> int:
+        """Waits for a message: OK, or BUFFER_TOO_SMALL."""
+        self._check_readable()
+        status = _wait.wait(call, None)
+        if status == _ffi.CLOSED:
+            raise EOFError
+        if status != _ffi.BUFFER_TOO_SMALL:
+            _ffi.check(status)
+        return status
+
+    def _check_readable(self) -> None:
+        self._live()
+        if not self._ways[0]:
+            raise OSError("connection is write-only")
+
+    # -- state ------------------------------------------------------------------------------
+
+    @property
+    def closed(self) -> bool:
+        """Whether this connection was closed here."""
+        return self.detached
+
+    @property
+    def readable(self) -> bool:
+        """Whether this end receives."""
+        return self._ways[0]
+
+    @property
+    def writable(self) -> bool:
+        """Whether this end sends."""
+        return self._ways[1]
+
+    def close(self) -> None:
+        """Closes this connection. The other side is told once all who hold this end have."""
+        self.detach()
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while there is something to receive, and once the other
+        end is gone; for event loops, as `Queue.fileno`. `UnsupportedError` where nothing can be
+        received."""
+        return _ffi.fetch_int(_lib.shoal_pipe_fd, self._live())
+
+    @staticmethod
+    def unlink(name: str) -> None:
+        """Removes the name now; who is attached may go on. Needed for persistent pipes."""
+        _ffi.check(_lib.shoal_pipe_unlink(_ffi.encode(name)))
+
+    def __reduce__(self) -> Any:
+        hold = _Held(self._live(), self._name)
+        child = get_spawning_popen()
+        if child is None:
+            return _arrive, (type(self), self._name, self._end, _Fetched(hold))
+        hold_for(child).add_inherited(hold)
+        return _arrive, (type(self), self._name, self._end, reduction.DupFd(hold.fd))
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else f"end {self._end}"
+        return f"<{type(self).__module__}.{type(self).__qualname__} {self._name!r}, {state}>"
+
+
+class _Held:
+    """A descriptor that holds an end of a pipe."""
+
+    def __init__(self, handle: _ffi.PipeHandle, name: str) -> None:
+        self.fd = _ffi.fetch_int(_lib.shoal_pipe_hold, handle)
+        self._name = _ffi.encode(name)
+
+    def __del__(self, _release: Any = _lib.shoal_pipe_release) -> None:
+        if hasattr(self, "_name"):
+            _release(self._name, self.fd)
+
+
+class _Fetched:
+    """`multiprocessing.resource_sharer.DupFd` of a hold, which is released rather than closed."""
+
+    def __init__(self, hold: _Held) -> None:
+        kept = [hold]
+
+        def send(connection: Any, pid: int) -> None:
+            reduction.send_handle(connection, kept[0].fd, pid)
+
+        # Kept until somebody has fetched it, or this process ends.
+        self._id = _sharer.register(send, kept.clear)
+
+    def detach(self) -> int:
+        """The descriptor, in the process that asks for it."""
+        with _sharer.get_connection(self._id) as connection:
+            fd: int = reduction.recv_handle(connection)
+            return fd
+
+
+def _arrive(cls: "type[_ConnectionT]", name: str, end: int, hold: Any) -> _ConnectionT:
+    fd: int = hold.detach()
+    try:
+        return cls(name, end, create=False)
+    finally:
+        _lib.shoal_pipe_release(_ffi.encode(name), fd)

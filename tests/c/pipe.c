@@ -1,0 +1,74 @@
+/* What the functions of a pipe promise. */
+
+#include "check.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+int main(int count, char **args)
+{
+    shoal_pipe_options o = {.size = sizeof o, .flags = SHOAL_CREATE};
+    shoal_pipe *first, *second;
+    char buf[16];
+    size_t len = 0;
+    bool receives = false, sends = false, ready = true;
+    int status, hold = -1;
+    struct pollfd polled = {.events = POLLIN};
+
+    CHECK(count == 2);
+    GIVES(SHOAL_ERR_NOT_FOUND, shoal_pipe_open(args[1], SHOAL_FIRST_END, NULL, &first));
+    SAYS(SHOAL_ERR_INVALID, "neither end", shoal_pipe_open(args[1], 2, &o, &first));
+    OK(shoal_pipe_open(args[1], SHOAL_FIRST_END, &o, &first));
+    CHECK(strcmp(shoal_pipe_name(first), args[1]) == 0);
+    OK(shoal_pipe_poll(first, SHOAL_NOWAIT, &ready));
+    CHECK(!ready);
+    OK(shoal_pipe_open(args[1], SHOAL_SECOND_END, NULL, &second));
+    OK(shoal_pipe_send(second, "hello", 5, SHOAL_NOWAIT));
+    OK(shoal_pipe_poll(first, SHOAL_NOWAIT, &ready));
+    CHECK(ready);
+    GIVES(SHOAL_ERR_BUFFER_TOO_SMALL, shoal_pipe_recv(first, buf, 4, &len, SHOAL_NOWAIT));
+    CHECK(len == 5);
+    OK(shoal_pipe_recv(first, buf, sizeof buf, &len, SHOAL_NOWAIT));
+    CHECK(len == 5 && memcmp(buf, "hello", 5) == 0);
+    GIVES(SHOAL_ERR_EMPTY, shoal_pipe_recv(first, buf, sizeof buf, &len, SHOAL_NOWAIT));
+    OK(shoal_pipe_ways(second, &receives, &sends));
+    CHECK(receives && sends);
+    OK(shoal_pipe_hold(second, &hold));
+    shoal_pipe_free(second);
+    OK(shoal_pipe_send(first, "held", 4, SHOAL_NOWAIT));
+    OK(shoal_pipe_release(args[1], hold));
+    GIVES(SHOAL_ERR_INVALID, shoal_pipe_release(args[1], -1));
+    GIVES(SHOAL_ERR_CLOSED, shoal_pipe_recv(first, buf, sizeof buf, &len, SHOAL_FOREVER));
+    GIVES(SHOAL_ERR_CLOSED, shoal_pipe_send(first, "gone", 4, SHOAL_NOWAIT));
+    OK(shoal_pipe_unlink(args[1]));
+    shoal_pipe_free(first);
+
+    o.flags = SHOAL_SIMPLEX;
+    OK(shoal_pipe_pair(&o, &first, &second));
+    OK(shoal_pipe_ways(first, &receives, &sends));
+    CHECK(receives && !sends);
+    GIVES(SHOAL_ERR_UNSUPPORTED, shoal_pipe_send(first, "x", 1, SHOAL_NOWAIT));
+    GIVES(SHOAL_ERR_UNSUPPORTED, shoal_pipe_recv(second, buf, 1, &len, SHOAL_NOWAIT));
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        shoal_pipe_free(first);
+        OK(shoal_pipe_send(second, "from afar", 9, SHOAL_FOREVER));
+        for (;;)
+            pause();
+    }
+    shoal_pipe_free(second);
+    OK(shoal_pipe_fd(first, &polled.fd));
+    CHECK(poll(&polled, 1, -1) == 1);
+    OK(shoal_pipe_recv(first, buf, sizeof buf, &len, SHOAL_NOWAIT));
+    CHECK(len == 9 && memcmp(buf, "from afar", 9) == 0);
+    GIVES(SHOAL_ERR_EMPTY, shoal_pipe_recv(first, buf, sizeof buf, &len, SHOAL_NOWAIT));
+    CHECK(kill(child, SIGKILL) == 0 && waitpid(child, &status, 0) == child);
+    CHECK(poll(&polled, 1, -1) == 1);
+    GIVES(SHOAL_ERR_CLOSED, shoal_pipe_recv(first, buf, sizeof buf, &len, SHOAL_NOWAIT));
+    shoal_pipe_free(first);
+    puts("pipe: ok");
+    return 0;
+}
