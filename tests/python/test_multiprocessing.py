@@ -383,7 +383,7 @@ def test_every_public_name_of_the_original_is_there() -> None:
 @pytest.mark.parametrize(
     "module",
     """dummy dummy.connection forkserver heap pool process reduction resource_sharer
-    resource_tracker shared_memory sharedctypes spawn synchronize util""".split(),
+    resource_tracker shared_memory spawn util""".split(),
 )
 def test_a_module_that_is_not_replaced_is_the_original(module: str) -> None:
     ours = importlib.import_module(f"shoal.multiprocessing.{module}")
@@ -513,3 +513,62 @@ def test_children_and_parents_are_listed() -> None:
     assert child not in mp.active_children() and mp.parent_process() is None
     names: List[str] = [mp.current_process().name]
     assert names == ["MainProcess"]
+
+
+def hold_and_hang(lock: Any, ready: Any) -> None:
+    lock.acquire()
+    ready.set()
+    threading.Event().wait()
+
+
+def test_locks_and_their_relatives_are_shoals_and_survive_a_kill(ctx: Any) -> None:
+    from shoal.multiprocessing import synchronize
+
+    lock, ready = ctx.Lock(), ctx.Event()
+    for made, kind in [
+        (lock, "Lock"),
+        (ready, "Event"),
+        (ctx.RLock(), "RLock"),
+        (ctx.Semaphore(2), "Semaphore"),
+        (ctx.BoundedSemaphore(2), "BoundedSemaphore"),
+        (ctx.Condition(), "Condition"),
+        (ctx.Barrier(2, timeout=1), "Barrier"),
+    ]:
+        assert type(made) is getattr(synchronize, kind)
+        assert isinstance(made, getattr(shoal, kind))
+        assert type(pickle.loads(pickle.dumps(made))) is type(made)
+    child = ctx.Process(target=hold_and_hang, args=(lock, ready))
+    child.start()
+    assert ready.wait(60)
+    assert not lock.acquire(False)
+    child.kill()
+    assert lock.acquire(timeout=60) and lock.owner_died
+    lock.release()
+    with pytest.raises(ValueError):
+        lock.release()
+    child.join()
+
+
+def add_to(value: Any, array: Any, times: int) -> None:
+    for _ in range(times):
+        with value.get_lock():
+            value.value += 1
+            array[1] += 2
+
+
+def test_values_and_arrays_are_shoals_and_share_a_lock_if_told(ctx: Any) -> None:
+    lock = ctx.RLock()
+    value, array = ctx.Value("i", 5, lock=lock), ctx.Array("d", [1, 2, 3], lock=lock)
+    assert isinstance(value, shoal.Value) and isinstance(array, shoal.Array)
+    assert value.get_lock() is lock and array.get_lock() is lock
+    children = [ctx.Process(target=add_to, args=(value, array, 100)) for _ in range(2)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    assert value.value == 205 and list(array) == [1, 402, 3]
+    text = mp.Array("c", b"hello")
+    assert text.value == b"hello" and isinstance(text, shoal.Array)
+    assert not hasattr(mp.Value("i", 1, lock=False), "get_lock")
+    with pytest.raises(AttributeError):
+        mp.Value("i", lock="no lock")

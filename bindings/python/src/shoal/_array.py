@@ -92,7 +92,7 @@ class _Items(Shared):
         self,
         item: Any,
         count: int,
-        lock: bool,
+        lock: Any,
         name: Optional[str],
         create: bool,
         exclusive: bool,
@@ -128,7 +128,7 @@ class _Items(Shared):
         how = _ffi.ArrayOptions(ctypes.sizeof(_ffi.ArrayOptions), flags, size, count, kind)
         encoded = None if name is None else _ffi.encode(name)
         _ffi.check(_lib.shoal_array_open(encoded, ctypes.byref(how), ctypes.byref(handle)))
-        self._lock = ItemsLock(handle)
+        self._lock = self._locks if _is_lock(self._locks) else ItemsLock(handle)
         self._adopt(handle, _lib.shoal_array_name(handle).decode())
 
     def _map(self, what: Any) -> None:
@@ -161,20 +161,21 @@ class _Items(Shared):
         self._live()
         return self._object
 
-    def get_lock(self) -> ItemsLock:
+    def get_lock(self) -> Any:
         """The lock, for what takes several steps: ``with counter.get_lock(): ...``."""
         return self._lock
 
     def acquire(self, block: bool = True, timeout: Optional[float] = None) -> bool:
         """Takes the lock; see `ItemsLock.acquire`."""
-        return self._lock.acquire(block, timeout)
+        taken: bool = self._lock.acquire(block, timeout)
+        return taken
 
     def release(self) -> None:
         """Lets go of the lock."""
         self._lock.release()
 
     def __enter__(self) -> bool:  # type: ignore[override]
-        return self._lock.acquire()
+        return self.acquire()
 
     def __exit__(self, *exc_info: object) -> None:
         self._lock.release()
@@ -186,6 +187,10 @@ class _Items(Shared):
     def unlink(name: str) -> None:
         """Removes the name now; who has it open may go on."""
         _ffi.check(_lib.shoal_array_unlink(_ffi.encode(name)))
+
+
+def _is_lock(lock: Any) -> bool:
+    return hasattr(lock, "acquire")
 
 
 class _Nothing:
@@ -209,7 +214,8 @@ class Value(_Items):
             counter.value += 1                   # reading and writing is two steps
 
     ``typecode_or_type`` is one of `TYPES` or a ctypes type, a `ctypes.Structure` too, whose
-    fields are attributes then. Reading and writing take the lock unless ``lock`` is false. With
+    fields are attributes then. Reading and writing take the lock unless ``lock`` is false, or
+    the one that it is if it is a lock, such as several values share. With
     a ``name`` other processes open the same by it; the first gives it its value.
     """
 
@@ -217,7 +223,7 @@ class Value(_Items):
         self,
         typecode_or_type: Any,
         *args: Any,
-        lock: bool = True,
+        lock: Any = True,
         name: Optional[str] = None,
         create: bool = True,
         exclusive: bool = False,
@@ -284,7 +290,7 @@ class Array(_Items):
 
     ``typecode_or_type`` is one of `TYPES` or a ctypes type. The items are zeros, as many as
     ``size_or_initializer`` says, or those that it has. Reading and writing items take the lock
-    unless ``lock`` is false. With a ``name`` other processes open the same by it; the first
+    unless ``lock`` is false, or the one that it is. With a ``name`` other processes open the same by it; the first
     gives the items their values.
     """
 
@@ -293,7 +299,7 @@ class Array(_Items):
         typecode_or_type: Any,
         size_or_initializer: Any,
         *,
-        lock: bool = True,
+        lock: Any = True,
         name: Optional[str] = None,
         create: bool = True,
         exclusive: bool = False,
@@ -307,7 +313,7 @@ class Array(_Items):
         made = self._make(item, count, lock, name, create, exclusive, persistent)
         self._map(item * self._count())
         if made and first is not None:
-            self._object[:] = first
+            self._object.__init__(*first)
 
     def __reduce__(self) -> Any:
         super().__reduce__()  # raises if it is detached, and keeps it for a child
@@ -360,9 +366,9 @@ class Array(_Items):
         return f"<shoal.Array {self._name!r}, {state}>"
 
 
-def _value(cls: Any, name: str, item: Any, lock: bool) -> Any:
+def _value(cls: Any, name: str, item: Any, lock: Any) -> Any:
     return attach(cls, name, lambda: cls(item, lock=lock, name=name, create=False))
 
 
-def _array(cls: Any, name: str, item: Any, lock: bool) -> Any:
+def _array(cls: Any, name: str, item: Any, lock: Any) -> Any:
     return attach(cls, name, lambda: cls(item, 0, lock=lock, name=name, create=False))

@@ -10,17 +10,20 @@ Built on the standard library's own machinery for starting processes, so start m
 ``Queue``, ``SimpleQueue``,                 shared memory, no feeder thread; see `.queues`
 ``JoinableQueue``
 ``Pipe``, ``connection.wait``               shared memory, whole messages; see `.connection`
+``Lock``, ``RLock``, ``Semaphore``,          shared memory, free again when their owner dies;
+``BoundedSemaphore``, ``Event``,            see `.synchronize`
+``Condition``, ``Barrier``
+``Value``, ``Array``                        shared memory, with such a lock; see `.sharedctypes`
 ``Manager().dict()``, ``.list()``,          shared memory, no server process; see `.managers`
 ``.Queue()``, ``.JoinableQueue()``
 ``set_start_method``, ``get_context`` ...   the standard library's setting, shared with it
 ==========================================  ===================================================
 
-Everything else **is** the standard library's, for now, and says so here: ``Lock``, ``RLock``,
-``Semaphore``, ``BoundedSemaphore``, ``Event``, ``Condition``, ``Barrier``, ``Value``,
-``Array``, ``RawValue``, ``RawArray``, ``Pool`` and ``pool``, ``shared_memory``,
-``sharedctypes``, ``dummy``, the other types of a manager, and the internals ``forkserver``,
-``heap``, ``process``, ``reduction``, ``resource_sharer``, ``resource_tracker``, ``spawn``,
-``synchronize`` and ``util``. A context of this module is not for
+Everything else **is** the standard library's, for now, and says so here: ``RawValue`` and
+``RawArray`` (plain memory), ``Client`` and ``Listener`` (sockets), ``Pool`` and ``pool``,
+``shared_memory``, ``dummy``, the other types of a manager, and the internals ``forkserver``,
+``heap``, ``process``, ``reduction``, ``resource_sharer``, ``resource_tracker``, ``spawn`` and
+``util``. A context of this module is not for
 `concurrent.futures.ProcessPoolExecutor`, which reaches into a queue's pipe.
 """
 
@@ -46,6 +49,8 @@ if TYPE_CHECKING:
     from . import connection as connection
     from . import managers as managers
     from . import queues as queues
+    from . import sharedctypes as sharedctypes
+    from . import synchronize as synchronize
 
 Array = _default_context.Array
 Barrier = _default_context.Barrier
@@ -119,7 +124,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("connection", "managers", "queues"):
+    if name in ("connection", "managers", "queues", "sharedctypes", "synchronize"):
         return importlib.import_module(f"{__name__}.{name}")
     # ``reducer``, which a program may set on the standard module, and the rare rest.
     return getattr(_std, name)

@@ -27,9 +27,11 @@ from typing import Optional, Sequence, Tuple, Union
 from .. import devices as _devices
 
 if TYPE_CHECKING:
+    from .._lock import Lock as _Lock
     from .connection import PipeConnection
     from .managers import SyncManager
     from .queues import JoinableQueue, Queue, SimpleQueue
+    from .synchronize import Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore
 
 __all__ = [
     "AuthenticationError",
@@ -175,6 +177,67 @@ class BaseContext(_std.BaseContext):
         from .connection import Pipe
 
         return Pipe(duplex)
+
+    def Lock(self) -> "Lock":  # type: ignore[override]
+        """A lock that survives its owner."""
+        from .synchronize import Lock
+
+        return Lock(ctx=self.get_context())
+
+    def RLock(self) -> "RLock":  # type: ignore[override]
+        """A lock that its thread may take again."""
+        from .synchronize import RLock
+
+        return RLock(ctx=self.get_context())
+
+    def Condition(self, lock: "Optional[_Lock]" = None) -> "Condition":  # type: ignore[override]
+        """Waiting for a change of what a lock guards."""
+        from .synchronize import Condition
+
+        return Condition(lock, ctx=self.get_context())
+
+    def Semaphore(self, value: int = 1) -> "Semaphore":  # type: ignore[override]
+        """A number of permits; those of the dead return."""
+        from .synchronize import Semaphore
+
+        return Semaphore(value, ctx=self.get_context())
+
+    def BoundedSemaphore(self, value: int = 1) -> "BoundedSemaphore":  # type: ignore[override]
+        """A semaphore that never has more permits than at first."""
+        from .synchronize import BoundedSemaphore
+
+        return BoundedSemaphore(value, ctx=self.get_context())
+
+    def Event(self) -> "Event":  # type: ignore[override]
+        """Something that has happened or not."""
+        from .synchronize import Event
+
+        return Event(ctx=self.get_context())
+
+    def Barrier(  # type: ignore[override]
+        self,
+        parties: int,
+        action: Optional[Callable[[], object]] = None,
+        timeout: Optional[float] = None,
+    ) -> "Barrier":
+        """A meeting point; a death there breaks it."""
+        from .synchronize import Barrier
+
+        return Barrier(parties, action, timeout, ctx=self.get_context())
+
+    def Value(self, typecode_or_type: Any, *args: Any, lock: Any = True) -> Any:
+        """A shared value of a C type, and its lock."""
+        from .sharedctypes import Value
+
+        return Value(typecode_or_type, *args, lock=lock, ctx=self.get_context())
+
+    def Array(
+        self, typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True
+    ) -> Any:
+        """A shared array of a C type, and its lock."""
+        from .sharedctypes import Array
+
+        return Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context())
 
     def Manager(self) -> "SyncManager":  # type: ignore[override]
         """A maker of shared dictionaries and lists, which needs no server process."""

@@ -1,7 +1,60 @@
-"""`multiprocessing.sharedctypes` itself: nothing of it is replaced."""
+"""`multiprocessing.sharedctypes`: values and arrays of C types in shared memory.
 
-import sys
-from multiprocessing import sharedctypes
-from multiprocessing.sharedctypes import *  # noqa: F403  (for type checkers and readers)
+What has a lock is `shoal.Value` and `shoal.Array`, whose lock survives its owner. What has
+none, `RawValue` and `RawArray`, is plain memory and the standard library's.
+"""
 
-sys.modules[__name__] = sharedctypes
+from __future__ import annotations
+
+import ctypes
+from multiprocessing import sharedctypes as _std
+from multiprocessing.sharedctypes import RawArray, RawValue, copy
+from typing import Any
+
+from .. import _array
+
+__all__ = ["Array", "RawArray", "RawValue", "Value", "copy"]
+
+
+class Synchronized(_array.Value):
+    """What `Value` makes; see `shoal.Value`."""
+
+
+class SynchronizedArray(_array.Array):
+    """What `Array` makes; see `shoal.Array`."""
+
+
+class SynchronizedString(SynchronizedArray):
+    """What `Array` makes of characters, with ``value`` and ``raw``."""
+
+
+def Value(typecode_or_type: Any, *args: Any, lock: Any = True, ctx: Any = None) -> Any:
+    """A value with a lock: one of its own, or the one that is given; without one if ``lock`` is
+    false."""
+    if lock is False:
+        return RawValue(typecode_or_type, *args)
+    return Synchronized(typecode_or_type, *args, lock=_lock(lock))
+
+
+def Array(
+    typecode_or_type: Any, size_or_initializer: Any, *, lock: Any = True, ctx: Any = None
+) -> Any:
+    """An array with a lock: one of its own, or the one that is given; without one if ``lock`` is
+    false."""
+    if lock is False:
+        return RawArray(typecode_or_type, size_or_initializer)
+    text = typecode_or_type in ("c", ctypes.c_char)
+    cls = SynchronizedString if text else SynchronizedArray
+    return cls(typecode_or_type, size_or_initializer, lock=_lock(lock))
+
+
+def _lock(lock: Any) -> Any:
+    if lock is True or lock is None:
+        return True
+    if not hasattr(lock, "acquire"):
+        raise AttributeError(f"{lock!r} has no method 'acquire'")
+    return lock
+
+
+def __getattr__(name: str) -> Any:
+    return getattr(_std, name)

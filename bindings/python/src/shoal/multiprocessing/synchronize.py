@@ -1,7 +1,76 @@
-"""`multiprocessing.synchronize` itself: nothing of it is replaced."""
+"""The locks of `multiprocessing`, in shared memory: `shoal.Lock` and its relatives.
 
-import sys
-from multiprocessing import synchronize
-from multiprocessing.synchronize import *  # noqa: F403  (for type checkers and readers)
+Methods and exceptions are the standard library's. What differs: the lock of a process that was
+killed goes to the next one (`Lock.owner_died` tells), permits of the dead return, `Event.set`
+and `Condition.notify` never wait for a dead waiter, and each can be pickled anywhere, not only
+to a child that is being started.
+"""
 
-sys.modules[__name__] = synchronize
+from __future__ import annotations
+
+from multiprocessing import synchronize as _std
+from typing import Any, Callable, Optional
+
+from .. import _lock, _sync
+
+__all__ = ["Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"]
+
+
+class Lock(_lock.Lock):
+    """`multiprocessing.Lock`; see `shoal.Lock`."""
+
+    def __init__(self, *, ctx: Any = None) -> None:
+        super().__init__()
+
+
+class RLock(_lock.RLock):
+    """`multiprocessing.RLock`; see `shoal.RLock`."""
+
+    def __init__(self, *, ctx: Any = None) -> None:
+        super().__init__()
+
+
+class Semaphore(_sync.Semaphore):
+    """`multiprocessing.Semaphore`; see `shoal.Semaphore`."""
+
+    def __init__(self, value: int = 1, *, ctx: Any = None) -> None:
+        super().__init__(value)
+
+
+class BoundedSemaphore(_sync.BoundedSemaphore):
+    """`multiprocessing.BoundedSemaphore`; see `shoal.BoundedSemaphore`."""
+
+    def __init__(self, value: int = 1, *, ctx: Any = None) -> None:
+        super().__init__(value)
+
+
+class Event(_sync.Event):
+    """`multiprocessing.Event`; see `shoal.Event`."""
+
+    def __init__(self, *, ctx: Any = None) -> None:
+        super().__init__()
+
+
+class Condition(_sync.Condition):
+    """`multiprocessing.Condition`; see `shoal.Condition`."""
+
+    def __init__(self, lock: Optional[_lock.Lock] = None, *, ctx: Any = None) -> None:
+        super().__init__(RLock() if lock is None else lock)
+
+
+class Barrier(_sync.Barrier):
+    """`multiprocessing.Barrier`; see `shoal.Barrier`."""
+
+    def __init__(
+        self,
+        parties: int,
+        action: Optional[Callable[[], object]] = None,
+        timeout: Optional[float] = None,
+        *,
+        ctx: Any = None,
+    ) -> None:
+        super().__init__(parties, action, timeout)
+
+
+def __getattr__(name: str) -> Any:
+    return getattr(_std, name)
