@@ -4,7 +4,8 @@
  */
 
 /**
- * Shoal: queues, maps, lists, child processes and device masks for the processes of one machine.
+ * Shoal: queues, pipes, maps, lists, child processes and device masks for the processes of one
+ * machine.
  *
  * ```c
  * shoal_queue_options options = {.size = sizeof options, .flags = SHOAL_CREATE};

@@ -1,4 +1,4 @@
-//! Queues, maps, lists, processes and device masks for programs that share one machine, and
+//! Queues, pipes, maps, lists, processes and device masks for programs that share one machine, and
 //! survive each other's death.
 //!
 //! ```

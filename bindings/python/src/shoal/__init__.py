@@ -10,6 +10,8 @@
     ages: shoal.Map[str, int] = shoal.Map("ages")
     ages["ada"] = 36
 
+    here, there = shoal.Pipe()              # a conversation of two
+
     child = shoal.spawn(["nvidia-smi"], devices=[0])
     child.join()
 

@@ -50,6 +50,10 @@ class Event(_sync.Event):
     def __init__(self, *, ctx: Any = None) -> None:
         super().__init__()
 
+    def __repr__(self) -> str:
+        state = "detached" if self.detached else "set" if self.is_set() else "unset"
+        return f"<{type(self).__qualname__} at {self._name!r} {state}>"
+
 
 class Condition(_sync.Condition):
     """`multiprocessing.Condition`; see `shoal.Condition`."""
