@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Barrier;
 use std::thread;
 
-use common::{Bell, FOREVER, NOWAIT, Name, Random, alone, fork, millis};
+use common::{Bell, Child, FOREVER, NOWAIT, Name, Random, alone, fork, millis};
 use shoal::{End, Error, Options, Pipe};
 
 /// Whether a descriptor polls readable within a while.
@@ -19,6 +19,19 @@ fn readable(fd: i32, milliseconds: i32) -> bool {
     };
     // SAFETY: one valid entry.
     unsafe { libc::poll(&mut polled, 1, milliseconds) == 1 }
+}
+
+/// A process that holds what this one holds, and does nothing.
+fn bystander() -> Child {
+    let ready = Bell::new();
+    let child = fork(|| {
+        ready.ring();
+        loop {
+            thread::park();
+        }
+    });
+    ready.hear();
+    child
 }
 
 #[test]
@@ -128,14 +141,7 @@ fn whoever_waits_for_a_killed_process_is_told() {
 fn whoever_only_sends_finds_out_after_64_kib() {
     let _alone = alone();
     let (here, there) = Pipe::pair().unwrap();
-    let ready = Bell::new();
-    let peer = fork(|| {
-        ready.ring();
-        loop {
-            thread::park();
-        }
-    });
-    ready.hear();
+    let peer = bystander();
     drop(there);
     here.send(b"nobody will read this", NOWAIT).unwrap();
     peer.kill();
@@ -211,14 +217,7 @@ fn a_descriptor_tells_of_messages_and_of_every_end() {
         assert_eq!(here.recv_vec(NOWAIT).unwrap(), b"one");
         assert!(!readable(fd, 5));
         if killed {
-            let ready = Bell::new();
-            let peer = fork(|| {
-                ready.ring();
-                loop {
-                    thread::park();
-                }
-            });
-            ready.hear();
+            let peer = bystander();
             drop(there);
             assert!(!readable(fd, 5));
             peer.kill();

@@ -14,14 +14,18 @@ pub(crate) fn run_bench(args: &[&str]) -> Result<(), String> {
     run_for_long(bench.args(args).env("SHOAL_BENCH_PEERS", peers))
 }
 
-/// Queues of Python objects, beside the standard library's and faster-fifo, if that can be had.
+/// Queues of Python objects, beside the standard library's and faster-fifo, if that can be had;
+/// then pipes, locks and dictionaries, beside the standard library's.
 pub(crate) fn run_python(args: &[&str]) -> Result<(), String> {
     run(&mut cargo("build --quiet --release --lib"))?;
     let environment = Environment::prepare("python3")?;
     environment.install()?;
     environment.install_peers();
-    let mut bench = program(environment.python(), "benches/python/queues.py");
-    run_for_long(bench.args(args))
+    for script in ["queues.py", "objects.py"] {
+        let mut bench = program(environment.python(), &format!("benches/python/{script}"));
+        run_for_long(bench.args(args))?;
+    }
+    Ok(())
 }
 
 /// Builds those of `benches/peers` that can be, and returns the folder they are in. The

@@ -1,9 +1,10 @@
-//! The project's own tasks: `cargo xtask demo | test | bench | header`.
+//! The project's own tasks: `cargo xtask demo | test | cpython-tests | bench | header`.
 //!
 //! Everything they need beyond Rust, a C and C++ compiler and Python goes into `target/` and
 //! `.venv/` inside the project. Nothing is installed system-wide.
 
 mod bench;
+mod cpython;
 mod demo;
 mod header;
 mod leftovers;
@@ -21,8 +22,10 @@ const USAGE: &str = "usage: cargo xtask <task>
   test               run every check and every test: Rust, C, C++ and Python
   test --only NAME   run the steps whose names contain NAME
   test --all-pythons the Python tests with every python3.N that is found, too
+  cpython-tests [METHOD] [--only WORD]
+                     the standard library's tests of what Shoal replaces
   bench [ARGS]       measure, beside other queues and the machine's floor
-  bench --python     measure queues of Python objects
+  bench --python     measure what Python programs use
   header [--check]   write include/shoal.h, or compare it with what would be written";
 
 fn main() -> ExitCode {
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
     let done = match words.as_slice() {
         ["demo"] => demo::run(),
         ["test", rest @ ..] => choice(rest).and_then(|choice| test::run(&choice)),
+        ["cpython-tests", rest @ ..] => cpython::run_tests(rest),
         ["bench", "--python", rest @ ..] => bench::run_python(rest),
         ["bench", "--", rest @ ..] | ["bench", rest @ ..] => bench::run_bench(rest),
         ["header"] => header::header(false),

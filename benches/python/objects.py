@@ -1,0 +1,190 @@
+"""The same programs with `shoal.multiprocessing` and with `multiprocessing`: pipes, locks, dicts.
+
+    cargo xtask bench --python [--seconds 1] [--repeat 3]
+
+Each workload is a function of the module it imports, run in turns with both. Processes are
+forked before the clock starts and looked for until they answer. What is received is looked at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing as standard
+import statistics
+import sys
+import time
+from typing import Any, Callable, Dict, List, Tuple
+
+import shoal.multiprocessing
+
+MESSAGE = (7, "a small tuple", 0.5)
+BYTES = bytes(64 * 1024)
+KEYS = [f"key {number}" for number in range(1000)]
+LOCKERS = 4
+
+
+def echo(connection: Any, other: Any) -> None:
+    # A forked child has both.
+    other.close()
+    while True:
+        message = connection.recv()
+        if message is None:
+            return
+        connection.send(message)
+
+
+def pipe_round_trip(mp: Any, seconds: float) -> float:
+    """Microseconds of a round trip of a small tuple: the median."""
+    here, there = mp.Pipe()
+    child = mp.Process(target=echo, args=(there, here))
+    child.start()
+    there.close()
+    for _ in range(100):
+        here.send(MESSAGE)
+        here.recv()
+    took: List[int] = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start = time.perf_counter_ns()
+        here.send(MESSAGE)
+        answer = here.recv()
+        took.append(time.perf_counter_ns() - start)
+        if answer != MESSAGE:
+            sys.exit("the answer is another one")
+    here.send(None)
+    child.join()
+    return statistics.median(took) / 1e3
+
+
+def pour(connection: Any, other: Any) -> None:
+    other.close()
+    try:
+        while True:
+            connection.send_bytes(BYTES)
+    except (BrokenPipeError, ConnectionResetError):
+        return
+
+
+def pipe_bytes(mp: Any, seconds: float) -> float:
+    """Megabytes a second in messages of 64 KiB."""
+    receiver, sender = mp.Pipe(False)
+    child = mp.Process(target=pour, args=(sender, receiver))
+    child.start()
+    sender.close()
+    for _ in range(100):
+        receiver.recv_bytes()
+    start, count = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        if receiver.recv_bytes()[-1] != 0:
+            sys.exit("the bytes are others")
+        count += 1
+    took = time.perf_counter() - start
+    receiver.close()
+    child.join()
+    return count * len(BYTES) / took / 1e6
+
+
+def lock_alone(mp: Any, seconds: float) -> float:
+    """Thousand ``with lock:`` a second by one process."""
+    lock = mp.Lock()
+    start, count = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        for _ in range(1000):
+            with lock:
+                pass
+        count += 1000
+    return count / (time.perf_counter() - start) / 1e3
+
+
+def lock_again(lock: Any, ready: Any, seconds: float, done: Any) -> None:
+    ready.wait()
+    end, count = time.perf_counter() + seconds, 0
+    while time.perf_counter() < end:
+        for _ in range(100):
+            with lock:
+                pass
+        count += 100
+    done.send(count)
+
+
+def lock_contended(mp: Any, seconds: float) -> float:
+    """Thousand ``with lock:`` a second by four processes together."""
+    lock, ready = mp.Lock(), mp.Barrier(LOCKERS)
+    ends = [mp.Pipe(False) for _ in range(LOCKERS)]
+    children = [
+        mp.Process(target=lock_again, args=(lock, ready, seconds, sender)) for _, sender in ends
+    ]
+    for child in children:
+        child.start()
+    count = sum(receiver.recv() for receiver, _ in ends)
+    for child in children:
+        child.join()
+    return count / seconds / 1e3
+
+
+def managed(mp: Any, seconds: float, step: Callable[[Any, str, int], object]) -> float:
+    with mp.Manager() as manager:
+        shared = manager.dict({key: number for number, key in enumerate(KEYS)})
+        start, count = time.perf_counter(), 0
+        while time.perf_counter() - start < seconds:
+            for number, key in enumerate(KEYS[:100]):
+                step(shared, key, number)
+            count += 100
+        return count / (time.perf_counter() - start) / 1e3
+
+
+def get(shared: Any, key: str, number: int) -> None:
+    if shared[key] != number:
+        sys.exit("the value is another one")
+
+
+def put(shared: Any, key: str, number: int) -> None:
+    shared[key] = number
+
+
+def dict_get(mp: Any, seconds: float) -> float:
+    """Thousand gets a second of ``Manager().dict()``."""
+    return managed(mp, seconds, get)
+
+
+def dict_set(mp: Any, seconds: float) -> float:
+    """Thousand sets a second of ``Manager().dict()``."""
+    return managed(mp, seconds, put)
+
+
+# What to run, and whether less is better.
+WORKLOADS: Dict[str, Tuple[Callable[[Any, float], float], bool]] = {
+    "pipe round trip, us": (pipe_round_trip, True),
+    "pipe 64 KiB, MB/s": (pipe_bytes, False),
+    "with lock, k/s": (lock_alone, False),
+    "with lock by 4, k/s": (lock_contended, False),
+    "dict get, k/s": (dict_get, False),
+    "dict set, k/s": (dict_set, False),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="One program with either module.")
+    parser.add_argument("--seconds", type=float, default=1.0, help="how long each window is")
+    parser.add_argument("--repeat", type=int, default=3, help="how many windows each")
+    options = parser.parse_args()
+    modules = {"shoal": shoal.multiprocessing, "multiprocessing": standard}
+    contexts = {name: module.get_context("fork") for name, module in modules.items()}
+    print(f"\nmedians of {options.repeat} windows of {options.seconds} s")
+    print(f"{'':22} {'shoal':>12} {'least':>9} {'most':>9} {'multiproc.':>12}  shoal is")
+    for name, (run, less) in WORKLOADS.items():
+        found: Dict[str, List[float]] = {module: [] for module in contexts}
+        for _ in range(options.repeat):
+            for module, context in contexts.items():
+                found[module].append(run(context, options.seconds))
+        own, theirs = (statistics.median(found[module]) for module in contexts)
+        ratio = theirs / own if less else own / theirs
+        least, most = min(found["shoal"]), max(found["shoal"])
+        print(
+            f"{name:22} {own:>12.1f} {least:>9.1f} {most:>9.1f} {theirs:>12.1f}  {ratio:>7.2f}x",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
