@@ -9,8 +9,8 @@ mod common;
 
 use std::os::unix::fs::FileExt;
 
-use common::alone;
 use common::doom::lives;
+use common::{alone, fork};
 use shoal::{Error, List};
 
 type Model = Vec<Vec<u8>>;
@@ -297,5 +297,54 @@ fn a_list_that_cannot_be_repaired_is_poisoned_for_all() {
         let err = list.append(b"v").unwrap_err();
         assert!(matches!(err, Error::Poisoned { .. }), "{err}");
         assert!(matches!(list.verify(), Err(Error::Poisoned { .. })));
+    }
+}
+
+/// Binds the calling thread to the core it is on. A child of its that runs only when nobody else
+/// wants the core is woken, but does not come to look, as long as its parent is at work.
+fn stay_on_this_core() {
+    // SAFETY: `set` is plain data of the size given; no argument outlives the calls.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(libc::sched_getcpu() as usize, &mut set);
+        assert_eq!(libc::sched_setaffinity(0, size_of_val(&set), &set), 0);
+    }
+}
+
+fn run_when_idle() {
+    // SAFETY: plain data, read during the call.
+    unsafe {
+        let mut idle: libc::sched_param = std::mem::zeroed();
+        idle.sched_priority = 0;
+        assert_eq!(libc::sched_setscheduler(0, libc::SCHED_IDLE, &idle), 0);
+    }
+}
+
+#[test]
+fn a_wake_up_that_died_with_whom_it_was_for_keeps_nobody_asleep() {
+    let _alone = alone();
+    stay_on_this_core();
+    for _ in 0..5 {
+        let list = List::anonymous().unwrap();
+        let wait = |first: bool| {
+            let mut waiter = fork(|| {
+                if first {
+                    run_when_idle();
+                }
+                list.append(b"waited").unwrap();
+            });
+            waiter.wait_asleep();
+            waiter
+        };
+        let (woken, asleep) = list.with(|_| Ok((wait(true), wait(false)))).unwrap();
+        // Whoever waited longest was woken just now. The lock is taken again before it looks, by
+        // somebody who does not know that there are others.
+        let killed = list.with(|_| {
+            woken.kill();
+            Ok(())
+        });
+        killed.unwrap();
+        asleep.ends_well();
+        list.verify().unwrap();
     }
 }

@@ -35,7 +35,7 @@ use crate::error::{Error, Result};
 use crate::layout::{Offset, Shared};
 use crate::queue::{self, Queue, Ring};
 use crate::segment::{self, Kind, Options, Section, Segment, Spec};
-use crate::sync::crash::crash_point;
+use crate::sync::{FIRST_SLICE_NS, LAST_SLICE_NS, crash::crash_point};
 use crate::sys::clock::{self, Deadline};
 
 /// Which end of a pipe.
@@ -78,10 +78,6 @@ const QUEUES: u64 = 4096;
 /// Changes with every incompatible change of a pipe or the queues in it.
 const LAYOUT: u64 = 0x5049_5045_0000_0001;
 
-/// Whoever waits asks the kernel for the other side after such a time without a message, and
-/// then after twice as long each time: an idle machine should be idle.
-const FIRST_SLICE_NS: u64 = 2_000_000;
-const LAST_SLICE_NS: u64 = 100_000_000;
 /// Whoever sends without ever waiting asks after so many bytes: as much as the kernel's pipes
 /// hold.
 const ASK_AFTER: u64 = 64 << 10;
@@ -385,6 +381,7 @@ impl Pipe {
         let nothing = |err: &Error| matches!(err, Error::Timeout | Error::Empty | Error::Full);
         // Mostly there is no need to wait, nor to read the clock.
         let mut answer = attempt(Timeout::Val(Duration::ZERO));
+        // After each slice the kernel is asked for the other side.
         let (deadline, mut slice) = (Deadline::after(timeout), FIRST_SLICE_NS);
         while answer.as_ref().is_err_and(nothing) {
             if deadline != Deadline::Now {

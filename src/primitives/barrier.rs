@@ -22,10 +22,9 @@ use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::layout::Shared;
 use crate::segment::{self, Kind, Options, Segment};
-use crate::sync::{EventCell, Guard, MutexCell, RobustMutex, crash::crash_point};
+use crate::sync::{EventCell, FIRST_SLICE_NS, Guard, MutexCell, RobustMutex, crash::crash_point};
 use crate::sys::clock::Deadline;
 
-use super::cell::FIRST_SLICE_NS;
 use super::object;
 use super::roster::{BROKEN, Place, Roster, TOLD};
 

@@ -33,7 +33,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::error::{Error, Result};
 use crate::layout::{Owner, Shared};
 use crate::segment::Segment;
-use crate::sync::{EventCell, Slept, crash::crash_point, look, publish_fence};
+use crate::sync::{EventCell, FIRST_SLICE_NS, Slept, crash::crash_point, look, publish_fence};
 use crate::sys::clock::Deadline;
 
 /// The lock. Its operations get the segment it lies in, which knows who the caller is and
@@ -73,8 +73,7 @@ const NOBODY: u64 = 0;
 
 /// Looks at a taken lock before the core is given away: see `RobustMutex`.
 const SPINS: u32 = 40;
-/// The first sleep, and the longest: how long the death of an owner can go unnoticed.
-pub(super) const FIRST_SLICE_NS: u64 = 2_000_000;
+/// The longest sleep: how long the death of an owner can go unnoticed.
 pub(super) const LAST_SLICE_NS: u64 = 50_000_000;
 
 /// An owner as one word, which is never 0.

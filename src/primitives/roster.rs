@@ -20,11 +20,11 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::error::{Error, Result};
 use crate::layout::Shared;
 use crate::segment::Segment;
-use crate::sync::crash::crash_point;
+use crate::sync::{FIRST_SLICE_NS, crash::crash_point};
 use crate::sys::clock::Deadline;
 use crate::sys::futex::{self, Waited};
 
-use super::cell::{FIRST_SLICE_NS, LAST_SLICE_NS, pack, unpack};
+use super::cell::{LAST_SLICE_NS, pack, unpack};
 
 const PLACES: usize = 1024;
 

@@ -22,11 +22,12 @@ use crate::error::{Error, Result};
 use crate::layout::Shared;
 use crate::segment::{self, Kind, Options, Segment};
 use crate::sync::{
-    EventCell, Guard, MutexCell, RobustMutex, Slept, crash::crash_point, publish_fence,
+    EventCell, FIRST_SLICE_NS, Guard, MutexCell, RobustMutex, Slept, crash::crash_point,
+    publish_fence,
 };
 use crate::sys::clock::Deadline;
 
-use super::cell::{FIRST_SLICE_NS, LAST_SLICE_NS};
+use super::cell::LAST_SLICE_NS;
 use super::holds::Holds;
 use super::object;
 

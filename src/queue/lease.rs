@@ -9,14 +9,13 @@ use std::time::Duration;
 use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::layout::Owner;
-use crate::sync::Slept;
+use crate::sync::{FIRST_SLICE_NS, LAST_SLICE_NS, Slept};
 use crate::sys::clock::{Deadline, now_ns};
 
 use super::ends::{Consumer, Message};
 use super::ops::Queue;
 use super::reservation::Place;
 use super::shelf::{Mark, State};
-use super::wait::{FIRST_SLICE_NS, LAST_SLICE_NS};
 
 /// A message that this process works on: a `[u8]` in shared memory, for nobody else.
 ///

@@ -7,14 +7,13 @@ use std::ptr::NonNull;
 use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::layout::Owner;
-use crate::sync::crash::crash_point;
+use crate::sync::{FIRST_SLICE_NS, crash::crash_point};
 use crate::sys::clock::Deadline;
 
 use super::ends::Producer;
 use super::ops::Queue;
 use super::record::HEADER;
 use super::shelf::{Mark, State::Writing};
-use super::wait::FIRST_SLICE_NS;
 
 /// Room in a queue for one message, to be written in place and then committed.
 ///

@@ -21,7 +21,10 @@
 use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
-use crate::sync::{Acquired, EventCell, Guard, Slept, crash::crash_point, look, publish_fence};
+use crate::sync::{
+    Acquired, EventCell, FIRST_SLICE_NS, Guard, LAST_SLICE_NS, Slept, crash::crash_point, look,
+    publish_fence,
+};
 use crate::sys::clock::Deadline;
 
 use super::ends::Consumer;
@@ -32,11 +35,6 @@ use super::ring::Ring;
 /// Looks at the other side's cursor before the core is given away for the first time: some
 /// microseconds, in which a peer that is running does many messages.
 pub(super) const SPINS: u32 = 300;
-
-/// A sleep is this long at most before the sleeper looks by itself: whoever should have woken
-/// it may be dead. Twice as long each time, since an idle machine should be idle.
-pub(super) const FIRST_SLICE_NS: u64 = 2_000_000;
-pub(super) const LAST_SLICE_NS: u64 = 100_000_000;
 
 /// Who was woken so often only to find that others had been faster stands aside.
 const PATIENCE: u32 = 3;

@@ -8,5 +8,5 @@ mod watch;
 
 pub(crate) use event::{EventCell, Slept, look, publish_fence};
 pub(crate) use mutex::{Acquired, Guard, MutexCell, RobustMutex};
-pub(crate) use patience::{Ask, wait_for};
+pub(crate) use patience::{Ask, FIRST_SLICE_NS, LAST_SLICE_NS, wait_for};
 pub(crate) use watch::{Found, Watch};

@@ -11,6 +11,13 @@
 //! here is decided by a timer. What the owner left half done is visible to whoever gets
 //! [`Acquired::Recovered`], and only that caller can know how to mend it.
 //!
+//! # The wake-up that dies
+//! An unlock wakes one sleeper. If that one is killed before it has looked, the kernel passes the
+//! wake-up on only while the word is zero (`handle_futex_death` in `kernel/futex/core.c`, Linux
+//! 6.18). Meanwhile somebody else may have taken the lock by its fast path, which does not
+//! say that others sleep; nor will its unlock wake them, and the lock is free with all of them
+//! asleep. So a sleep is sliced: such a death costs a slice, and not the sleeper's life.
+//!
 //! # Limits
 //! A *stopped* owner (SIGSTOP, a debugger) is alive: others wait for it, until their
 //! deadline where they have one. The bytes of a mutex must never be used for anything else
@@ -25,6 +32,8 @@ use crate::error::{Error, Result};
 use crate::layout::Shared;
 use crate::sys::clock::Deadline;
 use crate::sys::pthread::{self, Attempt};
+
+use super::LAST_SLICE_NS;
 
 /// The mutex as it lies in shared memory: the C library's bytes, opaque to us.
 #[repr(C, align(64))]
@@ -156,21 +165,26 @@ impl RobustMutex {
     /// hold it for well under a microsecond, unless they were stopped.
     const GRACE_NS: u64 = 1_000_000_000;
 
+    /// The first sleep, in the knowledge that its wake-up may be lost (see the head of this
+    /// file). Longer than the kernel lets an owner that lost its core wait for it, usually.
+    const FIRST_SLICE_NS: u64 = 10_000_000;
+
     #[cold]
     fn lock_slow(&self, deadline: Deadline) -> Result<Acquired<'_>> {
         if let Some(acquired) = self.spin(Self::ROUNDS)? {
             return Ok(acquired);
         }
         let grace = Deadline::Never.slice(Self::GRACE_NS);
+        let deadline = match deadline {
+            Deadline::Never => deadline,
+            Deadline::At(at) => Deadline::At(at.max(grace)),
+            Deadline::Now => Deadline::At(grace),
+        };
+        let mut slice = Self::FIRST_SLICE_NS;
         loop {
-            let until = match deadline {
-                Deadline::Never => Deadline::Never.slice(3600 * Self::GRACE_NS),
-                Deadline::At(at) => at.max(grace),
-                Deadline::Now => grace,
-            };
             // SAFETY: as in `try_lock`.
-            match unsafe { pthread::lock_until(self.raw, until) }? {
-                Attempt::Busy if deadline == Deadline::Never => {}
+            match unsafe { pthread::lock_until(self.raw, deadline.slice(slice)) }? {
+                Attempt::Busy if !deadline.passed() => slice = (slice * 2).min(LAST_SLICE_NS),
                 other => return self.acquired(other),
             }
         }

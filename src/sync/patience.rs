@@ -11,8 +11,10 @@ use crate::sys::clock::Deadline;
 
 use super::{EventCell, Slept, look};
 
-const FIRST_SLICE_NS: u64 = 2_000_000;
-const LAST_SLICE_NS: u64 = 100_000_000;
+/// A sleep is this long at most before the sleeper looks by itself: whoever should have woken
+/// it may be dead. Twice as long each time, since an idle machine should be idle.
+pub(crate) const FIRST_SLICE_NS: u64 = 2_000_000;
+pub(crate) const LAST_SLICE_NS: u64 = 100_000_000;
 
 /// Looks before the first sleep: what others hold for a moment only is free again by then.
 const SPINS: u32 = 100;

@@ -40,14 +40,11 @@ use crate::sys::futex::{self, OneOf, Waited};
 use crate::sys::poll::Signal;
 use crate::sys::thread;
 
-use super::EventCell;
+use super::{EventCell, FIRST_SLICE_NS, LAST_SLICE_NS};
 
 /// How many watches one thread serves: as many as the kernel takes, but for the bell.
 const ROOM: usize = futex::MOST - 1;
 
-/// The slices of the thread's sleep, as in every wait of this library.
-const FIRST_SLICE_NS: u64 = 2_000_000;
-const LAST_SLICE_NS: u64 = 100_000_000;
 /// The longest slice where the kernel cannot sleep on several words: the thread then finds
 /// out at the end of a slice.
 const LAST_BLIND_SLICE_NS: u64 = 10_000_000;
