@@ -145,7 +145,9 @@ fn a_signal_handler_that_runs_ends_the_wait() {
             action.sa_flags = libc::SA_RESTART;
             libc::sigaction(libc::SIGALRM, &action, std::ptr::null_mut());
             let mut timer: libc::itimerval = std::mem::zeroed();
-            timer.it_value.tv_usec = 30_000;
+            // Again and again: one that comes between two slices of the sleep is not seen.
+            timer.it_value.tv_usec = 7_000;
+            timer.it_interval.tv_usec = 7_000;
             libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut());
         }
         let interrupted = queue.get_vec(Timeout::Infinite) == Err(Error::Interrupted);
