@@ -138,7 +138,11 @@ def hold_for(popen: Any) -> Hold:
 
 
 def _detach_everything() -> None:
-    """Gives up every handle; at the end of the process."""
+    """Gives up every handle; at the end of the process, once its threads are done."""
+    # A child of multiprocessing waits for them too, but runs its finalizers first.
+    for thread in threading.enumerate():
+        if not thread.daemon and thread is not threading.current_thread():
+            thread.join()
     waiting: "WeakSet[_ffi.Handle]" = WeakSet()
     for hold in list(_holds):
         hold.release()

@@ -1,35 +1,90 @@
-"""`Manager()`: dictionaries and lists in shared memory, without a server process.
+"""`Manager()`: objects in shared memory, without a server process.
 
-`dict` and `list` are Shoal's: no process serves them, so there is nobody to ask, to wait
-for or to lose. `Queue` and `JoinableQueue` are those of this package. Every other type a
-manager makes (`Namespace`, `Lock`, `Event`, `Value`, `Pool`, types registered by a program
-...) comes from the standard library's `SyncManager`, which is started when the first of
-them is asked for; other names of `multiprocessing.managers` are that module's own.
+What a manager makes is Shoal's: `dict`, `list`, `Namespace`, `Value`, `Array`, `Queue`, locks and
+their relatives. No process serves them, so there is nobody to ask, to wait for or to lose. They
+can be sent anywhere: as arguments, through queues, into each other.
+
+Types registered by a program, and `Pool`, live in the standard library's server process, which
+starts when the first of them is asked for, or at once if `start` is given an initializer. A
+manager with an address is there for other machines and programs, and is wholly the standard
+library's; and so is every other name of `multiprocessing.managers`.
 """
 
 from __future__ import annotations
 
 import multiprocessing.managers as _std
-from typing import Any, Dict, Iterable, List as PyList, Optional, Tuple, TypeVar
+import weakref
+from multiprocessing.context import ProcessError
+from typing import Any, Callable, Dict, Generic, Iterable, List as PyList, Optional, Tuple, TypeVar
 
+from .. import _array
 from .._list import List
 from .._map import Map
-from .queues import JoinableQueue, Queue
+from . import queues, synchronize
 
-__all__ = ["DictProxy", "ListProxy", "SyncManager"]
+__all__ = [
+    "ArrayProxy",
+    "BarrierProxy",
+    "BoundedSemaphoreProxy",
+    "ConditionProxy",
+    "DictProxy",
+    "EventProxy",
+    "ListProxy",
+    "LockProxy",
+    "NamespaceProxy",
+    "QueueProxy",
+    "RLockProxy",
+    "SemaphoreProxy",
+    "SyncManager",
+    "ValueProxy",
+]
 
+# The type checkers' library knows neither the half of it nor what a subclass may do.
+_original: Any = _std
 K = TypeVar("K")
 V = TypeVar("V")
 T = TypeVar("T")
-_R = TypeVar("_R")
+_M = TypeVar("_M", bound="_Managed")
 
 
-class DictProxy(Map[K, V]):
+class _Managed:
+    """What a manager made. Once it was sent somewhere the manager holds it, as a server would:
+    a dictionary that was put into another one has nobody else."""
+
+    # Set by the manager that made it; not where it was sent.
+    _manager: "Optional[weakref.ref[SyncManager]]" = None
+    _typeid = ""
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        manager = None if self._manager is None else self._manager()
+        if manager is not None:
+            manager._sent[id(self)] = self
+        return super().__reduce_ex__(protocol)
+
+    def _give_up(self) -> None:
+        """The manager is shut down."""
+        self.detach()  # type: ignore[attr-defined]
+
+    def _getvalue(self) -> Any:
+        """A copy of the contents."""
+        return self.copy()  # type: ignore[attr-defined]
+
+    def _callmethod(self, methodname: str, args: Any = (), kwds: Any = {}) -> Any:
+        """Calls a method by its name, as a proxy's."""
+        return getattr(self, methodname)(*args, **kwds)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} object, typeid {self._typeid!r} at {id(self):#x}>"
+
+
+class DictProxy(_Managed, Map[K, V]):
     """A dictionary in shared memory: `shoal.Map`, with the manners of a manager's dict.
 
     `keys`, `values` and `items` are lists, ``str()`` shows the entries. Unlike a dict it
     does not keep the order of insertion, and `popitem` takes any entry.
     """
+
+    _typeid = "dict"
 
     def keys(self) -> PyList[K]:  # type: ignore[override]
         """The keys, as a list."""
@@ -56,98 +111,372 @@ class DictProxy(Map[K, V]):
     def __str__(self) -> str:
         return str(self.copy())
 
-    def __repr__(self) -> str:
-        return f"<DictProxy object, typeid 'dict' at {id(self):#x}>"
 
-
-class ListProxy(List[T]):
+class ListProxy(_Managed, List[T]):
     """A list in shared memory: `shoal.List`, with the manners of a manager's list.
 
     ``str()`` shows the elements. ``l[i] += 1`` is two calls; `update_with` is one.
     """
 
+    _typeid = "list"
+
     def __str__(self) -> str:
         return str(self.copy())
 
-    def __repr__(self) -> str:
-        return f"<ListProxy object, typeid 'list' at {id(self):#x}>"
 
+class NamespaceProxy(_Managed):
+    """Attributes in shared memory; those that begin with ``_`` are this handle's own.
 
-class _Server(_std.SyncManager):
-    """The standard library's manager, with types registered through `SyncManager` here."""
+    ``ns.count += 1`` is two calls, between which another process may change it.
+    """
 
+    _typeid = "Namespace"
 
-class SyncManager:
-    """What `Manager()` returns. It holds what it made until `shutdown`, or its ``with``."""
-
-    def __init__(self, *, ctx: Any = None) -> None:
-        self._ctx = ctx
-        self._made: PyList[Any] = []
-        self._server: Optional[_Server] = None
-
-    @classmethod
-    def register(cls, typeid: str, *args: Any, **kwargs: Any) -> None:
-        """Adds a type, which a server process will hold, as `BaseManager.register` does."""
-        _Server.register(typeid, *args, **kwargs)
-
-    def _keep(self, made: _R) -> _R:
-        # As long as the manager, like a server would: a dictionary put into another one
-        # has nobody else to hold it.
-        self._made.append(made)
-        return made
-
-    def dict(self, *args: Any, **kwargs: Any) -> "DictProxy[Any, Any]":
-        """A shared dictionary, filled as `dict` fills one."""
-        made: DictProxy[Any, Any] = DictProxy()
-        if args or kwargs:
-            made.update(dict(*args, **kwargs))
-        return self._keep(made)
-
-    def list(self, sequence: Iterable[Any] = ()) -> "ListProxy[Any]":
-        """A shared list of what is in ``sequence``."""
-        made: ListProxy[Any] = ListProxy()
-        made.extend(sequence)
-        return self._keep(made)
-
-    def Queue(self, maxsize: int = 0) -> "Queue[Any]":
-        """A shared queue."""
-        return self._keep(Queue(maxsize))
-
-    def JoinableQueue(self, maxsize: int = 0) -> "JoinableQueue[Any]":
-        """A shared queue with `task_done` and `join`."""
-        return self._keep(JoinableQueue(maxsize))
+    def __init__(self, **values: Any) -> None:
+        self._map: Map[str, Any] = Map()
+        self._map.update(values)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or not hasattr(_Server, name):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        if self._server is None:
-            self._server = _Server(ctx=self._std_context())
-            self._server.start()
-        return getattr(self._server, name)
+        if not name.startswith("_"):
+            try:
+                return self._map[name]
+            except KeyError:
+                pass
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
-    def _std_context(self) -> Any:
-        import multiprocessing
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("_"):
+            object.__setattr__(self, name, value)
+        else:
+            self._map[name] = value
 
-        method = None if self._ctx is None else self._ctx.get_start_method()
-        return multiprocessing.get_context(method)
+    def __delattr__(self, name: str) -> None:
+        if name.startswith("_"):
+            object.__delattr__(self, name)
+        else:
+            try:
+                del self._map[name]
+            except KeyError:
+                raise AttributeError(name) from None
 
-    def start(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing to start: accepted so that programs written for a server run."""
+    def __getstate__(self) -> Any:
+        return self._map
+
+    def __setstate__(self, state: Any) -> None:
+        self._map = state
+
+    def _give_up(self) -> None:
+        self._map.detach()
+
+    def _getvalue(self) -> Any:
+        return _original.Namespace(**self._map.copy())
+
+    def __str__(self) -> str:
+        return str(self._getvalue())
+
+
+class ValueProxy(_Managed, Generic[T]):
+    """One object in shared memory: `get`, `set`, or ``value``. The type code says nothing."""
+
+    _typeid = "Value"
+    _KEY = ""
+
+    def __init__(self, typecode: Any, value: T) -> None:
+        self._map: Map[str, T] = Map()
+        self._map[self._KEY] = value
+
+    def get(self) -> T:
+        """The object."""
+        return self._map[self._KEY]
+
+    def set(self, value: T) -> None:
+        """Replaces the object."""
+        self._map[self._KEY] = value
+
+    value = property(get, set)
+
+    def __getstate__(self) -> Any:
+        return self._map
+
+    def __setstate__(self, state: Any) -> None:
+        self._map = state
+
+    def _give_up(self) -> None:
+        self._map.detach()
+
+    def _getvalue(self) -> Any:
+        return _original.Value(None, self.get())
+
+    def __str__(self) -> str:
+        return f"Value({self.get()!r})"
+
+
+class ArrayProxy(_Managed, _array.Array):
+    """An array of a C type in shared memory: `shoal.Array`, without a lock of its own."""
+
+    _typeid = "Array"
+
+    def __init__(self, typecode: Any, sequence: Any, **opening: Any) -> None:
+        super().__init__(typecode, sequence if opening else list(sequence), **opening)
+
+    def _getvalue(self) -> Any:
+        return _original.array.array(self._type._type_, self[:])
+
+    def __str__(self) -> str:
+        return str(self[:])
+
+
+class QueueProxy(_Managed, queues.JoinableQueue[T]):
+    """A queue with `task_done` and `join`."""
+
+    _typeid = "Queue"
+
+    def _give_up(self) -> None:
+        self.close()
+
+
+class _Acquirer(_Managed):
+    """A lock whose arguments and errors are those of `threading`, as a manager's are."""
+
+    def acquire(self, blocking: bool = True, timeout: Optional[float] = None) -> bool:
+        """Takes it; false if it cannot be had, in time."""
+        # In `threading` -1 is forever.
+        patience = None if timeout is not None and timeout < 0 else timeout
+        taken: bool = super().acquire(blocking, patience)  # type: ignore[misc]
+        return taken
+
+    def release(self) -> None:
+        """Gives it back; `RuntimeError` by who does not have it."""
+        try:
+            super().release()  # type: ignore[misc]
+        except (ValueError, AssertionError) as error:
+            raise RuntimeError(str(error)) from None
+
+
+class LockProxy(_Acquirer, synchronize.Lock):
+    """A lock; see `shoal.Lock`."""
+
+    _typeid = "Lock"
+
+
+class RLockProxy(_Acquirer, synchronize.RLock):
+    """A lock that its thread may take again; see `shoal.RLock`."""
+
+    _typeid = "RLock"
+
+
+class SemaphoreProxy(_Acquirer, synchronize.Semaphore):
+    """A number of permits; see `shoal.Semaphore`."""
+
+    _typeid = "Semaphore"
+    release = synchronize.Semaphore.release
+
+
+class BoundedSemaphoreProxy(_Acquirer, synchronize.BoundedSemaphore):
+    """A semaphore that never has more permits than at first."""
+
+    _typeid = "BoundedSemaphore"
+    release = synchronize.BoundedSemaphore.release
+
+
+class ConditionProxy(_Managed, synchronize.Condition):
+    """Waiting for a change of what a lock guards; see `shoal.Condition`."""
+
+    _typeid = "Condition"
+
+    def __init__(self, lock: Any = None) -> None:
+        super().__init__(RLockProxy() if lock is None else lock)
+
+
+class EventProxy(_Managed, synchronize.Event):
+    """Something that has happened or not; see `shoal.Event`."""
+
+    _typeid = "Event"
+
+
+class BarrierProxy(_Managed, synchronize.Barrier):
+    """A meeting point; see `shoal.Barrier`. The action is run by the last to come."""
+
+    _typeid = "Barrier"
+
+
+class SyncManager(_original.SyncManager):  # type: ignore[misc]
+    """What `Manager()` returns; see the head of this module.
+
+    What was made and sent somewhere lives until `shutdown`, or the end of ``with``; what was not,
+    as long as somebody has it.
+    """
+
+    def __init__(self, address: Any = None, *args: Any, **kwargs: Any) -> None:
+        super().__init__(address, *args, **kwargs)
+        self._process: Any = None
+        self._stop_server: Callable[[], object] = lambda: None
+        # Whether all of it is the standard library's, here or in another process.
+        self._is_served = address is not None
+        self._made: PyList["weakref.ref[_Managed]"] = []
+        self._sent: Dict[int, _Managed] = {}
+
+    # -- the server, if there has to be one ------------------------------------------------
+
+    def start(
+        self, initializer: Optional[Callable[..., object]] = None, initargs: Iterable[Any] = ()
+    ) -> None:
+        """Begins. Starts a server process only if that is to run an initializer."""
+        if initializer is not None or self._is_served or self._state.value != _INITIAL:
+            self._serve(initializer, initargs)
+        else:
+            self._state.value = _STARTED
+
+    def _serve(
+        self, initializer: Optional[Callable[..., object]] = None, initargs: Iterable[Any] = ()
+    ) -> None:
+        super().start(initializer, initargs)
+        # Hides `shutdown` otherwise.
+        self._stop_server = self.__dict__.pop("shutdown")
+
+    def _need_server(self) -> None:
+        if self._process is None and not self._is_served and self._state.value == _STARTED:
+            self._state.value = _INITIAL
+            self._serve()
+
+    def connect(self) -> None:
+        """Uses a server that runs somewhere, for all that is made."""
+        super().connect()
+        self._is_served = True
+
+    def _create(self, *args: Any, **kwds: Any) -> Any:
+        self._need_server()
+        return super()._create(*args, **kwds)
+
+    @property
+    def address(self) -> Any:
+        """Where the server listens. Starts one, if there is none."""
+        self._need_server()
+        return self._address
+
+    def join(self, timeout: Optional[float] = None) -> None:
+        """Waits for the end of the server, if there is one."""
+        if self._process is not None:
+            super().join(timeout)
 
     def shutdown(self) -> None:
         """Gives up everything made here; children that use it may go on."""
+        self._state.value = _SHUTDOWN
         made, self._made = self._made, []
         for one in made:
-            one.close() if isinstance(one, Queue) else one.detach()
-        server, self._server = self._server, None
-        if server is not None:
-            server.shutdown()
+            managed = one()
+            if managed is not None:
+                managed._give_up()
+        self._sent.clear()
+        self._stop_server()
 
     def __enter__(self) -> "SyncManager":
+        if self._state.value == _INITIAL:
+            self.start()
+        self._check()
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
-        self.shutdown()
+    def _check(self) -> None:
+        assert self._state.value != _INITIAL, "manager not yet started"
+        if self._state.value != _STARTED:
+            raise ProcessError("Manager has shut down")
+
+    def _number_of_objects(self) -> int:
+        if self._is_served or self._process is not None:
+            count: int = super()._number_of_objects()
+            return count
+        return sum(one() is not None for one in self._made)
+
+    def _debug_info(self) -> str:
+        if self._is_served or self._process is not None:
+            text: str = super()._debug_info()
+            return text
+        return "\n".join(repr(one()) for one in self._made if one() is not None)
+
+    # -- what it makes ---------------------------------------------------------------------
+
+    def _make(self, kind: Callable[..., _M], *args: Any, **kwds: Any) -> _M:
+        self._check()
+        if self._is_served:
+            served: _M = getattr(_original.SyncManager, kind._typeid)(self, *args, **kwds)  # type: ignore[attr-defined]
+            return served
+        one = kind(*args, **kwds)
+        one._manager = weakref.ref(self)
+        self._made = [other for other in self._made if other() is not None]
+        self._made.append(weakref.ref(one))
+        return one
+
+    def dict(self, *args: Any, **kwargs: Any) -> "DictProxy[Any, Any]":
+        """A shared dictionary, filled as `dict` fills one."""
+        if self._is_served:
+            return self._make(DictProxy, *args, **kwargs)
+        made: DictProxy[Any, Any] = self._make(DictProxy)
+        if args or kwargs:
+            made.update(dict(*args, **kwargs))
+        return made
+
+    def list(self, sequence: Iterable[Any] = ()) -> "ListProxy[Any]":
+        """A shared list of what is in ``sequence``."""
+        if self._is_served:
+            return self._make(ListProxy, sequence)
+        made: ListProxy[Any] = self._make(ListProxy)
+        made.extend(sequence)
+        return made
+
+    def Namespace(self, **values: Any) -> NamespaceProxy:
+        """Shared attributes."""
+        return self._make(NamespaceProxy, **values)
+
+    def Value(self, typecode: Any, value: T) -> "ValueProxy[T]":
+        """A shared object."""
+        return self._make(ValueProxy, typecode, value)
+
+    def Array(self, typecode: str, sequence: Iterable[Any]) -> ArrayProxy:
+        """A shared array of a C type."""
+        return self._make(ArrayProxy, typecode, sequence)
+
+    def Queue(self, maxsize: int = 0) -> "QueueProxy[Any]":
+        """A shared queue."""
+        return self._make(QueueProxy, maxsize)
+
+    def JoinableQueue(self, maxsize: int = 0) -> "QueueProxy[Any]":
+        """A shared queue: the same."""
+        return self._make(QueueProxy, maxsize)
+
+    def Lock(self) -> LockProxy:
+        """A shared lock."""
+        return self._make(LockProxy)
+
+    def RLock(self) -> RLockProxy:
+        """A shared lock that its thread may take again."""
+        return self._make(RLockProxy)
+
+    def Semaphore(self, value: int = 1) -> SemaphoreProxy:
+        """Shared permits."""
+        return self._make(SemaphoreProxy, value)
+
+    def BoundedSemaphore(self, value: int = 1) -> BoundedSemaphoreProxy:
+        """Shared permits, never more than at first."""
+        return self._make(BoundedSemaphoreProxy, value)
+
+    def Condition(self, lock: Any = None) -> ConditionProxy:
+        """A shared condition."""
+        return self._make(ConditionProxy, *([] if lock is None else [lock]))
+
+    def Event(self) -> EventProxy:
+        """A shared event."""
+        return self._make(EventProxy)
+
+    def Barrier(self, *args: Any, **kwargs: Any) -> BarrierProxy:
+        """A shared barrier."""
+        return self._make(BarrierProxy, *args, **kwargs)
+
+
+_INITIAL, _STARTED, _SHUTDOWN = (
+    _original.State.INITIAL,
+    _original.State.STARTED,
+    _original.State.SHUTDOWN,
+)
 
 
 def __getattr__(name: str) -> Any:

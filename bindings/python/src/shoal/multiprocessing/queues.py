@@ -6,15 +6,16 @@ pickled and in the queue when `put` returns, so errors of pickling are raised th
 nothing to wait for; a process killed while it waits in `get` disturbs nobody; a queue can
 be pickled anywhere, not only to a child being started. A queue has a `fileno`, so
 `multiprocessing.connection.wait` can wait for it, or for its ``_reader`` as programs have
-always done. ``_reader`` can do nothing else, and ``_writer`` does not exist.
+always done.
 """
 
 from __future__ import annotations
 
 import io
 import time
+from multiprocessing import connection
 from multiprocessing.reduction import ForkingPickler
-from typing import Any, Generic, Iterable, List, Optional, Tuple, TypeVar
+from typing import Any, Dict, Generic, Iterable, List, Optional, Tuple, TypeVar
 
 from .. import _queue
 from .._errors import Empty, Full
@@ -85,12 +86,48 @@ class _Closable(Generic[T]):
         return self._open().fileno()
 
     @property
-    def _reader(self) -> _queue.Queue[T]:
-        return self._open()
+    def _reader(self) -> "_Side":
+        return self._side("r")
+
+    @property
+    def _writer(self) -> "_Side":
+        return self._side("w")
+
+    def _side(self, which: str) -> "_Side":
+        # The same one every time: programs look for it among what `connection.wait` returns.
+        sides: Dict[str, _Side] = self.__dict__.setdefault("_sides", {})
+        return sides.setdefault(which, _Side(self))
 
     def __repr__(self) -> str:
         state = "closed" if self._queue is None else repr(self._queue.name)
         return f"<{type(self).__module__}.{type(self).__qualname__} {state}>"
+
+
+class _Side:
+    """What programs use as one of the two connections of an original queue."""
+
+    def __init__(self, queue: _Closable[Any]) -> None:
+        self._queue = queue
+
+    @property
+    def closed(self) -> bool:
+        return self._queue._closed
+
+    def close(self) -> None:
+        self._queue.close()
+
+    def fileno(self) -> int:
+        return self._queue.fileno()
+
+    def poll(self, timeout: Optional[float] = 0.0) -> bool:
+        here: Any = self
+        return bool(connection.wait([here], timeout))
+
+    def recv(self) -> Any:
+        return self._queue._open().get()
+
+    def send(self, obj: object) -> None:
+        self._queue._open().put_bytes(_dumps(obj))
 
 
 class Queue(_Closable[T]):

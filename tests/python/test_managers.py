@@ -1,0 +1,202 @@
+"""`shoal.multiprocessing.Manager`: objects without a server, and the server where one is needed."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+from typing import Any
+
+import pytest
+
+import shoal
+import shoal.multiprocessing as mp
+from conftest import START_METHODS, objects
+from shoal.multiprocessing.managers import BaseManager, SyncManager
+
+
+@pytest.fixture(params=START_METHODS)
+def ctx(request: pytest.FixtureRequest) -> Any:
+    return mp.get_context(request.param)
+
+
+def children_of_mine() -> int:
+    return len(mp.active_children())
+
+
+def use(ns: Any, value: Any, array: Any, queue: Any, lock: Any, event: Any, barrier: Any) -> None:
+    ns.count += 1
+    ns.where = os.getpid()
+    value.value = value.get() + ["child"]
+    array[1] = 2.5
+    with lock:
+        queue.put(queue.get() + 1)
+    queue.task_done()
+    event.set()
+    barrier.wait()
+
+
+def test_what_a_manager_makes_needs_no_server_and_is_shared(ctx: Any) -> None:
+    with ctx.Manager() as manager:
+        ns, value = manager.Namespace(count=1), manager.Value("i", ["parent"])
+        array, queue = manager.Array("d", [0, 1, 2]), manager.Queue()
+        lock, event, barrier = manager.Lock(), manager.Event(), manager.Barrier(2)
+        assert children_of_mine() == 0
+        queue.put(7)
+        child = ctx.Process(target=use, args=(ns, value, array, queue, lock, event, barrier))
+        child.start()
+        barrier.wait()
+        child.join()
+        assert child.exitcode == 0
+        assert (ns.count, ns.where) == (2, child.pid)
+        assert value.value == ["parent", "child"] and str(value) == "Value(['parent', 'child'])"
+        assert array[:] == [0, 2.5, 2] and len(array) == 3 and str(array) == "[0.0, 2.5, 2.0]"
+        assert queue.get() == 8 and event.is_set()
+        assert str(ns).startswith("Namespace(") and "count=2" in str(ns)
+
+
+def test_a_namespace_has_attributes_and_says_what_it_lacks() -> None:
+    with mp.Manager() as manager:
+        ns = manager.Namespace(a=1)
+        ns._local = 5
+        del ns.a
+        for missing in ("a", "_other"):
+            with pytest.raises(AttributeError, match=missing):
+                getattr(ns, missing)
+        with pytest.raises(AttributeError):
+            del ns.a
+        # Names of a dictionary's methods are names like any other.
+        ns.items, ns.get, ns.name = 1, 2, 3
+        assert (ns.items, ns.get, ns.name, ns._local) == (1, 2, 3, 5)
+        assert ns._getvalue().__dict__ == {"items": 1, "get": 2, "name": 3}
+
+
+def test_a_managers_locks_have_the_arguments_and_errors_of_threading() -> None:
+    with mp.Manager() as manager:
+        lock, again = manager.Lock(), manager.RLock()
+        assert lock.acquire(blocking=True, timeout=-1) and not lock.acquire(blocking=False)
+        assert not lock.acquire(True, 0.01)
+        lock.release()
+        for either in (lock, again):
+            with pytest.raises(RuntimeError):
+                either.release()
+        bounded = manager.BoundedSemaphore(1)
+        with pytest.raises(ValueError):
+            bounded.release()
+        condition = manager.Condition()
+        with condition:
+            assert not condition.wait(0.01)
+        with manager.Condition(lock), pytest.raises(RuntimeError):
+            again.release()
+
+
+def put_deeper(outer: Any) -> None:
+    outer["inner"]["deep"].append(3)
+    outer["inner"]["n"] += 1
+
+
+def test_nested_objects_are_shared_and_live_as_long_as_the_manager(ctx: Any) -> None:
+    with ctx.Manager() as manager:
+        outer = manager.dict()
+        outer["inner"] = manager.dict(n=1, deep=manager.list([1, 2]))
+        gc.collect()
+        child = ctx.Process(target=put_deeper, args=(outer,))
+        child.start()
+        child.join()
+        assert outer["inner"]["deep"][:] == [1, 2, 3] and outer["inner"]["n"] == 2
+
+
+def test_what_was_sent_nowhere_goes_with_its_last_reference() -> None:
+    with mp.Manager() as manager:
+        before = objects()
+        for _ in range(3):
+            table = manager.dict(a=1)
+            assert len(objects() - before) == 1
+            del table
+            gc.collect()
+            assert objects() == before
+        assert manager._number_of_objects() == 0
+        kept = manager.dict()
+        assert manager._number_of_objects() == 1 and "'dict'" in manager._debug_info()
+        assert kept._callmethod("setdefault", ("a", 2)) == 2
+
+
+def test_a_manager_that_is_shut_down_makes_nothing_more() -> None:
+    manager = mp.Manager()
+    table = manager.dict()
+    manager.shutdown()
+    manager.join()
+    with pytest.raises(shoal.ClosedError):
+        table["a"] = 1
+    with pytest.raises(mp.ProcessError):
+        manager.list()
+    with pytest.raises(AssertionError):
+        SyncManager().list()
+
+
+class Account:
+    def __init__(self) -> None:
+        self.sum = 0
+
+    def enter(self, amount: int) -> int:
+        self.sum += amount
+        return self.sum
+
+
+class Bank(SyncManager):
+    """A program's own manager."""
+
+
+Bank.register("Account", Account)
+
+
+def test_a_server_starts_for_a_programs_own_types_and_not_before() -> None:
+    with Bank() as manager:
+        table = manager.dict(a=1)
+        assert children_of_mine() == 0
+        account = manager.Account()
+        assert children_of_mine() == 1
+        assert account.enter(3) == 3 and account.enter(4) == 7
+        assert table["a"] == 1 and manager.list([1])[0] == 1
+    assert children_of_mine() == 0
+
+
+def note_start(path: str) -> None:
+    with open(path, "w") as file:
+        file.write(str(os.getpid()))
+
+
+def test_an_initializer_runs_in_a_server(tmp_path: Any) -> None:
+    manager = SyncManager()
+    with pytest.raises(TypeError):
+        manager.start(1)  # type: ignore[arg-type]
+    manager.start(signal.signal, (signal.SIGINT, signal.SIG_IGN))
+    assert children_of_mine() == 1 and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+    manager.shutdown()
+    other = SyncManager()
+    other.start(note_start, (str(tmp_path / "pid"),))
+    assert (tmp_path / "pid").read_text() != str(os.getpid())
+    other.shutdown()
+    other.join()
+
+
+def test_a_manager_with_an_address_can_be_reached_by_other_programs() -> None:
+    served = SyncManager(address=("127.0.0.1", 0), authkey=b"key")
+    served.start()
+    try:
+        client = SyncManager(address=served.address, authkey=b"key")
+        client.connect()
+        table = client.dict(a=1)
+        assert not isinstance(table, shoal.Map) and table["a"] == 1
+        assert served._number_of_objects() == 1
+    finally:
+        served.shutdown()
+
+
+def test_a_manager_is_one_of_the_originals() -> None:
+    from multiprocessing import managers as original
+
+    with mp.Manager() as manager:
+        assert isinstance(manager, original.SyncManager)
+        assert manager.address  # starts a server
+    assert BaseManager is original.BaseManager
