@@ -272,19 +272,6 @@ def test_a_managers_list_has_the_manners_of_a_list() -> None:
             l.pop()
 
 
-def test_the_rest_of_a_manager_is_the_standard_librarys() -> None:
-    with mp.Manager() as manager:
-        namespace, lock = manager.Namespace(), manager.Lock()
-        namespace.x = 1
-        with lock:
-            assert namespace.x == 1
-        queue = manager.Queue(1)
-        queue.put(1)
-        assert queue.full() and isinstance(queue, mp.queues.Queue)
-        with pytest.raises(AttributeError):
-            manager.no_such_thing
-
-
 def test_a_type_can_be_registered_with_a_manager() -> None:
     mp.managers.SyncManager.register("Ledger", Ledger)
     with mp.get_context("spawn").Manager() as manager:
@@ -382,7 +369,7 @@ def test_every_public_name_of_the_original_is_there() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    """dummy dummy.connection forkserver heap pool process reduction resource_sharer
+    """dummy dummy.connection forkserver heap process reduction resource_sharer
     resource_tracker shared_memory spawn util""".split(),
 )
 def test_a_module_that_is_not_replaced_is_the_original(module: str) -> None:

@@ -14,25 +14,26 @@ Built on the standard library's own machinery for starting processes, so start m
 ``BoundedSemaphore``, ``Event``,            see `.synchronize`
 ``Condition``, ``Barrier``
 ``Value``, ``Array``                        shared memory, with such a lock; see `.sharedctypes`
-``Manager().dict()``, ``.list()``,          shared memory, no server process; see `.managers`
-``.Queue()``, ``.JoinableQueue()``
+``Manager()``                               dictionaries, lists, namespaces, locks ... without a
+                                            server process; see `.managers`
+``Pool``                                    survives its workers, and ``devices=``; see `.pool`
 ``set_start_method``, ``get_context`` ...   the standard library's setting, shared with it
 ==========================================  ===================================================
 
-Everything else **is** the standard library's, for now, and says so here: ``RawValue`` and
-``RawArray`` (plain memory), ``Client`` and ``Listener`` (sockets), ``Pool`` and ``pool``,
-``shared_memory``, ``dummy``, the other types of a manager, and the internals ``forkserver``,
-``heap``, ``process``, ``reduction``, ``resource_sharer``, ``resource_tracker``, ``spawn`` and
-``util``. A context of this module is not for
-`concurrent.futures.ProcessPoolExecutor`, which reaches into a queue's pipe.
+Everything else **is** the standard library's: ``RawValue`` and ``RawArray`` (plain memory),
+``Client`` and ``Listener`` (sockets), ``ThreadPool`` and ``dummy`` (threads), ``shared_memory``,
+what needs a manager's server, and the internals ``forkserver``, ``heap``, ``popen_*``, ``process``,
+``reduction``, ``resource_sharer``, ``resource_tracker``, ``spawn`` and ``util``. A context of this
+module is not for `concurrent.futures.ProcessPoolExecutor`, which reaches into a queue's pipe.
+``MULTIPROCESSING.md`` beside the package's README has all differences.
 """
 
 from __future__ import annotations
 
 import importlib
 import multiprocessing as _std
+import typing as _typing
 from multiprocessing import active_children, cpu_count, current_process, parent_process
-from typing import TYPE_CHECKING, Any
 
 from ..devices import set_visible_devices
 from . import context
@@ -45,9 +46,10 @@ from .context import (
     _default_context,
 )
 
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from . import connection as connection
     from . import managers as managers
+    from . import pool as pool
     from . import queues as queues
     from . import sharedctypes as sharedctypes
     from . import synchronize as synchronize
@@ -123,8 +125,8 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in ("connection", "managers", "queues", "sharedctypes", "synchronize"):
+def __getattr__(name: str) -> _typing.Any:
+    if name in ("connection", "managers", "pool", "queues", "sharedctypes", "synchronize"):
         return importlib.import_module(f"{__name__}.{name}")
     # ``reducer``, which a program may set on the standard module, and the rare rest.
     return getattr(_std, name)

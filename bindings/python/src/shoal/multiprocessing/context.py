@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .._lock import Lock as _Lock
     from .connection import PipeConnection
     from .managers import SyncManager
+    from .pool import Pool
     from .queues import JoinableQueue, Queue, SimpleQueue
     from .synchronize import Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore
 
@@ -134,7 +135,7 @@ class SpawnProcess(_ShoalProcess, _std.SpawnProcess):
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:
-        from ._popen import SpawnPopen
+        from .._popen import SpawnPopen
 
         return SpawnPopen(process_obj)
 
@@ -144,7 +145,7 @@ class ForkServerProcess(_ShoalProcess, _std.ForkServerProcess):
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:
-        from ._popen import ForkServerPopen
+        from .._popen import ForkServerPopen
 
         return ForkServerPopen(process_obj)
 
@@ -239,11 +240,13 @@ class BaseContext(_std.BaseContext):
 
         return Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context())
 
-    def Manager(self) -> "SyncManager":  # type: ignore[override]
+    def Manager(self) -> "SyncManager":
         """A maker of shared dictionaries and lists, which needs no server process."""
         from .managers import SyncManager
 
-        return SyncManager(ctx=self.get_context())
+        manager = SyncManager(ctx=self.get_context())
+        manager.start()
+        return manager
 
     def Pool(
         self,
@@ -251,10 +254,22 @@ class BaseContext(_std.BaseContext):
         initializer: Optional[Callable[..., object]] = None,
         initargs: Iterable[Any] = (),
         maxtasksperchild: Optional[int] = None,
-    ) -> Any:
-        """The standard library's pool, with its own pipes."""
-        ctx = multiprocessing.get_context(self.get_start_method())
-        return ctx.Pool(processes, initializer, initargs, maxtasksperchild)
+        *,
+        devices: Optional[_devices.DevicesArgument] = None,
+        family: str = "cuda",
+    ) -> "Pool":
+        """Workers that survive each other: `shoal.multiprocessing.pool.Pool`."""
+        from .pool import Pool
+
+        return Pool(
+            processes,
+            initializer,
+            initargs,
+            maxtasksperchild,
+            context=self.get_context(),
+            devices=devices,
+            family=family,
+        )
 
     def get_context(self, method: Optional[str] = None) -> Any:
         """The context of a start method; this one without a method."""

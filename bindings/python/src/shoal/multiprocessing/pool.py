@@ -1,7 +1,456 @@
-"""`multiprocessing.pool` itself: nothing of it is replaced."""
+"""`Pool`, whose tasks and results travel through shared memory.
 
-import sys
-from multiprocessing import pool
-from multiprocessing.pool import *  # noqa: F403  (for type checkers and readers)
+What a task is, how results are collected and every method of a pool are the standard library's.
+What differs:
 
-sys.modules[__name__] = pool
+- A worker that dies loses nobody's work but the task it was at. Workers *lease* tasks: the
+  lease of a dead one goes to another, who does not run the task again but reports it, and its
+  result is a `WorkerDiedError`. The pool fills up again and goes on.
+- If new workers keep dying before they can take a task (an ``initializer`` that raises),
+  everything asked of the pool fails with `WorkerDiedError` instead of starting workers forever.
+- What is not done when a pool is terminated fails with `multiprocessing.ProcessError`. The
+  standard library leaves whoever waits for it waiting.
+- A task's function that is found by its name is sent once and looked up once by each worker.
+- ``devices=`` masks the devices of the workers; ``"rotate"`` gives each worker one of those that
+  this process sees, in turn.
+
+`ThreadPool` and everything else here are the standard library's own.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import queue
+import re
+import signal
+import threading
+from collections import deque
+from multiprocessing import connection, pool, util
+from multiprocessing.context import ProcessError
+from multiprocessing.pool import AsyncResult, ThreadPool
+from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Set, Tuple
+
+from .. import _queue, _worker
+from .. import devices as _devices
+from .._errors import InvalidError
+from .queues import _dumps
+
+__all__ = ["AsyncResult", "Pool", "ThreadPool", "WorkerDiedError"]
+
+# The type checkers' library knows only what is documented.
+_std: Any = pool
+INIT, RUN, CLOSE, TERMINATE = _std.INIT, _std.RUN, _std.CLOSE, _std.TERMINATE
+
+
+class WorkerDiedError(ProcessError):
+    """The process that ran a task died before there was a result."""
+
+
+class _Cache(Dict[int, Any]):
+    """The results that are not complete, by job; rings when there are none left to wait for."""
+
+    def __init__(self, engine: "_Engine") -> None:
+        super().__init__()
+        self._engine = engine
+
+    def __delitem__(self, job: int) -> None:
+        super().__delitem__(job)
+        if not self and self._engine.state != RUN:
+            self._engine.bell.put()
+
+
+class _Bell:
+    """Wakes a thread that waits for processes as well."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        os.set_blocking(self._writer, False)
+
+    def put(self, _what: None = None) -> None:
+        try:
+            os.write(self._writer, b"!")
+        except BlockingIOError:
+            pass
+
+    def fileno(self) -> int:
+        return self._reader
+
+    def hush(self) -> None:
+        try:
+            os.read(self._reader, 4096)
+        except BlockingIOError:
+            pass
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        close(self._reader)
+        close(self._writer)
+
+
+class _Engine:
+    """All that a pool's threads work with.
+
+    The pool itself is not among it, or one that nobody holds any more would never go. One
+    thread starts workers and sees them die, one puts tasks, and one collects results: only that
+    one touches a result that somebody waits for.
+    """
+
+    def __init__(
+        self,
+        start: Callable[[int, int, "_Engine"], Any],
+        processes: int,
+    ) -> None:
+        self.start = start
+        self.processes = processes
+        self.state = RUN
+        self.tasks: "_queue.Queue[Any]" = _queue.Queue(maxsize=_worker.BACKLOG)
+        self.results: "_queue.Queue[Any]" = _queue.Queue()
+        self.jobs: "queue.SimpleQueue[Any]" = queue.SimpleQueue()
+        self.bell = _Bell()
+        self.cache = _Cache(self)
+        self.workers: List[Any] = []
+        self.broken: Optional[WorkerDiedError] = None
+        self._numbers = itertools.count()
+        self._living: Dict[Any, int] = {}
+        self._asides: Deque[Tuple[Callable[..., None], Tuple[Any, ...]]] = deque()
+        self._collecting = True
+        # How the collector knows what became of a worker: its last result, and recent deaths.
+        self._ready: Set[int] = set()
+        self._last: Dict[int, Tuple[int, int]] = {}
+        self._deaths: Deque[str] = deque(maxlen=8)
+        self._failed_starts = 0
+        self.threads = [
+            threading.Thread(target=run, daemon=True)
+            for run in (self._supervise, self._feed, self._collect)
+        ]
+
+    # -- workers, by the thread that supervises them -----------------------------------------
+
+    def refill(self) -> None:
+        """Starts the workers that are missing, each in the place of one that is gone."""
+        for place in range(self.processes):
+            if place < len(self.workers) and self.workers[place] in self._living:
+                continue
+            number = next(self._numbers)
+            worker = self.start(place, number, self)
+            self._living[worker] = number
+            self.workers[place : place + 1] = [worker]
+            util.debug("added worker")
+
+    def bury(self) -> bool:
+        """Sees which workers have ended; whether there were any."""
+        over = [worker for worker in self._living if worker.exitcode is not None]
+        for worker in over:
+            worker.join()
+            number = self._living.pop(worker)
+            self._tell(self._worker_is_over, number, worker.name, worker.pid, worker.exitcode)
+        return bool(over)
+
+    def _supervise(self) -> None:
+        while self.state == RUN or (self.cache and self.state != TERMINATE):
+            if self.bury() and self.broken is None:
+                try:
+                    self.refill()
+                except Exception as error:
+                    self._tell(self._give_up, f"no new worker can be started: {error}")
+            happenings: List[Any] = [self.bell, *(worker.sentinel for worker in self._living)]
+            connection.wait(happenings)
+            self.bell.hush()
+        self.jobs.put(None)
+
+    # -- tasks, by the thread that feeds -----------------------------------------------------
+
+    def _feed(self) -> None:
+        encode = _encoder()
+        for tasks, set_length in iter(self.jobs.get, None):
+            index = -1
+            for task in tasks:
+                if self.state == TERMINATE:
+                    return
+                index = task[1]
+                failed: Optional[Exception] = self.broken
+                if failed is None:
+                    try:
+                        data = encode(*task)
+                        _worker.put_politely(self.tasks, data, self.processes, self._takes_tasks)
+                    except Exception as error:
+                        failed = error
+                if failed is not None:
+                    self._tell(self._set, task[0], index, (False, failed))
+            if set_length is not None:
+                self._tell(self._set_length, set_length, index + 1)
+            # While there is nothing to do, nobody's arguments are held here.
+            tasks = task = failed = set_length = None
+            data = b""
+        self.tasks.close()
+        self._tell(self._stop_collecting)
+
+    def _takes_tasks(self) -> bool:
+        return self.state != TERMINATE and self.broken is None
+
+    # -- results, by the thread that collects them -------------------------------------------
+
+    def _tell(self, what: Callable[..., None], *args: Any) -> None:
+        """Has the collector do something, after all results that are there by now."""
+        self._asides.append((what, args))
+        self.results.put_bytes(_worker.LOOK_ASIDE)
+
+    def _stop_collecting(self) -> None:
+        self._collecting = False
+
+    def _collect(self) -> None:
+        while self._collecting:
+            for message in self.results.get_many_bytes(256):
+                if self.state == TERMINATE:
+                    self._collecting = False
+                    break
+                if message:
+                    self._take(message)
+                else:
+                    self._do_aside()
+            # What the last result consists of is not kept while waiting for the next.
+            del message
+        self._fail_all(ProcessError("the pool was terminated before this was done"), quietly=True)
+
+    def _do_aside(self) -> None:
+        what, args = self._asides.popleft()
+        what(*args)
+
+    def _take(self, message: bytes) -> None:
+        job, index, number, kind = _worker.RESULT.unpack_from(message)
+        if kind == _worker.READY:
+            self._ready.add(number)
+            self._failed_starts = 0
+            return
+        if kind == _worker.LOST:
+            # Unless the worker had told its result, and died before it could say so to the queue.
+            if (job, index) not in self._last.values():
+                lately = f" (lately: {self._deaths[-1]})" if self._deaths else ""
+                error = WorkerDiedError(f"the worker that ran this task died{lately}")
+                self._set(job, index, (False, error))
+            return
+        self._last[number] = (job, index)
+        if job in self.cache:
+            try:
+                value = _queue.unpickle(memoryview(message)[_worker.RESULT.size :])
+            except Exception as error:
+                kind, value = _worker.RAISED, error
+            self._set(job, index, (kind == _worker.RETURNED, value))
+
+    def _set(self, job: int, index: int, result: Tuple[bool, Any]) -> None:
+        # Not there any more if all of the job has failed.
+        if job in self.cache:
+            self.cache[job]._set(index, result)
+
+    def _set_length(self, set_length: Callable[[int], None], length: int) -> None:
+        if set_length.__self__._job in self.cache:  # type: ignore[attr-defined]
+            set_length(length)
+
+    def _worker_is_over(self, number: int, name: str, pid: int, code: int) -> None:
+        if code == 0:
+            self._last.pop(number, None)
+        else:
+            how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+            self._deaths.append(f"{name}, pid {pid}, {how}")
+        if number in self._ready:
+            self._ready.remove(number)
+            return
+        self._failed_starts += 1
+        if self._failed_starts == 2 * self.processes:
+            last = self._deaths[-1] if self._deaths else f"{name}, pid {pid}"
+            self._give_up(
+                f"{self._failed_starts} workers in a row ended before they could take a task"
+                f" (the last: {last})"
+            )
+
+    def _give_up(self, why: str) -> None:
+        self.broken = WorkerDiedError(why)
+        self._fail_all(self.broken)
+
+    def _fail_all(self, error: Exception, quietly: bool = False) -> None:
+        """Whatever is waited for fails; quietly: without calling the program back."""
+        for result in list(self.cache.values()):
+            if isinstance(result, _std.IMapIterator):
+                with result._cond:
+                    _end_iteration(result, error)
+                continue
+            if quietly:
+                result._error_callback = None
+            if isinstance(result, _std.MapResult):
+                result._number_left = 1
+            result._set(0, (False, error))
+
+    # -- the end ------------------------------------------------------------------------------
+
+    def terminate(self) -> None:
+        """Ends the workers and the threads, whatever they are at."""
+        self.state = TERMINATE
+        self.bell.put()
+        me = threading.current_thread()
+        supervisor, feeder, collector = self.threads
+        if supervisor.is_alive() and supervisor is not me:
+            # Or it would start workers again.
+            supervisor.join()
+        for worker in self.workers:
+            if worker.exitcode is None:
+                worker.terminate()
+        self.results.put_bytes(_worker.LOOK_ASIDE)
+        for thread in (feeder, collector):
+            if thread.is_alive() and thread is not me:
+                thread.join()
+        for worker in self.workers:
+            worker.join()
+
+
+def _end_iteration(result: Any, error: Exception) -> None:
+    """What has come so far can be had, then the error, and then it is over."""
+    result._items.append((False, error))
+    result._unsorted.clear()
+    result._index += 1
+    result._length = result._index
+    result._cond.notify()
+    del result._cache[result._job]
+    result._pool = None
+
+
+def _encoder() -> Callable[..., bytes]:
+    """Makes messages of tasks. Remembers the last function: a map's tasks have the same."""
+    known: Any = None
+    name = b""
+
+    def encode(job: int, index: int, function: Any, args: Any, kwds: Any) -> bytes:
+        nonlocal known, name
+        how, payload = _worker.CALL, (args, kwds)
+        if function is _std.mapstar or function is _std.starmapstar:
+            how = _worker.MAP if function is _std.mapstar else _worker.STARMAP
+            function, *payload = args[0]
+        if function is known:
+            return _worker.TASK.pack(job, index, how, len(name)) + name + _dumps(payload)
+        if _worker.is_found_by_name(function):
+            known, name = function, _dumps(function)
+            return _worker.TASK.pack(job, index, how, len(name)) + name + _dumps(payload)
+        # Together, so that what both refer to is one object on the other side as well.
+        return _worker.TASK.pack(job, index, how, 0) + _dumps((function, payload))
+
+    return encode
+
+
+def _one_of(place: int, family: str) -> str:
+    """The device of the worker in this place, if each gets one of those there are."""
+    seen = _devices.visible(family)
+    if seen is not None:
+        count = len(seen)
+    elif family == "cuda":
+        # Without a mask all of the machine's are visible.
+        count = sum(1 for name in os.listdir("/dev") if re.fullmatch(r"nvidia\d+", name))
+    else:
+        raise InvalidError(
+            f'devices="rotate" needs {_devices.variable(family)}, to know which devices there are'
+        )
+    if count == 0:
+        raise InvalidError(f'devices="rotate", but this process sees no {family} device')
+    return str(place % count)
+
+
+class Pool(_std.Pool):  # type: ignore[misc]
+    """`multiprocessing.Pool`; see the head of this module for what is better.
+
+    Args:
+        processes: how many workers; ``None`` is one for each core.
+        initializer: called by each worker with ``initargs`` before its first task.
+        maxtasksperchild: after so many tasks a worker is replaced by a new one.
+        context: whose processes the workers are.
+        devices: as for `shoal.multiprocessing.Process`, the same for all workers; or
+            ``"rotate"``: worker *i* sees device *i* of those visible here, modulo their number.
+        family: whose devices: ``"cuda"``, ``"rocm"``, ... ``"rotate"`` needs the family's variable
+            to be set, but for ``"cuda"``, whose devices are counted in ``/dev``.
+
+    A pool's threads are gone once it is joined; it must not be used after a fork by the child.
+    """
+
+    def __init__(
+        self,
+        processes: Optional[int] = None,
+        initializer: Optional[Callable[..., object]] = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: Optional[int] = None,
+        context: Any = None,
+        *,
+        devices: Optional[_devices.DevicesArgument] = None,
+        family: str = "cuda",
+    ) -> None:
+        # For `__del__`, should this fail.
+        self._pool: List[Any] = []
+        self._state = INIT
+        self._change_notifier: Any = None
+        if processes is None:
+            processes = getattr(os, "process_cpu_count", os.cpu_count)() or 1
+        if processes < 1:
+            raise ValueError("Number of processes must be at least 1")
+        if maxtasksperchild is not None:
+            if not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0:
+                raise ValueError("maxtasksperchild must be a positive int or None")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        if devices == "rotate":
+            _one_of(0, family)
+        if context is None:
+            from .context import _default_context
+
+            context = _default_context.get_context()
+        self._ctx = context
+
+        def start(place: int, number: int, engine: _Engine) -> Any:
+            masked: Dict[str, Any] = {}
+            if devices is not None:
+                mask = _one_of(place, family) if devices == "rotate" else devices
+                masked = {"devices": mask, "family": family}
+            args = (number, engine.tasks, engine.results, engine.processes)
+            worker = make(
+                context,
+                target=_worker.work,
+                args=(*args, initializer, initargs, maxtasksperchild),
+                **masked,
+            )
+            worker.name = worker.name.replace("Process", "PoolWorker")
+            worker.daemon = True
+            worker.start()
+            return worker
+
+        make = self.Process
+        engine = self._engine = _Engine(start, processes)
+        self._processes = processes
+        self._pool = engine.workers
+        self._cache = engine.cache
+        self._taskqueue = engine.jobs
+        self._change_notifier = engine.bell
+        try:
+            engine.refill()
+        except BaseException:
+            for worker in engine.workers:
+                if worker.exitcode is None:
+                    worker.terminate()
+            for worker in engine.workers:
+                worker.join()
+            raise
+        for thread in engine.threads:
+            thread.start()
+        self._worker_handler, self._task_handler, self._result_handler = engine.threads
+        self._terminate = util.Finalize(self, engine.terminate, exitpriority=15)
+        self._state = RUN
+
+    def _repopulate_pool(self) -> None:
+        self._engine.bell.put()
+
+    def close(self) -> None:
+        """No more tasks may be given; the workers end when all is done."""
+        util.debug("closing pool")
+        if self._state == RUN:
+            self._state = CLOSE
+            self._engine.state = CLOSE
+            self._engine.bell.put()
+
+
+def __getattr__(name: str) -> Any:
+    return getattr(_std, name)

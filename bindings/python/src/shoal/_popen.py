@@ -12,8 +12,8 @@ import os
 from multiprocessing import popen_forkserver, popen_spawn_posix, resource_tracker
 from typing import Any, Dict, Optional
 
-from .. import devices
-from .._handles import hold_for
+from . import devices
+from ._handles import hold_for
 
 
 class _Holding:

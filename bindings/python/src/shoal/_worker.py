@@ -1,0 +1,180 @@
+"""The workers of `shoal.multiprocessing.Pool`, and the messages between them and their pool."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import signal
+import struct
+import time
+import types
+from multiprocessing import parent_process, pool, util
+from typing import Any, Callable, Dict, Iterable, Optional, Tuple
+
+from . import _ffi, _queue
+from ._errors import ClosedError, Full
+from .multiprocessing.queues import _dumps
+
+# The type checkers' library knows only what is documented.
+_std: Any = pool
+
+# A task: the job it is part of and its number there, what is to be done with the function, and
+# how many bytes the pickled function has; behind it the function, if it is found by its name,
+# and the pickled arguments.
+TASK = struct.Struct("<QQBI")
+CALL, MAP, STARMAP = range(3)
+# A result: job, number, worker, and what came of it; behind it the pickled value.
+RESULT = struct.Struct("<QQQB")
+RAISED, RETURNED, LOST, READY = range(4)
+# What the pool's own threads tell the one that collects results lies in a list beside the queue.
+LOOK_ASIDE = b""
+
+# How many tasks wait in shared memory at most. More gain nothing, and an iterable may be endless.
+BACKLOG = 1024
+# Messages from this size on are held back while as many as there are workers wait.
+LARGE = 1 << 20
+# How often a waiting worker looks whether its parent lives, and a thread whether its pool does.
+LOOK_SECONDS = 1.0
+# Functions a worker remembers.
+FUNCTIONS = 256
+
+
+def is_found_by_name(function: Any) -> bool:
+    """Whether all that is pickled of it is where to import it from.
+
+    Then every copy is the same object, and need not be made anew for each task.
+    """
+    if type(function) is types.BuiltinFunctionType:
+        return isinstance(function.__self__, types.ModuleType)
+    return type(function) in (types.FunctionType, type)
+
+
+def put_politely(
+    to: "_queue.Queue[Any]", data: bytes, limit: int, goes_on: Callable[[], object]
+) -> None:
+    """Puts a message, but a large one only once few are waiting: they may not all fit."""
+    if len(data) >= LARGE:
+        pause = 0.0005
+        while to.qsize() >= limit and goes_on():
+            time.sleep(pause)
+            pause = min(pause * 2, 0.02)
+    while goes_on():
+        try:
+            return to.put_bytes(data, timeout=LOOK_SECONDS)
+        except Full:
+            pass
+
+
+class Tasks:
+    """The tasks as a worker takes them: leased, one at a time, for less than `Queue.lease`."""
+
+    def __init__(self, tasks: "_queue.Queue[Any]") -> None:
+        self._handle = tasks._live()
+        self._loan = _ffi.Loan()
+        self._ref = ctypes.byref(self._loan)
+        self._parent = parent_process()
+
+    def take(self) -> Optional[memoryview]:
+        """The next task, good until `done`; None if there will be no more."""
+        while True:
+            patience = int(LOOK_SECONDS * 1e9)
+            status = _ffi.lib.shoal_queue_lease(self._handle, _ffi.FOREVER, self._ref, patience)
+            if status == _ffi.OK:
+                span = (ctypes.c_ubyte * self._loan.len).from_address(self._loan.data)
+                return memoryview(span).cast("B")
+            if status in (_ffi.TIMEOUT, _ffi.EMPTY):
+                if self._parent is not None and not self._parent.is_alive():
+                    return None
+            elif status != _ffi.INTERRUPTED:
+                try:
+                    _ffi.check(status)
+                except ClosedError:
+                    return None
+
+    @property
+    def was_taken_before(self) -> bool:
+        """Whether somebody else took the task, and died."""
+        attempts: int = self._loan.attempts
+        return attempts > 1
+
+    def done(self) -> None:
+        """The result is there: the task can go."""
+        _ffi.check(_ffi.lib.shoal_queue_ack(self._handle, self._ref))
+
+
+def work(
+    number: int,
+    tasks: "_queue.Queue[Any]",
+    results: "_queue.Queue[Any]",
+    limit: int,
+    initializer: Optional[Callable[..., object]],
+    initargs: Iterable[Any],
+    maxtasks: Optional[int],
+) -> None:
+    """What a worker does."""
+    if initializer is not None:
+        initializer(*initargs)
+    results.put_bytes(RESULT.pack(0, 0, number, READY))
+    functions: Dict[bytes, Any] = {}
+    taken = Tasks(tasks)
+    completed = 0
+    try:
+        while maxtasks is None or completed < maxtasks:
+            task = taken.take()
+            if task is None:
+                break
+            job, index, how, length = TASK.unpack_from(task)
+            head = (job, index, number)
+            if taken.was_taken_before:
+                results.put_bytes(RESULT.pack(*head, LOST))
+            else:
+                result = answer(head, how, length, task, functions)
+                put_politely(results, result, limit, lambda: True)
+            del task
+            taken.done()
+            completed += 1
+    except KeyboardInterrupt:
+        # The whole group was interrupted. A traceback from each worker helps nobody.
+        raise SystemExit(128 + signal.SIGINT) from None
+    util.debug("worker exiting after %d tasks", completed)
+
+
+def answer(
+    head: Tuple[int, int, int],
+    how: int,
+    length: int,
+    task: memoryview,
+    functions: Dict[bytes, Any],
+) -> bytes:
+    """Runs a task; the message that tells its result."""
+    function: Any = None
+    try:
+        name = bytes(task[TASK.size : TASK.size + length])
+        payload = _queue.unpickle(task[TASK.size + length :])
+        if not length:
+            function, payload = payload
+        elif name in functions:
+            function = functions[name]
+        else:
+            function = _queue.unpickle(memoryview(name))
+            if len(functions) >= FUNCTIONS:
+                functions.clear()
+            functions[name] = function
+        value: Any
+        if how == MAP:
+            value = list(map(function, *payload))
+        elif how == STARMAP:
+            value = list(itertools.starmap(function, *payload))
+        else:
+            args, kwds = payload
+            value = function(*args, **kwds)
+        kind = RETURNED
+    except Exception as error:
+        value, kind = error, RAISED
+        if function is not _std._helper_reraises_exception:
+            value = _std.ExceptionWithTraceback(error, error.__traceback__)
+    try:
+        return RESULT.pack(*head, kind) + _dumps(value)
+    except Exception as error:
+        util.debug("Possible encoding error while sending result: %s", error)
+        return RESULT.pack(*head, RAISED) + _dumps(_std.MaybeEncodingError(error, value))

@@ -1,0 +1,351 @@
+"""`shoal.multiprocessing.Pool`: what the original does, and what it does not survive."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+import threading
+import time
+from typing import Any, Dict, Iterator, List
+
+import pytest
+
+import shoal
+import shoal.multiprocessing as mp
+from shoal import _worker
+from conftest import START_METHODS, Script, ends_well, wait_until
+from shoal.multiprocessing.pool import WorkerDiedError
+
+
+@pytest.fixture(params=START_METHODS)
+def ctx(request: pytest.FixtureRequest) -> Any:
+    return mp.get_context(request.param)
+
+
+def square(x: int) -> int:
+    return x * x
+
+
+def die_of(x: int, victim: int, how: str) -> int:
+    if x == victim:
+        if how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        os._exit(0) if how == "exit" else sys.exit()
+    return x
+
+
+@pytest.mark.parametrize("how", ["kill", "exit", "sys.exit"])
+def test_the_task_of_a_worker_that_dies_fails_and_the_others_do_not(ctx: Any, how: str) -> None:
+    with ctx.Pool(2) as pool:
+        results = [pool.apply_async(die_of, (x, 5, how)) for x in range(20)]
+        for x, result in enumerate(results):
+            if x == 5:
+                with pytest.raises(WorkerDiedError, match="died"):
+                    result.get()
+            else:
+                assert result.get() == x
+        with pytest.raises(mp.ProcessError):
+            pool.map(functools.partial(die_of, victim=3, how=how), range(6), chunksize=1)
+        # It has filled up again.
+        assert pool.map(square, range(100)) == [x * x for x in range(100)]
+        wait_until(lambda: all(worker.is_alive() for worker in pool._pool))
+        assert len(pool._pool) == 2
+
+
+def test_an_iterator_over_results_tells_of_a_death_and_goes_on(ctx: Any) -> None:
+    with ctx.Pool(2) as pool:
+        found = pool.imap(functools.partial(die_of, victim=2, how="kill"), range(5))
+        assert [next(found), next(found)] == [0, 1]
+        with pytest.raises(WorkerDiedError):
+            next(found)
+        assert list(found) == [3, 4]
+
+
+def test_idle_workers_that_are_killed_are_replaced(ctx: Any) -> None:
+    with ctx.Pool(3) as pool:
+        assert pool.map(square, range(9)) == [x * x for x in range(9)]
+        before = [worker.pid for worker in pool._pool]
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        assert pool.map(square, range(30), chunksize=1) == [x * x for x in range(30)]
+        wait_until(lambda: not set(before) & {worker.pid for worker in pool._pool})
+
+
+def kill_now_and_then(x: int) -> int:
+    if x % 50 == 49:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x
+
+
+def test_workers_killed_at_any_time_lose_no_task_but_their_own() -> None:
+    # From outside as well, at moments of nobody's choosing: between a result and its ack, too.
+    with mp.get_context("fork").Pool(4) as pool:
+        over = threading.Event()
+
+        def reaper() -> None:
+            while not over.wait(0.003):
+                try:
+                    os.kill(pool._pool[0].pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+
+        thread = threading.Thread(target=reaper)
+        thread.start()
+        try:
+            results = [pool.apply_async(kill_now_and_then, (x,)) for x in range(2000)]
+            died = 0
+            for x, result in enumerate(results):
+                try:
+                    assert result.get() == x and x % 50 != 49
+                except WorkerDiedError:
+                    died += 1
+        finally:
+            over.set()
+            thread.join()
+        assert 40 <= died < 2000
+        assert pool.map(square, range(100)) == [x * x for x in range(100)]
+
+
+def test_a_result_that_was_told_just_before_a_death_counts_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Workers, which are forked, die between telling a result and taking the task off the queue.
+    done = _worker.Tasks.done
+    lives = mp.get_context("fork").Value("i", 5)
+
+    def die_first(tasks: Any) -> None:
+        with lives.get_lock():
+            lives.value -= 1
+            if lives.value >= 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+        done(tasks)
+
+    monkeypatch.setattr(_worker.Tasks, "done", die_first)
+    with mp.get_context("fork").Pool(2) as pool:
+        assert pool.map(square, range(40), chunksize=1) == [x * x for x in range(40)]
+        lives.value = 5
+        found = sorted(pool.imap_unordered(square, range(40)))
+        assert found == [x * x for x in range(40)]
+
+
+def fail_to_start() -> None:
+    raise RuntimeError("no database")
+
+
+def test_workers_that_cannot_start_fail_the_tasks_instead_of_being_replaced_for_ever(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with mp.Pool(2, initializer=fail_to_start) as pool:
+        with pytest.raises(WorkerDiedError, match="4 workers in a row"):
+            pool.map(square, range(10))
+        with pytest.raises(WorkerDiedError):
+            pool.apply(square, (1,))
+        with pytest.raises(WorkerDiedError):
+            next(pool.imap(square, [1]))
+    assert "no database" in capfd.readouterr().err
+
+
+def test_what_a_terminated_pool_has_not_done_fails() -> None:
+    with mp.Pool(2) as pool:
+        endless = pool.map_async(time.sleep, [1000] * 10, chunksize=1)
+        called: List[object] = []
+        single = pool.apply_async(time.sleep, (1000,), error_callback=called.append)
+        several = pool.imap(time.sleep, [1000] * 3)
+    pool.join()
+    for waiting in (endless.get, single.get, lambda: next(several)):
+        with pytest.raises(mp.ProcessError, match="terminated"):
+            waiting()
+    assert called == []
+    with pytest.raises(ValueError):
+        pool.map(square, [1])
+
+
+class Unloadable:
+    """Can be pickled, and not be unpickled where it arrives."""
+
+    def __reduce__(self) -> Any:
+        return (int, ("not a number",))
+
+
+def unloadable() -> Unloadable:
+    return Unloadable()
+
+
+def no_result() -> Any:
+    return lambda: None
+
+
+def test_a_result_that_cannot_travel_is_an_error_and_no_hang() -> None:
+    with mp.Pool(1) as pool:
+        with pytest.raises(mp.pool.MaybeEncodingError):
+            pool.apply(no_result)
+        with pytest.raises(ValueError, match="not a number"):
+            pool.apply(unloadable)
+        with pytest.raises(ValueError, match="not a number"):
+            pool.apply(square, (Unloadable(),))
+        assert pool.apply(square, (3,)) == 9
+
+
+class Counter:
+    """What a task does to the object its method belongs to is not seen by the next task."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self, n: int) -> int:
+        self.count += n
+        return self.count
+
+
+def test_every_task_has_its_own_copy_of_a_bound_methods_object() -> None:
+    with mp.Pool(1) as pool:
+        assert pool.map(Counter().add, [1, 1, 1], chunksize=1) == [1, 1, 1]
+
+
+def endless(seen: List[int]) -> Iterator[int]:
+    for n in range(10**9):
+        seen.append(n)
+        yield n
+
+
+def test_an_endless_iterable_does_not_fill_the_memory() -> None:
+    seen: List[int] = []
+    with mp.Pool(2) as pool:
+        results = pool.imap(time.sleep, (0.001 for _ in endless(seen)))
+        for _ in range(20):
+            next(results)
+        assert len(seen) < 10_000
+
+
+def test_a_generator_may_wait_for_results_of_what_it_gave() -> None:
+    room = threading.Semaphore(2)
+
+    def bounded() -> Iterator[int]:
+        for n in range(50):
+            room.acquire()
+            yield n
+
+    with mp.Pool(2) as pool:
+        for n, result in enumerate(pool.imap(square, bounded())):
+            assert result == n * n
+            room.release()
+
+
+def test_large_tasks_and_results_wait_for_each_other() -> None:
+    big = bytes(3_000_000)
+    with mp.Pool(2) as pool:
+        for result in pool.imap(bytes, (big for _ in range(40))):
+            assert result == big
+
+
+def make(queue: Any, n: int) -> Any:
+    queue.put(n)
+    return n, queue
+
+
+def test_queues_locks_and_dicts_go_into_a_pool_and_come_back(ctx: Any) -> None:
+    queue, lock, table = ctx.Queue(), ctx.Lock(), ctx.Manager().dict()
+    with ctx.Pool(2) as pool:
+        n, same = pool.apply(make, (queue, 4))
+        assert n == 4 and same.get() == 4
+        assert pool.apply(holds, (lock,)) is False
+        pool.starmap(table.__setitem__, [("a", 1), ("b", 2)])
+        assert table.copy() == {"a": 1, "b": 2}
+
+
+def holds(lock: Any) -> bool:
+    with lock:
+        return not lock.locked()
+
+
+def seen_devices(_: object) -> Any:
+    time.sleep(0.2)
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def test_devices_rotate_over_the_workers(ctx: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5,7")
+    with ctx.Pool(4, devices="rotate") as pool:
+        assert set(pool.map(seen_devices, range(4), chunksize=1)) <= {"3", "5", "7"}
+        before: Dict[int, Any] = {worker.pid: worker for worker in pool._pool}
+        environments = [environment(pid) for pid in before] if ctx._name == "spawn" else []
+        assert environments in ([], ["3", "5", "7", "3"])
+    with ctx.Pool(2, devices=[0, 2]) as pool:
+        assert pool.apply(seen_devices, (0,)) == "3,7"
+
+
+def environment(pid: int) -> str:
+    with open(f"/proc/{pid}/environ") as file:
+        pairs = dict(pair.split("=", 1) for pair in file.read().split("\0") if pair)
+    return pairs["CUDA_VISIBLE_DEVICES"]
+
+
+def test_devices_that_cannot_rotate_are_an_error_before_anything_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(shoal.InvalidError, match="no cuda device"):
+        mp.Pool(2, devices="rotate")
+    monkeypatch.delenv("HIP_VISIBLE_DEVICES", raising=False)
+    with pytest.raises(shoal.InvalidError, match="rotate"):
+        mp.Pool(2, devices="rotate", family="rocm")
+    with pytest.raises(shoal.InvalidError):
+        mp.Pool(1, devices=[99])
+
+
+def test_ctrl_c_in_a_pool_ends_all_of_it(script: Script) -> None:
+    program = script(
+        """
+        import time
+        import shoal.multiprocessing as mp
+
+        def work(n):
+            time.sleep(1000)
+
+        if __name__ == "__main__":
+            try:
+                with mp.Pool(3) as pool:
+                    waiting = pool.map_async(work, range(100), chunksize=1)
+                    print("at work", flush=True)
+                    waiting.get()
+            except KeyboardInterrupt:
+                print("interrupted", flush=True)
+        """,
+        start_new_session=True,
+    )
+    assert program.stdout is not None
+    assert program.stdout.readline() == "at work\n"
+    time.sleep(0.3)
+    os.killpg(program.pid, signal.SIGINT)
+    assert "interrupted" in ends_well(program)
+
+
+def test_workers_end_with_a_parent_that_is_killed(script: Script) -> None:
+    program = script(
+        """
+        import time
+        import shoal.multiprocessing as mp
+
+        if __name__ == "__main__":
+            pool = mp.Pool(2)
+            pool.map(abs, range(10))
+            print(*(worker.pid for worker in pool._pool), flush=True)
+            time.sleep(1000)
+        """
+    )
+    assert program.stdout is not None
+    workers = [int(pid) for pid in program.stdout.readline().split()]
+    program.kill()
+    program.wait()
+    wait_until(lambda: not any(is_running(pid) for pid in workers))
+    shoal.gc()
+
+
+def is_running(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(") ", 1)[1][0] != "Z"
+    except FileNotFoundError:
+        return False
