@@ -2,8 +2,8 @@
 
     cargo xtask cpython-tests [fork|spawn|forkserver ...] [--only WORD ...]
 
-The file is the running interpreter's, with nothing changed but the name of the module. What runs
-are the test cases of what Shoal replaces (`CASES`), with processes. What is expected to fail
+The file is the running interpreter's, with nothing changed but the name of the module. All of its
+tests run but those of ``multiprocessing.dummy``, which are about threads. What is expected to fail
 stands with its reason in ``expected.txt``; anything else that fails, and whatever is expected to
 fail and does not, makes this fail. Before that it makes sure that the objects under test are
 Shoal's, and that the tests notice a queue that loses what is put.
@@ -27,8 +27,6 @@ import shoal.multiprocessing as mp
 
 HERE = Path(__file__).resolve().parent
 METHODS = ["fork", "spawn", "forkserver"]
-CASES = """Queue Lock Semaphore Condition Event Barrier Value Array Connection Poll
-PicklingConnections""".split()
 OBJECTS = """Queue JoinableQueue SimpleQueue Pipe Lock RLock Semaphore BoundedSemaphore Condition
 Event""".split()
 
@@ -50,15 +48,18 @@ def prepare(folder: Path) -> None:
     spec = importlib.util.find_spec("test._test_multiprocessing")
     if spec is None or spec.origin is None:
         sys.exit(f"{sys.executable} came without the standard library's tests")
-    source = Path(spec.origin).read_text(encoding="utf-8")
-    for pattern, replacement in IMPORTS:
-        source = re.sub(pattern, replacement, source, flags=re.MULTILINE)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "original.py").write_text(source, encoding="utf-8")
+    # The tests, and the programs that they start.
+    for name in (Path(spec.origin).name, "mp_fork_bomb.py", "mp_preload.py"):
+        path = Path(spec.origin).with_name(name)
+        source = path.read_text(encoding="utf-8")
+        for pattern, replacement in IMPORTS:
+            source = re.sub(pattern, replacement, source, flags=re.MULTILINE)
+        (folder / path.name).write_text(source, encoding="utf-8")
     for method in METHODS:
         (folder / f"with_{method}.py").write_text(
-            "import original\n"
-            f"original.install_tests_in_module_dict(globals(), {method!r}, 'processes')\n",
+            "import _test_multiprocessing as original\n"
+            f"original.install_tests_in_module_dict(globals(), {method!r})\n",
             encoding="utf-8",
         )
 
@@ -84,11 +85,8 @@ class Verdict(unittest.TestResult):
     def startTest(self, test: unittest.TestCase) -> None:
         super().startTest(test)
         signal.alarm(WATCHDOG)
-
     def stopTest(self, test: unittest.TestCase) -> None:
         signal.alarm(0)
-        for child in mp.active_children():
-            child.kill()
         super().stopTest(test)
 
     def _failed(self, test: Any, problem: Any) -> None:
@@ -102,28 +100,38 @@ class Verdict(unittest.TestResult):
 
 
 def short(test: unittest.TestCase) -> str:
-    """``Queue.test_put``."""
-    return test.id().split(".", 1)[-1].replace("WithProcessesTest", "", 1)
+    """``Queue.test_put``, with processes; ``manager.Queue.test_put``; ``TestWait.test_wait``."""
+    name = test.id().split(".", 1)[-1]
+    return name.replace("WithProcessesTest", "", 1).replace("WithManagerTest", "manager.", 1)
 
 
 def tests_of(module: ModuleType, words: List[str]) -> unittest.TestSuite:
-    """The tests of `CASES` whose names have one of the words, if there are any words."""
+    """The tests whose names have one of the words, if there are any words."""
     suite, loader = unittest.TestSuite(), unittest.TestLoader()
-    for case in CASES:
-        for test in loader.loadTestsFromTestCase(getattr(module, f"WithProcessesTest{case}")):
-            if not words or any(word in short(test) for word in words):
-                suite.addTest(test)
+    for name, case in sorted(vars(module).items()):
+        if not isinstance(case, type) or not issubclass(case, unittest.TestCase):
+            continue
+        # A class with its tests, so that what they share is set up once.
+        tests = [
+            test
+            for test in loader.loadTestsFromTestCase(case)
+            if not words or any(word in short(test) for word in words)
+        ]
+        if not name.startswith("WithThreads"):
+            suite.addTest(unittest.TestSuite(tests))
     return suite
 
 
 def run(module: ModuleType, words: List[str]) -> Verdict:
     """Runs them, as unittest's own runner would."""
     verdict = Verdict()
-    module.setUpModule()
-    try:
-        tests_of(module, words).run(verdict)
-    finally:
-        module.tearDownModule()
+    for case in tests_of(module, words):
+        case.run(verdict)
+        # As if there were none before: the module's and the class's ends are behind us.
+        verdict._previousTestClass = None  # type: ignore[attr-defined]
+        for child in mp.active_children():
+            child.kill()
+            child.join()
     return verdict
 
 
@@ -135,6 +143,9 @@ def look_at_the_judge(module: ModuleType, method: str) -> None:
         one = made[0] if isinstance(made, tuple) else made
         if not type(one).__module__.startswith("shoal."):
             sys.exit(f"{name}() makes a {type(one)}, which is not Shoal's")
+    for cls in (mp.pool.Pool, mp.managers.SyncManager, mp.Process):
+        if not cls.__module__.startswith("shoal."):
+            sys.exit(f"{cls} is not Shoal's")
     queue: Any = mp.queues.Queue
     put = queue.put
     queue.put = lambda *args, **kwargs: None

@@ -23,7 +23,7 @@ const USAGE: &str = "usage: cargo xtask <task>
   test --only NAME   run the steps whose names contain NAME
   test --all-pythons the Python tests with every python3.N that is found, too
   cpython-tests [METHOD] [--only WORD]
-                     the standard library's tests of what Shoal replaces
+                     the standard library's tests of multiprocessing, on Shoal's
   bench [ARGS]       measure, beside other queues and the machine's floor
   bench --python     measure what Python programs use
   header [--check]   write include/shoal.h, or compare it with what would be written";
