@@ -181,6 +181,17 @@ def test_more_views_than_there_is_room_for_are_an_error(raw: shoal.BytesMap) -> 
     assert all(bytes(view.data) == b"v" for view in views)
 
 
+def test_a_slice_of_a_view_is_noticed(raw: shoal.BytesMap) -> None:
+    raw[b"k"] = bytes(range(16))
+    view = raw.view(b"k")
+    part = view.data[3:5][1:]
+    with pytest.raises(BufferError):
+        view.release()
+    assert bytes(part) == b"\x04" and view.data[0] == 0
+    del part
+    view.release()
+
+
 def test_a_numpy_array_of_a_view_is_noticed(raw: shoal.BytesMap) -> None:
     numpy = pytest.importorskip("numpy")
     raw[b"k"] = bytes(range(16))

@@ -61,7 +61,7 @@ def test_a_multiprocessing_script_changes_one_import(script: Script, module: str
 
 
 def test_the_package_readme_runs(script: Script, name: str) -> None:
-    first, second = blocks(ROOT / "bindings" / "python" / "README.md")
+    first, second, _ = blocks(ROOT / "bindings" / "python" / "README.md")
     for used in ("mail", "ages", "log", "ledger"):
         assert f'"{used}"' in first
         first = first.replace(f'"{used}"', repr(f"{name}-{used}"))
@@ -69,3 +69,11 @@ def test_the_package_readme_runs(script: Script, name: str) -> None:
     first = first.replace('"nvidia-smi"', '"true"')
     text = first + second + '\nprint(ages["ada"], mail.empty(), mp.Process)\n'
     assert ends_well(script(text)).startswith("37 True ")
+
+
+def test_the_package_readme_sends_large_arrays(script: Script) -> None:
+    pytest.importorskip("numpy")
+    large = blocks(ROOT / "bindings" / "python" / "README.md")[2]
+    before = "import numpy, shoal\nframes = shoal.Queue()\n"
+    text = before + large + "\nprint(frame.shape, frame.flags.writeable, frames.leased)\n"
+    assert ends_well(script(text)) == "(1080, 1920) False 1\n"

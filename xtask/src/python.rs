@@ -13,6 +13,9 @@ const TOOLS: (&str, &str) = (
     "pytest pytest-timeout mypy",
 );
 
+/// What some tests use, if it can be had.
+const NUMPY: (&str, &str) = ("import numpy", "numpy");
+
 /// What it is measured beside.
 const PEERS: (&str, &str) = ("import faster_fifo", "faster-fifo");
 
@@ -65,13 +68,25 @@ impl Environment {
         step::run(install.env("SHOAL_LIBRARY", library))
     }
 
-    /// Installs what the package's tests need.
+    /// Builds the package's wheel into `folder`, with the same library.
+    pub(crate) fn build_wheel(&self, folder: &Path) -> Result<(), String> {
+        self.have(BUILD)?;
+        let wheel = "-m pip wheel --quiet --disable-pip-version-check --no-build-isolation";
+        let mut build = program(&self.python, wheel);
+        build.args(["--no-deps", "./bindings/python", "--wheel-dir"]);
+        let library = target().join("release/libshoal.so");
+        step::run(build.arg(folder).env("SHOAL_LIBRARY", library))
+    }
+
+    /// Installs what the package's tests need. Those of numpy's arrays are skipped without it.
     pub(crate) fn install_tools(&self) -> Result<(), String> {
+        let _ = self.have(NUMPY);
         self.have(TOOLS)
     }
 
     /// Installs what the package is measured beside; what cannot be had is skipped there.
     pub(crate) fn install_peers(&self) {
+        let _ = self.have(NUMPY);
         let _ = self.have(PEERS);
     }
 

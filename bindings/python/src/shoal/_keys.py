@@ -9,6 +9,7 @@ from typing import Tuple, Type, TypeVar, cast
 
 from . import _ffi, _wait
 from ._errors import error_for
+from ._span import Span
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -309,15 +310,12 @@ class View:
         self._handle = handle
         self._view = view
         self._version: int = view.version
-        span = (ctypes.c_ubyte * view.len).from_address(view.data)
-        # Whatever is made from the data keeps the map mapped.
-        span._handle = handle
-        self._data = memoryview(span).cast("B").toreadonly()
+        self._span = Span(view.data, view.len, handle, readonly=True)
 
     @property
     def data(self) -> memoryview:
         """The value, to be read. Gone once the view is released."""
-        return self._data
+        return self._span.view
 
     @property
     def version(self) -> int:
@@ -325,12 +323,11 @@ class View:
         return self._version
 
     def release(self) -> None:
-        """Lets go of the value. `BufferError` while an array made from ``data`` is in use.
-
-        Slices of ``data`` are not noticed, and must not be read any more.
+        """Lets go of the value. `BufferError` while a slice of ``data``, or an array made from it,
+        is in use.
         """
         if self._view.data:
-            self._data.release()
+            self._span.give_up()
         _ffi.check(_lib.shoal_map_release(self._handle, ctypes.byref(self._view)))
 
     def __enter__(self) -> "View":

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import ctypes
+from multiprocessing import util
 from types import TracebackType
 from typing import Any, Optional, Type
 
 from . import _ffi, _wait
+from ._span import Span
+
+
+def _ack(handle: _ffi.QueueHandle, loan: _ffi.Loan) -> None:
+    _ffi.lib.shoal_queue_ack(handle, ctypes.byref(loan))
 
 
 class _Loan:
     """What a reservation and a lease have in common: a span, until it is given back."""
 
+    _READONLY = False
+
     def __init__(self, handle: _ffi.QueueHandle, loan: _ffi.Loan) -> None:
         self._handle = handle
         self._loan = loan
         self._size: int = loan.len
-        span = (ctypes.c_ubyte * loan.len).from_address(loan.data)
-        # Whatever is made from the view keeps the queue mapped.
-        span._handle = handle
-        self._data = memoryview(span).cast("B")
+        self._span = Span(loan.data, loan.len, handle, readonly=self._READONLY)
 
     def _end(self, function: Any, *arguments: int) -> None:
         """Gives it back, unless something like a numpy array still looks at it."""
         if self._loan.data:
-            self._data.release()
+            self._span.give_up()
         _ffi.check(function(self._handle, ctypes.byref(self._loan), *arguments))
 
     def _abandon(self) -> None:
@@ -76,15 +81,14 @@ class Reservation(_Loan):
     @property
     def data(self) -> memoryview:
         """The bytes to write to. Gone once the reservation is committed or discarded."""
-        return self._data
+        return self._span.view
 
     def commit(self, used: Optional[int] = None) -> None:
         """Makes the first ``used`` bytes, or all, a message, there for everybody at once.
 
-        Raises `BufferError` while a numpy array made from ``data`` is still in use (slices
-        of ``data`` are not noticed, and must not be written to any more), `TooLargeError` for
-        more than was reserved, and `InvalidError` if it was committed or discarded before.
-        After an error the reservation is still there.
+        Raises `BufferError` while a slice of ``data``, or a numpy array made from it, is still
+        in use, `TooLargeError` for more than was reserved, and `InvalidError` if it was
+        committed or discarded before. After an error the reservation is still there.
         """
         used = self._size if used is None else used
         if used < 0:
@@ -123,15 +127,16 @@ class Lease(_Loan):
     After a fork it stays the parent's: in the child `ack`, `nack` and `extend` raise.
     """
 
+    _READONLY = True
+
     def __init__(self, handle: _ffi.QueueHandle, loan: _ffi.Loan) -> None:
         super().__init__(handle, loan)
-        self._data = self._data.toreadonly()
         self._attempts: int = loan.attempts
 
     @property
     def data(self) -> memoryview:
         """The message, to be read where it is; as the bytes it is. Gone after `ack` or `nack`."""
-        return self._data
+        return self._span.view
 
     @property
     def attempts(self) -> int:
@@ -142,16 +147,25 @@ class Lease(_Loan):
         """The object that `Queue.put` put. Only unpickle what programs you trust have put."""
         from ._queue import unpickle
 
-        return unpickle(self._data)
+        return unpickle(self._span.view)
 
     def ack(self) -> None:
         """The work is done: the message is gone.
 
         Raises `ExpiredError` if its time was over, so that another gets it, `InvalidError` if
-        it was acked or given back before, and `BufferError` while a numpy array made from
-        ``data`` is still in use (slices of ``data`` are not noticed).
+        it was acked or given back before, and `BufferError` while a slice of ``data``, or a
+        numpy array made from it, is still in use.
         """
         self._end(_ffi.lib.shoal_queue_ack)
+
+    def keep(self) -> memoryview:
+        """The message, acked when nothing looks at it any more instead of by `ack`."""
+        span, loan = self._span, self._loan
+        # In a forked child this does nothing; at the end of the process it is done in time.
+        util.Finalize(span.memory, _ack, args=(self._handle, loan), exitpriority=10)
+        # Spent, as far as this object is concerned.
+        self._loan = _ffi.Loan()
+        return span.view
 
     def nack(self, delay: float = 0.0) -> None:
         """Gives it back, to be delivered again after ``delay`` seconds. Raises as `ack`."""

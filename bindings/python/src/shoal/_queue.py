@@ -6,9 +6,9 @@ import ctypes
 import pickle
 from array import array
 from itertools import accumulate, chain
-from typing import Any, Callable, Generic, Iterable, List, Optional, Sequence, TypeVar, Union
+from typing import Any, Callable, Generic, Iterable, List, Optional, Sequence, TypeVar, Union, cast
 
-from . import _ffi, _wait
+from . import _ffi, _frame, _wait
 from ._errors import Empty, Full
 from ._handles import Shared, attach
 from ._loan import Lease, Reservation
@@ -65,6 +65,9 @@ class Queue(Shared, Generic[T]):
             `dead_letters`, at most 255; 0 is any number of times.
     """
 
+    # Whether the last object put was large.
+    _large = False
+
     def __init__(
         self,
         name: Optional[str] = None,
@@ -100,14 +103,40 @@ class Queue(Shared, Generic[T]):
     def put(self, obj: T, block: bool = True, timeout: Optional[float] = None) -> None:
         """Appends an object. When it returns, the object is there for everyone.
 
+        Large `bytes`, arrays and whatever else pickles its buffers apart (PEP 574) are written
+        into shared memory once, and not into a pickle first.
+
         Raises `Full` if there is no room (in time), `TooLargeError` if it can never fit,
         `ClosedError` after `close`, and whatever pickling raises.
         """
-        self.put_bytes(_dumps(obj, _PROTOCOL), block, timeout)
+        if not self._large:
+            data = _dumps(obj, _PROTOCOL)
+            if len(data) < _frame.LARGE:
+                self.put_bytes(data, block, timeout)
+                return
+        self.put_large(obj, _dumps_apart, block, timeout)
 
     def put_nowait(self, obj: T) -> None:
         """`put` without waiting."""
-        self.put_bytes(_dumps(obj, _PROTOCOL), False)
+        self.put(obj, False)
+
+    def put_large(
+        self,
+        obj: object,
+        dumps: Callable[[object, Any], bytes],
+        block: bool = True,
+        timeout: Optional[float] = None,
+    ) -> None:
+        """`put` for what may be large; ``dumps(obj, aside)`` pickles it, as `_frame` says."""
+        message = _frame.message(obj, dumps)
+        if isinstance(message, bytes):
+            self._large = len(message) >= _frame.LARGE
+            self.put_bytes(message, block, timeout)
+            return
+        # Next time it is not pickled first to find out that it is large.
+        self._large = True
+        with self.reserve(message.size, block, timeout) as room:
+            message.write(room.data)
 
     def put_bytes(
         self, data: BytesLike, block: bool = True, timeout: Optional[float] = None
@@ -234,14 +263,30 @@ class Queue(Shared, Generic[T]):
 
     # -- taking ---------------------------------------------------------------------------
 
-    def get(self, block: bool = True, timeout: Optional[float] = None) -> T:
+    def get(
+        self, block: bool = True, timeout: Optional[float] = None, copy: bool = True
+    ) -> T:
         """Takes the oldest object.
+
+        With ``copy=False`` the large parts of what was put stay where they are in shared
+        memory: arrays are views, not to be written to, and large `bytes` and `bytearray` a
+        `memoryview`. The message is leased until the last view of it is gone; should this
+        process die before, another consumer gets it. Their number is bounded
+        (`ExhaustedError`), and a forked child must not use its parent's.
 
         Raises `Empty` if there is none (in time) and `ClosedError` once the queue is
         closed and drained. Only unpickle what programs you trust have put.
         """
-        obj: T = self._take(unpickle, block, timeout)
+        obj: T = self._take(unpickle, block, timeout) if copy else self._view(block, timeout)
         return obj
+
+    def _view(self, block: bool, timeout: Optional[float]) -> Any:
+        lease = self.lease(block, timeout)
+        if _frame.is_frame(lease.data):
+            return _frame.load(lease.keep(), _frame.VIEWED)
+        data = bytes(lease.data)
+        lease.ack()
+        return unpickle(memoryview(data))
 
     def get_nowait(self) -> T:
         """`get` without waiting."""
@@ -260,7 +305,12 @@ class Queue(Shared, Generic[T]):
         try:
             if _get(self._handle, buffer.pointer, buffer.size, buffer.length_ref, patience):
                 buffer = self._take_slowly(buffer, _wait.deadline(block, timeout))
-            return convert(buffer.view[: buffer.length.value])
+            data = buffer.view[: buffer.length.value]
+            if convert is unpickle and _frame.is_frame(data) and buffer.size < 2 * len(data):
+                # What comes out lives in this buffer, which is nobody else's from now on.
+                own, buffer = data, _take_buffer()
+                return cast(_R, _frame.load(own, _frame.OWNED))
+            return convert(data)
         finally:
             _give_buffer(buffer)
 
@@ -474,8 +524,14 @@ class Queue(Shared, Generic[T]):
         return f"<shoal.Queue {self._name!r}, {state}>"
 
 
+def _dumps_apart(obj: object, aside: Any) -> bytes:
+    return _dumps(obj, _PROTOCOL, buffer_callback=aside)
+
+
 def unpickle(data: memoryview) -> Any:
     """The object a message of `Queue.put` holds."""
+    if _frame.is_frame(data):
+        return _frame.load(data, _frame.COPIED)
     # Every pickle of protocol 2 and later starts with this byte.
     if not data or data[0] != 0x80:
         raise pickle.UnpicklingError(

@@ -19,6 +19,7 @@ from typing import Any, Dict, Generic, Iterable, List, Optional, Tuple, TypeVar
 
 from .. import _queue
 from .._errors import Empty, Full
+from .._frame import LARGE
 from .._map import Map
 
 __all__ = ["Empty", "Full", "JoinableQueue", "Queue", "SimpleQueue"]
@@ -48,6 +49,13 @@ def _dumps(obj: object) -> bytes:
         out.truncate()
         _spare.append((out, pickler))
     return data
+
+
+def _dumps_apart(obj: object, aside: Any) -> bytes:
+    """The same, without what ``aside`` takes."""
+    out = io.BytesIO()
+    ForkingPickler(out, -1, True, aside).dump(obj)
+    return out.getvalue()
 
 
 class _Closable(Generic[T]):
@@ -135,15 +143,26 @@ class Queue(_Closable[T]):
 
     def put(self, obj: T, block: bool = True, timeout: Optional[float] = None) -> None:
         """Appends an object; `queue.Full` if there is no room (in time)."""
-        self._open().put_bytes(_dumps(obj), block, timeout)
+        queue = self._open()
+        if not queue._large:
+            data = _dumps(obj)
+            if len(data) < LARGE:
+                queue.put_bytes(data, block, timeout)
+                return
+        queue.put_large(obj, _dumps_apart, block, timeout)
 
     def put_nowait(self, obj: T) -> None:
         """`put` without waiting."""
         self.put(obj, False)
 
-    def get(self, block: bool = True, timeout: Optional[float] = None) -> T:
-        """Takes the oldest object; `queue.Empty` if there is none (in time)."""
-        return self._open().get(block, timeout)
+    def get(
+        self, block: bool = True, timeout: Optional[float] = None, copy: bool = True
+    ) -> T:
+        """Takes the oldest object; `queue.Empty` if there is none (in time).
+
+        With ``copy=False`` large arrays stay in shared memory (see `shoal.Queue.get`).
+        """
+        return self._open().get(block, timeout, copy)
 
     def get_nowait(self) -> T:
         """`get` without waiting."""
