@@ -1,9 +1,10 @@
-"""Builds the native library with cargo and packs it into the wheel.
+"""Builds the native library and the command line with cargo and packs them into the wheel.
 
 The library is plain C to Python (ctypes), so one wheel serves every CPython from 3.9 on:
-its tag is ``py3-none-<platform>``. Where it comes from, in this order:
+its tag is ``py3-none-manylinux_2_<N>_<machine>``. Where it comes from, in this order:
 
-1. the file that the environment variable ``SHOAL_LIBRARY`` names, packed as it is;
+1. the file that the environment variable ``SHOAL_LIBRARY`` names, packed as it is, and the
+   command line if that lies beside it;
 2. ``cargo build --release`` in the checkout this package lies in.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sysconfig
@@ -20,24 +22,30 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 LIBRARY = "libshoal.so"
+# The command line, which `python -m shoal` becomes; not beside a library that is built alone.
+PROGRAM = "shoal-command"
 
 
 class NativeLibraryHook(BuildHookInterface):
-    """Puts ``libshoal.so`` beside ``shoal/__init__.py``."""
+    """Puts ``libshoal.so`` and the command line beside ``shoal/__init__.py``."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         library = self._library()
         build_data["pure_python"] = False
-        build_data["tag"] = f"py3-none-{_platform_tag()}"
-        if version == "editable":
-            # An editable install runs the package from the source tree, so the library has
-            # to lie there too. Renamed into place: a running program may have it mapped.
-            target = Path(self.root, "src", "shoal", LIBRARY)
-            scratch = target.with_suffix(f".so.{os.getpid()}")
-            shutil.copyfile(library, scratch)
-            os.replace(scratch, target)
-        else:
-            build_data["force_include"][str(library)] = f"shoal/{LIBRARY}"
+        build_data["tag"] = f"py3-none-{_platform_tag(library)}"
+        files = {LIBRARY: library, PROGRAM: library.with_name("shoal")}
+        for name, source in files.items():
+            if not source.is_file():
+                continue
+            if version == "editable":
+                # An editable install runs the package from the source tree, so they have to
+                # lie there too. Renamed into place: a running program may have them mapped.
+                target = Path(self.root, "src", "shoal", name)
+                scratch = target.with_suffix(f".{os.getpid()}")
+                shutil.copy(source, scratch)
+                os.replace(scratch, target)
+            else:
+                build_data["force_include"][str(source)] = f"shoal/{name}"
 
     def _library(self) -> Path:
         given = os.environ.get("SHOAL_LIBRARY")
@@ -63,7 +71,7 @@ def _cargo_build(checkout: Path) -> Path:
             "cargo is not on PATH: install Rust (https://rustup.rs), or set SHOAL_LIBRARY to "
             "a built libshoal.so"
         )
-    command = [cargo, "build", "--release", "--lib", "--package", "shoal"]
+    command = [cargo, "build", "--release", "--features", "cli", "--lib", "--bins"]
     # The messages name the files made, wherever CARGO_TARGET_DIR or a config puts them.
     command.append("--message-format=json-render-diagnostics")
     done = subprocess.run(command, cwd=checkout, stdout=subprocess.PIPE, text=True)
@@ -78,5 +86,10 @@ def _cargo_build(checkout: Path) -> Path:
     raise RuntimeError(f"cargo built no {LIBRARY}; is `cdylib` still a crate type of shoal?")
 
 
-def _platform_tag() -> str:
-    return sysconfig.get_platform().replace("-", "_").replace(".", "_")
+def _platform_tag(library: Path) -> str:
+    """The newest C library that ``library`` needs decides, as PEP 600 says, not the builder's."""
+    machine = sysconfig.get_platform().split("-", 1)[1].replace("-", "_").replace(".", "_")
+    needed = re.findall(rb"\bGLIBC_2\.(\d+)", library.read_bytes())
+    if not needed:
+        return f"linux_{machine}"
+    return f"manylinux_2_{max(17, *map(int, needed))}_{machine}"

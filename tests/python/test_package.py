@@ -171,3 +171,18 @@ def test_a_package_without_its_library_says_what_to_do(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert "cargo build --release" in done.stderr and "pip install" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["devices", "families"], ["no"]])
+def test_python_m_shoal_is_the_command_line(arguments: List[str]) -> None:
+    program = PACKAGE / "shoal-command"
+    if not program.exists():
+        pytest.skip("installed with a library alone")
+    outcomes = [
+        subprocess.run([*start, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for start in ([str(program)], [sys.executable, "-m", "shoal"])
+    ]
+    assert outcomes[0].returncode == outcomes[1].returncode
+    for out in ("stdout", "stderr"):
+        named, unnamed = (getattr(outcome, out) for outcome in outcomes)
+        assert named.replace(b"shoal-command", b"shoal") == unnamed

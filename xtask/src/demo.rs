@@ -9,6 +9,106 @@ use crate::leftovers::Leftovers;
 use crate::python::Environment;
 use crate::step::{Steps, cargo, program, root, run as run_command, run_expecting, target};
 
+/// A program in `examples/python`, what it shows, and lines that it has to print.
+pub(crate) struct Example {
+    pub(crate) what: &'static str,
+    program: &'static str,
+    args: &'static str,
+    expected: &'static [&'static str],
+}
+
+pub(crate) const EXAMPLES: &[Example] = &[
+    Example {
+        what: "ten processes, started and joined",
+        program: "processes.py",
+        args: "",
+        expected: &["all ten are over, exit codes [0, 0, 0, 0, 0, 0, 0, 0, 0, 0]"],
+    },
+    Example {
+        what: "ten processes share one queue (fork)",
+        program: "shared_queue.py",
+        args: "fork",
+        expected: &["fork: 10 messages accounted for, 0 left"],
+    },
+    Example {
+        what: "ten processes share one queue (spawn)",
+        program: "shared_queue.py",
+        args: "spawn",
+        expected: &["spawn: 10 messages accounted for, 0 left"],
+    },
+    Example {
+        what: "ten processes write into one dict",
+        program: "manager_dict.py",
+        args: "",
+        expected: &[
+            "d['shared'] = 0",
+            "d['like'] = 9",
+            "10 words, from ten processes",
+        ],
+    },
+    Example {
+        what: "a real text, counted word by word",
+        program: "wordcount.py",
+        args: TEXTS,
+        expected: &["one process alone counts the same"],
+    },
+    Example {
+        what: "a picture whose painters are killed at random",
+        program: "killed_workers.py",
+        args: "",
+        expected: &["24 rows of 24 are there"],
+    },
+    Example {
+        what: "a cache in a map",
+        program: "cache.py",
+        args: "",
+        expected: &["80 squares were wanted, 20 were worked out"],
+    },
+    Example {
+        what: "counters that outlive those who count",
+        program: "counters.py",
+        args: "",
+        expected: &["4 workers were killed, 11 words and 42 letters counted"],
+    },
+    Example {
+        what: "settings that programs watch",
+        program: "settings.py",
+        args: "",
+        expected: &["all three are stop"],
+    },
+    Example {
+        what: "an event loop reads what processes find",
+        program: "event_loop.py",
+        args: "",
+        expected: &["100 findings of cleo", "the clock ticked all the while"],
+    },
+    Example {
+        what: "device masks, three classic ways and two of ours",
+        program: "devices.py",
+        args: "",
+        expected: &[
+            "1. exported in the shell the child sees 0,1",
+            "2. set before the command the child sees 1",
+            "3. set in the script the child sees 2,3,5",
+            "4. Process(devices=[0]), spawn the child sees 2",
+            "5. shoal.spawn(devices=[1]) the child sees 3",
+        ],
+    },
+];
+
+/// The texts that an example counts the words of.
+pub(crate) const TEXTS: &str = "LICENSE-APACHE LICENSE-MIT README.md ARCHITECTURE.md";
+
+/// Runs an example in `folder`, which has `examples/python` and the [`TEXTS`].
+pub(crate) fn run_example(example: &Example, python: &Path, folder: &Path) -> Result<(), String> {
+    let mut run = program(python, "");
+    run.arg(folder.join("examples/python").join(example.program));
+    run.args(example.args.split_whitespace())
+        .current_dir(folder);
+    // The masks count in what is visible: everything.
+    run_expecting(run.env_remove("CUDA_VISIBLE_DEVICES"), example.expected)
+}
+
 pub(crate) fn run() -> Result<(), String> {
     println!("building the library, the command line and the examples …");
     let leftovers = Leftovers::before();
@@ -19,65 +119,13 @@ pub(crate) fn run() -> Result<(), String> {
     let peers = native()?;
 
     let mut steps = Steps::new("");
-    let example = |name: &str, args: &str, expected: &[&str]| {
-        let mut run = program(environment.python(), "");
-        run.arg(root().join("examples/python").join(name));
-        run.args(args.split_whitespace());
-        // The masks below count in what is visible: everything.
-        run_expecting(run.env_remove("CUDA_VISIBLE_DEVICES"), expected)
-    };
-    steps.step("ten processes, started and joined", || {
-        let last = "all ten are over, exit codes [0, 0, 0, 0, 0, 0, 0, 0, 0, 0]";
-        example("processes.py", "", &[last])
-    });
-    for method in ["fork", "spawn"] {
-        steps.step(&format!("ten processes share one queue ({method})"), || {
-            let last = format!("{method}: 10 messages accounted for, 0 left");
-            example("shared_queue.py", method, &[&last])
+    for example in EXAMPLES {
+        steps.step(example.what, || {
+            run_example(example, environment.python(), &root())
         });
     }
-    steps.step("ten processes write into one dict", || {
-        let expected = [
-            "d['shared'] = 0",
-            "d['like'] = 9",
-            "10 words, from ten processes",
-        ];
-        example("manager_dict.py", "", &expected)
-    });
-    steps.step("a real text, counted word by word", || {
-        let texts = "LICENSE-APACHE LICENSE-MIT README.md ARCHITECTURE.md";
-        example(
-            "wordcount.py",
-            texts,
-            &["one process alone counts the same"],
-        )
-    });
-    steps.step("a picture whose painters are killed at random", || {
-        example("killed_workers.py", "", &["24 rows of 24 are there"])
-    });
-    steps.step("a cache, counters and settings in one map", || {
-        let worked_out = "80 squares were wanted, 20 were worked out";
-        example("cache.py", "", &[worked_out])?;
-        let counted = "4 workers were killed, 11 words and 42 letters counted";
-        example("counters.py", "", &[counted])?;
-        example("settings.py", "", &["all three are stop"])
-    });
-    steps.step("an event loop reads what processes find", || {
-        let last = "the clock ticked all the while";
-        example("event_loop.py", "", &["100 findings of cleo", last])
-    });
     steps.step("C, C++, Rust and Python share a queue and a map", || {
         together(&peers, environment.python())
-    });
-    steps.step("device masks, three classic ways and two of ours", || {
-        let expected = [
-            "1. exported in the shell the child sees 0,1",
-            "2. set before the command the child sees 1",
-            "3. set in the script the child sees 2,3,5",
-            "4. Process(devices=[0]), spawn the child sees 2",
-            "5. shoal.spawn(devices=[1]) the child sees 3",
-        ];
-        example("devices.py", "", &expected)
     });
     steps.step("device masks from the command line", command_line);
     steps.step("nothing stays behind", || leftovers.none_after());

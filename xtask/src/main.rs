@@ -1,4 +1,4 @@
-//! The project's own tasks: `cargo xtask demo | test | cpython-tests | bench | header`.
+//! The project's own tasks: `cargo xtask demo | test | cpython-tests | dist | bench | header`.
 //!
 //! Everything they need beyond Rust, a C and C++ compiler and Python goes into `target/` and
 //! `.venv/` inside the project. Nothing is installed system-wide.
@@ -6,6 +6,7 @@
 mod bench;
 mod cpython;
 mod demo;
+mod dist;
 mod header;
 mod leftovers;
 mod python;
@@ -24,6 +25,7 @@ const USAGE: &str = "usage: cargo xtask <task>
   test --all-pythons the Python tests with every python3.N that is found, too
   cpython-tests [METHOD] [--only WORD]
                      the standard library's tests of multiprocessing, on Shoal's
+  dist               build the Python wheel, and try it with every Python that is found
   bench [ARGS]       measure, beside other queues and the machine's floor
   bench --python     measure what Python programs use
   header [--check]   write include/shoal.h, or compare it with what would be written";
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
         ["demo"] => demo::run(),
+        ["dist"] => dist::run(),
         ["test", rest @ ..] => choice(rest).and_then(|choice| test::run(&choice)),
         ["cpython-tests", rest @ ..] => cpython::run_tests(rest),
         ["bench", "--python", rest @ ..] => bench::run_python(rest),

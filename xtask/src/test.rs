@@ -1,5 +1,6 @@
 //! `cargo xtask test`: every check and every test.
 
+use crate::dist;
 use crate::header;
 use crate::leftovers::Leftovers;
 use crate::python::{self, Environment};
@@ -58,6 +59,9 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
             ))
         });
     }
+    steps.step("the wheel, away from the checkout", || {
+        dist::try_out(&dist::build()?, "python3")
+    });
     steps.step("nothing stays behind", || leftovers.none_after());
     steps.finish()
 }
