@@ -1,4 +1,4 @@
-"""The same programs with `shoal.multiprocessing` and with `multiprocessing`: pipes, locks, dicts.
+"""The same programs with `shoal.multiprocessing` and with `multiprocessing`.
 
     cargo xtask bench --python [--seconds 1] [--repeat 3]
 
@@ -13,14 +13,23 @@ import multiprocessing as standard
 import statistics
 import sys
 import time
+from queue import Empty
 from typing import Any, Callable, Dict, List, Tuple
 
 import shoal.multiprocessing
+
+try:
+    import numpy
+except ImportError:
+    numpy = None
 
 MESSAGE = (7, "a small tuple", 0.5)
 BYTES = bytes(64 * 1024)
 KEYS = [f"key {number}" for number in range(1000)]
 LOCKERS = 4
+TASKS = 100_000
+# Without numpy, bytes: they have no more to be copied, but are not looked into.
+ARRAY: Any = numpy.ones(1_250_000) if numpy else bytes(10_000_000)
 
 
 def echo(connection: Any, other: Any) -> None:
@@ -122,6 +131,79 @@ def lock_contended(mp: Any, seconds: float) -> float:
     return count / seconds / 1e3
 
 
+def feed(queue: Any, over: Any, what: Any) -> None:
+    while not over.is_set():
+        queue.put(what)
+
+
+def stream(mp: Any, seconds: float, what: Any, **how: bool) -> float:
+    """Messages a second through a queue, from one process to another that looks at the end."""
+    queue, over = mp.Queue(8), mp.Event()
+    child = mp.Process(target=feed, args=(queue, over, what))
+    child.start()
+    for _ in range(3):
+        queue.get(**how)
+    start, count = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        if queue.get(**how)[-1] != what[-1]:
+            sys.exit("what came out is not what went in")
+        count += 1
+    took = time.perf_counter() - start
+    over.set()
+    while child.is_alive() or not queue.empty():
+        try:
+            queue.get(timeout=0.05)
+        except Empty:
+            pass
+    child.join()
+    return count / took
+
+
+def queue_bytes(mp: Any, seconds: float) -> float:
+    """Thousand `bytes` of 64 KiB a second through a queue."""
+    return stream(mp, seconds, BYTES) / 1e3
+
+
+def queue_array(mp: Any, seconds: float) -> float:
+    """Arrays of 10 MB a second through a queue."""
+    return stream(mp, seconds, ARRAY)
+
+
+def queue_array_in_place(mp: Any, seconds: float) -> float:
+    """The same, read in place where that can be had."""
+    how = {"copy": False} if type(mp).__module__.startswith("shoal") else {}
+    return stream(mp, seconds, ARRAY, **how)
+
+
+def nothing(number: int) -> int:
+    return number
+
+
+def pool_map(mp: Any, seconds: float) -> float:
+    """Thousand tasks a second of a pool of four, one at a time."""
+    with mp.Pool(4) as pool:
+        pool.map(nothing, range(1000), 1)
+        start, count = time.perf_counter(), 0
+        while time.perf_counter() - start < seconds:
+            if pool.map(nothing, range(TASKS), 1) != list(range(TASKS)):
+                sys.exit("the results are others")
+            count += TASKS
+        return count / (time.perf_counter() - start) / 1e3
+
+
+def pool_apply(mp: Any, seconds: float) -> float:
+    """Microseconds of one `apply` of a pool of four: the median."""
+    took: List[int] = []
+    with mp.Pool(4) as pool:
+        pool.map(nothing, range(1000), 1)
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            start = time.perf_counter_ns()
+            pool.apply(nothing, (1,))
+            took.append(time.perf_counter_ns() - start)
+    return statistics.median(took) / 1e3
+
+
 def managed(mp: Any, seconds: float, step: Callable[[Any, str, int], object]) -> float:
     with mp.Manager() as manager:
         shared = manager.dict({key: number for number, key in enumerate(KEYS)})
@@ -156,6 +238,11 @@ def dict_set(mp: Any, seconds: float) -> float:
 WORKLOADS: Dict[str, Tuple[Callable[[Any, float], float], bool]] = {
     "pipe round trip, us": (pipe_round_trip, True),
     "pipe 64 KiB, MB/s": (pipe_bytes, False),
+    "queue 64 KiB, k/s": (queue_bytes, False),
+    "queue 10 MB, /s": (queue_array, False),
+    "  read in place": (queue_array_in_place, False),
+    "Pool.map of 100 000, k/s": (pool_map, False),
+    "Pool.apply, us": (pool_apply, True),
     "with lock, k/s": (lock_alone, False),
     "with lock by 4, k/s": (lock_contended, False),
     "dict get, k/s": (dict_get, False),
@@ -171,7 +258,7 @@ def main() -> None:
     modules = {"shoal": shoal.multiprocessing, "multiprocessing": standard}
     contexts = {name: module.get_context("fork") for name, module in modules.items()}
     print(f"\nmedians of {options.repeat} windows of {options.seconds} s")
-    print(f"{'':22} {'shoal':>12} {'least':>9} {'most':>9} {'multiproc.':>12}  shoal is")
+    print(f"{'':24} {'shoal':>12} {'least':>9} {'most':>9} {'multiproc.':>12}  shoal is")
     for name, (run, less) in WORKLOADS.items():
         found: Dict[str, List[float]] = {module: [] for module in contexts}
         for _ in range(options.repeat):
@@ -181,7 +268,7 @@ def main() -> None:
         ratio = theirs / own if less else own / theirs
         least, most = min(found["shoal"]), max(found["shoal"])
         print(
-            f"{name:22} {own:>12.1f} {least:>9.1f} {most:>9.1f} {theirs:>12.1f}  {ratio:>7.2f}x",
+            f"{name:24} {own:>12.1f} {least:>9.1f} {most:>9.1f} {theirs:>12.1f}  {ratio:>7.2f}x",
             flush=True,
         )
 

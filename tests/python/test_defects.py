@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from typing import Any
 
 import pytest
 
 import shoal.multiprocessing as mp
-from conftest import START_METHODS, asleep, wait_until
+from conftest import START_METHODS, Script, asleep, ends_well, wait_until
 
 
 @pytest.fixture(params=START_METHODS)
@@ -90,3 +91,123 @@ def test_what_was_put_is_there_at_once() -> None:
         assert queue.qsize() == 1
         assert queue.get_nowait() == n
         assert queue.empty()
+
+
+def wait_for_event(event: Any, ready: Any) -> None:
+    ready.put(1)
+    event.wait()
+
+
+def test_an_event_is_set_although_who_waited_for_it_is_dead(ctx: Any) -> None:
+    # 2. There: set() waits for ever for the dead to say that they woke up.
+    event, ready = ctx.Event(), ctx.Queue()
+    waiters = [ctx.Process(target=wait_for_event, args=(event, ready)) for _ in range(2)]
+    for waiter in waiters:
+        waiter.start()
+        ready.get()
+    wait_until(lambda: all(asleep(waiter.pid) for waiter in waiters))
+    os.kill(waiters[0].pid, signal.SIGKILL)
+    waiters[0].join()
+    event.set()
+    waiters[1].join()
+    assert waiters[1].exitcode == 0
+
+
+def count(table: Any, times: int) -> None:
+    for _ in range(times):
+        table.update_with("n", lambda n: n + 1)
+        table.add("m", 1)
+
+
+def test_a_managers_dict_has_updates_that_nobody_gets_between(ctx: Any) -> None:
+    # There: d["n"] += 1 is a get and a set, and loses what others did in between.
+    with ctx.Manager() as manager:
+        table = manager.dict(n=0, m=0)
+        children = [ctx.Process(target=count, args=(table, 300)) for _ in range(3)]
+        for child in children:
+            child.start()
+        for child in children:
+            child.join()
+        assert (table["n"], table["m"]) == (900, 900)
+
+
+def test_a_child_that_ends_takes_nothing_away_and_nothing_warns(ctx: Any, script: Script) -> None:
+    # There: a resource tracker unlinks what others still use, and warns at the end.
+    program = script(
+        f"""
+        import os, shoal.multiprocessing as mp
+
+        def use(queue, lock, table):
+            with lock:
+                table[os.getpid()] = queue.get()
+            os._exit(0)         # no farewell
+
+        if __name__ == "__main__":
+            ctx = mp.get_context({ctx._name!r})
+            queue, lock, table = ctx.Queue(), ctx.Lock(), ctx.Manager().dict()
+            for n in range(3):
+                queue.put(n)
+                child = ctx.Process(target=use, args=(queue, lock, table))
+                child.start()
+                child.join()
+            print(sorted(table.values()))
+        """
+    )
+    assert ends_well(program) == "[0, 1, 2]\n"
+
+
+WAITS = {
+    "get": "q.get()",
+    "put": "full.put(1)",
+    "join": "tasks.join()",
+    "lock": "lock.acquire()",
+    "semaphore": "semaphore.acquire()",
+    "event": "event.wait()",
+    "barrier": "barrier.wait()",
+    "condition": "condition.acquire(); condition.wait()",
+    "recv": "there.recv()",
+    "poll": "there.poll(None)",
+    "wait": "mp.connection.wait([there, q])",
+}
+
+
+@pytest.mark.parametrize("what", WAITS)
+def test_ctrl_c_ends_every_wait_in_parents_and_children(script: Script, what: str) -> None:
+    program = script(
+        f"""
+        import shoal.multiprocessing as mp
+
+        def wait(q, full, tasks, lock, semaphore, event, barrier, condition, there, ready):
+            ready.release()
+            try:
+                {WAITS[what]}
+            except KeyboardInterrupt:
+                pass
+
+        if __name__ == "__main__":
+            q, full, tasks = mp.Queue(), mp.Queue(1), mp.JoinableQueue()
+            full.put(0)
+            tasks.put(0)
+            lock, semaphore = mp.Lock(), mp.Semaphore(0)
+            lock.acquire()
+            event, barrier, condition = mp.Event(), mp.Barrier(9), mp.Condition()
+            here, there = mp.Pipe()
+            ready = mp.Semaphore(0)
+            given = q, full, tasks, lock, semaphore, event, barrier, condition, there, ready
+            child = mp.Process(target=wait, args=given)
+            child.start()
+            ready.acquire()
+            print(child.pid, flush=True)
+            wait(*given)
+            child.join()
+            print("over", child.exitcode)
+        """,
+        start_new_session=True,
+    )
+    assert program.stdout is not None
+    child = int(program.stdout.readline())
+    wait_until(lambda: asleep(child) and asleep(program.pid))
+    # Either may have been on its way there only.
+    time.sleep(0.05)
+    os.killpg(program.pid, signal.SIGINT)
+    assert ends_well(program) == "over 0\n"

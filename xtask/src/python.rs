@@ -14,7 +14,7 @@ const TOOLS: (&str, &str) = (
 );
 
 /// What some tests use, if it can be had.
-const NUMPY: (&str, &str) = ("import numpy", "numpy");
+const EXTRAS: (&str, &str) = ("import numpy, cloudpickle", "numpy cloudpickle");
 
 /// What it is measured beside.
 const PEERS: (&str, &str) = ("import faster_fifo", "faster-fifo");
@@ -78,15 +78,16 @@ impl Environment {
         step::run(build.arg(folder).env("SHOAL_LIBRARY", library))
     }
 
-    /// Installs what the package's tests need. Those of numpy's arrays are skipped without it.
+    /// Installs what the package's tests need. Those of numpy's arrays and of cloudpickle
+    /// are skipped without them.
     pub(crate) fn install_tools(&self) -> Result<(), String> {
-        let _ = self.have(NUMPY);
+        let _ = self.have(EXTRAS);
         self.have(TOOLS)
     }
 
     /// Installs what the package is measured beside; what cannot be had is skipped there.
     pub(crate) fn install_peers(&self) {
-        let _ = self.have(NUMPY);
+        let _ = self.have(EXTRAS);
         let _ = self.have(PEERS);
     }
 

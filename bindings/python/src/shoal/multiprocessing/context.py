@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, Iterable, List,
 from typing import Optional, Sequence, Tuple, Union
 
 from .. import devices as _devices
+from .._interactive import sendable
 
 if TYPE_CHECKING:
     from .._lock import Lock as _Lock
@@ -87,12 +88,15 @@ class _ShoalProcess(_std_process.BaseProcess):
         self._shoal_family = family
 
     def start(self) -> None:
-        """Starts the process. A wrong device mask is an error here, before it exists."""
+        """Starts the process. A wrong device mask is an error here, before it exists, and so is a
+        target that was defined interactively and cannot be sent."""
+        method = getattr(self, "_start_method", None) or multiprocessing.get_start_method()
+        if method != "fork":
+            self._target: Any = sendable(self._target)
         if self._shoal_devices is not None:
             self._shoal_environment = _devices.environment(
                 self._shoal_devices, family=self._shoal_family
             )
-            method = getattr(self, "_start_method", None) or multiprocessing.get_start_method()
             if method == "fork" and self._shoal_family == "cuda" and _cuda_is_initialised():
                 warnings.warn(
                     "CUDA is initialised in this process: a forked child can neither use it "

@@ -34,6 +34,7 @@ from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Set, Tu
 from .. import _queue, _worker
 from .. import devices as _devices
 from .._errors import InvalidError
+from .._interactive import sendable
 from .queues import _dumps
 
 __all__ = ["AsyncResult", "Pool", "ThreadPool", "WorkerDiedError"]
@@ -100,8 +101,10 @@ class _Engine:
         self,
         start: Callable[[int, int, "_Engine"], Any],
         processes: int,
+        by_fork: bool,
     ) -> None:
         self.start = start
+        self.by_fork = by_fork
         self.processes = processes
         self.state = RUN
         self.tasks: "_queue.Queue[Any]" = _queue.Queue(maxsize=_worker.BACKLOG)
@@ -162,7 +165,7 @@ class _Engine:
     # -- tasks, by the thread that feeds -----------------------------------------------------
 
     def _feed(self) -> None:
-        encode = _encoder()
+        encode = _encoder(self.by_fork)
         for tasks, set_length in iter(self.jobs.get, None):
             index = -1
             for task in tasks:
@@ -314,7 +317,7 @@ def _end_iteration(result: Any, error: Exception) -> None:
     result._pool = None
 
 
-def _encoder() -> Callable[..., bytes]:
+def _encoder(by_fork: bool) -> Callable[..., bytes]:
     """Makes messages of tasks. Remembers the last function: a map's tasks have the same."""
     known: Any = None
     name = b""
@@ -328,7 +331,8 @@ def _encoder() -> Callable[..., bytes]:
         if function is known:
             return _worker.TASK.pack(job, index, how, len(name)) + name + _dumps(payload)
         if _worker.is_found_by_name(function):
-            known, name = function, _dumps(function)
+            # A forked worker has what was defined before it was.
+            known, name = function, _dumps(function if by_fork else sendable(function))
             return _worker.TASK.pack(job, index, how, len(name)) + name + _dumps(payload)
         # Together, so that what both refer to is one object on the other side as well.
         return _worker.TASK.pack(job, index, how, 0) + _dumps((function, payload))
@@ -419,7 +423,9 @@ class Pool(_std.Pool):  # type: ignore[misc]
             return worker
 
         make = self.Process
-        engine = self._engine = _Engine(start, processes)
+        engine = self._engine = _Engine(
+            start, processes, by_fork=context.get_start_method() == "fork"
+        )
         self._processes = processes
         self._pool = engine.workers
         self._cache = engine.cache
