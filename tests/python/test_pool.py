@@ -162,6 +162,30 @@ def test_what_a_terminated_pool_has_not_done_fails() -> None:
         pool.map(square, [1])
 
 
+def test_a_callback_that_raises_keeps_nobody_waiting(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(_: object) -> None:
+        raise KeyError("a callback's own mistake")
+
+    with mp.Pool(2) as pool:
+        assert pool.apply_async(square, (3,), callback=fail).get() == 9
+        assert pool.map_async(square, range(5), callback=fail).get() == [0, 1, 4, 9, 16]
+        with pytest.raises(TypeError):
+            pool.apply_async(square, ("x",), error_callback=fail).get()
+        assert pool.map(square, range(5)) == [0, 1, 4, 9, 16]
+    assert capsys.readouterr().err.count('KeyError: "a callback') == 3
+
+
+def die_of_signal_40() -> None:
+    os.kill(os.getpid(), 40)
+
+
+def test_a_signal_without_a_name_is_told_by_its_number() -> None:
+    with mp.Pool(1) as pool:
+        with pytest.raises(WorkerDiedError):
+            pool.apply(die_of_signal_40)
+        assert pool.apply(square, (3,)) == 9
+
+
 class Unloadable:
     """Can be pickled, and not be unpickled where it arrives."""
 

@@ -12,7 +12,7 @@ from multiprocessing import parent_process, pool, util
 from typing import Any, Callable, Dict, Iterable, Optional, Tuple
 
 from . import _ffi, _queue
-from ._errors import ClosedError, Full
+from ._errors import ClosedError, Full, ShoalError
 from .multiprocessing.queues import _dumps
 
 # The type checkers' library knows only what is documented.
@@ -52,17 +52,21 @@ def is_found_by_name(function: Any) -> bool:
 def put_politely(
     to: "_queue.Queue[Any]", data: bytes, limit: int, goes_on: Callable[[], object]
 ) -> None:
-    """Puts a message, but a large one only once few are waiting: they may not all fit."""
+    """Puts a message, but a large one only once few are waiting: they may not all fit.
+
+    Gives up when it does not go on: nobody is there to take anything.
+    """
     if len(data) >= LARGE:
         pause = 0.0005
         while to.qsize() >= limit and goes_on():
             time.sleep(pause)
             pause = min(pause * 2, 0.02)
-    while goes_on():
+    while True:
         try:
             return to.put_bytes(data, timeout=LOOK_SECONDS)
         except Full:
-            pass
+            if not goes_on():
+                return
 
 
 class Tasks:
@@ -83,13 +87,17 @@ class Tasks:
                 span = (ctypes.c_ubyte * self._loan.len).from_address(self._loan.data)
                 return memoryview(span).cast("B")
             if status in (_ffi.TIMEOUT, _ffi.EMPTY):
-                if self._parent is not None and not self._parent.is_alive():
+                if not self.are_wanted():
                     return None
             elif status != _ffi.INTERRUPTED:
                 try:
                     _ffi.check(status)
                 except ClosedError:
                     return None
+
+    def are_wanted(self) -> bool:
+        """Whether the pool's process lives."""
+        return self._parent is None or self._parent.is_alive()
 
     @property
     def was_taken_before(self) -> bool:
@@ -129,7 +137,12 @@ def work(
                 results.put_bytes(RESULT.pack(*head, LOST))
             else:
                 result = answer(head, how, length, task, functions)
-                put_politely(results, result, limit, lambda: True)
+                try:
+                    put_politely(results, result, limit, taken.are_wanted)
+                except ShoalError as error:
+                    # Too large for shared memory, most likely. To tell so there may be room.
+                    wrapped = _std.MaybeEncodingError(error, f"{len(result)} bytes")
+                    results.put_bytes(RESULT.pack(*head, RAISED) + _dumps(wrapped))
             del task
             taken.done()
             completed += 1

@@ -24,6 +24,7 @@ import os
 import queue
 import re
 import signal
+import sys
 import threading
 from collections import deque
 from multiprocessing import connection, pool, util
@@ -242,9 +243,18 @@ class _Engine:
             self._set(job, index, (kind == _worker.RETURNED, value))
 
     def _set(self, job: int, index: int, result: Tuple[bool, Any]) -> None:
-        # Not there any more if all of the job has failed.
-        if job in self.cache:
-            self.cache[job]._set(index, result)
+        waited_for = self.cache.get(job)
+        if waited_for is None:
+            # All of the job has failed.
+            return
+        try:
+            waited_for._set(index, result)
+        except Exception:
+            # A callback did not come back as it should. That is no reason for anybody to wait.
+            sys.excepthook(*sys.exc_info())
+            waited_for._callback = waited_for._error_callback = None
+            waited_for._number_left = 1
+            waited_for._set(index, result)
 
     def _set_length(self, set_length: Callable[[int], None], length: int) -> None:
         if set_length.__self__._job in self.cache:  # type: ignore[attr-defined]
@@ -254,7 +264,7 @@ class _Engine:
         if code == 0:
             self._last.pop(number, None)
         else:
-            how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+            how = f"killed by {_signal(-code)}" if code < 0 else f"exit code {code}"
             self._deaths.append(f"{name}, pid {pid}, {how}")
         if number in self._ready:
             self._ready.remove(number)
@@ -304,6 +314,13 @@ class _Engine:
                 thread.join()
         for worker in self.workers:
             worker.join()
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _end_iteration(result: Any, error: Exception) -> None:
