@@ -21,7 +21,7 @@ pub(crate) fn run_python(args: &[&str]) -> Result<(), String> {
     let environment = Environment::prepare("python3")?;
     environment.install()?;
     environment.install_peers();
-    for script in ["queues.py", "objects.py"] {
+    for script in ["queues.py", "objects.py", "dicts.py"] {
         let mut bench = program(environment.python(), &format!("benches/python/{script}"));
         run_for_long(bench.args(args))?;
     }

@@ -17,7 +17,12 @@ const TOOLS: (&str, &str) = (
 const EXTRAS: (&str, &str) = ("import numpy, cloudpickle", "numpy cloudpickle");
 
 /// What it is measured beside.
-const PEERS: (&str, &str) = ("import faster_fifo", "faster-fifo");
+const PEERS: &[(&str, &str)] = &[
+    ("import faster_fifo", "faster-fifo"),
+    ("import lmdb", "lmdb"),
+    ("import UltraDict, atomics", "UltraDict atomics"),
+    ("import redis", "redis"),
+];
 
 /// The versions that are looked for beside `python3`.
 const MINORS: std::ops::RangeInclusive<u32> = 9..=15;
@@ -88,7 +93,9 @@ impl Environment {
     /// Installs what the package is measured beside; what cannot be had is skipped there.
     pub(crate) fn install_peers(&self) {
         let _ = self.have(EXTRAS);
-        let _ = self.have(PEERS);
+        for peer in PEERS {
+            let _ = self.have(*peer);
+        }
     }
 
     /// Its interpreter.
