@@ -32,7 +32,7 @@ from typing import Any, List
 
 _MARK = 0xFF
 _LENGTH = struct.Struct("<I")
-_COUNTER = struct.Struct("<q")
+COUNTER = struct.Struct("<q")
 _PICKLE_MARK = 0x80
 _MIN = -(1 << 63)
 _MAX = (1 << 63) - 1
@@ -42,7 +42,11 @@ def encode_key(key: Any) -> bytes:
     """The bytes of a key. `TypeError` if it is not hashable."""
     kind = type(key)
     if kind is str:
-        data: bytes = key.encode("utf-8", "surrogateescape")
+        try:
+            text: bytes = key.encode()
+            return text
+        except UnicodeEncodeError:
+            data: bytes = key.encode("utf-8", "surrogateescape")
         if data[:1] == b"\xff":
             raise ValueError(f"the key {key!r} cannot be told from an encoded one")
         return data
@@ -119,7 +123,7 @@ def _split(body: bytes) -> List[bytes]:
 def encode_value(value: Any) -> bytes:
     """The bytes of a value."""
     if type(value) is int and _MIN <= value <= _MAX:
-        return _COUNTER.pack(value)
+        return COUNTER.pack(value)
     data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     return data + b"\0" if len(data) == 8 else data
 
@@ -127,7 +131,7 @@ def encode_value(value: Any) -> bytes:
 def decode_value(data: Any) -> Any:
     """The value that `encode_value` wrote, from bytes or a view of them."""
     if len(data) == 8:
-        return _COUNTER.unpack(data)[0]
+        return COUNTER.unpack(data)[0]
     if len(data) and data[0] == _PICKLE_MARK:
         return pickle.loads(data)
     raise ValueError(

@@ -25,6 +25,7 @@ _take_buffer, _give_buffer = _ffi.take_buffer, _ffi.give_buffer
 _dumps = pickle.dumps
 _PROTOCOL = pickle.HIGHEST_PROTOCOL
 _SLICE = _wait.SLICE_NS
+_LARGE = _frame.LARGE
 
 # Messages put or taken in one call of the library.
 _BATCH = 256
@@ -111,8 +112,11 @@ class Queue(Shared, Generic[T]):
         """
         if not self._large:
             data = _dumps(obj, _PROTOCOL)
-            if len(data) < _frame.LARGE:
-                self.put_bytes(data, block, timeout)
+            size = len(data)
+            if size < _LARGE:
+                patience = _SLICE if block and timeout is None else 0
+                if _put(self._handle, data, size, patience):
+                    self._put_slowly(data, _wait.deadline(block, timeout))
                 return
         self.put_large(obj, _dumps_apart, block, timeout)
 
@@ -130,7 +134,7 @@ class Queue(Shared, Generic[T]):
         """`put` for what may be large; ``dumps(obj, aside)`` pickles it, as `_frame` says."""
         message = _frame.message(obj, dumps)
         if isinstance(message, bytes):
-            self._large = len(message) >= _frame.LARGE
+            self._large = len(message) >= _LARGE
             self.put_bytes(message, block, timeout)
             return
         # Next time it is not pickled first to find out that it is large.
@@ -305,12 +309,12 @@ class Queue(Shared, Generic[T]):
         try:
             if _get(self._handle, buffer.pointer, buffer.size, buffer.length_ref, patience):
                 buffer = self._take_slowly(buffer, _wait.deadline(block, timeout))
-            data = buffer.view[: buffer.length.value]
-            if convert is unpickle and _frame.is_frame(data) and buffer.size < 2 * len(data):
-                # What comes out lives in this buffer, which is nobody else's from now on.
-                own, buffer = data, _take_buffer()
-                return cast(_R, _frame.load(own, _frame.OWNED))
-            return convert(data)
+                data = buffer.view[: buffer.length.value]
+                if convert is unpickle and _frame.is_frame(data) and buffer.size < 2 * len(data):
+                    # What comes out lives in this buffer, which is nobody else's from now on.
+                    buffer = _take_buffer()
+                    return cast(_R, _frame.load(data, _frame.OWNED))
+            return convert(buffer.view[: buffer.length.value])
         finally:
             _give_buffer(buffer)
 
@@ -530,11 +534,11 @@ def _dumps_apart(obj: object, aside: Any) -> bytes:
 
 def unpickle(data: memoryview) -> Any:
     """The object a message of `Queue.put` holds."""
+    # Every pickle of protocol 2 and later starts with this byte.
+    if data and data[0] == 0x80:
+        return pickle.loads(data)
     if _frame.is_frame(data):
         return _frame.load(data, _frame.COPIED)
-    # Every pickle of protocol 2 and later starts with this byte.
-    if not data or data[0] != 0x80:
-        raise pickle.UnpicklingError(
-            "the message was not put by Queue.put: take raw messages with get_bytes"
-        )
-    return pickle.loads(data)
+    raise pickle.UnpicklingError(
+        "the message was not put by Queue.put: take raw messages with get_bytes"
+    )
