@@ -22,7 +22,7 @@ _put = _ffi.untyped("shoal_queue_put")
 _get = _ffi.untyped("shoal_queue_get")
 _INT_MAX = _ffi.INT_MAX
 _take_buffer, _give_buffer = _ffi.take_buffer, _ffi.give_buffer
-_dumps = pickle.dumps
+_dumps, _loads = pickle.dumps, pickle.loads
 _PROTOCOL = pickle.HIGHEST_PROTOCOL
 _SLICE = _wait.SLICE_NS
 _LARGE = _frame.LARGE
@@ -281,8 +281,18 @@ class Queue(Shared, Generic[T]):
         Raises `Empty` if there is none (in time) and `ClosedError` once the queue is
         closed and drained. Only unpickle what programs you trust have put.
         """
-        obj: T = self._take(unpickle, block, timeout) if copy else self._view(block, timeout)
-        return obj
+        if not copy:
+            return cast(T, self._view(block, timeout))
+        # The common path of `_take` and `unpickle`, written out: calls are what costs.
+        buffer = _take_buffer()
+        patience = _SLICE if block and timeout is None else 0
+        if not _get(self._handle, buffer.pointer, buffer.size, buffer.length_ref, patience):
+            data = buffer.view[: buffer.length.value]
+            obj: T = _loads(data) if data and data[0] == 0x80 else unpickle(data)
+            _give_buffer(buffer)
+            return obj
+        _give_buffer(buffer)
+        return cast(T, self._take(unpickle, block, timeout))
 
     def _view(self, block: bool, timeout: Optional[float]) -> Any:
         lease = self.lease(block, timeout)
