@@ -164,7 +164,7 @@ WAITS = {
     "semaphore": "semaphore.acquire()",
     "event": "event.wait()",
     "barrier": "barrier.wait()",
-    "condition": "condition.acquire(); condition.wait()",
+    "condition": "with condition: condition.wait()",
     "recv": "there.recv()",
     "poll": "there.poll(None)",
     "wait": "mp.connection.wait([there, q])",

@@ -200,3 +200,5 @@ def test_a_manager_is_one_of_the_originals() -> None:
         assert isinstance(manager, original.SyncManager)
         assert manager.address  # starts a server
     assert BaseManager is original.BaseManager
+    # What is registered with one of ours stays there.
+    assert not hasattr(original.SyncManager, "Account") and not hasattr(SyncManager, "Account")

@@ -272,24 +272,6 @@ def test_a_managers_list_has_the_manners_of_a_list() -> None:
             l.pop()
 
 
-def test_a_type_can_be_registered_with_a_manager() -> None:
-    mp.managers.SyncManager.register("Ledger", Ledger)
-    with mp.get_context("spawn").Manager() as manager:
-        ledger = manager.Ledger()
-        ledger.enter(2)
-        assert ledger.enter(3) == 5
-    assert not hasattr(importlib.import_module("multiprocessing.managers").SyncManager, "Ledger")
-
-
-class Ledger:
-    def __init__(self) -> None:
-        self.sum = 0
-
-    def enter(self, amount: int) -> int:
-        self.sum += amount
-        return self.sum
-
-
 def put_square(queue: Any, n: int) -> int:
     queue.put(n * n)
     return n

@@ -124,7 +124,22 @@ class ListProxy(_Managed, List[T]):
         return str(self.copy())
 
 
-class NamespaceProxy(_Managed):
+class _InMap(_Managed):
+    """Something whose parts are the entries of a map."""
+
+    _map: Map[str, Any]
+
+    def __getstate__(self) -> Any:
+        return self._map
+
+    def __setstate__(self, state: Any) -> None:
+        self._map = state
+
+    def _give_up(self) -> None:
+        self._map.detach()
+
+
+class NamespaceProxy(_InMap):
     """Attributes in shared memory; those that begin with ``_`` are this handle's own.
 
     ``ns.count += 1`` is two calls, between which another process may change it.
@@ -133,7 +148,7 @@ class NamespaceProxy(_Managed):
     _typeid = "Namespace"
 
     def __init__(self, **values: Any) -> None:
-        self._map: Map[str, Any] = Map()
+        self._map = Map()
         self._map.update(values)
 
     def __getattr__(self, name: str) -> Any:
@@ -159,15 +174,6 @@ class NamespaceProxy(_Managed):
             except KeyError:
                 raise AttributeError(name) from None
 
-    def __getstate__(self) -> Any:
-        return self._map
-
-    def __setstate__(self, state: Any) -> None:
-        self._map = state
-
-    def _give_up(self) -> None:
-        self._map.detach()
-
     def _getvalue(self) -> Any:
         return _original.Namespace(**self._map.copy())
 
@@ -175,34 +181,26 @@ class NamespaceProxy(_Managed):
         return str(self._getvalue())
 
 
-class ValueProxy(_Managed, Generic[T]):
+class ValueProxy(_InMap, Generic[T]):
     """One object in shared memory: `get`, `set`, or ``value``. The type code says nothing."""
 
     _typeid = "Value"
     _KEY = ""
 
     def __init__(self, typecode: Any, value: T) -> None:
-        self._map: Map[str, T] = Map()
+        self._map = Map()
         self._map[self._KEY] = value
 
     def get(self) -> T:
         """The object."""
-        return self._map[self._KEY]
+        value: T = self._map[self._KEY]
+        return value
 
     def set(self, value: T) -> None:
         """Replaces the object."""
         self._map[self._KEY] = value
 
     value = property(get, set)
-
-    def __getstate__(self) -> Any:
-        return self._map
-
-    def __setstate__(self, state: Any) -> None:
-        self._map = state
-
-    def _give_up(self) -> None:
-        self._map.detach()
 
     def _getvalue(self) -> Any:
         return _original.Value(None, self.get())
