@@ -26,6 +26,7 @@ import re
 import signal
 import sys
 import threading
+import weakref
 from collections import deque
 from multiprocessing import connection, pool, util
 from multiprocessing.context import ProcessError
@@ -49,12 +50,51 @@ class WorkerDiedError(ProcessError):
     """The process that ran a task died before there was a result."""
 
 
+# Whoever waits for a result comes back so often to see whether there was a Ctrl-C. The interpreter
+# misses one that comes just before it begins to wait: one in thirty on a busy machine.
+_SLICE_SECONDS = 0.05
+
+
+class _Event(threading.Event):
+    """That a result is there."""
+
+    def wait(self, timeout: Optional[float] = None) -> bool:
+        while timeout is None and not super().wait(_SLICE_SECONDS):
+            pass
+        return super().wait(timeout)
+
+
+class _Condition(threading.Condition):
+    """That an iterator has a next result."""
+
+    def __init__(self, results: Any) -> None:
+        super().__init__(threading.Lock())
+        self._results = weakref.ref(results)
+
+    def wait(self, timeout: Optional[float] = None) -> bool:
+        if timeout is not None:
+            return super().wait(timeout)
+        while not super().wait(_SLICE_SECONDS):
+            results = self._results()
+            if results is None or results._items or results._index == results._length:
+                break
+        return True
+
+
 class _Cache(Dict[int, Any]):
     """The results that are not complete, by job; rings when there are none left to wait for."""
 
     def __init__(self, engine: "_Engine") -> None:
         super().__init__()
         self._engine = engine
+
+    def __setitem__(self, job: int, result: Any) -> None:
+        # Nobody waits for it yet.
+        if isinstance(result, _std.IMapIterator):
+            result._cond = _Condition(result)
+        else:
+            result._event = _Event()
+        super().__setitem__(job, result)
 
     def __delitem__(self, job: int) -> None:
         super().__delitem__(job)
