@@ -54,7 +54,9 @@ def _dumps(obj: object) -> bytes:
 def _dumps_apart(obj: object, aside: Any) -> bytes:
     """The same, without what ``aside`` takes."""
     out = io.BytesIO()
-    ForkingPickler(out, -1, True, aside).dump(obj)
+    # Type checkers of older versions do not know that it takes what `pickle.Pickler` does.
+    make: Any = ForkingPickler
+    make(out, -1, True, aside).dump(obj)
     return out.getvalue()
 
 
