@@ -23,7 +23,7 @@ const USAGE: &str = "usage: cargo xtask <task>
   test               run every check and every test: Rust, C, C++ and Python
   test --only NAME   run the steps whose names contain NAME
   test --all-pythons the Python tests with every python3.N that is found, too
-  cpython-tests [METHOD] [--only WORD]
+  cpython-tests [--python NAME] [METHOD] [--only WORD]
                      the standard library's tests of multiprocessing, on Shoal's
   dist               build the Python wheel, and try it with every Python that is found
   bench [ARGS]       measure, beside other queues and the machine's floor
@@ -37,7 +37,8 @@ fn main() -> ExitCode {
         ["demo"] => demo::run(),
         ["dist"] => dist::run(),
         ["test", rest @ ..] => choice(rest).and_then(|choice| test::run(&choice)),
-        ["cpython-tests", rest @ ..] => cpython::run_tests(rest),
+        ["cpython-tests", "--python", name, rest @ ..] => cpython::run_tests(name, rest),
+        ["cpython-tests", rest @ ..] => cpython::run_tests("python3", rest),
         ["bench", "--python", rest @ ..] => bench::run_python(rest),
         ["bench", "--", rest @ ..] | ["bench", rest @ ..] => bench::run_bench(rest),
         ["header"] => header::header(false),
