@@ -8,6 +8,7 @@ import pickle
 import signal
 import threading
 import time
+import weakref
 from typing import Any
 
 import pytest
@@ -112,6 +113,39 @@ def test_a_recursive_lock_belongs_to_its_thread() -> None:
         other.join()
         assert got == [False]
     assert not lock.locked()
+
+
+@pytest.mark.parametrize("kind", [shoal.Lock, shoal.RLock])
+def test_with_takes_the_lock_by_whatever_way_a_subclass_has(kind: Any) -> None:
+    class Counted(kind):  # type: ignore[misc]
+        entered = 0
+
+        def __enter__(self) -> bool:
+            self.entered += 1
+            taken: bool = super().__enter__()
+            return taken
+
+    lock = Counted()
+    with lock as taken:
+        assert taken is True and lock.locked()
+    assert lock.entered == 1 and not lock.locked()
+
+
+@pytest.mark.parametrize("kind", [shoal.Lock, shoal.RLock])
+def test_a_lock_goes_with_the_last_reference_to_it(kind: Any) -> None:
+    lock = kind()
+    gone = weakref.ref(lock)
+    del lock
+    assert gone() is None
+
+
+@pytest.mark.parametrize("kind", [shoal.Lock, shoal.RLock])
+def test_with_says_that_a_lock_is_detached(kind: Any) -> None:
+    lock = kind()
+    lock.detach()
+    with pytest.raises(shoal.ClosedError):
+        with lock:
+            pass
 
 
 @pytest.mark.parametrize("kind", [shoal.Lock, shoal.RLock])
