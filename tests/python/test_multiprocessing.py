@@ -131,10 +131,15 @@ def test_a_queue_has_the_standard_methods_and_errors() -> None:
     queue.close()
     queue.close()
     queue.join_thread()
-    for use in (queue.get, queue.empty, queue.qsize, lambda: queue.put(1)):
+    for use in (queue.get, queue.qsize, lambda: queue.put(1)):
         with pytest.raises(ValueError, match="closed"):
             use()
-    assert "closed" in repr(queue)
+    assert queue.empty() and "closed" in repr(queue)
+    simple: Any = mp.SimpleQueue()
+    simple.close()
+    for use in (simple.get, simple.empty, lambda: simple.put(1)):
+        with pytest.raises(OSError, match="closed"):
+            use()
 
 
 def test_a_full_queue_blocks_until_there_is_room() -> None:

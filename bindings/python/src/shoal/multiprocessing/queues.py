@@ -15,7 +15,7 @@ import io
 import time
 from multiprocessing import connection
 from multiprocessing.reduction import ForkingPickler
-from typing import Any, Dict, Generic, Iterable, List, Optional, Tuple, TypeVar
+from typing import Any, Dict, Generic, Iterable, List, Optional, Tuple, Type, TypeVar
 
 from .. import _queue
 from .._errors import Empty, Full
@@ -63,6 +63,9 @@ def _dumps_apart(obj: object, aside: Any) -> bytes:
 class _Closable(Generic[T]):
     """A queue that this process can close for itself, as `multiprocessing` means it."""
 
+    # What it is to use one that is closed.
+    _closed_error: Type[Exception] = ValueError
+
     def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
         self._maxsize = max(0, maxsize)
         self._queue: Optional[_queue.Queue[T]] = _queue.Queue(maxsize=self._maxsize)
@@ -70,7 +73,7 @@ class _Closable(Generic[T]):
     def _open(self) -> _queue.Queue[T]:
         queue = self._queue
         if queue is None:
-            raise ValueError(f"Queue {self!r} is closed")
+            raise self._closed_error(f"Queue {self!r} is closed")
         return queue
 
     def __getstate__(self) -> Any:
@@ -182,6 +185,10 @@ class Queue(_Closable[T]):
         """Waits for one object, then takes what is there, up to ``max_items``."""
         return self._open().get_many(max_items, block, timeout)
 
+    def empty(self) -> bool:
+        """Whether nothing is in the queue: exact. After `close` this process finds nothing."""
+        return self._closed or super().empty()
+
     def qsize(self) -> int:
         """How many objects are in the queue: exact."""
         return self._open().qsize()
@@ -200,6 +207,9 @@ class Queue(_Closable[T]):
 
 class SimpleQueue(_Closable[T]):
     """`multiprocessing.SimpleQueue`, in shared memory."""
+
+    # The original is a pipe.
+    _closed_error = OSError
 
     def __init__(self, *, ctx: Any = None) -> None:
         super().__init__(ctx=ctx)
