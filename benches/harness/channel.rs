@@ -83,7 +83,6 @@ const ROOM: u64 = 1 << 30;
 pub(super) type Why = String;
 
 /// One channel, as the parent holds it for its workers.
-#[expect(clippy::large_enum_variant, reason = "there are two at a time")]
 pub(super) enum Channel {
     Queue(Queue),
     Stream {

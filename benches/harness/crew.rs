@@ -80,6 +80,22 @@ impl std::fmt::Display for Stuck {
     }
 }
 
+/// Has a process that is about to be started end when this one does: an interrupted benchmark
+/// leaves nothing behind.
+pub(super) fn ends_with_us(command: &mut Command) -> &mut Command {
+    let parent = std::process::id();
+    // SAFETY: system calls only, none of which allocates or takes a lock.
+    unsafe {
+        command.pre_exec(move || {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            if libc::getppid() as u32 != parent {
+                return Err(std::io::ErrorKind::Interrupted.into());
+            }
+            Ok(())
+        })
+    }
+}
+
 /// The workers of one measurement. Dropping it ends those that still run.
 pub(super) struct Crew<'a> {
     stage: &'a Stage,
@@ -127,7 +143,6 @@ impl<'a> Crew<'a> {
         command: &mut Command,
     ) -> Result<(), Failure> {
         fds.push(self.stage.fd());
-        let parent = std::process::id();
         command.stdin(Stdio::null());
         // SAFETY: system calls only, none of which allocates or takes a lock.
         unsafe {
@@ -135,15 +150,10 @@ impl<'a> Crew<'a> {
                 for &fd in &fds {
                     libc::fcntl(fd, libc::F_SETFD, 0);
                 }
-                // Nothing outlives us: an interrupted benchmark leaves no workers behind.
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                if libc::getppid() as u32 != parent {
-                    return Err(std::io::ErrorKind::Interrupted.into());
-                }
                 core.map_or(Ok(()), cores::pin)
             })
         };
-        self.workers.push(command.spawn()?);
+        self.workers.push(ends_with_us(command).spawn()?);
         Ok(())
     }
 

@@ -23,6 +23,10 @@ enum Of {
     /// Committed KiB.
     EmptyQueue,
     EmptyMap,
+    /// Committed bytes for each stored byte of so many entries.
+    PerByte(u64),
+    /// A get of one of so many keys, in reads of as much memory that wait for each other.
+    Reads(u64),
     /// Milliseconds of a core a second, of queues and readers that wait.
     Idle,
     /// Large messages between two, in place, in percent of bare memory.
@@ -39,7 +43,7 @@ enum Bound {
 
 use Bound::{AtLeast, AtMost, Below};
 
-const GOALS: [(&str, Of, Bound, &str); 25] = [
+const GOALS: [(&str, Of, Bound, &str); 29] = [
     (
         "64 B, 1x1, one at a time",
         Of::Rate("1x1", 1),
@@ -141,6 +145,30 @@ const GOALS: [(&str, Of, Bound, &str); 25] = [
     ),
     ("an empty queue", Of::EmptyQueue, Below(128.0), "KiB"),
     ("an empty map", Of::EmptyMap, Below(128.0), "KiB"),
+    (
+        "memory of 10000 entries, for each byte",
+        Of::PerByte(10_000),
+        AtMost(1.6),
+        "B",
+    ),
+    (
+        "memory of 1000000 entries, for each byte",
+        Of::PerByte(1_000_000),
+        AtMost(1.6),
+        "B",
+    ),
+    (
+        "memory of 10000000 entries, for each byte",
+        Of::PerByte(10_000_000),
+        AtMost(1.6),
+        "B",
+    ),
+    (
+        "map get, 10000000 keys, in dependent reads",
+        Of::Reads(10_000_000),
+        AtMost(3.0),
+        "x",
+    ),
     (
         "1000 idle queues, 100 readers",
         Of::Idle,
@@ -262,11 +290,13 @@ pub(super) fn judge(report: &Report) -> Vec<Goal> {
 }
 
 /// Faster than another store by so much.
-const STORES: [(Operation, u64, usize, Store, f64); 14] = [
+const STORES: [(Operation, u64, usize, Store, f64); 16] = [
     (Operation::Get, 1_000, 1, Store::Boost, 1.0),
     (Operation::Get, 1_000, 1, Store::Lmdb, 3.0),
     (Operation::Get, 1_000_000, 1, Store::Boost, 1.3),
     (Operation::Get, 1_000_000, 1, Store::Lmdb, 3.5),
+    (Operation::Get, 1_000, 1, Store::Redis, 300.0),
+    (Operation::Get, 1_000_000, 1, Store::Redis, 300.0),
     (Operation::Get, 100_000, 2, Store::Boost, 4.0),
     (Operation::Mix, 100_000, 2, Store::Boost, 4.0),
     (Operation::Set, 1_000, 1, Store::Boost, 1.5),
@@ -339,6 +369,7 @@ impl Of {
             })
         };
         let memory = report.memory.as_ref();
+        let stored = |entries| memory?.map.iter().find(|it| it.entries == entries);
         match *self {
             Of::Rate(topology, batch) => Some(rate(64, topology, batch)?.million.median),
             // More processes than cores take turns, and each has to have had some.
@@ -374,6 +405,11 @@ impl Of {
             }
             Of::EmptyQueue => Some(memory?.empty_queue as f64 / 1024.0),
             Of::EmptyMap => Some(memory?.empty_map as f64 / 1024.0),
+            Of::PerByte(entries) => Some(stored(entries)?.committed_per_stored_byte),
+            Of::Reads(keys) => {
+                let it = stored(keys)?;
+                Some(it.get_ns.median / it.read_ns.median)
+            }
             Of::Idle => Some(report.idle.as_ref()?.cpu_ms_per_second),
             Of::InPlace(size) => Some(in_place(report, size, Transport::Bare)? * 100.0),
             Of::TripTail => {

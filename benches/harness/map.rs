@@ -4,18 +4,17 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use shoal::{Map, Queue};
+use shoal::Map;
 
 use super::channel::Why;
 use super::crew::{Crew, Role};
 use super::entries::{KEY, VALUE, key, shuffled, value, writes};
-use super::report::{MapRate, Memory, Report, Spread, Stored};
+use super::report::{MapRate, Report, Spread};
 use super::stage::Stage;
 use super::{Failure, Options, cores, in_turns, peers};
 
 /// All in the cache, mostly, and mostly out of it.
 const KEYS: [u64; 3] = [1_000, 100_000, 1_000_000];
-const STORED: [u64; 2] = [10_000, 1_000_000];
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -45,6 +44,8 @@ pub(crate) enum Store {
     Boost,
     /// Without syncing, a transaction for each operation
     Lmdb,
+    /// Without a disk, over a Unix socket
+    Redis,
 }
 
 impl std::fmt::Display for Store {
@@ -53,6 +54,7 @@ impl std::fmt::Display for Store {
             Self::Shoal => "shoal",
             Self::Boost => "boost map",
             Self::Lmdb => "lmdb",
+            Self::Redis => "redis",
         })
     }
 }
@@ -68,7 +70,7 @@ pub(super) struct Part {
 }
 
 /// A store with its keys in it, in the order of their indices.
-#[expect(clippy::large_enum_variant, reason = "there are three at a time")]
+#[expect(clippy::large_enum_variant, reason = "there are four at a time")]
 enum Filled {
     Own(Map),
     Program(peers::Program),
@@ -202,29 +204,4 @@ impl Part {
         }
         Ok(())
     }
-}
-
-/// What objects take of `/dev/shm`.
-pub(super) fn memory() -> Result<Memory, Failure> {
-    let committed = |name: &str| shoal::stat(name).map(|info| info.committed);
-    let (queue, map) = (Queue::anonymous()?, Map::anonymous()?);
-    let (empty_queue, empty_map) = (committed(queue.name())?, committed(map.name())?);
-    let (mut per_byte, mut stored) = (Vec::new(), 0);
-    for entries in STORED {
-        for index in stored..entries {
-            map.set(&key(index), &value(&key(index)))?;
-        }
-        stored = entries;
-        let bytes = entries * (KEY + VALUE) as u64;
-        let used = committed(map.name())?.saturating_sub(empty_map);
-        per_byte.push(Stored {
-            entries,
-            committed_per_stored_byte: used as f64 / bytes as f64,
-        });
-    }
-    Ok(Memory {
-        empty_queue,
-        empty_map,
-        map: per_byte,
-    })
 }

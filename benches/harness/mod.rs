@@ -4,7 +4,7 @@
 //! - [`channel`], [`wire`], [`payload`]: ways of transport, one end of one, what goes over it.
 //! - [`bare`]: memory with as little as can be around it, as a floor.
 //! - [`peers`]: other projects' queues and stores, used by programs of their own.
-//! - [`traffic`], [`trips`], [`map`] of [`entries`], [`idle`], [`floor`]: what is measured.
+//! - [`traffic`], [`trips`], [`map`] of [`entries`], [`memory`], [`idle`], [`floor`]: what is measured.
 //! - [`report`], [`ratios`], [`table`], [`goals`]: what came out, for programs and for people.
 //!
 //! Workers are real processes: this program executed afresh, opening what it measures by name.
@@ -27,6 +27,7 @@ mod floor;
 mod goals;
 mod idle;
 mod map;
+mod memory;
 mod payload;
 mod peers;
 mod ratios;
@@ -73,7 +74,7 @@ pub(crate) enum Only {
     Map,
     /// The machine's own floor
     Floor,
-    /// Committed memory
+    /// Committed memory, and what a map's memory costs its reader
     Memory,
     /// What waiting costs
     Idle,
@@ -160,14 +161,19 @@ pub(crate) fn run(options: &Options, progress: &dyn Fn(&str)) -> Result<Report, 
     if wanted(Only::Map) {
         progress("maps");
         let peers: &[_] = match options.peers {
-            true => &[map::Store::Shoal, map::Store::Boost, map::Store::Lmdb],
+            true => &[
+                map::Store::Shoal,
+                map::Store::Boost,
+                map::Store::Lmdb,
+                map::Store::Redis,
+            ],
             false => &[map::Store::Shoal],
         };
         map::measure(options, peers, &mut report)?;
     }
     if wanted(Only::Memory) {
         progress("memory");
-        report.memory = Some(map::memory()?);
+        report.memory = Some(memory::measure(options)?);
     }
     if wanted(Only::Idle) {
         progress("a thousand queues, and a hundred readers asleep");

@@ -6,8 +6,8 @@
 
 use std::ffi::OsString;
 use std::os::fd::RawFd;
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::channel::{Transport, Why};
@@ -15,7 +15,7 @@ use super::map::Store;
 use super::report::{Gap, Skipped};
 use super::stage::Stage;
 use super::traffic::Load;
-use super::{Failure, Topology};
+use super::{Failure, Topology, crew};
 
 /// Where the folder with the programs is. Without it these peers are not spoken of.
 const FOLDER: &str = "SHOAL_BENCH_PEERS";
@@ -44,7 +44,7 @@ const PROGRAMS: [(Transport, &str, &str, &str); 3] = [
 ];
 
 /// The same of stores.
-const STORES: [(Store, &str, &str, &str); 2] = [
+const STORES: [(Store, &str, &str, &str); 3] = [
     (
         Store::Boost,
         "peer-boost_map",
@@ -54,6 +54,12 @@ const STORES: [(Store, &str, &str, &str); 2] = [
     (
         Store::Lmdb,
         "peer-lmdb",
+        "failed to ",
+        "its crates cannot be had",
+    ),
+    (
+        Store::Redis,
+        "peer-redis",
         "failed to ",
         "its crates cannot be had",
     ),
@@ -111,6 +117,7 @@ pub(super) struct Program {
     name: String,
     /// Messages that it has room for.
     depth: u64,
+    server: Option<Child>,
 }
 
 impl Program {
@@ -125,6 +132,7 @@ impl Program {
             path,
             name: format!("shoal-bench-{pid}-{count}"),
             depth,
+            server: None,
         }
     }
 
@@ -132,7 +140,16 @@ impl Program {
     pub(super) fn store(store: Store) -> Result<Self, Why> {
         let known = STORES.iter().find(|(other, ..)| *other == store);
         let (_, name, sign, needs) = known.ok_or("it has no program")?;
-        find_program(name, sign, needs).map(|path| Self::named(path, 0))
+        let mut program = Self::named(find_program(name, sign, needs)?, 0);
+        if store == Store::Redis {
+            program.server = Some(redis_server(&program.folder())?);
+        }
+        Ok(program)
+    }
+
+    /// Where those keep their files that are told a folder.
+    fn folder(&self) -> PathBuf {
+        Path::new("/dev/shm").join(&self.name)
     }
 
     /// Puts so many keys into a store.
@@ -203,10 +220,28 @@ impl Program {
     }
 }
 
+/// A server that keeps nothing on a disk and listens in `folder`.
+fn redis_server(folder: &Path) -> Result<Child, Why> {
+    let failed = |err: std::io::Error| match err.kind() {
+        std::io::ErrorKind::NotFound => "there is no redis-server (Debian: redis-server)".into(),
+        _ => format!("redis-server: {err}"),
+    };
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    let mut command = Command::new("redis-server");
+    command.args(["--port", "0", "--save", "", "--appendonly", "no"]);
+    command.arg("--unixsocket").arg(folder.join("redis.sock"));
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    crew::ends_with_us(&mut command).spawn().map_err(failed)
+}
+
 impl Drop for Program {
     /// Removes what the workers left, killed or not: what bears this channel's name, which has
     /// this process's pid in it.
     fn drop(&mut self) {
+        if let Some(server) = &mut self.server {
+            let _ = server.kill();
+            let _ = server.wait();
+        }
         // The files of iceoryx2's services.
         let _ = std::fs::remove_dir_all(std::env::temp_dir().join(&self.name));
         // Boost's queue has the very name; whatever iceoryx2 shares begins with it, and the
@@ -222,7 +257,7 @@ impl Drop for Program {
             let name = name.trim_start_matches("sem.");
             if name == self.name || name.starts_with(&prefix) {
                 let _ = std::fs::remove_file(file.path());
-                // LMDB's is a folder.
+                // LMDB's and Redis's are folders.
                 let _ = std::fs::remove_dir_all(file.path());
             }
         }

@@ -134,6 +134,10 @@ pub(crate) struct Stored {
     pub(crate) entries: u64,
     /// Beyond what an empty map takes, for each byte of keys and values.
     pub(crate) committed_per_stored_byte: f64,
+    /// A get of any key.
+    pub(crate) get_ns: Spread,
+    /// A read anywhere in as much memory, which has to wait for the one before it.
+    pub(crate) read_ns: Spread,
 }
 
 /// Something that was asked for and could not be measured.

@@ -46,7 +46,7 @@ fn build_peers() -> Result<PathBuf, String> {
         attempt(compile.arg("-o").arg(&path).arg(library), &path)?;
     }
     let build = folder.join("build");
-    for name in ["peer-iceoryx2", "peer-lmdb"] {
+    for name in ["peer-iceoryx2", "peer-lmdb", "peer-redis"] {
         let path = folder.join(name);
         let mut compile = cargo("build --release --quiet --locked");
         compile.args(["--manifest-path", "benches/peers/Cargo.toml", "--bin", name]);
