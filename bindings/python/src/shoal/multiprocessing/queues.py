@@ -63,17 +63,14 @@ def _dumps_apart(obj: object, aside: Any) -> bytes:
 class _Closable(Generic[T]):
     """A queue that this process can close for itself, as `multiprocessing` means it."""
 
-    # What it is to use one that is closed.
-    _closed_error: Type[Exception] = ValueError
-
     def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
         self._maxsize = max(0, maxsize)
         self._queue: Optional[_queue.Queue[T]] = _queue.Queue(maxsize=self._maxsize)
 
-    def _open(self) -> _queue.Queue[T]:
+    def _open(self, error: Type[Exception] = ValueError) -> _queue.Queue[T]:
         queue = self._queue
         if queue is None:
-            raise self._closed_error(f"Queue {self!r} is closed")
+            raise error(f"Queue {self!r} is closed")
         return queue
 
     def __getstate__(self) -> Any:
@@ -91,8 +88,8 @@ class _Closable(Generic[T]):
         self._queue = None
 
     def empty(self) -> bool:
-        """Whether nothing is in the queue: exact."""
-        return self._open().empty()
+        """Whether nothing is in the queue: exact. `OSError` if this process closed it."""
+        return self._open(OSError).empty()
 
     def fileno(self) -> int:
         """A descriptor that is readable while there is something to take (see `shoal.Queue`)."""
@@ -185,10 +182,6 @@ class Queue(_Closable[T]):
         """Waits for one object, then takes what is there, up to ``max_items``."""
         return self._open().get_many(max_items, block, timeout)
 
-    def empty(self) -> bool:
-        """Whether nothing is in the queue: exact. After `close` this process finds nothing."""
-        return self._closed or super().empty()
-
     def qsize(self) -> int:
         """How many objects are in the queue: exact."""
         return self._open().qsize()
@@ -208,8 +201,9 @@ class Queue(_Closable[T]):
 class SimpleQueue(_Closable[T]):
     """`multiprocessing.SimpleQueue`, in shared memory."""
 
-    # The original is a pipe.
-    _closed_error = OSError
+    def _open(self, error: Type[Exception] = OSError) -> _queue.Queue[T]:
+        # The original is a pipe.
+        return super()._open(error)
 
     def __init__(self, *, ctx: Any = None) -> None:
         super().__init__(ctx=ctx)
