@@ -146,8 +146,8 @@ const GOALS: [(&str, Of, Bound, &str); 29] = [
     ("an empty queue", Of::EmptyQueue, Below(128.0), "KiB"),
     ("an empty map", Of::EmptyMap, Below(128.0), "KiB"),
     (
-        "memory of 10000 entries, for each byte",
-        Of::PerByte(10_000),
+        "memory of 45000 entries, for each byte",
+        Of::PerByte(45_000),
         AtMost(1.6),
         "B",
     ),

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::layout::Shared;
 use crate::sync::crash::crash_point;
 
-/// A slab has about an eighth of what the shard holds, between these sizes, so that small
+/// A slab has about a sixteenth of what the shard holds, between these sizes, so that small
 /// maps stay small and large ones ask the arena seldom.
 const SMALLEST: u64 = BLOCK;
 const BIGGEST: u64 = 64 * BLOCK;
@@ -206,7 +206,7 @@ impl<'a> Slabs<'a> {
     fn grow(&self, class: u8) -> Result<u32> {
         let size = class::size(class);
         let held = self.state.bytes.load(Ordering::Relaxed);
-        let slots = ((held / 8).clamp(SMALLEST, BIGGEST) / size).max(1);
+        let slots = ((held / 16).clamp(SMALLEST, BIGGEST) / size).max(1);
         let blocks = (slots * size).div_ceil(BLOCK) as u32;
         let head = self
             .extents
