@@ -22,6 +22,8 @@ use crate::sync::crash::crash_point;
 /// maps stay small and large ones ask the arena seldom.
 const SMALLEST: u64 = BLOCK;
 const BIGGEST: u64 = 64 * BLOCK;
+/// With fewer slots than this it has an eighth: what is left behind the last one counts more.
+const MANY: u64 = 8;
 /// The largest slab that is kept when it becomes empty, one in a shard, so that a key that
 /// comes and goes does not cost a trip to the kernel each time.
 const SPARE_BLOCKS: u32 = 4;
@@ -206,7 +208,8 @@ impl<'a> Slabs<'a> {
     fn grow(&self, class: u8) -> Result<u32> {
         let size = class::size(class);
         let held = self.state.bytes.load(Ordering::Relaxed);
-        let slots = ((held / 16).clamp(SMALLEST, BIGGEST) / size).max(1);
+        let within = |share: u64| share.clamp(SMALLEST, BIGGEST) / size;
+        let slots = within(held / 8).min(MANY).max(within(held / 16)).max(1);
         let blocks = (slots * size).div_ceil(BLOCK) as u32;
         let head = self
             .extents
