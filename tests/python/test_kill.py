@@ -149,7 +149,7 @@ def test_children_clean_up_after_a_killed_parent(method: str, script: Script) ->
             queue, ready = ctx.Queue(), ctx.Queue()
             child = ctx.Process(target=last, args=(queue, ready))
             child.start()
-            print(ready.get(), queue._queue.name, flush=True)
+            print(ready.get(), queue.name, flush=True)
             child.join()
         """,
         method,

@@ -188,7 +188,13 @@ def test_what_was_looked_at_until_the_end_of_a_process_was_taken(ctx: Any) -> No
 
 
 def broken_frames() -> List[bytes]:
-    whole = bytes(_frame.message([Block(pattern())], lambda o, a: pickle.dumps(o, 5, buffer_callback=a)))
+    whole = bytes(
+        _frame.message(
+            [Block(pattern())],
+            pickle.dumps,
+            lambda obj, aside: pickle.dumps(obj, 5, buffer_callback=aside),
+        )
+    )
     head = struct.Struct("<8sIIQ")
     return [
         whole[:10],

@@ -170,6 +170,61 @@ def work(queue: Any, done: Any) -> None:
         queue.task_done()
 
 
+def test_a_joinable_queue_is_waited_for_no_longer_than_asked() -> None:
+    queue = mp.JoinableQueue()
+    queue.put(1)
+    with pytest.raises(TimeoutError):
+        queue.join(0.01)
+    queue.task_done()
+    queue.join(0.01)
+
+
+class Counting(mp.queues.Queue):
+    """As programs extend the original: more state, pickled along."""
+
+    def __init__(self) -> None:
+        super().__init__(ctx=mp.get_context())
+        self.sizes = mp.Value("i", 0)
+
+    def __getstate__(self) -> Any:
+        return {"parent": super().__getstate__(), "sizes": self.sizes}
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__(state["parent"])
+        self.sizes = state["sizes"]
+
+    def put(self, obj: Any, *args: Any, **kwargs: Any) -> None:
+        super().put(obj, *args, **kwargs)
+        with self.sizes.get_lock():
+            self.sizes.value += 1
+
+
+def put_two(queue: Any) -> None:
+    queue.put("a")
+    queue.put("b")
+
+
+def test_a_queue_is_extended_as_the_original_is(ctx: Any) -> None:
+    queue = Counting()
+    child = ctx.Process(target=put_two, args=(queue,))
+    child.start()
+    assert [queue.get(), queue.get()] == ["a", "b"]
+    child.join()
+    assert queue.sizes.value == 2
+
+
+def test_a_queue_of_multiprocessing_is_a_shoal_queue() -> None:
+    queue = mp.Queue()
+    queue.put("work")
+    assert shoal.wait([queue], 5) == [queue]
+    with queue.lease() as job:
+        assert job.get() == "work"
+    same = pickle.loads(pickle.dumps(queue))
+    same.put(1)
+    queue.close()
+    assert same.get() == 1
+
+
 def test_a_joinable_queue_waits_for_every_task(ctx: Any) -> None:
     queue, done = ctx.JoinableQueue(), ctx.Queue()
     workers = [ctx.Process(target=work, args=(queue, done), daemon=True) for _ in range(2)]

@@ -399,7 +399,7 @@ class Buffer:
         self.array = (ctypes.c_char * size)()
         self.view = memoryview(self.array).cast("B")
         self.address = ctypes.addressof(self.array)
-        self.pointer = c_void_p(self.address)
+        self.pointer = byref(self.array)
         self.size = size
         self.length = c_size_t()
         self.length_ref = byref(self.length)
@@ -408,7 +408,7 @@ class Buffer:
 # Buffers not in use. A list, not one per thread: pop and append are atomic, and a signal
 # handler or an unpickled object that uses a queue in the middle of a call simply takes
 # another buffer.
-_spare: "list[Buffer]" = []
+spare: "list[Buffer]" = []
 _SMALL = 64 * 1024
 # Less than `INT_MAX`.
 _KEEP = 4 * 1024 * 1024
@@ -417,7 +417,7 @@ _KEEP = 4 * 1024 * 1024
 def take_buffer(size: int = _SMALL) -> Buffer:
     """A buffer of at least ``size`` bytes, for `give_buffer` to take back."""
     try:
-        buffer = _spare.pop()
+        buffer = spare.pop()
         if buffer.size >= size:
             return buffer
     except IndexError:
@@ -429,7 +429,7 @@ def take_buffer(size: int = _SMALL) -> Buffer:
 def give_buffer(buffer: Buffer) -> None:
     """Returns a buffer; a very large one is freed instead of kept."""
     if buffer.size <= _KEEP:
-        _spare.append(buffer)
+        spare.append(buffer)
 
 
 def options(

@@ -77,16 +77,20 @@ def of_bytes(obj: Any) -> Optional[Frame]:
     return None
 
 
-def message(obj: object, dumps: "Callable[[object, Optional[_Aside]], bytes]") -> _Message:
+def message(
+    obj: object,
+    dumps: Callable[[object], bytes],
+    dumps_apart: Callable[[object, _Aside], bytes],
+) -> _Message:
     """The message of an object: a plain pickle, unless it has large parts.
 
-    ``dumps`` pickles; what its second argument is called with stays out of the pickle.
+    Both pickle; what the second argument of ``dumps_apart`` is called with stays out.
     """
     frame = of_bytes(obj)
     if frame is not None:
         return frame
     buffers: List[pickle.PickleBuffer] = []
-    pickled = dumps(obj, buffers.append)
+    pickled = dumps_apart(obj, buffers.append)
     try:
         views = [buffer.raw() for buffer in buffers]
     except BufferError:
@@ -94,7 +98,7 @@ def message(obj: object, dumps: "Callable[[object, Optional[_Aside]], bytes]") -
         views = []
     if sum(view.nbytes for view in views) >= LARGE:
         return Frame(PICKLED, pickled, views)
-    return dumps(obj, None) if buffers else pickled
+    return dumps(obj) if buffers else pickled
 
 
 def is_frame(data: memoryview) -> bool:

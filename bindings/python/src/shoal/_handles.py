@@ -1,4 +1,4 @@
-"""What Queue and Map have in common: a name, a handle, and when the handle goes.
+"""What all shared objects have in common: a name, a handle, and when the handle goes.
 
 A process attaches to an object once per name: unpickling a handle again, or twice, gives
 the object that is there already. The handle is given up by `detach`, by leaving a ``with``
@@ -36,10 +36,13 @@ class Shared:
     """An attached shared object. Safe to use from any number of threads."""
 
     _handle: Optional[_ffi.Handle]
+    # The handle as the fastest calls take it, and None without one.
+    _fast: Any
     _name: str
 
     def _adopt(self, handle: _ffi.Handle, name: str) -> None:
         self._handle = handle
+        self._fast = _ffi.prebuilt(handle)
         self._name = name
         with _attaching:
             _everything[id(self)] = self
@@ -68,7 +71,7 @@ class Shared:
 
     def _forget(self) -> None:
         """Lets go of the handle."""
-        self._handle = None
+        self._handle = self._fast = None
 
     def _live(self) -> Any:
         """The handle. Keep it in a local variable for as long as the call lasts."""
@@ -76,6 +79,15 @@ class Shared:
         if handle is None:
             raise ClosedError(f"{type(self).__name__} {self._name!r} is detached")
         return handle
+
+    def _share(self, name: str) -> bool:
+        """Adopts the handle that this process has on ``name`` already, if there is one."""
+        with _attaching:
+            other = _attached.get((type(self), name))
+            handle = None if other is None else other._handle
+            if handle is not None:
+                self._adopt(handle, name)
+        return handle is not None
 
     def __enter__(self: _SharedT) -> _SharedT:
         return self

@@ -151,7 +151,7 @@ class Lock(Sync):
             found = "recursive" if recursive else "not recursive"
             self.detach()
             raise WrongKindError(f"the lock {self._name!r} is {found}")
-        self._arm(_ffi.prebuilt(handle))
+        self._arm(self._fast)
 
     def _arm(self, fast: Any) -> None:
         """How the lock is taken and given back at once; None while there is more to it."""

@@ -185,7 +185,7 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
 
     def __setitem__(self, key: K, value: V) -> None:
         k, v = self._encode_key(key), self._encode_value(value)
-        if len(k) | len(v) > _INT_MAX or _set(self._handle, k, len(k), v, len(v)):
+        if len(k) | len(v) > _INT_MAX or _set(self._fast, k, len(k), v, len(v)):
             _ffi.check(_lib.shoal_map_set(self._live(), k, len(k), v, len(v)))
 
     def __delitem__(self, key: K) -> None:
@@ -439,7 +439,7 @@ class Map(_SharedMap[K, V]):
             # Lost, not returned, if something is raised below; there will be another.
             buffer = _take_buffer()
             pointer, length = buffer.pointer, buffer.length_ref
-            if _get(self._handle, data, size, pointer, buffer.size, length) == 0:
+            if _get(self._fast, data, size, pointer, buffer.size, length) == 0:
                 size = buffer.length.value
                 if size == 8:
                     value: Any = _number(buffer.view)[0]

@@ -166,7 +166,7 @@ class Connection(Shared):
     def _send_bytes(self, data: bytes) -> None:
         size = len(data)
         # Once by hand: nearly every message is sent without waiting.
-        if size > _INT_MAX or _send(self._handle, data, size, _SLICE):
+        if size > _INT_MAX or _send(self._fast, data, size, _SLICE):
             self._send_slowly(data)
 
     def _send_slowly(self, data: bytes) -> None:
@@ -250,7 +250,7 @@ class Connection(Shared):
         buffer = _take_buffer()
         try:
             if not self._ways[0] or _recv(
-                self._handle, buffer.pointer, buffer.size, buffer.length_ref, _SLICE
+                self._fast, buffer.pointer, buffer.size, buffer.length_ref, _SLICE
             ):
                 buffer = self._take_slowly(buffer)
             return convert(buffer.view[: buffer.length.value])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import pickle
 from array import array
+from functools import partial
 from itertools import accumulate, chain
 from typing import Any, Callable, Generic, Iterable, List, Optional, Sequence, TypeVar, Union, cast
 
@@ -21,9 +22,8 @@ BytesLike = Union[bytes, bytearray, memoryview]
 _put = _ffi.untyped("shoal_queue_put")
 _get = _ffi.untyped("shoal_queue_get")
 _INT_MAX = _ffi.INT_MAX
-_take_buffer, _give_buffer = _ffi.take_buffer, _ffi.give_buffer
-_dumps, _loads = pickle.dumps, pickle.loads
-_PROTOCOL = pickle.HIGHEST_PROTOCOL
+_take_buffer, _give_buffer, _spare = _ffi.take_buffer, _ffi.give_buffer, _ffi.spare
+_loads = pickle.loads
 _SLICE = _wait.SLICE_NS
 _LARGE = _frame.LARGE
 
@@ -68,6 +68,13 @@ class Queue(Shared, Generic[T]):
 
     # Whether the last object put was large.
     _large = False
+    # How objects are pickled, and how without what the second argument takes, as `_frame` says.
+    _dumps: Callable[[object], bytes] = staticmethod(
+        partial(pickle.dumps, protocol=pickle.HIGHEST_PROTOCOL)
+    )
+    _dumps_apart: Callable[[object, Any], bytes] = staticmethod(
+        lambda obj, aside: pickle.dumps(obj, pickle.HIGHEST_PROTOCOL, buffer_callback=aside)
+    )
 
     def __init__(
         self,
@@ -111,28 +118,21 @@ class Queue(Shared, Generic[T]):
         `ClosedError` after `close`, and whatever pickling raises.
         """
         if not self._large:
-            data = _dumps(obj, _PROTOCOL)
+            data = self._dumps(obj)
             size = len(data)
             if size < _LARGE:
                 patience = _SLICE if block and timeout is None else 0
-                if _put(self._handle, data, size, patience):
+                if _put(self._fast, data, size, patience):
                     self._put_slowly(data, _wait.deadline(block, timeout))
                 return
-        self.put_large(obj, _dumps_apart, block, timeout)
+        self._put_large(obj, block, timeout)
 
     def put_nowait(self, obj: T) -> None:
         """`put` without waiting."""
         self.put(obj, False)
 
-    def put_large(
-        self,
-        obj: object,
-        dumps: Callable[[object, Any], bytes],
-        block: bool = True,
-        timeout: Optional[float] = None,
-    ) -> None:
-        """`put` for what may be large; ``dumps(obj, aside)`` pickles it, as `_frame` says."""
-        message = _frame.message(obj, dumps)
+    def _put_large(self, obj: object, block: bool, timeout: Optional[float]) -> None:
+        message = _frame.message(obj, self._dumps, self._dumps_apart)
         if isinstance(message, bytes):
             self._large = len(message) >= _LARGE
             self.put_bytes(message, block, timeout)
@@ -152,7 +152,7 @@ class Queue(Shared, Generic[T]):
         # Once by hand: nearly every put succeeds without waiting. What is wrong with the
         # handle or the size is found out below.
         patience = _SLICE if block and timeout is None else 0
-        if size > _INT_MAX or _put(self._handle, data, size, patience):
+        if size > _INT_MAX or _put(self._fast, data, size, patience):
             self._put_slowly(data, _wait.deadline(block, timeout))
 
     def _put_slowly(self, data: bytes, until: Optional[int]) -> None:
@@ -284,14 +284,17 @@ class Queue(Shared, Generic[T]):
         if not copy:
             return cast(T, self._view(block, timeout))
         # The common path of `_take` and `unpickle`, written out: calls are what costs.
-        buffer = _take_buffer()
+        try:
+            buffer = _spare.pop()
+        except IndexError:
+            buffer = _take_buffer()
         patience = _SLICE if block and timeout is None else 0
-        if not _get(self._handle, buffer.pointer, buffer.size, buffer.length_ref, patience):
+        if not _get(self._fast, buffer.pointer, buffer.size, buffer.length_ref, patience):
             data = buffer.view[: buffer.length.value]
             obj: T = _loads(data) if data and data[0] == 0x80 else unpickle(data)
-            _give_buffer(buffer)
+            _spare.append(buffer)
             return obj
-        _give_buffer(buffer)
+        _spare.append(buffer)
         return cast(T, self._take(unpickle, block, timeout))
 
     def _view(self, block: bool, timeout: Optional[float]) -> Any:
@@ -317,7 +320,7 @@ class Queue(Shared, Generic[T]):
         buffer = _take_buffer()
         patience = _SLICE if block and timeout is None else 0
         try:
-            if _get(self._handle, buffer.pointer, buffer.size, buffer.length_ref, patience):
+            if _get(self._fast, buffer.pointer, buffer.size, buffer.length_ref, patience):
                 buffer = self._take_slowly(buffer, _wait.deadline(block, timeout))
                 data = buffer.view[: buffer.length.value]
                 if convert is unpickle and _frame.is_frame(data) and buffer.size < 2 * len(data):
@@ -358,7 +361,7 @@ class Queue(Shared, Generic[T]):
         That is all of them, unless the time is up or the queue is closed first; if then
         not even one was put it raises as `put` does.
         """
-        return self.put_many_bytes([_dumps(obj, _PROTOCOL) for obj in objs], block, timeout)
+        return self.put_many_bytes([self._dumps(obj) for obj in objs], block, timeout)
 
     def put_many_bytes(
         self, items: Sequence[bytes], block: bool = True, timeout: Optional[float] = None
@@ -536,10 +539,6 @@ class Queue(Shared, Generic[T]):
     def __repr__(self) -> str:
         state = "detached" if self._handle is None else f"{self.qsize()} messages"
         return f"<shoal.Queue {self._name!r}, {state}>"
-
-
-def _dumps_apart(obj: object, aside: Any) -> bytes:
-    return _dumps(obj, _PROTOCOL, buffer_callback=aside)
 
 
 def unpickle(data: memoryview) -> Any:

@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, Iterable, Optional, Tuple
 
 from . import _ffi, _queue
 from ._errors import ClosedError, Full, ShoalError
-from .multiprocessing.queues import _dumps
+from ._pickling import dumps
 
 # The type checkers' library knows only what is documented.
 _std: Any = pool
@@ -142,7 +142,7 @@ def work(
                 except ShoalError as error:
                     # Too large for shared memory, most likely. To tell so there may be room.
                     wrapped = _std.MaybeEncodingError(error, f"{len(result)} bytes")
-                    results.put_bytes(RESULT.pack(*head, RAISED) + _dumps(wrapped))
+                    results.put_bytes(RESULT.pack(*head, RAISED) + dumps(wrapped))
             del task
             taken.done()
             completed += 1
@@ -187,7 +187,7 @@ def answer(
         if function is not _std._helper_reraises_exception:
             value = _std.ExceptionWithTraceback(error, error.__traceback__)
     try:
-        return RESULT.pack(*head, kind) + _dumps(value)
+        return RESULT.pack(*head, kind) + dumps(value)
     except Exception as error:
         util.debug("Possible encoding error while sending result: %s", error)
-        return RESULT.pack(*head, RAISED) + _dumps(_std.MaybeEncodingError(error, value))
+        return RESULT.pack(*head, RAISED) + dumps(_std.MaybeEncodingError(error, value))

@@ -12,7 +12,7 @@ from multiprocessing.connection import Client, Connection, Listener
 from typing import TYPE_CHECKING, Any, Iterable, List, Optional, Tuple
 
 from .. import _pipe
-from .queues import _dumps
+from .._pickling import dumps
 
 __all__ = ["Client", "Listener", "Pipe", "wait"]
 
@@ -31,7 +31,7 @@ class PipeConnection(_Base):
 
     def send(self, obj: Any) -> None:
         """Sends an object, pickled as `multiprocessing` does; see `shoal.Connection.send`."""
-        self._send_bytes(_dumps(obj))
+        self._send_bytes(dumps(obj))
 
 
 def Pipe(duplex: bool = True) -> "Tuple[PipeConnection, PipeConnection]":

@@ -37,7 +37,7 @@ from .. import _queue, _worker
 from .. import devices as _devices
 from .._errors import InvalidError
 from .._interactive import sendable
-from .queues import _dumps
+from .._pickling import dumps
 
 __all__ = ["AsyncResult", "Pool", "ThreadPool", "WorkerDiedError"]
 
@@ -386,13 +386,13 @@ def _encoder(by_fork: bool) -> Callable[..., bytes]:
             how = _worker.MAP if function is _std.mapstar else _worker.STARMAP
             function, *payload = args[0]
         if function is known:
-            return _worker.TASK.pack(job, index, how, len(name)) + name + _dumps(payload)
+            return _worker.TASK.pack(job, index, how, len(name)) + name + dumps(payload)
         if _worker.is_found_by_name(function):
             # A forked worker has what was defined before it was.
-            known, name = function, _dumps(function if by_fork else sendable(function))
-            return _worker.TASK.pack(job, index, how, len(name)) + name + _dumps(payload)
+            known, name = function, dumps(function if by_fork else sendable(function))
+            return _worker.TASK.pack(job, index, how, len(name)) + name + dumps(payload)
         # Together, so that what both refer to is one object on the other side as well.
-        return _worker.TASK.pack(job, index, how, 0) + _dumps((function, payload))
+        return _worker.TASK.pack(job, index, how, 0) + dumps((function, payload))
 
     return encode
 

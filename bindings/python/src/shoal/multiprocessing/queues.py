@@ -11,89 +11,61 @@ always done.
 
 from __future__ import annotations
 
-import io
 import time
 from multiprocessing import connection
-from multiprocessing.reduction import ForkingPickler
-from typing import Any, Dict, Generic, Iterable, List, Optional, Tuple, Type, TypeVar
+from typing import Any, Dict, Iterable, Optional, Type, TypeVar
 
-from .. import _queue
-from .._errors import Empty, Full
-from .._frame import LARGE
+from .. import _handles, _pickling, _queue
+from .._errors import Empty, Full, TimeoutError
 from .._map import Map
 
 __all__ = ["Empty", "Full", "JoinableQueue", "Queue", "SimpleQueue"]
 
 T = TypeVar("T")
 
-# Picklers not in use, each with the buffer it writes to. Making a ForkingPickler copies its
-# table of reducers; using one again does not. A list, so that a reducer or a signal handler
-# that itself puts something takes another.
-_spare: List[Tuple[io.BytesIO, ForkingPickler]] = []
-_KEEP = 1024 * 1024
 
+class _Closable(_queue.Queue[T]):
+    """A `shoal.Queue` that this process can close for itself, as `multiprocessing` means it."""
 
-def _dumps(obj: object) -> bytes:
-    """Pickles as `multiprocessing` does: its extra reducers, a library's too, apply."""
-    try:
-        out, pickler = _spare.pop()
-    except IndexError:
-        out = io.BytesIO()
-        pickler = ForkingPickler(out, -1)
-    # A pickler that failed half-way is dropped, not returned.
-    pickler.dump(obj)
-    data = out.getvalue()
-    if len(data) <= _KEEP:
-        pickler.clear_memo()
-        out.seek(0)
-        out.truncate()
-        _spare.append((out, pickler))
-    return data
-
-
-def _dumps_apart(obj: object, aside: Any) -> bytes:
-    """The same, without what ``aside`` takes."""
-    out = io.BytesIO()
-    # Type checkers of older versions do not know that it takes what `pickle.Pickler` does.
-    make: Any = ForkingPickler
-    make(out, -1, True, aside).dump(obj)
-    return out.getvalue()
-
-
-class _Closable(Generic[T]):
-    """A queue that this process can close for itself, as `multiprocessing` means it."""
+    _dumps = staticmethod(_pickling.dumps)
+    _dumps_apart = staticmethod(_pickling.dumps_apart)
+    # What it is to use one that is closed.
+    _closed_error: Type[Exception] = ValueError
 
     def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
-        self._maxsize = max(0, maxsize)
-        self._queue: Optional[_queue.Queue[T]] = _queue.Queue(maxsize=self._maxsize)
+        super().__init__(maxsize=maxsize)
 
-    def _open(self, error: Type[Exception] = ValueError) -> _queue.Queue[T]:
-        queue = self._queue
-        if queue is None:
-            raise error(f"Queue {self!r} is closed")
-        return queue
+    # Pickled by its state: programs extend this pair, as the original's.
+    __reduce__ = object.__reduce__
 
     def __getstate__(self) -> Any:
-        return self._open(), self._maxsize
+        _, (_, name) = _handles.Shared.__reduce__(self)
+        return name
 
     def __setstate__(self, state: Any) -> None:
-        self._queue, self._maxsize = state
+        if not self._share(state):
+            _queue.Queue.__init__(self, state, create=False)
+
+    def _live(self) -> Any:
+        if self._handle is None:
+            raise self._closed_error(f"Queue {self!r} is closed")
+        return super()._live()
 
     @property
     def _closed(self) -> bool:
-        return self._queue is None
+        return self._handle is None
 
     def close(self) -> None:
         """This process will use the queue no more; others may go on."""
-        self._queue = None
+        self.detach()
+
+    closed = _closed
 
     def empty(self) -> bool:
         """Whether nothing is in the queue: exact. `OSError` if this process closed it."""
-        return self._open(OSError).empty()
-
-    def fileno(self) -> int:
-        """A descriptor that is readable while there is something to take (see `shoal.Queue`)."""
-        return self._open().fileno()
+        if self._closed:
+            raise OSError(f"Queue {self!r} is closed")
+        return super().empty()
 
     @property
     def _reader(self) -> "_Side":
@@ -109,7 +81,7 @@ class _Closable(Generic[T]):
         return sides.setdefault(which, _Side(self))
 
     def __repr__(self) -> str:
-        state = "closed" if self._queue is None else repr(self._queue.name)
+        state = "closed" if self._closed else repr(self._name)
         return f"<{type(self).__module__}.{type(self).__qualname__} {state}>"
 
 
@@ -134,61 +106,15 @@ class _Side:
         return bool(connection.wait([here], timeout))
 
     def recv(self) -> Any:
-        return self._queue._open().get()
+        return self._queue.get()
 
     def send(self, obj: object) -> None:
-        self._queue._open().put_bytes(_dumps(obj))
+        self._queue.put(obj)
 
 
 class Queue(_Closable[T]):
-    """`multiprocessing.Queue`, in shared memory; ``put_many`` and ``get_many`` besides."""
-
-    def put(self, obj: T, block: bool = True, timeout: Optional[float] = None) -> None:
-        """Appends an object; `queue.Full` if there is no room (in time)."""
-        queue = self._open()
-        if not queue._large:
-            data = _dumps(obj)
-            if len(data) < LARGE:
-                queue.put_bytes(data, block, timeout)
-                return
-        queue.put_large(obj, _dumps_apart, block, timeout)
-
-    def put_nowait(self, obj: T) -> None:
-        """`put` without waiting."""
-        self.put(obj, False)
-
-    def get(
-        self, block: bool = True, timeout: Optional[float] = None, copy: bool = True
-    ) -> T:
-        """Takes the oldest object; `queue.Empty` if there is none (in time).
-
-        With ``copy=False`` large arrays stay in shared memory (see `shoal.Queue.get`).
-        """
-        return self._open().get(block, timeout, copy)
-
-    def get_nowait(self) -> T:
-        """`get` without waiting."""
-        return self._open().get(False)
-
-    def put_many(
-        self, objs: Iterable[T], block: bool = True, timeout: Optional[float] = None
-    ) -> int:
-        """Appends objects in order, many under one lock; how many (see `shoal.Queue`)."""
-        return self._open().put_many_bytes([_dumps(obj) for obj in objs], block, timeout)
-
-    def get_many(
-        self, max_items: int = 256, block: bool = True, timeout: Optional[float] = None
-    ) -> List[T]:
-        """Waits for one object, then takes what is there, up to ``max_items``."""
-        return self._open().get_many(max_items, block, timeout)
-
-    def qsize(self) -> int:
-        """How many objects are in the queue: exact."""
-        return self._open().qsize()
-
-    def full(self) -> bool:
-        """Whether ``maxsize`` objects are in the queue."""
-        return self._open().full()
+    """`multiprocessing.Queue`, in shared memory, and a `shoal.Queue`: with `put_many`, `get_many`,
+    leases and all."""
 
     def join_thread(self) -> None:
         """Nothing: what was put is in the queue. Only after `close`, as ever."""
@@ -201,20 +127,11 @@ class Queue(_Closable[T]):
 class SimpleQueue(_Closable[T]):
     """`multiprocessing.SimpleQueue`, in shared memory."""
 
-    def _open(self, error: Type[Exception] = OSError) -> _queue.Queue[T]:
-        # The original is a pipe.
-        return super()._open(error)
+    # The original is a pipe.
+    _closed_error = OSError
 
     def __init__(self, *, ctx: Any = None) -> None:
         super().__init__(ctx=ctx)
-
-    def put(self, obj: T) -> None:
-        """Appends an object."""
-        self._open().put_bytes(_dumps(obj))
-
-    def get(self) -> T:
-        """Takes the oldest object, waiting for one."""
-        return self._open().get()
 
 
 _UNFINISHED = "unfinished"
@@ -271,9 +188,15 @@ class JoinableQueue(Queue[T]):
             self._count.add(_UNFINISHED, 1)
             raise ValueError("task_done() called too many times")
 
-    def join(self) -> None:
-        """Waits until everything put has been reported finished."""
+    def join(self, timeout: Optional[float] = None) -> None:
+        """Waits until everything put has been reported finished.
+
+        Raises `TimeoutError` if that takes longer than ``timeout`` seconds.
+        """
+        until = None if timeout is None else time.monotonic() + timeout
         pause = _FIRST_PAUSE
         while self._count.get(_UNFINISHED, 0) > 0:
+            if until is not None and time.monotonic() >= until:
+                raise TimeoutError(f"queue {self._name!r} has tasks that are not done")
             time.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
