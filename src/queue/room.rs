@@ -70,7 +70,7 @@ impl Queue {
         }
         self.consumers.invite();
         let not_full = &self.ring.header.not_full;
-        self.sleep(not_full, &self.producers, deadline, ready, || {
+        self.sleep(not_full, &self.producers, deadline, ready, |_| {
             self.discard_dead(deadline).map(drop)
         })
     }

@@ -39,6 +39,12 @@ pub(super) const SPINS: u32 = 300;
 /// Who was woken so often only to find that others had been faster stands aside.
 const PATIENCE: u32 = 3;
 
+/// A ring gives memory back after a sleep in vain of this length, the third or so: fresh pages cost
+/// more than anything else about a large message, and between two of a conversation there are some
+/// milliseconds. NB: 10 MB to another process and back from Python, 18 ms if the first sleep in vain
+/// does it (2 ms), and 4.4 so.
+const QUIET_NS: u64 = 8_000_000;
+
 /// Bits of the ring's flags.
 const CLOSED: u32 = 1;
 const POISONED: u32 = 2;
@@ -114,14 +120,16 @@ impl Queue {
         }
         self.producers.invite();
         let not_empty = &self.ring.header.not_empty;
-        self.sleep(not_empty, &self.consumers, deadline, ready, || {
-            self.shrink();
+        self.sleep(not_empty, &self.consumers, deadline, ready, |slept_ns| {
+            if slept_ns >= QUIET_NS {
+                self.shrink();
+            }
             self.discard_dead(deadline).map(drop)
         })
     }
 
     /// Sleeps on `event` until it is time to look again. Calls `idle` whenever it has slept
-    /// for a whole slice in vain.
+    /// for a whole slice in vain, of so many nanoseconds.
     #[cold]
     pub(super) fn sleep(
         &self,
@@ -129,7 +137,7 @@ impl Queue {
         entrance: &Entrance,
         deadline: Deadline,
         ready: impl Fn() -> bool,
-        idle: impl Fn() -> Result<()>,
+        idle: impl Fn(u64) -> Result<()>,
     ) -> Result<()> {
         let (mut slice, mut in_vain) = (FIRST_SLICE_NS, 0);
         loop {
@@ -145,8 +153,8 @@ impl Queue {
                 }
                 Slept::Woken | Slept::Ready => return Ok(()),
                 Slept::TimedOut => {
+                    idle(slice)?;
                     slice = (slice * 2).min(LAST_SLICE_NS);
-                    idle()?;
                 }
             }
         }
