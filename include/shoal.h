@@ -287,8 +287,8 @@ typedef struct {
 } shoal_slice;
 
 /**
- * A span in a queue that is yours for a while. Filled in by `shoal_queue_reserve`, to be
- * written, and by `shoal_queue_lease`, to be read.
+ * A span in a queue that is yours for a while. Filled in by `shoal_queue_reserve` and
+ * `shoal_pipe_reserve`, to be written, and by `shoal_queue_lease`, to be read.
  *
  * `data`, `len`: the span. NULL and 0 once it was given back.
  * `attempts`: of a lease, how often the message was delivered, this time included; 255 for
@@ -1941,6 +1941,55 @@ shoal_status shoal_pipe_send(shoal_pipe *p,
                              const void *data,
                              size_t len,
                              int64_t timeout_ns);
+
+/**
+ * Reserves room for a message to the other end, to be written in place: large messages are copied
+ * once less.
+ *
+ * `len`: the most bytes the message may have. `*out`: the span to write to.
+ * `timeout_ns`: how long to wait for room; SHOAL_FOREVER, SHOAL_NOWAIT.
+ * Blocking, threads, fork: as `shoal_pipe_send`; any thread may commit. In a forked child the
+ * parent's loans cannot be used.
+ * Ownership: `*out` is yours until `shoal_pipe_commit` or `shoal_pipe_discard`, and until the
+ * handle is freed. That of a dead process is discarded.
+ *
+ * Errors: as `shoal_pipe_send`.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_pipe_reserve(shoal_pipe *p,
+                                size_t len,
+                                shoal_loan *out,
+                                int64_t timeout_ns);
+
+/**
+ * Sends the first `used` bytes of a loan.
+ *
+ * `used`: at most what was reserved. The rest is given back.
+ * Blocking, threads, fork: waits for the lock only. Not in a forked child of the process that
+ * reserved.
+ * Ownership: the loan is spent, unless this fails: then it is still yours.
+ *
+ * Errors: as `shoal_queue_commit`.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_pipe_commit(shoal_pipe *p,
+                               shoal_loan *loan,
+                               size_t used);
+
+/**
+ * Gives a loan back. Nobody sees that it was there.
+ *
+ * Blocking, threads, fork: does not wait. Not in a forked child of the process that reserved.
+ * Ownership: the loan is spent.
+ *
+ * Errors: as `shoal_queue_discard`.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_pipe_discard(shoal_pipe *p,
+                                shoal_loan *loan);
 
 /**
  * Receives one message, waiting for it.

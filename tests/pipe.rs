@@ -80,6 +80,47 @@ fn what_was_sent_before_the_end_is_received_first() {
 }
 
 #[test]
+fn a_message_is_written_in_place_and_sent_by_its_commit() {
+    let _alone = alone();
+    let (here, there) = Pipe::pair().unwrap();
+    let mut room = here.reserve(1 << 20, FOREVER).unwrap();
+    room[..8].copy_from_slice(b"in place");
+    // Nobody waits for it.
+    here.send(b"before", FOREVER).unwrap();
+    room.commit_first(8).unwrap();
+    drop(here.reserve(10, FOREVER).unwrap());
+    assert_eq!(there.recv_vec(FOREVER).unwrap(), b"before");
+    assert_eq!(there.recv_vec(FOREVER).unwrap(), b"in place");
+    assert!(!there.poll(NOWAIT).unwrap());
+    let (receiver, _sender) = Pipe::simplex().unwrap();
+    assert!(matches!(
+        receiver.reserve(1, NOWAIT),
+        Err(Error::Unsupported { .. })
+    ));
+}
+
+#[test]
+fn what_a_killed_sender_had_only_reserved_was_never_sent() {
+    let _alone = alone();
+    let (here, there) = Pipe::pair().unwrap();
+    let reserved = Bell::new();
+    let child = fork(|| {
+        there.send(b"sent", FOREVER).unwrap();
+        let _room = there.reserve(1 << 20, FOREVER).unwrap();
+        reserved.ring();
+        loop {
+            thread::park();
+        }
+    });
+    reserved.hear();
+    drop(there);
+    child.kill();
+    assert_eq!(here.recv_vec(FOREVER).unwrap(), b"sent");
+    assert_eq!(here.recv_vec(FOREVER), Err(Error::Closed));
+    assert!(matches!(here.reserve(1, FOREVER), Err(Error::Closed)));
+}
+
+#[test]
 fn a_pipe_of_one_way_is_sent_through_at_one_end_only() {
     let _alone = alone();
     let (receiver, sender) = Pipe::simplex().unwrap();

@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use super::args::{self, Out};
 use super::handle::{self, Named, opaque};
 use super::options::{self, PipeOptions};
+use super::reserve::{Loan, lent};
 use super::status::{guard, guard_some};
 use crate::error::{Error, Result, Status};
 use crate::pipe::{End, Pipe};
@@ -194,6 +195,72 @@ pub unsafe extern "C" fn shoal_pipe_send(
         // SAFETY: the caller's contract.
         let (pipe, data) = unsafe { (pipe(p)?, args::bytes("data", data, len)?) };
         pipe.send(data, args::timeout(timeout_ns))
+    })
+}
+
+/// Reserves room for a message to the other end, to be written in place: large messages are copied
+/// once less.
+///
+/// `len`: the most bytes the message may have. `*out`: the span to write to.
+/// `timeout_ns`: how long to wait for room; SHOAL_FOREVER, SHOAL_NOWAIT.
+/// Blocking, threads, fork: as `shoal_pipe_send`; any thread may commit. In a forked child the
+/// parent's loans cannot be used.
+/// Ownership: `*out` is yours until `shoal_pipe_commit` or `shoal_pipe_discard`, and until the
+/// handle is freed. That of a dead process is discarded.
+///
+/// Errors: as `shoal_pipe_send`.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_pipe_reserve(
+    p: *mut PipeHandle,
+    len: usize,
+    out: *mut Loan,
+    timeout_ns: i64,
+) -> Status {
+    guard(|| {
+        // SAFETY: the caller's contract.
+        let (pipe, out) = unsafe { (pipe(p)?, Out::preset("out", out, Loan::NONE)?) };
+        let place = pipe.reserve_place(len, args::timeout(timeout_ns))?;
+        out.set(Loan::of(place));
+        Ok(())
+    })
+}
+
+/// Sends the first `used` bytes of a loan.
+///
+/// `used`: at most what was reserved. The rest is given back.
+/// Blocking, threads, fork: waits for the lock only. Not in a forked child of the process that
+/// reserved.
+/// Ownership: the loan is spent, unless this fails: then it is still yours.
+///
+/// Errors: as `shoal_queue_commit`.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_pipe_commit(
+    p: *mut PipeHandle,
+    loan: *mut Loan,
+    used: usize,
+) -> Status {
+    guard(|| {
+        // SAFETY: the caller's contract.
+        let (pipe, loan) = unsafe { (pipe(p)?, lent(loan)?) };
+        loan.commit(pipe.outgoing()?, used)
+    })
+}
+
+/// Gives a loan back. Nobody sees that it was there.
+///
+/// Blocking, threads, fork: does not wait. Not in a forked child of the process that reserved.
+/// Ownership: the loan is spent.
+///
+/// Errors: as `shoal_queue_discard`.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_pipe_discard(p: *mut PipeHandle, loan: *mut Loan) -> Status {
+    guard(|| {
+        // SAFETY: the caller's contract.
+        let (pipe, loan) = unsafe { (pipe(p)?, lent(loan)?) };
+        loan.discard(pipe.outgoing()?)
     })
 }
 

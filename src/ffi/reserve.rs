@@ -8,10 +8,10 @@ use super::queue::{QueueHandle, queue};
 use super::status::guard;
 use crate::error::{Error, Result, Status};
 use crate::layout::Owner;
-use crate::queue::{Held, Place};
+use crate::queue::{Held, Place, Queue};
 
-/// A span in a queue that is yours for a while. Filled in by `shoal_queue_reserve`, to be
-/// written, and by `shoal_queue_lease`, to be read.
+/// A span in a queue that is yours for a while. Filled in by `shoal_queue_reserve` and
+/// `shoal_pipe_reserve`, to be written, and by `shoal_queue_lease`, to be read.
 ///
 /// `data`, `len`: the span. NULL and 0 once it was given back.
 /// `attempts`: of a lease, how often the message was delivered, this time included; 255 for
@@ -47,6 +47,22 @@ impl Loan {
             number: place.number,
             owner: u64::from(place.owner.slot) | u64::from(place.owner.sitting) << 32,
         }
+    }
+
+    pub(super) fn of(reserved: Place) -> Self {
+        Self::new(reserved, 0)
+    }
+
+    pub(super) fn commit(&mut self, queue: &Queue, used: usize) -> Result<()> {
+        queue.commit(&self.place()?, used)?;
+        *self = Self::NONE;
+        Ok(())
+    }
+
+    pub(super) fn discard(&mut self, queue: &Queue) -> Result<()> {
+        queue.discard(&self.place()?)?;
+        *self = Self::NONE;
+        Ok(())
     }
 
     /// A reservation.
@@ -123,7 +139,7 @@ pub unsafe extern "C" fn shoal_queue_reserve(
         let out = unsafe { Out::preset("out", out, Loan::NONE) }?;
         // SAFETY: the caller's contract.
         let place = unsafe { queue(q) }?.reserve_place(len, args::timeout(timeout_ns))?;
-        out.set(Loan::new(place, 0));
+        out.set(Loan::of(place));
         Ok(())
     })
 }
@@ -146,11 +162,8 @@ pub unsafe extern "C" fn shoal_queue_commit(
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let loan = unsafe { lent(loan) }?;
-        // SAFETY: the caller's contract.
-        unsafe { queue(q) }?.commit(&loan.place()?, used)?;
-        *loan = Loan::NONE;
-        Ok(())
+        let (queue, loan) = unsafe { (queue(q)?, lent(loan)?) };
+        loan.commit(queue, used)
     })
 }
 
@@ -165,10 +178,7 @@ pub unsafe extern "C" fn shoal_queue_commit(
 pub unsafe extern "C" fn shoal_queue_discard(q: *mut QueueHandle, loan: *mut Loan) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let loan = unsafe { lent(loan) }?;
-        // SAFETY: the caller's contract.
-        unsafe { queue(q) }?.discard(&loan.place()?)?;
-        *loan = Loan::NONE;
-        Ok(())
+        let (queue, loan) = unsafe { (queue(q)?, lent(loan)?) };
+        loan.discard(queue)
     })
 }

@@ -33,7 +33,7 @@ use std::time::Duration;
 use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::layout::{Offset, Shared};
-use crate::queue::{self, Queue, Ring};
+use crate::queue::{self, Place, Queue, Reservation, Ring};
 use crate::segment::{self, Kind, Options, Section, Segment, Spec};
 use crate::sync::{FIRST_SLICE_NS, LAST_SLICE_NS, crash::crash_point};
 use crate::sys::clock::{self, Deadline};
@@ -269,15 +269,42 @@ impl Pipe {
     /// `Interrupted`, `Poisoned`, `Corrupt` as [`Queue::put`]; `Unsupported` at the end that only
     /// receives. After an error nothing was sent.
     pub fn send(&self, data: &[u8], timeout: Timeout) -> Result<()> {
-        let queue = self.way(&self.outgoing, "send from the end that receives")?;
+        let queue = self.about_to_send(data.len())?;
+        self.patiently(timeout, |patience| queue.put(data, patience))
+    }
+
+    /// Reserves room for a message of `len` bytes, to be written in place and then committed:
+    /// large messages are copied once less. Waits for room until `timeout`.
+    ///
+    /// # Errors
+    /// As for [`send`](Self::send).
+    pub fn reserve(&self, len: usize, timeout: Timeout) -> Result<Reservation<'_>> {
+        let queue = self.about_to_send(len)?;
+        self.patiently(timeout, |patience| queue.reserve(len, patience))
+    }
+
+    /// [`reserve`](Self::reserve), to be committed or discarded by [`outgoing`](Self::outgoing).
+    pub(crate) fn reserve_place(&self, len: usize, timeout: Timeout) -> Result<Place> {
+        let queue = self.about_to_send(len)?;
+        self.patiently(timeout, |patience| queue.reserve_place(len, patience))
+    }
+
+    /// Where messages of this end go.
+    pub(crate) fn outgoing(&self) -> Result<&Queue> {
+        self.way(&self.outgoing, "send from the end that receives")
+    }
+
+    /// Asks for the other side now and then: it may have gone with its queue full of room.
+    fn about_to_send(&self, len: usize) -> Result<&Queue> {
+        let queue = self.outgoing()?;
         // Not exact where several threads send, and need not be.
-        let unasked = self.unasked.load(Ordering::Relaxed) + MESSAGE + data.len() as u64;
+        let unasked = self.unasked.load(Ordering::Relaxed) + MESSAGE + len as u64;
         self.unasked.store(unasked, Ordering::Relaxed);
         if unasked > ASK_AFTER {
             self.unasked.store(0, Ordering::Relaxed);
             self.look_for_other()?;
         }
-        self.patiently(timeout, |patience| queue.put(data, patience))
+        Ok(queue)
     }
 
     /// Receives one message into `buf` and returns its length, waiting until `timeout`.

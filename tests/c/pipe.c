@@ -12,6 +12,7 @@ int main(int count, char **args)
     shoal_pipe_options o = {.size = sizeof o, .flags = SHOAL_CREATE};
     shoal_pipe *first, *second;
     char buf[16];
+    shoal_loan loan;
     size_t len = 0;
     bool receives = false, sends = false, ready = true;
     int status, hold = -1;
@@ -33,6 +34,18 @@ int main(int count, char **args)
     OK(shoal_pipe_recv(first, buf, sizeof buf, &len, SHOAL_NOWAIT));
     CHECK(len == 5 && memcmp(buf, "hello", 5) == 0);
     GIVES(SHOAL_ERR_EMPTY, shoal_pipe_recv(first, buf, sizeof buf, &len, SHOAL_NOWAIT));
+    OK(shoal_pipe_reserve(second, 100, &loan, SHOAL_NOWAIT));
+    memcpy(loan.data, "in place", 8);
+    SAYS(SHOAL_ERR_TOO_LARGE, "101", shoal_pipe_commit(second, &loan, 101));
+    OK(shoal_pipe_commit(second, &loan, 8));
+    GIVES(SHOAL_ERR_INVALID, shoal_pipe_commit(second, &loan, 8));
+    GIVES(SHOAL_ERR_INVALID, shoal_pipe_discard(second, &loan));
+    OK(shoal_pipe_recv(first, buf, sizeof buf, &len, SHOAL_NOWAIT));
+    CHECK(len == 8 && memcmp(buf, "in place", 8) == 0);
+    OK(shoal_pipe_reserve(second, 100, &loan, SHOAL_NOWAIT));
+    OK(shoal_pipe_discard(second, &loan));
+    GIVES(SHOAL_ERR_EMPTY, shoal_pipe_recv(first, buf, sizeof buf, &len, SHOAL_NOWAIT));
+    GIVES(SHOAL_ERR_INVALID, shoal_pipe_reserve(second, 1, NULL, SHOAL_NOWAIT));
     OK(shoal_pipe_ways(second, &receives, &sends));
     CHECK(receives && sends);
     OK(shoal_pipe_hold(second, &hold));
@@ -50,6 +63,7 @@ int main(int count, char **args)
     OK(shoal_pipe_ways(first, &receives, &sends));
     CHECK(receives && !sends);
     GIVES(SHOAL_ERR_UNSUPPORTED, shoal_pipe_send(first, "x", 1, SHOAL_NOWAIT));
+    GIVES(SHOAL_ERR_UNSUPPORTED, shoal_pipe_reserve(first, 1, &loan, SHOAL_NOWAIT));
     GIVES(SHOAL_ERR_UNSUPPORTED, shoal_pipe_recv(second, buf, 1, &len, SHOAL_NOWAIT));
     pid_t child = fork();
     CHECK(child >= 0);

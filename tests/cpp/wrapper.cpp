@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <csignal>
 #include <cstdlib>
+#include <cstring>
 #include <iostream>
 #include <mutex>
 #include <set>
@@ -229,6 +230,15 @@ static void pipes() {
     there.send(large);
     CHECK(here.poll(shoal::forever) && here.recv() == "hello" && here.recv() == large);
     THROWS(SHOAL_ERR_EMPTY, here.recv(shoal::nowait));
+    {
+        auto room = there.reserve(100);
+        auto other = there.reserve(100);
+        other.discard();
+        std::memcpy(room.data(), "in place", 8);
+        room.commit(8);
+        const auto lost = there.reserve(100);
+    }
+    CHECK(here.recv() == "in place" && !here.poll());
     auto again = shoal::pipe::open(here.name(), shoal::pipe::end::second);
     {
         auto gone = std::move(there);
@@ -241,6 +251,7 @@ static void pipes() {
     THROWS(SHOAL_ERR_CLOSED, here.send("?"));
     auto [receiver, sender] = shoal::pipe::pair(false);
     THROWS(SHOAL_ERR_UNSUPPORTED, receiver.send("?"));
+    THROWS(SHOAL_ERR_UNSUPPORTED, receiver.reserve(1));
     sender.send("one way");
     CHECK(receiver.recv() == "one way");
 }

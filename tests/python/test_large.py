@@ -14,7 +14,7 @@ import pytest
 
 import shoal
 import shoal.multiprocessing as mp
-from conftest import START_METHODS, wait_until
+from conftest import wait_until
 from shoal import _frame
 
 SIZE = 300_000
@@ -157,11 +157,6 @@ def hold_and_end(queue: Any, ready: Any) -> None:
 
 
 kept: Any = None
-
-
-@pytest.fixture(params=START_METHODS)
-def ctx(request: pytest.FixtureRequest) -> Any:
-    return mp.get_context(request.param)
 
 
 def test_what_a_killed_process_looked_at_goes_to_another(ctx: Any) -> None:

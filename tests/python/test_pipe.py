@@ -18,11 +18,6 @@ from conftest import START_METHODS
 from shoal.multiprocessing.connection import wait
 
 
-@pytest.fixture(params=START_METHODS)
-def ctx(request: pytest.FixtureRequest) -> Any:
-    return mp.get_context(request.param)
-
-
 def echo(connection: Any) -> None:
     while True:
         message = connection.recv()
@@ -139,6 +134,56 @@ def test_bytes_go_from_and_into_parts_of_buffers() -> None:
     with pytest.raises(OSError, match="bad message length"):
         there.recv_bytes(7)
     assert not there.readable and there.writable
+
+
+def twice(connection: Any) -> None:
+    connection.send(connection.recv())
+
+
+@pytest.mark.parametrize("make", [lambda ctx: shoal.Pipe(), lambda ctx: ctx.Pipe()])
+def test_large_objects_arrive_as_they_were_and_may_be_changed(ctx: Any, make: Any) -> None:
+    here, there = make(ctx)
+    large = [bytes(range(256)) * 1000, bytearray(300_000), {"part": bytearray(b"x" * 200_000)}]
+    for thing in large:
+        child = ctx.Process(target=twice, args=(there,))
+        child.start()
+        here.send(thing)
+        back = here.recv()
+        assert back == thing and type(back) is type(thing)
+        child.join()
+    back["part"][0] = 1
+    here.send("small again")
+    assert there.recv() == "small again"
+
+
+def test_a_large_array_is_whoevers_who_received_it() -> None:
+    numpy = pytest.importorskip("numpy")
+    here, there = shoal.Pipe()
+    array = numpy.arange(100_000.0)
+    for _ in range(3):
+        here.send({"array": array})
+        got = there.recv()["array"]
+        got += 1
+        assert (got == array + 1).all()
+
+
+def test_a_message_is_written_in_place() -> None:
+    here, there = shoal.Pipe()
+    with here.reserve(10) as room:
+        room.data[:5] = b"hello"
+        room.commit(5)
+    with pytest.raises(KeyError):
+        with here.reserve(10):
+            raise KeyError
+    assert there.recv_bytes() == b"hello" and not there.poll()
+    there.close()
+    with pytest.raises(BrokenPipeError):
+        here.reserve(1)
+    receiver, sender = shoal.Pipe(False)
+    with pytest.raises(OSError, match="read-only"):
+        receiver.reserve(1)
+    with pytest.raises(ValueError):
+        sender.reserve(-1)
 
 
 def test_a_pipe_of_one_way_and_what_is_closed_say_so() -> None:

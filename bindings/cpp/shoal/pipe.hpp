@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "error.hpp"
+#include "reservation.hpp"
 
 namespace shoal {
 
@@ -62,6 +63,15 @@ public:
     void send(std::string_view message, timeout wait = forever) {
         detail::check(
             shoal_pipe_send(get_handle(), message.data(), message.size(), wait.nanoseconds()));
+    }
+
+    using reservation = basic_reservation<shoal_pipe, shoal_pipe_reserve, shoal_pipe_commit,
+                                          shoal_pipe_discard>;
+
+    /// Reserves room for a message of `len` bytes, to be written in place and sent by its commit:
+    /// large messages are copied once less. Throws as `send`.
+    [[nodiscard]] reservation reserve(std::size_t len, timeout wait = forever) {
+        return {get_handle(), len, wait};
     }
 
     /// Receives one message, waiting for it.

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "error.hpp"
+#include "reservation.hpp"
 
 namespace shoal {
 
@@ -140,12 +141,15 @@ public:
         return messages;
     }
 
-    class reservation;
+    using reservation = basic_reservation<shoal_queue, shoal_queue_reserve, shoal_queue_commit,
+                                          shoal_queue_discard>;
 
     /// Reserves room for a message of `len` bytes, to be written in place: large messages are
     /// copied once less. It gets its place in the queue when it is committed; nobody waits for
     /// it before.
-    [[nodiscard]] reservation reserve(std::size_t len, timeout wait = forever);
+    [[nodiscard]] reservation reserve(std::size_t len, timeout wait = forever) {
+        return {get_handle(), len, wait};
+    }
 
     /// Takes the first message to work on it, waiting for one. Another consumer gets it if this
     /// process dies, or has neither acked nor extended it within `visible`.
@@ -262,47 +266,6 @@ private:
 
     std::unique_ptr<shoal_queue, deleter> handle_;
 };
-
-/// Room for one message, written in place. Discarded unless it is committed. It must not
-/// outlive the queue, and a forked child must not use its parent's.
-///
-///     auto room = frames.reserve(frame_size);
-///     room.commit(grab_frame(room.data(), room.size()));
-class queue::reservation {
-public:
-    reservation(reservation &&other) noexcept
-        : queue_(other.queue_), loan_(std::exchange(other.loan_, shoal_loan{})) {}
-    reservation(const reservation &) = delete;
-    reservation &operator=(reservation) = delete;
-    ~reservation() {
-        // Nothing to tell anybody: a discard fails only where there is nothing left to discard.
-        if (loan_.data != nullptr) static_cast<void>(!shoal_queue_discard(queue_, &loan_));
-    }
-
-    /// The bytes to write to; what they hold at first is what earlier messages left.
-    [[nodiscard]] char *data() const noexcept { return static_cast<char *>(loan_.data); }
-    [[nodiscard]] std::size_t size() const noexcept { return loan_.len; }
-
-    /// Makes its first `used` bytes a message. After an error the room is still there.
-    void commit(std::size_t used) { detail::check(shoal_queue_commit(queue_, &loan_, used)); }
-    /// Makes all of it a message.
-    void commit() { commit(loan_.len); }
-    /// Gives it back.
-    void discard() { detail::check(shoal_queue_discard(queue_, &loan_)); }
-
-private:
-    friend class queue;
-    reservation(shoal_queue *queue, std::size_t len, timeout wait) : queue_(queue), loan_{} {
-        detail::check(shoal_queue_reserve(queue, len, &loan_, wait.nanoseconds()));
-    }
-
-    shoal_queue *queue_;
-    shoal_loan loan_;
-};
-
-inline queue::reservation queue::reserve(std::size_t len, timeout wait) {
-    return {get_handle(), len, wait};
-}
 
 /// A message that this process works on. Given back unless it is acked, also when it goes
 /// because of an exception. It must not outlive the queue, and a forked child must not use

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import pickle
 import struct
+from functools import partial
 from typing import Any, Callable, List, Optional, Sequence, Tuple, Union
 
 MAGIC = b"\x93SHOAL5\0"
@@ -99,6 +100,35 @@ def message(
     if sum(view.nbytes for view in views) >= LARGE:
         return Frame(PICKLED, pickled, views)
     return dumps(obj) if buffers else pickled
+
+
+class Sender:
+    """Whoever sends objects, some of which may be large."""
+
+    # Whether the last one was.
+    _large = False
+    # How objects are pickled, and how without what the second argument takes (PEP 574).
+    _dumps: Callable[[object], bytes] = staticmethod(
+        partial(pickle.dumps, protocol=pickle.HIGHEST_PROTOCOL)
+    )
+    _dumps_apart: Callable[[object, _Aside], bytes] = staticmethod(
+        lambda obj, aside: pickle.dumps(obj, pickle.HIGHEST_PROTOCOL, buffer_callback=aside)
+    )
+
+    # What sends a message of bytes, and what makes room for one of a size.
+    _send_whole: Callable[..., None]
+    reserve: Callable[..., Any]
+
+    def _send_large(self, obj: object, *patience: Any) -> None:
+        message_of_it = message(obj, self._dumps, self._dumps_apart)
+        if isinstance(message_of_it, bytes):
+            self._large = len(message_of_it) >= LARGE
+            self._send_whole(message_of_it, *patience)
+            return
+        # Next time it is not pickled first to find out that it is large.
+        self._large = True
+        with self.reserve(message_of_it.size, *patience) as room:
+            message_of_it.write(room.data)
 
 
 def is_frame(data: memoryview) -> bool:

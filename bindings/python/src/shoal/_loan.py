@@ -20,7 +20,7 @@ class _Loan:
 
     _READONLY = False
 
-    def __init__(self, handle: _ffi.QueueHandle, loan: _ffi.Loan) -> None:
+    def __init__(self, handle: _ffi.Handle, loan: _ffi.Loan) -> None:
         self._handle = handle
         self._loan = loan
         self._size: int = loan.len
@@ -63,7 +63,7 @@ class _Loan:
 
 
 class Reservation(_Loan):
-    """Room in a queue for one message, from `Queue.reserve`.
+    """Room in a queue or a pipe for one message, from `Queue.reserve` or `Connection.reserve`.
 
     ::
 
@@ -77,6 +77,9 @@ class Reservation(_Loan):
 
     After a fork it stays the parent's: in the child `commit` and `discard` raise.
     """
+
+    _commit = _ffi.lib.shoal_queue_commit
+    _discard = _ffi.lib.shoal_queue_discard
 
     @property
     def data(self) -> memoryview:
@@ -96,20 +99,27 @@ class Reservation(_Loan):
         if self._loan.data and used > self._size:
             # Raises, and must not take the data away.
             loan = ctypes.byref(self._loan)
-            _ffi.check(_ffi.lib.shoal_queue_commit(self._handle, loan, used))
-        self._end(_ffi.lib.shoal_queue_commit, used)
+            _ffi.check(self._commit(self._handle, loan, used))
+        self._end(self._commit, used)
 
     def discard(self) -> None:
         """Gives the room back. Nobody sees that it was there. Raises as `commit` does."""
-        self._end(_ffi.lib.shoal_queue_discard)
+        self._end(self._discard)
 
     _finish = commit
 
     def _abandon(self) -> None:
-        _ffi.lib.shoal_queue_discard(self._handle, ctypes.byref(self._loan))
+        self._discard(self._handle, ctypes.byref(self._loan))
 
     def __enter__(self) -> "Reservation":
         return self
+
+
+class PipeReservation(Reservation):
+    """Room in a pipe."""
+
+    _commit = _ffi.lib.shoal_pipe_commit
+    _discard = _ffi.lib.shoal_pipe_discard
 
 
 class Lease(_Loan):

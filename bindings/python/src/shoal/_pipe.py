@@ -8,7 +8,6 @@ it. So the sender may close its own at once, and the other side never takes the 
 from __future__ import annotations
 
 import ctypes
-import pickle
 from multiprocessing import BufferTooShort, reduction
 from multiprocessing.context import get_spawning_popen
 from multiprocessing.resource_sharer import _resource_sharer as _sharer  # type: ignore
@@ -16,8 +15,10 @@ from typing import Any, Callable, Optional, Tuple, TypeVar, Union
 
 from . import _ffi, _wait
 from ._errors import ClosedError, UnsupportedError
+from ._frame import LARGE, Sender
 from ._handles import Shared, hold_for
-from ._queue import unpickle
+from ._loan import PipeReservation
+from ._queue import taken, unpickle
 
 _R = TypeVar("_R")
 _ConnectionT = TypeVar("_ConnectionT", bound="Connection")
@@ -30,8 +31,6 @@ _recv = _ffi.untyped("shoal_pipe_recv")
 _SLICE = _wait.SLICE_NS
 _INT_MAX = _ffi.INT_MAX
 _take_buffer, _give_buffer = _ffi.take_buffer, _ffi.give_buffer
-_dumps = pickle.dumps
-_PROTOCOL = pickle.HIGHEST_PROTOCOL
 
 
 def Pipe(
@@ -66,7 +65,7 @@ def _options(flags: int, duplex: bool, capacity: int, max_capacity: int) -> Any:
     return ctypes.byref(_ffi.PipeOptions(size, flags, capacity, max_capacity, 0))
 
 
-class Connection(Shared):
+class Connection(Sender, Shared):
     """One end of a pipe, with the methods of `multiprocessing.connection.Connection`.
 
     ::
@@ -141,9 +140,17 @@ class Connection(Shared):
     def send(self, obj: Any) -> None:
         """Sends an object, waiting for room.
 
+        Large `bytes`, arrays and whatever else pickles its buffers apart (PEP 574) are written
+        into shared memory once, and not into a pickle first.
+
         Raises `BrokenPipeError` if the other end is gone, and whatever pickling raises.
         """
-        self._send_bytes(_dumps(obj, _PROTOCOL))
+        if not self._large:
+            data = self._dumps(obj)
+            if len(data) < LARGE:
+                self._send_whole(data)
+                return
+        self._send_large(obj)
 
     def send_bytes(self, buf: BytesLike, offset: int = 0, size: Optional[int] = None) -> None:
         """Sends bytes as one message: ``size`` of them from ``offset`` on, or all.
@@ -161,19 +168,32 @@ class Connection(Shared):
             raise ValueError("size is negative")
         elif offset + size > len(view):
             raise ValueError("buffer length < offset + size")
-        self._send_bytes(bytes(view[offset : offset + size]))
+        self._send_whole(bytes(view[offset : offset + size]))
 
-    def _send_bytes(self, data: bytes) -> None:
+    def reserve(self, size: int) -> PipeReservation:
+        """Room for a message of ``size`` bytes, to be written in place, waiting for it.
+
+        The message is raw, for `recv_bytes`. Raises as `send`.
+        """
+        if size < 0:
+            raise ValueError(f"size must not be negative, but is {size}")
+        loan = _ffi.Loan()
+        handle = self._live()
+        self._send_with(
+            lambda ns: _lib.shoal_pipe_reserve(handle, size, ctypes.byref(loan), ns)
+        )
+        return PipeReservation(handle, loan)
+
+    def _send_whole(self, data: bytes) -> None:
         size = len(data)
         # Once by hand: nearly every message is sent without waiting.
         if size > _INT_MAX or _send(self._fast, data, size, _SLICE):
             self._send_slowly(data)
 
     def _send_slowly(self, data: bytes) -> None:
-        def call(timeout_ns: int) -> int:
-            status: int = _lib.shoal_pipe_send(self._live(), data, len(data), timeout_ns)
-            return status
+        self._send_with(lambda ns: _lib.shoal_pipe_send(self._live(), data, len(data), ns))
 
+    def _send_with(self, call: Callable[[int], int]) -> None:
         try:
             _ffi.check(_wait.wait(call, None))
         except ClosedError:
@@ -253,9 +273,10 @@ class Connection(Shared):
                 self._fast, buffer.pointer, buffer.size, buffer.length_ref, _SLICE
             ):
                 buffer = self._take_slowly(buffer)
-            return convert(buffer.view[: buffer.length.value])
-        finally:
+        except BaseException:
             _give_buffer(buffer)
+            raise
+        return taken(buffer, convert)
 
     def _take_slowly(self, buffer: _ffi.Buffer) -> _ffi.Buffer:
         while True:

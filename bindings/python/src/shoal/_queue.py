@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import pickle
 from array import array
-from functools import partial
 from itertools import accumulate, chain
 from typing import Any, Callable, Generic, Iterable, List, Optional, Sequence, TypeVar, Union, cast
 
@@ -31,7 +30,7 @@ _LARGE = _frame.LARGE
 _BATCH = 256
 
 
-class Queue(Shared, Generic[T]):
+class Queue(_frame.Sender, Shared, Generic[T]):
     """A first-in first-out queue between any processes of this machine.
 
     ::
@@ -65,16 +64,6 @@ class Queue(Shared, Generic[T]):
         max_attempts: how often a message is delivered by `lease` before it is moved to
             `dead_letters`, at most 255; 0 is any number of times.
     """
-
-    # Whether the last object put was large.
-    _large = False
-    # How objects are pickled, and how without what the second argument takes, as `_frame` says.
-    _dumps: Callable[[object], bytes] = staticmethod(
-        partial(pickle.dumps, protocol=pickle.HIGHEST_PROTOCOL)
-    )
-    _dumps_apart: Callable[[object, Any], bytes] = staticmethod(
-        lambda obj, aside: pickle.dumps(obj, pickle.HIGHEST_PROTOCOL, buffer_callback=aside)
-    )
 
     def __init__(
         self,
@@ -125,22 +114,11 @@ class Queue(Shared, Generic[T]):
                 if _put(self._fast, data, size, patience):
                     self._put_slowly(data, _wait.deadline(block, timeout))
                 return
-        self._put_large(obj, block, timeout)
+        self._send_large(obj, block, timeout)
 
     def put_nowait(self, obj: T) -> None:
         """`put` without waiting."""
         self.put(obj, False)
-
-    def _put_large(self, obj: object, block: bool, timeout: Optional[float]) -> None:
-        message = _frame.message(obj, self._dumps, self._dumps_apart)
-        if isinstance(message, bytes):
-            self._large = len(message) >= _LARGE
-            self.put_bytes(message, block, timeout)
-            return
-        # Next time it is not pickled first to find out that it is large.
-        self._large = True
-        with self.reserve(message.size, block, timeout) as room:
-            message.write(room.data)
 
     def put_bytes(
         self, data: BytesLike, block: bool = True, timeout: Optional[float] = None
@@ -154,6 +132,8 @@ class Queue(Shared, Generic[T]):
         patience = _SLICE if block and timeout is None else 0
         if size > _INT_MAX or _put(self._fast, data, size, patience):
             self._put_slowly(data, _wait.deadline(block, timeout))
+
+    _send_whole = put_bytes
 
     def _put_slowly(self, data: bytes, until: Optional[int]) -> None:
         def call(timeout_ns: int) -> int:
@@ -322,14 +302,10 @@ class Queue(Shared, Generic[T]):
         try:
             if _get(self._fast, buffer.pointer, buffer.size, buffer.length_ref, patience):
                 buffer = self._take_slowly(buffer, _wait.deadline(block, timeout))
-                data = buffer.view[: buffer.length.value]
-                if convert is unpickle and _frame.is_frame(data) and buffer.size < 2 * len(data):
-                    # What comes out lives in this buffer, which is nobody else's from now on.
-                    buffer = _take_buffer()
-                    return cast(_R, _frame.load(data, _frame.OWNED))
-            return convert(buffer.view[: buffer.length.value])
-        finally:
+        except BaseException:
             _give_buffer(buffer)
+            raise
+        return taken(buffer, convert)
 
     def _take_slowly(self, buffer: _ffi.Buffer, until: Optional[int]) -> _ffi.Buffer:
         """The buffer that has the message."""
@@ -551,3 +527,14 @@ def unpickle(data: memoryview) -> Any:
     raise pickle.UnpicklingError(
         "the message was not put by Queue.put: take raw messages with get_bytes"
     )
+
+
+def taken(buffer: _ffi.Buffer, convert: Callable[[memoryview], _R]) -> _R:
+    """What a buffer's message is, and gives the buffer back."""
+    data = buffer.view[: buffer.length.value]
+    if convert is unpickle and _frame.is_frame(data) and buffer.size < 2 * len(data):
+        # What comes out lives in this buffer, which is nobody else's from now on.
+        return cast(_R, _frame.load(data, _frame.OWNED))
+    result = convert(data)
+    _give_buffer(buffer)
+    return result

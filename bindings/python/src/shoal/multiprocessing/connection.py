@@ -11,8 +11,7 @@ from multiprocessing import connection as _std
 from multiprocessing.connection import Client, Connection, Listener
 from typing import TYPE_CHECKING, Any, Iterable, List, Optional, Tuple
 
-from .. import _pipe
-from .._pickling import dumps
+from .. import _pickling, _pipe
 
 __all__ = ["Client", "Listener", "Pipe", "wait"]
 
@@ -29,9 +28,8 @@ else:
 class PipeConnection(_Base):
     """One end of a pipe in shared memory, with the methods of a `Connection`."""
 
-    def send(self, obj: Any) -> None:
-        """Sends an object, pickled as `multiprocessing` does; see `shoal.Connection.send`."""
-        self._send_bytes(dumps(obj))
+    _dumps = staticmethod(_pickling.dumps)
+    _dumps_apart = staticmethod(_pickling.dumps_apart)
 
 
 def Pipe(duplex: bool = True) -> "Tuple[PipeConnection, PipeConnection]":
