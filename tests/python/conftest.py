@@ -11,11 +11,12 @@ import sys
 import textwrap
 import time
 from pathlib import Path
-from typing import Callable, Iterator, List, Set
+from typing import Any, Callable, Iterator, List, Set
 
 import pytest
 
 import shoal
+import shoal.multiprocessing as mp
 
 ROOT = Path(__file__).resolve().parents[2]
 SHM = Path("/dev/shm")
@@ -72,6 +73,12 @@ def in_use_elsewhere(file: str) -> bool:
         except OSError:
             continue
     return False
+
+
+@pytest.fixture(params=START_METHODS)
+def ctx(request: pytest.FixtureRequest) -> Any:
+    """The context of each start method."""
+    return mp.get_context(request.param)
 
 
 @pytest.fixture(autouse=True)

@@ -13,12 +13,7 @@ from typing import Any
 import pytest
 
 import shoal.multiprocessing as mp
-from conftest import START_METHODS, Script, asleep, ends_well, wait_until
-
-
-@pytest.fixture(params=START_METHODS)
-def ctx(request: pytest.FixtureRequest) -> Any:
-    return mp.get_context(request.param)
+from conftest import Script, asleep, ends_well, wait_until
 
 
 def take_one(queue: Any, ready: Any, taken: Any) -> None:

@@ -11,13 +11,8 @@ import pytest
 
 import shoal
 import shoal.multiprocessing as mp
-from conftest import START_METHODS, objects
+from conftest import objects
 from shoal.multiprocessing.managers import BaseManager, SyncManager
-
-
-@pytest.fixture(params=START_METHODS)
-def ctx(request: pytest.FixtureRequest) -> Any:
-    return mp.get_context(request.param)
 
 
 def children_of_mine() -> int:

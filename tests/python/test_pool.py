@@ -15,13 +15,8 @@ import pytest
 import shoal
 import shoal.multiprocessing as mp
 from shoal import _worker
-from conftest import START_METHODS, Script, ends_well, wait_until
+from conftest import Script, ends_well, wait_until
 from shoal.multiprocessing.pool import WorkerDiedError
-
-
-@pytest.fixture(params=START_METHODS)
-def ctx(request: pytest.FixtureRequest) -> Any:
-    return mp.get_context(request.param)
 
 
 def square(x: int) -> int:

@@ -1,0 +1,253 @@
+"""The queues of `shoal.multiprocessing`: the original's manners, without its defects."""
+
+from __future__ import annotations
+
+import multiprocessing as std
+import os
+import pickle
+import queue as errors
+import threading
+from typing import Any
+
+import pytest
+
+import shoal
+import shoal.multiprocessing as mp
+from conftest import START_METHODS
+
+
+def echo(incoming: Any, outgoing: Any) -> None:
+    while True:
+        obj = incoming.get()
+        if obj is None:
+            return
+        outgoing.put((os.getpid(), obj))
+
+
+def test_a_queue_goes_to_a_child_and_back(ctx: Any) -> None:
+    there, back = ctx.Queue(), ctx.Queue()
+    child = ctx.Process(target=echo, args=(there, back))
+    child.start()
+    objects = [1, "two", [3], {"four": b"4"}, "x" * 200_000]
+    for obj in objects:
+        there.put(obj)
+    assert [back.get() for _ in objects] == [(child.pid, obj) for obj in objects]
+    there.put(None)
+    child.join()
+    assert child.exitcode == 0
+
+
+def test_a_queue_given_away_and_forgotten_still_reaches_the_child(ctx: Any) -> None:
+    answer = ctx.Queue()
+    child = ctx.Process(target=first_of, args=(filled(ctx, "kept"), answer))
+    child.start()
+    assert answer.get() == "kept"
+    child.join()
+
+
+def filled(ctx: Any, obj: object) -> Any:
+    queue = ctx.Queue()
+    queue.put(obj)
+    return queue
+
+
+def first_of(queue: Any, answer: Any) -> None:
+    answer.put(queue.get())
+
+
+def test_a_queue_outlives_the_process_that_made_it(ctx: Any) -> None:
+    outer = ctx.Queue()
+    started = ctx.Event()
+    child = ctx.Process(target=make_queue, args=(outer, started))
+    child.start()
+    inner = outer.get()
+    started.set()
+    child.join()
+    assert inner.get() == "made by a child"
+    inner.put("mine now")
+    assert inner.get() == "mine now"
+
+
+def make_queue(outer: Any, taken: Any) -> None:
+    inner = mp.Queue()
+    inner.put("made by a child")
+    outer.put(inner)
+    taken.wait()
+
+
+@pytest.mark.parametrize("method", START_METHODS)
+def test_the_standard_librarys_processes_can_be_given_handles(method: str) -> None:
+    answer: "shoal.Queue[str]" = shoal.Queue()
+    child = std.get_context(method).Process(target=first_of, args=(kept_by_nobody(), answer))
+    child.start()
+    assert answer.get() == "kept"
+    child.join()
+    assert child.exitcode == 0
+
+
+def kept_by_nobody() -> "shoal.Queue[str]":
+    queue: "shoal.Queue[str]" = shoal.Queue()
+    queue.put("kept")
+    return queue
+
+
+def test_the_queues_are_classes_and_the_factories_are_methods() -> None:
+    for factory, cls in [
+        (mp.Queue, mp.queues.Queue),
+        (mp.SimpleQueue, mp.queues.SimpleQueue),
+        (mp.JoinableQueue, mp.queues.JoinableQueue),
+    ]:
+        made = factory()
+        assert isinstance(made, cls)
+        assert cls.__module__ == "shoal.multiprocessing.queues"
+        assert not isinstance(made, (std.queues.Queue, std.queues.SimpleQueue))
+    assert isinstance(mp.JoinableQueue(), mp.queues.Queue)
+
+
+def test_a_queue_has_the_standard_methods_and_errors() -> None:
+    queue = mp.Queue(2)
+    queue.put(1)
+    queue.put(2, True, None)
+    assert queue.full() and queue.qsize() == 2 and not queue.empty()
+    with pytest.raises(errors.Full):
+        queue.put_nowait(3)
+    with pytest.raises(errors.Full):
+        queue.put(3, timeout=0.01)
+    assert queue.get() == 1 and queue.get_nowait() == 2 and queue.empty()
+    with pytest.raises(errors.Empty):
+        queue.get_nowait()
+    with pytest.raises(errors.Empty):
+        queue.get(True, 0.01)
+    assert queue.put_many("ab") == 2 and queue.get_many() == ["a", "b"]
+    queue.cancel_join_thread()
+    queue.close()
+    queue.close()
+    queue.join_thread()
+    for use in (queue.get, queue.qsize, lambda: queue.put(1)):
+        with pytest.raises(ValueError, match="closed"):
+            use()
+    with pytest.raises(OSError, match="closed"):
+        queue.empty()
+    assert "closed" in repr(queue)
+
+
+def test_a_full_queue_blocks_until_there_is_room() -> None:
+    queue = mp.Queue(1)
+    queue.put(1)
+    thread = threading.Thread(target=queue.put, args=(2,))
+    thread.start()
+    thread.join(0.05)
+    assert thread.is_alive() and queue.qsize() == 1
+    assert queue.get() == 1
+    thread.join()
+    assert queue.get() == 2
+
+
+def test_a_simple_queue_and_its_end() -> None:
+    queue = mp.SimpleQueue()
+    assert queue.empty()
+    queue.put([1])
+    assert not queue.empty() and queue.get() == [1]
+    queue.close()
+    # A pipe, in the original.
+    for use in (queue.get, queue.empty, lambda: queue.put(1)):
+        with pytest.raises(OSError, match="closed"):
+            use()
+
+
+def work(queue: Any, done: Any) -> None:
+    while True:
+        task = queue.get()
+        done.put(task)
+        queue.task_done()
+
+
+def test_a_joinable_queue_is_waited_for_no_longer_than_asked() -> None:
+    queue = mp.JoinableQueue()
+    queue.put(1)
+    with pytest.raises(TimeoutError):
+        queue.join(0.01)
+    queue.task_done()
+    queue.join(0.01)
+
+
+class Counting(mp.queues.Queue):
+    """As programs extend the original: more state, pickled along."""
+
+    def __init__(self) -> None:
+        super().__init__(ctx=mp.get_context())
+        self.sizes = mp.Value("i", 0)
+
+    def __getstate__(self) -> Any:
+        return {"parent": super().__getstate__(), "sizes": self.sizes}
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__(state["parent"])
+        self.sizes = state["sizes"]
+
+    def put(self, obj: Any, *args: Any, **kwargs: Any) -> None:
+        super().put(obj, *args, **kwargs)
+        with self.sizes.get_lock():
+            self.sizes.value += 1
+
+
+def put_two(queue: Any) -> None:
+    queue.put("a")
+    queue.put("b")
+
+
+def test_a_queue_is_extended_as_the_original_is(ctx: Any) -> None:
+    queue = Counting()
+    child = ctx.Process(target=put_two, args=(queue,))
+    child.start()
+    assert [queue.get(), queue.get()] == ["a", "b"]
+    child.join()
+    assert queue.sizes.value == 2
+
+
+def test_a_queue_of_multiprocessing_is_a_shoal_queue() -> None:
+    queue = mp.Queue()
+    queue.put("work")
+    assert shoal.wait([queue], 5) == [queue]
+    with queue.lease() as job:
+        assert job.get() == "work"
+    same = pickle.loads(pickle.dumps(queue))
+    same.put(1)
+    queue.close()
+    assert same.get() == 1
+
+
+def test_a_joinable_queue_waits_for_every_task(ctx: Any) -> None:
+    queue, done = ctx.JoinableQueue(), ctx.Queue()
+    workers = [ctx.Process(target=work, args=(queue, done), daemon=True) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for n in range(20):
+        queue.put(n)
+    queue.join()
+    assert sorted(done.get() for _ in range(20)) == list(range(20))
+    with pytest.raises(ValueError, match="too many"):
+        queue.task_done()
+    for worker in workers:
+        worker.terminate()
+        worker.join()
+
+
+def test_what_cannot_be_pickled_raises_in_put(ctx: Any) -> None:
+    queue = ctx.Queue()
+    with pytest.raises((pickle.PicklingError, AttributeError, TypeError)):
+        queue.put(lambda: None)
+    queue.put("fine")
+    assert queue.get() == "fine" and queue.empty()
+
+
+def test_a_connection_travels_through_a_queue() -> None:
+    # As multiprocessing's own reducers allow; plain pickle would not.
+    queue = mp.Queue()
+    ours, theirs = mp.Pipe()
+    queue.put(theirs)
+    received = queue.get()
+    received.send("hello")
+    assert ours.recv() == "hello"
+    for end in (ours, theirs, received):
+        end.close()
