@@ -15,13 +15,13 @@ pub(crate) fn run_bench(args: &[&str]) -> Result<(), String> {
 }
 
 /// Queues of Python objects, beside the standard library's and faster-fifo, if that can be had;
-/// then pipes, locks and dictionaries, beside the standard library's.
+/// then pipes, locks and dictionaries, and how long Ctrl-C takes, beside the standard library's.
 pub(crate) fn run_python(args: &[&str]) -> Result<(), String> {
     run(&mut cargo("build --quiet --release --lib"))?;
     let environment = Environment::prepare("python3")?;
     environment.install()?;
     environment.install_peers();
-    for script in ["queues.py", "objects.py", "dicts.py"] {
+    for script in ["queues.py", "objects.py", "dicts.py", "interrupts.py"] {
         let mut bench = program(environment.python(), &format!("benches/python/{script}"));
         run_for_long(bench.args(args))?;
     }
