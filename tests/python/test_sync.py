@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 import weakref
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -129,6 +130,13 @@ def test_with_takes_the_lock_by_whatever_way_a_subclass_has(kind: Any) -> None:
     with lock as taken:
         assert taken is True and lock.locked()
     assert lock.entered == 1 and not lock.locked()
+
+
+@pytest.mark.parametrize("make", KINDS)
+def test_an_exit_stack_enters_what_with_does(make: Any) -> None:
+    one = make()
+    with ExitStack() as stack:
+        stack.enter_context(one)
 
 
 @pytest.mark.parametrize("kind", [shoal.Lock, shoal.RLock])

@@ -2,23 +2,17 @@
 
 ``with lock:`` is to cost little, so its way in and its way out are one call each, made with
 the interpreter's lock held (`_ffi.never_waits`): neither ever waits. Only who finds the lock
-taken lets go of the interpreter and sleeps in the library.
-
-The way in does without a method, too. ``with`` calls what it finds as ``__enter__`` by way of
-the type, and a slot found there has each lock's own: the ``__next__`` of an iterator that tries
-to take the lock and looks up in a table what the answer means. All of that is the interpreter's
-own machinery; only an answer that is not in the table gets to code of ours. NB: ``with lock:
-pass``, 490 ns (560 with a method) where `multiprocessing.Lock` took 300; with four processes at
-it on two cores 310 ns where that took 550.
+taken lets go of the interpreter and sleeps in the library. NB: ``with lock: pass``, 560 ns
+where `multiprocessing.Lock` took 300; with four processes at it on two cores 330 ns where that
+took 550. What gives ``with`` the library's function without a method between them gains 30 to 70
+ns of the first, and is as hard to follow as that sounds.
 """
 
 from __future__ import annotations
 
 import ctypes
-import weakref
-from itertools import repeat, starmap
 from types import TracebackType
-from typing import Any, Callable, Dict, Optional, Tuple, Type, TypeVar, cast
+from typing import Any, Callable, Optional, Tuple, Type, TypeVar, cast
 
 from . import _ffi, _handles, _wait
 from ._errors import WrongKindError
@@ -86,19 +80,6 @@ def _attach(cls: Type[_SyncT], name: str, *state: Any) -> _SyncT:
         return cast(_SyncT, found)
 
 
-class _Answers(Dict[int, bool]):
-    """What `shoal_lock_try` answers, and whether the lock is taken then."""
-
-    def __init__(self, lock: "Lock") -> None:
-        super().__init__({_ffi.OK: True})
-        # Or the lock would keep itself. Whoever enters it does.
-        self._lock = weakref.ref(lock)
-
-    def __missing__(self, _answer: int) -> bool:
-        lock = self._lock()
-        return lock is not None and lock._enter()
-
-
 class Lock(Sync):
     """A lock between any processes and threads, as `multiprocessing.Lock`.
 
@@ -122,10 +103,6 @@ class Lock(Sync):
         persistent: it stays until `unlink`, not only while someone is attached.
     """
 
-    # Each lock has its own: see the head of this module.
-    __slots__ = {"__enter__": "`acquire`, without an end to the patience."}
-    __enter__: Callable[[], bool]  # type: ignore[assignment]
-
     _kind = "lock"
     _own_flags = 0
     #: Whether the last owner died with the lock, which this process now holds.
@@ -143,7 +120,6 @@ class Lock(Sync):
         self._take_up(name, flags | (self._own_flags if create else 0))
 
     def _take_up(self, name: Optional[str], flags: int) -> None:
-        self._arm(None)
         handle = _ffi.LockHandle()
         self._open(name, handle, flags)
         recursive = _ffi.fetch_bool(_lib.shoal_lock_is_recursive, handle)
@@ -151,21 +127,9 @@ class Lock(Sync):
             found = "recursive" if recursive else "not recursive"
             self.detach()
             raise WrongKindError(f"the lock {self._name!r} is {found}")
-        self._arm(self._fast)
-
-    def _arm(self, fast: Any) -> None:
-        """How the lock is taken and given back at once; None while there is more to it."""
-        self._fast = fast
-        answers = map(_Answers(self).__getitem__, starmap(_try, repeat((fast,))))
-        # Not by its name, which is another's if a subclass has a method of that name.
-        _enter_slot.__set__(self, answers.__next__)
 
     def _reopen(self, name: str, *state: Any) -> None:
         self._take_up(name, 0)
-
-    def _forget(self) -> None:
-        self._arm(None)
-        super()._forget()
 
     def acquire(self, block: bool = True, timeout: Optional[float] = None) -> bool:
         """Takes the lock; whether it was to be had, at once or within ``timeout`` seconds."""
@@ -184,7 +148,8 @@ class Lock(Sync):
         if status == _ffi.OWNER_DIED:
             # Told once, and this process has the lock.
             self.owner_died = True
-            self._arm(None)
+            # While there is something to say on the way out.
+            self._fast = None
         elif status == _ffi.OK:
             # Again, or after somebody else has released it for this process.
             self.owner_died = self.owner_died and self._depth() > 1
@@ -208,15 +173,16 @@ class Lock(Sync):
             raise self._not_mine(_ffi.error(status))
         if not self._depth():
             self.owner_died = False
-            self._arm(_ffi.prebuilt(handle))
+            self._fast = _ffi.prebuilt(handle)
 
     def _not_mine(self, error: Exception) -> Exception:
         """What a release is answered with that nobody may do."""
         return error
 
-    def _enter(self) -> bool:
-        """The way in for who could not take the lock at once."""
-        # Mostly somebody is about to leave, so the longer way can wait.
+    def __enter__(self, _try: Callable[[Any], int] = _try) -> bool:  # type: ignore[override]
+        if _try(self._fast) == 0:
+            return True
+        # Taken: mostly by one who is about to leave, so the longer way can wait.
         status = _wait_for_it(self._fast, _SLICE)
         return status == 0 or self._taken(status)
 
@@ -239,9 +205,6 @@ class Lock(Sync):
         out = ctypes.c_uint32()
         _ffi.check(_lib.shoal_lock_depth(self._live(), ctypes.byref(out)))
         return out.value
-
-
-_enter_slot: Any = Lock.__enter__
 
 
 class RLock(Lock):
