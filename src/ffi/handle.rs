@@ -130,52 +130,25 @@ fn body<H: Opaque>(handle: *const H) -> Result<NonNull<Body<H::Inner>>> {
 
 #[cold]
 fn why_not(magic: u64) -> String {
-    let known = [
-        (
-            super::queue::QueueHandle::MAGIC,
-            super::queue::QueueHandle::WHAT,
-        ),
-        (super::map::MapHandle::MAGIC, super::map::MapHandle::WHAT),
-        (
-            super::map::MapIterHandle::MAGIC,
-            super::map::MapIterHandle::WHAT,
-        ),
-        (
-            super::process::ProcessHandle::MAGIC,
-            super::process::ProcessHandle::WHAT,
-        ),
-        (
-            super::lock::LockHandle::MAGIC,
-            super::lock::LockHandle::WHAT,
-        ),
-        (
-            super::semaphore::SemaphoreHandle::MAGIC,
-            super::semaphore::SemaphoreHandle::WHAT,
-        ),
-        (
-            super::event::EventHandle::MAGIC,
-            super::event::EventHandle::WHAT,
-        ),
-        (
-            super::condition::ConditionHandle::MAGIC,
-            super::condition::ConditionHandle::WHAT,
-        ),
-        (
-            super::barrier::BarrierHandle::MAGIC,
-            super::barrier::BarrierHandle::WHAT,
-        ),
-        (
-            super::rwlock::RwLockHandle::MAGIC,
-            super::rwlock::RwLockHandle::WHAT,
-        ),
-        (
-            super::pipe::PipeHandle::MAGIC,
-            super::pipe::PipeHandle::WHAT,
-        ),
-        (
-            super::array::ArrayHandle::MAGIC,
-            super::array::ArrayHandle::WHAT,
-        ),
+    macro_rules! known {
+        ($($module:ident::$handle:ident,)*) => {
+            [$((super::$module::$handle::MAGIC, super::$module::$handle::WHAT)),*]
+        };
+    }
+    let known = known![
+        queue::QueueHandle,
+        map::MapHandle,
+        map::MapIterHandle,
+        process::ProcessHandle,
+        lock::LockHandle,
+        semaphore::SemaphoreHandle,
+        event::EventHandle,
+        condition::ConditionHandle,
+        barrier::BarrierHandle,
+        rwlock::RwLockHandle,
+        pipe::PipeHandle,
+        array::ArrayHandle,
+        list::ListHandle,
     ];
     match known.iter().find(|known| known.0 == magic) {
         Some((_, what)) => format!("it is a {what}"),

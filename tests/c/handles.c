@@ -121,8 +121,11 @@ int main(void)
     shoal_map *m = new_map();
     shoal_map_iter *it;
     shoal_process *p;
+    shoal_list_options how = {.size = sizeof how, .flags = SHOAL_CREATE};
+    shoal_list *l;
 
     OK(shoal_map_iter_new(m, &it));
+    OK(shoal_list_open(NULL, &how, &l));
     OK(shoal_process_fork(quit, NULL, NULL, &p));
 
     nothing(NULL, "NULL");
@@ -137,6 +140,8 @@ int main(void)
     no_queue((shoal_queue *)m, "it is a map handle");
     no_queue((shoal_queue *)it, "it is a map iterator handle");
     no_map((shoal_map *)p, "it is a process handle");
+    no_queue((shoal_queue *)l, "it is a list handle");
+    shoal_list_free(l);
     shoal_map_free((shoal_map *)q); /* nothing happens */
     OK(shoal_queue_put(q, "still here", 10, SHOAL_NOWAIT));
 
