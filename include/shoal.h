@@ -36,7 +36,8 @@
  * - A timeout is a number of nanoseconds: SHOAL_FOREVER (or any negative) waits without end,
  *   SHOAL_NOWAIT does not wait. Time is monotonic; setting the clock changes nothing. A signal
  *   handler that runs while a call waits ends it with SHOAL_ERR_INTERRUPTED; call again to
- *   go on.
+ *   go on. One that runs in a moment when the call looks around instead of sleeping does not:
+ *   who must notice a signal in any case waits with a timeout.
  * - NULL, misaligned, freed and mistaken handles are SHOAL_ERR_INVALID, as far as that can
  *   be told. A pointer to memory that is not mapped cannot be told from a good one, and the
  *   place of a freed handle is used again after a while.

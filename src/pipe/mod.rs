@@ -294,7 +294,8 @@ impl Pipe {
         self.way(&self.outgoing, "send from the end that receives")
     }
 
-    /// Asks for the other side now and then: it may have gone with its queue full of room.
+    /// Asks for the other side now and then: while there is room, nothing else would tell that it is
+    /// gone.
     fn about_to_send(&self, len: usize) -> Result<&Queue> {
         let queue = self.outgoing()?;
         // Not exact where several threads send, and need not be.

@@ -108,10 +108,10 @@ class Sender:
     # Whether the last one was.
     _large = False
     # How objects are pickled, and how without what the second argument takes (PEP 574).
-    _dumps: Callable[[object], bytes] = staticmethod(
+    _dumps: Any = staticmethod(
         partial(pickle.dumps, protocol=pickle.HIGHEST_PROTOCOL)
     )
-    _dumps_apart: Callable[[object, _Aside], bytes] = staticmethod(
+    _dumps_apart: Any = staticmethod(
         lambda obj, aside: pickle.dumps(obj, pickle.HIGHEST_PROTOCOL, buffer_callback=aside)
     )
 
