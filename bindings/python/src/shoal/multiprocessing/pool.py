@@ -354,6 +354,17 @@ class _Engine:
                 thread.join()
         for worker in self.workers:
             worker.join()
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Gives the queues up, once nobody uses them.
+
+        A process that is forked later would have them, too; and should that one be killed last,
+        they would stay in ``/dev/shm``.
+        """
+        if not any(thread.is_alive() for thread in self.threads):
+            self.tasks.detach()
+            self.results.detach()
 
 
 def _signal(number: int) -> str:
@@ -513,6 +524,11 @@ class Pool(_std.Pool):  # type: ignore[misc]
             self._state = CLOSE
             self._engine.state = CLOSE
             self._engine.bell.put()
+
+    def join(self) -> None:
+        """Waits for the workers to end, after `close` or `terminate`."""
+        super().join()
+        self._engine.let_go()
 
 
 def __getattr__(name: str) -> Any:
