@@ -10,7 +10,7 @@ mod common;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Random, alone, fork};
+use common::{Random, alone, fork, soak_length};
 use shoal::{Array, List, Options};
 
 type Model = Vec<Vec<u8>>;
@@ -192,8 +192,6 @@ fn what_a_killed_process_did_to_a_list_happened_wholly_or_not_at_all() {
 #[test]
 #[ignore = "a soak: runs for SHOAL_SOAK_SECONDS, a minute by default"]
 fn soak() {
-    let seconds = std::env::var("SHOAL_SOAK_SECONDS");
-    let seconds = seconds.map_or(60, |it| it.parse().expect("seconds"));
-    let (kills, steps) = kill_for(Duration::from_secs(seconds));
+    let (kills, steps) = kill_for(soak_length());
     println!("{kills} kills, {steps} operations");
 }

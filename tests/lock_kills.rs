@@ -9,7 +9,7 @@ mod common;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Child, FOREVER, Random, alone, fork};
+use common::{Child, FOREVER, Random, alone, fork, soak_length};
 use shoal::{Array, Lock, Options, RwLock, Semaphore, Taken};
 
 const WORKERS: usize = 3;
@@ -185,8 +185,6 @@ fn whoever_lives_has_a_lock_alone_and_is_told_of_those_who_died_with_it() {
 #[test]
 #[ignore = "a soak: runs for SHOAL_SOAK_SECONDS, a minute by default"]
 fn soak() {
-    let seconds = std::env::var("SHOAL_SOAK_SECONDS");
-    let seconds = seconds.map_or(60, |it| it.parse().expect("seconds"));
-    let (kills, done) = kill_for(Duration::from_secs(seconds));
+    let (kills, done) = kill_for(soak_length());
     println!("{kills} kills, {done} turns");
 }

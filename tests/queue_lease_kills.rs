@@ -267,7 +267,5 @@ fn every_message_is_finished_or_buried_whoever_is_killed() {
 #[test]
 #[ignore = "a soak: runs for SHOAL_SOAK_SECONDS, a minute by default"]
 fn soak() {
-    let seconds = std::env::var("SHOAL_SOAK_SECONDS");
-    let seconds = seconds.ok().and_then(|it| it.parse().ok());
-    kill_at_random(Duration::from_secs(seconds.unwrap_or(60)));
+    kill_at_random(common::soak_length());
 }

@@ -23,6 +23,12 @@ pub(crate) fn millis(count: u64) -> Timeout {
     Timeout::Val(Duration::from_millis(count))
 }
 
+/// How long a soak is asked to run: so many seconds as `SHOAL_SOAK_SECONDS` says, or a minute.
+pub(crate) fn soak_length() -> Duration {
+    let seconds = std::env::var("SHOAL_SOAK_SECONDS");
+    Duration::from_secs(seconds.map_or(60, |it| it.parse().expect("seconds")))
+}
+
 /// A turn of its own for a test that forks, and a watchdog over it.
 ///
 /// A forked child joins every object its parent has open, and so would keep those of the
