@@ -132,9 +132,8 @@ pub(super) struct Core {
 /// A shard whose lock is held.
 pub(super) struct Locked<'a> {
     pub(super) store: Store<'a>,
-    pub(super) index: usize,
-    core: &'a Core,
-    was_panicking: bool,
+    /// What to poison if a panic ends it; none if one was under way before.
+    poisons: Option<&'a Core>,
     _guard: Guard<'a>,
 }
 
@@ -226,9 +225,7 @@ impl Core {
         self.check_poison()?;
         Ok(Locked {
             store,
-            index,
-            core: self,
-            was_panicking: thread::panicking(),
+            poisons: (!thread::panicking()).then_some(self),
             _guard: guard,
         })
     }
@@ -257,7 +254,7 @@ impl Core {
             state: &self.shards[index].0.store,
             heap: &self.heap,
             extents: self,
-            owner: index as u8,
+            index,
         }
     }
 
@@ -282,15 +279,13 @@ impl Core {
         work: impl FnOnce(&Locked<'a>, &Lookup<'a>) -> Result<T>,
     ) -> Result<T> {
         let hash = self.hasher.hash(key);
+        let _told = Telling(self, hash.shard as usize);
         let shard = self.lock_for(hash)?;
         if shard.store.has_mortals() {
             shard.store.sweep_some()?;
         }
         let found = shard.store.find(hash.tag, key)?;
-        let done = work(&shard, &found);
-        drop(shard);
-        self.tell(hash.shard as usize);
-        done
+        work(&shard, &found)
     }
 
     /// Holds `what` in `shard`, having ended what the dead hold; `None` if there are as many holds
@@ -424,9 +419,22 @@ impl Drop for Locked<'_> {
     fn drop(&mut self) {
         // A panic between two steps left them half done, and this process is alive, so
         // nobody would repair them.
-        if thread::panicking() && !self.was_panicking {
-            self.core.poison();
+        if let Some(core) = self.poisons
+            && thread::panicking()
+        {
+            core.poison();
         }
+    }
+}
+
+/// Wakes those who wait for a change in a shard when it is dropped: later than the lock, which was
+/// taken later.
+struct Telling<'a>(&'a Core, usize);
+
+impl Drop for Telling<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.tell(self.1);
     }
 }
 

@@ -20,7 +20,6 @@ use std::ptr::NonNull;
 
 use super::entry::{Lengths, NEVER, Value};
 use super::store::Store;
-use super::table::Seen;
 use crate::heap::LARGEST_SLOT;
 use crate::sys::clock::now_ns;
 
@@ -67,11 +66,9 @@ impl Store<'_> {
             false => Err(Torn::Again),
         };
         let table = self.table().map_err(|_| Torn::Lock)?;
-        for seen in table.probe(tag) {
+        let mut search = table.search(tag);
+        while let Some((_, offset)) = search.next() {
             still()?;
-            let Seen::Entry(offset) = seen else {
-                return Ok(None);
-            };
             let lengths = Lengths::read(self.heap, offset).map_err(|_| Torn::Lock)?;
             still()?;
             let total = lengths.total();
@@ -102,7 +99,11 @@ impl Store<'_> {
             still()?;
             return Ok(Some(value));
         }
-        Err(Torn::Lock)
+        still()?;
+        match search.met_a_gap() {
+            true => Ok(None),
+            false => Err(Torn::Lock),
+        }
     }
 }
 

@@ -47,7 +47,7 @@ impl Store<'_> {
 
     fn rebuild(&self) -> Result<()> {
         let table = self.whole_table()?;
-        let mut found = self.contents(self.extents.owned_by(self.owner)?)?;
+        let mut found = self.contents(self.extents.owned_by(self.owner())?)?;
         crash_point!();
         // Nothing refers to it, so it is freed with the rest.
         self.spare().take_any();

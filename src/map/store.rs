@@ -38,7 +38,7 @@ use super::hash::TAG_BITS;
 use super::holds::{Held, HoldState, Holds, Kind};
 use super::seq::Seq;
 use super::spare::Spare;
-use super::table::{self, Geometry, Probe, SLOTS_PER_BLOCK, Table};
+use super::table::{self, Geometry, SLOTS_PER_BLOCK, Table};
 use crate::error::{Error, Result};
 use crate::heap::{Extents, Heap, Purpose, SlabState, Slabs, commit_store};
 use crate::layout::Shared;
@@ -77,7 +77,18 @@ pub(super) struct Store<'a> {
     pub(super) state: &'a StoreState,
     pub(super) heap: &'a Heap,
     pub(super) extents: &'a dyn Extents,
-    pub(super) owner: u8,
+    /// Which shard it is. A whole word: the seven bytes behind a single one would be copied with it,
+    /// in two parts that overlap, and reading those back waits for both.
+    pub(super) index: usize,
+}
+
+/// Where a key is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Probe {
+    /// The slot of the key, and where its entry is.
+    Found { slot: usize, offset: u64 },
+    /// The key is not there; this slot is where it would go, if the table has one.
+    Absent { slot: Option<usize> },
 }
 
 /// What [`Store::find`] found; good until the next change of the shard.
@@ -114,6 +125,11 @@ const SWEEP: usize = 8;
 const FULL: u64 = 17;
 
 impl<'a> Store<'a> {
+    /// Whose its extents are.
+    pub(super) fn owner(&self) -> u8 {
+        self.index as u8
+    }
+
     pub(super) fn table(&self) -> Result<Table<'a>> {
         let geometry = Geometry::decode(self.state.table.load(Ordering::Acquire));
         Table::new(self.heap, geometry)
@@ -126,7 +142,7 @@ impl<'a> Store<'a> {
         if geometry.blocks != 0 {
             let extent = self.heap.extent_at(self.heap.offset_of(geometry.head))?;
             let same = extent.head == geometry.head && extent.blocks == geometry.blocks;
-            if !same || extent.purpose != Purpose::Table || extent.owner != self.owner {
+            if !same || extent.purpose != Purpose::Table || extent.owner != self.owner() {
                 return Err(Error::corrupt("a shard's table is not its own"));
             }
         }
@@ -138,7 +154,7 @@ impl<'a> Store<'a> {
             state: &self.state.slabs,
             heap: self.heap,
             extents: self.extents,
-            owner: self.owner,
+            owner: self.owner(),
         }
     }
 
@@ -172,21 +188,27 @@ impl<'a> Store<'a> {
     #[inline(always)]
     pub(super) fn find(&self, tag: u32, key: &[u8]) -> Result<Lookup<'a>> {
         let table = self.table()?;
-        let mut found = None;
-        let probe = table.find(tag, |offset| {
+        let mut search = table.search(tag);
+        while let Some((slot, offset)) = search.next() {
             let entry = Entry::read(self.heap, offset)?;
-            let same = entry.key == key;
-            if same {
-                found = Some(entry);
+            if entry.key == key {
+                return Ok(Lookup {
+                    table,
+                    tag,
+                    probe: Probe::Found { slot, offset },
+                    entry: (!entry.is_over()).then_some(entry),
+                    mortal: entry.expires.is_some(),
+                });
             }
-            Ok(same)
-        })?;
+        }
         Ok(Lookup {
             table,
             tag,
-            probe,
-            entry: found.filter(|entry| !entry.is_over()),
-            mortal: found.is_some_and(|entry| entry.expires.is_some()),
+            probe: Probe::Absent {
+                slot: search.vacancy(),
+            },
+            entry: None,
+            mortal: false,
         })
     }
 
@@ -435,9 +457,11 @@ impl<'a> Store<'a> {
         let blocks = (slots as usize / SLOTS_PER_BLOCK) as u64;
         let wanted = if crowded { blocks + blocks / 2 } else { blocks };
         let table = self.rehash(table, wanted.max(if crowded { blocks + 1 } else { 1 }))?;
-        match table.find(tag, |_| Ok(false))? {
-            Probe::Absent { slot: Some(slot) } => Ok((table, slot)),
-            _ => Err(Error::corrupt("a new table has no free slot")),
+        let mut search = table.search(tag);
+        while search.next().is_some() {}
+        match search.vacancy() {
+            Some(slot) => Ok((table, slot)),
+            None => Err(Error::corrupt("a new table has no free slot")),
         }
     }
 
@@ -460,7 +484,9 @@ impl<'a> Store<'a> {
     fn rehash(&self, table: Table<'a>, blocks: u64) -> Result<Table<'a>> {
         let blocks = u32::try_from(blocks)
             .map_err(|_| Error::corrupt("a table is larger than any can be"))?;
-        let head = self.extents.allocate(blocks, self.owner, Purpose::Table)?;
+        let head = self
+            .extents
+            .allocate(blocks, self.owner(), Purpose::Table)?;
         crash_point!();
         let geometry = Geometry { head, blocks };
         let new = Table::new(self.heap, geometry)?;

@@ -149,7 +149,7 @@ impl Map {
         let owner = self.core.owner()?;
         let held = self.core.hold(shard, Kind::Pin, offset, owner)?;
         Ok(held.map(|held| Pinned {
-            shard: shard.index,
+            shard: shard.store.index,
             index: held.index,
             offset,
             owner,

@@ -69,7 +69,7 @@ impl World {
             state,
             heap: &self.heap,
             extents: self,
-            owner,
+            index: owner.into(),
         }
     }
 

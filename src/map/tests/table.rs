@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 
 use proptest::prelude::*;
 
-use crate::map::table::{Probe, Table};
+use crate::map::table::Table;
 
 fn slots(count: usize) -> Vec<AtomicU64> {
     (0..count).map(|_| AtomicU64::new(0)).collect()
@@ -16,10 +16,15 @@ fn tag(key: u64) -> u32 {
     (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 36) as u32 & 0xfff_8000
 }
 
-fn find(table: &Table<'_>, key: u64) -> Probe {
-    table
-        .find(tag(key), |offset| Ok(offset == key * 16))
-        .unwrap()
+/// The slot of the key, or the one where it would go.
+fn find(table: &Table<'_>, key: u64) -> Result<usize, Option<usize>> {
+    let mut search = table.search(tag(key));
+    while let Some((slot, offset)) = search.next() {
+        if offset == key * 16 {
+            return Ok(slot);
+        }
+    }
+    Err(search.vacancy())
 }
 
 proptest! {
@@ -35,13 +40,13 @@ proptest! {
         let mut tombs = 0i64;
         for (step, key) in steps {
             let found = find(&table, key);
-            prop_assert_eq!(matches!(found, Probe::Found { .. }), model.contains_key(&key));
+            prop_assert_eq!(found.is_ok(), model.contains_key(&key));
             match (step, found) {
-                (0 | 1, Probe::Absent { slot }) => {
+                (0 | 1, Err(slot)) => {
                     tombs -= table.publish(slot.unwrap(), tag(key), key * 16) as i64;
                     model.insert(key, ());
                 }
-                (2, Probe::Found { slot, .. }) => {
+                (2, Ok(slot)) => {
                     tombs += table.remove(slot);
                     model.remove(&key);
                 }
@@ -55,9 +60,7 @@ proptest! {
         prop_assert_eq!(table.copy_to(&to), Some(model.len() as u64));
         to.verify().unwrap();
         for key in model.keys() {
-            let found = find(&to, *key);
-            let hit = matches!(found, Probe::Found { .. });
-            prop_assert!(hit);
+            prop_assert!(find(&to, *key).is_ok());
         }
     }
 
@@ -70,7 +73,7 @@ proptest! {
         let (memory, larger) = (slots(97), slots(301));
         let table = Table::over(&memory);
         for key in &keys {
-            let Probe::Absent { slot } = find(&table, *key) else { unreachable!() };
+            let slot = find(&table, *key).unwrap_err();
             table.publish(slot.unwrap(), tag(*key), key * 16);
         }
         let to = Table::over(&larger);
@@ -94,7 +97,8 @@ proptest! {
 fn a_table_without_a_gap_ends_the_search() {
     let memory: Vec<_> = (0..512u64).map(|i| AtomicU64::new(i << 36 | 2)).collect();
     let table = Table::over(&memory);
-    let probe = table.find(77 << 19, |_| Ok(false)).unwrap();
-    assert_eq!(probe, Probe::Absent { slot: None });
+    let mut search = table.search(77 << 19);
+    assert!(search.next().is_none());
+    assert!(search.vacancy().is_none() && !search.met_a_gap());
     assert_eq!(table.copy_to(&Table::over(&slots(511))), None);
 }
