@@ -12,7 +12,7 @@ import pytest
 
 import shoal
 import shoal.multiprocessing as mp
-from conftest import START_METHODS, Script, asleep, wait_until
+from conftest import START_METHODS, Script, asleep, objects, wait_until
 
 
 def take_for_ever(queue: Any, ready: Any) -> None:
@@ -39,6 +39,28 @@ def test_a_consumer_killed_while_it_waits_disturbs_nobody(method: str) -> None:
     assert queue.qsize() == 1 and not queue.empty()
     assert queue.get() == "still here"
     assert queue.empty()
+
+
+def hold_for_ever(end: Any, queue: Any, ready: Any) -> None:
+    ready.put(os.getpid())
+    time.sleep(1000)
+
+
+def test_nothing_stays_of_a_killed_child_that_was_the_last_to_have_it(ctx: Any) -> None:
+    ready, queue = ctx.Queue(), ctx.Queue()
+    here, there = ctx.Pipe()
+    names = {f"shoal.{queue.name}", f"shoal.{there.name}"}
+    child = ctx.Process(target=hold_for_ever, args=(there, queue, ready))
+    child.start()
+    ready.get()
+    here.close()
+    there.close()
+    queue.detach()
+    del queue, here, there
+    assert names <= objects()
+    os.kill(child.pid, signal.SIGKILL)
+    child.join()
+    assert not names & objects()
 
 
 def put_for_ever(queue: Any, who: int) -> None:

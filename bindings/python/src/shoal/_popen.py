@@ -1,23 +1,29 @@
-"""The standard library's ways to start a child that is not a copy, with two things added.
+"""The standard library's ways to start a child, with three things added.
 
 A child's device mask is in its environment before it runs any of the program's code, and
 the shared objects it was given stay alive until it is over, even if the parent drops its
 own handles before the child has opened them. (A forked child needs neither: it has the
-parent's handles from its first instruction, and `Process._bootstrap` sets its mask.)
+parent's handles from its first instruction, and `Process._bootstrap` sets its mask.) And of
+a child that was killed nothing stays behind in shared memory.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-from multiprocessing import popen_forkserver, popen_spawn_posix, resource_tracker
+from multiprocessing import popen_fork, popen_forkserver, popen_spawn_posix, resource_tracker
 from typing import Any, Dict, Optional
 
 from . import devices
+from ._errors import ShoalError
+from ._gc import gc
 from ._handles import hold_for
 
 
-class _Holding:
-    """Lets go of what was held for the child once it is known to be over."""
+class _Followed:
+    """What a child leaves is looked after once it is known to be over."""
+
+    returncode: Optional[int]
 
     def __init__(self, process_obj: Any) -> None:
         super().__init__(process_obj)  # type: ignore[call-arg]
@@ -25,13 +31,24 @@ class _Holding:
         hold_for(self).inherited()
 
     def poll(self, flag: int = os.WNOHANG) -> Optional[int]:
+        was_over = self.returncode is not None
         code: Optional[int] = super().poll(flag)  # type: ignore[misc]
-        if code is not None:
-            hold_for(self).release()
+        if code is None or was_over:
+            return code
+        hold_for(self).release()
+        if code < 0:
+            # It had no time to give up what it was the last to have. What cannot be collected
+            # now is collected another time, and no reason for a join to fail.
+            with contextlib.suppress(ShoalError):
+                gc()
         return code
 
 
-class SpawnPopen(_Holding, popen_spawn_posix.Popen):
+class ForkPopen(_Followed, popen_fork.Popen):
+    """The child is a copy."""
+
+
+class SpawnPopen(_Followed, popen_spawn_posix.Popen):
     """The child is a new interpreter; the mask is in its environment from the start."""
 
     def _launch(self, process_obj: Any) -> None:
@@ -45,7 +62,7 @@ class SpawnPopen(_Holding, popen_spawn_posix.Popen):
             super()._launch(process_obj)  # type: ignore[misc]
 
 
-class ForkServerPopen(_Holding, popen_forkserver.Popen):
+class ForkServerPopen(_Followed, popen_forkserver.Popen):
     """The child is forked from a server that has imported nothing of the program.
 
     (Unless `set_forkserver_preload` named it: what the server has imported has seen the

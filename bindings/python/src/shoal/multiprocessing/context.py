@@ -133,6 +133,12 @@ class Process(_ShoalProcess, _std.Process):
 class ForkProcess(_ShoalProcess, _std.ForkProcess):
     """A process started by fork."""
 
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:
+        from .._popen import ForkPopen
+
+        return ForkPopen(process_obj)
+
 
 class SpawnProcess(_ShoalProcess, _std.SpawnProcess):
     """A process started as a new interpreter."""
