@@ -111,6 +111,12 @@
 /** The object stays until it is unlinked, whoever has it open. */
 #define SHOAL_PERSISTENT 4
 
+/**
+ * With SHOAL_CREATE, of a map: it is walked in the order in which its keys were inserted. Each
+ * entry takes 8 bytes more, and a walk begins by copying all keys.
+ */
+#define SHOAL_ORDERED 64
+
 /** With SHOAL_CREATE, of a lock: its owner may take it again. */
 #define SHOAL_RECURSIVE 8
 
@@ -309,7 +315,7 @@ typedef struct {
 typedef struct {
     /** `sizeof(shoal_map_options)`. */
     size_t size;
-    /** SHOAL_CREATE, SHOAL_EXCLUSIVE, SHOAL_PERSISTENT. */
+    /** SHOAL_CREATE, SHOAL_EXCLUSIVE, SHOAL_PERSISTENT, SHOAL_ORDERED. */
     uint64_t flags;
     /** Bytes of data a new map has room for from the start; 0 for the default. */
     uint64_t capacity;
@@ -1144,6 +1150,15 @@ shoal_status shoal_map_compare_swap(shoal_map *m,
  * Errors: SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
  */
 SHOAL_API SHOAL_NODISCARD shoal_status shoal_map_len(shoal_map *m, uint64_t *out);
+
+/**
+ * Whether the map was made with SHOAL_ORDERED.
+ *
+ * Blocking, threads, fork: never blocks; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID.
+ */
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_map_is_ordered(shoal_map *m, bool *out);
 
 /**
  * Removes every key. A key that another process sets meanwhile may stay.

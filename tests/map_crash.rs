@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, MutexGuard};
 
-use shoal::{Error, Map, crash};
+use shoal::{Error, Map, Options, crash};
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -60,6 +60,11 @@ fn contents(map: &Map) -> Model {
     model
 }
 
+/// The keys in the order in which the map is walked.
+fn order(map: &Map) -> Vec<Vec<u8>> {
+    map.iter().map(|entry| entry.unwrap().0).collect()
+}
+
 /// Kills `operation` at every step on a map that `prepare` filled. `steps` are the states
 /// its changes lead through, one after the other, starting from what was prepared.
 fn kill_everywhere(
@@ -68,11 +73,24 @@ fn kill_everywhere(
     states: impl Fn(&Map, &Model) -> Vec<Model>,
 ) {
     let _alone = alone();
+    let plain = Options::create();
+    for options in [plain.clone(), plain.ordered()] {
+        kill_at_every_step(&options, &prepare, &operation, &states);
+    }
+}
+
+fn kill_at_every_step(
+    options: &Options,
+    prepare: impl Fn(&Map),
+    operation: impl Fn(&Map) -> bool,
+    states: impl Fn(&Map, &Model) -> Vec<Model>,
+) {
     let mut lived = 0;
     for step in 1.. {
         assert!(step < 5000, "the operation never ends");
-        let map = Map::anonymous().unwrap();
+        let map = Map::with_options(None, options).unwrap();
         prepare(&map);
+        let mut in_order = order(&map);
         let before = contents(&map);
         let mut allowed = states(&map, &before);
         allowed.insert(0, before);
@@ -82,6 +100,10 @@ fn kill_everywhere(
         let after = contents(&map);
         let state = allowed.iter().rposition(|model| *model == after);
         let state = state.unwrap_or_else(|| panic!("step {step}: done by half"));
+        if map.is_ordered() {
+            in_order.retain(|key| after.contains_key(key));
+            assert!(order(&map).starts_with(&in_order), "step {step}");
+        }
         // The survivor can do all the dead one could.
         for (key, value) in &after {
             map.set(key, value).unwrap();

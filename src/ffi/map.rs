@@ -358,6 +358,22 @@ pub unsafe extern "C" fn shoal_map_len(m: *mut MapHandle, out: *mut u64) -> Stat
     })
 }
 
+/// Whether the map was made with SHOAL_ORDERED.
+///
+/// Blocking, threads, fork: never blocks; safe everywhere.
+///
+/// Errors: SHOAL_ERR_INVALID.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_map_is_ordered(m: *mut MapHandle, out: *mut bool) -> Status {
+    guard(|| {
+        // SAFETY: the caller's contract.
+        let (out, map) = unsafe { (Out::new("out", out)?, map(m)?) };
+        out.set(map.is_ordered());
+        Ok(())
+    })
+}
+
 /// Removes every key. A key that another process sets meanwhile may stay.
 ///
 /// Blocking, threads, fork: as `shoal_map_set`.

@@ -41,13 +41,17 @@ pub struct QueueOptions {
     pub max_attempts: u64,
 }
 
+/// With SHOAL_CREATE, of a map: it is walked in the order in which its keys were inserted. Each
+/// entry takes 8 bytes more, and a walk begins by copying all keys.
+pub const SHOAL_ORDERED: u64 = 64;
+
 /// How to open a map. All zero but `size` opens what exists.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct MapOptions {
     /// `sizeof(shoal_map_options)`.
     pub size: usize,
-    /// SHOAL_CREATE, SHOAL_EXCLUSIVE, SHOAL_PERSISTENT.
+    /// SHOAL_CREATE, SHOAL_EXCLUSIVE, SHOAL_PERSISTENT, SHOAL_ORDERED.
     pub flags: u64,
     /// Bytes of data a new map has room for from the start; 0 for the default.
     pub capacity: u64,
@@ -241,6 +245,7 @@ fn object(flags: u64, capacity: u64, max_capacity: u64) -> Result<Options> {
         max_capacity,
         max_items: 0,
         max_attempts: 0,
+        ordered: false,
     })
 }
 
@@ -267,7 +272,10 @@ pub(super) unsafe fn queue(options: *const QueueOptions) -> Result<Options> {
 pub(super) unsafe fn map(options: *const MapOptions) -> Result<Options> {
     // SAFETY: the same contract.
     match unsafe { read(options) }? {
-        Some(o) => object(o.flags, o.capacity, o.max_capacity),
+        Some(o) => Ok(Options {
+            ordered: o.flags & SHOAL_ORDERED != 0,
+            ..object(o.flags & !SHOAL_ORDERED, o.capacity, o.max_capacity)?
+        }),
         None => Ok(Options::open()),
     }
 }

@@ -90,15 +90,18 @@ fn readers_at(blocks: u32) -> u64 {
     HEAP + Heap::size(blocks)
 }
 
-/// Fills a private segment: `blocks` blocks of heap, `reserve` of them with memory.
-pub(super) fn init(segment: &Segment, blocks: u32, reserve: u32) -> Result<()> {
+/// Fills a private segment: `blocks` blocks of heap, `reserve` of them with memory, for entries
+/// that say when they were inserted if it is `ordered`.
+pub(super) fn init(segment: &Segment, blocks: u32, reserve: u32, ordered: bool) -> Result<()> {
     let region = segment.region();
     let header = header(&region)?;
     header.seed.store(process::random(), Ordering::Relaxed);
     header.blocks.store(blocks as u64, Ordering::Relaxed);
     header.lock.init()?;
     for index in 0..SHARDS {
-        shard(&region, index)?.lock.init()?;
+        let shard = shard(&region, index)?;
+        shard.lock.init()?;
+        shard.store.ordered.store(ordered.into(), Ordering::Relaxed);
     }
     Arena {
         state: &header.arena,
@@ -169,6 +172,11 @@ impl Core {
 
     pub(super) fn name(&self) -> &str {
         self.segment.name()
+    }
+
+    /// Whether the map keeps the order of insertion.
+    pub(super) fn is_ordered(&self) -> bool {
+        self.store(0).is_ordered()
     }
 
     /// Who this process is, for what it holds.

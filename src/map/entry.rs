@@ -3,9 +3,10 @@
 //! ```text
 //! offset   size       field      invariant
 //!      0      8       version    E1: grows with every write in the shard, never repeats
-//!      8      4       key_len    E2: at most MAX_KEY; bit 31: it expires
+//!      8      4       key_len    E2: at most MAX_KEY; bit 31: it expires; bit 30: born
 //!     12      4       value_len
 //!     16      8       expires    only if it does: when, on CLOCK_MONOTONIC in nanoseconds
+//!      +      8       born       only in an ordered map: when the key was inserted, as above
 //!          key_len    key
 //!          value_len  value
 //! ```
@@ -40,6 +41,8 @@ unsafe impl Shared for Header {}
 
 /// The bit of `key_len` that says that the entry expires.
 const EXPIRES: u32 = 1 << 31;
+/// The bit that says that it knows when its key was inserted.
+const BORN: u32 = 1 << 30;
 /// When an entry expires that does not.
 pub(super) const NEVER: u64 = u64::MAX;
 
@@ -52,6 +55,8 @@ pub(super) struct Entry<'a> {
     pub(super) value: &'a [u8],
     /// When it expires, if it does.
     pub(super) expires: Option<&'a AtomicU64>,
+    /// When its key was inserted; 0 in a map that is not ordered.
+    pub(super) born: u64,
 }
 
 /// What becomes an entry.
@@ -61,22 +66,31 @@ pub(super) struct Pair<'a> {
     pub(super) value: &'a [u8],
     /// On the clock; [`NEVER`] if it does not.
     pub(super) expires: u64,
+    /// On the clock; 0 in a map that is not ordered.
+    pub(super) born: u64,
 }
 
 impl<'a> Pair<'a> {
     pub(super) fn new(key: &'a [u8], value: &'a [u8]) -> Self {
-        let expires = NEVER;
+        let (expires, born) = (NEVER, 0);
         Self {
             key,
             value,
             expires,
+            born,
         }
     }
 
     /// Bytes it takes.
     #[inline]
     pub(super) fn size(&self) -> u64 {
-        size(self.key.len(), self.value.len(), self.expires != NEVER)
+        size(self.key.len(), self.value.len(), self.flags())
+    }
+
+    #[inline]
+    fn flags(&self) -> u32 {
+        let expires = if self.expires == NEVER { 0 } else { EXPIRES };
+        expires | if self.born == 0 { 0 } else { BORN }
     }
 }
 
@@ -85,7 +99,7 @@ pub(super) struct Lengths {
     pub(super) version: u64,
     pub(super) key: usize,
     pub(super) value: usize,
-    expires: bool,
+    flags: u32,
 }
 
 impl Lengths {
@@ -95,24 +109,33 @@ impl Lengths {
         let word = header.key_len.load(Ordering::Relaxed);
         Ok(Self {
             version: header.version.load(Ordering::Relaxed),
-            key: (word & !EXPIRES) as usize,
+            key: (word & !(EXPIRES | BORN)) as usize,
             value: header.value_len.load(Ordering::Relaxed) as usize,
-            expires: word & EXPIRES != 0,
+            flags: word & (EXPIRES | BORN),
         })
     }
 
     /// Bytes of the entry.
     #[inline]
     pub(super) fn total(&self) -> u64 {
-        size(self.key, self.value, self.expires)
+        size(self.key, self.value, self.flags)
     }
 
     /// The word that says when the entry at `offset` expires, if it does.
     #[inline]
     fn expiry<'a>(&self, heap: &'a Heap, offset: u64) -> Result<Option<&'a AtomicU64>> {
-        match self.expires {
-            true => heap.resolve(offset + HEADER).map(Some),
-            false => Ok(None),
+        match self.flags & EXPIRES {
+            0 => Ok(None),
+            _ => heap.resolve(offset + HEADER).map(Some),
+        }
+    }
+
+    /// When the key of the entry at `offset` was inserted; 0 if it does not say so.
+    #[inline]
+    fn born(&self, heap: &Heap, offset: u64) -> Result<u64> {
+        match self.flags & BORN {
+            0 => Ok(0),
+            _ => Ok(birth(heap, offset, self.flags)?.load(Ordering::Relaxed)),
         }
     }
 
@@ -125,8 +148,15 @@ impl Lengths {
 }
 
 #[inline]
-fn size(key: usize, value: usize, expires: bool) -> u64 {
-    HEADER + 8 * u64::from(expires) + key as u64 + value as u64
+fn size(key: usize, value: usize, flags: u32) -> u64 {
+    let words = (flags >> EXPIRES.trailing_zeros() & 1) + (flags >> BORN.trailing_zeros() & 1);
+    HEADER + 8 * u64::from(words) + key as u64 + value as u64
+}
+
+/// The word that says when the key of the entry at `offset` was inserted.
+#[inline]
+fn birth(heap: &Heap, offset: u64, flags: u32) -> Result<&AtomicU64> {
+    heap.resolve(offset + HEADER + 8 * u64::from(flags & EXPIRES != 0))
 }
 
 impl<'a> Entry<'a> {
@@ -153,6 +183,7 @@ impl<'a> Entry<'a> {
             key,
             value,
             expires: lengths.expiry(heap, offset)?,
+            born: lengths.born(heap, offset)?,
         })
     }
 }
@@ -160,7 +191,9 @@ impl<'a> Entry<'a> {
 impl Entry<'_> {
     /// Bytes it takes.
     pub(super) fn size(&self) -> u64 {
-        size(self.key.len(), self.value.len(), self.expires.is_some())
+        let expires = if self.expires.is_some() { EXPIRES } else { 0 };
+        let flags = expires | if self.born == 0 { 0 } else { BORN };
+        size(self.key.len(), self.value.len(), flags)
     }
 
     /// When it expires, on the clock; [`NEVER`] if it does not.
@@ -233,25 +266,23 @@ impl Value {
 
 /// Writes an entry to a free place of [`Pair::size`] bytes at `offset`.
 pub(super) fn write(heap: &Heap, offset: u64, version: u64, pair: &Pair<'_>) -> Result<()> {
-    let Pair {
-        key,
-        value,
-        expires,
-    } = *pair;
+    let (key, value, flags) = (pair.key, pair.value, pair.flags());
     let total = pair.size() as usize;
     let at = heap.bytes(offset, total)?;
     let header: &Header = heap.resolve(offset)?;
     header.version.store(version, Ordering::Relaxed);
-    let flag = if expires == NEVER { 0 } else { EXPIRES };
     header
         .key_len
-        .store(key.len() as u32 | flag, Ordering::Relaxed);
+        .store(key.len() as u32 | flags, Ordering::Relaxed);
     header
         .value_len
         .store(value.len() as u32, Ordering::Relaxed);
-    if expires != NEVER {
+    if flags & EXPIRES != 0 {
         let word: &AtomicU64 = heap.resolve(offset + HEADER)?;
-        word.store(expires, Ordering::Relaxed);
+        word.store(pair.expires, Ordering::Relaxed);
+    }
+    if flags & BORN != 0 {
+        birth(heap, offset, flags)?.store(pair.born, Ordering::Relaxed);
     }
     crash_point!();
     // SAFETY: the place is large enough, checked above, and no table refers to it yet; the
@@ -267,10 +298,15 @@ pub(super) fn write(heap: &Heap, offset: u64, version: u64, pair: &Pair<'_>) -> 
     Ok(())
 }
 
-/// Gives an entry that no table refers to yet another version.
-pub(super) fn set_version(heap: &Heap, offset: u64, version: u64) -> Result<()> {
+/// Gives an entry that no table refers to yet another version, and, in an ordered map, the time
+/// when its key was inserted.
+pub(super) fn date(heap: &Heap, offset: u64, version: u64, born: u64) -> Result<()> {
     let header: &Header = heap.resolve(offset)?;
     header.version.store(version, Ordering::Relaxed);
+    let flags = header.key_len.load(Ordering::Relaxed);
+    if flags & BORN != 0 {
+        birth(heap, offset, flags)?.store(born, Ordering::Relaxed);
+    }
     Ok(())
 }
 

@@ -8,6 +8,11 @@
 //! values if they are small. Larger values are read when it is their turn, so a step never
 //! holds more than the keys and 4 KiB for each.
 //!
+//! An ordered map is walked in the order of insertion: the first step copies the keys of all
+//! shards, each shard under its lock, and sorts them by when they were inserted; the values are
+//! read when it is their turn. Two keys that two processes insert within a nanosecond or so
+//! stand in any order.
+//!
 //! [`Table::visit_from`]: super::table::Table::visit_from
 
 use std::collections::VecDeque;
@@ -50,10 +55,29 @@ impl Cursor {
                     }
                 }
                 None if self.shard == SHARDS => return Ok(None),
+                None if map.is_ordered() => self.fill_in_order(map)?,
                 None => self.fill(map)?,
             }
         }
         Ok(None)
+    }
+
+    /// Copies all keys, in the order of their insertion.
+    fn fill_in_order(&mut self, map: &Map) -> Result<()> {
+        let mut keys = Vec::new();
+        while self.shard < SHARDS {
+            let shard = map.core.lock(self.shard)?;
+            for (_, offset) in shard.store.whole_table()?.entries() {
+                let entry = Entry::read(shard.store.heap, offset)?;
+                if !entry.is_over() {
+                    keys.push((entry.born, entry.key.to_vec()));
+                }
+            }
+            self.shard += 1;
+        }
+        keys.sort_unstable();
+        self.ready = keys.into_iter().map(|(_, key)| (key, None)).collect();
+        Ok(())
     }
 
     /// Copies the next few entries out of the shard.

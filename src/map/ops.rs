@@ -61,7 +61,7 @@ const SMALLEST_MAX_CAPACITY: u64 = 1 << 20;
 const LARGEST_MAX_CAPACITY: u64 = 1 << 39;
 
 /// Changes with every incompatible change of the layout or the hash.
-const LAYOUT: u64 = 0x4d41_5000_0000_0002;
+const LAYOUT: u64 = 0x4d41_5000_0000_0003;
 
 impl Map {
     /// Opens the map `name`.
@@ -118,7 +118,7 @@ impl Map {
             section: Section::ALL,
         };
         let segment = Segment::open_or_create(name, options, &spec, |segment| {
-            core::init(segment, blocks as u32, reserve as u32)
+            core::init(segment, blocks as u32, reserve as u32, options.ordered)
         })?;
         let core = Core::attach(segment)?;
         let max_value = (core.heap.capacity() / 2).min(u32::MAX as u64);
@@ -139,6 +139,11 @@ impl Map {
     /// most 4 GiB less one.
     pub fn max_value(&self) -> u64 {
         self.max_value
+    }
+
+    /// Whether the map is [ordered](Options::ordered).
+    pub fn is_ordered(&self) -> bool {
+        self.core.is_ordered()
     }
 
     /// Gives `key` the value `value`, whether or not it had one.

@@ -10,6 +10,7 @@
 //!     40     4  mortal   owner of the lock   derived: entries that expire
 //!     44     4  broom    owner of the lock   where to look next for those that have
 //!     48     4  held     owner of the lock   derived: how many of the holds are in use
+//!     52     4  ordered  creator             constant: 1 if entries say when they were inserted
 //!     56     8  spare    owner of the lock   derived: a place to write to next, see `spare`
 //!     64   304  slabs    owner of the lock   derived
 //!    368   192  holds    owner of the lock   see `holds`
@@ -43,6 +44,7 @@ use crate::error::{Error, Result};
 use crate::heap::{Extents, Heap, Purpose, SlabState, Slabs, commit_store};
 use crate::layout::Shared;
 use crate::sync::crash::crash_point;
+use crate::sys::clock::now_ns;
 
 /// The contents of a shard in shared memory; drawn at the top of this file.
 #[repr(C)]
@@ -55,7 +57,7 @@ pub(super) struct StoreState {
     pub(super) mortal: AtomicU32,
     broom: AtomicU32,
     held: AtomicU32,
-    _unused: AtomicU32,
+    pub(super) ordered: AtomicU32,
     spare: Spare,
     pub(super) slabs: SlabState,
     holds: HoldState,
@@ -220,6 +222,8 @@ impl<'a> Store<'a> {
     pub(super) fn write(&self, lookup: &Lookup<'a>, pair: &Pair<'_>) -> Result<()> {
         let _change = self.state.seq.change();
         let (table, slot) = self.slot_for(lookup)?;
+        let born = self.birth(lookup, pair.born);
+        let pair = &Pair { born, ..*pair };
         let bytes = pair.size();
         let new = match self.state.spare.take(bytes) {
             Some(place) => place,
@@ -242,8 +246,26 @@ impl<'a> Store<'a> {
     ) -> Result<()> {
         let _change = self.state.seq.change();
         let place = self.slot_for(lookup)?;
-        entry::set_version(self.heap, new, self.next_version())?;
+        entry::date(self.heap, new, self.next_version(), self.birth(lookup, 0))?;
         self.publish(lookup, place, new, expires)
+    }
+
+    /// When the key that was looked up was inserted: if it is not there, `given` or else now. 0 in
+    /// a map that is not ordered.
+    #[inline(always)]
+    fn birth(&self, lookup: &Lookup<'a>, given: u64) -> u64 {
+        match lookup.entry {
+            _ if !self.is_ordered() => 0,
+            Some(entry) => entry.born,
+            None if given != 0 => given,
+            None => now_ns(),
+        }
+    }
+
+    /// Whether entries say when their keys were inserted.
+    #[inline]
+    pub(super) fn is_ordered(&self) -> bool {
+        self.state.ordered.load(Ordering::Relaxed) != 0
     }
 
     /// The table and the slot in it for what was looked up.

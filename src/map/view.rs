@@ -15,6 +15,7 @@ use super::holds::{HOLDS, Held, Kind};
 use super::store::Lookup;
 use crate::error::{Error, Result};
 use crate::layout::Owner;
+use crate::sys::clock::now_ns;
 
 /// From this many bytes on a value is copied outside the lock: some ten microseconds of work.
 pub(super) const LARGE: usize = 256 << 10;
@@ -181,6 +182,11 @@ impl Map {
     /// Puts a large value: it is written while nobody waits for it, to a place that is held.
     pub(super) fn put_large(&self, pair: &Pair<'_>) -> Result<()> {
         let hash = self.core.hasher.hash(pair.key);
+        let born = match self.is_ordered() {
+            true => now_ns(),
+            false => 0,
+        };
+        let pair = &Pair { born, ..*pair };
         let Some(held) = self.prepare(hash, pair.size())? else {
             return self.put_at_once(pair);
         };

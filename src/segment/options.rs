@@ -106,6 +106,9 @@ pub struct Options {
     /// With `create`: how often a message of a queue is delivered before it is a dead letter; 0
     /// for any number of times.
     pub max_attempts: u8,
+    /// With `create`, of a map: it is walked in the order in which its keys were inserted. Each
+    /// entry takes 8 bytes more, and a walk begins by copying all keys.
+    pub ordered: bool,
 }
 
 impl Options {
@@ -131,6 +134,12 @@ impl Options {
     /// Lets the object outlive its processes.
     pub fn persistent(mut self) -> Self {
         self.persistent = true;
+        self
+    }
+
+    /// Lets a map keep the order of insertion.
+    pub fn ordered(mut self) -> Self {
+        self.ordered = true;
         self
     }
 

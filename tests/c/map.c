@@ -13,6 +13,8 @@ int main(void)
     uint64_t count;
     bool yes;
 
+    OK(shoal_map_is_ordered(m, &yes));
+    CHECK(!yes);
     SAYS(SHOAL_ERR_NOT_FOUND, "\"k\"", shoal_map_get(m, "k", 1, buf, sizeof buf, &len));
     OK(shoal_map_set(m, "k", 1, "old", 3));
     OK(shoal_map_set(m, "k", 1, "value", 5));
@@ -86,6 +88,23 @@ int main(void)
     CHECK(memchr(seen, 0, sizeof seen) == NULL);
     GIVES(SHOAL_ERR_EMPTY, shoal_map_iter_next(it, &k, &k_len, &v, &v_len));
     GIVES(SHOAL_ERR_INVALID, shoal_map_iter_next(it, NULL, &k_len, &v, &v_len));
+    shoal_map_iter_free(it);
+    shoal_map_free(m);
+
+    /* Walked in the order in which keys were inserted. */
+    shoal_map_options ordered = {.size = sizeof ordered, .flags = SHOAL_CREATE | SHOAL_ORDERED};
+    OK(shoal_map_open(NULL, &ordered, &m));
+    OK(shoal_map_is_ordered(m, &yes));
+    CHECK(yes);
+    for (const char *c = "shoal"; *c; c++)
+        OK(shoal_map_set(m, c, 1, "", 0));
+    OK(shoal_map_set(m, "s", 1, "again", 5));
+    OK(shoal_map_iter_new(m, &it));
+    for (const char *c = "shoal"; *c; c++) {
+        OK(shoal_map_iter_next(it, &k, &k_len, &v, &v_len));
+        CHECK(k_len == 1 && memcmp(k, c, 1) == 0);
+    }
+    GIVES(SHOAL_ERR_EMPTY, shoal_map_iter_next(it, &k, &k_len, &v, &v_len));
     shoal_map_iter_free(it);
     shoal_map_free(m);
     puts("map: ok");

@@ -191,6 +191,15 @@ static void maps() {
     CHECK(keys == std::set<std::string>{"k", "n"});
     map.clear();
     CHECK(same.empty() && same.begin() == same.end());
+
+    shoal::options how;
+    how.ordered = true;
+    auto ordered = shoal::map::anonymous(how);
+    CHECK(ordered.is_ordered() && !map.is_ordered());
+    std::string walked;
+    for (const char *key : {"z", "a", "m", "z"}) ordered.set(key, key);
+    for (const auto &[key, value] : ordered) walked += key;
+    CHECK(walked == "zam");
 }
 
 static void keys() {

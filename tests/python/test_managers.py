@@ -197,3 +197,22 @@ def test_a_manager_is_one_of_the_originals() -> None:
     assert BaseManager is original.BaseManager
     # What is registered with one of ours stays there.
     assert not hasattr(original.SyncManager, "Account") and not hasattr(SyncManager, "Account")
+
+
+def test_a_dictionary_keeps_the_order_of_insertion() -> None:
+    with mp.Manager() as manager:
+        keys = [f"key {i * 37 % 101}" for i in range(101)]
+        shared = manager.dict((key, i) for i, key in enumerate(keys))
+        assert list(shared) == shared.keys() == keys
+        shared[keys[50]] = "changed"
+        shared[keys[7]] = "x" * (1 << 20)
+        del shared[keys[3]]
+        shared[keys[3]] = "inserted again"
+        keys.append(keys.pop(3))
+        assert shared.keys() == keys and list(shared.copy()) == keys
+        assert shared.popitem() == (keys.pop(), "inserted again")
+        assert list(dict(shared)) == keys
+        # As the cookbook prints it.
+        shared.clear()
+        shared[1], shared["2"], shared[0.25] = "1", 2, None
+        assert str(shared) == "{1: '1', '2': 2, 0.25: None}"

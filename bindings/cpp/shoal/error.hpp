@@ -82,6 +82,9 @@ struct options {
     /// Of a queue: how often a message is delivered before it is a dead letter, at most 255; 0
     /// for any number of times.
     std::uint64_t max_attempts = 0;
+    /// Of a map: it is walked in the order in which its keys were inserted. Each entry takes 8 bytes
+    /// more, and a walk begins by copying all keys.
+    bool ordered = false;
 
     /// As shoal.h takes it.
     std::uint64_t flags() const noexcept {

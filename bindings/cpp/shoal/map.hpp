@@ -282,6 +282,13 @@ public:
         return len;
     }
 
+    /// Whether it was made with `options::ordered`.
+    bool is_ordered() const {
+        bool ordered = false;
+        detail::check(shoal_map_is_ordered(get_handle(), &ordered));
+        return ordered;
+    }
+
     /// Whether there is no key.
     [[nodiscard]] bool empty() const { return size() == 0; }
 
@@ -361,7 +368,7 @@ private:
     map(const char *name, const options &how) {
         shoal_map_options c{};
         c.size = sizeof c;
-        c.flags = how.flags();
+        c.flags = how.flags() | (how.ordered ? SHOAL_ORDERED : 0);
         c.capacity = how.capacity;
         c.max_capacity = how.max_capacity;
         shoal_map *handle = nullptr;

@@ -43,6 +43,7 @@ PERSISTENT = 4
 RECURSIVE = 8
 BOUNDED = 16
 SIMPLEX = 32
+ORDERED = 64
 
 SPAWN_NEW_GROUP = 1
 SPAWN_NEW_SESSION = 2
@@ -441,10 +442,12 @@ def options(
     max_capacity: int,
     max_items: Optional[int] = None,
     max_attempts: int = 0,
+    ordered: bool = False,
 ) -> "ctypes._CArgObject":
     """A pointer to the options struct of `shoal_map_open` and `shoal_list_open`, or with ``max_items`` to that of
     `shoal_queue_open`."""
     flags = (CREATE * create) | (EXCLUSIVE * exclusive) | (PERSISTENT * persistent)
+    flags |= ORDERED * ordered
     if max_items is None:
         size = ctypes.sizeof(ObjectOptions)
         return byref(ObjectOptions(size, flags, capacity, max_capacity))

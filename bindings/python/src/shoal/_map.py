@@ -40,6 +40,7 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
         persistent: bool = False,
         capacity: int = 0,
         max_capacity: int = 0,
+        ordered: bool = False,
     ) -> None:
         handle = _ffi.MapHandle()
         _ffi.check(
@@ -51,6 +52,7 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
                     persistent=persistent,
                     capacity=capacity,
                     max_capacity=max_capacity,
+                    ordered=ordered,
                 ),
                 ctypes.byref(handle),
             )
@@ -138,6 +140,13 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
 
     def __len__(self) -> int:
         return _ffi.fetch_u64(_lib.shoal_map_len, self._live())
+
+    @property
+    def ordered(self) -> bool:
+        """Whether it was made with ``ordered``."""
+        found = ctypes.c_bool()
+        _ffi.check(_lib.shoal_map_is_ordered(self._live(), ctypes.byref(found)))
+        return found.value
 
     def __bool__(self) -> bool:
         return len(self) > 0
@@ -243,9 +252,11 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
         return default
 
     def popitem(self) -> Tuple[K, V]:
-        """Removes and returns some entry; `KeyError` if there is none."""
+        """Removes and returns some entry, the last of an ordered map; `KeyError` if there is
+        none."""
         while True:
-            for key, _ in self._entries():
+            entries = reversed(list(self._entries())) if self.ordered else self._entries()
+            for key, _ in entries:
                 value = self._read(_lib.shoal_map_take, key, self._decode_value)
                 if value is not _MISSING:
                     return self._decode_key(key), value
@@ -414,7 +425,9 @@ class Map(_SharedMap[K, V]):
     integers 8 bytes to other languages; the rest they see through `raw`. Only open maps
     that programs you trust write to: values are unpickled.
 
-    Arguments are those of `shoal.Queue`, without ``maxsize``. A process killed anywhere
+    Arguments are those of `shoal.Queue`, without ``maxsize``; a new map that is ``ordered`` keeps
+    the order of insertion, as a `dict` does, for 8 bytes an entry, and a walk over it begins by
+    copying all keys. A process killed anywhere
     inside a call never blocks the others and leaves the old value or the new.
     """
 

@@ -80,11 +80,14 @@ class _Managed:
 class DictProxy(_Managed, Map[K, V]):
     """A dictionary in shared memory: `shoal.Map`, with the manners of a manager's dict.
 
-    `keys`, `values` and `items` are lists, ``str()`` shows the entries. Unlike a dict it
-    does not keep the order of insertion, and `popitem` takes any entry.
+    `keys`, `values` and `items` are lists, ``str()`` shows the entries. It keeps the order of
+    insertion.
     """
 
     _typeid = "dict"
+
+    def __init__(self, name: Optional[str] = None, **opening: Any) -> None:
+        super().__init__(name, **{"ordered": True, **opening})
 
     def keys(self) -> PyList[K]:  # type: ignore[override]
         """The keys, as a list."""
