@@ -353,9 +353,9 @@ fn in_place(report: &Report, size: usize, other: Transport) -> Option<f64> {
     let rate = |transport: Transport| {
         let mut all = report.throughput.iter().filter(|it| it.topology == "1x1");
         let it = all.find(|it| (it.transport, it.size) == (transport, size));
-        Some(it?.million.median)
+        Some(&it?.million)
     };
-    Some(rate(Transport::InPlace)? / rate(other)?)
+    Some(rate(Transport::InPlace)?.beside(rate(other)?))
 }
 
 impl Of {

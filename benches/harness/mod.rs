@@ -269,7 +269,8 @@ fn queues(options: &Options, progress: &dyn Fn(&str), report: &mut Report) -> Re
 }
 
 /// Measures all of `what` in each of `options.repeat` rounds, so that a machine that is slow for
-/// a while is so for all alike. Returns the windows of each, or why there are none.
+/// a while is so for all alike. Returns the windows of each in the order of the rounds, so that
+/// those of one round can be compared, or why there are none.
 fn in_turns<What, Window>(
     what: &[What],
     options: &Options,

@@ -28,8 +28,9 @@ impl Report {
                 if peer.size == own.size && peer.transport != own.transport {
                     ratio(
                         peer.transport.to_string(),
-                        peer.median_ns.median / own.median_ns.median,
-                        Some(peer.p99_ns.median / own.p99_ns.median),
+                        // Less time is better, so ours is what it is divided by.
+                        peer.median_ns.beside(&own.median_ns),
+                        Some(peer.p99_ns.beside(&own.p99_ns)),
                     );
                 }
             }
@@ -50,7 +51,7 @@ impl Report {
             for peer in &self.throughput {
                 let same = (peer.size, &peer.topology) == (own.size, &own.topology);
                 if same && peer.transport != own.transport && peer.million.median > 0.0 {
-                    let factor = own.million.median / peer.million.median;
+                    let factor = own.million.beside(&peer.million);
                     ratio(peer.transport.to_string(), factor);
                 }
             }
@@ -121,9 +122,9 @@ impl Report {
             let mut all = self.map.iter();
             let same = (store, operation, keys, processes);
             let it = all.find(|it| (it.store, it.operation, it.keys, it.processes) == same);
-            Some(it?.million.median)
+            Some(&it?.million)
         };
-        Some(rate(Store::Shoal)? / rate(store)?)
+        Some(rate(Store::Shoal)?.beside(rate(store)?))
     }
 
     /// What stands where there is no ratio.

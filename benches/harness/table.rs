@@ -184,7 +184,7 @@ impl Report {
             let own = all.find(|own| own.transport == Transport::Shoal && own.size == it.size);
             match own {
                 Some(own) if it.transport != Transport::Shoal => {
-                    let times = it.median_ns.median / own.median_ns.median;
+                    let times = it.median_ns.beside(&own.median_ns);
                     writeln!(f, "  {:>7}x", short(times))?;
                 }
                 _ => writeln!(f)?,
@@ -223,7 +223,7 @@ impl Report {
             });
             match own {
                 Some(own) if it.transport != Transport::Shoal => {
-                    let times = own.million.median / it.million.median;
+                    let times = own.million.beside(&it.million);
                     writeln!(f, "  {:>7}x", short(times))?;
                 }
                 _ => writeln!(f)?,
@@ -269,6 +269,7 @@ impl Report {
             short(it.gigabytes),
             share.unwrap_or_default(),
             it.cache_line_ns
+                .as_ref()
                 .map(|line| short(line.median))
                 .unwrap_or_default(),
             lucky.map_or("STARVED".to_owned(), |lucky| format!("{}x", short(lucky))),
