@@ -181,8 +181,8 @@ pub(crate) struct Shelf {
     heap: Heap,
 }
 
-/// Blocks that rest before the first is used again, twice as many at most: more than the
-/// caches that are a core's own, which have up to 2 MiB.
+/// Blocks that rest before the first is used again, twice as many at most, unless the shelf is
+/// small (see [`Shelf::rest`]): more than the caches that are a core's own, which have up to 2 MiB.
 const REST: u64 = (4 << 20) / BLOCK;
 /// Blocks of the places that rest. Of smaller ones so many would be within such a cache.
 const LARGE: std::ops::RangeInclusive<u32> = 16..=(4 << 20) / BLOCK as u32;
@@ -310,13 +310,18 @@ impl Shelf {
         let resting = resting.saturating_add(blocks.into());
         state.resting.store(resting, Ordering::Relaxed);
         crash_point!();
-        self.end_rest(state, arena, 2 * REST).map(drop)
+        self.end_rest(state, arena, 2 * self.rest()).map(drop)
+    }
+
+    /// How many blocks rest here: the other half of a small shelf is there to be used.
+    fn rest(&self) -> u64 {
+        REST.min(u64::from(self.heap.blocks()) / 2)
     }
 
     /// The place that has rested longest, if it has rested enough and has `blocks` blocks.
     fn rested(&self, state: &ShelfState, blocks: u32) -> Result<Option<u32>> {
         let resting = state.resting.load(Ordering::Relaxed);
-        if !LARGE.contains(&blocks) || resting < REST.max(blocks.into()) {
+        if !LARGE.contains(&blocks) || resting < self.rest().max(blocks.into()) {
             return Ok(None);
         }
         let oldest = state.oldest.load(Ordering::Relaxed);
