@@ -368,3 +368,21 @@ def is_running(pid: int) -> bool:
             return file.read().rsplit(") ", 1)[1][0] != "Z"
     except FileNotFoundError:
         return False
+
+
+@pytest.mark.parametrize(
+    "end", ["pool.close(); pool.join()", "pool.terminate(); pool.join()", "pool.terminate()", ""]
+)
+def test_a_pool_ends_without_a_word_however_it_ends(script: Script, end: str) -> None:
+    program = script(f"""
+        import shoal.multiprocessing as mp
+
+        def square(x):
+            return x * x
+
+        if __name__ == "__main__":
+            pool = mp.Pool(2)
+            print(pool.map(square, range(4)))
+            {end}
+        """)
+    assert ends_well(program) == "[0, 1, 4, 9]\n"

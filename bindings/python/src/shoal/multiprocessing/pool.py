@@ -338,6 +338,9 @@ class _Engine:
 
     def terminate(self) -> None:
         """Ends the workers and the threads, whatever they are at."""
+        if self.results.detached:
+            # It was over before, by a close and a join.
+            return
         self.state = TERMINATE
         self.bell.put()
         me = threading.current_thread()
