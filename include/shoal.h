@@ -295,7 +295,8 @@ typedef struct {
 
 /**
  * A span in a queue that is yours for a while. Filled in by `shoal_queue_reserve` and
- * `shoal_pipe_reserve`, to be written, and by `shoal_queue_lease`, to be read.
+ * `shoal_pipe_reserve`, to be written, and by `shoal_queue_lease` and `shoal_pipe_lease`, to be
+ * read.
  *
  * `data`, `len`: the span. NULL and 0 once it was given back.
  * `attempts`: of a lease, how often the message was delivered, this time included; 255 for
@@ -2026,6 +2027,63 @@ shoal_status shoal_pipe_recv(shoal_pipe *p,
                              size_t capacity,
                              size_t *len,
                              int64_t timeout_ns);
+
+/**
+ * Receives one message to read it where it is: what was reserved is not copied at all, and what
+ * was sent once.
+ *
+ * `*out`: the message. `timeout_ns`: how long to wait; SHOAL_FOREVER, SHOAL_NOWAIT.
+ * Blocking, threads, fork: as `shoal_pipe_recv`; any thread may ack. In a forked child the parent's
+ * loans cannot be used.
+ * Ownership: `*out` is yours until `shoal_pipe_ack` or `shoal_pipe_nack`, and until the handle is
+ * freed. If this process dies before, another that holds this end receives it, if there is one.
+ *
+ * Errors: as `shoal_pipe_recv`, but for the buffer; SHOAL_ERR_EXHAUSTED or SHOAL_ERR_NO_SPACE:
+ * there is no room for more leases, and the message stays.
+ *
+ * ```c
+ * shoal_loan frame;
+ * while (shoal_pipe_lease(p, &frame, SHOAL_FOREVER) == SHOAL_OK) {
+ *     show(frame.data, frame.len);
+ *     if (shoal_pipe_ack(p, &frame) != SHOAL_OK)
+ *         fprintf(stderr, "%s\n", shoal_last_error());
+ * }
+ * ```
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_pipe_lease(shoal_pipe *p,
+                              shoal_loan *out,
+                              int64_t timeout_ns);
+
+/**
+ * The message was read: it is gone.
+ *
+ * Blocking, threads, fork: waits for the lock only. Not in a forked child of the process that
+ * leased.
+ * Ownership: the loan is spent.
+ *
+ * Errors: as `shoal_queue_ack`.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_pipe_ack(shoal_pipe *p,
+                            shoal_loan *loan);
+
+/**
+ * Gives the message back, to be received again after `delay_ns`, before all that was sent after
+ * it.
+ *
+ * Blocking, threads, fork: as `shoal_pipe_ack`.
+ * Ownership: the loan is spent.
+ *
+ * Errors: as `shoal_queue_nack`.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_pipe_nack(shoal_pipe *p,
+                             shoal_loan *loan,
+                             int64_t delay_ns);
 
 /**
  * Waits for something to receive, or the end of the conversation.

@@ -369,3 +369,35 @@ fn facts_that_nobody_should_have_written_are_refused() {
     }
     assert!(refused > 100, "{refused}");
 }
+
+#[test]
+fn a_message_is_read_where_it_is_and_gone_with_its_ack() {
+    let _alone = alone();
+    let (here, there) = Pipe::pair().unwrap();
+    let mut room = there.reserve(100_000, FOREVER).unwrap();
+    room.fill(7);
+    let written_at = room.as_ptr() as usize % 4096;
+    room.commit().unwrap();
+    there.send(b"next", FOREVER).unwrap();
+    let lease = here.lease(NOWAIT).unwrap();
+    assert!(lease.len() == 100_000 && lease.iter().all(|&byte| byte == 7));
+    assert_eq!(lease.as_ptr() as usize % 4096, written_at);
+    // Given back, it is the first again.
+    drop(lease);
+    let lease = here.lease(NOWAIT).unwrap();
+    assert_eq!((lease.len(), lease.attempts()), (100_000, 2));
+    lease.ack().unwrap();
+    assert_eq!(here.recv_vec(NOWAIT).unwrap(), b"next");
+    assert_eq!(here.lease(NOWAIT).unwrap_err(), Error::Empty);
+    drop(there);
+    assert_eq!(here.lease(FOREVER).unwrap_err(), Error::Closed);
+}
+
+#[test]
+fn a_lease_of_a_dead_receiver_is_received_by_another_at_its_end() {
+    let _alone = alone();
+    let (here, there) = Pipe::pair().unwrap();
+    there.send(b"work", FOREVER).unwrap();
+    fork(|| std::mem::forget(here.lease(FOREVER).unwrap())).wait();
+    assert_eq!(here.recv_vec(FOREVER).unwrap(), b"work");
+}

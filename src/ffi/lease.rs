@@ -9,7 +9,7 @@ use super::status::guard;
 use super::{handle, handle::Named};
 use crate::Timeout;
 use crate::error::{Error, Result, Status};
-use crate::queue::{Held, Queue};
+use crate::queue::Queue;
 
 /// Takes the first message to work on it. Once this process is dead, by whatever cause, another
 /// consumer gets the message: within a tenth of a second and mostly much sooner, as soon as
@@ -70,8 +70,11 @@ pub unsafe extern "C" fn shoal_queue_lease(
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_queue_ack(q: *mut QueueHandle, loan: *mut Loan) -> Status {
-    // SAFETY: the caller's contract.
-    guard(|| unsafe { let_go(q, loan, Queue::ack) })
+    guard(|| {
+        // SAFETY: the caller's contract.
+        let (queue, loan) = unsafe { (queue(q)?, lent(loan)?) };
+        loan.let_go(|held| queue.ack(held))
+    })
 }
 
 /// Gives the message back, to be delivered again after `delay_ns`, before all that was put
@@ -91,7 +94,8 @@ pub unsafe extern "C" fn shoal_queue_nack(
     guard(|| {
         let delay = span("delay_ns", delay_ns)?;
         // SAFETY: the caller's contract.
-        unsafe { let_go(q, loan, |queue, held| queue.nack(held, delay)) }
+        let (queue, loan) = unsafe { (queue(q)?, lent(loan)?) };
+        loan.let_go(|held| queue.nack(held, delay))
     })
 }
 
@@ -199,23 +203,7 @@ pub unsafe extern "C" fn shoal_queue_dead_letters(
     })
 }
 
-/// # Safety
-/// As [`queue`] and [`lent`].
-unsafe fn let_go(
-    q: *mut QueueHandle,
-    loan: *mut Loan,
-    how: impl FnOnce(&Queue, &Held) -> Result<()>,
-) -> Result<()> {
-    // SAFETY: the same contract.
-    let (queue, loan) = unsafe { (queue(q)?, lent(loan)?) };
-    let ended = how(queue, &loan.held()?);
-    if matches!(ended, Ok(()) | Err(Error::Expired)) {
-        *loan = Loan::NONE;
-    }
-    ended
-}
-
-fn span(what: &'static str, ns: i64) -> Result<Duration> {
+pub(super) fn span(what: &'static str, ns: i64) -> Result<Duration> {
     let ns = u64::try_from(ns).map_err(|_| Error::invalid(what, format!("{ns} is negative")))?;
     Ok(Duration::from_nanos(ns))
 }

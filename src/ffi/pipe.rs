@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use super::args::{self, Out};
 use super::handle::{self, Named, opaque};
+use super::lease::span;
 use super::options::{self, PipeOptions};
 use super::reserve::{Loan, lent};
 use super::status::{guard, guard_some};
@@ -289,6 +290,82 @@ pub unsafe extern "C" fn shoal_pipe_recv(
         // SAFETY: the caller's contract.
         let (pipe, buf) = unsafe { (pipe(p)?, args::buffer("buf", buf, capacity)?) };
         len.set_len(pipe.recv(buf, args::timeout(timeout_ns)))
+    })
+}
+
+/// Receives one message to read it where it is: what was reserved is not copied at all, and what
+/// was sent once.
+///
+/// `*out`: the message. `timeout_ns`: how long to wait; SHOAL_FOREVER, SHOAL_NOWAIT.
+/// Blocking, threads, fork: as `shoal_pipe_recv`; any thread may ack. In a forked child the parent's
+/// loans cannot be used.
+/// Ownership: `*out` is yours until `shoal_pipe_ack` or `shoal_pipe_nack`, and until the handle is
+/// freed. If this process dies before, another that holds this end receives it, if there is one.
+///
+/// Errors: as `shoal_pipe_recv`, but for the buffer; SHOAL_ERR_EXHAUSTED or SHOAL_ERR_NO_SPACE:
+/// there is no room for more leases, and the message stays.
+///
+/// ```c
+/// shoal_loan frame;
+/// while (shoal_pipe_lease(p, &frame, SHOAL_FOREVER) == SHOAL_OK) {
+///     show(frame.data, frame.len);
+///     if (shoal_pipe_ack(p, &frame) != SHOAL_OK)
+///         fprintf(stderr, "%s\n", shoal_last_error());
+/// }
+/// ```
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_pipe_lease(
+    p: *mut PipeHandle,
+    out: *mut Loan,
+    timeout_ns: i64,
+) -> Status {
+    guard(|| {
+        // SAFETY: the caller's contract.
+        let (pipe, out) = unsafe { (pipe(p)?, Out::preset("out", out, Loan::NONE)?) };
+        out.set(pipe.lease_place(args::timeout(timeout_ns))?.into());
+        Ok(())
+    })
+}
+
+/// The message was read: it is gone.
+///
+/// Blocking, threads, fork: waits for the lock only. Not in a forked child of the process that
+/// leased.
+/// Ownership: the loan is spent.
+///
+/// Errors: as `shoal_queue_ack`.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_pipe_ack(p: *mut PipeHandle, loan: *mut Loan) -> Status {
+    guard(|| {
+        // SAFETY: the caller's contract.
+        let (pipe, loan) = unsafe { (pipe(p)?, lent(loan)?) };
+        let queue = pipe.receiving()?;
+        loan.let_go(|held| queue.ack(held))
+    })
+}
+
+/// Gives the message back, to be received again after `delay_ns`, before all that was sent after
+/// it.
+///
+/// Blocking, threads, fork: as `shoal_pipe_ack`.
+/// Ownership: the loan is spent.
+///
+/// Errors: as `shoal_queue_nack`.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_pipe_nack(
+    p: *mut PipeHandle,
+    loan: *mut Loan,
+    delay_ns: i64,
+) -> Status {
+    guard(|| {
+        let delay = span("delay_ns", delay_ns)?;
+        // SAFETY: the caller's contract.
+        let (pipe, loan) = unsafe { (pipe(p)?, lent(loan)?) };
+        let queue = pipe.receiving()?;
+        loan.let_go(|held| queue.nack(held, delay))
     })
 }
 

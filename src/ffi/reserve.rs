@@ -11,7 +11,8 @@ use crate::layout::Owner;
 use crate::queue::{Held, Place, Queue};
 
 /// A span in a queue that is yours for a while. Filled in by `shoal_queue_reserve` and
-/// `shoal_pipe_reserve`, to be written, and by `shoal_queue_lease`, to be read.
+/// `shoal_pipe_reserve`, to be written, and by `shoal_queue_lease` and `shoal_pipe_lease`, to be
+/// read.
 ///
 /// `data`, `len`: the span. NULL and 0 once it was given back.
 /// `attempts`: of a lease, how often the message was delivered, this time included; 255 for
@@ -79,6 +80,15 @@ impl Loan {
             span,
             len: self.len,
         })
+    }
+
+    /// Ends a lease by `how`. It is spent then.
+    pub(super) fn let_go(&mut self, how: impl FnOnce(&Held) -> Result<()>) -> Result<()> {
+        let ended = how(&self.held()?);
+        if matches!(ended, Ok(()) | Err(Error::Expired)) {
+            *self = Self::NONE;
+        }
+        ended
     }
 
     /// A lease.

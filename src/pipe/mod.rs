@@ -33,7 +33,7 @@ use std::time::Duration;
 use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::layout::{Offset, Shared};
-use crate::queue::{self, Place, Queue, Reservation, Ring};
+use crate::queue::{self, Held, Lease, Place, Queue, Reservation, Ring};
 use crate::segment::{self, Kind, Options, Section, Segment, Spec};
 use crate::sync::{FIRST_SLICE_NS, LAST_SLICE_NS, crash::crash_point};
 use crate::sys::clock::{self, Deadline};
@@ -177,7 +177,7 @@ impl Pipe {
     /// [queue](Queue::with_options).
     ///
     /// # Errors
-    /// As [`Queue::with_options`]; `Invalid` for `max_attempts`: nothing of a pipe is leased;
+    /// As [`Queue::with_options`]; `Invalid` for `max_attempts`: a pipe has no dead letters;
     /// `Exhausted` when 512 handles hold that end.
     pub fn with_options(
         name: Option<&str>,
@@ -186,7 +186,7 @@ impl Pipe {
         options: &Options,
     ) -> Result<Self> {
         if options.max_attempts != 0 {
-            let why = "a pipe delivers everything once".to_owned();
+            let why = "a pipe has no dead letters".to_owned();
             return Err(Error::invalid("max_attempts", why));
         }
         let (capacity, max) = queue::capacities(options)?;
@@ -329,6 +329,23 @@ impl Pipe {
         self.patiently(timeout, |patience| queue.get_vec(patience))
     }
 
+    /// Receives one message to read it where it is, waiting until `timeout`: what was
+    /// [reserved](Self::reserve) is not copied at all. Gone with its ack; if this process dies before,
+    /// it is received by another that holds this end, if there is one.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv), and [`Queue::lease`].
+    pub fn lease(&self, timeout: Timeout) -> Result<Lease<'_>> {
+        let queue = self.receiving()?;
+        self.patiently(timeout, |patience| queue.lease(patience))
+    }
+
+    /// [`lease`](Self::lease), to be ended by [`receiving`](Self::receiving).
+    pub(crate) fn lease_place(&self, timeout: Timeout) -> Result<Held> {
+        let queue = self.receiving()?;
+        self.patiently(timeout, |patience| queue.lease_place(None, patience))
+    }
+
     /// Waits until `timeout` for something to receive, or the end of the conversation, and says
     /// whether it has come. If others receive here as well, it may be gone again.
     ///
@@ -392,7 +409,8 @@ impl Pipe {
         segment::unlink_kind(name, Kind::Pipe)
     }
 
-    fn receiving(&self) -> Result<&Queue> {
+    /// Where messages to this end come from.
+    pub(crate) fn receiving(&self) -> Result<&Queue> {
         self.way(&self.incoming, "receive at the end that sends")
     }
 

@@ -46,6 +46,18 @@ int main(int count, char **args)
     OK(shoal_pipe_discard(second, &loan));
     GIVES(SHOAL_ERR_EMPTY, shoal_pipe_recv(first, buf, sizeof buf, &len, SHOAL_NOWAIT));
     GIVES(SHOAL_ERR_INVALID, shoal_pipe_reserve(second, 1, NULL, SHOAL_NOWAIT));
+
+    OK(shoal_pipe_send(second, "look", 4, SHOAL_NOWAIT));
+    OK(shoal_pipe_lease(first, &loan, SHOAL_NOWAIT));
+    CHECK(loan.len == 4 && memcmp(loan.data, "look", 4) == 0);
+    OK(shoal_pipe_nack(first, &loan, 0));
+    GIVES(SHOAL_ERR_INVALID, shoal_pipe_nack(first, &loan, 0));
+    OK(shoal_pipe_lease(first, &loan, SHOAL_NOWAIT));
+    CHECK(loan.attempts == 2);
+    GIVES(SHOAL_ERR_INVALID, shoal_pipe_ack(second, &loan));
+    OK(shoal_pipe_ack(first, &loan));
+    GIVES(SHOAL_ERR_INVALID, shoal_pipe_ack(first, &loan));
+    GIVES(SHOAL_ERR_EMPTY, shoal_pipe_lease(first, &loan, SHOAL_NOWAIT));
     OK(shoal_pipe_ways(second, &receives, &sends));
     CHECK(receives && sends);
     OK(shoal_pipe_hold(second, &hold));
@@ -65,6 +77,7 @@ int main(int count, char **args)
     GIVES(SHOAL_ERR_UNSUPPORTED, shoal_pipe_send(first, "x", 1, SHOAL_NOWAIT));
     GIVES(SHOAL_ERR_UNSUPPORTED, shoal_pipe_reserve(first, 1, &loan, SHOAL_NOWAIT));
     GIVES(SHOAL_ERR_UNSUPPORTED, shoal_pipe_recv(second, buf, 1, &len, SHOAL_NOWAIT));
+    GIVES(SHOAL_ERR_UNSUPPORTED, shoal_pipe_lease(second, &loan, SHOAL_NOWAIT));
     pid_t child = fork();
     CHECK(child >= 0);
     if (child == 0) {

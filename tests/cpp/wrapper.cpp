@@ -247,7 +247,14 @@ static void pipes() {
         room.commit(8);
         const auto lost = there.reserve(100);
     }
-    CHECK(here.recv() == "in place" && !here.poll());
+    {
+        const auto given_back = here.receive_lease();
+        CHECK(given_back.view() == "in place" && given_back.attempts() == 1);
+    }
+    auto lease = here.receive_lease();
+    CHECK(lease.view() == "in place" && lease.attempts() == 2);
+    lease.ack();
+    CHECK(!here.poll());
     auto again = shoal::pipe::open(here.name(), shoal::pipe::end::second);
     {
         auto gone = std::move(there);

@@ -107,6 +107,32 @@ def test_without_a_copy_bytes_are_a_view_and_small_things_are_themselves() -> No
     assert queue.leased == 0
 
 
+def test_a_pipe_has_views_too_and_what_cannot_be_unpickled_is_gone() -> None:
+    here, there = mp.Pipe()
+    for thing in ([Block(pattern()), 7], pattern(), "small"):
+        there.send(thing)
+    block, seven = here.recv(copy=False)
+    view = here.recv(copy=False)
+    assert block.data == view == pattern() and seven == 7 and block.data.readonly
+    assert here.recv(copy=False) == "small"
+    there.send_bytes(b"no pickle")
+    with pytest.raises(Exception):
+        here.recv(copy=False)
+    there.send_bytes(b"raw")
+    with here.lease() as lease:
+        assert lease.data == b"raw" and lease.attempts == 1
+    assert not here.poll()
+    # What the views look at is written over by nobody.
+    for _ in range(5):
+        there.send(Block(bytes(SIZE)))
+        here.recv()
+    assert block.data == view == pattern()
+    here.close()
+    assert view == pattern()
+    with pytest.raises(OSError, match="write-only|closed"):
+        here.lease()
+
+
 def test_a_view_outlives_its_queues_handle() -> None:
     queue: "shoal.Queue[Any]" = shoal.Queue()
     queue.put(pattern())

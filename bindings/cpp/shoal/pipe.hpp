@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "error.hpp"
+#include "lease.hpp"
 #include "reservation.hpp"
 
 namespace shoal {
@@ -90,6 +91,16 @@ public:
         if (status == SHOAL_ERR_CLOSED) return std::nullopt;
         detail::check(status);
         return message;
+    }
+
+    using lease = basic_lease<shoal_pipe, shoal_pipe_ack, shoal_pipe_nack>;
+
+    /// Receives one message to read it where it is: what was reserved is not copied at all. Throws
+    /// as `recv`, and with SHOAL_ERR_EXHAUSTED if there is no room for more leases.
+    [[nodiscard]] lease receive_lease(timeout wait = forever) {
+        shoal_loan loan{};
+        detail::check(shoal_pipe_lease(get_handle(), &loan, wait.nanoseconds()));
+        return {get_handle(), loan};
     }
 
     /// Waits for something to receive or the end of the conversation: whether it came in time.

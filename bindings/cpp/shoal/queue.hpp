@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "error.hpp"
+#include "lease.hpp"
 #include "reservation.hpp"
 
 namespace shoal {
@@ -275,44 +276,16 @@ private:
 ///         resize(job->view());
 ///         job->ack();
 ///     }
-class lease {
+class lease : public basic_lease<shoal_queue, shoal_queue_ack, shoal_queue_nack> {
 public:
-    lease(lease &&other) noexcept
-        : queue_(other.queue_), loan_(std::exchange(other.loan_, shoal_loan{})) {}
-    lease(const lease &) = delete;
-    lease &operator=(lease) = delete;
-    ~lease() {
-        // Nothing to tell anybody: whoever lost it has lost it already.
-        if (loan_.data != nullptr) static_cast<void>(!shoal_queue_nack(queue_, &loan_, 0));
-    }
-
-    /// The message, to be read where it is.
-    [[nodiscard]] const char *data() const noexcept {
-        return static_cast<const char *>(loan_.data);
-    }
-    [[nodiscard]] std::size_t size() const noexcept { return loan_.len; }
-    [[nodiscard]] std::string_view view() const noexcept { return {data(), size()}; }
-    /// How often it was delivered, this time included; 255 for more.
-    [[nodiscard]] unsigned attempts() const noexcept { return loan_.attempts; }
-
-    /// The work is done: the message is gone.
-    /// Throws with SHOAL_ERR_EXPIRED if its time was over and another gets it.
-    void ack() { detail::check(shoal_queue_ack(queue_, &loan_)); }
-    /// Gives it back, to be delivered again after `delay`. Throws as `ack`.
-    void nack(std::chrono::nanoseconds delay = {}) {
-        detail::check(shoal_queue_nack(queue_, &loan_, delay.count()));
-    }
     /// Moves the end of the lease to `visible` from now, or sets one. Throws as `ack`.
     void extend(std::chrono::nanoseconds visible) {
-        detail::check(shoal_queue_extend(queue_, &loan_, visible.count()));
+        detail::check(shoal_queue_extend(of_, &loan_, visible.count()));
     }
 
 private:
     friend class queue;
-    lease(shoal_queue *queue, shoal_loan loan) noexcept : queue_(queue), loan_(loan) {}
-
-    shoal_queue *queue_;
-    shoal_loan loan_;
+    using basic_lease::basic_lease;
 };
 
 inline lease queue::lease(timeout wait, timeout visible) {

@@ -5,14 +5,14 @@ from __future__ import annotations
 import ctypes
 from multiprocessing import util
 from types import TracebackType
-from typing import Any, Optional, Type
+from typing import Any, Optional, Type, TypeVar
 
-from . import _ffi, _wait
+from . import _ffi, _frame, _wait
 from ._span import Span
 
 
-def _ack(handle: _ffi.QueueHandle, loan: _ffi.Loan) -> None:
-    _ffi.lib.shoal_queue_ack(handle, ctypes.byref(loan))
+def _end(function: Any, handle: _ffi.Handle, loan: _ffi.Loan) -> None:
+    function(handle, ctypes.byref(loan))
 
 
 class _Loan:
@@ -122,24 +122,25 @@ class PipeReservation(Reservation):
     _discard = _ffi.lib.shoal_pipe_discard
 
 
-class Lease(_Loan):
-    """A message that this process works on, from `Queue.lease`.
+class PipeLease(_Loan):
+    """A message that this process reads where it is, from `Connection.lease`.
 
     ::
 
-        with jobs.lease() as job:               # acked at the end of the block
-            resize(job.get())
+        with frames.lease() as frame:           # acked at the end of the block
+            show(frame.get())
 
     Leaving the block by an exception gives the message back, and so does losing the lease,
-    or the death of the process: then another consumer gets it. A message whose worker died
-    just before the ack is worked on twice.
+    or the death of the process: then another who holds this end receives it.
 
-    After a fork it stays the parent's: in the child `ack`, `nack` and `extend` raise.
+    After a fork it stays the parent's: in the child `ack` and `nack` raise.
     """
 
     _READONLY = True
+    _ack = _ffi.lib.shoal_pipe_ack
+    _nack = _ffi.lib.shoal_pipe_nack
 
-    def __init__(self, handle: _ffi.QueueHandle, loan: _ffi.Loan) -> None:
+    def __init__(self, handle: _ffi.Handle, loan: _ffi.Loan) -> None:
         super().__init__(handle, loan)
         self._attempts: int = loan.attempts
 
@@ -154,7 +155,7 @@ class Lease(_Loan):
         return self._attempts
 
     def get(self) -> Any:
-        """The object that `Queue.put` put. Only unpickle what programs you trust have put."""
+        """The object that was put or sent. Only unpickle what programs you trust have sent."""
         from ._queue import unpickle
 
         return unpickle(self._span.view)
@@ -166,20 +167,48 @@ class Lease(_Loan):
         it was acked or given back before, and `BufferError` while a slice of ``data``, or a
         numpy array made from it, is still in use.
         """
-        self._end(_ffi.lib.shoal_queue_ack)
+        self._end(self._ack)
 
     def keep(self) -> memoryview:
         """The message, acked when nothing looks at it any more instead of by `ack`."""
         span, loan = self._span, self._loan
         # In a forked child this does nothing; at the end of the process it is done in time.
-        util.Finalize(span.memory, _ack, args=(self._handle, loan), exitpriority=10)
+        ends = (self._ack, self._handle, loan)
+        util.Finalize(span.memory, _end, args=ends, exitpriority=10)
         # Spent, as far as this object is concerned.
         self._loan = _ffi.Loan()
         return span.view
 
     def nack(self, delay: float = 0.0) -> None:
         """Gives it back, to be delivered again after ``delay`` seconds. Raises as `ack`."""
-        self._end(_ffi.lib.shoal_queue_nack, _wait.nanoseconds(delay))
+        self._end(self._nack, _wait.nanoseconds(delay))
+
+    _finish = ack
+
+    def _abandon(self) -> None:
+        self._nack(self._handle, ctypes.byref(self._loan), 0)
+
+    def __enter__(self: _LeaseT) -> _LeaseT:
+        return self
+
+
+class Lease(PipeLease):
+    """A message that this process works on, from `Queue.lease`.
+
+    ::
+
+        with jobs.lease() as job:               # acked at the end of the block
+            resize(job.get())
+
+    Leaving the block by an exception gives the message back, and so does losing the lease,
+    or the death of the process: then another consumer gets it. A message whose worker died
+    just before the ack is worked on twice.
+
+    After a fork it stays the parent's: in the child `ack`, `nack` and `extend` raise.
+    """
+
+    _ack = _ffi.lib.shoal_queue_ack
+    _nack = _ffi.lib.shoal_queue_nack
 
     def extend(self, visible: float) -> None:
         """Moves the end of the lease to ``visible`` seconds from now, or sets one.
@@ -190,10 +219,18 @@ class Lease(_Loan):
         visible_ns = _wait.nanoseconds(visible)
         _ffi.check(_ffi.lib.shoal_queue_extend(self._handle, loan, visible_ns))
 
-    _finish = ack
 
-    def _abandon(self) -> None:
-        _ffi.lib.shoal_queue_nack(self._handle, ctypes.byref(self._loan), 0)
+_LeaseT = TypeVar("_LeaseT", bound=PipeLease)
 
-    def __enter__(self) -> "Lease":
-        return self
+
+def viewed(lease: PipeLease) -> Any:
+    """The object of a message, whose large parts stay where they are until nothing looks at them."""
+    from ._queue import unpickle
+
+    if _frame.is_frame(lease.data):
+        return _frame.load(lease.keep(), _frame.VIEWED)
+    # Gone, even if it cannot be unpickled.
+    data = bytes(lease.data)
+    lease.ack()
+    return unpickle(memoryview(data))
+

@@ -17,7 +17,7 @@ from . import _ffi, _wait
 from ._errors import ClosedError, UnsupportedError
 from ._frame import LARGE, Sender
 from ._handles import Shared, hold_for
-from ._loan import PipeReservation
+from ._loan import PipeLease, PipeReservation, viewed
 from ._queue import taken, unpickle
 
 _R = TypeVar("_R")
@@ -203,13 +203,25 @@ class Connection(Sender, Shared):
 
     # -- receiving --------------------------------------------------------------------------
 
-    def recv(self) -> Any:
+    def recv(self, copy: bool = True) -> Any:
         """Receives an object, waiting for it.
+
+        With ``copy=False`` the large parts of what was sent stay where they are in shared
+        memory, as with `Queue.get`; should this process die while it has views of them, another
+        that holds this end receives the message.
 
         Raises `EOFError` if the other end is gone and nothing is left of what it sent. Only
         unpickle what programs you trust have sent.
         """
-        return self._take(unpickle)
+        return self._take(unpickle) if copy else viewed(self.lease())
+
+    def lease(self) -> PipeLease:
+        """Receives a message to read it where it is, waiting for it. Raises as `recv`, and
+        `ExhaustedError` if there is no room for more leases."""
+        loan = _ffi.Loan()
+        handle = self._live()
+        self._receive(lambda ns: _lib.shoal_pipe_lease(handle, ctypes.byref(loan), ns))
+        return PipeLease(handle, loan)
 
     def recv_bytes(self, maxlength: Optional[int] = None) -> bytes:
         """Receives a message as the bytes it is.

@@ -11,7 +11,7 @@ from typing import Any, Callable, Generic, Iterable, List, Optional, Sequence, T
 from . import _ffi, _frame, _wait
 from ._errors import Empty, Full
 from ._handles import Shared, attach
-from ._loan import Lease, Reservation
+from ._loan import Lease, Reservation, viewed
 
 T = TypeVar("T")
 _R = TypeVar("_R")
@@ -262,7 +262,7 @@ class Queue(_frame.Sender, Shared, Generic[T]):
         closed and drained. Only unpickle what programs you trust have put.
         """
         if not copy:
-            return cast(T, self._view(block, timeout))
+            return cast(T, viewed(self.lease(block, timeout)))
         # The common path of `_take` and `unpickle`, written out: calls are what costs.
         try:
             buffer = _spare.pop()
@@ -276,14 +276,6 @@ class Queue(_frame.Sender, Shared, Generic[T]):
             return obj
         _spare.append(buffer)
         return cast(T, self._take(unpickle, block, timeout))
-
-    def _view(self, block: bool, timeout: Optional[float]) -> Any:
-        lease = self.lease(block, timeout)
-        if _frame.is_frame(lease.data):
-            return _frame.load(lease.keep(), _frame.VIEWED)
-        data = bytes(lease.data)
-        lease.ack()
-        return unpickle(memoryview(data))
 
     def get_nowait(self) -> T:
         """`get` without waiting."""
