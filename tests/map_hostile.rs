@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use shoal::{Error, Map, Timeout};
+use shoal::{Error, Map, Options, Timeout};
 
 const NOWAIT: Timeout = Timeout::Val(Duration::ZERO);
 
@@ -117,7 +117,9 @@ fn wounded_maps_answer_and_never_crash_or_hang() {
     watchdog();
     for seed in 1..=120 {
         let mut random = Random(seed);
-        let map = Map::anonymous().unwrap();
+        let mut how = Options::create();
+        how.ordered = seed % 2 == 0;
+        let map = Map::with_options(None, &how).unwrap();
         for i in 0..150u64 {
             map.set(&i.to_le_bytes(), &vec![i as u8; i as usize * 9])
                 .unwrap();

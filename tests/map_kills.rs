@@ -130,8 +130,15 @@ fn contents(map: &Map, worker: usize) -> Model {
     all.filter(|(key, _)| key[0] == worker as u8).collect()
 }
 
+/// For so long, half of the time on a map that keeps the order of insertion.
 fn kill_for(length: Duration) -> (u64, u64) {
-    let map = Map::anonymous().unwrap();
+    let plain = kill_users_of(&Options::create(), length / 2);
+    let ordered = kill_users_of(&Options::create().ordered(), length / 2);
+    (plain.0 + ordered.0, plain.1 + ordered.1)
+}
+
+fn kill_users_of(options: &Options, length: Duration) -> (u64, u64) {
+    let map = Map::with_options(None, options).unwrap();
     let array = Array::with_options(None, 16, WORKERS as u64, "", &Options::create()).unwrap();
     let mut random = Random(0x5eed);
     let mut models: Vec<(Model, u64)> = vec![Default::default(); WORKERS];
