@@ -166,7 +166,7 @@ impl<'a> Entry<'a> {
         let lengths = Lengths::read(heap, offset)?;
         let (key_len, value_len, total) = (lengths.key, lengths.value, lengths.total());
         if total > LARGEST_SLOT {
-            check_large(heap, offset, total)?;
+            check_large(heap, offset, &lengths)?;
         }
         let at = heap.bytes(offset, total as usize)?;
         // SAFETY: the entry lies in the mapping, checked above; the caller holds the
@@ -311,15 +311,16 @@ pub(super) fn date(heap: &Heap, offset: u64, version: u64, born: u64) -> Result<
 }
 
 /// A length that no slab could hold must be borne out by the extent, so that a hostile one
-/// cannot make us read (and the kernel allocate) gigabytes.
+/// cannot make us read (and the kernel allocate) gigabytes; and walks copy keys, so E2 counts.
 #[cold]
-fn check_large(heap: &Heap, offset: u64, total: u64) -> Result<()> {
+fn check_large(heap: &Heap, offset: u64, lengths: &Lengths) -> Result<()> {
     let extent = heap.extent_at(offset)?;
     let fits = extent.purpose == Purpose::Large
         && heap.offset_of(extent.head) == offset
-        && total <= extent.blocks as u64 * BLOCK;
+        && lengths.total() <= extent.blocks as u64 * BLOCK
+        && lengths.key <= MAX_KEY;
     if !fits {
-        return Err(Error::corrupt("an entry is larger than its extent"));
+        return Err(Error::corrupt("an entry is larger than its extent, or its key than any"));
     }
     Ok(())
 }
