@@ -72,25 +72,31 @@ pub(super) const HEAD: u64 = size_of::<Head>() as u64;
 /// ```text
 /// offset  size  field
 ///      0    64  lock
-///     64   544  arena
-///    608     8  leased
-///    616     8  waiting
-///    624     8  patience
-///    632     4  oldest
-///    636     4  newest
-///    640     8  resting; then unused up to 704
+///     64     4  oldest
+///     68     4  newest
+///     72     8  resting; then unused
+///    128   544  arena
+///    672     8  leased
+///    680     8  waiting
+///    688     8  patience; then unused up to 704
 /// ```
 #[repr(C)]
 pub(crate) struct ShelfState {
     /// Guards the arena.
     pub(super) lock: MutexCell,
+    rest: Rest,
     pub(super) arena: ArenaState,
     /// Under the consumers' lock, derived: how many are LEASED, and how many WAITING.
     pub(super) leased: AtomicU64,
     pub(super) waiting: AtomicU64,
     /// How long after a look at the shelf the next one is due, while anything is leased.
     pub(super) patience: AtomicU64,
-    /// Derived, under this lock: the RESTING ones, the oldest first, and their blocks.
+}
+
+/// Derived, under the shelf's lock: the RESTING ones, the oldest first, and their blocks. Both
+/// sides write here for each large message, so it is one line, and nothing else is on it.
+#[repr(C, align(64))]
+struct Rest {
     oldest: AtomicU32,
     newest: AtomicU32,
     resting: AtomicU64,
@@ -99,9 +105,9 @@ pub(crate) struct ShelfState {
 const _: () = {
     use std::mem::offset_of;
     assert!(offset_of!(Head, due) == 24 && offset_of!(Head, next) == 32 && HEAD == 64);
-    assert!(offset_of!(ShelfState, arena) == 64 && offset_of!(ShelfState, leased) == 608);
-    assert!(offset_of!(ShelfState, patience) == 624 && offset_of!(ShelfState, oldest) == 632);
-    assert!(offset_of!(ShelfState, resting) == 640 && size_of::<ShelfState>() == 704);
+    assert!(offset_of!(ShelfState, rest) == 64 && offset_of!(Rest, resting) == 8);
+    assert!(offset_of!(ShelfState, arena) == 128 && offset_of!(ShelfState, leased) == 672);
+    assert!(offset_of!(ShelfState, patience) == 688 && size_of::<ShelfState>() == 704);
 };
 
 // SAFETY: shared structures only.
@@ -299,16 +305,16 @@ impl Shelf {
         let head = self.head(block)?;
         head.next.store(0, Ordering::Relaxed);
         head.set(Mark::new(State::Resting, 0, NOBODY));
-        let before = state.newest.swap(block, Ordering::Relaxed);
+        let before = state.rest.newest.swap(block, Ordering::Relaxed);
         crash_point!();
         match before {
-            0 => state.oldest.store(block, Ordering::Relaxed),
+            0 => state.rest.oldest.store(block, Ordering::Relaxed),
             before => self.head(before)?.next.store(block, Ordering::Relaxed),
         }
         crash_point!();
-        let resting = state.resting.load(Ordering::Relaxed);
+        let resting = state.rest.resting.load(Ordering::Relaxed);
         let resting = resting.saturating_add(blocks.into());
-        state.resting.store(resting, Ordering::Relaxed);
+        state.rest.resting.store(resting, Ordering::Relaxed);
         crash_point!();
         self.end_rest(state, arena, 2 * self.rest()).map(drop)
     }
@@ -320,11 +326,11 @@ impl Shelf {
 
     /// The place that has rested longest, if it has rested enough and has `blocks` blocks.
     fn rested(&self, state: &ShelfState, blocks: u32) -> Result<Option<u32>> {
-        let resting = state.resting.load(Ordering::Relaxed);
+        let resting = state.rest.resting.load(Ordering::Relaxed);
         if !LARGE.contains(&blocks) || resting < self.rest().max(blocks.into()) {
             return Ok(None);
         }
-        let oldest = state.oldest.load(Ordering::Relaxed);
+        let oldest = state.rest.oldest.load(Ordering::Relaxed);
         match self.heap.block(oldest)?.word() {
             Word::Used { blocks: has, .. } if has == blocks => self.wake(state).map(Some),
             _ => Ok(None),
@@ -333,7 +339,7 @@ impl Shelf {
 
     /// Takes the oldest from the list of those that rest.
     fn wake(&self, state: &ShelfState) -> Result<u32> {
-        let block = state.oldest.load(Ordering::Relaxed);
+        let block = state.rest.oldest.load(Ordering::Relaxed);
         let (head, word) = (self.head(block)?, self.heap.block(block)?.word());
         let (Some(State::Resting), Word::Used { blocks, .. }) =
             (head.mark().map(|it| it.state), word)
@@ -341,15 +347,15 @@ impl Shelf {
             return Err(Error::corrupt("a message rests that is in use"));
         };
         let next = head.next.load(Ordering::Relaxed);
-        state.oldest.store(next, Ordering::Relaxed);
+        state.rest.oldest.store(next, Ordering::Relaxed);
         crash_point!();
         if next == 0 {
-            state.newest.store(0, Ordering::Relaxed);
+            state.rest.newest.store(0, Ordering::Relaxed);
             crash_point!();
         }
-        let resting = state.resting.load(Ordering::Relaxed);
+        let resting = state.rest.resting.load(Ordering::Relaxed);
         let resting = resting.saturating_sub(blocks.into());
-        state.resting.store(resting, Ordering::Relaxed);
+        state.rest.resting.store(resting, Ordering::Relaxed);
         crash_point!();
         Ok(block)
     }
@@ -363,7 +369,7 @@ impl Shelf {
         most: u64,
     ) -> Result<bool> {
         let mut freed = false;
-        while state.resting.load(Ordering::Relaxed) > most {
+        while state.rest.resting.load(Ordering::Relaxed) > most {
             arena.free(self.wake(state)?)?;
             freed = true;
         }
@@ -374,9 +380,9 @@ impl Shelf {
     /// the next one begins again.
     pub(super) fn rebuild(&self, state: &ShelfState, arena: &Arena<'_>) -> Result<()> {
         arena.rebuild()?;
-        state.oldest.store(0, Ordering::Relaxed);
-        state.newest.store(0, Ordering::Relaxed);
-        state.resting.store(0, Ordering::Relaxed);
+        state.rest.oldest.store(0, Ordering::Relaxed);
+        state.rest.newest.store(0, Ordering::Relaxed);
+        state.rest.resting.store(0, Ordering::Relaxed);
         for found in self.all(arena)? {
             if found.mark.state == State::Resting {
                 arena.free(found.block)?;
