@@ -320,7 +320,9 @@ fn check_large(heap: &Heap, offset: u64, lengths: &Lengths) -> Result<()> {
         && lengths.total() <= extent.blocks as u64 * BLOCK
         && lengths.key <= MAX_KEY;
     if !fits {
-        return Err(Error::corrupt("an entry is larger than its extent, or its key than any"));
+        return Err(Error::corrupt(
+            "an entry is larger than its extent, or its key too long",
+        ));
     }
     Ok(())
 }
