@@ -342,6 +342,18 @@ typedef struct {
     uint64_t owner;
 } shoal_view;
 
+/**
+ * How to find out, without a call, whether the value of a key may have changed.
+ *
+ * `word`: a number in shared memory; NULL if the value is not to be kept. `seen`: what it was
+ * before the value was read. As long as it is the same (an atomic load, or a plain one of 8 bytes on
+ * x86-64 and 64-bit Arm), so is the value.
+ */
+typedef struct {
+    const uint64_t *word;
+    uint64_t seen;
+} shoal_watched;
+
 /** How to open a list. All zero but `size` opens what exists. */
 typedef struct {
     /** `sizeof(shoal_list_options)`. */
@@ -1540,6 +1552,38 @@ SHOAL_API
 SHOAL_NODISCARD
 shoal_status shoal_map_release(shoal_map *m,
                                shoal_view *view);
+
+/**
+ * Copies the value of a key as `shoal_map_get` does, and tells how to know for how long the copy is
+ * good: for keys that are read much more often than anything near them changes.
+ *
+ * `buf`, `capacity`, `*len`: as for `shoal_map_get`.
+ * `*watched`: its word changes with every change of the key, and with those of others in the same
+ * sixty-fourth of the map. NULL if any key there expires: what is over changes no word.
+ * Blocking, threads, fork: as `shoal_map_set`; any thread may look at the word, and a forked
+ * child, too.
+ * Ownership: the value is copied to `buf`. The word is the map's, and may be looked at until the
+ * handle is freed.
+ *
+ * Errors: as `shoal_map_get`.
+ *
+ * ```c
+ * static shoal_watched watched;
+ * static int64_t limit;
+ * if (watched.word == NULL || *(volatile const uint64_t *)watched.word != watched.seen)
+ *     if (shoal_map_get_watched(m, "limit", 5, &limit, sizeof limit, &len, &watched) != SHOAL_OK)
+ *         limit = 0;
+ * ```
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_map_get_watched(shoal_map *m,
+                                   const void *key,
+                                   size_t key_len,
+                                   void *buf,
+                                   size_t capacity,
+                                   size_t *len,
+                                   shoal_watched *watched);
 
 /**
  * Opens or creates a list.

@@ -56,7 +56,7 @@ pub use array::{Array, ArrayGuard};
 pub use device::Mask;
 pub use error::{Error, Result, Status};
 pub use list::{Iter as ListIter, List, Locked};
-pub use map::{Iter, KeyGuard, Map, View};
+pub use map::{Iter, KeyGuard, Map, View, Watched};
 pub use pipe::{End, Pipe};
 pub use primitives::{
     Arrival, Barrier, Condition, Event, Lock, LockGuard, RwLock, Semaphore, Taken, Wake,

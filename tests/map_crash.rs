@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, MutexGuard};
 
-use shoal::{Error, Map, Options, crash};
+use shoal::{Error, Map, Options, Watched, crash};
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -65,6 +65,19 @@ fn order(map: &Map) -> Vec<Vec<u8>> {
     map.iter().map(|entry| entry.unwrap().0).collect()
 }
 
+/// What tells of each key's changes.
+fn watch_all<'a>(map: &'a Map, model: &Model) -> Vec<Watched<'a>> {
+    let mut buf = vec![0; 1 << 20];
+    let mut watch = |key: &Vec<u8>| map.get_watched(key, &mut buf).unwrap().unwrap().1.unwrap();
+    model.keys().map(&mut watch).collect()
+}
+
+/// Whoever watches a key has been told of what became of it.
+fn told_of_changes(watched: &[Watched<'_>], before: &Model, after: &Model) -> bool {
+    let mut keys = before.iter().zip(watched);
+    keys.all(|((key, value), watched)| after.get(key) == Some(value) || !watched.is_current())
+}
+
 /// Kills `operation` at every step on a map that `prepare` filled. `steps` are the states
 /// its changes lead through, one after the other, starting from what was prepared.
 fn kill_everywhere(
@@ -92,6 +105,7 @@ fn kill_at_every_step(
         prepare(&map);
         let mut in_order = order(&map);
         let before = contents(&map);
+        let watched = watch_all(&map, &before);
         let mut allowed = states(&map, &before);
         allowed.insert(0, before);
         let end = in_child(step, || operation(&map));
@@ -100,13 +114,19 @@ fn kill_at_every_step(
         let after = contents(&map);
         let state = allowed.iter().rposition(|model| *model == after);
         let state = state.unwrap_or_else(|| panic!("step {step}: done by half"));
+        assert!(
+            told_of_changes(&watched, &allowed[0], &after),
+            "step {step}"
+        );
+        let watched = watch_all(&map, &after);
         if map.is_ordered() {
             in_order.retain(|key| after.contains_key(key));
             assert!(order(&map).starts_with(&in_order), "step {step}");
         }
         // The survivor can do all the dead one could.
-        for (key, value) in &after {
+        for ((key, value), watched) in after.iter().zip(&watched) {
             map.set(key, value).unwrap();
+            assert!(!watched.is_current(), "step {step}");
             assert_eq!(map.get_vec(key).unwrap().as_ref(), Some(value));
         }
         assert!(operation(&map) || state > 0);

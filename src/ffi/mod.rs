@@ -93,3 +93,4 @@ mod semaphore;
 mod spawn;
 mod status;
 mod wait;
+mod watched;

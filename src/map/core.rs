@@ -199,6 +199,12 @@ impl Core {
         &self.header.changed
     }
 
+    /// The version of a key's shard, and how many entries expire there, in shared memory.
+    pub(super) fn watched(&self, hash: Hash) -> (&AtomicU64, &AtomicU32) {
+        let (shard, _) = self.shards[hash.shard as usize % SHARDS];
+        (&shard.store.version, &shard.store.mortal)
+    }
+
     /// A number that has grown with every change of the map.
     pub(super) fn version(&self) -> u64 {
         let versions = self.shards.iter().map(|(shard, _)| &shard.store.version);

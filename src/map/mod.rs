@@ -57,3 +57,4 @@ pub use lock::KeyGuard;
 pub use ops::Map;
 pub(crate) use view::Pinned;
 pub use view::View;
+pub use watch::Watched;

@@ -4,13 +4,70 @@
 //! sleep on the shard's event, or on the map's. That costs a look at two words where nobody sleeps.
 //! Who changes something and is killed before it tells is not missed: sleeps are short.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::Map;
 use crate::Timeout;
 use crate::error::Result;
 use crate::sync::wait_for;
 use crate::sys::clock::Deadline;
 
+/// How to find out whether what was read may have changed; see [`Map::get_watched`].
+#[derive(Debug, Clone, Copy)]
+pub struct Watched<'a> {
+    /// The version of a shard. Every change there gives it a number that it never had, before the
+    /// change can be seen.
+    pub(crate) word: &'a AtomicU64,
+    /// What it was before the value was read.
+    pub(crate) seen: u64,
+}
+
+impl Watched<'_> {
+    /// Whether the value is still what was read: nothing near the key has changed. One load.
+    #[inline]
+    pub fn is_current(&self) -> bool {
+        self.word.load(Ordering::SeqCst) == self.seen
+    }
+}
+
 impl Map {
+    /// [`get`](Self::get), and how to know for how long what was copied is good: for keys that are
+    /// read much more often than anything near them changes.
+    ///
+    /// Other keys of the same sixty-fourth of the map count as near. Nothing to watch where any of
+    /// them expires: what is over is not a change.
+    ///
+    /// ```
+    /// # use shoal::Map;
+    /// # let map = Map::anonymous()?;
+    /// map.set(b"limit", b"7")?;
+    /// let mut limit = [0];
+    /// let (_, watched) = map.get_watched(b"limit", &mut limit)?.unwrap();
+    /// let watched = watched.unwrap();
+    /// assert!(watched.is_current() && limit == *b"7");
+    /// map.set(b"limit", b"8")?; // by another process, usually
+    /// assert!(!watched.is_current());
+    /// # Ok::<(), shoal::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`get`](Self::get).
+    pub fn get_watched(
+        &self,
+        key: &[u8],
+        buf: &mut [u8],
+    ) -> Result<Option<(usize, Option<Watched<'_>>)>> {
+        let (word, mortal) = self.core.watched(self.core.hasher.hash(key));
+        // SYNC: while a change is under way, from before its number is there until after all of it
+        // is, `get` waits (see `seq`). So a value read after this number is not older than it.
+        let seen = word.load(Ordering::SeqCst);
+        let Some(len) = self.get(key, buf)? else {
+            return Ok(None);
+        };
+        let is_mortal = mortal.load(Ordering::SeqCst) != 0;
+        Ok(Some((len, (!is_mortal).then_some(Watched { word, seen }))))
+    }
+
     /// A number that grows with every change of the map, to [wait](Self::wait_change) for the
     /// next one.
     pub fn version(&self) -> u64 {

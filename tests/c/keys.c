@@ -149,10 +149,36 @@ static void changes(shoal_map *m)
     CHECK(now == 0);
 }
 
+static void copies(shoal_map *m)
+{
+    shoal_watched limit;
+    char value[8];
+    size_t len = 0;
+
+    SAYS(SHOAL_ERR_NOT_FOUND, "limit",
+         shoal_map_get_watched(m, "limit", 5, value, sizeof value, &len, &limit));
+    CHECK(limit.word == NULL);
+    OK(shoal_map_set(m, "limit", 5, "7", 1));
+    GIVES(SHOAL_ERR_BUFFER_TOO_SMALL, shoal_map_get_watched(m, "limit", 5, NULL, 0, &len, &limit));
+    CHECK(len == 1 && limit.word == NULL);
+    OK(shoal_map_get_watched(m, "limit", 5, value, sizeof value, &len, &limit));
+    CHECK(len == 1 && value[0] == '7' && *limit.word == limit.seen);
+    OK(shoal_map_get(m, "limit", 5, value, sizeof value, &len));
+    CHECK(*limit.word == limit.seen);
+    OK(shoal_map_set(m, "limit", 5, "8", 1));
+    CHECK(*limit.word != limit.seen);
+    OK(shoal_map_set_for(m, "limit", 5, "9", 1, 1000000000000));
+    OK(shoal_map_get_watched(m, "limit", 5, value, sizeof value, &len, &limit));
+    CHECK(value[0] == '9' && limit.word == NULL);
+    GIVES(SHOAL_ERR_INVALID, shoal_map_get_watched(m, "limit", 5, value, 8, &len, NULL));
+    OK(shoal_map_remove(m, "limit", 5));
+}
+
 int main(void)
 {
     shoal_map *m = new_map();
     versions(m);
+    copies(m);
     many(m);
     times(m);
     locks(m);

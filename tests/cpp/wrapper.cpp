@@ -206,6 +206,13 @@ static void keys() {
     using namespace std::chrono_literals;
     auto map = shoal::map::anonymous();
     CHECK(!map.get_versioned("k") && map.version_of("k") == 0);
+    CHECK(!map.get_watched("w"));
+    map.set("w", "old");
+    const auto watched = map.get_watched("w");
+    CHECK(watched->value == "old" && watched->is_current());
+    map.set("w", "new");
+    CHECK(!watched->is_current());
+    map.remove("w");
     CHECK(map.compare_swap_version("k", 0, "one"));
     const auto one = map.get_versioned("k");
     CHECK(one && one->value == "one" && one->version == map.version_of("k"));

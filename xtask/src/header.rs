@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What the header is made from, in the order in which it appears there.
-const SOURCES: [&str; 22] = [
+const SOURCES: [&str; 23] = [
     "src/error.rs",
     "src/ffi/status.rs",
     "src/ffi/args.rs",
@@ -14,6 +14,7 @@ const SOURCES: [&str; 22] = [
     "src/ffi/lease.rs",
     "src/ffi/map.rs",
     "src/ffi/keys.rs",
+    "src/ffi/watched.rs",
     "src/ffi/list.rs",
     "src/ffi/pipe.rs",
     "src/ffi/spawn.rs",

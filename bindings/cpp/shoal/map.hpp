@@ -134,6 +134,33 @@ public:
         return versioned{std::move(*value), version};
     }
 
+    /// A value, and a way to know for how long it is good.
+    struct watched {
+        std::string value;
+        /// Whether nothing near the key has changed since. One load. Only as long as the map lives.
+        [[nodiscard]] bool is_current() const noexcept {
+            const volatile std::uint64_t *word = word_.word;
+            return word != nullptr && *word == word_.seen;
+        }
+
+    private:
+        friend class map;
+        watched(std::string &&it, shoal_watched word) : value(std::move(it)), word_(word) {}
+        shoal_watched word_;
+    };
+
+    /// The value of `key`, if it has one, to keep for as long as it is current. It never is where
+    /// keys near it expire.
+    [[nodiscard]] std::optional<watched> get_watched(std::string_view key) const {
+        shoal_watched word{};
+        auto value = found([&](char *to, std::size_t room, std::size_t *len) {
+            return shoal_map_get_watched(get_handle(), key.data(), key.size(), to, room, len,
+                                         &word);
+        });
+        if (!value) return std::nullopt;
+        return watched(std::move(*value), word);
+    }
+
     /// The version of `key`'s value, 0 if it has none.
     [[nodiscard]] std::uint64_t version_of(std::string_view key) const {
         std::uint64_t version = 0;

@@ -204,6 +204,13 @@ class View(ctypes.Structure):
     ]
 
 
+class Watched(ctypes.Structure):
+    """``shoal_watched``: how to find out whether a value may have changed."""
+
+    # The address of the word, 0 for none.
+    _fields_ = [("word", c_uint64), ("seen", c_uint64)]
+
+
 class Waitable(ctypes.Structure):
     """``shoal_waitable``: one of the two."""
 

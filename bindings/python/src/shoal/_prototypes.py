@@ -97,6 +97,10 @@ PROTOTYPES: Dict[str, Tuple[Any, Tuple[Any, ...]]] = {
     ),
     "shoal_map_view": (_STATUS, (c_void_p, c_void_p, c_size_t, c_void_p)),
     "shoal_map_release": (_STATUS, (c_void_p, c_void_p)),
+    "shoal_map_get_watched": (
+        _STATUS,
+        (c_void_p, c_void_p, c_size_t, c_void_p, c_size_t, c_void_p, c_void_p),
+    ),
     "shoal_map_is_ordered": (_STATUS, (c_void_p, c_void_p)),
     "shoal_map_len": (_STATUS, (c_void_p, c_void_p)),
     "shoal_map_clear": (_STATUS, (c_void_p,)),

@@ -1,0 +1,194 @@
+"""What a map keeps copies of: they are never older than the last change."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import random
+import signal
+import time
+from typing import Any
+
+import pytest
+
+import shoal
+import shoal.multiprocessing as mp
+from shoal import _map
+
+MANY = _map._MOST_KEPT
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies are kept all the time, however often they are out of date."""
+    monkeypatch.setattr(_map, "_FIRST_PAUSE", 0)
+    monkeypatch.setattr(_map, "_LONGEST_PAUSE", 0)
+
+
+def no_call(*_: Any) -> int:
+    raise AssertionError("the map was asked")
+
+
+def got_without_a_call(monkeypatch: pytest.MonkeyPatch, shared: Any, key: Any) -> Any:
+    with monkeypatch.context() as patched:
+        patched.setattr(_map, "_get", no_call)
+        return shared[key], shared.get(key)
+
+
+@pytest.mark.parametrize("value", [7, -(1 << 80), 0.5, True, None, "text", b"bytes"])
+def test_what_was_got_twice_is_got_without_a_call(
+    monkeypatch: pytest.MonkeyPatch, shared: Any, value: Any
+) -> None:
+    for key in ("text", 5, b"bytes"):
+        shared[key] = value
+        assert shared[key] == shared.get(key) == value
+        first, second = got_without_a_call(monkeypatch, shared, key)
+        assert first == second == value and type(first) is type(value)
+
+
+def test_a_change_is_seen_at_once_whoever_makes_it(shared: Any) -> None:
+    other = shoal.BytesMap(shared.name, create=False)
+    changes = [
+        lambda: shared.__setitem__("k", 1),
+        lambda: other.__setitem__(b"k", (2).to_bytes(8, "little")),
+        lambda: shared.add("k", 1),
+        lambda: shared.compare_swap("k", 3, 4),
+        lambda: shared.update({"k": 5}),
+        lambda: shared.update_with("k", lambda old: old + 1),
+    ]
+    for number, change in enumerate(changes, 1):
+        change()
+        assert [shared["k"] for _ in range(4)] == [number] * 4
+    for end in (lambda: shared.pop("k"), shared.clear, lambda: shared.__delitem__("k")):
+        shared["k"] = "there"
+        assert [shared["k"] for _ in range(4)] == ["there"] * 4
+        end()
+        with pytest.raises(KeyError):
+            shared["k"]
+        assert shared.get("k") is None
+
+
+def set_to(shared: Any, value: int) -> None:
+    shared["k"] = value
+
+
+def test_a_change_by_another_process_is_seen_at_once(ctx: Any, shared: Any) -> None:
+    for value in range(3):
+        child = ctx.Process(target=set_to, args=(shared, value))
+        child.start()
+        child.join()
+        assert [shared["k"] for _ in range(4)] == [value] * 4
+
+
+def test_what_expires_is_not_kept(shared: Any) -> None:
+    shared["for good"] = 1
+    shared.set_for("mortal", 1, seconds=0.05)
+    # Others in its part of the map are not, either; but none is the worse for it.
+    while "mortal" in shared:
+        shared.get("mortal"), shared["for good"]
+    for _ in range(3):
+        with pytest.raises(KeyError):
+            shared["mortal"]
+        assert shared["for good"] == 1
+
+
+class Text(str):
+    """Equal to a text, and another key."""
+
+
+def test_a_key_that_only_equals_another_is_not_taken_for_it(shared: Any) -> None:
+    shared["a"] = "plain"
+    assert [shared["a"] for _ in range(3)] == ["plain"] * 3
+    assert shared.get(Text("a")) is None
+    shared[1] = "one"
+    assert [shared[1] for _ in range(3)] == ["one"] * 3
+    # As in a dict.
+    assert shared[True] == shared[1.0] == "one"
+    with pytest.raises(TypeError):
+        shared[[1]]
+
+
+def test_what_can_be_changed_is_another_object_each_time(shared: Any) -> None:
+    shared["list"] = [1]
+    for _ in range(4):
+        shared["list"].append(2)
+    assert shared["list"] == [1] and shared["list"] is not shared["list"]
+
+
+def test_copies_are_few_and_small(shared: Any) -> None:
+    shared.update({number: number for number in range(MANY + 100)})
+    for _ in range(3):
+        assert all(shared[number] == number for number in range(MANY + 100))
+        assert len(shared._kept) <= MANY
+    shared["large"] = "x" * 10_000
+    assert [len(shared["large"]) for _ in range(3)] == [10_000] * 3
+    assert shared._kept["large"] is _map._GOT_ONCE
+
+
+def test_nothing_is_kept_of_a_map_that_was_given_up() -> None:
+    shared: "shoal.Map[str, int]" = shoal.Map()
+    shared["k"] = 1
+    assert [shared["k"] for _ in range(3)] == [1] * 3
+    word = shared._kept["k"][0]
+    shared.detach()
+    for _ in range(2):
+        with pytest.raises(shoal.ClosedError):
+            shared["k"]
+        with pytest.raises(shoal.ClosedError):
+            shared.get("k")
+    gc.collect()
+    # Whoever was looking at it has the memory still.
+    assert isinstance(word, ctypes.c_uint64) and word.value > 0
+
+
+def test_where_everything_changes_all_the_time_hardly_anything_is_kept(
+    monkeypatch: pytest.MonkeyPatch, shared: Any
+) -> None:
+    monkeypatch.undo()
+    kept = []
+    keep = _map.Map._keep
+    monkeypatch.setattr(_map.Map, "_keep", lambda *of: kept.append(of) or keep(*of))
+    for number in range(10_000):
+        shared["k"] = number
+        assert shared["k"] == number
+    assert 0 < len(kept) < 20
+    # And once that is over, it is.
+    for _ in range(2 * _map._LONGEST_PAUSE):
+        shared["k"]
+    assert got_without_a_call(monkeypatch, shared, "k") == (9999, 9999)
+
+
+KEYS = [f"key {number}" for number in range(200)]
+
+
+def count_up(shared: Any, told: Any) -> None:
+    chance = random.Random(os.getpid())
+    while True:
+        which = chance.randrange(len(KEYS))
+        number = told[which] + 1
+        shared[KEYS[which]] = number
+        told[which] = number
+
+
+def test_no_copy_is_older_than_what_was_told_before_it_was_got() -> None:
+    ctx = mp.get_context("fork")
+    chance = random.Random(3)
+    told: Any = ctx.RawArray("q", len(KEYS))
+    with shoal.Map[str, int]() as shared:
+        shared.update({key: 0 for key in KEYS})
+        for _ in range(12):
+            writer = ctx.Process(target=count_up, args=(shared, told))
+            writer.start()
+            until = time.monotonic() + 0.1
+            while time.monotonic() < until:
+                # Mostly the same few: they are kept in between.
+                which = chance.randrange(8) if chance.random() < 0.9 else chance.randrange(200)
+                before = told[which]
+                assert shared[KEYS[which]] >= before
+            os.kill(writer.pid, signal.SIGKILL)
+            writer.join()
+            # Killed between the two, it has told one less.
+            for which, key in enumerate(KEYS):
+                assert shared[key] - told[which] in (0, 1)
+                told[which] = shared[key]
