@@ -496,6 +496,12 @@ class Map(_SharedMap[K, V]):
             raise KeyError(key)
         return value
 
+    @overload
+    def get(self, key: K) -> Optional[V]: ...
+
+    @overload
+    def get(self, key: K, default: Union[V, _D]) -> Union[V, _D]: ...
+
     def get(self, key: Any, default: Any = None) -> Any:
         """The value of ``key``, or ``default``."""
         # `_find` and all that it calls, written out for what nearly all keys and values are: each
