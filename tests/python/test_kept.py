@@ -14,16 +14,16 @@ import pytest
 
 import shoal
 import shoal.multiprocessing as mp
-from shoal import _map
+from shoal import _kept, _map
 
-MANY = _map._MOST_KEPT
+MANY = _kept._MOST_KEPT
 
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """Copies are kept all the time, however often they are out of date."""
-    monkeypatch.setattr(_map, "_FIRST_PAUSE", 0)
-    monkeypatch.setattr(_map, "_LONGEST_PAUSE", 0)
+    monkeypatch.setattr(_kept, "_FIRST_PAUSE", 0)
+    monkeypatch.setattr(_kept, "_LONGEST_PAUSE", 0)
 
 
 def no_call(*_: Any) -> int:
@@ -123,7 +123,7 @@ def test_copies_are_few_and_small(shared: Any) -> None:
         assert len(shared._kept) <= MANY
     shared["large"] = "x" * 10_000
     assert [len(shared["large"]) for _ in range(3)] == [10_000] * 3
-    assert shared._kept["large"] is _map._GOT_ONCE
+    assert shared._kept["large"] is _kept.GOT_ONCE
 
 
 def test_nothing_is_kept_of_a_map_that_was_given_up() -> None:
@@ -154,7 +154,7 @@ def test_where_everything_changes_all_the_time_hardly_anything_is_kept(
         assert shared["k"] == number
     assert 0 < len(kept) < 20
     # And once that is over, it is.
-    for _ in range(2 * _map._LONGEST_PAUSE):
+    for _ in range(2 * _kept._LONGEST_PAUSE):
         shared["k"]
     assert got_without_a_call(monkeypatch, shared, "k") == (9999, 9999)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-import time
 from typing import Any, Callable, Dict, ItemsView, Iterator, MutableMapping, Optional
 from typing import Tuple, TypeVar, Union, ValuesView, cast, overload
 
 from . import _codec, _ffi
 from ._handles import Shared
+from ._kept import GOT_ONCE, KEPT_KEYS, MISSING as _MISSING, Keeper
 from ._keys import Keys, View
 
 K = TypeVar("K")
@@ -17,7 +17,6 @@ _D = TypeVar("_D")
 _R = TypeVar("_R")
 
 _lib = _ffi.lib
-_MISSING: Any = object()
 
 # For keys and values that are not huge, as nearly all are. NB: of a small tuple in a busy process,
 # a get 3.5 us with prototypes and 3.1 without, a set 4.3 and 2.9.
@@ -27,32 +26,6 @@ _INT_MAX = _ffi.INT_MAX
 _take_buffer, _give_buffer = _ffi.take_buffer, _ffi.give_buffer
 _encode_key = _codec.encode_key
 _number = _codec.COUNTER.unpack_from
-
-# What a map keeps copies of: keys that only equal themselves, and values that nobody can change.
-# (A `numpy.str_` equals a `str`, and is another key.) Few and small, for it is done in every process.
-_KEPT_KEYS = frozenset((str, int, bytes))
-_KEPT_VALUES = frozenset((int, float, bool, type(None), str, bytes))
-_KEPT_SIZE = 1024
-_MOST_KEPT = 1 << 14
-# For so many gets nothing is kept after a copy was out of date: at first, and where that happens
-# again and again within a second.
-_FIRST_PAUSE = 16
-_LONGEST_PAUSE = 1 << 16
-_A_WHILE = 1.0
-
-
-class _Word(ctypes.c_uint64):
-    """A number in shared memory that changes before anything does in its part of a map."""
-
-    # Whoever looks at it keeps the memory that it is in.
-    handle: _ffi.MapHandle
-    # What it was when a copy was last found to be out of date.
-    found = 0
-
-
-_Copy = Tuple[_Word, int, Any]
-# Stands for the copy of a value that was got once, of which none is kept yet. Never up to date.
-_GOT_ONCE: _Copy = (_Word(0), 1, None)
 
 
 class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
@@ -433,7 +406,7 @@ class BytesMap(_SharedMap[bytes, bytes]):
         return View(live, view)
 
 
-class Map(_SharedMap[K, V]):
+class Map(Keeper, _SharedMap[K, V]):
     """A dictionary that any processes of this machine share.
 
     ::
@@ -460,23 +433,6 @@ class Map(_SharedMap[K, V]):
     copying all keys. A process killed anywhere
     inside a call never blocks the others and leaves the old value or the new.
     """
-
-    # Copies of values, and how to know whether they are up to date.
-    _kept: Dict[Any, _Copy]
-    _words: Dict[int, _Word]
-    # For how many gets nothing is kept, how many that were at first, and when.
-    _pause = 0
-    _pauses = 0
-    _paused_at = 0.0
-
-    def _adopt(self, handle: _ffi.Handle, name: str) -> None:
-        self._kept, self._words = {}, {}
-        super()._adopt(handle, name)
-
-    def _forget(self) -> None:
-        super()._forget()
-        # They hold the handle.
-        self._kept, self._words = {}, {}
 
     def _encode_key(self, key: Any) -> bytes:
         return _codec.encode_key(key)
@@ -510,13 +466,13 @@ class Map(_SharedMap[K, V]):
         # More than none: threads may lose each other's steps.
         if self._pause > 0:
             self._pause -= 1
-        elif type(key) in _KEPT_KEYS:
+        elif type(key) in KEPT_KEYS:
             copy = self._kept.get(key)
             if copy is None:
                 self._note(key)
             elif copy[0].value == copy[1]:
                 return copy[2]
-            elif copy is _GOT_ONCE:
+            elif copy is GOT_ONCE:
                 value = self._keep(key)
                 return default if value is _MISSING else value
             else:
@@ -538,56 +494,6 @@ class Map(_SharedMap[K, V]):
             _give_buffer(buffer)
         value = self._find(data)
         return default if value is _MISSING else value
-
-    def _note(self, key: Any) -> None:
-        """A key is got that was not before. If it is again, a copy is worth while."""
-        kept = self._kept
-        if len(kept) >= _MOST_KEPT:
-            kept.clear()
-        kept[key] = _GOT_ONCE
-
-    def _renounce(self, key: Any, word: _Word) -> None:
-        """A copy is out of date. Where that is so all the time, none is worth while."""
-        self._kept[key] = _GOT_ONCE
-        value = word.value
-        if word.found == value:
-            # Of the same change as another one.
-            return
-        word.found = value
-        now = time.monotonic()
-        again = now - self._paused_at < _A_WHILE
-        self._pauses = min(2 * self._pauses, _LONGEST_PAUSE) if again else _FIRST_PAUSE
-        self._pause, self._paused_at = self._pauses, now
-
-    def _keep(self, key: Any) -> Any:
-        """The value of a key, ``_MISSING`` if there is none. A copy is kept, if that may be."""
-        kept = self._kept
-        data, handle, watched = _encode_key(key), self._live(), _ffi.Watched()
-        buffer = _take_buffer()
-        try:
-            status = _lib.shoal_map_get_watched(
-                handle,
-                data,
-                len(data),
-                buffer.address,
-                buffer.size,
-                buffer.length_ref,
-                ctypes.byref(watched),
-            )
-            if status == _ffi.OK:
-                size = buffer.length.value
-                value = _codec.decode_value(buffer.view[:size])
-                if watched.word and size <= _KEPT_SIZE and type(value) in _KEPT_VALUES:
-                    word = self._words.get(watched.word)
-                    if word is None:
-                        word = _Word.from_address(watched.word)
-                        word.handle = handle
-                        self._words[watched.word] = word
-                    kept[key] = word, watched.seen, value
-                return value
-        finally:
-            _give_buffer(buffer)
-        return self._find(data)
 
     @property
     def raw(self) -> BytesMap:

@@ -1,0 +1,120 @@
+"""Copies of what a map's values were, and how a process knows whether they still are.
+
+A value that was got twice is kept if it is small and nobody can change it. A word in shared memory
+changes before anything does in the same part of the map, so one look at it tells whether a copy
+is up to date. Where values change all the time copies are worth nothing, and making them costs
+as much as a call: whenever one was out of date, none is made for a while.
+
+NB: a get of one of a thousand numbers, 0.9 us by a call and 0.15 from a copy. Set and get of one
+key by turns, 0.96 us each without copies and 0.85 so; without the pauses it would be 1.3.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from typing import Any, Callable, Dict, Tuple
+
+from . import _codec, _ffi
+from ._handles import Shared
+
+MISSING: Any = object()
+
+# What a map keeps copies of: keys that only equal themselves, and values that nobody can change.
+# (A `numpy.str_` equals a `str`, and is another key.) Few and small, for it is done in every process.
+KEPT_KEYS = frozenset((str, int, bytes))
+_KEPT_VALUES = frozenset((int, float, bool, type(None), str, bytes))
+_KEPT_SIZE = 1024
+_MOST_KEPT = 1 << 14
+# For so many gets nothing is kept after a copy was out of date: at first, and where that happens
+# again and again within a second.
+_FIRST_PAUSE = 16
+_LONGEST_PAUSE = 1 << 16
+_A_WHILE = 1.0
+
+
+class _Word(ctypes.c_uint64):
+    """A number in shared memory that changes before anything does in its part of a map."""
+
+    # Whoever looks at it keeps the memory that it is in.
+    handle: _ffi.MapHandle
+    # What it was when a copy was last found to be out of date.
+    found = 0
+
+
+_Copy = Tuple[_Word, int, Any]
+# Stands for the copy of a value that was got once, of which none is kept yet. Never up to date.
+GOT_ONCE: _Copy = (_Word(0), 1, None)
+
+
+class Keeper(Shared):
+    """What keeps copies: the part of `shoal.Map` that is not on the way of every get."""
+
+    # Copies of values, and how to know whether they are up to date.
+    _kept: Dict[Any, _Copy]
+    _words: Dict[int, _Word]
+    # For how many gets nothing is kept, how many that were at first, and when.
+    _pause = 0
+    _pauses = 0
+    _paused_at = 0.0
+    # How the map is asked.
+    _find: Callable[[bytes], Any]
+
+    def _adopt(self, handle: _ffi.Handle, name: str) -> None:
+        self._kept, self._words = {}, {}
+        super()._adopt(handle, name)
+
+    def _forget(self) -> None:
+        super()._forget()
+        # They hold the handle.
+        self._kept, self._words = {}, {}
+
+    def _note(self, key: Any) -> None:
+        """A key is got that was not before. If it is again, a copy is worth while."""
+        kept = self._kept
+        if len(kept) >= _MOST_KEPT:
+            kept.clear()
+        kept[key] = GOT_ONCE
+
+    def _renounce(self, key: Any, word: _Word) -> None:
+        """A copy is out of date. Where that is so all the time, none is worth while."""
+        self._kept[key] = GOT_ONCE
+        value = word.value
+        if word.found == value:
+            # Of the same change as another one.
+            return
+        word.found = value
+        now = time.monotonic()
+        again = now - self._paused_at < _A_WHILE
+        self._pauses = min(2 * self._pauses, _LONGEST_PAUSE) if again else _FIRST_PAUSE
+        self._pause, self._paused_at = self._pauses, now
+
+    def _keep(self, key: Any) -> Any:
+        """The value of a key, `MISSING` if there is none. A copy is kept, if that may be."""
+        kept = self._kept
+        data, handle, watched = _codec.encode_key(key), self._live(), _ffi.Watched()
+        buffer = _ffi.take_buffer()
+        try:
+            status = _ffi.lib.shoal_map_get_watched(
+                handle,
+                data,
+                len(data),
+                buffer.address,
+                buffer.size,
+                buffer.length_ref,
+                ctypes.byref(watched),
+            )
+            if status == _ffi.OK:
+                size = buffer.length.value
+                value = _codec.decode_value(buffer.view[:size])
+                if watched.word and size <= _KEPT_SIZE and type(value) in _KEPT_VALUES:
+                    word = self._words.get(watched.word)
+                    if word is None:
+                        word = _Word.from_address(watched.word)
+                        word.handle = handle
+                        self._words[watched.word] = word
+                    kept[key] = word, watched.seen, value
+                return value
+        finally:
+            _ffi.give_buffer(buffer)
+        return self._find(data)
