@@ -447,6 +447,12 @@ class Map(Keeper, _SharedMap[K, V]):
         return cast(V, _codec.decode_value(data))
 
     def __getitem__(self, key: K) -> V:
+        # The shortest way through `get`, written out.
+        if not self._pause and type(key) in KEPT_KEYS:
+            copy = self._kept.get(key)
+            if copy is not None and copy[0].value == copy[1]:
+                kept: V = copy[2]
+                return kept
         value: V = self.get(key, _MISSING)
         if value is _MISSING:
             raise KeyError(key)
