@@ -386,3 +386,19 @@ def test_a_pool_ends_without_a_word_however_it_ends(script: Script, end: str) ->
             {end}
         """)
     assert ends_well(program) == "[0, 1, 4, 9]\n"
+
+
+def after(event: Any, x: int) -> int:
+    if x:
+        event.wait()
+    return x
+
+
+def test_imap_unordered_gives_each_result_as_soon_as_it_is_there(ctx: Any) -> None:
+    event = ctx.Event()
+    with ctx.Pool(2) as pool:
+        results = pool.imap_unordered(functools.partial(after, event), range(3))
+        # As a progress bar wants it: the others have not come.
+        assert next(results) == 0
+        event.set()
+        assert sorted(results) == [1, 2]
