@@ -89,8 +89,7 @@ impl<'a> Pair<'a> {
 
     #[inline]
     fn flags(&self) -> u32 {
-        let expires = if self.expires == NEVER { 0 } else { EXPIRES };
-        expires | if self.born == 0 { 0 } else { BORN }
+        flags(self.expires != NEVER, self.born)
     }
 }
 
@@ -148,6 +147,12 @@ impl Lengths {
 }
 
 #[inline]
+fn flags(expires: bool, born: u64) -> u32 {
+    let expires = if expires { EXPIRES } else { 0 };
+    expires | if born == 0 { 0 } else { BORN }
+}
+
+#[inline]
 fn size(key: usize, value: usize, flags: u32) -> u64 {
     let words = (flags >> EXPIRES.trailing_zeros() & 1) + (flags >> BORN.trailing_zeros() & 1);
     HEADER + 8 * u64::from(words) + key as u64 + value as u64
@@ -191,8 +196,7 @@ impl<'a> Entry<'a> {
 impl Entry<'_> {
     /// Bytes it takes.
     pub(super) fn size(&self) -> u64 {
-        let expires = if self.expires.is_some() { EXPIRES } else { 0 };
-        let flags = expires | if self.born == 0 { 0 } else { BORN };
+        let flags = flags(self.expires.is_some(), self.born);
         size(self.key.len(), self.value.len(), flags)
     }
 

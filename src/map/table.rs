@@ -74,8 +74,8 @@ pub(super) struct Table<'a> {
 
 /// A search for one tag. Looks at each slot once at most, whatever the slots hold.
 ///
-/// A place to call again and again rather than a function that is passed one: the answers of
-/// such a one, passed through memory in parts of a few bytes, took a third of the time of a set.
+/// It is asked again and again, and is not passed what to do with each entry: the answers of that
+/// went through memory in parts of a few bytes. NB: a set in one process, 58 ns so and 49 since.
 pub(super) struct Search<'a> {
     table: Table<'a>,
     tag: u32,

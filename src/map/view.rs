@@ -182,6 +182,7 @@ impl Map {
     /// Puts a large value: it is written while nobody waits for it, to a place that is held.
     pub(super) fn put_large(&self, pair: &Pair<'_>) -> Result<()> {
         let hash = self.core.hasher.hash(pair.key);
+        // Dated anew when it is published, by who was there then: this makes room for that.
         let born = match self.is_ordered() {
             true => now_ns(),
             false => 0,
