@@ -65,17 +65,20 @@ fn order(map: &Map) -> Vec<Vec<u8>> {
     map.iter().map(|entry| entry.unwrap().0).collect()
 }
 
-/// What tells of each key's changes.
-fn watch_all<'a>(map: &'a Map, model: &Model) -> Vec<Watched<'a>> {
+/// What tells of each key's changes, of those of `model` that are there.
+fn watch_all<'a>(map: &'a Map, model: &Model) -> Vec<(Vec<u8>, Watched<'a>)> {
     let mut buf = vec![0; 1 << 20];
-    let mut watch = |key: &Vec<u8>| map.get_watched(key, &mut buf).unwrap().unwrap().1.unwrap();
-    model.keys().map(&mut watch).collect()
+    let mut watch = |key: &Vec<u8>| {
+        let (_, watched) = map.get_watched(key, &mut buf).unwrap()?;
+        Some((key.clone(), watched.unwrap()))
+    };
+    model.keys().filter_map(&mut watch).collect()
 }
 
 /// Whoever watches a key has been told of what became of it.
-fn told_of_changes(watched: &[Watched<'_>], before: &Model, after: &Model) -> bool {
-    let mut keys = before.iter().zip(watched);
-    keys.all(|((key, value), watched)| after.get(key) == Some(value) || !watched.is_current())
+fn told_of_changes(watched: &[(Vec<u8>, Watched<'_>)], before: &Model, after: &Model) -> bool {
+    let mut keys = watched.iter();
+    keys.all(|(key, watched)| after.get(key) == before.get(key) || !watched.is_current())
 }
 
 /// Kills `operation` at every step on a map that `prepare` filled. `steps` are the states
@@ -109,6 +112,8 @@ fn kill_at_every_step(
         let mut allowed = states(&map, &before);
         allowed.insert(0, before);
         let end = in_child(step, || operation(&map));
+        // The first to come notes numbers that the dead had stored, and then repairs.
+        let noted = watch_all(&map, &allowed[0]);
         map.verify()
             .unwrap_or_else(|err| panic!("step {step}: {err}"));
         let after = contents(&map);
@@ -118,17 +123,19 @@ fn kill_at_every_step(
             told_of_changes(&watched, &allowed[0], &after),
             "step {step}"
         );
-        let watched = watch_all(&map, &after);
+        let watched = watch_all(&map, &after).into_iter().chain(noted);
+        let watched: Vec<_> = watched.filter(|(key, _)| after.contains_key(key)).collect();
         if map.is_ordered() {
             in_order.retain(|key| after.contains_key(key));
             assert!(order(&map).starts_with(&in_order), "step {step}");
         }
         // The survivor can do all the dead one could.
-        for ((key, value), watched) in after.iter().zip(&watched) {
+        for (key, value) in &after {
             map.set(key, value).unwrap();
-            assert!(!watched.is_current(), "step {step}");
             assert_eq!(map.get_vec(key).unwrap().as_ref(), Some(value));
         }
+        let is_told = |(_, watched): &(Vec<u8>, Watched<'_>)| !watched.is_current();
+        assert!(watched.iter().all(is_told), "step {step}");
         assert!(operation(&map) || state > 0);
         map.clear().unwrap();
         map.verify().unwrap();

@@ -58,8 +58,8 @@ impl Store<'_> {
         self.state
             .tombs
             .store(table.count_tombs(), Ordering::Relaxed);
-        // The dead may have changed something and told nobody. And a number that it had stored
-        // for a change that never was must not come again: somebody may watch it (see `watch`).
+        // The dead may have changed something and told nobody. And never a lower number: one that it
+        // had stored for a change that never was may be watched already (see `watch`).
         let version = self.version().max(found.version).wrapping_add(1);
         self.state.version.store(version, Ordering::Relaxed);
         found.census.restore(&self.slabs())
