@@ -24,8 +24,8 @@ class _Sink:
 _spare: List[Tuple[List[bytes], Any]] = []
 
 
-def dumps(obj: object) -> bytes:
-    """Pickles an object."""
+def dumps(obj: object, protocol: int = -1) -> bytes:
+    """Pickles an object; called as `pickle.dumps` is, but ``protocol`` is always the highest."""
     try:
         both = _spare.pop()
     except IndexError:

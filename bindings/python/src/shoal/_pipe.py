@@ -15,7 +15,7 @@ from typing import Any, Callable, Optional, Tuple, TypeVar, Union
 
 from . import _ffi, _wait
 from ._errors import ClosedError, UnsupportedError
-from ._frame import LARGE, Sender
+from ._frame import LARGE, PROTOCOL, Sender
 from ._handles import Shared, hold_for
 from ._loan import PipeLease, PipeReservation, viewed
 from ._queue import taken, unpickle
@@ -146,7 +146,7 @@ class Connection(Sender, Shared):
         Raises `BrokenPipeError` if the other end is gone, and whatever pickling raises.
         """
         if not self._large:
-            data = self._dumps(obj)
+            data = self._dumps(obj, PROTOCOL)
             if len(data) < LARGE:
                 self._send_whole(data)
                 return

@@ -25,6 +25,7 @@ _take_buffer, _give_buffer, _spare = _ffi.take_buffer, _ffi.give_buffer, _ffi.sp
 _loads = pickle.loads
 _SLICE = _wait.SLICE_NS
 _LARGE = _frame.LARGE
+_PROTOCOL = _frame.PROTOCOL
 
 # Messages put or taken in one call of the library.
 _BATCH = 256
@@ -107,7 +108,7 @@ class Queue(_frame.Sender, Shared, Generic[T]):
         `ClosedError` after `close`, and whatever pickling raises.
         """
         if not self._large:
-            data = self._dumps(obj)
+            data = self._dumps(obj, _PROTOCOL)
             size = len(data)
             if size < _LARGE:
                 patience = _SLICE if block and timeout is None else 0
@@ -329,7 +330,7 @@ class Queue(_frame.Sender, Shared, Generic[T]):
         That is all of them, unless the time is up or the queue is closed first; if then
         not even one was put it raises as `put` does.
         """
-        return self.put_many_bytes([self._dumps(obj) for obj in objs], block, timeout)
+        return self.put_many_bytes([self._dumps(obj, _PROTOCOL) for obj in objs], block, timeout)
 
     def put_many_bytes(
         self, items: Sequence[bytes], block: bool = True, timeout: Optional[float] = None
