@@ -1,13 +1,13 @@
 //! Room: waiting for it, making it by growing in place, and giving it back.
 
 use crate::error::{Error, Result};
-use crate::sync::{crash::crash_point, look};
+use crate::sync::crash::crash_point;
 use crate::sys::clock::Deadline;
 
 use super::ends::Consumer;
+use super::entrance::SPINS;
 use super::header;
 use super::ops::Queue;
-use super::wait::SPINS;
 
 /// A ring grows at once, up to a size, until it holds this many messages of those put.
 const ROOMY: u64 = 8;
@@ -65,7 +65,7 @@ impl Queue {
         }
         let changed = || self.ring.capacity() != Ok(capacity);
         let ready = || room() || self.has_ended() || changed() || self.ring.starts_done();
-        if look(SPINS, ready) {
+        if self.producers.look(deadline, ready)? {
             return Ok(());
         }
         self.consumers.invite();

@@ -4,13 +4,14 @@
 //! The wake-up policy decides the speed of a queue on a machine where a wake-up costs as much
 //! as hundreds of messages (see `sync::event`). Four rules:
 //!
-//! 1. Whoever finds nothing to do looks [`SPINS`] times more before it sleeps: with both sides
+//! 1. Whoever finds nothing to do looks for a while (`SPINS`) before it sleeps: with both sides
 //!    running, the next message is only a cache line away.
 //! 2. Sleeping producers are woken once the ring has drained to half, so that they have
 //!    something to do when they arrive. A single one at its limit would otherwise be woken
 //!    for every message.
 //! 3. Whoever was woken wakes the next one if there is work left for it.
-//! 4. Whoever is woken [`PATIENCE`] times and finds that others were faster stands aside (see
+//! 4. Whoever is woken [`PATIENCE`] times and finds that others were faster, or sees them do a whole
+//!    turn while it looks, stands aside (see
 //!    `entrance`), and is invited again when the other end has nothing to do.
 //!
 //! # What a kill leaves
@@ -22,7 +23,7 @@ use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
 use crate::sync::{
-    Acquired, EventCell, FIRST_SLICE_NS, Guard, LAST_SLICE_NS, Slept, crash::crash_point, look,
+    Acquired, EventCell, FIRST_SLICE_NS, Guard, LAST_SLICE_NS, Slept, crash::crash_point,
     publish_fence,
 };
 use crate::sys::clock::Deadline;
@@ -31,10 +32,6 @@ use super::ends::Consumer;
 use super::entrance::Entrance;
 use super::ops::Queue;
 use super::ring::Ring;
-
-/// Looks at the other side's cursor before the core is given away for the first time: some
-/// microseconds, in which a peer that is running does many messages.
-pub(super) const SPINS: u32 = 300;
 
 /// Who was woken so often only to find that others had been faster stands aside.
 const PATIENCE: u32 = 3;
@@ -115,7 +112,7 @@ impl Queue {
     #[cold]
     pub(super) fn wait_for_message(&self, deadline: Deadline) -> Result<()> {
         let ready = || self.ring.is_occupied() || self.is_over() || self.is_due();
-        if look(SPINS, ready) {
+        if self.consumers.look(deadline, ready)? {
             return Ok(());
         }
         self.producers.invite();

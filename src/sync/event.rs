@@ -179,6 +179,15 @@ impl EventCell {
 
 /// Looks whether `ready()`: `spins` times at once, then after giving the core away, a few times.
 pub(crate) fn look(spins: u32, ready: impl Fn() -> bool) -> bool {
+    look_unless(spins, ready, || false)
+}
+
+/// The same, but gives up if it is `hopeless()` when the core is back.
+pub(crate) fn look_unless(
+    spins: u32,
+    ready: impl Fn() -> bool,
+    hopeless: impl Fn() -> bool,
+) -> bool {
     for _ in 0..spins {
         if ready() {
             return true;
@@ -192,6 +201,9 @@ pub(crate) fn look(spins: u32, ready: impl Fn() -> bool) -> bool {
                 return true;
             }
             std::hint::spin_loop();
+        }
+        if hopeless() {
+            break;
         }
     }
     false
