@@ -82,7 +82,8 @@ pub(super) struct Core {
 /// A list whose lock is held.
 pub(super) struct Held<'a> {
     pub(super) core: &'a Core,
-    was_panicking: bool,
+    /// What to repair if a panic ends it; none if one was under way before.
+    repairs: Option<&'a Core>,
     _guard: Guard<'a>,
 }
 
@@ -125,7 +126,7 @@ impl Core {
         self.check_poison()?;
         Ok(Held {
             core: self,
-            was_panicking: thread::panicking(),
+            repairs: (!thread::panicking()).then_some(self),
             _guard: guard,
         })
     }
@@ -186,8 +187,10 @@ impl Drop for Held<'_> {
     fn drop(&mut self) {
         // A panic, of the caller's code too, leaves what a death leaves, but this process is
         // alive, so nobody else would repair it. A failure has poisoned the list.
-        if thread::panicking() && !self.was_panicking {
-            let _ = self.core.repair();
+        if let Some(core) = self.repairs
+            && thread::panicking()
+        {
+            let _ = core.repair();
         }
     }
 }
