@@ -50,6 +50,26 @@ fn a_message_of_another_process_ends_the_wait_for_any_of_many() {
     putter.ends_well();
 }
 
+/// A message that is given back is the first, though the ring begins with the padding before others.
+#[test]
+fn what_was_given_back_is_ready_before_padding_in_the_ring() {
+    let _alone = alone();
+    let queue = Queue::with_options(None, &shoal::Options::create().capacity(4096)).unwrap();
+    for number in 1..=2 {
+        queue.put(&[number; 1500], NOWAIT).unwrap();
+    }
+    let first = queue.lease(NOWAIT).unwrap();
+    queue.lease(NOWAIT).unwrap().ack().unwrap();
+    // It does not fit before the end of the ring.
+    queue.put(&[3; 1500], NOWAIT).unwrap();
+    first.nack(std::time::Duration::ZERO).unwrap();
+    for number in [1, 3] {
+        assert_eq!(wait_any(&[Q(&queue)], FOREVER), Ok(0));
+        assert_eq!(queue.get_vec(NOWAIT).unwrap(), [number; 1500]);
+    }
+    assert_eq!(wait_any(&[Q(&queue)], NOWAIT), Err(Error::Timeout));
+}
+
 #[test]
 fn a_process_that_ends_ends_the_wait_and_can_still_be_joined() {
     let _alone = alone();

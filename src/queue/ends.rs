@@ -337,6 +337,12 @@ impl<'a> Consumer<'a> {
         if first != 0 {
             return self.on_shelf(first, 0).map(Some);
         }
+        self.peek_ring()
+    }
+
+    /// The next message of the ring, whatever was given back. Moves over the padding before it.
+    #[inline(always)]
+    pub(super) fn peek_ring(&mut self) -> Result<Option<Message>> {
         loop {
             if self.end.pos == self.end.seen {
                 // SYNC: observe(tail): the records up to it are whole.

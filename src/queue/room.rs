@@ -139,11 +139,15 @@ impl Queue {
 
     /// Moves the head over padding that no consumer is there to move over, so that a message
     /// as large as the ring finds an empty one.
+    ///
+    /// What was given back is older than what the ring has, and leaves the padding there: whoever
+    /// waits for that to go must not be shown such a message instead, again and again. Killed
+    /// before the head is stored, the padding is there for the next; after it, it is gone.
     pub(super) fn skip_padding(&self, deadline: Deadline) -> Result<()> {
         let _guard = self.lock(&self.consumers, deadline)?;
         // SAFETY: the consumers' lock is held until after the last use.
         let mut end = unsafe { Consumer::new(&self.ring) }?;
-        let looked = end.peek();
+        let looked = end.peek_ring();
         end.publish();
         looked.map(drop)
     }
