@@ -4,6 +4,7 @@
     reason = "every test binary uses some of it, and none uses all"
 )]
 
+pub(crate) mod company;
 #[cfg(feature = "crash-points")]
 pub(crate) mod doom;
 

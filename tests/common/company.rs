@@ -1,0 +1,90 @@
+//! Processes that are killed at random while the others have to go on, and what they tell each
+//! other meanwhile.
+
+use std::ops::Index;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use shoal::{Array, Options};
+
+use super::{Child, Random, fork};
+
+/// Words that processes share, zeros at first.
+pub(crate) struct Words(Array, usize);
+
+impl Words {
+    pub(crate) fn new(count: usize) -> Self {
+        let array = Array::with_options(None, 8, count as u64, "", &Options::create());
+        Self(array.unwrap(), count)
+    }
+
+    pub(crate) fn get(&self, at: usize) -> u64 {
+        self[at].load(SeqCst)
+    }
+
+    pub(crate) fn set(&self, at: usize, value: u64) {
+        self[at].store(value, SeqCst);
+    }
+
+    /// Adds to a word, and returns what it was.
+    pub(crate) fn add(&self, at: usize, value: u64) -> u64 {
+        self[at].fetch_add(value, SeqCst)
+    }
+}
+
+impl Index<usize> for Words {
+    type Output = AtomicU64;
+
+    fn index(&self, at: usize) -> &AtomicU64 {
+        assert!(at < self.1);
+        // SAFETY: zeroed, aligned memory of so many words that lives as long as the array.
+        unsafe { &*self.0.as_ptr().cast::<AtomicU64>().add(at) }
+    }
+}
+
+pub(crate) fn wait_until(happened: impl Fn() -> bool) {
+    while !happened() {
+        thread::yield_now();
+    }
+}
+
+/// Some processes, each with work of its own and without an end.
+pub(crate) trait Company {
+    const SIZE: usize;
+
+    fn new() -> Self;
+
+    /// What one of them does until it is killed.
+    fn work(&self, who: usize, random: Random);
+
+    /// Returns when all but the `dead` have gone on, and others may take the places of those.
+    fn go_on_without(&self, dead: &[usize]);
+
+    /// Checks the numbers after so many deaths, and says how much was done.
+    fn done(&self, kills: u64) -> u64;
+}
+
+/// Kills one or two at a time for a while. Says how many that were, and how much was done.
+pub(crate) fn kill_for<C: Company>(length: Duration) -> (u64, u64) {
+    let (company, mut random) = (C::new(), Random(0x5eed));
+    let start = |who: usize, seed: u64| Some(fork(|| company.work(who, Random(seed | 1))));
+    let mut children: Vec<Option<Child>> = (0..C::SIZE).map(|it| start(it, it as u64)).collect();
+    let (began, mut kills) = (Instant::now(), 0);
+    while began.elapsed() < length {
+        let first = random.below(C::SIZE as u64) as usize;
+        let second = (first + 1 + random.below(C::SIZE as u64 - 1) as usize) % C::SIZE;
+        let dead = &[first, second][..1 + random.below(2) as usize];
+        for &victim in dead {
+            thread::sleep(Duration::from_micros(random.below(6_000)));
+            children[victim].take().unwrap().kill();
+            kills += 1;
+        }
+        company.go_on_without(dead);
+        for &victim in dead {
+            children[victim] = start(victim, random.next());
+        }
+    }
+    children.into_iter().flatten().for_each(Child::kill);
+    (kills, company.done(kills))
+}
