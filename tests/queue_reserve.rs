@@ -115,6 +115,29 @@ fn too_much_is_an_error_and_discards() {
 }
 
 #[test]
+fn what_was_put_can_be_leased_however_much_was_reserved_behind_it() {
+    let _alone = alone();
+    let queue = fixed(1 << 20);
+    queue.put(b"small", NOWAIT).unwrap();
+    queue.put(&[1; 64 << 10], NOWAIT).unwrap();
+    let mut reserved = 0;
+    while let Ok(room) = queue.reserve(100_000, NOWAIT) {
+        room.commit().unwrap();
+        reserved += 1;
+    }
+    assert!(reserved >= 10, "{reserved} fit");
+    let small = queue.lease(NOWAIT).unwrap();
+    let large = queue.lease(NOWAIT).unwrap();
+    assert_eq!((&small[..], large.len()), (&b"small"[..], 64 << 10));
+    small.ack().unwrap();
+    large.ack().unwrap();
+    for _ in 0..reserved {
+        queue.lease(NOWAIT).unwrap().ack().unwrap();
+    }
+    assert_eq!(queue.lease(NOWAIT).unwrap_err(), Error::Empty);
+}
+
+#[test]
 fn a_full_ring_makes_a_reservation_wait() {
     let _alone = alone();
     let queue = fixed(4096);

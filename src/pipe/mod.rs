@@ -76,7 +76,7 @@ unsafe impl Shared for State {}
 /// Where the queues begin, from the head of the pipe's data.
 const QUEUES: u64 = 4096;
 /// Changes with every incompatible change of a pipe or the queues in it.
-const LAYOUT: u64 = 0x5049_5045_0000_0002;
+const LAYOUT: u64 = 0x5049_5045_0000_0003;
 
 /// Whoever sends without ever waiting asks after so many bytes: as much as the kernel's pipes
 /// hold.

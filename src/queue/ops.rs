@@ -87,7 +87,7 @@ const DEFAULT_MAX_CAPACITY: u64 = 1 << 30;
 const LARGEST_CAPACITY: u64 = 1 << 45;
 
 /// Changes with every incompatible change of the ring or its records.
-const LAYOUT: u64 = 0x5155_4555_4500_0004;
+const LAYOUT: u64 = 0x5155_4555_4500_0005;
 
 impl Queue {
     /// Opens the queue `name`.

@@ -196,10 +196,14 @@ const LARGE: std::ops::RangeInclusive<u32> = 16..=(4 << 20) / BLOCK as u32;
 /// Room for the messages' own heads beside a full ring's worth of payload.
 const SLACK: u64 = 64 << 10;
 
+/// Room that no reservation gets, for copies of what is leased out of the ring. Otherwise whoever
+/// only leases would wait for ever for a small message behind which the shelf is full of large ones.
+const COPIES: u64 = 128 << 10;
+
 impl Shelf {
     /// Blocks of the shelf of a ring that grows to `max` bytes.
     fn blocks(max: u64) -> u32 {
-        let blocks = Heap::blocks_for(max.saturating_add(SLACK));
+        let blocks = Heap::blocks_for(max.saturating_add(SLACK + COPIES));
         // A multiple of what a page has, as all heaps.
         u32::try_from(blocks).unwrap_or(!3)
     }
@@ -286,10 +290,20 @@ impl Shelf {
             prepare(block)?;
             return Ok(Some(block));
         }
-        match arena.allocate_with(blocks, 0, Purpose::Large, prepare) {
-            Ok(None) | Err(Error::NoSpace { .. }) if self.end_rest(state, arena, 0)? => {
-                arena.allocate_with(blocks, 0, Purpose::Large, prepare)
+        let aside = if mark.state == State::Writing {
+            COPIES / BLOCK
+        } else {
+            0
+        };
+        let place = || {
+            let (used, all) = arena.usage();
+            if used.saturating_add(u64::from(blocks) + aside) > all {
+                return Ok(None);
             }
+            arena.allocate_with(blocks, 0, Purpose::Large, prepare)
+        };
+        match place() {
+            Ok(None) | Err(Error::NoSpace { .. }) if self.end_rest(state, arena, 0)? => place(),
             placed => placed,
         }
     }
