@@ -5,10 +5,9 @@
 
 mod common;
 
+use common::company::Words;
 use common::{Bell, Child, FOREVER, NOWAIT, alone, fixed, fork};
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use shoal::{Array, Error, Options, Queue};
+use shoal::{Error, Queue};
 
 /// More than a turn has.
 const MUCH: usize = 20_000;
@@ -78,12 +77,7 @@ fn equals_that_share_one_core_get_equal_shares() {
     let _alone = alone();
     const EACH: usize = 4;
     let queue = fixed(1 << 20);
-    let counts = Array::with_options(None, 8, 2 * EACH as u64, "", &Options::create()).unwrap();
-    let count = |worker: usize| -> &AtomicU64 {
-        assert!(worker < 2 * EACH);
-        // SAFETY: zeroed, aligned memory of so many words that lives as long as the array.
-        unsafe { &*counts.as_ptr().cast::<AtomicU64>().add(worker) }
-    };
+    let counts = Words::new(2 * EACH);
     let work = |worker: usize| {
         let mut message = [1; 1000];
         let mut once = || match worker < EACH {
@@ -91,21 +85,18 @@ fn equals_that_share_one_core_get_equal_shares() {
             false => queue.get(&mut message, FOREVER).map(drop),
         };
         while once().is_ok() {
-            count(worker).fetch_add(1, Ordering::Relaxed);
+            counts.add(worker, 1);
         }
     };
     let start = |worker| {
-        let child = fork(|| {
+        fork(|| {
             stay_on_one_core();
             work(worker);
-        });
-        (worker, child)
+        })
     };
-    let workers: Vec<_> = (0..2 * EACH).map(start).collect();
+    let workers: Vec<Child> = (0..2 * EACH).map(start).collect();
     let counted = |workers: std::ops::Range<usize>| -> Vec<u64> {
-        workers
-            .map(|it| count(it).load(Ordering::Relaxed))
-            .collect()
+        workers.map(|it| counts.get(it)).collect()
     };
     // Some of them have begun before the others.
     let begun = MUCH as u64;
@@ -118,9 +109,7 @@ fn equals_that_share_one_core_get_equal_shares() {
     }
     let after = counted(0..2 * EACH);
     queue.close().unwrap();
-    for (_, child) in workers {
-        child.ends_well();
-    }
+    workers.into_iter().for_each(Child::ends_well);
     let done: Vec<u64> = before.iter().zip(&after).map(|(a, b)| b - a).collect();
     for end in done.chunks(EACH) {
         let fair = end.iter().sum::<u64>() / EACH as u64;
