@@ -201,6 +201,26 @@ fn a_waiter_killed_at_every_step_swallows_no_notification() {
 }
 
 #[test]
+fn what_a_dead_waiter_was_told_is_passed_on_before_its_place_is_taken() {
+    let _alone = alone();
+    let condition = Condition::anonymous().unwrap();
+    let enlisted = Bell::new();
+    let crowd = fork(|| {
+        // All the places there are, but one.
+        (1..1024).for_each(|_| _ = condition.enlist().unwrap());
+        enlisted.ring();
+        sleep_for_ever();
+    });
+    enlisted.hear();
+    let alive = condition.enlist().unwrap();
+    condition.notify(1).unwrap();
+    crowd.kill();
+    let late = condition.enlist().unwrap();
+    condition.sleep(alive, NOWAIT).unwrap();
+    assert!(condition.leave(alive).unwrap() && !condition.leave(late).unwrap());
+}
+
+#[test]
 fn a_notifier_killed_at_every_step_leaves_a_condition_that_works() {
     let _alone = alone();
     for step in 1.. {

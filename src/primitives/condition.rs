@@ -156,7 +156,11 @@ impl Condition {
     /// # Errors
     /// `Exhausted` if a thousand wait already.
     pub fn enlist(&self) -> Result<u32> {
-        let _guard = self.enter()?;
+        let guard = self.enter()?;
+        if self.state.roster.is_full() {
+            // Or the place of one who died would be taken over with what that one was told.
+            self.pass_on(&guard)?;
+        }
         self.state.roster.enter(&self.segment, None)
     }
 
@@ -170,7 +174,9 @@ impl Condition {
 
     fn sleep_until(&self, place: u32, deadline: Deadline) -> Result<()> {
         let place = self.state.roster.own(&self.segment, place)?;
-        place.sleep(deadline, || self.pass_on()).map(drop)
+        place
+            .sleep(deadline, || self.pass_on(&self.enter()?))
+            .map(drop)
     }
 
     /// Gives up the place, and says whether it was notified.
@@ -228,8 +234,7 @@ impl Condition {
     }
 
     /// Tells others what somebody was told who died before it could act on it.
-    fn pass_on(&self) -> Result<()> {
-        let _guard = self.enter()?;
+    fn pass_on(&self, _guard: &Guard<'_>) -> Result<()> {
         for place in self.state.roster.places() {
             if place.state() == TOLD && !place.lives(&self.segment)? {
                 // Told first: killed in between, one more is told than need be.

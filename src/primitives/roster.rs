@@ -139,8 +139,7 @@ impl Roster {
     /// # Errors
     /// `Exhausted` if as many as there can be wait already.
     pub(super) fn enter(&self, segment: &Segment, number: Option<u64>) -> Result<u32> {
-        let free = self.places().iter().position(|it| it.state() == FREE);
-        let at = match free {
+        let at = match self.free() {
             Some(at) => at,
             None if self.places().len() < PLACES => self.places().len(),
             None => self.dead(segment)?.ok_or(Error::Exhausted {
@@ -160,6 +159,15 @@ impl Roster {
         crash_point!();
         place.tell(WAITING);
         Ok(at as u32)
+    }
+
+    fn free(&self) -> Option<usize> {
+        self.places().iter().position(|it| it.state() == FREE)
+    }
+
+    /// Whether nobody can come in but instead of one who died.
+    pub(super) fn is_full(&self) -> bool {
+        self.places().len() == PLACES && self.free().is_none()
     }
 
     /// A place whose owner died.
