@@ -10,8 +10,9 @@ mod common;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use common::company::Words;
 use common::{Random, alone, fork, soak_length};
-use shoal::{Array, List, Options};
+use shoal::List;
 
 type Model = Vec<Vec<u8>>;
 
@@ -123,14 +124,12 @@ fn imagine(model: &mut Model, number: u64) {
 }
 
 /// How many steps were begun, and how many done.
-fn steps(array: &Array) -> [&AtomicU64; 2] {
-    let first = array.as_ptr().cast::<AtomicU64>();
-    // SAFETY: zeroed, aligned memory of two words that lives as long as the array.
-    [0, 1].map(|at| unsafe { &*first.add(at) })
+fn steps(words: &Words) -> [&AtomicU64; 2] {
+    [0, 1].map(|at| &words[at])
 }
 
-fn work(list: &List, array: &Array) {
-    let [begun, done] = steps(array);
+fn work(list: &List, words: &Words) {
+    let [begun, done] = steps(words);
     let first = done.load(Ordering::SeqCst);
     for number in first..first + LIFE {
         begun.store(number + 1, Ordering::SeqCst);
@@ -144,7 +143,7 @@ fn work(list: &List, array: &Array) {
 
 fn kill_for(length: Duration) -> (u64, u64) {
     let list = List::anonymous().unwrap();
-    let array = Array::with_options(None, 8, 2, "", &Options::create()).unwrap();
+    let words = Words::new(2);
     let (mut random, mut model, mut at) = (Random(0x5eed), Model::new(), 0);
     // Half of the time the lock of the dead is first wanted by this one.
     let reader = fork(|| {
@@ -155,11 +154,11 @@ fn kill_for(length: Duration) -> (u64, u64) {
     });
     let (began, mut kills) = (Instant::now(), 0);
     while began.elapsed() < length {
-        let worker = fork(|| work(&list, &array));
+        let worker = fork(|| work(&list, &words));
         std::thread::sleep(Duration::from_micros(500 + random.below(8_000)));
         worker.kill();
         kills += 1;
-        let [begun, done] = steps(&array).map(|it| it.load(Ordering::SeqCst));
+        let [begun, done] = steps(&words).map(|it| it.load(Ordering::SeqCst));
         while at < done {
             imagine(&mut model, at);
             at += 1;
@@ -171,14 +170,14 @@ fn kill_for(length: Duration) -> (u64, u64) {
             at += 1;
             let what = step(done);
             assert!(found == model, "{what:?} as step {done} was done by half");
-            steps(&array)[1].store(begun, Ordering::SeqCst);
+            steps(&words)[1].store(begun, Ordering::SeqCst);
         }
     }
     reader.kill();
     list.verify().unwrap();
     list.clear().unwrap();
     list.verify().unwrap();
-    (kills, steps(&array)[1].load(Ordering::SeqCst))
+    (kills, steps(&words)[1].load(Ordering::SeqCst))
 }
 
 #[test]

@@ -9,8 +9,9 @@ mod common;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use common::company::Words;
 use common::{Child, FOREVER, Random, alone, fork, soak_length};
-use shoal::{Array, Lock, Options, RwLock, Semaphore, Taken};
+use shoal::{Lock, Options, RwLock, Semaphore, Taken};
 
 const WORKERS: usize = 3;
 const PERMITS: u64 = 2;
@@ -24,7 +25,7 @@ struct Shared {
     recursive: Lock,
     rwlock: RwLock,
     semaphore: Semaphore,
-    words: Array,
+    words: Words,
 }
 
 /// Words: who is inside each of three places, who has a permit, then two for each worker.
@@ -41,14 +42,12 @@ impl Shared {
             recursive: Lock::recursive(None, &how).unwrap(),
             rwlock: RwLock::anonymous().unwrap(),
             semaphore: Semaphore::bounded(None, PERMITS, &how).unwrap(),
-            words: Array::with_options(None, 8, WORDS as u64, "", &how).unwrap(),
+            words: Words::new(WORDS),
         }
     }
 
     fn word(&self, at: usize) -> &AtomicU64 {
-        assert!(at < WORDS);
-        // SAFETY: zeroed, aligned memory of so many words that lives as long as the array.
-        unsafe { &*self.words.as_ptr().cast::<AtomicU64>().add(at) }
+        &self.words[at]
     }
 
     fn is_marked(&self, worker: usize) -> bool {

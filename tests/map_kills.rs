@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use common::company::Words;
 use common::{Child, FOREVER, Random, alone, fork, soak_length};
-use shoal::{Array, Map, Options};
+use shoal::{Map, Options};
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -106,14 +107,12 @@ fn imagine(model: &mut Model, worker: usize, number: u64) {
 }
 
 /// How many steps a worker has begun, and how many it has done.
-fn steps(array: &Array, worker: usize) -> [&AtomicU64; 2] {
-    let first = array.as_ptr().cast::<AtomicU64>();
-    // SAFETY: zeroed, aligned memory that lives as long as the array, of two words for each.
-    [0, 1].map(|at| unsafe { &*first.add(2 * worker + at) })
+fn steps(words: &Words, worker: usize) -> [&AtomicU64; 2] {
+    [0, 1].map(|at| &words[2 * worker + at])
 }
 
-fn work(map: &Map, array: &Array, worker: usize) {
-    let [begun, done] = steps(array, worker);
+fn work(map: &Map, words: &Words, worker: usize) {
+    let [begun, done] = steps(words, worker);
     let first = done.load(Ordering::SeqCst);
     for number in first..first + LIFE {
         begun.store(number + 1, Ordering::SeqCst);
@@ -139,10 +138,10 @@ fn kill_for(length: Duration) -> (u64, u64) {
 
 fn kill_users_of(options: &Options, length: Duration) -> (u64, u64) {
     let map = Map::with_options(None, options).unwrap();
-    let array = Array::with_options(None, 16, WORKERS as u64, "", &Options::create()).unwrap();
+    let words = Words::new(2 * WORKERS);
     let mut random = Random(0x5eed);
     let mut models: Vec<(Model, u64)> = vec![Default::default(); WORKERS];
-    let start = |worker: usize| fork(|| work(&map, &array, worker));
+    let start = |worker: usize| fork(|| work(&map, &words, worker));
     let mut workers: Vec<Option<Child>> = (0..WORKERS).map(|it| Some(start(it))).collect();
     let (began, mut kills) = (Instant::now(), 0);
     while began.elapsed() < length {
@@ -153,7 +152,7 @@ fn kill_users_of(options: &Options, length: Duration) -> (u64, u64) {
         // Its lock goes to whoever asks.
         let (_, key, _) = step(victim, models[victim].1);
         drop(map.lock_key(&key, FOREVER).unwrap());
-        let [begun, done] = steps(&array, victim).map(|it| it.load(Ordering::SeqCst));
+        let [begun, done] = steps(&words, victim).map(|it| it.load(Ordering::SeqCst));
         let (model, at) = &mut models[victim];
         while *at < done {
             imagine(model, victim, *at);
@@ -166,7 +165,7 @@ fn kill_users_of(options: &Options, length: Duration) -> (u64, u64) {
             *at += 1;
             let what = step(victim, done).0;
             assert!(found == *model, "{what:?} as step {done} was done by half");
-            steps(&array, victim)[1].store(begun, Ordering::SeqCst);
+            steps(&words, victim)[1].store(begun, Ordering::SeqCst);
         }
         workers[victim] = Some(start(victim));
     }
@@ -178,7 +177,7 @@ fn kill_users_of(options: &Options, length: Duration) -> (u64, u64) {
         drop(map.lock_key(&shard_of.to_le_bytes(), FOREVER).unwrap());
     }
     map.verify().unwrap();
-    let steps = (0..WORKERS).map(|it| steps(&array, it)[1].load(Ordering::SeqCst));
+    let steps = (0..WORKERS).map(|it| steps(&words, it)[1].load(Ordering::SeqCst));
     (kills, steps.sum())
 }
 

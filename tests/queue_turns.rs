@@ -113,7 +113,8 @@ fn equals_that_share_one_core_get_equal_shares() {
     let done: Vec<u64> = before.iter().zip(&after).map(|(a, b)| b - a).collect();
     for end in done.chunks(EACH) {
         let fair = end.iter().sum::<u64>() / EACH as u64;
-        // Without standing aside in time the least lucky had a thirtieth, two runs out of three.
+        // When a turn ended without an offer, and nobody stood aside for being outrun, the least
+        // lucky had a thirtieth in two runs out of three.
         assert!(end.iter().all(|&it| it > fair / 8), "shares: {done:?}");
     }
 }

@@ -212,7 +212,7 @@ impl Entrance {
     /// `Interrupted`.
     pub(super) fn look(&self, deadline: Deadline, ready: impl Fn() -> bool) -> Result<bool> {
         let before = (self.passed)(self.header);
-        let outrun = || self.done_since(before) >= TURN.into();
+        let outrun = || done_between(before, (self.passed)(self.header)) >= TURN.into();
         if look_unless(SPINS, ready, outrun) {
             return Ok(true);
         }
@@ -221,12 +221,6 @@ impl Entrance {
             self.stand_aside(deadline)?;
         }
         Ok(outrun)
-    }
-
-    /// What was done here, by whomever, since so much had passed.
-    fn done_since(&self, before: Passed) -> u64 {
-        let now = (self.passed)(self.header);
-        weight((now.0.wrapping_sub(before.0), now.1.wrapping_sub(before.1)))
     }
 
     /// Sleeps until somebody makes way, and then returns true; false if that is not to be
@@ -246,10 +240,11 @@ impl Entrance {
                 Err(Error::Timeout) => return Ok(false),
                 Err(err) => return Err(err),
             }
-            if self.done_since(before) < slice / 1000 * BUSY_PER_US {
+            let now = (self.passed)(self.header);
+            if done_between(before, now) < slice / 1000 * BUSY_PER_US {
                 return Ok(false);
             }
-            before = (self.passed)(self.header);
+            before = now;
             slice = (slice * 2).min(LAST_SLICE_NS);
         }
     }
@@ -264,6 +259,10 @@ impl Entrance {
     pub(super) fn invite_all(&self) {
         self.gate.notify_all();
     }
+}
+
+fn done_between(before: Passed, now: Passed) -> u64 {
+    weight((now.0.wrapping_sub(before.0), now.1.wrapping_sub(before.1)))
 }
 
 fn weight((messages, bytes): Passed) -> u64 {

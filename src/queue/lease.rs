@@ -160,8 +160,8 @@ impl Queue {
     ///
     /// # Errors
     /// As for [`get`](Self::get); `Exhausted` if the queue has no room for more leases, `NoSpace`
-    /// if `/dev/shm` has none. The message stays. There is room for one of a message of up to
-    /// 64 KiB, whatever was reserved.
+    /// if `/dev/shm` has none. The message stays. Reservations leave 128 KiB for copies of what was
+    /// put, though that may be in pieces.
     pub fn lease(&self, timeout: Timeout) -> Result<Lease<'_>> {
         let held = self.lease_place(None, timeout)?;
         Ok(Lease { queue: self, held })

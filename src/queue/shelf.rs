@@ -197,7 +197,7 @@ const LARGE: std::ops::RangeInclusive<u32> = 16..=(4 << 20) / BLOCK as u32;
 const SLACK: u64 = 64 << 10;
 
 /// Room that no reservation gets, for copies of what is leased out of the ring. Otherwise whoever
-/// only leases would wait for ever for a small message behind which the shelf is full of large ones.
+/// only leases would never get past a small message behind which the shelf is full of large ones.
 const COPIES: u64 = 128 << 10;
 
 impl Shelf {

@@ -10,9 +10,9 @@
 //!    something to do when they arrive. A single one at its limit would otherwise be woken
 //!    for every message.
 //! 3. Whoever was woken wakes the next one if there is work left for it.
-//! 4. Whoever is woken [`PATIENCE`] times and finds that others were faster, or sees them do a whole
-//!    turn while it looks, stands aside (see
-//!    `entrance`), and is invited again when the other end has nothing to do.
+//! 4. Whoever is woken [`PATIENCE`] times and finds that others were faster, or sees them do a
+//!    whole turn while it looks, stands aside (see `entrance`), and is invited again when the
+//!    other end has nothing to do.
 //!
 //! # What a kill leaves
 //! Both sides publish with one store (see `ring`), so a dead owner's half-written record or
