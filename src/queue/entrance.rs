@@ -92,6 +92,12 @@ const LAST_SLICE_NS: u64 = 8_000_000;
 const BUSY_PER_US: u64 = 1;
 
 /// This process's view of an end's lock and gate.
+///
+/// On cache lines of its own, as the other end's is, and the [pace](super::pace): where one thread puts
+/// and another takes through the same handle, each would wait for the line on which the other counts.
+/// NB: 14 to 24 million messages a second of 64 B, as luck would have it, and 21 to 24 so; 320 ns
+/// there and back, and 270 so.
+#[repr(align(128))]
 pub(super) struct Entrance {
     lock: RobustMutex,
     gate: &'static EventCell,

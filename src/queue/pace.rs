@@ -22,6 +22,7 @@ const LONGEST: u32 = 127;
 
 /// How long to rest.
 #[derive(Default)]
+#[repr(align(128))]
 pub(super) struct Pace(AtomicU32);
 
 impl Pace {
