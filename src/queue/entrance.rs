@@ -191,12 +191,15 @@ impl Entrance {
 
     #[cold]
     fn end_turn(&self, deadline: Deadline) -> Result<()> {
-        if self.turn.load(Ordering::Relaxed) != OVER {
+        // Who must not wait does not give the core away either.
+        let waits = deadline != Deadline::Now;
+        if !waits || self.turn.load(Ordering::Relaxed) != OVER {
             // One who stands aside, or else one who was too late every time.
             let woken = self.gate.notify_one() || self.idle.notify_one();
-            let is_over = woken && deadline != Deadline::Now;
-            self.begin_turn(if is_over { OVER } else { TURN });
-            std::thread::yield_now();
+            self.begin_turn(if woken && waits { OVER } else { TURN });
+            if waits {
+                std::thread::yield_now();
+            }
         } else if !self.gate.is_waking() && !self.idle.is_waking() {
             self.stand_aside(deadline)?;
         } else if self.done.load(Ordering::Relaxed) >= OFFER_EVERY {
