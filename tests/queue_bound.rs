@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Bell, Child, FOREVER, NOWAIT, Random, alone, fork, millis};
-use shoal::{Error, Map, Options, Queue};
+use shoal::{Error, Options, Queue};
 
 fn bounded(messages: u64) -> Queue {
     Queue::with_options(None, &Options::create().max_items(messages)).unwrap()
@@ -55,15 +55,6 @@ fn a_reservation_counts_as_a_message() {
     queue.get_vec(NOWAIT).unwrap();
     queue.reserve(1, NOWAIT).unwrap().discard();
     queue.put(b"", NOWAIT).unwrap();
-}
-
-#[test]
-fn a_map_has_no_such_bound() {
-    let create = Options::create;
-    for options in [create().max_items(2), create().max_attempts(2)] {
-        let err = Map::with_options(None, &options).unwrap_err();
-        assert!(matches!(err, Error::Invalid { .. }), "{err}");
-    }
 }
 
 #[test]

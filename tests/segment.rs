@@ -7,7 +7,10 @@ use std::mem::forget;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{Bell, NOWAIT, Name, Random, alone, fork, fork_and_exit, tiny};
-use shoal::{Error, Kind, Options, Queue};
+use shoal::{
+    Array, Barrier, Condition, Error, Event, Kind, List, Lock, Map, Options, Pipe, Queue, RwLock,
+    Semaphore,
+};
 
 fn open(name: &str) -> Queue {
     Queue::with_options(Some(name), &tiny()).unwrap()
@@ -15,6 +18,46 @@ fn open(name: &str) -> Queue {
 
 fn is_gone(result: Result<Queue, Error>) -> bool {
     matches!(result, Err(Error::NotFound { .. }))
+}
+
+#[test]
+fn an_option_is_refused_by_every_kind_that_does_not_have_it() {
+    type Make = fn(&Options) -> Result<(), Error>;
+    let growing: [Make; 4] = [
+        |it| Queue::with_options(None, it).map(drop),
+        |it| Pipe::pair_with_options(true, it).map(drop),
+        |it| Map::with_options(None, it).map(drop),
+        |it| List::with_options(None, it).map(drop),
+    ];
+    let [queue, pipe, map, list] = growing;
+    let fixed: [Make; 7] = [
+        |it| Array::with_options(None, 8, 1, "", it).map(drop),
+        |it| Lock::with_options(None, it).map(drop),
+        |it| Semaphore::with_options(None, 1, it).map(drop),
+        |it| Event::with_options(None, it).map(drop),
+        |it| Condition::with_options(None, it).map(drop),
+        |it| Barrier::with_options(None, 1, it).map(drop),
+        |it| RwLock::with_options(None, it).map(drop),
+    ];
+    let create = Options::create;
+    let whose: [(&str, Options, &[Make]); 5] = [
+        ("capacity", create().capacity(1 << 20), &growing),
+        ("max_capacity", create().max_capacity(1 << 20), &growing),
+        ("max_items", create().max_items(2), &[queue, pipe]),
+        ("max_attempts", create().max_attempts(2), &[queue]),
+        ("ordered", create().ordered(), &[map]),
+    ];
+    for (option, options, theirs) in whose {
+        for make in theirs {
+            make(&options).unwrap();
+        }
+        let others = [queue, pipe, map, list].into_iter().chain(fixed);
+        let refused = others.filter(|make| match make(&options) {
+            Err(Error::Invalid { what, .. }) => what == option,
+            made => made.map(|()| false).unwrap(),
+        });
+        assert_eq!(refused.count(), 11 - theirs.len(), "{option}");
+    }
 }
 
 #[test]

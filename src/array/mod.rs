@@ -109,16 +109,6 @@ impl Array {
         format: &str,
         options: &Options,
     ) -> Result<Self> {
-        for (what, bound) in [
-            ("capacity", options.capacity),
-            ("max_capacity", options.max_capacity),
-            ("max_items", options.max_items),
-            ("max_attempts", options.max_attempts.into()),
-        ] {
-            if bound != 0 {
-                return Err(Error::invalid(what, "an array has one size"));
-            }
-        }
         let makes = options.create || name.is_none();
         if makes && item == 0 {
             return Err(Error::invalid("item size", "an item has at least 1 byte"));

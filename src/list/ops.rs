@@ -102,14 +102,6 @@ impl List {
     /// for a `max_capacity` below `capacity`; `TooLarge` for one beyond 2^39.
     pub fn with_options(name: Option<&str>, options: &Options) -> Result<Self> {
         let (capacity, max) = capacities(options)?;
-        for (what, bound) in [
-            ("max_items", options.max_items),
-            ("max_attempts", options.max_attempts.into()),
-        ] {
-            if bound != 0 {
-                return Err(Error::invalid(what, "a list is bounded by bytes only"));
-            }
-        }
         let (reserve, blocks) = (capacity.div_ceil(BLOCK), Heap::blocks_for(max));
         let spec = Spec {
             kind: Kind::List,

@@ -185,10 +185,6 @@ impl Pipe {
         duplex: bool,
         options: &Options,
     ) -> Result<Self> {
-        if options.max_attempts != 0 {
-            let why = "a pipe has no dead letters".to_owned();
-            return Err(Error::invalid("max_attempts", why));
-        }
         let (capacity, max) = queue::capacities(options)?;
         let (ways, each) = (1 + u32::from(duplex), way_size(max));
         let spec = Spec {

@@ -1,6 +1,6 @@
 //! What these objects have in common: how they are opened, and how their bookkeeping is locked.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::layout::{Offset, Shared};
 use crate::segment::{Kind, Options, Section, Segment, Spec};
 use crate::sync::{Acquired, Guard, RobustMutex};
@@ -13,16 +13,6 @@ pub(super) fn open<T: Shared>(
     (kind, layout): (Kind, u64),
     init: impl Fn(&T) -> Result<()>,
 ) -> Result<(Segment, &'static T)> {
-    for (what, size) in [
-        ("capacity", options.capacity),
-        ("max_capacity", options.max_capacity),
-        ("max_items", options.max_items),
-        ("max_attempts", options.max_attempts.into()),
-    ] {
-        if size != 0 {
-            return Err(Error::invalid(what, format!("a {kind} has one size")));
-        }
-    }
     let bytes = (size_of::<T>() as u64).next_multiple_of(4096);
     let spec = Spec {
         kind,

@@ -51,13 +51,14 @@ impl Segment {
     /// Where the object's own data begins.
     pub(crate) const DATA: u64 = stamp::SIZE + participants::SIZE;
 
-    /// Opens or creates as `options` say. `init` fills a new segment while it is private.
+    /// Opens or creates as `options` say, if they suit the kind. `init` fills a new segment while it is private.
     pub(crate) fn open_or_create(
         name: Option<&str>,
         options: &Options,
         spec: &Spec,
         init: impl Fn(&Segment) -> Result<()>,
     ) -> Result<Self> {
+        options.check(spec.kind)?;
         let Some(name) = name else {
             return Self::create(&name::anonymous(), options, spec, &init);
         };

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::error::{Error, Result};
+
 /// The kinds of shared objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -76,7 +78,7 @@ impl fmt::Display for Kind {
 /// How to open an object: whether it may be created, for how long it lives, how big it is.
 ///
 /// The default opens what exists. An object that exists keeps the sizes and the lifetime it
-/// was created with, whatever the options say.
+/// was created with, whatever the options say. An option that its kind does not have is `Invalid`.
 ///
 /// ```
 /// use shoal::{Options, Queue};
@@ -100,11 +102,11 @@ pub struct Options {
     /// With `create`: bytes of data the object may grow to; 0 for the default of its kind.
     /// Address space only: no memory is used before it is needed.
     pub max_capacity: u64,
-    /// With `create`: the most messages a queue holds at a time; 0 for as many as fit. Maps
-    /// and lists have no such bound.
+    /// With `create`, of a queue or a pipe: the most messages it holds at a time; 0 for as many as
+    /// fit.
     pub max_items: u64,
-    /// With `create`: how often a message of a queue is delivered before it is a dead letter; 0
-    /// for any number of times.
+    /// With `create`, of a queue: how often a message is delivered before it is a dead letter; 0 for
+    /// any number of times.
     pub max_attempts: u8,
     /// With `create`, of a map: it is walked in the order in which its keys were inserted. Each
     /// entry takes 8 bytes more, and a walk begins by copying all keys.
@@ -166,5 +168,24 @@ impl Options {
     pub fn max_capacity(mut self, bytes: u64) -> Self {
         self.max_capacity = bytes;
         self
+    }
+
+    /// The error of an option that `kind` does not have.
+    pub(super) fn check(&self, kind: Kind) -> Result<()> {
+        use Kind::{List, Map, Pipe, Queue};
+        let growing: &[Kind] = &[Queue, Map, List, Pipe];
+        for (option, is_set, kinds) in [
+            ("capacity", self.capacity != 0, growing),
+            ("max_capacity", self.max_capacity != 0, growing),
+            ("max_items", self.max_items != 0, &[Queue, Pipe]),
+            ("max_attempts", self.max_attempts != 0, &[Queue]),
+            ("ordered", self.ordered, &[Map]),
+        ] {
+            if is_set && !kinds.contains(&kind) {
+                let why = format!("not an option of this kind of object: {kind}");
+                return Err(Error::invalid(option, why));
+            }
+        }
+        Ok(())
     }
 }

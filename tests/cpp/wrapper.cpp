@@ -196,6 +196,7 @@ static void maps() {
     how.ordered = true;
     auto ordered = shoal::map::anonymous(how);
     CHECK(ordered.is_ordered() && !map.is_ordered());
+    THROWS(SHOAL_ERR_INVALID, shoal::queue::anonymous(how));
     std::string walked;
     for (const char *key : {"z", "a", "m", "z"}) ordered.set(key, key);
     for (const auto &[key, value] : ordered) walked += key;

@@ -89,7 +89,7 @@ struct options {
     /// As shoal.h takes it.
     std::uint64_t flags() const noexcept {
         return std::uint64_t{0} | (create ? SHOAL_CREATE : 0) | (exclusive ? SHOAL_EXCLUSIVE : 0) |
-               (persistent ? SHOAL_PERSISTENT : 0);
+               (persistent ? SHOAL_PERSISTENT : 0) | (ordered ? SHOAL_ORDERED : 0);
     }
 };
 

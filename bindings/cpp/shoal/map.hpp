@@ -395,7 +395,7 @@ private:
     map(const char *name, const options &how) {
         shoal_map_options c{};
         c.size = sizeof c;
-        c.flags = how.flags() | (how.ordered ? SHOAL_ORDERED : 0);
+        c.flags = how.flags();
         c.capacity = how.capacity;
         c.max_capacity = how.max_capacity;
         shoal_map *handle = nullptr;
