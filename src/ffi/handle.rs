@@ -117,15 +117,16 @@ pub(super) fn new<H: Opaque>(inner: H::Inner) -> *mut H {
 
 /// Checks a pointer that C calls a handle.
 fn body<H: Opaque>(handle: *const H) -> Result<NonNull<Body<H::Inner>>> {
-    let body = handle.cast::<Body<H::Inner>>();
-    checked(H::WHAT, body)?;
+    // Handles of other kinds need not be aligned as those of this kind are.
+    let magic = handle.cast::<AtomicU64>();
+    checked(H::WHAT, magic)?;
     // SAFETY: aligned and not NULL; that it is mapped is the caller's contract. SYNC: H1.
-    let magic = unsafe { (*body).magic.load(Ordering::Acquire) };
+    let magic = unsafe { (*magic).load(Ordering::Acquire) };
     if magic != H::MAGIC {
         return Err(Error::invalid(H::WHAT, why_not(magic)));
     }
-    // SAFETY: checked above.
-    Ok(unsafe { NonNull::new_unchecked(body.cast_mut()) })
+    // SAFETY: not NULL; and aligned, since only `new` makes such a magic.
+    Ok(unsafe { NonNull::new_unchecked(handle.cast_mut().cast()) })
 }
 
 #[cold]
