@@ -1,59 +1,13 @@
 //! What a queue promises when its processes come, go and die.
 
+mod common;
+
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use shoal::{Error, Options, Queue, Timeout};
-
-const NOWAIT: Timeout = Timeout::Val(Duration::ZERO);
-
-/// A forked child joins every queue this process has open, so one test runs at a time: a
-/// child that is killed must not be the last participant of another test's queue.
-fn alone() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn fixed(capacity: u64) -> Queue {
-    let options = Options::create().capacity(capacity).max_capacity(capacity);
-    Queue::with_options(None, &options).unwrap()
-}
-
-fn unique(what: &str) -> String {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    format!(
-        "test-{what}-{}-{}",
-        std::process::id(),
-        COUNT.fetch_add(1, Ordering::Relaxed)
-    )
-}
-
-/// Runs `work` in a forked child, which leaves with its answer as exit code.
-fn fork(work: impl FnOnce() -> bool) -> libc::pid_t {
-    // SAFETY: the child takes no lock another thread may hold (malloc is made for fork) and
-    // leaves without unwinding or running destructors.
-    let pid = unsafe { libc::fork() };
-    assert!(pid >= 0, "fork");
-    if pid == 0 {
-        // SAFETY: a watchdog, should the child hang, and its end.
-        unsafe {
-            libc::alarm(60);
-            let right = work();
-            libc::_exit(i32::from(!right));
-        }
-    }
-    pid
-}
-
-/// Waits for a child and returns its raw status.
-fn wait(pid: libc::pid_t) -> i32 {
-    let mut status = 0;
-    // SAFETY: our own child and a place for its status.
-    assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
-    status
-}
+use common::{Bell, Child, FOREVER, NOWAIT, Name, Random, alone, fixed, fork};
+use shoal::{Error, Queue};
 
 #[test]
 fn many_processes_get_every_message_exactly_once_and_each_producers_in_order() {
@@ -64,11 +18,11 @@ fn many_processes_get_every_message_exactly_once_and_each_producers_in_order() {
     let producers: Vec<_> = (0..PROCESSES)
         .map(|who| {
             fork(|| {
-                (0..EACH).all(|index| {
+                for index in 0..EACH {
                     let message = [who.to_le_bytes(), index.to_le_bytes()].concat();
                     let padded = [&message[..], &vec![0; index as usize % 100]].concat();
-                    queue.put(&padded, Timeout::Infinite).is_ok()
-                })
+                    queue.put(&padded, FOREVER).unwrap();
+                }
             })
         })
         .collect();
@@ -76,20 +30,16 @@ fn many_processes_get_every_message_exactly_once_and_each_producers_in_order() {
         .map(|_| {
             fork(|| {
                 let mut seen = Vec::new();
-                while let Ok(message) = queue.get_vec(Timeout::Infinite) {
+                while let Ok(message) = queue.get_vec(FOREVER) {
                     seen.extend_from_slice(&message[..8]);
                 }
-                results.put(&seen, Timeout::Infinite).is_ok()
+                results.put(&seen, FOREVER).unwrap();
             })
         })
         .collect();
-    for pid in producers {
-        assert_eq!(wait(pid), 0);
-    }
+    producers.into_iter().for_each(Child::ends_well);
     queue.close().unwrap();
-    for pid in consumers {
-        assert_eq!(wait(pid), 0);
-    }
+    consumers.into_iter().for_each(Child::ends_well);
     let mut all = BTreeMap::new();
     for _ in 0..PROCESSES {
         let mut last = [None; PROCESSES as usize];
@@ -109,23 +59,21 @@ fn many_processes_get_every_message_exactly_once_and_each_producers_in_order() {
 fn an_idle_consumer_that_is_killed_takes_nobody_along() {
     let _alone = alone();
     let (queue, results) = (fixed(1 << 16), Queue::anonymous().unwrap());
-    let idle = fork(|| queue.get_vec(Timeout::Infinite).is_ok());
+    let mut idle = fork(|| drop(queue.get_vec(FOREVER)));
+    idle.wait_asleep();
     let other = fork(|| {
         let mut count = 0u32;
-        while queue.get_vec(Timeout::Infinite).is_ok() {
+        while queue.get_vec(FOREVER).is_ok() {
             count += 1;
         }
-        results.put(&count.to_le_bytes(), Timeout::Infinite).is_ok()
+        results.put(&count.to_le_bytes(), FOREVER).unwrap();
     });
-    std::thread::sleep(Duration::from_millis(30));
-    // SAFETY: our own child, not yet waited for.
-    unsafe { libc::kill(idle, libc::SIGKILL) };
-    assert!(libc::WIFSIGNALED(wait(idle)));
+    idle.kill();
     for _ in 0..1000 {
-        queue.put(b"work", Timeout::Infinite).unwrap();
+        queue.put(b"work", FOREVER).unwrap();
     }
     queue.close().unwrap();
-    assert_eq!(wait(other), 0);
+    other.ends_well();
     assert_eq!(results.get_vec(NOWAIT).unwrap(), 1000u32.to_le_bytes());
 }
 
@@ -150,40 +98,38 @@ fn a_signal_handler_that_runs_ends_the_wait() {
             timer.it_interval.tv_usec = 7_000;
             libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut());
         }
-        let interrupted = queue.get_vec(Timeout::Infinite) == Err(Error::Interrupted);
-        interrupted && CAUGHT.load(Ordering::SeqCst)
+        assert_eq!(queue.get_vec(FOREVER), Err(Error::Interrupted));
+        assert!(CAUGHT.load(Ordering::SeqCst));
     });
-    assert_eq!(wait(child), 0);
+    child.ends_well();
 }
 
 #[test]
 fn a_queue_outlives_its_creator_as_long_as_somebody_has_it() {
     let _alone = alone();
-    let name = unique("creator");
-    let (ready, go) = (Queue::anonymous().unwrap(), Queue::anonymous().unwrap());
+    let name = Name::new("creator");
+    let (ready, never) = (Bell::new(), Bell::new());
     let creator = fork(|| {
         let queue = Queue::create(&name).unwrap();
         queue.put(b"from the creator", NOWAIT).unwrap();
-        ready.put(b"", NOWAIT).unwrap();
-        go.get_vec(Timeout::Infinite).is_ok()
+        ready.ring();
+        never.hear();
     });
-    ready.get_vec(Timeout::Infinite).unwrap();
+    ready.hear();
     let queue = Queue::open(&name).unwrap();
-    // SAFETY: our own child, not yet waited for.
-    unsafe { libc::kill(creator, libc::SIGKILL) };
-    wait(creator);
+    creator.kill();
     assert_eq!(queue.get_vec(NOWAIT).unwrap(), b"from the creator");
     assert_eq!(Queue::open(&name).unwrap().len(), 0);
     drop(queue);
     assert!(matches!(Queue::open(&name), Err(Error::NotFound { .. })));
 }
 
-/// Producers and consumers are killed at random moments and replaced, for `seconds`.
+/// Producers and consumers are killed at random moments and replaced, for a while.
 ///
 /// Each producer puts its number and 0, 1, 2 …; each consumer passes on what it got. A
 /// consumer that is killed may take the one message along that it had in its hands; nothing
 /// else may be missing, nothing may come twice, and nothing may be invented.
-fn kill_at_random(seconds: f64) {
+fn kill_at_random(length: Duration) {
     let (queue, results) = (fixed(1 << 14), Queue::anonymous().unwrap());
     let stop = Queue::anonymous().unwrap();
     let producer = |who: u32| {
@@ -194,10 +140,10 @@ fn kill_at_random(seconds: f64) {
                 // Every other message is written in place, into too much room, after a first
                 // attempt that comes to nothing.
                 let put = if index % 2 == 0 {
-                    queue.put(&padded, Timeout::Infinite)
+                    queue.put(&padded, FOREVER)
                 } else {
                     let len = padded.len();
-                    let room = || queue.reserve(len + index as usize % 40, Timeout::Infinite);
+                    let room = || queue.reserve(len + index as usize % 40, FOREVER);
                     room().map(drop).and_then(|()| {
                         let mut room = room()?;
                         room[..len].copy_from_slice(&padded);
@@ -208,17 +154,13 @@ fn kill_at_random(seconds: f64) {
                     break;
                 }
             }
-            true
         })
     };
     let consumer = || {
         fork(|| {
-            while let Ok(message) = queue.get_vec(Timeout::Infinite) {
-                if results.put(&message[..8], Timeout::Infinite).is_err() {
-                    return false;
-                }
+            while let Ok(message) = queue.get_vec(FOREVER) {
+                results.put(&message[..8], FOREVER).unwrap();
             }
-            true
         })
     };
     let mut seen: Vec<Vec<u32>> = Vec::new();
@@ -241,37 +183,23 @@ fn kill_at_random(seconds: f64) {
     };
     let mut producers = vec![produce(&mut seen), produce(&mut seen)];
     let mut consumers = vec![consumer(), consumer()];
-    let (start, mut killed_consumers, mut random) = (std::time::Instant::now(), 0, 0x9e37_79b9u64);
-    while start.elapsed().as_secs_f64() < seconds {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        std::thread::sleep(Duration::from_micros(random % 4000));
-        let side = if random & 1 == 0 {
-            &mut producers
+    let (start, mut killed_consumers, mut random) = (Instant::now(), 0, Random(0x9e37_79b9));
+    while start.elapsed() < length {
+        std::thread::sleep(Duration::from_micros(random.below(4000)));
+        if random.below(2) == 0 {
+            producers.swap_remove(random.below(2) as usize).kill();
+            producers.push(produce(&mut seen));
         } else {
-            &mut consumers
-        };
-        let place = (random >> 1) as usize % 2;
-        // SAFETY: our own child, not yet waited for.
-        unsafe { libc::kill(side[place], libc::SIGKILL) };
-        wait(side[place]);
-        if random & 1 == 0 {
-            producers[place] = produce(&mut seen);
-        } else {
+            consumers.swap_remove(random.below(2) as usize).kill();
             killed_consumers += 1;
-            consumers[place] = consumer();
+            consumers.push(consumer());
         }
         collect(&mut seen, &mut buf);
     }
     stop.put(b"", NOWAIT).unwrap();
-    for pid in producers {
-        assert_eq!(wait(pid), 0);
-    }
+    producers.into_iter().for_each(Child::ends_well);
     queue.close().unwrap();
-    for pid in consumers {
-        assert_eq!(wait(pid), 0);
-    }
+    consumers.into_iter().for_each(Child::ends_well);
     while !results.is_empty() {
         collect(&mut seen, &mut buf);
     }
@@ -297,16 +225,12 @@ fn kill_at_random(seconds: f64) {
 #[test]
 fn random_kills_lose_nothing_but_what_the_dead_had_in_their_hands() {
     let _alone = alone();
-    kill_at_random(2.0);
+    kill_at_random(Duration::from_secs(2));
 }
 
 /// `SHOAL_SOAK_SECONDS=3600 cargo test --release --test queue_processes -- --ignored`
 #[test]
 #[ignore = "a soak: runs for SHOAL_SOAK_SECONDS, a minute by default"]
 fn soak() {
-    let _alone = alone();
-    let seconds = std::env::var("SHOAL_SOAK_SECONDS")
-        .ok()
-        .and_then(|it| it.parse().ok());
-    kill_at_random(seconds.unwrap_or(60.0));
+    kill_at_random(common::soak_length());
 }
