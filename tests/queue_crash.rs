@@ -295,6 +295,27 @@ fn a_message_as_large_as_the_ring_moves_padding_out_of_its_way_or_does_not() {
 }
 
 #[test]
+fn padding_is_moved_over_or_not_beside_what_was_given_back() {
+    let options = Options::create().capacity(4096).max_capacity(4096);
+    let new = vec![3; 4096 - 16];
+    let steps = kill_everywhere(
+        &options,
+        |queue| {
+            queue.put(&[1; 1000], NOWAIT).unwrap();
+            queue.get_vec(NOWAIT).unwrap();
+            // Of no bytes, since those are not counted any more.
+            queue.put(&[], NOWAIT).unwrap();
+            let lease = queue.lease(NOWAIT).unwrap();
+            lease.nack(Duration::ZERO).unwrap();
+            Model::from([vec![]])
+        },
+        |queue| queue.put(&new, Timeout::Infinite).unwrap(),
+        |before| vec![before.clone(), and(before, std::slice::from_ref(&new))],
+    );
+    assert!(steps >= 8, "{steps}");
+}
+
+#[test]
 fn shrinking_loses_nothing() {
     let steps = kill_everywhere(
         &small(),
