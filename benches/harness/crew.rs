@@ -22,6 +22,8 @@ pub(super) enum Role {
     Floor(floor::Part),
     Map(map::Part),
     Idle(idle::Part),
+    /// Computes until it is stopped, and has nothing to do with the others.
+    Busy,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -58,6 +60,17 @@ fn work(job: &str) -> Result<(), Failure> {
         Role::Floor(part) => part.work(&stage),
         Role::Map(part) => part.work(&stage),
         Role::Idle(part) => part.work(&stage),
+        Role::Busy => compute(),
+    }
+}
+
+/// In a session of its own, as another terminal's program is: the scheduler shares the cores out
+/// among sessions before it does among processes.
+fn compute() -> ! {
+    // SAFETY: a system call.
+    unsafe { libc::setsid() };
+    loop {
+        std::hint::spin_loop();
     }
 }
 

@@ -63,6 +63,8 @@ pub(crate) struct Options {
     /// Only these ways of transport; if there are none, all.
     pub(crate) transports: Vec<Transport>,
     pub(crate) only: Option<Only>,
+    /// How many other programs compute meanwhile.
+    pub(crate) busy: usize,
 }
 
 /// One part of the benchmark.
@@ -149,8 +151,14 @@ pub(crate) fn run(options: &Options, progress: &dyn Fn(&str)) -> Result<Report, 
         pinned_to: cores::pair(),
         window_seconds: options.window.as_secs_f64(),
         repeated: options.repeat,
+        busy: options.busy,
         ..Report::default()
     };
+    let stage = stage::Stage::new()?;
+    let mut others = crew::Crew::new(&stage);
+    for _ in 0..options.busy {
+        others.hire(None, Vec::new(), crew::Role::Busy)?;
+    }
     if wanted(Only::Floor) || wanted(Only::Queue) {
         progress("the machine's floor");
         report.floor = Some(floor::measure(options)?);

@@ -56,6 +56,8 @@ pub(crate) struct Report {
     pub(crate) pinned_to: Option<[usize; 2]>,
     pub(crate) window_seconds: f64,
     pub(crate) repeated: usize,
+    /// Other programs that computed meanwhile.
+    pub(crate) busy: usize,
     pub(crate) floor: Option<Floor>,
     pub(crate) round_trips: Vec<RoundTrip>,
     pub(crate) throughput: Vec<Throughput>,

@@ -44,6 +44,9 @@ impl fmt::Display for Report {
             f,
             "{cores} cores; medians (least .. most) of {windows} windows of {seconds} s"
         )?;
+        if self.busy > 0 {
+            writeln!(f, "Programs that computed meanwhile: {}.", self.busy)?;
+        }
         match self.pinned_to {
             Some([one, other]) => writeln!(
                 f,

@@ -50,6 +50,11 @@
 //! | 1x8                   | 4.7, 1.1  | 4.0, 1.1 |
 //!
 //! The rates were 4 to 9 in a hundred lower for 64 B, and from 14 lower to 10 higher for 1 KiB.
+//! `cargo xtask bench --busy 1` measures this, and tells of the worst window.
+//!
+//! It does not help where a core is a scheduler's slice away for one and idle for the other: what
+//! the one does until the next is there is not made up for. In a fifth of the windows of 2x2 with
+//! batches of 32 times 1 KiB, a producer and a consumer had 11 times as many as the other two.
 //!
 //! # What a kill leaves
 //! Who is killed while it stands aside is forgotten by the kernel. Who is killed while it

@@ -31,6 +31,9 @@ pub(crate) struct Bench {
     /// 20x3 with 64 B]
     #[arg(long, value_delimiter = ',')]
     topologies: Option<Vec<harness::Topology>>,
+    /// Start so many programs that compute meanwhile, each in a session of its own
+    #[arg(long, default_value_t = 0, value_parser = busy)]
+    busy: usize,
     /// Only this part
     #[arg(long, value_enum)]
     only: Option<harness::Only>,
@@ -65,6 +68,7 @@ impl Bench {
             peers: self.peers,
             transports: self.transports,
             only: self.only,
+            busy: self.busy,
         };
         let report = harness::run(&options, &|what| eprintln!("measuring {what} …"))
             .map_err(|why| Failure::Bench(why.to_string()))?;
@@ -84,6 +88,13 @@ fn repeat(text: &str) -> Result<usize, String> {
     given
         .filter(|repeat| (1..=100).contains(repeat))
         .ok_or_else(|| "it takes 1 to 100".to_owned())
+}
+
+fn busy(text: &str) -> Result<usize, String> {
+    let given = text.parse().ok();
+    given
+        .filter(|busy| (0..=100).contains(busy))
+        .ok_or_else(|| "it takes 0 to 100".to_owned())
 }
 
 fn size(text: &str) -> Result<usize, String> {
