@@ -84,7 +84,7 @@ pub(super) type Why = String;
 
 /// One channel, as the parent holds it for its workers.
 pub(super) enum Channel {
-    Queue(Queue),
+    Queue(Box<Queue>),
     Stream {
         from: Option<OwnedFd>,
         to: Option<OwnedFd>,
@@ -108,7 +108,8 @@ impl Channel {
             Transport::Shoal | Transport::InPlace => {
                 let ring = ring(size);
                 let options = Options::create().capacity(ring).max_capacity(ring);
-                Ok(Ok(Channel::Queue(Queue::with_options(None, &options)?)))
+                let queue = Queue::with_options(None, &options)?;
+                Ok(Ok(Channel::Queue(Box::new(queue))))
             }
             Transport::Bare if !alone => skip("it is for one writer and one reader".to_owned()),
             Transport::Bare => Ok(Ok(Channel::Bare(Bare::make(ring(size))?, size))),
