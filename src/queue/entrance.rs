@@ -196,15 +196,15 @@ impl Entrance {
 
     #[cold]
     fn end_turn(&self, deadline: Deadline) -> Result<()> {
-        // Who must not wait does not give the core away either.
+        // Who must not wait never stands aside, but offers the core like everybody else: eight Python
+        // processes at a queue whose calls have timeouts, and therefore are first made without
+        // waiting, passed on 0.98 million objects a second so, and 0.92 without it.
         let waits = deadline != Deadline::Now;
         if !waits || self.turn.load(Ordering::Relaxed) != OVER {
             // One who stands aside, or else one who was too late every time.
             let woken = self.gate.notify_one() || self.idle.notify_one();
             self.begin_turn(if woken && waits { OVER } else { TURN });
-            if waits {
-                std::thread::yield_now();
-            }
+            std::thread::yield_now();
         } else if !self.gate.is_waking() && !self.idle.is_waking() {
             self.stand_aside(deadline)?;
         } else if self.done.load(Ordering::Relaxed) >= OFFER_EVERY {
