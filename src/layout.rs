@@ -118,7 +118,7 @@ impl Region {
     }
 }
 
-/// Keeps its content on cache lines of its own, so that two processes writing to
+/// Keeps its content on cache lines of its own, so that two processes, or threads, writing to
 /// neighbours do not steal each other's lines.
 ///
 /// 128 bytes: x86 prefetches lines in pairs, and some Arm cores have lines of 128.
@@ -128,6 +128,12 @@ pub(crate) struct CachePadded<T>(T);
 
 // SAFETY: `repr(C)` padding around a type that may be shared.
 unsafe impl<T: Shared> Shared for CachePadded<T> {}
+
+impl<T> CachePadded<T> {
+    pub(crate) fn new(content: T) -> Self {
+        Self(content)
+    }
+}
 
 impl<T> Deref for CachePadded<T> {
     type Target = T;

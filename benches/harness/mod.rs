@@ -64,7 +64,7 @@ pub(crate) struct Options {
     pub(crate) transports: Vec<Transport>,
     pub(crate) only: Option<Only>,
     /// How many other programs compute meanwhile.
-    pub(crate) busy: usize,
+    pub(crate) busy: u8,
 }
 
 /// One part of the benchmark.

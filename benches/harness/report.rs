@@ -57,7 +57,7 @@ pub(crate) struct Report {
     pub(crate) window_seconds: f64,
     pub(crate) repeated: usize,
     /// Other programs that computed meanwhile.
-    pub(crate) busy: usize,
+    pub(crate) busy: u8,
     pub(crate) floor: Option<Floor>,
     pub(crate) round_trips: Vec<RoundTrip>,
     pub(crate) throughput: Vec<Throughput>,

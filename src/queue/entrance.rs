@@ -44,17 +44,17 @@
 //!
 //! | producers x consumers | 64 B      | 1 KiB    |
 //! |-----------------------|-----------|----------|
-//! | 2x2                   | 2.0, 1.1  | 10, 1.0  |
-//! | 4x4                   | 3.0, 1.2  | 159, 1.0 |
-//! | 8x1                   | 18.3, 1.1 | 3.2, 1.1 |
-//! | 1x8                   | 4.7, 1.1  | 4.0, 1.1 |
+//! | 2x2                   | 2.0, 1.1  | 10, 2.1  |
+//! | 4x4                   | 3.0, 1.2  | 159, 1.1 |
+//! | 8x1                   | 18.3, 1.1 | 3.2, 1.0 |
+//! | 1x8                   | 4.7, 1.1  | 4.0, 1.0 |
 //!
 //! The rates were 4 to 9 in a hundred lower for 64 B, and from 14 lower to 10 higher for 1 KiB.
 //! `cargo xtask bench --busy 1` measures this, and tells of the worst window.
 //!
 //! It does not help where a core is a scheduler's slice away for one and idle for the other: what
-//! the one does until the next is there is not made up for. In a fifth of the windows of 2x2 with
-//! batches of 32 times 1 KiB, a producer and a consumer had 11 times as many as the other two.
+//! the one does until the next is there is not made up for. In the worst of nine windows of 2x2
+//! with 1 KiB, a producer and a consumer had ten times as many as the other two.
 //!
 //! # What a kill leaves
 //! Who is killed while it stands aside is forgotten by the kernel. Who is killed while it
@@ -97,12 +97,6 @@ const LAST_SLICE_NS: u64 = 8_000_000;
 const BUSY_PER_US: u64 = 1;
 
 /// This process's view of an end's lock and gate.
-///
-/// On cache lines of its own, as the other end's is, and the [pace](super::pace): where one thread puts
-/// and another takes through the same handle, each would wait for the line on which the other counts.
-/// NB: 14 to 24 million messages a second of 64 B, as luck would have it, and 21 to 24 so; 320 ns
-/// there and back, and 270 so.
-#[repr(align(128))]
 pub(super) struct Entrance {
     lock: RobustMutex,
     gate: &'static EventCell,

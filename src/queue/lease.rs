@@ -47,10 +47,8 @@ pub struct Lease<'a> {
     held: Held,
 }
 
-/// How many leases a process has through a handle: a forked child none of its parent's. On a cache
-/// line of its own: beside it is what all threads read.
+/// How many leases a process has through a handle: a forked child none of its parent's.
 #[derive(Default)]
-#[repr(align(128))]
 pub(super) struct Mine(AtomicU64);
 
 impl Mine {

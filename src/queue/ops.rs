@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
+use crate::layout::CachePadded;
 use crate::segment::{self, Kind, Options, Section, Segment, Spec};
 use crate::sync::RobustMutex;
 use crate::sys::clock::Deadline;
@@ -55,13 +56,16 @@ use super::ring::Ring;
 /// until it goes on.
 pub struct Queue {
     pub(super) ring: Ring,
-    pub(super) producers: Entrance,
-    pub(super) consumers: Entrance,
-    pub(super) pace: Pace,
+    // What either end writes has lines of its own: threads may put and take through one handle. NB:
+    // there and back between two such threads 350 ns without that and 290 so, and 3.6 and 3.8
+    // million leases a second of 64 B while another thread puts.
+    pub(super) producers: CachePadded<Entrance>,
+    pub(super) consumers: CachePadded<Entrance>,
+    pub(super) pace: CachePadded<Pace>,
     /// The lock of the shelf.
     pub(super) shelf: RobustMutex,
     /// What this process has leased through this handle.
-    pub(super) mine: Mine,
+    pub(super) mine: CachePadded<Mine>,
     pub(super) readiness: Readiness,
     // Not before this: the ring and the locks point into it.
     pub(super) segment: Arc<Segment>,
@@ -181,23 +185,23 @@ impl Queue {
         };
         Ok(Self {
             ring,
-            producers: Entrance::new(
+            producers: CachePadded::new(Entrance::new(
                 producers,
                 &header.put_gate,
                 &header.not_full,
                 header,
                 Header::put,
-            ),
-            consumers: Entrance::new(
+            )),
+            consumers: CachePadded::new(Entrance::new(
                 consumers,
                 &header.take_gate,
                 &header.not_empty,
                 header,
                 Header::taken,
-            ),
-            pace: Pace::default(),
+            )),
+            pace: CachePadded::default(),
             shelf,
-            mine: Mine::default(),
+            mine: CachePadded::default(),
             readiness: Readiness::new(),
             segment,
             at,

@@ -291,7 +291,7 @@ impl Queue {
     #[cold]
     fn repair<'a>(&self, entrance: &Entrance, guard: Guard<'a>) -> Result<Guard<'a>> {
         let mut whole = self.ring.check();
-        if std::ptr::eq(entrance, &self.producers) {
+        if std::ptr::eq(entrance, &*self.producers) {
             whole = whole.and_then(|()| self.repair_written());
         } else {
             whole = whole.and_then(|()| self.repair_taken());

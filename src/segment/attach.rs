@@ -51,7 +51,8 @@ impl Segment {
     /// Where the object's own data begins.
     pub(crate) const DATA: u64 = stamp::SIZE + participants::SIZE;
 
-    /// Opens or creates as `options` say, if they suit the kind. `init` fills a new segment while it is private.
+    /// Opens or creates as `options` say, if they suit the kind. `init` fills a new segment while it
+    /// is private.
     pub(crate) fn open_or_create(
         name: Option<&str>,
         options: &Options,

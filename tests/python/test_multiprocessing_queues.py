@@ -6,6 +6,7 @@ import multiprocessing as std
 import os
 import pickle
 import queue as errors
+import signal
 import threading
 from typing import Any
 
@@ -169,6 +170,22 @@ def test_a_joinable_queue_is_waited_for_no_longer_than_asked() -> None:
         queue.join(0.01)
     queue.task_done()
     queue.join(0.01)
+
+
+def finish_and_be_killed(queue: Any) -> None:
+    """As far as `task_done` comes that is killed before it wakes those who join."""
+    queue._count.add(mp.queues._UNFINISHED, -1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_who_joins_is_not_held_up_by_the_death_of_who_finished_last(ctx: Any) -> None:
+    queue = ctx.JoinableQueue()
+    queue.put(1)
+    worker = ctx.Process(target=finish_and_be_killed, args=(queue,))
+    worker.start()
+    queue.join()
+    worker.join()
+    assert worker.exitcode == -signal.SIGKILL
 
 
 class Counting(mp.queues.Queue):

@@ -32,8 +32,8 @@ pub(crate) struct Bench {
     #[arg(long, value_delimiter = ',')]
     topologies: Option<Vec<harness::Topology>>,
     /// Start so many programs that compute meanwhile, each in a session of its own
-    #[arg(long, default_value_t = 0, value_parser = busy)]
-    busy: usize,
+    #[arg(long, default_value_t = 0)]
+    busy: u8,
     /// Only this part
     #[arg(long, value_enum)]
     only: Option<harness::Only>,
@@ -88,13 +88,6 @@ fn repeat(text: &str) -> Result<usize, String> {
     given
         .filter(|repeat| (1..=100).contains(repeat))
         .ok_or_else(|| "it takes 1 to 100".to_owned())
-}
-
-fn busy(text: &str) -> Result<usize, String> {
-    let given = text.parse().ok();
-    given
-        .filter(|busy| (0..=100).contains(busy))
-        .ok_or_else(|| "it takes 0 to 100".to_owned())
 }
 
 fn size(text: &str) -> Result<usize, String> {
