@@ -50,6 +50,36 @@ fn a_commit_never_waits() {
 }
 
 #[test]
+fn reservations_leave_room_for_copies_again_and_again() {
+    let _alone = alone();
+    let queue = fixed(1 << 20);
+    let message = vec![7; 60 << 10];
+    let mut reserved = Vec::new();
+    let full = loop {
+        match queue.reserve(message.len(), NOWAIT) {
+            Ok(room) => reserved.push(room),
+            Err(err) => break err,
+        }
+    };
+    assert_eq!((full, reserved.len()), (Error::Full, 17));
+    for _ in 0..3 {
+        for _ in 0..2 {
+            queue.put(&message, NOWAIT).unwrap();
+        }
+        let jobs: Vec<_> = (0..2).map(|_| queue.lease(NOWAIT).unwrap()).collect();
+        for job in jobs {
+            assert_eq!(job[..], message);
+            job.ack().unwrap();
+        }
+        // Where the copies were is free, but not for these.
+        assert_eq!(
+            queue.reserve(message.len(), NOWAIT).err(),
+            Some(Error::Full)
+        );
+    }
+}
+
+#[test]
 fn what_is_dropped_was_never_there() {
     let _alone = alone();
     let queue = fixed(4096);

@@ -32,9 +32,10 @@
 //!
 //! **Rest.** A place that was just read is in the caches of the core that read it, and to write
 //! there means to fetch it from them line by line. So large places are used in turns: what is
-//! let go of rests until [`REST`] bytes do. NB: messages written and read in place on two cores
-//! of a Zen 4, which have a cache of 1 MiB each: of 64 KiB 27 GB/s with 1 MiB at rest, and 42 with
-//! 4 or 8; of 1 MiB 22, and 54. On a Zen 3 it had been 12 without any, and 28 to 40 with 1 MiB.
+//! let go of rests until [`REST`] blocks do, or nothing else is free. NB: messages written and read
+//! in place on two cores of a Zen 4, which have a cache of 1 MiB each: of 64 KiB 27 GB/s with 1 MiB at
+//! rest, 36 with 2, and 42 to 44 with 3.5 or more; of 1 MiB 22 with 1, and 54 with 4 or 8. On a Zen 3
+//! it had been 12 without any, and 28 to 40 with 1 MiB.
 //!
 //! # What a kill leaves
 //! The extents say what there is; lists and counts are derived. Whoever inherits a lock
@@ -286,8 +287,11 @@ impl Shelf {
             head.set(mark);
             Ok(())
         };
-        if let Some(block) = self.rested(state, blocks)? {
-            prepare(block)?;
+        let rested = |least| match self.rested(state, blocks, least)? {
+            Some(block) => prepare(block).map(|()| Some(block)),
+            None => Ok(None),
+        };
+        if let Some(block) = rested(self.rest())? {
             return Ok(Some(block));
         }
         let aside = if mark.state == State::Writing {
@@ -295,17 +299,28 @@ impl Shelf {
         } else {
             0
         };
-        let place = || {
+        // Whether it fits in beside all but so many blocks of what there is.
+        let has_room = |but: u64| {
             let (used, all) = arena.usage();
-            if used.saturating_add(u64::from(blocks) + aside) > all {
-                return Ok(None);
-            }
-            arena.allocate_with(blocks, 0, Purpose::Large, prepare)
+            used.saturating_sub(but)
+                .saturating_add(u64::from(blocks) + aside)
+                <= all
+        };
+        let place = || match has_room(0) {
+            true => arena.allocate_with(blocks, 0, Purpose::Large, prepare),
+            false => Ok(None),
         };
         match place() {
-            Ok(None) | Err(Error::NoSpace { .. }) if self.end_rest(state, arena, 0)? => place(),
-            placed => placed,
+            Ok(None) | Err(Error::NoSpace { .. }) => {}
+            placed => return placed,
         }
+        if has_room(state.rest.resting.load(Ordering::Relaxed))
+            && let Some(block) = rested(0)?
+        {
+            return Ok(Some(block));
+        }
+        self.end_rest(state, arena, 0)?;
+        place()
     }
 
     /// Lets go of what lies at `block`.
@@ -333,15 +348,16 @@ impl Shelf {
         self.end_rest(state, arena, 2 * self.rest()).map(drop)
     }
 
-    /// How many blocks rest here: the other half of a small shelf is there to be used.
+    /// How many blocks rest here: what little a small shelf has beside that is enough for what is in
+    /// use, until more is needed.
     fn rest(&self) -> u64 {
-        REST.min(u64::from(self.heap.blocks()) / 2)
+        REST.min(u64::from(self.heap.blocks()) / 8 * 7)
     }
 
-    /// The place that has rested longest, if it has rested enough and has `blocks` blocks.
-    fn rested(&self, state: &ShelfState, blocks: u32) -> Result<Option<u32>> {
+    /// The place that has rested longest, if `least` blocks do and it has `blocks` blocks.
+    fn rested(&self, state: &ShelfState, blocks: u32, least: u64) -> Result<Option<u32>> {
         let resting = state.rest.resting.load(Ordering::Relaxed);
-        if !LARGE.contains(&blocks) || resting < self.rest().max(blocks.into()) {
+        if !LARGE.contains(&blocks) || resting < least.max(blocks.into()) {
             return Ok(None);
         }
         let oldest = state.rest.oldest.load(Ordering::Relaxed);
