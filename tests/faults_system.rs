@@ -280,6 +280,27 @@ fn growth_that_fails_leaves_the_memory_to_others() {
 }
 
 #[test]
+fn a_stream_leaves_most_of_the_memory_to_others() {
+    let _alone = alone();
+    with_small_shm(4 << 20, || {
+        let queue = Queue::anonymous().unwrap();
+        let (born, batch) = (queue.capacity(), [[7; 64]; 64]);
+        let stream = || {
+            let (mut buf, mut lens) = ([0; 64 * 64], [0; 64]);
+            for _ in 0..200 {
+                assert_eq!(queue.put_many(&batch, NOWAIT), Ok(64));
+                assert_eq!(queue.get_many_into(&mut buf, &mut lens, NOWAIT), Ok(64));
+            }
+        };
+        while queue.capacity() == born {
+            stream();
+        }
+        (0..40).for_each(|_| stream());
+        assert!(free() > 3 << 20, "{} bytes are left", free());
+    });
+}
+
+#[test]
 fn a_map_in_a_full_shm_keeps_what_it_has() {
     let _alone = alone();
     with_small_shm(2 << 20, || {

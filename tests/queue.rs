@@ -166,6 +166,22 @@ fn a_queue_grows_in_place_and_keeps_the_order() {
 }
 
 #[test]
+fn the_ring_of_a_stream_grows_though_it_is_never_full_and_shrinks_after_it() {
+    let queue = Queue::anonymous().unwrap();
+    let (born, batch) = (queue.capacity(), [[7; 64]; 64]);
+    let (mut buf, mut lens) = ([0; 64 * 64], [0; 64]);
+    while queue.capacity() < 1 << 20 {
+        assert_eq!(queue.put_many(&batch, NOWAIT), Ok(64));
+        assert!(queue.bytes() < born / 8);
+        assert_eq!(queue.get_many_into(&mut buf, &mut lens, NOWAIT), Ok(64));
+        assert_eq!((buf, lens), ([7; 64 * 64], [64; 64]));
+    }
+    while queue.capacity() > born {
+        assert_eq!(queue.get_vec(SOON), Err(Error::Timeout));
+    }
+}
+
+#[test]
 fn a_million_messages_wait_for_a_reader() {
     let queue = Queue::anonymous().unwrap();
     for index in 0..1_000_000u32 {

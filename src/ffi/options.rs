@@ -32,7 +32,7 @@ pub struct QueueOptions {
     /// Bytes a new queue's ring starts with; 0 for 64 KiB. Rounded up to a power of two.
     pub capacity: u64,
     /// Bytes it may grow to; 0 for 1 GiB. Rounded up to a power of two. Address space only:
-    /// memory is used as messages need it.
+    /// memory is used as messages need it, and up to 8 MiB while they stream, for speed.
     pub max_capacity: u64,
     /// The most messages it holds at a time; 0 for as many as fit.
     pub max_items: u64,

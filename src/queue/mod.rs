@@ -9,8 +9,9 @@
 //! - [`lease`], [`loans`]: messages that are worked on, and what becomes of them if nobody
 //!   finishes the work.
 //! - [`entrance`]: the two locks, and turns when many want them.
-//! - [`wait`], [`room`], [`pace`]: waiting and waking, closing and repair; growing and shrinking;
-//!   how long a consumer rests between messages of a stream.
+//! - [`wait`], [`room`]: waiting and waking, closing and repair; growing and shrinking.
+//! - [`pace`], [`stream`]: how long a consumer rests between messages of a stream; how large the
+//!   ring of a stream is.
 //! - [`readiness`]: a descriptor for event loops.
 //! - [`Queue`]: what programs call.
 
@@ -30,6 +31,7 @@ mod reserve;
 mod ring;
 mod room;
 mod shelf;
+mod stream;
 mod wait;
 
 pub(crate) use lease::Held;

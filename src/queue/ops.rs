@@ -20,6 +20,7 @@ use super::pace::Pace;
 use super::readiness::Readiness;
 use super::record;
 use super::ring::Ring;
+use super::stream::Stream;
 
 /// A named queue of messages that any number of processes put into and take from.
 ///
@@ -35,7 +36,8 @@ use super::ring::Ring;
 /// was created [persistent](Options::persistent).
 ///
 /// The ring starts small and doubles in place when it is full and nobody makes room, up to
-/// `max_capacity`; from there on producers wait. When a consumer has waited a while for an
+/// `max_capacity`; from there on producers wait. It also doubles, up to 8 MiB, while messages
+/// stream through it: the two ends then do not take memory from each other's caches. When a consumer has waited a while for an
 /// empty queue, the ring is as small as it began and the memory is the system's again. Give
 /// both capacities the same value for a queue that never grows.
 ///
@@ -62,6 +64,7 @@ pub struct Queue {
     pub(super) producers: CachePadded<Entrance>,
     pub(super) consumers: CachePadded<Entrance>,
     pub(super) pace: CachePadded<Pace>,
+    pub(super) stream: Stream,
     /// The lock of the shelf.
     pub(super) shelf: RobustMutex,
     /// What this process has leased through this handle.
@@ -200,6 +203,7 @@ impl Queue {
                 Header::taken,
             )),
             pace: CachePadded::default(),
+            stream: Stream::default(),
             shelf,
             mine: CachePadded::default(),
             readiness: Readiness::new(),
@@ -234,7 +238,7 @@ impl Queue {
     pub fn put(&self, data: &[u8], timeout: Timeout) -> Result<()> {
         let need = self.room_for(data.len())?;
         let deadline = Deadline::after(timeout);
-        self.producers.make_way(deadline)?;
+        self.make_way_to_put(deadline)?;
         loop {
             let guard = self.enter_producers(deadline)?;
             // SAFETY: the producers' lock is held until after the last use.
@@ -280,7 +284,7 @@ impl Queue {
         deadline: Deadline,
     ) -> Result<usize> {
         let need = self.room_for(first.len())?;
-        self.producers.make_way(deadline)?;
+        self.make_way_to_put(deadline)?;
         let guard = self.enter_producers(deadline)?;
         // SAFETY: the producers' lock is held until after the last use.
         let mut end = unsafe { Producer::new(&self.ring) }?;

@@ -76,7 +76,7 @@ impl Queue {
     }
 
     /// Doubles the ring, unless somebody else was faster or the queue was closed.
-    fn grow(&self, seen: u64, need: u64, deadline: Deadline) -> Result<()> {
+    pub(super) fn grow(&self, seen: u64, need: u64, deadline: Deadline) -> Result<()> {
         // Lock order: producers, consumers.
         let _producers = self.lock(&self.producers, deadline)?;
         let _consumers = self.lock(&self.consumers, deadline)?;

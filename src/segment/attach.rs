@@ -250,6 +250,11 @@ impl Segment {
         shm::commit(self.handle.fd(), offset, len)
     }
 
+    /// Bytes that `/dev/shm` still has.
+    pub(crate) fn available(&self) -> u64 {
+        shm::available(self.handle.fd())
+    }
+
     /// Gives whole pages back to the system.
     pub(crate) fn decommit(&self, offset: u64, len: u64) -> Result<()> {
         shm::decommit(self.handle.fd(), offset, len)

@@ -242,7 +242,7 @@ pub(crate) fn decommit(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<()> 
 }
 
 /// Bytes the filesystem behind `fd` still has for us.
-fn available(fd: BorrowedFd<'_>) -> u64 {
+pub(crate) fn available(fd: BorrowedFd<'_>) -> u64 {
     // SAFETY: an all-zero statvfs is valid and is overwritten.
     let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
     // SAFETY: the descriptor is open and `stat` is writable.
