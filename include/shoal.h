@@ -273,7 +273,7 @@ typedef struct {
     uint64_t capacity;
     /**
      * Bytes it may grow to; 0 for 1 GiB. Rounded up to a power of two. Address space only:
-     * memory is used as messages need it.
+     * memory is used as messages need it, and up to 8 MiB while they stream, for speed.
      */
     uint64_t max_capacity;
     /** The most messages it holds at a time; 0 for as many as fit. */

@@ -55,8 +55,8 @@ impl std::fmt::Display for Transport {
 
 /// Bytes of the ring for messages up to a size. Rings do not grow in the measurement.
 pub(super) const RINGS: [(usize, u64); 3] = [
-    // Small enough to stay within the last cache beside all the rest.
-    (4 << 10, 1 << 20),
+    // As large as the ring of a stream becomes with the default options (`queue/stream.rs`).
+    (4 << 10, 8 << 20),
     // NB: 64 KiB, 1x1, on two cores of a Zen 3: 0.28 to 0.33 M/s in 2 to 8 MiB, 0.20 to 0.32
     // in 1 MiB, 0.15 to 0.17 in 256 KiB, where the two ends take turns; 0.24 in 16 MiB, which
     // is half the last cache.
