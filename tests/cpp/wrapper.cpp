@@ -322,6 +322,29 @@ static void lists_and_arrays() {
     samples.unlock();
 }
 
+/// Options of other kinds of objects, which the library never sees.
+static void others_options() {
+    const auto refused = [](const char *option, auto set, auto open) {
+        shoal::options how;
+        how.create = true;
+        set(how);
+        try {
+            open(how);
+            CHECK(!"refused");
+        } catch (const shoal::error &err) {
+            CHECK(err.status() == SHOAL_ERR_INVALID);
+            CHECK(std::string(err.what()).find(option) != std::string::npos);
+        }
+    };
+    const auto items = [](auto &how) { how.max_items = 1; };
+    const auto attempts = [](auto &how) { how.max_attempts = 1; };
+    const auto size = [](auto &how) { how.capacity = 1; };
+    refused("max_items", items, [](auto &how) { shoal::map::anonymous(how); });
+    refused("max_attempts", attempts, [](auto &how) { shoal::list::anonymous(how); });
+    refused("max_items", items, [](auto &how) { shoal::mutex({}, how); });
+    refused("capacity", size, [](auto &how) { shoal::event({}, how); });
+}
+
 static void primitives() {
     using namespace std::chrono_literals;
     shoal::mutex lock;
@@ -458,6 +481,7 @@ int main(int argc, char **argv) {
     keys();
     pipes();
     lists_and_arrays();
+    others_options();
     primitives();
     processes();
     waiting();

@@ -22,6 +22,10 @@ public:
     explicit error(shoal_status status)
         : std::runtime_error(shoal_last_error()), status_(status) {}
 
+    /// An error that was found before the library was called.
+    error(shoal_status status, const std::string &what)
+        : std::runtime_error(what), status_(status) {}
+
     /// What to act on: SHOAL_ERR_NOT_FOUND, SHOAL_ERR_CLOSED, ...
     shoal_status status() const noexcept { return status_; }
 
@@ -64,7 +68,7 @@ inline constexpr timeout forever = timeout::never();
 /// Do not wait.
 inline constexpr timeout nowait = timeout(std::chrono::nanoseconds(0));
 
-/// How to open a queue or a map. The default opens what exists. Sizes and lifetime count for
+/// How to open an object. The default opens what exists. Sizes and lifetime count for
 /// whoever creates the object; the others get what is there.
 struct options {
     /// Create the object if there is none of that name.
@@ -97,6 +101,19 @@ namespace detail {
 
 inline void check(shoal_status status) {
     if (status != SHOAL_OK) throw error(status);
+}
+
+/// Throws SHOAL_ERR_INVALID for an option that no object but a queue has, and one for sizes unless
+/// the object `grows`. In C they are not in its struct.
+inline void refuse_others(const options &how, bool grows) {
+    const auto refuse = [](const char *option, bool is_set) {
+        const std::string what = std::string("invalid ") + option;
+        if (is_set) throw error(SHOAL_ERR_INVALID, what + ": not an option of this kind of object");
+    };
+    refuse("capacity", !grows && how.capacity != 0);
+    refuse("max_capacity", !grows && how.max_capacity != 0);
+    refuse("max_items", how.max_items != 0);
+    refuse("max_attempts", how.max_attempts != 0);
 }
 
 /// A pointer that is not null, as the library tells an empty value from none by it.

@@ -156,6 +156,7 @@ private:
     };
 
     list(const char *name, const options &how) {
+        detail::refuse_others(how, true);
         shoal_list_options c{};
         c.size = sizeof c;
         c.flags = how.flags();

@@ -393,6 +393,7 @@ private:
     };
 
     map(const char *name, const options &how) {
+        detail::refuse_others(how, true);
         shoal_map_options c{};
         c.size = sizeof c;
         c.flags = how.flags();

@@ -35,7 +35,7 @@ public:
 protected:
     sync_object(const char *name, const options &how, std::uint64_t flags = 0,
                 std::uint64_t count = 0) {
-        if (how.capacity != 0 || how.max_capacity != 0) throw error(SHOAL_ERR_INVALID);
+        refuse_others(how, false);
         shoal_sync_options c{};
         c.size = sizeof c;
         c.flags = how.flags() | flags;
