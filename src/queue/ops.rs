@@ -238,7 +238,7 @@ impl Queue {
     pub fn put(&self, data: &[u8], timeout: Timeout) -> Result<()> {
         let need = self.room_for(data.len())?;
         let deadline = Deadline::after(timeout);
-        self.make_way_to_put(deadline)?;
+        self.producers.make_way(deadline)?;
         loop {
             let guard = self.enter_producers(deadline)?;
             // SAFETY: the producers' lock is held until after the last use.
@@ -284,7 +284,7 @@ impl Queue {
         deadline: Deadline,
     ) -> Result<usize> {
         let need = self.room_for(first.len())?;
-        self.make_way_to_put(deadline)?;
+        self.producers.make_way(deadline)?;
         let guard = self.enter_producers(deadline)?;
         // SAFETY: the producers' lock is held until after the last use.
         let mut end = unsafe { Producer::new(&self.ring) }?;

@@ -36,6 +36,11 @@ impl Pace {
         }
     }
 
+    /// Whether resting has been worth something of late: there is a stream, and no dialogue.
+    pub(super) fn rests(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+
     /// It has waited, and found one message or `several`.
     #[inline]
     pub(super) fn found(&self, several: bool) {

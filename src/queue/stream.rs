@@ -24,7 +24,6 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::error::Result;
 use crate::sys::clock::{Deadline, now_ns};
 
 use super::entrance::weight;
@@ -40,49 +39,39 @@ const BRISK_PER_US: u64 = 2;
 /// A ring does not grow for this by more than a part of what `/dev/shm` has left: others may need it.
 const PART: u64 = 8;
 
-/// What this handle saw of the producers' end when its last turn ended.
+/// What this handle saw of the consumers' end when its last turn ended.
 #[derive(Default)]
 pub(super) struct Stream {
     at_ns: AtomicU64,
-    put: AtomicU64,
+    taken: AtomicU64,
 }
 
 impl Stream {
-    /// Whether messages streamed since the last time, with `put` by now.
-    fn is_brisk(&self, now_ns: u64, put: u64) -> bool {
+    /// Whether messages streamed since the last time, with `taken` by now.
+    fn is_brisk(&self, now_ns: u64, taken: u64) -> bool {
         // Threads that share the handle may mix up their looks; the next is right again.
         let took_ns = now_ns.wrapping_sub(self.at_ns.swap(now_ns, Ordering::Relaxed));
-        let done = put.wrapping_sub(self.put.swap(put, Ordering::Relaxed));
+        let done = taken.wrapping_sub(self.taken.swap(taken, Ordering::Relaxed));
         done >= (took_ns / 1000).saturating_mul(BRISK_PER_US)
     }
 }
 
 impl Queue {
-    /// Before a put: makes way for others, and for more messages if there are many.
-    #[inline(always)]
-    pub(super) fn make_way_to_put(&self, deadline: Deadline) -> Result<()> {
-        if self.producers.make_way(deadline)? {
-            self.widen();
-        }
-        Ok(())
-    }
-
-    /// Doubles the ring if it is one of a stream. A favour: what prevents it prevents the put as
-    /// well, or does not matter.
+    /// A consumer's turn has ended: doubles the ring if it is one of a stream. A favour: what
+    /// prevents it prevents the next get as well, or does not matter.
     #[cold]
-    fn widen(&self) {
+    pub(super) fn widen(&self) {
         let Ok(capacity) = self.ring.capacity() else {
             return;
         };
-        if capacity >= WIDE.min(self.ring.max_capacity())
-            || !self
-                .stream
-                .is_brisk(now_ns(), weight(self.ring.header.put()))
-            || capacity > self.segment.available() / PART
-        {
-            return;
+        let header = self.ring.header;
+        let is_brisk = self.stream.is_brisk(now_ns(), weight(header.taken()));
+        // In a dialogue, however fast, one message is there at most, and it is not worth resting.
+        let is_stream = is_brisk && (header.counts().0 > 1 || self.pace.rests());
+        let may_grow = capacity < WIDE.min(self.ring.max_capacity());
+        if may_grow && is_stream && capacity <= self.segment.available() / PART {
+            let _ = self.grow(capacity, 0, Deadline::Now);
         }
-        let _ = self.grow(capacity, 0, Deadline::Now);
     }
 }
 

@@ -55,7 +55,9 @@ impl Queue {
         mut taken: impl FnMut(&mut Consumer<'_>) -> Result<Option<T>>,
     ) -> Result<T> {
         let nothing = |err| self.got_nothing(err);
-        self.consumers.make_way(deadline).map_err(nothing)?;
+        if self.consumers.make_way(deadline).map_err(nothing)? {
+            self.widen();
+        }
         let mut waited = false;
         loop {
             let guard = self.enter_consumers(deadline).map_err(nothing)?;
