@@ -167,6 +167,11 @@ impl Entrance {
         self.lock.lock(deadline)
     }
 
+    /// The lock, unless somebody keeps it for longer than an operation takes.
+    pub(super) fn spin(&self) -> Result<Option<Acquired<'_>>> {
+        self.lock.spin(ROUNDS)
+    }
+
     /// Before an operation: stands aside if this handle's turn is over and another is there. True
     /// if a turn has just come to its end.
     ///

@@ -1,7 +1,7 @@
 //! Room: waiting for it, making it by growing in place, and giving it back.
 
 use crate::error::{Error, Result};
-use crate::sync::crash::crash_point;
+use crate::sync::{Guard, crash::crash_point};
 use crate::sys::clock::Deadline;
 
 use super::ends::Consumer;
@@ -76,10 +76,15 @@ impl Queue {
     }
 
     /// Doubles the ring, unless somebody else was faster or the queue was closed.
-    pub(super) fn grow(&self, seen: u64, need: u64, deadline: Deadline) -> Result<()> {
+    fn grow(&self, seen: u64, need: u64, deadline: Deadline) -> Result<()> {
         // Lock order: producers, consumers.
-        let _producers = self.lock(&self.producers, deadline)?;
-        let _consumers = self.lock(&self.consumers, deadline)?;
+        let producers = self.lock(&self.producers, deadline)?;
+        let consumers = self.lock(&self.consumers, deadline)?;
+        self.grow_locked(&[producers, consumers], seen, need)
+    }
+
+    /// The same with both locks held.
+    pub(super) fn grow_locked(&self, _locks: &[Guard<'_>; 2], seen: u64, need: u64) -> Result<()> {
         let capacity = self.ring.capacity()?;
         if capacity != seen || self.is_closed() {
             return Ok(());
@@ -122,11 +127,7 @@ impl Queue {
             return;
         }
         let _ = self.trim();
-        // Whoever holds a lock is not idle.
-        let Ok(_producers) = self.lock(&self.producers, Deadline::Now) else {
-            return;
-        };
-        let Ok(_consumers) = self.lock(&self.consumers, Deadline::Now) else {
+        let Some(_locks) = self.both_locks() else {
             return;
         };
         // SAFETY: both locks are held.
@@ -135,6 +136,13 @@ impl Queue {
                 .segment
                 .decommit(self.at + header::RING + born, old - born);
         }
+    }
+
+    /// Both locks, for what can be left undone: who keeps one, having been stopped there, is not
+    /// waited for.
+    pub(super) fn both_locks(&self) -> Option<[Guard<'_>; 2]> {
+        let lock = |entrance| self.spin(entrance).ok().flatten();
+        Some([lock(&self.producers)?, lock(&self.consumers)?])
     }
 
     /// Moves the head over padding that no consumer is there to move over, so that a message

@@ -24,7 +24,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::sys::clock::{Deadline, now_ns};
+use crate::sys::clock::now_ns;
 
 use super::entrance::weight;
 use super::ops::Queue;
@@ -69,8 +69,12 @@ impl Queue {
         // In a dialogue, however fast, one message is there at most, and it is not worth resting.
         let is_stream = is_brisk && (header.counts().0 > 1 || self.pace.rests());
         let may_grow = capacity < WIDE.min(self.ring.max_capacity());
-        if may_grow && is_stream && capacity <= self.segment.available() / PART {
-            let _ = self.grow(capacity, 0, Deadline::Now);
+        if may_grow
+            && is_stream
+            && capacity <= self.segment.available() / PART
+            && let Some(locks) = self.both_locks()
+        {
+            let _ = self.grow_locked(&locks, capacity, 0);
         }
     }
 }

@@ -275,6 +275,12 @@ impl Queue {
         self.whole(entrance, entrance.lock(deadline)?)
     }
 
+    /// One of the locks, unless somebody keeps it.
+    pub(super) fn spin<'a>(&self, entrance: &'a Entrance) -> Result<Option<Guard<'a>>> {
+        let acquired = entrance.spin()?;
+        acquired.map(|it| self.whole(entrance, it)).transpose()
+    }
+
     /// Repairs what a dead owner left.
     #[inline(always)]
     fn whole<'a>(&self, entrance: &'a Entrance, acquired: Acquired<'a>) -> Result<Guard<'a>> {
