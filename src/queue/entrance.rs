@@ -21,7 +21,7 @@
 //! *Malthusian Locks* (EuroSys 2017). Here there is no list of waiters that a kill could
 //! tear: the kernel's wait queue is the list.
 //!
-//! Measured with 64-byte messages on two cores, with and without turns by turns in the same
+//! Measured with 64-byte messages in rings of 1 MiB on two cores, with and without turns by turns in the same
 //! minutes: million messages a second, and how many times as many the luckiest of equal
 //! processes had as the least lucky within 0.25 s (medians of seven windows).
 //!
@@ -39,7 +39,7 @@
 //! others did it all, each time it has the core: the one that fills the ring, say, always comes
 //! before it. So who sees others do a whole turn while it looks stands aside at once.
 //!
-//! Luck as above, medians of nine windows beside a program that spins on one of two cores, without
+//! Luck as above, in rings of 1 MiB, medians of nine windows beside a program that spins on one of two cores, without
 //! all this and with it:
 //!
 //! | producers x consumers | 64 B      | 1 KiB    |

@@ -37,9 +37,9 @@ use super::stream::Stream;
 ///
 /// The ring starts small and doubles in place when it is full and nobody makes room, up to
 /// `max_capacity`; from there on producers wait. It also doubles, up to 8 MiB, while messages
-/// stream through it: the two ends then do not take memory from each other's caches. When a consumer has waited a while for an
-/// empty queue, the ring is as small as it began and the memory is the system's again. Give
-/// both capacities the same value for a queue that never grows.
+/// stream through it: the two ends then do not take memory from each other's caches. When a
+/// consumer has waited a while for an empty queue, the ring is as small as it began and the memory
+/// is the system's again. Give both capacities the same value for a queue that never grows.
 ///
 /// ```
 /// use shoal::{Queue, Timeout};

@@ -16,7 +16,7 @@
 //! rests half as long as now; beside those, in turns, 20 became 25 million, as much with two at each
 //! end, and batches of 32 were 3 in a hundred slower. Rests twice as long again gave 5 in a hundred
 //! more with 64 B, and took 3 from messages of 1 KiB. All that was in rings of 1 MiB; in one of 8 MiB
-//! (see `stream`) an eighth of the rest is as good.
+//! (see `stream`) an eighth of the rest is nearly as good between near cores.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

@@ -34,7 +34,7 @@
 //! there means to fetch it from them line by line. So large places are used in turns: what is
 //! let go of rests until [`REST`] blocks do, or nothing else is free. NB: messages written and read
 //! in place on two cores of a Zen 4, which have a cache of 1 MiB each: of 64 KiB 27 GB/s with 1 MiB at
-//! rest, 36 with 2, and 42 to 44 with 3.5 or more; of 1 MiB 22 with 1, and 54 with 4 or 8. On a Zen 3
+//! rest, 36 to 39 with 2, and 37 to 44 with 3 to 8; of 1 MiB 22 with 1, and 54 with 4 or 8. On a Zen 3
 //! it had been 12 without any, and 28 to 40 with 1 MiB.
 //!
 //! # What a kill leaves
@@ -299,10 +299,10 @@ impl Shelf {
         } else {
             0
         };
-        // Whether it fits in beside all but so many blocks of what there is.
-        let has_room = |but: u64| {
+        // Whether it fits, with what is set aside, once so many of the blocks in use are free.
+        let has_room = |freed: u64| {
             let (used, all) = arena.usage();
-            used.saturating_sub(but)
+            used.saturating_sub(freed)
                 .saturating_add(u64::from(blocks) + aside)
                 <= all
         };
@@ -348,8 +348,7 @@ impl Shelf {
         self.end_rest(state, arena, 2 * self.rest()).map(drop)
     }
 
-    /// How many blocks rest here: what little a small shelf has beside that is enough for what is in
-    /// use, until more is needed.
+    /// How many blocks rest here. On a small shelf that is nearly all of it, until it is needed.
     fn rest(&self) -> u64 {
         REST.min(u64::from(self.heap.blocks()) / 8 * 7)
     }

@@ -107,8 +107,9 @@ inline void check(shoal_status status) {
 /// the object `grows`. In C they are not in its struct.
 inline void refuse_others(const options &how, bool grows) {
     const auto refuse = [](const char *option, bool is_set) {
+        if (!is_set) return;
         const std::string what = std::string("invalid ") + option;
-        if (is_set) throw error(SHOAL_ERR_INVALID, what + ": not an option of this kind of object");
+        throw error(SHOAL_ERR_INVALID, what + ": not an option of this kind of object");
     };
     refuse("capacity", !grows && how.capacity != 0);
     refuse("max_capacity", !grows && how.max_capacity != 0);
