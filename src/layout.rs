@@ -88,6 +88,12 @@ impl Region {
         Self { base, len }
     }
 
+    /// Where it begins.
+    #[inline]
+    pub(crate) fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.len
     }

@@ -42,6 +42,8 @@ use crate::cache;
 use crate::error::{Error, Result};
 use crate::layout::{Offset, Region, Shared, align_up};
 
+use super::class;
+
 /// Bytes of a block of the heap.
 pub(crate) const BLOCK: u64 = 1024;
 /// Memory comes and goes in pages. Where the system's are larger, the kernel rounds.
@@ -183,6 +185,9 @@ pub(crate) struct Heap {
     block_map: u64,
     base: u64,
     blocks: u32,
+    /// Where the first slot may be, and how many bytes behind that the last one; see [`Heap::slot`].
+    first_slot: u64,
+    slots: u64,
 }
 
 /// An extent in use, found by one of its blocks.
@@ -208,11 +213,17 @@ impl Heap {
         {
             return Err(Error::corrupt("the heap does not fit its segment"));
         }
+        let base = offset + block_map_size(blocks);
+        let first_slot = base + BLOCK;
+        let last = (region.len() as u64).saturating_sub(class::LARGEST);
+        let end = (base + blocks as u64 * BLOCK).min(last);
         Ok(Self {
             region,
             block_map: offset,
-            base: offset + block_map_size(blocks),
+            base,
             blocks,
+            first_slot,
+            slots: end.saturating_sub(first_slot),
         })
     }
 
@@ -289,6 +300,20 @@ impl Heap {
         self.region.resolve(Offset::new(offset))
     }
 
+    /// The slot at `offset`, aligned to 16 bytes. As many bytes as the largest slot has lie in the
+    /// region, so whatever is in it, and says that it is no longer than that, needs no other check.
+    ///
+    /// The region has to go on behind the heap for that; in the last [`class::LARGEST`] bytes of a
+    /// region there are no slots.
+    #[inline]
+    pub(crate) fn slot(&self, offset: u64) -> Result<NonNull<u8>> {
+        if offset.wrapping_sub(self.first_slot) >= self.slots || !offset.is_multiple_of(16) {
+            return Err(Error::corrupt("an entry lies outside the heap"));
+        }
+        // SAFETY: less than the region's length, see `new`.
+        Ok(unsafe { self.region.base().add(offset as usize) })
+    }
+
     /// `len` bytes at `offset`, if all of them lie in the heap.
     #[inline]
     pub(crate) fn bytes(&self, offset: u64, len: usize) -> Result<NonNull<u8>> {
@@ -305,20 +330,20 @@ impl Heap {
             return Err(Error::corrupt("a table lies outside the heap"));
         }
         let len = blocks as usize * BLOCK as usize;
-        let at = self.region.span(self.offset_of(head), len)?;
-        // SAFETY: the span lies in the region, page-aligned as the heap and the region are;
-        // atomics accept any bits and may change under us.
-        Ok(unsafe { std::slice::from_raw_parts(at.cast().as_ptr(), len / 8) })
+        // SAFETY: the heap lies in the region (see `new`), page-aligned as that is; atomics
+        // accept any bits and may change under us.
+        Ok(unsafe {
+            let at = self.region.base().add(self.offset_of(head) as usize);
+            std::slice::from_raw_parts(at.cast().as_ptr(), len / 8)
+        })
     }
 
-    /// Fetches word `index` of a table that would begin at block `head`.
+    /// Fetches word `index` of a table that would begin at block `head`, wherever that is.
     #[inline]
     pub(crate) fn prefetch_word(&self, head: u32, index: usize) {
-        let offset = (index as u64).saturating_mul(8);
-        let offset = offset.saturating_add(self.offset_of(head));
-        if let Ok(at) = self.region.span(offset, 1) {
-            cache::fetch_to_read(at.as_ptr());
-        }
+        let at = self.region.base().as_ptr();
+        let at = at.wrapping_add(self.offset_of(head) as usize);
+        cache::fetch_to_read(at.wrapping_add(index.wrapping_mul(8)));
     }
 
     /// The span of the block map, in whole pages, that must hold memory once blocks below

@@ -15,7 +15,7 @@ impl Map {
     /// # Errors
     /// `Poisoned`, `Corrupt`.
     pub fn get_versioned(&self, key: &[u8]) -> Result<Option<(Vec<u8>, u64)>> {
-        self.read(key, |value| Ok((value.to_vec(), value.version)))
+        self.read(key, |value| (value.to_vec(), value.version))
     }
 
     /// [`get_versioned`](Self::get_versioned) into `buf`: the value's length, and its version.
@@ -23,7 +23,8 @@ impl Map {
     /// # Errors
     /// `BufferTooSmall` with the length needed; `Poisoned`, `Corrupt`.
     pub fn get_versioned_into(&self, key: &[u8], buf: &mut [u8]) -> Result<Option<(usize, u64)>> {
-        self.read(key, |value| Ok((value.copy_to(buf)?, value.version)))
+        let read = self.read(key, |value| (value.copy_to(buf), value.version))?;
+        read.map(|(len, version)| Ok((len?, version))).transpose()
     }
 
     /// The version of `key`'s value; 0 if the map has no such key.
@@ -31,7 +32,7 @@ impl Map {
     /// # Errors
     /// `Poisoned`, `Corrupt`.
     pub fn version_of(&self, key: &[u8]) -> Result<u64> {
-        Ok(self.read(key, |value| Ok(value.version))?.unwrap_or(0))
+        Ok(self.read(key, |value| value.version)?.unwrap_or(0))
     }
 
     /// Gives `key` the value `new`, or removes it, if its value still has this `version`; 0
@@ -87,10 +88,7 @@ impl Map {
         self.check(key, &[])?;
         self.core.change(key, |shard, found| {
             let (sum, bytes) = sum(counter(found)?);
-            let pair = Pair {
-                expires: found.expires(),
-                ..Pair::new(key, &bytes)
-            };
+            let pair = Pair::new(key, &bytes).expiring(found.expires());
             shard.store.write(found, &pair)?;
             Ok(sum)
         })
@@ -135,11 +133,11 @@ impl Map {
 
 /// The bytes of a number; zeros if there is none.
 fn counter(found: &Lookup<'_>) -> Result<[u8; 8]> {
-    let Some(entry) = found.entry else {
+    let Some(entry) = found.entry() else {
         return Ok([0; 8]);
     };
-    entry.value.try_into().map_err(|_| {
-        let why = format!("it has {} bytes; a number has 8", entry.value.len());
+    entry.value().try_into().map_err(|_| {
+        let why = format!("it has {} bytes; a number has 8", entry.value().len());
         Error::invalid("value", why)
     })
 }

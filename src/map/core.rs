@@ -125,7 +125,7 @@ pub(super) struct Core {
     pub(super) hasher: Hasher,
     pub(super) heap: Heap,
     header: &'static Header,
-    shards: Vec<(&'static Shard, RobustMutex)>,
+    shards: Box<[(&'static Shard, RobustMutex); SHARDS]>,
     arena_lock: RobustMutex,
     pub(super) readers: Readers,
     // Last: everything above points into it.
@@ -154,18 +154,22 @@ impl Core {
             // field and so outlives the handle.
             unsafe { RobustMutex::attach(cell) }
         };
-        let mut shards = Vec::with_capacity(SHARDS);
-        for index in 0..SHARDS {
-            let shard = shard(&region, index)?;
-            shards.push((shard, attach(&shard.lock)?));
-        }
+        let shards = (0..SHARDS)
+            .map(|index| {
+                let shard = shard(&region, index)?;
+                Ok((shard, attach(&shard.lock)?))
+            })
+            .collect::<Result<Vec<_>>>()?;
         Ok(Self {
             hasher: Hasher::new(header.seed.load(Ordering::Relaxed)),
             heap: Heap::new(region, HEAP, blocks)?,
             header,
-            shards,
+            // An array: looking up a shard that a hash names checks nothing.
+            shards: shards
+                .try_into()
+                .map_err(|_| Error::corrupt("a map has another number of shards"))?,
             arena_lock: attach(&header.lock)?,
-            readers: Readers::new(region, readers_at(blocks), &header.reader_pages),
+            readers: Readers::new(region, readers_at(blocks), &header.reader_pages)?,
             segment,
         })
     }
@@ -250,7 +254,7 @@ impl Core {
         &self,
         hash: Hash,
         key: &[u8],
-        read: impl FnMut(&Value) -> T,
+        read: impl FnMut(Value) -> T,
     ) -> Result<Option<Option<T>>> {
         let index = hash.shard as usize % SHARDS;
         let (shard, _) = &self.shards[index];
@@ -333,7 +337,7 @@ impl Core {
 
     /// Writes an entry to a place that this process holds.
     pub(super) fn write_entry(&self, place: u64, pair: &Pair<'_>) -> Result<()> {
-        entry::write(&self.heap, place, 0, pair)
+        entry::write(&self.heap, (place, pair.size()), 0, pair)
     }
 
     /// Wakes those who wait for a change in a shard, once its lock is released.

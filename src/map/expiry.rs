@@ -23,7 +23,7 @@ fn after(life: Duration) -> u64 {
 impl Lookup<'_> {
     /// When the entry expires, on the clock; [`NEVER`] if it does not, or there is none.
     pub(super) fn expires(&self) -> u64 {
-        self.entry.map_or(NEVER, |entry| entry.expires())
+        self.entry().map_or(NEVER, |entry| entry.expires())
     }
 }
 
@@ -38,10 +38,7 @@ impl Map {
     /// # Errors
     /// As for [`set`](Self::set).
     pub fn set_for(&self, key: &[u8], value: &[u8], life: Duration) -> Result<()> {
-        self.put(&Pair {
-            expires: after(life),
-            ..Pair::new(key, value)
-        })
+        self.put(&Pair::new(key, value).expiring(after(life)))
     }
 
     /// Lets `key` live for `life` from now on, or for good. True if it is there.
@@ -51,18 +48,16 @@ impl Map {
     pub fn expire(&self, key: &[u8], life: Option<Duration>) -> Result<bool> {
         let expires = life.map_or(NEVER, after);
         self.core.change(key, |shard, found| {
-            let Some(entry) = found.entry else {
+            let Some(entry) = found.entry() else {
                 return Ok(false);
             };
             if found.expires() == expires || shard.store.set_expiry(found, expires) {
                 return Ok(true);
             }
-            let value = entry.to_vec();
-            let pair = Pair {
-                expires,
-                ..Pair::new(key, &value)
-            };
-            shard.store.write(found, &pair)?;
+            let value = entry.value().to_vec();
+            shard
+                .store
+                .write(found, &Pair::new(key, &value).expiring(expires))?;
             Ok(true)
         })
     }
@@ -77,7 +72,7 @@ impl Map {
                 NEVER => None,
                 at => Some(Duration::from_nanos(at.saturating_sub(now_ns()))),
             };
-            Ok(found.entry.map(left))
+            Ok(found.entry().map(left))
         })
     }
 

@@ -70,7 +70,7 @@ impl Cursor {
             for (_, offset) in shard.store.whole_table()?.entries() {
                 let entry = Entry::read(shard.store.heap, offset)?;
                 if !entry.is_over() {
-                    keys.push((entry.born, entry.key.to_vec()));
+                    keys.push((entry.born(), entry.key().to_vec()));
                 }
             }
             self.shard += 1;
@@ -89,8 +89,8 @@ impl Cursor {
             if entry.is_over() {
                 return Ok(());
             }
-            let value = (entry.value.len() <= INLINE).then(|| entry.to_vec());
-            self.ready.push_back((entry.key.to_vec(), value));
+            let value = (entry.value().len() <= INLINE).then(|| entry.value().to_vec());
+            self.ready.push_back((entry.key().to_vec(), value));
             Ok(())
         })?;
         match next {

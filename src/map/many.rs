@@ -36,7 +36,7 @@ impl Map {
             let shard = self.core.lock_for(*first)?;
             for (index, hash) in group {
                 let found = shard.store.find(hash.tag, keys[*index].as_ref())?;
-                visit(*index, found.entry.map(|entry| entry.value()))?;
+                visit(*index, found.entry().map(|entry| entry.pointed()))?;
             }
         }
         Ok(())
@@ -54,7 +54,7 @@ impl Map {
         for (key, value) in items {
             self.check(key.as_ref(), value.as_ref())?;
         }
-        let began = now_ns();
+        let began = self.is_ordered().then(now_ns);
         for group in self
             .by_shard(items.iter().map(|(key, _)| key.as_ref()))
             .iter()
@@ -68,9 +68,9 @@ impl Map {
                 let (key, value) = &items[*index];
                 let (key, value) = (key.as_ref(), value.as_ref());
                 let found = shard.store.find(hash.tag, key)?;
-                let born = began + *index as u64;
                 let pair = Pair::new(key, value);
-                shard.store.write(&found, &Pair { born, ..pair })
+                let pair = began.map_or(pair, |began| pair.born(began + *index as u64));
+                shard.store.write(&found, &pair)
             };
             let set = group.iter().try_for_each(set);
             drop(shard);

@@ -172,7 +172,7 @@ impl Map {
     /// `BufferTooSmall` with the length needed; `Poisoned`, `Corrupt`.
     #[inline]
     pub fn get(&self, key: &[u8], buf: &mut [u8]) -> Result<Option<usize>> {
-        self.read(key, |value| value.copy_to(buf))
+        Ok(self.read(key, |value| value.copy_to(buf))?.transpose()?)
     }
 
     /// The value of `key`; `None` if the map has no such key.
@@ -180,7 +180,7 @@ impl Map {
     /// # Errors
     /// `Poisoned`, `Corrupt`.
     pub fn get_vec(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        self.read(key, |value| Ok(value.to_vec()))
+        self.read(key, Value::to_vec)
     }
 
     /// Whether the map has `key`.
@@ -188,7 +188,7 @@ impl Map {
     /// # Errors
     /// `Poisoned`, `Corrupt`.
     pub fn contains(&self, key: &[u8]) -> Result<bool> {
-        Ok(self.read(key, |_| Ok(()))?.is_some())
+        Ok(self.read(key, |_| ())?.is_some())
     }
 
     /// Reads the value of `key` with `read`, which may be called several times, and counts when
@@ -197,11 +197,11 @@ impl Map {
     pub(super) fn read<T>(
         &self,
         key: &[u8],
-        mut read: impl FnMut(&Value) -> Result<T>,
+        mut read: impl FnMut(Value) -> T,
     ) -> Result<Option<T>> {
         let hash = self.core.hasher.hash(key);
         match self.core.peek(hash, key, &mut read)? {
-            Some(found) => found.transpose(),
+            Some(found) => Ok(found),
             None => self.read_held(key, read),
         }
     }
@@ -221,7 +221,7 @@ impl Map {
     pub fn remove(&self, key: &[u8]) -> Result<bool> {
         self.core.change(key, |shard, found| {
             shard.store.remove(found)?;
-            Ok(found.entry.is_some())
+            Ok(found.entry().is_some())
         })
     }
 
@@ -234,7 +234,7 @@ impl Map {
     /// `Poisoned`, `Corrupt`.
     pub fn take(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         self.core.change(key, |shard, found| {
-            let value = found.entry.map(Entry::to_vec);
+            let value = found.entry().map(|entry| entry.value().to_vec());
             shard.store.remove(found)?;
             Ok(value)
         })
@@ -247,8 +247,8 @@ impl Map {
     /// `BufferTooSmall` with the length needed, and the key stays; `Poisoned`, `Corrupt`.
     pub fn take_into(&self, key: &[u8], buf: &mut [u8]) -> Result<Option<usize>> {
         self.core.change(key, |shard, found| {
-            let copy = |entry: Entry<'_>| entry.value().copy_to(buf);
-            let len = found.entry.map(copy).transpose()?;
+            let copy = |entry: Entry<'_>| entry.pointed().copy_to(buf);
+            let len = found.entry().map(copy).transpose()?;
             shard.store.remove(found)?;
             Ok(len)
         })
@@ -266,7 +266,7 @@ impl Map {
         new: Option<&[u8]>,
     ) -> Result<bool> {
         self.swap_if(key, new, |found| {
-            found.entry.map(|entry| entry.value) == expected
+            found.entry().map(|entry| entry.value()) == expected
         })
     }
 

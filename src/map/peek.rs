@@ -16,12 +16,8 @@
 //! the memory it leads to is not given back before it has come to an end. Large values are left to
 //! the lock: copying them takes longer than most writers wait.
 
-use std::ptr::NonNull;
-
-use super::entry::{Lengths, NEVER, Value};
+use super::entry::{Head, Value};
 use super::store::Store;
-use crate::heap::LARGEST_SLOT;
-use crate::sys::clock::now_ns;
 
 /// How often to read again before the lock is taken.
 const TRIES: u32 = 3;
@@ -37,7 +33,7 @@ impl Store<'_> {
         &self,
         tag: u32,
         key: &[u8],
-        mut read: impl FnMut(&Value) -> T,
+        mut read: impl FnMut(Value) -> T,
     ) -> Option<Option<T>> {
         for _ in 0..TRIES {
             let Some(then) = self.state.seq.read() else {
@@ -59,7 +55,7 @@ impl Store<'_> {
         then: u64,
         tag: u32,
         key: &[u8],
-        read: &mut impl FnMut(&Value) -> T,
+        read: &mut impl FnMut(Value) -> T,
     ) -> Result<Option<T>, Torn> {
         let still = || match self.state.seq.is_still(then) {
             true => Ok(()),
@@ -69,33 +65,21 @@ impl Store<'_> {
         let mut search = table.search(tag);
         while let Some((_, offset)) = search.next() {
             still()?;
-            let lengths = Lengths::read(self.heap, offset).map_err(|_| Torn::Lock)?;
+            let head = Head::read(self.heap, offset).map_err(|_| Torn::Lock)?;
             still()?;
-            let total = lengths.total();
-            if total > LARGEST_SLOT {
+            if head.is_large() {
                 return Err(Torn::Lock);
             }
-            let entry = self.heap.bytes(offset, total as usize);
-            let entry = entry.map_err(|_| Torn::Lock)?;
-            // SAFETY: within the entry, whose `total` bytes lie in the mapping.
-            let (its_key, value) = unsafe {
-                let end = entry.add(total as usize - lengths.value);
-                (end.sub(lengths.key), end)
-            };
-            // SAFETY: as above.
-            if lengths.key != key.len() || !unsafe { is_same(its_key, key) } {
+            // SAFETY: it is not large.
+            if !unsafe { head.has_key(key) } {
                 continue;
             }
-            let expires = lengths.expires(self.heap, offset).map_err(|_| Torn::Lock)?;
-            if expires != NEVER && expires <= now_ns() {
+            if head.is_over() {
                 still()?;
                 return Ok(None);
             }
-            let value = read(&Value {
-                at: value,
-                len: lengths.value,
-                version: lengths.version,
-            });
+            // SAFETY: it is not large.
+            let value = read(unsafe { head.value() });
             still()?;
             return Ok(Some(value));
         }
@@ -113,52 +97,4 @@ enum Torn {
     Again,
     /// It has to be read under the lock, or makes no sense.
     Lock,
-}
-
-/// Whether the bytes at `at` are those of `key`.
-///
-/// NB: whole words, all of them, and no look at the difference before the last. Compared byte by byte,
-/// as a volatile read of eight bytes is, gets of 16 B -> 64 B took 31 ns instead of 21 among a
-/// thousand keys and 370 instead of 190 among a million, where the next get now begins while this
-/// one waits for memory (one process, one core, four rounds each).
-///
-/// # Safety
-/// `key.len()` bytes at `at` lie in the mapping. They may be changing: the answer then means nothing,
-/// and no reference to them is made.
-#[inline]
-unsafe fn is_same(at: NonNull<u8>, key: &[u8]) -> bool {
-    let (words, rest) = key.as_chunks::<8>();
-    let mut differ = 0;
-    for (index, word) in words.iter().enumerate() {
-        // SAFETY: inside the bytes that the caller promised.
-        let theirs = unsafe { at.cast::<u64>().add(index).read_unaligned() };
-        differ |= theirs ^ u64::from_ne_bytes(*word);
-    }
-    for (index, byte) in (words.len() * 8..).zip(rest) {
-        // SAFETY: as above.
-        differ |= u64::from(unsafe { at.add(index).read() } ^ byte);
-    }
-    differ == 0
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_are_the_same_if_every_byte_is() {
-        let theirs: Vec<u8> = (0..40).collect();
-        for (from, len) in (0..9).flat_map(|from| (0..30).map(move |len| (from, len))) {
-            let at = NonNull::from(&theirs[from..]).cast();
-            let mut key = theirs[from..][..len].to_vec();
-            // SAFETY: `from + len` is at most 38.
-            let is_same = |key: &[u8]| unsafe { is_same(at, key) };
-            assert!(is_same(&key));
-            for index in 0..len {
-                key[index] ^= 0x80;
-                assert!(!is_same(&key), "byte {index} of {len}");
-                key[index] ^= 0x80;
-            }
-        }
-    }
 }

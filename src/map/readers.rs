@@ -25,13 +25,12 @@ use crate::layout::{Offset, Region, Shared};
 use crate::segment::Segment;
 
 /// Threads of one process that may read at the same time. More take the lock.
-const LANES: u64 = 4;
-const LANE: u64 = 64;
-const SEAT: u64 = LANES * LANE;
+const LANES: usize = 4;
+const SEATS: usize = 1024;
 /// Participants whose lines share a page.
-const SEATS_PER_PAGE: u32 = (PAGE / SEAT) as u32;
+const SEATS_PER_PAGE: u32 = (PAGE as usize / size_of::<Seat>()) as u32;
 /// Bytes of all lines.
-pub(super) const SIZE: u64 = 1024 * SEAT;
+pub(super) const SIZE: u64 = size_of::<Lines>() as u64;
 /// How often to look whether a reader has come to an end. A read takes 0.1 us.
 const LOOKS: u32 = 1000;
 
@@ -41,17 +40,22 @@ struct Line {
     _unused: [AtomicU32; 15],
 }
 
-const _: () = assert!(size_of::<Line>() as u64 == LANE);
+type Seat = [Line; LANES];
+
+#[repr(C)]
+struct Lines([Seat; SEATS]);
+
+const _: () = assert!(size_of::<Line>() == 64 && SIZE == 256 << 10);
 
 // SAFETY: `repr(C)`, atomics only.
-unsafe impl Shared for Line {}
+unsafe impl Shared for Lines {}
 
 /// `Readers::seat`: the lines are being made ready.
 const BUSY: u32 = u32::MAX;
 
 /// This process's lines, and a look at those of the others.
 pub(super) struct Readers {
-    region: Region,
+    lines: &'static Lines,
     base: u64,
     /// In shared memory: pages of lines that hold memory. Only grows.
     pages: &'static AtomicU32,
@@ -72,13 +76,13 @@ impl Drop for Reading<'_> {
 
 impl Readers {
     /// Lines that begin at `base` of the region.
-    pub(super) fn new(region: Region, base: u64, pages: &'static AtomicU32) -> Self {
-        Self {
-            region,
+    pub(super) fn new(region: Region, base: u64, pages: &'static AtomicU32) -> Result<Self> {
+        Ok(Self {
+            lines: region.resolve(Offset::new(base))?,
             base,
             pages,
             seat: AtomicU32::new(0),
-        }
+        })
     }
 
     /// Says that this thread reads. `None` if it cannot say so, and has to take the lock.
@@ -88,7 +92,7 @@ impl Readers {
         if self.seat.load(Ordering::Acquire) != u32::from(slot) + 1 {
             self.sit_down(segment, slot)?;
         }
-        let reading = &self.line(slot.into(), lane())?.reading;
+        let reading = &self.seat(slot)[lane()].reading;
         // SYNC: with the fence in `are_out`, a full barrier.
         (reading.swap(1, Ordering::SeqCst) == 0).then_some(Reading(reading))
     }
@@ -110,20 +114,18 @@ impl Readers {
             return None;
         }
         self.pages.fetch_max(pages, Ordering::SeqCst);
-        for lane in 0..LANES {
+        for line in self.seat(slot) {
             // Who had this place before may have died reading.
-            self.line(slot.into(), lane)?
-                .reading
-                .store(0, Ordering::SeqCst);
+            line.reading.store(0, Ordering::SeqCst);
         }
         self.seat.store(u32::from(slot) + 1, Ordering::Release);
         Some(())
     }
 
+    /// A participant's lines.
     #[inline]
-    fn line(&self, slot: u64, lane: u64) -> Option<&Line> {
-        let at = Offset::new(self.base + slot * SEAT + lane * LANE);
-        self.region.resolve(at).ok()
+    fn seat(&self, slot: u16) -> &Seat {
+        &self.lines.0[usize::from(slot) % SEATS]
     }
 
     /// Whether all who may read what has just been made unreachable have come to an end.
@@ -131,11 +133,8 @@ impl Readers {
         // SYNC: with the swap in `enter`.
         fence(Ordering::SeqCst);
         let pages = self.pages.load(Ordering::SeqCst);
-        let seats = pages
-            .saturating_mul(SEATS_PER_PAGE)
-            .min((SIZE / SEAT) as u32);
-        (0..seats).all(|slot| {
-            let lines = (0..LANES).filter_map(|lane| self.line(slot.into(), lane));
+        let seats = pages.saturating_mul(SEATS_PER_PAGE).min(SEATS as u32);
+        (0..seats as u16).all(|slot| {
             let is_out = |line: &Line| line.reading.load(Ordering::Acquire) == 0;
             let comes_out = |line: &Line| {
                 (0..LOOKS).any(|_| {
@@ -143,22 +142,21 @@ impl Readers {
                     is_out(line)
                 })
             };
-            lines
-                .into_iter()
-                .all(|line| is_out(line) || comes_out(line))
-                || matches!(segment.is_taken(slot as u16), Ok(false))
+            let mut lines = self.seat(slot).iter();
+            lines.all(|line| is_out(line) || comes_out(line))
+                || matches!(segment.is_taken(slot), Ok(false))
         })
     }
 }
 
 /// One of a participant's lines, mostly another one for each of its threads.
 #[inline]
-fn lane() -> u64 {
+fn lane() -> usize {
     thread_local! {
         static HERE: u8 = const { 0 };
     }
     // Threads have their own memory, megabytes apart.
-    HERE.with(|here| (std::ptr::from_ref(here) as u64 >> 20) % LANES)
+    HERE.with(|here| (std::ptr::from_ref(here) as usize >> 20) % LANES)
 }
 
 /// The memory of a map: given back only while nobody reads it.

@@ -34,7 +34,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use super::entry::{self, Entry, NEVER, Pair};
+use super::entry::{self, Entry, Pair};
 use super::hash::TAG_BITS;
 use super::holds::{Held, HoldState, Holds, Kind};
 use super::seq::Seq;
@@ -84,38 +84,34 @@ pub(super) struct Store<'a> {
     pub(super) index: usize,
 }
 
-/// Where a key is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Probe {
-    /// The slot of the key, and where its entry is.
-    Found { slot: usize, offset: u64 },
-    /// The key is not there; this slot is where it would go, if the table has one.
-    Absent { slot: Option<usize> },
-}
-
 /// What [`Store::find`] found; good until the next change of the shard.
 pub(super) struct Lookup<'a> {
     table: Table<'a>,
     tag: u32,
-    probe: Probe,
-    /// None if there is none, or its time is over.
-    pub(super) entry: Option<Entry<'a>>,
-    /// Whether the entry in the slot, be its time over or not, expires.
-    mortal: bool,
+    /// The slot of the key, or else the one where it would go, if the table has one.
+    slot: Option<usize>,
+    /// What the slot refers to, if it is the key's, and where that is.
+    there: Option<(u64, Entry<'a>)>,
+    /// Whether the time of what is there is over.
+    over: bool,
 }
 
-impl Lookup<'_> {
-    /// Where the entry is, if there is one.
-    pub(super) fn offset(&self) -> Option<u64> {
-        match self.probe {
-            Probe::Found { offset, .. } => self.entry.map(|_| offset),
-            Probe::Absent { .. } => None,
-        }
+impl<'a> Lookup<'a> {
+    /// The entry; none if there is none, or its time is over.
+    #[inline]
+    pub(super) fn entry(&self) -> Option<Entry<'a>> {
+        self.place().map(|(_, entry)| entry)
+    }
+
+    /// The same, and where it is.
+    #[inline]
+    pub(super) fn place(&self) -> Option<(u64, Entry<'a>)> {
+        self.there.filter(|_| !self.over)
     }
 
     /// The version of the entry, 0 if there is none.
     pub(super) fn version(&self) -> u64 {
-        self.entry.map_or(0, |entry| entry.version)
+        self.entry().map_or(0, |entry| entry.version)
     }
 }
 
@@ -132,6 +128,7 @@ impl<'a> Store<'a> {
         self.index as u8
     }
 
+    #[inline]
     pub(super) fn table(&self) -> Result<Table<'a>> {
         let geometry = Geometry::decode(self.state.table.load(Ordering::Acquire));
         Table::new(self.heap, geometry)
@@ -193,24 +190,22 @@ impl<'a> Store<'a> {
         let mut search = table.search(tag);
         while let Some((slot, offset)) = search.next() {
             let entry = Entry::read(self.heap, offset)?;
-            if entry.key == key {
+            if entry.has_key(key) {
                 return Ok(Lookup {
                     table,
                     tag,
-                    probe: Probe::Found { slot, offset },
-                    entry: (!entry.is_over()).then_some(entry),
-                    mortal: entry.expires.is_some(),
+                    slot: Some(slot),
+                    there: Some((offset, entry)),
+                    over: entry.is_over(),
                 });
             }
         }
         Ok(Lookup {
             table,
             tag,
-            probe: Probe::Absent {
-                slot: search.vacancy(),
-            },
-            entry: None,
-            mortal: false,
+            slot: search.vacancy(),
+            there: None,
+            over: false,
         })
     }
 
@@ -222,16 +217,22 @@ impl<'a> Store<'a> {
     pub(super) fn write(&self, lookup: &Lookup<'a>, pair: &Pair<'_>) -> Result<()> {
         let _change = self.state.seq.change();
         let (table, slot) = self.slot_for(lookup)?;
-        let born = self.birth(lookup, pair.born);
-        let pair = &Pair { born, ..*pair };
+        let dated;
+        let pair = match self.is_ordered() {
+            true => {
+                dated = pair.born(self.birth(lookup, pair.born));
+                &dated
+            }
+            false => pair,
+        };
         let bytes = pair.size();
         let new = match self.state.spare.take(bytes) {
             Some(place) => place,
             None => self.slabs().allocate(bytes)?,
         };
         let version = self.next_version();
-        entry::write(self.heap, new, version, pair)?;
-        self.publish(lookup, (table, slot), new, pair.expires != NEVER)
+        entry::write(self.heap, (new, bytes), version, pair)?;
+        self.publish(lookup, (table, slot), new, pair.is_mortal())
     }
 
     /// The same for an entry that was written before, to a place of its own at `new`.
@@ -252,11 +253,10 @@ impl<'a> Store<'a> {
 
     /// When the key that was looked up was inserted: if it is not there, `given` or else now. 0 in
     /// a map that is not ordered.
-    #[inline(always)]
     fn birth(&self, lookup: &Lookup<'a>, given: u64) -> u64 {
-        match lookup.entry {
+        match lookup.entry() {
             _ if !self.is_ordered() => 0,
-            Some(entry) => entry.born,
+            Some(entry) => entry.born(),
             None if given != 0 => given,
             None => now_ns(),
         }
@@ -271,9 +271,9 @@ impl<'a> Store<'a> {
     /// The table and the slot in it for what was looked up.
     #[inline(always)]
     fn slot_for(&self, lookup: &Lookup<'a>) -> Result<(Table<'a>, usize)> {
-        match lookup.probe {
-            Probe::Found { slot, .. } => Ok((lookup.table, slot)),
-            Probe::Absent { slot } => self.make_room(lookup.table, lookup.tag, slot),
+        match (lookup.there, lookup.slot) {
+            (Some(_), Some(slot)) => Ok((lookup.table, slot)),
+            (_, slot) => self.make_room(lookup.table, lookup.tag, slot),
         }
     }
 
@@ -288,30 +288,24 @@ impl<'a> Store<'a> {
     ) -> Result<()> {
         let was_tomb = table.publish(slot, lookup.tag, new);
         crash_point!();
-        self.count_mortal(i32::from(mortal) - i32::from(lookup.mortal));
-        match lookup.probe {
-            Probe::Found { offset, .. } => match lookup.entry {
-                Some(entry) if !self.holds().any() => {
-                    match self.state.spare.put(offset, entry.size()) {
-                        true => Ok(()),
-                        false => self.retire(offset),
-                    }
-                }
-                _ => self.retire(offset),
-            },
-            Probe::Absent { .. } => {
-                add(&self.state.count, 1);
-                if was_tomb {
-                    add(&self.state.tombs, -1);
-                }
-                Ok(())
+        let Some((old, entry)) = lookup.there else {
+            self.count_mortal(i32::from(mortal));
+            add(&self.state.count, 1);
+            if was_tomb {
+                add(&self.state.tombs, -1);
             }
+            return Ok(());
+        };
+        self.count_mortal(i32::from(mortal) - i32::from(entry.is_mortal()));
+        if !self.holds().any() && self.state.spare.put(old, entry.size()) {
+            return Ok(());
         }
+        self.retire(old)
     }
 
     /// Removes what was looked up; does nothing if it was not there.
     pub(super) fn remove(&self, lookup: &Lookup<'a>) -> Result<()> {
-        let Probe::Found { slot, offset } = lookup.probe else {
+        let (Some(slot), Some((offset, entry))) = (lookup.slot, lookup.there) else {
             return Ok(());
         };
         let _change = self.state.seq.change();
@@ -320,7 +314,7 @@ impl<'a> Store<'a> {
         crash_point!();
         add(&self.state.count, -1);
         add(&self.state.tombs, tombs);
-        self.count_mortal(-i32::from(lookup.mortal));
+        self.count_mortal(-i32::from(entry.is_mortal()));
         self.retire(offset)?;
         if self.count() == 0 {
             self.free_spare()?;
@@ -364,7 +358,7 @@ impl<'a> Store<'a> {
     /// Changes when the entry that was looked up expires. True if it could without writing
     /// another entry.
     pub(super) fn set_expiry(&self, lookup: &Lookup<'a>, expires: u64) -> bool {
-        match lookup.entry.and_then(|entry| entry.expires) {
+        match lookup.entry().and_then(|entry| entry.expiry()) {
             Some(word) => {
                 self.next_version();
                 commit_store(word, expires);
@@ -389,7 +383,7 @@ impl<'a> Store<'a> {
         let next = table.visit_from(from, slots, |tag, offset| {
             let entry = Entry::read(self.heap, offset)?;
             if entry.is_over() {
-                over.push((tag, entry.key));
+                over.push((tag, entry.key()));
             }
             Ok(())
         })?;

@@ -12,7 +12,6 @@ use super::core::Locked;
 use super::entry::{Entry, Pair, Value};
 use super::hash::{Hash, SHARDS};
 use super::holds::{HOLDS, Held, Kind};
-use super::store::Lookup;
 use crate::error::{Error, Result};
 use crate::layout::Owner;
 use crate::sys::clock::now_ns;
@@ -94,9 +93,9 @@ impl Map {
     /// `Exhausted` if a sixty-fourth of the map has more than a dozen views and
     /// [locks](Self::lock_key); `Poisoned`, `Corrupt`.
     pub fn view(&self, key: &[u8]) -> Result<Option<View<'_>>> {
-        let pinned = self.core.look_up(key, |shard, found| match found.entry {
+        let pinned = self.core.look_up(key, |shard, found| match found.place() {
             None => Ok(None),
-            Some(entry) => match self.pin(shard, found, &entry)? {
+            Some(place) => match self.pin(shard, place)? {
                 None => Err(Error::Exhausted {
                     what: "views and locks in one part of the map",
                     limit: HOLDS as u64,
@@ -112,18 +111,19 @@ impl Map {
     pub(super) fn read_held<T>(
         &self,
         key: &[u8],
-        mut read: impl FnMut(&Value) -> Result<T>,
+        mut read: impl FnMut(Value) -> T,
     ) -> Result<Option<T>> {
         let done = self.core.look_up(key, |shard, found| {
-            let Some(entry) = found.entry else {
+            let Some(place) = found.place() else {
                 return Ok(ControlFlow::Break(None));
             };
-            if entry.value.len() >= LARGE
-                && let Some(pinned) = self.pin(shard, found, &entry)?
+            let value = place.1.pointed();
+            if value.len >= LARGE
+                && let Some(pinned) = self.pin(shard, place)?
             {
                 return Ok(ControlFlow::Continue(pinned));
             }
-            read(&entry.value()).map(|value| ControlFlow::Break(Some(value)))
+            Ok(ControlFlow::Break(Some(read(value))))
         })?;
         match done {
             ControlFlow::Break(read) => Ok(read),
@@ -132,31 +132,24 @@ impl Map {
                 let Pinned {
                     at, len, version, ..
                 } = view.pinned;
-                read(&Value { at, len, version }).map(Some)
+                Ok(Some(read(Value { at, len, version })))
             }
         }
     }
 
     /// Holds the entry that was found; `None` if there are as many holds as there can be.
-    fn pin(
-        &self,
-        shard: &Locked<'_>,
-        found: &Lookup<'_>,
-        entry: &Entry<'_>,
-    ) -> Result<Option<Pinned>> {
-        let Some(offset) = found.offset() else {
-            return Ok(None);
-        };
+    fn pin(&self, shard: &Locked<'_>, (offset, entry): (u64, Entry<'_>)) -> Result<Option<Pinned>> {
         let owner = self.core.owner()?;
         let held = self.core.hold(shard, Kind::Pin, offset, owner)?;
+        let Value { at, len, version } = entry.pointed();
         Ok(held.map(|held| Pinned {
             shard: shard.store.index,
             index: held.index,
             offset,
             owner,
-            at: NonNull::from(entry.value).cast(),
-            len: entry.value.len(),
-            version: entry.version,
+            at,
+            len,
+            version,
         }))
     }
 
@@ -180,22 +173,23 @@ impl Map {
     }
 
     /// Puts a large value: it is written while nobody waits for it, to a place that is held.
+    #[cold]
     pub(super) fn put_large(&self, pair: &Pair<'_>) -> Result<()> {
         let hash = self.core.hasher.hash(pair.key);
         // Dated anew when it is published, by who was there then: this makes room for that.
-        let born = match self.is_ordered() {
-            true => now_ns(),
-            false => 0,
+        let dated = match self.is_ordered() {
+            true => pair.born(now_ns()),
+            false => *pair,
         };
-        let pair = &Pair { born, ..*pair };
+        let pair = &dated;
         let Some(held) = self.prepare(hash, pair.size())? else {
             return self.put_at_once(pair);
         };
         let written = self.core.write_entry(held.what, pair);
         let put = written.and_then(|()| {
             self.core.change(pair.key, |shard, found| {
-                let expires = pair.expires != super::entry::NEVER;
-                shard.store.write_prepared(found, held.what, expires)?;
+                let mortal = pair.is_mortal();
+                shard.store.write_prepared(found, held.what, mortal)?;
                 // Published: it belongs to the table from here on.
                 shard.store.holds().end(&held);
                 Ok(())

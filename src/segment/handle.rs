@@ -106,6 +106,7 @@ impl Handle {
         self.file.persistent
     }
 
+    #[inline]
     pub(super) fn slot(&self) -> u16 {
         self.slot.load(Ordering::Relaxed) as u16
     }

@@ -11,7 +11,7 @@ use std::ptr::NonNull;
 
 use super::store::{Store, StoreState};
 use crate::error::{Error, Result};
-use crate::heap::{Arena, ArenaState, Backing, Extent, Extents, Heap, PAGE, Purpose};
+use crate::heap::{Arena, ArenaState, Backing, Extent, Extents, Heap, LARGEST_SLOT, PAGE, Purpose};
 use crate::layout::{Offset, Region};
 
 const STATE: u64 = 0;
@@ -33,7 +33,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(blocks: u32) -> Self {
-        let len = (HEAP + Heap::size(blocks)) as usize;
+        let len = (HEAP + Heap::size(blocks) + LARGEST_SLOT) as usize;
         let layout = Layout::from_size_align(len, PAGE as usize).unwrap();
         // SAFETY: the layout's size is not zero.
         let base = NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap();

@@ -16,7 +16,7 @@ fn tag(key: &[u8]) -> u32 {
 
 fn get(world: &World, owner: u8, key: &[u8]) -> Option<Vec<u8>> {
     let lookup = world.store(owner).find(tag(key), key).unwrap();
-    lookup.entry.map(|entry| entry.value.to_vec())
+    lookup.entry().map(|entry| entry.value().to_vec())
 }
 
 fn set(world: &World, owner: u8, key: &[u8], value: &[u8]) -> Result<()> {
@@ -28,7 +28,7 @@ fn remove(world: &World, owner: u8, key: &[u8]) -> bool {
     let store = world.store(owner);
     let lookup = store.find(tag(key), key).unwrap();
     store.remove(&lookup).unwrap();
-    lookup.entry.is_some()
+    lookup.entry().is_some()
 }
 
 #[derive(Debug, Clone)]
@@ -180,7 +180,7 @@ proptest! {
         let store = world.store(0);
         for i in 0..200u32 {
             let key = i.to_le_bytes();
-            let _ = store.find(tag(&key), &key).map(|lookup| lookup.entry.is_some());
+            let _ = store.find(tag(&key), &key).map(|lookup| lookup.entry().is_some());
             let _ = set(&world, 0, &key, &[9; 100]);
             if let Ok(lookup) = store.find(tag(&key), &key) {
                 let _ = store.remove(&lookup);
