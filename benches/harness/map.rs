@@ -20,7 +20,10 @@ const KEYS: [u64; 3] = [1_000, 100_000, 1_000_000];
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Operation {
     Get,
+    /// Whether or not the key is there.
     Set,
+    /// A set by somebody who knows that the key is there, with a value as long as the old one.
+    Overwrite,
     /// Nine gets, one set
     Mix,
 }
@@ -30,8 +33,16 @@ impl Operation {
         match self {
             Self::Get => "get",
             Self::Set => "set",
+            Self::Overwrite => "overwrite",
             Self::Mix => "mix",
         }
+    }
+}
+
+impl Store {
+    /// Whether it has an operation of its own for this. We have none to overwrite with, and set.
+    fn knows(self, operation: Operation) -> bool {
+        operation != Operation::Overwrite || matches!(self, Self::Shoal | Self::Boost)
     }
 }
 
@@ -112,15 +123,19 @@ pub(super) fn measure(
             }
         }
         // A mixture is of interest where locks are, and not the memory.
-        let operations = match keys {
-            100_000 => [Operation::Get, Operation::Mix],
-            _ => [Operation::Get, Operation::Set],
+        let operations: &[_] = match keys {
+            100_000 => &[Operation::Get, Operation::Mix],
+            _ => &[Operation::Get, Operation::Set, Operation::Overwrite],
         };
-        for (operation, workers) in operations.into_iter().flat_map(|it| [(it, 1), (it, 2)]) {
-            let window = |(_, filled): &(Store, Filled)| {
+        for (&operation, workers) in operations.iter().flat_map(|it| [(it, 1), (it, 2)]) {
+            let able: Vec<_> = filled
+                .iter()
+                .filter(|(store, _)| store.knows(operation))
+                .collect();
+            let window = |(_, filled): &&(Store, Filled)| {
                 together(filled, keys, operation, workers, options).map(Ok)
             };
-            for ((store, _), windows) in filled.iter().zip(in_turns(&filled, options, window)?) {
+            for ((store, _), windows) in able.iter().zip(in_turns(&able, options, window)?) {
                 report.map.extend(windows.ok().map(|windows| MapRate {
                     store: *store,
                     operation,

@@ -286,7 +286,7 @@ impl Report {
         writeln!(f, "\nMap, keys of 16 B and values of 64 B in random order")?;
         writeln!(
             f,
-            "  what      keys  processes  cores  store      million a second               shoal is"
+            "  what            keys  processes  cores  store      million a second               shoal is"
         )?;
         for it in &self.map {
             let (what, keys, processes) = (it.operation.name(), it.keys, it.processes);
@@ -299,7 +299,7 @@ impl Report {
             };
             writeln!(
                 f,
-                "  {what}  {keys:>9}  {processes:>9}  {cores:5}  {store:9}  {million}  {times:>8}"
+                "  {what:9}  {keys:>9}  {processes:>9}  {cores:5}  {store:9}  {million}  {times:>8}"
             )?;
         }
         for (store, why) in &self.no_stores {

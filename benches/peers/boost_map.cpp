@@ -2,8 +2,9 @@
 //
 // The harness starts `PROGRAM ROLE STAGE WORKER WORKERS KEYS NAME`. ROLE is `fill`, which makes
 // the segment and ends, or what ../harness/entries.rs calls an operation. Keys and values are of
-// any length, as ours are. A value is overwritten where it is: whoever is killed there leaves it
-// torn, and the mutex locked for good.
+// any length, as ours are. `set` makes the new value in a place of its own and swaps it in, as ours
+// does; `overwrite` finds a key that it knows to be there and writes over the old value: whoever is
+// killed there leaves it torn. In both it leaves the mutex locked for good.
 #include <boost/container_hash/hash.hpp>
 #include <boost/interprocess/allocators/allocator.hpp>
 #include <boost/interprocess/containers/string.hpp>
@@ -94,7 +95,7 @@ static void fill(const char *name, uint64_t count) {
 }
 
 static bool writes(const std::string &role, uint64_t done) {
-    return role == "set" || (role == "mix" && done % 10 == 0);
+    return role != "get" && (role != "mix" || done % 10 == 0);
 }
 
 static void work(const std::string &role, Page *page, size_t worker, size_t workers,
@@ -102,6 +103,8 @@ static void work(const std::string &role, Page *page, size_t worker, size_t work
     ipc::managed_shared_memory segment(ipc::open_only, name);
     ipc::named_mutex mutex(ipc::open_only, (std::string(name) + "_mutex").c_str());
     auto *map = segment.find<Map>("map").first;
+    const Allocator<char> room(segment.get_segment_manager());
+    const bool overwrites = role == "overwrite";
     const auto keys = shuffled(count, worker, workers);
     auto phase = [&] { return page->phase.value.load(std::memory_order_acquire); };
     page->ready.value.fetch_add(1);
@@ -116,7 +119,12 @@ static void work(const std::string &role, Page *page, size_t worker, size_t work
             if (writes(role, done)) {
                 const Value fresh = value(key);
                 ipc::scoped_lock<ipc::named_mutex> lock(mutex);
-                map->find(bytes(key))->second.assign(fresh.data(), fresh.size());
+                if (overwrites) {
+                    map->find(bytes(key))->second.assign(fresh.data(), fresh.size());
+                } else {
+                    map->insert_or_assign(Bytes(bytes(key).data(), sizeof key, room),
+                                          Bytes(fresh.data(), fresh.size(), room));
+                }
                 continue;
             }
             {
