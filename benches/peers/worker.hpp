@@ -13,8 +13,8 @@
 //   Receiver  take(): waits for a message and says where it is until the next call; null at the
 //             end
 //
-// Every worker writes each message whole and reads each one whole, as Shoal's own do. In round
-// trips the caller writes before its clock starts and reads after it has stopped.
+// Every worker writes each message whole and reads each one whole, as Shoal's own do, in round trips
+// while the clock runs.
 #pragma once
 
 #include <sched.h>
@@ -202,12 +202,13 @@ template <class Sender, class Receiver> void call(const Job &job) {
     Stopwatch stopwatch;
     job.wait_for_start();
     for (uint64_t seed = 0; job.phase() < STOP; seed++) {
-        const uint64_t sum = write(out.room(), job.size, seed);
         const auto start = std::chrono::steady_clock::now();
+        const uint64_t sum = write(out.room(), job.size, seed);
         out.send();
         const void *came = in.take();
+        const bool same = came && read(came, job.size) == sum;
         const auto took = std::chrono::steady_clock::now() - start;
-        if (!came || read(came, job.size) != sum) {
+        if (!same) {
             throw std::runtime_error("a message came back changed");
         }
         if (job.phase() == MEASURE) {

@@ -217,13 +217,14 @@ impl Job {
         );
         self.stage.wait_for_start();
         while !self.stage.is_stopped() {
+            let start = Instant::now();
             let mut sample = sender.loan()?;
             let sum = payload::write(sample.payload_mut(), seed, All);
-            let start = Instant::now();
             sample.send()?;
             let came = receiver.receive()?;
+            let same = came.is_some_and(|came| payload::read(&came, All) == sum);
             let took = start.elapsed();
-            if came.is_none_or(|came| payload::read(&came, All) != sum) {
+            if !same {
                 return Err("a message came back changed".into());
             }
             if self.stage.is_measuring() {
