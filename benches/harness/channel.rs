@@ -100,19 +100,19 @@ impl Channel {
         transport: Transport,
         size: usize,
         topology: Topology,
+        ring: u64,
     ) -> Result<Result<Self, Why>, Failure> {
         let alone = topology.producers == 1 && topology.consumers == 1;
         let skip = |why: String| Ok(Err(why));
         let mix = |most| skip(format!("above {most} B the messages of several would mix"));
         match transport {
             Transport::Shoal | Transport::InPlace => {
-                let ring = ring(size);
                 let options = Options::create().capacity(ring).max_capacity(ring);
                 let queue = Queue::with_options(None, &options)?;
                 Ok(Ok(Channel::Queue(Box::new(queue))))
             }
             Transport::Bare if !alone => skip("it is for one writer and one reader".to_owned()),
-            Transport::Bare => Ok(Ok(Channel::Bare(Bare::make(ring(size))?, size))),
+            Transport::Bare => Ok(Ok(Channel::Bare(Bare::make(ring)?, size))),
             Transport::Pipe if size > PIPE_BUF && !alone => mix(PIPE_BUF),
             Transport::Pipe => Ok(Ok(pipe(size <= PIPE_BUF)?)),
             Transport::Unix if size > PACKET && !alone => mix(PACKET),
@@ -121,7 +121,7 @@ impl Channel {
                 skip("every subscriber gets every message: it has one consumer".to_owned())
             }
             Transport::Iceoryx2 | Transport::Boost | Transport::Zeromq => {
-                let mut depth = (ring(size) / size as u64).clamp(16, DEPTH);
+                let mut depth = (ring / size as u64).clamp(16, DEPTH);
                 let pairs = (topology.producers * topology.consumers) as u64;
                 if transport == Transport::Zeromq && pairs > 1 {
                     // Every pair has a connection with as much room, and at both ends.
@@ -211,10 +211,11 @@ impl Channel {
     }
 }
 
-/// What a queue gets to work with for messages of this size.
-fn ring(size: usize) -> u64 {
+/// What a queue gets to work with for messages of this size, unless it is told.
+pub(super) fn ring(size: usize, told: Option<u64>) -> u64 {
     let fits = RINGS.iter().find(|(largest, _)| size <= *largest);
-    fits.map_or(0, |(_, ring)| *ring).max(size as u64 * 4)
+    let fit = fits.map_or(0, |(_, ring)| *ring);
+    told.unwrap_or(fit).max(size as u64 * 4)
 }
 
 fn pipe(whole: bool) -> Result<Channel, Failure> {

@@ -63,6 +63,8 @@ pub(crate) struct Options {
     /// Only these ways of transport; if there are none, all.
     pub(crate) transports: Vec<Transport>,
     pub(crate) only: Option<Only>,
+    /// Bytes of every ring; if there are none, what suits the size of the messages.
+    pub(crate) ring: Option<u64>,
     /// How many other programs compute meanwhile.
     pub(crate) busy: u8,
 }
@@ -152,6 +154,7 @@ pub(crate) fn run(options: &Options, progress: &dyn Fn(&str)) -> Result<Report, 
         window_seconds: options.window.as_secs_f64(),
         repeated: options.repeat,
         busy: options.busy,
+        ring: options.ring,
         ..Report::default()
     };
     let stage = stage::Stage::new()?;

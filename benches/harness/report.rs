@@ -58,6 +58,8 @@ pub(crate) struct Report {
     pub(crate) repeated: usize,
     /// Other programs that computed meanwhile.
     pub(crate) busy: u8,
+    /// Bytes of every ring, if they were given.
+    pub(crate) ring: Option<u64>,
     pub(crate) floor: Option<Floor>,
     pub(crate) round_trips: Vec<RoundTrip>,
     pub(crate) throughput: Vec<Throughput>,

@@ -249,6 +249,9 @@ impl Report {
 
     /// What our queue was given to work with.
     fn rings(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(ring) = self.ring {
+            return writeln!(f, "Rings: {}", size(ring as usize));
+        }
         let rings = RINGS.map(|(most, ring)| match most {
             usize::MAX => format!("{} above", size(ring as usize)),
             most => format!("{} for messages up to {}", size(ring as usize), size(most)),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::channel::{Channel, Transport};
+use super::channel::{self, Channel, Transport};
 use super::crew::{Crew, Role};
 use super::payload::{Touch, read, write};
 use super::report::{Gap, Skipped, Spread, Throughput};
@@ -53,7 +53,8 @@ const GLANCE: Duration = Duration::from_millis(10);
 
 /// What happened in one window with processes of its own.
 pub(super) fn window(load: &Load, options: &Options) -> Result<Result<Window, Skipped>, Failure> {
-    let channel = match Channel::new(load.transport, load.size, load.topology)? {
+    let ring = channel::ring(load.size, options.ring);
+    let channel = match Channel::new(load.transport, load.size, load.topology, ring)? {
         Ok(channel) => channel,
         Err(why) => return Ok(Err(load.gap(Gap::Skipped, why))),
     };

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use super::channel::{Channel, Transport};
+use super::channel::{self, Channel, Transport};
 use super::crew::{Crew, Role};
 use super::payload::{Touch, read, write};
 use super::report::{Gap, RoundTrip, Skipped, Spread};
@@ -36,7 +36,8 @@ pub(super) fn window(
         topology: Topology::PAIR.to_string(),
         why,
     };
-    let channel = || Channel::new(transport, size, Topology::PAIR);
+    let ring = channel::ring(size, options.ring);
+    let channel = || Channel::new(transport, size, Topology::PAIR, ring);
     let pair = match (channel()?, channel()?) {
         (Ok(there), Ok(back)) => [there, back],
         (Err(why), _) | (_, Err(why)) => return Ok(Err(gap(Gap::Skipped, why))),

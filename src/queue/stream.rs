@@ -11,7 +11,8 @@
 //!
 //! Measured with one producer and one consumer on two cores of a Zen 4 with 1 MiB of their own each
 //! and 32 MiB in common; and on two that a cache line takes 400 ns to and back from, not 100. Million
-//! messages a second, medians of 3 to 10 windows by turns:
+//! messages a second, medians of 3 to 10 windows by turns (the benchmark's `--ring` has the same
+//! rings, one in each run):
 //!
 //! | ring    | 64 B, near | 64 B, far | 32 x 64 B, near | 1 KiB, near | 1 KiB, far |
 //! |---------|------------|-----------|-----------------|-------------|------------|

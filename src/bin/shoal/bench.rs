@@ -31,6 +31,9 @@ pub(crate) struct Bench {
     /// 20x3 with 64 B]
     #[arg(long, value_delimiter = ',')]
     topologies: Option<Vec<harness::Topology>>,
+    /// Bytes of every ring, 4 KiB to 1 GiB [default: what suits the size of the messages]
+    #[arg(long, value_parser = ring)]
+    ring: Option<u64>,
     /// Start so many programs that compute meanwhile, each in a session of its own
     #[arg(long, default_value_t = 0)]
     busy: u8,
@@ -68,6 +71,7 @@ impl Bench {
             peers: self.peers,
             transports: self.transports,
             only: self.only,
+            ring: self.ring,
             busy: self.busy,
         };
         let report = harness::run(&options, &|what| eprintln!("measuring {what} …"))
@@ -88,6 +92,13 @@ fn repeat(text: &str) -> Result<usize, String> {
     given
         .filter(|repeat| (1..=100).contains(repeat))
         .ok_or_else(|| "it takes 1 to 100".to_owned())
+}
+
+fn ring(text: &str) -> Result<u64, String> {
+    let given = text.parse().ok();
+    given
+        .filter(|ring| (4 << 10..=1 << 30).contains(ring))
+        .ok_or_else(|| "it takes 4096 to 1073741824".to_owned())
 }
 
 fn size(text: &str) -> Result<usize, String> {
