@@ -88,11 +88,16 @@ impl Readers {
     /// Says that this thread reads. `None` if it cannot say so, and has to take the lock.
     #[inline]
     pub(super) fn enter(&self, segment: &Segment) -> Option<Reading<'_>> {
+        self.enter_at(lane(), segment)
+    }
+
+    #[inline]
+    fn enter_at(&self, lane: usize, segment: &Segment) -> Option<Reading<'_>> {
         let slot = segment.slot();
         if self.seat.load(Ordering::Acquire) != u32::from(slot) + 1 {
             self.sit_down(segment, slot)?;
         }
-        let reading = &self.seat(slot)[lane()].reading;
+        let reading = &self.seat(slot)[lane % LANES].reading;
         // SYNC: with the fence in `are_out`, a full barrier.
         (reading.swap(1, Ordering::SeqCst) == 0).then_some(Reading(reading))
     }
@@ -149,14 +154,13 @@ impl Readers {
     }
 }
 
-/// One of a participant's lines, mostly another one for each of its threads.
+/// One of a participant's lines, another one for each of its threads if they were started in turn:
+/// their stacks are as far from each other as a power of two and a page that guards it. (A
+/// thread-local variable would be a call, in a shared library.)
 #[inline]
 fn lane() -> usize {
-    thread_local! {
-        static HERE: u8 = const { 0 };
-    }
-    // Threads have their own memory, megabytes apart.
-    HERE.with(|here| (std::ptr::from_ref(here) as usize >> 20) % LANES)
+    let here = 0u8;
+    (std::ptr::from_ref(&here) as usize / PAGE as usize) % LANES
 }
 
 /// The memory of a map: given back only while nobody reads it.
@@ -180,6 +184,7 @@ impl Backing for Memory<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::LANES;
     use crate::map::Map;
     use crate::segment;
 
@@ -220,13 +225,15 @@ mod tests {
     #[test]
     fn two_threads_on_one_line_do_not_read_at_the_same_time() {
         let map = Map::anonymous().unwrap();
-        let enter = || map.core.readers.enter(&map.core.segment);
-        let reading = enter().unwrap();
+        let enter = || map.core.readers.enter_at(0, &map.core.segment);
+        let all: Vec<_> = (0..LANES)
+            .map(|lane| map.core.readers.enter_at(lane, &map.core.segment).unwrap())
+            .collect();
         assert!(enter().is_none());
         // By the lock, then.
         map.set(b"k", b"v").unwrap();
         assert_eq!(map.get_vec(b"k").unwrap().unwrap(), b"v");
-        drop(reading);
+        drop(all);
         assert!(enter().is_some());
     }
 }
