@@ -20,32 +20,43 @@ pub struct Slice {
 }
 
 /// Refuses NULL and misaligned pointers.
+#[inline]
 pub(super) fn checked<T>(what: &'static str, pointer: *const T) -> Result<()> {
-    if pointer.is_null() {
-        Err(Error::invalid(what, "it is NULL"))
-    } else if !pointer.is_aligned() {
-        let why = format!("{pointer:p} is not aligned to {} bytes", align_of::<T>());
-        Err(Error::invalid(what, why))
-    } else {
-        Ok(())
-    }
-}
-
-fn checked_bytes(what: &'static str, data: *const c_void, len: usize) -> Result<()> {
-    if len > isize::MAX as usize {
-        return Err(Error::invalid(what, format!("{len} bytes is no length")));
-    }
-    if data.is_null() && len > 0 {
-        return Err(Error::invalid(
-            what,
-            format!("it is NULL with a length of {len}"),
-        ));
+    if pointer.is_null() || !pointer.is_aligned() {
+        return Err(no_pointer(what, pointer.cast(), align_of::<T>()));
     }
     Ok(())
 }
 
+#[cold]
+fn no_pointer(what: &'static str, pointer: *const c_void, align: usize) -> Error {
+    if pointer.is_null() {
+        return Error::invalid(what, "it is NULL");
+    }
+    let why = format!("{pointer:p} is not aligned to {align} bytes");
+    Error::invalid(what, why)
+}
+
+#[inline]
+fn checked_bytes(what: &'static str, data: *const c_void, len: usize) -> Result<()> {
+    if len > isize::MAX as usize || data.is_null() && len > 0 {
+        return Err(no_bytes(what, len));
+    }
+    Ok(())
+}
+
+#[cold]
+fn no_bytes(what: &'static str, len: usize) -> Error {
+    let why = match isize::try_from(len) {
+        Ok(len) => format!("it is NULL with a length of {len}"),
+        Err(_) => format!("{len} bytes is no length"),
+    };
+    Error::invalid(what, why)
+}
+
 /// # Safety
 /// `data` is NULL or has `len` bytes that nobody writes while the result is used.
+#[inline]
 pub(super) unsafe fn bytes<'a>(
     what: &'static str,
     data: *const c_void,
@@ -62,6 +73,7 @@ pub(super) unsafe fn bytes<'a>(
 /// # Safety
 /// `data` is NULL or has room for `len` bytes that nobody else uses meanwhile. They need not
 /// be initialised: the library only writes to them.
+#[inline]
 pub(super) unsafe fn buffer<'a>(
     what: &'static str,
     data: *mut c_void,
@@ -168,6 +180,7 @@ pub(super) unsafe fn text<'a>(what: &'static str, text: *const c_char) -> Result
 const _: () = assert!(SHOAL_FOREVER < 0 && SHOAL_NOWAIT == 0);
 
 /// Negative waits for ever, 0 does not wait.
+#[inline]
 pub(super) fn timeout(nanoseconds: i64) -> Timeout {
     match u64::try_from(nanoseconds) {
         Ok(nanoseconds) => Timeout::Val(Duration::from_nanos(nanoseconds)),
@@ -181,6 +194,7 @@ pub(super) struct Out<T>(*mut T);
 impl<T: Copy> Out<T> {
     /// # Safety
     /// `place` is NULL or has room for a `T` that nobody else uses during the call.
+    #[inline]
     pub(super) unsafe fn new(what: &'static str, place: *mut T) -> Result<Self> {
         checked(what, place)?;
         Ok(Self(place))
@@ -208,6 +222,7 @@ impl<T: Copy> Out<T> {
         Ok(out)
     }
 
+    #[inline]
     pub(super) fn set(&self, value: T) {
         if !self.0.is_null() {
             // SAFETY: aligned and, by the constructors' contract, writable.
@@ -218,6 +233,7 @@ impl<T: Copy> Out<T> {
 
 impl Out<usize> {
     /// Writes the length of a result, or the length that the buffer should have had.
+    #[inline]
     pub(super) fn set_len(&self, result: Result<usize>) -> Result<()> {
         match result {
             Ok(len) => self.set(len),

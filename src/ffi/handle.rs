@@ -116,6 +116,7 @@ pub(super) fn new<H: Opaque>(inner: H::Inner) -> *mut H {
 }
 
 /// Checks a pointer that C calls a handle.
+#[inline]
 fn body<H: Opaque>(handle: *const H) -> Result<NonNull<Body<H::Inner>>> {
     // Handles of other kinds need not be aligned as those of this kind are.
     let magic = handle.cast::<AtomicU64>();
