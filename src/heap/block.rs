@@ -183,6 +183,7 @@ pub(crate) trait Backing {
 pub(crate) struct Heap {
     region: Region,
     block_map: u64,
+    entries: &'static [BlockEntry],
     base: u64,
     blocks: u32,
     /// Where the first slot may be, and how many bytes behind that the last one; see [`Heap::slot`].
@@ -213,6 +214,10 @@ impl Heap {
         {
             return Err(Error::corrupt("the heap does not fit its segment"));
         }
+        let entries = region.span(offset, blocks as usize * size_of::<BlockEntry>())?;
+        // SAFETY: so many entries lie there, page-aligned as the region is; they are `Shared`.
+        let entries =
+            unsafe { NonNull::slice_from_raw_parts(entries.cast(), blocks as usize).as_ref() };
         let base = offset + block_map_size(blocks);
         let first_slot = base + BLOCK;
         let last = (region.len() as u64).saturating_sub(class::LARGEST);
@@ -220,6 +225,7 @@ impl Heap {
         Ok(Self {
             region,
             block_map: offset,
+            entries,
             base,
             blocks,
             first_slot,
@@ -246,11 +252,10 @@ impl Heap {
     /// The entry of `block` in the block map.
     #[inline]
     pub(crate) fn block(&self, block: u32) -> Result<&BlockEntry> {
-        if block == 0 || block >= self.blocks {
-            return Err(Error::corrupt("a block lies outside the heap"));
+        match self.entries.get(block as usize) {
+            Some(entry) if block != 0 => Ok(entry),
+            _ => Err(Error::corrupt("a block lies outside the heap")),
         }
-        self.region
-            .resolve(Offset::new(self.block_map + block as u64 * ENTRY))
     }
 
     /// The extent in use that holds the byte at `offset`.
@@ -283,6 +288,16 @@ impl Heap {
             Some(at) if at / BLOCK < self.blocks as u64 => Ok((at / BLOCK) as u32),
             _ => Err(Error::corrupt("an offset lies outside the heap")),
         }
+    }
+
+    /// A block's first byte.
+    #[inline]
+    pub(crate) fn at(&self, block: u32) -> Result<NonNull<u8>> {
+        if block == 0 || block >= self.blocks {
+            return Err(Error::corrupt("a block lies outside the heap"));
+        }
+        // SAFETY: within the heap, which lies in the region (see `new`).
+        Ok(unsafe { self.region.base().add(self.offset_of(block) as usize) })
     }
 
     /// The offset of a block's first byte.

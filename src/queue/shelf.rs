@@ -48,7 +48,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 use crate::heap::{Arena, ArenaState, BLOCK, Backing, Heap, Purpose, Word};
-use crate::layout::{Offset, Owner, Region, Shared};
+use crate::layout::{Owner, Region, Shared};
 use crate::sync::MutexCell;
 use crate::sync::crash::crash_point;
 
@@ -116,13 +116,14 @@ unsafe impl Shared for ShelfState {}
 
 /// No state is zero: fresh pages must not look like messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
 pub(super) enum State {
-    Writing = 0x57,
-    Sent = 0x53,
-    Leased = 0x4c,
-    Waiting = 0x41,
-    Expired = 0x58,
-    Resting = 0x5a,
+    Writing = b'W',
+    Sent = b'S',
+    Leased = b'L',
+    Waiting = b'A',
+    Expired = b'X',
+    Resting = b'Z',
 }
 
 /// What a message's word says.
@@ -151,10 +152,15 @@ impl Mark {
     }
 
     fn decode(word: u64) -> Option<Self> {
-        use State::{Expired, Leased, Resting, Sent, Waiting, Writing};
-        let state = [Writing, Sent, Leased, Waiting, Expired, Resting]
-            .into_iter()
-            .find(|state| *state as u64 == word & 0xff)?;
+        let state = match word as u8 {
+            b'W' => State::Writing,
+            b'S' => State::Sent,
+            b'L' => State::Leased,
+            b'A' => State::Waiting,
+            b'X' => State::Expired,
+            b'Z' => State::Resting,
+            _ => return None,
+        };
         Some(Self {
             state,
             attempts: (word >> 8) as u8,
@@ -237,10 +243,9 @@ impl Shelf {
     /// What lies in the extent that begins at `block`.
     #[inline]
     pub(super) fn head(&self, block: u32) -> Result<&'static Head> {
-        if block == 0 || block >= self.heap.blocks() {
-            return Err(Error::corrupt("a message lies outside the shelf"));
-        }
-        self.region.resolve(Offset::new(self.heap.offset_of(block)))
+        let at = self.heap.at(block)?;
+        // SAFETY: a block is longer than a head, which is `Shared`, and as aligned.
+        Ok(unsafe { at.cast().as_ref() })
     }
 
     /// The payload of the message at `block`: where, and how many bytes.
@@ -452,8 +457,10 @@ impl Shelf {
 
     /// Whether message `number` is at `block`, with this mark.
     pub(super) fn is(&self, block: u32, number: u64, mark: Mark) -> bool {
-        let found = self.is_used(block).then(|| self.found(block));
-        matches!(found, Some(Ok(it)) if it.number == number && it.mark == mark)
+        let is_it = |head: &Head| {
+            head.number() == number && head.word.load(Ordering::Acquire) == mark.encode()
+        };
+        self.is_used(block) && self.head(block).is_ok_and(is_it)
     }
 
     /// Whether an extent in use begins at `block`.
