@@ -182,21 +182,24 @@ impl Queue {
         }
     }
 
-    /// Rule 2: only when there is something to do for a while.
     #[inline]
     fn wake_producers(&self) {
-        let not_full = &self.ring.header.not_full;
+        if self.ring.header.not_full.has_sleepers() {
+            self.wake_producer();
+        }
+    }
+
+    /// Rule 2: only when there is something to do for a while.
+    #[cold]
+    fn wake_producer(&self) {
+        let has_room = self.ring.header.used() <= self.capacity() / 2;
         // Padding alone is no reason to wait for a consumer, and may be more than half.
-        if not_full.has_sleepers()
-            && (self.ring.header.used() <= self.capacity() / 2 || self.ring.starts_done())
-            && self.takes_a_few_more()
-        {
-            not_full.notify_one();
+        if (has_room || self.ring.starts_done()) && self.takes_a_few_more() {
+            self.ring.header.not_full.notify_one();
         }
     }
 
     /// Rule 2 for a bound on messages, of which an eighth has to be free.
-    #[inline]
     fn takes_a_few_more(&self) -> bool {
         let items = self.ring.max_items();
         items == u64::MAX || (self.len() as u64) <= items - (items / 8).max(1)
