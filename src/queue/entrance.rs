@@ -145,6 +145,19 @@ impl Entrance {
         }
     }
 
+    /// The lock at once, if it is free and the turn is not over: most calls get along with that,
+    /// and never ask what time it is.
+    ///
+    /// # Errors
+    /// As for [`enter`](Self::enter).
+    #[inline(always)]
+    pub(super) fn enter_now(&self) -> Result<Option<Acquired<'_>>> {
+        match self.has_turn() {
+            true => self.lock.try_lock(),
+            false => Ok(None),
+        }
+    }
+
     #[cold]
     fn enter_slow(&self, deadline: Deadline) -> Result<Acquired<'_>> {
         // Who must not wait for messages must not wait for turns either.
@@ -179,10 +192,15 @@ impl Entrance {
     /// `Interrupted`.
     #[inline(always)]
     pub(super) fn make_way(&self, deadline: Deadline) -> Result<bool> {
-        if self.done.load(Ordering::Relaxed) < self.turn.load(Ordering::Relaxed) {
-            return Ok(false);
+        match self.has_turn() {
+            true => Ok(false),
+            false => self.end_turn(deadline),
         }
-        self.end_turn(deadline)
+    }
+
+    #[inline(always)]
+    fn has_turn(&self) -> bool {
+        self.done.load(Ordering::Relaxed) < self.turn.load(Ordering::Relaxed)
     }
 
     /// After an operation that did this much.

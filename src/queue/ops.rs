@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use crate::error::{Error, Result};
 use crate::layout::CachePadded;
 use crate::segment::{self, Kind, Options, Section, Segment, Spec};
-use crate::sync::RobustMutex;
+use crate::sync::{Acquired, RobustMutex};
 use crate::sys::clock::Deadline;
 
 use crate::Timeout;
@@ -236,23 +236,50 @@ impl Queue {
     /// `Interrupted` when a signal handler ran while waiting; `Poisoned`, `Corrupt`. After an
     /// error nothing was put.
     pub fn put(&self, data: &[u8], timeout: Timeout) -> Result<()> {
+        self.room_for(data.len())?;
+        let mut full = false;
+        if let Some(acquired) = self.producers.enter_now()? {
+            if self.put_locked(acquired, data)? {
+                return Ok(());
+            }
+            full = true;
+        }
+        self.put_slow(data, full, timeout)
+    }
+
+    /// There was no room, or somebody was in the way.
+    #[cold]
+    fn put_slow(&self, data: &[u8], mut full: bool, timeout: Timeout) -> Result<()> {
         let need = self.room_for(data.len())?;
         let deadline = Deadline::after(timeout);
         self.producers.make_way(deadline)?;
         loop {
-            let guard = self.enter_producers(deadline)?;
-            // SAFETY: the producers' lock is held until after the last use.
-            let mut end = unsafe { Producer::new(&self.ring) }?;
-            if end.push(data)? {
-                end.publish();
-                drop(guard);
-                self.producers.count(end.done());
-                self.told_consumers();
+            if full {
+                self.make_room(need, deadline)?;
+            }
+            if self.put_locked(self.producers.enter(deadline)?, data)? {
                 return Ok(());
             }
-            drop(guard);
-            self.make_room(need, deadline)?;
+            full = true;
         }
+    }
+
+    /// False if there is no room now.
+    #[inline(always)]
+    fn put_locked(&self, acquired: Acquired<'_>, data: &[u8]) -> Result<bool> {
+        let guard = self.may_put(acquired)?;
+        // SAFETY: the producers' lock is held until after the last use.
+        let mut end = unsafe { Producer::new(&self.ring) }?;
+        let put = end.push(data)?;
+        if put {
+            end.publish();
+        }
+        drop(guard);
+        if put {
+            self.producers.count(end.done());
+            self.told_consumers();
+        }
+        Ok(put)
     }
 
     /// Puts messages in order, as many as there is room for before `timeout`, and returns how

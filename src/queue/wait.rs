@@ -260,7 +260,13 @@ impl Queue {
     /// `Closed`: whoever wants to put must not.
     #[inline(always)]
     pub(super) fn enter_producers(&self, deadline: Deadline) -> Result<Guard<'_>> {
-        let guard = self.whole(&self.producers, self.producers.enter(deadline)?)?;
+        self.may_put(self.producers.enter(deadline)?)
+    }
+
+    /// The same once the lock is taken.
+    #[inline(always)]
+    pub(super) fn may_put<'a>(&self, acquired: Acquired<'a>) -> Result<Guard<'a>> {
+        let guard = self.whole(&self.producers, acquired)?;
         if self.is_closed() {
             return Err(Error::Closed);
         }
@@ -286,7 +292,7 @@ impl Queue {
 
     /// Repairs what a dead owner left.
     #[inline(always)]
-    fn whole<'a>(&self, entrance: &'a Entrance, acquired: Acquired<'a>) -> Result<Guard<'a>> {
+    fn whole<'a>(&self, entrance: &Entrance, acquired: Acquired<'a>) -> Result<Guard<'a>> {
         let guard = match acquired {
             Acquired::Held(guard) => guard,
             Acquired::Recovered(guard) => self.repair(entrance, guard)?,
