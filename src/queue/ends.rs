@@ -34,36 +34,41 @@ pub(super) struct End {
     pub(super) pos: u64,
     /// The other side's cursor as last seen.
     seen: u64,
+    /// Messages and bytes that have passed, not yet published.
     messages: u64,
     bytes: u64,
-    /// `messages` and `bytes` at first.
-    before: Passed,
+    /// The same, published since this was made.
+    published: Passed,
 }
 
 impl End {
     #[inline(always)]
-    fn new(word: u64, seen: u64, counts: &[Count; 2]) -> Self {
-        let count = &counts[(word & 1) as usize];
-        let messages = count.messages.load(Ordering::Relaxed);
-        let bytes = count.bytes.load(Ordering::Relaxed);
+    fn new(word: u64, seen: u64) -> Self {
         Self {
             word,
             pos: word & CURSOR,
             seen,
-            messages,
-            bytes,
-            before: (messages, bytes),
+            messages: 0,
+            bytes: 0,
+            published: (0, 0),
         }
     }
 
     /// What has passed since this was made.
     #[inline]
     fn done(&self) -> Passed {
-        let (messages, bytes) = self.before;
+        let (messages, bytes) = self.published;
         (
-            self.messages.wrapping_sub(messages),
-            self.bytes.wrapping_sub(bytes),
+            messages.wrapping_add(self.messages),
+            bytes.wrapping_add(self.bytes),
         )
+    }
+
+    /// How many messages ever passed, of those that are published.
+    #[inline]
+    fn before(&self, counts: &[Count; 2]) -> u64 {
+        let count = &counts[(self.word & 1) as usize];
+        count.messages.load(Ordering::Relaxed)
     }
 
     /// Moves on. A cursor that somebody wrote over may wrap.
@@ -88,18 +93,24 @@ impl End {
     #[inline(always)]
     fn publish(&mut self, cursor: &AtomicU64, counts: &[Count; 2]) {
         let which = (self.word & 1) ^ 1;
-        let count = &counts[which as usize];
+        let (old, new) = (&counts[(which ^ 1) as usize], &counts[which as usize]);
+        let messages = old.messages.load(Ordering::Relaxed);
+        let bytes = old.bytes.load(Ordering::Relaxed);
         // SYNC: pairs with the second look in `read_counts`: whoever reads what is stored
         // below also sees that the cursor has left the word these counts belonged to.
         fence(Ordering::Release);
-        count.messages.store(self.messages, Ordering::Relaxed);
+        new.messages
+            .store(messages.wrapping_add(self.messages), Ordering::Relaxed);
         crash_point!();
-        count.bytes.store(self.bytes, Ordering::Relaxed);
+        new.bytes
+            .store(bytes.wrapping_add(self.bytes), Ordering::Relaxed);
         crash_point!();
         self.word = self.pos | which;
         // SYNC: publish(tail), publish(head)
         cursor.store(self.word, Ordering::Release);
         crash_point!();
+        self.published = self.done();
+        (self.messages, self.bytes) = (0, 0);
     }
 }
 
@@ -121,7 +132,7 @@ impl<'a> Producer<'a> {
         Ok(Self {
             ring,
             capacity: ring.capacity()?,
-            end: End::new(word, seen, &side.counts),
+            end: End::new(word, seen),
         })
     }
 
@@ -162,7 +173,7 @@ impl<'a> Producer<'a> {
         }
         let side = &self.ring.header.producer;
         let writing = side.writing.load(Ordering::Relaxed);
-        let put = self.end.messages.wrapping_add(writing);
+        let put = self.messages().wrapping_add(writing);
         if put.wrapping_sub(side.seen_taken.load(Ordering::Relaxed)) < items {
             return true;
         }
@@ -233,7 +244,8 @@ impl<'a> Producer<'a> {
     /// Messages ever put, with what is not yet published.
     #[inline]
     pub(super) fn messages(&self) -> u64 {
-        self.end.messages
+        let before = self.end.before(&self.ring.header.producer.counts);
+        before.wrapping_add(self.end.messages)
     }
 
     /// What was pushed so far.
@@ -258,6 +270,7 @@ pub(crate) struct Consumer<'a> {
 }
 
 /// A message, not yet taken.
+#[derive(Clone, Copy)]
 pub(crate) struct Message {
     at: NonNull<u8>,
     len: usize,
@@ -313,7 +326,7 @@ impl<'a> Consumer<'a> {
         let consumer = Self {
             ring,
             capacity: ring.capacity()?,
-            end: End::new(word, seen, &side.counts),
+            end: End::new(word, seen),
         };
         consumer.check_distance()?;
         Ok(consumer)
@@ -335,7 +348,7 @@ impl<'a> Consumer<'a> {
     pub(crate) fn peek(&mut self) -> Result<Option<Message>> {
         let first = self.ring.header.first.load(Ordering::Relaxed);
         if first != 0 {
-            return self.on_shelf(first, 0).map(Some);
+            return on_shelf(self.ring, first, 0).map(Some);
         }
         self.peek_ring()
     }
@@ -379,7 +392,7 @@ impl<'a> Consumer<'a> {
                     }));
                 }
                 (Some(State::Shelved), _) if available >= HEADER => {
-                    return self.on_shelf(record::block(word), HEADER).map(Some);
+                    return on_shelf(self.ring, record::block(word), HEADER).map(Some);
                 }
                 (Some(State::Done), Some(size)) => self.end.skip(size),
                 _ => return Err(Error::corrupt("a record's header is not one")),
@@ -387,31 +400,10 @@ impl<'a> Consumer<'a> {
         }
     }
 
-    /// The message at `block`.
-    #[cold]
-    fn on_shelf(&self, block: u32, size: u64) -> Result<Message> {
-        let state = self.ring.shelf.found(block)?.mark.state;
-        // A lease is marked before the ring lets go of its message.
-        let expected = match size {
-            0 => state == shelf::State::Waiting,
-            _ => matches!(state, shelf::State::Sent | shelf::State::Leased),
-        };
-        if !expected {
-            return Err(Error::corrupt("a message on the shelf is not to be taken"));
-        }
-        let (at, len) = self.ring.shelf.payload(block)?;
-        Ok(Message {
-            at,
-            len,
-            size,
-            block,
-        })
-    }
-
     /// Moves over the message, which was copied out of the ring and may be overwritten from
     /// now on.
     #[inline(always)]
-    pub(crate) fn advance(&mut self, message: &Message) {
+    pub(crate) fn advance(&mut self, message: Message) {
         self.end.skip(message.size);
         self.end.count(message.len as u64);
         if self.end.is_due() {
@@ -421,25 +413,21 @@ impl<'a> Consumer<'a> {
 
     /// The same at once, and for any message: what lies on the shelf is then to be freed, or
     /// was leased.
-    pub(crate) fn advance_now(&mut self, message: &Message) -> Result<()> {
-        if !message.is_again() {
-            self.advance(message);
-            self.publish();
-            return Ok(());
+    #[inline(always)]
+    pub(crate) fn advance_now(&mut self, message: Message) -> Result<()> {
+        if message.is_again() {
+            return advance_shelf(self.ring, message.block);
         }
-        let next = self.ring.shelf.head(message.block)?;
-        let next = next.next.load(Ordering::Relaxed);
-        let header = self.ring.header;
-        header.first.store(next, Ordering::Relaxed);
-        crash_point!();
-        change(&header.shelf.waiting, -1);
+        self.advance(message);
+        self.publish();
         Ok(())
     }
 
     /// The number of the next message of the ring, counted from 1.
     #[inline]
     pub(crate) fn next_number(&self) -> u64 {
-        self.end.messages.wrapping_add(1)
+        let before = self.end.before(&self.ring.header.consumer.counts);
+        before.wrapping_add(self.end.messages).wrapping_add(1)
     }
 
     /// Frees everything that was moved over, and says whether that was anything.
@@ -464,4 +452,39 @@ impl<'a> Consumer<'a> {
     pub(crate) fn has_more(&self) -> bool {
         self.end.pos != self.end.seen || self.ring.header.first.load(Ordering::Relaxed) != 0
     }
+}
+
+// NB: These two are handed no `Consumer`: one whose address is known elsewhere lives in memory.
+
+/// The message at `block`.
+#[cold]
+fn on_shelf(ring: &Ring, block: u32, size: u64) -> Result<Message> {
+    let state = ring.shelf.found(block)?.mark.state;
+    // A lease is marked before the ring lets go of its message.
+    let expected = match size {
+        0 => state == shelf::State::Waiting,
+        _ => matches!(state, shelf::State::Sent | shelf::State::Leased),
+    };
+    if !expected {
+        return Err(Error::corrupt("a message on the shelf is not to be taken"));
+    }
+    let (at, len) = ring.shelf.payload(block)?;
+    Ok(Message {
+        at,
+        len,
+        size,
+        block,
+    })
+}
+
+/// Moves over the message at `block`, which is the first of those given back.
+#[cold]
+fn advance_shelf(ring: &Ring, block: u32) -> Result<()> {
+    let next = ring.shelf.head(block)?;
+    let next = next.next.load(Ordering::Relaxed);
+    let header = ring.header;
+    header.first.store(next, Ordering::Relaxed);
+    crash_point!();
+    change(&header.shelf.waiting, -1);
+    Ok(())
 }

@@ -180,7 +180,7 @@ impl Queue {
     pub(crate) fn lease_place(&self, visible: Option<Duration>, timeout: Timeout) -> Result<Held> {
         let deadline = Deadline::after(timeout);
         loop {
-            let leased = self.take(deadline, |end| {
+            let leased = self.take(deadline, false, |end| {
                 let Some(message) = end.peek()? else {
                     return Ok(None);
                 };
@@ -215,7 +215,7 @@ impl Queue {
                 self.hold(block, 1, owner, until)?
             }
         };
-        end.advance_now(message)?;
+        end.advance_now(*message)?;
         Ok(held)
     }
 

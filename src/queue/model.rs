@@ -177,9 +177,9 @@ fn copy_of(heap: &Heap, end: &mut Consumer<'_>) -> Option<Vec<u8>> {
     // SAFETY: as long as the message; nothing is published meanwhile.
     unsafe { message.copy_to(NonNull::from(&mut data[..]).cast()) };
     match message.block() {
-        None => end.advance(&message),
+        None => end.advance(message),
         Some(block) => {
-            end.advance_now(&message).unwrap();
+            end.advance_now(message).unwrap();
             heap.with_arena(|arena| arena.free(block)).unwrap();
         }
     }
@@ -502,7 +502,7 @@ fn cursors_and_headers_of_any_bits_are_answered() {
                     assert!(message.len() <= 1 << 14);
                     let mut copy = vec![0; message.len()];
                     message.copy_to(NonNull::from(&mut copy[..]).cast());
-                    let _ = end.advance_now(&message);
+                    let _ = end.advance_now(message);
                 }
                 if let Ok(mut end) = Producer::new(&heap.ring)
                     && end.may_reserve().is_ok()

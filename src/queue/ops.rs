@@ -342,19 +342,37 @@ impl Queue {
     /// message stays; `Closed` once a closed queue is drained; `Interrupted` when a signal
     /// handler ran while waiting; `Poisoned`, `Corrupt`.
     pub fn get(&self, buf: &mut [u8], timeout: Timeout) -> Result<usize> {
-        self.take(Deadline::after(timeout), |end| {
-            let Some(message) = end.peek()? else {
-                return Ok(None);
-            };
-            let (needed, capacity) = (message.len(), buf.len());
-            let Some(to) = buf.get_mut(..needed) else {
-                return Err(Error::BufferTooSmall { needed, capacity });
-            };
-            // SAFETY: `to` has the message's length; nothing is published before `take` does.
-            unsafe { message.copy_to(NonNull::from(to).cast()) };
-            self.pass(end, &message)?;
-            Ok(Some(needed))
-        })
+        let mut nothing = false;
+        if let Some(guard) = self.enter_consumers_now()? {
+            if let Some(len) = self.take_now(guard, false, |end| self.copy(end, buf))? {
+                return Ok(len);
+            }
+            nothing = true;
+        }
+        self.get_slow(buf, nothing, timeout)
+    }
+
+    /// There was nothing, or somebody was in the way.
+    #[cold]
+    fn get_slow(&self, buf: &mut [u8], nothing: bool, timeout: Timeout) -> Result<usize> {
+        let deadline = Deadline::after(timeout);
+        self.take(deadline, nothing, |end| self.copy(end, buf))
+    }
+
+    /// Copies the first message to `buf` and moves over it.
+    #[inline(always)]
+    fn copy(&self, end: &mut Consumer<'_>, buf: &mut [u8]) -> Result<Option<usize>> {
+        let Some(message) = end.peek()? else {
+            return Ok(None);
+        };
+        let (needed, capacity) = (message.len(), buf.len());
+        let Some(to) = buf.get_mut(..needed) else {
+            return Err(Error::BufferTooSmall { needed, capacity });
+        };
+        // SAFETY: `to` has the message's length; nothing is published before `take_now` does.
+        unsafe { message.copy_to(NonNull::from(to).cast()) };
+        self.pass(end, message)?;
+        Ok(Some(needed))
     }
 
     /// Takes the first message, waiting until `timeout`.
@@ -362,7 +380,7 @@ impl Queue {
     /// # Errors
     /// As for [`get`](Self::get).
     pub fn get_vec(&self, timeout: Timeout) -> Result<Vec<u8>> {
-        self.take(Deadline::after(timeout), |end| {
+        self.take(Deadline::after(timeout), false, |end| {
             let mut data = Vec::new();
             Ok(self.append(end, &mut data)?.map(|_| data))
         })
@@ -384,7 +402,7 @@ impl Queue {
         if max == 0 {
             return Ok(0);
         }
-        self.take(Deadline::after(timeout), |end| {
+        self.take(Deadline::after(timeout), false, |end| {
             let mut taken = 0;
             while taken < max {
                 let Some(len) = self.append(end, buf)? else {
@@ -411,7 +429,7 @@ impl Queue {
         if lens.is_empty() {
             return Ok(0);
         }
-        self.take(Deadline::after(timeout), |end| {
+        self.take(Deadline::after(timeout), false, |end| {
             let (mut taken, mut filled) = (0, 0);
             while taken < lens.len() {
                 let Some(message) = end.peek()? else { break };
@@ -424,7 +442,7 @@ impl Queue {
                 };
                 // SAFETY: `to` has the message's length; nothing is published meanwhile.
                 unsafe { message.copy_to(NonNull::from(to).cast()) };
-                self.pass(end, &message)?;
+                self.pass(end, message)?;
                 lens[taken] = needed;
                 (taken, filled) = (taken + 1, filled + needed);
             }
@@ -496,19 +514,12 @@ impl Queue {
 impl Queue {
     /// Moves over a message that was copied out. Under the consumers' lock.
     #[inline(always)]
-    fn pass(&self, end: &mut Consumer<'_>, message: &Message) -> Result<()> {
-        match message.block() {
-            None => {
-                end.advance(message);
-                Ok(())
-            }
-            Some(block) => self.pass_on_shelf(end, message, block),
-        }
-    }
-
-    /// Killed between the two steps it leaves a message that was taken, by its number.
-    #[cold]
-    fn pass_on_shelf(&self, end: &mut Consumer<'_>, message: &Message, block: u32) -> Result<()> {
+    fn pass(&self, end: &mut Consumer<'_>, message: Message) -> Result<()> {
+        let Some(block) = message.block() else {
+            end.advance(message);
+            return Ok(());
+        };
+        // Killed between the two steps it leaves a message that was taken, by its number.
         end.advance_now(message)?;
         self.free(block)
     }
@@ -526,7 +537,7 @@ impl Queue {
             message.copy_to(NonNull::from(&mut data.spare_capacity_mut()[..]).cast());
             data.set_len(old + message.len());
         }
-        self.pass(end, &message)?;
+        self.pass(end, message)?;
         Ok(Some(message.len()))
     }
 }

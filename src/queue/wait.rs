@@ -47,71 +47,107 @@ const CLOSED: u32 = 1;
 const POISONED: u32 = 2;
 
 impl Queue {
-    /// Takes what `taken` finds at the taking end, waiting while it finds nothing.
+    /// Takes what `taken` finds at the taking end, waiting while it finds nothing: from the
+    /// start, if that is what the caller has found.
     #[inline]
     pub(super) fn take<T>(
         &self,
         deadline: Deadline,
+        mut nothing: bool,
         mut taken: impl FnMut(&mut Consumer<'_>) -> Result<Option<T>>,
     ) -> Result<T> {
-        let nothing = |err| self.got_nothing(err);
-        if self.consumers.make_way(deadline).map_err(nothing)? {
+        let got_nothing = |err| self.got_nothing(err);
+        if self.consumers.make_way(deadline).map_err(got_nothing)? {
             self.widen();
         }
         let mut waited = false;
         loop {
-            let guard = self.enter_consumers(deadline).map_err(nothing)?;
-            if self.is_due() {
-                self.look_after(guard)?;
-                continue;
+            if nothing {
+                self.wait_for_more(deadline).map_err(got_nothing)?;
+                waited = true;
             }
-            // Before looking: once a queue is closed, what is not there will never be.
-            let closed = self.flags() & CLOSED != 0;
-            // SAFETY: the consumers' lock is held until after the last use.
-            let mut end = unsafe { Consumer::new(&self.ring) }?;
-            let found = taken(&mut end);
-            let whole = matches!(found, Err(Error::BufferTooSmall { .. }) | Ok(_));
-            let freed = whole && end.publish();
-            let (more, done) = (end.has_more(), end.done());
-            let joined = self.ring.header.finished.has_sleepers();
-            drop(guard);
-            if let Some(value) = found? {
-                self.consumers.count(done);
-                if waited {
-                    self.pace.found(more || done.0 > 1);
-                }
-                self.told_producers();
-                if joined {
-                    self.tell_finished();
-                }
-                if more {
-                    self.ring.header.not_empty.notify_one();
-                } else {
-                    self.took_all();
-                }
+            let acquired = self.consumers.enter(deadline).map_err(got_nothing)?;
+            let guard = self.whole(&self.consumers, acquired)?;
+            nothing = !self.is_due();
+            if !nothing {
+                self.look_after(guard)?;
+            } else if let Some(value) = self.take_now(guard, waited, &mut taken)? {
                 return Ok(value);
             }
-            if freed {
-                // Padding, which is room as well.
-                self.told_producers();
-            }
-            if closed && !self.may_come_back() {
-                return Err(Error::Closed);
-            }
-            if deadline == Deadline::Now {
-                return Err(nothing(Error::Empty));
-            }
-            // Others may be faster every time.
-            if deadline.passed() {
-                return Err(nothing(Error::Timeout));
-            }
-            waited = true;
-            self.pace.rest();
-            self.wait_for_message(deadline).map_err(nothing)?;
         }
     }
 
+    /// Takes what `taken` finds there now.
+    #[inline(always)]
+    pub(super) fn take_now<T>(
+        &self,
+        guard: Guard<'_>,
+        waited: bool,
+        taken: impl FnOnce(&mut Consumer<'_>) -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
+        // Before looking: once a queue is closed, what is not there will never be.
+        let closed = self.is_closed();
+        // SAFETY: the consumers' lock is held until after the last use.
+        let mut end = unsafe { Consumer::new(&self.ring) }?;
+        let found = match taken(&mut end) {
+            Ok(found) => found,
+            Err(err) => {
+                if matches!(err, Error::BufferTooSmall { .. }) {
+                    end.publish();
+                }
+                return Err(err);
+            }
+        };
+        let freed = end.publish();
+        let (more, done) = (end.has_more(), end.done());
+        let joined = self.ring.header.finished.has_sleepers();
+        drop(guard);
+        if found.is_none() {
+            self.found_none(freed, closed)?;
+            return Ok(None);
+        }
+        self.consumers.count(done);
+        if waited {
+            self.pace.found(more || done.0 > 1);
+        }
+        self.told_producers();
+        if joined {
+            self.tell_finished();
+        }
+        if more {
+            self.ring.header.not_empty.notify_one();
+        } else {
+            self.took_all();
+        }
+        Ok(found)
+    }
+
+    /// There was nothing to take, but for `freed` padding.
     #[cold]
+    fn found_none(&self, freed: bool, closed: bool) -> Result<()> {
+        if freed {
+            // Which is room as well.
+            self.told_producers();
+        }
+        if closed && !self.may_come_back() {
+            return Err(Error::Closed);
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn wait_for_more(&self, deadline: Deadline) -> Result<()> {
+        if deadline == Deadline::Now {
+            return Err(Error::Empty);
+        }
+        // Others may be faster every time.
+        if deadline.passed() {
+            return Err(Error::Timeout);
+        }
+        self.pace.rest();
+        self.wait_for_message(deadline)
+    }
+
     pub(super) fn wait_for_message(&self, deadline: Deadline) -> Result<()> {
         let ready = || self.ring.is_occupied() || self.is_over() || self.is_due();
         if self.consumers.look(deadline, ready)? {
@@ -273,10 +309,14 @@ impl Queue {
         Ok(guard)
     }
 
-    /// The consumers' lock, in turn.
+    /// The consumers' lock at once, if it is free and nothing has to be done first.
     #[inline(always)]
-    fn enter_consumers(&self, deadline: Deadline) -> Result<Guard<'_>> {
-        self.whole(&self.consumers, self.consumers.enter(deadline)?)
+    pub(super) fn enter_consumers_now(&self) -> Result<Option<Guard<'_>>> {
+        let Some(acquired) = self.consumers.enter_now()? else {
+            return Ok(None);
+        };
+        let guard = self.whole(&self.consumers, acquired)?;
+        Ok((!self.is_due()).then_some(guard))
     }
 
     /// One of the locks, out of turn.
