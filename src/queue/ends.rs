@@ -136,8 +136,8 @@ impl<'a> Producer<'a> {
         })
     }
 
-    /// Writes a message behind what is there, to be seen once it is published: by
-    /// [`Self::publish`] at the latest. False if there is no room for it now.
+    /// Writes a message behind what is there, to be seen once it is published. False if there is
+    /// no room for it now.
     #[inline(always)]
     pub(crate) fn push(&mut self, payload: &[u8]) -> Result<bool> {
         let need = record::size(payload.len() as u64).unwrap_or(u64::MAX);
@@ -158,9 +158,6 @@ impl<'a> Producer<'a> {
         crash_point!();
         self.end.skip(need);
         self.end.count(payload.len() as u64);
-        if self.end.is_due() {
-            self.publish();
-        }
         Ok(true)
     }
 
@@ -252,6 +249,14 @@ impl<'a> Producer<'a> {
     #[inline]
     pub(crate) fn done(&self) -> Passed {
         self.end.done()
+    }
+
+    /// Publishes the part of a batch that is done, if it is large.
+    #[inline(always)]
+    pub(crate) fn publish_part(&mut self) {
+        if self.end.is_due() {
+            self.publish();
+        }
     }
 
     /// Makes everything pushed visible.
@@ -406,9 +411,6 @@ impl<'a> Consumer<'a> {
     pub(crate) fn advance(&mut self, message: Message) {
         self.end.skip(message.size);
         self.end.count(message.len as u64);
-        if self.end.is_due() {
-            self.publish();
-        }
     }
 
     /// The same at once, and for any message: what lies on the shelf is then to be freed, or
@@ -428,6 +430,14 @@ impl<'a> Consumer<'a> {
     pub(crate) fn next_number(&self) -> u64 {
         let before = self.end.before(&self.ring.header.consumer.counts);
         before.wrapping_add(self.end.messages).wrapping_add(1)
+    }
+
+    /// Frees the part of a batch that was moved over, if it is large.
+    #[inline(always)]
+    pub(crate) fn publish_part(&mut self) {
+        if self.end.is_due() {
+            self.publish();
+        }
     }
 
     /// Frees everything that was moved over, and says whether that was anything.

@@ -177,7 +177,10 @@ fn copy_of(heap: &Heap, end: &mut Consumer<'_>) -> Option<Vec<u8>> {
     // SAFETY: as long as the message; nothing is published meanwhile.
     unsafe { message.copy_to(NonNull::from(&mut data[..]).cast()) };
     match message.block() {
-        None => end.advance(message),
+        None => {
+            end.advance(message);
+            end.publish_part();
+        }
         Some(block) => {
             end.advance_now(message).unwrap();
             heap.with_arena(|arena| arena.free(block)).unwrap();
@@ -229,6 +232,7 @@ fn put(heap: &Heap, model: &mut Model, lens: &[usize], killed: bool) {
         if !expected {
             break;
         }
+        end.publish_part();
     }
     if killed {
         // Padding and what was due are published already: some first part of it all.

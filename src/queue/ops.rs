@@ -320,6 +320,7 @@ impl Queue {
             if !end.push(item.as_ref())? {
                 break;
             }
+            end.publish_part();
             put += 1;
         }
         if put > 0 {
@@ -408,6 +409,7 @@ impl Queue {
                 let Some(len) = self.append(end, buf)? else {
                     break;
                 };
+                end.publish_part();
                 lens.push(len);
                 taken += 1;
             }
@@ -443,6 +445,7 @@ impl Queue {
                 // SAFETY: `to` has the message's length; nothing is published meanwhile.
                 unsafe { message.copy_to(NonNull::from(to).cast()) };
                 self.pass(end, message)?;
+                end.publish_part();
                 lens[taken] = needed;
                 (taken, filled) = (taken + 1, filled + needed);
             }

@@ -89,23 +89,17 @@ impl Queue {
         let closed = self.is_closed();
         // SAFETY: the consumers' lock is held until after the last use.
         let mut end = unsafe { Consumer::new(&self.ring) }?;
-        let found = match taken(&mut end) {
-            Ok(found) => found,
-            Err(err) => {
-                if matches!(err, Error::BufferTooSmall { .. }) {
-                    end.publish();
-                }
-                return Err(err);
+        let value = match taken(&mut end) {
+            Ok(Some(value)) => value,
+            other => {
+                let err = other.err();
+                return self.took_none(end, guard, closed, err).map(|()| None);
             }
         };
-        let freed = end.publish();
+        end.publish();
         let (more, done) = (end.has_more(), end.done());
         let joined = self.ring.header.finished.has_sleepers();
         drop(guard);
-        if found.is_none() {
-            self.found_none(freed, closed)?;
-            return Ok(None);
-        }
         self.consumers.count(done);
         if waited {
             self.pace.found(more || done.0 > 1);
@@ -119,14 +113,26 @@ impl Queue {
         } else {
             self.took_all();
         }
-        Ok(found)
+        Ok(Some(value))
     }
 
-    /// There was nothing to take, but for `freed` padding.
+    /// Nothing was taken, because of `err` or because there is nothing but padding.
     #[cold]
-    fn found_none(&self, freed: bool, closed: bool) -> Result<()> {
+    fn took_none(
+        &self,
+        mut end: Consumer<'_>,
+        guard: Guard<'_>,
+        closed: bool,
+        err: Option<Error>,
+    ) -> Result<()> {
+        let whole = matches!(err, None | Some(Error::BufferTooSmall { .. }));
+        let freed = whole && end.publish();
+        drop(guard);
+        if let Some(err) = err {
+            return Err(err);
+        }
         if freed {
-            // Which is room as well.
+            // Padding is room as well.
             self.told_producers();
         }
         if closed && !self.may_come_back() {
