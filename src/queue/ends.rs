@@ -16,7 +16,7 @@ use crate::sync::crash::crash_point;
 
 use super::header::{CURSOR, Count, Passed, change};
 use super::record::{self, HEADER, State};
-use super::ring::{LINE, Ring};
+use super::ring::{LINE, Ring, corrupt};
 use super::shelf;
 
 /// A batch publishes whenever it has done this many bytes: both sides then work at the same
@@ -225,7 +225,7 @@ impl<'a> Producer<'a> {
             .store(self.end.seen, Ordering::Relaxed);
         match free(&self.end) {
             Some(free) => Ok(free >= need),
-            None => Err(Error::corrupt("R3: the ring's cursors are too far apart")),
+            None => Err(corrupt("R3: the ring's cursors are too far apart")),
         }
     }
 
@@ -328,24 +328,11 @@ impl<'a> Consumer<'a> {
         let word = ring.header.head.load(Ordering::Relaxed);
         let side = &ring.header.consumer;
         let seen = side.seen.load(Ordering::Relaxed);
-        let consumer = Self {
+        Ok(Self {
             ring,
             capacity: ring.capacity()?,
             end: End::new(word, seen),
-        };
-        consumer.check_distance()?;
-        Ok(consumer)
-    }
-
-    /// R3 for what is left to read. Without it, cursors that somebody wrote over could lead
-    /// round the ring for ever.
-    #[inline]
-    fn check_distance(&self) -> Result<()> {
-        if self.end.seen.wrapping_sub(self.end.pos) <= self.capacity {
-            Ok(())
-        } else {
-            Err(Error::corrupt("R3: the ring's cursors are too far apart"))
-        }
+        })
     }
 
     /// The next message, if there is one: what was given back first, since it is older.
@@ -373,20 +360,19 @@ impl<'a> Consumer<'a> {
                 if self.end.pos == self.end.seen {
                     return Ok(None);
                 }
-                self.check_distance()?;
+            }
+            // R3: without it, cursors that somebody wrote over could lead round the ring for ever.
+            let ahead = self.end.seen.wrapping_sub(self.end.pos);
+            if ahead > self.capacity {
+                return Err(corrupt("R3: the ring's cursors are too far apart"));
             }
             let offset = self.end.pos & (self.capacity - 1);
             let header = self.ring.header_at(offset);
             let word = header[0].load(Ordering::Relaxed);
             let len = header[1].load(Ordering::Relaxed);
-            let available = self
-                .end
-                .seen
-                .wrapping_sub(self.end.pos)
-                .min(self.capacity - offset);
-            let size = record::size(len).filter(|&size| size <= available);
-            match (State::of(word), size) {
-                (Some(State::Ready), Some(size)) => {
+            let available = ahead.min(self.capacity - offset);
+            match record::size_within(len, available) {
+                Some(size) if State::of(word) == Some(State::Ready) => {
                     // SAFETY: `size <= capacity - offset`.
                     let at = unsafe { self.ring.bytes.add((offset + HEADER) as usize) };
                     return Ok(Some(Message {
@@ -396,11 +382,11 @@ impl<'a> Consumer<'a> {
                         block: 0,
                     }));
                 }
-                (Some(State::Shelved), _) if available >= HEADER => {
+                Some(size) if State::of(word) == Some(State::Done) => self.end.skip(size),
+                _ if State::of(word) == Some(State::Shelved) && available >= HEADER => {
                     return on_shelf(self.ring, record::block(word), HEADER).map(Some);
                 }
-                (Some(State::Done), Some(size)) => self.end.skip(size),
-                _ => return Err(Error::corrupt("a record's header is not one")),
+                _ => return Err(corrupt("a record's header is not one")),
             }
         }
     }

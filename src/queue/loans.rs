@@ -113,7 +113,7 @@ impl Queue {
     #[inline]
     pub(super) fn is_due(&self) -> bool {
         let due = self.due();
-        due != 0 && (due <= AT_ONCE || due <= now_ns())
+        due != 0 && is_past(due)
     }
 
     /// At most `slice_ns`, and not beyond the time to look after the shelf.
@@ -437,4 +437,9 @@ impl Queue {
             arena.trim()
         })
     }
+}
+
+#[cold]
+fn is_past(due: u64) -> bool {
+    due <= AT_ONCE || due <= now_ns()
 }

@@ -344,11 +344,14 @@ impl Queue {
     /// handler ran while waiting; `Poisoned`, `Corrupt`.
     pub fn get(&self, buf: &mut [u8], timeout: Timeout) -> Result<usize> {
         let mut nothing = false;
-        if let Some(guard) = self.enter_consumers_now()? {
-            if let Some(len) = self.take_now(guard, false, |end| self.copy(end, buf))? {
-                return Ok(len);
+        if let Some(acquired) = self.consumers.enter_now()? {
+            let guard = self.repaired(&self.consumers, acquired)?;
+            if !self.is_due() {
+                if let Some(len) = self.take_now(guard, false, |end| self.copy(end, buf))? {
+                    return Ok(len);
+                }
+                nothing = true;
             }
-            nothing = true;
         }
         self.get_slow(buf, nothing, timeout)
     }

@@ -61,6 +61,15 @@ pub(crate) fn size(payload: u64) -> Option<u64> {
     crate::layout::align_up(payload.checked_add(HEADER)?, ALIGN)
 }
 
+/// The same for a record of which `room` bytes are there; `None` if it is longer.
+#[inline]
+pub(crate) fn size_within(payload: u64, room: u64) -> Option<u64> {
+    if payload > room {
+        return None;
+    }
+    size(payload).filter(|&size| size <= room)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,5 +88,15 @@ mod tests {
         assert_eq!(size(16), Some(32));
         assert_eq!(size(64), Some(80));
         assert_eq!(size(u64::MAX), None);
+    }
+
+    #[test]
+    fn a_record_is_no_longer_than_the_room_it_is_in() {
+        assert_eq!(size_within(0, 16), Some(16));
+        assert_eq!(size_within(1, 16), None);
+        assert_eq!(size_within(63, 80), size(63));
+        assert_eq!(size_within(64, 80), Some(80));
+        assert_eq!(size_within(65, 80), None);
+        assert_eq!(size_within(u64::MAX, 1 << 40), None);
     }
 }

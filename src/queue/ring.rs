@@ -29,6 +29,8 @@ pub(crate) struct Ring {
     pub(crate) header: &'static Header,
     pub(super) bytes: NonNull<u8>,
     max: u64,
+    /// The bits of all capacities it may have.
+    sizes: u64,
     /// The most messages it holds.
     items: u64,
     pub(super) shelf: Shelf,
@@ -71,7 +73,7 @@ impl Ring {
     pub(crate) fn attach(region: &Region, at: u64) -> Result<Self> {
         let header = region.resolve::<Header>(Offset::new(at))?;
         let max = header.max_capacity.load(Ordering::Relaxed);
-        if !max.is_power_of_two() {
+        if !max.is_power_of_two() || max < MIN_CAPACITY {
             return Err(Error::corrupt(
                 "R1: the ring's largest capacity is impossible",
             ));
@@ -86,6 +88,7 @@ impl Ring {
             header,
             bytes,
             max,
+            sizes: max | (max - MIN_CAPACITY),
             items,
             shelf,
         };
@@ -154,10 +157,11 @@ impl Ring {
 
     #[inline]
     fn plausible(&self, capacity: u64) -> Result<u64> {
-        if capacity.is_power_of_two() && capacity >= MIN_CAPACITY && capacity <= self.max {
+        // One of the bits, and no other.
+        if capacity & self.sizes != 0 && capacity & (capacity - 1) == 0 {
             Ok(capacity)
         } else {
-            Err(Error::corrupt("R1: the ring's capacity is impossible"))
+            Err(corrupt("R1: the ring's capacity is impossible"))
         }
     }
 
@@ -272,4 +276,11 @@ impl Ring {
         crash_point!();
         Ok(Some(capacity))
     }
+}
+
+/// For what every put or get checks: out of line, so that none of them prepares for it.
+#[cold]
+#[inline(never)]
+pub(super) fn corrupt(what: &'static str) -> Error {
+    Error::corrupt(what)
 }

@@ -86,14 +86,17 @@ impl Queue {
         taken: impl FnOnce(&mut Consumer<'_>) -> Result<Option<T>>,
     ) -> Result<Option<T>> {
         // Before looking: once a queue is closed, what is not there will never be.
-        let closed = self.is_closed();
+        let flags = self.flags();
+        if flags & POISONED != 0 {
+            return Err(ended(flags));
+        }
         // SAFETY: the consumers' lock is held until after the last use.
         let mut end = unsafe { Consumer::new(&self.ring) }?;
         let value = match taken(&mut end) {
             Ok(Some(value)) => value,
             other => {
                 let err = other.err();
-                return self.took_none(end, guard, closed, err).map(|()| None);
+                return self.took_none(end, guard, flags, err).map(|()| None);
             }
         };
         end.publish();
@@ -122,7 +125,7 @@ impl Queue {
         &self,
         mut end: Consumer<'_>,
         guard: Guard<'_>,
-        closed: bool,
+        flags: u32,
         err: Option<Error>,
     ) -> Result<()> {
         let whole = matches!(err, None | Some(Error::BufferTooSmall { .. }));
@@ -135,7 +138,7 @@ impl Queue {
             // Padding is room as well.
             self.told_producers();
         }
-        if closed && !self.may_come_back() {
+        if flags & CLOSED != 0 && !self.may_come_back() {
             return Err(Error::Closed);
         }
         Ok(())
@@ -308,21 +311,11 @@ impl Queue {
     /// The same once the lock is taken.
     #[inline(always)]
     pub(super) fn may_put<'a>(&self, acquired: Acquired<'a>) -> Result<Guard<'a>> {
-        let guard = self.whole(&self.producers, acquired)?;
-        if self.is_closed() {
-            return Err(Error::Closed);
+        let guard = self.repaired(&self.producers, acquired)?;
+        match self.flags() & (CLOSED | POISONED) {
+            0 => Ok(guard),
+            flags => Err(ended(flags)),
         }
-        Ok(guard)
-    }
-
-    /// The consumers' lock at once, if it is free and nothing has to be done first.
-    #[inline(always)]
-    pub(super) fn enter_consumers_now(&self) -> Result<Option<Guard<'_>>> {
-        let Some(acquired) = self.consumers.enter_now()? else {
-            return Ok(None);
-        };
-        let guard = self.whole(&self.consumers, acquired)?;
-        Ok((!self.is_due()).then_some(guard))
     }
 
     /// One of the locks, out of turn.
@@ -336,19 +329,27 @@ impl Queue {
         acquired.map(|it| self.whole(entrance, it)).transpose()
     }
 
-    /// Repairs what a dead owner left.
+    /// Repairs what a dead owner left, if that can be done.
     #[inline(always)]
     fn whole<'a>(&self, entrance: &Entrance, acquired: Acquired<'a>) -> Result<Guard<'a>> {
-        let guard = match acquired {
-            Acquired::Held(guard) => guard,
-            Acquired::Recovered(guard) => self.repair(entrance, guard)?,
-        };
-        if self.is_poisoned() {
-            return Err(Error::Poisoned {
-                what: "the queue's cursors made no sense".into(),
-            });
+        let guard = self.repaired(entrance, acquired)?;
+        match self.is_poisoned() {
+            true => Err(ended(POISONED)),
+            false => Ok(guard),
         }
-        Ok(guard)
+    }
+
+    /// The same, but the caller asks whether it could be done.
+    #[inline(always)]
+    pub(super) fn repaired<'a>(
+        &self,
+        entrance: &Entrance,
+        acquired: Acquired<'a>,
+    ) -> Result<Guard<'a>> {
+        match acquired {
+            Acquired::Held(guard) => Ok(guard),
+            Acquired::Recovered(guard) => self.repair(entrance, guard),
+        }
     }
 
     #[cold]
@@ -365,6 +366,17 @@ impl Queue {
         guard.mark_consistent();
         self.wake_everybody();
         Ok(guard)
+    }
+}
+
+/// Why nothing can be put or, if it is poisoned, taken.
+#[cold]
+fn ended(flags: u32) -> Error {
+    if flags & POISONED == 0 {
+        return Error::Closed;
+    }
+    Error::Poisoned {
+        what: "the queue's cursors made no sense".into(),
     }
 }
 
