@@ -61,7 +61,7 @@
 //! works leaves the others asleep until the first of their slices ends, at most
 //! [`LAST_SLICE_NS`] later: they see that the end is slow and come in.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use crate::error::{Error, Result};
 use crate::sync::{Acquired, EventCell, RobustMutex, Slept, look_unless};
@@ -72,14 +72,11 @@ use super::header::{Header, Passed};
 /// How much one process does before it makes way: about half a millisecond of small messages,
 /// ten times what it takes to wake another. A message counts for 1, and for 1 more for
 /// each [`GRAIN`] bytes, to make turns of large ones about as long.
-const TURN: u32 = 8192;
+const TURN: i64 = 8192;
 const GRAIN: u64 = 512;
 
-/// The length of a turn that is over: the next one was woken.
-const OVER: u32 = 0;
-
 /// How much is done between two offers of the core, once the turn is over.
-const OFFER_EVERY: u32 = TURN / 8;
+const OFFER_EVERY: i64 = TURN / 8;
 
 /// Looks at the other side's cursor before the core is given away for the first time: some
 /// microseconds, in which a peer that is running does many messages.
@@ -105,10 +102,10 @@ pub(super) struct Entrance {
     header: &'static Header,
     /// What ever passed this end.
     passed: fn(&Header) -> Passed,
-    /// What this handle has done in its turn, or since that was over.
-    done: AtomicU32,
-    /// How long its turn is, or [`OVER`].
-    turn: AtomicU32,
+    /// What is left of this handle's turn. Below zero, what it has done since it used that up.
+    left: AtomicI64,
+    /// Whether its turn is over: the next one was woken.
+    over: AtomicBool,
 }
 
 impl Entrance {
@@ -127,8 +124,8 @@ impl Entrance {
             idle,
             header,
             passed,
-            done: AtomicU32::new(0),
-            turn: AtomicU32::new(TURN),
+            left: AtomicI64::new(TURN),
+            over: AtomicBool::new(false),
         }
     }
 
@@ -200,16 +197,16 @@ impl Entrance {
 
     #[inline(always)]
     fn has_turn(&self) -> bool {
-        self.done.load(Ordering::Relaxed) < self.turn.load(Ordering::Relaxed)
+        self.left.load(Ordering::Relaxed) > 0
     }
 
     /// After an operation that did this much.
     #[inline(always)]
     pub(super) fn count(&self, done: Passed) {
-        let weight = weight(done).min(TURN as u64) as u32;
         // Not exact when threads share the handle, nor need it be.
-        let done = self.done.load(Ordering::Relaxed).saturating_add(weight);
-        self.done.store(done, Ordering::Relaxed);
+        let left = self.left.load(Ordering::Relaxed);
+        let left = left.wrapping_sub_unsigned(weight(done));
+        self.left.store(left, Ordering::Relaxed);
     }
 
     #[cold]
@@ -218,24 +215,25 @@ impl Entrance {
         // processes at a queue whose calls have timeouts, and therefore are first made without
         // waiting, passed on 0.98 million objects a second so, and 0.92 without it.
         let waits = deadline != Deadline::Now;
-        let ends = !waits || self.turn.load(Ordering::Relaxed) != OVER;
+        let ends = !waits || !self.over.load(Ordering::Relaxed);
         if ends {
             // One who stands aside, or else one who was too late every time.
             let woken = self.gate.notify_one() || self.idle.notify_one();
-            self.begin_turn(if woken && waits { OVER } else { TURN });
+            self.begin_turn(if woken && waits { 0 } else { TURN });
             std::thread::yield_now();
         } else if !self.gate.is_waking() && !self.idle.is_waking() {
             self.stand_aside(deadline)?;
-        } else if self.done.load(Ordering::Relaxed) >= OFFER_EVERY {
-            self.begin_turn(OVER);
+        } else if self.left.load(Ordering::Relaxed) <= -OFFER_EVERY {
+            self.begin_turn(0);
             std::thread::yield_now();
         }
         Ok(ends)
     }
 
-    fn begin_turn(&self, turn: u32) {
-        self.turn.store(turn, Ordering::Relaxed);
-        self.done.store(0, Ordering::Relaxed);
+    /// A turn of this length, or of none: it is over.
+    fn begin_turn(&self, turn: i64) {
+        self.over.store(turn == 0, Ordering::Relaxed);
+        self.left.store(turn, Ordering::Relaxed);
     }
 
     /// Looks for something to do, and stands aside if others did a whole turn meanwhile. True if it
@@ -245,7 +243,7 @@ impl Entrance {
     /// `Interrupted`.
     pub(super) fn look(&self, deadline: Deadline, ready: impl Fn() -> bool) -> Result<bool> {
         let before = (self.passed)(self.header);
-        let outrun = || done_between(before, (self.passed)(self.header)) >= TURN.into();
+        let outrun = || done_between(before, (self.passed)(self.header)) >= TURN as u64;
         if look_unless(SPINS, ready, outrun) {
             return Ok(true);
         }
