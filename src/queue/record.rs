@@ -61,13 +61,16 @@ pub(crate) fn size(payload: u64) -> Option<u64> {
     crate::layout::align_up(payload.checked_add(HEADER)?, ALIGN)
 }
 
-/// The same for a record of which `room` bytes are there; `None` if it is longer.
+/// The same for a record of which `room` bytes are there, of a ring; `None` if it is longer.
 #[inline]
 pub(crate) fn size_within(payload: u64, room: u64) -> Option<u64> {
+    debug_assert!(room <= u64::MAX / 2);
     if payload > room {
         return None;
     }
-    size(payload).filter(|&size| size <= room)
+    // Which does not wrap: no ring is that large.
+    let size = payload.wrapping_add(HEADER + ALIGN - 1) & !(ALIGN - 1);
+    (size <= room).then_some(size)
 }
 
 #[cfg(test)]
