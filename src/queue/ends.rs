@@ -14,7 +14,7 @@ use crate::copy::copy;
 use crate::error::{Error, Result};
 use crate::sync::crash::crash_point;
 
-use super::header::{CURSOR, Count, Passed, change};
+use super::header::{CURSOR, Count, change};
 use super::record::{self, HEADER, State};
 use super::ring::{LINE, Ring, corrupt};
 use super::shelf;
@@ -37,8 +37,6 @@ pub(super) struct End {
     /// Messages and bytes that have passed, not yet published.
     messages: u64,
     bytes: u64,
-    /// The same, published since this was made.
-    published: Passed,
 }
 
 impl End {
@@ -50,18 +48,7 @@ impl End {
             seen,
             messages: 0,
             bytes: 0,
-            published: (0, 0),
         }
-    }
-
-    /// What has passed since this was made.
-    #[inline]
-    fn done(&self) -> Passed {
-        let (messages, bytes) = self.published;
-        (
-            messages.wrapping_add(self.messages),
-            bytes.wrapping_add(self.bytes),
-        )
     }
 
     /// How many messages ever passed, of those that are published.
@@ -109,7 +96,6 @@ impl End {
         // SYNC: publish(tail), publish(head)
         cursor.store(self.word, Ordering::Release);
         crash_point!();
-        self.published = self.done();
         (self.messages, self.bytes) = (0, 0);
     }
 }
@@ -243,12 +229,6 @@ impl<'a> Producer<'a> {
     pub(super) fn messages(&self) -> u64 {
         let before = self.end.before(&self.ring.header.producer.counts);
         before.wrapping_add(self.end.messages)
-    }
-
-    /// What was pushed so far.
-    #[inline]
-    pub(crate) fn done(&self) -> Passed {
-        self.end.done()
     }
 
     /// Publishes the part of a batch that is done, if it is large.
@@ -435,12 +415,6 @@ impl<'a> Consumer<'a> {
                 .publish(&self.ring.header.head, &self.ring.header.consumer.counts);
         }
         moved
-    }
-
-    /// What was moved over so far.
-    #[inline]
-    pub(crate) fn done(&self) -> Passed {
-        self.end.done()
     }
 
     /// Whether there is more to take, as far as is known without asking.

@@ -189,7 +189,8 @@ impl Queue {
                 if until != 0 {
                     self.look_by(until);
                 }
-                self.lease_message(end, &message, until).map(Some)
+                let held = self.lease_message(end, &message, until)?;
+                Ok(Some((held, (1, message.len() as u64))))
             });
             match leased {
                 // Dead processes may have what is wanted.

@@ -14,7 +14,7 @@ use crate::Timeout;
 
 use super::ends::{Consumer, Message, Producer};
 use super::entrance::Entrance;
-use super::header::{self, Header};
+use super::header::{self, Header, Passed};
 use super::lease::Mine;
 use super::pace::Pace;
 use super::readiness::Readiness;
@@ -276,7 +276,7 @@ impl Queue {
         }
         drop(guard);
         if put {
-            self.producers.count(end.done());
+            self.producers.count((1, data.len() as u64));
             self.told_consumers();
         }
         Ok(put)
@@ -315,20 +315,21 @@ impl Queue {
         let guard = self.enter_producers(deadline)?;
         // SAFETY: the producers' lock is held until after the last use.
         let mut end = unsafe { Producer::new(&self.ring) }?;
-        let mut put = 0;
+        let (mut put, mut bytes) = (0, 0);
         while let Some(item) = items.get(put) {
-            if !end.push(item.as_ref())? {
+            let item = item.as_ref();
+            if !end.push(item)? {
                 break;
             }
             end.publish_part();
-            put += 1;
+            (put, bytes) = (put + 1, bytes + item.len() as u64);
         }
         if put > 0 {
             end.publish();
         }
         drop(guard);
         if put > 0 {
-            self.producers.count(end.done());
+            self.producers.count((put as u64, bytes));
             self.told_consumers();
         } else {
             self.make_room(need, deadline)?;
@@ -365,7 +366,7 @@ impl Queue {
 
     /// Copies the first message to `buf` and moves over it.
     #[inline(always)]
-    fn copy(&self, end: &mut Consumer<'_>, buf: &mut [u8]) -> Result<Option<usize>> {
+    fn copy(&self, end: &mut Consumer<'_>, buf: &mut [u8]) -> Result<Option<(usize, Passed)>> {
         let Some(message) = end.peek()? else {
             return Ok(None);
         };
@@ -376,7 +377,7 @@ impl Queue {
         // SAFETY: `to` has the message's length; nothing is published before `take_now` does.
         unsafe { message.copy_to(NonNull::from(to).cast()) };
         self.pass(end, message)?;
-        Ok(Some(needed))
+        Ok(Some((needed, (1, needed as u64))))
     }
 
     /// Takes the first message, waiting until `timeout`.
@@ -386,7 +387,8 @@ impl Queue {
     pub fn get_vec(&self, timeout: Timeout) -> Result<Vec<u8>> {
         self.take(Deadline::after(timeout), false, |end| {
             let mut data = Vec::new();
-            Ok(self.append(end, &mut data)?.map(|_| data))
+            let taken = self.append(end, &mut data)?;
+            Ok(taken.map(|len| (data, (1, len as u64))))
         })
     }
 
@@ -407,16 +409,16 @@ impl Queue {
             return Ok(0);
         }
         self.take(Deadline::after(timeout), false, |end| {
-            let mut taken = 0;
+            let (mut taken, mut bytes) = (0, 0);
             while taken < max {
                 let Some(len) = self.append(end, buf)? else {
                     break;
                 };
                 end.publish_part();
                 lens.push(len);
-                taken += 1;
+                (taken, bytes) = (taken + 1, bytes + len as u64);
             }
-            Ok((taken > 0).then_some(taken))
+            Ok((taken > 0).then_some((taken, (taken as u64, bytes))))
         })
     }
 
@@ -452,7 +454,7 @@ impl Queue {
                 lens[taken] = needed;
                 (taken, filled) = (taken + 1, filled + needed);
             }
-            Ok((taken > 0).then_some(taken))
+            Ok((taken > 0).then_some((taken, (taken as u64, filled as u64))))
         })
     }
 
@@ -531,6 +533,7 @@ impl Queue {
     }
 
     /// Appends the next message to `data` and moves over it.
+    #[inline(always)]
     fn append(&self, end: &mut Consumer<'_>, data: &mut Vec<u8>) -> Result<Option<usize>> {
         let Some(message) = end.peek()? else {
             return Ok(None);

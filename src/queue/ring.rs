@@ -158,7 +158,7 @@ impl Ring {
     #[inline]
     fn plausible(&self, capacity: u64) -> Result<u64> {
         // One of the bits, and no other.
-        if capacity & self.sizes != 0 && capacity & (capacity - 1) == 0 {
+        if capacity & capacity.wrapping_sub(1) == 0 && capacity & self.sizes != 0 {
             Ok(capacity)
         } else {
             Err(corrupt("R1: the ring's capacity is impossible"))

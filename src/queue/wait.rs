@@ -30,6 +30,7 @@ use crate::sys::clock::Deadline;
 
 use super::ends::Consumer;
 use super::entrance::Entrance;
+use super::header::Passed;
 use super::ops::Queue;
 use super::ring::Ring;
 
@@ -47,14 +48,14 @@ const CLOSED: u32 = 1;
 const POISONED: u32 = 2;
 
 impl Queue {
-    /// Takes what `taken` finds at the taking end, waiting while it finds nothing: from the
-    /// start, if that is what the caller has found.
+    /// Takes what `taken` finds at the taking end, which says how much that was. Waits while it
+    /// finds nothing: from the start, if that is what the caller has found.
     #[inline]
     pub(super) fn take<T>(
         &self,
         deadline: Deadline,
         mut nothing: bool,
-        mut taken: impl FnMut(&mut Consumer<'_>) -> Result<Option<T>>,
+        mut taken: impl FnMut(&mut Consumer<'_>) -> Result<Option<(T, Passed)>>,
     ) -> Result<T> {
         let got_nothing = |err| self.got_nothing(err);
         if self.consumers.make_way(deadline).map_err(got_nothing)? {
@@ -83,7 +84,7 @@ impl Queue {
         &self,
         guard: Guard<'_>,
         waited: bool,
-        taken: impl FnOnce(&mut Consumer<'_>) -> Result<Option<T>>,
+        taken: impl FnOnce(&mut Consumer<'_>) -> Result<Option<(T, Passed)>>,
     ) -> Result<Option<T>> {
         // Before looking: once a queue is closed, what is not there will never be.
         let flags = self.flags();
@@ -92,15 +93,15 @@ impl Queue {
         }
         // SAFETY: the consumers' lock is held until after the last use.
         let mut end = unsafe { Consumer::new(&self.ring) }?;
-        let value = match taken(&mut end) {
-            Ok(Some(value)) => value,
+        let (value, done) = match taken(&mut end) {
+            Ok(Some(found)) => found,
             other => {
                 let err = other.err();
                 return self.took_none(end, guard, flags, err).map(|()| None);
             }
         };
         end.publish();
-        let (more, done) = (end.has_more(), end.done());
+        let more = end.has_more();
         let joined = self.ring.header.finished.has_sleepers();
         drop(guard);
         self.consumers.count(done);
