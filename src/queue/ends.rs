@@ -26,7 +26,9 @@ const DUE: u64 = 64 << 10;
 /// How far ahead of a record being written a producer asks for cache lines.
 const AHEAD: u64 = 1024;
 
-/// One side's private view: what it has done since it last published.
+/// One side's private view: what it has done since it last published. Handed over by value only:
+/// one whose address is known elsewhere lives in memory, and no longer in registers.
+#[derive(Clone, Copy)]
 pub(super) struct End {
     /// The cursor word as published.
     pub(super) word: u64,
@@ -101,6 +103,7 @@ impl End {
 }
 
 /// The putting end, in the hands of the lock's holder.
+#[derive(Clone, Copy)]
 pub(crate) struct Producer<'a> {
     pub(super) ring: &'a Ring,
     pub(super) capacity: u64,
@@ -150,37 +153,42 @@ impl<'a> Producer<'a> {
     /// Whether the bound on messages lets one more in.
     #[inline(always)]
     pub(super) fn takes_one_more(&self) -> bool {
-        let items = self.ring.max_items();
-        if items == u64::MAX {
-            return true;
-        }
-        let side = &self.ring.header.producer;
-        let writing = side.writing.load(Ordering::Relaxed);
-        let put = self.messages().wrapping_add(writing);
-        if put.wrapping_sub(side.seen_taken.load(Ordering::Relaxed)) < items {
-            return true;
-        }
-        let (taken, _) = self.ring.header.taken();
-        side.seen_taken.store(taken, Ordering::Relaxed);
-        put.wrapping_sub(taken) < items
+        self.ring.max_items() == u64::MAX || is_below_bound(self.ring, self.messages())
     }
 
     /// Where a record of `need` bytes goes, if there is room for it now and `aside` bytes
-    /// stay free. Puts padding before the end of the ring if it does not fit there.
+    /// stay free.
     #[inline(always)]
     pub(super) fn place(&mut self, need: u64, aside: u64) -> Result<Option<u64>> {
         let offset = self.end.pos & (self.capacity - 1);
-        let to_end = self.capacity - offset;
+        if need <= self.capacity - offset && self.has_seen_room(need.saturating_add(aside)) {
+            return Ok(Some(offset));
+        }
+        let (end, offset) = self.place_anew(need, aside)?;
+        self.end = end;
+        Ok(offset)
+    }
+
+    /// The same, having looked how far the consumers are. Puts padding before the end of the ring
+    /// if it does not fit there.
+    #[cold]
+    #[inline(never)]
+    fn place_anew(self, need: u64, aside: u64) -> Result<(End, Option<u64>)> {
+        let mut it = self;
+        let offset = it.end.pos & (it.capacity - 1);
+        let to_end = it.capacity - offset;
         if need <= to_end {
-            return Ok(self.has_room(need.saturating_add(aside))?.then_some(offset));
+            let has_room = it.has_room(need.saturating_add(aside))?;
+            return Ok((it.end, has_room.then_some(offset)));
         }
-        if !self.has_room(to_end.saturating_add(aside))? {
-            return Ok(None);
+        if !it.has_room(to_end.saturating_add(aside))? {
+            return Ok((it.end, None));
         }
-        self.write_header(offset, State::Done as u64, to_end - HEADER);
-        self.end.skip(to_end);
-        self.publish();
-        Ok(self.has_room(need.saturating_add(aside))?.then_some(0))
+        it.write_header(offset, State::Done as u64, to_end - HEADER);
+        it.end.skip(to_end);
+        it.publish();
+        let has_room = it.has_room(need.saturating_add(aside))?;
+        Ok((it.end, has_room.then_some(0)))
     }
 
     /// Asks for the lines of a record to come. The consumers' cores have them from the last
@@ -196,23 +204,26 @@ impl<'a> Producer<'a> {
         cache::fetch_to_write(at.wrapping_add(LINE));
     }
 
+    /// Whether `need` bytes are free, as far as is known without asking.
     #[inline(always)]
+    fn has_seen_room(&self, need: u64) -> bool {
+        let used = self.end.pos.wrapping_sub(self.end.seen);
+        used <= self.capacity && self.capacity - used >= need
+    }
+
+    /// Whether `need` bytes are free.
     pub(super) fn has_room(&mut self, need: u64) -> Result<bool> {
-        let free = |end: &End| self.capacity.checked_sub(end.pos.wrapping_sub(end.seen));
-        if free(&self.end).is_some_and(|free| free >= need) {
+        if self.has_seen_room(need) {
             return Ok(true);
         }
         // SYNC: observe(head): what the consumer has read may now be overwritten.
         self.end.seen = self.ring.header.head.load(Ordering::Acquire) & CURSOR;
-        self.ring
-            .header
-            .producer
-            .seen
-            .store(self.end.seen, Ordering::Relaxed);
-        match free(&self.end) {
-            Some(free) => Ok(free >= need),
-            None => Err(corrupt("R3: the ring's cursors are too far apart")),
+        let seen = &self.ring.header.producer.seen;
+        seen.store(self.end.seen, Ordering::Relaxed);
+        if self.end.pos.wrapping_sub(self.end.seen) > self.capacity {
+            return Err(corrupt("R3: the ring's cursors are too far apart"));
         }
+        Ok(self.has_seen_room(need))
     }
 
     #[inline(always)]
@@ -424,7 +435,18 @@ impl<'a> Consumer<'a> {
     }
 }
 
-// NB: These two are handed no `Consumer`: one whose address is known elsewhere lives in memory.
+/// Whether the bound on messages lets in one more than the `put` that were put.
+#[inline(never)]
+fn is_below_bound(ring: &Ring, put: u64) -> bool {
+    let (items, side) = (ring.max_items(), &ring.header.producer);
+    let put = put.wrapping_add(side.writing.load(Ordering::Relaxed));
+    if put.wrapping_sub(side.seen_taken.load(Ordering::Relaxed)) < items {
+        return true;
+    }
+    let (taken, _) = ring.header.taken();
+    side.seen_taken.store(taken, Ordering::Relaxed);
+    put.wrapping_sub(taken) < items
+}
 
 /// The message at `block`.
 #[cold]

@@ -315,21 +315,21 @@ impl Queue {
         let guard = self.enter_producers(deadline)?;
         // SAFETY: the producers' lock is held until after the last use.
         let mut end = unsafe { Producer::new(&self.ring) }?;
-        let (mut put, mut bytes) = (0, 0);
+        let mut put = 0;
         while let Some(item) = items.get(put) {
-            let item = item.as_ref();
-            if !end.push(item)? {
+            if !end.push(item.as_ref())? {
                 break;
             }
             end.publish_part();
-            (put, bytes) = (put + 1, bytes + item.len() as u64);
+            put += 1;
         }
         if put > 0 {
             end.publish();
         }
         drop(guard);
         if put > 0 {
-            self.producers.count((put as u64, bytes));
+            let lens = items[..put].iter().map(|item| item.as_ref().len() as u64);
+            self.producers.count((put as u64, lens.sum()));
             self.told_consumers();
         } else {
             self.make_room(need, deadline)?;
