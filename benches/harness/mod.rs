@@ -211,14 +211,19 @@ fn queues(options: &Options, progress: &dyn Fn(&str), report: &mut Report) -> Re
     }
     let sizes = &options.sizes;
     let (in_place, copied): (Vec<_>, Vec<_>) = transports.iter().partition(|it| it.is_in_place());
+    // Copied in and out; nothing but memory is the floor of that as well.
+    let trips: Vec<_> = transports
+        .iter()
+        .filter(|&&it| it != Transport::InPlace)
+        .collect();
     for &size in sizes.iter().filter(|size| ROUND_TRIPS.contains(size)) {
         progress(&format!("{size} B there and back"));
-        let window = |&transport: &Transport| trips::window(transport, size, options);
-        for (&transport, done) in copied.iter().zip(in_turns(&copied, options, window)?) {
+        let window = |&&transport: &&Transport| trips::window(transport, size, options);
+        for (&transport, done) in trips.iter().zip(in_turns(&trips, options, window)?) {
             match done {
                 Ok(windows) => report
                     .round_trips
-                    .push(trips::trip(transport, size, &windows)),
+                    .push(trips::trip(*transport, size, &windows)),
                 Err(why) => report.skipped.push(why),
             }
         }
