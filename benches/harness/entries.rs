@@ -34,11 +34,31 @@ pub(crate) fn shuffled(count: u64, worker: usize, workers: usize) -> Vec<[u8; KE
     keys
 }
 
-/// Of a mixture, every tenth operation writes.
-pub(crate) fn writes(operation: &str, done: u64) -> bool {
-    match operation {
-        "get" => false,
-        "mix" => done.is_multiple_of(10),
-        _ => true,
+/// Which operations write: asked for each of them, so it is no text by then.
+#[derive(Clone, Copy)]
+pub(crate) enum Writes {
+    None,
+    All,
+    /// Of a mixture.
+    EveryTenth,
+}
+
+impl Writes {
+    pub(crate) fn of(operation: &str) -> Self {
+        match operation {
+            "get" => Self::None,
+            "mix" => Self::EveryTenth,
+            _ => Self::All,
+        }
+    }
+
+    /// Whether the operation after `done` others is one of them.
+    #[inline]
+    pub(crate) fn next(self, done: u64) -> bool {
+        match self {
+            Self::None => false,
+            Self::All => true,
+            Self::EveryTenth => done.is_multiple_of(10),
+        }
     }
 }

@@ -8,7 +8,7 @@ use shoal::Map;
 
 use super::channel::Why;
 use super::crew::{Crew, Role};
-use super::entries::{KEY, VALUE, key, shuffled, value, writes};
+use super::entries::{KEY, VALUE, Writes, key, shuffled, value};
 use super::report::{MapRate, Report, Spread};
 use super::stage::Stage;
 use super::{Failure, Options, cores, in_turns, peers};
@@ -201,11 +201,11 @@ impl Part {
         let map = Map::open(&self.name)?;
         let order = shuffled(self.keys, self.worker, self.workers);
         let tally = stage.tally(self.worker);
-        let operation = self.operation.name();
+        let writes = Writes::of(self.operation.name());
         let mut found = [0u8; VALUE];
         stage.wait_for_start();
         for (done, key) in (0..).zip(order.iter().cycle()) {
-            if writes(operation, done) {
+            if writes.next(done) {
                 map.set(key, &value(key))?;
             } else if map.get(key, &mut found)? != Some(VALUE) || found[..KEY] != key[..] {
                 return Err("a key has another value than it was given".into());

@@ -94,8 +94,15 @@ static void fill(const char *name, uint64_t count) {
     }
 }
 
-static bool writes(const std::string &role, uint64_t done) {
-    return role != "get" && (role != "mix" || done % 10 == 0);
+// Which operations write: asked for each of them, so it is no text by then.
+enum class Writes { none, all, every_tenth };
+
+static Writes writes_of(const std::string &role) {
+    return role == "get" ? Writes::none : role == "mix" ? Writes::every_tenth : Writes::all;
+}
+
+static bool is_next(Writes writes, uint64_t done) {
+    return writes == Writes::all || (writes == Writes::every_tenth && done % 10 == 0);
 }
 
 static void work(const std::string &role, Page *page, size_t worker, size_t workers,
@@ -105,6 +112,7 @@ static void work(const std::string &role, Page *page, size_t worker, size_t work
     auto *map = segment.find<Map>("map").first;
     const Allocator<char> room(segment.get_segment_manager());
     const bool overwrites = role == "overwrite";
+    const Writes writes = writes_of(role);
     const auto keys = shuffled(count, worker, workers);
     auto phase = [&] { return page->phase.value.load(std::memory_order_acquire); };
     page->ready.value.fetch_add(1);
@@ -116,7 +124,7 @@ static void work(const std::string &role, Page *page, size_t worker, size_t work
         for (int some = 0; some < 64; some++, done++) {
             const Key &key = keys[at];
             at = at + 1 < count ? at + 1 : 0;
-            if (writes(role, done)) {
+            if (is_next(writes, done)) {
                 const Value fresh = value(key);
                 ipc::scoped_lock<ipc::named_mutex> lock(mutex);
                 if (overwrites) {

@@ -54,9 +54,10 @@ fn work<S: Store>() -> Result<(), Failure> {
         entries::shuffled(keys, worker, workers.parse()?),
         stage.tally(worker),
     );
+    let writes = entries::Writes::of(role);
     stage.wait_for_start();
     for (done, key) in (0..).zip(order.iter().cycle()) {
-        if entries::writes(role, done) {
+        if writes.next(done) {
             store.set(key, &entries::value(key))?;
         } else if store.get(key)?[..KEY] != key[..] {
             return Err("a key has another value than it was given".into());
