@@ -4,7 +4,8 @@
 //! - [`channel`], [`wire`], [`payload`]: ways of transport, one end of one, what goes over it.
 //! - [`bare`]: memory with as little as can be around it, as a floor.
 //! - [`peers`]: other projects' queues and stores, used by programs of their own.
-//! - [`traffic`], [`trips`], [`map`] of [`entries`], [`memory`], [`idle`], [`floor`]: what is measured.
+//! - [`traffic`], [`trips`], [`map`] of [`entries`], [`memory`], [`idle`], [`steps`], [`floor`]: what is
+//!   measured.
 //! - [`report`], [`ratios`], [`table`], [`goals`]: what came out, for programs and for people.
 //!
 //! Workers are real processes: this program executed afresh, opening what it measures by name.
@@ -33,6 +34,7 @@ mod peers;
 mod ratios;
 mod report;
 mod stage;
+mod steps;
 mod table;
 mod traffic;
 mod trips;
@@ -82,6 +84,8 @@ pub(crate) enum Only {
     Memory,
     /// What waiting costs
     Idle,
+    /// Instructions of a call
+    Steps,
 }
 
 /// How many processes put and how many take.
@@ -189,6 +193,10 @@ pub(crate) fn run(options: &Options, progress: &dyn Fn(&str)) -> Result<Report, 
     if wanted(Only::Idle) {
         progress("a thousand queues, and a hundred readers asleep");
         report.idle = Some(idle::measure(options.window)?);
+    }
+    if wanted(Only::Steps) {
+        progress("instructions");
+        report.steps = steps::measure()?;
     }
     report.compare();
     report.goals = goals::judge(&report);

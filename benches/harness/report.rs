@@ -70,6 +70,8 @@ pub(crate) struct Report {
     pub(crate) no_stores: Vec<(Store, String)>,
     pub(crate) memory: Option<Memory>,
     pub(crate) idle: Option<Idle>,
+    /// None where a process may not look at another.
+    pub(crate) steps: Vec<Steps>,
     /// The other projects whose programs are there.
     pub(crate) peers: Vec<Transport>,
     pub(crate) skipped: Vec<Skipped>,
@@ -146,6 +148,13 @@ pub(crate) struct Memory {
     pub(crate) empty_queue: u64,
     pub(crate) empty_map: u64,
     pub(crate) map: Vec<Stored>,
+}
+
+/// Instructions of a call.
+#[derive(Serialize)]
+pub(crate) struct Steps {
+    pub(crate) what: &'static str,
+    pub(crate) instructions: f64,
 }
 
 /// Queues in which nothing happens, and readers asleep on some of them.

@@ -82,6 +82,12 @@ impl fmt::Display for Report {
                 short(cpu)
             )?;
         }
+        if !self.steps.is_empty() {
+            writeln!(f, "\nInstructions of calls with 64 B, in one process")?;
+        }
+        for it in &self.steps {
+            writeln!(f, "  {:40}  {:>6}", it.what, short(it.instructions))?;
+        }
         self.gaps(f)?;
         self.judged(f)
     }

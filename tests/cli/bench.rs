@@ -32,6 +32,7 @@ fn what_cannot_be_measured_is_wrong_usage() {
         ["--seconds", "0"],
         ["--seconds", "NaN"],
         ["--repeat", "0"],
+        ["--ring", "1"],
         ["--topologies", "0x1"],
         ["--topologies", "two"],
         ["--only", "nothing"],
