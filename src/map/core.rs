@@ -30,7 +30,7 @@ use super::holds::{Held, Kind};
 use super::readers::{self, Memory, Readers};
 use super::store::{Lookup, Store, StoreState};
 use crate::error::{Error, Result};
-use crate::heap::{Arena, ArenaState, Extent, Extents, Heap, PAGE, Purpose};
+use crate::heap::{Arena, ArenaState, Extent, Extents, Heap, LARGEST_SLOT, PAGE, Purpose};
 use crate::layout::{Offset, Owner, Region, Shared};
 use crate::segment::Segment;
 use crate::sync::{Acquired, EventCell, Guard, MutexCell, RobustMutex, publish_fence};
@@ -77,6 +77,8 @@ const HEADER: u64 = Segment::DATA;
 const SHARD_TABLE: u64 = HEADER + PAGE;
 const HEAP: u64 = SHARD_TABLE + SHARDS as u64 * SHARD;
 const _: () = assert!(HEAP.is_multiple_of(PAGE) && Segment::DATA.is_multiple_of(PAGE));
+// What `Heap::slot` wants behind the heap.
+const _: () = assert!(readers::SIZE >= LARGEST_SLOT);
 
 /// Bytes of data to commit at birth: all but the heap, and the block map's first page.
 pub(super) const BIRTH: u64 = HEAP - Segment::DATA + PAGE;

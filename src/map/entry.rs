@@ -443,7 +443,8 @@ pub(super) fn date(heap: &Heap, offset: u64, version: u64, born: u64) -> Result<
 }
 
 /// A length that no slab could hold must be borne out by the extent, so that a hostile one
-/// cannot make us read (and the kernel allocate) gigabytes; and walks copy keys, so E2 counts.
+/// cannot make us read (and the kernel allocate) gigabytes, and both by the mapping, since the
+/// extent may be as hostile; and walks copy keys, so E2 counts.
 #[cold]
 fn check_large(heap: &Heap, offset: u64, key_len: u32, size: u64) -> Result<()> {
     let extent = heap.extent_at(offset)?;
@@ -456,7 +457,7 @@ fn check_large(heap: &Heap, offset: u64, key_len: u32, size: u64) -> Result<()> 
             "an entry is larger than its extent, or its key too long",
         ));
     }
-    Ok(())
+    heap.bytes(offset, size as usize).map(drop)
 }
 
 #[cfg(test)]

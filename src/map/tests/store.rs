@@ -1,12 +1,14 @@
 //! A shard's contents against a `HashMap`.
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use proptest::prelude::*;
 
 use super::World;
 use crate::error::{Error, Result};
+use crate::heap::Word;
+use crate::layout::Offset;
 use crate::map::entry::Pair;
 use crate::map::hash::Hasher;
 
@@ -156,6 +158,28 @@ fn empty_keys_and_empty_values_are_values_like_others() {
     assert!(remove(&world, 0, b""));
     assert_eq!(get(&world, 0, b""), None);
     world.verify(&[0]).unwrap();
+}
+
+#[test]
+fn an_entry_that_goes_on_behind_the_mapping_is_corrupt() {
+    let world = World::new(256);
+    let key = b"large";
+    set(&world, 0, key, &[7; 50_000]).unwrap();
+    let store = world.store(0);
+    let (_, offset) = store.table().unwrap().entries().next().unwrap();
+    // Its extent bears out what it says of itself; but neither ends within the heap.
+    let extent = world.heap.extent_at(offset).unwrap();
+    world.heap.block(extent.head).unwrap().set(Word::Used {
+        blocks: 1 << 20,
+        owner: extent.owner,
+        purpose: extent.purpose,
+    });
+    let value_len: &AtomicU32 = world.region.resolve(Offset::new(offset + 12)).unwrap();
+    value_len.store(1 << 29, Ordering::Relaxed);
+    assert!(matches!(
+        store.find(tag(key), key),
+        Err(Error::Corrupt { .. })
+    ));
 }
 
 proptest! {
