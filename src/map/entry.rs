@@ -103,6 +103,7 @@ impl<'a> Pair<'a> {
 fn before_key(flags: u32) -> u64 {
     match flags {
         0 => HEADER,
+        // Either, but not both.
         EXPIRES | BORN => HEADER + 8,
         _ => HEADER + 16,
     }

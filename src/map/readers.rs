@@ -154,13 +154,13 @@ impl Readers {
     }
 }
 
-/// One of a participant's lines, another one for each of its threads if they were started in turn:
-/// their stacks are as far from each other as a power of two and a page that guards it. (A
-/// thread-local variable would be a call, in a shared library.)
+/// Which of a participant's lines, modulo [`LANES`]: mostly another one for each of its threads, whose
+/// stacks are as far from each other as a power of two and a page that guards it. (A thread-local
+/// variable would be a call, in a shared library.)
 #[inline]
 fn lane() -> usize {
     let here = 0u8;
-    (std::ptr::from_ref(&here) as usize / PAGE as usize) % LANES
+    std::ptr::from_ref(&here) as usize / PAGE as usize
 }
 
 /// The memory of a map: given back only while nobody reads it.

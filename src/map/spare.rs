@@ -38,18 +38,22 @@ impl Spare {
         if bytes > LARGEST || word & 0xff != mark(bytes) {
             return None;
         }
-        self.0.store(0, Ordering::Relaxed);
-        crash_point!();
-        Some((word >> 8) * 16)
+        Some(self.empty(word))
     }
 
     /// The place, whatever its size.
     #[inline]
     pub(super) fn take_any(&self) -> Option<u64> {
         let word = self.0.load(Ordering::Relaxed);
+        (word != 0).then(|| self.empty(word))
+    }
+
+    /// Takes the place that `word` says.
+    #[inline]
+    fn empty(&self, word: u64) -> u64 {
         self.0.store(0, Ordering::Relaxed);
         crash_point!();
-        (word != 0).then_some((word >> 8) * 16)
+        (word >> 8) * 16
     }
 
     /// Keeps the place at `offset`, of an entry of `bytes` bytes; false if it does not.

@@ -173,22 +173,21 @@ impl<'a> Producer<'a> {
     /// if it does not fit there.
     #[cold]
     #[inline(never)]
-    fn place_anew(self, need: u64, aside: u64) -> Result<(End, Option<u64>)> {
-        let mut it = self;
-        let offset = it.end.pos & (it.capacity - 1);
-        let to_end = it.capacity - offset;
+    fn place_anew(mut self, need: u64, aside: u64) -> Result<(End, Option<u64>)> {
+        let offset = self.end.pos & (self.capacity - 1);
+        let to_end = self.capacity - offset;
         if need <= to_end {
-            let has_room = it.has_room(need.saturating_add(aside))?;
-            return Ok((it.end, has_room.then_some(offset)));
+            let has_room = self.has_room(need.saturating_add(aside))?;
+            return Ok((self.end, has_room.then_some(offset)));
         }
-        if !it.has_room(to_end.saturating_add(aside))? {
-            return Ok((it.end, None));
+        if !self.has_room(to_end.saturating_add(aside))? {
+            return Ok((self.end, None));
         }
-        it.write_header(offset, State::Done as u64, to_end - HEADER);
-        it.end.skip(to_end);
-        it.publish();
-        let has_room = it.has_room(need.saturating_add(aside))?;
-        Ok((it.end, has_room.then_some(0)))
+        self.write_header(offset, State::Done as u64, to_end - HEADER);
+        self.end.skip(to_end);
+        self.publish();
+        let has_room = self.has_room(need.saturating_add(aside))?;
+        Ok((self.end, has_room.then_some(0)))
     }
 
     /// Asks for the lines of a record to come. The consumers' cores have them from the last

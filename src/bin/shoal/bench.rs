@@ -54,7 +54,7 @@ pub(crate) fn worker() {
 
 impl Bench {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        // With all peers these make five to seven minutes for queues, and one for maps.
+        // With all peers these make seven minutes or so, of which maps take nearly two.
         let (seconds, repeat) = if self.quick { (0.03, 1) } else { (0.4, 3) };
         let seconds = self.seconds.unwrap_or(seconds);
         let crowds = self.topologies.is_none() && !self.quick;
