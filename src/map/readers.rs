@@ -17,6 +17,7 @@
 //! freed the next time. Who died reading is ignored, by the kernel's word, and who takes its place
 //! clears its lines; who dies before it has said that its lines hold memory has read nothing.
 
+use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 
 use crate::error::Result;
@@ -50,17 +51,16 @@ const _: () = assert!(size_of::<Line>() == 64 && SIZE == 256 << 10);
 // SAFETY: `repr(C)`, atomics only.
 unsafe impl Shared for Lines {}
 
-/// `Readers::seat`: the lines are being made ready.
-const BUSY: u32 = u32::MAX;
+/// What [`Segment::known`] says while the lines of its slot are being made ready.
+const BUSY: *mut () = ptr::dangling_mut();
 
-/// This process's lines, and a look at those of the others.
+/// The lines of all participants. Which are this process's, [`Segment::known`] says once they are
+/// ready.
 pub(super) struct Readers {
     lines: &'static Lines,
     base: u64,
     /// In shared memory: pages of lines that hold memory. Only grows.
     pages: &'static AtomicU32,
-    /// The participant whose lines are ready, and one; 0 if none are. Another one after a fork.
-    seat: AtomicU32,
 }
 
 /// This thread is reading until this is dropped.
@@ -81,54 +81,57 @@ impl Readers {
             lines: region.resolve(Offset::new(base))?,
             base,
             pages,
-            seat: AtomicU32::new(0),
         })
     }
 
     /// Says that this thread reads. `None` if it cannot say so, and has to take the lock.
-    #[inline]
+    #[inline(always)]
     pub(super) fn enter(&self, segment: &Segment) -> Option<Reading<'_>> {
         self.enter_at(lane(), segment)
     }
 
-    #[inline]
+    #[inline(always)]
     fn enter_at(&self, lane: usize, segment: &Segment) -> Option<Reading<'_>> {
-        let slot = segment.slot();
-        if self.seat.load(Ordering::Acquire) != u32::from(slot) + 1 {
-            self.sit_down(segment, slot)?;
+        let known = segment.known().load(Ordering::Acquire);
+        let seat = match known > BUSY {
+            // SAFETY: `sit_down` put it there: one of `lines`.
+            true => unsafe { &*known.cast::<Seat>() },
+            false => self.sit_down(segment)?,
+        };
+        let reading = &seat[lane % LANES].reading;
+        // SYNC: with the fence in `are_out`, a full barrier; a swap is one by itself on x86.
+        let before = reading.swap(1, Ordering::SeqCst);
+        if cfg!(not(target_arch = "x86_64")) {
+            fence(Ordering::SeqCst);
         }
-        let reading = &self.seat(slot)[lane % LANES].reading;
-        // SYNC: with the fence in `are_out`, a full barrier.
-        (reading.swap(1, Ordering::SeqCst) == 0).then_some(Reading(reading))
+        (before == 0).then_some(Reading(reading))
     }
 
     /// Makes the lines of this participant ready: they have memory, and say what is true.
     #[cold]
-    fn sit_down(&self, segment: &Segment, slot: u16) -> Option<()> {
-        let before = self.seat.load(Ordering::Acquire);
-        let claim = |from, to| {
-            self.seat
-                .compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed)
-        };
-        if before == BUSY || claim(before, BUSY).is_err() {
-            return None;
-        }
+    fn sit_down(&self, segment: &Segment) -> Option<&Seat> {
+        let known = segment.known();
+        let claim =
+            known.compare_exchange(ptr::null_mut(), BUSY, Ordering::Acquire, Ordering::Relaxed);
+        // Another thread is about it, or just was.
+        claim.ok()?;
+        let slot = segment.slot();
         let pages = u32::from(slot) / SEATS_PER_PAGE + 1;
         if segment.commit(self.base, u64::from(pages) * PAGE).is_err() {
-            self.seat.store(before, Ordering::Release);
+            known.store(ptr::null_mut(), Ordering::Release);
             return None;
         }
         self.pages.fetch_max(pages, Ordering::SeqCst);
-        for line in self.seat(slot) {
+        let seat = self.seat(slot);
+        for line in seat {
             // Who had this place before may have died reading.
             line.reading.store(0, Ordering::SeqCst);
         }
-        self.seat.store(u32::from(slot) + 1, Ordering::Release);
-        Some(())
+        known.store(ptr::from_ref(seat).cast_mut().cast(), Ordering::Release);
+        Some(seat)
     }
 
     /// A participant's lines.
-    #[inline]
     fn seat(&self, slot: u16) -> &Seat {
         &self.lines.0[usize::from(slot) % SEATS]
     }
@@ -220,6 +223,28 @@ mod tests {
         drop(other);
         assert!(left(&map) < 1 << 16);
         map.verify().unwrap();
+    }
+
+    #[test]
+    fn a_forked_child_reads_on_lines_of_its_own() {
+        let map = Map::anonymous().unwrap();
+        let enter = || map.core.readers.enter_at(0, &map.core.segment);
+        let line = || std::ptr::from_ref(enter().unwrap().0);
+        let ours = line();
+        assert_eq!(line(), ours);
+        // SAFETY: the child allocates nothing, and leaves without cleaning up.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let same = line() == ours;
+            // SAFETY: always.
+            unsafe { libc::_exit(same.into()) };
+        }
+        assert!(child > 0);
+        let mut status = 0;
+        // SAFETY: a child of ours, waited for once.
+        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+        assert_eq!(status, 0);
+        assert_eq!(line(), ours);
     }
 
     #[test]

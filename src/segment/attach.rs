@@ -13,6 +13,7 @@
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::sync::atomic::AtomicPtr;
 
 use crate::error::{Error, Result};
 use crate::layout::{Offset, Owner, Region};
@@ -221,6 +222,13 @@ impl Segment {
     #[inline]
     pub(crate) fn slot(&self) -> u16 {
         self.handle.slot()
+    }
+
+    /// A word for what this process knows of its slot: null at first, and again in a forked
+    /// child if it has another slot.
+    #[inline]
+    pub(crate) fn known(&self) -> &AtomicPtr<()> {
+        self.handle.known()
     }
 
     /// Whether anybody is attached with this slot.

@@ -13,7 +13,8 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::Result;
@@ -33,6 +34,8 @@ pub(super) struct Handle {
     next_slot: AtomicU32,
     /// A child had to stay in this seat; or this is the child.
     crowded: AtomicBool,
+    /// What an object knows of its slot; null when the slot is new.
+    known: AtomicPtr<()>,
     region: Region,
     /// Where it may sit, and its children.
     section: Section,
@@ -82,6 +85,7 @@ impl Seats {
             next_fd: AtomicI32::new(NONE),
             next_slot: AtomicU32::new(0),
             crowded: AtomicBool::new(false),
+            known: AtomicPtr::new(ptr::null_mut()),
             region,
             section,
             file,
@@ -109,6 +113,11 @@ impl Handle {
     #[inline]
     pub(super) fn slot(&self) -> u16 {
         self.slot.load(Ordering::Relaxed) as u16
+    }
+
+    #[inline]
+    pub(super) fn known(&self) -> &AtomicPtr<()> {
+        &self.known
     }
 
     /// Gives up the slot; the last one out takes an ephemeral segment along.
@@ -169,6 +178,7 @@ impl Handle {
         }
         self.slot
             .store(self.next_slot.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.known.store(ptr::null_mut(), Ordering::Relaxed);
         close(self.fd.swap(next, Ordering::Relaxed));
         // Only the parent can be in a seat with others: the new one is the child's alone.
         self.crowded.store(false, Ordering::Relaxed);
@@ -182,7 +192,7 @@ impl Drop for Handle {
     fn drop(&mut self) {
         let mut seats = seats();
         let before = seats.0.len();
-        seats.0.retain(|&seat| !std::ptr::eq(seat, self));
+        seats.0.retain(|&seat| !ptr::eq(seat, self));
         // Unless the process is exiting and `leave_all` was here before.
         if seats.0.len() < before {
             self.leave();
