@@ -200,7 +200,7 @@ pub unsafe extern "C" fn shoal_map_get_many(
             let from = needed;
             needed += value.len;
             if let Some(to) = buf.get_mut(from..needed) {
-                value.copy_to(to)?;
+                value.copy_to(to);
                 found[index] = Some((NonNull::from(to).cast(), value.len));
             }
             Ok(())

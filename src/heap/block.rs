@@ -321,12 +321,10 @@ impl Heap {
     /// The region has to go on behind the heap for that; in the last [`class::LARGEST`] bytes of a
     /// region there are no slots.
     #[inline]
-    pub(crate) fn slot(&self, offset: u64) -> Result<NonNull<u8>> {
-        if offset.wrapping_sub(self.first_slot) >= self.slots || !offset.is_multiple_of(16) {
-            return Err(Error::corrupt("an entry lies outside the heap"));
-        }
+    pub(crate) fn slot(&self, offset: u64) -> Option<NonNull<u8>> {
+        let is_one = offset.wrapping_sub(self.first_slot) < self.slots && offset.is_multiple_of(16);
         // SAFETY: less than the region's length, see `new`.
-        Ok(unsafe { self.region.base().add(offset as usize) })
+        is_one.then(|| unsafe { self.region.base().add(offset as usize) })
     }
 
     /// `len` bytes at `offset`, if all of them lie in the heap.
@@ -340,14 +338,12 @@ impl Heap {
 
     /// The extent of `blocks` blocks from `head` as 64-bit words.
     #[inline]
-    pub(crate) fn words(&self, head: u32, blocks: u32) -> Result<&[AtomicU64]> {
-        if head == 0 || head as u64 + blocks as u64 > self.blocks as u64 {
-            return Err(Error::corrupt("a table lies outside the heap"));
-        }
+    pub(crate) fn words(&self, head: u32, blocks: u32) -> Option<&[AtomicU64]> {
+        let is_inside = head != 0 && head as u64 + blocks as u64 <= self.blocks as u64;
         let len = blocks as usize * BLOCK as usize;
         // SAFETY: the heap lies in the region (see `new`), page-aligned as that is; atomics
         // accept any bits and may change under us.
-        Ok(unsafe {
+        is_inside.then(|| unsafe {
             let at = self.region.base().add(self.offset_of(head) as usize);
             std::slice::from_raw_parts(at.cast().as_ptr(), len / 8)
         })

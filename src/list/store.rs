@@ -101,7 +101,9 @@ impl<'a> Store<'a> {
         if view.blocks == 0 {
             return Ok(&[]);
         }
-        self.heap.words(view.head, view.blocks)
+        self.heap
+            .words(view.head, view.blocks)
+            .ok_or_else(|| Error::corrupt("a list's table lies outside the heap"))
     }
 
     pub(super) fn slabs(&self) -> Slabs<'a> {

@@ -1,7 +1,7 @@
 //! Changes that depend on what was there: by version, by adding, by a function of the caller's.
 
 use super::Map;
-use super::entry::Pair;
+use super::entry::{Pair, fits};
 use super::store::Lookup;
 use crate::Timeout;
 use crate::error::{Error, Result};
@@ -15,7 +15,7 @@ impl Map {
     /// # Errors
     /// `Poisoned`, `Corrupt`.
     pub fn get_versioned(&self, key: &[u8]) -> Result<Option<(Vec<u8>, u64)>> {
-        self.read(key, |value| (value.to_vec(), value.version))
+        self.read(key, |value| (value.to_vec(), value.version()))
     }
 
     /// [`get_versioned`](Self::get_versioned) into `buf`: the value's length, and its version.
@@ -23,8 +23,9 @@ impl Map {
     /// # Errors
     /// `BufferTooSmall` with the length needed; `Poisoned`, `Corrupt`.
     pub fn get_versioned_into(&self, key: &[u8], buf: &mut [u8]) -> Result<Option<(usize, u64)>> {
-        let read = self.read(key, |value| (value.copy_to(buf), value.version))?;
-        read.map(|(len, version)| Ok((len?, version))).transpose()
+        let read = self.read(key, |value| (value.copy_to(buf), value.version()))?;
+        read.map(|(len, version)| Ok((fits(len, buf)?, version)))
+            .transpose()
     }
 
     /// The version of `key`'s value; 0 if the map has no such key.
@@ -32,7 +33,7 @@ impl Map {
     /// # Errors
     /// `Poisoned`, `Corrupt`.
     pub fn version_of(&self, key: &[u8]) -> Result<u64> {
-        Ok(self.read(key, |value| value.version)?.unwrap_or(0))
+        Ok(self.read(key, |value| value.version())?.unwrap_or(0))
     }
 
     /// Gives `key` the value `new`, or removes it, if its value still has this `version`; 0

@@ -27,6 +27,7 @@ use std::thread;
 use super::entry::{self, Pair, Value};
 use super::hash::{Hash, Hasher, SHARDS};
 use super::holds::{Held, Kind};
+use super::peek::Torn;
 use super::readers::{self, Memory, Readers};
 use super::store::{Lookup, Store, StoreState};
 use crate::error::{Error, Result};
@@ -72,6 +73,8 @@ const SHARD: u64 = size_of::<Shard>() as u64;
 
 // SAFETY: `repr(C)`, shared structures only.
 unsafe impl Shared for Shard {}
+// SAFETY: as for each of them.
+unsafe impl Shared for [Shard; SHARDS] {}
 
 const HEADER: u64 = Segment::DATA;
 const SHARD_TABLE: u64 = HEADER + PAGE;
@@ -100,8 +103,7 @@ pub(super) fn init(segment: &Segment, blocks: u32, reserve: u32, ordered: bool) 
     header.seed.store(process::random(), Ordering::Relaxed);
     header.blocks.store(blocks as u64, Ordering::Relaxed);
     header.lock.init()?;
-    for index in 0..SHARDS {
-        let shard = shard(&region, index)?;
+    for shard in shards(&region)? {
         shard.lock.init()?;
         shard.store.ordered.store(ordered.into(), Ordering::Relaxed);
     }
@@ -118,8 +120,8 @@ fn header(region: &Region) -> Result<&'static Header> {
     region.resolve(Offset::new(HEADER))
 }
 
-fn shard(region: &Region, index: usize) -> Result<&'static Shard> {
-    region.resolve(Offset::new(SHARD_TABLE + index as u64 * SHARD))
+fn shards(region: &Region) -> Result<&'static [Shard; SHARDS]> {
+    region.resolve(Offset::new(SHARD_TABLE))
 }
 
 /// An attached map, without the public face.
@@ -127,7 +129,9 @@ pub(super) struct Core {
     pub(super) hasher: Hasher,
     pub(super) heap: Heap,
     header: &'static Header,
-    shards: Box<[(&'static Shard, RobustMutex); SHARDS]>,
+    // Arrays: looking up a shard that a hash names checks nothing.
+    shards: &'static [Shard; SHARDS],
+    locks: Box<[RobustMutex; SHARDS]>,
     arena_lock: RobustMutex,
     pub(super) readers: Readers,
     // Last: everything above points into it.
@@ -156,18 +160,15 @@ impl Core {
             // field and so outlives the handle.
             unsafe { RobustMutex::attach(cell) }
         };
-        let shards = (0..SHARDS)
-            .map(|index| {
-                let shard = shard(&region, index)?;
-                Ok((shard, attach(&shard.lock)?))
-            })
-            .collect::<Result<Vec<_>>>()?;
+        let shards = shards(&region)?;
+        let locks = shards.iter().map(|shard| attach(&shard.lock));
+        let locks = locks.collect::<Result<Vec<_>>>()?;
         Ok(Self {
             hasher: Hasher::new(header.seed.load(Ordering::Relaxed)),
             heap: Heap::new(region, HEAP, blocks)?,
             header,
-            // An array: looking up a shard that a hash names checks nothing.
-            shards: shards
+            shards,
+            locks: locks
                 .try_into()
                 .map_err(|_| Error::corrupt("a map has another number of shards"))?,
             arena_lock: attach(&header.lock)?,
@@ -197,7 +198,7 @@ impl Core {
 
     /// On which those sleep who wait for a change in a shard.
     pub(super) fn changed_in(&self, index: usize) -> &EventCell {
-        &self.shards[index].0.changed
+        &self.shards[index].changed
     }
 
     /// On which those sleep who wait for any change.
@@ -207,13 +208,13 @@ impl Core {
 
     /// The version of a key's shard, and how many entries expire there, in shared memory.
     pub(super) fn watched(&self, hash: Hash) -> (&AtomicU64, &AtomicU32) {
-        let (shard, _) = self.shards[hash.shard as usize % SHARDS];
+        let shard = &self.shards[hash.shard as usize % SHARDS];
         (&shard.store.version, &shard.store.mortal)
     }
 
     /// A number that has grown with every change of the map.
     pub(super) fn version(&self) -> u64 {
-        let versions = self.shards.iter().map(|(shard, _)| &shard.store.version);
+        let versions = self.shards.iter().map(|shard| &shard.store.version);
         versions.fold(0, |sum, version| {
             sum.wrapping_add(version.load(Ordering::Acquire))
         })
@@ -223,7 +224,7 @@ impl Core {
     #[inline(always)]
     pub(super) fn lock_for(&self, hash: Hash) -> Result<Locked<'_>> {
         let index = hash.shard as usize % SHARDS;
-        Store::prefetch(&self.shards[index].0.store, &self.heap, hash.tag);
+        Store::prefetch(&self.shards[index].store, &self.heap, hash.tag);
         self.lock(index)
     }
 
@@ -233,8 +234,7 @@ impl Core {
     /// took a quarter of the time of a set.
     #[inline(always)]
     pub(super) fn lock(&self, index: usize) -> Result<Locked<'_>> {
-        let (_, lock) = &self.shards[index];
-        let (guard, repair) = match lock.lock(Deadline::Never)? {
+        let (guard, repair) = match self.locks[index].lock(Deadline::Never)? {
             Acquired::Held(guard) => (guard, false),
             Acquired::Recovered(guard) => (guard, true),
         };
@@ -250,28 +250,27 @@ impl Core {
         })
     }
 
-    /// Reads the value of `key` without a lock; `None` if that did not work.
-    #[inline]
+    /// Reads the value of `key` with `read`, without a lock.
+    #[inline(always)]
     pub(super) fn peek<T>(
         &self,
         hash: Hash,
         key: &[u8],
-        read: impl FnMut(Value) -> T,
-    ) -> Result<Option<Option<T>>> {
-        let index = hash.shard as usize % SHARDS;
-        let (shard, _) = &self.shards[index];
-        Store::prefetch(&shard.store, &self.heap, hash.tag);
-        let Some(_reading) = self.readers.enter(&self.segment) else {
-            return Ok(None);
-        };
-        self.check_poison()?;
-        Ok(self.store(index).peek(hash.tag, key, read))
+        read: &mut impl FnMut(Value) -> T,
+    ) -> Result<Option<T>, Torn> {
+        let store = self.store(hash.shard as usize % SHARDS);
+        let glance = store.glance(hash.tag)?;
+        let _reading = self.readers.enter(&self.segment).ok_or(Torn::Lock)?;
+        if self.is_poisoned() {
+            return Err(Torn::Lock);
+        }
+        store.peek(&glance, hash.tag, key, read)
     }
 
     #[inline]
     fn store(&self, index: usize) -> Store<'_> {
         Store {
-            state: &self.shards[index].0.store,
+            state: &self.shards[index].store,
             heap: &self.heap,
             extents: self,
             index,
@@ -346,7 +345,7 @@ impl Core {
     #[inline]
     pub(super) fn tell(&self, index: usize) {
         publish_fence();
-        for changed in [&self.shards[index].0.changed, &self.header.changed] {
+        for changed in [&self.shards[index].changed, &self.header.changed] {
             if changed.has_sleepers() {
                 changed.notify_all();
             }
@@ -375,10 +374,15 @@ impl Core {
     /// The error of a map that was given up.
     #[inline]
     pub(super) fn check_poison(&self) -> Result<()> {
-        if self.header.poisoned.load(Ordering::Relaxed) != 0 {
-            return Err(poisoned());
+        match self.is_poisoned() {
+            true => Err(poisoned()),
+            false => Ok(()),
         }
-        Ok(())
+    }
+
+    #[inline]
+    fn is_poisoned(&self) -> bool {
+        self.header.poisoned.load(Ordering::Relaxed) != 0
     }
 
     fn poison(&self) {

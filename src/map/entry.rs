@@ -3,7 +3,8 @@
 //! ```text
 //! offset   size       field      invariant
 //!      0      8       version    E1: grows with every write in the shard, never repeats
-//!      8      4       key_len    E2: at most MAX_KEY; bit 31: it expires; bit 30: born
+//!      8      4       key_len    E2: at most MAX_KEY, in the lower 27 bits; bit 31: it expires;
+//!                                bit 30: born; bits 27 and 28: how many of the two it has
 //!     12      4       value_len
 //!     16      8       expires    only if it does: when, on CLOCK_MONOTONIC in nanoseconds
 //!      +      8       born       only in an ordered map: when the key was inserted, as above
@@ -45,6 +46,8 @@ unsafe impl Shared for Header {}
 const EXPIRES: u32 = 1 << 31;
 /// The bit that says that it knows when its key was inserted.
 const BORN: u32 = 1 << 30;
+/// What each of them adds to `key_len`: where the key begins is told by a shift, without a branch.
+const TIME: u32 = 1 << 27;
 /// When an entry expires that does not.
 pub(super) const NEVER: u64 = u64::MAX;
 
@@ -53,8 +56,8 @@ pub(super) const NEVER: u64 = u64::MAX;
 pub(super) struct Pair<'a> {
     pub(super) key: &'a [u8],
     pub(super) value: &'a [u8],
-    /// Which of the two times it has.
-    flags: u32,
+    /// Which of the two times it has, as in `key_len`.
+    times: u32,
     expires: u64,
     pub(super) born: u64,
 }
@@ -62,11 +65,11 @@ pub(super) struct Pair<'a> {
 impl<'a> Pair<'a> {
     #[inline]
     pub(super) fn new(key: &'a [u8], value: &'a [u8]) -> Self {
-        let (flags, expires, born) = (0, NEVER, 0);
+        let (times, expires, born) = (0, NEVER, 0);
         Self {
             key,
             value,
-            flags,
+            times,
             expires,
             born,
         }
@@ -75,38 +78,42 @@ impl<'a> Pair<'a> {
     /// It expires at `expires`, on the clock; not at all if that is [`NEVER`].
     pub(super) fn expiring(mut self, expires: u64) -> Self {
         if expires != NEVER {
-            (self.flags, self.expires) = (self.flags | EXPIRES, expires);
+            (self.times, self.expires) = (with(self.times, EXPIRES), expires);
         }
         self
     }
 
     /// Its key was inserted at `born`, on the clock. For an ordered map.
     pub(super) fn born(mut self, born: u64) -> Self {
-        (self.flags, self.born) = (self.flags | BORN, born);
+        (self.times, self.born) = (with(self.times, BORN), born);
         self
     }
 
     #[inline]
     pub(super) fn is_mortal(&self) -> bool {
-        self.flags & EXPIRES != 0
+        self.times & EXPIRES != 0
     }
 
     /// Bytes it takes.
     #[inline]
     pub(super) fn size(&self) -> u64 {
-        before_key(self.flags) + self.key.len() as u64 + self.value.len() as u64
+        before_key(self.times) + self.key.len() as u64 + self.value.len() as u64
     }
 }
 
-/// Bytes before the key.
+/// `times`, with this one.
 #[inline]
-fn before_key(flags: u32) -> u64 {
-    match flags {
-        0 => HEADER,
-        // Either, but not both.
-        EXPIRES | BORN => HEADER + 8,
-        _ => HEADER + 16,
+fn with(times: u32, time: u32) -> u32 {
+    match times & time {
+        0 => times + time + TIME,
+        _ => times,
     }
+}
+
+/// Bytes before the key. At most 40, whatever the word says.
+#[inline]
+fn before_key(key_len: u32) -> u64 {
+    HEADER + u64::from(key_len / TIME % 4) * 8
 }
 
 /// An entry whose header was read. Of that nothing is checked but that it is in the heap, and that
@@ -114,34 +121,45 @@ fn before_key(flags: u32) -> u64 {
 #[derive(Clone, Copy)]
 pub(super) struct Head<'a> {
     at: NonNull<u8>,
-    pub(super) version: u64,
+    before_key: u64,
+    /// With what it says of times.
     key_len: u32,
     value_len: u32,
-    flags: u32,
     _heap: PhantomData<&'a Heap>,
 }
 
 impl<'a> Head<'a> {
+    /// None if it would lie outside the heap.
     #[inline]
-    pub(super) fn read(heap: &'a Heap, offset: u64) -> Result<Self> {
+    pub(super) fn read(heap: &'a Heap, offset: u64) -> Option<Self> {
         let at = heap.slot(offset)?;
         // SAFETY: a slot is aligned and longer than a header, which is `Shared`.
         let header: &Header = unsafe { at.cast().as_ref() };
-        let word = header.key_len.load(Ordering::Relaxed);
-        Ok(Self {
+        let key_len = header.key_len.load(Ordering::Relaxed);
+        Some(Self {
             at,
-            version: header.version.load(Ordering::Relaxed),
-            key_len: word & !(EXPIRES | BORN),
+            before_key: before_key(key_len),
+            key_len,
             value_len: header.value_len.load(Ordering::Relaxed),
-            flags: word & (EXPIRES | BORN),
             _heap: PhantomData,
         })
+    }
+
+    #[inline]
+    pub(super) fn version(&self) -> u64 {
+        version_at(self.at)
+    }
+
+    /// Bytes of the key.
+    #[inline]
+    fn key_len(&self) -> u32 {
+        self.key_len % TIME
     }
 
     /// Bytes of the entry.
     #[inline]
     pub(super) fn size(&self) -> u64 {
-        before_key(self.flags) + u64::from(self.key_len) + u64::from(self.value_len)
+        self.before_key + u64::from(self.key_len()) + u64::from(self.value_len)
     }
 
     /// Whether no slab could hold it.
@@ -158,14 +176,14 @@ impl<'a> Head<'a> {
     #[inline]
     pub(super) unsafe fn has_key(&self, key: &[u8]) -> bool {
         // SAFETY: the caller's promise.
-        self.key_len as usize == key.len() && unsafe { is_same(self.key_at(), key) }
+        self.key_len() as usize == key.len() && unsafe { is_same(self.key_at(), key) }
     }
 
     /// Where the key begins: in the mapping, as the header is.
     #[inline]
     fn key_at(&self) -> NonNull<u8> {
-        // SAFETY: at most 32 bytes from the beginning of a slot.
-        unsafe { self.at.add(before_key(self.flags) as usize) }
+        // SAFETY: at most 40 bytes from the beginning of a slot.
+        unsafe { self.at.add(self.before_key as usize) }
     }
 
     /// The value, for as long as the entry is what it is.
@@ -176,16 +194,16 @@ impl<'a> Head<'a> {
     pub(super) unsafe fn value(&self) -> Value {
         Value {
             // SAFETY: the caller's promise: key and value lie in the mapping.
-            at: unsafe { self.key_at().add(self.key_len as usize) },
+            at: unsafe { self.key_at().add(self.key_len() as usize) },
             len: self.value_len as usize,
-            version: self.version,
+            entry: self.at,
         }
     }
 
     /// Whether it ever expires.
     #[inline]
     pub(super) fn is_mortal(&self) -> bool {
-        self.flags & EXPIRES != 0
+        self.key_len & EXPIRES != 0
     }
 
     /// The word that says when it expires, if it does.
@@ -214,7 +232,7 @@ impl<'a> Head<'a> {
     fn birth(&self) -> Option<&'a AtomicU64> {
         let at = HEADER + 8 * u64::from(self.is_mortal());
         // SAFETY: as in `expiry`.
-        (self.flags & BORN != 0).then(|| unsafe { self.at.add(at as usize).cast().as_ref() })
+        (self.key_len & BORN != 0).then(|| unsafe { self.at.add(at as usize).cast().as_ref() })
     }
 
     /// When its key was inserted; 0 in a map that is not ordered.
@@ -242,9 +260,9 @@ impl<'a> Entry<'a> {
     /// The entry at `offset`, if it lies wholly inside the heap.
     #[inline]
     pub(super) fn read(heap: &'a Heap, offset: u64) -> Result<Self> {
-        let head = Head::read(heap, offset)?;
+        let head = Head::read(heap, offset).ok_or_else(outside)?;
         if head.is_large() {
-            check_large(heap, offset, head.key_len, head.size())?;
+            check_large(heap, offset, head.key_len(), head.size())?;
         }
         Ok(Self(head))
     }
@@ -261,7 +279,7 @@ impl<'a> Entry<'a> {
         // ours changes an entry (E3).
         unsafe {
             let key = self.0.key_at().as_ptr();
-            std::slice::from_raw_parts(key, self.0.key_len as usize)
+            std::slice::from_raw_parts(key, self.0.key_len() as usize)
         }
     }
 
@@ -278,6 +296,14 @@ impl<'a> Entry<'a> {
         // SAFETY: it was checked.
         unsafe { self.0.value() }
     }
+}
+
+/// The version of the entry whose header was read at `entry`.
+#[inline]
+fn version_at(entry: NonNull<u8>) -> u64 {
+    // SAFETY: as in `Head::read`, through which every one of these came.
+    let header: &Header = unsafe { entry.cast().as_ref() };
+    header.version.load(Ordering::Relaxed)
 }
 
 /// Whether the bytes at `at` are those of `key`.
@@ -326,40 +352,25 @@ unsafe fn is_same_long(at: NonNull<u8>, key: &[u8]) -> bool {
 pub(crate) struct Value {
     pub(super) at: NonNull<u8>,
     pub(crate) len: usize,
-    pub(super) version: u64,
-}
-
-/// [`Error::BufferTooSmall`], small enough to be returned in registers.
-#[derive(Debug)]
-pub(crate) struct TooSmall {
-    needed: usize,
-    capacity: usize,
-}
-
-impl From<TooSmall> for Error {
-    #[cold]
-    fn from(it: TooSmall) -> Self {
-        Self::BufferTooSmall {
-            needed: it.needed,
-            capacity: it.capacity,
-        }
-    }
+    entry: NonNull<u8>,
 }
 
 impl Value {
-    /// Copies the value to the front of `buf` and returns its length.
     #[inline]
-    pub(crate) fn copy_to(&self, buf: &mut [u8]) -> Result<usize, TooSmall> {
-        if self.len > buf.len() {
-            return Err(TooSmall {
-                needed: self.len,
-                capacity: buf.len(),
-            });
+    pub(super) fn version(&self) -> u64 {
+        version_at(self.entry)
+    }
+
+    /// Copies the value to the front of `buf`, if it has room for all of it, and returns its
+    /// length either way: [`fits`] tells the caller.
+    #[inline]
+    pub(crate) fn copy_to(&self, buf: &mut [u8]) -> usize {
+        if self.len <= buf.len() {
+            // SAFETY: whoever made this checked that it lies in the mapping; `buf` has room, and
+            // is the caller's own memory.
+            unsafe { copy(self.at, NonNull::from(buf).cast(), self.len) };
         }
-        // SAFETY: whoever made this checked that it lies in the mapping; `buf` has room, and is
-        // the caller's own memory.
-        unsafe { copy(self.at, NonNull::from(buf).cast(), self.len) };
-        Ok(self.len)
+        self.len
     }
 
     /// A copy of the value.
@@ -376,6 +387,20 @@ impl Value {
     }
 }
 
+/// The length of what [`Value::copy_to`] was to copy to `buf`, if there was room for it.
+#[inline]
+pub(crate) fn fits(needed: usize, buf: &[u8]) -> Result<usize> {
+    match buf.len() {
+        capacity if needed > capacity => Err(too_small(needed, capacity)),
+        _ => Ok(needed),
+    }
+}
+
+#[cold]
+fn too_small(needed: usize, capacity: usize) -> Error {
+    Error::BufferTooSmall { needed, capacity }
+}
+
 /// Writes an entry to a free place of `size` bytes, which are [`Pair::size`], at `offset`.
 #[inline]
 pub(super) fn write(
@@ -384,7 +409,7 @@ pub(super) fn write(
     version: u64,
     pair: &Pair<'_>,
 ) -> Result<()> {
-    let at = heap.slot(offset)?;
+    let at = heap.slot(offset).ok_or_else(outside)?;
     if size > LARGEST_SLOT {
         heap.bytes(offset, size as usize)?;
     }
@@ -397,13 +422,13 @@ pub(super) fn write(
 /// # Safety
 /// `at` is a slot, with the bytes of `pair` behind it in the mapping; no table refers to it yet.
 unsafe fn write_at(at: NonNull<u8>, version: u64, pair: &Pair<'_>) {
-    let (key, value, flags) = (pair.key, pair.value, pair.flags);
+    let (key, value, times) = (pair.key, pair.value, pair.times);
     // SAFETY: a slot is aligned and longer than a header, which is `Shared`.
     let header: &Header = unsafe { at.cast().as_ref() };
     header.version.store(version, Ordering::Relaxed);
     header
         .key_len
-        .store(key.len() as u32 | flags, Ordering::Relaxed);
+        .store(key.len() as u32 + times, Ordering::Relaxed);
     header
         .value_len
         .store(value.len() as u32, Ordering::Relaxed);
@@ -411,12 +436,12 @@ unsafe fn write_at(at: NonNull<u8>, version: u64, pair: &Pair<'_>) {
     // slices are its own memory, not this heap's.
     unsafe {
         let mut to = at.add(HEADER as usize);
-        if flags & EXPIRES != 0 {
+        if times & EXPIRES != 0 {
             let word: &AtomicU64 = to.cast().as_ref();
             word.store(pair.expires, Ordering::Relaxed);
             to = to.add(8);
         }
-        if flags & BORN != 0 {
+        if times & BORN != 0 {
             let word: &AtomicU64 = to.cast().as_ref();
             word.store(pair.born, Ordering::Relaxed);
             to = to.add(8);
@@ -433,7 +458,7 @@ unsafe fn write_at(at: NonNull<u8>, version: u64, pair: &Pair<'_>) {
 /// Gives an entry that no table refers to yet another version, and, in an ordered map, the time
 /// when its key was inserted.
 pub(super) fn date(heap: &Heap, offset: u64, version: u64, born: u64) -> Result<()> {
-    let head = Head::read(heap, offset)?;
+    let head = Head::read(heap, offset).ok_or_else(outside)?;
     // SAFETY: as in `Head::read`.
     let header: &Header = unsafe { head.at.cast().as_ref() };
     header.version.store(version, Ordering::Relaxed);
@@ -441,6 +466,11 @@ pub(super) fn date(heap: &Heap, offset: u64, version: u64, born: u64) -> Result<
         word.store(born, Ordering::Relaxed);
     }
     Ok(())
+}
+
+#[cold]
+fn outside() -> Error {
+    Error::corrupt("an entry lies outside the heap")
 }
 
 /// A length that no slab could hold must be borne out by the extent, so that a hostile one

@@ -4,9 +4,10 @@ use crate::error::{Error, Result};
 use crate::segment::{self, Kind, Options, Section, Segment, Spec};
 
 use super::core::{self, Core};
-use super::entry::{Entry, MAX_KEY, Pair, Value};
+use super::entry::{Entry, MAX_KEY, Pair, Value, fits};
 use super::hash::SHARDS;
 use super::iter::Iter;
+use super::peek::Torn;
 use super::store::Lookup;
 use super::view::LARGE;
 use crate::heap::{BLOCK, Heap};
@@ -60,8 +61,10 @@ const SMALLEST_MAX_CAPACITY: u64 = 1 << 20;
 /// With the block map still within what a slot of a table can address.
 const LARGEST_MAX_CAPACITY: u64 = 1 << 39;
 
+/// How often to read before the lock is taken.
+const TRIES: u32 = 3;
 /// Changes with every incompatible change of the layout or the hash.
-const LAYOUT: u64 = 0x4d41_5000_0000_0003;
+const LAYOUT: u64 = 0x4d41_5000_0000_0004;
 
 impl Map {
     /// Opens the map `name`.
@@ -172,7 +175,10 @@ impl Map {
     /// `BufferTooSmall` with the length needed; `Poisoned`, `Corrupt`.
     #[inline]
     pub fn get(&self, key: &[u8], buf: &mut [u8]) -> Result<Option<usize>> {
-        Ok(self.read(key, |value| value.copy_to(buf))?.transpose()?)
+        match self.read(key, |value| value.copy_to(buf))? {
+            Some(len) => fits(len, buf).map(Some),
+            None => Ok(None),
+        }
     }
 
     /// The value of `key`; `None` if the map has no such key.
@@ -200,10 +206,32 @@ impl Map {
         mut read: impl FnMut(Value) -> T,
     ) -> Result<Option<T>> {
         let hash = self.core.hasher.hash(key);
-        match self.core.peek(hash, key, &mut read)? {
-            Some(found) => Ok(found),
-            None => self.read_held(key, read),
+        match self.core.peek(hash, key, &mut read) {
+            Ok(found) => Ok(found),
+            Err(torn) => self.read_again(torn, key, read),
         }
+    }
+
+    /// The same once reading without the lock came to nothing.
+    #[cold]
+    fn read_again<T>(
+        &self,
+        mut torn: Torn,
+        key: &[u8],
+        mut read: impl FnMut(Value) -> T,
+    ) -> Result<Option<T>> {
+        let hash = self.core.hasher.hash(key);
+        for _ in 1..TRIES {
+            if let Torn::Lock = torn {
+                break;
+            }
+            std::hint::spin_loop();
+            match self.core.peek(hash, key, &mut read) {
+                Ok(found) => return Ok(found),
+                Err(again) => torn = again,
+            }
+        }
+        self.read_held(key, read)
     }
 
     /// Gives `key` the value `value` if it has none. True if it did.
@@ -247,7 +275,7 @@ impl Map {
     /// `BufferTooSmall` with the length needed, and the key stays; `Poisoned`, `Corrupt`.
     pub fn take_into(&self, key: &[u8], buf: &mut [u8]) -> Result<Option<usize>> {
         self.core.change(key, |shard, found| {
-            let copy = |entry: Entry<'_>| entry.pointed().copy_to(buf);
+            let copy = |entry: Entry<'_>| fits(entry.pointed().copy_to(buf), buf);
             let len = found.entry().map(copy).transpose()?;
             shard.store.remove(found)?;
             Ok(len)

@@ -141,7 +141,7 @@ impl Store<'_> {
             found.census.mark(self.heap, offset, entry.size())?;
             found.count += 1;
             found.mortal += u32::from(entry.is_mortal());
-            found.version = found.version.max(entry.version);
+            found.version = found.version.max(entry.version());
             if holds.of(offset).next().is_some() {
                 found.held.push(offset);
             }

@@ -113,17 +113,32 @@ impl Search<'_> {
         self.left -= 1;
     }
 
-    /// Whether it came to a gap, behind which nothing is.
-    #[inline]
-    pub(super) fn met_a_gap(&self) -> bool {
-        self.left > 0 || self.table.slots.is_empty()
-    }
-
     /// Where an entry would go whose key was not met, if the table has a slot for it.
     #[inline]
     pub(super) fn vacancy(&self) -> Option<usize> {
         self.tomb.or((self.left > 0).then_some(self.slot))
     }
+}
+
+/// What is in the place of a table that a shard does not have yet, for those who only read.
+static NO_TABLE: [AtomicU64; 1] = [AtomicU64::new(EMPTY)];
+
+/// Where the first entry with `tag` is, of those in `slots`; `Some(None)` if a gap comes before it,
+/// `None` if neither comes. For a tag of 0 it may name a place where there can be no entry.
+#[inline(always)]
+pub(super) fn first(slots: &[AtomicU64], tag: u32) -> Option<Option<u64>> {
+    for slot in slots {
+        let word = slot.load(Ordering::Relaxed);
+        // An entry with the tag, and nothing but its place.
+        let place = word ^ u64::from(tag) << PLACE_BITS;
+        if place < 1 << PLACE_BITS {
+            return Some(Some(place * 16));
+        }
+        if word == EMPTY {
+            return Some(None);
+        }
+    }
+    None
 }
 
 #[inline]
@@ -150,13 +165,14 @@ fn word_of(tag: u32, offset: u64) -> u64 {
 }
 
 impl<'a> Table<'a> {
+    /// None if it would lie outside the heap.
     #[inline]
-    pub(super) fn new(heap: &'a Heap, geometry: Geometry) -> Result<Self> {
+    pub(super) fn new(heap: &'a Heap, geometry: Geometry) -> Option<Self> {
         if geometry.blocks == 0 {
-            return Ok(Self { slots: &[] });
+            return Some(Self { slots: &[] });
         }
         let slots = heap.words(geometry.head, geometry.blocks)?;
-        Ok(Self { slots })
+        Some(Self { slots })
     }
 
     /// A table over any slots, for tests.
@@ -191,6 +207,16 @@ impl<'a> Table<'a> {
     #[inline]
     fn load(&self, slot: usize) -> u64 {
         self.slots[slot].load(Ordering::Relaxed)
+    }
+
+    /// The slots from where `tag` belongs to the end of the table, at least one; for those who only
+    /// read.
+    #[inline]
+    pub(super) fn slots_for(&self, tag: u32) -> &'a [AtomicU64] {
+        match self.slots {
+            [] => &NO_TABLE,
+            slots => &slots[self.home(tag)..],
+        }
     }
 
     /// Searches for entries with `tag`.

@@ -121,18 +121,15 @@ impl Map {
             if value.len >= LARGE
                 && let Some(pinned) = self.pin(shard, place)?
             {
-                return Ok(ControlFlow::Continue(pinned));
+                return Ok(ControlFlow::Continue((pinned, value)));
             }
             Ok(ControlFlow::Break(Some(read(value))))
         })?;
         match done {
             ControlFlow::Break(read) => Ok(read),
-            ControlFlow::Continue(pinned) => {
-                let view = View { map: self, pinned };
-                let Pinned {
-                    at, len, version, ..
-                } = view.pinned;
-                Ok(Some(read(Value { at, len, version })))
+            ControlFlow::Continue((pinned, value)) => {
+                let _view = View { map: self, pinned };
+                Ok(Some(read(value)))
             }
         }
     }
@@ -141,15 +138,15 @@ impl Map {
     fn pin(&self, shard: &Locked<'_>, (offset, entry): (u64, Entry<'_>)) -> Result<Option<Pinned>> {
         let owner = self.core.owner()?;
         let held = self.core.hold(shard, Kind::Pin, offset, owner)?;
-        let Value { at, len, version } = entry.pointed();
+        let value = entry.pointed();
         Ok(held.map(|held| Pinned {
             shard: shard.store.index,
             index: held.index,
             offset,
             owner,
-            at,
-            len,
-            version,
+            at: value.at,
+            len: value.len,
+            version: value.version(),
         }))
     }
 

@@ -1,11 +1,11 @@
 //! The table against a `HashMap`.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::prelude::*;
 
-use crate::map::table::Table;
+use crate::map::table::{self, Table};
 
 fn slots(count: usize) -> Vec<AtomicU64> {
     (0..count).map(|_| AtomicU64::new(0)).collect()
@@ -55,6 +55,15 @@ proptest! {
             table.verify().unwrap();
             prop_assert_eq!(table.count_tombs() as i64, tombs);
             prop_assert_eq!(table.entries().count(), model.len());
+            // Who only reads is told the same, or nothing at the end of the table.
+            let ahead = table.slots_for(tag(key));
+            match table::first(ahead, tag(key)) {
+                Some(found) => {
+                    let met = table.search(tag(key)).next();
+                    prop_assert_eq!(found, met.map(|(_, offset)| offset));
+                }
+                None => prop_assert!(ahead.iter().all(|slot| slot.load(Ordering::Relaxed) != 0)),
+            }
         }
         let to = Table::over(&larger);
         prop_assert_eq!(table.copy_to(&to), Some(model.len() as u64));
@@ -94,11 +103,17 @@ proptest! {
 }
 
 #[test]
+fn a_shard_without_a_table_is_a_gap() {
+    assert_eq!(table::first(Table::over(&[]).slots_for(77), 77), Some(None));
+}
+
+#[test]
 fn a_table_without_a_gap_ends_the_search() {
     let memory: Vec<_> = (0..512u64).map(|i| AtomicU64::new(i << 36 | 2)).collect();
     let table = Table::over(&memory);
     let mut search = table.search(77 << 19);
     assert!(search.next().is_none());
-    assert!(search.vacancy().is_none() && !search.met_a_gap());
+    assert!(search.vacancy().is_none());
+    assert_eq!(table::first(table.slots_for(77 << 19), 77 << 19), None);
     assert_eq!(table.copy_to(&Table::over(&slots(511))), None);
 }
