@@ -127,24 +127,31 @@ pub(super) fn measure(
             100_000 => &[Operation::Get, Operation::Mix],
             _ => &[Operation::Get, Operation::Set, Operation::Overwrite],
         };
-        for (&operation, workers) in operations.iter().flat_map(|it| [(it, 1), (it, 2)]) {
+        for &operation in operations {
+            // One process and two by turns: how fast memory is changes within seconds.
             let able: Vec<_> = filled
                 .iter()
                 .filter(|(store, _)| store.knows(operation))
+                .flat_map(|(store, filled)| [1, 2].map(|workers| (*store, filled, workers)))
                 .collect();
-            let window = |(_, filled): &&(Store, Filled)| {
+            let window = |&(_, filled, workers): &(Store, &Filled, usize)| {
                 together(filled, keys, operation, workers, options).map(Ok)
             };
-            for ((store, _), windows) in able.iter().zip(in_turns(&able, options, window)?) {
-                report.map.extend(windows.ok().map(|windows| MapRate {
-                    store: *store,
+            let windows = in_turns(&able, options, window)?;
+            let rates = able.iter().zip(windows);
+            let rates = rates.filter_map(|(&(store, _, processes), windows)| {
+                windows.ok().map(|windows| MapRate {
+                    store,
                     operation,
                     keys,
-                    processes: workers,
+                    processes,
                     pinned: cores::pair().is_some(),
                     million: Spread::of(windows),
-                }));
-            }
+                })
+            });
+            let mut rates: Vec<_> = rates.collect();
+            rates.sort_by_key(|rate| rate.processes);
+            report.map.append(&mut rates);
         }
         for (_, filled) in &filled {
             if let Filled::Own(map) = filled
