@@ -25,36 +25,57 @@ const LONG: Duration = Duration::from_secs(10_000);
 #[derive(Clone, Copy, Debug)]
 enum Operation {
     Set,
+    /// The first ones of the worker's keys, which are in many parts of the map.
+    SetMany,
     SetFor,
+    /// For no time at all: as if it were removed.
+    SetOver,
     SetUnderView,
+    Swap,
     SwapVersion,
     Insert,
     Append,
+    Add,
+    AddFloat,
     Expire,
+    Purge,
     Remove,
     Take,
 }
 
 /// What worker `worker` does as its step `number`.
 fn step(worker: usize, number: u64) -> (Operation, Vec<u8>, Vec<u8>) {
-    use Operation::{Append, Expire, Insert, Remove, Set, SetFor, SetUnderView, SwapVersion, Take};
+    use Operation::*;
     let mut random = Random((number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ worker as u64);
     random.next();
     let all = [
         Set,
         Set,
+        SetMany,
         SetFor,
+        SetOver,
         SetUnderView,
+        Swap,
         SwapVersion,
         Insert,
         Append,
         Append,
+        Add,
+        AddFloat,
         Expire,
+        Purge,
         Remove,
         Take,
     ];
     let operation = all[random.below(all.len() as u64) as usize];
-    let key = vec![worker as u8, random.below(30) as u8];
+    let name = random.below(30) as u8;
+    let name = match operation {
+        // Numbers have keys of their own, which nothing else gives a value.
+        Add => 100 + name % 4,
+        AddFloat => 200 + name % 4,
+        _ => name,
+    };
+    let key = vec![worker as u8, name];
     let len = match random.below(40) {
         0 => 250_000 + random.below(100_000),
         1..4 => random.below(50_000),
@@ -82,6 +103,16 @@ fn apply(map: &Map, worker: usize, number: u64) {
             );
         }
         Operation::Insert => drop(map.insert(&key, &value).unwrap()),
+        Operation::SetMany => map.set_many(&many(worker, number)).unwrap(),
+        Operation::SetOver => map.set_for(&key, &value, Duration::ZERO).unwrap(),
+        Operation::Swap => {
+            let was = map.get_vec(&key).unwrap();
+            let swapped = map.compare_swap(&key, was.as_deref(), Some(&value));
+            assert!(swapped.unwrap());
+        }
+        Operation::Add => drop(map.add(&key, number as i64).unwrap()),
+        Operation::AddFloat => drop(map.add_f64(&key, number as f64).unwrap()),
+        Operation::Purge => drop(map.purge().unwrap()),
         Operation::Append => {
             let append = |old: Option<&[u8]>| Some([old.unwrap_or_default(), b"x"].concat());
             map.update(&key, append).unwrap();
@@ -95,10 +126,30 @@ fn apply(map: &Map, worker: usize, number: u64) {
     }
 }
 
+/// What is set together in one step.
+fn many(worker: usize, number: u64) -> Vec<(Vec<u8>, [u8; 8])> {
+    let key = |name| vec![worker as u8, name];
+    (0..10).map(|it| (key(it), number.to_le_bytes())).collect()
+}
+
 fn imagine(model: &mut Model, worker: usize, number: u64) {
     let (operation, key, value) = step(worker, number);
+    let word = |model: &Model| model.get(&key).map(|it| it[..].try_into().unwrap());
     match operation {
-        Operation::Expire => {}
+        Operation::Expire | Operation::Purge => {}
+        Operation::SetMany => {
+            let items = many(worker, number).into_iter();
+            model.extend(items.map(|(key, value)| (key, value.to_vec())));
+        }
+        Operation::Add => {
+            let sum = word(model).map_or(0, i64::from_le_bytes) + number as i64;
+            model.insert(key, sum.to_le_bytes().to_vec());
+        }
+        Operation::AddFloat => {
+            let sum = word(model).map_or(0.0, f64::from_le_bytes) + number as f64;
+            model.insert(key, sum.to_le_bytes().to_vec());
+        }
+        Operation::SetOver => drop(model.remove(&key)),
         Operation::Insert => drop(model.entry(key).or_insert(value)),
         Operation::Append => model.entry(key).or_default().push(b'x'),
         Operation::Remove | Operation::Take => drop(model.remove(&key)),
@@ -161,9 +212,25 @@ fn kill_users_of(options: &Options, length: Duration) -> (u64, u64) {
         let found = contents(&map, victim);
         if found != *model {
             assert_eq!(begun, done + 1, "it had done {done} steps, and no other");
+            let before = model.clone();
             imagine(model, victim, *at);
             *at += 1;
             let what = step(victim, done).0;
+            if let Operation::SetMany = what {
+                // Each key is set or is not.
+                let keys = before.keys().chain(model.keys());
+                let wholly = |key: &Vec<u8>| {
+                    [&before, &*model]
+                        .map(|it| it.get(key))
+                        .contains(&found.get(key))
+                };
+                assert!(
+                    keys.clone().all(wholly),
+                    "step {done}, {what:?}, a key by half"
+                );
+                assert!(found.keys().all(|key| keys.clone().any(|it| it == key)));
+                *model = found.clone();
+            }
             assert!(found == *model, "{what:?} as step {done} was done by half");
             steps(&words, victim)[1].store(begun, Ordering::SeqCst);
         }

@@ -90,3 +90,43 @@ impl Map {
         groups
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+
+    use super::*;
+
+    /// Keys of one part of the map.
+    fn neighbours(map: &Map) -> Vec<Vec<u8>> {
+        let all = (0..10_000u32).map(|it| it.to_le_bytes().to_vec());
+        let shard = |key: &[u8]| map.core.hasher.hash(key).shard;
+        all.filter(|key| shard(key) == 7).take(50).collect()
+    }
+
+    #[test]
+    fn keys_of_one_part_are_set_and_read_at_the_same_moment() {
+        let map = Map::anonymous().unwrap();
+        let keys = neighbours(&map);
+        assert_eq!(keys.len(), 50);
+        let set = |number: u64| {
+            let items: Vec<_> = keys.iter().map(|key| (key, number.to_le_bytes())).collect();
+            map.set_many(&items).unwrap();
+        };
+        set(0);
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for number in 1..3000 {
+                    set(number);
+                }
+                done.store(true, Ordering::Release);
+            });
+            while !done.load(Ordering::Acquire) {
+                let values = map.get_many(&keys).unwrap();
+                assert!(values.iter().all(|value| *value == values[0]));
+            }
+        });
+    }
+}
