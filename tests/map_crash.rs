@@ -218,6 +218,14 @@ fn an_insert_and_a_compare_swap_happen_or_do_not() {
     );
     kill_everywhere(
         few,
+        |map| {
+            let version = map.version_of(&[3]).unwrap();
+            map.compare_swap_version(&[3], version, Some(b"v")).unwrap()
+        },
+        |_, before| with(before, &[3], b"v"),
+    );
+    kill_everywhere(
+        few,
         |map| map.compare_swap(&[3], Some(&[3; 40]), None).unwrap(),
         |_, before| without(before, &[3]),
     );
@@ -234,6 +242,11 @@ fn an_add_happens_once_or_not_at_all() {
         few,
         |map| map.add(b"other", 5).is_ok(),
         |_, before| with(before, b"other", &5i64.to_le_bytes()),
+    );
+    kill_everywhere(
+        |map| map.set(b"float", &0.5f64.to_le_bytes()).unwrap(),
+        |map| map.add_f64(b"float", 0.25).is_ok(),
+        |_, before| with(before, b"float", &0.75f64.to_le_bytes()),
     );
 }
 

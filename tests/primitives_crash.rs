@@ -86,6 +86,28 @@ fn a_sleeper_gets_the_permit_of_one_that_is_killed() {
 }
 
 #[test]
+fn a_sleeper_killed_at_every_step_takes_no_permit_along() {
+    let _alone = alone();
+    let mut slept = 0;
+    for step in 1.. {
+        let signals = Semaphore::with_options(None, 0, &new()).unwrap();
+        let mut first = doomed(step, || signals.acquire(FOREVER).unwrap());
+        first.wait_asleep();
+        slept += u32::from(!first.has_ended());
+        let second = fork(|| signals.acquire(FOREVER).unwrap());
+        // One for each; the one of the dead comes back.
+        signals.release(2).unwrap();
+        let done = lived(&mut first);
+        second.ends_well();
+        has(&signals, 2);
+        if done {
+            assert!(slept > 1);
+            break;
+        }
+    }
+}
+
+#[test]
 fn an_event_set_by_one_that_is_killed_is_seen_if_it_was_set() {
     let _alone = alone();
     for step in 1.. {
@@ -310,6 +332,32 @@ fn one_killed_at_every_step_opens_the_barrier_or_breaks_it() {
         if done {
             assert!(step > 3);
             break;
+        }
+    }
+}
+
+#[test]
+fn who_resets_or_aborts_and_is_killed_at_any_step_leaves_a_barrier_that_works() {
+    let _alone = alone();
+    type Act = fn(&Barrier) -> shoal::Result<()>;
+    for act in [Barrier::reset as Act, Barrier::abort] {
+        for step in 1.. {
+            let barrier = Barrier::with_options(None, 2, &new()).unwrap();
+            let mut waiter = fork(|| drop(barrier.wait(FOREVER)));
+            waiter.wait_asleep();
+            let done = lives(step, || act(&barrier).unwrap());
+            // If it was not done, it is now: the waiter hears of it in any case.
+            act(&barrier).unwrap();
+            waiter.ends_well();
+            barrier.reset().unwrap();
+            assert!(!barrier.is_broken() && barrier.waiting() == Ok(0));
+            let other = fork(|| _ = barrier.wait(FOREVER).unwrap());
+            barrier.wait(FOREVER).unwrap();
+            other.ends_well();
+            if done {
+                assert!(step > 1);
+                break;
+            }
         }
     }
 }
