@@ -55,12 +55,12 @@ pub enum Error {
     },
     /// Shared memory is full: the filesystem has no room for `needed` more bytes.
     #[error(
-        "no space: {needed} more bytes of shared memory do not fit; {available} are free (see --shm-size or the tmpfs size option)"
+        "no space: {needed} more bytes of shared memory do not fit; {available} are free (see max_capacity if the object is full, --shm-size or the tmpfs size option if /dev/shm is)"
     )]
     NoSpace {
         /// Bytes asked for.
         needed: u64,
-        /// Bytes the filesystem reported free.
+        /// Bytes free in the object, or in the filesystem.
         available: u64,
     },
     /// The data can never fit, however long the caller waits.

@@ -225,6 +225,44 @@ fn the_views_of_a_killed_process_are_let_go() {
 }
 
 #[test]
+fn what_the_dead_held_makes_room_for_whoever_needs_it() {
+    let _alone = alone();
+    let large = vec![1; 1_040_000];
+    let writes: [fn(&Map, &[u8]); 4] = [
+        |map, value| map.set(b"other", value).unwrap(),
+        |map, value| map.set_many(&[(b"other", value)]).unwrap(),
+        |map, value| assert!(map.insert(b"other", value).unwrap()),
+        // Below the size from which values are written without the lock.
+        |map, value| {
+            let mut parts = value.chunks(200_000).zip(0u64..);
+            parts.all(|(part, at)| map.set(&at.to_le_bytes(), part).is_ok());
+            assert_eq!(map.len().unwrap(), 8);
+        },
+    ];
+    for write in writes {
+        let options = Options::create().max_capacity(2 << 20);
+        let map = Map::with_options(None, &options).unwrap();
+        map.set(b"k", &large).unwrap();
+        map.set(b"more", &large[..100_000]).unwrap();
+        let viewed = Bell::new();
+        let reader = fork(|| {
+            let _view = map.view(b"k").unwrap().unwrap();
+            viewed.ring();
+            loop {
+                std::thread::park();
+            }
+        });
+        viewed.hear();
+        map.set(b"k", b"small").unwrap();
+        let err = map.set(b"other", &large).unwrap_err();
+        assert!(matches!(err, Error::NoSpace { .. }), "{err}");
+        reader.kill();
+        write(&map, &large);
+        map.verify().unwrap();
+    }
+}
+
+#[test]
 fn a_part_of_the_map_with_too_many_views_says_so() {
     let _alone = alone();
     let map = map();

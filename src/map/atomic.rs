@@ -85,7 +85,7 @@ impl Map {
         })
     }
 
-    fn add_with<T>(&self, key: &[u8], sum: impl FnOnce([u8; 8]) -> (T, [u8; 8])) -> Result<T> {
+    fn add_with<T>(&self, key: &[u8], sum: impl Fn([u8; 8]) -> (T, [u8; 8])) -> Result<T> {
         self.check(key, &[])?;
         self.core.change(key, |shard, found| {
             let (sum, bytes) = sum(counter(found)?);

@@ -290,12 +290,38 @@ impl Core {
         work(&shard, &found)
     }
 
-    /// The same for work that may change the shard.
+    /// The same for work that may change the shard. It is done again if there was no room, but for
+    /// what the dead held.
     #[inline(always)]
     pub(super) fn change<'a, T>(
         &'a self,
         key: &[u8],
-        work: impl FnOnce(&Locked<'a>, &Lookup<'a>) -> Result<T>,
+        mut work: impl FnMut(&Locked<'a>, &Lookup<'a>) -> Result<T>,
+    ) -> Result<T> {
+        match self.change_once(key, &mut work) {
+            Err(full @ Error::NoSpace { .. }) => self.change_again(full, key, work),
+            done => done,
+        }
+    }
+
+    #[cold]
+    fn change_again<'a, T>(
+        &'a self,
+        full: Error,
+        key: &[u8],
+        mut work: impl FnMut(&Locked<'a>, &Lookup<'a>) -> Result<T>,
+    ) -> Result<T> {
+        match self.let_go_of_the_dead()? {
+            true => self.change_once(key, &mut work),
+            false => Err(full),
+        }
+    }
+
+    #[inline(always)]
+    fn change_once<'a, T>(
+        &'a self,
+        key: &[u8],
+        work: &mut impl FnMut(&Locked<'a>, &Lookup<'a>) -> Result<T>,
     ) -> Result<T> {
         let hash = self.hasher.hash(key);
         let _told = Telling(self, hash.shard as usize);
@@ -316,14 +342,8 @@ impl Core {
         what: u64,
         owner: Owner,
     ) -> Result<Option<Held>> {
-        let (store, holds) = (&shard.store, shard.store.holds());
-        if holds.any() {
-            for held in holds.all().filter(Held::is_entry) {
-                if held.owner != owner && !self.is_attached(held.owner)? {
-                    store.let_go(&held)?;
-                }
-            }
-        }
+        let holds = shard.store.holds();
+        self.let_go_in(shard, owner)?;
         if let Some(held) = holds.take(kind, what, owner) {
             return Ok(Some(held));
         }
@@ -334,6 +354,32 @@ impl Core {
             }
         }
         Ok(holds.take(kind, what, owner))
+    }
+
+    /// Ends what the dead hold of a shard's entries, and says whether that was anything.
+    fn let_go_in(&self, shard: &Locked<'_>, owner: Owner) -> Result<bool> {
+        let (store, mut any) = (&shard.store, false);
+        if store.holds().any() {
+            for held in store.holds().all().filter(Held::is_entry) {
+                if held.owner != owner && !self.is_attached(held.owner)? {
+                    store.let_go(&held)?;
+                    any = true;
+                }
+            }
+        }
+        Ok(any)
+    }
+
+    /// The same for all shards. By who has none of their locks.
+    #[cold]
+    pub(super) fn let_go_of_the_dead(&self) -> Result<bool> {
+        let (owner, mut any) = (self.owner()?, false);
+        for index in 0..SHARDS {
+            if self.store(index).holds().any() {
+                any |= self.let_go_in(&self.lock(index)?, owner)?;
+            }
+        }
+        Ok(any)
     }
 
     /// Writes an entry to a place that this process holds.

@@ -14,8 +14,8 @@
 //! |      |       | table does not, or not yet, refer to it   |                             |
 //!
 //! All under the shard's lock. One store of `word` takes a hold, ends it, or makes a PIN a KEPT.
-//! What a dead process holds ends when somebody else comes to take a hold in the same shard and
-//! hears from the kernel that it is dead.
+//! What a dead process holds ends when somebody hears from the kernel that it is dead: who comes to
+//! take a hold in the same shard, or who finds no room for what it writes.
 //!
 //! # Limits
 //! [`HOLDS`] in a shard at a time, so 768 in a map.

@@ -3,7 +3,7 @@
 use super::Map;
 use super::entry::{Pair, Value};
 use super::hash::{Hash, SHARDS};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sys::clock::now_ns;
 
 impl Map {
@@ -62,20 +62,26 @@ impl Map {
             let Some((_, first)) = group.first() else {
                 continue;
             };
-            let shard = self.core.lock_for(*first)?;
-            // A nanosecond each is less than setting one takes.
-            let set = |(index, hash): &(usize, Hash)| {
-                let (key, value) = &items[*index];
-                let (key, value) = (key.as_ref(), value.as_ref());
-                let found = shard.store.find(hash.tag, key)?;
-                let pair = Pair::new(key, value);
-                let pair = began.map_or(pair, |began| pair.born(began + *index as u64));
-                shard.store.write(&found, &pair)
+            let set_all = || {
+                let shard = self.core.lock_for(*first)?;
+                // A nanosecond each is less than setting one takes.
+                let set = |(index, hash): &(usize, Hash)| {
+                    let (key, value) = &items[*index];
+                    let (key, value) = (key.as_ref(), value.as_ref());
+                    let found = shard.store.find(hash.tag, key)?;
+                    let pair = Pair::new(key, value);
+                    let pair = began.map_or(pair, |began| pair.born(began + *index as u64));
+                    shard.store.write(&found, &pair)
+                };
+                let set = group.iter().try_for_each(set);
+                drop(shard);
+                self.core.tell(first.shard as usize);
+                set
             };
-            let set = group.iter().try_for_each(set);
-            drop(shard);
-            self.core.tell(first.shard as usize);
-            set?;
+            match set_all() {
+                Err(Error::NoSpace { .. }) if self.core.let_go_of_the_dead()? => set_all()?,
+                done => done?,
+            }
         }
         Ok(())
     }

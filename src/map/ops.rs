@@ -303,7 +303,7 @@ impl Map {
         &self,
         key: &[u8],
         new: Option<&[u8]>,
-        allowed: impl FnOnce(&Lookup<'_>) -> bool,
+        allowed: impl Fn(&Lookup<'_>) -> bool,
     ) -> Result<bool> {
         self.check(key, new.unwrap_or_default())?;
         self.core.change(key, |shard, found| {

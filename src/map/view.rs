@@ -179,7 +179,13 @@ impl Map {
             false => *pair,
         };
         let pair = &dated;
-        let Some(held) = self.prepare(hash, pair.size())? else {
+        let prepared = match self.prepare(hash, pair.size()) {
+            Err(Error::NoSpace { .. }) if self.core.let_go_of_the_dead()? => {
+                self.prepare(hash, pair.size())
+            }
+            prepared => prepared,
+        };
+        let Some(held) = prepared? else {
             return self.put_at_once(pair);
         };
         let written = self.core.write_entry(held.what, pair);
