@@ -321,8 +321,8 @@ typedef struct {
     /** Bytes of data a new map has room for from the start; 0 for the default. */
     uint64_t capacity;
     /**
-     * Bytes of data it may grow to; 0 for the default. Address space only: memory is used
-     * as entries need it.
+     * Bytes of data it may grow to, from 1 MiB to 512 GiB; 0 for 64 GiB. Address space only:
+     * memory is used as entries need it.
      */
     uint64_t max_capacity;
 } shoal_map_options;
@@ -1006,7 +1006,8 @@ SHOAL_API const char *shoal_map_name(shoal_map *m);
 /**
  * Gives a key a value, whether or not it had one.
  *
- * `key`, `value`: bytes of any content; either may have length 0.
+ * `key`, `value`: bytes of any content; either may have length 0. A key has at most 64 KiB, a
+ * value half of the map's `max_capacity` and less than 4 GiB.
  * Blocking, threads, fork: waits only for calls on the same part of the map that are under
  * way. Safe everywhere.
  * Ownership: key and value are copied.
@@ -3047,7 +3048,8 @@ SHOAL_API shoal_status shoal_barrier_unlink(const char *name);
  * Blocking, threads, fork: waits at most `timeout_ns`, and breaks the barrier then. Safe everywhere.
  *
  * Errors: SHOAL_ERR_POISONED (the barrier is broken: the time of one was up, or one died);
- * SHOAL_ERR_INTERRUPTED (the caller has not come); SHOAL_ERR_INVALID; SHOAL_ERR_CORRUPT.
+ * SHOAL_ERR_INTERRUPTED (the caller has not come); SHOAL_ERR_TIMEOUT (nor had it when those of the
+ * round before had not yet left); SHOAL_ERR_INVALID; SHOAL_ERR_CORRUPT.
  */
 SHOAL_API
 SHOAL_NODISCARD

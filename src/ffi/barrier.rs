@@ -99,7 +99,8 @@ pub unsafe extern "C" fn shoal_barrier_unlink(name: *const c_char) -> Status {
 /// Blocking, threads, fork: waits at most `timeout_ns`, and breaks the barrier then. Safe everywhere.
 ///
 /// Errors: SHOAL_ERR_POISONED (the barrier is broken: the time of one was up, or one died);
-/// SHOAL_ERR_INTERRUPTED (the caller has not come); SHOAL_ERR_INVALID; SHOAL_ERR_CORRUPT.
+/// SHOAL_ERR_INTERRUPTED (the caller has not come); SHOAL_ERR_TIMEOUT (nor had it when those of the
+/// round before had not yet left); SHOAL_ERR_INVALID; SHOAL_ERR_CORRUPT.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_barrier_wait(

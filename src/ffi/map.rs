@@ -110,7 +110,8 @@ pub unsafe extern "C" fn shoal_map_name(m: *mut MapHandle) -> *const c_char {
 
 /// Gives a key a value, whether or not it had one.
 ///
-/// `key`, `value`: bytes of any content; either may have length 0.
+/// `key`, `value`: bytes of any content; either may have length 0. A key has at most 64 KiB, a
+/// value half of the map's `max_capacity` and less than 4 GiB.
 /// Blocking, threads, fork: waits only for calls on the same part of the map that are under
 /// way. Safe everywhere.
 /// Ownership: key and value are copied.

@@ -55,8 +55,8 @@ pub struct MapOptions {
     pub flags: u64,
     /// Bytes of data a new map has room for from the start; 0 for the default.
     pub capacity: u64,
-    /// Bytes of data it may grow to; 0 for the default. Address space only: memory is used
-    /// as entries need it.
+    /// Bytes of data it may grow to, from 1 MiB to 512 GiB; 0 for 64 GiB. Address space only:
+    /// memory is used as entries need it.
     pub max_capacity: u64,
 }
 

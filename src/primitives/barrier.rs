@@ -185,7 +185,8 @@ impl Barrier {
     ///
     /// # Errors
     /// `Poisoned` if the barrier is broken, which it is when the time of one is up or one dies;
-    /// `Interrupted` when a signal handler ran: then the caller has not come.
+    /// `Interrupted` when a signal handler ran: then the caller has not come; `Timeout` when it has
+    /// not come because those of the round before had not yet left.
     pub fn wait(&self, timeout: Timeout) -> Result<u32> {
         self.wait_with(timeout, || {})
     }
