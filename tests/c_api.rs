@@ -15,6 +15,15 @@ fn c_test(name: &str) {
     assert_eq!(succeed(&mut run), format!("{name}: ok\n"));
 }
 
+/// Builds and runs tests/cpp/<name>.cpp, which checks everything itself.
+fn cpp_test(name: &str) {
+    let program = Program::build(Language::Cpp17, &format!("tests/cpp/{name}.cpp"));
+    let mut run = Command::new(program.path());
+    run.arg(unique("cpp-api"))
+        .env_remove("CUDA_VISIBLE_DEVICES");
+    assert_eq!(succeed(&mut run), format!("{name}: ok\n"));
+}
+
 #[test]
 fn a_handle_that_is_none_is_refused_by_every_function() {
     c_test("handles");
@@ -71,12 +80,33 @@ fn locks_and_their_relatives_do_in_c_what_the_header_says() {
 }
 
 #[test]
+fn nothing_and_the_most_there_can_be_are_stored_in_c_and_more_is_refused() {
+    c_test("sizes");
+}
+
+#[test]
+fn what_another_process_does_wakes_who_sleeps_in_c() {
+    c_test("sleepers");
+}
+
+#[test]
+fn what_a_killed_process_had_is_given_back_in_c() {
+    c_test("deaths");
+}
+
+#[test]
 fn the_cpp_wrapper_does_what_it_says() {
-    let program = Program::build(Language::Cpp17, "tests/cpp/wrapper.cpp");
-    let mut run = Command::new(program.path());
-    run.arg(unique("cpp-api"))
-        .env_remove("CUDA_VISIBLE_DEVICES");
-    assert_eq!(succeed(&mut run), "wrapper: ok\n");
+    cpp_test("wrapper");
+}
+
+#[test]
+fn many_keys_slices_and_limits_do_in_cpp_what_the_wrapper_says() {
+    cpp_test("objects");
+}
+
+#[test]
+fn who_waits_in_cpp_learns_of_changes_and_of_deaths_elsewhere() {
+    cpp_test("processes");
 }
 
 #[test]
@@ -99,6 +129,45 @@ fn the_c_examples_print_what_their_readers_expect() {
         counted,
         count_words(&std::fs::read_to_string(text).unwrap())
     );
+}
+
+/// Builds and runs an example in both languages: they check what they claim, and print the same.
+fn example(name: &str, expected: fn(&str) -> bool) {
+    for (language, source) in [
+        (Language::C99, format!("examples/c/{name}.c")),
+        (Language::Cpp17, format!("examples/cpp/{name}.cpp")),
+    ] {
+        let printed = Program::build(language, &source).run(&[]);
+        assert!(expected(&printed), "{source} printed\n{printed}");
+    }
+}
+
+#[test]
+fn the_cache_works_out_each_square_once_though_a_worker_is_killed() {
+    example("cache", |printed| {
+        printed
+            == "4 workers wanted 20 squares each, and 1 was killed\n\
+                each square was worked out once\n\
+                the square of 7 was forgotten, and worked out again\n"
+    });
+}
+
+#[test]
+fn the_counters_miss_nothing_though_a_worker_is_killed() {
+    // How far the killed one came is another number each time.
+    example("counters", |printed| {
+        printed.starts_with("the workers know of ")
+            && printed.ends_with("\none worker was killed, and no addition is missing\n")
+    });
+}
+
+#[test]
+fn the_settings_reach_every_worker_that_sleeps() {
+    example("settings", |printed| {
+        printed
+            == "all 3 are calm\nall 3 are busy\nall 3 are stop\n\
+                nobody changes it any more\n"
+    });
 }
 
 #[test]

@@ -16,31 +16,10 @@
 #include <utility>
 #include <vector>
 
-#include "shoal.hpp"
+#include "check.hpp"
 
 using namespace std::chrono_literals;
 using namespace std::string_literals;
-
-#define CHECK(...)                                                                       \
-    do {                                                                                 \
-        if (!(__VA_ARGS__)) {                                                            \
-            std::cerr << __FILE__ << ":" << __LINE__ << ": not so: " << #__VA_ARGS__ << "\n"; \
-            std::exit(1);                                                                \
-        }                                                                                \
-    } while (0)
-
-// The expression throws this status.
-#define THROWS(expected, ...)                                       \
-    do {                                                            \
-        shoal_status status = SHOAL_OK;                             \
-        try {                                                       \
-            static_cast<void>(__VA_ARGS__);                         \
-        } catch (const shoal::error &err) {                         \
-            status = err.status();                                  \
-            CHECK(err.what() == std::string(shoal_last_error()));   \
-        }                                                           \
-        CHECK(status == expected);                                  \
-    } while (0)
 
 static_assert(!std::is_copy_constructible_v<shoal::queue>);
 static_assert(!std::is_copy_assignable_v<shoal::map>);

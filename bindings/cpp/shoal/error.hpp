@@ -7,9 +7,13 @@
 
 #include <chrono>
 #include <cstdint>
+#include <iterator>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
 
 #include "shoal.h"
 
@@ -46,6 +50,11 @@ public:
 
     /// As shoal.h takes it.
     constexpr std::int64_t nanoseconds() const noexcept { return nanoseconds_; }
+
+    friend constexpr bool operator==(timeout a, timeout b) noexcept {
+        return a.nanoseconds_ == b.nanoseconds_;
+    }
+    friend constexpr bool operator!=(timeout a, timeout b) noexcept { return !(a == b); }
 
 private:
     explicit constexpr timeout(std::int64_t nanoseconds) : nanoseconds_(nanoseconds) {}
@@ -86,8 +95,8 @@ struct options {
     /// Of a queue: how often a message is delivered before it is a dead letter, at most 255; 0
     /// for any number of times.
     std::uint64_t max_attempts = 0;
-    /// Of a map: it is walked in the order in which its keys were inserted. Each entry takes 8 bytes
-    /// more, and a walk begins by copying all keys.
+    /// Of a map: it is walked in the order in which its keys were inserted. Each entry takes 8
+    /// bytes more, and a walk begins by copying all keys.
     bool ordered = false;
 
     /// As shoal.h takes it.
@@ -120,6 +129,29 @@ inline void refuse_others(const options &how, bool grows) {
 /// A pointer that is not null, as the library tells an empty value from none by it.
 inline const void *data_of(std::string_view bytes) noexcept {
     return bytes.data() != nullptr ? bytes.data() : "";
+}
+
+/// Refuses a range whose items are gone, or others, once the loop over it has moved on: the
+/// library is told where their bytes are, and reads them after that.
+template <class Range>
+constexpr void refuse_passing() {
+    using iterator = decltype(std::begin(std::declval<const Range &>()));
+    using category = typename std::iterator_traits<iterator>::iterator_category;
+    static_assert(std::is_base_of_v<std::forward_iterator_tag, category>,
+                  "the items have to stay where they are during the call: copy them first");
+}
+
+inline shoal_slice slice_of(std::string_view bytes) noexcept {
+    return {bytes.data(), bytes.size()};
+}
+
+/// Where the bytes of each of these strings are, as shoal.h takes them.
+template <class Strings>
+std::vector<shoal_slice> slices_of(const Strings &strings) {
+    refuse_passing<Strings>();
+    std::vector<shoal_slice> slices;
+    for (const auto &string : strings) slices.push_back(slice_of(std::string_view(string)));
+    return slices;
 }
 
 /// Calls `fill(buffer, capacity, &len)` with a larger buffer until what it gives fits.

@@ -3,11 +3,17 @@
 #ifndef SHOAL_LIST_HPP
 #define SHOAL_LIST_HPP
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <exception>
+#include <initializer_list>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "error.hpp"
@@ -20,10 +26,11 @@ namespace shoal {
 ///     auto log = shoal::list::create("log");
 ///     log.append("began");
 ///     std::string last = *log.get(-1);
+///     for (const std::string &line : log) std::cout << line << "\n";
 class list {
 public:
-    /// The end of a list, as an index.
-    static constexpr std::int64_t end = INT64_MAX;
+    /// Behind the last element of every list, as an index.
+    static constexpr std::int64_t npos = INT64_MAX;
 
     /// Opens the list of this name, as `how` says.
     static list open(std::string_view name, const options &how = {}) {
@@ -63,21 +70,47 @@ public:
     }
 
     /// Replaces the elements from `start` up to, but not including, `stop` by others, all at once.
-    template <class Strings>
+    template <class Strings = std::initializer_list<std::string_view>>
     void splice(std::int64_t start, std::int64_t stop, const Strings &elements) {
-        std::vector<shoal_slice> slices;
-        for (const auto &element : elements) {
-            const std::string_view bytes(element);
-            slices.push_back({bytes.data(), bytes.size()});
-        }
+        const std::vector<shoal_slice> slices = detail::slices_of(elements);
         detail::check(
             shoal_list_splice(get_handle(), start, stop, slices.data(), slices.size()));
     }
 
+    /// As `splice`, if the list still has this version: if nobody has changed it since `version()`
+    /// or `slice_versioned` told. Whether it did.
+    ///
+    ///     const auto read = list.slice_versioned();
+    ///     const auto at = place_for(job, read.elements);
+    ///     if (!list.splice_if(read.version, at, at, {job})) try_again();
+    template <class Strings = std::initializer_list<std::string_view>>
+    bool splice_if(std::uint64_t version, std::int64_t start, std::int64_t stop,
+                   const Strings &elements) {
+        const std::vector<shoal_slice> slices = detail::slices_of(elements);
+        bool done = false;
+        detail::check(shoal_list_splice_if(get_handle(), version, start, stop, slices.data(),
+                                           slices.size(), &done));
+        return done;
+    }
+
+    /// Brings the elements into another order, of indices from the front, and removes those that it
+    /// leaves out, all at once, if the list still has this version; whether it did. No element is
+    /// copied. Throws with SHOAL_ERR_INVALID for an index twice, or of no element.
+    ///
+    ///     list.rearrange_if(seen, {2, 0});  // the third, the first, and no others
+    template <class Indices = std::initializer_list<std::uint64_t>>
+    bool rearrange_if(std::uint64_t version, const Indices &order) {
+        const std::vector<std::uint64_t> indices(std::begin(order), std::end(order));
+        bool done = false;
+        detail::check(shoal_list_rearrange_if(get_handle(), version, indices.data(),
+                                              indices.size(), &done));
+        return done;
+    }
+
     /// Adds elements at the end, all at once.
-    template <class Strings>
+    template <class Strings = std::initializer_list<std::string_view>>
     void extend(const Strings &elements) {
-        splice(end, end, elements);
+        splice(npos, npos, elements);
     }
 
     /// Removes the elements from `start` up to, but not including, `stop`.
@@ -90,6 +123,45 @@ public:
         return found([&](char *to, std::size_t room, std::size_t *len) {
             return shoal_list_get(get_handle(), index, to, room, len);
         });
+    }
+
+    /// Elements as they were at one moment, and the version of the list then.
+    struct versioned {
+        std::vector<std::string> elements;
+        std::uint64_t version;
+    };
+
+    /// The elements from `start` up to, but not including, `stop`, as they are at one moment. What
+    /// others change before all is copied makes it begin again, with larger steps.
+    [[nodiscard]] std::vector<std::string> slice(std::int64_t start = 0,
+                                                 std::int64_t stop = npos) const {
+        return slice_versioned(start, stop).elements;
+    }
+
+    /// As `slice`, with the version of the list, for `splice_if` and `rearrange_if`.
+    [[nodiscard]] versioned slice_versioned(std::int64_t start = 0,
+                                            std::int64_t stop = npos) const {
+        for (step_buffer to;;)
+            if (auto read = slice_in_steps(start, stop, to)) return std::move(*read);
+    }
+
+    /// Up to `max` elements from `start` on: as many as one step copies at one moment, and at least
+    /// one if there is one. For who reads a long list part by part.
+    [[nodiscard]] std::vector<std::string> get_many(std::uint64_t start, std::size_t max) const {
+        std::vector<std::string> elements;
+        std::uint64_t version = 0;
+        step_buffer to;
+        (void)to.copy(get_handle(), start, max, elements, version);
+        return elements;
+    }
+
+    /// A number that differs whenever the list was changed meanwhile.
+    [[nodiscard]] std::uint64_t version() const {
+        std::size_t count = 0;
+        std::uint64_t version = 0;
+        detail::check(
+            shoal_list_get_many(get_handle(), 0, nullptr, 0, nullptr, 0, &count, &version));
+        return version;
     }
 
     /// Removes an element, the last one unless told otherwise; of several callers each gets
@@ -123,15 +195,20 @@ public:
     void reverse() { detail::check(shoal_list_reverse(get_handle())); }
 
     /// Sorts the list by its bytes. It is locked meanwhile.
-    void sort() {
-        const auto compare = [](const void *a, std::size_t a_len, const void *b,
-                                std::size_t b_len, void *) {
-            const auto view = [](const void *data, std::size_t len) {
-                return std::string_view(static_cast<const char *>(data), len);
-            };
-            return view(a, a_len).compare(view(b, b_len));
-        };
-        detail::check(shoal_list_sort(get_handle(), compare, nullptr));
+    void sort() { detail::check(shoal_list_sort(get_handle(), nullptr, nullptr)); }
+
+    /// Sorts the list by `before`, which says of two std::string_views whether the first comes
+    /// before the second; equal elements keep their order. The list is locked meanwhile: `before`
+    /// must not use it. What it throws comes out of here, with the elements in whatever order.
+    /// Throws with SHOAL_ERR_INTERNAL if it contradicts itself; the list is as it was then.
+    ///
+    ///     list.sort([](auto a, auto b) { return a.size() < b.size(); });
+    template <class Before>
+    void sort(Before before) {
+        sorting<Before> how{before, nullptr};
+        const shoal_status status = shoal_list_sort(get_handle(), &sorting<Before>::compare, &how);
+        if (how.thrown != nullptr) std::rethrow_exception(how.thrown);
+        detail::check(status);
     }
 
     /// How many elements there are.
@@ -146,6 +223,102 @@ public:
 
     /// Removes every element.
     void clear() { detail::check(shoal_list_clear(get_handle())); }
+
+private:
+    /// Where elements are copied to at one moment.
+    struct step_buffer {
+        std::string bytes = std::string(64 * 1024, '\0');
+        std::vector<std::size_t> lens = std::vector<std::size_t>(4096);
+
+        /// Appends elements from `start` on, up to `max` of them, as many as there is room for and
+        /// at least one. Tells the list's version, and whether others may follow.
+        bool copy(shoal_list *list, std::uint64_t start, std::uint64_t max,
+                  std::vector<std::string> &into, std::uint64_t &version) {
+            const auto wanted = static_cast<std::size_t>(std::min<std::uint64_t>(max, lens.size()));
+            if (wanted == 0) return false;
+            std::size_t count = 0;
+            for (;;) {
+                const shoal_status status =
+                    shoal_list_get_many(list, start, bytes.data(), bytes.size(), lens.data(),
+                                        wanted, &count, &version);
+                if (status != SHOAL_ERR_BUFFER_TOO_SMALL) {
+                    detail::check(status);
+                    break;
+                }
+                bytes.resize(lens[0]);
+            }
+            const char *at = bytes.data();
+            for (std::size_t i = 0; i < count; at += lens[i++]) into.emplace_back(at, lens[i]);
+            return count == wanted || lens[count] != SIZE_MAX;
+        }
+
+        void grow() {
+            bytes.resize(2 * bytes.size());
+            lens.resize(2 * lens.size());
+        }
+    };
+
+public:
+    /// Walks through the elements from the first one on, while others may write. Some elements at a
+    /// time are copied at one moment; then it goes on from the next index. So what others insert or
+    /// remove before that index meanwhile makes elements come twice or not at all; `slice` has them
+    /// all at one moment. The list has to outlive it, and it serves one thread.
+    class iterator {
+    public:
+        using iterator_category = std::input_iterator_tag;
+        using value_type = std::string;
+        using difference_type = std::ptrdiff_t;
+        using pointer = const std::string *;
+        using reference = const std::string &;
+
+        /// The end.
+        iterator() = default;
+
+        /// Valid until the iterator moves on.
+        const std::string &operator*() const noexcept { return walk_->elements[walk_->at]; }
+        const std::string *operator->() const noexcept { return &**this; }
+
+        iterator &operator++() {
+            if (++walk_->at == walk_->elements.size()) fill();
+            return *this;
+        }
+
+        void operator++(int) { ++*this; }
+
+        friend bool operator==(const iterator &a, const iterator &b) noexcept {
+            return a.walk_ == b.walk_;
+        }
+        friend bool operator!=(const iterator &a, const iterator &b) noexcept { return !(a == b); }
+
+    private:
+        friend class list;
+
+        struct walk {
+            shoal_list *list;
+            step_buffer to;
+            std::vector<std::string> elements;
+            std::size_t at;
+            std::uint64_t next;
+        };
+
+        explicit iterator(shoal_list *list) : walk_(new walk{list, {}, {}, 0, 0}) { fill(); }
+
+        void fill() {
+            walk &on = *walk_;
+            std::uint64_t version = 0;
+            on.elements.clear();
+            (void)on.to.copy(on.list, on.next, 256, on.elements, version);
+            on.at = 0;
+            on.next += on.elements.size();
+            if (on.elements.empty()) walk_.reset();
+        }
+
+        // Shared, as copies of an input iterator share their position.
+        std::shared_ptr<walk> walk_;
+    };
+
+    iterator begin() const { return iterator(get_handle()); }
+    iterator end() const { return iterator(); }
 
     /// The handle, for functions of shoal.h. It stays this object's.
     shoal_list *get_handle() const noexcept { return handle_.get(); }
@@ -165,6 +338,56 @@ private:
         shoal_list *handle = nullptr;
         detail::check(shoal_list_open(name, &c, &handle));
         handle_.reset(handle);
+    }
+
+    template <class Before>
+    struct sorting {
+        Before &before;
+        std::exception_ptr thrown;
+
+        /// Nothing may be thrown through the library.
+        static int compare(const void *a, std::size_t a_len, const void *b, std::size_t b_len,
+                           void *arg) noexcept {
+            auto *how = static_cast<sorting *>(arg);
+            if (how->thrown != nullptr) return 0;
+            try {
+                const std::string_view first(static_cast<const char *>(a), a_len);
+                const std::string_view second(static_cast<const char *>(b), b_len);
+                if (how->before(first, second)) return -1;
+                return how->before(second, first) ? 1 : 0;
+            } catch (...) {
+                how->thrown = std::current_exception();
+                return 0;
+            }
+        }
+    };
+
+    /// Nothing if the list was changed meanwhile. If one step was not enough, the next is larger.
+    std::optional<versioned> slice_in_steps(std::int64_t start, std::int64_t stop,
+                                            step_buffer &to) const {
+        versioned read{{}, version()};
+        const bool from_end = start < 0 || stop < 0;
+        const auto len = from_end ? static_cast<std::int64_t>(size()) : 0;
+        const std::int64_t first = start < 0 ? std::max(len + start, std::int64_t{0}) : start;
+        const std::int64_t behind = stop < 0 ? std::max(len + stop, std::int64_t{0}) : stop;
+        if (first >= behind)
+            return !from_end || version() == read.version ? std::optional(read) : std::nullopt;
+
+        bool more = true;
+        for (auto at = static_cast<std::uint64_t>(first); more;) {
+            const std::uint64_t seen = read.version;
+            const auto left = static_cast<std::uint64_t>(behind) - at;
+            const std::size_t before = read.elements.size();
+            more = to.copy(get_handle(), at, left, read.elements, read.version);
+            // What one step copies belongs together by itself.
+            const bool alone = before == 0 && !from_end;
+            if (!alone && read.version != seen) {
+                if (before != 0) to.grow();
+                return std::nullopt;
+            }
+            at += read.elements.size() - before;
+        }
+        return read;
     }
 
     template <class Fill>

@@ -5,12 +5,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "error.hpp"
 
@@ -66,6 +68,54 @@ public:
         return found([&](char *to, std::size_t room, std::size_t *len) {
             return shoal_map_get(get_handle(), key.data(), key.size(), to, room, len);
         });
+    }
+
+    /// The values of many keys, in their order, with nothing for one that is not there. Each part
+    /// of the map is locked once, so others may write between two keys.
+    ///
+    ///     const auto found = map.get_many({"Peru", "Chile"});
+    ///     if (found[1]) std::cout << *found[1] << "\n";
+    template <class Strings = std::initializer_list<std::string_view>>
+    [[nodiscard]] std::vector<std::optional<std::string>> get_many(const Strings &keys) const {
+        const std::vector<shoal_slice> slices = detail::slices_of(keys);
+        std::vector<shoal_slice> found(slices.size());
+        std::string buffer(4096, '\0');
+        for (;;) {
+            std::size_t len = 0;
+            const shoal_status status =
+                shoal_map_get_many(get_handle(), slices.data(), slices.size(), buffer.data(),
+                                   buffer.size(), found.data(), &len);
+            if (status != SHOAL_ERR_BUFFER_TOO_SMALL) {
+                detail::check(status);
+                break;
+            }
+            buffer.resize(len);
+        }
+        std::vector<std::optional<std::string>> values(found.size());
+        for (std::size_t i = 0; i < found.size(); ++i)
+            if (found[i].data != nullptr)
+                values[i].emplace(static_cast<const char *>(found[i].data), found[i].len);
+        return values;
+    }
+
+    /// Gives many keys their values, which come in pairs; of equal keys the last one counts. Each
+    /// part of the map is locked once. The pairs are no unit: some are set before the others, and
+    /// only some after an error or a kill. What is too large throws with SHOAL_ERR_TOO_LARGE before
+    /// anything is set.
+    ///
+    ///     map.set_many({{"Peru", "Lima"}, {"Chile", "Santiago"}});
+    ///     map.set_many(std::map<std::string, std::string>{{"Cuba", "Havana"}});
+    template <class Pairs =
+                  std::initializer_list<std::pair<std::string_view, std::string_view>>>
+    void set_many(const Pairs &pairs) {
+        detail::refuse_passing<Pairs>();
+        std::vector<shoal_slice> keys, values;
+        for (const auto &[key, value] : pairs) {
+            keys.push_back(detail::slice_of(key));
+            values.push_back(detail::slice_of(value));
+        }
+        detail::check(
+            shoal_map_set_many(get_handle(), keys.data(), values.data(), keys.size()));
     }
 
     /// Removes `key` and returns its value, if it had one.
@@ -200,6 +250,17 @@ public:
         if (status == SHOAL_ERR_NOT_FOUND) return false;
         detail::check(status);
         return true;
+    }
+
+    /// For how long `key` will still be there: `forever` for good, nothing if it is not there.
+    [[nodiscard]] std::optional<timeout> time_left(std::string_view key) const {
+        std::int64_t left = 0;
+        const shoal_status status =
+            shoal_map_time_left(get_handle(), key.data(), key.size(), &left);
+        if (status == SHOAL_ERR_NOT_FOUND) return std::nullopt;
+        detail::check(status);
+        if (left == SHOAL_FOREVER) return forever;
+        return timeout(std::chrono::nanoseconds(left));
     }
 
     /// Removes every key whose time is over, and says how many there were.

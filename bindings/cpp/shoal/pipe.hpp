@@ -3,6 +3,7 @@
 #ifndef SHOAL_PIPE_HPP
 #define SHOAL_PIPE_HPP
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -91,6 +92,18 @@ public:
         if (status == SHOAL_ERR_CLOSED) return std::nullopt;
         detail::check(status);
         return message;
+    }
+
+    /// As `recv`, into the caller's memory; returns the length. A buffer that is too small is
+    /// SHOAL_ERR_BUFFER_TOO_SMALL, and the message stays.
+    ///
+    ///     char line[256];
+    ///     handle(std::string_view(line, there.recv_into(line, sizeof line)));
+    [[nodiscard]] std::size_t recv_into(void *buffer, std::size_t capacity,
+                                        timeout wait = forever) {
+        std::size_t len = 0;
+        detail::check(shoal_pipe_recv(get_handle(), buffer, capacity, &len, wait.nanoseconds()));
+        return len;
     }
 
     using lease = basic_lease<shoal_pipe, shoal_pipe_ack, shoal_pipe_nack>;

@@ -74,11 +74,7 @@ public:
     /// lock and one wake-up for all that fit together. Throws only if not one was put.
     template <class Strings>
     std::size_t put_many(const Strings &messages, timeout wait = forever) {
-        std::vector<shoal_slice> slices;
-        for (const auto &message : messages) {
-            const std::string_view bytes(message);
-            slices.push_back({bytes.data(), bytes.size()});
-        }
+        const std::vector<shoal_slice> slices = detail::slices_of(messages);
         std::size_t done = 0;
         detail::check(shoal_queue_put_many(get_handle(), slices.data(), slices.size(), &done,
                                            wait.nanoseconds()));

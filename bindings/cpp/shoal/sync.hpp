@@ -229,6 +229,12 @@ public:
         detail::check(shoal_condition_notify(get_handle(), count));
     }
     void notify_all() { detail::check(shoal_condition_notify_all(get_handle())); }
+    /// How many wait and have not been notified.
+    [[nodiscard]] std::uint64_t waiting() const {
+        std::uint64_t waiting = 0;
+        detail::check(shoal_condition_waiting(get_handle(), &waiting));
+        return waiting;
+    }
 };
 
 /// A place where a fixed number of processes wait for each other.
@@ -240,7 +246,7 @@ public:
         : detail::barrier_object(name.empty() ? nullptr : std::string(name).c_str(), how, 0, parties) {}
 
     /// Waits until all have come; how many had come before. Throws with SHOAL_ERR_POISONED if
-    /// somebody died or gave up, and with SHOAL_ERR_TIMEOUT after giving up itself.
+    /// somebody died or gave up, which the caller does at the end of its time.
     std::uint32_t wait(timeout limit = forever) {
         std::uint32_t index = 0;
         detail::check(shoal_barrier_wait(get_handle(), limit.nanoseconds(), &index));
@@ -252,6 +258,18 @@ public:
         bool broken = false;
         detail::check(shoal_barrier_is_broken(get_handle(), &broken));
         return broken;
+    }
+    /// How many wait.
+    [[nodiscard]] std::uint64_t waiting() const {
+        std::uint64_t waiting = 0;
+        detail::check(shoal_barrier_waiting(get_handle(), &waiting));
+        return waiting;
+    }
+    /// How many meet here.
+    [[nodiscard]] std::uint64_t parties() const {
+        std::uint64_t parties = 0;
+        detail::check(shoal_barrier_parties(get_handle(), &parties));
+        return parties;
     }
 };
 

@@ -1,0 +1,145 @@
+/*
+ * A cache that worker processes share, whose entries are gone after a while. Who finds a number
+ * missing works it out under that number's lock: nobody does it twice, but where one was killed.
+ *
+ *     cargo build --release
+ *     cc -std=c99 -Iinclude examples/c/cache.c target/release/libshoal.a -pthread -ldl -lm
+ *
+ * With the library installed, -lshoal takes the place of the last four.
+ */
+
+#define _POSIX_C_SOURCE 200809L
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "shoal.h"
+
+#define CLAIM(condition)                                                         \
+    do {                                                                         \
+        if (!(condition)) {                                                      \
+            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
+            exit(1);                                                             \
+        }                                                                        \
+    } while (0)
+
+#define TRY(call)                                                                \
+    do {                                                                         \
+        if ((call) != SHOAL_OK) {                                                \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, shoal_last_error()); \
+            exit(1);                                                             \
+        }                                                                        \
+    } while (0)
+
+#define SECOND INT64_C(1000000000)
+#define LIFE (60 * SECOND) /* of an entry */
+
+enum { WORKERS = 4, NUMBERS = 20, UNLUCKY = 13 };
+
+struct shared {
+    shoal_map *cache;
+    shoal_map *counts;
+};
+
+static int64_t count(struct shared *shared, const char *what, int64_t by)
+{
+    int64_t sum;
+    TRY(shoal_map_add(shared->counts, what, strlen(what), by, &sum));
+    return sum;
+}
+
+/* Slow enough to be worth a cache. The first to try the unlucky number is killed at it. */
+static int64_t slow_square(struct shared *shared, int64_t number)
+{
+    int64_t square = 0;
+    for (int64_t i = 0; i < number; i++)
+        square += number;
+    if (number == UNLUCKY && count(shared, "tried", 1) == 1)
+        kill(getpid(), SIGKILL);
+    return square;
+}
+
+/* Keys and values are bytes: numbers will do. */
+static bool is_cached(struct shared *shared, int64_t number, int64_t *square)
+{
+    size_t len;
+    shoal_status status =
+        shoal_map_get(shared->cache, &number, sizeof number, square, sizeof *square, &len);
+
+    if (status != SHOAL_ERR_NOT_FOUND)
+        TRY(status);
+    return status == SHOAL_OK;
+}
+
+static int64_t square_of(struct shared *shared, int64_t number)
+{
+    shoal_map *cache = shared->cache;
+    shoal_status status;
+    int64_t square;
+
+    if (is_cached(shared, number, &square))
+        return square;
+    /* A dead process locks nobody out: who takes its lock next has it, and is told. */
+    status = shoal_map_lock_key(cache, &number, sizeof number, SHOAL_FOREVER);
+    if (status == SHOAL_ERR_OWNER_DIED)
+        count(shared, "inherited", 1);
+    else
+        TRY(status);
+    if (!is_cached(shared, number, &square)) { /* nobody else was faster */
+        square = slow_square(shared, number);
+        TRY(shoal_map_set_for(cache, &number, sizeof number, &square, sizeof square, LIFE));
+        count(shared, "worked out", 1);
+    }
+    TRY(shoal_map_unlock_key(cache, &number, sizeof number));
+    return square;
+}
+
+static int work(void *arg)
+{
+    for (int64_t number = 0; number < NUMBERS; number++)
+        CLAIM(square_of(arg, number) == number * number);
+    return 0;
+}
+
+int main(void)
+{
+    struct shared shared;
+    shoal_process *workers[WORKERS];
+    int64_t number = 7, left;
+    uint64_t version;
+    int killed = 0;
+
+    TRY(shoal_map_open(NULL, NULL, &shared.cache));
+    TRY(shoal_map_open(NULL, NULL, &shared.counts));
+    for (int i = 0; i < WORKERS; i++)
+        TRY(shoal_process_fork(work, &shared, NULL, &workers[i]));
+    for (int i = 0; i < WORKERS; i++) {
+        shoal_exit end;
+        TRY(shoal_process_join(workers[i], SHOAL_FOREVER, &end));
+        CLAIM(end.kind == SHOAL_EXIT_SIGNALED || end.code == 0);
+        killed += end.kind == SHOAL_EXIT_SIGNALED && end.code == SIGKILL;
+        shoal_process_free(workers[i]);
+    }
+    CLAIM(killed == 1 && count(&shared, "inherited", 0) == 1);
+    CLAIM(count(&shared, "worked out", 0) == NUMBERS);
+    printf("%d workers wanted %d squares each, and %d was killed\n", WORKERS, NUMBERS, killed);
+    printf("each square was worked out once\n");
+
+    /* What is kept goes with its time, here a shorter one. Waiting for a key notices that, too. */
+    TRY(shoal_map_time_left(shared.cache, &number, sizeof number, &left));
+    CLAIM(left > 0 && left <= LIFE);
+    TRY(shoal_map_expire(shared.cache, &number, sizeof number, SECOND / 100));
+    TRY(shoal_map_version_of(shared.cache, &number, sizeof number, &version));
+    while (version != 0)
+        TRY(shoal_map_wait_key(shared.cache, &number, sizeof number, version, &version, LIFE));
+    CLAIM(square_of(&shared, number) == number * number);
+    CLAIM(count(&shared, "worked out", 0) == NUMBERS + 1);
+    printf("the square of %lld was forgotten, and worked out again\n", (long long)number);
+
+    shoal_map_free(shared.cache);
+    shoal_map_free(shared.counts);
+    return 0;
+}

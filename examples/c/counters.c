@@ -1,0 +1,112 @@
+/*
+ * A farm of counters: several processes add to the same ones at once, and one is killed at it.
+ * Nothing that it had been told was added is lost; at most what it was adding is counted as well.
+ *
+ *     cargo build --release
+ *     cc -std=c99 -Iinclude examples/c/counters.c target/release/libshoal.a -pthread -ldl -lm
+ *
+ * With the library installed, -lshoal takes the place of the last four.
+ */
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "shoal.h"
+
+#define CLAIM(condition)                                                         \
+    do {                                                                         \
+        if (!(condition)) {                                                      \
+            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
+            exit(1);                                                             \
+        }                                                                        \
+    } while (0)
+
+#define TRY(call)                                                                \
+    do {                                                                         \
+        if ((call) != SHOAL_OK) {                                                \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, shoal_last_error()); \
+            exit(1);                                                             \
+        }                                                                        \
+    } while (0)
+
+enum { WORKERS = 4, COLOURS = 3, ROUNDS = 30000 };
+
+static const char colours[COLOURS] = {'r', 'g', 'b'};
+
+struct worker {
+    shoal_map *counters;
+    volatile int64_t *added; /* by this worker, as far as it knows: its own item of an array */
+    shoal_event *midway;     /* NULL for those that are left alone */
+};
+
+/* One that is left alone stops by itself; the other one goes on until it is killed. */
+static int work(void *arg)
+{
+    struct worker *me = arg;
+
+    for (int round = 0; me->midway != NULL || round < ROUNDS; round++) {
+        for (int i = 0; i < COLOURS; i++) {
+            TRY(shoal_map_add(me->counters, &colours[i], 1, 1, NULL));
+            ++*me->added;
+        }
+        if (round == ROUNDS / 2 && me->midway != NULL)
+            TRY(shoal_event_set(me->midway));
+    }
+    return 0;
+}
+
+int main(void)
+{
+    shoal_array_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
+    struct worker shared = {NULL, NULL, NULL}, worker;
+    shoal_process *workers[WORKERS];
+    shoal_event *midway;
+    shoal_array *array;
+    void *data;
+    size_t bytes;
+    int64_t known = 0, counted = 0, sum;
+
+    options.item_size = sizeof(int64_t);
+    options.count = WORKERS;
+    TRY(shoal_array_open(NULL, &options, &array));
+    TRY(shoal_array_data(array, &data, &bytes));
+    TRY(shoal_map_open(NULL, NULL, &shared.counters));
+    TRY(shoal_event_open(NULL, NULL, &midway));
+
+    /* A forked child has a copy of `worker`, so that the next one may have another. */
+    for (int i = 0; i < WORKERS; i++) {
+        worker = shared;
+        worker.added = (int64_t *)data + i;
+        worker.midway = i == 0 ? midway : NULL;
+        TRY(shoal_process_fork(work, &worker, NULL, &workers[i]));
+    }
+
+    TRY(shoal_event_wait(midway, SHOAL_FOREVER));
+    TRY(shoal_process_kill(workers[0])); /* SIGKILL, at whatever it was doing */
+    for (int i = 0; i < WORKERS; i++) {
+        shoal_exit end;
+        TRY(shoal_process_join(workers[i], SHOAL_FOREVER, &end));
+        if (i == 0)
+            CLAIM(end.kind == SHOAL_EXIT_SIGNALED && end.code == SIGKILL);
+        else
+            CLAIM(end.kind == SHOAL_EXIT_EXITED && end.code == 0);
+        shoal_process_free(workers[i]);
+        known += ((int64_t *)data)[i];
+    }
+
+    for (int i = 0; i < COLOURS; i++) {
+        TRY(shoal_map_add(shared.counters, &colours[i], 1, 0, &sum));
+        CLAIM(sum > (WORKERS - 1) * ROUNDS);
+        counted += sum;
+    }
+    printf("the workers know of %lld additions, the counters of %lld\n", (long long)known,
+           (long long)counted);
+    CLAIM(counted == known || counted == known + 1);
+    printf("one worker was killed, and no addition is missing\n");
+
+    shoal_event_free(midway);
+    shoal_map_free(shared.counters);
+    shoal_array_free(array);
+    return 0;
+}

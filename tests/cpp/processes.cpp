@@ -1,0 +1,346 @@
+// What waits in one process and is woken, or left alone, by another: changes, kills, deadlines.
+
+#include <sys/syscall.h>
+
+#include <mutex>
+#include <optional>
+#include <shared_mutex>
+#include <thread>
+#include <vector>
+
+#include "check.hpp"
+
+using namespace std::chrono_literals;
+
+static pid_t this_thread() { return static_cast<pid_t>(::syscall(SYS_gettid)); }
+
+static void a_wait_for_a_key_ends_when_another_process_changes_it() {
+    auto map = shoal::map::anonymous();
+    map.set("k", "old");
+    const auto wait_for = [&](std::string_view key) {
+        const auto seen = map.version_of(key);
+        return sleeping([&, seen](const bell &come) {
+            come.ring();
+            const auto now = map.wait_key(key, seen);
+            CHECK(now && *now != seen && *now == map.version_of(key));
+        });
+    };
+    auto changed = wait_for("k");
+    map.set("other", "v");
+    CHECK(!changed.try_join(10ms));
+    map.set("k", "new");
+    content(std::move(changed));
+    auto removed = wait_for("k");
+    CHECK(map.remove("k"));
+    content(std::move(removed));
+    auto appears = wait_for("not yet");
+    map.set_many({{"x", "v"}, {"not yet", "v"}});
+    content(std::move(appears));
+
+    // A key whose time is over is one that was removed.
+    map.set_for("brief", "v", 1000s);
+    auto expires = sleeping([&](const bell &come) {
+        come.ring();
+        while (const auto seen = map.version_of("brief")) CHECK(map.wait_key("brief", seen));
+    });
+    map.expire("brief", 20ms);
+    content(std::move(expires));
+    CHECK(!map.contains("brief"));
+}
+
+static void a_wait_for_any_key_ends_when_another_process_changes_one() {
+    auto map = shoal::map::anonymous();
+    const auto seen = map.version();
+    auto waiter = sleeping([&](const bell &come) {
+        come.ring();
+        const auto now = map.wait_change(seen);
+        CHECK(now && *now > seen && map.get("any") == "v");
+    });
+    CHECK(!waiter.try_join(10ms));
+    map.set("any", "v");
+    content(std::move(waiter));
+}
+
+static void a_wait_ends_when_another_thread_changes_the_key() {
+    auto map = shoal::map::anonymous();
+    const pid_t waiter = this_thread();
+    std::thread changes([&] {
+        until_asleep(waiter);
+        map.set("k", "v");
+    });
+    const auto now = map.wait_key("k", 0);
+    changes.join();
+    CHECK(now && *now == map.version_of("k"));
+    const auto before = map.version();
+    std::thread removes([&] {
+        until_asleep(waiter);
+        map.remove("k");
+    });
+    CHECK(map.wait_change(before) > before);
+    removes.join();
+}
+
+static void a_deadline_runs_out_whatever_else_changes() {
+    auto map = shoal::map::anonymous();
+    map.set("k", "v");
+    const auto seen = map.version_of("k");
+    CHECK(!map.wait_change(map.version(), 20ms) && !map.wait_key("k", seen, 20ms));
+    auto busy = started([&](const bell &come) {
+        come.ring();
+        for (;;) map.add("n", 1);
+    });
+    CHECK(!map.wait_key("k", seen, 50ms) && !map.wait_key("none", 0, 50ms));
+    killed(std::move(busy));
+    CHECK(map.version_of("k") == seen && map.get("k") == "v");
+}
+
+static void a_view_ends_with_its_holder() {
+    shoal::options how;
+    how.capacity = how.max_capacity = 8 << 20;
+    auto map = shoal::map::anonymous(how);
+    const std::string large(3 << 20, 'x');
+    map.set("k", large);
+    constexpr int dozen = 12;
+    auto holder = started([&](const bell &come) {
+        std::vector<shoal::map::view> views;
+        for (int i = 0; i < dozen; ++i) views.push_back(std::move(*map.look_at("k")));
+        CHECK(views[0].value() == large);
+        come.ring();
+        stay();
+    });
+    // There is room for no more views, and for no more values while the old one stays.
+    THROWS(SHOAL_ERR_EXHAUSTED, map.look_at("k"));
+    map.set("k", large);
+    THROWS(SHOAL_ERR_NO_SPACE, map.set("k", large));
+    killed(std::move(holder));
+    map.set("k", large);
+    {
+        std::vector<shoal::map::view> views;
+        for (int i = 0; i < dozen; ++i) views.push_back(std::move(*map.look_at("k")));
+        CHECK(views[dozen - 1].value() == large);
+        THROWS(SHOAL_ERR_EXHAUSTED, map.look_at("k"));
+    }
+    for (int i = 0; i < 5; ++i) map.set("k", large);
+}
+
+static void a_key_lock_says_that_its_owner_was_killed() {
+    auto map = shoal::map::anonymous();
+    auto owner = started([&](const bell &come) {
+        const auto lock = map.lock_key("k");
+        CHECK(lock && !lock->owner_died());
+        come.ring();
+        stay();
+    });
+    CHECK(!map.lock_key("k", 1ms) && map.lock_key("other", shoal::nowait));
+    auto waiter = sleeping([&](const bell &come) {
+        come.ring();
+        const auto lock = map.lock_key("k");
+        CHECK(lock && lock->owner_died());
+    });
+    killed(std::move(owner));
+    content(std::move(waiter));
+    // The waiter, which unlocked it, left nothing half done.
+    CHECK(!map.lock_key("k")->owner_died());
+}
+
+static void a_notified_condition_wakes_one_of_its_waiters() {
+    shoal::mutex lock;
+    shoal::condition changed;
+    shoal::semaphore woken(0);
+    const auto waits = [&](const bell &come) {
+        std::unique_lock hold(lock);
+        come.ring();
+        CHECK(changed.wait(lock) && !lock.try_lock());
+        woken.release();
+    };
+    std::vector<shoal::process> waiters;
+    for (int i = 0; i < 3; ++i) waiters.push_back(started(waits));
+    while (changed.waiting() < 3) std::this_thread::yield();
+    {
+        std::lock_guard hold(lock);
+        changed.notify();
+        CHECK(changed.waiting() == 2);
+        // Nobody goes on before the lock is free.
+        CHECK(!woken.try_acquire(10ms));
+    }
+    woken.acquire();
+    CHECK(!woken.try_acquire(10ms) && changed.waiting() == 2);
+    changed.notify_all();
+    for (auto &waiter : waiters) content(std::move(waiter));
+}
+
+static void a_barrier_opens_for_two_processes() {
+    shoal::barrier start(2);
+    CHECK(start.parties() == 2 && start.waiting() == 0);
+    for (int round = 0; round < 3; ++round) {
+        auto other = sleeping([&](const bell &come) {
+            come.ring();
+            CHECK(start.wait() == 0);
+        });
+        CHECK(!other.try_join() && start.waiting() == 1);
+        CHECK(start.wait() == 1);
+        content(std::move(other));
+    }
+}
+
+static void a_barrier_breaks_with_one_who_waits() {
+    shoal::barrier start(3);
+    const auto waits = [&](const bell &come) {
+        come.ring();
+        THROWS(SHOAL_ERR_POISONED, start.wait());
+    };
+    auto victim = sleeping(waits), survivor = sleeping(waits);
+    while (start.waiting() < 2) std::this_thread::yield();
+    killed(std::move(victim));
+    content(std::move(survivor));
+    CHECK(start.is_broken());
+    THROWS(SHOAL_ERR_POISONED, start.wait());
+    start.reset();
+    CHECK(!start.is_broken() && start.waiting() == 0);
+    THROWS(SHOAL_ERR_POISONED, start.wait(1ms));
+    CHECK(start.is_broken());
+}
+
+static void a_lock_says_that_its_owner_was_killed() {
+    shoal::mutex lock;
+    auto owner = started([&](const bell &come) {
+        lock.lock();
+        come.ring();
+        stay();
+    });
+    auto waiter = sleeping([&](const bell &come) {
+        come.ring();
+        std::lock_guard hold(lock);
+        CHECK(lock.owner_died());
+    });
+    killed(std::move(owner));
+    content(std::move(waiter));
+    CHECK(lock.try_lock() && !lock.owner_died());
+    lock.unlock();
+}
+
+static void a_shared_lock_says_that_a_writer_was_killed() {
+    shoal::shared_mutex table;
+    auto writer = started([&](const bell &come) {
+        table.lock();
+        come.ring();
+        stay();
+    });
+    CHECK(!table.try_lock() && !table.try_lock_shared());
+    killed(std::move(writer));
+    {
+        // All who read before another has written are told.
+        std::shared_lock one(table), two(table);
+        CHECK(table.owner_died());
+    }
+    table.lock();
+    CHECK(table.owner_died());
+    table.unlock();
+    table.lock_shared();
+    CHECK(!table.owner_died());
+    table.unlock_shared();
+
+    // One who reads leaves nothing half done.
+    auto reader = started([&](const bell &come) {
+        table.lock_shared();
+        come.ring();
+        stay();
+    });
+    CHECK(!table.try_lock());
+    killed(std::move(reader));
+    table.lock();
+    CHECK(!table.owner_died());
+    table.unlock();
+}
+
+static void the_permits_of_the_dead_return() {
+    shoal::bounded_semaphore permits(3);
+    auto holder = started([&](const bell &come) {
+        for (int i = 0; i < 3; ++i) permits.acquire();
+        come.ring();
+        stay();
+    });
+    CHECK(!permits.try_acquire() && permits.value() == 0);
+    auto waiter = sleeping([&](const bell &come) {
+        come.ring();
+        permits.acquire();
+        permits.release();
+    });
+    killed(std::move(holder));
+    content(std::move(waiter));
+    for (int i = 0; i < 3; ++i) CHECK(permits.try_acquire());
+    CHECK(!permits.try_acquire() && permits.value() == 0);
+    permits.release(3);
+    THROWS(SHOAL_ERR_INVALID, permits.release());
+}
+
+static void an_event_wakes_all_who_sleep_elsewhere() {
+    shoal::event ready;
+    const auto waits = [&](const bell &come) {
+        come.ring();
+        CHECK(ready.wait() && ready.is_set());
+    };
+    auto one = sleeping(waits), two = sleeping(waits);
+    CHECK(!one.try_join(10ms) && !two.try_join());
+    ready.set();
+    content(std::move(one));
+    content(std::move(two));
+    // It stays set until it is cleared.
+    content(started(waits));
+    ready.clear();
+    CHECK(!ready.wait(1ms));
+}
+
+static void a_pipe_ends_when_the_other_side_is_killed() {
+    auto ends = shoal::pipe::pair();
+    auto here = std::move(ends.first);
+    std::optional<shoal::pipe> there(std::move(ends.second));
+    auto side = started([&](const bell &come) {
+        {
+            const auto gone = std::move(here);
+        }
+        there->send("from afar");
+        there->send("last");
+        come.ring();
+        stay();
+    });
+    there.reset();
+    char memory[9];
+    CHECK(here.recv_into(memory, sizeof memory) == 9);
+    CHECK(std::string_view(memory, sizeof memory) == "from afar");
+    here.send("you live");
+
+    // It dies while this side sleeps, after what it sent.
+    const pid_t waiter = this_thread();
+    CHECK(here.next() == "last");
+    std::thread kills([&] {
+        until_asleep(waiter);
+        side.kill();
+    });
+    const auto end = here.next();
+    kills.join();
+    CHECK(!end && side.join().signaled());
+    CHECK(here.poll(shoal::forever) && !here.next());
+    THROWS(SHOAL_ERR_CLOSED, here.recv_into(memory, sizeof memory));
+    THROWS(SHOAL_ERR_CLOSED, here.recv());
+    THROWS(SHOAL_ERR_CLOSED, here.send("?"));
+}
+
+int main() {
+    watchdog();
+    a_wait_for_a_key_ends_when_another_process_changes_it();
+    a_wait_for_any_key_ends_when_another_process_changes_one();
+    a_wait_ends_when_another_thread_changes_the_key();
+    a_deadline_runs_out_whatever_else_changes();
+    a_view_ends_with_its_holder();
+    a_key_lock_says_that_its_owner_was_killed();
+    a_notified_condition_wakes_one_of_its_waiters();
+    a_barrier_opens_for_two_processes();
+    a_barrier_breaks_with_one_who_waits();
+    a_lock_says_that_its_owner_was_killed();
+    a_shared_lock_says_that_a_writer_was_killed();
+    the_permits_of_the_dead_return();
+    an_event_wakes_all_who_sleep_elsewhere();
+    a_pipe_ends_when_the_other_side_is_killed();
+    std::cout << "processes: ok\n";
+}
