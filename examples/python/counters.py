@@ -1,55 +1,53 @@
-"""A farm of counters: workers count the letters of words, and some of them are killed.
+"""A farm of counters: four workers add all at once, and one of them is killed in the middle.
 
     python counters.py
 
-Every worker takes words from a queue by a lease and adds to one counter for each letter. `add` is
-one operation, so no count is ever lost; and a word whose worker died is given to another one.
+Every worker adds to one sum and after each time writes down that it did, in a counter of its own.
+`add` is done wholly or not at all, so nothing is missing in the sum, and at most one addition of
+the one that was killed is not written down.
 """
 
-import os
 import signal
-from collections import Counter
+import time
 from typing import List
 
 import shoal
 import shoal.multiprocessing as mp
 
-WORDS = "the quick brown fox jumps over the lazy dog and away".split()
+WORKERS = ["ada", "bea", "cleo", "dora"]
+WEIGHT = 0.5
 
 
-def work(
-    words: "shoal.Queue[str]", letters: "shoal.Map[str, int]", done: "shoal.List[str]"
-) -> None:
-    while True:
-        try:
-            job = words.lease(timeout=0.2)
-        except shoal.Empty:
-            return
-        with job:
-            if job.attempts == 1 and "o" in job.get():
-                # Its worker dies before it has done anything.
-                os.kill(os.getpid(), signal.SIGKILL)
-            for letter in job.get():
-                letters.add(letter)
-            done.append(job.get())
+def work(sums: "shoal.Map[str, float]", me: str, stop: shoal.Event) -> None:
+    while not stop.is_set():
+        sums.add("sum", WEIGHT)
+        sums.add(me)
+
+
+def wait_for_more(sums: "shoal.Map[str, float]", workers: List[str]) -> None:
+    goals = {name: sums.get(name, 0) + 300 for name in workers}
+    while any(sums.get(name, 0) < goal for name, goal in goals.items()):
+        time.sleep(0.001)
 
 
 def main() -> None:
-    words: "shoal.Queue[str]" = shoal.Queue()
-    letters: "shoal.Map[str, int]" = shoal.Map()
-    done: "shoal.List[str]" = shoal.List()
-    for word in WORDS:
-        words.put(word)
-    killed = 0
-    while words.unfinished:
-        worker = mp.Process(target=work, args=(words, letters, done))
+    sums: "shoal.Map[str, float]" = shoal.Map()
+    stop = shoal.Event()
+    farm = {name: mp.Process(target=work, args=(sums, name, stop)) for name in WORKERS}
+    for worker in farm.values():
         worker.start()
+    wait_for_more(sums, WORKERS)
+    farm["bea"].kill()
+    # The others notice nothing.
+    wait_for_more(sums, [name for name in WORKERS if name != "bea"])
+    stop.set()
+    for worker in farm.values():
         worker.join()
-        killed += worker.exitcode == -signal.SIGKILL
-    expected: List[str] = sorted(WORDS)
-    assert sorted(done) == expected and letters == Counter("".join(WORDS))
-    total = sum(letters.values())
-    print(f"{killed} workers were killed, {len(done)} words and {total} letters counted")
+    (killed,) = (name for name in WORKERS if farm[name].exitcode == -signal.SIGKILL)
+    written = sum(sums[name] for name in WORKERS)
+    added = sums["sum"] / WEIGHT
+    assert written <= added <= written + 1
+    print(f"{killed} was killed; of {added:.0f} additions {written} are written down")
 
 
 if __name__ == "__main__":

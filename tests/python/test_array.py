@@ -99,10 +99,21 @@ def test_the_lock_of_a_killed_process_is_handed_over(method: str) -> None:
     worker = mp.get_context(method).Process(target=take_and_die, args=(counter,))
     worker.start()
     worker.join()
-    with counter.get_lock():
-        assert counter.get_lock().owner_died
+    lock = counter.get_lock()
+    with lock:
+        assert lock.owner_died
         counter.value = 1
-    assert not counter.get_lock().acquire(timeout=0) or not counter.get_lock().owner_died
+    # It is free again, for another thread too, and the death was told once.
+    outcome = []
+
+    def other() -> None:
+        outcome.append((counter.acquire(False), lock.owner_died))
+        counter.release()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
+    assert outcome == [(True, False)] and counter.value == 1
 
 
 def test_only_the_thread_that_has_the_lock_releases_it() -> None:
@@ -151,6 +162,24 @@ def test_a_view_of_numpy_keeps_the_memory() -> None:
     assert view.sum() == 350.0
     with pytest.raises(shoal.ClosedError):
         array[0]
+
+
+def test_a_value_is_an_item_of_numpys_too() -> None:
+    numpy = pytest.importorskip("numpy")
+    value = shoal.Value("d", 1.5)
+    view = numpy.frombuffer(value.get_obj(), "f8")
+    assert view.shape == (1,) and view[0] == 1.5
+    view[0] = 2.5
+    assert value.value == 2.5
+    value.value = 3.5
+    assert view[0] == 3.5
+    value.detach()
+    assert view[0] == 3.5
+    point = shoal.Value(Point, 1.5, 2)
+    fields = numpy.dtype([("x", "f8"), ("y", "i4")], align=True)
+    (row,) = numpy.frombuffer(point.get_obj(), fields)
+    point.y = 9
+    assert row["x"] == 1.5 and row["y"] == 9
 
 
 def test_a_memoryview_is_the_memory() -> None:

@@ -113,9 +113,6 @@ def test_add_counts_from_nothing_and_wraps(shared: "shoal.Map[Any, Any]") -> Non
     assert shared.add("n", 41) == 42 == shared["n"]
     shared["n"] = 2**63 - 1
     assert shared.add("n", 1) == -(2**63)
-    shared["text"] = "no number"
-    with pytest.raises(shoal.InvalidError):
-        shared.add("text")
 
 
 def test_insert_setdefault_and_pop(shared: "shoal.Map[Any, Any]") -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-from typing import Any, Callable, Dict, ItemsView, Iterator, MutableMapping, Optional
-from typing import Tuple, TypeVar, Union, ValuesView, cast, overload
+import time
+from contextlib import nullcontext
+from numbers import Integral, Number
+from typing import Any, Callable, ContextManager, Dict, ItemsView, Iterator, MutableMapping
+from typing import Optional, Tuple, TypeVar, Union, ValuesView, cast, overload
 
 from . import _codec, _ffi
+from ._errors import InvalidError
 from ._handles import Shared
 from ._kept import GOT_ONCE, KEPT_KEYS, MISSING as _MISSING, Keeper
 from ._keys import Keys, View
@@ -26,6 +30,8 @@ _INT_MAX = _ffi.INT_MAX
 _take_buffer, _give_buffer = _ffi.take_buffer, _ffi.give_buffer
 _encode_key = _codec.encode_key
 _number = _codec.COUNTER.unpack_from
+# The first number that is too large for a counter.
+_COUNTER_END = 1 << 63
 
 
 class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
@@ -267,16 +273,6 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
         """Removes every entry."""
         _ffi.check(_lib.shoal_map_clear(self._live()))
 
-    def add(self, key: K, delta: int = 1) -> int:
-        """Adds to the integer at ``key``, atomically; the new value. Absent counts as 0.
-
-        Wraps around at 64 bits. `InvalidError` if the value is no such integer.
-        """
-        data = self._encode_key(key)
-        out = ctypes.c_int64()
-        _ffi.check(_lib.shoal_map_add(self._live(), data, len(data), delta, ctypes.byref(out)))
-        return out.value
-
     def compare_swap(self, key: K, expected: Optional[V], new: Optional[V]) -> bool:
         """Sets ``key`` to ``new`` if its value is ``expected``, atomically; whether it was.
 
@@ -381,6 +377,16 @@ class BytesMap(_SharedMap[bytes, bytes]):
 
     def _decode_value(self, data: Any) -> bytes:
         return bytes(data)
+
+    def add(self, key: bytes, delta: int = 1) -> int:
+        """Adds to the integer at ``key``, atomically; the new value. Absent counts as 0.
+
+        Wraps around at 64 bits. `InvalidError` if the value is no such integer.
+        """
+        data = self._encode_key(key)
+        out = ctypes.c_int64()
+        _ffi.check(_lib.shoal_map_add(self._live(), data, len(data), delta, ctypes.byref(out)))
+        return out.value
 
     def add_float(self, key: bytes, delta: float) -> float:
         """Adds to the number at ``key``, atomically; the new value. Absent counts as 0.
@@ -500,6 +506,80 @@ class Map(Keeper, _SharedMap[K, V]):
             _give_buffer(buffer)
         value = self._find(data)
         return default if value is _MISSING else value
+
+    @overload
+    def add(self: "Map[K, int]", key: K, delta: int = 1) -> int: ...
+
+    @overload
+    def add(self: "Map[K, float]", key: K, delta: float = 1) -> float: ...
+
+    @overload
+    def add(self, key: K, delta: Any = 1) -> Any: ...
+
+    def add(self, key: Any, delta: Any = 1) -> Any:
+        """Adds to the number at ``key``, atomically; the new value. Absent counts as 0.
+
+        ::
+
+            visits.add("ada")                    # a counter: one call, in every language
+            spent.add("ada", 0.25)               # any other number: a sum as Python's
+
+        An `int` added to one is a counter of 64 bits, which wraps around; a ``delta`` that is
+        a `bool`, or of a class made from `int`, is the `int` that it is worth. Where either is
+        another number (a `float`, a `fractions.Fraction`, an `int` beyond 64 bits), ``key`` is
+        set to ``old + delta``, whatever that is in Python. It is locked meanwhile (see
+        `lock_key`), unless this thread has the lock. Killed anywhere, this has added all or
+        nothing. When the key expires stays as it was; but a kill right after such a sum was set
+        may let it live for good. `TypeError` if either is no number: then nothing is changed.
+        """
+        if type(delta) is int or isinstance(delta, Integral):
+            delta = int(delta)
+            # Beyond that ctypes would cut it off.
+            if -_COUNTER_END <= delta < _COUNTER_END:
+                data, out = self._encode_key(key), ctypes.c_int64()
+                status = _lib.shoal_map_add(
+                    self._live(), data, len(data), delta, ctypes.byref(out)
+                )
+                if status == _ffi.OK:
+                    return out.value
+                if status != InvalidError.code:
+                    raise _ffi.error(status)
+        elif not isinstance(delta, Number):
+            raise TypeError(f"what is added is a number, not {type(delta).__name__}")
+        return self._add_as_python(key, delta)
+
+    def _add_as_python(self, key: Any, delta: Any) -> Any:
+        """`add` of what is no counter, or becomes none."""
+        k = self._encode_key(key)
+        with self._turn(key):
+            while True:
+                found = self._read_versioned(k)
+                old: Any = 0
+                version = 0
+                if found is not None:
+                    old, version = self._decode_value(found[0]), found[1]
+                if not isinstance(old, Number):
+                    kind = type(old).__name__
+                    raise TypeError(f"what is added to is a number, not {kind} as at {key!r}")
+                new = cast(Any, old) + delta
+                try:
+                    left = None if found is None else self.time_left(key)
+                except KeyError:
+                    # Its time is over since it was read.
+                    continue
+                read_at = time.monotonic()
+                # Fails if a counter was added to meanwhile: that takes no lock.
+                if self._swap_version(k, version, self._encode_value(new)):
+                    if left is not None:
+                        self.expire(key, max(0.0, left - (time.monotonic() - read_at)))
+                    return new
+
+    def _turn(self, key: Any) -> ContextManager[object]:
+        """The lock of ``key``, or nothing if this thread has it."""
+        try:
+            return self.lock_key(key)
+        except InvalidError:
+            return nullcontext()
 
     @property
     def raw(self) -> BytesMap:
