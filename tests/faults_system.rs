@@ -2,11 +2,11 @@
 
 mod common;
 
-use std::ffi::CString;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use common::shm::{free, with_small_shm};
 use common::{Bell, Child, FOREVER, NOWAIT, Name, alone, fixed, fork, fork_and_exit, millis, tiny};
 use shoal::{Error, Map, Options, Queue};
 
@@ -98,69 +98,6 @@ fn a_user_without_rights_is_told_so() {
     go.ring();
     stranger.ends_well();
     assert!(queue.is_empty());
-}
-
-/// Runs `work` in a child that has a `/dev/shm` of its own of `size` bytes, with nothing in
-/// it. Returns false where the system does not let us.
-fn with_small_shm(size: u64, work: impl FnOnce()) -> bool {
-    const REFUSED: i32 = 77;
-    // SAFETY: reads this process's ids.
-    let (user, group) = unsafe { (libc::geteuid(), libc::getegid()) };
-    let mut child = fork(|| {
-        let spaces = libc::CLONE_NEWNS | if user == 0 { 0 } else { libc::CLONE_NEWUSER };
-        // SAFETY: plain system calls of the child's only thread.
-        let refused = |rc: i32| (rc != 0).then(|| unsafe { libc::_exit(REFUSED) });
-        // SAFETY: as above.
-        refused(unsafe { libc::unshare(spaces) });
-        if user != 0 {
-            let write = |file: &str, text: String| {
-                refused(i32::from(std::fs::write(file, text).is_err()));
-            };
-            write("/proc/self/setgroups", "deny".to_owned());
-            write("/proc/self/uid_map", format!("{user} {user} 1"));
-            write("/proc/self/gid_map", format!("{group} {group} 1"));
-        }
-        let options = CString::new(format!("size={size}")).unwrap();
-        // SAFETY: strings that end in NUL. First nothing that is mounted here is to be seen
-        // outside; then the mount itself.
-        unsafe {
-            let none = std::ptr::null::<libc::c_void>();
-            let private = libc::MS_REC | libc::MS_PRIVATE;
-            refused(libc::mount(
-                none.cast(),
-                c"/".as_ptr(),
-                none.cast(),
-                private,
-                none,
-            ));
-            refused(libc::mount(
-                c"shm".as_ptr(),
-                c"/dev/shm".as_ptr(),
-                c"tmpfs".as_ptr(),
-                0,
-                options.as_ptr().cast(),
-            ));
-        }
-        assert_eq!(std::fs::read_dir("/dev/shm").unwrap().count(), 0);
-        work();
-        assert_eq!(std::fs::read_dir("/dev/shm").unwrap().count(), 0);
-    });
-    let status = child.wait();
-    if libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == REFUSED {
-        eprintln!("skipped: no mount namespaces here");
-        return false;
-    }
-    assert_eq!(status, 0, "no signal, SIGBUS least of all");
-    true
-}
-
-fn free() -> u64 {
-    // SAFETY: an all-zero statvfs is valid and is overwritten; the path ends in NUL.
-    unsafe {
-        let mut stat: libc::statvfs = std::mem::zeroed();
-        assert_eq!(libc::statvfs(c"/dev/shm".as_ptr(), &mut stat), 0);
-        stat.f_bavail * stat.f_frsize
-    }
 }
 
 #[test]

@@ -3,8 +3,10 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::os::unix::fs::MetadataExt;
+use std::fs::File;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
+use common::shm::{Filler, with_small_shm};
 use common::{Name, Random, alone, fork, watchdog};
 use shoal::{Error, List, Map, Options};
 
@@ -318,4 +320,185 @@ fn a_name_is_one_list_and_no_map() {
     assert_eq!(shoal::stat(&name).unwrap().kind, Some(shoal::Kind::List));
     List::unlink(&name).unwrap();
     assert!(matches!(List::open(&name), Err(Error::NotFound { .. })));
+}
+
+/// Calls `change` with ever more memory, from none at all, until it succeeds. Each time that it
+/// does not, the list has to be what it was. Says how many pages were too few.
+fn until_there_is_memory(list: &List, change: impl Fn() -> shoal::Result<()>) -> u64 {
+    let filler = Filler::new();
+    let before = all(list);
+    for pages in 0..1000 {
+        filler.leave(pages * 4096);
+        match change() {
+            Ok(()) => return pages,
+            Err(Error::NoSpace { .. }) => {}
+            Err(err) => panic!("{pages} pages: {err}"),
+        }
+        assert!(all(list) == before, "{pages} pages");
+        list.verify().unwrap();
+    }
+    panic!("there never was enough");
+}
+
+#[test]
+fn a_list_is_what_it_was_until_there_is_memory_for_another_element() {
+    let _alone = alone();
+    with_small_shm(8 << 20, || {
+        for old in [3, 40, 300_000] {
+            for new in [6000, 100_000, 1_000_000] {
+                let list = List::anonymous().unwrap();
+                list.extend(&[vec![1; old], vec![2; 9]]).unwrap();
+                let (bytes, pages) = (vec![3; new], new as u64 / 4096);
+                let refused = until_there_is_memory(&list, || list.set(0, &bytes).map(drop));
+                assert!(refused >= pages - pages / 8, "{new} bytes in {refused}");
+                assert_eq!(all(&list), [&bytes[..], &[2; 9]]);
+
+                let refused = until_there_is_memory(&list, || list.append(&bytes));
+                // What the old one had is there for this one.
+                assert!(
+                    refused >= pages.saturating_sub(80),
+                    "{new} bytes in {refused}"
+                );
+                assert_eq!(all(&list), [&bytes[..], &[2; 9], &bytes]);
+                list.verify().unwrap();
+                assert!(list.set(0, &vec![4; old]).unwrap());
+                assert_eq!(list.pop().unwrap(), Some(bytes));
+                list.verify().unwrap();
+            }
+        }
+    });
+}
+
+#[test]
+fn an_append_for_which_the_table_cannot_grow_changes_nothing() {
+    let _alone = alone();
+    with_small_shm(1 << 20, || {
+        // Elements that lie in the table: it is all that takes memory.
+        let list = List::anonymous().unwrap();
+        let filler = Filler::new();
+        filler.leave(0);
+        let mut count = 0u32;
+        let err = loop {
+            match list.append(&count.to_le_bytes()) {
+                Ok(()) => count += 1,
+                Err(err) => break err,
+            }
+        };
+        assert!(matches!(err, Error::NoSpace { .. }), "{err}");
+        drop(filler);
+        let refused = until_there_is_memory(&list, || list.append(&count.to_le_bytes()));
+        assert!(refused > 0);
+        let expected: Vec<_> = (0..=count).map(|it| it.to_le_bytes().to_vec()).collect();
+        assert_eq!(all(&list), expected);
+        list.verify().unwrap();
+    });
+}
+
+#[test]
+fn the_largest_element_fits_and_one_byte_more_does_not() {
+    let _alone = alone();
+    for capacity in [64 << 10, 100_000, 8 << 20] {
+        let options = Options::create().max_capacity(capacity);
+        let list = List::with_options(None, &options).unwrap();
+        let limit = list.max_element();
+        let mut largest = vec![7; limit as usize];
+        list.append(&largest).unwrap();
+        assert!(list.get_vec(0).unwrap().unwrap() == largest);
+        list.verify().unwrap();
+        largest.push(7);
+        for result in [
+            list.append(&largest),
+            list.insert(0, &largest),
+            list.set(0, &largest).map(drop),
+            list.splice(0..1, &[&b"small"[..], &largest]),
+        ] {
+            let (what, size) = ("element", limit + 1);
+            assert_eq!(result, Err(Error::TooLarge { what, size, limit }));
+        }
+        largest.pop();
+        assert!(list.pop().unwrap().unwrap() == largest);
+        list.append(&largest).unwrap();
+        list.verify().unwrap();
+    }
+}
+
+/// The bytes of a list where its data begins, and where the word of an element is.
+struct Forge(File);
+
+impl Forge {
+    const DATA: u64 = 36_864;
+
+    fn new(list: &List) -> Self {
+        let path = format!("/dev/shm/shoal.{}", list.name());
+        Self(File::options().read(true).write(true).open(path).unwrap())
+    }
+
+    fn word(&self, at: u64) -> u64 {
+        let mut word = [0; 8];
+        self.0.read_exact_at(&mut word, at).unwrap();
+        u64::from_le_bytes(word)
+    }
+
+    /// The word of element `index` of a list without a gap.
+    fn element(&self, index: u64) -> u64 {
+        let turn = self.word(Self::DATA + 704);
+        let head = self.word(Self::DATA + 704 + 64 + 32 * (turn & 1)) & 0xffff_ffff;
+        let block_map = (self.word(Self::DATA) * 24).next_multiple_of(4096);
+        Self::DATA + 4096 + block_map + head * 1024 + index * 8
+    }
+
+    fn set(&self, at: u64, word: u64) {
+        self.0.write_all_at(&word.to_le_bytes(), at).unwrap();
+    }
+}
+
+#[test]
+fn elements_that_overlap_are_noticed_and_answered() {
+    let _alone = alone();
+    watchdog();
+    for len in [100, 200_000] {
+        for by in [0, 16] {
+            let list = List::anonymous().unwrap();
+            // What begins 16 bytes after the place says of itself that it has nine bytes.
+            let mut bytes = vec![1; len];
+            bytes[8..16].copy_from_slice(&9u64.to_le_bytes());
+            list.extend(&[bytes.clone(), vec![2; len], vec![3; len]])
+                .unwrap();
+            let forge = Forge::new(&list);
+            let place = forge.word(forge.element(0));
+            forge.set(forge.element(1), place + by);
+            let err = list.verify().unwrap_err();
+            assert!(err.to_string().contains("two entries overlap"), "{err}");
+            // Both are there to be read, and may be taken: one place is then freed twice.
+            assert_eq!(list.get_vec(0).unwrap().unwrap(), bytes);
+            let expected = if by == 0 { len } else { 9 };
+            assert_eq!(list.get_vec(1).unwrap().unwrap().len(), expected);
+            let _ = (list.pop_at(0), list.pop_at(0));
+            for round in 0..50 {
+                let _ = list.append(&vec![round; len]);
+                let _ = list.set(0, &[round; 90]);
+                let _ = list.get_vec(round as usize / 2);
+            }
+            assert!(list.verify().is_err());
+            let _ = list.clear();
+            let _ = list.append(&[1; 9]);
+        }
+    }
+}
+
+#[test]
+#[cfg(feature = "crash-points")]
+fn a_list_whose_elements_overlap_cannot_be_repaired_and_is_given_up() {
+    let _alone = alone();
+    let list = List::anonymous().unwrap();
+    list.extend(&[[1; 100], [2; 100], [3; 100]]).unwrap();
+    let forge = Forge::new(&list);
+    forge.set(forge.element(2), forge.word(forge.element(0)));
+    assert!(!common::doom::lives(2, || list.append(&[4; 100]).unwrap()));
+    let err = list.len().unwrap_err();
+    assert!(err.to_string().contains("two entries overlap"), "{err}");
+    for _ in 0..2 {
+        let err = list.append(b"x").unwrap_err();
+        assert!(matches!(err, Error::Poisoned { .. }), "{err}");
+    }
 }

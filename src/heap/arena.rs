@@ -100,7 +100,8 @@ impl Arena<'_> {
     /// An extent of `blocks` blocks with memory behind them, holding whatever was there.
     ///
     /// # Errors
-    /// `NoSpace` if the heap or the filesystem is full; nothing has changed then.
+    /// `NoSpace` if the heap or the filesystem is full; nothing has changed then, but that the
+    /// block map may have more memory.
     pub(crate) fn allocate(&self, blocks: u32, owner: u8, purpose: Purpose) -> Result<u32> {
         let head = self.allocate_with(blocks, owner, purpose, |_| Ok(()))?;
         head.ok_or_else(|| self.no_space(blocks))

@@ -7,6 +7,7 @@
 pub(crate) mod company;
 #[cfg(feature = "crash-points")]
 pub(crate) mod doom;
+pub(crate) mod shm;
 
 use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::os::fd::AsRawFd;

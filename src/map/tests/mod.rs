@@ -1,6 +1,7 @@
 //! The map's parts on a heap buffer: no segment, no locks, no kernel. Miri runs these too.
 
 mod arena;
+mod hostile;
 mod store;
 mod table;
 

@@ -12,21 +12,21 @@ use crate::layout::Offset;
 use crate::map::entry::Pair;
 use crate::map::hash::Hasher;
 
-fn tag(key: &[u8]) -> u32 {
+pub(super) fn tag(key: &[u8]) -> u32 {
     Hasher::new(1).hash(key).tag
 }
 
-fn get(world: &World, owner: u8, key: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn get(world: &World, owner: u8, key: &[u8]) -> Option<Vec<u8>> {
     let lookup = world.store(owner).find(tag(key), key).unwrap();
     lookup.entry().map(|entry| entry.value().to_vec())
 }
 
-fn set(world: &World, owner: u8, key: &[u8], value: &[u8]) -> Result<()> {
+pub(super) fn set(world: &World, owner: u8, key: &[u8], value: &[u8]) -> Result<()> {
     let store = world.store(owner);
     store.write(&store.find(tag(key), key)?, &Pair::new(key, value))
 }
 
-fn remove(world: &World, owner: u8, key: &[u8]) -> bool {
+pub(super) fn remove(world: &World, owner: u8, key: &[u8]) -> bool {
     let store = world.store(owner);
     let lookup = store.find(tag(key), key).unwrap();
     store.remove(&lookup).unwrap();
