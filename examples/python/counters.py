@@ -47,7 +47,8 @@ def main() -> None:
     written = sum(sums[name] for name in WORKERS)
     added = sums["sum"] / WEIGHT
     assert written <= added <= written + 1
-    print(f"{killed} was killed; of {added:.0f} additions {written} are written down")
+    print(f"of {added:.0f} additions {written} are written down")
+    print(f"{killed} was killed, and no addition is missing")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def paint(row: int) -> str:
     for column in range(WIDTH):
         c = complex(column / WIDTH * 3.2 - 2.3, row / HEIGHT * 2.4 - 1.2)
         z, steps = 0j, 0
-        while abs(z) < 2 and steps < 500:
+        while abs(z) < 2 and steps < 2000:
             z, steps = z * z + c, steps + 1
         line += " .:-=+*#%@"[min(9, steps // 3)]
     return line
@@ -54,7 +54,7 @@ def main() -> None:
     workers: List[mp.Process] = [start() for _ in range(4)]
     killed = 0
     while rows.unfinished:
-        time.sleep(random.uniform(0, 0.05 if mp.get_start_method() == "fork" else 0.5))
+        time.sleep(random.uniform(0, 0.02 if mp.get_start_method() == "fork" else 0.5))
         victim = random.choice(workers)
         if victim.is_alive():
             victim.kill()

@@ -95,8 +95,9 @@ def test_cache() -> None:
 
 
 def test_counters() -> None:
-    (line,) = run("counters.py")
-    told = re.fullmatch(r"bea was killed; of (\d+) additions (\d+) are written down", line)
+    line, end = run("counters.py")
+    assert end == "bea was killed, and no addition is missing"
+    told = re.fullmatch(r"of (\d+) additions (\d+) are written down", line)
     assert told is not None, line
     added, written = map(int, told.groups())
     # Four workers 300 times, and three of them again.

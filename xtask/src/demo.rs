@@ -65,10 +65,10 @@ pub(crate) const EXAMPLES: &[Example] = &[
         expected: &["80 squares were wanted, 20 were worked out"],
     },
     Example {
-        what: "counters that outlive those who count",
+        what: "counters that several add to, one of whom is killed",
         program: "counters.py",
         args: "",
-        expected: &["4 workers were killed, 11 words and 42 letters counted"],
+        expected: &["bea was killed, and no addition is missing"],
     },
     Example {
         what: "settings that programs watch",
