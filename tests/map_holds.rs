@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Bell, FOREVER, NOWAIT, alone, fork, millis};
+use common::{Bell, Child, FOREVER, NOWAIT, alone, fork, millis};
 use shoal::{Error, Map, Options};
 
 fn map() -> Map {
@@ -202,13 +202,10 @@ fn what_a_view_kept_is_freed_with_it() {
     map.verify().unwrap();
 }
 
-#[test]
-fn the_views_of_a_killed_process_are_let_go() {
-    let _alone = alone();
-    let map = map();
-    map.set(b"k", &vec![1; 4 << 20]).unwrap();
+/// A process that has a view of the key "k" until it is killed.
+fn viewer(map: &Map) -> Child {
     let viewed = Bell::new();
-    let reader = fork(|| {
+    let viewer = fork(|| {
         let _view = map.view(b"k").unwrap().unwrap();
         viewed.ring();
         loop {
@@ -216,6 +213,15 @@ fn the_views_of_a_killed_process_are_let_go() {
         }
     });
     viewed.hear();
+    viewer
+}
+
+#[test]
+fn the_views_of_a_killed_process_are_let_go() {
+    let _alone = alone();
+    let map = map();
+    map.set(b"k", &vec![1; 4 << 20]).unwrap();
+    let reader = viewer(&map);
     map.set(b"k", b"small").unwrap();
     let kept = bytes_in_use(&map);
     reader.kill();
@@ -244,15 +250,7 @@ fn what_the_dead_held_makes_room_for_whoever_needs_it() {
         let map = Map::with_options(None, &options).unwrap();
         map.set(b"k", &large).unwrap();
         map.set(b"more", &large[..100_000]).unwrap();
-        let viewed = Bell::new();
-        let reader = fork(|| {
-            let _view = map.view(b"k").unwrap().unwrap();
-            viewed.ring();
-            loop {
-                std::thread::park();
-            }
-        });
-        viewed.hear();
+        let reader = viewer(&map);
         map.set(b"k", b"small").unwrap();
         let err = map.set(b"other", &large).unwrap_err();
         assert!(matches!(err, Error::NoSpace { .. }), "{err}");
