@@ -273,6 +273,12 @@ fn is_broken<T: std::fmt::Debug>(result: Result<T, Error>) {
     assert!(matches!(result, Err(Error::Poisoned { .. })), "{result:?}");
 }
 
+fn opens_for_two(barrier: &Barrier) {
+    let other = fork(|| _ = barrier.wait(FOREVER).unwrap());
+    barrier.wait(FOREVER).unwrap();
+    other.ends_well();
+}
+
 #[test]
 fn a_waiter_that_is_killed_breaks_the_barrier_and_a_reset_heals_it() {
     let _alone = alone();
@@ -326,9 +332,7 @@ fn one_killed_at_every_step_opens_the_barrier_or_breaks_it() {
         } else {
             opened.hear();
         }
-        let other = fork(|| _ = barrier.wait(FOREVER).unwrap());
-        barrier.wait(FOREVER).unwrap();
-        other.ends_well();
+        opens_for_two(&barrier);
         if done {
             assert!(step > 3);
             break;
@@ -351,9 +355,7 @@ fn who_resets_or_aborts_and_is_killed_at_any_step_leaves_a_barrier_that_works() 
             waiter.ends_well();
             barrier.reset().unwrap();
             assert!(!barrier.is_broken() && barrier.waiting() == Ok(0));
-            let other = fork(|| _ = barrier.wait(FOREVER).unwrap());
-            barrier.wait(FOREVER).unwrap();
-            other.ends_well();
+            opens_for_two(&barrier);
             if done {
                 assert!(step > 1);
                 break;

@@ -298,21 +298,28 @@ impl Core {
         key: &[u8],
         mut work: impl FnMut(&Locked<'a>, &Lookup<'a>) -> Result<T>,
     ) -> Result<T> {
-        match self.change_once(key, &mut work) {
-            Err(full @ Error::NoSpace { .. }) => self.change_again(full, key, work),
+        let done = self.change_once(key, &mut work);
+        self.or_again(done, move || self.change_once(key, &mut work))
+    }
+
+    /// What was done, or, if there was no room for it, what comes of doing it again once what the
+    /// dead held is free. By who has no lock of the map.
+    #[inline(always)]
+    pub(super) fn or_again<T>(
+        &self,
+        done: Result<T>,
+        again: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        match done {
+            Err(full @ Error::NoSpace { .. }) => self.do_again(full, again),
             done => done,
         }
     }
 
     #[cold]
-    fn change_again<'a, T>(
-        &'a self,
-        full: Error,
-        key: &[u8],
-        mut work: impl FnMut(&Locked<'a>, &Lookup<'a>) -> Result<T>,
-    ) -> Result<T> {
+    fn do_again<T>(&self, full: Error, again: impl FnOnce() -> Result<T>) -> Result<T> {
         match self.let_go_of_the_dead()? {
-            true => self.change_once(key, &mut work),
+            true => again(),
             false => Err(full),
         }
     }
@@ -371,8 +378,7 @@ impl Core {
     }
 
     /// The same for all shards. By who has none of their locks.
-    #[cold]
-    pub(super) fn let_go_of_the_dead(&self) -> Result<bool> {
+    fn let_go_of_the_dead(&self) -> Result<bool> {
         let (owner, mut any) = (self.owner()?, false);
         for index in 0..SHARDS {
             if self.store(index).holds().any() {

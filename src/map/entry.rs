@@ -112,8 +112,8 @@ fn with(times: u32, time: u32) -> u32 {
 
 /// Bytes before the key. At most 40, whatever the word says.
 #[inline]
-fn before_key(key_len: u32) -> u64 {
-    HEADER + u64::from(key_len / TIME % 4) * 8
+fn before_key(word: u32) -> u64 {
+    HEADER + u64::from(word / TIME % 4) * 8
 }
 
 /// An entry whose header was read. Of that nothing is checked but that it is in the heap, and that
@@ -121,9 +121,8 @@ fn before_key(key_len: u32) -> u64 {
 #[derive(Clone, Copy)]
 pub(super) struct Head<'a> {
     at: NonNull<u8>,
-    before_key: u64,
-    /// With what it says of times.
-    key_len: u32,
+    /// `key_len`, with what it says of times.
+    word: u32,
     value_len: u32,
     _heap: PhantomData<&'a Heap>,
 }
@@ -135,11 +134,9 @@ impl<'a> Head<'a> {
         let at = heap.slot(offset)?;
         // SAFETY: a slot is aligned and longer than a header, which is `Shared`.
         let header: &Header = unsafe { at.cast().as_ref() };
-        let key_len = header.key_len.load(Ordering::Relaxed);
         Some(Self {
             at,
-            before_key: before_key(key_len),
-            key_len,
+            word: header.key_len.load(Ordering::Relaxed),
             value_len: header.value_len.load(Ordering::Relaxed),
             _heap: PhantomData,
         })
@@ -153,13 +150,13 @@ impl<'a> Head<'a> {
     /// Bytes of the key.
     #[inline]
     fn key_len(&self) -> u32 {
-        self.key_len % TIME
+        self.word % TIME
     }
 
     /// Bytes of the entry.
     #[inline]
     pub(super) fn size(&self) -> u64 {
-        self.before_key + u64::from(self.key_len()) + u64::from(self.value_len)
+        before_key(self.word) + u64::from(self.key_len()) + u64::from(self.value_len)
     }
 
     /// Whether no slab could hold it.
@@ -183,7 +180,7 @@ impl<'a> Head<'a> {
     #[inline]
     fn key_at(&self) -> NonNull<u8> {
         // SAFETY: at most 40 bytes from the beginning of a slot.
-        unsafe { self.at.add(self.before_key as usize) }
+        unsafe { self.at.add(before_key(self.word) as usize) }
     }
 
     /// The value, for as long as the entry is what it is.
@@ -203,7 +200,7 @@ impl<'a> Head<'a> {
     /// Whether it ever expires.
     #[inline]
     pub(super) fn is_mortal(&self) -> bool {
-        self.key_len & EXPIRES != 0
+        self.word & EXPIRES != 0
     }
 
     /// The word that says when it expires, if it does.
@@ -232,7 +229,7 @@ impl<'a> Head<'a> {
     fn birth(&self) -> Option<&'a AtomicU64> {
         let at = HEADER + 8 * u64::from(self.is_mortal());
         // SAFETY: as in `expiry`.
-        (self.key_len & BORN != 0).then(|| unsafe { self.at.add(at as usize).cast().as_ref() })
+        (self.word & BORN != 0).then(|| unsafe { self.at.add(at as usize).cast().as_ref() })
     }
 
     /// When its key was inserted; 0 in a map that is not ordered.
@@ -389,7 +386,7 @@ impl Value {
 
 /// The length of what [`Value::copy_to`] was to copy to `buf`, if there was room for it.
 #[inline]
-pub(crate) fn fits(needed: usize, buf: &[u8]) -> Result<usize> {
+pub(super) fn fits(needed: usize, buf: &[u8]) -> Result<usize> {
     match buf.len() {
         capacity if needed > capacity => Err(too_small(needed, capacity)),
         _ => Ok(needed),

@@ -3,7 +3,7 @@
 use super::Map;
 use super::entry::{Pair, Value};
 use super::hash::{Hash, SHARDS};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::sys::clock::now_ns;
 
 impl Map {
@@ -78,10 +78,7 @@ impl Map {
                 self.core.tell(first.shard as usize);
                 set
             };
-            match set_all() {
-                Err(Error::NoSpace { .. }) if self.core.let_go_of_the_dead()? => set_all()?,
-                done => done?,
-            }
+            self.core.or_again(set_all(), set_all)?;
         }
         Ok(())
     }

@@ -23,8 +23,8 @@
 //! In a large map a get waits for memory twice, for the slot and for the entry, and is fast as far as
 //! the processor begins the next ones meanwhile. How many, its queue of loads decides. NB: 16 more
 //! loads of one cached word in each get, 126 ns and 172 (a million keys, one process, Zen 4); 32 more
-//! additions, 133. So the path of a get is straight and inlined, in code that a loop, a call, or a
-//! result that is moved through memory makes reload what it knows; all else is in `read_again`.
+//! additions, 133. So the path of a get is straight and inlined: calls, loops around it, and results
+//! that are moved through memory made it load again what it knew. All else is in `read_again`.
 
 use std::sync::atomic::AtomicU64;
 
@@ -43,7 +43,7 @@ pub(super) enum Torn {
 
 /// What a look at a shard begins with, before it is said that somebody reads.
 pub(super) struct Glance<'a> {
-    /// How often the shard had changed.
+    /// The shard's sequence number.
     then: u64,
     /// From where the tag belongs.
     slots: &'a [AtomicU64],

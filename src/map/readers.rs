@@ -10,7 +10,8 @@
 //! offset  size  field
 //!      0     4  reading  1 while a thread of this participant reads, else 0
 //! ```
-//! Entering is one swap, which also keeps what is read after it from being read before it. Whoever
+//! Entering is one swap, which also keeps what is read after it from being read before it (where it is
+//! no full barrier, on Arm, with a fence behind it). Whoever
 //! gives memory back has made it unreachable before it looks here: so it sees the reader, or the
 //! reader does not see the memory. It waits some microseconds for those who are reading; if one
 //! of them does not come to an end (it was stopped, say), the memory stays until its extent is

@@ -179,13 +179,8 @@ impl Map {
             false => *pair,
         };
         let pair = &dated;
-        let prepared = match self.prepare(hash, pair.size()) {
-            Err(Error::NoSpace { .. }) if self.core.let_go_of_the_dead()? => {
-                self.prepare(hash, pair.size())
-            }
-            prepared => prepared,
-        };
-        let Some(held) = prepared? else {
+        let prepare = || self.prepare(hash, pair.size());
+        let Some(held) = self.core.or_again(prepare(), prepare)? else {
             return self.put_at_once(pair);
         };
         let written = self.core.write_entry(held.what, pair);
