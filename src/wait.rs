@@ -6,12 +6,12 @@ use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::process::Process;
 use crate::queue::Queue;
-use crate::sync::look;
+use crate::sync::Patience;
 use crate::sys::clock::Deadline;
 use crate::sys::poll;
 
-/// Looks at the queues before the core is given away for the first time.
-const SPINS: u32 = 100;
+/// What this process has learned about waiting for several things.
+static PATIENCE: Patience = Patience::new();
 
 /// To look at more things than this, again and again, costs more than to sleep.
 const FEW: usize = 16;
@@ -84,7 +84,7 @@ pub fn wait_any(things: &[Waitable<'_>], timeout: Timeout) -> Result<usize> {
     }
     let arrived = || queues(things).any(Queue::has_arrived);
     if things.len() <= FEW
-        && look(SPINS, arrived)
+        && PATIENCE.spin(arrived)
         && let Some(index) = first_ready(things)?
     {
         return Ok(index);

@@ -208,8 +208,7 @@ fn only_sys_calls_the_system() {
 }
 
 /// Where else `libc` is named, for a type or a number of the system and never for a call.
-const NAMES_OF_LIBC: [(&str, &str); 5] = [
-    ("src/sync/mutex.rs", "the type of the lock in shared memory"),
+const NAMES_OF_LIBC: [(&str, &str); 4] = [
     ("src/process/handle.rs", "signals, error numbers, pid_t"),
     ("src/process/lookup.rs", "error numbers"),
     ("src/process/spawn.rs", "error numbers"),
@@ -231,12 +230,12 @@ fn the_names_of_libc_stay_where_they_are_needed() {
 }
 
 #[test]
-fn raw_sync_is_the_lock_and_the_timeout() {
+fn raw_sync_is_the_timeout() {
     let used = sources()
         .filter(|(path, _)| code(path).contains("raw_sync"))
         .map(|(path, _)| shown(&path));
     // Everybody else says `crate::Timeout`. The clock is below everything that exports it.
-    let expected = ["src/sync/mutex.rs", "src/sys/clock.rs"].map(str::to_owned);
+    let expected = ["src/sys/clock.rs"].map(str::to_owned);
     assert_eq!(used.collect::<BTreeSet<_>>(), BTreeSet::from(expected));
 }
 

@@ -19,8 +19,8 @@ use crate::Timeout;
 use crate::copy::copy;
 use crate::error::{Error, Result};
 use crate::layout::{Offset, Shared};
-use crate::primitives::{LockCell, Taken};
 use crate::segment::{self, Kind, Options, Section, Segment, Spec};
+use crate::sync::{LockCell, Patience, Taken};
 use crate::sys::clock::Deadline;
 
 #[repr(C)]
@@ -45,7 +45,7 @@ const LARGEST: u64 = 1 << 45;
 /// The longest format, in bytes.
 const FORMAT: usize = 16;
 
-const LAYOUT: u64 = 0x4152_5259_0000_0001;
+const LAYOUT: u64 = 0x4152_5259_0000_0002;
 
 /// Items of one size that any number of processes share, and a recursive lock.
 ///
@@ -75,6 +75,7 @@ pub struct Array {
     data: NonNull<u8>,
     len: usize,
     format: String,
+    patience: Patience,
     // Last: the header and the data lie in it.
     segment: Segment,
 }
@@ -169,6 +170,7 @@ impl Array {
             data,
             len,
             format: String::from_utf8_lossy(text).into_owned(),
+            patience: Patience::default(),
             segment,
         })
     }
@@ -242,7 +244,9 @@ impl Array {
     /// As for [`lock`](Self::lock).
     pub fn acquire(&self, timeout: Timeout) -> Result<Taken> {
         let deadline = Deadline::after(timeout);
-        self.header.lock.acquire(&self.segment, deadline)
+        self.header
+            .lock
+            .acquire(self.segment.peers(), &self.patience, deadline)
     }
 
     /// Gives the lock back, by one level.
@@ -250,7 +254,7 @@ impl Array {
     /// # Errors
     /// `Invalid` if this thread does not have it.
     pub fn release(&self) -> Result<()> {
-        self.header.lock.release(&self.segment)
+        self.header.lock.release(self.segment.me())
     }
 
     /// Removes the name. Processes that have it open keep using it.

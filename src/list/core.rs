@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::heap::{Arena, ArenaState, Extent, Extents, Heap, PAGE, Purpose};
 use crate::layout::{Offset, Region, Shared};
 use crate::segment::Segment;
-use crate::sync::{Acquired, Guard, MutexCell, RobustMutex};
+use crate::sync::{Acquired, Guard, LockCell, RobustMutex};
 use crate::sys::clock::Deadline;
 
 #[repr(C)]
@@ -26,7 +26,7 @@ struct Header {
     blocks: AtomicU64,
     poisoned: AtomicU32,
     _unused: [AtomicU32; 13],
-    lock: MutexCell,
+    lock: LockCell,
     arena: ArenaState,
     list: ListState,
 }
@@ -56,7 +56,6 @@ pub(super) fn init(segment: &Segment, blocks: u32, reserve: u32) -> Result<()> {
     let region = segment.region();
     let header = header(&region)?;
     header.blocks.store(blocks as u64, Ordering::Relaxed);
-    header.lock.init()?;
     Arena {
         state: &header.arena,
         heap: &Heap::new(region, HEAP, blocks)?,
@@ -102,7 +101,7 @@ impl Core {
             header,
             // SAFETY: initialised before the segment was published; the segment is the last
             // field and so outlives the handle.
-            lock: unsafe { RobustMutex::attach(&header.lock) }?,
+            lock: unsafe { RobustMutex::attach(&header.lock, segment.peers()) },
             segment,
         })
     }

@@ -62,7 +62,7 @@ const SMALLEST_MAX_CAPACITY: u64 = 64 << 10;
 const LARGEST_MAX_CAPACITY: u64 = 1 << 39;
 
 /// Changes with every incompatible change of the layout.
-const LAYOUT: u64 = 0x4c49_5354_0000_0001;
+const LAYOUT: u64 = 0x4c49_5354_0000_0002;
 
 impl List {
     /// Opens the list `name`.

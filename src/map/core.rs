@@ -9,6 +9,7 @@
 //!     32     4  readers   see `readers`
 //!     64    64  lock      arena's owner
 //!    128   544  arena     arena's owner         see arena.rs
+//!    672  1536  turns     each its shard's owner  see `turns`
 //!   4096        shards    each its lock's owner
 //!  45056        heap      see `heap`
 //!               readers   see `readers`
@@ -30,11 +31,12 @@ use super::holds::{Held, Kind};
 use super::peek::Torn;
 use super::readers::{self, Memory, Readers};
 use super::store::{Lookup, Store, StoreState};
+use super::turns::Turn;
 use crate::error::{Error, Result};
 use crate::heap::{Arena, ArenaState, Extent, Extents, Heap, LARGEST_SLOT, PAGE, Purpose};
 use crate::layout::{Offset, Owner, Region, Shared};
 use crate::segment::Segment;
-use crate::sync::{Acquired, EventCell, Guard, MutexCell, RobustMutex, publish_fence};
+use crate::sync::{Acquired, EventCell, Guard, LockCell, Patience, RobustMutex, publish_fence};
 use crate::sys::clock::Deadline;
 use crate::sys::process;
 
@@ -46,13 +48,15 @@ struct Header {
     changed: EventCell,
     reader_pages: AtomicU32,
     _unused: [AtomicU32; 7],
-    lock: MutexCell,
+    lock: LockCell,
     arena: ArenaState,
+    turns: [Turn; SHARDS],
 }
 
 const _: () = assert!(std::mem::offset_of!(Header, changed) == 20);
 const _: () = assert!(std::mem::offset_of!(Header, lock) == 64);
 const _: () = assert!(std::mem::offset_of!(Header, arena) == 128);
+const _: () = assert!(std::mem::offset_of!(Header, turns) == 672);
 const _: () = assert!(size_of::<Header>() <= PAGE as usize);
 
 // SAFETY: `repr(C)`, atomics and shared structures only.
@@ -61,7 +65,7 @@ unsafe impl Shared for Header {}
 /// One shard: what a `get` needs of it, lock and table, is in its first two cache lines.
 #[repr(C, align(128))]
 struct Shard {
-    lock: MutexCell,
+    lock: LockCell,
     store: StoreState,
     changed: EventCell,
 }
@@ -102,9 +106,7 @@ pub(super) fn init(segment: &Segment, blocks: u32, reserve: u32, ordered: bool) 
     let header = header(&region)?;
     header.seed.store(process::random(), Ordering::Relaxed);
     header.blocks.store(blocks as u64, Ordering::Relaxed);
-    header.lock.init()?;
     for shard in shards(&region)? {
-        shard.lock.init()?;
         shard.store.ordered.store(ordered.into(), Ordering::Relaxed);
     }
     Arena {
@@ -133,6 +135,8 @@ pub(super) struct Core {
     shards: &'static [Shard; SHARDS],
     locks: Box<[RobustMutex; SHARDS]>,
     arena_lock: RobustMutex,
+    /// Of those who wait for a key or a change.
+    pub(super) waiting: Patience,
     pub(super) readers: Readers,
     // Last: everything above points into it.
     pub(super) segment: Segment,
@@ -158,11 +162,11 @@ impl Core {
         let attach = |cell| {
             // SAFETY: initialised before the segment was published; the segment is the last
             // field and so outlives the handle.
-            unsafe { RobustMutex::attach(cell) }
+            unsafe { RobustMutex::attach(cell, segment.peers()) }
         };
         let shards = shards(&region)?;
         let locks = shards.iter().map(|shard| attach(&shard.lock));
-        let locks = locks.collect::<Result<Vec<_>>>()?;
+        let locks = locks.collect::<Vec<_>>();
         Ok(Self {
             hasher: Hasher::new(header.seed.load(Ordering::Relaxed)),
             heap: Heap::new(region, HEAP, blocks)?,
@@ -171,7 +175,8 @@ impl Core {
             locks: locks
                 .try_into()
                 .map_err(|_| Error::corrupt("a map has another number of shards"))?,
-            arena_lock: attach(&header.lock)?,
+            arena_lock: attach(&header.lock),
+            waiting: Patience::default(),
             readers: Readers::new(region, readers_at(blocks), &header.reader_pages)?,
             segment,
         })
@@ -187,7 +192,7 @@ impl Core {
     }
 
     /// Who this process is, for what it holds.
-    pub(super) fn owner(&self) -> Result<Owner> {
+    pub(super) fn owner(&self) -> Owner {
         self.segment.owner()
     }
 
@@ -199,6 +204,11 @@ impl Core {
     /// On which those sleep who wait for a change in a shard.
     pub(super) fn changed_in(&self, index: usize) -> &EventCell {
         &self.shards[index].changed
+    }
+
+    /// Whose turn it is to lock a key of a shard whose lock the caller holds.
+    pub(super) fn turn_in(&self, index: usize) -> &Turn {
+        &self.header.turns[index % SHARDS]
     }
 
     /// On which those sleep who wait for any change.
@@ -379,7 +389,7 @@ impl Core {
 
     /// The same for all shards. By who has none of their locks.
     fn let_go_of_the_dead(&self) -> Result<bool> {
-        let (owner, mut any) = (self.owner()?, false);
+        let (owner, mut any) = (self.owner(), false);
         for index in 0..SHARDS {
             if self.store(index).holds().any() {
                 any |= self.let_go_in(&self.lock(index)?, owner)?;

@@ -4,6 +4,8 @@
 //! long, keeps nobody from the rest of the map, and not even from that key by other means. A
 //! holder that is dead by the kernel's word loses it to the next who asks.
 
+use std::cell::Cell;
+
 use super::Map;
 use super::hash::Hash;
 use super::holds::{Held, Kind};
@@ -11,7 +13,7 @@ use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::layout::Owner;
 use crate::sync::{Ask, wait_for};
-use crate::sys::clock::Deadline;
+use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::thread;
 
 /// The lock of a key; unlocks when dropped. See [`Map::lock_key`].
@@ -77,7 +79,10 @@ impl Map {
         let hash = self.core.hasher.hash(key);
         let changed = self.core.changed_in(hash.shard as usize);
         let deadline = Deadline::after(timeout);
-        let owner_died = wait_for(changed, deadline, |ask| self.try_lock(hash, ask))?;
+        let began = Cell::new(0);
+        let owner_died = wait_for(changed, &self.core.waiting, deadline, |ask| {
+            self.try_lock(hash, ask, &began)
+        })?;
         Ok(KeyGuard {
             map: self,
             hash,
@@ -85,11 +90,13 @@ impl Map {
         })
     }
 
-    /// Locks the key with this hash, unless somebody else who lives has it locked. Whether
-    /// somebody has died with it.
-    fn try_lock(&self, hash: Hash, ask: Ask) -> Result<Option<bool>> {
-        let (owner, what) = (self.core.owner()?, what(hash));
+    /// Locks the key with this hash, unless somebody else who lives has it locked, or is to have it
+    /// first. Whether somebody has died with it. `began` says when the first look was in vain; 0
+    /// before that.
+    fn try_lock(&self, hash: Hash, ask: Ask, began: &Cell<u64>) -> Result<Option<bool>> {
+        let (owner, what) = (self.core.owner(), what(hash));
         let shard = self.core.lock_for(hash)?;
+        let turn = self.core.turn_in(hash.shard as usize);
         let holds = shard.store.holds();
         let before = holds.all().find(|held| is_lock_of(held, hash));
         if let Some(before) = before {
@@ -97,9 +104,16 @@ impl Map {
                 return Err(Error::invalid("key", "this thread has locked it already"));
             }
             if ask == Ask::Memory || self.core.is_attached(before.owner)? {
+                let now = now_ns();
+                if began.get() == 0 {
+                    began.set(now);
+                }
+                turn.ask(what, began.get(), now);
                 return Ok(None);
             }
             holds.end(&before);
+        } else if !turn.admits(what, now_ns) {
+            return Ok(None);
         }
         let held = self.core.hold(&shard, Kind::Lock, what, owner)?;
         Ok(held.map(|_| before.is_some()))
@@ -114,7 +128,7 @@ impl Map {
     }
 
     fn unlock(&self, hash: Hash) -> Result<()> {
-        let owner: Owner = self.core.owner()?;
+        let owner: Owner = self.core.owner();
         let shard = self.core.lock_for(hash)?;
         let holds = shard.store.holds();
         let ours = |held: &Held| is_lock_of(held, hash) && held.owner == owner;
@@ -122,6 +136,9 @@ impl Map {
             return Err(Error::invalid("key", "this process has not locked it"));
         };
         holds.end(&held);
+        self.core
+            .turn_in(hash.shard as usize)
+            .unlocked(held.what, now_ns);
         drop(shard);
         self.core.tell(hash.shard as usize);
         Ok(())

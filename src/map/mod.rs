@@ -48,6 +48,7 @@ mod store;
 mod table;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod view;
 mod watch;
 

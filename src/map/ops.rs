@@ -64,7 +64,7 @@ const LARGEST_MAX_CAPACITY: u64 = 1 << 39;
 /// How often to read before the lock is taken.
 const TRIES: u32 = 3;
 /// Changes with every incompatible change of the layout or the hash.
-const LAYOUT: u64 = 0x4d41_5000_0000_0004;
+const LAYOUT: u64 = 0x4d41_5000_0000_0005;
 
 impl Map {
     /// Opens the map `name`.

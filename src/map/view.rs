@@ -136,7 +136,7 @@ impl Map {
 
     /// Holds the entry that was found; `None` if there are as many holds as there can be.
     fn pin(&self, shard: &Locked<'_>, (offset, entry): (u64, Entry<'_>)) -> Result<Option<Pinned>> {
-        let owner = self.core.owner()?;
+        let owner = self.core.owner();
         let held = self.core.hold(shard, Kind::Pin, offset, owner)?;
         let value = entry.pointed();
         Ok(held.map(|held| Pinned {
@@ -156,7 +156,7 @@ impl Map {
     /// `Invalid` if it has ended, or is another process's; `Poisoned`, `Corrupt`.
     pub(crate) fn release(&self, pinned: &Pinned) -> Result<()> {
         let another = || Error::invalid("view", "it was let go of, or is another process's");
-        if pinned.owner != self.core.owner()? || pinned.shard >= SHARDS {
+        if pinned.owner != self.core.owner() || pinned.shard >= SHARDS {
             return Err(another());
         }
         let shard = self.core.lock(pinned.shard)?;
@@ -203,7 +203,7 @@ impl Map {
 
     /// A place for a large entry; `None` if there are as many holds as there can be.
     fn prepare(&self, hash: Hash, bytes: u64) -> Result<Option<Held>> {
-        let owner = self.core.owner()?;
+        let owner = self.core.owner();
         let shard = self.core.lock_for(hash)?;
         let place = shard.store.slabs().allocate(bytes)?;
         let held = self.core.hold(&shard, Kind::Kept, place, owner)?;

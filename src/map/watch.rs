@@ -86,7 +86,12 @@ impl Map {
             let now = self.core.version();
             Ok((now != seen).then_some(now))
         };
-        wait_for(self.core.changed(), Deadline::after(timeout), look)
+        wait_for(
+            self.core.changed(),
+            &self.core.waiting,
+            Deadline::after(timeout),
+            look,
+        )
     }
 
     /// Waits until the [version of `key`](Self::version_of) is not `seen`, and returns what it
@@ -108,9 +113,14 @@ impl Map {
     pub fn wait_key(&self, key: &[u8], seen: u64, timeout: Timeout) -> Result<u64> {
         let shard = self.core.hasher.hash(key).shard;
         let changed = self.core.changed_in(shard as usize);
-        wait_for(changed, Deadline::after(timeout), |_| {
-            let now = self.version_of(key)?;
-            Ok((now != seen).then_some(now))
-        })
+        wait_for(
+            changed,
+            &self.core.waiting,
+            Deadline::after(timeout),
+            |_| {
+                let now = self.version_of(key)?;
+                Ok((now != seen).then_some(now))
+            },
+        )
     }
 }

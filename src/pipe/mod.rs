@@ -35,7 +35,7 @@ use crate::error::{Error, Result};
 use crate::layout::{Offset, Shared};
 use crate::queue::{self, Held, Lease, Place, Queue, Reservation, Ring};
 use crate::segment::{self, Kind, Options, Section, Segment, Spec};
-use crate::sync::{FIRST_SLICE_NS, LAST_SLICE_NS, crash::crash_point};
+use crate::sync::{Nap, Slept, crash::crash_point};
 use crate::sys::clock::{self, Deadline};
 
 /// Which end of a pipe.
@@ -76,7 +76,7 @@ unsafe impl Shared for State {}
 /// Where the queues begin, from the head of the pipe's data.
 const QUEUES: u64 = 4096;
 /// Changes with every incompatible change of a pipe or the queues in it.
-const LAYOUT: u64 = 0x5049_5045_0000_0003;
+const LAYOUT: u64 = 0x5049_5045_0000_0004;
 
 /// Whoever sends without ever waiting asks after so many bytes: as much as the kernel's pipes
 /// hold.
@@ -424,16 +424,16 @@ impl Pipe {
         // Mostly there is no need to wait, nor to read the clock.
         let mut answer = attempt(Timeout::Val(Duration::ZERO));
         // After each slice the kernel is asked for the other side.
-        let (deadline, mut slice) = (Deadline::after(timeout), FIRST_SLICE_NS);
+        let (deadline, mut nap) = (Deadline::after(timeout), Nap::FIRST);
         while answer.as_ref().is_err_and(nothing) {
             if deadline != Deadline::Now {
-                let until = deadline.slice(slice);
+                let until = deadline.slice(nap.ns());
                 let patience = Duration::from_nanos(until.saturating_sub(clock::now_ns()));
                 answer = attempt(Timeout::Val(patience));
                 if !answer.as_ref().is_err_and(nothing) {
                     break;
                 }
-                slice = (slice * 2).min(LAST_SLICE_NS);
+                nap.ended(Slept::TimedOut);
             }
             if self.look_for_other()? {
                 // What it had sent, or the news: nobody waits at a closed queue.

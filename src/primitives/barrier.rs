@@ -22,20 +22,20 @@ use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::layout::Shared;
 use crate::segment::{self, Kind, Options, Segment};
-use crate::sync::{EventCell, FIRST_SLICE_NS, Guard, MutexCell, RobustMutex, crash::crash_point};
+use crate::sync::{EventCell, Guard, LockCell, Nap, Patience, RobustMutex, crash::crash_point};
 use crate::sys::clock::Deadline;
 
 use super::object;
 use super::roster::{BROKEN, Place, Roster, TOLD};
 
-const LAYOUT: u64 = 0x4241_5252_0000_0001;
+const LAYOUT: u64 = 0x4241_5252_0000_0002;
 
 /// Half of those who can wait: some of the round before may not have left yet.
 const MOST: u64 = 512;
 
 #[repr(C)]
 struct State {
-    lock: MutexCell,
+    lock: LockCell,
     turn: AtomicU64,
     parties: AtomicU64,
     turned: EventCell,
@@ -87,6 +87,7 @@ pub struct Arrival {
 pub struct Barrier {
     state: &'static State,
     mutex: RobustMutex,
+    patience: Patience,
     // Last: the others point into it.
     segment: Segment,
 }
@@ -119,14 +120,15 @@ impl Barrier {
         }
         let init = |state: &State| {
             state.parties.store(parties, Ordering::Relaxed);
-            state.lock.init()
+            Ok(())
         };
         let (segment, state) = object::open(name, options, (Kind::Barrier, LAYOUT), init)?;
         // SAFETY: initialised before it was published; the segment is the last field.
-        let mutex = unsafe { RobustMutex::attach(&state.lock) }?;
+        let mutex = unsafe { RobustMutex::attach(&state.lock, segment.peers()) };
         Ok(Self {
             state,
             mutex,
+            patience: Patience::default(),
             segment,
         })
     }
@@ -256,7 +258,9 @@ impl Barrier {
             self.check_on_waiters()?;
             drop(guard);
             let turned = || self.turn() != turn;
-            self.state.turned.sleep(FIRST_SLICE_NS, deadline, turned)?;
+            let nap_ns = Nap::FIRST.ns();
+            self.patience
+                .sleep(&self.state.turned, nap_ns, deadline, turned)?;
         }
     }
 
@@ -287,7 +291,7 @@ impl Barrier {
 
     fn sleep_until(&self, at: u32, deadline: Deadline) -> Result<()> {
         let place = self.state.roster.own(&self.segment, at)?;
-        place.sleep(deadline, || {
+        place.sleep(&self.patience, deadline, || {
             let _guard = self.enter()?;
             self.check_on_waiters()
         })?;

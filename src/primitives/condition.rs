@@ -16,19 +16,18 @@ use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::layout::Shared;
 use crate::segment::{self, Kind, Options, Segment};
-use crate::sync::{Guard, MutexCell, RobustMutex};
+use crate::sync::{Guard, LockCell, Patience, RobustMutex, Taken};
 use crate::sys::clock::Deadline;
 
-use super::cell::Taken;
 use super::lock::Lock;
 use super::object;
 use super::roster::{Place, Roster, TOLD, WAITING};
 
-const LAYOUT: u64 = 0x434f_4e44_0000_0001;
+const LAYOUT: u64 = 0x434f_4e44_0000_0002;
 
 #[repr(C)]
 struct State {
-    lock: MutexCell,
+    lock: LockCell,
     roster: Roster,
 }
 
@@ -73,6 +72,7 @@ pub struct Wake {
 pub struct Condition {
     state: &'static State,
     mutex: RobustMutex,
+    patience: Patience,
     // Last: the others point into it.
     segment: Segment,
 }
@@ -99,13 +99,14 @@ impl Condition {
     /// # Errors
     /// As for [`open`](Self::open); `Exists` with [`Options::exclusive`]; `NoSpace`.
     pub fn with_options(name: Option<&str>, options: &Options) -> Result<Self> {
-        let init = |state: &State| state.lock.init();
+        let init = |_: &State| Ok(());
         let (segment, state) = object::open(name, options, (Kind::Condition, LAYOUT), init)?;
         // SAFETY: initialised before it was published; the segment is the last field.
-        let mutex = unsafe { RobustMutex::attach(&state.lock) }?;
+        let mutex = unsafe { RobustMutex::attach(&state.lock, segment.peers()) };
         Ok(Self {
             state,
             mutex,
+            patience: Patience::default(),
             segment,
         })
     }
@@ -175,7 +176,7 @@ impl Condition {
     fn sleep_until(&self, place: u32, deadline: Deadline) -> Result<()> {
         let place = self.state.roster.own(&self.segment, place)?;
         place
-            .sleep(deadline, || self.pass_on(&self.enter()?))
+            .sleep(&self.patience, deadline, || self.pass_on(&self.enter()?))
             .map(drop)
     }
 

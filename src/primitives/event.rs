@@ -14,10 +14,9 @@ use crate::Timeout;
 use crate::error::Result;
 use crate::layout::Shared;
 use crate::segment::{self, Kind, Options, Segment};
-use crate::sync::{EventCell, crash::crash_point, publish_fence};
+use crate::sync::{EventCell, Nap, Patience, crash::crash_point, publish_fence};
 use crate::sys::clock::Deadline;
 
-use super::cell::LAST_SLICE_NS;
 use super::object;
 
 const LAYOUT: u64 = 0x4556_4e54_0000_0001;
@@ -53,6 +52,7 @@ unsafe impl Shared for State {}
 /// ```
 pub struct Event {
     state: &'static State,
+    patience: Patience,
     // Last: `state` points into it.
     segment: Segment,
 }
@@ -81,7 +81,11 @@ impl Event {
     pub fn with_options(name: Option<&str>, options: &Options) -> Result<Self> {
         let (segment, state) =
             object::open(name, options, (Kind::Event, LAYOUT), |_: &State| Ok(()))?;
-        Ok(Self { state, segment })
+        Ok(Self {
+            state,
+            patience: Patience::default(),
+            segment,
+        })
     }
 
     /// The name to open this event by.
@@ -139,13 +143,14 @@ impl Event {
         if happened() {
             return Ok(());
         }
-        let deadline = Deadline::after(timeout);
+        let (deadline, mut nap) = (Deadline::after(timeout), Nap::FIRST);
+        if deadline != Deadline::Now && self.patience.spin(happened) {
+            return Ok(());
+        }
         while !happened() {
-            // The longest slice from the start: a nearer end costs the kernel a timer on the way
-            // in and out, and only a setter killed before it wakes needs one.
-            self.state
-                .changed
-                .sleep(LAST_SLICE_NS, deadline, happened)?;
+            let changed = &self.state.changed;
+            let slept = self.patience.sleep(changed, nap.ns(), deadline, happened)?;
+            nap.ended(slept);
         }
         Ok(())
     }

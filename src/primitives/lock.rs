@@ -3,12 +3,12 @@
 use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::segment::{self, Kind, Options, Segment};
+use crate::sync::{LockCell, Patience, Taken};
 use crate::sys::clock::Deadline;
 
-use super::cell::{LockCell, Taken};
 use super::object;
 
-const LAYOUT: u64 = 0x4c4f_434b_0000_0001;
+const LAYOUT: u64 = 0x4c4f_434b_0000_0002;
 
 /// A lock between processes and threads, which outlives its owner.
 ///
@@ -42,6 +42,7 @@ const LAYOUT: u64 = 0x4c4f_434b_0000_0001;
 /// ```
 pub struct Lock {
     cell: &'static LockCell,
+    patience: Patience,
     // Last: `cell` points into it.
     segment: Segment,
 }
@@ -102,7 +103,11 @@ impl Lock {
             Ok(())
         };
         let (segment, cell) = object::open(name, options, (Kind::Lock, LAYOUT), init)?;
-        Ok(Self { cell, segment })
+        Ok(Self {
+            cell,
+            patience: Patience::default(),
+            segment,
+        })
     }
 
     /// The name to open this lock by.
@@ -130,7 +135,11 @@ impl Lock {
         // Reading the clock costs more than an uncontended lock.
         match self.try_acquire()? {
             Some(taken) => Ok(taken),
-            None => self.cell.acquire(&self.segment, Deadline::after(timeout)),
+            None => {
+                let deadline = Deadline::after(timeout);
+                let peers = self.segment.peers();
+                self.cell.acquire(peers, &self.patience, deadline)
+            }
         }
     }
 
@@ -141,7 +150,7 @@ impl Lock {
     /// `TooLarge` if a recursive lock was taken 2^32 times.
     #[inline]
     pub fn try_acquire(&self) -> Result<Option<Taken>> {
-        self.cell.try_acquire(&self.segment)
+        self.cell.try_acquire(self.segment.me())
     }
 
     /// As [`try_acquire`](Self::try_acquire), but looks for about a microsecond. For those whose
@@ -151,7 +160,7 @@ impl Lock {
     /// The same.
     #[inline]
     pub fn spin_acquire(&self) -> Result<Option<Taken>> {
-        self.cell.spin_acquire(&self.segment)
+        self.cell.spin_acquire(self.segment.me(), &self.patience)
     }
 
     /// Gives the lock back: a plain one whoever took it, a recursive one by one level.
@@ -160,12 +169,12 @@ impl Lock {
     /// `Invalid` if nobody holds it, or if it is recursive and not the calling thread's.
     #[inline]
     pub fn release(&self) -> Result<()> {
-        self.cell.release(&self.segment)
+        self.cell.release(self.segment.me())
     }
 
     /// Gives the lock back wholly, and says how often the caller had it.
     pub(super) fn release_all(&self) -> Result<u32> {
-        self.cell.release_all(&self.segment)
+        self.cell.release_all(self.segment.me())
     }
 
     /// Takes the lock as often as [`release_all`](Self::release_all) said, however long it
@@ -196,7 +205,7 @@ impl Lock {
     /// # Errors
     /// `Corrupt`.
     pub fn is_mine(&self) -> Result<bool> {
-        self.cell.is_mine(&self.segment)
+        Ok(self.cell.is_mine(self.segment.me()))
     }
 
     /// How often the calling thread has taken the lock.
@@ -204,7 +213,7 @@ impl Lock {
     /// # Errors
     /// `Corrupt`.
     pub fn depth(&self) -> Result<u32> {
-        self.cell.depth(&self.segment)
+        Ok(self.cell.depth(self.segment.me()))
     }
 
     /// Removes the name of a lock. Those who have it open keep it.

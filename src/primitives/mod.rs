@@ -1,6 +1,5 @@
 //! Locks and their relatives between processes, each an object of its own.
 //!
-//! - [`cell`]: a lock in shared memory, which other objects may embed.
 //! - [`object`]: how a segment that holds one of them is opened.
 //! - [`holds`]: how much of something each participant holds.
 //! - [`roster`]: those who wait, each in a place of its own.
@@ -13,7 +12,6 @@
 //! that owner lives, and have what a dead one held, with the news where it matters.
 
 mod barrier;
-mod cell;
 mod condition;
 mod event;
 mod holds;
@@ -23,9 +21,8 @@ mod roster;
 mod rwlock;
 mod semaphore;
 
+pub use crate::sync::Taken;
 pub use barrier::{Arrival, Barrier};
-pub(crate) use cell::LockCell;
-pub use cell::Taken;
 pub use condition::{Condition, Wake};
 pub use event::Event;
 pub use lock::{Lock, LockGuard};

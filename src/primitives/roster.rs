@@ -20,11 +20,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::error::{Error, Result};
 use crate::layout::Shared;
 use crate::segment::Segment;
-use crate::sync::{FIRST_SLICE_NS, crash::crash_point};
+use crate::sync::{Nap, Patience, Slept, crash::crash_point, pack, unpack};
 use crate::sys::clock::Deadline;
 use crate::sys::futex::{self, Waited};
-
-use super::cell::{LAST_SLICE_NS, pack, unpack};
 
 const PLACES: usize = 1024;
 
@@ -93,27 +91,30 @@ impl Place {
     /// `Timeout`; `Interrupted` when a signal handler ran; those of `look`.
     pub(super) fn sleep(
         &self,
+        patience: &Patience,
         deadline: Deadline,
         mut look: impl FnMut() -> Result<()>,
     ) -> Result<u32> {
-        let mut slice_ns = FIRST_SLICE_NS;
-        loop {
-            match self.state() {
-                WAITING => {}
-                told => return Ok(told),
-            }
+        let told = || self.state() != WAITING;
+        let mut nap = Nap::FIRST;
+        if deadline != Deadline::Now {
+            patience.spin(told);
+        }
+        while !told() {
             if deadline.passed() {
                 return Err(Error::Timeout);
             }
-            match futex::wait(&self.state, WAITING, deadline.slice(slice_ns)) {
+            let until = deadline.slice(nap.ns());
+            match patience.slept(|| futex::wait(&self.state, WAITING, until)) {
                 Waited::Woken => {}
                 Waited::TimedOut => {
                     look()?;
-                    slice_ns = (slice_ns * 2).min(LAST_SLICE_NS);
+                    nap.ended(Slept::TimedOut);
                 }
                 Waited::Interrupted => return Err(Error::Interrupted),
             }
         }
+        Ok(self.state())
     }
 }
 
@@ -154,7 +155,7 @@ impl Roster {
             crash_point!();
         }
         let number = number.unwrap_or_else(|| self.next.fetch_add(1, Ordering::Relaxed));
-        place.owner.store(pack(segment.owner()?), Ordering::Relaxed);
+        place.owner.store(pack(segment.owner()), Ordering::Relaxed);
         place.number.store(number, Ordering::Relaxed);
         crash_point!();
         place.tell(WAITING);
@@ -185,7 +186,7 @@ impl Roster {
     /// # Errors
     /// `Invalid` if it is not the caller's.
     pub(super) fn own(&self, segment: &Segment, at: u32) -> Result<&Place> {
-        let me = pack(segment.owner()?);
+        let me = pack(segment.owner());
         let place = self.places().get(at as usize);
         place
             .filter(|it| it.owner.load(Ordering::Relaxed) == me && it.state() != FREE)

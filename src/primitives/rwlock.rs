@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! offset  size  field    written by          invariant
-//!      0    64  lock                         guards all that follows, but for `changed`
-//!     64     8  writer   the lock's owner    says who writes: slot + 1, sitting; 0 for nobody
-//!     72     8  next     the lock's owner    the writer that comes next; 0 for any
-//!     80     8  readers  the lock's owner    derived: how often it is held for reading
-//!     88     4  thread   the lock's owner    which of the next writer's threads
-//!     92     4  died     the lock's owner    1 since a writer died, until another has written
-//!     96    12  changed  everybody           those who wait
-//!    112        holds    the lock's owner    says who reads, and how often
+//!      0    64  lock                         guards all that follows `writers`, but for `changed`
+//!     64    64  writers                      had by the one that writes, or waits for readers to end
+//!    128     8  writer   the lock's owner    says who writes: slot + 1, sitting; 0 for nobody
+//!    136     8  next     the lock's owner    the writer that comes next; 0 for any
+//!    144     8  readers  the lock's owner    derived: how often it is held for reading
+//!    152     4  died     the lock's owner    1 since a writer died, until another has written
+//!    156    12  changed  everybody           those who wait
+//!    168        holds    the lock's owner    says who reads, and how often
 //! ```
 //! **Nobody starves a writer.** One who finds it taken puts itself down as the next, and while
 //! somebody is put down, and lives, no new reader comes in; but who reads already may read more,
@@ -26,36 +26,35 @@ use crate::error::{Error, Result};
 use crate::layout::Shared;
 use crate::segment::{self, Kind, Options, Segment};
 use crate::sync::{
-    EventCell, FIRST_SLICE_NS, Guard, MutexCell, RobustMutex, Slept, crash::crash_point,
-    publish_fence,
+    EventCell, Guard, LockCell, Nap, Patience, RobustMutex, Taken, crash::crash_point, pack,
+    publish_fence, unpack,
 };
 use crate::sys::clock::Deadline;
 
-use super::cell::{LAST_SLICE_NS, Taken, pack, thread_number, unpack};
 use super::holds::Holds;
 use super::object;
 
-const LAYOUT: u64 = 0x5257_4c4f_0000_0001;
+const LAYOUT: u64 = 0x5257_4c4f_0000_0002;
 
 #[repr(C)]
 struct State {
-    lock: MutexCell,
+    lock: LockCell,
+    writers: LockCell,
     writer: AtomicU64,
     next: AtomicU64,
     readers: AtomicU64,
-    thread: AtomicU32,
     died: AtomicU32,
     changed: EventCell,
-    _unused: u32,
     holds: Holds,
 }
 
-const _: () = assert!(std::mem::offset_of!(State, writer) == 64);
-const _: () = assert!(std::mem::offset_of!(State, died) == 92);
-const _: () = assert!(std::mem::offset_of!(State, changed) == 96);
-const _: () = assert!(std::mem::offset_of!(State, holds) == 112);
+const _: () = assert!(std::mem::offset_of!(State, writers) == 64);
+const _: () = assert!(std::mem::offset_of!(State, writer) == 128);
+const _: () = assert!(std::mem::offset_of!(State, died) == 152);
+const _: () = assert!(std::mem::offset_of!(State, changed) == 156);
+const _: () = assert!(std::mem::offset_of!(State, holds) == 168);
 
-// SAFETY: `repr(C)`, shared structures only; `_unused` is never looked at.
+// SAFETY: `repr(C)`, shared structures only.
 unsafe impl Shared for State {}
 
 /// A lock that many hold for reading, or one for writing.
@@ -86,6 +85,7 @@ unsafe impl Shared for State {}
 pub struct RwLock {
     state: &'static State,
     mutex: RobustMutex,
+    patience: Patience,
     // Last: the others point into it.
     segment: Segment,
 }
@@ -112,13 +112,14 @@ impl RwLock {
     /// # Errors
     /// As for [`open`](Self::open); `Exists` with [`Options::exclusive`]; `NoSpace`.
     pub fn with_options(name: Option<&str>, options: &Options) -> Result<Self> {
-        let init = |state: &State| state.lock.init();
+        let init = |_: &State| Ok(());
         let (segment, state) = object::open(name, options, (Kind::RwLock, LAYOUT), init)?;
         // SAFETY: initialised before it was published; the segment is the last field.
-        let mutex = unsafe { RobustMutex::attach(&state.lock) }?;
+        let mutex = unsafe { RobustMutex::attach(&state.lock, segment.peers()) };
         Ok(Self {
             state,
             mutex,
+            patience: Patience::default(),
             segment,
         })
     }
@@ -143,7 +144,10 @@ impl RwLock {
     /// # Errors
     /// `Timeout`; `Interrupted` when a signal handler ran.
     pub fn read(&self, timeout: Timeout) -> Result<Taken> {
-        self.take(timeout, || self.try_read())
+        match self.try_read()? {
+            Some(taken) => Ok(taken),
+            None => self.take(Deadline::after(timeout), || self.try_read()),
+        }
     }
 
     /// Takes the lock for writing. Waits while anybody else reads or writes; with a timeout of
@@ -152,20 +156,33 @@ impl RwLock {
     /// # Errors
     /// As for [`read`](Self::read).
     pub fn write(&self, timeout: Timeout) -> Result<Taken> {
-        let taken = self.take(timeout, || self.try_write());
+        let (state, deadline) = (self.state, Deadline::after(timeout));
+        // A writer that died here died with the lock as well, or had not taken it.
+        let _ = state
+            .writers
+            .acquire(self.segment.peers(), &self.patience, deadline)?;
+        let taken = self.take(deadline, || self.try_write());
         if taken.is_err() {
             self.step_back()?;
+            state.writers.release(self.segment.me())?;
         }
         taken
     }
 
-    fn take(&self, timeout: Timeout, attempt: impl Fn() -> Result<Option<Taken>>) -> Result<Taken> {
+    fn take(
+        &self,
+        deadline: Deadline,
+        attempt: impl Fn() -> Result<Option<Taken>>,
+    ) -> Result<Taken> {
         if let Some(taken) = attempt()? {
             return Ok(taken);
         }
-        let (deadline, mut slice_ns) = (Deadline::after(timeout), FIRST_SLICE_NS);
+        let mut nap = Nap::FIRST;
+        let mut ask = deadline == Deadline::Now || self.patience.may_ask();
         loop {
-            self.sweep()?;
+            if ask {
+                self.sweep()?;
+            }
             // What changes after this look ends the sleep.
             let seen = self.seen();
             if let Some(taken) = attempt()? {
@@ -175,9 +192,11 @@ impl RwLock {
                 return Err(Error::Timeout);
             }
             let changed = || self.seen() != seen;
-            if self.state.changed.sleep(slice_ns, deadline, changed)? == Slept::TimedOut {
-                slice_ns = (slice_ns * 2).min(LAST_SLICE_NS);
+            if self.patience.spin(changed) {
+                continue;
             }
+            let event = &self.state.changed;
+            ask = nap.ended(self.patience.sleep(event, nap.ns(), deadline, changed)?);
         }
     }
 
@@ -197,7 +216,7 @@ impl RwLock {
 
     fn try_read(&self) -> Result<Option<Taken>> {
         let (state, _guard) = (self.state, self.enter()?);
-        let me = self.segment.owner()?;
+        let me = self.segment.owner();
         let mine = state.holds.count(me)?;
         let awaited = state.next.load(Ordering::Relaxed) != 0;
         if state.writer.load(Ordering::Relaxed) != 0 || (awaited && mine == 0) {
@@ -216,9 +235,9 @@ impl RwLock {
 
     fn try_write(&self) -> Result<Option<Taken>> {
         let (state, _guard) = (self.state, self.enter()?);
-        let me = pack(self.segment.owner()?);
+        let me = pack(self.segment.owner());
         let next = state.next.load(Ordering::Relaxed);
-        let is_next = next == me && state.thread.load(Ordering::Relaxed) == thread_number();
+        let is_next = next == me;
         let free =
             state.writer.load(Ordering::Relaxed) == 0 && state.readers.load(Ordering::Relaxed) == 0;
         if free && (next == 0 || is_next) {
@@ -231,8 +250,6 @@ impl RwLock {
             return Ok(Some(self.news()));
         }
         if next == 0 {
-            state.thread.store(thread_number(), Ordering::Relaxed);
-            crash_point!();
             state.next.store(me, Ordering::SeqCst);
             crash_point!();
         }
@@ -242,10 +259,8 @@ impl RwLock {
     /// A writer that gave up waiting is no longer the next.
     fn step_back(&self) -> Result<()> {
         let (state, guard) = (self.state, self.enter()?);
-        let me = pack(self.segment.owner()?);
-        let is_next = state.next.load(Ordering::Relaxed) == me
-            && state.thread.load(Ordering::Relaxed) == thread_number();
-        if is_next {
+        let me = pack(self.segment.owner());
+        if state.next.load(Ordering::Relaxed) == me {
             state.next.store(0, Ordering::SeqCst);
             crash_point!();
             drop(guard);
@@ -295,7 +310,7 @@ impl RwLock {
     /// `Invalid` if this handle has none.
     pub fn release_read(&self) -> Result<()> {
         let (state, guard) = (self.state, self.enter()?);
-        let me = self.segment.owner()?;
+        let me = self.segment.owner();
         let Some(less) = state.holds.count(me)?.checked_sub(1) else {
             return Err(Error::invalid("lock", "this process does not read"));
         };
@@ -313,7 +328,7 @@ impl RwLock {
     /// `Invalid` if this handle does not have it.
     pub fn release_write(&self) -> Result<()> {
         let (state, guard) = (self.state, self.enter()?);
-        if state.writer.load(Ordering::Relaxed) != pack(self.segment.owner()?) {
+        if state.writer.load(Ordering::Relaxed) != pack(self.segment.owner()) {
             return Err(Error::invalid("lock", "this process does not write"));
         }
         // Killed after this, the writer is dead and the next is told of that.
@@ -323,7 +338,7 @@ impl RwLock {
         crash_point!();
         drop(guard);
         self.tell();
-        Ok(())
+        state.writers.release(self.segment.me())
     }
 
     /// How often the lock is held for reading, and whether it is for writing; the dead count

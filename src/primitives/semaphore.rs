@@ -2,12 +2,12 @@
 //!
 //! ```text
 //! offset  size  field      written by          invariant
-//!      0    64  lock                           guards all that follows, but for `freed`
+//!      0    64  lock                           guards all that follows, but for `line`
 //!     64     8  total      the lock's owner    says how many permits there are
 //!     72     8  available  the lock's owner    derived: total less what is held
 //!     80     8  bound      creator             constant; as many may be available; 0 for any
-//!     88    12  freed      everybody           those who wait for a permit
-//!    104        holds      the lock's owner    says who holds how many
+//!     88    40  line       everybody           those who wait for a permit: see `sync::line`
+//!    128        holds      the lock's owner    says who holds how many
 //! ```
 //! **Whose permit is released?** A semaphore does not know: one process may take permits and
 //! another release them. So a release gives back the caller's own if it has any, else that of
@@ -22,33 +22,31 @@ use crate::error::{Error, Result};
 use crate::layout::Shared;
 use crate::segment::{self, Kind, Options, Segment};
 use crate::sync::{
-    EventCell, FIRST_SLICE_NS, Guard, MutexCell, RobustMutex, Slept, crash::crash_point,
-    publish_fence,
+    Ask, Guard, Line, LockCell, Patience, RobustMutex, Try, Woken, crash::crash_point,
 };
 use crate::sys::clock::Deadline;
 
-use super::cell::LAST_SLICE_NS;
 use super::holds::Holds;
 use super::object;
 
-const LAYOUT: u64 = 0x5345_4d41_0000_0001;
+const LAYOUT: u64 = 0x5345_4d41_0000_0002;
 
 /// The most permits that can be available.
 const MOST: u64 = i32::MAX as u64;
 
 #[repr(C)]
 struct State {
-    lock: MutexCell,
+    lock: LockCell,
     total: AtomicU64,
     available: AtomicU64,
     bound: AtomicU64,
-    freed: EventCell,
+    line: Line,
     holds: Holds,
 }
 
 const _: () = assert!(std::mem::offset_of!(State, total) == 64);
-const _: () = assert!(std::mem::offset_of!(State, freed) == 88);
-const _: () = assert!(std::mem::offset_of!(State, holds) == 104);
+const _: () = assert!(std::mem::offset_of!(State, line) == 88);
+const _: () = assert!(std::mem::offset_of!(State, holds) == 128);
 
 // SAFETY: `repr(C)`, shared structures only.
 unsafe impl Shared for State {}
@@ -76,6 +74,7 @@ unsafe impl Shared for State {}
 pub struct Semaphore {
     state: &'static State,
     mutex: RobustMutex,
+    patience: Patience,
     // Last: the others point into it.
     segment: Segment,
 }
@@ -117,14 +116,15 @@ impl Semaphore {
             state.total.store(permits, Ordering::Relaxed);
             state.available.store(permits, Ordering::Relaxed);
             state.bound.store(bound, Ordering::Relaxed);
-            state.lock.init()
+            Ok(())
         };
         let (segment, state) = object::open(name, options, (Kind::Semaphore, LAYOUT), init)?;
         // SAFETY: initialised before it was published; the segment is the last field.
-        let mutex = unsafe { RobustMutex::attach(&state.lock) }?;
+        let mutex = unsafe { RobustMutex::attach(&state.lock, segment.peers()) };
         Ok(Self {
             state,
             mutex,
+            patience: Patience::default(),
             segment,
         })
     }
@@ -149,32 +149,28 @@ impl Semaphore {
     /// # Errors
     /// `Timeout`; `Interrupted` when a signal handler ran while it waited.
     pub fn acquire(&self, timeout: Timeout) -> Result<()> {
-        if self.attempt()? {
+        if self.attempt(None)? {
             return Ok(());
         }
-        let (deadline, mut slice_ns) = (Deadline::after(timeout), FIRST_SLICE_NS);
-        loop {
-            self.sweep()?;
-            if self.attempt()? {
-                return Ok(());
+        let deadline = Deadline::after(timeout);
+        let is_free = || self.state.available.load(Ordering::Relaxed) != 0;
+        let attempt = |how: Try| {
+            if how.ask == Ask::Kernel {
+                self.sweep()?;
             }
-            if deadline == Deadline::Now {
-                return Err(Error::Timeout);
-            }
-            let ready = || self.state.available.load(Ordering::Relaxed) != 0;
-            if self.state.freed.sleep(slice_ns, deadline, ready)? == Slept::TimedOut {
-                slice_ns = (slice_ns * 2).min(LAST_SLICE_NS);
-            }
-        }
+            Ok(self.attempt(how.woken)?.then_some(()))
+        };
+        let line = &self.state.line;
+        line.wait(&self.patience, deadline, is_free, attempt)
     }
 
-    fn attempt(&self) -> Result<bool> {
+    fn attempt(&self, woken: Woken) -> Result<bool> {
         let (state, guard) = (self.state, self.enter()?);
         let available = state.available.load(Ordering::Relaxed);
-        if available == 0 {
+        if available == 0 || (available == 1 && !state.line.admits(woken)) {
             return Ok(false);
         }
-        let me = self.segment.owner()?;
+        let me = self.segment.owner();
         let mine = state.holds.count(me)?;
         let returned = state.holds.set(me, mine.saturating_add(1))?;
         let left = available - 1 + u64::from(returned);
@@ -183,8 +179,7 @@ impl Semaphore {
         drop(guard);
         // One wake is in flight at a time: whoever takes one and sees more wakes the next.
         if left > 0 {
-            publish_fence();
-            state.freed.notify_one();
+            state.line.call();
         }
         Ok(true)
     }
@@ -213,7 +208,7 @@ impl Semaphore {
             let why = format!("it was released more often than acquired, beyond {bound}");
             return Err(Error::invalid("semaphore", why));
         }
-        let me = self.segment.owner()?;
+        let me = self.segment.owner();
         for released in 1..=u64::from(count) {
             match state.holds.count(me)? {
                 0 if state.holds.take_from_any() => {}
@@ -229,8 +224,7 @@ impl Semaphore {
             crash_point!();
         }
         drop(guard);
-        publish_fence();
-        state.freed.notify_one();
+        state.line.call();
         Ok(())
     }
 

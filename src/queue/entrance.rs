@@ -64,7 +64,7 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use crate::error::{Error, Result};
-use crate::sync::{Acquired, EventCell, RobustMutex, Slept, look_unless};
+use crate::sync::{Acquired, EventCell, Guard, Patience, RobustMutex, Slept};
 use crate::sys::clock::Deadline;
 
 use super::header::{Header, Passed};
@@ -74,16 +74,6 @@ use super::header::{Header, Passed};
 /// each [`GRAIN`] bytes, to make turns of large ones about as long.
 const TURN: i64 = 8192;
 const GRAIN: u64 = 512;
-
-/// How much is done between two offers of the core, once the turn is over.
-const OFFER_EVERY: i64 = TURN / 8;
-
-/// Looks at the other side's cursor before the core is given away for the first time: some
-/// microseconds, in which a peer that is running does many messages.
-pub(super) const SPINS: u32 = 300;
-
-/// Rounds of looking at a taken lock before standing aside.
-const ROUNDS: u32 = 2;
 
 /// How long to stand aside before looking whether those who work keep the end busy.
 const FIRST_SLICE_NS: u64 = 1_000_000;
@@ -106,6 +96,8 @@ pub(super) struct Entrance {
     left: AtomicI64,
     /// Whether its turn is over: the next one was woken.
     over: AtomicBool,
+    /// Of those who find nothing to do at this end.
+    pub(super) patience: Patience,
 }
 
 impl Entrance {
@@ -126,6 +118,7 @@ impl Entrance {
             passed,
             left: AtomicI64::new(TURN),
             over: AtomicBool::new(false),
+            patience: Patience::default(),
         }
     }
 
@@ -136,22 +129,19 @@ impl Entrance {
     /// `Timeout`, `Interrupted`; `Poisoned` when an earlier repair was abandoned.
     #[inline(always)]
     pub(super) fn enter(&self, deadline: Deadline) -> Result<Acquired<'_>> {
-        match self.lock.try_lock()? {
-            Some(acquired) => Ok(acquired),
+        match self.lock.try_lock() {
+            Some(guard) => Ok(Acquired::Held(guard)),
             None => self.enter_slow(deadline),
         }
     }
 
     /// The lock at once, if it is free and the turn is not over: most calls get along with that,
     /// and never ask what time it is.
-    ///
-    /// # Errors
-    /// As for [`enter`](Self::enter).
     #[inline(always)]
-    pub(super) fn enter_now(&self) -> Result<Option<Acquired<'_>>> {
+    pub(super) fn enter_now(&self) -> Option<Guard<'_>> {
         match self.has_turn() {
             true => self.lock.try_lock(),
-            false => Ok(None),
+            false => None,
         }
     }
 
@@ -162,8 +152,8 @@ impl Entrance {
             return self.lock(deadline);
         }
         loop {
-            if let Some(acquired) = self.lock.spin(ROUNDS)? {
-                return Ok(acquired);
+            if let Some(guard) = self.lock.spin() {
+                return Ok(Acquired::Held(guard));
             }
             if !self.stand_aside(deadline)? {
                 return self.lock(deadline);
@@ -178,8 +168,8 @@ impl Entrance {
     }
 
     /// The lock, unless somebody keeps it for longer than an operation takes.
-    pub(super) fn spin(&self) -> Result<Option<Acquired<'_>>> {
-        self.lock.spin(ROUNDS)
+    pub(super) fn spin(&self) -> Option<Guard<'_>> {
+        self.lock.try_lock().or_else(|| self.lock.spin())
     }
 
     /// Before an operation: stands aside if this handle's turn is over and another is there. True
@@ -211,43 +201,39 @@ impl Entrance {
 
     #[cold]
     fn end_turn(&self, deadline: Deadline) -> Result<bool> {
-        // Who must not wait never stands aside, but offers the core like everybody else: eight Python
-        // processes at a queue whose calls have timeouts, and therefore are first made without
-        // waiting, passed on 0.98 million objects a second so, and 0.92 without it.
+        // Who must not wait never stands aside.
         let waits = deadline != Deadline::Now;
         let ends = !waits || !self.over.load(Ordering::Relaxed);
         if ends {
             // One who stands aside, or else one who was too late every time.
             let woken = self.gate.notify_one() || self.idle.notify_one();
-            self.begin_turn(if woken && waits { 0 } else { TURN });
-            std::thread::yield_now();
-        } else if !self.gate.is_waking() && !self.idle.is_waking() {
+            self.begin_turn(woken && waits);
+        } else if self.gate.is_waking() || self.idle.is_waking() {
+            self.begin_turn(true);
+        } else {
             self.stand_aside(deadline)?;
-        } else if self.left.load(Ordering::Relaxed) <= -OFFER_EVERY {
-            self.begin_turn(0);
-            std::thread::yield_now();
         }
         Ok(ends)
     }
 
-    /// A turn of this length, or of none: it is over.
-    fn begin_turn(&self, turn: i64) {
-        self.over.store(turn == 0, Ordering::Relaxed);
-        self.left.store(turn, Ordering::Relaxed);
+    /// A turn, or what is done until the next one is there.
+    fn begin_turn(&self, over: bool) {
+        self.over.store(over, Ordering::Relaxed);
+        let left = if over { TURN / 8 } else { TURN };
+        self.left.store(left, Ordering::Relaxed);
     }
 
-    /// Looks for something to do, and stands aside if others did a whole turn meanwhile. True if it
+    /// Spins for something to do, and stands aside if others did a whole turn meanwhile. True if it
     /// is worth trying again.
     ///
     /// # Errors
     /// `Interrupted`.
     pub(super) fn look(&self, deadline: Deadline, ready: impl Fn() -> bool) -> Result<bool> {
         let before = (self.passed)(self.header);
-        let outrun = || done_between(before, (self.passed)(self.header)) >= TURN as u64;
-        if look_unless(SPINS, ready, outrun) {
+        if self.patience.spin(ready) {
             return Ok(true);
         }
-        let outrun = outrun();
+        let outrun = done_between(before, (self.passed)(self.header)) >= TURN as u64;
         if outrun {
             self.stand_aside(deadline)?;
         }
@@ -261,7 +247,7 @@ impl Entrance {
     /// `Interrupted`.
     #[cold]
     pub(super) fn stand_aside(&self, deadline: Deadline) -> Result<bool> {
-        self.begin_turn(TURN);
+        self.begin_turn(false);
         let mut slice = FIRST_SLICE_NS;
         let mut before = (self.passed)(self.header);
         loop {

@@ -8,14 +8,14 @@
 //!     24     8  max_items        creator               constant; 0 for no bound
 //!     32     4  flags            either lock held      only ever gains bits
 //!     36     4  max_attempts     creator               constant; 0 for no bound
-//!    128    64  producer lock    the C library
+//!    128    64  producer lock    see `sync::lock`
 //!    192     8  seen_head        producer              R2: <= head
 //!    200    32  put[2]           producer              messages and bytes ever put
 //!    232     8  seen_taken       producer              <= messages ever taken
 //!    240     8  writing          producer              derived: reservations on the shelf
 //!    248     8  serial           producer              reservations ever made
 //!    256     8  tail             producer              R3: head <= tail <= head + capacity
-//!    384    64  consumer lock    the C library
+//!    384    64  consumer lock    see `sync::lock`
 //!    448     8  seen_tail        consumer              R4: <= tail
 //!    456    32  taken[2]         consumer              messages and bytes ever taken
 //!    512     8  head             consumer
@@ -41,7 +41,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::layout::{CachePadded, Shared};
-use crate::sync::{EventCell, MutexCell, crash::crash_point};
+use crate::sync::{EventCell, LockCell, crash::crash_point};
 
 use super::record;
 use super::shelf::ShelfState;
@@ -60,7 +60,7 @@ pub(super) struct Count {
 /// What only the holder of the producers' lock writes.
 #[repr(C, align(128))]
 pub(crate) struct PutSide {
-    pub(crate) lock: MutexCell,
+    pub(crate) lock: LockCell,
     /// The head as last seen, so that its line is read only when this one makes the ring
     /// look full.
     pub(super) seen: AtomicU64,
@@ -75,7 +75,7 @@ pub(crate) struct PutSide {
 /// What only the holder of the consumers' lock writes.
 #[repr(C, align(128))]
 pub(crate) struct TakeSide {
-    pub(crate) lock: MutexCell,
+    pub(crate) lock: LockCell,
     /// The tail as last seen.
     pub(super) seen: AtomicU64,
     pub(super) counts: [Count; 2],

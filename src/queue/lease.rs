@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::layout::Owner;
-use crate::sync::{FIRST_SLICE_NS, LAST_SLICE_NS, Slept};
+use crate::sync::Nap;
 use crate::sys::clock::{Deadline, now_ns};
 
 use super::ends::{Consumer, Message};
@@ -203,7 +203,7 @@ impl Queue {
     /// Under the consumers' lock. Killed before the head moves on, the message is still in the
     /// ring, and the heir takes the lease back.
     fn lease_message(&self, end: &mut Consumer<'_>, message: &Message, until: u64) -> Result<Held> {
-        let (owner, shelf) = (self.segment.owner()?, &self.ring.shelf);
+        let (owner, shelf) = (self.segment.owner(), &self.ring.shelf);
         let held = match message.block() {
             Some(block) => {
                 let attempts = shelf.found(block)?.mark.attempts.saturating_add(1);
@@ -338,14 +338,11 @@ impl Queue {
     pub fn join(&self, timeout: Timeout) -> Result<()> {
         let deadline = Deadline::after(timeout);
         let finished = &self.ring.header.finished;
-        let mut slice = FIRST_SLICE_NS;
+        let mut nap = Nap::FIRST;
         while self.unfinished()? > 0 {
             // Under the lock: whoever finishes the last message after that sees the sleeper.
             let done = || self.unfinished() == Ok(0);
-            match finished.sleep(slice, deadline, done)? {
-                Slept::TimedOut => slice = (slice * 2).min(LAST_SLICE_NS),
-                Slept::Woken | Slept::Ready => slice = FIRST_SLICE_NS,
-            }
+            nap.ended(finished.sleep(nap.ns(), deadline, done)?);
         }
         Ok(())
     }
@@ -373,7 +370,7 @@ impl Queue {
     }
 
     pub(super) fn check_owner(&self, owner: Owner, what: &'static str) -> Result<()> {
-        if self.segment.owner()? == owner {
+        if self.segment.owner() == owner {
             return Ok(());
         }
         let why = "it belongs to the process that got it, and not to a fork of that";
@@ -387,7 +384,7 @@ impl Queue {
 
     /// Whether a closed queue may still get messages to take: somebody else works on them.
     pub(super) fn may_come_back(&self) -> bool {
-        let mine = self.segment.owner().map_or(0, |me| self.mine.get(me));
+        let mine = self.mine.get(self.segment.owner());
         self.ring.may_come_back(mine)
     }
 }

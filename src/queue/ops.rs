@@ -94,7 +94,7 @@ const DEFAULT_MAX_CAPACITY: u64 = 1 << 30;
 const LARGEST_CAPACITY: u64 = 1 << 45;
 
 /// Changes with every incompatible change of the ring or its records.
-const LAYOUT: u64 = 0x5155_4555_4500_0005;
+const LAYOUT: u64 = 0x5155_4555_4500_0006;
 
 impl Queue {
     /// Opens the queue `name`.
@@ -181,9 +181,9 @@ impl Queue {
         // segment is dropped after the handles on them.
         let (producers, consumers, shelf) = unsafe {
             (
-                RobustMutex::attach(&header.producer.lock)?,
-                RobustMutex::attach(&header.consumer.lock)?,
-                RobustMutex::attach(&header.shelf.lock)?,
+                RobustMutex::attach(&header.producer.lock, segment.peers()),
+                RobustMutex::attach(&header.consumer.lock, segment.peers()),
+                RobustMutex::attach(&header.shelf.lock, segment.peers()),
             )
         };
         Ok(Self {
@@ -238,8 +238,8 @@ impl Queue {
     pub fn put(&self, data: &[u8], timeout: Timeout) -> Result<()> {
         self.room_for(data.len())?;
         let mut full = false;
-        if let Some(acquired) = self.producers.enter_now()? {
-            if self.put_locked(acquired, data)? {
+        if let Some(guard) = self.producers.enter_now() {
+            if self.put_locked(Acquired::Held(guard), data)? {
                 return Ok(());
             }
             full = true;
@@ -345,14 +345,13 @@ impl Queue {
     /// handler ran while waiting; `Poisoned`, `Corrupt`.
     pub fn get(&self, buf: &mut [u8], timeout: Timeout) -> Result<usize> {
         let mut nothing = false;
-        if let Some(acquired) = self.consumers.enter_now()? {
-            let guard = self.repaired(&self.consumers, acquired)?;
-            if !self.is_due() {
-                if let Some(len) = self.take_now(guard, false, |end| self.copy(end, buf))? {
-                    return Ok(len);
-                }
-                nothing = true;
+        if let Some(guard) = self.consumers.enter_now()
+            && !self.is_due()
+        {
+            if let Some(len) = self.take_now(guard, false, |end| self.copy(end, buf))? {
+                return Ok(len);
             }
+            nothing = true;
         }
         self.get_slow(buf, nothing, timeout)
     }

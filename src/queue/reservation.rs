@@ -7,13 +7,16 @@ use std::ptr::NonNull;
 use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::layout::Owner;
-use crate::sync::{FIRST_SLICE_NS, crash::crash_point};
+use crate::sync::crash::crash_point;
 use crate::sys::clock::Deadline;
 
 use super::ends::Producer;
 use super::ops::Queue;
 use super::record::HEADER;
 use super::shelf::{Mark, State::Writing};
+
+/// The shelf's room is freed without a word to those who wait for it: they look this often.
+const SHELF_NS: u64 = 2_000_000;
 
 /// Room in a queue for one message, to be written in place and then committed.
 ///
@@ -148,7 +151,7 @@ impl Queue {
 
     /// Under the producers' lock. Killed on the way, it leaves a dead process's reservation.
     fn place_writing(&self, len: usize) -> Result<Option<Place>> {
-        let (owner, shelf) = (self.segment.owner()?, &self.ring.shelf);
+        let (owner, shelf) = (self.segment.owner(), &self.ring.shelf);
         let number = self.ring.next_serial();
         let mark = Mark::new(Writing, 0, owner);
         let Some(block) = self.allocate(len, number, mark)? else {
@@ -179,7 +182,7 @@ impl Queue {
         }
         let not_full = &self.ring.header.not_full;
         let ended = || self.has_ended();
-        not_full.sleep(FIRST_SLICE_NS, deadline, ended).map(drop)
+        not_full.sleep(SHELF_NS, deadline, ended).map(drop)
     }
 
     pub(crate) fn commit(&self, place: &Place, used: usize) -> Result<()> {

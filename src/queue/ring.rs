@@ -56,12 +56,9 @@ impl Ring {
         attempts: u8,
     ) -> Result<()> {
         let header = region.resolve::<Header>(Offset::new(at))?;
-        header.producer.lock.init()?;
-        header.consumer.lock.init()?;
         header.capacity.store(capacity, Ordering::Relaxed);
         header.max_capacity.store(max, Ordering::Relaxed);
         header.born_capacity.store(capacity, Ordering::Relaxed);
-        header.shelf.lock.init()?;
         header.max_items.store(items, Ordering::Relaxed);
         header
             .max_attempts

@@ -5,7 +5,6 @@ use crate::sync::{Guard, crash::crash_point};
 use crate::sys::clock::Deadline;
 
 use super::ends::Consumer;
-use super::entrance::SPINS;
 use super::header;
 use super::ops::Queue;
 
@@ -24,17 +23,17 @@ impl Queue {
         let late = deadline != Deadline::Now && deadline.passed();
         // A ring that holds only a few of such messages makes both ends wait for each other.
         let cramped = need > capacity / ROOMY && capacity < ROOMY_UP_TO;
-        if deadline != Deadline::Now && !cramped && !late {
-            for _ in 0..SPINS {
-                if room() {
-                    return Ok(());
-                }
-                std::hint::spin_loop();
-            }
-        }
         // Where only the number of messages is at its bound, more bytes are of no use.
         let may_grow = capacity < self.ring.max_capacity() && !fits();
-        if !(cramped && may_grow) && self.ring.starts_done() {
+        let grows_at_once = cramped && may_grow;
+        if deadline != Deadline::Now
+            && !grows_at_once
+            && !late
+            && self.producers.look(deadline, room)?
+        {
+            return Ok(());
+        }
+        if !grows_at_once && self.ring.starts_done() {
             self.skip_padding(deadline)?;
             if room() {
                 return Ok(());
@@ -65,9 +64,6 @@ impl Queue {
         }
         let changed = || self.ring.capacity() != Ok(capacity);
         let ready = || room() || self.has_ended() || changed() || self.ring.starts_done();
-        if self.producers.look(deadline, ready)? {
-            return Ok(());
-        }
         self.consumers.invite();
         let not_full = &self.ring.header.not_full;
         self.sleep(not_full, &self.producers, deadline, ready, |_| {

@@ -49,7 +49,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::error::{Error, Result};
 use crate::heap::{Arena, ArenaState, BLOCK, Backing, Heap, Purpose, Word};
 use crate::layout::{Owner, Region, Shared};
-use crate::sync::MutexCell;
+use crate::sync::LockCell;
 use crate::sync::crash::crash_point;
 
 /// What an extent holds before the payload.
@@ -84,7 +84,7 @@ pub(super) const HEAD: u64 = size_of::<Head>() as u64;
 #[repr(C)]
 pub(crate) struct ShelfState {
     /// Guards the arena.
-    pub(super) lock: MutexCell,
+    pub(super) lock: LockCell,
     rest: Rest,
     pub(super) arena: ArenaState,
     /// Under the consumers' lock, derived: how many are LEASED, and how many WAITING.

@@ -22,10 +22,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
-use crate::sync::{
-    Acquired, EventCell, FIRST_SLICE_NS, Guard, LAST_SLICE_NS, Slept, crash::crash_point,
-    publish_fence,
-};
+use crate::sync::{Acquired, EventCell, Guard, Nap, Slept, crash::crash_point, publish_fence};
 use crate::sys::clock::Deadline;
 
 use super::ends::Consumer;
@@ -154,7 +151,9 @@ impl Queue {
         if deadline.passed() {
             return Err(Error::Timeout);
         }
-        self.pace.rest();
+        if self.consumers.patience.spins() {
+            self.pace.rest();
+        }
         self.wait_for_message(deadline)
     }
 
@@ -184,23 +183,22 @@ impl Queue {
         ready: impl Fn() -> bool,
         idle: impl Fn(u64) -> Result<()>,
     ) -> Result<()> {
-        let (mut slice, mut in_vain) = (FIRST_SLICE_NS, 0);
+        let (mut nap, mut in_vain) = (Nap::FIRST, 0);
         loop {
             let due = self.due();
-            match event.sleep(self.until_due(slice), deadline, &ready)? {
+            let nap_ns = self.until_due(nap.ns());
+            let slept = entrance.patience.sleep(event, nap_ns, deadline, &ready)?;
+            nap.ended(slept);
+            match slept {
                 Slept::Woken if !ready() => {
                     // To sleep until another time is not in vain.
                     in_vain += u32::from(due == self.due());
                     if in_vain == PATIENCE {
                         return entrance.stand_aside(deadline).map(drop);
                     }
-                    slice = FIRST_SLICE_NS;
                 }
                 Slept::Woken | Slept::Ready => return Ok(()),
-                Slept::TimedOut => {
-                    idle(slice)?;
-                    slice = (slice * 2).min(LAST_SLICE_NS);
-                }
+                Slept::TimedOut => idle(nap_ns)?,
             }
         }
     }
@@ -326,8 +324,10 @@ impl Queue {
 
     /// One of the locks, unless somebody keeps it.
     pub(super) fn spin<'a>(&self, entrance: &'a Entrance) -> Result<Option<Guard<'a>>> {
-        let acquired = entrance.spin()?;
-        acquired.map(|it| self.whole(entrance, it)).transpose()
+        let guard = entrance.spin();
+        guard
+            .map(|it| self.whole(entrance, Acquired::Held(it)))
+            .transpose()
     }
 
     /// Repairs what a dead owner left, if that can be done.

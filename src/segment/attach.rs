@@ -13,10 +13,11 @@
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::sync::atomic::AtomicPtr;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::error::{Error, Result};
 use crate::layout::{Offset, Owner, Region};
+use crate::sync::Peers;
 use crate::sys::process;
 use crate::sys::shm::{self, Mapping};
 
@@ -214,8 +215,21 @@ impl Segment {
     }
 
     /// Who this handle is, for what it holds in the object. Another one after a fork.
-    pub(crate) fn owner(&self) -> Result<Owner> {
-        Ok(table(&self.region())?.owner(self.handle.slot()))
+    #[inline]
+    pub(crate) fn owner(&self) -> Owner {
+        self.handle.owner()
+    }
+
+    /// The participants, for locks in the segment.
+    #[inline]
+    pub(crate) fn peers(&self) -> &dyn Peers {
+        &*self.handle
+    }
+
+    /// [`owner`](Self::owner) as locks write it.
+    #[inline]
+    pub(crate) fn me(&self) -> u64 {
+        self.handle.me().load(Ordering::Relaxed)
     }
 
     /// This handle's place among the participants. Another one after a fork.
@@ -249,8 +263,7 @@ impl Segment {
 
     /// Whether `owner` is still attached.
     pub(crate) fn is_attached(&self, owner: Owner) -> Result<bool> {
-        let (fd, slot) = (self.handle.fd(), self.handle.slot());
-        table(&self.region())?.is_attached(fd, slot, owner)
+        self.handle.lives(owner)
     }
 
     /// Makes sure that the pages of `offset .. offset + len` are there, or says `NoSpace`.

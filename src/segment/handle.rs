@@ -14,11 +14,12 @@
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::Result;
-use crate::layout::Region;
+use crate::layout::{Owner, Region};
+use crate::sync::{Peers, pack, unpack};
 use crate::sys::{self, shm};
 
 use super::attach::table;
@@ -29,6 +30,8 @@ pub(super) struct Handle {
     // Changed only in a forked child, by its only thread.
     fd: AtomicI32,
     slot: AtomicU32,
+    /// Who sits here, as locks write it.
+    me: AtomicU64,
     /// What a fork that is under way hands to the child; no descriptor is `NONE`.
     next_fd: AtomicI32,
     next_slot: AtomicU32,
@@ -82,6 +85,7 @@ impl Seats {
         let handle = Box::new(Handle {
             fd: AtomicI32::new(open.into_raw_fd()),
             slot: AtomicU32::new(slot.into()),
+            me: AtomicU64::new(pack(table(&region)?.owner(slot))),
             next_fd: AtomicI32::new(NONE),
             next_slot: AtomicU32::new(0),
             crowded: AtomicBool::new(false),
@@ -113,6 +117,11 @@ impl Handle {
     #[inline]
     pub(super) fn slot(&self) -> u16 {
         self.slot.load(Ordering::Relaxed) as u16
+    }
+
+    #[inline]
+    pub(super) fn owner(&self) -> Owner {
+        unpack(self.me.load(Ordering::Relaxed))
     }
 
     #[inline]
@@ -184,7 +193,20 @@ impl Handle {
         self.crowded.store(false, Ordering::Relaxed);
         if let Ok(table) = table(&self.region) {
             table.sign(self.slot());
+            self.me
+                .store(pack(table.owner(self.slot())), Ordering::Relaxed);
         }
+    }
+}
+
+impl Peers for Handle {
+    #[inline]
+    fn me(&self) -> &AtomicU64 {
+        &self.me
+    }
+
+    fn lives(&self, owner: Owner) -> Result<bool> {
+        table(&self.region)?.is_attached(self.fd(), self.slot(), owner)
     }
 }
 

@@ -6,12 +6,11 @@
 //!      8     4  version         the layout of the stamp and the participants
 //!     12     4  endian          0x01020304 as the creator's machine writes it
 //!     16     4  word            bytes of a pointer
-//!     20     4  libc            which C library's mutexes are inside
-//!     24     4  mutex           bytes of one of them
-//!     28     4  kind            queue, map, …
+//!     20     4  kind            queue, map, …
+//!     24     8  unused
 //!     32     8  layout          hash of the object's own layout
 //!     40     8  size            bytes of the file, for ever
-//!     48     8  pid_namespace   whose thread ids the mutexes hold
+//!     48     8  pid_namespace   whose pids the participants have
 //!     56     4  persistent      0 or 1
 //!     60     4  creator         pid, for people
 //!     64    16  instance        random: tells a segment from a later one of its name
@@ -36,9 +35,8 @@ pub(crate) struct Stamp {
     version: u32,
     endian: u32,
     word: u32,
-    libc: u32,
-    mutex: u32,
     kind: u32,
+    unused: [u32; 2],
     layout: u64,
     size: u64,
     pid_namespace: u64,
@@ -53,9 +51,8 @@ const _: () = assert!(size_of::<Stamp>() == 80 && align_of::<Stamp>() <= align_o
 unsafe impl Shared for Stamp {}
 
 const MAGIC: [u8; 8] = *b"SHOAL\r\n\x1a";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const ENDIAN: u32 = 0x0102_0304;
-const LIBC: u32 = if cfg!(target_env = "musl") { 2 } else { 1 };
 
 impl Stamp {
     /// What this library writes for a new segment.
@@ -65,9 +62,8 @@ impl Stamp {
             version: VERSION,
             endian: ENDIAN,
             word: size_of::<usize>() as u32,
-            libc: LIBC,
-            mutex: sys::pthread::SIZE as u32,
             kind: kind as u32,
+            unused: [0; 2],
             layout,
             size,
             pid_namespace: sys::process::pid_namespace(),
@@ -102,8 +98,6 @@ impl Stamp {
         same("byte order", self.endian.into(), ENDIAN.into())?;
         same("layout version", self.version.into(), VERSION.into())?;
         same("word size", self.word.into(), size_of::<usize>() as u64)?;
-        same("C library", self.libc.into(), LIBC.into())?;
-        same("mutex size", self.mutex.into(), sys::pthread::SIZE as u64)?;
         same(
             "pid namespace",
             self.pid_namespace,

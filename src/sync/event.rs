@@ -55,10 +55,6 @@ pub(crate) enum Slept {
     TimedOut,
 }
 
-/// Before it sleeps a waiter gives the core away this often, and looks this often in between.
-const YIELDS: u32 = 50;
-const YIELD_SPINS: u32 = 20;
-
 /// Stands between publishing a change and asking whether anybody sleeps.
 ///
 /// Call it after the lock that guarded the change was released. On x86 the release was an
@@ -96,20 +92,30 @@ impl EventCell {
             return false;
         }
         crash_point!();
-        // Cleared before the wake: whoever sets it again afterwards is not among those whom
-        // this wake can find, and must stay visible to the next.
-        self.asleep.swap(0, Ordering::SeqCst);
-        crash_point!();
+        let mut woken = self.wake_sleeper();
+        if !woken {
+            // A stale flag. Cleared before another wake: one that has set it meanwhile either sleeps
+            // by then or finds the word changed; one that sets it afterwards stays visible. The flag
+            // is not cleared where somebody sleeps, not even for the time of the call: the woken
+            // may push this process off its core there, and would see no others asleep.
+            self.asleep.swap(0, Ordering::SeqCst);
+            crash_point!();
+            woken = self.wake_sleeper();
+            if woken {
+                self.asleep.store(1, Ordering::SeqCst);
+            } else {
+                self.waking.store(0, Ordering::SeqCst);
+            }
+            crash_point!();
+        }
+        woken
+    }
+
+    fn wake_sleeper(&self) -> bool {
         self.seq.fetch_add(1, Ordering::SeqCst);
         crash_point!();
         let woken = futex::wake(&self.seq, 1) != 0;
         crash_point!();
-        if woken {
-            // There may be more of them.
-            self.asleep.store(1, Ordering::SeqCst);
-        } else {
-            self.waking.store(0, Ordering::SeqCst);
-        }
         woken
     }
 
@@ -175,38 +181,6 @@ impl EventCell {
             Waited::Interrupted => Err(Error::Interrupted),
         }
     }
-}
-
-/// Looks whether `ready()`: `spins` times at once, then after giving the core away, a few times.
-pub(crate) fn look(spins: u32, ready: impl Fn() -> bool) -> bool {
-    look_unless(spins, ready, || false)
-}
-
-/// The same, but gives up if it is `hopeless()` when the core is back.
-pub(crate) fn look_unless(
-    spins: u32,
-    ready: impl Fn() -> bool,
-    hopeless: impl Fn() -> bool,
-) -> bool {
-    for _ in 0..spins {
-        if ready() {
-            return true;
-        }
-        std::hint::spin_loop();
-    }
-    for _ in 0..YIELDS {
-        std::thread::yield_now();
-        for _ in 0..YIELD_SPINS {
-            if ready() {
-                return true;
-            }
-            std::hint::spin_loop();
-        }
-        if hopeless() {
-            break;
-        }
-    }
-    false
 }
 
 #[cfg(test)]

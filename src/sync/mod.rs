@@ -2,11 +2,16 @@
 
 pub(crate) mod crash;
 mod event;
-mod mutex;
+mod line;
+mod lock;
 mod patience;
+mod robust;
 mod watch;
 
-pub(crate) use event::{EventCell, Slept, look, look_unless, publish_fence};
-pub(crate) use mutex::{Acquired, Guard, MutexCell, RobustMutex};
-pub(crate) use patience::{Ask, FIRST_SLICE_NS, LAST_SLICE_NS, wait_for};
+pub(crate) use event::{EventCell, Slept, publish_fence};
+pub(crate) use line::{Line, Try, Woken};
+pub use lock::Taken;
+pub(crate) use lock::{LockCell, Peers, pack, unpack};
+pub(crate) use patience::{Ask, Nap, Patience, wait_for};
+pub(crate) use robust::{Acquired, Guard, RobustMutex};
 pub(crate) use watch::{Found, Watch};

@@ -40,7 +40,8 @@ use crate::sys::futex::{self, OneOf, Waited};
 use crate::sys::poll::Signal;
 use crate::sys::thread;
 
-use super::{EventCell, FIRST_SLICE_NS, LAST_SLICE_NS};
+use super::EventCell;
+use super::patience::{FIRST_NAP_NS, LAST_NAP_NS};
 
 /// How many watches one thread serves: as many as the kernel takes, but for the bell.
 const ROOM: usize = futex::MOST - 1;
@@ -165,7 +166,7 @@ impl Watch {
         let something = match (self.find)() {
             Found::Something => true,
             Found::Nothing => false,
-            Found::Later => clock::now_ns().saturating_sub(state.armed_ns) >= LAST_SLICE_NS,
+            Found::Later => clock::now_ns().saturating_sub(state.armed_ns) >= LAST_NAP_NS,
         };
         if !something {
             state.slept_on = Some(seq);
@@ -253,7 +254,7 @@ impl Group {
     /// `blind`: the kernel cannot sleep on several words.
     fn serve(&self, mut blind: bool) {
         let mut words = Vec::with_capacity(futex::MOST);
-        let (mut slice, mut waited) = (FIRST_SLICE_NS, Waited::Woken);
+        let (mut slice, mut waited) = (FIRST_NAP_NS, Waited::Woken);
         loop {
             words.clear();
             // SYNC: hear(bell): read before looking. If it rings from now on, the thread does
@@ -265,11 +266,11 @@ impl Group {
             let last = if blind {
                 LAST_BLIND_SLICE_NS
             } else {
-                LAST_SLICE_NS
+                LAST_NAP_NS
             };
             slice = match slice_over && !signalled {
                 true => (slice * 2).min(last),
-                false => FIRST_SLICE_NS,
+                false => FIRST_NAP_NS,
             };
             let nothing_armed = words.len() == 1;
             let until = if nothing_armed {

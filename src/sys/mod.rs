@@ -9,7 +9,6 @@ pub(crate) mod ofd;
 pub(crate) mod pidfd;
 pub(crate) mod poll;
 pub(crate) mod process;
-pub(crate) mod pthread;
 pub(crate) mod shm;
 pub(crate) mod spawn;
 pub(crate) mod thread;

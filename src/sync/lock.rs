@@ -1,0 +1,378 @@
+//! The lock of this library, as it lies in shared memory: in queues, maps and lists, and in a segment
+//! of its own.
+//!
+//! ```text
+//! offset  size  field      written by    invariant
+//!      0     8  owner      everybody     who has the lock; 0 while it is free
+//!      8     8  thread     the owner     which of its threads; 0 while that is not known
+//!     16    40  line       see `line`    those who wait
+//!     56     4  depth      the owner     how often it has a recursive lock
+//!     60     4  recursive  creator       constant; 1 if its owner may take it again
+//!
+//! owner      bit 63   taken from the dead, and not yet declared whole
+//!            32..48   the owner's slot + 1
+//!             0..32   which sitter of that slot
+//!            all ones: given up, see `robust`
+//! ```
+//! It is taken by one compare-and-swap of `owner` and freed by one exchange of it, by any thread of
+//! any process. Like a robust pthread mutex it tells the next owner that the last one died. Unlike
+//! one it belongs to a handle and not to a thread, needs no particular C library, and holds nothing
+//! that could crash a process if it were overwritten: a word that names no living participant is a
+//! dead owner's.
+//!
+//! # What a death costs
+//! `owner` alone says whose the lock is; the rest is worth something only to that owner.
+//! *Killed with the lock:* a waiter asks the kernel when it comes and after each slice of its sleep,
+//! and takes over by exchanging that very owner for itself, so that one of them gets it. *Killed
+//! while taking over:* the same again. *Killed between freeing the lock and waking a waiter:* the
+//! waiters' slices, a tenth of a second at most.
+//!
+//! # Limits
+//! An owner is a handle on the segment, in one process: a *thread* that ends with the lock leaves it
+//! taken for as long as its process has the handle. A *stopped* owner (SIGSTOP, a debugger) is alive:
+//! others wait for it, until their deadline where they have one.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crate::error::{Error, Result};
+use crate::layout::{Owner, Shared};
+use crate::sys::clock::Deadline;
+use crate::sys::thread::token;
+
+use super::crash::crash_point;
+use super::line::{Line, Try, Woken};
+use super::patience::{Ask, Patience};
+
+/// Who uses a lock: the participants of its segment.
+pub(crate) trait Peers: Send + Sync {
+    /// The caller, as [`pack`] writes it. Another one in a forked child.
+    fn me(&self) -> &AtomicU64;
+
+    /// Whether `owner` is still attached, by the kernel's word.
+    fn lives(&self, owner: Owner) -> Result<bool>;
+}
+
+/// The lock. Its operations get the participants, who know who the caller is and who lives.
+#[repr(C, align(64))]
+#[derive(Default)]
+pub(crate) struct LockCell {
+    owner: AtomicU64,
+    thread: AtomicU64,
+    line: Line,
+    depth: AtomicU32,
+    recursive: AtomicU32,
+}
+
+const _: () = assert!(std::mem::offset_of!(LockCell, thread) == 8);
+const _: () = assert!(std::mem::offset_of!(LockCell, line) == 16);
+const _: () = assert!(std::mem::offset_of!(LockCell, depth) == 56);
+const _: () = assert!(std::mem::offset_of!(LockCell, recursive) == 60);
+const _: () = assert!(size_of::<LockCell>() == 64);
+
+// SAFETY: `repr(C)`, atomics and events only.
+unsafe impl Shared for LockCell {}
+
+/// How a lock was obtained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Taken {
+    /// From somebody who released it.
+    Clean,
+    /// From a process that died with it. The caller holds the lock, and what it guards may be
+    /// half changed.
+    OwnerDied,
+}
+
+const TAKING: u64 = 1 << 63;
+pub(super) const NOBODY: u64 = 0;
+/// Nobody can have the lock any more.
+pub(super) const GIVEN_UP: u64 = u64::MAX;
+
+/// An owner as one word, which is never 0.
+pub(crate) fn pack(owner: Owner) -> u64 {
+    (u64::from(owner.slot) + 1) << 32 | u64::from(owner.sitting)
+}
+
+/// The owner a word names. One that cannot be sits in a slot that does not exist, and is dead.
+pub(crate) fn unpack(word: u64) -> Owner {
+    let slot = ((word & !TAKING) >> 32).wrapping_sub(1);
+    Owner {
+        slot: u16::try_from(slot).unwrap_or(u16::MAX),
+        sitting: word as u32,
+    }
+}
+
+impl LockCell {
+    /// Makes a lock of zeros. Only before the segment is published.
+    pub(crate) fn init(&self, recursive: bool) {
+        self.recursive
+            .store(u32::from(recursive), Ordering::Relaxed);
+    }
+
+    /// Whether its owner may take it again.
+    #[inline]
+    pub(crate) fn is_recursive(&self) -> bool {
+        self.recursive.load(Ordering::Relaxed) != 0
+    }
+
+    /// The lock, if it is free or the caller's own; never a system call.
+    ///
+    /// # Errors
+    /// `TooLarge` if a recursive lock was taken 2^32 times.
+    #[inline]
+    pub(crate) fn try_acquire(&self, me: u64) -> Result<Option<Taken>> {
+        self.acquire_now(me, None)
+    }
+
+    #[inline]
+    fn acquire_now(&self, me: u64, woken: Woken) -> Result<Option<Taken>> {
+        match self.take(me, woken) {
+            Ok(taken) => Ok(taken.then_some(Taken::Clean)),
+            Err(owner) if self.is_recursive() && self.is_thread_of(owner, me) => self.enter_again(),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Takes the lock if it is free, and says if that succeeded; or else who has it.
+    #[inline(always)]
+    pub(super) fn take(&self, me: u64, woken: Woken) -> std::result::Result<bool, u64> {
+        // SYNC: pairs with the exchange in `free`.
+        self.owner
+            .compare_exchange(NOBODY, me, Ordering::Acquire, Ordering::Relaxed)?;
+        crash_point!();
+        if !self.line.admits(woken) {
+            self.put_back();
+            return Ok(false);
+        }
+        self.sign(1);
+        Ok(true)
+    }
+
+    /// What was taken is another one's.
+    #[cold]
+    fn put_back(&self) {
+        self.owner.swap(NOBODY, Ordering::SeqCst);
+        crash_point!();
+        self.line.call();
+    }
+
+    /// As [`try_acquire`](Self::try_acquire), but spins for as long as that has paid.
+    ///
+    /// # Errors
+    /// The same.
+    #[inline]
+    pub(crate) fn spin_acquire(&self, me: u64, patience: &Patience) -> Result<Option<Taken>> {
+        if let Some(taken) = self.try_acquire(me)? {
+            return Ok(Some(taken));
+        }
+        match patience.spin(|| self.is_free()) {
+            true => self.try_acquire(me),
+            false => Ok(None),
+        }
+    }
+
+    /// Waits for the lock until `deadline`, or until its owner is dead.
+    ///
+    /// # Errors
+    /// `Timeout`; `Interrupted` when a signal handler ran; `TooLarge` if a recursive lock was
+    /// taken 2^32 times.
+    #[inline]
+    pub(crate) fn acquire(
+        &self,
+        peers: &dyn Peers,
+        patience: &Patience,
+        deadline: Deadline,
+    ) -> Result<Taken> {
+        let me = peers.me().load(Ordering::Relaxed);
+        if let Some(taken) = self.try_acquire(me)? {
+            return Ok(taken);
+        }
+        let is_free = || self.is_free();
+        let attempt = |how: Try| match self.acquire_now(me, how.woken)? {
+            None if how.ask == Ask::Kernel && self.inherit(peers, me)? => {
+                self.settle(me);
+                Ok(Some(Taken::OwnerDied))
+            }
+            taken => Ok(taken),
+        };
+        self.line.wait(patience, deadline, is_free, attempt)
+    }
+
+    fn enter_again(&self) -> Result<Option<Taken>> {
+        let depth = self.depth.load(Ordering::Relaxed);
+        let deeper = depth.checked_add(1).ok_or(Error::TooLarge {
+            what: "depth of a recursive lock",
+            size: u64::from(depth) + 1,
+            limit: u32::MAX.into(),
+        })?;
+        self.depth.store(deeper, Ordering::Relaxed);
+        Ok(Some(Taken::Clean))
+    }
+
+    /// Says which thread has the lock that is ours already, and how often.
+    #[inline(always)]
+    fn sign(&self, depth: u32) {
+        self.thread.store(token(), Ordering::Relaxed);
+        self.depth.store(depth, Ordering::Relaxed);
+    }
+
+    /// Whether `owner`, as just read, is this very thread. Its own number it reads only if it
+    /// wrote it: whoever frees the lock clears that first, and who takes over from the dead
+    /// marks the lock until it has written its own.
+    #[inline]
+    fn is_thread_of(&self, owner: u64, me: u64) -> bool {
+        owner == me && self.thread.load(Ordering::Relaxed) == token()
+    }
+
+    /// Takes the lock from an owner that is dead, if it is. It is then marked as not whole.
+    pub(super) fn inherit(&self, peers: &dyn Peers, me: u64) -> Result<bool> {
+        let owner = self.owner.load(Ordering::Relaxed);
+        if owner == NOBODY || owner == GIVEN_UP || peers.lives(unpack(owner))? {
+            return Ok(false);
+        }
+        let marked = me | TAKING;
+        let taken =
+            self.owner
+                .compare_exchange(owner, marked, Ordering::Acquire, Ordering::Relaxed);
+        if taken.is_err() {
+            return Ok(false);
+        }
+        crash_point!();
+        self.sign(1);
+        crash_point!();
+        Ok(true)
+    }
+
+    /// Declares whole what was inherited.
+    pub(super) fn settle(&self, me: u64) {
+        // Fails if somebody released a lock that was not theirs to release.
+        let _ = self
+            .owner
+            .compare_exchange(me | TAKING, me, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Whether the lock was inherited by `me` and not declared whole.
+    pub(super) fn is_unsettled(&self, me: u64) -> bool {
+        self.owner.load(Ordering::Relaxed) == me | TAKING
+    }
+
+    /// Makes the lock useless for all, and tells them.
+    pub(super) fn give_up(&self) {
+        self.owner.store(GIVEN_UP, Ordering::SeqCst);
+        self.line.wake_all();
+    }
+
+    /// Frees the lock, or goes up one level of a recursive one.
+    ///
+    /// # Errors
+    /// `Invalid` if nobody has it, or if it is recursive and another thread's.
+    #[inline]
+    pub(crate) fn release(&self, me: u64) -> Result<()> {
+        if self.is_recursive() {
+            let depth = self.my_depth(me)?;
+            if depth > 1 {
+                self.depth.store(depth - 1, Ordering::Relaxed);
+                return Ok(());
+            }
+        } else if self.is_free() {
+            return Err(not_held());
+        }
+        self.free()
+    }
+
+    /// Frees the lock wholly, however often its owner has it, and says how often that was.
+    ///
+    /// # Errors
+    /// As for [`release`](Self::release).
+    pub(crate) fn release_all(&self, me: u64) -> Result<u32> {
+        if !self.is_recursive() {
+            return self.release(me).map(|()| 1);
+        }
+        let depth = self.my_depth(me)?;
+        self.free().map(|()| depth.max(1))
+    }
+
+    /// After an [`acquire`](Self::acquire): has the lock as often as `release_all` said.
+    pub(crate) fn deepen(&self, depth: u32) {
+        self.depth.store(depth, Ordering::Relaxed);
+    }
+
+    fn my_depth(&self, me: u64) -> Result<u32> {
+        if self.is_mine(me) {
+            Ok(self.depth.load(Ordering::Relaxed))
+        } else if self.is_held() {
+            let why = "another thread holds it, and only that may release it";
+            Err(Error::invalid("recursive lock", why))
+        } else {
+            Err(not_held())
+        }
+    }
+
+    #[inline]
+    fn free(&self) -> Result<()> {
+        self.about_to_free();
+        // SYNC: pairs with the exchange in `take`; a full barrier for `call`.
+        let owner = self.owner.swap(NOBODY, Ordering::SeqCst);
+        crash_point!();
+        self.line.call();
+        if owner == NOBODY {
+            return Err(not_held());
+        }
+        Ok(())
+    }
+
+    /// Frees the lock if `me` has it and what it guards is whole, and says if it did.
+    #[inline(always)]
+    pub(super) fn free_own(&self, me: u64) -> bool {
+        self.about_to_free();
+        // SYNC: as in `free`.
+        let freed = self
+            .owner
+            .compare_exchange(me, NOBODY, Ordering::SeqCst, Ordering::Relaxed);
+        crash_point!();
+        self.line.call();
+        freed.is_ok()
+    }
+
+    #[inline(always)]
+    fn about_to_free(&self) {
+        self.thread.store(0, Ordering::Relaxed);
+        crash_point!();
+    }
+
+    /// Whether the calling thread has the lock.
+    pub(crate) fn is_mine(&self, me: u64) -> bool {
+        self.is_thread_of(self.owner.load(Ordering::Relaxed) & !TAKING, me)
+    }
+
+    /// Whether anybody has it, alive or dead.
+    pub(crate) fn is_held(&self) -> bool {
+        !self.is_free()
+    }
+
+    #[inline]
+    pub(super) fn is_free(&self) -> bool {
+        self.owner.load(Ordering::Relaxed) == NOBODY
+    }
+
+    pub(super) fn is_given_up(&self) -> bool {
+        self.owner.load(Ordering::Relaxed) == GIVEN_UP
+    }
+
+    pub(super) fn line(&self) -> &Line {
+        &self.line
+    }
+
+    /// How often the calling thread has it.
+    pub(crate) fn depth(&self, me: u64) -> u32 {
+        match self.is_mine(me) {
+            true => self.depth.load(Ordering::Relaxed),
+            false => 0,
+        }
+    }
+}
+
+#[cold]
+fn not_held() -> Error {
+    Error::invalid("lock", "it is not held")
+}

@@ -1,0 +1,291 @@
+//! A mutex that outlives its owner: a [`LockCell`] whose heir has to repair what it guards.
+//!
+//! ```text
+//! state          lock() yields   what the caller does
+//! free           Held            works, drops the guard
+//! owner died     Recovered       repairs, guard.mark_consistent(), works, drops the guard
+//! held           waits           until the owner unlocks or dies
+//! given up       Poisoned        nothing: somebody dropped a guard without the repair
+//! ```
+//!
+//! The kernel says whether an owner is dead; no timer decides it. What the owner left half done is
+//! visible to the one who gets [`Acquired::Recovered`], and only that caller can know how to mend it.
+
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::{Error, Result};
+use crate::sys::clock::Deadline;
+
+use super::line::Try;
+use super::lock::{LockCell, Peers};
+use super::patience::{Ask, Patience};
+
+/// This process's handle on a [`LockCell`].
+pub(crate) struct RobustMutex {
+    cell: &'static LockCell,
+    /// Who the caller is, as `peers` say: read here, without a virtual call.
+    me: &'static AtomicU64,
+    peers: &'static dyn Peers,
+    patience: Patience,
+}
+
+/// How a lock was obtained.
+pub(crate) enum Acquired<'a> {
+    /// Nobody died: what the lock guards is whole.
+    Held(Guard<'a>),
+    /// The previous owner died holding it: repair, then [`Guard::mark_consistent`].
+    Recovered(Guard<'a>),
+}
+
+/// Holds the lock until dropped.
+pub(crate) struct Guard<'a> {
+    mutex: &'a RobustMutex,
+    me: u64,
+    // The thread that locked it is the one that can be told so when it locks it again.
+    _not_send: PhantomData<*mut ()>,
+}
+
+impl RobustMutex {
+    /// # Safety
+    /// `cell` lies in a mapped segment and `peers` are its participants; both stay for as long as
+    /// the handle lives.
+    pub(crate) unsafe fn attach(cell: &LockCell, peers: &dyn Peers) -> Self {
+        // SAFETY: the caller's contract.
+        let (cell, peers) = unsafe {
+            (
+                &*std::ptr::from_ref(cell),
+                std::mem::transmute::<&dyn Peers, &'static dyn Peers>(peers),
+            )
+        };
+        Self {
+            cell,
+            me: peers.me(),
+            peers,
+            patience: Patience::default(),
+        }
+    }
+
+    /// Waits for the lock until `deadline`, but at least for [`Self::GRACE_NS`].
+    ///
+    /// # Errors
+    /// `Timeout`; `Poisoned` when an earlier repair was abandoned; `Internal` if this thread has the
+    /// lock.
+    #[inline]
+    pub(crate) fn lock(&self, deadline: Deadline) -> Result<Acquired<'_>> {
+        let me = self.me();
+        match self.cell.take(me, None) {
+            Ok(true) => Ok(Acquired::Held(self.guard(me))),
+            _ => self.lock_slow(me, deadline),
+        }
+    }
+
+    /// The lock, unless somebody has it.
+    #[inline]
+    pub(crate) fn try_lock(&self) -> Option<Guard<'_>> {
+        let me = self.me();
+        matches!(self.cell.take(me, None), Ok(true)).then(|| self.guard(me))
+    }
+
+    /// The lock, unless it stays taken for as long as spinning has paid.
+    pub(crate) fn spin(&self) -> Option<Guard<'_>> {
+        match self.patience.spin(|| self.cell.is_free()) {
+            true => self.try_lock(),
+            false => None,
+        }
+    }
+
+    /// A call that must not wait for a message still waits this long for the lock: owners
+    /// hold it for well under a microsecond, unless they were stopped.
+    const GRACE_NS: u64 = 1_000_000_000;
+
+    #[cold]
+    fn lock_slow(&self, me: u64, deadline: Deadline) -> Result<Acquired<'_>> {
+        if self.cell.is_mine(me) {
+            return Err(Error::Internal {
+                what: "a call was made from inside another one on the same object".into(),
+            });
+        }
+        let grace = Deadline::Never.slice(Self::GRACE_NS);
+        let deadline = match deadline {
+            Deadline::Never => deadline,
+            Deadline::At(at) => Deadline::At(at.max(grace)),
+            Deadline::Now => Deadline::At(grace),
+        };
+        let is_free = || self.cell.is_free() || self.cell.is_given_up();
+        let attempt = |how: Try| match self.cell.take(me, how.woken) {
+            Ok(true) => Ok(Some(Acquired::Held(self.guard(me)))),
+            _ if self.cell.is_given_up() => Err(Error::Poisoned {
+                what: "a process gave up on repairing it".into(),
+            }),
+            _ if how.ask == Ask::Kernel && self.cell.inherit(self.peers, me)? => {
+                Ok(Some(Acquired::Recovered(self.guard(me))))
+            }
+            _ => Ok(None),
+        };
+        loop {
+            let line = self.cell.line();
+            match line.wait(&self.patience, deadline, is_free, attempt) {
+                // The lock is had for a moment only: a signal handler is no reason to give up.
+                Err(Error::Interrupted) => {}
+                other => return other,
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn me(&self) -> u64 {
+        self.me.load(Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    fn guard(&self, me: u64) -> Guard<'_> {
+        Guard {
+            mutex: self,
+            me,
+            _not_send: PhantomData,
+        }
+    }
+}
+
+impl Guard<'_> {
+    /// Declares that what the lock guards is whole again. A guard that is dropped without
+    /// it after [`Acquired::Recovered`] makes the mutex, and so the object, useless for all.
+    pub(crate) fn mark_consistent(&self) {
+        self.mutex.cell.settle(self.me);
+    }
+}
+
+impl Drop for Guard<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.mutex.cell.free_own(self.me) {
+            self.give_up();
+        }
+    }
+}
+
+impl Guard<'_> {
+    /// Without repair. Does nothing in a child forked while the lock was held: it is its parent's.
+    #[cold]
+    fn give_up(&self) {
+        if self.mutex.cell.is_unsettled(self.me) {
+            self.mutex.cell.give_up();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::layout::Owner;
+    use crate::sync::lock::pack;
+
+    /// A participant that lives until it is said to be dead.
+    struct Peer {
+        me: AtomicU64,
+        dead: AtomicBool,
+    }
+
+    impl Peers for Peer {
+        fn me(&self) -> &AtomicU64 {
+            &self.me
+        }
+
+        fn lives(&self, owner: Owner) -> Result<bool> {
+            Ok(owner.slot == 7 || !self.dead.load(Ordering::Relaxed))
+        }
+    }
+
+    struct Fresh {
+        mutex: RobustMutex,
+        peer: Box<Peer>,
+        _cell: Box<LockCell>,
+    }
+
+    impl Fresh {
+        fn new() -> Self {
+            let owner = Owner {
+                slot: 3,
+                sitting: 1,
+            };
+            let peer = Box::new(Peer {
+                me: AtomicU64::new(pack(owner)),
+                dead: AtomicBool::new(false),
+            });
+            let cell = Box::<LockCell>::default();
+            // SAFETY: both are boxed, and dropped after the handle.
+            let mutex = unsafe { RobustMutex::attach(&cell, &*peer) };
+            Self {
+                mutex,
+                peer,
+                _cell: cell,
+            }
+        }
+
+        /// The owner dies with the lock; from now on it is asked for by another participant.
+        fn owner_dies(&self) {
+            std::mem::forget(self.mutex.lock(Deadline::Never).unwrap());
+            self.peer.dead.store(true, Ordering::Relaxed);
+            let heir = Owner {
+                slot: 7,
+                sitting: 1,
+            };
+            self.peer.me.store(pack(heir), Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_lock_whose_owner_died_is_recovered_once() {
+        let it = Fresh::new();
+        it.owner_dies();
+        match it.mutex.lock(Deadline::Never).unwrap() {
+            Acquired::Recovered(guard) => guard.mark_consistent(),
+            Acquired::Held(_) => panic!("the owner is gone, and nobody said so"),
+        }
+        assert!(matches!(
+            it.mutex.lock(Deadline::Never).unwrap(),
+            Acquired::Held(_)
+        ));
+    }
+
+    #[test]
+    fn a_lock_that_was_not_repaired_is_poisoned_for_good() {
+        let it = Fresh::new();
+        it.owner_dies();
+        drop(it.mutex.lock(Deadline::Never).unwrap());
+        for _ in 0..2 {
+            let again = it.mutex.lock(Deadline::Never);
+            assert!(matches!(again, Err(Error::Poisoned { .. })));
+        }
+    }
+
+    #[test]
+    fn locking_twice_in_one_thread_is_an_error_not_a_hang() {
+        let it = Fresh::new();
+        let _held = it.mutex.lock(Deadline::Never).unwrap();
+        assert!(matches!(
+            it.mutex.lock(Deadline::Never),
+            Err(Error::Internal { .. })
+        ));
+    }
+
+    #[test]
+    fn a_guard_that_a_forked_child_drops_leaves_its_parent_the_lock() {
+        let it = Fresh::new();
+        let held = it.mutex.lock(Deadline::Never).unwrap();
+        let parent = it.peer.me.swap(
+            pack(Owner {
+                slot: 7,
+                sitting: 1,
+            }),
+            Ordering::Relaxed,
+        );
+        assert!(it.mutex.try_lock().is_none());
+        it.peer.me.store(parent, Ordering::Relaxed);
+        drop(held);
+        assert!(it.mutex.try_lock().is_some());
+    }
+}
