@@ -1,13 +1,15 @@
 //! Memory that one process writes and another reads, with as little as can be around it: the
 //! floor for messages that are written and read in place.
 //!
-//! A ring of places for messages of one size, a counter for each end, and nobody ever sleeps.
+//! A ring of places for messages of one size and a counter for each end. The reader looks all the
+//! time, or sleeps at once: then the writer rings after each message, and there is one at a time.
 //!
 //! ```text
 //! offset  size  field
 //!      0     8  written   messages that are whole
 //!    128     8  read      messages whose places may be written again
 //!    256     4  ended     1: there will be no more
+//!    384     4  rung      1: there is something for the reader, which sleeps on this word
 //!   4096        places
 //! ```
 
@@ -17,7 +19,11 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use serde::{Deserialize, Serialize};
+use shoal::{Event, Timeout};
+
 use super::Failure;
+use super::stage::{futex_wait, futex_wake};
 use super::wire::Wire;
 
 #[repr(C, align(128))]
@@ -28,6 +34,17 @@ struct Head {
     written: Line<AtomicU64>,
     read: Line<AtomicU64>,
     ended: Line<AtomicU32>,
+    rung: Line<AtomicU32>,
+}
+
+/// How the reader waits for a message.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) enum Bell {
+    /// It looks all the time.
+    None,
+    Futex,
+    /// Our event of this name.
+    Event(String),
 }
 
 const PLACES: usize = 4096;
@@ -37,6 +54,8 @@ pub(super) struct Bare {
     at: NonNull<u8>,
     len: usize,
     size: usize,
+    bell: Bell,
+    event: Option<Event>,
 }
 
 impl Bare {
@@ -55,7 +74,11 @@ impl Bare {
     }
 
     /// The memory behind `fd`, in places of `size` bytes.
-    pub(super) fn open(fd: &impl AsRawFd, size: usize) -> Result<Self, Failure> {
+    pub(super) fn open(fd: &impl AsRawFd, size: usize, bell: &Bell) -> Result<Self, Failure> {
+        let event = match bell {
+            Bell::Event(name) => Some(Event::open(name)?),
+            Bell::None | Bell::Futex => None,
+        };
         // SAFETY: an all-zero stat is valid and is overwritten; a fresh shared mapping of a
         // file as long as it says.
         unsafe {
@@ -70,7 +93,13 @@ impl Bare {
                 return Err(std::io::Error::last_os_error().into());
             }
             let at = NonNull::new(at.cast()).ok_or("mapped at null")?;
-            Ok(Self { at, len, size })
+            Ok(Self {
+                at,
+                len,
+                size,
+                bell: bell.clone(),
+                event,
+            })
         }
     }
 
@@ -91,6 +120,31 @@ impl Bare {
     /// There will be no more messages.
     pub(super) fn end(&self) {
         self.head().ended.0.store(1, Ordering::Release);
+        self.ring();
+    }
+
+    fn ring(&self) {
+        if let Some(event) = &self.event {
+            event.set();
+        } else if matches!(self.bell, Bell::Futex) {
+            let rung = &self.head().rung.0;
+            rung.store(1, Ordering::SeqCst);
+            futex_wake(rung, 1);
+        }
+    }
+
+    /// Sleeps until the writer rings, if it does.
+    fn listen(&self) -> Result<(), Failure> {
+        if let Some(event) = &self.event {
+            event.wait(Timeout::Infinite)?;
+            event.clear();
+        } else if matches!(self.bell, Bell::Futex) {
+            let rung = &self.head().rung.0;
+            while rung.swap(0, Ordering::SeqCst) == 0 {
+                futex_wait(rung, 0);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -113,12 +167,14 @@ impl Wire for Bare {
         // SAFETY: the only writer, and the reader has left this place.
         write(unsafe { self.place(number).as_mut() });
         head.written.0.store(number + 1, Ordering::Release);
+        self.ring();
         Ok(())
     }
 
     fn get_in_place(&mut self, read: &mut dyn FnMut(&[u8])) -> Result<bool, Failure> {
         let head = self.head();
         let number = head.read.0.load(Ordering::Relaxed);
+        self.listen()?;
         while head.written.0.load(Ordering::Acquire) == number {
             let ended = head.ended.0.load(Ordering::Acquire) == 1;
             if ended && head.written.0.load(Ordering::Acquire) == number {

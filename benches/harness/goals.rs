@@ -4,7 +4,7 @@ use super::channel::Transport;
 use super::map::{Operation, Store};
 use super::report::{Goal, Outcome, Report};
 use super::table;
-use super::{BATCH, LARGE};
+use super::{BATCH, LARGE, goals_busy};
 
 /// What a goal is about. Messages have 64 bytes unless it says otherwise.
 enum Of {
@@ -35,7 +35,7 @@ enum Of {
     TripTail,
 }
 
-enum Bound {
+pub(super) enum Bound {
     AtLeast(f64),
     AtMost(f64),
     Below(f64),
@@ -255,6 +255,11 @@ const fn rates(
 /// Judges every goal; those the run measured nothing for are not measured. Goals beside a peer
 /// that is not on this machine are none.
 pub(super) fn judge(report: &Report) -> Vec<Goal> {
+    let busy = goals_busy::judge(report);
+    if !report.waits.is_empty() {
+        // Measured alone.
+        return busy;
+    }
     let own = GOALS.iter().map(|(what, of, bound, unit)| {
         let measured = of.measured(report);
         goal((*what).to_owned(), measured, bound, unit)
@@ -286,7 +291,7 @@ pub(super) fn judge(report: &Report) -> Vec<Goal> {
             let what = format!("map {what}, {keys} keys{who}, beside {store}");
             Some(goal(what, Some(measured), &AtLeast(times), "x"))
         });
-    own.chain(beside).chain(stores).collect()
+    own.chain(beside).chain(stores).chain(busy).collect()
 }
 
 /// Faster than another store by so much.
@@ -309,7 +314,7 @@ const STORES: [(Operation, u64, usize, Store, f64); 16] = [
     (Operation::Set, 1_000_000, 2, Store::Lmdb, 3.0),
 ];
 
-fn goal(what: String, measured: Option<f64>, bound: &Bound, unit: &'static str) -> Goal {
+pub(super) fn goal(what: String, measured: Option<f64>, bound: &Bound, unit: &'static str) -> Goal {
     // Nothing measured compares as not reached, and is told apart below.
     let value = measured.unwrap_or(f64::NAN);
     let (words, bound, reached) = match *bound {
