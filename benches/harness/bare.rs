@@ -13,9 +13,8 @@
 //!   4096        places
 //! ```
 
-use std::fs::File;
 use std::hint::spin_loop;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -23,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use shoal::{Event, Timeout};
 
 use super::Failure;
+use super::mapping::{self, Mapping};
 use super::stage::{futex_wait, futex_wake};
 use super::wire::Wire;
 
@@ -51,8 +51,7 @@ const PLACES: usize = 4096;
 
 /// One end, or the maker.
 pub(super) struct Bare {
-    at: NonNull<u8>,
-    len: usize,
+    memory: Mapping,
     size: usize,
     bell: Bell,
     event: Option<Event>,
@@ -61,16 +60,7 @@ pub(super) struct Bare {
 impl Bare {
     /// The descriptor of memory for `bytes` of messages.
     pub(super) fn make(bytes: u64) -> Result<OwnedFd, Failure> {
-        // SAFETY: a NUL-terminated name; the descriptor is nobody else's.
-        let file = unsafe {
-            let fd = libc::memfd_create(c"bare".as_ptr(), libc::MFD_CLOEXEC);
-            if fd < 0 {
-                return Err(std::io::Error::last_os_error().into());
-            }
-            OwnedFd::from_raw_fd(fd)
-        };
-        File::from(file.try_clone()?).set_len(PLACES as u64 + bytes)?;
-        Ok(file)
+        mapping::make(PLACES as u64 + bytes)
     }
 
     /// The memory behind `fd`, in places of `size` bytes.
@@ -79,41 +69,25 @@ impl Bare {
             Bell::Event(name) => Some(Event::open(name)?),
             Bell::None | Bell::Futex => None,
         };
-        // SAFETY: an all-zero stat is valid and is overwritten; a fresh shared mapping of a
-        // file as long as it says.
-        unsafe {
-            let mut stat: libc::stat = std::mem::zeroed();
-            if libc::fstat(fd.as_raw_fd(), &mut stat) != 0 {
-                return Err(std::io::Error::last_os_error().into());
-            }
-            let (len, access) = (stat.st_size as usize, libc::PROT_READ | libc::PROT_WRITE);
-            let (none, flags) = (std::ptr::null_mut(), libc::MAP_SHARED);
-            let at = libc::mmap(none, len, access, flags, fd.as_raw_fd(), 0);
-            if at == libc::MAP_FAILED {
-                return Err(std::io::Error::last_os_error().into());
-            }
-            let at = NonNull::new(at.cast()).ok_or("mapped at null")?;
-            Ok(Self {
-                at,
-                len,
-                size,
-                bell: bell.clone(),
-                event,
-            })
-        }
+        Ok(Self {
+            memory: Mapping::of(fd)?,
+            size,
+            bell: bell.clone(),
+            event,
+        })
     }
 
     fn head(&self) -> &Head {
         // SAFETY: mapped as long as this lives; atomics only.
-        unsafe { self.at.cast().as_ref() }
+        unsafe { self.memory.at.cast().as_ref() }
     }
 
     /// The place of message `number`.
     fn place(&self, number: u64) -> NonNull<[u8]> {
-        let places = ((self.len - PLACES) / self.size) as u64;
+        let places = ((self.memory.len - PLACES) / self.size) as u64;
         let index = (number % places) as usize;
         // SAFETY: within the mapping.
-        let place = unsafe { self.at.add(PLACES + index * self.size) };
+        let place = unsafe { self.memory.at.add(PLACES + index * self.size) };
         NonNull::slice_from_raw_parts(place, self.size)
     }
 
@@ -159,7 +133,7 @@ impl Wire for Bare {
 
     fn put_in_place(&mut self, _: usize, write: &mut dyn FnMut(&mut [u8])) -> Result<(), Failure> {
         let head = self.head();
-        let places = ((self.len - PLACES) / self.size) as u64;
+        let places = ((self.memory.len - PLACES) / self.size) as u64;
         let number = head.written.0.load(Ordering::Relaxed);
         while number - head.read.0.load(Ordering::Acquire) == places {
             spin_loop();
@@ -186,12 +160,5 @@ impl Wire for Bare {
         read(unsafe { self.place(number).as_ref() });
         head.read.0.store(number + 1, Ordering::Release);
         Ok(true)
-    }
-}
-
-impl Drop for Bare {
-    fn drop(&mut self) {
-        // SAFETY: the mapping of `open`, used by nobody any more.
-        unsafe { libc::munmap(self.at.as_ptr().cast(), self.len) };
     }
 }

@@ -9,22 +9,27 @@ pub(super) fn used(pids: &[u32]) -> std::io::Result<Duration> {
 }
 
 fn one(pid: u32) -> std::io::Result<Duration> {
-    let (mut clock, mut time) = (
-        0,
-        libc::timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        },
-    );
-    // SAFETY: places for the clock and the time.
-    unsafe {
-        match libc::clock_getcpuclockid(pid as libc::pid_t, &mut clock) {
-            0 => {}
-            code => return Err(std::io::Error::from_raw_os_error(code)),
-        }
-        if libc::clock_gettime(clock, &mut time) != 0 {
-            return Err(std::io::Error::last_os_error());
-        }
+    let mut clock = 0;
+    // SAFETY: a place for the clock.
+    match unsafe { libc::clock_getcpuclockid(pid as libc::pid_t, &mut clock) } {
+        0 => read(clock),
+        code => Err(std::io::Error::from_raw_os_error(code)),
+    }
+}
+
+/// What the calling thread has used.
+pub(super) fn own_thread() -> std::io::Result<Duration> {
+    read(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+fn read(clock: libc::clockid_t) -> std::io::Result<Duration> {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: a place for the time.
+    if unsafe { libc::clock_gettime(clock, &mut time) } != 0 {
+        return Err(std::io::Error::last_os_error());
     }
     Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
 }

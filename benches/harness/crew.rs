@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::stage::Stage;
-use super::{Failure, cores, cputime, floor, idle, map, traffic, trips};
+use super::{Failure, cores, cputime, floor, handover, idle, map, paced, traffic, trips};
 
 /// Where a worker finds its job. Not for people to set.
 const JOB: &str = "SHOAL_BENCH_WORKER";
@@ -22,6 +22,8 @@ pub(super) enum Role {
     Floor(floor::Part),
     Map(map::Part),
     Idle(idle::Part),
+    Inside(handover::Part),
+    Paced(paced::Part),
     /// Computes until it is stopped, and has nothing to do with the others.
     Busy(Session),
 }
@@ -60,6 +62,8 @@ fn work(job: &str) -> Result<(), Failure> {
         Role::Floor(part) => part.work(&stage),
         Role::Map(part) => part.work(&stage),
         Role::Idle(part) => part.work(&stage),
+        Role::Inside(part) => part.work(&stage),
+        Role::Paced(part) => part.work(&stage),
         Role::Busy(session) => compute(session),
     }
 }

@@ -2,11 +2,12 @@
 //!
 //! - [`crew`], [`stage`], [`cores`]: worker processes, the page they share, where they run.
 //! - [`channel`], [`wire`], [`payload`]: ways of transport, one end of one, what goes over it.
-//! - [`bare`]: memory with as little as can be around it, as a floor.
+//! - [`bare`], [`mapping`]: memory with as little as can be around it, as a floor.
 //! - [`peers`]: other projects' queues and stores, used by programs of their own.
 //! - [`traffic`], [`trips`], [`map`] of [`entries`], [`memory`], [`idle`], [`steps`], [`floor`]: what is
 //!   measured.
-//! - [`waits`], [`waited`]: waiting on a busy machine, and what came out of it.
+//! - [`waits`]: waiting on a busy machine, by [`trips`], [`handover`] of [`guards`], [`paced`]
+//!   messages; [`waited`]: what came out of it.
 //! - [`times`], [`cputime`]: how long single calls took, and how much of the cores.
 //! - [`report`], [`ratios`], [`table`], [`goals`], [`goals_busy`]: what came out, for programs and for
 //!   people.
@@ -31,9 +32,13 @@ mod entries;
 mod floor;
 mod goals;
 mod goals_busy;
+mod guards;
+mod handover;
 mod idle;
 mod map;
+mod mapping;
 mod memory;
+mod paced;
 mod payload;
 mod peers;
 mod ratios;
@@ -249,7 +254,7 @@ fn queues(options: &Options, progress: &dyn Fn(&str), report: &mut Report) -> Re
     for &size in sizes.iter().filter(|size| ROUND_TRIPS.contains(size)) {
         progress(&format!("{size} B there and back"));
         let window = |&&transport: &&Transport| trips::window(transport, size, options);
-        for (&transport, done) in trips.iter().zip(in_turns(&trips, options, window)?) {
+        for (&transport, done) in trips.iter().zip(in_turns(&trips, options.repeat, window)?) {
             match done {
                 Ok(windows) => report
                     .round_trips
@@ -286,7 +291,7 @@ fn queues(options: &Options, progress: &dyn Fn(&str), report: &mut Report) -> Re
                 }
             }
             let window = |load: &traffic::Load| traffic::window(load, options);
-            for (load, done) in loads.iter().zip(in_turns(&loads, options, window)?) {
+            for (load, done) in loads.iter().zip(in_turns(&loads, options.repeat, window)?) {
                 match done {
                     Ok(windows) => report.throughput.push(traffic::rate(load, &windows)),
                     Err(why) => report.skipped.push(why),
@@ -307,23 +312,23 @@ fn queues(options: &Options, progress: &dyn Fn(&str), report: &mut Report) -> Re
             touch: Touch::Ends,
         };
         let window = |load: &traffic::Load| traffic::window(load, options);
-        if let Some(Ok(windows)) = in_turns(&[load], options, window)?.first() {
+        if let Some(Ok(windows)) = in_turns(&[load], options.repeat, window)?.first() {
             report.copied = Some(traffic::rate(&load, windows));
         }
     }
     Ok(())
 }
 
-/// Measures all of `what` in each of `options.repeat` rounds, so that a machine that is slow for
+/// Measures all of `what` in each of `repeat` rounds, so that a machine that is slow for
 /// a while is so for all alike. Returns the windows of each in the order of the rounds, so that
 /// those of one round can be compared, or why there are none.
 fn in_turns<What, Window>(
     what: &[What],
-    options: &Options,
+    repeat: usize,
     window: impl Fn(&What) -> Result<Result<Window, Skipped>, Failure>,
 ) -> Result<Vec<Result<Vec<Window>, Skipped>>, Failure> {
     let mut all: Vec<_> = what.iter().map(|_| Ok(Vec::new())).collect();
-    for _ in 0..options.repeat {
+    for _ in 0..repeat {
         for (what, so_far) in what.iter().zip(&mut all) {
             if let Ok(windows) = so_far {
                 match window(what)? {

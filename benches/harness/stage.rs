@@ -176,6 +176,11 @@ impl Stage {
         self.page().phase.0.load(Ordering::Relaxed) == MEASURE
     }
 
+    /// The window has begun, and may be over by now.
+    pub(super) fn has_begun(&self) -> bool {
+        self.page().phase.0.load(Ordering::Relaxed) >= MEASURE
+    }
+
     /// A worker that times itself has something to tell.
     pub(super) fn has_result(&self) {
         self.page().result.0.store(1, Ordering::Release);

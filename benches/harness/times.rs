@@ -86,7 +86,7 @@ impl Shared {
         Self(counts.map(|it| it.load(Ordering::Acquire)).collect())
     }
 
-    pub(super) fn count(&self) -> u64 {
+    fn count(&self) -> u64 {
         self.0.iter().sum()
     }
 

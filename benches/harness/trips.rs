@@ -1,5 +1,6 @@
 //! Messages there and back: how long one takes, each timed by itself.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,9 @@ pub(super) struct Part {
     back: Link,
     size: usize,
 }
+
+/// Which worker that is.
+const CALLER: usize = 0;
 
 /// Round trips in one window with processes of its own.
 pub(super) fn window(
@@ -116,7 +120,9 @@ pub(super) fn once(
     there.finish(1)?;
     back.finish(1)?;
     crew.join_all()?;
-    Ok((Times::told(&stage), Window::timed(&measured, &stage)))
+    let trips = &measured.counts[CALLER..=CALLER];
+    let window = Window::counted(&measured, trips).with_times(&stage);
+    Ok((Times::told(&stage), window))
 }
 
 impl Part {
@@ -144,11 +150,13 @@ impl Part {
             if !same {
                 return Err("a message came back changed".into());
             }
-            if stage.is_measuring() {
+            seed += 1;
+            stage.tally(CALLER).messages.store(seed, Ordering::Release);
+            // A trip that the window's end found under way counts too: it may be the longest.
+            if stage.has_begun() {
                 stopwatch.record(took)?;
                 stage.has_result();
             }
-            seed += 1;
         }
         stopwatch.tell(stage);
         stopwatch.share(stage);

@@ -21,17 +21,31 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// Each operation was timed by itself, in workers that have ended.
-    pub(super) fn timed(measured: &Measured, stage: &Stage) -> Self {
-        let shared = Shared::of(stage);
-        let quantiles = [0.5, 0.99, 0.999, 1.0];
-        let times = quantiles.map(|quantile| shared.at_quantile(quantile) / 1e3);
+    /// What was counted is `counts`, of equal processes.
+    pub(super) fn counted(measured: &Measured, counts: &[u64]) -> Self {
+        let (least, most) = (counts.iter().min(), counts.iter().max());
+        let lucky = least.zip(most).filter(|_| counts.len() > 1);
         Self {
-            operations: shared.count(),
+            operations: counts.iter().sum(),
             seconds: measured.seconds,
             cpu_seconds: measured.cpu_seconds,
+            times: None,
+            luck: lucky.map(|(&least, &most)| most as f64 / least.max(1) as f64),
+        }
+    }
+
+    /// Operations a second.
+    pub(super) fn rate(&self) -> f64 {
+        self.operations as f64 / self.seconds
+    }
+
+    /// The same, after the workers have timed each operation and ended.
+    pub(super) fn with_times(self, stage: &Stage) -> Self {
+        let shared = Shared::of(stage);
+        let times = [0.5, 0.99, 0.999, 1.0].map(|quantile| shared.at_quantile(quantile) / 1e3);
+        Self {
             times: Some(times),
-            luck: None,
+            ..self
         }
     }
 }
@@ -82,11 +96,10 @@ pub(crate) struct ComparedTimes {
 }
 
 /// What is measured, and where.
-#[derive(Clone, PartialEq)]
-pub(super) struct At {
+pub(super) struct At<'a> {
     pub(super) busy: u8,
     pub(super) pinned: bool,
-    pub(super) what: String,
+    pub(super) what: &'a str,
 }
 
 impl Waited {
@@ -98,9 +111,9 @@ impl Waited {
         Self {
             busy: at.busy,
             pinned: at.pinned,
-            what: at.what.clone(),
+            what: at.what.to_owned(),
             who,
-            rate: spread(&|it| it.operations as f64 / it.seconds),
+            rate: spread(&Window::rate),
             times: timed.then(|| WaitTimes {
                 median_us: times(0),
                 p99_us: times(1),
