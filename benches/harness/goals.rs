@@ -7,7 +7,7 @@ use super::table;
 use super::{BATCH, LARGE, goals_busy};
 
 /// What a goal is about. Messages have 64 bytes unless it says otherwise.
-enum Of {
+pub(super) enum Of {
     /// Million messages a second of a topology, in batches of so many.
     Rate(&'static str, usize),
     /// How many times as much the luckiest process of a topology had as the least lucky.
@@ -200,7 +200,7 @@ pub(super) const FAIR_WINDOW: f64 = 0.1;
 
 /// Faster than another project's queue in the same run by so much: in round trips, or in what a
 /// topology gets through of such messages in such batches. The peer always goes one by one.
-struct Beside {
+pub(super) struct Beside {
     peer: Transport,
     what: &'static str,
     topology: &'static str,
@@ -235,7 +235,7 @@ const fn trips(peer: Transport, times: f64) -> Beside {
     }
 }
 
-const fn rates(
+pub(super) const fn rates(
     peer: Transport,
     topology: &'static str,
     size: usize,
@@ -337,7 +337,7 @@ pub(super) fn goal(what: String, measured: Option<f64>, bound: &Bound, unit: &'s
 }
 
 impl Beside {
-    fn measured(&self, report: &Report) -> Option<f64> {
+    pub(super) fn measured(&self, report: &Report) -> Option<f64> {
         if self.size >= LARGE {
             // As the peer does.
             return in_place(report, self.size, self.peer);
@@ -364,7 +364,7 @@ fn in_place(report: &Report, size: usize, other: Transport) -> Option<f64> {
 }
 
 impl Of {
-    fn measured(&self, report: &Report) -> Option<f64> {
+    pub(super) fn measured(&self, report: &Report) -> Option<f64> {
         let rate = |size: usize, topology: &str, batch: usize| {
             report.throughput.iter().find(|it| {
                 it.transport == Transport::Shoal

@@ -127,7 +127,7 @@ pub(super) fn once(
 
 impl Part {
     pub(super) fn work(&self, stage: &Stage) -> Result<(), Failure> {
-        let (mut there, mut back) = Link::open_both(&self.there, &self.back)?;
+        let [mut there, mut back] = Link::open_both(&self.there, &self.back)?;
         let mut buf = vec![1u8; self.size];
         if !self.caller {
             let mut sum = 0u64;

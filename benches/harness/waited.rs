@@ -11,6 +11,7 @@ use super::table::short;
 use super::times::Shared;
 
 /// What the workers did in one window.
+#[derive(Clone, Copy)]
 pub(super) struct Window {
     operations: u64,
     seconds: f64,

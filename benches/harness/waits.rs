@@ -36,9 +36,10 @@ const SIZE: usize = 64;
 const KEYS: u64 = 1_000;
 
 pub(super) const TRIP: &str = "round trip, 64 B";
+pub(super) const TICKETS: &str = "tickets";
 
 /// How long a process computes with the lock.
-const INSIDE: [Duration; 4] = [
+pub(super) const INSIDE: [Duration; 4] = [
     Duration::ZERO,
     Duration::from_micros(10),
     Duration::from_micros(100),
@@ -168,9 +169,8 @@ impl Plan<'_> {
             let rounds = rounds(&kinds, repeat, |&kind| {
                 handover::window(kind, 8, inside, true, length)
             })?;
-            let what = format!("{HANDOVER}, {} us", inside.as_micros());
             let rows = kinds.into_iter().map(|kind| kind.to_string()).zip(rounds);
-            self.add(false, &what, rows, |_| TICKETS);
+            self.add(false, &handed_over(inside), rows, |_| TICKETS);
         }
         Ok(())
     }
@@ -215,16 +215,11 @@ impl Plan<'_> {
             }
             Ok(all)
         })?;
-        let mut rounds: Vec<_> = rounds
-            .into_iter()
-            .map(|it| it.into_iter().map(Vec::into_iter).collect::<Vec<_>>())
-            .collect();
-        let names = LOADS.map(|percent| format!("64 B, at {percent} %"));
-        for what in ["64 B, at full speed".to_owned()].into_iter().chain(names) {
-            let windows = rounds
-                .iter_mut()
-                .map(|way| way.iter_mut().filter_map(Iterator::next).collect());
-            let rows: Vec<_> = ways.map(by).into_iter().zip(windows).collect();
+        let loads = LOADS.map(|percent| format!("64 B, at {percent} %"));
+        let names = std::iter::once("64 B, at full speed".to_owned()).chain(loads);
+        for (index, what) in names.enumerate() {
+            let windows = |way: &Vec<Vec<Window>>| way.iter().map(|all| all[index]).collect();
+            let rows = ways.map(by).into_iter().zip(rounds.iter().map(windows));
             self.add(false, &what, rows, |_| "unix socket");
         }
         Ok(())
@@ -258,8 +253,10 @@ impl Plan<'_> {
     }
 }
 
-pub(super) const HANDOVER: &str = "8 in turns";
-pub(super) const TICKETS: &str = "tickets";
+/// What it is called when eight processes let each other in, for so long each time.
+pub(super) fn handed_over(inside: Duration) -> String {
+    format!("hand-over by 8, {} us", inside.as_micros())
+}
 
 /// What few messages are called.
 pub(super) fn quiet(rate: u32) -> String {

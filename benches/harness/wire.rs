@@ -90,15 +90,12 @@ impl Link {
     }
 
     /// The way there and the way back of one worker, which of a pipe are one end.
-    pub(super) fn open_both(
-        there: &Self,
-        back: &Self,
-    ) -> Result<(Box<dyn Wire>, Box<dyn Wire>), Failure> {
+    pub(super) fn open_both(there: &Self, back: &Self) -> Result<[Box<dyn Wire>; 2], Failure> {
         if let Link::Pipe { name, first } = there {
             let pipe = open_pipe(name, *first)?;
-            return Ok((Box::new(Rc::clone(&pipe)), Box::new(pipe)));
+            return Ok([Box::new(Rc::clone(&pipe)), Box::new(pipe)]);
         }
-        Ok((there.open()?, back.open()?))
+        Ok([there.open()?, back.open()?])
     }
 }
 

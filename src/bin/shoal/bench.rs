@@ -105,8 +105,8 @@ impl Bench {
             None if !asked => Ok((None, Vec::new())),
             None | Some(Waits) if self.busy.is_empty() => Ok((Some(Waits), harness::BUSY.to_vec())),
             None | Some(Waits) => Ok((Some(Waits), self.busy.clone())),
-            Some(_) if self.busy.len() > 1 => {
-                let why = "--busy takes several numbers only where waits are measured";
+            Some(_) if self.busy.len() > 1 || !self.waits.is_empty() => {
+                let why = "only waits are measured beside each of several numbers, and have kinds";
                 Err(Failure::Usage(why.to_owned()))
             }
             other => Ok((other, self.busy.clone())),
