@@ -1,7 +1,6 @@
 //! Making channels, and saying which cannot be made.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-
 use std::rc::Rc;
 
 use serde::Serialize;
@@ -115,7 +114,7 @@ pub(super) enum Channel {
         memory: OwnedFd,
         size: usize,
         bell: Bell,
-        /// Kept for those who open it by name.
+        /// Kept until the workers have opened it by name.
         _event: Option<Event>,
     },
 }

@@ -93,7 +93,7 @@ fn compute(session: Session) -> ! {
 /// Workers of another project's that get nothing done for this long are stuck.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Seldom enough to leave the core to those who are waited for.
+/// How often the parent looks: seldom enough to leave its core to the workers.
 const LOOK: Duration = Duration::from_millis(1);
 
 /// What the workers did in one window.

@@ -218,7 +218,7 @@ impl Guard for Tickets {
         inside();
         let next = ticket.wrapping_add(1);
         memory.served(next).store(next, Ordering::SeqCst);
-        // Who takes that ticket after this sees that it is served, and does not sleep.
+        // A process that takes that ticket after this sees that it is served, and does not sleep.
         if memory.next.0.load(Ordering::SeqCst) != next {
             futex_wake(memory.served(next), 1);
         }

@@ -25,7 +25,7 @@ pub(super) struct Part {
     timed: bool,
 }
 
-/// Who is inside counts here, without an atomic addition.
+/// The process that is inside counts here, without an atomic addition: two at a time would lose counts.
 const ACCOUNT: usize = WORKERS - 1;
 
 /// So many processes, which go in again as soon as they are out, in one window.

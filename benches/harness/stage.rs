@@ -132,7 +132,7 @@ impl Stage {
     pub(super) fn wait_for_start(&self) {
         self.page().ready.0.fetch_add(1, Ordering::AcqRel);
         let phase = &self.page().phase.0;
-        // Asleep: those who are not ready yet may have to share their core with this one.
+        // Asleep: workers that are not ready yet may have to share their core with this one.
         while phase.load(Ordering::Acquire) == GATHER {
             futex_wait(phase, GATHER);
         }
@@ -240,7 +240,7 @@ impl Stage {
     }
 }
 
-/// Sleeps until somebody wakes those who sleep on `word`, unless it is another value already.
+/// Sleeps until a process wakes the sleepers of `word`, unless it has another value already.
 pub(super) fn futex_wait(word: &AtomicU32, value: u32) {
     let forever = std::ptr::null::<libc::timespec>();
     // SAFETY: a word that outlives the call.
@@ -255,7 +255,7 @@ pub(super) fn futex_wait(word: &AtomicU32, value: u32) {
     };
 }
 
-/// Wakes so many of those who sleep on `word`, in any process.
+/// Wakes so many sleepers of `word`, in any process.
 pub(super) fn futex_wake(word: &AtomicU32, how_many: i32) {
     // SAFETY: a word that outlives the call.
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, how_many) };

@@ -66,7 +66,8 @@ pub(crate) struct Waited {
     /// What the workers used of the cores for an operation: seconds for a million of them.
     pub(crate) cpu_us: Spread,
     pub(crate) cpu_ms_per_second: Spread,
-    /// Among equal processes, in the worst window. Who got nothing counts as if it had got one.
+    /// Among equal processes, in the worst window. A process that got nothing counts as if it
+    /// had got one.
     pub(crate) luckiest_to_least_lucky: Option<f64>,
     pub(crate) beside: Option<Compared>,
 }

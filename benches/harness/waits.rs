@@ -1,5 +1,5 @@
-//! How waiting behaves on a busy machine: beside programs that compute, so that those who wait and
-//! those they wait for have to share the cores with others.
+//! How waiting behaves on a busy machine: beside programs that compute, so that a process that waits
+//! and the process it waits for have to share the cores with others.
 
 use std::time::Duration;
 
