@@ -1,23 +1,29 @@
 //! Memory that one process writes and another reads, with as little as can be around it: the
 //! floor for messages that are written and read in place.
 //!
-//! A ring of places for messages of one size, a counter for each end, and nobody ever sleeps.
+//! A ring of places for messages of one size and a counter for each end. The reader looks all the
+//! time, or sleeps at once: then the writer rings after each message, and there is one at a time.
 //!
 //! ```text
 //! offset  size  field
 //!      0     8  written   messages that are whole
 //!    128     8  read      messages whose places may be written again
 //!    256     4  ended     1: there will be no more
+//!    384     4  rung      1: there is something for the reader, which sleeps on this word
 //!   4096        places
 //! ```
 
-use std::fs::File;
 use std::hint::spin_loop;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use serde::{Deserialize, Serialize};
+use shoal::{Event, Timeout};
+
 use super::Failure;
+use super::mapping::{self, Mapping};
+use super::stage::{futex_wait, futex_wake};
 use super::wire::Wire;
 
 #[repr(C, align(128))]
@@ -28,69 +34,91 @@ struct Head {
     written: Line<AtomicU64>,
     read: Line<AtomicU64>,
     ended: Line<AtomicU32>,
+    rung: Line<AtomicU32>,
+}
+
+/// How the reader waits for a message.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) enum Bell {
+    /// It looks all the time.
+    None,
+    Futex,
+    /// Our event of this name.
+    Event(String),
 }
 
 const PLACES: usize = 4096;
 
 /// One end, or the maker.
 pub(super) struct Bare {
-    at: NonNull<u8>,
-    len: usize,
+    memory: Mapping,
     size: usize,
+    bell: Bell,
+    event: Option<Event>,
 }
 
 impl Bare {
     /// The descriptor of memory for `bytes` of messages.
     pub(super) fn make(bytes: u64) -> Result<OwnedFd, Failure> {
-        // SAFETY: a NUL-terminated name; the descriptor is nobody else's.
-        let file = unsafe {
-            let fd = libc::memfd_create(c"bare".as_ptr(), libc::MFD_CLOEXEC);
-            if fd < 0 {
-                return Err(std::io::Error::last_os_error().into());
-            }
-            OwnedFd::from_raw_fd(fd)
-        };
-        File::from(file.try_clone()?).set_len(PLACES as u64 + bytes)?;
-        Ok(file)
+        mapping::make(PLACES as u64 + bytes)
     }
 
     /// The memory behind `fd`, in places of `size` bytes.
-    pub(super) fn open(fd: &impl AsRawFd, size: usize) -> Result<Self, Failure> {
-        // SAFETY: an all-zero stat is valid and is overwritten; a fresh shared mapping of a
-        // file as long as it says.
-        unsafe {
-            let mut stat: libc::stat = std::mem::zeroed();
-            if libc::fstat(fd.as_raw_fd(), &mut stat) != 0 {
-                return Err(std::io::Error::last_os_error().into());
-            }
-            let (len, access) = (stat.st_size as usize, libc::PROT_READ | libc::PROT_WRITE);
-            let (none, flags) = (std::ptr::null_mut(), libc::MAP_SHARED);
-            let at = libc::mmap(none, len, access, flags, fd.as_raw_fd(), 0);
-            if at == libc::MAP_FAILED {
-                return Err(std::io::Error::last_os_error().into());
-            }
-            let at = NonNull::new(at.cast()).ok_or("mapped at null")?;
-            Ok(Self { at, len, size })
-        }
+    pub(super) fn open(fd: &impl AsRawFd, size: usize, bell: &Bell) -> Result<Self, Failure> {
+        let event = match bell {
+            Bell::Event(name) => Some(Event::open(name)?),
+            Bell::None | Bell::Futex => None,
+        };
+        Ok(Self {
+            memory: Mapping::of(fd)?,
+            size,
+            bell: bell.clone(),
+            event,
+        })
     }
 
     fn head(&self) -> &Head {
         // SAFETY: mapped as long as this lives; atomics only.
-        unsafe { self.at.cast().as_ref() }
+        unsafe { self.memory.at.cast().as_ref() }
     }
 
     /// The place of message `number`.
     fn place(&self, number: u64) -> NonNull<[u8]> {
-        let places = ((self.len - PLACES) / self.size) as u64;
+        let places = ((self.memory.len - PLACES) / self.size) as u64;
         let index = (number % places) as usize;
         // SAFETY: within the mapping.
-        let place = unsafe { self.at.add(PLACES + index * self.size) };
+        let place = unsafe { self.memory.at.add(PLACES + index * self.size) };
         NonNull::slice_from_raw_parts(place, self.size)
     }
 
     /// There will be no more messages.
     pub(super) fn end(&self) {
         self.head().ended.0.store(1, Ordering::Release);
+        self.ring();
+    }
+
+    fn ring(&self) {
+        if let Some(event) = &self.event {
+            event.set();
+        } else if matches!(self.bell, Bell::Futex) {
+            let rung = &self.head().rung.0;
+            rung.store(1, Ordering::SeqCst);
+            futex_wake(rung, 1);
+        }
+    }
+
+    /// Sleeps until the writer rings, if it does.
+    fn listen(&self) -> Result<(), Failure> {
+        if let Some(event) = &self.event {
+            event.wait(Timeout::Infinite)?;
+            event.clear();
+        } else if matches!(self.bell, Bell::Futex) {
+            let rung = &self.head().rung.0;
+            while rung.swap(0, Ordering::SeqCst) == 0 {
+                futex_wait(rung, 0);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -105,7 +133,7 @@ impl Wire for Bare {
 
     fn put_in_place(&mut self, _: usize, write: &mut dyn FnMut(&mut [u8])) -> Result<(), Failure> {
         let head = self.head();
-        let places = ((self.len - PLACES) / self.size) as u64;
+        let places = ((self.memory.len - PLACES) / self.size) as u64;
         let number = head.written.0.load(Ordering::Relaxed);
         while number - head.read.0.load(Ordering::Acquire) == places {
             spin_loop();
@@ -113,12 +141,14 @@ impl Wire for Bare {
         // SAFETY: the only writer, and the reader has left this place.
         write(unsafe { self.place(number).as_mut() });
         head.written.0.store(number + 1, Ordering::Release);
+        self.ring();
         Ok(())
     }
 
     fn get_in_place(&mut self, read: &mut dyn FnMut(&[u8])) -> Result<bool, Failure> {
         let head = self.head();
         let number = head.read.0.load(Ordering::Relaxed);
+        self.listen()?;
         while head.written.0.load(Ordering::Acquire) == number {
             let ended = head.ended.0.load(Ordering::Acquire) == 1;
             if ended && head.written.0.load(Ordering::Acquire) == number {
@@ -130,12 +160,5 @@ impl Wire for Bare {
         read(unsafe { self.place(number).as_ref() });
         head.read.0.store(number + 1, Ordering::Release);
         Ok(true)
-    }
-}
-
-impl Drop for Bare {
-    fn drop(&mut self) {
-        // SAFETY: the mapping of `open`, used by nobody any more.
-        unsafe { libc::munmap(self.at.as_ptr().cast(), self.len) };
     }
 }

@@ -1,11 +1,12 @@
 //! Making channels, and saying which cannot be made.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::rc::Rc;
 
 use serde::Serialize;
-use shoal::{Options, Queue};
+use shoal::{End, Event, Options, Pipe, Queue};
 
-use super::bare::Bare;
+use super::bare::{Bare, Bell};
 use super::peers::Program;
 use super::wire::{Link, mq_put};
 use super::{Failure, Topology};
@@ -19,6 +20,15 @@ pub(crate) enum Transport {
     InPlace,
     /// Nothing but memory: the floor of the former
     Bare,
+    /// Our pipe of two ways. This one and the next two only where waiting is measured
+    #[value(skip)]
+    Duplex,
+    /// Bare memory, and a word that the reader sleeps on
+    #[value(skip)]
+    Futex,
+    /// The same, with our event instead of the word
+    #[value(skip)]
+    Event,
     Pipe,
     Unix,
     Mq,
@@ -43,6 +53,9 @@ impl std::fmt::Display for Transport {
             Transport::Shoal => "shoal",
             Transport::InPlace => "shoal place",
             Transport::Bare => "bare memory",
+            Transport::Duplex => "shoal pipe",
+            Transport::Futex => "futex words",
+            Transport::Event => "shoal event",
             Transport::Pipe => "pipe",
             Transport::Unix => "unix socket",
             Transport::Mq => "posix mq",
@@ -92,10 +105,42 @@ pub(super) enum Channel {
     },
     Mq(OwnedFd),
     Program(Program),
-    Bare(OwnedFd, usize),
+    /// The parent's end, until the first end's worker has gone. `back` for the other way.
+    Duplex {
+        pipe: Option<Rc<Pipe>>,
+        back: bool,
+    },
+    Bare {
+        memory: OwnedFd,
+        size: usize,
+        bell: Bell,
+        /// Kept until the workers have opened it by name.
+        _event: Option<Event>,
+    },
 }
 
 impl Channel {
+    /// One channel for each way of two processes.
+    pub(super) fn pair(
+        transport: Transport,
+        size: usize,
+        ring: u64,
+    ) -> Result<Result<[Self; 2], Why>, Failure> {
+        let channel = || Self::new(transport, size, Topology::PAIR, ring);
+        if transport != Transport::Duplex {
+            return Ok(match (channel()?, channel()?) {
+                (Ok(there), Ok(back)) => Ok([there, back]),
+                (Err(why), _) | (_, Err(why)) => Err(why),
+            });
+        }
+        let pipe = duplex(ring)?;
+        let ways = [false, true].map(|back| Channel::Duplex {
+            pipe: Some(Rc::clone(&pipe)),
+            back,
+        });
+        Ok(Ok(ways))
+    }
+
     pub(super) fn new(
         transport: Transport,
         size: usize,
@@ -111,8 +156,20 @@ impl Channel {
                 let queue = Queue::with_options(None, &options)?;
                 Ok(Ok(Channel::Queue(Box::new(queue))))
             }
-            Transport::Bare if !alone => skip("it is for one writer and one reader".to_owned()),
-            Transport::Bare => Ok(Ok(Channel::Bare(Bare::make(ring)?, size))),
+            Transport::Bare | Transport::Futex | Transport::Event if !alone => {
+                skip("it is for one writer and one reader".to_owned())
+            }
+            Transport::Bare => Ok(Ok(bare(ring, size, Bell::None, None)?)),
+            Transport::Futex => Ok(Ok(bare(ring, size, Bell::Futex, None)?)),
+            Transport::Event => {
+                let event = Event::anonymous()?;
+                let bell = Bell::Event(event.name().to_owned());
+                Ok(Ok(bare(ring, size, bell, Some(event))?))
+            }
+            Transport::Duplex => Ok(Ok(Channel::Duplex {
+                pipe: Some(duplex(ring)?),
+                back: false,
+            })),
             Transport::Pipe if size > PIPE_BUF && !alone => mix(PIPE_BUF),
             Transport::Pipe => Ok(Ok(pipe(size <= PIPE_BUF)?)),
             Transport::Unix if size > PACKET && !alone => mix(PACKET),
@@ -161,17 +218,18 @@ impl Channel {
 
     /// How a producer finds its end.
     pub(super) fn putting(&self) -> Result<Link, Failure> {
-        self.link(|from_to| from_to.1)
+        self.link(|from_to| from_to.1, true)
     }
 
     /// How a consumer finds its end.
     pub(super) fn taking(&self) -> Result<Link, Failure> {
-        self.link(|from_to| from_to.0)
+        self.link(|from_to| from_to.0, false)
     }
 
     fn link<'a>(
         &'a self,
         end: impl FnOnce((&'a Option<OwnedFd>, &'a Option<OwnedFd>)) -> &'a Option<OwnedFd>,
+        puts: bool,
     ) -> Result<Link, Failure> {
         Ok(match self {
             Channel::Queue(queue) => Link::Queue(queue.name().to_owned()),
@@ -180,9 +238,16 @@ impl Channel {
                 whole: *whole,
             },
             Channel::Mq(queue) => Link::Mq(queue.as_raw_fd()),
-            Channel::Bare(memory, size) => Link::Bare {
+            Channel::Duplex { pipe, back } => Link::Pipe {
+                name: pipe.as_ref().ok_or("it is closed")?.name().to_owned(),
+                first: puts != *back,
+            },
+            Channel::Bare {
+                memory, size, bell, ..
+            } => Link::Bare {
                 fd: memory.as_raw_fd(),
                 size: *size,
+                bell: bell.clone(),
             },
             Channel::Program(_) => return Err("its ends are another program's".into()),
         })
@@ -202,8 +267,14 @@ impl Channel {
         match self {
             Channel::Queue(queue) => Ok(queue.close()?),
             Channel::Stream { .. } | Channel::Program(_) => Ok(()),
-            Channel::Bare(memory, size) => {
-                Bare::open(memory, *size)?.end();
+            Channel::Duplex { pipe, .. } => {
+                *pipe = None;
+                Ok(())
+            }
+            Channel::Bare {
+                memory, size, bell, ..
+            } => {
+                Bare::open(memory, *size, bell)?.end();
                 Ok(())
             }
             Channel::Mq(queue) => (0..consumers).try_for_each(|_| mq_put(queue.as_raw_fd(), &[])),
@@ -216,6 +287,26 @@ pub(super) fn ring(size: usize, told: Option<u64>) -> u64 {
     let fits = RINGS.iter().find(|(largest, _)| size <= *largest);
     let fit = fits.map_or(0, |(_, ring)| *ring);
     told.unwrap_or(fit).max(size as u64 * 4)
+}
+
+/// Our pipe: the first end, which the parent holds until the worker there has ended.
+fn duplex(ring: u64) -> Result<Rc<Pipe>, Failure> {
+    let options = Options::create().capacity(ring).max_capacity(ring);
+    Ok(Rc::new(Pipe::with_options(
+        None,
+        End::First,
+        true,
+        &options,
+    )?))
+}
+
+fn bare(ring: u64, size: usize, bell: Bell, event: Option<Event>) -> Result<Channel, Failure> {
+    Ok(Channel::Bare {
+        memory: Bare::make(ring)?,
+        size,
+        bell,
+        _event: event,
+    })
 }
 
 fn pipe(whole: bool) -> Result<Channel, Failure> {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::stage::Stage;
-use super::{Failure, cores, floor, idle, map, traffic, trips};
+use super::{Failure, cores, cputime, floor, handover, idle, map, paced, traffic, trips};
 
 /// Where a worker finds its job. Not for people to set.
 const JOB: &str = "SHOAL_BENCH_WORKER";
@@ -22,8 +22,10 @@ pub(super) enum Role {
     Floor(floor::Part),
     Map(map::Part),
     Idle(idle::Part),
+    Inside(handover::Part),
+    Paced(paced::Part),
     /// Computes until it is stopped, and has nothing to do with the others.
-    Busy,
+    Busy(Session),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -60,15 +62,29 @@ fn work(job: &str) -> Result<(), Failure> {
         Role::Floor(part) => part.work(&stage),
         Role::Map(part) => part.work(&stage),
         Role::Idle(part) => part.work(&stage),
-        Role::Busy => compute(),
+        Role::Inside(part) => part.work(&stage),
+        Role::Paced(part) => part.work(&stage),
+        Role::Busy(session) => compute(session),
     }
 }
 
-/// In a session of its own, as another terminal's program is: the scheduler shares the cores out
-/// among sessions before it does among processes.
-fn compute() -> ! {
-    // SAFETY: a system call.
-    unsafe { libc::setsid() };
+/// Whose session a computing program is in. The scheduler may share the cores out among sessions
+/// before it does among processes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Session {
+    /// One of its own, as another terminal's program is
+    #[default]
+    Own,
+    /// The benchmark's, as a process is that the same program forked
+    Same,
+}
+
+fn compute(session: Session) -> ! {
+    if session == Session::Own {
+        // SAFETY: a system call.
+        unsafe { libc::setsid() };
+    }
     loop {
         std::hint::spin_loop();
     }
@@ -76,6 +92,18 @@ fn compute() -> ! {
 
 /// Workers of another project's that get nothing done for this long are stuck.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often the parent looks: seldom enough to leave its core to the workers.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// What the workers did in one window.
+pub(super) struct Measured {
+    pub(super) seconds: f64,
+    /// What all of them used of the cores.
+    pub(super) cpu_seconds: f64,
+    /// How much each of them counted.
+    pub(super) counts: Vec<u64>,
+}
 
 /// Nobody got anything done for as long as [`PATIENCE`].
 #[derive(Debug)]
@@ -124,6 +152,19 @@ impl<'a> Crew<'a> {
             workers: Vec::new(),
             watched: false,
         }
+    }
+
+    /// So many programs that compute, until this is dropped.
+    pub(super) fn computing(
+        stage: &'a Stage,
+        count: u8,
+        session: Session,
+    ) -> Result<Self, Failure> {
+        let mut others = Self::new(stage);
+        for _ in 0..count {
+            others.hire(None, Vec::new(), Role::Busy(session))?;
+        }
+        Ok(others)
     }
 
     /// Starts one more worker, on `core` if one is given, with the descriptors `fds`.
@@ -182,14 +223,22 @@ impl<'a> Crew<'a> {
         Ok(())
     }
 
-    /// Lets the one that times itself go on for `length`, and then until it has a result: other
-    /// programs may keep it from its core for longer than a short window.
-    pub(super) fn measure(&mut self, length: Duration) -> Result<(), Failure> {
+    /// Lets those that time themselves go on for `length`, and then until there is a result: other
+    /// programs may keep them from their cores for longer than a short window.
+    pub(super) fn measure(&mut self, length: Duration) -> Result<Measured, Failure> {
+        let pids = self.pids();
         self.stage.measure();
+        let (used, (began, before)) = (cputime::used(&pids)?, self.stage.counts(pids.len()));
         std::thread::sleep(length);
         self.wait(|stage, _| stage.is_result())?;
+        let (used_by_then, (ended, after)) = (cputime::used(&pids)?, self.stage.counts(pids.len()));
         self.stage.stop();
-        Ok(())
+        let counts = after.iter().zip(&before);
+        Ok(Measured {
+            seconds: (ended - began).as_secs_f64(),
+            cpu_seconds: (used_by_then - used).as_secs_f64(),
+            counts: counts.map(|(now, then)| now - then).collect(),
+        })
     }
 
     /// Waits for workers `from..to` to end. Fails as soon as any worker has.
@@ -218,7 +267,7 @@ impl<'a> Crew<'a> {
                     return Err(Stuck.into());
                 }
             }
-            std::thread::sleep(Duration::from_micros(200));
+            std::thread::sleep(LOOK);
         }
     }
 

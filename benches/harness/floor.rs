@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::crew::{Crew, Role};
 use super::report::{Copying, Floor, Spread};
-use super::stage::Stage;
-use super::trips::{Stopwatch, Times};
+use super::stage::{Stage, futex_wake};
+use super::times::{Stopwatch, Times};
 use super::{Failure, Options, cores};
 
 /// What goes to and fro between two processes.
@@ -203,8 +203,7 @@ fn futex_echo(stage: &Stage) {
 
 fn hand_over(stage: &Stage, turn: u32) {
     stage.turn().store(turn, Ordering::Release);
-    // SAFETY: a mapped word.
-    unsafe { libc::syscall(libc::SYS_futex, stage.turn().as_ptr(), libc::FUTEX_WAKE, 1) };
+    futex_wake(stage.turn(), 1);
 }
 
 fn wait_for(stage: &Stage, turn: u32) {

@@ -4,10 +4,10 @@ use super::channel::Transport;
 use super::map::{Operation, Store};
 use super::report::{Goal, Outcome, Report};
 use super::table;
-use super::{BATCH, LARGE};
+use super::{BATCH, LARGE, goals_busy};
 
 /// What a goal is about. Messages have 64 bytes unless it says otherwise.
-enum Of {
+pub(super) enum Of {
     /// Million messages a second of a topology, in batches of so many.
     Rate(&'static str, usize),
     /// How many times as much the luckiest process of a topology had as the least lucky.
@@ -35,7 +35,7 @@ enum Of {
     TripTail,
 }
 
-enum Bound {
+pub(super) enum Bound {
     AtLeast(f64),
     AtMost(f64),
     Below(f64),
@@ -200,7 +200,7 @@ pub(super) const FAIR_WINDOW: f64 = 0.1;
 
 /// Faster than another project's queue in the same run by so much: in round trips, or in what a
 /// topology gets through of such messages in such batches. The peer always goes one by one.
-struct Beside {
+pub(super) struct Beside {
     peer: Transport,
     what: &'static str,
     topology: &'static str,
@@ -235,7 +235,7 @@ const fn trips(peer: Transport, times: f64) -> Beside {
     }
 }
 
-const fn rates(
+pub(super) const fn rates(
     peer: Transport,
     topology: &'static str,
     size: usize,
@@ -255,6 +255,11 @@ const fn rates(
 /// Judges every goal; those the run measured nothing for are not measured. Goals beside a peer
 /// that is not on this machine are none.
 pub(super) fn judge(report: &Report) -> Vec<Goal> {
+    let busy = goals_busy::judge(report);
+    if !report.waits.is_empty() {
+        // Measured alone.
+        return busy;
+    }
     let own = GOALS.iter().map(|(what, of, bound, unit)| {
         let measured = of.measured(report);
         goal((*what).to_owned(), measured, bound, unit)
@@ -286,7 +291,7 @@ pub(super) fn judge(report: &Report) -> Vec<Goal> {
             let what = format!("map {what}, {keys} keys{who}, beside {store}");
             Some(goal(what, Some(measured), &AtLeast(times), "x"))
         });
-    own.chain(beside).chain(stores).collect()
+    own.chain(beside).chain(stores).chain(busy).collect()
 }
 
 /// Faster than another store by so much.
@@ -309,7 +314,7 @@ const STORES: [(Operation, u64, usize, Store, f64); 16] = [
     (Operation::Set, 1_000_000, 2, Store::Lmdb, 3.0),
 ];
 
-fn goal(what: String, measured: Option<f64>, bound: &Bound, unit: &'static str) -> Goal {
+pub(super) fn goal(what: String, measured: Option<f64>, bound: &Bound, unit: &'static str) -> Goal {
     // Nothing measured compares as not reached, and is told apart below.
     let value = measured.unwrap_or(f64::NAN);
     let (words, bound, reached) = match *bound {
@@ -332,7 +337,7 @@ fn goal(what: String, measured: Option<f64>, bound: &Bound, unit: &'static str) 
 }
 
 impl Beside {
-    fn measured(&self, report: &Report) -> Option<f64> {
+    pub(super) fn measured(&self, report: &Report) -> Option<f64> {
         if self.size >= LARGE {
             // As the peer does.
             return in_place(report, self.size, self.peer);
@@ -359,7 +364,7 @@ fn in_place(report: &Report, size: usize, other: Transport) -> Option<f64> {
 }
 
 impl Of {
-    fn measured(&self, report: &Report) -> Option<f64> {
+    pub(super) fn measured(&self, report: &Report) -> Option<f64> {
         let rate = |size: usize, topology: &str, batch: usize| {
             report.throughput.iter().find(|it| {
                 it.transport == Transport::Shoal

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use shoal::{Error, Queue, Timeout};
 
 use super::Failure;
+use super::cputime::used;
 use super::crew::{Crew, Role};
 use super::report::Idle;
 use super::stage::Stage;
@@ -69,14 +70,4 @@ fn most_queues() -> usize {
         libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
     }
     QUEUES.min((limit.rlim_cur as usize).saturating_sub(50) / 2)
-}
-
-/// CPU time of these processes so far.
-fn used(pids: &[u32]) -> Result<Duration, Failure> {
-    let one = |pid: &u32| -> Result<u64, Failure> {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/schedstat"))?;
-        Ok(stat.split(' ').next().unwrap_or_default().parse()?)
-    };
-    let nanoseconds = pids.iter().map(one).sum::<Result<u64, _>>()?;
-    Ok(Duration::from_nanos(nanoseconds))
 }

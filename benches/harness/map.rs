@@ -1,7 +1,7 @@
 //! Maps: how many operations a second, and how much memory.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use shoal::Map;
@@ -11,6 +11,8 @@ use super::crew::{Crew, Role};
 use super::entries::{KEY, VALUE, Writes, key, shuffled, value};
 use super::report::{MapRate, Report, Spread};
 use super::stage::Stage;
+use super::times::Stopwatch;
+use super::waited::Window;
 use super::{Failure, Options, cores, in_turns, peers};
 
 /// All in the cache, mostly, and mostly out of it.
@@ -78,6 +80,8 @@ pub(super) struct Part {
     operation: Operation,
     worker: usize,
     workers: usize,
+    /// Whether it times every call.
+    timed: bool,
 }
 
 /// A store with its keys in it, in the order of their indices.
@@ -99,12 +103,17 @@ impl Filled {
             program.fill(keys)?;
             return Ok(Ok(Self::Program(program)));
         }
-        let map = Map::anonymous()?;
-        for index in 0..keys {
-            map.set(&key(index), &value(&key(index)))?;
-        }
-        Ok(Ok(Self::Own(map)))
+        Ok(Ok(Self::Own(own(keys)?)))
     }
+}
+
+/// A map of ours with so many keys.
+fn own(keys: u64) -> Result<Map, Failure> {
+    let map = Map::anonymous()?;
+    for index in 0..keys {
+        map.set(&key(index), &value(&key(index)))?;
+    }
+    Ok(map)
 }
 
 /// Measures every store, and says why some cannot be.
@@ -137,7 +146,7 @@ pub(super) fn measure(
             let window = |&(_, filled, workers): &(Store, &Filled, usize)| {
                 together(filled, keys, operation, workers, options).map(Ok)
             };
-            let windows = in_turns(&able, options, window)?;
+            let windows = in_turns(&able, options.repeat, window)?;
             let rates = able.iter().zip(windows);
             let rates = rates.filter_map(|(&(store, _, processes), windows)| {
                 windows.ok().map(|windows| MapRate {
@@ -190,6 +199,7 @@ fn together(
             operation,
             worker,
             workers,
+            timed: false,
         };
         crew.hire(core, Vec::new(), Role::Map(part))?;
     }
@@ -203,6 +213,33 @@ fn together(
     Ok(done as f64 / (ended - began).as_secs_f64() / 1e6)
 }
 
+/// So many processes on any cores that use the same keys of a map of ours, and time every call.
+pub(super) fn timed(
+    keys: u64,
+    operation: Operation,
+    workers: usize,
+    length: Duration,
+) -> Result<Window, Failure> {
+    let map = own(keys)?;
+    let stage = Stage::new()?;
+    let mut crew = Crew::new(&stage);
+    for worker in 0..workers {
+        let part = Part {
+            name: map.name().to_owned(),
+            keys,
+            operation,
+            worker,
+            workers,
+            timed: true,
+        };
+        crew.hire(None, Vec::new(), Role::Map(part))?;
+    }
+    crew.start(length / 10)?;
+    let measured = crew.measure(length)?;
+    crew.join_all()?;
+    Ok(Window::counted(&measured, &measured.counts).with_times(&stage))
+}
+
 impl Part {
     pub(super) fn work(&self, stage: &Stage) -> Result<(), Failure> {
         let map = Map::open(&self.name)?;
@@ -210,20 +247,31 @@ impl Part {
         let tally = stage.tally(self.worker);
         let writes = Writes::of(self.operation.name());
         let mut found = [0u8; VALUE];
+        let mut stopwatch = Stopwatch::new()?;
         stage.wait_for_start();
         for (done, key) in (0..).zip(order.iter().cycle()) {
+            let start = self.timed.then(Instant::now);
             if writes.next(done) {
                 map.set(key, &value(key))?;
             } else if map.get(key, &mut found)? != Some(VALUE) || found[..KEY] != key[..] {
                 return Err("a key has another value than it was given".into());
+            }
+            if let Some(start) = start
+                && stage.has_begun()
+            {
+                stopwatch.record(start.elapsed())?;
             }
             if done % 64 == 0 {
                 tally.messages.store(done, Ordering::Release);
                 if stage.is_stopped() {
                     break;
                 }
+                if stage.is_measuring() {
+                    stage.has_result();
+                }
             }
         }
+        stopwatch.share(stage);
         Ok(())
     }
 }

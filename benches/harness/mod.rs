@@ -2,11 +2,15 @@
 //!
 //! - [`crew`], [`stage`], [`cores`]: worker processes, the page they share, where they run.
 //! - [`channel`], [`wire`], [`payload`]: ways of transport, one end of one, what goes over it.
-//! - [`bare`]: memory with as little as can be around it, as a floor.
+//! - [`bare`], [`mapping`]: memory with as little as can be around it, as a floor.
 //! - [`peers`]: other projects' queues and stores, used by programs of their own.
 //! - [`traffic`], [`trips`], [`map`] of [`entries`], [`memory`], [`idle`], [`steps`], [`floor`]: what is
 //!   measured.
-//! - [`report`], [`ratios`], [`table`], [`goals`]: what came out, for programs and for people.
+//! - [`waits`]: waiting on a busy machine, by [`trips`], [`handover`] of [`guards`], [`paced`]
+//!   messages; [`waited`]: what came out of it.
+//! - [`times`], [`cputime`]: how long single calls took, and how much of the cores.
+//! - [`report`], [`ratios`], [`table`], [`goals`], [`goals_busy`]: what came out, for programs and for
+//!   people.
 //!
 //! Workers are real processes: this program executed afresh, opening what it measures by name.
 //! Every message is written whole before it is put and read whole after it was taken, and in
@@ -22,13 +26,19 @@
 mod bare;
 mod channel;
 mod cores;
+mod cputime;
 mod crew;
 mod entries;
 mod floor;
 mod goals;
+mod goals_busy;
+mod guards;
+mod handover;
 mod idle;
 mod map;
+mod mapping;
 mod memory;
+mod paced;
 mod payload;
 mod peers;
 mod ratios;
@@ -36,8 +46,11 @@ mod report;
 mod stage;
 mod steps;
 mod table;
+mod times;
 mod traffic;
 mod trips;
+mod waited;
+mod waits;
 mod wire;
 
 use std::time::Duration;
@@ -46,8 +59,9 @@ use payload::Touch;
 use report::Skipped;
 
 pub(crate) use channel::Transport;
-pub(crate) use crew::worker;
+pub(crate) use crew::{Session, worker};
 pub(crate) use report::Report;
+pub(crate) use waits::{BUSY, Waits};
 
 /// What went wrong with the measurement itself.
 pub(crate) type Failure = Box<dyn std::error::Error>;
@@ -67,8 +81,15 @@ pub(crate) struct Options {
     pub(crate) only: Option<Only>,
     /// Bytes of every ring; if there are none, what suits the size of the messages.
     pub(crate) ring: Option<u64>,
-    /// How many other programs compute meanwhile.
-    pub(crate) busy: u8,
+    /// How many other programs compute meanwhile: one number, but for waits, which are measured
+    /// beside each of several.
+    pub(crate) busy: Vec<u8>,
+    /// Whose session those are in, if not what suits what is measured.
+    pub(crate) busy_session: Option<Session>,
+    /// Whether waiting is measured with pinned processes as well, beside any programs.
+    pub(crate) pinned: bool,
+    /// Only these kinds of waits; if there are none, all.
+    pub(crate) waits: Vec<Waits>,
 }
 
 /// One part of the benchmark.
@@ -86,6 +107,8 @@ pub(crate) enum Only {
     Idle,
     /// Instructions of a call
     Steps,
+    /// Waiting beside programs that compute; only if it is asked for
+    Waits,
 }
 
 /// How many processes put and how many take.
@@ -157,15 +180,19 @@ pub(crate) fn run(options: &Options, progress: &dyn Fn(&str)) -> Result<Report, 
         pinned_to: cores::pair(),
         window_seconds: options.window.as_secs_f64(),
         repeated: options.repeat,
-        busy: options.busy,
         ring: options.ring,
         ..Report::default()
     };
-    let stage = stage::Stage::new()?;
-    let mut others = crew::Crew::new(&stage);
-    for _ in 0..options.busy {
-        others.hire(None, Vec::new(), crew::Role::Busy)?;
+    if options.only == Some(Only::Waits) {
+        report.busy_session = options.busy_session.unwrap_or(Session::Same);
+        report.waits = waits::measure(options, progress)?;
+        report.goals = goals::judge(&report);
+        return Ok(report);
     }
+    report.busy = options.busy.first().copied().unwrap_or(0);
+    report.busy_session = options.busy_session.unwrap_or(Session::Own);
+    let stage = stage::Stage::new()?;
+    let _others = crew::Crew::computing(&stage, report.busy, report.busy_session)?;
     if wanted(Only::Floor) || wanted(Only::Queue) {
         progress("the machine's floor");
         report.floor = Some(floor::measure(options)?);
@@ -227,7 +254,7 @@ fn queues(options: &Options, progress: &dyn Fn(&str), report: &mut Report) -> Re
     for &size in sizes.iter().filter(|size| ROUND_TRIPS.contains(size)) {
         progress(&format!("{size} B there and back"));
         let window = |&&transport: &&Transport| trips::window(transport, size, options);
-        for (&transport, done) in trips.iter().zip(in_turns(&trips, options, window)?) {
+        for (&transport, done) in trips.iter().zip(in_turns(&trips, options.repeat, window)?) {
             match done {
                 Ok(windows) => report
                     .round_trips
@@ -264,7 +291,7 @@ fn queues(options: &Options, progress: &dyn Fn(&str), report: &mut Report) -> Re
                 }
             }
             let window = |load: &traffic::Load| traffic::window(load, options);
-            for (load, done) in loads.iter().zip(in_turns(&loads, options, window)?) {
+            for (load, done) in loads.iter().zip(in_turns(&loads, options.repeat, window)?) {
                 match done {
                     Ok(windows) => report.throughput.push(traffic::rate(load, &windows)),
                     Err(why) => report.skipped.push(why),
@@ -285,23 +312,23 @@ fn queues(options: &Options, progress: &dyn Fn(&str), report: &mut Report) -> Re
             touch: Touch::Ends,
         };
         let window = |load: &traffic::Load| traffic::window(load, options);
-        if let Some(Ok(windows)) = in_turns(&[load], options, window)?.first() {
+        if let Some(Ok(windows)) = in_turns(&[load], options.repeat, window)?.first() {
             report.copied = Some(traffic::rate(&load, windows));
         }
     }
     Ok(())
 }
 
-/// Measures all of `what` in each of `options.repeat` rounds, so that a machine that is slow for
+/// Measures all of `what` in each of `repeat` rounds, so that a machine that is slow for
 /// a while is so for all alike. Returns the windows of each in the order of the rounds, so that
 /// those of one round can be compared, or why there are none.
 fn in_turns<What, Window>(
     what: &[What],
-    options: &Options,
+    repeat: usize,
     window: impl Fn(&What) -> Result<Result<Window, Skipped>, Failure>,
 ) -> Result<Vec<Result<Vec<Window>, Skipped>>, Failure> {
     let mut all: Vec<_> = what.iter().map(|_| Ok(Vec::new())).collect();
-    for _ in 0..options.repeat {
+    for _ in 0..repeat {
         for (what, so_far) in what.iter().zip(&mut all) {
             if let Ok(windows) = so_far {
                 match window(what)? {

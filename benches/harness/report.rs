@@ -3,7 +3,9 @@
 use serde::Serialize;
 
 use super::channel::Transport;
+use super::crew::Session;
 use super::map::{Operation, Store};
+use super::waited::Waited;
 
 /// Median, least and most of several measurements.
 #[derive(Serialize, Clone)]
@@ -27,6 +29,12 @@ impl Spread {
             most: at(values.len().saturating_sub(1)),
             windows,
         }
+    }
+
+    /// How many times as much as `other` this was in each round.
+    pub(super) fn over(&self, other: &Self) -> Self {
+        let rounds = self.windows.iter().zip(&other.windows);
+        Self::of(rounds.map(|(this, other)| this / other).collect())
     }
 
     /// How many times as much as `other` this was: the median of what each round says, if both
@@ -56,8 +64,9 @@ pub(crate) struct Report {
     pub(crate) pinned_to: Option<[usize; 2]>,
     pub(crate) window_seconds: f64,
     pub(crate) repeated: usize,
-    /// Other programs that computed meanwhile.
+    /// Other programs that computed meanwhile. Each row of `waits` has a number of its own.
     pub(crate) busy: u8,
+    pub(crate) busy_session: Session,
     /// Bytes of every ring, if they were given.
     pub(crate) ring: Option<u64>,
     pub(crate) floor: Option<Floor>,
@@ -72,6 +81,7 @@ pub(crate) struct Report {
     pub(crate) idle: Option<Idle>,
     /// None where a process may not look at another.
     pub(crate) steps: Vec<Steps>,
+    pub(crate) waits: Vec<Waited>,
     /// The other projects whose programs are there.
     pub(crate) peers: Vec<Transport>,
     pub(crate) skipped: Vec<Skipped>,

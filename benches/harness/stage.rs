@@ -9,6 +9,7 @@
 //!    384     4  result   one worker     1 once it has measured something itself
 //!    512   128  answers  one worker     what that is, as bits of f64
 //!    640   128  tallies  worker i       its messages and their sum, on a line of its own
+//!  17024     8  times    every worker   how many calls took about that long (`times.rs`)
 //! ```
 //!
 //! The page is a file without a name, so that programs that were executed afresh can map it.
@@ -36,6 +37,9 @@ struct Word(AtomicU32);
 /// At most this many workers in one measurement.
 pub(super) const WORKERS: usize = 128;
 
+/// How many lengths of calls are told apart.
+pub(super) const TIMES: usize = 30 << 7;
+
 #[repr(C)]
 pub(super) struct Page {
     ready: Word,
@@ -44,6 +48,7 @@ pub(super) struct Page {
     result: Word,
     answers: [AtomicU64; 16],
     tallies: [Tally; WORKERS],
+    times: [AtomicU64; TIMES],
 }
 
 const _: () = assert!(offset_of!(Page, phase) == 128);
@@ -51,6 +56,7 @@ const _: () = assert!(offset_of!(Page, turn) == 256);
 const _: () = assert!(offset_of!(Page, result) == 384);
 const _: () = assert!(offset_of!(Page, answers) == 512);
 const _: () = assert!(offset_of!(Page, tallies) == 640);
+const _: () = assert!(offset_of!(Page, times) == 17024);
 
 const GATHER: u32 = 0;
 const WARM: u32 = 1;
@@ -125,8 +131,10 @@ impl Stage {
     /// A worker is ready, and waits for the others.
     pub(super) fn wait_for_start(&self) {
         self.page().ready.0.fetch_add(1, Ordering::AcqRel);
-        while self.page().phase.0.load(Ordering::Acquire) == GATHER {
-            std::thread::yield_now();
+        let phase = &self.page().phase.0;
+        // Asleep: workers that are not ready yet may have to share their core with this one.
+        while phase.load(Ordering::Acquire) == GATHER {
+            futex_wait(phase, GATHER);
         }
     }
 
@@ -136,7 +144,9 @@ impl Stage {
 
     /// Everybody goes, but nothing counts yet.
     pub(super) fn start(&self) {
-        self.page().phase.0.store(WARM, Ordering::Release);
+        let phase = &self.page().phase.0;
+        phase.store(WARM, Ordering::Release);
+        futex_wake(phase, i32::MAX);
     }
 
     /// From now on what workers time themselves counts.
@@ -166,6 +176,11 @@ impl Stage {
         self.page().phase.0.load(Ordering::Relaxed) == MEASURE
     }
 
+    /// The window has begun, and may be over by now.
+    pub(super) fn has_begun(&self) -> bool {
+        self.page().phase.0.load(Ordering::Relaxed) >= MEASURE
+    }
+
     /// A worker that times itself has something to tell.
     pub(super) fn has_result(&self) {
         self.page().result.0.store(1, Ordering::Release);
@@ -173,6 +188,11 @@ impl Stage {
 
     pub(super) fn is_result(&self) -> bool {
         self.page().result.0.load(Ordering::Acquire) != 0
+    }
+
+    /// How many calls took how long, in all workers.
+    pub(super) fn times(&self) -> &[AtomicU64] {
+        &self.page().times
     }
 
     /// A worker tells what it measured.
@@ -218,6 +238,27 @@ impl Stage {
             .map(|tally| tally.messages.load(Ordering::Acquire))
             .collect()
     }
+}
+
+/// Sleeps until a process wakes the sleepers of `word`, unless it has another value already.
+pub(super) fn futex_wait(word: &AtomicU32, value: u32) {
+    let forever = std::ptr::null::<libc::timespec>();
+    // SAFETY: a word that outlives the call.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAIT,
+            value,
+            forever,
+        )
+    };
+}
+
+/// Wakes so many sleepers of `word`, in any process.
+pub(super) fn futex_wake(word: &AtomicU32, how_many: i32) {
+    // SAFETY: a word that outlives the call.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, how_many) };
 }
 
 impl Drop for Stage {

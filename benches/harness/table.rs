@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::channel::{RINGS, Transport};
+use super::crew::Session;
 use super::goals::FAIR_WINDOW;
 use super::map::Store;
 use super::report::{Floor, Gap, Memory, Outcome, Report, Skipped, Spread, Throughput};
@@ -45,7 +46,15 @@ impl fmt::Display for Report {
             "{cores} cores; medians (least .. most) of {windows} windows of {seconds} s"
         )?;
         if self.busy > 0 {
-            writeln!(f, "Programs that computed meanwhile: {}.", self.busy)?;
+            let whose = match self.busy_session {
+                Session::Own => "each in a session of its own",
+                Session::Same => "in the session of the benchmark",
+            };
+            writeln!(
+                f,
+                "Programs that computed meanwhile: {}, {whose}.",
+                self.busy
+            )?;
         }
         match self.pinned_to {
             Some([one, other]) => writeln!(
@@ -88,6 +97,7 @@ impl fmt::Display for Report {
         for it in &self.steps {
             writeln!(f, "  {:40}  {:>6}", it.what, short(it.instructions))?;
         }
+        self.waiting(f)?;
         self.gaps(f)?;
         self.judged(f)
     }

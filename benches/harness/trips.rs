@@ -1,8 +1,8 @@
 //! Messages there and back: how long one takes, each timed by itself.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use super::channel::{self, Channel, Transport};
@@ -10,6 +10,8 @@ use super::crew::{Crew, Role};
 use super::payload::{Touch, read, write};
 use super::report::{Gap, RoundTrip, Skipped, Spread};
 use super::stage::Stage;
+use super::times::{Stopwatch, Times};
+use super::waited::Window;
 use super::wire::Link;
 use super::{Failure, Options, Topology, cores, floor};
 
@@ -21,6 +23,9 @@ pub(super) struct Part {
     back: Link,
     size: usize,
 }
+
+/// Which worker that is.
+const CALLER: usize = 0;
 
 /// Round trips in one window with processes of its own.
 pub(super) fn window(
@@ -37,18 +42,17 @@ pub(super) fn window(
         why,
     };
     let ring = channel::ring(size, options.ring);
-    let channel = || Channel::new(transport, size, Topology::PAIR, ring);
-    let pair = match (channel()?, channel()?) {
-        (Ok(there), Ok(back)) => [there, back],
-        (Err(why), _) | (_, Err(why)) => return Ok(Err(gap(Gap::Skipped, why))),
+    let pair = match Channel::pair(transport, size, ring)? {
+        Ok(pair) => pair,
+        Err(why) => return Ok(Err(gap(Gap::Skipped, why))),
     };
     // Beside each other in time as well: cores of a virtual machine are close to each other
     // at one moment and far apart at the next, which halves or doubles both.
     let clock_ns = floor::clock();
     let line = floor::cache_line(options.window / 4, clock_ns)?;
     let theirs = pair[0].program().is_some();
-    match once(pair, size, options.window) {
-        Ok(times) => Ok(Ok(Times {
+    match once(pair, size, options.window, cores::pair()) {
+        Ok((times, _)) => Ok(Ok(Times {
             lines: (times.median_ns - clock_ns).max(1.0) / line,
             ..times
         })),
@@ -72,15 +76,18 @@ pub(super) fn trip(transport: Transport, size: usize, windows: &[Times]) -> Roun
     }
 }
 
-fn once(
+/// Round trips through two channels that both ends can use, each end on a core of its own if there
+/// are some.
+pub(super) fn once(
     [mut there, mut back]: [Channel; 2],
     size: usize,
     length: Duration,
-) -> Result<Times, Failure> {
+    pins: Option<[usize; 2]>,
+) -> Result<(Times, Window), Failure> {
     let stage = Stage::new()?;
     let mut crew = Crew::new(&stage);
     for caller in [true, false] {
-        let core = cores::pair().map(|cores| cores[usize::from(!caller)]);
+        let core = pins.map(|cores| cores[usize::from(!caller)]);
         if let (Some(there), Some(back)) = (there.program(), back.program()) {
             let role = if caller { "call" } else { "echo" };
             crew.hire_program(core, &there.trips(role, &stage, back, size))?;
@@ -106,18 +113,21 @@ fn once(
     there.started();
     back.started();
     crew.start(length / 10)?;
-    crew.measure(length)?;
+    let measured = crew.measure(length)?;
     // The caller ends after its last trip, and the echo at the end of the channel.
     crew.join(0, 1)?;
     stage.end();
     there.finish(1)?;
+    back.finish(1)?;
     crew.join_all()?;
-    Ok(Times::told(&stage))
+    let trips = &measured.counts[CALLER..=CALLER];
+    let window = Window::counted(&measured, trips).with_times(&stage);
+    Ok((Times::told(&stage), window))
 }
 
 impl Part {
     pub(super) fn work(&self, stage: &Stage) -> Result<(), Failure> {
-        let (mut there, mut back) = (self.there.open()?, self.back.open()?);
+        let [mut there, mut back] = Link::open_both(&self.there, &self.back)?;
         let mut buf = vec![1u8; self.size];
         if !self.caller {
             let mut sum = 0u64;
@@ -140,53 +150,16 @@ impl Part {
             if !same {
                 return Err("a message came back changed".into());
             }
-            if stage.is_measuring() {
+            seed += 1;
+            stage.tally(CALLER).messages.store(seed, Ordering::Release);
+            // A trip that the window's end found under way counts too: it may be the longest.
+            if stage.has_begun() {
                 stopwatch.record(took)?;
                 stage.has_result();
             }
-            seed += 1;
         }
         stopwatch.tell(stage);
+        stopwatch.share(stage);
         Ok(())
-    }
-}
-
-/// Times of single trips, in nanoseconds. Three digits are more than they are good for.
-pub(super) struct Stopwatch(Histogram<u64>);
-
-impl Stopwatch {
-    pub(super) fn new() -> Result<Self, Failure> {
-        Ok(Self(Histogram::new_with_bounds(1, 60_000_000_000, 3)?))
-    }
-
-    #[inline]
-    pub(super) fn record(&mut self, took: Duration) -> Result<(), Failure> {
-        Ok(self.0.record((took.as_nanos() as u64).max(1))?)
-    }
-
-    /// Leaves the result for the parent.
-    pub(super) fn tell(&self, stage: &Stage) {
-        let at = |quantile| self.0.value_at_quantile(quantile) as f64;
-        stage.tell(&[at(0.5), at(0.99), self.0.len() as f64]);
-    }
-}
-
-/// What a worker's stopwatch said.
-pub(super) struct Times {
-    pub(super) median_ns: f64,
-    pub(super) p99_ns: f64,
-    pub(super) count: u64,
-    /// The median without the clock, in round trips of a cache line just before.
-    lines: f64,
-}
-
-impl Times {
-    pub(super) fn told(stage: &Stage) -> Self {
-        Self {
-            median_ns: stage.told(0),
-            p99_ns: stage.told(1),
-            count: stage.told(2) as u64,
-            lines: 0.0,
-        }
     }
 }

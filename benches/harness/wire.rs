@@ -5,12 +5,13 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
-use shoal::{Error, Queue, Timeout};
+use shoal::{End, Error, Pipe, Queue, Timeout};
 
 use super::Failure;
-use super::bare::Bare;
+use super::bare::{Bare, Bell};
 
 /// Puts messages, or takes them.
 pub(super) trait Wire {
@@ -46,6 +47,11 @@ pub(super) trait Wire {
 #[derive(Serialize, Deserialize)]
 pub(super) enum Link {
     Queue(String),
+    /// An end of our pipe of two ways.
+    Pipe {
+        name: String,
+        first: bool,
+    },
     /// A pipe or a socket; `whole` if messages arrive in one piece.
     Stream {
         fd: RawFd,
@@ -55,6 +61,7 @@ pub(super) enum Link {
     Bare {
         fd: RawFd,
         size: usize,
+        bell: Bell,
     },
 }
 
@@ -62,7 +69,7 @@ impl Link {
     /// What has to be inherited.
     pub(super) fn fds(&self) -> Vec<RawFd> {
         match self {
-            Link::Queue(_) => Vec::new(),
+            Link::Queue(_) | Link::Pipe { .. } => Vec::new(),
             Link::Stream { fd, .. } | Link::Mq(fd) | Link::Bare { fd, .. } => vec![*fd],
         }
     }
@@ -72,14 +79,29 @@ impl Link {
         let own = |fd| unsafe { OwnedFd::from_raw_fd(fd) };
         Ok(match self {
             Link::Queue(name) => Box::new(Queue::open(name)?),
+            Link::Pipe { name, first } => Box::new(open_pipe(name, *first)?),
             &Link::Stream { fd, whole } => Box::new(Stream {
                 file: own(fd).into(),
                 whole,
             }),
             &Link::Mq(fd) => Box::new(Mq(own(fd))),
-            &Link::Bare { fd, size } => Box::new(Bare::open(&own(fd), size)?),
+            Link::Bare { fd, size, bell } => Box::new(Bare::open(&own(*fd), *size, bell)?),
         })
     }
+
+    /// The way there and the way back of one worker, which of a pipe are one end.
+    pub(super) fn open_both(there: &Self, back: &Self) -> Result<[Box<dyn Wire>; 2], Failure> {
+        if let Link::Pipe { name, first } = there {
+            let pipe = open_pipe(name, *first)?;
+            return Ok([Box::new(Rc::clone(&pipe)), Box::new(pipe)]);
+        }
+        Ok([there.open()?, back.open()?])
+    }
+}
+
+fn open_pipe(name: &str, first: bool) -> Result<Rc<Pipe>, Failure> {
+    let end = if first { End::First } else { End::Second };
+    Ok(Rc::new(Pipe::open(name, end)?))
 }
 
 impl Wire for Queue {
@@ -132,6 +154,21 @@ impl Wire for Queue {
             Ok(taken) if lens[..taken].iter().all(|&len| len == message) => Ok(taken),
             Ok(_) => Err("a message of another length arrived".into()),
             Err(Error::Closed) => Ok(0),
+            Err(err) => Err(err.into()),
+        }
+    }
+}
+
+impl Wire for Rc<Pipe> {
+    fn put(&mut self, message: &[u8]) -> Result<(), Failure> {
+        Ok(self.send(message, Timeout::Infinite)?)
+    }
+
+    fn get(&mut self, buf: &mut [u8]) -> Result<bool, Failure> {
+        match self.recv(buf, Timeout::Infinite) {
+            Ok(len) if len == buf.len() => Ok(true),
+            Ok(len) => Err(format!("a message of {len} B arrived").into()),
+            Err(Error::Closed) => Ok(false),
             Err(err) => Err(err.into()),
         }
     }

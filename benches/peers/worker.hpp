@@ -17,8 +17,10 @@
 // while the clock runs.
 #pragma once
 
-#include <sched.h>
+#include <linux/futex.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
@@ -85,8 +87,9 @@ struct Job {
 
     void wait_for_start() const {
         page->ready.value.fetch_add(1);
+        // Asleep, as Shoal's own workers: those that are not ready yet may need the core.
         while (phase() == GATHER) {
-            sched_yield();
+            syscall(SYS_futex, &page->phase.value, FUTEX_WAIT, GATHER, nullptr);
         }
     }
 

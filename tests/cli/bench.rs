@@ -21,6 +21,21 @@ fn a_quick_look_measures_and_judges() {
     let map = report(&["--only", "map"]);
     assert!(count(&map, "map") > 0 && count(&map, "goals") > 0, "{map}");
     assert_eq!(count(&map, "throughput"), 0);
+
+    let waits = report(&["--busy", "1"]);
+    let rows = waits["waits"].as_array().unwrap();
+    assert!(rows.iter().all(|row| row["busy"] == 1), "{waits}");
+    assert!(
+        count(&waits, "waits") > 0 && count(&waits, "goals") > 0,
+        "{waits}"
+    );
+    assert_eq!(count(&waits, "throughput"), 0);
+}
+
+#[test]
+fn other_parts_are_measured_beside_one_number_of_programs() {
+    let args = ["bench", "--quick", "--only", "idle", "--busy", "1,2"];
+    shoal(&args).failed(2, "several");
 }
 
 #[test]
@@ -36,6 +51,8 @@ fn what_cannot_be_measured_is_wrong_usage() {
         ["--topologies", "0x1"],
         ["--topologies", "two"],
         ["--only", "nothing"],
+        ["--busy", "-1"],
+        ["--waits", "nothing"],
     ] {
         shoal(&[&["bench"], &args[..]].concat()).failed(2, args[1]);
     }

@@ -18,10 +18,10 @@ pub(crate) struct Bench {
     /// A look instead of a measurement: one short window each, a few seconds in all
     #[arg(long)]
     quick: bool,
-    /// How long each window is, in seconds [default: 0.4]
+    /// How long each window is, in seconds [default: 0.4; of waits 0.5]
     #[arg(long, value_parser = seconds)]
     seconds: Option<f64>,
-    /// How many windows the median is of [default: 3]
+    /// How many windows the median is of [default: 3; of waits 5]
     #[arg(long, value_parser = repeat)]
     repeat: Option<usize>,
     /// Sizes of messages in bytes, multiples of 8
@@ -34,9 +34,19 @@ pub(crate) struct Bench {
     /// Bytes of every ring, 4 KiB to 1 GiB [default: what suits the size of the messages]
     #[arg(long, value_parser = ring)]
     ring: Option<u64>,
-    /// Start so many programs that compute meanwhile, each in a session of its own
-    #[arg(long, default_value_t = 0)]
-    busy: u8,
+    /// Beside so many programs that compute: measure waits, beside each of several numbers in turn
+    /// [default: 0,1,2,4]; with another part in `--only`, one number, and that part [default: 0]
+    #[arg(long, value_delimiter = ',')]
+    busy: Vec<u8>,
+    /// Whose session these programs are in [default: same for waits, own for other parts]
+    #[arg(long, value_enum)]
+    busy_session: Option<harness::Session>,
+    /// Measure round trips of waits with pinned processes too, beside any programs
+    #[arg(long)]
+    pinned: bool,
+    /// Of waits, only some
+    #[arg(long, value_enum, value_delimiter = ',')]
+    waits: Vec<harness::Waits>,
     /// Only this part
     #[arg(long, value_enum)]
     only: Option<harness::Only>,
@@ -54,8 +64,13 @@ pub(crate) fn worker() {
 
 impl Bench {
     pub(crate) fn run(self) -> Result<(), Failure> {
+        let (only, busy) = self.part()?;
         // With all peers these make seven minutes or so, of which maps take nearly two.
-        let (seconds, repeat) = if self.quick { (0.03, 1) } else { (0.4, 3) };
+        let (seconds, repeat) = match only {
+            _ if self.quick => (0.03, 1),
+            Some(harness::Only::Waits) => (0.5, 5),
+            _ => (0.4, 3),
+        };
         let seconds = self.seconds.unwrap_or(seconds);
         let crowds = self.topologies.is_none() && !self.quick;
         let options = harness::Options {
@@ -70,13 +85,32 @@ impl Bench {
             },
             peers: self.peers,
             transports: self.transports,
-            only: self.only,
+            only,
             ring: self.ring,
-            busy: self.busy,
+            busy,
+            busy_session: self.busy_session,
+            pinned: self.pinned,
+            waits: self.waits,
         };
         let report = harness::run(&options, &|what| eprintln!("measuring {what} …"))
             .map_err(|why| Failure::Bench(why.to_string()))?;
         self.format.print(&report, |out| write!(out, "{report}"))
+    }
+
+    /// What to measure, and beside how many programs that compute.
+    fn part(&self) -> Result<(Option<harness::Only>, Vec<u8>), Failure> {
+        use harness::Only::Waits;
+        let asked = !self.busy.is_empty() || !self.waits.is_empty();
+        match self.only {
+            None if !asked => Ok((None, Vec::new())),
+            None | Some(Waits) if self.busy.is_empty() => Ok((Some(Waits), harness::BUSY.to_vec())),
+            None | Some(Waits) => Ok((Some(Waits), self.busy.clone())),
+            Some(_) if self.busy.len() > 1 || !self.waits.is_empty() => {
+                let why = "only waits are measured beside each of several numbers, and have kinds";
+                Err(Failure::Usage(why.to_owned()))
+            }
+            other => Ok((other, self.busy.clone())),
+        }
     }
 }
 

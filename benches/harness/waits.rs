@@ -1,0 +1,282 @@
+//! How waiting behaves on a busy machine: beside programs that compute, so that a process that waits
+//! and the process it waits for have to share the cores with others.
+
+use std::time::Duration;
+
+use super::channel::{self, Channel, Transport};
+use super::crew::Crew;
+use super::guards::Kind;
+use super::map::{self, Operation};
+use super::paced::{self, Pace};
+use super::stage::Stage;
+use super::waited::{At, Waited, Window};
+use super::{Failure, Options, Session, cores, handover, in_turns, trips};
+
+/// Of waiting, one kind.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Waits {
+    /// Messages and events there and back
+    Trips,
+    /// Four processes that take a lock and release it at once
+    Locks,
+    /// Eight that take a lock and compute with it: how long each has to wait
+    Handover,
+    /// Two that use the same keys of a map
+    Maps,
+    /// Few messages one way: how much of the cores that takes
+    Quiet,
+    /// Many messages at a fixed rate: how late they are
+    Load,
+}
+
+/// Beside how many computing programs, unless something else is asked for.
+pub(crate) const BUSY: [u8; 4] = [0, 1, 2, 4];
+
+const SIZE: usize = 64;
+const KEYS: u64 = 1_000;
+
+pub(super) const TRIP: &str = "round trip, 64 B";
+pub(super) const TICKETS: &str = "tickets";
+
+/// How long a process computes with the lock.
+pub(super) const INSIDE: [Duration; 4] = [
+    Duration::ZERO,
+    Duration::from_micros(10),
+    Duration::from_micros(100),
+    Duration::from_millis(1),
+];
+/// The time at which not only locks are compared.
+const USUAL: Duration = INSIDE[2];
+
+/// Messages a second.
+pub(super) const QUIET: [u32; 3] = [100, 1_000, 10_000];
+
+/// In percent of what the same channel carried just before.
+const LOADS: [u32; 3] = [10, 50, 90];
+/// More a second than this a sender that looks at the clock may not keep up with.
+const MOST: f64 = 4e6;
+
+/// What one run adds rows to.
+struct Plan<'a> {
+    options: &'a Options,
+    progress: &'a dyn Fn(&str),
+    rows: Vec<Waited>,
+    busy: u8,
+}
+
+pub(super) fn measure(options: &Options, progress: &dyn Fn(&str)) -> Result<Vec<Waited>, Failure> {
+    let mut plan = Plan {
+        options,
+        progress,
+        rows: Vec::new(),
+        busy: 0,
+    };
+    let stage = Stage::new()?;
+    for &busy in &options.busy {
+        let session = options.busy_session.unwrap_or(Session::Same);
+        let _others = Crew::computing(&stage, busy, session)?;
+        plan.busy = busy;
+        plan.all()?;
+    }
+    Ok(plan.rows)
+}
+
+impl Plan<'_> {
+    fn all(&mut self) -> Result<(), Failure> {
+        if self.wants(Waits::Trips, "round trips") {
+            self.trips(false)?;
+            // Where nothing disturbs them, they are held to the floor.
+            if (self.busy == 0 || self.options.pinned) && cores::pair().is_some() {
+                self.trips(true)?;
+            }
+        }
+        if self.wants(Waits::Locks, "locks") {
+            self.locks()?;
+        }
+        if self.wants(Waits::Handover, "locks handed over") {
+            self.handover()?;
+        }
+        if self.wants(Waits::Maps, "map calls") {
+            self.maps()?;
+        }
+        if self.wants(Waits::Quiet, "few messages") {
+            self.quiet()?;
+        }
+        if self.wants(Waits::Load, "messages at a fixed rate") {
+            self.load()?;
+        }
+        Ok(())
+    }
+
+    fn wants(&self, kind: Waits, what: &str) -> bool {
+        let wanted = self.options.waits.is_empty() || self.options.waits.contains(&kind);
+        if wanted {
+            (self.progress)(&format!("{what}, {} busy", self.busy));
+        }
+        wanted
+    }
+
+    fn trips(&mut self, pinned: bool) -> Result<(), Failure> {
+        let mut ways = vec![
+            Transport::Shoal,
+            Transport::Duplex,
+            Transport::Pipe,
+            Transport::Unix,
+            Transport::Futex,
+            Transport::Event,
+        ];
+        // Its processes never sleep: it needs both cores.
+        if pinned && self.busy == 0 {
+            ways.push(Transport::Bare);
+        }
+        let pins = cores::pair().filter(|_| pinned);
+        let (ring, length) = (channel::ring(SIZE, self.options.ring), self.options.window);
+        let rounds = rounds(&ways, self.options.repeat, |&way| {
+            let pair = Channel::pair(way, SIZE, ring)??;
+            Ok(trips::once(pair, SIZE, length, pins)?.1)
+        })?;
+        self.add(
+            pinned,
+            TRIP,
+            ways.into_iter().map(by).zip(rounds),
+            |who| match who {
+                "shoal event" => "futex words",
+                _ => "unix socket",
+            },
+        );
+        Ok(())
+    }
+
+    fn locks(&mut self) -> Result<(), Failure> {
+        let kinds = [Kind::Lock, Kind::Robust, Kind::Plain];
+        let length = self.options.window;
+        let rounds = rounds(&kinds, self.options.repeat, |&kind| {
+            handover::window(kind, 4, Duration::ZERO, false, length)
+        })?;
+        let rows = kinds.into_iter().map(|kind| kind.to_string()).zip(rounds);
+        self.add(false, "lock, 4 processes", rows, |_| "robust mutex");
+        Ok(())
+    }
+
+    fn handover(&mut self) -> Result<(), Failure> {
+        // Longer windows, and fewer: the longest wait may be as long as a window.
+        let (length, repeat) = (self.options.window * 4, self.options.repeat.div_ceil(5));
+        for inside in INSIDE {
+            let mut kinds = vec![Kind::Lock, Kind::Tickets, Kind::Robust];
+            if inside == USUAL {
+                kinds.extend([Kind::Semaphore, Kind::RwLock, Kind::Key]);
+            }
+            let rounds = rounds(&kinds, repeat, |&kind| {
+                handover::window(kind, 8, inside, true, length)
+            })?;
+            let rows = kinds.into_iter().map(|kind| kind.to_string()).zip(rounds);
+            self.add(false, &handed_over(inside), rows, |_| TICKETS);
+        }
+        Ok(())
+    }
+
+    fn maps(&mut self) -> Result<(), Failure> {
+        let calls = [Operation::Get, Operation::Set];
+        let length = self.options.window;
+        let rounds = rounds(&calls, self.options.repeat, |&call| {
+            map::timed(KEYS, call, 2, length)
+        })?;
+        for (call, windows) in calls.into_iter().zip(rounds) {
+            let what = format!("map {}, {KEYS} keys, 2", call.name());
+            self.add(false, &what, [("shoal map".to_owned(), windows)], |_| "");
+        }
+        Ok(())
+    }
+
+    fn quiet(&mut self) -> Result<(), Failure> {
+        let ways = [Transport::Shoal, Transport::Duplex, Transport::Unix];
+        let (ring, length) = (self.options.ring, self.options.window);
+        for rate in QUIET {
+            let rounds = rounds(&ways, self.options.repeat, |&way| {
+                paced::window(way, SIZE, Pace::Asleep(rate.into()), ring, length)
+            })?;
+            let rows = ways.map(by).into_iter().zip(rounds);
+            self.add(false, &quiet(rate), rows, |_| "unix socket");
+        }
+        Ok(())
+    }
+
+    fn load(&mut self) -> Result<(), Failure> {
+        let ways = [Transport::Shoal, Transport::Unix];
+        let (ring, length) = (self.options.ring, self.options.window);
+        let window = |way, pace| paced::window(way, SIZE, pace, ring, length);
+        let rounds = rounds(&ways, self.options.repeat, |&way| {
+            let full = window(way, Pace::Full)?;
+            let capacity = full.rate().min(MOST);
+            let mut all = vec![full];
+            for percent in LOADS {
+                let rate = capacity * f64::from(percent) / 100.0;
+                all.push(window(way, Pace::Awake(rate.max(1.0)))?);
+            }
+            Ok(all)
+        })?;
+        let loads = LOADS.map(|percent| format!("64 B, at {percent} %"));
+        let names = std::iter::once("64 B, at full speed".to_owned()).chain(loads);
+        for (index, what) in names.enumerate() {
+            let windows = |way: &Vec<Vec<Window>>| way.iter().map(|all| all[index]).collect();
+            let rows = ways.map(by).into_iter().zip(rounds.iter().map(windows));
+            self.add(false, &what, rows, |_| "unix socket");
+        }
+        Ok(())
+    }
+
+    /// Adds a row for each of these, compared with the one that is `beside` it.
+    fn add(
+        &mut self,
+        pinned: bool,
+        what: &str,
+        windows: impl IntoIterator<Item = (String, Vec<Window>)>,
+        beside: impl Fn(&str) -> &'static str,
+    ) {
+        let at = At {
+            busy: self.busy,
+            pinned,
+            what,
+        };
+        let windows = windows.into_iter();
+        let mut fresh: Vec<_> = windows.map(|(who, it)| Waited::of(&at, who, &it)).collect();
+        for index in 0..fresh.len() {
+            let peer = beside(&fresh[index].who);
+            let peer = fresh.iter().position(|it| it.who == peer);
+            if let Some(peer) = peer
+                && let Ok([own, peer]) = fresh.get_disjoint_mut([index, peer])
+            {
+                own.compare(peer);
+            }
+        }
+        self.rows.append(&mut fresh);
+    }
+}
+
+/// What it is called when eight processes let each other in, for so long each time.
+pub(super) fn handed_over(inside: Duration) -> String {
+    format!("hand-over by 8, {} us", inside.as_micros())
+}
+
+/// What few messages are called.
+pub(super) fn quiet(rate: u32) -> String {
+    format!("{rate} messages a second")
+}
+
+/// The windows of each, by turns. Nothing here is another project's, so all of them can be had.
+fn rounds<What, Done>(
+    what: &[What],
+    repeat: usize,
+    window: impl Fn(&What) -> Result<Done, Failure>,
+) -> Result<Vec<Vec<Done>>, Failure> {
+    let done = in_turns(what, repeat, |what| window(what).map(Ok))?;
+    Ok(done.into_iter().flatten().collect())
+}
+
+/// What a way of transport is called among other objects of ours.
+fn by(transport: Transport) -> String {
+    match transport {
+        Transport::Shoal => "shoal queue".to_owned(),
+        other => other.to_string(),
+    }
+}
