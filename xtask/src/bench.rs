@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::leftovers::Leftovers;
 use crate::python::Environment;
 use crate::step::{cargo, program, run, run_for_long, target};
 
@@ -16,16 +17,23 @@ pub(crate) fn run_bench(args: &[&str]) -> Result<(), String> {
 
 /// Queues of Python objects, beside the standard library's and faster-fifo, if that can be had;
 /// then pipes, locks and dictionaries, and how long Ctrl-C takes, beside the standard library's.
+/// With `--busy` only what is measured beside programs that compute.
 pub(crate) fn run_python(args: &[&str]) -> Result<(), String> {
     run(&mut cargo("build --quiet --release --lib"))?;
     let environment = Environment::prepare("python3")?;
     environment.install()?;
-    environment.install_peers();
-    for script in ["queues.py", "objects.py", "dicts.py", "interrupts.py"] {
+    let before = Leftovers::before();
+    let scripts: &[&str] = if args.iter().any(|arg| arg.starts_with("--busy")) {
+        &["busy.py"]
+    } else {
+        environment.install_peers();
+        &["queues.py", "objects.py", "dicts.py", "interrupts.py"]
+    };
+    for script in scripts {
         let mut bench = program(environment.python(), &format!("benches/python/{script}"));
         run_for_long(bench.args(args))?;
     }
-    Ok(())
+    before.none_after()
 }
 
 /// Builds those of `benches/peers` that can be, and returns the folder they are in. The

@@ -28,6 +28,8 @@ const USAGE: &str = "usage: cargo xtask <task>
   dist               build the Python wheel, and try it with every Python that is found
   bench [ARGS]       measure, beside other queues and the machine's floor
   bench --python     measure what Python programs use
+  bench --python --busy 0,1,2,4
+                     the same beside so many programs that compute
   header [--check]   write include/shoal.h, or compare it with what would be written";
 
 fn main() -> ExitCode {
