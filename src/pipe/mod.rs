@@ -35,7 +35,7 @@ use crate::error::{Error, Result};
 use crate::layout::{Offset, Shared};
 use crate::queue::{self, Held, Lease, Place, Queue, Reservation, Ring};
 use crate::segment::{self, Kind, Options, Section, Segment, Spec};
-use crate::sync::{Nap, Slept, crash::crash_point};
+use crate::sync::{Patience, Slept, crash::crash_point};
 use crate::sys::clock::{self, Deadline};
 
 /// Which end of a pipe.
@@ -121,6 +121,7 @@ pub struct Pipe {
     outgoing: Option<Queue>,
     /// Bytes sent since the kernel was asked.
     unasked: AtomicU64,
+    patience: Patience,
     // Not before these: they point into it.
     segment: Arc<Segment>,
 }
@@ -233,6 +234,7 @@ impl Pipe {
             incoming,
             outgoing,
             unasked: AtomicU64::new(0),
+            patience: Patience::default(),
             segment,
         })
     }
@@ -424,12 +426,13 @@ impl Pipe {
         // Mostly there is no need to wait, nor to read the clock.
         let mut answer = attempt(Timeout::Val(Duration::ZERO));
         // After each slice the kernel is asked for the other side.
-        let (deadline, mut nap) = (Deadline::after(timeout), Nap::FIRST);
+        let (deadline, mut nap) = (Deadline::after(timeout), self.patience.nap());
         while answer.as_ref().is_err_and(nothing) {
             if deadline != Deadline::Now {
                 let until = deadline.slice(nap.ns());
                 let patience = Duration::from_nanos(until.saturating_sub(clock::now_ns()));
                 answer = attempt(Timeout::Val(patience));
+                self.patience.set_idle(answer.as_ref().is_err_and(nothing));
                 if !answer.as_ref().is_err_and(nothing) {
                     break;
                 }

@@ -14,7 +14,7 @@ use crate::Timeout;
 use crate::error::Result;
 use crate::layout::Shared;
 use crate::segment::{self, Kind, Options, Segment};
-use crate::sync::{EventCell, Nap, Patience, crash::crash_point, publish_fence};
+use crate::sync::{EventCell, Patience, crash::crash_point, publish_fence};
 use crate::sys::clock::Deadline;
 
 use super::object;
@@ -143,7 +143,7 @@ impl Event {
         if happened() {
             return Ok(());
         }
-        let (deadline, mut nap) = (Deadline::after(timeout), Nap::FIRST);
+        let (deadline, mut nap) = (Deadline::after(timeout), self.patience.nap());
         if deadline != Deadline::Now && self.patience.spin(happened) {
             return Ok(());
         }

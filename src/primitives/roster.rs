@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::error::{Error, Result};
 use crate::layout::Shared;
 use crate::segment::Segment;
-use crate::sync::{Nap, Patience, Slept, crash::crash_point, pack, unpack};
+use crate::sync::{Patience, Slept, crash::crash_point, pack, unpack};
 use crate::sys::clock::Deadline;
 use crate::sys::futex::{self, Waited};
 
@@ -96,7 +96,7 @@ impl Place {
         mut look: impl FnMut() -> Result<()>,
     ) -> Result<u32> {
         let told = || self.state() != WAITING;
-        let mut nap = Nap::FIRST;
+        let mut nap = patience.nap();
         if deadline != Deadline::Now {
             patience.spin(told);
         }
@@ -106,8 +106,9 @@ impl Place {
             }
             let until = deadline.slice(nap.ns());
             match patience.slept(|| futex::wait(&self.state, WAITING, until)) {
-                Waited::Woken => {}
+                Waited::Woken => patience.set_idle(false),
                 Waited::TimedOut => {
+                    patience.set_idle(true);
                     look()?;
                     nap.ended(Slept::TimedOut);
                 }

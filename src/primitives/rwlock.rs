@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::layout::Shared;
 use crate::segment::{self, Kind, Options, Segment};
 use crate::sync::{
-    EventCell, Guard, LockCell, Nap, Patience, RobustMutex, Taken, crash::crash_point, pack,
+    EventCell, Guard, LockCell, Patience, RobustMutex, Taken, crash::crash_point, pack,
     publish_fence, unpack,
 };
 use crate::sys::clock::Deadline;
@@ -177,7 +177,7 @@ impl RwLock {
         if let Some(taken) = attempt()? {
             return Ok(taken);
         }
-        let mut nap = Nap::FIRST;
+        let mut nap = self.patience.nap();
         let mut ask = deadline == Deadline::Now || self.patience.may_ask();
         loop {
             if ask {

@@ -61,7 +61,7 @@
 //! works leaves the others asleep until the first of their slices ends, at most
 //! [`LAST_SLICE_NS`] later: they see that the end is slow and come in.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
 use crate::error::{Error, Result};
 use crate::sync::{Acquired, EventCell, Guard, Patience, RobustMutex, Slept};
@@ -74,6 +74,11 @@ use super::header::{Header, Passed};
 /// each [`GRAIN`] bytes, to make turns of large ones about as long.
 const TURN: i64 = 8192;
 const GRAIN: u64 = 512;
+
+/// Once a turn is over, the process works on in parts of this length until the next is there, but not
+/// for longer than it takes the scheduler's tick to let that in: some 4 ms.
+const PART: i64 = TURN / 8;
+const OVERTIME: u32 = 48;
 
 /// How long to stand aside before looking whether those who work keep the end busy.
 const FIRST_SLICE_NS: u64 = 1_000_000;
@@ -94,8 +99,9 @@ pub(super) struct Entrance {
     passed: fn(&Header) -> Passed,
     /// What is left of this handle's turn. Below zero, what it has done since it used that up.
     left: AtomicI64,
-    /// Whether its turn is over: the next one was woken.
-    over: AtomicBool,
+    /// Its turn is over, the next one was woken, and this is the nth part of a turn since; 0: it is
+    /// not over.
+    over: AtomicU32,
     /// Of those who find nothing to do at this end.
     pub(super) patience: Patience,
 }
@@ -117,7 +123,7 @@ impl Entrance {
             header,
             passed,
             left: AtomicI64::new(TURN),
-            over: AtomicBool::new(false),
+            over: AtomicU32::new(0),
             patience: Patience::default(),
         }
     }
@@ -201,25 +207,28 @@ impl Entrance {
 
     #[cold]
     fn end_turn(&self, deadline: Deadline) -> Result<bool> {
-        // Who must not wait never stands aside.
+        // A call that must not wait never stands aside.
         let waits = deadline != Deadline::Now;
-        let ends = !waits || !self.over.load(Ordering::Relaxed);
-        if ends {
-            // One who stands aside, or else one who was too late every time.
+        let over = self.over.load(Ordering::Relaxed);
+        if !waits || over == 0 {
+            // One that stands aside, or else one that was too late every time.
             let woken = self.gate.notify_one() || self.idle.notify_one();
-            self.begin_turn(woken && waits);
-        } else if self.gate.is_waking() || self.idle.is_waking() {
-            self.begin_turn(true);
+            self.begin_turn(u32::from(woken && waits));
+            return Ok(true);
+        }
+        let is_coming = self.gate.is_waking() || self.idle.is_waking();
+        if is_coming && over < OVERTIME {
+            self.begin_turn(over + 1);
         } else {
             self.stand_aside(deadline)?;
         }
-        Ok(ends)
+        Ok(false)
     }
 
-    /// A turn, or what is done until the next one is there.
-    fn begin_turn(&self, over: bool) {
+    /// A turn; or, once it is over, the part of one that is done until the next process is there.
+    fn begin_turn(&self, over: u32) {
         self.over.store(over, Ordering::Relaxed);
-        let left = if over { TURN / 8 } else { TURN };
+        let left = if over == 0 { TURN } else { PART };
         self.left.store(left, Ordering::Relaxed);
     }
 
@@ -247,7 +256,7 @@ impl Entrance {
     /// `Interrupted`.
     #[cold]
     pub(super) fn stand_aside(&self, deadline: Deadline) -> Result<bool> {
-        self.begin_turn(false);
+        self.begin_turn(0);
         let mut slice = FIRST_SLICE_NS;
         let mut before = (self.passed)(self.header);
         loop {

@@ -22,7 +22,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
-use crate::sync::{Acquired, EventCell, Guard, Nap, Slept, crash::crash_point, publish_fence};
+use crate::sync::{Acquired, EventCell, Guard, Slept, crash::crash_point, publish_fence};
 use crate::sys::clock::Deadline;
 
 use super::ends::Consumer;
@@ -183,7 +183,7 @@ impl Queue {
         ready: impl Fn() -> bool,
         idle: impl Fn(u64) -> Result<()>,
     ) -> Result<()> {
-        let (mut nap, mut in_vain) = (Nap::FIRST, 0);
+        let (mut nap, mut in_vain) = (entrance.patience.nap(), 0);
         loop {
             let due = self.due();
             let nap_ns = self.until_due(nap.ns());

@@ -31,7 +31,7 @@ use crate::layout::Shared;
 use crate::sys::clock::{Deadline, now_ns};
 
 use super::crash::crash_point;
-use super::patience::{Ask, Nap, Patience};
+use super::patience::{Ask, Patience};
 use super::{EventCell, Slept, publish_fence};
 
 /// How long the owners of a moment may take what is free again and again, before a sleeper gets it:
@@ -156,7 +156,7 @@ impl Line {
         {
             return Ok(done);
         }
-        let (began, mut nap) = (now_ns(), Nap::FIRST);
+        let (began, mut nap) = (now_ns(), patience.nap());
         if at_once {
             // It cannot come back when what is free has gone to a sleeper, or that has died.
             how.woken = Some(began);

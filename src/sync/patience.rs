@@ -87,6 +87,8 @@ pub(crate) struct Patience {
     asked_ns: AtomicU64,
     /// Whether the last sleep was short.
     brisk: AtomicBool,
+    /// Whether its slice ended before anything happened.
+    idle: AtomicBool,
 }
 
 impl Default for Patience {
@@ -103,6 +105,7 @@ impl Patience {
             again_ns: AtomicU64::new(0),
             asked_ns: AtomicU64::new(0),
             brisk: AtomicBool::new(false),
+            idle: AtomicBool::new(false),
         }
     }
 }
@@ -183,7 +186,27 @@ impl Patience {
         deadline: Deadline,
         ready: impl Fn() -> bool,
     ) -> Result<Slept> {
-        self.slept(|| event.sleep(nap_ns, deadline, ready))
+        let slept = self.slept(|| event.sleep(nap_ns, deadline, ready));
+        if let Ok(how) = slept {
+            self.set_idle(how == Slept::TimedOut);
+        }
+        slept
+    }
+
+    /// Whether the last sleep, by whatever means, was for its whole slice.
+    pub(crate) fn set_idle(&self, idle: bool) {
+        if self.idle.load(Ordering::Relaxed) != idle {
+            self.idle.store(idle, Ordering::Relaxed);
+        }
+    }
+
+    /// The first slice of a wait: a long one where the last wait was in vain, since a program may
+    /// wait for one thing in many calls.
+    pub(crate) fn nap(&self) -> Nap {
+        match self.idle.load(Ordering::Relaxed) {
+            true => Nap(LAST_NAP_NS),
+            false => Nap::FIRST,
+        }
     }
 
     /// Makes this `sleep`, and remembers whether it was short.
@@ -266,7 +289,7 @@ pub(crate) fn wait_for<T>(
     if deadline != Deadline::Now && patience.spin(ready) {
         return found.take().unwrap_or(Err(Error::Timeout));
     }
-    let (mut nap, mut ask) = (Nap::FIRST, true);
+    let (mut nap, mut ask) = (patience.nap(), true);
     loop {
         if ask && let Some(found) = find(Ask::Kernel)? {
             return Ok(found);

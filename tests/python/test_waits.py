@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import threading
 import time
+from typing import Any, Callable, List, Tuple
 
 import pytest
 
 import shoal
+from shoal import _ffi, _wait
 from conftest import WATCHDOG, Script, asleep, ends_well, wait_until
 
 WAITS = {
@@ -99,3 +102,77 @@ def test_other_threads_run_while_one_waits() -> None:
         queue.put("at once")
         thread.join()
         assert got == ["at once"]
+
+
+def test_the_longer_a_wait_takes_the_rarer_it_looks_for_signals() -> None:
+    slices: List[int] = []
+
+    def call(timeout_ns: int) -> int:
+        slices.append(timeout_ns)
+        return _ffi.TIMEOUT if len(slices) < 20 else _ffi.OK
+
+    assert _wait.wait(call, None) == _ffi.OK
+    assert slices == sorted(slices)
+    assert slices[0] == _wait.SLICE_NS < slices[-1] == slices[-2]
+
+
+IDLE = {
+    "queue": lambda: (shoal.Queue(), "get"),
+    "event": lambda: (shoal.Event(), "wait"),
+    "semaphore": lambda: (shoal.Semaphore(0), "acquire"),
+}
+
+
+@pytest.mark.parametrize("kind", IDLE)
+def test_who_waits_for_long_hardly_ever_wakes_up(kind: str) -> None:
+    waiting, method = IDLE[kind]()
+    with waiting:
+        before = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+        try:
+            getattr(waiting, method)(timeout=1)
+        except shoal.Empty:
+            pass
+        assert resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - before < 60
+
+
+def notified(condition: shoal.Condition) -> None:
+    with condition:
+        condition.wait()
+
+
+def taken(lock: Any) -> Any:
+    lock.acquire()
+    return lock
+
+
+DETACHED = {
+    "queue": (shoal.Queue, lambda queue: queue.get()),
+    "lease": (shoal.Queue, lambda queue: queue.lease()),
+    "map": (shoal.Map, lambda shared: shared.wait_change(shared.version)),
+    "lock": (lambda: taken(shoal.Lock()), lambda lock: lock.acquire()),
+    "semaphore": (lambda: shoal.Semaphore(0), lambda semaphore: semaphore.acquire()),
+    "event": (shoal.Event, lambda event: event.wait()),
+    "condition": (shoal.Condition, notified),
+    "barrier": (lambda: shoal.Barrier(2), lambda barrier: barrier.wait()),
+}
+Kind = Tuple[Callable[[], Any], Callable[[Any], Any]]
+
+
+@pytest.mark.parametrize("kind", DETACHED.values(), ids=DETACHED)
+def test_a_thread_that_waits_comes_back_when_another_detaches_the_object(kind: Kind) -> None:
+    make, call = kind
+    shared = make()
+    raised = []
+
+    def wait() -> None:
+        try:
+            call(shared)
+        except shoal.ClosedError:
+            raised.append(True)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    time.sleep(0.1)
+    shared.detach()
+    thread.join()
+    assert raised

@@ -253,7 +253,7 @@ class KeyLock:
         self._handle: Any = None
         live = keys._live()
         status = _wait.wait(
-            lambda ns: _lib.shoal_map_lock_key(live, key, len(key), ns),
+            lambda ns: _lib.shoal_map_lock_key(keys._live(), key, len(key), ns),
             _wait.deadline(True, timeout),
         )
         if status != _ffi.OWNER_DIED:

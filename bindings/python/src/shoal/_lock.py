@@ -135,9 +135,8 @@ class Lock(Sync):
         """Takes the lock; whether it was to be had, at once or within ``timeout`` seconds."""
         if _try(self._fast) == 0:
             return True
-        handle = self._live()
         status = _wait.wait(
-            lambda ns: _lib.shoal_lock_lock(handle, ns), _wait.deadline(block, timeout)
+            lambda ns: _lib.shoal_lock_lock(self._live(), ns), _wait.deadline(block, timeout)
         )
         if status == _ffi.TIMEOUT:
             return False

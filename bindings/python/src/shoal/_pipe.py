@@ -180,7 +180,7 @@ class Connection(Sender, Shared):
         loan = _ffi.Loan()
         handle = self._live()
         self._send_with(
-            lambda ns: _lib.shoal_pipe_reserve(handle, size, ctypes.byref(loan), ns)
+            lambda ns: _lib.shoal_pipe_reserve(self._live(), size, ctypes.byref(loan), ns)
         )
         return PipeReservation(handle, loan)
 
@@ -220,7 +220,7 @@ class Connection(Sender, Shared):
         `ExhaustedError` if there is no room for more leases."""
         loan = _ffi.Loan()
         handle = self._live()
-        self._receive(lambda ns: _lib.shoal_pipe_lease(handle, ctypes.byref(loan), ns))
+        self._receive(lambda ns: _lib.shoal_pipe_lease(self._live(), ctypes.byref(loan), ns))
         return PipeLease(handle, loan)
 
     def recv_bytes(self, maxlength: Optional[int] = None) -> bytes:

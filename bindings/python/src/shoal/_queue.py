@@ -167,7 +167,7 @@ class Queue(_frame.Sender, Shared, Generic[T]):
 
         def call(timeout_ns: int) -> int:
             out = ctypes.byref(loan)
-            status: int = _ffi.lib.shoal_queue_reserve(handle, size, out, timeout_ns)
+            status: int = _ffi.lib.shoal_queue_reserve(self._live(), size, out, timeout_ns)
             return status
 
         status = _wait.wait(call, _wait.deadline(block, timeout))
@@ -199,7 +199,7 @@ class Queue(_frame.Sender, Shared, Generic[T]):
 
         def call(timeout_ns: int) -> int:
             out = ctypes.byref(loan)
-            status: int = _ffi.lib.shoal_queue_lease(handle, visible_ns, out, timeout_ns)
+            status: int = _ffi.lib.shoal_queue_lease(self._live(), visible_ns, out, timeout_ns)
             return status
 
         status = _wait.wait(call, _wait.deadline(block, timeout))

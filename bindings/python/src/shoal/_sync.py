@@ -48,9 +48,9 @@ class Semaphore(Sync):
 
     def acquire(self, block: bool = True, timeout: Optional[float] = None) -> bool:
         """Takes a permit; whether there was one, at once or within ``timeout`` seconds."""
-        handle = self._live()
         status = _wait.wait(
-            lambda ns: _lib.shoal_semaphore_acquire(handle, ns), _wait.deadline(block, timeout)
+            lambda ns: _lib.shoal_semaphore_acquire(self._live(), ns),
+            _wait.deadline(block, timeout),
         )
         if status == _ffi.TIMEOUT:
             return False
@@ -123,9 +123,8 @@ class Event(Sync):
 
     def wait(self, timeout: Optional[float] = None) -> bool:
         """Waits until it has happened; false if that took longer than ``timeout`` seconds."""
-        handle = self._live()
         status = _wait.wait(
-            lambda ns: _lib.shoal_event_wait(handle, ns), _wait.deadline(True, timeout)
+            lambda ns: _lib.shoal_event_wait(self._live(), ns), _wait.deadline(True, timeout)
         )
         if status == _ffi.TIMEOUT:
             return False
@@ -200,15 +199,17 @@ class Condition(Sync):
                 self._lock.release()
             until = _wait.deadline(True, timeout)
             status = _wait.wait(
-                lambda ns: _lib.shoal_condition_sleep(handle, place, ns), until
+                lambda ns: _lib.shoal_condition_sleep(self._live(), place, ns), until
             )
             if status != _ffi.TIMEOUT:
                 _ffi.check(status)
         finally:
-            for _ in range(depth):
-                self._lock.acquire()
-            # Last: until then, what this one was told would be told to another if it died.
-            status = _lib.shoal_condition_leave(handle, place, ctypes.byref(notified))
+            try:
+                for _ in range(depth):
+                    self._lock.acquire()
+            finally:
+                # Last: until then, what this one was told would be told to another if it died.
+                status = _lib.shoal_condition_leave(handle, place, ctypes.byref(notified))
         _ffi.check(status)
         return notified.value
 
@@ -286,7 +287,7 @@ class Barrier(Sync):
         # Coming does not wait, unless the round before is not over.
         patience = until or None
         status = _wait.wait(
-            lambda ns: _lib.shoal_barrier_arrive(handle, ns, *out), patience
+            lambda ns: _lib.shoal_barrier_arrive(self._live(), ns, *out), patience
         )
         self._check(status)
         try:
@@ -296,7 +297,7 @@ class Barrier(Sync):
                 status = _lib.shoal_barrier_release(handle, place)
             else:
                 status = _wait.wait(
-                    lambda ns: _lib.shoal_barrier_sleep(handle, place, ns), until
+                    lambda ns: _lib.shoal_barrier_sleep(self._live(), place, ns), until
                 )
                 if status == _ffi.TIMEOUT:
                     status = _lib.shoal_barrier_give_up(handle, place)
@@ -366,8 +367,8 @@ class RWLock(Sync):
         self._open(name, _ffi.RwLockHandle(), 0)
 
     def _acquire(self, function: Any, block: bool, timeout: Optional[float]) -> bool:
-        handle = self._live()
-        status = _wait.wait(lambda ns: function(handle, ns), _wait.deadline(block, timeout))
+        until = _wait.deadline(block, timeout)
+        status = _wait.wait(lambda ns: function(self._live(), ns), until)
         if status == _ffi.TIMEOUT:
             return False
         self.owner_died = status == _ffi.OWNER_DIED

@@ -1,9 +1,13 @@
 """Waits that Ctrl-C can end.
 
-A thread inside the native library cannot run Python's signal handlers, and a signal may
-be delivered to another thread than the one that waits. So every wait is cut into slices:
-after each the interpreter runs what handlers are due (Ctrl-C raises `KeyboardInterrupt`
-there) and the call is entered again with what is left until its deadline.
+A thread inside the native library cannot run Python's signal handlers. A signal ends its sleep,
+unless it comes just before that, or to another thread than the one that waits. So every wait is
+cut into slices: after each the interpreter runs what handlers are due (Ctrl-C raises
+`KeyboardInterrupt` there) and the call is entered again with what is left until its deadline.
+
+Each slice is twice as long as the one before, up to a bound, since an idle machine should be idle
+and every new call looks for a while before it sleeps. So a signal that was missed is noticed after
+as much time at most as the wait had taken by then.
 """
 
 from __future__ import annotations
@@ -13,8 +17,10 @@ from typing import Callable, Optional
 
 from . import _ffi
 
-# How long a blocking call stays in the library before Python looks at its signals.
+# How long a blocking call stays in the library at first before Python looks at its signals.
 SLICE_NS = 50_000_000
+# And at most.
+_LONGEST_NS = 1_000_000_000
 
 # Longer timeouts than this (30 years) mean forever: nanoseconds have to fit 64 bits.
 _FOREVER_SECONDS = 1e9
@@ -44,13 +50,14 @@ def wait(call: Callable[[int], int], until: Optional[int]) -> int:
     Returns the last status: ``TIMEOUT``, ``FULL`` or ``EMPTY`` once the time is up.
     ``call`` is always made at least once.
     """
+    slice_ns = SLICE_NS
     while True:
         if until is None:
-            patience = SLICE_NS
+            patience = slice_ns
         elif until == 0:
             patience = _ffi.NOWAIT
         else:
-            patience = max(0, min(SLICE_NS, until - monotonic_ns()))
+            patience = max(0, min(slice_ns, until - monotonic_ns()))
         status = call(patience)
         if status == _ffi.INTERRUPTED:
             continue
@@ -60,3 +67,4 @@ def wait(call: Callable[[int], int], until: Optional[int]) -> int:
             return status
         if until is not None and monotonic_ns() >= until:
             return status
+        slice_ns = min(2 * slice_ns, _LONGEST_NS)

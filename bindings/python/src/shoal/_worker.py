@@ -35,6 +35,8 @@ BACKLOG = 1024
 LARGE = 1 << 20
 # How often a waiting worker looks whether its parent lives, and a thread whether its pool does.
 LOOK_SECONDS = 1.0
+# And how often at least one that holds a large message back looks whether it still has to.
+LONGEST_PAUSE = 0.1
 # Functions a worker remembers.
 FUNCTIONS = 256
 
@@ -60,7 +62,7 @@ def put_politely(
         pause = 0.0005
         while to.qsize() >= limit and goes_on():
             time.sleep(pause)
-            pause = min(pause * 2, 0.02)
+            pause = min(pause * 2, LONGEST_PAUSE)
     while True:
         try:
             return to.put_bytes(data, timeout=LOOK_SECONDS)

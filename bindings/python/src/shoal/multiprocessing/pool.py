@@ -31,7 +31,7 @@ from collections import deque
 from multiprocessing import connection, pool, util
 from multiprocessing.context import ProcessError
 from multiprocessing.pool import AsyncResult, ThreadPool
-from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Set, Tuple
+from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
 from .. import _queue, _worker
 from .. import devices as _devices
@@ -50,17 +50,26 @@ class WorkerDiedError(ProcessError):
     """The process that ran a task died before there was a result."""
 
 
-# Whoever waits for a result comes back so often to see whether there was a Ctrl-C. The interpreter
-# misses one that comes just before it begins to wait: one in thirty on a busy machine.
-_SLICE_SECONDS = 0.05
+def _slices() -> Iterator[float]:
+    """How many seconds to wait for a result each time before a look whether there was a Ctrl-C.
+
+    The interpreter misses one that comes just before it begins to wait: one in thirty on a busy
+    machine. Twice as long each time, since an idle machine should be idle.
+    """
+    seconds = 0.05
+    while True:
+        yield seconds
+        seconds = min(2 * seconds, 0.5)
 
 
 class _Event(threading.Event):
     """That a result is there."""
 
     def wait(self, timeout: Optional[float] = None) -> bool:
-        while timeout is None and not super().wait(_SLICE_SECONDS):
-            pass
+        if timeout is None:
+            for seconds in _slices():
+                if super().wait(seconds):
+                    return True
         return super().wait(timeout)
 
 
@@ -74,7 +83,9 @@ class _Condition(threading.Condition):
     def wait(self, timeout: Optional[float] = None) -> bool:
         if timeout is not None:
             return super().wait(timeout)
-        while not super().wait(_SLICE_SECONDS):
+        for seconds in _slices():
+            if super().wait(seconds):
+                break
             results = self._results()
             if results is None or results._items or results._index == results._length:
                 break
