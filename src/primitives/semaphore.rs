@@ -21,9 +21,7 @@ use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::layout::Shared;
 use crate::segment::{self, Kind, Options, Segment};
-use crate::sync::{
-    Ask, Guard, Line, LockCell, Patience, RobustMutex, Try, Woken, crash::crash_point,
-};
+use crate::sync::{Ask, Guard, Line, LockCell, Patience, RobustMutex, Try, crash::crash_point};
 use crate::sys::clock::Deadline;
 
 use super::holds::Holds;
@@ -149,7 +147,7 @@ impl Semaphore {
     /// # Errors
     /// `Timeout`; `Interrupted` when a signal handler ran while it waited.
     pub fn acquire(&self, timeout: Timeout) -> Result<()> {
-        if self.attempt(None)? {
+        if self.attempt(false)? {
             return Ok(());
         }
         let deadline = Deadline::after(timeout);
@@ -164,7 +162,7 @@ impl Semaphore {
         line.wait(&self.patience, deadline, is_free, attempt)
     }
 
-    fn attempt(&self, woken: Woken) -> Result<bool> {
+    fn attempt(&self, woken: bool) -> Result<bool> {
         let (state, guard) = (self.state, self.enter()?);
         let available = state.available.load(Ordering::Relaxed);
         if available == 0 || (available == 1 && !state.line.admits(woken)) {

@@ -40,7 +40,7 @@ use crate::sys::clock::Deadline;
 use crate::sys::thread::token;
 
 use super::crash::crash_point;
-use super::line::{Line, Try, Woken};
+use super::line::{Line, Try};
 use super::patience::{Ask, Patience};
 
 /// Who uses a lock: the participants of its segment.
@@ -121,11 +121,11 @@ impl LockCell {
     /// `TooLarge` if a recursive lock was taken 2^32 times.
     #[inline]
     pub(crate) fn try_acquire(&self, me: u64) -> Result<Option<Taken>> {
-        self.acquire_now(me, None)
+        self.acquire_now(me, false)
     }
 
     #[inline]
-    fn acquire_now(&self, me: u64, woken: Woken) -> Result<Option<Taken>> {
+    fn acquire_now(&self, me: u64, woken: bool) -> Result<Option<Taken>> {
         match self.take(me, woken) {
             Ok(taken) => Ok(taken.then_some(Taken::Clean)),
             Err(owner) if self.is_recursive() && self.is_thread_of(owner, me) => self.enter_again(),
@@ -135,7 +135,7 @@ impl LockCell {
 
     /// Takes the lock if it is free, and says if that succeeded; or else who has it.
     #[inline(always)]
-    pub(super) fn take(&self, me: u64, woken: Woken) -> std::result::Result<bool, u64> {
+    pub(super) fn take(&self, me: u64, woken: bool) -> std::result::Result<bool, u64> {
         // SYNC: pairs with the exchange in `free`.
         self.owner
             .compare_exchange(NOBODY, me, Ordering::Acquire, Ordering::Relaxed)?;

@@ -9,7 +9,7 @@ mod robust;
 mod watch;
 
 pub(crate) use event::{EventCell, Slept, publish_fence};
-pub(crate) use line::{Line, Try, Woken};
+pub(crate) use line::{Line, Try};
 pub use lock::Taken;
 pub(crate) use lock::{LockCell, Peers, pack, unpack};
 pub(crate) use patience::{Ask, Nap, Patience, wait_for};

@@ -74,7 +74,7 @@ impl RobustMutex {
     #[inline]
     pub(crate) fn lock(&self, deadline: Deadline) -> Result<Acquired<'_>> {
         let me = self.me();
-        match self.cell.take(me, None) {
+        match self.cell.take(me, false) {
             Ok(true) => Ok(Acquired::Held(self.guard(me))),
             _ => self.lock_slow(me, deadline),
         }
@@ -84,7 +84,7 @@ impl RobustMutex {
     #[inline]
     pub(crate) fn try_lock(&self) -> Option<Guard<'_>> {
         let me = self.me();
-        matches!(self.cell.take(me, None), Ok(true)).then(|| self.guard(me))
+        matches!(self.cell.take(me, false), Ok(true)).then(|| self.guard(me))
     }
 
     /// The lock, unless it stays taken for as long as spinning has paid.
