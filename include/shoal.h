@@ -62,13 +62,15 @@
  * - A process may be killed at any instruction. What it had put is there whole or not at all;
  *   a message it had just taken is lost with it. The next process to come along repairs the
  *   object. If it cannot, every call answers SHOAL_ERR_POISONED from then on.
- * - A process that is stopped (SIGSTOP, a debugger) inside a call holds the others up.
+ * - A process that is stopped (SIGSTOP, a debugger) inside a call holds the others up. So does a
+ *   thread that ends inside a call (pthread_cancel, longjmp out of a signal handler) for as long
+ *   as its process lives.
  * - Objects live in `/dev/shm`. When that is full, what needs memory answers
  *   SHOAL_ERR_NO_SPACE and changes nothing. Containers often have 64 MiB of it.
  * - An object that is not persistent goes with its last handle. If its last process is
  *   killed, it stays until `shoal_gc()` or until somebody opens it again.
- * - Only processes of one user, one pid namespace and one C library share objects. Among
- *   them there is no protection: garbage written into an object is answered with
+ * - Only processes of one user and one pid namespace share objects, whatever C library they use.
+ *   Among them there is no protection: garbage written into an object is answered with
  *   SHOAL_ERR_CORRUPT, but nothing stops a process from deleting your data.
  * - A queue, map or list handle uses two file descriptors, and a queue's three once it was asked
  *   for one.

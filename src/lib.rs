@@ -29,7 +29,7 @@
 //! how, and what the limits are. The same library speaks C (`include/shoal.h`), C++
 //! (`bindings/cpp`) and Python (`bindings/python`).
 
-// The shared structures rely on the kernel's OFD locks, futexes and robust mutexes.
+// The shared structures rely on the kernel's OFD locks and futexes.
 #[cfg(not(target_os = "linux"))]
 compile_error!("shoal runs on Linux");
 

@@ -164,6 +164,43 @@ fn a_sleeper_killed_at_every_step_costs_the_others_nothing() {
 }
 
 #[test]
+fn a_woken_waiter_killed_while_the_lock_is_kept_for_it_costs_the_others_nothing() {
+    let _alone = alone();
+    for lock in both() {
+        for step in 1.. {
+            let mut guard = lock.lock(FOREVER).unwrap();
+            let mut waiter = fork(|| {
+                crash::arm(step);
+                let _ = lock.acquire(FOREVER).unwrap();
+                lock.release().unwrap();
+                crash::disarm();
+            });
+            waiter.wait_asleep();
+            // Taken again before the waiter is awake, most of the time: it claims the lock.
+            for _ in 0..3 {
+                drop(guard);
+                guard = lock.lock(FOREVER).unwrap();
+            }
+            let mut other = fork(|| {
+                let _ = lock.acquire(FOREVER).unwrap();
+                lock.release().unwrap();
+            });
+            other.wait_asleep();
+            drop(guard);
+            other.ends_well();
+            let done = lived(&mut waiter);
+            let _ = lock.acquire(FOREVER).unwrap();
+            lock.release().unwrap();
+            is_sound(&lock);
+            if done {
+                assert!(step > 3);
+                break;
+            }
+        }
+    }
+}
+
+#[test]
 fn a_handle_that_goes_gives_up_its_lock() {
     let _alone = alone();
     let lock = Lock::anonymous().unwrap();

@@ -2,12 +2,11 @@
 //!
 //! # Why there are turns
 //! An owner holds the lock for some 30 ns. Two or three processes that want it at once get it
-//! by looking again. But more processes than cores cannot all be looking: those that look
-//! take the core from the one that works, an owner is put aside while it holds the lock, and
-//! the scheduler does not make up for it: of eight consumers that looked and yielded by
-//! turns, one ran for 222 ms of a second and another for 14 (Linux 6.18). So at each entrance
-//! only as many work as the lock has use for; the others *stand aside*, asleep at the gate,
-//! first come first served.
+//! by spinning. But more processes than cores cannot all spin: they take the core from the one that
+//! works, an owner loses its core while it holds the lock, and the scheduler does not make up for
+//! it: without turns, one of eight consumers had 28 times as many messages as another within
+//! 0.25 s. So at each entrance only as many work as the lock has use for; the others *stand aside*,
+//! asleep at the gate, first come first served.
 //!
 //! ```text
 //!        lock is taken, woken in vain, outrun             woken, or the end is slow
@@ -21,40 +20,25 @@
 //! *Malthusian Locks* (EuroSys 2017). Here there is no list of waiters that a kill could
 //! tear: the kernel's wait queue is the list.
 //!
-//! Measured with 64-byte messages in rings of 1 MiB on two cores, with and without turns by turns in the same
-//! minutes: million messages a second, and how many times as many the luckiest of equal
-//! processes had as the least lucky within 0.25 s (medians of seven windows).
+//! # Beside programs that compute
+//! The next process may have to wait for a core until the scheduler's tick, some milliseconds. Until
+//! it is there, the one whose turn is over works on ([`OVERTIME`]): to give its core away instead
+//! would give it to a program that computes, and nobody would use the lock. A process that looks
+//! for something to do may find that the others did it all, each time it has a core: the one that
+//! fills the ring comes before it. So a process that saw others do a whole turn while it looked
+//! stands aside at once.
 //!
-//! | producers x consumers | without: rate, luck | with: rate, luck |
-//! |-----------------------|---------------------|------------------|
-//! | 2x2                   | 11.6, 1.5           | 11.5, 1.1        |
-//! | 4x4                   | 12.5, 2.1           | 11.9, 1.5        |
-//! | 8x1                   | 13.7, 56            | 11.6, 1.8        |
-//! | 1x8                   | 11.8, 28            | 11.0, 1.6        |
+//! 64-byte messages, two cores, beside so many programs that compute: million messages a second, and
+//! how many times as many the luckiest of equal processes had as the least lucky in the worst of
+//! three windows of a second (0.4 s where nothing computes). `cargo xtask bench --only queue --busy 2`
+//! measures the like.
 //!
-//! # One core for all
-//! Where other programs are at work, the scheduler may leave one core for all. Whoever is next then
-//! waits for the core of the one whose turn is over; so a turn ends with an offer of the core,
-//! repeated until the next one is there. And whoever looks for something to do finds that the
-//! others did it all, each time it has the core: the one that fills the ring, say, always comes
-//! before it. So who sees others do a whole turn while it looks stands aside at once.
-//!
-//! Luck as above, in rings of 1 MiB, medians of nine windows beside a program that spins on one of two cores, without
-//! all this and with it:
-//!
-//! | producers x consumers | 64 B      | 1 KiB    |
-//! |-----------------------|-----------|----------|
-//! | 2x2                   | 2.0, 1.1  | 10, 2.1  |
-//! | 4x4                   | 3.0, 1.2  | 159, 1.1 |
-//! | 8x1                   | 18.3, 1.1 | 3.2, 1.0 |
-//! | 1x8                   | 4.7, 1.1  | 4.0, 1.0 |
-//!
-//! The rates were 4 to 9 in a hundred lower for 64 B, and from 14 lower to 10 higher for 1 KiB.
-//! `cargo xtask bench --busy 1` measures this, and tells of the worst window.
-//!
-//! It does not help where a core is a scheduler's slice away for one and idle for the other: what
-//! the one does until the next is there is not made up for. In the worst of nine windows of 2x2
-//! with 1 KiB, a producer and a consumer had ten times as many as the other two.
+//! | producers x consumers | 0          | 2         | 4         |
+//! |-----------------------|------------|-----------|-----------|
+//! | 2x2                   | 40.3, 1.9  | 12.8, 1.5 | 16.0, 1.1 |
+//! | 4x4                   | 25.6, 1.3  | 17.1, 1.6 | 15.8, 1.2 |
+//! | 8x1                   | 29.7, 2.0  | 11.8, 1.6 | 8.6, 1.8  |
+//! | 1x8                   | 34.9, 2.7  | 19.9, 2.4 | 13.0, 2.7 |
 //!
 //! # What a kill leaves
 //! Who is killed while it stands aside is forgotten by the kernel. Who is killed while it

@@ -4,8 +4,8 @@
 //! The wake-up policy decides the speed of a queue on a machine where a wake-up costs as much
 //! as hundreds of messages (see `sync::event`). Four rules:
 //!
-//! 1. Whoever finds nothing to do looks for a while (`SPINS`) before it sleeps: with both sides
-//!    running, the next message is only a cache line away.
+//! 1. A process that finds nothing to do spins before it sleeps, for as long as that has paid lately
+//!    (see `sync::patience`): with both sides running, the next message is only a cache line away.
 //! 2. Sleeping producers are woken once the ring has drained to half, so that they have
 //!    something to do when they arrive. A single one at its limit would otherwise be woken
 //!    for every message.

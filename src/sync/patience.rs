@@ -304,3 +304,58 @@ pub(crate) fn wait_for<T>(
         ask = nap.ended(slept?);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spin_in_vain_is_shorter_the_next_time_and_soon_there_is_none() {
+        let patience = Patience::default();
+        let mut spins = 0;
+        while patience.spins() {
+            let before = patience.spin_ns.load(Ordering::Relaxed);
+            assert!(!patience.spin(|| false));
+            assert!(patience.spin_ns.load(Ordering::Relaxed) <= before / 2);
+            spins += 1;
+        }
+        assert!(spins <= 4);
+        // One look, and no more.
+        let looks = Cell::new(0);
+        assert!(!patience.spin(|| {
+            looks.set(looks.get() + 1);
+            false
+        }));
+        assert_eq!(looks.get(), 1);
+    }
+
+    #[test]
+    fn spinning_is_tried_again_only_where_sleeps_are_short() {
+        let patience = Patience::default();
+        while patience.spins() {
+            patience.spin(|| false);
+        }
+        patience.again_ns.store(0, Ordering::Relaxed);
+        patience.slept(|| std::thread::sleep(std::time::Duration::from_millis(1)));
+        assert!(!patience.may_try_again());
+        patience.brisk.store(true, Ordering::Relaxed);
+        let looks = Cell::new(0);
+        assert!(patience.spin(|| {
+            looks.set(looks.get() + 1);
+            looks.get() > 2
+        }));
+        assert!(patience.spins());
+    }
+
+    #[test]
+    fn a_wait_that_goes_on_in_another_call_begins_with_the_longest_slice() {
+        let (patience, event) = (Patience::default(), EventCell::default());
+        assert_eq!(patience.nap().ns(), FIRST_NAP_NS);
+        let slept = patience.sleep(&event, 1000, Deadline::Never, || false);
+        assert_eq!(slept, Ok(Slept::TimedOut));
+        assert_eq!(patience.nap().ns(), LAST_NAP_NS);
+        let slept = patience.sleep(&event, 1000, Deadline::Never, || true);
+        assert_eq!(slept, Ok(Slept::Ready));
+        assert_eq!(patience.nap().ns(), FIRST_NAP_NS);
+    }
+}

@@ -20,8 +20,8 @@ pub(crate) fn command() -> [u8; 16] {
     name
 }
 
-/// Identifies the pid namespace: robust mutexes hold thread ids, which mean nothing in
-/// another one. Zero when the system does not tell.
+/// Identifies the pid namespace: participants and holds carry the ids of processes and threads, which
+/// mean nothing in another one. Zero when the system does not tell.
 pub(crate) fn pid_namespace() -> u64 {
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata("/proc/self/ns/pid").map_or(0, |it| it.ino())

@@ -48,12 +48,21 @@ fn children() -> MutexGuard<'static, Vec<libc::pid_t>> {
     CHILDREN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Ends a test program that hangs, and its children with it.
+/// A test takes seconds; this long it hangs, on a busy machine as well.
+const HANGS_SECONDS: u32 = 240;
+
+/// Ends a test program in which no further test begins, and its children with it.
 pub(crate) fn watchdog() {
     static ONCE: Once = Once::new();
+    static BEGUN: AtomicU32 = AtomicU32::new(0);
+    BEGUN.fetch_add(1, Ordering::Relaxed);
     ONCE.call_once(|| {
         std::thread::spawn(|| {
-            std::thread::sleep(Duration::from_secs(150));
+            let mut begun = 0;
+            while begun != BEGUN.load(Ordering::Relaxed) {
+                begun = BEGUN.load(Ordering::Relaxed);
+                std::thread::sleep(Duration::from_secs(HANGS_SECONDS.into()));
+            }
             eprintln!("the watchdog ends a test that hangs");
             for &pid in children().iter() {
                 // SAFETY: our own child, not yet waited for.
@@ -134,7 +143,7 @@ fn fork_until(work: impl FnOnce(), end: impl FnOnce()) -> Child {
         children.clear();
         drop(children);
         // SAFETY: a watchdog for the child, and a death that needs nobody's lock.
-        unsafe { libc::alarm(120) };
+        unsafe { libc::alarm(HANGS_SECONDS) };
         if catch_unwind(AssertUnwindSafe(work)).is_ok() {
             end();
         }
