@@ -152,10 +152,8 @@ fn nothing_is_lost_beside_neighbours_of_lower_priority() {
     let idle = || {
         let none = libc::sched_param { sched_priority: 0 };
         // SAFETY: a system call for this very process, and a valid parameter.
-        assert_eq!(
-            unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &none) },
-            0
-        );
+        let rc = unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &none) };
+        assert_eq!(rc, 0);
     };
     let nice = || {
         // SAFETY: a system call for this very process.
