@@ -34,7 +34,7 @@
 //!    a sleeper looks by itself every [`FIRST_NAP_NS`] to [`LAST_NAP_NS`]. The first slice is longer
 //!    than the kernel's tick: a nearer end costs the timer's hardware an exit to the hypervisor on
 //!    the way in and on the way out (2 ms instead of 100 ms: 43 instead of 31 us a round trip).
-//! 6. **Those who have waited long are served first**, though not in order: see [`super::line`].
+//! 6. **A waiter that was passed over is served next**: see [`super::line`].
 //!
 //! What is learned lies in the process, beside the handle of the object, one for each side that can
 //! be waited for. Nothing of it is shared, so a kill cannot leave it wrong. Threads that share a
@@ -42,7 +42,7 @@
 //!
 //! The spin in vain that is halved until it is worth nothing is the usual answer to "spin or block"
 //! (A. Karlin et al., *Empirical Studies of Competitive Spinning for a Shared-Memory Multiprocessor*,
-//! SOSP 1991). The figures above and below were measured for this library.
+//! SOSP 1991).
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -108,9 +108,7 @@ impl Patience {
             idle: AtomicBool::new(false),
         }
     }
-}
 
-impl Patience {
     /// Spins until `ready()`, for as long as that has paid lately. False if it is time to sleep.
     #[inline]
     pub(crate) fn spin(&self, ready: impl Fn() -> bool) -> bool {
