@@ -1,7 +1,4 @@
 //! Maps with bytes that nobody should have written, and processes killed at random.
-//!
-//! The locks' own bytes are left alone: they belong to the C library and the kernel, which
-//! trust them. Everything else of a map is checked before it is believed.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -34,18 +31,9 @@ impl Random {
     }
 }
 
-// Where a map's own data begins in its file, and where the locks are in it.
+// Where a map's own data begins in its file.
 const DATA: u64 = 36_864;
-const SHARDS: u64 = DATA + 4096;
-const SHARD: u64 = 640;
-const HEAP: u64 = SHARDS + 64 * SHARD;
-
-fn is_lock(offset: u64) -> bool {
-    match offset {
-        SHARDS..HEAP => (offset - SHARDS) % SHARD < 64,
-        _ => (DATA + 64..DATA + 128).contains(&offset),
-    }
-}
+const HEAP: u64 = DATA + 4096 + 64 * 640;
 
 fn word_at(file: &File, offset: u64) -> u64 {
     let mut word = [0; 8];
@@ -69,11 +57,7 @@ fn words_of(file: &File) -> Vec<u64> {
         if from < 0 {
             return words;
         }
-        words.extend(
-            (from as u64..to as u64)
-                .step_by(8)
-                .filter(|at| !is_lock(*at)),
-        );
+        words.extend((from as u64..to as u64).step_by(8));
         at = to;
     }
 }

@@ -1,7 +1,4 @@
 //! Locks and their relatives with bytes that nobody should have written.
-//!
-//! The bytes of pthread mutexes are left alone: they belong to the C library and the kernel,
-//! which trust them.
 
 mod common;
 
@@ -56,10 +53,10 @@ fn a_wounded_lock_answers() {
     }
 }
 
-/// Wounds `name` behind its mutex, which is never touched: some words of the head, some of all.
+/// Wounds some words of the mutex and the head of `name`, some of all.
 fn wound_guarded(name: &str, random: &mut Random, len: u64) {
     let file = file(name);
-    wound(&file, random, 64, 64);
+    wound(&file, random, 0, 128);
     wound(&file, random, 64, len - 64);
 }
 

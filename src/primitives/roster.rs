@@ -7,7 +7,7 @@
 //!     16        places  1024 of them
 //!
 //! place
-//!      0     8  owner   the lock's owner    whose it is: slot + 1, sitting
+//!      0     8  owner   the lock's owner    whose it is: see `sync::lock`
 //!      8     8  number  the lock's owner    the object's own: an order, a round
 //!     16     4  state   the lock's owner    says what becomes of it; a futex word
 //! ```

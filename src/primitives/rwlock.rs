@@ -4,11 +4,11 @@
 //! offset  size  field    written by          invariant
 //!      0    64  lock                         guards all that follows `writers`, but for `changed`
 //!     64    64  writers                      had by the one that writes, or waits for readers to end
-//!    128     8  writer   the lock's owner    says who writes: slot + 1, sitting; 0 for nobody
+//!    128     8  writer   the lock's owner    says who writes, as in `sync::lock`; 0: nobody
 //!    136     8  next     the lock's owner    the writer that comes next; 0 for any
 //!    144     8  readers  the lock's owner    derived: how often it is held for reading
 //!    152     4  died     the lock's owner    1 since a writer died, until another has written
-//!    156    12  changed  everybody           those who wait
+//!    156    12  changed  everybody           event: waiters sleep on it
 //!    168        holds    the lock's owner    says who reads, and how often
 //! ```
 //! **Nobody starves a writer.** One who finds it taken puts itself down as the next, and while

@@ -6,7 +6,7 @@
 //!     64     8  total      the lock's owner    says how many permits there are
 //!     72     8  available  the lock's owner    derived: total less what is held
 //!     80     8  bound      creator             constant; as many may be available; 0 for any
-//!     88    40  line       everybody           those who wait for a permit: see `sync::line`
+//!     88    40  line       everybody           the waiters for a permit: see `sync::line`
 //!    128        holds      the lock's owner    says who holds how many
 //! ```
 //! **Whose permit is released?** A semaphore does not know: one process may take permits and

@@ -3,7 +3,7 @@
 //! ```text
 //! offset  size  field           invariant
 //!      0     8  magic           "SHOAL\r\n\x1a"
-//!      8     4  version         the layout of the stamp and the participants
+//!      8     4  version         the layout of the stamp, the participants and the locks
 //!     12     4  endian          0x01020304 as the creator's machine writes it
 //!     16     4  word            bytes of a pointer
 //!     20     4  kind            queue, map, …
@@ -51,7 +51,7 @@ const _: () = assert!(size_of::<Stamp>() == 80 && align_of::<Stamp>() <= align_o
 unsafe impl Shared for Stamp {}
 
 const MAGIC: [u8; 8] = *b"SHOAL\r\n\x1a";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const ENDIAN: u32 = 0x0102_0304;
 
 impl Stamp {

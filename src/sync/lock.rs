@@ -3,14 +3,15 @@
 //!
 //! ```text
 //! offset  size  field      written by    invariant
-//!      0     8  owner      everybody     who has the lock; 0 while it is free
+//!      0     8  owner      everybody     the process that has the lock; 0 while it is free
 //!      8     8  thread     the owner     which of its threads; 0 while that is not known
-//!     16    40  line       see `line`    those who wait
+//!     16    40  line       see `line`    the waiters
 //!     56     4  depth      the owner     how often it has a recursive lock
 //!     60     4  recursive  creator       constant; 1 if its owner may take it again
 //!
 //! owner      bit 63   taken from the dead, and not yet declared whole
-//!            32..48   the owner's slot + 1
+//!            48..63   MARK, so that bytes which are no owner's hardly ever look like one
+//!            32..48   the owner's slot
 //!             0..32   which sitter of that slot
 //!            all ones: given up, see `robust`
 //! ```
@@ -21,7 +22,7 @@
 //! dead owner's.
 //!
 //! # What a death costs
-//! `owner` alone says whose the lock is; the rest is worth something only to that owner.
+//! `owner` alone says which process has the lock; the rest is worth something only to that owner.
 //! *Killed with the lock:* a waiter asks the kernel when it comes and after each slice of its sleep,
 //! and takes over by exchanging that very owner for itself, so that one of them gets it. *Killed
 //! while taking over:* the same again. *Killed between freeing the lock and waking a waiter:* the
@@ -43,7 +44,7 @@ use super::crash::crash_point;
 use super::line::{Line, Try};
 use super::patience::{Ask, Patience};
 
-/// Who uses a lock: the participants of its segment.
+/// The processes that use a lock: the participants of its segment.
 pub(crate) trait Peers: Send + Sync {
     /// The caller, as [`pack`] writes it. Another one in a forked child.
     fn me(&self) -> &AtomicU64;
@@ -52,7 +53,7 @@ pub(crate) trait Peers: Send + Sync {
     fn lives(&self, owner: Owner) -> Result<bool>;
 }
 
-/// The lock. Its operations get the participants, who know who the caller is and who lives.
+/// The lock. Its operations get the participants, which tell who the caller is and which owners live.
 #[repr(C, align(64))]
 #[derive(Default)]
 pub(crate) struct LockCell {
@@ -84,20 +85,25 @@ pub enum Taken {
 }
 
 const TAKING: u64 = 1 << 63;
+const MARK: u64 = 0x5ba1;
 pub(super) const NOBODY: u64 = 0;
 /// Nobody can have the lock any more.
 pub(super) const GIVEN_UP: u64 = u64::MAX;
 
 /// An owner as one word, which is never 0.
 pub(crate) fn pack(owner: Owner) -> u64 {
-    (u64::from(owner.slot) + 1) << 32 | u64::from(owner.sitting)
+    MARK << 48 | u64::from(owner.slot) << 32 | u64::from(owner.sitting)
 }
 
-/// The owner a word names. One that cannot be sits in a slot that does not exist, and is dead.
+/// The owner a word names. Other bytes name a slot that does not exist, whose owner is dead.
 pub(crate) fn unpack(word: u64) -> Owner {
-    let slot = ((word & !TAKING) >> 32).wrapping_sub(1);
+    let is_owner = (word & !TAKING) >> 48 == MARK;
     Owner {
-        slot: u16::try_from(slot).unwrap_or(u16::MAX),
+        slot: if is_owner {
+            (word >> 32) as u16
+        } else {
+            u16::MAX
+        },
         sitting: word as u32,
     }
 }
@@ -133,7 +139,7 @@ impl LockCell {
         }
     }
 
-    /// Takes the lock if it is free, and says if that succeeded; or else who has it.
+    /// Takes the lock if it is free, and says if that succeeded; or else the owner.
     #[inline(always)]
     pub(super) fn take(&self, me: u64, woken: bool) -> std::result::Result<bool, u64> {
         // SYNC: pairs with the exchange in `free`.
@@ -217,7 +223,7 @@ impl LockCell {
     }
 
     /// Whether `owner`, as just read, is this very thread. Its own number it reads only if it
-    /// wrote it: whoever frees the lock clears that first, and who takes over from the dead
+    /// wrote it: a process that frees the lock clears that first, and one that takes over from the dead
     /// marks the lock until it has written its own.
     #[inline]
     fn is_thread_of(&self, owner: u64, me: u64) -> bool {
