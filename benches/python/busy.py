@@ -80,7 +80,7 @@ def queue_trips(mp: Any, seconds: float) -> Measured:
 
 
 def event_trips(mp: Any, seconds: float) -> Measured:
-    """Two events, and beside them the number that the one who is woken has to find."""
+    """Two events, and beside them the number that the woken process has to find."""
     to, back, number = mp.Event(), mp.Event(), fork.RawValue("q", 0)
 
     def send(message: Any) -> None:

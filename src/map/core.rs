@@ -135,7 +135,7 @@ pub(super) struct Core {
     shards: &'static [Shard; SHARDS],
     locks: Box<[RobustMutex; SHARDS]>,
     arena_lock: RobustMutex,
-    /// Of those who wait for a key or a change.
+    /// What this handle learned of waits for a key or a change.
     pub(super) waiting: Patience,
     pub(super) readers: Readers,
     // Last: everything above points into it.
@@ -206,7 +206,7 @@ impl Core {
         &self.shards[index].changed
     }
 
-    /// Whose turn it is to lock a key of a shard whose lock the caller holds.
+    /// Which process is next to lock a key of a shard whose lock the caller holds.
     pub(super) fn turn_in(&self, index: usize) -> &Turn {
         &self.header.turns[index % SHARDS]
     }

@@ -90,7 +90,7 @@ impl Map {
         })
     }
 
-    /// Locks the key with this hash, unless somebody else who lives has it locked, or is to have it
+    /// Locks the key with this hash, unless another living process has it locked, or is to have it
     /// first. Whether somebody has died with it. `began` says when the first look was in vain; 0
     /// before that.
     fn try_lock(&self, hash: Hash, ask: Ask, began: &Cell<u64>) -> Result<Option<bool>> {

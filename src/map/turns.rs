@@ -1,4 +1,4 @@
-//! Whose turn it is to lock a key that several want.
+//! Which process is next to lock a key that several want.
 //!
 //! ```text
 //! turn (24 bytes), one for each shard, under the shard's lock
@@ -8,11 +8,11 @@
 //!     16     8  until_ns  when its turn is void
 //! ```
 //! A key that is unlocked goes to the first that comes, which may be the process that unlocked it. A
-//! waiter that has waited for [`PATIENT_NS`] puts itself down here; of those who wait for one key
+//! waiter that has waited for [`PATIENT_NS`] puts itself down here; of the waiters for one key
 //! the longest waiting. Once the key is unlocked, others leave it to that one for [`GRACE_NS`].
 //!
 //! # What a kill leaves
-//! A turn is a hint, and void after a while. It decides who is served first, and owns nothing.
+//! A turn is a hint, and void after a while. It decides which process is served first, and owns nothing.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

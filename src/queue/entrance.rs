@@ -86,7 +86,7 @@ pub(super) struct Entrance {
     /// Its turn is over, the next one was woken, and this is the nth part of a turn since; 0: it is
     /// not over.
     over: AtomicU32,
-    /// Of those who find nothing to do at this end.
+    /// What this handle learned of waits at this end.
     pub(super) patience: Patience,
 }
 

@@ -15,7 +15,7 @@ use super::ops::Queue;
 use super::record::HEADER;
 use super::shelf::{Mark, State::Writing};
 
-/// The shelf's room is freed without a word to those who wait for it: they look this often.
+/// The shelf's room is freed without a wake-up: a process that waits for it looks this often.
 const SHELF_NS: u64 = 2_000_000;
 
 /// Room in a queue for one message, to be written in place and then committed.

@@ -1,4 +1,4 @@
-//! The line of those who wait until something is free, and whose turn it is.
+//! The line of waiters for something that is taken, and which of them is next.
 //!
 //! ```text
 //! offset  size  field     written by     meaning
@@ -39,7 +39,7 @@
 //!
 //! # What a kill leaves
 //! For whom something is kept is not written down. If the woken process is killed, its time of grace
-//! is over soon. `given_ns` and `late` are hints: they decide who is served first, never who owns
+//! is over soon. `given_ns` and `late` are hints: they decide which waiter is served first, never which process owns
 //! something. A wake-up that is lost with a process costs the others a slice of their sleep.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};

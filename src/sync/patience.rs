@@ -15,6 +15,14 @@
 //!
 //! (A round trip of 64 B, two cores of a virtual Zen 4, Linux 6.18: `cargo xtask bench --busy 0,1`.)
 //!
+//! A spin of fixed length is wrong in a third way. Copying 64 KiB takes longer than 10 us, so a
+//! consumer that spins for that long sleeps before the message is there, and the producer has to wake
+//! it. While it wakes up, the producer is ahead by one message; it catches up with that one, and
+//! sleeps again: 37 us a message, for as long as the stream lasts, although both are running. The
+//! same holds for a batch of 1 MiB. A stream stays fast only if a wait may be as long as the waits
+//! before it were, and gets out of the slow state only if short sleeps count as spins that were given
+//! up too early. Points 1 and 2 say how.
+//!
 //! # The policy
 //! 1. **Spinning has to pay.** A [`Patience`] remembers how long the next wait at its place may spin.
 //!    A spin that found something sets that to [`USUAL_NS`], or to four times as long as it took if
@@ -68,7 +76,8 @@ const LAST_REST_NS: u32 = 32_000_000;
 const LOOKS: u32 = 32;
 /// Between two such readings, so much time means that the core was taken away.
 const STOLEN_NS: u64 = 50_000;
-/// The kernel is asked who lives before a first sleep at most this often: it costs a system call.
+/// The kernel is asked which owners live before a first sleep at most this often: it costs a system
+/// call.
 const ASK_NS: u64 = 1_000_000;
 
 /// The slices of a sleep.
@@ -218,7 +227,7 @@ impl Patience {
         slept
     }
 
-    /// Whether to ask the kernel who lives before the first sleep of a wait.
+    /// Whether to ask the kernel which owners live before the first sleep of a wait.
     pub(crate) fn may_ask(&self) -> bool {
         let now = now_ns();
         let may = now.wrapping_sub(self.asked_ns.load(Ordering::Relaxed)) >= ASK_NS;
@@ -242,8 +251,8 @@ impl Nap {
         self.0
     }
 
-    /// The last one ended like this. True if nobody woke the sleeper, who may now ask the kernel
-    /// whether those live for whom it waits.
+    /// The last one ended like this. True if nobody woke the sleeper, which may now ask the kernel
+    /// whether the owner it waits for lives.
     pub(crate) fn ended(&mut self, slept: Slept) -> bool {
         let in_vain = slept == Slept::TimedOut;
         self.0 = match in_vain {
@@ -254,7 +263,7 @@ impl Nap {
     }
 }
 
-/// Whether a look is to ask the kernel who lives.
+/// Whether a look is to ask the kernel which owners live.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ask {
     Memory,

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The kernel says whether an owner is dead; no timer decides it. What the owner left half done is
-//! visible to the one who gets [`Acquired::Recovered`], and only that caller can know how to mend it.
+//! visible to the caller that gets [`Acquired::Recovered`], and only that caller can know how to mend it.
 
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
