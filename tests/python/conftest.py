@@ -6,6 +6,7 @@ import ctypes
 import gc
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -24,6 +25,9 @@ START_METHODS = ["fork", "spawn", "forkserver"]
 
 # A watchdog, not a measure: a test that hangs fails.
 WATCHDOG = 60.0
+
+# A shell starts programs in the background with SIGINT ignored, and their children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _count = itertools.count()
 
@@ -143,7 +147,9 @@ def script(tmp_path: Path) -> Iterator[Script]:
     for process in started:
         if process.poll() is None:
             process.kill()
-        process.communicate()
+        # Not until their end: a child that hangs may have them, too.
+        with process:
+            pass
 
 
 def ends_well(process: "subprocess.Popen[str]") -> str:
