@@ -241,12 +241,14 @@ impl<'a> Producer<'a> {
         before.wrapping_add(self.end.messages)
     }
 
-    /// Publishes the part of a batch that is done, if it is large.
+    /// Publishes the part of a batch that is done, if it is large, and says if it was.
     #[inline(always)]
-    pub(crate) fn publish_part(&mut self) {
-        if self.end.is_due() {
+    pub(crate) fn publish_part(&mut self) -> bool {
+        let due = self.end.is_due();
+        if due {
             self.publish();
         }
+        due
     }
 
     /// Makes everything pushed visible.
@@ -408,12 +410,14 @@ impl<'a> Consumer<'a> {
         before.wrapping_add(self.end.messages).wrapping_add(1)
     }
 
-    /// Frees the part of a batch that was moved over, if it is large.
+    /// Frees the part of a batch that was moved over, if it is large, and says if it was.
     #[inline(always)]
-    pub(crate) fn publish_part(&mut self) {
-        if self.end.is_due() {
+    pub(crate) fn publish_part(&mut self) -> bool {
+        let due = self.end.is_due();
+        if due {
             self.publish();
         }
+        due
     }
 
     /// Frees everything that was moved over, and says whether that was anything.

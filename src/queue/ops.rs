@@ -320,7 +320,9 @@ impl Queue {
             if !end.push(item.as_ref())? {
                 break;
             }
-            end.publish_part();
+            if end.publish_part() {
+                self.tell_consumer();
+            }
             put += 1;
         }
         if put > 0 {
@@ -413,7 +415,9 @@ impl Queue {
                 let Some(len) = self.append(end, buf)? else {
                     break;
                 };
-                end.publish_part();
+                if end.publish_part() {
+                    self.told_producers();
+                }
                 lens.push(len);
                 (taken, bytes) = (taken + 1, bytes + len as u64);
             }
@@ -449,7 +453,9 @@ impl Queue {
                 // SAFETY: `to` has the message's length; nothing is published meanwhile.
                 unsafe { message.copy_to(NonNull::from(to).cast()) };
                 self.pass(end, message)?;
-                end.publish_part();
+                if end.publish_part() {
+                    self.told_producers();
+                }
                 lens[taken] = needed;
                 (taken, filled) = (taken + 1, filled + needed);
             }

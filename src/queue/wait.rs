@@ -206,12 +206,19 @@ impl Queue {
     /// Something was put and the lock released.
     #[inline]
     pub(super) fn told_consumers(&self) {
-        publish_fence();
-        self.ring.header.not_empty.notify_one();
+        self.tell_consumer();
         self.wake_producers();
     }
 
-    /// Something was taken and the lock released.
+    /// Something was put, if only a part of a batch: a consumer that sleeps wakes up while the rest
+    /// is copied.
+    #[inline]
+    pub(super) fn tell_consumer(&self) {
+        publish_fence();
+        self.ring.header.not_empty.notify_one();
+    }
+
+    /// Something was taken, and the lock released unless that was a part of a batch.
     #[inline]
     pub(super) fn told_producers(&self) {
         publish_fence();
