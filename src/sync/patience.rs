@@ -31,7 +31,8 @@
 //! 2. **It is tried again now and then.** Where a wait that slept was over within [`BRISK_NS`], the
 //!    partner is quick, and only the cores may have been the reason. After [`FIRST_REST_NS`] one wait
 //!    spins for [`LONGEST_NS`], which is longer than a partner that sleeps takes to be woken. If that
-//!    is in vain, the next try comes after twice as long a rest, up to [`LAST_REST_NS`]. Where waits
+//!    is in vain, the next try comes after twice as long a rest, up to [`LAST_REST_NS`]; each spin
+//!    that pays halves the rest, so that a lucky one among many in vain changes little. Where waits
 //!    are long, nothing is tried: an idle waiter costs nothing.
 //! 3. **Nobody yields.** `sched_yield` gives the core to whatever else is runnable, and beside a
 //!    program that computes it comes back a time slice later, after some milliseconds. A sleeper
@@ -165,19 +166,22 @@ impl Patience {
         if self.spin_ns.load(Ordering::Relaxed) != spin_ns {
             self.spin_ns.store(spin_ns, Ordering::Relaxed);
         }
+        let rest = self.rest_ns.load(Ordering::Relaxed);
+        if rest > FIRST_REST_NS {
+            self.rest_ns.store(rest / 2, Ordering::Relaxed);
+        }
     }
 
     #[cold]
     fn was_in_vain(&self, spin_ns: u32, is_try: bool, now_ns: u64) {
         let half = if is_try { 0 } else { spin_ns / 2 };
         let half = if half < LEAST_NS { 0 } else { half };
-        let rest = match is_try {
-            true => self.rest_ns.load(Ordering::Relaxed).saturating_mul(2),
-            false => FIRST_REST_NS,
-        };
-        let rest = rest.min(LAST_REST_NS);
+        let mut rest = self.rest_ns.load(Ordering::Relaxed);
+        if is_try {
+            rest = rest.saturating_mul(2).min(LAST_REST_NS);
+            self.rest_ns.store(rest, Ordering::Relaxed);
+        }
         self.spin_ns.store(half, Ordering::Relaxed);
-        self.rest_ns.store(rest, Ordering::Relaxed);
         self.again_ns
             .store(now_ns + u64::from(rest), Ordering::Relaxed);
     }
