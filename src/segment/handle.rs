@@ -20,6 +20,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::error::Result;
 use crate::layout::{Owner, Region};
 use crate::sync::{Peers, pack, unpack};
+use crate::sys::once::Once;
 use crate::sys::{self, shm};
 
 use super::attach::table;
@@ -79,8 +80,15 @@ impl Seats {
         file: Names,
         join: impl FnOnce() -> Result<(File, u16)>,
     ) -> Result<Box<Handle>> {
-        sys::fork::at_fork(before_fork, after_fork_in_parent, after_fork_in_child)?;
-        sys::exit::at_exit(leave_all)?;
+        static FORKS: Once = Once::new();
+        static EXITS: Once = Once::new();
+        sys::fork::at_fork(
+            &FORKS,
+            before_fork,
+            after_fork_in_parent,
+            after_fork_in_child,
+        )?;
+        sys::exit::at_exit(&EXITS, leave_all)?;
         let (open, slot) = join()?;
         let handle = Box::new(Handle {
             fd: AtomicI32::new(open.into_raw_fd()),

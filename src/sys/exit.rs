@@ -1,26 +1,23 @@
 //! Leaving, and a hook that runs when the process exits by itself.
 
-use std::sync::Once;
-
+use super::once::Once;
 use crate::error::{Error, Result};
 
-/// Registers `handler` once per process. It does not run when the process is killed or
-/// leaves by `_exit`.
-pub(crate) fn at_exit(handler: extern "C" fn()) -> Result<()> {
-    static ONCE: Once = Once::new();
-    let mut rc = 0;
-    ONCE.call_once(|| {
+/// Registers `handler`, if `once` says that it is not. A failure is the caller's error, and
+/// the next caller tries again. It does not run when the process is killed or leaves by
+/// `_exit`.
+pub(crate) fn at_exit(once: &Once, handler: extern "C" fn()) -> Result<()> {
+    once.run(|| {
         // SAFETY: the handler is a function of this library, which stays loaded until then.
-        rc = unsafe { libc::atexit(handler) };
-    });
-    if rc == 0 {
-        Ok(())
-    } else {
-        Err(Error::Exhausted {
-            what: "exit handlers",
-            limit: 32,
-        })
-    }
+        match unsafe { libc::atexit(handler) } {
+            0 => Ok(()),
+            // Its only failure, which leaves no errno.
+            _ => Err(Error::Os {
+                call: "atexit",
+                errno: libc::ENOMEM,
+            }),
+        }
+    })
 }
 
 /// Leaves without running the exit handlers.

@@ -1,33 +1,31 @@
-//! Forking, and a hook that runs in both processes of every `fork`.
+//! Forking, and hooks that run in both processes of every `fork`.
 
-use std::sync::Once;
-
+use super::once::Once;
 use crate::error::{Error, Result};
 
-/// Registers the three handlers once per process, for good.
+/// Registers the three handlers for good, if `once` says that they are not. A failure is the
+/// caller's error, and the next caller tries again: nobody goes on without the handlers.
 ///
 /// `prepare` runs in the parent before the fork, `parent` and `child` after it in the thread
 /// that forked. `child` may make system calls but must not allocate or take a lock that
 /// `prepare` does not hold: other threads may have held it at the moment of the fork.
 pub(crate) fn at_fork(
+    once: &Once,
     prepare: unsafe extern "C" fn(),
     parent: unsafe extern "C" fn(),
     child: unsafe extern "C" fn(),
 ) -> Result<()> {
-    static ONCE: Once = Once::new();
-    let mut rc = 0;
-    ONCE.call_once(|| {
+    once.run(|| {
         // SAFETY: the handlers are functions of this library, which is never unloaded while
         // a handle exists, and need no argument.
-        rc = unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) };
-    });
-    match rc {
-        0 => Ok(()),
-        errno => Err(Error::Os {
-            call: "pthread_atfork",
-            errno,
-        }),
-    }
+        match unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) } {
+            0 => Ok(()),
+            errno => Err(Error::Os {
+                call: "pthread_atfork",
+                errno,
+            }),
+        }
+    })
 }
 
 /// Which of the two processes after a fork this is.

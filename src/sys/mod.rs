@@ -6,6 +6,7 @@ pub(crate) mod exit;
 pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod ofd;
+pub(crate) mod once;
 pub(crate) mod pidfd;
 pub(crate) mod poll;
 pub(crate) mod process;
