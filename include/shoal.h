@@ -149,7 +149,11 @@
 /** Ignored signals stay ignored and blocked ones blocked, instead of starting afresh. */
 #define SHOAL_SPAWN_KEEP_SIGNALS 8
 
-/** In `stdio`: the same as this process's. For descriptor n write SHOAL_STDIO_FD(n). */
+/**
+ * In `stdio`: the same as this process's, also where that is marked close-on-exec; as
+ * SHOAL_STDIO_NULL where this process has closed it. For descriptor n write
+ * SHOAL_STDIO_FD(n), with an n of 0 or more.
+ */
 #define SHOAL_STDIO_INHERIT 0
 
 /** In `stdio`: reads find the end, writes vanish. */
@@ -164,7 +168,11 @@
 /** In `shoal_exit.kind`: a signal killed it; `code` is the signal. */
 #define SHOAL_EXIT_SIGNALED 1
 
-/** In `shoal_exit.kind`: it is gone, but something else collected its exit; `code` is -1. */
+/**
+ * In `shoal_exit.kind`: it is gone, but something else collected its exit: a `wait` of this
+ * program for any child, or the kernel where SIGCHLD is ignored; `code` is -1. Since Linux
+ * 6.15 the exit is known all the same, but for a forked child that ends at once.
+ */
 #define SHOAL_EXIT_UNKNOWN 2
 
 /** The code an `Error` has in C, C++ and Python. Zero is success; codes are append-only. */
@@ -2194,9 +2202,11 @@ shoal_status shoal_pipe_release(const char *name,
  *
  * Returns once the program runs, so one that cannot be executed is an error here. Whatever
  * is wrong with the options, device masks included, is an error before a process exists.
+ * The child always has descriptors 0, 1 and 2.
  *
- * Blocking, threads, fork: waits for the exec only; safe everywhere. With
- * SHOAL_SPAWN_DIE_WITH_PARENT the first call starts a thread that stays.
+ * Blocking, threads, fork: waits for the exec only, and runs no signal handler meanwhile;
+ * safe everywhere. If the child has pipes, a fork in another thread waits for the exec too.
+ * With SHOAL_SPAWN_DIE_WITH_PARENT the first call starts a thread that stays.
  * Ownership: `options` and what it points to are copied. `*out` is yours until
  * `shoal_process_free`; NULL after a failure.
  *

@@ -8,7 +8,7 @@ use std::ffi::c_void;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use common::{Bell, Name, alone, fork};
-use shoal::{Error, Options, Queue};
+use shoal::{Error, Options, Queue, Spawn, Stdio, Timeout};
 
 /// How many of the next registrations fail.
 static FORKS_FAIL: AtomicU32 = AtomicU32::new(0);
@@ -92,4 +92,20 @@ fn without_its_hooks_nothing_is_opened_and_the_next_call_tries_again() {
     go.ring();
     child.ends_well();
     drop(queue);
+
+    // A child with pipes needs one as well.
+    let mut spawn = Spawn::new("echo");
+    spawn.stdout(Stdio::Pipe);
+    FORKS_FAIL.store(2, Ordering::Relaxed);
+    for _ in 0..2 {
+        refused(spawn.spawn().map(drop), "pthread_atfork");
+    }
+    assert!(
+        spawn
+            .spawn()
+            .unwrap()
+            .join(Timeout::Infinite)
+            .unwrap()
+            .success()
+    );
 }

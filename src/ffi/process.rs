@@ -24,7 +24,9 @@ pub const SHOAL_EXIT_EXITED: u32 = 0;
 /// In `shoal_exit.kind`: a signal killed it; `code` is the signal.
 pub const SHOAL_EXIT_SIGNALED: u32 = 1;
 
-/// In `shoal_exit.kind`: it is gone, but something else collected its exit; `code` is -1.
+/// In `shoal_exit.kind`: it is gone, but something else collected its exit: a `wait` of this
+/// program for any child, or the kernel where SIGCHLD is ignored; `code` is -1. Since Linux
+/// 6.15 the exit is known all the same, but for a forked child that ends at once.
 pub const SHOAL_EXIT_UNKNOWN: u32 = 2;
 
 /// The end of a process.
@@ -41,9 +43,11 @@ pub struct Exit {
 ///
 /// Returns once the program runs, so one that cannot be executed is an error here. Whatever
 /// is wrong with the options, device masks included, is an error before a process exists.
+/// The child always has descriptors 0, 1 and 2.
 ///
-/// Blocking, threads, fork: waits for the exec only; safe everywhere. With
-/// SHOAL_SPAWN_DIE_WITH_PARENT the first call starts a thread that stays.
+/// Blocking, threads, fork: waits for the exec only, and runs no signal handler meanwhile;
+/// safe everywhere. If the child has pipes, a fork in another thread waits for the exec too.
+/// With SHOAL_SPAWN_DIE_WITH_PARENT the first call starts a thread that stays.
 /// Ownership: `options` and what it points to are copied. `*out` is yours until
 /// `shoal_process_free`; NULL after a failure.
 ///

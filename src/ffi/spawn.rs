@@ -21,7 +21,9 @@ pub const SHOAL_SPAWN_DIE_WITH_PARENT: u64 = 4;
 /// Ignored signals stay ignored and blocked ones blocked, instead of starting afresh.
 pub const SHOAL_SPAWN_KEEP_SIGNALS: u64 = 8;
 
-/// In `stdio`: the same as this process's. For descriptor n write SHOAL_STDIO_FD(n).
+/// In `stdio`: the same as this process's, also where that is marked close-on-exec; as
+/// SHOAL_STDIO_NULL where this process has closed it. For descriptor n write
+/// SHOAL_STDIO_FD(n), with an n of 0 or more.
 pub const SHOAL_STDIO_INHERIT: i32 = 0;
 
 /// In `stdio`: reads find the end, writes vanish.
@@ -119,16 +121,13 @@ fn assignment<'a>(what: &'static str, text: &'a OsStr) -> Result<(&'a OsStr, &'a
     Ok((OsStr::from_bytes(name), OsStr::from_bytes(value)))
 }
 
-fn stdio(code: i32) -> Result<Stdio> {
+fn stdio(what: &'static str, code: i32) -> Result<Stdio> {
     match code {
         SHOAL_STDIO_INHERIT => Ok(Stdio::Inherit),
         SHOAL_STDIO_NULL => Ok(Stdio::Null),
         SHOAL_STDIO_PIPE => Ok(Stdio::Pipe),
         1.. => Ok(Stdio::Fd(code - 1)),
-        _ => Err(Error::invalid(
-            "stdio",
-            format!("{code} stands for nothing"),
-        )),
+        _ => Err(Error::invalid(what, format!("{code} stands for nothing"))),
     }
 }
 
@@ -194,9 +193,9 @@ pub(super) unsafe fn spawn(options: &SpawnOptions) -> Result<Spawn> {
     if let Some(cwd) = unsafe { os_text(options.cwd) } {
         spawn.cwd(cwd);
     }
-    spawn.stdin(stdio(options.stdio[0])?);
-    spawn.stdout(stdio(options.stdio[1])?);
-    spawn.stderr(stdio(options.stdio[2])?);
+    spawn.stdin(stdio("stdio[0]", options.stdio[0])?);
+    spawn.stdout(stdio("stdio[1]", options.stdio[1])?);
+    spawn.stderr(stdio("stdio[2]", options.stdio[2])?);
     // SAFETY: the caller's contract.
     let fds = unsafe { args::array_mut("fds", options.fds.cast_mut(), options.n_fds as usize) }?;
     for fd in fds {

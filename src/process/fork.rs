@@ -87,7 +87,7 @@ pub unsafe fn fork(options: &ForkOptions, entry: impl FnOnce() -> i32) -> Result
                 // In the child too: whichever comes first, the group exists for both.
                 sys::lead_group(pid);
             }
-            Process::new(pid, options.new_group, [None, None, None])
+            Process::new(pid, None, options.new_group, [None, None, None])
         }
     }
 }

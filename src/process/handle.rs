@@ -19,7 +19,9 @@ pub enum ExitKind {
     Exited = 0,
     /// A signal killed it.
     Signaled = 1,
-    /// It is gone, but how is not known: something else collected its exit.
+    /// It is gone, but how is not known: something else collected its exit, such as the
+    /// kernel where `SIGCHLD` is ignored. Since Linux 6.15 that hides the exit only of a forked
+    /// child that ends at once, and before it the exit of every child.
     Unknown = 2,
 }
 
@@ -97,13 +99,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Process {
+    /// The unreaped child `pid`, with its descriptor if that came with it.
     pub(super) fn new(
         pid: libc::pid_t,
+        pidfd: Option<OwnedFd>,
         leads_group: bool,
         pipes: [Option<OwnedFd>; 3],
     ) -> Result<Process> {
         // Without a descriptor the child cannot be handed out, and must not be left behind.
-        let pidfd = pidfd::open(pid).inspect_err(|_| discard(pid))?;
+        let pidfd = match pidfd {
+            Some(pidfd) => Some(pidfd),
+            None => pidfd::open(pid).inspect_err(|_| discard(pid))?,
+        };
         let exit = Mutex::new(pidfd.is_none().then_some(Exit::UNKNOWN));
         Ok(Process {
             pid,

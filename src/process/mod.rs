@@ -18,14 +18,18 @@
 //! | | [`Spawn`] | [`fork()`] |
 //! |---|---|---|
 //! | environment | this process's, with the edits asked for | the same |
-//! | descriptors | 0, 1, 2 and those asked for; **all others are closed** | all |
+//! | descriptors | 0, 1, 2, always, and those asked for; **all others are closed** | all |
 //! | signals | default actions, nothing blocked ([`Spawn::keep_signals`]) | as they are |
 //! | directory, user, limits | this process's | this process's |
 //!
 //! # Limits
 //!
 //! - A child that is reaped elsewhere (a host that ignores `SIGCHLD` or waits for any child)
-//!   is reported as [`ExitKind::Unknown`]; nothing hangs.
+//!   is reported as [`ExitKind::Unknown`] before Linux 6.15; nothing hangs. Since then its exit
+//!   is known, unless it was forked and ended before the parent went on.
+//! - This process's ends of a child's pipes are copied by every fork, as all descriptors are:
+//!   while a forked child lives that has a copy of the end of a program's input, closing the
+//!   parent's own does not end that input.
 //! - A [`Process`] that is dropped without a join is detached, not killed. Its exit is
 //!   collected when a later child is spawned, forked or dropped; until then a child that has
 //!   ended keeps its place in the process table.

@@ -8,13 +8,17 @@ use std::path::PathBuf;
 
 use super::lookup::{self, Environment, c_string};
 use super::{Process, detached, spawner};
+use crate::sys::fd::{duplicate, most, pipe};
+use crate::sys::fork::hold_off;
 use crate::sys::spawn::{self as sys, Failure, MAX_FD, Plan};
 use crate::{Error, Result};
 
 /// Where one of a child's three standard streams goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Stdio {
-    /// Where this process's own goes.
+    /// Where this process's own goes, also if that is marked close-on-exec. If this process
+    /// has closed it: to nowhere, as with `Null`, since else the first file that the child
+    /// opens would take its place.
     #[default]
     Inherit,
     /// To nowhere: reads find the end, writes vanish.
@@ -198,8 +202,7 @@ impl Spawn {
     ///
     /// It also dies when this process executes another program. Its own children are not
     /// covered, nor is a program that changes its user on exec. The first such spawn starts a
-    /// thread, `shoal-spawner`, that stays; and each costs a fork, which takes longer the
-    /// more memory this process has mapped.
+    /// thread, `shoal-spawner`, that stays, and starts such children one at a time.
     pub fn die_with_parent(&mut self) -> &mut Self {
         self.die_with_parent = true;
         self
@@ -226,7 +229,9 @@ impl Spawn {
     /// Starts the child.
     ///
     /// Returns once the program has replaced the child's image, so an exec that fails is an
-    /// error here, and no child is left behind.
+    /// error here, and no child is left behind. Until then the calling thread runs no signal
+    /// handler; and if the child has pipes, forks of other threads wait, so that these get no
+    /// copies of its ends.
     ///
     /// # Errors
     ///
@@ -238,15 +243,24 @@ impl Spawn {
     /// - [`Error::Os`]: no process, memory or descriptor was to be had.
     pub fn spawn(&self) -> Result<Process> {
         detached::sweep();
-        let (plan, pipes) = self.plan()?;
+        let mut plan = self.plan()?;
         let file = plan.program.clone();
+        let _signals = sys::Blocked::new();
+        let has_pipes = self.stdio.contains(&Stdio::Pipe);
+        let forks = has_pipes.then(hold_off).transpose()?;
+        let pipes;
+        (plan.fds, pipes) = self.descriptors()?;
         let started = if self.die_with_parent {
             spawner::run(plan)?
         } else {
-            sys::posix_spawn(&plan)
+            let started = sys::start(&plan);
+            drop(plan);
+            started
         };
-        let pid = started.map_err(|failure| self.explain(failure, file))?;
-        Process::new(pid, self.group || self.session, pipes)
+        // The child's ends of its pipes are closed here.
+        drop(forks);
+        let (pid, pidfd) = started.map_err(|failure| self.explain(failure, file))?;
+        Process::new(pid, pidfd, self.group || self.session, pipes)
     }
 
     fn explain(&self, failure: Failure, file: CString) -> Error {
@@ -259,8 +273,8 @@ impl Spawn {
         }
     }
 
-    /// Everything the child is made from, and our ends of its pipes.
-    fn plan(&self) -> Result<(Plan, [Option<OwnedFd>; 3])> {
+    /// Everything the child is made from but its descriptors.
+    fn plan(&self) -> Result<Plan> {
         let mut env = self.environment()?;
         env.mask(&self.devices)?;
         if let Some(cwd) = &self.cwd {
@@ -270,8 +284,7 @@ impl Spawn {
         let arg0 = self.arg0.as_ref().unwrap_or(&self.program);
         let argv = std::iter::once(arg0).chain(&self.args);
         let cwd = self.cwd.as_ref();
-        let (fds, pipes) = self.descriptors()?;
-        let plan = Plan {
+        Ok(Plan {
             program,
             argv: argv
                 .map(|arg| c_string(arg, "argument"))
@@ -280,18 +293,18 @@ impl Spawn {
             cwd: cwd
                 .map(|cwd| c_string(cwd.as_os_str(), "working directory"))
                 .transpose()?,
-            fds,
+            fds: Vec::new(),
             session: self.session,
             // A session leader leads a group already, and may not start another.
             group: self.group && !self.session,
             keep_signals: self.keep_signals,
+            die_with_parent: self.die_with_parent,
             mask: if self.keep_signals {
                 sys::thread_signal_mask(None)
             } else {
                 sys::signal_set(false)
             },
-        };
-        Ok((plan, pipes))
+        })
     }
 
     fn environment(&self) -> Result<Environment> {
@@ -322,9 +335,17 @@ impl Spawn {
                 return Err(Error::invalid("descriptor for a child", why));
             }
         }
-        let above = self.fds.iter().map(|&(_, to)| to).max().unwrap_or(2) + 1;
+        let highest = self.fds.iter().map(|&(_, to)| to).max().unwrap_or(2);
+        let (above, most) = (highest + 1, most());
+        if u64::from(above.unsigned_abs()) >= most {
+            let why = format!(
+                "{highest} is too high: this process has to have one above it meanwhile, and \
+                 `ulimit -n` allows {most}, from 0 on"
+            );
+            return Err(Error::invalid("descriptor for a child", why));
+        }
         let raise = |fd: RawFd, what: &'static str| {
-            sys::duplicate(fd, above)?
+            duplicate(fd, above)?
                 .ok_or_else(|| Error::invalid(what, format!("descriptor {fd} is not open")))
         };
         let mut fds = Vec::new();
@@ -342,7 +363,7 @@ impl Spawn {
                     raise(null.as_raw_fd(), STREAMS[to])?
                 }
                 Stdio::Pipe => {
-                    let (reader, writer) = sys::pipe()?;
+                    let (reader, writer) = pipe()?;
                     let (ours, theirs) = if to == 0 {
                         (writer, reader)
                     } else {

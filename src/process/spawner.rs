@@ -9,11 +9,11 @@ use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
 
-use crate::sys::spawn::{Failure, Plan, fork_exec};
+use crate::sys::spawn::{self, Failure, Plan, Started};
 use crate::sys::thread;
 use crate::{Error, Result};
 
-type Job = (Plan, SyncSender<Result<libc::pid_t, Failure>>);
+type Job = (Plan, SyncSender<Result<Started, Failure>>);
 
 struct Spawner {
     /// The process it belongs to: after a fork the thread exists in the parent only.
@@ -24,7 +24,7 @@ struct Spawner {
 static SPAWNER: AtomicPtr<Spawner> = AtomicPtr::new(ptr::null_mut());
 
 /// Starts the program of `plan` so that it is killed when this process ends.
-pub(super) fn run(plan: Plan) -> Result<Result<libc::pid_t, Failure>> {
+pub(super) fn run(plan: Plan) -> Result<Result<Started, Failure>> {
     let (reply, answer) = sync_channel(1);
     let lost = |_| Error::Internal {
         what: "the thread that spawns processes is gone".to_owned(),
@@ -63,8 +63,12 @@ fn start(process: u32) -> Result<Spawner> {
     let (jobs, inbox) = channel::<Job>();
     thread::start("shoal-spawner", move || {
         for (plan, reply) in inbox {
+            let started = spawn::start(&plan);
+            // The child's ends of its pipes are closed before the caller goes on, which may
+            // fork then, or wait for the end of a pipe.
+            drop(plan);
             // A caller that is gone does not need the answer.
-            let _ = reply.send(fork_exec(&plan));
+            let _ = reply.send(started);
         }
     })?;
     Ok(Spawner { process, jobs })

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use crate::error::{Error, Result};
 use crate::layout::{Offset, Owner, Region};
 use crate::sync::Peers;
+use crate::sys::fd::StreamsTaken;
 use crate::sys::process;
 use crate::sys::shm::{self, Mapping};
 
@@ -62,6 +63,7 @@ impl Segment {
         init: impl Fn(&Segment) -> Result<()>,
     ) -> Result<Self> {
         options.check(spec.kind)?;
+        let _streams = StreamsTaken::new();
         let Some(name) = name else {
             return Self::create(&name::anonymous(), options, spec, &init);
         };

@@ -20,6 +20,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::error::Result;
 use crate::layout::{Owner, Region};
 use crate::sync::{Peers, pack, unpack};
+use crate::sys::fd::StreamsTaken;
 use crate::sys::once::Once;
 use crate::sys::{self, shm};
 
@@ -174,6 +175,7 @@ impl Handle {
 
     /// A further seat of the same section: a file, and the slot that is locked through it.
     pub(super) fn next(&self) -> Result<(File, u16)> {
+        let _streams = StreamsTaken::new();
         let next = shm::reopen(self.fd())?;
         let slot = table(&self.region)?.join(next.as_fd(), self.section)?;
         Ok((next, slot))

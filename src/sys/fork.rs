@@ -1,5 +1,8 @@
 //! Forking, and hooks that run in both processes of every `fork`.
 
+use std::cell::UnsafeCell;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
 use super::once::Once;
 use crate::error::{Error, Result};
 
@@ -26,6 +29,41 @@ pub(crate) fn at_fork(
             }),
         }
     })
+}
+
+/// Forks wait for those who read, and the other way round.
+static FORKS: RwLock<()> = RwLock::new(());
+
+/// Keeps the other threads of this process from forking, for as long as the result lives.
+///
+/// For descriptors that must not be copied into a child that has nothing to do with them.
+/// The calling thread must not fork meanwhile, so its signals are blocked. It does not keep
+/// off a thread that makes processes without the handlers of `fork`, as `vfork` and
+/// `posix_spawn` do: what these make executes a program, which closes the copies.
+pub(crate) fn hold_off() -> Result<RwLockReadGuard<'static, ()>> {
+    static ONCE: Once = Once::new();
+    at_fork(&ONCE, begin, end, end)?;
+    Ok(FORKS.read().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// The lock, from before a fork to after it, in both processes.
+struct Held(UnsafeCell<Option<RwLockWriteGuard<'static, ()>>>);
+
+// SAFETY: touched only between the handlers of one fork, by the thread that forks, while it
+// holds the lock.
+unsafe impl Sync for Held {}
+
+static HELD: Held = Held(UnsafeCell::new(None));
+
+unsafe extern "C" fn begin() {
+    let guard = FORKS.write().unwrap_or_else(PoisonError::into_inner);
+    // SAFETY: see `Held`: the lock is ours.
+    unsafe { *HELD.0.get() = Some(guard) };
+}
+
+unsafe extern "C" fn end() {
+    // SAFETY: see `Held`: the lock is ours until the guard is dropped here.
+    unsafe { drop((*HELD.0.get()).take()) };
 }
 
 /// Which of the two processes after a fork this is.

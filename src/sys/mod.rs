@@ -3,6 +3,7 @@
 
 pub(crate) mod clock;
 pub(crate) mod exit;
+pub(crate) mod fd;
 pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod ofd;

@@ -6,6 +6,7 @@
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use super::fd::off_streams;
 use crate::{Error, Result};
 
 /// What asking for a child's exit found.
@@ -17,13 +18,36 @@ pub(crate) enum Reaped {
     Exited(i32),
     /// This signal ended it. The process is reaped.
     Signaled(i32),
-    /// There is nothing to ask: it is no child of this process, or it was reaped elsewhere.
+    /// There is nothing to ask: it is no child of this process, or it was reaped elsewhere
+    /// and the kernel keeps no record.
     NotOurs,
 }
 
+/// `struct pidfd_info` of the kernel, in its first version.
+#[repr(C)]
+#[derive(Default)]
+struct Info {
+    /// What is asked for, and then what there is.
+    mask: u64,
+    cgroup: u64,
+    ids: [u32; 11],
+    /// As `wait` tells it.
+    status: i32,
+}
+
+/// In `Info::mask`: how the process ended.
+const EXIT: u64 = 1 << 3;
+
+/// `PIDFD_GET_INFO`: to read and write an `Info`, by number 11 of the pidfds' own.
+const GET_INFO: libc::c_ulong =
+    (3 << 30) | ((size_of::<Info>() as libc::c_ulong) << 16) | (0xff << 8) | 11;
+
+const _: () = assert!(size_of::<Info>() == 64);
+
 /// A descriptor (close-on-exec) of our unreaped child `pid`.
 ///
-/// `None` if there is no such child: with `SIGCHLD` ignored the kernel reaps by itself.
+/// `None` if there is no such child any more: with `SIGCHLD` ignored the kernel reaps by
+/// itself.
 pub(crate) fn open(pid: libc::pid_t) -> Result<Option<OwnedFd>> {
     // SAFETY: the call takes two integers and returns a new descriptor or -1.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
@@ -36,7 +60,7 @@ pub(crate) fn open(pid: libc::pid_t) -> Result<Option<OwnedFd>> {
         };
     }
     // SAFETY: the kernel just made this descriptor for us; a descriptor fits an i32.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+    let fd = off_streams(unsafe { OwnedFd::from_raw_fd(fd as i32) });
     // The number may have been reused if somebody else reaped the child: ask before trusting.
     let ours = wait_id(&fd, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT)?;
     Ok((ours != Reaped::NotOurs).then_some(fd))
@@ -44,7 +68,30 @@ pub(crate) fn open(pid: libc::pid_t) -> Result<Option<OwnedFd>> {
 
 /// Reaps the process if it has ended. Does not wait.
 pub(crate) fn reap(fd: &OwnedFd) -> Result<Reaped> {
-    wait_id(fd, libc::WEXITED | libc::WNOHANG)
+    match wait_id(fd, libc::WEXITED | libc::WNOHANG)? {
+        Reaped::NotOurs => Ok(record(fd)),
+        reaped => Ok(reaped),
+    }
+}
+
+/// How a process ended that was reaped by somebody else, or by the kernel itself. Since
+/// Linux 6.15 the kernel keeps that as long as a descriptor of the process is open; before,
+/// and of a process that was not reaped, this is `NotOurs`.
+fn record(fd: &OwnedFd) -> Reaped {
+    let mut info = Info {
+        mask: EXIT,
+        ..Info::default()
+    };
+    // SAFETY: the call writes one `Info`, whose size is part of its number.
+    let asked = unsafe { libc::ioctl(fd.as_raw_fd(), GET_INFO as _, &raw mut info) };
+    if asked != 0 || info.mask & EXIT == 0 {
+        return Reaped::NotOurs;
+    }
+    if libc::WIFEXITED(info.status) {
+        Reaped::Exited(libc::WEXITSTATUS(info.status))
+    } else {
+        Reaped::Signaled(libc::WTERMSIG(info.status))
+    }
 }
 
 fn wait_id(fd: &OwnedFd, options: i32) -> Result<Reaped> {

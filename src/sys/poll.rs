@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 
 use super::clock::{self, Deadline};
 use super::errno;
+use super::fd::off_streams;
 
 /// A descriptor that is readable while it was signalled and not cleared since: an eventfd.
 /// Close-on-exec, and no call on it waits.
@@ -20,7 +21,7 @@ impl Signal {
             return Err(Error::last_os("eventfd"));
         }
         // SAFETY: the kernel just made this descriptor for us.
-        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+        Ok(Self(off_streams(unsafe { OwnedFd::from_raw_fd(fd) })))
     }
 
     /// Makes it readable.

@@ -4,6 +4,7 @@
 
 #include "check.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <unistd.h>
@@ -84,6 +85,36 @@ static void options_arrive(void)
     close(pipe_fds[1]);
 }
 
+/* A stream that is kept from programs, and one that is closed. */
+static void inherited_streams(void)
+{
+    const char *argv[] = {"sh", "-c", "readlink /proc/$$/fd/0 && echo here", NULL};
+    const char seen[] = "/dev/null\nhere\n";
+    shoal_spawn_options options = shell(argv);
+    uint64_t flags[] = {0, SHOAL_SPAWN_DIE_WITH_PARENT};
+    int pipe_fds[2], own[2] = {dup(0), dup(1)}, i;
+    char buf[32];
+    shoal_process *p;
+    shoal_exit end;
+
+    for (i = 0; i < 2; i++) {
+        CHECK(pipe(pipe_fds) == 0);
+        CHECK(dup2(pipe_fds[1], 1) == 1 && fcntl(1, F_SETFD, FD_CLOEXEC) == 0 && close(0) == 0);
+        options.flags = flags[i];
+        OK(shoal_process_spawn(&options, &p));
+        OK(shoal_process_join(p, SHOAL_FOREVER, &end));
+        CHECK(dup2(own[0], 0) == 0 && dup2(own[1], 1) == 1);
+        CHECK(end.kind == SHOAL_EXIT_EXITED && end.code == 0);
+        CHECK(read(pipe_fds[0], buf, sizeof buf) == (ssize_t)strlen(seen));
+        CHECK(memcmp(buf, seen, strlen(seen)) == 0);
+        close(pipe_fds[0]);
+        close(pipe_fds[1]);
+        shoal_process_free(p);
+    }
+    close(own[0]);
+    close(own[1]);
+}
+
 static void bad_options(void)
 {
     const char *argv[] = {"sh", "-c", "true", NULL}, *none[] = {NULL}, *no_equals[] = {"A", NULL};
@@ -102,7 +133,7 @@ static void bad_options(void)
     SAYS(SHOAL_ERR_INVALID, "flags", shoal_process_spawn(&options, &p));
     options = shell(argv);
     options.stdio[1] = -77;
-    SAYS(SHOAL_ERR_INVALID, "stdio", shoal_process_spawn(&options, &p));
+    SAYS(SHOAL_ERR_INVALID, "stdio[1]", shoal_process_spawn(&options, &p));
     options.stdio[1] = SHOAL_STDIO_FD(999);
     SAYS(SHOAL_ERR_INVALID, "stdout", shoal_process_spawn(&options, &p));
     options = shell(argv);
@@ -249,6 +280,7 @@ static void devices(void)
 int main(void)
 {
     options_arrive();
+    inherited_streams();
     bad_options();
     ends();
     forks();

@@ -122,3 +122,13 @@ fn the_program_has_the_input_and_output_as_they_are() {
     shoal(&["run", path.to_str().unwrap()]).failed(126, "input");
     std::fs::remove_file(path).unwrap();
 }
+
+#[test]
+fn a_program_has_the_streams_that_its_caller_had_closed() {
+    let shell = r#""$0" run sh -c '
+        for n in 0 1 2; do all="$all $(readlink /proc/$$/fd/$n)"; done; echo $all >&9
+    ' 9>&1 <&- >&- 2>&-"#;
+    let mut run = std::process::Command::new("sh");
+    run.args(["-c", shell, env!("CARGO_BIN_EXE_shoal")]);
+    assert_eq!(finish(&mut run).ok(), "/dev/null /dev/null /dev/null\n");
+}

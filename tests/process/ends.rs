@@ -188,30 +188,65 @@ fn a_dropped_child_runs_on_and_leaves_no_zombie() {
     assert_eq!(reader.read(&mut [0; 8]).unwrap(), 0);
 }
 
+/// Whether the kernel keeps the exit of a process for those who have its descriptor: since
+/// Linux 6.15.
+fn exits_are_kept() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    let mut next = || numbers.next().unwrap().parse::<u32>().unwrap();
+    (next(), next()) >= (6, 15)
+}
+
+/// What is seen of an exit that this process does not collect.
+fn collected_by_others(exit: Exit) -> Exit {
+    if exits_are_kept() {
+        return exit;
+    }
+    Exit {
+        kind: ExitKind::Unknown,
+        code: -1,
+    }
+}
+
 #[test]
-fn an_exit_collected_by_others_is_unknown() {
+fn an_exit_collected_by_others_is_what_the_kernel_keeps_of_it() {
     let _alone = alone();
     let child = sh("exit 5").spawn().unwrap();
     let mut status = 0;
     // SAFETY: room for one status.
     let reaped = unsafe { libc::waitpid(child.pid(), &mut status, 0) };
     assert_eq!(reaped, child.pid());
-    assert_eq!(join(&child).kind, ExitKind::Unknown);
+    assert_eq!(join(&child), collected_by_others(exited(5)));
     child.kill().unwrap();
+    assert_eq!(join(&child), collected_by_others(exited(5)));
 
     // A host that ignores SIGCHLD: the kernel collects.
     let host = forked(&ForkOptions::default(), || {
         // SAFETY: integers only.
         unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+        let killed = signaled(libc::SIGKILL);
         both_ways(|way| {
-            for script in ["exit 5", "sleep 0.05"] {
+            for (script, exit) in [
+                ("exit 5", exited(5)),
+                ("sleep 0.05; exit 6", exited(6)),
+                ("kill -9 $$", killed),
+            ] {
                 let mut spawn = sh(script);
                 way(&mut spawn);
-                assert_eq!(join(&spawn.spawn().unwrap()).kind, ExitKind::Unknown);
+                let child = spawn.spawn().unwrap();
+                assert_eq!(join(&child), collected_by_others(exit));
+                assert_eq!(child.try_join(), Ok(Some(collected_by_others(exit))));
             }
             let err = Spawn::new("/no/such/program").spawn().unwrap_err();
             assert!(matches!(err, Error::NotFound { .. }));
         });
+        let (mut hold, go) = pipe();
+        let child = forked(&ForkOptions::default(), || {
+            hold.read_exact(&mut [0]).unwrap();
+            7
+        });
+        (&go).write_all(&[0]).unwrap();
+        assert_eq!(join(&child), collected_by_others(exited(7)));
         0
     });
     assert_eq!(join(&host), exited(0));

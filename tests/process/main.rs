@@ -2,7 +2,9 @@
 
 mod ends;
 mod forks;
+mod meanwhile;
 mod starts;
+mod streams;
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -12,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
 
-use shoal::{Error, Exit, ExitKind, ForkOptions, Process, Spawn, Stdio, Timeout, fork};
+use shoal::{Error, Exit, ExitKind, ForkOptions, Process, Queue, Spawn, Stdio, Timeout, fork};
 
 /// One test at a time, so that each can assert that it leaves no child behind.
 struct Alone(#[allow(dead_code)] MutexGuard<'static, ()>);

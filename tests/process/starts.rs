@@ -244,7 +244,7 @@ fn a_child_starts_with_signals_as_a_login_would() {
             let status = output(spawn);
             (field(&status, "SigBlk:"), field(&status, "SigIgn:"))
         };
-        // glibc keeps 32 and 33 to itself, and its posix_spawn leaves them ignored.
+        // glibc keeps 32 and 33 to itself: what a parent has made of them stays.
         let own: u64 = 0b11 << 31;
         let (hup, term) = (1 << (libc::SIGHUP - 1), 1 << (libc::SIGTERM - 1));
         both_ways(|way| {

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import shoal
-from conftest import Script, wait_until
+from conftest import Script, ends_well, wait_until
 
 
 def python(code: str, **options: Any) -> shoal.Process:
@@ -173,3 +173,105 @@ def test_a_process_describes_itself() -> None:
     child.kill()
     child.join()
     assert "-9" in repr(child)
+
+
+def test_a_child_has_streams_that_its_parent_keeps_from_programs(script: Script) -> None:
+    parent = script(
+        """
+        import os, shoal
+        for stream in range(3):
+            os.set_inheritable(stream, False)
+        print("parent", flush=True)
+        for die_with_parent in (False, True):
+            child = shoal.spawn(["echo", "child"], die_with_parent=die_with_parent)
+            assert child.join() == 0
+        """
+    )
+    assert ends_well(parent) == "parent\nchild\nchild\n"
+
+
+def test_a_stream_that_its_parent_has_closed_leads_to_nowhere_in_a_child(script: Script) -> None:
+    parent = script(
+        """
+        import os, shoal, subprocess
+        os.close(0)
+        os.close(2)
+        queue = shoal.Queue()
+        show = (
+            "readlink /proc/$$/fd/0 /proc/$$/fd/2; cat;"
+            "for fd in /proc/$$/fd/*; do [ -e $fd ] && echo ${fd##*/}; done; true"
+        )
+        for die_with_parent in (False, True):
+            shoal.spawn(["sh", "-c", show], die_with_parent=die_with_parent).join()
+            with shoal.spawn(
+                ["cat"], stdin=subprocess.PIPE, stderr=1, die_with_parent=die_with_parent
+            ) as child:
+                child.stdin.write(b"through a pipe\\n")
+        """
+    )
+    seen = "/dev/null\n/dev/null\n0\n1\n2\nthrough a pipe\n"
+    assert ends_well(parent) == seen + seen
+
+
+def test_a_process_that_is_forked_meanwhile_holds_up_no_child_and_keeps_no_pipe(
+    script: Script,
+) -> None:
+    parent = script(
+        """
+        import os, shoal, signal, subprocess, threading, time, warnings
+
+        # Since 3.12 a fork beside threads is one.
+        warnings.simplefilter("ignore")
+        done, forked = threading.Event(), []
+
+        def fork() -> None:
+            while not done.is_set() and len(forked) < 300:
+                pid = os.fork()
+                if pid == 0:
+                    signal.alarm(100)
+                    signal.pause()
+                forked.append(pid)
+                time.sleep(0.002)
+
+        thread = threading.Thread(target=fork)
+        thread.start()
+        for number in range(60):
+            for die_with_parent in (False, True):
+                child = shoal.spawn(
+                    ["echo", str(number)], stdout=subprocess.PIPE, die_with_parent=die_with_parent
+                )
+                assert child.stdout.read() == b"%d\\n" % number
+                assert child.join() == 0
+        done.set()
+        thread.join()
+        for pid in forked:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        print(len(forked) > 0)
+        """
+    )
+    assert ends_well(parent) == "True\n"
+
+
+def test_an_exit_that_the_kernel_collects_is_known_or_said_not_to_be(script: Script) -> None:
+    parent = script(
+        """
+        import shoal, signal
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        for code in (7, 255):
+            child = shoal.spawn(["sh", "-c", f"exit {code}"])
+            child.join()
+            print(child.exitcode, child.exit_is_known)
+        """
+    )
+    kept = tuple(int(n) for n in os.uname().release.split("-")[0].split(".")[:2]) >= (6, 15)
+    seen = "7 True\n255 True\n" if kept else "255 False\n255 False\n"
+    assert ends_well(parent) == seen
+
+
+def test_an_exit_is_not_known_before_the_end() -> None:
+    child = shoal.spawn(["sleep", "1000"])
+    assert child.exitcode is None and not child.exit_is_known
+    child.kill()
+    child.join()
+    assert child.exit_is_known

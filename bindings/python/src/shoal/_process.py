@@ -33,7 +33,8 @@ def spawn(
     """Starts a program and returns at once.
 
     Whatever keeps it from starting, a missing program included, is an error of this call.
-    The child gets no descriptor but its three streams, no signal handler and no mask.
+    The child gets no descriptor but its three streams, no signal handler and no mask. It
+    always has these three: one that this process has closed leads to nowhere in the child.
 
     Args:
         argv: the program and its arguments. A program without ``/`` is looked for in the
@@ -118,6 +119,7 @@ class Process:
         self._handle = handle
         self._pid = _ffi.fetch_int(_lib.shoal_process_pid, handle)
         self._exitcode: Optional[int] = None
+        self._known = False
         ends: List[Optional[BinaryIO]] = [
             _open(_ffi.fetch_int(_lib.shoal_process_stdio, handle, which), which) if pipe else None
             for which, pipe in enumerate(pipes)
@@ -131,10 +133,23 @@ class Process:
 
     @property
     def exitcode(self) -> Optional[int]:
-        """Its exit code, ``-signal`` if a signal killed it, ``None`` while it runs."""
+        """Its exit code, ``-signal`` if a signal killed it, ``None`` while it runs.
+
+        255 also stands for an exit that is not known: see `exit_is_known`.
+        """
         if self._exitcode is None:
             self._poll(0)
         return self._exitcode
+
+    @property
+    def exit_is_known(self) -> bool:
+        """Whether it is over and `exitcode` tells how. Does not wait.
+
+        It is over and not known if something else collected the child, ``os.wait`` or the
+        kernel where ``SIGCHLD`` is ignored, on Linux before 6.15. Since then the kernel keeps
+        the exit, and this process learns it all the same.
+        """
+        return self.exitcode is not None and self._known
 
     def is_alive(self) -> bool:
         """Whether it still runs."""
@@ -144,7 +159,7 @@ class Process:
         """Waits for its end; its exit code, ``-signal`` if a signal killed it.
 
         `TimeoutError` after ``timeout`` seconds. Joining again gives the same. 255 if that
-        is unknown: somebody else collected the child (``SIGCHLD`` ignored, ``os.wait``).
+        is not known, which `exit_is_known` tells from an exit code of 255.
         """
         if self._exitcode is None:
             self._poll(_wait.deadline(True, timeout))
@@ -164,6 +179,7 @@ class Process:
         if status == _ffi.TIMEOUT:
             return
         _ffi.check(status)
+        self._known = end.kind != _ffi.EXIT_UNKNOWN
         self._exitcode = end.as_exitcode()
 
     def fileno(self) -> int:

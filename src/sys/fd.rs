@@ -1,0 +1,92 @@
+//! Descriptors: copies of them, pipes, and which numbers the library's own have.
+
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use crate::{Error, Result};
+
+/// The first number that is no standard stream's.
+const FIRST: RawFd = 3;
+
+/// A close-on-exec duplicate of `fd`, numbered `above` or higher; `None` if `fd` is not open.
+pub(crate) fn duplicate(fd: RawFd, above: RawFd) -> Result<Option<OwnedFd>> {
+    // SAFETY: fcntl takes integers; a descriptor that is not open is an error.
+    match unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, above) } {
+        -1 => match Error::last_os("fcntl") {
+            Error::Os {
+                errno: libc::EBADF, ..
+            } => Ok(None),
+            err => Err(err),
+        },
+        // SAFETY: the kernel just made this descriptor for us.
+        new => Ok(Some(unsafe { OwnedFd::from_raw_fd(new) })),
+    }
+}
+
+/// How many descriptors this process may have: their numbers are below that.
+pub(crate) fn most() -> u64 {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: room for one limit.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
+    limit.rlim_cur
+}
+
+/// Gives a descriptor that the library keeps a number above those of the standard streams.
+///
+/// In a process that has closed one of these a new descriptor gets its number, and would be
+/// what the process prints to and what its children inherit. Where no further descriptor is
+/// to be had, it stays.
+pub(crate) fn off_streams(fd: OwnedFd) -> OwnedFd {
+    if fd.as_raw_fd() >= FIRST {
+        return fd;
+    }
+    match duplicate(fd.as_raw_fd(), FIRST) {
+        Ok(Some(moved)) => moved,
+        _ => fd,
+    }
+}
+
+/// Keeps the numbers of the standard streams taken that this process has closed, so that what
+/// is opened meanwhile gets other ones, as [`off_streams`] does for one descriptor.
+pub(crate) struct StreamsTaken(Vec<OwnedFd>);
+
+impl StreamsTaken {
+    /// Where no descriptor is to be had, and without `/dev/null`, they stay free.
+    pub(crate) fn new() -> Self {
+        let mut taken = Self(Vec::new());
+        // SAFETY: it only asks.
+        let is_closed = |fd| unsafe { libc::fcntl(fd, libc::F_GETFD) } == -1;
+        if !(0..FIRST).any(is_closed) {
+            return taken;
+        }
+        let null = c"/dev/null".as_ptr();
+        loop {
+            // SAFETY: a NUL-terminated path and integers.
+            let fd = unsafe { libc::open(null, libc::O_RDWR | libc::O_CLOEXEC) };
+            if fd < 0 {
+                return taken;
+            }
+            // SAFETY: the kernel just made this descriptor for us.
+            let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+            if fd.as_raw_fd() >= FIRST {
+                return taken;
+            }
+            taken.0.push(fd);
+        }
+    }
+}
+
+/// A close-on-exec pipe: the end to read from, the end to write to.
+pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    let mut ends = [0; 2];
+    // SAFETY: room for two descriptors.
+    if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) } != 0 {
+        return Err(Error::last_os("pipe2"));
+    }
+    // SAFETY: the kernel just made these descriptors for us.
+    let ends = ends.map(|end| unsafe { OwnedFd::from_raw_fd(end) });
+    let [reader, writer] = ends.map(off_streams);
+    Ok((reader, writer))
+}
