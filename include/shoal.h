@@ -189,7 +189,7 @@ typedef enum {
     SHOAL_ERR_PERMISSION = 4,
     /** Shared memory is full. */
     SHOAL_ERR_NO_SPACE = 5,
-    /** The data can never fit. */
+    /** The data can never fit, or a number is above its limit. */
     SHOAL_ERR_TOO_LARGE = 6,
     /** The caller's buffer is too small; nothing was taken. */
     SHOAL_ERR_BUFFER_TOO_SMALL = 7,

@@ -73,6 +73,16 @@ pub enum Error {
         /// The largest size accepted, in bytes.
         limit: u64,
     },
+    /// A number that counts no bytes is above what the call accepts.
+    #[error("{what} of {count} is above the limit of {limit}")]
+    TooMany {
+        /// What there is too much of: `"number of permits"`, `"max_attempts"`.
+        what: &'static str,
+        /// The number.
+        count: u64,
+        /// The largest number accepted.
+        limit: u64,
+    },
     /// The caller's buffer is too small; nothing was taken out.
     #[error("the buffer of {capacity} bytes is too small for {needed} bytes")]
     BufferTooSmall {
@@ -182,7 +192,7 @@ pub enum Status {
     ErrPermission = 4,
     /// Shared memory is full.
     ErrNoSpace = 5,
-    /// The data can never fit.
+    /// The data can never fit, or a number is above its limit.
     ErrTooLarge = 6,
     /// The caller's buffer is too small; nothing was taken.
     ErrBufferTooSmall = 7,
@@ -227,7 +237,7 @@ impl Error {
             Error::Exists { .. } => Status::ErrExists,
             Error::Permission { .. } => Status::ErrPermission,
             Error::NoSpace { .. } => Status::ErrNoSpace,
-            Error::TooLarge { .. } => Status::ErrTooLarge,
+            Error::TooLarge { .. } | Error::TooMany { .. } => Status::ErrTooLarge,
             Error::BufferTooSmall { .. } => Status::ErrBufferTooSmall,
             Error::Timeout => Status::ErrTimeout,
             Error::Full => Status::ErrFull,

@@ -184,7 +184,10 @@ fn capacities_that_make_no_sense_are_refused() {
     let err = Map::with_options(None, &both).unwrap_err();
     assert!(matches!(err, Error::Invalid { .. }));
     let err = Map::with_options(None, &Options::create().max_capacity(1 << 40)).unwrap_err();
+    assert!(err.to_string().starts_with("max_capacity of"), "{err}");
     assert!(matches!(err, Error::TooLarge { .. }));
+    let err = Map::with_options(None, &Options::create().capacity(1 << 40)).unwrap_err();
+    assert!(err.to_string().starts_with("capacity of"), "{err}");
     let tiny = Map::with_options(None, &Options::create().max_capacity(1)).unwrap();
     assert_eq!(tiny.max_capacity(), 1 << 20);
     tiny.set(b"k", b"v").unwrap();

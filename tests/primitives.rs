@@ -91,7 +91,7 @@ fn a_bounded_semaphore_refuses_what_was_not_acquired() {
     assert!(Semaphore::with_options(None, 1 << 31, &new()).is_err());
     assert!(matches!(
         semaphore(i32::MAX as u64).release(1),
-        Err(Error::TooLarge { .. })
+        Err(Error::TooMany { .. })
     ));
 }
 

@@ -259,14 +259,14 @@ fn options_that_make_no_sense_are_refused() {
     let make = |options: Options| Queue::with_options(None, &options).map(drop);
     let inverted = make(Options::create().capacity(1 << 20).max_capacity(4096));
     assert!(matches!(inverted, Err(Error::Invalid { .. })));
-    let huge = make(Options::create().max_capacity(u64::MAX));
-    assert!(matches!(
-        huge,
-        Err(Error::TooLarge {
-            what: "capacity",
-            ..
-        })
-    ));
+    for (huge, called) in [
+        (Options::create().max_capacity(u64::MAX), "max_capacity of "),
+        (Options::create().capacity(u64::MAX), "capacity of "),
+    ] {
+        let err = make(huge).unwrap_err();
+        assert!(matches!(err, Error::TooLarge { .. }), "{err}");
+        assert!(err.to_string().starts_with(called), "{err}");
+    }
     let queue = Queue::with_options(None, &Options::create().capacity(5000)).unwrap();
     assert_eq!(queue.capacity(), 8192);
 }

@@ -255,9 +255,9 @@ pub(super) unsafe fn queue(options: *const QueueOptions) -> Result<Options> {
     // SAFETY: the same contract.
     match unsafe { read(options) }? {
         Some(o) => {
-            let attempts = u8::try_from(o.max_attempts).map_err(|_| Error::TooLarge {
+            let attempts = u8::try_from(o.max_attempts).map_err(|_| Error::TooMany {
                 what: "max_attempts",
-                size: o.max_attempts,
+                count: o.max_attempts,
                 limit: u8::MAX.into(),
             })?;
             let options = object(o.flags, o.capacity, o.max_capacity)?;

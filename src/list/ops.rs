@@ -380,8 +380,9 @@ fn capacities(options: &Options) -> Result<(u64, u64)> {
         max => max.max(SMALLEST_MAX_CAPACITY),
     };
     if max > LARGEST_MAX_CAPACITY {
+        let by_start = options.max_capacity == 0;
         return Err(Error::TooLarge {
-            what: "max_capacity",
+            what: if by_start { "capacity" } else { "max_capacity" },
             size: max,
             limit: LARGEST_MAX_CAPACITY,
         });

@@ -231,9 +231,9 @@ impl<'a> Store<'a> {
     /// A table of its own for at least `room` words, which nobody looks at yet.
     pub(super) fn new_table(&self, room: u64) -> Result<View> {
         let blocks =
-            u32::try_from(room.div_ceil(PER_BLOCK).max(1)).map_err(|_| Error::TooLarge {
-                what: "list",
-                size: room,
+            u32::try_from(room.div_ceil(PER_BLOCK).max(1)).map_err(|_| Error::TooMany {
+                what: "number of elements",
+                count: room,
                 limit: u32::MAX as u64 * PER_BLOCK,
             })?;
         let head = self.extents.allocate(blocks, OWNER, Purpose::Table)?;

@@ -106,15 +106,15 @@ impl Barrier {
     ///
     /// # Errors
     /// As for [`open`](Self::open); `Exists` with [`Options::exclusive`]; `NoSpace`; `Invalid`
-    /// or `TooLarge` number of parties.
+    /// or `TooMany` number of parties.
     pub fn with_options(name: Option<&str>, parties: u64, options: &Options) -> Result<Self> {
         if options.create && parties == 0 {
             return Err(Error::invalid("parties", "a barrier is for one at least"));
         }
         if parties > MOST {
-            return Err(Error::TooLarge {
+            return Err(Error::TooMany {
                 what: "number of parties",
-                size: parties,
+                count: parties,
                 limit: MOST,
             });
         }

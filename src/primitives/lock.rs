@@ -147,7 +147,7 @@ impl Lock {
     /// the kernel: to it, the lock of a dead owner is taken.
     ///
     /// # Errors
-    /// `TooLarge` if a recursive lock was taken 2^32 times.
+    /// `TooMany` if a recursive lock was taken 2^32 times.
     #[inline]
     pub fn try_acquire(&self) -> Result<Option<Taken>> {
         self.cell.try_acquire(self.segment.me())

@@ -222,9 +222,9 @@ impl RwLock {
         if state.writer.load(Ordering::Relaxed) != 0 || (awaited && mine == 0) {
             return Ok(None);
         }
-        let more = mine.checked_add(1).ok_or(Error::TooLarge {
+        let more = mine.checked_add(1).ok_or(Error::TooMany {
             what: "number of readers",
-            size: u64::from(mine) + 1,
+            count: u64::from(mine) + 1,
             limit: u32::MAX.into(),
         })?;
         state.holds.set(me, more)?;

@@ -90,7 +90,7 @@ impl Semaphore {
     /// `permits`, and any number may be released.
     ///
     /// # Errors
-    /// As for [`open`](Self::open); `Exists` with [`Options::exclusive`]; `NoSpace`; `TooLarge`
+    /// As for [`open`](Self::open); `Exists` with [`Options::exclusive`]; `NoSpace`; `TooMany`
     /// for more than 2^31 - 1 permits.
     pub fn with_options(name: Option<&str>, permits: u64, options: &Options) -> Result<Self> {
         Self::of(name, permits, 0, options)
@@ -195,7 +195,7 @@ impl Semaphore {
     ///
     /// # Errors
     /// `Invalid` if it is bounded and more would be available than there were at first;
-    /// `TooLarge` beyond 2^31 - 1. None is released then.
+    /// `TooMany` beyond 2^31 - 1. None is released then.
     pub fn release(&self, count: u32) -> Result<()> {
         let (state, guard) = (self.state, self.enter()?);
         let available = state.available.load(Ordering::Relaxed);
@@ -246,9 +246,9 @@ impl Semaphore {
 
 fn check(permits: u64) -> Result<()> {
     if permits > MOST {
-        return Err(Error::TooLarge {
+        return Err(Error::TooMany {
             what: "number of permits",
-            size: permits,
+            count: permits,
             limit: MOST,
         });
     }

@@ -223,7 +223,7 @@ impl Queue {
     #[cold]
     fn no_room(&self, len: usize) -> Error {
         Error::Exhausted {
-            what: "leases and reservations in this queue (their bytes count)",
+            what: "bytes of leases and reservations in this queue",
             limit: self.ring.max_capacity().max(len as u64),
         }
     }

@@ -563,22 +563,22 @@ fn dead_name(name: &str) -> String {
 
 /// Start and maximum of the ring, from what the caller asked for.
 pub(crate) fn capacities(options: &Options) -> Result<(u64, u64)> {
-    let round = |bytes: u64| match bytes {
+    let round = |what: &'static str, bytes: u64| match bytes {
         0..=LARGEST_CAPACITY => Ok(bytes.max(header::MIN_CAPACITY).next_power_of_two()),
         _ => Err(Error::TooLarge {
-            what: "capacity",
+            what,
             size: bytes,
             limit: LARGEST_CAPACITY,
         }),
     };
     let max = match (options.max_capacity, options.capacity) {
         (0, 0) => DEFAULT_MAX_CAPACITY,
-        (0, capacity) => round(capacity)?.max(DEFAULT_MAX_CAPACITY),
-        (max, _) => round(max)?,
+        (0, capacity) => round("capacity", capacity)?.max(DEFAULT_MAX_CAPACITY),
+        (max, _) => round("max_capacity", max)?,
     };
     let capacity = match options.capacity {
         0 => DEFAULT_CAPACITY.min(max),
-        capacity => round(capacity)?,
+        capacity => round("capacity", capacity)?,
     };
     if capacity > max {
         let why = format!(

@@ -124,7 +124,7 @@ impl LockCell {
     /// The lock, if it is free or the caller's own; never a system call.
     ///
     /// # Errors
-    /// `TooLarge` if a recursive lock was taken 2^32 times.
+    /// `TooMany` if a recursive lock was taken 2^32 times.
     #[inline]
     pub(crate) fn try_acquire(&self, me: u64) -> Result<Option<Taken>> {
         self.acquire_now(me, false)
@@ -180,7 +180,7 @@ impl LockCell {
     /// Waits for the lock until `deadline`, or until its owner is dead.
     ///
     /// # Errors
-    /// `Timeout`; `Interrupted` when a signal handler ran; `TooLarge` if a recursive lock was
+    /// `Timeout`; `Interrupted` when a signal handler ran; `TooMany` if a recursive lock was
     /// taken 2^32 times.
     #[inline]
     pub(crate) fn acquire(
@@ -206,9 +206,9 @@ impl LockCell {
 
     fn enter_again(&self) -> Result<Option<Taken>> {
         let depth = self.depth.load(Ordering::Relaxed);
-        let deeper = depth.checked_add(1).ok_or(Error::TooLarge {
+        let deeper = depth.checked_add(1).ok_or(Error::TooMany {
             what: "depth of a recursive lock",
-            size: u64::from(depth) + 1,
+            count: u64::from(depth) + 1,
             limit: u32::MAX.into(),
         })?;
         self.depth.store(deeper, Ordering::Relaxed);

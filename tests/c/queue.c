@@ -220,7 +220,8 @@ static void leases(void)
     options.size = sizeof options;
     options.flags = SHOAL_CREATE;
     options.max_attempts = 256;
-    GIVES(SHOAL_ERR_TOO_LARGE, shoal_queue_open(NULL, &options, &q));
+    SAYS(SHOAL_ERR_TOO_LARGE, "max_attempts of 256 is above the limit of 255",
+         shoal_queue_open(NULL, &options, &q));
     options.max_attempts = 3;
     OK(shoal_queue_open(NULL, &options, &q));
     CHECK(fact(shoal_queue_max_attempts, q) == 3);

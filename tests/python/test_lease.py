@@ -89,7 +89,7 @@ def test_dead_letters() -> None:
     queue.join(0)
     with pytest.raises(shoal.NotFoundError):
         shoal.Queue().dead_letters  # noqa: B018
-    with pytest.raises(shoal.TooLargeError, match="256"):
+    with pytest.raises(shoal.TooLargeError, match="max_attempts of 256 is above the limit of 255"):
         shoal.Queue(max_attempts=256)
 
 

@@ -203,3 +203,24 @@ def test_memory_that_a_killed_process_viewed_is_free_for_others(ctx: Any) -> Non
         holder.join()
         raw[b"k"] = b"own" * 150_000
         assert raw[b"k"] == b"own" * 150_000
+
+
+@pytest.mark.parametrize("number", [-1, 2**64, 2**64 + 4096])
+@pytest.mark.parametrize("what", ["capacity", "max_capacity"])
+@pytest.mark.parametrize("kind", [shoal.Queue, shoal.Map, shoal.List])
+def test_a_capacity_that_is_no_size_is_named(kind: Any, what: str, number: int) -> None:
+    with pytest.raises(ValueError, match=f"^{what} is a number.*{number}"):
+        kind(**{what: number})
+
+
+def test_a_bound_that_no_number_of_64_bits_holds_is_named() -> None:
+    for what in ("maxsize", "max_attempts"):
+        with pytest.raises(ValueError, match=f"^{what} is a number"):
+            shoal.Queue(**{what: 2**64})
+
+
+@pytest.mark.parametrize("kind", [shoal.Queue, shoal.Map, shoal.List])
+def test_a_capacity_that_is_too_large_is_called_by_its_name(kind: Any) -> None:
+    for what in ("capacity", "max_capacity"):
+        with pytest.raises(shoal.TooLargeError, match=f"^{what} of {2**60} bytes"):
+            kind(**{what: 2**60})

@@ -453,6 +453,15 @@ def options(
 ) -> "ctypes._CArgObject":
     """A pointer to the options struct of `shoal_map_open` and `shoal_list_open`, or with ``max_items`` to that of
     `shoal_queue_open`."""
+    for what, number in (
+        ("capacity", capacity),
+        ("max_capacity", max_capacity),
+        ("maxsize", max_items or 0),
+        ("max_attempts", max_attempts),
+    ):
+        # ctypes would take the lowest 64 bits of it.
+        if not 0 <= number < 2**64:
+            raise ValueError(f"{what} is a number from 0 to 2**64 - 1, not {number}")
     flags = (CREATE * create) | (EXCLUSIVE * exclusive) | (PERSISTENT * persistent)
     flags |= ORDERED * ordered
     if max_items is None:
