@@ -70,6 +70,11 @@ fn processes_and_devices_do_in_c_what_the_header_says() {
 }
 
 #[test]
+fn every_function_gets_by_with_the_stack_that_the_header_asks_for() {
+    c_test("stacks");
+}
+
+#[test]
 fn descriptors_and_waiting_for_many_do_in_c_what_the_header_says() {
     c_test("wait");
 }

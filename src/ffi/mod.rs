@@ -44,6 +44,10 @@
 //! handler is installed and no process-wide setting is touched, but for
 //! `shoal_device_set_visible`.
 //!
+//! A thread needs a stack of 64 KiB for any function, beside what the program's own thread-local
+//! variables and the callbacks it passes in take. (PTHREAD_STACK_MIN is too small. An optimised
+//! build uses about 20 KiB, most of it to open an object.)
+//!
 //! # fork and exec
 //!
 //! Queue, map and list handles work in a forked child: it becomes a participant of its own, and
