@@ -183,15 +183,20 @@ fn stat_of_what_the_dead_left_does_not_remove_it() {
 
 #[test]
 fn what_is_no_object_is_shown_with_the_reason_and_left_alone() {
-    // A name that would clear the terminal, if it were printed as it is.
-    let name = format!("{}\u{1b}[2J", unique("garbage"));
+    // A name that would clear the terminal, if it were printed as it is, and write backwards.
+    let name = format!(
+        "{}\u{1b}[2J\u{202e}\u{2066}\u{200b}\u{feff}",
+        unique("garbage")
+    );
     let file = format!("/dev/shm/shoal.{name}");
     fs::write(&file, [0x5a; 100]).unwrap();
     let (text, it) = (shoal(&["ls"]).ok(), listed(&name));
     let removed = shoal(&["gc", "--dry-run", "--json"]).json();
     fs::remove_file(&file).unwrap();
 
-    assert!(!text.contains('\u{1b}'));
+    for hidden in ['\u{1b}', '\u{202e}', '\u{2066}', '\u{200b}', '\u{feff}'] {
+        assert!(!text.contains(hidden), "{hidden:?} in {text:?}");
+    }
     let it = it.unwrap();
     assert_eq!(
         (&it["state"], &it["kind"]),

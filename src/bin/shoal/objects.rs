@@ -266,7 +266,7 @@ impl Gc {
         let removed = shoal::gc(self.dry_run)?;
         self.format.print(&removed, |out| {
             for name in &removed {
-                writeln!(out, "{name}")?;
+                writeln!(out, "{}", plain(name))?;
             }
             Ok(())
         })

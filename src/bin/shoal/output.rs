@@ -73,13 +73,22 @@ impl From<shoal::Error> for Failure {
     }
 }
 
-/// `text` as a terminal may show it: what other processes wrote could hold control characters.
+/// `text` as a terminal may show it: what other processes wrote could hold control characters, or
+/// some that are invisible or turn the order of the letters around.
 pub(crate) fn plain(text: &str) -> String {
-    let shown = |c: char| match c.is_control() {
+    let shown = |c: char| match c.is_control() || is_format(c) {
         true => char::REPLACEMENT_CHARACTER,
         false => c,
     };
     text.chars().map(shown).collect()
+}
+
+/// Characters that are not shown themselves but change how others are: Unicode's category Cf and
+/// the separators of lines, as far as terminals know them.
+fn is_format(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// A number of bytes as people read it.
