@@ -208,13 +208,20 @@ fn what_was_delivered_too_often_becomes_a_dead_letter() {
 #[test]
 fn a_name_that_leaves_no_room_for_dead_letters_is_refused() {
     let _alone = alone();
-    let name = format!("{:x<198}", Name::new("long").to_string());
-    let err = Queue::with_options(Some(&name), &Options::create().max_attempts(1)).unwrap_err();
+    let name = format!("{:x<196}", Name::new("long").to_string());
+    let once = Options::create().max_attempts(1);
+    let err = Queue::with_options(Some(&name), &once).unwrap_err();
     assert!(
         matches!(err, Error::Invalid { ref what, .. } if what == "name"),
         "{err}"
     );
+    // The caller's name and the limit that holds for it.
+    let sentence = err.to_string();
+    for part in ["196 bytes", "195", "max_attempts", ".dead"] {
+        assert!(sentence.contains(part), "{sentence}");
+    }
     drop(Queue::create(&name).unwrap());
+    drop(Queue::with_options(Some(&name[..195]), &once).unwrap());
 }
 
 #[test]

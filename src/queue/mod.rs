@@ -13,8 +13,10 @@
 //! - [`pace`], [`stream`]: how long a consumer rests between messages of a stream; how large the
 //!   ring of a stream is.
 //! - [`readiness`]: a descriptor for event loops.
+//! - [`bounds`]: how large it may be.
 //! - [`Queue`]: what programs call.
 
+mod bounds;
 mod ends;
 mod entrance;
 mod header;
@@ -34,10 +36,10 @@ mod shelf;
 mod stream;
 mod wait;
 
+pub(crate) use bounds::capacities;
 pub(crate) use lease::Held;
 pub use lease::Lease;
 pub use ops::Queue;
-pub(crate) use ops::capacities;
 pub(crate) use reservation::Place;
 pub use reservation::Reservation;
 pub(crate) use ring::Ring;

@@ -12,6 +12,7 @@ use crate::sys::clock::Deadline;
 
 use crate::Timeout;
 
+use super::bounds::{capacities, check_dead_name, dead_name};
 use super::ends::{Consumer, Message, Producer};
 use super::entrance::Entrance;
 use super::header::{self, Header, Passed};
@@ -87,12 +88,6 @@ impl std::fmt::Debug for Queue {
     }
 }
 
-/// Bytes a queue starts with, and may grow to, unless told otherwise.
-const DEFAULT_CAPACITY: u64 = 64 << 10;
-const DEFAULT_MAX_CAPACITY: u64 = 1 << 30;
-/// What the address space of every supported machine has room for.
-const LARGEST_CAPACITY: u64 = 1 << 45;
-
 /// Changes with every incompatible change of the ring or its records.
 const LAYOUT: u64 = 0x5155_4555_4500_0006;
 
@@ -140,7 +135,7 @@ impl Queue {
         if let Some(name) = name
             && options.max_attempts > 0
         {
-            segment::file_of(&dead_name(name))?;
+            check_dead_name(name)?;
         }
         let spec = Spec {
             kind: Kind::Queue,
@@ -554,38 +549,4 @@ impl Queue {
         self.pass(end, message)?;
         Ok(Some(message.len()))
     }
-}
-
-/// The name of the dead-letter queue of `name`.
-fn dead_name(name: &str) -> String {
-    format!("{name}.dead")
-}
-
-/// Start and maximum of the ring, from what the caller asked for.
-pub(crate) fn capacities(options: &Options) -> Result<(u64, u64)> {
-    let round = |what: &'static str, bytes: u64| match bytes {
-        0..=LARGEST_CAPACITY => Ok(bytes.max(header::MIN_CAPACITY).next_power_of_two()),
-        _ => Err(Error::TooLarge {
-            what,
-            size: bytes,
-            limit: LARGEST_CAPACITY,
-        }),
-    };
-    let max = match (options.max_capacity, options.capacity) {
-        (0, 0) => DEFAULT_MAX_CAPACITY,
-        (0, capacity) => round("capacity", capacity)?.max(DEFAULT_MAX_CAPACITY),
-        (max, _) => round("max_capacity", max)?,
-    };
-    let capacity = match options.capacity {
-        0 => DEFAULT_CAPACITY.min(max),
-        capacity => round("capacity", capacity)?,
-    };
-    if capacity > max {
-        let why = format!(
-            "{} bytes is below the capacity of {capacity}",
-            options.max_capacity
-        );
-        return Err(Error::invalid("max_capacity", why));
-    }
-    Ok((capacity, max))
 }

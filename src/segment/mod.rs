@@ -32,6 +32,6 @@ pub(crate) use attach::{Segment, Spec};
 pub(crate) use handle::leave_all;
 pub use list::{ObjectInfo, Participant, gc, list, stat, unlink};
 pub(crate) use list::{sweep, unlink_kind};
-pub(crate) use name::file_of;
+pub(crate) use name::LONGEST;
 pub use options::{Kind, Options};
 pub(crate) use participants::Section;

@@ -11,7 +11,7 @@ pub(crate) const PUBLISHED: &str = "shoal.";
 pub(crate) const PRIVATE: &str = "shoal~";
 
 /// The longest name, in bytes: what a file name can hold, less the prefix and some.
-const LONGEST: usize = 200;
+pub(crate) const LONGEST: usize = 200;
 
 /// Checks a name and returns the file it stands for.
 pub(crate) fn file_of(name: &str) -> Result<String> {

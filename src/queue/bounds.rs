@@ -1,0 +1,63 @@
+//! How large a queue may be, and what the queue of its dead letters is called.
+
+use crate::error::{Error, Result};
+use crate::segment::{self, Options};
+
+use super::header;
+
+/// Bytes a queue starts with, and may grow to, unless told otherwise.
+const DEFAULT_CAPACITY: u64 = 64 << 10;
+const DEFAULT_MAX_CAPACITY: u64 = 1 << 30;
+/// What the address space of every supported machine has room for.
+const LARGEST_CAPACITY: u64 = 1 << 45;
+
+/// What stands behind a queue's name in that of its dead letters.
+const DEAD: &str = ".dead";
+
+/// The name of the dead-letter queue of `name`.
+pub(super) fn dead_name(name: &str) -> String {
+    format!("{name}{DEAD}")
+}
+
+/// Refuses a name that leaves no room for that of its dead letters.
+pub(super) fn check_dead_name(name: &str) -> Result<()> {
+    let longest = segment::LONGEST - DEAD.len();
+    if name.len() <= longest {
+        return Ok(());
+    }
+    let why = format!(
+        "it has {} bytes; the limit with max_attempts is {longest}, since its dead letters are in a \
+         queue of this name with {DEAD:?} behind it",
+        name.len()
+    );
+    Err(Error::invalid("name", why))
+}
+
+/// Start and maximum of the ring, from what the caller asked for.
+pub(crate) fn capacities(options: &Options) -> Result<(u64, u64)> {
+    let round = |what: &'static str, bytes: u64| match bytes {
+        0..=LARGEST_CAPACITY => Ok(bytes.max(header::MIN_CAPACITY).next_power_of_two()),
+        _ => Err(Error::TooLarge {
+            what,
+            size: bytes,
+            limit: LARGEST_CAPACITY,
+        }),
+    };
+    let max = match (options.max_capacity, options.capacity) {
+        (0, 0) => DEFAULT_MAX_CAPACITY,
+        (0, capacity) => round("capacity", capacity)?.max(DEFAULT_MAX_CAPACITY),
+        (max, _) => round("max_capacity", max)?,
+    };
+    let capacity = match options.capacity {
+        0 => DEFAULT_CAPACITY.min(max),
+        capacity => round("capacity", capacity)?,
+    };
+    if capacity > max {
+        let why = format!(
+            "{} bytes is below the capacity of {capacity}",
+            options.max_capacity
+        );
+        return Err(Error::invalid("max_capacity", why));
+    }
+    Ok((capacity, max))
+}
