@@ -69,11 +69,19 @@
  * - A process that is stopped (SIGSTOP, a debugger) inside a call holds the others up. So does a
  *   thread that ends inside a call (pthread_cancel, longjmp out of a signal handler) for as long
  *   as its process lives.
- * - Objects live in `/dev/shm`. When that is full, what needs memory answers
- *   SHOAL_ERR_NO_SPACE and changes nothing. Containers often have 64 MiB of it.
+ * - Objects live in `/dev/shm`, or in the directory that the environment variable SHOAL_DIR names:
+ *   an absolute path, best on a tmpfs, the same for all processes that share objects. It is read
+ *   once, at the first call that needs it. On another file system the first creation tries out
+ *   what objects need, and answers SHOAL_ERR_UNSUPPORTED with the name of what is missing.
+ * - When the directory's file system is full, what needs memory answers SHOAL_ERR_NO_SPACE and
+ *   changes nothing, after it has collected what killed processes left. Containers often have
+ *   64 MiB of `/dev/shm`.
  * - An object that is not persistent goes with its last handle. If its last process is
- *   killed, it stays until `shoal_gc()` or until somebody opens it again.
+ *   killed, it stays until `shoal_gc()`, until somebody opens it again, or until a process creates
+ *   its first object or finds no memory.
  * - Only processes of one user and one pid namespace share objects, whatever C library they use.
+ *   An object that nobody has open stops nobody: of whatever pid namespace or version it is, its
+ *   name is free, and what is persistent is opened by the next pid namespace.
  *   Among them there is no protection: garbage written into an object is answered with
  *   SHOAL_ERR_CORRUPT, but nothing stops a process from deleting your data.
  * - A queue, map or list handle uses two file descriptors, and a queue's three once it was asked
@@ -286,7 +294,8 @@ typedef struct {
     /** Bytes a new queue's ring starts with; 0 for 64 KiB. Rounded up to a power of two. */
     uint64_t capacity;
     /**
-     * Bytes it may grow to; 0 for 1 GiB. Rounded up to a power of two. Address space only:
+     * Bytes it may grow to; 0 for 1 GiB, or less where the process has little address space or its
+     * files are limited (`ulimit -v` and `-f`). Rounded up to a power of two. Address space only:
      * memory is used as messages need it, and up to 8 MiB while they stream, for speed.
      */
     uint64_t max_capacity;
@@ -294,7 +303,8 @@ typedef struct {
     uint64_t max_items;
     /**
      * How often a message is delivered before it is moved to the dead letters (see
-     * `shoal_queue_dead_letters`), at most 255; 0 for any number of times.
+     * `shoal_queue_dead_letters`), at most 255; 0 for any number of times. The name of such a queue
+     * has at most 195 bytes.
      */
     uint64_t max_attempts;
 } shoal_queue_options;
@@ -335,8 +345,9 @@ typedef struct {
     /** Bytes of data a new map has room for from the start; 0 for the default. */
     uint64_t capacity;
     /**
-     * Bytes of data it may grow to, from 1 MiB to 512 GiB; 0 for 64 GiB. Address space only:
-     * memory is used as entries need it.
+     * Bytes of data it may grow to, from 1 MiB to 512 GiB; 0 for 64 GiB, or less
+     * where the process has little address space or its files are limited (`ulimit -v` and `-f`).
+     * Address space only: memory is used as entries need it.
      */
     uint64_t max_capacity;
 } shoal_map_options;
@@ -377,8 +388,8 @@ typedef struct {
     /** Bytes of data a new list has room for from the start; 0 for the default. */
     uint64_t capacity;
     /**
-     * Bytes of data it may grow to; 0 for the default. Address space only: memory is used
-     * as elements need it.
+     * Bytes of data it may grow to; 0 for 64 GiB, or less where the process has little address space
+     * or its files are limited (`ulimit -v` and `-f`). Address space only: memory is used as elements need it.
      */
     uint64_t max_capacity;
 } shoal_list_options;
@@ -536,12 +547,15 @@ SHOAL_API uint32_t shoal_abi_version(void);
  * Removes what killed processes left: objects that are not persistent and that nobody has
  * open, and unfinished files.
  *
- * Never touches an object in use, a persistent one, or another user's.
+ * Never touches an object in use, a persistent one, or another user's. The first creation of an
+ * object in a process does the same for up to 5 ms, or 50 ms if there is much to remove, and so
+ * does what finds no memory.
  *
  * `removed`: how many were removed; NULL if you do not care.
  * Blocking, threads, fork: does not wait; safe to call from several processes at once.
  *
- * Errors: SHOAL_ERR_INVALID (misaligned `removed`); SHOAL_ERR_OS (`/dev/shm` cannot be read).
+ * Errors: SHOAL_ERR_INVALID (misaligned `removed`); SHOAL_ERR_UNSUPPORTED (there is no `/dev/shm`, or
+ * what SHOAL_DIR names); SHOAL_ERR_PERMISSION (it cannot be read).
  */
 SHOAL_API
 shoal_status shoal_gc(size_t *removed);
@@ -561,7 +575,8 @@ shoal_status shoal_gc(size_t *removed);
  * SHOAL_ERR_EXISTS (with SHOAL_EXCLUSIVE); SHOAL_ERR_WRONG_KIND; SHOAL_ERR_PERMISSION;
  * SHOAL_ERR_NO_SPACE; SHOAL_ERR_TOO_LARGE (capacity); SHOAL_ERR_VERSION_MISMATCH;
  * SHOAL_ERR_CORRUPT; SHOAL_ERR_EXHAUSTED (more than a thousand handles on it);
- * SHOAL_ERR_OS (such as no file descriptor left).
+ * SHOAL_ERR_UNSUPPORTED (no directory for objects, see SHOAL_DIR); SHOAL_ERR_OS (such as no file
+ * descriptor left).
  */
 SHOAL_API
 SHOAL_NODISCARD
@@ -990,7 +1005,8 @@ shoal_status shoal_queue_dead_letters(shoal_queue *q,
  * SHOAL_ERR_EXISTS (with SHOAL_EXCLUSIVE); SHOAL_ERR_WRONG_KIND; SHOAL_ERR_PERMISSION;
  * SHOAL_ERR_NO_SPACE; SHOAL_ERR_TOO_LARGE (capacity); SHOAL_ERR_VERSION_MISMATCH;
  * SHOAL_ERR_CORRUPT; SHOAL_ERR_EXHAUSTED (more than a thousand handles on it);
- * SHOAL_ERR_OS (such as no file descriptor left).
+ * SHOAL_ERR_UNSUPPORTED (no directory for objects, see SHOAL_DIR); SHOAL_ERR_OS (such as no file
+ * descriptor left).
  */
 SHOAL_API
 SHOAL_NODISCARD
@@ -1615,7 +1631,8 @@ shoal_status shoal_map_get_watched(shoal_map *m,
  * SHOAL_ERR_EXISTS (with SHOAL_EXCLUSIVE); SHOAL_ERR_WRONG_KIND; SHOAL_ERR_PERMISSION;
  * SHOAL_ERR_NO_SPACE; SHOAL_ERR_TOO_LARGE (capacity); SHOAL_ERR_VERSION_MISMATCH;
  * SHOAL_ERR_CORRUPT; SHOAL_ERR_EXHAUSTED (more than a thousand handles on it);
- * SHOAL_ERR_OS (such as no file descriptor left).
+ * SHOAL_ERR_UNSUPPORTED (no directory for objects, see SHOAL_DIR); SHOAL_ERR_OS (such as no file
+ * descriptor left).
  */
 SHOAL_API
 SHOAL_NODISCARD
@@ -2567,7 +2584,8 @@ shoal_status shoal_device_set_visible(const char *family,
  * SHOAL_ERR_EXISTS (with SHOAL_EXCLUSIVE); SHOAL_ERR_WRONG_KIND; SHOAL_ERR_PERMISSION;
  * SHOAL_ERR_NO_SPACE; SHOAL_ERR_TOO_LARGE (count); SHOAL_ERR_VERSION_MISMATCH;
  * SHOAL_ERR_CORRUPT; SHOAL_ERR_EXHAUSTED (more than a thousand handles on it);
- * SHOAL_ERR_OS (such as no file descriptor left).
+ * SHOAL_ERR_UNSUPPORTED (no directory for objects, see SHOAL_DIR); SHOAL_ERR_OS (such as no file
+ * descriptor left).
  */
 SHOAL_API
 SHOAL_NODISCARD
@@ -2696,7 +2714,8 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_lock_is_recursive(shoal_lock *l, bo
  * SHOAL_ERR_EXISTS (with SHOAL_EXCLUSIVE); SHOAL_ERR_WRONG_KIND; SHOAL_ERR_PERMISSION;
  * SHOAL_ERR_NO_SPACE; SHOAL_ERR_TOO_LARGE (count); SHOAL_ERR_VERSION_MISMATCH;
  * SHOAL_ERR_CORRUPT; SHOAL_ERR_EXHAUSTED (more than a thousand handles on it);
- * SHOAL_ERR_OS (such as no file descriptor left).
+ * SHOAL_ERR_UNSUPPORTED (no directory for objects, see SHOAL_DIR); SHOAL_ERR_OS (such as no file
+ * descriptor left).
  */
 SHOAL_API
 SHOAL_NODISCARD
@@ -2786,7 +2805,8 @@ shoal_status shoal_semaphore_value(shoal_semaphore *s,
  * SHOAL_ERR_EXISTS (with SHOAL_EXCLUSIVE); SHOAL_ERR_WRONG_KIND; SHOAL_ERR_PERMISSION;
  * SHOAL_ERR_NO_SPACE; SHOAL_ERR_TOO_LARGE (count); SHOAL_ERR_VERSION_MISMATCH;
  * SHOAL_ERR_CORRUPT; SHOAL_ERR_EXHAUSTED (more than a thousand handles on it);
- * SHOAL_ERR_OS (such as no file descriptor left).
+ * SHOAL_ERR_UNSUPPORTED (no directory for objects, see SHOAL_DIR); SHOAL_ERR_OS (such as no file
+ * descriptor left).
  */
 SHOAL_API
 SHOAL_NODISCARD
@@ -2874,7 +2894,8 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_event_wait(shoal_event *e, int64_t 
  * SHOAL_ERR_EXISTS (with SHOAL_EXCLUSIVE); SHOAL_ERR_WRONG_KIND; SHOAL_ERR_PERMISSION;
  * SHOAL_ERR_NO_SPACE; SHOAL_ERR_TOO_LARGE (count); SHOAL_ERR_VERSION_MISMATCH;
  * SHOAL_ERR_CORRUPT; SHOAL_ERR_EXHAUSTED (more than a thousand handles on it);
- * SHOAL_ERR_OS (such as no file descriptor left).
+ * SHOAL_ERR_UNSUPPORTED (no directory for objects, see SHOAL_DIR); SHOAL_ERR_OS (such as no file
+ * descriptor left).
  */
 SHOAL_API
 SHOAL_NODISCARD
@@ -3020,7 +3041,8 @@ shoal_status shoal_condition_leave(shoal_condition *c,
  * SHOAL_ERR_EXISTS (with SHOAL_EXCLUSIVE); SHOAL_ERR_WRONG_KIND; SHOAL_ERR_PERMISSION;
  * SHOAL_ERR_NO_SPACE; SHOAL_ERR_TOO_LARGE (count); SHOAL_ERR_VERSION_MISMATCH;
  * SHOAL_ERR_CORRUPT; SHOAL_ERR_EXHAUSTED (more than a thousand handles on it);
- * SHOAL_ERR_OS (such as no file descriptor left).
+ * SHOAL_ERR_UNSUPPORTED (no directory for objects, see SHOAL_DIR); SHOAL_ERR_OS (such as no file
+ * descriptor left).
  */
 SHOAL_API
 SHOAL_NODISCARD
@@ -3191,7 +3213,8 @@ shoal_status shoal_barrier_parties(shoal_barrier *b,
  * SHOAL_ERR_EXISTS (with SHOAL_EXCLUSIVE); SHOAL_ERR_WRONG_KIND; SHOAL_ERR_PERMISSION;
  * SHOAL_ERR_NO_SPACE; SHOAL_ERR_TOO_LARGE (count); SHOAL_ERR_VERSION_MISMATCH;
  * SHOAL_ERR_CORRUPT; SHOAL_ERR_EXHAUSTED (more than a thousand handles on it);
- * SHOAL_ERR_OS (such as no file descriptor left).
+ * SHOAL_ERR_UNSUPPORTED (no directory for objects, see SHOAL_DIR); SHOAL_ERR_OS (such as no file
+ * descriptor left).
  */
 SHOAL_API
 SHOAL_NODISCARD

@@ -55,13 +55,23 @@ pub enum Error {
     },
     /// Shared memory is full: the filesystem has no room for `needed` more bytes.
     #[error(
-        "no space: {needed} more bytes of shared memory do not fit; {available} are free (see max_capacity if the object is full, --shm-size or the tmpfs size option if /dev/shm is)"
+        "no space: {needed} more bytes of shared memory do not fit; {available} are free (see max_capacity if the object is full; `shoal gc`, --shm-size, the tmpfs size option or SHOAL_DIR if the file system is)"
     )]
     NoSpace {
         /// Bytes asked for.
         needed: u64,
         /// Bytes free in the object, or in the filesystem.
         available: u64,
+    },
+    /// No file for another object can be created: the filesystem has no inode left.
+    #[error(
+        "no space: the file system of {directory} has no inode left, all {limit} are taken (see `shoal gc`, the tmpfs option nr_inodes, or SHOAL_DIR)"
+    )]
+    NoInodes {
+        /// Where the objects' files are.
+        directory: String,
+        /// How many inodes the filesystem has.
+        limit: u64,
     },
     /// The data can never fit, however long the caller waits.
     #[error("{what} of {size} bytes is larger than the limit of {limit} bytes")]
@@ -154,8 +164,8 @@ pub enum Error {
     /// The platform lacks what the call needs.
     #[error("unsupported: {what}")]
     Unsupported {
-        /// The missing feature.
-        what: &'static str,
+        /// The missing feature, and what there is to do about it.
+        what: Cow<'static, str>,
     },
     /// The operating system returned an error no other variant describes.
     #[error("{call}: {}", std::io::Error::from_raw_os_error(*errno))]
@@ -236,7 +246,7 @@ impl Error {
             Error::NotFound { .. } => Status::ErrNotFound,
             Error::Exists { .. } => Status::ErrExists,
             Error::Permission { .. } => Status::ErrPermission,
-            Error::NoSpace { .. } => Status::ErrNoSpace,
+            Error::NoSpace { .. } | Error::NoInodes { .. } => Status::ErrNoSpace,
             Error::TooLarge { .. } | Error::TooMany { .. } => Status::ErrTooLarge,
             Error::BufferTooSmall { .. } => Status::ErrBufferTooSmall,
             Error::Timeout => Status::ErrTimeout,
@@ -265,6 +275,10 @@ impl Error {
             what: what.into(),
             why: why.into(),
         }
+    }
+
+    pub(crate) fn unsupported(what: impl Into<Cow<'static, str>>) -> Self {
+        Error::Unsupported { what: what.into() }
     }
 
     pub(crate) fn corrupt(what: impl Into<Cow<'static, str>>) -> Self {

@@ -23,7 +23,8 @@
 //! - [`device`]: which GPUs a process and its children see.
 //! - [`list()`], [`stat`], [`gc`], [`unlink`]: the objects of this machine.
 //!
-//! Every object is a file in `/dev/shm` that lives as long as somebody has it open, or until it
+//! Every object is a file in `/dev/shm`, or in the directory that the environment variable
+//! `SHOAL_DIR` names, that lives as long as somebody has it open, or until it
 //! is unlinked if it was created [persistent](Options::persistent). Kill any process at any
 //! instruction: the others carry on, and nothing committed is lost. `ARCHITECTURE.md` tells
 //! how, and what the limits are. The same library speaks C (`include/shoal.h`), C++

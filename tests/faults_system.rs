@@ -275,39 +275,6 @@ fn limit(resource: libc::__rlimit_resource_t, value: u64) {
 }
 
 #[test]
-fn too_little_address_space_is_told_with_the_limit() {
-    let _alone = alone();
-    let name = Name::new("ulimit");
-    let queue = Queue::create(&name).unwrap();
-    queue.put(b"x", NOWAIT).unwrap();
-    fork(|| {
-        // What is mapped now, and half of what a queue takes.
-        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-        let pages: u64 = statm.split(' ').next().unwrap().parse().unwrap();
-        let allowed = pages * 4096 + (1 << 29);
-        limit(libc::RLIMIT_AS, allowed);
-        for refused in [
-            Queue::open(&name).map(drop),
-            Queue::create(&name).map(drop),
-            Queue::anonymous().map(drop),
-            Map::anonymous().map(drop),
-        ] {
-            let err = refused.unwrap_err();
-            let Error::TooLarge { size, limit, .. } = err else {
-                panic!("{err:?}")
-            };
-            assert!(size > 1 << 30 && limit == allowed, "{err}");
-            assert!(err.to_string().contains("address space"), "{err}");
-        }
-        // What was mapped before works, and so does what is small.
-        assert_eq!(queue.len(), 1);
-        drop(Queue::with_options(None, &tiny()).unwrap());
-    })
-    .ends_well();
-    assert_eq!(Queue::open(&name).unwrap().len(), 1);
-}
-
-#[test]
 fn too_few_descriptors_leave_nothing_behind() {
     let _alone = alone();
     let name = Name::new("descriptors");

@@ -123,9 +123,7 @@ pub fn resolve(family: &str, inherited: Option<&str>, logical: &str) -> Result<S
         .iter()
         .flat_map(|layer| layer.iter())
         .find(|source| source.variable == family.variable)
-        .ok_or(Error::Unsupported {
-            what: "a device family that does not read what it writes",
-        })?;
+        .ok_or_else(|| Error::unsupported("a device family that does not read what it writes"))?;
     let inherited = match inherited {
         None => Mask::All,
         Some(value) => source.read(value)?,
@@ -396,8 +394,10 @@ impl Family {
     fn render(&self, mask: &Mask) -> Result<String> {
         let list = mask.devices().unwrap_or_default();
         if list.is_empty() {
-            return self.hide.map(str::to_owned).ok_or(Error::Unsupported {
-                what: "hiding every device of a family whose runtime documents no value for it",
+            return self.hide.map(str::to_owned).ok_or_else(|| {
+                Error::unsupported(
+                    "hiding every device of a family whose runtime documents no value for it",
+                )
             });
         }
         let range = match (list.first(), list.last()) {

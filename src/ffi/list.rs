@@ -68,7 +68,8 @@ fn no_such(index: i64) -> Error {
 /// SHOAL_ERR_EXISTS (with SHOAL_EXCLUSIVE); SHOAL_ERR_WRONG_KIND; SHOAL_ERR_PERMISSION;
 /// SHOAL_ERR_NO_SPACE; SHOAL_ERR_TOO_LARGE (capacity); SHOAL_ERR_VERSION_MISMATCH;
 /// SHOAL_ERR_CORRUPT; SHOAL_ERR_EXHAUSTED (more than a thousand handles on it);
-/// SHOAL_ERR_OS (such as no file descriptor left).
+/// SHOAL_ERR_UNSUPPORTED (no directory for objects, see SHOAL_DIR); SHOAL_ERR_OS (such as no file
+/// descriptor left).
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_list_open(

@@ -63,11 +63,19 @@
 //! - A process that is stopped (SIGSTOP, a debugger) inside a call holds the others up. So does a
 //!   thread that ends inside a call (pthread_cancel, longjmp out of a signal handler) for as long
 //!   as its process lives.
-//! - Objects live in `/dev/shm`. When that is full, what needs memory answers
-//!   SHOAL_ERR_NO_SPACE and changes nothing. Containers often have 64 MiB of it.
+//! - Objects live in `/dev/shm`, or in the directory that the environment variable SHOAL_DIR names:
+//!   an absolute path, best on a tmpfs, the same for all processes that share objects. It is read
+//!   once, at the first call that needs it. On another file system the first creation tries out
+//!   what objects need, and answers SHOAL_ERR_UNSUPPORTED with the name of what is missing.
+//! - When the directory's file system is full, what needs memory answers SHOAL_ERR_NO_SPACE and
+//!   changes nothing, after it has collected what killed processes left. Containers often have
+//!   64 MiB of `/dev/shm`.
 //! - An object that is not persistent goes with its last handle. If its last process is
-//!   killed, it stays until `shoal_gc()` or until somebody opens it again.
+//!   killed, it stays until `shoal_gc()`, until somebody opens it again, or until a process creates
+//!   its first object or finds no memory.
 //! - Only processes of one user and one pid namespace share objects, whatever C library they use.
+//!   An object that nobody has open stops nobody: of whatever pid namespace or version it is, its
+//!   name is free, and what is persistent is opened by the next pid namespace.
 //!   Among them there is no protection: garbage written into an object is answered with
 //!   SHOAL_ERR_CORRUPT, but nothing stops a process from deleting your data.
 //! - A queue, map or list handle uses two file descriptors, and a queue's three once it was asked

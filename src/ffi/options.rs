@@ -31,13 +31,15 @@ pub struct QueueOptions {
     pub flags: u64,
     /// Bytes a new queue's ring starts with; 0 for 64 KiB. Rounded up to a power of two.
     pub capacity: u64,
-    /// Bytes it may grow to; 0 for 1 GiB. Rounded up to a power of two. Address space only:
+    /// Bytes it may grow to; 0 for 1 GiB, or less where the process has little address space or its
+    /// files are limited (`ulimit -v` and `-f`). Rounded up to a power of two. Address space only:
     /// memory is used as messages need it, and up to 8 MiB while they stream, for speed.
     pub max_capacity: u64,
     /// The most messages it holds at a time; 0 for as many as fit.
     pub max_items: u64,
     /// How often a message is delivered before it is moved to the dead letters (see
-    /// `shoal_queue_dead_letters`), at most 255; 0 for any number of times.
+    /// `shoal_queue_dead_letters`), at most 255; 0 for any number of times. The name of such a queue
+    /// has at most 195 bytes.
     pub max_attempts: u64,
 }
 
@@ -55,8 +57,9 @@ pub struct MapOptions {
     pub flags: u64,
     /// Bytes of data a new map has room for from the start; 0 for the default.
     pub capacity: u64,
-    /// Bytes of data it may grow to, from 1 MiB to 512 GiB; 0 for 64 GiB. Address space only:
-    /// memory is used as entries need it.
+    /// Bytes of data it may grow to, from 1 MiB to 512 GiB; 0 for 64 GiB, or less
+    /// where the process has little address space or its files are limited (`ulimit -v` and `-f`).
+    /// Address space only: memory is used as entries need it.
     pub max_capacity: u64,
 }
 
@@ -70,8 +73,8 @@ pub struct ListOptions {
     pub flags: u64,
     /// Bytes of data a new list has room for from the start; 0 for the default.
     pub capacity: u64,
-    /// Bytes of data it may grow to; 0 for the default. Address space only: memory is used
-    /// as elements need it.
+    /// Bytes of data it may grow to; 0 for 64 GiB, or less where the process has little address space
+    /// or its files are limited (`ulimit -v` and `-f`). Address space only: memory is used as elements need it.
     pub max_capacity: u64,
 }
 

@@ -38,7 +38,8 @@ pub(super) unsafe fn queue<'a>(q: *mut QueueHandle) -> Result<&'a Queue> {
 /// SHOAL_ERR_EXISTS (with SHOAL_EXCLUSIVE); SHOAL_ERR_WRONG_KIND; SHOAL_ERR_PERMISSION;
 /// SHOAL_ERR_NO_SPACE; SHOAL_ERR_TOO_LARGE (capacity); SHOAL_ERR_VERSION_MISMATCH;
 /// SHOAL_ERR_CORRUPT; SHOAL_ERR_EXHAUSTED (more than a thousand handles on it);
-/// SHOAL_ERR_OS (such as no file descriptor left).
+/// SHOAL_ERR_UNSUPPORTED (no directory for objects, see SHOAL_DIR); SHOAL_ERR_OS (such as no file
+/// descriptor left).
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_queue_open(

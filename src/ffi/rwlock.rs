@@ -43,7 +43,8 @@ unsafe fn rwlock<'a>(l: *mut RwLockHandle) -> Result<&'a RwLock> {
 /// SHOAL_ERR_EXISTS (with SHOAL_EXCLUSIVE); SHOAL_ERR_WRONG_KIND; SHOAL_ERR_PERMISSION;
 /// SHOAL_ERR_NO_SPACE; SHOAL_ERR_TOO_LARGE (count); SHOAL_ERR_VERSION_MISMATCH;
 /// SHOAL_ERR_CORRUPT; SHOAL_ERR_EXHAUSTED (more than a thousand handles on it);
-/// SHOAL_ERR_OS (such as no file descriptor left).
+/// SHOAL_ERR_UNSUPPORTED (no directory for objects, see SHOAL_DIR); SHOAL_ERR_OS (such as no file
+/// descriptor left).
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_rwlock_open(

@@ -187,12 +187,15 @@ pub extern "C" fn shoal_abi_version() -> u32 {
 /// Removes what killed processes left: objects that are not persistent and that nobody has
 /// open, and unfinished files.
 ///
-/// Never touches an object in use, a persistent one, or another user's.
+/// Never touches an object in use, a persistent one, or another user's. The first creation of an
+/// object in a process does the same for up to 5 ms, or 50 ms if there is much to remove, and so
+/// does what finds no memory.
 ///
 /// `removed`: how many were removed; NULL if you do not care.
 /// Blocking, threads, fork: does not wait; safe to call from several processes at once.
 ///
-/// Errors: SHOAL_ERR_INVALID (misaligned `removed`); SHOAL_ERR_OS (`/dev/shm` cannot be read).
+/// Errors: SHOAL_ERR_INVALID (misaligned `removed`); SHOAL_ERR_UNSUPPORTED (there is no `/dev/shm`, or
+/// what SHOAL_DIR names); SHOAL_ERR_PERMISSION (it cannot be read).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_gc(removed: *mut usize) -> Status {
     guard(|| {

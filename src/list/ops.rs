@@ -9,6 +9,7 @@ use super::locked::{Locked, max_element};
 use crate::error::{Error, Result};
 use crate::heap::{BLOCK, Heap};
 use crate::segment::{self, Kind, Options, Section, Segment, Spec};
+use crate::sys::limits;
 
 /// A named sequence of byte strings that any number of processes read and write.
 ///
@@ -94,7 +95,8 @@ impl List {
     ///
     /// `capacity` bytes are committed at once and kept for the list until it shrinks; the
     /// default is none. `max_capacity` is at least 64 KiB and by default 64 GiB, of address
-    /// space only. Both count what is stored with its overhead: 8 bytes an element for its
+    /// space only; less where the process has little of that, or its files are limited (`ulimit -v`
+    /// and `-f`). Both count what is stored with its overhead: 8 bytes an element for its
     /// place in the order, and 8 bytes and rounding for one longer than 7 bytes.
     ///
     /// # Errors
@@ -376,7 +378,9 @@ fn capacities(options: &Options) -> Result<(u64, u64)> {
         return Err(Error::invalid("max_capacity", why));
     }
     let max = match max {
-        0 => capacity.max(DEFAULT_MAX_CAPACITY),
+        0 => capacity
+            .max(limits::within(DEFAULT_MAX_CAPACITY))
+            .max(SMALLEST_MAX_CAPACITY),
         max => max.max(SMALLEST_MAX_CAPACITY),
     };
     if max > LARGEST_MAX_CAPACITY {

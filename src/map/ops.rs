@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::segment::{self, Kind, Options, Section, Segment, Spec};
+use crate::sys::limits;
 
 use super::core::{self, Core};
 use super::entry::{Entry, MAX_KEY, Pair, Value, fits};
@@ -95,8 +96,8 @@ impl Map {
     /// Opens or creates a map as `options` say. Without a name it is always created.
     ///
     /// `capacity` bytes are committed at once and kept for the map; the default is none.
-    /// `max_capacity` is at least 1 MiB and by default 64 GiB, of address space only. Both
-    /// count what is stored with its overhead: 16 bytes an entry and rounding, 9 to 15 bytes
+    /// `max_capacity` is at least 1 MiB and by default 64 GiB, of address space only; less where the
+    /// process has little of that, or its files are limited (`ulimit -v` and `-f`). Both count what is stored with its overhead: 16 bytes an entry and rounding, 9 to 15 bytes
     /// an entry for the tables, and at least 2 KiB for each part of the map in use.
     ///
     /// # Errors
@@ -434,7 +435,9 @@ fn capacities(options: &Options) -> Result<(u64, u64)> {
         return Err(Error::invalid("max_capacity", why));
     }
     let max = match max {
-        0 => capacity.max(DEFAULT_MAX_CAPACITY),
+        0 => capacity
+            .max(limits::within(DEFAULT_MAX_CAPACITY))
+            .max(SMALLEST_MAX_CAPACITY),
         max => max.max(SMALLEST_MAX_CAPACITY),
     };
     if max > LARGEST_MAX_CAPACITY {

@@ -413,7 +413,7 @@ impl Pipe {
     }
 
     fn way<'a>(&self, queue: &'a Option<Queue>, what: &'static str) -> Result<&'a Queue> {
-        queue.as_ref().ok_or(Error::Unsupported { what })
+        queue.as_ref().ok_or_else(|| Error::unsupported(what))
     }
 
     /// Tries until `timeout`, and asks in between whether the other side is still there.

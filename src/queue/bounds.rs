@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::segment::{self, Options};
+use crate::sys::limits;
 
 use super::header;
 
@@ -33,6 +34,12 @@ pub(super) fn check_dead_name(name: &str) -> Result<()> {
     Err(Error::invalid("name", why))
 }
 
+/// A power of two.
+fn default_max_capacity() -> u64 {
+    let most = limits::within(DEFAULT_MAX_CAPACITY).max(header::MIN_CAPACITY);
+    1 << most.ilog2()
+}
+
 /// Start and maximum of the ring, from what the caller asked for.
 pub(crate) fn capacities(options: &Options) -> Result<(u64, u64)> {
     let round = |what: &'static str, bytes: u64| match bytes {
@@ -44,8 +51,7 @@ pub(crate) fn capacities(options: &Options) -> Result<(u64, u64)> {
         }),
     };
     let max = match (options.max_capacity, options.capacity) {
-        (0, 0) => DEFAULT_MAX_CAPACITY,
-        (0, capacity) => round("capacity", capacity)?.max(DEFAULT_MAX_CAPACITY),
+        (0, capacity) => round("capacity", capacity)?.max(default_max_capacity()),
         (max, _) => round("max_capacity", max)?,
     };
     let capacity = match options.capacity {

@@ -120,7 +120,8 @@ impl Queue {
     /// Opens or creates a queue as `options` say. Without a name it is always created.
     ///
     /// Capacities are rounded up to a power of two of at least 4096 bytes. The defaults are
-    /// 64 KiB to start with and 1 GiB to grow to. They count for the ring, in which a
+    /// 64 KiB to start with and 1 GiB to grow to, less where the process has little address space or
+    /// its files are limited (`ulimit -v` and `-f`). They count for the ring, in which a
     /// message takes its length and 16 to 31 bytes more; messages that are written or read in
     /// place have as much again beside it. `max_items` bounds the messages as well, whatever
     /// their size: a put waits while there are as many. `max_attempts` bounds how often each is

@@ -19,8 +19,8 @@ use crate::error::{Error, Result};
 use crate::layout::{Offset, Owner, Region};
 use crate::sync::Peers;
 use crate::sys::fd::StreamsTaken;
-use crate::sys::process;
-use crate::sys::shm::{self, Mapping};
+use crate::sys::mapping::Mapping;
+use crate::sys::{probe, process, shm};
 
 use super::handle::{self, Handle, Names};
 use super::name;
@@ -41,6 +41,10 @@ pub(crate) struct Spec {
     /// The slots that this handle may take.
     pub(crate) section: Section,
 }
+
+/// How often to begin again where others are in between: each of them has done something that only
+/// so many processes do at a time.
+const TRIES: u32 = 1000;
 
 /// A handle on a mapped segment. Dropping it leaves the segment.
 pub(crate) struct Segment {
@@ -69,7 +73,7 @@ impl Segment {
         };
         let file = name::file_of(name)?;
         // Others may create and leave between our two looks, but not for ever.
-        for _ in 0..1000 {
+        for _ in 0..TRIES {
             if options.exclusive {
                 if is_alive(name, &file)? {
                     return Err(Error::Exists {
@@ -100,7 +104,8 @@ impl Segment {
         init: &impl Fn(&Segment) -> Result<()>,
     ) -> Result<Self> {
         let published = name::file_of(name)?;
-        loop {
+        probe::check(name::private_file)?;
+        for _ in 0..TRIES {
             let private = name::private_file();
             let filled = Self::fill(name, &private, &published, options, spec, init)
                 .and_then(|segment| shm::publish(&private, &published).map(|()| segment));
@@ -119,6 +124,7 @@ impl Segment {
                 }
             }
         }
+        Err(gone_each_time(name, "created"))
     }
 
     /// Makes the private file `private` a complete segment. Dropping that removes the file.
@@ -162,7 +168,7 @@ impl Segment {
     fn open(name: &str, file: &str, spec: &Spec) -> Result<Self> {
         // Before the gate, as whoever leaves does it.
         let mut seats = handle::seats();
-        loop {
+        for _ in 0..TRIES {
             // Read and judged before it is mapped or touched.
             let (probe, stamp) = open_stamped(name, file)?;
             let Some(_gate) = close_gate(file, &probe, &stamp)? else {
@@ -189,7 +195,7 @@ impl Segment {
                 persistent: stamp.persistent(),
             };
             let handle = seats.take(region, spec.section, names, || {
-                let own = shm::reopen(probe.as_fd())?;
+                let own = shm::reopen(probe.as_fd(), [file])?;
                 let slot = table(&region)?.join(own.as_fd(), spec.section)?;
                 Ok((own, slot))
             })?;
@@ -199,6 +205,7 @@ impl Segment {
                 name: name.to_owned(),
             });
         }
+        Err(gone_each_time(name, "opened"))
     }
 
     /// The whole mapping. What is resolved from it must not outlive the segment.
@@ -273,7 +280,7 @@ impl Segment {
         shm::commit(self.handle.fd(), offset, len)
     }
 
-    /// Bytes that `/dev/shm` still has.
+    /// Bytes that the file system still has.
     pub(crate) fn available(&self) -> u64 {
         shm::available(self.handle.fd())
     }
@@ -332,6 +339,13 @@ pub(super) fn open_stamped(name: &str, file: &str) -> Result<(File, Stamp)> {
     Ok((open, stamp))
 }
 
+/// The error of a name or a private file that others took away at every try.
+fn gone_each_time(name: &str, what: &str) -> Error {
+    Error::corrupt(format!(
+        "the file of {name:?} was removed or replaced {TRIES} times while it was being {what}"
+    ))
+}
+
 /// Closes the gate of `file` through `probe`; `None` if the name now means another file.
 ///
 /// # Errors
@@ -360,7 +374,7 @@ fn close_gate<'a>(file: &str, probe: &'a File, stamp: &Stamp) -> Result<Option<G
 fn is_alive(name: &str, file: &str) -> Result<bool> {
     // No child of another thread's fork may inherit a closed gate.
     let _seats = handle::seats();
-    loop {
+    for _ in 0..TRIES {
         let checked = open_stamped(name, file)
             .and_then(|(probe, stamp)| Ok(close_gate(file, &probe, &stamp)?.is_some()));
         match checked {
@@ -368,7 +382,11 @@ fn is_alive(name: &str, file: &str) -> Result<bool> {
             Ok(true) => return Ok(true),
             Err(Error::NotFound { .. }) => return Ok(false),
             // Whatever it is, the name is taken.
-            Err(_) => return Ok(true),
+            Err(
+                Error::Corrupt { .. } | Error::Permission { .. } | Error::VersionMismatch { .. },
+            ) => return Ok(true),
+            Err(err) => return Err(err),
         }
     }
+    Ok(true)
 }

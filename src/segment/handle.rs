@@ -161,8 +161,8 @@ impl Handle {
         }
     }
 
-    /// Before a fork: takes a seat for the child. Where /proc is missing, or no descriptor or
-    /// slot is to be had, it will have to stay in this one.
+    /// Before a fork: takes a seat for the child. Where no descriptor or slot is to be had, or /proc
+    /// is missing and the object has lost its name, it will have to stay in this one.
     fn prepare(&self) {
         match self.next() {
             Ok((next, slot)) => {
@@ -176,7 +176,9 @@ impl Handle {
     /// A further seat of the same section: a file, and the slot that is locked through it.
     pub(super) fn next(&self) -> Result<(File, u16)> {
         let _streams = StreamsTaken::new();
-        let next = shm::reopen(self.fd())?;
+        let published = Some(&self.file.published);
+        let names = published.into_iter().chain(&self.file.private);
+        let next = shm::reopen(self.fd(), names.map(String::as_str))?;
         let slot = table(&self.region)?.join(next.as_fd(), self.section)?;
         Ok((next, slot))
     }

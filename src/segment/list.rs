@@ -58,7 +58,8 @@ pub struct Participant {
 /// # Ok::<(), shoal::Error>(())
 /// ```
 pub fn list() -> Result<Vec<ObjectInfo>> {
-    let files = shm::files(PUBLISHED)?;
+    let mut files = shm::files(&[PUBLISHED], None)?;
+    files.sort();
     let looked = files.iter().map(|file| look(file));
     Ok(looked.filter_map(Result::ok).collect())
 }
@@ -128,7 +129,7 @@ pub fn gc(dry_run: bool) -> Result<Vec<String>> {
     // No child of another thread's fork may inherit a closed gate.
     let _seats = handle::seats();
     let mut removed = Vec::new();
-    for file in shm::files(PUBLISHED)? {
+    for file in shm::files(&[PUBLISHED], None)? {
         let name = file.strip_prefix(PUBLISHED).unwrap_or(&file);
         let Ok((open, stamp)) = open_stamped(name, &file) else {
             continue;
@@ -137,7 +138,7 @@ pub fn gc(dry_run: bool) -> Result<Vec<String>> {
             removed.push(name.to_owned());
         }
     }
-    for file in shm::files(PRIVATE)? {
+    for file in shm::files(&[PRIVATE], None)? {
         let Ok(open) = shm::open_file(&file) else {
             continue;
         };

@@ -1,6 +1,7 @@
 //! A named, stamped, sparse piece of shared memory and the processes attached to it.
 //!
-//! One public object is one segment is one file `/dev/shm/shoal.<name>`:
+//! One public object is one segment is one file `/dev/shm/shoal.<name>`, or one in the directory that
+//! `SHOAL_DIR` names:
 //!
 //! ```text
 //!      0  stamp          who may open this, and as what             stamp.rs

@@ -120,6 +120,12 @@ impl Options {
     }
 
     /// Opens what exists, and creates it otherwise.
+    ///
+    /// Besides what each kind says, creating fails with [`Error::NoSpace`] or [`Error::NoInodes`]
+    /// where the file system of `/dev/shm` (or `SHOAL_DIR`) is full, even of what killed processes
+    /// left; with [`Error::TooLarge`] beyond `ulimit -f` or `-v`; with [`Error::Permission`] where no
+    /// file can be created in the directory; and with [`Error::Unsupported`] where there is no such
+    /// directory, or its file system lacks something, which is named.
     pub fn create() -> Self {
         Self {
             create: true,

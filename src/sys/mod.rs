@@ -2,14 +2,18 @@
 //! `shared_memory`, and nothing here knows what a queue or a map is.
 
 pub(crate) mod clock;
+pub(crate) mod directory;
 pub(crate) mod exit;
 pub(crate) mod fd;
 pub(crate) mod fork;
 pub(crate) mod futex;
+pub(crate) mod limits;
+pub(crate) mod mapping;
 pub(crate) mod ofd;
 pub(crate) mod once;
 pub(crate) mod pidfd;
 pub(crate) mod poll;
+pub(crate) mod probe;
 pub(crate) mod process;
 pub(crate) mod shm;
 pub(crate) mod spawn;

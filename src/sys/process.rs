@@ -11,6 +11,13 @@ pub(crate) fn effective_uid() -> u32 {
     unsafe { libc::geteuid() }
 }
 
+/// Whether the program runs with rights that the user who started it does not have (set-user-ID and
+/// its like), so that the environment is not to be trusted.
+pub(crate) fn has_others_rights() -> bool {
+    // SAFETY: it only asks.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
 /// The process's short name, for people to read; zeros behind it.
 pub(crate) fn command() -> [u8; 16] {
     let mut name = [0u8; 16];

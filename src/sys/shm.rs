@@ -1,126 +1,20 @@
 //! Named shared memory: the files of a tmpfs, their sizes, their pages and their names.
 //!
-//! The mapping itself is the `shared_memory` crate's. Publishing a name, committing and
-//! returning pages, locking and unlinking need a descriptor, which the crate keeps to
-//! itself, so a segment also has one of ours.
+//! The mapping itself is `mapping`'s. Publishing a name, committing and returning pages, locking
+//! and unlinking need a descriptor, which the `shared_memory` crate keeps to itself, so a segment
+//! also has one of ours.
 
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::ptr::NonNull;
-
-use shared_memory::{Shmem, ShmemConf, ShmemError};
 
 use crate::error::{Error, Result};
 
-use super::errno;
-
-/// Where the C library's `shm_open` puts its files on Linux.
-pub(crate) const DIRECTORY: &str = "/dev/shm";
-
-/// A file mapped whole. Unmapped when dropped; never unlinked by that.
-pub(crate) struct Mapping {
-    shmem: Shmem,
-}
-
-// SAFETY: `Shmem` holds an address and a descriptor and gives out neither by itself; what is
-// done with the mapped bytes is decided in `layout` and above.
-unsafe impl Send for Mapping {}
-// SAFETY: as for `Send`.
-unsafe impl Sync for Mapping {}
-
-impl Mapping {
-    /// Creates the file `file` of `size` bytes, none of them committed, and maps it.
-    pub(crate) fn create(file: &str, size: u64) -> Result<Self> {
-        let size = usize::try_from(size).map_err(|_| too_large(size))?;
-        match ShmemConf::new()
-            .os_id(format!("/{file}"))
-            .size(size)
-            .create()
-        {
-            Ok(mut shmem) => {
-                // The crate would unlink by name when dropped, whatever the name means then.
-                shmem.set_owner(false);
-                Ok(Self { shmem })
-            }
-            Err(err) => Err(translate(err, file, size as u64)),
-        }
-    }
-
-    /// Maps the whole of the existing file `file`.
-    pub(crate) fn open(file: &str) -> Result<Self> {
-        match ShmemConf::new().os_id(format!("/{file}")).open() {
-            Ok(shmem) => Ok(Self { shmem }),
-            Err(err) => {
-                let size = facts(file).map_or(0, |facts| facts.len());
-                Err(translate(err, file, size))
-            }
-        }
-    }
-
-    pub(crate) fn base(&self) -> NonNull<u8> {
-        NonNull::new(self.shmem.as_ptr()).expect("a mapping has an address")
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.shmem.len()
-    }
-}
-
-fn too_large(size: u64) -> Error {
-    Error::TooLarge {
-        what: "segment",
-        size,
-        limit: usize::MAX as u64,
-    }
-}
-
-fn translate(err: ShmemError, file: &str, size: u64) -> Error {
-    match err {
-        ShmemError::MappingIdExists => Error::Exists {
-            name: file.to_owned(),
-        },
-        ShmemError::MapCreateFailed(errno)
-        | ShmemError::MapOpenFailed(errno)
-        | ShmemError::UnknownOsError(errno) => match errno as i32 {
-            libc::ENOENT => not_found(file),
-            // The address space, not the memory, ran out.
-            libc::ENOMEM => match address_space() {
-                Some(limit) => Error::TooLarge {
-                    what: "address space (see ulimit -v)",
-                    size,
-                    limit,
-                },
-                None => Error::Os {
-                    call: "mmap",
-                    errno: libc::ENOMEM,
-                },
-            },
-            libc::EFBIG | libc::EINVAL => too_large(size),
-            errno => Error::Os {
-                call: "shm_open",
-                errno,
-            },
-        },
-        _ => Error::Os {
-            call: "mmap",
-            errno: 0,
-        },
-    }
-}
-
-/// How much of it this process may have altogether, if that is limited.
-fn address_space() -> Option<u64> {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: a valid place for a limit.
-    let rc = unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) };
-    (rc == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
-}
+use super::directory::{self, path};
+use super::{clock, errno};
 
 fn not_found(file: &str) -> Error {
     Error::NotFound {
@@ -129,8 +23,16 @@ fn not_found(file: &str) -> Error {
     }
 }
 
-fn path(file: &str) -> String {
-    format!("{DIRECTORY}/{file}")
+/// The error of a file that is not there: `NotFound`, unless the directory is not there either.
+pub(super) fn missing(file: &str) -> Error {
+    directory::exists().err().unwrap_or_else(|| not_found(file))
+}
+
+fn denied(file: &str, errno: i32) -> Error {
+    Error::Permission {
+        name: file.to_owned(),
+        why: io::Error::from_raw_os_error(errno).to_string(),
+    }
 }
 
 /// Opens the file itself; the descriptor is closed on exec.
@@ -139,15 +41,12 @@ pub(crate) fn open_file(file: &str) -> Result<File> {
         .read(true)
         .write(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
-        .open(path(file))
+        .open(path(file)?)
         .map_err(|err| match err.raw_os_error() {
-            Some(libc::ENOENT) => not_found(file),
-            Some(errno @ (libc::EACCES | libc::EPERM)) => Error::Permission {
-                name: file.to_owned(),
-                why: io::Error::from_raw_os_error(errno).to_string(),
-            },
+            Some(libc::ENOENT | libc::ENOTDIR) => missing(file),
+            Some(errno @ (libc::EACCES | libc::EPERM)) => denied(file, errno),
             Some(libc::ELOOP | libc::EISDIR | libc::ENXIO) => {
-                Error::corrupt(format!("{} is not a regular file", path(file)))
+                Error::corrupt(format!("{file:?} is not a regular file"))
             }
             errno => Error::Os {
                 call: "open",
@@ -156,59 +55,71 @@ pub(crate) fn open_file(file: &str) -> Result<File> {
         })
 }
 
-/// A second, independent open file description of the file behind `fd`, linked or not.
+/// A second, independent open file description of the file behind `fd`, which may have one of
+/// `names`.
 ///
-/// Only system calls: it may run in a freshly forked child.
-pub(crate) fn reopen(fd: BorrowedFd<'_>) -> Result<File> {
-    // "/proc/self/fd/" and the number, built without allocating.
-    let mut path = *b"/proc/self/fd/\0\0\0\0\0\0\0\0\0\0\0\0";
-    let mut digits = [0u8; 10];
-    let (mut rest, mut count) = (fd.as_raw_fd() as u32, 0);
-    loop {
-        digits[count] = b'0' + (rest % 10) as u8;
-        (rest, count) = (rest / 10, count + 1);
-        if rest == 0 {
-            break;
-        }
+/// # Errors
+/// `Unsupported` without /proc if it has none of them any more.
+pub(crate) fn reopen<'a>(
+    fd: BorrowedFd<'_>,
+    names: impl IntoIterator<Item = &'a str>,
+) -> Result<File> {
+    // Without allocating: an allocator may have its own handlers of a fork, which run before.
+    let mut link = [0u8; 32];
+    let written = write!(&mut link[..], "/proc/self/fd/{}\0", fd.as_raw_fd());
+    written.map_err(|_| Error::corrupt("a descriptor of more than 17 digits"))?;
+    // SAFETY: a path that ends in NUL.
+    match unsafe { libc::open(link.as_ptr().cast(), libc::O_RDWR | libc::O_CLOEXEC) } {
+        // SAFETY: a new descriptor nobody else owns.
+        open @ 0.. => return Ok(unsafe { File::from_raw_fd(open) }),
+        _ if matches!(errno(), libc::ENOENT | libc::ENOTDIR) => {}
+        _ => return Err(Error::last_os("open(/proc/self/fd)")),
     }
-    for at in 0..count {
-        path[14 + at] = digits[count - 1 - at];
-    }
-    // SAFETY: `path` ends in a NUL: fourteen letters and at most ten digits fill 24 of 26.
-    let fd = unsafe { libc::open(path.as_ptr().cast(), libc::O_RDWR | libc::O_CLOEXEC) };
-    if fd < 0 {
-        return Err(Error::last_os("open(/proc/self/fd)"));
-    }
-    // SAFETY: a new descriptor nobody else owns.
-    Ok(unsafe { File::from_raw_fd(fd) })
+    // No /proc: by name, which may mean another file by now.
+    let wanted = identity(fd);
+    let same = |open: &File| wanted.is_some() && identity(open.as_fd()) == wanted;
+    let mut named = names.into_iter().filter_map(|file| open_file(file).ok());
+    named.find(same).ok_or_else(|| {
+        Error::unsupported(
+            "/proc is not mounted, through which an object whose name was removed is opened again",
+        )
+    })
 }
+
+const FALLOCATE: &str = "memory that is set aside (fallocate)";
+const PUNCH_HOLE: &str = "memory that is given back (fallocate with FALLOC_FL_PUNCH_HOLE)";
+const NOREPLACE: &str =
+    "names that are given only if they are free (renameat2 with RENAME_NOREPLACE)";
 
 /// Commits pages for `offset .. offset + len`; on failure the last step is rolled back.
 ///
 /// tmpfs undoes what a failed call allocated, never what was there before.
 pub(crate) fn commit(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<()> {
     // In steps: a signal makes the kernel drop the work of the call it interrupts, and a
-    // program with a fast interval timer must still get there.
-    const STEP: u64 = 16 << 20;
+    // program with a fast interval timer must still get there. So each signal halves the step.
+    let mut longest: u64 = 16 << 20;
     let (mut at, end) = (
         offset,
-        offset.checked_add(len).ok_or_else(|| too_large(len))?,
+        offset
+            .checked_add(len)
+            .ok_or_else(|| Error::corrupt("a span of memory ends beyond 2^64"))?,
     );
     while at < end {
-        let step = STEP.min(end - at);
+        let step = longest.min(end - at);
         // SAFETY: the descriptor is open; the call touches no memory of ours.
         let rc =
             unsafe { libc::fallocate(fd.as_raw_fd(), 0, at as libc::off_t, step as libc::off_t) };
         match rc {
             0 => at += step,
             _ => match errno() {
-                libc::EINTR => {}
+                libc::EINTR => longest = (longest / 2).max(4096),
                 libc::ENOSPC | libc::EDQUOT => {
                     return Err(Error::NoSpace {
                         needed: end - at,
                         available: available(fd),
                     });
                 }
+                libc::EOPNOTSUPP => return Err(directory::lacks(FALLOCATE)),
                 errno => {
                     return Err(Error::Os {
                         call: "fallocate",
@@ -234,10 +145,10 @@ pub(crate) fn decommit(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<()> 
             len as libc::off_t,
         )
     };
-    if rc == 0 {
-        Ok(())
-    } else {
-        Err(Error::last_os("fallocate(PUNCH_HOLE)"))
+    match rc {
+        0 => Ok(()),
+        _ if errno() == libc::EOPNOTSUPP => Err(directory::lacks(PUNCH_HOLE)),
+        _ => Err(Error::last_os("fallocate(PUNCH_HOLE)")),
     }
 }
 
@@ -252,10 +163,35 @@ pub(crate) fn available(fd: BorrowedFd<'_>) -> u64 {
     }
 }
 
+/// The error of a file for which the file system has no room.
+pub(super) fn no_room_for_file() -> Error {
+    let directory = directory::directory().ok();
+    let open = directory.and_then(|it| File::open(it).ok());
+    // SAFETY: an all-zero statvfs is valid and is overwritten.
+    let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
+    if let Some(open) = &open {
+        // SAFETY: the descriptor is open and `stat` is writable.
+        unsafe { libc::fstatvfs(open.as_raw_fd(), &mut stat) };
+    }
+    if stat.f_files > 0 && stat.f_favail == 0 {
+        return Error::NoInodes {
+            directory: directory::shown(),
+            limit: stat.f_files,
+        };
+    }
+    Error::NoSpace {
+        needed: 4096,
+        available: stat.f_bavail.saturating_mul(stat.f_frsize),
+    }
+}
+
 /// Gives the finished file `from` the name `to`, unless that name is taken.
 pub(crate) fn publish(from: &str, to: &str) -> Result<()> {
-    let cstring = |file: &str| CString::new(path(file)).expect("checked names have no NUL");
-    let (old, new) = (cstring(from), cstring(to));
+    let cstring = |file: &str| {
+        CString::new(path(file)?.as_os_str().as_bytes())
+            .map_err(|_| Error::invalid("name", "it has a NUL"))
+    };
+    let (old, new) = (cstring(from)?, cstring(to)?);
     // SAFETY: two NUL-terminated paths.
     let rc = unsafe {
         libc::renameat2(
@@ -272,23 +208,19 @@ pub(crate) fn publish(from: &str, to: &str) -> Result<()> {
             libc::EEXIST => Err(Error::Exists {
                 name: to.to_owned(),
             }),
-            libc::ENOENT => Err(not_found(from)),
-            errno => Err(Error::Os {
-                call: "renameat2",
-                errno,
-            }),
+            libc::ENOENT | libc::ENOTDIR => Err(missing(from)),
+            libc::EINVAL | libc::ENOSYS => Err(directory::lacks(NOREPLACE)),
+            libc::ENOSPC | libc::EDQUOT => Err(no_room_for_file()),
+            errno => Err(directory::refuses("renameat2", errno)),
         },
     }
 }
 
 /// Removes the name.
 pub(crate) fn unlink(file: &str) -> Result<()> {
-    std::fs::remove_file(path(file)).map_err(|err| match err.raw_os_error() {
-        Some(libc::ENOENT) => not_found(file),
-        Some(errno @ (libc::EACCES | libc::EPERM)) => Error::Permission {
-            name: file.to_owned(),
-            why: io::Error::from_raw_os_error(errno).to_string(),
-        },
+    std::fs::remove_file(path(file)?).map_err(|err| match err.raw_os_error() {
+        Some(libc::ENOENT | libc::ENOTDIR) => missing(file),
+        Some(errno @ (libc::EACCES | libc::EPERM)) => denied(file, errno),
         errno => Error::Os {
             call: "unlink",
             errno: errno.unwrap_or(0),
@@ -296,16 +228,19 @@ pub(crate) fn unlink(file: &str) -> Result<()> {
     })
 }
 
-/// Whether `file` is still the name of the very file `open` is open on.
-pub(crate) fn names(file: &str, open: BorrowedFd<'_>) -> bool {
+/// What tells the file behind `fd` from every other.
+fn identity(fd: BorrowedFd<'_>) -> Option<(u64, u64)> {
     // SAFETY: an all-zero stat is valid and is overwritten.
     let mut facts: libc::stat = unsafe { std::mem::zeroed() };
     // SAFETY: the descriptor is open and `facts` is writable.
-    if unsafe { libc::fstat(open.as_raw_fd(), &mut facts) } != 0 {
-        return false;
-    }
-    std::fs::symlink_metadata(path(file))
-        .is_ok_and(|named| (named.dev(), named.ino()) == (facts.st_dev, facts.st_ino))
+    let rc = unsafe { libc::fstat(fd.as_raw_fd(), &mut facts) };
+    (rc == 0).then_some((facts.st_dev, facts.st_ino))
+}
+
+/// Whether `file` is still the name of the very file `open` is open on.
+pub(crate) fn names(file: &str, open: BorrowedFd<'_>) -> bool {
+    let named = facts(file).map(|named| (named.dev(), named.ino()));
+    identity(open).is_some_and(|open| named == Ok(open))
 }
 
 /// Removes the name if it still means the file `open` is open on.
@@ -313,21 +248,33 @@ pub(crate) fn unlink_if_same(file: &str, open: BorrowedFd<'_>) -> bool {
     names(file, open) && unlink(file).is_ok()
 }
 
-/// The names of all files in the directory that begin with `prefix`.
-pub(crate) fn files(prefix: &str) -> Result<Vec<String>> {
-    let entries = std::fs::read_dir(DIRECTORY).map_err(|err| Error::Os {
-        call: "opendir",
-        errno: err.raw_os_error().unwrap_or(0),
-    })?;
-    let mut files: Vec<String> = entries
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| name.starts_with(prefix))
-        .collect();
-    files.sort();
-    Ok(files)
+/// The names of the files in the directory that begin with one of `prefixes`, in no order. Those
+/// that were met until the time `until`, if the directory is large.
+pub(crate) fn files(prefixes: &[&str], until: Option<u64>) -> Result<Vec<String>> {
+    let failed = |err: io::Error| match err.raw_os_error() {
+        Some(errno @ (libc::EACCES | libc::EPERM)) => denied(&directory::shown(), errno),
+        errno => {
+            let call = "opendir";
+            let errno = errno.unwrap_or(0);
+            directory::exists()
+                .err()
+                .unwrap_or(Error::Os { call, errno })
+        }
+    };
+    let entries = std::fs::read_dir(directory::directory()?).map_err(failed)?;
+    let in_time = || until.is_none_or(|until| clock::now_ns() < until);
+    let names = entries
+        .take_while(|_| in_time())
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    Ok(names
+        .filter(|name| prefixes.iter().any(|prefix| name.starts_with(prefix)))
+        .collect())
 }
 
 /// Size, pages and owner of a file, without opening it.
 pub(crate) fn facts(file: &str) -> Result<std::fs::Metadata> {
-    std::fs::symlink_metadata(path(file)).map_err(|_| not_found(file))
+    std::fs::symlink_metadata(path(file)?).map_err(|err| match err.raw_os_error() {
+        Some(errno @ (libc::EACCES | libc::EPERM)) => denied(file, errno),
+        _ => missing(file),
+    })
 }

@@ -2,13 +2,12 @@
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
 use shoal::{Map, Options, Queue, Timeout};
 
-use crate::{shoal, unique};
+use crate::{Done, command, finish, shoal, unique};
 
 /// The object called `name` in what `ls --json` printed.
 fn listed(name: &str) -> Option<Value> {
@@ -25,8 +24,9 @@ fn line(name: &str) -> String {
         .to_owned()
 }
 
-/// Tells the test below which queue to hold.
+/// Tells the test below which queue to hold, and which persistent one to leave behind.
 const HOLD: &str = "SHOAL_TEST_HOLD";
+const KEEP: &str = "SHOAL_TEST_KEEP";
 
 /// A process that has a queue open until it is killed. Not a fork: that would join whatever
 /// objects other tests have open at the time.
@@ -34,15 +34,25 @@ struct Holder(Child);
 
 impl Holder {
     fn of(name: &str) -> Self {
+        Self::with(name, &[])
+    }
+
+    fn with(name: &str, environment: &[(&str, &str)]) -> Self {
         let mut hold = Command::new(std::env::current_exe().unwrap());
         hold.args([
             "--exact",
             "objects::a_child_holds_a_queue_until_it_is_killed",
         ]);
+        hold.envs(environment.iter().copied());
         let it = Self(hold.env(HOLD, name).stdout(Stdio::null()).spawn().unwrap());
         let attached = || {
-            let participants = shoal::stat(name).map_or(Vec::new(), |it| it.participants);
-            participants.iter().any(|who| who.pid == it.0.id())
+            let mut stat = command(&["stat", name, "--json"]);
+            let done = finish(stat.envs(environment.iter().copied()));
+            done.code == Some(0) && {
+                let participants = &done.json()["participants"];
+                let mut pids = participants.as_array().unwrap().iter().map(|it| &it["pid"]);
+                pids.any(|pid| *pid == it.0.id())
+            }
         };
         while !attached() {
             std::thread::sleep(Duration::from_millis(1));
@@ -64,31 +74,49 @@ fn a_child_holds_a_queue_until_it_is_killed() {
     let Ok(name) = std::env::var(HOLD) else {
         return;
     };
+    if let Ok(name) = std::env::var(KEEP) {
+        let persistent = Options::create().persistent();
+        drop(Map::with_options(Some(&name), &persistent).unwrap());
+    }
     let _held = Queue::create(&name).unwrap();
     // A watchdog: nobody holds a queue for ever.
     std::thread::sleep(Duration::from_secs(180));
 }
 
-/// A queue whose only process was killed. One at a time, as `gc` collects those of others.
-struct Stale(String, #[allow(dead_code)] MutexGuard<'static, ()>);
+/// A directory of objects that no other program looks at: elsewhere, the first creation of any
+/// process collects what the dead left.
+struct Directory(String);
 
-impl Stale {
+impl Directory {
     fn new() -> Self {
-        static ONE: Mutex<()> = Mutex::new(());
-        let guard = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = unique("stale");
-        drop(Holder::of(&name));
-        Self(name, guard)
+        let path = format!("/dev/shm/{}", unique("directory"));
+        fs::create_dir(&path).unwrap();
+        Self(path)
     }
 
-    fn exists(&self) -> bool {
-        fs::exists(format!("/dev/shm/shoal.{}", self.0)).unwrap()
+    fn hold(&self, name: &str, keep: &[&str]) -> Holder {
+        let mut environment = vec![("SHOAL_DIR", &*self.0)];
+        environment.extend(keep.iter().map(|&name| (KEEP, name)));
+        Holder::with(name, &environment)
+    }
+
+    /// A queue whose only process was killed.
+    fn leave(&self, name: &str) {
+        drop(self.hold(name, &[]));
+    }
+
+    fn shoal(&self, args: &[&str]) -> Done {
+        finish(command(args).env("SHOAL_DIR", &self.0))
+    }
+
+    fn has(&self, name: &str) -> bool {
+        fs::exists(format!("{}/shoal.{name}", self.0)).unwrap()
     }
 }
 
-impl Drop for Stale {
+impl Drop for Directory {
     fn drop(&mut self) {
-        let _ = shoal::unlink(&self.0);
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -171,14 +199,35 @@ fn stat_tells_what_a_queue_and_a_map_hold_and_changes_nothing() {
 
 #[test]
 fn stat_of_what_the_dead_left_does_not_remove_it() {
-    let stale = Stale::new();
-    let it = shoal(&["stat", &stale.0, "--json"]).json();
+    let directory = Directory::new();
+    directory.leave("stale");
+    let it = directory.shoal(&["stat", "stale", "--json"]).json();
     assert_eq!(
         (&it["state"], &it["kind"]),
         (&"stale".into(), &"queue".into())
     );
     assert!(it.get("len").is_none());
-    assert!(stale.exists());
+    assert!(directory.has("stale"));
+}
+
+#[test]
+fn all_commands_look_where_shoal_dir_says() {
+    let directory = Directory::new();
+    let name = unique("elsewhere");
+    let _held = directory.hold(&name, &[]);
+    assert!(directory.has(&name));
+    assert!(directory.shoal(&["ls"]).ok().contains(&name));
+    assert!(listed(&name).is_none());
+    shoal(&["stat", &name]).failed(3, &name);
+    directory.shoal(&["rm", &name]).ok();
+    assert!(!directory.has(&name));
+
+    for command in [&["ls"][..], &["gc"], &["stat", "x"], &["rm", "x"]] {
+        let missing = format!("{}/missing", directory.0);
+        let done = finish(crate::command(command).env("SHOAL_DIR", &missing));
+        done.failed(1, &missing);
+        finish(crate::command(command).env("SHOAL_DIR", "missing")).failed(2, "SHOAL_DIR");
+    }
 }
 
 #[test]
@@ -238,25 +287,15 @@ fn rm_removes_names_and_leaves_the_object_to_those_who_have_it() {
 
 #[test]
 fn gc_removes_what_the_dead_left_and_nothing_that_is_in_use_or_persistent() {
-    let stale = Stale::new();
-    let used = Queue::create(&unique("used")).unwrap();
-    let kept = Map::with_options(Some(&unique("kept")), &Options::create().persistent()).unwrap();
-    let kept = kept.name().to_owned();
+    let directory = Directory::new();
+    let _used = directory.hold("used", &["kept"]);
+    directory.leave("stale");
 
-    let would = shoal(&["gc", "--dry-run", "--json"]).json();
-    assert!(
-        would.as_array().unwrap().contains(&stale.0.as_str().into()),
-        "{would}"
-    );
-    assert!(stale.exists());
+    let would = directory.shoal(&["gc", "--dry-run", "--json"]).json();
+    assert_eq!(would, serde_json::json!(["stale"]));
+    assert!(directory.has("stale"));
 
-    let removed = shoal(&["gc"]).ok();
-    assert!(removed.lines().any(|name| name == stale.0), "{removed}");
-    assert!(
-        !removed.contains(used.name()) && !removed.contains(&kept),
-        "{removed}"
-    );
-    assert!(!stale.exists());
-    assert!(listed(used.name()).is_some() && listed(&kept).is_some());
-    Map::unlink(&kept).unwrap();
+    assert_eq!(directory.shoal(&["gc"]).ok(), "stale\n");
+    assert!(!directory.has("stale"));
+    assert!(directory.has("used") && directory.has("kept"));
 }

@@ -1,14 +1,31 @@
-//! A `/dev/shm` of one's own, so small that it is soon full.
+//! A `/dev/shm` of one's own, so small that it is soon full, and other mounts.
 
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::AsRawFd;
+use std::path::Path;
 
 use super::fork;
 
 /// Runs `work` in a child that has a `/dev/shm` of its own of `size` bytes, with nothing in
 /// it. Returns false where the system does not let us.
 pub(crate) fn with_small_shm(size: u64, work: impl FnOnce()) -> bool {
+    with_mount("/dev/shm", "tmpfs", 0, &format!("size={size}"), || {
+        assert_eq!(std::fs::read_dir("/dev/shm").unwrap().count(), 0);
+        work();
+        assert_eq!(std::fs::read_dir("/dev/shm").unwrap().count(), 0);
+    })
+}
+
+/// Runs `work` in a child that sees a new file system of this kind at `place`. Returns false, and
+/// says so, where the system does not let us.
+pub(crate) fn with_mount(
+    place: &str,
+    kind: &str,
+    flags: libc::c_ulong,
+    options: &str,
+    work: impl FnOnce(),
+) -> bool {
     const REFUSED: i32 = 77;
     // SAFETY: reads this process's ids.
     let (user, group) = unsafe { (libc::geteuid(), libc::getegid()) };
@@ -26,7 +43,7 @@ pub(crate) fn with_small_shm(size: u64, work: impl FnOnce()) -> bool {
             write("/proc/self/uid_map", format!("{user} {user} 1"));
             write("/proc/self/gid_map", format!("{group} {group} 1"));
         }
-        let options = CString::new(format!("size={size}")).unwrap();
+        let [place, kind, options] = [place, kind, options].map(|it| CString::new(it).unwrap());
         // SAFETY: strings that end in NUL. First nothing that is mounted here is to be seen
         // outside; then the mount itself.
         unsafe {
@@ -40,24 +57,39 @@ pub(crate) fn with_small_shm(size: u64, work: impl FnOnce()) -> bool {
                 none,
             ));
             refused(libc::mount(
-                c"shm".as_ptr(),
-                c"/dev/shm".as_ptr(),
-                c"tmpfs".as_ptr(),
-                0,
+                kind.as_ptr(),
+                place.as_ptr(),
+                kind.as_ptr(),
+                flags,
                 options.as_ptr().cast(),
             ));
         }
-        assert_eq!(std::fs::read_dir("/dev/shm").unwrap().count(), 0);
         work();
-        assert_eq!(std::fs::read_dir("/dev/shm").unwrap().count(), 0);
     });
     let status = child.wait();
     if libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == REFUSED {
-        eprintln!("skipped: no mount namespaces here");
+        eprintln!("skipped: no {kind} can be mounted at {place} here");
         return false;
     }
     assert_eq!(status, 0, "no signal, SIGBUS least of all");
     true
+}
+
+/// Runs `work` in a child whose objects are in a new directory on `/dev/shm`, which has to be empty
+/// in the end. The child is one that has used no object yet, if this process has not either.
+pub(crate) fn in_directory(what: &str, work: impl FnOnce(&Path)) {
+    let directory = format!("/dev/shm/test-{what}-{}", std::process::id());
+    std::fs::create_dir(&directory).unwrap();
+    let mut child = fork(|| {
+        // SAFETY: the child's only thread.
+        unsafe { std::env::set_var("SHOAL_DIR", &directory) };
+        work(Path::new(&directory));
+    });
+    let status = child.wait();
+    let left: Vec<_> = std::fs::read_dir(&directory).unwrap().flatten().collect();
+    std::fs::remove_dir_all(&directory).unwrap();
+    assert_eq!(status, 0);
+    assert!(left.is_empty(), "{left:?} stayed behind");
 }
 
 /// Bytes that are free in `/dev/shm`.

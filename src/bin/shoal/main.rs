@@ -13,6 +13,8 @@ use clap::{Parser, Subcommand};
 
 /// Shared queues and maps that survive kill -9.
 ///
+/// Objects are in /dev/shm, or in the directory that the environment variable SHOAL_DIR names.
+///
 /// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such object. `run` becomes the program
 /// and ends as it does, by a signal too; 127 if it was not found, 126 if it could not be run,
 /// 125 if the mask is refused.

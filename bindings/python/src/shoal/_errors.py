@@ -70,7 +70,7 @@ class AccessError(ShoalError, PermissionError):
 
 
 class NoSpaceError(ShoalError, OSError):
-    """Shared memory (``/dev/shm``) is full."""
+    """The file system of shared memory (``/dev/shm``, or ``SHOAL_DIR``) is full."""
 
     code = 5
 

@@ -1,0 +1,115 @@
+//! The directory in which the objects' files are: `/dev/shm`, or what `SHOAL_DIR` names.
+//!
+//! It is chosen once per process: open handles know their files by name, and a forked child has to
+//! agree with its parent.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use crate::error::{Error, Result};
+
+use super::process;
+
+/// Where the C library's `shm_open` puts its files on Linux.
+const DEFAULT: &str = "/dev/shm";
+/// The environment variable that names another directory.
+const VARIABLE: &str = "SHOAL_DIR";
+
+/// The directory.
+///
+/// # Errors
+/// `Invalid` if `SHOAL_DIR` is no absolute path.
+pub(crate) fn directory() -> Result<&'static Path> {
+    static CHOSEN: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(chosen) = CHOSEN.get() {
+        return Ok(chosen);
+    }
+    // Who runs a program with the rights of another user must not say where its files are.
+    let named = std::env::var_os(VARIABLE).filter(|_| !process::has_others_rights());
+    let chosen = choose(named)?;
+    Ok(CHOSEN.get_or_init(|| chosen))
+}
+
+fn choose(named: Option<OsString>) -> Result<PathBuf> {
+    let named = PathBuf::from(named.filter(|it| !it.is_empty()).unwrap_or(DEFAULT.into()));
+    if named.is_absolute() {
+        // By its components: a slash at the end does not make it another directory.
+        return Ok(named.components().collect());
+    }
+    let why = format!("{named:?} is not an absolute path");
+    Err(Error::invalid(VARIABLE, why))
+}
+
+/// Whether it is the one that the `shared_memory` crate knows.
+pub(crate) fn is_default() -> Result<bool> {
+    Ok(directory()?.as_os_str().as_bytes() == DEFAULT.as_bytes())
+}
+
+/// The path of a file in it.
+pub(crate) fn path(file: &str) -> Result<PathBuf> {
+    Ok(directory()?.join(file))
+}
+
+/// Its name for messages.
+pub(crate) fn shown() -> String {
+    directory().map_or(DEFAULT.to_owned(), |it| it.display().to_string())
+}
+
+/// `Unsupported` if there is no such directory.
+pub(crate) fn exists() -> Result<()> {
+    match std::fs::metadata(directory()?) {
+        Ok(facts) if facts.is_dir() => Ok(()),
+        // What is in the way will be told by the call that meets it.
+        Err(err) if !matches!(err.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => Ok(()),
+        _ => Err(Error::unsupported(format!(
+            "there is no directory {} for shared objects: mount a tmpfs there, or name another \
+             directory in {VARIABLE}",
+            shown()
+        ))),
+    }
+}
+
+/// The error of a file that cannot be created in the directory, whatever its name.
+pub(crate) fn refuses(call: &'static str, errno: i32) -> Error {
+    match errno {
+        libc::ENOENT | libc::ENOTDIR => exists().err().unwrap_or(Error::Os { call, errno }),
+        libc::EACCES | libc::EPERM | libc::EROFS => Error::Permission {
+            name: shown(),
+            why: format!(
+                "no file can be created in this directory: {}; {VARIABLE} can name another",
+                std::io::Error::from_raw_os_error(errno)
+            ),
+        },
+        errno => Error::Os { call, errno },
+    }
+}
+
+/// The error of a directory whose file system lacks `what`.
+pub(crate) fn lacks(what: &str) -> Error {
+    Error::unsupported(format!(
+        "shared objects need {what}, which {} does not have; name a directory on a tmpfs in \
+         {VARIABLE}",
+        shown()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_absolute_path_names_a_directory() {
+        let of = |named: &str| choose(Some(named.into()));
+        assert_eq!(choose(None).unwrap(), Path::new("/dev/shm"));
+        assert_eq!(of("").unwrap(), Path::new("/dev/shm"));
+        assert_eq!(of("/dev/shm//").unwrap(), Path::new("/dev/shm"));
+        assert_eq!(of("/mnt/objects/").unwrap(), Path::new("/mnt/objects"));
+        for relative in ["objects", "./objects", "../objects"] {
+            let err = of(relative).unwrap_err();
+            assert!(matches!(err, Error::Invalid { .. }), "{err}");
+            assert!(err.to_string().contains("SHOAL_DIR"), "{err}");
+        }
+    }
+}

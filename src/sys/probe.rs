@@ -1,0 +1,128 @@
+//! Whether the files of the directory can do what a segment needs: it is tried out once per
+//! process, before the first object is created, unless the directory is on a tmpfs.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::error::{Error, Result};
+
+use super::mapping::{Pages, create_file, fits};
+use super::{directory, errno, ofd, shm};
+
+const TMPFS: u32 = 0x0102_1994;
+/// File systems whose files other machines may change: memory is not shared with those, and their
+/// processes would be taken for dead.
+const REMOTE: [(u32, &str); 9] = [
+    (0x6969, "NFS"),
+    (0x517b, "SMB"),
+    (0xff53_4d42, "CIFS"),
+    (0xfe53_4d42, "SMB2"),
+    (0x00c3_6400, "Ceph"),
+    (0x5346_414f, "AFS"),
+    (0x0102_1997, "9P"),
+    (0x0116_1970, "GFS2"),
+    (0x0bd0_0bd0, "Lustre"),
+];
+
+/// How much of the file is tried.
+const PAGES: u64 = 2 * 4096;
+/// A byte far behind the end, as segments lock them.
+const FAR: u64 = 1 << 62;
+
+/// Makes sure that objects can be created in the directory. `private` makes names for a file that
+/// is removed again; should the process be killed meanwhile, it is collected like an unfinished
+/// object.
+///
+/// # Errors
+/// `Unsupported`, which names what the directory or its file system lacks; `Permission`; `NoSpace`.
+pub(crate) fn check(private: impl Fn() -> String) -> Result<()> {
+    static CHECKED: AtomicBool = AtomicBool::new(false);
+    if CHECKED.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    let kind = file_system()?;
+    if let Some((_, name)) = REMOTE.iter().find(|(remote, _)| *remote == kind) {
+        let what = format!("a file system of this machine and not one of other machines ({name})");
+        return Err(directory::lacks(&what));
+    }
+    if kind != TMPFS {
+        let names = [private(), private()];
+        let tried = try_out(&names);
+        for name in &names {
+            let _ = shm::unlink(name);
+        }
+        tried?;
+    }
+    CHECKED.store(true, Ordering::Relaxed);
+    Ok(())
+}
+
+/// The number of the kind of file system that the directory is on.
+fn file_system() -> Result<u32> {
+    let path = CString::new(directory::directory()?.as_os_str().as_bytes())
+        .map_err(|_| Error::invalid("SHOAL_DIR", "it has a NUL"))?;
+    // SAFETY: an all-zero statfs is valid and is overwritten.
+    let mut stat: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: a path that ends in NUL, and a place for the answer.
+    if unsafe { libc::statfs(path.as_ptr(), &mut stat) } != 0 {
+        return Err(directory::refuses("statfs", errno()));
+    }
+    // Some C libraries extend the sign of the 32 bits.
+    Ok(stat.f_type as u32)
+}
+
+/// Every service that a segment asks of its file.
+fn try_out([first, second]: &[String; 2]) -> Result<()> {
+    fits(PAGES)?;
+    let failed = |call| move |_: std::io::Error| Error::last_os(call);
+    let file = create_file(&directory::path(first)?).map_err(|err| match err.raw_os_error() {
+        Some(libc::ENOSPC | libc::EDQUOT) => shm::no_room_for_file(),
+        errno => directory::refuses("open", errno.unwrap_or(0)),
+    })?;
+    file.set_len(PAGES).map_err(failed("ftruncate"))?;
+    shm::commit(file.as_fd(), 0, PAGES)?;
+    let pages = Pages::map(file.as_fd(), PAGES as usize)
+        .map_err(|_| directory::lacks("shared mappings (mmap)"))?;
+    let seen = || -> Result<u8> {
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, 0).map_err(failed("pread"))?;
+        Ok(byte[0])
+    };
+    // SAFETY: the first byte of the mapping, which has memory and which nobody else uses.
+    unsafe { pages.base().write_volatile(7) };
+    if seen()? != 7 {
+        return Err(directory::lacks("mappings that agree with the file (mmap)"));
+    }
+    shm::decommit(file.as_fd(), 0, 4096)?;
+    if seen()? != 0 {
+        return Err(directory::lacks(
+            "memory that reads as zeros once it was given back",
+        ));
+    }
+    locks(&file, &shm::open_file(first)?)?;
+    if !shm::names(first, file.as_fd()) {
+        return Err(directory::lacks("files that keep their inode numbers"));
+    }
+    shm::publish(first, second)
+}
+
+/// Whether a lock of one open file description keeps another out, and is seen by it.
+fn locks(file: &File, other: &File) -> Result<()> {
+    let (file, other) = (file.as_fd(), other.as_fd());
+    let works = || -> Result<bool> {
+        Ok(ofd::try_lock(file, FAR)?
+            && !ofd::try_lock(other, FAR)?
+            && ofd::first_held(other, FAR, 2)? == Some(FAR)
+            && ofd::first_held(file, FAR, 2)?.is_none())
+    };
+    match works() {
+        Ok(true) => Ok(()),
+        _ => Err(directory::lacks(
+            "locks of open file descriptions (F_OFD_SETLK)",
+        )),
+    }
+}
