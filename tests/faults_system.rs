@@ -43,15 +43,19 @@ fn another_users_object_is_refused_naming_both_users() {
         Queue::create(&name),
         Err(Error::Permission { .. })
     ));
-    assert_eq!(shoal::stat(&name).unwrap().problem, Some(err));
+    assert_eq!(shoal::stat(&name).unwrap().problem, Some(err.clone()));
     let unfinished = format!("/dev/shm/shoal~{}-theirs", std::process::id());
     std::fs::write(&unfinished, b"").unwrap();
     std::os::unix::fs::chown(&unfinished, Some(NOBODY), Some(NOBODY)).unwrap();
     shoal::gc(false).unwrap();
     assert!(name.has_file());
     std::fs::remove_file(unfinished).expect("gc left it alone");
-    // Removing it is what root may do.
-    Queue::unlink(&name).unwrap();
+    // Nor may we remove it by its name, though root could.
+    for refused in [Queue::unlink(&name), shoal::unlink(&name)] {
+        assert_eq!(refused, Err(err.clone()));
+    }
+    assert!(name.has_file());
+    std::fs::remove_file(name.path()).unwrap();
 }
 
 #[test]

@@ -5,23 +5,27 @@
 //! *Killed between publishing and anything else*: the segment is whole, its only participant
 //! is dead; the next opener finds an ephemeral segment without participants and starts
 //! afresh. *Killed while opening or leaving*: the kernel opens the gate and frees the slot.
+//! *Killed after a persistent segment changed its pid namespace*: nobody holds it, and the next
+//! opener changes it again.
 //!
 //! An ephemeral segment nobody is attached to is *gone*, whether or not its file is still
 //! there: the last one to leave removes it, and whoever meets the file of a segment whose
-//! last participant was killed removes it and carries on as if it had not been there.
+//! last participant was killed removes it and carries on as if it had not been there. That is decided
+//! before anything is judged that a live segment can be refused for.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Status};
 use crate::layout::{Offset, Owner, Region};
 use crate::sync::Peers;
 use crate::sys::fd::StreamsTaken;
 use crate::sys::mapping::Mapping;
 use crate::sys::{probe, process, shm};
 
+use super::collect;
 use super::handle::{self, Handle, Names};
 use super::name;
 use super::options::{Kind, Options};
@@ -105,6 +109,8 @@ impl Segment {
     ) -> Result<Self> {
         let published = name::file_of(name)?;
         probe::check(name::private_file)?;
+        collect::before_the_first_creation();
+        let mut made_room = false;
         for _ in 0..TRIES {
             let private = name::private_file();
             let filled = Self::fill(name, &private, &published, options, spec, init)
@@ -120,7 +126,10 @@ impl Segment {
                 }
                 Err(err) => {
                     let _ = shm::unlink(&private);
-                    return Err(err);
+                    if err.status() != Status::ErrNoSpace || made_room || !collect::make_room() {
+                        return Err(err);
+                    }
+                    made_room = true;
                 }
             }
         }
@@ -169,12 +178,14 @@ impl Segment {
         // Before the gate, as whoever leaves does it.
         let mut seats = handle::seats();
         for _ in 0..TRIES {
-            // Read and judged before it is mapped or touched.
-            let (probe, stamp) = open_stamped(name, file)?;
+            // Read before it is mapped or touched.
+            let (probe, stamp) = find(name, file)?;
             let Some(_gate) = close_gate(file, &probe, &stamp)? else {
                 continue;
             };
-            // Only now: what is gone is not of any kind.
+            // Only now: what is gone is of no kind and no version.
+            let len = probe.metadata().map_err(|_| Error::last_os("fstat"))?.len();
+            stamp.check(name, len)?;
             stamp.check_kind(name, spec.kind, spec.layout)?;
             // From here on nobody comes or goes, except by being killed or by `unlink`.
             let mapping = match Mapping::open(file) {
@@ -189,6 +200,7 @@ impl Segment {
             if region.resolve(Offset::<Stamp>::new(0))?.instance != stamp.instance {
                 continue;
             }
+            enter_namespace(name, &probe, &region)?;
             let names = Names {
                 private: None,
                 published: file.to_owned(),
@@ -275,9 +287,15 @@ impl Segment {
         self.handle.lives(owner)
     }
 
-    /// Makes sure that the pages of `offset .. offset + len` are there, or says `NoSpace`.
+    /// Makes sure that the pages of `offset .. offset + len` are there, or says `NoSpace`: if even
+    /// what the dead left was not enough.
     pub(crate) fn commit(&self, offset: u64, len: u64) -> Result<()> {
-        shm::commit(self.handle.fd(), offset, len)
+        match shm::commit(self.handle.fd(), offset, len) {
+            Err(Error::NoSpace { .. }) if collect::make_room() => {
+                shm::commit(self.handle.fd(), offset, len)
+            }
+            done => done,
+        }
     }
 
     /// Bytes that the file system still has.
@@ -300,8 +318,9 @@ pub(super) fn table(region: &Region) -> Result<&Table> {
     region.resolve(Offset::new(stamp::SIZE))
 }
 
-/// Opens a published file for reading about it, and reads and checks its stamp.
-pub(super) fn open_stamped(name: &str, file: &str) -> Result<(File, Stamp)> {
+/// Opens a published file for reading about it, and reads its stamp, which may be one of another
+/// version.
+pub(super) fn find(name: &str, file: &str) -> Result<(File, Stamp)> {
     let named = |err| match err {
         Error::NotFound { what, .. } => Error::NotFound {
             what,
@@ -318,25 +337,41 @@ pub(super) fn open_stamped(name: &str, file: &str) -> Result<(File, Stamp)> {
     if !facts.is_file() {
         return Err(Error::corrupt(format!("{name:?} is not a regular file")));
     }
-    let user = process::effective_uid();
-    if facts.uid() != user {
-        let why = format!(
-            "it belongs to user {}, and this process runs as {user}",
-            facts.uid()
-        );
-        return Err(Error::Permission {
-            name: name.to_owned(),
-            why,
-        });
-    }
+    check_user(name, &facts)?;
     let mut bytes = [0u8; size_of::<Stamp>()];
     if open.read_exact_at(&mut bytes, 0).is_err() {
         let why = format!("{name:?} has {} bytes, too few for a stamp", facts.len());
         return Err(Error::corrupt(why));
     }
     let stamp = Stamp::from_bytes(&bytes);
-    stamp.check(name, facts.len())?;
+    stamp.recognise(name)?;
     Ok((open, stamp))
+}
+
+/// Refuses another user's file, of which root could do what it likes.
+pub(super) fn check_user(name: &str, facts: &Metadata) -> Result<()> {
+    let (theirs, ours) = (facts.uid(), process::effective_uid());
+    if theirs == ours {
+        return Ok(());
+    }
+    let why = format!("it belongs to user {theirs}, and this process runs as {ours}");
+    Err(Error::Permission {
+        name: name.to_owned(),
+        why,
+    })
+}
+
+/// Lets this process in if those who hold the segment are of its pid namespace, or nobody holds it.
+/// The caller has closed the gate.
+fn enter_namespace(name: &str, probe: &File, region: &Region) -> Result<()> {
+    // Not from the stamp that was read before the gate was closed.
+    let namespace: &AtomicU64 = region.resolve(Offset::new(stamp::NAMESPACE))?;
+    let refused = stamp::check_namespace(name, namespace.load(Ordering::Relaxed));
+    if refused.is_err() && !participants::is_held(probe.as_fd())? {
+        namespace.store(process::pid_namespace(), Ordering::Relaxed);
+        return Ok(());
+    }
+    refused
 }
 
 /// The error of a name or a private file that others took away at every try.
@@ -356,7 +391,7 @@ fn close_gate<'a>(file: &str, probe: &'a File, stamp: &Stamp) -> Result<Option<G
     if !shm::names(file, fd) {
         return Ok(None);
     }
-    if stamp.persistent() || participants::anyone_else(fd, Section::ALL)? {
+    if stamp.persistent() || participants::is_held(fd)? {
         return Ok(Some(gate));
     }
     shm::unlink(file)?;
@@ -375,7 +410,7 @@ fn is_alive(name: &str, file: &str) -> Result<bool> {
     // No child of another thread's fork may inherit a closed gate.
     let _seats = handle::seats();
     for _ in 0..TRIES {
-        let checked = open_stamped(name, file)
+        let checked = find(name, file)
             .and_then(|(probe, stamp)| Ok(close_gate(file, &probe, &stamp)?.is_some()));
         match checked {
             Ok(false) => {}

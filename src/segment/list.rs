@@ -1,16 +1,15 @@
-//! Looking at the objects of this machine from outside, and collecting what the dead left.
+//! Looking at the objects of this machine from outside, and removing their names.
 
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use crate::error::{Error, Result};
-use crate::sys::{process, shm};
+use crate::sys::shm;
 
-use super::attach::{Segment, open_stamped};
-use super::handle;
-use super::name::{self, PRIVATE, PUBLISHED};
+use super::attach::{Segment, check_user, find};
+use super::name::{self, PUBLISHED};
 use super::options::Kind;
-use super::participants::{self, Gate, Section, Slot};
+use super::participants::{self, Slot};
 use super::stamp;
 
 /// What can be said of an object without attaching to it.
@@ -29,7 +28,8 @@ pub struct ObjectInfo {
     pub committed: u64,
     /// The handles attached, by the kernel's word, in the order of their slots.
     pub participants: Vec<Participant>,
-    /// Ephemeral and without participants: its processes were killed. [`gc`] removes it.
+    /// Ephemeral and held by nobody: its processes were killed. [`gc`](crate::gc) removes it, and
+    /// so does whoever opens or creates an object of this name.
     pub stale: bool,
     /// Why it cannot be opened, if it cannot.
     pub problem: Option<Error>,
@@ -47,7 +47,8 @@ pub struct Participant {
     pub command: String,
 }
 
-/// All objects of this machine that have a file, in the order of their names.
+/// All objects that have a file in `/dev/shm`, or in the directory that `SHOAL_DIR` names, in the
+/// order of their names.
 ///
 /// Nothing is attached and nothing is changed. Objects of other users are listed with the
 /// reason why they cannot be opened.
@@ -97,101 +98,62 @@ fn look(file: &str) -> Result<ObjectInfo> {
         problem: None,
         name,
     };
-    let (open, stamp) = match open_stamped(&info.name, file) {
-        Ok(opened) => opened,
+    let (open, stamp) = match find(&info.name, file) {
+        Ok(found) => found,
         Err(err @ Error::NotFound { .. }) => return Err(err),
         Err(problem) => {
             info.problem = Some(problem);
             return Ok(info);
         }
     };
-    (info.kind, info.persistent) = (stamp.kind().ok(), stamp.persistent());
+    info.persistent = stamp.persistent();
+    let held = participants::is_held(open.as_fd())?;
+    info.stale = !info.persistent && !held;
+    let fits = stamp.check(&info.name, facts.len());
+    if fits.is_ok() {
+        info.kind = stamp.kind().ok();
+    }
     for slot in participants::held(open.as_fd())? {
         let mut bytes = [0u8; size_of::<Slot>()];
         let at = stamp::SIZE + u64::from(slot) * size_of::<Slot>() as u64;
-        let signed = open
-            .read_exact_at(&mut bytes, at)
-            .ok()
-            .and_then(|()| Slot::from_bytes(&bytes));
-        let (pid, command) = signed.unwrap_or_default();
+        // What another version wrote there is anybody's guess.
+        let signed = fits.is_ok() && open.read_exact_at(&mut bytes, at).is_ok();
+        let who = signed.then(|| Slot::from_bytes(&bytes)).flatten();
+        let (pid, command) = who.unwrap_or_default();
         info.participants.push(Participant { slot, pid, command });
     }
-    info.stale = !info.persistent && info.participants.is_empty();
-    Ok(info)
-}
-
-/// Removes what killed processes left: ephemeral objects nobody is attached to, and files
-/// whose creation was cut short. Returns their names; with `dry_run` it removes nothing.
-///
-/// Never touches a persistent object, one in use, another user's, or a file that is not
-/// recognised as an object.
-pub fn gc(dry_run: bool) -> Result<Vec<String>> {
-    // No child of another thread's fork may inherit a closed gate.
-    let _seats = handle::seats();
-    let mut removed = Vec::new();
-    for file in shm::files(&[PUBLISHED], None)? {
-        let name = file.strip_prefix(PUBLISHED).unwrap_or(&file);
-        let Ok((open, stamp)) = open_stamped(name, &file) else {
-            continue;
-        };
-        if !stamp.persistent() && collect(&file, &open, dry_run)? {
-            removed.push(name.to_owned());
-        }
-    }
-    for file in shm::files(&[PRIVATE], None)? {
-        let Ok(open) = shm::open_file(&file) else {
-            continue;
-        };
-        let ours = |it: std::fs::Metadata| it.is_file() && it.uid() == process::effective_uid();
-        if !open.metadata().is_ok_and(ours) {
-            continue;
-        }
-        if collect(&file, &open, dry_run)? {
-            removed.push(file);
-        }
-    }
-    Ok(removed)
-}
-
-/// Removes the ephemeral object `name` if nobody is attached to it.
-pub(crate) fn sweep(name: &str) -> Result<()> {
-    let _seats = handle::seats();
-    let file = name::file_of(name)?;
-    match open_stamped(name, &file) {
-        Ok((open, stamp)) if !stamp.persistent() => collect(&file, &open, false).map(drop),
-        _ => Ok(()),
-    }
-}
-
-/// Removes `file` if nobody is attached to it and nobody is about to be.
-fn collect(file: &str, open: &std::fs::File, dry_run: bool) -> Result<bool> {
-    let fd = open.as_fd();
-    let Some(_gate) = Gate::try_close(fd)? else {
-        return Ok(false);
+    // What is stale can be opened: it is as if it were not there. So can be what nobody holds, from
+    // whatever pid namespace.
+    info.problem = match fits {
+        _ if info.stale => None,
+        Ok(()) if held => stamp.check_namespace(&info.name).err(),
+        fits => fits.err(),
     };
-    if participants::anyone_else(fd, Section::ALL)? {
-        return Ok(false);
-    }
-    Ok(if dry_run {
-        shm::names(file, fd)
-    } else {
-        shm::unlink_if_same(file, fd)
-    })
+    Ok(info)
 }
 
 /// Removes the name of the object `name`, of whatever kind. Processes that are attached keep
 /// using it; nobody else can attach to it any more.
 ///
 /// # Errors
-/// `NotFound`, `Permission`, `Invalid` name.
+/// `NotFound`; `Permission` for another user's, for root too; `Invalid` name.
 pub fn unlink(name: &str) -> Result<()> {
-    shm::unlink(&name::file_of(name)?).map_err(|err| named(err, name))
+    let file = name::file_of(name)?;
+    let remove = || {
+        check_user(name, &shm::facts(&file)?)?;
+        shm::unlink(&file)
+    };
+    remove().map_err(|err| named(err, name))
 }
 
 /// [`unlink`], but only an object of this kind.
 pub(crate) fn unlink_kind(name: &str, kind: Kind) -> Result<()> {
     let file = name::file_of(name)?;
-    if let Ok((_, stamp)) = open_stamped(name, &file) {
+    // What cannot be opened, for whatever reason, is of no kind.
+    if let Ok((open, stamp)) = find(name, &file)
+        && let Ok(facts) = open.metadata()
+        && stamp.check(name, facts.len()).is_ok()
+    {
         let found = stamp.kind()?;
         if found != kind {
             let (expected, found) = (kind.as_str(), found.as_str());

@@ -16,12 +16,15 @@
 //! the kernel drops with its process; no timer ever decides who is dead.
 //!
 //! # Limits
-//! Only processes of the same user, the same pid namespace and an equal layout may attach. A
+//! Only processes of the same user, the same pid namespace and an equal layout may be attached at a
+//! time. What nobody holds stops nobody: it is removed, or if it is persistent changes its pid
+//! namespace, before anything else in its stamp is judged. A
 //! hostile process of the same user can truncate the file under a mapping, and the next
 //! access is then a SIGBUS: nothing in user space can prevent that. Two descriptors are
 //! open per handle.
 
 mod attach;
+mod collect;
 mod handle;
 mod list;
 mod name;
@@ -30,9 +33,11 @@ mod participants;
 mod stamp;
 
 pub(crate) use attach::{Segment, Spec};
+pub use collect::gc;
+pub(crate) use collect::sweep;
 pub(crate) use handle::leave_all;
-pub use list::{ObjectInfo, Participant, gc, list, stat, unlink};
-pub(crate) use list::{sweep, unlink_kind};
+pub(crate) use list::unlink_kind;
+pub use list::{ObjectInfo, Participant, list, stat, unlink};
 pub(crate) use name::LONGEST;
 pub use options::{Kind, Options};
 pub(crate) use participants::Section;

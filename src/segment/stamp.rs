@@ -15,7 +15,11 @@
 //!     60     4  creator         pid, for people
 //!     64    16  instance        random: tells a segment from a later one of its name
 //! ```
-//! All of it is constant once the segment is published.
+//! All of it is constant once the segment is published, but for `pid_namespace`: whoever opens a
+//! persistent segment that nobody holds makes it its own, by one store.
+//!
+//! Every version has `magic`, `version`, `pid_namespace` and `persistent` at these places, and holds
+//! a file by a lock on some byte of it: so a dead segment of any version can be told and collected.
 
 use std::sync::atomic::AtomicU64;
 
@@ -54,6 +58,30 @@ const MAGIC: [u8; 8] = *b"SHOAL\r\n\x1a";
 const VERSION: u32 = 3;
 const ENDIAN: u32 = 0x0102_0304;
 
+/// Where `pid_namespace` is.
+pub(crate) const NAMESPACE: u64 = std::mem::offset_of!(Stamp, pid_namespace) as u64;
+
+const _: () = assert!(NAMESPACE == 48);
+const _: () = assert!(std::mem::offset_of!(Stamp, persistent) == 56);
+
+/// Compares the pid namespace of a segment's participants with that of this process.
+pub(crate) fn check_namespace(name: &str, theirs: u64) -> Result<()> {
+    let ours = sys::process::pid_namespace();
+    if theirs == ours {
+        return Ok(());
+    }
+    let shown = |namespace| match namespace {
+        0 => "unknown (/proc is not mounted)".to_owned(),
+        namespace => namespace.to_string(),
+    };
+    Err(Error::VersionMismatch {
+        name: name.to_owned(),
+        what: "pid namespace",
+        theirs: shown(theirs),
+        ours: shown(ours),
+    })
+}
+
 impl Stamp {
     /// What this library writes for a new segment.
     pub(crate) fn new(kind: Kind, layout: u64, size: u64, persistent: bool) -> Self {
@@ -79,13 +107,18 @@ impl Stamp {
         unsafe { bytes.as_ptr().cast::<Stamp>().read_unaligned() }
     }
 
-    /// Refuses a segment this library cannot share, naming both sides of the difference.
-    pub(crate) fn check(&self, name: &str, file_size: u64) -> Result<()> {
+    /// Refuses a file that is no segment of any version.
+    pub(crate) fn recognise(&self, name: &str) -> Result<()> {
         if self.magic != MAGIC {
             return Err(Error::corrupt(format!(
                 "{name:?} does not begin with Shoal's magic"
             )));
         }
+        Ok(())
+    }
+
+    /// Refuses a segment this library cannot share, naming both sides of the difference.
+    pub(crate) fn check(&self, name: &str, file_size: u64) -> Result<()> {
         let same = |what, theirs: u64, ours: u64| match theirs == ours {
             true => Ok(()),
             false => Err(Error::VersionMismatch {
@@ -98,16 +131,16 @@ impl Stamp {
         same("byte order", self.endian.into(), ENDIAN.into())?;
         same("layout version", self.version.into(), VERSION.into())?;
         same("word size", self.word.into(), size_of::<usize>() as u64)?;
-        same(
-            "pid namespace",
-            self.pid_namespace,
-            sys::process::pid_namespace(),
-        )?;
         if self.size != file_size || self.size < super::attach::Segment::DATA {
             let why = format!("{name:?} has {file_size} bytes and says {}", self.size);
             return Err(Error::corrupt(why));
         }
         self.kind().map(drop)
+    }
+
+    /// Refuses a segment that processes of another pid namespace hold.
+    pub(crate) fn check_namespace(&self, name: &str) -> Result<()> {
+        check_namespace(name, self.pid_namespace)
     }
 
     /// Refuses an object of another kind or of another version of that kind.

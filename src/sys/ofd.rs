@@ -58,7 +58,8 @@ pub(crate) fn unlock(fd: BorrowedFd<'_>, byte: u64) {
     unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &lock) };
 }
 
-/// The first byte in `start .. start + len` that *another* description has locked.
+/// The first byte in `start .. start + len` that *another* description has locked; with a `len` of 0,
+/// from `start` on.
 pub(crate) fn first_held(fd: BorrowedFd<'_>, start: u64, len: u64) -> Result<Option<u64>> {
     let mut lock = request(libc::F_WRLCK, start, len);
     // SAFETY: the descriptor is open and `lock` is a valid request the kernel overwrites.

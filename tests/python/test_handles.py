@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 from typing import Any
 
 import pytest
@@ -209,18 +210,79 @@ def test_a_program_that_fails_leaves_nothing(script: Script) -> None:
 
 
 def test_gc_removes_what_killed_processes_left_and_nothing_else(script: Script) -> None:
-    child = script(
-        """
-        import os, signal, shoal
-        queue = shoal.Queue()
-        print(queue.name, flush=True)
-        os.kill(os.getpid(), signal.SIGKILL)
-        """
-    )
-    out, _ = child.communicate()
+    # Made first: the first creation in a process collects as well.
     with shoal.Map[str, int]() as shared:
+        child = script(
+            """
+            import os, signal, shoal
+            queue = shoal.Queue()
+            print(queue.name, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+            """
+        )
+        out, _ = child.communicate()
         assert f"shoal.{out.strip()}" in objects()
         assert shoal.gc() >= 1
         assert f"shoal.{out.strip()}" not in objects()
         shared["still"] = 1
         assert shared["still"] == 1
+
+
+def test_the_first_creation_of_a_process_collects_what_killed_ones_left(script: Script) -> None:
+    dead = script(
+        """
+        import os, signal, shoal
+        queues = [shoal.Queue() for _ in range(3)]
+        print(*(queue.name for queue in queues), flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+        """
+    )
+    names = {f"shoal.{name}" for name in dead.communicate()[0].split()}
+    assert len(names) == 3
+    script("import shoal; shoal.Lock()").communicate()
+    assert not names & objects()
+
+
+def test_shoal_dir_names_the_directory_of_objects(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = SHM / f"test-dir-{os.getpid()}"
+    directory.mkdir()
+    try:
+        monkeypatch.setenv("SHOAL_DIR", str(directory))
+        child = script(
+            """
+            import os, shoal
+            import shoal.multiprocessing as mp
+
+            def work(queue, shared):
+                shared["from"] = queue.get()
+
+            if __name__ == "__main__":
+                ctx = mp.get_context("spawn")
+                queue, shared = shoal.Queue("there"), shoal.Map()
+                print(sorted(os.listdir(os.environ["SHOAL_DIR"])) != [], flush=True)
+                queue.put(5)
+                process = ctx.Process(target=work, args=(queue, shared))
+                process.start()
+                process.join()
+                print(shared["from"])
+            """
+        )
+        out, err = child.communicate()
+        assert out.split() == ["True", "5"], err
+        assert not list(directory.iterdir())
+        monkeypatch.setenv("SHOAL_DIR", str(directory / "missing"))
+        child = script(
+            """
+            import shoal
+            try:
+                shoal.Queue()
+            except shoal.UnsupportedError as err:
+                print(err)
+            """
+        )
+        out, err = child.communicate()
+        assert str(directory / "missing") in out, err
+    finally:
+        shutil.rmtree(directory)

@@ -1,0 +1,144 @@
+//! Collecting what the dead left: on demand, when memory runs out, and by the first creation in a
+//! process.
+//!
+//! A service that is killed and started again would otherwise fill the directory: its objects have
+//! other names each time, and nobody opens the old ones. One look at a file takes a few
+//! microseconds, but removing one takes about a millisecond for every 10 MiB of it. So the first
+//! creation has a limit of time for the one and for both, and collecting for lack of memory, if
+//! it found nothing, is not done again before ten times as long has passed as it took.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::error::Result;
+use crate::sys::{clock, process, shm};
+
+use super::attach::{check_user, find};
+use super::handle;
+use super::name::{self, PRIVATE, PUBLISHED};
+use super::participants::{self, Gate};
+
+/// How long the first creation may look, in nanoseconds.
+const LOOK_NS: u64 = 5_000_000;
+/// How long it may take altogether, when it finds much to remove.
+const FIRST_NS: u64 = 50_000_000;
+/// How many times as long as a look at everything that found nothing took, to wait for the next.
+const PAUSE: u64 = 10;
+
+/// Removes what killed processes left: ephemeral objects that nobody has open, and files whose
+/// creation was cut short. Returns their names; with `dry_run` it removes nothing.
+///
+/// Never touches a persistent object, one in use, another user's, or a file that is not
+/// recognised as an object. Objects of other versions of this library and of other pid namespaces
+/// are recognised.
+///
+/// # Errors
+/// `Unsupported` if there is no directory of objects; `Permission` if it cannot be read.
+pub fn gc(dry_run: bool) -> Result<Vec<String>> {
+    let mut files = shm::files(&[PUBLISHED, PRIVATE], None)?;
+    files.sort();
+    let mut removed = Vec::new();
+    for file in files {
+        if collect(&file, dry_run)? {
+            removed.push(match file.strip_prefix(PUBLISHED) {
+                Some(name) => name.to_owned(),
+                None => file,
+            });
+        }
+    }
+    Ok(removed)
+}
+
+/// Removes the ephemeral object `name` if nobody is attached to it.
+pub(crate) fn sweep(name: &str) -> Result<()> {
+    collect(&name::file_of(name)?, false).map(drop)
+}
+
+/// Collects for a while, once in a process and those forked from it.
+pub(super) fn before_the_first_creation() {
+    static DONE: AtomicBool = AtomicBool::new(false);
+    if !DONE.load(Ordering::Relaxed) && !DONE.swap(true, Ordering::Relaxed) {
+        collect_for(LOOK_NS, FIRST_NS);
+    }
+}
+
+/// Collects because there was no room for something. Whether there may be now.
+///
+/// The caller may have locked an object: nobody who is in a gate waits for one.
+pub(super) fn make_room() -> bool {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let start = clock::now_ns();
+    if start < NEXT.load(Ordering::Relaxed) {
+        return false;
+    }
+    let found = collect_for(u64::MAX, u64::MAX);
+    if !found {
+        let now = clock::now_ns();
+        NEXT.store(now + PAUSE * (now - start), Ordering::Relaxed);
+    }
+    found
+}
+
+/// Collects for `look` nanoseconds, not counting the time that removing takes, and for `most`
+/// altogether. Whether anything was removed.
+///
+/// It begins anywhere: where there is not the time to look at everything, the next process looks at
+/// other files.
+fn collect_for(look: u64, most: u64) -> bool {
+    let start = clock::now_ns();
+    let Ok(mut files) = shm::files(&[PUBLISHED, PRIVATE], Some(start.saturating_add(look / 2)))
+    else {
+        return false;
+    };
+    if !files.is_empty() {
+        let first = process::random() % files.len() as u64;
+        files.rotate_left(first as usize);
+    }
+    let (mut removing, mut found) = (0, false);
+    for file in &files {
+        let before = clock::now_ns();
+        let taken = before - start;
+        if taken >= most || taken - removing >= look {
+            break;
+        }
+        if matches!(collect(file, false), Ok(true)) {
+            removing += clock::now_ns() - before;
+            found = true;
+        }
+    }
+    found
+}
+
+/// Removes `file` if it is ephemeral or unfinished and ours, nobody is attached to it, and nobody
+/// is about to be.
+fn collect(file: &str, dry_run: bool) -> Result<bool> {
+    // No child of another thread's fork may inherit a closed gate.
+    let _seats = handle::seats();
+    let Some(open) = collectable(file) else {
+        return Ok(false);
+    };
+    let fd = open.as_fd();
+    let Some(_gate) = Gate::try_close(fd)? else {
+        return Ok(false);
+    };
+    if participants::is_held(fd)? {
+        return Ok(false);
+    }
+    Ok(if dry_run {
+        shm::names(file, fd)
+    } else {
+        shm::unlink_if_same(file, fd)
+    })
+}
+
+/// The open file, if it may be removed once it is dead.
+fn collectable(file: &str) -> Option<File> {
+    if let Some(name) = file.strip_prefix(PUBLISHED) {
+        let (open, stamp) = find(name, file).ok()?;
+        return (!stamp.persistent()).then_some(open);
+    }
+    let open = shm::open_file(file).ok()?;
+    let facts = open.metadata().ok()?;
+    (facts.is_file() && check_user(file, &facts).is_ok()).then_some(open)
+}
