@@ -68,8 +68,8 @@ pub use raw_sync::Timeout;
 pub use segment::{Kind, ObjectInfo, Options, Participant, gc, list, stat, unlink};
 pub use wait::{Waitable, wait_any};
 
-/// Where a test can kill a process: see the crash points in `src/sync/crash.rs`.
+/// Where a test can kill a process, and watch its memory: see `src/sync/crash.rs`.
 #[cfg(feature = "crash-points")]
 pub mod crash {
-    pub use crate::sync::crash::{arm, disarm};
+    pub use crate::sync::crash::{arm, disarm, unwatch_memory, watch_memory};
 }

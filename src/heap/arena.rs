@@ -3,7 +3,8 @@
 //! ```text
 //! offset  size  field     invariant
 //!      0     8  frontier  A1: blocks 1 .. frontier are tiled by extents (P1); the block map
-//!                             has memory for them, and for none beyond but by rounding
+//!                             has memory for them, and for none beyond but by rounding. So
+//!                             of an empty arena not even its first page has any
 //!      8     8  used      derived: blocks of extents in use
 //!     16    16  full      derived: bit b is set if and only if bins[b] is not empty
 //!     32   512  bins      derived: heads of the lists of free extents, by size
@@ -52,6 +53,11 @@ impl ArenaState {
     /// Whether no extent was ever allocated, or all memory was given back.
     pub(crate) fn is_empty(&self) -> bool {
         self.frontier.load(Ordering::Relaxed) <= 1
+    }
+
+    /// Whether the block map has memory for this block, which need not be the head of an extent.
+    pub(crate) fn covers(&self, block: u32) -> bool {
+        block != 0 && u64::from(block) < self.frontier.load(Ordering::Relaxed)
     }
 }
 
@@ -133,10 +139,14 @@ impl Arena<'_> {
 
     /// Frees the extent that begins at `head`.
     pub(crate) fn free(&self, head: u32) -> Result<()> {
-        let Word::Used { blocks, .. } = self.heap.block(head)?.word() else {
+        let frontier = self.frontier()?;
+        let word = match head < frontier {
+            true => self.heap.block(head)?.word(),
+            false => Word::Blank,
+        };
+        let Word::Used { blocks, .. } = word else {
             return Err(Error::corrupt("an extent is freed that is not in use"));
         };
-        let frontier = self.frontier()?;
         let end = self.checked_end(head, blocks, frontier)?;
         self.heap.block(head)?.set(Word::Free { blocks });
         crash_point!();
@@ -225,7 +235,8 @@ impl Arena<'_> {
         Ok(None)
     }
 
-    /// Moves the frontier so that a free extent of `blocks` blocks lies before it.
+    /// Moves the frontier so that a free extent of `blocks` blocks lies before it. Nothing else
+    /// commits memory for the block map.
     fn extend(&self, blocks: u32) -> Result<Option<u32>> {
         let frontier = self.frontier()?;
         let last = self.free_before(frontier)?;

@@ -366,8 +366,12 @@ impl Heap {
     }
 }
 
-/// Bytes of the block map for `blocks` blocks, in whole pages.
+/// Bytes of the block map for `blocks` blocks, in whole pages. None for block 0 alone, whose entry
+/// nobody looks at: so the first extent commits the first page like every other.
 fn block_map_size(blocks: u32) -> u64 {
+    if blocks <= 1 {
+        return 0;
+    }
     align_up(blocks as u64 * ENTRY, PAGE).unwrap_or(u64::MAX)
 }
 

@@ -43,8 +43,8 @@ const HEADER: u64 = Segment::DATA;
 const HEAP: u64 = HEADER + PAGE;
 const _: () = assert!(HEAP.is_multiple_of(PAGE));
 
-/// Bytes of data to commit at birth: the header, and the block map's first page.
-pub(super) const BIRTH: u64 = 2 * PAGE;
+/// Bytes of data to commit at birth: the header. For the heap the arena commits.
+pub(super) const BIRTH: u64 = PAGE;
 
 /// Bytes of a segment whose heap has `blocks` blocks.
 pub(super) fn segment_size(blocks: u32) -> u64 {

@@ -87,8 +87,8 @@ const _: () = assert!(HEAP.is_multiple_of(PAGE) && Segment::DATA.is_multiple_of(
 // What `Heap::slot` wants behind the heap.
 const _: () = assert!(readers::SIZE >= LARGEST_SLOT);
 
-/// Bytes of data to commit at birth: all but the heap, and the block map's first page.
-pub(super) const BIRTH: u64 = HEAP - Segment::DATA + PAGE;
+/// Bytes of data to commit at birth: all but the heap, for which the arena commits.
+pub(super) const BIRTH: u64 = HEAP - Segment::DATA;
 
 /// Bytes of a segment whose heap has `blocks` blocks.
 pub(super) fn segment_size(blocks: u32) -> u64 {

@@ -31,6 +31,8 @@ pub(crate) struct Ring {
     max: u64,
     /// The bits of all capacities it may have.
     sizes: u64,
+    /// The capacity it was made with, and shrinks to: so many of its bytes always have memory.
+    born: u64,
     /// The most messages it holds.
     items: u64,
     pub(super) shelf: Shelf,
@@ -76,19 +78,21 @@ impl Ring {
             ));
         }
         let bytes = region.span(at + RING, usize::try_from(max).unwrap_or(usize::MAX))?;
-        let shelf = Shelf::new(*region, at + RING + max, max)?;
+        let shelf = Shelf::new(*region, at + RING + max, max, &header.shelf)?;
         let items = match header.max_items.load(Ordering::Relaxed) {
             0 => u64::MAX,
             items => items,
         };
-        let ring = Self {
+        let mut ring = Self {
             header,
             bytes,
             max,
             sizes: max | (max - MIN_CAPACITY),
+            born: MIN_CAPACITY,
             items,
             shelf,
         };
+        ring.born = ring.plausible(header.born_capacity.load(Ordering::Relaxed))?;
         ring.check().map(|()| ring)
     }
 
@@ -148,8 +152,8 @@ impl Ring {
     }
 
     /// The capacity the ring was made with, and shrinks to.
-    pub(crate) fn born_capacity(&self) -> Result<u64> {
-        self.plausible(self.header.born_capacity.load(Ordering::Relaxed))
+    pub(crate) fn born_capacity(&self) -> u64 {
+        self.born
     }
 
     #[inline]
@@ -191,13 +195,22 @@ impl Ring {
         }
     }
 
-    /// Whether the first record is padding, which nobody waits for.
+    /// Whether the first record is padding, which nobody waits for. A hint: nothing is locked.
+    ///
+    /// Between two loads here others may empty the ring, shrink it and give its memory back; to read
+    /// a record there takes a page of `/dev/shm` that nobody uses, or raises SIGBUS where none is
+    /// left. So of a ring that has grown only the part is read that always has memory. Beyond it,
+    /// padding is known by the counts, if it is all there is. With messages behind it, it is not:
+    /// the consumer that takes the next one moves over both.
     pub(crate) fn starts_done(&self) -> bool {
         let head = self.header.head.load(Ordering::Acquire) & CURSOR;
         if self.header.tail.load(Ordering::Acquire) & CURSOR == head {
             return false;
         }
         let offset = head & self.capacity().unwrap_or(MIN_CAPACITY).wrapping_sub(1);
+        if offset >= self.born {
+            return self.header.counts().0 == 0;
+        }
         let word = self.header_at(offset)[0].load(Ordering::Acquire);
         State::of(word) == Some(State::Done)
     }
@@ -265,7 +278,7 @@ impl Ring {
     /// # Safety
     /// The caller holds both locks.
     pub(crate) unsafe fn shrink(&self) -> Result<Option<u64>> {
-        let (capacity, born) = (self.capacity()?, self.born_capacity()?);
+        let (capacity, born) = (self.capacity()?, self.born);
         if capacity <= born || self.header.used() != 0 || self.set_aside() > born / 2 {
             return Ok(None);
         }

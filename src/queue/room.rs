@@ -116,16 +116,17 @@ impl Queue {
     /// grows over them or shrinks again. A failure means the same.
     #[cold]
     pub(super) fn shrink(&self) {
-        let (Ok(capacity), Ok(born)) = (self.ring.capacity(), self.ring.born_capacity()) else {
+        let (Ok(capacity), born) = (self.ring.capacity(), self.ring.born_capacity()) else {
             return;
         };
         if capacity <= born && self.ring.header.shelf.arena.is_empty() {
             return;
         }
-        let _ = self.trim();
+        // A process that has either lock may look at a place on the shelf that was given back.
         let Some(_locks) = self.both_locks() else {
             return;
         };
+        let _ = self.trim();
         // SAFETY: both locks are held.
         if let Ok(Some(old)) = unsafe { self.ring.shrink() } {
             let _ = self
@@ -154,5 +155,53 @@ impl Queue {
         let looked = end.peek_ring();
         end.publish();
         looked.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use crate::Timeout;
+    use crate::queue::Queue;
+    use crate::segment::{self, Options};
+
+    #[test]
+    fn who_looks_for_padding_touches_no_memory_that_may_be_gone() {
+        let options = Options::create().capacity(4096).max_capacity(1 << 20);
+        let queue = Queue::with_options(None, &options).unwrap();
+        let committed = || segment::stat(queue.name()).unwrap().committed;
+        let before = committed();
+        // As one sees it that has looked at the capacity just before the ring shrank.
+        let header = queue.ring.header;
+        header.capacity.store(1 << 20, Ordering::Relaxed);
+        header.head.store(1 << 19, Ordering::Relaxed);
+        header.tail.store((1 << 19) + 4096, Ordering::Relaxed);
+        assert!(queue.ring.starts_done(), "the counts know of no message");
+        header.producer.counts[0]
+            .messages
+            .store(1, Ordering::Relaxed);
+        assert!(!queue.ring.starts_done());
+        assert!(queue.ring.is_occupied());
+        assert_eq!(committed(), before);
+    }
+
+    #[test]
+    fn a_place_that_was_given_back_with_its_memory_is_not_looked_at() {
+        let options = Options::create().capacity(4096).max_capacity(1 << 20);
+        let queue = Queue::with_options(None, &options).unwrap();
+        let place = |_| queue.reserve_place(100, Timeout::Infinite).unwrap();
+        let places: Vec<_> = (0..300).map(place).collect();
+        for place in &places {
+            queue.discard(place).unwrap();
+        }
+        queue.shrink();
+        let committed = || segment::stat(queue.name()).unwrap().committed;
+        let before = committed();
+        for place in &places {
+            assert!(queue.discard(place).is_err());
+            assert!(queue.commit(place, 1).is_err());
+        }
+        assert_eq!(committed(), before);
     }
 }

@@ -192,6 +192,8 @@ pub(super) const NOBODY: Owner = Owner {
 pub(crate) struct Shelf {
     region: Region,
     heap: Heap,
+    /// Mapped as long as the region.
+    arena: &'static ArenaState,
 }
 
 /// Blocks that rest before the first is used again, twice as many at most, unless the shelf is
@@ -220,10 +222,20 @@ impl Shelf {
         Heap::size(Self::blocks(max))
     }
 
-    /// The shelf that begins at `at`, a multiple of 4096.
-    pub(crate) fn new(region: Region, at: u64, max: u64) -> Result<Self> {
+    /// The shelf that begins at `at`, a multiple of 4096, and whose state is `state`.
+    pub(crate) fn new(
+        region: Region,
+        at: u64,
+        max: u64,
+        state: &'static ShelfState,
+    ) -> Result<Self> {
         let heap = Heap::new(region, at, Self::blocks(max))?;
-        Ok(Self { region, heap })
+        let arena = &state.arena;
+        Ok(Self {
+            region,
+            heap,
+            arena,
+        })
     }
 
     /// The arena, for the holder of the shelf's lock.
@@ -464,9 +476,15 @@ impl Shelf {
     }
 
     /// Whether an extent in use begins at `block`.
-    pub(super) fn is_used(&self, block: u32) -> bool {
+    ///
+    /// A caller may name a place that it gave back long ago, of which not even the block map's
+    /// entry has memory any more. That is not looked at: to read where no memory is takes a page of
+    /// `/dev/shm`, or raises SIGBUS. With the lock of either end, the frontier stays where it is, but
+    /// for moving on: memory is given back only under both (see `Queue::shrink`).
+    fn is_used(&self, block: u32) -> bool {
         let entry = self.heap.block(block);
-        entry.is_ok_and(|it| matches!(it.word(), Word::Used { .. }))
+        let is_it = |word| matches!(word, Word::Used { .. });
+        self.arena.covers(block) && entry.is_ok_and(|it| is_it(it.word()))
     }
 }
 

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use crate::error::{Error, Result, Status};
 use crate::layout::{Offset, Owner, Region};
-use crate::sync::Peers;
+use crate::sync::{Peers, crash::committing};
 use crate::sys::fd::StreamsTaken;
 use crate::sys::mapping::Mapping;
 use crate::sys::{probe, process, shm};
@@ -290,10 +290,9 @@ impl Segment {
     /// Makes sure that the pages of `offset .. offset + len` are there, or says `NoSpace`: if even
     /// what the dead left was not enough.
     pub(crate) fn commit(&self, offset: u64, len: u64) -> Result<()> {
-        match shm::commit(self.handle.fd(), offset, len) {
-            Err(Error::NoSpace { .. }) if collect::make_room() => {
-                shm::commit(self.handle.fd(), offset, len)
-            }
+        let commit = || committing(|| shm::commit(self.handle.fd(), offset, len));
+        match commit() {
+            Err(Error::NoSpace { .. }) if collect::make_room() => commit(),
             done => done,
         }
     }
@@ -305,7 +304,7 @@ impl Segment {
 
     /// Gives whole pages back to the system.
     pub(crate) fn decommit(&self, offset: u64, len: u64) -> Result<()> {
-        shm::decommit(self.handle.fd(), offset, len)
+        committing(|| shm::decommit(self.handle.fd(), offset, len))
     }
 }
 

@@ -5,6 +5,11 @@
 //! passed after `arm` counts a step, and at the step that was asked for the process sends
 //! itself SIGKILL. A test runs an operation with step 1, 2, 3 … until the operation
 //! completes, and looks each time at what a survivor makes of the remains.
+//!
+//! Every one that is passed after `watch_memory` also asks the kernel how many pages the object's file
+//! has. Only [`committing`] may change that: a page that comes in between was touched before it was
+//! committed, and would have been a SIGBUS in a full `/dev/shm`. NB: `SEEK_DATA` and `mincore` do
+//! not know a page that was committed and never written to; the file's count of blocks does.
 
 /// Marks the gap between two stores to shared memory.
 macro_rules! crash_point {
@@ -16,17 +21,70 @@ macro_rules! crash_point {
 pub(crate) use crash_point;
 
 #[cfg(feature = "crash-points")]
-pub(crate) use armed::step;
+pub use armed::{arm, disarm, unwatch_memory, watch_memory};
 #[cfg(feature = "crash-points")]
-pub use armed::{arm, disarm};
+pub(crate) use armed::{committing, step};
+
+/// Commits memory or gives it back, which nothing else may do.
+#[cfg(not(feature = "crash-points"))]
+#[inline(always)]
+pub(crate) fn committing<T>(work: impl FnOnce() -> T) -> T {
+    work()
+}
 
 #[cfg(feature = "crash-points")]
 mod armed {
-    use std::cell::Cell;
+    use std::cell::{Cell, RefCell};
+    use std::fs::File;
+    use std::os::unix::fs::MetadataExt;
+    use std::path::Path;
 
     thread_local! {
         // (steps passed, the step to die at), while armed.
         static STATE: Cell<Option<(u64, u64)>> = const { Cell::new(None) };
+        // The files that are watched, and the blocks that each may have.
+        static WATCHED: RefCell<Vec<(File, u64)>> = const { RefCell::new(Vec::new()) };
+    }
+
+    fn blocks(file: &File) -> u64 {
+        file.metadata().expect("an open file").blocks()
+    }
+
+    /// From now on the calling thread panics where it finds that one of the objects' files has other
+    /// pages than were committed. Nobody else uses these objects meanwhile.
+    pub fn watch_memory(paths: &[impl AsRef<Path>]) {
+        let watched = paths.iter().map(|path| {
+            let file = File::open(path).expect("a file to watch");
+            let has = blocks(&file);
+            (file, has)
+        });
+        WATCHED.set(watched.collect());
+    }
+
+    /// Looks a last time, and ends [`watch_memory`].
+    pub fn unwatch_memory() {
+        look();
+        WATCHED.take();
+    }
+
+    fn look() {
+        WATCHED.with_borrow(|watched| {
+            for (file, may) in watched {
+                let has = blocks(file);
+                assert_eq!(has, *may, "a page was touched that nobody had committed");
+            }
+        });
+    }
+
+    pub(crate) fn committing<T>(work: impl FnOnce() -> T) -> T {
+        look();
+        let done = work();
+        WATCHED.with_borrow_mut(|watched| {
+            for (file, may) in watched {
+                *may = blocks(file);
+            }
+        });
+        done
     }
 
     /// The calling thread dies at its `step`-th crash point from now on; 0 never dies.
@@ -40,6 +98,7 @@ mod armed {
     }
 
     pub(crate) fn step() {
+        look();
         let Some((passed, fatal)) = STATE.get() else {
             return;
         };
