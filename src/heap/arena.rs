@@ -208,7 +208,9 @@ impl Arena<'_> {
         let (own, safe) = (bin_of(blocks), bin_for(blocks));
         if own != safe {
             let mut at = self.state.bins[own].load(Ordering::Relaxed);
-            for _ in 0..look.min(self.frontier()? as usize) {
+            // Each free extent has a block of its own.
+            let all = self.frontier()? as usize;
+            for _ in 0..look.min(all) {
                 if at == 0 {
                     break;
                 }
@@ -218,6 +220,9 @@ impl Arena<'_> {
                     Word::Free { .. } => at = entry.next.load(Ordering::Relaxed),
                     _ => return Err(Error::corrupt("a free list holds a block in use")),
                 }
+            }
+            if at != 0 && look >= all {
+                return Err(Error::corrupt("a list of free extents is a circle"));
             }
         }
         for (index, full) in self.state.full.iter().enumerate() {

@@ -28,7 +28,7 @@ use std::iter;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::hash::TAG_BITS;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::heap::{BLOCK, Heap, commit_store};
 use crate::sync::crash::crash_point;
 
@@ -268,10 +268,16 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// How many slots may be looked at to find a place for all entries, or to find all of them: far
+    /// more than hashes need, and no square of what there is, for slots that somebody wrote over.
+    fn patience(&self) -> usize {
+        self.slots.len().saturating_mul(64).max(1 << 20)
+    }
+
     /// Fills `to`, wiped and not yet published, with the entries of this table. Returns how
-    /// many there are, or `None` if they do not fit.
+    /// many there are, or `None` if they do not fit, or belong where no hashes would.
     pub(super) fn copy_to(&self, to: &Table<'_>) -> Option<u64> {
-        let mut count = 0;
+        let (mut count, mut patience) = (0, to.patience());
         for (_, word) in self.words() {
             if count == to.slots.len() as u64 {
                 return None;
@@ -279,6 +285,7 @@ impl<'a> Table<'a> {
             let mut slot = to.home(tag_of(word));
             while to.load(slot) != EMPTY {
                 slot = to.after(slot);
+                patience = patience.checked_sub(1)?;
             }
             to.slots[slot].store(word, Ordering::Relaxed);
             count += 1;
@@ -344,11 +351,17 @@ impl<'a> Table<'a> {
 
     /// Checks that a probe for every entry reaches it.
     pub(super) fn verify(&self) -> Result<()> {
+        let mut patience = self.patience();
         for (slot, word) in self.words() {
             let mut search = self.search(tag_of(word));
             let same = iter::from_fn(|| search.next()).find(|(_, at)| *at == offset_of(word));
+            let looked = self.slots.len() - search.left;
+            let Some(left) = patience.checked_sub(looked) else {
+                return Err(Error::corrupt("a table's entries are in each other's way"));
+            };
+            patience = left;
             if same.is_none_or(|(at, _)| at != slot) {
-                return Err(crate::error::Error::corrupt("an entry cannot be found"));
+                return Err(Error::corrupt("an entry cannot be found"));
             }
         }
         Ok(())

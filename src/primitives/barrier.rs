@@ -143,6 +143,14 @@ impl Barrier {
         self.state.parties.load(Ordering::Relaxed)
     }
 
+    /// The same, if it is a number that can ever be there.
+    fn checked_parties(&self) -> Result<u64> {
+        match self.parties() {
+            parties @ 1..=MOST => Ok(parties),
+            parties => Err(Error::corrupt(format!("a barrier for {parties} parties"))),
+        }
+    }
+
     fn turn(&self) -> u64 {
         self.state.turn.load(Ordering::Acquire)
     }
@@ -238,7 +246,7 @@ impl Barrier {
             }
             let roster = &self.state.roster;
             let mut taken: Vec<_> = roster.waiting().map(|it| it.number() & 0xffff).collect();
-            let parties = self.parties();
+            let parties = self.checked_parties()?;
             if (taken.len() as u64) < parties {
                 taken.sort_unstable();
                 let free = (0..).zip(&taken).find(|(at, taken)| at != *taken);

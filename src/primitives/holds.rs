@@ -78,17 +78,18 @@ impl Holds {
         })
     }
 
-    /// Takes one from whoever holds any. False if nobody does.
-    pub(super) fn take_from_any(&self) -> bool {
+    /// Takes at most `most` from one participant that holds any, and returns how many; 0 if none does.
+    pub(super) fn take_from_any(&self, most: u32) -> u32 {
         for slot in self.in_use() {
             let word = slot.load(Ordering::Relaxed);
-            if word as u32 != 0 {
-                slot.store(word - 1, Ordering::Relaxed);
+            let taken = (word as u32).min(most);
+            if taken != 0 {
+                slot.store(word - u64::from(taken), Ordering::Relaxed);
                 crash_point!();
-                return true;
+                return taken;
             }
         }
-        false
+        0
     }
 
     /// How much all hold together.

@@ -171,7 +171,7 @@ impl Semaphore {
         let me = self.segment.owner();
         let mine = state.holds.count(me)?;
         let returned = state.holds.set(me, mine.saturating_add(1))?;
-        let left = available - 1 + u64::from(returned);
+        let left = (available - 1).saturating_add(u64::from(returned));
         state.available.store(left, Ordering::Relaxed);
         crash_point!();
         drop(guard);
@@ -206,19 +206,25 @@ impl Semaphore {
             let why = format!("it was released more often than acquired, beyond {bound}");
             return Err(Error::invalid("semaphore", why));
         }
-        let me = self.segment.owner();
-        for released in 1..=u64::from(count) {
-            match state.holds.count(me)? {
-                0 if state.holds.take_from_any() => {}
-                0 => {
-                    state.total.fetch_add(1, Ordering::Relaxed);
-                }
-                mine => drop(state.holds.set(me, mine - 1)?),
+        let (me, mut left) = (self.segment.owner(), count);
+        // As many steps as there are holders, however large the counts.
+        while left > 0 {
+            let held = state.holds.count(me)?;
+            let mut released = held.min(left);
+            if released > 0 {
+                state.holds.set(me, held - released)?;
+            } else {
+                released = state.holds.take_from_any(left);
+            }
+            if released == 0 {
+                state.total.fetch_add(left.into(), Ordering::Relaxed);
+                released = left;
             }
             crash_point!();
+            left -= released;
             state
                 .available
-                .store(available + released, Ordering::Relaxed);
+                .store(sum - u64::from(left), Ordering::Relaxed);
             crash_point!();
         }
         drop(guard);

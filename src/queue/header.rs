@@ -173,6 +173,8 @@ impl Header {
 }
 
 fn read_counts(cursor: &AtomicU64, counts: &[Count; 2]) -> Passed {
+    // It goes round again only if that end has published meanwhile: bytes that stand still, whatever
+    // they are, end it.
     loop {
         let word = cursor.load(Ordering::Acquire);
         let count = &counts[(word & 1) as usize];

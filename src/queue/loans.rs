@@ -12,6 +12,7 @@
 //! changes; the list of what is due, the counts and the time of the next look are derived, and
 //! the heir of the lock makes them anew (`repair_taken`): it looks at once.
 
+use std::collections::BTreeMap;
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -47,23 +48,24 @@ const AT_ONCE: u64 = 1;
 /// Which owners live, each asked about once.
 struct Roll<'a> {
     queue: &'a Queue,
-    known: Vec<(Owner, bool)>,
+    known: BTreeMap<(u16, u32), bool>,
 }
 
 impl Roll<'_> {
     fn lives(&mut self, owner: Owner) -> Result<bool> {
-        if let Some((_, lives)) = self.known.iter().find(|(known, _)| *known == owner) {
+        let key = (owner.slot, owner.sitting);
+        if let Some(lives) = self.known.get(&key) {
             return Ok(*lives);
         }
         let lives = self.queue.segment.is_attached(owner)?;
-        self.known.push((owner, lives));
+        self.known.insert(key, lives);
         Ok(lives)
     }
 }
 
 impl Queue {
     fn roll(&self) -> Roll<'_> {
-        let known = Vec::new();
+        let known = BTreeMap::new();
         Roll { queue: self, known }
     }
 
@@ -243,7 +245,9 @@ impl Queue {
     pub(super) fn line_up(&self, block: u32, number: u64) -> Result<()> {
         let shelf = &self.ring.shelf;
         let mut link = &self.ring.header.first;
-        for _ in 0..=self.ring.header.shelf.waiting.load(Ordering::Relaxed) {
+        // Whatever the count says, there are no more than lie on the shelf.
+        let waiting = self.ring.header.shelf.waiting.load(Ordering::Relaxed);
+        for _ in 0..=waiting.min(shelf.most()) {
             let next = link.load(Ordering::Relaxed);
             if next == 0 || shelf.head(next)?.number() > number {
                 shelf.head(block)?.next.store(next, Ordering::Relaxed);

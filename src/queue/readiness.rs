@@ -20,6 +20,10 @@ use super::ops::Queue;
 use super::ring::Ring;
 use super::wait::has_ended;
 
+/// How often what nobody can take is moved out of the way before the caller has to take, and find
+/// out more.
+const LOOKS: u32 = 100;
+
 /// The descriptor of a handle, if there is one.
 pub(super) struct Readiness(AtomicPtr<Made>);
 
@@ -161,7 +165,8 @@ impl Queue {
     /// [`has_arrived`](Self::has_arrived), once what nobody can take is out of the way, and
     /// what the dead had leased is back.
     pub(crate) fn is_ready(&self) -> bool {
-        loop {
+        // Each look gets something out of the way, unless somebody wrote over the queue.
+        for _ in 0..LOOKS {
             if self.ring.starts_done() {
                 // Whoever holds the lock instead is taking, or knows that something is wrong.
                 if self.skip_padding(Deadline::Now).is_err() {
@@ -181,6 +186,7 @@ impl Queue {
                 }
             }
         }
+        true
     }
 
     /// The caller has looked, and there was nothing to take. If there is a descriptor, it becomes

@@ -252,6 +252,11 @@ impl Shelf {
         }
     }
 
+    /// The most messages that can lie here: each has a block of its own.
+    pub(super) fn most(&self) -> u64 {
+        self.heap.blocks().into()
+    }
+
     /// What lies in the extent that begins at `block`.
     #[inline]
     pub(super) fn head(&self, block: u32) -> Result<&'static Head> {

@@ -1,5 +1,7 @@
 //! The arena against a list of what is handed out.
 
+use std::sync::atomic::Ordering;
+
 use proptest::prelude::*;
 
 use super::World;
@@ -100,4 +102,20 @@ fn freeing_what_is_not_in_use_is_an_error() {
         let err = world.arena().free(block).unwrap_err();
         assert!(matches!(err, Error::Corrupt { .. }), "block {block}");
     }
+}
+
+#[test]
+fn free_extents_in_a_circle_are_corrupt() {
+    let world = World::new(60);
+    let arena = world.arena();
+    let heads = [8, 1, 8, 1, 30].map(|blocks| arena.allocate(blocks, 0, Purpose::Large).unwrap());
+    for head in [heads[0], heads[2]] {
+        arena.free(head).unwrap();
+        // The list of those with 8 or 9 blocks.
+        let entry = world.heap.block(head).unwrap();
+        entry.next.store(head, Ordering::Relaxed);
+    }
+    arena.allocate(11, 0, Purpose::Large).unwrap();
+    let err = arena.allocate(9, 0, Purpose::Large).unwrap_err();
+    assert!(matches!(err, Error::Corrupt { .. }), "{err}");
 }

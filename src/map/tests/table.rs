@@ -117,3 +117,13 @@ fn a_table_without_a_gap_ends_the_search() {
     assert_eq!(table::first(table.slots_for(77 << 19), 77 << 19), None);
     assert_eq!(table.copy_to(&Table::over(&slots(511))), None);
 }
+
+#[test]
+fn a_table_all_of_one_tag_takes_no_square_of_its_size() {
+    let memory: Vec<_> = (0..100_000u64)
+        .map(|i| AtomicU64::new((7 << 36) | (i + 2)))
+        .collect();
+    let table = Table::over(&memory);
+    assert_eq!(table.copy_to(&Table::over(&slots(150_000))), None);
+    assert!(table.verify().is_err());
+}
