@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -483,6 +484,30 @@ fn elements_that_overlap_are_noticed_and_answered() {
             let _ = list.clear();
             let _ = list.append(&[1; 9]);
         }
+    }
+}
+
+#[test]
+fn a_comparison_that_contradicts_itself_gives_some_order() {
+    let list = List::anonymous().unwrap();
+    let mut random = Random(3);
+    for len in [2, 30, 500, 3000] {
+        let all: Vec<_> = (0..len as u32).map(|it| it.to_le_bytes()).collect();
+        list.splice(0..usize::MAX, &all).unwrap();
+        for _ in 0..20 {
+            let orders = [Ordering::Less, Ordering::Equal, Ordering::Greater];
+            list.sort_by(|_, _| orders[random.below(3) as usize])
+                .unwrap();
+        }
+        list.sort_by(|_, _| Ordering::Greater).unwrap();
+        list.sort_by(|a, b| a.iter().rev().cmp(b.iter().rev()))
+            .unwrap();
+        assert!(
+            list.iter()
+                .map(Result::unwrap)
+                .eq(all.iter().map(|it| it.to_vec()))
+        );
+        list.verify().unwrap();
     }
 }
 

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::core::{Core, Held};
 use super::element::Element;
+use super::sort;
 use super::store::Store;
 use super::view::View;
 use crate::error::{Error, Result};
@@ -224,8 +225,8 @@ impl<'a> Locked<'a> {
         for index in 0..view.len {
             elements.push((index, store.element(&view, index)?));
         }
-        elements.sort_by(|(_, a), (_, b)| compare(a.bytes(), b.bytes()));
-        let order: Vec<u64> = elements.iter().map(|(index, _)| *index).collect();
+        let order = sort::sorted(elements, |(_, a), (_, b)| compare(a.bytes(), b.bytes()));
+        let order: Vec<u64> = order.iter().map(|(index, _)| *index).collect();
         store.rearrange(&order)
     }
 

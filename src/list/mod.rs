@@ -3,6 +3,7 @@
 //! - [`element`]: an element, and the word of the table that stands for it.
 //! - [`view`]: which words of the table are the list: a length, and a gap.
 //! - [`store`], [`splice`], [`repair`]: the contents, their changes, their repair and check.
+//! - [`sort`]: into an order that a caller's function says, whatever it says.
 //! - [`core`], [`locked`], [`ops`], [`iter`]: the lock, the list to its owner, the public
 //!   [`List`], iteration.
 //!
@@ -33,6 +34,7 @@ mod iter;
 mod locked;
 mod ops;
 mod repair;
+mod sort;
 mod splice;
 mod store;
 mod view;
