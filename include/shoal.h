@@ -932,13 +932,17 @@ shoal_status shoal_queue_extend(shoal_queue *q,
                                 int64_t visible_ns);
 
 /**
- * How many messages are leased.
+ * How many messages are leased. What a dead process had leased counts for a tenth of a second at
+ * most, and is then to be delivered again.
  *
- * Blocking, threads, fork: never blocks; safe everywhere.
+ * Blocking, threads, fork: does not wait for messages; safe everywhere.
  *
  * Errors: SHOAL_ERR_INVALID.
  */
-SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_leased(shoal_queue *q, uint64_t *out);
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_queue_leased(shoal_queue *q,
+                                uint64_t *out);
 
 /**
  * How many messages were put and are not finished: neither taken by a get nor acked. Exact.
@@ -2780,7 +2784,8 @@ shoal_status shoal_semaphore_release(shoal_semaphore *s,
                                      uint32_t count);
 
 /**
- * How many permits can be had now.
+ * How many permits can be had now, those of the dead among them: the kernel is asked about each
+ * holder.
  *
  * Blocking, threads, fork: never waits; safe everywhere.
  *
@@ -2975,7 +2980,7 @@ shoal_status shoal_condition_notify(shoal_condition *c,
 SHOAL_API shoal_status shoal_condition_notify_all(shoal_condition *c);
 
 /**
- * How many wait and have not been notified.
+ * How many wait and have not been notified. The dead do not count: the kernel is asked about each.
  *
  * Blocking, threads, fork: never waits; safe everywhere.
  *
@@ -3176,7 +3181,7 @@ SHOAL_API shoal_status shoal_barrier_reset(shoal_barrier *b);
 SHOAL_API SHOAL_NODISCARD shoal_status shoal_barrier_is_broken(shoal_barrier *b, bool *out);
 
 /**
- * How many wait.
+ * How many wait. The dead do not count: the kernel is asked about each.
  *
  * Blocking, threads, fork: never waits; safe everywhere.
  *
@@ -3306,7 +3311,8 @@ shoal_status shoal_rwlock_write(shoal_rwlock *l,
 SHOAL_API shoal_status shoal_rwlock_release_write(shoal_rwlock *l);
 
 /**
- * How often the lock is held for reading, and whether it is for writing.
+ * How often the lock is held for reading, and whether it is for writing. The dead hold nothing: the
+ * kernel is asked about each holder.
  *
  * Blocking, threads, fork: never waits; safe everywhere.
  *

@@ -5,7 +5,7 @@ mod common;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use common::{Bell, FOREVER, NOWAIT, alone, fork, millis};
-use shoal::{Barrier, Condition, Error, Event, Lock, Options, RwLock, Semaphore, Taken};
+use shoal::{Barrier, Condition, Error, Event, Lock, Options, Queue, RwLock, Semaphore, Taken};
 
 fn new() -> Options {
     Options::create()
@@ -265,4 +265,52 @@ fn a_waiting_writer_keeps_new_readers_out_but_not_those_who_read() {
     assert_eq!(lock.read(NOWAIT), Ok(Taken::Clean));
     fork(|| assert_eq!(lock.write(millis(5)), Err(Error::Timeout))).ends_well();
     fork(|| assert_eq!(lock.read(NOWAIT), Ok(Taken::Clean))).ends_well();
+}
+
+#[test]
+fn the_dead_neither_wait_nor_hold() {
+    let _alone = alone();
+    let (condition, barrier) = (Condition::anonymous().unwrap(), barrier(3));
+    let (lock, places) = (RwLock::anonymous().unwrap(), semaphore(2));
+    let queue = Queue::anonymous().unwrap();
+    queue.put(b"job", NOWAIT).unwrap();
+    let (ready, never) = (Bell::new(), Bell::new());
+    let _ = condition.enlist().unwrap();
+    let child = fork(|| {
+        let _ = (condition.enlist().unwrap(), barrier.arrive(NOWAIT).unwrap());
+        let _ = lock.read(NOWAIT).unwrap();
+        places.acquire(NOWAIT).unwrap();
+        let _job = queue.lease(NOWAIT).unwrap();
+        ready.ring();
+        never.hear();
+    });
+    ready.hear();
+    assert_eq!((condition.waiting(), barrier.waiting()), (Ok(2), Ok(1)));
+    assert_eq!(
+        (lock.holders(), places.available()),
+        (Ok((1, false)), Ok(1))
+    );
+    assert_eq!((queue.leased(), queue.len()), (1, 0));
+    child.kill();
+    assert_eq!((condition.waiting(), barrier.waiting()), (Ok(1), Ok(0)));
+    assert_eq!(
+        (lock.holders(), places.available()),
+        (Ok((0, false)), Ok(2))
+    );
+    while queue.leased() != 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!(queue.len(), 1);
+
+    let child = fork(|| {
+        let _ = lock.write(NOWAIT).unwrap();
+        ready.ring();
+        never.hear();
+    });
+    ready.hear();
+    assert_eq!(lock.holders(), Ok((0, true)));
+    child.kill();
+    assert_eq!(lock.holders(), Ok((0, false)));
+    assert_eq!(lock.read(NOWAIT), Ok(Taken::OwnerDied));
+    lock.release_read().unwrap();
 }

@@ -248,7 +248,7 @@ pub unsafe extern "C" fn shoal_barrier_is_broken(b: *mut BarrierHandle, out: *mu
     })
 }
 
-/// How many wait.
+/// How many wait. The dead do not count: the kernel is asked about each.
 ///
 /// Blocking, threads, fork: never waits; safe everywhere.
 ///

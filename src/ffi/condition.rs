@@ -161,7 +161,7 @@ pub unsafe extern "C" fn shoal_condition_notify_all(c: *mut ConditionHandle) -> 
     })
 }
 
-/// How many wait and have not been notified.
+/// How many wait and have not been notified. The dead do not count: the kernel is asked about each.
 ///
 /// Blocking, threads, fork: never waits; safe everywhere.
 ///

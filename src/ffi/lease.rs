@@ -120,9 +120,10 @@ pub unsafe extern "C" fn shoal_queue_extend(
     })
 }
 
-/// How many messages are leased.
+/// How many messages are leased. What a dead process had leased counts for a tenth of a second at
+/// most, and is then to be delivered again.
 ///
-/// Blocking, threads, fork: never blocks; safe everywhere.
+/// Blocking, threads, fork: does not wait for messages; safe everywhere.
 ///
 /// Errors: SHOAL_ERR_INVALID.
 #[must_use]

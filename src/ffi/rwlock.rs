@@ -169,7 +169,8 @@ pub unsafe extern "C" fn shoal_rwlock_release_write(l: *mut RwLockHandle) -> Sta
     })
 }
 
-/// How often the lock is held for reading, and whether it is for writing.
+/// How often the lock is held for reading, and whether it is for writing. The dead hold nothing: the
+/// kernel is asked about each holder.
 ///
 /// Blocking, threads, fork: never waits; safe everywhere.
 ///

@@ -138,7 +138,8 @@ pub unsafe extern "C" fn shoal_semaphore_release(s: *mut SemaphoreHandle, count:
     })
 }
 
-/// How many permits can be had now.
+/// How many permits can be had now, those of the dead among them: the kernel is asked about each
+/// holder.
 ///
 /// Blocking, threads, fork: never waits; safe everywhere.
 ///

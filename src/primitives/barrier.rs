@@ -356,13 +356,13 @@ impl Barrier {
         self.turn() & IS_BROKEN != 0
     }
 
-    /// How many wait.
+    /// How many living processes and threads wait: the kernel is asked about each process.
     ///
     /// # Errors
     /// That of the lock.
     pub fn waiting(&self) -> Result<usize> {
         let _guard = self.enter()?;
-        Ok(self.state.roster.waiting().count())
+        self.state.roster.count_living(&self.segment)
     }
 
     /// Removes the name of a barrier. Those who have it open keep it.

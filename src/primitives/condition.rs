@@ -21,7 +21,7 @@ use crate::sys::clock::Deadline;
 
 use super::lock::Lock;
 use super::object;
-use super::roster::{Place, Roster, TOLD, WAITING};
+use super::roster::{Place, Roster, TOLD};
 
 const LAYOUT: u64 = 0x434f_4e44_0000_0002;
 
@@ -246,14 +246,14 @@ impl Condition {
         Ok(())
     }
 
-    /// How many wait and have not been notified, the dead among them.
+    /// How many wait and have not been notified. The dead do not count: the kernel is asked about
+    /// each process.
     ///
     /// # Errors
     /// `Poisoned`.
     pub fn waiting(&self) -> Result<usize> {
         let _guard = self.enter()?;
-        let places = self.state.roster.places().iter();
-        Ok(places.filter(|it| it.state() == WAITING).count())
+        self.state.roster.count_living(&self.segment)
     }
 
     /// Removes the name of a condition. Those who have it open keep it.

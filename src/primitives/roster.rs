@@ -136,6 +136,15 @@ impl Roster {
         self.places().iter().filter(|it| it.state() == WAITING)
     }
 
+    /// How many waiters live, by the kernel's word.
+    pub(super) fn count_living(&self, segment: &Segment) -> Result<usize> {
+        let mut living = 0;
+        for place in self.waiting() {
+            living += usize::from(place.lives(segment)?);
+        }
+        Ok(living)
+    }
+
     /// Takes a place for the caller, with a number or else the next one, and returns its index.
     ///
     /// # Errors

@@ -341,12 +341,13 @@ impl RwLock {
         state.writers.release(self.segment.me())
     }
 
-    /// How often the lock is held for reading, and whether it is for writing; the dead count
-    /// until somebody waits for them.
+    /// How often the lock is held for reading, and whether it is for writing. The dead hold
+    /// nothing: the kernel is asked about each process, and what a dead one held is taken from it.
     ///
     /// # Errors
     /// That of the lock.
     pub fn holders(&self) -> Result<(u64, bool)> {
+        self.sweep()?;
         let _guard = self.enter()?;
         let readers = self.state.readers.load(Ordering::Relaxed);
         Ok((readers, self.state.writer.load(Ordering::Relaxed) != 0))

@@ -232,11 +232,13 @@ impl Semaphore {
         Ok(())
     }
 
-    /// How many permits can be had now. Those of the dead count once somebody has waited.
+    /// How many permits can be had now, those of the dead among them: the kernel is asked about
+    /// each process that has any.
     ///
     /// # Errors
     /// `Poisoned`.
     pub fn available(&self) -> Result<u64> {
+        self.sweep()?;
         let _guard = self.enter()?;
         Ok(self.state.available.load(Ordering::Relaxed))
     }

@@ -311,8 +311,18 @@ impl Queue {
         Err(Error::invalid("lease", "it was acked or given back before"))
     }
 
-    /// How many messages are leased.
+    /// How many messages are leased. What a dead process had leased counts for a tenth of a second
+    /// at most, and is then to be delivered again.
     pub fn leased(&self) -> usize {
+        if self.is_due() {
+            // Where that fails, the next call on the queue says why. The count is what it was.
+            let looked = self.lock(&self.consumers, Deadline::Now);
+            let _ = looked.and_then(|guard| self.look_after(guard));
+        }
+        self.count_leases()
+    }
+
+    fn count_leases(&self) -> usize {
         self.ring.header.shelf.leased.load(Ordering::Relaxed) as usize
     }
 
@@ -328,7 +338,7 @@ impl Queue {
 
     /// Exact under the consumers' lock.
     fn count_unfinished(&self) -> u64 {
-        (self.len() as u64).saturating_add(self.leased() as u64)
+        (self.len() as u64).saturating_add(self.count_leases() as u64)
     }
 
     /// Waits until every message that was ever put is finished, or until `timeout`.
