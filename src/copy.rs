@@ -1,6 +1,32 @@
 //! Copying payloads in and out of shared memory.
 
+use std::mem::MaybeUninit;
 use std::ptr::NonNull;
+
+/// A caller's memory, to write payloads to. It need not be initialised: a C program's mostly is not.
+/// Nobody reads it here.
+pub(crate) type Room = [MaybeUninit<u8>];
+
+/// Initialised memory as room for bytes.
+#[inline]
+pub(crate) fn room(bytes: &mut [u8]) -> &mut Room {
+    // SAFETY: the same bytes; code that is given a `Room` writes nothing but initialised bytes to it.
+    unsafe { &mut *(std::ptr::from_mut(bytes) as *mut Room) }
+}
+
+/// Copies `bytes` to the front of `room`, which is as long at least.
+#[inline]
+pub(crate) fn fill(room: &mut Room, bytes: &[u8]) {
+    let to = &mut room[..bytes.len()];
+    // SAFETY: `to` is as long as `bytes`; an exclusive reference does not overlap another.
+    unsafe {
+        copy(
+            NonNull::from(bytes).cast(),
+            NonNull::from(to).cast(),
+            bytes.len(),
+        )
+    };
+}
 
 /// From this many bytes on the C library may choose `rep movsb`.
 const LARGE: usize = 2048;

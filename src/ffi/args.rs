@@ -2,9 +2,11 @@
 //! becomes a Rust type that says what it may be used for.
 
 use std::ffi::{CStr, c_char, c_void};
+use std::mem::MaybeUninit;
 use std::time::Duration;
 
 use super::status::{SHOAL_FOREVER, SHOAL_NOWAIT};
+use crate::copy::{Room, fill};
 use crate::error::{Error, Result};
 
 use crate::Timeout;
@@ -78,12 +80,13 @@ pub(super) unsafe fn buffer<'a>(
     what: &'static str,
     data: *mut c_void,
     len: usize,
-) -> Result<&'a mut [u8]> {
+) -> Result<&'a mut Room> {
     checked_bytes(what, data, len)?;
     if len == 0 {
         return Ok(&mut []);
     }
-    // SAFETY: not NULL, and the caller's contract; bytes need no alignment.
+    // SAFETY: not NULL, and the caller's contract; bytes need no alignment, and these need not even
+    // be initialised.
     Ok(unsafe { std::slice::from_raw_parts_mut(data.cast(), len) })
 }
 
@@ -113,14 +116,14 @@ pub(super) unsafe fn array_mut<'a, T: Copy>(
     what: &'static str,
     data: *mut T,
     len: usize,
-) -> Result<&'a mut [T]> {
+) -> Result<&'a mut [MaybeUninit<T>]> {
     if len == 0 {
         return Ok(&mut []);
     }
     checked(what, data)?;
     checked_bytes(what, data.cast(), len.saturating_mul(size_of::<T>()))?;
     // SAFETY: not NULL, aligned, of a possible size, and the caller's contract.
-    Ok(unsafe { std::slice::from_raw_parts_mut(data, len) })
+    Ok(unsafe { std::slice::from_raw_parts_mut(data.cast(), len) })
 }
 
 /// A [`Slice`] that was checked.
@@ -246,12 +249,12 @@ impl Out<usize> {
 
 /// Copies a text and a NUL into a buffer: the result is its length without the NUL, the size
 /// that `BufferTooSmall` names includes it.
-pub(super) fn copy_text(text: &[u8], buf: &mut [u8]) -> Result<usize> {
+pub(super) fn copy_text(text: &[u8], buf: &mut Room) -> Result<usize> {
     let (needed, capacity) = (text.len() + 1, buf.len());
-    let Some(to) = buf.get_mut(..needed) else {
+    if needed > capacity {
         return Err(Error::BufferTooSmall { needed, capacity });
-    };
-    to[..text.len()].copy_from_slice(text);
-    to[text.len()] = 0;
+    }
+    fill(buf, text);
+    buf[text.len()].write(0);
     Ok(text.len())
 }

@@ -45,7 +45,7 @@ pub unsafe extern "C" fn shoal_map_get_versioned(
         let (map, key) = unsafe { (map(m)?, args::bytes("key", key, key_len)?) };
         // SAFETY: the caller's contract.
         let buf = unsafe { args::buffer("buf", buf, capacity) }?;
-        let found = map.get_versioned_into(key, buf);
+        let found = map.get_versioned_to(key, buf);
         len.set_len(found.and_then(|found| {
             let (found, its_version) = found.ok_or_else(|| no_such(key))?;
             version.set(its_version);
@@ -209,7 +209,7 @@ pub unsafe extern "C" fn shoal_map_get_many(
             return len.set_len(Err(Error::BufferTooSmall { needed, capacity }));
         }
         for (value, found) in values.iter_mut().zip(found) {
-            *value = match found {
+            value.write(match found {
                 Some((data, len)) => Slice {
                     data: data.as_ptr(),
                     len,
@@ -218,7 +218,7 @@ pub unsafe extern "C" fn shoal_map_get_many(
                     data: std::ptr::null(),
                     len: 0,
                 },
-            };
+            });
         }
         len.set(needed);
         Ok(())

@@ -6,6 +6,7 @@ use super::args::{self, Out, Slice};
 use super::handle::{self, Named, opaque};
 use super::options::{self, ListOptions};
 use super::status::{guard, guard_some};
+use crate::copy::fill;
 use crate::error::{Error, Result, Status};
 use crate::list::{List, Locked};
 
@@ -201,7 +202,7 @@ pub unsafe extern "C" fn shoal_list_get(
         let (len, list) = unsafe { (Out::new("len", len)?, list(l)?) };
         // SAFETY: the caller's contract.
         let buf = unsafe { args::buffer("buf", buf, capacity) }?;
-        let found = list.with(|locked| locked.get(element(index, locked)?, buf));
+        let found = list.with(|locked| locked.get_into(element(index, locked)?, buf));
         len.set_len(found.and_then(|found| found.ok_or_else(|| no_such(index))))
     })
 }
@@ -230,7 +231,7 @@ pub unsafe extern "C" fn shoal_list_pop(
         let (len, list) = unsafe { (Out::new("len", len)?, list(l)?) };
         // SAFETY: the caller's contract.
         let buf = unsafe { args::buffer("buf", buf, capacity) }?;
-        let popped = list.with(|locked| locked.pop_into(element(index, locked)?, buf));
+        let popped = list.with(|locked| locked.pop_to(element(index, locked)?, buf));
         len.set_len(popped.and_then(|popped| popped.ok_or_else(|| no_such(index))))
     })
 }
@@ -449,7 +450,7 @@ pub unsafe extern "C" fn shoal_list_get_many(
             }
             locked.visit(usize::try_from(start).unwrap_or(usize::MAX), |bytes| {
                 let Some(to) = buf.get_mut(at..at + bytes.len()) else {
-                    lens[found] = bytes.len();
+                    lens[found].write(bytes.len());
                     whole = false;
                     if found > 0 {
                         return Ok(false);
@@ -457,14 +458,14 @@ pub unsafe extern "C" fn shoal_list_get_many(
                     let needed = bytes.len();
                     return Err(Error::BufferTooSmall { needed, capacity });
                 };
-                to.copy_from_slice(bytes);
-                lens[found] = bytes.len();
+                fill(to, bytes);
+                lens[found].write(bytes.len());
                 (found, at) = (found + 1, at + bytes.len());
                 Ok(found < n)
             })
         })?;
         if whole && found < n {
-            lens[found] = usize::MAX;
+            lens[found].write(usize::MAX);
         }
         count.set(found);
         Ok(())

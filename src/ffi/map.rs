@@ -170,7 +170,7 @@ pub unsafe extern "C" fn shoal_map_get(
         // SAFETY: the caller's contract.
         let buf = unsafe { args::buffer("buf", buf, capacity) }?;
         len.set_len(
-            map.get(key, buf)
+            map.get_into(key, buf)
                 .and_then(|found| found.ok_or_else(|| no_such(key))),
         )
     })
@@ -253,7 +253,7 @@ pub unsafe extern "C" fn shoal_map_take(
         let key = unsafe { args::bytes("key", key, key_len) }?;
         // SAFETY: the caller's contract.
         let buf = unsafe { args::buffer("buf", buf, capacity) }?;
-        let taken = map.take_into(key, buf);
+        let taken = map.take_to(key, buf);
         len.set_len(taken.and_then(|found| found.ok_or_else(|| no_such(key))))
     })
 }

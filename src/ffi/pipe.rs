@@ -289,7 +289,7 @@ pub unsafe extern "C" fn shoal_pipe_recv(
         let len = unsafe { Out::new("len", len) }?;
         // SAFETY: the caller's contract.
         let (pipe, buf) = unsafe { (pipe(p)?, args::buffer("buf", buf, capacity)?) };
-        len.set_len(pipe.recv(buf, args::timeout(timeout_ns)))
+        len.set_len(pipe.recv_into(buf, args::timeout(timeout_ns)))
     })
 }
 

@@ -174,7 +174,7 @@ pub unsafe extern "C" fn shoal_queue_get(
         let len = unsafe { Out::new("len", len) }?;
         // SAFETY: the caller's contract.
         let (queue, buf) = unsafe { (queue(q)?, args::buffer("buf", buf, capacity)?) };
-        len.set_len(queue.get(buf, args::timeout(timeout_ns)))
+        len.set_len(queue.get_into(buf, args::timeout(timeout_ns)))
     })
 }
 
@@ -206,9 +206,12 @@ pub unsafe extern "C" fn shoal_queue_get_many(
         let (queue, buf) = unsafe { (queue(q)?, args::buffer("buf", buf, capacity)?) };
         // SAFETY: the caller's contract.
         let lens = unsafe { args::array_mut("lens", lens, max) }?;
-        let taken = queue.get_many_into(buf, lens, args::timeout(timeout_ns));
+        let set = |index: usize, len| {
+            lens[index].write(len);
+        };
+        let taken = queue.get_many_set(buf, max, set, args::timeout(timeout_ns));
         if let (Err(crate::Error::BufferTooSmall { needed, .. }), [first, ..]) = (&taken, lens) {
-            *first = *needed;
+            first.write(*needed);
         }
         n.set(taken?);
         Ok(())

@@ -197,7 +197,7 @@ pub(super) unsafe fn spawn(options: &SpawnOptions) -> Result<Spawn> {
     spawn.stdout(stdio("stdio[1]", options.stdio[1])?);
     spawn.stderr(stdio("stdio[2]", options.stdio[2])?);
     // SAFETY: the caller's contract.
-    let fds = unsafe { args::array_mut("fds", options.fds.cast_mut(), options.n_fds as usize) }?;
+    let fds = unsafe { args::array("fds", options.fds, options.n_fds as usize) }?;
     for fd in fds {
         spawn.fd(fd.from, fd.to);
     }

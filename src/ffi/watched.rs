@@ -68,7 +68,7 @@ pub unsafe extern "C" fn shoal_map_get_watched(
         // SAFETY: the caller's contract.
         let (map, key) = unsafe { (map(m)?, args::bytes("key", key, key_len)?) };
         // SAFETY: the caller's contract.
-        let found = map.get_watched(key, unsafe { args::buffer("buf", buf, capacity) }?);
+        let found = map.get_watched_into(key, unsafe { args::buffer("buf", buf, capacity) }?);
         let found = found.and_then(|found| found.ok_or_else(|| no_such(key)));
         if let Ok((_, Some(it))) = &found {
             let (word, seen) = (it.word.as_ptr().cast_const(), it.seen);

@@ -12,7 +12,7 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::copy::copy;
+use crate::copy::{Room, copy, fill};
 use crate::error::{Error, Result};
 use crate::heap::{BLOCK, Heap, LARGEST_SLOT, Purpose};
 use crate::sync::crash::crash_point;
@@ -105,15 +105,13 @@ impl<'a> Element<'a> {
 
     /// Copies the element to the front of `buf` and returns its length.
     #[inline]
-    pub(super) fn copy_to(&self, buf: &mut [u8]) -> Result<usize> {
+    pub(super) fn copy_to(&self, buf: &mut Room) -> Result<usize> {
         let (bytes, capacity) = (self.bytes(), buf.len());
         let needed = bytes.len();
         if needed > capacity {
             return Err(Error::BufferTooSmall { needed, capacity });
         }
-        let (from, to) = (NonNull::from(bytes), NonNull::from(buf));
-        // SAFETY: `buf` has room, checked above, and is the caller's own memory.
-        unsafe { copy(from.cast(), to.cast(), needed) };
+        fill(buf, bytes);
         Ok(needed)
     }
 

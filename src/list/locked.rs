@@ -8,6 +8,7 @@ use super::element::Element;
 use super::sort;
 use super::store::Store;
 use super::view::View;
+use crate::copy::{Room, room};
 use crate::error::{Error, Result};
 
 /// A [`List`](crate::List) whose lock is held: several operations as one to everybody else.
@@ -73,6 +74,12 @@ impl<'a> Locked<'a> {
     /// As there.
     #[inline]
     pub fn get(&self, index: usize, buf: &mut [u8]) -> Result<Option<usize>> {
+        self.get_into(index, room(buf))
+    }
+
+    /// [`get`](Self::get) into memory that need not be initialised.
+    #[inline]
+    pub(crate) fn get_into(&self, index: usize, buf: &mut Room) -> Result<Option<usize>> {
         let Some(view) = self.at(index)? else {
             return Ok(None);
         };
@@ -168,7 +175,12 @@ impl<'a> Locked<'a> {
     /// # Errors
     /// As there.
     pub fn pop_into(&mut self, index: usize, buf: &mut [u8]) -> Result<Option<usize>> {
-        let popped = self.get(index, buf)?;
+        self.pop_to(index, room(buf))
+    }
+
+    /// [`pop_into`](Self::pop_into) memory that need not be initialised.
+    pub(crate) fn pop_to(&mut self, index: usize, buf: &mut Room) -> Result<Option<usize>> {
+        let popped = self.get_into(index, buf)?;
         if popped.is_some() {
             self.store()
                 .splice::<&[u8]>(index as u64, index as u64 + 1, &[])?;

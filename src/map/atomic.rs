@@ -4,6 +4,7 @@ use super::Map;
 use super::entry::{Pair, fits};
 use super::store::Lookup;
 use crate::Timeout;
+use crate::copy::{Room, room};
 use crate::error::{Error, Result};
 
 impl Map {
@@ -23,6 +24,15 @@ impl Map {
     /// # Errors
     /// `BufferTooSmall` with the length needed; `Poisoned`, `Corrupt`.
     pub fn get_versioned_into(&self, key: &[u8], buf: &mut [u8]) -> Result<Option<(usize, u64)>> {
+        self.get_versioned_to(key, room(buf))
+    }
+
+    /// The same into memory that need not be initialised.
+    pub(crate) fn get_versioned_to(
+        &self,
+        key: &[u8],
+        buf: &mut Room,
+    ) -> Result<Option<(usize, u64)>> {
         let read = self.read(key, |value| (value.copy_to(buf), value.version()))?;
         read.map(|(len, version)| Ok((fits(len, buf)?, version)))
             .transpose()

@@ -19,7 +19,7 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use crate::copy::copy;
+use crate::copy::{Room, copy};
 use crate::error::{Error, Result};
 use crate::heap::{BLOCK, Heap, LARGEST_SLOT, Purpose};
 use crate::layout::Shared;
@@ -361,7 +361,7 @@ impl Value {
     /// Copies the value to the front of `buf`, if it has room for all of it, and returns its
     /// length either way: [`fits`] tells the caller.
     #[inline]
-    pub(crate) fn copy_to(&self, buf: &mut [u8]) -> usize {
+    pub(crate) fn copy_to(&self, buf: &mut Room) -> usize {
         if self.len <= buf.len() {
             // SAFETY: whoever made this checked that it lies in the mapping; `buf` has room, and
             // is the caller's own memory.
@@ -386,7 +386,7 @@ impl Value {
 
 /// The length of what [`Value::copy_to`] was to copy to `buf`, if there was room for it.
 #[inline]
-pub(super) fn fits(needed: usize, buf: &[u8]) -> Result<usize> {
+pub(super) fn fits(needed: usize, buf: &Room) -> Result<usize> {
     match buf.len() {
         capacity if needed > capacity => Err(too_small(needed, capacity)),
         _ => Ok(needed),

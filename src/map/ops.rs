@@ -1,5 +1,6 @@
 //! The map as programs see it.
 
+use crate::copy::{Room, room};
 use crate::error::{Error, Result};
 use crate::segment::{self, Kind, Options, Section, Segment, Spec};
 use crate::sys::limits;
@@ -176,6 +177,12 @@ impl Map {
     /// `BufferTooSmall` with the length needed; `Poisoned`, `Corrupt`.
     #[inline]
     pub fn get(&self, key: &[u8], buf: &mut [u8]) -> Result<Option<usize>> {
+        self.get_into(key, room(buf))
+    }
+
+    /// [`get`](Self::get) into memory that need not be initialised.
+    #[inline]
+    pub(crate) fn get_into(&self, key: &[u8], buf: &mut Room) -> Result<Option<usize>> {
         match self.read(key, |value| value.copy_to(buf))? {
             Some(len) => fits(len, buf).map(Some),
             None => Ok(None),
@@ -275,6 +282,11 @@ impl Map {
     /// # Errors
     /// `BufferTooSmall` with the length needed, and the key stays; `Poisoned`, `Corrupt`.
     pub fn take_into(&self, key: &[u8], buf: &mut [u8]) -> Result<Option<usize>> {
+        self.take_to(key, room(buf))
+    }
+
+    /// [`take_into`](Self::take_into) memory that need not be initialised.
+    pub(crate) fn take_to(&self, key: &[u8], buf: &mut Room) -> Result<Option<usize>> {
         self.core.change(key, |shard, found| {
             let copy = |entry: Entry<'_>| fits(entry.pointed().copy_to(buf), buf);
             let len = found.entry().map(copy).transpose()?;

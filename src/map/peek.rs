@@ -25,6 +25,15 @@
 //! loads of one cached word in each get, 126 ns and 172 (a million keys, one process, Zen 4); 32 more
 //! additions, 133. So the path of a get is straight and inlined: calls, loops around it, and results
 //! that are moved through memory made it load again what it knew. All else is in `read_again`.
+//!
+//! # Plain bytes
+//! All that decides anything (the number, the table, slots, lengths, times, versions) is atomic. The
+//! bytes of keys and values are not: a reader may copy them while a writer stores to them, which the
+//! language calls a data race although nobody looks at what was copied once the number has changed. To
+//! read them as relaxed atomic words, which begin where the key's length has it, costs too much, and
+//! the writer would have to store them so too. NB: instructions to copy 64 B, plain and by words, 29
+//! and 72 where the words are aligned, 31 and 131 where they are not; 1 KiB, 144 and 404 or 1273;
+//! 16 KiB, 2196 and 5684 or 19511 (x86-64, counted with callgrind).
 
 use std::sync::atomic::AtomicU64;
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Map;
 use crate::Timeout;
+use crate::copy::{Room, room};
 use crate::error::Result;
 use crate::sync::wait_for;
 use crate::sys::clock::Deadline;
@@ -57,11 +58,20 @@ impl Map {
         key: &[u8],
         buf: &mut [u8],
     ) -> Result<Option<(usize, Option<Watched<'_>>)>> {
+        self.get_watched_into(key, room(buf))
+    }
+
+    /// The same into memory that need not be initialised.
+    pub(crate) fn get_watched_into(
+        &self,
+        key: &[u8],
+        buf: &mut Room,
+    ) -> Result<Option<(usize, Option<Watched<'_>>)>> {
         let (word, mortal) = self.core.watched(self.core.hasher.hash(key));
         // SYNC: while a change is under way, from before its number is there until after all of it
         // is, `get` waits (see `seq`). So a value read after this number is not older than it.
         let seen = word.load(Ordering::SeqCst);
-        let Some(len) = self.get(key, buf)? else {
+        let Some(len) = self.get_into(key, buf)? else {
             return Ok(None);
         };
         let is_mortal = mortal.load(Ordering::SeqCst) != 0;

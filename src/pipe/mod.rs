@@ -31,6 +31,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::Timeout;
+use crate::copy::{Room, room};
 use crate::error::{Error, Result};
 use crate::layout::{Offset, Shared};
 use crate::queue::{self, Held, Lease, Place, Queue, Reservation, Ring};
@@ -313,9 +314,15 @@ impl Pipe {
     /// or `Timeout`; `BufferTooSmall` with the length needed, and the message stays;
     /// `Interrupted`, `Poisoned`, `Corrupt` as [`Queue::get`]; `Unsupported` at the end that only
     /// sends.
+    #[inline]
     pub fn recv(&self, buf: &mut [u8], timeout: Timeout) -> Result<usize> {
+        self.recv_into(room(buf), timeout)
+    }
+
+    /// [`recv`](Self::recv) into memory that need not be initialised.
+    pub(crate) fn recv_into(&self, buf: &mut Room, timeout: Timeout) -> Result<usize> {
         let queue = self.receiving()?;
-        self.patiently(timeout, |patience| queue.get(buf, patience))
+        self.patiently(timeout, |patience| queue.get_into(buf, patience))
     }
 
     /// Receives one message, waiting until `timeout`.

@@ -12,6 +12,7 @@
 //! - [`wait`], [`room`]: waiting and waking, closing and repair; growing and shrinking.
 //! - [`pace`], [`stream`]: how long a consumer rests between messages of a stream; how large the
 //!   ring of a stream is.
+//! - [`many`]: many messages in one call.
 //! - [`readiness`]: a descriptor for event loops.
 //! - [`bounds`]: how large it may be.
 //! - [`Queue`]: what programs call.
@@ -22,6 +23,7 @@ mod entrance;
 mod header;
 mod lease;
 mod loans;
+mod many;
 #[cfg(test)]
 mod model;
 mod ops;

@@ -4,6 +4,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::copy::{Room, room};
 use crate::error::{Error, Result};
 use crate::layout::CachePadded;
 use crate::segment::{self, Kind, Options, Section, Segment, Spec};
@@ -341,7 +342,13 @@ impl Queue {
     /// `Empty` (timeout zero) or `Timeout`; `BufferTooSmall` with the length needed, and the
     /// message stays; `Closed` once a closed queue is drained; `Interrupted` when a signal
     /// handler ran while waiting; `Poisoned`, `Corrupt`.
+    #[inline]
     pub fn get(&self, buf: &mut [u8], timeout: Timeout) -> Result<usize> {
+        self.get_into(room(buf), timeout)
+    }
+
+    /// [`get`](Self::get) into memory that need not be initialised.
+    pub(crate) fn get_into(&self, buf: &mut Room, timeout: Timeout) -> Result<usize> {
         let mut nothing = false;
         if let Some(guard) = self.consumers.enter_now()
             && !self.is_due()
@@ -356,14 +363,14 @@ impl Queue {
 
     /// There was nothing, or somebody was in the way.
     #[cold]
-    fn get_slow(&self, buf: &mut [u8], nothing: bool, timeout: Timeout) -> Result<usize> {
+    fn get_slow(&self, buf: &mut Room, nothing: bool, timeout: Timeout) -> Result<usize> {
         let deadline = Deadline::after(timeout);
         self.take(deadline, nothing, |end| self.copy(end, buf))
     }
 
     /// Copies the first message to `buf` and moves over it.
     #[inline(always)]
-    fn copy(&self, end: &mut Consumer<'_>, buf: &mut [u8]) -> Result<Option<(usize, Passed)>> {
+    fn copy(&self, end: &mut Consumer<'_>, buf: &mut Room) -> Result<Option<(usize, Passed)>> {
         let Some(message) = end.peek()? else {
             return Ok(None);
         };
@@ -386,76 +393,6 @@ impl Queue {
             let mut data = Vec::new();
             let taken = self.append(end, &mut data)?;
             Ok(taken.map(|len| (data, (1, len as u64))))
-        })
-    }
-
-    /// Waits for a first message until `timeout`, then takes it and up to `max - 1` more that
-    /// are there. Their bytes are appended to `buf` back to back, their lengths to `lens`.
-    /// Returns how many there were.
-    ///
-    /// # Errors
-    /// As for [`get`](Self::get).
-    pub fn get_many(
-        &self,
-        buf: &mut Vec<u8>,
-        lens: &mut Vec<usize>,
-        max: usize,
-        timeout: Timeout,
-    ) -> Result<usize> {
-        if max == 0 {
-            return Ok(0);
-        }
-        self.take(Deadline::after(timeout), false, |end| {
-            let (mut taken, mut bytes) = (0, 0);
-            while taken < max {
-                let Some(len) = self.append(end, buf)? else {
-                    break;
-                };
-                if end.publish_part() {
-                    self.told_producers();
-                }
-                lens.push(len);
-                (taken, bytes) = (taken + 1, bytes + len as u64);
-            }
-            Ok((taken > 0).then_some((taken, (taken as u64, bytes))))
-        })
-    }
-
-    /// [`get_many`](Self::get_many) into fixed places: as many messages as there are `lens`
-    /// and as fit in `buf`, back to back.
-    ///
-    /// # Errors
-    /// As for [`get`](Self::get); `BufferTooSmall` if the first message does not fit.
-    pub fn get_many_into(
-        &self,
-        buf: &mut [u8],
-        lens: &mut [usize],
-        timeout: Timeout,
-    ) -> Result<usize> {
-        if lens.is_empty() {
-            return Ok(0);
-        }
-        self.take(Deadline::after(timeout), false, |end| {
-            let (mut taken, mut filled) = (0, 0);
-            while taken < lens.len() {
-                let Some(message) = end.peek()? else { break };
-                let (needed, capacity) = (message.len(), buf.len() - filled);
-                let Some(to) = buf[filled..].get_mut(..needed) else {
-                    if taken > 0 {
-                        break;
-                    }
-                    return Err(Error::BufferTooSmall { needed, capacity });
-                };
-                // SAFETY: `to` has the message's length; nothing is published meanwhile.
-                unsafe { message.copy_to(NonNull::from(to).cast()) };
-                self.pass(end, message)?;
-                if end.publish_part() {
-                    self.told_producers();
-                }
-                lens[taken] = needed;
-                (taken, filled) = (taken + 1, filled + needed);
-            }
-            Ok((taken > 0).then_some((taken, (taken as u64, filled as u64))))
         })
     }
 
@@ -523,7 +460,7 @@ impl Queue {
 impl Queue {
     /// Moves over a message that was copied out. Under the consumers' lock.
     #[inline(always)]
-    fn pass(&self, end: &mut Consumer<'_>, message: Message) -> Result<()> {
+    pub(super) fn pass(&self, end: &mut Consumer<'_>, message: Message) -> Result<()> {
         let Some(block) = message.block() else {
             end.advance(message);
             return Ok(());
@@ -535,7 +472,11 @@ impl Queue {
 
     /// Appends the next message to `data` and moves over it.
     #[inline(always)]
-    fn append(&self, end: &mut Consumer<'_>, data: &mut Vec<u8>) -> Result<Option<usize>> {
+    pub(super) fn append(
+        &self,
+        end: &mut Consumer<'_>,
+        data: &mut Vec<u8>,
+    ) -> Result<Option<usize>> {
         let Some(message) = end.peek()? else {
             return Ok(None);
         };
