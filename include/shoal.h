@@ -37,7 +37,8 @@
  *   SHOAL_NOWAIT does not wait. Time is monotonic; setting the clock changes nothing. A signal
  *   handler that runs while a call waits ends it with SHOAL_ERR_INTERRUPTED; call again to
  *   go on. One that runs in a moment when the call looks around instead of sleeping does not:
- *   who must notice a signal in any case waits with a timeout.
+ *   who must notice a signal in any case waits with a timeout. A wait through a handle that is
+ *   given up ends with SHOAL_ERR_CLOSED: see `shoal_end_waits`.
  * - NULL, misaligned, freed and mistaken handles are SHOAL_ERR_INVALID, as far as that can
  *   be told. A pointer to memory that is not mapped cannot be told from a good one, and the
  *   place of a freed handle is used again after a while.
@@ -49,6 +50,16 @@
  * `shoal_map_iter` serves one thread at a time. No function is async-signal-safe. No signal
  * handler is installed and no process-wide setting is touched, but for
  * `shoal_device_set_visible`.
+ *
+ * Before a handle is freed that other threads use, `shoal_end_waits` has those come back that wait
+ * through it, with SHOAL_ERR_CLOSED; then join them. `_free` does that too, for threads that sleep in
+ * a call by then: it returns when they have left. If one does not within a second, because it
+ * waits for something else there, the object stays open until the process ends.
+ *
+ * What is locked, acquired or leased belongs to a handle in a process and not to a thread. A thread
+ * that ends with a lock leaves it taken, for as long as its process has the handle: another thread
+ * of it can unlock a plain lock and a key, release a permit or a read-write lock, and end a lease;
+ * a recursive lock and that of an array only their own thread.
  *
  * A thread needs a stack of 64 KiB for any function, beside what the program's own thread-local
  * variables and the callbacks it passes in take. (PTHREAD_STACK_MIN is too small. An optimised
@@ -211,7 +222,7 @@ typedef enum {
     SHOAL_ERR_FULL = 9,
     /** Nothing to take now (`SHOAL_NOWAIT`). */
     SHOAL_ERR_EMPTY = 10,
-    /** Closed and drained. */
+    /** Closed and drained; or this process gave up the handle. */
     SHOAL_ERR_CLOSED = 11,
     /** A signal handler ran while waiting. */
     SHOAL_ERR_INTERRUPTED = 12,
@@ -588,8 +599,8 @@ shoal_status shoal_queue_open(const char *name,
  * Lets go of a queue. The last handle of all processes removes a queue that is not
  * persistent, with what is in it.
  *
- * Blocking, threads, fork: does not wait. No other thread may be using the handle. In a
- * forked child it frees the child's copy only.
+ * Blocking, threads, fork: ends the waits through it, see `shoal_end_waits`. No other
+ * thread may be using the handle. In a forked child it frees the child's copy only.
  * Ownership: `q` is gone; NULL is allowed. A handle that was freed already is noticed and
  * left alone only as long as its place has not been used again.
  */
@@ -1022,8 +1033,8 @@ shoal_status shoal_map_open(const char *name,
  * Lets go of a map. The last handle of all processes removes a map that is not persistent,
  * with what is in it. Iterators of it stay usable, and keep it, until they are freed.
  *
- * Blocking, threads, fork: does not wait. No other thread may be using the handle. In a
- * forked child it frees the child's copy only.
+ * Blocking, threads, fork: ends the waits through it, see `shoal_end_waits`. No other
+ * thread may be using the handle. In a forked child it frees the child's copy only.
  * Ownership: `m` is gone; NULL is allowed. A handle that was freed already is noticed and
  * left alone only as long as its place has not been used again.
  */
@@ -1648,8 +1659,8 @@ shoal_status shoal_list_open(const char *name,
  * Lets go of a list. The last handle of all processes removes a list that is not
  * persistent, with what is in it.
  *
- * Blocking, threads, fork: does not wait. No other thread may be using the handle. In a
- * forked child it frees the child's copy only.
+ * Blocking, threads, fork: ends the waits through it, see `shoal_end_waits`. No other
+ * thread may be using the handle. In a forked child it frees the child's copy only.
  * Ownership: `l` is gone; NULL is allowed. A handle that was freed already is noticed and
  * left alone only as long as its place has not been used again.
  */
@@ -1982,12 +1993,11 @@ shoal_status shoal_pipe_pair(const shoal_pipe_options *options,
  * Lets go of an end. When all who held it have, the conversation is over: the other side
  * receives what was sent, and then SHOAL_ERR_CLOSED.
  *
- * Blocking, threads, fork: waits only for a send or receive that is under way. No other thread
- * may be using the handle.
+ * Blocking, threads, fork: ends the waits through it, see `shoal_end_waits`. No other
+ * thread may be using the handle.
  * Ownership: `p` is gone; NULL is allowed.
  */
-SHOAL_API
-void shoal_pipe_free(shoal_pipe *p);
+SHOAL_API void shoal_pipe_free(shoal_pipe *p);
 
 /**
  * The name to open it by in another process. NULL if `p` is invalid.
@@ -2382,7 +2392,8 @@ shoal_status shoal_process_stdio(shoal_process *p,
 /**
  * Lets go of a process. If it still runs it goes on, and its exit is collected later.
  *
- * Blocking, threads, fork: does not wait. No other thread may be using the handle.
+ * Blocking, threads, fork: ends the waits through it, see `shoal_end_waits`. No other
+ * thread may be using the handle.
  * Ownership: `p` is gone, with its descriptor and its pipes; NULL is allowed.
  */
 SHOAL_API void shoal_process_free(shoal_process *p);
@@ -2454,6 +2465,41 @@ shoal_status shoal_wait_any(const shoal_waitable *things,
                             size_t n,
                             int64_t timeout_ns,
                             size_t *out);
+
+/**
+ * Ends the waits through a handle: threads of this process that wait in a call through it come
+ * back with SHOAL_ERR_CLOSED, and so does from now on each call that would have to wait. For
+ * ending a thread that waits, and before a handle is freed that other threads use: end the waits,
+ * join the threads, free it.
+ *
+ * Calls that need not wait go on working until the handle is freed. Other handles on the object,
+ * in this process too, and other processes do not notice. A thread that waits at a barrier breaks
+ * it, as when its time is up; one that waits for a condition has the lock again when it comes back.
+ * The descriptor of a queue or a pipe becomes readable.
+ *
+ * `handle`: a queue, pipe, map, list, array, lock, semaphore, event, condition, barrier, read-write
+ * lock or process.
+ * Blocking, threads, fork: never waits; safe everywhere. Who waits for a process comes back a tenth
+ * of a second later at most, others at once. Threads of a forked child, or of its parent, do not
+ * notice. Ending waits twice is no error.
+ *
+ * Errors: SHOAL_ERR_INVALID.
+ *
+ * ```c
+ * static void *consumer(void *q)
+ * {
+ *     while (shoal_queue_get(q, buf, sizeof buf, &len, SHOAL_FOREVER) == SHOAL_OK)
+ *         work_on(buf, len);
+ *     return NULL;
+ * }
+ * ...
+ * shoal_end_waits(q);
+ * pthread_join(thread, NULL);
+ * shoal_queue_free(q);
+ * ```
+ */
+SHOAL_API
+shoal_status shoal_end_waits(void *handle);
 
 /**
  * What the variable of a device family must be for a child that is to see some devices.
@@ -2601,8 +2647,8 @@ shoal_status shoal_lock_open(const char *name,
  * Lets go of a lock. The last handle of all processes removes it, unless it is persistent.
  * What this handle held is held by the dead from then on.
  *
- * Blocking, threads, fork: does not wait. No other thread may be using the handle. In a
- * forked child it frees the child's copy only.
+ * Blocking, threads, fork: ends the waits through it, see `shoal_end_waits`. No other
+ * thread may be using the handle. In a forked child it frees the child's copy only.
  * Ownership: `l` is gone; NULL is allowed.
  */
 SHOAL_API void shoal_lock_free(shoal_lock *l);
@@ -2731,8 +2777,8 @@ shoal_status shoal_semaphore_open(const char *name,
  * Lets go of a semaphore. The last handle of all processes removes it, unless it is persistent.
  * What this handle held is held by the dead from then on.
  *
- * Blocking, threads, fork: does not wait. No other thread may be using the handle. In a
- * forked child it frees the child's copy only.
+ * Blocking, threads, fork: ends the waits through it, see `shoal_end_waits`. No other
+ * thread may be using the handle. In a forked child it frees the child's copy only.
  * Ownership: `s` is gone; NULL is allowed.
  */
 SHOAL_API
@@ -2823,8 +2869,8 @@ shoal_status shoal_event_open(const char *name,
  * Lets go of an event. The last handle of all processes removes it, unless it is persistent.
  * What this handle held is held by the dead from then on.
  *
- * Blocking, threads, fork: does not wait. No other thread may be using the handle. In a
- * forked child it frees the child's copy only.
+ * Blocking, threads, fork: ends the waits through it, see `shoal_end_waits`. No other
+ * thread may be using the handle. In a forked child it frees the child's copy only.
  * Ownership: `e` is gone; NULL is allowed.
  */
 SHOAL_API
@@ -2912,8 +2958,8 @@ shoal_status shoal_condition_open(const char *name,
  * Lets go of a condition. The last handle of all processes removes it, unless it is persistent.
  * What this handle held is held by the dead from then on.
  *
- * Blocking, threads, fork: does not wait. No other thread may be using the handle. In a
- * forked child it frees the child's copy only.
+ * Blocking, threads, fork: ends the waits through it, see `shoal_end_waits`. No other
+ * thread may be using the handle. In a forked child it frees the child's copy only.
  * Ownership: `c` is gone; NULL is allowed.
  */
 SHOAL_API
@@ -2942,15 +2988,16 @@ shoal_status shoal_condition_unlink(const char *name);
 /**
  * Lets go of `l`, which the caller has, waits until notified, and takes it again: a recursive
  * one as often as before. **The lock is held again whatever the status**, but for
- * SHOAL_ERR_INVALID and SHOAL_ERR_EXHAUSTED, which change nothing. SHOAL_ERR_OWNER_DIED is
- * about the lock, as for `shoal_lock_lock`; look at what you wait for then.
+ * SHOAL_ERR_INVALID and SHOAL_ERR_EXHAUSTED, which change nothing, and for SHOAL_ERR_CLOSED if it
+ * was the waits through the lock's handle that were ended. SHOAL_ERR_OWNER_DIED is about the lock,
+ * as for `shoal_lock_lock`; look at what you wait for then.
  *
  * Blocking, threads, fork: waits at most `timeout_ns` to be notified, and then for the lock.
  * Safe everywhere; all waiters of a condition use the same lock.
  *
- * Errors: SHOAL_ERR_TIMEOUT; SHOAL_ERR_INTERRUPTED; SHOAL_ERR_OWNER_DIED; SHOAL_ERR_INVALID (also:
- * the lock is not held); SHOAL_ERR_EXHAUSTED (a thousand wait already); SHOAL_ERR_POISONED;
- * SHOAL_ERR_CORRUPT.
+ * Errors: SHOAL_ERR_TIMEOUT; SHOAL_ERR_INTERRUPTED; SHOAL_ERR_OWNER_DIED; SHOAL_ERR_CLOSED (see
+ * `shoal_end_waits`); SHOAL_ERR_INVALID (also: the lock is not held); SHOAL_ERR_EXHAUSTED (a thousand
+ * wait already); SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
  */
 SHOAL_API
 SHOAL_NODISCARD
@@ -3010,8 +3057,8 @@ shoal_status shoal_condition_enlist(shoal_condition *c,
  *
  * Blocking, threads, fork: waits at most `timeout_ns`. Safe everywhere.
  *
- * Errors: SHOAL_ERR_TIMEOUT; SHOAL_ERR_INTERRUPTED; SHOAL_ERR_INVALID (also: not this process's
- * place); SHOAL_ERR_POISONED.
+ * Errors: SHOAL_ERR_TIMEOUT, SHOAL_ERR_INTERRUPTED and SHOAL_ERR_CLOSED (the place is still to be
+ * left); SHOAL_ERR_INVALID (also: not this process's place); SHOAL_ERR_POISONED.
  */
 SHOAL_API
 SHOAL_NODISCARD
@@ -3059,8 +3106,8 @@ shoal_status shoal_barrier_open(const char *name,
  * Lets go of a barrier. The last handle of all processes removes it, unless it is persistent.
  * What this handle held is held by the dead from then on.
  *
- * Blocking, threads, fork: does not wait. No other thread may be using the handle. In a
- * forked child it frees the child's copy only.
+ * Blocking, threads, fork: ends the waits through it, see `shoal_end_waits`. No other
+ * thread may be using the handle. In a forked child it frees the child's copy only.
  * Ownership: `b` is gone; NULL is allowed.
  */
 SHOAL_API
@@ -3135,8 +3182,8 @@ shoal_status shoal_barrier_release(shoal_barrier *b,
  *
  * Blocking, threads, fork: waits at most `timeout_ns`, and may be called again after that.
  *
- * Errors: SHOAL_ERR_POISONED (the barrier is broken); SHOAL_ERR_TIMEOUT and
- * SHOAL_ERR_INTERRUPTED (the caller still has its place); SHOAL_ERR_INVALID.
+ * Errors: SHOAL_ERR_POISONED (the barrier is broken); SHOAL_ERR_TIMEOUT, SHOAL_ERR_INTERRUPTED and
+ * SHOAL_ERR_CLOSED (the caller still has its place); SHOAL_ERR_INVALID.
  */
 SHOAL_API
 SHOAL_NODISCARD
@@ -3231,8 +3278,8 @@ shoal_status shoal_rwlock_open(const char *name,
  * Lets go of a read-write lock. The last handle of all processes removes it, unless it is persistent.
  * What this handle held is held by the dead from then on.
  *
- * Blocking, threads, fork: does not wait. No other thread may be using the handle. In a
- * forked child it frees the child's copy only.
+ * Blocking, threads, fork: ends the waits through it, see `shoal_end_waits`. No other
+ * thread may be using the handle. In a forked child it frees the child's copy only.
  * Ownership: `l` is gone; NULL is allowed.
  */
 SHOAL_API
@@ -3359,7 +3406,8 @@ shoal_status shoal_array_open(const char *name,
 /**
  * Lets go of an array. The last handle of all processes removes it, unless it is persistent.
  *
- * Blocking, threads, fork: does not wait. No other thread may be using the handle, or the data.
+ * Blocking, threads, fork: ends the waits through it, see `shoal_end_waits`. No other
+ * thread may be using the handle, or the data.
  * Ownership: `a` is gone; NULL is allowed.
  */
 SHOAL_API

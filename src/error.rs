@@ -113,6 +113,9 @@ pub enum Error {
     /// The queue is closed: it takes nothing more, and all it held has been taken.
     #[error("closed")]
     Closed,
+    /// This process [gave up the handle](crate::Queue::end_waits), and the call would have to wait.
+    #[error("detached: this process gave up the handle, and nothing waits through it any more")]
+    Detached,
     /// A signal handler ran while the call was waiting; nothing was done.
     #[error("interrupted by a signal")]
     Interrupted,
@@ -212,7 +215,7 @@ pub enum Status {
     ErrFull = 9,
     /// Nothing to take now (`SHOAL_NOWAIT`).
     ErrEmpty = 10,
-    /// Closed and drained.
+    /// Closed and drained; or this process gave up the handle.
     ErrClosed = 11,
     /// A signal handler ran while waiting.
     ErrInterrupted = 12,
@@ -252,7 +255,7 @@ impl Error {
             Error::Timeout => Status::ErrTimeout,
             Error::Full => Status::ErrFull,
             Error::Empty => Status::ErrEmpty,
-            Error::Closed => Status::ErrClosed,
+            Error::Closed | Error::Detached => Status::ErrClosed,
             Error::Interrupted => Status::ErrInterrupted,
             Error::WrongKind { .. } => Status::ErrWrongKind,
             Error::VersionMismatch { .. } => Status::ErrVersionMismatch,

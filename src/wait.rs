@@ -6,7 +6,7 @@ use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::process::Process;
 use crate::queue::Queue;
-use crate::sync::Patience;
+use crate::sync::{Nap, Patience, Slept, Waits};
 use crate::sys::clock::Deadline;
 use crate::sys::poll;
 
@@ -26,6 +26,13 @@ pub enum Waitable<'a> {
 }
 
 impl Waitable<'_> {
+    fn waits(&self) -> &Waits {
+        match self {
+            Waitable::Queue(queue) => queue.waits(),
+            Waitable::Process(process) => process.waits(),
+        }
+    }
+
     fn is_ready(&self) -> Result<bool> {
         match self {
             Waitable::Queue(queue) => Ok(queue.is_ready()),
@@ -53,7 +60,8 @@ impl Waitable<'_> {
 ///
 /// # Errors
 /// `Timeout`: none was ready in time, with a timeout of zero too. `Interrupted`: a signal
-/// handler ran while waiting. `Invalid`: there is nothing to wait for. `Os`: no descriptor or
+/// handler ran while waiting. `Detached`: the [waits](Queue::end_waits) through one of the handles
+/// were ended. `Invalid`: there is nothing to wait for. `Os`: no descriptor or
 /// thread is to be had.
 ///
 /// ```
@@ -90,13 +98,27 @@ pub fn wait_any(things: &[Waitable<'_>], timeout: Timeout) -> Result<usize> {
         return Ok(index);
     }
     let fds = descriptors(things)?;
+    let has_processes = things
+        .iter()
+        .any(|thing| matches!(thing, Waitable::Process(_)));
+    let mut nap = Nap::FIRST;
     loop {
         if deadline.passed() {
             return Err(Error::Timeout);
         }
+        let _inside: Vec<_> = things.iter().map(|thing| thing.waits().enter()).collect();
         // There was nothing. What has come since makes them readable again.
         queues(things).for_each(Queue::found_nothing);
-        poll::readable(&fds, deadline)?;
+        if let Some(ended) = things.iter().find(|thing| thing.waits().is_ended()) {
+            return Err(ended.waits().detached());
+        }
+        // A queue whose waits are ended becomes readable; a process cannot.
+        let until = match has_processes {
+            true => Deadline::At(deadline.slice(nap.ns())),
+            false => deadline,
+        };
+        poll::readable(&fds, until)?;
+        nap.ended(Slept::TimedOut);
         if let Some(index) = first_ready(things)? {
             return Ok(index);
         }

@@ -95,6 +95,11 @@ fn what_another_process_does_wakes_who_sleeps_in_c() {
 }
 
 #[test]
+fn a_handle_that_is_given_up_lets_go_of_those_who_wait_in_c() {
+    c_test("end_waits");
+}
+
+#[test]
 fn what_a_killed_process_had_is_given_back_in_c() {
     c_test("deaths");
 }

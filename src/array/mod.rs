@@ -20,7 +20,7 @@ use crate::copy::copy;
 use crate::error::{Error, Result};
 use crate::layout::{Offset, Shared};
 use crate::segment::{self, Kind, Options, Section, Segment, Spec};
-use crate::sync::{LockCell, Patience, Taken};
+use crate::sync::{EndWaits, LockCell, Patience, Taken};
 use crate::sys::clock::Deadline;
 
 #[repr(C)]
@@ -257,6 +257,11 @@ impl Array {
         self.header.lock.release(self.segment.me())
     }
 
+    /// Ends the waits through this handle, as [`Queue::end_waits`](crate::Queue::end_waits).
+    pub fn end_waits(&self) {
+        self.patience.waits.end(self.header.lock.line().events());
+    }
+
     /// Removes the name. Processes that have it open keep using it.
     ///
     /// # Errors
@@ -272,6 +277,16 @@ impl Array {
         }
         // SAFETY: within the data, checked above.
         Ok(unsafe { self.data.add(offset) })
+    }
+}
+
+impl EndWaits for Array {
+    fn end_waits(&self) {
+        Array::end_waits(self);
+    }
+
+    fn is_waited_in(&self) -> bool {
+        self.patience.waits.is_busy()
     }
 }
 

@@ -75,7 +75,8 @@ pub unsafe extern "C" fn shoal_array_open(
 
 /// Lets go of an array. The last handle of all processes removes it, unless it is persistent.
 ///
-/// Blocking, threads, fork: does not wait. No other thread may be using the handle, or the data.
+/// Blocking, threads, fork: ends the waits through it, see `shoal_end_waits`. No other
+/// thread may be using the handle, or the data.
 /// Ownership: `a` is gone; NULL is allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_array_free(a: *mut ArrayHandle) {

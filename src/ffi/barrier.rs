@@ -62,8 +62,8 @@ pub unsafe extern "C" fn shoal_barrier_open(
 /// Lets go of a barrier. The last handle of all processes removes it, unless it is persistent.
 /// What this handle held is held by the dead from then on.
 ///
-/// Blocking, threads, fork: does not wait. No other thread may be using the handle. In a
-/// forked child it frees the child's copy only.
+/// Blocking, threads, fork: ends the waits through it, see `shoal_end_waits`. No other
+/// thread may be using the handle. In a forked child it frees the child's copy only.
 /// Ownership: `b` is gone; NULL is allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_barrier_free(b: *mut BarrierHandle) {
@@ -172,8 +172,8 @@ pub unsafe extern "C" fn shoal_barrier_release(b: *mut BarrierHandle, place: u32
 ///
 /// Blocking, threads, fork: waits at most `timeout_ns`, and may be called again after that.
 ///
-/// Errors: SHOAL_ERR_POISONED (the barrier is broken); SHOAL_ERR_TIMEOUT and
-/// SHOAL_ERR_INTERRUPTED (the caller still has its place); SHOAL_ERR_INVALID.
+/// Errors: SHOAL_ERR_POISONED (the barrier is broken); SHOAL_ERR_TIMEOUT, SHOAL_ERR_INTERRUPTED and
+/// SHOAL_ERR_CLOSED (the caller still has its place); SHOAL_ERR_INVALID.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_barrier_sleep(

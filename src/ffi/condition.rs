@@ -68,8 +68,8 @@ pub unsafe extern "C" fn shoal_condition_open(
 /// Lets go of a condition. The last handle of all processes removes it, unless it is persistent.
 /// What this handle held is held by the dead from then on.
 ///
-/// Blocking, threads, fork: does not wait. No other thread may be using the handle. In a
-/// forked child it frees the child's copy only.
+/// Blocking, threads, fork: ends the waits through it, see `shoal_end_waits`. No other
+/// thread may be using the handle. In a forked child it frees the child's copy only.
 /// Ownership: `c` is gone; NULL is allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_condition_free(c: *mut ConditionHandle) {
@@ -103,15 +103,16 @@ pub unsafe extern "C" fn shoal_condition_unlink(name: *const c_char) -> Status {
 
 /// Lets go of `l`, which the caller has, waits until notified, and takes it again: a recursive
 /// one as often as before. **The lock is held again whatever the status**, but for
-/// SHOAL_ERR_INVALID and SHOAL_ERR_EXHAUSTED, which change nothing. SHOAL_ERR_OWNER_DIED is
-/// about the lock, as for `shoal_lock_lock`; look at what you wait for then.
+/// SHOAL_ERR_INVALID and SHOAL_ERR_EXHAUSTED, which change nothing, and for SHOAL_ERR_CLOSED if it
+/// was the waits through the lock's handle that were ended. SHOAL_ERR_OWNER_DIED is about the lock,
+/// as for `shoal_lock_lock`; look at what you wait for then.
 ///
 /// Blocking, threads, fork: waits at most `timeout_ns` to be notified, and then for the lock.
 /// Safe everywhere; all waiters of a condition use the same lock.
 ///
-/// Errors: SHOAL_ERR_TIMEOUT; SHOAL_ERR_INTERRUPTED; SHOAL_ERR_OWNER_DIED; SHOAL_ERR_INVALID (also:
-/// the lock is not held); SHOAL_ERR_EXHAUSTED (a thousand wait already); SHOAL_ERR_POISONED;
-/// SHOAL_ERR_CORRUPT.
+/// Errors: SHOAL_ERR_TIMEOUT; SHOAL_ERR_INTERRUPTED; SHOAL_ERR_OWNER_DIED; SHOAL_ERR_CLOSED (see
+/// `shoal_end_waits`); SHOAL_ERR_INVALID (also: the lock is not held); SHOAL_ERR_EXHAUSTED (a thousand
+/// wait already); SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_condition_wait(
@@ -206,8 +207,8 @@ pub unsafe extern "C" fn shoal_condition_enlist(
 ///
 /// Blocking, threads, fork: waits at most `timeout_ns`. Safe everywhere.
 ///
-/// Errors: SHOAL_ERR_TIMEOUT; SHOAL_ERR_INTERRUPTED; SHOAL_ERR_INVALID (also: not this process's
-/// place); SHOAL_ERR_POISONED.
+/// Errors: SHOAL_ERR_TIMEOUT, SHOAL_ERR_INTERRUPTED and SHOAL_ERR_CLOSED (the place is still to be
+/// left); SHOAL_ERR_INVALID (also: not this process's place); SHOAL_ERR_POISONED.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_condition_sleep(

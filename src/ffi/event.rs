@@ -62,8 +62,8 @@ pub unsafe extern "C" fn shoal_event_open(
 /// Lets go of an event. The last handle of all processes removes it, unless it is persistent.
 /// What this handle held is held by the dead from then on.
 ///
-/// Blocking, threads, fork: does not wait. No other thread may be using the handle. In a
-/// forked child it frees the child's copy only.
+/// Blocking, threads, fork: ends the waits through it, see `shoal_end_waits`. No other
+/// thread may be using the handle. In a forked child it frees the child's copy only.
 /// Ownership: `e` is gone; NULL is allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_event_free(e: *mut EventHandle) {

@@ -11,25 +11,31 @@
 //! defined. It is used again only once [`KEPT`] later handles have been freed.
 
 use std::collections::VecDeque;
-use std::ffi::CString;
+use std::ffi::{CString, c_void};
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::args::checked;
 use super::status::c_string;
 use crate::error::{Error, Result};
+use crate::sync::EndWaits;
+use crate::sys::clock::now_ns;
 
 const FREED: u64 = u64::from_ne_bytes(*b"shl.free");
 
 /// How many freed places are kept from being used again.
 const KEPT: usize = 64;
 
+/// How long a handle that is freed waits for threads to leave it.
+const LEAVING_NS: u64 = 1_000_000_000;
+
 /// A C type: an empty tag for the header, and what its handles really are.
 pub(super) trait Opaque: Sized + 'static {
     /// What is inside.
-    type Inner: 'static;
+    type Inner: EndWaits + 'static;
     /// The magic of its handles.
     const MAGIC: u64;
     /// Its name in error messages.
@@ -72,6 +78,16 @@ impl<T> Named<T> {
     pub(super) fn new(object: T, name: impl FnOnce(&T) -> &str) -> Self {
         let name = c_string(name(&object).to_owned());
         Self { object, name }
+    }
+}
+
+impl<T: EndWaits> EndWaits for Named<T> {
+    fn end_waits(&self) {
+        self.object.end_waits();
+    }
+
+    fn is_waited_in(&self) -> bool {
+        self.object.is_waited_in()
     }
 }
 
@@ -130,33 +146,65 @@ fn body<H: Opaque>(handle: *const H) -> Result<NonNull<Body<H::Inner>>> {
     Ok(unsafe { NonNull::new_unchecked(handle.cast_mut().cast()) })
 }
 
+/// A kind of handles.
+struct Known {
+    magic: u64,
+    what: &'static str,
+    end_waits: unsafe fn(*const c_void) -> Result<()>,
+}
+
+impl Known {
+    const fn new<H: Opaque>() -> Self {
+        Self {
+            magic: H::MAGIC,
+            what: H::WHAT,
+            // SAFETY: the caller's contract, which is that of `get`.
+            end_waits: |handle| unsafe { get(handle.cast::<H>()) }.map(EndWaits::end_waits),
+        }
+    }
+}
+
+static KNOWN: [Known; 13] = [
+    Known::new::<super::queue::QueueHandle>(),
+    Known::new::<super::map::MapHandle>(),
+    Known::new::<super::map::MapIterHandle>(),
+    Known::new::<super::process::ProcessHandle>(),
+    Known::new::<super::lock::LockHandle>(),
+    Known::new::<super::semaphore::SemaphoreHandle>(),
+    Known::new::<super::event::EventHandle>(),
+    Known::new::<super::condition::ConditionHandle>(),
+    Known::new::<super::barrier::BarrierHandle>(),
+    Known::new::<super::rwlock::RwLockHandle>(),
+    Known::new::<super::pipe::PipeHandle>(),
+    Known::new::<super::array::ArrayHandle>(),
+    Known::new::<super::list::ListHandle>(),
+];
+
+fn known(magic: u64) -> Option<&'static Known> {
+    KNOWN.iter().find(|known| known.magic == magic)
+}
+
 #[cold]
 fn why_not(magic: u64) -> String {
-    macro_rules! known {
-        ($($module:ident::$handle:ident,)*) => {
-            [$((super::$module::$handle::MAGIC, super::$module::$handle::WHAT)),*]
-        };
-    }
-    let known = known![
-        queue::QueueHandle,
-        map::MapHandle,
-        map::MapIterHandle,
-        process::ProcessHandle,
-        lock::LockHandle,
-        semaphore::SemaphoreHandle,
-        event::EventHandle,
-        condition::ConditionHandle,
-        barrier::BarrierHandle,
-        rwlock::RwLockHandle,
-        pipe::PipeHandle,
-        array::ArrayHandle,
-        list::ListHandle,
-    ];
-    match known.iter().find(|known| known.0 == magic) {
-        Some((_, what)) => format!("it is a {what}"),
+    match known(magic) {
+        Some(Known { what, .. }) => format!("it is a {what}"),
         None if magic == FREED => "it was freed".to_owned(),
         None => "it is no handle of this library".to_owned(),
     }
+}
+
+/// Ends the waits through a handle of any kind.
+///
+/// # Safety
+/// As [`get`].
+pub(super) unsafe fn end_waits(handle: *const c_void) -> Result<()> {
+    let magic = handle.cast::<AtomicU64>();
+    checked("handle", magic)?;
+    // SAFETY: aligned and not NULL; that it is mapped is the caller's contract. SYNC: H1.
+    let magic = unsafe { (*magic).load(Ordering::Acquire) };
+    let known = known(magic).ok_or_else(|| Error::invalid("handle", why_not(magic)))?;
+    // SAFETY: the same contract.
+    unsafe { (known.end_waits)(handle) }
 }
 
 /// What is inside a handle.
@@ -178,10 +226,27 @@ pub(super) unsafe fn get_mut<'a, H: Opaque>(handle: *mut H) -> Result<&'a mut H:
     body(handle).map(|body| unsafe { (*body.as_ptr()).inner.assume_init_mut() })
 }
 
-/// Drops what is inside a handle. NULL is fine.
+/// Ends the waits through it and has the threads leave that wait. False if one of them does not,
+/// which is still held up by something else: then the handle is not to be dropped.
+fn is_left(inner: &impl EndWaits) -> bool {
+    inner.end_waits();
+    let until_ns = now_ns() + LEAVING_NS;
+    while inner.is_waited_in() {
+        if now_ns() >= until_ns {
+            return false;
+        }
+        std::thread::sleep(Duration::from_micros(100));
+        // One may have been between its last look and its sleep.
+        inner.end_waits();
+    }
+    true
+}
+
+/// Drops what is inside a handle, once those who wait through it have left. NULL is fine.
 ///
 /// # Safety
-/// `handle` is NULL, or points to mapped memory, and nobody uses it from now on.
+/// `handle` is NULL, or points to mapped memory, and nobody uses it from now on, but for threads
+/// that sleep in a call.
 pub(super) unsafe fn free<H: Opaque>(handle: *mut H) -> Result<()> {
     if handle.is_null() {
         return Ok(());
@@ -192,6 +257,10 @@ pub(super) unsafe fn free<H: Opaque>(handle: *mut H) -> Result<()> {
     let exchanged = magic.compare_exchange(H::MAGIC, FREED, Ordering::AcqRel, Ordering::Acquire);
     exchanged.map_err(|magic| Error::invalid(H::WHAT, why_not(magic)))?;
     // SAFETY: H2, and only one caller wins the exchange above.
+    if !is_left(unsafe { (*body.as_ptr()).inner.assume_init_ref() }) {
+        return Ok(());
+    }
+    // SAFETY: as above.
     unsafe { (*body.as_ptr()).inner.assume_init_drop() };
     if let Ok(mut places) = H::freed().0.try_lock() {
         places.push_back(Place(body.cast()));

@@ -9,6 +9,7 @@ use super::options::{self, MapOptions};
 use super::status::{guard, guard_some};
 use crate::error::{Error, Result, Status};
 use crate::map::{Cursor, Map};
+use crate::sync::EndWaits;
 
 /// A named map from bytes to bytes that any number of processes read and write. Every call
 /// is atomic for its key.
@@ -31,6 +32,8 @@ pub(super) struct Walk {
     cursor: Cursor,
     entry: (Vec<u8>, Vec<u8>),
 }
+
+impl EndWaits for Walk {}
 
 /// # Safety
 /// As [`handle::get`].
@@ -88,8 +91,8 @@ pub unsafe extern "C" fn shoal_map_open(
 /// Lets go of a map. The last handle of all processes removes a map that is not persistent,
 /// with what is in it. Iterators of it stay usable, and keep it, until they are freed.
 ///
-/// Blocking, threads, fork: does not wait. No other thread may be using the handle. In a
-/// forked child it frees the child's copy only.
+/// Blocking, threads, fork: ends the waits through it, see `shoal_end_waits`. No other
+/// thread may be using the handle. In a forked child it frees the child's copy only.
 /// Ownership: `m` is gone; NULL is allowed. A handle that was freed already is noticed and
 /// left alone only as long as its place has not been used again.
 #[unsafe(no_mangle)]

@@ -31,7 +31,8 @@
 //!   SHOAL_NOWAIT does not wait. Time is monotonic; setting the clock changes nothing. A signal
 //!   handler that runs while a call waits ends it with SHOAL_ERR_INTERRUPTED; call again to
 //!   go on. One that runs in a moment when the call looks around instead of sleeping does not:
-//!   who must notice a signal in any case waits with a timeout.
+//!   who must notice a signal in any case waits with a timeout. A wait through a handle that is
+//!   given up ends with SHOAL_ERR_CLOSED: see `shoal_end_waits`.
 //! - NULL, misaligned, freed and mistaken handles are SHOAL_ERR_INVALID, as far as that can
 //!   be told. A pointer to memory that is not mapped cannot be told from a good one, and the
 //!   place of a freed handle is used again after a while.
@@ -43,6 +44,16 @@
 //! `shoal_map_iter` serves one thread at a time. No function is async-signal-safe. No signal
 //! handler is installed and no process-wide setting is touched, but for
 //! `shoal_device_set_visible`.
+//!
+//! Before a handle is freed that other threads use, `shoal_end_waits` has those come back that wait
+//! through it, with SHOAL_ERR_CLOSED; then join them. `_free` does that too, for threads that sleep in
+//! a call by then: it returns when they have left. If one does not within a second, because it
+//! waits for something else there, the object stays open until the process ends.
+//!
+//! What is locked, acquired or leased belongs to a handle in a process and not to a thread. A thread
+//! that ends with a lock leaves it taken, for as long as its process has the handle: another thread
+//! of it can unlock a plain lock and a key, release a permit or a read-write lock, and end a lease;
+//! a recursive lock and that of an array only their own thread.
 //!
 //! A thread needs a stack of 64 KiB for any function, beside what the program's own thread-local
 //! variables and the callbacks it passes in take. (PTHREAD_STACK_MIN is too small. An optimised
@@ -107,4 +118,5 @@ mod semaphore;
 mod spawn;
 mod status;
 mod wait;
+mod waits;
 mod watched;

@@ -118,8 +118,8 @@ pub unsafe extern "C" fn shoal_pipe_pair(
 /// Lets go of an end. When all who held it have, the conversation is over: the other side
 /// receives what was sent, and then SHOAL_ERR_CLOSED.
 ///
-/// Blocking, threads, fork: waits only for a send or receive that is under way. No other thread
-/// may be using the handle.
+/// Blocking, threads, fork: ends the waits through it, see `shoal_end_waits`. No other
+/// thread may be using the handle.
 /// Ownership: `p` is gone; NULL is allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_pipe_free(p: *mut PipeHandle) {

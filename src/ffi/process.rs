@@ -279,7 +279,8 @@ pub unsafe extern "C" fn shoal_process_stdio(
 
 /// Lets go of a process. If it still runs it goes on, and its exit is collected later.
 ///
-/// Blocking, threads, fork: does not wait. No other thread may be using the handle.
+/// Blocking, threads, fork: ends the waits through it, see `shoal_end_waits`. No other
+/// thread may be using the handle.
 /// Ownership: `p` is gone, with its descriptor and its pipes; NULL is allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_process_free(p: *mut ProcessHandle) {

@@ -63,8 +63,8 @@ pub unsafe extern "C" fn shoal_queue_open(
 /// Lets go of a queue. The last handle of all processes removes a queue that is not
 /// persistent, with what is in it.
 ///
-/// Blocking, threads, fork: does not wait. No other thread may be using the handle. In a
-/// forked child it frees the child's copy only.
+/// Blocking, threads, fork: ends the waits through it, see `shoal_end_waits`. No other
+/// thread may be using the handle. In a forked child it frees the child's copy only.
 /// Ownership: `q` is gone; NULL is allowed. A handle that was freed already is noticed and
 /// left alone only as long as its place has not been used again.
 #[unsafe(no_mangle)]

@@ -5,6 +5,7 @@ use std::ffi::{CStr, CString, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::error::{Error, Result, Status};
+use crate::sync;
 
 /// Grows by one with every release whose header older programs do not work with.
 pub const SHOAL_ABI_VERSION: u32 = 0;
@@ -49,6 +50,10 @@ fn guarded<T>(call: impl FnOnce() -> Result<T>) -> Result<T, Status> {
             what: message_of(&*panic),
         },
     };
+    if matches!(error, Error::Detached) {
+        // SAFETY: the call is over, and `handle::free` waits for those who are counted.
+        unsafe { sync::left() };
+    }
     let status = error.status();
     // Fails only while the thread is being torn down; the status still tells.
     let _ = LAST.try_with(|last| {

@@ -110,6 +110,14 @@ impl Core {
         self.segment.name()
     }
 
+    pub(super) fn end_waits(&self) {
+        self.lock.end_waits();
+    }
+
+    pub(super) fn is_waited_in(&self) -> bool {
+        self.lock.is_waited_for()
+    }
+
     /// Locks the list, and repairs it if its last owner died in it.
     #[inline]
     pub(super) fn lock(&self) -> Result<Held<'_>> {

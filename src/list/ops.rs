@@ -9,6 +9,7 @@ use super::locked::{Locked, max_element};
 use crate::error::{Error, Result};
 use crate::heap::{BLOCK, Heap};
 use crate::segment::{self, Kind, Options, Section, Segment, Spec};
+use crate::sync::EndWaits;
 use crate::sys::limits;
 
 /// A named sequence of byte strings that any number of processes read and write.
@@ -135,6 +136,12 @@ impl List {
     }
 
     #[inline]
+    /// Ends the waits through this handle for another that works on the list, as
+    /// [`Queue::end_waits`](crate::Queue::end_waits).
+    pub fn end_waits(&self) {
+        self.core.end_waits();
+    }
+
     fn lock(&self) -> Result<Locked<'_>> {
         Locked::new(&self.core)
     }
@@ -359,6 +366,16 @@ impl List {
     /// `NotFound`; `WrongKind` if the name is not a list's; `Permission`.
     pub fn unlink(name: &str) -> Result<()> {
         segment::unlink_kind(name, Kind::List)
+    }
+}
+
+impl EndWaits for List {
+    fn end_waits(&self) {
+        List::end_waits(self);
+    }
+
+    fn is_waited_in(&self) -> bool {
+        self.core.is_waited_in()
     }
 }
 

@@ -216,6 +216,12 @@ impl Core {
         &self.header.changed
     }
 
+    pub(super) fn end_waits(&self) {
+        let shards = self.shards.iter().map(|shard| &shard.changed);
+        let events = shards.chain([&self.header.changed]);
+        self.waiting.waits.end(events);
+    }
+
     /// The version of a key's shard, and how many entries expire there, in shared memory.
     pub(super) fn watched(&self, hash: Hash) -> (&AtomicU64, &AtomicU32) {
         let shard = &self.shards[hash.shard as usize % SHARDS];

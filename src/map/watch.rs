@@ -10,7 +10,7 @@ use super::Map;
 use crate::Timeout;
 use crate::copy::{Room, room};
 use crate::error::Result;
-use crate::sync::wait_for;
+use crate::sync::{EndWaits, wait_for};
 use crate::sys::clock::Deadline;
 
 /// How to find out whether what was read may have changed; see [`Map::get_watched`].
@@ -89,7 +89,7 @@ impl Map {
     /// What was changed, it does not tell. Keys whose time is over count once they are removed.
     ///
     /// # Errors
-    /// `Timeout`; `Interrupted` when a signal handler ran; `Poisoned`, `Corrupt`.
+    /// `Timeout`; `Interrupted` when a signal handler ran; `Detached`; `Poisoned`, `Corrupt`.
     pub fn wait_change(&self, seen: u64, timeout: Timeout) -> Result<u64> {
         let look = |_| {
             self.core.check_poison()?;
@@ -102,6 +102,12 @@ impl Map {
             Deadline::after(timeout),
             look,
         )
+    }
+
+    /// Ends the waits through this handle for a change or a key's lock, as
+    /// [`Queue::end_waits`](crate::Queue::end_waits).
+    pub fn end_waits(&self) {
+        self.core.end_waits();
     }
 
     /// Waits until the [version of `key`](Self::version_of) is not `seen`, and returns what it
@@ -132,5 +138,15 @@ impl Map {
                 Ok((now != seen).then_some(now))
             },
         )
+    }
+}
+
+impl EndWaits for Map {
+    fn end_waits(&self) {
+        Map::end_waits(self);
+    }
+
+    fn is_waited_in(&self) -> bool {
+        self.core.waiting.waits.is_busy()
     }
 }

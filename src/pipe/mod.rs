@@ -36,7 +36,7 @@ use crate::error::{Error, Result};
 use crate::layout::{Offset, Shared};
 use crate::queue::{self, Held, Lease, Place, Queue, Reservation, Ring};
 use crate::segment::{self, Kind, Options, Section, Segment, Spec};
-use crate::sync::{Patience, Slept, crash::crash_point};
+use crate::sync::{EndWaits, Patience, Slept, crash::crash_point};
 use crate::sys::clock::{self, Deadline};
 
 /// Which end of a pipe.
@@ -406,6 +406,16 @@ impl Pipe {
         segment::sweep(name)
     }
 
+    /// Ends the waits through this handle, as [`Queue::end_waits`]. Those at the other end do not
+    /// notice, until all who hold this one have dropped it.
+    pub fn end_waits(&self) {
+        self.ways().for_each(Queue::end_waits);
+    }
+
+    fn ways(&self) -> impl Iterator<Item = &Queue> {
+        self.incoming.iter().chain(&self.outgoing)
+    }
+
     /// Removes the name of the pipe `name`. Who has it open goes on using it.
     ///
     /// # Errors
@@ -485,6 +495,16 @@ impl Pipe {
             crash_point!();
         }
         Ok(())
+    }
+}
+
+impl EndWaits for Pipe {
+    fn end_waits(&self) {
+        Pipe::end_waits(self);
+    }
+
+    fn is_waited_in(&self) -> bool {
+        self.ways().any(Queue::is_waited_in)
     }
 }
 

@@ -22,7 +22,9 @@ use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::layout::Shared;
 use crate::segment::{self, Kind, Options, Segment};
-use crate::sync::{EventCell, Guard, LockCell, Nap, Patience, RobustMutex, crash::crash_point};
+use crate::sync::{
+    EndWaits, EventCell, Guard, LockCell, Nap, Patience, RobustMutex, crash::crash_point, left,
+};
 use crate::sys::clock::Deadline;
 
 use super::object;
@@ -219,6 +221,15 @@ impl Barrier {
         match self.sleep_until(arrived.place, deadline) {
             Ok(()) => Ok(arrived.index),
             Err(Error::Timeout) => self.give_up(arrived.place).map(|()| arrived.index),
+            Err(Error::Detached) => {
+                let _inside = self.patience.waits.enter();
+                // SAFETY: the handle is borrowed, and the thread counted.
+                unsafe { left() };
+                match self.give_up(arrived.place) {
+                    Ok(()) => Ok(arrived.index),
+                    _ => Err(Error::Detached),
+                }
+            }
             Err(Error::Interrupted) => match self.leave(arrived.place) {
                 Ok(()) => Ok(arrived.index),
                 _ => Err(Error::Interrupted),
@@ -365,12 +376,31 @@ impl Barrier {
         self.state.roster.count_living(&self.segment)
     }
 
+    /// Ends the waits through this handle, as [`Queue::end_waits`](crate::Queue::end_waits).
+    /// A thread that waited here gives up its place, which breaks the barrier.
+    pub fn end_waits(&self) {
+        if self.patience.waits.end([&self.state.turned]) {
+            let mark = self.patience.waits.mark();
+            self.state.roster.nudge(&self.segment, mark);
+        }
+    }
+
     /// Removes the name of a barrier. Those who have it open keep it.
     ///
     /// # Errors
     /// `NotFound`; `WrongKind` if the name is not a barrier's; `Permission`.
     pub fn unlink(name: &str) -> Result<()> {
         segment::unlink_kind(name, Kind::Barrier)
+    }
+}
+
+impl EndWaits for Barrier {
+    fn end_waits(&self) {
+        Barrier::end_waits(self);
+    }
+
+    fn is_waited_in(&self) -> bool {
+        self.patience.waits.is_busy()
     }
 }
 

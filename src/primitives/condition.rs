@@ -16,7 +16,7 @@ use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::layout::Shared;
 use crate::segment::{self, Kind, Options, Segment};
-use crate::sync::{Guard, LockCell, Patience, RobustMutex, Taken};
+use crate::sync::{EndWaits, Guard, LockCell, Patience, RobustMutex, Taken, left};
 use crate::sys::clock::Deadline;
 
 use super::lock::Lock;
@@ -126,10 +126,14 @@ impl Condition {
     ///
     /// # Errors
     /// `Invalid` if the lock is not held, or not by this thread if it is recursive;
-    /// `Interrupted` when a signal handler ran, with the lock held again; `Exhausted` if a
-    /// thousand wait already.
+    /// `Interrupted` when a signal handler ran, and `Detached` when the [waits through this
+    /// handle](Self::end_waits) were ended, with the lock held again; `Exhausted` if a thousand wait
+    /// already. `Detached`, and the lock is not held, if the waits through the lock's handle were
+    /// ended.
     pub fn wait(&self, lock: &Lock, timeout: Timeout) -> Result<Wake> {
         let deadline = Deadline::after(timeout);
+        // Until the lock is taken again, whatever is told before.
+        let _inside = self.patience.waits.enter();
         let place = self.enlist()?;
         let depth = match lock.release_all() {
             Ok(depth) => depth,
@@ -139,13 +143,29 @@ impl Condition {
             }
         };
         let slept = self.sleep_until(place, deadline);
-        let taken = lock.take_back(depth)?;
-        let notified = self.leave(place)?;
+        let detached = slept == Err(Error::Detached);
+        if detached {
+            // SAFETY: the handle is borrowed, and counted above.
+            unsafe { left() };
+        }
+        let taken = lock.take_back(depth);
+        let mut notified = self.leave(place)?;
+        if notified && (detached || taken.is_err()) {
+            // This one does not act on it.
+            self.notify(1)?;
+            notified = false;
+        }
+        let taken = taken?;
         match slept {
-            Err(Error::Interrupted) if !notified && taken == Taken::Clean => {
-                Err(Error::Interrupted)
+            // Else there are news of the lock, or of what it guards.
+            Err(err @ (Error::Interrupted | Error::Detached))
+                if !notified && taken == Taken::Clean =>
+            {
+                Err(err)
             }
-            Err(Error::Interrupted | Error::Timeout) | Ok(()) => Ok(Wake { notified, taken }),
+            Err(Error::Interrupted | Error::Detached | Error::Timeout) | Ok(()) => {
+                Ok(Wake { notified, taken })
+            }
             Err(err) => Err(err),
         }
     }
@@ -256,11 +276,29 @@ impl Condition {
         self.state.roster.count_living(&self.segment)
     }
 
+    /// Ends the waits through this handle, as [`Queue::end_waits`](crate::Queue::end_waits).
+    pub fn end_waits(&self) {
+        if self.patience.waits.end([]) {
+            let mark = self.patience.waits.mark();
+            self.state.roster.nudge(&self.segment, mark);
+        }
+    }
+
     /// Removes the name of a condition. Those who have it open keep it.
     ///
     /// # Errors
     /// `NotFound`; `WrongKind` if the name is not a condition's; `Permission`.
     pub fn unlink(name: &str) -> Result<()> {
         segment::unlink_kind(name, Kind::Condition)
+    }
+}
+
+impl EndWaits for Condition {
+    fn end_waits(&self) {
+        Condition::end_waits(self);
+    }
+
+    fn is_waited_in(&self) -> bool {
+        self.patience.waits.is_busy()
     }
 }

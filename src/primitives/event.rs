@@ -14,7 +14,7 @@ use crate::Timeout;
 use crate::error::Result;
 use crate::layout::Shared;
 use crate::segment::{self, Kind, Options, Segment};
-use crate::sync::{EventCell, Patience, crash::crash_point, publish_fence};
+use crate::sync::{EndWaits, EventCell, Patience, crash::crash_point, publish_fence};
 use crate::sys::clock::Deadline;
 
 use super::object;
@@ -155,11 +155,26 @@ impl Event {
         Ok(())
     }
 
+    /// Ends the waits through this handle, as [`Queue::end_waits`](crate::Queue::end_waits).
+    pub fn end_waits(&self) {
+        self.patience.waits.end([&self.state.changed]);
+    }
+
     /// Removes the name of an event. Those who have it open keep it.
     ///
     /// # Errors
     /// `NotFound`; `WrongKind` if the name is not an event's; `Permission`.
     pub fn unlink(name: &str) -> Result<()> {
         segment::unlink_kind(name, Kind::Event)
+    }
+}
+
+impl EndWaits for Event {
+    fn end_waits(&self) {
+        Event::end_waits(self);
+    }
+
+    fn is_waited_in(&self) -> bool {
+        self.patience.waits.is_busy()
     }
 }

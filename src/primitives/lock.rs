@@ -3,7 +3,7 @@
 use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::segment::{self, Kind, Options, Segment};
-use crate::sync::{LockCell, Patience, Taken};
+use crate::sync::{EndWaits, LockCell, Patience, Taken};
 use crate::sys::clock::Deadline;
 
 use super::object;
@@ -216,12 +216,27 @@ impl Lock {
         Ok(self.cell.depth(self.segment.me()))
     }
 
+    /// Ends the waits through this handle, as [`Queue::end_waits`](crate::Queue::end_waits).
+    pub fn end_waits(&self) {
+        self.patience.waits.end(self.cell.line().events());
+    }
+
     /// Removes the name of a lock. Those who have it open keep it.
     ///
     /// # Errors
     /// `NotFound`; `WrongKind` if the name is not a lock's; `Permission`.
     pub fn unlink(name: &str) -> Result<()> {
         segment::unlink_kind(name, Kind::Lock)
+    }
+}
+
+impl EndWaits for Lock {
+    fn end_waits(&self) {
+        Lock::end_waits(self);
+    }
+
+    fn is_waited_in(&self) -> bool {
+        self.patience.waits.is_busy()
     }
 }
 

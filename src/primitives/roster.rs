@@ -88,7 +88,7 @@ impl Place {
     /// Sleeps until told something. After each slice, while it is not, `look` looks around.
     ///
     /// # Errors
-    /// `Timeout`; `Interrupted` when a signal handler ran; those of `look`.
+    /// `Timeout`; `Interrupted` when a signal handler ran; `Detached`; those of `look`.
     pub(super) fn sleep(
         &self,
         patience: &Patience,
@@ -104,8 +104,13 @@ impl Place {
             if deadline.passed() {
                 return Err(Error::Timeout);
             }
-            let until = deadline.slice(nap.ns());
-            match patience.slept(|| futex::wait(&self.state, WAITING, until)) {
+            let (until, waits) = (deadline.slice(nap.ns()), &patience.waits);
+            let _inside = waits.enter();
+            if waits.is_ended() {
+                return Err(waits.detached());
+            }
+            let sleep = || futex::wait_marked(&self.state, WAITING, until, waits.mark());
+            match patience.slept(sleep) {
                 Waited::Woken => patience.set_idle(false),
                 Waited::TimedOut => {
                     patience.set_idle(true);
@@ -143,6 +148,17 @@ impl Roster {
             living += usize::from(place.lives(segment)?);
         }
         Ok(living)
+    }
+
+    /// Wakes the caller's own threads that sleep with this mark. One that was about to sleep finds
+    /// out after its slice.
+    pub(super) fn nudge(&self, segment: &Segment, mark: u32) {
+        let me = pack(segment.owner());
+        for place in self.waiting() {
+            if place.owner.load(Ordering::Relaxed) == me {
+                futex::wake_marked(&place.state, mark);
+            }
+        }
     }
 
     /// Takes a place for the caller, with a number or else the next one, and returns its index.

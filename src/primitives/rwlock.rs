@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::layout::Shared;
 use crate::segment::{self, Kind, Options, Segment};
 use crate::sync::{
-    EventCell, Guard, LockCell, Patience, RobustMutex, Taken, crash::crash_point, pack,
+    EndWaits, EventCell, Guard, LockCell, Patience, RobustMutex, Taken, crash::crash_point, pack,
     publish_fence, unpack,
 };
 use crate::sys::clock::Deadline;
@@ -353,11 +353,29 @@ impl RwLock {
         Ok((readers, self.state.writer.load(Ordering::Relaxed) != 0))
     }
 
+    /// Ends the waits through this handle, as [`Queue::end_waits`](crate::Queue::end_waits).
+    pub fn end_waits(&self) {
+        let writers = self.state.writers.line().events();
+        self.patience
+            .waits
+            .end(writers.into_iter().chain([&self.state.changed]));
+    }
+
     /// Removes the name of a lock. Those who have it open keep it.
     ///
     /// # Errors
     /// `NotFound`; `WrongKind` if the name is not such a lock's; `Permission`.
     pub fn unlink(name: &str) -> Result<()> {
         segment::unlink_kind(name, Kind::RwLock)
+    }
+}
+
+impl EndWaits for RwLock {
+    fn end_waits(&self) {
+        RwLock::end_waits(self);
+    }
+
+    fn is_waited_in(&self) -> bool {
+        self.patience.waits.is_busy()
     }
 }

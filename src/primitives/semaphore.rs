@@ -21,7 +21,9 @@ use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::layout::Shared;
 use crate::segment::{self, Kind, Options, Segment};
-use crate::sync::{Ask, Guard, Line, LockCell, Patience, RobustMutex, Try, crash::crash_point};
+use crate::sync::{
+    Ask, EndWaits, Guard, Line, LockCell, Patience, RobustMutex, Try, crash::crash_point,
+};
 use crate::sys::clock::Deadline;
 
 use super::holds::Holds;
@@ -243,12 +245,27 @@ impl Semaphore {
         Ok(self.state.available.load(Ordering::Relaxed))
     }
 
+    /// Ends the waits through this handle, as [`Queue::end_waits`](crate::Queue::end_waits).
+    pub fn end_waits(&self) {
+        self.patience.waits.end(self.state.line.events());
+    }
+
     /// Removes the name of a semaphore. Those who have it open keep it.
     ///
     /// # Errors
     /// `NotFound`; `WrongKind` if the name is not a semaphore's; `Permission`.
     pub fn unlink(name: &str) -> Result<()> {
         segment::unlink_kind(name, Kind::Semaphore)
+    }
+}
+
+impl EndWaits for Semaphore {
+    fn end_waits(&self) {
+        Semaphore::end_waits(self);
+    }
+
+    fn is_waited_in(&self) -> bool {
+        self.patience.waits.is_busy()
     }
 }
 

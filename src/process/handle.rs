@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::detached;
+use crate::sync::{EndWaits, Nap, Slept, Waits};
 use crate::sys::clock::Deadline;
 use crate::sys::pidfd::{self, Reaped};
 use crate::sys::poll;
@@ -91,6 +92,7 @@ pub struct Process {
     /// Set once the child is reaped. Held only across calls that do not wait.
     exit: Mutex<Option<Exit>>,
     pipes: Mutex<[Option<OwnedFd>; 3]>,
+    waits: Waits,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -119,6 +121,7 @@ impl Process {
             leads_group,
             exit,
             pipes: Mutex::new(pipes),
+            waits: Waits::new(),
         })
     }
 
@@ -143,9 +146,9 @@ impl Process {
     /// # Errors
     ///
     /// [`Error::Timeout`]: it still runs. [`Error::Interrupted`]: a signal handler ran while
-    /// waiting; call again to go on.
+    /// waiting; call again to go on. [`Error::Detached`]: see [`end_waits`](Self::end_waits).
     pub fn join(&self, timeout: Timeout) -> Result<Exit> {
-        let deadline = Deadline::after(timeout);
+        let (deadline, mut nap) = (Deadline::after(timeout), Nap::FIRST);
         loop {
             if let Some(exit) = self.try_join()? {
                 return Ok(exit);
@@ -153,10 +156,28 @@ impl Process {
             let Some(pidfd) = self.pidfd() else {
                 return Ok(Exit::UNKNOWN);
             };
-            if !poll::readable(&[pidfd], deadline)? {
-                return self.try_join()?.ok_or(Error::Timeout);
+            if deadline.passed() {
+                return Err(Error::Timeout);
             }
+            let _inside = self.waits.enter();
+            if self.waits.is_ended() {
+                return Err(self.waits.detached());
+            }
+            let until_ns = deadline.slice(nap.ns());
+            poll::readable(&[pidfd], Deadline::At(until_ns))?;
+            nap.ended(Slept::TimedOut);
         }
+    }
+
+    /// Ends the waits through this handle, as [`Queue::end_waits`](crate::Queue::end_waits) does, a
+    /// tenth of a second later at most.
+    pub fn end_waits(&self) {
+        self.waits.end([]);
+    }
+
+    /// Counts those who wait for its end.
+    pub(crate) fn waits(&self) -> &Waits {
+        &self.waits
     }
 
     /// How the process ended, or `None` while it runs. Does not wait.
@@ -295,6 +316,17 @@ impl Process {
     /// The end of its standard error to read from. As [`take_stdin`](Self::take_stdin).
     pub fn take_stderr(&self) -> Option<OwnedFd> {
         lock(&self.pipes)[2].take()
+    }
+}
+
+impl EndWaits for Process {
+    fn end_waits(&self) {
+        Process::end_waits(self);
+    }
+
+    fn is_waited_in(&self) -> bool {
+        // A forked copy has none of the threads that were counted.
+        self.creator == std::process::id() && self.waits.is_busy()
     }
 }
 

@@ -244,7 +244,10 @@ impl Entrance {
         let mut slice = FIRST_SLICE_NS;
         let mut before = (self.passed)(self.header);
         loop {
-            match self.gate.sleep(slice, deadline, || false) {
+            match self
+                .gate
+                .sleep(&self.patience.waits, slice, deadline, || false)
+            {
                 Ok(Slept::Woken | Slept::Ready) => return Ok(true),
                 Ok(Slept::TimedOut) => {}
                 Err(Error::Timeout) => return Ok(false),
@@ -263,6 +266,14 @@ impl Entrance {
     #[cold]
     pub(super) fn invite(&self) {
         self.gate.notify_one();
+    }
+
+    /// Ends the waits at this end through this handle, some of which sleep on one of `events`.
+    pub(super) fn end_waits(&self, events: &[&EventCell]) {
+        let events = events.iter().copied();
+        self.patience
+            .waits
+            .end(events.chain([self.gate, self.idle]));
     }
 
     /// Something happened that concerns everybody.

@@ -348,11 +348,12 @@ impl Queue {
     pub fn join(&self, timeout: Timeout) -> Result<()> {
         let deadline = Deadline::after(timeout);
         let finished = &self.ring.header.finished;
+        let waits = &self.consumers.patience.waits;
         let mut nap = Nap::FIRST;
         while self.unfinished()? > 0 {
             // Under the lock: whoever finishes the last message after that sees the sleeper.
             let done = || self.unfinished() == Ok(0);
-            nap.ended(finished.sleep(nap.ns(), deadline, done)?);
+            nap.ended(finished.sleep(waits, nap.ns(), deadline, done)?);
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::Timeout;
 use crate::error::{Error, Result};
-use crate::sync::{Found, Watch};
+use crate::sync::{Found, Waits, Watch};
 use crate::sys::clock::Deadline;
 
 use super::ops::Queue;
@@ -44,6 +44,13 @@ impl Readiness {
         // SAFETY: what is published stays until the handle goes.
         let watch = &unsafe { made.as_ref() }?.watch;
         watch.is_ours().then_some(watch)
+    }
+
+    /// Makes the descriptor readable, if there is one, so that threads that wait for it look.
+    pub(super) fn signal(&self) {
+        if let Some(watch) = self.get() {
+            watch.signal();
+        }
     }
 
     fn get_or_make(&self, make: impl FnOnce() -> Result<Box<Watch>>) -> Result<&Watch> {
@@ -101,6 +108,8 @@ impl Queue {
     /// its descriptors, and blocks all signals. A descriptor belongs to the process that asked
     /// for it: a forked child must ask again, and gets its own.
     ///
+    /// It is readable, too, once the [waits through this handle are over](Self::end_waits).
+    ///
     /// Owned by the handle, with which it closes. Do not read from it, write to it or close it.
     ///
     /// # Errors
@@ -139,7 +148,7 @@ impl Queue {
     /// Waits until there is something to take, or nothing ever will be.
     ///
     /// # Errors
-    /// `Empty` (timeout zero), `Timeout`, `Interrupted`.
+    /// `Empty` (timeout zero), `Timeout`, `Interrupted`, `Detached`.
     pub(crate) fn wait_ready(&self, timeout: Timeout) -> Result<()> {
         let deadline = Deadline::after(timeout);
         while !self.is_ready() {
@@ -155,6 +164,11 @@ impl Queue {
         // The wake was for somebody who takes.
         self.ring.header.not_empty.notify_one();
         Ok(())
+    }
+
+    /// Counts those who wait to take.
+    pub(crate) fn waits(&self) -> &Waits {
+        &self.consumers.patience.waits
     }
 
     /// Whether there plainly is something to take, or nothing ever will be.
@@ -198,6 +212,10 @@ impl Queue {
             // Who waits for a descriptor has nothing to do, as if it slept here.
             self.producers.invite();
             watch.found_nothing();
+            if self.waits().is_ended() {
+                // Other threads may wait for it, too, and have not looked yet.
+                watch.signal();
+            }
         }
     }
 

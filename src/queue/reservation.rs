@@ -182,7 +182,8 @@ impl Queue {
         }
         let not_full = &self.ring.header.not_full;
         let ended = || self.has_ended();
-        not_full.sleep(SHELF_NS, deadline, ended).map(drop)
+        let waits = &self.producers.patience.waits;
+        not_full.sleep(waits, SHELF_NS, deadline, ended).map(drop)
     }
 
     pub(crate) fn commit(&self, place: &Place, used: usize) -> Result<()> {

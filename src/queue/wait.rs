@@ -22,7 +22,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
-use crate::sync::{Acquired, EventCell, Guard, Slept, crash::crash_point, publish_fence};
+use crate::sync::{Acquired, EndWaits, EventCell, Guard, Slept, crash::crash_point, publish_fence};
 use crate::sys::clock::Deadline;
 
 use super::ends::Consumer;
@@ -271,6 +271,34 @@ impl Queue {
         Ok(())
     }
 
+    /// Ends the waits through this handle: a thread of this process that waits in a call through it
+    /// comes back with `Detached`, and so does from now on each call that would have to wait. Calls
+    /// that need not wait go on working, and what was leased or reserved stays so until the handle is
+    /// dropped. Other handles, in this process too, and other processes do not notice; a forked
+    /// child has this handle as it was at the fork.
+    ///
+    /// For a thread that is to end and waits, where closing the queue for all processes is too much.
+    /// Never waits. Ending them twice is no error.
+    ///
+    /// ```
+    /// use shoal::{Error, Queue, Timeout};
+    ///
+    /// let queue = Queue::anonymous()?;
+    /// std::thread::scope(|scope| {
+    ///     let consumer = scope.spawn(|| queue.get_vec(Timeout::Infinite));
+    ///     queue.end_waits();
+    ///     assert_eq!(consumer.join().unwrap(), Err(Error::Detached));
+    /// });
+    /// # Ok::<(), shoal::Error>(())
+    /// ```
+    pub fn end_waits(&self) {
+        let header = self.ring.header;
+        self.producers.end_waits(&[]);
+        self.consumers.end_waits(&[&header.finished]);
+        // Somebody may wait for the descriptor.
+        self.readiness.signal();
+    }
+
     /// Whether [`close`](Self::close) was called, by whatever process.
     pub fn is_closed(&self) -> bool {
         self.flags() & CLOSED != 0
@@ -374,6 +402,16 @@ impl Queue {
         guard.mark_consistent();
         self.wake_everybody();
         Ok(guard)
+    }
+}
+
+impl EndWaits for Queue {
+    fn end_waits(&self) {
+        Queue::end_waits(self);
+    }
+
+    fn is_waited_in(&self) -> bool {
+        self.producers.patience.waits.is_busy() || self.consumers.patience.waits.is_busy()
     }
 }
 

@@ -19,7 +19,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::Result;
 use crate::layout::{Owner, Region};
-use crate::sync::{Peers, pack, unpack};
+use crate::sync::{self, Peers, pack, unpack};
 use crate::sys::fd::StreamsTaken;
 use crate::sys::once::Once;
 use crate::sys::{self, shm};
@@ -274,5 +274,6 @@ unsafe extern "C" fn after_fork_in_child() {
     // SAFETY: see `Held`: the child's only thread holds the lock its parent took.
     if let Some(seats) = unsafe { (*HELD.0.get()).take() } {
         seats.each().for_each(Handle::change);
+        sync::forked();
     }
 }

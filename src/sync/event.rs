@@ -31,6 +31,7 @@ use crate::sys::clock::Deadline;
 use crate::sys::futex::{self, Waited};
 
 use super::crash::crash_point;
+use super::waits::Waits;
 
 /// One side of a wait, as it lies in shared memory.
 #[repr(C)]
@@ -127,6 +128,14 @@ impl EventCell {
         futex::wake(&self.seq, i32::MAX);
     }
 
+    /// Wakes those who sleep here with this mark, and nobody else. A thread that is about to sleep
+    /// looks once more.
+    #[cold]
+    pub(crate) fn nudge(&self, mark: u32) {
+        self.seq.fetch_add(1, Ordering::SeqCst);
+        futex::wake_marked(&self.seq, mark);
+    }
+
     /// Whether somebody was woken who has not run yet.
     #[inline]
     pub(crate) fn is_waking(&self) -> bool {
@@ -158,9 +167,11 @@ impl EventCell {
     /// Sleeps until woken, but at most `slice_ns`; not at all if `ready()` is true.
     ///
     /// # Errors
-    /// `Timeout` if the deadline has passed; `Interrupted` when a signal handler ran.
+    /// `Timeout` if the deadline has passed; `Interrupted` when a signal handler ran; `Detached` once
+    /// these waits are over.
     pub(crate) fn sleep(
         &self,
+        waits: &Waits,
         slice_ns: u64,
         deadline: Deadline,
         ready: impl Fn() -> bool,
@@ -172,9 +183,19 @@ impl EventCell {
         if deadline.passed() {
             return Err(Error::Timeout);
         }
-        let waited = futex::wait(&self.seq, seq, deadline.slice(slice_ns));
+        let _inside = waits.enter();
+        if waits.is_ended() {
+            return Err(waits.detached());
+        }
+        let until_ns = deadline.slice(slice_ns);
+        let waited = futex::wait_marked(&self.seq, seq, until_ns, waits.mark());
         crash_point!();
         self.awake();
+        if waits.is_ended() {
+            // What this one may have been woken for is for another.
+            self.notify_one();
+            return Err(waits.detached());
+        }
         match waited {
             Waited::Woken => Ok(Slept::Woken),
             Waited::TimedOut => Ok(Slept::TimedOut),
@@ -194,10 +215,11 @@ mod tests {
 
     #[test]
     fn a_sleeper_is_told() {
+        let waits = Waits::new();
         let (event, flag) = (EventCell::default(), AtomicBool::new(false));
         let ready = || flag.load(Ordering::Acquire);
         std::thread::scope(|scope| {
-            let sleeper = scope.spawn(|| event.sleep(LONG_NS, Deadline::Never, ready));
+            let sleeper = scope.spawn(|| event.sleep(&waits, LONG_NS, Deadline::Never, ready));
             std::thread::sleep(Duration::from_millis(5));
             flag.store(true, Ordering::Release);
             fence(Ordering::SeqCst);
@@ -210,7 +232,7 @@ mod tests {
     #[test]
     fn a_sleeper_notices_by_itself_when_its_waker_died() {
         let event = EventCell::default();
-        let slept = event.sleep(1_000_000, Deadline::Never, || false);
+        let slept = event.sleep(&Waits::new(), 1_000_000, Deadline::Never, || false);
         assert_eq!(slept, Ok(Slept::TimedOut));
     }
 
@@ -225,9 +247,9 @@ mod tests {
 
     #[test]
     fn one_wake_is_in_flight_until_the_woken_runs() {
-        let event = EventCell::default();
+        let (event, waits) = (EventCell::default(), Waits::new());
         std::thread::scope(|scope| {
-            let sleep = || event.sleep(LONG_NS, Deadline::Never, || false);
+            let sleep = || event.sleep(&waits, LONG_NS, Deadline::Never, || false);
             let sleepers = [scope.spawn(sleep), scope.spawn(sleep)];
             // One that was about to sleep goes on without a wake that counts.
             while !sleepers.iter().all(|it| it.is_finished()) {
@@ -253,17 +275,46 @@ mod tests {
     }
 
     #[test]
+    fn those_whose_waits_are_ended_leave_and_the_others_sleep_on() {
+        let (event, ended, other) = (EventCell::default(), Waits::new(), Waits::new());
+        let sleep = |waits| event.sleep(waits, LONG_NS, Deadline::Never, || false);
+        std::thread::scope(|scope| {
+            let sleeper = scope.spawn(|| {
+                // It may be woken as well, if it has the same mark.
+                while sleep(&other) == Ok(Slept::Woken) {}
+                other.is_ended()
+            });
+            let leavers = [0, 1].map(|_| scope.spawn(|| sleep(&ended)));
+            while !(ended.is_busy() && other.is_busy()) {
+                std::thread::yield_now();
+            }
+            assert!(ended.end([&event]));
+            for leaver in leavers {
+                assert_eq!(leaver.join().unwrap(), Err(Error::Detached));
+            }
+            // From now on nobody sleeps through this handle.
+            assert_eq!(sleep(&ended), Err(Error::Detached));
+            assert!(!sleeper.is_finished());
+            other.end([&event]);
+            assert!(sleeper.join().unwrap());
+        });
+    }
+
+    #[test]
     fn waiting_ends_at_the_deadline() {
-        let event = EventCell::default();
+        let (event, waits) = (EventCell::default(), Waits::new());
         let deadline = Deadline::after(crate::Timeout::Val(Duration::from_millis(3)));
         assert_eq!(
-            event.sleep(LONG_NS, deadline, || false),
+            event.sleep(&waits, LONG_NS, deadline, || false),
             Ok(Slept::TimedOut)
         );
         assert_eq!(
-            event.sleep(LONG_NS, deadline, || false),
+            event.sleep(&waits, LONG_NS, deadline, || false),
             Err(Error::Timeout)
         );
-        assert_eq!(event.sleep(LONG_NS, deadline, || true), Ok(Slept::Ready));
+        assert_eq!(
+            event.sleep(&waits, LONG_NS, deadline, || true),
+            Ok(Slept::Ready)
+        );
     }
 }

@@ -135,6 +135,11 @@ impl Line {
         }
     }
 
+    /// Where waiters sleep.
+    pub(crate) fn events(&self) -> [&EventCell; 2] {
+        [&self.freed, &self.passed]
+    }
+
     /// Wakes everybody.
     pub(crate) fn wake_all(&self) {
         self.passed.notify_all();
@@ -144,7 +149,7 @@ impl Line {
     /// Waits until `attempt` succeeds, which may do so while `is_free()`. It is made at least once.
     ///
     /// # Errors
-    /// `Timeout`; `Interrupted` when a signal handler ran; and those of `attempt`.
+    /// `Timeout`; `Interrupted` when a signal handler ran; `Detached`; and those of `attempt`.
     pub(crate) fn wait<T>(
         &self,
         patience: &Patience,

@@ -180,8 +180,8 @@ impl LockCell {
     /// Waits for the lock until `deadline`, or until its owner is dead.
     ///
     /// # Errors
-    /// `Timeout`; `Interrupted` when a signal handler ran; `TooMany` if a recursive lock was
-    /// taken 2^32 times.
+    /// `Timeout`; `Interrupted` when a signal handler ran; `Detached`; `TooMany` if a recursive lock
+    /// was taken 2^32 times.
     #[inline]
     pub(crate) fn acquire(
         &self,
@@ -365,7 +365,7 @@ impl LockCell {
         self.owner.load(Ordering::Relaxed) == GIVEN_UP
     }
 
-    pub(super) fn line(&self) -> &Line {
+    pub(crate) fn line(&self) -> &Line {
         &self.line
     }
 

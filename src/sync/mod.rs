@@ -6,6 +6,7 @@ mod line;
 mod lock;
 mod patience;
 mod robust;
+mod waits;
 mod watch;
 
 pub(crate) use event::{EventCell, Slept, publish_fence};
@@ -14,4 +15,5 @@ pub use lock::Taken;
 pub(crate) use lock::{LockCell, Peers, pack, unpack};
 pub(crate) use patience::{Ask, Nap, Patience, wait_for};
 pub(crate) use robust::{Acquired, Guard, RobustMutex};
+pub(crate) use waits::{EndWaits, Waits, forked, left};
 pub(crate) use watch::{Found, Watch};

@@ -59,7 +59,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::error::{Error, Result};
 use crate::sys::clock::{Deadline, now_ns};
 
-use super::{EventCell, Slept};
+use super::{EventCell, Slept, Waits};
 
 /// How long a wait spins where that has paid: a quarter of what a wake-up costs.
 const USUAL_NS: u32 = 10_000;
@@ -99,6 +99,8 @@ pub(crate) struct Patience {
     brisk: AtomicBool,
     /// Whether its slice ended before anything happened.
     idle: AtomicBool,
+    /// The threads that sleep so.
+    pub(crate) waits: Waits,
 }
 
 impl Default for Patience {
@@ -116,6 +118,7 @@ impl Patience {
             asked_ns: AtomicU64::new(0),
             brisk: AtomicBool::new(false),
             idle: AtomicBool::new(false),
+            waits: Waits::new(),
         }
     }
 
@@ -197,7 +200,7 @@ impl Patience {
         deadline: Deadline,
         ready: impl Fn() -> bool,
     ) -> Result<Slept> {
-        let slept = self.slept(|| event.sleep(nap_ns, deadline, ready));
+        let slept = self.slept(|| event.sleep(&self.waits, nap_ns, deadline, ready));
         if let Ok(how) = slept {
             self.set_idle(how == Slept::TimedOut);
         }
@@ -283,7 +286,7 @@ impl Ask {
 /// Waits until `find` finds something, looking whenever `event` tells, and now and then.
 ///
 /// # Errors
-/// `Timeout`; `Interrupted` when a signal handler ran; and those of `find`.
+/// `Timeout`; `Interrupted` when a signal handler ran; `Detached`; and those of `find`.
 pub(crate) fn wait_for<T>(
     event: &EventCell,
     patience: &Patience,

@@ -133,6 +133,16 @@ impl RobustMutex {
         }
     }
 
+    /// Ends the waits for the lock through this handle.
+    pub(crate) fn end_waits(&self) {
+        self.patience.waits.end(self.cell.line().events());
+    }
+
+    /// Whether threads are still in calls that waited for it.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        self.patience.waits.is_busy()
+    }
+
     #[inline(always)]
     fn me(&self) -> u64 {
         self.me.load(Ordering::Relaxed)

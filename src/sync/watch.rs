@@ -151,6 +151,15 @@ impl Watch {
         self.group.ring();
     }
 
+    /// Makes the descriptor readable, whether or not there is something.
+    pub(crate) fn signal(&self) {
+        let mut state = lock(&self.state);
+        if !state.readable {
+            self.signal.set();
+            state.readable = true;
+        }
+    }
+
     /// By the thread, under the group's lock. Says whether it has made the descriptor readable;
     /// if not, adds the word to sleep on.
     fn look(&self, slice_over: bool, words: &mut Vec<OneOf>) -> bool {

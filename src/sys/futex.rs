@@ -19,6 +19,16 @@ pub(crate) enum Waited {
 
 /// Sleeps while `*word == expected`, until woken or until `until_ns` of [`clock::now_ns`].
 pub(crate) fn wait(word: &AtomicU32, expected: u32, until_ns: u64) -> Waited {
+    wait_marked(
+        word,
+        expected,
+        until_ns,
+        libc::FUTEX_BITSET_MATCH_ANY as u32,
+    )
+}
+
+/// [`wait`], where [`wake_marked`] finds the sleeper by any bit of `mark`, which has one.
+pub(crate) fn wait_marked(word: &AtomicU32, expected: u32, until_ns: u64, mark: u32) -> Waited {
     let until = clock::timespec(until_ns);
     // SAFETY: `word` outlives the call and `until` is a valid timespec. WAIT_BITSET takes an
     // absolute time on CLOCK_MONOTONIC.
@@ -30,7 +40,7 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, until_ns: u64) -> Waited {
             expected,
             &until,
             std::ptr::null::<u32>(),
-            libc::FUTEX_BITSET_MATCH_ANY,
+            mark,
         )
     };
     match rc {
@@ -49,6 +59,22 @@ pub(crate) fn wake(word: &AtomicU32, count: i32) -> usize {
     // SAFETY: `word` outlives the call.
     let rc = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count) };
     rc.max(0) as usize
+}
+
+/// Wakes all sleepers of `word` that have one of these bits in their mark.
+pub(crate) fn wake_marked(word: &AtomicU32, mark: u32) {
+    // SAFETY: `word` outlives the call.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAKE_BITSET,
+            i32::MAX,
+            std::ptr::null::<libc::timespec>(),
+            std::ptr::null::<u32>(),
+            mark,
+        );
+    }
 }
 
 /// One of several words to sleep on, as the kernel's `struct futex_waitv`.

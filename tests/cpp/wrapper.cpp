@@ -441,6 +441,27 @@ static void waiting() {
     THROWS(SHOAL_ERR_INVALID, stop.fd());
 }
 
+static void handles_that_are_given_up() {
+    auto jobs = shoal::queue::anonymous();
+    shoal_status status = SHOAL_OK;
+    std::thread consumer([&] {
+        try {
+            static_cast<void>(jobs.get());
+        } catch (const shoal::error &err) {
+            status = err.status();
+        }
+    });
+    std::this_thread::sleep_for(30ms);
+    shoal::end_waits(jobs);
+    consumer.join();
+    CHECK(status == SHOAL_ERR_CLOSED);
+    shoal::event event;
+    shoal::end_waits(event);
+    THROWS(SHOAL_ERR_CLOSED, event.wait());
+    const auto moved = std::move(jobs);
+    THROWS(SHOAL_ERR_INVALID, shoal::end_waits(jobs));
+}
+
 static void devices() {
     namespace device = shoal::device;
     CHECK(device::families().size() > 5 && device::families()[0] == "cuda");
@@ -464,6 +485,7 @@ int main(int argc, char **argv) {
     primitives();
     processes();
     waiting();
+    handles_that_are_given_up();
     devices();
     std::cout << "wrapper: ok\n";
 }

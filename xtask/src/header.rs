@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What the header is made from, in the order in which it appears there.
-const SOURCES: [&str; 23] = [
+const SOURCES: [&str; 24] = [
     "src/error.rs",
     "src/ffi/status.rs",
     "src/ffi/args.rs",
@@ -20,6 +20,7 @@ const SOURCES: [&str; 23] = [
     "src/ffi/spawn.rs",
     "src/ffi/process.rs",
     "src/ffi/wait.rs",
+    "src/ffi/waits.rs",
     "src/ffi/device.rs",
     "src/ffi/lock.rs",
     "src/ffi/semaphore.rs",

@@ -179,6 +179,13 @@ inline std::size_t gc() {
     return removed;
 }
 
+/// Ends the waits through an object, for this process's threads: they throw with
+/// SHOAL_ERR_CLOSED, now and from now on. See `shoal_end_waits`.
+template <class Object>
+void end_waits(const Object &object) {
+    detail::check(shoal_end_waits(object.get_handle()));
+}
+
 }  // namespace shoal
 
 #endif

@@ -15,6 +15,7 @@ PROTOTYPES: Dict[str, Tuple[Any, Tuple[Any, ...]]] = {
     "shoal_version": (c_char_p, ()),
     "shoal_abi_version": (c_uint32, ()),
     "shoal_gc": (_STATUS, (c_void_p,)),
+    "shoal_end_waits": (_STATUS, (c_void_p,)),
     "shoal_queue_open": (_STATUS, (c_char_p, c_void_p, c_void_p)),
     "shoal_queue_free": (None, (c_void_p,)),
     "shoal_queue_name": (c_char_p, (c_void_p,)),
