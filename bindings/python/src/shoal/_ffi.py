@@ -6,17 +6,19 @@ and `get` and gained nothing.)
 
 A handle is a `ctypes.c_void_p` that frees its pointer when the last reference to it goes.
 Whoever calls into the library passes the handle itself, so a call in flight in one thread
-keeps the pointer alive while another thread lets go of it.
+keeps the pointer alive while another thread lets go of it. (A call that waits comes back: see
+`_handles.Shared.detach`.)
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import weakref
 from ctypes import POINTER, byref, c_bool, c_char_p, c_int, c_int32, c_int64
 from ctypes import c_size_t, c_uint32, c_uint64, c_void_p
 from pathlib import Path
-from typing import Any, ClassVar, Dict, Optional, Sequence, Tuple
+from typing import Any, ClassVar, Dict, List, Optional, Sequence, Tuple
 
 from ._errors import BY_CODE, ShoalError, error_for
 from ._prototypes import NOT_FOR_PYTHON as NOT_FOR_PYTHON
@@ -63,6 +65,8 @@ class Handle(c_void_p):
     """Owns one native pointer; the last reference to go frees it."""
 
     release: ClassVar[Any] = None
+    # The objects that use it, some of which may be gone.
+    users: "List[weakref.ref[Any]]"
 
     # By identity: ctypes makes its types unhashable.
     __hash__ = object.__hash__

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import weakref
 from multiprocessing import util
 from multiprocessing.context import get_spawning_popen
 from typing import Any, Callable, List, Optional, Tuple, Type, TypeVar, cast
@@ -45,6 +46,7 @@ class Shared:
         self._fast = _ffi.prebuilt(handle)
         self._name = name
         with _attaching:
+            handle.users = [weakref.ref(self), *_users(handle)]
             _everything[id(self)] = self
             _attached.setdefault((type(self), name), self)
 
@@ -62,7 +64,9 @@ class Shared:
         """Gives up this process's hold on the object; using it afterwards is an error.
 
         Other processes are not disturbed. The last one out removes an ephemeral object.
-        May be called twice. A thread waiting in the object raises `ClosedError` soon after.
+        May be called twice. A thread that waits in the object raises `ClosedError` at once; within
+        a second, if this process has another object for the same handle (``raw`` of a map or a
+        list, a copy of a queue).
         """
         self._forget()
         with _attaching:
@@ -70,8 +74,16 @@ class Shared:
                 del _attached[type(self), self._name]
 
     def _forget(self) -> None:
-        """Lets go of the handle."""
+        """Lets go of the handle, and has the threads come back that wait in a call through it."""
+        handle = self._handle
         self._handle = self._fast = None
+        if handle is None:
+            return
+        with _attaching:
+            handle.users = [it for it in _users(handle) if it() is not self]
+            is_last = not handle.users
+        if is_last:
+            _ffi.lib.shoal_end_waits(handle)
 
     def _live(self) -> Any:
         """The handle. Keep it in a local variable for as long as the call lasts."""
@@ -112,6 +124,11 @@ def attach(
         if found is None:
             found = opened() if opened else cls(name, create=False)  # type: ignore[call-arg]
         return cast(_SharedT, found)
+
+
+def _users(handle: _ffi.Handle) -> "List[weakref.ref[Any]]":
+    """The objects that use a handle."""
+    return [it for it in getattr(handle, "users", ()) if it() is not None]
 
 
 class Hold:
@@ -164,8 +181,8 @@ def _detach_everything() -> None:
             waiting.add(handle)
             shared._forget()
         del handle
-    # A daemon thread waiting in the library keeps its handle until its slice is over; then
-    # it finds the object detached. Give such threads one slice.
+    # A daemon thread that waits in the library keeps its handle until it is back, which it now
+    # is. Give such threads a moment.
     patience = 20 if threading.active_count() > 1 else 0
     while len(waiting) and patience:
         time.sleep(0.01)

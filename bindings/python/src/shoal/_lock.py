@@ -89,7 +89,9 @@ class Lock(Sync):
         with lock:
             ...
 
-    Anybody may release it. It has no queue: who asks when it comes free gets it.
+    Anybody may release it. It has no queue: who asks when it comes free gets it. Its owner is a
+    process: a *thread* that ends with the lock leaves it taken until somebody releases it, or
+    this process ends or detaches it.
 
     **If its owner dies**, or detaches, the next one gets the lock, and `owner_died` is true
     until that one releases it. An exception instead would be the end of programs that are
@@ -210,7 +212,8 @@ class RLock(Lock):
     """A lock that the thread which has it may take again, as `multiprocessing.RLock`.
 
     It must be released as often, by that thread: otherwise it is an `AssertionError`, as in
-    the standard library. For the rest, see `Lock`.
+    the standard library. So if a thread ends with the lock, it stays taken until this process
+    ends or detaches it. For the rest, see `Lock`.
     """
 
     _own_flags = _ffi.RECURSIVE

@@ -192,7 +192,7 @@ class Condition(Sync):
         depth = self._lock._depth()
         assert depth, "must acquire() condition before using wait()"
         handle = self._live()
-        place, notified = ctypes.c_uint32(), ctypes.c_bool()
+        place, notified, is_over = ctypes.c_uint32(), ctypes.c_bool(), False
         _ffi.check(_lib.shoal_condition_enlist(handle, ctypes.byref(place)))
         try:
             for _ in range(depth):
@@ -203,6 +203,7 @@ class Condition(Sync):
             )
             if status != _ffi.TIMEOUT:
                 _ffi.check(status)
+            is_over = True
         finally:
             try:
                 for _ in range(depth):
@@ -210,6 +211,9 @@ class Condition(Sync):
             finally:
                 # Last: until then, what this one was told would be told to another if it died.
                 status = _lib.shoal_condition_leave(handle, place, ctypes.byref(notified))
+                if notified.value and not is_over:
+                    # An exception came in between: it is for another.
+                    _lib.shoal_condition_notify(handle, 1)
         _ffi.check(status)
         return notified.value
 

@@ -48,9 +48,9 @@ def wait(call: Callable[[int], int], until: Optional[int]) -> int:
     """Runs ``call(timeout_ns)`` until it answers, or ``until`` has passed.
 
     Returns the last status: ``TIMEOUT``, ``FULL`` or ``EMPTY`` once the time is up.
-    ``call`` is always made at least once.
+    ``call`` is always made at least once. It raises what it means to have no handle any more.
     """
-    slice_ns = SLICE_NS
+    slice_ns, is_told = SLICE_NS, False
     while True:
         if until is None:
             patience = slice_ns
@@ -60,6 +60,11 @@ def wait(call: Callable[[int], int], until: Optional[int]) -> int:
             patience = max(0, min(slice_ns, until - monotonic_ns()))
         status = call(patience)
         if status == _ffi.INTERRUPTED:
+            continue
+        if status == _ffi.CLOSED and not is_told:
+            # Closed for all, or for this process: then another thread has detached the object
+            # meanwhile, and `call` says so.
+            is_told = True
             continue
         if status != _ffi.TIMEOUT:
             # A wait of no length reports FULL or EMPTY. That is the answer only if the
