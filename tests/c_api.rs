@@ -100,6 +100,11 @@ fn a_handle_that_is_given_up_lets_go_of_those_who_wait_in_c() {
 }
 
 #[test]
+fn a_thread_that_is_cancelled_in_a_call_ends_after_it() {
+    c_test("cancel");
+}
+
+#[test]
 fn what_a_killed_process_had_is_given_back_in_c() {
     c_test("deaths");
 }

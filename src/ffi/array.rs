@@ -6,7 +6,7 @@ use super::args::{self, Out};
 use super::handle::{self, Named, opaque};
 use super::lock::told;
 use super::options::{self, ArrayOptions};
-use super::status::{guard, guard_some};
+use super::status::{guard, guard_shielded, guard_some};
 use crate::array::Array;
 use crate::error::{Result, Status};
 
@@ -56,7 +56,7 @@ pub unsafe extern "C" fn shoal_array_open(
     options: *const ArrayOptions,
     out: *mut *mut ArrayHandle,
 ) -> Status {
-    guard(|| {
+    guard_shielded(|| {
         // SAFETY: the caller's contract.
         let out = unsafe { Out::preset("out", out, std::ptr::null_mut()) }?;
         // SAFETY: the caller's contract.
@@ -81,7 +81,7 @@ pub unsafe extern "C" fn shoal_array_open(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_array_free(a: *mut ArrayHandle) {
     // SAFETY: the caller's contract.
-    guard(|| unsafe { handle::free(a) });
+    guard_shielded(|| unsafe { handle::free(a) });
 }
 
 /// The name to open it by in another process. NULL if `a` is invalid.
@@ -104,7 +104,7 @@ pub unsafe extern "C" fn shoal_array_name(a: *mut ArrayHandle) -> *const c_char 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_array_unlink(name: *const c_char) -> Status {
     // SAFETY: the caller's contract.
-    guard(|| unsafe { Array::unlink(args::text("name", name)?) })
+    guard_shielded(|| unsafe { Array::unlink(args::text("name", name)?) })
 }
 
 /// Where the items are: plain memory, zeros at first, aligned to 128 bytes.

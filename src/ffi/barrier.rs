@@ -5,7 +5,7 @@ use std::ffi::c_char;
 use super::args::{self, Out};
 use super::handle::{self, Named, opaque};
 use super::options::{self, SyncOptions};
-use super::status::{guard, guard_some};
+use super::status::{guard, guard_shielded, guard_some};
 use crate::error::{Result, Status};
 use crate::primitives::Barrier;
 
@@ -46,7 +46,7 @@ pub unsafe extern "C" fn shoal_barrier_open(
     options: *const SyncOptions,
     out: *mut *mut BarrierHandle,
 ) -> Status {
-    guard(|| {
+    guard_shielded(|| {
         // SAFETY: the caller's contract.
         let out = unsafe { Out::preset("out", out, std::ptr::null_mut()) }?;
         // SAFETY: the caller's contract.
@@ -68,7 +68,7 @@ pub unsafe extern "C" fn shoal_barrier_open(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_barrier_free(b: *mut BarrierHandle) {
     // SAFETY: the caller's contract.
-    guard(|| unsafe { handle::free(b) });
+    guard_shielded(|| unsafe { handle::free(b) });
 }
 
 /// The name to open it by in another process. NULL if `b` is invalid.
@@ -92,7 +92,7 @@ pub unsafe extern "C" fn shoal_barrier_name(b: *mut BarrierHandle) -> *const c_c
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_barrier_unlink(name: *const c_char) -> Status {
     // SAFETY: the caller's contract.
-    guard(|| unsafe { Barrier::unlink(args::text("name", name)?) })
+    guard_shielded(|| unsafe { Barrier::unlink(args::text("name", name)?) })
 }
 
 /// Waits until all parties are there. `*index`: how many came before the caller.

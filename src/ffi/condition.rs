@@ -6,7 +6,7 @@ use super::args::{self, Out};
 use super::handle::{self, Named, opaque};
 use super::lock::{LockHandle, lock, told};
 use super::options::{self, SyncOptions};
-use super::status::{guard, guard_some};
+use super::status::{guard, guard_shielded, guard_some};
 use crate::error::{Error, Result, Status};
 use crate::primitives::Condition;
 
@@ -52,7 +52,7 @@ pub unsafe extern "C" fn shoal_condition_open(
     options: *const SyncOptions,
     out: *mut *mut ConditionHandle,
 ) -> Status {
-    guard(|| {
+    guard_shielded(|| {
         // SAFETY: the caller's contract.
         let out = unsafe { Out::preset("out", out, std::ptr::null_mut()) }?;
         // SAFETY: the caller's contract.
@@ -74,7 +74,7 @@ pub unsafe extern "C" fn shoal_condition_open(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_condition_free(c: *mut ConditionHandle) {
     // SAFETY: the caller's contract.
-    guard(|| unsafe { handle::free(c) });
+    guard_shielded(|| unsafe { handle::free(c) });
 }
 
 /// The name to open it by in another process. NULL if `c` is invalid.
@@ -98,7 +98,7 @@ pub unsafe extern "C" fn shoal_condition_name(c: *mut ConditionHandle) -> *const
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_condition_unlink(name: *const c_char) -> Status {
     // SAFETY: the caller's contract.
-    guard(|| unsafe { Condition::unlink(args::text("name", name)?) })
+    guard_shielded(|| unsafe { Condition::unlink(args::text("name", name)?) })
 }
 
 /// Lets go of `l`, which the caller has, waits until notified, and takes it again: a recursive

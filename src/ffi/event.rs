@@ -5,7 +5,7 @@ use std::ffi::c_char;
 use super::args::{self, Out};
 use super::handle::{self, Named, opaque};
 use super::options::{self, SyncOptions};
-use super::status::{guard, guard_some};
+use super::status::{guard, guard_shielded, guard_some};
 use crate::error::{Result, Status};
 use crate::primitives::Event;
 
@@ -46,7 +46,7 @@ pub unsafe extern "C" fn shoal_event_open(
     options: *const SyncOptions,
     out: *mut *mut EventHandle,
 ) -> Status {
-    guard(|| {
+    guard_shielded(|| {
         // SAFETY: the caller's contract.
         let out = unsafe { Out::preset("out", out, std::ptr::null_mut()) }?;
         // SAFETY: the caller's contract.
@@ -68,7 +68,7 @@ pub unsafe extern "C" fn shoal_event_open(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_event_free(e: *mut EventHandle) {
     // SAFETY: the caller's contract.
-    guard(|| unsafe { handle::free(e) });
+    guard_shielded(|| unsafe { handle::free(e) });
 }
 
 /// The name to open it by in another process. NULL if `e` is invalid.
@@ -92,7 +92,7 @@ pub unsafe extern "C" fn shoal_event_name(e: *mut EventHandle) -> *const c_char 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_event_unlink(name: *const c_char) -> Status {
     // SAFETY: the caller's contract.
-    guard(|| unsafe { Event::unlink(args::text("name", name)?) })
+    guard_shielded(|| unsafe { Event::unlink(args::text("name", name)?) })
 }
 
 /// Sets the event and wakes all who wait for it.

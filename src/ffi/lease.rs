@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::args::{self, Out};
 use super::queue::{QueueHandle, queue, tell};
 use super::reserve::{Loan, lent};
-use super::status::guard;
+use super::status::{guard, guard_shielded};
 use super::{handle, handle::Named};
 use crate::Timeout;
 use crate::error::{Error, Result, Status};
@@ -189,7 +189,7 @@ pub unsafe extern "C" fn shoal_queue_dead_letters(
     q: *mut QueueHandle,
     out: *mut *mut QueueHandle,
 ) -> Status {
-    guard(|| {
+    guard_shielded(|| {
         // SAFETY: the caller's contract.
         let out = unsafe { Out::preset("out", out, std::ptr::null_mut()) }?;
         // SAFETY: the caller's contract.

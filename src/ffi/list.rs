@@ -5,7 +5,7 @@ use std::ffi::{c_char, c_int, c_void};
 use super::args::{self, Out, Slice};
 use super::handle::{self, Named, opaque};
 use super::options::{self, ListOptions};
-use super::status::{guard, guard_some};
+use super::status::{guard, guard_shielded, guard_some};
 use crate::copy::fill;
 use crate::error::{Error, Result, Status};
 use crate::list::{List, Locked};
@@ -78,7 +78,7 @@ pub unsafe extern "C" fn shoal_list_open(
     options: *const ListOptions,
     out: *mut *mut ListHandle,
 ) -> Status {
-    guard(|| {
+    guard_shielded(|| {
         // SAFETY: the caller's contract.
         let out = unsafe { Out::preset("out", out, std::ptr::null_mut()) }?;
         // SAFETY: the caller's contract.
@@ -101,7 +101,7 @@ pub unsafe extern "C" fn shoal_list_open(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_list_free(l: *mut ListHandle) {
     // SAFETY: the caller's contract.
-    guard(|| unsafe { handle::free(l) });
+    guard_shielded(|| unsafe { handle::free(l) });
 }
 
 /// The name of the list, to open it by in another process. NULL if `l` is invalid.
@@ -125,7 +125,7 @@ pub unsafe extern "C" fn shoal_list_name(l: *mut ListHandle) -> *const c_char {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_list_unlink(name: *const c_char) -> Status {
     // SAFETY: the caller's contract.
-    guard(|| unsafe { List::unlink(args::text("name", name)?) })
+    guard_shielded(|| unsafe { List::unlink(args::text("name", name)?) })
 }
 
 /// Adds an element at the end.

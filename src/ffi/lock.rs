@@ -5,7 +5,7 @@ use std::ffi::c_char;
 use super::args::{self, Out};
 use super::handle::{self, Named, opaque};
 use super::options::{self, SHOAL_RECURSIVE, SyncOptions};
-use super::status::{guard, guard_some};
+use super::status::{guard, guard_shielded, guard_some};
 use crate::error::{Error, Result, Status};
 use crate::primitives::{Lock, Taken};
 
@@ -46,7 +46,7 @@ pub unsafe extern "C" fn shoal_lock_open(
     options: *const SyncOptions,
     out: *mut *mut LockHandle,
 ) -> Status {
-    guard(|| {
+    guard_shielded(|| {
         // SAFETY: the caller's contract.
         let out = unsafe { Out::preset("out", out, std::ptr::null_mut()) }?;
         // SAFETY: the caller's contract.
@@ -72,7 +72,7 @@ pub unsafe extern "C" fn shoal_lock_open(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_lock_free(l: *mut LockHandle) {
     // SAFETY: the caller's contract.
-    guard(|| unsafe { handle::free(l) });
+    guard_shielded(|| unsafe { handle::free(l) });
 }
 
 /// The name to open it by in another process. NULL if `l` is invalid.
@@ -96,7 +96,7 @@ pub unsafe extern "C" fn shoal_lock_name(l: *mut LockHandle) -> *const c_char {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_lock_unlink(name: *const c_char) -> Status {
     // SAFETY: the caller's contract.
-    guard(|| unsafe { Lock::unlink(args::text("name", name)?) })
+    guard_shielded(|| unsafe { Lock::unlink(args::text("name", name)?) })
 }
 
 /// The news about a lock's last owner, as C has it: a status, with the lock held.

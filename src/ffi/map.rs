@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::args::{self, Out};
 use super::handle::{self, Named, opaque};
 use super::options::{self, MapOptions};
-use super::status::{guard, guard_some};
+use super::status::{guard, guard_shielded, guard_some};
 use crate::error::{Error, Result, Status};
 use crate::map::{Cursor, Map};
 use crate::sync::EndWaits;
@@ -75,7 +75,7 @@ pub unsafe extern "C" fn shoal_map_open(
     options: *const MapOptions,
     out: *mut *mut MapHandle,
 ) -> Status {
-    guard(|| {
+    guard_shielded(|| {
         // SAFETY: the caller's contract.
         let out = unsafe { Out::preset("out", out, std::ptr::null_mut()) }?;
         // SAFETY: the caller's contract.
@@ -98,7 +98,7 @@ pub unsafe extern "C" fn shoal_map_open(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_map_free(m: *mut MapHandle) {
     // SAFETY: the caller's contract.
-    guard(|| unsafe { handle::free(m) });
+    guard_shielded(|| unsafe { handle::free(m) });
 }
 
 /// The name of the map, to open it by in another process. NULL if `m` is invalid.
@@ -400,7 +400,7 @@ pub unsafe extern "C" fn shoal_map_clear(m: *mut MapHandle) -> Status {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_map_unlink(name: *const c_char) -> Status {
     // SAFETY: the caller's contract.
-    guard(|| unsafe { Map::unlink(args::text("name", name)?) })
+    guard_shielded(|| unsafe { Map::unlink(args::text("name", name)?) })
 }
 
 /// Begins a walk through all entries of a map, in no order, while others may write.
@@ -483,5 +483,5 @@ pub unsafe extern "C" fn shoal_map_iter_next(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_map_iter_free(it: *mut MapIterHandle) {
     // SAFETY: the caller's contract.
-    guard(|| unsafe { handle::free(it) });
+    guard_shielded(|| unsafe { handle::free(it) });
 }

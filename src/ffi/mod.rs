@@ -50,6 +50,10 @@
 //! a call by then: it returns when they have left. If one does not within a second, because it
 //! waits for something else there, the object stays open until the process ends.
 //!
+//! `pthread_cancel` does not reach into a call. A thread that is cancelled in one ends at the next
+//! cancellation point of its program; a wait goes on until it is over or is ended. The type must not
+//! be PTHREAD_CANCEL_ASYNCHRONOUS during a call.
+//!
 //! What is locked, acquired or leased belongs to a handle in a process and not to a thread. A thread
 //! that ends with a lock leaves it taken, for as long as its process has the handle: another thread
 //! of it can unlock a plain lock and a key, release a permit or a read-write lock, and end a lease;
@@ -72,8 +76,8 @@
 //!   a message it had just taken is lost with it. The next process to come along repairs the
 //!   object. If it cannot, every call answers SHOAL_ERR_POISONED from then on.
 //! - A process that is stopped (SIGSTOP, a debugger) inside a call holds the others up. So does a
-//!   thread that ends inside a call (pthread_cancel, longjmp out of a signal handler) for as long
-//!   as its process lives.
+//!   thread that ends inside a call (longjmp out of a signal handler) for as long as its process
+//!   lives.
 //! - Objects live in `/dev/shm`, or in the directory that the environment variable SHOAL_DIR names:
 //!   an absolute path, best on a tmpfs, the same for all processes that share objects. It is read
 //!   once, at the first call that needs it. On another file system the first creation tries out

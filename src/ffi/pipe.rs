@@ -8,7 +8,7 @@ use super::handle::{self, Named, opaque};
 use super::lease::span;
 use super::options::{self, PipeOptions};
 use super::reserve::{Loan, lent};
-use super::status::{guard, guard_some};
+use super::status::{guard, guard_shielded, guard_some};
 use crate::error::{Error, Result, Status};
 use crate::pipe::{End, Pipe};
 
@@ -68,7 +68,7 @@ pub unsafe extern "C" fn shoal_pipe_open(
     options: *const PipeOptions,
     out: *mut *mut PipeHandle,
 ) -> Status {
-    guard(|| {
+    guard_shielded(|| {
         // SAFETY: the caller's contract.
         let out = unsafe { Out::preset("out", out, std::ptr::null_mut()) }?;
         // SAFETY: the caller's contract.
@@ -100,7 +100,7 @@ pub unsafe extern "C" fn shoal_pipe_pair(
     first: *mut *mut PipeHandle,
     second: *mut *mut PipeHandle,
 ) -> Status {
-    guard(|| {
+    guard_shielded(|| {
         // SAFETY: the caller's contract.
         let first = unsafe { Out::preset("first", first, std::ptr::null_mut()) }?;
         // SAFETY: the caller's contract.
@@ -124,7 +124,7 @@ pub unsafe extern "C" fn shoal_pipe_pair(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_pipe_free(p: *mut PipeHandle) {
     // SAFETY: the caller's contract.
-    guard(|| unsafe { handle::free(p) });
+    guard_shielded(|| unsafe { handle::free(p) });
 }
 
 /// The name to open it by in another process. NULL if `p` is invalid.
@@ -147,7 +147,7 @@ pub unsafe extern "C" fn shoal_pipe_name(p: *mut PipeHandle) -> *const c_char {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_pipe_unlink(name: *const c_char) -> Status {
     // SAFETY: the caller's contract.
-    guard(|| unsafe { Pipe::unlink(args::text("name", name)?) })
+    guard_shielded(|| unsafe { Pipe::unlink(args::text("name", name)?) })
 }
 
 /// What can be done at this end: both, if the pipe has two ways.
@@ -402,7 +402,7 @@ pub unsafe extern "C" fn shoal_pipe_poll(
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_pipe_fd(p: *mut PipeHandle, out: *mut c_int) -> Status {
-    guard(|| {
+    guard_shielded(|| {
         // SAFETY: the caller's contract.
         let (out, pipe) = unsafe { (Out::new("out", out)?, pipe(p)?) };
         out.set(pipe.fd()?.as_raw_fd());
@@ -422,7 +422,7 @@ pub unsafe extern "C" fn shoal_pipe_fd(p: *mut PipeHandle, out: *mut c_int) -> S
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_pipe_hold(p: *mut PipeHandle, out: *mut c_int) -> Status {
-    guard(|| {
+    guard_shielded(|| {
         // SAFETY: the caller's contract.
         let (out, pipe) = unsafe { (Out::new("out", out)?, pipe(p)?) };
         out.set(pipe.hold()?.into_raw_fd());
@@ -440,7 +440,7 @@ pub unsafe extern "C" fn shoal_pipe_hold(p: *mut PipeHandle, out: *mut c_int) ->
 /// Errors: SHOAL_ERR_INVALID (name, or a negative descriptor).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_pipe_release(name: *const c_char, fd: c_int) -> Status {
-    guard(|| {
+    guard_shielded(|| {
         if fd < 0 {
             return Err(Error::invalid("fd", format!("{fd} is no descriptor")));
         }

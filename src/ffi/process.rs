@@ -7,7 +7,7 @@ use super::args::{self, Out};
 use super::handle::{self, opaque};
 use super::options;
 use super::spawn::{self, SpawnOptions};
-use super::status::guard;
+use super::status::{guard, guard_shielded};
 use crate::error::{Error, Status};
 use crate::process::{self, ExitKind, ForkOptions, Process};
 
@@ -71,7 +71,7 @@ pub unsafe extern "C" fn shoal_process_spawn(
     options: *const SpawnOptions,
     out: *mut *mut ProcessHandle,
 ) -> Status {
-    guard(|| {
+    guard_shielded(|| {
         // SAFETY: the caller's contract.
         let out = unsafe { Out::preset("out", out, std::ptr::null_mut()) }?;
         // SAFETY: the caller's contract.
@@ -142,7 +142,7 @@ pub unsafe extern "C" fn shoal_process_join(
     timeout_ns: i64,
     out: *mut Exit,
 ) -> Status {
-    guard(|| {
+    guard_shielded(|| {
         // SAFETY: the caller's contract.
         let (out, process) = unsafe { (Out::optional("out", out)?, handle::get(p)?) };
         let exit = process.join(args::timeout(timeout_ns))?;
@@ -183,7 +183,7 @@ pub unsafe extern "C" fn shoal_process_pid(p: *mut ProcessHandle, out: *mut i32)
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_process_pidfd(p: *mut ProcessHandle, out: *mut c_int) -> Status {
-    guard(|| {
+    guard_shielded(|| {
         // SAFETY: the caller's contract.
         let (out, process) = unsafe { (Out::new("out", out)?, handle::get(p)?) };
         let fd = process.pidfd().ok_or_else(|| Error::NotFound {
@@ -205,7 +205,7 @@ pub unsafe extern "C" fn shoal_process_pidfd(p: *mut ProcessHandle, out: *mut c_
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_process_signal(p: *mut ProcessHandle, signal: c_int) -> Status {
     // SAFETY: the caller's contract.
-    guard(|| unsafe { handle::get(p)?.signal(signal) })
+    guard_shielded(|| unsafe { handle::get(p)?.signal(signal) })
 }
 
 /// Sends a signal to the process and to its descendants that stayed in its group.
@@ -230,7 +230,7 @@ pub unsafe extern "C" fn shoal_process_signal_group(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_process_terminate(p: *mut ProcessHandle) -> Status {
     // SAFETY: the caller's contract.
-    guard(|| unsafe { handle::get(p)?.terminate() })
+    guard_shielded(|| unsafe { handle::get(p)?.terminate() })
 }
 
 /// Ends the process at once, with SIGKILL. As `shoal_process_signal`.
@@ -239,7 +239,7 @@ pub unsafe extern "C" fn shoal_process_terminate(p: *mut ProcessHandle) -> Statu
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_process_kill(p: *mut ProcessHandle) -> Status {
     // SAFETY: the caller's contract.
-    guard(|| unsafe { handle::get(p)?.kill() })
+    guard_shielded(|| unsafe { handle::get(p)?.kill() })
 }
 
 /// Hands over this process's end of a pipe that was asked for with SHOAL_STDIO_PIPE.
@@ -258,7 +258,7 @@ pub unsafe extern "C" fn shoal_process_stdio(
     which: c_int,
     fd: *mut c_int,
 ) -> Status {
-    guard(|| {
+    guard_shielded(|| {
         // SAFETY: the caller's contract.
         let (fd, process) = unsafe { (Out::new("fd", fd)?, handle::get(p)?) };
         let taken = match which {
@@ -285,5 +285,5 @@ pub unsafe extern "C" fn shoal_process_stdio(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_process_free(p: *mut ProcessHandle) {
     // SAFETY: the caller's contract.
-    guard(|| unsafe { handle::free(p) });
+    guard_shielded(|| unsafe { handle::free(p) });
 }

@@ -5,7 +5,7 @@ use std::ffi::{c_char, c_void};
 use super::args::{self, Out, Slice};
 use super::handle::{self, Named, opaque};
 use super::options::{self, QueueOptions};
-use super::status::{guard, guard_some};
+use super::status::{guard, guard_shielded, guard_some};
 use crate::error::{Result, Status};
 use crate::queue::Queue;
 
@@ -47,7 +47,7 @@ pub unsafe extern "C" fn shoal_queue_open(
     options: *const QueueOptions,
     out: *mut *mut QueueHandle,
 ) -> Status {
-    guard(|| {
+    guard_shielded(|| {
         // SAFETY: the caller's contract.
         let out = unsafe { Out::preset("out", out, std::ptr::null_mut()) }?;
         // SAFETY: the caller's contract.
@@ -70,7 +70,7 @@ pub unsafe extern "C" fn shoal_queue_open(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_queue_free(q: *mut QueueHandle) {
     // SAFETY: the caller's contract.
-    guard(|| unsafe { handle::free(q) });
+    guard_shielded(|| unsafe { handle::free(q) });
 }
 
 /// The name of the queue, to open it by in another process. NULL if `q` is invalid.
@@ -339,5 +339,5 @@ pub unsafe extern "C" fn shoal_queue_close(q: *mut QueueHandle) -> Status {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_queue_unlink(name: *const c_char) -> Status {
     // SAFETY: the caller's contract.
-    guard(|| unsafe { Queue::unlink(args::text("name", name)?) })
+    guard_shielded(|| unsafe { Queue::unlink(args::text("name", name)?) })
 }

@@ -6,7 +6,7 @@ use super::args::{self, Out};
 use super::handle::{self, Named, opaque};
 use super::lock::told;
 use super::options::{self, SyncOptions};
-use super::status::{guard, guard_some};
+use super::status::{guard, guard_shielded, guard_some};
 use crate::error::{Result, Status};
 use crate::primitives::RwLock;
 
@@ -52,7 +52,7 @@ pub unsafe extern "C" fn shoal_rwlock_open(
     options: *const SyncOptions,
     out: *mut *mut RwLockHandle,
 ) -> Status {
-    guard(|| {
+    guard_shielded(|| {
         // SAFETY: the caller's contract.
         let out = unsafe { Out::preset("out", out, std::ptr::null_mut()) }?;
         // SAFETY: the caller's contract.
@@ -74,7 +74,7 @@ pub unsafe extern "C" fn shoal_rwlock_open(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_rwlock_free(l: *mut RwLockHandle) {
     // SAFETY: the caller's contract.
-    guard(|| unsafe { handle::free(l) });
+    guard_shielded(|| unsafe { handle::free(l) });
 }
 
 /// The name to open it by in another process. NULL if `l` is invalid.
@@ -98,7 +98,7 @@ pub unsafe extern "C" fn shoal_rwlock_name(l: *mut RwLockHandle) -> *const c_cha
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_rwlock_unlink(name: *const c_char) -> Status {
     // SAFETY: the caller's contract.
-    guard(|| unsafe { RwLock::unlink(args::text("name", name)?) })
+    guard_shielded(|| unsafe { RwLock::unlink(args::text("name", name)?) })
 }
 
 /// Takes the lock for reading.

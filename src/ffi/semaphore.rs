@@ -5,7 +5,7 @@ use std::ffi::c_char;
 use super::args::{self, Out};
 use super::handle::{self, Named, opaque};
 use super::options::{self, SHOAL_BOUNDED, SyncOptions};
-use super::status::{guard, guard_some};
+use super::status::{guard, guard_shielded, guard_some};
 use crate::error::{Result, Status};
 use crate::primitives::Semaphore;
 
@@ -51,7 +51,7 @@ pub unsafe extern "C" fn shoal_semaphore_open(
     options: *const SyncOptions,
     out: *mut *mut SemaphoreHandle,
 ) -> Status {
-    guard(|| {
+    guard_shielded(|| {
         // SAFETY: the caller's contract.
         let out = unsafe { Out::preset("out", out, std::ptr::null_mut()) }?;
         // SAFETY: the caller's contract.
@@ -77,7 +77,7 @@ pub unsafe extern "C" fn shoal_semaphore_open(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_semaphore_free(s: *mut SemaphoreHandle) {
     // SAFETY: the caller's contract.
-    guard(|| unsafe { handle::free(s) });
+    guard_shielded(|| unsafe { handle::free(s) });
 }
 
 /// The name to open it by in another process. NULL if `s` is invalid.
@@ -101,7 +101,7 @@ pub unsafe extern "C" fn shoal_semaphore_name(s: *mut SemaphoreHandle) -> *const
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_semaphore_unlink(name: *const c_char) -> Status {
     // SAFETY: the caller's contract.
-    guard(|| unsafe { Semaphore::unlink(args::text("name", name)?) })
+    guard_shielded(|| unsafe { Semaphore::unlink(args::text("name", name)?) })
 }
 
 /// Takes a permit. It returns by itself if this process dies.

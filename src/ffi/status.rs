@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::error::{Error, Result, Status};
 use crate::sync;
+use crate::sys::cancel::Shield;
 
 /// Grows by one with every release whose header older programs do not work with.
 pub const SHOAL_ABI_VERSION: u32 = 0;
@@ -33,6 +34,14 @@ pub(super) fn guard(call: impl FnOnce() -> Result<()>) -> Status {
         Ok(()) => Status::Ok,
         Err(status) => status,
     }
+}
+
+/// [`guard`] for functions that open and close, or start and end processes: their system calls are
+/// cancellation points. Those of the other functions are shielded where they are made, since this
+/// costs as much as a whole call of theirs.
+pub(super) fn guard_shielded(call: impl FnOnce() -> Result<()>) -> Status {
+    let _shield = Shield::new();
+    guard(call)
 }
 
 /// [`guard`] for functions that return something else; `None` is their failure.
@@ -203,7 +212,7 @@ pub extern "C" fn shoal_abi_version() -> u32 {
 /// what SHOAL_DIR names); SHOAL_ERR_PERMISSION (it cannot be read).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_gc(removed: *mut usize) -> Status {
-    guard(|| {
+    guard_shielded(|| {
         // SAFETY: the caller's contract.
         let removed = unsafe { super::args::Out::optional("removed", removed) }?;
         let names = crate::gc(false)?;

@@ -7,7 +7,7 @@ use super::args::{self, Out};
 use super::handle;
 use super::process::ProcessHandle;
 use super::queue::{QueueHandle, queue};
-use super::status::guard;
+use super::status::guard_shielded;
 use crate::error::{Error, Result, Status};
 use crate::wait::{self, Waitable};
 
@@ -67,7 +67,7 @@ impl Thing {
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_queue_fd(q: *mut QueueHandle, out: *mut c_int) -> Status {
-    guard(|| {
+    guard_shielded(|| {
         // SAFETY: the caller's contract.
         let (out, queue) = unsafe { (Out::new("out", out)?, queue(q)?) };
         out.set(queue.fd()?.as_raw_fd());
@@ -108,7 +108,7 @@ pub unsafe extern "C" fn shoal_wait_any(
     timeout_ns: i64,
     out: *mut usize,
 ) -> Status {
-    guard(|| {
+    guard_shielded(|| {
         // SAFETY: the caller's contract.
         let (out, things) = unsafe { (Out::new("out", out)?, args::array("things", things, n)?) };
         // SAFETY: the caller's contract.

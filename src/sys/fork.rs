@@ -3,6 +3,7 @@
 use std::cell::UnsafeCell;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use super::cancel::Shield;
 use super::once::Once;
 use crate::error::{Error, Result};
 
@@ -90,6 +91,7 @@ pub(crate) unsafe fn fork() -> Result<Side> {
 
 /// Writes out what C's streams hold.
 pub(crate) fn flush() {
+    let _shield = Shield::new();
     // SAFETY: a null stream stands for all of them.
     unsafe { libc::fflush(std::ptr::null_mut()) };
 }

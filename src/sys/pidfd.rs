@@ -6,6 +6,7 @@
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use super::cancel::Shield;
 use super::fd::off_streams;
 use crate::{Error, Result};
 
@@ -97,6 +98,7 @@ fn record(fd: &OwnedFd) -> Reaped {
 fn wait_id(fd: &OwnedFd, options: i32) -> Result<Reaped> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     let id = fd.as_raw_fd() as libc::id_t;
+    let _shield = Shield::new();
     // SAFETY: `info` is room for one siginfo_t.
     if unsafe { libc::waitid(libc::P_PIDFD, id, info.as_mut_ptr(), options) } != 0 {
         return match Error::last_os("waitid") {

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use crate::error::{Error, Result};
 
+use super::cancel::Shield;
 use super::clock::{self, Deadline};
 use super::errno;
 use super::fd::off_streams;
@@ -26,12 +27,14 @@ impl Signal {
 
     /// Makes it readable.
     pub(crate) fn set(&self) {
+        let _shield = Shield::new();
         // SAFETY: an open eventfd. It fails only at 2^64 - 1 signals, and is readable then.
         unsafe { libc::eventfd_write(self.0.as_raw_fd(), 1) };
     }
 
     /// Makes it unreadable.
     pub(crate) fn clear(&self) {
+        let _shield = Shield::new();
         let mut count = 0;
         // SAFETY: an open eventfd and a place for its count. It fails only if there is none.
         unsafe { libc::eventfd_read(self.0.as_raw_fd(), &mut count) };
@@ -63,6 +66,7 @@ pub(crate) fn readable(fds: &[BorrowedFd<'_>], deadline: Deadline) -> Result<boo
     let left = left.map(clock::timespec);
     let left = left.as_ref().map_or(std::ptr::null(), |t| t as *const _);
     let count = polled.len() as libc::nfds_t;
+    let _shield = Shield::new();
     // SAFETY: `polled` and `left` outlive the call; a null mask leaves the signal mask alone.
     match unsafe { libc::ppoll(polled.as_mut_ptr(), count, left, std::ptr::null()) } {
         0 => Ok(false),

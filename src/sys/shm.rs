@@ -13,6 +13,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
 use crate::error::{Error, Result};
 
+use super::cancel::Shield;
 use super::directory::{self, path};
 use super::{clock, errno};
 
@@ -98,6 +99,7 @@ pub(crate) fn commit(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<()> {
     // In steps: a signal makes the kernel drop the work of the call it interrupts, and a
     // program with a fast interval timer must still get there. So each signal halves the step.
     let mut longest: u64 = 16 << 20;
+    let _shield = Shield::new();
     let (mut at, end) = (
         offset,
         offset
@@ -135,6 +137,7 @@ pub(crate) fn commit(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<()> {
 /// Gives the pages of `offset .. offset + len` back; they read as zeros from then on.
 pub(crate) fn decommit(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<()> {
     let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    let _shield = Shield::new();
     // SAFETY: the descriptor is open; whether anybody still uses the bytes is the caller's
     // business, and touching a hole is harmless.
     let rc = unsafe {
