@@ -62,8 +62,9 @@
  *
  * What is locked, acquired or leased belongs to a handle in a process and not to a thread. A thread
  * that ends with a lock leaves it taken, for as long as its process has the handle: another thread
- * of it can unlock a plain lock and a key, release a permit or a read-write lock, and end a lease;
- * a recursive lock and that of an array only their own thread.
+ * of it can unlock a plain lock and a key, release a permit or a read-write lock, and end a lease.
+ * A recursive lock and that of an array only their own thread can unlock; a thread that begins
+ * after its end may be taken for it.
  *
  * A thread needs a stack of 64 KiB for any function, beside what the program's own thread-local
  * variables and the callbacks it passes in take. (PTHREAD_STACK_MIN is too small. An optimised

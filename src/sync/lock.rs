@@ -30,8 +30,9 @@
 //!
 //! # Limits
 //! An owner is a handle on the segment, in one process: a *thread* that ends with the lock leaves it
-//! taken for as long as its process has the handle. A *stopped* owner (SIGSTOP, a debugger) is alive:
-//! others wait for it, until their deadline where they have one.
+//! taken for as long as its process has the handle. A thread that begins later may get its number,
+//! and then has a recursive lock as if it had taken it. A *stopped* owner (SIGSTOP, a debugger) is
+//! alive: others wait for it, until their deadline where they have one.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
