@@ -12,6 +12,7 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::error::Result;
+use crate::sys::cancel::Shield;
 use crate::sys::{clock, process, shm};
 
 use super::attach::{check_user, find};
@@ -68,6 +69,7 @@ pub(super) fn before_the_first_creation() {
 /// The caller may have locked an object: nobody who is in a gate waits for one.
 pub(super) fn make_room() -> bool {
     static NEXT: AtomicU64 = AtomicU64::new(0);
+    let _shield = Shield::new();
     let start = clock::now_ns();
     if start < NEXT.load(Ordering::Relaxed) {
         return false;
