@@ -61,6 +61,21 @@ pub(super) struct Held {
     pub(super) owner: Owner,
 }
 
+/// What a word says, if it is a hold's.
+fn decode(word: u64) -> Option<(Kind, Owner)> {
+    let kind = match word >> 48 {
+        1 => Kind::Lock,
+        2 => Kind::Pin,
+        3 => Kind::Kept,
+        _ => return None,
+    };
+    let owner = Owner {
+        slot: (word >> 32) as u16,
+        sitting: word as u32,
+    };
+    Some((kind, owner))
+}
+
 impl Held {
     fn word(&self) -> u64 {
         (self.kind as u64) << 48 | (self.owner.slot as u64) << 32 | self.owner.sitting as u64
@@ -90,28 +105,20 @@ impl<'a> Holds<'a> {
     pub(super) fn all(&self) -> impl Iterator<Item = Held> + use<'a> {
         let holds = self.state.0.iter().enumerate();
         holds.filter_map(|(index, hold)| {
-            let word = hold.word.load(Ordering::Relaxed);
-            let kind = match word >> 48 {
-                1 => Kind::Lock,
-                2 => Kind::Pin,
-                3 => Kind::Kept,
-                _ => return None,
-            };
+            let (kind, owner) = decode(hold.word.load(Ordering::Relaxed))?;
             Some(Held {
                 index,
                 kind,
                 what: hold.what.load(Ordering::Relaxed),
-                owner: Owner {
-                    slot: (word >> 32) as u16,
-                    sitting: word as u32,
-                },
+                owner,
             })
         })
     }
 
     /// Holds `what`; `None` if there are as many holds as there can be.
     pub(super) fn take(&self, kind: Kind, what: u64, owner: Owner) -> Option<Held> {
-        let free = |hold: &Hold| hold.word.load(Ordering::Relaxed) == 0;
+        // A word that is no hold's is nobody's: nothing else would ever end it.
+        let free = |hold: &Hold| decode(hold.word.load(Ordering::Relaxed)).is_none();
         let index = self.state.0.iter().position(free)?;
         let held = Held {
             index,

@@ -45,7 +45,9 @@ impl Turn {
     /// The waiter's `what`, if somebody's turn is not void, and since when it waits.
     fn now(&self, now_ns: u64) -> Option<(u64, u64)> {
         let since = self.since_ns.load(Ordering::Relaxed);
-        let valid = since != 0 && now_ns < self.until_ns.load(Ordering::Relaxed);
+        let left = self.until_ns.load(Ordering::Relaxed).wrapping_sub(now_ns);
+        // None lasts longer: such a word was not written by us, and nobody waits for it.
+        let valid = since != 0 && (1..=WAITING_NS).contains(&left);
         valid.then(|| (self.what.load(Ordering::Relaxed), since))
     }
 

@@ -8,6 +8,7 @@ pub(crate) mod company;
 #[cfg(feature = "crash-points")]
 pub(crate) mod doom;
 pub(crate) mod shm;
+pub(crate) mod wounds;
 
 use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::os::fd::AsRawFd;
