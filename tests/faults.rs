@@ -4,14 +4,10 @@ mod common;
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::time::Duration;
 
+use common::wounds::DATA;
 use common::{FOREVER, NOWAIT, Name, Random, alone, fork, millis, tiny};
-use shoal::{Error, Map, Options, Queue};
-
-/// Where an object's participants and its own data begin.
-const PARTICIPANTS: u64 = 4096;
-const DATA: u64 = 36_864;
+use shoal::{Error, Map, Queue};
 
 fn file_of(name: &Name) -> File {
     let options = File::options().read(true).write(true).clone();
@@ -208,145 +204,6 @@ fn what_is_no_file_is_no_object_and_stops_nobody() {
     assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
     shoal::gc(false).unwrap();
     fs::remove_file(unfinished).unwrap();
-}
-
-/// The most bytes of the rings that are wounded; their shelf is behind that.
-const LARGEST: u64 = 1 << 14;
-/// Where in a queue's data its locks are.
-const LOCKS: [std::ops::Range<u64>; 3] = [128..192, 384..448, 1152..1216];
-
-/// Bits that are likely to hurt, for a place anywhere after the stamp, or not in a lock.
-fn wound(file: &File, random: &mut Random, spares_locks: bool) {
-    let at = match random.below(10) {
-        0 => PARTICIPANTS + random.below(200) * 8,
-        1..=4 => DATA + random.below(110) * 8,
-        5 => DATA + random.below(225) * 8,
-        6..=7 => DATA + 4096 + random.below(512) * 8,
-        _ => DATA + 4096 + LARGEST + random.below(2048) * 8,
-    };
-    let is_lock = at >= DATA && LOCKS.iter().any(|lock| lock.contains(&(at - DATA)));
-    if is_lock && spares_locks {
-        return;
-    }
-    let mut old = [0; 8];
-    file.read_exact_at(&mut old, at).unwrap();
-    let old = u64::from_ne_bytes(old);
-    let bits = match random.below(7) {
-        0 => random.next(),
-        1 => u64::MAX - random.below(100),
-        2 => random.below(10_000),
-        3 => 1 << random.below(64),
-        4 => old ^ (1 << random.below(64)),
-        5 => old.wrapping_add(random.below(9) * 4096),
-        _ => 0,
-    };
-    // The word of a lock that was free again meanwhile, written back, but for the bit that says that
-    // it was inherited: a living process has it, and all others wait.
-    if bits << 1 == old << 1 && old != 0 {
-        return;
-    }
-    file.write_all_at(&bits.to_ne_bytes(), at).unwrap();
-}
-
-fn use_everything(queue: &Queue, random: &mut Random, largest: u64) {
-    let mut buf = vec![0; 3000];
-    let timeout = |random: &mut Random| {
-        if random.below(4) == 0 {
-            millis(1)
-        } else {
-            NOWAIT
-        }
-    };
-    let data = vec![5; random.below(2500) as usize];
-    let _ = queue.put(&data, timeout(random));
-    let _ = queue.put_many(&[&data[..], b"x"], timeout(random));
-    if let Ok(len) = queue.get(&mut buf, timeout(random)) {
-        assert!(len <= buf.len());
-    }
-    if let Ok(message) = queue.get_vec(timeout(random)) {
-        assert!(message.len() as u64 <= largest);
-    }
-    let (mut all, mut lens) = (Vec::new(), Vec::new());
-    if let Ok(count) = queue.get_many(&mut all, &mut lens, 4, NOWAIT) {
-        assert_eq!((count, lens.iter().sum()), (lens.len(), all.len()));
-    }
-    let _ = queue.get_many_into(&mut buf, &mut [0; 3], NOWAIT);
-    if let Ok(mut room) = queue.reserve(data.len(), timeout(random)) {
-        room.fill(6);
-        let _ = room.commit_first(random.below(2500) as usize);
-    }
-    for visible in [Duration::from_nanos(1), Duration::from_secs(1)] {
-        let Ok(lease) = queue.lease_for(visible, timeout(random)) else {
-            continue;
-        };
-        assert!(lease.len() as u64 <= largest);
-        std::hint::black_box(lease.to_vec());
-        let _ = match random.below(4) {
-            0 => lease.ack(),
-            1 => lease.nack(Duration::ZERO),
-            2 => lease.nack(Duration::from_millis(1)),
-            _ => lease.extend(visible),
-        };
-    }
-    let _ = (queue.unfinished(), queue.leased(), queue.join(NOWAIT));
-    let _ = (queue.len(), queue.bytes(), queue.capacity());
-    let _ = (queue.is_closed(), queue.max_message());
-}
-
-#[test]
-fn a_wounded_queue_answers_whoever_opens_it() {
-    let _alone = alone();
-    let options = Options::create().capacity(4096).max_capacity(LARGEST);
-    for seed in 1..=250 {
-        let mut random = Random(seed);
-        let name = Name::new("wounded");
-        let queue = Queue::with_options(Some(&name), &options).unwrap();
-        queue.put_many(&[[1; 500]; 5], NOWAIT).unwrap();
-        let file = file_of(&name);
-        for _ in 0..1 + random.below(20) {
-            wound(&file, &mut random, false);
-        }
-        match Queue::open(&name) {
-            Ok(opened) => (0..5).for_each(|_| use_everything(&opened, &mut random, LARGEST)),
-            Err(Error::Corrupt { .. }) => {}
-            Err(err) => panic!("seed {seed}: {err}"),
-        }
-        use_everything(&queue, &mut random, LARGEST);
-        let _ = queue.close();
-    }
-}
-
-#[test]
-fn a_queue_that_is_written_over_while_it_is_used_answers() {
-    let _alone = alone();
-    let options = Options::create().capacity(4096).max_capacity(LARGEST);
-    for seed in 1..=25 {
-        let mut random = Random(seed * 1000);
-        let name = Name::new("written-over");
-        let queue = Queue::with_options(Some(&name), &options).unwrap();
-        let file = file_of(&name);
-        let mut healthy = vec![0; 4096];
-        file.read_exact_at(&mut healthy, DATA).unwrap();
-        let mut user = fork(|| {
-            let mut random = Random(seed);
-            for _ in 0..200 {
-                use_everything(&queue, &mut random, LARGEST);
-            }
-        });
-        while !user.has_ended() {
-            for _ in 0..random.below(30) {
-                // A lock whose owner does not exist is inherited after a slice of a sleep.
-                let spares_locks = random.below(500) > 0;
-                wound(&file, &mut random, spares_locks);
-            }
-            // So that there is something to wound again.
-            for part in [0..128, 192..384, 448..1152, 1216..4096] {
-                file.write_all_at(&healthy[part.clone()], DATA + part.start as u64)
-                    .unwrap();
-            }
-        }
-        user.ends_well();
-    }
 }
 
 #[test]
