@@ -2,22 +2,22 @@
 //!
 //! A line that another core wrote takes as long to come as it takes to put or take a few
 //! messages. These are hints: they never fault and change nothing that a program can see,
-//! whatever the address. Elsewhere than on x86-64 and 64-bit Arm they do nothing.
+//! whatever the address. Miri, which knows no assembly, goes without.
 
 /// Asks for the line at `at`, to read it.
 #[inline]
 pub(crate) fn fetch_to_read(at: *const u8) {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: a hint.
     unsafe {
         std::arch::asm!("prefetcht0 [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
     }
-    #[cfg(target_arch = "aarch64")]
+    #[cfg(all(target_arch = "aarch64", not(miri)))]
     // SAFETY: a hint.
     unsafe {
         std::arch::asm!("prfm pldl1keep, [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
     }
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    #[cfg(miri)]
     let _ = at;
 }
 
@@ -27,16 +27,16 @@ pub(crate) fn fetch_to_read(at: *const u8) {
 /// unless the target is known to have `prefetchw`. Processors without it do nothing.
 #[inline]
 pub(crate) fn fetch_to_write(at: *const u8) {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: a hint; every 64-bit x86 executes its encoding, some as no operation.
     unsafe {
         std::arch::asm!("prefetchw [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
     }
-    #[cfg(target_arch = "aarch64")]
+    #[cfg(all(target_arch = "aarch64", not(miri)))]
     // SAFETY: a hint.
     unsafe {
         std::arch::asm!("prfm pstl1keep, [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
     }
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    #[cfg(miri)]
     let _ = at;
 }

@@ -33,6 +33,17 @@
 // The shared structures rely on the kernel's OFD locks and futexes.
 #[cfg(not(target_os = "linux"))]
 compile_error!("shoal runs on Linux");
+// An offset in a segment, and the terabytes that a map may reserve, are 64-bit addresses.
+#[cfg(not(all(
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    target_pointer_width = "64",
+    target_endian = "little"
+)))]
+compile_error!("shoal runs on x86-64 and 64-bit Arm: build it for a 64-bit target of those");
+// Children are started by `posix_spawn` with file actions that musl and others do not have, and
+// glibc has since 2.34.
+#[cfg(all(target_os = "linux", not(target_env = "gnu")))]
+compile_error!("shoal needs glibc 2.34 or later: build it for a target that ends in linux-gnu");
 
 mod array;
 mod cache;

@@ -30,21 +30,21 @@ pub(crate) fn id() -> u32 {
 /// keeps it.
 ///
 /// The address of what the C library keeps for the thread, from the register that holds it: a
-/// thread-local variable would be a call, in a shared library.
+/// thread-local variable would be a call, in a shared library. Miri, which knows no assembly, has one.
 #[inline(always)]
 pub(crate) fn token() -> u64 {
     let token: u64;
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: it only reads. The ABI has the first word of a thread's block be its own address.
     unsafe {
         std::arch::asm!("mov {}, fs:0", out(reg) token, options(nostack, preserves_flags, pure, readonly));
     }
-    #[cfg(target_arch = "aarch64")]
+    #[cfg(all(target_arch = "aarch64", not(miri)))]
     // SAFETY: it only reads a register.
     unsafe {
         std::arch::asm!("mrs {}, tpidr_el0", out(reg) token, options(nostack, preserves_flags, pure, nomem));
     }
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    #[cfg(miri)]
     {
         thread_local!(static HERE: u8 = const { 0 });
         token = HERE.with(|here| std::ptr::from_ref(here) as u64);
