@@ -1,4 +1,4 @@
-//! The project's own tasks: `cargo xtask demo | test | cpython-tests | dist | bench | header`.
+//! The project's own tasks: `cargo xtask demo | test | proof | cpython-tests | dist | bench | header`.
 //!
 //! Everything they need beyond Rust, a C and C++ compiler and Python goes into `target/` and
 //! `.venv/` inside the project. Nothing is installed system-wide.
@@ -9,6 +9,7 @@ mod demo;
 mod dist;
 mod header;
 mod leftovers;
+mod proof;
 mod python;
 mod step;
 mod test;
@@ -23,6 +24,8 @@ const USAGE: &str = "usage: cargo xtask <task>
   test               run every check and every test: Rust, C, C++ and Python
   test --only NAME   run the steps whose names contain NAME
   test --all-pythons the Python tests with every python3.N that is found, too
+  proof [--only NAME]
+                     forged bytes, Miri, sanitizers, 64-bit Arm: what no plain test sees
   cpython-tests [--python NAME] [METHOD] [--only WORD]
                      the standard library's tests of multiprocessing, on Shoal's
   dist               build the Python wheel, and try it with every Python that is found
@@ -39,6 +42,8 @@ fn main() -> ExitCode {
         ["demo"] => demo::run(),
         ["dist"] => dist::run(),
         ["test", rest @ ..] => choice(rest).and_then(|choice| test::run(&choice)),
+        ["proof"] => proof::run(""),
+        ["proof", "--only", name] => proof::run(name),
         ["cpython-tests", "--python", name, rest @ ..] => cpython::run_tests(name, rest),
         ["cpython-tests", rest @ ..] => cpython::run_tests("python3", rest),
         ["bench", "--python", rest @ ..] => bench::run_python(rest),

@@ -1,0 +1,184 @@
+//! `cargo xtask proof`: what no plain test sees. The code is interpreted, instrumented, given
+//! forged bytes, and run on another processor.
+//!
+//! A step that needs what this machine does not have is skipped, with a line that says what to
+//! install. What the steps build lies in folders of their own below `target/proof`.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use crate::leftovers::Leftovers;
+use crate::step::{self, Steps, cargo, program, target};
+
+const X86: &str = "x86_64-unknown-linux-gnu";
+const ARM: &str = "aarch64-unknown-linux-gnu";
+/// Where Debian keeps the libraries for programs of that processor.
+const ARM_LIBRARIES: &str = "/usr/aarch64-linux-gnu";
+
+/// How long new forged bytes are looked for, unless `SHOAL_SOAK_SECONDS` says something else.
+const FORGED_SECONDS: &str = "120";
+
+/// What Miri interprets: the tests of the modules that make no system calls.
+const INTERPRETED: &str = "copy:: heap:: list:: map:: queue:: device::";
+
+/// What is left out for 64-bit Arm: qemu cannot reserve the 64 GiB of a map, whose contents are
+/// tried on a heap buffer; and what takes minutes there.
+const NOT_EMULATED: [&str; 6] = [
+    "map::many",
+    "map::readers",
+    "one_of_many_processes",
+    "queue::model::cursors",
+    "queue::model::growth",
+    "the_ring_of_a_stream",
+];
+
+/// Targets that are not supported, and a word of the sentence with which each is refused.
+const REFUSED: [(&str, &str); 2] = [
+    ("x86_64-unknown-linux-musl", "glibc"),
+    ("i686-unknown-linux-gnu", "64-bit"),
+];
+
+pub(crate) fn run(only: &str) -> Result<(), String> {
+    let leftovers = Leftovers::before();
+    let mut steps = Steps::new(only);
+    steps.step("forged bytes", forged);
+    steps.step("miri", miri);
+    steps.step("address sanitizer", address_sanitizer);
+    steps.step("thread sanitizer", thread_sanitizer);
+    steps.step("64-bit Arm", arm);
+    steps.step("what is not supported is refused", refused);
+    steps.step("nothing stays behind", || leftovers.none_after());
+    steps.finish()
+}
+
+fn forged() -> Result<(), String> {
+    let mut fuzzer = cargo("test --release --test hostile -- --ignored --nocapture");
+    if std::env::var_os("SHOAL_SOAK_SECONDS").is_none() {
+        fuzzer.env("SHOAL_SOAK_SECONDS", FORGED_SECONDS);
+    }
+    step::run_for_long(&mut fuzzer)
+}
+
+fn miri() -> Result<(), String> {
+    if !has_source() || !works(&mut nightly("miri --version")) {
+        return skip("rustup toolchain install nightly --component rust-src,miri");
+    }
+    let mut miri = nightly("miri test --lib --");
+    miri.args(INTERPRETED.split(' '));
+    // Offsets become addresses again by way of a pointer to the region, which has their provenance.
+    miri.env("MIRIFLAGS", "-Zmiri-strict-provenance");
+    step::run_for_long(in_folder(&mut miri, "miri"))
+}
+
+fn address_sanitizer() -> Result<(), String> {
+    if !works(&mut nightly("--version")) {
+        return skip("rustup toolchain install nightly");
+    }
+    let mut tests = nightly(&format!("test --target {X86} --no-fail-fast"));
+    tests.args(["--lib", "--test", "hostile", "--test", "queue"]);
+    tests.env("RUSTFLAGS", "-Zsanitizer=address");
+    // A test that forgets a handle on purpose leaks it.
+    tests.env("ASAN_OPTIONS", "detect_leaks=0");
+    step::run_for_long(in_folder(&mut tests, "address"))
+}
+
+fn thread_sanitizer() -> Result<(), String> {
+    if !has_source() {
+        return skip("rustup toolchain install nightly --component rust-src");
+    }
+    // The standard library has to be instrumented too, or its locks are not seen.
+    let mut tests = nightly(&format!("test -Zbuild-std --target {X86} --no-fail-fast"));
+    tests.args(["--lib", "--test", "queue"]);
+    tests.env("RUSTFLAGS", "-Zsanitizer=thread");
+    step::run_for_long(in_folder(&mut tests, "thread"))
+}
+
+fn arm() -> Result<(), String> {
+    if !has_target(ARM) {
+        return skip(&format!("rustup target add {ARM}"));
+    }
+    let mut compiler = program("aarch64-linux-gnu-gcc", "--version");
+    let mut emulator = program("qemu-aarch64", "--version");
+    if !works(&mut compiler) || !works(&mut emulator) {
+        return skip("apt install gcc-aarch64-linux-gnu qemu-user");
+    }
+    let mut tests = cargo(&format!("test --target {ARM} --no-fail-fast"));
+    tests.args(["--lib", "--test", "queue", "--test", "lock", "--"]);
+    tests.args(NOT_EMULATED.iter().flat_map(|name| ["--skip", *name]));
+    let variable = "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU";
+    tests.env(format!("{variable}_LINKER"), "aarch64-linux-gnu-gcc");
+    let runner = format!("qemu-aarch64 -L {ARM_LIBRARIES}");
+    tests.env(format!("{variable}_RUNNER"), runner);
+    step::run_for_long(in_folder(&mut tests, "arm"))
+}
+
+fn refused() -> Result<(), String> {
+    for (target, word) in REFUSED {
+        if !has_target(target) {
+            skip(&format!("rustup target add {target}"))?;
+            continue;
+        }
+        let mut check = cargo(&format!("check --quiet --lib --target {target}"));
+        let output = in_folder(&mut check, "refused").output();
+        let output = output.map_err(|err| err.to_string())?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        let sentence = said.lines().find(|line| line.starts_with("error: shoal "));
+        match sentence {
+            Some(line) if line.contains(word) && !output.status.success() => {
+                println!("{target}: {line}");
+            }
+            _ => return Err(format!("{target} was not refused:\n{said}")),
+        }
+    }
+    Ok(())
+}
+
+/// Says what is missing. That is no failure.
+fn skip(install: &str) -> Result<(), String> {
+    println!("skipped: this machine lacks what this needs; try: {install}");
+    Ok(())
+}
+
+/// `cargo` of the nightly toolchain with these arguments.
+fn nightly(args: &str) -> Command {
+    let mut command = program("rustup", "run nightly cargo");
+    command.args(args.split_whitespace());
+    // Those of the toolchain that runs this task.
+    for name in ["CARGO", "RUSTC", "RUSTDOC", "RUSTUP_TOOLCHAIN"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Where the command's results go: not among those of the plain tests, which would be built again.
+fn in_folder<'a>(command: &'a mut Command, name: &str) -> &'a mut Command {
+    command.env("CARGO_TARGET_DIR", target().join("proof").join(name))
+}
+
+/// Whether the program can be run, and says so.
+fn works(command: &mut Command) -> bool {
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+/// The folder in which this compiler keeps what it knows of `part`: a target, or its own source.
+fn library(compiler: &mut Command, part: &str) -> Option<PathBuf> {
+    let output = compiler.args(["--print", "sysroot"]).output().ok()?;
+    let sysroot = String::from_utf8(output.stdout).ok()?;
+    let folder = PathBuf::from(sysroot.trim()).join("lib/rustlib").join(part);
+    (output.status.success() && folder.is_dir()).then_some(folder)
+}
+
+/// Whether the standard library of a target is there.
+fn has_target(target: &str) -> bool {
+    library(&mut program("rustc", ""), target).is_some()
+}
+
+/// Whether the nightly toolchain has the source of the standard library.
+fn has_source() -> bool {
+    library(
+        &mut program("rustup", "run nightly rustc"),
+        "src/rust/library",
+    )
+    .is_some()
+}
