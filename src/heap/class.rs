@@ -47,7 +47,9 @@ mod tests {
 
     #[test]
     fn every_size_goes_to_the_smallest_class_that_holds_it() {
-        for bytes in 1..=LARGEST {
+        // An interpreter takes minutes for all of them.
+        let step = if cfg!(miri) { 7 } else { 1 };
+        for bytes in (1..=LARGEST).step_by(step) {
             let class = of(bytes);
             assert!(size(class) >= bytes, "{bytes}");
             assert!(class == 0 || size(class - 1) < bytes, "{bytes}");

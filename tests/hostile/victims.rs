@@ -3,7 +3,6 @@
 //!
 //! Nothing here waits for long, and every answer is accepted: what matters is that there is one.
 
-use std::cmp::Ordering;
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -330,9 +329,10 @@ impl Victim for List {
     fn anatomy() -> Anatomy {
         let view = |at: u64| [(at + 8, 1), (at + 16, 1), (at + 24, 1)];
         let (one, two) = (view(704 + 64), view(704 + 96));
+        let lock = 64..128;
         Anatomy {
             head: 4096 + 4096,
-            locks: vec![64..128],
+            locks: vec![lock],
             groups: vec![
                 [one, two].concat(),
                 // The gap moves, and takes from the length what it grows by.
@@ -364,12 +364,8 @@ impl Victim for List {
                 6 => drop(self.swap(at, at / 2)),
                 7 => drop(self.remove(at..at + 3)),
                 8 => drop(self.reverse()),
-                // Bytes that somebody writes over have no order, without which the standard library's
-                // sort panics; so they are only looked at.
-                _ => drop(self.sort_by(|a, b| {
-                    black_box((a.last(), b.last()));
-                    Ordering::Equal
-                })),
+                // Bytes that somebody writes over meanwhile have no order.
+                _ => drop(self.sort_by(|a, b| a.cmp(b))),
             }
         }
         let _ = self.iter().take(2000).count();
