@@ -242,7 +242,7 @@ fn is_left(inner: &impl EndWaits) -> bool {
     true
 }
 
-/// Drops what is inside a handle, once those who wait through it have left. NULL is fine.
+/// Drops what is inside a handle, once the threads that wait through it have left. NULL is fine.
 ///
 /// # Safety
 /// `handle` is NULL, or points to mapped memory, and nobody uses it from now on, but for threads

@@ -60,7 +60,7 @@ fn guarded<T>(call: impl FnOnce() -> Result<T>) -> Result<T, Status> {
         },
     };
     if matches!(error, Error::Detached) {
-        // SAFETY: the call is over, and `handle::free` waits for those who are counted.
+        // SAFETY: the call is over, and `handle::free` waits for the threads that are counted.
         unsafe { sync::left() };
     }
     let status = error.status();

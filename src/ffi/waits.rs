@@ -18,9 +18,9 @@ use crate::error::Status;
 ///
 /// `handle`: a queue, pipe, map, list, array, lock, semaphore, event, condition, barrier, read-write
 /// lock or process.
-/// Blocking, threads, fork: never waits; safe everywhere. Who waits for a process comes back a tenth
-/// of a second later at most, others at once. Threads of a forked child, or of its parent, do not
-/// notice. Ending waits twice is no error.
+/// Blocking, threads, fork: never waits; safe everywhere. A thread that waits for a process comes
+/// back a tenth of a second later at most, others at once. Threads of a forked child, or of its
+/// parent, do not notice. Ending waits twice is no error.
 ///
 /// Errors: SHOAL_ERR_INVALID.
 ///

@@ -175,7 +175,7 @@ impl Process {
         self.waits.end([]);
     }
 
-    /// Counts those who wait for its end.
+    /// Counts the threads that wait for its end.
     pub(crate) fn waits(&self) -> &Waits {
         &self.waits
     }

@@ -166,7 +166,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Counts those who wait to take.
+    /// Counts the threads that wait to take.
     pub(crate) fn waits(&self) -> &Waits {
         &self.consumers.patience.waits
     }

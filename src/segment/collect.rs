@@ -66,7 +66,7 @@ pub(super) fn before_the_first_creation() {
 
 /// Collects because there was no room for something. Whether there may be now.
 ///
-/// The caller may have locked an object: nobody who is in a gate waits for one.
+/// The caller may have locked an object: no process in a gate waits for one.
 pub(super) fn make_room() -> bool {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let _shield = Shield::new();

@@ -29,7 +29,7 @@ pub struct ObjectInfo {
     /// The handles attached, by the kernel's word, in the order of their slots.
     pub participants: Vec<Participant>,
     /// Ephemeral and held by nobody: its processes were killed. [`gc`](crate::gc) removes it, and
-    /// so does whoever opens or creates an object of this name.
+    /// so does a process that opens or creates an object of this name.
     pub stale: bool,
     /// Why it cannot be opened, if it cannot.
     pub problem: Option<Error>,

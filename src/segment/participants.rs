@@ -164,7 +164,7 @@ pub(crate) fn anyone_else(fd: BorrowedFd<'_>, section: Section) -> Result<bool> 
     Ok(ofd::first_held(fd, SLOTS + section.first, section.len)?.is_some())
 }
 
-/// Whether any other open file description has a lock on the file: a participant, or whoever is in
+/// Whether any other open file description has a lock on the file: a participant, or a process in
 /// the gate. Asked about every byte there can be, so that it holds for a file of any version.
 pub(crate) fn is_held(fd: BorrowedFd<'_>) -> Result<bool> {
     Ok(ofd::first_held(fd, 0, 0)?.is_some())

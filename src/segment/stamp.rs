@@ -15,8 +15,8 @@
 //!     60     4  creator         pid, for people
 //!     64    16  instance        random: tells a segment from a later one of its name
 //! ```
-//! All of it is constant once the segment is published, but for `pid_namespace`: whoever opens a
-//! persistent segment that nobody holds makes it its own, by one store.
+//! All of it is constant once the segment is published, but for `pid_namespace`: a process that opens
+//! a persistent segment that nobody holds makes it its own, by one store.
 //!
 //! Every version has `magic`, `version`, `pid_namespace` and `persistent` at these places, and holds
 //! a file by a lock on some byte of it: so a dead segment of any version can be told and collected.

@@ -36,7 +36,7 @@ use crate::error::Error;
 
 use super::EventCell;
 
-/// Those who wait through one handle, in this process.
+/// The threads of this process that wait through one handle.
 #[derive(Debug)]
 pub(crate) struct Waits {
     ended: AtomicBool,
