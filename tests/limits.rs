@@ -137,3 +137,68 @@ fn an_object_grows_and_is_used_beyond_the_limit_of_files() {
     assert!(queue.is_empty());
     shoal::unlink(map.name()).unwrap();
 }
+
+/// A private mapping without access, of which the kernel commits nothing.
+fn reserve(len: usize) -> bool {
+    // SAFETY: a new mapping, which nobody reads or writes.
+    let at = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            len,
+            libc::PROT_NONE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            -1,
+            0,
+        )
+    };
+    at != libc::MAP_FAILED
+}
+
+#[test]
+fn the_end_of_a_process_s_addresses_is_told_with_their_number() {
+    let _alone = alone();
+    fork(|| {
+        while reserve(1 << 40) {}
+        while reserve(1 << 35) {}
+        let err = Map::with_options(None, &Options::create().max_capacity(1 << 36)).unwrap_err();
+        let Error::TooLarge { size, limit, .. } = err else {
+            panic!("{err:?}")
+        };
+        assert!(size > limit && limit >= 1 << 47, "{err}");
+        assert!(err.to_string().contains("max_capacity"), "{err}");
+        // What is small still fits.
+        drop(Lock::anonymous().unwrap());
+    })
+    .ends_well();
+}
+
+#[test]
+fn too_many_mappings_are_told_with_their_limit() {
+    let _alone = alone();
+    let most = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap();
+    let most: u64 = most.trim().parse().unwrap();
+    if most > 200_000 {
+        return println!("skipped: vm.max_map_count is {most}, which takes too long to use up");
+    }
+    fork(|| {
+        // Pages in turn of one kind and another are a mapping each.
+        let kinds = [libc::PROT_NONE, libc::PROT_READ];
+        for kind in kinds.iter().cycle() {
+            // SAFETY: as in `reserve`.
+            let at = unsafe {
+                let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+                libc::mmap(std::ptr::null_mut(), 4096, *kind, flags, -1, 0)
+            };
+            if at == libc::MAP_FAILED {
+                break;
+            }
+        }
+        let err = Lock::anonymous().map(drop).unwrap_err();
+        let Error::TooMany { count, limit, .. } = err else {
+            panic!("{err:?}")
+        };
+        assert!(count >= limit && limit == most, "{err}");
+        assert!(err.to_string().contains("vm.max_map_count"), "{err}");
+    })
+    .ends_well();
+}

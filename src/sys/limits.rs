@@ -1,5 +1,7 @@
 //! What the system lets this process have: the size of its files and its address space.
 
+use std::io::Read;
+
 /// What one object's defaults take of a limit at most. A pipe's two queues with their shelves are
 /// more than four times as large as the bound of one ring.
 const PART_OF_FILE: u64 = 8;
@@ -37,8 +39,30 @@ fn limit(resource: libc::__rlimit_resource_t) -> Option<u64> {
     (rc == 0 && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
 }
 
+/// How many addresses a process has that is not limited otherwise: 47 bits of them with x86-64, and
+/// 48 with most 64-bit Arm.
+pub(crate) const ADDRESSES: u64 = if cfg!(target_arch = "aarch64") {
+    1 << 48
+} else {
+    1 << 47
+};
+
+/// How many mappings this process has, and how many it may have; `None` where /proc does not tell.
+pub(crate) fn mappings() -> Option<(u64, u64)> {
+    let limit = std::fs::read_to_string("/proc/sys/vm/max_map_count").ok()?;
+    let mut maps = std::fs::File::open("/proc/self/maps").ok()?;
+    // A piece at a time: a process that may map nothing more may have no memory for the whole.
+    let (mut piece, mut count) = ([0; 4096], 0);
+    loop {
+        match maps.read(&mut piece).ok()? {
+            0 => return Some((count, limit.trim().parse().ok()?)),
+            len => count += piece[..len].iter().filter(|&&byte| byte == b'\n').count() as u64,
+        }
+    }
+}
+
 /// Bytes of address space in use; 0 where /proc does not tell.
-fn mapped() -> u64 {
+pub(crate) fn mapped() -> u64 {
     // SAFETY: it only asks.
     let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as u64;
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();

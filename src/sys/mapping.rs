@@ -201,6 +201,18 @@ fn not_mapped(call: &'static str, errno: i32, size: u64) -> Error {
             size,
             limit,
         },
+        (libc::ENOMEM, None) => match limits::mappings() {
+            Some((count, limit)) if count >= limit => Error::TooMany {
+                what: "number of mappings in this process (see vm.max_map_count)",
+                count,
+                limit,
+            },
+            _ => Error::TooLarge {
+                what: "address space of all objects in this process (see max_capacity)",
+                size: limits::mapped().saturating_add(size),
+                limit: limits::ADDRESSES,
+            },
+        },
         (libc::EFBIG | libc::EINVAL, _) => too_large(size),
         (libc::ENODEV, _) => directory::lacks("shared mappings (mmap)"),
         _ => Error::Os { call, errno },
