@@ -21,7 +21,7 @@ use crate::sys::clock::Deadline;
 
 use super::lock::Lock;
 use super::object;
-use super::roster::{Place, Roster, TOLD};
+use super::roster::{Roster, TOLD};
 
 const LAYOUT: u64 = 0x434f_4e44_0000_0002;
 
@@ -233,11 +233,12 @@ impl Condition {
     /// Tells `count` living waiters of those who came before the number `end`. With the lock.
     fn tell(&self, count: u32, end: u64) -> Result<()> {
         let roster = &self.state.roster;
-        let came = |it: &&Place| it.number() < end;
-        let mut waiting: Vec<_> = roster.waiting().filter(came).collect();
-        waiting.sort_unstable_by_key(|it| it.number());
+        // Each number is read once: a sort may panic where they change meanwhile.
+        let numbered = roster.waiting().map(|it| (it.number(), it));
+        let mut waiting: Vec<_> = numbered.filter(|(number, _)| *number < end).collect();
+        waiting.sort_unstable_by_key(|(number, _)| *number);
         let mut left = count;
-        for place in waiting {
+        for (_, place) in waiting {
             if left == 0 {
                 break;
             }
