@@ -68,7 +68,11 @@ fn miri() -> Result<(), String> {
     let mut miri = nightly("miri test --lib --");
     miri.args(INTERPRETED.split_whitespace());
     // Offsets become addresses again by way of a pointer to the region, which has their provenance.
-    miri.env("MIRIFLAGS", "-Zmiri-strict-provenance");
+    // The models read variables of the environment.
+    let flags = "-Zmiri-strict-provenance -Zmiri-disable-isolation";
+    miri.env("MIRIFLAGS", flags)
+        .env("PROPTEST_CASES", "2")
+        .env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "1");
     step::run_for_long(in_folder(&mut miri, "miri"))
 }
 

@@ -54,7 +54,11 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: if cfg!(miri) { 2 } else { 48 },
+        failure_persistence: None,
+        ..Default::default()
+    })]
 
     #[test]
     fn a_shard_holds_what_a_hash_map_holds(steps in prop::collection::vec(step(), 1..120)) {
@@ -183,7 +187,11 @@ fn an_entry_that_goes_on_behind_the_mapping_is_corrupt() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: if cfg!(miri) { 2 } else { 300 },
+        failure_persistence: None,
+        ..Default::default()
+    })]
 
     #[test]
     fn hostile_bytes_get_an_answer(
