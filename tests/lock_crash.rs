@@ -131,27 +131,28 @@ fn a_sleeper_learns_that_the_owner_was_killed() {
     }
 }
 
-#[test]
-fn a_sleeper_killed_at_every_step_costs_the_others_nothing() {
-    let _alone = alone();
+/// Kills a waiter at every step that it takes after it was woken. Once it sleeps, the owner does
+/// `meanwhile`.
+fn a_waiter_is_killed_at_every_step(meanwhile: impl Fn(&Lock)) {
     for lock in both() {
         for step in 1.. {
-            let guard = lock.lock(FOREVER).unwrap();
-            let mut sleeper = fork(|| {
+            let _ = lock.acquire(FOREVER).unwrap();
+            let mut waiter = fork(|| {
                 crash::arm(step);
                 assert_eq!(lock.acquire(FOREVER), Ok(Taken::Clean));
                 lock.release().unwrap();
                 crash::disarm();
             });
-            sleeper.wait_asleep();
+            waiter.wait_asleep();
+            meanwhile(&lock);
             let mut other = fork(|| {
                 let _ = lock.acquire(FOREVER).unwrap();
                 lock.release().unwrap();
             });
             other.wait_asleep();
-            drop(guard);
+            lock.release().unwrap();
             other.ends_well();
-            let done = lived(&mut sleeper);
+            let done = lived(&mut waiter);
             let _ = lock.acquire(FOREVER).unwrap();
             lock.release().unwrap();
             is_sound(&lock);
@@ -164,40 +165,21 @@ fn a_sleeper_killed_at_every_step_costs_the_others_nothing() {
 }
 
 #[test]
+fn a_sleeper_killed_at_every_step_costs_the_others_nothing() {
+    let _alone = alone();
+    a_waiter_is_killed_at_every_step(|_| ());
+}
+
+#[test]
 fn a_woken_waiter_killed_while_the_lock_is_kept_for_it_costs_the_others_nothing() {
     let _alone = alone();
-    for lock in both() {
-        for step in 1.. {
-            let mut guard = lock.lock(FOREVER).unwrap();
-            let mut waiter = fork(|| {
-                crash::arm(step);
-                let _ = lock.acquire(FOREVER).unwrap();
-                lock.release().unwrap();
-                crash::disarm();
-            });
-            waiter.wait_asleep();
-            // Taken again before the waiter is awake, most of the time: it claims the lock.
-            for _ in 0..3 {
-                drop(guard);
-                guard = lock.lock(FOREVER).unwrap();
-            }
-            let mut other = fork(|| {
-                let _ = lock.acquire(FOREVER).unwrap();
-                lock.release().unwrap();
-            });
-            other.wait_asleep();
-            drop(guard);
-            other.ends_well();
-            let done = lived(&mut waiter);
-            let _ = lock.acquire(FOREVER).unwrap();
+    a_waiter_is_killed_at_every_step(|lock| {
+        // Taken again before the waiter is awake, most of the time: it claims the lock.
+        for _ in 0..3 {
             lock.release().unwrap();
-            is_sound(&lock);
-            if done {
-                assert!(step > 3);
-                break;
-            }
+            let _ = lock.acquire(FOREVER).unwrap();
         }
-    }
+    });
 }
 
 #[test]
