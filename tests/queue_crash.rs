@@ -281,26 +281,27 @@ fn growth_moves_every_message_or_none() {
 #[test]
 fn a_get_that_widens_the_ring_of_a_stream_takes_its_message_or_does_not() {
     let options = Options::create().capacity(4 << 20).max_capacity(8 << 20);
-    let steps = kill_everywhere(
-        &options,
-        |queue| {
-            // Records of 16 bytes: one turn, and then so many at once that they are a stream
-            // though a tenth of a second passes until the next get. What follows lies on both
-            // sides of the ring's end.
-            for count in [8192, (4 << 20) / 16 - 8192 - 20] {
-                assert_eq!(queue.put_many(&vec![[0; 0]; count], NOWAIT), Ok(count));
-                let taken = queue.get_many_into(&mut [], &mut vec![0; count], NOWAIT);
-                assert_eq!(taken, Ok(count));
-            }
-            filled(queue, 1..6)
-        },
-        |queue| {
-            assert_eq!(queue.get_vec(NOWAIT).unwrap(), message(1));
-            assert_eq!(queue.capacity(), 8 << 20);
-        },
-        |before| vec![before.clone(), before.iter().skip(1).cloned().collect()],
-    );
-    assert!(steps >= 6, "{steps}");
+    let kill = || {
+        kill_everywhere(
+            &options,
+            |queue| {
+                // Records of 16 bytes: one turn, and then so many at once that they are a stream
+                // though a tenth of a second passes until the next get. What follows lies on both
+                // sides of the ring's end.
+                for count in [8192, (4 << 20) / 16 - 8192 - 20] {
+                    assert_eq!(queue.put_many(&vec![[0; 0]; count], NOWAIT), Ok(count));
+                    let taken = queue.get_many_into(&mut [], &mut vec![0; count], NOWAIT);
+                    assert_eq!(taken, Ok(count));
+                }
+                filled(queue, 1..6)
+            },
+            |queue| assert_eq!(queue.get_vec(NOWAIT).unwrap(), message(1)),
+            |before| vec![before.clone(), before.iter().skip(1).cloned().collect()],
+        )
+    };
+    // A get has 6 steps, and one that widens the ring more than twice as many. On a busy machine it
+    // may come so late that there is no stream any more: that is tried again.
+    assert!((0..30).any(|_| kill() > 12));
 }
 
 #[test]
