@@ -8,8 +8,9 @@ use std::path::PathBuf;
 
 use super::lookup::{self, Environment, c_string};
 use super::{Process, detached, spawner};
-use crate::sys::fd::{duplicate, most, pipe};
+use crate::sys::fd::{duplicate, pipe};
 use crate::sys::fork::hold_off;
+use crate::sys::limits;
 use crate::sys::spawn::{self as sys, Failure, MAX_FD, Plan};
 use crate::{Error, Result};
 
@@ -336,7 +337,7 @@ impl Spawn {
             }
         }
         let highest = self.fds.iter().map(|&(_, to)| to).max().unwrap_or(2);
-        let (above, most) = (highest + 1, most());
+        let (above, most) = (highest + 1, limits::descriptors());
         if u64::from(above.unsigned_abs()) >= most {
             let why = format!(
                 "{highest} is too high: this process has to have one above it meanwhile, and \

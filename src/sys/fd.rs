@@ -22,17 +22,6 @@ pub(crate) fn duplicate(fd: RawFd, above: RawFd) -> Result<Option<OwnedFd>> {
     }
 }
 
-/// How many descriptors this process may have: their numbers are below that.
-pub(crate) fn most() -> u64 {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: room for one limit.
-    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
-    limit.rlim_cur
-}
-
 /// Gives a descriptor that the library keeps a number above those of the standard streams.
 ///
 /// In a process that has closed one of these a new descriptor gets its number, and would be

@@ -1,4 +1,4 @@
-//! What the system lets this process have: the size of its files and its address space.
+//! What the system lets this process have: descriptors, the size of its files, and address space.
 
 use std::io::Read;
 
@@ -17,6 +17,11 @@ pub(crate) fn file_size() -> Option<u64> {
 /// How much address space this process may have altogether, if that is limited.
 pub(crate) fn address_space() -> Option<u64> {
     limit(libc::RLIMIT_AS)
+}
+
+/// How many descriptors this process may have: their numbers are below that.
+pub(crate) fn descriptors() -> u64 {
+    limit(libc::RLIMIT_NOFILE).unwrap_or(u64::MAX)
 }
 
 /// `bytes`, or less where files or the address space are limited: what an object may grow to
