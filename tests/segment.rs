@@ -21,6 +21,18 @@ fn is_gone(result: Result<Queue, Error>) -> bool {
 }
 
 #[test]
+fn an_object_is_plain_named_memory_to_other_libraries() {
+    let name = Name::new("plain");
+    let queue = open(&name);
+    let other = shared_memory::ShmemConf::new().os_id(format!("/shoal.{}", &*name));
+    let other = other.open().unwrap();
+    // SAFETY: the stamp, which does not change.
+    let stamp = unsafe { &other.as_slice()[..8] };
+    assert_eq!(stamp, b"SHOAL\r\n\x1a");
+    drop(queue);
+}
+
+#[test]
 fn an_option_is_refused_by_every_kind_that_does_not_have_it() {
     type Make = fn(&Options) -> Result<(), Error>;
     let growing: [Make; 4] = [

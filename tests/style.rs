@@ -200,9 +200,6 @@ fn only_sys_calls_the_system() {
         for name in calls(&code, "libc") {
             wrong.push(format!("{} calls libc::{name}", shown(&path)));
         }
-        if code.contains("shared_memory::") {
-            wrong.push(format!("{} uses shared_memory", shown(&path)));
-        }
     }
     assert!(wrong.is_empty(), "only src/sys may:\n{}", wrong.join("\n"));
 }

@@ -94,8 +94,9 @@
 //!   name is free, and what is persistent is opened by the next pid namespace.
 //!   Among them there is no protection: garbage written into an object is answered with
 //!   SHOAL_ERR_CORRUPT, but nothing stops a process from deleting your data.
-//! - A queue, map or list handle uses two file descriptors, and a queue's three once it was asked
-//!   for one.
+//! - Handles keep no file descriptor, but for a queue or pipe that was asked for one; a process keeps
+//!   one altogether. A program may close all that it finds, as daemons do: its objects go on working,
+//!   and no file that gets the number is touched.
 //! - Linux only.
 
 // Exported by symbol, not by path; each function's safety is its documented contract.

@@ -257,7 +257,7 @@ impl Arena<'_> {
             self.backing.commit(offset, len)?;
         }
         if more > 0 && self.keeps {
-            self.commit(frontier, end)?;
+            self.commit_free((frontier, end), (frontier, end), end)?;
         }
         if more > 0 {
             self.heap.block(frontier)?.set(Word::Free { blocks: more });
@@ -294,12 +294,13 @@ impl Arena<'_> {
         let Word::Free { blocks: has } = self.heap.block(head)?.word() else {
             return Err(Error::corrupt("a free list holds a block in use"));
         };
-        self.checked_end(head, has, self.frontier()?)?;
+        let frontier = self.frontier()?;
+        let end = self.checked_end(head, has, frontier)?;
         let Some(left) = has.checked_sub(blocks) else {
             return Err(Error::corrupt("a free extent is shorter than its list"));
         };
         if !self.keeps {
-            self.commit(head, head + blocks)?;
+            self.commit_free((head, head + blocks), (head, end), frontier)?;
         }
         crash_point!();
         prepare(head)?;
@@ -356,6 +357,16 @@ impl Arena<'_> {
         let from = self.heap.offset_of(from) & !(PAGE - 1);
         let to = self.heap.offset_of(to).next_multiple_of(PAGE);
         self.backing.commit(from, to - from)
+    }
+
+    /// [`commit`](Self::commit) of a part of the free blocks `free`. If there is not memory for all of
+    /// it there is none for any: what came is given back.
+    fn commit_free(&self, part: (u32, u32), free: (u32, u32), frontier: u32) -> Result<()> {
+        let committed = self.commit(part.0, part.1);
+        if committed.is_err() {
+            let _ = self.decommit(self.free_pages(part.0, part.1, free, frontier));
+        }
+        committed
     }
 
     /// The bytes of the pages, wholly within the free blocks `first .. end`, that the blocks

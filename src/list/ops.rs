@@ -58,8 +58,8 @@ impl std::fmt::Debug for List {
     }
 }
 
-/// Bytes a list may grow to unless told otherwise.
-const DEFAULT_MAX_CAPACITY: u64 = 64 << 30;
+/// What part of the addresses that are left the bound of a list is at most: 64 GiB of 2^47.
+const PART: u64 = 1 << 11;
 const SMALLEST_MAX_CAPACITY: u64 = 64 << 10;
 const LARGEST_MAX_CAPACITY: u64 = 1 << 39;
 
@@ -95,9 +95,9 @@ impl List {
     /// Opens or creates a list as `options` say. Without a name it is always created.
     ///
     /// `capacity` bytes are committed at once and kept for the list until it shrinks; the
-    /// default is none. `max_capacity` is at least 64 KiB and by default 64 GiB, of address
-    /// space only; less where the process has little of that, or its files are limited (`ulimit -v`
-    /// and `-f`). Both count what is stored with its overhead: 8 bytes an element for its
+    /// default is none. `max_capacity` is address space only, at least 64 KiB; by default it is what
+    /// the file system holds, but not more than 64 GiB, and less where the process has little address
+    /// space, its files are limited (`ulimit -v` and `-f`) or it has thousands of objects. Both count what is stored with its overhead: 8 bytes an element for its
     /// place in the order, and 8 bytes and rounding for one longer than 7 bytes.
     ///
     /// # Errors
@@ -396,7 +396,7 @@ fn capacities(options: &Options) -> Result<(u64, u64)> {
     }
     let max = match max {
         0 => capacity
-            .max(limits::within(DEFAULT_MAX_CAPACITY))
+            .max(limits::growth(PART))
             .max(SMALLEST_MAX_CAPACITY),
         max => max.max(SMALLEST_MAX_CAPACITY),
     };

@@ -104,7 +104,8 @@ fn readers_at(blocks: u32) -> u64 {
 pub(super) fn init(segment: &Segment, blocks: u32, reserve: u32, ordered: bool) -> Result<()> {
     let region = segment.region();
     let header = header(&region)?;
-    header.seed.store(process::random(), Ordering::Relaxed);
+    let [seed] = process::random();
+    header.seed.store(seed, Ordering::Relaxed);
     header.blocks.store(blocks as u64, Ordering::Relaxed);
     for shard in shards(&region)? {
         shard.store.ordered.store(ordered.into(), Ordering::Relaxed);

@@ -56,8 +56,8 @@ impl std::fmt::Debug for Map {
     }
 }
 
-/// Bytes a map may grow to unless told otherwise.
-const DEFAULT_MAX_CAPACITY: u64 = 64 << 30;
+/// What part of the addresses that are left the bound of a map is at most: 64 GiB of 2^47.
+const PART: u64 = 1 << 11;
 /// Every shard needs two blocks, and some room to move.
 const SMALLEST_MAX_CAPACITY: u64 = 1 << 20;
 /// With the block map still within what a slot of a table can address.
@@ -97,9 +97,10 @@ impl Map {
     /// Opens or creates a map as `options` say. Without a name it is always created.
     ///
     /// `capacity` bytes are committed at once and kept for the map; the default is none.
-    /// `max_capacity` is at least 1 MiB and by default 64 GiB, of address space only; less where the
-    /// process has little of that, or its files are limited (`ulimit -v` and `-f`). Both count what is stored with its overhead: 16 bytes an entry and rounding, 9 to 15 bytes
-    /// an entry for the tables, and at least 2 KiB for each part of the map in use.
+    /// `max_capacity` is address space only, at least 1 MiB; by default it is what the file system holds,
+    /// but not more than 64 GiB, and less where the process has little address space, its files are
+    /// limited (`ulimit -v` and `-f`) or it has thousands of objects. Both count what is stored with its
+    /// overhead: 16 bytes an entry and rounding, 9 to 15 bytes an entry for the tables, and at least 2 KiB for each part of the map in use.
     ///
     /// # Errors
     /// As for [`open`](Self::open); `Exists` with [`Options::exclusive`]; `NoSpace`; `Invalid`
@@ -448,7 +449,7 @@ fn capacities(options: &Options) -> Result<(u64, u64)> {
     }
     let max = match max {
         0 => capacity
-            .max(limits::within(DEFAULT_MAX_CAPACITY))
+            .max(limits::growth(PART))
             .max(SMALLEST_MAX_CAPACITY),
         max => max.max(SMALLEST_MAX_CAPACITY),
     };

@@ -6,9 +6,11 @@ use crate::sys::limits;
 
 use super::header;
 
-/// Bytes a queue starts with, and may grow to, unless told otherwise.
+/// Bytes a queue starts with, unless told otherwise.
 const DEFAULT_CAPACITY: u64 = 64 << 10;
-const DEFAULT_MAX_CAPACITY: u64 = 1 << 30;
+/// What part of the addresses that are left the bound of a ring is at most: 8 GiB of 2^47. A pipe takes
+/// more than four times as much.
+const PART: u64 = 1 << 14;
 /// What the address space of every supported machine has room for.
 const LARGEST_CAPACITY: u64 = 1 << 45;
 
@@ -36,8 +38,7 @@ pub(super) fn check_dead_name(name: &str) -> Result<()> {
 
 /// A power of two.
 fn default_max_capacity() -> u64 {
-    let most = limits::within(DEFAULT_MAX_CAPACITY).max(header::MIN_CAPACITY);
-    1 << most.ilog2()
+    1 << limits::growth(PART).max(header::MIN_CAPACITY).ilog2()
 }
 
 /// Start and maximum of the ring, from what the caller asked for.

@@ -33,7 +33,7 @@ use super::stream::Stream;
 ///
 /// A handle is [`Send`] and [`Sync`]; calls from several threads are as good as from several
 /// processes. Handles survive `fork`: the child's copy is a participant of its own. Every
-/// open handle uses two file descriptors, and three once it was asked [for one](Self::fd).
+/// open handle keeps no file descriptor, unless it was asked [for one](Self::fd).
 /// Dropping the last handle of all processes removes the queue with what is in it, unless it
 /// was created [persistent](Options::persistent).
 ///
@@ -121,8 +121,9 @@ impl Queue {
     /// Opens or creates a queue as `options` say. Without a name it is always created.
     ///
     /// Capacities are rounded up to a power of two of at least 4096 bytes. The defaults are
-    /// 64 KiB to start with and 1 GiB to grow to, less where the process has little address space or
-    /// its files are limited (`ulimit -v` and `-f`). They count for the ring, in which a
+    /// 64 KiB to start with, and to grow to as much as the file system holds, but not more than 8 GiB;
+    /// less where the process has little address space, its files are limited (`ulimit -v` and `-f`)
+    /// or it has thousands of objects. They count for the ring, in which a
     /// message takes its length and 16 to 31 bytes more; messages that are written or read in
     /// place have as much again beside it. `max_items` bounds the messages as well, whatever
     /// their size: a put waits while there are as many. `max_attempts` bounds how often each is

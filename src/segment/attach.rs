@@ -13,23 +13,25 @@
 //! last participant was killed removes it and carries on as if it had not been there. That is decided
 //! before anything is judged that a live segment can be refused for.
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use crate::error::{Error, Result, Status};
 use crate::layout::{Offset, Owner, Region};
 use crate::sync::{Peers, crash::committing};
 use crate::sys::fd::StreamsTaken;
-use crate::sys::mapping::Mapping;
-use crate::sys::{probe, process, shm};
+use crate::sys::mapping::{self, Pages};
+use crate::sys::{fork, probe, shm};
 
 use super::collect;
+use super::family::{self, Life};
+use super::gate::Gate;
 use super::handle::{self, Handle, Names};
 use super::name;
 use super::options::{Kind, Options};
-use super::participants::{self, Gate, Section, Table};
+use super::participants::{self, Section, Table};
 use super::stamp::{self, Stamp};
 
 /// What a kind of object needs of its segment.
@@ -46,6 +48,7 @@ pub(crate) struct Spec {
     pub(crate) section: Section,
 }
 
+const PAGE: u64 = 4096;
 /// How often to begin again where others are in between: each of them has done something that only
 /// so many processes do at a time.
 const TRIES: u32 = 1000;
@@ -54,13 +57,13 @@ const TRIES: u32 = 1000;
 pub(crate) struct Segment {
     // Before the mapping: fields are dropped in order, and leaving looks at the mapping.
     handle: Box<Handle>,
-    mapping: Mapping,
+    pages: Pages,
     name: String,
 }
 
 impl Segment {
     /// Where the object's own data begins.
-    pub(crate) const DATA: u64 = stamp::SIZE + participants::SIZE;
+    pub(crate) const DATA: u64 = stamp::DATA;
 
     /// Opens or creates as `options` say, if they suit the kind. `init` fills a new segment while it
     /// is private.
@@ -108,11 +111,11 @@ impl Segment {
         init: &impl Fn(&Segment) -> Result<()>,
     ) -> Result<Self> {
         let published = name::file_of(name)?;
-        probe::check(name::private_file)?;
+        probe::check(|| name::private_file(""))?;
         collect::before_the_first_creation();
         let mut made_room = false;
         for _ in 0..TRIES {
-            let private = name::private_file();
+            let private = name::private_file(name);
             let filled = Self::fill(name, &private, &published, options, spec, init)
                 .and_then(|segment| shm::publish(&private, &published).map(|()| segment));
             match filled {
@@ -145,26 +148,25 @@ impl Segment {
         spec: &Spec,
         init: &impl Fn(&Segment) -> Result<()>,
     ) -> Result<Self> {
-        let mapping = Mapping::create(private, spec.size)?;
-        let region = region_of(&mapping);
+        let (pages, file) = Pages::create(private, spec.size)?;
+        let region = region_of(&pages);
+        // Pages first: a store to a page that cannot be had is a SIGBUS.
+        let table_grows = mapping::commits();
+        let head = if table_grows { PAGE } else { Self::DATA };
+        shm::commit(file.as_fd(), 0, head)?;
+        shm::commit(file.as_fd(), Self::DATA, spec.commit)?;
+        Table::of(&region)?.init(!table_grows);
         let names = Names {
+            identity: shm::identity(file.as_fd()).unwrap_or_default(),
             private: Some(private.to_owned()),
             published: published.to_owned(),
             persistent: options.persistent,
         };
-        let handle = handle::seats().take(region, spec.section, names, || {
-            let file = shm::open_file(private)?;
-            // Pages first: a store to a page that cannot be had is a SIGBUS.
-            shm::commit(file.as_fd(), 0, Self::DATA)?;
-            let slot = table(&region)?.join(file.as_fd(), spec.section)?;
-            Ok((file, slot))
-        })?;
         let segment = Self {
-            handle,
-            mapping,
+            handle: handle::seats().take(region, spec.section, names, &[])?,
+            pages,
             name: name.to_owned(),
         };
-        segment.commit(Self::DATA, spec.commit)?;
         init(&segment)?;
         let stamp = Stamp::new(spec.kind, spec.layout, spec.size, options.persistent);
         let at = region.span(0, size_of::<Stamp>())?;
@@ -180,7 +182,7 @@ impl Segment {
         for _ in 0..TRIES {
             // Read before it is mapped or touched.
             let (probe, stamp) = find(name, file)?;
-            let Some(_gate) = close_gate(file, &probe, &stamp)? else {
+            let Some((_gate, others)) = close_gate(file, &probe, &stamp)? else {
                 continue;
             };
             // Only now: what is gone is of no kind and no version.
@@ -188,32 +190,18 @@ impl Segment {
             stamp.check(name, len)?;
             stamp.check_kind(name, spec.kind, spec.layout)?;
             // From here on nobody comes or goes, except by being killed or by `unlink`.
-            let mapping = match Mapping::open(file) {
-                Err(Error::NotFound { .. }) => continue,
-                other => other?,
-            };
-            if mapping.len() as u64 != stamp.size() {
-                return Err(Error::corrupt(format!("{name:?} changed its size")));
-            }
-            let region = region_of(&mapping);
-            // An unlink and a new creator need no gate: do both descriptors mean one file?
-            if region.resolve(Offset::<Stamp>::new(0))?.instance != stamp.instance {
-                continue;
-            }
-            enter_namespace(name, &probe, &region)?;
+            let pages = Pages::map(probe.as_fd(), stamp.size())?;
+            let region = region_of(&pages);
+            enter_namespace(name, &others, &region)?;
             let names = Names {
+                identity: shm::identity(probe.as_fd()).unwrap_or_default(),
                 private: None,
                 published: file.to_owned(),
                 persistent: stamp.persistent(),
             };
-            let handle = seats.take(region, spec.section, names, || {
-                let own = shm::reopen(probe.as_fd(), [file])?;
-                let slot = table(&region)?.join(own.as_fd(), spec.section)?;
-                Ok((own, slot))
-            })?;
             return Ok(Self {
-                handle,
-                mapping,
+                handle: seats.take(region, spec.section, names, &others)?,
+                pages,
                 name: name.to_owned(),
             });
         }
@@ -222,7 +210,7 @@ impl Segment {
 
     /// The whole mapping. What is resolved from it must not outlive the segment.
     pub(crate) fn region(&self) -> Region {
-        region_of(&self.mapping)
+        region_of(&self.pages)
     }
 
     /// The object's name.
@@ -232,7 +220,7 @@ impl Segment {
 
     /// Whether the object outlives its processes.
     pub(crate) fn is_persistent(&self) -> bool {
-        self.handle.is_persistent()
+        self.handle.file().persistent
     }
 
     /// Who this handle is, for what it holds in the object. Another one after a fork.
@@ -268,53 +256,72 @@ impl Segment {
 
     /// Whether anybody is attached with this slot.
     pub(crate) fn is_taken(&self, slot: u16) -> Result<bool> {
-        self.is_attached(table(&self.region())?.owner(slot))
+        let table = Table::of(&self.region())?;
+        table.is_attached(table.owner(slot))
     }
 
     /// Whether any handle but this one is attached in `section`.
     pub(crate) fn has_others(&self, section: Section) -> Result<bool> {
-        participants::anyone_else(self.handle.fd(), section)
+        Table::of(&self.region())?.has_others(section, self.slot())
     }
 
     /// A further place in this handle's section, held until the descriptor and all its copies
     /// are closed. It outlives the handle.
     pub(crate) fn place(&self) -> Result<OwnedFd> {
-        self.handle.next().map(|(file, _)| file.into())
+        self.handle.place()
     }
 
     /// Whether `owner` is still attached.
     pub(crate) fn is_attached(&self, owner: Owner) -> Result<bool> {
-        self.handle.lives(owner)
+        self.peers().lives(owner)
     }
 
     /// Makes sure that the pages of `offset .. offset + len` are there, or says `NoSpace`: if even
-    /// what the dead left was not enough.
+    /// what the dead left was not enough. A part of them may be there then: the caller gives back
+    /// those that nobody uses.
     pub(crate) fn commit(&self, offset: u64, len: u64) -> Result<()> {
-        let commit = || committing(|| shm::commit(self.handle.fd(), offset, len));
+        let at = self.region().span(offset, len as usize)?;
+        let commit = || {
+            committing(|| match mapping::commits() {
+                true => mapping::commit(at, len as usize),
+                false => self.commit_file(offset, len),
+            })
+        };
         match commit() {
             Err(Error::NoSpace { .. }) if collect::make_room() => commit(),
             done => done,
         }
     }
 
+    /// Commits memory where that cannot be done through the mapping (before Linux 5.14).
+    fn commit_file(&self, offset: u64, len: u64) -> Result<()> {
+        let _no_fork = fork::hold_off()?;
+        let _streams = StreamsTaken::new();
+        match self.handle.file().open() {
+            Ok((file, _)) => shm::commit(file.as_fd(), offset, len),
+            Err(Error::NotFound { name, .. }) => Err(Error::unsupported(format!(
+                "the file of {name:?} was removed, and without it memory is set aside on Linux 5.14 \
+                 and later only"
+            ))),
+            Err(err) => Err(err),
+        }
+    }
+
     /// Bytes that the file system still has.
     pub(crate) fn available(&self) -> u64 {
-        shm::available(self.handle.fd())
+        shm::available()
     }
 
     /// Gives whole pages back to the system.
     pub(crate) fn decommit(&self, offset: u64, len: u64) -> Result<()> {
-        committing(|| shm::decommit(self.handle.fd(), offset, len))
+        let at = self.region().span(offset, len as usize)?;
+        committing(|| mapping::decommit(at, len as usize))
     }
 }
 
-fn region_of(mapping: &Mapping) -> Region {
+fn region_of(pages: &Pages) -> Region {
     // SAFETY: mapped, page-aligned, and unmapped only when the segment is dropped.
-    unsafe { Region::new(mapping.base(), mapping.len()) }
-}
-
-pub(super) fn table(region: &Region) -> Result<&Table> {
-    region.resolve(Offset::new(stamp::SIZE))
+    unsafe { Region::new(pages.base(), pages.len()) }
 }
 
 /// Opens a published file for reading about it, and reads its stamp, which may be one of another
@@ -336,7 +343,7 @@ pub(super) fn find(name: &str, file: &str) -> Result<(File, Stamp)> {
     if !facts.is_file() {
         return Err(Error::corrupt(format!("{name:?} is not a regular file")));
     }
-    check_user(name, &facts)?;
+    shm::check_user(name, &facts)?;
     let mut bytes = [0u8; size_of::<Stamp>()];
     if open.read_exact_at(&mut bytes, 0).is_err() {
         let why = format!("{name:?} has {} bytes, too few for a stamp", facts.len());
@@ -347,27 +354,14 @@ pub(super) fn find(name: &str, file: &str) -> Result<(File, Stamp)> {
     Ok((open, stamp))
 }
 
-/// Refuses another user's file, of which root could do what it likes.
-pub(super) fn check_user(name: &str, facts: &Metadata) -> Result<()> {
-    let (theirs, ours) = (facts.uid(), process::effective_uid());
-    if theirs == ours {
-        return Ok(());
-    }
-    let why = format!("it belongs to user {theirs}, and this process runs as {ours}");
-    Err(Error::Permission {
-        name: name.to_owned(),
-        why,
-    })
-}
-
 /// Lets this process in if those who hold the segment are of its pid namespace, or nobody holds it.
 /// The caller has closed the gate.
-fn enter_namespace(name: &str, probe: &File, region: &Region) -> Result<()> {
+fn enter_namespace(name: &str, others: &[Life], region: &Region) -> Result<()> {
     // Not from the stamp that was read before the gate was closed.
     let namespace: &AtomicU64 = region.resolve(Offset::new(stamp::NAMESPACE))?;
     let refused = stamp::check_namespace(name, namespace.load(Ordering::Relaxed));
-    if refused.is_err() && !participants::is_held(probe.as_fd())? {
-        namespace.store(process::pid_namespace(), Ordering::Relaxed);
+    if refused.is_err() && others.is_empty() {
+        namespace.store(family::pid_namespace(), Ordering::Relaxed);
         return Ok(());
     }
     refused
@@ -380,18 +374,24 @@ fn gone_each_time(name: &str, what: &str) -> Error {
     ))
 }
 
-/// Closes the gate of `file` through `probe`; `None` if the name now means another file.
+/// Closes the gate of `file` through `probe`, and says who has the object open; `None` if the name now
+/// means another file.
 ///
 /// # Errors
 /// `NotFound` after removing a segment that died with its last participant.
-fn close_gate<'a>(file: &str, probe: &'a File, stamp: &Stamp) -> Result<Option<Gate<'a>>> {
-    let fd = probe.as_fd();
-    let gate = Gate::close(fd)?;
-    if !shm::names(file, fd) {
+fn close_gate<'a>(
+    file: &str,
+    probe: &'a File,
+    stamp: &Stamp,
+) -> Result<Option<(Gate<'a>, Vec<Life>)>> {
+    let gate = Gate::close(probe.as_fd())?;
+    if !shm::names(file, probe.as_fd()) {
         return Ok(None);
     }
-    if stamp.persistent() || participants::is_held(fd)? {
-        return Ok(Some(gate));
+    let others = participants::held(probe, stamp.is_near())?;
+    let others: Vec<Life> = others.iter().map(|it| it.life).collect();
+    if stamp.persistent() || !others.is_empty() || participants::is_locked(probe)? {
+        return Ok(Some((gate, others)));
     }
     shm::unlink(file)?;
     let name = file

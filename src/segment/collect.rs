@@ -15,10 +15,11 @@ use crate::error::Result;
 use crate::sys::cancel::Shield;
 use crate::sys::{clock, process, shm};
 
-use super::attach::{check_user, find};
+use super::attach::find;
+use super::gate::Gate;
 use super::handle;
-use super::name::{self, PRIVATE, PUBLISHED};
-use super::participants::{self, Gate};
+use super::name::{self, FAMILY, PRIVATE, PUBLISHED};
+use super::participants;
 
 /// How long the first creation may look, in nanoseconds.
 const LOOK_NS: u64 = 5_000_000;
@@ -37,11 +38,13 @@ const PAUSE: u64 = 10;
 /// # Errors
 /// `Unsupported` if there is no directory of objects; `Permission` if it cannot be read.
 pub fn gc(dry_run: bool) -> Result<Vec<String>> {
-    let mut files = shm::files(&[PUBLISHED, PRIVATE], None)?;
+    let mut files = shm::files(&[PUBLISHED, PRIVATE, FAMILY], None)?;
     files.sort();
+    last(&mut files);
     let mut removed = Vec::new();
     for file in files {
-        if collect(&file, dry_run)? {
+        // A family is no object.
+        if collect(&file, dry_run)? && !file.starts_with(FAMILY) {
             removed.push(match file.strip_prefix(PUBLISHED) {
                 Some(name) => name.to_owned(),
                 None => file,
@@ -89,13 +92,17 @@ pub(super) fn make_room() -> bool {
 /// other files.
 fn collect_for(look: u64, most: u64) -> bool {
     let start = clock::now_ns();
-    let Ok(mut files) = shm::files(&[PUBLISHED, PRIVATE], Some(start.saturating_add(look / 2)))
-    else {
+    let Ok(mut files) = shm::files(
+        &[PUBLISHED, PRIVATE, FAMILY],
+        Some(start.saturating_add(look / 2)),
+    ) else {
         return false;
     };
     if !files.is_empty() {
-        let first = process::random() % files.len() as u64;
+        let [random] = process::random();
+        let first = random % files.len() as u64;
         files.rotate_left(first as usize);
+        last(&mut files);
     }
     let (mut removing, mut found) = (0, false);
     for file in &files {
@@ -112,19 +119,24 @@ fn collect_for(look: u64, most: u64) -> bool {
     found
 }
 
+/// Families come after the objects whose participants are in them.
+fn last(files: &mut [String]) {
+    files.sort_by_key(|file| file.starts_with(FAMILY));
+}
+
 /// Removes `file` if it is ephemeral or unfinished and ours, nobody is attached to it, and nobody
 /// is about to be.
 fn collect(file: &str, dry_run: bool) -> Result<bool> {
     // No child of another thread's fork may inherit a closed gate.
     let _seats = handle::seats();
-    let Some(open) = collectable(file) else {
+    let Some((open, near)) = collectable(file) else {
         return Ok(false);
     };
     let fd = open.as_fd();
     let Some(_gate) = Gate::try_close(fd)? else {
         return Ok(false);
     };
-    if participants::is_held(fd)? {
+    if participants::is_held(&open, near)? {
         return Ok(false);
     }
     Ok(if dry_run {
@@ -134,13 +146,15 @@ fn collect(file: &str, dry_run: bool) -> Result<bool> {
     })
 }
 
-/// The open file, if it may be removed once it is dead.
-fn collectable(file: &str) -> Option<File> {
+/// The open file, if it may be removed once it is dead; and whether its processes are of this one's pid
+/// namespace.
+fn collectable(file: &str) -> Option<(File, bool)> {
     if let Some(name) = file.strip_prefix(PUBLISHED) {
         let (open, stamp) = find(name, file).ok()?;
-        return (!stamp.persistent()).then_some(open);
+        return (!stamp.persistent()).then_some((open, stamp.is_near()));
     }
     let open = shm::open_file(file).ok()?;
     let facts = open.metadata().ok()?;
-    (facts.is_file() && check_user(file, &facts).is_ok()).then_some(open)
+    let is_ours = facts.is_file() && shm::check_user(file, &facts).is_ok();
+    is_ours.then_some((open, false))
 }

@@ -1,16 +1,14 @@
 //! Looking at the objects of this machine from outside, and removing their names.
 
-use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 
 use crate::error::{Error, Result};
-use crate::sys::shm;
+use crate::sys::{process, shm};
 
-use super::attach::{Segment, check_user, find};
+use super::attach::find;
 use super::name::{self, PUBLISHED};
 use super::options::Kind;
-use super::participants::{self, Slot};
-use super::stamp;
+use super::participants;
 
 /// What can be said of an object without attaching to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,9 +39,9 @@ pub struct ObjectInfo {
 pub struct Participant {
     /// Its slot.
     pub slot: u16,
-    /// The process id it signed with, in its own pid namespace.
+    /// The process id it signed with, in its own pid namespace; 0 for one that is only about to come.
     pub pid: u32,
-    /// The process's short name.
+    /// The process's short name; empty if it cannot be seen from here.
     pub command: String,
 }
 
@@ -107,20 +105,24 @@ fn look(file: &str) -> Result<ObjectInfo> {
         }
     };
     info.persistent = stamp.persistent();
-    let held = participants::is_held(open.as_fd())?;
+    let near = stamp.is_near();
+    let held = participants::is_held(&open, near)?;
     info.stale = !info.persistent && !held;
     let fits = stamp.check(&info.name, facts.len());
     if fits.is_ok() {
         info.kind = stamp.kind().ok();
-    }
-    for slot in participants::held(open.as_fd())? {
-        let mut bytes = [0u8; size_of::<Slot>()];
-        let at = stamp::SIZE + u64::from(slot) * size_of::<Slot>() as u64;
-        // What another version wrote there is anybody's guess.
-        let signed = fits.is_ok() && open.read_exact_at(&mut bytes, at).is_ok();
-        let who = signed.then(|| Slot::from_bytes(&bytes)).flatten();
-        let (pid, command) = who.unwrap_or_default();
-        info.participants.push(Participant { slot, pid, command });
+        // Names of processes that have another meaning here are not asked for.
+        let participants = participants::held(&open, near)?
+            .into_iter()
+            .map(|it| Participant {
+                slot: it.slot,
+                pid: it.signed.pid,
+                command: match near {
+                    true => process::command(it.signed.pid),
+                    false => String::new(),
+                },
+            });
+        info.participants = participants.collect();
     }
     // What is stale can be opened: it is as if it were not there. So can be what nobody holds, from
     // whatever pid namespace.
@@ -140,7 +142,7 @@ fn look(file: &str) -> Result<ObjectInfo> {
 pub fn unlink(name: &str) -> Result<()> {
     let file = name::file_of(name)?;
     let remove = || {
-        check_user(name, &shm::facts(&file)?)?;
+        shm::check_user(name, &shm::facts(&file)?)?;
         shm::unlink(&file)
     };
     remove().map_err(|err| named(err, name))
@@ -166,5 +168,3 @@ pub(crate) fn unlink_kind(name: &str, kind: Kind) -> Result<()> {
     }
     unlink(name)
 }
-
-const _: () = assert!(Segment::DATA.is_multiple_of(4096));

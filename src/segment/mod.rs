@@ -4,27 +4,28 @@
 //! `SHOAL_DIR` names:
 //!
 //! ```text
-//!      0  stamp          who may open this, and as what             stamp.rs
-//!   4096  participants   1024 slots of the attached, for people     participants.rs
-//!  36864  data           the object's own                           queue/, map/, …
+//!      0  stamp          who may open this, and as what       stamp.rs
+//!    128  participants   1024 slots of those who are attached  participants.rs
+//!  36864  data           the object's own                      queue/, map/, …
 //! ```
 //!
 //! **Born whole.** It is filled under a private name and then renamed, so a name that can be
 //! seen is always initialised. **Sparse.** It has its full size from the start and never
 //! moves; pages are committed as the object grows, so a full `/dev/shm` is an error and
-//! never a SIGBUS. **Alive by the kernel's word.** Every attached handle holds a lock that
-//! the kernel drops with its process; no timer ever decides who is dead.
+//! never a SIGBUS. **Alive by the kernel's word.** A slot names a process that holds a lock, which the
+//! kernel drops with it (`family.rs`); no timer ever decides who is dead.
 //!
 //! # Limits
 //! Only processes of the same user, the same pid namespace and an equal layout may be attached at a
 //! time. What nobody holds stops nobody: it is removed, or if it is persistent changes its pid
 //! namespace, before anything else in its stamp is judged. A
 //! hostile process of the same user can truncate the file under a mapping, and the next
-//! access is then a SIGBUS: nothing in user space can prevent that. Two descriptors are
-//! open per handle.
+//! access is then a SIGBUS: nothing in user space can prevent that.
 
 mod attach;
 mod collect;
+mod family;
+mod gate;
 mod handle;
 mod list;
 mod name;

@@ -1,7 +1,5 @@
 //! What an object may be called, and the file that has its name.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use crate::error::{Error, Result};
 use crate::sys;
 
@@ -9,6 +7,9 @@ use crate::sys;
 pub(crate) const PUBLISHED: &str = "shoal.";
 /// Every file that is still being filled begins so. No object can be called that.
 pub(crate) const PRIVATE: &str = "shoal~";
+
+/// The file of every family of processes begins so. No object can be called that.
+pub(crate) const FAMILY: &str = "shoal+";
 
 /// The longest name, in bytes: what a file name can hold, less the prefix and some.
 pub(crate) const LONGEST: usize = 200;
@@ -30,24 +31,27 @@ pub(crate) fn file_of(name: &str) -> Result<String> {
     Ok(format!("{PUBLISHED}{name}"))
 }
 
+const ANONYMOUS: &str = "anon-";
+
 /// A name for an object that nobody named.
 pub(crate) fn anonymous() -> String {
-    format!(
-        "anon-{:016x}{:016x}",
-        sys::process::random(),
-        sys::process::random()
-    )
+    let [high, low] = sys::process::random();
+    format!("{ANONYMOUS}{high:016x}{low:016x}")
 }
 
-/// A private file name that no other process and no other thread uses.
-pub(crate) fn private_file() -> String {
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
-    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-    format!(
-        "{PRIVATE}{}-{count}-{:016x}",
-        sys::process::pid(),
-        sys::process::random()
-    )
+/// A private file name, for an object that is to be called `name`, which no other process and no
+/// other thread uses.
+pub(crate) fn private_file(name: &str) -> String {
+    if name.starts_with(ANONYMOUS) {
+        return format!("{PRIVATE}{name}");
+    }
+    let [high, low] = sys::process::random();
+    format!("{PRIVATE}{high:016x}{low:016x}")
+}
+
+/// The file of a family of processes.
+pub(crate) fn family_file(family: u64) -> String {
+    format!("{FAMILY}{family:010x}")
 }
 
 #[cfg(test)]

@@ -1,213 +1,338 @@
-//! Who is attached: a lock per handle for the kernel, a line per handle for people.
+//! Who is attached to an object: a table of lives.
 //!
 //! ```text
-//! slot (32 bytes)
-//! offset  size  field     written by      invariant
-//!      0     4  pid       slot's holder   0 while nobody ever held it; else for people
-//!      4     4  sitting slot's holder   how often the slot was taken
-//!      8     8  since     slot's holder   CLOCK_MONOTONIC
-//!     16    16  command   slot's holder   zero-padded
+//! offset  size  field    written by      invariant
+//!      0     8  open     joiners         slots below this have memory; those beyond it are free
+//!      8   120  unused
+//!    128  1024 x 24 slots, of which
+//!      0     8  holder   slot's holder   a member of a family of processes; 0 while it is free
+//!      8     8  since    slot's holder   when it came, on the clock since the machine started
+//!     16     4  sitting  slot's holder   how often the slot was taken
+//!     20     4  pid      slot's holder   0 while that is not known
 //! ```
-//! Slot `i` is taken while somebody holds the lock on byte `SLOTS + i` of the file, far
-//! beyond its end. What the slot says is for people and is never asked to decide anything.
+//! A slot is taken by one compare-and-swap of `holder`, from free or from one that is dead, and given
+//! back by storing 0. What else it says is for people, and for where the kernel cannot be asked.
 //!
-//! Byte `GATE` is locked while a handle comes or goes, so that "am I the last?" and "is
-//! anybody there?" have answers that stay true until they are acted upon.
+//! The first slots lie on the object's first page. Pages for more are committed as they are needed,
+//! and only then `open` is raised; it doubles, once all slots below it are held by the living.
+//!
+//! # Crash arguments
+//! *Killed after the swap:* the slot is a dead one's. `sitting` may still be that of the last holder,
+//! who is dead too. *Killed before raising `open`:* a page is there that nobody uses yet.
+//! *A dead holder is swapped for 0 by whoever finds it so:* a life that has ended does not begin again.
 
-use std::os::fd::BorrowedFd;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
-use crate::layout::{Owner, Shared};
-use crate::sys::{clock, ofd, process};
+use crate::layout::{Offset, Owner, Region, Shared};
+use crate::sync::crash::{committing, crash_point};
+use crate::sys::{clock, mapping, ofd, process};
+
+use super::family::{self, Life, Signed};
+use super::stamp;
 
 /// How many handles may be attached at a time.
-pub(crate) const COUNT: u64 = 1024;
+const COUNT: u64 = 1024;
 /// Bytes of the table.
-pub(crate) const SIZE: u64 = COUNT * size_of::<Slot>() as u64;
-
-const GATE: u64 = 1 << 62;
-const SLOTS: u64 = GATE + 1;
+const SIZE: u64 = size_of::<Table>() as u64;
+/// Slots to begin with.
+const FIRST: u32 = 16;
+const PAGE: u64 = 4096;
+/// How often to begin again where others are faster.
+const TRIES: u32 = 1000;
 
 /// Some of the slots: those that a handle may take, or that are asked about.
 #[derive(Clone, Copy)]
 pub(crate) struct Section {
-    first: u64,
-    len: u64,
+    first: usize,
+    step: usize,
 }
 
 impl Section {
     /// Every slot.
-    pub(crate) const ALL: Self = Self {
-        first: 0,
-        len: COUNT,
-    };
+    pub(crate) const ALL: Self = Self { first: 0, step: 1 };
     /// Where an object has two sides, the slots of each.
-    pub(crate) const SIDES: [Self; 2] = [
-        Self {
-            first: 0,
-            len: COUNT / 2,
-        },
-        Self {
-            first: COUNT / 2,
-            len: COUNT / 2,
-        },
-    ];
+    pub(crate) const SIDES: [Self; 2] = [Self { first: 0, step: 2 }, Self { first: 1, step: 2 }];
+
+    fn len(self) -> u64 {
+        COUNT / self.step as u64
+    }
 }
 
 #[repr(C)]
-pub(crate) struct Slot {
-    pid: AtomicU32,
-    sitting: AtomicU32,
+struct Slot {
+    holder: AtomicU64,
     since: AtomicU64,
-    command: [AtomicU64; 2],
+    sitting: AtomicU32,
+    pid: AtomicU32,
 }
 
-const _: () = assert!(size_of::<Slot>() == 32);
-
-// SAFETY: atomics only.
-unsafe impl Shared for Slot {}
+const _: () = assert!(size_of::<Slot>() == 24);
 
 /// The whole table.
 #[repr(C)]
-pub(crate) struct Table([Slot; COUNT as usize]);
+pub(crate) struct Table {
+    open: AtomicU32,
+    unused: [AtomicU32; 31],
+    slots: [Slot; COUNT as usize],
+}
 
-// SAFETY: slots only.
+const _: () = assert!(std::mem::offset_of!(Table, slots) == SLOTS as usize);
+const _: () = assert!(stamp::PARTICIPANTS + slots_end(FIRST) <= PAGE);
+const _: () = assert!(stamp::PARTICIPANTS + SIZE <= stamp::DATA);
+
+// SAFETY: atomics only.
 unsafe impl Shared for Table {}
 
+const SLOTS: u64 = 128;
+
+/// Where in the table the first `count` slots end.
+const fn slots_end(count: u32) -> u64 {
+    SLOTS + count as u64 * size_of::<Slot>() as u64
+}
+
 impl Slot {
-    /// Only system calls and stores: it may run in a freshly forked child.
-    fn sign(&self) {
+    /// Says who has the slot now. Only stores: it may run in a freshly forked child.
+    fn sign(&self, pid: u32) {
+        self.since.store(clock::since_boot_ns(), Ordering::Relaxed);
+        self.pid.store(pid, Ordering::Relaxed);
+    }
+
+    fn signed(&self) -> Signed {
+        Signed {
+            pid: self.pid.load(Ordering::Relaxed),
+            since: self.since.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Whether somebody holds it. A dead holder's slot is free from then on.
+    fn is_held(&self) -> Result<bool> {
+        let word = self.holder.load(Ordering::SeqCst);
+        let Some(holder) = Life::from_word(word) else {
+            return Ok(false);
+        };
+        if family::lives(holder, || Some(self.signed()))? {
+            return Ok(true);
+        }
+        let _ = self
+            .holder
+            .compare_exchange(word, 0, Ordering::SeqCst, Ordering::Relaxed);
+        Ok(false)
+    }
+
+    /// Takes it if it is free.
+    fn take(&self, life: Life, pid: u32) -> bool {
+        // SYNC: with those who ask whether anybody is attached, under the gate or by a total order.
+        let taken =
+            self.holder
+                .compare_exchange(0, life.word(), Ordering::SeqCst, Ordering::Relaxed);
+        if taken.is_err() {
+            return false;
+        }
+        crash_point!();
         // First: what an earlier holder left must not look like this one's.
         self.sitting.fetch_add(1, Ordering::SeqCst);
-        let command = process::command();
-        let (low, high) = command.split_at(8);
-        let word = |half: &[u8]| u64::from_ne_bytes(half.try_into().unwrap_or([0; 8]));
-        self.command[0].store(word(low), Ordering::Relaxed);
-        self.command[1].store(word(high), Ordering::Relaxed);
-        self.since.store(clock::now_ns(), Ordering::Relaxed);
-        self.pid.store(process::pid(), Ordering::Relaxed);
-    }
-
-    fn clear(&self) {
-        self.pid.store(0, Ordering::Relaxed);
-    }
-
-    /// Reads pid and command as a file holds them.
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<(u32, String)> {
-        let pid = u32::from_ne_bytes(bytes.get(0..4)?.try_into().ok()?);
-        let command = bytes.get(16..32)?.split(|&byte| byte == 0).next()?;
-        Some((pid, String::from_utf8_lossy(command).into_owned()))
+        crash_point!();
+        self.sign(pid);
+        true
     }
 }
 
 impl Table {
+    /// The table of a segment.
+    pub(super) fn of<'a>(region: &Region) -> Result<&'a Self> {
+        region.resolve(Offset::new(stamp::PARTICIPANTS))
+    }
+
+    /// Opens the first slots. Only before the segment is published; with `memory` for all of them,
+    /// every one is opened.
+    pub(super) fn init(&self, memory: bool) {
+        let open = if memory { COUNT as u32 } else { FIRST };
+        self.open.store(open, Ordering::Relaxed);
+    }
+
+    /// The slots of `section` that may be held, with their numbers.
+    fn open_slots(&self, section: Section) -> impl Iterator<Item = (u16, &Slot)> {
+        let open = (self.open.load(Ordering::SeqCst) as usize).min(COUNT as usize);
+        let slots = self.slots[..open].iter().enumerate();
+        slots
+            .skip(section.first)
+            .step_by(section.step)
+            .map(|(index, slot)| (index as u16, slot))
+    }
+
+    fn slot(&self, slot: u16) -> Option<&Slot> {
+        let open = self.open.load(Ordering::SeqCst);
+        (u32::from(slot) < open).then(|| self.slots.get(usize::from(slot)))?
+    }
+
     /// Who holds `slot` now.
-    pub(crate) fn owner(&self, slot: u16) -> Owner {
-        let it = self.0.get(slot as usize);
-        let sitting = it.map_or(0, |it| it.sitting.load(Ordering::SeqCst));
+    pub(super) fn owner(&self, slot: u16) -> Owner {
+        let sitting = self
+            .slot(slot)
+            .map_or(0, |it| it.sitting.load(Ordering::SeqCst));
         Owner { slot, sitting }
     }
 
-    /// Whether `owner` is still attached, by the kernel's word. `fd` is that of `asker`, who
-    /// does not see its own lock.
-    pub(crate) fn is_attached(&self, fd: BorrowedFd<'_>, asker: u16, owner: Owner) -> Result<bool> {
-        let Owner { slot, .. } = owner;
-        let held = slot == asker
-            || u64::from(slot) < COUNT
-                && ofd::first_held(fd, SLOTS + u64::from(slot), 1)?.is_some();
-        // Asked last: whoever took the slot after its owner has counted up by now, or has the
-        // lock and will, and then the owner is found gone the next time.
-        Ok(held && self.owner(slot) == owner)
+    /// Whether `owner` is still attached, by the kernel's word.
+    pub(super) fn is_attached(&self, owner: Owner) -> Result<bool> {
+        let Some(slot) = self.slot(owner.slot) else {
+            return Ok(false);
+        };
+        // Asked last: the next holder of the slot has counted up by now, or will, and then the owner
+        // is found gone the next time.
+        Ok(slot.is_held()? && slot.sitting.load(Ordering::SeqCst) == owner.sitting)
     }
 
-    /// Says who has the slot now. May run in a freshly forked child.
-    pub(crate) fn sign(&self, slot: u16) {
-        if let Some(it) = self.0.get(slot as usize) {
-            it.sign();
+    /// Says that this process has the slot. May run in a freshly forked child.
+    pub(super) fn sign(&self, slot: u16) {
+        if let Some(it) = self.slot(slot) {
+            it.sign(process::pid());
         }
     }
 
-    /// Takes a free slot of `section` and signs it.
-    pub(crate) fn join(&self, fd: BorrowedFd<'_>, section: Section) -> Result<u16> {
-        // Unsigned slots first: a signed one is nearly always alive, and asking costs a call.
-        for signed in [false, true] {
-            let slots = self.0.iter().enumerate();
-            for (index, slot) in slots
-                .skip(section.first as usize)
-                .take(section.len as usize)
-            {
-                let looks_signed = slot.pid.load(Ordering::Relaxed) != 0;
-                if looks_signed == signed && ofd::try_lock(fd, SLOTS + index as u64)? {
-                    slot.sign();
-                    return Ok(index as u16);
-                }
+    /// Takes a free slot of `section` for `life`; `pid` is 0 while it is not known.
+    pub(super) fn join(
+        &self,
+        region: &Region,
+        section: Section,
+        life: Life,
+        pid: u32,
+    ) -> Result<u16> {
+        for _ in 0..TRIES {
+            let open = self.open.load(Ordering::SeqCst);
+            let take = |&(_, slot): &(u16, &Slot)| slot.take(life, pid);
+            if let Some((index, _)) = self.open_slots(section).find(take) {
+                return Ok(index);
+            }
+            // What the dead had, and then more of them.
+            let mut freed = false;
+            for (_, slot) in self.open_slots(section) {
+                freed |= !slot.is_held()?;
+            }
+            if !freed {
+                self.open_more(region, open, section)?;
             }
         }
-        Err(Error::Exhausted {
-            what: "handles on one object",
-            limit: section.len,
-        })
+        Err(Error::corrupt("no slot that is free could be taken"))
+    }
+
+    /// Raises `open` beyond `seen`.
+    fn open_more(&self, region: &Region, seen: u32, section: Section) -> Result<()> {
+        if u64::from(seen) >= COUNT {
+            return Err(Error::Exhausted {
+                what: "handles on one object",
+                limit: section.len(),
+            });
+        }
+        let more = seen.max(FIRST).saturating_mul(2).min(COUNT as u32);
+        let end = (stamp::PARTICIPANTS + slots_end(more)).next_multiple_of(PAGE);
+        if end > PAGE {
+            let at = region.span(PAGE, (end - PAGE) as usize)?;
+            committing(|| mapping::commit(at, (end - PAGE) as usize))?;
+        }
+        crash_point!();
+        self.open.fetch_max(more, Ordering::SeqCst);
+        Ok(())
     }
 
     /// Gives a slot back.
-    pub(crate) fn leave(&self, fd: BorrowedFd<'_>, slot: u16) {
-        if let Some(it) = self.0.get(slot as usize) {
-            it.clear();
-        }
-        ofd::unlock(fd, SLOTS + u64::from(slot));
-    }
-}
-
-/// Whether any *other* handle is attached in `section`.
-pub(crate) fn anyone_else(fd: BorrowedFd<'_>, section: Section) -> Result<bool> {
-    Ok(ofd::first_held(fd, SLOTS + section.first, section.len)?.is_some())
-}
-
-/// Whether any other open file description has a lock on the file: a participant, or a process in
-/// the gate. Asked about every byte there can be, so that it holds for a file of any version.
-pub(crate) fn is_held(fd: BorrowedFd<'_>) -> Result<bool> {
-    Ok(ofd::first_held(fd, 0, 0)?.is_some())
-}
-
-/// The slots that other handles hold, in order.
-pub(crate) fn held(fd: BorrowedFd<'_>) -> Result<Vec<u16>> {
-    // The kernel names any one lock of the range, so what lies on both sides of it is asked
-    // about again.
-    let (mut held, mut ranges) = (Vec::new(), vec![(SLOTS, SLOTS + COUNT)]);
-    while let Some((from, to)) = ranges.pop() {
-        if from == to {
-            continue;
-        }
-        if let Some(byte) = ofd::first_held(fd, from, to - from)? {
-            held.push((byte - SLOTS) as u16);
-            ranges.extend([(from, byte), (byte + 1, to)]);
+    pub(super) fn leave(&self, slot: u16) {
+        if let Some(it) = self.slot(slot) {
+            it.holder.store(0, Ordering::SeqCst);
         }
     }
-    held.sort_unstable();
-    Ok(held)
-}
 
-/// Keeps others from coming and going until dropped.
-///
-/// Opened by name, not only by closing the descriptor: a fork in another thread may have
-/// copied that.
-pub(crate) struct Gate<'a>(BorrowedFd<'a>);
-
-impl<'a> Gate<'a> {
-    /// Waits for whoever is in the gate.
-    pub(crate) fn close(fd: BorrowedFd<'a>) -> Result<Self> {
-        ofd::lock(fd, GATE).map(|()| Self(fd))
-    }
-
-    /// `None` if somebody is in the gate.
-    pub(crate) fn try_close(fd: BorrowedFd<'a>) -> Result<Option<Self>> {
-        Ok(ofd::try_lock(fd, GATE)?.then_some(Self(fd)))
+    /// Whether any handle but that with the slot `but` is attached in `section`.
+    pub(super) fn has_others(&self, section: Section, but: u16) -> Result<bool> {
+        for (index, slot) in self.open_slots(section) {
+            if index != but && slot.is_held()? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 
-impl Drop for Gate<'_> {
-    fn drop(&mut self) {
-        ofd::unlock(self.0, GATE);
+/// An entry of a table that was read from a file.
+pub(super) struct Entry {
+    pub(super) slot: u16,
+    pub(super) life: Life,
+    pub(super) signed: Signed,
+}
+
+/// The entries of the table in `file`, dead ones too, in the order of their slots.
+pub(super) fn entries(file: &File) -> Result<Vec<Entry>> {
+    let failed = |_| Error::last_os("pread");
+    let mut bytes = vec![0; (PAGE - stamp::PARTICIPANTS) as usize];
+    let read = |bytes: &mut [u8], at| {
+        let (mut have, len) = (0, bytes.len());
+        // A shorter file has no more of them.
+        while have < len {
+            match file
+                .read_at(&mut bytes[have..], at + have as u64)
+                .map_err(failed)?
+            {
+                0 => break,
+                more => have += more,
+            }
+        }
+        Ok(())
+    };
+    read(&mut bytes, stamp::PARTICIPANTS)?;
+    let open = (half(&bytes, 0)).min(COUNT as u32);
+    let (first, whole) = (bytes.len(), slots_end(open) as usize);
+    if whole > first {
+        bytes.resize(whole, 0);
+        read(&mut bytes[first..], PAGE)?;
     }
+    let entry = |slot: u32| {
+        let at = slots_end(slot) as usize;
+        Some(Entry {
+            slot: slot as u16,
+            life: Life::from_word(word(&bytes, at))?,
+            signed: Signed {
+                since: word(&bytes, at + 8),
+                pid: half(&bytes, at + 20),
+            },
+        })
+    };
+    Ok((0..open).filter_map(entry).collect())
+}
+
+fn word(bytes: &[u8], at: usize) -> u64 {
+    let word = bytes.get(at..at + 8).and_then(|it| it.try_into().ok());
+    u64::from_ne_bytes(word.unwrap_or_default())
+}
+
+fn half(bytes: &[u8], at: usize) -> u32 {
+    let half = bytes.get(at..at + 4).and_then(|it| it.try_into().ok());
+    u32::from_ne_bytes(half.unwrap_or_default())
+}
+
+/// The entries of the living. `near`: they are of this process's pid namespace.
+pub(super) fn held(file: &File, near: bool) -> Result<Vec<Entry>> {
+    let mut held = entries(file)?;
+    let mut failed = Ok(());
+    held.retain(|entry| {
+        family::lives(entry.life, || near.then_some(entry.signed)).unwrap_or_else(|err| {
+            failed = Err(err);
+            true
+        })
+    });
+    failed.map(|()| held)
+}
+
+/// Whether any process but this one has locked something of the file: it is in the gate, or it is a
+/// participant of an object of an older version, which has no such table.
+pub(super) fn is_locked(file: &File) -> Result<bool> {
+    Ok(ofd::first_held(file.as_fd(), 0, 0)?.is_some())
+}
+
+/// Whether anybody has the object open, or is about to.
+pub(super) fn is_held(file: &File, near: bool) -> Result<bool> {
+    Ok(is_locked(file)? || !held(file, near)?.is_empty())
 }

@@ -13,13 +13,13 @@
 //!     48     8  pid_namespace   whose pids the participants have
 //!     56     4  persistent      0 or 1
 //!     60     4  creator         pid, for people
-//!     64    16  instance        random: tells a segment from a later one of its name
 //! ```
 //! All of it is constant once the segment is published, but for `pid_namespace`: a process that opens
 //! a persistent segment that nobody holds makes it its own, by one store.
 //!
-//! Every version has `magic`, `version`, `pid_namespace` and `persistent` at these places, and holds
-//! a file by a lock on some byte of it: so a dead segment of any version can be told and collected.
+//! Every version has `magic`, `version`, `pid_namespace` and `persistent` at these places. Who holds a
+//! file is said by locks on some bytes of it up to version 3, and by the table of participants from
+//! then on: so a dead segment of any version can be told and collected.
 
 use std::sync::atomic::AtomicU64;
 
@@ -27,10 +27,13 @@ use crate::error::{Error, Result};
 use crate::layout::Shared;
 use crate::sys;
 
+use super::family;
 use super::options::Kind;
 
-/// Where the stamp ends and the participants begin.
-pub(crate) const SIZE: u64 = 4096;
+/// Where the participants begin.
+pub(crate) const PARTICIPANTS: u64 = 128;
+/// Where the object's own data begins.
+pub(crate) const DATA: u64 = 36_864;
 
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,17 +48,17 @@ pub(crate) struct Stamp {
     size: u64,
     pid_namespace: u64,
     persistent: u32,
-    pub(crate) creator: u32,
-    pub(crate) instance: [u64; 2],
+    creator: u32,
 }
 
-const _: () = assert!(size_of::<Stamp>() == 80 && align_of::<Stamp>() <= align_of::<AtomicU64>());
+const _: () = assert!(size_of::<Stamp>() as u64 <= PARTICIPANTS && DATA.is_multiple_of(4096));
+const _: () = assert!(size_of::<Stamp>() == 64 && align_of::<Stamp>() <= align_of::<AtomicU64>());
 
 // SAFETY: plain integers, valid for any bits, never written after publication.
 unsafe impl Shared for Stamp {}
 
 const MAGIC: [u8; 8] = *b"SHOAL\r\n\x1a";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 const ENDIAN: u32 = 0x0102_0304;
 
 /// Where `pid_namespace` is.
@@ -66,7 +69,7 @@ const _: () = assert!(std::mem::offset_of!(Stamp, persistent) == 56);
 
 /// Compares the pid namespace of a segment's participants with that of this process.
 pub(crate) fn check_namespace(name: &str, theirs: u64) -> Result<()> {
-    let ours = sys::process::pid_namespace();
+    let ours = family::pid_namespace();
     if theirs == ours {
         return Ok(());
     }
@@ -94,10 +97,9 @@ impl Stamp {
             unused: [0; 2],
             layout,
             size,
-            pid_namespace: sys::process::pid_namespace(),
+            pid_namespace: family::pid_namespace(),
             persistent: u32::from(persistent),
             creator: sys::process::pid(),
-            instance: [sys::process::random(), sys::process::random()],
         }
     }
 
@@ -131,7 +133,7 @@ impl Stamp {
         same("byte order", self.endian.into(), ENDIAN.into())?;
         same("layout version", self.version.into(), VERSION.into())?;
         same("word size", self.word.into(), size_of::<usize>() as u64)?;
-        if self.size != file_size || self.size < super::attach::Segment::DATA {
+        if self.size != file_size || self.size < DATA {
             let why = format!("{name:?} has {file_size} bytes and says {}", self.size);
             return Err(Error::corrupt(why));
         }
@@ -141,6 +143,11 @@ impl Stamp {
     /// Refuses a segment that processes of another pid namespace hold.
     pub(crate) fn check_namespace(&self, name: &str) -> Result<()> {
         check_namespace(name, self.pid_namespace)
+    }
+
+    /// Whether its participants are of this process's pid namespace.
+    pub(crate) fn is_near(&self) -> bool {
+        self.pid_namespace == family::pid_namespace()
     }
 
     /// Refuses an object of another kind or of another version of that kind.

@@ -4,7 +4,6 @@
 //! agree with its parent.
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -40,11 +39,6 @@ fn choose(named: Option<OsString>) -> Result<PathBuf> {
     }
     let why = format!("{named:?} is not an absolute path");
     Err(Error::invalid(VARIABLE, why))
-}
-
-/// Whether it is the one that the `shared_memory` crate knows.
-pub(crate) fn is_default() -> Result<bool> {
-    Ok(directory()?.as_os_str().as_bytes() == DEFAULT.as_bytes())
 }
 
 /// The path of a file in it.

@@ -1,7 +1,9 @@
 //! Descriptors: copies of them, pipes, and which numbers the library's own have.
 
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
+use super::shm::{self, Identity};
 use crate::{Error, Result};
 
 /// The first number that is no standard stream's.
@@ -64,6 +66,85 @@ impl StreamsTaken {
             }
             taken.0.push(fd);
         }
+    }
+}
+
+/// A descriptor that the library keeps for long.
+///
+/// Some programs close every descriptor they find, as daemons do. Its number may then be another
+/// file's, which is neither used nor closed.
+pub(crate) struct Kept {
+    fd: RawFd,
+    file: Identity,
+}
+
+impl Kept {
+    pub(crate) fn new(fd: OwnedFd) -> Self {
+        let file = shm::identity(fd.as_fd()).unwrap_or_default();
+        let fd = fd.into_raw_fd();
+        Self { fd, file }
+    }
+
+    /// `None` if the program has closed it.
+    pub(crate) fn get(&self) -> Option<BorrowedFd<'_>> {
+        if self.fd < 0 {
+            return None;
+        }
+        // SAFETY: it is only asked which file it is, if any; and it is used only if that is ours.
+        let fd = unsafe { BorrowedFd::borrow_raw(self.fd) };
+        (shm::identity(fd) == Some(self.file)).then_some(fd)
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if self.get().is_some() {
+            // SAFETY: it is still ours, and given up here.
+            drop(unsafe { OwnedFd::from_raw_fd(self.fd) });
+        }
+    }
+}
+
+/// A [`Kept`] descriptor for all threads to use, which does not own it.
+pub(crate) struct SharedKept {
+    fd: AtomicI32,
+    device: AtomicU64,
+    inode: AtomicU64,
+}
+
+impl SharedKept {
+    pub(crate) const fn none() -> Self {
+        Self {
+            fd: AtomicI32::new(-1),
+            device: AtomicU64::new(0),
+            inode: AtomicU64::new(0),
+        }
+    }
+
+    /// `fd` stays open until this is set to another one or cleared.
+    pub(crate) fn set(&self, fd: &Kept) {
+        self.clear();
+        self.device.store(fd.file.0, Ordering::Relaxed);
+        self.inode.store(fd.file.1, Ordering::Relaxed);
+        self.fd.store(fd.fd, Ordering::Release);
+    }
+
+    pub(crate) fn clear(&self) {
+        self.fd.store(-1, Ordering::Release);
+    }
+
+    /// `None` if there is none, or the program has closed it.
+    pub(crate) fn get(&self) -> Option<BorrowedFd<'_>> {
+        let kept = std::mem::ManuallyDrop::new(Kept {
+            fd: self.fd.load(Ordering::Acquire),
+            file: (
+                self.device.load(Ordering::Relaxed),
+                self.inode.load(Ordering::Relaxed),
+            ),
+        });
+        kept.get()?;
+        // SAFETY: open, and the same file's, as was just asked.
+        Some(unsafe { BorrowedFd::borrow_raw(kept.fd) })
     }
 }
 

@@ -2,10 +2,13 @@
 
 use std::io::Read;
 
+use super::{mapping, shm};
+
 /// What one object's defaults take of a limit at most. A pipe's two queues with their shelves are
 /// more than four times as large as the bound of one ring.
 const PART_OF_FILE: u64 = 8;
-/// Likewise, of what address space is left: the program has other uses for it, and more objects.
+/// Likewise, of what address space is left where that is limited: the program has other uses for it,
+/// and more objects.
 const PART_OF_SPACE: u64 = 16;
 
 /// The largest file that this process may make, if that is limited. Beyond it the kernel does not
@@ -24,14 +27,21 @@ pub(crate) fn descriptors() -> u64 {
     limit(libc::RLIMIT_NOFILE).unwrap_or(u64::MAX)
 }
 
-/// `bytes`, or less where files or the address space are limited: what an object may grow to
-/// unless its creator says it.
-pub(crate) fn within(bytes: u64) -> u64 {
-    let file = file_size().map_or(bytes, |limit| limit / PART_OF_FILE);
-    let space = address_space().map_or(bytes, |limit| {
+/// What an object may grow to unless its creator says it: as much as the file system holds, or less
+/// where files or the address space are limited. Of the addresses that there are at all it takes one in
+/// `part` of those that objects have left, so that there can be some times as many objects as that.
+pub(crate) fn growth(part: u64) -> u64 {
+    let memory = match shm::capacity() {
+        // A tmpfs without a limit.
+        0 => u64::MAX,
+        bytes => bytes,
+    };
+    let file = file_size().map_or(u64::MAX, |limit| limit / PART_OF_FILE);
+    let space = address_space().map_or(u64::MAX, |limit| {
         limit.saturating_sub(mapped()) / PART_OF_SPACE
     });
-    bytes.min(file).min(space)
+    let addresses = ADDRESSES.saturating_sub(mapping::total()) / part;
+    memory.min(file).min(space).min(addresses)
 }
 
 fn limit(resource: libc::__rlimit_resource_t) -> Option<u64> {

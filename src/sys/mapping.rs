@@ -1,130 +1,73 @@
-//! A file of the directory, mapped whole.
+//! A file of the directory, mapped whole; and the memory of such a mapping.
 //!
-//! In `/dev/shm` that is the `shared_memory` crate's work. It knows no other directory: files
-//! elsewhere are mapped here, in the same way.
+//! A mapping keeps no descriptor: its memory is committed and given back through it.
 
-use std::fs::{File, OpenOptions};
-use std::io;
+use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
-use std::ptr::NonNull;
-
-use shared_memory::{Shmem, ShmemConf, ShmemError};
+use std::ptr::{self, NonNull};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 
-use super::{directory, limits, shm};
+use super::cancel::Shield;
+use super::{directory, errno, limits, shm};
 
-/// A file mapped whole. Unmapped when dropped; never unlinked by that.
-pub(crate) enum Mapping {
-    /// In `/dev/shm`.
-    Shmem(Shmem),
-    /// In any other directory.
-    Pages(Pages),
+static TOTAL: AtomicU64 = AtomicU64::new(0);
+
+/// Bytes of address space that mappings of this library take in this process.
+pub(crate) fn total() -> u64 {
+    TOTAL.load(Ordering::Relaxed)
 }
 
-// SAFETY: `Shmem` and `Pages` hold an address and perhaps a descriptor and give out neither by
-// themselves; what is done with the mapped bytes is decided in `layout` and above.
-unsafe impl Send for Mapping {}
-// SAFETY: as for `Send`.
-unsafe impl Sync for Mapping {}
-
-impl Mapping {
-    /// Creates the file `file` of `size` bytes, none of them committed, and maps it.
-    ///
-    /// # Errors
-    /// `TooLarge` beyond a limit of the process; `NoSpace` or `NoInodes`; `Permission` and
-    /// `Unsupported` if the directory cannot be written to or is not there; `Exists`.
-    pub(crate) fn create(file: &str, size: u64) -> Result<Self> {
-        fits(size)?;
-        let bytes = usize::try_from(size).map_err(|_| too_large(size))?;
-        if !directory::is_default()? {
-            let created = Pages::create(file, bytes);
-            return created
-                .map(Self::Pages)
-                .map_err(|err| not_created(errno_of(&err), file, size));
-        }
-        match ShmemConf::new()
-            .os_id(format!("/{file}"))
-            .size(bytes)
-            .create()
-        {
-            Ok(mut shmem) => {
-                // The crate would unlink by name when dropped, whatever the name means then.
-                shmem.set_owner(false);
-                Ok(Self::Shmem(shmem))
-            }
-            Err(err) => Err(not_created(errno_of_crate(&err), file, size)),
-        }
-    }
-
-    /// Maps the whole of the existing file `file`.
-    ///
-    /// # Errors
-    /// `NotFound`; `TooLarge` for the address space; `Permission`.
-    pub(crate) fn open(file: &str) -> Result<Self> {
-        if !directory::is_default()? {
-            let open = shm::open_file(file)?;
-            let size = open.metadata().map_err(|_| Error::last_os("fstat"))?.len();
-            let bytes = usize::try_from(size).map_err(|_| too_large(size))?;
-            let pages = Pages::map(open.as_fd(), bytes);
-            return pages
-                .map(Self::Pages)
-                .map_err(|err| not_mapped("mmap", errno_of(&err), size));
-        }
-        match ShmemConf::new().os_id(format!("/{file}")).open() {
-            Ok(shmem) => Ok(Self::Shmem(shmem)),
-            Err(err) => match errno_of_crate(&err) {
-                libc::ENOENT | libc::ENOTDIR => Err(shm::missing(file)),
-                errno => {
-                    let size = shm::facts(file).map_or(0, |facts| facts.len());
-                    Err(not_mapped("shm_open", errno, size))
-                }
-            },
-        }
-    }
-
-    pub(crate) fn base(&self) -> NonNull<u8> {
-        match self {
-            Self::Shmem(shmem) => NonNull::new(shmem.as_ptr()).expect("a mapping has an address"),
-            Self::Pages(pages) => pages.base,
-        }
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        match self {
-            Self::Shmem(shmem) => shmem.len(),
-            Self::Pages(pages) => pages.len,
-        }
-    }
-}
-
-/// Mapped pages of a file.
+/// Mapped pages of a file, without a descriptor. Unmapped when dropped.
 pub(crate) struct Pages {
     base: NonNull<u8>,
     len: usize,
 }
 
+// SAFETY: an address and a length; what is done with the mapped bytes is decided in `layout` and
+// above.
+unsafe impl Send for Pages {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for Pages {}
+
 impl Pages {
-    /// Creates a file of `len` bytes and maps it; removes it again if that fails.
-    fn create(file: &str, len: usize) -> io::Result<Self> {
-        let path = directory::path(file).map_err(io::Error::other)?;
-        let created = create_file(&path)?;
+    /// Creates the file `file` of `size` bytes, none of them committed, and maps it. The file is
+    /// removed again if that fails.
+    ///
+    /// # Errors
+    /// `TooLarge` beyond a limit of the process; `NoSpace` or `NoInodes`; `Permission` and
+    /// `Unsupported` if the directory cannot be written to or is not there; `Exists`.
+    pub(crate) fn create(file: &str, size: u64) -> Result<(Self, File)> {
+        fits(size)?;
+        let created = shm::create_file(file)?;
         let mapped = created
-            .set_len(len as u64)
-            .and_then(|()| Self::map(created.as_fd(), len));
-        if mapped.is_err() {
-            let _ = std::fs::remove_file(&path);
+            .set_len(size)
+            .map_err(|err| match err.raw_os_error() {
+                Some(libc::EFBIG | libc::EINVAL) => too_large(size),
+                _ => Error::last_os("ftruncate"),
+            })
+            .and_then(|()| Self::map(created.as_fd(), size));
+        match mapped {
+            Ok(pages) => Ok((pages, created)),
+            Err(err) => {
+                let _ = shm::unlink(file);
+                Err(err)
+            }
         }
-        mapped
     }
 
-    /// Maps `len` bytes of an open file, which the mapping does not need afterwards.
-    pub(super) fn map(fd: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
+    /// Maps `size` bytes of an open file, which the mapping does not need afterwards.
+    ///
+    /// # Errors
+    /// `TooLarge` for the address space; `TooMany` mappings.
+    pub(crate) fn map(fd: BorrowedFd<'_>, size: u64) -> Result<Self> {
+        let len = usize::try_from(size).map_err(|_| too_large(size))?;
         // SAFETY: a new mapping at an address that the kernel chooses; it replaces none.
         let base = unsafe {
             libc::mmap(
-                std::ptr::null_mut(),
+                ptr::null_mut(),
                 len,
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_SHARED,
@@ -133,13 +76,30 @@ impl Pages {
             )
         };
         match NonNull::new(base.cast::<u8>()) {
-            Some(at) if base != libc::MAP_FAILED => Ok(Self { base: at, len }),
-            _ => Err(io::Error::last_os_error()),
+            Some(at) if base != libc::MAP_FAILED => {
+                TOTAL.fetch_add(size, Ordering::Relaxed);
+                Ok(Self { base: at, len })
+            }
+            _ => Err(not_mapped(errno(), size)),
         }
     }
 
-    pub(super) fn base(&self) -> NonNull<u8> {
+    pub(crate) fn base(&self) -> NonNull<u8> {
         self.base
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether children that are forked from now on have this mapping too.
+    pub(crate) fn hand_on(&self, to_children: bool) {
+        let advice = match to_children {
+            true => libc::MADV_DOFORK,
+            false => libc::MADV_DONTFORK,
+        };
+        // SAFETY: a whole mapping of our own. A child without it does not have this value either.
+        unsafe { libc::madvise(self.base.as_ptr().cast(), self.len, advice) };
     }
 }
 
@@ -147,18 +107,68 @@ impl Drop for Pages {
     fn drop(&mut self) {
         // SAFETY: the whole of a mapping of our own, which nothing resolved outlives.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
+        TOTAL.fetch_sub(self.len as u64, Ordering::Relaxed);
     }
 }
 
-/// A new file that only this user may open, as `shm_open` makes it.
-pub(super) fn create_file(path: &std::path::Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(path)
+/// Whether [`commit`] works: since Linux 5.14, and not where `madvise` is only pretended.
+pub(crate) fn commits() -> bool {
+    static WORKS: OnceLock<bool> = OnceLock::new();
+    /// No advice of any kernel. An emulator that takes it knows none.
+    const NONSENSE: libc::c_int = 0x5ba1;
+    // SAFETY: of no bytes nothing is touched; the kernel only says whether it knows the advice.
+    let knows = |advice| unsafe { libc::madvise(ptr::null_mut(), 0, advice) == 0 };
+    *WORKS.get_or_init(|| knows(libc::MADV_POPULATE_WRITE) && !knows(NONSENSE))
+}
+
+/// Commits memory for the `len` bytes at `at`, whole pages of a shared mapping, and maps it. What
+/// was there stays as it is.
+///
+/// It takes less time than `fallocate` and the page faults that follow that: 0.5 ms instead of 0.7
+/// for 1 MiB that is then written.
+///
+/// # Errors
+/// `NoSpace`. A part of the memory may be there then: the caller gives it back.
+pub(crate) fn commit(at: NonNull<u8>, len: usize) -> Result<()> {
+    let _shield = Shield::new();
+    loop {
+        // SAFETY: mapped, as the caller says. No byte changes.
+        match unsafe { libc::madvise(at.as_ptr().cast(), len, libc::MADV_POPULATE_WRITE) } {
+            0 => return Ok(()),
+            _ => match errno() {
+                libc::EINTR | libc::EAGAIN => {}
+                // Where a store would be a SIGBUS; and where a group of processes has its limit.
+                libc::EFAULT | libc::ENOMEM => {
+                    return Err(Error::NoSpace {
+                        needed: len as u64,
+                        available: shm::available(),
+                    });
+                }
+                errno => {
+                    return Err(Error::Os {
+                        call: "madvise(MADV_POPULATE_WRITE)",
+                        errno,
+                    });
+                }
+            },
+        }
+    }
+}
+
+/// Gives the memory of the `len` bytes at `at` back, whole pages of a shared mapping. To touch it is
+/// harmless while there is memory.
+pub(crate) fn decommit(at: NonNull<u8>, len: usize) -> Result<()> {
+    let _shield = Shield::new();
+    // SAFETY: mapped, as the caller says; whether anybody still uses the bytes is its business.
+    match unsafe { libc::madvise(at.as_ptr().cast(), len, libc::MADV_REMOVE) } {
+        0 => Ok(()),
+        _ => match errno() {
+            // The program has locked its memory (`mlockall`): it is kept.
+            libc::EINVAL => Ok(()),
+            libc::EOPNOTSUPP => Err(directory::lacks("memory that is given back (MADV_REMOVE)")),
+            _ => Err(Error::last_os("madvise(MADV_REMOVE)")),
+        },
+    }
 }
 
 /// Whether a file of `size` bytes is within the limit of this process, which the kernel enforces
@@ -182,18 +192,7 @@ fn too_large(size: u64) -> Error {
     }
 }
 
-fn not_created(errno: i32, file: &str, size: u64) -> Error {
-    match errno {
-        libc::EEXIST => Error::Exists {
-            name: file.to_owned(),
-        },
-        libc::ENOSPC | libc::EDQUOT => shm::no_room_for_file(),
-        libc::ENOMEM | libc::EFBIG | libc::EINVAL => not_mapped("mmap", errno, size),
-        errno => directory::refuses("shm_open", errno),
-    }
-}
-
-fn not_mapped(call: &'static str, errno: i32, size: u64) -> Error {
+fn not_mapped(errno: i32, size: u64) -> Error {
     match (errno, limits::address_space()) {
         // The address space, not the memory, ran out.
         (libc::ENOMEM, Some(limit)) => Error::TooLarge {
@@ -215,21 +214,9 @@ fn not_mapped(call: &'static str, errno: i32, size: u64) -> Error {
         },
         (libc::EFBIG | libc::EINVAL, _) => too_large(size),
         (libc::ENODEV, _) => directory::lacks("shared mappings (mmap)"),
-        _ => Error::Os { call, errno },
-    }
-}
-
-fn errno_of(err: &io::Error) -> i32 {
-    err.raw_os_error().unwrap_or(0)
-}
-
-/// The crate's errors: it opens, sizes and maps, and does not always say which of them failed.
-fn errno_of_crate(err: &ShmemError) -> i32 {
-    match err {
-        ShmemError::MappingIdExists => libc::EEXIST,
-        ShmemError::MapCreateFailed(errno)
-        | ShmemError::MapOpenFailed(errno)
-        | ShmemError::UnknownOsError(errno) => *errno as i32,
-        _ => 0,
+        _ => Error::Os {
+            call: "mmap",
+            errno,
+        },
     }
 }

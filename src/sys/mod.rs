@@ -1,5 +1,4 @@
-//! Everything that talks to the kernel or the C library. No other module calls `libc` or uses
-//! `shared_memory`, and nothing here knows what a queue or a map is.
+//! Everything that talks to the kernel or the C library. No other module calls `libc`, and nothing here knows what a queue or a map is.
 
 pub(crate) mod cancel;
 pub(crate) mod clock;

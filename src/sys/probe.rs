@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
 
-use super::mapping::{Pages, create_file, fits};
+use super::mapping::{self, Pages, fits};
 use super::{directory, errno, ofd, shm};
 
 const TMPFS: u32 = 0x0102_1994;
@@ -79,14 +79,11 @@ fn file_system() -> Result<u32> {
 fn try_out([first, second]: &[String; 2]) -> Result<()> {
     fits(PAGES)?;
     let failed = |call| move |_: std::io::Error| Error::last_os(call);
-    let file = create_file(&directory::path(first)?).map_err(|err| match err.raw_os_error() {
-        Some(libc::ENOSPC | libc::EDQUOT) => shm::no_room_for_file(),
-        errno => directory::refuses("open", errno.unwrap_or(0)),
-    })?;
+    let file = shm::create_file(first)?;
     file.set_len(PAGES).map_err(failed("ftruncate"))?;
     shm::commit(file.as_fd(), 0, PAGES)?;
-    let pages = Pages::map(file.as_fd(), PAGES as usize)
-        .map_err(|_| directory::lacks("shared mappings (mmap)"))?;
+    let pages =
+        Pages::map(file.as_fd(), PAGES).map_err(|_| directory::lacks("shared mappings (mmap)"))?;
     let seen = || -> Result<u8> {
         let mut byte = [0];
         file.read_exact_at(&mut byte, 0).map_err(failed("pread"))?;
@@ -97,7 +94,7 @@ fn try_out([first, second]: &[String; 2]) -> Result<()> {
     if seen()? != 7 {
         return Err(directory::lacks("mappings that agree with the file (mmap)"));
     }
-    shm::decommit(file.as_fd(), 0, 4096)?;
+    mapping::decommit(pages.base(), 4096)?;
     if seen()? != 0 {
         return Err(directory::lacks(
             "memory that reads as zeros once it was given back",

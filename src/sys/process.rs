@@ -1,4 +1,6 @@
-//! Facts about the calling process.
+//! Facts about processes.
+
+use super::{clock, errno};
 
 /// The process id. Not cached: a forked child has another one.
 pub(crate) fn pid() -> u32 {
@@ -18,13 +20,44 @@ pub(crate) fn has_others_rights() -> bool {
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
-/// The process's short name, for people to read; zeros behind it.
-pub(crate) fn command() -> [u8; 16] {
-    let mut name = [0u8; 16];
-    // SAFETY: PR_GET_NAME writes at most 16 bytes. It is a plain system call, so it may
-    // also be made in a forked child.
-    unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
-    name
+/// The short name of process `pid`, for people to read; empty where /proc does not tell.
+pub(crate) fn command(pid: u32) -> String {
+    let name = std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+    String::from_utf8_lossy(&name).trim_end().to_owned()
+}
+
+/// Whether process `pid` exists and began at `since` on [`clock::since_boot_ns`] or before: it is not
+/// another one that got the number later. True where that cannot be told.
+pub(crate) fn is_older(pid: u32, since: u64) -> bool {
+    let Ok(id) = libc::pid_t::try_from(pid) else {
+        return false;
+    };
+    // SAFETY: it only asks whether there is such a process.
+    if unsafe { libc::kill(id, 0) } != 0 && errno() == libc::ESRCH {
+        return false;
+    }
+    // A /proc of another pid namespace would tell of another process.
+    let is_own = std::fs::read_link("/proc/self")
+        .is_ok_and(|it| it.as_os_str() == self::pid().to_string().as_str());
+    if !is_own {
+        return true;
+    }
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return true;
+    };
+    // The name in parentheses may hold anything. Behind it are: 1 state, 18 threads, 20 start.
+    let fields: Vec<&str> = match stat.rsplit_once(')') {
+        Some((_, rest)) => rest.split_ascii_whitespace().collect(),
+        None => return true,
+    };
+    let number = |index: usize| fields.get(index).and_then(|it| it.parse::<u64>().ok());
+    // Its parent has not waited for it.
+    if matches!(fields.first(), Some(&("Z" | "X"))) && number(17).is_none_or(|it| it <= 1) {
+        return false;
+    }
+    // SAFETY: it only asks.
+    let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1) as u64;
+    number(19).is_none_or(|start| start.saturating_mul(1_000_000_000 / ticks) <= since)
 }
 
 /// Identifies the pid namespace: participants and holds carry the ids of processes and threads, which
@@ -34,17 +67,18 @@ pub(crate) fn pid_namespace() -> u64 {
     std::fs::metadata("/proc/self/ns/pid").map_or(0, |it| it.ino())
 }
 
-/// 64 random bits from the kernel.
-pub(crate) fn random() -> u64 {
-    let mut bits = 0u64;
-    // SAFETY: `bits` is eight writable bytes. Eight bytes never come back short.
-    let got = unsafe { libc::getrandom((&raw mut bits).cast(), size_of::<u64>(), 0) };
-    if got == size_of::<u64>() as isize {
-        return bits;
+/// Random words from the kernel, 32 at most.
+pub(crate) fn random<const N: usize>() -> [u64; N] {
+    let mut words = [0u64; N];
+    let bytes = size_of_val(&words);
+    // SAFETY: as many writable bytes. Up to 256 of them never come back short.
+    let got = unsafe { libc::getrandom(words.as_mut_ptr().cast(), bytes, 0) };
+    if got == bytes as isize {
+        return words;
     }
     // A kernel without the call, or a filter that forbids it: names need only be unlikely
     // to meet, and creation is exclusive anyway.
-    super::clock::now_ns() ^ (u64::from(pid()) << 40)
+    words.map(|_| clock::now_ns() ^ (u64::from(pid()) << 40))
 }
 
 /// Dies as if somebody had said `kill -9`, at this very instruction.

@@ -1,8 +1,6 @@
 //! Named shared memory: the files of a tmpfs, their sizes, their pages and their names.
 //!
-//! The mapping itself is `mapping`'s. Publishing a name, committing and returning pages, locking
-//! and unlinking need a descriptor, which the `shared_memory` crate keeps to itself, so a segment
-//! also has one of ours.
+//! Their mappings are `mapping`'s.
 
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
@@ -15,7 +13,7 @@ use crate::error::{Error, Result};
 
 use super::cancel::Shield;
 use super::directory::{self, path};
-use super::{clock, errno};
+use super::{clock, errno, process};
 
 fn not_found(file: &str) -> Error {
     Error::NotFound {
@@ -56,6 +54,28 @@ pub(crate) fn open_file(file: &str) -> Result<File> {
         })
 }
 
+/// Creates the file, empty, for this user only; the descriptor is closed on exec.
+///
+/// # Errors
+/// `Exists`; `NoSpace` or `NoInodes`; `Permission` and `Unsupported` if the directory cannot be written
+/// to or is not there.
+pub(crate) fn create_file(file: &str) -> Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path(file)?)
+        .map_err(|err| match err.raw_os_error().unwrap_or(0) {
+            libc::EEXIST => Error::Exists {
+                name: file.to_owned(),
+            },
+            libc::ENOSPC | libc::EDQUOT => no_room_for_file(),
+            errno => directory::refuses("open", errno),
+        })
+}
+
 /// A second, independent open file description of the file behind `fd`, which may have one of
 /// `names`.
 ///
@@ -88,7 +108,6 @@ pub(crate) fn reopen<'a>(
 }
 
 const FALLOCATE: &str = "memory that is set aside (fallocate)";
-const PUNCH_HOLE: &str = "memory that is given back (fallocate with FALLOC_FL_PUNCH_HOLE)";
 const NOREPLACE: &str =
     "names that are given only if they are free (renameat2 with RENAME_NOREPLACE)";
 
@@ -118,7 +137,7 @@ pub(crate) fn commit(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<()> {
                 libc::ENOSPC | libc::EDQUOT => {
                     return Err(Error::NoSpace {
                         needed: end - at,
-                        available: available(fd),
+                        available: available(),
                     });
                 }
                 libc::EOPNOTSUPP => return Err(directory::lacks(FALLOCATE)),
@@ -134,48 +153,34 @@ pub(crate) fn commit(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<()> {
     Ok(())
 }
 
-/// Gives the pages of `offset .. offset + len` back; they read as zeros from then on.
-pub(crate) fn decommit(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<()> {
-    let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
-    let _shield = Shield::new();
-    // SAFETY: the descriptor is open; whether anybody still uses the bytes is the caller's
-    // business, and touching a hole is harmless.
-    let rc = unsafe {
-        libc::fallocate(
-            fd.as_raw_fd(),
-            mode,
-            offset as libc::off_t,
-            len as libc::off_t,
-        )
-    };
-    match rc {
-        0 => Ok(()),
-        _ if errno() == libc::EOPNOTSUPP => Err(directory::lacks(PUNCH_HOLE)),
-        _ => Err(Error::last_os("fallocate(PUNCH_HOLE)")),
-    }
+/// Bytes that the file system of the directory still has for us.
+pub(crate) fn available() -> u64 {
+    let stat = file_system();
+    stat.f_bavail.saturating_mul(stat.f_frsize)
 }
 
-/// Bytes the filesystem behind `fd` still has for us.
-pub(crate) fn available(fd: BorrowedFd<'_>) -> u64 {
+/// Bytes that the file system of the directory has altogether.
+pub(crate) fn capacity() -> u64 {
+    let stat = file_system();
+    stat.f_blocks.saturating_mul(stat.f_frsize)
+}
+
+/// What is known of the file system of the directory; zeros if that is nothing.
+fn file_system() -> libc::statvfs {
     // SAFETY: an all-zero statvfs is valid and is overwritten.
     let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
-    // SAFETY: the descriptor is open and `stat` is writable.
-    match unsafe { libc::fstatvfs(fd.as_raw_fd(), &mut stat) } {
-        0 => stat.f_bavail.saturating_mul(stat.f_frsize),
-        _ => 0,
+    if let Ok(directory) = directory::directory()
+        && let Ok(path) = CString::new(directory.as_os_str().as_bytes())
+    {
+        // SAFETY: a path that ends in NUL, and a place for the answer.
+        unsafe { libc::statvfs(path.as_ptr(), &mut stat) };
     }
+    stat
 }
 
 /// The error of a file for which the file system has no room.
-pub(super) fn no_room_for_file() -> Error {
-    let directory = directory::directory().ok();
-    let open = directory.and_then(|it| File::open(it).ok());
-    // SAFETY: an all-zero statvfs is valid and is overwritten.
-    let mut stat: libc::statvfs = unsafe { std::mem::zeroed() };
-    if let Some(open) = &open {
-        // SAFETY: the descriptor is open and `stat` is writable.
-        unsafe { libc::fstatvfs(open.as_raw_fd(), &mut stat) };
-    }
+fn no_room_for_file() -> Error {
+    let stat = file_system();
     if stat.f_files > 0 && stat.f_favail == 0 {
         return Error::NoInodes {
             directory: directory::shown(),
@@ -231,8 +236,12 @@ pub(crate) fn unlink(file: &str) -> Result<()> {
     })
 }
 
-/// What tells the file behind `fd` from every other.
-fn identity(fd: BorrowedFd<'_>) -> Option<(u64, u64)> {
+/// What tells a file from every other, for as long as somebody has it open or mapped: its device and
+/// its inode.
+pub(crate) type Identity = (u64, u64);
+
+/// Which file `fd` is open on; `None` if it is not open.
+pub(crate) fn identity(fd: BorrowedFd<'_>) -> Option<Identity> {
     // SAFETY: an all-zero stat is valid and is overwritten.
     let mut facts: libc::stat = unsafe { std::mem::zeroed() };
     // SAFETY: the descriptor is open and `facts` is writable.
@@ -279,5 +288,18 @@ pub(crate) fn facts(file: &str) -> Result<std::fs::Metadata> {
     std::fs::symlink_metadata(path(file)?).map_err(|err| match err.raw_os_error() {
         Some(errno @ (libc::EACCES | libc::EPERM)) => denied(file, errno),
         _ => missing(file),
+    })
+}
+
+/// Refuses another user's file, of which root could do what it likes.
+pub(crate) fn check_user(name: &str, facts: &std::fs::Metadata) -> Result<()> {
+    let (theirs, ours) = (facts.uid(), process::effective_uid());
+    if theirs == ours {
+        return Ok(());
+    }
+    let why = format!("it belongs to user {theirs}, and this process runs as {ours}");
+    Err(Error::Permission {
+        name: name.to_owned(),
+        why,
     })
 }

@@ -245,6 +245,10 @@ impl Bell {
         Self(reader, writer)
     }
 
+    pub(crate) fn descriptors(&self) -> [i32; 2] {
+        [self.0.as_raw_fd(), self.1.as_raw_fd()]
+    }
+
     pub(crate) fn ring(&self) {
         self.ring_times(1);
     }

@@ -1,0 +1,393 @@
+//! Who lives, by the kernel's word: one locked byte for each process.
+//!
+//! ```text
+//! /dev/shm/shoal+<family>, a file of no memory
+//! its size           how many members there ever were: the number of the next one
+//! and far beyond it, bytes that are only locked:
+//! GATE               while a member comes, and while the file is removed
+//! GATE + 1 + number  for as long as that member lives
+//! ```
+//! A process becomes a member when it opens its first object: of the family of a process that has
+//! that object open, or else of a new one. From then on an object's table of participants names it
+//! by family and number, so an object needs no descriptor and no lock of its own, and one answer
+//! of the kernel is about all objects of a process. A number is given once. Without objects a process
+//! is in no family.
+//!
+//! **Held by a mapping.** A lock belongs to an open file description, which exists while there is a
+//! descriptor or a mapping of it. A member has both: the descriptor to ask the kernel with, and the
+//! mapping because some programs close every descriptor they find. `MADV_DONTFORK` keeps the mapping
+//! from children, and the child closes its copy of the descriptor.
+//!
+//! **Forks.** Before a fork the parent makes the child a member, with a description of its own that
+//! both processes have until the parent gives it up. So there is no moment at which the child is not
+//! alive. Where that fails (no descriptor is to be had) the child stays in its parent's place, whose
+//! mapping it then inherits: both are alive while one of them is.
+//!
+//! **Where the kernel cannot be asked**, because the file was removed (`rm /dev/shm/*`, the end of a
+//! login session), the root directory was changed or no descriptor is left, the process id and the
+//! time at which the participant came decide. Participants of an object are of one pid namespace.
+//!
+//! # Crash arguments
+//! *Killed while it creates the file or comes:* nobody holds the file, and it is collected. A number
+//! that was locked and not yet counted is given again: no object names it.
+//! *Killed before or during a fork:* the description of the child is gone with the process, or the
+//! child has it. *The last member is killed:* as the first.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::{Error, Result};
+use crate::sys::fd::{Kept, SharedKept, StreamsTaken};
+use crate::sys::mapping::{self, Pages};
+use crate::sys::{limits, ofd, process, shm};
+
+use super::gate::{GATE, Gate};
+use super::name;
+
+/// Bytes of the mapping, which are never touched.
+const SIZE: u64 = 4096;
+const NUMBER_BITS: u32 = 24;
+const NUMBERS: u64 = 1 << NUMBER_BITS;
+const FAMILY_BITS: u32 = 40;
+/// How often to begin again where others are in between, or have the number.
+const TRIES: u32 = 64;
+
+/// A member of a family, among all there ever were.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Life(u64);
+
+impl Life {
+    /// As it is written in shared memory; `None` for 0, which is nobody.
+    pub(super) fn from_word(word: u64) -> Option<Self> {
+        (word != 0).then_some(Self(word))
+    }
+
+    /// Never 0.
+    pub(super) fn word(self) -> u64 {
+        self.0
+    }
+
+    fn family(self) -> u64 {
+        self.0 >> NUMBER_BITS
+    }
+
+    fn byte(self) -> u64 {
+        GATE + 1 + (self.0 & (NUMBERS - 1))
+    }
+}
+
+/// What its participant's entry says of a process, for where the kernel cannot be asked.
+#[derive(Clone, Copy)]
+pub(super) struct Signed {
+    /// 0 while it is not known.
+    pub(super) pid: u32,
+    /// When it came, on the clock of [`since_boot_ns`](crate::sys::clock::since_boot_ns).
+    pub(super) since: u64,
+}
+
+/// This process's life, for threads that do not hold the lock of the seats; 0 if it has none. Changed
+/// only by those that do, and in a child by its only thread.
+static LIFE: AtomicU64 = AtomicU64::new(0);
+/// The descriptor that belongs to it.
+static FD: SharedKept = SharedKept::none();
+
+/// The pid namespace of this process, once that was asked for; 0 in a new child.
+static NAMESPACE: AtomicU64 = AtomicU64::new(0);
+
+/// The pid namespace of this process; 0 where the system does not tell.
+pub(super) fn pid_namespace() -> u64 {
+    let known = NAMESPACE.load(Ordering::Relaxed);
+    if known != 0 {
+        return known;
+    }
+    let found = process::pid_namespace();
+    // A process keeps its own, and a child may have another. Without a life there may be no hook that
+    // tells a child.
+    if LIFE.load(Ordering::Relaxed) != 0 {
+        NAMESPACE.store(found, Ordering::Relaxed);
+    }
+    found
+}
+
+/// Whether `life` has not ended. `signed` is asked for only where the kernel cannot be; `None` if its
+/// process id means nothing here.
+pub(super) fn lives(life: Life, signed: impl FnOnce() -> Option<Signed>) -> Result<bool> {
+    let own = Life(LIFE.load(Ordering::Relaxed));
+    if life == own {
+        return Ok(true);
+    }
+    let is_held = |fd| Ok(ofd::first_held(fd, life.byte(), 1)?.is_some());
+    if life.family() == own.family()
+        && let Some(fd) = FD.get()
+    {
+        return is_held(fd);
+    }
+    let _streams = StreamsTaken::new();
+    match shm::open_file(&name::family_file(life.family())) {
+        Ok(file) => is_held(file.as_fd()),
+        Err(err) => match (signed(), err) {
+            (Some(Signed { pid, since }), _) => Ok(pid == 0 || process::is_older(pid, since)),
+            // Most likely it was collected.
+            (None, Error::NotFound { .. }) => Ok(false),
+            (None, err) => Err(err),
+        },
+    }
+}
+
+/// A place in a family.
+pub(super) struct Member {
+    life: Life,
+    /// The open file description that has the lock.
+    file: File,
+}
+
+impl Member {
+    pub(super) fn life(&self) -> Life {
+        self.life
+    }
+
+    /// What keeps it alive, until it and all its copies are closed.
+    pub(super) fn into_file(self) -> File {
+        self.file
+    }
+
+    /// The first of a new family.
+    fn found() -> Result<Self> {
+        for _ in 0..TRIES {
+            let [random] = process::random();
+            let family = random >> (64 - FAMILY_BITS);
+            let file = match shm::create_file(&name::family_file(family)) {
+                Err(Error::Exists { .. }) => continue,
+                file => file?,
+            };
+            // None if it was collected before anybody was in it.
+            if let Some(member) = Self::enter(family, file)? {
+                return Ok(member);
+            }
+        }
+        Err(Error::corrupt(
+            "the file of this process's family was removed each time it was created",
+        ))
+    }
+
+    /// A new member of `family`, if it is there.
+    fn join(family: u64) -> Result<Option<Self>> {
+        let named = name::family_file(family);
+        let file = match shm::open_file(&named) {
+            Err(Error::NotFound { .. }) => return Ok(None),
+            file => file?,
+        };
+        let facts = file.metadata().map_err(|_| Error::last_os("fstat"))?;
+        shm::check_user(&named, &facts)?;
+        Self::enter(family, file)
+    }
+
+    /// The same, by a description of its file that nobody else has.
+    fn enter(family: u64, file: File) -> Result<Option<Self>> {
+        let gate = Gate::close(file.as_fd())?;
+        if !shm::names(&name::family_file(family), file.as_fd()) {
+            return Ok(None);
+        }
+        let life = take_number(family, &file)?;
+        drop(gate);
+        Ok(Some(Self { life, file }))
+    }
+}
+
+/// The next number of `family`, and its lock. The caller has closed the gate.
+fn take_number(family: u64, file: &File) -> Result<Life> {
+    let facts = file.metadata().map_err(|_| Error::last_os("fstat"))?;
+    // Life 0 is nobody's. Files that are too large are answered with a signal.
+    let most = limits::file_size().map_or(NUMBERS, |limit| limit.min(NUMBERS));
+    for number in facts.len().max(1)..most {
+        let life = Life(family << NUMBER_BITS | number);
+        if ofd::try_lock(file.as_fd(), life.byte())? {
+            file.set_len(number + 1)
+                .map_err(|_| Error::last_os("ftruncate"))?;
+            return Ok(life);
+        }
+    }
+    Err(Error::Exhausted {
+        what: "processes of one family",
+        limit: most,
+    })
+}
+
+/// The member in which a process lives.
+struct Home {
+    life: Life,
+    fd: Kept,
+    /// Keeps the lock if the program closes the descriptor. None where `madvise` does nothing, since
+    /// all children would have it.
+    page: Option<Pages>,
+}
+
+impl Home {
+    /// `for_child`: of a process that is yet to be forked.
+    fn new(member: Member, for_child: bool) -> Result<Self> {
+        let page = match mapping::commits() {
+            true => Some(Pages::map(member.file.as_fd(), SIZE)?),
+            false => None,
+        };
+        let home = Self {
+            life: member.life,
+            fd: Kept::new(member.file.into()),
+            page,
+        };
+        home.hand_on(for_child);
+        Ok(home)
+    }
+
+    fn hand_on(&self, to_children: bool) {
+        if let Some(page) = &self.page {
+            page.hand_on(to_children);
+        }
+    }
+
+    /// What other threads have to know of this process's home.
+    fn announce(&self) {
+        FD.set(&self.fd);
+        LIFE.store(self.life.word(), Ordering::Relaxed);
+    }
+
+    /// Another member of the same family.
+    fn another(&self) -> Result<Option<Member>> {
+        let family = self.life.family();
+        let Some(fd) = self.fd.get() else {
+            return Member::join(family);
+        };
+        let file = shm::reopen(fd, [name::family_file(family).as_str()])?;
+        let gate = Gate::close(file.as_fd())?;
+        let life = take_number(family, &file)?;
+        drop(gate);
+        Ok(Some(Member { life, file }))
+    }
+}
+
+/// This process among the living, and a child that it is about to fork. Guarded by the lock of the
+/// seats.
+pub(super) struct Kin {
+    home: Option<Home>,
+    next: Option<Home>,
+    /// A child had to stay in this home; or this is the child.
+    crowded: bool,
+}
+
+impl Kin {
+    pub(super) const fn new() -> Self {
+        Self {
+            home: None,
+            next: None,
+            crowded: false,
+        }
+    }
+
+    /// This process's life. If it has none yet it begins here: in the family of one of `others`, if
+    /// there is any.
+    ///
+    /// # Errors
+    /// `Os`: no descriptor is to be had; `NoSpace` and `NoInodes` for a new family's file.
+    pub(super) fn enter(&mut self, others: &[Life]) -> Result<Life> {
+        if let Some(home) = &self.home {
+            return Ok(home.life);
+        }
+        let mut joined = others
+            .iter()
+            .filter_map(|life| Member::join(life.family()).ok()?);
+        let member = match joined.next() {
+            Some(member) => member,
+            None => Member::found()?,
+        };
+        let home = self.home.insert(Home::new(member, false)?);
+        home.announce();
+        Ok(home.life)
+    }
+
+    /// A member that is no process: it lives for as long as its descriptor is open anywhere.
+    ///
+    /// # Errors
+    /// As for [`enter`](Self::enter).
+    pub(super) fn another(&self) -> Result<Member> {
+        let joined = match &self.home {
+            Some(home) => home.another().unwrap_or(None),
+            None => None,
+        };
+        joined.map_or_else(Member::found, Ok)
+    }
+
+    /// The life of a child that is about to be forked; `None` if it has to share this process's, or
+    /// there is none.
+    pub(super) fn before_fork(&mut self) -> Option<Life> {
+        let home = self.home.as_ref()?;
+        let _streams = StreamsTaken::new();
+        let next = self.another().and_then(|member| Home::new(member, true));
+        match next {
+            Ok(next) => Some(self.next.insert(next).life),
+            Err(_) => {
+                home.hand_on(true);
+                self.crowded = true;
+                None
+            }
+        }
+    }
+
+    /// In the parent: the child has what was made for it. If there is no child, it is gone.
+    pub(super) fn after_fork_in_parent(&mut self) {
+        self.next = None;
+        if let Some(home) = &self.home {
+            home.hand_on(false);
+        }
+    }
+
+    /// In the child: it moves to what was made for it. System calls only.
+    pub(super) fn after_fork_in_child(&mut self) {
+        NAMESPACE.store(0, Ordering::Relaxed);
+        let Some(next) = self.next.take() else {
+            return;
+        };
+        next.hand_on(false);
+        next.announce();
+        // Only the parent can be in a home with others.
+        self.crowded = false;
+        if let Some(mut old) = self.home.replace(next) {
+            // It is not in this process, whose copy of the descriptor is closed.
+            std::mem::forget(old.page.take());
+        }
+    }
+
+    /// This process has no object: it leaves its family. The last of a family removes its file.
+    pub(super) fn leave(&mut self) {
+        let Some(home) = self.home.take() else { return };
+        LIFE.store(0, Ordering::Relaxed);
+        FD.clear();
+        if std::mem::take(&mut self.crowded) {
+            // The lock goes with the last who lives here, and `gc` removes the file.
+            return;
+        }
+        let named = name::family_file(home.life.family());
+        match home.fd.get() {
+            Some(fd) => {
+                ofd::unlock(fd, home.life.byte());
+                remove_if_empty(&named, fd);
+            }
+            // The lock goes with the mapping, and whoever opens the file then sees whether it was the
+            // last.
+            None => {
+                drop(home);
+                if let Ok(file) = shm::open_file(&named) {
+                    remove_if_empty(&named, file.as_fd());
+                }
+            }
+        }
+    }
+}
+
+/// Removes the file of a family if nobody else is in it.
+fn remove_if_empty(named: &str, fd: BorrowedFd<'_>) {
+    if let Ok(Some(_gate)) = Gate::try_close(fd)
+        && let Ok(None) = ofd::first_held(fd, 0, 0)
+    {
+        shm::unlink_if_same(named, fd);
+    }
+}

@@ -1,0 +1,222 @@
+//! Thousands of objects in a process, and a process that is out of descriptors, closes all of them, or
+//! loses the file that says that it lives.
+
+mod common;
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::mem::forget;
+use std::os::fd::AsRawFd;
+
+use common::{Bell, FOREVER, NOWAIT, Name, alone, fork, millis, tiny};
+use shoal::{
+    Array, Barrier, Condition, Error, Event, List, Lock, Map, Options, Pipe, Queue, RwLock,
+    Semaphore, Spawn,
+};
+
+const DESCRIPTORS: u64 = 1024;
+
+fn allow_descriptors(most: u64) {
+    // SAFETY: a valid place for a limit, and a valid limit.
+    unsafe {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit), 0);
+        limit.rlim_cur = most;
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &limit), 0);
+    }
+}
+
+fn descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+/// One object of every kind, used.
+fn one_of_each() -> Box<dyn std::any::Any> {
+    let queue = Queue::with_options(None, &tiny()).unwrap();
+    queue.put(b"x", NOWAIT).unwrap();
+    let (map, list) = (Map::anonymous().unwrap(), List::anonymous().unwrap());
+    map.insert(b"key", b"value").unwrap();
+    list.append(b"element").unwrap();
+    let pipe = Pipe::pair_with_options(true, &tiny()).unwrap();
+    let array = Array::with_options(None, 8, 1, "", &Options::create()).unwrap();
+    let (lock, event) = (Lock::anonymous().unwrap(), Event::anonymous().unwrap());
+    let create = Options::create();
+    let semaphore = Semaphore::with_options(None, 1, &create).unwrap();
+    let barrier = Barrier::with_options(None, 1, &create).unwrap();
+    let condition = Condition::with_options(None, &create).unwrap();
+    let rwlock = RwLock::with_options(None, &create).unwrap();
+    drop(lock.lock(NOWAIT).unwrap());
+    Box::new((
+        (queue, map, list, pipe, array, lock, event),
+        (semaphore, barrier, condition, rwlock),
+    ))
+}
+
+#[test]
+fn ten_thousand_objects_of_all_kinds_need_no_descriptors() {
+    let _alone = alone();
+    fork(|| {
+        allow_descriptors(DESCRIPTORS);
+        let before = descriptors();
+        let objects: Vec<_> = (0..834).map(|_| one_of_each()).collect();
+        assert!(objects.len() * 12 > 10_000);
+        assert!(descriptors() <= before + 1, "one for the process");
+        // Processes can be started, and know the objects.
+        let program = Spawn::new("/bin/true").spawn().unwrap();
+        assert!(program.join(FOREVER).unwrap().success());
+        let lock = Lock::anonymous().unwrap();
+        fork(|| drop(lock.lock(NOWAIT).unwrap())).ends_well();
+        drop(objects);
+    })
+    .ends_well();
+}
+
+#[test]
+fn three_thousand_maps_and_lists_have_their_defaults() {
+    let _alone = alone();
+    fork(|| {
+        let maps: Vec<Map> = (0..1500).map(|_| Map::anonymous().unwrap()).collect();
+        let lists: Vec<List> = (0..1500).map(|_| List::anonymous().unwrap()).collect();
+        for (map, list) in maps.iter().zip(&lists) {
+            map.insert(b"key", &[1; 3000]).unwrap();
+            list.append(&[1; 3000]).unwrap();
+        }
+        drop((maps, lists));
+    })
+    .ends_well();
+}
+
+#[test]
+fn every_object_has_a_place_for_each_forked_child() {
+    let _alone = alone();
+    let locks: Vec<Lock> = (0..300).map(|_| Lock::anonymous().unwrap()).collect();
+    // More children than slots to begin with, of which the later ones take those of the dead.
+    for _ in 0..40 {
+        let (up, go) = (Bell::new(), Bell::new());
+        let child = fork(|| {
+            for lock in &locks {
+                forget(lock.lock(NOWAIT).unwrap());
+            }
+            up.ring();
+            go.hear();
+        });
+        up.hear();
+        for lock in locks.iter().step_by(50) {
+            assert!(matches!(lock.lock(millis(1)), Err(Error::Timeout)));
+        }
+        child.kill();
+        for lock in &locks {
+            assert!(lock.lock(NOWAIT).unwrap().owner_died());
+        }
+    }
+    let info = shoal::stat(locks[0].name()).unwrap();
+    assert_eq!(info.participants.len(), 1, "{info:?}");
+}
+
+#[test]
+fn a_process_that_closes_all_descriptors_lives_and_spares_other_files() {
+    let _alone = alone();
+    let name = Name::new("daemon");
+    let (up, go, done) = (Bell::new(), Bell::new(), Bell::new());
+    let lock = Lock::with_options(Some(&name), &Options::create()).unwrap();
+    let child = fork(|| {
+        let own = Queue::with_options(None, &tiny().max_capacity(16 << 20)).unwrap();
+        let held = lock.lock(NOWAIT).unwrap();
+        close_keeping(&[&up, &go, &done]);
+        // Take over every number that may have been the library's.
+        let path = format!("/tmp/{}", &*Name::new("mine"));
+        fs::write(&path, b"mine").unwrap();
+        let files: Vec<File> = (0..20).map(|_| File::open(&path).unwrap()).collect();
+        own.put(&vec![7; 8 << 20], NOWAIT).unwrap();
+        assert_eq!(own.get_vec(NOWAIT).unwrap().len(), 8 << 20);
+        // A child of such a process lives as well.
+        fork(|| assert!(matches!(lock.lock(millis(300)), Err(Error::Timeout)))).ends_well();
+        drop(own);
+        drop(one_of_each());
+        for mut file in &files {
+            let mut text = String::new();
+            file.read_to_string(&mut text).unwrap();
+            assert_eq!(text, "mine");
+        }
+        fs::remove_file(&path).unwrap();
+        up.ring();
+        go.hear();
+        drop(held);
+        done.ring();
+    });
+    up.hear();
+    // Its owner is not taken for dead.
+    assert!(matches!(lock.lock(millis(300)), Err(Error::Timeout)));
+    go.ring();
+    done.hear();
+    assert!(!lock.lock(NOWAIT).unwrap().owner_died());
+    child.ends_well();
+}
+
+/// Closes every descriptor above the standard streams, as daemons do, but for those of these bells.
+fn close_keeping(bells: &[&Bell]) {
+    let kept: Vec<i32> = bells.iter().flat_map(|it| it.descriptors()).collect();
+    let open = fs::read_dir("/proc/self/fd").unwrap();
+    let open: Vec<i32> = open
+        .filter_map(|it| it.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    for fd in open.into_iter().filter(|fd| *fd > 2 && !kept.contains(fd)) {
+        // SAFETY: what was open is not used any more.
+        unsafe { libc::close(fd) };
+    }
+}
+
+#[test]
+fn a_process_whose_family_lost_its_file_is_not_taken_for_dead() {
+    let _alone = alone();
+    common::shm::in_directory("family", |directory| {
+        let (up, go) = (Bell::new(), Bell::new());
+        let owner = fork(|| {
+            let lock = Lock::with_options(Some("contended"), &Options::create()).unwrap();
+            forget(lock.lock(NOWAIT).unwrap());
+            up.ring();
+            go.hear();
+        });
+        up.hear();
+        let families: Vec<_> = fs::read_dir(directory)
+            .unwrap()
+            .map(|it| it.unwrap().path())
+            .filter(|it| it.to_string_lossy().contains("shoal+"))
+            .collect();
+        assert_eq!(families.len(), 1);
+        // This process is of another family.
+        let _own = Event::anonymous().unwrap();
+        let lock = Lock::open("contended").unwrap();
+        fs::remove_file(&families[0]).unwrap();
+        assert!(matches!(lock.lock(millis(300)), Err(Error::Timeout)));
+        assert_eq!(shoal::gc(false).unwrap(), [""; 0]);
+        owner.kill();
+        assert!(lock.lock(millis(2000)).unwrap().owner_died());
+    });
+}
+
+#[test]
+fn without_a_free_descriptor_the_dead_are_found_all_the_same() {
+    let _alone = alone();
+    common::shm::in_directory("no-descriptor", |_| {
+        let up = Bell::new();
+        let owner = fork(|| {
+            let lock = Lock::with_options(Some("contended"), &Options::create()).unwrap();
+            forget(lock.lock(NOWAIT).unwrap());
+            up.ring();
+            Bell::new().hear();
+        });
+        up.hear();
+        let _own = Event::anonymous().unwrap();
+        let lock = Lock::open("contended").unwrap();
+        let mut files = Vec::new();
+        allow_descriptors(descriptors() as u64 + 20);
+        while let Ok(file) = File::open("/dev/null") {
+            files.push(file.as_raw_fd());
+            forget(file);
+        }
+        assert!(matches!(lock.lock(millis(300)), Err(Error::Timeout)));
+        owner.kill();
+        assert!(lock.lock(millis(2000)).unwrap().owner_died());
+    });
+}
