@@ -20,7 +20,8 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use crate::error::{Error, Result, Status};
 use crate::layout::{Offset, Owner, Region};
-use crate::sync::{Peers, crash::committing};
+use crate::sync::Peers;
+use crate::sync::crash::{committing, crash_point};
 use crate::sys::fd::StreamsTaken;
 use crate::sys::mapping::{self, Pages};
 use crate::sys::{fork, probe, shm};
@@ -116,8 +117,13 @@ impl Segment {
         let mut made_room = false;
         for _ in 0..TRIES {
             let private = name::private_file(name);
-            let filled = Self::fill(name, &private, &published, options, spec, init)
-                .and_then(|segment| shm::publish(&private, &published).map(|()| segment));
+            let filled =
+                Self::fill(name, &private, &published, options, spec, init).and_then(|segment| {
+                    crash_point!();
+                    shm::publish(&private, &published)?;
+                    crash_point!();
+                    Ok(segment)
+                });
             match filled {
                 Ok(segment) => return Ok(segment),
                 // Somebody's `gc` met the private file before we had our lock on it.
@@ -149,12 +155,14 @@ impl Segment {
         init: &impl Fn(&Segment) -> Result<()>,
     ) -> Result<Self> {
         let (pages, file) = Pages::create(private, spec.size)?;
+        crash_point!();
         let region = region_of(&pages);
         // Pages first: a store to a page that cannot be had is a SIGBUS.
         let table_grows = mapping::commits();
         let head = if table_grows { PAGE } else { Self::DATA };
         shm::commit(file.as_fd(), 0, head)?;
         shm::commit(file.as_fd(), Self::DATA, spec.commit)?;
+        crash_point!();
         Table::of(&region)?.init(!table_grows);
         let names = Names {
             identity: shm::identity(file.as_fd()).unwrap_or_default(),
@@ -167,6 +175,7 @@ impl Segment {
             pages,
             name: name.to_owned(),
         };
+        crash_point!();
         init(&segment)?;
         let stamp = Stamp::new(spec.kind, spec.layout, spec.size, options.persistent);
         let at = region.span(0, size_of::<Stamp>())?;

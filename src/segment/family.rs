@@ -38,6 +38,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
+use crate::sync::crash::crash_point;
 use crate::sys::fd::{Kept, SharedKept, StreamsTaken};
 use crate::sys::mapping::{self, Pages};
 use crate::sys::{limits, ofd, process, shm};
@@ -161,6 +162,7 @@ impl Member {
                 Err(Error::Exists { .. }) => continue,
                 file => file?,
             };
+            crash_point!();
             // None if it was collected before anybody was in it.
             if let Some(member) = Self::enter(family, file)? {
                 return Ok(member);
@@ -203,8 +205,10 @@ fn take_number(family: u64, file: &File) -> Result<Life> {
     for number in facts.len().max(1)..most {
         let life = Life(family << NUMBER_BITS | number);
         if ofd::try_lock(file.as_fd(), life.byte())? {
+            crash_point!();
             file.set_len(number + 1)
                 .map_err(|_| Error::last_os("ftruncate"))?;
+            crash_point!();
             return Ok(life);
         }
     }
@@ -346,6 +350,7 @@ impl Kin {
         let Some(next) = self.next.take() else {
             return;
         };
+        crash_point!();
         next.hand_on(false);
         next.announce();
         // Only the parent can be in a home with others.
@@ -369,6 +374,7 @@ impl Kin {
         match home.fd.get() {
             Some(fd) => {
                 ofd::unlock(fd, home.life.byte());
+                crash_point!();
                 remove_if_empty(&named, fd);
             }
             // The lock goes with the mapping, and whoever opens the file then sees whether it was the

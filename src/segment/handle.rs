@@ -17,6 +17,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::layout::{Owner, Region};
+use crate::sync::crash::crash_point;
 use crate::sync::{self, Peers, pack, unpack};
 use crate::sys::fd::StreamsTaken;
 use crate::sys::once::Once;
@@ -178,6 +179,7 @@ impl Handle {
                 && let Ok(_gate) = Gate::close(file.as_fd())
             {
                 table.leave(self.slot());
+                crash_point!();
                 if matches!(table.has_others(Section::ALL, self.slot()), Ok(false)) {
                     shm::unlink_if_same(name, file.as_fd());
                 }
@@ -193,7 +195,10 @@ impl Handle {
         // Its pid is not known yet.
         let join = |life| Table::of(&self.region)?.join(&self.region, self.section, life, 0);
         match child.map(join) {
-            Some(Ok(slot)) => self.next.store(slot.into(), Ordering::Relaxed),
+            Some(Ok(slot)) => {
+                crash_point!();
+                self.next.store(slot.into(), Ordering::Relaxed);
+            }
             _ => self.crowded.store(true, Ordering::Relaxed),
         }
     }
@@ -217,6 +222,7 @@ impl Handle {
         if next == NONE {
             return;
         }
+        crash_point!();
         self.slot.store(next, Ordering::Relaxed);
         self.known.store(ptr::null_mut(), Ordering::Relaxed);
         // Only the parent can be in a seat with others: the new one is the child's alone.
