@@ -122,21 +122,28 @@ fn a_process_that_closes_all_descriptors_lives_and_spares_other_files() {
     let child = fork(|| {
         let own = Queue::with_options(None, &tiny().max_capacity(16 << 20)).unwrap();
         let held = lock.lock(NOWAIT).unwrap();
+        own.fd().unwrap();
+        let asleep = Spawn::new("/bin/sleep").arg("600").spawn().unwrap();
         close_keeping(&[&up, &go, &done]);
         // Take over every number that may have been the library's.
         let path = format!("/tmp/{}", &*Name::new("mine"));
         fs::write(&path, b"mine").unwrap();
-        let files: Vec<File> = (0..20).map(|_| File::open(&path).unwrap()).collect();
+        let open = || File::options().read(true).append(true).open(&path).unwrap();
+        let files: Vec<File> = (0..20).map(|_| open()).collect();
         own.put(&vec![7; 8 << 20], NOWAIT).unwrap();
         assert_eq!(own.get_vec(NOWAIT).unwrap().len(), 8 << 20);
         // A child of such a process lives as well.
         fork(|| assert!(matches!(lock.lock(millis(300)), Err(Error::Timeout)))).ends_well();
-        drop(own);
+        own.put(b"x", NOWAIT).unwrap();
+        assert_eq!(own.get_vec(NOWAIT).unwrap(), b"x");
+        // SAFETY: a child of this process.
+        unsafe { libc::kill(asleep.pid(), libc::SIGKILL) };
+        drop((own, asleep));
         drop(one_of_each());
         for mut file in &files {
             let mut text = String::new();
             file.read_to_string(&mut text).unwrap();
-            assert_eq!(text, "mine");
+            assert_eq!(text, "mine", "nothing was written, and none was closed");
         }
         fs::remove_file(&path).unwrap();
         up.ring();

@@ -7,23 +7,23 @@
 //! The list is a stack of atomics rather than a mutex: a fork can happen while another
 //! thread holds a mutex, and the child could then never take it.
 
-use std::os::fd::OwnedFd;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
+use crate::sys::fd::Kept;
 use crate::sys::pidfd::{self, Reaped};
 
 struct Node {
-    child: OwnedFd,
+    child: Kept,
     next: *mut Node,
 }
 
 static HEAD: AtomicPtr<Node> = AtomicPtr::new(ptr::null_mut());
 
 /// Reaps the child now if it has ended, else at a later [`sweep`].
-pub(super) fn adopt(child: OwnedFd) {
+pub(super) fn adopt(child: Kept) {
     sweep();
-    if let Ok(Reaped::Running) = pidfd::reap(&child) {
+    if runs(&child) {
         let next = ptr::null_mut();
         push(Box::into_raw(Box::new(Node { child, next })));
     }
@@ -39,10 +39,16 @@ pub(super) fn sweep() {
         let owned = unsafe { Box::from_raw(node) };
         node = owned.next;
         // In a forked child these are not its children, and they fall off the list.
-        if let Ok(Reaped::Running) = pidfd::reap(&owned.child) {
+        if runs(&owned.child) {
             push(Box::into_raw(owned));
         }
     }
+}
+
+/// Whether it still runs. It is reaped if it does not.
+fn runs(child: &Kept) -> bool {
+    let pidfd = child.get();
+    pidfd.is_some_and(|it| matches!(pidfd::reap(it), Ok(Reaped::Running)))
 }
 
 fn push(node: *mut Node) {

@@ -1,12 +1,13 @@
 //! A child process: waiting for it, signalling it, its pipes.
 
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::detached;
 use crate::sync::{EndWaits, Nap, Slept, Waits};
 use crate::sys::clock::Deadline;
+use crate::sys::fd::Kept;
 use crate::sys::pidfd::{self, Reaped};
 use crate::sys::poll;
 use crate::sys::spawn::discard;
@@ -85,7 +86,7 @@ impl fmt::Display for Exit {
 pub struct Process {
     pid: libc::pid_t,
     /// `None` if the child was collected by something else before it could be opened.
-    pidfd: Option<OwnedFd>,
+    pidfd: Option<Kept>,
     /// The process that created the child, the only one that can reap it.
     creator: u32,
     leads_group: bool,
@@ -116,7 +117,7 @@ impl Process {
         let exit = Mutex::new(pidfd.is_none().then_some(Exit::UNKNOWN));
         Ok(Process {
             pid,
-            pidfd,
+            pidfd: pidfd.map(Kept::new),
             creator: std::process::id(),
             leads_group,
             exit,
@@ -133,9 +134,10 @@ impl Process {
     /// Its process descriptor, which polls readable when the process has ended.
     ///
     /// Owned by this value: do not close it, and do not reap through it. `None` if the child
-    /// was collected by something else (a host that ignores `SIGCHLD`) before it was opened.
+    /// was collected by something else (a host that ignores `SIGCHLD`) before it was opened, and if the
+    /// program has closed the descriptor all the same; how the process ends is then unknown.
     pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
-        self.pidfd.as_ref().map(AsFd::as_fd)
+        self.pidfd.as_ref()?.get()
     }
 
     /// Waits until the process has ended and says how. Later calls return the same at once.
@@ -193,12 +195,12 @@ impl Process {
     /// # Ok::<(), shoal::Error>(())
     /// ```
     pub fn try_join(&self) -> Result<Option<Exit>> {
-        let Some(pidfd) = &self.pidfd else {
+        let Some(pidfd) = self.pidfd() else {
             return Ok(Some(Exit::UNKNOWN));
         };
         if self.creator != std::process::id() {
             // A forked copy: the mutex may have been held at the fork, so leave it alone.
-            let ended = poll::readable(&[pidfd.as_fd()], Deadline::Now)?;
+            let ended = poll::readable(&[pidfd], Deadline::Now)?;
             return Ok(ended.then_some(Exit::UNKNOWN));
         }
         let mut exit = lock(&self.exit);

@@ -73,6 +73,7 @@ impl StreamsTaken {
 ///
 /// Some programs close every descriptor they find, as daemons do. Its number may then be another
 /// file's, which is neither used nor closed.
+#[derive(Debug)]
 pub(crate) struct Kept {
     fd: RawFd,
     file: Identity,
@@ -83,6 +84,12 @@ impl Kept {
         let file = shm::identity(fd.as_fd()).unwrap_or_default();
         let fd = fd.into_raw_fd();
         Self { fd, file }
+    }
+
+    /// The descriptor, for those who were promised one, whatever the program did to it.
+    pub(crate) fn number(&self) -> BorrowedFd<'_> {
+        // SAFETY: this library does not close it before the value goes.
+        unsafe { BorrowedFd::borrow_raw(self.fd) }
     }
 
     /// `None` if the program has closed it.

@@ -4,7 +4,7 @@
 //! reach another process that was given the same number.
 
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::cancel::Shield;
 use super::fd::off_streams;
@@ -63,12 +63,12 @@ pub(crate) fn open(pid: libc::pid_t) -> Result<Option<OwnedFd>> {
     // SAFETY: the kernel just made this descriptor for us; a descriptor fits an i32.
     let fd = off_streams(unsafe { OwnedFd::from_raw_fd(fd as i32) });
     // The number may have been reused if somebody else reaped the child: ask before trusting.
-    let ours = wait_id(&fd, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT)?;
+    let ours = wait_id(fd.as_fd(), libc::WEXITED | libc::WNOHANG | libc::WNOWAIT)?;
     Ok((ours != Reaped::NotOurs).then_some(fd))
 }
 
 /// Reaps the process if it has ended. Does not wait.
-pub(crate) fn reap(fd: &OwnedFd) -> Result<Reaped> {
+pub(crate) fn reap(fd: BorrowedFd<'_>) -> Result<Reaped> {
     match wait_id(fd, libc::WEXITED | libc::WNOHANG)? {
         Reaped::NotOurs => Ok(record(fd)),
         reaped => Ok(reaped),
@@ -78,7 +78,7 @@ pub(crate) fn reap(fd: &OwnedFd) -> Result<Reaped> {
 /// How a process ended that was reaped by somebody else, or by the kernel itself. Since
 /// Linux 6.15 the kernel keeps that as long as a descriptor of the process is open; before,
 /// and of a process that was not reaped, this is `NotOurs`.
-fn record(fd: &OwnedFd) -> Reaped {
+fn record(fd: BorrowedFd<'_>) -> Reaped {
     let mut info = Info {
         mask: EXIT,
         ..Info::default()
@@ -95,7 +95,7 @@ fn record(fd: &OwnedFd) -> Reaped {
     }
 }
 
-fn wait_id(fd: &OwnedFd, options: i32) -> Result<Reaped> {
+fn wait_id(fd: BorrowedFd<'_>, options: i32) -> Result<Reaped> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     let id = fd.as_raw_fd() as libc::id_t;
     let _shield = Shield::new();

@@ -7,11 +7,11 @@ use crate::error::{Error, Result};
 use super::cancel::Shield;
 use super::clock::{self, Deadline};
 use super::errno;
-use super::fd::off_streams;
+use super::fd::{Kept, off_streams};
 
 /// A descriptor that is readable while it was signalled and not cleared since: an eventfd.
 /// Close-on-exec, and no call on it waits.
-pub(crate) struct Signal(OwnedFd);
+pub(crate) struct Signal(Kept);
 
 impl Signal {
     /// One that is readable already, or not yet.
@@ -22,28 +22,33 @@ impl Signal {
             return Err(Error::last_os("eventfd"));
         }
         // SAFETY: the kernel just made this descriptor for us.
-        Ok(Self(off_streams(unsafe { OwnedFd::from_raw_fd(fd) })))
+        let fd = off_streams(unsafe { OwnedFd::from_raw_fd(fd) });
+        Ok(Self(Kept::new(fd)))
     }
 
     /// Makes it readable.
     pub(crate) fn set(&self) {
         let _shield = Shield::new();
-        // SAFETY: an open eventfd. It fails only at 2^64 - 1 signals, and is readable then.
-        unsafe { libc::eventfd_write(self.0.as_raw_fd(), 1) };
+        if let Some(fd) = self.0.get() {
+            // SAFETY: an open eventfd. It fails only at 2^64 - 1 signals, and is readable then.
+            unsafe { libc::eventfd_write(fd.as_raw_fd(), 1) };
+        }
     }
 
     /// Makes it unreadable.
     pub(crate) fn clear(&self) {
         let _shield = Shield::new();
         let mut count = 0;
-        // SAFETY: an open eventfd and a place for its count. It fails only if there is none.
-        unsafe { libc::eventfd_read(self.0.as_raw_fd(), &mut count) };
+        if let Some(fd) = self.0.get() {
+            // SAFETY: an open eventfd and a place for its count. It fails only if there is none.
+            unsafe { libc::eventfd_read(fd.as_raw_fd(), &mut count) };
+        }
     }
 }
 
 impl AsFd for Signal {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.0.number()
     }
 }
 
