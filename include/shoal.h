@@ -311,9 +311,10 @@ typedef struct {
     /** Bytes a new queue's ring starts with; 0 for 64 KiB. Rounded up to a power of two. */
     uint64_t capacity;
     /**
-     * Bytes it may grow to; 0 for as much as the file system holds, at most 8 GiB, and less where the
-     * process has little address space, its files are limited (`ulimit -v` and `-f`) or it has
-     * thousands of objects. Rounded up to a power of two. Address space only: memory is used as messages need it, and up to 8 MiB while they stream, for speed.
+     * Bytes it may grow to; 0 for 16 GiB, and less where the process has little address space, its
+     * files are limited (`ulimit -v` and `-f`) or it has thousands of objects. Rounded up to a power of
+     * two. Address space only: memory is used as messages need it, and up to 8 MiB while they stream,
+     * for speed.
      */
     uint64_t max_capacity;
     /** The most messages it holds at a time; 0 for as many as fit. */
@@ -362,9 +363,9 @@ typedef struct {
     /** Bytes of data a new map has room for from the start; 0 for the default. */
     uint64_t capacity;
     /**
-     * Bytes of data it may grow to, from 1 MiB to 512 GiB; 0 for as much as the file system
-     * holds, at most 64 GiB, and less where the process has little address space, its files are limited
-     * (`ulimit -v` and `-f`) or it has thousands of objects. Address space only: memory is used as entries need it.
+     * Bytes of data it may grow to, from 1 MiB to 512 GiB; 0 for 64 GiB, and less where the process has
+     * little address space, its files are limited (`ulimit -v` and `-f`) or it has thousands of
+     * objects. Address space only: memory is used as entries need it.
      */
     uint64_t max_capacity;
 } shoal_map_options;
@@ -405,9 +406,9 @@ typedef struct {
     /** Bytes of data a new list has room for from the start; 0 for the default. */
     uint64_t capacity;
     /**
-     * Bytes of data it may grow to; 0 for as much as the file system holds, at most 64 GiB, and less
-     * where the process has little address space, its files are limited (`ulimit -v` and `-f`) or it
-     * has thousands of objects. Address space only: memory is used as elements need it.
+     * Bytes of data it may grow to; 0 for 64 GiB, and less where the process has little address space,
+     * its files are limited (`ulimit -v` and `-f`) or it has thousands of objects. Address space only:
+     * memory is used as elements need it.
      */
     uint64_t max_capacity;
 } shoal_list_options;

@@ -253,8 +253,12 @@ fn the_defaults_of_options_do_not_depend_on_the_directory() {
         let queue = Queue::with_options(None, &Options::create()).unwrap();
         (queue.capacity(), queue.max_capacity())
     };
-    fork(|| assert_eq!(of_default(), (64 << 10, 1 << 30))).ends_well();
-    in_directory("defaults", |_| {
-        assert_eq!(of_default(), (64 << 10, 1 << 30))
-    });
+    // A part of the addresses that there are.
+    let bound = if cfg!(target_arch = "aarch64") {
+        32
+    } else {
+        16
+    } << 30;
+    fork(|| assert_eq!(of_default(), (64 << 10, bound))).ends_well();
+    in_directory("defaults", |_| assert_eq!(of_default(), (64 << 10, bound)));
 }

@@ -1,13 +1,12 @@
-//! Thousands of objects in a process, and a process that is out of descriptors, closes all of them, or
-//! loses the file that says that it lives.
+//! Thousands of objects in a process, and a process that closes all its descriptors.
 
 mod common;
 
 use std::fs::{self, File};
 use std::io::Read;
 use std::mem::forget;
-use std::os::fd::AsRawFd;
 
+use common::shm::{allow_descriptors, descriptors};
 use common::{Bell, FOREVER, NOWAIT, Name, alone, fork, millis, tiny};
 use shoal::{
     Array, Barrier, Condition, Error, Event, List, Lock, Map, Options, Pipe, Queue, RwLock,
@@ -15,20 +14,6 @@ use shoal::{
 };
 
 const DESCRIPTORS: u64 = 1024;
-
-fn allow_descriptors(most: u64) {
-    // SAFETY: a valid place for a limit, and a valid limit.
-    unsafe {
-        let mut limit: libc::rlimit = std::mem::zeroed();
-        assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit), 0);
-        limit.rlim_cur = most;
-        assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &limit), 0);
-    }
-}
-
-fn descriptors() -> usize {
-    fs::read_dir("/proc/self/fd").unwrap().count()
-}
 
 /// One object of every kind, used.
 fn one_of_each() -> Box<dyn std::any::Any> {
@@ -171,59 +156,4 @@ fn close_keeping(bells: &[&Bell]) {
         // SAFETY: what was open is not used any more.
         unsafe { libc::close(fd) };
     }
-}
-
-#[test]
-fn a_process_whose_family_lost_its_file_is_not_taken_for_dead() {
-    let _alone = alone();
-    common::shm::in_directory("family", |directory| {
-        let (up, go) = (Bell::new(), Bell::new());
-        let owner = fork(|| {
-            let lock = Lock::with_options(Some("contended"), &Options::create()).unwrap();
-            forget(lock.lock(NOWAIT).unwrap());
-            up.ring();
-            go.hear();
-        });
-        up.hear();
-        let families: Vec<_> = fs::read_dir(directory)
-            .unwrap()
-            .map(|it| it.unwrap().path())
-            .filter(|it| it.to_string_lossy().contains("shoal+"))
-            .collect();
-        assert_eq!(families.len(), 1);
-        // This process is of another family.
-        let _own = Event::anonymous().unwrap();
-        let lock = Lock::open("contended").unwrap();
-        fs::remove_file(&families[0]).unwrap();
-        assert!(matches!(lock.lock(millis(300)), Err(Error::Timeout)));
-        assert_eq!(shoal::gc(false).unwrap(), [""; 0]);
-        owner.kill();
-        assert!(lock.lock(millis(2000)).unwrap().owner_died());
-    });
-}
-
-#[test]
-fn without_a_free_descriptor_the_dead_are_found_all_the_same() {
-    let _alone = alone();
-    common::shm::in_directory("no-descriptor", |_| {
-        let up = Bell::new();
-        let owner = fork(|| {
-            let lock = Lock::with_options(Some("contended"), &Options::create()).unwrap();
-            forget(lock.lock(NOWAIT).unwrap());
-            up.ring();
-            Bell::new().hear();
-        });
-        up.hear();
-        let _own = Event::anonymous().unwrap();
-        let lock = Lock::open("contended").unwrap();
-        let mut files = Vec::new();
-        allow_descriptors(descriptors() as u64 + 20);
-        while let Ok(file) = File::open("/dev/null") {
-            files.push(file.as_raw_fd());
-            forget(file);
-        }
-        assert!(matches!(lock.lock(millis(300)), Err(Error::Timeout)));
-        owner.kill();
-        assert!(lock.lock(millis(2000)).unwrap().owner_died());
-    });
 }

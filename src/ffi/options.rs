@@ -31,9 +31,10 @@ pub struct QueueOptions {
     pub flags: u64,
     /// Bytes a new queue's ring starts with; 0 for 64 KiB. Rounded up to a power of two.
     pub capacity: u64,
-    /// Bytes it may grow to; 0 for as much as the file system holds, at most 8 GiB, and less where the
-    /// process has little address space, its files are limited (`ulimit -v` and `-f`) or it has
-    /// thousands of objects. Rounded up to a power of two. Address space only: memory is used as messages need it, and up to 8 MiB while they stream, for speed.
+    /// Bytes it may grow to; 0 for 16 GiB, and less where the process has little address space, its
+    /// files are limited (`ulimit -v` and `-f`) or it has thousands of objects. Rounded up to a power of
+    /// two. Address space only: memory is used as messages need it, and up to 8 MiB while they stream,
+    /// for speed.
     pub max_capacity: u64,
     /// The most messages it holds at a time; 0 for as many as fit.
     pub max_items: u64,
@@ -57,9 +58,9 @@ pub struct MapOptions {
     pub flags: u64,
     /// Bytes of data a new map has room for from the start; 0 for the default.
     pub capacity: u64,
-    /// Bytes of data it may grow to, from 1 MiB to 512 GiB; 0 for as much as the file system
-    /// holds, at most 64 GiB, and less where the process has little address space, its files are limited
-    /// (`ulimit -v` and `-f`) or it has thousands of objects. Address space only: memory is used as entries need it.
+    /// Bytes of data it may grow to, from 1 MiB to 512 GiB; 0 for 64 GiB, and less where the process has
+    /// little address space, its files are limited (`ulimit -v` and `-f`) or it has thousands of
+    /// objects. Address space only: memory is used as entries need it.
     pub max_capacity: u64,
 }
 
@@ -73,9 +74,9 @@ pub struct ListOptions {
     pub flags: u64,
     /// Bytes of data a new list has room for from the start; 0 for the default.
     pub capacity: u64,
-    /// Bytes of data it may grow to; 0 for as much as the file system holds, at most 64 GiB, and less
-    /// where the process has little address space, its files are limited (`ulimit -v` and `-f`) or it
-    /// has thousands of objects. Address space only: memory is used as elements need it.
+    /// Bytes of data it may grow to; 0 for 64 GiB, and less where the process has little address space,
+    /// its files are limited (`ulimit -v` and `-f`) or it has thousands of objects. Address space only:
+    /// memory is used as elements need it.
     pub max_capacity: u64,
 }
 

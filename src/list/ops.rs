@@ -58,7 +58,7 @@ impl std::fmt::Debug for List {
     }
 }
 
-/// What part of the addresses that are left the bound of a list is at most: 64 GiB of 2^47.
+/// What part of the addresses that are left the bound of a list is: 64 GiB of 2^47.
 const PART: u64 = 1 << 11;
 const SMALLEST_MAX_CAPACITY: u64 = 64 << 10;
 const LARGEST_MAX_CAPACITY: u64 = 1 << 39;
@@ -95,10 +95,10 @@ impl List {
     /// Opens or creates a list as `options` say. Without a name it is always created.
     ///
     /// `capacity` bytes are committed at once and kept for the list until it shrinks; the
-    /// default is none. `max_capacity` is address space only, at least 64 KiB; by default it is what
-    /// the file system holds, but not more than 64 GiB, and less where the process has little address
-    /// space, its files are limited (`ulimit -v` and `-f`) or it has thousands of objects. Both count what is stored with its overhead: 8 bytes an element for its
-    /// place in the order, and 8 bytes and rounding for one longer than 7 bytes.
+    /// default is none. `max_capacity` is address space only, at least 64 KiB; by default it is
+    /// 64 GiB, and less where the process has little address space, its files are limited (`ulimit -v`
+    /// and `-f`) or it has thousands of objects. Both count what is stored with its overhead: 8 bytes
+    /// an element for its place in the order, and 8 bytes and rounding for one longer than 7 bytes.
     ///
     /// # Errors
     /// As for [`open`](Self::open); `Exists` with [`Options::exclusive`]; `NoSpace`; `Invalid`

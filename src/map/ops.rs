@@ -56,7 +56,7 @@ impl std::fmt::Debug for Map {
     }
 }
 
-/// What part of the addresses that are left the bound of a map is at most: 64 GiB of 2^47.
+/// What part of the addresses that are left the bound of a map is: 64 GiB of 2^47.
 const PART: u64 = 1 << 11;
 /// Every shard needs two blocks, and some room to move.
 const SMALLEST_MAX_CAPACITY: u64 = 1 << 20;
@@ -97,8 +97,8 @@ impl Map {
     /// Opens or creates a map as `options` say. Without a name it is always created.
     ///
     /// `capacity` bytes are committed at once and kept for the map; the default is none.
-    /// `max_capacity` is address space only, at least 1 MiB; by default it is what the file system holds,
-    /// but not more than 64 GiB, and less where the process has little address space, its files are
+    /// `max_capacity` is address space only, at least 1 MiB; by default it is 64 GiB,
+    /// and less where the process has little address space, its files are
     /// limited (`ulimit -v` and `-f`) or it has thousands of objects. Both count what is stored with its
     /// overhead: 16 bytes an entry and rounding, 9 to 15 bytes an entry for the tables, and at least 2 KiB for each part of the map in use.
     ///

@@ -8,9 +8,9 @@ use super::header;
 
 /// Bytes a queue starts with, unless told otherwise.
 const DEFAULT_CAPACITY: u64 = 64 << 10;
-/// What part of the addresses that are left the bound of a ring is at most: 8 GiB of 2^47. A pipe takes
-/// more than four times as much.
-const PART: u64 = 1 << 14;
+/// What part of the addresses that are left the bound of a ring is: 16 GiB of 2^47. A pipe takes more
+/// than four times as much.
+const PART: u64 = 1 << 13;
 /// What the address space of every supported machine has room for.
 const LARGEST_CAPACITY: u64 = 1 << 45;
 

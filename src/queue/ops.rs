@@ -121,9 +121,9 @@ impl Queue {
     /// Opens or creates a queue as `options` say. Without a name it is always created.
     ///
     /// Capacities are rounded up to a power of two of at least 4096 bytes. The defaults are
-    /// 64 KiB to start with, and to grow to as much as the file system holds, but not more than 8 GiB;
-    /// less where the process has little address space, its files are limited (`ulimit -v` and `-f`)
-    /// or it has thousands of objects. They count for the ring, in which a
+    /// 64 KiB to start with, and 16 GiB to grow to, of address space: less where the process has little of
+    /// that, its files are limited (`ulimit -v` and `-f`) or it has thousands of objects. Where memory
+    /// ends before, a put says so at once. They count for the ring, in which a
     /// message takes its length and 16 to 31 bytes more; messages that are written or read in
     /// place have as much again beside it. `max_items` bounds the messages as well, whatever
     /// their size: a put waits while there are as many. `max_attempts` bounds how often each is

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use super::{mapping, shm};
+use super::mapping;
 
 /// What one object's defaults take of a limit at most. A pipe's two queues with their shelves are
 /// more than four times as large as the bound of one ring.
@@ -27,21 +27,18 @@ pub(crate) fn descriptors() -> u64 {
     limit(libc::RLIMIT_NOFILE).unwrap_or(u64::MAX)
 }
 
-/// What an object may grow to unless its creator says it: as much as the file system holds, or less
-/// where files or the address space are limited. Of the addresses that there are at all it takes one in
-/// `part` of those that objects have left, so that there can be some times as many objects as that.
+/// What an object may grow to unless its creator says it: one `part` of the addresses that objects have
+/// left, so that there can be some times as many objects as that; or less where files or the address
+/// space are limited. Mostly the memory ends before that.
 pub(crate) fn growth(part: u64) -> u64 {
-    let memory = match shm::capacity() {
-        // A tmpfs without a limit.
-        0 => u64::MAX,
-        bytes => bytes,
-    };
+    let addresses = ADDRESSES.saturating_sub(mapping::total()) / part;
+    // The same for most objects.
+    let addresses = addresses.next_power_of_two();
     let file = file_size().map_or(u64::MAX, |limit| limit / PART_OF_FILE);
     let space = address_space().map_or(u64::MAX, |limit| {
         limit.saturating_sub(mapped()) / PART_OF_SPACE
     });
-    let addresses = ADDRESSES.saturating_sub(mapping::total()) / part;
-    memory.min(file).min(space).min(addresses)
+    addresses.min(file).min(space)
 }
 
 fn limit(resource: libc::__rlimit_resource_t) -> Option<u64> {

@@ -159,12 +159,6 @@ pub(crate) fn available() -> u64 {
     stat.f_bavail.saturating_mul(stat.f_frsize)
 }
 
-/// Bytes that the file system of the directory has altogether.
-pub(crate) fn capacity() -> u64 {
-    let stat = file_system();
-    stat.f_blocks.saturating_mul(stat.f_frsize)
-}
-
 /// What is known of the file system of the directory; zeros if that is nothing.
 fn file_system() -> libc::statvfs {
     // SAFETY: an all-zero statvfs is valid and is overwritten.

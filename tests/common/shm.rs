@@ -130,3 +130,19 @@ impl Drop for Filler {
         std::fs::remove_file(Self::PATH).unwrap();
     }
 }
+
+/// Lets this process have descriptors below this number.
+pub(crate) fn allow_descriptors(most: u64) {
+    // SAFETY: a valid place for a limit, and a valid limit.
+    unsafe {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        assert_eq!(libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit), 0);
+        limit.rlim_cur = most;
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NOFILE, &limit), 0);
+    }
+}
+
+/// How many it has.
+pub(crate) fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}

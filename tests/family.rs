@@ -1,0 +1,68 @@
+//! Who lives is known also where the file that says so was removed, and without a free descriptor.
+//!
+//! This test program itself uses no object: all of it happens in forked children, in directories of
+//! their own.
+
+mod common;
+
+use std::fs::{self, File};
+use std::mem::forget;
+
+use common::shm::{allow_descriptors, descriptors, in_directory};
+use common::{Bell, NOWAIT, alone, fork, millis};
+use shoal::{Error, Event, Lock, Options};
+
+#[test]
+fn a_process_whose_family_lost_its_file_is_not_taken_for_dead() {
+    let _alone = alone();
+    in_directory("family", |directory| {
+        let (up, go) = (Bell::new(), Bell::new());
+        let owner = fork(|| {
+            let lock = Lock::with_options(Some("contended"), &Options::create()).unwrap();
+            forget(lock.lock(NOWAIT).unwrap());
+            up.ring();
+            go.hear();
+        });
+        up.hear();
+        let families: Vec<_> = fs::read_dir(directory)
+            .unwrap()
+            .map(|it| it.unwrap().path())
+            .filter(|it| it.to_string_lossy().contains("shoal+"))
+            .collect();
+        assert_eq!(families.len(), 1);
+        // This process is of another family.
+        let _own = Event::anonymous().unwrap();
+        let lock = Lock::open("contended").unwrap();
+        fs::remove_file(&families[0]).unwrap();
+        assert!(matches!(lock.lock(millis(300)), Err(Error::Timeout)));
+        assert_eq!(shoal::gc(false).unwrap(), [""; 0]);
+        owner.kill();
+        assert!(lock.lock(millis(2000)).unwrap().owner_died());
+    });
+}
+
+#[test]
+fn without_a_free_descriptor_the_dead_are_found_all_the_same() {
+    let _alone = alone();
+    in_directory("no-descriptor", |_| {
+        let up = Bell::new();
+        let owner = fork(|| {
+            let lock = Lock::with_options(Some("contended"), &Options::create()).unwrap();
+            forget(lock.lock(NOWAIT).unwrap());
+            up.ring();
+            Bell::new().hear();
+        });
+        up.hear();
+        let _own = Event::anonymous().unwrap();
+        let lock = Lock::open("contended").unwrap();
+        let mut files = Vec::new();
+        allow_descriptors(descriptors() as u64 + 20);
+        while let Ok(file) = File::open("/dev/null") {
+            files.push(file);
+        }
+        assert!(matches!(lock.lock(millis(300)), Err(Error::Timeout)));
+        owner.kill();
+        assert!(lock.lock(millis(2000)).unwrap().owner_died());
+        drop(files);
+    });
+}
