@@ -402,7 +402,11 @@ fn close_gate<'a>(
     if stamp.persistent() || !others.is_empty() || participants::is_locked(probe)? {
         return Ok(Some((gate, others)));
     }
+    let dead = participants::entries(probe)?;
     shm::unlink(file)?;
+    for entry in dead {
+        family::sweep(entry.life);
+    }
     let name = file
         .strip_prefix(name::PUBLISHED)
         .unwrap_or(file)

@@ -380,12 +380,19 @@ impl Kin {
             // The lock goes with the mapping, and whoever opens the file then sees whether it was the
             // last.
             None => {
+                let life = home.life;
                 drop(home);
-                if let Ok(file) = shm::open_file(&named) {
-                    remove_if_empty(&named, file.as_fd());
-                }
+                sweep(life);
             }
         }
+    }
+}
+
+/// Removes the file of this life's family if nobody is in it any more.
+pub(super) fn sweep(life: Life) {
+    let named = name::family_file(life.family());
+    if let Ok(file) = shm::open_file(&named) {
+        remove_if_empty(&named, file.as_fd());
     }
 }
 
