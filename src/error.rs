@@ -54,9 +54,7 @@ pub enum Error {
         why: String,
     },
     /// Shared memory is full: the filesystem has no room for `needed` more bytes.
-    #[error(
-        "no space: {needed} more bytes of shared memory do not fit; {available} are free (see max_capacity if the object is full; `shoal gc`, --shm-size, the tmpfs size option or SHOAL_DIR if the file system is)"
-    )]
+    #[error("no space: {}", no_space(*needed, *available))]
     NoSpace {
         /// Bytes asked for.
         needed: u64,
@@ -239,6 +237,19 @@ pub enum Status {
     ErrInternal = 21,
     /// The lease's deadline passed: the message is delivered again.
     ErrExpired = 22,
+}
+
+fn no_space(needed: u64, available: u64) -> String {
+    if available >= needed {
+        return format!(
+            "the memory limit of this process's control group (memory.max), or of the machine, leaves no \
+             room for {needed} more bytes of shared memory"
+        );
+    }
+    format!(
+        "{needed} more bytes of shared memory do not fit; {available} are free (see max_capacity if the \
+         object is full; `shoal gc`, --shm-size, the tmpfs size option or SHOAL_DIR if the file system is)"
+    )
 }
 
 impl Error {

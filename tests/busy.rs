@@ -6,6 +6,7 @@ use std::hint::spin_loop;
 use std::time::{Duration, Instant};
 
 use common::company::Words;
+use common::group::Group;
 use common::{Child, FOREVER, alone, fork};
 use shoal::{Event, Lock, Map, Pipe, Queue, RwLock, Semaphore};
 
@@ -184,44 +185,13 @@ fn nothing_is_lost_on_one_core_for_all() {
     .ends_well();
 }
 
-/// A control group of our own that may use a core for a fifth of the time; removed when dropped.
-struct Quota(std::path::PathBuf);
-
-impl Quota {
-    /// None where groups cannot be made.
-    fn new() -> Option<Self> {
-        let name = format!("shoal-test-{}", std::process::id());
-        let (v2, v1) = ("/sys/fs/cgroup", "/sys/fs/cgroup/cpu");
-        for (root, file, value) in [
-            (v2, "cpu.max", "20000 100000"),
-            (v1, "cpu.cfs_quota_us", "20000"),
-        ] {
-            let group = Self(std::path::Path::new(root).join(&name));
-            if std::fs::create_dir(&group.0).is_ok()
-                && std::fs::write(group.0.join(file), value).is_ok()
-            {
-                return Some(group);
-            }
-        }
-        None
-    }
-
-    fn enter(&self) {
-        let pid = std::process::id().to_string();
-        std::fs::write(self.0.join("cgroup.procs"), pid).unwrap();
-    }
-}
-
-impl Drop for Quota {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir(&self.0);
-    }
-}
-
 #[test]
 fn nothing_is_lost_in_a_group_with_a_quota_of_a_core() {
     let _alone = alone();
-    let Some(quota) = Quota::new() else {
+    // A fifth of a core's time.
+    let Some(quota) = Group::new("cpu", "cpu.max", "20000 100000")
+        .or_else(|| Group::new("cpu", "cpu.cfs_quota_us", "20000"))
+    else {
         eprintln!("skipped: no control group can be made here");
         return;
     };

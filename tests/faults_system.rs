@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use common::group::Group;
 use common::shm::{free, with_small_shm};
 use common::{Bell, Child, FOREVER, NOWAIT, Name, alone, fixed, fork, fork_and_exit, millis, tiny};
 use shoal::{Error, Map, Options, Queue};
@@ -171,6 +172,46 @@ fn a_queue_that_cannot_grow_for_lack_of_memory_stays_whole() {
         assert!(matches!(err, Error::NoSpace { .. }), "{err}");
         assert_eq!((queue.len(), queue.bytes()), (0, 0));
     });
+}
+
+#[test]
+fn a_group_that_is_out_of_memory_takes_nothing_from_the_others() {
+    let _alone = alone();
+    let Some(group) = Group::new("memory", "memory.max", "33554432")
+        .or_else(|| Group::new("memory", "memory.limit_in_bytes", "33554432"))
+    else {
+        eprintln!("skipped: no control group can be made here");
+        return;
+    };
+    let queue = Queue::with_options(None, &Options::create().max_capacity(1 << 30)).unwrap();
+    let told = Queue::anonymous().unwrap();
+    let mut greedy = fork(|| {
+        group.enter();
+        for count in 0u64..1 << 10 {
+            let put = queue.put(&vec![count as u8; 1 << 20], NOWAIT);
+            if let Err(err) = put {
+                assert!(matches!(err, Error::NoSpace { .. }), "{err}");
+                assert!(err.to_string().contains("memory.max"), "{err}");
+                return;
+            }
+            told.put(&count.to_le_bytes(), NOWAIT).unwrap();
+        }
+        panic!("more than there is");
+    });
+    // The kernel kills it, or a put of its is refused.
+    let status = greedy.wait();
+    assert!(
+        status == 0 || libc::WTERMSIG(status) == libc::SIGKILL,
+        "{status:#x}"
+    );
+    assert!(told.len() > 5, "{}", told.len());
+    for count in 0..told.len() {
+        assert_eq!(queue.get_vec(NOWAIT).unwrap(), vec![count as u8; 1 << 20]);
+    }
+    // One more may have been put by the killed process before it could tell.
+    let _ = queue.get_vec(NOWAIT);
+    assert!(queue.is_empty());
+    queue.put(b"x", NOWAIT).unwrap();
 }
 
 #[test]

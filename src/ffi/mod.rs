@@ -97,6 +97,9 @@
 //! - Handles keep no file descriptor, but for a queue or pipe that was asked for one; a process keeps
 //!   one altogether. A program may close all that it finds, as daemons do: its objects go on working,
 //!   and no file that gets the number is touched.
+//! - Where a control group of processes reaches its memory limit (`memory.max`), the kernel kills one of
+//!   them, as by `kill -9`; where it is told not to, the call is answered with SHOAL_ERR_NO_SPACE. What
+//!   others have is untouched.
 //! - Linux only.
 
 // Exported by symbol, not by path; each function's safety is its documented contract.
