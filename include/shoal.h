@@ -422,7 +422,7 @@ typedef struct {
     size_t size;
     /** SHOAL_CREATE, SHOAL_EXCLUSIVE, SHOAL_PERSISTENT, SHOAL_SIMPLEX. */
     uint64_t flags;
-    /** As in `shoal_queue_options`, for each way. */
+    /** As in `shoal_queue_options`, for each way; 0 for 8 KiB. */
     uint64_t capacity;
     /** As in `shoal_queue_options`, for each way. */
     uint64_t max_capacity;

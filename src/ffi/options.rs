@@ -126,7 +126,7 @@ pub struct PipeOptions {
     pub size: usize,
     /// SHOAL_CREATE, SHOAL_EXCLUSIVE, SHOAL_PERSISTENT, SHOAL_SIMPLEX.
     pub flags: u64,
-    /// As in `shoal_queue_options`, for each way.
+    /// As in `shoal_queue_options`, for each way; 0 for 8 KiB.
     pub capacity: u64,
     /// As in `shoal_queue_options`, for each way.
     pub max_capacity: u64,

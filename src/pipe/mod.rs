@@ -76,6 +76,8 @@ unsafe impl Shared for State {}
 
 /// Where the queues begin, from the head of the pipe's data.
 const QUEUES: u64 = 4096;
+/// Bytes each way starts with, unless told otherwise: most pipes carry short requests and answers.
+const BORN: u64 = 8 << 10;
 /// Changes with every incompatible change of a pipe or the queues in it.
 const LAYOUT: u64 = 0x5049_5045_0000_0004;
 
@@ -159,7 +161,9 @@ impl Pipe {
     /// As there.
     pub fn pair_with_options(duplex: bool, options: &Options) -> Result<(Self, Self)> {
         let first = Self::with_options(None, End::First, duplex, options)?;
-        let second = Self::open(first.name(), End::Second)?;
+        let section = Section::SIDES[End::Second as usize];
+        let segment = first.segment.again(section)?;
+        let second = Self::attach(Arc::new(segment), End::Second)?;
         Ok((first, second))
     }
 
@@ -176,7 +180,7 @@ impl Pipe {
     /// whoever comes first does, and the one who has created it waits for the other.
     ///
     /// `capacity`, `max_capacity` and `max_items` count for each way, as those of a
-    /// [queue](Queue::with_options).
+    /// [queue](Queue::with_options), but that each starts with 8 KiB by default.
     ///
     /// # Errors
     /// As [`Queue::with_options`]; `Invalid` for `max_attempts`: a pipe has no dead letters;
@@ -187,7 +191,7 @@ impl Pipe {
         duplex: bool,
         options: &Options,
     ) -> Result<Self> {
-        let (capacity, max) = queue::capacities(options)?;
+        let (capacity, max) = queue::capacities(options, BORN)?;
         let (ways, each) = (1 + u32::from(duplex), way_size(max));
         let spec = Spec {
             kind: Kind::Pipe,

@@ -13,7 +13,7 @@ use crate::sys::clock::Deadline;
 
 use crate::Timeout;
 
-use super::bounds::{capacities, check_dead_name, dead_name};
+use super::bounds::{BORN, capacities, check_dead_name, dead_name};
 use super::ends::{Consumer, Message, Producer};
 use super::entrance::Entrance;
 use super::header::{self, Header, Passed};
@@ -134,7 +134,7 @@ impl Queue {
     /// As for [`open`](Self::open); `Exists` with [`Options::exclusive`]; `NoSpace`; `Invalid`
     /// for a `max_capacity` below `capacity`; `TooLarge` for one beyond 2^45.
     pub fn with_options(name: Option<&str>, options: &Options) -> Result<Self> {
-        let (capacity, max) = capacities(options)?;
+        let (capacity, max) = capacities(options, BORN)?;
         if let Some(name) = name
             && options.max_attempts > 0
         {

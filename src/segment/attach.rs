@@ -16,6 +16,7 @@
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use crate::error::{Error, Result, Status};
@@ -58,7 +59,7 @@ const TRIES: u32 = 1000;
 pub(crate) struct Segment {
     // Before the mapping: fields are dropped in order, and leaving looks at the mapping.
     handle: Box<Handle>,
-    pages: Pages,
+    pages: Arc<Pages>,
     name: String,
 }
 
@@ -172,7 +173,7 @@ impl Segment {
         };
         let segment = Self {
             handle: handle::seats().take(region, spec.section, names, &[])?,
-            pages,
+            pages: Arc::new(pages),
             name: name.to_owned(),
         };
         crash_point!();
@@ -210,11 +211,21 @@ impl Segment {
             };
             return Ok(Self {
                 handle: seats.take(region, spec.section, names, &others)?,
-                pages,
+                pages: Arc::new(pages),
                 name: name.to_owned(),
             });
         }
         Err(gone_each_time(name, "opened"))
+    }
+
+    /// A further handle on the same mapping, in the slots of `section`.
+    pub(crate) fn again(&self, section: Section) -> Result<Self> {
+        let names = self.handle.file().clone();
+        Ok(Self {
+            handle: handle::seats().take(self.region(), section, names, &[])?,
+            pages: Arc::clone(&self.pages),
+            name: self.name.clone(),
+        })
     }
 
     /// The whole mapping. What is resolved from it must not outlive the segment.

@@ -48,6 +48,7 @@ pub(super) struct Handle {
 const NONE: u32 = u32::MAX;
 
 /// A segment's file: which one it is, and the names it can have.
+#[derive(Clone)]
 pub(super) struct Names {
     pub(super) identity: Identity,
     /// While it is being filled, if this process does that.
