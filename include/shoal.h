@@ -93,8 +93,8 @@
  *   changes nothing, after it has collected what killed processes left. Containers often have
  *   64 MiB of `/dev/shm`.
  * - An object that is not persistent goes with its last handle. If its last process is
- *   killed, it stays until `shoal_gc()`, until somebody opens it again, or until a process creates
- *   its first object or finds no memory.
+ *   killed, or ends by `_exit` without `shoal_leave()`, it stays until `shoal_gc()`, until somebody
+ *   opens it again, or until a process creates its first object or finds no memory.
  * - Only processes of one user and one pid namespace share objects, whatever C library they use.
  *   An object that nobody has open stops nobody: of whatever pid namespace or version it is, its
  *   name is free, and what is persistent is opened by the next pid namespace.
@@ -581,6 +581,44 @@ SHOAL_API uint32_t shoal_abi_version(void);
  */
 SHOAL_API
 shoal_status shoal_gc(size_t *removed);
+
+/**
+ * Gives up all objects of this process at once, as its normal exit does: for a program that is
+ * about to end by `_exit`, which runs no exit handlers. Objects that are not persistent and that
+ * nobody else has are removed, as with their last handle; without this they stay until they are
+ * collected, see `shoal_gc`.
+ *
+ * What this process holds is treated as a dead process's from then on. So nothing may be called
+ * through its handles any more, but for freeing them; threads that sleep in a call go on sleeping,
+ * until the process ends.
+ *
+ * Blocking, threads, fork: waits for other processes that are opening or leaving the same objects
+ * at the moment. The parent of a forked child, and the child of a parent, keep theirs.
+ *
+ * Errors: none but SHOAL_ERR_INTERNAL.
+ *
+ * ```c
+ * if (fork() == 0) {
+ *     int code = work();
+ *     shoal_leave();
+ *     _exit(code);
+ * }
+ * ```
+ */
+SHOAL_API
+shoal_status shoal_leave(void);
+
+/**
+ * `shoal_leave` and `_exit(code)` in one, for a process with threads that may be in a call: from
+ * one to the other there is no time for them to go on with what they no longer have. It waits a
+ * millisecond first, so that calls that need not sleep are over. It does not return.
+ *
+ * Blocking, threads, fork: as `shoal_leave`.
+ *
+ * Errors: none.
+ */
+SHOAL_API
+void shoal_leave_and_exit(int code);
 
 /**
  * Opens or creates a queue.
@@ -2816,7 +2854,7 @@ SHOAL_API
 shoal_status shoal_semaphore_unlink(const char *name);
 
 /**
- * Takes a permit. It returns by itself if this process dies.
+ * Takes a permit. It returns by itself when this process ends, but for `shoal_semaphore_keep`.
  *
  * Blocking, threads, fork: waits while there is none, at most `timeout_ns`. Safe everywhere.
  *
@@ -2839,6 +2877,31 @@ shoal_status shoal_semaphore_acquire(shoal_semaphore *s,
 SHOAL_API
 shoal_status shoal_semaphore_release(shoal_semaphore *s,
                                      uint32_t count);
+
+/**
+ * Leaves the permits that this process holds taken after its end, or that of the handle: they are
+ * nobody's from now on, until somebody releases them. What it acquires later returns as ever.
+ * To be called at the end of a process that ends well, where permits count items.
+ *
+ * Blocking, threads, fork: never waits; safe everywhere.
+ *
+ * Errors: SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API
+shoal_status shoal_semaphore_keep(shoal_semaphore *s);
+
+/**
+ * How many permits this process holds: acquired through this handle, and neither released nor
+ * kept.
+ *
+ * Blocking, threads, fork: never waits; safe everywhere. A forked child begins with none.
+ *
+ * Errors: SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+ */
+SHOAL_API
+SHOAL_NODISCARD
+shoal_status shoal_semaphore_held(shoal_semaphore *s,
+                                  uint32_t *out);
 
 /**
  * How many permits can be had now, those of the dead among them: the kernel is asked about each

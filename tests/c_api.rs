@@ -110,6 +110,11 @@ fn what_a_killed_process_had_is_given_back_in_c() {
 }
 
 #[test]
+fn a_process_that_ends_by_exit_at_once_leaves_nothing_behind_in_c() {
+    c_test("leave");
+}
+
+#[test]
 fn the_cpp_wrapper_does_what_it_says() {
     cpp_test("wrapper");
 }

@@ -67,6 +67,54 @@ fn permits_are_signals_between_those_who_only_take_and_those_who_only_release() 
 }
 
 #[test]
+fn permits_that_are_kept_stay_taken_until_somebody_releases_them() {
+    let _alone = alone();
+    let items = semaphore(3);
+    let take = |kept: bool| {
+        let taker = fork(|| {
+            items.acquire(NOWAIT).unwrap();
+            if kept {
+                items.keep().unwrap();
+                assert_eq!(items.held(), Ok(0));
+            }
+        });
+        taker.ends_well();
+    };
+    take(true);
+    take(false);
+    assert_eq!(items.available(), Ok(2));
+    // A release takes what is kept before what a living process holds, whose death then counts.
+    let holder = fork(|| {
+        items.acquire(NOWAIT).unwrap();
+        loop {
+            std::thread::park();
+        }
+    });
+    while items.available() != Ok(1) {
+        std::thread::yield_now();
+    }
+    items.release(1).unwrap();
+    assert_eq!(items.available(), Ok(2));
+    drop(holder);
+    assert_eq!(items.available(), Ok(3));
+}
+
+#[test]
+fn what_a_process_keeps_it_can_still_release_and_the_bound_holds() {
+    let _alone = alone();
+    let places = Semaphore::bounded(None, 2, &new()).unwrap();
+    places.acquire(NOWAIT).unwrap();
+    places.acquire(NOWAIT).unwrap();
+    assert_eq!(places.held(), Ok(2));
+    places.keep().unwrap();
+    places.keep().unwrap();
+    assert_eq!(places.acquire(NOWAIT), Err(Error::Timeout));
+    places.release(2).unwrap();
+    assert!(matches!(places.release(1), Err(Error::Invalid { .. })));
+    assert_eq!(places.available(), Ok(2));
+}
+
+#[test]
 fn a_release_of_several_wakes_several() {
     let _alone = alone();
     let signals = semaphore(0);

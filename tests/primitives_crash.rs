@@ -52,6 +52,29 @@ fn the_permits_of_one_killed_at_any_step_return() {
 }
 
 #[test]
+fn the_permits_of_one_killed_while_it_keeps_them_all_return_or_all_stay_taken() {
+    let _alone = alone();
+    for step in 1.. {
+        let items = Semaphore::bounded(None, 5, &new()).unwrap();
+        let done = lives(step, || {
+            items.acquire(NOWAIT).unwrap();
+            items.acquire(NOWAIT).unwrap();
+            items.keep().unwrap();
+            // One of those that are kept.
+            items.release(1).unwrap();
+        });
+        let there = items.available().unwrap();
+        assert!([3, 4, 5].contains(&there) && (!done || there == 4));
+        items.release(5 - there as u32).ok();
+        has(&items, 5);
+        if done {
+            assert!(step > 6);
+            break;
+        }
+    }
+}
+
+#[test]
 fn a_permit_added_by_one_killed_at_any_step_is_there_or_not() {
     let _alone = alone();
     for step in 1.. {

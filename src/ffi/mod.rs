@@ -87,8 +87,8 @@
 //!   changes nothing, after it has collected what killed processes left. Containers often have
 //!   64 MiB of `/dev/shm`.
 //! - An object that is not persistent goes with its last handle. If its last process is
-//!   killed, it stays until `shoal_gc()`, until somebody opens it again, or until a process creates
-//!   its first object or finds no memory.
+//!   killed, or ends by `_exit` without `shoal_leave()`, it stays until `shoal_gc()`, until somebody
+//!   opens it again, or until a process creates its first object or finds no memory.
 //! - Only processes of one user and one pid namespace share objects, whatever C library they use.
 //!   An object that nobody has open stops nobody: of whatever pid namespace or version it is, its
 //!   name is free, and what is persistent is opened by the next pid namespace.

@@ -104,7 +104,7 @@ pub unsafe extern "C" fn shoal_semaphore_unlink(name: *const c_char) -> Status {
     guard_shielded(|| unsafe { Semaphore::unlink(args::text("name", name)?) })
 }
 
-/// Takes a permit. It returns by itself if this process dies.
+/// Takes a permit. It returns by itself when this process ends, but for `shoal_semaphore_keep`.
 ///
 /// Blocking, threads, fork: waits while there is none, at most `timeout_ns`. Safe everywhere.
 ///
@@ -135,6 +135,41 @@ pub unsafe extern "C" fn shoal_semaphore_release(s: *mut SemaphoreHandle, count:
         // SAFETY: the caller's contract.
         let semaphore = unsafe { semaphore(s) }?;
         semaphore.release(count)
+    })
+}
+
+/// Leaves the permits that this process holds taken after its end, or that of the handle: they are
+/// nobody's from now on, until somebody releases them. What it acquires later returns as ever.
+/// To be called at the end of a process that ends well, where permits count items.
+///
+/// Blocking, threads, fork: never waits; safe everywhere.
+///
+/// Errors: SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_semaphore_keep(s: *mut SemaphoreHandle) -> Status {
+    guard(|| {
+        // SAFETY: the caller's contract.
+        let semaphore = unsafe { semaphore(s) }?;
+        semaphore.keep()
+    })
+}
+
+/// How many permits this process holds: acquired through this handle, and neither released nor
+/// kept.
+///
+/// Blocking, threads, fork: never waits; safe everywhere. A forked child begins with none.
+///
+/// Errors: SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_semaphore_held(s: *mut SemaphoreHandle, out: *mut u32) -> Status {
+    guard(|| {
+        // SAFETY: the caller's contract.
+        let out = unsafe { Out::new("out", out) }?;
+        // SAFETY: the caller's contract.
+        let semaphore = unsafe { semaphore(s) }?;
+        out.set(semaphore.held()?);
+        Ok(())
     })
 }
 

@@ -1,12 +1,14 @@
 //! The boundary: every call runs in [`guard`], which turns errors and panics into a status.
 
 use std::cell::RefCell;
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use crate::error::{Error, Result, Status};
 use crate::sync;
 use crate::sys::cancel::Shield;
+use crate::sys::exit::exit_at_once;
 
 /// Grows by one with every release whose header older programs do not work with.
 pub const SHOAL_ABI_VERSION: u32 = 0;
@@ -219,6 +221,49 @@ pub unsafe extern "C" fn shoal_gc(removed: *mut usize) -> Status {
         removed.set(names.len());
         Ok(())
     })
+}
+
+/// Gives up all objects of this process at once, as its normal exit does: for a program that is
+/// about to end by `_exit`, which runs no exit handlers. Objects that are not persistent and that
+/// nobody else has are removed, as with their last handle; without this they stay until they are
+/// collected, see `shoal_gc`.
+///
+/// What this process holds is treated as a dead process's from then on. So nothing may be called
+/// through its handles any more, but for freeing them; threads that sleep in a call go on sleeping,
+/// until the process ends.
+///
+/// Blocking, threads, fork: waits for other processes that are opening or leaving the same objects
+/// at the moment. The parent of a forked child, and the child of a parent, keep theirs.
+///
+/// Errors: none but SHOAL_ERR_INTERNAL.
+///
+/// ```c
+/// if (fork() == 0) {
+///     int code = work();
+///     shoal_leave();
+///     _exit(code);
+/// }
+/// ```
+#[unsafe(no_mangle)]
+pub extern "C" fn shoal_leave() -> Status {
+    guard_shielded(|| {
+        crate::segment::leave_all();
+        Ok(())
+    })
+}
+
+/// `shoal_leave` and `_exit(code)` in one, for a process with threads that may be in a call: from
+/// one to the other there is no time for them to go on with what they no longer have. It waits a
+/// millisecond first, so that calls that need not sleep are over. It does not return.
+///
+/// Blocking, threads, fork: as `shoal_leave`.
+///
+/// Errors: none.
+#[unsafe(no_mangle)]
+pub extern "C" fn shoal_leave_and_exit(code: c_int) {
+    std::thread::sleep(Duration::from_millis(1));
+    let _ = shoal_leave();
+    exit_at_once(code)
 }
 
 #[cfg(test)]

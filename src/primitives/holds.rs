@@ -3,6 +3,8 @@
 //! ```text
 //! offset  size  field   written by          invariant
 //!      0     4  used    the lock's owner    no slot from here on was ever written
+//!      4     4  kept    the lock's owner    held by processes that have ended without giving it
+//!                                           back: nobody's, so no death returns it
 //!      8     8  slot 0  the lock's owner    bits 32..64: which sitter of the slot;
 //!                                           0..32: how much it holds
 //!     16     8  slot 1  …
@@ -24,10 +26,11 @@ const SLOTS: usize = 1024;
 #[repr(C)]
 pub(super) struct Holds {
     used: AtomicU32,
-    _unused: AtomicU32,
+    kept: AtomicU32,
     slots: [AtomicU64; SLOTS],
 }
 
+const _: () = assert!(std::mem::offset_of!(Holds, kept) == 4);
 const _: () = assert!(std::mem::offset_of!(Holds, slots) == 8);
 
 // SAFETY: `repr(C)`, atomics only.
@@ -78,8 +81,30 @@ impl Holds {
         })
     }
 
-    /// Takes at most `most` from one participant that holds any, and returns how many; 0 if none does.
+    /// What `owner` holds is nobody's from now on.
+    pub(super) fn keep(&self, owner: Owner) -> Result<()> {
+        let held = self.count(owner)?;
+        if held > 0 {
+            // In this order: a process that is killed between the two stores held nothing any
+            // more, so all of it returns, as if it had been killed before.
+            self.set(owner, 0)?;
+            let kept = self.kept.load(Ordering::Relaxed).saturating_add(held);
+            self.kept.store(kept, Ordering::Relaxed);
+            crash_point!();
+        }
+        Ok(())
+    }
+
+    /// Takes at most `most` of what is nobody's, or else from one participant that holds any, and
+    /// returns how many; 0 if there is nothing.
     pub(super) fn take_from_any(&self, most: u32) -> u32 {
+        let kept = self.kept.load(Ordering::Relaxed);
+        let taken = kept.min(most);
+        if taken != 0 {
+            self.kept.store(kept - taken, Ordering::Relaxed);
+            crash_point!();
+            return taken;
+        }
         for slot in self.in_use() {
             let word = slot.load(Ordering::Relaxed);
             let taken = (word as u32).min(most);
@@ -92,12 +117,13 @@ impl Holds {
         0
     }
 
-    /// How much all hold together.
+    /// How much all hold together, with what is nobody's.
     pub(super) fn total(&self) -> u64 {
         let counts = self.in_use().iter();
-        counts
+        let held: u64 = counts
             .map(|slot| u64::from(slot.load(Ordering::Relaxed) as u32))
-            .sum()
+            .sum();
+        held + u64::from(self.kept.load(Ordering::Relaxed))
     }
 
     /// Takes from the dead what they hold. True if that was anything.

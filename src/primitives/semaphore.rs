@@ -14,6 +14,11 @@
 //! somebody who has, and only if nobody has any it adds one. Where the same process takes and
 //! releases, that is exact. Where permits are signals, one side taking and the other releasing,
 //! the number is right at any time, and what a dead taker had not seen answered comes back.
+//!
+//! **What of a taker that ends well?** Where permits count items, one that was taken is used up,
+//! and its taker need not live until it is released. Such a process says so before it ends: what it
+//! holds is then *kept*, which is nobody's and taken all the same. A release by a process that has
+//! none takes from that first.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -54,7 +59,7 @@ unsafe impl Shared for State {}
 /// A number of permits that processes and threads take and release.
 ///
 /// Permits are held by the process that took them. When it dies, or gives up its handle, they
-/// return. Anybody may release: a process that has none releases one of somebody else's, or if
+/// return, unless it said that it [keeps](Self::keep) them. Anybody may release: a process that has none releases one of somebody else's, or if
 /// nobody has any adds one, unless the semaphore is bounded.
 ///
 /// A handle is [`Send`] and [`Sync`] and survives `fork`; the child starts with no permits. The
@@ -232,6 +237,39 @@ impl Semaphore {
         drop(guard);
         state.line.call();
         Ok(())
+    }
+
+    /// Leaves the permits that this process holds taken after its end: they are nobody's from now
+    /// on, until somebody releases them. What it acquires later returns with its death as ever.
+    ///
+    /// For what is called at the end of a process that ends well, where permits count items.
+    ///
+    /// # Errors
+    /// `Poisoned`; `Corrupt`.
+    ///
+    /// ```
+    /// use shoal::{Options, Semaphore, Timeout};
+    ///
+    /// let items = Semaphore::with_options(None, 2, &Options::create())?;
+    /// let consumer = Semaphore::open(items.name())?;
+    /// consumer.acquire(Timeout::Infinite)?;
+    /// consumer.keep()?;
+    /// drop(consumer);
+    /// assert_eq!(items.available()?, 1);
+    /// # Ok::<(), shoal::Error>(())
+    /// ```
+    pub fn keep(&self) -> Result<()> {
+        let _guard = self.enter()?;
+        self.state.holds.keep(self.segment.owner())
+    }
+
+    /// How many permits this process holds: acquired here, and neither released nor kept.
+    ///
+    /// # Errors
+    /// `Poisoned`; `Corrupt`.
+    pub fn held(&self) -> Result<u32> {
+        let _guard = self.enter()?;
+        self.state.holds.count(self.segment.owner())
     }
 
     /// How many permits can be had now, those of the dead among them: the kernel is asked about

@@ -72,6 +72,7 @@ static void semaphores(const char *name)
     shoal_semaphore *s, *same;
     shoal_lock *l;
     uint64_t value;
+    uint32_t held;
 
     options.flags |= SHOAL_BOUNDED;
     options.count = 2;
@@ -86,9 +87,17 @@ static void semaphores(const char *name)
     GIVES(SHOAL_ERR_INVALID, shoal_semaphore_release(s, 1));
     OK(shoal_semaphore_value(s, &value));
     CHECK(value == 2);
+    OK(shoal_semaphore_acquire(same, SHOAL_FOREVER));
+    OK(shoal_semaphore_held(same, &held));
+    CHECK(held == 1);
+    OK(shoal_semaphore_keep(same));
+    OK(shoal_semaphore_held(same, &held));
+    CHECK(held == 0);
     OK(shoal_semaphore_unlink(name));
     GIVES(SHOAL_ERR_NOT_FOUND, shoal_semaphore_unlink(name));
     shoal_semaphore_free(same);
+    OK(shoal_semaphore_value(s, &value));
+    CHECK(value == 1);
     shoal_semaphore_free(s);
 }
 

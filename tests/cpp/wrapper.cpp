@@ -359,6 +359,11 @@ static void primitives() {
     CHECK(!permits.try_acquire() && !permits.try_acquire(1ms) && permits.value() == 0);
     permits.release();
     THROWS(SHOAL_ERR_INVALID, permits.release());
+    permits.acquire();
+    CHECK(permits.held() == 1);
+    permits.keep();
+    CHECK(permits.held() == 0 && permits.value() == 0);
+    permits.release();
     shoal::event ready;
     CHECK(!ready.wait(1ms) && !ready.is_set());
     ready.set();

@@ -178,6 +178,14 @@ public:
         detail::check(shoal_semaphore_value(get_handle(), &value));
         return value;
     }
+    /// Leaves the permits that this process holds taken after its end, until they are released.
+    void keep() { detail::check(shoal_semaphore_keep(get_handle())); }
+    /// How many permits this process holds.
+    [[nodiscard]] std::uint32_t held() const {
+        std::uint32_t held = 0;
+        detail::check(shoal_semaphore_held(get_handle(), &held));
+        return held;
+    }
 
 protected:
     semaphore(std::uint64_t count, std::string_view name, const options &how, std::uint64_t flags)
