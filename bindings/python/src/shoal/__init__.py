@@ -20,6 +20,7 @@
 `shoal.multiprocessing` is `multiprocessing` with its data in shared memory.
 """
 
+from . import _end as _end
 from . import devices
 from .__version__ import __version__
 from ._errors import (

@@ -4,7 +4,7 @@
 waits here holds up no other. (`ctypes.PyDLL`, which keeps the lock, was measured for `put`
 and `get` and gained nothing.)
 
-A handle is a `ctypes.c_void_p` that frees its pointer when the last reference to it goes.
+A handle is a `ctypes.c_void_p` that frees its pointer when the last reference to it goes (`_native`).
 Whoever calls into the library passes the handle itself, so a call in flight in one thread
 keeps the pointer alive while another thread lets go of it. (A call that waits comes back: see
 `_handles.Shared.detach`.)
@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import ctypes
 import os
-import weakref
 from ctypes import POINTER, byref, c_bool, c_char_p, c_int, c_int32, c_int64
 from ctypes import c_size_t, c_uint32, c_uint64, c_void_p
 from pathlib import Path
-from typing import Any, ClassVar, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 from ._errors import BY_CODE, ShoalError, error_for
+from ._native import Handle as Handle
 from ._prototypes import NOT_FOR_PYTHON as NOT_FOR_PYTHON
 from ._prototypes import PROTOTYPES
 from .__version__ import __version__
@@ -61,22 +61,6 @@ EXIT_UNKNOWN = 2
 LIBRARY_VARIABLE = "SHOAL_LIBRARY"
 
 
-class Handle(c_void_p):
-    """Owns one native pointer; the last reference to go frees it."""
-
-    release: ClassVar[Any] = None
-    # The objects that use it, some of which may be gone.
-    users: "List[weakref.ref[Any]]"
-
-    # By identity: ctypes makes its types unhashable.
-    __hash__ = object.__hash__
-
-    def __del__(self) -> None:
-        if self.value:
-            type(self).release(self)
-            self.value = None
-
-
 class QueueHandle(Handle):
     """A ``shoal_queue *``."""
 
@@ -105,6 +89,10 @@ class LockHandle(Handle):
 
 class SemaphoreHandle(Handle):
     """A ``shoal_semaphore *``."""
+
+
+class KeptSemaphoreHandle(SemaphoreHandle):
+    """A ``shoal_semaphore *`` whose permits stay taken when it goes."""
 
 
 class EventHandle(Handle):
@@ -363,6 +351,7 @@ PipeHandle.release = lib.shoal_pipe_free
 ArrayHandle.release = lib.shoal_array_free
 LockHandle.release = lib.shoal_lock_free
 SemaphoreHandle.release = lib.shoal_semaphore_free
+KeptSemaphoreHandle.settle = lib.shoal_semaphore_keep
 EventHandle.release = lib.shoal_event_free
 ConditionHandle.release = lib.shoal_condition_free
 BarrierHandle.release = lib.shoal_barrier_free

@@ -2,21 +2,15 @@
 
 A process attaches to an object once per name: unpickling a handle again, or twice, gives
 the object that is there already. The handle is given up by `detach`, by leaving a ``with``
-block, by the garbage collector, and at the end of the process, whichever comes first. The
-last process to give up an ephemeral object removes it from ``/dev/shm``.
-
-The end of the process is `multiprocessing.util`'s finalizers, not `atexit`: they run in
-children of `multiprocessing` too, which leave by `os._exit`, and in the parent only after
-its children have been joined.
+block, by the garbage collector, and at the end of the process (see `_end`), whichever comes
+first. The last process to give up an ephemeral object removes it from ``/dev/shm``.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-import time
 import weakref
-from multiprocessing import util
 from multiprocessing.context import get_spawning_popen
 from typing import Any, Callable, List, Optional, Tuple, Type, TypeVar, cast
 from weakref import WeakSet, WeakValueDictionary
@@ -29,7 +23,8 @@ _SharedT = TypeVar("_SharedT", bound="Shared")
 _attached: "WeakValueDictionary[Tuple[type, str], Shared]" = WeakValueDictionary()
 # By id, since maps compare by content and so have no hash.
 _everything: "WeakValueDictionary[int, Shared]" = WeakValueDictionary()
-_holds: "WeakSet[Hold]" = WeakSet()
+# What keeps something for other processes until it is told to ``release`` it.
+_holds: "WeakSet[Any]" = WeakSet()
 _attaching = threading.RLock()
 
 
@@ -157,7 +152,6 @@ class Hold:
         self.inherited()
 
 
-
 def hold_for(popen: Any) -> Hold:
     """The hold that lives as long as the `multiprocessing` object of a child process."""
     hold = getattr(popen, "_shoal_hold", None)
@@ -166,49 +160,10 @@ def hold_for(popen: Any) -> Hold:
     return cast(Hold, hold)
 
 
-def _detach_everything() -> None:
-    """Gives up every handle; at the end of the process, once its threads are done."""
-    # A child of multiprocessing waits for them too, but runs its finalizers first.
-    for thread in threading.enumerate():
-        if not thread.daemon and thread is not threading.current_thread():
-            thread.join()
-    waiting: "WeakSet[_ffi.Handle]" = WeakSet()
-    for hold in list(_holds):
-        hold.release()
-    for shared in list(_everything.values()):
-        handle = shared._handle
-        if handle is not None:
-            waiting.add(handle)
-            shared._forget()
-        del handle
-    # A daemon thread that waits in the library keeps its handle until it is back, which it now
-    # is. Give such threads a moment.
-    patience = 20 if threading.active_count() > 1 else 0
-    while len(waiting) and patience:
-        time.sleep(0.01)
-        patience -= 1
-
-
-class _Sentinel:
-    """Something for `register_after_fork` to hang the registration on."""
-
-
-_sentinel = _Sentinel()
-
-
-def _at_end_of_process(_: object = None) -> None:
-    # Runs after multiprocessing has joined this process's children, and after finalizers
-    # of other libraries, which may still want to send something.
-    util.Finalize(None, _detach_everything, exitpriority=-100)
-
-
 def _renew_lock() -> None:
     global _attaching
     _attaching = threading.RLock()
 
 
-_at_end_of_process()
-# multiprocessing forgets its finalizers in a forked child, then runs these.
-util.register_after_fork(_sentinel, _at_end_of_process)
 # A fork while another thread is attaching must not leave the child a lock nobody holds.
 os.register_at_fork(after_in_child=_renew_lock)

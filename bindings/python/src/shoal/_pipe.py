@@ -16,7 +16,7 @@ from typing import Any, Callable, Optional, Tuple, TypeVar, Union
 from . import _ffi, _wait
 from ._errors import ClosedError, UnsupportedError
 from ._frame import LARGE, PROTOCOL, Sender
-from ._handles import Shared, hold_for
+from ._handles import Shared, _holds, hold_for
 from ._loan import PipeLease, PipeReservation, viewed
 from ._queue import taken, unpickle
 
@@ -368,10 +368,15 @@ class _Held:
     def __init__(self, handle: _ffi.PipeHandle, name: str) -> None:
         self.fd = _ffi.fetch_int(_lib.shoal_pipe_hold, handle)
         self._name = _ffi.encode(name)
+        _holds.add(self)
 
-    def __del__(self, _release: Any = _lib.shoal_pipe_release) -> None:
-        if hasattr(self, "_name"):
-            _release(self._name, self.fd)
+    def release(self, _release: Any = _lib.shoal_pipe_release) -> None:
+        """Closes it, once."""
+        name = self.__dict__.pop("_name", None)
+        if name is not None:
+            _release(name, self.fd)
+
+    __del__ = release
 
 
 class _Fetched:

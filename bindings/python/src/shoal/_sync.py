@@ -30,6 +30,7 @@ class Semaphore(Sync):
 
     _kind = "semaphore"
     _own_flags = 0
+    _handle_type: Type[_ffi.SemaphoreHandle] = _ffi.SemaphoreHandle
 
     def __init__(
         self,
@@ -41,10 +42,10 @@ class Semaphore(Sync):
         persistent: bool = False,
     ) -> None:
         flags = _ffi.flags(create, exclusive, persistent)
-        self._open(name, _ffi.SemaphoreHandle(), flags | self._own_flags, value)
+        self._open(name, self._handle_type(), flags | self._own_flags, value)
 
     def _reopen(self, name: str, *state: Any) -> None:
-        self._open(name, _ffi.SemaphoreHandle(), 0)
+        self._open(name, self._handle_type(), 0)
 
     def acquire(self, block: bool = True, timeout: Optional[float] = None) -> bool:
         """Takes a permit; whether there was one, at once or within ``timeout`` seconds."""
@@ -70,6 +71,12 @@ class Semaphore(Sync):
     def get_value(self) -> int:
         """How many permits can be had now."""
         return _ffi.fetch_u64(_lib.shoal_semaphore_value, self._live())
+
+    def _held(self) -> int:
+        """How many permits this process has."""
+        held = ctypes.c_uint32()
+        _ffi.check(_lib.shoal_semaphore_held(self._live(), ctypes.byref(held)))
+        return held.value
 
     def __enter__(self) -> bool:  # type: ignore[override]
         return self.acquire()
@@ -228,6 +235,10 @@ class Condition(Sync):
             self.wait(left)
             result = predicate()
         return result
+
+    def _waiting(self) -> int:
+        """How many wait."""
+        return _ffi.fetch_u64(_lib.shoal_condition_waiting, self._live())
 
     def notify(self, n: int = 1) -> None:
         """Wakes ``n`` of those who wait, the longest waiting first."""

@@ -24,6 +24,7 @@ from multiprocessing.context import (
 from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, Iterable, List, Mapping
 from typing import Optional, Sequence, Tuple, Union
 
+from .. import _end
 from .. import devices as _devices
 from .._interactive import sendable
 
@@ -110,7 +111,15 @@ class _ShoalProcess(_std_process.BaseProcess):
         # In the child. A spawned one has the variables already.
         if self._shoal_environment:
             _devices._apply(self._shoal_environment)
-        code: int = super()._bootstrap(*args, **kwargs)  # type: ignore[misc]
+        method = getattr(self, "_start_method", None) or multiprocessing.get_start_method()
+        code: int = 1
+        try:
+            code = super()._bootstrap(*args, **kwargs)  # type: ignore[misc]
+        finally:
+            if method != "spawn":
+                # Unless a subclass has something to do after this.
+                is_last = type(self)._bootstrap is _ShoalProcess._bootstrap
+                _end.of_child(code, is_last)
         return code
 
 

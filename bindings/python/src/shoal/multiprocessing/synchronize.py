@@ -1,19 +1,104 @@
 """The locks of `multiprocessing`, in shared memory: `shoal.Lock` and its relatives.
 
 Methods and exceptions are the standard library's. What differs: the lock of a process that was
-killed goes to the next one (`Lock.owner_died` tells), permits of the dead return, `Event.set`
+killed goes to the next one (`Lock.owner_died` tells), permits of the killed return, `Event.set`
 and `Condition.notify` never wait for a dead waiter, and each can be pickled anywhere, not only
 to a child that is being started.
+
+Permits stay taken when the process that has them ends by itself, as ever: only those of one that
+was killed return. (Those of a `shoal.Semaphore` return in either case.)
 """
 
 from __future__ import annotations
 
 from multiprocessing import synchronize as _std
-from typing import Any, Callable, Optional
+from types import TracebackType
+from typing import Any, Callable, Optional, Tuple, Type
 
-from .. import _lock, _sync
+from .. import _ffi, _lock, _sync
 
 __all__ = ["Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"]
+
+
+class _SemLock:
+    """What programs find as ``_semlock`` in an original lock or semaphore, with its interface.
+
+    `concurrent.futures.ProcessPoolExecutor` is among them, and all that use the internals of the
+    standard library's queues.
+    """
+
+    SEM_VALUE_MAX: int = _std.SEM_VALUE_MAX  # type: ignore[attr-defined]
+
+    def __init__(self, lock: Any) -> None:
+        self._lock = lock
+        self.acquire = lock.acquire
+        self.release = lock.release
+
+    def __enter__(self) -> bool:
+        taken: bool = self._lock.__enter__()
+        return taken
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]] = None,
+        value: Optional[BaseException] = None,
+        trace: Optional[TracebackType] = None,
+    ) -> None:
+        self._lock.__exit__(kind, value, trace)
+
+    @property
+    def name(self) -> str:
+        """The name of the object in shared memory."""
+        name: str = self._lock.name
+        return name
+
+    @property
+    def handle(self) -> int:
+        """The native library's pointer; 0 once this process has given it up."""
+        handle = self._lock._handle
+        return 0 if handle is None else handle.value or 0
+
+    @property
+    def kind(self) -> int:
+        """Whether it is recursive, 0, or counts, 1."""
+        return int(not isinstance(self._lock, _lock.RLock))
+
+    @property
+    def maxvalue(self) -> int:
+        """The most that its value can be."""
+        if isinstance(self._lock, _lock.Lock):
+            return 1
+        most: int = getattr(self._lock, "_most", self.SEM_VALUE_MAX)
+        return most
+
+    def _count(self) -> int:
+        """How often the calling thread has the lock, or this process a permit."""
+        if isinstance(self._lock, _lock.Lock):
+            return self._lock._depth()
+        held: int = self._lock._held()
+        return held
+
+    def _is_mine(self) -> bool:
+        return self._count() > 0
+
+    def _get_value(self) -> int:
+        if isinstance(self._lock, _lock.Lock):
+            return int(not self._lock.locked())
+        value: int = self._lock.get_value()
+        return value
+
+    def _is_zero(self) -> bool:
+        return self._get_value() == 0
+
+    def _after_fork(self) -> None:
+        """Nothing: a child begins with no lock and no permit."""
+
+
+class _Number:
+    """A number inside an original condition, which there is a semaphore."""
+
+    def __init__(self, get_value: Callable[[], int]) -> None:
+        self.get_value = get_value
 
 
 class Lock(_lock.Lock):
@@ -22,6 +107,10 @@ class Lock(_lock.Lock):
     def __init__(self, *, ctx: Any = None) -> None:
         super().__init__()
 
+    @property
+    def _semlock(self) -> _SemLock:
+        return _SemLock(self)
+
 
 class RLock(_lock.RLock):
     """`multiprocessing.RLock`; see `shoal.RLock`."""
@@ -29,19 +118,46 @@ class RLock(_lock.RLock):
     def __init__(self, *, ctx: Any = None) -> None:
         super().__init__()
 
+    @property
+    def _semlock(self) -> _SemLock:
+        return _SemLock(self)
+
 
 class Semaphore(_sync.Semaphore):
-    """`multiprocessing.Semaphore`; see `shoal.Semaphore`."""
+    """`multiprocessing.Semaphore`; see `shoal.Semaphore`.
+
+    Permits stay taken when the process that has them ends by itself, and return when it is killed.
+    """
+
+    _handle_type = _ffi.KeptSemaphoreHandle
 
     def __init__(self, value: int = 1, *, ctx: Any = None) -> None:
         super().__init__(value)
+
+    @property
+    def _semlock(self) -> _SemLock:
+        return _SemLock(self)
 
 
 class BoundedSemaphore(_sync.BoundedSemaphore):
-    """`multiprocessing.BoundedSemaphore`; see `shoal.BoundedSemaphore`."""
+    """`multiprocessing.BoundedSemaphore`; see `shoal.BoundedSemaphore`, and `Semaphore`."""
+
+    _handle_type = _ffi.KeptSemaphoreHandle
 
     def __init__(self, value: int = 1, *, ctx: Any = None) -> None:
         super().__init__(value)
+        self._most = value
+
+    def _state(self) -> Tuple[Any, ...]:
+        return (self._most,)
+
+    def _reopen(self, name: str, *state: Any) -> None:
+        (self._most,) = state
+        super()._reopen(name)
+
+    @property
+    def _semlock(self) -> _SemLock:
+        return _SemLock(self)
 
 
 class Event(_sync.Event):
@@ -60,6 +176,21 @@ class Condition(_sync.Condition):
 
     def __init__(self, lock: Optional[_lock.Lock] = None, *, ctx: Any = None) -> None:
         super().__init__(RLock() if lock is None else lock)
+
+    # What is inside an original: how many sleep, and how many of them are being woken, which
+    # here is one number.
+
+    @property
+    def _sleeping_count(self) -> _Number:
+        return _Number(self._waiting)
+
+    @property
+    def _woken_count(self) -> _Number:
+        return _Number(int)
+
+    @property
+    def _wait_semaphore(self) -> _Number:
+        return _Number(int)
 
 
 class Barrier(_sync.Barrier):

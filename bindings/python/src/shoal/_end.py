@@ -1,0 +1,125 @@
+"""The end of this process: what becomes of its objects then, and when.
+
+They can be used for as long as the standard library's: in `atexit` callbacks, finalizers,
+``__del__`` of globals and daemon threads. So they are given up as late as can be.
+
+- A program, a child that was spawned, and any process that forked by itself end through the exit
+  handlers of C. There the native library gives up what is left, when all of Python is over.
+- A child of ``fork`` or of a fork server ends by `os._exit`, which runs no such handler. Here
+  `of_child` is the last that its `Process` of `shoal.multiprocessing` does. A `Process` of the
+  standard library has no such place: Python 3.13 and later run `atexit` callbacks, of which this
+  is the last; before, it is the last of `multiprocessing`'s finalizers.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+import time
+from multiprocessing import get_start_method, util
+from multiprocessing.process import current_process, parent_process
+from typing import Any
+from weakref import WeakSet
+
+from . import _ffi, _handles
+
+# Whether a child runs `atexit` callbacks before it leaves by `os._exit`.
+_CHILD_RUNS_ATEXIT = sys.version_info >= (3, 13)
+
+
+def settle() -> None:
+    """Does what is to be done with objects before a process ends by itself, and is not killed."""
+    for shared in list(_handles._everything.values()):
+        handle = shared._handle
+        if handle is not None and type(handle).settle is not None:
+            type(handle).settle(handle)
+
+
+def _let_go() -> None:
+    """Gives up what is held for other processes, which would outlive this one's objects."""
+    for hold in list(_handles._holds):
+        hold.release()
+
+
+def leave() -> None:
+    """Gives up every object, the last of all that is done with any."""
+    settle()
+    _let_go()
+    waiting: "WeakSet[_ffi.Handle]" = WeakSet()
+    for shared in list(_handles._everything.values()):
+        handle = shared._handle
+        if handle is not None:
+            waiting.add(handle)
+            shared._forget()
+        del handle
+    # A daemon thread that waits in the library keeps its handle until it is back, which it now
+    # is. Give such threads a moment.
+    patience = 20 if _has_other_threads() else 0
+    while len(waiting) and patience:
+        time.sleep(0.01)
+        patience -= 1
+    # What something else still refers to, such as the memory of a value.
+    _ffi.lib.shoal_leave()
+
+
+def of_child(code: int, may_exit: bool) -> None:
+    """The end of a child of ``fork`` or of a fork server, which leaves by `os._exit` next.
+
+    With other threads there, all of them daemons, it does not return if it ``may_exit``: none of
+    them may come back from a call and find its object given up.
+    """
+    if _CHILD_RUNS_ATEXIT:
+        # As the standard library does next, so that all of the program's are over.
+        atexit._run_exitfuncs()
+    if may_exit and _has_other_threads():
+        settle()
+        _let_go()
+        _leave_and_exit(code & 0xFF)
+    leave()
+
+
+_leave_and_exit = _ffi.never_waits("shoal_leave_and_exit")
+
+
+def _has_other_threads() -> bool:
+    return len(sys._current_frames()) > 1
+
+
+def _leave_after_threads() -> None:
+    # What `multiprocessing` does next, and for a second time then does not.
+    threading._shutdown()  # type: ignore[attr-defined]
+    leave()
+
+
+def _watch(_: object = None) -> None:
+    """Has this process do at its end what has to be done in time for that."""
+    process: Any = current_process()
+    exits_at_once = parent_process() is not None and "spawn" != (
+        process._start_method or get_start_method()
+    )
+    if not exits_at_once:
+        # When its children are over, which may not have fetched yet what is held for them.
+        util.Finalize(None, _let_go, exitpriority=-sys.maxsize)
+    elif hasattr(process, "_shoal_family"):
+        # It comes to `of_child`.
+        pass
+    elif _CHILD_RUNS_ATEXIT:
+        atexit.register(leave)
+    else:
+        util.Finalize(None, _leave_after_threads, exitpriority=-sys.maxsize)
+
+
+class _Sentinel:
+    """Something for `register_after_fork` to hang the registration on."""
+
+
+_sentinel = _Sentinel()
+
+# For a process that ends by itself; nothing that it does later can be foreseen here, but for what
+# a handle does when it goes.
+atexit.register(settle)
+_watch()
+# multiprocessing forgets its finalizers in a forked child, then runs these.
+util.register_after_fork(_sentinel, _watch)

@@ -1,0 +1,73 @@
+"""What owns a pointer of the native library, and when that is freed.
+
+The last reference to a handle frees it, as with any object. What refers to handles may be part of a
+circle, though, and be found by the garbage collector. That calls the finalizers of all it has
+found in any order, those of handles before those of a program's objects that still use a lock, and
+only then takes the objects apart. So a handle that others still refer to when its own finalizer
+runs is freed once the collector is done; or at the end of the interpreter, when there is no such
+time, by the end of the process (see `_end`).
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import weakref
+from ctypes import c_void_p
+from typing import Any, ClassVar, List
+
+
+class Handle(c_void_p):
+    """Owns one native pointer; the last reference to go frees it."""
+
+    release: ClassVar[Any] = None
+    # What is done with it before its end, if that is no death.
+    settle: ClassVar[Any] = None
+    # The objects that use it, some of which may be gone.
+    users: "List[weakref.ref[Any]]"
+
+    # By identity: ctypes makes its types unhashable.
+    __hash__ = object.__hash__
+
+    def __del__(self) -> None:
+        if not self.value:
+            return
+        if sys.getrefcount(self) <= _ALONE:
+            self._free()
+        elif not sys.is_finalizing():
+            if not _postponed:
+                gc.callbacks.append(_free_postponed)
+            _postponed.append(self)
+        elif type(self).settle is not None:
+            type(self).settle(self)
+
+    def _free(self) -> None:
+        if type(self).settle is not None:
+            type(self).settle(self)
+        type(self).release(self)
+        self.value = None
+
+
+class _Probe(c_void_p):
+    """Learns what `__del__` sees of an object that nobody refers to."""
+
+    seen = 0
+
+    def __del__(self) -> None:
+        _Probe.seen = sys.getrefcount(self)
+
+
+_Probe()
+_ALONE = _Probe.seen
+# Handles that the garbage collector has found. It calls a finalizer once only.
+_postponed: List[Handle] = []
+
+
+def _free_postponed(phase: str, _: object) -> None:
+    if phase == "stop":
+        gc.callbacks.remove(_free_postponed)
+        while _postponed:
+            handle = _postponed.pop()
+            # Unless a finalizer has brought back to life what refers to it.
+            if sys.getrefcount(handle) <= 2:
+                handle._free()
