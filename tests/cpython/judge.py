@@ -1,12 +1,15 @@
-"""The standard library's own tests of `multiprocessing`, run against `shoal.multiprocessing`.
+"""The standard library's own tests of `multiprocessing`, run against `shoal.multiprocessing`, and
+those of `concurrent.futures`' process pools, run with its contexts.
 
     cargo xtask cpython-tests [--python NAME] [fork|spawn|forkserver ...] [--only WORD ...]
 
-The file is the running interpreter's, with nothing changed but the name of the module. All of its
-tests run but those of ``multiprocessing.dummy``, which are about threads. What is expected to fail
-stands with its reason in ``expected.txt``; anything else that fails, and whatever is expected to
-fail and passes, makes this fail. Before that it makes sure that the objects under test are
-Shoal's, and that the tests notice a queue that loses what is put.
+The files are the running interpreter's, with nothing changed but the name of the module. All of
+the tests run but those of ``multiprocessing.dummy`` and of thread pools, which are about threads.
+What is expected to fail stands with its reason in ``expected.txt``; anything else that fails, and
+whatever is expected to fail and passes, makes this fail. Before that it makes sure that the objects
+under test are Shoal's, and that the tests notice a queue that loses what is put.
+
+Some interpreters come without the tests of `concurrent.futures`: then a line says so.
 """
 
 from __future__ import annotations
@@ -19,9 +22,9 @@ import re
 import signal
 import sys
 import unittest
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Dict, List, Set
+from typing import Any, Callable, Dict, List, Set
 
 import shoal.multiprocessing as mp
 
@@ -33,6 +36,9 @@ Event""".split()
 # A watchdog, not a measure: a test that hangs fails, and says where.
 WATCHDOG = 60
 
+# A file until 3.11, and a package since.
+EXECUTORS = "test_concurrent_futures"
+
 # Each line of the original that imports the module, as it has to be.
 IMPORTS = [
     (r"^(\s*)import multiprocessing\.(\w+)$",
@@ -43,25 +49,44 @@ IMPORTS = [
 ]
 
 
+def find(name: str) -> "Path | None":
+    """The standard library's tests of this name: a file or the first of a package."""
+    try:
+        spec = importlib.util.find_spec(f"test.{name}")
+    except ModuleNotFoundError:
+        spec = None
+    return None if spec is None or spec.origin is None else Path(spec.origin)
+
+
+def copy(path: Path, to: Path) -> None:
+    """Copies a file of tests, with the name of the module changed."""
+    source = path.read_text(encoding="utf-8")
+    for pattern, replacement in IMPORTS:
+        source = re.sub(pattern, replacement, source, flags=re.MULTILINE)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    to.write_text(source, encoding="utf-8")
+
+
 def prepare(folder: Path) -> None:
     """Writes the tests, and a module for each start method, to where children can import them."""
-    spec = importlib.util.find_spec("test._test_multiprocessing")
-    if spec is None or spec.origin is None:
+    original = find("_test_multiprocessing")
+    if original is None:
         sys.exit(f"{sys.executable} came without the standard library's tests")
-    folder.mkdir(parents=True, exist_ok=True)
     # The tests, and the programs that they start.
-    for name in (Path(spec.origin).name, "mp_fork_bomb.py", "mp_preload.py"):
-        path = Path(spec.origin).with_name(name)
-        source = path.read_text(encoding="utf-8")
-        for pattern, replacement in IMPORTS:
-            source = re.sub(pattern, replacement, source, flags=re.MULTILINE)
-        (folder / path.name).write_text(source, encoding="utf-8")
+    for name in (original.name, "mp_fork_bomb.py", "mp_preload.py"):
+        copy(original.with_name(name), folder / name)
     for method in METHODS:
         (folder / f"with_{method}.py").write_text(
             "import _test_multiprocessing as original\n"
             f"original.install_tests_in_module_dict(globals(), {method!r})\n",
             encoding="utf-8",
         )
+    executors = find(EXECUTORS)
+    if executors is not None and executors.name == "__init__.py":
+        for path in executors.parent.glob("*.py"):
+            copy(path, folder / EXECUTORS / path.name)
+    elif executors is not None:
+        copy(executors, folder / executors.name)
 
 
 def expected(method: str) -> Dict[str, str]:
@@ -103,32 +128,69 @@ class Verdict(unittest.TestResult):
 
 
 def short(test: unittest.TestCase) -> str:
-    """``Queue.test_put``, with processes; ``manager.Queue.test_put``; ``TestWait.test_wait``."""
-    name = test.id().split(".", 1)[-1]
+    """``Queue.test_put``, with processes; ``manager.Queue.test_put``; ``TestWait.test_wait``;
+    ``executor.WaitTest.test_all_completed``."""
+    name = ".".join(test.id().split(".")[-2:])
+    if is_of_executors(type(test)):
+        return re.sub("^ProcessPool(Forkserver|Fork|Spawn)", "executor.", name)
     return name.replace("WithProcessesTest", "", 1).replace("WithManagerTest", "manager.", 1)
 
 
-def tests_of(module: ModuleType, words: List[str]) -> unittest.TestSuite:
+def is_of_executors(case: type) -> bool:
+    return getattr(case, "executor_type", None) is ProcessPoolExecutor
+
+
+def multiprocessings(method: str) -> List[type]:
+    """The test cases of `multiprocessing`."""
+    found = vars(importlib.import_module(f"with_{method}"))
+    return [
+        case
+        for name, case in sorted(found.items())
+        if isinstance(case, type)
+        and issubclass(case, unittest.TestCase)
+        and not name.startswith("WithThreads")
+    ]
+
+
+def executors(method: str) -> List[type]:
+    """The test cases of executors of processes; none if the interpreter came without."""
+    if find(EXECUTORS) is None:
+        return []
+    top = importlib.import_module(EXECUTORS)
+    modules = [top]
+    if hasattr(top, "__path__"):
+        folder = Path(top.__path__[0])
+        names = sorted(path.stem for path in folder.glob("test_*.py"))
+        modules = [importlib.import_module(f"{EXECUTORS}.{name}") for name in names]
+    return [
+        case
+        for module in modules
+        for _, case in sorted(vars(module).items())
+        if isinstance(case, type)
+        and issubclass(case, unittest.TestCase)
+        and is_of_executors(case)
+        and getattr(case, "ctx", None) == method
+    ]
+
+
+def tests_of(cases: List[type], words: List[str]) -> unittest.TestSuite:
     """The tests whose names have one of the words, if there are any words."""
     suite, loader = unittest.TestSuite(), unittest.TestLoader()
-    for name, case in sorted(vars(module).items()):
-        if not isinstance(case, type) or not issubclass(case, unittest.TestCase):
-            continue
+    for case in cases:
         # A class with its tests, so that what they share is set up once.
         tests = [
             test
-            for test in loader.loadTestsFromTestCase(case)
+            for test in loader.loadTestsFromTestCase(case)  # type: ignore[arg-type]
             if not words or any(word in short(test) for word in words)
         ]
-        if not name.startswith("WithThreads"):
-            suite.addTest(unittest.TestSuite(tests))
+        suite.addTest(unittest.TestSuite(tests))
     return suite
 
 
-def run(module: ModuleType, words: List[str]) -> Verdict:
+def run(cases: List[type], words: List[str]) -> Verdict:
     """Runs them, as unittest's own runner would."""
     verdict = Verdict()
-    for case in tests_of(module, words):
+    for case in tests_of(cases, words):
         case.run(verdict)
         # As if there were none before: the module's and the class's ends are behind us.
         verdict._previousTestClass = None  # type: ignore[attr-defined]
@@ -138,7 +200,7 @@ def run(module: ModuleType, words: List[str]) -> Verdict:
     return verdict
 
 
-def look_at_the_judge(module: ModuleType, method: str) -> None:
+def look_at_the_judge(method: str) -> None:
     """A judge that does not judge Shoal, or that finds no fault with a broken queue, is no good."""
     ctx = mp.get_context(method)
     for name in OBJECTS:
@@ -152,10 +214,21 @@ def look_at_the_judge(module: ModuleType, method: str) -> None:
     queue: Any = mp.queues.Queue
     put = queue.put
     queue.put = lambda *args, **kwargs: None
-    broken = run(module, ["Queue.test_qsize"])
+    broken = run(multiprocessings(method), ["Queue.test_qsize"])
     queue.put = put
     if not broken.bad:
         sys.exit("the tests are content with a queue that loses everything")
+
+
+def look_at_the_executors(method: str) -> None:
+    """The same, for those of executors: none is served by queues that are not Shoal's."""
+    side: Any = mp.queues._Side  # type: ignore[attr-defined]
+    recv = side.recv
+    side.recv = None
+    broken = run(executors(method), ["ProcessPoolExecutorTest.test_submit"])
+    side.recv = recv
+    if not broken.bad:
+        sys.exit("the executors do without the queues of shoal.multiprocessing")
 
 
 def on_alarm(number: int, frame: object) -> None:
@@ -163,12 +236,9 @@ def on_alarm(number: int, frame: object) -> None:
     raise AssertionError(f"it took longer than {WATCHDOG} s")
 
 
-def judge(method: str, words: List[str]) -> bool:
+def judge(what: str, method: str, cases: List[type], words: List[str]) -> bool:
     """Whether all that fails with this start method is what is expected to."""
-    module = importlib.import_module(f"with_{method}")
-    if not words:
-        look_at_the_judge(module, method)
-    verdict, known = run(module, words), expected(method)
+    verdict, known = run(cases, words), expected(method)
     names: Set[str] = set(verdict.bad)
     for name in sorted(names - set(known)):
         print(f"{method}: {name} failed:\n{verdict.bad[name]}")
@@ -177,10 +247,18 @@ def judge(method: str, words: List[str]) -> bool:
     for name in surprises:
         print(f"{method}: {name} is expected to fail and did not: {known[name]}")
     print(
-        f"{method}: {verdict.testsRun} tests, {len(names)} failed, "
-        f"{len(names & set(known))} of them as expected; {len(verdict.skipped)} skipped"
+        f"{what}, {method}: {verdict.testsRun} tests, {len(names)} failed, "
+        f"{len(names & set(known))} of them as expected; {len(verdict.skipped)} skipped",
+        flush=True,
     )
     return not names - set(known) and not surprises
+
+
+# What is judged, by which test cases, and what is looked at before.
+JUDGES: Dict[str, "tuple[Callable[[str], List[type]], Callable[[str], None]]"] = {
+    "multiprocessing": (multiprocessings, look_at_the_judge),
+    "executors": (executors, look_at_the_executors),
+}
 
 
 def main() -> None:
@@ -192,7 +270,17 @@ def main() -> None:
     prepare(options.folder)
     sys.path.insert(0, str(options.folder))
     signal.signal(signal.SIGALRM, on_alarm)
-    content = [judge(method, options.only) for method in options.methods]
+    importlib.import_module("test.support").verbose = 0  # type: ignore[attr-defined]
+    content = []
+    for what, (find_cases, look) in JUDGES.items():
+        for method in options.methods:
+            cases = find_cases(method)
+            if not cases:
+                print(f"{what}, {method}: {sys.executable} came without these tests")
+                continue
+            if not options.only:
+                look(method)
+            content.append(judge(what, method, cases, options.only))
     sys.exit(not all(content))
 
 

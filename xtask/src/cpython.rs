@@ -1,5 +1,5 @@
 //! `cargo xtask cpython-tests`: the standard library's own tests as judge of
-//! `shoal.multiprocessing`.
+//! `shoal.multiprocessing`, those of `multiprocessing` and those of executors.
 
 use crate::python::Environment;
 use crate::step::{cargo, program, run, run_for_long, target};

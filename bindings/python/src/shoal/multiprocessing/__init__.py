@@ -23,8 +23,8 @@ Built on the standard library's own machinery for starting processes, so start m
 Everything else **is** the standard library's: ``RawValue`` and ``RawArray`` (plain memory),
 ``Client`` and ``Listener`` (sockets), ``ThreadPool`` and ``dummy`` (threads), ``shared_memory``,
 what needs a manager's server, and the internals ``forkserver``, ``heap``, ``popen_*``, ``process``,
-``reduction``, ``resource_sharer``, ``resource_tracker``, ``spawn`` and ``util``. A context of this
-module is not for `concurrent.futures.ProcessPoolExecutor`, which reaches into a queue's pipe.
+``reduction``, ``resource_sharer``, ``resource_tracker``, ``spawn`` and ``util``. Contexts of this
+module are good for `concurrent.futures.ProcessPoolExecutor` and the standard library's own ``Pool``.
 ``MULTIPROCESSING.md`` beside the package's README has all differences.
 """
 

@@ -12,11 +12,13 @@ always done.
 from __future__ import annotations
 
 import time
-from multiprocessing import connection
-from typing import Any, Dict, Iterable, Optional, Type, TypeVar
+import weakref
+from multiprocessing import parent_process
+from typing import Any, Dict, FrozenSet, Iterable, Optional, Type, TypeVar
 
-from .. import _handles, _pickling, _queue
+from .. import _ffi, _handles, _pickling, _queue, _select
 from .._errors import Empty, Full, TimeoutError
+from .._lock import Lock
 from .._map import Map
 
 __all__ = ["Empty", "Full", "JoinableQueue", "Queue", "SimpleQueue"]
@@ -31,6 +33,8 @@ class _Closable(_queue.Queue[T]):
     _dumps_apart = staticmethod(_pickling.dumps_apart)
     # What it is to use one that is closed.
     _closed_error: Type[Exception] = ValueError
+    # The sides that this process has closed.
+    _given_up: FrozenSet[str] = frozenset()
 
     def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
         super().__init__(maxsize=maxsize)
@@ -67,49 +71,166 @@ class _Closable(_queue.Queue[T]):
             raise OSError(f"Queue {self!r} is closed")
         return super().empty()
 
+    # -- what programs find inside an original: a pipe's two connections, each with a lock ----
+
     @property
     def _reader(self) -> "_Side":
-        return self._side("r")
+        return self._side(_READER)
 
     @property
     def _writer(self) -> "_Side":
-        return self._side("w")
+        return self._side(_WRITER)
 
     def _side(self, which: str) -> "_Side":
         # The same one every time: programs look for it among what `connection.wait` returns.
-        sides: Dict[str, _Side] = self.__dict__.setdefault("_sides", {})
-        return sides.setdefault(which, _Side(self))
+        # Not kept here, or each would keep the other.
+        sides: Dict[str, "weakref.ref[_Side]"] = self.__dict__.setdefault("_sides", {})
+        known = sides.get(which)
+        side = None if known is None else known()
+        if side is None:
+            side = _Side(self, which)
+            sides[which] = weakref.ref(side)
+        return side
+
+    def _close_side(self, which: str) -> None:
+        """This process will only write, or only read."""
+        self._given_up = self._given_up | {which}
+        if len(self._given_up) == 2:
+            self.detach()
+            return
+        for name in _CALLS[which]:
+            setattr(self, name, _is_given_up)
+
+    @property
+    def _rlock(self) -> Lock:
+        return self._side_lock(_READER)
+
+    @property
+    def _wlock(self) -> Lock:
+        return self._side_lock(_WRITER)
+
+    def _side_lock(self, which: str) -> Lock:
+        """A lock for programs that take from one side in several steps; `get` and `put` need none.
+
+        It is made when somebody asks for it, under a name that follows from the queue's.
+        """
+        locks: Dict[str, Lock] = self.__dict__.setdefault("_locks", {})
+        if which not in locks:
+            locks[which] = Lock(f"{self._name}{which}")
+        return locks[which]
+
+    def _take_slowly(self, buffer: _ffi.Buffer, until: Optional[int]) -> _ffi.Buffer:
+        parent = parent_process()
+        if _WRITER not in self._given_up or parent is None:
+            return super()._take_slowly(buffer, until)
+        # This process only reads. An original's pipe would be at its end once nobody writes to it
+        # any more: here that is when it is empty and the process that has made this one is gone.
+        while True:
+            step = time.monotonic_ns() + _LOOK_NS
+            try:
+                last = step if until is None else min(step, until)
+                return super()._take_slowly(buffer, last)
+            except Empty:
+                if until is not None and time.monotonic_ns() >= until:
+                    raise
+                if not parent.is_alive() and self.empty():
+                    raise EOFError from None
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else repr(self._name)
         return f"<{type(self).__module__}.{type(self).__qualname__} {state}>"
 
 
-class _Side:
-    """What programs use as one of the two connections of an original queue."""
+_READER, _WRITER = ".reader", ".writer"
+# What there is no more once a side is closed.
+_CALLS = {
+    _READER: ["get", "get_nowait", "get_bytes", "get_many", "get_many_bytes", "lease"],
+    _WRITER: ["put", "put_nowait", "put_bytes", "put_many", "put_many_bytes", "reserve"],
+}
+# How often a process that only reads looks whether its parent lives.
+_LOOK_NS = 1_000_000_000
 
-    def __init__(self, queue: _Closable[Any]) -> None:
+
+def _is_given_up(*_: object, **__: object) -> Any:
+    raise OSError("handle is closed")
+
+
+class _Side:
+    """What programs use as one of the two connections of an original queue.
+
+    Closing one is for this process, and leaves the other open; closing both closes the queue.
+    """
+
+    def __init__(self, queue: _Closable[Any], which: str) -> None:
         self._queue = queue
+        self._which = which
 
     @property
     def closed(self) -> bool:
-        return self._queue._closed
+        return self._queue._closed or self._which in self._queue._given_up
+
+    @property
+    def readable(self) -> bool:
+        return self._which == _READER
+
+    @property
+    def writable(self) -> bool:
+        return self._which == _WRITER
 
     def close(self) -> None:
-        self._queue.close()
+        if not self.closed:
+            self._queue._close_side(self._which)
+
+    def __enter__(self) -> "_Side":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def _open(self, way: str) -> _Closable[Any]:
+        if self.closed:
+            raise OSError("handle is closed")
+        if self._which != way:
+            only = "write" if self._which == _WRITER else "read"
+            raise OSError(f"connection is {only}-only")
+        return self._queue
 
     def fileno(self) -> int:
+        if self.closed:
+            raise OSError("handle is closed")
         return self._queue.fileno()
 
     def poll(self, timeout: Optional[float] = 0.0) -> bool:
-        here: Any = self
-        return bool(connection.wait([here], timeout))
+        queue = self._open(_READER)
+        return not queue.empty() or bool(_select.wait([queue], timeout))
 
     def recv(self) -> Any:
-        return self._queue.get()
+        return self._open(_READER).get()
+
+    def recv_bytes(self, maxlength: Optional[int] = None) -> bytes:
+        if maxlength is not None and maxlength < 0:
+            raise ValueError("negative maxlength")
+        data = self._open(_READER).get_bytes()
+        if maxlength is not None and len(data) > maxlength:
+            raise OSError("bad message length")
+        return data
 
     def send(self, obj: object) -> None:
-        self._queue.put(obj)
+        self._open(_WRITER).put(obj)
+
+    def send_bytes(self, buf: Any, offset: int = 0, size: Optional[int] = None) -> None:
+        view = memoryview(buf).cast("B")
+        end = len(view) if size is None else offset + size
+        if offset < 0 or end < offset or end > len(view):
+            raise ValueError("the buffer has no such part")
+        self._open(_WRITER).put_bytes(view[offset:end])
+
+    def __reduce__(self) -> Any:
+        return _side_of, (self._open(self._which), self._which)
+
+
+def _side_of(queue: _Closable[Any], which: str) -> _Side:
+    return queue._side(which)
 
 
 class Queue(_Closable[T]):
