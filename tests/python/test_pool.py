@@ -402,3 +402,94 @@ def test_imap_unordered_gives_each_result_as_soon_as_it_is_there(ctx: Any) -> No
         assert next(results) == 0
         event.set()
         assert sorted(results) == [1, 2]
+
+
+class Raises:
+    """Raises something other than an `Exception` where it is pickled or unpickled."""
+
+    def __init__(self, error: BaseException, here: bool = False) -> None:
+        self.error, self.here = error, here
+
+    def __reduce__(self) -> Any:
+        if self.here:
+            raise self.error
+        return _raise, (self.error,)
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+def make_raising(error: BaseException) -> Raises:
+    return Raises(error)
+
+
+def numbers_and(error: BaseException) -> Iterator[int]:
+    yield 1
+    raise error
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+def test_an_exit_outside_a_worker_fails_its_task_and_not_the_pool(
+    ctx: Any, error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: List[Any] = []
+    monkeypatch.setattr(sys, "excepthook", lambda *args: told.append(args[0]))
+    name = type(error).__name__
+    with ctx.Pool(2) as pool:
+        for attempt in (
+            # Where the result arrives, where the task is pickled, and in the program's iterable.
+            lambda: pool.apply(make_raising, (error,)),
+            lambda: pool.map(make_raising, [error]),
+            lambda: next(pool.imap(make_raising, [error])),
+            lambda: pool.apply(square, (Raises(error, here=True),)),
+            lambda: list(pool.imap_unordered(square, numbers_and(error))),
+        ):
+            with pytest.raises(mp.ProcessError, match=name) as caught:
+                attempt()
+            assert type(caught.value.__cause__) is type(error)
+        # And in a callback.
+        pool.apply_async(square, (3,), callback=lambda _: _raise(error)).wait()
+        wait_until(lambda: told == [type(error)])
+        assert pool.map(square, range(5)) == [0, 1, 4, 9, 16]
+
+
+def test_a_pool_whose_workers_others_collect_renews_them_and_is_idle(script: Script) -> None:
+    text = """
+        import os, signal, time
+        import shoal.multiprocessing as mp
+
+        def pid(_):
+            return os.getpid()
+
+        def collect(*_):
+            try:
+                while os.waitpid(-1, os.WNOHANG)[0]: pass
+            except ChildProcessError:
+                pass
+
+        if __name__ == "__main__":
+            signal.signal(signal.SIGCHLD, HANDLER)
+            ctx = mp.get_context("METHOD")
+            child = ctx.Process(target=pid, args=(1,))
+            child.start(); child.join()
+            assert child.exitcode in (0, 255) and not child.is_alive()
+            with ctx.Pool(2, maxtasksperchild=1) as pool:
+                print(len(set(pool.map(pid, range(6), 1))))
+            with ctx.Pool(2) as pool:
+                os.kill(pool.apply(pid, (1,)), signal.SIGKILL)
+                engine, looks = pool._engine, []
+                bury = engine.bury
+                engine.bury = lambda: looks.append(1) or bury()
+                print(pool.apply(abs, (-3,)))
+                # Its pipe is closed a moment before a process is over, and that is looked for.
+                time.sleep(0.5)
+                looks.clear()
+                time.sleep(0.5)
+                print(len(looks) < 100)
+                pool.close(); pool.join()
+        """
+    for method in ("fork", "spawn"):
+        for handler in ("signal.SIG_IGN", "collect"):
+            program = script(text.replace("METHOD", method).replace("HANDLER", handler))
+            assert ends_well(program) == "6\n3\nTrue\n"

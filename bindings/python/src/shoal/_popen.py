@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from multiprocessing import popen_fork, popen_forkserver, popen_spawn_posix, resource_tracker
+from multiprocessing import connection, popen_fork, popen_forkserver, popen_spawn_posix
+from multiprocessing import resource_tracker
 from typing import Any, Dict, Optional
 
 from . import devices
@@ -24,6 +25,9 @@ class _Followed:
     """What a child leaves is looked after once it is known to be over."""
 
     returncode: Optional[int]
+    pid: int
+    sentinel: int
+    _was_gone = False
 
     def __init__(self, process_obj: Any) -> None:
         super().__init__(process_obj)  # type: ignore[call-arg]
@@ -33,6 +37,12 @@ class _Followed:
     def poll(self, flag: int = os.WNOHANG) -> Optional[int]:
         was_over = self.returncode is not None
         code: Optional[int] = super().poll(flag)  # type: ignore[misc]
+        if code is None and self._is_gone():
+            # Twice: another thread may have collected it and be about to say so.
+            if self._was_gone and self.returncode is None:
+                self.returncode = _UNKNOWN
+            self._was_gone = True
+            code = self.returncode
         if code is None or was_over:
             return code
         hold_for(self).release()
@@ -42,6 +52,20 @@ class _Followed:
             with contextlib.suppress(ShoalError):
                 gc()
         return code
+
+    def _is_gone(self) -> bool:
+        """Whether the child is over and was collected by others, such as a handler of SIGCHLD or
+        the kernel where that is ignored."""
+        try:
+            # Does not collect it.
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return bool(connection.wait([self.sentinel], 0))
+        return False
+
+
+# The exit code of a child that others have collected, as that of a fork server's that is lost.
+_UNKNOWN = 255
 
 
 class ForkPopen(_Followed, popen_fork.Popen):
@@ -69,6 +93,10 @@ class ForkServerPopen(_Followed, popen_forkserver.Popen):
     server's environment.) The mask travels at the head of what the child is sent, and is
     set before the child imports the main module.
     """
+
+    def _is_gone(self) -> bool:
+        # It is the server's child, who tells of its end.
+        return False
 
     def _launch(self, process_obj: Any) -> None:
         environment = process_obj._shoal_environment

@@ -219,18 +219,26 @@ class _Engine:
     def _feed(self) -> None:
         encode = _encoder(self.by_fork)
         for tasks, set_length in iter(self.jobs.get, None):
-            index = -1
-            for task in tasks:
+            index, job = -1, None if set_length is None else set_length.__self__._job
+            tasks = iter(tasks)
+            while True:
+                failed: Optional[Exception] = self.broken
+                try:
+                    task = next(tasks, None)
+                except BaseException as error:
+                    # The program's iterable; what is an `Exception` comes as a task instead.
+                    task, failed = (job, index + 1), _failure("the iterable", error)
+                if task is None:
+                    break
                 if self.state == TERMINATE:
                     return
                 index = task[1]
-                failed: Optional[Exception] = self.broken
                 if failed is None:
                     try:
                         data = encode(*task)
                         _worker.put_politely(self.tasks, data, self.processes, self._takes_tasks)
-                    except Exception as error:
-                        failed = error
+                    except BaseException as error:
+                        failed = _failure("pickling the task", error)
                 if failed is not None:
                     self._tell(self._set, task[0], index, (False, failed))
             if set_length is not None:
@@ -289,8 +297,8 @@ class _Engine:
         if job in self.cache:
             try:
                 value = _queue.unpickle(memoryview(message)[_worker.RESULT.size :])
-            except Exception as error:
-                kind, value = _worker.RAISED, error
+            except BaseException as error:
+                kind, value = _worker.RAISED, _failure("unpickling the result", error)
             self._set(job, index, (kind == _worker.RETURNED, value))
 
     def _set(self, job: int, index: int, result: Tuple[bool, Any]) -> None:
@@ -300,7 +308,7 @@ class _Engine:
             return
         try:
             waited_for._set(index, result)
-        except Exception:
+        except BaseException:
             # A callback did not come back as it should. That is no reason for anybody to wait.
             sys.excepthook(*sys.exc_info())
             waited_for._callback = waited_for._error_callback = None
@@ -386,6 +394,16 @@ def _signal(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
+
+
+def _failure(what: str, error: BaseException) -> Exception:
+    """What a task fails with. A `SystemExit` is for none of the pool's threads, nor for the program
+    that asks for the result."""
+    if isinstance(error, Exception):
+        return error
+    failure = ProcessError(f"{what} raised {error!r}")
+    failure.__cause__ = error
+    return failure
 
 
 def _end_iteration(result: Any, error: Exception) -> None:
