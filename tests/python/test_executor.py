@@ -317,3 +317,53 @@ def test_a_condition_tells_how_many_sleep() -> None:
 def sleep_in(condition: Any) -> None:
     with condition:
         condition.wait(60)
+
+
+def die_in_a_message(queue: Any) -> None:
+    with queue._rlock:
+        os.read(queue._reader.fileno(), 6)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def report_get(queue: Any, told: Any) -> None:
+    try:
+        told.put(queue.get())
+    except OSError as error:
+        told.put(type(error))
+
+
+def test_what_is_behind_half_a_message_is_not_taken_for_one(
+    ctx: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from multiprocessing import queues
+    from shoal.multiprocessing import synchronize
+
+    monkeypatch.setattr(synchronize, "_MOMENT", 0.0)
+    # A pipe of the standard library's, under locks of ours, as an executor has it.
+    queue: Any = queues.SimpleQueue(ctx=ctx)
+    told = ctx.Queue()
+    # What is left when size and head of the outer pickle are gone is another one.
+    queue.put(pickle.dumps("from the inside").ljust(2000, b"."))
+    children = [ctx.Process(target=die_in_a_message, args=(queue,))]
+    children += [ctx.Process(target=report_get, args=(queue, told)) for _ in range(2)]
+    for child in children:
+        child.start()
+        if child is children[0]:
+            child.join()
+    assert [told.get() for _ in range(2)] == [BrokenPipeError] * 2
+    for _ in range(2):
+        with pytest.raises(BrokenPipeError, match="torn"):
+            queue.get()
+    for child in children:
+        child.join()
+    # A lock that a program makes is handed on.
+    lock = ctx.Lock()
+    child = ctx.Process(target=take_and_die, args=(lock,))
+    child.start()
+    child.join()
+    assert lock.acquire(timeout=60)
+
+
+def take_and_die(lock: Any) -> None:
+    lock.acquire()
+    die()

@@ -200,9 +200,12 @@ class BaseContext(_std.BaseContext):
 
     def Lock(self) -> "Lock":  # type: ignore[override]
         """A lock that survives its owner."""
-        from .synchronize import Lock
+        from .synchronize import Lock, PipeLock
 
-        return Lock(ctx=self.get_context())
+        # The standard library's queues, such as an executor's, guard the ends of a pipe with it.
+        caller = sys._getframe(1).f_globals.get("__name__")
+        kind = PipeLock if caller == "multiprocessing.queues" else Lock
+        return kind(ctx=self.get_context())
 
     def RLock(self) -> "RLock":  # type: ignore[override]
         """A lock that its thread may take again."""

@@ -11,6 +11,8 @@ was killed return. (Those of a `shoal.Semaphore` return in either case.)
 
 from __future__ import annotations
 
+import errno
+import time
 from multiprocessing import synchronize as _std
 from types import TracebackType
 from typing import Any, Callable, Optional, Tuple, Type
@@ -110,6 +112,45 @@ class Lock(_lock.Lock):
     @property
     def _semlock(self) -> _SemLock:
         return _SemLock(self)
+
+
+class PipeLock(Lock):
+    """The lock of one end of a pipe, in the queues of the standard library.
+
+    A process that is killed with it may have read or written a part of a message. To hand the lock
+    on would mean to take the rest for a message: the bytes of somebody's data for a pickle. So
+    a process that would get the lock of the dead gets an error instead, and so does the next.
+    """
+
+    def _taken(self, status: int) -> bool:
+        taken = super()._taken(status)
+        if self.owner_died:
+            # As if by death: so the next one is told, too.
+            self.detach()
+            raise self._torn()
+        return taken
+
+    def _torn(self) -> Exception:
+        return BrokenPipeError(
+            errno.EPIPE, "a process was killed while it used this queue's pipe: what it holds is torn"
+        )
+
+    def _live(self) -> Any:
+        if self.owner_died and self._handle is None:
+            raise self._torn()
+        return super()._live()
+
+    def __enter__(self) -> bool:  # type: ignore[override]
+        try:
+            return super().__enter__()
+        except BrokenPipeError:
+            # Mostly there is somebody who knows of the death and ends this process, as an
+            # executor does. Otherwise it would have a traceback to show for it.
+            time.sleep(_MOMENT)
+            raise
+
+
+_MOMENT = 1.0
 
 
 class RLock(_lock.RLock):
