@@ -114,7 +114,8 @@ def test_a_child_can_use_objects_to_its_last_line(ctx: Any, capfd: Any) -> None:
     told, never = ctx.Queue(), ctx.Queue()
     assert run(ctx, end_busily, told, never) == 0
     said = [getattr(one, "msg", one) for one in (told.get() for _ in range(told.qsize()))]
-    assert "a finalizer" in said and said[-1] == "flushed"
+    # Python 3.13 and later run finalizers after the process has flushed its streams.
+    assert "a finalizer" in said and "flushed" in said and said[-1] in ("flushed", "a finalizer")
     assert said.index("a thread that is no daemon") < said.index("process exiting with exitcode 0")
     assert capfd.readouterr().err == ""
 

@@ -14,7 +14,20 @@ import gc
 import sys
 import weakref
 from ctypes import c_void_p
-from typing import Any, ClassVar, List
+from typing import Any, Callable, ClassVar, List
+
+
+class _Probe(c_void_p):
+    """Learns what `__del__` sees of an object that nobody refers to."""
+
+    seen = 0
+
+    def __del__(self) -> None:
+        _Probe.seen = sys.getrefcount(self)
+
+
+_Probe()
+_ALONE = _Probe.seen
 
 
 class Handle(c_void_p):
@@ -29,12 +42,18 @@ class Handle(c_void_p):
     # By identity: ctypes makes its types unhashable.
     __hash__ = object.__hash__
 
-    def __del__(self) -> None:
+    # Its globals may be gone at the end of the interpreter.
+    def __del__(
+        self,
+        _references: Callable[[object], int] = sys.getrefcount,
+        _alone: int = _ALONE,
+        _is_ending: Callable[[], bool] = sys.is_finalizing,
+    ) -> None:
         if not self.value:
             return
-        if sys.getrefcount(self) <= _ALONE:
+        if _references(self) <= _alone:
             self._free()
-        elif not sys.is_finalizing():
+        elif not _is_ending():
             if not _postponed:
                 gc.callbacks.append(_free_postponed)
             _postponed.append(self)
@@ -48,17 +67,6 @@ class Handle(c_void_p):
         self.value = None
 
 
-class _Probe(c_void_p):
-    """Learns what `__del__` sees of an object that nobody refers to."""
-
-    seen = 0
-
-    def __del__(self) -> None:
-        _Probe.seen = sys.getrefcount(self)
-
-
-_Probe()
-_ALONE = _Probe.seen
 # Handles that the garbage collector has found. It calls a finalizer once only.
 _postponed: List[Handle] = []
 
