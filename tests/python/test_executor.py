@@ -10,6 +10,7 @@ import multiprocessing.pool as std_pool
 import os
 import pickle
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -79,7 +80,9 @@ def test_an_executor_runs_calls_and_hands_on_their_errors(ctx: Any) -> None:
 def test_an_executor_whose_worker_dies_is_broken_and_does_not_hang(ctx: Any) -> None:
     for death in (die, raises_when_unpickled):
         with futures.ProcessPoolExecutor(2, mp_context=ctx) as executor:
-            doomed = [executor.submit(death), executor.submit(time.sleep, 60)]
+            # Both workers are there: the original does not look after one that it is starting.
+            list(executor.map(time.sleep, [0.1, 0.1]))
+            doomed = [executor.submit(time.sleep, 60), executor.submit(death)]
             for future in doomed:
                 with pytest.raises(BrokenProcessPool):
                     future.result(60)
@@ -271,6 +274,41 @@ def test_a_reader_can_look_and_take_under_the_readers_lock(ctx: Any) -> None:
         child.join()
         assert child.exitcode == 0
     assert sorted(told.get() for _ in range(100)) == list(range(100))
+
+
+def put_and_end(queue: Any) -> None:
+    queue.put("the last word")
+
+
+def test_a_put_is_seen_before_the_end_of_its_process() -> None:
+    # As executors tell a worker that has done its last task from one that has died.
+    ctx: Any = shoal.multiprocessing.get_context("fork")
+    queue = ctx.SimpleQueue()
+    queue._reader.fileno()
+    # The thread that makes the descriptor readable has to wait for another program.
+    cpu = min(os.sched_getaffinity(0))
+    spin = f"import os; os.sched_setaffinity(0, {{{cpu}}})\nwhile os.getppid() == {os.getpid()}: pass"
+    hog = subprocess.Popen([sys.executable, "-c", spin])
+    cpus, tasks = os.sched_getaffinity(0), Path("/proc/self/task").iterdir()
+    watchers = [
+        int(task.name) for task in tasks if (task / "comm").read_text() == "shoal-watch\n"
+    ]
+    try:
+        for thread in watchers:
+            os.sched_setaffinity(thread, {cpu})
+            os.setpriority(os.PRIO_PROCESS, thread, 10)
+        for _ in range(20):
+            child = ctx.Process(target=put_and_end, args=(queue,))
+            child.start()
+            assert queue._reader in std.connection.wait([queue._reader, child.sentinel])
+            assert queue.get() == "the last word"
+            child.join()
+    finally:
+        for thread in watchers:
+            os.setpriority(os.PRIO_PROCESS, thread, 0)
+            os.sched_setaffinity(thread, cpus)
+        hog.kill()
+        hog.wait()
 
 
 # -- what is inside a lock ------------------------------------------------------------------------

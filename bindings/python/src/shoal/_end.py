@@ -14,7 +14,6 @@ They can be used for as long as the standard library's: in `atexit` callbacks, f
 from __future__ import annotations
 
 import atexit
-import os
 import sys
 import threading
 import time
@@ -35,6 +34,23 @@ def settle() -> None:
         handle = shared._handle
         if handle is not None and type(handle).settle is not None:
             type(handle).settle(handle)
+
+
+def deliver() -> None:
+    """Waits a moment until others know of what this process has put.
+
+    A program that waits for a queue's descriptor and for the end of this process takes the end for
+    a death if the descriptor tells nothing yet. A thread of its process makes the one readable, and
+    the kernel the other: so this process makes way for the thread.
+    """
+    until = time.monotonic() + _MOMENT
+    for shared in list(_handles._everything.values()):
+        is_seen = getattr(shared, "_is_seen", None)
+        while is_seen is not None and not is_seen() and time.monotonic() < until:
+            time.sleep(0.001)
+
+
+_MOMENT = 0.1
 
 
 def _let_go() -> None:
@@ -73,6 +89,7 @@ def of_child(code: int, may_exit: bool) -> None:
     if _CHILD_RUNS_ATEXIT:
         # As the standard library does next, so that all of the program's are over.
         atexit._run_exitfuncs()
+    deliver()
     if may_exit and _has_other_threads():
         settle()
         _let_go()

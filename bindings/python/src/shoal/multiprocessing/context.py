@@ -116,7 +116,9 @@ class _ShoalProcess(_std_process.BaseProcess):
         try:
             code = super()._bootstrap(*args, **kwargs)  # type: ignore[misc]
         finally:
-            if method != "spawn":
+            if method == "spawn":
+                _end.deliver()
+            else:
                 # Unless a subclass has something to do after this.
                 is_last = type(self)._bootstrap is _ShoalProcess._bootstrap
                 _end.of_child(code, is_last)

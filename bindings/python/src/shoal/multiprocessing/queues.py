@@ -17,9 +17,10 @@ from multiprocessing import parent_process
 from typing import Any, Dict, FrozenSet, Iterable, Optional, Type, TypeVar
 
 from .. import _ffi, _handles, _pickling, _queue, _select
-from .._errors import Empty, Full, TimeoutError
+from .._errors import Empty, Full, ShoalError, TimeoutError
 from .._lock import Lock
 from .._map import Map
+from .._sync import Event
 
 __all__ = ["Empty", "Full", "JoinableQueue", "Queue", "SimpleQueue"]
 
@@ -119,6 +120,25 @@ class _Closable(_queue.Queue[T]):
             locks[which] = Lock(f"{self._name}{which}")
         return locks[which]
 
+    def fileno(self) -> int:
+        """As `shoal.Queue.fileno`."""
+        fd = super().fileno()
+        if "_watched" not in self.__dict__:
+            # For processes that have something to put and end: see `_end.deliver`.
+            self.__dict__["_watched"] = Event(f"{self._name}{_WATCHED}")
+        return fd
+
+    def _is_seen(self) -> bool:
+        """Whether nobody who waits for the descriptor can miss that something is there."""
+        try:
+            if self._closed or _WRITER in self._given_up or super().empty():
+                return True
+            if "_watched" not in self.__dict__:
+                self.__dict__["_watched"] = Event(f"{self._name}{_WATCHED}", create=False)
+        except ShoalError:
+            return True
+        return False
+
     def _take_slowly(self, buffer: _ffi.Buffer, until: Optional[int]) -> _ffi.Buffer:
         parent = parent_process()
         if _WRITER not in self._given_up or parent is None:
@@ -142,6 +162,7 @@ class _Closable(_queue.Queue[T]):
 
 
 _READER, _WRITER = ".reader", ".writer"
+_WATCHED = ".watched"
 # What there is no more once a side is closed.
 _CALLS = {
     _READER: ["get", "get_nowait", "get_bytes", "get_many", "get_many_bytes", "lease"],
