@@ -101,6 +101,14 @@ class Shared:
                 self._adopt(handle, name)
         return handle is not None
 
+    def __dir__(self) -> List[str]:
+        # The server of a `BaseManager` asks for all that is here, and for nothing that cannot be had.
+        return [name for name in super().__dir__() if self._has(name)]
+
+    def _has(self, name: str) -> bool:
+        """Whether an attribute can be had, now; never waits."""
+        return hasattr(self, name)
+
     def __enter__(self: _SharedT) -> _SharedT:
         return self
 

@@ -8,6 +8,7 @@ from typing import Any, Dict, Generic, Iterable, List, Mapping, MutableMapping, 
 from typing import Tuple, Type, TypeVar, cast
 
 from . import _ffi, _wait
+from ._attribute import attribute
 from ._errors import error_for
 from ._span import Span
 
@@ -203,7 +204,7 @@ class Keys(Generic[K, V]):
         """
         return KeyLock(self, self._encode_key(key), timeout)
 
-    @property
+    @attribute
     def version(self) -> int:
         """A number that grows with every change of the map."""
         return _ffi.fetch_u64(_lib.shoal_map_version, self._live())

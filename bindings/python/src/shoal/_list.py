@@ -8,6 +8,7 @@ from typing import Any, Callable, Iterable, Iterator, List as PyList, MutableSeq
 from typing import Optional, Sequence, Tuple, TypeVar, Union, cast, overload
 
 from . import _codec, _ffi
+from ._attribute import attribute
 from ._handles import Shared
 
 T = TypeVar("T")
@@ -493,7 +494,7 @@ class List(_SharedList[T]):
     def _decode(self, data: Any) -> T:
         return cast(T, _codec.decode_value(data))
 
-    @property
+    @attribute
     def raw(self) -> BytesList:
         """The same list as bytes, for elements of programs in other languages."""
         view = BytesList.__new__(BytesList)

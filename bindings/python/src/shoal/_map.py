@@ -10,6 +10,7 @@ from typing import Any, Callable, ContextManager, Dict, ItemsView, Iterator, Mut
 from typing import Optional, Tuple, TypeVar, Union, ValuesView, cast, overload
 
 from . import _codec, _ffi
+from ._attribute import attribute
 from ._errors import InvalidError
 from ._handles import Shared
 from ._kept import GOT_ONCE, KEPT_KEYS, MISSING as _MISSING, Keeper
@@ -147,7 +148,7 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
     def __len__(self) -> int:
         return _ffi.fetch_u64(_lib.shoal_map_len, self._live())
 
-    @property
+    @attribute
     def ordered(self) -> bool:
         """Whether it was made with ``ordered``."""
         found = ctypes.c_bool()
@@ -581,7 +582,7 @@ class Map(Keeper, _SharedMap[K, V]):
         except InvalidError:
             return nullcontext()
 
-    @property
+    @attribute
     def raw(self) -> BytesMap:
         """The same map as bytes, for entries of programs in other languages."""
         view = BytesMap.__new__(BytesMap)

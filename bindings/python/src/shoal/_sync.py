@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Callable, Iterator, Optional, Tuple, Type, TypeVar
 
 from . import _ffi, _wait
+from ._attribute import attribute
 from ._lock import Lock, RLock, Sync
 
 _R = TypeVar("_R")
@@ -319,17 +320,17 @@ class Barrier(Sync):
         """Breaks it."""
         _ffi.check(_lib.shoal_barrier_abort(self._live()))
 
-    @property
+    @attribute
     def parties(self) -> int:
         """How many meet here."""
         return _ffi.fetch_u64(_lib.shoal_barrier_parties, self._live())
 
-    @property
+    @attribute
     def n_waiting(self) -> int:
         """How many wait."""
         return _ffi.fetch_u64(_lib.shoal_barrier_waiting, self._live())
 
-    @property
+    @attribute
     def broken(self) -> bool:
         """Whether it is broken."""
         return _ffi.fetch_bool(_lib.shoal_barrier_is_broken, self._live())
