@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from multiprocessing import popen_fork, popen_forkserver, popen_spawn_posix, resource_tracker
 from typing import Any, Dict, Optional
 
 from . import devices
 from ._errors import ShoalError
 from ._gc import gc
 from ._handles import hold_for
+from ._original import popen_fork, popen_forkserver, popen_spawn_posix, resource_tracker
 
 
 class _Followed:
@@ -44,25 +44,25 @@ class _Followed:
         return code
 
 
-class ForkPopen(_Followed, popen_fork.Popen):
+class ForkPopen(_Followed, popen_fork.Popen):  # type: ignore[misc]
     """The child is a copy."""
 
 
-class SpawnPopen(_Followed, popen_spawn_posix.Popen):
+class SpawnPopen(_Followed, popen_spawn_posix.Popen):  # type: ignore[misc]
     """The child is a new interpreter; the mask is in its environment from the start."""
 
     def _launch(self, process_obj: Any) -> None:
-        environment = process_obj._shoal_environment
+        environment = getattr(process_obj, "_shoal_environment", None)
         if not environment:
-            super()._launch(process_obj)  # type: ignore[misc]
+            super()._launch(process_obj)
             return
         # Started here, or it would be started below with the child's mask.
         resource_tracker.ensure_running()
         with devices._in_environment(environment):
-            super()._launch(process_obj)  # type: ignore[misc]
+            super()._launch(process_obj)
 
 
-class ForkServerPopen(_Followed, popen_forkserver.Popen):
+class ForkServerPopen(_Followed, popen_forkserver.Popen):  # type: ignore[misc]
     """The child is forked from a server that has imported nothing of the program.
 
     (Unless `set_forkserver_preload` named it: what the server has imported has seen the
@@ -71,14 +71,14 @@ class ForkServerPopen(_Followed, popen_forkserver.Popen):
     """
 
     def _launch(self, process_obj: Any) -> None:
-        environment = process_obj._shoal_environment
+        environment = getattr(process_obj, "_shoal_environment", None)
         if not environment:
-            super()._launch(process_obj)  # type: ignore[misc]
+            super()._launch(process_obj)
             return
         name = process_obj._name
         process_obj._name = _NameAndEnvironment(name, environment)
         try:
-            super()._launch(process_obj)  # type: ignore[misc]
+            super()._launch(process_obj)
         finally:
             process_obj._name = name
 

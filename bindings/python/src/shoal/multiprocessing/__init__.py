@@ -31,10 +31,11 @@ module is not for `concurrent.futures.ProcessPoolExecutor`, which reaches into a
 from __future__ import annotations
 
 import importlib
-import multiprocessing as _std
 import typing as _typing
 from multiprocessing import active_children, cpu_count, current_process, parent_process
 
+# Imported now, while the name is sure to be the standard library's.
+from .._original import _package as _std
 from ..devices import set_visible_devices
 from . import context
 from .context import (
@@ -48,6 +49,7 @@ from .context import (
 
 if _typing.TYPE_CHECKING:
     from . import connection as connection
+    from ._install import Installation
     from . import managers as managers
     from . import pool as pool
     from . import queues as queues
@@ -82,6 +84,36 @@ set_executable = _default_context.set_executable
 set_forkserver_preload = _default_context.set_forkserver_preload
 set_start_method = _default_context.set_start_method
 
+
+
+def install() -> "Installation":
+    """Has the standard library's `multiprocessing` make this module's objects, for libraries and
+    programs that import that one themselves::
+
+        shoal.multiprocessing.install()         # before or after they are imported
+        with shoal.multiprocessing.install():   # until the end of the block
+            library.run()
+
+    Queues, pipes, locks, values, arrays, managers and pools made from now on are Shoal's, by
+    whatever name and context they are made, and in the children of whatever start method too.
+    Objects that exist already stay what they are, and so do classes that a library has derived from
+    the standard library's. Processes started from now on are looked after as this module's.
+
+    May be called several times; it is in force until each has been undone. Any thread may call it,
+    but it is in force for all of them.
+    """
+    from ._install import install
+
+    return install()
+
+
+def uninstall() -> None:
+    """Undoes one `install`; nothing if there is none. What was made stays what it is."""
+    from ._install import uninstall
+
+    uninstall()
+
+
 __all__ = [
     "Array",
     "AuthenticationError",
@@ -115,6 +147,7 @@ __all__ = [
     "get_context",
     "get_logger",
     "get_start_method",
+    "install",
     "log_to_stderr",
     "parent_process",
     "reducer",
@@ -122,6 +155,7 @@ __all__ = [
     "set_forkserver_preload",
     "set_start_method",
     "set_visible_devices",
+    "uninstall",
 ]
 
 

@@ -6,18 +6,20 @@ pickled and in the queue when `put` returns, so errors of pickling are raised th
 nothing to wait for; a process killed while it waits in `get` disturbs nobody; a queue can
 be pickled anywhere, not only to a child being started. A queue has a `fileno`, so
 `multiprocessing.connection.wait` can wait for it, or for its ``_reader`` as programs have
-always done.
+always done. Each class is derived from the standard library's, for `isinstance`; nothing of that is
+used.
 """
 
 from __future__ import annotations
 
 import time
-from multiprocessing import connection
 from typing import Any, Dict, Iterable, Optional, Type, TypeVar
 
 from .. import _handles, _pickling, _queue
 from .._errors import Empty, Full, TimeoutError
 from .._map import Map
+from .._original import queues as _std
+from . import connection
 
 __all__ = ["Empty", "Full", "JoinableQueue", "Queue", "SimpleQueue"]
 
@@ -112,7 +114,7 @@ class _Side:
         self._queue.put(obj)
 
 
-class Queue(_Closable[T]):
+class Queue(_Closable[T], _std.Queue):  # type: ignore[misc]
     """`multiprocessing.Queue`, in shared memory, and a `shoal.Queue`: with `put_many`, `get_many`,
     leases and all."""
 
@@ -124,7 +126,7 @@ class Queue(_Closable[T]):
         """Nothing: the end of a process never waits for a queue."""
 
 
-class SimpleQueue(_Closable[T]):
+class SimpleQueue(_Closable[T], _std.SimpleQueue):  # type: ignore[misc]
     """`multiprocessing.SimpleQueue`, in shared memory."""
 
     # The original is a pipe.
@@ -141,7 +143,7 @@ _ALL_DONE = "all done"
 _SLICE = 0.1
 
 
-class JoinableQueue(Queue[T]):
+class JoinableQueue(Queue[T], _std.JoinableQueue):  # type: ignore[misc]
     """`multiprocessing.JoinableQueue`: counts what was put and not yet reported done.
 
     The count is an atomic number in a shared map, so no death leaves it locked; a task
