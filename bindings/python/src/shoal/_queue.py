@@ -261,7 +261,8 @@ class Queue(_frame.Sender, Shared, Generic[T]):
 
         With ``copy=False`` the large parts of what was put stay where they are in shared
         memory: arrays are views, not to be written to, and large `bytes` and `bytearray` a
-        `memoryview`. The message is leased until the last view of it is gone; should this
+        `memoryview`. (One that is part of another object is a copy, unless it was put as a
+        `pickle.PickleBuffer`.) The message is leased until the last view of it is gone; should this
         process die before, another consumer gets it. Their number is bounded
         (`ExhaustedError`), and a forked child must not use its parent's.
 

@@ -19,6 +19,7 @@ main module; its children get it from it.
 
 from __future__ import annotations
 
+import functools
 import threading
 import types
 from typing import Any, Callable, List, Tuple
@@ -134,6 +135,7 @@ def _convert(original: Any, ours: Any) -> None:
     """
     initialise = original.__init__
 
+    @functools.wraps(initialise)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         if type(self) is original:
             self.__class__ = ours
