@@ -26,6 +26,7 @@ import pytest
 import shoal
 import shoal.multiprocessing as mp
 from conftest import START_METHODS, Script, ends_well
+from shoal import _ffi
 
 
 def is_ours(thing: object) -> bool:
@@ -173,7 +174,7 @@ def test_a_child_finds_the_package_where_its_parent_did(script: Script, tmp_path
     # By a path that only the parent's program has put there.
     package = str(Path(shoal.__file__).parents[1])
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    environment["SHOAL_LIBRARY"] = shoal._ffi.lib._name
+    environment["SHOAL_LIBRARY"] = _ffi.lib._name
     out = ends_well(
         script(
             f"""

@@ -226,6 +226,8 @@ class Value(_Items):
     a ``name`` other processes open the same by it; the first gives it its value.
     """
 
+    __module__ = "shoal"
+
     def __init__(
         self,
         typecode_or_type: Any,
@@ -304,6 +306,8 @@ class Array(_Items):
     unless ``lock`` is false, or the one that it is. With a ``name`` other processes open the same by it; the first
     gives the items their values.
     """
+
+    __module__ = "shoal"
 
     def __init__(
         self,

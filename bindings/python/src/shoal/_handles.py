@@ -16,13 +16,13 @@ import os
 import threading
 import time
 import weakref
-from multiprocessing import util
 from multiprocessing.context import get_spawning_popen
 from typing import Any, Callable, List, Optional, Tuple, Type, TypeVar, cast
 from weakref import WeakSet, WeakValueDictionary
 
 from . import _ffi
 from ._errors import ClosedError
+from ._original import util
 
 _SharedT = TypeVar("_SharedT", bound="Shared")
 

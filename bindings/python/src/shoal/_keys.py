@@ -250,6 +250,8 @@ class Keys(Generic[K, V]):
 class KeyLock:
     """A locked key, from `Map.lock_key`. Unlocks at the end of a ``with`` block."""
 
+    __module__ = "shoal"
+
     def __init__(self, keys: "Keys[Any, Any]", key: bytes, timeout: Optional[float]) -> None:
         self._handle: Any = None
         live = keys._live()
@@ -307,6 +309,8 @@ class View:
     It stays what it was whatever others do with the key. A forked child must not use it.
     """
 
+    __module__ = "shoal"
+
     def __init__(self, handle: _ffi.MapHandle, view: _ffi.View) -> None:
         self._handle = handle
         self._view = view
@@ -356,4 +360,3 @@ def _slices(items: List[bytes]) -> Any:
         place.data = _ffi.address_of(item)
         place.len = len(item)
     return array
-

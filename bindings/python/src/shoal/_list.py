@@ -450,6 +450,8 @@ class BytesList(_SharedList[bytes]):
     of a `List`. Arguments and methods are those of `List`.
     """
 
+    __module__ = "shoal"
+
     def _encode(self, value: Any) -> bytes:
         if type(value) is bytes:
             return value
@@ -487,6 +489,8 @@ class List(_SharedList[T]):
     Arguments are those of `shoal.Map`. A process killed anywhere inside a call never blocks
     the others, and what it was doing happened wholly or not at all.
     """
+
+    __module__ = "shoal"
 
     def _encode(self, value: T) -> bytes:
         return _codec.encode_value(value)

@@ -366,6 +366,7 @@ class BytesMap(_SharedMap[bytes, bytes]):
     of a `Map`. Arguments and methods are those of `Map`; counters of `add` are 8 bytes,
     little-endian, signed.
     """
+    __module__ = "shoal"
 
     def _encode_key(self, key: Any) -> bytes:
         return _as_bytes(key, "key")
@@ -440,6 +441,7 @@ class Map(Keeper, _SharedMap[K, V]):
     copying all keys. A process killed anywhere
     inside a call never blocks the others and leaves the old value or the new.
     """
+    __module__ = "shoal"
 
     def _encode_key(self, key: Any) -> bytes:
         return _codec.encode_key(key)

@@ -7,10 +7,12 @@ other: then the plain import would give Shoal's own module back.
 
 from __future__ import annotations
 
-import importlib
 import multiprocessing
 import sys
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _package = multiprocessing
 _name = multiprocessing.__name__
@@ -22,7 +24,13 @@ def __getattr__(name: str) -> Any:
     put_there = sys.modules.get(_name)
     if put_there is not _package:
         _import_all(put_there)
-    return importlib.import_module(f"{_name}.{name}")
+    return _import(name)
+
+
+def _import(name: str) -> Any:
+    from importlib import import_module
+
+    return import_module(f"{_name}.{name}")
 
 
 def _import_all(put_there: Any) -> None:
@@ -36,7 +44,7 @@ def _import_all(put_there: Any) -> None:
     try:
         for module in pkgutil.iter_modules(_package.__path__):
             if not module.ispkg and "win32" not in module.name:
-                importlib.import_module(f"{_name}.{module.name}")
+                _import(module.name)
     finally:
         if put_there is not None:
             sys.modules[_name] = put_there

@@ -17,7 +17,8 @@ from . import devices
 from ._errors import ShoalError
 from ._gc import gc
 from ._handles import hold_for
-from ._original import popen_fork, popen_forkserver, popen_spawn_posix, resource_tracker
+from ._original import forkserver, popen_fork, popen_forkserver, popen_spawn_posix
+from ._original import resource_tracker
 
 
 class _Followed:
@@ -44,6 +45,10 @@ class _Followed:
         return code
 
 
+# The module that a fork server imports.
+_PRELOAD = "shoal.multiprocessing._preload"
+
+
 class ForkPopen(_Followed, popen_fork.Popen):  # type: ignore[misc]
     """The child is a copy."""
 
@@ -66,11 +71,16 @@ class ForkServerPopen(_Followed, popen_forkserver.Popen):  # type: ignore[misc]
     """The child is forked from a server that has imported nothing of the program.
 
     (Unless `set_forkserver_preload` named it: what the server has imported has seen the
-    server's environment.) The mask travels at the head of what the child is sent, and is
-    set before the child imports the main module.
+    server's environment. Shoal's own modules, which it imports last, look at it later.) The mask
+    travels at the head of what the child is sent, and is set before the child imports the main
+    module.
     """
 
     def _launch(self, process_obj: Any) -> None:
+        # If it runs already it has them, or its children import them themselves.
+        server = forkserver._forkserver
+        if _PRELOAD not in server._preload_modules:
+            server._preload_modules = [*server._preload_modules, _PRELOAD]
         environment = getattr(process_obj, "_shoal_environment", None)
         if not environment:
             super()._launch(process_obj)

@@ -112,6 +112,8 @@ class Process:
     program goes on, and once it has ended the next `spawn` collects it.
     """
 
+    __module__ = "shoal"
+
     stdin: Optional[BinaryIO]
     stdout: Optional[BinaryIO]
     stderr: Optional[BinaryIO]

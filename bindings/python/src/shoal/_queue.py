@@ -67,6 +67,8 @@ class Queue(_frame.Sender, Shared, Generic[T]):
             `dead_letters`, at most 255; 0 is any number of times.
     """
 
+    __module__ = "shoal"
+
     def __init__(
         self,
         name: Optional[str] = None,

@@ -29,6 +29,8 @@ class Semaphore(Sync):
         name, create, exclusive, persistent: as for `Lock`.
     """
 
+    __module__ = "shoal"
+
     _kind = "semaphore"
     _own_flags = 0
 
@@ -82,6 +84,8 @@ class Semaphore(Sync):
 class BoundedSemaphore(Semaphore):
     """A semaphore that never has more permits than at first."""
 
+    __module__ = "shoal"
+
     _own_flags = _ffi.BOUNDED
 
 
@@ -94,6 +98,8 @@ class Event(Sync):
     Args:
         name, create, exclusive, persistent: as for `Lock`.
     """
+
+    __module__ = "shoal"
 
     _kind = "event"
 
@@ -144,6 +150,8 @@ class Condition(Sync):
             its name bring the same lock.
         name, create, exclusive, persistent: as for `Lock`.
     """
+
+    __module__ = "shoal"
 
     _kind = "condition"
 
@@ -254,6 +262,8 @@ class Barrier(Sync):
         name, create, exclusive, persistent: as for `Lock`.
     """
 
+    __module__ = "shoal"
+
     _kind = "barrier"
 
     def __init__(
@@ -353,6 +363,8 @@ class RWLock(Sync):
     Args:
         name, create, exclusive, persistent: as for `Lock`.
     """
+
+    __module__ = "shoal"
 
     _kind = "rwlock"
     #: Whether a writer had died with the lock when this process last took it.

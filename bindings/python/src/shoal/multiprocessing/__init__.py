@@ -30,13 +30,10 @@ module is not for `concurrent.futures.ProcessPoolExecutor`, which reaches into a
 
 from __future__ import annotations
 
-import importlib
-import typing as _typing
 from multiprocessing import active_children, cpu_count, current_process, parent_process
 
 # Imported now, while the name is sure to be the standard library's.
 from .._original import _package as _std
-from ..devices import set_visible_devices
 from . import context
 from .context import (
     AuthenticationError,
@@ -47,7 +44,11 @@ from .context import (
     _default_context,
 )
 
-if _typing.TYPE_CHECKING:
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any as _Any
+
+    from ..devices import set_visible_devices
     from . import connection as connection
     from ._install import Installation
     from . import managers as managers
@@ -159,8 +160,14 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> _typing.Any:
+def __getattr__(name: str) -> "_Any":
     if name in ("connection", "managers", "pool", "queues", "sharedctypes", "synchronize"):
-        return importlib.import_module(f"{__name__}.{name}")
+        from importlib import import_module
+
+        return import_module(f"{__name__}.{name}")
+    if name == "set_visible_devices":
+        from ..devices import set_visible_devices
+
+        return set_visible_devices
     # ``reducer``, which a program may set on the standard module, and the rare rest.
     return getattr(_std, name)

@@ -8,7 +8,6 @@ the standard one agree with it, and children learn it the way they always do.
 from __future__ import annotations
 
 import sys
-import warnings
 from multiprocessing import context as _std
 from multiprocessing import process as _std_process
 from multiprocessing.context import (
@@ -20,13 +19,13 @@ from multiprocessing.context import (
     get_spawning_popen,
     set_spawning_popen,
 )
-from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, Iterable, List, Mapping
-from typing import Optional, Sequence, Tuple, Union
 
-from .. import devices as _devices
-from .._interactive import sendable
-
+# As `typing` has it; and what is needed only when something is started or made is imported then.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Callable, ClassVar, Dict, Iterable, List, Mapping, Optional, Tuple
+
+    from .. import devices as _devices
     from .._lock import Lock as _Lock
     from .connection import PipeConnection
     from .managers import SyncManager
@@ -95,12 +94,18 @@ class _ShoalProcess(_std_process.BaseProcess):
         target that was defined interactively and cannot be sent."""
         method = getattr(self, "_start_method", None) or _setting.get_start_method()
         if method != "fork":
+            from .._interactive import sendable
+
             self._target: Any = sendable(self._target)
         if self._shoal_devices is not None:
+            from .. import devices as _devices
+
             self._shoal_environment = _devices.environment(
                 self._shoal_devices, family=self._shoal_family
             )
             if method == "fork" and self._shoal_family == "cuda" and _cuda_is_initialised():
+                import warnings
+
                 warnings.warn(
                     "CUDA is initialised in this process: a forked child can neither use it "
                     "nor see another set of devices; use the spawn start method",
@@ -112,6 +117,8 @@ class _ShoalProcess(_std_process.BaseProcess):
     def _bootstrap(self, *args: Any, **kwargs: Any) -> int:
         # In the child. A spawned one has the variables already.
         if self._shoal_environment:
+            from .. import devices as _devices
+
             _devices._apply(self._shoal_environment)
         code: int = super()._bootstrap(*args, **kwargs)  # type: ignore[misc]
         return code
