@@ -44,6 +44,9 @@ def wait(object_list: Iterable[Any], timeout: Optional[float] = None) -> List[An
     """Waits until some of these are ready, and returns them: connections, sentinels of processes,
     queues, sockets, descriptors. The list is empty after ``timeout`` seconds without any."""
     things = list(object_list)
+    if not any(isinstance(one, PipeConnection) for one in things):
+        ready: List[Any] = _wait(things, timeout)
+        return ready
     until = None if timeout is None else time.monotonic() + timeout
     while True:
         # A pipe knows at once what its descriptor says a little later.
