@@ -78,7 +78,7 @@ def uninstall() -> None:
 
 
 def _put_in_place() -> None:
-    from .. import _popen
+    from .. import _popen, _popen_new
     from . import connection, managers, pool, queues, sharedctypes, synchronize
 
     try:
@@ -108,8 +108,8 @@ def _put_in_place() -> None:
                 _replace(original, name, getattr(ours, name))
         for kind, popen in (
             (_context.ForkProcess, _popen.ForkPopen),
-            (_context.SpawnProcess, _popen.SpawnPopen),
-            (_context.ForkServerProcess, _popen.ForkServerPopen),
+            (_context.SpawnProcess, _popen_new.SpawnPopen),
+            (_context.ForkServerProcess, _popen_new.ForkServerPopen),
         ):
             _replace(kind, "_Popen", staticmethod(popen))
         _replace(_spawn, "get_preparation_data", _preparing(_spawn.get_preparation_data))

@@ -155,7 +155,7 @@ class SpawnProcess(_ShoalProcess, _std.SpawnProcess):
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:
-        from .._popen import SpawnPopen
+        from .._popen_new import SpawnPopen
 
         return SpawnPopen(process_obj)
 
@@ -165,7 +165,7 @@ class ForkServerProcess(_ShoalProcess, _std.ForkServerProcess):
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:
-        from .._popen import ForkServerPopen
+        from .._popen_new import ForkServerPopen
 
         return ForkServerPopen(process_obj)
 
