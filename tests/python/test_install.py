@@ -384,7 +384,7 @@ def test_a_failed_installation_changes_nothing(monkeypatch: pytest.MonkeyPatch) 
     def fails(*_: object) -> None:
         raise OSError("not now")
 
-    from shoal.multiprocessing import _install
+    from shoal import _install
 
     before = std.Queue.__func__, Queue.__init__, std.connection.Pipe  # type: ignore[attr-defined]
     monkeypatch.setattr(_install, "_preparing", fails)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from typing import Any, Dict, Optional
 
 # The module that a fork server imports.
-_PRELOAD = "shoal.multiprocessing._preload"
+_PRELOAD = "shoal._preload"
 
 
 class SpawnPopen(Followed, popen_spawn_posix.Popen):  # type: ignore[misc]

@@ -50,12 +50,17 @@ if TYPE_CHECKING:
 
     from ..devices import set_visible_devices
     from . import connection as connection
-    from ._install import Installation
+    from .._install import Installation
     from . import managers as managers
     from . import pool as pool
     from . import queues as queues
     from . import sharedctypes as sharedctypes
     from . import synchronize as synchronize
+del TYPE_CHECKING
+
+# Where ``python -m shoal.multiprocessing`` finds its program. Not in this folder: the standard library
+# has each file of it, and its tests look for them there.
+__path__.append(f"{__path__[0]}/program")
 
 Array = _default_context.Array
 Barrier = _default_context.Barrier
@@ -103,14 +108,14 @@ def install() -> "Installation":
     May be called several times; it is in force until each has been undone. Any thread may call it,
     but it is in force for all of them.
     """
-    from ._install import install
+    from .._install import install
 
     return install()
 
 
 def uninstall() -> None:
     """Undoes one `install`; nothing if there is none. What was made stays what it is."""
-    from ._install import uninstall
+    from .._install import uninstall
 
     uninstall()
 

@@ -24,14 +24,14 @@ import threading
 import types
 from typing import Any, Callable, List, Tuple
 
-from .._original import connection as _connection
-from .._original import context as _context
-from .._original import managers as _managers
-from .._original import pool as _pool
-from .._original import queues as _queues
-from .._original import sharedctypes as _sharedctypes
-from .._original import spawn as _spawn
-from .._original import synchronize as _synchronize
+from ._original import connection as _connection
+from ._original import context as _context
+from ._original import managers as _managers
+from ._original import pool as _pool
+from ._original import queues as _queues
+from ._original import sharedctypes as _sharedctypes
+from ._original import spawn as _spawn
+from ._original import synchronize as _synchronize
 
 _lock = threading.RLock()
 # How many installations are in force, and what undoes the first.
@@ -78,8 +78,8 @@ def uninstall() -> None:
 
 
 def _put_in_place() -> None:
-    from .. import _popen, _popen_new
-    from . import connection, managers, pool, queues, sharedctypes, synchronize
+    from . import _popen, _popen_new
+    from .multiprocessing import connection, managers, pool, queues, sharedctypes, synchronize
 
     try:
         # What the standard library makes for itself, of what no program sees, stays a pipe of
