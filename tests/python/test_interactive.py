@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import pickle
 import subprocess
 import sys
+import threading
+from typing import Any
 
 import pytest
 
-from conftest import WATCHDOG
+import shoal.multiprocessing as mp
+from conftest import START_METHODS, WATCHDOG
 
 HAS_CLOUDPICKLE = importlib.util.find_spec("cloudpickle") is not None
 
@@ -66,3 +70,45 @@ def test_with_cloudpickle_such_a_function_is_sent_as_its_code(method: str) -> No
 def test_with_fork_there_is_nothing_to_send(program: str) -> None:
     done = run(HIDE + program.format(method="fork"))
     assert done.stdout.split()[-1] in ("0", "42") and done.stderr == ""
+
+
+def by_value(pickler: Any, method: str) -> None:
+    """A pool whose functions, arguments and results no process could import."""
+    seven = 7
+
+    class Inner:
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+    with mp.get_context(method).Pool(
+        2, initializer=lambda *args: setattr(mp, "started", args), initargs=(Inner(1),), pickler=pickler
+    ) as pool:
+        assert pool.map(lambda n: n * seven, range(4)) == [0, 7, 14, 21]
+        assert pool.apply(lambda thing: thing.number, (Inner(5),)) == 5
+        assert pool.apply(lambda: mp.started[0].number) == 1  # type: ignore[attr-defined]
+        assert pool.apply(lambda: lambda: seven)() == 7
+        assert list(pool.imap_unordered(lambda n: Inner(n).number, [3])) == [3]
+        with pytest.raises(ZeroDivisionError):
+            pool.apply(lambda: 1 / 0)
+        assert pool.starmap(divmod, [(7, 2)]) == [(3, 1)]
+
+
+@pytest.mark.parametrize("method", START_METHODS)
+@pytest.mark.parametrize("name", ["cloudpickle", "dill"])
+def test_a_pool_takes_any_function_with_a_pickler_that_can(name: str, method: str) -> None:
+    by_value(pytest.importorskip(name), method)
+
+
+def test_a_pickler_has_dumps_and_loads() -> None:
+    with pytest.raises(TypeError, match="a module with dumps and loads"):
+        mp.Pool(1, pickler="cloudpickle")
+
+
+def test_a_result_that_a_pickler_cannot_send_fails_the_task() -> None:
+    with mp.get_context("fork").Pool(1, pickler=pickle) as pool:
+        assert pool.map(abs, [-1]) == [1]
+        with pytest.raises(mp.pool.MaybeEncodingError):
+            pool.apply(threading.Lock)
+        with pytest.raises(Exception, match="pickle"):
+            pool.apply(lambda: 1)
+        assert pool.map(abs, [-2]) == [2]

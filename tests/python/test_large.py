@@ -267,3 +267,15 @@ def test_arrays_of_the_standard_library_travel_as_ever() -> None:
     numbers = array.array("d", range(50_000))
     queue.put(numbers)
     assert queue.get() == numbers
+
+
+def test_bytes_inside_others_are_copies_unless_put_as_a_buffer() -> None:
+    data = os.urandom(200_000)
+    with shoal.Queue() as queue:
+        queue.put({"plain": data, "apart": pickle.PickleBuffer(data), "array": [bytearray(data)]})
+        got = queue.get(copy=False)
+        assert type(got["plain"]) is bytes and type(got["array"][0]) is bytearray
+        view = memoryview(got["apart"])
+        assert queue.leased == 1 and view == got["plain"] == got["array"][0] == data
+        del got, view
+        assert queue.leased == 0

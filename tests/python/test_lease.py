@@ -87,7 +87,7 @@ def test_dead_letters() -> None:
     assert queue.dead_letters.name == queue.name + ".dead"
     assert queue.dead_letters.get(False) == "poison"
     queue.join(0)
-    with pytest.raises(shoal.NotFoundError):
+    with pytest.raises(AttributeError, match="made without max_attempts"):
         shoal.Queue().dead_letters  # noqa: B018
     with pytest.raises(shoal.TooLargeError, match="max_attempts of 256 is above the limit of 255"):
         shoal.Queue(max_attempts=256)

@@ -358,3 +358,25 @@ def test_values_and_arrays_are_shoals_and_share_a_lock_if_told(ctx: Any) -> None
     assert not hasattr(mp.Value("i", 1, lock=False), "get_lock")
     with pytest.raises(AttributeError):
         mp.Value("i", lock="no lock")
+
+
+def test_a_fork_servers_children_have_our_modules_already(script: Script) -> None:
+    out = ends_well(
+        script(
+            """
+            import sys
+            if __name__ != "__main__":
+                # The first that a child runs of the program.
+                print("shoal.multiprocessing.pool" in sys.modules)
+            import shoal.multiprocessing as mp
+            def work(): pass
+            if __name__ == "__main__":
+                ctx = mp.get_context("forkserver")
+                mp.set_forkserver_preload(["array"])
+                for _ in range(2):
+                    child = ctx.Process(target=work)
+                    child.start(); child.join()
+            """
+        )
+    )
+    assert out.split() == ["True", "True"]

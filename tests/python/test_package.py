@@ -71,11 +71,38 @@ def test_the_exception_tree_is_drawn_as_it_is() -> None:
 def test_all_names_exactly_what_is_exported() -> None:
     public = {
         name
-        for name, value in vars(shoal).items()
+        for name in dir(shoal)
         if not name.startswith("_") and name != "multiprocessing"
     }
     assert public | {"__version__"} == set(shoal.__all__)
     assert shoal.__all__ == sorted(shoal.__all__)
+    for name in shoal.__all__:
+        thing = getattr(shoal, name)
+        assert not isinstance(thing, type) or thing.__module__ == "shoal"
+    with pytest.raises(AttributeError, match="has no attribute 'no_such_name'"):
+        shoal.no_such_name  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_what_a_program_does_not_use_is_not_imported() -> None:
+    seen = """
+import sys
+import shoal.multiprocessing as mp
+rare = [name for name in ("typing", "pathlib", "subprocess", "shoal._list") if name in sys.modules]
+with mp.Lock(): pass
+print(rare, "shoal._lock" in sys.modules, "shoal._list" in sys.modules)
+from shoal import *
+print(List, Queue, devices.__name__)
+"""
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", seen],
+        env={**os.environ, "PYTHONPATH": str(PACKAGE.parent)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert done.stdout.splitlines() == [
+        "[] True False",
+        "<class 'shoal.List'> <class 'shoal.Queue'> shoal.devices",
+    ]
 
 
 def test_only_one_file_declares_foreign_functions() -> None:

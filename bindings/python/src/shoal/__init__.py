@@ -21,45 +21,53 @@
 """
 
 from . import _end as _end
-from . import devices
+from . import _ffi as _ffi
 from .__version__ import __version__
-from ._errors import (
-    AccessError,
-    BufferTooSmallError,
-    ClosedError,
-    CorruptError,
-    Empty,
-    ExhaustedError,
-    ExistsError,
-    ExpiredError,
-    Full,
-    InternalError,
-    InterruptedError,
-    InvalidError,
-    NoSpaceError,
-    NotFoundError,
-    OwnerDiedError,
-    PoisonedError,
-    ShoalError,
-    SystemCallError,
-    TimeoutError,
-    TooLargeError,
-    UnsupportedError,
-    VersionMismatchError,
-    WrongKindError,
-)
-from ._array import Array, Value
-from ._gc import gc
-from ._keys import KeyLock, View
-from ._list import BytesList, List
-from ._loan import Lease, Reservation
-from ._lock import Lock, RLock
-from ._map import BytesMap, Map
-from ._pipe import Connection, Pipe
-from ._process import Process, spawn
-from ._queue import Queue
-from ._select import wait
-from ._sync import Barrier, BoundedSemaphore, Condition, Event, RWLock, Semaphore
+
+# As `typing` has it, which takes longer to import than all that is needed at first.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, List as _List
+
+    from . import devices as devices
+    from ._errors import (
+        AccessError,
+        BufferTooSmallError,
+        ClosedError,
+        CorruptError,
+        Empty,
+        ExhaustedError,
+        ExistsError,
+        ExpiredError,
+        Full,
+        InternalError,
+        InterruptedError,
+        InvalidError,
+        NoSpaceError,
+        NotFoundError,
+        OwnerDiedError,
+        PoisonedError,
+        ShoalError,
+        SystemCallError,
+        TimeoutError,
+        TooLargeError,
+        UnsupportedError,
+        VersionMismatchError,
+        WrongKindError,
+    )
+    from ._array import Array, Value
+    from ._gc import gc
+    from ._keys import KeyLock, View
+    from ._list import BytesList, List
+    from ._loan import Lease, Reservation
+    from ._lock import Lock, RLock
+    from ._map import BytesMap, Map
+    from ._pipe import Connection, Pipe
+    from ._process import Process, spawn
+    from ._queue import Queue
+    from ._select import wait
+    from ._sync import Barrier, BoundedSemaphore, Condition, Event, RWLock, Semaphore
+del TYPE_CHECKING
 
 __all__ = [
     "AccessError",
@@ -114,9 +122,44 @@ __all__ = [
     "wait",
 ]
 
-# To a reader of a traceback or of help() these are names of the package.
-for _name in __all__:
-    _object = globals()[_name]
-    if isinstance(_object, type):
-        _object.__module__ = __name__
-del _name, _object
+# Where each name is. Imported when it is asked for: a program that uses queues has no use for lists.
+# To a reader of a traceback or of help() they are names of this package, as each class says itself.
+_WHERE = {
+    "": "devices",
+    "_errors": """
+        AccessError BufferTooSmallError ClosedError CorruptError Empty ExhaustedError
+        ExistsError ExpiredError Full InternalError InterruptedError InvalidError
+        NoSpaceError NotFoundError OwnerDiedError PoisonedError ShoalError SystemCallError
+        TimeoutError TooLargeError UnsupportedError VersionMismatchError WrongKindError
+    """,
+    "__version__": "__version__",
+    "_array": "Array Value",
+    "_gc": "gc",
+    "_keys": "KeyLock View",
+    "_list": "BytesList List",
+    "_loan": "Lease Reservation",
+    "_lock": "Lock RLock",
+    "_map": "BytesMap Map",
+    "_pipe": "Connection Pipe",
+    "_process": "Process spawn",
+    "_queue": "Queue",
+    "_select": "wait",
+    "_sync": "Barrier BoundedSemaphore Condition Event RWLock Semaphore",
+}
+_where = {name: module for module, names in _WHERE.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> "Any":
+    from importlib import import_module
+
+    if name not in _where:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if _where[name]:
+        globals()[name] = getattr(import_module(f"{__name__}.{_where[name]}"), name)
+    else:
+        import_module(f"{__name__}.{name}")
+    return globals()[name]
+
+
+def __dir__() -> "_List[str]":
+    return sorted({*globals(), *__all__})

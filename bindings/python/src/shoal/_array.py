@@ -6,6 +6,7 @@ import ctypes
 from typing import Any, Dict, Iterator, Optional
 
 from . import _ffi, _wait
+from ._attribute import as_attribute_error, attribute
 from ._errors import ExistsError
 from ._handles import Shared, attach
 
@@ -180,6 +181,12 @@ class _Items(Shared):
     def __exit__(self, *exc_info: object) -> None:
         self._lock.release()
 
+    def _has(self, name: str) -> bool:
+        if name in ("value", "raw"):
+            # Without the lock.
+            return hasattr(self._object, name)
+        return super()._has(name)
+
     def _guard(self) -> Any:
         return self._lock if self._locks else _NOTHING
 
@@ -219,6 +226,8 @@ class Value(_Items):
     a ``name`` other processes open the same by it; the first gives it its value.
     """
 
+    __module__ = "shoal"
+
     def __init__(
         self,
         typecode_or_type: Any,
@@ -240,7 +249,7 @@ class Value(_Items):
         super().__reduce__()  # raises if it is detached, and keeps it for a child
         return _value, (type(self), self._name, self._type, self._locks)
 
-    @property
+    @attribute
     def value(self) -> Any:
         """What it is."""
         self._live()
@@ -255,10 +264,14 @@ class Value(_Items):
 
     def __getattr__(self, name: str) -> Any:
         if name in _fields(self):
-            self._live()
-            with self._guard():
-                return getattr(self._object, name)
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            try:
+                self._live()
+                with self._guard():
+                    return getattr(self._object, name)
+            except Exception as error:
+                raise as_attribute_error(error) from error.__cause__
+        # Once more, for its error: a property may be there that has one.
+        return super().__getattribute__(name)
 
     def __setattr__(self, name: str, new: Any) -> None:
         if name in _fields(self):
@@ -293,6 +306,8 @@ class Array(_Items):
     unless ``lock`` is false, or the one that it is. With a ``name`` other processes open the same by it; the first
     gives the items their values.
     """
+
+    __module__ = "shoal"
 
     def __init__(
         self,
@@ -335,7 +350,7 @@ class Array(_Items):
     def __iter__(self) -> Iterator[Any]:
         return iter(self[:])
 
-    @property
+    @attribute
     def value(self) -> Any:
         """Of an array of characters: the text up to the first zero."""
         self._live()
@@ -348,7 +363,7 @@ class Array(_Items):
         with self._guard():
             self._object.value = new
 
-    @property
+    @attribute
     def raw(self) -> bytes:
         """Of an array of ``c``: all of its bytes."""
         self._live()

@@ -28,7 +28,7 @@ from __future__ import annotations
 import io
 import pickle
 import struct
-from typing import Any, List
+from typing import Any, Callable, List
 
 _MARK = 0xFF
 _LENGTH = struct.Struct("<I")
@@ -120,11 +120,11 @@ def _split(body: bytes) -> List[bytes]:
     return parts
 
 
-def encode_value(value: Any) -> bytes:
+def encode_value(value: Any, dumps: Callable[[Any, int], bytes] = pickle.dumps) -> bytes:
     """The bytes of a value."""
     if type(value) is int and _MIN <= value <= _MAX:
         return COUNTER.pack(value)
-    data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    data = dumps(value, pickle.HIGHEST_PROTOCOL)
     return data + b"\0" if len(data) == 8 else data
 
 

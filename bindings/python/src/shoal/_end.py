@@ -17,20 +17,28 @@ import atexit
 import sys
 import threading
 import time
-from multiprocessing import get_start_method, util
+from multiprocessing import get_start_method
 from multiprocessing.process import current_process, parent_process
-from typing import Any
-from weakref import WeakSet
 
-from . import _ffi, _handles
+from . import _ffi
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, List
 
 # Whether a child runs `atexit` callbacks before it leaves by `os._exit`.
 _CHILD_RUNS_ATEXIT = sys.version_info >= (3, 13)
 
 
+def _objects() -> "List[Any]":
+    """The objects that this process has; not even their module if it never had one."""
+    handles: Any = sys.modules.get(f"{__package__}._handles")
+    return list(handles._everything.values()) if handles else []
+
+
 def settle() -> None:
     """Does what is to be done with objects before a process ends by itself, and is not killed."""
-    for shared in list(_handles._everything.values()):
+    for shared in _objects():
         handle = shared._handle
         if handle is not None and type(handle).settle is not None:
             type(handle).settle(handle)
@@ -44,7 +52,7 @@ def deliver() -> None:
     the kernel the other: so this process makes way for the thread.
     """
     until = time.monotonic() + _MOMENT
-    for shared in list(_handles._everything.values()):
+    for shared in _objects():
         is_seen = getattr(shared, "_is_seen", None)
         while is_seen is not None and not is_seen() and time.monotonic() < until:
             time.sleep(0.001)
@@ -55,7 +63,8 @@ _MOMENT = 0.1
 
 def _let_go() -> None:
     """Gives up what is held for other processes, which would outlive this one's objects."""
-    for hold in list(_handles._holds):
+    handles: Any = sys.modules.get(f"{__package__}._handles")
+    for hold in list(handles._holds) if handles else []:
         hold.release()
 
 
@@ -63,8 +72,10 @@ def leave() -> None:
     """Gives up every object, the last of all that is done with any."""
     settle()
     _let_go()
+    from weakref import WeakSet
+
     waiting: "WeakSet[_ffi.Handle]" = WeakSet()
-    for shared in list(_handles._everything.values()):
+    for shared in _objects():
         handle = shared._handle
         if handle is not None:
             waiting.add(handle)
@@ -116,6 +127,8 @@ def _watch(_: object = None) -> None:
     exits_at_once = parent_process() is not None and "spawn" != (
         process._start_method or get_start_method()
     )
+    from ._original import util
+
     if not exits_at_once:
         # When its children are over, which may not have fetched yet what is held for them.
         util.Finalize(None, _let_go, exitpriority=-sys.maxsize)
@@ -135,8 +148,14 @@ class _Sentinel:
 _sentinel = _Sentinel()
 
 # For a process that ends by itself; nothing that it does later can be foreseen here, but for what
-# a handle does when it goes.
+# a handle does when it goes. Now, so that it is the last of `atexit`'s callbacks.
 atexit.register(settle)
-_watch()
-# multiprocessing forgets its finalizers in a forked child, then runs these.
-util.register_after_fork(_sentinel, _watch)
+
+
+def begin() -> None:
+    """From now on this process may have objects."""
+    from ._original import util
+
+    _watch()
+    # multiprocessing forgets its finalizers in a forked child, then runs these.
+    util.register_after_fork(_sentinel, _watch)

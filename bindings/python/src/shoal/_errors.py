@@ -36,7 +36,10 @@ from __future__ import annotations
 import builtins
 import errno
 import queue
-from typing import ClassVar, Dict, Type
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import ClassVar, Dict, Type
 
 
 class ShoalError(Exception):
@@ -186,6 +189,10 @@ def _by_code() -> Dict[int, Type[ShoalError]]:
 
 
 BY_CODE: Dict[int, Type[ShoalError]] = _by_code()
+
+# To a reader of a traceback these are names of the package.
+for _public in (ShoalError, *BY_CODE.values()):
+    _public.__module__ = "shoal"
 
 
 def error_for(code: int, message: str) -> ShoalError:

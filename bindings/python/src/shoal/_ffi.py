@@ -16,14 +16,16 @@ import ctypes
 import os
 from ctypes import POINTER, byref, c_bool, c_char_p, c_int, c_int32, c_int64
 from ctypes import c_size_t, c_uint32, c_uint64, c_void_p
-from pathlib import Path
-from typing import Any, Dict, Optional, Sequence, Tuple
 
 from ._errors import BY_CODE, ShoalError, error_for
 from ._native import Handle as Handle
 from ._prototypes import NOT_FOR_PYTHON as NOT_FOR_PYTHON
 from ._prototypes import PROTOTYPES
 from .__version__ import __version__
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, Optional, Sequence, Tuple
 
 OK = 0
 NOT_FOUND = 2
@@ -243,19 +245,18 @@ class Exit(ctypes.Structure):
         return -code if kind == EXIT_SIGNALED else code
 
 
-def library_path() -> Path:
+def library_path() -> str:
     """The library file to load: ``SHOAL_LIBRARY`` if set, else the package's own."""
     given = os.environ.get(LIBRARY_VARIABLE)
     if given:
-        path = Path(given)
-        if not path.is_file():
+        if not os.path.isfile(given):
             raise ImportError(
                 f"{LIBRARY_VARIABLE} names {given!r}, which is not a file: point it to a "
                 "built libshoal.so, or unset it to use the package's own"
             )
-        return path
-    own = Path(__file__).with_name("libshoal.so")
-    if not own.is_file():
+        return given
+    own = os.path.join(os.path.dirname(os.path.abspath(__file__)), "libshoal.so")
+    if not os.path.isfile(own):
         raise ImportError(
             f"the native library is missing: {own} does not exist. Install the package "
             "(pip install <checkout>/bindings/python), or run cargo build --release and set "
@@ -267,7 +268,7 @@ def library_path() -> Path:
 def _load() -> ctypes.CDLL:
     path = library_path()
     try:
-        library = ctypes.CDLL(str(path.resolve()))
+        library = ctypes.CDLL(os.path.realpath(path))
     except OSError as err:
         raise ImportError(f"the native library {path} cannot be loaded: {err}") from err
     for name, (result, arguments) in PROTOTYPES.items():

@@ -15,7 +15,7 @@ from multiprocessing.context import get_spawning_popen
 from typing import Any, Callable, List, Optional, Tuple, Type, TypeVar, cast
 from weakref import WeakSet, WeakValueDictionary
 
-from . import _ffi
+from . import _end, _ffi
 from ._errors import ClosedError
 
 _SharedT = TypeVar("_SharedT", bound="Shared")
@@ -96,6 +96,14 @@ class Shared:
                 self._adopt(handle, name)
         return handle is not None
 
+    def __dir__(self) -> List[str]:
+        # The server of a `BaseManager` asks for all that is here, and for nothing that cannot be had.
+        return [name for name in super().__dir__() if self._has(name)]
+
+    def _has(self, name: str) -> bool:
+        """Whether an attribute can be had, now; never waits."""
+        return hasattr(self, name)
+
     def __enter__(self: _SharedT) -> _SharedT:
         return self
 
@@ -167,3 +175,5 @@ def _renew_lock() -> None:
 
 # A fork while another thread is attaching must not leave the child a lock nobody holds.
 os.register_at_fork(after_in_child=_renew_lock)
+
+_end.begin()

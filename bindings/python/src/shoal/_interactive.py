@@ -1,22 +1,40 @@
-"""Functions of a notebook, or of ``python -c``: no other process can import them."""
+"""Functions that no other process can import: a notebook's, those of ``python -c``, lambdas."""
 
 from __future__ import annotations
 
 import importlib
 import pickle
 import sys
-from typing import Any
+from typing import Any, Callable, NamedTuple
 
 
-class _ByValue:
-    """A function that arrives as itself, made anew from its code."""
+class Pickler(NamedTuple):
+    """Two functions of a module like ``cloudpickle``, which every process can import."""
 
-    def __init__(self, function: Any) -> None:
-        self._function = function
+    dumps: Callable[[Any], bytes]
+    loads: Callable[[bytes], Any]
+
+    @classmethod
+    def of(cls, module: Any) -> "Pickler":
+        """What a module has."""
+        try:
+            return cls(module.dumps, module.loads)
+        except AttributeError:
+            raise TypeError(
+                f"a pickler is a module with dumps and loads, such as cloudpickle, not {module!r}"
+            ) from None
+
+
+class ByValue:
+    """Something that arrives as itself, by another way of pickling: a function made anew from its
+    code."""
+
+    def __init__(self, thing: Any, pickler: Pickler) -> None:
+        self._thing = thing
+        self._pickler = pickler
 
     def __reduce__(self) -> Any:
-        cloudpickle = importlib.import_module("cloudpickle")
-        return cloudpickle.loads, (cloudpickle.dumps(self._function),)
+        return self._pickler.loads, (self._pickler.dumps(self._thing),)
 
 
 def cannot_be_imported(thing: object) -> bool:
@@ -35,11 +53,11 @@ def sendable(function: Any) -> Any:
     if not cannot_be_imported(function):
         return function
     try:
-        importlib.import_module("cloudpickle")
+        pickler = Pickler.of(importlib.import_module("cloudpickle"))
     except ImportError:
         name = getattr(function, "__qualname__", repr(function))
         raise pickle.PicklingError(
             f"{name!r} was defined interactively, so a new process cannot import it: put it into "
             "a module, install cloudpickle, or use the fork start method"
         ) from None
-    return _ByValue(function)
+    return ByValue(function, pickler)

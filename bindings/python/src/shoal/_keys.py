@@ -8,6 +8,7 @@ from typing import Any, Dict, Generic, Iterable, List, Mapping, MutableMapping, 
 from typing import Tuple, Type, TypeVar, cast
 
 from . import _ffi, _wait
+from ._attribute import attribute
 from ._errors import error_for
 from ._span import Span
 
@@ -203,7 +204,7 @@ class Keys(Generic[K, V]):
         """
         return KeyLock(self, self._encode_key(key), timeout)
 
-    @property
+    @attribute
     def version(self) -> int:
         """A number that grows with every change of the map."""
         return _ffi.fetch_u64(_lib.shoal_map_version, self._live())
@@ -248,6 +249,8 @@ class Keys(Generic[K, V]):
 
 class KeyLock:
     """A locked key, from `Map.lock_key`. Unlocks at the end of a ``with`` block."""
+
+    __module__ = "shoal"
 
     def __init__(self, keys: "Keys[Any, Any]", key: bytes, timeout: Optional[float]) -> None:
         self._handle: Any = None
@@ -306,6 +309,8 @@ class View:
     It stays what it was whatever others do with the key. A forked child must not use it.
     """
 
+    __module__ = "shoal"
+
     def __init__(self, handle: _ffi.MapHandle, view: _ffi.View) -> None:
         self._handle = handle
         self._view = view
@@ -355,4 +360,3 @@ def _slices(items: List[bytes]) -> Any:
         place.data = _ffi.address_of(item)
         place.len = len(item)
     return array
-

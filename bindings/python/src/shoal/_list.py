@@ -8,6 +8,7 @@ from typing import Any, Callable, Iterable, Iterator, List as PyList, MutableSeq
 from typing import Optional, Sequence, Tuple, TypeVar, Union, cast, overload
 
 from . import _codec, _ffi
+from ._attribute import attribute
 from ._handles import Shared
 
 T = TypeVar("T")
@@ -449,6 +450,8 @@ class BytesList(_SharedList[bytes]):
     of a `List`. Arguments and methods are those of `List`.
     """
 
+    __module__ = "shoal"
+
     def _encode(self, value: Any) -> bytes:
         if type(value) is bytes:
             return value
@@ -487,13 +490,15 @@ class List(_SharedList[T]):
     the others, and what it was doing happened wholly or not at all.
     """
 
+    __module__ = "shoal"
+
     def _encode(self, value: T) -> bytes:
         return _codec.encode_value(value)
 
     def _decode(self, data: Any) -> T:
         return cast(T, _codec.decode_value(data))
 
-    @property
+    @attribute
     def raw(self) -> BytesList:
         """The same list as bytes, for elements of programs in other languages."""
         view = BytesList.__new__(BytesList)

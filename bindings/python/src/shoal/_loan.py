@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-from multiprocessing import util
 from types import TracebackType
 from typing import Any, Optional, Type, TypeVar
 
 from . import _ffi, _frame, _wait
+from ._original import util
 from ._span import Span
 
 
@@ -77,6 +77,8 @@ class Reservation(_Loan):
 
     After a fork it stays the parent's: in the child `commit` and `discard` raise.
     """
+
+    __module__ = "shoal"
 
     _commit = _ffi.lib.shoal_queue_commit
     _discard = _ffi.lib.shoal_queue_discard
@@ -207,6 +209,8 @@ class Lease(PipeLease):
     After a fork it stays the parent's: in the child `ack`, `nack` and `extend` raise.
     """
 
+    __module__ = "shoal"
+
     _ack = _ffi.lib.shoal_queue_ack
     _nack = _ffi.lib.shoal_queue_nack
 
@@ -233,4 +237,3 @@ def viewed(lease: PipeLease) -> Any:
     data = bytes(lease.data)
     lease.ack()
     return unpickle(memoryview(data))
-

@@ -105,6 +105,8 @@ class Lock(Sync):
         persistent: it stays until `unlink`, not only while someone is attached.
     """
 
+    __module__ = "shoal"
+
     _kind = "lock"
     _own_flags = 0
     #: Whether the last owner died with the lock, which this process now holds.
@@ -215,6 +217,8 @@ class RLock(Lock):
     the standard library. So if a thread ends with the lock, it stays taken until this process
     ends or detaches it. For the rest, see `Lock`.
     """
+
+    __module__ = "shoal"
 
     _own_flags = _ffi.RECURSIVE
 

@@ -10,6 +10,7 @@ from typing import Any, Callable, ContextManager, Dict, ItemsView, Iterator, Mut
 from typing import Optional, Tuple, TypeVar, Union, ValuesView, cast, overload
 
 from . import _codec, _ffi
+from ._attribute import attribute
 from ._errors import InvalidError
 from ._handles import Shared
 from ._kept import GOT_ONCE, KEPT_KEYS, MISSING as _MISSING, Keeper
@@ -147,7 +148,7 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
     def __len__(self) -> int:
         return _ffi.fetch_u64(_lib.shoal_map_len, self._live())
 
-    @property
+    @attribute
     def ordered(self) -> bool:
         """Whether it was made with ``ordered``."""
         found = ctypes.c_bool()
@@ -365,6 +366,7 @@ class BytesMap(_SharedMap[bytes, bytes]):
     of a `Map`. Arguments and methods are those of `Map`; counters of `add` are 8 bytes,
     little-endian, signed.
     """
+    __module__ = "shoal"
 
     def _encode_key(self, key: Any) -> bytes:
         return _as_bytes(key, "key")
@@ -439,6 +441,7 @@ class Map(Keeper, _SharedMap[K, V]):
     copying all keys. A process killed anywhere
     inside a call never blocks the others and leaves the old value or the new.
     """
+    __module__ = "shoal"
 
     def _encode_key(self, key: Any) -> bytes:
         return _codec.encode_key(key)
@@ -581,7 +584,7 @@ class Map(Keeper, _SharedMap[K, V]):
         except InvalidError:
             return nullcontext()
 
-    @property
+    @attribute
     def raw(self) -> BytesMap:
         """The same map as bytes, for entries of programs in other languages."""
         view = BytesMap.__new__(BytesMap)

@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import gc
 import sys
-import weakref
 from ctypes import c_void_p
-from typing import Any, Callable, ClassVar, List
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import weakref
+    from typing import Any, Callable, ClassVar, List
 
 
 class _Probe(c_void_p):

@@ -8,9 +8,7 @@ it. So the sender may close its own at once, and the other side never takes the 
 from __future__ import annotations
 
 import ctypes
-from multiprocessing import BufferTooShort, reduction
-from multiprocessing.context import get_spawning_popen
-from multiprocessing.resource_sharer import _resource_sharer as _sharer  # type: ignore
+from multiprocessing.context import BufferTooShort, get_spawning_popen
 from typing import Any, Callable, Optional, Tuple, TypeVar, Union
 
 from . import _ffi, _wait
@@ -18,6 +16,7 @@ from ._errors import ClosedError, UnsupportedError
 from ._frame import LARGE, PROTOCOL, Sender
 from ._handles import Shared, _holds, hold_for
 from ._loan import PipeLease, PipeReservation, viewed
+from ._original import reduction, resource_sharer
 from ._queue import taken, unpickle
 
 _R = TypeVar("_R")
@@ -31,6 +30,7 @@ _recv = _ffi.untyped("shoal_pipe_recv")
 _SLICE = _wait.SLICE_NS
 _INT_MAX = _ffi.INT_MAX
 _take_buffer, _give_buffer = _ffi.take_buffer, _ffi.give_buffer
+_sharer = resource_sharer._resource_sharer
 
 
 def Pipe(
@@ -93,6 +93,8 @@ class Connection(Sender, Shared):
         duplex, capacity, max_capacity: of a new pipe, as for `Pipe`.
         persistent: a new pipe stays until `unlink`, not only while someone is attached.
     """
+
+    __module__ = "shoal"
 
     _end: int
     _ways: Tuple[bool, bool]
@@ -207,7 +209,7 @@ class Connection(Sender, Shared):
         """Receives an object, waiting for it.
 
         With ``copy=False`` the large parts of what was sent stay where they are in shared
-        memory, as with `Queue.get`; should this process die while it has views of them, another
+        memory, as with `Queue.get`, and with the same exception; should this process die while it has views of them, another
         that holds this end receives the message.
 
         Raises `EOFError` if the other end is gone and nothing is left of what it sent. Only

@@ -4,35 +4,40 @@ A child's device mask is in its environment before it runs any of the program's 
 the shared objects it was given stay alive until it is over, even if the parent drops its
 own handles before the child has opened them. (A forked child needs neither: it has the
 parent's handles from its first instruction, and `Process._bootstrap` sets its mask.) And of
-a child that was killed nothing stays behind in shared memory.
+a child that was killed nothing stays behind in shared memory. Those that begin as something else
+than a copy of this process are in `_popen_new`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-from multiprocessing import connection, popen_fork, popen_forkserver, popen_spawn_posix
-from multiprocessing import resource_tracker
-from typing import Any, Dict, Optional
 
-from . import devices
 from ._errors import ShoalError
-from ._gc import gc
-from ._handles import hold_for
+from ._original import popen_fork
+
+# As `typing` has it. A process that has no objects starts others without what is needed for those.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Optional
+
+    from ._handles import Hold
 
 
-class _Followed:
+class Followed:
     """What a child leaves is looked after once it is known to be over."""
 
     returncode: Optional[int]
     pid: int
     sentinel: int
     _was_gone = False
+    # Made by the first object that is among what the child is given.
+    _shoal_hold: Optional[Hold] = None
 
     def __init__(self, process_obj: Any) -> None:
         super().__init__(process_obj)  # type: ignore[call-arg]
         # The ends of pipes that it was given are in its own hands by now.
-        hold_for(self).inherited()
+        if self._shoal_hold is not None:
+            self._shoal_hold.inherited()
 
     def poll(self, flag: int = os.WNOHANG) -> Optional[int]:
         was_over = self.returncode is not None
@@ -45,12 +50,17 @@ class _Followed:
             code = self.returncode
         if code is None or was_over:
             return code
-        hold_for(self).release()
+        if self._shoal_hold is not None:
+            self._shoal_hold.release()
         if code < 0:
+            from ._gc import gc
+
             # It had no time to give up what it was the last to have. What cannot be collected
             # now is collected another time, and no reason for a join to fail.
-            with contextlib.suppress(ShoalError):
+            try:
                 gc()
+            except ShoalError:
+                pass
         return code
 
     def _is_gone(self) -> bool:
@@ -60,6 +70,8 @@ class _Followed:
             # Does not collect it.
             os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
+            from ._original import connection
+
             return bool(connection.wait([self.sentinel], 0))
         return False
 
@@ -68,70 +80,5 @@ class _Followed:
 _UNKNOWN = 255
 
 
-class ForkPopen(_Followed, popen_fork.Popen):
+class ForkPopen(Followed, popen_fork.Popen):  # type: ignore[misc]
     """The child is a copy."""
-
-
-class SpawnPopen(_Followed, popen_spawn_posix.Popen):
-    """The child is a new interpreter; the mask is in its environment from the start."""
-
-    def _launch(self, process_obj: Any) -> None:
-        environment = process_obj._shoal_environment
-        if not environment:
-            super()._launch(process_obj)  # type: ignore[misc]
-            return
-        # Started here, or it would be started below with the child's mask.
-        resource_tracker.ensure_running()
-        with devices._in_environment(environment):
-            super()._launch(process_obj)  # type: ignore[misc]
-
-
-class ForkServerPopen(_Followed, popen_forkserver.Popen):
-    """The child is forked from a server that has imported nothing of the program.
-
-    (Unless `set_forkserver_preload` named it: what the server has imported has seen the
-    server's environment.) The mask travels at the head of what the child is sent, and is
-    set before the child imports the main module.
-    """
-
-    def _is_gone(self) -> bool:
-        # It is the server's child, who tells of its end.
-        return False
-
-    def _launch(self, process_obj: Any) -> None:
-        environment = process_obj._shoal_environment
-        if not environment:
-            super()._launch(process_obj)  # type: ignore[misc]
-            return
-        name = process_obj._name
-        process_obj._name = _NameAndEnvironment(name, environment)
-        try:
-            super()._launch(process_obj)  # type: ignore[misc]
-        finally:
-            process_obj._name = name
-
-
-class _NameAndEnvironment(str):
-    """A process name which, when it is unpickled, also sets environment variables.
-
-    The first thing a child unpickles are its preparations, a dictionary of plain values
-    with the process name among them, before any module is found or imported. Hence `eval`
-    of an expression of builtins: nothing else is sure to be importable by then.
-    """
-
-    _environment: Dict[str, Optional[str]]
-
-    def __new__(cls, name: str, environment: Dict[str, Optional[str]]) -> "_NameAndEnvironment":
-        self = super().__new__(cls, name)
-        self._environment = environment
-        return self
-
-    def __reduce__(self) -> Any:
-        added = {k: v for k, v in self._environment.items() if v is not None}
-        removed = [k for k, v in self._environment.items() if v is None]
-        environ = "__import__('os').environ"
-        expression = (
-            f"({environ}.update({added!r}), "
-            f"[{environ}.pop(k, None) for k in {removed!r}], {str(self)!r})[-1]"
-        )
-        return eval, (expression,)

@@ -8,6 +8,7 @@ import subprocess
 from typing import IO, Any, BinaryIO, List, Mapping, Optional, Sequence, Type, Union
 
 from . import _ffi, _wait
+from ._attribute import attribute
 from .devices import DevicesArgument, _mask
 
 StrPath = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
@@ -111,6 +112,8 @@ class Process:
     program goes on, and once it has ended the next `spawn` collects it.
     """
 
+    __module__ = "shoal"
+
     stdin: Optional[BinaryIO]
     stdout: Optional[BinaryIO]
     stderr: Optional[BinaryIO]
@@ -131,7 +134,7 @@ class Process:
         """The process id."""
         return self._pid
 
-    @property
+    @attribute
     def exitcode(self) -> Optional[int]:
         """Its exit code, ``-signal`` if a signal killed it, ``None`` while it runs.
 
@@ -141,7 +144,7 @@ class Process:
             self._poll(0)
         return self._exitcode
 
-    @property
+    @attribute
     def exit_is_known(self) -> bool:
         """Whether it is over and `exitcode` tells how. Does not wait.
 

@@ -9,7 +9,8 @@ from itertools import accumulate, chain
 from typing import Any, Callable, Generic, Iterable, List, Optional, Sequence, TypeVar, Union, cast
 
 from . import _ffi, _frame, _wait
-from ._errors import Empty, Full
+from ._attribute import attribute
+from ._errors import Empty, Full, NotFoundError
 from ._handles import Shared, attach
 from ._loan import Lease, Reservation, viewed
 
@@ -65,6 +66,8 @@ class Queue(_frame.Sender, Shared, Generic[T]):
         max_attempts: how often a message is delivered by `lease` before it is moved to
             `dead_letters`, at most 255; 0 is any number of times.
     """
+
+    __module__ = "shoal"
 
     def __init__(
         self,
@@ -220,30 +223,35 @@ class Queue(_frame.Sender, Shared, Generic[T]):
 
         _ffi.check(_wait.wait(call, _wait.deadline(True, timeout)))
 
-    @property
+    @attribute
     def unfinished(self) -> int:
         """How many messages were put and are neither taken nor acked: exact."""
         return _ffi.fetch_u64(_ffi.lib.shoal_queue_unfinished, self._live())
 
-    @property
+    @attribute
     def leased(self) -> int:
         """How many messages are leased."""
         return _ffi.fetch_u64(_ffi.lib.shoal_queue_leased, self._live())
 
-    @property
+    @attribute
     def max_attempts(self) -> int:
         """How often a message is delivered before it is a dead letter, or 0."""
         return _ffi.fetch_u64(_ffi.lib.shoal_queue_max_attempts, self._live())
 
-    @property
+    @attribute
     def dead_letters(self) -> "Queue[T]":
         """The queue of what was delivered ``max_attempts`` times and not acked.
 
-        Its name is this one's with ``.dead`` behind it. `NotFoundError` if there is no such
+        Its name is this one's with ``.dead`` behind it. `AttributeError` if there is no such
         bound.
         """
         handle = _ffi.QueueHandle()
-        _ffi.check(_ffi.lib.shoal_queue_dead_letters(self._live(), ctypes.byref(handle)))
+        try:
+            _ffi.check(_ffi.lib.shoal_queue_dead_letters(self._live(), ctypes.byref(handle)))
+        except NotFoundError:
+            raise AttributeError(
+                f"queue {self._name!r} has no dead letters: it was made without max_attempts"
+            ) from None
         return attach(Queue, _ffi.lib.shoal_queue_name(handle).decode())
 
     # -- taking ---------------------------------------------------------------------------
@@ -255,7 +263,8 @@ class Queue(_frame.Sender, Shared, Generic[T]):
 
         With ``copy=False`` the large parts of what was put stay where they are in shared
         memory: arrays are views, not to be written to, and large `bytes` and `bytearray` a
-        `memoryview`. The message is leased until the last view of it is gone; should this
+        `memoryview`. (One that is part of another object is a copy, unless it was put as a
+        `pickle.PickleBuffer`.) The message is leased until the last view of it is gone; should this
         process die before, another consumer gets it. Their number is bounded
         (`ExhaustedError`), and a forked child must not use its parent's.
 
@@ -447,27 +456,27 @@ class Queue(_frame.Sender, Shared, Generic[T]):
         """Whether ``maxsize`` messages are in the queue; never, if it has none."""
         return 0 < self.maxsize <= self.qsize()
 
-    @property
+    @attribute
     def maxsize(self) -> int:
         """The bound in messages, or 0."""
         return _ffi.fetch_u64(_ffi.lib.shoal_queue_max_items, self._live())
 
-    @property
+    @attribute
     def nbytes(self) -> int:
         """Bytes in use, with what each message costs besides its payload."""
         return _ffi.fetch_u64(_ffi.lib.shoal_queue_bytes, self._live())
 
-    @property
+    @attribute
     def capacity(self) -> int:
         """Bytes that fit now."""
         return _ffi.fetch_u64(_ffi.lib.shoal_queue_capacity, self._live())
 
-    @property
+    @attribute
     def max_capacity(self) -> int:
         """Bytes it may grow to."""
         return _ffi.fetch_u64(_ffi.lib.shoal_queue_max_capacity, self._live())
 
-    @property
+    @attribute
     def max_message(self) -> int:
         """Bytes of the largest message it can ever take."""
         return _ffi.fetch_u64(_ffi.lib.shoal_queue_max_message, self._live())
@@ -495,7 +504,7 @@ class Queue(_frame.Sender, Shared, Generic[T]):
         """
         _ffi.check(_ffi.lib.shoal_queue_close(self._live()))
 
-    @property
+    @attribute
     def closed(self) -> bool:
         """Whether someone closed the queue."""
         return _ffi.fetch_bool(_ffi.lib.shoal_queue_is_closed, self._live())

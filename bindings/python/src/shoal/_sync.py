@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Callable, Iterator, Optional, Tuple, Type, TypeVar
 
 from . import _ffi, _wait
+from ._attribute import attribute
 from ._lock import Lock, RLock, Sync
 
 _R = TypeVar("_R")
@@ -29,6 +30,8 @@ class Semaphore(Sync):
         value: the permits of a new semaphore.
         name, create, exclusive, persistent: as for `Lock`.
     """
+
+    __module__ = "shoal"
 
     _kind = "semaphore"
     _own_flags = 0
@@ -94,6 +97,8 @@ class Semaphore(Sync):
 class BoundedSemaphore(Semaphore):
     """A semaphore that never has more permits than at first."""
 
+    __module__ = "shoal"
+
     _own_flags = _ffi.BOUNDED
 
 
@@ -106,6 +111,8 @@ class Event(Sync):
     Args:
         name, create, exclusive, persistent: as for `Lock`.
     """
+
+    __module__ = "shoal"
 
     _kind = "event"
 
@@ -156,6 +163,8 @@ class Condition(Sync):
             its name bring the same lock.
         name, create, exclusive, persistent: as for `Lock`.
     """
+
+    __module__ = "shoal"
 
     _kind = "condition"
 
@@ -270,6 +279,8 @@ class Barrier(Sync):
         name, create, exclusive, persistent: as for `Lock`.
     """
 
+    __module__ = "shoal"
+
     _kind = "barrier"
 
     def __init__(
@@ -336,17 +347,17 @@ class Barrier(Sync):
         """Breaks it."""
         _ffi.check(_lib.shoal_barrier_abort(self._live()))
 
-    @property
+    @attribute
     def parties(self) -> int:
         """How many meet here."""
         return _ffi.fetch_u64(_lib.shoal_barrier_parties, self._live())
 
-    @property
+    @attribute
     def n_waiting(self) -> int:
         """How many wait."""
         return _ffi.fetch_u64(_lib.shoal_barrier_waiting, self._live())
 
-    @property
+    @attribute
     def broken(self) -> bool:
         """Whether it is broken."""
         return _ffi.fetch_bool(_lib.shoal_barrier_is_broken, self._live())
@@ -369,6 +380,8 @@ class RWLock(Sync):
     Args:
         name, create, exclusive, persistent: as for `Lock`.
     """
+
+    __module__ = "shoal"
 
     _kind = "rwlock"
     #: Whether a writer had died with the lock when this process last took it.

@@ -8,15 +8,15 @@ import signal
 import struct
 import time
 import types
-from multiprocessing import parent_process, pool, util
+from multiprocessing.process import parent_process
 from typing import Any, Callable, Dict, Iterable, Optional, Tuple
 
 from . import _ffi, _queue
 from ._errors import ClosedError, Full, ShoalError
+from ._interactive import ByValue, Pickler
+from ._original import pool as _std
+from ._original import util
 from ._pickling import dumps
-
-# The type checkers' library knows only what is documented.
-_std: Any = pool
 
 # A task: the job it is part of and its number there, what is to be done with the function, and
 # how many bytes the pickled function has; behind it the function, if it is found by its name,
@@ -120,8 +120,9 @@ def work(
     initializer: Optional[Callable[..., object]],
     initargs: Iterable[Any],
     maxtasks: Optional[int],
+    pickler: Optional[Pickler] = None,
 ) -> None:
-    """What a worker does."""
+    """What a worker does. With a ``pickler`` that is how it pickles results."""
     if initializer is not None:
         initializer(*initargs)
     results.put_bytes(RESULT.pack(0, 0, number, READY))
@@ -138,7 +139,7 @@ def work(
             if taken.was_taken_before:
                 results.put_bytes(RESULT.pack(*head, LOST))
             else:
-                result = answer(head, how, length, task, functions)
+                result = answer(head, how, length, task, functions, pickler)
                 try:
                     put_politely(results, result, limit, taken.are_wanted)
                 except ShoalError as error:
@@ -160,6 +161,7 @@ def answer(
     length: int,
     task: memoryview,
     functions: Dict[bytes, Any],
+    pickler: Optional[Pickler] = None,
 ) -> bytes:
     """Runs a task; the message that tells its result."""
     function: Any = None
@@ -189,7 +191,8 @@ def answer(
         if function is not _std._helper_reraises_exception:
             value = _std.ExceptionWithTraceback(error, error.__traceback__)
     try:
-        return RESULT.pack(*head, kind) + dumps(value)
+        sent = ByValue(value, pickler) if pickler else value
+        return RESULT.pack(*head, kind) + dumps(sent)
     except Exception as error:
         util.debug("Possible encoding error while sending result: %s", error)
         return RESULT.pack(*head, RAISED) + dumps(_std.MaybeEncodingError(error, value))

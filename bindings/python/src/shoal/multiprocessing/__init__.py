@@ -30,12 +30,10 @@ module are good for `concurrent.futures.ProcessPoolExecutor` and the standard li
 
 from __future__ import annotations
 
-import importlib
-import multiprocessing as _std
-import typing as _typing
 from multiprocessing import active_children, cpu_count, current_process, parent_process
 
-from ..devices import set_visible_devices
+# Imported now, while the name is sure to be the standard library's.
+from .._original import _package as _std
 from . import context
 from .context import (
     AuthenticationError,
@@ -46,13 +44,23 @@ from .context import (
     _default_context,
 )
 
-if _typing.TYPE_CHECKING:
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any as _Any
+
+    from ..devices import set_visible_devices
     from . import connection as connection
+    from .._install import Installation
     from . import managers as managers
     from . import pool as pool
     from . import queues as queues
     from . import sharedctypes as sharedctypes
     from . import synchronize as synchronize
+del TYPE_CHECKING
+
+# Where ``python -m shoal.multiprocessing`` finds its program. Not in this folder: the standard library
+# has each file of it, and its tests look for them there.
+__path__.append(f"{__path__[0]}/program")
 
 Array = _default_context.Array
 Barrier = _default_context.Barrier
@@ -81,6 +89,36 @@ log_to_stderr = _default_context.log_to_stderr
 set_executable = _default_context.set_executable
 set_forkserver_preload = _default_context.set_forkserver_preload
 set_start_method = _default_context.set_start_method
+
+
+
+def install() -> "Installation":
+    """Has the standard library's `multiprocessing` make this module's objects, for libraries and
+    programs that import that one themselves::
+
+        shoal.multiprocessing.install()         # before or after they are imported
+        with shoal.multiprocessing.install():   # until the end of the block
+            library.run()
+
+    Queues, pipes, locks, values, arrays, managers and pools made from now on are Shoal's, by
+    whatever name and context they are made, and in the children of whatever start method too.
+    Objects that exist already stay what they are, and so do classes that a library has derived from
+    the standard library's. Processes started from now on are looked after as this module's.
+
+    May be called several times; it is in force until each has been undone. Any thread may call it,
+    but it is in force for all of them.
+    """
+    from .._install import install
+
+    return install()
+
+
+def uninstall() -> None:
+    """Undoes one `install`; nothing if there is none. What was made stays what it is."""
+    from .._install import uninstall
+
+    uninstall()
+
 
 __all__ = [
     "Array",
@@ -115,6 +153,7 @@ __all__ = [
     "get_context",
     "get_logger",
     "get_start_method",
+    "install",
     "log_to_stderr",
     "parent_process",
     "reducer",
@@ -122,11 +161,18 @@ __all__ = [
     "set_forkserver_preload",
     "set_start_method",
     "set_visible_devices",
+    "uninstall",
 ]
 
 
-def __getattr__(name: str) -> _typing.Any:
+def __getattr__(name: str) -> "_Any":
     if name in ("connection", "managers", "pool", "queues", "sharedctypes", "synchronize"):
-        return importlib.import_module(f"{__name__}.{name}")
+        from importlib import import_module
+
+        return import_module(f"{__name__}.{name}")
+    if name == "set_visible_devices":
+        from ..devices import set_visible_devices
+
+        return set_visible_devices
     # ``reducer``, which a program may set on the standard module, and the rare rest.
     return getattr(_std, name)

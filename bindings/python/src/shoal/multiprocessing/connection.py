@@ -7,13 +7,16 @@ talk over sockets and are the standard library's; `wait` takes the connections o
 from __future__ import annotations
 
 import time
-from multiprocessing import connection as _std
-from multiprocessing.connection import Client, Connection, Listener
 from typing import TYPE_CHECKING, Any, Iterable, List, Optional, Tuple
 
 from .. import _pickling, _pipe
+from .._original import connection as _std
 
-__all__ = ["Client", "Listener", "Pipe", "wait"]
+__all__ = ["Client", "Connection", "Listener", "Pipe", "wait"]
+
+Client, Connection, Listener = _std.Client, _std.Connection, _std.Listener
+# Here, since a program may put `wait` below in its place.
+_wait = _std.wait
 
 if TYPE_CHECKING:
     _Base = _pipe.Connection
@@ -41,12 +44,15 @@ def wait(object_list: Iterable[Any], timeout: Optional[float] = None) -> List[An
     """Waits until some of these are ready, and returns them: connections, sentinels of processes,
     queues, sockets, descriptors. The list is empty after ``timeout`` seconds without any."""
     things = list(object_list)
+    if not any(isinstance(one, PipeConnection) for one in things):
+        ready: List[Any] = _wait(things, timeout)
+        return ready
     until = None if timeout is None else time.monotonic() + timeout
     while True:
         # A pipe knows at once what its descriptor says a little later.
         told = [one for one in things if isinstance(one, PipeConnection) and one.poll(0)]
         left = None if until is None else max(0.0, until - time.monotonic())
-        found = _std.wait(things, 0 if told else left)
+        found = _wait(things, 0 if told else left)
         # And a descriptor may tell of what somebody else has received since.
         ready = [
             one

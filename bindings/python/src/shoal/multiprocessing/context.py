@@ -7,9 +7,7 @@ the standard one agree with it, and children learn it the way they always do.
 
 from __future__ import annotations
 
-import multiprocessing
 import sys
-import warnings
 from multiprocessing import context as _std
 from multiprocessing import process as _std_process
 from multiprocessing.context import (
@@ -21,20 +19,23 @@ from multiprocessing.context import (
     get_spawning_popen,
     set_spawning_popen,
 )
-from typing import TYPE_CHECKING, Any, Callable, ClassVar, Dict, Iterable, List, Mapping
-from typing import Optional, Sequence, Tuple, Union
 
-from .. import _end
-from .. import devices as _devices
-from .._interactive import sendable
-
+# As `typing` has it; and what is needed only when something is started or made is imported then.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any, Callable, ClassVar, Dict, Iterable, List, Mapping, Optional, Tuple
+
+    from .. import devices as _devices
     from .._lock import Lock as _Lock
     from .connection import PipeConnection
     from .managers import SyncManager
     from .pool import Pool
     from .queues import JoinableQueue, Queue, SimpleQueue
     from .synchronize import Barrier, BoundedSemaphore, Condition, Event, Lock, RLock, Semaphore
+
+# The standard library's setting. Not by the names of `multiprocessing`: a program may put ours in
+# their place.
+_setting: Any = _std._default_context
 
 __all__ = [
     "AuthenticationError",
@@ -91,14 +92,20 @@ class _ShoalProcess(_std_process.BaseProcess):
     def start(self) -> None:
         """Starts the process. A wrong device mask is an error here, before it exists, and so is a
         target that was defined interactively and cannot be sent."""
-        method = getattr(self, "_start_method", None) or multiprocessing.get_start_method()
+        method = getattr(self, "_start_method", None) or _setting.get_start_method()
         if method != "fork":
+            from .._interactive import sendable
+
             self._target: Any = sendable(self._target)
         if self._shoal_devices is not None:
+            from .. import devices as _devices
+
             self._shoal_environment = _devices.environment(
                 self._shoal_devices, family=self._shoal_family
             )
             if method == "fork" and self._shoal_family == "cuda" and _cuda_is_initialised():
+                import warnings
+
                 warnings.warn(
                     "CUDA is initialised in this process: a forked child can neither use it "
                     "nor see another set of devices; use the spawn start method",
@@ -110,12 +117,16 @@ class _ShoalProcess(_std_process.BaseProcess):
     def _bootstrap(self, *args: Any, **kwargs: Any) -> int:
         # In the child. A spawned one has the variables already.
         if self._shoal_environment:
+            from .. import devices as _devices
+
             _devices._apply(self._shoal_environment)
-        method = getattr(self, "_start_method", None) or multiprocessing.get_start_method()
+        method = getattr(self, "_start_method", None) or _setting.get_start_method()
         code: int = 1
         try:
             code = super()._bootstrap(*args, **kwargs)  # type: ignore[misc]
         finally:
+            from .. import _end
+
             if method == "spawn":
                 _end.deliver()
             else:
@@ -156,7 +167,7 @@ class SpawnProcess(_ShoalProcess, _std.SpawnProcess):
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:
-        from .._popen import SpawnPopen
+        from .._popen_new import SpawnPopen
 
         return SpawnPopen(process_obj)
 
@@ -166,7 +177,7 @@ class ForkServerProcess(_ShoalProcess, _std.ForkServerProcess):
 
     @staticmethod
     def _Popen(process_obj: Any) -> Any:
-        from .._popen import ForkServerPopen
+        from .._popen_new import ForkServerPopen
 
         return ForkServerPopen(process_obj)
 
@@ -176,19 +187,19 @@ class BaseContext(_std.BaseContext):
 
     Process: ClassVar[Any]
 
-    def Queue(self, maxsize: int = 0) -> "Queue[Any]":  # type: ignore[override]
+    def Queue(self, maxsize: int = 0) -> "Queue[Any]":
         """A queue of Python objects: `shoal.multiprocessing.queues.Queue`."""
         from .queues import Queue
 
         return Queue(maxsize, ctx=self.get_context())
 
-    def JoinableQueue(self, maxsize: int = 0) -> "JoinableQueue[Any]":  # type: ignore[override]
+    def JoinableQueue(self, maxsize: int = 0) -> "JoinableQueue[Any]":
         """A queue with `task_done` and `join`."""
         from .queues import JoinableQueue
 
         return JoinableQueue(maxsize, ctx=self.get_context())
 
-    def SimpleQueue(self) -> "SimpleQueue[Any]":  # type: ignore[override]
+    def SimpleQueue(self) -> "SimpleQueue[Any]":
         """A queue with `get`, `put` and `empty` only."""
         from .queues import SimpleQueue
 
@@ -200,7 +211,7 @@ class BaseContext(_std.BaseContext):
 
         return Pipe(duplex)
 
-    def Lock(self) -> "Lock":  # type: ignore[override]
+    def Lock(self) -> "Lock":
         """A lock that survives its owner."""
         from .synchronize import Lock, PipeLock
 
@@ -209,7 +220,7 @@ class BaseContext(_std.BaseContext):
         kind = PipeLock if caller == "multiprocessing.queues" else Lock
         return kind(ctx=self.get_context())
 
-    def RLock(self) -> "RLock":  # type: ignore[override]
+    def RLock(self) -> "RLock":
         """A lock that its thread may take again."""
         from .synchronize import RLock
 
@@ -221,25 +232,25 @@ class BaseContext(_std.BaseContext):
 
         return Condition(lock, ctx=self.get_context())
 
-    def Semaphore(self, value: int = 1) -> "Semaphore":  # type: ignore[override]
+    def Semaphore(self, value: int = 1) -> "Semaphore":
         """A number of permits; those of the dead return."""
         from .synchronize import Semaphore
 
         return Semaphore(value, ctx=self.get_context())
 
-    def BoundedSemaphore(self, value: int = 1) -> "BoundedSemaphore":  # type: ignore[override]
+    def BoundedSemaphore(self, value: int = 1) -> "BoundedSemaphore":
         """A semaphore that never has more permits than at first."""
         from .synchronize import BoundedSemaphore
 
         return BoundedSemaphore(value, ctx=self.get_context())
 
-    def Event(self) -> "Event":  # type: ignore[override]
+    def Event(self) -> "Event":
         """Something that has happened or not."""
         from .synchronize import Event
 
         return Event(ctx=self.get_context())
 
-    def Barrier(  # type: ignore[override]
+    def Barrier(
         self,
         parties: int,
         action: Optional[Callable[[], object]] = None,
@@ -281,6 +292,7 @@ class BaseContext(_std.BaseContext):
         *,
         devices: Optional[_devices.DevicesArgument] = None,
         family: str = "cuda",
+        pickler: Any = None,
     ) -> "Pool":
         """Workers that survive each other: `shoal.multiprocessing.pool.Pool`."""
         from .pool import Pool
@@ -293,6 +305,7 @@ class BaseContext(_std.BaseContext):
             context=self.get_context(),
             devices=devices,
             family=family,
+            pickler=pickler,
         )
 
     def get_context(self, method: Optional[str] = None) -> Any:
@@ -307,49 +320,53 @@ class BaseContext(_std.BaseContext):
         return ctx
 
 
-class ForkContext(BaseContext):
+class ForkContext(BaseContext, _std.ForkContext):
     """Everything, by fork."""
 
     _name = "fork"
     Process = ForkProcess
 
 
-class SpawnContext(BaseContext):
+class SpawnContext(BaseContext, _std.SpawnContext):
     """Everything, by spawn."""
 
     _name = "spawn"
     Process = SpawnProcess
 
 
-class ForkServerContext(BaseContext):
+class ForkServerContext(BaseContext, _std.ForkServerContext):
     """Everything, by forkserver."""
 
     _name = "forkserver"
     Process = ForkServerProcess
 
     def _check_available(self) -> None:
-        multiprocessing.get_context("forkserver")
+        _setting.get_context("forkserver")
 
 
-class DefaultContext(BaseContext):
+class DefaultContext(BaseContext, _std.DefaultContext):
     """The context of the start method in force, which is the standard library's."""
 
     Process = Process
 
+    def __init__(self) -> None:
+        """Nothing: what it has is the standard library's."""
+
     def get_context(self, method: Optional[str] = None) -> Any:
-        return super().get_context(method or multiprocessing.get_start_method())
+        return super().get_context(method or _setting.get_start_method())
 
     def set_start_method(self, method: Optional[str], force: bool = False) -> None:
         """Sets how processes are started, once, here and in `multiprocessing`."""
-        multiprocessing.set_start_method(method, force)
+        _setting.set_start_method(method, force)
 
     def get_start_method(self, allow_none: bool = False) -> Any:
         """How processes are started."""
-        return multiprocessing.get_start_method(allow_none)
+        return _setting.get_start_method(allow_none)
 
     def get_all_start_methods(self) -> List[str]:
         """The start methods of this platform, the default first."""
-        return multiprocessing.get_all_start_methods()
+        methods: List[str] = _setting.get_all_start_methods()
+        return methods
 
 
 _concrete_contexts: Dict[str, BaseContext] = {
@@ -358,3 +375,7 @@ _concrete_contexts: Dict[str, BaseContext] = {
     "forkserver": ForkServerContext(),
 }
 _default_context = DefaultContext()
+
+
+def __getattr__(name: str) -> Any:
+    return getattr(_std, name)

@@ -12,14 +12,15 @@ library's; and so is every other name of `multiprocessing.managers`.
 
 from __future__ import annotations
 
-import multiprocessing.managers as _std
 import weakref
 from multiprocessing.context import ProcessError
 from typing import Any, Callable, Dict, Generic, Iterable, List as PyList, Optional, Tuple, TypeVar
 
-from .. import _array
+from .. import _array, _codec, _pickling
+from .._attribute import as_attribute_error, attribute
 from .._list import List
 from .._map import Map
+from .._original import managers as _std
 from . import queues, synchronize
 
 __all__ = [
@@ -39,8 +40,6 @@ __all__ = [
     "ValueProxy",
 ]
 
-# The type checkers' library knows neither the half of it nor what a subclass may do.
-_original: Any = _std
 K = TypeVar("K")
 V = TypeVar("V")
 T = TypeVar("T")
@@ -49,7 +48,10 @@ _M = TypeVar("_M", bound="_Managed")
 
 class _Managed:
     """What a manager made. Once it was sent somewhere the manager holds it, as a server would:
-    a dictionary that was put into another one has nobody else."""
+    a dictionary that was put into another one has nobody else.
+
+    Each is derived from the standard library's proxy, for `isinstance`; nothing of that is used.
+    """
 
     # Set by the manager that made it; not where it was sent.
     _manager: "Optional[weakref.ref[SyncManager]]" = None
@@ -73,11 +75,21 @@ class _Managed:
         """Calls a method by its name, as a proxy's."""
         return getattr(self, methodname)(*args, **kwds)
 
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self._getvalue()
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} object, typeid {self._typeid!r} at {id(self):#x}>"
 
 
-class DictProxy(_Managed, Map[K, V]):
+class _Map(Map[K, V]):
+    """A map whose values are pickled as what is sent to another process."""
+
+    def _encode_value(self, value: V) -> bytes:
+        return _codec.encode_value(value, _pickling.dumps)
+
+
+class DictProxy(_Managed, _Map[K, V], _std.DictProxy):  # type: ignore[misc]
     """A dictionary in shared memory: `shoal.Map`, with the manners of a manager's dict.
 
     `keys`, `values` and `items` are lists, ``str()`` shows the entries. It keeps the order of
@@ -115,13 +127,16 @@ class DictProxy(_Managed, Map[K, V]):
         return str(self.copy())
 
 
-class ListProxy(_Managed, List[T]):
+class ListProxy(_Managed, List[T], _std.ListProxy):  # type: ignore[misc]
     """A list in shared memory: `shoal.List`, with the manners of a manager's list.
 
     ``str()`` shows the elements. ``l[i] += 1`` is two calls; `update_with` is one.
     """
 
     _typeid = "list"
+
+    def _encode(self, value: T) -> bytes:
+        return _codec.encode_value(value, _pickling.dumps)
 
     def __str__(self) -> str:
         return str(self.copy())
@@ -131,6 +146,9 @@ class _InMap(_Managed):
     """Something whose parts are the entries of a map."""
 
     _map: Map[str, Any]
+
+    # By its state: a proxy's way leads to a server.
+    __reduce__ = object.__reduce__
 
     def __getstate__(self) -> Any:
         return self._map
@@ -142,7 +160,7 @@ class _InMap(_Managed):
         self._map.detach()
 
 
-class NamespaceProxy(_InMap):
+class NamespaceProxy(_InMap, _std.NamespaceProxy):  # type: ignore[misc]
     """Attributes in shared memory; those that begin with ``_`` are this handle's own.
 
     ``ns.count += 1`` is two calls, between which another process may change it.
@@ -151,7 +169,7 @@ class NamespaceProxy(_InMap):
     _typeid = "Namespace"
 
     def __init__(self, **values: Any) -> None:
-        self._map = Map()
+        self._map = _Map()
         self._map.update(values)
 
     def __getattr__(self, name: str) -> Any:
@@ -160,6 +178,8 @@ class NamespaceProxy(_InMap):
                 return self._map[name]
             except KeyError:
                 pass
+            except Exception as error:
+                raise as_attribute_error(error) from error.__cause__
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -178,20 +198,20 @@ class NamespaceProxy(_InMap):
                 raise AttributeError(name) from None
 
     def _getvalue(self) -> Any:
-        return _original.Namespace(**self._map.copy())
+        return _std.Namespace(**self._map.copy())
 
     def __str__(self) -> str:
         return str(self._getvalue())
 
 
-class ValueProxy(_InMap, Generic[T]):
+class ValueProxy(_InMap, Generic[T], _std.ValueProxy):  # type: ignore[misc]
     """One object in shared memory: `get`, `set`, or ``value``. The type code says nothing."""
 
     _typeid = "Value"
     _KEY = ""
 
     def __init__(self, typecode: Any, value: T) -> None:
-        self._map = Map()
+        self._map = _Map()
         self._map[self._KEY] = value
 
     def get(self) -> T:
@@ -203,16 +223,16 @@ class ValueProxy(_InMap, Generic[T]):
         """Replaces the object."""
         self._map[self._KEY] = value
 
-    value = property(get, set)
+    value = attribute(get).setter(set)
 
     def _getvalue(self) -> Any:
-        return _original.Value(None, self.get())
+        return _std.Value(None, self.get())
 
     def __str__(self) -> str:
         return f"Value({self.get()!r})"
 
 
-class ArrayProxy(_Managed, _array.Array):
+class ArrayProxy(_Managed, _array.Array, _std.ArrayProxy):  # type: ignore[misc]
     """An array of a C type in shared memory: `shoal.Array`, without a lock of its own."""
 
     _typeid = "Array"
@@ -221,13 +241,13 @@ class ArrayProxy(_Managed, _array.Array):
         super().__init__(typecode, sequence if opening else list(sequence), **opening)
 
     def _getvalue(self) -> Any:
-        return _original.array.array(self._type._type_, self[:])
+        return _std.array.array(self._type._type_, self[:])
 
     def __str__(self) -> str:
         return str(self[:])
 
 
-class QueueProxy(_Managed, queues.JoinableQueue[T]):
+class QueueProxy(_Managed, queues.JoinableQueue[T], _std.BaseProxy):  # type: ignore[misc]
     """A queue with `task_done` and `join`."""
 
     _typeid = "Queue"
@@ -254,33 +274,33 @@ class _Acquirer(_Managed):
             raise RuntimeError(str(error)) from None
 
 
-class LockProxy(_Acquirer, synchronize.Lock):
+class LockProxy(_Acquirer, synchronize.Lock, _std.AcquirerProxy):  # type: ignore[misc]
     """A lock; see `shoal.Lock`."""
 
     _typeid = "Lock"
 
 
-class RLockProxy(_Acquirer, synchronize.RLock):
+class RLockProxy(_Acquirer, synchronize.RLock, _std.AcquirerProxy):  # type: ignore[misc]
     """A lock that its thread may take again; see `shoal.RLock`."""
 
     _typeid = "RLock"
 
 
-class SemaphoreProxy(_Acquirer, synchronize.Semaphore):
+class SemaphoreProxy(_Acquirer, synchronize.Semaphore, _std.AcquirerProxy):  # type: ignore[misc]
     """A number of permits; see `shoal.Semaphore`."""
 
     _typeid = "Semaphore"
     release = synchronize.Semaphore.release
 
 
-class BoundedSemaphoreProxy(_Acquirer, synchronize.BoundedSemaphore):
+class BoundedSemaphoreProxy(_Acquirer, synchronize.BoundedSemaphore, _std.AcquirerProxy):  # type: ignore[misc]
     """A semaphore that never has more permits than at first."""
 
     _typeid = "BoundedSemaphore"
     release = synchronize.BoundedSemaphore.release
 
 
-class ConditionProxy(_Managed, synchronize.Condition):
+class ConditionProxy(_Managed, synchronize.Condition, _std.ConditionProxy):  # type: ignore[misc]
     """Waiting for a change of what a lock guards; see `shoal.Condition`."""
 
     _typeid = "Condition"
@@ -289,19 +309,19 @@ class ConditionProxy(_Managed, synchronize.Condition):
         super().__init__(RLockProxy() if lock is None else lock)
 
 
-class EventProxy(_Managed, synchronize.Event):
+class EventProxy(_Managed, synchronize.Event, _std.EventProxy):  # type: ignore[misc]
     """Something that has happened or not; see `shoal.Event`."""
 
     _typeid = "Event"
 
 
-class BarrierProxy(_Managed, synchronize.Barrier):
+class BarrierProxy(_Managed, synchronize.Barrier, _std.BarrierProxy):  # type: ignore[misc]
     """A meeting point; see `shoal.Barrier`. The action is run by the last to come."""
 
     _typeid = "Barrier"
 
 
-class SyncManager(_original.SyncManager):  # type: ignore[misc]
+class SyncManager(_std.SyncManager):  # type: ignore[misc]
     """What `Manager()` returns; see the head of this module.
 
     What was made and sent somewhere lives until `shutdown`, or the end of ``with``; what was not,
@@ -349,7 +369,7 @@ class SyncManager(_original.SyncManager):  # type: ignore[misc]
         self._need_server()
         return super()._create(*args, **kwds)
 
-    @property
+    @attribute
     def address(self) -> Any:
         """Where the server listens. Starts one, if there is none."""
         self._need_server()
@@ -399,7 +419,7 @@ class SyncManager(_original.SyncManager):  # type: ignore[misc]
     def _make(self, kind: Callable[..., _M], *args: Any, **kwds: Any) -> _M:
         self._check()
         if self._is_served:
-            served: _M = getattr(_original.SyncManager, kind._typeid)(self, *args, **kwds)  # type: ignore[attr-defined]
+            served: _M = getattr(_std.SyncManager, kind._typeid)(self, *args, **kwds)  # type: ignore[attr-defined]
             return served
         one = kind(*args, **kwds)
         one._manager = weakref.ref(self)
@@ -474,9 +494,9 @@ class SyncManager(_original.SyncManager):  # type: ignore[misc]
 
 
 _INITIAL, _STARTED, _SHUTDOWN = (
-    _original.State.INITIAL,
-    _original.State.STARTED,
-    _original.State.SHUTDOWN,
+    _std.State.INITIAL,
+    _std.State.STARTED,
+    _std.State.SHUTDOWN,
 )
 
 

@@ -28,21 +28,20 @@ import sys
 import threading
 import weakref
 from collections import deque
-from multiprocessing import connection, pool, util
 from multiprocessing.context import ProcessError
-from multiprocessing.pool import AsyncResult, ThreadPool
 from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
 from .. import _queue, _worker
 from .. import devices as _devices
 from .._errors import InvalidError
-from .._interactive import sendable
+from .._interactive import ByValue, Pickler, sendable
+from .._original import connection, util
+from .._original import pool as _std
 from .._pickling import dumps
 
 __all__ = ["AsyncResult", "Pool", "ThreadPool", "WorkerDiedError"]
 
-# The type checkers' library knows only what is documented.
-_std: Any = pool
+AsyncResult, ThreadPool = _std.AsyncResult, _std.ThreadPool
 INIT, RUN, CLOSE, TERMINATE = _std.INIT, _std.RUN, _std.CLOSE, _std.TERMINATE
 
 
@@ -154,9 +153,10 @@ class _Engine:
         start: Callable[[int, int, "_Engine"], Any],
         processes: int,
         by_fork: bool,
+        pickler: Optional[Pickler],
     ) -> None:
         self.start = start
-        self.by_fork = by_fork
+        self.encode = _encoder(by_fork, pickler)
         self.processes = processes
         self.state = RUN
         self.tasks: "_queue.Queue[Any]" = _queue.Queue(maxsize=_worker.BACKLOG)
@@ -217,7 +217,6 @@ class _Engine:
     # -- tasks, by the thread that feeds -----------------------------------------------------
 
     def _feed(self) -> None:
-        encode = _encoder(self.by_fork)
         for tasks, set_length in iter(self.jobs.get, None):
             index, job = -1, None if set_length is None else set_length.__self__._job
             tasks = iter(tasks)
@@ -235,7 +234,7 @@ class _Engine:
                 index = task[1]
                 if failed is None:
                     try:
-                        data = encode(*task)
+                        data = self.encode(*task)
                         _worker.put_politely(self.tasks, data, self.processes, self._takes_tasks)
                     except BaseException as error:
                         failed = _failure("pickling the task", error)
@@ -417,8 +416,12 @@ def _end_iteration(result: Any, error: Exception) -> None:
     result._pool = None
 
 
-def _encoder(by_fork: bool) -> Callable[..., bytes]:
+def _encoder(by_fork: bool, pickler: Optional[Pickler]) -> Callable[..., bytes]:
     """Makes messages of tasks. Remembers the last function: a map's tasks have the same."""
+
+    def pickle(thing: Any) -> bytes:
+        return dumps(ByValue(thing, pickler) if pickler else thing)
+
     known: Any = None
     name = b""
 
@@ -429,13 +432,14 @@ def _encoder(by_fork: bool) -> Callable[..., bytes]:
             how = _worker.MAP if function is _std.mapstar else _worker.STARMAP
             function, *payload = args[0]
         if function is known:
-            return _worker.TASK.pack(job, index, how, len(name)) + name + dumps(payload)
+            return _worker.TASK.pack(job, index, how, len(name)) + name + pickle(payload)
         if _worker.is_found_by_name(function):
             # A forked worker has what was defined before it was.
-            known, name = function, dumps(function if by_fork else sendable(function))
-            return _worker.TASK.pack(job, index, how, len(name)) + name + dumps(payload)
+            name = pickle(function if by_fork or pickler else sendable(function))
+            known = function
+            return _worker.TASK.pack(job, index, how, len(name)) + name + pickle(payload)
         # Together, so that what both refer to is one object on the other side as well.
-        return _worker.TASK.pack(job, index, how, 0) + dumps((function, payload))
+        return _worker.TASK.pack(job, index, how, 0) + pickle((function, payload))
 
     return encode
 
@@ -469,6 +473,9 @@ class Pool(_std.Pool):  # type: ignore[misc]
             ``"rotate"``: worker *i* sees device *i* of those visible here, modulo their number.
         family: whose devices: ``"cuda"``, ``"rocm"``, ... ``"rotate"`` needs the family's variable
             to be set, but for ``"cuda"``, whose devices are counted in ``/dev``.
+        pickler: how functions, arguments and results are pickled: a module with ``dumps`` and
+            ``loads`` that workers can import, such as ``cloudpickle`` or ``dill``. Then a task may
+            be a lambda or an inner function.
 
     A pool's threads are gone once it is joined; it must not be used after a fork by the child.
     """
@@ -483,6 +490,7 @@ class Pool(_std.Pool):  # type: ignore[misc]
         *,
         devices: Optional[_devices.DevicesArgument] = None,
         family: str = "cuda",
+        pickler: Any = None,
     ) -> None:
         # For `__del__`, should this fail.
         self._pool: List[Any] = []
@@ -499,11 +507,16 @@ class Pool(_std.Pool):  # type: ignore[misc]
             raise TypeError("initializer must be a callable")
         if devices == "rotate":
             _one_of(0, family)
+        by = None if pickler is None else Pickler.of(pickler)
         if context is None:
             from .context import _default_context
 
             context = _default_context.get_context()
         self._ctx = context
+        by_fork = context.get_start_method() == "fork"
+        begin: Any = (initializer, initargs)
+        if by is not None and not by_fork:
+            begin = [ByValue(it, by) for it in begin]
 
         def start(place: int, number: int, engine: _Engine) -> Any:
             masked: Dict[str, Any] = {}
@@ -514,7 +527,7 @@ class Pool(_std.Pool):  # type: ignore[misc]
             worker = make(
                 context,
                 target=_worker.work,
-                args=(*args, initializer, initargs, maxtasksperchild),
+                args=(*args, *begin, maxtasksperchild, by),
                 **masked,
             )
             worker.name = worker.name.replace("Process", "PoolWorker")
@@ -523,9 +536,7 @@ class Pool(_std.Pool):  # type: ignore[misc]
             return worker
 
         make = self.Process
-        engine = self._engine = _Engine(
-            start, processes, by_fork=context.get_start_method() == "fork"
-        )
+        engine = self._engine = _Engine(start, processes, by_fork, by)
         self._processes = processes
         self._pool = engine.workers
         self._cache = engine.cache

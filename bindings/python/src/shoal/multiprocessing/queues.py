@@ -6,20 +6,22 @@ pickled and in the queue when `put` returns, so errors of pickling are raised th
 nothing to wait for; a process killed while it waits in `get` disturbs nobody; a queue can
 be pickled anywhere, not only to a child being started. A queue has a `fileno`, so
 `multiprocessing.connection.wait` can wait for it, or for its ``_reader`` as programs have
-always done.
+always done. Each class is derived from the standard library's, for `isinstance`; nothing of that is
+used.
 """
 
 from __future__ import annotations
 
 import time
 import weakref
-from multiprocessing import parent_process
+from multiprocessing.process import parent_process
 from typing import Any, Dict, FrozenSet, Iterable, Optional, Type, TypeVar
 
 from .. import _ffi, _handles, _pickling, _queue, _select
 from .._errors import Empty, Full, ShoalError, TimeoutError
 from .._lock import Lock
 from .._map import Map
+from .._original import queues as _std
 from .._sync import Event
 
 __all__ = ["Empty", "Full", "JoinableQueue", "Queue", "SimpleQueue"]
@@ -254,7 +256,7 @@ def _side_of(queue: _Closable[Any], which: str) -> _Side:
     return queue._side(which)
 
 
-class Queue(_Closable[T]):
+class Queue(_Closable[T], _std.Queue):  # type: ignore[misc]
     """`multiprocessing.Queue`, in shared memory, and a `shoal.Queue`: with `put_many`, `get_many`,
     leases and all."""
 
@@ -266,7 +268,7 @@ class Queue(_Closable[T]):
         """Nothing: the end of a process never waits for a queue."""
 
 
-class SimpleQueue(_Closable[T]):
+class SimpleQueue(_Closable[T], _std.SimpleQueue):  # type: ignore[misc]
     """`multiprocessing.SimpleQueue`, in shared memory."""
 
     # The original is a pipe.
@@ -283,7 +285,7 @@ _ALL_DONE = "all done"
 _SLICE = 0.1
 
 
-class JoinableQueue(Queue[T]):
+class JoinableQueue(Queue[T], _std.JoinableQueue):  # type: ignore[misc]
     """`multiprocessing.JoinableQueue`: counts what was put and not yet reported done.
 
     The count is an atomic number in a shared map, so no death leaves it locked; a task

@@ -7,24 +7,25 @@ none, `RawValue` and `RawArray`, is plain memory and the standard library's.
 from __future__ import annotations
 
 import ctypes
-from multiprocessing import sharedctypes as _std
-from multiprocessing.sharedctypes import RawArray, RawValue, copy
 from typing import Any
 
 from .. import _array
+from .._original import sharedctypes as _std
 
 __all__ = ["Array", "RawArray", "RawValue", "Value", "copy"]
 
+RawArray, RawValue, copy = _std.RawArray, _std.RawValue, _std.copy
 
-class Synchronized(_array.Value):
+
+class Synchronized(_array.Value, _std.Synchronized):  # type: ignore[misc]
     """What `Value` makes; see `shoal.Value`."""
 
 
-class SynchronizedArray(_array.Array):
+class SynchronizedArray(_array.Array, _std.SynchronizedArray):  # type: ignore[misc]
     """What `Array` makes; see `shoal.Array`."""
 
 
-class SynchronizedString(SynchronizedArray):
+class SynchronizedString(SynchronizedArray, _std.SynchronizedString):  # type: ignore[misc]
     """What `Array` makes of characters, with ``value`` and ``raw``."""
 
 

@@ -3,7 +3,8 @@
 Methods and exceptions are the standard library's. What differs: the lock of a process that was
 killed goes to the next one (`Lock.owner_died` tells), permits of the killed return, `Event.set`
 and `Condition.notify` never wait for a dead waiter, and each can be pickled anywhere, not only
-to a child that is being started.
+to a child that is being started. Each class is derived from the standard library's, for
+`isinstance`; nothing of that is used.
 
 Permits stay taken when the process that has them ends by itself, as ever: only those of one that
 was killed return. (Those of a `shoal.Semaphore` return in either case.)
@@ -13,11 +14,11 @@ from __future__ import annotations
 
 import errno
 import time
-from multiprocessing import synchronize as _std
 from types import TracebackType
 from typing import Any, Callable, Optional, Tuple, Type
 
 from .. import _ffi, _lock, _sync
+from .._original import synchronize as _std
 
 __all__ = ["Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"]
 
@@ -29,7 +30,7 @@ class _SemLock:
     standard library's queues.
     """
 
-    SEM_VALUE_MAX: int = _std.SEM_VALUE_MAX  # type: ignore[attr-defined]
+    SEM_VALUE_MAX: int = _std.SEM_VALUE_MAX
 
     def __init__(self, lock: Any) -> None:
         self._lock = lock
@@ -103,7 +104,7 @@ class _Number:
         self.get_value = get_value
 
 
-class Lock(_lock.Lock):
+class Lock(_lock.Lock, _std.Lock):  # type: ignore[misc]
     """`multiprocessing.Lock`; see `shoal.Lock`."""
 
     def __init__(self, *, ctx: Any = None) -> None:
@@ -153,7 +154,7 @@ class PipeLock(Lock):
 _MOMENT = 1.0
 
 
-class RLock(_lock.RLock):
+class RLock(_lock.RLock, _std.RLock):  # type: ignore[misc]
     """`multiprocessing.RLock`; see `shoal.RLock`."""
 
     def __init__(self, *, ctx: Any = None) -> None:
@@ -164,7 +165,7 @@ class RLock(_lock.RLock):
         return _SemLock(self)
 
 
-class Semaphore(_sync.Semaphore):
+class Semaphore(_sync.Semaphore, _std.Semaphore):  # type: ignore[misc]
     """`multiprocessing.Semaphore`; see `shoal.Semaphore`.
 
     Permits stay taken when the process that has them ends by itself, and return when it is killed.
@@ -180,7 +181,7 @@ class Semaphore(_sync.Semaphore):
         return _SemLock(self)
 
 
-class BoundedSemaphore(_sync.BoundedSemaphore):
+class BoundedSemaphore(_sync.BoundedSemaphore, _std.BoundedSemaphore):  # type: ignore[misc]
     """`multiprocessing.BoundedSemaphore`; see `shoal.BoundedSemaphore`, and `Semaphore`."""
 
     _handle_type = _ffi.KeptSemaphoreHandle
@@ -201,7 +202,7 @@ class BoundedSemaphore(_sync.BoundedSemaphore):
         return _SemLock(self)
 
 
-class Event(_sync.Event):
+class Event(_sync.Event, _std.Event):  # type: ignore[misc]
     """`multiprocessing.Event`; see `shoal.Event`."""
 
     def __init__(self, *, ctx: Any = None) -> None:
@@ -212,7 +213,7 @@ class Event(_sync.Event):
         return f"<{type(self).__qualname__} at {self._name!r} {state}>"
 
 
-class Condition(_sync.Condition):
+class Condition(_sync.Condition, _std.Condition):  # type: ignore[misc]
     """`multiprocessing.Condition`; see `shoal.Condition`."""
 
     def __init__(self, lock: Optional[_lock.Lock] = None, *, ctx: Any = None) -> None:
@@ -234,7 +235,7 @@ class Condition(_sync.Condition):
         return _Number(int)
 
 
-class Barrier(_sync.Barrier):
+class Barrier(_sync.Barrier, _std.Barrier):  # type: ignore[misc]
     """`multiprocessing.Barrier`; see `shoal.Barrier`."""
 
     def __init__(

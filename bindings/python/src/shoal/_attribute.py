@@ -1,0 +1,69 @@
+"""Attributes that are asked of the library, and what it means that one cannot be had.
+
+`hasattr`, `inspect`, `unittest.mock` and the server of a `BaseManager` look at every attribute of
+an object, and expect no error but `AttributeError`. So what such a property raises is one too::
+
+    queue.detach()
+    queue.maxsize               # a ClosedError, as of every method, and an AttributeError
+    hasattr(queue, "maxsize")   # False
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Tuple
+
+if TYPE_CHECKING:
+    attribute = property
+else:
+
+    def attribute(getter: Callable[[Any], Any]) -> property:
+        """A property whose errors are `AttributeError` as well."""
+
+        @functools.wraps(getter)
+        def get(self: Any) -> Any:
+            try:
+                return getter(self)
+            except AttributeError:
+                raise
+            except Exception as error:
+                raise as_attribute_error(error) from error.__cause__
+
+        return property(get)
+
+
+# Of the classes of errors that were met: the one that is an AttributeError as well.
+_both: Dict[type, Optional[type]] = {}
+
+
+def as_attribute_error(error: Exception) -> AttributeError:
+    """An error that is what ``error`` is and an `AttributeError`; the errors of the operating system
+    cannot be both."""
+    kind = type(error)
+    if kind not in _both:
+        _both[kind] = _derive(kind)
+    derived = _both[kind]
+    if derived is not None:
+        try:
+            made: AttributeError = derived(*error.args)
+        except TypeError:
+            pass
+        else:
+            made.__dict__.update(error.__dict__)
+            return made.with_traceback(error.__traceback__)
+    plain = AttributeError(f"{kind.__name__}: {error}")
+    plain.__cause__ = error
+    return plain
+
+
+def _derive(kind: type) -> Optional[type]:
+    def reduce(self: Any) -> Tuple[Any, Any]:
+        # Another process has no such class: there it is the error that it was.
+        return kind, self.args
+
+    names = {"__module__": kind.__module__, "__doc__": kind.__doc__, "__reduce__": reduce}
+    try:
+        return type(kind.__name__, (kind, AttributeError), names)
+    except TypeError:
+        # Since Python 3.10 an AttributeError has fields of its own, as an OSError has.
+        return None

@@ -1,0 +1,12 @@
+"""What a fork server imports once, so that none of its children has to."""
+
+from . import _install as _install
+from . import _popen as _popen
+from . import _popen_new as _popen_new
+from . import _worker as _worker
+from .multiprocessing import connection as connection
+from .multiprocessing import managers as managers
+from .multiprocessing import pool as pool
+from .multiprocessing import queues as queues
+from .multiprocessing import sharedctypes as sharedctypes
+from .multiprocessing import synchronize as synchronize

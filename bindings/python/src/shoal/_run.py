@@ -1,0 +1,96 @@
+"""``python -m shoal.multiprocessing script.py arguments``: a program that is not changed at all."""
+
+from __future__ import annotations
+
+import builtins
+import importlib.util
+import os
+import sys
+from importlib.machinery import PathFinder, SourceFileLoader
+from types import ModuleType
+from typing import Any, List, NoReturn
+
+from ._install import install
+
+USAGE = """usage: python -m shoal.multiprocessing script.py [argument ...]
+       python -m shoal.multiprocessing -m module [argument ...]
+Runs a program with the objects of multiprocessing in shared memory."""
+
+
+def main(arguments: List[str]) -> None:
+    """Becomes the program that the arguments name, after `install`."""
+    if not arguments or arguments == ["-m"]:
+        _give_up(USAGE)
+    if arguments[0] in ("-h", "--help"):
+        print(USAGE)
+        return
+    if arguments[0] == "-m":
+        sys.argv = arguments[1:]
+        spec = _module(arguments[1])
+    else:
+        sys.argv = arguments
+        spec = _script(arguments[0])
+    install()
+    _run(spec)
+
+
+def _module(name: str) -> Any:
+    """What there is of a module, or of a package's ``__main__``."""
+    try:
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.submodule_search_locations is not None:
+            spec = importlib.util.find_spec(f"{name}.__main__")
+    except (ImportError, ValueError) as error:
+        _give_up(f"Error while finding module {name!r}: {error}")
+    if spec is None or spec.loader is None:
+        _give_up(f"No module named {name!r} that can be run")
+    return spec
+
+
+def _script(path: str) -> Any:
+    """What there is of a directory or zip file with a ``__main__.py``; a file has no more than its
+    path."""
+    if not os.path.exists(path):
+        _give_up(f"can't open file {path!r}: there is no such file")
+    spec = PathFinder.find_spec("__main__", [path])
+    if spec is None and os.path.isdir(path):
+        _give_up(f"can't find '__main__' module in {path!r}")
+    if not getattr(sys.flags, "safe_path", False):
+        # In the place of the working directory, which ``-m`` has put there.
+        sys.path[0] = path if spec else os.path.dirname(os.path.realpath(path))
+    return spec
+
+
+def _run(spec: Any) -> None:
+    if spec is None:
+        file = sys.argv[0]
+        loader: Any = SourceFileLoader("__main__", file)
+        # Not `get_code`, which would keep it in a cache.
+        code = loader.source_to_code(loader.get_data(file), file)
+    else:
+        loader = spec.loader
+        file = loader.get_filename(spec.name)
+        code = loader.get_code(spec.name)
+        if spec.name != "__main__":
+            sys.argv[0] = file
+    if code is None:
+        _give_up(f"No code object available for {spec.name}")
+    program = ModuleType("__main__")
+    program.__dict__.update(
+        __builtins__=builtins,
+        __file__=file,
+        __cached__=getattr(spec, "cached", None),
+        __loader__=loader,
+        __package__=getattr(spec, "parent", None),
+        # Children find the program by this, or by the file.
+        __spec__=spec,
+    )
+    # The module that runs now must not go: the interpreter would empty it.
+    sys.modules["shoal.multiprocessing.__main__"] = sys.modules["__main__"]
+    sys.modules["__main__"] = program
+    exec(code, program.__dict__)
+
+
+def _give_up(why: str) -> NoReturn:
+    print(why, file=sys.stderr)
+    sys.exit(2)

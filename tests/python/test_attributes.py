@@ -1,0 +1,231 @@
+"""What other code asks of an object: its attributes, and whether it is one of the originals."""
+
+from __future__ import annotations
+
+import copy
+import ctypes
+import inspect
+import logging.config
+import multiprocessing.managers as std_managers
+import multiprocessing.pool as std_pool
+import multiprocessing.queues as std_queues
+import multiprocessing.sharedctypes as std_sharedctypes
+import multiprocessing.synchronize as std_synchronize
+import pickle
+import sys
+import threading
+from multiprocessing import connection as std_connection, context as std_context
+from typing import Any, Callable, Dict, List
+from unittest import mock
+
+import pytest
+
+import shoal
+import shoal.multiprocessing as mp
+from conftest import Script, ends_well
+
+
+class Point(ctypes.Structure):
+    _fields_ = [("x", ctypes.c_int), ("y", ctypes.c_double)]
+
+
+PLAIN: Dict[str, Callable[[], Any]] = {
+    "shoal.Queue": shoal.Queue,
+    "shoal.Map": shoal.Map,
+    "shoal.List": shoal.List,
+    "shoal.RWLock": shoal.RWLock,
+    "Queue": mp.Queue,
+    "JoinableQueue": mp.JoinableQueue,
+    "SimpleQueue": mp.SimpleQueue,
+    "Lock": mp.Lock,
+    "RLock": mp.RLock,
+    "Semaphore": mp.Semaphore,
+    "BoundedSemaphore": mp.BoundedSemaphore,
+    "Condition": mp.Condition,
+    "Event": mp.Event,
+    "Barrier": lambda: mp.Barrier(1),
+    "Value": lambda: mp.Value("i", 1),
+    "Value of a structure": lambda: mp.Value(Point, 1, 2.0),
+    "Array": lambda: mp.Array("i", 2),
+    "Array of characters": lambda: mp.Array("c", b"ab"),
+    "Connection": lambda: mp.Pipe()[0],
+}
+# Each with its original class.
+MANAGED = {
+    "dict": std_managers.DictProxy,
+    "list": std_managers.ListProxy,
+    "Namespace": std_managers.NamespaceProxy,
+    "Value": std_managers.ValueProxy,
+    "Array": std_managers.ArrayProxy,
+    "Lock": std_managers.AcquirerProxy,
+    "RLock": std_managers.AcquirerProxy,
+    "Semaphore": std_managers.AcquirerProxy,
+    "BoundedSemaphore": std_managers.AcquirerProxy,
+    "Condition": std_managers.ConditionProxy,
+    "Event": std_managers.EventProxy,
+    "Barrier": std_managers.BarrierProxy,
+    "Queue": std_managers.BaseProxy,
+    "JoinableQueue": std_managers.BaseProxy,
+}
+ARGUMENTS = {"Value": ("i", 1), "Array": ("i", [1, 2]), "Barrier": (1,)}
+
+
+def all_of(thing: Any) -> List[str]:
+    """Every name that somebody may ask for."""
+    return sorted({*dir(thing), *(name for kind in type(thing).__mro__ for name in vars(kind))})
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+@pytest.mark.parametrize("detached", [False, True])
+def test_no_attribute_raises_anything_but_attribute_error(kind: str, detached: bool) -> None:
+    made = PLAIN[kind]()
+    if detached:
+        made.detach()
+    for name in all_of(made):
+        hasattr(made, name)
+    inspect.getmembers(made)
+    mock.create_autospec(made, instance=True)
+    # And what `dir` names is there, for those who do not ask.
+    for name in dir(made):
+        getattr(made, name)
+    made.detach()
+
+
+def test_dir_does_not_wait_for_a_lock() -> None:
+    value = mp.Value("i", 1)
+    value.acquire()
+    names: List[str] = []
+    thread = threading.Thread(target=lambda: names.extend(dir(value)), daemon=True)
+    thread.start()
+    thread.join(20)
+    value.release()
+    assert "value" in names
+
+
+def test_the_error_of_an_attribute_is_the_methods_as_well() -> None:
+    queue: "shoal.Queue[int]" = shoal.Queue()
+    queue.detach()
+    for _ in range(2):
+        with pytest.raises(shoal.ClosedError, match="is detached") as caught:
+            queue.nbytes  # noqa: B018
+        assert isinstance(caught.value, AttributeError)
+        assert type(caught.value).__name__ == "ClosedError"
+    assert type(pickle.loads(pickle.dumps(caught.value))) is shoal.ClosedError
+    closed = mp.Queue()
+    closed.close()
+    with pytest.raises(ValueError, match="is closed"):
+        closed.maxsize  # noqa: B018
+    for value, name in ((mp.Value("i", 1), "value"), (mp.Value(Point, 1, 2.0), "x")):
+        value.detach()
+        with pytest.raises(shoal.ClosedError):
+            getattr(value, name)
+        with pytest.raises(AttributeError, match="no attribute 'other'"):
+            value.other  # noqa: B018
+
+
+def test_errors_of_the_system_are_attribute_errors_too() -> None:
+    from shoal._attribute import as_attribute_error
+
+    error = as_attribute_error(shoal.NoSpaceError("nothing is left"))
+    assert isinstance(error, AttributeError) and "nothing is left" in str(error)
+
+
+def test_a_base_manager_serves_our_objects_to_other_programs(script: Script) -> None:
+    out = ends_well(
+        script(
+            """
+            import ctypes, threading
+            from multiprocessing.managers import BaseManager
+            import shoal.multiprocessing as mp
+            class Point(ctypes.Structure): _fields_ = [("x", ctypes.c_int)]
+            made = {
+                "queue": mp.Queue(), "joinable": mp.JoinableQueue(), "simple": mp.SimpleQueue(),
+                "lock": mp.Lock(), "rlock": mp.RLock(), "semaphore": mp.Semaphore(),
+                "condition": mp.Condition(), "event": mp.Event(), "barrier": mp.Barrier(1),
+                "value": mp.Value("i"), "point": mp.Value(Point), "array": mp.Array("i", 2),
+                "text": mp.Array("c", 2), "connection": mp.Pipe()[0],
+            }
+            class Server(BaseManager): pass
+            class Client(BaseManager): pass
+            for name in made:
+                Server.register(name, callable=lambda name=name: made[name])
+                Client.register(name)
+            server = Server(("127.0.0.1", 0), authkey=b"key").get_server()
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            client = Client(server.address, authkey=b"key")
+            client.connect()
+            def use():
+                # Its proxies are gone at its end: this process's server cannot be asked at its own.
+                for name in ("queue", "joinable", "simple"):
+                    queue = getattr(client, name)()
+                    queue.put({"a": 1})
+                    assert queue.get() == {"a": 1}
+                for name in ("lock", "rlock", "semaphore", "condition", "value", "point", "array"):
+                    lock = getattr(client, name)()
+                    assert lock.acquire()
+                    lock.release()
+                event = client.event()
+                event.set()
+                assert event.is_set() and client.barrier().wait() == 0
+                client.text(), client.connection()
+            use()
+            print("served")
+            """
+        )
+    )
+    assert out == "served\n"
+
+
+def test_objects_are_instances_of_the_originals(ctx: Any) -> None:
+    for name in "Queue SimpleQueue JoinableQueue".split():
+        assert isinstance(getattr(ctx, name)(), getattr(std_queues, name))
+    for name in "Lock RLock Semaphore BoundedSemaphore Condition Event".split():
+        assert isinstance(getattr(ctx, name)(), getattr(std_synchronize, name))
+    assert isinstance(ctx.JoinableQueue(), std_queues.Queue)
+    assert isinstance(ctx.Barrier(2), std_synchronize.Barrier)
+    original: Any = std_sharedctypes
+    assert isinstance(ctx.Value("i", 1), original.Synchronized)
+    assert isinstance(ctx.Value(Point, 1, 2.0), original.SynchronizedBase)
+    assert isinstance(ctx.Array("i", 3), original.SynchronizedArray)
+    assert isinstance(ctx.Array("c", 3), original.SynchronizedString)
+    assert all(isinstance(end, std_connection.Connection) for end in ctx.Pipe())
+    with ctx.Pool(1) as pool:
+        assert isinstance(pool, std_pool.Pool)
+    assert type(ctx) in type(ctx).__mro__ and isinstance(ctx, std_context.BaseContext)
+    assert isinstance(ctx, getattr(std_context, type(ctx).__name__))
+    assert isinstance(ctx.Process(), std_context.process.BaseProcess)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kind", MANAGED)
+def test_what_a_manager_makes_is_an_instance_of_the_original_proxy(kind: str) -> None:
+    with mp.Manager() as manager:
+        made = getattr(manager, kind)(*ARGUMENTS.get(kind, ()))
+        assert isinstance(made, MANAGED[kind])
+        # It is a proxy by name only: no method of one is left that would ask a server.
+        for name in dir(MANAGED[kind]):
+            owner = next(it for it in type(made).__mro__ if name in vars(it))
+            asks = owner.__module__ == std_managers.__name__ and callable(vars(owner)[name])
+            assert not asks or name in vars(std_managers.BaseProxy) or name in made.__dict__, name
+
+
+def test_a_deep_copy_of_what_a_manager_made_is_its_contents() -> None:
+    with mp.Manager() as manager:
+        assert copy.deepcopy(manager.dict(a=1)) == {"a": 1}
+        plain = copy.deepcopy(manager.list([1, 2]))
+        assert type(plain) is list and plain == [1, 2]
+        assert copy.deepcopy(manager.Namespace(a=1)).a == 1
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="takes no such queue")
+def test_logging_takes_our_queues() -> None:
+    with mp.Manager() as manager:
+        for queue in (mp.Queue(), mp.JoinableQueue(), manager.Queue()):
+            handler = {"class": "logging.handlers.QueueHandler", "queue": queue}
+            name = "test_logging_takes_our_queues"
+            logger = {"handlers": ["to queue"], "level": "INFO"}
+            config = {"version": 1, "handlers": {"to queue": handler}, "loggers": {name: logger}}
+            logging.config.dictConfig({**config, "disable_existing_loggers": False})
+            log = logging.getLogger(name)
+            log.info("hello")
+            assert queue.get(timeout=10).getMessage() == "hello"
+            log.handlers.clear()
