@@ -334,7 +334,8 @@ class SyncManager(_std.SyncManager):  # type: ignore[misc]
         self._stop_server: Callable[[], object] = lambda: None
         # Whether all of it is the standard library's, here or in another process.
         self._is_served = address is not None
-        self._made: PyList["weakref.ref[_Managed]"] = []
+        # By id, since maps compare by content and so have no hash.
+        self._made: "weakref.WeakValueDictionary[int, _Managed]" = weakref.WeakValueDictionary()
         self._sent: Dict[int, _Managed] = {}
 
     # -- the server, if there has to be one ------------------------------------------------
@@ -383,11 +384,9 @@ class SyncManager(_std.SyncManager):  # type: ignore[misc]
     def shutdown(self) -> None:
         """Gives up everything made here; children that use it may go on."""
         self._state.value = _SHUTDOWN
-        made, self._made = self._made, []
-        for one in made:
-            managed = one()
-            if managed is not None:
-                managed._give_up()
+        for one in list(self._made.values()):
+            one._give_up()
+        self._made.clear()
         self._sent.clear()
         self._stop_server()
 
@@ -406,13 +405,13 @@ class SyncManager(_std.SyncManager):  # type: ignore[misc]
         if self._is_served or self._process is not None:
             count: int = super()._number_of_objects()
             return count
-        return sum(one() is not None for one in self._made)
+        return len(self._made)
 
     def _debug_info(self) -> str:
         if self._is_served or self._process is not None:
             text: str = super()._debug_info()
             return text
-        return "\n".join(repr(one()) for one in self._made if one() is not None)
+        return "\n".join(map(repr, list(self._made.values())))
 
     # -- what it makes ---------------------------------------------------------------------
 
@@ -423,8 +422,7 @@ class SyncManager(_std.SyncManager):  # type: ignore[misc]
             return served
         one = kind(*args, **kwds)
         one._manager = weakref.ref(self)
-        self._made = [other for other in self._made if other() is not None]
-        self._made.append(weakref.ref(one))
+        self._made[id(one)] = one
         return one
 
     def dict(self, *args: Any, **kwargs: Any) -> "DictProxy[Any, Any]":
