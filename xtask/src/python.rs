@@ -16,6 +16,17 @@ const TOOLS: (&str, &str) = (
 /// What some tests use, if it can be had.
 const EXTRAS: (&str, &str) = ("import numpy, cloudpickle", "numpy cloudpickle");
 
+/// Libraries that start processes, on which it is tried.
+const LIBRARIES: &[(&str, &str)] = &[
+    ("import gymnasium", "gymnasium"),
+    ("import joblib", "joblib"),
+    ("import loguru", "loguru"),
+    ("import mpire", "mpire"),
+    ("import pandas", "pandas"),
+    ("import pebble", "pebble"),
+    ("import tqdm", "tqdm"),
+];
+
 /// What it is measured beside.
 const PEERS: &[(&str, &str)] = &[
     ("import faster_fifo", "faster-fifo"),
@@ -27,7 +38,8 @@ const PEERS: &[(&str, &str)] = &[
 /// The versions that are looked for beside `python3`.
 const MINORS: std::ops::RangeInclusive<u32> = 9..=15;
 
-/// An environment of the project: `.venv` for `python3`, `.venv/other/<name>` for another one.
+/// An environment of the project: `.venv` for `python3`, `.venv/other/<name>` for another one, and
+/// `.venv/ecosystem` for libraries that would be in the way there.
 pub(crate) struct Environment {
     python: PathBuf,
 }
@@ -40,6 +52,20 @@ impl Environment {
             "python3" => top,
             other => top.join("other").join(other),
         };
+        Self::make(interpreter, &folder)
+    }
+
+    /// That of the libraries which start processes. Those that cannot be had are skipped in the tests.
+    pub(crate) fn ecosystem() -> Result<Self, String> {
+        let environment = Self::make("python3", &root().join(".venv/ecosystem"))?;
+        environment.have(TOOLS)?;
+        for library in LIBRARIES {
+            let _ = environment.have(*library);
+        }
+        Ok(environment)
+    }
+
+    fn make(interpreter: &str, folder: &Path) -> Result<Self, String> {
         let python = folder.join("bin/python");
         // An interrupted or failed `venv` leaves an interpreter without pip, and an upgrade
         // of the system one that does not start.
@@ -56,7 +82,7 @@ impl Environment {
                 ));
             }
             let mut make = Command::new(interpreter);
-            step::run(make.args(["-m", "venv", "--clear"]).arg(&folder)).map_err(|why| {
+            step::run(make.args(["-m", "venv", "--clear"]).arg(folder)).map_err(|why| {
                 format!("{why}\n(on Debian and Ubuntu: apt install python3-venv)")
             })?;
         }

@@ -59,6 +59,15 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
             ))
         });
     }
+    steps.step("ecosystem", || {
+        step("build --release --features cli")?;
+        let environment = Environment::ecosystem()?;
+        environment.install()?;
+        run_command(&mut program(
+            environment.python(),
+            "-m pytest tests/ecosystem -q",
+        ))
+    });
     steps.step("the wheel, away from the checkout", || {
         dist::try_out(&dist::build()?, "python3")
     });
