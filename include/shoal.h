@@ -2451,16 +2451,21 @@ SHOAL_API void shoal_process_free(shoal_process *p);
  * The queue's descriptor, for an event loop: it polls readable while there is something to
  * take, and once the queue is closed or poisoned. For poll, epoll and what is built on them.
  *
- * It is readable some 30 us after a message was put, and until a call on this very handle
- * takes the last one or finds none. It may be readable in vain, since others take from the
- * queue as well: so take with SHOAL_NOWAIT. With edges (EPOLLET), take until
- * SHOAL_ERR_EMPTY, as ever.
+ * It is readable some 30 us after a message was put, and no more once the call has returned that
+ * took the last one, in whatever process: so a reader that polls it again under a lock which all
+ * readers take, and then takes a message, does not wait. Without such a lock others may be faster:
+ * take with SHOAL_NOWAIT. With edges (EPOLLET), take until SHOAL_ERR_EMPTY, as ever.
+ *
+ * Where the queue's name was removed before the first call, or the directory of objects cannot be
+ * written to, it is readable in vain for some 30 us after another process took the last message;
+ * and in a closed queue while a process works on messages that it has leased.
  *
  * Blocking, threads, fork: never blocks; safe everywhere. The first call of a process
- * starts a thread that stays. In a forked child the descriptor of its parent says nothing of
- * use: ask again, and get the child's own.
+ * starts a thread that stays. A forked child asks again, and gets its own; the descriptor of its
+ * parent stays right while that lives.
  * Ownership: the descriptor is the handle's and closes with it. Do not close it, read from it
- * or write to it.
+ * or write to it. It takes two descriptors of the process, and a FIFO beside the queue's file, which
+ * goes with that.
  *
  * Errors: SHOAL_ERR_OS (no descriptor or thread is to be had); SHOAL_ERR_INVALID.
  *
@@ -2493,8 +2498,8 @@ shoal_status shoal_queue_fd(shoal_queue *q,
  * `things`, `n`: what to wait for, at least one. `*out`: the index of the one that is ready.
  * `timeout_ns`: how long to wait; SHOAL_FOREVER, SHOAL_NOWAIT.
  * Blocking, threads, fork: waits until one is ready or the time is over; any number of
- * threads may wait for the same things. Works in a forked child. Uses a descriptor more for
- * each queue, that of `shoal_queue_fd`, unless something is ready at once.
+ * threads may wait for the same things. Works in a forked child. Uses two descriptors more
+ * for each queue, those of `shoal_queue_fd`, unless something is ready at once.
  * Ownership: `things` is not used after the call, and no handle in it may be freed before.
  *
  * Errors: SHOAL_ERR_TIMEOUT (none was ready in time, with SHOAL_NOWAIT too);

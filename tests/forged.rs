@@ -4,6 +4,7 @@
 mod common;
 
 use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
@@ -50,6 +51,8 @@ fn is_corrupt<T>(answer: &Result<T, Error>) -> bool {
 /// The queue's words, from the drawings in `src/queue`.
 mod queue {
     pub(crate) const FIRST: u64 = 540;
+    pub(crate) const TOLD: u64 = 544;
+    pub(crate) const FIFO: u64 = 560;
     pub(crate) const SHELF: u64 = 1152;
     pub(crate) const OLDEST: u64 = SHELF + 64;
     pub(crate) const RESTING: u64 = SHELF + 72;
@@ -73,6 +76,55 @@ fn queue_and_bytes() -> (Queue, Bytes) {
     let queue = Queue::with_options(None, &options).unwrap();
     let bytes = Bytes::of(queue.name());
     (queue, bytes)
+}
+
+fn is_readable(queue: &Queue) -> bool {
+    let mut polled = libc::pollfd {
+        fd: queue.fd().unwrap().as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: one descriptor; it does not wait.
+    unsafe { libc::poll(&mut polled, 1, 0) == 1 }
+}
+
+#[test]
+fn what_is_forged_about_descriptors_lasts_until_the_next_look() {
+    let _alone = alone();
+    let (queue, bytes) = queue_and_bytes();
+    assert!(!is_readable(&queue));
+    let comes = || {
+        queue.put(b"x", NOWAIT).unwrap();
+        while !is_readable(&queue) {
+            std::thread::yield_now();
+        }
+    };
+    let goes = || {
+        while is_readable(&queue) {
+            std::thread::yield_now();
+        }
+    };
+    for told in [1, 7, u32::MAX] {
+        bytes.set_half(queue::TOLD, told);
+        comes();
+        queue.get_vec(NOWAIT).unwrap();
+        assert!(!is_readable(&queue));
+        comes();
+        bytes.set_half(queue::TOLD, 0);
+        queue.get_vec(NOWAIT).unwrap();
+        goes();
+    }
+    // One that cannot have the FIFO is told by its own thread, and the others by theirs.
+    bytes.set(queue::FIFO, 12345);
+    let same = Queue::open(queue.name()).unwrap();
+    assert!(!is_readable(&same));
+    comes();
+    while !is_readable(&same) {
+        std::thread::yield_now();
+    }
+    same.get_vec(NOWAIT).unwrap();
+    assert!(!is_readable(&same));
+    goes();
 }
 
 #[test]

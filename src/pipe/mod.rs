@@ -27,7 +27,7 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::Timeout;
@@ -79,7 +79,7 @@ const QUEUES: u64 = 4096;
 /// Bytes each way starts with, unless told otherwise: most pipes carry short requests and answers.
 const BORN: u64 = 8 << 10;
 /// Changes with every incompatible change of a pipe or the queues in it.
-const LAYOUT: u64 = 0x5049_5045_0000_0004;
+const LAYOUT: u64 = 0x5049_5045_0000_0005;
 
 /// Whoever sends without ever waiting asks after so many bytes: as much as the kernel's pipes
 /// hold.
@@ -98,7 +98,7 @@ const ASK_EVERY_NS: u64 = 20_000_000;
 ///
 /// An end is [`Send`] and [`Sync`], and several threads and processes may hold it: each message
 /// goes to one of them. After a `fork` the child holds what its parent held, and each lets go
-/// of its own. Uses two file descriptors, and one more once it was asked [for one](Self::fd).
+/// of its own. Uses no file descriptor, unless it was asked [for one](Self::fd).
 ///
 /// ```
 /// use shoal::{Error, Pipe, Timeout};
@@ -217,12 +217,12 @@ impl Pipe {
     fn attach(segment: Arc<Segment>, end: End) -> Result<Self> {
         let state: &State = segment.region().resolve(Offset::new(Segment::DATA))?;
         let at = Segment::DATA + QUEUES;
-        let first = Queue::attach(Arc::clone(&segment), at)?;
+        let first = Queue::attach(Arc::clone(&segment), at, 0)?;
         let second = match state.ways.load(Ordering::Relaxed) {
             1 => None,
             2 => {
                 let at = at.saturating_add(way_size(first.max_capacity()));
-                Some(Queue::attach(Arc::clone(&segment), at)?)
+                Some(Queue::attach(Arc::clone(&segment), at, 1)?)
             }
             ways => return Err(Error::corrupt(format!("a pipe of {ways} ways"))),
         };
@@ -376,15 +376,17 @@ impl Pipe {
     /// `Os`: no descriptor or thread is to be had; `Unsupported` at the end that only sends.
     pub fn fd(&self) -> Result<BorrowedFd<'_>> {
         let (segment, state, other) = (Arc::clone(&self.segment), self.state, self.end.other());
-        let asked = AtomicU64::new(0);
+        let (asked, over) = (AtomicU64::new(0), AtomicBool::new(false));
         self.receiving()?.fd_or(move || {
             let now = clock::now_ns();
-            if now.saturating_sub(asked.load(Ordering::Relaxed)) < ASK_EVERY_NS {
-                return false;
+            let is_due = now.saturating_sub(asked.load(Ordering::Relaxed)) >= ASK_EVERY_NS;
+            if is_due && !over.load(Ordering::Relaxed) {
+                asked.store(now, Ordering::Relaxed);
+                // What cannot be asked is found out by the process that receives.
+                let gone = is_gone(&segment, state, other).unwrap_or(true);
+                over.store(gone, Ordering::Relaxed);
             }
-            asked.store(now, Ordering::Relaxed);
-            // What cannot be asked is found out by whoever receives.
-            is_gone(&segment, state, other).unwrap_or(true)
+            over.load(Ordering::Relaxed)
         })
     }
 

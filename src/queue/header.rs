@@ -22,6 +22,9 @@
 //!    520     8  due              consumer              when to look after the shelf; 0: never
 //!    528    12  finished         event: those sleep on it who wait for all to be acked
 //!    540     4  first            consumer              derived: the first due on the shelf, or 0
+//!    544     4  told             consumer              1 if a descriptor may be readable (see `readiness`)
+//!    548    12  untold           event: those sleep on it who watch over a readable descriptor
+//!    560     8  fifo             consumer              inode of the queue's FIFO, 0 until it has one
 //!    640    12  not_empty        event: consumers sleep on it
 //!    768    12  not_full         event: producers sleep on it
 //!    896    12  put_gate         event: producers that stand aside (see `entrance`)
@@ -98,6 +101,10 @@ pub(crate) struct Header {
     pub(super) due: AtomicU64,
     pub(super) finished: EventCell,
     pub(super) first: AtomicU32,
+    // Read by takes that leave nothing, and hardly written where nobody asked for a descriptor.
+    pub(super) told: AtomicU32,
+    pub(super) untold: EventCell,
+    pub(super) fifo: AtomicU64,
     pub(crate) not_empty: CachePadded<EventCell>,
     pub(crate) not_full: CachePadded<EventCell>,
     pub(super) put_gate: CachePadded<EventCell>,
@@ -119,6 +126,8 @@ const _: () = {
     assert!(offset_of!(Header, consumer) == 384);
     assert!(offset_of!(Header, head) == 512 && offset_of!(Header, due) == 520);
     assert!(offset_of!(Header, finished) == 528 && offset_of!(Header, first) == 540);
+    assert!(offset_of!(Header, told) == 544 && offset_of!(Header, untold) == 548);
+    assert!(offset_of!(Header, fifo) == 560);
     assert!(offset_of!(Header, not_empty) == 640);
     assert!(offset_of!(Header, not_full) == 768);
     assert!(offset_of!(Header, put_gate) == 896);

@@ -216,6 +216,7 @@ impl Queue {
                 self.hold(block, 1, owner, until)?
             }
         };
+        self.about_to_take(end, Some(*message));
         end.advance_now(*message)?;
         Ok(held)
     }

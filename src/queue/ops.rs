@@ -70,12 +70,14 @@ pub struct Queue {
     /// The lock of the shelf.
     pub(super) shelf: RobustMutex,
     /// What this process has leased through this handle.
-    pub(super) mine: CachePadded<Mine>,
+    pub(super) mine: Arc<CachePadded<Mine>>,
     pub(super) readiness: Readiness,
     // Not before this: the ring and the locks point into it.
     pub(super) segment: Arc<Segment>,
     /// Where in it the queue is.
     pub(super) at: u64,
+    /// Which of the segment's queues it is, counted from 0.
+    pub(super) way: u32,
     // After it, so that whoever finds a queue finds its dead letters.
     pub(super) dead_letters: Option<Box<Queue>>,
 }
@@ -90,7 +92,7 @@ impl std::fmt::Debug for Queue {
 }
 
 /// Changes with every incompatible change of the ring or its records.
-const LAYOUT: u64 = 0x5155_4555_4500_0006;
+const LAYOUT: u64 = 0x5155_4555_4500_0007;
 
 impl Queue {
     /// Opens the queue `name`.
@@ -157,7 +159,7 @@ impl Queue {
                 options.max_attempts,
             )
         })?;
-        let mut queue = Self::attach(Arc::new(segment), Segment::DATA)?;
+        let mut queue = Self::attach(Arc::new(segment), Segment::DATA, 0)?;
         if queue.max_attempts().is_some() {
             let dead = Options {
                 create: true,
@@ -171,8 +173,8 @@ impl Queue {
         Ok(queue)
     }
 
-    /// The queue at `at` of a segment, where [`Ring::init`] has made one.
-    pub(crate) fn attach(segment: Arc<Segment>, at: u64) -> Result<Self> {
+    /// The queue at `at` of a segment, where [`Ring::init`] has made one: number `way` of its queues.
+    pub(crate) fn attach(segment: Arc<Segment>, at: u64, way: u32) -> Result<Self> {
         let ring = Ring::attach(&segment.region(), at)?;
         let header = ring.header;
         // SAFETY: the locks were initialised before the segment was published, and the
@@ -203,12 +205,24 @@ impl Queue {
             pace: CachePadded::default(),
             stream: Stream::default(),
             shelf,
-            mine: CachePadded::default(),
+            mine: Arc::default(),
             readiness: Readiness::new(),
             segment,
             at,
+            way,
             dead_letters: None,
         })
+    }
+
+    /// Another view of this handle's seat, which lives as long as the handle at most: for a thread of
+    /// the library's own. What is leased through either counts for both.
+    pub(super) fn twin(&self) -> Result<Self> {
+        let mut twin = Self::attach(Arc::clone(&self.segment), self.at, self.way)?;
+        twin.mine = Arc::clone(&self.mine);
+        if let Some(dead) = &self.dead_letters {
+            twin.dead_letters = Some(Box::new(dead.twin()?));
+        }
+        Ok(twin)
     }
 
     /// Bytes of a segment for a queue whose ring grows to `max`.
@@ -466,6 +480,7 @@ impl Queue {
             end.advance(message);
             return Ok(());
         };
+        self.about_to_take(end, Some(message));
         // Killed between the two steps it leaves a message that was taken, by its number.
         end.advance_now(message)?;
         self.free(block)

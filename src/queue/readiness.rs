@@ -1,71 +1,241 @@
 //! Whether there is something to take, and a descriptor that says so.
 //!
-//! A handle has no descriptor until it is asked for one. From then on whoever takes through
-//! that handle, or tries to, makes the descriptor unreadable again if nothing is left; nothing
-//! else in the queue knows of it (see `sync::watch`).
+//! The processes that share a queue share a FIFO, in which there is a byte while there is something
+//! to take. They find it by name (see `segment::fifo`) and by the inode in the header. The first
+//! process that is asked for a descriptor makes it; ends whose descriptor nobody asked for look at
+//! one word when they leave nothing.
 //!
-//! A forked child inherits its parent's descriptor. To clear it would clear the parent's, so
-//! the child leaves it alone and makes one of its own when it is asked for one.
+//! ```text
+//! who                                under the consumers' lock            when
+//! a thread of each asked process     `told` = 1, then writes              there is something
+//! the same                           reads, `told` = 0, tells `untold`    there is nothing
+//! a take that will leave nothing     the same, and then publishes         `told` is 1
+//! ```
+//!
+//! So a byte is in the FIFO only while `told` is 1, and from when a take is over that has left nothing
+//! until something comes the FIFO is unreadable, for all processes. Only to become readable takes time.
+//!
+//! What a program gets is an epoll of the FIFO, its handle's own: it can be made readable for good,
+//! for the waits through one handle are over, and nobody else's is.
+//!
+//! **Without a FIFO** (the object's name was removed; nothing can be made in the directory) a process
+//! has an eventfd in its place, which its own takes make unreadable at once, and its thread after those
+//! of others. The same happens to the FIFO after takes of a process that cannot open it: such a take
+//! leaves `told` as it is, and tells `untold`.
+//!
+//! # What a kill leaves
+//! *A take, between reading and publishing*: something is there and the FIFO is unreadable. *A take of a
+//! part of a batch, or of what was given back, after it has published*: a byte, and nothing there.
+//! *A thread, between its two steps*: `told` and no byte. The owner of the lock is then dead, and each
+//! look of a thread, a tenth of a second later at most, compares the FIFO itself with what is there.
+//!
+//! A forked child inherits its parent's descriptors, which stay right for as long as any process looks.
+//! It has no thread, and makes a descriptor and a watch of its own when it is asked for one.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use crate::Timeout;
 use crate::error::{Error, Result};
-use crate::sync::{Found, Waits, Watch};
+use crate::sync::crash::crash_point;
+use crate::sync::{EventCell, Waits, Watch, Watched};
 use crate::sys::clock::Deadline;
+use crate::sys::poll::{Face, Signal};
 
+use super::ends::{Consumer, Message};
 use super::ops::Queue;
-use super::ring::Ring;
 use super::wait::has_ended;
 
 /// How often what nobody can take is moved out of the way before the caller has to take, and find
 /// out more.
 const LOOKS: u32 = 100;
 
+/// What is behind a descriptor, and its thread's view of the queue.
+struct Teller {
+    queue: Queue,
+    signal: Signal,
+    /// Whether other processes have the signal, too.
+    shared: bool,
+    /// Whether it is set, if it is not shared.
+    set: AtomicBool,
+    over: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl Teller {
+    /// Whether the signal is set, whatever was remembered: any process that has the FIFO open may have
+    /// done anything with it.
+    fn is_set(&self) -> bool {
+        match self.shared {
+            true => self.signal.is_set(),
+            false => self.is_set_apart(),
+        }
+    }
+
+    /// Whether it has a signal of its own that is set.
+    fn is_set_apart(&self) -> bool {
+        !self.shared && self.set.load(Ordering::Relaxed)
+    }
+
+    /// Whether the signal, and what takes know of it, say that there is something if it is, and nothing
+    /// if not.
+    fn says(&self, there: bool) -> bool {
+        self.queue.is_told() == there && self.is_set() == there
+    }
+
+    /// Under the consumers' lock.
+    fn set(&self) {
+        self.queue.ring.header.told.store(1, Ordering::Relaxed);
+        crash_point!();
+        self.signal.set();
+        self.set.store(true, Ordering::Relaxed);
+        crash_point!();
+    }
+
+    /// Under the consumers' lock. Whether no process has a signal any more that is set.
+    fn clear(&self) -> bool {
+        match self.shared {
+            true => self.signal.clear(),
+            false => {
+                self.clear_own();
+                !self.queue.has_fifo()
+            }
+        }
+    }
+
+    /// Under the consumers' lock.
+    fn clear_own(&self) {
+        if !self.shared && self.set.swap(false, Ordering::Relaxed) {
+            self.signal.clear();
+        }
+    }
+}
+
+impl Watched for Teller {
+    fn settle(&self) -> bool {
+        let (queue, over) = (&self.queue, (self.over)());
+        let there = queue.is_ready() || over;
+        if self.says(there) {
+            return there;
+        }
+        match queue.lock(&queue.consumers, Deadline::Now) {
+            Ok(_guard) => {
+                let there = queue.has_something() || over;
+                match there {
+                    _ if self.says(there) => {}
+                    true => self.set(),
+                    false => queue.untell(self.clear()),
+                }
+                there
+            }
+            // Its owner is stopped. The next look may find it free.
+            Err(Error::Timeout) => there,
+            // For good: a call that takes says why.
+            Err(_) => {
+                self.set();
+                true
+            }
+        }
+    }
+
+    fn coming(&self) -> &'static EventCell {
+        &self.queue.ring.header.not_empty
+    }
+
+    fn going(&self) -> &'static EventCell {
+        &self.queue.ring.header.untold
+    }
+}
+
 /// The descriptor of a handle, if there is one.
-pub(super) struct Readiness(AtomicPtr<Made>);
+pub(super) struct Readiness {
+    made: AtomicPtr<Made>,
+    /// The FIFO, if this handle had to make it unreadable and has no descriptor. Used and changed under
+    /// the consumers' lock.
+    fifo: AtomicPtr<Signal>,
+}
 
 struct Made {
+    // Before what it watches over.
     watch: Box<Watch>,
+    face: Face,
+    teller: Arc<Teller>,
     /// What this process inherited. Kept, since another thread may be looking at it.
     before: *mut Made,
 }
 
 impl Readiness {
     pub(super) const fn new() -> Self {
-        Self(AtomicPtr::new(ptr::null_mut()))
+        Self {
+            made: AtomicPtr::new(ptr::null_mut()),
+            fifo: AtomicPtr::new(ptr::null_mut()),
+        }
     }
 
-    fn get(&self) -> Option<&Watch> {
+    /// What this process has made, and then what it has inherited.
+    fn each(&self) -> impl Iterator<Item = &Made> {
         // SYNC: find(watch), pairs with publish(watch)
-        let made = self.0.load(Ordering::Acquire);
+        let made = self.made.load(Ordering::Acquire);
         // SAFETY: what is published stays until the handle goes.
-        let watch = &unsafe { made.as_ref() }?.watch;
-        watch.is_ours().then_some(watch)
+        let made = unsafe { made.as_ref() };
+        // SAFETY: as above.
+        std::iter::successors(made, |made| unsafe { made.before.as_ref() })
     }
 
-    /// Makes the descriptor readable, if there is one, so that threads that wait for it look.
-    pub(super) fn signal(&self) {
-        if let Some(watch) = self.get() {
-            watch.signal();
+    fn get(&self) -> Option<&Made> {
+        self.each().next().filter(|made| made.watch.is_ours())
+    }
+
+    /// Makes the descriptor readable for good, if there is one, so that threads that wait for it look.
+    pub(super) fn open_up(&self) {
+        if let Some(made) = self.get() {
+            made.face.open_up(&made.teller.signal);
         }
     }
 
-    fn get_or_make(&self, make: impl FnOnce() -> Result<Box<Watch>>) -> Result<&Watch> {
-        let before = self.0.load(Ordering::Acquire);
-        if let Some(watch) = self.get() {
-            return Ok(watch);
+    /// Whether this handle has a signal of its own that is set.
+    fn is_set_apart(&self) -> bool {
+        self.get().is_some_and(|made| made.teller.is_set_apart())
+    }
+
+    /// Under the consumers' lock: makes unreadable what this process can. Whether that is everything.
+    fn clear(&self, queue: &Queue) -> bool {
+        if let Some(made) = self.get() {
+            made.teller.clear_own();
         }
-        let made = Box::into_raw(Box::new(Made {
-            watch: make()?,
-            before,
-        }));
+        let mut shared = self.each().filter(|made| made.teller.shared);
+        if !queue.has_fifo() || shared.any(|made| made.teller.signal.clear()) {
+            return true;
+        }
+        // SAFETY: null, or made by `Box::into_raw` below; it is exchanged under the lock only.
+        let known = unsafe { self.fifo.load(Ordering::Acquire).as_ref() };
+        if known.is_some_and(Signal::clear) {
+            return true;
+        }
+        let Some(fifo) = queue.open_fifo() else {
+            return false;
+        };
+        let cleared = fifo.clear();
+        let old = self
+            .fifo
+            .swap(Box::into_raw(Box::new(fifo)), Ordering::AcqRel);
+        drop_signal(old);
+        cleared
+    }
+
+    fn get_or_make(&self, make: impl FnOnce() -> Result<Made>) -> Result<&Made> {
+        let before = self.made.load(Ordering::Acquire);
+        if let Some(made) = self.get() {
+            return Ok(made);
+        }
+        let mut made = make()?;
+        made.before = before;
+        let made = Box::into_raw(Box::new(made));
         // SYNC: publish(watch)
-        let published = self
-            .0
-            .compare_exchange(before, made, Ordering::AcqRel, Ordering::Acquire);
+        let published =
+            self.made
+                .compare_exchange(before, made, Ordering::AcqRel, Ordering::Acquire);
         let ours = match published {
             Ok(_) => made,
             Err(winner) => {
@@ -75,17 +245,25 @@ impl Readiness {
             }
         };
         // SAFETY: what is published stays until the handle goes.
-        Ok(unsafe { &(*ours).watch })
+        Ok(unsafe { &*ours })
+    }
+}
+
+fn drop_signal(signal: *mut Signal) {
+    if !signal.is_null() {
+        // SAFETY: made by `Box::into_raw`, and nobody has the pointer any more.
+        drop(unsafe { Box::from_raw(signal) });
     }
 }
 
 impl Drop for Readiness {
     fn drop(&mut self) {
-        let mut made = *self.0.get_mut();
+        let mut made = *self.made.get_mut();
         while !made.is_null() {
             // SAFETY: each was made by `Box::into_raw` and is in the chain once.
             made = unsafe { Box::from_raw(made) }.before;
         }
+        drop_signal(*self.fifo.get_mut());
     }
 }
 
@@ -98,19 +276,24 @@ impl Queue {
     /// A descriptor for an event loop: it polls readable while there is something to take, and
     /// once the queue is closed or poisoned. For `poll`, `epoll` and what is built on them.
     ///
-    /// It is readable some 30 us after a message was put, and until a call on *this handle*
-    /// takes the last one or finds none. It may be readable in vain, since others take from
-    /// the queue as well, and is so about ten times a second while messages are leased or
-    /// being written, for somebody to look after those of the dead: so take with a timeout of
-    /// zero. `Empty` also means that it is unreadable again.
+    /// It is readable some 30 us after a message was put, and no more once the call has returned that
+    /// took the last one, in whatever process: so a reader that polls it again under a lock which all
+    /// readers take, and then takes a message, does not wait. Without such a lock others may be faster:
+    /// take with a timeout of zero. To wait for edges, take until `Empty`, as ever.
+    ///
+    /// Where the queue's name was [removed](Self::unlink) before the first call, or the directory of
+    /// objects cannot be written to, it is readable in vain for some 30 us after another process took
+    /// the last message; and in a closed queue while a process works on messages that it has leased.
     ///
     /// Does not wait. The first call of a process starts a thread that sleeps on behalf of all
-    /// its descriptors, and blocks all signals. A descriptor belongs to the process that asked
-    /// for it: a forked child must ask again, and gets its own.
+    /// its descriptors, and blocks all signals. A forked child must ask again, and gets a descriptor
+    /// of its own; that of its parent stays right while the parent lives.
     ///
     /// It is readable, too, once the [waits through this handle are over](Self::end_waits).
     ///
-    /// Owned by the handle, with which it closes. Do not read from it, write to it or close it.
+    /// Takes two descriptors, and a FIFO beside the queue's file, which goes with that. A process that
+    /// takes the last message of a queue of which another process has a descriptor takes one. Owned by
+    /// the handle, with which it closes. Do not read from it, write to it or close it.
     ///
     /// # Errors
     /// `Os`: no descriptor or thread is to be had.
@@ -134,15 +317,114 @@ impl Queue {
         &self,
         over: impl Fn() -> bool + Send + Sync + 'static,
     ) -> Result<BorrowedFd<'_>> {
-        let ring = self.ring;
-        let find = move || match find(&ring) {
-            Found::Nothing if over() => Found::Something,
-            found => found,
-        };
-        let watch = self
+        let made = self
             .readiness
-            .get_or_make(|| Watch::new(&ring.header.not_empty, find))?;
-        Ok(watch.as_fd())
+            .get_or_make(|| self.watched(Box::new(over)))?;
+        Ok(made.face.as_fd())
+    }
+
+    fn watched(&self, over: Box<dyn Fn() -> bool + Send + Sync>) -> Result<Made> {
+        let (queue, fifo) = (self.twin()?, self.find_fifo());
+        let shared = fifo.is_some();
+        let signal = fifo.map_or_else(Signal::new, Ok)?;
+        let face = Face::of(&signal)?;
+        let teller = Arc::new(Teller {
+            queue,
+            signal,
+            shared,
+            set: AtomicBool::new(false),
+            over,
+        });
+        teller.settle();
+        Ok(Made {
+            watch: Watch::new(Arc::clone(&teller) as Arc<dyn Watched>)?,
+            face,
+            teller,
+            before: ptr::null_mut(),
+        })
+    }
+
+    /// The FIFO, made if there is none yet. `None` where none can be had.
+    fn find_fifo(&self) -> Option<Signal> {
+        let _guard = self.lock(&self.consumers, Deadline::Now).ok()?;
+        if self.has_fifo() {
+            return self.open_fifo();
+        }
+        let (fd, inode) = self.segment.make_fifo(self.way)?;
+        self.ring.header.fifo.store(inode, Ordering::Relaxed);
+        crash_point!();
+        Some(Signal::of_fifo(fd))
+    }
+
+    fn open_fifo(&self) -> Option<Signal> {
+        let inode = self.ring.header.fifo.load(Ordering::Relaxed);
+        self.segment.open_fifo(self.way, inode).map(Signal::of_fifo)
+    }
+
+    fn has_fifo(&self) -> bool {
+        self.ring.header.fifo.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether a descriptor may be readable.
+    #[inline(always)]
+    pub(super) fn is_told(&self) -> bool {
+        self.ring.header.told.load(Ordering::Relaxed) != 0
+    }
+
+    /// Under the consumers' lock: there is nothing to take. `cleared`: all that processes share says so.
+    fn untell(&self, cleared: bool) {
+        let header = self.ring.header;
+        crash_point!();
+        if cleared {
+            header.told.store(0, Ordering::Relaxed);
+            crash_point!();
+        }
+        // The threads sleep until something comes; and those whose signals are still set clear them.
+        if header.untold.has_sleepers() {
+            header.untold.notify_all();
+        }
+    }
+
+    /// Before that is published what `end` has moved over, or before `message` is taken: if nothing
+    /// will be there any more, descriptors become unreadable. Under the consumers' lock.
+    #[inline(always)]
+    pub(super) fn about_to_take(&self, end: &Consumer<'_>, message: Option<Message>) {
+        if self.is_told() {
+            // Not the end itself: the caller's stays in registers.
+            self.about_to_empty(end.next_number(), message);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn about_to_empty(&self, next: u64, message: Option<Message>) {
+        if self.will_have_nothing(next, message) && !self.is_over() {
+            self.untell(self.readiness.clear(self));
+        }
+    }
+
+    /// Whether there will be nothing to take, in the ring or given back, once the messages of the ring
+    /// before number `next` are taken, and `message` too if there is one.
+    fn will_have_nothing(&self, next: u64, message: Option<Message>) -> bool {
+        let (first, before) = (&self.ring.header.first, next.wrapping_sub(1));
+        let (first, taken) = match message {
+            None => (first.load(Ordering::Relaxed), before),
+            Some(it) => match it.block().filter(|_| it.is_again()) {
+                None => (first.load(Ordering::Relaxed), next),
+                Some(block) => match self.ring.shelf.head(block) {
+                    Ok(head) => (head.next.load(Ordering::Relaxed), before),
+                    Err(_) => return false,
+                },
+            },
+        };
+        // By the counts: padding is nothing to take.
+        first == 0 && self.ring.header.put().0 == taken
+    }
+
+    /// Exact under the consumers' lock: whether there is something to take, or nothing ever will be.
+    fn has_something(&self) -> bool {
+        let header = self.ring.header;
+        header.counts().0 != 0 || header.first.load(Ordering::Relaxed) != 0 || self.is_over()
     }
 
     /// Waits until there is something to take, or nothing ever will be.
@@ -173,7 +455,8 @@ impl Queue {
 
     /// Whether there plainly is something to take, or nothing ever will be.
     pub(crate) fn has_arrived(&self) -> bool {
-        find(&self.ring) == Found::Something
+        let ring = &self.ring;
+        ring.is_occupied() || !ring.may_come_back(0) && has_ended(ring)
     }
 
     /// [`has_arrived`](Self::has_arrived), once what nobody can take is out of the way, and
@@ -182,48 +465,40 @@ impl Queue {
         // Each look gets something out of the way, unless somebody wrote over the queue.
         for _ in 0..LOOKS {
             if self.ring.starts_done() {
-                // Whoever holds the lock instead is taking, or knows that something is wrong.
+                // The owner of the lock is taking, or knows that something is wrong.
                 if self.skip_padding(Deadline::Now).is_err() {
                     return true;
                 }
                 continue;
             }
-            match find(&self.ring) {
-                Found::Something => return true,
-                Found::Nothing => return false,
-                Found::Later if !self.is_due() => return self.is_over(),
-                Found::Later => {
-                    let looked = self.lock(&self.consumers, Deadline::Now);
-                    if looked.and_then(|guard| self.look_after(guard)).is_err() {
-                        return true;
-                    }
-                }
+            if self.has_arrived() {
+                return true;
+            }
+            if !self.is_due() {
+                return self.is_over();
+            }
+            let looked = self.lock(&self.consumers, Deadline::Now);
+            if looked.and_then(|guard| self.look_after(guard)).is_err() {
+                return true;
             }
         }
         true
     }
 
-    /// The caller has looked, and there was nothing to take. If there is a descriptor, it becomes
-    /// unreadable, and readable again if something has come since: an edge, for those who
-    /// wait for edges.
+    /// The caller has looked, and there was nothing to take: if there is a descriptor, it is or becomes
+    /// unreadable, and readable again if something has come since: an edge, for those who wait for
+    /// edges.
     #[cold]
     pub(crate) fn found_nothing(&self) {
-        if let Some(watch) = self.readiness.get() {
+        if self.readiness.get().is_some() {
             // Who waits for a descriptor has nothing to do, as if it slept here.
             self.producers.invite();
-            watch.found_nothing();
-            if self.waits().is_ended() {
-                // Other threads may wait for it, too, and have not looked yet.
-                watch.signal();
-            }
         }
-    }
-
-    /// The caller has taken what it knew of. That may have been the last.
-    #[inline]
-    pub(super) fn took_all(&self) {
-        if !self.readiness.0.load(Ordering::Relaxed).is_null() && !self.has_arrived() {
-            self.found_nothing();
+        if (self.is_told() || self.readiness.is_set_apart())
+            && let Ok(_guard) = self.lock(&self.consumers, Deadline::Now)
+            && !self.has_something()
+        {
+            self.untell(self.readiness.clear(self));
         }
     }
 
@@ -234,19 +509,5 @@ impl Queue {
             self.found_nothing();
         }
         err
-    }
-}
-
-/// Looks without a lock: others may take what is there meanwhile, but then they tell
-/// `not_empty`.
-fn find(ring: &Ring) -> Found {
-    if ring.is_occupied() {
-        Found::Something
-    } else if ring.may_come_back(0) {
-        Found::Later
-    } else if has_ended(ring) {
-        Found::Something
-    } else {
-        Found::Nothing
     }
 }

@@ -97,6 +97,7 @@ impl Queue {
                 return self.took_none(end, guard, flags, err).map(|()| None);
             }
         };
+        self.about_to_take(&end, None);
         end.publish();
         let more = end.has_more();
         let joined = self.ring.header.finished.has_sleepers();
@@ -111,8 +112,6 @@ impl Queue {
         }
         if more {
             self.ring.header.not_empty.notify_one();
-        } else {
-            self.took_all();
         }
         Ok(Some(value))
     }
@@ -128,6 +127,9 @@ impl Queue {
     ) -> Result<()> {
         let whole = matches!(err, None | Some(Error::BufferTooSmall { .. }));
         let freed = whole && end.publish();
+        if err.is_none() {
+            self.about_to_take(&end, None);
+        }
         drop(guard);
         if let Some(err) = err {
             return Err(err);
@@ -296,7 +298,7 @@ impl Queue {
         self.producers.end_waits(&[]);
         self.consumers.end_waits(&[&header.finished]);
         // Somebody may wait for the descriptor.
-        self.readiness.signal();
+        self.readiness.open_up();
     }
 
     /// Whether [`close`](Self::close) was called, by whatever process.

@@ -29,6 +29,7 @@ use crate::sys::{fork, probe, shm};
 
 use super::collect;
 use super::family::{self, Life};
+use super::fifo;
 use super::gate::Gate;
 use super::handle::{self, Handle, Names};
 use super::name;
@@ -233,6 +234,11 @@ impl Segment {
         region_of(&self.pages)
     }
 
+    /// The names of its file.
+    pub(super) fn names(&self) -> &Names {
+        self.handle.file()
+    }
+
     /// The object's name.
     pub(crate) fn name(&self) -> &str {
         &self.name
@@ -414,6 +420,7 @@ fn close_gate<'a>(
         return Ok(Some((gate, others)));
     }
     let dead = participants::entries(probe)?;
+    fifo::remove(file, stamp.fifos());
     shm::unlink(file)?;
     for entry in dead {
         family::sweep(entry.life);

@@ -13,13 +13,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::error::Result;
 use crate::sys::cancel::Shield;
-use crate::sys::{clock, process, shm};
+use crate::sys::{self, clock, process, shm};
 
 use super::attach::find;
+use super::fifo;
 use super::gate::Gate;
 use super::handle;
-use super::name::{self, FAMILY, PRIVATE, PUBLISHED};
+use super::name::{self, FAMILY, FIFO, PRIVATE, PUBLISHED};
 use super::participants;
+
+/// What this library's files begin with.
+const ALL: [&str; 4] = [PUBLISHED, PRIVATE, FAMILY, FIFO];
 
 /// How long the first creation may look, in nanoseconds.
 const LOOK_NS: u64 = 5_000_000;
@@ -38,13 +42,12 @@ const PAUSE: u64 = 10;
 /// # Errors
 /// `Unsupported` if there is no directory of objects; `Permission` if it cannot be read.
 pub fn gc(dry_run: bool) -> Result<Vec<String>> {
-    let mut files = shm::files(&[PUBLISHED, PRIVATE, FAMILY], None)?;
+    let mut files = shm::files(&ALL, None)?;
     files.sort();
     last(&mut files);
     let mut removed = Vec::new();
     for file in files {
-        // A family is no object.
-        if collect(&file, dry_run)? && !file.starts_with(FAMILY) {
+        if collect(&file, dry_run)? && !is_no_object(&file) {
             removed.push(match file.strip_prefix(PUBLISHED) {
                 Some(name) => name.to_owned(),
                 None => file,
@@ -92,10 +95,7 @@ pub(super) fn make_room() -> bool {
 /// other files.
 fn collect_for(look: u64, most: u64) -> bool {
     let start = clock::now_ns();
-    let Ok(mut files) = shm::files(
-        &[PUBLISHED, PRIVATE, FAMILY],
-        Some(start.saturating_add(look / 2)),
-    ) else {
+    let Ok(mut files) = shm::files(&ALL, Some(start.saturating_add(look / 2))) else {
         return false;
     };
     if !files.is_empty() {
@@ -121,7 +121,12 @@ fn collect_for(look: u64, most: u64) -> bool {
 
 /// Families come after the objects whose participants are in them.
 fn last(files: &mut [String]) {
-    files.sort_by_key(|file| file.starts_with(FAMILY));
+    files.sort_by_key(|file| is_no_object(file));
+}
+
+/// A family, or the FIFO of an object.
+fn is_no_object(file: &str) -> bool {
+    [FAMILY, FIFO].iter().any(|prefix| file.starts_with(prefix))
 }
 
 /// Removes `file` if it is ephemeral or unfinished and ours, nobody is attached to it, and nobody
@@ -129,7 +134,10 @@ fn last(files: &mut [String]) {
 fn collect(file: &str, dry_run: bool) -> Result<bool> {
     // No child of another thread's fork may inherit a closed gate.
     let _seats = handle::seats();
-    let Some((open, near)) = collectable(file) else {
+    if file.starts_with(FIFO) {
+        return Ok(fifo::is_orphan(file) && (dry_run || sys::fifo::remove(file)));
+    }
+    let Some((open, near, fifos)) = collectable(file) else {
         return Ok(false);
     };
     let fd = open.as_fd();
@@ -139,22 +147,22 @@ fn collect(file: &str, dry_run: bool) -> Result<bool> {
     if participants::is_held(&open, near)? {
         return Ok(false);
     }
-    Ok(if dry_run {
-        shm::names(file, fd)
-    } else {
-        shm::unlink_if_same(file, fd)
-    })
+    if dry_run || !shm::names(file, fd) {
+        return Ok(shm::names(file, fd));
+    }
+    fifo::remove(file, fifos);
+    Ok(shm::unlink_if_same(file, fd))
 }
 
-/// The open file, if it may be removed once it is dead; and whether its processes are of this one's pid
-/// namespace.
-fn collectable(file: &str) -> Option<(File, bool)> {
+/// The open file, if it may be removed once it is dead; whether its processes are of this one's pid
+/// namespace; and which of its queues may have a FIFO.
+fn collectable(file: &str) -> Option<(File, bool, u32)> {
     if let Some(name) = file.strip_prefix(PUBLISHED) {
         let (open, stamp) = find(name, file).ok()?;
-        return (!stamp.persistent()).then_some((open, stamp.is_near()));
+        return (!stamp.persistent()).then_some((open, stamp.is_near(), stamp.fifos()));
     }
     let open = shm::open_file(file).ok()?;
     let facts = open.metadata().ok()?;
     let is_ours = facts.is_file() && shm::check_user(file, &facts).is_ok();
-    is_ours.then_some((open, false))
+    is_ours.then_some((open, false, 0))
 }

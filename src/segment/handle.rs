@@ -25,6 +25,7 @@ use crate::sys::shm::{self, Identity};
 use crate::sys::{self, process};
 
 use super::family::{Kin, Life};
+use super::fifo;
 use super::gate::Gate;
 use super::participants::{Section, Table};
 
@@ -182,6 +183,8 @@ impl Handle {
                 table.leave(self.slot());
                 crash_point!();
                 if matches!(table.has_others(Section::ALL, self.slot()), Ok(false)) {
+                    fifo::remove_of(&self.region, &self.file.published);
+                    crash_point!();
                     shm::unlink_if_same(name, file.as_fd());
                 }
                 return;
@@ -267,6 +270,8 @@ impl Drop for Handle {
 
 /// At exit: handles that were never dropped (a C program's, a global's) leave all the same.
 pub(crate) extern "C" fn leave_all() {
+    // A thread of the library's own may lock objects, and must not once the seats are left.
+    sync::stop_watching();
     let mut seats = seats();
     seats.each().for_each(Handle::leave);
     seats.all.clear();

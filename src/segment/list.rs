@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::sys::{process, shm};
 
 use super::attach::find;
+use super::fifo;
 use super::name::{self, PUBLISHED};
 use super::options::Kind;
 use super::participants;
@@ -143,6 +144,10 @@ pub fn unlink(name: &str) -> Result<()> {
     let file = name::file_of(name)?;
     let remove = || {
         shm::check_user(name, &shm::facts(&file)?)?;
+        // What is no object of this version may have FIFOs all the same, if it has the stamp of one.
+        if let Ok((_, stamp)) = find(name, &file) {
+            fifo::remove(&file, stamp.fifos());
+        }
         shm::unlink(&file)
     };
     remove().map_err(|err| named(err, name))

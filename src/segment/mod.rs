@@ -9,6 +9,8 @@
 //!  36864  data           the object's own                      queue/, map/, …
 //! ```
 //!
+//! Beside it may lie FIFOs, one for each of its queues (`fifo.rs`).
+//!
 //! **Born whole.** It is filled under a private name and then renamed, so a name that can be
 //! seen is always initialised. **Sparse.** It has its full size from the start and never
 //! moves; pages are committed as the object grows, so a full `/dev/shm` is an error and
@@ -25,6 +27,7 @@
 mod attach;
 mod collect;
 mod family;
+mod fifo;
 mod gate;
 mod handle;
 mod list;

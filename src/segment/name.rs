@@ -11,6 +11,10 @@ pub(crate) const PRIVATE: &str = "shoal~";
 /// The file of every family of processes begins so. No object can be called that.
 pub(crate) const FAMILY: &str = "shoal+";
 
+/// The FIFO of a queue whose descriptor somebody asked for begins so, before the place of the queue in
+/// its object, a dot and the object's name. No object can be called that.
+pub(crate) const FIFO: &str = "shoal=";
+
 /// The longest name, in bytes: what a file name can hold, less the prefix and some.
 pub(crate) const LONGEST: usize = 200;
 
@@ -54,9 +58,35 @@ pub(crate) fn family_file(family: u64) -> String {
     format!("{FAMILY}{family:010x}")
 }
 
+/// The FIFO of the queue at place `way` of the object whose file is `file`.
+pub(crate) fn fifo_file(file: &str, way: u32) -> String {
+    let name = file.strip_prefix(PUBLISHED).unwrap_or(file);
+    format!("{FIFO}{way}.{name}")
+}
+
+/// The file of the object that a FIFO belongs to; `None` for another file.
+pub(crate) fn owner_of_fifo(fifo: &str) -> Option<String> {
+    let (way, name) = fifo.strip_prefix(FIFO)?.split_once('.')?;
+    way.parse::<u32>().ok()?;
+    file_of(name).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fifo_is_known_by_the_object_it_belongs_to() {
+        for name in ["a", ".", "7.b", &"x".repeat(200)] {
+            let file = file_of(name).unwrap();
+            let fifo = fifo_file(&file, 1);
+            assert_eq!(owner_of_fifo(&fifo), Some(file));
+            assert!(fifo.len() <= 255);
+        }
+        for other in ["shoal.a", "shoal=a", "shoal=.a", "shoal=0.", "shoal=0.a/b"] {
+            assert_eq!(owner_of_fifo(other), None);
+        }
+    }
 
     #[test]
     fn names_that_could_escape_the_directory_are_refused() {

@@ -7,15 +7,17 @@
 //!     12     4  endian          0x01020304 as the creator's machine writes it
 //!     16     4  word            bytes of a pointer
 //!     20     4  kind            queue, map, …
-//!     24     8  unused
+//!     24     4  fifos           bit n: the queue at place n of the object may have a FIFO
+//!     28     4  unused
 //!     32     8  layout          hash of the object's own layout
 //!     40     8  size            bytes of the file, for ever
 //!     48     8  pid_namespace   whose pids the participants have
 //!     56     4  persistent      0 or 1
 //!     60     4  creator         pid, for people
 //! ```
-//! All of it is constant once the segment is published, but for `pid_namespace`: a process that opens
-//! a persistent segment that nobody holds makes it its own, by one store.
+//! All of it is constant once the segment is published, but for `pid_namespace` and `fifos`: a process
+//! that opens a persistent segment that nobody holds makes it its own, by one store; and before a FIFO
+//! is made its bit is set, for good (see `fifo.rs`).
 //!
 //! Every version has `magic`, `version`, `pid_namespace` and `persistent` at these places. Who holds a
 //! file is said by locks on some bytes of it up to version 3, and by the table of participants from
@@ -43,7 +45,8 @@ pub(crate) struct Stamp {
     endian: u32,
     word: u32,
     kind: u32,
-    unused: [u32; 2],
+    fifos: u32,
+    unused: u32,
     layout: u64,
     size: u64,
     pid_namespace: u64,
@@ -54,7 +57,8 @@ pub(crate) struct Stamp {
 const _: () = assert!(size_of::<Stamp>() as u64 <= PARTICIPANTS && DATA.is_multiple_of(4096));
 const _: () = assert!(size_of::<Stamp>() == 64 && align_of::<Stamp>() <= align_of::<AtomicU64>());
 
-// SAFETY: plain integers, valid for any bits, never written after publication.
+// SAFETY: plain integers, valid for any bits. What is written after publication is reached through
+// atomics; of a `Stamp` only copies are read.
 unsafe impl Shared for Stamp {}
 
 const MAGIC: [u8; 8] = *b"SHOAL\r\n\x1a";
@@ -64,7 +68,10 @@ const ENDIAN: u32 = 0x0102_0304;
 /// Where `pid_namespace` is.
 pub(crate) const NAMESPACE: u64 = std::mem::offset_of!(Stamp, pid_namespace) as u64;
 
-const _: () = assert!(NAMESPACE == 48);
+/// Where `fifos` is.
+pub(crate) const FIFOS: u64 = std::mem::offset_of!(Stamp, fifos) as u64;
+
+const _: () = assert!(NAMESPACE == 48 && FIFOS == 24);
 const _: () = assert!(std::mem::offset_of!(Stamp, persistent) == 56);
 
 /// Compares the pid namespace of a segment's participants with that of this process.
@@ -94,7 +101,8 @@ impl Stamp {
             endian: ENDIAN,
             word: size_of::<usize>() as u32,
             kind: kind as u32,
-            unused: [0; 2],
+            fifos: 0,
+            unused: 0,
             layout,
             size,
             pid_namespace: family::pid_namespace(),
@@ -183,5 +191,10 @@ impl Stamp {
 
     pub(crate) fn size(&self) -> u64 {
         self.size
+    }
+
+    /// Which queues of it may have a FIFO.
+    pub(crate) fn fifos(&self) -> u32 {
+        self.fifos
     }
 }

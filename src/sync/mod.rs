@@ -16,4 +16,4 @@ pub(crate) use lock::{LockCell, Peers, pack, unpack};
 pub(crate) use patience::{Ask, Nap, Patience, wait_for};
 pub(crate) use robust::{Acquired, Guard, RobustMutex};
 pub(crate) use waits::{EndWaits, Waits, forked, left};
-pub(crate) use watch::{Found, Watch};
+pub(crate) use watch::{Watch, Watched, stop_watching};

@@ -1,22 +1,20 @@
-//! Events as descriptors: a thread that sleeps on many [`EventCell`]s and makes a descriptor
-//! readable for each whose time has come.
+//! Descriptors that say what is so: a thread that sleeps on many [`EventCell`]s and sees to a descriptor
+//! for each.
 //!
 //! A waker in another process can reach a futex in shared memory, but no descriptor of this
 //! process. So a thread of this process sleeps in its place and passes the word on. It is
 //! started with the first watch, and one more for every [`ROOM`] of them; it never ends.
 //!
 //! ```text
-//! state     descriptor    who moves it on               to
-//! armed     not readable  the thread, finding something  readable
-//! readable  readable      a caller, finding nothing      armed
+//! there is     descriptor    the thread sleeps on
+//! nothing      not readable  `coming`
+//! something    readable      `going`
 //! ```
 //!
-//! The thread sleeps on armed watches only: a program that does not take what is there costs
-//! nothing. State and descriptor change together, under the watch's lock, and the thread also
-//! looks under it: so once a caller has armed the watch, the descriptor is readable only if
-//! there was something after that. No arrival is lost: who arms a watch rings the thread's
-//! bell after that, and the thread then looks before it sleeps. And whatever comes while the
-//! watch is armed makes the descriptor readable anew, for those who wait for edges.
+//! The thread looks whenever one of these events wakes it, and when its slice is over: ten times a
+//! second at least. At each look what is watched makes its descriptor say what is so, and nothing that
+//! the thread remembers counts for that. So a look also repairs what deaths have left. A program that
+//! does not take what is there costs a few looks a second, and no wakes.
 //!
 //! **Going away.** The thread touches what it watches only under the lock of its group, and a
 //! watch leaves that list under the lock. The thread sleeps without the lock, on words that
@@ -28,16 +26,17 @@
 //! In a forked child the thread does not exist. A watch belongs to the process that made it;
 //! the child drops its copies, and makes others if it wants them.
 //! A waker that was killed between its change and its wake costs a slice, as everywhere.
+//! A look may wait for an object's own lock, for a second if its owner is stopped; the other
+//! descriptors of the thread are late by that.
 
-use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::Result;
-use crate::sys::clock::{self, Deadline};
+use crate::sys::clock::Deadline;
 use crate::sys::futex::{self, OneOf, Waited};
-use crate::sys::poll::Signal;
 use crate::sys::thread;
 
 use super::EventCell;
@@ -50,61 +49,45 @@ const ROOM: usize = futex::MOST - 1;
 /// out at the end of a slice.
 const LAST_BLIND_SLICE_NS: u64 = 10_000_000;
 
-/// What a look at the watched thing found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Found {
-    /// Nothing to do.
-    Nothing,
-    /// Something to do.
-    Something,
-    /// What may come with time alone, as when the holder of a lease has died; that is not for
-    /// the thread to find out. It makes the descriptor readable after a while, for somebody
-    /// to look.
-    Later,
+/// How often in a row a look is repeated because others have changed what there is meanwhile.
+const TRIES: u32 = 8;
+
+/// What has a descriptor.
+pub(crate) trait Watched: Send + Sync {
+    /// Makes the descriptor readable if there is something and unreadable if not, and says which.
+    fn settle(&self) -> bool;
+
+    /// Tells that something has come. Whoever is woken by it and leaves something there wakes another.
+    fn coming(&self) -> &'static EventCell;
+
+    /// Tells everybody that the descriptor was made unreadable.
+    fn going(&self) -> &'static EventCell;
 }
 
-/// A descriptor that is readable while there is something to do.
+/// Keeps a thread at it, until dropped.
 pub(crate) struct Watch {
     state: Mutex<State>,
-    signal: Signal,
-    event: &'static EventCell,
-    find: Box<dyn Fn() -> Found + Send + Sync>,
+    watched: Arc<dyn Watched>,
     group: &'static Group,
     /// The process that made it.
     process: u32,
 }
 
+#[derive(Default)]
 struct State {
-    readable: bool,
-    /// When it was armed.
-    armed_ns: u64,
-    /// The event's futex word on which the thread has slept since then, if it has.
+    /// What the last look found.
+    there: bool,
+    /// The futex word of `coming` on which the thread has slept since then, if it has.
     slept_on: Option<u32>,
 }
 
-impl State {
-    fn armed() -> Self {
-        Self {
-            readable: false,
-            armed_ns: clock::now_ns(),
-            slept_on: None,
-        }
-    }
-}
-
 impl Watch {
-    /// A descriptor that is readable while `find()` finds something, of whose coming `event`
-    /// tells. Both are used until the watch is dropped, and not a moment longer.
+    /// What is watched is used until the watch is dropped, and not a moment longer.
     ///
     /// # Errors
-    /// `Os`: no descriptor or thread is to be had.
-    pub(crate) fn new(
-        event: &'static EventCell,
-        find: impl Fn() -> Found + Send + Sync + 'static,
-    ) -> Result<Box<Self>> {
+    /// `Os`: no thread is to be had.
+    pub(crate) fn new(watched: Arc<dyn Watched>) -> Result<Box<Self>> {
         let groups = Groups::current()?;
-        let readable = find() == Found::Something;
-        let signal = Signal::new(readable)?;
         // While this is locked no group can become fuller.
         let mut list = lock(&groups.list);
         let room = list
@@ -118,13 +101,8 @@ impl Watch {
             }
         };
         let watch = Box::new(Self {
-            state: Mutex::new(State {
-                readable,
-                ..State::armed()
-            }),
-            signal,
-            event,
-            find: Box::new(find),
+            state: Mutex::default(),
+            watched,
             group,
             process: groups.process,
         });
@@ -138,71 +116,45 @@ impl Watch {
         self.process == std::process::id()
     }
 
-    /// The caller has looked, and there was nothing: the descriptor becomes unreadable, until
-    /// there is something again.
-    pub(crate) fn found_nothing(&self) {
-        let mut state = lock(&self.state);
-        if !state.readable {
-            return;
-        }
-        self.signal.clear();
-        *state = State::armed();
-        drop(state);
-        self.group.ring();
-    }
-
-    /// Makes the descriptor readable, whether or not there is something.
-    pub(crate) fn signal(&self) {
-        let mut state = lock(&self.state);
-        if !state.readable {
-            self.signal.set();
-            state.readable = true;
-        }
-    }
-
-    /// By the thread, under the group's lock. Says whether it has made the descriptor readable;
-    /// if not, adds the word to sleep on.
+    /// By the thread, under the group's lock. Says whether something has changed, and adds the word to
+    /// sleep on.
     fn look(&self, slice_over: bool, words: &mut Vec<OneOf>) -> bool {
         let mut state = lock(&self.state);
-        if state.readable {
-            return false;
-        }
+        let coming = self.watched.coming();
         let woken = self.was_woken(&state);
         if woken || (slice_over && state.slept_on.is_some()) {
-            self.event.awake();
+            coming.awake();
         }
-        let seq = self.event.announce();
-        let something = match (self.find)() {
-            Found::Something => true,
-            Found::Nothing => false,
-            Found::Later => clock::now_ns().saturating_sub(state.armed_ns) >= LAST_NAP_NS,
-        };
-        if !something {
-            state.slept_on = Some(seq);
-            words.push(OneOf::new(self.event.word(), seq));
-            return false;
+        let before = state.there;
+        for _ in 0..TRIES {
+            // Before looking: what changes after the look changes the word.
+            let event = match state.there {
+                true => self.watched.going(),
+                false => coming,
+            };
+            let seq = event.announce();
+            state.slept_on = (!state.there).then_some(seq);
+            let there = self.watched.settle();
+            if there == state.there {
+                words.push(OneOf::new(event.word(), seq));
+                break;
+            }
+            state.there = there;
         }
-        self.signal.set();
-        state.readable = true;
+        let (there, changed) = (state.there, state.there != before);
         drop(state);
-        if woken {
+        if woken && there {
             // Nobody knows when this program will take what is there, or if it ever will.
             // Another one that sleeps may want to.
-            self.event.notify_one();
+            coming.notify_one();
         }
-        true
+        woken || changed
     }
 
     /// Whether a wake may have reached the thread through this watch.
     fn was_woken(&self, state: &State) -> bool {
-        let word = self.event.word().load(Ordering::SeqCst);
+        let word = self.watched.coming().word().load(Ordering::SeqCst);
         state.slept_on.is_some_and(|slept_on| slept_on != word)
-    }
-}
-
-impl AsFd for Watch {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.signal.as_fd()
     }
 }
 
@@ -218,11 +170,23 @@ impl Drop for Watch {
         // The thread may be asleep on the word, or about to be, and must not stay so: it would
         // take wakes that are for others. If it has taken one, here it goes on.
         self.group.ring();
-        let state = lock(&self.state);
-        if !state.readable && self.was_woken(&state) {
-            self.event.awake();
-            self.event.notify_one();
+        if self.was_woken(&lock(&self.state)) {
+            self.watched.coming().awake();
+            self.watched.coming().notify_one();
         }
+    }
+}
+
+/// Ends all watches of this process: its threads use no object any more. For the end of the process.
+pub(crate) fn stop_watching() {
+    // SYNC: find(groups)
+    let groups = GROUPS.load(Ordering::Acquire);
+    // SAFETY: never freed once published.
+    if let Some(groups) = unsafe { groups.as_ref() }
+        && groups.process == std::process::id()
+    {
+        let list = lock(&groups.list);
+        list.iter().for_each(|group| lock(&group.watches).0.clear());
     }
 }
 
@@ -271,23 +235,23 @@ impl Group {
             let bell = self.bell.load(Ordering::Acquire);
             words.push(OneOf::new(&self.bell, bell));
             let slice_over = waited == Waited::TimedOut;
-            let signalled = self.look(slice_over, &mut words);
+            let changed = self.look(slice_over, &mut words);
             let last = if blind {
                 LAST_BLIND_SLICE_NS
             } else {
                 LAST_NAP_NS
             };
-            slice = match slice_over && !signalled {
+            slice = match slice_over && !changed {
                 true => (slice * 2).min(last),
                 false => FIRST_NAP_NS,
             };
-            let nothing_armed = words.len() == 1;
-            let until = if nothing_armed {
+            let nothing_watched = lock(&self.watches).0.is_empty();
+            let until = if nothing_watched {
                 u64::MAX
             } else {
                 Deadline::Never.slice(slice)
             };
-            waited = if blind || nothing_armed {
+            waited = if blind || nothing_watched {
                 futex::wait(&self.bell, bell, until)
             } else {
                 futex::wait_any(&words, until).unwrap_or_else(|| {
@@ -299,12 +263,12 @@ impl Group {
     }
 
     fn look(&self, slice_over: bool, words: &mut Vec<OneOf>) -> bool {
-        let mut signalled = false;
+        let mut changed = false;
         for &watch in &lock(&self.watches).0 {
             // SAFETY: a watch removes itself from the list, under its lock, before it goes.
-            signalled |= unsafe { &*watch }.look(slice_over, words);
+            changed |= unsafe { &*watch }.look(slice_over, words);
         }
-        signalled
+        changed
     }
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod clock;
 pub(crate) mod directory;
 pub(crate) mod exit;
 pub(crate) mod fd;
+pub(crate) mod fifo;
 pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod limits;

@@ -9,15 +9,19 @@ use super::clock::{self, Deadline};
 use super::errno;
 use super::fd::{Kept, off_streams};
 
-/// A descriptor that is readable while it was signalled and not cleared since: an eventfd.
-/// Close-on-exec, and no call on it waits.
+/// A descriptor that is readable from when it is set until it is cleared: an eventfd, or a FIFO with
+/// something in it, which other processes may have open as well. Close-on-exec, and no call on it
+/// waits.
 pub(crate) struct Signal(Kept);
 
+/// How often is read from a FIFO to empty it: it holds 64 KiB, and what is written here is 8 bytes.
+const READS: usize = 32;
+
 impl Signal {
-    /// One that is readable already, or not yet.
-    pub(crate) fn new(readable: bool) -> Result<Self> {
+    /// One of this process's own.
+    pub(crate) fn new() -> Result<Self> {
         // SAFETY: two integers.
-        let fd = unsafe { libc::eventfd(readable.into(), libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
         if fd < 0 {
             return Err(Error::last_os("eventfd"));
         }
@@ -26,27 +30,89 @@ impl Signal {
         Ok(Self(Kept::new(fd)))
     }
 
+    /// The FIFO behind `fd`, open for both reading and writing without waiting.
+    pub(crate) fn of_fifo(fd: OwnedFd) -> Self {
+        Self(Kept::new(fd))
+    }
+
     /// Makes it readable.
     pub(crate) fn set(&self) {
         let _shield = Shield::new();
+        let one = 1u64.to_ne_bytes();
         if let Some(fd) = self.0.get() {
-            // SAFETY: an open eventfd. It fails only at 2^64 - 1 signals, and is readable then.
-            unsafe { libc::eventfd_write(fd.as_raw_fd(), 1) };
+            // SAFETY: an open descriptor and 8 bytes. It fails only where there is no room for more,
+            // and is readable then.
+            unsafe { libc::write(fd.as_raw_fd(), one.as_ptr().cast(), one.len()) };
         }
     }
 
-    /// Makes it unreadable.
-    pub(crate) fn clear(&self) {
+    /// Makes it unreadable. False if the program has closed it.
+    pub(crate) fn clear(&self) -> bool {
         let _shield = Shield::new();
-        let mut count = 0;
-        if let Some(fd) = self.0.get() {
-            // SAFETY: an open eventfd and a place for its count. It fails only if there is none.
-            unsafe { libc::eventfd_read(fd.as_raw_fd(), &mut count) };
+        let Some(fd) = self.0.get() else {
+            return false;
+        };
+        let mut bytes = [0u8; 4096];
+        for _ in 0..READS {
+            // SAFETY: an open descriptor and room for so many bytes. It fails if there are none.
+            let read =
+                unsafe { libc::read(fd.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len()) };
+            if read < bytes.len() as isize {
+                break;
+            }
+        }
+        true
+    }
+
+    /// Whether it is readable.
+    pub(crate) fn is_set(&self) -> bool {
+        self.0
+            .get()
+            .is_some_and(|fd| readable(&[fd], Deadline::Now) == Ok(true))
+    }
+}
+
+/// The descriptor that a program gets for a [`Signal`]: readable while that is, until it is
+/// [readable for good](Self::open_up). An epoll of one member. Close-on-exec.
+pub(crate) struct Face(Kept);
+
+impl Face {
+    pub(crate) fn of(signal: &Signal) -> Result<Self> {
+        // SAFETY: an integer.
+        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        if fd < 0 {
+            return Err(Error::last_os("epoll_create1"));
+        }
+        // SAFETY: the kernel just made this descriptor for us.
+        let face = Self(Kept::new(off_streams(unsafe { OwnedFd::from_raw_fd(fd) })));
+        face.control(signal, libc::EPOLL_CTL_ADD, libc::EPOLLIN)?;
+        Ok(face)
+    }
+
+    /// Makes it readable for good, and nothing else that is open on the signal: what is asked for
+    /// from now on is to be able to write to that.
+    pub(crate) fn open_up(&self, signal: &Signal) {
+        // Where the program has closed one of them nobody waits for it.
+        let _ = self.control(signal, libc::EPOLL_CTL_MOD, libc::EPOLLIN | libc::EPOLLOUT);
+    }
+
+    fn control(&self, signal: &Signal, what: i32, events: i32) -> Result<()> {
+        let (Some(epoll), Some(member)) = (self.0.get(), signal.0.get()) else {
+            return Ok(());
+        };
+        let mut event = libc::epoll_event {
+            events: events as u32,
+            u64: 0,
+        };
+        // SAFETY: two open descriptors, and an event to copy.
+        match unsafe { libc::epoll_ctl(epoll.as_raw_fd(), what, member.as_raw_fd(), &mut event) } {
+            0 => Ok(()),
+            _ => Err(Error::last_os("epoll_ctl")),
         }
     }
 }
 
-impl AsFd for Signal {
+impl AsFd for Face {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.number()
     }

@@ -245,8 +245,12 @@ pub(crate) fn identity(fd: BorrowedFd<'_>) -> Option<Identity> {
 
 /// Whether `file` is still the name of the very file `open` is open on.
 pub(crate) fn names(file: &str, open: BorrowedFd<'_>) -> bool {
-    let named = facts(file).map(|named| (named.dev(), named.ino()));
-    identity(open).is_some_and(|open| named == Ok(open))
+    identity(open).is_some_and(|open| is_name_of(file, open))
+}
+
+/// Whether `file` is the name of this one.
+pub(crate) fn is_name_of(file: &str, identity: Identity) -> bool {
+    facts(file).is_ok_and(|named| (named.dev(), named.ino()) == identity)
 }
 
 /// Removes the name if it still means the file `open` is open on.

@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from multiprocessing import connection
 from typing import Any, List
 
@@ -144,14 +145,77 @@ def test_a_forked_child_has_its_own_descriptor() -> None:
         process.start()
         assert answers.get() == "True for both to see"
         assert answers.get() == "waiting"
-        assert readable(fd)
-        with pytest.raises(shoal.Empty):
-            queue.get_nowait()
+        # What the child took is gone for its parent as well.
         assert not readable(fd)
         queue.put("for the child")
         assert answers.get() == "for the child"
         process.join()
         assert process.exitcode == 0
+
+
+def read_politely(source: Any, lock: Any, out: Any, method: str) -> None:
+    """Polls the descriptor, takes the lock, asks the descriptor again and then receives."""
+    poller = select.poll()
+    poller.register(source, select.POLLIN)
+    got = 0
+    while True:
+        poller.poll()
+        with lock:
+            if not poller.poll(0):
+                continue
+            if not source.poll(0):
+                # Here a program would wait with the lock.
+                return out.put("readable in vain")
+            if getattr(source, method)() is None:
+                return out.put(got)
+        got += 1
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+@pytest.mark.parametrize("kind", ["pipe", "queue"])
+def test_readers_who_share_an_end_poll_lock_poll_and_receive(start: str, kind: str) -> None:
+    ctx = mp.get_context(start)
+    lock, out = ctx.Lock(), ctx.Queue()
+    if kind == "pipe":
+        source, sink = ctx.Pipe(duplex=False)
+    else:
+        source = sink = ctx.Queue()
+    count, put = 300, sink.send if kind == "pipe" else sink.put
+    readers = [
+        ctx.Process(
+            target=read_politely if kind == "pipe" else read_queue_politely,
+            args=(source, lock, out, "recv"),
+        )
+        for _ in range(3)
+    ]
+    for reader in readers:
+        reader.start()
+    for index in range(count):
+        put(index)
+        if index % 3 == 0:
+            time.sleep(0.0005)
+    for _ in readers:
+        put(None)
+    assert sum(out.get() for _ in readers) == count
+    for reader in readers:
+        reader.join()
+
+
+def read_queue_politely(queue: Any, lock: Any, out: Any, method: str) -> None:
+    read_politely(queue._reader, lock, out, method)
+
+
+def test_a_reader_is_polled_by_asking_its_queue() -> None:
+    queue = mp.Queue()
+    reader = queue._reader
+    assert not reader.poll() and not reader.poll(0.01) and not reader.poll(-1)
+    queue.put(1)
+    # At once, and without a descriptor.
+    assert reader.poll() and reader.poll(None) and reader.recv() == 1
+    assert not reader.poll()
+    queue.close()
+    with pytest.raises(ValueError):
+        reader.poll()
 
 
 def test_wait_returns_all_that_are_ready_in_their_order() -> None:

@@ -40,7 +40,7 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
     });
     steps.step("crash points", || {
         step(
-            "test --features crash-points --no-fail-fast --lib --test queue_crash --test queue_crash_waits --test queue_crash_lease --test map_crash --test map_crash_holds --test list_crash --test pipe_crash --test lock_crash --test primitives_crash --test map_watch --test list --test committed --test segment_crash",
+            "test --features crash-points --no-fail-fast --lib --test queue_crash --test queue_crash_waits --test queue_crash_lease --test queue_crash_truth --test map_crash --test map_crash_holds --test list_crash --test pipe_crash --test lock_crash --test primitives_crash --test map_watch --test list --test committed --test segment_crash",
         )
     });
     let mut interpreters = vec!["python3".to_owned()];

@@ -210,8 +210,8 @@ public:
     }
 
     /// A descriptor for an event loop: it polls readable while there is something to take, and
-    /// once the queue is closed. It stays this object's. Take with `try_get`, as it may be
-    /// readable in vain; a forked child has to ask again.
+    /// once the queue is closed. It stays this object's. Take with `try_get`, as others may be
+    /// faster; a forked child has to ask again.
     int fd() const {
         int fd = -1;
         detail::check(shoal_queue_fd(get_handle(), &fd));

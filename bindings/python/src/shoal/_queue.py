@@ -485,12 +485,15 @@ class Queue(_frame.Sender, Shared, Generic[T]):
         """A descriptor that is readable while there is something to take, or `closed` is true.
 
         So a queue can be given to `select`, `selectors`, `asyncio` (``loop.add_reader``) and
-        `multiprocessing.connection.wait`, beside sockets and pipes. Take with `get_nowait`
-        until `Empty`, or once for each time it is readable and be ready for `Empty` too:
-        others take from the queue as well.
+        `multiprocessing.connection.wait`, beside sockets and pipes. It is readable some 30 us
+        after a put, and no more once the call has returned that took the last object, in whatever
+        process: readers that poll it again under a lock of their own, and then take, do not wait.
+        Without such a lock take with `get_nowait` until `Empty`, or once for each time it is
+        readable and be ready for `Empty` too: others take from the queue as well.
 
         It is this process's and goes with the handle: unregister before `detach`, and
-        register anew in a forked child. Do not read from it, write to it or close it. The
+        register anew in a forked child. Do not read from it, write to it or close it. It takes two
+        descriptors, and a FIFO beside the queue's file until that goes. The
         first call of a process, and that of `shoal.wait`, starts a native thread that stays;
         Python 3.12 and later say so, as of any thread, when the process forks.
         """
