@@ -403,6 +403,12 @@ impl<'a> Consumer<'a> {
         Ok(())
     }
 
+    /// How many messages of the ring were moved over since it was published.
+    #[inline(always)]
+    pub(super) fn unpublished(&self) -> u64 {
+        self.end.messages
+    }
+
     /// The number of the next message of the ring, counted from 1.
     #[inline]
     pub(crate) fn next_number(&self) -> u64 {

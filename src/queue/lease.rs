@@ -216,7 +216,7 @@ impl Queue {
                 self.hold(block, 1, owner, until)?
             }
         };
-        self.about_to_take(end, Some(*message));
+        self.about_to_take_message(end, message);
         end.advance_now(*message)?;
         Ok(held)
     }

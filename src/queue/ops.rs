@@ -480,7 +480,7 @@ impl Queue {
             end.advance(message);
             return Ok(());
         };
-        self.about_to_take(end, Some(message));
+        self.about_to_take_message(end, &message);
         // Killed between the two steps it leaves a message that was taken, by its number.
         end.advance_now(message)?;
         self.free(block)

@@ -35,7 +35,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 
 use crate::Timeout;
 use crate::error::{Error, Result};
@@ -52,6 +52,9 @@ use super::wait::has_ended;
 /// out more.
 const LOOKS: u32 = 100;
 
+/// How many looks at a queue in which there is nothing there are to one at its FIFO.
+const IDLE_LOOKS: u32 = 8;
+
 /// What is behind a descriptor, and its thread's view of the queue.
 struct Teller {
     queue: Queue,
@@ -60,6 +63,7 @@ struct Teller {
     shared: bool,
     /// Whether it is set, if it is not shared.
     set: AtomicBool,
+    looks: AtomicU32,
     over: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
@@ -82,6 +86,14 @@ impl Teller {
     /// if not.
     fn says(&self, there: bool) -> bool {
         self.queue.is_told() == there && self.is_set() == there
+    }
+
+    /// The same, but an idle queue's FIFO is looked at about once a second: nobody has told of what may
+    /// be in it.
+    fn seems_to_say(&self, there: bool) -> bool {
+        let looks = self.looks.fetch_add(1, Ordering::Relaxed);
+        let is_idle = self.shared && !there && !self.queue.is_told();
+        is_idle && !looks.is_multiple_of(IDLE_LOOKS) || self.says(there)
     }
 
     /// Under the consumers' lock.
@@ -116,7 +128,7 @@ impl Watched for Teller {
     fn settle(&self) -> bool {
         let (queue, over) = (&self.queue, (self.over)());
         let there = queue.is_ready() || over;
-        if self.says(there) {
+        if self.seems_to_say(there) {
             return there;
         }
         match queue.lock(&queue.consumers, Deadline::Now) {
@@ -333,6 +345,7 @@ impl Queue {
             signal,
             shared,
             set: AtomicBool::new(false),
+            looks: AtomicU32::new(0),
             over,
         });
         teller.settle();
@@ -385,40 +398,39 @@ impl Queue {
         }
     }
 
-    /// Before that is published what `end` has moved over, or before `message` is taken: if nothing
-    /// will be there any more, descriptors become unreadable. Under the consumers' lock.
+    /// Before `taken` messages of the ring, which are not yet published as such, are, and before the one
+    /// at block `again` of the shelf is taken once more, if that is not 0: if nothing will be there any
+    /// more, descriptors become unreadable. Under the consumers' lock.
     #[inline(always)]
-    pub(super) fn about_to_take(&self, end: &Consumer<'_>, message: Option<Message>) {
+    pub(super) fn about_to_take(&self, taken: u64, again: u32) {
         if self.is_told() {
-            // Not the end itself: the caller's stays in registers.
-            self.about_to_empty(end.next_number(), message);
+            self.about_to_empty(taken, again);
         }
+    }
+
+    /// The same before `message` is taken at once.
+    #[inline(always)]
+    pub(super) fn about_to_take_message(&self, end: &Consumer<'_>, message: &Message) {
+        let (one, again) = match message.block() {
+            Some(block) if message.is_again() => (0, block),
+            _ => (1, 0),
+        };
+        self.about_to_take(end.unpublished() + one, again);
     }
 
     #[cold]
     #[inline(never)]
-    fn about_to_empty(&self, next: u64, message: Option<Message>) {
-        if self.will_have_nothing(next, message) && !self.is_over() {
-            self.untell(self.readiness.clear(self));
-        }
-    }
-
-    /// Whether there will be nothing to take, in the ring or given back, once the messages of the ring
-    /// before number `next` are taken, and `message` too if there is one.
-    fn will_have_nothing(&self, next: u64, message: Option<Message>) -> bool {
-        let (first, before) = (&self.ring.header.first, next.wrapping_sub(1));
-        let (first, taken) = match message {
-            None => (first.load(Ordering::Relaxed), before),
-            Some(it) => match it.block().filter(|_| it.is_again()) {
-                None => (first.load(Ordering::Relaxed), next),
-                Some(block) => match self.ring.shelf.head(block) {
-                    Ok(head) => (head.next.load(Ordering::Relaxed), before),
-                    Err(_) => return false,
-                },
-            },
+    fn about_to_empty(&self, taken: u64, again: u32) {
+        let header = self.ring.header;
+        let first = header.first.load(Ordering::Relaxed);
+        let first = match self.ring.shelf.head(again) {
+            Ok(head) if again != 0 && again == first => head.next.load(Ordering::Relaxed),
+            _ => first,
         };
         // By the counts: padding is nothing to take.
-        first == 0 && self.ring.header.put().0 == taken
+        if first == 0 && header.counts().0 == taken && !self.is_over() {
+            self.untell(self.readiness.clear(self));
+        }
     }
 
     /// Exact under the consumers' lock: whether there is something to take, or nothing ever will be.

@@ -97,7 +97,7 @@ impl Queue {
                 return self.took_none(end, guard, flags, err).map(|()| None);
             }
         };
-        self.about_to_take(&end, None);
+        self.about_to_take(end.unpublished(), 0);
         end.publish();
         let more = end.has_more();
         let joined = self.ring.header.finished.has_sleepers();
@@ -128,7 +128,7 @@ impl Queue {
         let whole = matches!(err, None | Some(Error::BufferTooSmall { .. }));
         let freed = whole && end.publish();
         if err.is_none() {
-            self.about_to_take(&end, None);
+            self.about_to_take(0, 0);
         }
         drop(guard);
         if let Some(err) = err {
