@@ -13,9 +13,11 @@ import multiprocessing as standard
 import statistics
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from queue import Empty
 from typing import Any, Callable, Dict, List, Tuple
 
+import shoal.futures
 import shoal.multiprocessing
 
 try:
@@ -28,6 +30,7 @@ BYTES = bytes(64 * 1024)
 KEYS = [f"key {number}" for number in range(1000)]
 LOCKERS = 4
 TASKS = 100_000
+CALLS = 20_000
 # Without numpy, bytes: they have no more to be copied, but are not looked into.
 ARRAY: Any = numpy.ones(1_250_000) if numpy else bytes(10_000_000)
 
@@ -211,6 +214,20 @@ def pool_apply(mp: Any, seconds: float) -> float:
     return statistics.median(took) / 1e3
 
 
+def executor_map(mp: Any, seconds: float) -> float:
+    """Thousand calls a second of an executor of four, one at a time."""
+    is_ours = isinstance(mp, shoal.multiprocessing.context.BaseContext)
+    kind = shoal.futures.ProcessPoolExecutor if is_ours else ProcessPoolExecutor
+    with kind(4, mp_context=mp) as executor:
+        list(executor.map(nothing, range(1000)))
+        start, count = time.perf_counter(), 0
+        while time.perf_counter() - start < seconds:
+            if list(executor.map(nothing, range(CALLS))) != list(range(CALLS)):
+                sys.exit("the results are others")
+            count += CALLS
+        return count / (time.perf_counter() - start) / 1e3
+
+
 def managed(mp: Any, seconds: float, step: Callable[[Any, str, int], object]) -> float:
     with mp.Manager() as manager:
         shared = manager.dict({key: number for number, key in enumerate(KEYS)})
@@ -251,6 +268,7 @@ WORKLOADS: Dict[str, Tuple[Callable[[Any, float], float], bool]] = {
     "  read in place": (queue_array_in_place, False),
     "Pool.map of 100 000, k/s": (pool_map, False),
     "Pool.apply, us": (pool_apply, True),
+    "executor's map, k/s": (executor_map, False),
     "with lock, k/s": (lock_alone, False),
     "with lock by 4, k/s": (lock_contended, False),
     "dict get, k/s": (dict_get, False),

@@ -1,5 +1,6 @@
 """The standard library's own tests of `multiprocessing`, run against `shoal.multiprocessing`, and
-those of `concurrent.futures`' process pools, run with its contexts.
+those of `concurrent.futures`' process pools, run with its contexts, and with `shoal.futures` in the
+place of the executor.
 
     cargo xtask cpython-tests [--python NAME] [fork|spawn|forkserver ...] [--only WORD ...]
 
@@ -24,8 +25,9 @@ import sys
 import unittest
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Set
+from typing import Any, Callable, Dict, List, Set, Tuple
 
+import shoal.futures
 import shoal.multiprocessing as mp
 
 HERE = Path(__file__).resolve().parent
@@ -36,8 +38,9 @@ Event""".split()
 # A watchdog, not a measure: a test that hangs fails, and says where.
 WATCHDOG = 60
 
-# A file until 3.11, and a package since.
+# A file until 3.11, and a package since. The second name is that of the copy for our executor.
 EXECUTORS = "test_concurrent_futures"
+OWN = "test_shoal_futures"
 
 # Each line of the original that imports the module, as it has to be.
 IMPORTS = [
@@ -46,6 +49,15 @@ IMPORTS = [
     (r"^(\s*)import multiprocessing as", r"\1import shoal.multiprocessing as"),
     (r"^(\s*)import multiprocessing$", r"\1from shoal import multiprocessing"),
     (r"^(\s*)from multiprocessing(\.\w+)? import", r"\1from shoal.multiprocessing\2 import"),
+]
+
+# And for our executor, each that names the original.
+OWN_IMPORTS = [
+    *IMPORTS,
+    (r"\A", "import shoal.futures\n"),
+    (r"\bfutures\.ProcessPoolExecutor\b", "shoal.futures.ProcessPoolExecutor"),
+    (r"from concurrent\.futures import \{executor_type\}",
+     "from shoal.futures import {executor_type}"),
 ]
 
 
@@ -58,10 +70,10 @@ def find(name: str) -> "Path | None":
     return None if spec is None or spec.origin is None else Path(spec.origin)
 
 
-def copy(path: Path, to: Path) -> None:
+def copy(path: Path, to: Path, imports: List[Tuple[str, str]] = IMPORTS) -> None:
     """Copies a file of tests, with the name of the module changed."""
     source = path.read_text(encoding="utf-8")
-    for pattern, replacement in IMPORTS:
+    for pattern, replacement in imports:
         source = re.sub(pattern, replacement, source, flags=re.MULTILINE)
     to.parent.mkdir(parents=True, exist_ok=True)
     to.write_text(source, encoding="utf-8")
@@ -82,11 +94,12 @@ def prepare(folder: Path) -> None:
             encoding="utf-8",
         )
     executors = find(EXECUTORS)
-    if executors is not None and executors.name == "__init__.py":
-        for path in executors.parent.glob("*.py"):
-            copy(path, folder / EXECUTORS / path.name)
-    elif executors is not None:
-        copy(executors, folder / executors.name)
+    for name, imports in ((EXECUTORS, IMPORTS), (OWN, OWN_IMPORTS)):
+        if executors is not None and executors.name == "__init__.py":
+            for path in executors.parent.glob("*.py"):
+                copy(path, folder / name / path.name, imports)
+        elif executors is not None:
+            copy(executors, folder / f"{name}.py", imports)
 
 
 def expected(method: str) -> Dict[str, str]:
@@ -129,15 +142,19 @@ class Verdict(unittest.TestResult):
 
 def short(test: unittest.TestCase) -> str:
     """``Queue.test_put``, with processes; ``manager.Queue.test_put``; ``TestWait.test_wait``;
-    ``executor.WaitTest.test_all_completed``."""
+    ``executor.WaitTest.test_all_completed``; ``own.WaitTest.test_all_completed``."""
     name = ".".join(test.id().split(".")[-2:])
-    if is_of_executors(type(test)):
-        return re.sub("^ProcessPool(Forkserver|Fork|Spawn)", "executor.", name)
+    kind = EXECUTOR_TYPES.get(getattr(test, "executor_type", None))
+    if kind is not None:
+        return re.sub("^ProcessPool(Forkserver|Fork|Spawn)", f"{kind}.", name)
     return name.replace("WithProcessesTest", "", 1).replace("WithManagerTest", "manager.", 1)
 
 
-def is_of_executors(case: type) -> bool:
-    return getattr(case, "executor_type", None) is ProcessPoolExecutor
+# The test cases of executors tell whose they are.
+EXECUTOR_TYPES: Dict[Any, str] = {
+    ProcessPoolExecutor: "executor",
+    shoal.futures.ProcessPoolExecutor: "own",
+}
 
 
 def multiprocessings(method: str) -> List[type]:
@@ -154,21 +171,30 @@ def multiprocessings(method: str) -> List[type]:
 
 def executors(method: str) -> List[type]:
     """The test cases of executors of processes; none if the interpreter came without."""
+    return executors_of(EXECUTORS, method)
+
+
+def own_executors(method: str) -> List[type]:
+    """The same for our executor."""
+    return executors_of(OWN, method)
+
+
+def executors_of(name: str, method: str) -> List[type]:
     if find(EXECUTORS) is None:
         return []
-    top = importlib.import_module(EXECUTORS)
+    top = importlib.import_module(name)
     modules = [top]
     if hasattr(top, "__path__"):
         folder = Path(top.__path__[0])
-        names = sorted(path.stem for path in folder.glob("test_*.py"))
-        modules = [importlib.import_module(f"{EXECUTORS}.{name}") for name in names]
+        parts = sorted(path.stem for path in folder.glob("test_*.py"))
+        modules = [importlib.import_module(f"{name}.{part}") for part in parts]
     return [
         case
         for module in modules
         for _, case in sorted(vars(module).items())
         if isinstance(case, type)
         and issubclass(case, unittest.TestCase)
-        and is_of_executors(case)
+        and getattr(case, "executor_type", None) in EXECUTOR_TYPES
         and getattr(case, "ctx", None) == method
     ]
 
@@ -231,6 +257,17 @@ def look_at_the_executors(method: str) -> None:
         sys.exit("the executors do without the queues of shoal.multiprocessing")
 
 
+def look_at_our_executor(method: str) -> None:
+    """And our executor's calls and results travel in queues of ours."""
+    queue: Any = shoal.Queue
+    get_many_bytes = queue.get_many_bytes
+    queue.get_many_bytes = None
+    broken = run(own_executors(method), ["ProcessPoolExecutorTest.test_submit"])
+    queue.get_many_bytes = get_many_bytes
+    if not broken.bad:
+        sys.exit("shoal.futures does without the queues of shoal")
+
+
 def on_alarm(number: int, frame: object) -> None:
     faulthandler.dump_traceback()
     raise AssertionError(f"it took longer than {WATCHDOG} s")
@@ -258,6 +295,7 @@ def judge(what: str, method: str, cases: List[type], words: List[str]) -> bool:
 JUDGES: Dict[str, "tuple[Callable[[str], List[type]], Callable[[str], None]]"] = {
     "multiprocessing": (multiprocessings, look_at_the_judge),
     "executors": (executors, look_at_the_executors),
+    "shoal.futures": (own_executors, look_at_our_executor),
 }
 
 

@@ -72,7 +72,7 @@ def test_all_names_exactly_what_is_exported() -> None:
     public = {
         name
         for name in dir(shoal)
-        if not name.startswith("_") and name != "multiprocessing"
+        if not name.startswith("_") and name not in ("multiprocessing", "futures")
     }
     assert public | {"__version__"} == set(shoal.__all__)
     assert shoal.__all__ == sorted(shoal.__all__)

@@ -155,6 +155,22 @@ def work(
     util.debug("worker exiting after %d tasks", completed)
 
 
+def unpack(task: memoryview, length: int, functions: Dict[bytes, Any]) -> Tuple[Any, Any]:
+    """The function of a task, among ``functions`` if it was met before, and its payload."""
+    name = bytes(task[TASK.size : TASK.size + length])
+    payload = _queue.unpickle(task[TASK.size + length :])
+    if not length:
+        function, payload = payload
+    elif name in functions:
+        function = functions[name]
+    else:
+        function = _queue.unpickle(memoryview(name))
+        if len(functions) >= FUNCTIONS:
+            functions.clear()
+        functions[name] = function
+    return function, payload
+
+
 def answer(
     head: Tuple[int, int, int],
     how: int,
@@ -166,17 +182,7 @@ def answer(
     """Runs a task; the message that tells its result."""
     function: Any = None
     try:
-        name = bytes(task[TASK.size : TASK.size + length])
-        payload = _queue.unpickle(task[TASK.size + length :])
-        if not length:
-            function, payload = payload
-        elif name in functions:
-            function = functions[name]
-        else:
-            function = _queue.unpickle(memoryview(name))
-            if len(functions) >= FUNCTIONS:
-                functions.clear()
-            functions[name] = function
+        function, payload = unpack(task, length, functions)
         value: Any
         if how == MAP:
             value = list(map(function, *payload))

@@ -1,0 +1,556 @@
+"""`ProcessPoolExecutor`, whose calls and results travel through shared memory.
+
+Interface and behaviour are those of `concurrent.futures.ProcessPoolExecutor`, of which the class is
+a subclass: its futures are `concurrent.futures.Future`, a worker's death breaks it with
+`concurrent.futures.process.BrokenProcessPool`, and what takes the original takes it, such as
+asyncio's ``run_in_executor``. What differs:
+
+- A call is pickled by `submit` where workers have room for it, and otherwise once they have. A
+  failure to pickle it is its future's exception, as with the original.
+- How many calls lie ready for the workers, and cannot be cancelled any more, follows from how long
+  calls take: one more than there are workers, as with the original, and so many more as are done
+  within a hundredth of a second. These are taken back if they turn out to take longer, and by
+  ``shutdown(cancel_futures=True)``.
+- ``max_tasks_per_child`` works with every version of Python.
+- Without ``mp_context`` it takes the one of `shoal.multiprocessing`. Any context will do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from concurrent.futures import Executor, Future
+from concurrent.futures import _base, process
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from itertools import islice
+from multiprocessing import connection
+from traceback import format_exception
+from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Set, Tuple
+
+from . import _executor, _queue, _worker
+from ._errors import ClosedError, Empty, Full
+from .multiprocessing import pool as _pool
+
+__all__ = ["BrokenProcessPool", "ProcessPoolExecutor"]
+
+# The type checkers' library knows only what is documented.
+_std: Any = process
+
+# For how long calls may lie ready, and how long the oldest may take before the others are taken
+# back. In seconds.
+AHEAD = 0.01
+PATIENCE = 0.05
+
+
+class _Calls(_queue.Queue[Any]):
+    """The calls that lie ready."""
+
+    def join_thread(self) -> None:
+        """There is none. Programs join the original's."""
+
+
+class _Call:
+    """A call that no worker can take yet."""
+
+    __slots__ = ("number", "future", "what", "data")
+
+    def __init__(self, number: int, future: "Future[Any]", what: Tuple[Any, ...]) -> None:
+        self.number = number
+        self.future = future
+        # Function, arguments and keyword arguments. Kept until the call is done: of shared objects
+        # a message has the names only.
+        self.what = what
+        # The message, while it is here.
+        self.data = b""
+
+
+class _Crew:
+    """All that an executor's threads work with.
+
+    The executor itself is not among it, or one that nobody holds any more would never go.
+    """
+
+    def __init__(
+        self,
+        start: Callable[[int, "_Crew"], Any],
+        max_workers: int,
+        by_fork: bool,
+    ) -> None:
+        # Guards everything below that both threads of the program and the manager change. The
+        # pickling of a call may run anything, even something that submits.
+        self.lock = threading.RLock()
+        self.start = start
+        self.max_workers = max_workers
+        self.by_fork = by_fork
+        self.calls = _Calls()
+        self.results: "_queue.Queue[Any]" = _queue.Queue()
+        self.encode = _pool._encoder(by_fork)
+        self.bell = _pool._Bell()
+        # The workers, by process id and by number.
+        self.processes: Dict[int, Any] = {}
+        self.workers: Dict[int, Any] = {}
+        self.manager: Optional[_Manager] = None
+        # What was submitted and is not done; of that, what no worker can have taken; how many are
+        # in the queue or with workers, and how many may be.
+        self.futures: Dict[int, "Future[Any]"] = {}
+        self.waiting: Deque[_Call] = deque()
+        self.ready: Dict[int, _Call] = {}
+        self.depth = self.least_depth = max_workers + 1
+        self.count = 0
+        # No more calls may come: `shutdown`, nobody holds the executor, the program ends.
+        self.closed = False
+        self.broken: Any = False
+        self.failures: List[Tuple["Future[Any]", BaseException]] = []
+        # The number of each worker, by what `connection.wait` finds; for the watcher.
+        self.watched: Dict[Any, int] = {}
+        self.is_over = False
+
+    # -- by threads of the program and the manager, with the lock held -----------------------------
+
+    def add(self, future: "Future[Any]", what: Tuple[Any, ...]) -> None:
+        try:
+            self.start_workers(len(self.futures) + 1)
+            if self.manager is None:
+                manager = _Manager(self)
+                manager.start()
+                self.manager = manager
+                _managers.add(manager)
+        except BaseException:
+            if self.manager is None:
+                self.end_workers(True)
+            raise
+        self.count += 1
+        self.futures[self.count] = future
+        self.waiting.append(_Call(self.count, future, what))
+        if len(self.ready) < self.depth:
+            self.make_ready()
+
+    def start_workers(self, calls: int) -> None:
+        """Starts the workers that are missing for so many calls."""
+        wanted = min(self.max_workers, calls)
+        if self.by_fork:
+            # All at once, while this process has no threads of the executor's.
+            if self.manager is not None:
+                return
+            wanted = self.max_workers
+        while len(self.processes) < wanted:
+            self.count += 1
+            number = self.count
+            worker = self.start(number, self)
+            self.processes[worker.pid] = self.workers[number] = worker
+            self.watched[worker.sentinel] = number
+            self.bell.put()
+
+    def end_workers(self, by_force: bool) -> None:
+        """Waits for all workers to end."""
+        workers = list(self.processes.values())
+        for worker in workers:
+            if by_force:
+                worker.terminate()
+        for worker in workers:
+            worker.join()
+
+    def make_ready(self) -> None:
+        """Puts calls to where workers take them. What cannot be pickled is for `tell_failures`."""
+        while self.waiting and len(self.ready) < self.depth:
+            call = self.waiting.popleft()
+            if not call.future.set_running_or_notify_cancel():
+                del self.futures[call.number]
+                continue
+            try:
+                if not call.data:
+                    call.data = self.encode(call.number, 0, *call.what)
+                if len(call.data) >= _worker.LARGE and len(self.ready) > self.max_workers:
+                    # They may not all fit.
+                    raise Full
+                # Before a worker can have done it.
+                self.ready[call.number] = call
+                self.calls.put_bytes(call.data, block=False)
+                call.data = b""
+            except BaseException as error:
+                self.ready.pop(call.number, None)
+                if isinstance(error, Full) and self.ready:
+                    self.wait_again([call])
+                    return
+                del self.futures[call.number]
+                self.failures.append((call.future, error))
+
+    def wait_again(self, calls: List[_Call]) -> None:
+        """No worker has begun these after all."""
+        for call in reversed(calls):
+            with call.future._condition:
+                call.future._state = _base.PENDING
+            self.waiting.appendleft(call)
+
+    def take_back(self) -> None:
+        """Takes back the calls that no worker has begun."""
+        taken: List[_Call] = []
+        with contextlib.suppress(Empty, ClosedError):
+            while True:
+                for data in self.calls.get_many_bytes(block=False):
+                    call = self.ready.pop(_worker.TASK.unpack_from(data)[0])
+                    call.data = data
+                    taken.append(call)
+        self.wait_again(taken)
+        self.depth = self.least_depth
+
+    # -- by threads of the program, without the lock -----------------------------------------------
+
+    def tell_failures(self) -> None:
+        """Callbacks of futures may do anything, hence without the lock."""
+        while self.failures:
+            with contextlib.suppress(IndexError):
+                future, error = self.failures.pop()
+                _add_cause(error)
+                future.set_exception(error)
+
+    def wake(self) -> None:
+        """Has the manager look whether it is to go on. Called in finalizers, too."""
+        with self.lock:
+            if not self.is_over:
+                # If it is full, there is something to wake up for.
+                with contextlib.suppress(Full):
+                    self.results.put_bytes(_worker.LOOK_ASIDE, block=False)
+
+    def close(self, *_: object) -> None:
+        self.closed = True
+        self.wake()
+
+    def cancel(self) -> None:
+        """Cancels all but as many calls as always lie ready."""
+        with self.lock:
+            if not self.is_over and not self.broken:
+                self.take_back()
+                self.make_ready()
+            cancelled, self.waiting = list(self.waiting), deque()
+            for call in cancelled:
+                self.futures.pop(call.number, None)
+        for call in cancelled:
+            if call.future.cancel():
+                call.future.set_running_or_notify_cancel()
+        self.tell_failures()
+
+    # -- by the thread that watches the workers ----------------------------------------------------
+
+    def watch(self) -> None:
+        """Tells the manager which workers have ended, after all that they have put."""
+        while not self.is_over:
+            happenings: List[Any] = [self.bell, *self.watched]
+            found: Any
+            for found in connection.wait(happenings):
+                if found is self.bell:
+                    self.bell.hush()
+                    continue
+                told = _worker.RESULT.pack(0, 0, self.watched.pop(found), _executor.GONE)
+                _worker.put_politely(self.results, told, 0, lambda: not self.is_over)
+
+
+def _add_cause(error: BaseException) -> None:
+    trace = "".join(format_exception(type(error), error, error.__traceback__))
+    error.__cause__ = _std._RemoteTraceback(f'\n"""\n{trace}"""')
+
+
+class _Manager(threading.Thread):
+    """Collects results, keeps calls ready, and ends the workers."""
+
+    def __init__(self, crew: _Crew) -> None:
+        super().__init__(name="shoal-executor")
+        self.crew = crew
+        # Workers that told of their end, by number.
+        self.leaving: Set[int] = set()
+        self.done = 0
+        self.since = time.monotonic()
+
+    def run(self) -> None:
+        crew = self.crew
+        watcher = threading.Thread(target=crew.watch, daemon=True, name="shoal-watcher")
+        why: Optional[List[str]] = None
+        try:
+            watcher.start()
+            is_well = self.serve()
+        except BaseException as error:
+            why = format_exception(type(error), error, error.__traceback__)
+            is_well = False
+        if not is_well:
+            self.give_up(why)
+        crew.calls.close()
+        crew.end_workers(by_force=not is_well)
+        with crew.lock:
+            crew.is_over = True
+        crew.bell.put()
+        if watcher.ident is not None:
+            watcher.join()
+        crew.calls.detach()
+        crew.results.detach()
+        # Each refers to the other.
+        crew.manager = None
+        _managers.discard(self)
+
+    def serve(self) -> bool:
+        """Serves until there is nothing to do; False if a worker died."""
+        crew = self.crew
+        while crew.futures or not (crew.closed or _program_ends):
+            patience = PATIENCE if len(crew.ready) > crew.least_depth else None
+            try:
+                messages = crew.results.get_many_bytes(timeout=patience)
+            except Empty:
+                # They take longer than it seemed.
+                messages = []
+                with crew.lock:
+                    crew.take_back()
+            for message in messages:
+                if message and not self.take(message):
+                    return False
+            self.done += len(messages)
+            now = time.monotonic()
+            if now - self.since >= AHEAD / 2:
+                ahead = int(AHEAD * self.done / (now - self.since))
+                crew.depth = crew.least_depth + min(ahead, _worker.BACKLOG)
+                self.done, self.since = 0, now
+            with crew.lock:
+                crew.make_ready()
+            crew.tell_failures()
+            # What the last result consists of is not kept while waiting for the next.
+            messages = []
+            message = b""
+        return True
+
+    def take(self, message: bytes) -> bool:
+        """Hands a result to its future; False if it tells that a worker died."""
+        crew = self.crew
+        number, _, worker, kind = _worker.RESULT.unpack_from(message)
+        if kind == _executor.LEAVING:
+            self.leaving.add(worker)
+            return True
+        if kind == _executor.GONE:
+            return self.bury(worker)
+        value = _queue.unpickle(memoryview(message)[_worker.RESULT.size :])
+        crew.ready.pop(number, None)
+        future = crew.futures.pop(number, None)
+        if not crew.futures:
+            # Nothing is known of the calls that come next.
+            crew.depth = crew.least_depth
+        if future is not None:
+            if kind == _worker.RETURNED:
+                future.set_result(value)
+            else:
+                future.set_exception(value)
+        return True
+
+    def bury(self, number: int) -> bool:
+        """Sees to a worker that has ended; whether it did as it should."""
+        crew = self.crew
+        if number not in self.leaving:
+            return False
+        self.leaving.discard(number)
+        with crew.lock:
+            worker = crew.workers.pop(number)
+            worker.join()
+            crew.processes.pop(worker.pid, None)
+            crew.start_workers(len(crew.futures))
+        return True
+
+    def give_up(self, why: Optional[List[str]]) -> None:
+        """Whatever is waited for fails."""
+        crew = self.crew
+        with crew.lock:
+            crew.broken = (
+                "A child process terminated abruptly, the process pool is not usable anymore"
+            )
+            futures, crew.futures = list(crew.futures.values()), {}
+            crew.waiting.clear()
+            crew.ready.clear()
+        error = BrokenProcessPool(
+            "A process in the process pool was terminated abruptly while the future was running"
+            " or pending."
+        )
+        if why is not None:
+            error.__cause__ = _std._RemoteTraceback(f"\n'''\n{''.join(why)}'''")
+        crew.tell_failures()
+        for future in futures:
+            # One that was cancelled has its end already.
+            with contextlib.suppress(_base.InvalidStateError):
+                future.set_exception(error)
+
+
+class ProcessPoolExecutor(_std.ProcessPoolExecutor):  # type: ignore[misc]
+    """`concurrent.futures.ProcessPoolExecutor`; see the head of this module for what differs.
+
+    Args:
+        max_workers: how many workers at most; ``None`` is one for each core.
+        mp_context: whose processes the workers are; ``None`` is `shoal.multiprocessing`'s default,
+            or its ``spawn`` where there is a ``max_tasks_per_child``.
+        initializer: called by each worker with ``initargs`` before its first call. If it raises,
+            the executor is broken.
+        max_tasks_per_child: after so many calls a worker is replaced by a new one. Not with the
+            start method fork, whose workers are all started at once.
+
+    A forked child must not use its parent's executor: `submit` raises `BrokenProcessPool` there.
+    """
+
+    def __init__(
+        self,
+        max_workers: Optional[int] = None,
+        mp_context: Any = None,
+        initializer: Optional[Callable[..., object]] = None,
+        initargs: Tuple[Any, ...] = (),
+        *,
+        max_tasks_per_child: Optional[int] = None,
+    ) -> None:
+        if max_workers is None:
+            max_workers = getattr(os, "process_cpu_count", os.cpu_count)() or 1
+        if max_workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        if mp_context is None:
+            from . import multiprocessing
+
+            method = None if max_tasks_per_child is None else "spawn"
+            mp_context = multiprocessing.get_context(method)
+        by_fork = mp_context.get_start_method(allow_none=False) == "fork"
+        if max_tasks_per_child is not None:
+            if not isinstance(max_tasks_per_child, int):
+                raise TypeError("max_tasks_per_child must be an integer")
+            if max_tasks_per_child <= 0:
+                raise ValueError("max_tasks_per_child must be >= 1")
+            if by_fork:
+                raise ValueError(
+                    "max_tasks_per_child is incompatible with the 'fork' multiprocessing start"
+                    " method; supply a different mp_context."
+                )
+        self._max_workers = max_workers
+        self._mp_context = mp_context
+        self._initializer = initializer
+        self._initargs = initargs
+        self._max_tasks_per_child = max_tasks_per_child
+        self._safe_to_dynamically_spawn_children = not by_fork
+
+        def start(number: int, crew: _Crew) -> Any:
+            args = (number, crew.calls, crew.results, max_workers)
+            worker = mp_context.Process(
+                target=_executor.work, args=(*args, initializer, initargs, max_tasks_per_child)
+            )
+            worker.start()
+            return worker
+
+        self._crew = _Crew(start, max_workers, by_fork)
+        weakref.finalize(self, self._crew.close).atexit = False
+        _crews.add(self._crew)
+
+    # What programs look for inside the original.
+
+    @property
+    def _processes(self) -> Dict[int, Any]:
+        return self._crew.processes
+
+    @property
+    def _executor_manager_thread(self) -> "Optional[_Manager]":
+        return self._crew.manager
+
+    @property
+    def _call_queue(self) -> _Calls:
+        return self._crew.calls
+
+    @property
+    def _pending_work_items(self) -> "Dict[int, Future[Any]]":
+        return self._crew.futures
+
+    @property
+    def _broken(self) -> Any:
+        return self._crew.broken
+
+    @property
+    def _shutdown_thread(self) -> bool:
+        return bool(self._crew.closed or self._crew.broken)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
+        future: "Future[Any]" = Future()
+        crew = self._crew
+        with crew.lock:
+            if crew.broken:
+                raise BrokenProcessPool(crew.broken)
+            if crew.closed:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            if _program_ends:
+                raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+            crew.add(future, (fn, args, kwargs))
+        if crew.failures:
+            crew.tell_failures()
+            crew.wake()
+        return future
+
+    submit.__doc__ = Executor.submit.__doc__
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        *iterables: Iterable[Any],
+        timeout: Optional[float] = None,
+        chunksize: int = 1,
+        **more: Any,
+    ) -> Iterator[Any]:
+        """As the original's. With a ``chunksize`` above one so many calls travel together."""
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        if chunksize == 1:
+            return Executor.map(self, fn, *iterables, timeout=timeout, **more)
+        tuples = zip(*iterables)
+        chunks = iter(lambda: list(islice(tuples, chunksize)), [])
+        results = Executor.map(self, partial(_executor.run_chunk, fn), chunks, timeout=timeout, **more)
+        flat: Iterator[Any] = _std._chain_from_iterable_of_lists(results)
+        return flat
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        crew = self._crew
+        crew.close()
+        if cancel_futures:
+            crew.cancel()
+            crew.wake()
+        manager = crew.manager
+        if manager is None:
+            # It was never used.
+            with crew.lock:
+                crew.is_over = True
+            crew.calls.detach()
+            crew.results.detach()
+        elif wait:
+            manager.join()
+
+    shutdown.__doc__ = Executor.shutdown.__doc__
+
+
+# -- the end of the program, and forks ------------------------------------------------------------
+
+_managers: Set[_Manager] = set()
+_crews: "weakref.WeakSet[_Crew]" = weakref.WeakSet()
+_program_ends = False
+
+
+def _end_all() -> None:
+    """What was submitted is done before the program ends, as with the original."""
+    global _program_ends
+    _program_ends = True
+    managers = list(_managers)
+    for manager in managers:
+        manager.crew.wake()
+    for manager in managers:
+        manager.join()
+
+
+def _in_forked_child() -> None:
+    """The threads are the parent's."""
+    _managers.clear()
+    for crew in list(_crews):
+        crew.lock = threading.RLock()
+        crew.broken = "this executor is the parent process's"
+        crew.is_over = True
+
+
+threading._register_atexit(_end_all)  # type: ignore[attr-defined]
+os.register_at_fork(after_in_child=_in_forked_child)
