@@ -168,7 +168,7 @@ def test_every_public_name_of_the_original_is_there() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    """dummy dummy.connection forkserver heap process reduction resource_sharer
+    """dummy dummy.connection forkserver heap process resource_sharer
     resource_tracker shared_memory spawn util""".split(),
 )
 def test_a_module_that_is_not_replaced_is_the_original(module: str) -> None:

@@ -23,8 +23,9 @@ Built on the standard library's own machinery for starting processes, so start m
 Everything else **is** the standard library's: ``RawValue`` and ``RawArray`` (plain memory),
 ``Client`` and ``Listener`` (sockets), ``ThreadPool`` and ``dummy`` (threads), ``shared_memory``,
 what needs a manager's server, and the internals ``forkserver``, ``heap``, ``popen_*``, ``process``,
-``reduction``, ``resource_sharer``, ``resource_tracker``, ``spawn`` and ``util``. Contexts of this
-module are good for `concurrent.futures.ProcessPoolExecutor` and the standard library's own ``Pool``.
+``resource_sharer``, ``resource_tracker``, ``spawn``, ``util``, and ``reduction`` but for
+``send_handle`` and ``recv_handle``, which take the pipes of this module, too. Contexts of this module
+are good for `concurrent.futures.ProcessPoolExecutor` and the standard library's own ``Pool``.
 ``MULTIPROCESSING.md`` beside the package's README has all differences.
 """
 
@@ -165,8 +166,11 @@ __all__ = [
 ]
 
 
+_REPLACED = "connection managers pool queues reduction sharedctypes synchronize".split()
+
+
 def __getattr__(name: str) -> "_Any":
-    if name in ("connection", "managers", "pool", "queues", "sharedctypes", "synchronize"):
+    if name in _REPLACED:
         from importlib import import_module
 
         return import_module(f"{__name__}.{name}")

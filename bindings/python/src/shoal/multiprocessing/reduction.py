@@ -1,7 +1,51 @@
-"""`multiprocessing.reduction` itself: nothing of it is replaced."""
+"""`multiprocessing.reduction`, whose `send_handle` and `recv_handle` take pipes of this package, too.
 
-import sys
-from multiprocessing import reduction
-from multiprocessing.reduction import *  # noqa: F403  (for type checkers and readers)
+A pipe in shared memory cannot carry a descriptor. What is sent is where to fetch it, as it is of a
+socket that is pickled: the receiver, a relative of this process, asks this process for it. So the
+sender has to live until then, and may close its own descriptor at once.
+"""
 
-sys.modules[__name__] = reduction
+from __future__ import annotations
+
+from multiprocessing import reduction as _std
+from multiprocessing import resource_sharer
+from typing import Any
+
+from .._pipe import Connection as _Pipe
+
+# The type checkers' library knows only what is documented.
+_original: Any = _std
+_DupFd: Any = resource_sharer.DupFd
+
+globals().update({name: getattr(_std, name) for name in _std.__all__})
+__all__ = list(_std.__all__)
+
+
+def send_handle(conn: Any, handle: int, destination_pid: int) -> None:
+    """Sends a descriptor over a connection: a socket's, or one of this package. Raises as
+    `shoal.Connection.send` does."""
+    if isinstance(conn, _Pipe):
+        conn.send(_DupFd(handle))
+    else:
+        _original.send_handle(conn, handle, destination_pid)
+
+
+def recv_handle(conn: Any) -> int:
+    """Receives a descriptor, waiting for it; the caller closes it.
+
+    Raises as `shoal.Connection.recv` does, `RuntimeError` if it was something else that was sent,
+    and an `OSError` if the sender is gone.
+    """
+    fd: int
+    if not isinstance(conn, _Pipe):
+        fd = _original.recv_handle(conn)
+        return fd
+    sent = conn.recv()
+    if not isinstance(sent, _DupFd):
+        raise RuntimeError("Invalid data received")
+    fd = sent.detach()
+    return fd
+
+
+def __getattr__(name: str) -> Any:
+    return getattr(_original, name)
