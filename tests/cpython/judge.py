@@ -207,6 +207,8 @@ def tests_of(cases: List[type], words: List[str]) -> unittest.TestSuite:
     """The tests whose names have one of the words, if there are any words."""
     suite, loader = unittest.TestSuite(), unittest.TestLoader()
     for case in cases:
+        # The module's end, after each class here, removes the directory of its socket.
+        case.addClassCleanup(mp.resource_sharer.stop, timeout=5)  # type: ignore[attr-defined]
         # A class with its tests, so that what they share is set up once.
         tests = [
             test

@@ -124,6 +124,15 @@ def test_an_initializer_that_fails_breaks_it(ctx: Any, capfd: Any) -> None:
             executor.submit(square, 2).result(60)
 
 
+def test_who_waits_for_cancelled_calls_is_told_when_it_breaks(ctx: Any) -> None:
+    with ProcessPoolExecutor(1, mp_context=ctx) as executor:
+        executor.submit(time.sleep, 0.5)
+        calls = [executor.submit(die)] + [executor.submit(square, n) for n in range(20)]
+        assert calls[-1].cancel()
+        assert not concurrent.futures.wait(calls, 60).not_done
+        assert calls[-1].cancelled() and isinstance(calls[-2].exception(), BrokenProcessPool)
+
+
 def test_calls_start_in_the_order_they_were_submitted(ctx: Any) -> None:
     order = ctx.Queue()
     with ProcessPoolExecutor(1, mp_context=ctx) as executor:

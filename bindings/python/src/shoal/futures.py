@@ -306,7 +306,6 @@ class _Manager(threading.Thread):
             for message in messages:
                 if message and not self.take(message):
                     return False
-            self.done += len(messages)
             now = time.monotonic()
             if now - self.since >= AHEAD / 2:
                 ahead = int(AHEAD * self.done / (now - self.since))
@@ -332,9 +331,11 @@ class _Manager(threading.Thread):
         value = _queue.unpickle(memoryview(message)[_worker.RESULT.size :])
         crew.ready.pop(number, None)
         future = crew.futures.pop(number, None)
+        self.done += 1
         if not crew.futures:
             # Nothing is known of the calls that come next.
             crew.depth = crew.least_depth
+            self.done, self.since = 0, time.monotonic()
         if future is not None:
             if kind == _worker.RETURNED:
                 future.set_result(value)
@@ -362,9 +363,13 @@ class _Manager(threading.Thread):
             crew.broken = (
                 "A child process terminated abruptly, the process pool is not usable anymore"
             )
-            futures, crew.futures = list(crew.futures.values()), {}
+            for call in crew.waiting:
+                # Those who wait for one that was cancelled are told so.
+                if not call.future.set_running_or_notify_cancel():
+                    del crew.futures[call.number]
             crew.waiting.clear()
             crew.ready.clear()
+            futures, crew.futures = list(crew.futures.values()), {}
         error = BrokenProcessPool(
             "A process in the process pool was terminated abruptly while the future was running"
             " or pending."
@@ -373,9 +378,7 @@ class _Manager(threading.Thread):
             error.__cause__ = _std._RemoteTraceback(f"\n'''\n{''.join(why)}'''")
         crew.tell_failures()
         for future in futures:
-            # One that was cancelled has its end already.
-            with contextlib.suppress(_base.InvalidStateError):
-                future.set_exception(error)
+            future.set_exception(error)
 
 
 class ProcessPoolExecutor(_std.ProcessPoolExecutor):  # type: ignore[misc]
