@@ -7,40 +7,13 @@ mod common;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
+use common::ready::{is_readable, wait_readable};
 use common::shm::in_directory;
 use common::{Bell, NOWAIT, alone, fixed, fork, fork_and_exit, tiny};
 use shoal::{Error, Pipe, Queue};
-
-const NOT_AT_ALL: i32 = 0;
-const UNTIL_IT_IS: i32 = -1;
-
-fn poll(fd: i32, wait: i32) -> bool {
-    let mut polled = libc::pollfd {
-        fd,
-        events: libc::POLLIN,
-        revents: 0,
-    };
-    // SAFETY: one descriptor.
-    let ready = unsafe { libc::poll(&mut polled, 1, wait) };
-    assert!(ready >= 0);
-    ready > 0
-}
-
-fn fd(queue: &Queue) -> i32 {
-    queue.fd().unwrap().as_raw_fd()
-}
-
-fn is_readable(queue: &Queue) -> bool {
-    poll(fd(queue), NOT_AT_ALL)
-}
-
-fn wait_readable(queue: &Queue) {
-    assert!(poll(fd(queue), UNTIL_IT_IS));
-}
 
 /// The FIFOs in a directory.
 fn fifos(directory: &Path) -> Vec<PathBuf> {

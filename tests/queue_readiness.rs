@@ -2,37 +2,13 @@
 
 mod common;
 
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use common::ready::{NOT_AT_ALL, UNTIL_IT_IS, is_readable, poll_any, wait_readable};
 use common::{Bell, FOREVER, NOWAIT, Name, Random, alone, fixed, fork, holder, tiny};
 use shoal::{Error, Options, Queue};
-
-const NOT_AT_ALL: i32 = 0;
-const UNTIL_IT_IS: i32 = -1;
-
-/// Whether one of these descriptors is readable, within some milliseconds.
-fn poll_any(fds: &[RawFd], wait: i32) -> bool {
-    let one = |&fd| libc::pollfd {
-        fd,
-        events: libc::POLLIN,
-        revents: 0,
-    };
-    let mut polled: Vec<_> = fds.iter().map(one).collect();
-    // SAFETY: an array and its length.
-    let ready = unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, wait) };
-    assert!(ready >= 0);
-    ready > 0
-}
-
-fn is_readable(queue: &Queue) -> bool {
-    poll_any(&[queue.fd().unwrap().as_raw_fd()], NOT_AT_ALL)
-}
-
-fn wait_readable(queue: &Queue) {
-    assert!(poll_any(&[queue.fd().unwrap().as_raw_fd()], UNTIL_IT_IS));
-}
 
 /// As an event loop takes: whenever the descriptor says so, and until there is no more.
 fn take(queue: &Queue, count: usize) -> Vec<Vec<u8>> {

@@ -7,35 +7,9 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use common::company::{Words, wait_until};
+use common::ready::{NOT_AT_ALL, UNTIL_IT_IS, fd, is_readable, poll, wait_readable};
 use common::{Bell, Child, FOREVER, NOWAIT, Name, Random, alone, fixed, fork, tiny};
 use shoal::{End, Error, Lock, Pipe, Queue};
-
-const NOT_AT_ALL: i32 = 0;
-const UNTIL_IT_IS: i32 = -1;
-
-fn poll(fd: i32, wait: i32) -> bool {
-    let mut polled = libc::pollfd {
-        fd,
-        events: libc::POLLIN,
-        revents: 0,
-    };
-    // SAFETY: one descriptor.
-    let ready = unsafe { libc::poll(&mut polled, 1, wait) };
-    assert!(ready >= 0);
-    ready > 0
-}
-
-fn fd(queue: &Queue) -> i32 {
-    queue.fd().unwrap().as_raw_fd()
-}
-
-fn is_readable(queue: &Queue) -> bool {
-    poll(fd(queue), NOT_AT_ALL)
-}
-
-fn wait_readable(queue: &Queue) {
-    assert!(poll(fd(queue), UNTIL_IT_IS));
-}
 
 /// Reads as programs do that share an end: polls, takes the lock, asks the descriptor again, and then
 /// takes without fear of waiting. Ends with an empty message, and counts the others.

@@ -400,7 +400,7 @@ fn gone_each_time(name: &str, what: &str) -> Error {
     ))
 }
 
-/// Closes the gate of `file` through `probe`, and says who has the object open; `None` if the name now
+/// Closes the gate of `file` through `probe`, and says which lives have the object open; `None` if the name now
 /// means another file.
 ///
 /// # Errors

@@ -377,8 +377,7 @@ impl Kin {
                 crash_point!();
                 remove_if_empty(&named, fd);
             }
-            // The lock goes with the mapping, and whoever opens the file then sees whether it was the
-            // last.
+            // The lock goes with the mapping, and then it can be seen whether it was the last.
             None => {
                 let life = home.life;
                 drop(home);

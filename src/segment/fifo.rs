@@ -1,7 +1,7 @@
 //! The FIFOs of an object's queues: what several processes have open to be told through the kernel.
 //!
 //! Each lies beside the object's file, `shoal=<place of the queue>.<name of the object>`, is made by
-//! the first process that asks, and goes with the object's name: whoever removes that removes the
+//! the first process that asks, and goes with the object's name: the process that removes that removes the
 //! FIFOs first. So no FIFO of another object of the same name, made later, is ever met. The bits in
 //! the stamp say which there may be.
 //!

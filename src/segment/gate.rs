@@ -16,7 +16,7 @@ pub(super) const GATE: u64 = 1 << 62;
 pub(super) struct Gate<'a>(BorrowedFd<'a>);
 
 impl<'a> Gate<'a> {
-    /// Waits for whoever is in the gate.
+    /// Waits for the process that is in the gate.
     pub(super) fn close(fd: BorrowedFd<'a>) -> Result<Self> {
         ofd::lock(fd, GATE).map(|()| Self(fd))
     }

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!      0  stamp          who may open this, and as what       stamp.rs
-//!    128  participants   1024 slots of those who are attached  participants.rs
+//!    128  participants   1024 slots of attached handles        participants.rs
 //!  36864  data           the object's own                      queue/, map/, …
 //! ```
 //!

@@ -1,4 +1,4 @@
-//! Who is attached to an object: a table of lives.
+//! The participants of an object: a table of lives.
 //!
 //! ```text
 //! offset  size  field    written by      invariant
@@ -18,8 +18,9 @@
 //!
 //! # Crash arguments
 //! *Killed after the swap:* the slot is a dead one's. `sitting` may still be that of the last holder,
-//! who is dead too. *Killed before raising `open`:* a page is there that nobody uses yet.
-//! *A dead holder is swapped for 0 by whoever finds it so:* a life that has ended does not begin again.
+//! which is dead too. *Killed before raising `open`:* a page is there that nobody uses yet.
+//! *A dead holder is swapped for 0 by any process that finds it so:* a life that has ended does not
+//! begin again.
 
 use std::fs::File;
 use std::os::fd::AsFd;

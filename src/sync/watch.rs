@@ -57,7 +57,8 @@ pub(crate) trait Watched: Send + Sync {
     /// Makes the descriptor readable if there is something and unreadable if not, and says which.
     fn settle(&self) -> bool;
 
-    /// Tells that something has come. Whoever is woken by it and leaves something there wakes another.
+    /// Tells that something has come. A thread that is woken by it and leaves something there wakes
+    /// another.
     fn coming(&self) -> &'static EventCell;
 
     /// Tells everybody that the descriptor was made unreadable.

@@ -8,6 +8,7 @@ pub(crate) mod company;
 #[cfg(feature = "crash-points")]
 pub(crate) mod doom;
 pub(crate) mod group;
+pub(crate) mod ready;
 pub(crate) mod shm;
 pub(crate) mod wounds;
 

@@ -131,7 +131,7 @@ class _Closable(_queue.Queue[T]):
         return fd
 
     def _is_seen(self) -> bool:
-        """Whether nobody who waits for the descriptor can miss that something is there."""
+        """Whether no process that waits for the descriptor can miss that something is there."""
         try:
             if self._closed or _WRITER in self._given_up or super().empty():
                 return True
