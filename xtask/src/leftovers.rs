@@ -47,7 +47,7 @@ fn objects() -> BTreeSet<String> {
     let names = files.filter_map(|file| file.file_name().into_string().ok());
     names
         .filter(|name| {
-            ["shoal.", "shoal~", "shoal+"]
+            ["shoal.", "shoal~", "shoal+", "shoal="]
                 .iter()
                 .any(|it| name.starts_with(it))
         })
