@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing as standard
+import os
 import statistics
 import sys
 import time
@@ -258,6 +259,60 @@ def dict_set(mp: Any, seconds: float) -> float:
     return managed(mp, seconds, put)
 
 
+def making(make: Callable[[Any], object]) -> Callable[[Any, float], float]:
+    """Microseconds to make an object and drop it."""
+
+    def run(mp: Any, seconds: float) -> float:
+        start, count = time.perf_counter(), 0
+        while time.perf_counter() - start < seconds:
+            for _ in range(20):
+                make(mp)
+            count += 20
+        return (time.perf_counter() - start) / count * 1e6
+
+    return run
+
+
+def make_pipe(mp: Any) -> None:
+    for end in mp.Pipe():
+        end.close()
+
+
+def make_nested(mp: Any, seconds: float) -> float:
+    """Microseconds to make a managed dictionary of ten entries in another one."""
+    with mp.Manager() as manager:
+        outer = manager.dict()
+        start, count = time.perf_counter(), 0
+        while time.perf_counter() - start < seconds:
+            inner = manager.dict()
+            for key in KEYS[:10]:
+                inner[key] = count
+            outer[count] = inner
+            count += 1
+        return (time.perf_counter() - start) / count * 1e6
+
+
+def fork_beside(mp: Any, seconds: float) -> float:
+    """Milliseconds until a process with 1000 locks has forked and its child is there."""
+    kept = [mp.Lock() for _ in range(1000)]
+    taken = []
+    begun = time.perf_counter()
+    while not taken or time.perf_counter() - begun < seconds:
+        reader, writer = os.pipe()
+        start = time.perf_counter()
+        child = os.fork()
+        if child == 0:
+            os.write(writer, b"x")
+            os._exit(0)
+        os.read(reader, 1)
+        taken.append(time.perf_counter() - start)
+        os.waitpid(child, 0)
+        os.close(reader)
+        os.close(writer)
+    assert len(kept) == 1000
+    return statistics.median(taken) * 1e3
+
+
 # What to run, and whether less is better.
 WORKLOADS: Dict[str, Tuple[Callable[[Any, float], float], bool]] = {
     "pipe round trip, us": (pipe_round_trip, True),
@@ -273,6 +328,14 @@ WORKLOADS: Dict[str, Tuple[Callable[[Any, float], float], bool]] = {
     "with lock by 4, k/s": (lock_contended, False),
     "dict get, k/s": (dict_get, False),
     "dict set, k/s": (dict_set, False),
+    "make a Lock, us": (making(lambda mp: mp.Lock()), True),
+    "make an Event, us": (making(lambda mp: mp.Event()), True),
+    "make a Condition, us": (making(lambda mp: mp.Condition()), True),
+    "make a Queue, us": (making(lambda mp: mp.Queue()), True),
+    "make a Value, us": (making(lambda mp: mp.Value("i", 0)), True),
+    "make a Pipe, us": (making(make_pipe), True),
+    "make a dict of ten, us": (make_nested, True),
+    "fork, 1000 locks, ms": (fork_beside, True),
 }
 
 
@@ -280,12 +343,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="One program with either module.")
     parser.add_argument("--seconds", type=float, default=1.0, help="how long each window is")
     parser.add_argument("--repeat", type=int, default=3, help="how many windows each")
+    parser.add_argument("--only", default="", help="those whose names contain this")
     options = parser.parse_args()
     modules = {"shoal": shoal.multiprocessing, "multiprocessing": standard}
     contexts = {name: module.get_context("fork") for name, module in modules.items()}
     print(f"\nmedians of {options.repeat} windows of {options.seconds} s")
     print(f"{'':24} {'shoal':>12} {'least':>9} {'most':>9} {'multiproc.':>12}  shoal is")
-    for name, (run, less) in WORKLOADS.items():
+    chosen = [it for it in WORKLOADS.items() if options.only in it[0]]
+    for name, (run, less) in chosen:
         found: Dict[str, List[float]] = {module: [] for module in contexts}
         for _ in range(options.repeat):
             for module, context in contexts.items():
