@@ -7,10 +7,20 @@ mod common;
 
 use std::fs::{self, File};
 use std::mem::forget;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
 
 use common::shm::{allow_descriptors, descriptors, in_directory};
 use common::{Bell, NOWAIT, alone, fork, millis};
 use shoal::{Error, Event, Lock, Options};
+
+fn families(directory: &Path) -> Vec<PathBuf> {
+    let all = fs::read_dir(directory).unwrap().flatten();
+    let paths = all.map(|it| it.path());
+    paths
+        .filter(|it| it.to_string_lossy().contains("shoal+"))
+        .collect()
+}
 
 #[test]
 fn a_process_whose_family_lost_its_file_is_not_taken_for_dead() {
@@ -24,11 +34,7 @@ fn a_process_whose_family_lost_its_file_is_not_taken_for_dead() {
             go.hear();
         });
         up.hear();
-        let families: Vec<_> = fs::read_dir(directory)
-            .unwrap()
-            .map(|it| it.unwrap().path())
-            .filter(|it| it.to_string_lossy().contains("shoal+"))
-            .collect();
+        let families = families(directory);
         assert_eq!(families.len(), 1);
         // This process is of another family.
         let _own = Event::anonymous().unwrap();
@@ -38,6 +44,37 @@ fn a_process_whose_family_lost_its_file_is_not_taken_for_dead() {
         assert_eq!(shoal::gc(false).unwrap(), [""; 0]);
         owner.kill();
         assert!(lock.lock(millis(2000)).unwrap().owner_died());
+    });
+}
+
+#[test]
+fn a_process_that_is_stopped_in_a_familys_gate_keeps_nobody_from_forking() {
+    let _alone = alone();
+    in_directory("gate", |directory| {
+        let lock = Lock::with_options(Some("contended"), &Options::create()).unwrap();
+        let family = families(directory).pop().unwrap();
+        let family = File::options().read(true).write(true).open(family).unwrap();
+        // SAFETY: an all-zero `flock` is valid; an open descriptor.
+        let locked = unsafe {
+            let mut gate: libc::flock = std::mem::zeroed();
+            gate.l_type = libc::F_WRLCK as libc::c_short;
+            (gate.l_start, gate.l_len) = (1 << 62, 1);
+            libc::fcntl(family.as_raw_fd(), libc::F_OFD_SETLK, &gate)
+        };
+        assert_eq!(locked, 0);
+        let up = Bell::new();
+        let child = fork(|| {
+            forget(lock.lock(NOWAIT).unwrap());
+            up.ring();
+            Bell::new().hear();
+        });
+        up.hear();
+        assert!(matches!(lock.lock(millis(300)), Err(Error::Timeout)));
+        child.kill();
+        assert!(lock.lock(millis(2000)).unwrap().owner_died());
+        drop(family);
+        drop(lock);
+        shoal::gc(false).unwrap();
     });
 }
 

@@ -31,7 +31,8 @@
 //! *Killed while it creates the file or comes:* nobody holds the file, and it is collected. A number
 //! that was locked and not yet counted is given again: no object names it.
 //! *Killed before or during a fork:* the description of the child is gone with the process, or the
-//! child has it. *The last member is killed:* as the first.
+//! child has it. *The last member is killed:* as the first. *Stopped while it comes:* the others wait
+//! for a second, and then found a family of their own.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -173,7 +174,7 @@ impl Member {
         ))
     }
 
-    /// A new member of `family`, if it is there.
+    /// A new member of `family`, if it is there and no process was stopped in its gate.
     fn join(family: u64) -> Result<Option<Self>> {
         let named = name::family_file(family);
         let file = match shm::open_file(&named) {
@@ -187,7 +188,9 @@ impl Member {
 
     /// The same, by a description of its file that nobody else has.
     fn enter(family: u64, file: File) -> Result<Option<Self>> {
-        let gate = Gate::close(file.as_fd())?;
+        let Some(gate) = Gate::close_soon(file.as_fd())? else {
+            return Ok(None);
+        };
         if !shm::names(&name::family_file(family), file.as_fd()) {
             return Ok(None);
         }
@@ -262,7 +265,9 @@ impl Home {
             return Member::join(family);
         };
         let file = shm::reopen(fd, [name::family_file(family).as_str()])?;
-        let gate = Gate::close(file.as_fd())?;
+        let Some(gate) = Gate::close_soon(file.as_fd())? else {
+            return Ok(None);
+        };
         let life = take_number(family, &file)?;
         drop(gate);
         Ok(Some(Member { life, file }))

@@ -2,6 +2,7 @@
 //! "is anybody there?" have answers that stay true until they are acted upon.
 
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use crate::error::Result;
 use crate::sys::ofd;
@@ -19,6 +20,17 @@ impl<'a> Gate<'a> {
     /// Waits for the process that is in the gate.
     pub(super) fn close(fd: BorrowedFd<'a>) -> Result<Self> {
         ofd::lock(fd, GATE).map(|()| Self(fd))
+    }
+
+    /// `None` if a process stays in the gate for about a second: it was stopped there.
+    pub(super) fn close_soon(fd: BorrowedFd<'a>) -> Result<Option<Self>> {
+        for _ in 0..10_000 {
+            if let Some(gate) = Self::try_close(fd)? {
+                return Ok(Some(gate));
+            }
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        Ok(None)
     }
 
     /// `None` if somebody is in the gate.
