@@ -89,7 +89,7 @@ class _Crew:
         self.by_fork = by_fork
         self.calls = _Calls()
         self.results: "_queue.Queue[Any]" = _queue.Queue()
-        self.encode = _pool._encoder(by_fork)
+        self.encode = _pool._encoder(by_fork, None)
         self.bell = _pool._Bell()
         # The workers, by process id and by number.
         self.processes: Dict[int, Any] = {}
