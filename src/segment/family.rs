@@ -129,9 +129,10 @@ pub(super) fn lives(life: Life, signed: impl FnOnce() -> Option<Signed>) -> Resu
     match shm::open_file(&name::family_file(life.family())) {
         Ok(file) => is_held(file.as_fd()),
         Err(err) => match (signed(), err) {
-            (Some(Signed { pid, since }), _) => Ok(pid == 0 || process::is_older(pid, since)),
+            (Some(Signed { pid, since }), _) if pid != 0 => Ok(process::is_older(pid, since)),
             // Most likely it was collected.
-            (None, Error::NotFound { .. }) => Ok(false),
+            (_, Error::NotFound { .. }) => Ok(false),
+            (Some(_), _) => Ok(true),
             (None, err) => Err(err),
         },
     }

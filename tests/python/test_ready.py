@@ -214,7 +214,7 @@ def test_a_reader_is_polled_by_asking_its_queue() -> None:
     assert reader.poll() and reader.poll(None) and reader.recv() == 1
     assert not reader.poll()
     queue.close()
-    with pytest.raises(ValueError):
+    with pytest.raises(OSError):
         reader.poll()
 
 
