@@ -9,7 +9,7 @@
 //! opener changes it again.
 //!
 //! An ephemeral segment nobody is attached to is *gone*, whether or not its file is still
-//! there: the last one to leave removes it, and whoever meets the file of a segment whose
+//! there: the last one to leave removes it, and a process that meets the file of a segment whose
 //! last participant was killed removes it and carries on as if it had not been there. That is decided
 //! before anything is judged that a live segment can be refused for.
 
@@ -188,7 +188,7 @@ impl Segment {
 
     /// Attaches to the published file, if it is alive and of our kind.
     fn open(name: &str, file: &str, spec: &Spec) -> Result<Self> {
-        // Before the gate, as whoever leaves does it.
+        // Before the gate, as a process that leaves does it.
         let mut seats = handle::seats();
         for _ in 0..TRIES {
             // Read before it is mapped or touched.

@@ -15,7 +15,7 @@
 //! seen is always initialised. **Sparse.** It has its full size from the start and never
 //! moves; pages are committed as the object grows, so a full `/dev/shm` is an error and
 //! never a SIGBUS. **Alive by the kernel's word.** A slot names a process that holds a lock, which the
-//! kernel drops with it (`family.rs`); no timer ever decides who is dead.
+//! kernel drops with it (`family.rs`); no timer ever decides which process is dead.
 //!
 //! # Limits
 //! Only processes of the same user, the same pid namespace and an equal layout may be attached at a

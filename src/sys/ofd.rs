@@ -38,7 +38,7 @@ pub(crate) fn try_lock(fd: BorrowedFd<'_>, byte: u64) -> Result<bool> {
     }
 }
 
-/// Takes the lock on `byte`, waiting for whoever has it.
+/// Takes the lock on `byte`, waiting for the process that has it.
 pub(crate) fn lock(fd: BorrowedFd<'_>, byte: u64) -> Result<()> {
     let lock = request(libc::F_WRLCK, byte, 1);
     loop {
