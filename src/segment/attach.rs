@@ -128,7 +128,7 @@ impl Segment {
                 });
             match filled {
                 Ok(segment) => return Ok(segment),
-                // Somebody's `gc` met the private file before we had our lock on it.
+                // Another process's `gc` met the private file before this one's slot was in it.
                 Err(Error::NotFound { name, .. }) if name == private => {}
                 Err(Error::Exists { .. }) => {
                     return Err(Error::Exists {
@@ -221,7 +221,7 @@ impl Segment {
 
     /// A further handle on the same mapping, in the slots of `section`.
     pub(crate) fn again(&self, section: Section) -> Result<Self> {
-        let names = self.handle.file().clone();
+        let names = self.names().clone();
         Ok(Self {
             handle: handle::seats().take(self.region(), section, names, &[])?,
             pages: Arc::clone(&self.pages),
@@ -246,7 +246,7 @@ impl Segment {
 
     /// Whether the object outlives its processes.
     pub(crate) fn is_persistent(&self) -> bool {
-        self.handle.file().persistent
+        self.names().persistent
     }
 
     /// Who this handle is, for what it holds in the object. Another one after a fork.
@@ -323,7 +323,7 @@ impl Segment {
     fn commit_file(&self, offset: u64, len: u64) -> Result<()> {
         let _no_fork = fork::hold_off()?;
         let _streams = StreamsTaken::new();
-        match self.handle.file().open() {
+        match self.names().open() {
             Ok((file, _)) => shm::commit(file.as_fd(), offset, len),
             Err(Error::NotFound { name, .. }) => Err(Error::unsupported(format!(
                 "the file of {name:?} was removed, and without it memory is set aside on Linux 5.14 \

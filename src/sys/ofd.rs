@@ -4,7 +4,7 @@
 //! so at the very moment its process dies. Unlike the older record locks they are not
 //! lost when some other descriptor of the file is closed, and they outlive nothing: no
 //! process id is involved, so neither reuse of ids nor pid namespaces can fool us.
-//! A forked child shares its parent's description; `segment::attach` deals with that.
+//! A forked child shares its parent's description; `segment::family` deals with that.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
