@@ -36,7 +36,7 @@ unsafe impl Shared for AtomicU64 {}
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Owner {
     pub(crate) slot: u16,
-    pub(crate) sitting: u32,
+    pub(crate) generation: u32,
 }
 
 /// The distance of a `T` from the first byte of its region.

@@ -71,7 +71,7 @@ pub use list::{Iter as ListIter, List, Locked};
 pub use map::{Iter, KeyGuard, Map, View, Watched};
 pub use pipe::{End, Pipe};
 pub use primitives::{
-    Arrival, Barrier, Condition, Event, Lock, LockGuard, RwLock, Semaphore, Taken, Wake,
+    Acquisition, Arrival, Barrier, Condition, Event, Lock, LockGuard, RwLock, Semaphore, Wake,
 };
 pub use process::{Exit, ExitKind, ForkOptions, Process, Spawn, Stdio, fork};
 pub use queue::{Lease, Queue, Reservation};

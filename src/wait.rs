@@ -6,12 +6,12 @@ use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::process::Process;
 use crate::queue::Queue;
-use crate::sync::{Nap, Patience, Slept, Waits};
+use crate::sync::{Nap, Slept, WaitPolicy, Waits};
 use crate::sys::clock::Deadline;
 use crate::sys::poll;
 
 /// What this process has learned about waiting for several things.
-static PATIENCE: Patience = Patience::new();
+static PATIENCE: WaitPolicy = WaitPolicy::new();
 
 /// To look at more things than this, again and again, costs more than to sleep.
 const FEW: usize = 16;

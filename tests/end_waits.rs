@@ -43,9 +43,9 @@ fn elsewhere<T: Sync>(object: T, end: impl Fn(&T), wait: impl Fn(&T) -> Result<(
 }
 
 /// A handle of which another thread has what it locks.
-struct Taken<T>(T);
+struct Acquisition<T>(T);
 
-impl<T> Deref for Taken<T> {
+impl<T> Deref for Acquisition<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -53,9 +53,9 @@ impl<T> Deref for Taken<T> {
     }
 }
 
-fn taken<T: Send + Sync>(object: T, take: impl Fn(&T) + Sync) -> Taken<T> {
+fn taken<T: Send + Sync>(object: T, take: impl Fn(&T) + Sync) -> Acquisition<T> {
     thread::scope(|scope| scope.spawn(|| take(&object)).join().unwrap());
-    Taken(object)
+    Acquisition(object)
 }
 
 fn small() -> Queue {

@@ -5,7 +5,7 @@ mod common;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use common::{Bell, FOREVER, NOWAIT, Name, alone, fork, millis};
-use shoal::{Error, Lock, Map, Options, Taken};
+use shoal::{Acquisition, Error, Lock, Map, Options};
 
 fn recursive() -> Lock {
     Lock::recursive(None, &Options::create()).unwrap()
@@ -77,10 +77,10 @@ fn a_taken_lock_is_waited_for_until_the_deadline() {
 fn a_plain_lock_may_be_released_by_anybody() {
     let _alone = alone();
     let lock = Lock::anonymous().unwrap();
-    assert_eq!(lock.acquire(FOREVER), Ok(Taken::Clean));
+    assert_eq!(lock.acquire(FOREVER), Ok(Acquisition::Clean));
     fork(|| lock.release().unwrap()).ends_well();
     assert!(!lock.is_held());
-    assert_eq!(lock.acquire(NOWAIT), Ok(Taken::Clean));
+    assert_eq!(lock.acquire(NOWAIT), Ok(Acquisition::Clean));
     std::thread::scope(|scope| {
         scope.spawn(|| lock.release().unwrap());
     });
@@ -93,7 +93,7 @@ fn a_recursive_lock_is_taken_and_released_as_often_by_its_owner_only() {
     let lock = recursive();
     assert!(matches!(lock.release(), Err(Error::Invalid { .. })));
     for depth in 1..=3 {
-        assert_eq!(lock.acquire(NOWAIT), Ok(Taken::Clean));
+        assert_eq!(lock.acquire(NOWAIT), Ok(Acquisition::Clean));
         assert_eq!(lock.depth(), Ok(depth));
     }
     let others = || {

@@ -5,7 +5,7 @@ mod common;
 
 use common::doom::{lived, lives};
 use common::{Bell, FOREVER, NOWAIT, alone, fork, millis};
-use shoal::{Error, Lock, Options, Taken, crash};
+use shoal::{Acquisition, Error, Lock, Options, crash};
 
 fn both() -> [Lock; 2] {
     let options = Options::create();
@@ -17,9 +17,9 @@ fn both() -> [Lock; 2] {
 
 /// A lock that is free for all: taken cleanly, in depth if it is recursive, and released.
 fn is_sound(lock: &Lock) {
-    assert_eq!(lock.acquire(NOWAIT), Ok(Taken::Clean));
+    assert_eq!(lock.acquire(NOWAIT), Ok(Acquisition::Clean));
     if lock.is_recursive() {
-        assert_eq!(lock.acquire(NOWAIT), Ok(Taken::Clean));
+        assert_eq!(lock.acquire(NOWAIT), Ok(Acquisition::Clean));
         assert_eq!(lock.depth(), Ok(2));
         lock.release().unwrap();
     }
@@ -41,7 +41,11 @@ fn whoever_dies_while_taking_or_releasing_a_lock_leaves_it_to_the_next() {
                 }),
                 lock.is_held(),
             );
-            let expected = if held { Taken::OwnerDied } else { Taken::Clean };
+            let expected = if held {
+                Acquisition::OwnerDied
+            } else {
+                Acquisition::Clean
+            };
             assert_eq!(lock.acquire(NOWAIT), Ok(expected), "step {step}");
             lock.release().unwrap();
             is_sound(&lock);
@@ -80,9 +84,13 @@ fn an_heir_killed_at_every_step_has_an_heir() {
             })
             .ends_well();
             let done = lives(step, || {
-                assert_eq!(lock.acquire(FOREVER), Ok(Taken::OwnerDied));
+                assert_eq!(lock.acquire(FOREVER), Ok(Acquisition::OwnerDied));
             });
-            assert_eq!(lock.acquire(FOREVER), Ok(Taken::OwnerDied), "step {step}");
+            assert_eq!(
+                lock.acquire(FOREVER),
+                Ok(Acquisition::OwnerDied),
+                "step {step}"
+            );
             assert_eq!(lock.depth(), Ok(1));
             lock.release().unwrap();
             is_sound(&lock);
@@ -139,7 +147,7 @@ fn a_waiter_is_killed_at_every_step(meanwhile: impl Fn(&Lock)) {
             let _ = lock.acquire(FOREVER).unwrap();
             let mut waiter = fork(|| {
                 crash::arm(step);
-                assert_eq!(lock.acquire(FOREVER), Ok(Taken::Clean));
+                assert_eq!(lock.acquire(FOREVER), Ok(Acquisition::Clean));
                 lock.release().unwrap();
                 crash::disarm();
             });
@@ -174,7 +182,7 @@ fn a_sleeper_killed_at_every_step_costs_the_others_nothing() {
 fn a_woken_waiter_killed_while_the_lock_is_kept_for_it_costs_the_others_nothing() {
     let _alone = alone();
     a_waiter_is_killed_at_every_step(|lock| {
-        // Taken again before the waiter is awake, most of the time: it claims the lock.
+        // Acquisition again before the waiter is awake, most of the time: it claims the lock.
         for _ in 0..3 {
             lock.release().unwrap();
             let _ = lock.acquire(FOREVER).unwrap();
@@ -189,5 +197,5 @@ fn a_handle_that_goes_gives_up_its_lock() {
     let other = Lock::open(lock.name()).unwrap();
     let _ = other.acquire(FOREVER).unwrap();
     drop(other);
-    assert_eq!(lock.acquire(FOREVER), Ok(Taken::OwnerDied));
+    assert_eq!(lock.acquire(FOREVER), Ok(Acquisition::OwnerDied));
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use common::company::Words;
 use common::{Child, FOREVER, Random, alone, fork, soak_length};
-use shoal::{Lock, Options, RwLock, Semaphore, Taken};
+use shoal::{Acquisition, Lock, Options, RwLock, Semaphore};
 
 const WORKERS: usize = 3;
 const PERMITS: u64 = 2;
@@ -55,16 +55,20 @@ impl Shared {
     }
 
     /// Nobody may be inside, unless it died there and this is known.
-    fn look(&self, place: usize, taken: Taken) {
+    fn look(&self, place: usize, taken: Acquisition) {
         let found = self.word(place).load(Ordering::SeqCst);
         if found != NOBODY {
             assert!(self.is_marked(found as usize - 1), "two are in {place}");
-            assert_eq!(taken, Taken::OwnerDied, "nobody told of a death in {place}");
+            assert_eq!(
+                taken,
+                Acquisition::OwnerDied,
+                "nobody told of a death in {place}"
+            );
         }
     }
 
     /// Is inside for a while, alone.
-    fn stay(&self, place: usize, worker: usize, taken: Taken, length: u64) {
+    fn stay(&self, place: usize, worker: usize, taken: Acquisition, length: u64) {
         let (word, me) = (self.word(place), worker as u64 + 1);
         self.look(place, taken);
         word.store(me, Ordering::SeqCst);
@@ -102,7 +106,7 @@ impl Shared {
                 }
                 1 => {
                     let taken = self.recursive.acquire(FOREVER).unwrap();
-                    assert_eq!(self.recursive.acquire(FOREVER), Ok(Taken::Clean));
+                    assert_eq!(self.recursive.acquire(FOREVER), Ok(Acquisition::Clean));
                     self.stay(1, worker, taken, length);
                     self.recursive.release().unwrap();
                     self.recursive.release().unwrap();

@@ -5,7 +5,9 @@ mod common;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use common::{Bell, FOREVER, NOWAIT, alone, fork, millis};
-use shoal::{Barrier, Condition, Error, Event, Lock, Options, Queue, RwLock, Semaphore, Taken};
+use shoal::{
+    Acquisition, Barrier, Condition, Error, Event, Lock, Options, Queue, RwLock, Semaphore,
+};
 
 fn new() -> Options {
     Options::create()
@@ -207,7 +209,7 @@ fn a_wait_lets_go_of_a_recursive_lock_wholly_and_takes_it_back_as_often() {
     ));
     assert_eq!(changed.waiting(), Ok(0));
     for _ in 0..3 {
-        assert_eq!(lock.acquire(FOREVER), Ok(Taken::Clean));
+        assert_eq!(lock.acquire(FOREVER), Ok(Acquisition::Clean));
     }
     let other = fork(|| {
         let _guard = lock.lock(FOREVER).unwrap();
@@ -276,12 +278,12 @@ fn readers_share_and_a_writer_is_alone() {
             scope.spawn(move || {
                 for i in 0..200 {
                     if (thread + i) % 4 == 0 {
-                        assert_eq!(own.write(FOREVER), Ok(Taken::Clean));
+                        assert_eq!(own.write(FOREVER), Ok(Acquisition::Clean));
                         assert_eq!(inside.fetch_add(100, Ordering::SeqCst), 0);
                         inside.fetch_sub(100, Ordering::SeqCst);
                         own.release_write().unwrap();
                     } else {
-                        assert_eq!(own.read(FOREVER), Ok(Taken::Clean));
+                        assert_eq!(own.read(FOREVER), Ok(Acquisition::Clean));
                         assert!(inside.fetch_add(1, Ordering::SeqCst) < 100);
                         inside.fetch_sub(1, Ordering::SeqCst);
                         own.release_read().unwrap();
@@ -298,21 +300,21 @@ fn readers_share_and_a_writer_is_alone() {
 fn a_waiting_writer_keeps_new_readers_out_but_not_those_who_read() {
     let _alone = alone();
     let lock = RwLock::anonymous().unwrap();
-    assert_eq!(lock.read(NOWAIT), Ok(Taken::Clean));
+    assert_eq!(lock.read(NOWAIT), Ok(Acquisition::Clean));
     let mut writer = fork(|| {
-        assert_eq!(lock.write(FOREVER), Ok(Taken::Clean));
+        assert_eq!(lock.write(FOREVER), Ok(Acquisition::Clean));
         lock.release_write().unwrap();
     });
     writer.wait_asleep();
     fork(|| assert_eq!(lock.read(NOWAIT), Err(Error::Timeout))).ends_well();
-    assert_eq!(lock.read(NOWAIT), Ok(Taken::Clean));
+    assert_eq!(lock.read(NOWAIT), Ok(Acquisition::Clean));
     lock.release_read().unwrap();
     lock.release_read().unwrap();
     writer.ends_well();
     // One that gave up waiting keeps nobody out.
-    assert_eq!(lock.read(NOWAIT), Ok(Taken::Clean));
+    assert_eq!(lock.read(NOWAIT), Ok(Acquisition::Clean));
     fork(|| assert_eq!(lock.write(millis(5)), Err(Error::Timeout))).ends_well();
-    fork(|| assert_eq!(lock.read(NOWAIT), Ok(Taken::Clean))).ends_well();
+    fork(|| assert_eq!(lock.read(NOWAIT), Ok(Acquisition::Clean))).ends_well();
 }
 
 #[test]
@@ -359,6 +361,6 @@ fn the_dead_neither_wait_nor_hold() {
     assert_eq!(lock.holders(), Ok((0, true)));
     child.kill();
     assert_eq!(lock.holders(), Ok((0, false)));
-    assert_eq!(lock.read(NOWAIT), Ok(Taken::OwnerDied));
+    assert_eq!(lock.read(NOWAIT), Ok(Acquisition::OwnerDied));
     lock.release_read().unwrap();
 }

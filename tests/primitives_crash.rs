@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 
 use common::doom::{doomed, lived, lives};
 use common::{Bell, FOREVER, NOWAIT, alone, fork, millis};
-use shoal::{Barrier, Condition, Error, Event, Lock, Options, RwLock, Semaphore, Taken};
+use shoal::{Acquisition, Barrier, Condition, Error, Event, Lock, Options, RwLock, Semaphore};
 
 fn new() -> Options {
     Options::create()
@@ -399,7 +399,7 @@ fn a_reader_killed_at_every_step_keeps_nobody_out() {
             let _ = lock.read(FOREVER).unwrap();
             lock.release_read().unwrap();
         });
-        assert_eq!(lock.write(NOWAIT), Ok(Taken::Clean));
+        assert_eq!(lock.write(NOWAIT), Ok(Acquisition::Clean));
         lock.release_write().unwrap();
         assert_eq!(lock.holders(), Ok((0, false)));
         if done {
@@ -423,8 +423,8 @@ fn a_writer_killed_at_every_step_is_told_of_if_it_wrote() {
         let file = std::fs::File::open(format!("/dev/shm/shoal.{}", lock.name())).unwrap();
         file.read_exact_at(&mut writer, 36_864 + 128).unwrap();
         let expected = match writer == [0; 8] {
-            false => Taken::OwnerDied,
-            true => Taken::Clean,
+            false => Acquisition::OwnerDied,
+            true => Acquisition::Clean,
         };
         assert_eq!(lock.holders(), Ok((0, false)), "the dead hold nothing");
         // Readers are told, and cannot mend it; the first writer does.
@@ -434,9 +434,9 @@ fn a_writer_killed_at_every_step_is_told_of_if_it_wrote() {
         }
         assert_eq!(lock.write(NOWAIT), Ok(expected));
         lock.release_write().unwrap();
-        assert_eq!(lock.read(NOWAIT), Ok(Taken::Clean));
+        assert_eq!(lock.read(NOWAIT), Ok(Acquisition::Clean));
         if done {
-            assert_eq!(expected, Taken::Clean);
+            assert_eq!(expected, Acquisition::Clean);
             assert!(step > 2);
             break;
         }
@@ -448,13 +448,13 @@ fn a_waiting_writer_killed_at_every_step_keeps_nobody_out() {
     let _alone = alone();
     for step in 1.. {
         let lock = RwLock::anonymous().unwrap();
-        assert_eq!(lock.read(NOWAIT), Ok(Taken::Clean));
+        assert_eq!(lock.read(NOWAIT), Ok(Acquisition::Clean));
         let done = lives(step, || {
             assert_eq!(lock.write(millis(5)), Err(Error::Timeout));
         });
-        fork(|| assert_eq!(lock.read(NOWAIT), Ok(Taken::Clean))).ends_well();
+        fork(|| assert_eq!(lock.read(NOWAIT), Ok(Acquisition::Clean))).ends_well();
         lock.release_read().unwrap();
-        assert_eq!(lock.write(NOWAIT), Ok(Taken::Clean));
+        assert_eq!(lock.write(NOWAIT), Ok(Acquisition::Clean));
         if done {
             assert!(step > 2);
             break;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use common::company::{Company, Words, kill_for, wait_until};
 use common::{FOREVER, Random, alone, soak_length};
-use shoal::{Barrier, Condition, Error, Event, Lock, Options, Taken};
+use shoal::{Acquisition, Barrier, Condition, Error, Event, Lock, Options};
 
 /// Givers put down some tokens once all are taken, and takers take one at a time.
 struct Tokens {
@@ -47,9 +47,9 @@ impl Tokens {
     }
 
     /// Has the lock, alone. Whoever died with it may have owed others the news.
-    fn enter(&self, taken: Taken) {
+    fn enter(&self, taken: Acquisition) {
         let inside = self.words[INSIDE].swap(1, SeqCst);
-        if taken == Taken::OwnerDied {
+        if taken == Acquisition::OwnerDied {
             self.tell(&self.given, u64::MAX);
             self.tell(&self.taken, u64::MAX);
         } else {

@@ -20,7 +20,7 @@ use crate::copy::copy;
 use crate::error::{Error, Result};
 use crate::layout::{Offset, Shared};
 use crate::segment::{self, Kind, Options, Section, Segment, Spec};
-use crate::sync::{EndWaits, LockCell, Patience, Taken};
+use crate::sync::{Acquisition, EndWaits, LockCell, WaitPolicy};
 use crate::sys::clock::Deadline;
 
 #[repr(C)]
@@ -75,7 +75,7 @@ pub struct Array {
     data: NonNull<u8>,
     len: usize,
     format: String,
-    patience: Patience,
+    policy: WaitPolicy,
     // Last: the header and the data lie in it.
     segment: Segment,
 }
@@ -170,7 +170,7 @@ impl Array {
             data,
             len,
             format: String::from_utf8_lossy(text).into_owned(),
-            patience: Patience::default(),
+            policy: WaitPolicy::default(),
             segment,
         })
     }
@@ -242,11 +242,11 @@ impl Array {
     ///
     /// # Errors
     /// As for [`lock`](Self::lock).
-    pub fn acquire(&self, timeout: Timeout) -> Result<Taken> {
+    pub fn acquire(&self, timeout: Timeout) -> Result<Acquisition> {
         let deadline = Deadline::after(timeout);
         self.header
             .lock
-            .acquire(self.segment.peers(), &self.patience, deadline)
+            .acquire(self.segment.peers(), &self.policy, deadline)
     }
 
     /// Gives the lock back, by one level.
@@ -259,7 +259,7 @@ impl Array {
 
     /// Ends the waits through this handle, as [`Queue::end_waits`](crate::Queue::end_waits).
     pub fn end_waits(&self) {
-        self.patience.waits.end(self.header.lock.line().events());
+        self.policy.waits.end(self.header.lock.line().events());
     }
 
     /// Removes the name. Processes that have it open keep using it.
@@ -286,7 +286,7 @@ impl EndWaits for Array {
     }
 
     fn is_waited_in(&self) -> bool {
-        self.patience.waits.is_busy()
+        self.policy.waits.is_busy()
     }
 }
 
@@ -314,13 +314,13 @@ fn padded(format: &str) -> [u8; FORMAT] {
 #[must_use]
 pub struct ArrayGuard<'a> {
     array: &'a Array,
-    taken: Taken,
+    taken: Acquisition,
 }
 
 impl ArrayGuard<'_> {
     /// Whether the process that had the lock before died with it.
     pub fn owner_died(&self) -> bool {
-        self.taken == Taken::OwnerDied
+        self.taken == Acquisition::OwnerDied
     }
 
     /// Copies bytes from `offset` on.

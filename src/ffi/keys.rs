@@ -488,7 +488,7 @@ impl View {
             offset: self.place,
             owner: Owner {
                 slot: self.owner as u16,
-                sitting: (self.owner >> 32) as u32,
+                generation: (self.owner >> 32) as u32,
             },
             at,
             len: self.len,
@@ -505,7 +505,7 @@ impl From<Pinned> for View {
             version: pinned.version,
             place: pinned.offset,
             hold: pinned.shard as u64 | (pinned.index as u64) << 32,
-            owner: u64::from(pinned.owner.slot) | u64::from(pinned.owner.sitting) << 32,
+            owner: u64::from(pinned.owner.slot) | u64::from(pinned.owner.generation) << 32,
         }
     }
 }

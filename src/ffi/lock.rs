@@ -7,7 +7,7 @@ use super::handle::{self, Named, opaque};
 use super::options::{self, SHOAL_RECURSIVE, SyncOptions};
 use super::status::{guard, guard_shielded, guard_some};
 use crate::error::{Error, Result, Status};
-use crate::primitives::{Lock, Taken};
+use crate::primitives::{Acquisition, Lock};
 
 /// A lock between processes and threads; recursive if it was made with SHOAL_RECURSIVE.
 pub struct LockHandle {
@@ -100,10 +100,10 @@ pub unsafe extern "C" fn shoal_lock_unlink(name: *const c_char) -> Status {
 }
 
 /// The news about a lock's last owner, as C has it: a status, with the lock held.
-pub(super) fn told(taken: Taken) -> Result<()> {
+pub(super) fn told(taken: Acquisition) -> Result<()> {
     match taken {
-        Taken::Clean => Ok(()),
-        Taken::OwnerDied => Err(Error::OwnerDied),
+        Acquisition::Clean => Ok(()),
+        Acquisition::OwnerDied => Err(Error::OwnerDied),
     }
 }
 

@@ -46,7 +46,7 @@ impl Loan {
             attempts: attempts.into(),
             block: place.block,
             number: place.number,
-            owner: u64::from(place.owner.slot) | u64::from(place.owner.sitting) << 32,
+            owner: u64::from(place.owner.slot) | u64::from(place.owner.generation) << 32,
         }
     }
 
@@ -75,7 +75,7 @@ impl Loan {
             number: self.number,
             owner: Owner {
                 slot: self.owner as u16,
-                sitting: (self.owner >> 32) as u32,
+                generation: (self.owner >> 32) as u32,
             },
             span,
             len: self.len,

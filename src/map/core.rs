@@ -36,7 +36,7 @@ use crate::error::{Error, Result};
 use crate::heap::{Arena, ArenaState, Extent, Extents, Heap, LARGEST_SLOT, PAGE, Purpose};
 use crate::layout::{Offset, Owner, Region, Shared};
 use crate::segment::Segment;
-use crate::sync::{Acquired, EventCell, Guard, LockCell, Patience, RobustMutex, publish_fence};
+use crate::sync::{Acquired, EventCell, Guard, LockCell, RobustMutex, WaitPolicy, publish_fence};
 use crate::sys::clock::Deadline;
 use crate::sys::process;
 
@@ -137,7 +137,7 @@ pub(super) struct Core {
     locks: Box<[RobustMutex; SHARDS]>,
     arena_lock: RobustMutex,
     /// What this handle learned of waits for a key or a change.
-    pub(super) waiting: Patience,
+    pub(super) waiting: WaitPolicy,
     pub(super) readers: Readers,
     // Last: everything above points into it.
     pub(super) segment: Segment,
@@ -177,7 +177,7 @@ impl Core {
                 .try_into()
                 .map_err(|_| Error::corrupt("a map has another number of shards"))?,
             arena_lock: attach(&header.lock),
-            waiting: Patience::default(),
+            waiting: WaitPolicy::default(),
             readers: Readers::new(region, readers_at(blocks), &header.reader_pages)?,
             segment,
         })

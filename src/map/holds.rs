@@ -4,7 +4,7 @@
 //! hold (16 bytes)
 //! offset  size  field  meaning
 //!      0     8  what   the key's tag and a thread, or the offset of an entry
-//!      8     8  word   0: nobody's; else kind 8 | participant's slot 16 | sitting 32
+//!      8     8  word   0: nobody's; else kind 8 | participant's slot 16 | generation 32
 //! ```
 //! | kind | of    | what                                      | ends by                     |
 //! |------|-------|-------------------------------------------|-----------------------------|
@@ -71,14 +71,14 @@ fn decode(word: u64) -> Option<(Kind, Owner)> {
     };
     let owner = Owner {
         slot: (word >> 32) as u16,
-        sitting: word as u32,
+        generation: word as u32,
     };
     Some((kind, owner))
 }
 
 impl Held {
     fn word(&self) -> u64 {
-        (self.kind as u64) << 48 | (self.owner.slot as u64) << 32 | self.owner.sitting as u64
+        (self.kind as u64) << 48 | (self.owner.slot as u64) << 32 | self.owner.generation as u64
     }
 
     /// Whether what is held is an entry.

@@ -36,7 +36,7 @@ use crate::error::{Error, Result};
 use crate::layout::{Offset, Shared};
 use crate::queue::{self, Held, Lease, Place, Queue, Reservation, Ring};
 use crate::segment::{self, Kind, Options, Section, Segment, Spec};
-use crate::sync::{EndWaits, Patience, Slept, crash::crash_point};
+use crate::sync::{EndWaits, Slept, WaitPolicy, crash::crash_point};
 use crate::sys::clock::{self, Deadline};
 
 /// Which end of a pipe.
@@ -124,7 +124,7 @@ pub struct Pipe {
     outgoing: Option<Queue>,
     /// Bytes sent since the kernel was asked.
     unasked: AtomicU64,
-    patience: Patience,
+    policy: WaitPolicy,
     // Not before these: they point into it.
     segment: Arc<Segment>,
 }
@@ -239,7 +239,7 @@ impl Pipe {
             incoming,
             outgoing,
             unasked: AtomicU64::new(0),
-            patience: Patience::default(),
+            policy: WaitPolicy::default(),
             segment,
         })
     }
@@ -273,7 +273,7 @@ impl Pipe {
     /// receives. After an error nothing was sent.
     pub fn send(&self, data: &[u8], timeout: Timeout) -> Result<()> {
         let queue = self.about_to_send(data.len())?;
-        self.patiently(timeout, |patience| queue.put(data, patience))
+        self.patiently(timeout, |policy| queue.put(data, policy))
     }
 
     /// Reserves room for a message of `len` bytes, to be written in place and then committed:
@@ -283,13 +283,13 @@ impl Pipe {
     /// As for [`send`](Self::send).
     pub fn reserve(&self, len: usize, timeout: Timeout) -> Result<Reservation<'_>> {
         let queue = self.about_to_send(len)?;
-        self.patiently(timeout, |patience| queue.reserve(len, patience))
+        self.patiently(timeout, |policy| queue.reserve(len, policy))
     }
 
     /// [`reserve`](Self::reserve), to be committed or discarded by [`outgoing`](Self::outgoing).
     pub(crate) fn reserve_place(&self, len: usize, timeout: Timeout) -> Result<Place> {
         let queue = self.about_to_send(len)?;
-        self.patiently(timeout, |patience| queue.reserve_place(len, patience))
+        self.patiently(timeout, |policy| queue.reserve_place(len, policy))
     }
 
     /// Where messages of this end go.
@@ -326,7 +326,7 @@ impl Pipe {
     /// [`recv`](Self::recv) into memory that need not be initialised.
     pub(crate) fn recv_into(&self, buf: &mut Room, timeout: Timeout) -> Result<usize> {
         let queue = self.receiving()?;
-        self.patiently(timeout, |patience| queue.get_into(buf, patience))
+        self.patiently(timeout, |policy| queue.get_into(buf, policy))
     }
 
     /// Receives one message, waiting until `timeout`.
@@ -335,7 +335,7 @@ impl Pipe {
     /// As [`recv`](Self::recv).
     pub fn recv_vec(&self, timeout: Timeout) -> Result<Vec<u8>> {
         let queue = self.receiving()?;
-        self.patiently(timeout, |patience| queue.get_vec(patience))
+        self.patiently(timeout, |policy| queue.get_vec(policy))
     }
 
     /// Receives one message to read it where it is, waiting until `timeout`: what was
@@ -346,13 +346,13 @@ impl Pipe {
     /// As [`recv`](Self::recv), and [`Queue::lease`].
     pub fn lease(&self, timeout: Timeout) -> Result<Lease<'_>> {
         let queue = self.receiving()?;
-        self.patiently(timeout, |patience| queue.lease(patience))
+        self.patiently(timeout, |policy| queue.lease(policy))
     }
 
     /// [`lease`](Self::lease), to be ended by [`receiving`](Self::receiving).
     pub(crate) fn lease_place(&self, timeout: Timeout) -> Result<Held> {
         let queue = self.receiving()?;
-        self.patiently(timeout, |patience| queue.lease_place(None, patience))
+        self.patiently(timeout, |policy| queue.lease_place(None, policy))
     }
 
     /// Waits until `timeout` for something to receive, or the end of the conversation, and says
@@ -362,7 +362,7 @@ impl Pipe {
     /// `Interrupted`; `Unsupported` at the end that only sends.
     pub fn poll(&self, timeout: Timeout) -> Result<bool> {
         let queue = self.receiving()?;
-        match self.patiently(timeout, |patience| queue.wait_ready(patience)) {
+        match self.patiently(timeout, |policy| queue.wait_ready(policy)) {
             Ok(()) => Ok(true),
             Err(Error::Empty | Error::Timeout) => Ok(false),
             Err(err) => Err(err),
@@ -449,13 +449,13 @@ impl Pipe {
         // Mostly there is no need to wait, nor to read the clock.
         let mut answer = attempt(Timeout::Val(Duration::ZERO));
         // After each slice the kernel is asked for the other side.
-        let (deadline, mut nap) = (Deadline::after(timeout), self.patience.nap());
+        let (deadline, mut nap) = (Deadline::after(timeout), self.policy.nap());
         while answer.as_ref().is_err_and(nothing) {
             if deadline != Deadline::Now {
                 let until = deadline.slice(nap.ns());
-                let patience = Duration::from_nanos(until.saturating_sub(clock::now_ns()));
-                answer = attempt(Timeout::Val(patience));
-                self.patience.set_idle(answer.as_ref().is_err_and(nothing));
+                let policy = Duration::from_nanos(until.saturating_sub(clock::now_ns()));
+                answer = attempt(Timeout::Val(policy));
+                self.policy.set_idle(answer.as_ref().is_err_and(nothing));
                 if !answer.as_ref().is_err_and(nothing) {
                     break;
                 }

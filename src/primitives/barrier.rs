@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::layout::Shared;
 use crate::segment::{self, Kind, Options, Segment};
 use crate::sync::{
-    EndWaits, EventCell, Guard, LockCell, Nap, Patience, RobustMutex, crash::crash_point, left,
+    EndWaits, EventCell, Guard, LockCell, Nap, RobustMutex, WaitPolicy, crash::crash_point, left,
 };
 use crate::sys::clock::Deadline;
 
@@ -89,7 +89,7 @@ pub struct Arrival {
 pub struct Barrier {
     state: &'static State,
     mutex: RobustMutex,
-    patience: Patience,
+    policy: WaitPolicy,
     // Last: the others point into it.
     segment: Segment,
 }
@@ -130,7 +130,7 @@ impl Barrier {
         Ok(Self {
             state,
             mutex,
-            patience: Patience::default(),
+            policy: WaitPolicy::default(),
             segment,
         })
     }
@@ -222,7 +222,7 @@ impl Barrier {
             Ok(()) => Ok(arrived.index),
             Err(Error::Timeout) => self.give_up(arrived.place).map(|()| arrived.index),
             Err(Error::Detached) => {
-                let _inside = self.patience.waits.enter();
+                let _inside = self.policy.waits.enter();
                 // SAFETY: the handle is borrowed, and the thread counted.
                 unsafe { left() };
                 match self.give_up(arrived.place) {
@@ -278,7 +278,7 @@ impl Barrier {
             drop(guard);
             let turned = || self.turn() != turn;
             let nap_ns = Nap::FIRST.ns();
-            self.patience
+            self.policy
                 .sleep(&self.state.turned, nap_ns, deadline, turned)?;
         }
     }
@@ -310,7 +310,7 @@ impl Barrier {
 
     fn sleep_until(&self, at: u32, deadline: Deadline) -> Result<()> {
         let place = self.state.roster.own(&self.segment, at)?;
-        place.sleep(&self.patience, deadline, || {
+        place.sleep(&self.policy, deadline, || {
             let _guard = self.enter()?;
             self.check_on_waiters()
         })?;
@@ -379,8 +379,8 @@ impl Barrier {
     /// Ends the waits through this handle, as [`Queue::end_waits`](crate::Queue::end_waits).
     /// A thread that waited here gives up its place, which breaks the barrier.
     pub fn end_waits(&self) {
-        if self.patience.waits.end([&self.state.turned]) {
-            let mark = self.patience.waits.mark();
+        if self.policy.waits.end([&self.state.turned]) {
+            let mark = self.policy.waits.mark();
             self.state.roster.nudge(&self.segment, mark);
         }
     }
@@ -400,7 +400,7 @@ impl EndWaits for Barrier {
     }
 
     fn is_waited_in(&self) -> bool {
-        self.patience.waits.is_busy()
+        self.policy.waits.is_busy()
     }
 }
 

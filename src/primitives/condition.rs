@@ -16,7 +16,7 @@ use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::layout::Shared;
 use crate::segment::{self, Kind, Options, Segment};
-use crate::sync::{EndWaits, Guard, LockCell, Patience, RobustMutex, Taken, left};
+use crate::sync::{Acquisition, EndWaits, Guard, LockCell, RobustMutex, WaitPolicy, left};
 use crate::sys::clock::Deadline;
 
 use super::lock::Lock;
@@ -42,7 +42,7 @@ pub struct Wake {
     /// Whether somebody notified; if not, the time was up.
     pub notified: bool,
     /// Whether the lock came from one who died with it.
-    pub taken: Taken,
+    pub taken: Acquisition,
 }
 
 /// Waiting for a change of something that a [`Lock`] guards.
@@ -72,7 +72,7 @@ pub struct Wake {
 pub struct Condition {
     state: &'static State,
     mutex: RobustMutex,
-    patience: Patience,
+    policy: WaitPolicy,
     // Last: the others point into it.
     segment: Segment,
 }
@@ -106,7 +106,7 @@ impl Condition {
         Ok(Self {
             state,
             mutex,
-            patience: Patience::default(),
+            policy: WaitPolicy::default(),
             segment,
         })
     }
@@ -133,7 +133,7 @@ impl Condition {
     pub fn wait(&self, lock: &Lock, timeout: Timeout) -> Result<Wake> {
         let deadline = Deadline::after(timeout);
         // Until the lock is taken again, whatever is told before.
-        let _inside = self.patience.waits.enter();
+        let _inside = self.policy.waits.enter();
         let place = self.enlist()?;
         let depth = match lock.release_all() {
             Ok(depth) => depth,
@@ -159,7 +159,7 @@ impl Condition {
         match slept {
             // Else there are news of the lock, or of what it guards.
             Err(err @ (Error::Interrupted | Error::Detached))
-                if !notified && taken == Taken::Clean =>
+                if !notified && taken == Acquisition::Clean =>
             {
                 Err(err)
             }
@@ -196,7 +196,7 @@ impl Condition {
     fn sleep_until(&self, place: u32, deadline: Deadline) -> Result<()> {
         let place = self.state.roster.own(&self.segment, place)?;
         place
-            .sleep(&self.patience, deadline, || self.pass_on(&self.enter()?))
+            .sleep(&self.policy, deadline, || self.pass_on(&self.enter()?))
             .map(drop)
     }
 
@@ -279,8 +279,8 @@ impl Condition {
 
     /// Ends the waits through this handle, as [`Queue::end_waits`](crate::Queue::end_waits).
     pub fn end_waits(&self) {
-        if self.patience.waits.end([]) {
-            let mark = self.patience.waits.mark();
+        if self.policy.waits.end([]) {
+            let mark = self.policy.waits.mark();
             self.state.roster.nudge(&self.segment, mark);
         }
     }
@@ -300,6 +300,6 @@ impl EndWaits for Condition {
     }
 
     fn is_waited_in(&self) -> bool {
-        self.patience.waits.is_busy()
+        self.policy.waits.is_busy()
     }
 }

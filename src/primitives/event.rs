@@ -14,7 +14,7 @@ use crate::Timeout;
 use crate::error::Result;
 use crate::layout::Shared;
 use crate::segment::{self, Kind, Options, Segment};
-use crate::sync::{EndWaits, EventCell, Patience, crash::crash_point, publish_fence};
+use crate::sync::{EndWaits, EventCell, WaitPolicy, crash::crash_point, publish_fence};
 use crate::sys::clock::Deadline;
 
 use super::object;
@@ -52,7 +52,7 @@ unsafe impl Shared for State {}
 /// ```
 pub struct Event {
     state: &'static State,
-    patience: Patience,
+    policy: WaitPolicy,
     // Last: `state` points into it.
     segment: Segment,
 }
@@ -83,7 +83,7 @@ impl Event {
             object::open(name, options, (Kind::Event, LAYOUT), |_: &State| Ok(()))?;
         Ok(Self {
             state,
-            patience: Patience::default(),
+            policy: WaitPolicy::default(),
             segment,
         })
     }
@@ -143,13 +143,13 @@ impl Event {
         if happened() {
             return Ok(());
         }
-        let (deadline, mut nap) = (Deadline::after(timeout), self.patience.nap());
-        if deadline != Deadline::Now && self.patience.spin(happened) {
+        let (deadline, mut nap) = (Deadline::after(timeout), self.policy.nap());
+        if deadline != Deadline::Now && self.policy.spin(happened) {
             return Ok(());
         }
         while !happened() {
             let changed = &self.state.changed;
-            let slept = self.patience.sleep(changed, nap.ns(), deadline, happened)?;
+            let slept = self.policy.sleep(changed, nap.ns(), deadline, happened)?;
             nap.ended(slept);
         }
         Ok(())
@@ -157,7 +157,7 @@ impl Event {
 
     /// Ends the waits through this handle, as [`Queue::end_waits`](crate::Queue::end_waits).
     pub fn end_waits(&self) {
-        self.patience.waits.end([&self.state.changed]);
+        self.policy.waits.end([&self.state.changed]);
     }
 
     /// Removes the name of an event. Those who have it open keep it.
@@ -175,6 +175,6 @@ impl EndWaits for Event {
     }
 
     fn is_waited_in(&self) -> bool {
-        self.patience.waits.is_busy()
+        self.policy.waits.is_busy()
     }
 }

@@ -36,8 +36,8 @@ const _: () = assert!(std::mem::offset_of!(Holds, slots) == 8);
 // SAFETY: `repr(C)`, atomics only.
 unsafe impl Shared for Holds {}
 
-fn word(sitting: u32, count: u32) -> u64 {
-    u64::from(sitting) << 32 | u64::from(count)
+fn word(generation: u32, count: u32) -> u64 {
+    u64::from(generation) << 32 | u64::from(count)
 }
 
 impl Holds {
@@ -55,7 +55,7 @@ impl Holds {
     #[inline]
     pub(super) fn count(&self, owner: Owner) -> Result<u32> {
         let word = self.slot(owner)?.load(Ordering::Relaxed);
-        Ok(if (word >> 32) as u32 == owner.sitting {
+        Ok(if (word >> 32) as u32 == owner.generation {
             word as u32
         } else {
             0
@@ -72,9 +72,9 @@ impl Holds {
             crash_point!();
         }
         let before = slot.load(Ordering::Relaxed);
-        slot.store(word(owner.sitting, count), Ordering::Relaxed);
+        slot.store(word(owner.generation, count), Ordering::Relaxed);
         crash_point!();
-        Ok(if (before >> 32) as u32 == owner.sitting {
+        Ok(if (before >> 32) as u32 == owner.generation {
             0
         } else {
             before as u32
@@ -133,7 +133,7 @@ impl Holds {
             let word = held.load(Ordering::Relaxed);
             let owner = Owner {
                 slot: slot as u16,
-                sitting: (word >> 32) as u32,
+                generation: (word >> 32) as u32,
             };
             if word as u32 != 0 && !segment.is_attached(owner)? {
                 held.store(0, Ordering::Relaxed);

@@ -3,7 +3,7 @@
 use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::segment::{self, Kind, Options, Segment};
-use crate::sync::{EndWaits, LockCell, Patience, Taken};
+use crate::sync::{Acquisition, EndWaits, LockCell, WaitPolicy};
 use crate::sys::clock::Deadline;
 
 use super::object;
@@ -18,7 +18,7 @@ const LAYOUT: u64 = 0x4c4f_434b_0000_0002;
 /// is no queue: who asks when the lock comes free gets it.
 ///
 /// **When the owner dies**, or gives up its last handle, the next to ask gets the lock and is
-/// told: [`Taken::OwnerDied`]. It holds the lock then, like any other owner; whether what the
+/// told: [`Acquisition::OwnerDied`]. It holds the lock then, like any other owner; whether what the
 /// lock guards is still whole is for it to find out.
 ///
 /// A handle is [`Send`] and [`Sync`] and survives `fork`; a child does not own what its parent
@@ -42,7 +42,7 @@ const LAYOUT: u64 = 0x4c4f_434b_0000_0002;
 /// ```
 pub struct Lock {
     cell: &'static LockCell,
-    patience: Patience,
+    policy: WaitPolicy,
     // Last: `cell` points into it.
     segment: Segment,
 }
@@ -51,7 +51,7 @@ pub struct Lock {
 #[must_use]
 pub struct LockGuard<'a> {
     lock: &'a Lock,
-    taken: Taken,
+    taken: Acquisition,
 }
 
 impl Lock {
@@ -105,7 +105,7 @@ impl Lock {
         let (segment, cell) = object::open(name, options, (Kind::Lock, LAYOUT), init)?;
         Ok(Self {
             cell,
-            patience: Patience::default(),
+            policy: WaitPolicy::default(),
             segment,
         })
     }
@@ -131,14 +131,14 @@ impl Lock {
     /// # Errors
     /// `Timeout`; `Interrupted` when a signal handler ran while it waited.
     #[inline]
-    pub fn acquire(&self, timeout: Timeout) -> Result<Taken> {
+    pub fn acquire(&self, timeout: Timeout) -> Result<Acquisition> {
         // Reading the clock costs more than an uncontended lock.
         match self.try_acquire()? {
             Some(taken) => Ok(taken),
             None => {
                 let deadline = Deadline::after(timeout);
                 let peers = self.segment.peers();
-                self.cell.acquire(peers, &self.patience, deadline)
+                self.cell.acquire(peers, &self.policy, deadline)
             }
         }
     }
@@ -149,7 +149,7 @@ impl Lock {
     /// # Errors
     /// `TooMany` if a recursive lock was taken 2^32 times.
     #[inline]
-    pub fn try_acquire(&self) -> Result<Option<Taken>> {
+    pub fn try_acquire(&self) -> Result<Option<Acquisition>> {
         self.cell.try_acquire(self.segment.me())
     }
 
@@ -159,8 +159,8 @@ impl Lock {
     /// # Errors
     /// The same.
     #[inline]
-    pub fn spin_acquire(&self) -> Result<Option<Taken>> {
-        self.cell.spin_acquire(self.segment.me(), &self.patience)
+    pub fn spin_acquire(&self) -> Result<Option<Acquisition>> {
+        self.cell.spin_acquire(self.segment.me(), &self.policy)
     }
 
     /// Gives the lock back: a plain one whoever took it, a recursive one by one level.
@@ -179,7 +179,7 @@ impl Lock {
 
     /// Takes the lock as often as [`release_all`](Self::release_all) said, however long it
     /// takes and whatever signal comes.
-    pub(super) fn take_back(&self, depth: u32) -> Result<Taken> {
+    pub(super) fn take_back(&self, depth: u32) -> Result<Acquisition> {
         let taken = loop {
             match self.acquire(Timeout::Infinite) {
                 Err(Error::Interrupted) => {}
@@ -218,7 +218,7 @@ impl Lock {
 
     /// Ends the waits through this handle, as [`Queue::end_waits`](crate::Queue::end_waits).
     pub fn end_waits(&self) {
-        self.patience.waits.end(self.cell.line().events());
+        self.policy.waits.end(self.cell.line().events());
     }
 
     /// Removes the name of a lock. Those who have it open keep it.
@@ -236,14 +236,14 @@ impl EndWaits for Lock {
     }
 
     fn is_waited_in(&self) -> bool {
-        self.patience.waits.is_busy()
+        self.policy.waits.is_busy()
     }
 }
 
 impl LockGuard<'_> {
     /// Whether the last owner died with the lock.
     pub fn owner_died(&self) -> bool {
-        self.taken == Taken::OwnerDied
+        self.taken == Acquisition::OwnerDied
     }
 }
 

@@ -21,7 +21,7 @@ mod roster;
 mod rwlock;
 mod semaphore;
 
-pub use crate::sync::Taken;
+pub use crate::sync::Acquisition;
 pub use barrier::{Arrival, Barrier};
 pub use condition::{Condition, Wake};
 pub use event::Event;

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::error::{Error, Result};
 use crate::layout::Shared;
 use crate::segment::Segment;
-use crate::sync::{Patience, Slept, crash::crash_point, pack, unpack};
+use crate::sync::{Slept, WaitPolicy, crash::crash_point, pack, unpack};
 use crate::sys::clock::Deadline;
 use crate::sys::futex::{self, Waited};
 
@@ -91,29 +91,29 @@ impl Place {
     /// `Timeout`; `Interrupted` when a signal handler ran; `Detached`; those of `look`.
     pub(super) fn sleep(
         &self,
-        patience: &Patience,
+        policy: &WaitPolicy,
         deadline: Deadline,
         mut look: impl FnMut() -> Result<()>,
     ) -> Result<u32> {
         let told = || self.state() != WAITING;
-        let mut nap = patience.nap();
+        let mut nap = policy.nap();
         if deadline != Deadline::Now {
-            patience.spin(told);
+            policy.spin(told);
         }
         while !told() {
             if deadline.passed() {
                 return Err(Error::Timeout);
             }
-            let (until, waits) = (deadline.slice(nap.ns()), &patience.waits);
+            let (until, waits) = (deadline.slice(nap.ns()), &policy.waits);
             let _inside = waits.enter();
             if waits.is_ended() {
                 return Err(waits.detached());
             }
             let sleep = || futex::wait_marked(&self.state, WAITING, until, waits.mark());
-            match patience.slept(sleep) {
-                Waited::Woken => patience.set_idle(false),
+            match policy.slept(sleep) {
+                Waited::Woken => policy.set_idle(false),
                 Waited::TimedOut => {
-                    patience.set_idle(true);
+                    policy.set_idle(true);
                     look()?;
                     nap.ended(Slept::TimedOut);
                 }

@@ -26,8 +26,8 @@ use crate::error::{Error, Result};
 use crate::layout::Shared;
 use crate::segment::{self, Kind, Options, Segment};
 use crate::sync::{
-    EndWaits, EventCell, Guard, LockCell, Patience, RobustMutex, Taken, crash::crash_point, pack,
-    publish_fence, unpack,
+    Acquisition, EndWaits, EventCell, Guard, LockCell, RobustMutex, WaitPolicy, crash::crash_point,
+    pack, publish_fence, unpack,
 };
 use crate::sys::clock::Deadline;
 
@@ -63,7 +63,7 @@ unsafe impl Shared for State {}
 /// or writes, and may release in another thread than it took.
 ///
 /// **When a writer dies**, everybody who takes the lock is told, readers and writers, until a
-/// writer has released it: see [`Taken::OwnerDied`]. A dead reader is nobody's concern.
+/// writer has released it: see [`Acquisition::OwnerDied`]. A dead reader is nobody's concern.
 ///
 /// A handle is [`Send`] and [`Sync`] and survives `fork`; the child holds nothing. The last
 /// handle of all processes removes the lock, unless it was created
@@ -85,7 +85,7 @@ unsafe impl Shared for State {}
 pub struct RwLock {
     state: &'static State,
     mutex: RobustMutex,
-    patience: Patience,
+    policy: WaitPolicy,
     // Last: the others point into it.
     segment: Segment,
 }
@@ -119,7 +119,7 @@ impl RwLock {
         Ok(Self {
             state,
             mutex,
-            patience: Patience::default(),
+            policy: WaitPolicy::default(),
             segment,
         })
     }
@@ -143,7 +143,7 @@ impl RwLock {
     ///
     /// # Errors
     /// `Timeout`; `Interrupted` when a signal handler ran.
-    pub fn read(&self, timeout: Timeout) -> Result<Taken> {
+    pub fn read(&self, timeout: Timeout) -> Result<Acquisition> {
         match self.try_read()? {
             Some(taken) => Ok(taken),
             None => self.take(Deadline::after(timeout), || self.try_read()),
@@ -155,12 +155,12 @@ impl RwLock {
     ///
     /// # Errors
     /// As for [`read`](Self::read).
-    pub fn write(&self, timeout: Timeout) -> Result<Taken> {
+    pub fn write(&self, timeout: Timeout) -> Result<Acquisition> {
         let (state, deadline) = (self.state, Deadline::after(timeout));
         // A writer that died here died with the lock as well, or had not taken it.
         let _ = state
             .writers
-            .acquire(self.segment.peers(), &self.patience, deadline)?;
+            .acquire(self.segment.peers(), &self.policy, deadline)?;
         let taken = self.take(deadline, || self.try_write());
         if taken.is_err() {
             self.step_back()?;
@@ -172,13 +172,13 @@ impl RwLock {
     fn take(
         &self,
         deadline: Deadline,
-        attempt: impl Fn() -> Result<Option<Taken>>,
-    ) -> Result<Taken> {
+        attempt: impl Fn() -> Result<Option<Acquisition>>,
+    ) -> Result<Acquisition> {
         if let Some(taken) = attempt()? {
             return Ok(taken);
         }
-        let mut nap = self.patience.nap();
-        let mut ask = deadline == Deadline::Now || self.patience.may_ask();
+        let mut nap = self.policy.nap();
+        let mut ask = deadline == Deadline::Now || self.policy.may_ask();
         loop {
             if ask {
                 self.sweep()?;
@@ -192,11 +192,11 @@ impl RwLock {
                 return Err(Error::Timeout);
             }
             let changed = || self.seen() != seen;
-            if self.patience.spin(changed) {
+            if self.policy.spin(changed) {
                 continue;
             }
             let event = &self.state.changed;
-            ask = nap.ended(self.patience.sleep(event, nap.ns(), deadline, changed)?);
+            ask = nap.ended(self.policy.sleep(event, nap.ns(), deadline, changed)?);
         }
     }
 
@@ -207,14 +207,14 @@ impl RwLock {
         (is(&state.writer), is(&state.next), is(&state.readers))
     }
 
-    fn news(&self) -> Taken {
+    fn news(&self) -> Acquisition {
         match self.state.died.load(Ordering::Relaxed) {
-            0 => Taken::Clean,
-            _ => Taken::OwnerDied,
+            0 => Acquisition::Clean,
+            _ => Acquisition::OwnerDied,
         }
     }
 
-    fn try_read(&self) -> Result<Option<Taken>> {
+    fn try_read(&self) -> Result<Option<Acquisition>> {
         let (state, _guard) = (self.state, self.enter()?);
         let me = self.segment.owner();
         let mine = state.holds.count(me)?;
@@ -233,7 +233,7 @@ impl RwLock {
         Ok(Some(self.news()))
     }
 
-    fn try_write(&self) -> Result<Option<Taken>> {
+    fn try_write(&self) -> Result<Option<Acquisition>> {
         let (state, _guard) = (self.state, self.enter()?);
         let me = pack(self.segment.owner());
         let next = state.next.load(Ordering::Relaxed);
@@ -356,7 +356,7 @@ impl RwLock {
     /// Ends the waits through this handle, as [`Queue::end_waits`](crate::Queue::end_waits).
     pub fn end_waits(&self) {
         let writers = self.state.writers.line().events();
-        self.patience
+        self.policy
             .waits
             .end(writers.into_iter().chain([&self.state.changed]));
     }
@@ -376,6 +376,6 @@ impl EndWaits for RwLock {
     }
 
     fn is_waited_in(&self) -> bool {
-        self.patience.waits.is_busy()
+        self.policy.waits.is_busy()
     }
 }

@@ -27,7 +27,7 @@ use crate::error::{Error, Result};
 use crate::layout::Shared;
 use crate::segment::{self, Kind, Options, Segment};
 use crate::sync::{
-    Ask, EndWaits, Guard, Line, LockCell, Patience, RobustMutex, Try, crash::crash_point,
+    Ask, EndWaits, Guard, Handoff, LockCell, RobustMutex, Try, WaitPolicy, crash::crash_point,
 };
 use crate::sys::clock::Deadline;
 
@@ -45,7 +45,7 @@ struct State {
     total: AtomicU64,
     available: AtomicU64,
     bound: AtomicU64,
-    line: Line,
+    line: Handoff,
     holds: Holds,
 }
 
@@ -79,7 +79,7 @@ unsafe impl Shared for State {}
 pub struct Semaphore {
     state: &'static State,
     mutex: RobustMutex,
-    patience: Patience,
+    policy: WaitPolicy,
     // Last: the others point into it.
     segment: Segment,
 }
@@ -129,7 +129,7 @@ impl Semaphore {
         Ok(Self {
             state,
             mutex,
-            patience: Patience::default(),
+            policy: WaitPolicy::default(),
             segment,
         })
     }
@@ -166,7 +166,7 @@ impl Semaphore {
             Ok(self.attempt(how.woken)?.then_some(()))
         };
         let line = &self.state.line;
-        line.wait(&self.patience, deadline, is_free, attempt)
+        line.wait(&self.policy, deadline, is_free, attempt)
     }
 
     fn attempt(&self, woken: bool) -> Result<bool> {
@@ -285,7 +285,7 @@ impl Semaphore {
 
     /// Ends the waits through this handle, as [`Queue::end_waits`](crate::Queue::end_waits).
     pub fn end_waits(&self) {
-        self.patience.waits.end(self.state.line.events());
+        self.policy.waits.end(self.state.line.events());
     }
 
     /// Removes the name of a semaphore. Those who have it open keep it.
@@ -303,7 +303,7 @@ impl EndWaits for Semaphore {
     }
 
     fn is_waited_in(&self) -> bool {
-        self.patience.waits.is_busy()
+        self.policy.waits.is_busy()
     }
 }
 

@@ -48,7 +48,7 @@
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
 use crate::error::{Error, Result};
-use crate::sync::{Acquired, EventCell, Guard, Patience, RobustMutex, Slept};
+use crate::sync::{Acquired, EventCell, Guard, RobustMutex, Slept, WaitPolicy};
 use crate::sys::clock::Deadline;
 
 use super::header::{Header, Passed};
@@ -87,7 +87,7 @@ pub(super) struct Entrance {
     /// not over.
     over: AtomicU32,
     /// What this handle learned of waits at this end.
-    pub(super) patience: Patience,
+    pub(super) policy: WaitPolicy,
 }
 
 impl Entrance {
@@ -108,7 +108,7 @@ impl Entrance {
             passed,
             left: AtomicI64::new(TURN),
             over: AtomicU32::new(0),
-            patience: Patience::default(),
+            policy: WaitPolicy::default(),
         }
     }
 
@@ -223,7 +223,7 @@ impl Entrance {
     /// `Interrupted`.
     pub(super) fn look(&self, deadline: Deadline, ready: impl Fn() -> bool) -> Result<bool> {
         let before = (self.passed)(self.header);
-        if self.patience.spin(ready) {
+        if self.policy.spin(ready) {
             return Ok(true);
         }
         let outrun = done_between(before, (self.passed)(self.header)) >= TURN as u64;
@@ -246,7 +246,7 @@ impl Entrance {
         loop {
             match self
                 .gate
-                .sleep(&self.patience.waits, slice, deadline, || false)
+                .sleep(&self.policy.waits, slice, deadline, || false)
             {
                 Ok(Slept::Woken | Slept::Ready) => return Ok(true),
                 Ok(Slept::TimedOut) => {}
@@ -271,9 +271,7 @@ impl Entrance {
     /// Ends the waits at this end through this handle, some of which sleep on one of `events`.
     pub(super) fn end_waits(&self, events: &[&EventCell]) {
         let events = events.iter().copied();
-        self.patience
-            .waits
-            .end(events.chain([self.gate, self.idle]));
+        self.policy.waits.end(events.chain([self.gate, self.idle]));
     }
 
     /// Something happened that concerns everybody.

@@ -54,7 +54,7 @@ pub(super) struct Mine(AtomicU64);
 impl Mine {
     fn get(&self, me: Owner) -> u64 {
         let packed = self.0.load(Ordering::Relaxed);
-        match packed >> 32 == u64::from(me.sitting) {
+        match packed >> 32 == u64::from(me.generation) {
             true => packed & u64::from(u32::MAX),
             false => 0,
         }
@@ -63,7 +63,7 @@ impl Mine {
     /// Under the consumers' lock.
     pub(super) fn add(&self, me: Owner, change: i64) {
         let count = self.get(me).saturating_add_signed(change);
-        let packed = u64::from(me.sitting) << 32 | count & u64::from(u32::MAX);
+        let packed = u64::from(me.generation) << 32 | count & u64::from(u32::MAX);
         self.0.store(packed, Ordering::Relaxed);
     }
 }
@@ -349,7 +349,7 @@ impl Queue {
     pub fn join(&self, timeout: Timeout) -> Result<()> {
         let deadline = Deadline::after(timeout);
         let finished = &self.ring.header.finished;
-        let waits = &self.consumers.patience.waits;
+        let waits = &self.consumers.policy.waits;
         let mut nap = Nap::FIRST;
         while self.unfinished()? > 0 {
             // Under the lock: whoever finishes the last message after that sees the sleeper.

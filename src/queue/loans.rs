@@ -53,7 +53,7 @@ struct Roll<'a> {
 
 impl Roll<'_> {
     fn lives(&mut self, owner: Owner) -> Result<bool> {
-        let key = (owner.slot, owner.sitting);
+        let key = (owner.slot, owner.generation);
         if let Some(lives) = self.known.get(&key) {
             return Ok(*lives);
         }
@@ -137,10 +137,10 @@ impl Queue {
 
     /// Sees to it that somebody notices when the caller dies. Under the consumers' lock.
     pub(super) fn be_watched(&self) {
-        let patience = &self.ring.header.shelf.patience;
+        let policy = &self.ring.header.shelf.policy;
         // It is watched as closely as it can be.
-        if self.due() == 0 || patience.load(Ordering::Relaxed) != FIRST_CHECK_NS {
-            patience.store(FIRST_CHECK_NS, Ordering::Relaxed);
+        if self.due() == 0 || policy.load(Ordering::Relaxed) != FIRST_CHECK_NS {
+            policy.store(FIRST_CHECK_NS, Ordering::Relaxed);
             self.look_by(now_ns().saturating_add(FIRST_CHECK_NS));
         }
     }
@@ -166,8 +166,8 @@ impl Queue {
         header.first.store(0, Ordering::Relaxed);
         crash_point!();
         let (mut ready, mut given_up, mut next) = (Vec::new(), Vec::new(), u64::MAX);
-        let patience = &self.ring.header.shelf.patience;
-        let (mut roll, check_ns) = (self.roll(), patience.load(Ordering::Relaxed));
+        let policy = &self.ring.header.shelf.policy;
+        let (mut roll, check_ns) = (self.roll(), policy.load(Ordering::Relaxed));
         let soon = start.saturating_add(check_ns.clamp(FIRST_CHECK_NS, LAST_CHECK_NS));
         for found in self.everything()? {
             let Found {
@@ -217,7 +217,7 @@ impl Queue {
             after = block;
         }
         let longer = check_ns.saturating_mul(2);
-        patience.store(
+        policy.store(
             longer.clamp(FIRST_CHECK_NS, LAST_CHECK_NS),
             Ordering::Relaxed,
         );
@@ -387,7 +387,7 @@ impl Queue {
         let (mut leased, mut waiting) = (Vec::<Found>::new(), Vec::new());
         for found in self.everything()? {
             match found.mark.state {
-                // Taken, but not freed.
+                // Acquisition, but not freed.
                 State::Sent if found.number <= taken => self.free(found.block)?,
                 // Leased, but not taken.
                 State::Leased if found.number > taken => self.unlease(&found, next)?,

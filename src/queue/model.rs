@@ -288,7 +288,7 @@ fn take(heap: &Heap, model: &mut Model, count: usize, killed: bool) {
 
 const OWNER: Owner = Owner {
     slot: 7,
-    sitting: 3,
+    generation: 3,
 };
 
 fn reserve(heap: &Heap, model: &mut Model, len: usize) {

@@ -462,7 +462,7 @@ impl Queue {
 
     /// Counts the threads that wait to take.
     pub(crate) fn waits(&self) -> &Waits {
-        &self.consumers.patience.waits
+        &self.consumers.policy.waits
     }
 
     /// Whether there plainly is something to take, or nothing ever will be.

@@ -182,7 +182,7 @@ impl Queue {
         }
         let not_full = &self.ring.header.not_full;
         let ended = || self.has_ended();
-        let waits = &self.producers.patience.waits;
+        let waits = &self.producers.policy.waits;
         not_full.sleep(waits, SHELF_NS, deadline, ended).map(drop)
     }
 

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! offset  size  field     meaning
-//!      0     8  word      state:8  attempts:8  owner: slot:16  sitting:32
+//!      0     8  word      state:8  attempts:8  owner: slot:16  generation:32
 //!      8     8  number    WRITING: of the reservation; else of the message, counted from 1
 //!     16     8  len       bytes of payload
 //!     24     8  due       LEASED: until when, 0 for ever; WAITING: not before
@@ -79,7 +79,7 @@ pub(super) const HEAD: u64 = size_of::<Head>() as u64;
 ///    128   544  arena
 ///    672     8  leased
 ///    680     8  waiting
-///    688     8  patience; then unused up to 704
+///    688     8  policy; then unused up to 704
 /// ```
 #[repr(C)]
 pub(crate) struct ShelfState {
@@ -91,7 +91,7 @@ pub(crate) struct ShelfState {
     pub(super) leased: AtomicU64,
     pub(super) waiting: AtomicU64,
     /// How long after a look at the shelf the next one is due, while anything is leased.
-    pub(super) patience: AtomicU64,
+    pub(super) policy: AtomicU64,
 }
 
 /// Derived, under the shelf's lock: the RESTING ones, the oldest first, and their blocks. Both
@@ -108,7 +108,7 @@ const _: () = {
     assert!(offset_of!(Head, due) == 24 && offset_of!(Head, next) == 32 && HEAD == 64);
     assert!(offset_of!(ShelfState, rest) == 64 && offset_of!(Rest, resting) == 8);
     assert!(offset_of!(ShelfState, arena) == 128 && offset_of!(ShelfState, leased) == 672);
-    assert!(offset_of!(ShelfState, patience) == 688 && size_of::<ShelfState>() == 704);
+    assert!(offset_of!(ShelfState, policy) == 688 && size_of::<ShelfState>() == 704);
 };
 
 // SAFETY: shared structures only.
@@ -148,7 +148,7 @@ impl Mark {
         self.state as u64
             | u64::from(self.attempts) << 8
             | u64::from(self.owner.slot) << 16
-            | u64::from(self.owner.sitting) << 32
+            | u64::from(self.owner.generation) << 32
     }
 
     fn decode(word: u64) -> Option<Self> {
@@ -166,7 +166,7 @@ impl Mark {
             attempts: (word >> 8) as u8,
             owner: Owner {
                 slot: (word >> 16) as u16,
-                sitting: (word >> 32) as u32,
+                generation: (word >> 32) as u32,
             },
         })
     }
@@ -181,10 +181,10 @@ pub(super) struct Found {
     pub(super) due: u64,
 }
 
-/// Nobody's. A sitting begins with 1.
+/// Nobody's. A generation begins with 1.
 pub(super) const NOBODY: Owner = Owner {
     slot: 0,
-    sitting: 0,
+    generation: 0,
 };
 
 /// Where the messages lie. Reading and marking need no lock but that of the queue's end.
@@ -538,7 +538,7 @@ mod tests {
         use State::{Expired, Leased, Resting, Sent, Waiting, Writing};
         let owner = Owner {
             slot: 1023,
-            sitting: 0xfedc_ba98,
+            generation: 0xfedc_ba98,
         };
         for state in [Writing, Sent, Leased, Waiting, Expired, Resting] {
             let mark = Mark::new(state, 200, owner);

@@ -5,7 +5,7 @@
 //! as hundreds of messages (see `sync::event`). Four rules:
 //!
 //! 1. A process that finds nothing to do spins before it sleeps, for as long as that has paid lately
-//!    (see `sync::patience`): with both sides running, the next message is only a cache line away.
+//!    (see `sync::policy`): with both sides running, the next message is only a cache line away.
 //! 2. Sleeping producers are woken once the ring has drained to half, so that they have
 //!    something to do when they arrive. A single one at its limit would otherwise be woken
 //!    for every message.
@@ -153,7 +153,7 @@ impl Queue {
         if deadline.passed() {
             return Err(Error::Timeout);
         }
-        if self.consumers.patience.spins() {
+        if self.consumers.policy.spins() {
             self.pace.rest();
         }
         self.wait_for_message(deadline)
@@ -185,11 +185,11 @@ impl Queue {
         ready: impl Fn() -> bool,
         idle: impl Fn(u64) -> Result<()>,
     ) -> Result<()> {
-        let (mut nap, mut in_vain) = (entrance.patience.nap(), 0);
+        let (mut nap, mut in_vain) = (entrance.policy.nap(), 0);
         loop {
             let due = self.due();
             let nap_ns = self.until_due(nap.ns());
-            let slept = entrance.patience.sleep(event, nap_ns, deadline, &ready)?;
+            let slept = entrance.policy.sleep(event, nap_ns, deadline, &ready)?;
             nap.ended(slept);
             match slept {
                 Slept::Woken if !ready() => {
@@ -413,7 +413,7 @@ impl EndWaits for Queue {
     }
 
     fn is_waited_in(&self) -> bool {
-        self.producers.patience.waits.is_busy() || self.consumers.patience.waits.is_busy()
+        self.producers.policy.waits.is_busy() || self.consumers.policy.waits.is_busy()
     }
 }
 

@@ -7,7 +7,7 @@
 //!    128  1024 x 24 slots, of which
 //!      0     8  holder   slot's holder   a member of a family of processes; 0 while it is free
 //!      8     8  since    slot's holder   when it came, on the clock since the machine started
-//!     16     4  sitting  slot's holder   how often the slot was taken
+//!     16     4  generation  slot's holder   how often the slot was taken
 //!     20     4  pid      slot's holder   0 while that is not known
 //! ```
 //! A slot is taken by one compare-and-swap of `holder`, from free or from one that is dead, and given
@@ -17,7 +17,7 @@
 //! and only then `open` is raised; it doubles, once all slots below it are held by the living.
 //!
 //! # Crash arguments
-//! *Killed after the swap:* the slot is a dead one's. `sitting` may still be that of the last holder,
+//! *Killed after the swap:* the slot is a dead one's. `generation` may still be that of the last holder,
 //! which is dead too. *Killed before raising `open`:* a page is there that nobody uses yet.
 //! *A dead holder is swapped for 0 by any process that finds it so:* a life that has ended does not
 //! begin again.
@@ -67,7 +67,7 @@ impl Section {
 struct Slot {
     holder: AtomicU64,
     since: AtomicU64,
-    sitting: AtomicU32,
+    generation: AtomicU32,
     pid: AtomicU32,
 }
 
@@ -135,7 +135,7 @@ impl Slot {
         }
         crash_point!();
         // First: what an earlier holder left must not look like this one's.
-        self.sitting.fetch_add(1, Ordering::SeqCst);
+        self.generation.fetch_add(1, Ordering::SeqCst);
         crash_point!();
         self.sign(pid);
         true
@@ -172,10 +172,10 @@ impl Table {
 
     /// Who holds `slot` now.
     pub(super) fn owner(&self, slot: u16) -> Owner {
-        let sitting = self
+        let generation = self
             .slot(slot)
-            .map_or(0, |it| it.sitting.load(Ordering::SeqCst));
-        Owner { slot, sitting }
+            .map_or(0, |it| it.generation.load(Ordering::SeqCst));
+        Owner { slot, generation }
     }
 
     /// Whether `owner` is still attached, by the kernel's word.
@@ -185,7 +185,7 @@ impl Table {
         };
         // Asked last: the next holder of the slot has counted up by now, or will, and then the owner
         // is found gone the next time.
-        Ok(slot.is_held()? && slot.sitting.load(Ordering::SeqCst) == owner.sitting)
+        Ok(slot.is_held()? && slot.generation.load(Ordering::SeqCst) == owner.generation)
     }
 
     /// Says that this process has the slot. May run in a freshly forked child.

@@ -42,8 +42,8 @@ use crate::sys::clock::Deadline;
 use crate::sys::thread::token;
 
 use super::crash::crash_point;
-use super::line::{Line, Try};
-use super::patience::{Ask, Patience};
+use super::handoff::{Handoff, Try};
+use super::policy::{Ask, WaitPolicy};
 
 /// The processes that use a lock: the participants of its segment.
 pub(crate) trait Peers: Send + Sync {
@@ -60,7 +60,7 @@ pub(crate) trait Peers: Send + Sync {
 pub(crate) struct LockCell {
     owner: AtomicU64,
     thread: AtomicU64,
-    line: Line,
+    line: Handoff,
     depth: AtomicU32,
     recursive: AtomicU32,
 }
@@ -77,7 +77,7 @@ unsafe impl Shared for LockCell {}
 /// How a lock was obtained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub enum Taken {
+pub enum Acquisition {
     /// From somebody who released it.
     Clean,
     /// From a process that died with it. The caller holds the lock, and what it guards may be
@@ -93,7 +93,7 @@ pub(super) const GIVEN_UP: u64 = u64::MAX;
 
 /// An owner as one word, which is never 0.
 pub(crate) fn pack(owner: Owner) -> u64 {
-    MARK << 48 | u64::from(owner.slot) << 32 | u64::from(owner.sitting)
+    MARK << 48 | u64::from(owner.slot) << 32 | u64::from(owner.generation)
 }
 
 /// The owner a word names. Other bytes name a slot that does not exist, whose owner is dead.
@@ -105,7 +105,7 @@ pub(crate) fn unpack(word: u64) -> Owner {
         } else {
             u16::MAX
         },
-        sitting: word as u32,
+        generation: word as u32,
     }
 }
 
@@ -127,14 +127,14 @@ impl LockCell {
     /// # Errors
     /// `TooMany` if a recursive lock was taken 2^32 times.
     #[inline]
-    pub(crate) fn try_acquire(&self, me: u64) -> Result<Option<Taken>> {
+    pub(crate) fn try_acquire(&self, me: u64) -> Result<Option<Acquisition>> {
         self.acquire_now(me, false)
     }
 
     #[inline]
-    fn acquire_now(&self, me: u64, woken: bool) -> Result<Option<Taken>> {
+    fn acquire_now(&self, me: u64, woken: bool) -> Result<Option<Acquisition>> {
         match self.take(me, woken) {
-            Ok(taken) => Ok(taken.then_some(Taken::Clean)),
+            Ok(taken) => Ok(taken.then_some(Acquisition::Clean)),
             Err(owner) if self.is_recursive() && self.is_thread_of(owner, me) => self.enter_again(),
             Err(_) => Ok(None),
         }
@@ -168,11 +168,11 @@ impl LockCell {
     /// # Errors
     /// The same.
     #[inline]
-    pub(crate) fn spin_acquire(&self, me: u64, patience: &Patience) -> Result<Option<Taken>> {
+    pub(crate) fn spin_acquire(&self, me: u64, policy: &WaitPolicy) -> Result<Option<Acquisition>> {
         if let Some(taken) = self.try_acquire(me)? {
             return Ok(Some(taken));
         }
-        match patience.spin(|| self.is_free()) {
+        match policy.spin(|| self.is_free()) {
             true => self.try_acquire(me),
             false => Ok(None),
         }
@@ -187,9 +187,9 @@ impl LockCell {
     pub(crate) fn acquire(
         &self,
         peers: &dyn Peers,
-        patience: &Patience,
+        policy: &WaitPolicy,
         deadline: Deadline,
-    ) -> Result<Taken> {
+    ) -> Result<Acquisition> {
         let me = peers.me().load(Ordering::Relaxed);
         if let Some(taken) = self.try_acquire(me)? {
             return Ok(taken);
@@ -198,14 +198,14 @@ impl LockCell {
         let attempt = |how: Try| match self.acquire_now(me, how.woken)? {
             None if how.ask == Ask::Kernel && self.inherit(peers, me)? => {
                 self.settle(me);
-                Ok(Some(Taken::OwnerDied))
+                Ok(Some(Acquisition::OwnerDied))
             }
             taken => Ok(taken),
         };
-        self.line.wait(patience, deadline, is_free, attempt)
+        self.line.wait(policy, deadline, is_free, attempt)
     }
 
-    fn enter_again(&self) -> Result<Option<Taken>> {
+    fn enter_again(&self) -> Result<Option<Acquisition>> {
         let depth = self.depth.load(Ordering::Relaxed);
         let deeper = depth.checked_add(1).ok_or(Error::TooMany {
             what: "depth of a recursive lock",
@@ -213,7 +213,7 @@ impl LockCell {
             limit: u32::MAX.into(),
         })?;
         self.depth.store(deeper, Ordering::Relaxed);
-        Ok(Some(Taken::Clean))
+        Ok(Some(Acquisition::Clean))
     }
 
     /// Says which thread has the lock that is ours already, and how often.
@@ -366,7 +366,7 @@ impl LockCell {
         self.owner.load(Ordering::Relaxed) == GIVEN_UP
     }
 
-    pub(crate) fn line(&self) -> &Line {
+    pub(crate) fn line(&self) -> &Handoff {
         &self.line
     }
 

@@ -2,18 +2,18 @@
 
 pub(crate) mod crash;
 mod event;
-mod line;
+mod handoff;
 mod lock;
-mod patience;
+mod policy;
 mod robust;
 mod waits;
 mod watch;
 
 pub(crate) use event::{EventCell, Slept, publish_fence};
-pub(crate) use line::{Line, Try};
-pub use lock::Taken;
+pub(crate) use handoff::{Handoff, Try};
+pub use lock::Acquisition;
 pub(crate) use lock::{LockCell, Peers, pack, unpack};
-pub(crate) use patience::{Ask, Nap, Patience, wait_for};
+pub(crate) use policy::{Ask, Nap, WaitPolicy, wait_for};
 pub(crate) use robust::{Acquired, Guard, RobustMutex};
 pub(crate) use waits::{EndWaits, Waits, forked, left};
 pub(crate) use watch::{Watch, Watched, stop_watching};

@@ -17,9 +17,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::error::{Error, Result};
 use crate::sys::clock::Deadline;
 
-use super::line::Try;
+use super::handoff::Try;
 use super::lock::{LockCell, Peers};
-use super::patience::{Ask, Patience};
+use super::policy::{Ask, WaitPolicy};
 
 /// This process's handle on a [`LockCell`].
 pub(crate) struct RobustMutex {
@@ -27,7 +27,7 @@ pub(crate) struct RobustMutex {
     /// Who the caller is, as `peers` say: read here, without a virtual call.
     me: &'static AtomicU64,
     peers: &'static dyn Peers,
-    patience: Patience,
+    policy: WaitPolicy,
 }
 
 /// How a lock was obtained.
@@ -62,7 +62,7 @@ impl RobustMutex {
             cell,
             me: peers.me(),
             peers,
-            patience: Patience::default(),
+            policy: WaitPolicy::default(),
         }
     }
 
@@ -89,7 +89,7 @@ impl RobustMutex {
 
     /// The lock, unless it stays taken for as long as spinning has paid.
     pub(crate) fn spin(&self) -> Option<Guard<'_>> {
-        match self.patience.spin(|| self.cell.is_free()) {
+        match self.policy.spin(|| self.cell.is_free()) {
             true => self.try_lock(),
             false => None,
         }
@@ -125,7 +125,7 @@ impl RobustMutex {
         };
         loop {
             let line = self.cell.line();
-            match line.wait(&self.patience, deadline, is_free, attempt) {
+            match line.wait(&self.policy, deadline, is_free, attempt) {
                 // The lock is had for a moment only: a signal handler is no reason to give up.
                 Err(Error::Interrupted) => {}
                 other => return other,
@@ -135,12 +135,12 @@ impl RobustMutex {
 
     /// Ends the waits for the lock through this handle.
     pub(crate) fn end_waits(&self) {
-        self.patience.waits.end(self.cell.line().events());
+        self.policy.waits.end(self.cell.line().events());
     }
 
     /// Whether threads are still in calls that waited for it.
     pub(crate) fn is_waited_for(&self) -> bool {
-        self.patience.waits.is_busy()
+        self.policy.waits.is_busy()
     }
 
     #[inline(always)]
@@ -219,7 +219,7 @@ mod tests {
         fn new() -> Self {
             let owner = Owner {
                 slot: 3,
-                sitting: 1,
+                generation: 1,
             };
             let peer = Box::new(Peer {
                 me: AtomicU64::new(pack(owner)),
@@ -241,7 +241,7 @@ mod tests {
             self.peer.dead.store(true, Ordering::Relaxed);
             let heir = Owner {
                 slot: 7,
-                sitting: 1,
+                generation: 1,
             };
             self.peer.me.store(pack(heir), Ordering::Relaxed);
         }
@@ -289,7 +289,7 @@ mod tests {
         let parent = it.peer.me.swap(
             pack(Owner {
                 slot: 7,
-                sitting: 1,
+                generation: 1,
             }),
             Ordering::Relaxed,
         );

@@ -40,7 +40,7 @@ use crate::sys::futex::{self, OneOf, Waited};
 use crate::sys::thread;
 
 use super::EventCell;
-use super::patience::{FIRST_NAP_NS, LAST_NAP_NS};
+use super::policy::{FIRST_NAP_NS, LAST_NAP_NS};
 
 /// How many watches one thread serves: as many as the kernel takes, but for the bell.
 const ROOM: usize = futex::MOST - 1;

@@ -24,7 +24,7 @@
 //! up too early. Points 1 and 2 say how.
 //!
 //! # The policy
-//! 1. **Spinning has to pay.** A [`Patience`] remembers how long the next wait at its place may spin.
+//! 1. **Spinning has to pay.** A [`WaitPolicy`] remembers how long the next wait at its place may spin.
 //!    A spin that found something sets that to [`USUAL_NS`], or to four times as long as it took if
 //!    that is longer, [`LONGEST_NS`] at most. A spin in vain halves it; below [`LEAST_NS`] it is 0,
 //!    and the waiter sleeps at once.
@@ -86,7 +86,7 @@ pub(super) const FIRST_NAP_NS: u64 = 20_000_000;
 pub(super) const LAST_NAP_NS: u64 = 100_000_000;
 
 /// What this process has learned about waiting at one place.
-pub(crate) struct Patience {
+pub(crate) struct WaitPolicy {
     /// How long the next wait may spin; 0: not at all before `again_ns`.
     spin_ns: AtomicU32,
     /// How long the last rest from spinning was.
@@ -103,13 +103,13 @@ pub(crate) struct Patience {
     pub(crate) waits: Waits,
 }
 
-impl Default for Patience {
+impl Default for WaitPolicy {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Patience {
+impl WaitPolicy {
     pub(crate) const fn new() -> Self {
         Self {
             spin_ns: AtomicU32::new(USUAL_NS),
@@ -289,7 +289,7 @@ impl Ask {
 /// `Timeout`; `Interrupted` when a signal handler ran; `Detached`; and those of `find`.
 pub(crate) fn wait_for<T>(
     event: &EventCell,
-    patience: &Patience,
+    policy: &WaitPolicy,
     deadline: Deadline,
     find: impl Fn(Ask) -> Result<Option<T>>,
 ) -> Result<T> {
@@ -300,10 +300,10 @@ pub(crate) fn wait_for<T>(
         found.set(now);
         ready
     };
-    if deadline != Deadline::Now && patience.spin(ready) {
+    if deadline != Deadline::Now && policy.spin(ready) {
         return found.take().unwrap_or(Err(Error::Timeout));
     }
-    let (mut nap, mut ask) = (patience.nap(), true);
+    let (mut nap, mut ask) = (policy.nap(), true);
     loop {
         if ask && let Some(found) = find(Ask::Kernel)? {
             return Ok(found);
@@ -311,7 +311,7 @@ pub(crate) fn wait_for<T>(
         if deadline == Deadline::Now {
             return Err(Error::Timeout);
         }
-        let slept = patience.sleep(event, nap.ns(), deadline, ready);
+        let slept = policy.sleep(event, nap.ns(), deadline, ready);
         if let Some(found) = found.take() {
             return found;
         }
@@ -325,18 +325,18 @@ mod tests {
 
     #[test]
     fn a_spin_in_vain_is_shorter_the_next_time_and_soon_there_is_none() {
-        let patience = Patience::default();
+        let policy = WaitPolicy::default();
         let mut spins = 0;
-        while patience.spins() {
-            let before = patience.spin_ns.load(Ordering::Relaxed);
-            assert!(!patience.spin(|| false));
-            assert!(patience.spin_ns.load(Ordering::Relaxed) <= before / 2);
+        while policy.spins() {
+            let before = policy.spin_ns.load(Ordering::Relaxed);
+            assert!(!policy.spin(|| false));
+            assert!(policy.spin_ns.load(Ordering::Relaxed) <= before / 2);
             spins += 1;
         }
         assert!(spins <= 4);
         // One look, and no more.
         let looks = Cell::new(0);
-        assert!(!patience.spin(|| {
+        assert!(!policy.spin(|| {
             looks.set(looks.get() + 1);
             false
         }));
@@ -345,31 +345,31 @@ mod tests {
 
     #[test]
     fn spinning_is_tried_again_only_where_sleeps_are_short() {
-        let patience = Patience::default();
-        while patience.spins() {
-            patience.spin(|| false);
+        let policy = WaitPolicy::default();
+        while policy.spins() {
+            policy.spin(|| false);
         }
-        patience.again_ns.store(0, Ordering::Relaxed);
-        patience.slept(|| std::thread::sleep(std::time::Duration::from_millis(1)));
-        assert!(!patience.may_try_again());
-        patience.brisk.store(true, Ordering::Relaxed);
+        policy.again_ns.store(0, Ordering::Relaxed);
+        policy.slept(|| std::thread::sleep(std::time::Duration::from_millis(1)));
+        assert!(!policy.may_try_again());
+        policy.brisk.store(true, Ordering::Relaxed);
         let looks = Cell::new(0);
-        assert!(patience.spin(|| {
+        assert!(policy.spin(|| {
             looks.set(looks.get() + 1);
             looks.get() > 2
         }));
-        assert!(patience.spins());
+        assert!(policy.spins());
     }
 
     #[test]
     fn a_wait_that_goes_on_in_another_call_begins_with_the_longest_slice() {
-        let (patience, event) = (Patience::default(), EventCell::default());
-        assert_eq!(patience.nap().ns(), FIRST_NAP_NS);
-        let slept = patience.sleep(&event, 1000, Deadline::Never, || false);
+        let (policy, event) = (WaitPolicy::default(), EventCell::default());
+        assert_eq!(policy.nap().ns(), FIRST_NAP_NS);
+        let slept = policy.sleep(&event, 1000, Deadline::Never, || false);
         assert_eq!(slept, Ok(Slept::TimedOut));
-        assert_eq!(patience.nap().ns(), LAST_NAP_NS);
-        let slept = patience.sleep(&event, 1000, Deadline::Never, || true);
+        assert_eq!(policy.nap().ns(), LAST_NAP_NS);
+        let slept = policy.sleep(&event, 1000, Deadline::Never, || true);
         assert_eq!(slept, Ok(Slept::Ready));
-        assert_eq!(patience.nap().ns(), FIRST_NAP_NS);
+        assert_eq!(policy.nap().ns(), FIRST_NAP_NS);
     }
 }

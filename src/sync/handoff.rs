@@ -49,7 +49,7 @@ use crate::layout::Shared;
 use crate::sys::clock::{Deadline, now_ns};
 
 use super::crash::crash_point;
-use super::patience::{Ask, Patience};
+use super::policy::{Ask, WaitPolicy};
 use super::{EventCell, Slept, publish_fence};
 
 /// After a wait of so long the next waiter is served at once.
@@ -66,20 +66,20 @@ const LOOKS: u32 = 200;
 /// The line, as it lies in shared memory.
 #[repr(C)]
 #[derive(Default)]
-pub(crate) struct Line {
+pub(crate) struct Handoff {
     given_ns: AtomicU64,
     late: AtomicU32,
     freed: EventCell,
     passed: EventCell,
 }
 
-const _: () = assert!(std::mem::offset_of!(Line, late) == 8);
-const _: () = assert!(std::mem::offset_of!(Line, freed) == 12);
-const _: () = assert!(std::mem::offset_of!(Line, passed) == 24);
-const _: () = assert!(size_of::<Line>() == 40);
+const _: () = assert!(std::mem::offset_of!(Handoff, late) == 8);
+const _: () = assert!(std::mem::offset_of!(Handoff, freed) == 12);
+const _: () = assert!(std::mem::offset_of!(Handoff, passed) == 24);
+const _: () = assert!(size_of::<Handoff>() == 40);
 
 // SAFETY: `repr(C)`, atomics and events only.
-unsafe impl Shared for Line {}
+unsafe impl Shared for Handoff {}
 
 /// How something is tried to be taken.
 #[derive(Clone, Copy)]
@@ -90,7 +90,7 @@ pub(crate) struct Try {
     pub(crate) woken: bool,
 }
 
-impl Line {
+impl Handoff {
     /// Whether what is free may be taken. Asked after taking it, since to read the line before would
     /// fetch it twice from a core that has written to it: what is not admitted is to be freed again.
     #[inline(always)]
@@ -152,7 +152,7 @@ impl Line {
     /// `Timeout`; `Interrupted` when a signal handler ran; `Detached`; and those of `attempt`.
     pub(crate) fn wait<T>(
         &self,
-        patience: &Patience,
+        policy: &WaitPolicy,
         deadline: Deadline,
         is_free: impl Fn() -> bool,
         attempt: impl Fn(Try) -> Result<Option<T>>,
@@ -164,15 +164,15 @@ impl Line {
             woken: false,
         };
         if !at_once
-            && patience.spin(is_open)
+            && policy.spin(is_open)
             && let Some(done) = attempt(how)?
         {
             return Ok(done);
         }
-        let (began, mut nap) = (now_ns(), patience.nap());
+        let (began, mut nap) = (now_ns(), policy.nap());
         // A call that must not wait cannot come back when the grace of another one is over.
         how.woken = at_once;
-        how.ask = Ask::kernel(at_once || patience.may_ask());
+        how.ask = Ask::kernel(at_once || policy.may_ask());
         let ended = loop {
             match attempt(how) {
                 Ok(None) if at_once => break Err(Error::Timeout),
@@ -184,8 +184,8 @@ impl Line {
                 continue;
             }
             let slept = match how.woken {
-                true => patience.sleep(&self.passed, nap.ns(), deadline, &is_free),
-                false => patience.sleep(&self.freed, nap.ns(), deadline, is_open),
+                true => policy.sleep(&self.passed, nap.ns(), deadline, &is_free),
+                false => policy.sleep(&self.freed, nap.ns(), deadline, is_open),
             };
             let slept = match slept {
                 Ok(slept) => slept,
