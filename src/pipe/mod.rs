@@ -33,7 +33,7 @@ use std::time::Duration;
 use crate::Timeout;
 use crate::copy::{Room, room};
 use crate::error::{Error, Result};
-use crate::layout::{Offset, Shared};
+use crate::layout::{Offset, Shared, SharedRef};
 use crate::queue::{self, Held, Lease, Place, Queue, Reservation, Ring};
 use crate::segment::{self, Kind, Options, Section, Segment, Spec};
 use crate::sync::{EndWaits, Slept, WaitPolicy, crash::crash_point};
@@ -119,7 +119,7 @@ const ASK_EVERY_NS: u64 = 20_000_000;
 /// with it.
 pub struct Pipe {
     end: End,
-    state: &'static State,
+    state: SharedRef<State>,
     incoming: Option<Queue>,
     outgoing: Option<Queue>,
     /// Bytes sent since the kernel was asked.
@@ -215,7 +215,7 @@ impl Pipe {
     }
 
     fn attach(segment: Arc<Segment>, end: End) -> Result<Self> {
-        let state: &State = segment.region().resolve(Offset::new(Segment::DATA))?;
+        let state = segment.region().keep::<State>(Offset::new(Segment::DATA))?;
         let at = Segment::DATA + QUEUES;
         let first = Queue::attach(Arc::clone(&segment), at, 0)?;
         let second = match state.ways.load(Ordering::Relaxed) {
@@ -383,7 +383,7 @@ impl Pipe {
             if is_due && !over.load(Ordering::Relaxed) {
                 asked.store(now, Ordering::Relaxed);
                 // What cannot be asked is found out by the process that receives.
-                let gone = is_gone(&segment, state, other).unwrap_or(true);
+                let gone = is_gone(&segment, &state, other).unwrap_or(true);
                 over.store(gone, Ordering::Relaxed);
             }
             over.load(Ordering::Relaxed)
@@ -478,7 +478,7 @@ impl Pipe {
     /// Closes both ways if nobody holds the other end any more, and says so.
     #[cold]
     fn look_for_other(&self) -> Result<bool> {
-        let gone = is_gone(&self.segment, self.state, self.end.other())?;
+        let gone = is_gone(&self.segment, &self.state, self.end.other())?;
         if gone {
             self.close_for(self.end)?;
         }

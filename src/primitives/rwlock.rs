@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::Timeout;
 use crate::error::{Error, Result};
-use crate::layout::Shared;
+use crate::layout::{Shared, SharedRef};
 use crate::segment::{self, Kind, Options, Segment};
 use crate::sync::{
     Acquisition, EndWaits, EventCell, Guard, LockCell, RobustMutex, WaitPolicy, crash::crash_point,
@@ -83,7 +83,7 @@ unsafe impl Shared for State {}
 /// # Ok::<(), shoal::Error>(())
 /// ```
 pub struct RwLock {
-    state: &'static State,
+    state: SharedRef<State>,
     mutex: RobustMutex,
     policy: WaitPolicy,
     // Last: the others point into it.

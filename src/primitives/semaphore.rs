@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::Timeout;
 use crate::error::{Error, Result};
-use crate::layout::Shared;
+use crate::layout::{Shared, SharedRef};
 use crate::segment::{self, Kind, Options, Segment};
 use crate::sync::{
     Ask, EndWaits, Guard, Handoff, LockCell, RobustMutex, Try, WaitPolicy, crash::crash_point,
@@ -77,7 +77,7 @@ unsafe impl Shared for State {}
 /// # Ok::<(), shoal::Error>(())
 /// ```
 pub struct Semaphore {
-    state: &'static State,
+    state: SharedRef<State>,
     mutex: RobustMutex,
     policy: WaitPolicy,
     // Last: the others point into it.

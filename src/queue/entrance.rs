@@ -48,6 +48,7 @@
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
 use crate::error::{Error, Result};
+use crate::layout::SharedRef;
 use crate::sync::{Acquired, EventCell, Guard, RobustMutex, Slept, WaitPolicy};
 use crate::sys::clock::Deadline;
 
@@ -75,10 +76,10 @@ const BUSY_PER_US: u64 = 1;
 /// This process's view of an end's lock and gate.
 pub(super) struct Entrance {
     lock: RobustMutex,
-    gate: &'static EventCell,
+    gate: SharedRef<EventCell>,
     /// Where those sleep who found nothing to do at this end.
-    idle: &'static EventCell,
-    header: &'static Header,
+    idle: SharedRef<EventCell>,
+    header: SharedRef<Header>,
     /// What ever passed this end.
     passed: fn(&Header) -> Passed,
     /// What is left of this handle's turn. Below zero, what it has done since it used that up.
@@ -91,13 +92,12 @@ pub(super) struct Entrance {
 }
 
 impl Entrance {
-    /// The end where `passed` counts. `header` is mapped for as long as the entrance is used
-    /// (see `Region::resolve`).
+    /// The end where `passed` counts.
     pub(super) fn new(
         lock: RobustMutex,
-        gate: &'static EventCell,
-        idle: &'static EventCell,
-        header: &'static Header,
+        gate: SharedRef<EventCell>,
+        idle: SharedRef<EventCell>,
+        header: SharedRef<Header>,
         passed: fn(&Header) -> Passed,
     ) -> Self {
         Self {
@@ -222,11 +222,11 @@ impl Entrance {
     /// # Errors
     /// `Interrupted`.
     pub(super) fn look(&self, deadline: Deadline, ready: impl Fn() -> bool) -> Result<bool> {
-        let before = (self.passed)(self.header);
+        let before = (self.passed)(&self.header);
         if self.policy.spin(ready) {
             return Ok(true);
         }
-        let outrun = done_between(before, (self.passed)(self.header)) >= TURN as u64;
+        let outrun = done_between(before, (self.passed)(&self.header)) >= TURN as u64;
         if outrun {
             self.stand_aside(deadline)?;
         }
@@ -242,7 +242,7 @@ impl Entrance {
     pub(super) fn stand_aside(&self, deadline: Deadline) -> Result<bool> {
         self.begin_turn(0);
         let mut slice = FIRST_SLICE_NS;
-        let mut before = (self.passed)(self.header);
+        let mut before = (self.passed)(&self.header);
         loop {
             match self
                 .gate
@@ -253,7 +253,7 @@ impl Entrance {
                 Err(Error::Timeout) => return Ok(false),
                 Err(err) => return Err(err),
             }
-            let now = (self.passed)(self.header);
+            let now = (self.passed)(&self.header);
             if done_between(before, now) < slice / 1000 * BUSY_PER_US {
                 return Ok(false);
             }
@@ -271,7 +271,9 @@ impl Entrance {
     /// Ends the waits at this end through this handle, some of which sleep on one of `events`.
     pub(super) fn end_waits(&self, events: &[&EventCell]) {
         let events = events.iter().copied();
-        self.policy.waits.end(events.chain([self.gate, self.idle]));
+        self.policy
+            .waits
+            .end(events.chain([&*self.gate, &*self.idle]));
     }
 
     /// Something happened that concerns everybody.

@@ -151,11 +151,11 @@ impl Watched for Teller {
         }
     }
 
-    fn coming(&self) -> &'static EventCell {
+    fn coming(&self) -> &EventCell {
         &self.queue.ring.header.not_empty
     }
 
-    fn going(&self) -> &'static EventCell {
+    fn going(&self) -> &EventCell {
         &self.queue.ring.header.untold
     }
 }

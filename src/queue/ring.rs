@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::cache;
 use crate::error::{Error, Result};
-use crate::layout::{Offset, Region};
+use crate::layout::{Offset, Region, SharedRef};
 use crate::sync::crash::crash_point;
 
 use super::header::{CURSOR, Header, MIN_CAPACITY, RING};
@@ -25,8 +25,7 @@ pub(super) const LINE: usize = 64;
 /// A ring's header and its bytes, bounds-checked once.
 #[derive(Clone, Copy)]
 pub(crate) struct Ring {
-    /// Mapped for as long as the ring's maker says (see [`Region::resolve`]).
-    pub(crate) header: &'static Header,
+    pub(crate) header: SharedRef<Header>,
     pub(super) bytes: NonNull<u8>,
     max: u64,
     /// The bits of all capacities it may have.
@@ -70,7 +69,7 @@ impl Ring {
 
     /// The ring whose header is at `at`.
     pub(crate) fn attach(region: &Region, at: u64) -> Result<Self> {
-        let header = region.resolve::<Header>(Offset::new(at))?;
+        let header = region.keep::<Header>(Offset::new(at))?;
         let max = header.max_capacity.load(Ordering::Relaxed);
         if !max.is_power_of_two() || max < MIN_CAPACITY {
             return Err(Error::corrupt(
@@ -78,7 +77,12 @@ impl Ring {
             ));
         }
         let bytes = region.span(at + RING, usize::try_from(max).unwrap_or(usize::MAX))?;
-        let shelf = Shelf::new(*region, at + RING + max, max, &header.shelf)?;
+        let shelf = Shelf::new(
+            *region,
+            at + RING + max,
+            max,
+            header.part(|it| &it.shelf.arena),
+        )?;
         let items = match header.max_items.load(Ordering::Relaxed) {
             0 => u64::MAX,
             items => items,

@@ -48,7 +48,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 use crate::heap::{Arena, ArenaState, BLOCK, Backing, Heap, Purpose, Word};
-use crate::layout::{Owner, Region, Shared};
+use crate::layout::{Owner, Region, Shared, SharedRef};
 use crate::sync::LockCell;
 use crate::sync::crash::crash_point;
 
@@ -192,8 +192,7 @@ pub(super) const NOBODY: Owner = Owner {
 pub(crate) struct Shelf {
     region: Region,
     heap: Heap,
-    /// Mapped as long as the region.
-    arena: &'static ArenaState,
+    arena: SharedRef<ArenaState>,
 }
 
 /// Blocks that rest before the first is used again, twice as many at most, unless the shelf is
@@ -222,15 +221,14 @@ impl Shelf {
         Heap::size(Self::blocks(max))
     }
 
-    /// The shelf that begins at `at`, a multiple of 4096, and whose state is `state`.
+    /// The shelf that begins at `at`, a multiple of 4096, and whose arena is `arena`.
     pub(crate) fn new(
         region: Region,
         at: u64,
         max: u64,
-        state: &'static ShelfState,
+        arena: SharedRef<ArenaState>,
     ) -> Result<Self> {
         let heap = Heap::new(region, at, Self::blocks(max))?;
-        let arena = &state.arena;
         Ok(Self {
             region,
             heap,
@@ -259,7 +257,7 @@ impl Shelf {
 
     /// What lies in the extent that begins at `block`.
     #[inline]
-    pub(super) fn head(&self, block: u32) -> Result<&'static Head> {
+    pub(super) fn head(&self, block: u32) -> Result<&Head> {
         let at = self.heap.at(block)?;
         // SAFETY: a block is longer than a head, which is `Shared`, and as aligned.
         Ok(unsafe { at.cast().as_ref() })

@@ -282,7 +282,8 @@ impl Segment {
 
     /// Whether anybody is attached with this slot.
     pub(crate) fn is_taken(&self, slot: u16) -> Result<bool> {
-        let table = Table::of(&self.region())?;
+        let region = self.region();
+        let table = Table::of(&region)?;
         table.is_attached(table.owner(slot))
     }
 

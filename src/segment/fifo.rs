@@ -31,7 +31,7 @@ use super::{name, stamp};
 const PLACES: u32 = 2;
 
 /// The word with the bits.
-fn bits(region: &Region) -> Option<&'static AtomicU32> {
+fn bits(region: &Region) -> Option<&AtomicU32> {
     region.resolve(Offset::new(stamp::FIFOS)).ok()
 }
 

@@ -144,7 +144,7 @@ impl Slot {
 
 impl Table {
     /// The table of a segment.
-    pub(super) fn of<'a>(region: &Region) -> Result<&'a Self> {
+    pub(super) fn of(region: &Region) -> Result<&Self> {
         region.resolve(Offset::new(stamp::PARTICIPANTS))
     }
 

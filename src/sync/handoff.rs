@@ -221,7 +221,7 @@ impl Handoff {
     fn leave(&self, began_ns: u64, has_it: bool, is_free: impl Fn() -> bool) {
         if has_it {
             let late = now_ns().wrapping_sub(began_ns) >= LONG_NS;
-            if self.late.load(Ordering::Relaxed) != late.into() {
+            if self.late.load(Ordering::Relaxed) != u32::from(late) {
                 self.late.store(late.into(), Ordering::Relaxed);
                 crash_point!();
             }

@@ -59,10 +59,10 @@ pub(crate) trait Watched: Send + Sync {
 
     /// Tells that something has come. A thread that is woken by it and leaves something there wakes
     /// another.
-    fn coming(&self) -> &'static EventCell;
+    fn coming(&self) -> &EventCell;
 
     /// Tells everybody that the descriptor was made unreadable.
-    fn going(&self) -> &'static EventCell;
+    fn going(&self) -> &EventCell;
 }
 
 /// Keeps a thread at it, until dropped.
