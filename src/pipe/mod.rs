@@ -34,7 +34,7 @@ use crate::Timeout;
 use crate::copy::{Room, room};
 use crate::error::{Error, Result};
 use crate::layout::{Offset, Shared, SharedRef};
-use crate::queue::{self, Held, Lease, Place, Queue, Reservation, Ring};
+use crate::queue::{self, Lease, LeasedMessage, MessagePlace, Queue, Reservation, Ring};
 use crate::segment::{self, Kind, Options, Section, Segment, Spec};
 use crate::sync::{EndWaits, Slept, WaitPolicy, crash::crash_point};
 use crate::sys::clock::{self, Deadline};
@@ -77,7 +77,7 @@ unsafe impl Shared for State {}
 /// Where the queues begin, from the head of the pipe's data.
 const QUEUES: u64 = 4096;
 /// Bytes each way starts with, unless told otherwise: most pipes carry short requests and answers.
-const BORN: u64 = 8 << 10;
+const INITIAL: u64 = 8 << 10;
 /// Changes with every incompatible change of a pipe or the queues in it.
 const LAYOUT: u64 = 0x5049_5045_0000_0005;
 
@@ -191,20 +191,20 @@ impl Pipe {
         duplex: bool,
         options: &Options,
     ) -> Result<Self> {
-        let (capacity, max) = queue::capacities(options, BORN)?;
+        let (capacity, max) = queue::capacities(options, INITIAL)?;
         let (ways, each) = (1 + u32::from(duplex), way_size(max));
         let spec = Spec {
             kind: Kind::Pipe,
             layout: LAYOUT,
             size: Segment::DATA + QUEUES + each.saturating_mul(ways.into()),
-            commit: QUEUES + Queue::born_size(capacity),
+            commit: QUEUES + Queue::initial_size(capacity),
             section: Section::SIDES[end as usize],
         };
         let segment = Segment::open_or_create(name, options, &spec, |segment| {
             let region = segment.region();
             for way in 0..u64::from(ways) {
                 let at = Segment::DATA + QUEUES + way * each;
-                segment.commit(at, Queue::born_size(capacity))?;
+                segment.commit(at, Queue::initial_size(capacity))?;
                 Ring::init(&region, at, capacity, max, options.max_items, 0)?;
             }
             let state: &State = region.resolve(Offset::new(Segment::DATA))?;
@@ -287,7 +287,7 @@ impl Pipe {
     }
 
     /// [`reserve`](Self::reserve), to be committed or discarded by [`outgoing`](Self::outgoing).
-    pub(crate) fn reserve_place(&self, len: usize, timeout: Timeout) -> Result<Place> {
+    pub(crate) fn reserve_place(&self, len: usize, timeout: Timeout) -> Result<MessagePlace> {
         let queue = self.about_to_send(len)?;
         self.patiently(timeout, |policy| queue.reserve_place(len, policy))
     }
@@ -350,7 +350,7 @@ impl Pipe {
     }
 
     /// [`lease`](Self::lease), to be ended by [`receiving`](Self::receiving).
-    pub(crate) fn lease_place(&self, timeout: Timeout) -> Result<Held> {
+    pub(crate) fn lease_place(&self, timeout: Timeout) -> Result<LeasedMessage> {
         let queue = self.receiving()?;
         self.patiently(timeout, |policy| queue.lease_place(None, policy))
     }

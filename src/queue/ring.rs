@@ -15,9 +15,9 @@ use crate::error::{Error, Result};
 use crate::layout::{Offset, Region, SharedRef};
 use crate::sync::crash::crash_point;
 
-use super::header::{CURSOR, Header, MIN_CAPACITY, RING};
-use super::record::{self, HEADER, State};
-use super::shelf::Shelf;
+use super::header::{CURSOR, MIN_CAPACITY, QueueHeader, RING};
+use super::record::{self, HEADER, RecordState};
+use super::store::MessageStore;
 
 /// Bytes of a cache line.
 pub(super) const LINE: usize = 64;
@@ -25,16 +25,16 @@ pub(super) const LINE: usize = 64;
 /// A ring's header and its bytes, bounds-checked once.
 #[derive(Clone, Copy)]
 pub(crate) struct Ring {
-    pub(crate) header: SharedRef<Header>,
+    pub(crate) header: SharedRef<QueueHeader>,
     pub(super) bytes: NonNull<u8>,
     max: u64,
     /// The bits of all capacities it may have.
     sizes: u64,
     /// The capacity it was made with, and shrinks to: so many of its bytes always have memory.
-    born: u64,
+    initial: u64,
     /// The most messages it holds.
     items: u64,
-    pub(super) shelf: Shelf,
+    pub(super) store: MessageStore,
 }
 
 // SAFETY: the bytes are reached only through a `Producer` or a `Consumer`, whose makers
@@ -56,10 +56,10 @@ impl Ring {
         items: u64,
         attempts: u8,
     ) -> Result<()> {
-        let header = region.resolve::<Header>(Offset::new(at))?;
+        let header = region.resolve::<QueueHeader>(Offset::new(at))?;
         header.capacity.store(capacity, Ordering::Relaxed);
         header.max_capacity.store(max, Ordering::Relaxed);
-        header.born_capacity.store(capacity, Ordering::Relaxed);
+        header.initial_capacity.store(capacity, Ordering::Relaxed);
         header.max_items.store(items, Ordering::Relaxed);
         header
             .max_attempts
@@ -69,7 +69,7 @@ impl Ring {
 
     /// The ring whose header is at `at`.
     pub(crate) fn attach(region: &Region, at: u64) -> Result<Self> {
-        let header = region.keep::<Header>(Offset::new(at))?;
+        let header = region.keep::<QueueHeader>(Offset::new(at))?;
         let max = header.max_capacity.load(Ordering::Relaxed);
         if !max.is_power_of_two() || max < MIN_CAPACITY {
             return Err(Error::corrupt(
@@ -77,11 +77,11 @@ impl Ring {
             ));
         }
         let bytes = region.span(at + RING, usize::try_from(max).unwrap_or(usize::MAX))?;
-        let shelf = Shelf::new(
+        let store = MessageStore::new(
             *region,
             at + RING + max,
             max,
-            header.part(|it| &it.shelf.arena),
+            header.part(|it| &it.store.arena),
         )?;
         let items = match header.max_items.load(Ordering::Relaxed) {
             0 => u64::MAX,
@@ -92,11 +92,11 @@ impl Ring {
             bytes,
             max,
             sizes: max | (max - MIN_CAPACITY),
-            born: MIN_CAPACITY,
+            initial: MIN_CAPACITY,
             items,
-            shelf,
+            store,
         };
-        ring.born = ring.plausible(header.born_capacity.load(Ordering::Relaxed))?;
+        ring.initial = ring.plausible(header.initial_capacity.load(Ordering::Relaxed))?;
         ring.check().map(|()| ring)
     }
 
@@ -118,16 +118,16 @@ impl Ring {
 
     /// Bytes of a segment's data, behind the header, for a ring that grows to `max`.
     pub(crate) fn size(max: u64) -> u64 {
-        max.saturating_add(Shelf::size(max))
+        max.saturating_add(MessageStore::size(max))
     }
 
-    /// Messages that are being written on the shelf.
+    /// Messages that are being written in the message store.
     #[inline]
     fn writing(&self) -> u64 {
         self.header.producer.writing.load(Ordering::Relaxed)
     }
 
-    /// Bytes that are kept free for the records of what is being written on the shelf, so
+    /// Bytes that are kept free for the records of what is being written in the message store, so
     /// that a commit never waits for room.
     #[inline]
     pub(super) fn set_aside(&self) -> u64 {
@@ -136,9 +136,9 @@ impl Ring {
 
     /// Whether messages may come that are not in the ring, besides `mine` of the leased ones.
     pub(super) fn may_come_back(&self, mine: u64) -> bool {
-        let shelf = &self.header.shelf;
-        shelf.leased.load(Ordering::Relaxed) > mine
-            || shelf.waiting.load(Ordering::Relaxed) > 0
+        let store = &self.header.store;
+        store.leased.load(Ordering::Relaxed) > mine
+            || store.waiting.load(Ordering::Relaxed) > 0
             || self.writing() > 0
     }
 
@@ -156,8 +156,8 @@ impl Ring {
     }
 
     /// The capacity the ring was made with, and shrinks to.
-    pub(crate) fn born_capacity(&self) -> u64 {
-        self.born
+    pub(crate) fn initial_capacity(&self) -> u64 {
+        self.initial
     }
 
     #[inline]
@@ -212,11 +212,11 @@ impl Ring {
             return false;
         }
         let offset = head & self.capacity().unwrap_or(MIN_CAPACITY).wrapping_sub(1);
-        if offset >= self.born {
+        if offset >= self.initial {
             return self.header.counts().0 == 0;
         }
         let word = self.header_at(offset)[0].load(Ordering::Acquire);
-        State::of(word) == Some(State::Done)
+        RecordState::of(word) == Some(RecordState::Done)
     }
 
     /// Whether there is something to take. If that is in the ring its first bytes are on their
@@ -282,11 +282,11 @@ impl Ring {
     /// # Safety
     /// The caller holds both locks.
     pub(crate) unsafe fn shrink(&self) -> Result<Option<u64>> {
-        let (capacity, born) = (self.capacity()?, self.born);
-        if capacity <= born || self.header.used() != 0 || self.set_aside() > born / 2 {
+        let (capacity, initial) = (self.capacity()?, self.initial);
+        if capacity <= initial || self.header.used() != 0 || self.set_aside() > initial / 2 {
             return Ok(None);
         }
-        self.header.capacity.store(born, Ordering::Release);
+        self.header.capacity.store(initial, Ordering::Release);
         crash_point!();
         Ok(Some(capacity))
     }

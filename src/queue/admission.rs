@@ -9,7 +9,7 @@
 //! asleep at the gate, first come first served.
 //!
 //! ```text
-//!        lock is taken, woken in vain, outrun             woken, or the end is slow
+//!        lock is taken, woken in vain, starved             woken, or the end is slow
 //!   working ────────────────────────────────▶ standing aside ────────────────────▶ working
 //!      │                                            ▲  │
 //!      └── turn is over: wakes the next, goes on ───┘  └─ a slice passed: looks, sleeps on
@@ -52,36 +52,36 @@ use crate::layout::SharedRef;
 use crate::sync::{Acquired, EventCell, Guard, RobustMutex, Slept, WaitPolicy};
 use crate::sys::clock::Deadline;
 
-use super::header::{Header, Passed};
+use super::header::{Passed, QueueHeader};
 
 /// How much one process does before it makes way: about half a millisecond of small messages,
 /// ten times what it takes to wake another. A message counts for 1, and for 1 more for
 /// each [`GRAIN`] bytes, to make turns of large ones about as long.
-const TURN: i64 = 8192;
+const QUANTUM: i64 = 8192;
 const GRAIN: u64 = 512;
 
 /// Once a turn is over, the process works on in parts of this length until the next is there, but not
 /// for longer than it takes the scheduler's tick to let that in: some 4 ms.
-const PART: i64 = TURN / 8;
+const PART: i64 = QUANTUM / 8;
 const OVERTIME: u32 = 48;
 
 /// How long to stand aside before looking whether those who work keep the end busy.
 const FIRST_SLICE_NS: u64 = 1_000_000;
 const LAST_SLICE_NS: u64 = 8_000_000;
 
-/// An end does at least this much (as of [`TURN`]) in a microsecond, or there is room for one
+/// An end does at least this much (as of [`QUANTUM`]) in a microsecond, or there is room for one
 /// more. A tenth of what one process can do.
 const BUSY_PER_US: u64 = 1;
 
 /// This process's view of an end's lock and gate.
-pub(super) struct Entrance {
+pub(super) struct Admission {
     lock: RobustMutex,
-    gate: SharedRef<EventCell>,
+    parked: SharedRef<EventCell>,
     /// Where those sleep who found nothing to do at this end.
     idle: SharedRef<EventCell>,
-    header: SharedRef<Header>,
+    header: SharedRef<QueueHeader>,
     /// What ever passed this end.
-    passed: fn(&Header) -> Passed,
+    passed: fn(&QueueHeader) -> Passed,
     /// What is left of this handle's turn. Below zero, what it has done since it used that up.
     left: AtomicI64,
     /// Its turn is over, the next one was woken, and this is the nth part of a turn since; 0: it is
@@ -91,22 +91,22 @@ pub(super) struct Entrance {
     pub(super) policy: WaitPolicy,
 }
 
-impl Entrance {
+impl Admission {
     /// The end where `passed` counts.
     pub(super) fn new(
         lock: RobustMutex,
-        gate: SharedRef<EventCell>,
+        parked: SharedRef<EventCell>,
         idle: SharedRef<EventCell>,
-        header: SharedRef<Header>,
-        passed: fn(&Header) -> Passed,
+        header: SharedRef<QueueHeader>,
+        passed: fn(&QueueHeader) -> Passed,
     ) -> Self {
         Self {
             lock,
-            gate,
+            parked,
             idle,
             header,
             passed,
-            left: AtomicI64::new(TURN),
+            left: AtomicI64::new(QUANTUM),
             over: AtomicU32::new(0),
             policy: WaitPolicy::default(),
         }
@@ -129,7 +129,7 @@ impl Entrance {
     /// and never ask what time it is.
     #[inline(always)]
     pub(super) fn enter_now(&self) -> Option<Guard<'_>> {
-        match self.has_turn() {
+        match self.has_quantum() {
             true => self.lock.try_lock(),
             false => None,
         }
@@ -145,7 +145,7 @@ impl Entrance {
             if let Some(guard) = self.lock.spin() {
                 return Ok(Acquired::Held(guard));
             }
-            if !self.stand_aside(deadline)? {
+            if !self.park(deadline)? {
                 return self.lock(deadline);
             }
         }
@@ -168,21 +168,21 @@ impl Entrance {
     /// # Errors
     /// `Interrupted`.
     #[inline(always)]
-    pub(super) fn make_way(&self, deadline: Deadline) -> Result<bool> {
-        match self.has_turn() {
+    pub(super) fn check_quantum(&self, deadline: Deadline) -> Result<bool> {
+        match self.has_quantum() {
             true => Ok(false),
-            false => self.end_turn(deadline),
+            false => self.end_quantum(deadline),
         }
     }
 
     #[inline(always)]
-    fn has_turn(&self) -> bool {
+    fn has_quantum(&self) -> bool {
         self.left.load(Ordering::Relaxed) > 0
     }
 
     /// After an operation that did this much.
     #[inline(always)]
-    pub(super) fn count(&self, done: Passed) {
+    pub(super) fn charge(&self, done: Passed) {
         // Not exact when threads share the handle, nor need it be.
         let left = self.left.load(Ordering::Relaxed);
         let left = left.wrapping_sub_unsigned(weight(done));
@@ -190,29 +190,29 @@ impl Entrance {
     }
 
     #[cold]
-    fn end_turn(&self, deadline: Deadline) -> Result<bool> {
+    fn end_quantum(&self, deadline: Deadline) -> Result<bool> {
         // A call that must not wait never stands aside.
         let waits = deadline != Deadline::Now;
         let over = self.over.load(Ordering::Relaxed);
         if !waits || over == 0 {
             // One that stands aside, or else one that was too late every time.
-            let woken = self.gate.notify_one() || self.idle.notify_one();
-            self.begin_turn(u32::from(woken && waits));
+            let woken = self.parked.notify_one() || self.idle.notify_one();
+            self.begin_quantum(u32::from(woken && waits));
             return Ok(true);
         }
-        let is_coming = self.gate.is_waking() || self.idle.is_waking();
+        let is_coming = self.parked.is_waking() || self.idle.is_waking();
         if is_coming && over < OVERTIME {
-            self.begin_turn(over + 1);
+            self.begin_quantum(over + 1);
         } else {
-            self.stand_aside(deadline)?;
+            self.park(deadline)?;
         }
         Ok(false)
     }
 
     /// A turn; or, once it is over, the part of one that is done until the next process is there.
-    fn begin_turn(&self, over: u32) {
+    fn begin_quantum(&self, over: u32) {
         self.over.store(over, Ordering::Relaxed);
-        let left = if over == 0 { TURN } else { PART };
+        let left = if over == 0 { QUANTUM } else { PART };
         self.left.store(left, Ordering::Relaxed);
     }
 
@@ -226,11 +226,11 @@ impl Entrance {
         if self.policy.spin(ready) {
             return Ok(true);
         }
-        let outrun = done_between(before, (self.passed)(&self.header)) >= TURN as u64;
-        if outrun {
-            self.stand_aside(deadline)?;
+        let starved = done_between(before, (self.passed)(&self.header)) >= QUANTUM as u64;
+        if starved {
+            self.park(deadline)?;
         }
-        Ok(outrun)
+        Ok(starved)
     }
 
     /// Sleeps until somebody makes way, and then returns true; false if that is not to be
@@ -239,13 +239,13 @@ impl Entrance {
     /// # Errors
     /// `Interrupted`.
     #[cold]
-    pub(super) fn stand_aside(&self, deadline: Deadline) -> Result<bool> {
-        self.begin_turn(0);
+    pub(super) fn park(&self, deadline: Deadline) -> Result<bool> {
+        self.begin_quantum(0);
         let mut slice = FIRST_SLICE_NS;
         let mut before = (self.passed)(&self.header);
         loop {
             match self
-                .gate
+                .parked
                 .sleep(&self.policy.waits, slice, deadline, || false)
             {
                 Ok(Slept::Woken | Slept::Ready) => return Ok(true),
@@ -264,8 +264,8 @@ impl Entrance {
 
     /// One more is wanted here: the other end has nothing to do.
     #[cold]
-    pub(super) fn invite(&self) {
-        self.gate.notify_one();
+    pub(super) fn unpark(&self) {
+        self.parked.notify_one();
     }
 
     /// Ends the waits at this end through this handle, some of which sleep on one of `events`.
@@ -273,12 +273,12 @@ impl Entrance {
         let events = events.iter().copied();
         self.policy
             .waits
-            .end(events.chain([&*self.gate, &*self.idle]));
+            .end(events.chain([&*self.parked, &*self.idle]));
     }
 
     /// Something happened that concerns everybody.
-    pub(super) fn invite_all(&self) {
-        self.gate.notify_all();
+    pub(super) fn unpark_all(&self) {
+        self.parked.notify_all();
     }
 }
 

@@ -25,58 +25,30 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::sys::clock::now_ns;
-
-use super::entrance::weight;
-use super::ops::Queue;
-
 /// How far a ring grows for this.
-const WIDE: u64 = 8 << 20;
+pub(super) const STREAM_CAPACITY: u64 = 8 << 20;
 
 /// At least this much passes in a microsecond, as turns are measured (see `entrance`): a tenth of what
 /// the slowest ring above carries between near cores. Not tuned.
 const BRISK_PER_US: u64 = 2;
 
 /// A ring does not grow for this by more than a part of what `/dev/shm` has left: others may need it.
-const PART: u64 = 8;
+pub(super) const PART: u64 = 8;
 
 /// What this handle saw of the consumers' end when its last turn ended.
 #[derive(Default)]
-pub(super) struct Stream {
+pub(super) struct Throughput {
     at_ns: AtomicU64,
     taken: AtomicU64,
 }
 
-impl Stream {
+impl Throughput {
     /// Whether messages streamed since the last time, with `taken` by now.
-    fn is_brisk(&self, now_ns: u64, taken: u64) -> bool {
+    pub(super) fn is_brisk(&self, now_ns: u64, taken: u64) -> bool {
         // Threads that share the handle may mix up their looks; the next is right again.
         let took_ns = now_ns.wrapping_sub(self.at_ns.swap(now_ns, Ordering::Relaxed));
         let done = taken.wrapping_sub(self.taken.swap(taken, Ordering::Relaxed));
         done >= (took_ns / 1000).saturating_mul(BRISK_PER_US)
-    }
-}
-
-impl Queue {
-    /// A consumer's turn has ended: doubles the ring if it is one of a stream. A favour: what
-    /// prevents it prevents the next get as well, or does not matter.
-    #[cold]
-    pub(super) fn widen(&self) {
-        let Ok(capacity) = self.ring.capacity() else {
-            return;
-        };
-        let header = self.ring.header;
-        let is_brisk = self.stream.is_brisk(now_ns(), weight(header.taken()));
-        // In a dialogue, however fast, one message is there at most, and it is not worth resting.
-        let is_stream = is_brisk && (header.counts().0 > 1 || self.pace.rests());
-        let may_grow = capacity < WIDE.min(self.ring.max_capacity());
-        if may_grow
-            && is_stream
-            && capacity <= self.segment.available() / PART
-            && let Some(locks) = self.both_locks()
-        {
-            let _ = self.grow_locked(&locks, capacity, 0);
-        }
     }
 }
 
@@ -86,7 +58,7 @@ mod tests {
 
     #[test]
     fn a_stream_is_told_from_a_trickle() {
-        let stream = Stream::default();
+        let stream = Throughput::default();
         assert!(!stream.is_brisk(1_000_000_000, 0));
         assert!(stream.is_brisk(1_001_000_000, 8192));
         assert!(!stream.is_brisk(1_009_000_000, 16_384));

@@ -24,19 +24,19 @@ const LONGEST: u32 = 255;
 
 /// How long to rest.
 #[derive(Default)]
-pub(super) struct Pace(AtomicU32);
+pub(super) struct Backoff(AtomicU32);
 
-impl Pace {
+impl Backoff {
     /// The consumer has caught up and is about to wait.
     #[inline]
-    pub(super) fn rest(&self) {
+    pub(super) fn pause(&self) {
         for _ in 0..self.0.load(Ordering::Relaxed) {
             std::hint::spin_loop();
         }
     }
 
     /// Whether resting has been worth something of late: there is a stream, and no dialogue.
-    pub(super) fn rests(&self) -> bool {
+    pub(super) fn is_pausing(&self) -> bool {
         self.0.load(Ordering::Relaxed) > 0
     }
 
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn a_dialogue_never_rests_and_a_stream_soon_does() {
-        let pace = Pace::default();
+        let pace = Backoff::default();
         (0..100).for_each(|_| pace.found(false));
         assert_eq!(pace.0.load(Ordering::Relaxed), 0);
         (0..100).for_each(|_| pace.found(true));

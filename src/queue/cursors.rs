@@ -15,9 +15,9 @@ use crate::error::{Error, Result};
 use crate::sync::crash::crash_point;
 
 use super::header::{CURSOR, Count, change};
-use super::record::{self, HEADER, State};
+use super::record::{self, HEADER, RecordState};
 use super::ring::{LINE, Ring, corrupt};
-use super::shelf;
+use super::store::MessageState;
 
 /// A batch publishes whenever it has done this many bytes: both sides then work at the same
 /// time on the parts of a large one, and the parts stay within a core's cache.
@@ -29,7 +29,7 @@ const AHEAD: u64 = 1024;
 /// One side's private view: what it has done since it last published. Handed over by value only:
 /// one whose address is known elsewhere lives in memory, and no longer in registers.
 #[derive(Clone, Copy)]
-pub(super) struct End {
+pub(super) struct RingCursor {
     /// The cursor word as published.
     pub(super) word: u64,
     /// The cursor it has come to.
@@ -41,7 +41,7 @@ pub(super) struct End {
     bytes: u64,
 }
 
-impl End {
+impl RingCursor {
     #[inline(always)]
     fn new(word: u64, seen: u64) -> Self {
         Self {
@@ -107,7 +107,7 @@ impl End {
 pub(crate) struct Producer<'a> {
     pub(super) ring: &'a Ring,
     pub(super) capacity: u64,
-    pub(super) end: End,
+    pub(super) end: RingCursor,
 }
 
 impl<'a> Producer<'a> {
@@ -121,7 +121,7 @@ impl<'a> Producer<'a> {
         Ok(Self {
             ring,
             capacity: ring.capacity()?,
-            end: End::new(word, seen),
+            end: RingCursor::new(word, seen),
         })
     }
 
@@ -137,7 +137,7 @@ impl<'a> Producer<'a> {
             return Ok(false);
         };
         self.fetch_ahead(offset);
-        self.write_header(offset, State::Ready as u64, payload.len() as u64);
+        self.write_header(offset, RecordState::Ready as u64, payload.len() as u64);
         // SAFETY: R3: `need` bytes from `offset` on are free and inside the ring, and the
         // holder of the producers' lock is the only one who writes to free bytes.
         unsafe {
@@ -173,7 +173,7 @@ impl<'a> Producer<'a> {
     /// if it does not fit there.
     #[cold]
     #[inline(never)]
-    fn place_anew(mut self, need: u64, aside: u64) -> Result<(End, Option<u64>)> {
+    fn place_anew(mut self, need: u64, aside: u64) -> Result<(RingCursor, Option<u64>)> {
         let offset = self.end.pos & (self.capacity - 1);
         let to_end = self.capacity - offset;
         if need <= to_end {
@@ -183,7 +183,7 @@ impl<'a> Producer<'a> {
         if !self.has_room(to_end.saturating_add(aside))? {
             return Ok((self.end, None));
         }
-        self.write_header(offset, State::Done as u64, to_end - HEADER);
+        self.write_header(offset, RecordState::Done as u64, to_end - HEADER);
         self.end.skip(to_end);
         self.publish();
         let has_room = self.has_room(need.saturating_add(aside))?;
@@ -263,7 +263,7 @@ impl<'a> Producer<'a> {
 pub(crate) struct Consumer<'a> {
     ring: &'a Ring,
     capacity: u64,
-    end: End,
+    end: RingCursor,
 }
 
 /// A message, not yet taken.
@@ -273,7 +273,7 @@ pub(crate) struct Message {
     len: usize,
     /// Bytes of its record; 0 if the ring has none of it, because it was given back.
     size: u64,
-    /// Where on the shelf it is, 0 if it is in the ring.
+    /// Where in the message store it is, 0 if it is in the ring.
     block: u32,
 }
 
@@ -283,7 +283,7 @@ impl Message {
         self.len
     }
 
-    /// Where on the shelf it is, if it is there.
+    /// Where in the message store it is, if it is there.
     #[inline]
     pub(crate) fn block(&self) -> Option<u32> {
         (self.block != 0).then_some(self.block)
@@ -306,8 +306,8 @@ impl Message {
     /// The consumer this came from has not published past it.
     #[inline]
     pub(crate) unsafe fn copy_to(&self, to: NonNull<u8>) {
-        // SAFETY: `peek` checked that the payload lies inside the ring or on the shelf; R3 keeps
-        // producers away from it until the head moves on, and the mark on the shelf does.
+        // SAFETY: `peek` checked that the payload lies inside the ring or in the message store; R3 keeps
+        // producers away from it until the head moves on, and the mark in the message store does.
         unsafe { copy(self.at, to, self.len) };
     }
 }
@@ -323,7 +323,7 @@ impl<'a> Consumer<'a> {
         Ok(Self {
             ring,
             capacity: ring.capacity()?,
-            end: End::new(word, seen),
+            end: RingCursor::new(word, seen),
         })
     }
 
@@ -332,7 +332,7 @@ impl<'a> Consumer<'a> {
     pub(crate) fn peek(&mut self) -> Result<Option<Message>> {
         let first = self.ring.header.first.load(Ordering::Relaxed);
         if first != 0 {
-            return on_shelf(self.ring, first, 0).map(Some);
+            return in_store(self.ring, first, 0).map(Some);
         }
         self.peek_ring()
     }
@@ -364,7 +364,7 @@ impl<'a> Consumer<'a> {
             let len = header[1].load(Ordering::Relaxed);
             let available = ahead.min(self.capacity - offset);
             match record::size_within(len, available) {
-                Some(size) if State::of(word) == Some(State::Ready) => {
+                Some(size) if RecordState::of(word) == Some(RecordState::Ready) => {
                     // SAFETY: `size <= capacity - offset`.
                     let at = unsafe { self.ring.bytes.add((offset + HEADER) as usize) };
                     return Ok(Some(Message {
@@ -374,9 +374,11 @@ impl<'a> Consumer<'a> {
                         block: 0,
                     }));
                 }
-                Some(size) if State::of(word) == Some(State::Done) => self.end.skip(size),
-                _ if State::of(word) == Some(State::Shelved) && available >= HEADER => {
-                    return on_shelf(self.ring, record::block(word), HEADER).map(Some);
+                Some(size) if RecordState::of(word) == Some(RecordState::Done) => {
+                    self.end.skip(size)
+                }
+                _ if RecordState::of(word) == Some(RecordState::Stored) && available >= HEADER => {
+                    return in_store(self.ring, record::block(word), HEADER).map(Some);
                 }
                 _ => return Err(corrupt("a record's header is not one")),
             }
@@ -391,12 +393,12 @@ impl<'a> Consumer<'a> {
         self.end.count(message.len as u64);
     }
 
-    /// The same at once, and for any message: what lies on the shelf is then to be freed, or
+    /// The same at once, and for any message: what lies in the message store is then to be freed, or
     /// was leased.
     #[inline(always)]
     pub(crate) fn advance_now(&mut self, message: Message) -> Result<()> {
         if message.is_again() {
-            return advance_shelf(self.ring, message.block);
+            return advance_store(self.ring, message.block);
         }
         self.advance(message);
         self.publish();
@@ -459,17 +461,19 @@ fn is_below_bound(ring: &Ring, put: u64) -> bool {
 
 /// The message at `block`.
 #[cold]
-fn on_shelf(ring: &Ring, block: u32, size: u64) -> Result<Message> {
-    let state = ring.shelf.found(block)?.mark.state;
+fn in_store(ring: &Ring, block: u32, size: u64) -> Result<Message> {
+    let state = ring.store.found(block)?.mark.state;
     // A lease is marked before the ring lets go of its message.
     let expected = match size {
-        0 => state == shelf::State::Waiting,
-        _ => matches!(state, shelf::State::Sent | shelf::State::Leased),
+        0 => state == MessageState::Waiting,
+        _ => matches!(state, MessageState::Sent | MessageState::Leased),
     };
     if !expected {
-        return Err(Error::corrupt("a message on the shelf is not to be taken"));
+        return Err(Error::corrupt(
+            "a message in the message store is not to be taken",
+        ));
     }
-    let (at, len) = ring.shelf.payload(block)?;
+    let (at, len) = ring.store.payload(block)?;
     Ok(Message {
         at,
         len,
@@ -480,12 +484,12 @@ fn on_shelf(ring: &Ring, block: u32, size: u64) -> Result<Message> {
 
 /// Moves over the message at `block`, which is the first of those given back.
 #[cold]
-fn advance_shelf(ring: &Ring, block: u32) -> Result<()> {
-    let next = ring.shelf.head(block)?;
+fn advance_store(ring: &Ring, block: u32) -> Result<()> {
+    let next = ring.store.head(block)?;
     let next = next.next.load(Ordering::Relaxed);
     let header = ring.header;
     header.first.store(next, Ordering::Relaxed);
     crash_point!();
-    change(&header.shelf.waiting, -1);
+    change(&header.store.waiting, -1);
     Ok(())
 }
