@@ -261,7 +261,7 @@ impl Array {
 
     /// Ends the waits through this handle, as [`Queue::end_waits`](crate::Queue::end_waits).
     pub fn end_waits(&self) {
-        self.policy.waits.end(self.header.lock.line().events());
+        self.policy.waits.end(self.header.lock.handoff().events());
     }
 
     /// Removes the name. Processes that have it open keep using it.

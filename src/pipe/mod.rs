@@ -30,7 +30,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::Timeout;
+use raw_sync::Timeout;
+
 use crate::copy::{Room, room};
 use crate::error::{Error, Result};
 use crate::layout::{Offset, Shared, SharedRef};
@@ -399,7 +400,7 @@ impl Pipe {
     /// # Errors
     /// `Os`; `Exhausted` when 512 handles hold this end.
     pub fn hold(&self) -> Result<OwnedFd> {
-        self.segment.place()
+        self.segment.hold_slot()
     }
 
     /// Closes what [`hold`](Self::hold) gave, or a copy of it, and removes the pipe `name` with it

@@ -219,7 +219,7 @@ impl Lock {
 
     /// Ends the waits through this handle, as [`Queue::end_waits`](crate::Queue::end_waits).
     pub fn end_waits(&self) {
-        self.policy.waits.end(self.cell.line().events());
+        self.policy.waits.end(self.cell.handoff().events());
     }
 
     /// Removes the name of a lock. Those who have it open keep it.

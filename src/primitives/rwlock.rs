@@ -355,7 +355,7 @@ impl RwLock {
 
     /// Ends the waits through this handle, as [`Queue::end_waits`](crate::Queue::end_waits).
     pub fn end_waits(&self) {
-        let writers = self.state.writers.line().events();
+        let writers = self.state.writers.handoff().events();
         self.policy
             .waits
             .end(writers.into_iter().chain([&self.state.changed]));

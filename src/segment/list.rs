@@ -5,8 +5,8 @@ use std::os::unix::fs::MetadataExt;
 use crate::error::{Error, Result};
 use crate::sys::{process, shm};
 
-use super::attach::find;
 use super::fifo;
+use super::file::find;
 use super::name::{self, PUBLISHED};
 use super::options::Kind;
 use super::participants;
@@ -112,7 +112,7 @@ fn look(file: &str) -> Result<ObjectInfo> {
     let fits = stamp.check(&info.name, facts.len());
     if fits.is_ok() {
         info.kind = stamp.kind().ok();
-        // Names of processes that have another meaning here are not asked for.
+        // ObjectFile of processes that have another meaning here are not asked for.
         let participants = participants::held(&open, near)?
             .into_iter()
             .map(|it| Participant {

@@ -15,7 +15,7 @@
 //! seen is always initialised. **Sparse.** It has its full size from the start and never
 //! moves; pages are committed as the object grows, so a full `/dev/shm` is an error and
 //! never a SIGBUS. **Alive by the kernel's word.** A slot names a process that holds a lock, which the
-//! kernel drops with it (`family.rs`); no timer ever decides which process is dead.
+//! kernel drops with it (`liveness.rs`); no timer ever decides which process is dead.
 //!
 //! # Limits
 //! Only processes of the same user, the same pid namespace and an equal layout may be attached at a
@@ -24,24 +24,25 @@
 //! hostile process of the same user can truncate the file under a mapping, and the next
 //! access is then a SIGBUS: nothing in user space can prevent that.
 
-mod attach;
+mod attach_lock;
+mod attachment;
 mod collect;
-mod family;
 mod fifo;
-mod gate;
-mod handle;
+mod file;
 mod list;
+mod liveness;
 mod name;
+mod open;
 mod options;
 mod participants;
 mod stamp;
 
-pub(crate) use attach::{Segment, Spec};
+pub(crate) use attachment::leave_all;
 pub use collect::gc;
 pub(crate) use collect::sweep;
-pub(crate) use handle::leave_all;
 pub(crate) use list::unlink_kind;
 pub use list::{ObjectInfo, Participant, list, stat, unlink};
 pub(crate) use name::LONGEST;
+pub(crate) use open::{Segment, Spec};
 pub use options::{Kind, Options};
 pub(crate) use participants::Section;

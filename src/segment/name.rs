@@ -9,7 +9,7 @@ pub(crate) const PUBLISHED: &str = "shoal.";
 pub(crate) const PRIVATE: &str = "shoal~";
 
 /// The file of every family of processes begins so. No object can be called that.
-pub(crate) const FAMILY: &str = "shoal+";
+pub(crate) const LIVENESS: &str = "shoal+";
 
 /// The FIFO of a queue whose descriptor somebody asked for begins so, before the place of the queue in
 /// its object, a dot and the object's name. No object can be called that.
@@ -54,8 +54,8 @@ pub(crate) fn private_file(name: &str) -> String {
 }
 
 /// The file of a family of processes.
-pub(crate) fn family_file(family: u64) -> String {
-    format!("{FAMILY}{family:010x}")
+pub(crate) fn liveness_file(group: u64) -> String {
+    format!("{LIVENESS}{group:010x}")
 }
 
 /// The FIFO of the queue at place `way` of the object whose file is `file`.

@@ -32,7 +32,7 @@ use crate::layout::{Offset, Owner, Region, Shared};
 use crate::sync::crash::{committing, crash_point};
 use crate::sys::{clock, mapping, ofd, process};
 
-use super::family::{self, Life, Signed};
+use super::liveness::{self, MemberId, Signed};
 use super::stamp;
 
 /// How many handles may be attached at a time.
@@ -112,10 +112,10 @@ impl Slot {
     /// Whether somebody holds it. A dead holder's slot is free from then on.
     fn is_held(&self) -> Result<bool> {
         let word = self.holder.load(Ordering::SeqCst);
-        let Some(holder) = Life::from_word(word) else {
+        let Some(holder) = MemberId::from_word(word) else {
             return Ok(false);
         };
-        if family::lives(holder, || Some(self.signed()))? {
+        if liveness::is_alive(holder, || Some(self.signed()))? {
             return Ok(true);
         }
         let _ = self
@@ -125,11 +125,11 @@ impl Slot {
     }
 
     /// Takes it if it is free.
-    fn take(&self, life: Life, pid: u32) -> bool {
+    fn take(&self, id: MemberId, pid: u32) -> bool {
         // SYNC: with those who ask whether anybody is attached, under the gate or by a total order.
-        let taken =
-            self.holder
-                .compare_exchange(0, life.word(), Ordering::SeqCst, Ordering::Relaxed);
+        let taken = self
+            .holder
+            .compare_exchange(0, id.word(), Ordering::SeqCst, Ordering::Relaxed);
         if taken.is_err() {
             return false;
         }
@@ -200,12 +200,12 @@ impl Table {
         &self,
         region: &Region,
         section: Section,
-        life: Life,
+        id: MemberId,
         pid: u32,
     ) -> Result<u16> {
         for _ in 0..TRIES {
             let open = self.open.load(Ordering::SeqCst);
-            let take = |&(_, slot): &(u16, &Slot)| slot.take(life, pid);
+            let take = |&(_, slot): &(u16, &Slot)| slot.take(id, pid);
             if let Some((index, _)) = self.open_slots(section).find(take) {
                 return Ok(index);
             }
@@ -261,7 +261,7 @@ impl Table {
 /// An entry of a table that was read from a file.
 pub(super) struct Entry {
     pub(super) slot: u16,
-    pub(super) life: Life,
+    pub(super) id: MemberId,
     pub(super) signed: Signed,
 }
 
@@ -294,7 +294,7 @@ pub(super) fn entries(file: &File) -> Result<Vec<Entry>> {
         let at = slots_end(slot) as usize;
         Some(Entry {
             slot: slot as u16,
-            life: Life::from_word(word(&bytes, at))?,
+            id: MemberId::from_word(word(&bytes, at))?,
             signed: Signed {
                 since: word(&bytes, at + 8),
                 pid: half(&bytes, at + 20),
@@ -319,7 +319,7 @@ pub(super) fn held(file: &File, near: bool) -> Result<Vec<Entry>> {
     let mut held = entries(file)?;
     let mut failed = Ok(());
     held.retain(|entry| {
-        family::lives(entry.life, || near.then_some(entry.signed)).unwrap_or_else(|err| {
+        liveness::is_alive(entry.id, || near.then_some(entry.signed)).unwrap_or_else(|err| {
             failed = Err(err);
             true
         })

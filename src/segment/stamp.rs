@@ -29,7 +29,7 @@ use crate::error::{Error, Result};
 use crate::layout::Shared;
 use crate::sys;
 
-use super::family;
+use super::liveness;
 use super::options::Kind;
 
 /// Where the participants begin.
@@ -76,7 +76,7 @@ const _: () = assert!(std::mem::offset_of!(Stamp, persistent) == 56);
 
 /// Compares the pid namespace of a segment's participants with that of this process.
 pub(crate) fn check_namespace(name: &str, theirs: u64) -> Result<()> {
-    let ours = family::pid_namespace();
+    let ours = liveness::pid_namespace();
     if theirs == ours {
         return Ok(());
     }
@@ -105,7 +105,7 @@ impl Stamp {
             unused: 0,
             layout,
             size,
-            pid_namespace: family::pid_namespace(),
+            pid_namespace: liveness::pid_namespace(),
             persistent: u32::from(persistent),
             creator: sys::process::pid(),
         }
@@ -155,7 +155,7 @@ impl Stamp {
 
     /// Whether its participants are of this process's pid namespace.
     pub(crate) fn is_near(&self) -> bool {
-        self.pid_namespace == family::pid_namespace()
+        self.pid_namespace == liveness::pid_namespace()
     }
 
     /// Refuses an object of another kind or of another version of that kind.

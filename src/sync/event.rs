@@ -303,7 +303,7 @@ mod tests {
     #[test]
     fn waiting_ends_at_the_deadline() {
         let (event, waits) = (EventCell::default(), Waits::new());
-        let deadline = Deadline::after(crate::Timeout::Val(Duration::from_millis(3)));
+        let deadline = Deadline::after(raw_sync::Timeout::Val(Duration::from_millis(3)));
         assert_eq!(
             event.sleep(&waits, LONG_NS, deadline, || false),
             Ok(Slept::TimedOut)

@@ -5,7 +5,7 @@
 //! offset  size  field      written by    invariant
 //!      0     8  owner      everybody     the process that has the lock; 0 while it is free
 //!      8     8  thread     the owner     which of its threads; 0 while that is not known
-//!     16    40  line       see `line`    the waiters
+//!     16    40  handoff    see `handoff` the waiters
 //!     56     4  depth      the owner     how often it has a recursive lock
 //!     60     4  recursive  creator       constant; 1 if its owner may take it again
 //!
@@ -60,13 +60,13 @@ pub(crate) trait Peers: Send + Sync {
 pub(crate) struct LockCell {
     owner: AtomicU64,
     thread: AtomicU64,
-    line: Handoff,
+    handoff: Handoff,
     depth: AtomicU32,
     recursive: AtomicU32,
 }
 
 const _: () = assert!(std::mem::offset_of!(LockCell, thread) == 8);
-const _: () = assert!(std::mem::offset_of!(LockCell, line) == 16);
+const _: () = assert!(std::mem::offset_of!(LockCell, handoff) == 16);
 const _: () = assert!(std::mem::offset_of!(LockCell, depth) == 56);
 const _: () = assert!(std::mem::offset_of!(LockCell, recursive) == 60);
 const _: () = assert!(size_of::<LockCell>() == 64);
@@ -147,7 +147,7 @@ impl LockCell {
         self.owner
             .compare_exchange(NOBODY, me, Ordering::Acquire, Ordering::Relaxed)?;
         crash_point!();
-        if !self.line.admits(woken) {
+        if !self.handoff.admits(woken) {
             self.put_back();
             return Ok(false);
         }
@@ -160,7 +160,7 @@ impl LockCell {
     fn put_back(&self) {
         self.owner.swap(NOBODY, Ordering::SeqCst);
         crash_point!();
-        self.line.call();
+        self.handoff.call();
     }
 
     /// As [`try_acquire`](Self::try_acquire), but spins for as long as that has paid.
@@ -202,7 +202,7 @@ impl LockCell {
             }
             taken => Ok(taken),
         };
-        self.line.wait(policy, deadline, is_free, attempt)
+        self.handoff.wait(policy, deadline, is_free, attempt)
     }
 
     fn enter_again(&self) -> Result<Option<Acquisition>> {
@@ -266,7 +266,7 @@ impl LockCell {
     /// Makes the lock useless for all, and tells them.
     pub(super) fn give_up(&self) {
         self.owner.store(GIVEN_UP, Ordering::SeqCst);
-        self.line.wake_all();
+        self.handoff.wake_all();
     }
 
     /// Frees the lock, or goes up one level of a recursive one.
@@ -321,7 +321,7 @@ impl LockCell {
         // SYNC: pairs with the exchange in `take`; a full barrier for `call`.
         let owner = self.owner.swap(NOBODY, Ordering::SeqCst);
         crash_point!();
-        self.line.call();
+        self.handoff.call();
         if owner == NOBODY {
             return Err(not_held());
         }
@@ -337,7 +337,7 @@ impl LockCell {
             .owner
             .compare_exchange(me, NOBODY, Ordering::SeqCst, Ordering::Relaxed);
         crash_point!();
-        self.line.call();
+        self.handoff.call();
         freed.is_ok()
     }
 
@@ -366,8 +366,8 @@ impl LockCell {
         self.owner.load(Ordering::Relaxed) == GIVEN_UP
     }
 
-    pub(crate) fn line(&self) -> &Handoff {
-        &self.line
+    pub(crate) fn handoff(&self) -> &Handoff {
+        &self.handoff
     }
 
     /// How often the calling thread has it.

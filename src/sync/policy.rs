@@ -43,7 +43,7 @@
 //!    a sleeper looks by itself every [`FIRST_NAP_NS`] to [`LAST_NAP_NS`]. The first slice is longer
 //!    than the kernel's tick: a nearer end costs the timer's hardware an exit to the hypervisor on
 //!    the way in and on the way out (2 ms instead of 100 ms: 43 instead of 31 us a round trip).
-//! 6. **A waiter that was passed over is served next**: see [`super::line`].
+//! 6. **A waiter that was passed over is served next**: see [`super::handoff`].
 //!
 //! What is learned lies in the process, beside the handle of the object, one for each side that can
 //! be waited for. Nothing of it is shared, so a kill cannot leave it wrong. Threads that share a

@@ -124,8 +124,8 @@ impl RobustMutex {
             _ => Ok(None),
         };
         loop {
-            let line = self.cell.line();
-            match line.wait(&self.policy, deadline, is_free, attempt) {
+            let handoff = self.cell.handoff();
+            match handoff.wait(&self.policy, deadline, is_free, attempt) {
                 // The lock is had for a moment only: a signal handler is no reason to give up.
                 Err(Error::Interrupted) => {}
                 other => return other,
@@ -135,7 +135,7 @@ impl RobustMutex {
 
     /// Ends the waits for the lock through this handle.
     pub(crate) fn end_waits(&self) {
-        self.policy.waits.end(self.cell.line().events());
+        self.policy.waits.end(self.cell.handoff().events());
     }
 
     /// Whether threads are still in calls that waited for it.

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawF
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 use super::shm::{self, Identity};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// The first number that is no standard stream's.
 const FIRST: RawFd = 3;

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::cancel::Shield;
 use super::fd::off_streams;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// What asking for a child's exit found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

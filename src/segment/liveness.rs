@@ -4,8 +4,8 @@
 //! /dev/shm/shoal+<family>, a file of no memory
 //! its size           how many members there ever were: the number of the next one
 //! and far beyond it, bytes that are only locked:
-//! GATE               while a member comes, and while the file is removed
-//! GATE + 1 + number  for as long as that member lives
+//! ATTACH_LOCK               while a member comes, and while the file is removed
+//! ATTACH_LOCK + 1 + number  for as long as that member lives
 //! ```
 //! A process becomes a member when it opens its first object: of the family of a process that has
 //! that object open, or else of a new one. From then on an object's table of participants names it
@@ -13,7 +13,7 @@
 //! of the kernel is about all objects of a process. A number is given once. Without objects a process
 //! is in no family.
 //!
-//! **Held by a mapping.** A lock belongs to an open file description, which exists while there is a
+//! **AcrossFork by a mapping.** A lock belongs to an open file description, which exists while there is a
 //! descriptor or a mapping of it. A member has both: the descriptor to ask the kernel with, and the
 //! mapping because some programs close every descriptor they find. `MADV_DONTFORK` keeps the mapping
 //! from children, and the child closes its copy of the descriptor.
@@ -44,22 +44,22 @@ use crate::sys::fd::{Kept, SharedKept, StreamsTaken};
 use crate::sys::mapping::{self, Pages};
 use crate::sys::{limits, ofd, process, shm};
 
-use super::gate::{GATE, Gate};
+use super::attach_lock::{ATTACH_LOCK, AttachLock};
 use super::name;
 
 /// Bytes of the mapping, which are never touched.
 const SIZE: u64 = 4096;
 const NUMBER_BITS: u32 = 24;
 const NUMBERS: u64 = 1 << NUMBER_BITS;
-const FAMILY_BITS: u32 = 40;
+const GROUP_BITS: u32 = 40;
 /// How often to begin again where others are in between, or have the number.
 const TRIES: u32 = 64;
 
 /// A member of a family, among all there ever were.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Life(u64);
+pub(super) struct MemberId(u64);
 
-impl Life {
+impl MemberId {
     /// As it is written in shared memory; `None` for 0, which is nobody.
     pub(super) fn from_word(word: u64) -> Option<Self> {
         (word != 0).then_some(Self(word))
@@ -70,12 +70,12 @@ impl Life {
         self.0
     }
 
-    fn family(self) -> u64 {
+    fn group(self) -> u64 {
         self.0 >> NUMBER_BITS
     }
 
     fn byte(self) -> u64 {
-        GATE + 1 + (self.0 & (NUMBERS - 1))
+        ATTACH_LOCK + 1 + (self.0 & (NUMBERS - 1))
     }
 }
 
@@ -88,9 +88,9 @@ pub(super) struct Signed {
     pub(super) since: u64,
 }
 
-/// This process's life, for threads that do not hold the lock of the seats; 0 if it has none. Changed
+/// This process's life, for threads that do not hold the lock of the attachments; 0 if it has none. Changed
 /// only by those that do, and in a child by its only thread.
-static LIFE: AtomicU64 = AtomicU64::new(0);
+static OWN_ID: AtomicU64 = AtomicU64::new(0);
 /// The descriptor that belongs to it.
 static FD: SharedKept = SharedKept::none();
 
@@ -106,7 +106,7 @@ pub(super) fn pid_namespace() -> u64 {
     let found = process::pid_namespace();
     // A process keeps its own, and a child may have another. Without a life there may be no hook that
     // tells a child.
-    if LIFE.load(Ordering::Relaxed) != 0 {
+    if OWN_ID.load(Ordering::Relaxed) != 0 {
         NAMESPACE.store(found, Ordering::Relaxed);
     }
     found
@@ -114,19 +114,19 @@ pub(super) fn pid_namespace() -> u64 {
 
 /// Whether `life` has not ended. `signed` is asked for only where the kernel cannot be; `None` if its
 /// process id means nothing here.
-pub(super) fn lives(life: Life, signed: impl FnOnce() -> Option<Signed>) -> Result<bool> {
-    let own = Life(LIFE.load(Ordering::Relaxed));
-    if life == own {
+pub(super) fn is_alive(id: MemberId, signed: impl FnOnce() -> Option<Signed>) -> Result<bool> {
+    let own = MemberId(OWN_ID.load(Ordering::Relaxed));
+    if id == own {
         return Ok(true);
     }
-    let is_held = |fd| Ok(ofd::first_held(fd, life.byte(), 1)?.is_some());
-    if life.family() == own.family()
+    let is_held = |fd| Ok(ofd::first_held(fd, id.byte(), 1)?.is_some());
+    if id.group() == own.group()
         && let Some(fd) = FD.get()
     {
         return is_held(fd);
     }
     let _streams = StreamsTaken::new();
-    match shm::open_file(&name::family_file(life.family())) {
+    match shm::open_file(&name::liveness_file(id.group())) {
         Ok(file) => is_held(file.as_fd()),
         Err(err) => match (signed(), err) {
             (Some(Signed { pid, since }), _) if pid != 0 => Ok(process::is_older(pid, since)),
@@ -140,14 +140,14 @@ pub(super) fn lives(life: Life, signed: impl FnOnce() -> Option<Signed>) -> Resu
 
 /// A place in a family.
 pub(super) struct Member {
-    life: Life,
+    id: MemberId,
     /// The open file description that has the lock.
     file: File,
 }
 
 impl Member {
-    pub(super) fn life(&self) -> Life {
-        self.life
+    pub(super) fn id(&self) -> MemberId {
+        self.id
     }
 
     /// What keeps it alive, until it and all its copies are closed.
@@ -159,92 +159,92 @@ impl Member {
     fn found() -> Result<Self> {
         for _ in 0..TRIES {
             let [random] = process::random();
-            let family = random >> (64 - FAMILY_BITS);
-            let file = match shm::create_file(&name::family_file(family)) {
+            let group = random >> (64 - GROUP_BITS);
+            let file = match shm::create_file(&name::liveness_file(group)) {
                 Err(Error::Exists { .. }) => continue,
                 file => file?,
             };
             crash_point!();
             // None if it was collected before anybody was in it.
-            if let Some(member) = Self::enter(family, file)? {
+            if let Some(member) = Self::enter(group, file)? {
                 return Ok(member);
             }
         }
         Err(Error::corrupt(
-            "the file of this process's family was removed each time it was created",
+            "the file of this process's group was removed each time it was created",
         ))
     }
 
     /// A new member of `family`, if it is there and no process was stopped in its gate.
-    fn join(family: u64) -> Result<Option<Self>> {
-        let named = name::family_file(family);
+    fn join(group: u64) -> Result<Option<Self>> {
+        let named = name::liveness_file(group);
         let file = match shm::open_file(&named) {
             Err(Error::NotFound { .. }) => return Ok(None),
             file => file?,
         };
         let facts = file.metadata().map_err(|_| Error::last_os("fstat"))?;
         shm::check_user(&named, &facts)?;
-        Self::enter(family, file)
+        Self::enter(group, file)
     }
 
     /// The same, by a description of its file that nobody else has.
-    fn enter(family: u64, file: File) -> Result<Option<Self>> {
-        let Some(gate) = Gate::close_soon(file.as_fd())? else {
+    fn enter(group: u64, file: File) -> Result<Option<Self>> {
+        let Some(lock) = AttachLock::acquire_soon(file.as_fd())? else {
             return Ok(None);
         };
-        if !shm::names(&name::family_file(family), file.as_fd()) {
+        if !shm::names(&name::liveness_file(group), file.as_fd()) {
             return Ok(None);
         }
-        let life = take_number(family, &file)?;
-        drop(gate);
-        Ok(Some(Self { life, file }))
+        let id = take_number(group, &file)?;
+        drop(lock);
+        Ok(Some(Self { id, file }))
     }
 }
 
 /// The next number of `family`, and its lock. The caller has closed the gate.
-fn take_number(family: u64, file: &File) -> Result<Life> {
+fn take_number(group: u64, file: &File) -> Result<MemberId> {
     let facts = file.metadata().map_err(|_| Error::last_os("fstat"))?;
-    // Life 0 is nobody's. Files that are too large are answered with a signal.
+    // MemberId 0 is nobody's. Files that are too large are answered with a signal.
     let most = limits::file_size().map_or(NUMBERS, |limit| limit.min(NUMBERS));
     for number in facts.len().max(1)..most {
-        let life = Life(family << NUMBER_BITS | number);
-        if ofd::try_lock(file.as_fd(), life.byte())? {
+        let id = MemberId(group << NUMBER_BITS | number);
+        if ofd::try_lock(file.as_fd(), id.byte())? {
             crash_point!();
             file.set_len(number + 1)
                 .map_err(|_| Error::last_os("ftruncate"))?;
             crash_point!();
-            return Ok(life);
+            return Ok(id);
         }
     }
     Err(Error::Exhausted {
-        what: "processes of one family",
+        what: "processes of one group",
         limit: most,
     })
 }
 
 /// The member in which a process lives.
-struct Home {
-    life: Life,
+struct OwnMember {
+    id: MemberId,
     fd: Kept,
     /// Keeps the lock if the program closes the descriptor. None where `madvise` does nothing, since
     /// all children would have it.
     page: Option<Pages>,
 }
 
-impl Home {
+impl OwnMember {
     /// `for_child`: of a process that is yet to be forked.
     fn new(member: Member, for_child: bool) -> Result<Self> {
         let page = match mapping::commits() {
             true => Some(Pages::map(member.file.as_fd(), SIZE)?),
             false => None,
         };
-        let home = Self {
-            life: member.life,
+        let own = Self {
+            id: member.id,
             fd: Kept::new(member.file.into()),
             page,
         };
-        home.hand_on(for_child);
-        Ok(home)
+        own.hand_on(for_child);
+        Ok(own)
     }
 
     fn hand_on(&self, to_children: bool) {
@@ -256,40 +256,40 @@ impl Home {
     /// What other threads have to know of this process's home.
     fn announce(&self) {
         FD.set(&self.fd);
-        LIFE.store(self.life.word(), Ordering::Relaxed);
+        OWN_ID.store(self.id.word(), Ordering::Relaxed);
     }
 
     /// Another member of the same family.
     fn another(&self) -> Result<Option<Member>> {
-        let family = self.life.family();
+        let group = self.id.group();
         let Some(fd) = self.fd.get() else {
-            return Member::join(family);
+            return Member::join(group);
         };
-        let file = shm::reopen(fd, [name::family_file(family).as_str()])?;
-        let Some(gate) = Gate::close_soon(file.as_fd())? else {
+        let file = shm::reopen(fd, [name::liveness_file(group).as_str()])?;
+        let Some(lock) = AttachLock::acquire_soon(file.as_fd())? else {
             return Ok(None);
         };
-        let life = take_number(family, &file)?;
-        drop(gate);
-        Ok(Some(Member { life, file }))
+        let id = take_number(group, &file)?;
+        drop(lock);
+        Ok(Some(Member { id, file }))
     }
 }
 
 /// This process among the living, and a child that it is about to fork. Guarded by the lock of the
-/// seats.
-pub(super) struct Kin {
-    home: Option<Home>,
-    next: Option<Home>,
+/// attachments.
+pub(super) struct ProcessLiveness {
+    own: Option<OwnMember>,
+    next: Option<OwnMember>,
     /// A child had to stay in this home; or this is the child.
-    crowded: bool,
+    shared_slot: bool,
 }
 
-impl Kin {
+impl ProcessLiveness {
     pub(super) const fn new() -> Self {
         Self {
-            home: None,
+            own: None,
             next: None,
-            crowded: false,
+            shared_slot: false,
         }
     }
 
@@ -298,20 +298,20 @@ impl Kin {
     ///
     /// # Errors
     /// `Os`: no descriptor is to be had; `NoSpace` and `NoInodes` for a new family's file.
-    pub(super) fn enter(&mut self, others: &[Life]) -> Result<Life> {
-        if let Some(home) = &self.home {
-            return Ok(home.life);
+    pub(super) fn enter(&mut self, others: &[MemberId]) -> Result<MemberId> {
+        if let Some(own) = &self.own {
+            return Ok(own.id);
         }
         let mut joined = others
             .iter()
-            .filter_map(|life| Member::join(life.family()).ok()?);
+            .filter_map(|id| Member::join(id.group()).ok()?);
         let member = match joined.next() {
             Some(member) => member,
             None => Member::found()?,
         };
-        let home = self.home.insert(Home::new(member, false)?);
-        home.announce();
-        Ok(home.life)
+        let own = self.own.insert(OwnMember::new(member, false)?);
+        own.announce();
+        Ok(own.id)
     }
 
     /// A member that is no process: it lives for as long as its descriptor is open anywhere.
@@ -319,8 +319,8 @@ impl Kin {
     /// # Errors
     /// As for [`enter`](Self::enter).
     pub(super) fn another(&self) -> Result<Member> {
-        let joined = match &self.home {
-            Some(home) => home.another().unwrap_or(None),
+        let joined = match &self.own {
+            Some(own) => own.another().unwrap_or(None),
             None => None,
         };
         joined.map_or_else(Member::found, Ok)
@@ -328,15 +328,17 @@ impl Kin {
 
     /// The life of a child that is about to be forked; `None` if it has to share this process's, or
     /// there is none.
-    pub(super) fn before_fork(&mut self) -> Option<Life> {
-        let home = self.home.as_ref()?;
+    pub(super) fn before_fork(&mut self) -> Option<MemberId> {
+        let own = self.own.as_ref()?;
         let _streams = StreamsTaken::new();
-        let next = self.another().and_then(|member| Home::new(member, true));
+        let next = self
+            .another()
+            .and_then(|member| OwnMember::new(member, true));
         match next {
-            Ok(next) => Some(self.next.insert(next).life),
+            Ok(next) => Some(self.next.insert(next).id),
             Err(_) => {
-                home.hand_on(true);
-                self.crowded = true;
+                own.hand_on(true);
+                self.shared_slot = true;
                 None
             }
         }
@@ -345,8 +347,8 @@ impl Kin {
     /// In the parent: the child has what was made for it. If there is no child, it is gone.
     pub(super) fn after_fork_in_parent(&mut self) {
         self.next = None;
-        if let Some(home) = &self.home {
-            home.hand_on(false);
+        if let Some(own) = &self.own {
+            own.hand_on(false);
         }
     }
 
@@ -360,8 +362,8 @@ impl Kin {
         next.hand_on(false);
         next.announce();
         // Only the parent can be in a home with others.
-        self.crowded = false;
-        if let Some(mut old) = self.home.replace(next) {
+        self.shared_slot = false;
+        if let Some(mut old) = self.own.replace(next) {
             // It is not in this process, whose copy of the descriptor is closed.
             std::mem::forget(old.page.take());
         }
@@ -369,33 +371,33 @@ impl Kin {
 
     /// This process has no object: it leaves its family. The last of a family removes its file.
     pub(super) fn leave(&mut self) {
-        let Some(home) = self.home.take() else { return };
-        LIFE.store(0, Ordering::Relaxed);
+        let Some(own) = self.own.take() else { return };
+        OWN_ID.store(0, Ordering::Relaxed);
         FD.clear();
-        if std::mem::take(&mut self.crowded) {
+        if std::mem::take(&mut self.shared_slot) {
             // The lock goes with the last who lives here, and `gc` removes the file.
             return;
         }
-        let named = name::family_file(home.life.family());
-        match home.fd.get() {
+        let named = name::liveness_file(own.id.group());
+        match own.fd.get() {
             Some(fd) => {
-                ofd::unlock(fd, home.life.byte());
+                ofd::unlock(fd, own.id.byte());
                 crash_point!();
                 remove_if_empty(&named, fd);
             }
             // The lock goes with the mapping, and then it can be seen whether it was the last.
             None => {
-                let life = home.life;
-                drop(home);
-                sweep(life);
+                let id = own.id;
+                drop(own);
+                sweep(id);
             }
         }
     }
 }
 
 /// Removes the file of this life's family if nobody is in it any more.
-pub(super) fn sweep(life: Life) {
-    let named = name::family_file(life.family());
+pub(super) fn sweep(id: MemberId) {
+    let named = name::liveness_file(id.group());
     if let Ok(file) = shm::open_file(&named) {
         remove_if_empty(&named, file.as_fd());
     }
@@ -403,7 +405,7 @@ pub(super) fn sweep(life: Life) {
 
 /// Removes the file of a family if nobody else is in it.
 fn remove_if_empty(named: &str, fd: BorrowedFd<'_>) {
-    if let Ok(Some(_gate)) = Gate::try_close(fd)
+    if let Ok(Some(_lock)) = AttachLock::try_acquire(fd)
         && let Ok(None) = ofd::first_held(fd, 0, 0)
     {
         shm::unlink_if_same(named, fd);
