@@ -2,13 +2,11 @@
 
 use std::os::fd::BorrowedFd;
 
-use raw_sync::Timeout;
-
 use crate::error::{Error, Result};
 use crate::process::Process;
 use crate::queue::Queue;
 use crate::sync::{Nap, Slept, WaitPolicy, Waits};
-use crate::sys::clock::Deadline;
+use crate::sys::clock::{Deadline, Timeout};
 use crate::sys::poll;
 
 /// What this process has learned about waiting for several things.

@@ -1,35 +1,35 @@
-//! The entrance to one end of the queue: its lock, and whose turn it is when many want it.
+//! Admission to one side of the queue: its lock, and quanta when many processes want it.
 //!
-//! # Why there are turns
+//! # Why there are quanta
 //! An owner holds the lock for some 30 ns. Two or three processes that want it at once get it
 //! by spinning. But more processes than cores cannot all spin: they take the core from the one that
 //! works, an owner loses its core while it holds the lock, and the scheduler does not make up for
-//! it: without turns, one of eight consumers had 28 times as many messages as another within
-//! 0.25 s. So at each entrance only as many work as the lock has use for; the others *stand aside*,
-//! asleep at the gate, first come first served.
+//! it: without quanta, one of eight consumers had 28 times as many messages as another within
+//! 0.25 s. So only as many processes are admitted as the lock has use for; the others are *parked*:
+//! they sleep on an event, first come first served.
 //!
 //! ```text
-//!        lock is taken, woken in vain, starved             woken, or the end is slow
-//!   working ────────────────────────────────▶ standing aside ────────────────────▶ working
-//!      │                                            ▲  │
-//!      └── turn is over: wakes the next, goes on ───┘  └─ a slice passed: looks, sleeps on
-//!          working until that one is there
+//!        lock is taken, woken in vain, starved            unparked, or the side is slow
+//!   admitted ───────────────────────────────▶ parked ────────────────────────▶ admitted
+//!      │                                         ▲  │
+//!      └── quantum is used up: unparks the ──────┘  └─ a slice passed: looks, sleeps on
+//!          next, works on until it is there
 //! ```
 //!
 //! Concurrency restriction for throughput, with a rotation for fairness, is from D. Dice,
 //! *Malthusian Locks* (EuroSys 2017). Here there is no list of waiters that a kill could
-//! tear: the kernel's wait queue is the list.
+//! damage: the kernel's wait queue is the list.
 //!
 //! # Beside programs that compute
 //! The next process may have to wait for a core until the scheduler's tick, some milliseconds. Until
-//! it is there, the one whose turn is over works on ([`OVERTIME`]): to give its core away instead
-//! would give it to a program that computes, and nobody would use the lock. A process that looks
-//! for something to do may find that the others did it all, each time it has a core: the one that
-//! fills the ring comes before it. So a process that saw others do a whole turn while it looked
-//! stands aside at once.
+//! it is there, the one whose quantum is used up works on ([`OVERTIME`]): if it gave its core away, a
+//! program that computes would get it, and the lock would not be used. A process that looks
+//! for something to do may find each time it has a core that the others did it all: the one that
+//! fills the ring comes before it. So a process that saw others do a whole quantum while it looked
+//! is starved, and parks at once.
 //!
 //! 64-byte messages, two cores, beside so many programs that compute: million messages a second, and
-//! how many times as many the luckiest of equal processes had as the least lucky in the worst of
+//! the most that one of the equal processes had divided by the least, in the worst of
 //! three windows of a second (0.4 s where nothing computes). `cargo xtask bench --only queue --busy 2`
 //! measures the like.
 //!
@@ -41,9 +41,9 @@
 //! | 1x8                   | 34.9, 2.7  | 19.9, 2.4 | 13.0, 2.7 |
 //!
 //! # What a kill leaves
-//! Who is killed while it stands aside is forgotten by the kernel. Who is killed while it
-//! works leaves the others asleep until the first of their slices ends, at most
-//! [`LAST_SLICE_NS`] later: they see that the end is slow and come in.
+//! A parked process that is killed is forgotten by the kernel. If an admitted one is killed, the
+//! parked ones sleep until the first of their slices ends, at most [`LAST_SLICE_NS`] later: they
+//! see that the side is slow and come in.
 
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
@@ -54,45 +54,45 @@ use crate::sys::clock::Deadline;
 
 use super::header::{Passed, QueueHeader};
 
-/// How much one process does before it makes way: about half a millisecond of small messages,
-/// ten times what it takes to wake another. A message counts for 1, and for 1 more for
-/// each [`GRAIN`] bytes, to make turns of large ones about as long.
+/// How much one process does before another is admitted: about half a millisecond of small messages,
+/// ten times what it takes to wake a process. A message counts for 1, and for 1 more for
+/// each [`GRAIN`] bytes, so that quanta of large messages are about as long.
 const QUANTUM: i64 = 8192;
 const GRAIN: u64 = 512;
 
-/// Once a turn is over, the process works on in parts of this length until the next is there, but not
-/// for longer than it takes the scheduler's tick to let that in: some 4 ms.
+/// Once its quantum is used up, the process works on in parts of this length until the next is there, but
+/// not for longer than the scheduler's tick takes to give that a core: some 4 ms.
 const PART: i64 = QUANTUM / 8;
 const OVERTIME: u32 = 48;
 
-/// How long to stand aside before looking whether those who work keep the end busy.
+/// How long to be parked before looking whether the admitted processes keep the side busy.
 const FIRST_SLICE_NS: u64 = 1_000_000;
 const LAST_SLICE_NS: u64 = 8_000_000;
 
-/// An end does at least this much (as of [`QUANTUM`]) in a microsecond, or there is room for one
-/// more. A tenth of what one process can do.
+/// A side does at least this much (as of [`QUANTUM`]) in a microsecond, or one more process is admitted.
+/// A tenth of what one process can do.
 const BUSY_PER_US: u64 = 1;
 
-/// This process's view of an end's lock and gate.
+/// Admission of this process to the lock of one side.
 pub(super) struct Admission {
     lock: RobustMutex,
     parked: SharedRef<EventCell>,
-    /// Where those sleep who found nothing to do at this end.
+    /// Processes that found nothing to do on this side sleep here.
     idle: SharedRef<EventCell>,
     header: SharedRef<QueueHeader>,
-    /// What ever passed this end.
+    /// What ever passed this side.
     passed: fn(&QueueHeader) -> Passed,
-    /// What is left of this handle's turn. Below zero, what it has done since it used that up.
+    /// What is left of this handle's quantum. Below zero: what it has done since it used that up.
     left: AtomicI64,
-    /// Its turn is over, the next one was woken, and this is the nth part of a turn since; 0: it is
-    /// not over.
+    /// The quantum is used up, the next process was woken, and this is the nth part of a quantum since; 0:
+    /// it is not used up.
     over: AtomicU32,
-    /// What this handle learned of waits at this end.
+    /// What this handle learned of waits on this side.
     pub(super) policy: WaitPolicy,
 }
 
 impl Admission {
-    /// The end where `passed` counts.
+    /// `passed` counts what passed this side; parked processes sleep on `parked`, others on `idle`.
     pub(super) fn new(
         lock: RobustMutex,
         parked: SharedRef<EventCell>,
@@ -112,8 +112,8 @@ impl Admission {
         }
     }
 
-    /// Takes the lock, by `deadline` or by the lock's grace period if that is later. Stands
-    /// aside for as long as others keep the end busy.
+    /// Takes the lock, by `deadline` or by the lock's grace period if that is later. Parks for as long as
+    /// others keep the side busy.
     ///
     /// # Errors
     /// `Timeout`, `Interrupted`; `Poisoned` when an earlier repair was abandoned.
@@ -125,8 +125,8 @@ impl Admission {
         }
     }
 
-    /// The lock at once, if it is free and the turn is not over: most calls get along with that,
-    /// and never ask what time it is.
+    /// The lock at once, if it is free and the quantum is not used up: enough for most calls, which then
+    /// never read the clock.
     #[inline(always)]
     pub(super) fn enter_now(&self) -> Option<Guard<'_>> {
         match self.has_quantum() {
@@ -137,7 +137,7 @@ impl Admission {
 
     #[cold]
     fn enter_slow(&self, deadline: Deadline) -> Result<Acquired<'_>> {
-        // Who must not wait for messages must not wait for turns either.
+        // A call that must not wait for messages must not be parked either.
         if deadline == Deadline::Now {
             return self.lock(deadline);
         }
@@ -151,19 +151,19 @@ impl Admission {
         }
     }
 
-    /// Takes the lock without regard to turns: for what is done once in a while, and by
-    /// those who hold another lock already.
+    /// Takes the lock without regard to quanta: for rare operations, and for callers that have the other
+    /// lock already.
     pub(super) fn lock(&self, deadline: Deadline) -> Result<Acquired<'_>> {
         self.lock.lock(deadline)
     }
 
-    /// The lock, unless somebody keeps it for longer than an operation takes.
+    /// The lock, unless a process keeps it for longer than an operation takes.
     pub(super) fn spin(&self) -> Option<Guard<'_>> {
         self.lock.try_lock().or_else(|| self.lock.spin())
     }
 
-    /// Before an operation: stands aside if this handle's turn is over and another is there. True
-    /// if a turn has just come to its end.
+    /// Before an operation: parks if this handle's quantum is used up and another process is there. True
+    /// if the quantum has just come to its end.
     ///
     /// # Errors
     /// `Interrupted`.
@@ -183,7 +183,7 @@ impl Admission {
     /// After an operation that did this much.
     #[inline(always)]
     pub(super) fn charge(&self, done: Passed) {
-        // Not exact when threads share the handle, nor need it be.
+        // Not exact where threads share the handle, and need not be.
         let left = self.left.load(Ordering::Relaxed);
         let left = left.wrapping_sub_unsigned(weight(done));
         self.left.store(left, Ordering::Relaxed);
@@ -191,11 +191,11 @@ impl Admission {
 
     #[cold]
     fn end_quantum(&self, deadline: Deadline) -> Result<bool> {
-        // A call that must not wait never stands aside.
+        // A call that must not wait never parks.
         let waits = deadline != Deadline::Now;
         let over = self.over.load(Ordering::Relaxed);
         if !waits || over == 0 {
-            // One that stands aside, or else one that was too late every time.
+            // A parked process, or else one that others were faster than every time.
             let woken = self.parked.notify_one() || self.idle.notify_one();
             self.begin_quantum(u32::from(woken && waits));
             return Ok(true);
@@ -209,15 +209,15 @@ impl Admission {
         Ok(false)
     }
 
-    /// A turn; or, once it is over, the part of one that is done until the next process is there.
+    /// A quantum; or, once it is used up, the part of one that is done until the next process is there.
     fn begin_quantum(&self, over: u32) {
         self.over.store(over, Ordering::Relaxed);
         let left = if over == 0 { QUANTUM } else { PART };
         self.left.store(left, Ordering::Relaxed);
     }
 
-    /// Spins for something to do, and stands aside if others did a whole turn meanwhile. True if it
-    /// is worth trying again.
+    /// Spins for something to do, and parks if others did a whole quantum meanwhile. True if it is worth
+    /// trying again.
     ///
     /// # Errors
     /// `Interrupted`.
@@ -233,8 +233,8 @@ impl Admission {
         Ok(starved)
     }
 
-    /// Sleeps until somebody makes way, and then returns true; false if that is not to be
-    /// waited for, because there is room for one more or the deadline has passed.
+    /// Sleeps until it is unparked, and then returns true; false if one more process can be admitted, or the
+    /// deadline has passed.
     ///
     /// # Errors
     /// `Interrupted`.
@@ -262,13 +262,13 @@ impl Admission {
         }
     }
 
-    /// One more is wanted here: the other end has nothing to do.
+    /// Admits one more process: the other side has nothing to do.
     #[cold]
     pub(super) fn unpark(&self) {
         self.parked.notify_one();
     }
 
-    /// Ends the waits at this end through this handle, some of which sleep on one of `events`.
+    /// Ends the waits on this side through this handle, some of which sleep on one of `events`.
     pub(super) fn end_waits(&self, events: &[&EventCell]) {
         let events = events.iter().copied();
         self.policy
@@ -276,7 +276,7 @@ impl Admission {
             .end(events.chain([&*self.parked, &*self.idle]));
     }
 
-    /// Something happened that concerns everybody.
+    /// Admits all: something happened that concerns every process.
     pub(super) fn unpark_all(&self) {
         self.parked.notify_all();
     }

@@ -54,8 +54,8 @@ impl Producer<'_> {
             .ok_or_else(|| Error::corrupt("the room set aside for a reservation is gone"))?;
         head.set_len(size);
         self.write_header(offset, record::stored(block), size);
-        self.end.skip(HEADER);
-        self.end.count(size);
+        self.cursor.skip(HEADER);
+        self.cursor.count(size);
         head.set_number(self.messages());
         head.set(Mark::new(MessageState::Sent, 0, NOBODY));
         self.publish();

@@ -4,7 +4,7 @@
 //! offset  size  field            written by            invariant
 //!      0     8  capacity         both locks held       R1: a power of two, 4096 ..= max
 //!      8     8  max_capacity     creator               constant
-//!     16     8  initial_capacity    creator               constant; R1
+//!     16     8  initial_capacity creator               constant; R1
 //!     24     8  max_items        creator               constant; 0 for no bound
 //!     32     4  flags            either lock held      only ever gains bits
 //!     36     4  max_attempts     creator               constant; 0 for no bound
@@ -12,23 +12,23 @@
 //!    192     8  seen_head        producer              R2: <= head
 //!    200    32  put[2]           producer              messages and bytes ever put
 //!    232     8  seen_taken       producer              <= messages ever taken
-//!    240     8  writing          producer              derived: reservations in the message store
+//!    240     8  writing          producer              derived: reservations that are being written
 //!    248     8  serial           producer              reservations ever made
 //!    256     8  tail             producer              R3: head <= tail <= head + capacity
 //!    384    64  consumer lock    see `sync::lock`
 //!    448     8  seen_tail        consumer              R4: <= tail
 //!    456    32  taken[2]         consumer              messages and bytes ever taken
 //!    512     8  head             consumer
-//!    520     8  due              consumer              when to look after the message store; 0: never
-//!    528    12  finished         event: those sleep on it who wait for all to be acked
-//!    540     4  first            consumer              derived: the first due in the message store, or 0
-//!    544     4  told             consumer              1 if a descriptor may be readable (see `readiness`)
-//!    548    12  unsignalled           event: those sleep on it who watch over a readable descriptor
+//!    520     8  due              consumer              when to look through the store; 0: never
+//!    528    12  finished         event: processes that wait for all acks sleep on it
+//!    540     4  first            consumer              derived: the first message due in the store, or 0
+//!    544     4  signalled        consumer              1 if a descriptor may be readable (see `readiness`)
+//!    548    12  unsignalled      event: the threads of readable descriptors sleep on it
 //!    560     8  fifo             consumer              inode of the queue's FIFO, 0 until it has one
 //!    640    12  not_empty        event: consumers sleep on it
 //!    768    12  not_full         event: producers sleep on it
-//!    896    12  parked_producers         event: producers that stand aside (see `entrance`)
-//!   1024    12  parked_consumers        event: consumers that stand aside
+//!    896    12  parked_producers event: see `admission`
+//!   1024    12  parked_consumers event: likewise
 //!   1152   704  store            see `store`
 //!   4096   cap  ring             records, back to back; no record crosses the end
 //!  + max        store            a heap of messages that lie outside the ring
@@ -39,7 +39,7 @@
 //! word are free, and bit 0 tells which of the two counters beside it belongs to it. One
 //! store of that word therefore publishes the records *and* the counts, and a kill before
 //! or after it leaves either the old pair or the new one. Nothing has ever to be counted
-//! again, and repair has nothing to do but to check R1 and R3.
+//! again, and the repair of the ring is a check of R1 and R3.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -64,7 +64,7 @@ pub(super) struct Count {
     pub(super) bytes: AtomicU64,
 }
 
-/// What only the holder of the producers' lock writes.
+/// What only the owner of the producers' lock writes.
 #[repr(C, align(128))]
 pub(crate) struct ProducerFields {
     pub(crate) lock: LockCell,
@@ -79,7 +79,7 @@ pub(crate) struct ProducerFields {
     pub(super) serial: AtomicU64,
 }
 
-/// What only the holder of the consumers' lock writes.
+/// What only the owner of the consumers' lock writes.
 #[repr(C, align(128))]
 pub(crate) struct ConsumerFields {
     pub(crate) lock: LockCell,
@@ -101,11 +101,11 @@ pub(crate) struct QueueHeader {
     pub(super) tail: CachePadded<AtomicU64>,
     pub(crate) consumer: ConsumerFields,
     pub(super) head: AtomicU64,
-    // Read by those who wait for messages, who look at the head as well, and hardly written.
+    // Read by processes that wait for messages, which read the head as well, and rarely written.
     pub(super) due: AtomicU64,
     pub(super) finished: EventCell,
     pub(super) first: AtomicU32,
-    // Read by takes that leave nothing, and hardly written where nobody asked for a descriptor.
+    // Read by takes that leave nothing, and rarely written where no process has a descriptor.
     pub(super) signalled: AtomicU32,
     pub(super) unsignalled: EventCell,
     pub(super) fifo: AtomicU64,
@@ -143,8 +143,8 @@ const _: () = {
     assert!(size_of::<QueueHeader>() <= RING as usize);
 };
 
-/// Changes a derived count, by whoever holds its lock. Killed before or after, the heir of that
-/// lock counts again.
+/// Changes a derived count, under its lock. Killed before or after, the next owner of that lock counts
+/// again.
 pub(super) fn change(count: &AtomicU64, by: i64) {
     let sum = count.load(Ordering::Relaxed).saturating_add_signed(by);
     count.store(sum, Ordering::Relaxed);
@@ -198,8 +198,8 @@ impl QueueHeader {
 }
 
 fn read_counts(cursor: &AtomicU64, counts: &[Count; 2]) -> Passed {
-    // It goes round again only if that end has published meanwhile: bytes that stand still, whatever
-    // they are, end it.
+    // It is repeated only if that side has published meanwhile: a cursor that does not change ends it,
+    // whatever its bytes are.
     loop {
         let word = cursor.load(Ordering::Acquire);
         let count = &counts[(word & 1) as usize];

@@ -6,12 +6,10 @@ use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use raw_sync::Timeout;
-
 use crate::error::{Error, Result};
 use crate::layout::Owner;
 use crate::sync::Nap;
-use crate::sys::clock::{Deadline, now_ns};
+use crate::sys::clock::{Deadline, Timeout, now_ns};
 
 use super::core::Queue;
 use super::cursors::{Consumer, Message};
@@ -19,10 +17,10 @@ use super::locked::{ConsumersLock, TakeSide};
 use super::reservation::MessagePlace;
 use super::store::{Mark, MessageState};
 
-/// A message that this process works on: a `[u8]` in shared memory, for nobody else.
+/// A message that this process works on: a `[u8]` in shared memory that no other consumer gets.
 ///
-/// [`ack`](Self::ack) it when the work is done. If the process dies instead, by whatever
-/// cause, another consumer gets the message; so does it when the lease is dropped without
+/// [`ack`](Self::ack) it when the work is done. If the process dies instead, from any
+/// cause, another consumer gets the message; the same happens when the lease is dropped without
 /// an ack, or given back with [`nack`](Self::nack). Nothing is ever lost, but a message whose
 /// worker died just before the ack is worked on twice.
 ///
@@ -60,8 +58,8 @@ impl LeasedMessage {
     /// # Safety
     /// The message is leased by this process, and the queue is open.
     pub(super) unsafe fn bytes(&self) -> &[u8] {
-        // SAFETY: `hold` checked the span; a leased message is written by nobody, and stays
-        // where it is until its holder lets go, even beyond its deadline.
+        // SAFETY: `lease_block` checked the span; a leased message is not written to, and stays where it
+        // is until its owner acks it or gives it back, even beyond its deadline.
         unsafe { NonNull::slice_from_raw_parts(self.place.span, self.place.len).as_ref() }
     }
 }
@@ -99,7 +97,7 @@ impl Lease<'_> {
     /// The work is done: the message is gone.
     ///
     /// # Errors
-    /// `Expired` if its deadline passed and somebody else gets it; `Invalid` in a forked
+    /// `Expired` if its deadline passed and another consumer gets it; `Invalid` in a forked
     /// child; `Poisoned`, `Corrupt`.
     pub fn ack(self) -> Result<()> {
         let lease = ManuallyDrop::new(self);
@@ -133,8 +131,8 @@ impl Drop for Lease<'_> {
 
 impl Queue {
     /// Takes the first message to work on, waiting until `timeout`. Once this process is dead it
-    /// is another consumer's, within a tenth of a second and mostly much sooner, as soon as
-    /// somebody takes or waits.
+    /// is another consumer's: within a tenth of a second, mostly much sooner, as soon as another
+    /// process takes or waits.
     ///
     /// What was [reserved](Self::reserve) is read where it was written. What was put is copied
     /// once, out of the ring, so that no lease holds up the others.
@@ -281,14 +279,14 @@ impl Queue {
         let waits = &self.consumers.policy.waits;
         let mut nap = Nap::FIRST;
         while self.unfinished()? > 0 {
-            // Under the lock: whoever finishes the last message after that sees the sleeper.
+            // Under the lock: a process that finishes the last message after that sees the sleeper.
             let done = || self.unfinished() == Ok(0);
             nap.ended(finished.sleep(waits, nap.ns(), deadline, done)?);
         }
         Ok(())
     }
 
-    /// Messages were finished, and somebody waits for the last.
+    /// Messages were finished, and a process waits for the last.
     #[cold]
     pub(super) fn notify_finished(&self) {
         if self.count_unfinished() == 0 {
@@ -323,7 +321,7 @@ impl Queue {
         self.max_attempts().is_some_and(|max| attempts >= max)
     }
 
-    /// Whether a closed queue may still get messages to take: somebody else works on them.
+    /// Whether a closed queue may still get messages to take: other processes work on them.
     pub(super) fn may_come_back(&self) -> bool {
         let mine = self.lease_count.get(self.segment.owner());
         self.ring.may_come_back(mine)

@@ -1,10 +1,8 @@
 //! Taking many messages in one call, under one lock.
 
-use raw_sync::Timeout;
-
 use crate::copy::{Room, room};
 use crate::error::{Error, Result};
-use crate::sys::clock::Deadline;
+use crate::sys::clock::{Deadline, Timeout};
 
 use super::core::Queue;
 

@@ -1,4 +1,4 @@
-//! The ring against the plainest queue there is.
+//! The ring against a queue that is as plain as possible.
 //!
 //! The reference knows the rules of `ring` (records of multiples of 16, padding before the
 //! end, a batch that is due) and keeps everything else in a `VecDeque`. After every step the
@@ -158,7 +158,7 @@ impl Model {
         self.free() >= need
     }
 
-    /// Bytes for others than those who have reserved.
+    /// Bytes that are not set aside for reservations.
     fn free(&self) -> u64 {
         let aside = self.reserved.len() as u64 * HEADER;
         (self.capacity - self.used()).saturating_sub(aside)
@@ -490,7 +490,7 @@ fn cursors_and_headers_of_any_bits_are_answered() {
                 3 => 1 << (next() % 64),
                 _ => 0,
             };
-            // SAFETY: inside the heap's block, aligned, and nobody else is there.
+            // SAFETY: inside the heap's block, aligned, and no other thread uses it.
             unsafe { heap.at.add(word as usize).cast::<u64>().write(bits) };
         }
         let data = vec![7; next() as usize % 5000];

@@ -2,11 +2,9 @@
 
 use std::ptr::NonNull;
 
-use raw_sync::Timeout;
-
 use crate::copy::{Room, room};
 use crate::error::{Error, Result};
-use crate::sys::clock::Deadline;
+use crate::sys::clock::{Deadline, Timeout};
 
 use super::core::Queue;
 use super::cursors::{Consumer, Message};

@@ -2,31 +2,32 @@
 //!
 //! The processes that share a queue share a FIFO, in which there is a byte while there is something
 //! to take. They find it by name (see `segment::fifo`) and by the inode in the header. The first
-//! process that is asked for a descriptor makes it; ends whose descriptor nobody asked for look at
+//! process that is asked for a descriptor makes it; where no process was asked, takes look at
 //! one word when they leave nothing.
 //!
 //! ```text
-//! who                                under the consumers' lock            when
-//! a thread of each asked process     `told` = 1, then writes              there is something
-//! the same                           reads, `told` = 0, tells `unsignalled`    there is nothing
-//! a take that will leave nothing     the same, and then publishes         `told` is 1
+//! by                                 under the consumers' lock            when
+//! a thread of each asked process     `signalled` = 1, then writes         there is something
+//! the same                           reads, `signalled` = 0, wakes        there is nothing
+//!                                    the sleepers on `unsignalled`
+//! a take that will leave nothing     the same, and then publishes         `signalled` is 1
 //! ```
 //!
-//! So a byte is in the FIFO only while `told` is 1, and from when a take is over that has left nothing
+//! So a byte is in the FIFO only while `signalled` is 1, and from when a take is over that has left nothing
 //! until something comes the FIFO is unreadable, for all processes. Only to become readable takes time.
 //!
-//! What a program gets is an epoll of the FIFO, its handle's own: it can be made readable for good,
-//! for the waits through one handle are over, and nobody else's is.
+//! What a program gets is an epoll of the FIFO, its handle's own: so it can be made readable for good
+//! when the waits through this one handle are ended.
 //!
 //! **Without a FIFO** (the object's name was removed; nothing can be made in the directory) a process
 //! has an eventfd in its place, which its own takes make unreadable at once, and its thread after those
 //! of others. The same happens to the FIFO after takes of a process that cannot open it: such a take
-//! leaves `told` as it is, and tells `unsignalled`.
+//! leaves `signalled` as it is, and wakes the sleepers on `unsignalled`.
 //!
 //! # What a kill leaves
 //! *A take, between reading and publishing*: something is there and the FIFO is unreadable. *A take of a
 //! part of a batch, or of what was given back, after it has published*: a byte, and nothing there.
-//! *A thread, between its two steps*: `told` and no byte. The owner of the lock is then dead, and each
+//! *A thread, between its two steps*: `signalled` and no byte. The owner of the lock is then dead, and each
 //! look of a thread, a tenth of a second later at most, compares the FIFO itself with what is there.
 //!
 //! A forked child inherits its parent's descriptors, which stay right for as long as any process looks.
@@ -36,12 +37,10 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use raw_sync::Timeout;
-
 use crate::error::{Error, Result};
 use crate::sync::crash::crash_point;
 use crate::sync::{EventCell, Waits, Watch, Watched};
-use crate::sys::clock::Deadline;
+use crate::sys::clock::{Deadline, Timeout};
 use crate::sys::poll::Signal;
 
 use super::core::Queue;
@@ -120,7 +119,7 @@ impl Watched for Signaller {
 
 impl Queue {
     /// A descriptor for an event loop: it polls readable while there is something to take, and
-    /// once the queue is closed or poisoned. For `poll`, `epoll` and what is built on them.
+    /// once the queue is closed or poisoned. For `poll`, `epoll` and event loops.
     ///
     /// It is readable some 30 us after a message was put, and no more once the call has returned that
     /// took the last one, in whatever process: so a reader that polls it again under a lock which all
@@ -233,7 +232,7 @@ impl Queue {
             let waited = self.wait_for_message(deadline);
             waited.map_err(|err| self.got_nothing(err))?;
         }
-        // The wake was for somebody who takes.
+        // The wake was for a process that takes.
         self.ring.header.not_empty.notify_one();
         Ok(())
     }
@@ -243,16 +242,16 @@ impl Queue {
         &self.consumers.policy.waits
     }
 
-    /// Whether there plainly is something to take, or nothing ever will be.
+    /// Whether there is something to take, or nothing ever will be, by a quick look.
     pub(crate) fn has_arrived(&self) -> bool {
         let ring = &self.ring;
         ring.is_occupied() || !ring.may_come_back(0) && ring.header.has_ended()
     }
 
-    /// [`has_arrived`](Self::has_arrived), once what nobody can take is out of the way, and
-    /// what the dead had leased is back.
+    /// [`has_arrived`](Self::has_arrived), once padding is out of the way, and what dead processes had
+    /// leased is delivered again.
     pub(crate) fn is_ready(&self) -> bool {
-        // Each look gets something out of the way, unless somebody wrote over the queue.
+        // Each look gets something out of the way, unless the queue was overwritten.
         for _ in 0..LOOKS {
             if self.ring.starts_done() {
                 // The owner of the lock is taking, or knows that something is wrong.
@@ -276,12 +275,12 @@ impl Queue {
     }
 
     /// The caller has looked, and there was nothing to take: if there is a descriptor, it is or becomes
-    /// unreadable, and readable again if something has come since: an edge, for those who wait for
+    /// unreadable, and readable again if something has come since: an edge, for programs that wait for
     /// edges.
     #[cold]
     pub(crate) fn found_nothing(&self) {
         if self.descriptor.is_made() {
-            // Who waits for a descriptor has nothing to do, as if it slept here.
+            // A process that waits for a descriptor has nothing to do, as if it slept here.
             self.producers.unpark();
         }
         if (self.is_signalled() || self.descriptor.is_own_set())

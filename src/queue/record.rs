@@ -11,7 +11,7 @@
 //! | state   | meaning                                                   |
 //! |---------|-----------------------------------------------------------|
 //! | READY   | a message                                                 |
-//! | STORED | a message that lies in the message store, at `block`; no payload here |
+//! | STORED  | a message in the message store, at `block`; no payload here |
 //! | DONE    | padding before the end of the ring                        |
 
 /// Every record starts at a multiple of this; so does every payload.
@@ -44,12 +44,12 @@ impl RecordState {
     }
 }
 
-/// The word of a message in the message store.
+/// The word of a record whose message is in the message store.
 pub(crate) fn stored(block: u32) -> u64 {
     RecordState::Stored as u64 | u64::from(block) << 32
 }
 
-/// Where in the message store a message with this word is.
+/// Where in the message store that message is.
 #[inline]
 pub(crate) fn block(word: u64) -> u32 {
     (word >> 32) as u32
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_says_where_on_the_shelf_its_message_is() {
+    fn a_record_says_where_in_the_store_its_message_is() {
         let word = stored(0xfedc_ba98);
         assert_eq!(RecordState::of(word), Some(RecordState::Stored));
         assert_eq!(block(word), 0xfedc_ba98);

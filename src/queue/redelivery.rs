@@ -15,13 +15,11 @@ use std::ptr::NonNull;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use raw_sync::Timeout;
-
 use crate::copy::copy;
 use crate::error::{Error, Result};
 use crate::layout::Owner;
 use crate::sync::crash::crash_point;
-use crate::sys::clock::now_ns;
+use crate::sys::clock::{Timeout, now_ns};
 
 use super::core::Queue;
 use super::header::change;

@@ -4,12 +4,10 @@ use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
-use raw_sync::Timeout;
-
 use crate::error::{Error, Result};
 use crate::layout::Owner;
 use crate::sync::crash::crash_point;
-use crate::sys::clock::Deadline;
+use crate::sys::clock::{Deadline, Timeout};
 
 use super::core::Queue;
 use super::cursors::Producer;

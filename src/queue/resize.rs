@@ -21,7 +21,7 @@ impl Queue {
         let capacity = self.ring.capacity()?;
         let fits = || self.ring.has_room(need);
         let room = || fits() && self.ring.takes_one_more();
-        // Others may be faster every time; growth is worth a last try.
+        // Others may be faster every time until the deadline; growth is a last try.
         let late = deadline != Deadline::Now && deadline.passed();
         // A ring that holds only a few of such messages makes both ends wait for each other.
         let cramped = need > capacity / ROOMY && capacity < ROOMY_UP_TO;
@@ -43,7 +43,7 @@ impl Queue {
         }
         if may_grow {
             match self.grow(capacity, need, deadline) {
-                // As good as a queue that may not grow, if the message fits in that.
+                // The same as a queue that may not grow, if the message fits in that.
                 Err(Error::NoSpace { .. }) if need <= capacity && deadline != Deadline::Now => {}
                 done => return done,
             }
@@ -128,8 +128,8 @@ impl Queue {
     /// Moves the head over padding that no consumer is there to move over, so that a message
     /// as large as the ring finds an empty one.
     ///
-    /// What was given back is older than what the ring has, and leaves the padding there: whoever
-    /// waits for that to go must not be shown such a message instead, again and again. Killed
+    /// A message that was given back is older than those in the ring, and is taken without moving over
+    /// padding: a caller that waits for the padding to go must not find such a message instead. Killed
     /// before the head is stored, the padding is there for the next; after it, it is gone.
     pub(super) fn skip_padding(&self, deadline: Deadline) -> Result<()> {
         let guard = self.lock::<ConsumersLock>(deadline)?;
@@ -177,7 +177,7 @@ mod tests {
 
     use crate::queue::Queue;
     use crate::segment::{self, Options};
-    use raw_sync::Timeout;
+    use crate::sys::clock::Timeout;
 
     #[test]
     fn who_looks_for_padding_touches_no_memory_that_may_be_gone() {

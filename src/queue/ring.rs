@@ -1,7 +1,7 @@
 //! The byte ring: where records are, and how it grows and shrinks.
 //!
-//! No locks and no system calls here: whoever calls holds the locks that a function asks for.
-//! A ring on the heap behaves like one in shared memory.
+//! No locks and no system calls here (see `locked` for the locks): a ring on the heap behaves like one
+//! in shared memory.
 //!
 //! **The end of the ring.** A record that does not fit before the end is put at the
 //! beginning, and a DONE record fills the gap. It is published by itself, so that an empty
@@ -37,8 +37,8 @@ pub(crate) struct Ring {
     pub(super) store: MessageStore,
 }
 
-// SAFETY: the bytes are reached only through a `Producer` or a `Consumer`, whose makers
-// promise to be alone.
+// SAFETY: the bytes are reached only through a `Producer` or a `Consumer`, of each of which there is one
+// at a time (see their constructors).
 unsafe impl Send for Ring {}
 // SAFETY: as for `Send`.
 unsafe impl Sync for Ring {}
@@ -121,14 +121,13 @@ impl Ring {
         max.saturating_add(MessageStore::size(max))
     }
 
-    /// Messages that are being written in the message store.
+    /// Reservations that are being written.
     #[inline]
     fn writing(&self) -> u64 {
         self.header.producer.writing.load(Ordering::Relaxed)
     }
 
-    /// Bytes that are kept free for the records of what is being written in the message store, so
-    /// that a commit never waits for room.
+    /// Bytes that are kept free for the records of reservations, so that a commit never waits for room.
     #[inline]
     pub(super) fn set_aside(&self) -> u64 {
         self.writing().wrapping_mul(HEADER)
@@ -170,7 +169,7 @@ impl Ring {
         }
     }
 
-    /// Checks R1 and R3. True at any moment, but exact only for who holds both locks.
+    /// Checks R1 and R3. They hold at any moment; the check is exact only under both locks.
     pub(crate) fn check(&self) -> Result<()> {
         let capacity = self.capacity()?;
         // The head first: it can then only be behind the tail that is read after it.
@@ -199,13 +198,13 @@ impl Ring {
         }
     }
 
-    /// Whether the first record is padding, which nobody waits for. A hint: nothing is locked.
+    /// Whether the first record is padding, for which no consumer waits. A hint: nothing is locked.
     ///
     /// Between two loads here others may empty the ring, shrink it and give its memory back; to read
-    /// a record there takes a page of `/dev/shm` that nobody uses, or raises SIGBUS where none is
-    /// left. So of a ring that has grown only the part is read that always has memory. Beyond it,
-    /// padding is known by the counts, if it is all there is. With messages behind it, it is not:
-    /// the consumer that takes the next one moves over both.
+    /// a record there takes a page of `/dev/shm` that is not used, or raises SIGBUS where none is
+    /// left. So only the part of the ring is read that always has memory. Beyond it, padding is
+    /// recognised by the counts if it is all there is. If messages are behind it, it is not
+    /// recognised: the consumer that takes the next message moves over both.
     pub(crate) fn starts_done(&self) -> bool {
         let head = self.header.head.load(Ordering::Acquire) & CURSOR;
         if self.header.tail.load(Ordering::Acquire) & CURSOR == head {
@@ -219,9 +218,8 @@ impl Ring {
         RecordState::of(word) == Some(RecordState::Done)
     }
 
-    /// Whether there is something to take. If that is in the ring its first bytes are on their
-    /// way already: they are on another core, as far as the cursor was, and the lock is yet to
-    /// be taken.
+    /// Whether there is something to take. If it is in the ring, its first cache lines are asked for: they
+    /// are on another core, and come while the lock is taken.
     #[inline]
     pub(crate) fn is_occupied(&self) -> bool {
         let head = self.header.head.load(Ordering::Acquire) & CURSOR;
@@ -243,7 +241,7 @@ impl Ring {
     /// the one store that publishes the new capacity nothing has changed.
     ///
     /// # Safety
-    /// The caller holds both locks.
+    /// Both locks are held.
     pub(crate) unsafe fn grow(&self, wanted: u64) -> Result<()> {
         while self.capacity()? < wanted {
             let old = self.capacity()?;
@@ -280,7 +278,7 @@ impl Ring {
     /// is not empty or has not grown. No record has to move, and one store does it.
     ///
     /// # Safety
-    /// The caller holds both locks.
+    /// Both locks are held.
     pub(crate) unsafe fn shrink(&self) -> Result<Option<u64>> {
         let (capacity, initial) = (self.capacity()?, self.initial);
         if capacity <= initial || self.header.used() != 0 || self.set_aside() > initial / 2 {
@@ -292,7 +290,7 @@ impl Ring {
     }
 }
 
-/// For what every put or get checks: out of line, so that none of them prepares for it.
+/// The error of checks in every put and get: out of line, so that they stay small.
 #[cold]
 #[inline(never)]
 pub(super) fn corrupt(what: &'static str) -> Error {

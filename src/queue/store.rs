@@ -1,8 +1,8 @@
 //! The message store: messages that lie outside the ring, each in an extent of its own.
 //!
-//! There a reservation is written, there a leased message is read, and there one waits that
-//! was given back. So nothing in the ring is ever lent: consumers wait for no writer, the ring
-//! grows whatever is lent, and a worker may keep one message for an hour while millions pass.
+//! A reservation is written there, a leased message is read there, and a message that was given back
+//! waits there. So nothing in the ring is ever lent: consumers wait for no writer, the ring
+//! grows whatever is leased, and a worker may keep one message for an hour while millions pass.
 //!
 //! ```text
 //! offset  size  field     meaning
@@ -10,7 +10,7 @@
 //!      8     8  number    WRITING: of the reservation; else of the message, counted from 1
 //!     16     8  len       bytes of payload
 //!     24     8  due       LEASED: until when, 0 for ever; WAITING: not before
-//!     32     4  next      derived: the next one that is due
+//!     32     4  next      derived: the next one that is due, or that is cached
 //!     36    28  unused
 //!     64   len  payload
 //! ```
@@ -22,26 +22,26 @@
 //! | LEASED  | its owner works on it           | consumers | free: acked; WAITING: given back, owner dead; EXPIRED |
 //! | WAITING | to be delivered again           | consumers | LEASED; free: taken                |
 //! | EXPIRED | its owner was too slow: a copy  | consumers | free: its owner lets go or is dead |
-//! |         | is WAITING; nobody's: such a    |           | LEASED, WAITING: it is whole       |
-//! |         | copy in the making              |           |                                    |
-//! | RESTING | nothing; see below              | store     | any; free                          |
+//! |         | is WAITING. Without an owner: a |           | LEASED, WAITING: the copy is       |
+//! |         | copy that is being made         |           | complete                           |
+//! | CACHED  | no message; see below           | store     | any; free                          |
 //!
-//! The lock named is that of the queue's end under which the state changes; each change is one
-//! store of the word, and freeing is one store in the block map. The lock in [`MessageStoreState`] guards
-//! allocating and freeing only, and is the innermost.
+//! The lock named is the one under which the state changes; each change is one
+//! store of the word, and freeing is one store in the block map. The lock in [`MessageStoreState`]
+//! guards allocating and freeing only, and is the innermost.
 //!
-//! **Rest.** A place that was just read is in the caches of the core that read it, and to write
-//! there means to fetch it from them line by line. So large places are used in turns: what is
-//! let go of rests until [`CACHED_BLOCKS`] blocks do, or nothing else is free. NB: messages written and read
-//! in place on two cores of a Zen 4, which have a cache of 1 MiB each: of 64 KiB 27 GB/s with 1 MiB at
-//! rest, 36 to 39 with 2, and 37 to 44 with 3 to 8; of 1 MiB 22 with 1, and 54 with 4 or 8. On a Zen 3
-//! it had been 12 without any, and 28 to 40 with 1 MiB.
+//! **Cached places.** A place that was just read is in the caches of the core that read it, and a
+//! write to it fetches it from there line by line. So large places are used in rotation: what is
+//! freed stays cached until [`CACHED_BLOCKS`] blocks are, or nothing else is free. Messages written
+//! and read in place on two cores of a Zen 4, which have a cache of 1 MiB each: of 64 KiB, 27 GB/s
+//! with 1 MiB cached, 36 to 39 with 2, and 37 to 44 with 3 to 8; of 1 MiB, 22 with 1, and 54 with 4
+//! or 8. On a Zen 3: 12 without any, and 28 to 40 with 1 MiB.
 //!
 //! # What a kill leaves
-//! The extents say what there is; lists and counts are derived. Whoever inherits a lock
-//! looks through all extents (see `loans`) and knows by the numbers what was half done:
-//! a message's number is compared with how many were ever put and taken. The heir of the
-//! store's own lock frees all that rests.
+//! The extents say what there is; lists and counts are derived. The next owner of a dead process's
+//! lock looks through all extents (see `repair`) and tells by the numbers what was half done:
+//! a message's number is compared with how many were ever put and taken. The next owner of the
+//! store's own lock frees all that is cached.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -90,12 +90,12 @@ pub(crate) struct MessageStoreState {
     /// Under the consumers' lock, derived: how many are LEASED, and how many WAITING.
     pub(super) leased: AtomicU64,
     pub(super) waiting: AtomicU64,
-    /// How long after a look at the message store the next one is due, while anything is leased.
+    /// How long after a look through the store the next one is due, while anything is leased.
     pub(super) check_ns: AtomicU64,
 }
 
-/// Derived, under the message store's lock: the RESTING ones, the oldest first, and their blocks. Both
-/// sides write here for each large message, so it is one line, and nothing else is on it.
+/// Derived, under the store's lock: the list of CACHED places, the oldest first, and how many blocks
+/// they have. Both sides write here for each large message, so it is one cache line of its own.
 #[repr(C, align(64))]
 struct CachedPlaces {
     oldest: AtomicU32,
@@ -132,7 +132,7 @@ pub(super) enum MessageState {
     Cached = b'Z',
 }
 
-/// What a message's word says.
+/// What the word of a message says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark {
     pub(super) state: MessageState,
@@ -178,7 +178,7 @@ impl Mark {
     }
 }
 
-/// A message in the message store, as it was when it was looked at.
+/// A message in the store, as it was when it was looked at.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StoredMessage {
     pub(super) block: u32,
@@ -187,13 +187,13 @@ pub(super) struct StoredMessage {
     pub(super) due: u64,
 }
 
-/// Nobody's. A generation begins with 1.
+/// No owner: generations begin with 1.
 pub(super) const NOBODY: Owner = Owner {
     slot: 0,
     generation: 0,
 };
 
-/// Where the messages lie. Reading and marking need no lock but that of the queue's end.
+/// Where the messages lie. Reading and marking need only the lock that the table above names.
 #[derive(Clone, Copy)]
 pub(crate) struct MessageStore {
     region: Region,
@@ -201,21 +201,21 @@ pub(crate) struct MessageStore {
     arena: SharedRef<ArenaState>,
 }
 
-/// Blocks that rest before the first is used again, twice as many at most, unless the message store is
-/// small (see [`MessageStore::rest`]): more than the caches that are a core's own, which have up to 2 MiB.
+/// Blocks that are cached before the first is used again; at most twice as many. More than a core's own
+/// caches, which have up to 2 MiB. A small store has fewer (see [`MessageStore::cache_size`]).
 const CACHED_BLOCKS: u64 = (4 << 20) / BLOCK;
-/// Blocks of the places that rest. Of smaller ones so many would be within such a cache.
+/// Blocks of the places that are cached. So many smaller ones would lie within a core's caches.
 const LARGE: std::ops::RangeInclusive<u32> = 16..=(4 << 20) / BLOCK as u32;
 
-/// Room for the messages' own heads beside a full ring's worth of payload.
+/// Room for the heads of messages, beside the payload of a full ring.
 const SLACK: u64 = 64 << 10;
 
-/// Room that no reservation gets, for copies of what is leased out of the ring. Otherwise whoever
-/// only leases would never get past a small message behind which the message store is full of large ones.
+/// Room that no reservation gets, for copies of what is leased out of the ring. Otherwise a process that
+/// only leases would never get past a small message while the store is full of large ones.
 const COPIES: u64 = 128 << 10;
 
 impl MessageStore {
-    /// Blocks of the message store of a ring that grows to `max` bytes.
+    /// Blocks of the store of a ring that grows to `max` bytes.
     fn blocks(max: u64) -> u32 {
         let blocks = Heap::blocks_for(max.saturating_add(SLACK + COPIES));
         // A multiple of what a page has, as all heaps.
@@ -242,7 +242,7 @@ impl MessageStore {
         })
     }
 
-    /// The arena, for the holder of the message store's lock.
+    /// The arena, for the owner of the store's lock.
     pub(super) fn arena<'a>(
         &'a self,
         state: &'a MessageStoreState,
@@ -281,7 +281,9 @@ impl MessageStore {
     #[inline]
     pub(super) fn span(&self, block: u32, len: u64) -> Result<NonNull<u8>> {
         let Word::Used { blocks, .. } = self.heap.block(block)?.word() else {
-            return Err(Error::corrupt("a message is not in the message store"));
+            return Err(Error::corrupt(
+                "a message is not in the queue's message store",
+            ));
         };
         let (start, held) = (self.heap.offset_of(block), u64::from(blocks) * BLOCK);
         if len > held - HEAD {
@@ -290,7 +292,7 @@ impl MessageStore {
         self.region.span(start + HEAD, len as usize)
     }
 
-    /// A place for `len` bytes in `arena`, `None` if the message store is full.
+    /// A place for `len` bytes in `arena`, `None` if the store is full.
     pub(super) fn allocate(
         &self,
         state: &MessageStoreState,
@@ -309,7 +311,7 @@ impl MessageStore {
             head.len.store(len, Ordering::Relaxed);
             head.due.store(0, Ordering::Relaxed);
             head.next.store(0, Ordering::Relaxed);
-            // The block map's store, which comes after, publishes them, or this does.
+            // Of a cached place this publishes them, of another the block map's store that follows.
             head.set(mark);
             Ok(())
         };
@@ -325,7 +327,7 @@ impl MessageStore {
         } else {
             0
         };
-        // Whether it fits, with what is set aside, once so many of the blocks in use are free.
+        // Whether it fits, with what is kept for copies, once so many of the blocks in use are free.
         let has_room = |freed: u64| {
             let (used, all) = arena.usage();
             used.saturating_sub(freed)
@@ -357,7 +359,9 @@ impl MessageStore {
         block: u32,
     ) -> Result<()> {
         let Word::Used { blocks, .. } = self.heap.block(block)?.word() else {
-            return Err(Error::corrupt("a message is not in the message store"));
+            return Err(Error::corrupt(
+                "a message is not in the queue's message store",
+            ));
         };
         if !LARGE.contains(&blocks) {
             return arena.free(block);
@@ -380,12 +384,12 @@ impl MessageStore {
             .map(drop)
     }
 
-    /// How many blocks rest here. On a small store that is nearly all of it, until it is needed.
+    /// How many blocks are cached: in a small store nearly all of it, until it is needed.
     fn cache_size(&self) -> u64 {
         CACHED_BLOCKS.min(u64::from(self.heap.blocks()) / 8 * 7)
     }
 
-    /// The place that has rested longest, if `least` blocks do and it has `blocks` blocks.
+    /// The oldest cached place, if `least` blocks are cached and it has `blocks` blocks.
     fn reuse_cached(
         &self,
         state: &MessageStoreState,
@@ -403,14 +407,14 @@ impl MessageStore {
         }
     }
 
-    /// Takes the oldest from the list of those that rest.
+    /// Takes the oldest from the list of cached places.
     fn pop_cached(&self, state: &MessageStoreState) -> Result<u32> {
         let block = state.cached.oldest.load(Ordering::Relaxed);
         let (head, word) = (self.head(block)?, self.heap.block(block)?.word());
         let (Some(MessageState::Cached), Word::Used { blocks, .. }) =
             (head.mark().map(|it| it.state), word)
         else {
-            return Err(Error::corrupt("a message rests that is in use"));
+            return Err(Error::corrupt("a cached place of a message is in use"));
         };
         let next = head.next.load(Ordering::Relaxed);
         state.cached.oldest.store(next, Ordering::Relaxed);
@@ -426,8 +430,7 @@ impl MessageStore {
         Ok(block)
     }
 
-    /// Frees of what rests the oldest, until no more than `most` blocks do. True if that was
-    /// anything.
+    /// Frees the oldest cached places, until no more than `most` blocks are cached. True if any was freed.
     pub(super) fn free_cached(
         &self,
         state: &MessageStoreState,
@@ -442,8 +445,8 @@ impl MessageStore {
         Ok(freed)
     }
 
-    /// After the death of an owner of the lock: nothing rests any more. Killed in this as well,
-    /// the next one begins again.
+    /// After the death of an owner of the store's lock: frees all cached places. If this process is killed
+    /// here as well, the next owner begins again.
     pub(super) fn rebuild(&self, state: &MessageStoreState, arena: &Arena<'_>) -> Result<()> {
         arena.rebuild()?;
         state.cached.oldest.store(0, Ordering::Relaxed);
@@ -457,7 +460,7 @@ impl MessageStore {
         Ok(())
     }
 
-    /// Everything in the message store, for the holder of its lock.
+    /// Everything in the store, for the owner of its lock.
     pub(super) fn all(&self, arena: &Arena<'_>) -> Result<Vec<StoredMessage>> {
         let mut found = Vec::new();
         arena.walk(|block, word| {
@@ -476,7 +479,7 @@ impl MessageStore {
             block,
             mark: head
                 .mark()
-                .ok_or_else(|| Error::corrupt("what lies in the message store is no message"))?,
+                .ok_or_else(|| Error::corrupt("an extent of the message store holds no message"))?,
             number: head.number.load(Ordering::Relaxed),
             due: head.due.load(Ordering::Relaxed),
         })
@@ -498,9 +501,9 @@ impl MessageStore {
     /// Whether an extent in use begins at `block`.
     ///
     /// A caller may name a place that it gave back long ago, of which not even the block map's
-    /// entry has memory any more. That is not looked at: to read where no memory is takes a page of
-    /// `/dev/shm`, or raises SIGBUS. With the lock of either end, the frontier stays where it is, but
-    /// for moving on: memory is given back only under both (see `Queue::shrink`).
+    /// entry has memory any more. That is not looked at: to read a hole takes a page of
+    /// `/dev/shm`, or raises SIGBUS. Under the lock of either side the frontier only moves up:
+    /// memory is given back under both (see `Queue::shrink`).
     fn is_used(&self, block: u32) -> bool {
         let entry = self.heap.block(block);
         let is_it = |word| matches!(word, Word::Used { .. });

@@ -1,4 +1,4 @@
-//! One end waiting for the other: taking, sleeping, waking, closing and repair.
+//! One side waiting for the other: taking, sleeping, waking and closing.
 //!
 //! # Who wakes whom, and when
 //! The wake-up policy decides the speed of a queue on a machine where a wake-up costs as much
@@ -9,15 +9,14 @@
 //! 2. Sleeping producers are woken once the ring has drained to half, so that they have
 //!    something to do when they arrive. A single one at its limit would otherwise be woken
 //!    for every message.
-//! 3. Whoever was woken wakes the next one if there is work left for it.
-//! 4. Whoever is woken [`WOKEN_IN_VAIN`] times and finds that others were faster, or sees them do a
-//!    whole turn while it looks, stands aside (see `entrance`), and is invited again when the
-//!    other end has nothing to do.
+//! 3. A process that was woken wakes the next one if there is work left for it.
+//! 4. A process that is woken [`WOKEN_IN_VAIN`] times and finds that others were faster, or sees them do
+//!    a whole quantum while it looks, is parked (see `admission`), and admitted again when the other
+//!    side has nothing to do.
 //!
 //! # What a kill leaves
-//! Both sides publish with one store (see `ring`), so a dead owner's half-written record or
-//! half-taken message is simply not there. The next owner checks that the cursors make sense
-//! and wakes everybody, since the dead may have owed somebody a wake.
+//! The next owner of a dead process's lock repairs what that left (see `repair`) and wakes everybody,
+//! since the dead process may have owed another a wake.
 
 use std::sync::atomic::Ordering;
 
@@ -31,18 +30,18 @@ use super::cursors::Consumer;
 use super::header::{CLOSED, POISONED, Passed};
 use super::locked::{ConsumersLock, ProducersLock, TakeGuard, TakeSide, ended};
 
-/// Who was woken so often only to find that others had been faster stands aside.
+/// A process that was woken so often and found each time that others were faster is parked.
 const WOKEN_IN_VAIN: u32 = 3;
 
-/// A ring gives memory back after a sleep in vain of this length, the third or so: fresh pages cost
-/// more than anything else about a large message, and between two of a conversation there are some
-/// milliseconds. NB: 10 MB to another process and back from Python, 18 ms if the first sleep in vain
-/// does it (2 ms), and 4.4 so.
+/// A ring gives memory back after a sleep in vain of this length, the third or so: fresh pages are the
+/// largest cost of a large message, and between two messages of a conversation there are some
+/// milliseconds. 10 MB to another process and back from Python take 4.4 ms so, and 18 ms if the first
+/// sleep in vain (2 ms) gives the memory back.
 const QUIET_NS: u64 = 8_000_000;
 
 impl Queue {
-    /// Takes what `taken` finds at the taking end, which says how much that was. Waits while it
-    /// finds nothing: from the start, if that is what the caller has found.
+    /// Takes what `taken` takes, which says how much that was. Waits while it takes `nothing`: from the
+    /// start, if the caller has found that.
     #[inline]
     pub(super) fn take<T>(
         &self,
@@ -73,7 +72,7 @@ impl Queue {
         }
     }
 
-    /// Takes what `taken` finds there now.
+    /// Takes what `taken` takes now; `None` if that is nothing.
     #[inline(always)]
     pub(super) fn take_now<T>(
         &self,
@@ -81,7 +80,7 @@ impl Queue {
         waited: bool,
         taken: impl FnOnce(TakeSide<'_>, &mut Consumer<'_>) -> Result<Option<(T, Passed)>>,
     ) -> Result<Option<T>> {
-        // Before looking: once a queue is closed, what is not there will never be.
+        // Before looking: once a queue is closed, nothing more comes.
         let flags = self.ring.header.flags();
         if flags & POISONED != 0 {
             return Err(ended(flags));
@@ -138,7 +137,7 @@ impl Queue {
         if deadline == Deadline::Now {
             return Err(Error::Empty);
         }
-        // Others may be faster every time.
+        // Others may be faster every time until the deadline.
         if deadline.passed() {
             return Err(Error::Timeout);
         }
@@ -163,29 +162,29 @@ impl Queue {
         })
     }
 
-    /// Sleeps on `event` until it is time to look again. Calls `idle` whenever it has slept
-    /// for a whole slice in vain, of so many nanoseconds.
+    /// Sleeps on `event` until it is time to look again. Calls `idle` with the slice's nanoseconds after
+    /// each slice in vain.
     #[cold]
     pub(super) fn sleep(
         &self,
         event: &EventCell,
-        entrance: &Admission,
+        admission: &Admission,
         deadline: Deadline,
         ready: impl Fn() -> bool,
         idle: impl Fn(u64) -> Result<()>,
     ) -> Result<()> {
-        let (mut nap, mut in_vain) = (entrance.policy.nap(), 0);
+        let (mut nap, mut in_vain) = (admission.policy.nap(), 0);
         loop {
             let due = self.due();
             let nap_ns = self.until_due(nap.ns());
-            let slept = entrance.policy.sleep(event, nap_ns, deadline, &ready)?;
+            let slept = admission.policy.sleep(event, nap_ns, deadline, &ready)?;
             nap.ended(slept);
             match slept {
                 Slept::Woken if !ready() => {
-                    // To sleep until another time is not in vain.
+                    // If the time of the next look has changed meanwhile, it was not woken in vain.
                     in_vain += u32::from(due == self.due());
                     if in_vain == WOKEN_IN_VAIN {
-                        return entrance.park(deadline).map(drop);
+                        return admission.park(deadline).map(drop);
                     }
                 }
                 Slept::Woken | Slept::Ready => return Ok(()),
@@ -216,7 +215,7 @@ impl Queue {
         self.wake_producers();
     }
 
-    /// Something was finished for which those may have waited who take from a closed queue.
+    /// A message was finished: processes that take from a closed queue may have waited for that.
     #[inline]
     pub(super) fn notify_end(&self) {
         if self.is_closed() {
@@ -235,7 +234,7 @@ impl Queue {
     #[cold]
     fn wake_producer(&self) {
         let has_room = self.ring.header.used() <= self.capacity() / 2;
-        // Padding alone is no reason to wait for a consumer, and may be more than half.
+        // Padding alone is not waited for, and may be more than half of the ring.
         if (has_room || self.ring.starts_done()) && self.takes_a_few_more() {
             self.ring.header.not_full.notify_one();
         }
@@ -248,7 +247,7 @@ impl Queue {
     }
 
     /// Closes the queue for all processes: nothing can be put any more; what is there can be
-    /// taken, and then every `get` reports `Closed`. Wakes all who wait. Closing twice is
+    /// taken, and then every `get` reports `Closed`. Wakes all waiting calls. Closing twice is
     /// no error.
     ///
     /// # Errors
@@ -286,11 +285,11 @@ impl Queue {
         let header = self.ring.header;
         self.producers.end_waits(&[]);
         self.consumers.end_waits(&[&header.finished]);
-        // Somebody may wait for the descriptor.
+        // A thread may wait for the descriptor.
         self.descriptor.open_up();
     }
 
-    /// Whether [`close`](Self::close) was called, by whatever process.
+    /// Whether [`close`](Self::close) was called, by any process.
     pub fn is_closed(&self) -> bool {
         self.ring.header.flags() & CLOSED != 0
     }

@@ -49,7 +49,7 @@ pub(super) struct Attachment {
 
 const NONE: u32 = u32::MAX;
 
-/// All attachments of this process, and its life.
+/// All attachments of this process, and its membership in a liveness group.
 pub(super) struct Attachments {
     all: Vec<*const Attachment>,
     liveness: ProcessLiveness,
@@ -142,7 +142,7 @@ impl Attachment {
         };
         if !self.file.persistent {
             let _streams = StreamsTaken::new();
-            // A file that has lost its name, and one that nobody can open now, is not removed here.
+            // A file that has lost its name, or cannot be opened now, is not removed here.
             if let Ok((file, name)) = self.file.open()
                 // Without the lock it could remove what another process has just opened.
                 && let Ok(_lock) = AttachLock::acquire(file.as_fd())
@@ -237,7 +237,7 @@ impl Drop for Attachment {
 
 /// At exit: handles that were never dropped (a C program's, a global's) leave as well.
 pub(crate) extern "C" fn leave_all() {
-    // A thread of the library's own may lock objects, and must not once the attachments are left.
+    // A thread of the library's own may lock objects, and must not do so once these are left.
     sync::stop_watching();
     let mut attachments = attachments();
     attachments.each().for_each(Attachment::leave);
@@ -258,12 +258,12 @@ unsafe extern "C" fn before_fork() {
     let mut guard = attachments();
     let child = guard.liveness.before_fork();
     guard.each().for_each(|it| it.prepare(child));
-    // SAFETY: see `AcrossFork`: the lock is ours.
+    // SAFETY: see `AcrossFork`: this thread has the lock.
     unsafe { *ACROSS_FORK.0.get() = Some(guard) };
 }
 
 unsafe extern "C" fn after_fork_in_parent() {
-    // SAFETY: see `AcrossFork`: the lock is ours until the guard is dropped here.
+    // SAFETY: see `AcrossFork`: this thread has the lock until the guard is dropped here.
     if let Some(mut attachments) = unsafe { (*ACROSS_FORK.0.get()).take() } {
         attachments.each().for_each(Attachment::stay);
         attachments.liveness.after_fork_in_parent();

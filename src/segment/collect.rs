@@ -2,10 +2,10 @@
 //! process.
 //!
 //! A service that is killed and started again would otherwise fill the directory: its objects have
-//! other names each time, and nobody opens the old ones. One look at a file takes a few
+//! other names each time, and no process opens the old ones. One look at a file takes a few
 //! microseconds, but removing one takes about a millisecond for every 10 MiB of it. So the first
-//! creation has a limit of time for the one and for both, and collecting for lack of memory, if
-//! it found nothing, is not done again before ten times as long has passed as it took.
+//! creation has a limit of time for looking and one for both, and a collection for lack of memory that
+//! found nothing is not repeated before ten times as long has passed as it took.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -32,7 +32,7 @@ const FIRST_NS: u64 = 50_000_000;
 /// How many times as long as a look at everything that found nothing took, to wait for the next.
 const PAUSE: u64 = 10;
 
-/// Removes what killed processes left: ephemeral objects that nobody has open, and files whose
+/// Removes what killed processes left: ephemeral objects that no process has open, and files whose
 /// creation was cut short. Returns their names; with `dry_run` it removes nothing.
 ///
 /// Never touches a persistent object, one in use, another user's, or a file that is not
@@ -57,7 +57,7 @@ pub fn gc(dry_run: bool) -> Result<Vec<String>> {
     Ok(removed)
 }
 
-/// Removes the ephemeral object `name` if nobody is attached to it.
+/// Removes the ephemeral object `name` if no process is attached to it.
 pub(crate) fn sweep(name: &str) -> Result<()> {
     collect(&name::file_of(name)?, false).map(drop)
 }
@@ -131,8 +131,8 @@ fn is_no_object(file: &str) -> bool {
         .any(|prefix| file.starts_with(prefix))
 }
 
-/// Removes `file` if it is ephemeral or unfinished and ours, nobody is attached to it, and nobody
-/// is about to be.
+/// Removes `file` if it is ephemeral or unfinished and this user's, and no process is attached to it or
+/// about to be.
 fn collect(file: &str, dry_run: bool) -> Result<bool> {
     // No child of another thread's fork may inherit a file's attach lock.
     let _attachments = attachment::attachments();

@@ -1,38 +1,39 @@
-//! Who lives, by the kernel's word: one locked byte for each process.
+//! Which processes live, by the kernel's word: one locked byte for each process.
 //!
 //! ```text
-//! /dev/shm/shoal+<family>, a file of no memory
-//! its size           how many members there ever were: the number of the next one
+//! /dev/shm/shoal+<group>, a file of no memory
+//! its size               how many members there ever were: the number of the next one
 //! and far beyond it, bytes that are only locked:
-//! ATTACH_LOCK               while a member comes, and while the file is removed
+//! ATTACH_LOCK            while a process becomes a member, and while the file is removed
 //! ATTACH_LOCK + 1 + number  for as long as that member lives
 //! ```
-//! A process becomes a member when it opens its first object: of the family of a process that has
-//! that object open, or else of a new one. From then on an object's table of participants names it
-//! by family and number, so an object needs no descriptor and no lock of its own, and one answer
-//! of the kernel is about all objects of a process. A number is given once. Without objects a process
-//! is in no family.
+//! A process becomes a member of a liveness group when it opens its first object: of the group of a
+//! process that has that object open, or else of a new one. From then on an object's table of
+//! participants names it by group and number, so an object needs no descriptor and no lock of its own,
+//! and one answer of the kernel is about all objects of a process. A number is given once. A process
+//! without objects is in no group.
 //!
-//! **AcrossFork by a mapping.** A lock belongs to an open file description, which exists while there is a
+//! **Held by a mapping.** A lock belongs to an open file description, which exists while there is a
 //! descriptor or a mapping of it. A member has both: the descriptor to ask the kernel with, and the
 //! mapping because some programs close every descriptor they find. `MADV_DONTFORK` keeps the mapping
 //! from children, and the child closes its copy of the descriptor.
 //!
 //! **Forks.** Before a fork the parent makes the child a member, with a description of its own that
 //! both processes have until the parent gives it up. So there is no moment at which the child is not
-//! alive. Where that fails (no descriptor is to be had) the child stays in its parent's place, whose
+//! alive. Where that fails (no descriptor is to be had) the child shares its parent's membership, whose
 //! mapping it then inherits: both are alive while one of them is.
 //!
 //! **Where the kernel cannot be asked**, because the file was removed (`rm /dev/shm/*`, the end of a
 //! login session), the root directory was changed or no descriptor is left, the process id and the
-//! time at which the participant came decide. Participants of an object are of one pid namespace.
+//! time at which the participant registered decide. Participants of an object are of one pid
+//! namespace.
 //!
 //! # Crash arguments
-//! *Killed while it creates the file or comes:* nobody holds the file, and it is collected. A number
-//! that was locked and not yet counted is given again: no object names it.
+//! *Killed while it creates the file or becomes a member:* the file has no member, and is collected. A
+//! number that was locked and not yet counted is given again: no object names it.
 //! *Killed before or during a fork:* the description of the child is gone with the process, or the
-//! child has it. *The last member is killed:* as the first. *Stopped while it comes:* the others wait
-//! for a second, and then found a family of their own.
+//! child has it. *The last member is killed:* as the first. *Stopped with the attach lock:* the others
+//! wait for a second, and then begin a group of their own.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -55,12 +56,12 @@ const GROUP_BITS: u32 = 40;
 /// How often to begin again where others are in between, or have the number.
 const TRIES: u32 = 64;
 
-/// A member of a family, among all there ever were.
+/// A member of a liveness group: the group, and the member's number in it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct MemberId(u64);
 
 impl MemberId {
-    /// As it is written in shared memory; `None` for 0, which is nobody.
+    /// As it is written in shared memory; `None` for 0, which is no member.
     pub(super) fn from_word(word: u64) -> Option<Self> {
         (word != 0).then_some(Self(word))
     }
@@ -79,17 +80,17 @@ impl MemberId {
     }
 }
 
-/// What its participant's entry says of a process, for where the kernel cannot be asked.
+/// What a participant's entry says of its process, for where the kernel cannot be asked.
 #[derive(Clone, Copy)]
 pub(super) struct Signed {
     /// 0 while it is not known.
     pub(super) pid: u32,
-    /// When it came, on the clock of [`since_boot_ns`](crate::sys::clock::since_boot_ns).
+    /// When it registered, on the clock of [`since_boot_ns`](crate::sys::clock::since_boot_ns).
     pub(super) since: u64,
 }
 
-/// This process's life, for threads that do not hold the lock of the attachments; 0 if it has none. Changed
-/// only by those that do, and in a child by its only thread.
+/// This process's own id, for threads that do not hold the lock of the attachments; 0 if it is no member.
+/// Changed only by threads that hold it, and in a child by its only thread.
 static OWN_ID: AtomicU64 = AtomicU64::new(0);
 /// The descriptor that belongs to it.
 static FD: SharedKept = SharedKept::none();
@@ -104,16 +105,16 @@ pub(super) fn pid_namespace() -> u64 {
         return known;
     }
     let found = process::pid_namespace();
-    // A process keeps its own, and a child may have another. Without a life there may be no hook that
-    // tells a child.
+    // A process keeps its own, and a child may have another. A process that is no member may have no
+    // hook that runs in a child.
     if OWN_ID.load(Ordering::Relaxed) != 0 {
         NAMESPACE.store(found, Ordering::Relaxed);
     }
     found
 }
 
-/// Whether `life` has not ended. `signed` is asked for only where the kernel cannot be; `None` if its
-/// process id means nothing here.
+/// Whether member `id` lives. `signed` is asked for only where the kernel cannot be; it is `None` if
+/// its process id means nothing here.
 pub(super) fn is_alive(id: MemberId, signed: impl FnOnce() -> Option<Signed>) -> Result<bool> {
     let own = MemberId(OWN_ID.load(Ordering::Relaxed));
     if id == own {
@@ -138,7 +139,7 @@ pub(super) fn is_alive(id: MemberId, signed: impl FnOnce() -> Option<Signed>) ->
     }
 }
 
-/// A place in a family.
+/// A membership that this process has taken.
 pub(super) struct Member {
     id: MemberId,
     /// The open file description that has the lock.
@@ -150,12 +151,12 @@ impl Member {
         self.id
     }
 
-    /// What keeps it alive, until it and all its copies are closed.
+    /// The file that keeps it alive, until that and all its copies are closed.
     pub(super) fn into_file(self) -> File {
         self.file
     }
 
-    /// The first of a new family.
+    /// The first member of a new group.
     fn found() -> Result<Self> {
         for _ in 0..TRIES {
             let [random] = process::random();
@@ -165,17 +166,17 @@ impl Member {
                 file => file?,
             };
             crash_point!();
-            // None if it was collected before anybody was in it.
+            // None if it was collected before it had a member.
             if let Some(member) = Self::enter(group, file)? {
                 return Ok(member);
             }
         }
         Err(Error::corrupt(
-            "the file of this process's group was removed each time it was created",
+            "the liveness file of this process was removed each time it was created",
         ))
     }
 
-    /// A new member of `family`, if it is there and no process was stopped in its gate.
+    /// A new member of `group`, if its file is there and no stopped process has its attach lock.
     fn join(group: u64) -> Result<Option<Self>> {
         let named = name::liveness_file(group);
         let file = match shm::open_file(&named) {
@@ -187,7 +188,7 @@ impl Member {
         Self::enter(group, file)
     }
 
-    /// The same, by a description of its file that nobody else has.
+    /// The same, by a description of its file that no other process has.
     fn enter(group: u64, file: File) -> Result<Option<Self>> {
         let Some(lock) = AttachLock::acquire_soon(file.as_fd())? else {
             return Ok(None);
@@ -201,10 +202,10 @@ impl Member {
     }
 }
 
-/// The next number of `family`, and its lock. The caller has closed the gate.
+/// The next number of `group`, and its lock. Under the file's attach lock.
 fn take_number(group: u64, file: &File) -> Result<MemberId> {
     let facts = file.metadata().map_err(|_| Error::last_os("fstat"))?;
-    // MemberId 0 is nobody's. Files that are too large are answered with a signal.
+    // Id 0 is no member's. To make a file too large raises a signal.
     let most = limits::file_size().map_or(NUMBERS, |limit| limit.min(NUMBERS));
     for number in facts.len().max(1)..most {
         let id = MemberId(group << NUMBER_BITS | number);
@@ -217,17 +218,17 @@ fn take_number(group: u64, file: &File) -> Result<MemberId> {
         }
     }
     Err(Error::Exhausted {
-        what: "processes of one group",
+        what: "processes of one liveness group",
         limit: most,
     })
 }
 
-/// The member in which a process lives.
+/// The member that a process is.
 struct OwnMember {
     id: MemberId,
     fd: Kept,
     /// Keeps the lock if the program closes the descriptor. None where `madvise` does nothing, since
-    /// all children would have it.
+    /// all children would have the mapping.
     page: Option<Pages>,
 }
 
@@ -253,13 +254,13 @@ impl OwnMember {
         }
     }
 
-    /// What other threads have to know of this process's home.
+    /// Publishes what other threads have to know of it.
     fn announce(&self) {
         FD.set(&self.fd);
         OWN_ID.store(self.id.word(), Ordering::Relaxed);
     }
 
-    /// Another member of the same family.
+    /// Another member of the same group.
     fn another(&self) -> Result<Option<Member>> {
         let group = self.id.group();
         let Some(fd) = self.fd.get() else {
@@ -275,12 +276,12 @@ impl OwnMember {
     }
 }
 
-/// This process among the living, and a child that it is about to fork. Guarded by the lock of the
+/// This process's membership, and that of a child that it is about to fork. Guarded by the lock of the
 /// attachments.
 pub(super) struct ProcessLiveness {
     own: Option<OwnMember>,
     next: Option<OwnMember>,
-    /// A child had to stay in this home; or this is the child.
+    /// A child shares this membership; or this is the child.
     shared_slot: bool,
 }
 
@@ -293,11 +294,11 @@ impl ProcessLiveness {
         }
     }
 
-    /// This process's life. If it has none yet it begins here: in the family of one of `others`, if
-    /// there is any.
+    /// This process's id. If it is no member yet it becomes one: of the group of one of `others`, if there
+    /// is any.
     ///
     /// # Errors
-    /// `Os`: no descriptor is to be had; `NoSpace` and `NoInodes` for a new family's file.
+    /// `Os`: no descriptor is to be had; `NoSpace` and `NoInodes` for a new group's file.
     pub(super) fn enter(&mut self, others: &[MemberId]) -> Result<MemberId> {
         if let Some(own) = &self.own {
             return Ok(own.id);
@@ -314,7 +315,7 @@ impl ProcessLiveness {
         Ok(own.id)
     }
 
-    /// A member that is no process: it lives for as long as its descriptor is open anywhere.
+    /// A member that is no process: it lives for as long as its descriptor is open in any process.
     ///
     /// # Errors
     /// As for [`enter`](Self::enter).
@@ -326,8 +327,8 @@ impl ProcessLiveness {
         joined.map_or_else(Member::found, Ok)
     }
 
-    /// The life of a child that is about to be forked; `None` if it has to share this process's, or
-    /// there is none.
+    /// The id of a child that is about to be forked; `None` if it has to share this process's, or there
+    /// is none.
     pub(super) fn before_fork(&mut self) -> Option<MemberId> {
         let own = self.own.as_ref()?;
         let _streams = StreamsTaken::new();
@@ -352,7 +353,7 @@ impl ProcessLiveness {
         }
     }
 
-    /// In the child: it moves to what was made for it. System calls only.
+    /// In the child: it takes the membership that was made for it. System calls only.
     pub(super) fn after_fork_in_child(&mut self) {
         NAMESPACE.store(0, Ordering::Relaxed);
         let Some(next) = self.next.take() else {
@@ -361,7 +362,7 @@ impl ProcessLiveness {
         crash_point!();
         next.hand_on(false);
         next.announce();
-        // Only the parent can be in a home with others.
+        // The new membership is the child's alone.
         self.shared_slot = false;
         if let Some(mut old) = self.own.replace(next) {
             // It is not in this process, whose copy of the descriptor is closed.
@@ -369,13 +370,13 @@ impl ProcessLiveness {
         }
     }
 
-    /// This process has no object: it leaves its family. The last of a family removes its file.
+    /// This process has no object: it leaves its group. The last member removes the group's file.
     pub(super) fn leave(&mut self) {
         let Some(own) = self.own.take() else { return };
         OWN_ID.store(0, Ordering::Relaxed);
         FD.clear();
         if std::mem::take(&mut self.shared_slot) {
-            // The lock goes with the last who lives here, and `gc` removes the file.
+            // The lock is released with the last process that shares it, and `gc` removes the file.
             return;
         }
         let named = name::liveness_file(own.id.group());
@@ -385,7 +386,7 @@ impl ProcessLiveness {
                 crash_point!();
                 remove_if_empty(&named, fd);
             }
-            // The lock goes with the mapping, and then it can be seen whether it was the last.
+            // The lock is released with the mapping; then it can be seen whether it was the last.
             None => {
                 let id = own.id;
                 drop(own);
@@ -395,7 +396,7 @@ impl ProcessLiveness {
     }
 }
 
-/// Removes the file of this life's family if nobody is in it any more.
+/// Removes the file of this member's group if it has no member any more.
 pub(super) fn sweep(id: MemberId) {
     let named = name::liveness_file(id.group());
     if let Ok(file) = shm::open_file(&named) {
@@ -403,7 +404,7 @@ pub(super) fn sweep(id: MemberId) {
     }
 }
 
-/// Removes the file of a family if nobody else is in it.
+/// Removes the file of a group if it has no other member.
 fn remove_if_empty(named: &str, fd: BorrowedFd<'_>) {
     if let Ok(Some(_lock)) = AttachLock::try_acquire(fd)
         && let Ok(None) = ofd::first_held(fd, 0, 0)

@@ -1,7 +1,7 @@
 //! A named, stamped, sparse piece of shared memory and the processes attached to it.
 //!
-//! One public object is one segment is one file `/dev/shm/shoal.<name>`, or one in the directory that
-//! `SHOAL_DIR` names:
+//! Each public object is one segment, and each segment is one file `/dev/shm/shoal.<name>`, or one in the
+//! directory that `SHOAL_DIR` names:
 //!
 //! ```text
 //!      0  stamp          who may open this, and as what       stamp.rs
@@ -19,8 +19,8 @@
 //!
 //! # Limits
 //! Only processes of the same user, the same pid namespace and an equal layout may be attached at a
-//! time. What nobody holds stops nobody: it is removed, or if it is persistent changes its pid
-//! namespace, before anything else in its stamp is judged. A
+//! time. A segment without participants is never refused for that: it is removed, or, if it is persistent,
+//! changes its pid namespace, before the rest of its stamp is checked. A
 //! hostile process of the same user can truncate the file under a mapping, and the next
 //! access is then a SIGBUS: nothing in user space can prevent that.
 

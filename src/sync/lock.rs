@@ -12,17 +12,17 @@
 //! owner      bit 63   taken from the dead, and not yet declared whole
 //!            48..63   MARK, so that bytes which are no owner's hardly ever look like one
 //!            32..48   the owner's slot
-//!             0..32   which sitter of that slot
-//!            all ones: given up, see `robust`
+//!             0..32   the slot's generation
+//!            all ones: abandoned, see `robust`
 //! ```
 //! It is taken by one compare-and-swap of `owner` and freed by one exchange of it, by any thread of
 //! any process. Like a robust pthread mutex it tells the next owner that the last one died. Unlike
-//! one it belongs to a handle and not to a thread, needs no particular C library, and holds nothing
+//! such a mutex it belongs to a handle and not to a thread, needs no particular C library, and holds nothing
 //! that could crash a process if it were overwritten: a word that names no living participant is a
 //! dead owner's.
 //!
 //! # What a death costs
-//! `owner` alone says which process has the lock; the rest is worth something only to that owner.
+//! `owner` alone says which process has the lock; the rest has a meaning only for that owner.
 //! *Killed with the lock:* a waiter asks the kernel when it comes and after each slice of its sleep,
 //! and takes over by exchanging that very owner for itself, so that one of them gets it. *Killed
 //! while taking over:* the same again. *Killed between freeing the lock and waking a waiter:* the
@@ -54,7 +54,8 @@ pub(crate) trait Peers: Send + Sync {
     fn lives(&self, owner: Owner) -> Result<bool>;
 }
 
-/// The lock. Its operations get the participants, which tell who the caller is and which owners live.
+/// The lock. Its operations are given the participants, which tell the caller's owner word and which owners
+/// live.
 #[repr(C, align(64))]
 #[derive(Default)]
 pub(crate) struct LockCell {
@@ -78,17 +79,17 @@ unsafe impl Shared for LockCell {}
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Acquisition {
-    /// From somebody who released it.
+    /// Its last owner released it.
     Clean,
-    /// From a process that died with it. The caller holds the lock, and what it guards may be
+    /// Its last owner died with it. The caller holds the lock, and what it guards may be
     /// half changed.
     OwnerDied,
 }
 
 const TAKING: u64 = 1 << 63;
 const MARK: u64 = 0x5ba1;
-pub(super) const NOBODY: u64 = 0;
-/// Nobody can have the lock any more.
+pub(super) const FREE: u64 = 0;
+/// No process can have the lock any more.
 pub(super) const GIVEN_UP: u64 = u64::MAX;
 
 /// An owner as one word, which is never 0.
@@ -145,7 +146,7 @@ impl LockCell {
     pub(super) fn take(&self, me: u64, woken: bool) -> std::result::Result<bool, u64> {
         // SYNC: pairs with the exchange in `free`.
         self.owner
-            .compare_exchange(NOBODY, me, Ordering::Acquire, Ordering::Relaxed)?;
+            .compare_exchange(FREE, me, Ordering::Acquire, Ordering::Relaxed)?;
         crash_point!();
         if !self.handoff.admits(woken) {
             self.put_back();
@@ -155,10 +156,10 @@ impl LockCell {
         Ok(true)
     }
 
-    /// What was taken is another one's.
+    /// What was taken is kept for another waiter.
     #[cold]
     fn put_back(&self) {
-        self.owner.swap(NOBODY, Ordering::SeqCst);
+        self.owner.swap(FREE, Ordering::SeqCst);
         crash_point!();
         self.handoff.call();
     }
@@ -234,7 +235,7 @@ impl LockCell {
     /// Takes the lock from an owner that is dead, if it is. It is then marked as not whole.
     pub(super) fn inherit(&self, peers: &dyn Peers, me: u64) -> Result<bool> {
         let owner = self.owner.load(Ordering::Relaxed);
-        if owner == NOBODY || owner == GIVEN_UP || peers.lives(unpack(owner))? {
+        if owner == FREE || owner == GIVEN_UP || peers.lives(unpack(owner))? {
             return Ok(false);
         }
         let marked = me | TAKING;
@@ -252,7 +253,7 @@ impl LockCell {
 
     /// Declares whole what was inherited.
     pub(super) fn settle(&self, me: u64) {
-        // Fails if somebody released a lock that was not theirs to release.
+        // Fails if the lock was released by a thread that did not have it.
         let _ = self
             .owner
             .compare_exchange(me | TAKING, me, Ordering::Relaxed, Ordering::Relaxed);
@@ -272,7 +273,7 @@ impl LockCell {
     /// Frees the lock, or goes up one level of a recursive one.
     ///
     /// # Errors
-    /// `Invalid` if nobody has it, or if it is recursive and another thread's.
+    /// `Invalid` if it is free, or if it is recursive and another thread's.
     #[inline]
     pub(crate) fn release(&self, me: u64) -> Result<()> {
         if self.is_recursive() {
@@ -319,10 +320,10 @@ impl LockCell {
     fn free(&self) -> Result<()> {
         self.about_to_free();
         // SYNC: pairs with the exchange in `take`; a full barrier for `call`.
-        let owner = self.owner.swap(NOBODY, Ordering::SeqCst);
+        let owner = self.owner.swap(FREE, Ordering::SeqCst);
         crash_point!();
         self.handoff.call();
-        if owner == NOBODY {
+        if owner == FREE {
             return Err(not_held());
         }
         Ok(())
@@ -335,7 +336,7 @@ impl LockCell {
         // SYNC: as in `free`.
         let freed = self
             .owner
-            .compare_exchange(me, NOBODY, Ordering::SeqCst, Ordering::Relaxed);
+            .compare_exchange(me, FREE, Ordering::SeqCst, Ordering::Relaxed);
         crash_point!();
         self.handoff.call();
         freed.is_ok()
@@ -352,14 +353,14 @@ impl LockCell {
         self.is_thread_of(self.owner.load(Ordering::Relaxed) & !TAKING, me)
     }
 
-    /// Whether anybody has it, alive or dead.
+    /// Whether it has an owner, alive or dead.
     pub(crate) fn is_held(&self) -> bool {
         !self.is_free()
     }
 
     #[inline]
     pub(super) fn is_free(&self) -> bool {
-        self.owner.load(Ordering::Relaxed) == NOBODY
+        self.owner.load(Ordering::Relaxed) == FREE
     }
 
     pub(super) fn is_given_up(&self) -> bool {

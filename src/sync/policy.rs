@@ -32,10 +32,10 @@
 //!    partner is quick, and only the cores may have been the reason. After [`FIRST_REST_NS`] one wait
 //!    spins for [`LONGEST_NS`], which is longer than a partner that sleeps takes to be woken. If that
 //!    is in vain, the next try comes after twice as long a rest, up to [`LAST_REST_NS`]; each spin
-//!    that pays halves the rest, so that a lucky one among many in vain changes little. Where waits
+//!    that pays halves the rest, so that one that succeeds among many in vain changes little. Where waits
 //!    are long, nothing is tried: an idle waiter costs nothing.
-//! 3. **Nobody yields.** `sched_yield` gives the core to whatever else is runnable, and beside a
-//!    program that computes it comes back a time slice later, after some milliseconds. A sleeper
+//! 3. **No waiter yields.** `sched_yield` gives the core to any other runnable process, and beside a
+//!    program that computes the waiter comes back a time slice later, after some milliseconds. A sleeper
 //!    that is woken is let in at once, because it has used less than its share.
 //! 4. **A spinner that lost its core stops spinning.** Two readings of the clock a few looks apart
 //!    then differ by more than [`STOLEN_NS`]. The machine is busy, and that counts as a spin in vain.
@@ -258,7 +258,7 @@ impl Nap {
         self.0
     }
 
-    /// The last one ended like this. True if nobody woke the sleeper, which may now ask the kernel
+    /// The last one ended like this. True if the sleeper was not woken, and may now ask the kernel
     /// whether the owner it waits for lives.
     pub(crate) fn ended(&mut self, slept: Slept) -> bool {
         let in_vain = slept == Slept::TimedOut;

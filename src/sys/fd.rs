@@ -86,7 +86,7 @@ impl Kept {
         Self { fd, file }
     }
 
-    /// The descriptor, for those who were promised one, whatever the program did to it.
+    /// The descriptor, for callers that were promised one, whatever the program did to it.
     pub(crate) fn number(&self) -> BorrowedFd<'_> {
         // SAFETY: this library does not close it before the value goes.
         unsafe { BorrowedFd::borrow_raw(self.fd) }
