@@ -3,8 +3,8 @@
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
-/// A caller's memory, to write payloads to. It need not be initialised: a C program's mostly is not.
-/// Nobody reads it here.
+/// A caller's memory, to write payloads to. It need not be initialised: a C program's mostly is not. It is
+/// never read here.
 pub(crate) type Room = [MaybeUninit<u8>];
 
 /// Initialised memory as room for bytes.

@@ -1,7 +1,7 @@
 //! Addresses inside shared memory: regions, offsets and the types that may live there.
 //!
 //! Every process maps a segment somewhere else, so no pointer is ever stored in one. What
-//! is stored is an [`Offset`] from the segment's first byte, and it is worthless until
+//! is stored is an [`Offset`] from the segment's first byte, and nothing follows from it until
 //! [`Region::resolve`] has checked it: whatever another process wrote there, the answer is
 //! a reference inside the mapping or [`Error::Corrupt`], in release builds too.
 
@@ -31,7 +31,7 @@ unsafe impl Shared for AtomicI32 {}
 // SAFETY: as for `AtomicU8`.
 unsafe impl Shared for AtomicU64 {}
 
-/// One participant among all there ever were: a slot, and which of its holders. What a
+/// A participant of an object: its slot, and how often that slot had been taken by then. What a
 /// participant holds in an object carries this, so that others can tell whether it lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Owner {
@@ -64,9 +64,9 @@ impl<T> Offset<T> {
     }
 }
 
-/// A span of mapped (or, in tests, heap) memory. It says where bytes are, not whose.
+/// A span of mapped (or, in tests, heap) memory.
 ///
-/// The region does not own its memory: whoever makes one keeps the mapping alive for as
+/// The region does not own its memory: the code that makes one keeps the mapping alive for as
 /// long as the region or anything resolved from it is used.
 #[derive(Clone, Copy)]
 pub(crate) struct Region {
@@ -83,7 +83,7 @@ unsafe impl Sync for Region {}
 impl Region {
     /// # Safety
     /// `base .. base + len` is mapped readable and writable, and stays so for as long as
-    /// the region, or anything resolved from it, is used. `base` is aligned to 4096, or at least to every `T` resolved.
+    /// the region, a copy of it, or anything resolved or kept from one of them is used.
     pub(crate) unsafe fn new(base: NonNull<u8>, len: usize) -> Self {
         Self { base, len }
     }
@@ -99,17 +99,27 @@ impl Region {
     }
 
     /// The `T` at `offset`, if it lies inside the region and is aligned.
-    ///
-    /// The reference is good for as long as the memory is mapped, which the maker of the
-    /// region promised to see to (see [`Self::new`]); an object keeps it beside its mapping.
     #[inline]
-    pub(crate) fn resolve<'a, T: Shared>(&self, offset: Offset<T>) -> Result<&'a T> {
+    pub(crate) fn resolve<T: Shared>(&self, offset: Offset<T>) -> Result<&T> {
+        let at = self.checked(offset)?;
+        // SAFETY: inside the region and aligned; `Shared` makes any bits valid; the maker of the
+        // region keeps the memory mapped while the region is used, and so while it is borrowed.
+        Ok(unsafe { at.as_ref() })
+    }
+
+    /// The same, to be stored in an object beside its mapping.
+    #[inline]
+    pub(crate) fn keep<T: Shared>(&self, offset: Offset<T>) -> Result<SharedRef<T>> {
+        self.checked(offset).map(SharedRef)
+    }
+
+    #[inline]
+    fn checked<T: Shared>(&self, offset: Offset<T>) -> Result<NonNull<T>> {
         let at = self.span(offset.bytes, size_of::<T>())?;
         if !(at.as_ptr() as usize).is_multiple_of(align_of::<T>()) {
             return Err(Error::corrupt("an offset is not aligned"));
         }
-        // SAFETY: inside the region and aligned, checked above; `Shared` makes any bits valid.
-        Ok(unsafe { at.cast::<T>().as_ref() })
+        Ok(at.cast())
     }
 
     /// The address of `len` bytes at `offset`, if all of them lie inside the region.
@@ -121,6 +131,44 @@ impl Region {
         }
         // SAFETY: `offset + len <= self.len`, so the address is inside the mapping.
         Ok(unsafe { self.base.add(offset as usize) })
+    }
+}
+
+/// A checked reference to a `T` in a [`Region`], without a lifetime: an object stores it beside the
+/// mapping that it points into.
+///
+/// Like the region that it comes from it is used only while the memory is mapped (see
+/// [`Region::new`]). A plain reference is borrowed from it, and so lives no longer than the object
+/// that stores it.
+pub(crate) struct SharedRef<T>(NonNull<T>);
+
+impl<T> Clone for SharedRef<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for SharedRef<T> {}
+
+// SAFETY: it is used as a `&T`, and what `Shared` allows a type to have is `Sync`.
+unsafe impl<T: Sync> Send for SharedRef<T> {}
+// SAFETY: as for `Send`.
+unsafe impl<T: Sync> Sync for SharedRef<T> {}
+
+impl<T> SharedRef<T> {
+    /// A part of it, to be stored likewise.
+    pub(crate) fn part<U>(&self, part: impl FnOnce(&T) -> &U) -> SharedRef<U> {
+        SharedRef(NonNull::from(part(self)))
+    }
+}
+
+impl<T> Deref for SharedRef<T> {
+    type Target = T;
+
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        // SAFETY: checked when it was made, and mapped while it is used (see `Region::new`).
+        unsafe { self.0.as_ref() }
     }
 }
 

@@ -2,16 +2,15 @@
 
 use std::os::fd::BorrowedFd;
 
-use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::process::Process;
 use crate::queue::Queue;
 use crate::sync::{Nap, Slept, WaitPolicy, Waits};
-use crate::sys::clock::Deadline;
+use crate::sys::clock::{Deadline, Timeout};
 use crate::sys::poll;
 
 /// What this process has learned about waiting for several things.
-static PATIENCE: WaitPolicy = WaitPolicy::new();
+static WAITS: WaitPolicy = WaitPolicy::new();
 
 /// To look at more things than this, again and again, costs more than to sleep.
 const FEW: usize = 16;
@@ -46,12 +45,12 @@ impl Waitable<'_> {
 
 /// Waits until one of these is ready, and returns the index of the first that is.
 ///
-/// "First" is by its place among `things`: where one that stands early is always ready, the
-/// others' turn never comes. Whoever wants all to get their share changes the order from call
-/// to call, or asks each of those it was not told of with a timeout of zero.
+/// "First" is by its place among `things`: if one of the first is always ready, the later ones are
+/// never returned. A caller that wants each of them to get its share changes the order from call
+/// to call, or tries each of the others with a timeout of zero.
 ///
 /// A queue that was ready may be empty by the time the caller takes from it, if others take
-/// from it too: use a `get` that does not wait. A process that has ended may have put something
+/// from it too: use a `get` that does not wait. A process that has ended may have put a message
 /// just before: look into its queue once more.
 ///
 /// Waits until `timeout`; zero only looks. Any number of threads may wait for the same things.
@@ -92,7 +91,7 @@ pub fn wait_any(things: &[Waitable<'_>], timeout: Timeout) -> Result<usize> {
     }
     let arrived = || queues(things).any(Queue::has_arrived);
     if things.len() <= FEW
-        && PATIENCE.spin(arrived)
+        && WAITS.spin(arrived)
         && let Some(index) = first_ready(things)?
     {
         return Ok(index);

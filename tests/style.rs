@@ -240,8 +240,8 @@ fn what_is_pure_neither_locks_nor_calls_the_system() {
     let pure = [
         "queue/record",
         "queue/ring",
-        "queue/ends",
-        "queue/reserve",
+        "queue/cursors",
+        "queue/commit",
         "map/table",
         "heap/slab",
         "heap/arena",

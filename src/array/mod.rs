@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::Timeout;
 use crate::copy::copy;
 use crate::error::{Error, Result};
-use crate::layout::{Offset, Shared};
+use crate::layout::{Offset, Shared, SharedRef};
 use crate::segment::{self, Kind, Options, Section, Segment, Spec};
 use crate::sync::{Acquisition, EndWaits, LockCell, WaitPolicy};
 use crate::sys::clock::Deadline;
@@ -71,7 +71,7 @@ const LAYOUT: u64 = 0x4152_5259_0000_0002;
 /// # Ok::<(), shoal::Error>(())
 /// ```
 pub struct Array {
-    header: &'static Header,
+    header: SharedRef<Header>,
     data: NonNull<u8>,
     len: usize,
     format: String,
@@ -136,7 +136,9 @@ impl Array {
             section: Section::ALL,
         };
         let segment = Segment::open_or_create(name, options, &spec, |segment| {
-            let header: &Header = segment.region().resolve(Offset::new(Segment::DATA))?;
+            let header = segment
+                .region()
+                .keep::<Header>(Offset::new(Segment::DATA))?;
             header.lock.init(true);
             header.item.store(item, Ordering::Relaxed);
             header.count.store(count, Ordering::Relaxed);
@@ -153,7 +155,7 @@ impl Array {
 
     fn attach(segment: Segment) -> Result<Self> {
         let region = segment.region();
-        let header: &Header = region.resolve(Offset::new(Segment::DATA))?;
+        let header = region.keep::<Header>(Offset::new(Segment::DATA))?;
         let (item, count) = (
             header.item.load(Ordering::Relaxed),
             header.count.load(Ordering::Relaxed),
@@ -259,7 +261,7 @@ impl Array {
 
     /// Ends the waits through this handle, as [`Queue::end_waits`](crate::Queue::end_waits).
     pub fn end_waits(&self) {
-        self.policy.waits.end(self.header.lock.line().events());
+        self.policy.waits.end(self.header.lock.handoff().events());
     }
 
     /// Removes the name. Processes that have it open keep using it.

@@ -8,7 +8,7 @@ use super::queue::{QueueHandle, queue};
 use super::status::guard;
 use crate::error::{Error, Result, Status};
 use crate::layout::Owner;
-use crate::queue::{Held, Place, Queue};
+use crate::queue::{LeasedMessage, MessagePlace, Queue};
 
 /// A span in a queue that is yours for a while. Filled in by `shoal_queue_reserve` and
 /// `shoal_pipe_reserve`, to be written, and by `shoal_queue_lease` and `shoal_pipe_lease`, to be
@@ -39,7 +39,7 @@ impl Loan {
         owner: 0,
     };
 
-    fn new(place: Place, attempts: u8) -> Self {
+    fn new(place: MessagePlace, attempts: u8) -> Self {
         Self {
             data: place.span.as_ptr().cast(),
             len: place.len,
@@ -50,7 +50,7 @@ impl Loan {
         }
     }
 
-    pub(super) fn of(reserved: Place) -> Self {
+    pub(super) fn of(reserved: MessagePlace) -> Self {
         Self::new(reserved, 0)
     }
 
@@ -67,10 +67,10 @@ impl Loan {
     }
 
     /// A reservation.
-    fn place(&self) -> Result<Place> {
+    fn place(&self) -> Result<MessagePlace> {
         let span = NonNull::new(self.data.cast())
             .ok_or_else(|| Error::invalid("loan", "it was given back before"))?;
-        Ok(Place {
+        Ok(MessagePlace {
             block: self.block,
             number: self.number,
             owner: Owner {
@@ -83,7 +83,7 @@ impl Loan {
     }
 
     /// Ends a lease by `how`. It is spent then.
-    pub(super) fn let_go(&mut self, how: impl FnOnce(&Held) -> Result<()>) -> Result<()> {
+    pub(super) fn let_go(&mut self, how: impl FnOnce(&LeasedMessage) -> Result<()>) -> Result<()> {
         let ended = how(&self.held()?);
         if matches!(ended, Ok(()) | Err(Error::Expired)) {
             *self = Self::NONE;
@@ -92,15 +92,15 @@ impl Loan {
     }
 
     /// A lease.
-    pub(super) fn held(&self) -> Result<Held> {
+    pub(super) fn held(&self) -> Result<LeasedMessage> {
         let place = self.place()?;
         let attempts = self.attempts.min(u8::MAX.into()) as u8;
-        Ok(Held { place, attempts })
+        Ok(LeasedMessage { place, attempts })
     }
 }
 
-impl From<Held> for Loan {
-    fn from(held: Held) -> Self {
+impl From<LeasedMessage> for Loan {
+    fn from(held: LeasedMessage) -> Self {
         Self::new(held.place, held.attempts)
     }
 }

@@ -16,7 +16,7 @@ use std::thread;
 use super::store::{ListState, Store};
 use crate::error::{Error, Result};
 use crate::heap::{Arena, ArenaState, Extent, Extents, Heap, PAGE, Purpose};
-use crate::layout::{Offset, Region, Shared};
+use crate::layout::{Offset, Region, Shared, SharedRef};
 use crate::segment::Segment;
 use crate::sync::{Acquired, Guard, LockCell, RobustMutex};
 use crate::sys::clock::Deadline;
@@ -65,14 +65,14 @@ pub(super) fn init(segment: &Segment, blocks: u32, reserve: u32) -> Result<()> {
     .reserve(reserve)
 }
 
-fn header(region: &Region) -> Result<&'static Header> {
-    region.resolve(Offset::new(HEADER))
+fn header(region: &Region) -> Result<SharedRef<Header>> {
+    region.keep(Offset::new(HEADER))
 }
 
 /// An attached list, without the public face.
 pub(super) struct Core {
     pub(super) heap: Heap,
-    header: &'static Header,
+    header: SharedRef<Header>,
     lock: RobustMutex,
     // Last: everything above points into it.
     segment: Segment,

@@ -34,7 +34,7 @@ use super::store::{Lookup, Store, StoreState};
 use super::turns::Turn;
 use crate::error::{Error, Result};
 use crate::heap::{Arena, ArenaState, Extent, Extents, Heap, LARGEST_SLOT, PAGE, Purpose};
-use crate::layout::{Offset, Owner, Region, Shared};
+use crate::layout::{Offset, Owner, Region, Shared, SharedRef};
 use crate::segment::Segment;
 use crate::sync::{Acquired, EventCell, Guard, LockCell, RobustMutex, WaitPolicy, publish_fence};
 use crate::sys::clock::Deadline;
@@ -107,7 +107,7 @@ pub(super) fn init(segment: &Segment, blocks: u32, reserve: u32, ordered: bool) 
     let [seed] = process::random();
     header.seed.store(seed, Ordering::Relaxed);
     header.blocks.store(blocks as u64, Ordering::Relaxed);
-    for shard in shards(&region)? {
+    for shard in shards(&region)?.iter() {
         shard.store.ordered.store(ordered.into(), Ordering::Relaxed);
     }
     Arena {
@@ -119,21 +119,21 @@ pub(super) fn init(segment: &Segment, blocks: u32, reserve: u32, ordered: bool) 
     .reserve(reserve)
 }
 
-fn header(region: &Region) -> Result<&'static Header> {
-    region.resolve(Offset::new(HEADER))
+fn header(region: &Region) -> Result<SharedRef<Header>> {
+    region.keep(Offset::new(HEADER))
 }
 
-fn shards(region: &Region) -> Result<&'static [Shard; SHARDS]> {
-    region.resolve(Offset::new(SHARD_TABLE))
+fn shards(region: &Region) -> Result<SharedRef<[Shard; SHARDS]>> {
+    region.keep(Offset::new(SHARD_TABLE))
 }
 
 /// An attached map, without the public face.
 pub(super) struct Core {
     pub(super) hasher: Hasher,
     pub(super) heap: Heap,
-    header: &'static Header,
+    header: SharedRef<Header>,
     // Arrays: looking up a shard that a hash names checks nothing.
-    shards: &'static [Shard; SHARDS],
+    shards: SharedRef<[Shard; SHARDS]>,
     locks: Box<[RobustMutex; SHARDS]>,
     arena_lock: RobustMutex,
     /// What this handle learned of waits for a key or a change.
@@ -178,7 +178,11 @@ impl Core {
                 .map_err(|_| Error::corrupt("a map has another number of shards"))?,
             arena_lock: attach(&header.lock),
             waiting: WaitPolicy::default(),
-            readers: Readers::new(region, readers_at(blocks), &header.reader_pages)?,
+            readers: Readers::new(
+                region,
+                readers_at(blocks),
+                header.part(|it| &it.reader_pages),
+            )?,
             segment,
         })
     }

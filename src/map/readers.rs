@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU32, Ordering, fence};
 
 use crate::error::Result;
 use crate::heap::{Backing, PAGE};
-use crate::layout::{Offset, Region, Shared};
+use crate::layout::{Offset, Region, Shared, SharedRef};
 use crate::segment::Segment;
 
 /// Threads of one process that may read at the same time. More take the lock.
@@ -58,10 +58,10 @@ const BUSY: *mut () = ptr::dangling_mut();
 /// The lines of all participants. Which are this process's, [`Segment::known`] says once they are
 /// ready.
 pub(super) struct Readers {
-    lines: &'static Lines,
+    lines: SharedRef<Lines>,
     base: u64,
     /// In shared memory: pages of lines that hold memory. Only grows.
-    pages: &'static AtomicU32,
+    pages: SharedRef<AtomicU32>,
 }
 
 /// This thread is reading until this is dropped.
@@ -77,9 +77,9 @@ impl Drop for Reading<'_> {
 
 impl Readers {
     /// Lines that begin at `base` of the region.
-    pub(super) fn new(region: Region, base: u64, pages: &'static AtomicU32) -> Result<Self> {
+    pub(super) fn new(region: Region, base: u64, pages: SharedRef<AtomicU32>) -> Result<Self> {
         Ok(Self {
-            lines: region.resolve(Offset::new(base))?,
+            lines: region.keep(Offset::new(base))?,
             base,
             pages,
         })

@@ -1,43 +1,42 @@
-//! A conversation between two sides, over one queue for each direction.
+//! A connection between two sides, over one queue for each direction.
 //!
 //! ```text
 //! offset  size  field      written by          invariant
 //!      0     4  ways       creator             constant: 1 or 2 queues
-//!      4     8  opened[2]  who opens that end  0 until somebody has, then 1 for ever
+//!      4     8  opened[2]  opener of that end  0 until it was opened, then 1 for ever
 //!   4096     …  queue      what End::First takes (see `queue::header`)
 //!  + size    …  queue      what End::Second takes, if there are two ways
 //! ```
 //!
-//! # Who is there
-//! The holders of the two ends sit in different [sections](Section::SIDES) of the segment's
-//! table. So the kernel, which frees a slot with its process, answers whether anybody holds the
-//! other end: no timer decides it, and neither a forked child nor a descriptor that is on its
-//! way to another process is forgotten.
+//! # Whether the other side is there
+//! The holders of the two ends have slots in different [sections](Section::SIDES) of the segment's
+//! table. So the kernel, which frees a slot with its process, answers whether any process holds the
+//! other end: no timer decides it, and a forked child counts as well as a descriptor that is on its
+//! way to another process.
 //!
-//! An end is *gone* when somebody has opened it and nobody holds it. Who lets go of an end last
-//! closes both queues, which wakes the other side at once. If it was killed, or two went at
-//! the same time and each saw the other, the first to look at the end of a slice of its wait
-//! does that instead. A closed queue stays closed: the conversation is over for good, once
-//! what was sent before has been taken.
+//! An end is *gone* when it was opened once and no process holds it. The last process to drop an end
+//! closes both queues, which wakes the other side at once. If it was killed, or two left at
+//! the same time and each saw the other, the first process of the other side to look at the end of a
+//! slice of its wait does that instead. A closed queue stays closed: the connection is over for good,
+//! once what was sent before has been taken.
 //!
 //! # What a kill leaves
-//! Before `opened` is stored: an end that nobody has opened yet. Between the two closings: a
-//! closed queue and an open one, which is the one where those who are left receive. Whoever
-//! finds nothing there asks the kernel, and closes it.
+//! Before `opened` is stored: an end that was not opened yet. Between the two closings: a
+//! closed queue and an open one, which is the one from which the remaining side receives. A process
+//! that finds nothing there asks the kernel, and closes it.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::Timeout;
 use crate::copy::{Room, room};
 use crate::error::{Error, Result};
-use crate::layout::{Offset, Shared};
-use crate::queue::{self, Held, Lease, Place, Queue, Reservation, Ring};
+use crate::layout::{Offset, Shared, SharedRef};
+use crate::queue::{self, Lease, LeasedMessage, MessagePlace, Queue, Reservation, Ring};
 use crate::segment::{self, Kind, Options, Section, Segment, Spec};
 use crate::sync::{EndWaits, Slept, WaitPolicy, crash::crash_point};
-use crate::sys::clock::{self, Deadline};
+use crate::sys::clock::{self, Deadline, Timeout};
 
 /// Which end of a pipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,41 +59,41 @@ impl End {
 }
 
 #[repr(C)]
-struct State {
+struct PipeState {
     ways: AtomicU32,
     opened: [AtomicU32; 2],
 }
 
 const _: () = {
     use std::mem::offset_of;
-    assert!(offset_of!(State, ways) == 0 && offset_of!(State, opened) == 4);
-    assert!(size_of::<State>() <= QUEUES as usize);
+    assert!(offset_of!(PipeState, ways) == 0 && offset_of!(PipeState, opened) == 4);
+    assert!(size_of::<PipeState>() <= QUEUES as usize);
 };
 
 // SAFETY: atomics only.
-unsafe impl Shared for State {}
+unsafe impl Shared for PipeState {}
 
 /// Where the queues begin, from the head of the pipe's data.
 const QUEUES: u64 = 4096;
 /// Bytes each way starts with, unless told otherwise: most pipes carry short requests and answers.
-const BORN: u64 = 8 << 10;
+const INITIAL: u64 = 8 << 10;
 /// Changes with every incompatible change of a pipe or the queues in it.
 const LAYOUT: u64 = 0x5049_5045_0000_0005;
 
-/// Whoever sends without ever waiting asks after so many bytes: as much as the kernel's pipes
-/// hold.
+/// A process that sends without ever waiting asks for the other side after so many bytes: as much as the
+/// kernel's pipes hold.
 const ASK_AFTER: u64 = 64 << 10;
 /// What a message of no bytes counts for in that.
 const MESSAGE: u64 = 64;
-/// A descriptor's thread, which others may wake all the time, asks no more often than this.
+/// A descriptor's thread, which others may wake very often, asks no more often than this.
 const ASK_EVERY_NS: u64 = 20_000_000;
 
 /// One end of a pipe: what is sent here is received at the other end, message by message, in
 /// order, and the other way round.
 ///
-/// The conversation is over when the other end is gone: all who held it have dropped it, or
+/// The connection is over when the other end is gone: all processes that held it have dropped it, or
 /// died. What was sent before that is received first; then it is [`Closed`](Error::Closed),
-/// and so is every [`send`](Self::send) at once. An end that nobody has opened yet is not gone.
+/// and so is every [`send`](Self::send) at once. An end that was not opened yet is not gone.
 ///
 /// An end is [`Send`] and [`Sync`], and several threads and processes may hold it: each message
 /// goes to one of them. After a `fork` the child holds what its parent held, and each lets go
@@ -114,12 +113,12 @@ const ASK_EVERY_NS: u64 = 20_000_000;
 /// ```
 ///
 /// # Limits
-/// That the other side was *killed* is found out by whoever waits, a tenth of a second later at
-/// most, and by whoever only sends after 64 KiB. What it had not received by then is lost
-/// with it.
+/// If the other side was *killed*, a process that waits finds out a tenth of a second later at
+/// most, and one that only sends after 64 KiB. What the other side had not received by then is
+/// lost with it.
 pub struct Pipe {
     end: End,
-    state: &'static State,
+    state: SharedRef<PipeState>,
     incoming: Option<Queue>,
     outgoing: Option<Queue>,
     /// Bytes sent since the kernel was asked.
@@ -176,8 +175,8 @@ impl Pipe {
     }
 
     /// Opens one end of a pipe, creating that as `options` say: with two ways, or only from the
-    /// second end to the first. Without a name it is always created. Both sides may create:
-    /// whoever comes first does, and the one who has created it waits for the other.
+    /// second end to the first. Without a name it is always created. Both sides may create: the first
+    /// to come does, and then waits for the other.
     ///
     /// `capacity`, `max_capacity` and `max_items` count for each way, as those of a
     /// [queue](Queue::with_options), but that each starts with 8 KiB by default.
@@ -191,23 +190,23 @@ impl Pipe {
         duplex: bool,
         options: &Options,
     ) -> Result<Self> {
-        let (capacity, max) = queue::capacities(options, BORN)?;
+        let (capacity, max) = queue::capacities(options, INITIAL)?;
         let (ways, each) = (1 + u32::from(duplex), way_size(max));
         let spec = Spec {
             kind: Kind::Pipe,
             layout: LAYOUT,
             size: Segment::DATA + QUEUES + each.saturating_mul(ways.into()),
-            commit: QUEUES + Queue::born_size(capacity),
+            commit: QUEUES + Queue::initial_size(capacity),
             section: Section::SIDES[end as usize],
         };
         let segment = Segment::open_or_create(name, options, &spec, |segment| {
             let region = segment.region();
             for way in 0..u64::from(ways) {
                 let at = Segment::DATA + QUEUES + way * each;
-                segment.commit(at, Queue::born_size(capacity))?;
+                segment.commit(at, Queue::initial_size(capacity))?;
                 Ring::init(&region, at, capacity, max, options.max_items, 0)?;
             }
-            let state: &State = region.resolve(Offset::new(Segment::DATA))?;
+            let state: &PipeState = region.resolve(Offset::new(Segment::DATA))?;
             state.ways.store(ways, Ordering::Relaxed);
             Ok(())
         })?;
@@ -215,7 +214,9 @@ impl Pipe {
     }
 
     fn attach(segment: Arc<Segment>, end: End) -> Result<Self> {
-        let state: &State = segment.region().resolve(Offset::new(Segment::DATA))?;
+        let state = segment
+            .region()
+            .keep::<PipeState>(Offset::new(Segment::DATA))?;
         let at = Segment::DATA + QUEUES;
         let first = Queue::attach(Arc::clone(&segment), at, 0)?;
         let second = match state.ways.load(Ordering::Relaxed) {
@@ -230,7 +231,7 @@ impl Pipe {
             End::First => (Some(first), second),
             End::Second => (second, Some(first)),
         };
-        // SYNC: opened(end), after its slot was taken: who sees this asks for that.
+        // SYNC: opened(end), after its slot was taken: a process that sees this asks for that.
         state.opened[end as usize].store(1, Ordering::SeqCst);
         crash_point!();
         Ok(Self {
@@ -273,7 +274,7 @@ impl Pipe {
     /// receives. After an error nothing was sent.
     pub fn send(&self, data: &[u8], timeout: Timeout) -> Result<()> {
         let queue = self.about_to_send(data.len())?;
-        self.patiently(timeout, |policy| queue.put(data, policy))
+        self.try_until(timeout, |timeout| queue.put(data, timeout))
     }
 
     /// Reserves room for a message of `len` bytes, to be written in place and then committed:
@@ -283,13 +284,13 @@ impl Pipe {
     /// As for [`send`](Self::send).
     pub fn reserve(&self, len: usize, timeout: Timeout) -> Result<Reservation<'_>> {
         let queue = self.about_to_send(len)?;
-        self.patiently(timeout, |policy| queue.reserve(len, policy))
+        self.try_until(timeout, |timeout| queue.reserve(len, timeout))
     }
 
     /// [`reserve`](Self::reserve), to be committed or discarded by [`outgoing`](Self::outgoing).
-    pub(crate) fn reserve_place(&self, len: usize, timeout: Timeout) -> Result<Place> {
+    pub(crate) fn reserve_place(&self, len: usize, timeout: Timeout) -> Result<MessagePlace> {
         let queue = self.about_to_send(len)?;
-        self.patiently(timeout, |policy| queue.reserve_place(len, policy))
+        self.try_until(timeout, |timeout| queue.reserve_place(len, timeout))
     }
 
     /// Where messages of this end go.
@@ -326,7 +327,7 @@ impl Pipe {
     /// [`recv`](Self::recv) into memory that need not be initialised.
     pub(crate) fn recv_into(&self, buf: &mut Room, timeout: Timeout) -> Result<usize> {
         let queue = self.receiving()?;
-        self.patiently(timeout, |policy| queue.get_into(buf, policy))
+        self.try_until(timeout, |timeout| queue.get_into(buf, timeout))
     }
 
     /// Receives one message, waiting until `timeout`.
@@ -335,7 +336,7 @@ impl Pipe {
     /// As [`recv`](Self::recv).
     pub fn recv_vec(&self, timeout: Timeout) -> Result<Vec<u8>> {
         let queue = self.receiving()?;
-        self.patiently(timeout, |policy| queue.get_vec(policy))
+        self.try_until(timeout, |timeout| queue.get_vec(timeout))
     }
 
     /// Receives one message to read it where it is, waiting until `timeout`: what was
@@ -346,23 +347,23 @@ impl Pipe {
     /// As [`recv`](Self::recv), and [`Queue::lease`].
     pub fn lease(&self, timeout: Timeout) -> Result<Lease<'_>> {
         let queue = self.receiving()?;
-        self.patiently(timeout, |policy| queue.lease(policy))
+        self.try_until(timeout, |timeout| queue.lease(timeout))
     }
 
     /// [`lease`](Self::lease), to be ended by [`receiving`](Self::receiving).
-    pub(crate) fn lease_place(&self, timeout: Timeout) -> Result<Held> {
+    pub(crate) fn lease_place(&self, timeout: Timeout) -> Result<LeasedMessage> {
         let queue = self.receiving()?;
-        self.patiently(timeout, |policy| queue.lease_place(None, policy))
+        self.try_until(timeout, |timeout| queue.lease_place(None, timeout))
     }
 
-    /// Waits until `timeout` for something to receive, or the end of the conversation, and says
+    /// Waits until `timeout` for something to receive, or the end of the connection, and says
     /// whether it has come. If others receive here as well, it may be gone again.
     ///
     /// # Errors
     /// `Interrupted`; `Unsupported` at the end that only sends.
     pub fn poll(&self, timeout: Timeout) -> Result<bool> {
         let queue = self.receiving()?;
-        match self.patiently(timeout, |policy| queue.wait_ready(policy)) {
+        match self.try_until(timeout, |timeout| queue.wait_ready(timeout)) {
             Ok(()) => Ok(true),
             Err(Error::Empty | Error::Timeout) => Ok(false),
             Err(err) => Err(err),
@@ -370,7 +371,7 @@ impl Pipe {
     }
 
     /// A descriptor for an event loop: it polls readable while there is something to receive, and
-    /// once the conversation is over. For all the rest, as [`Queue::fd`].
+    /// once the connection is over. In all other respects as [`Queue::fd`].
     ///
     /// # Errors
     /// `Os`: no descriptor or thread is to be had; `Unsupported` at the end that only sends.
@@ -382,8 +383,8 @@ impl Pipe {
             let is_due = now.saturating_sub(asked.load(Ordering::Relaxed)) >= ASK_EVERY_NS;
             if is_due && !over.load(Ordering::Relaxed) {
                 asked.store(now, Ordering::Relaxed);
-                // What cannot be asked is found out by the process that receives.
-                let gone = is_gone(&segment, state, other).unwrap_or(true);
+                // If that cannot be asked, the process that receives finds out.
+                let gone = is_gone(&segment, &state, other).unwrap_or(true);
                 over.store(gone, Ordering::Relaxed);
             }
             over.load(Ordering::Relaxed)
@@ -399,11 +400,11 @@ impl Pipe {
     /// # Errors
     /// `Os`; `Exhausted` when 512 handles hold this end.
     pub fn hold(&self) -> Result<OwnedFd> {
-        self.segment.place()
+        self.segment.hold_slot()
     }
 
     /// Closes what [`hold`](Self::hold) gave, or a copy of it, and removes the pipe `name` with it
-    /// if nobody holds either end any more.
+    /// if no process holds either end any more.
     ///
     /// # Errors
     /// `Invalid` name. The descriptor is closed all the same.
@@ -413,7 +414,7 @@ impl Pipe {
     }
 
     /// Ends the waits through this handle, as [`Queue::end_waits`]. Those at the other end do not
-    /// notice, until all who hold this one have dropped it.
+    /// notice, until all holders of this one have dropped it.
     pub fn end_waits(&self) {
         self.ways().for_each(Queue::end_waits);
     }
@@ -422,7 +423,7 @@ impl Pipe {
         self.incoming.iter().chain(&self.outgoing)
     }
 
-    /// Removes the name of the pipe `name`. Who has it open goes on using it.
+    /// Removes the name of the pipe `name`. Processes that have it open go on using it.
     ///
     /// # Errors
     /// `NotFound`, `WrongKind`, `Permission`, `Invalid` name.
@@ -440,7 +441,7 @@ impl Pipe {
     }
 
     /// Tries until `timeout`, and asks in between whether the other side is still there.
-    fn patiently<T>(
+    fn try_until<T>(
         &self,
         timeout: Timeout,
         mut attempt: impl FnMut(Timeout) -> Result<T>,
@@ -453,8 +454,8 @@ impl Pipe {
         while answer.as_ref().is_err_and(nothing) {
             if deadline != Deadline::Now {
                 let until = deadline.slice(nap.ns());
-                let policy = Duration::from_nanos(until.saturating_sub(clock::now_ns()));
-                answer = attempt(Timeout::Val(policy));
+                let slice = Duration::from_nanos(until.saturating_sub(clock::now_ns()));
+                answer = attempt(Timeout::Val(slice));
                 self.policy.set_idle(answer.as_ref().is_err_and(nothing));
                 if !answer.as_ref().is_err_and(nothing) {
                     break;
@@ -462,7 +463,7 @@ impl Pipe {
                 nap.ended(Slept::TimedOut);
             }
             if self.look_for_other()? {
-                // What it had sent, or the news: nobody waits at a closed queue.
+                // What it had sent, or `Closed`: no call waits at a closed queue.
                 return attempt(Timeout::Infinite);
             }
             if deadline == Deadline::Now {
@@ -475,20 +476,20 @@ impl Pipe {
         answer
     }
 
-    /// Closes both ways if nobody holds the other end any more, and says so.
+    /// Closes both ways if no process holds the other end any more, and says so.
     #[cold]
     fn look_for_other(&self) -> Result<bool> {
-        let gone = is_gone(&self.segment, self.state, self.end.other())?;
+        let gone = is_gone(&self.segment, &self.state, self.end.other())?;
         if gone {
             self.close_for(self.end)?;
         }
         Ok(gone)
     }
 
-    /// Ends the conversation for those at `there`.
+    /// Ends the connection for the processes at `there`.
     ///
-    /// What they send through is closed first. Killed in between, it leaves them a way on which
-    /// nothing comes; and who finds nothing there asks the kernel, and closes it.
+    /// The queue that they send through is closed first. Killed in between, it leaves them a queue to which
+    /// nothing comes; and a process that finds nothing there asks the kernel, and closes it.
     fn close_for(&self, there: End) -> Result<()> {
         let ways = match there == self.end {
             true => [&self.outgoing, &self.incoming],
@@ -516,19 +517,19 @@ impl EndWaits for Pipe {
 
 impl Drop for Pipe {
     fn drop(&mut self) {
-        // Another one that goes at this moment may see this handle, as this one sees it.
+        // Another handle that is dropped at this moment may see this one, as this one sees it.
         if matches!(
             self.segment.has_others(Section::SIDES[self.end as usize]),
             Ok(false)
         ) {
-            // Where it cannot be closed it is poisoned, and that is as good an end.
+            // Where it cannot be closed it is poisoned, which ends it as well.
             let _ = self.close_for(self.end.other());
         }
     }
 }
 
-/// Whether `end` was held once, and is not any more. `asker` sits at the other one.
-fn is_gone(asker: &Segment, state: &State, end: End) -> Result<bool> {
+/// Whether `end` was held once, and is not any more. `asker` holds the other one.
+fn is_gone(asker: &Segment, state: &PipeState, end: End) -> Result<bool> {
     // SYNC: was_opened(end)
     Ok(state.opened[end as usize].load(Ordering::SeqCst) != 0
         && !asker.has_others(Section::SIDES[end as usize])?)

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::Timeout;
 use crate::error::{Error, Result};
-use crate::layout::Shared;
+use crate::layout::{Shared, SharedRef};
 use crate::segment::{self, Kind, Options, Segment};
 use crate::sync::{
     EndWaits, EventCell, Guard, LockCell, Nap, RobustMutex, WaitPolicy, crash::crash_point, left,
@@ -87,7 +87,7 @@ pub struct Arrival {
 /// # Ok::<(), shoal::Error>(())
 /// ```
 pub struct Barrier {
-    state: &'static State,
+    state: SharedRef<State>,
     mutex: RobustMutex,
     policy: WaitPolicy,
     // Last: the others point into it.

@@ -14,7 +14,7 @@ use std::sync::atomic::Ordering;
 
 use crate::Timeout;
 use crate::error::{Error, Result};
-use crate::layout::Shared;
+use crate::layout::{Shared, SharedRef};
 use crate::segment::{self, Kind, Options, Segment};
 use crate::sync::{Acquisition, EndWaits, Guard, LockCell, RobustMutex, WaitPolicy, left};
 use crate::sys::clock::Deadline;
@@ -70,7 +70,7 @@ pub struct Wake {
 /// # Ok::<(), shoal::Error>(())
 /// ```
 pub struct Condition {
-    state: &'static State,
+    state: SharedRef<State>,
     mutex: RobustMutex,
     policy: WaitPolicy,
     // Last: the others point into it.

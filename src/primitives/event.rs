@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::Timeout;
 use crate::error::Result;
-use crate::layout::Shared;
+use crate::layout::{Shared, SharedRef};
 use crate::segment::{self, Kind, Options, Segment};
 use crate::sync::{EndWaits, EventCell, WaitPolicy, crash::crash_point, publish_fence};
 use crate::sys::clock::Deadline;
@@ -51,7 +51,7 @@ unsafe impl Shared for State {}
 /// # Ok::<(), shoal::Error>(())
 /// ```
 pub struct Event {
-    state: &'static State,
+    state: SharedRef<State>,
     policy: WaitPolicy,
     // Last: `state` points into it.
     segment: Segment,

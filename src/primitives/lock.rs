@@ -2,6 +2,7 @@
 
 use crate::Timeout;
 use crate::error::{Error, Result};
+use crate::layout::SharedRef;
 use crate::segment::{self, Kind, Options, Segment};
 use crate::sync::{Acquisition, EndWaits, LockCell, WaitPolicy};
 use crate::sys::clock::Deadline;
@@ -41,7 +42,7 @@ const LAYOUT: u64 = 0x4c4f_434b_0000_0002;
 /// # Ok::<(), shoal::Error>(())
 /// ```
 pub struct Lock {
-    cell: &'static LockCell,
+    cell: SharedRef<LockCell>,
     policy: WaitPolicy,
     // Last: `cell` points into it.
     segment: Segment,
@@ -218,7 +219,7 @@ impl Lock {
 
     /// Ends the waits through this handle, as [`Queue::end_waits`](crate::Queue::end_waits).
     pub fn end_waits(&self) {
-        self.policy.waits.end(self.cell.line().events());
+        self.policy.waits.end(self.cell.handoff().events());
     }
 
     /// Removes the name of a lock. Those who have it open keep it.

@@ -1,7 +1,7 @@
 //! What these objects have in common: how they are opened, and how their bookkeeping is locked.
 
 use crate::error::Result;
-use crate::layout::{Offset, Shared};
+use crate::layout::{Offset, Shared, SharedRef};
 use crate::segment::{Kind, Options, Section, Segment, Spec};
 use crate::sync::{Acquired, Guard, RobustMutex};
 use crate::sys::clock::Deadline;
@@ -12,7 +12,7 @@ pub(super) fn open<T: Shared>(
     options: &Options,
     (kind, layout): (Kind, u64),
     init: impl Fn(&T) -> Result<()>,
-) -> Result<(Segment, &'static T)> {
+) -> Result<(Segment, SharedRef<T>)> {
     let bytes = (size_of::<T>() as u64).next_multiple_of(4096);
     let spec = Spec {
         kind,
@@ -25,7 +25,7 @@ pub(super) fn open<T: Shared>(
     let segment = Segment::open_or_create(name, options, &spec, |segment| {
         init(segment.region().resolve(data)?)
     })?;
-    let state = segment.region().resolve(data)?;
+    let state = segment.region().keep(data)?;
     Ok((segment, state))
 }
 

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::Timeout;
 use crate::error::{Error, Result};
-use crate::layout::Shared;
+use crate::layout::{Shared, SharedRef};
 use crate::segment::{self, Kind, Options, Segment};
 use crate::sync::{
     Acquisition, EndWaits, EventCell, Guard, LockCell, RobustMutex, WaitPolicy, crash::crash_point,
@@ -83,7 +83,7 @@ unsafe impl Shared for State {}
 /// # Ok::<(), shoal::Error>(())
 /// ```
 pub struct RwLock {
-    state: &'static State,
+    state: SharedRef<State>,
     mutex: RobustMutex,
     policy: WaitPolicy,
     // Last: the others point into it.
@@ -355,7 +355,7 @@ impl RwLock {
 
     /// Ends the waits through this handle, as [`Queue::end_waits`](crate::Queue::end_waits).
     pub fn end_waits(&self) {
-        let writers = self.state.writers.line().events();
+        let writers = self.state.writers.handoff().events();
         self.policy
             .waits
             .end(writers.into_iter().chain([&self.state.changed]));

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! offset  size  field      written by          invariant
-//!      0    64  lock                           guards all that follows, but for `line`
+//!      0    64  lock                           guards all that follows, but for `handoff`
 //!     64     8  total      the lock's owner    says how many permits there are
 //!     72     8  available  the lock's owner    derived: total less what is held
 //!     80     8  bound      creator             constant; as many may be available; 0 for any
-//!     88    40  line       everybody           the waiters for a permit: see `sync::line`
+//!     88    40  handoff    everybody           the waiters for a permit: see `sync::handoff`
 //!    128        holds      the lock's owner    says who holds how many
 //! ```
 //! **Whose permit is released?** A semaphore does not know: one process may take permits and
@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::Timeout;
 use crate::error::{Error, Result};
-use crate::layout::Shared;
+use crate::layout::{Shared, SharedRef};
 use crate::segment::{self, Kind, Options, Segment};
 use crate::sync::{
     Ask, EndWaits, Guard, Handoff, LockCell, RobustMutex, Try, WaitPolicy, crash::crash_point,
@@ -45,12 +45,12 @@ struct State {
     total: AtomicU64,
     available: AtomicU64,
     bound: AtomicU64,
-    line: Handoff,
+    handoff: Handoff,
     holds: Holds,
 }
 
 const _: () = assert!(std::mem::offset_of!(State, total) == 64);
-const _: () = assert!(std::mem::offset_of!(State, line) == 88);
+const _: () = assert!(std::mem::offset_of!(State, handoff) == 88);
 const _: () = assert!(std::mem::offset_of!(State, holds) == 128);
 
 // SAFETY: `repr(C)`, shared structures only.
@@ -77,7 +77,7 @@ unsafe impl Shared for State {}
 /// # Ok::<(), shoal::Error>(())
 /// ```
 pub struct Semaphore {
-    state: &'static State,
+    state: SharedRef<State>,
     mutex: RobustMutex,
     policy: WaitPolicy,
     // Last: the others point into it.
@@ -165,14 +165,14 @@ impl Semaphore {
             }
             Ok(self.attempt(how.woken)?.then_some(()))
         };
-        let line = &self.state.line;
-        line.wait(&self.policy, deadline, is_free, attempt)
+        let handoff = &self.state.handoff;
+        handoff.wait(&self.policy, deadline, is_free, attempt)
     }
 
     fn attempt(&self, woken: bool) -> Result<bool> {
         let (state, guard) = (self.state, self.enter()?);
         let available = state.available.load(Ordering::Relaxed);
-        if available == 0 || (available == 1 && !state.line.admits(woken)) {
+        if available == 0 || (available == 1 && !state.handoff.admits(woken)) {
             return Ok(false);
         }
         let me = self.segment.owner();
@@ -184,7 +184,7 @@ impl Semaphore {
         drop(guard);
         // One wake is in flight at a time: whoever takes one and sees more wakes the next.
         if left > 0 {
-            state.line.call();
+            state.handoff.call();
         }
         Ok(true)
     }
@@ -235,7 +235,7 @@ impl Semaphore {
             crash_point!();
         }
         drop(guard);
-        state.line.call();
+        state.handoff.call();
         Ok(())
     }
 
@@ -285,7 +285,7 @@ impl Semaphore {
 
     /// Ends the waits through this handle, as [`Queue::end_waits`](crate::Queue::end_waits).
     pub fn end_waits(&self) {
-        self.policy.waits.end(self.state.line.events());
+        self.policy.waits.end(self.state.handoff.events());
     }
 
     /// Removes the name of a semaphore. Those who have it open keep it.

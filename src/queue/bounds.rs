@@ -7,7 +7,7 @@ use crate::sys::limits;
 use super::header;
 
 /// Bytes a queue starts with, unless told otherwise.
-pub(super) const BORN: u64 = 64 << 10;
+pub(super) const INITIAL: u64 = 64 << 10;
 /// What part of the addresses that are left the bound of a ring is: 16 GiB of 2^47. A pipe takes more
 /// than four times as much.
 const PART: u64 = 1 << 13;
@@ -41,8 +41,8 @@ fn default_max_capacity() -> u64 {
     1 << limits::growth(PART).max(header::MIN_CAPACITY).ilog2()
 }
 
-/// Start and maximum of the ring, from what the caller asked for: otherwise it starts with `born`.
-pub(crate) fn capacities(options: &Options, born: u64) -> Result<(u64, u64)> {
+/// Start and maximum of the ring, from what the caller asked for: otherwise it starts with `initial`.
+pub(crate) fn capacities(options: &Options, initial: u64) -> Result<(u64, u64)> {
     let round = |what: &'static str, bytes: u64| match bytes {
         0..=LARGEST_CAPACITY => Ok(bytes.max(header::MIN_CAPACITY).next_power_of_two()),
         _ => Err(Error::TooLarge {
@@ -56,7 +56,7 @@ pub(crate) fn capacities(options: &Options, born: u64) -> Result<(u64, u64)> {
         (max, _) => round("max_capacity", max)?,
     };
     let capacity = match options.capacity {
-        0 => born.min(max),
+        0 => initial.min(max),
         capacity => round("capacity", capacity)?,
     };
     if capacity > max {

@@ -4,7 +4,7 @@
 //! offset  size  field            written by            invariant
 //!      0     8  capacity         both locks held       R1: a power of two, 4096 ..= max
 //!      8     8  max_capacity     creator               constant
-//!     16     8  born_capacity    creator               constant; R1
+//!     16     8  initial_capacity creator               constant; R1
 //!     24     8  max_items        creator               constant; 0 for no bound
 //!     32     4  flags            either lock held      only ever gains bits
 //!     36     4  max_attempts     creator               constant; 0 for no bound
@@ -12,26 +12,26 @@
 //!    192     8  seen_head        producer              R2: <= head
 //!    200    32  put[2]           producer              messages and bytes ever put
 //!    232     8  seen_taken       producer              <= messages ever taken
-//!    240     8  writing          producer              derived: reservations on the shelf
+//!    240     8  writing          producer              derived: reservations that are being written
 //!    248     8  serial           producer              reservations ever made
 //!    256     8  tail             producer              R3: head <= tail <= head + capacity
 //!    384    64  consumer lock    see `sync::lock`
 //!    448     8  seen_tail        consumer              R4: <= tail
 //!    456    32  taken[2]         consumer              messages and bytes ever taken
 //!    512     8  head             consumer
-//!    520     8  due              consumer              when to look after the shelf; 0: never
-//!    528    12  finished         event: those sleep on it who wait for all to be acked
-//!    540     4  first            consumer              derived: the first due on the shelf, or 0
-//!    544     4  told             consumer              1 if a descriptor may be readable (see `readiness`)
-//!    548    12  untold           event: those sleep on it who watch over a readable descriptor
+//!    520     8  due              consumer              when to look through the store; 0: never
+//!    528    12  finished         event: processes that wait for all acks sleep on it
+//!    540     4  first            consumer              derived: the first message due in the store, or 0
+//!    544     4  signalled        consumer              1 if a descriptor may be readable (see `readiness`)
+//!    548    12  unsignalled      event: the threads of readable descriptors sleep on it
 //!    560     8  fifo             consumer              inode of the queue's FIFO, 0 until it has one
 //!    640    12  not_empty        event: consumers sleep on it
 //!    768    12  not_full         event: producers sleep on it
-//!    896    12  put_gate         event: producers that stand aside (see `entrance`)
-//!   1024    12  take_gate        event: consumers that stand aside
-//!   1152   704  shelf            see `shelf`
+//!    896    12  parked_producers event: see `admission`
+//!   1024    12  parked_consumers event: likewise
+//!   1152   704  store            see `store`
 //!   4096   cap  ring             records, back to back; no record crosses the end
-//!  + max        shelf            a heap of messages that lie outside the ring
+//!  + max        store            a heap of messages that lie outside the ring
 //! ```
 //!
 //! **Cursors** count bytes since the ring was made and only grow; the record at cursor `c` is
@@ -39,7 +39,7 @@
 //! word are free, and bit 0 tells which of the two counters beside it belongs to it. One
 //! store of that word therefore publishes the records *and* the counts, and a kill before
 //! or after it leaves either the old pair or the new one. Nothing has ever to be counted
-//! again, and repair has nothing to do but to check R1 and R3.
+//! again, and the repair of the ring is a check of R1 and R3.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -47,7 +47,11 @@ use crate::layout::{CachePadded, Shared};
 use crate::sync::{EventCell, LockCell, crash::crash_point};
 
 use super::record;
-use super::shelf::ShelfState;
+use super::store::MessageStoreState;
+
+/// Bits of the queue's flags.
+pub(super) const CLOSED: u32 = 1;
+pub(super) const POISONED: u32 = 2;
 
 /// Messages, and bytes of payload.
 pub(super) type Passed = (u64, u64);
@@ -60,9 +64,9 @@ pub(super) struct Count {
     pub(super) bytes: AtomicU64,
 }
 
-/// What only the holder of the producers' lock writes.
+/// What only the owner of the producers' lock writes.
 #[repr(C, align(128))]
-pub(crate) struct PutSide {
+pub(crate) struct ProducerFields {
     pub(crate) lock: LockCell,
     /// The head as last seen, so that its line is read only when this one makes the ring
     /// look full.
@@ -75,9 +79,9 @@ pub(crate) struct PutSide {
     pub(super) serial: AtomicU64,
 }
 
-/// What only the holder of the consumers' lock writes.
+/// What only the owner of the consumers' lock writes.
 #[repr(C, align(128))]
-pub(crate) struct TakeSide {
+pub(crate) struct ConsumerFields {
     pub(crate) lock: LockCell,
     /// The tail as last seen.
     pub(super) seen: AtomicU64,
@@ -86,59 +90,61 @@ pub(crate) struct TakeSide {
 
 /// The head of the queue's data.
 #[repr(C)]
-pub(crate) struct Header {
+pub(crate) struct QueueHeader {
     pub(super) capacity: AtomicU64,
     pub(super) max_capacity: AtomicU64,
-    pub(super) born_capacity: AtomicU64,
+    pub(super) initial_capacity: AtomicU64,
     pub(super) max_items: AtomicU64,
     pub(crate) flags: AtomicU32,
     pub(super) max_attempts: AtomicU32,
-    pub(crate) producer: PutSide,
+    pub(crate) producer: ProducerFields,
     pub(super) tail: CachePadded<AtomicU64>,
-    pub(crate) consumer: TakeSide,
+    pub(crate) consumer: ConsumerFields,
     pub(super) head: AtomicU64,
-    // Read by those who wait for messages, who look at the head as well, and hardly written.
+    // Read by processes that wait for messages, which read the head as well, and rarely written.
     pub(super) due: AtomicU64,
     pub(super) finished: EventCell,
     pub(super) first: AtomicU32,
-    // Read by takes that leave nothing, and hardly written where nobody asked for a descriptor.
-    pub(super) told: AtomicU32,
-    pub(super) untold: EventCell,
+    // Read by takes that leave nothing, and rarely written where no process has a descriptor.
+    pub(super) signalled: AtomicU32,
+    pub(super) unsignalled: EventCell,
     pub(super) fifo: AtomicU64,
     pub(crate) not_empty: CachePadded<EventCell>,
     pub(crate) not_full: CachePadded<EventCell>,
-    pub(super) put_gate: CachePadded<EventCell>,
-    pub(super) take_gate: CachePadded<EventCell>,
-    pub(super) shelf: CachePadded<ShelfState>,
+    pub(super) parked_producers: CachePadded<EventCell>,
+    pub(super) parked_consumers: CachePadded<EventCell>,
+    pub(super) store: CachePadded<MessageStoreState>,
 }
 
 // SAFETY: atomics, mutexes and events only.
-unsafe impl Shared for Header {}
+unsafe impl Shared for QueueHeader {}
 
 const _: () = {
     use std::mem::offset_of;
-    assert!(offset_of!(Header, producer) == 128);
-    assert!(offset_of!(PutSide, seen) == 64 && offset_of!(PutSide, counts) == 72);
-    assert!(offset_of!(PutSide, writing) == 112 && size_of::<PutSide>() == 128);
-    assert!(offset_of!(TakeSide, seen) == 64 && offset_of!(TakeSide, counts) == 72);
-    assert!(size_of::<TakeSide>() == 128);
-    assert!(offset_of!(Header, tail) == 256);
-    assert!(offset_of!(Header, consumer) == 384);
-    assert!(offset_of!(Header, head) == 512 && offset_of!(Header, due) == 520);
-    assert!(offset_of!(Header, finished) == 528 && offset_of!(Header, first) == 540);
-    assert!(offset_of!(Header, told) == 544 && offset_of!(Header, untold) == 548);
-    assert!(offset_of!(Header, fifo) == 560);
-    assert!(offset_of!(Header, not_empty) == 640);
-    assert!(offset_of!(Header, not_full) == 768);
-    assert!(offset_of!(Header, put_gate) == 896);
-    assert!(offset_of!(Header, take_gate) == 1024);
-    assert!(offset_of!(Header, shelf) == 1152 && size_of::<ShelfState>() == 704);
-    assert!(offset_of!(Header, max_attempts) == 36);
-    assert!(size_of::<Header>() <= RING as usize);
+    assert!(offset_of!(QueueHeader, producer) == 128);
+    assert!(offset_of!(ProducerFields, seen) == 64 && offset_of!(ProducerFields, counts) == 72);
+    assert!(offset_of!(ProducerFields, writing) == 112 && size_of::<ProducerFields>() == 128);
+    assert!(offset_of!(ConsumerFields, seen) == 64 && offset_of!(ConsumerFields, counts) == 72);
+    assert!(size_of::<ConsumerFields>() == 128);
+    assert!(offset_of!(QueueHeader, tail) == 256);
+    assert!(offset_of!(QueueHeader, consumer) == 384);
+    assert!(offset_of!(QueueHeader, head) == 512 && offset_of!(QueueHeader, due) == 520);
+    assert!(offset_of!(QueueHeader, finished) == 528 && offset_of!(QueueHeader, first) == 540);
+    assert!(
+        offset_of!(QueueHeader, signalled) == 544 && offset_of!(QueueHeader, unsignalled) == 548
+    );
+    assert!(offset_of!(QueueHeader, fifo) == 560);
+    assert!(offset_of!(QueueHeader, not_empty) == 640);
+    assert!(offset_of!(QueueHeader, not_full) == 768);
+    assert!(offset_of!(QueueHeader, parked_producers) == 896);
+    assert!(offset_of!(QueueHeader, parked_consumers) == 1024);
+    assert!(offset_of!(QueueHeader, store) == 1152 && size_of::<MessageStoreState>() == 704);
+    assert!(offset_of!(QueueHeader, max_attempts) == 36);
+    assert!(size_of::<QueueHeader>() <= RING as usize);
 };
 
-/// Changes a derived count, by whoever holds its lock. Killed before or after, the heir of that
-/// lock counts again.
+/// Changes a derived count, under its lock. Killed before or after, the next owner of that lock counts
+/// again.
 pub(super) fn change(count: &AtomicU64, by: i64) {
     let sum = count.load(Ordering::Relaxed).saturating_add_signed(by);
     count.store(sum, Ordering::Relaxed);
@@ -153,7 +159,17 @@ pub(crate) const MIN_CAPACITY: u64 = 4096;
 /// The bits of a cursor's word that are the cursor.
 pub(super) const CURSOR: u64 = !(record::ALIGN - 1);
 
-impl Header {
+impl QueueHeader {
+    #[inline]
+    pub(super) fn flags(&self) -> u32 {
+        self.flags.load(Ordering::Acquire)
+    }
+
+    /// Whether nothing can be put any more.
+    pub(super) fn has_ended(&self) -> bool {
+        self.flags() & (CLOSED | POISONED) != 0
+    }
+
     /// Bytes of the ring in use, records and padding.
     #[inline]
     pub(super) fn used(&self) -> u64 {
@@ -182,8 +198,8 @@ impl Header {
 }
 
 fn read_counts(cursor: &AtomicU64, counts: &[Count; 2]) -> Passed {
-    // It goes round again only if that end has published meanwhile: bytes that stand still, whatever
-    // they are, end it.
+    // It is repeated only if that side has published meanwhile: a cursor that does not change ends it,
+    // whatever its bytes are.
     loop {
         let word = cursor.load(Ordering::Acquire);
         let count = &counts[(word & 1) as usize];

@@ -3,24 +3,24 @@
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::layout::Owner;
 use crate::sync::Nap;
-use crate::sys::clock::{Deadline, now_ns};
+use crate::sys::clock::{Deadline, Timeout, now_ns};
 
-use super::ends::{Consumer, Message};
-use super::ops::Queue;
-use super::reservation::Place;
-use super::shelf::{Mark, State};
+use super::core::Queue;
+use super::cursors::{Consumer, Message};
+use super::locked::{ConsumersLock, TakeSide};
+use super::reservation::MessagePlace;
+use super::store::{Mark, MessageState};
 
-/// A message that this process works on: a `[u8]` in shared memory, for nobody else.
+/// A message that this process works on: a `[u8]` in shared memory that no other consumer gets.
 ///
-/// [`ack`](Self::ack) it when the work is done. If the process dies instead, by whatever
-/// cause, another consumer gets the message; so does it when the lease is dropped without
+/// [`ack`](Self::ack) it when the work is done. If the process dies instead, from any
+/// cause, another consumer gets the message; the same happens when the lease is dropped without
 /// an ack, or given back with [`nack`](Self::nack). Nothing is ever lost, but a message whose
 /// worker died just before the ack is worked on twice.
 ///
@@ -44,43 +44,22 @@ use super::shelf::{Mark, State};
 /// ```
 pub struct Lease<'a> {
     queue: &'a Queue,
-    held: Held,
+    held: LeasedMessage,
 }
 
-/// How many leases a process has through a handle: a forked child none of its parent's.
-#[derive(Default)]
-pub(super) struct Mine(AtomicU64);
-
-impl Mine {
-    fn get(&self, me: Owner) -> u64 {
-        let packed = self.0.load(Ordering::Relaxed);
-        match packed >> 32 == u64::from(me.generation) {
-            true => packed & u64::from(u32::MAX),
-            false => 0,
-        }
-    }
-
-    /// Under the consumers' lock.
-    pub(super) fn add(&self, me: Owner, change: i64) {
-        let count = self.get(me).saturating_add_signed(change);
-        let packed = u64::from(me.generation) << 32 | count & u64::from(u32::MAX);
-        self.0.store(packed, Ordering::Relaxed);
-    }
-}
-
-/// A lease without the queue.
+/// A message that this process has leased, without the queue.
 #[derive(Clone, Copy)]
-pub(crate) struct Held {
-    pub(crate) place: Place,
+pub(crate) struct LeasedMessage {
+    pub(crate) place: MessagePlace,
     pub(crate) attempts: u8,
 }
 
-impl Held {
+impl LeasedMessage {
     /// # Safety
     /// The message is leased by this process, and the queue is open.
     pub(super) unsafe fn bytes(&self) -> &[u8] {
-        // SAFETY: `hold` checked the span; a leased message is written by nobody, and stays
-        // where it is until its holder lets go, even beyond its deadline.
+        // SAFETY: `lease_block` checked the span; a leased message is not written to, and stays where it
+        // is until its owner acks it or gives it back, even beyond its deadline.
         unsafe { NonNull::slice_from_raw_parts(self.place.span, self.place.len).as_ref() }
     }
 }
@@ -118,7 +97,7 @@ impl Lease<'_> {
     /// The work is done: the message is gone.
     ///
     /// # Errors
-    /// `Expired` if its deadline passed and somebody else gets it; `Invalid` in a forked
+    /// `Expired` if its deadline passed and another consumer gets it; `Invalid` in a forked
     /// child; `Poisoned`, `Corrupt`.
     pub fn ack(self) -> Result<()> {
         let lease = ManuallyDrop::new(self);
@@ -152,8 +131,8 @@ impl Drop for Lease<'_> {
 
 impl Queue {
     /// Takes the first message to work on, waiting until `timeout`. Once this process is dead it
-    /// is another consumer's, within a tenth of a second and mostly much sooner, as soon as
-    /// somebody takes or waits.
+    /// is another consumer's: within a tenth of a second, mostly much sooner, as soon as another
+    /// process takes or waits.
     ///
     /// What was [reserved](Self::reserve) is read where it was written. What was put is copied
     /// once, out of the ring, so that no lease holds up the others.
@@ -177,20 +156,25 @@ impl Queue {
         Ok(Lease { queue: self, held })
     }
 
-    pub(crate) fn lease_place(&self, visible: Option<Duration>, timeout: Timeout) -> Result<Held> {
+    pub(crate) fn lease_place(
+        &self,
+        visible: Option<Duration>,
+        timeout: Timeout,
+    ) -> Result<LeasedMessage> {
         let deadline = Deadline::after(timeout);
         loop {
-            let leased = self.take(deadline, false, |end| {
+            let leased = self.take(deadline, false, |side, end| {
                 let Some(message) = end.peek()? else {
                     return Ok(None);
                 };
                 let until = visible.map_or(0, from_now);
-                self.be_watched();
+                side.look_soon();
                 if until != 0 {
-                    self.look_by(until);
+                    side.look_by(until);
                 }
-                let held = self.lease_message(end, &message, until)?;
-                Ok(Some((held, (1, message.len() as u64))))
+                let len = message.len() as u64;
+                let held = side.lease_message(end, message, until)?;
+                Ok(Some((held, (1, len))))
             });
             match leased {
                 // Dead processes may have what is wanted.
@@ -198,27 +182,6 @@ impl Queue {
                 leased => return leased,
             }
         }
-    }
-
-    /// Under the consumers' lock. Killed before the head moves on, the message is still in the
-    /// ring, and the heir takes the lease back.
-    fn lease_message(&self, end: &mut Consumer<'_>, message: &Message, until: u64) -> Result<Held> {
-        let (owner, shelf) = (self.segment.owner(), &self.ring.shelf);
-        let held = match message.block() {
-            Some(block) => {
-                let attempts = shelf.found(block)?.mark.attempts.saturating_add(1);
-                self.hold(block, attempts, owner, until)?
-            }
-            None => {
-                let (from, len) = message.payload();
-                let copy = self.place_copy(from, len, end.next_number())?;
-                let block = copy.ok_or_else(|| self.no_room(len))?;
-                self.hold(block, 1, owner, until)?
-            }
-        };
-        self.about_to_take_message(end, message);
-        end.advance_now(*message)?;
-        Ok(held)
     }
 
     #[cold]
@@ -229,87 +192,51 @@ impl Queue {
         }
     }
 
-    pub(crate) fn ack(&self, held: &Held) -> Result<()> {
-        self.let_go(held, Self::finish)
+    pub(crate) fn ack(&self, held: &LeasedMessage) -> Result<()> {
+        self.end_lease(held, |side| side.finish(held))
     }
 
-    pub(crate) fn nack(&self, held: &Held, delay: Duration) -> Result<()> {
-        self.let_go(held, |queue, held| {
-            let Place { block, number, .. } = held.place;
-            let due = match delay {
-                Duration::ZERO => 0,
-                delay => from_now(delay),
-            };
-            queue.ring.shelf.head(block)?.set_due(due);
-            queue.wait_again(block, held.attempts)?;
-            if due == 0 && !queue.is_given_up(held.attempts) {
-                queue.line_up(block, number)
-            } else {
-                queue.look_by(due);
-                Ok(())
-            }
-        })?;
-        self.told_consumers();
+    pub(crate) fn nack(&self, held: &LeasedMessage, delay: Duration) -> Result<()> {
+        self.end_lease(held, |side| side.give_back(held, delay))?;
+        self.notify_consumers();
         Ok(())
     }
 
-    /// Ends the lease by what `how` does under the consumers' lock.
-    pub(super) fn let_go(
+    /// Ends the lease by what `how` does.
+    fn end_lease(
         &self,
-        held: &Held,
-        how: impl FnOnce(&Self, &Held) -> Result<()>,
+        held: &LeasedMessage,
+        how: impl FnOnce(TakeSide<'_>) -> Result<()>,
     ) -> Result<()> {
         self.check_owner(held.place.owner, "lease")?;
-        let guard = self.lock(&self.consumers, Deadline::Never)?;
-        let ended = self.check_lease(held).and_then(|()| how(self, held));
+        let guard = self.lock::<ConsumersLock>(Deadline::Never)?;
+        let side = guard.side();
+        let ended = side.check_lease(held).and_then(|()| how(side));
         if matches!(ended, Err(Error::Expired)) {
-            self.free(held.place.block)?;
+            side.free(held.place.block)?;
         }
         if matches!(ended, Ok(()) | Err(Error::Expired)) {
-            self.mine.add(held.place.owner, -1);
+            self.lease_count.add(held.place.owner, -1);
         }
         let joined = self.ring.header.finished.has_sleepers();
         drop(guard);
-        self.told_producers();
+        self.notify_producers();
         if joined {
-            self.tell_finished();
+            self.notify_finished();
         }
-        self.tell_end();
+        self.notify_end();
         ended
     }
 
-    /// How an ack ends it.
-    pub(super) fn finish(&self, held: &Held) -> Result<()> {
-        self.free(held.place.block)?;
-        self.count_leased(-1);
-        Ok(())
-    }
-
-    pub(crate) fn extend(&self, held: &Held, visible: Duration) -> Result<()> {
+    pub(crate) fn extend(&self, held: &LeasedMessage, visible: Duration) -> Result<()> {
         self.check_owner(held.place.owner, "lease")?;
-        let _guard = self.lock(&self.consumers, Deadline::Never)?;
-        self.check_lease(held)?;
+        let guard = self.lock::<ConsumersLock>(Deadline::Never)?;
+        let side = guard.side();
+        side.check_lease(held)?;
         let until = from_now(visible);
-        self.ring.shelf.head(held.place.block)?.set_due(until);
-        self.look_by(until);
+        self.ring.store.head(held.place.block)?.set_due(until);
+        side.look_by(until);
         Ok(())
-    }
-
-    /// Under the consumers' lock.
-    fn check_lease(&self, held: &Held) -> Result<()> {
-        let is = |place| {
-            let mark = Mark::new(place, held.attempts, held.place.owner);
-            self.ring
-                .shelf
-                .is(held.place.block, held.place.number, mark)
-        };
-        if is(State::Leased) {
-            return Ok(());
-        }
-        if is(State::Expired) {
-            return Err(Error::Expired);
-        }
-        Err(Error::invalid("lease", "it was acked or given back before"))
     }
 
     /// How many messages are leased. What a dead process had leased counts for a tenth of a second
@@ -317,14 +244,14 @@ impl Queue {
     pub fn leased(&self) -> usize {
         if self.is_due() {
             // Where that fails, the next call on the queue says why. The count is what it was.
-            let looked = self.lock(&self.consumers, Deadline::Now);
-            let _ = looked.and_then(|guard| self.look_after(guard));
+            let looked = self.lock::<ConsumersLock>(Deadline::Now);
+            let _ = looked.and_then(|guard| self.redeliver(guard));
         }
         self.count_leases()
     }
 
     fn count_leases(&self) -> usize {
-        self.ring.header.shelf.leased.load(Ordering::Relaxed) as usize
+        self.ring.header.store.leased.load(Ordering::Relaxed) as usize
     }
 
     /// How many messages were put and are not finished: neither taken by a `get` nor acked.
@@ -333,7 +260,7 @@ impl Queue {
     /// # Errors
     /// `Poisoned`, `Corrupt`.
     pub fn unfinished(&self) -> Result<u64> {
-        let _guard = self.lock(&self.consumers, Deadline::Never)?;
+        let _guard = self.lock::<ConsumersLock>(Deadline::Never)?;
         Ok(self.count_unfinished())
     }
 
@@ -352,16 +279,16 @@ impl Queue {
         let waits = &self.consumers.policy.waits;
         let mut nap = Nap::FIRST;
         while self.unfinished()? > 0 {
-            // Under the lock: whoever finishes the last message after that sees the sleeper.
+            // Under the lock: a process that finishes the last message after that sees the sleeper.
             let done = || self.unfinished() == Ok(0);
             nap.ended(finished.sleep(waits, nap.ns(), deadline, done)?);
         }
         Ok(())
     }
 
-    /// Messages were finished, and somebody waits for the last.
+    /// Messages were finished, and a process waits for the last.
     #[cold]
-    pub(super) fn tell_finished(&self) {
+    pub(super) fn notify_finished(&self) {
         if self.count_unfinished() == 0 {
             self.ring.header.finished.notify_all();
         }
@@ -394,10 +321,78 @@ impl Queue {
         self.max_attempts().is_some_and(|max| attempts >= max)
     }
 
-    /// Whether a closed queue may still get messages to take: somebody else works on them.
+    /// Whether a closed queue may still get messages to take: other processes work on them.
     pub(super) fn may_come_back(&self) -> bool {
-        let mine = self.mine.get(self.segment.owner());
+        let mine = self.lease_count.get(self.segment.owner());
         self.ring.may_come_back(mine)
+    }
+}
+
+impl TakeSide<'_> {
+    /// Leases the next message and moves over it. Killed before the head moves on, the message is
+    /// still in the ring, and the repair takes the lease back.
+    fn lease_message(
+        self,
+        end: &mut Consumer<'_>,
+        message: Message,
+        until: u64,
+    ) -> Result<LeasedMessage> {
+        let (owner, store) = (self.segment.owner(), &self.ring.store);
+        let held = match message.block() {
+            Some(block) => {
+                let attempts = store.found(block)?.mark.attempts.saturating_add(1);
+                self.lease_block(block, attempts, owner, until)?
+            }
+            None => {
+                let (from, len) = message.payload();
+                let copy = self.place_copy(from, len, end.next_number())?;
+                let block = copy.ok_or_else(|| self.no_room(len))?;
+                self.lease_block(block, 1, owner, until)?
+            }
+        };
+        self.about_to_take_message(end, &message);
+        end.advance_now(message)?;
+        Ok(held)
+    }
+
+    /// How an ack ends a lease.
+    fn finish(self, held: &LeasedMessage) -> Result<()> {
+        self.free(held.place.block)?;
+        self.count_leased(-1);
+        Ok(())
+    }
+
+    /// How a nack does.
+    fn give_back(self, held: &LeasedMessage, delay: Duration) -> Result<()> {
+        let MessagePlace { block, number, .. } = held.place;
+        let due = match delay {
+            Duration::ZERO => 0,
+            delay => from_now(delay),
+        };
+        self.ring.store.head(block)?.set_due(due);
+        self.wait_again(block, held.attempts)?;
+        if due == 0 && !self.is_given_up(held.attempts) {
+            self.insert_due(block, number)
+        } else {
+            self.look_by(due);
+            Ok(())
+        }
+    }
+
+    fn check_lease(self, held: &LeasedMessage) -> Result<()> {
+        let is = |state| {
+            let mark = Mark::new(state, held.attempts, held.place.owner);
+            self.ring
+                .store
+                .is(held.place.block, held.place.number, mark)
+        };
+        if is(MessageState::Leased) {
+            return Ok(());
+        }
+        if is(MessageState::Expired) {
+            return Err(Error::Expired);
+        }
+        Err(Error::invalid("lease", "it was acked or given back before"))
     }
 }
 

@@ -1,13 +1,10 @@
 //! Taking many messages in one call, under one lock.
 
-use std::ptr::NonNull;
-
-use crate::Timeout;
 use crate::copy::{Room, room};
 use crate::error::{Error, Result};
-use crate::sys::clock::Deadline;
+use crate::sys::clock::{Deadline, Timeout};
 
-use super::ops::Queue;
+use super::core::Queue;
 
 impl Queue {
     /// Waits for a first message until `timeout`, then takes it and up to `max - 1` more that
@@ -26,14 +23,14 @@ impl Queue {
         if max == 0 {
             return Ok(0);
         }
-        self.take(Deadline::after(timeout), false, |end| {
+        self.take(Deadline::after(timeout), false, |side, end| {
             let (mut taken, mut bytes) = (0, 0);
             while taken < max {
-                let Some(len) = self.append(end, buf)? else {
+                let Some(len) = side.append_next(end, buf)? else {
                     break;
                 };
                 if end.publish_part() {
-                    self.told_producers();
+                    self.notify_producers();
                 }
                 lens.push(len);
                 (taken, bytes) = (taken + 1, bytes + len as u64);
@@ -70,25 +67,21 @@ impl Queue {
         if most == 0 {
             return Ok(0);
         }
-        self.take(Deadline::after(timeout), false, |end| {
+        self.take(Deadline::after(timeout), false, |side, end| {
             let (mut taken, mut filled) = (0, 0);
             while taken < most {
-                let Some(message) = end.peek()? else { break };
-                let (needed, capacity) = (message.len(), buf.len() - filled);
-                let Some(to) = buf[filled..].get_mut(..needed) else {
-                    if taken > 0 {
-                        break;
-                    }
-                    return Err(Error::BufferTooSmall { needed, capacity });
+                let len = match side.copy_next(end, &mut buf[filled..]) {
+                    Ok(Some(len)) => len,
+                    Ok(None) => break,
+                    // It is for the next call.
+                    Err(Error::BufferTooSmall { .. }) if taken > 0 => break,
+                    Err(err) => return Err(err),
                 };
-                // SAFETY: `to` has the message's length; nothing is published meanwhile.
-                unsafe { message.copy_to(NonNull::from(to).cast()) };
-                self.pass(end, message)?;
                 if end.publish_part() {
-                    self.told_producers();
+                    self.notify_producers();
                 }
-                set(taken, needed);
-                (taken, filled) = (taken + 1, filled + needed);
+                set(taken, len);
+                (taken, filled) = (taken + 1, filled + len);
             }
             Ok((taken > 0).then_some((taken, (taken as u64, filled as u64))))
         })

@@ -1,47 +1,56 @@
 //! A queue of messages between processes: many producers, many consumers, any sizes.
 //!
+//! From the bottom up; each file imports only from those above it in this list.
+//!
 //! - [`record`]: the format of one message in the ring.
+//! - [`store`]: messages that lie outside the ring.
 //! - [`header`]: what lies where in shared memory.
-//! - [`ring`], [`ends`]: where messages are and how they become visible; no locks, no system
-//!   calls.
-//! - [`shelf`]: messages that lie outside the ring.
-//! - [`reserve`], [`reservation`]: messages that are written in place.
-//! - [`lease`], [`loans`]: messages that are worked on, and what becomes of them if nobody
-//!   finishes the work.
-//! - [`entrance`]: the two locks, and turns when many want them.
-//! - [`wait`], [`room`]: waiting and waking, closing and repair; growing and shrinking.
-//! - [`pace`], [`stream`]: how long a consumer rests between messages of a stream; how large the
-//!   ring of a stream is.
-//! - [`many`]: many messages in one call.
-//! - [`readiness`]: a descriptor for event loops.
-//! - [`bounds`]: how large it may be.
-//! - [`Queue`]: what programs call.
+//! - [`ring`], [`cursors`], [`commit`]: where messages are and how they become visible; no locks, no
+//!   system calls.
+//! - [`admission`]: the two locks, and quanta when many processes want them.
+//! - [`backoff`], [`auto_grow`]: how long a consumer pauses between messages of a stream; how large
+//!   the ring of a stream is.
+//! - [`bounds`]: how large it may be. [`descriptor`]: what a handle has for event loops.
+//! - [`core`]: the handle, how it is opened, and what can be asked of it.
+//! - [`locked`]: what may be done under which lock, as types.
+//! - [`storage`]: allocating and freeing in the message store.
+//! - [`reservation`], [`lease`]: messages that are written and worked on in place.
+//! - [`redelivery`]: what becomes of a leased message if its worker does not finish.
+//! - [`repair`]: what the next owner of a lock repairs after a death.
+//! - [`resize`], [`wait`]: making room; waiting and waking, closing.
+//! - [`readiness`]: whether there is something to take, and the thread behind a descriptor.
+//! - [`ops`], [`many`]: putting and taking.
 
+mod admission;
+mod auto_grow;
+mod backoff;
 mod bounds;
-mod ends;
-mod entrance;
+mod commit;
+mod core;
+mod cursors;
+mod descriptor;
 mod header;
 mod lease;
-mod loans;
+mod locked;
 mod many;
 #[cfg(test)]
 mod model;
 mod ops;
-mod pace;
 mod readiness;
 mod record;
+mod redelivery;
+mod repair;
 mod reservation;
-mod reserve;
+mod resize;
 mod ring;
-mod room;
-mod shelf;
-mod stream;
+mod storage;
+mod store;
 mod wait;
 
 pub(crate) use bounds::capacities;
-pub(crate) use lease::Held;
+pub use core::Queue;
 pub use lease::Lease;
-pub use ops::Queue;
-pub(crate) use reservation::Place;
+pub(crate) use lease::LeasedMessage;
+pub(crate) use reservation::MessagePlace;
 pub use reservation::Reservation;
 pub(crate) use ring::Ring;

@@ -1,4 +1,4 @@
-//! The ring against the plainest queue there is.
+//! The ring against a queue that is as plain as possible.
 //!
 //! The reference knows the rules of `ring` (records of multiples of 16, padding before the
 //! end, a batch that is due) and keeps everything else in a `VecDeque`. After every step the
@@ -14,11 +14,11 @@ use crate::error::{Error, Result};
 use crate::heap::{Arena, Backing};
 use crate::layout::{Owner, Region};
 
-use super::ends::{Consumer, Producer};
+use super::cursors::{Consumer, Producer};
 use super::header::{MIN_CAPACITY, RING};
 use super::record::{self, HEADER};
 use super::ring::Ring;
-use super::shelf::{Mark, State};
+use super::store::{Mark, MessageState};
 
 /// A ring on the heap.
 struct Heap {
@@ -43,8 +43,8 @@ impl Heap {
         work(
             &self
                 .ring
-                .shelf
-                .arena(&self.ring.header.shelf, &ThereAlready),
+                .store
+                .arena(&self.ring.header.store, &ThereAlready),
         )
     }
 }
@@ -74,7 +74,7 @@ impl Drop for Heap {
 enum Record {
     Message(Vec<u8>),
     Padding(u64),
-    /// A message that lies on the shelf.
+    /// A message that lies in the message store.
     Shelved(Vec<u8>),
 }
 
@@ -92,7 +92,7 @@ impl Record {
 struct Model {
     records: VecDeque<Record>,
     capacity: u64,
-    born: u64,
+    initial: u64,
     tail: u64,
     serial: u64,
     /// Reservations: block, number, length.
@@ -104,7 +104,7 @@ impl Model {
         Self {
             records: VecDeque::new(),
             capacity,
-            born: capacity,
+            initial: capacity,
             tail: 0,
             serial: 0,
             reserved: Vec::new(),
@@ -158,7 +158,7 @@ impl Model {
         self.free() >= need
     }
 
-    /// Bytes for others than those who have reserved.
+    /// Bytes that are not set aside for reservations.
     fn free(&self) -> u64 {
         let aside = self.reserved.len() as u64 * HEADER;
         (self.capacity - self.used()).saturating_sub(aside)
@@ -296,11 +296,11 @@ fn reserve(heap: &Heap, model: &mut Model, len: usize) {
     let mut end = unsafe { Producer::new(&heap.ring) }.unwrap();
     let may = model.free() >= HEADER;
     assert_eq!(end.may_reserve(), Ok(may));
-    let number = heap.ring.next_serial();
-    let mark = Mark::new(State::Writing, 0, OWNER);
-    let shelf = heap.ring.shelf;
+    let number = end.next_serial();
+    let mark = Mark::new(MessageState::Writing, 0, OWNER);
+    let store = heap.ring.store;
     let placed = heap.with_arena(|arena| {
-        shelf.allocate(&heap.ring.header.shelf, arena, len as u64, number, mark)
+        store.allocate(&heap.ring.header.store, arena, len as u64, number, mark)
     });
     let Some(block) = placed.unwrap() else {
         return;
@@ -309,7 +309,7 @@ fn reserve(heap: &Heap, model: &mut Model, len: usize) {
         heap.with_arena(|arena| arena.free(block)).unwrap();
         return;
     }
-    heap.ring.count_writing(1);
+    end.count_writing(1);
     model.reserved.push((block, number, len as u64));
 }
 
@@ -319,7 +319,7 @@ fn commit(heap: &Heap, model: &mut Model, which: usize, sixteenths: u64) {
     };
     let (block, number, len) = model.reserved.remove(index);
     let data = model.message((len * sixteenths / 16) as usize);
-    let span = heap.ring.shelf.span(block, len).unwrap();
+    let span = heap.ring.store.span(block, len).unwrap();
     // SAFETY: the only thread; the reservation has at least this many bytes.
     unsafe {
         span.copy_from_nonoverlapping(NonNull::from(&data[..]).cast(), data.len());
@@ -331,7 +331,7 @@ fn commit(heap: &Heap, model: &mut Model, which: usize, sixteenths: u64) {
         assert!(matches!(again, Err(Error::Invalid { .. })));
     }
     assert_eq!(
-        heap.ring.shelf.found(block).unwrap().number,
+        heap.ring.store.found(block).unwrap().number,
         heap.ring.header.put().0
     );
     model.add(Record::Shelved(data));
@@ -342,10 +342,12 @@ fn discard(heap: &Heap, model: &mut Model, which: usize) {
         return;
     };
     let (block, number, _) = model.reserved.remove(index);
-    assert!(heap.ring.shelf.is_reserved(block, number, OWNER));
+    assert!(heap.ring.store.is_reserved(block, number, OWNER));
     heap.with_arena(|arena| arena.free(block)).unwrap();
-    assert!(!heap.ring.shelf.is_reserved(block, number, OWNER));
-    heap.ring.count_writing(-1);
+    assert!(!heap.ring.store.is_reserved(block, number, OWNER));
+    // SAFETY: the only thread.
+    let end = unsafe { Producer::new(&heap.ring) }.unwrap();
+    end.count_writing(-1);
 }
 
 fn run(capacity: u64, max: u64, steps: &[Step]) {
@@ -376,11 +378,11 @@ fn run(capacity: u64, max: u64, steps: &[Step]) {
                 // SAFETY: the only thread.
                 let shrunk = unsafe { heap.ring.shrink() };
                 let aside = model.reserved.len() as u64 * HEADER;
-                let roomy = model.used() == 0 && aside <= model.born / 2;
-                let may = roomy && model.capacity > model.born;
+                let roomy = model.used() == 0 && aside <= model.initial / 2;
+                let may = roomy && model.capacity > model.initial;
                 assert_eq!(shrunk, Ok(may.then_some(model.capacity)));
                 if may {
-                    model.capacity = model.born;
+                    model.capacity = model.initial;
                 }
             }
         }
@@ -488,7 +490,7 @@ fn cursors_and_headers_of_any_bits_are_answered() {
                 3 => 1 << (next() % 64),
                 _ => 0,
             };
-            // SAFETY: inside the heap's block, aligned, and nobody else is there.
+            // SAFETY: inside the heap's block, aligned, and no other thread uses it.
             unsafe { heap.at.add(word as usize).cast::<u64>().write(bits) };
         }
         let data = vec![7; next() as usize % 5000];

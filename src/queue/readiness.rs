@@ -2,142 +2,99 @@
 //!
 //! The processes that share a queue share a FIFO, in which there is a byte while there is something
 //! to take. They find it by name (see `segment::fifo`) and by the inode in the header. The first
-//! process that is asked for a descriptor makes it; ends whose descriptor nobody asked for look at
+//! process that is asked for a descriptor makes it; where no process was asked, takes look at
 //! one word when they leave nothing.
 //!
 //! ```text
-//! who                                under the consumers' lock            when
-//! a thread of each asked process     `told` = 1, then writes              there is something
-//! the same                           reads, `told` = 0, tells `untold`    there is nothing
-//! a take that will leave nothing     the same, and then publishes         `told` is 1
+//! by                                 under the consumers' lock            when
+//! a thread of each asked process     `signalled` = 1, then writes         there is something
+//! the same                           reads, `signalled` = 0, wakes        there is nothing
+//!                                    the sleepers on `unsignalled`
+//! a take that will leave nothing     the same, and then publishes         `signalled` is 1
 //! ```
 //!
-//! So a byte is in the FIFO only while `told` is 1, and from when a take is over that has left nothing
+//! So a byte is in the FIFO only while `signalled` is 1, and from when a take is over that has left nothing
 //! until something comes the FIFO is unreadable, for all processes. Only to become readable takes time.
 //!
-//! What a program gets is an epoll of the FIFO, its handle's own: it can be made readable for good,
-//! for the waits through one handle are over, and nobody else's is.
+//! What a program gets is an epoll of the FIFO, its handle's own: so it can be made readable for good
+//! when the waits through this one handle are ended.
 //!
 //! **Without a FIFO** (the object's name was removed; nothing can be made in the directory) a process
 //! has an eventfd in its place, which its own takes make unreadable at once, and its thread after those
 //! of others. The same happens to the FIFO after takes of a process that cannot open it: such a take
-//! leaves `told` as it is, and tells `untold`.
+//! leaves `signalled` as it is, and wakes the sleepers on `unsignalled`.
 //!
 //! # What a kill leaves
 //! *A take, between reading and publishing*: something is there and the FIFO is unreadable. *A take of a
 //! part of a batch, or of what was given back, after it has published*: a byte, and nothing there.
-//! *A thread, between its two steps*: `told` and no byte. The owner of the lock is then dead, and each
+//! *A thread, between its two steps*: `signalled` and no byte. The owner of the lock is then dead, and each
 //! look of a thread, a tenth of a second later at most, compares the FIFO itself with what is there.
 //!
 //! A forked child inherits its parent's descriptors, which stay right for as long as any process looks.
 //! It has no thread, and makes a descriptor and a watch of its own when it is asked for one.
 
-use std::os::fd::{AsFd, BorrowedFd};
-use std::ptr;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::sync::crash::crash_point;
 use crate::sync::{EventCell, Waits, Watch, Watched};
-use crate::sys::clock::Deadline;
-use crate::sys::poll::{Face, Signal};
+use crate::sys::clock::{Deadline, Timeout};
+use crate::sys::poll::Signal;
 
-use super::ends::{Consumer, Message};
-use super::ops::Queue;
-use super::wait::has_ended;
+use super::core::Queue;
+use super::cursors::{Consumer, Message};
+use super::descriptor::{Made, ReadySignal};
+use super::locked::{ConsumersLock, TakeSide};
 
-/// How often what nobody can take is moved out of the way before the caller has to take, and find
-/// out more.
+/// How often padding and messages of the dead are moved out of the way before the caller has to take,
+/// and finds out more.
 const LOOKS: u32 = 100;
 
 /// How many looks at a queue in which there is nothing there are to one at its FIFO.
 const IDLE_LOOKS: u32 = 8;
 
-/// What is behind a descriptor, and its thread's view of the queue.
-struct Teller {
+/// Sets and clears the signal of one handle, by the thread behind its descriptor.
+struct Signaller {
+    /// The thread's own handle.
     queue: Queue,
-    signal: Signal,
-    /// Whether other processes have the signal, too.
-    shared: bool,
-    /// Whether it is set, if it is not shared.
-    set: AtomicBool,
+    signal: Arc<ReadySignal>,
     looks: AtomicU32,
     over: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
-impl Teller {
-    /// Whether the signal is set, whatever was remembered: any process that has the FIFO open may have
-    /// done anything with it.
-    fn is_set(&self) -> bool {
-        match self.shared {
-            true => self.signal.is_set(),
-            false => self.is_set_apart(),
-        }
-    }
-
-    /// Whether it has a signal of its own that is set.
-    fn is_set_apart(&self) -> bool {
-        !self.shared && self.set.load(Ordering::Relaxed)
-    }
-
+impl Signaller {
     /// Whether the signal, and what takes know of it, say that there is something if it is, and nothing
     /// if not.
     fn says(&self, there: bool) -> bool {
-        self.queue.is_told() == there && self.is_set() == there
+        self.queue.is_signalled() == there && self.signal.is_set() == there
     }
 
-    /// The same, but an idle queue's FIFO is looked at about once a second: nobody has told of what may
-    /// be in it.
+    /// The same, but an idle queue's FIFO is looked at about once a second: no process has said that
+    /// there may be something in it.
     fn seems_to_say(&self, there: bool) -> bool {
         let looks = self.looks.fetch_add(1, Ordering::Relaxed);
-        let is_idle = self.shared && !there && !self.queue.is_told();
+        let is_idle = self.signal.is_shared() && !there && !self.queue.is_signalled();
         is_idle && !looks.is_multiple_of(IDLE_LOOKS) || self.says(there)
-    }
-
-    /// Under the consumers' lock.
-    fn set(&self) {
-        self.queue.ring.header.told.store(1, Ordering::Relaxed);
-        crash_point!();
-        self.signal.set();
-        self.set.store(true, Ordering::Relaxed);
-        crash_point!();
-    }
-
-    /// Under the consumers' lock. Whether no process has a signal any more that is set.
-    fn clear(&self) -> bool {
-        match self.shared {
-            true => self.signal.clear(),
-            false => {
-                self.clear_own();
-                !self.queue.has_fifo()
-            }
-        }
-    }
-
-    /// Under the consumers' lock.
-    fn clear_own(&self) {
-        if !self.shared && self.set.swap(false, Ordering::Relaxed) {
-            self.signal.clear();
-        }
     }
 }
 
-impl Watched for Teller {
+impl Watched for Signaller {
     fn settle(&self) -> bool {
         let (queue, over) = (&self.queue, (self.over)());
         let there = queue.is_ready() || over;
         if self.seems_to_say(there) {
             return there;
         }
-        match queue.lock(&queue.consumers, Deadline::Now) {
-            Ok(_guard) => {
-                let there = queue.has_something() || over;
+        match queue.lock::<ConsumersLock>(Deadline::Now) {
+            Ok(guard) => {
+                let side = guard.side();
+                let there = side.has_something() || over;
                 match there {
                     _ if self.says(there) => {}
-                    true => self.set(),
-                    false => queue.untell(self.clear()),
+                    true => queue.signal(&self.signal),
+                    false => side.clear_signal(&self.signal),
                 }
                 there
             }
@@ -145,148 +102,24 @@ impl Watched for Teller {
             Err(Error::Timeout) => there,
             // For good: a call that takes says why.
             Err(_) => {
-                self.set();
+                queue.signal(&self.signal);
                 true
             }
         }
     }
 
-    fn coming(&self) -> &'static EventCell {
+    fn coming(&self) -> &EventCell {
         &self.queue.ring.header.not_empty
     }
 
-    fn going(&self) -> &'static EventCell {
-        &self.queue.ring.header.untold
+    fn going(&self) -> &EventCell {
+        &self.queue.ring.header.unsignalled
     }
 }
-
-/// The descriptor of a handle, if there is one.
-pub(super) struct Readiness {
-    made: AtomicPtr<Made>,
-    /// The FIFO, if this handle had to make it unreadable and has no descriptor. Used and changed under
-    /// the consumers' lock.
-    fifo: AtomicPtr<Signal>,
-}
-
-struct Made {
-    // Before what it watches over.
-    watch: Box<Watch>,
-    face: Face,
-    teller: Arc<Teller>,
-    /// What this process inherited. Kept, since another thread may be looking at it.
-    before: *mut Made,
-}
-
-impl Readiness {
-    pub(super) const fn new() -> Self {
-        Self {
-            made: AtomicPtr::new(ptr::null_mut()),
-            fifo: AtomicPtr::new(ptr::null_mut()),
-        }
-    }
-
-    /// What this process has made, and then what it has inherited.
-    fn each(&self) -> impl Iterator<Item = &Made> {
-        // SYNC: find(watch), pairs with publish(watch)
-        let made = self.made.load(Ordering::Acquire);
-        // SAFETY: what is published stays until the handle goes.
-        let made = unsafe { made.as_ref() };
-        // SAFETY: as above.
-        std::iter::successors(made, |made| unsafe { made.before.as_ref() })
-    }
-
-    fn get(&self) -> Option<&Made> {
-        self.each().next().filter(|made| made.watch.is_ours())
-    }
-
-    /// Makes the descriptor readable for good, if there is one, so that threads that wait for it look.
-    pub(super) fn open_up(&self) {
-        if let Some(made) = self.get() {
-            made.face.open_up(&made.teller.signal);
-        }
-    }
-
-    /// Whether this handle has a signal of its own that is set.
-    fn is_set_apart(&self) -> bool {
-        self.get().is_some_and(|made| made.teller.is_set_apart())
-    }
-
-    /// Under the consumers' lock: makes unreadable what this process can. Whether that is everything.
-    fn clear(&self, queue: &Queue) -> bool {
-        if let Some(made) = self.get() {
-            made.teller.clear_own();
-        }
-        let mut shared = self.each().filter(|made| made.teller.shared);
-        if !queue.has_fifo() || shared.any(|made| made.teller.signal.clear()) {
-            return true;
-        }
-        // SAFETY: null, or made by `Box::into_raw` below; it is exchanged under the lock only.
-        let known = unsafe { self.fifo.load(Ordering::Acquire).as_ref() };
-        if known.is_some_and(Signal::clear) {
-            return true;
-        }
-        let Some(fifo) = queue.open_fifo() else {
-            return false;
-        };
-        let cleared = fifo.clear();
-        let old = self
-            .fifo
-            .swap(Box::into_raw(Box::new(fifo)), Ordering::AcqRel);
-        drop_signal(old);
-        cleared
-    }
-
-    fn get_or_make(&self, make: impl FnOnce() -> Result<Made>) -> Result<&Made> {
-        let before = self.made.load(Ordering::Acquire);
-        if let Some(made) = self.get() {
-            return Ok(made);
-        }
-        let mut made = make()?;
-        made.before = before;
-        let made = Box::into_raw(Box::new(made));
-        // SYNC: publish(watch)
-        let published =
-            self.made
-                .compare_exchange(before, made, Ordering::AcqRel, Ordering::Acquire);
-        let ours = match published {
-            Ok(_) => made,
-            Err(winner) => {
-                // SAFETY: it was not published.
-                drop(unsafe { Box::from_raw(made) });
-                winner
-            }
-        };
-        // SAFETY: what is published stays until the handle goes.
-        Ok(unsafe { &*ours })
-    }
-}
-
-fn drop_signal(signal: *mut Signal) {
-    if !signal.is_null() {
-        // SAFETY: made by `Box::into_raw`, and nobody has the pointer any more.
-        drop(unsafe { Box::from_raw(signal) });
-    }
-}
-
-impl Drop for Readiness {
-    fn drop(&mut self) {
-        let mut made = *self.made.get_mut();
-        while !made.is_null() {
-            // SAFETY: each was made by `Box::into_raw` and is in the chain once.
-            made = unsafe { Box::from_raw(made) }.before;
-        }
-        drop_signal(*self.fifo.get_mut());
-    }
-}
-
-// SAFETY: the pointers are to what belongs to the handle, and is `Send` and `Sync`.
-unsafe impl Send for Readiness {}
-// SAFETY: as for `Send`.
-unsafe impl Sync for Readiness {}
 
 impl Queue {
     /// A descriptor for an event loop: it polls readable while there is something to take, and
-    /// once the queue is closed or poisoned. For `poll`, `epoll` and what is built on them.
+    /// once the queue is closed or poisoned. For `poll`, `epoll` and event loops.
     ///
     /// It is readable some 30 us after a message was put, and no more once the call has returned that
     /// took the last one, in whatever process: so a reader that polls it again under a lock which all
@@ -330,36 +163,26 @@ impl Queue {
         over: impl Fn() -> bool + Send + Sync + 'static,
     ) -> Result<BorrowedFd<'_>> {
         let made = self
-            .readiness
+            .descriptor
             .get_or_make(|| self.watched(Box::new(over)))?;
-        Ok(made.face.as_fd())
+        Ok(made.as_fd())
     }
 
     fn watched(&self, over: Box<dyn Fn() -> bool + Send + Sync>) -> Result<Made> {
-        let (queue, fifo) = (self.twin()?, self.find_fifo());
-        let shared = fifo.is_some();
-        let signal = fifo.map_or_else(Signal::new, Ok)?;
-        let face = Face::of(&signal)?;
-        let teller = Arc::new(Teller {
-            queue,
-            signal,
-            shared,
-            set: AtomicBool::new(false),
+        let signal = Arc::new(ReadySignal::new(self.find_fifo())?);
+        let signaller = Arc::new(Signaller {
+            queue: self.twin()?,
+            signal: Arc::clone(&signal),
             looks: AtomicU32::new(0),
             over,
         });
-        teller.settle();
-        Ok(Made {
-            watch: Watch::new(Arc::clone(&teller) as Arc<dyn Watched>)?,
-            face,
-            teller,
-            before: ptr::null_mut(),
-        })
+        signaller.settle();
+        Made::new(Watch::new(signaller)?, signal)
     }
 
     /// The FIFO, made if there is none yet. `None` where none can be had.
     fn find_fifo(&self) -> Option<Signal> {
-        let _guard = self.lock(&self.consumers, Deadline::Now).ok()?;
+        let _guard = self.lock::<ConsumersLock>(Deadline::Now).ok()?;
         if self.has_fifo() {
             return self.open_fifo();
         }
@@ -380,63 +203,17 @@ impl Queue {
 
     /// Whether a descriptor may be readable.
     #[inline(always)]
-    pub(super) fn is_told(&self) -> bool {
-        self.ring.header.told.load(Ordering::Relaxed) != 0
+    pub(super) fn is_signalled(&self) -> bool {
+        self.ring.header.signalled.load(Ordering::Relaxed) != 0
     }
 
-    /// Under the consumers' lock: there is nothing to take. `cleared`: all that processes share says so.
-    fn untell(&self, cleared: bool) {
-        let header = self.ring.header;
+    /// There is something to take, or nothing ever will be: descriptors become readable. Under the
+    /// consumers' lock, unless that cannot be had any more.
+    fn signal(&self, signal: &ReadySignal) {
+        self.ring.header.signalled.store(1, Ordering::Relaxed);
         crash_point!();
-        if cleared {
-            header.told.store(0, Ordering::Relaxed);
-            crash_point!();
-        }
-        // The threads sleep until something comes; and those whose signals are still set clear them.
-        if header.untold.has_sleepers() {
-            header.untold.notify_all();
-        }
-    }
-
-    /// Before `taken` messages of the ring, which are not yet published as such, are, and before the one
-    /// at block `again` of the shelf is taken once more, if that is not 0: if nothing will be there any
-    /// more, descriptors become unreadable. Under the consumers' lock.
-    #[inline(always)]
-    pub(super) fn about_to_take(&self, taken: u64, again: u32) {
-        if self.is_told() {
-            self.about_to_empty(taken, again);
-        }
-    }
-
-    /// The same before `message` is taken at once.
-    #[inline(always)]
-    pub(super) fn about_to_take_message(&self, end: &Consumer<'_>, message: &Message) {
-        let (one, again) = match message.block() {
-            Some(block) if message.is_again() => (0, block),
-            _ => (1, 0),
-        };
-        self.about_to_take(end.unpublished() + one, again);
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn about_to_empty(&self, taken: u64, again: u32) {
-        let header = self.ring.header;
-        let first = header.first.load(Ordering::Relaxed);
-        let first = match self.ring.shelf.head(again) {
-            Ok(head) if again != 0 && again == first => head.next.load(Ordering::Relaxed),
-            _ => first,
-        };
-        // By the counts: padding is nothing to take.
-        if first == 0 && header.counts().0 == taken && !self.is_over() {
-            self.untell(self.readiness.clear(self));
-        }
-    }
-
-    /// Exact under the consumers' lock: whether there is something to take, or nothing ever will be.
-    fn has_something(&self) -> bool {
-        let header = self.ring.header;
-        header.counts().0 != 0 || header.first.load(Ordering::Relaxed) != 0 || self.is_over()
+        signal.set();
+        crash_point!();
     }
 
     /// Waits until there is something to take, or nothing ever will be.
@@ -455,7 +232,7 @@ impl Queue {
             let waited = self.wait_for_message(deadline);
             waited.map_err(|err| self.got_nothing(err))?;
         }
-        // The wake was for somebody who takes.
+        // The wake was for a process that takes.
         self.ring.header.not_empty.notify_one();
         Ok(())
     }
@@ -465,16 +242,16 @@ impl Queue {
         &self.consumers.policy.waits
     }
 
-    /// Whether there plainly is something to take, or nothing ever will be.
+    /// Whether there is something to take, or nothing ever will be, by a quick look.
     pub(crate) fn has_arrived(&self) -> bool {
         let ring = &self.ring;
-        ring.is_occupied() || !ring.may_come_back(0) && has_ended(ring)
+        ring.is_occupied() || !ring.may_come_back(0) && ring.header.has_ended()
     }
 
-    /// [`has_arrived`](Self::has_arrived), once what nobody can take is out of the way, and
-    /// what the dead had leased is back.
+    /// [`has_arrived`](Self::has_arrived), once padding is out of the way, and what dead processes had
+    /// leased is delivered again.
     pub(crate) fn is_ready(&self) -> bool {
-        // Each look gets something out of the way, unless somebody wrote over the queue.
+        // Each look gets something out of the way, unless the queue was overwritten.
         for _ in 0..LOOKS {
             if self.ring.starts_done() {
                 // The owner of the lock is taking, or knows that something is wrong.
@@ -489,8 +266,8 @@ impl Queue {
             if !self.is_due() {
                 return self.is_over();
             }
-            let looked = self.lock(&self.consumers, Deadline::Now);
-            if looked.and_then(|guard| self.look_after(guard)).is_err() {
+            let looked = self.lock::<ConsumersLock>(Deadline::Now);
+            if looked.and_then(|guard| self.redeliver(guard)).is_err() {
                 return true;
             }
         }
@@ -498,19 +275,19 @@ impl Queue {
     }
 
     /// The caller has looked, and there was nothing to take: if there is a descriptor, it is or becomes
-    /// unreadable, and readable again if something has come since: an edge, for those who wait for
+    /// unreadable, and readable again if something has come since: an edge, for programs that wait for
     /// edges.
     #[cold]
     pub(crate) fn found_nothing(&self) {
-        if self.readiness.get().is_some() {
-            // Who waits for a descriptor has nothing to do, as if it slept here.
-            self.producers.invite();
+        if self.descriptor.is_made() {
+            // A process that waits for a descriptor has nothing to do, as if it slept here.
+            self.producers.unpark();
         }
-        if (self.is_told() || self.readiness.is_set_apart())
-            && let Ok(_guard) = self.lock(&self.consumers, Deadline::Now)
-            && !self.has_something()
+        if (self.is_signalled() || self.descriptor.is_own_set())
+            && let Ok(guard) = self.lock::<ConsumersLock>(Deadline::Now)
+            && !guard.side().has_something()
         {
-            self.untell(self.readiness.clear(self));
+            guard.side().clear_signals();
         }
     }
 
@@ -521,5 +298,79 @@ impl Queue {
             self.found_nothing();
         }
         err
+    }
+}
+
+impl TakeSide<'_> {
+    /// Before `taken` messages of the ring, which are not yet published as such, are, and before the one
+    /// at block `again` of the store is taken once more, if that is not 0: if nothing will be there any
+    /// more, descriptors become unreadable.
+    #[inline(always)]
+    pub(super) fn about_to_take(self, taken: u64, again: u32) {
+        if self.is_signalled() {
+            self.about_to_empty(taken, again);
+        }
+    }
+
+    /// The same before `message` is taken at once.
+    #[inline(always)]
+    pub(super) fn about_to_take_message(self, end: &Consumer<'_>, message: &Message) {
+        let (one, again) = match message.block() {
+            Some(block) if message.is_again() => (0, block),
+            _ => (1, 0),
+        };
+        self.about_to_take(end.unpublished() + one, again);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn about_to_empty(self, taken: u64, again: u32) {
+        let header = self.ring.header;
+        let first = header.first.load(Ordering::Relaxed);
+        let first = match self.ring.store.head(again) {
+            Ok(head) if again != 0 && again == first => head.next.load(Ordering::Relaxed),
+            _ => first,
+        };
+        // By the counts: padding is nothing to take.
+        if first == 0 && header.counts().0 == taken && !self.is_over() {
+            self.clear_signals();
+        }
+    }
+
+    /// Exact: whether there is something to take, or nothing ever will be.
+    fn has_something(self) -> bool {
+        let header = self.ring.header;
+        header.counts().0 != 0 || header.first.load(Ordering::Relaxed) != 0 || self.is_over()
+    }
+
+    /// There is nothing to take: clears what signals this process can.
+    fn clear_signals(self) {
+        let open = || self.open_fifo();
+        let cleared = self.descriptor.clear(self.has_fifo(), open);
+        self.unsignal(cleared);
+    }
+
+    /// The same, by the thread behind a descriptor, which has one signal.
+    fn clear_signal(self, signal: &ReadySignal) {
+        signal.clear_own();
+        let cleared = match signal.is_shared() {
+            true => signal.clear_shared(),
+            false => !self.has_fifo(),
+        };
+        self.unsignal(cleared);
+    }
+
+    /// There is nothing to take. `cleared`: no signal that processes share is set any more.
+    fn unsignal(self, cleared: bool) {
+        let header = self.ring.header;
+        crash_point!();
+        if cleared {
+            header.signalled.store(0, Ordering::Relaxed);
+            crash_point!();
+        }
+        // The threads sleep until something comes; and those whose signals are still set clear them.
+        if header.unsignalled.has_sleepers() {
+            header.unsignalled.notify_all();
+        }
     }
 }

@@ -11,7 +11,7 @@
 //! | state   | meaning                                                   |
 //! |---------|-----------------------------------------------------------|
 //! | READY   | a message                                                 |
-//! | SHELVED | a message that lies on the shelf, at `block`; no payload here |
+//! | STORED  | a message in the message store, at `block`; no payload here |
 //! | DONE    | padding before the end of the ring                        |
 
 /// Every record starts at a multiple of this; so does every payload.
@@ -23,33 +23,33 @@ pub(crate) const HEADER: u64 = 16;
 ///
 /// No state is zero: fresh pages must not look like records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum State {
-    Shelved = 0x53,
+pub(crate) enum RecordState {
+    Stored = 0x53,
     Ready = 0x52,
     Done = 0x44,
 }
 
-impl State {
+impl RecordState {
     #[inline]
     pub(crate) fn of(word: u64) -> Option<Self> {
-        const READY: u64 = State::Ready as u64;
-        const SHELVED: u64 = State::Shelved as u64;
-        const DONE: u64 = State::Done as u64;
+        const READY: u64 = RecordState::Ready as u64;
+        const STORED: u64 = RecordState::Stored as u64;
+        const DONE: u64 = RecordState::Done as u64;
         match word & 0xff {
-            READY => Some(State::Ready),
-            SHELVED => Some(State::Shelved),
-            DONE => Some(State::Done),
+            READY => Some(RecordState::Ready),
+            STORED => Some(RecordState::Stored),
+            DONE => Some(RecordState::Done),
             _ => None,
         }
     }
 }
 
-/// The word of a message on the shelf.
-pub(crate) fn shelved(block: u32) -> u64 {
-    State::Shelved as u64 | u64::from(block) << 32
+/// The word of a record whose message is in the message store.
+pub(crate) fn stored(block: u32) -> u64 {
+    RecordState::Stored as u64 | u64::from(block) << 32
 }
 
-/// Where on the shelf a message with this word is.
+/// Where in the message store that message is.
 #[inline]
 pub(crate) fn block(word: u64) -> u32 {
     (word >> 32) as u32
@@ -78,9 +78,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_says_where_on_the_shelf_its_message_is() {
-        let word = shelved(0xfedc_ba98);
-        assert_eq!(State::of(word), Some(State::Shelved));
+    fn a_record_says_where_in_the_store_its_message_is() {
+        let word = stored(0xfedc_ba98);
+        assert_eq!(RecordState::of(word), Some(RecordState::Stored));
         assert_eq!(block(word), 0xfedc_ba98);
     }
 

@@ -4,25 +4,25 @@ use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
-use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::layout::Owner;
 use crate::sync::crash::crash_point;
-use crate::sys::clock::Deadline;
+use crate::sys::clock::{Deadline, Timeout};
 
-use super::ends::Producer;
-use super::ops::Queue;
+use super::core::Queue;
+use super::cursors::Producer;
+use super::locked::{ConsumersLock, ProducersLock, PutSide};
 use super::record::HEADER;
-use super::shelf::{Mark, State::Writing};
+use super::store::{Mark, MessageState};
 
-/// The shelf's room is freed without a wake-up: a process that waits for it looks this often.
-const SHELF_NS: u64 = 2_000_000;
+/// Room in the message store is freed without a wake-up: a process that waits for it looks this often.
+const STORE_NS: u64 = 2_000_000;
 
 /// Room in a queue for one message, to be written in place and then committed.
 ///
 /// It is a `[u8]` of as many bytes as were asked for. What they hold at first is what
 /// earlier messages left there. Dropping it discards it. Its place among the messages is
-/// where it is committed: nobody waits for it before, however long it takes, and nothing is
+/// where it is committed: no process waits for it before, however long it takes, and nothing is
 /// left of it if its process dies.
 ///
 /// After a `fork` it remains the parent's: the child's copy can do nothing but be dropped.
@@ -39,12 +39,12 @@ const SHELF_NS: u64 = 2_000_000;
 /// ```
 pub struct Reservation<'a> {
     queue: &'a Queue,
-    place: Place,
+    place: MessagePlace,
 }
 
-/// Where a reservation is, without the queue.
+/// Where a message that is written or read in place is, and whose, without the queue.
 #[derive(Clone, Copy)]
-pub(crate) struct Place {
+pub(crate) struct MessagePlace {
     pub(crate) block: u32,
     pub(crate) number: u64,
     pub(crate) span: NonNull<u8>,
@@ -72,7 +72,7 @@ impl Deref for Reservation<'_> {
 
     fn deref(&self) -> &[u8] {
         // SAFETY: `reserve` found room for this many bytes, mapped for as long as the queue.
-        // Nobody else touches them before the commit.
+        // No other process touches them before the commit.
         unsafe { NonNull::slice_from_raw_parts(self.place.span, self.place.len).as_ref() }
     }
 }
@@ -85,7 +85,7 @@ impl DerefMut for Reservation<'_> {
 }
 
 impl Reservation<'_> {
-    /// Makes all of it a message, there for everybody when this returns.
+    /// Makes all of it a message, which others can take when this returns.
     ///
     /// # Errors
     /// `Invalid` in a forked child; `Poisoned`, `Corrupt`. It is discarded then.
@@ -104,13 +104,13 @@ impl Reservation<'_> {
         Ok(())
     }
 
-    /// Gives it back. Nobody will see that it was there.
+    /// Gives it back. No other process sees that it was there.
     pub fn discard(self) {}
 }
 
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
-        // It fails if somebody wrote over the queue; there is nothing to give back then.
+        // It fails if the queue was overwritten; there is nothing to give back then.
         let _ = self.queue.discard(&self.place);
     }
 }
@@ -127,52 +127,33 @@ impl Queue {
         Ok(Reservation { queue: self, place })
     }
 
-    pub(crate) fn reserve_place(&self, len: usize, timeout: Timeout) -> Result<Place> {
+    pub(crate) fn reserve_place(&self, len: usize, timeout: Timeout) -> Result<MessagePlace> {
         self.room_for(len)?;
         let deadline = Deadline::after(timeout);
-        self.producers.make_way(deadline)?;
+        self.producers.check_quantum(deadline)?;
         loop {
-            let guard = self.enter_producers(deadline)?;
-            // SAFETY: the producers' lock is held until after the last use.
-            let mut end = unsafe { Producer::new(&self.ring) }?;
+            let guard = self.enter::<ProducersLock>(deadline)?;
+            let side = guard.side();
+            side.check_open()?;
+            let mut end = side.producer()?;
             let has_record = end.may_reserve()?;
-            if has_record && let Some(place) = self.place_writing(len)? {
-                drop(guard);
+            if has_record && let Some(place) = side.place_reservation(&end, len)? {
                 return Ok(place);
             }
             drop(guard);
             if has_record {
-                self.wait_for_shelf(deadline)?;
+                self.wait_for_store(deadline)?;
             } else {
                 self.make_room(HEADER, deadline)?;
             }
         }
     }
 
-    /// Under the producers' lock. Killed on the way, it leaves a dead process's reservation.
-    fn place_writing(&self, len: usize) -> Result<Option<Place>> {
-        let (owner, shelf) = (self.segment.owner(), &self.ring.shelf);
-        let number = self.ring.next_serial();
-        let mark = Mark::new(Writing, 0, owner);
-        let Some(block) = self.allocate(len, number, mark)? else {
-            return Ok(None);
-        };
-        crash_point!();
-        self.ring.count_writing(1);
-        Ok(Some(Place {
-            block,
-            number,
-            owner,
-            span: shelf.span(block, len as u64)?,
-            len,
-        }))
-    }
-
-    /// Waits for a while in which something on the shelf may have been freed.
+    /// Waits for a while in which something in the message store may have been freed.
     #[cold]
-    fn wait_for_shelf(&self, deadline: Deadline) -> Result<()> {
+    fn wait_for_store(&self, deadline: Deadline) -> Result<()> {
         if self.is_due() {
-            self.look_after(self.lock(&self.consumers, deadline)?)?;
+            self.redeliver(self.lock::<ConsumersLock>(deadline)?)?;
         }
         if self.discard_dead(deadline)? {
             return Ok(());
@@ -183,38 +164,77 @@ impl Queue {
         let not_full = &self.ring.header.not_full;
         let ended = || self.has_ended();
         let waits = &self.producers.policy.waits;
-        not_full.sleep(waits, SHELF_NS, deadline, ended).map(drop)
+        not_full.sleep(waits, STORE_NS, deadline, ended).map(drop)
     }
 
-    pub(crate) fn commit(&self, place: &Place, used: usize) -> Result<()> {
+    pub(crate) fn commit(&self, place: &MessagePlace, used: usize) -> Result<()> {
         self.check_owner(place.owner, "reservation")?;
-        let guard = self.lock(&self.producers, Deadline::Never)?;
-        // SAFETY: the producers' lock is held until after the last use.
-        let mut end = unsafe { Producer::new(&self.ring) }?;
+        let guard = self.lock::<ProducersLock>(Deadline::Never)?;
+        let mut end = guard.side().producer()?;
         end.commit(place.block, place.number, place.owner, used)?;
         drop(guard);
-        self.producers.count((1, used as u64));
-        self.told_consumers();
+        self.producers.charge((1, used as u64));
+        self.notify_consumers();
         Ok(())
     }
 
     /// An error if it was committed or discarded before.
-    pub(crate) fn discard(&self, place: &Place) -> Result<()> {
+    pub(crate) fn discard(&self, place: &MessagePlace) -> Result<()> {
         self.check_owner(place.owner, "reservation")?;
-        let guard = self.lock(&self.producers, Deadline::Never)?;
+        let guard = self.lock::<ProducersLock>(Deadline::Never)?;
+        let side = guard.side();
         let is = self
             .ring
-            .shelf
+            .store
             .is_reserved(place.block, place.number, place.owner);
         if !is {
             let why = "it was committed or discarded before";
             return Err(Error::invalid("reservation", why));
         }
-        self.free(place.block)?;
-        self.ring.count_writing(-1);
+        side.free(place.block)?;
+        side.producer()?.count_writing(-1);
         drop(guard);
-        self.told_producers();
-        self.tell_end();
+        self.notify_producers();
+        self.notify_end();
         Ok(())
+    }
+
+    /// Frees what processes reserved that are dead. True if that was anything.
+    pub(super) fn discard_dead(&self, deadline: Deadline) -> Result<bool> {
+        if self.ring.set_aside() == 0 {
+            return Ok(false);
+        }
+        let guard = self.lock::<ProducersLock>(deadline)?;
+        let side = guard.side();
+        let (mut liveness, mut freed) = (self.liveness(), false);
+        for found in side.everything()? {
+            if found.mark.state == MessageState::Writing && !liveness.lives(found.mark.owner)? {
+                side.free(found.block)?;
+                side.producer()?.count_writing(-1);
+                freed = true;
+            }
+        }
+        Ok(freed)
+    }
+}
+
+impl PutSide<'_> {
+    /// Killed on the way, it leaves a dead process's reservation.
+    fn place_reservation(self, end: &Producer<'_>, len: usize) -> Result<Option<MessagePlace>> {
+        let (owner, store) = (self.segment.owner(), &self.ring.store);
+        let number = end.next_serial();
+        let mark = Mark::new(MessageState::Writing, 0, owner);
+        let Some(block) = self.allocate(len, number, mark)? else {
+            return Ok(None);
+        };
+        crash_point!();
+        end.count_writing(1);
+        Ok(Some(MessagePlace {
+            block,
+            number,
+            owner,
+            span: store.span(block, len as u64)?,
+            len,
+        }))
     }
 }

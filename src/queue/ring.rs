@@ -1,7 +1,7 @@
 //! The byte ring: where records are, and how it grows and shrinks.
 //!
-//! No locks and no system calls here: whoever calls holds the locks that a function asks for.
-//! A ring on the heap behaves like one in shared memory.
+//! No locks and no system calls here (see `locked` for the locks): a ring on the heap behaves like one
+//! in shared memory.
 //!
 //! **The end of the ring.** A record that does not fit before the end is put at the
 //! beginning, and a DONE record fills the gap. It is published by itself, so that an empty
@@ -12,12 +12,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::cache;
 use crate::error::{Error, Result};
-use crate::layout::{Offset, Region};
+use crate::layout::{Offset, Region, SharedRef};
 use crate::sync::crash::crash_point;
 
-use super::header::{CURSOR, Header, MIN_CAPACITY, RING};
-use super::record::{self, HEADER, State};
-use super::shelf::Shelf;
+use super::header::{CURSOR, MIN_CAPACITY, QueueHeader, RING};
+use super::record::{self, HEADER, RecordState};
+use super::store::MessageStore;
 
 /// Bytes of a cache line.
 pub(super) const LINE: usize = 64;
@@ -25,21 +25,20 @@ pub(super) const LINE: usize = 64;
 /// A ring's header and its bytes, bounds-checked once.
 #[derive(Clone, Copy)]
 pub(crate) struct Ring {
-    /// Mapped for as long as the ring's maker says (see [`Region::resolve`]).
-    pub(crate) header: &'static Header,
+    pub(crate) header: SharedRef<QueueHeader>,
     pub(super) bytes: NonNull<u8>,
     max: u64,
     /// The bits of all capacities it may have.
     sizes: u64,
     /// The capacity it was made with, and shrinks to: so many of its bytes always have memory.
-    born: u64,
+    initial: u64,
     /// The most messages it holds.
     items: u64,
-    pub(super) shelf: Shelf,
+    pub(super) store: MessageStore,
 }
 
-// SAFETY: the bytes are reached only through a `Producer` or a `Consumer`, whose makers
-// promise to be alone.
+// SAFETY: the bytes are reached only through a `Producer` or a `Consumer`, of each of which there is one
+// at a time (see their constructors).
 unsafe impl Send for Ring {}
 // SAFETY: as for `Send`.
 unsafe impl Sync for Ring {}
@@ -57,10 +56,10 @@ impl Ring {
         items: u64,
         attempts: u8,
     ) -> Result<()> {
-        let header = region.resolve::<Header>(Offset::new(at))?;
+        let header = region.resolve::<QueueHeader>(Offset::new(at))?;
         header.capacity.store(capacity, Ordering::Relaxed);
         header.max_capacity.store(max, Ordering::Relaxed);
-        header.born_capacity.store(capacity, Ordering::Relaxed);
+        header.initial_capacity.store(capacity, Ordering::Relaxed);
         header.max_items.store(items, Ordering::Relaxed);
         header
             .max_attempts
@@ -70,7 +69,7 @@ impl Ring {
 
     /// The ring whose header is at `at`.
     pub(crate) fn attach(region: &Region, at: u64) -> Result<Self> {
-        let header = region.resolve::<Header>(Offset::new(at))?;
+        let header = region.keep::<QueueHeader>(Offset::new(at))?;
         let max = header.max_capacity.load(Ordering::Relaxed);
         if !max.is_power_of_two() || max < MIN_CAPACITY {
             return Err(Error::corrupt(
@@ -78,7 +77,12 @@ impl Ring {
             ));
         }
         let bytes = region.span(at + RING, usize::try_from(max).unwrap_or(usize::MAX))?;
-        let shelf = Shelf::new(*region, at + RING + max, max, &header.shelf)?;
+        let store = MessageStore::new(
+            *region,
+            at + RING + max,
+            max,
+            header.part(|it| &it.store.arena),
+        )?;
         let items = match header.max_items.load(Ordering::Relaxed) {
             0 => u64::MAX,
             items => items,
@@ -88,11 +92,11 @@ impl Ring {
             bytes,
             max,
             sizes: max | (max - MIN_CAPACITY),
-            born: MIN_CAPACITY,
+            initial: MIN_CAPACITY,
             items,
-            shelf,
+            store,
         };
-        ring.born = ring.plausible(header.born_capacity.load(Ordering::Relaxed))?;
+        ring.initial = ring.plausible(header.initial_capacity.load(Ordering::Relaxed))?;
         ring.check().map(|()| ring)
     }
 
@@ -114,17 +118,16 @@ impl Ring {
 
     /// Bytes of a segment's data, behind the header, for a ring that grows to `max`.
     pub(crate) fn size(max: u64) -> u64 {
-        max.saturating_add(Shelf::size(max))
+        max.saturating_add(MessageStore::size(max))
     }
 
-    /// Messages that are being written on the shelf.
+    /// Reservations that are being written.
     #[inline]
     fn writing(&self) -> u64 {
         self.header.producer.writing.load(Ordering::Relaxed)
     }
 
-    /// Bytes that are kept free for the records of what is being written on the shelf, so
-    /// that a commit never waits for room.
+    /// Bytes that are kept free for the records of reservations, so that a commit never waits for room.
     #[inline]
     pub(super) fn set_aside(&self) -> u64 {
         self.writing().wrapping_mul(HEADER)
@@ -132,9 +135,9 @@ impl Ring {
 
     /// Whether messages may come that are not in the ring, besides `mine` of the leased ones.
     pub(super) fn may_come_back(&self, mine: u64) -> bool {
-        let shelf = &self.header.shelf;
-        shelf.leased.load(Ordering::Relaxed) > mine
-            || shelf.waiting.load(Ordering::Relaxed) > 0
+        let store = &self.header.store;
+        store.leased.load(Ordering::Relaxed) > mine
+            || store.waiting.load(Ordering::Relaxed) > 0
             || self.writing() > 0
     }
 
@@ -152,8 +155,8 @@ impl Ring {
     }
 
     /// The capacity the ring was made with, and shrinks to.
-    pub(crate) fn born_capacity(&self) -> u64 {
-        self.born
+    pub(crate) fn initial_capacity(&self) -> u64 {
+        self.initial
     }
 
     #[inline]
@@ -166,7 +169,7 @@ impl Ring {
         }
     }
 
-    /// Checks R1 and R3. True at any moment, but exact only for who holds both locks.
+    /// Checks R1 and R3. They hold at any moment; the check is exact only under both locks.
     pub(crate) fn check(&self) -> Result<()> {
         let capacity = self.capacity()?;
         // The head first: it can then only be behind the tail that is read after it.
@@ -195,29 +198,28 @@ impl Ring {
         }
     }
 
-    /// Whether the first record is padding, which nobody waits for. A hint: nothing is locked.
+    /// Whether the first record is padding, for which no consumer waits. A hint: nothing is locked.
     ///
     /// Between two loads here others may empty the ring, shrink it and give its memory back; to read
-    /// a record there takes a page of `/dev/shm` that nobody uses, or raises SIGBUS where none is
-    /// left. So of a ring that has grown only the part is read that always has memory. Beyond it,
-    /// padding is known by the counts, if it is all there is. With messages behind it, it is not:
-    /// the consumer that takes the next one moves over both.
+    /// a record there takes a page of `/dev/shm` that is not used, or raises SIGBUS where none is
+    /// left. So only the part of the ring is read that always has memory. Beyond it, padding is
+    /// recognised by the counts if it is all there is. If messages are behind it, it is not
+    /// recognised: the consumer that takes the next message moves over both.
     pub(crate) fn starts_done(&self) -> bool {
         let head = self.header.head.load(Ordering::Acquire) & CURSOR;
         if self.header.tail.load(Ordering::Acquire) & CURSOR == head {
             return false;
         }
         let offset = head & self.capacity().unwrap_or(MIN_CAPACITY).wrapping_sub(1);
-        if offset >= self.born {
+        if offset >= self.initial {
             return self.header.counts().0 == 0;
         }
         let word = self.header_at(offset)[0].load(Ordering::Acquire);
-        State::of(word) == Some(State::Done)
+        RecordState::of(word) == Some(RecordState::Done)
     }
 
-    /// Whether there is something to take. If that is in the ring its first bytes are on their
-    /// way already: they are on another core, as far as the cursor was, and the lock is yet to
-    /// be taken.
+    /// Whether there is something to take. If it is in the ring, its first cache lines are asked for: they
+    /// are on another core, and come while the lock is taken.
     #[inline]
     pub(crate) fn is_occupied(&self) -> bool {
         let head = self.header.head.load(Ordering::Acquire) & CURSOR;
@@ -239,7 +241,7 @@ impl Ring {
     /// the one store that publishes the new capacity nothing has changed.
     ///
     /// # Safety
-    /// The caller holds both locks.
+    /// Both locks are held.
     pub(crate) unsafe fn grow(&self, wanted: u64) -> Result<()> {
         while self.capacity()? < wanted {
             let old = self.capacity()?;
@@ -276,19 +278,19 @@ impl Ring {
     /// is not empty or has not grown. No record has to move, and one store does it.
     ///
     /// # Safety
-    /// The caller holds both locks.
+    /// Both locks are held.
     pub(crate) unsafe fn shrink(&self) -> Result<Option<u64>> {
-        let (capacity, born) = (self.capacity()?, self.born);
-        if capacity <= born || self.header.used() != 0 || self.set_aside() > born / 2 {
+        let (capacity, initial) = (self.capacity()?, self.initial);
+        if capacity <= initial || self.header.used() != 0 || self.set_aside() > initial / 2 {
             return Ok(None);
         }
-        self.header.capacity.store(born, Ordering::Release);
+        self.header.capacity.store(initial, Ordering::Release);
         crash_point!();
         Ok(Some(capacity))
     }
 }
 
-/// For what every put or get checks: out of line, so that none of them prepares for it.
+/// The error of checks in every put and get: out of line, so that they stay small.
 #[cold]
 #[inline(never)]
 pub(super) fn corrupt(what: &'static str) -> Error {

@@ -1,4 +1,4 @@
-//! One end waiting for the other: taking, sleeping, waking, closing and repair.
+//! One side waiting for the other: taking, sleeping, waking and closing.
 //!
 //! # Who wakes whom, and when
 //! The wake-up policy decides the speed of a queue on a machine where a wake-up costs as much
@@ -9,54 +9,50 @@
 //! 2. Sleeping producers are woken once the ring has drained to half, so that they have
 //!    something to do when they arrive. A single one at its limit would otherwise be woken
 //!    for every message.
-//! 3. Whoever was woken wakes the next one if there is work left for it.
-//! 4. Whoever is woken [`PATIENCE`] times and finds that others were faster, or sees them do a
-//!    whole turn while it looks, stands aside (see `entrance`), and is invited again when the
-//!    other end has nothing to do.
+//! 3. A process that was woken wakes the next one if there is work left for it.
+//! 4. A process that is woken [`WOKEN_IN_VAIN`] times and finds that others were faster, or sees them do
+//!    a whole quantum while it looks, is parked (see `admission`), and admitted again when the other
+//!    side has nothing to do.
 //!
 //! # What a kill leaves
-//! Both sides publish with one store (see `ring`), so a dead owner's half-written record or
-//! half-taken message is simply not there. The next owner checks that the cursors make sense
-//! and wakes everybody, since the dead may have owed somebody a wake.
+//! The next owner of a dead process's lock repairs what that left (see `repair`) and wakes everybody,
+//! since the dead process may have owed another a wake.
 
 use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
-use crate::sync::{Acquired, EndWaits, EventCell, Guard, Slept, crash::crash_point, publish_fence};
+use crate::sync::{EndWaits, EventCell, Slept, crash::crash_point, publish_fence};
 use crate::sys::clock::Deadline;
 
-use super::ends::Consumer;
-use super::entrance::Entrance;
-use super::header::Passed;
-use super::ops::Queue;
-use super::ring::Ring;
+use super::admission::Admission;
+use super::core::Queue;
+use super::cursors::Consumer;
+use super::header::{CLOSED, POISONED, Passed};
+use super::locked::{ConsumersLock, ProducersLock, TakeGuard, TakeSide, ended};
 
-/// Who was woken so often only to find that others had been faster stands aside.
-const PATIENCE: u32 = 3;
+/// A process that was woken so often and found each time that others were faster is parked.
+const WOKEN_IN_VAIN: u32 = 3;
 
-/// A ring gives memory back after a sleep in vain of this length, the third or so: fresh pages cost
-/// more than anything else about a large message, and between two of a conversation there are some
-/// milliseconds. NB: 10 MB to another process and back from Python, 18 ms if the first sleep in vain
-/// does it (2 ms), and 4.4 so.
+/// A ring gives memory back after a sleep in vain of this length, the third or so: fresh pages are the
+/// largest cost of a large message, and between two messages of a conversation there are some
+/// milliseconds. 10 MB to another process and back from Python take 4.4 ms so, and 18 ms if the first
+/// sleep in vain (2 ms) gives the memory back.
 const QUIET_NS: u64 = 8_000_000;
 
-/// Bits of the ring's flags.
-const CLOSED: u32 = 1;
-const POISONED: u32 = 2;
-
 impl Queue {
-    /// Takes what `taken` finds at the taking end, which says how much that was. Waits while it
-    /// finds nothing: from the start, if that is what the caller has found.
+    /// Takes what `taken` takes, which says how much that was. Waits while it takes `nothing`: from the
+    /// start, if the caller has found that.
     #[inline]
     pub(super) fn take<T>(
         &self,
         deadline: Deadline,
         mut nothing: bool,
-        mut taken: impl FnMut(&mut Consumer<'_>) -> Result<Option<(T, Passed)>>,
+        mut taken: impl FnMut(TakeSide<'_>, &mut Consumer<'_>) -> Result<Option<(T, Passed)>>,
     ) -> Result<T> {
         let got_nothing = |err| self.got_nothing(err);
-        if self.consumers.make_way(deadline).map_err(got_nothing)? {
-            self.widen();
+        let ended = self.consumers.check_quantum(deadline);
+        if ended.map_err(got_nothing)? {
+            self.auto_grow();
         }
         let mut waited = false;
         loop {
@@ -64,51 +60,54 @@ impl Queue {
                 self.wait_for_more(deadline).map_err(got_nothing)?;
                 waited = true;
             }
-            let acquired = self.consumers.enter(deadline).map_err(got_nothing)?;
-            let guard = self.whole(&self.consumers, acquired)?;
+            let guard = self.enter::<ConsumersLock>(deadline);
+            let guard = guard.map_err(got_nothing)?;
             nothing = !self.is_due();
             if !nothing {
-                self.look_after(guard)?;
+                guard.check_usable()?;
+                self.redeliver(guard)?;
             } else if let Some(value) = self.take_now(guard, waited, &mut taken)? {
                 return Ok(value);
             }
         }
     }
 
-    /// Takes what `taken` finds there now.
+    /// Takes what `taken` takes now; `None` if that is nothing.
     #[inline(always)]
     pub(super) fn take_now<T>(
         &self,
-        guard: Guard<'_>,
+        guard: TakeGuard<'_>,
         waited: bool,
-        taken: impl FnOnce(&mut Consumer<'_>) -> Result<Option<(T, Passed)>>,
+        taken: impl FnOnce(TakeSide<'_>, &mut Consumer<'_>) -> Result<Option<(T, Passed)>>,
     ) -> Result<Option<T>> {
-        // Before looking: once a queue is closed, what is not there will never be.
-        let flags = self.flags();
+        // Before looking: once a queue is closed, nothing more comes.
+        let flags = self.ring.header.flags();
         if flags & POISONED != 0 {
             return Err(ended(flags));
         }
-        // SAFETY: the consumers' lock is held until after the last use.
-        let mut end = unsafe { Consumer::new(&self.ring) }?;
-        let (value, done) = match taken(&mut end) {
+        let side = guard.side();
+        let mut end = side.consumer()?;
+        let (value, done) = match taken(side, &mut end) {
             Ok(Some(found)) => found,
             other => {
                 let err = other.err();
-                return self.took_none(end, guard, flags, err).map(|()| None);
+                let freed = side.took_none(end, err.as_ref());
+                drop(guard);
+                return self.nothing_taken(freed, flags, err).map(|()| None);
             }
         };
-        self.about_to_take(end.unpublished(), 0);
+        side.about_to_take(end.unpublished(), 0);
         end.publish();
         let more = end.has_more();
         let joined = self.ring.header.finished.has_sleepers();
         drop(guard);
-        self.consumers.count(done);
+        self.consumers.charge(done);
         if waited {
-            self.pace.found(more || done.0 > 1);
+            self.backoff.found(more || done.0 > 1);
         }
-        self.told_producers();
+        self.notify_producers();
         if joined {
-            self.tell_finished();
+            self.notify_finished();
         }
         if more {
             self.ring.header.not_empty.notify_one();
@@ -116,27 +115,16 @@ impl Queue {
         Ok(Some(value))
     }
 
-    /// Nothing was taken, because of `err` or because there is nothing but padding.
+    /// Nothing was taken, because of `err` or because there is nothing but padding, of which some was
+    /// `freed`. The lock is released.
     #[cold]
-    fn took_none(
-        &self,
-        mut end: Consumer<'_>,
-        guard: Guard<'_>,
-        flags: u32,
-        err: Option<Error>,
-    ) -> Result<()> {
-        let whole = matches!(err, None | Some(Error::BufferTooSmall { .. }));
-        let freed = whole && end.publish();
-        if err.is_none() {
-            self.about_to_take(0, 0);
-        }
-        drop(guard);
+    fn nothing_taken(&self, freed: bool, flags: u32, err: Option<Error>) -> Result<()> {
         if let Some(err) = err {
             return Err(err);
         }
         if freed {
             // Padding is room as well.
-            self.told_producers();
+            self.notify_producers();
         }
         if flags & CLOSED != 0 && !self.may_come_back() {
             return Err(Error::Closed);
@@ -149,12 +137,12 @@ impl Queue {
         if deadline == Deadline::Now {
             return Err(Error::Empty);
         }
-        // Others may be faster every time.
+        // Others may be faster every time until the deadline.
         if deadline.passed() {
             return Err(Error::Timeout);
         }
         if self.consumers.policy.spins() {
-            self.pace.rest();
+            self.backoff.pause();
         }
         self.wait_for_message(deadline)
     }
@@ -164,7 +152,7 @@ impl Queue {
         if self.consumers.look(deadline, ready)? {
             return Ok(());
         }
-        self.producers.invite();
+        self.producers.unpark();
         let not_empty = &self.ring.header.not_empty;
         self.sleep(not_empty, &self.consumers, deadline, ready, |slept_ns| {
             if slept_ns >= QUIET_NS {
@@ -174,29 +162,29 @@ impl Queue {
         })
     }
 
-    /// Sleeps on `event` until it is time to look again. Calls `idle` whenever it has slept
-    /// for a whole slice in vain, of so many nanoseconds.
+    /// Sleeps on `event` until it is time to look again. Calls `idle` with the slice's nanoseconds after
+    /// each slice in vain.
     #[cold]
     pub(super) fn sleep(
         &self,
         event: &EventCell,
-        entrance: &Entrance,
+        admission: &Admission,
         deadline: Deadline,
         ready: impl Fn() -> bool,
         idle: impl Fn(u64) -> Result<()>,
     ) -> Result<()> {
-        let (mut nap, mut in_vain) = (entrance.policy.nap(), 0);
+        let (mut nap, mut in_vain) = (admission.policy.nap(), 0);
         loop {
             let due = self.due();
             let nap_ns = self.until_due(nap.ns());
-            let slept = entrance.policy.sleep(event, nap_ns, deadline, &ready)?;
+            let slept = admission.policy.sleep(event, nap_ns, deadline, &ready)?;
             nap.ended(slept);
             match slept {
                 Slept::Woken if !ready() => {
-                    // To sleep until another time is not in vain.
+                    // If the time of the next look has changed meanwhile, it was not woken in vain.
                     in_vain += u32::from(due == self.due());
-                    if in_vain == PATIENCE {
-                        return entrance.stand_aside(deadline).map(drop);
+                    if in_vain == WOKEN_IN_VAIN {
+                        return admission.park(deadline).map(drop);
                     }
                 }
                 Slept::Woken | Slept::Ready => return Ok(()),
@@ -207,29 +195,29 @@ impl Queue {
 
     /// Something was put and the lock released.
     #[inline]
-    pub(super) fn told_consumers(&self) {
-        self.tell_consumer();
+    pub(super) fn notify_consumers(&self) {
+        self.notify_consumer();
         self.wake_producers();
     }
 
     /// Something was put, if only a part of a batch: a consumer that sleeps wakes up while the rest
     /// is copied.
     #[inline]
-    pub(super) fn tell_consumer(&self) {
+    pub(super) fn notify_consumer(&self) {
         publish_fence();
         self.ring.header.not_empty.notify_one();
     }
 
     /// Something was taken, and the lock released unless that was a part of a batch.
     #[inline]
-    pub(super) fn told_producers(&self) {
+    pub(super) fn notify_producers(&self) {
         publish_fence();
         self.wake_producers();
     }
 
-    /// Something was finished for which those may have waited who take from a closed queue.
+    /// A message was finished: processes that take from a closed queue may have waited for that.
     #[inline]
-    pub(super) fn tell_end(&self) {
+    pub(super) fn notify_end(&self) {
         if self.is_closed() {
             self.wake_everybody();
         }
@@ -246,7 +234,7 @@ impl Queue {
     #[cold]
     fn wake_producer(&self) {
         let has_room = self.ring.header.used() <= self.capacity() / 2;
-        // Padding alone is no reason to wait for a consumer, and may be more than half.
+        // Padding alone is not waited for, and may be more than half of the ring.
         if (has_room || self.ring.starts_done()) && self.takes_a_few_more() {
             self.ring.header.not_full.notify_one();
         }
@@ -259,13 +247,13 @@ impl Queue {
     }
 
     /// Closes the queue for all processes: nothing can be put any more; what is there can be
-    /// taken, and then every `get` reports `Closed`. Wakes all who wait. Closing twice is
+    /// taken, and then every `get` reports `Closed`. Wakes all waiting calls. Closing twice is
     /// no error.
     ///
     /// # Errors
     /// `Poisoned`, `Corrupt`.
     pub fn close(&self) -> Result<()> {
-        let guard = self.lock(&self.producers, Deadline::Never)?;
+        let guard = self.lock::<ProducersLock>(Deadline::Never)?;
         self.ring.header.flags.fetch_or(CLOSED, Ordering::SeqCst);
         crash_point!();
         drop(guard);
@@ -297,13 +285,13 @@ impl Queue {
         let header = self.ring.header;
         self.producers.end_waits(&[]);
         self.consumers.end_waits(&[&header.finished]);
-        // Somebody may wait for the descriptor.
-        self.readiness.open_up();
+        // A thread may wait for the descriptor.
+        self.descriptor.open_up();
     }
 
-    /// Whether [`close`](Self::close) was called, by whatever process.
+    /// Whether [`close`](Self::close) was called, by any process.
     pub fn is_closed(&self) -> bool {
-        self.flags() & CLOSED != 0
+        self.ring.header.flags() & CLOSED != 0
     }
 
     pub(super) fn poison(&self) {
@@ -311,7 +299,7 @@ impl Queue {
     }
 
     pub(super) fn is_poisoned(&self) -> bool {
-        self.flags() & POISONED != 0
+        self.ring.header.flags() & POISONED != 0
     }
 
     /// Whether nothing will ever come to an empty queue.
@@ -321,89 +309,14 @@ impl Queue {
 
     /// Whether nothing can be put any more.
     pub(super) fn has_ended(&self) -> bool {
-        has_ended(&self.ring)
+        self.ring.header.has_ended()
     }
 
-    fn flags(&self) -> u32 {
-        self.ring.header.flags.load(Ordering::Acquire)
-    }
-
-    fn wake_everybody(&self) {
+    pub(super) fn wake_everybody(&self) {
         self.ring.header.not_empty.notify_all();
         self.ring.header.not_full.notify_all();
-        self.producers.invite_all();
-        self.consumers.invite_all();
-    }
-
-    /// The producers' lock, in turn.
-    ///
-    /// # Errors
-    /// `Closed`: whoever wants to put must not.
-    #[inline(always)]
-    pub(super) fn enter_producers(&self, deadline: Deadline) -> Result<Guard<'_>> {
-        self.may_put(self.producers.enter(deadline)?)
-    }
-
-    /// The same once the lock is taken.
-    #[inline(always)]
-    pub(super) fn may_put<'a>(&self, acquired: Acquired<'a>) -> Result<Guard<'a>> {
-        let guard = self.repaired(&self.producers, acquired)?;
-        match self.flags() & (CLOSED | POISONED) {
-            0 => Ok(guard),
-            flags => Err(ended(flags)),
-        }
-    }
-
-    /// One of the locks, out of turn.
-    pub(super) fn lock<'a>(&self, entrance: &'a Entrance, deadline: Deadline) -> Result<Guard<'a>> {
-        self.whole(entrance, entrance.lock(deadline)?)
-    }
-
-    /// One of the locks, unless somebody keeps it.
-    pub(super) fn spin<'a>(&self, entrance: &'a Entrance) -> Result<Option<Guard<'a>>> {
-        let guard = entrance.spin();
-        guard
-            .map(|it| self.whole(entrance, Acquired::Held(it)))
-            .transpose()
-    }
-
-    /// Repairs what a dead owner left, if that can be done.
-    #[inline(always)]
-    fn whole<'a>(&self, entrance: &Entrance, acquired: Acquired<'a>) -> Result<Guard<'a>> {
-        let guard = self.repaired(entrance, acquired)?;
-        match self.is_poisoned() {
-            true => Err(ended(POISONED)),
-            false => Ok(guard),
-        }
-    }
-
-    /// The same, but the caller asks whether it could be done.
-    #[inline(always)]
-    pub(super) fn repaired<'a>(
-        &self,
-        entrance: &Entrance,
-        acquired: Acquired<'a>,
-    ) -> Result<Guard<'a>> {
-        match acquired {
-            Acquired::Held(guard) => Ok(guard),
-            Acquired::Recovered(guard) => self.repair(entrance, guard),
-        }
-    }
-
-    #[cold]
-    fn repair<'a>(&self, entrance: &Entrance, guard: Guard<'a>) -> Result<Guard<'a>> {
-        let mut whole = self.ring.check();
-        if std::ptr::eq(entrance, &*self.producers) {
-            whole = whole.and_then(|()| self.repair_written());
-        } else {
-            whole = whole.and_then(|()| self.repair_taken());
-        }
-        if whole.is_err() {
-            self.poison();
-        }
-        guard.mark_consistent();
-        self.wake_everybody();
-        Ok(guard)
+        self.producers.unpark_all();
+        self.consumers.unpark_all();
     }
 }
 
@@ -417,18 +330,16 @@ impl EndWaits for Queue {
     }
 }
 
-/// Why nothing can be put or, if it is poisoned, taken.
-#[cold]
-fn ended(flags: u32) -> Error {
-    if flags & POISONED == 0 {
-        return Error::Closed;
+impl TakeSide<'_> {
+    /// Frees the padding that `end` has moved over, unless `err` says that the ring makes no sense, and
+    /// says whether there was any. Nothing was taken.
+    #[cold]
+    fn took_none(self, mut end: Consumer<'_>, err: Option<&Error>) -> bool {
+        let whole = matches!(err, None | Some(Error::BufferTooSmall { .. }));
+        let freed = whole && end.publish();
+        if err.is_none() {
+            self.about_to_take(0, 0);
+        }
+        freed
     }
-    Error::Poisoned {
-        what: "the queue's cursors made no sense".into(),
-    }
-}
-
-/// [`Queue::has_ended`], for those who have no queue.
-pub(super) fn has_ended(ring: &Ring) -> bool {
-    ring.header.flags.load(Ordering::Acquire) & (CLOSED | POISONED) != 0
 }

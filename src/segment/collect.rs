@@ -1,11 +1,11 @@
-//! Collecting what the dead left: on demand, when memory runs out, and by the first creation in a
+//! Collecting what dead processes left: on demand, when memory runs out, and by the first creation in a
 //! process.
 //!
 //! A service that is killed and started again would otherwise fill the directory: its objects have
-//! other names each time, and nobody opens the old ones. One look at a file takes a few
+//! other names each time, and no process opens the old ones. One look at a file takes a few
 //! microseconds, but removing one takes about a millisecond for every 10 MiB of it. So the first
-//! creation has a limit of time for the one and for both, and collecting for lack of memory, if
-//! it found nothing, is not done again before ten times as long has passed as it took.
+//! creation has a limit of time for looking and one for both, and a collection for lack of memory that
+//! found nothing is not repeated before ten times as long has passed as it took.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -15,15 +15,15 @@ use crate::error::Result;
 use crate::sys::cancel::Shield;
 use crate::sys::{self, clock, process, shm};
 
-use super::attach::find;
+use super::attach_lock::AttachLock;
+use super::attachment;
 use super::fifo;
-use super::gate::Gate;
-use super::handle;
-use super::name::{self, FAMILY, FIFO, PRIVATE, PUBLISHED};
+use super::file::find;
+use super::name::{self, FIFO, LIVENESS, PRIVATE, PUBLISHED};
 use super::participants;
 
 /// What this library's files begin with.
-const ALL: [&str; 4] = [PUBLISHED, PRIVATE, FAMILY, FIFO];
+const ALL: [&str; 4] = [PUBLISHED, PRIVATE, LIVENESS, FIFO];
 
 /// How long the first creation may look, in nanoseconds.
 const LOOK_NS: u64 = 5_000_000;
@@ -32,7 +32,7 @@ const FIRST_NS: u64 = 50_000_000;
 /// How many times as long as a look at everything that found nothing took, to wait for the next.
 const PAUSE: u64 = 10;
 
-/// Removes what killed processes left: ephemeral objects that nobody has open, and files whose
+/// Removes what killed processes left: ephemeral objects that no process has open, and files whose
 /// creation was cut short. Returns their names; with `dry_run` it removes nothing.
 ///
 /// Never touches a persistent object, one in use, another user's, or a file that is not
@@ -57,7 +57,7 @@ pub fn gc(dry_run: bool) -> Result<Vec<String>> {
     Ok(removed)
 }
 
-/// Removes the ephemeral object `name` if nobody is attached to it.
+/// Removes the ephemeral object `name` if no process is attached to it.
 pub(crate) fn sweep(name: &str) -> Result<()> {
     collect(&name::file_of(name)?, false).map(drop)
 }
@@ -72,7 +72,7 @@ pub(super) fn before_the_first_creation() {
 
 /// Collects because there was no room for something. Whether there may be now.
 ///
-/// The caller may have locked an object: no process in a gate waits for one.
+/// The caller may have locked an object: no process that has an attach lock waits for one.
 pub(super) fn make_room() -> bool {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let _shield = Shield::new();
@@ -119,21 +119,23 @@ fn collect_for(look: u64, most: u64) -> bool {
     found
 }
 
-/// Families come after the objects whose participants are in them.
+/// Liveness files come after the objects whose participants are in them.
 fn last(files: &mut [String]) {
     files.sort_by_key(|file| is_no_object(file));
 }
 
-/// A family, or the FIFO of an object.
+/// A liveness file, or the FIFO of an object.
 fn is_no_object(file: &str) -> bool {
-    [FAMILY, FIFO].iter().any(|prefix| file.starts_with(prefix))
+    [LIVENESS, FIFO]
+        .iter()
+        .any(|prefix| file.starts_with(prefix))
 }
 
-/// Removes `file` if it is ephemeral or unfinished and ours, nobody is attached to it, and nobody
-/// is about to be.
+/// Removes `file` if it is ephemeral or unfinished and this user's, and no process is attached to it or
+/// about to be.
 fn collect(file: &str, dry_run: bool) -> Result<bool> {
-    // No child of another thread's fork may inherit a closed gate.
-    let _seats = handle::seats();
+    // No child of another thread's fork may inherit a file's attach lock.
+    let _attachments = attachment::attachments();
     if file.starts_with(FIFO) {
         return Ok(fifo::is_orphan(file) && (dry_run || sys::fifo::remove(file)));
     }
@@ -141,7 +143,7 @@ fn collect(file: &str, dry_run: bool) -> Result<bool> {
         return Ok(false);
     };
     let fd = open.as_fd();
-    let Some(_gate) = Gate::try_close(fd)? else {
+    let Some(_lock) = AttachLock::try_acquire(fd)? else {
         return Ok(false);
     };
     if participants::is_held(&open, near)? {

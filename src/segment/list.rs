@@ -5,8 +5,8 @@ use std::os::unix::fs::MetadataExt;
 use crate::error::{Error, Result};
 use crate::sys::{process, shm};
 
-use super::attach::find;
 use super::fifo;
+use super::file::find;
 use super::name::{self, PUBLISHED};
 use super::options::Kind;
 use super::participants;
@@ -19,7 +19,7 @@ pub struct ObjectInfo {
     pub name: String,
     /// What it is, unless its file is unreadable or no object of this library.
     pub kind: Option<Kind>,
-    /// Whether it stays when nobody is attached.
+    /// Whether it stays when no process is attached.
     pub persistent: bool,
     /// Bytes it may grow to: address space, not memory.
     pub max_size: u64,
@@ -27,7 +27,7 @@ pub struct ObjectInfo {
     pub committed: u64,
     /// The handles attached, by the kernel's word, in the order of their slots.
     pub participants: Vec<Participant>,
-    /// Ephemeral and held by nobody: its processes were killed. [`gc`](crate::gc) removes it, and
+    /// Ephemeral and without participants: its processes were killed. [`gc`](crate::gc) removes it, and
     /// so does a process that opens or creates an object of this name.
     pub stale: bool,
     /// Why it cannot be opened, if it cannot.
@@ -40,7 +40,7 @@ pub struct ObjectInfo {
 pub struct Participant {
     /// Its slot.
     pub slot: u16,
-    /// The process id it signed with, in its own pid namespace; 0 for one that is only about to come.
+    /// The process id it registered, in its own pid namespace; 0 for a process that is being forked.
     pub pid: u32,
     /// The process's short name; empty if it cannot be seen from here.
     pub command: String,
@@ -112,7 +112,7 @@ fn look(file: &str) -> Result<ObjectInfo> {
     let fits = stamp.check(&info.name, facts.len());
     if fits.is_ok() {
         info.kind = stamp.kind().ok();
-        // Names of processes that have another meaning here are not asked for.
+        // ObjectFile of processes that have another meaning here are not asked for.
         let participants = participants::held(&open, near)?
             .into_iter()
             .map(|it| Participant {
@@ -125,8 +125,8 @@ fn look(file: &str) -> Result<ObjectInfo> {
             });
         info.participants = participants.collect();
     }
-    // What is stale can be opened: it is as if it were not there. So can be what nobody holds, from
-    // whatever pid namespace.
+    // A stale object can be opened: it is as if it were not there. So can one without participants, from
+    // any pid namespace.
     info.problem = match fits {
         _ if info.stale => None,
         Ok(()) if held => stamp.check_namespace(&info.name).err(),
@@ -135,8 +135,8 @@ fn look(file: &str) -> Result<ObjectInfo> {
     Ok(info)
 }
 
-/// Removes the name of the object `name`, of whatever kind. Processes that are attached keep
-/// using it; nobody else can attach to it any more.
+/// Removes the name of the object `name`, of any kind. Processes that are attached keep
+/// using it; no other process can attach to it any more.
 ///
 /// # Errors
 /// `NotFound`; `Permission` for another user's, for root too; `Invalid` name.
@@ -144,7 +144,7 @@ pub fn unlink(name: &str) -> Result<()> {
     let file = name::file_of(name)?;
     let remove = || {
         shm::check_user(name, &shm::facts(&file)?)?;
-        // What is no object of this version may have FIFOs all the same, if it has the stamp of one.
+        // A file that is no object of this version may still have FIFOs, if it has a stamp.
         if let Ok((_, stamp)) = find(name, &file) {
             fifo::remove(&file, stamp.fifos());
         }
@@ -156,7 +156,7 @@ pub fn unlink(name: &str) -> Result<()> {
 /// [`unlink`], but only an object of this kind.
 pub(crate) fn unlink_kind(name: &str, kind: Kind) -> Result<()> {
     let file = name::file_of(name)?;
-    // What cannot be opened, for whatever reason, is of no kind.
+    // A file that cannot be opened, for any reason, is of no kind.
     if let Ok((open, stamp)) = find(name, &file)
         && let Ok(facts) = open.metadata()
         && stamp.check(name, facts.len()).is_ok()

@@ -1,7 +1,7 @@
 //! A named, stamped, sparse piece of shared memory and the processes attached to it.
 //!
-//! One public object is one segment is one file `/dev/shm/shoal.<name>`, or one in the directory that
-//! `SHOAL_DIR` names:
+//! Each public object is one segment, and each segment is one file `/dev/shm/shoal.<name>`, or one in the
+//! directory that `SHOAL_DIR` names:
 //!
 //! ```text
 //!      0  stamp          who may open this, and as what       stamp.rs
@@ -15,33 +15,34 @@
 //! seen is always initialised. **Sparse.** It has its full size from the start and never
 //! moves; pages are committed as the object grows, so a full `/dev/shm` is an error and
 //! never a SIGBUS. **Alive by the kernel's word.** A slot names a process that holds a lock, which the
-//! kernel drops with it (`family.rs`); no timer ever decides which process is dead.
+//! kernel drops with it (`liveness.rs`); no timer ever decides which process is dead.
 //!
 //! # Limits
 //! Only processes of the same user, the same pid namespace and an equal layout may be attached at a
-//! time. What nobody holds stops nobody: it is removed, or if it is persistent changes its pid
-//! namespace, before anything else in its stamp is judged. A
+//! time. A segment without participants is never refused for that: it is removed, or, if it is persistent,
+//! changes its pid namespace, before the rest of its stamp is checked. A
 //! hostile process of the same user can truncate the file under a mapping, and the next
 //! access is then a SIGBUS: nothing in user space can prevent that.
 
-mod attach;
+mod attach_lock;
+mod attachment;
 mod collect;
-mod family;
 mod fifo;
-mod gate;
-mod handle;
+mod file;
 mod list;
+mod liveness;
 mod name;
+mod open;
 mod options;
 mod participants;
 mod stamp;
 
-pub(crate) use attach::{Segment, Spec};
+pub(crate) use attachment::leave_all;
 pub use collect::gc;
 pub(crate) use collect::sweep;
-pub(crate) use handle::leave_all;
 pub(crate) use list::unlink_kind;
 pub use list::{ObjectInfo, Participant, list, stat, unlink};
 pub(crate) use name::LONGEST;
+pub(crate) use open::{Segment, Spec};
 pub use options::{Kind, Options};
 pub(crate) use participants::Section;

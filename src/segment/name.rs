@@ -8,11 +8,11 @@ pub(crate) const PUBLISHED: &str = "shoal.";
 /// Every file that is still being filled begins so. No object can be called that.
 pub(crate) const PRIVATE: &str = "shoal~";
 
-/// The file of every family of processes begins so. No object can be called that.
-pub(crate) const FAMILY: &str = "shoal+";
+/// Every liveness file begins so. No object can be called that.
+pub(crate) const LIVENESS: &str = "shoal+";
 
-/// The FIFO of a queue whose descriptor somebody asked for begins so, before the place of the queue in
-/// its object, a dot and the object's name. No object can be called that.
+/// The FIFO of a queue that has a descriptor begins so, followed by the place of the queue in its object, a
+/// dot and the object's name. No object can be called that.
 pub(crate) const FIFO: &str = "shoal=";
 
 /// The longest name, in bytes: what a file name can hold, less the prefix and some.
@@ -37,7 +37,7 @@ pub(crate) fn file_of(name: &str) -> Result<String> {
 
 const ANONYMOUS: &str = "anon-";
 
-/// A name for an object that nobody named.
+/// A name for an object that was given none.
 pub(crate) fn anonymous() -> String {
     let [high, low] = sys::process::random();
     format!("{ANONYMOUS}{high:016x}{low:016x}")
@@ -53,9 +53,9 @@ pub(crate) fn private_file(name: &str) -> String {
     format!("{PRIVATE}{high:016x}{low:016x}")
 }
 
-/// The file of a family of processes.
-pub(crate) fn family_file(family: u64) -> String {
-    format!("{FAMILY}{family:010x}")
+/// The file of a liveness group.
+pub(crate) fn liveness_file(group: u64) -> String {
+    format!("{LIVENESS}{group:010x}")
 }
 
 /// The FIFO of the queue at place `way` of the object whose file is `file`.

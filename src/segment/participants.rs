@@ -1,12 +1,12 @@
-//! The participants of an object: a table of lives.
+//! The participants of an object: a table of members of liveness groups.
 //!
 //! ```text
 //! offset  size  field    written by      invariant
 //!      0     8  open     joiners         slots below this have memory; those beyond it are free
 //!      8   120  unused
 //!    128  1024 x 24 slots, of which
-//!      0     8  holder   slot's holder   a member of a family of processes; 0 while it is free
-//!      8     8  since    slot's holder   when it came, on the clock since the machine started
+//!      0     8  holder   slot's holder   a member of a liveness group; 0 while it is free
+//!      8     8  since    slot's holder   when it registered, on the clock since the machine started
 //!     16     4  generation  slot's holder   how often the slot was taken
 //!     20     4  pid      slot's holder   0 while that is not known
 //! ```
@@ -18,9 +18,8 @@
 //!
 //! # Crash arguments
 //! *Killed after the swap:* the slot is a dead one's. `generation` may still be that of the last holder,
-//! which is dead too. *Killed before raising `open`:* a page is there that nobody uses yet.
-//! *A dead holder is swapped for 0 by any process that finds it so:* a life that has ended does not
-//! begin again.
+//! which is dead too. *Killed before raising `open`:* a page is there that is not used yet.
+//! *A dead holder is swapped for 0 by any process that finds it so:* a member that is dead stays dead.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -32,7 +31,7 @@ use crate::layout::{Offset, Owner, Region, Shared};
 use crate::sync::crash::{committing, crash_point};
 use crate::sys::{clock, mapping, ofd, process};
 
-use super::family::{self, Life, Signed};
+use super::liveness::{self, MemberId, Signed};
 use super::stamp;
 
 /// How many handles may be attached at a time.
@@ -109,13 +108,13 @@ impl Slot {
         }
     }
 
-    /// Whether somebody holds it. A dead holder's slot is free from then on.
+    /// Whether a living process holds it. A dead holder's slot is free from then on.
     fn is_held(&self) -> Result<bool> {
         let word = self.holder.load(Ordering::SeqCst);
-        let Some(holder) = Life::from_word(word) else {
+        let Some(holder) = MemberId::from_word(word) else {
             return Ok(false);
         };
-        if family::lives(holder, || Some(self.signed()))? {
+        if liveness::is_alive(holder, || Some(self.signed()))? {
             return Ok(true);
         }
         let _ = self
@@ -125,16 +124,16 @@ impl Slot {
     }
 
     /// Takes it if it is free.
-    fn take(&self, life: Life, pid: u32) -> bool {
-        // SYNC: with those who ask whether anybody is attached, under the gate or by a total order.
-        let taken =
-            self.holder
-                .compare_exchange(0, life.word(), Ordering::SeqCst, Ordering::Relaxed);
+    fn take(&self, id: MemberId, pid: u32) -> bool {
+        // SYNC: with processes that ask whether any is attached, under the attach lock or by a total order.
+        let taken = self
+            .holder
+            .compare_exchange(0, id.word(), Ordering::SeqCst, Ordering::Relaxed);
         if taken.is_err() {
             return false;
         }
         crash_point!();
-        // First: what an earlier holder left must not look like this one's.
+        // First: what an earlier holder left must not look like this holder's.
         self.generation.fetch_add(1, Ordering::SeqCst);
         crash_point!();
         self.sign(pid);
@@ -144,7 +143,7 @@ impl Slot {
 
 impl Table {
     /// The table of a segment.
-    pub(super) fn of<'a>(region: &Region) -> Result<&'a Self> {
+    pub(super) fn of(region: &Region) -> Result<&Self> {
         region.resolve(Offset::new(stamp::PARTICIPANTS))
     }
 
@@ -195,21 +194,21 @@ impl Table {
         }
     }
 
-    /// Takes a free slot of `section` for `life`; `pid` is 0 while it is not known.
+    /// Takes a free slot of `section` for member `id`; `pid` is 0 while it is not known.
     pub(super) fn join(
         &self,
         region: &Region,
         section: Section,
-        life: Life,
+        id: MemberId,
         pid: u32,
     ) -> Result<u16> {
         for _ in 0..TRIES {
             let open = self.open.load(Ordering::SeqCst);
-            let take = |&(_, slot): &(u16, &Slot)| slot.take(life, pid);
+            let take = |&(_, slot): &(u16, &Slot)| slot.take(id, pid);
             if let Some((index, _)) = self.open_slots(section).find(take) {
                 return Ok(index);
             }
-            // What the dead had, and then more of them.
+            // First the slots of the dead, then more slots.
             let mut freed = false;
             for (_, slot) in self.open_slots(section) {
                 freed |= !slot.is_held()?;
@@ -261,7 +260,7 @@ impl Table {
 /// An entry of a table that was read from a file.
 pub(super) struct Entry {
     pub(super) slot: u16,
-    pub(super) life: Life,
+    pub(super) id: MemberId,
     pub(super) signed: Signed,
 }
 
@@ -294,7 +293,7 @@ pub(super) fn entries(file: &File) -> Result<Vec<Entry>> {
         let at = slots_end(slot) as usize;
         Some(Entry {
             slot: slot as u16,
-            life: Life::from_word(word(&bytes, at))?,
+            id: MemberId::from_word(word(&bytes, at))?,
             signed: Signed {
                 since: word(&bytes, at + 8),
                 pid: half(&bytes, at + 20),
@@ -319,7 +318,7 @@ pub(super) fn held(file: &File, near: bool) -> Result<Vec<Entry>> {
     let mut held = entries(file)?;
     let mut failed = Ok(());
     held.retain(|entry| {
-        family::lives(entry.life, || near.then_some(entry.signed)).unwrap_or_else(|err| {
+        liveness::is_alive(entry.id, || near.then_some(entry.signed)).unwrap_or_else(|err| {
             failed = Err(err);
             true
         })
@@ -327,13 +326,13 @@ pub(super) fn held(file: &File, near: bool) -> Result<Vec<Entry>> {
     failed.map(|()| held)
 }
 
-/// Whether any process but this one has locked something of the file: it is in the gate, or it is a
+/// Whether any process but this one has locked a part of the file: it has the attach lock, or it is a
 /// participant of an object of an older version, which has no such table.
 pub(super) fn is_locked(file: &File) -> Result<bool> {
     Ok(ofd::first_held(file.as_fd(), 0, 0)?.is_some())
 }
 
-/// Whether anybody has the object open, or is about to.
+/// Whether any process has the object open, or is about to.
 pub(super) fn is_held(file: &File, near: bool) -> Result<bool> {
     Ok(is_locked(file)? || !held(file, near)?.is_empty())
 }

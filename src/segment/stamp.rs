@@ -16,12 +16,12 @@
 //!     60     4  creator         pid, for people
 //! ```
 //! All of it is constant once the segment is published, but for `pid_namespace` and `fifos`: a process
-//! that opens a persistent segment that nobody holds makes it its own, by one store; and before a FIFO
+//! that opens a persistent segment without participants stores its own namespace; and before a FIFO
 //! is made its bit is set, for good (see `fifo.rs`).
 //!
-//! Every version has `magic`, `version`, `pid_namespace` and `persistent` at these places. Who holds a
-//! file is said by locks on some bytes of it up to version 3, and by the table of participants from
-//! then on: so a dead segment of any version can be told and collected.
+//! Every version has `magic`, `version`, `pid_namespace` and `persistent` at these places. Up to
+//! version 3 the participants have locks on some bytes of the file, and from then on they are in the
+//! table: so a dead segment of any version is recognised and collected.
 
 use std::sync::atomic::AtomicU64;
 
@@ -29,7 +29,7 @@ use crate::error::{Error, Result};
 use crate::layout::Shared;
 use crate::sys;
 
-use super::family;
+use super::liveness;
 use super::options::Kind;
 
 /// Where the participants begin.
@@ -76,7 +76,7 @@ const _: () = assert!(std::mem::offset_of!(Stamp, persistent) == 56);
 
 /// Compares the pid namespace of a segment's participants with that of this process.
 pub(crate) fn check_namespace(name: &str, theirs: u64) -> Result<()> {
-    let ours = family::pid_namespace();
+    let ours = liveness::pid_namespace();
     if theirs == ours {
         return Ok(());
     }
@@ -105,7 +105,7 @@ impl Stamp {
             unused: 0,
             layout,
             size,
-            pid_namespace: family::pid_namespace(),
+            pid_namespace: liveness::pid_namespace(),
             persistent: u32::from(persistent),
             creator: sys::process::pid(),
         }
@@ -148,14 +148,14 @@ impl Stamp {
         self.kind().map(drop)
     }
 
-    /// Refuses a segment that processes of another pid namespace hold.
+    /// Refuses a segment whose participants are of another pid namespace.
     pub(crate) fn check_namespace(&self, name: &str) -> Result<()> {
         check_namespace(name, self.pid_namespace)
     }
 
     /// Whether its participants are of this process's pid namespace.
     pub(crate) fn is_near(&self) -> bool {
-        self.pid_namespace == family::pid_namespace()
+        self.pid_namespace == liveness::pid_namespace()
     }
 
     /// Refuses an object of another kind or of another version of that kind.

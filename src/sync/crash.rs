@@ -8,7 +8,7 @@
 //!
 //! Every one that is passed after `watch_memory` also asks the kernel how many pages the object's file
 //! has. Only [`committing`] may change that: a page that comes in between was touched before it was
-//! committed, and would have been a SIGBUS in a full `/dev/shm`. NB: `SEEK_DATA` and `mincore` do
+//! committed, and would have been a SIGBUS in a full `/dev/shm`. `SEEK_DATA` and `mincore` do
 //! not know a page that was committed and never written to; the file's count of blocks does.
 
 /// Marks the gap between two stores to shared memory.
@@ -51,7 +51,7 @@ mod armed {
     }
 
     /// From now on the calling thread panics where it finds that one of the objects' files has other
-    /// pages than were committed. Nobody else uses these objects meanwhile.
+    /// pages than were committed. No other thread uses these objects meanwhile.
     pub fn watch_memory(paths: &[impl AsRef<Path>]) {
         let watched = paths.iter().map(|path| {
             let file = File::open(path).expect("a file to watch");
@@ -68,11 +68,11 @@ mod armed {
     }
 
     fn look() {
-        // There is no such list any more when the handlers of a process's exit run.
+        // The list is gone when the handlers of a process's exit run.
         let _ = WATCHED.try_with(|watched| {
             for (file, may) in &*watched.borrow() {
                 let has = blocks(file);
-                assert_eq!(has, *may, "a page was touched that nobody had committed");
+                assert_eq!(has, *may, "a page was touched that was not committed");
             }
         });
     }

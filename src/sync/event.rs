@@ -1,4 +1,4 @@
-//! Waiting for something to change in shared memory, and telling those who wait.
+//! Waiting for a change in shared memory, and waking the processes that wait.
 //!
 //! ```text
 //! offset  size  field    set by        cleared by       meaning
@@ -15,11 +15,11 @@
 //!
 //! **At most one wake is in flight.** On a virtual machine a wake-up costs 25 µs, in which
 //! hundreds of messages pass; waking a sleeper for each of them would do nothing but make
-//! processes push each other off the cores. So while `waking` is set nobody else is woken,
-//! and whoever takes one item and sees more of them wakes the next in turn.
+//! processes push each other off the cores. So while `waking` is set no other process is
+//! woken, and a process that takes one item and sees more of them wakes the next.
 //!
 //! # What a death costs
-//! *A sleeper dies:* `asleep` stays set; the next wake finds nobody and clears it. *The woken
+//! *A sleeper dies:* `asleep` stays set; the next wake finds no sleeper and clears it. *The woken
 //! dies before it clears `waking`:* some other sleeper's slice ends and clears it. *A waker dies between its change and its wake:* the same
 //! slice. No death costs more than a slice, and none is ever counted.
 
@@ -50,13 +50,13 @@ unsafe impl Shared for EventCell {}
 pub(crate) enum Slept {
     /// At once: there was something to do.
     Ready,
-    /// Somebody woke this one.
+    /// It was woken.
     Woken,
     /// The slice is over.
     TimedOut,
 }
 
-/// Stands between publishing a change and asking whether anybody sleeps.
+/// Stands between publishing a change and asking whether a process sleeps.
 ///
 /// Call it after the lock that guarded the change was released. On x86 the release was an
 /// atomic read-modify-write and so a full barrier already (Intel SDM vol. 3, 10.2); a second
@@ -70,7 +70,7 @@ pub(crate) fn publish_fence() {
 }
 
 impl EventCell {
-    /// Whether somebody may be sleeping: worth asking before working out what to tell.
+    /// Whether a process may be sleeping: a cheap check before a wake is considered.
     #[inline]
     pub(crate) fn has_sleepers(&self) -> bool {
         self.asleep.load(Ordering::Relaxed) != 0
@@ -97,8 +97,8 @@ impl EventCell {
         if !woken {
             // A stale flag. Cleared before another wake: one that has set it meanwhile either sleeps
             // by then or finds the word changed; one that sets it afterwards stays visible. The flag
-            // is not cleared where somebody sleeps, not even for the time of the call: the woken
-            // may push this process off its core there, and would see no others asleep.
+            // is not cleared where a process sleeps, not even for the time of the call: the woken
+            // process may take this core at once, and would see no others asleep.
             self.asleep.swap(0, Ordering::SeqCst);
             crash_point!();
             woken = self.wake_sleeper();
@@ -120,7 +120,7 @@ impl EventCell {
         woken
     }
 
-    /// Wakes everybody, for changes that concern all: closing, repair.
+    /// Wakes all sleepers, for changes that concern all: closing, repair.
     pub(crate) fn notify_all(&self) {
         fence(Ordering::SeqCst);
         self.asleep.swap(0, Ordering::SeqCst);
@@ -128,21 +128,20 @@ impl EventCell {
         futex::wake(&self.seq, i32::MAX);
     }
 
-    /// Wakes those who sleep here with this mark, and nobody else. A thread that is about to sleep
-    /// looks once more.
+    /// Wakes the sleepers with this mark, and no others. A thread that is about to sleep looks once more.
     #[cold]
     pub(crate) fn nudge(&self, mark: u32) {
         self.seq.fetch_add(1, Ordering::SeqCst);
         futex::wake_marked(&self.seq, mark);
     }
 
-    /// Whether somebody was woken who has not run yet.
+    /// Whether a process was woken that has not run yet.
     #[inline]
     pub(crate) fn is_waking(&self) -> bool {
         self.waking.load(Ordering::Relaxed) != 0
     }
 
-    /// Says that somebody is about to sleep. The caller looks once more, and then sleeps while
+    /// Says that the caller is about to sleep. It looks once more, and then sleeps while
     /// [`word`](Self::word) is what this returns.
     pub(crate) fn announce(&self) -> u32 {
         let seq = self.seq.load(Ordering::SeqCst);
@@ -160,7 +159,7 @@ impl EventCell {
 
     /// Says that the caller has slept, and is about to look.
     pub(crate) fn awake(&self) {
-        // Before looking, so that a waker who comes after the look finds it clear.
+        // Before looking, so that a waker that comes after the look finds it clear.
         self.waking.store(0, Ordering::SeqCst);
     }
 
@@ -192,7 +191,7 @@ impl EventCell {
         crash_point!();
         self.awake();
         if waits.is_ended() {
-            // What this one may have been woken for is for another.
+            // The wake-up that it may have received is for another sleeper.
             self.notify_one();
             return Err(waits.detached());
         }
@@ -201,6 +200,18 @@ impl EventCell {
             Waited::TimedOut => Ok(Slept::TimedOut),
             Waited::Interrupted => Err(Error::Interrupted),
         }
+    }
+}
+
+impl Waits {
+    /// Ends the waits, of which each sleeps on one of these. True if there were any.
+    pub(crate) fn end<'a>(&self, events: impl IntoIterator<Item = &'a EventCell>) -> bool {
+        let busy = self.set_ended();
+        if busy {
+            let mark = self.mark();
+            events.into_iter().for_each(|event| event.nudge(mark));
+        }
+        busy
     }
 }
 
@@ -237,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wake_that_finds_nobody_forgets_the_dead_sleeper() {
+    fn a_wake_that_finds_no_sleeper_forgets_the_dead_one() {
         let event = EventCell::default();
         event.asleep.store(1, Ordering::SeqCst);
         assert!(!event.notify_one());
@@ -292,7 +303,7 @@ mod tests {
             for leaver in leavers {
                 assert_eq!(leaver.join().unwrap(), Err(Error::Detached));
             }
-            // From now on nobody sleeps through this handle.
+            // From now on no thread sleeps through this handle.
             assert_eq!(sleep(&ended), Err(Error::Detached));
             assert!(!sleeper.is_finished());
             other.end([&event]);
@@ -303,7 +314,7 @@ mod tests {
     #[test]
     fn waiting_ends_at_the_deadline() {
         let (event, waits) = (EventCell::default(), Waits::new());
-        let deadline = Deadline::after(crate::Timeout::Val(Duration::from_millis(3)));
+        let deadline = Deadline::after(crate::sys::clock::Timeout::Val(Duration::from_millis(3)));
         assert_eq!(
             event.sleep(&waits, LONG_NS, deadline, || false),
             Ok(Slept::TimedOut)

@@ -1,4 +1,4 @@
-//! The line of waiters for something that is taken, and which of them is next.
+//! Hand-off of something that is taken: which of its waiters gets it next.
 //!
 //! ```text
 //! offset  size  field     written by     meaning
@@ -10,23 +10,23 @@
 //! ```
 //!
 //! What is freed goes to the first process that takes it. That is fast: the owner may take it again
-//! at once, and no core waits for a sleeper to wake up. But a sleeper that is woken, 20 us later and
-//! some milliseconds on a busy machine, finds it taken again. Three rules see to it that it gets its
+//! at once, and no core waits for a sleeper to wake up. But a sleeper that is woken runs 20 us
+//! later, or some milliseconds on a busy machine, and finds it taken again. Three rules give it its
 //! share:
 //!
-//! 1. **A woken waiter that finds it taken claims it**: from then on, all others leave it alone when
-//!    it is free, for [`GRACE_NS`] at most. Until that waiter runs, nothing stands idle.
+//! 1. **A woken waiter that finds it taken claims it**: from then on, no other process takes it when
+//!    it is free, for [`GRACE_NS`] at most. Until that waiter runs, it can be taken by others.
 //! 2. **It keeps its place.** The kernel wakes sleepers in the order in which they came. One that was
 //!    woken in vain sleeps on another word, which is woken first.
 //! 3. **After a wait of [`LONG_NS`] nothing is taken twice**: what is freed is kept for the next
-//!    sleeper from the moment it is woken, and so on until waits are short again. On a machine that
-//!    computes, the processes that use the lock then leave their cores to the one that is woken.
+//!    sleeper from the moment it is woken, and so on until waits are short again. On a busy
+//!    machine, the processes that use the lock then leave their cores to the woken one.
 //!
 //! Eight processes that keep a lock for some time and take it again at once, on two cores beside
-//! programs that compute: the longest wait within 0.7 s in milliseconds, and thousand turns a second,
-//! medians of three windows. "In order" is a futex lock that is handed over in order of arrival.
+//! programs that compute: the longest wait within 0.7 s in milliseconds, and thousand acquisitions a
+//! second, medians of three windows. "In order" is a futex lock that is handed over in order of arrival.
 //!
-//! | programs | kept for | before these rules | with them | in order  |
+//! | programs | kept for | without these rules | with them | in order  |
 //! |----------|----------|--------------------|-----------|-----------|
 //! | 0        | 0        | 36, 11 700         | 12, 10 200 | 5, 53    |
 //! | 0        | 100 us   | 524, 9.5           | 9, 9.4    | 3, 7.8    |
@@ -38,8 +38,8 @@
 //! `cargo xtask bench --busy 0,2,4 --waits handover` measures the like.
 //!
 //! # What a kill leaves
-//! For whom something is kept is not written down. If the woken process is killed, its time of grace
-//! is over soon. `given_ns` and `late` are hints: they decide which waiter is served first, never which process owns
+//! It is not written down for which process something is kept. If the woken process is killed, its time
+//! of grace is over soon. `given_ns` and `late` are hints: they decide which waiter is served first, never which process owns
 //! something. A wake-up that is lost with a process costs the others a slice of their sleep.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -63,7 +63,7 @@ const GRACE_NS: u64 = 20_000_000;
 /// runs on another core and is about to leave does so.
 const LOOKS: u32 = 200;
 
-/// The line, as it lies in shared memory.
+/// The waiters, as they are known in shared memory.
 #[repr(C)]
 #[derive(Default)]
 pub(crate) struct Handoff {
@@ -91,8 +91,8 @@ pub(crate) struct Try {
 }
 
 impl Handoff {
-    /// Whether what is free may be taken. Asked after taking it, since to read the line before would
-    /// fetch it twice from a core that has written to it: what is not admitted is to be freed again.
+    /// Whether what is free may be taken. Asked after taking it: read before that, its cache line would be
+    /// fetched twice from a core that has written to it. If the answer is no, the caller frees it again.
     #[inline(always)]
     pub(crate) fn admits(&self, woken: bool) -> bool {
         let given = self.given_ns.load(Ordering::Relaxed);
@@ -108,7 +108,7 @@ impl Handoff {
         admits
     }
 
-    /// Keeps what is free for a woken waiter from now on, or, with 0, for nobody.
+    /// Keeps what is free for a woken waiter from now on, or, with 0, no longer.
     fn give(&self, now_ns: u64) {
         self.given_ns.store(now_ns, Ordering::Relaxed);
         crash_point!();
@@ -140,7 +140,7 @@ impl Handoff {
         [&self.freed, &self.passed]
     }
 
-    /// Wakes everybody.
+    /// Wakes all waiters.
     pub(crate) fn wake_all(&self) {
         self.passed.notify_all();
         self.freed.notify_all();
@@ -170,7 +170,7 @@ impl Handoff {
             return Ok(done);
         }
         let (began, mut nap) = (now_ns(), policy.nap());
-        // A call that must not wait cannot come back when the grace of another one is over.
+        // A call that must not wait cannot try again when another waiter's time of grace is over.
         how.woken = at_once;
         how.ask = Ask::kernel(at_once || policy.may_ask());
         let ended = loop {
@@ -194,7 +194,7 @@ impl Handoff {
             how.woken |= slept == Slept::Woken;
             how.ask = Ask::kernel(nap.ended(slept));
             if slept == Slept::TimedOut {
-                // One that was woken and killed before it looked may be the last that slept there.
+                // A process that was woken and killed before it looked may have been the last sleeper there.
                 self.freed.awake();
                 self.passed.awake();
             }
@@ -221,7 +221,7 @@ impl Handoff {
     fn leave(&self, began_ns: u64, has_it: bool, is_free: impl Fn() -> bool) {
         if has_it {
             let late = now_ns().wrapping_sub(began_ns) >= LONG_NS;
-            if self.late.load(Ordering::Relaxed) != late.into() {
+            if self.late.load(Ordering::Relaxed) != u32::from(late) {
                 self.late.store(late.into(), Ordering::Relaxed);
                 crash_point!();
             }

@@ -5,24 +5,24 @@
 //! offset  size  field      written by    invariant
 //!      0     8  owner      everybody     the process that has the lock; 0 while it is free
 //!      8     8  thread     the owner     which of its threads; 0 while that is not known
-//!     16    40  line       see `line`    the waiters
+//!     16    40  handoff    see `handoff` the waiters
 //!     56     4  depth      the owner     how often it has a recursive lock
 //!     60     4  recursive  creator       constant; 1 if its owner may take it again
 //!
 //! owner      bit 63   taken from the dead, and not yet declared whole
 //!            48..63   MARK, so that bytes which are no owner's hardly ever look like one
 //!            32..48   the owner's slot
-//!             0..32   which sitter of that slot
-//!            all ones: given up, see `robust`
+//!             0..32   the slot's generation
+//!            all ones: abandoned, see `robust`
 //! ```
 //! It is taken by one compare-and-swap of `owner` and freed by one exchange of it, by any thread of
 //! any process. Like a robust pthread mutex it tells the next owner that the last one died. Unlike
-//! one it belongs to a handle and not to a thread, needs no particular C library, and holds nothing
+//! such a mutex it belongs to a handle and not to a thread, needs no particular C library, and holds nothing
 //! that could crash a process if it were overwritten: a word that names no living participant is a
 //! dead owner's.
 //!
 //! # What a death costs
-//! `owner` alone says which process has the lock; the rest is worth something only to that owner.
+//! `owner` alone says which process has the lock; the rest has a meaning only for that owner.
 //! *Killed with the lock:* a waiter asks the kernel when it comes and after each slice of its sleep,
 //! and takes over by exchanging that very owner for itself, so that one of them gets it. *Killed
 //! while taking over:* the same again. *Killed between freeing the lock and waking a waiter:* the
@@ -54,19 +54,20 @@ pub(crate) trait Peers: Send + Sync {
     fn lives(&self, owner: Owner) -> Result<bool>;
 }
 
-/// The lock. Its operations get the participants, which tell who the caller is and which owners live.
+/// The lock. Its operations are given the participants, which tell the caller's owner word and which owners
+/// live.
 #[repr(C, align(64))]
 #[derive(Default)]
 pub(crate) struct LockCell {
     owner: AtomicU64,
     thread: AtomicU64,
-    line: Handoff,
+    handoff: Handoff,
     depth: AtomicU32,
     recursive: AtomicU32,
 }
 
 const _: () = assert!(std::mem::offset_of!(LockCell, thread) == 8);
-const _: () = assert!(std::mem::offset_of!(LockCell, line) == 16);
+const _: () = assert!(std::mem::offset_of!(LockCell, handoff) == 16);
 const _: () = assert!(std::mem::offset_of!(LockCell, depth) == 56);
 const _: () = assert!(std::mem::offset_of!(LockCell, recursive) == 60);
 const _: () = assert!(size_of::<LockCell>() == 64);
@@ -78,17 +79,17 @@ unsafe impl Shared for LockCell {}
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Acquisition {
-    /// From somebody who released it.
+    /// Its last owner released it.
     Clean,
-    /// From a process that died with it. The caller holds the lock, and what it guards may be
+    /// Its last owner died with it. The caller holds the lock, and what it guards may be
     /// half changed.
     OwnerDied,
 }
 
 const TAKING: u64 = 1 << 63;
 const MARK: u64 = 0x5ba1;
-pub(super) const NOBODY: u64 = 0;
-/// Nobody can have the lock any more.
+pub(super) const FREE: u64 = 0;
+/// No process can have the lock any more.
 pub(super) const GIVEN_UP: u64 = u64::MAX;
 
 /// An owner as one word, which is never 0.
@@ -145,9 +146,9 @@ impl LockCell {
     pub(super) fn take(&self, me: u64, woken: bool) -> std::result::Result<bool, u64> {
         // SYNC: pairs with the exchange in `free`.
         self.owner
-            .compare_exchange(NOBODY, me, Ordering::Acquire, Ordering::Relaxed)?;
+            .compare_exchange(FREE, me, Ordering::Acquire, Ordering::Relaxed)?;
         crash_point!();
-        if !self.line.admits(woken) {
+        if !self.handoff.admits(woken) {
             self.put_back();
             return Ok(false);
         }
@@ -155,12 +156,12 @@ impl LockCell {
         Ok(true)
     }
 
-    /// What was taken is another one's.
+    /// What was taken is kept for another waiter.
     #[cold]
     fn put_back(&self) {
-        self.owner.swap(NOBODY, Ordering::SeqCst);
+        self.owner.swap(FREE, Ordering::SeqCst);
         crash_point!();
-        self.line.call();
+        self.handoff.call();
     }
 
     /// As [`try_acquire`](Self::try_acquire), but spins for as long as that has paid.
@@ -202,7 +203,7 @@ impl LockCell {
             }
             taken => Ok(taken),
         };
-        self.line.wait(policy, deadline, is_free, attempt)
+        self.handoff.wait(policy, deadline, is_free, attempt)
     }
 
     fn enter_again(&self) -> Result<Option<Acquisition>> {
@@ -234,7 +235,7 @@ impl LockCell {
     /// Takes the lock from an owner that is dead, if it is. It is then marked as not whole.
     pub(super) fn inherit(&self, peers: &dyn Peers, me: u64) -> Result<bool> {
         let owner = self.owner.load(Ordering::Relaxed);
-        if owner == NOBODY || owner == GIVEN_UP || peers.lives(unpack(owner))? {
+        if owner == FREE || owner == GIVEN_UP || peers.lives(unpack(owner))? {
             return Ok(false);
         }
         let marked = me | TAKING;
@@ -252,7 +253,7 @@ impl LockCell {
 
     /// Declares whole what was inherited.
     pub(super) fn settle(&self, me: u64) {
-        // Fails if somebody released a lock that was not theirs to release.
+        // Fails if the lock was released by a thread that did not have it.
         let _ = self
             .owner
             .compare_exchange(me | TAKING, me, Ordering::Relaxed, Ordering::Relaxed);
@@ -266,13 +267,13 @@ impl LockCell {
     /// Makes the lock useless for all, and tells them.
     pub(super) fn give_up(&self) {
         self.owner.store(GIVEN_UP, Ordering::SeqCst);
-        self.line.wake_all();
+        self.handoff.wake_all();
     }
 
     /// Frees the lock, or goes up one level of a recursive one.
     ///
     /// # Errors
-    /// `Invalid` if nobody has it, or if it is recursive and another thread's.
+    /// `Invalid` if it is free, or if it is recursive and another thread's.
     #[inline]
     pub(crate) fn release(&self, me: u64) -> Result<()> {
         if self.is_recursive() {
@@ -319,10 +320,10 @@ impl LockCell {
     fn free(&self) -> Result<()> {
         self.about_to_free();
         // SYNC: pairs with the exchange in `take`; a full barrier for `call`.
-        let owner = self.owner.swap(NOBODY, Ordering::SeqCst);
+        let owner = self.owner.swap(FREE, Ordering::SeqCst);
         crash_point!();
-        self.line.call();
-        if owner == NOBODY {
+        self.handoff.call();
+        if owner == FREE {
             return Err(not_held());
         }
         Ok(())
@@ -335,9 +336,9 @@ impl LockCell {
         // SYNC: as in `free`.
         let freed = self
             .owner
-            .compare_exchange(me, NOBODY, Ordering::SeqCst, Ordering::Relaxed);
+            .compare_exchange(me, FREE, Ordering::SeqCst, Ordering::Relaxed);
         crash_point!();
-        self.line.call();
+        self.handoff.call();
         freed.is_ok()
     }
 
@@ -352,22 +353,22 @@ impl LockCell {
         self.is_thread_of(self.owner.load(Ordering::Relaxed) & !TAKING, me)
     }
 
-    /// Whether anybody has it, alive or dead.
+    /// Whether it has an owner, alive or dead.
     pub(crate) fn is_held(&self) -> bool {
         !self.is_free()
     }
 
     #[inline]
     pub(super) fn is_free(&self) -> bool {
-        self.owner.load(Ordering::Relaxed) == NOBODY
+        self.owner.load(Ordering::Relaxed) == FREE
     }
 
     pub(super) fn is_given_up(&self) -> bool {
         self.owner.load(Ordering::Relaxed) == GIVEN_UP
     }
 
-    pub(crate) fn line(&self) -> &Handoff {
-        &self.line
+    pub(crate) fn handoff(&self) -> &Handoff {
+        &self.handoff
     }
 
     /// How often the calling thread has it.

@@ -1,4 +1,4 @@
-//! Locks and waits that survive the death of whoever uses them.
+//! Locks and waits that survive the death of the processes that use them.
 
 pub(crate) mod crash;
 mod event;

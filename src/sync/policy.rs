@@ -32,10 +32,10 @@
 //!    partner is quick, and only the cores may have been the reason. After [`FIRST_REST_NS`] one wait
 //!    spins for [`LONGEST_NS`], which is longer than a partner that sleeps takes to be woken. If that
 //!    is in vain, the next try comes after twice as long a rest, up to [`LAST_REST_NS`]; each spin
-//!    that pays halves the rest, so that a lucky one among many in vain changes little. Where waits
+//!    that pays halves the rest, so that one that succeeds among many in vain changes little. Where waits
 //!    are long, nothing is tried: an idle waiter costs nothing.
-//! 3. **Nobody yields.** `sched_yield` gives the core to whatever else is runnable, and beside a
-//!    program that computes it comes back a time slice later, after some milliseconds. A sleeper
+//! 3. **No waiter yields.** `sched_yield` gives the core to any other runnable process, and beside a
+//!    program that computes the waiter comes back a time slice later, after some milliseconds. A sleeper
 //!    that is woken is let in at once, because it has used less than its share.
 //! 4. **A spinner that lost its core stops spinning.** Two readings of the clock a few looks apart
 //!    then differ by more than [`STOLEN_NS`]. The machine is busy, and that counts as a spin in vain.
@@ -43,7 +43,7 @@
 //!    a sleeper looks by itself every [`FIRST_NAP_NS`] to [`LAST_NAP_NS`]. The first slice is longer
 //!    than the kernel's tick: a nearer end costs the timer's hardware an exit to the hypervisor on
 //!    the way in and on the way out (2 ms instead of 100 ms: 43 instead of 31 us a round trip).
-//! 6. **A waiter that was passed over is served next**: see [`super::line`].
+//! 6. **A waiter that was passed over is served next**: see [`super::handoff`].
 //!
 //! What is learned lies in the process, beside the handle of the object, one for each side that can
 //! be waited for. Nothing of it is shared, so a kill cannot leave it wrong. Threads that share a
@@ -258,7 +258,7 @@ impl Nap {
         self.0
     }
 
-    /// The last one ended like this. True if nobody woke the sleeper, which may now ask the kernel
+    /// The last one ended like this. True if the sleeper was not woken, and may now ask the kernel
     /// whether the owner it waits for lives.
     pub(crate) fn ended(&mut self, slept: Slept) -> bool {
         let in_vain = slept == Slept::TimedOut;

@@ -1,15 +1,16 @@
-//! A mutex that outlives its owner: a [`LockCell`] whose heir has to repair what it guards.
+//! A mutex that outlives its owner: a [`LockCell`] whose next owner, the *recoverer*, repairs what it
+//! guards.
 //!
 //! ```text
 //! state          lock() yields   what the caller does
 //! free           Held            works, drops the guard
 //! owner died     Recovered       repairs, guard.mark_consistent(), works, drops the guard
 //! held           waits           until the owner unlocks or dies
-//! given up       Poisoned        nothing: somebody dropped a guard without the repair
+//! given up       Poisoned        nothing: a guard was dropped without the repair
 //! ```
 //!
 //! The kernel says whether an owner is dead; no timer decides it. What the owner left half done is
-//! visible to the caller that gets [`Acquired::Recovered`], and only that caller can know how to mend it.
+//! visible to the caller that gets [`Acquired::Recovered`], and only that caller can know how to repair it.
 
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,7 +25,7 @@ use super::policy::{Ask, WaitPolicy};
 /// This process's handle on a [`LockCell`].
 pub(crate) struct RobustMutex {
     cell: &'static LockCell,
-    /// Who the caller is, as `peers` say: read here, without a virtual call.
+    /// The caller's owner word, from `peers`: read here without a virtual call.
     me: &'static AtomicU64,
     peers: &'static dyn Peers,
     policy: WaitPolicy,
@@ -32,7 +33,7 @@ pub(crate) struct RobustMutex {
 
 /// How a lock was obtained.
 pub(crate) enum Acquired<'a> {
-    /// Nobody died: what the lock guards is whole.
+    /// No owner died: what the lock guards is whole.
     Held(Guard<'a>),
     /// The previous owner died holding it: repair, then [`Guard::mark_consistent`].
     Recovered(Guard<'a>),
@@ -80,7 +81,7 @@ impl RobustMutex {
         }
     }
 
-    /// The lock, unless somebody has it.
+    /// The lock, unless another process has it.
     #[inline]
     pub(crate) fn try_lock(&self) -> Option<Guard<'_>> {
         let me = self.me();
@@ -124,8 +125,8 @@ impl RobustMutex {
             _ => Ok(None),
         };
         loop {
-            let line = self.cell.line();
-            match line.wait(&self.policy, deadline, is_free, attempt) {
+            let handoff = self.cell.handoff();
+            match handoff.wait(&self.policy, deadline, is_free, attempt) {
                 // The lock is had for a moment only: a signal handler is no reason to give up.
                 Err(Error::Interrupted) => {}
                 other => return other,
@@ -135,7 +136,7 @@ impl RobustMutex {
 
     /// Ends the waits for the lock through this handle.
     pub(crate) fn end_waits(&self) {
-        self.policy.waits.end(self.cell.line().events());
+        self.policy.waits.end(self.cell.handoff().events());
     }
 
     /// Whether threads are still in calls that waited for it.
@@ -239,11 +240,11 @@ mod tests {
         fn owner_dies(&self) {
             std::mem::forget(self.mutex.lock(Deadline::Never).unwrap());
             self.peer.dead.store(true, Ordering::Relaxed);
-            let heir = Owner {
+            let recoverer = Owner {
                 slot: 7,
                 generation: 1,
             };
-            self.peer.me.store(pack(heir), Ordering::Relaxed);
+            self.peer.me.store(pack(recoverer), Ordering::Relaxed);
         }
     }
 
@@ -253,7 +254,7 @@ mod tests {
         it.owner_dies();
         match it.mutex.lock(Deadline::Never).unwrap() {
             Acquired::Recovered(guard) => guard.mark_consistent(),
-            Acquired::Held(_) => panic!("the owner is gone, and nobody said so"),
+            Acquired::Held(_) => panic!("the owner is dead, and the lock did not say so"),
         }
         assert!(matches!(
             it.mutex.lock(Deadline::Never).unwrap(),

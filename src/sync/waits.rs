@@ -9,7 +9,7 @@
 //! ```text
 //! waiter                              the thread that ends the waits
 //! reads the futex word                sets `ended`
-//! counts itself                       asks whether anybody is counted
+//! counts itself                       asks whether any thread is counted
 //! looks at `ended`: leaves            changes the futex word
 //! sleeps while the word is as read    wakes the sleepers with its mark
 //! ```
@@ -33,8 +33,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crate::error::Error;
-
-use super::EventCell;
 
 /// The threads of this process that wait through one handle.
 #[derive(Debug)]
@@ -117,7 +115,7 @@ impl Waits {
         self.inside.fetch_sub(1, Ordering::Release);
     }
 
-    /// Whether anybody is counted.
+    /// Whether any thread is counted.
     pub(crate) fn is_busy(&self) -> bool {
         let inside = self.inside.load(Ordering::SeqCst);
         let generation = u64::from(GENERATION.load(Ordering::Relaxed));
@@ -133,19 +131,14 @@ impl Waits {
         1 << ((ptr::from_ref(self).addr() >> 4) % 32)
     }
 
-    /// Ends the waits, of which each sleeps on one of these. True if there were any.
-    pub(crate) fn end<'a>(&self, events: impl IntoIterator<Item = &'a EventCell>) -> bool {
+    /// Says that the waits are ended, and whether there are any.
+    pub(super) fn set_ended(&self) -> bool {
         self.ended.store(true, Ordering::SeqCst);
-        let busy = self.is_busy();
-        if busy {
-            let mark = self.mark();
-            events.into_iter().for_each(|event| event.nudge(mark));
-        }
-        busy
+        self.is_busy()
     }
 
     /// The error of a wait that is over for that reason. Its thread is counted until it has
-    /// [`left`]; in Rust, where a handle cannot go while it is borrowed, nobody asks.
+    /// [`left`]; in Rust, where a handle is not dropped while it is borrowed, that is not needed.
     #[cold]
     pub(crate) fn detached(&self) -> Error {
         self.count_in();

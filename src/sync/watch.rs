@@ -59,15 +59,15 @@ pub(crate) trait Watched: Send + Sync {
 
     /// Tells that something has come. A thread that is woken by it and leaves something there wakes
     /// another.
-    fn coming(&self) -> &'static EventCell;
+    fn coming(&self) -> &EventCell;
 
     /// Tells everybody that the descriptor was made unreadable.
-    fn going(&self) -> &'static EventCell;
+    fn going(&self) -> &EventCell;
 }
 
-/// Keeps a thread at it, until dropped.
+/// Has a thread watch, until dropped.
 pub(crate) struct Watch {
-    state: Mutex<State>,
+    state: Mutex<WatchState>,
     watched: Arc<dyn Watched>,
     group: &'static Group,
     /// The process that made it.
@@ -75,7 +75,7 @@ pub(crate) struct Watch {
 }
 
 #[derive(Default)]
-struct State {
+struct WatchState {
     /// What the last look found.
     there: bool,
     /// The futex word of `coming` on which the thread has slept since then, if it has.
@@ -83,7 +83,7 @@ struct State {
 }
 
 impl Watch {
-    /// What is watched is used until the watch is dropped, and not a moment longer.
+    /// What is watched is used until the watch is dropped, and not after that.
     ///
     /// # Errors
     /// `Os`: no thread is to be had.
@@ -145,15 +145,15 @@ impl Watch {
         let (there, changed) = (state.there, state.there != before);
         drop(state);
         if woken && there {
-            // Nobody knows when this program will take what is there, or if it ever will.
-            // Another one that sleeps may want to.
+            // It is unknown when this program takes what is there, or if it ever does. Another process
+            // that sleeps may take it.
             coming.notify_one();
         }
         woken || changed
     }
 
     /// Whether a wake may have reached the thread through this watch.
-    fn was_woken(&self, state: &State) -> bool {
+    fn was_woken(&self, state: &WatchState) -> bool {
         let word = self.watched.coming().word().load(Ordering::SeqCst);
         state.slept_on.is_some_and(|slept_on| slept_on != word)
     }
@@ -161,7 +161,7 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        // In a forked child nobody looks, and another thread may have held the lock.
+        // In a forked child no thread looks, and another thread may have held the lock at the fork.
         if !self.is_ours() {
             return;
         }
@@ -169,7 +169,7 @@ impl Drop for Watch {
         watches.0.retain(|&watch| !ptr::eq(watch, self));
         drop(watches);
         // The thread may be asleep on the word, or about to be, and must not stay so: it would
-        // take wakes that are for others. If it has taken one, here it goes on.
+        // take wakes that are for others. If it has taken one, that is passed on here.
         self.group.ring();
         if self.was_woken(&lock(&self.state)) {
             self.watched.coming().awake();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use raw_sync::Timeout;
+pub(crate) use raw_sync::Timeout;
 
 /// A point on `CLOCK_MONOTONIC`, in nanoseconds since the machine started.
 pub(crate) fn now_ns() -> u64 {

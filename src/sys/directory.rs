@@ -25,7 +25,7 @@ pub(crate) fn directory() -> Result<&'static Path> {
     if let Some(chosen) = CHOSEN.get() {
         return Ok(chosen);
     }
-    // Who runs a program with the rights of another user must not say where its files are.
+    // A user that runs a program with another user's rights must not choose where its files are.
     let named = std::env::var_os(VARIABLE).filter(|_| !process::has_others_rights());
     let chosen = choose(named)?;
     Ok(CHOSEN.get_or_init(|| chosen))

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawF
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 use super::shm::{self, Identity};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// The first number that is no standard stream's.
 const FIRST: RawFd = 3;
@@ -86,7 +86,7 @@ impl Kept {
         Self { fd, file }
     }
 
-    /// The descriptor, for those who were promised one, whatever the program did to it.
+    /// The descriptor, for callers that were promised one, whatever the program did to it.
     pub(crate) fn number(&self) -> BorrowedFd<'_> {
         // SAFETY: this library does not close it before the value goes.
         unsafe { BorrowedFd::borrow_raw(self.fd) }

@@ -8,7 +8,7 @@ use super::once::Once;
 use crate::error::{Error, Result};
 
 /// Registers the three handlers for good, if `once` says that they are not. A failure is the
-/// caller's error, and the next caller tries again: nobody goes on without the handlers.
+/// caller's error, and the next caller tries again: no caller goes on without the handlers.
 ///
 /// `prepare` runs in the parent before the fork, `parent` and `child` after it in the thread
 /// that forked. `child` may make system calls but must not allocate or take a lock that
@@ -32,7 +32,7 @@ pub(crate) fn at_fork(
     })
 }
 
-/// Forks wait for those who read, and the other way round.
+/// Forks wait for readers, and the other way round.
 static FORKS: RwLock<()> = RwLock::new(());
 
 /// Keeps the other threads of this process from forking, for as long as the result lives.
@@ -48,23 +48,23 @@ pub(crate) fn hold_off() -> Result<RwLockReadGuard<'static, ()>> {
 }
 
 /// The lock, from before a fork to after it, in both processes.
-struct Held(UnsafeCell<Option<RwLockWriteGuard<'static, ()>>>);
+struct ForkLock(UnsafeCell<Option<RwLockWriteGuard<'static, ()>>>);
 
 // SAFETY: touched only between the handlers of one fork, by the thread that forks, while it
 // holds the lock.
-unsafe impl Sync for Held {}
+unsafe impl Sync for ForkLock {}
 
-static HELD: Held = Held(UnsafeCell::new(None));
+static FORK_LOCK: ForkLock = ForkLock(UnsafeCell::new(None));
 
 unsafe extern "C" fn begin() {
     let guard = FORKS.write().unwrap_or_else(PoisonError::into_inner);
-    // SAFETY: see `Held`: the lock is ours.
-    unsafe { *HELD.0.get() = Some(guard) };
+    // SAFETY: see `ForkLock`: the lock is ours.
+    unsafe { *FORK_LOCK.0.get() = Some(guard) };
 }
 
 unsafe extern "C" fn end() {
-    // SAFETY: see `Held`: the lock is ours until the guard is dropped here.
-    unsafe { drop((*HELD.0.get()).take()) };
+    // SAFETY: see `ForkLock`: the lock is ours until the guard is dropped here.
+    unsafe { drop((*FORK_LOCK.0.get()).take()) };
 }
 
 /// Which of the two processes after a fork this is.

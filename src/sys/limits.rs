@@ -1,11 +1,13 @@
 //! What the system lets this process have: descriptors, the size of its files, and address space.
 
 use std::io::Read;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::mapping;
+/// Bytes of address space that mappings of this library take in this process.
+pub(super) static LIBRARY_MAPPED: AtomicU64 = AtomicU64::new(0);
 
-/// What one object's defaults take of a limit at most. A pipe's two queues with their shelves are
-/// more than four times as large as the bound of one ring.
+/// What one object's defaults take of a limit at most. A pipe's two queues with their message
+/// stores are more than four times as large as the bound of one ring.
 const PART_OF_FILE: u64 = 8;
 /// Likewise, of what address space is left where that is limited: the program has other uses for it,
 /// and more objects.
@@ -31,7 +33,7 @@ pub(crate) fn descriptors() -> u64 {
 /// left, so that there can be some times as many objects as that; or less where files or the address
 /// space are limited. Mostly the memory ends before that.
 pub(crate) fn growth(part: u64) -> u64 {
-    let addresses = ADDRESSES.saturating_sub(mapping::total()) / part;
+    let addresses = ADDRESSES.saturating_sub(LIBRARY_MAPPED.load(Ordering::Relaxed)) / part;
     // The same for most objects.
     let addresses = addresses.next_power_of_two();
     let file = file_size().map_or(u64::MAX, |limit| limit / PART_OF_FILE);

@@ -6,19 +6,12 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr::{self, NonNull};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
 
 use super::cancel::Shield;
 use super::{directory, errno, limits, shm};
-
-static TOTAL: AtomicU64 = AtomicU64::new(0);
-
-/// Bytes of address space that mappings of this library take in this process.
-pub(crate) fn total() -> u64 {
-    TOTAL.load(Ordering::Relaxed)
-}
 
 /// Mapped pages of a file, without a descriptor. Unmapped when dropped.
 pub(crate) struct Pages {
@@ -77,7 +70,7 @@ impl Pages {
         };
         match NonNull::new(base.cast::<u8>()) {
             Some(at) if base != libc::MAP_FAILED => {
-                TOTAL.fetch_add(size, Ordering::Relaxed);
+                limits::LIBRARY_MAPPED.fetch_add(size, Ordering::Relaxed);
                 Ok(Self { base: at, len })
             }
             _ => Err(not_mapped(errno(), size)),
@@ -107,7 +100,7 @@ impl Drop for Pages {
     fn drop(&mut self) {
         // SAFETY: the whole of a mapping of our own, which nothing resolved outlives.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
-        TOTAL.fetch_sub(self.len as u64, Ordering::Relaxed);
+        limits::LIBRARY_MAPPED.fetch_sub(self.len as u64, Ordering::Relaxed);
     }
 }
 

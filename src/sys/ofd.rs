@@ -4,7 +4,7 @@
 //! so at the very moment its process dies. Unlike the older record locks they are not
 //! lost when some other descriptor of the file is closed, and they outlive nothing: no
 //! process id is involved, so neither reuse of ids nor pid namespaces can fool us.
-//! A forked child shares its parent's description; `segment::family` deals with that.
+//! A forked child shares its parent's description; see `segment::liveness`.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -22,7 +22,7 @@ fn request(kind: libc::c_int, start: u64, len: u64) -> libc::flock {
     lock
 }
 
-/// Takes the lock on `byte` if nobody else has it. Safe to call in a forked child.
+/// Takes the lock on `byte` if no other description has it. Safe to call in a forked child.
 pub(crate) fn try_lock(fd: BorrowedFd<'_>, byte: u64) -> Result<bool> {
     let lock = request(libc::F_WRLCK, byte, 1);
     // SAFETY: the descriptor is open and `lock` is a valid request.

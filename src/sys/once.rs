@@ -3,11 +3,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use crate::error::Result;
+
 /// Whether it has been done.
 pub(crate) struct Once {
     done: AtomicBool,
-    /// Held while it is being done and at no other time: a forked child never finds it held by
-    /// a thread that it does not have, unless the fork met the first call of all.
+    /// Held only while it is being done: a forked child finds it held by a thread that it does not
+    /// have only if the fork happened during the first call of all.
     doing: Mutex<()>,
 }
 
@@ -21,7 +23,7 @@ impl Once {
 
     /// Does it, unless that was done. Of several callers one does it and the others wait. An
     /// error is only that caller's: the next one tries again.
-    pub(crate) fn run(&self, act: impl FnOnce() -> crate::Result<()>) -> crate::Result<()> {
+    pub(crate) fn run(&self, act: impl FnOnce() -> Result<()>) -> Result<()> {
         // SYNC: observe(done)
         if self.done.load(Ordering::Acquire) {
             return Ok(());

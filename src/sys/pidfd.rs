@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::cancel::Shield;
 use super::fd::off_streams;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// What asking for a child's exit found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +62,7 @@ pub(crate) fn open(pid: libc::pid_t) -> Result<Option<OwnedFd>> {
     }
     // SAFETY: the kernel just made this descriptor for us; a descriptor fits an i32.
     let fd = off_streams(unsafe { OwnedFd::from_raw_fd(fd as i32) });
-    // The number may have been reused if somebody else reaped the child: ask before trusting.
+    // The number may have been reused if another thread reaped the child: checked before it is trusted.
     let ours = wait_id(fd.as_fd(), libc::WEXITED | libc::WNOHANG | libc::WNOWAIT)?;
     Ok((ours != Reaped::NotOurs).then_some(fd))
 }
@@ -75,7 +75,7 @@ pub(crate) fn reap(fd: BorrowedFd<'_>) -> Result<Reaped> {
     }
 }
 
-/// How a process ended that was reaped by somebody else, or by the kernel itself. Since
+/// How a process ended that was reaped by another thread, or by the kernel itself. Since
 /// Linux 6.15 the kernel keeps that as long as a descriptor of the process is open; before,
 /// and of a process that was not reaped, this is `NotOurs`.
 fn record(fd: BorrowedFd<'_>) -> Reaped {

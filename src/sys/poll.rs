@@ -92,7 +92,7 @@ impl Face {
     /// Makes it readable for good, and nothing else that is open on the signal: what is asked for
     /// from now on is to be able to write to that.
     pub(crate) fn open_up(&self, signal: &Signal) {
-        // Where the program has closed one of them nobody waits for it.
+        // If the program has closed one of them, no thread waits for it.
         let _ = self.control(signal, libc::EPOLL_CTL_MOD, libc::EPOLLIN | libc::EPOLLOUT);
     }
 

@@ -89,7 +89,7 @@ fn try_out([first, second]: &[String; 2]) -> Result<()> {
         file.read_exact_at(&mut byte, 0).map_err(failed("pread"))?;
         Ok(byte[0])
     };
-    // SAFETY: the first byte of the mapping, which has memory and which nobody else uses.
+    // SAFETY: the first byte of the mapping, which has memory and which no other process uses.
     unsafe { pages.base().write_volatile(7) };
     if seen()? != 7 {
         return Err(directory::lacks("mappings that agree with the file (mmap)"));

@@ -81,7 +81,7 @@ pub(crate) fn random<const N: usize>() -> [u64; N] {
     words.map(|_| clock::now_ns() ^ (u64::from(pid()) << 40))
 }
 
-/// Dies as if somebody had said `kill -9`, at this very instruction.
+/// Dies by SIGKILL, at this instruction.
 #[cfg(feature = "crash-points")]
 pub(crate) fn kill_self() -> ! {
     // SAFETY: sends a signal to the process itself.

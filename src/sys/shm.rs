@@ -1,6 +1,6 @@
 //! Named shared memory: the files of a tmpfs, their sizes, their pages and their names.
 //!
-//! Their mappings are `mapping`'s.
+//! Their mappings are in `mapping`.
 
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
@@ -91,7 +91,7 @@ pub(crate) fn reopen<'a>(
     written.map_err(|_| Error::corrupt("a descriptor of more than 17 digits"))?;
     // SAFETY: a path that ends in NUL.
     match unsafe { libc::open(link.as_ptr().cast(), libc::O_RDWR | libc::O_CLOEXEC) } {
-        // SAFETY: a new descriptor nobody else owns.
+        // SAFETY: a new descriptor, owned by no other value.
         open @ 0.. => return Ok(unsafe { File::from_raw_fd(open) }),
         _ if matches!(errno(), libc::ENOENT | libc::ENOTDIR) => {}
         _ => return Err(Error::last_os("open(/proc/self/fd)")),

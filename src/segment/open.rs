@@ -1,21 +1,20 @@
-//! Creating, opening and leaving a segment.
+//! A segment: how it is created, opened and left.
 //!
 //! # Crash arguments
 //! *Killed while creating*: the private file has no lock on it any more; `gc` removes it.
 //! *Killed between publishing and anything else*: the segment is whole, its only participant
 //! is dead; the next opener finds an ephemeral segment without participants and starts
-//! afresh. *Killed while opening or leaving*: the kernel opens the gate and frees the slot.
-//! *Killed after a persistent segment changed its pid namespace*: nobody holds it, and the next
+//! afresh. *Killed while opening or leaving*: the kernel releases the attach lock and frees the slot.
+//! *Killed after a persistent segment changed its pid namespace*: no process is attached, and the next
 //! opener changes it again.
 //!
-//! An ephemeral segment nobody is attached to is *gone*, whether or not its file is still
-//! there: the last one to leave removes it, and a process that meets the file of a segment whose
+//! An ephemeral segment that no process is attached to is *gone*, whether or not its file is still
+//! there: the last one to leave removes it, and a process that finds the file of a segment whose
 //! last participant was killed removes it and carries on as if it had not been there. That is decided
-//! before anything is judged that a live segment can be refused for.
+//! before the checks for which a live segment can be refused.
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
@@ -27,11 +26,12 @@ use crate::sys::fd::StreamsTaken;
 use crate::sys::mapping::{self, Pages};
 use crate::sys::{fork, probe, shm};
 
+use super::attach_lock::AttachLock;
+use super::attachment::{self, Attachment};
 use super::collect;
-use super::family::{self, Life};
 use super::fifo;
-use super::gate::Gate;
-use super::handle::{self, Handle, Names};
+use super::file::{ObjectFile, find};
+use super::liveness::{self, MemberId};
 use super::name;
 use super::options::{Kind, Options};
 use super::participants::{self, Section, Table};
@@ -52,14 +52,14 @@ pub(crate) struct Spec {
 }
 
 const PAGE: u64 = 4096;
-/// How often to begin again where others are in between: each of them has done something that only
-/// so many processes do at a time.
+/// How often to begin again where other processes are in between. Each retry means that another process
+/// has made progress.
 const TRIES: u32 = 1000;
 
 /// A handle on a mapped segment. Dropping it leaves the segment.
 pub(crate) struct Segment {
     // Before the mapping: fields are dropped in order, and leaving looks at the mapping.
-    handle: Box<Handle>,
+    handle: Box<Attachment>,
     pages: Arc<Pages>,
     name: String,
 }
@@ -82,7 +82,7 @@ impl Segment {
             return Self::create(&name::anonymous(), options, spec, &init);
         };
         let file = name::file_of(name)?;
-        // Others may create and leave between our two looks, but not for ever.
+        // Others may create and leave between the two looks, but not for ever.
         for _ in 0..TRIES {
             if options.exclusive {
                 if is_alive(name, &file)? {
@@ -166,14 +166,14 @@ impl Segment {
         shm::commit(file.as_fd(), Self::DATA, spec.commit)?;
         crash_point!();
         Table::of(&region)?.init(!table_grows);
-        let names = Names {
+        let names = ObjectFile {
             identity: shm::identity(file.as_fd()).unwrap_or_default(),
             private: Some(private.to_owned()),
             published: published.to_owned(),
             persistent: options.persistent,
         };
         let segment = Self {
-            handle: handle::seats().take(region, spec.section, names, &[])?,
+            handle: attachment::attachments().register(region, spec.section, names, &[])?,
             pages: Arc::new(pages),
             name: name.to_owned(),
         };
@@ -188,30 +188,30 @@ impl Segment {
 
     /// Attaches to the published file, if it is alive and of our kind.
     fn open(name: &str, file: &str, spec: &Spec) -> Result<Self> {
-        // Before the gate, as a process that leaves does it.
-        let mut seats = handle::seats();
+        // Before the attach lock, as a process that leaves does it.
+        let mut attachments = attachment::attachments();
         for _ in 0..TRIES {
             // Read before it is mapped or touched.
             let (probe, stamp) = find(name, file)?;
-            let Some((_gate, others)) = close_gate(file, &probe, &stamp)? else {
+            let Some((_lock, others)) = lock_file(file, &probe, &stamp)? else {
                 continue;
             };
             // Only now: what is gone is of no kind and no version.
             let len = probe.metadata().map_err(|_| Error::last_os("fstat"))?.len();
             stamp.check(name, len)?;
             stamp.check_kind(name, spec.kind, spec.layout)?;
-            // From here on nobody comes or goes, except by being killed or by `unlink`.
+            // From here on no process attaches or leaves, except by being killed, or by `unlink`.
             let pages = Pages::map(probe.as_fd(), stamp.size())?;
             let region = region_of(&pages);
             enter_namespace(name, &others, &region)?;
-            let names = Names {
+            let names = ObjectFile {
                 identity: shm::identity(probe.as_fd()).unwrap_or_default(),
                 private: None,
                 published: file.to_owned(),
                 persistent: stamp.persistent(),
             };
             return Ok(Self {
-                handle: seats.take(region, spec.section, names, &others)?,
+                handle: attachments.register(region, spec.section, names, &others)?,
                 pages: Arc::new(pages),
                 name: name.to_owned(),
             });
@@ -221,9 +221,9 @@ impl Segment {
 
     /// A further handle on the same mapping, in the slots of `section`.
     pub(crate) fn again(&self, section: Section) -> Result<Self> {
-        let names = self.names().clone();
+        let names = self.file().clone();
         Ok(Self {
-            handle: handle::seats().take(self.region(), section, names, &[])?,
+            handle: attachment::attachments().register(self.region(), section, names, &[])?,
             pages: Arc::clone(&self.pages),
             name: self.name.clone(),
         })
@@ -234,8 +234,8 @@ impl Segment {
         region_of(&self.pages)
     }
 
-    /// The names of its file.
-    pub(super) fn names(&self) -> &Names {
+    /// Its file.
+    fn file(&self) -> &ObjectFile {
         self.handle.file()
     }
 
@@ -246,10 +246,10 @@ impl Segment {
 
     /// Whether the object outlives its processes.
     pub(crate) fn is_persistent(&self) -> bool {
-        self.names().persistent
+        self.file().persistent
     }
 
-    /// Who this handle is, for what it holds in the object. Another one after a fork.
+    /// The owner that this handle is, for what it holds in the object. Another one after a fork.
     #[inline]
     pub(crate) fn owner(&self) -> Owner {
         self.handle.owner()
@@ -267,7 +267,7 @@ impl Segment {
         self.handle.me().load(Ordering::Relaxed)
     }
 
-    /// This handle's place among the participants. Another one after a fork.
+    /// This handle's slot among the participants. Another one after a fork.
     #[inline]
     pub(crate) fn slot(&self) -> u16 {
         self.handle.slot()
@@ -282,7 +282,8 @@ impl Segment {
 
     /// Whether anybody is attached with this slot.
     pub(crate) fn is_taken(&self, slot: u16) -> Result<bool> {
-        let table = Table::of(&self.region())?;
+        let region = self.region();
+        let table = Table::of(&region)?;
         table.is_attached(table.owner(slot))
     }
 
@@ -291,10 +292,10 @@ impl Segment {
         Table::of(&self.region())?.has_others(section, self.slot())
     }
 
-    /// A further place in this handle's section, held until the descriptor and all its copies
+    /// A further slot of this handle's section, held until the descriptor and all its copies
     /// are closed. It outlives the handle.
-    pub(crate) fn place(&self) -> Result<OwnedFd> {
-        self.handle.place()
+    pub(crate) fn hold_slot(&self) -> Result<OwnedFd> {
+        self.handle.hold_slot()
     }
 
     /// Whether `owner` is still attached.
@@ -303,8 +304,8 @@ impl Segment {
     }
 
     /// Makes sure that the pages of `offset .. offset + len` are there, or says `NoSpace`: if even
-    /// what the dead left was not enough. A part of them may be there then: the caller gives back
-    /// those that nobody uses.
+    /// what dead processes left was not enough. A part of them may be there then: the caller gives
+    /// back those that it does not use.
     pub(crate) fn commit(&self, offset: u64, len: u64) -> Result<()> {
         let at = self.region().span(offset, len as usize)?;
         let commit = || {
@@ -323,7 +324,7 @@ impl Segment {
     fn commit_file(&self, offset: u64, len: u64) -> Result<()> {
         let _no_fork = fork::hold_off()?;
         let _streams = StreamsTaken::new();
-        match self.names().open() {
+        match self.file().open() {
             Ok((file, _)) => shm::commit(file.as_fd(), offset, len),
             Err(Error::NotFound { name, .. }) => Err(Error::unsupported(format!(
                 "the file of {name:?} was removed, and without it memory is set aside on Linux 5.14 \
@@ -338,6 +339,19 @@ impl Segment {
         shm::available()
     }
 
+    /// Makes the FIFO of the queue at place `way`, opens it, and says which inode it has. `None` where
+    /// none can be had: the object's name was removed, the directory cannot be written to.
+    ///
+    /// Called under a lock of that queue, which has no FIFO yet.
+    pub(crate) fn make_fifo(&self, way: u32) -> Option<(OwnedFd, u64)> {
+        fifo::make(&self.region(), self.file(), way)
+    }
+
+    /// Opens the FIFO of the queue at place `way`, if it is the one with this inode.
+    pub(crate) fn open_fifo(&self, way: u32, inode: u64) -> Option<OwnedFd> {
+        fifo::open(self.file(), way, inode)
+    }
+
     /// Gives whole pages back to the system.
     pub(crate) fn decommit(&self, offset: u64, len: u64) -> Result<()> {
         let at = self.region().span(offset, len as usize)?;
@@ -350,80 +364,50 @@ fn region_of(pages: &Pages) -> Region {
     unsafe { Region::new(pages.base(), pages.len()) }
 }
 
-/// Opens a published file for reading about it, and reads its stamp, which may be one of another
-/// version.
-pub(super) fn find(name: &str, file: &str) -> Result<(File, Stamp)> {
-    let named = |err| match err {
-        Error::NotFound { what, .. } => Error::NotFound {
-            what,
-            name: name.to_owned(),
-        },
-        Error::Permission { why, .. } => Error::Permission {
-            name: name.to_owned(),
-            why,
-        },
-        err => err,
-    };
-    let open = shm::open_file(file).map_err(named)?;
-    let facts = open.metadata().map_err(|_| Error::last_os("fstat"))?;
-    if !facts.is_file() {
-        return Err(Error::corrupt(format!("{name:?} is not a regular file")));
-    }
-    shm::check_user(name, &facts)?;
-    let mut bytes = [0u8; size_of::<Stamp>()];
-    if open.read_exact_at(&mut bytes, 0).is_err() {
-        let why = format!("{name:?} has {} bytes, too few for a stamp", facts.len());
-        return Err(Error::corrupt(why));
-    }
-    let stamp = Stamp::from_bytes(&bytes);
-    stamp.recognise(name)?;
-    Ok((open, stamp))
-}
-
-/// Lets this process in if those who hold the segment are of its pid namespace, or nobody holds it.
-/// The caller has closed the gate.
-fn enter_namespace(name: &str, others: &[Life], region: &Region) -> Result<()> {
-    // Not from the stamp that was read before the gate was closed.
+/// Admits this process if the participants are of its pid namespace, or there are none. Under the attach
+/// lock.
+fn enter_namespace(name: &str, others: &[MemberId], region: &Region) -> Result<()> {
+    // Not from the stamp, which was read before the lock was taken.
     let namespace: &AtomicU64 = region.resolve(Offset::new(stamp::NAMESPACE))?;
     let refused = stamp::check_namespace(name, namespace.load(Ordering::Relaxed));
     if refused.is_err() && others.is_empty() {
-        namespace.store(family::pid_namespace(), Ordering::Relaxed);
+        namespace.store(liveness::pid_namespace(), Ordering::Relaxed);
         return Ok(());
     }
     refused
 }
 
-/// The error of a name or a private file that others took away at every try.
+/// The error of a name or a private file that other processes removed at every try.
 fn gone_each_time(name: &str, what: &str) -> Error {
     Error::corrupt(format!(
         "the file of {name:?} was removed or replaced {TRIES} times while it was being {what}"
     ))
 }
 
-/// Closes the gate of `file` through `probe`, and says which lives have the object open; `None` if the name now
-/// means another file.
+/// Takes the attach lock of `file` through `probe`, and says which members have the object open; `None` if
+/// the name now means another file.
 ///
 /// # Errors
 /// `NotFound` after removing a segment that died with its last participant.
-fn close_gate<'a>(
+fn lock_file<'a>(
     file: &str,
     probe: &'a File,
     stamp: &Stamp,
-) -> Result<Option<(Gate<'a>, Vec<Life>)>> {
-    let gate = Gate::close(probe.as_fd())?;
+) -> Result<Option<(AttachLock<'a>, Vec<MemberId>)>> {
+    let lock = AttachLock::acquire(probe.as_fd())?;
     if !shm::names(file, probe.as_fd()) {
         return Ok(None);
     }
     let others = participants::held(probe, stamp.is_near())?;
-    let others: Vec<Life> = others.iter().map(|it| it.life).collect();
+    let others: Vec<MemberId> = others.iter().map(|it| it.id).collect();
     if stamp.persistent() || !others.is_empty() || participants::is_locked(probe)? {
-        return Ok(Some((gate, others)));
+        return Ok(Some((lock, others)));
     }
     let dead = participants::entries(probe)?;
     fifo::remove(file, stamp.fifos());
     shm::unlink(file)?;
     for entry in dead {
-        family::sweep(entry.life);
+        liveness::sweep(entry.id);
     }
     let name = file
         .strip_prefix(name::PUBLISHED)
@@ -437,11 +421,11 @@ fn close_gate<'a>(
 
 /// Whether a live object has this name; removes what a dead one left.
 fn is_alive(name: &str, file: &str) -> Result<bool> {
-    // No child of another thread's fork may inherit a closed gate.
-    let _seats = handle::seats();
+    // No child of another thread's fork may inherit a file's attach lock.
+    let _attachments = attachment::attachments();
     for _ in 0..TRIES {
         let checked = find(name, file)
-            .and_then(|(probe, stamp)| Ok(close_gate(file, &probe, &stamp)?.is_some()));
+            .and_then(|(probe, stamp)| Ok(lock_file(file, &probe, &stamp)?.is_some()));
         match checked {
             Ok(false) => {}
             Ok(true) => return Ok(true),

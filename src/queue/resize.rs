@@ -1,12 +1,14 @@
 //! Room: waiting for it, making it by growing in place, and giving it back.
 
 use crate::error::{Error, Result};
-use crate::sync::{Guard, crash::crash_point};
-use crate::sys::clock::Deadline;
+use crate::sync::crash::crash_point;
+use crate::sys::clock::{Deadline, now_ns};
 
-use super::ends::Consumer;
+use super::admission::weight;
+use super::auto_grow::{PART, STREAM_CAPACITY};
+use super::core::Queue;
 use super::header;
-use super::ops::Queue;
+use super::locked::{BothSides, ConsumersLock};
 
 /// A ring grows at once, up to a size, until it holds this many messages of those put.
 const ROOMY: u64 = 8;
@@ -19,7 +21,7 @@ impl Queue {
         let capacity = self.ring.capacity()?;
         let fits = || self.ring.has_room(need);
         let room = || fits() && self.ring.takes_one_more();
-        // Others may be faster every time; growth is worth a last try.
+        // Others may be faster every time until the deadline; growth is a last try.
         let late = deadline != Deadline::Now && deadline.passed();
         // A ring that holds only a few of such messages makes both ends wait for each other.
         let cramped = need > capacity / ROOMY && capacity < ROOMY_UP_TO;
@@ -41,7 +43,7 @@ impl Queue {
         }
         if may_grow {
             match self.grow(capacity, need, deadline) {
-                // As good as a queue that may not grow, if the message fits in that.
+                // The same as a queue that may not grow, if the message fits in that.
                 Err(Error::NoSpace { .. }) if need <= capacity && deadline != Deadline::Now => {}
                 done => return done,
             }
@@ -64,23 +66,83 @@ impl Queue {
         }
         let changed = || self.ring.capacity() != Ok(capacity);
         let ready = || room() || self.has_ended() || changed() || self.ring.starts_done();
-        self.consumers.invite();
+        self.consumers.unpark();
         let not_full = &self.ring.header.not_full;
         self.sleep(not_full, &self.producers, deadline, ready, |_| {
             self.discard_dead(deadline).map(drop)
         })
     }
 
-    /// Doubles the ring, unless somebody else was faster or the queue was closed.
+    /// Doubles the ring, unless another process was faster or the queue was closed.
     fn grow(&self, seen: u64, need: u64, deadline: Deadline) -> Result<()> {
-        // Lock order: producers, consumers.
-        let producers = self.lock(&self.producers, deadline)?;
-        let consumers = self.lock(&self.consumers, deadline)?;
-        self.grow_locked(&[producers, consumers], seen, need)
+        self.lock_both(deadline)?.grow(seen, need)
     }
 
-    /// The same with both locks held.
-    pub(super) fn grow_locked(&self, _locks: &[Guard<'_>; 2], seen: u64, need: u64) -> Result<()> {
+    /// A consumer's quantum has ended: doubles the ring if messages stream through it. Optional: an
+    /// error that prevents it prevents the next get as well, or does not matter.
+    #[cold]
+    pub(super) fn auto_grow(&self) {
+        let Ok(capacity) = self.ring.capacity() else {
+            return;
+        };
+        let header = self.ring.header;
+        let is_brisk = self.throughput.is_brisk(now_ns(), weight(header.taken()));
+        // In a dialogue, however fast, one message is there at most, and a pause does not pay.
+        let is_stream = is_brisk && (header.counts().0 > 1 || self.backoff.is_pausing());
+        let may_grow = capacity < STREAM_CAPACITY.min(self.ring.max_capacity());
+        if may_grow
+            && is_stream
+            && capacity <= self.segment.available() / PART
+            && let Some(locked) = self.spin_both()
+        {
+            let _ = locked.grow(capacity, 0);
+        }
+    }
+
+    /// Gives back what a burst made the ring grow by. Called when nothing came for a while: a
+    /// ring that shrank between two messages of a stream would only have to grow again.
+    ///
+    /// Killed after the capacity was stored, it leaves pages that are not used until the ring
+    /// grows over them or shrinks again. A failure means the same.
+    #[cold]
+    pub(super) fn shrink(&self) {
+        let (Ok(capacity), initial) = (self.ring.capacity(), self.ring.initial_capacity()) else {
+            return;
+        };
+        if capacity <= initial && self.ring.header.store.arena.is_empty() {
+            return;
+        }
+        // Both locks for the store as well: a process that has either may look at a place there that
+        // was given back.
+        let Some(locked) = self.spin_both() else {
+            return;
+        };
+        let _ = locked.trim();
+        if let Ok(Some(old)) = locked.shrink_ring() {
+            let _ = self
+                .segment
+                .decommit(self.at + header::RING + initial, old - initial);
+        }
+    }
+
+    /// Moves the head over padding that no consumer is there to move over, so that a message
+    /// as large as the ring finds an empty one.
+    ///
+    /// A message that was given back is older than those in the ring, and is taken without moving over
+    /// padding: a caller that waits for the padding to go must not find such a message instead. Killed
+    /// before the head is stored, the padding is there for the next; after it, it is gone.
+    pub(super) fn skip_padding(&self, deadline: Deadline) -> Result<()> {
+        let guard = self.lock::<ConsumersLock>(deadline)?;
+        let mut end = guard.side().consumer()?;
+        let looked = end.peek_ring();
+        end.publish();
+        looked.map(drop)
+    }
+}
+
+impl BothSides<'_> {
+    /// Doubles the ring, unless it is no longer as large as `seen` or the queue was closed.
+    fn grow(&self, seen: u64, need: u64) -> Result<()> {
         let capacity = self.ring.capacity()?;
         if capacity != seen || self.is_closed() {
             return Ok(());
@@ -105,56 +167,7 @@ impl Queue {
         }
         committed?;
         crash_point!();
-        // SAFETY: both locks are held.
-        unsafe { self.ring.grow(wanted) }
-    }
-
-    /// Gives back what a burst made the ring grow by. Called when nothing came for a while: a
-    /// ring that shrank between two messages of a stream would only have to grow again.
-    ///
-    /// Killed after the capacity was stored, it leaves pages that nobody uses until the ring
-    /// grows over them or shrinks again. A failure means the same.
-    #[cold]
-    pub(super) fn shrink(&self) {
-        let (Ok(capacity), born) = (self.ring.capacity(), self.ring.born_capacity()) else {
-            return;
-        };
-        if capacity <= born && self.ring.header.shelf.arena.is_empty() {
-            return;
-        }
-        // A process that has either lock may look at a place on the shelf that was given back.
-        let Some(_locks) = self.both_locks() else {
-            return;
-        };
-        let _ = self.trim();
-        // SAFETY: both locks are held.
-        if let Ok(Some(old)) = unsafe { self.ring.shrink() } {
-            let _ = self
-                .segment
-                .decommit(self.at + header::RING + born, old - born);
-        }
-    }
-
-    /// Both locks, for what can be left undone: who keeps one, having been stopped there, is not
-    /// waited for.
-    pub(super) fn both_locks(&self) -> Option<[Guard<'_>; 2]> {
-        let lock = |entrance| self.spin(entrance).ok().flatten();
-        Some([lock(&self.producers)?, lock(&self.consumers)?])
-    }
-
-    /// Moves the head over padding that no consumer is there to move over, so that a message
-    /// as large as the ring finds an empty one.
-    ///
-    /// What was given back is older than what the ring has, and leaves the padding there: whoever
-    /// waits for that to go must not be shown such a message instead, again and again. Killed
-    /// before the head is stored, the padding is there for the next; after it, it is gone.
-    pub(super) fn skip_padding(&self, deadline: Deadline) -> Result<()> {
-        let _guard = self.lock(&self.consumers, deadline)?;
-        // SAFETY: the consumers' lock is held until after the last use.
-        let mut end = unsafe { Consumer::new(&self.ring) }?;
-        let looked = end.peek_ring();
-        end.publish();
-        looked.map(drop)
+        self.grow_ring(wanted)
     }
 }
 
@@ -162,9 +175,9 @@ impl Queue {
 mod tests {
     use std::sync::atomic::Ordering;
 
-    use crate::Timeout;
     use crate::queue::Queue;
     use crate::segment::{self, Options};
+    use crate::sys::clock::Timeout;
 
     #[test]
     fn who_looks_for_padding_touches_no_memory_that_may_be_gone() {

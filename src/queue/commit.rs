@@ -1,15 +1,15 @@
-//! Commits: how what was written on the shelf becomes a message.
+//! Commits: how a reservation becomes a message.
 //!
-//! A reservation is a place on the shelf and room for one record in the ring, which a commit
-//! fills. A commit changes a few words; the order makes a kill between any two harmless:
+//! A reservation is a place in the message store and room for one record in the ring, which a commit
+//! fills. A commit changes a few words; their order makes a kill between any two harmless:
 //!
 //! ```text
 //! step                                       killed after it
 //! 1  length; a record behind the tail        a reservation of a dead owner: discarded
 //! 2  the message's number, SENT              SENT, but with a number that was never put:
-//!                                            the heir of the producers' lock frees it
+//!                                            the next owner of the producers' lock frees it
 //! 3  counts and tail word, by one store      a message
-//! 4  one less is being written               the same; the heir counts again
+//! 4  one less is being written               the same; the next owner counts again
 //! ```
 
 use std::sync::atomic::Ordering;
@@ -18,10 +18,10 @@ use crate::error::{Error, Result};
 use crate::layout::Owner;
 use crate::sync::crash::crash_point;
 
-use super::ends::Producer;
+use super::cursors::Producer;
 use super::header;
 use super::record::{self, HEADER};
-use super::shelf::{Mark, NOBODY, State};
+use super::store::{Mark, MessageState, NOBODY};
 
 impl Producer<'_> {
     /// Whether there is room for one more reservation's record.
@@ -38,12 +38,12 @@ impl Producer<'_> {
         owner: Owner,
         used: usize,
     ) -> Result<()> {
-        let shelf = self.ring.shelf;
-        if !shelf.is_reserved(block, number, owner) {
+        let store = self.ring.store;
+        if !store.is_reserved(block, number, owner) {
             let why = "it was committed or discarded before";
             return Err(Error::invalid("reservation", why));
         }
-        let head = shelf.head(block)?;
+        let head = store.head(block)?;
         let (size, limit) = (used as u64, head.len());
         if size > limit {
             let what = "bytes committed of a reservation";
@@ -53,30 +53,28 @@ impl Producer<'_> {
             .place(HEADER, 0)?
             .ok_or_else(|| Error::corrupt("the room set aside for a reservation is gone"))?;
         head.set_len(size);
-        self.write_header(offset, record::shelved(block), size);
-        self.end.skip(HEADER);
-        self.end.count(size);
+        self.write_header(offset, record::stored(block), size);
+        self.cursor.skip(HEADER);
+        self.cursor.count(size);
         head.set_number(self.messages());
-        head.set(Mark::new(State::Sent, 0, NOBODY));
+        head.set(Mark::new(MessageState::Sent, 0, NOBODY));
         self.publish();
-        self.ring.count_writing(-1);
+        self.count_writing(-1);
         Ok(())
     }
-}
 
-impl super::ring::Ring {
-    /// The number of the next reservation, under the producers' lock. Killed after the store,
-    /// that number is nobody's: all they have to be is different.
+    /// The number of the next reservation. A process that is killed after the store leaves a number
+    /// that is not used: numbers only have to differ.
     pub(super) fn next_serial(&self) -> u64 {
-        let serial = &self.header.producer.serial;
+        let serial = &self.ring.header.producer.serial;
         let next = serial.load(Ordering::Relaxed).wrapping_add(1);
         serial.store(next, Ordering::Relaxed);
         crash_point!();
         next
     }
 
-    /// Of the producers' side, under their lock.
-    pub(super) fn count_writing(&self, change: i64) {
-        header::change(&self.header.producer.writing, change);
+    /// Counts reservations that are being written.
+    pub(super) fn count_writing(&self, by: i64) {
+        header::change(&self.ring.header.producer.writing, by);
     }
 }

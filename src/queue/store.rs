@@ -1,8 +1,8 @@
-//! The shelf: messages that lie outside the ring, each in an extent of its own.
+//! The message store: messages that lie outside the ring, each in an extent of its own.
 //!
-//! There a reservation is written, there a leased message is read, and there one waits that
-//! was given back. So nothing in the ring is ever lent: consumers wait for no writer, the ring
-//! grows whatever is lent, and a worker may keep one message for an hour while millions pass.
+//! A reservation is written there, a leased message is read there, and a message that was given back
+//! waits there. So nothing in the ring is ever lent: consumers wait for no writer, the ring
+//! grows whatever is leased, and a worker may keep one message for an hour while millions pass.
 //!
 //! ```text
 //! offset  size  field     meaning
@@ -10,7 +10,7 @@
 //!      8     8  number    WRITING: of the reservation; else of the message, counted from 1
 //!     16     8  len       bytes of payload
 //!     24     8  due       LEASED: until when, 0 for ever; WAITING: not before
-//!     32     4  next      derived: the next one that is due
+//!     32     4  next      derived: the next one that is due, or that is cached
 //!     36    28  unused
 //!     64   len  payload
 //! ```
@@ -22,39 +22,39 @@
 //! | LEASED  | its owner works on it           | consumers | free: acked; WAITING: given back, owner dead; EXPIRED |
 //! | WAITING | to be delivered again           | consumers | LEASED; free: taken                |
 //! | EXPIRED | its owner was too slow: a copy  | consumers | free: its owner lets go or is dead |
-//! |         | is WAITING; nobody's: such a    |           | LEASED, WAITING: it is whole       |
-//! |         | copy in the making              |           |                                    |
-//! | RESTING | nothing; see below              | shelf     | any; free                          |
+//! |         | is WAITING. Without an owner: a |           | LEASED, WAITING: the copy is       |
+//! |         | copy that is being made         |           | complete                           |
+//! | CACHED  | no message; see below           | store     | any; free                          |
 //!
-//! The lock named is that of the queue's end under which the state changes; each change is one
-//! store of the word, and freeing is one store in the block map. The lock in [`ShelfState`] guards
-//! allocating and freeing only, and is the innermost.
+//! The lock named is the one under which the state changes; each change is one
+//! store of the word, and freeing is one store in the block map. The lock in [`MessageStoreState`]
+//! guards allocating and freeing only, and is the innermost.
 //!
-//! **Rest.** A place that was just read is in the caches of the core that read it, and to write
-//! there means to fetch it from them line by line. So large places are used in turns: what is
-//! let go of rests until [`REST`] blocks do, or nothing else is free. NB: messages written and read
-//! in place on two cores of a Zen 4, which have a cache of 1 MiB each: of 64 KiB 27 GB/s with 1 MiB at
-//! rest, 36 to 39 with 2, and 37 to 44 with 3 to 8; of 1 MiB 22 with 1, and 54 with 4 or 8. On a Zen 3
-//! it had been 12 without any, and 28 to 40 with 1 MiB.
+//! **Cached places.** A place that was just read is in the caches of the core that read it, and a
+//! write to it fetches it from there line by line. So large places are used in rotation: what is
+//! freed stays cached until [`CACHED_BLOCKS`] blocks are, or nothing else is free. Messages written
+//! and read in place on two cores of a Zen 4, which have a cache of 1 MiB each: of 64 KiB, 27 GB/s
+//! with 1 MiB cached, 36 to 39 with 2, and 37 to 44 with 3 to 8; of 1 MiB, 22 with 1, and 54 with 4
+//! or 8. On a Zen 3: 12 without any, and 28 to 40 with 1 MiB.
 //!
 //! # What a kill leaves
-//! The extents say what there is; lists and counts are derived. Whoever inherits a lock
-//! looks through all extents (see `loans`) and knows by the numbers what was half done:
-//! a message's number is compared with how many were ever put and taken. The heir of the
-//! shelf's own lock frees all that rests.
+//! The extents say what there is; lists and counts are derived. The next owner of a dead process's
+//! lock looks through all extents (see `repair`) and tells by the numbers what was half done:
+//! a message's number is compared with how many were ever put and taken. The next owner of the
+//! store's own lock frees all that is cached.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 use crate::heap::{Arena, ArenaState, BLOCK, Backing, Heap, Purpose, Word};
-use crate::layout::{Owner, Region, Shared};
+use crate::layout::{Owner, Region, Shared, SharedRef};
 use crate::sync::LockCell;
 use crate::sync::crash::crash_point;
 
 /// What an extent holds before the payload.
 #[repr(C, align(64))]
-pub(super) struct Head {
+pub(super) struct MessageHead {
     word: AtomicU64,
     number: AtomicU64,
     len: AtomicU64,
@@ -63,80 +63,86 @@ pub(super) struct Head {
 }
 
 // SAFETY: `repr(C)`, atomics only.
-unsafe impl Shared for Head {}
+unsafe impl Shared for MessageHead {}
 
 /// Bytes before the payload.
-pub(super) const HEAD: u64 = size_of::<Head>() as u64;
+pub(super) const HEAD: u64 = size_of::<MessageHead>() as u64;
 
-/// The shelf's part of the queue's header.
+/// The message store's part of the queue's header.
 ///
 /// ```text
 /// offset  size  field
 ///      0    64  lock
 ///     64     4  oldest
 ///     68     4  newest
-///     72     8  resting; then unused
+///     72     8  blocks; then unused
 ///    128   544  arena
 ///    672     8  leased
 ///    680     8  waiting
-///    688     8  policy; then unused up to 704
+///    688     8  check_ns; then unused up to 704
 /// ```
 #[repr(C)]
-pub(crate) struct ShelfState {
+pub(crate) struct MessageStoreState {
     /// Guards the arena.
     pub(super) lock: LockCell,
-    rest: Rest,
+    cached: CachedPlaces,
     pub(super) arena: ArenaState,
     /// Under the consumers' lock, derived: how many are LEASED, and how many WAITING.
     pub(super) leased: AtomicU64,
     pub(super) waiting: AtomicU64,
-    /// How long after a look at the shelf the next one is due, while anything is leased.
-    pub(super) policy: AtomicU64,
+    /// How long after a look through the store the next one is due, while anything is leased.
+    pub(super) check_ns: AtomicU64,
 }
 
-/// Derived, under the shelf's lock: the RESTING ones, the oldest first, and their blocks. Both
-/// sides write here for each large message, so it is one line, and nothing else is on it.
+/// Derived, under the store's lock: the list of CACHED places, the oldest first, and how many blocks
+/// they have. Both sides write here for each large message, so it is one cache line of its own.
 #[repr(C, align(64))]
-struct Rest {
+struct CachedPlaces {
     oldest: AtomicU32,
     newest: AtomicU32,
-    resting: AtomicU64,
+    blocks: AtomicU64,
 }
 
 const _: () = {
     use std::mem::offset_of;
-    assert!(offset_of!(Head, due) == 24 && offset_of!(Head, next) == 32 && HEAD == 64);
-    assert!(offset_of!(ShelfState, rest) == 64 && offset_of!(Rest, resting) == 8);
-    assert!(offset_of!(ShelfState, arena) == 128 && offset_of!(ShelfState, leased) == 672);
-    assert!(offset_of!(ShelfState, policy) == 688 && size_of::<ShelfState>() == 704);
+    assert!(
+        offset_of!(MessageHead, due) == 24 && offset_of!(MessageHead, next) == 32 && HEAD == 64
+    );
+    assert!(offset_of!(MessageStoreState, cached) == 64 && offset_of!(CachedPlaces, blocks) == 8);
+    assert!(
+        offset_of!(MessageStoreState, arena) == 128 && offset_of!(MessageStoreState, leased) == 672
+    );
+    assert!(
+        offset_of!(MessageStoreState, check_ns) == 688 && size_of::<MessageStoreState>() == 704
+    );
 };
 
 // SAFETY: shared structures only.
-unsafe impl Shared for ShelfState {}
+unsafe impl Shared for MessageStoreState {}
 
 /// No state is zero: fresh pages must not look like messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum State {
+pub(super) enum MessageState {
     Writing = b'W',
     Sent = b'S',
     Leased = b'L',
     Waiting = b'A',
     Expired = b'X',
-    Resting = b'Z',
+    Cached = b'Z',
 }
 
-/// What a message's word says.
+/// What the word of a message says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark {
-    pub(super) state: State,
+    pub(super) state: MessageState,
     /// How often it was delivered; 255 for more.
     pub(super) attempts: u8,
     pub(super) owner: Owner,
 }
 
 impl Mark {
-    pub(super) fn new(state: State, attempts: u8, owner: Owner) -> Self {
+    pub(super) fn new(state: MessageState, attempts: u8, owner: Owner) -> Self {
         Self {
             state,
             attempts,
@@ -153,12 +159,12 @@ impl Mark {
 
     fn decode(word: u64) -> Option<Self> {
         let state = match word as u8 {
-            b'W' => State::Writing,
-            b'S' => State::Sent,
-            b'L' => State::Leased,
-            b'A' => State::Waiting,
-            b'X' => State::Expired,
-            b'Z' => State::Resting,
+            b'W' => MessageState::Writing,
+            b'S' => MessageState::Sent,
+            b'L' => MessageState::Leased,
+            b'A' => MessageState::Waiting,
+            b'X' => MessageState::Expired,
+            b'Z' => MessageState::Cached,
             _ => return None,
         };
         Some(Self {
@@ -172,45 +178,44 @@ impl Mark {
     }
 }
 
-/// A message on the shelf, as it was when it was looked at.
+/// A message in the store, as it was when it was looked at.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Found {
+pub(super) struct StoredMessage {
     pub(super) block: u32,
     pub(super) mark: Mark,
     pub(super) number: u64,
     pub(super) due: u64,
 }
 
-/// Nobody's. A generation begins with 1.
+/// No owner: generations begin with 1.
 pub(super) const NOBODY: Owner = Owner {
     slot: 0,
     generation: 0,
 };
 
-/// Where the messages lie. Reading and marking need no lock but that of the queue's end.
+/// Where the messages lie. Reading and marking need only the lock that the table above names.
 #[derive(Clone, Copy)]
-pub(crate) struct Shelf {
+pub(crate) struct MessageStore {
     region: Region,
     heap: Heap,
-    /// Mapped as long as the region.
-    arena: &'static ArenaState,
+    arena: SharedRef<ArenaState>,
 }
 
-/// Blocks that rest before the first is used again, twice as many at most, unless the shelf is
-/// small (see [`Shelf::rest`]): more than the caches that are a core's own, which have up to 2 MiB.
-const REST: u64 = (4 << 20) / BLOCK;
-/// Blocks of the places that rest. Of smaller ones so many would be within such a cache.
+/// Blocks that are cached before the first is used again; at most twice as many. More than a core's own
+/// caches, which have up to 2 MiB. A small store has fewer (see [`MessageStore::cache_size`]).
+const CACHED_BLOCKS: u64 = (4 << 20) / BLOCK;
+/// Blocks of the places that are cached. So many smaller ones would lie within a core's caches.
 const LARGE: std::ops::RangeInclusive<u32> = 16..=(4 << 20) / BLOCK as u32;
 
-/// Room for the messages' own heads beside a full ring's worth of payload.
+/// Room for the heads of messages, beside the payload of a full ring.
 const SLACK: u64 = 64 << 10;
 
-/// Room that no reservation gets, for copies of what is leased out of the ring. Otherwise whoever
-/// only leases would never get past a small message behind which the shelf is full of large ones.
+/// Room that no reservation gets, for copies of what is leased out of the ring. Otherwise a process that
+/// only leases would never get past a small message while the store is full of large ones.
 const COPIES: u64 = 128 << 10;
 
-impl Shelf {
-    /// Blocks of the shelf of a ring that grows to `max` bytes.
+impl MessageStore {
+    /// Blocks of the store of a ring that grows to `max` bytes.
     fn blocks(max: u64) -> u32 {
         let blocks = Heap::blocks_for(max.saturating_add(SLACK + COPIES));
         // A multiple of what a page has, as all heaps.
@@ -222,15 +227,14 @@ impl Shelf {
         Heap::size(Self::blocks(max))
     }
 
-    /// The shelf that begins at `at`, a multiple of 4096, and whose state is `state`.
+    /// The message store that begins at `at`, a multiple of 4096, and whose arena is `arena`.
     pub(crate) fn new(
         region: Region,
         at: u64,
         max: u64,
-        state: &'static ShelfState,
+        arena: SharedRef<ArenaState>,
     ) -> Result<Self> {
         let heap = Heap::new(region, at, Self::blocks(max))?;
-        let arena = &state.arena;
         Ok(Self {
             region,
             heap,
@@ -238,10 +242,10 @@ impl Shelf {
         })
     }
 
-    /// The arena, for the holder of the shelf's lock.
+    /// The arena, for the owner of the store's lock.
     pub(super) fn arena<'a>(
         &'a self,
-        state: &'a ShelfState,
+        state: &'a MessageStoreState,
         backing: &'a dyn Backing,
     ) -> Arena<'a> {
         Arena {
@@ -259,7 +263,7 @@ impl Shelf {
 
     /// What lies in the extent that begins at `block`.
     #[inline]
-    pub(super) fn head(&self, block: u32) -> Result<&'static Head> {
+    pub(super) fn head(&self, block: u32) -> Result<&MessageHead> {
         let at = self.heap.at(block)?;
         // SAFETY: a block is longer than a head, which is `Shared`, and as aligned.
         Ok(unsafe { at.cast().as_ref() })
@@ -277,7 +281,9 @@ impl Shelf {
     #[inline]
     pub(super) fn span(&self, block: u32, len: u64) -> Result<NonNull<u8>> {
         let Word::Used { blocks, .. } = self.heap.block(block)?.word() else {
-            return Err(Error::corrupt("a message is not on the shelf"));
+            return Err(Error::corrupt(
+                "a message is not in the queue's message store",
+            ));
         };
         let (start, held) = (self.heap.offset_of(block), u64::from(blocks) * BLOCK);
         if len > held - HEAD {
@@ -286,10 +292,10 @@ impl Shelf {
         self.region.span(start + HEAD, len as usize)
     }
 
-    /// A place for `len` bytes in `arena`, `None` if the shelf is full.
+    /// A place for `len` bytes in `arena`, `None` if the store is full.
     pub(super) fn allocate(
         &self,
-        state: &ShelfState,
+        state: &MessageStoreState,
         arena: &Arena<'_>,
         len: u64,
         number: u64,
@@ -305,23 +311,23 @@ impl Shelf {
             head.len.store(len, Ordering::Relaxed);
             head.due.store(0, Ordering::Relaxed);
             head.next.store(0, Ordering::Relaxed);
-            // The block map's store, which comes after, publishes them, or this does.
+            // Of a cached place this publishes them, of another the block map's store that follows.
             head.set(mark);
             Ok(())
         };
-        let rested = |least| match self.rested(state, blocks, least)? {
+        let rested = |least| match self.reuse_cached(state, blocks, least)? {
             Some(block) => prepare(block).map(|()| Some(block)),
             None => Ok(None),
         };
-        if let Some(block) = rested(self.rest())? {
+        if let Some(block) = rested(self.cache_size())? {
             return Ok(Some(block));
         }
-        let aside = if mark.state == State::Writing {
+        let aside = if mark.state == MessageState::Writing {
             COPIES / BLOCK
         } else {
             0
         };
-        // Whether it fits, with what is set aside, once so many of the blocks in use are free.
+        // Whether it fits, with what is kept for copies, once so many of the blocks in use are free.
         let has_room = |freed: u64| {
             let (used, all) = arena.usage();
             used.saturating_sub(freed)
@@ -336,114 +342,126 @@ impl Shelf {
             Ok(None) | Err(Error::NoSpace { .. }) => {}
             placed => return placed,
         }
-        if has_room(state.rest.resting.load(Ordering::Relaxed))
+        if has_room(state.cached.blocks.load(Ordering::Relaxed))
             && let Some(block) = rested(0)?
         {
             return Ok(Some(block));
         }
-        self.end_rest(state, arena, 0)?;
+        self.free_cached(state, arena, 0)?;
         place()
     }
 
     /// Lets go of what lies at `block`.
-    pub(super) fn free(&self, state: &ShelfState, arena: &Arena<'_>, block: u32) -> Result<()> {
+    pub(super) fn free(
+        &self,
+        state: &MessageStoreState,
+        arena: &Arena<'_>,
+        block: u32,
+    ) -> Result<()> {
         let Word::Used { blocks, .. } = self.heap.block(block)?.word() else {
-            return Err(Error::corrupt("a message is not on the shelf"));
+            return Err(Error::corrupt(
+                "a message is not in the queue's message store",
+            ));
         };
         if !LARGE.contains(&blocks) {
             return arena.free(block);
         }
         let head = self.head(block)?;
         head.next.store(0, Ordering::Relaxed);
-        head.set(Mark::new(State::Resting, 0, NOBODY));
-        let before = state.rest.newest.swap(block, Ordering::Relaxed);
+        head.set(Mark::new(MessageState::Cached, 0, NOBODY));
+        let before = state.cached.newest.swap(block, Ordering::Relaxed);
         crash_point!();
         match before {
-            0 => state.rest.oldest.store(block, Ordering::Relaxed),
+            0 => state.cached.oldest.store(block, Ordering::Relaxed),
             before => self.head(before)?.next.store(block, Ordering::Relaxed),
         }
         crash_point!();
-        let resting = state.rest.resting.load(Ordering::Relaxed);
+        let resting = state.cached.blocks.load(Ordering::Relaxed);
         let resting = resting.saturating_add(blocks.into());
-        state.rest.resting.store(resting, Ordering::Relaxed);
+        state.cached.blocks.store(resting, Ordering::Relaxed);
         crash_point!();
-        self.end_rest(state, arena, 2 * self.rest()).map(drop)
+        self.free_cached(state, arena, 2 * self.cache_size())
+            .map(drop)
     }
 
-    /// How many blocks rest here. On a small shelf that is nearly all of it, until it is needed.
-    fn rest(&self) -> u64 {
-        REST.min(u64::from(self.heap.blocks()) / 8 * 7)
+    /// How many blocks are cached: in a small store nearly all of it, until it is needed.
+    fn cache_size(&self) -> u64 {
+        CACHED_BLOCKS.min(u64::from(self.heap.blocks()) / 8 * 7)
     }
 
-    /// The place that has rested longest, if `least` blocks do and it has `blocks` blocks.
-    fn rested(&self, state: &ShelfState, blocks: u32, least: u64) -> Result<Option<u32>> {
-        let resting = state.rest.resting.load(Ordering::Relaxed);
+    /// The oldest cached place, if `least` blocks are cached and it has `blocks` blocks.
+    fn reuse_cached(
+        &self,
+        state: &MessageStoreState,
+        blocks: u32,
+        least: u64,
+    ) -> Result<Option<u32>> {
+        let resting = state.cached.blocks.load(Ordering::Relaxed);
         if !LARGE.contains(&blocks) || resting < least.max(blocks.into()) {
             return Ok(None);
         }
-        let oldest = state.rest.oldest.load(Ordering::Relaxed);
+        let oldest = state.cached.oldest.load(Ordering::Relaxed);
         match self.heap.block(oldest)?.word() {
-            Word::Used { blocks: has, .. } if has == blocks => self.wake(state).map(Some),
+            Word::Used { blocks: has, .. } if has == blocks => self.pop_cached(state).map(Some),
             _ => Ok(None),
         }
     }
 
-    /// Takes the oldest from the list of those that rest.
-    fn wake(&self, state: &ShelfState) -> Result<u32> {
-        let block = state.rest.oldest.load(Ordering::Relaxed);
+    /// Takes the oldest from the list of cached places.
+    fn pop_cached(&self, state: &MessageStoreState) -> Result<u32> {
+        let block = state.cached.oldest.load(Ordering::Relaxed);
         let (head, word) = (self.head(block)?, self.heap.block(block)?.word());
-        let (Some(State::Resting), Word::Used { blocks, .. }) =
+        let (Some(MessageState::Cached), Word::Used { blocks, .. }) =
             (head.mark().map(|it| it.state), word)
         else {
-            return Err(Error::corrupt("a message rests that is in use"));
+            return Err(Error::corrupt("a cached place of a message is in use"));
         };
         let next = head.next.load(Ordering::Relaxed);
-        state.rest.oldest.store(next, Ordering::Relaxed);
+        state.cached.oldest.store(next, Ordering::Relaxed);
         crash_point!();
         if next == 0 {
-            state.rest.newest.store(0, Ordering::Relaxed);
+            state.cached.newest.store(0, Ordering::Relaxed);
             crash_point!();
         }
-        let resting = state.rest.resting.load(Ordering::Relaxed);
+        let resting = state.cached.blocks.load(Ordering::Relaxed);
         let resting = resting.saturating_sub(blocks.into());
-        state.rest.resting.store(resting, Ordering::Relaxed);
+        state.cached.blocks.store(resting, Ordering::Relaxed);
         crash_point!();
         Ok(block)
     }
 
-    /// Frees of what rests the oldest, until no more than `most` blocks do. True if that was
-    /// anything.
-    pub(super) fn end_rest(
+    /// Frees the oldest cached places, until no more than `most` blocks are cached. True if any was freed.
+    pub(super) fn free_cached(
         &self,
-        state: &ShelfState,
+        state: &MessageStoreState,
         arena: &Arena<'_>,
         most: u64,
     ) -> Result<bool> {
         let mut freed = false;
-        while state.rest.resting.load(Ordering::Relaxed) > most {
-            arena.free(self.wake(state)?)?;
+        while state.cached.blocks.load(Ordering::Relaxed) > most {
+            arena.free(self.pop_cached(state)?)?;
             freed = true;
         }
         Ok(freed)
     }
 
-    /// After the death of an owner of the lock: nothing rests any more. Killed in this as well,
-    /// the next one begins again.
-    pub(super) fn rebuild(&self, state: &ShelfState, arena: &Arena<'_>) -> Result<()> {
+    /// After the death of an owner of the store's lock: frees all cached places. If this process is killed
+    /// here as well, the next owner begins again.
+    pub(super) fn rebuild(&self, state: &MessageStoreState, arena: &Arena<'_>) -> Result<()> {
         arena.rebuild()?;
-        state.rest.oldest.store(0, Ordering::Relaxed);
-        state.rest.newest.store(0, Ordering::Relaxed);
-        state.rest.resting.store(0, Ordering::Relaxed);
+        state.cached.oldest.store(0, Ordering::Relaxed);
+        state.cached.newest.store(0, Ordering::Relaxed);
+        state.cached.blocks.store(0, Ordering::Relaxed);
         for found in self.all(arena)? {
-            if found.mark.state == State::Resting {
+            if found.mark.state == MessageState::Cached {
                 arena.free(found.block)?;
             }
         }
         Ok(())
     }
 
-    /// Everything on the shelf, for the holder of its lock.
-    pub(super) fn all(&self, arena: &Arena<'_>) -> Result<Vec<Found>> {
+    /// Everything in the store, for the owner of its lock.
+    pub(super) fn all(&self, arena: &Arena<'_>) -> Result<Vec<StoredMessage>> {
         let mut found = Vec::new();
         arena.walk(|block, word| {
             if let Word::Used { .. } = word {
@@ -455,13 +473,13 @@ impl Shelf {
     }
 
     /// What is at `block`.
-    pub(super) fn found(&self, block: u32) -> Result<Found> {
+    pub(super) fn found(&self, block: u32) -> Result<StoredMessage> {
         let head = self.head(block)?;
-        Ok(Found {
+        Ok(StoredMessage {
             block,
             mark: head
                 .mark()
-                .ok_or_else(|| Error::corrupt("what lies on the shelf is no message"))?,
+                .ok_or_else(|| Error::corrupt("an extent of the message store holds no message"))?,
             number: head.number.load(Ordering::Relaxed),
             due: head.due.load(Ordering::Relaxed),
         })
@@ -469,12 +487,12 @@ impl Shelf {
 
     /// Whether `owner`'s reservation `number` is at `block`.
     pub(super) fn is_reserved(&self, block: u32, number: u64, owner: Owner) -> bool {
-        self.is(block, number, Mark::new(State::Writing, 0, owner))
+        self.is(block, number, Mark::new(MessageState::Writing, 0, owner))
     }
 
     /// Whether message `number` is at `block`, with this mark.
     pub(super) fn is(&self, block: u32, number: u64, mark: Mark) -> bool {
-        let is_it = |head: &Head| {
+        let is_it = |head: &MessageHead| {
             head.number() == number && head.word.load(Ordering::Acquire) == mark.encode()
         };
         self.is_used(block) && self.head(block).is_ok_and(is_it)
@@ -483,9 +501,9 @@ impl Shelf {
     /// Whether an extent in use begins at `block`.
     ///
     /// A caller may name a place that it gave back long ago, of which not even the block map's
-    /// entry has memory any more. That is not looked at: to read where no memory is takes a page of
-    /// `/dev/shm`, or raises SIGBUS. With the lock of either end, the frontier stays where it is, but
-    /// for moving on: memory is given back only under both (see `Queue::shrink`).
+    /// entry has memory any more. That is not looked at: to read a hole takes a page of
+    /// `/dev/shm`, or raises SIGBUS. Under the lock of either side the frontier only moves up:
+    /// memory is given back under both (see `Queue::shrink`).
     fn is_used(&self, block: u32) -> bool {
         let entry = self.heap.block(block);
         let is_it = |word| matches!(word, Word::Used { .. });
@@ -493,7 +511,7 @@ impl Shelf {
     }
 }
 
-impl Head {
+impl MessageHead {
     pub(super) fn mark(&self) -> Option<Mark> {
         Mark::decode(self.word.load(Ordering::Acquire))
     }
@@ -535,12 +553,12 @@ mod tests {
 
     #[test]
     fn a_mark_says_what_it_was_made_of() {
-        use State::{Expired, Leased, Resting, Sent, Waiting, Writing};
+        use MessageState::{Cached, Expired, Leased, Sent, Waiting, Writing};
         let owner = Owner {
             slot: 1023,
             generation: 0xfedc_ba98,
         };
-        for state in [Writing, Sent, Leased, Waiting, Expired, Resting] {
+        for state in [Writing, Sent, Leased, Waiting, Expired, Cached] {
             let mark = Mark::new(state, 200, owner);
             assert_eq!(Mark::decode(mark.encode()), Some(mark));
         }

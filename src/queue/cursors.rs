@@ -1,10 +1,10 @@
 //! The two ends of the ring: putting records in, taking them out, and publishing that.
 //!
-//! A [`Producer`] and a [`Consumer`] are made by whoever holds the lock of that side.
+//! They are given out by the side whose lock is held (see `locked`).
 //!
 //! They are inlined by force into the few calls that use them, so that they live in registers:
-//! a put and a get in one process take 49 ns together instead of 59, and a round trip
-//! between two 310 instead of 375.
+//! a put and a get in one process take 49 ns together, and 59 otherwise; a round trip between two
+//! processes takes 310 ns, and 375 otherwise.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
@@ -15,9 +15,9 @@ use crate::error::{Error, Result};
 use crate::sync::crash::crash_point;
 
 use super::header::{CURSOR, Count, change};
-use super::record::{self, HEADER, State};
+use super::record::{self, HEADER, RecordState};
 use super::ring::{LINE, Ring, corrupt};
-use super::shelf;
+use super::store::MessageState;
 
 /// A batch publishes whenever it has done this many bytes: both sides then work at the same
 /// time on the parts of a large one, and the parts stay within a core's cache.
@@ -26,13 +26,13 @@ const DUE: u64 = 64 << 10;
 /// How far ahead of a record being written a producer asks for cache lines.
 const AHEAD: u64 = 1024;
 
-/// One side's private view: what it has done since it last published. Handed over by value only:
-/// one whose address is known elsewhere lives in memory, and no longer in registers.
+/// One side's cursor and what it has done since it last published. Passed by value only: if its address
+/// were passed to a function that is not inlined, it would live in memory and not in registers.
 #[derive(Clone, Copy)]
-pub(super) struct End {
+pub(super) struct RingCursor {
     /// The cursor word as published.
     pub(super) word: u64,
-    /// The cursor it has come to.
+    /// The cursor that it has reached.
     pub(super) pos: u64,
     /// The other side's cursor as last seen.
     seen: u64,
@@ -41,7 +41,7 @@ pub(super) struct End {
     bytes: u64,
 }
 
-impl End {
+impl RingCursor {
     #[inline(always)]
     fn new(word: u64, seen: u64) -> Self {
         Self {
@@ -60,7 +60,7 @@ impl End {
         count.messages.load(Ordering::Relaxed)
     }
 
-    /// Moves on. A cursor that somebody wrote over may wrap.
+    /// Moves on. A cursor that was overwritten may wrap.
     #[inline]
     pub(super) fn skip(&mut self, bytes: u64) {
         self.pos = self.pos.wrapping_add(bytes);
@@ -85,7 +85,7 @@ impl End {
         let (old, new) = (&counts[(which ^ 1) as usize], &counts[which as usize]);
         let messages = old.messages.load(Ordering::Relaxed);
         let bytes = old.bytes.load(Ordering::Relaxed);
-        // SYNC: pairs with the second look in `read_counts`: whoever reads what is stored
+        // SYNC: pairs with the second look in `read_counts`: a process that reads what is stored
         // below also sees that the cursor has left the word these counts belonged to.
         fence(Ordering::Release);
         new.messages
@@ -102,17 +102,17 @@ impl End {
     }
 }
 
-/// The putting end, in the hands of the lock's holder.
+/// The putting end of the ring, for the owner of the producers' lock.
 #[derive(Clone, Copy)]
 pub(crate) struct Producer<'a> {
     pub(super) ring: &'a Ring,
     pub(super) capacity: u64,
-    pub(super) end: End,
+    pub(super) cursor: RingCursor,
 }
 
 impl<'a> Producer<'a> {
     /// # Safety
-    /// The caller holds the producers' lock for as long as the end is used.
+    /// The producers' lock is held for as long as the end is used.
     #[inline(always)]
     pub(crate) unsafe fn new(ring: &'a Ring) -> Result<Self> {
         let word = ring.header.tail.load(Ordering::Relaxed);
@@ -121,7 +121,7 @@ impl<'a> Producer<'a> {
         Ok(Self {
             ring,
             capacity: ring.capacity()?,
-            end: End::new(word, seen),
+            cursor: RingCursor::new(word, seen),
         })
     }
 
@@ -137,16 +137,16 @@ impl<'a> Producer<'a> {
             return Ok(false);
         };
         self.fetch_ahead(offset);
-        self.write_header(offset, State::Ready as u64, payload.len() as u64);
-        // SAFETY: R3: `need` bytes from `offset` on are free and inside the ring, and the
-        // holder of the producers' lock is the only one who writes to free bytes.
+        self.write_header(offset, RecordState::Ready as u64, payload.len() as u64);
+        // SAFETY: R3: `need` bytes from `offset` on are free and inside the ring, and only the owner
+        // of the producers' lock writes to free bytes.
         unsafe {
             let to = self.ring.bytes.add((offset + HEADER) as usize);
             copy(NonNull::from(payload).cast(), to, payload.len());
         }
         crash_point!();
-        self.end.skip(need);
-        self.end.count(payload.len() as u64);
+        self.cursor.skip(need);
+        self.cursor.count(payload.len() as u64);
         Ok(true)
     }
 
@@ -160,41 +160,41 @@ impl<'a> Producer<'a> {
     /// stay free.
     #[inline(always)]
     pub(super) fn place(&mut self, need: u64, aside: u64) -> Result<Option<u64>> {
-        let offset = self.end.pos & (self.capacity - 1);
+        let offset = self.cursor.pos & (self.capacity - 1);
         if need <= self.capacity - offset && self.has_seen_room(need.saturating_add(aside)) {
             return Ok(Some(offset));
         }
-        let (end, offset) = self.place_anew(need, aside)?;
-        self.end = end;
+        let (cursor, offset) = self.place_anew(need, aside)?;
+        self.cursor = cursor;
         Ok(offset)
     }
 
-    /// The same, having looked how far the consumers are. Puts padding before the end of the ring
-    /// if it does not fit there.
+    /// The same after a look at the consumers' cursor. Puts padding before the end of the ring
+    /// if the record does not fit there.
     #[cold]
     #[inline(never)]
-    fn place_anew(mut self, need: u64, aside: u64) -> Result<(End, Option<u64>)> {
-        let offset = self.end.pos & (self.capacity - 1);
+    fn place_anew(mut self, need: u64, aside: u64) -> Result<(RingCursor, Option<u64>)> {
+        let offset = self.cursor.pos & (self.capacity - 1);
         let to_end = self.capacity - offset;
         if need <= to_end {
             let has_room = self.has_room(need.saturating_add(aside))?;
-            return Ok((self.end, has_room.then_some(offset)));
+            return Ok((self.cursor, has_room.then_some(offset)));
         }
         if !self.has_room(to_end.saturating_add(aside))? {
-            return Ok((self.end, None));
+            return Ok((self.cursor, None));
         }
-        self.write_header(offset, State::Done as u64, to_end - HEADER);
-        self.end.skip(to_end);
+        self.write_header(offset, RecordState::Done as u64, to_end - HEADER);
+        self.cursor.skip(to_end);
         self.publish();
         let has_room = self.has_room(need.saturating_add(aside))?;
-        Ok((self.end, has_room.then_some(0)))
+        Ok((self.cursor, has_room.then_some(0)))
     }
 
-    /// Asks for the lines of a record to come. The consumers' cores have them from the last
-    /// time round, and unlocking waits until they are here: with cores that are far from each
-    /// other, most of the time of a small put. NB: 2.1 times the messages of 64 B where a
-    /// cache line there and back took 400 ns, no difference where it took 100; distances from
-    /// 512 to 4096 bytes were alike.
+    /// Asks for the cache lines of a later record. The consumers' cores have them from the last time
+    /// round, and unlocking waits for them: where cores are far from each other, that is most of the
+    /// time of a small put. It gives 2.1 times the messages of 64 B where a cache line takes 400 ns
+    /// there and back, and no difference where it takes 100; distances from 512 to 4096 bytes are
+    /// alike.
     #[inline(always)]
     fn fetch_ahead(&self, offset: u64) {
         let offset = (offset + AHEAD) & (self.capacity - 1);
@@ -203,10 +203,10 @@ impl<'a> Producer<'a> {
         cache::fetch_to_write(at.wrapping_add(LINE));
     }
 
-    /// Whether `need` bytes are free, as far as is known without asking.
+    /// Whether `need` bytes are free, by the consumers' cursor as last seen.
     #[inline(always)]
     fn has_seen_room(&self, need: u64) -> bool {
-        let used = self.end.pos.wrapping_sub(self.end.seen);
+        let used = self.cursor.pos.wrapping_sub(self.cursor.seen);
         used <= self.capacity && self.capacity - used >= need
     }
 
@@ -216,10 +216,10 @@ impl<'a> Producer<'a> {
             return Ok(true);
         }
         // SYNC: observe(head): what the consumer has read may now be overwritten.
-        self.end.seen = self.ring.header.head.load(Ordering::Acquire) & CURSOR;
+        self.cursor.seen = self.ring.header.head.load(Ordering::Acquire) & CURSOR;
         let seen = &self.ring.header.producer.seen;
-        seen.store(self.end.seen, Ordering::Relaxed);
-        if self.end.pos.wrapping_sub(self.end.seen) > self.capacity {
+        seen.store(self.cursor.seen, Ordering::Relaxed);
+        if self.cursor.pos.wrapping_sub(self.cursor.seen) > self.capacity {
             return Err(corrupt("R3: the ring's cursors are too far apart"));
         }
         Ok(self.has_seen_room(need))
@@ -237,14 +237,14 @@ impl<'a> Producer<'a> {
     /// Messages ever put, with what is not yet published.
     #[inline]
     pub(super) fn messages(&self) -> u64 {
-        let before = self.end.before(&self.ring.header.producer.counts);
-        before.wrapping_add(self.end.messages)
+        let before = self.cursor.before(&self.ring.header.producer.counts);
+        before.wrapping_add(self.cursor.messages)
     }
 
     /// Publishes the part of a batch that is done, if it is large, and says if it was.
     #[inline(always)]
     pub(crate) fn publish_part(&mut self) -> bool {
-        let due = self.end.is_due();
+        let due = self.cursor.is_due();
         if due {
             self.publish();
         }
@@ -254,16 +254,16 @@ impl<'a> Producer<'a> {
     /// Makes everything pushed visible.
     #[inline(always)]
     pub(crate) fn publish(&mut self) {
-        self.end
+        self.cursor
             .publish(&self.ring.header.tail, &self.ring.header.producer.counts);
     }
 }
 
-/// The taking end, in the hands of the lock's holder.
+/// The taking end of the ring, for the owner of the consumers' lock.
 pub(crate) struct Consumer<'a> {
     ring: &'a Ring,
     capacity: u64,
-    end: End,
+    cursor: RingCursor,
 }
 
 /// A message, not yet taken.
@@ -273,7 +273,7 @@ pub(crate) struct Message {
     len: usize,
     /// Bytes of its record; 0 if the ring has none of it, because it was given back.
     size: u64,
-    /// Where on the shelf it is, 0 if it is in the ring.
+    /// Its place in the message store, 0 if it is in the ring.
     block: u32,
 }
 
@@ -283,7 +283,7 @@ impl Message {
         self.len
     }
 
-    /// Where on the shelf it is, if it is there.
+    /// Its place in the message store, if it is there.
     #[inline]
     pub(crate) fn block(&self) -> Option<u32> {
         (self.block != 0).then_some(self.block)
@@ -306,15 +306,15 @@ impl Message {
     /// The consumer this came from has not published past it.
     #[inline]
     pub(crate) unsafe fn copy_to(&self, to: NonNull<u8>) {
-        // SAFETY: `peek` checked that the payload lies inside the ring or on the shelf; R3 keeps
-        // producers away from it until the head moves on, and the mark on the shelf does.
+        // SAFETY: `peek` checked that the payload lies inside the ring or in the message store. R3 keeps
+        // producers away from it until the head moves on; in the store its mark does.
         unsafe { copy(self.at, to, self.len) };
     }
 }
 
 impl<'a> Consumer<'a> {
     /// # Safety
-    /// The caller holds the consumers' lock for as long as the end is used.
+    /// The consumers' lock is held for as long as the end is used.
     #[inline(always)]
     pub(crate) unsafe fn new(ring: &'a Ring) -> Result<Self> {
         let word = ring.header.head.load(Ordering::Relaxed);
@@ -323,7 +323,7 @@ impl<'a> Consumer<'a> {
         Ok(Self {
             ring,
             capacity: ring.capacity()?,
-            end: End::new(word, seen),
+            cursor: RingCursor::new(word, seen),
         })
     }
 
@@ -332,39 +332,39 @@ impl<'a> Consumer<'a> {
     pub(crate) fn peek(&mut self) -> Result<Option<Message>> {
         let first = self.ring.header.first.load(Ordering::Relaxed);
         if first != 0 {
-            return on_shelf(self.ring, first, 0).map(Some);
+            return in_store(self.ring, first, 0).map(Some);
         }
         self.peek_ring()
     }
 
-    /// The next message of the ring, whatever was given back. Moves over the padding before it.
+    /// The next message of the ring, even if others were given back. Moves over the padding before it.
     #[inline(always)]
     pub(super) fn peek_ring(&mut self) -> Result<Option<Message>> {
         loop {
-            if self.end.pos == self.end.seen {
+            if self.cursor.pos == self.cursor.seen {
                 // SYNC: observe(tail): the records up to it are whole.
-                self.end.seen = self.ring.header.tail.load(Ordering::Acquire) & CURSOR;
+                self.cursor.seen = self.ring.header.tail.load(Ordering::Acquire) & CURSOR;
                 self.ring
                     .header
                     .consumer
                     .seen
-                    .store(self.end.seen, Ordering::Relaxed);
-                if self.end.pos == self.end.seen {
+                    .store(self.cursor.seen, Ordering::Relaxed);
+                if self.cursor.pos == self.cursor.seen {
                     return Ok(None);
                 }
             }
-            // R3: without it, cursors that somebody wrote over could lead round the ring for ever.
-            let ahead = self.end.seen.wrapping_sub(self.end.pos);
+            // R3: without this check, cursors that were overwritten could lead round the ring for ever.
+            let ahead = self.cursor.seen.wrapping_sub(self.cursor.pos);
             if ahead > self.capacity {
                 return Err(corrupt("R3: the ring's cursors are too far apart"));
             }
-            let offset = self.end.pos & (self.capacity - 1);
+            let offset = self.cursor.pos & (self.capacity - 1);
             let header = self.ring.header_at(offset);
             let word = header[0].load(Ordering::Relaxed);
             let len = header[1].load(Ordering::Relaxed);
             let available = ahead.min(self.capacity - offset);
             match record::size_within(len, available) {
-                Some(size) if State::of(word) == Some(State::Ready) => {
+                Some(size) if RecordState::of(word) == Some(RecordState::Ready) => {
                     // SAFETY: `size <= capacity - offset`.
                     let at = unsafe { self.ring.bytes.add((offset + HEADER) as usize) };
                     return Ok(Some(Message {
@@ -374,11 +374,13 @@ impl<'a> Consumer<'a> {
                         block: 0,
                     }));
                 }
-                Some(size) if State::of(word) == Some(State::Done) => self.end.skip(size),
-                _ if State::of(word) == Some(State::Shelved) && available >= HEADER => {
-                    return on_shelf(self.ring, record::block(word), HEADER).map(Some);
+                Some(size) if RecordState::of(word) == Some(RecordState::Done) => {
+                    self.cursor.skip(size)
                 }
-                _ => return Err(corrupt("a record's header is not one")),
+                _ if RecordState::of(word) == Some(RecordState::Stored) && available >= HEADER => {
+                    return in_store(self.ring, record::block(word), HEADER).map(Some);
+                }
+                _ => return Err(corrupt("a record's header makes no sense")),
             }
         }
     }
@@ -387,16 +389,16 @@ impl<'a> Consumer<'a> {
     /// now on.
     #[inline(always)]
     pub(crate) fn advance(&mut self, message: Message) {
-        self.end.skip(message.size);
-        self.end.count(message.len as u64);
+        self.cursor.skip(message.size);
+        self.cursor.count(message.len as u64);
     }
 
-    /// The same at once, and for any message: what lies on the shelf is then to be freed, or
-    /// was leased.
+    /// The same at once, and for any message: one in the message store is freed by the caller then, or is
+    /// leased.
     #[inline(always)]
     pub(crate) fn advance_now(&mut self, message: Message) -> Result<()> {
         if message.is_again() {
-            return advance_shelf(self.ring, message.block);
+            return advance_store(self.ring, message.block);
         }
         self.advance(message);
         self.publish();
@@ -406,20 +408,20 @@ impl<'a> Consumer<'a> {
     /// How many messages of the ring were moved over since it was published.
     #[inline(always)]
     pub(super) fn unpublished(&self) -> u64 {
-        self.end.messages
+        self.cursor.messages
     }
 
     /// The number of the next message of the ring, counted from 1.
     #[inline]
     pub(crate) fn next_number(&self) -> u64 {
-        let before = self.end.before(&self.ring.header.consumer.counts);
-        before.wrapping_add(self.end.messages).wrapping_add(1)
+        let before = self.cursor.before(&self.ring.header.consumer.counts);
+        before.wrapping_add(self.cursor.messages).wrapping_add(1)
     }
 
     /// Frees the part of a batch that was moved over, if it is large, and says if it was.
     #[inline(always)]
     pub(crate) fn publish_part(&mut self) -> bool {
-        let due = self.end.is_due();
+        let due = self.cursor.is_due();
         if due {
             self.publish();
         }
@@ -429,18 +431,18 @@ impl<'a> Consumer<'a> {
     /// Frees everything that was moved over, and says whether that was anything.
     #[inline(always)]
     pub(crate) fn publish(&mut self) -> bool {
-        let moved = self.end.pos != self.end.word & CURSOR;
+        let moved = self.cursor.pos != self.cursor.word & CURSOR;
         if moved {
-            self.end
+            self.cursor
                 .publish(&self.ring.header.head, &self.ring.header.consumer.counts);
         }
         moved
     }
 
-    /// Whether there is more to take, as far as is known without asking.
+    /// Whether there is more to take, by the producers' cursor as last seen.
     #[inline(always)]
     pub(crate) fn has_more(&self) -> bool {
-        self.end.pos != self.end.seen || self.ring.header.first.load(Ordering::Relaxed) != 0
+        self.cursor.pos != self.cursor.seen || self.ring.header.first.load(Ordering::Relaxed) != 0
     }
 }
 
@@ -459,17 +461,19 @@ fn is_below_bound(ring: &Ring, put: u64) -> bool {
 
 /// The message at `block`.
 #[cold]
-fn on_shelf(ring: &Ring, block: u32, size: u64) -> Result<Message> {
-    let state = ring.shelf.found(block)?.mark.state;
+fn in_store(ring: &Ring, block: u32, size: u64) -> Result<Message> {
+    let state = ring.store.found(block)?.mark.state;
     // A lease is marked before the ring lets go of its message.
     let expected = match size {
-        0 => state == shelf::State::Waiting,
-        _ => matches!(state, shelf::State::Sent | shelf::State::Leased),
+        0 => state == MessageState::Waiting,
+        _ => matches!(state, MessageState::Sent | MessageState::Leased),
     };
     if !expected {
-        return Err(Error::corrupt("a message on the shelf is not to be taken"));
+        return Err(Error::corrupt(
+            "a message in the queue's store cannot be taken",
+        ));
     }
-    let (at, len) = ring.shelf.payload(block)?;
+    let (at, len) = ring.store.payload(block)?;
     Ok(Message {
         at,
         len,
@@ -478,14 +482,14 @@ fn on_shelf(ring: &Ring, block: u32, size: u64) -> Result<Message> {
     })
 }
 
-/// Moves over the message at `block`, which is the first of those given back.
+/// Moves over the message at `block`, the first of those that were given back.
 #[cold]
-fn advance_shelf(ring: &Ring, block: u32) -> Result<()> {
-    let next = ring.shelf.head(block)?;
+fn advance_store(ring: &Ring, block: u32) -> Result<()> {
+    let next = ring.store.head(block)?;
     let next = next.next.load(Ordering::Relaxed);
     let header = ring.header;
     header.first.store(next, Ordering::Relaxed);
     crash_point!();
-    change(&header.shelf.waiting, -1);
+    change(&header.store.waiting, -1);
     Ok(())
 }

@@ -1,0 +1,211 @@
+//! What a handle has for event loops: a signal, the descriptor that shows it, and the thread's watch.
+//!
+//! Which signal it is and when it is set, `readiness` says.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+
+use crate::error::Result;
+use crate::sync::Watch;
+use crate::sys::poll::{Face, Signal};
+
+/// What a descriptor shows: the queue's FIFO, which all processes share, or an eventfd of this process.
+pub(super) struct ReadySignal {
+    signal: Signal,
+    is_shared: bool,
+    /// Whether it is set, if it is not shared.
+    is_set: AtomicBool,
+}
+
+impl ReadySignal {
+    /// `fifo`, if there is one.
+    pub(super) fn new(fifo: Option<Signal>) -> Result<Self> {
+        Ok(Self {
+            is_shared: fifo.is_some(),
+            signal: fifo.map_or_else(Signal::new, Ok)?,
+            is_set: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether other processes have it, too.
+    pub(super) fn is_shared(&self) -> bool {
+        self.is_shared
+    }
+
+    /// Whether it is set, whatever was remembered: any process that has the FIFO open may have written
+    /// to it or read from it.
+    pub(super) fn is_set(&self) -> bool {
+        match self.is_shared {
+            true => self.signal.is_set(),
+            false => self.is_own_set(),
+        }
+    }
+
+    /// Whether it is this process's own, and set.
+    fn is_own_set(&self) -> bool {
+        !self.is_shared && self.is_set.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set(&self) {
+        self.signal.set();
+        self.is_set.store(true, Ordering::Relaxed);
+    }
+
+    /// Clears the FIFO, and says whether that succeeded.
+    pub(super) fn clear_shared(&self) -> bool {
+        self.is_shared && self.signal.clear()
+    }
+
+    pub(super) fn clear_own(&self) {
+        if !self.is_shared && self.is_set.swap(false, Ordering::Relaxed) {
+            self.signal.clear();
+        }
+    }
+}
+
+/// The descriptor of a handle, if it was asked for one.
+pub(super) struct Descriptor {
+    made: AtomicPtr<Made>,
+    /// The FIFO, if this handle had to clear it and has no descriptor. Used and changed under the
+    /// consumers' lock.
+    fifo: AtomicPtr<Signal>,
+}
+
+/// The descriptor that one process made.
+pub(super) struct Made {
+    // Dropped before what it watches over, which it keeps.
+    watch: Box<Watch>,
+    face: Face,
+    signal: Arc<ReadySignal>,
+    /// What this process inherited. Kept, since another thread may be using it.
+    before: *mut Made,
+}
+
+impl Made {
+    pub(super) fn new(watch: Box<Watch>, signal: Arc<ReadySignal>) -> Result<Self> {
+        Ok(Self {
+            watch,
+            face: Face::of(&signal.signal)?,
+            signal,
+            before: ptr::null_mut(),
+        })
+    }
+
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.face.as_fd()
+    }
+}
+
+impl Descriptor {
+    pub(super) const fn new() -> Self {
+        Self {
+            made: AtomicPtr::new(ptr::null_mut()),
+            fifo: AtomicPtr::new(ptr::null_mut()),
+        }
+    }
+
+    /// What this process has made, and then what it has inherited.
+    fn each(&self) -> impl Iterator<Item = &Made> {
+        // SYNC: find(watch), pairs with publish(watch)
+        let made = self.made.load(Ordering::Acquire);
+        // SAFETY: what is published stays until the handle is dropped.
+        let made = unsafe { made.as_ref() };
+        // SAFETY: as above.
+        std::iter::successors(made, |made| unsafe { made.before.as_ref() })
+    }
+
+    fn get(&self) -> Option<&Made> {
+        self.each().next().filter(|made| made.watch.is_ours())
+    }
+
+    /// Whether this process has one.
+    pub(super) fn is_made(&self) -> bool {
+        self.get().is_some()
+    }
+
+    /// Makes the descriptor readable for good, if there is one, so that threads that wait for it look.
+    pub(super) fn open_up(&self) {
+        if let Some(made) = self.get() {
+            made.face.open_up(&made.signal.signal);
+        }
+    }
+
+    /// Whether this handle has a signal of its own that is set.
+    pub(super) fn is_own_set(&self) -> bool {
+        self.get().is_some_and(|made| made.signal.is_own_set())
+    }
+
+    /// Clears what signals this process can, and says whether none is left that is set. `open` opens
+    /// the FIFO, of a queue that has one. Under the consumers' lock.
+    pub(super) fn clear(&self, has_fifo: bool, open: impl FnOnce() -> Option<Signal>) -> bool {
+        if let Some(made) = self.get() {
+            made.signal.clear_own();
+        }
+        if !has_fifo || self.each().any(|made| made.signal.clear_shared()) {
+            return true;
+        }
+        // SAFETY: null, or made by `Box::into_raw` below; it is exchanged under the lock only.
+        let known = unsafe { self.fifo.load(Ordering::Acquire).as_ref() };
+        if known.is_some_and(Signal::clear) {
+            return true;
+        }
+        let Some(fifo) = open() else {
+            return false;
+        };
+        let cleared = fifo.clear();
+        let old = self
+            .fifo
+            .swap(Box::into_raw(Box::new(fifo)), Ordering::AcqRel);
+        drop_signal(old);
+        cleared
+    }
+
+    pub(super) fn get_or_make(&self, make: impl FnOnce() -> Result<Made>) -> Result<&Made> {
+        let before = self.made.load(Ordering::Acquire);
+        if let Some(made) = self.get() {
+            return Ok(made);
+        }
+        let mut made = make()?;
+        made.before = before;
+        let made = Box::into_raw(Box::new(made));
+        // SYNC: publish(watch)
+        let published =
+            self.made
+                .compare_exchange(before, made, Ordering::AcqRel, Ordering::Acquire);
+        let ours = match published {
+            Ok(_) => made,
+            Err(winner) => {
+                // SAFETY: it was not published.
+                drop(unsafe { Box::from_raw(made) });
+                winner
+            }
+        };
+        // SAFETY: what is published stays until the handle is dropped.
+        Ok(unsafe { &*ours })
+    }
+}
+
+fn drop_signal(signal: *mut Signal) {
+    if !signal.is_null() {
+        // SAFETY: made by `Box::into_raw`, and no other copy of the pointer is left.
+        drop(unsafe { Box::from_raw(signal) });
+    }
+}
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        let mut made = *self.made.get_mut();
+        while !made.is_null() {
+            // SAFETY: each was made by `Box::into_raw` and is in the chain once.
+            made = unsafe { Box::from_raw(made) }.before;
+        }
+        drop_signal(*self.fifo.get_mut());
+    }
+}
+
+// SAFETY: the pointers are to what belongs to the handle, and is `Send` and `Sync`.
+unsafe impl Send for Descriptor {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for Descriptor {}

@@ -1,0 +1,242 @@
+//! The two locks of a queue, as types.
+//!
+//! What producers change lies under one lock, what consumers change under another, and the ring's
+//! size under both. A [`SideGuard`] is a lock that is held. A [`Side`] is borrowed from it, so a
+//! function that takes one is called only with the lock held; what needs a lock is a method of its
+//! side, or of [`BothSides`]. Only a side gives out the [`Producer`] or the [`Consumer`] of the ring.
+//!
+//! A dead owner's half-finished work is repaired before a guard is given out (see `repair`).
+
+use std::marker::PhantomData;
+use std::ops::Deref;
+
+use crate::error::{Error, Result};
+use crate::sync::{Acquired, Guard};
+use crate::sys::clock::Deadline;
+
+use super::admission::Admission;
+use super::core::Queue;
+use super::cursors::{Consumer, Producer};
+use super::header::{CLOSED, POISONED};
+
+/// Which lock it is.
+pub(super) trait QueueLock: Sized {
+    /// Where the lock is taken.
+    fn admission(queue: &Queue) -> &Admission;
+
+    /// Completes or takes back what an owner left half done that died with the lock.
+    fn repair(side: Side<'_, Self>) -> Result<()>;
+}
+
+/// The lock under which messages are put.
+pub(super) enum ProducersLock {}
+/// The lock under which messages are taken.
+pub(super) enum ConsumersLock {}
+
+/// One of the locks, held until dropped.
+pub(super) struct SideGuard<'a, L> {
+    queue: &'a Queue,
+    guard: Guard<'a>,
+    lock: PhantomData<L>,
+}
+
+/// One side of a queue, whose lock is held for as long as `'a`.
+pub(super) struct Side<'a, L> {
+    queue: &'a Queue,
+    // With the guard's lifetime, and for its thread only.
+    held: PhantomData<(&'a Guard<'a>, L)>,
+}
+
+pub(super) type PutGuard<'a> = SideGuard<'a, ProducersLock>;
+pub(super) type TakeGuard<'a> = SideGuard<'a, ConsumersLock>;
+pub(super) type PutSide<'a> = Side<'a, ProducersLock>;
+pub(super) type TakeSide<'a> = Side<'a, ConsumersLock>;
+
+impl<L> Clone for Side<'_, L> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<L> Copy for Side<'_, L> {}
+
+impl<L> Deref for Side<'_, L> {
+    type Target = Queue;
+
+    #[inline(always)]
+    fn deref(&self) -> &Queue {
+        self.queue
+    }
+}
+
+impl<'a, L: QueueLock> SideGuard<'a, L> {
+    #[inline(always)]
+    fn new(queue: &'a Queue, guard: Guard<'a>) -> Self {
+        Self {
+            queue,
+            guard,
+            lock: PhantomData,
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn side(&self) -> Side<'_, L> {
+        Side {
+            queue: self.queue,
+            held: PhantomData,
+        }
+    }
+
+    /// An error if the queue is poisoned.
+    #[inline(always)]
+    pub(super) fn check_usable(&self) -> Result<()> {
+        match self.queue.ring.header.flags() & POISONED {
+            0 => Ok(()),
+            flags => Err(ended(flags)),
+        }
+    }
+}
+
+impl<'a> PutSide<'a> {
+    /// The putting end of the ring.
+    #[inline(always)]
+    pub(super) fn producer(self) -> Result<Producer<'a>> {
+        // SAFETY: the producers' lock is held for as long as `'a`, and so for as long as the end is
+        // used.
+        unsafe { Producer::new(&self.queue.ring) }
+    }
+
+    /// An error if nothing may be put any more.
+    #[inline(always)]
+    pub(super) fn check_open(self) -> Result<()> {
+        match self.queue.ring.header.flags() & (CLOSED | POISONED) {
+            0 => Ok(()),
+            flags => Err(ended(flags)),
+        }
+    }
+}
+
+impl<'a> TakeSide<'a> {
+    /// The taking end of the ring.
+    #[inline(always)]
+    pub(super) fn consumer(self) -> Result<Consumer<'a>> {
+        // SAFETY: the consumers' lock is held for as long as `'a`, and so for as long as the end is
+        // used.
+        unsafe { Consumer::new(&self.queue.ring) }
+    }
+}
+
+/// Both locks, held until dropped. The order of locking is producers, consumers.
+pub(super) struct BothSides<'a> {
+    producers: PutGuard<'a>,
+    _consumers: TakeGuard<'a>,
+}
+
+impl Deref for BothSides<'_> {
+    type Target = Queue;
+
+    fn deref(&self) -> &Queue {
+        self.producers.queue
+    }
+}
+
+impl BothSides<'_> {
+    /// Doubles the ring until it has `wanted` bytes, which have memory already.
+    pub(super) fn grow_ring(&self, wanted: u64) -> Result<()> {
+        // SAFETY: both locks are held.
+        unsafe { self.ring.grow(wanted) }
+    }
+
+    /// Makes an empty ring as small as it was at first, and returns the size that it had.
+    pub(super) fn shrink_ring(&self) -> Result<Option<u64>> {
+        // SAFETY: both locks are held.
+        unsafe { self.ring.shrink() }
+    }
+}
+
+impl Queue {
+    /// A lock at once, if it is free and this handle's quantum is not used up. Whether the queue was
+    /// closed or poisoned is not checked.
+    #[inline(always)]
+    pub(super) fn enter_now<L: QueueLock>(&self) -> Option<SideGuard<'_, L>> {
+        let guard = L::admission(self).enter_now()?;
+        Some(SideGuard::new(self, guard))
+    }
+
+    /// A lock, when this process is admitted to it. Whether the queue was closed or poisoned is not
+    /// checked.
+    #[inline(always)]
+    pub(super) fn enter<L: QueueLock>(&self, deadline: Deadline) -> Result<SideGuard<'_, L>> {
+        let acquired = L::admission(self).enter(deadline)?;
+        Ok(self.repaired(acquired))
+    }
+
+    /// A lock, without regard to admission.
+    ///
+    /// # Errors
+    /// `Poisoned`; those of the lock.
+    pub(super) fn lock<L: QueueLock>(&self, deadline: Deadline) -> Result<SideGuard<'_, L>> {
+        let acquired = L::admission(self).lock(deadline)?;
+        let guard = self.repaired(acquired);
+        guard.check_usable().map(|()| guard)
+    }
+
+    /// Both locks.
+    ///
+    /// # Errors
+    /// As for [`lock`](Self::lock).
+    pub(super) fn lock_both(&self, deadline: Deadline) -> Result<BothSides<'_>> {
+        Ok(BothSides {
+            producers: self.lock(deadline)?,
+            _consumers: self.lock(deadline)?,
+        })
+    }
+
+    /// Both locks, unless a process keeps one for longer than an operation takes: for work that can
+    /// be left undone, which waits for no stopped process.
+    pub(super) fn spin_both(&self) -> Option<BothSides<'_>> {
+        Some(BothSides {
+            producers: self.spin()?,
+            _consumers: self.spin()?,
+        })
+    }
+
+    fn spin<L: QueueLock>(&self) -> Option<SideGuard<'_, L>> {
+        let guard = L::admission(self).spin()?;
+        let guard = SideGuard::new(self, guard);
+        guard.check_usable().ok().map(|()| guard)
+    }
+
+    #[inline(always)]
+    fn repaired<'a, L: QueueLock>(&'a self, acquired: Acquired<'a>) -> SideGuard<'a, L> {
+        match acquired {
+            Acquired::Held(guard) => SideGuard::new(self, guard),
+            Acquired::Recovered(guard) => self.recover(guard),
+        }
+    }
+
+    /// Repairs what a dead owner left, or poisons the queue. Then everybody is woken: the dead owner
+    /// may have owed a process a wake.
+    #[cold]
+    fn recover<'a, L: QueueLock>(&'a self, guard: Guard<'a>) -> SideGuard<'a, L> {
+        let held = SideGuard::<L>::new(self, guard);
+        let repaired = self.ring.check().and_then(|()| L::repair(held.side()));
+        if repaired.is_err() {
+            self.poison();
+        }
+        held.guard.mark_consistent();
+        self.wake_everybody();
+        held
+    }
+}
+
+/// Why nothing can be put or, if it is poisoned, taken.
+#[cold]
+pub(super) fn ended(flags: u32) -> Error {
+    if flags & POISONED == 0 {
+        return Error::Closed;
+    }
+    Error::Poisoned {
+        what: "the queue's cursors made no sense".into(),
+    }
+}

@@ -1,0 +1,302 @@
+//! Delivering again: messages whose worker died or was too slow, and those that were given back.
+//!
+//! No process is appointed to do this. While anything is leased, the header says when it is time to
+//! look through the message store ([`LAST_CHECK_NS`] later at most), and a process that takes a message
+//! or waits for one after that does it first. One look costs a walk over the store and a system call
+//! for each process that holds something. A process that fell asleep before the lease was made finds
+//! out at the end of its slice, a tenth of a second later at most.
+//!
+//! # What a kill leaves
+//! All this is done under the consumers' lock. What a message is, its mark says, which one store
+//! changes; the list of what is due, the counts and the time of the next look are derived, and
+//! the next owner of the lock makes them anew (see `repair`): it looks at once.
+
+use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::copy::copy;
+use crate::error::{Error, Result};
+use crate::layout::Owner;
+use crate::sync::crash::crash_point;
+use crate::sys::clock::{Timeout, now_ns};
+
+use super::core::Queue;
+use super::header::change;
+use super::lease::LeasedMessage;
+use super::locked::{TakeGuard, TakeSide};
+use super::reservation::MessagePlace;
+use super::store::{Mark, MessageState, NOBODY, StoredMessage};
+
+/// Whether the processes that hold leases live is checked after this long, then after twice as long
+/// each time, as long as they do. So the messages of a process that is killed soon after it took them
+/// are soon delivered again, and a process that works for an hour costs the others next to nothing.
+const FIRST_CHECK_NS: u64 = 10_000_000;
+const LAST_CHECK_NS: u64 = 80_000_000;
+/// A look may take this part of the time until the next.
+const SHARE: u64 = 50;
+/// What the dead-letter queue had no room for waits this long.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// `due`: look at once.
+pub(super) const AT_ONCE: u64 = 1;
+
+impl Queue {
+    /// When to look through the message store; 0 for never.
+    #[inline]
+    pub(super) fn due(&self) -> u64 {
+        self.ring.header.due.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is time to look through the message store.
+    #[inline]
+    pub(super) fn is_due(&self) -> bool {
+        let due = self.due();
+        due != 0 && is_past(due)
+    }
+
+    /// At most `slice_ns`, and not beyond the time to look through the message store.
+    pub(super) fn until_due(&self, slice_ns: u64) -> u64 {
+        match self.due() {
+            0 => slice_ns,
+            due => slice_ns.min(due.saturating_sub(now_ns())),
+        }
+    }
+
+    /// Delivers again what is to be delivered again, and moves what was delivered too often to the
+    /// dead-letter queue. Releases the lock.
+    #[cold]
+    pub(super) fn redeliver(&self, consumers: TakeGuard<'_>) -> Result<()> {
+        let given_up = consumers.side().redeliver_due()?;
+        drop(consumers);
+        // All of them, even after an error: this process has leased them.
+        let moved = given_up.iter().map(|leased| self.dead_letter(leased));
+        moved.fold(Ok(()), Result::and)
+    }
+
+    /// Moves a message that was delivered too often to the dead-letter queue. Killed between
+    /// the two steps it is moved again: twice is better than never.
+    fn dead_letter(&self, leased: &LeasedMessage) -> Result<()> {
+        let put = self.dead_letters().map(|it| {
+            // SAFETY: leased to this process.
+            let payload = unsafe { leased.bytes() };
+            it.put(payload, Timeout::Val(Duration::ZERO))
+        });
+        match put {
+            Some(Ok(())) => self.ack(leased),
+            _ => self.nack(leased, RETRY),
+        }
+    }
+}
+
+impl TakeSide<'_> {
+    /// Makes sure that a process looks at the time `at`, or soon after.
+    pub(super) fn look_by(self, at: u64) {
+        let due = &self.ring.header.due;
+        let before = due.load(Ordering::Relaxed);
+        if before == 0 || at < before {
+            due.store(at.max(AT_ONCE), Ordering::Relaxed);
+        }
+    }
+
+    /// Makes sure that a process notices when the caller dies.
+    pub(super) fn look_soon(self) {
+        let check_ns = &self.ring.header.store.check_ns;
+        // The shortest interval may be set already.
+        if self.due() == 0 || check_ns.load(Ordering::Relaxed) != FIRST_CHECK_NS {
+            check_ns.store(FIRST_CHECK_NS, Ordering::Relaxed);
+            self.look_by(now_ns().saturating_add(FIRST_CHECK_NS));
+        }
+    }
+
+    /// Makes the list of what is due, and returns what was delivered too often, leased to this process.
+    fn redeliver_due(self) -> Result<Vec<LeasedMessage>> {
+        let (start, me) = (now_ns(), self.segment.owner());
+        let store = &self.ring.store;
+        let header = self.ring.header;
+        // What follows is derived: should the process die here, the next owner looks at once.
+        header.first.store(0, Ordering::Relaxed);
+        crash_point!();
+        let (mut ready, mut given_up, mut next) = (Vec::new(), Vec::new(), u64::MAX);
+        let interval = &header.store.check_ns;
+        let (mut liveness, check_ns) = (self.liveness(), interval.load(Ordering::Relaxed));
+        let soon = start.saturating_add(check_ns.clamp(FIRST_CHECK_NS, LAST_CHECK_NS));
+        for found in self.everything()? {
+            let StoredMessage {
+                block,
+                mark,
+                due,
+                number,
+            } = found;
+            let head = store.head(block)?;
+            match mark.state {
+                MessageState::Leased if !liveness.lives(mark.owner)? => {
+                    head.set_due(0);
+                    self.wait_again(block, mark.attempts)?;
+                    ready.push((number, block));
+                }
+                MessageState::Leased => {
+                    next = next.min(soon);
+                    if due > start {
+                        next = next.min(due);
+                    } else if due != 0
+                        && let Some(copy) = self.expire(&found)?
+                    {
+                        ready.push((number, copy));
+                    }
+                }
+                MessageState::Waiting if due <= start => ready.push((number, block)),
+                MessageState::Waiting => next = next.min(due),
+                MessageState::Expired if !liveness.lives(mark.owner)? => self.free(block)?,
+                MessageState::Expired => next = next.min(soon),
+                MessageState::Sent | MessageState::Writing | MessageState::Cached => {}
+            }
+        }
+        for at in (0..ready.len()).rev() {
+            let attempts = store.found(ready[at].1)?.mark.attempts;
+            if self.is_given_up(attempts) {
+                let (_, block) = ready.swap_remove(at);
+                given_up.push(self.lease_block(block, attempts, me, 0)?);
+                self.count_waiting(-1);
+                next = next.min(soon);
+            }
+        }
+        // The last first: each names the one after it.
+        ready.sort_unstable_by(|a, b| b.cmp(a));
+        let mut after = 0;
+        for (_, block) in ready {
+            store.head(block)?.next.store(after, Ordering::Relaxed);
+            after = block;
+        }
+        let longer = check_ns.saturating_mul(2);
+        interval.store(
+            longer.clamp(FIRST_CHECK_NS, LAST_CHECK_NS),
+            Ordering::Relaxed,
+        );
+        let spent = now_ns().saturating_sub(start);
+        let due = match next {
+            u64::MAX => 0,
+            next => next.max(start.saturating_add(spent.saturating_mul(SHARE))),
+        };
+        header.due.store(due, Ordering::Relaxed);
+        header.first.store(after, Ordering::Relaxed);
+        crash_point!();
+        Ok(given_up)
+    }
+
+    /// The leased message at `block` waits to be delivered again.
+    pub(super) fn wait_again(self, block: u32, attempts: u8) -> Result<()> {
+        let head = self.ring.store.head(block)?;
+        head.set(Mark::new(MessageState::Waiting, attempts, NOBODY));
+        self.count_waiting(1);
+        self.count_leased(-1);
+        Ok(())
+    }
+
+    /// Puts the message at `block` among those that are due.
+    pub(super) fn insert_due(self, block: u32, number: u64) -> Result<()> {
+        let store = &self.ring.store;
+        let mut link = &self.ring.header.first;
+        // Whatever the count says, there are no more than lie in the store.
+        let waiting = self.ring.header.store.waiting.load(Ordering::Relaxed);
+        for _ in 0..=waiting.min(store.most()) {
+            let next = link.load(Ordering::Relaxed);
+            if next == 0 || store.head(next)?.number() > number {
+                store.head(block)?.next.store(next, Ordering::Relaxed);
+                crash_point!();
+                link.store(block, Ordering::Relaxed);
+                crash_point!();
+                return Ok(());
+            }
+            link = &store.head(next)?.next;
+        }
+        Err(Error::corrupt(
+            "the list of messages that are due is a circle",
+        ))
+    }
+
+    /// Leases the message at `block` to `owner`.
+    pub(super) fn lease_block(
+        self,
+        block: u32,
+        attempts: u8,
+        owner: Owner,
+        until: u64,
+    ) -> Result<LeasedMessage> {
+        let store = &self.ring.store;
+        let (head, (span, len)) = (store.head(block)?, store.payload(block)?);
+        self.count_leased(1);
+        self.lease_count.add(owner, 1);
+        head.set(Mark::new(MessageState::Leased, attempts, owner));
+        head.set_due(until);
+        let number = head.number();
+        let place = MessagePlace {
+            block,
+            number,
+            owner,
+            span,
+            len,
+        };
+        Ok(LeasedMessage { place, attempts })
+    }
+
+    /// The worker on `found` was too slow. What it reads stays where it is until it acks or gives
+    /// back; a copy waits for another worker. Returns the copy's place, if there was room for one.
+    fn expire(self, found: &StoredMessage) -> Result<Option<u32>> {
+        let store = &self.ring.store;
+        let (from, len) = store.payload(found.block)?;
+        let attempts = found.mark.attempts;
+        let copy = match self.place_copy(from, len, found.number) {
+            Ok(Some(copy)) => copy,
+            // The lease goes on until there is room.
+            Ok(None) | Err(Error::NoSpace { .. }) => return Ok(None),
+            Err(err) => return Err(err),
+        };
+        let waiting = Mark::new(MessageState::Waiting, attempts, NOBODY);
+        store.head(copy)?.set(waiting);
+        // Killed before the next store, the message is leased and waits; the repair recognises it
+        // by its number.
+        let expired = Mark::new(MessageState::Expired, attempts, found.mark.owner);
+        store.head(found.block)?.set(expired);
+        self.count_waiting(1);
+        self.count_leased(-1);
+        Ok(Some(copy))
+    }
+
+    /// A copy of a message in the store, `None` without room. Until the caller marks it, it is an
+    /// expired message of a dead owner: nobody waits for it, and it is freed.
+    pub(super) fn place_copy(
+        self,
+        from: NonNull<u8>,
+        len: usize,
+        number: u64,
+    ) -> Result<Option<u32>> {
+        let store = &self.ring.store;
+        let mark = Mark::new(MessageState::Expired, 0, NOBODY);
+        let Some(block) = self.allocate(len, number, mark)? else {
+            return Ok(None);
+        };
+        let to = store.span(block, len as u64)?;
+        if from.addr().get().abs_diff(to.addr().get()) < len {
+            return Err(Error::corrupt("two messages of a queue overlap"));
+        }
+        // SAFETY: both have `len` bytes, which do not overlap; only the owner of the lock knows of
+        // the new one.
+        unsafe { copy(from, to, len) };
+        crash_point!();
+        Ok(Some(block))
+    }
+
+    pub(super) fn count_leased(self, by: i64) {
+        change(&self.ring.header.store.leased, by);
+    }
+
+    fn count_waiting(self, by: i64) {
+        change(&self.ring.header.store.waiting, by);
+    }
+}
+
+#[cold]
+fn is_past(due: u64) -> bool {
+    due <= AT_ONCE || due <= now_ns()
+}

@@ -1,0 +1,89 @@
+//! Allocating and freeing in the message store, under the store's own lock.
+
+use std::collections::BTreeMap;
+
+use crate::error::Result;
+use crate::heap::Arena;
+use crate::layout::Owner;
+use crate::sync::Acquired;
+use crate::sys::clock::Deadline;
+
+use super::core::Queue;
+use super::locked::{BothSides, Side};
+use super::store::{Mark, StoredMessage};
+
+/// Which owners live. The kernel is asked once about each.
+pub(super) struct LivenessCache<'a> {
+    queue: &'a Queue,
+    known: BTreeMap<(u16, u32), bool>,
+}
+
+impl LivenessCache<'_> {
+    pub(super) fn lives(&mut self, owner: Owner) -> Result<bool> {
+        let key = (owner.slot, owner.generation);
+        if let Some(lives) = self.known.get(&key) {
+            return Ok(*lives);
+        }
+        let lives = self.queue.segment.is_attached(owner)?;
+        self.known.insert(key, lives);
+        Ok(lives)
+    }
+}
+
+impl Queue {
+    pub(super) fn liveness(&self) -> LivenessCache<'_> {
+        let known = BTreeMap::new();
+        LivenessCache { queue: self, known }
+    }
+
+    /// Does `work` on the store's arena, under the store's lock. Rebuilds the arena first if the last
+    /// owner of the lock died with it.
+    fn with_arena<T>(&self, work: impl FnOnce(&Arena<'_>) -> Result<T>) -> Result<T> {
+        let (store, state) = (&self.ring.store, &self.ring.header.store);
+        let arena = store.arena(state, &*self.segment);
+        let _guard = match self.store_lock.lock(Deadline::Never)? {
+            Acquired::Held(guard) => guard,
+            Acquired::Recovered(guard) => {
+                let rebuilt = store.rebuild(state, &arena);
+                let rebuilt = rebuilt.inspect_err(|_| self.poison());
+                guard.mark_consistent();
+                rebuilt?;
+                guard
+            }
+        };
+        work(&arena)
+    }
+}
+
+impl<L> Side<'_, L> {
+    /// Frees what lies at `block`, a message of this side: the commit point of taking or discarding
+    /// it.
+    pub(super) fn free(self, block: u32) -> Result<()> {
+        let (store, state) = (&self.ring.store, &self.ring.header.store);
+        self.with_arena(|arena| store.free(state, arena, block))
+    }
+
+    /// A place in the store, `None` if that is full.
+    pub(super) fn allocate(self, len: usize, number: u64, mark: Mark) -> Result<Option<u32>> {
+        let (store, state) = (&self.ring.store, &self.ring.header.store);
+        self.with_arena(|arena| store.allocate(state, arena, len as u64, number, mark))
+    }
+
+    /// All messages in the store. Those of the other side may change meanwhile.
+    pub(super) fn everything(self) -> Result<Vec<StoredMessage>> {
+        self.with_arena(|arena| self.ring.store.all(arena))
+    }
+}
+
+impl BothSides<'_> {
+    /// Gives back the memory of what is not in use, unless a process keeps the store's lock.
+    pub(super) fn trim(&self) -> Result<()> {
+        let (store, state) = (&self.ring.store, &self.ring.header.store);
+        let Some(_guard) = self.store_lock.try_lock() else {
+            return Ok(());
+        };
+        let arena = store.arena(state, &*self.segment);
+        store.free_cached(state, &arena, 0)?;
+        arena.trim()
+    }
+}

@@ -1,0 +1,46 @@
+//! The attach lock of a file: a byte that is locked while a process attaches or leaves, so that "am I the
+//! last?" and "is anybody attached?" have answers that stay true until they are acted upon.
+
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::sys::ofd;
+
+/// The byte, far beyond the end of any file.
+pub(super) const ATTACH_LOCK: u64 = 1 << 62;
+
+/// Keeps others from attaching and leaving until dropped.
+///
+/// It is unlocked explicitly, not only by closing the descriptor: a fork in another thread may have
+/// copied that.
+pub(super) struct AttachLock<'a>(BorrowedFd<'a>);
+
+impl<'a> AttachLock<'a> {
+    /// Waits for the process that has it.
+    pub(super) fn acquire(fd: BorrowedFd<'a>) -> Result<Self> {
+        ofd::lock(fd, ATTACH_LOCK).map(|()| Self(fd))
+    }
+
+    /// `None` if a process keeps it for about a second: that process was stopped.
+    pub(super) fn acquire_soon(fd: BorrowedFd<'a>) -> Result<Option<Self>> {
+        for _ in 0..10_000 {
+            if let Some(lock) = Self::try_acquire(fd)? {
+                return Ok(Some(lock));
+            }
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        Ok(None)
+    }
+
+    /// `None` if a process has it.
+    pub(super) fn try_acquire(fd: BorrowedFd<'a>) -> Result<Option<Self>> {
+        Ok(ofd::try_lock(fd, ATTACH_LOCK)?.then_some(Self(fd)))
+    }
+}
+
+impl Drop for AttachLock<'_> {
+    fn drop(&mut self) {
+        ofd::unlock(self.0, ATTACH_LOCK);
+    }
+}

@@ -1,0 +1,280 @@
+//! One process's attachment to a segment: the slot it has among the participants, and what becomes of
+//! that when the process forks, leaves or exits.
+//!
+//! A slot says which member of a liveness group holds it (`liveness`). A forked child is another member,
+//! so before every fork each attachment registers in a second slot, which names the child. The child
+//! takes that over. At no moment is the object without a participant, however soon after the fork the
+//! parent leaves.
+//!
+//! This process attaches and leaves under one lock, which a fork takes too: no child can inherit a
+//! descriptor or an attachment that this table does not know of. It is taken before a file's attach
+//! lock, never while holding one.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::error::Result;
+use crate::layout::{Owner, Region};
+use crate::sync::crash::crash_point;
+use crate::sync::{self, Peers, pack, unpack};
+use crate::sys::fd::StreamsTaken;
+use crate::sys::once::Once;
+use crate::sys::shm;
+use crate::sys::{self, process};
+
+use super::attach_lock::AttachLock;
+use super::fifo;
+use super::file::ObjectFile;
+use super::liveness::{MemberId, ProcessLiveness};
+use super::participants::{Section, Table};
+
+/// An attachment. Boxed, since the table below points to it.
+pub(super) struct Attachment {
+    slot: AtomicU32,
+    /// The owner of the slot, as locks write it.
+    me: AtomicU64,
+    /// The slot that a fork under way gives to the child, or `NONE`.
+    next: AtomicU32,
+    /// A child had to stay in this slot; or this is the child.
+    shared_slot: AtomicBool,
+    /// What an object knows of its slot; null when the slot is new.
+    known: AtomicPtr<()>,
+    region: Region,
+    /// The slots that it and its children may take.
+    section: Section,
+    file: ObjectFile,
+}
+
+const NONE: u32 = u32::MAX;
+
+/// All attachments of this process, and its membership in a liveness group.
+pub(super) struct Attachments {
+    all: Vec<*const Attachment>,
+    liveness: ProcessLiveness,
+}
+
+// SAFETY: each pointer is to a boxed handle that removes itself under the lock of the table
+// before it goes.
+unsafe impl Send for Attachments {}
+
+static ATTACHMENTS: Mutex<Attachments> = Mutex::new(Attachments {
+    all: Vec::new(),
+    liveness: ProcessLiveness::new(),
+});
+
+/// Keeps the process's other threads from attaching and leaving, and from forking.
+pub(super) fn attachments() -> MutexGuard<'static, Attachments> {
+    ATTACHMENTS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Attachments {
+    /// Registers in a slot of `section`. `others` have the object open already.
+    pub(super) fn register(
+        &mut self,
+        region: Region,
+        section: Section,
+        file: ObjectFile,
+        others: &[MemberId],
+    ) -> Result<Box<Attachment>> {
+        static FORKS: Once = Once::new();
+        static EXITS: Once = Once::new();
+        sys::fork::at_fork(
+            &FORKS,
+            before_fork,
+            after_fork_in_parent,
+            after_fork_in_child,
+        )?;
+        sys::exit::at_exit(&EXITS, leave_all)?;
+        let table = Table::of(&region)?;
+        let id = self.liveness.enter(others)?;
+        let slot = table.join(&region, section, id, process::pid())?;
+        let handle = Box::new(Attachment {
+            slot: AtomicU32::new(slot.into()),
+            me: AtomicU64::new(pack(table.owner(slot))),
+            next: AtomicU32::new(NONE),
+            shared_slot: AtomicBool::new(false),
+            known: AtomicPtr::new(ptr::null_mut()),
+            region,
+            section,
+            file,
+        });
+        self.all.push(&*handle);
+        Ok(handle)
+    }
+
+    fn each(&self) -> impl Iterator<Item = &Attachment> {
+        // SAFETY: a handle removes itself from the table, under its lock, before it goes.
+        self.all.iter().map(|&it| unsafe { &*it })
+    }
+}
+
+impl Attachment {
+    pub(super) fn file(&self) -> &ObjectFile {
+        &self.file
+    }
+
+    #[inline]
+    pub(super) fn slot(&self) -> u16 {
+        self.slot.load(Ordering::Relaxed) as u16
+    }
+
+    #[inline]
+    pub(super) fn owner(&self) -> Owner {
+        unpack(self.me.load(Ordering::Relaxed))
+    }
+
+    #[inline]
+    pub(super) fn known(&self) -> &AtomicPtr<()> {
+        &self.known
+    }
+
+    /// Gives up the slot; the last one to leave removes an ephemeral segment.
+    fn leave(&self) {
+        // The slot is free when both processes that share it are dead. Which of them is the last one is
+        // not known, so `gc` or the next process that opens the name removes the file.
+        if self.shared_slot.load(Ordering::Relaxed) {
+            return;
+        }
+        let Ok(table) = Table::of(&self.region) else {
+            return;
+        };
+        if !self.file.persistent {
+            let _streams = StreamsTaken::new();
+            // A file that has lost its name, or cannot be opened now, is not removed here.
+            if let Ok((file, name)) = self.file.open()
+                // Without the lock it could remove what another process has just opened.
+                && let Ok(_lock) = AttachLock::acquire(file.as_fd())
+            {
+                table.leave(self.slot());
+                crash_point!();
+                if matches!(table.has_others(Section::ALL, self.slot()), Ok(false)) {
+                    fifo::remove_of(&self.region, &self.file.published);
+                    crash_point!();
+                    shm::unlink_if_same(name, file.as_fd());
+                }
+                return;
+            }
+        }
+        table.leave(self.slot());
+    }
+
+    /// Before a fork: takes a slot for the child, which is member `child`. If no slot is to be had, the
+    /// child shares this one.
+    fn prepare(&self, child: Option<MemberId>) {
+        // Its pid is not known yet.
+        let join = |id| Table::of(&self.region)?.join(&self.region, self.section, id, 0);
+        match child.map(join) {
+            Some(Ok(slot)) => {
+                crash_point!();
+                self.next.store(slot.into(), Ordering::Relaxed);
+            }
+            _ => self.shared_slot.store(true, Ordering::Relaxed),
+        }
+    }
+
+    /// A further slot of the same section, for as long as the descriptor or a copy of it is open.
+    pub(super) fn hold_slot(&self) -> Result<OwnedFd> {
+        let _streams = StreamsTaken::new();
+        let member = attachments().liveness.another()?;
+        Table::of(&self.region)?.join(&self.region, self.section, member.id(), 0)?;
+        Ok(member.into_file().into())
+    }
+
+    /// In the parent: the child has the new slot. If there is no child, it is a dead one's.
+    fn stay(&self) {
+        self.next.store(NONE, Ordering::Relaxed);
+    }
+
+    /// In the child: exchanges the inherited slot for the new one.
+    fn change(&self) {
+        let next = self.next.swap(NONE, Ordering::Relaxed);
+        if next == NONE {
+            return;
+        }
+        crash_point!();
+        self.slot.store(next, Ordering::Relaxed);
+        self.known.store(ptr::null_mut(), Ordering::Relaxed);
+        // The new slot is the child's alone.
+        self.shared_slot.store(false, Ordering::Relaxed);
+        if let Ok(table) = Table::of(&self.region) {
+            table.sign(self.slot());
+            self.me
+                .store(pack(table.owner(self.slot())), Ordering::Relaxed);
+        }
+    }
+}
+
+impl Peers for Attachment {
+    #[inline]
+    fn me(&self) -> &AtomicU64 {
+        &self.me
+    }
+
+    fn lives(&self, owner: Owner) -> Result<bool> {
+        // Its own slot is asked about most often.
+        if owner == self.owner() {
+            return Ok(true);
+        }
+        Table::of(&self.region)?.is_attached(owner)
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        let mut attachments = attachments();
+        // Unless the process is exiting and `leave_all` has run.
+        if let Some(index) = attachments.all.iter().rposition(|&it| ptr::eq(it, self)) {
+            attachments.all.swap_remove(index);
+            self.leave();
+            if attachments.all.is_empty() {
+                attachments.liveness.leave();
+            }
+        }
+    }
+}
+
+/// At exit: handles that were never dropped (a C program's, a global's) leave as well.
+pub(crate) extern "C" fn leave_all() {
+    // A thread of the library's own may lock objects, and must not do so once these are left.
+    sync::stop_watching();
+    let mut attachments = attachments();
+    attachments.each().for_each(Attachment::leave);
+    attachments.all.clear();
+    attachments.liveness.leave();
+}
+
+/// Holds the table's lock from before a fork to after it, in both processes.
+struct AcrossFork(std::cell::UnsafeCell<Option<MutexGuard<'static, Attachments>>>);
+
+// SAFETY: touched only between the handlers of one fork, by the thread that forks, while it
+// holds the table's lock.
+unsafe impl Sync for AcrossFork {}
+
+static ACROSS_FORK: AcrossFork = AcrossFork(std::cell::UnsafeCell::new(None));
+
+unsafe extern "C" fn before_fork() {
+    let mut guard = attachments();
+    let child = guard.liveness.before_fork();
+    guard.each().for_each(|it| it.prepare(child));
+    // SAFETY: see `AcrossFork`: this thread has the lock.
+    unsafe { *ACROSS_FORK.0.get() = Some(guard) };
+}
+
+unsafe extern "C" fn after_fork_in_parent() {
+    // SAFETY: see `AcrossFork`: this thread has the lock until the guard is dropped here.
+    if let Some(mut attachments) = unsafe { (*ACROSS_FORK.0.get()).take() } {
+        attachments.each().for_each(Attachment::stay);
+        attachments.liveness.after_fork_in_parent();
+    }
+}
+
+unsafe extern "C" fn after_fork_in_child() {
+    // SAFETY: see `AcrossFork`: the child's only thread holds the lock its parent took.
+    if let Some(mut attachments) = unsafe { (*ACROSS_FORK.0.get()).take() } {
+        attachments.liveness.after_fork_in_child();
+        attachments.each().for_each(Attachment::change);
+        sync::forked();
+    }
+}

@@ -1,0 +1,79 @@
+//! A segment's file: which one it is, how it is found by name, and what its stamp says.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+
+use crate::error::{Error, Result};
+use crate::sys::shm::{self, Identity};
+
+use super::stamp::Stamp;
+
+/// A segment's file: which one it is, and the names it can have.
+#[derive(Clone)]
+pub(super) struct ObjectFile {
+    pub(super) identity: Identity,
+    /// While it is being filled, if this process does that.
+    pub(super) private: Option<String>,
+    /// From then on, and whether it keeps that name when the last participant leaves.
+    pub(super) published: String,
+    pub(super) persistent: bool,
+}
+
+impl ObjectFile {
+    /// Opens the file.
+    ///
+    /// # Errors
+    /// `NotFound` if it has none of its names any more, or cannot be reached by them.
+    pub(super) fn open(&self) -> Result<(File, &str)> {
+        let names = [Some(&self.published), self.private.as_ref()];
+        for name in names.into_iter().flatten() {
+            match shm::open_file(name) {
+                Ok(file) if shm::identity(file.as_fd()) == Some(self.identity) => {
+                    return Ok((file, name));
+                }
+                Ok(_) | Err(Error::NotFound { .. }) => {}
+                Err(err) => return Err(err),
+            }
+        }
+        Err(Error::NotFound {
+            what: "shared object",
+            name: self.published.clone(),
+        })
+    }
+
+    /// Whether the object still has its name.
+    pub(super) fn is_named(&self) -> bool {
+        shm::is_name_of(&self.published, self.identity)
+    }
+}
+
+/// Opens a published file for reading about it, and reads its stamp, which may be one of another
+/// version.
+pub(super) fn find(name: &str, file: &str) -> Result<(File, Stamp)> {
+    let named = |err| match err {
+        Error::NotFound { what, .. } => Error::NotFound {
+            what,
+            name: name.to_owned(),
+        },
+        Error::Permission { why, .. } => Error::Permission {
+            name: name.to_owned(),
+            why,
+        },
+        err => err,
+    };
+    let open = shm::open_file(file).map_err(named)?;
+    let facts = open.metadata().map_err(|_| Error::last_os("fstat"))?;
+    if !facts.is_file() {
+        return Err(Error::corrupt(format!("{name:?} is not a regular file")));
+    }
+    shm::check_user(name, &facts)?;
+    let mut bytes = [0u8; size_of::<Stamp>()];
+    if open.read_exact_at(&mut bytes, 0).is_err() {
+        let why = format!("{name:?} has {} bytes, too few for a stamp", facts.len());
+        return Err(Error::corrupt(why));
+    }
+    let stamp = Stamp::from_bytes(&bytes);
+    stamp.recognise(name)?;
+    Ok((open, stamp))
+}

@@ -1,0 +1,414 @@
+//! Which processes live, by the kernel's word: one locked byte for each process.
+//!
+//! ```text
+//! /dev/shm/shoal+<group>, a file of no memory
+//! its size               how many members there ever were: the number of the next one
+//! and far beyond it, bytes that are only locked:
+//! ATTACH_LOCK            while a process becomes a member, and while the file is removed
+//! ATTACH_LOCK + 1 + number  for as long as that member lives
+//! ```
+//! A process becomes a member of a liveness group when it opens its first object: of the group of a
+//! process that has that object open, or else of a new one. From then on an object's table of
+//! participants names it by group and number, so an object needs no descriptor and no lock of its own,
+//! and one answer of the kernel is about all objects of a process. A number is given once. A process
+//! without objects is in no group.
+//!
+//! **Held by a mapping.** A lock belongs to an open file description, which exists while there is a
+//! descriptor or a mapping of it. A member has both: the descriptor to ask the kernel with, and the
+//! mapping because some programs close every descriptor they find. `MADV_DONTFORK` keeps the mapping
+//! from children, and the child closes its copy of the descriptor.
+//!
+//! **Forks.** Before a fork the parent makes the child a member, with a description of its own that
+//! both processes have until the parent gives it up. So there is no moment at which the child is not
+//! alive. Where that fails (no descriptor is to be had) the child shares its parent's membership, whose
+//! mapping it then inherits: both are alive while one of them is.
+//!
+//! **Where the kernel cannot be asked**, because the file was removed (`rm /dev/shm/*`, the end of a
+//! login session), the root directory was changed or no descriptor is left, the process id and the
+//! time at which the participant registered decide. Participants of an object are of one pid
+//! namespace.
+//!
+//! # Crash arguments
+//! *Killed while it creates the file or becomes a member:* the file has no member, and is collected. A
+//! number that was locked and not yet counted is given again: no object names it.
+//! *Killed before or during a fork:* the description of the child is gone with the process, or the
+//! child has it. *The last member is killed:* as the first. *Stopped with the attach lock:* the others
+//! wait for a second, and then begin a group of their own.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::{Error, Result};
+use crate::sync::crash::crash_point;
+use crate::sys::fd::{Kept, SharedKept, StreamsTaken};
+use crate::sys::mapping::{self, Pages};
+use crate::sys::{limits, ofd, process, shm};
+
+use super::attach_lock::{ATTACH_LOCK, AttachLock};
+use super::name;
+
+/// Bytes of the mapping, which are never touched.
+const SIZE: u64 = 4096;
+const NUMBER_BITS: u32 = 24;
+const NUMBERS: u64 = 1 << NUMBER_BITS;
+const GROUP_BITS: u32 = 40;
+/// How often to begin again where others are in between, or have the number.
+const TRIES: u32 = 64;
+
+/// A member of a liveness group: the group, and the member's number in it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct MemberId(u64);
+
+impl MemberId {
+    /// As it is written in shared memory; `None` for 0, which is no member.
+    pub(super) fn from_word(word: u64) -> Option<Self> {
+        (word != 0).then_some(Self(word))
+    }
+
+    /// Never 0.
+    pub(super) fn word(self) -> u64 {
+        self.0
+    }
+
+    fn group(self) -> u64 {
+        self.0 >> NUMBER_BITS
+    }
+
+    fn byte(self) -> u64 {
+        ATTACH_LOCK + 1 + (self.0 & (NUMBERS - 1))
+    }
+}
+
+/// What a participant's entry says of its process, for where the kernel cannot be asked.
+#[derive(Clone, Copy)]
+pub(super) struct Signed {
+    /// 0 while it is not known.
+    pub(super) pid: u32,
+    /// When it registered, on the clock of [`since_boot_ns`](crate::sys::clock::since_boot_ns).
+    pub(super) since: u64,
+}
+
+/// This process's own id, for threads that do not hold the lock of the attachments; 0 if it is no member.
+/// Changed only by threads that hold it, and in a child by its only thread.
+static OWN_ID: AtomicU64 = AtomicU64::new(0);
+/// The descriptor that belongs to it.
+static FD: SharedKept = SharedKept::none();
+
+/// The pid namespace of this process, once that was asked for; 0 in a new child.
+static NAMESPACE: AtomicU64 = AtomicU64::new(0);
+
+/// The pid namespace of this process; 0 where the system does not tell.
+pub(super) fn pid_namespace() -> u64 {
+    let known = NAMESPACE.load(Ordering::Relaxed);
+    if known != 0 {
+        return known;
+    }
+    let found = process::pid_namespace();
+    // A process keeps its own, and a child may have another. A process that is no member may have no
+    // hook that runs in a child.
+    if OWN_ID.load(Ordering::Relaxed) != 0 {
+        NAMESPACE.store(found, Ordering::Relaxed);
+    }
+    found
+}
+
+/// Whether member `id` lives. `signed` is asked for only where the kernel cannot be; it is `None` if
+/// its process id means nothing here.
+pub(super) fn is_alive(id: MemberId, signed: impl FnOnce() -> Option<Signed>) -> Result<bool> {
+    let own = MemberId(OWN_ID.load(Ordering::Relaxed));
+    if id == own {
+        return Ok(true);
+    }
+    let is_held = |fd| Ok(ofd::first_held(fd, id.byte(), 1)?.is_some());
+    if id.group() == own.group()
+        && let Some(fd) = FD.get()
+    {
+        return is_held(fd);
+    }
+    let _streams = StreamsTaken::new();
+    match shm::open_file(&name::liveness_file(id.group())) {
+        Ok(file) => is_held(file.as_fd()),
+        Err(err) => match (signed(), err) {
+            (Some(Signed { pid, since }), _) if pid != 0 => Ok(process::is_older(pid, since)),
+            // Most likely it was collected.
+            (_, Error::NotFound { .. }) => Ok(false),
+            (Some(_), _) => Ok(true),
+            (None, err) => Err(err),
+        },
+    }
+}
+
+/// A membership that this process has taken.
+pub(super) struct Member {
+    id: MemberId,
+    /// The open file description that has the lock.
+    file: File,
+}
+
+impl Member {
+    pub(super) fn id(&self) -> MemberId {
+        self.id
+    }
+
+    /// The file that keeps it alive, until that and all its copies are closed.
+    pub(super) fn into_file(self) -> File {
+        self.file
+    }
+
+    /// The first member of a new group.
+    fn found() -> Result<Self> {
+        for _ in 0..TRIES {
+            let [random] = process::random();
+            let group = random >> (64 - GROUP_BITS);
+            let file = match shm::create_file(&name::liveness_file(group)) {
+                Err(Error::Exists { .. }) => continue,
+                file => file?,
+            };
+            crash_point!();
+            // None if it was collected before it had a member.
+            if let Some(member) = Self::enter(group, file)? {
+                return Ok(member);
+            }
+        }
+        Err(Error::corrupt(
+            "the liveness file of this process was removed each time it was created",
+        ))
+    }
+
+    /// A new member of `group`, if its file is there and no stopped process has its attach lock.
+    fn join(group: u64) -> Result<Option<Self>> {
+        let named = name::liveness_file(group);
+        let file = match shm::open_file(&named) {
+            Err(Error::NotFound { .. }) => return Ok(None),
+            file => file?,
+        };
+        let facts = file.metadata().map_err(|_| Error::last_os("fstat"))?;
+        shm::check_user(&named, &facts)?;
+        Self::enter(group, file)
+    }
+
+    /// The same, by a description of its file that no other process has.
+    fn enter(group: u64, file: File) -> Result<Option<Self>> {
+        let Some(lock) = AttachLock::acquire_soon(file.as_fd())? else {
+            return Ok(None);
+        };
+        if !shm::names(&name::liveness_file(group), file.as_fd()) {
+            return Ok(None);
+        }
+        let id = take_number(group, &file)?;
+        drop(lock);
+        Ok(Some(Self { id, file }))
+    }
+}
+
+/// The next number of `group`, and its lock. Under the file's attach lock.
+fn take_number(group: u64, file: &File) -> Result<MemberId> {
+    let facts = file.metadata().map_err(|_| Error::last_os("fstat"))?;
+    // Id 0 is no member's. To make a file too large raises a signal.
+    let most = limits::file_size().map_or(NUMBERS, |limit| limit.min(NUMBERS));
+    for number in facts.len().max(1)..most {
+        let id = MemberId(group << NUMBER_BITS | number);
+        if ofd::try_lock(file.as_fd(), id.byte())? {
+            crash_point!();
+            file.set_len(number + 1)
+                .map_err(|_| Error::last_os("ftruncate"))?;
+            crash_point!();
+            return Ok(id);
+        }
+    }
+    Err(Error::Exhausted {
+        what: "processes of one liveness group",
+        limit: most,
+    })
+}
+
+/// The member that a process is.
+struct OwnMember {
+    id: MemberId,
+    fd: Kept,
+    /// Keeps the lock if the program closes the descriptor. None where `madvise` does nothing, since
+    /// all children would have the mapping.
+    page: Option<Pages>,
+}
+
+impl OwnMember {
+    /// `for_child`: of a process that is yet to be forked.
+    fn new(member: Member, for_child: bool) -> Result<Self> {
+        let page = match mapping::commits() {
+            true => Some(Pages::map(member.file.as_fd(), SIZE)?),
+            false => None,
+        };
+        let own = Self {
+            id: member.id,
+            fd: Kept::new(member.file.into()),
+            page,
+        };
+        own.hand_on(for_child);
+        Ok(own)
+    }
+
+    fn hand_on(&self, to_children: bool) {
+        if let Some(page) = &self.page {
+            page.hand_on(to_children);
+        }
+    }
+
+    /// Publishes what other threads have to know of it.
+    fn announce(&self) {
+        FD.set(&self.fd);
+        OWN_ID.store(self.id.word(), Ordering::Relaxed);
+    }
+
+    /// Another member of the same group.
+    fn another(&self) -> Result<Option<Member>> {
+        let group = self.id.group();
+        let Some(fd) = self.fd.get() else {
+            return Member::join(group);
+        };
+        let file = shm::reopen(fd, [name::liveness_file(group).as_str()])?;
+        let Some(lock) = AttachLock::acquire_soon(file.as_fd())? else {
+            return Ok(None);
+        };
+        let id = take_number(group, &file)?;
+        drop(lock);
+        Ok(Some(Member { id, file }))
+    }
+}
+
+/// This process's membership, and that of a child that it is about to fork. Guarded by the lock of the
+/// attachments.
+pub(super) struct ProcessLiveness {
+    own: Option<OwnMember>,
+    next: Option<OwnMember>,
+    /// A child shares this membership; or this is the child.
+    shared_slot: bool,
+}
+
+impl ProcessLiveness {
+    pub(super) const fn new() -> Self {
+        Self {
+            own: None,
+            next: None,
+            shared_slot: false,
+        }
+    }
+
+    /// This process's id. If it is no member yet it becomes one: of the group of one of `others`, if there
+    /// is any.
+    ///
+    /// # Errors
+    /// `Os`: no descriptor is to be had; `NoSpace` and `NoInodes` for a new group's file.
+    pub(super) fn enter(&mut self, others: &[MemberId]) -> Result<MemberId> {
+        if let Some(own) = &self.own {
+            return Ok(own.id);
+        }
+        let mut joined = others
+            .iter()
+            .filter_map(|id| Member::join(id.group()).ok()?);
+        let member = match joined.next() {
+            Some(member) => member,
+            None => Member::found()?,
+        };
+        let own = self.own.insert(OwnMember::new(member, false)?);
+        own.announce();
+        Ok(own.id)
+    }
+
+    /// A member that is no process: it lives for as long as its descriptor is open in any process.
+    ///
+    /// # Errors
+    /// As for [`enter`](Self::enter).
+    pub(super) fn another(&self) -> Result<Member> {
+        let joined = match &self.own {
+            Some(own) => own.another().unwrap_or(None),
+            None => None,
+        };
+        joined.map_or_else(Member::found, Ok)
+    }
+
+    /// The id of a child that is about to be forked; `None` if it has to share this process's, or there
+    /// is none.
+    pub(super) fn before_fork(&mut self) -> Option<MemberId> {
+        let own = self.own.as_ref()?;
+        let _streams = StreamsTaken::new();
+        let next = self
+            .another()
+            .and_then(|member| OwnMember::new(member, true));
+        match next {
+            Ok(next) => Some(self.next.insert(next).id),
+            Err(_) => {
+                own.hand_on(true);
+                self.shared_slot = true;
+                None
+            }
+        }
+    }
+
+    /// In the parent: the child has what was made for it. If there is no child, it is gone.
+    pub(super) fn after_fork_in_parent(&mut self) {
+        self.next = None;
+        if let Some(own) = &self.own {
+            own.hand_on(false);
+        }
+    }
+
+    /// In the child: it takes the membership that was made for it. System calls only.
+    pub(super) fn after_fork_in_child(&mut self) {
+        NAMESPACE.store(0, Ordering::Relaxed);
+        let Some(next) = self.next.take() else {
+            return;
+        };
+        crash_point!();
+        next.hand_on(false);
+        next.announce();
+        // The new membership is the child's alone.
+        self.shared_slot = false;
+        if let Some(mut old) = self.own.replace(next) {
+            // It is not in this process, whose copy of the descriptor is closed.
+            std::mem::forget(old.page.take());
+        }
+    }
+
+    /// This process has no object: it leaves its group. The last member removes the group's file.
+    pub(super) fn leave(&mut self) {
+        let Some(own) = self.own.take() else { return };
+        OWN_ID.store(0, Ordering::Relaxed);
+        FD.clear();
+        if std::mem::take(&mut self.shared_slot) {
+            // The lock is released with the last process that shares it, and `gc` removes the file.
+            return;
+        }
+        let named = name::liveness_file(own.id.group());
+        match own.fd.get() {
+            Some(fd) => {
+                ofd::unlock(fd, own.id.byte());
+                crash_point!();
+                remove_if_empty(&named, fd);
+            }
+            // The lock is released with the mapping; then it can be seen whether it was the last.
+            None => {
+                let id = own.id;
+                drop(own);
+                sweep(id);
+            }
+        }
+    }
+}
+
+/// Removes the file of this member's group if it has no member any more.
+pub(super) fn sweep(id: MemberId) {
+    let named = name::liveness_file(id.group());
+    if let Ok(file) = shm::open_file(&named) {
+        remove_if_empty(&named, file.as_fd());
+    }
+}
+
+/// Removes the file of a group if it has no other member.
+fn remove_if_empty(named: &str, fd: BorrowedFd<'_>) {
+    if let Ok(Some(_lock)) = AttachLock::try_acquire(fd)
+        && let Ok(None) = ofd::first_held(fd, 0, 0)
+    {
+        shm::unlink_if_same(named, fd);
+    }
+}
