@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
-use super::core::{Core, Held};
+use super::core::{Core, Owned};
 use super::element::Element;
 use super::sort;
 use super::store::Store;
@@ -17,13 +17,13 @@ use crate::error::{Error, Result};
 /// when the process is killed, but what was done before it stays done. While it lives all
 /// others wait, and so would this thread, for ever, if it used the list itself.
 pub struct Locked<'a> {
-    held: Held<'a>,
+    owned: Owned<'a>,
 }
 
 impl std::fmt::Debug for Locked<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Locked")
-            .field("name", &self.held.core.name())
+            .field("name", &self.owned.core.name())
             .finish()
     }
 }
@@ -31,12 +31,14 @@ impl std::fmt::Debug for Locked<'_> {
 impl<'a> Locked<'a> {
     #[inline]
     pub(super) fn new(core: &'a Core) -> Result<Self> {
-        Ok(Self { held: core.lock()? })
+        Ok(Self {
+            owned: core.lock()?,
+        })
     }
 
     #[inline]
     fn store(&self) -> Store<'_> {
-        self.held.core.store()
+        self.owned.core.store()
     }
 
     /// The view, if the list has an element `index`.
@@ -290,7 +292,7 @@ impl<'a> Locked<'a> {
 
     #[inline]
     fn check(&self, bytes: &[u8]) -> Result<()> {
-        let limit = max_element(self.held.core);
+        let limit = max_element(self.owned.core);
         if bytes.len() as u64 > limit {
             return Err(Error::TooLarge {
                 what: "element",
@@ -305,5 +307,5 @@ impl<'a> Locked<'a> {
 /// The largest element that a list may hold.
 #[inline]
 pub(super) fn max_element(core: &Core) -> u64 {
-    core.heap.capacity() / 2
+    core.heap().capacity() / 2
 }

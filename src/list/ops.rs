@@ -127,7 +127,7 @@ impl List {
 
     /// Bytes of data, overhead included, that the list may grow to.
     pub fn max_capacity(&self) -> u64 {
-        self.core.heap.capacity()
+        self.core.heap().capacity()
     }
 
     /// The largest element, in bytes: half of [`max_capacity`](Self::max_capacity).

@@ -99,7 +99,7 @@ impl Map {
         self.check(key, &[])?;
         self.core.change(key, |shard, found| {
             let (sum, bytes) = sum(counter(found)?);
-            let pair = Pair::new(key, &bytes).expiring(found.expires());
+            let pair = Pair::new(key, &bytes).expiring_at(found.expires());
             shard.store.write(found, &pair)?;
             Ok(sum)
         })

@@ -4,10 +4,10 @@
 //! offset   size       field      invariant
 //!      0      8       version    E1: grows with every write in the shard, never repeats
 //!      8      4       key_len    E2: at most MAX_KEY, in the lower 27 bits; bit 31: it expires;
-//!                                bit 30: born; bits 27 and 28: how many of the two it has
+//!                                bit 30: inserted_at; bits 27 and 28: how many of the two it has
 //!     12      4       value_len
 //!     16      8       expires    only if it does: when, on CLOCK_MONOTONIC in nanoseconds
-//!      +      8       born       only in an ordered map: when the key was inserted, as above
+//!      +      8       inserted_at       only in an ordered map: when the key was inserted, as above
 //!          key_len    key
 //!          value_len  value
 //! ```
@@ -30,22 +30,22 @@ use crate::sys::clock::now_ns;
 pub(super) const MAX_KEY: usize = 64 * 1024;
 
 #[repr(C)]
-struct Header {
+struct EntryHeader {
     version: AtomicU64,
     key_len: AtomicU32,
     value_len: AtomicU32,
 }
 
-const HEADER: u64 = size_of::<Header>() as u64;
+const HEADER: u64 = size_of::<EntryHeader>() as u64;
 const _: () = assert!(HEADER == 16);
 
 // SAFETY: `repr(C)`, atomics only.
-unsafe impl Shared for Header {}
+unsafe impl Shared for EntryHeader {}
 
 /// The bit of `key_len` that says that the entry expires.
 const EXPIRES: u32 = 1 << 31;
 /// The bit that says that it knows when its key was inserted.
-const BORN: u32 = 1 << 30;
+const INSERTED_AT: u32 = 1 << 30;
 /// What each of them adds to `key_len`: where the key begins is told by a shift, without a branch.
 const TIME: u32 = 1 << 27;
 /// When an entry expires that does not.
@@ -59,38 +59,38 @@ pub(super) struct Pair<'a> {
     /// Which of the two times it has, as in `key_len`.
     times: u32,
     expires: u64,
-    pub(super) born: u64,
+    pub(super) inserted_at: u64,
 }
 
 impl<'a> Pair<'a> {
     #[inline]
     pub(super) fn new(key: &'a [u8], value: &'a [u8]) -> Self {
-        let (times, expires, born) = (0, NEVER, 0);
+        let (times, expires, inserted_at) = (0, NEVER, 0);
         Self {
             key,
             value,
             times,
             expires,
-            born,
+            inserted_at,
         }
     }
 
     /// It expires at `expires`, on the clock; not at all if that is [`NEVER`].
-    pub(super) fn expiring(mut self, expires: u64) -> Self {
+    pub(super) fn expiring_at(mut self, expires: u64) -> Self {
         if expires != NEVER {
             (self.times, self.expires) = (with(self.times, EXPIRES), expires);
         }
         self
     }
 
-    /// Its key was inserted at `born`, on the clock. For an ordered map.
-    pub(super) fn born(mut self, born: u64) -> Self {
-        (self.times, self.born) = (with(self.times, BORN), born);
+    /// Its key was inserted at `inserted_at`, on the clock. For an ordered map.
+    pub(super) fn inserted_at(mut self, inserted_at: u64) -> Self {
+        (self.times, self.inserted_at) = (with(self.times, INSERTED_AT), inserted_at);
         self
     }
 
     #[inline]
-    pub(super) fn is_mortal(&self) -> bool {
+    pub(super) fn is_expiring(&self) -> bool {
         self.times & EXPIRES != 0
     }
 
@@ -133,7 +133,7 @@ impl<'a> Head<'a> {
     pub(super) fn read(heap: &'a Heap, offset: u64) -> Option<Self> {
         let at = heap.slot(offset)?;
         // SAFETY: a slot is aligned and longer than a header, which is `Shared`.
-        let header: &Header = unsafe { at.cast().as_ref() };
+        let header: &EntryHeader = unsafe { at.cast().as_ref() };
         Some(Self {
             at,
             word: header.key_len.load(Ordering::Relaxed),
@@ -199,7 +199,7 @@ impl<'a> Head<'a> {
 
     /// Whether it ever expires.
     #[inline]
-    pub(super) fn is_mortal(&self) -> bool {
+    pub(super) fn is_expiring(&self) -> bool {
         self.word & EXPIRES != 0
     }
 
@@ -207,7 +207,7 @@ impl<'a> Head<'a> {
     #[inline]
     pub(super) fn expiry(&self) -> Option<&'a AtomicU64> {
         // SAFETY: behind the header, aligned as that is; an atomic may have any value.
-        self.is_mortal()
+        self.is_expiring()
             .then(|| unsafe { self.at.add(HEADER as usize).cast().as_ref() })
     }
 
@@ -220,22 +220,23 @@ impl<'a> Head<'a> {
 
     /// Whether its time is over.
     #[inline]
-    pub(super) fn is_over(&self) -> bool {
-        self.is_mortal() && self.expires() <= now_ns()
+    pub(super) fn is_expired(&self) -> bool {
+        self.is_expiring() && self.expires() <= now_ns()
     }
 
     /// The word that says when its key was inserted, if the map is ordered.
     #[inline]
-    fn birth(&self) -> Option<&'a AtomicU64> {
-        let at = HEADER + 8 * u64::from(self.is_mortal());
+    fn insertion_word(&self) -> Option<&'a AtomicU64> {
+        let at = HEADER + 8 * u64::from(self.is_expiring());
         // SAFETY: as in `expiry`.
-        (self.word & BORN != 0).then(|| unsafe { self.at.add(at as usize).cast().as_ref() })
+        (self.word & INSERTED_AT != 0).then(|| unsafe { self.at.add(at as usize).cast().as_ref() })
     }
 
     /// When its key was inserted; 0 in a map that is not ordered.
     #[inline]
-    pub(super) fn born(&self) -> u64 {
-        self.birth().map_or(0, |word| word.load(Ordering::Relaxed))
+    pub(super) fn inserted_at(&self) -> u64 {
+        self.insertion_word()
+            .map_or(0, |word| word.load(Ordering::Relaxed))
     }
 }
 
@@ -299,7 +300,7 @@ impl<'a> Entry<'a> {
 #[inline]
 fn version_at(entry: NonNull<u8>) -> u64 {
     // SAFETY: as in `Head::read`, through which every one of these came.
-    let header: &Header = unsafe { entry.cast().as_ref() };
+    let header: &EntryHeader = unsafe { entry.cast().as_ref() };
     header.version.load(Ordering::Relaxed)
 }
 
@@ -421,7 +422,7 @@ pub(super) fn write(
 unsafe fn write_at(at: NonNull<u8>, version: u64, pair: &Pair<'_>) {
     let (key, value, times) = (pair.key, pair.value, pair.times);
     // SAFETY: a slot is aligned and longer than a header, which is `Shared`.
-    let header: &Header = unsafe { at.cast().as_ref() };
+    let header: &EntryHeader = unsafe { at.cast().as_ref() };
     header.version.store(version, Ordering::Relaxed);
     header
         .key_len
@@ -438,9 +439,9 @@ unsafe fn write_at(at: NonNull<u8>, version: u64, pair: &Pair<'_>) {
             word.store(pair.expires, Ordering::Relaxed);
             to = to.add(8);
         }
-        if times & BORN != 0 {
+        if times & INSERTED_AT != 0 {
             let word: &AtomicU64 = to.cast().as_ref();
-            word.store(pair.born, Ordering::Relaxed);
+            word.store(pair.inserted_at, Ordering::Relaxed);
             to = to.add(8);
         }
         crash_point!();
@@ -454,13 +455,13 @@ unsafe fn write_at(at: NonNull<u8>, version: u64, pair: &Pair<'_>) {
 
 /// Gives an entry that no table refers to yet another version, and, in an ordered map, the time
 /// when its key was inserted.
-pub(super) fn date(heap: &Heap, offset: u64, version: u64, born: u64) -> Result<()> {
+pub(super) fn date(heap: &Heap, offset: u64, version: u64, inserted_at: u64) -> Result<()> {
     let head = Head::read(heap, offset).ok_or_else(outside)?;
     // SAFETY: as in `Head::read`.
-    let header: &Header = unsafe { head.at.cast().as_ref() };
+    let header: &EntryHeader = unsafe { head.at.cast().as_ref() };
     header.version.store(version, Ordering::Relaxed);
-    if let Some(word) = head.birth() {
-        word.store(born, Ordering::Relaxed);
+    if let Some(word) = head.insertion_word() {
+        word.store(inserted_at, Ordering::Relaxed);
     }
     Ok(())
 }

@@ -38,7 +38,7 @@ impl Map {
     /// # Errors
     /// As for [`set`](Self::set).
     pub fn set_for(&self, key: &[u8], value: &[u8], life: Duration) -> Result<()> {
-        self.put(&Pair::new(key, value).expiring(after(life)))
+        self.put(&Pair::new(key, value).expiring_at(after(life)))
     }
 
     /// Lets `key` live for `life` from now on, or for good. True if it is there.
@@ -57,7 +57,7 @@ impl Map {
             let value = entry.value().to_vec();
             shard
                 .store
-                .write(found, &Pair::new(key, &value).expiring(expires))?;
+                .write(found, &Pair::new(key, &value).expiring_at(expires))?;
             Ok(true)
         })
     }
@@ -86,14 +86,14 @@ impl Map {
             let mut next = Some(0);
             while let Some(from) = next {
                 let shard = self.core.lock(index)?;
-                if !shard.store.has_mortals() {
+                if !shard.store.has_expiring() {
                     break;
                 }
                 let before = shard.store.count();
                 next = shard.store.sweep(from, PURGE)?;
                 purged += before.saturating_sub(shard.store.count()) as usize;
                 drop(shard);
-                self.core.tell(index);
+                self.core.notify_changed(index);
             }
         }
         Ok(purged)

@@ -30,14 +30,14 @@ use crate::sync::crash::crash_point;
 pub(super) const HOLDS: usize = 12;
 
 #[repr(C)]
-struct Hold {
+struct HoldCell {
     what: AtomicU64,
     word: AtomicU64,
 }
 
 /// The holds of a shard in shared memory; drawn at the top of this file.
 #[repr(C)]
-pub(super) struct HoldState([Hold; HOLDS]);
+pub(super) struct HoldState([HoldCell; HOLDS]);
 
 const _: () = assert!(size_of::<HoldState>() == 192);
 
@@ -46,7 +46,7 @@ unsafe impl Shared for HoldState {}
 
 /// What is held, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum HoldKind {
     Lock = 1,
     Pin = 2,
     Kept = 3,
@@ -54,19 +54,19 @@ pub(super) enum Kind {
 
 /// A hold as it was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Held {
+pub(super) struct Hold {
     pub(super) index: usize,
-    pub(super) kind: Kind,
+    pub(super) kind: HoldKind,
     pub(super) what: u64,
     pub(super) owner: Owner,
 }
 
 /// What a word says, if it is a hold's.
-fn decode(word: u64) -> Option<(Kind, Owner)> {
+fn decode(word: u64) -> Option<(HoldKind, Owner)> {
     let kind = match word >> 48 {
-        1 => Kind::Lock,
-        2 => Kind::Pin,
-        3 => Kind::Kept,
+        1 => HoldKind::Lock,
+        2 => HoldKind::Pin,
+        3 => HoldKind::Kept,
         _ => return None,
     };
     let owner = Owner {
@@ -76,14 +76,14 @@ fn decode(word: u64) -> Option<(Kind, Owner)> {
     Some((kind, owner))
 }
 
-impl Held {
+impl Hold {
     fn word(&self) -> u64 {
         (self.kind as u64) << 48 | (self.owner.slot as u64) << 32 | self.owner.generation as u64
     }
 
     /// Whether what is held is an entry.
     pub(super) fn is_entry(&self) -> bool {
-        self.kind != Kind::Lock
+        self.kind != HoldKind::Lock
     }
 }
 
@@ -102,11 +102,11 @@ impl<'a> Holds<'a> {
     }
 
     /// All there are. A word that is no hold's is none.
-    pub(super) fn all(&self) -> impl Iterator<Item = Held> + use<'a> {
+    pub(super) fn all(&self) -> impl Iterator<Item = Hold> + use<'a> {
         let holds = self.state.0.iter().enumerate();
         holds.filter_map(|(index, hold)| {
             let (kind, owner) = decode(hold.word.load(Ordering::Relaxed))?;
-            Some(Held {
+            Some(Hold {
                 index,
                 kind,
                 what: hold.what.load(Ordering::Relaxed),
@@ -116,11 +116,11 @@ impl<'a> Holds<'a> {
     }
 
     /// Holds `what`; `None` if there are as many holds as there can be.
-    pub(super) fn take(&self, kind: Kind, what: u64, owner: Owner) -> Option<Held> {
+    pub(super) fn take(&self, kind: HoldKind, what: u64, owner: Owner) -> Option<Hold> {
         // A word that is no hold's is nobody's: nothing else would ever end it.
-        let free = |hold: &Hold| decode(hold.word.load(Ordering::Relaxed)).is_none();
+        let free = |hold: &HoldCell| decode(hold.word.load(Ordering::Relaxed)).is_none();
         let index = self.state.0.iter().position(free)?;
-        let held = Held {
+        let held = Hold {
             index,
             kind,
             what,
@@ -135,7 +135,7 @@ impl<'a> Holds<'a> {
     }
 
     /// Ends a hold.
-    pub(super) fn end(&self, held: &Held) {
+    pub(super) fn end(&self, held: &Hold) {
         commit_store(&self.state.0[held.index].word, 0);
         crash_point!();
         self.add(-1);
@@ -146,8 +146,8 @@ impl<'a> Holds<'a> {
         let mut kept = false;
         for held in self.of(offset) {
             kept = true;
-            let held = Held {
-                kind: Kind::Kept,
+            let held = Hold {
+                kind: HoldKind::Kept,
                 ..held
             };
             commit_store(&self.state.0[held.index].word, held.word());
@@ -157,7 +157,7 @@ impl<'a> Holds<'a> {
     }
 
     /// Holds of the entry at `offset`.
-    pub(super) fn of(&self, offset: u64) -> impl Iterator<Item = Held> + use<'a> {
+    pub(super) fn of(&self, offset: u64) -> impl Iterator<Item = Hold> + use<'a> {
         self.all()
             .filter(move |held| held.is_entry() && held.what == offset)
     }

@@ -10,7 +10,7 @@
 //!
 //! An ordered map is walked in the order of insertion: the first step copies the keys of all
 //! shards, each shard under its lock, and sorts them by when they were inserted; the values are
-//! read when it is their turn. Two keys that two processes insert within a nanosecond or so
+//! read when it is their handoff. Two keys that two processes insert within a nanosecond or so
 //! stand in any order.
 //!
 //! [`Table::visit_from`]: super::table::Table::visit_from
@@ -69,8 +69,8 @@ impl Cursor {
             let shard = map.core.lock(self.shard)?;
             for (_, offset) in shard.store.whole_table()?.entries() {
                 let entry = Entry::read(shard.store.heap, offset)?;
-                if !entry.is_over() {
-                    keys.push((entry.born(), entry.key().to_vec()));
+                if !entry.is_expired() {
+                    keys.push((entry.inserted_at(), entry.key().to_vec()));
                 }
             }
             self.shard += 1;
@@ -86,7 +86,7 @@ impl Cursor {
         let table = shard.store.whole_table()?;
         let next = table.visit_from(self.tag, STEP, |_, offset| {
             let entry = Entry::read(shard.store.heap, offset)?;
-            if entry.is_over() {
+            if entry.is_expired() {
                 return Ok(());
             }
             let value = (entry.value().len() <= INLINE).then(|| entry.value().to_vec());

@@ -8,7 +8,7 @@ use std::cell::Cell;
 
 use super::Map;
 use super::hash::Hash;
-use super::holds::{Held, Kind};
+use super::holds::{Hold, HoldKind};
 use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::layout::Owner;
@@ -45,8 +45,8 @@ fn what(hash: Hash) -> u64 {
 }
 
 /// Whether it is the lock of the key with this hash.
-fn is_lock_of(held: &Held, hash: Hash) -> bool {
-    held.kind == Kind::Lock && held.what as u32 == hash.tag
+fn is_lock_of(held: &Hold, hash: Hash) -> bool {
+    held.kind == HoldKind::Lock && held.what as u32 == hash.tag
 }
 
 impl Map {
@@ -96,7 +96,7 @@ impl Map {
     fn try_lock(&self, hash: Hash, ask: Ask, began: &Cell<u64>) -> Result<Option<bool>> {
         let (owner, what) = (self.core.owner(), what(hash));
         let shard = self.core.lock_for(hash)?;
-        let turn = self.core.turn_in(hash.shard as usize);
+        let handoff = self.core.handoff_in(hash.shard as usize);
         let holds = shard.store.holds();
         let before = holds.all().find(|held| is_lock_of(held, hash));
         if let Some(before) = before {
@@ -108,14 +108,14 @@ impl Map {
                 if began.get() == 0 {
                     began.set(now);
                 }
-                turn.ask(what, began.get(), now);
+                handoff.ask(what, began.get(), now);
                 return Ok(None);
             }
             holds.end(&before);
-        } else if !turn.admits(what, now_ns) {
+        } else if !handoff.admits(what, now_ns) {
             return Ok(None);
         }
-        let held = self.core.hold(&shard, Kind::Lock, what, owner)?;
+        let held = self.core.hold(&shard, HoldKind::Lock, what, owner)?;
         Ok(held.map(|_| before.is_some()))
     }
 
@@ -131,16 +131,16 @@ impl Map {
         let owner: Owner = self.core.owner();
         let shard = self.core.lock_for(hash)?;
         let holds = shard.store.holds();
-        let ours = |held: &Held| is_lock_of(held, hash) && held.owner == owner;
+        let ours = |held: &Hold| is_lock_of(held, hash) && held.owner == owner;
         let Some(held) = holds.all().find(ours) else {
             return Err(Error::invalid("key", "this process has not locked it"));
         };
         holds.end(&held);
         self.core
-            .turn_in(hash.shard as usize)
+            .handoff_in(hash.shard as usize)
             .unlocked(held.what, now_ns);
         drop(shard);
-        self.core.tell(hash.shard as usize);
+        self.core.notify_changed(hash.shard as usize);
         Ok(())
     }
 }

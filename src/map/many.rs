@@ -70,15 +70,15 @@ impl Map {
                     let (key, value) = (key.as_ref(), value.as_ref());
                     let found = shard.store.find(hash.tag, key)?;
                     let pair = Pair::new(key, value);
-                    let pair = began.map_or(pair, |began| pair.born(began + *index as u64));
+                    let pair = began.map_or(pair, |began| pair.inserted_at(began + *index as u64));
                     shard.store.write(&found, &pair)
                 };
                 let set = group.iter().try_for_each(set);
                 drop(shard);
-                self.core.tell(first.shard as usize);
+                self.core.notify_changed(first.shard as usize);
                 set
             };
-            self.core.or_again(set_all(), set_all)?;
+            self.core.retry_if_full(set_all(), set_all)?;
         }
         Ok(())
     }

@@ -30,25 +30,26 @@
 //! 512 GiB. A shard is repaired in time proportional to what it holds, under its lock.
 
 mod atomic;
+mod cached_slot;
 mod core;
 mod entry;
 mod expiry;
 mod hash;
+mod header;
 mod holds;
 mod iter;
+mod key_handoff;
 mod lock;
 mod many;
 mod ops;
-mod peek;
+mod optimistic;
 mod readers;
 mod repair;
 mod seq;
-mod spare;
 mod store;
 mod table;
 #[cfg(test)]
 mod tests;
-mod turns;
 mod view;
 mod watch;
 

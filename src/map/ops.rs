@@ -5,11 +5,12 @@ use crate::error::{Error, Result};
 use crate::segment::{self, Kind, Options, Section, Segment, Spec};
 use crate::sys::limits;
 
-use super::core::{self, Core};
+use super::core::Core;
 use super::entry::{Entry, MAX_KEY, Pair, Value, fits};
 use super::hash::SHARDS;
+use super::header;
 use super::iter::Iter;
-use super::peek::Torn;
+use super::optimistic::ReadConflict;
 use super::store::Lookup;
 use super::view::LARGE;
 use crate::heap::{BLOCK, Heap};
@@ -111,15 +112,15 @@ impl Map {
         let spec = Spec {
             kind: Kind::Map,
             layout: LAYOUT,
-            size: core::segment_size(blocks as u32),
-            commit: core::BIRTH,
+            size: header::segment_size(blocks as u32),
+            commit: header::INITIAL_COMMIT,
             section: Section::ALL,
         };
         let segment = Segment::open_or_create(name, options, &spec, |segment| {
-            core::init(segment, blocks as u32, reserve as u32, options.ordered)
+            header::init(segment, blocks as u32, reserve as u32, options.ordered)
         })?;
         let core = Core::attach(segment)?;
-        let max_value = (core.heap.capacity() / 2).min(u32::MAX as u64);
+        let max_value = (core.heap().capacity() / 2).min(u32::MAX as u64);
         Ok(Self { core, max_value })
     }
 
@@ -130,7 +131,7 @@ impl Map {
 
     /// Bytes of data, overhead included, that the map may grow to.
     pub fn max_capacity(&self) -> u64 {
-        self.core.heap.capacity()
+        self.core.heap().capacity()
     }
 
     /// The largest value, in bytes: half of [`max_capacity`](Self::max_capacity), and at
@@ -215,9 +216,9 @@ impl Map {
         mut read: impl FnMut(Value) -> T,
     ) -> Result<Option<T>> {
         let hash = self.core.hasher.hash(key);
-        match self.core.peek(hash, key, &mut read) {
+        match self.core.read_optimistic(hash, key, &mut read) {
             Ok(found) => Ok(found),
-            Err(torn) => self.read_again(torn, key, read),
+            Err(conflict) => self.read_again(conflict, key, read),
         }
     }
 
@@ -225,19 +226,19 @@ impl Map {
     #[cold]
     fn read_again<T>(
         &self,
-        mut torn: Torn,
+        mut conflict: ReadConflict,
         key: &[u8],
         mut read: impl FnMut(Value) -> T,
     ) -> Result<Option<T>> {
         let hash = self.core.hasher.hash(key);
         for _ in 1..TRIES {
-            if let Torn::Lock = torn {
+            if let ReadConflict::Lock = conflict {
                 break;
             }
             std::hint::spin_loop();
-            match self.core.peek(hash, key, &mut read) {
+            match self.core.read_optimistic(hash, key, &mut read) {
                 Ok(found) => return Ok(found),
-                Err(again) => torn = again,
+                Err(again) => conflict = again,
             }
         }
         self.read_held(key, read)
@@ -361,7 +362,7 @@ impl Map {
     pub fn clear(&self) -> Result<()> {
         for index in 0..SHARDS {
             let cleared = self.core.lock(index)?.store.clear();
-            self.core.tell(index);
+            self.core.notify_changed(index);
             cleared?;
         }
         Ok(())

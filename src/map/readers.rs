@@ -21,20 +21,20 @@
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 
-use crate::error::Result;
-use crate::heap::{Backing, PAGE};
+use crate::error::{Error, Result};
+use crate::heap::{Backing, Memory, PAGE};
 use crate::layout::{Offset, Region, Shared};
 use crate::segment::Segment;
 
 /// Threads of one process that may read at the same time. More take the lock.
 const LANES: usize = 4;
-const SEATS: usize = 1024;
+const PARTICIPANTS: usize = 1024;
 /// Participants whose lines share a page.
-const SEATS_PER_PAGE: u32 = (PAGE as usize / size_of::<Seat>()) as u32;
+const PARTICIPANTS_PER_PAGE: u32 = (PAGE as usize / size_of::<ParticipantLines>()) as u32;
 /// Bytes of all lines.
 pub(super) const SIZE: u64 = size_of::<Lines>() as u64;
 /// How often to look whether a reader has come to an end. A read takes 0.1 us.
-const LOOKS: u32 = 1000;
+const TRIES: u32 = 1000;
 
 #[repr(C)]
 struct Line {
@@ -42,10 +42,10 @@ struct Line {
     _unused: [AtomicU32; 15],
 }
 
-type Seat = [Line; LANES];
+type ParticipantLines = [Line; LANES];
 
 #[repr(C)]
-struct Lines([Seat; SEATS]);
+struct Lines([ParticipantLines; PARTICIPANTS]);
 
 const _: () = assert!(size_of::<Line>() == 64 && SIZE == 256 << 10);
 
@@ -57,7 +57,7 @@ const BUSY: *mut () = ptr::dangling_mut();
 
 /// The lines of all participants. Which are this process's, [`Segment::known`] says once they are
 /// ready.
-pub(super) struct Readers {
+struct Readers {
     lines: &'static Lines,
     base: u64,
     /// In shared memory: pages of lines that hold memory. Only grows.
@@ -77,7 +77,7 @@ impl Drop for Reading<'_> {
 
 impl Readers {
     /// Lines that begin at `base` of the region.
-    pub(super) fn new(region: Region, base: u64, pages: &'static AtomicU32) -> Result<Self> {
+    fn new(region: Region, base: u64, pages: &'static AtomicU32) -> Result<Self> {
         Ok(Self {
             lines: region.resolve(Offset::new(base))?,
             base,
@@ -85,22 +85,16 @@ impl Readers {
         })
     }
 
-    /// Says that this thread reads. `None` if it cannot say so, and has to take the lock.
-    #[inline(always)]
-    pub(super) fn enter(&self, segment: &Segment) -> Option<Reading<'_>> {
-        self.enter_at(lane(), segment)
-    }
-
     #[inline(always)]
     fn enter_at(&self, lane: usize, segment: &Segment) -> Option<Reading<'_>> {
         let known = segment.known().load(Ordering::Acquire);
-        let seat = match known > BUSY {
-            // SAFETY: `sit_down` put it there: one of `lines`.
-            true => unsafe { &*known.cast::<Seat>() },
-            false => self.sit_down(segment)?,
+        let ours = match known > BUSY {
+            // SAFETY: `register` put it there: one of `lines`.
+            true => unsafe { &*known.cast::<ParticipantLines>() },
+            false => self.register(segment)?,
         };
-        let reading = &seat[lane % LANES].reading;
-        // SYNC: with the fence in `are_out`, a full barrier; a swap is one by itself on x86.
+        let reading = &ours[lane % LANES].reading;
+        // SYNC: with the fence in `have_ended`, a full barrier; a swap is one by itself on x86.
         let before = reading.swap(1, Ordering::SeqCst);
         if cfg!(not(target_arch = "x86_64")) {
             fence(Ordering::SeqCst);
@@ -110,49 +104,51 @@ impl Readers {
 
     /// Makes the lines of this participant ready: they have memory, and say what is true.
     #[cold]
-    fn sit_down(&self, segment: &Segment) -> Option<&Seat> {
+    fn register(&self, segment: &Segment) -> Option<&ParticipantLines> {
         let known = segment.known();
         let claim =
             known.compare_exchange(ptr::null_mut(), BUSY, Ordering::Acquire, Ordering::Relaxed);
         // Another thread is about it, or just was.
         claim.ok()?;
         let slot = segment.slot();
-        let pages = u32::from(slot) / SEATS_PER_PAGE + 1;
+        let pages = u32::from(slot) / PARTICIPANTS_PER_PAGE + 1;
         if segment.commit(self.base, u64::from(pages) * PAGE).is_err() {
             known.store(ptr::null_mut(), Ordering::Release);
             return None;
         }
         self.pages.fetch_max(pages, Ordering::SeqCst);
-        let seat = self.seat(slot);
-        for line in seat {
+        let ours = self.lines_of(slot);
+        for line in ours {
             // Who had this place before may have died reading.
             line.reading.store(0, Ordering::SeqCst);
         }
-        known.store(ptr::from_ref(seat).cast_mut().cast(), Ordering::Release);
-        Some(seat)
+        known.store(ptr::from_ref(ours).cast_mut().cast(), Ordering::Release);
+        Some(ours)
     }
 
     /// A participant's lines.
-    fn seat(&self, slot: u16) -> &Seat {
-        &self.lines.0[usize::from(slot) % SEATS]
+    fn lines_of(&self, slot: u16) -> &ParticipantLines {
+        &self.lines.0[usize::from(slot) % PARTICIPANTS]
     }
 
     /// Whether all who may read what has just been made unreachable have come to an end.
-    fn are_out(&self, segment: &Segment) -> bool {
+    fn have_ended(&self, segment: &Segment) -> bool {
         // SYNC: with the swap in `enter`.
         fence(Ordering::SeqCst);
         let pages = self.pages.load(Ordering::SeqCst);
-        let seats = pages.saturating_mul(SEATS_PER_PAGE).min(SEATS as u32);
-        (0..seats as u16).all(|slot| {
-            let is_out = |line: &Line| line.reading.load(Ordering::Acquire) == 0;
-            let comes_out = |line: &Line| {
-                (0..LOOKS).any(|_| {
+        let participants = pages
+            .saturating_mul(PARTICIPANTS_PER_PAGE)
+            .min(PARTICIPANTS as u32);
+        (0..participants as u16).all(|slot| {
+            let has_ended = |line: &Line| line.reading.load(Ordering::Acquire) == 0;
+            let ends_soon = |line: &Line| {
+                (0..TRIES).any(|_| {
                     std::hint::spin_loop();
-                    is_out(line)
+                    has_ended(line)
                 })
             };
-            let mut lines = self.seat(slot).iter();
-            lines.all(|line| is_out(line) || comes_out(line))
+            let mut lines = self.lines_of(slot).iter();
+            lines.all(|line| has_ended(line) || ends_soon(line))
                 || matches!(segment.is_taken(slot), Ok(false))
         })
     }
@@ -168,18 +164,45 @@ fn lane() -> usize {
 }
 
 /// The memory of a map: given back only while nobody reads it.
-pub(super) struct Memory<'a> {
-    pub(super) segment: &'a Segment,
-    pub(super) readers: &'a Readers,
+pub(super) struct MapMemory {
+    readers: Readers,
+    // Last: `readers` points into it.
+    segment: Segment,
 }
 
-impl Backing for Memory<'_> {
+impl MapMemory {
+    /// `pages` is the word of [`Readers`] in the map's header.
+    pub(super) fn new(segment: Segment, pages: &'static AtomicU32) -> Result<Self> {
+        let region = segment.region();
+        let base = (region.len() as u64)
+            .checked_sub(SIZE)
+            .ok_or_else(|| Error::corrupt("a map is too short for its readers"))?;
+        Ok(Self {
+            readers: Readers::new(region, base, pages)?,
+            segment,
+        })
+    }
+
+    /// Says that this thread reads. `None` if it cannot say so, and has to take the lock.
+    #[inline(always)]
+    pub(super) fn enter(&self) -> Option<Reading<'_>> {
+        self.readers.enter_at(lane(), &self.segment)
+    }
+}
+
+impl Memory for MapMemory {
+    fn segment(&self) -> &Segment {
+        &self.segment
+    }
+}
+
+impl Backing for MapMemory {
     fn commit(&self, offset: u64, len: u64) -> Result<()> {
         self.segment.commit(offset, len)
     }
 
     fn decommit(&self, offset: u64, len: u64) -> Result<()> {
-        if self.readers.are_out(self.segment) {
+        if self.readers.have_ended(&self.segment) {
             return self.segment.decommit(offset, len);
         }
         Ok(())
@@ -188,9 +211,14 @@ impl Backing for Memory<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::LANES;
+    use super::{LANES, Reading};
     use crate::map::Map;
     use crate::segment;
+
+    fn enter_at(map: &Map, lane: usize) -> Option<Reading<'_>> {
+        let memory = map.core.memory();
+        memory.readers.enter_at(lane, &memory.segment)
+    }
 
     fn committed(map: &Map) -> u64 {
         segment::stat(map.name()).unwrap().committed
@@ -211,7 +239,7 @@ mod tests {
         map.set(b"k", b"v").unwrap();
         let other = Map::open(map.name()).unwrap();
         assert!(left(&map) < 1 << 16);
-        let reading = other.core.readers.enter(&other.core.segment).unwrap();
+        let reading = other.core.memory().enter().unwrap();
         assert!(left(&map) >= 1 << 20);
         drop(reading);
         // Freed again, it goes; and it has been used again.
@@ -220,7 +248,7 @@ mod tests {
         assert!(map.remove(b"large").unwrap());
         assert!(committed(&map) + (1 << 20) <= full);
         // Who is gone does not read.
-        std::mem::forget(other.core.readers.enter(&other.core.segment));
+        std::mem::forget(other.core.memory().enter());
         drop(other);
         assert!(left(&map) < 1 << 16);
         map.verify().unwrap();
@@ -229,7 +257,7 @@ mod tests {
     #[test]
     fn a_forked_child_reads_on_lines_of_its_own() {
         let map = Map::anonymous().unwrap();
-        let enter = || map.core.readers.enter_at(0, &map.core.segment);
+        let enter = || enter_at(&map, 0);
         let line = || std::ptr::from_ref(enter().unwrap().0);
         let ours = line();
         assert_eq!(line(), ours);
@@ -251,9 +279,9 @@ mod tests {
     #[test]
     fn two_threads_on_one_line_do_not_read_at_the_same_time() {
         let map = Map::anonymous().unwrap();
-        let enter = || map.core.readers.enter_at(0, &map.core.segment);
+        let enter = || enter_at(&map, 0);
         let all: Vec<_> = (0..LANES)
-            .map(|lane| map.core.readers.enter_at(lane, &map.core.segment).unwrap())
+            .map(|lane| enter_at(&map, lane).unwrap())
             .collect();
         assert!(enter().is_none());
         // By the lock, then.

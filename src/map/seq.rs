@@ -37,6 +37,12 @@ impl Seq {
         self.begin(self.0.load(Ordering::Relaxed), true)
     }
 
+    /// Sends all readers to the lock, until a repair.
+    #[cold]
+    pub(super) fn leave_odd(&self) {
+        std::mem::forget(self.repair());
+    }
+
     #[inline]
     fn begin(&self, now: u64, outermost: bool) -> Change<'_> {
         let odd = now | 1;

@@ -7,8 +7,8 @@
 //!     16     8  count    owner of the lock   derived: entries in the table
 //!     24     8  tombs    owner of the lock   derived: tombstones in the table
 //!     32     8  seq      owner of the lock   S3: odd while anything above changes, see `seq`
-//!     40     4  mortal   owner of the lock   derived: entries that expire
-//!     44     4  broom    owner of the lock   where to look next for those that have
+//!     40     4  expiring   owner of the lock   derived: entries that expire
+//!     44     4  sweep_cursor    owner of the lock   where to look next for those that have
 //!     48     4  held     owner of the lock   derived: how many of the holds are in use
 //!     52     4  ordered  creator             constant: 1 if entries say when they were inserted
 //!     56     8  spare    owner of the lock   derived: a place to write to next, see `spare`
@@ -34,11 +34,11 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use super::cached_slot::CachedSlot;
 use super::entry::{self, Entry, Pair};
 use super::hash::TAG_BITS;
-use super::holds::{Held, HoldState, Holds, Kind};
+use super::holds::{Hold, HoldKind, HoldState, Holds};
 use super::seq::Seq;
-use super::spare::Spare;
 use super::table::{self, Geometry, SLOTS_PER_BLOCK, Table};
 use crate::error::{Error, Result};
 use crate::heap::{Extents, Heap, Purpose, SlabState, Slabs, commit_store};
@@ -54,11 +54,11 @@ pub(super) struct StoreState {
     pub(super) count: AtomicU64,
     pub(super) tombs: AtomicU64,
     pub(super) seq: Seq,
-    pub(super) mortal: AtomicU32,
-    broom: AtomicU32,
+    pub(super) expiring: AtomicU32,
+    sweep_cursor: AtomicU32,
     held: AtomicU32,
     pub(super) ordered: AtomicU32,
-    spare: Spare,
+    cached_slot: CachedSlot,
     pub(super) slabs: SlabState,
     holds: HoldState,
 }
@@ -92,12 +92,12 @@ pub(super) struct Lookup<'a> {
     slot: Option<usize>,
     /// What the slot refers to, if it is the key's, and where that is.
     there: Option<(u64, Entry<'a>)>,
-    /// Whether the time of what is there is over.
-    over: bool,
+    /// Whether the time of what is there is expired.
+    expired: bool,
 }
 
 impl<'a> Lookup<'a> {
-    /// The entry; none if there is none, or its time is over.
+    /// The entry; none if there is none, or its time is expired.
     #[inline]
     pub(super) fn entry(&self) -> Option<Entry<'a>> {
         self.place().map(|(_, entry)| entry)
@@ -106,7 +106,7 @@ impl<'a> Lookup<'a> {
     /// The same, and where it is.
     #[inline]
     pub(super) fn place(&self) -> Option<(u64, Entry<'a>)> {
-        self.there.filter(|_| !self.over)
+        self.there.filter(|_| !self.expired)
     }
 
     /// The version of the entry, 0 if there is none.
@@ -115,7 +115,7 @@ impl<'a> Lookup<'a> {
     }
 }
 
-/// Slots that every change looks at for entries whose time is over.
+/// Slots that every change looks at for entries whose time is expired.
 const SWEEP: usize = 8;
 
 /// Slots of a table that may be in use, tombstones included, in every 20. More than 17 and
@@ -169,7 +169,7 @@ impl<'a> Store<'a> {
         }
     }
 
-    /// Entries in the shard, those included whose time is over.
+    /// Entries in the shard, those included whose time is expired.
     #[inline]
     pub(super) fn count(&self) -> u64 {
         self.state.count.load(Ordering::Relaxed)
@@ -201,7 +201,7 @@ impl<'a> Store<'a> {
                     tag,
                     slot: Some(slot),
                     there: Some((offset, entry)),
-                    over: entry.is_over(),
+                    expired: entry.is_expired(),
                 });
             }
         }
@@ -210,7 +210,7 @@ impl<'a> Store<'a> {
             tag,
             slot: search.vacancy(),
             there: None,
-            over: false,
+            expired: false,
         })
     }
 
@@ -225,19 +225,19 @@ impl<'a> Store<'a> {
         let dated;
         let pair = match self.is_ordered() {
             true => {
-                dated = pair.born(self.birth(lookup, pair.born));
+                dated = pair.inserted_at(self.insertion_time(lookup, pair.inserted_at));
                 &dated
             }
             false => pair,
         };
         let bytes = pair.size();
-        let new = match self.state.spare.take(bytes) {
+        let new = match self.state.cached_slot.take(bytes) {
             Some(place) => place,
             None => self.slabs().allocate(bytes)?,
         };
         let version = self.next_version();
         entry::write(self.heap, (new, bytes), version, pair)?;
-        self.publish(lookup, (table, slot), new, pair.is_mortal())
+        self.publish(lookup, (table, slot), new, pair.is_expiring())
     }
 
     /// The same for an entry that was written before, to a place of its own at `new`.
@@ -252,16 +252,21 @@ impl<'a> Store<'a> {
     ) -> Result<()> {
         let _change = self.state.seq.change();
         let place = self.slot_for(lookup)?;
-        entry::date(self.heap, new, self.next_version(), self.birth(lookup, 0))?;
+        entry::date(
+            self.heap,
+            new,
+            self.next_version(),
+            self.insertion_time(lookup, 0),
+        )?;
         self.publish(lookup, place, new, expires)
     }
 
     /// When the key that was looked up was inserted: if it is not there, `given` or else now. 0 in
     /// a map that is not ordered.
-    fn birth(&self, lookup: &Lookup<'a>, given: u64) -> u64 {
+    fn insertion_time(&self, lookup: &Lookup<'a>, given: u64) -> u64 {
         match lookup.entry() {
             _ if !self.is_ordered() => 0,
-            Some(entry) => entry.born(),
+            Some(entry) => entry.inserted_at(),
             None if given != 0 => given,
             None => now_ns(),
         }
@@ -289,20 +294,20 @@ impl<'a> Store<'a> {
         lookup: &Lookup<'a>,
         (table, slot): (Table<'a>, usize),
         new: u64,
-        mortal: bool,
+        expiring: bool,
     ) -> Result<()> {
         let was_tomb = table.publish(slot, lookup.tag, new);
         crash_point!();
         let Some((old, entry)) = lookup.there else {
-            self.count_mortal(i32::from(mortal));
+            self.count_expiring(i32::from(expiring));
             add(&self.state.count, 1);
             if was_tomb {
                 add(&self.state.tombs, -1);
             }
             return Ok(());
         };
-        self.count_mortal(i32::from(mortal) - i32::from(entry.is_mortal()));
-        if !self.holds().any() && self.state.spare.put(old, entry.size()) {
+        self.count_expiring(i32::from(expiring) - i32::from(entry.is_expiring()));
+        if !self.holds().any() && self.state.cached_slot.put(old, entry.size()) {
             return Ok(());
         }
         self.retire(old)
@@ -319,25 +324,25 @@ impl<'a> Store<'a> {
         crash_point!();
         add(&self.state.count, -1);
         add(&self.state.tombs, tombs);
-        self.count_mortal(-i32::from(entry.is_mortal()));
+        self.count_expiring(-i32::from(entry.is_expiring()));
         self.retire(offset)?;
         if self.count() == 0 {
-            self.free_spare()?;
+            self.free_cached_slot()?;
         }
         self.shrink(lookup.table)
     }
 
     /// An empty shard keeps nothing.
-    fn free_spare(&self) -> Result<()> {
-        match self.state.spare.take_any() {
+    fn free_cached_slot(&self) -> Result<()> {
+        match self.state.cached_slot.take_any() {
             Some(place) => self.slabs().free(place),
             None => Ok(()),
         }
     }
 
     /// The place that is kept for the next entry, if there is one.
-    pub(super) fn spare(&self) -> &'a Spare {
-        &self.state.spare
+    pub(super) fn cached_slot(&self) -> &'a CachedSlot {
+        &self.state.cached_slot
     }
 
     /// Frees the entry at `offset`, which the table refers to no more, once nobody holds it.
@@ -351,10 +356,10 @@ impl<'a> Store<'a> {
 
     /// Ends a hold of an entry, and frees the entry if it was the last and the table does not
     /// refer to it.
-    pub(super) fn let_go(&self, held: &Held) -> Result<()> {
+    pub(super) fn release(&self, held: &Hold) -> Result<()> {
         let holds = self.holds();
         holds.end(held);
-        if held.kind == Kind::Kept && holds.of(held.what).next().is_none() {
+        if held.kind == HoldKind::Kept && holds.of(held.what).next().is_none() {
             return self.slabs().free(held.what);
         }
         Ok(())
@@ -375,24 +380,24 @@ impl<'a> Store<'a> {
 
     /// Removes entries whose time is over from a few slots, other ones each time.
     pub(super) fn sweep_some(&self) -> Result<()> {
-        let from = self.state.broom.load(Ordering::Relaxed) & ((1 << TAG_BITS) - 1);
+        let from = self.state.sweep_cursor.load(Ordering::Relaxed) & ((1 << TAG_BITS) - 1);
         let next = self.sweep(from, SWEEP)?.unwrap_or(0);
-        self.state.broom.store(next, Ordering::Relaxed);
+        self.state.sweep_cursor.store(next, Ordering::Relaxed);
         Ok(())
     }
 
     /// Removes entries whose time is over from some `slots` slots that begin with the tag `from`.
     /// The tag to go on from, `None` at the end of the table.
     pub(super) fn sweep(&self, from: u32, slots: usize) -> Result<Option<u32>> {
-        let (table, mut over) = (self.whole_table()?, Vec::new());
+        let (table, mut expired) = (self.whole_table()?, Vec::new());
         let next = table.visit_from(from, slots, |tag, offset| {
             let entry = Entry::read(self.heap, offset)?;
-            if entry.is_over() {
-                over.push((tag, entry.key()));
+            if entry.is_expired() {
+                expired.push((tag, entry.key()));
             }
             Ok(())
         })?;
-        for (tag, key) in over {
+        for (tag, key) in expired {
             self.remove(&self.find(tag, key)?)?;
         }
         Ok(next)
@@ -400,16 +405,16 @@ impl<'a> Store<'a> {
 
     /// Whether it has entries that expire.
     #[inline]
-    pub(super) fn has_mortals(&self) -> bool {
-        self.state.mortal.load(Ordering::Relaxed) != 0
+    pub(super) fn has_expiring(&self) -> bool {
+        self.state.expiring.load(Ordering::Relaxed) != 0
     }
 
     #[inline]
-    fn count_mortal(&self, change: i32) {
+    fn count_expiring(&self, change: i32) {
         if change != 0 {
-            let mortal = self.state.mortal.load(Ordering::Relaxed);
-            let mortal = mortal.saturating_add_signed(change);
-            self.state.mortal.store(mortal, Ordering::Relaxed);
+            let expiring = self.state.expiring.load(Ordering::Relaxed);
+            let expiring = expiring.saturating_add_signed(change);
+            self.state.expiring.store(expiring, Ordering::Relaxed);
         }
     }
 
@@ -440,12 +445,12 @@ impl<'a> Store<'a> {
         crash_point!();
         self.state.count.store(0, Ordering::Relaxed);
         self.state.tombs.store(0, Ordering::Relaxed);
-        self.state.mortal.store(0, Ordering::Relaxed);
+        self.state.expiring.store(0, Ordering::Relaxed);
         for (_, offset) in table.entries() {
             self.retire(offset)?;
             crash_point!();
         }
-        self.free_spare()?;
+        self.free_cached_slot()?;
         self.slabs().keep(0)?;
         crash_point!();
         self.extents.free(Geometry::decode(word).head)
@@ -474,10 +479,10 @@ impl<'a> Store<'a> {
         let table = self.whole_table()?;
         let slots = table.slots() as u64;
         // Tombstones alone may have filled it; then a fresh one of that size will do.
-        let crowded = table.entries().count() as u64 * 20 > slots * 12;
+        let dense = table.entries().count() as u64 * 20 > slots * 12;
         let blocks = (slots as usize / SLOTS_PER_BLOCK) as u64;
-        let wanted = if crowded { blocks + blocks / 2 } else { blocks };
-        let table = self.rehash(table, wanted.max(if crowded { blocks + 1 } else { 1 }))?;
+        let wanted = if dense { blocks + blocks / 2 } else { blocks };
+        let table = self.rehash(table, wanted.max(if dense { blocks + 1 } else { 1 }))?;
         let mut search = table.search(tag);
         while search.next().is_some() {}
         match search.vacancy() {

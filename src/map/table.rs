@@ -270,14 +270,14 @@ impl<'a> Table<'a> {
 
     /// How many slots may be looked at to find a place for all entries, or to find all of them: far
     /// more than hashes need, and no square of what there is, for slots that somebody wrote over.
-    fn policy(&self) -> usize {
+    fn probe_limit(&self) -> usize {
         self.slots.len().saturating_mul(64).max(1 << 20)
     }
 
     /// Fills `to`, wiped and not yet published, with the entries of this table. Returns how
     /// many there are, or `None` if they do not fit, or belong where no hashes would.
     pub(super) fn copy_to(&self, to: &Table<'_>) -> Option<u64> {
-        let (mut count, mut policy) = (0, to.policy());
+        let (mut count, mut left_probes) = (0, to.probe_limit());
         for (_, word) in self.words() {
             if count == to.slots.len() as u64 {
                 return None;
@@ -285,7 +285,7 @@ impl<'a> Table<'a> {
             let mut slot = to.home(tag_of(word));
             while to.load(slot) != EMPTY {
                 slot = to.after(slot);
-                policy = policy.checked_sub(1)?;
+                left_probes = left_probes.checked_sub(1)?;
             }
             to.slots[slot].store(word, Ordering::Relaxed);
             count += 1;
@@ -351,15 +351,15 @@ impl<'a> Table<'a> {
 
     /// Checks that a probe for every entry reaches it.
     pub(super) fn verify(&self) -> Result<()> {
-        let mut policy = self.policy();
+        let mut left_probes = self.probe_limit();
         for (slot, word) in self.words() {
             let mut search = self.search(tag_of(word));
             let same = iter::from_fn(|| search.next()).find(|(_, at)| *at == offset_of(word));
             let looked = self.slots.len() - search.left;
-            let Some(left) = policy.checked_sub(looked) else {
+            let Some(left) = left_probes.checked_sub(looked) else {
                 return Err(Error::corrupt("a table's entries are in each other's way"));
             };
-            policy = left;
+            left_probes = left;
             if same.is_none_or(|(at, _)| at != slot) {
                 return Err(Error::corrupt("an entry cannot be found"));
             }

@@ -8,10 +8,10 @@ use std::ops::{ControlFlow, Deref};
 use std::ptr::NonNull;
 
 use super::Map;
-use super::core::Locked;
+use super::core::LockedShard;
 use super::entry::{Entry, Pair, Value};
 use super::hash::{Hash, SHARDS};
-use super::holds::{HOLDS, Held, Kind};
+use super::holds::{HOLDS, Hold, HoldKind};
 use crate::error::{Error, Result};
 use crate::layout::Owner;
 use crate::sys::clock::now_ns;
@@ -135,9 +135,13 @@ impl Map {
     }
 
     /// Holds the entry that was found; `None` if there are as many holds as there can be.
-    fn pin(&self, shard: &Locked<'_>, (offset, entry): (u64, Entry<'_>)) -> Result<Option<Pinned>> {
+    fn pin(
+        &self,
+        shard: &LockedShard<'_>,
+        (offset, entry): (u64, Entry<'_>),
+    ) -> Result<Option<Pinned>> {
         let owner = self.core.owner();
-        let held = self.core.hold(shard, Kind::Pin, offset, owner)?;
+        let held = self.core.hold(shard, HoldKind::Pin, offset, owner)?;
         let value = entry.pointed();
         Ok(held.map(|held| Pinned {
             shard: shard.store.index,
@@ -160,13 +164,13 @@ impl Map {
             return Err(another());
         }
         let shard = self.core.lock(pinned.shard)?;
-        let ours = |held: &Held| {
+        let ours = |held: &Hold| {
             held.index == pinned.index
                 && held.is_entry()
                 && (held.what, held.owner) == (pinned.offset, pinned.owner)
         };
         let held = shard.store.holds().all().find(ours).ok_or_else(another)?;
-        shard.store.let_go(&held)
+        shard.store.release(&held)
     }
 
     /// Puts a large value: it is written while nobody waits for it, to a place that is held.
@@ -175,19 +179,19 @@ impl Map {
         let hash = self.core.hasher.hash(pair.key);
         // Dated anew when it is published, by who was there then: this makes room for that.
         let dated = match self.is_ordered() {
-            true => pair.born(now_ns()),
+            true => pair.inserted_at(now_ns()),
             false => *pair,
         };
         let pair = &dated;
         let prepare = || self.prepare(hash, pair.size());
-        let Some(held) = self.core.or_again(prepare(), prepare)? else {
+        let Some(held) = self.core.retry_if_full(prepare(), prepare)? else {
             return self.put_at_once(pair);
         };
         let written = self.core.write_entry(held.what, pair);
         let put = written.and_then(|()| {
             self.core.change(pair.key, |shard, found| {
-                let mortal = pair.is_mortal();
-                shard.store.write_prepared(found, held.what, mortal)?;
+                let expiring = pair.is_expiring();
+                shard.store.write_prepared(found, held.what, expiring)?;
                 // Published: it belongs to the table from here on.
                 shard.store.holds().end(&held);
                 Ok(())
@@ -196,17 +200,17 @@ impl Map {
         // Any other error means that the map is not to be touched again.
         if matches!(put, Err(Error::NoSpace { .. })) {
             let shard = self.core.lock(hash.shard as usize)?;
-            shard.store.let_go(&held)?;
+            shard.store.release(&held)?;
         }
         put
     }
 
     /// A place for a large entry; `None` if there are as many holds as there can be.
-    fn prepare(&self, hash: Hash, bytes: u64) -> Result<Option<Held>> {
+    fn prepare(&self, hash: Hash, bytes: u64) -> Result<Option<Hold>> {
         let owner = self.core.owner();
         let shard = self.core.lock_for(hash)?;
         let place = shard.store.slabs().allocate(bytes)?;
-        let held = self.core.hold(&shard, Kind::Kept, place, owner)?;
+        let held = self.core.hold(&shard, HoldKind::Kept, place, owner)?;
         if held.is_none() {
             shard.store.slabs().free(place)?;
         }

@@ -67,15 +67,18 @@ impl Map {
         key: &[u8],
         buf: &mut Room,
     ) -> Result<Option<(usize, Option<Watched<'_>>)>> {
-        let (word, mortal) = self.core.watched(self.core.hasher.hash(key));
+        let (word, expiring) = self.core.watched(self.core.hasher.hash(key));
         // SYNC: while a change is under way, from before its number is there until after all of it
         // is, `get` waits (see `seq`). So a value read after this number is not older than it.
         let seen = word.load(Ordering::SeqCst);
         let Some(len) = self.get_into(key, buf)? else {
             return Ok(None);
         };
-        let is_mortal = mortal.load(Ordering::SeqCst) != 0;
-        Ok(Some((len, (!is_mortal).then_some(Watched { word, seen }))))
+        let is_expiring = expiring.load(Ordering::SeqCst) != 0;
+        Ok(Some((
+            len,
+            (!is_expiring).then_some(Watched { word, seen }),
+        )))
     }
 
     /// A number that grows with every change of the map, to [wait](Self::wait_change) for the

@@ -10,7 +10,7 @@
 //! and 24.4, 42.2 and 43.5.
 //!
 //! # Why it is safe to read what somebody changes
-//! All that is read is bounds-checked as ever, so that a torn word is at worst another place in the
+//! All that is read is bounds-checked as ever, so that a conflict word is at worst another place in the
 //! heap. Before anything is read *through* a word (the table, a slot, the lengths of an entry),
 //! the number is looked at again: then the word was true after this thread said that it reads, and
 //! the memory it leads to is not given back before it has come to an end.
@@ -43,7 +43,7 @@ use super::table::{self, Table};
 use crate::cache;
 
 /// Why reading came to nothing.
-pub(super) enum Torn {
+pub(super) enum ReadConflict {
     /// Somebody wrote meanwhile.
     Again,
     /// It has to be read under the lock, or makes no sense.
@@ -51,7 +51,7 @@ pub(super) enum Torn {
 }
 
 /// What a look at a shard begins with, before it is said that somebody reads.
-pub(super) struct Glance<'a> {
+pub(super) struct Probe<'a> {
     /// The shard's sequence number.
     then: u64,
     /// From where the tag belongs.
@@ -63,41 +63,41 @@ impl<'a> Store<'a> {
     ///
     /// NB: a get among a million keys, 129 ns, and 147 without asking (medians of five).
     #[inline(always)]
-    pub(super) fn glance(&self, tag: u32) -> Result<Glance<'a>, Torn> {
-        let then = self.state.seq.read().ok_or(Torn::Again)?;
-        let table = Table::new(self.heap, self.geometry()).ok_or(Torn::Lock)?;
+    pub(super) fn probe(&self, tag: u32) -> Result<Probe<'a>, ReadConflict> {
+        let then = self.state.seq.read().ok_or(ReadConflict::Again)?;
+        let table = Table::new(self.heap, self.geometry()).ok_or(ReadConflict::Lock)?;
         let slots = table.slots_for(tag);
         cache::fetch_to_read(slots.as_ptr().cast());
-        Ok(Glance { then, slots })
+        Ok(Probe { then, slots })
     }
 
     /// Reads the value of `key` with `read`. None if there is no such key.
     ///
     /// The caller has said that it reads, and does so until this returns.
     #[inline(always)]
-    pub(super) fn peek<T>(
+    pub(super) fn read_optimistic<T>(
         &self,
-        glance: &Glance<'_>,
+        probe: &Probe<'_>,
         tag: u32,
         key: &[u8],
         read: &mut impl FnMut(Value) -> T,
-    ) -> Result<Option<T>, Torn> {
-        let still = || match self.state.seq.is_still(glance.then) {
+    ) -> Result<Option<T>, ReadConflict> {
+        let still = || match self.state.seq.is_still(probe.then) {
             true => Ok(()),
-            false => Err(Torn::Again),
+            false => Err(ReadConflict::Again),
         };
         still()?;
-        let Some(offset) = table::first(glance.slots, tag).ok_or(Torn::Lock)? else {
+        let Some(offset) = table::first(probe.slots, tag).ok_or(ReadConflict::Lock)? else {
             return still().map(|()| None);
         };
         still()?;
-        let head = Head::read(self.heap, offset).ok_or(Torn::Lock)?;
+        let head = Head::read(self.heap, offset).ok_or(ReadConflict::Lock)?;
         still()?;
         // SAFETY: it is not large.
         if head.is_large() || !unsafe { head.has_key(key) } {
-            return Err(Torn::Lock);
+            return Err(ReadConflict::Lock);
         }
-        if head.is_over() {
+        if head.is_expired() {
             return still().map(|()| None);
         }
         // SAFETY: it is not large.

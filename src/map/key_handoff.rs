@@ -30,18 +30,18 @@ const GRACE_NS: u64 = 20_000_000;
 const KEY: u64 = u32::MAX as u64;
 
 #[repr(C)]
-pub(super) struct Turn {
+pub(super) struct KeyHandoff {
     what: AtomicU64,
     since_ns: AtomicU64,
     until_ns: AtomicU64,
 }
 
-const _: () = assert!(size_of::<Turn>() == 24);
+const _: () = assert!(size_of::<KeyHandoff>() == 24);
 
 // SAFETY: `repr(C)`, atomics only.
-unsafe impl Shared for Turn {}
+unsafe impl Shared for KeyHandoff {}
 
-impl Turn {
+impl KeyHandoff {
     /// The waiter's `what`, if somebody's turn is not void, and since when it waits.
     fn now(&self, now_ns: u64) -> Option<(u64, u64)> {
         let since = self.since_ns.load(Ordering::Relaxed);

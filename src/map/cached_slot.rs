@@ -24,12 +24,12 @@ const LARGEST: u64 = 1024;
 
 /// A place that is kept, in shared memory.
 #[repr(transparent)]
-pub(super) struct Spare(AtomicU64);
+pub(super) struct CachedSlot(AtomicU64);
 
 // SAFETY: an atomic.
-unsafe impl Shared for Spare {}
+unsafe impl Shared for CachedSlot {}
 
-impl Spare {
+impl CachedSlot {
     /// The place, if it is one for `bytes` bytes. It is the caller's then.
     #[inline]
     pub(super) fn take(&self, bytes: u64) -> Option<u64> {
