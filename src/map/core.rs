@@ -97,27 +97,27 @@ impl Core {
         self.store(0).is_ordered()
     }
 
-    /// Who this process is, for what it holds.
+    /// This process, as the owner of what it holds.
     pub(super) fn owner(&self) -> Owner {
         self.segment().owner()
     }
 
-    /// Whether `owner` has the map open, by the kernel's word.
+    /// Whether `owner` still has the map open; asks the kernel.
     pub(super) fn is_attached(&self, owner: Owner) -> Result<bool> {
         self.segment().is_attached(owner)
     }
 
-    /// On which those sleep who wait for a change in a shard.
+    /// The event on which processes wait for a change in a shard.
     pub(super) fn changed_in(&self, index: usize) -> &EventCell {
         &self.shards[index].changed
     }
 
-    /// Which process is next to lock a key of a shard whose lock the caller holds.
+    /// Which process is next to lock a key of a shard. The caller has the shard's lock.
     pub(super) fn handoff_in(&self, index: usize) -> &KeyHandoff {
         &self.header.handoffs[index % SHARDS]
     }
 
-    /// On which those sleep who wait for any change.
+    /// The event on which processes wait for any change.
     pub(super) fn changed(&self) -> &EventCell {
         &self.header.changed
     }
@@ -134,7 +134,7 @@ impl Core {
         (&shard.store.version, &shard.store.expiring)
     }
 
-    /// A number that has grown with every change of the map.
+    /// A number that grows with every change of the map.
     pub(super) fn version(&self) -> u64 {
         let versions = self.shards.iter().map(|shard| &shard.store.version);
         versions.fold(0, |sum, version| {
@@ -205,8 +205,8 @@ impl Core {
         work(&shard, &found)
     }
 
-    /// The same for work that may change the shard. It is done again if there was no room, but for
-    /// what the dead held.
+    /// The same for work that may change the shard. If there is no space, the holds of dead processes
+    /// are released, and the work is done again.
     #[inline(always)]
     pub(super) fn change<'a, T>(
         &'a self,
@@ -217,8 +217,8 @@ impl Core {
         self.retry_if_full(done, move || self.change_once(key, &mut work))
     }
 
-    /// What was done, or, if there was no room for it, what comes of doing it again once what the
-    /// dead held is free. By who has no lock of the map.
+    /// The result `done`. If that is `NoSpace`, releases the holds of dead processes and, if there were
+    /// any, tries again. The caller has no lock of the map.
     #[inline(always)]
     pub(super) fn retry_if_full<T>(
         &self,
@@ -255,8 +255,8 @@ impl Core {
         work(&shard, &found)
     }
 
-    /// Holds `what` in `shard`, having ended what the dead hold; `None` if there are as many holds
-    /// as there can be.
+    /// Ends the holds of dead processes in `shard`, and then holds `what`; `None` if all holds of the
+    /// shard are in use.
     pub(super) fn hold(
         &self,
         shard: &LockedShard<'_>,
@@ -269,7 +269,8 @@ impl Core {
         if let Some(held) = holds.take(kind, what, owner) {
             return Ok(Some(held));
         }
-        // Locks of the dead wait for somebody to hear of the death, but not for ever.
+        // A dead process's key locks stay, so that the next owner is told of the death, but only
+        // while there are enough holds.
         for held in holds.all() {
             if !self.is_attached(held.owner)? {
                 holds.end(&held);
@@ -278,7 +279,7 @@ impl Core {
         Ok(holds.take(kind, what, owner))
     }
 
-    /// Ends what the dead hold of a shard's entries, and says whether that was anything.
+    /// Ends the holds of dead processes on a shard's entries. True if there were any.
     fn release_dead_holds_in(&self, shard: &LockedShard<'_>, owner: Owner) -> Result<bool> {
         let (store, mut any) = (&shard.store, false);
         if store.holds().any() {
@@ -292,7 +293,7 @@ impl Core {
         Ok(any)
     }
 
-    /// The same for all shards. By who has none of their locks.
+    /// The same for all shards. The caller has none of their locks.
     fn release_dead_holds(&self) -> Result<bool> {
         let (owner, mut any) = (self.owner(), false);
         for index in 0..SHARDS {
@@ -308,7 +309,7 @@ impl Core {
         entry::write(self.heap(), (place, pair.size()), 0, pair)
     }
 
-    /// Wakes those who wait for a change in a shard, once its lock is released.
+    /// Wakes the processes that wait for a change in a shard. Called after its lock is released.
     #[inline]
     pub(super) fn notify_changed(&self, index: usize) {
         publish_fence();
@@ -358,8 +359,8 @@ impl Drop for LockedShard<'_> {
     }
 }
 
-/// Wakes those who wait for a change in a shard when it is dropped: later than the lock, which was
-/// taken later.
+/// Wakes the processes that wait for a change in a shard when it is dropped: after the shard's lock,
+/// which is taken later.
 struct NotifyChanged<'a>(&'a Core, usize);
 
 impl Drop for NotifyChanged<'_> {

@@ -4,15 +4,16 @@
 //! offset   size       field      invariant
 //!      0      8       version    E1: grows with every write in the shard, never repeats
 //!      8      4       key_len    E2: at most MAX_KEY, in the lower 27 bits; bit 31: it expires;
-//!                                bit 30: inserted_at; bits 27 and 28: how many of the two it has
+//!                                bit 30: `inserted_at` is there; bits 27 and 28: how many of these
+//!                                two fields there are
 //!     12      4       value_len
 //!     16      8       expires    only if it does: when, on CLOCK_MONOTONIC in nanoseconds
-//!      +      8       inserted_at       only in an ordered map: when the key was inserted, as above
+//!      +      8       inserted   only in an ordered map: when the key was inserted, as above
 //!          key_len    key
 //!          value_len  value
 //! ```
-//! E3: an entry is written whole before the table refers to it, and never changes after that but
-//! for when it expires; an update writes another one.
+//! E3: an entry is written completely before the table refers to it. After that only `expires`
+//! changes; an update writes another entry.
 
 use std::marker::PhantomData;
 use std::ops::Deref;
@@ -43,20 +44,21 @@ const _: () = assert!(HEADER == 16);
 unsafe impl Shared for EntryHeader {}
 
 /// The bit of `key_len` that says that the entry expires.
-const EXPIRES: u32 = 1 << 31;
-/// The bit that says that it knows when its key was inserted.
-const INSERTED_AT: u32 = 1 << 30;
-/// What each of them adds to `key_len`: where the key begins is told by a shift, without a branch.
+const HAS_EXPIRY: u32 = 1 << 31;
+/// The bit of `key_len` that says that the entry knows when its key was inserted.
+const HAS_INSERTION: u32 = 1 << 30;
+/// What each of the two fields adds to `key_len`: a shift then says where the key begins, without a
+/// branch.
 const TIME: u32 = 1 << 27;
-/// When an entry expires that does not.
+/// The expiry of an entry that does not expire.
 pub(super) const NEVER: u64 = u64::MAX;
 
-/// What becomes an entry.
+/// The contents of an entry to be written.
 #[derive(Clone, Copy)]
 pub(super) struct Pair<'a> {
     pub(super) key: &'a [u8],
     pub(super) value: &'a [u8],
-    /// Which of the two times it has, as in `key_len`.
+    /// Which of the two time fields it has, as in `key_len`.
     times: u32,
     expires: u64,
     pub(super) inserted_at: u64,
@@ -75,33 +77,33 @@ impl<'a> Pair<'a> {
         }
     }
 
-    /// It expires at `expires`, on the clock; not at all if that is [`NEVER`].
+    /// The same, expiring at `expires` on the clock; not at all if that is [`NEVER`].
     pub(super) fn expiring_at(mut self, expires: u64) -> Self {
         if expires != NEVER {
-            (self.times, self.expires) = (with(self.times, EXPIRES), expires);
+            (self.times, self.expires) = (with(self.times, HAS_EXPIRY), expires);
         }
         self
     }
 
-    /// Its key was inserted at `inserted_at`, on the clock. For an ordered map.
+    /// The same, with the time at which the key was inserted. For an ordered map.
     pub(super) fn inserted_at(mut self, inserted_at: u64) -> Self {
-        (self.times, self.inserted_at) = (with(self.times, INSERTED_AT), inserted_at);
+        (self.times, self.inserted_at) = (with(self.times, HAS_INSERTION), inserted_at);
         self
     }
 
     #[inline]
     pub(super) fn is_expiring(&self) -> bool {
-        self.times & EXPIRES != 0
+        self.times & HAS_EXPIRY != 0
     }
 
-    /// Bytes it takes.
+    /// Bytes of the entry.
     #[inline]
     pub(super) fn size(&self) -> u64 {
         before_key(self.times) + self.key.len() as u64 + self.value.len() as u64
     }
 }
 
-/// `times`, with this one.
+/// `times` with the field `time` added.
 #[inline]
 fn with(times: u32, time: u32) -> u32 {
     match times & time {
@@ -110,25 +112,25 @@ fn with(times: u32, time: u32) -> u32 {
     }
 }
 
-/// Bytes before the key. At most 40, whatever the word says.
+/// Bytes before the key. At most 40 for any word.
 #[inline]
 fn before_key(word: u32) -> u64 {
     HEADER + u64::from(word / TIME % 4) * 8
 }
 
-/// An entry whose header was read. Of that nothing is checked but that it is in the heap, and that
-/// as much as the largest slot holds lies in the mapping from there on.
+/// An entry whose header was read. It is only known that the entry begins in the heap, and that the
+/// bytes of the largest slot from there on lie in the mapping.
 #[derive(Clone, Copy)]
 pub(super) struct Head<'a> {
     at: NonNull<u8>,
-    /// `key_len`, with what it says of times.
+    /// `key_len` with its flags.
     word: u32,
     value_len: u32,
     _heap: PhantomData<&'a Heap>,
 }
 
 impl<'a> Head<'a> {
-    /// None if it would lie outside the heap.
+    /// `None` if it would lie outside the heap.
     #[inline]
     pub(super) fn read(heap: &'a Heap, offset: u64) -> Option<Self> {
         let at = heap.slot(offset)?;
@@ -159,7 +161,7 @@ impl<'a> Head<'a> {
         before_key(self.word) + u64::from(self.key_len()) + u64::from(self.value_len)
     }
 
-    /// Whether no slab could hold it.
+    /// Whether it is too large for a slab.
     #[inline]
     pub(super) fn is_large(&self) -> bool {
         self.size() > LARGEST_SLOT
@@ -168,8 +170,8 @@ impl<'a> Head<'a> {
     /// Whether its key is `key`.
     ///
     /// # Safety
-    /// It is not large, or [`Entry::read`] has checked it. Its bytes may be changing: the answer
-    /// then means nothing.
+    /// It is not large, or [`Entry::read`] has checked it. If other processes change its bytes
+    /// meanwhile, the answer is meaningless.
     #[inline]
     pub(super) unsafe fn has_key(&self, key: &[u8]) -> bool {
         // SAFETY: the caller's promise.
@@ -183,7 +185,7 @@ impl<'a> Head<'a> {
         unsafe { self.at.add(before_key(self.word) as usize) }
     }
 
-    /// The value, for as long as the entry is what it is.
+    /// The value. It is good for as long as the entry is not freed.
     ///
     /// # Safety
     /// As for [`has_key`](Self::has_key).
@@ -200,7 +202,7 @@ impl<'a> Head<'a> {
     /// Whether it ever expires.
     #[inline]
     pub(super) fn is_expiring(&self) -> bool {
-        self.word & EXPIRES != 0
+        self.word & HAS_EXPIRY != 0
     }
 
     /// The word that says when it expires, if it does.
@@ -218,21 +220,22 @@ impl<'a> Head<'a> {
             .map_or(NEVER, |word| word.load(Ordering::Relaxed))
     }
 
-    /// Whether its time is over.
+    /// Whether it has expired.
     #[inline]
     pub(super) fn is_expired(&self) -> bool {
         self.is_expiring() && self.expires() <= now_ns()
     }
 
-    /// The word that says when its key was inserted, if the map is ordered.
+    /// The word that says when the key was inserted, if the map is ordered.
     #[inline]
     fn insertion_word(&self) -> Option<&'a AtomicU64> {
         let at = HEADER + 8 * u64::from(self.is_expiring());
         // SAFETY: as in `expiry`.
-        (self.word & INSERTED_AT != 0).then(|| unsafe { self.at.add(at as usize).cast().as_ref() })
+        (self.word & HAS_INSERTION != 0)
+            .then(|| unsafe { self.at.add(at as usize).cast().as_ref() })
     }
 
-    /// When its key was inserted; 0 in a map that is not ordered.
+    /// When the key was inserted; 0 in a map that is not ordered.
     #[inline]
     pub(super) fn inserted_at(&self) -> u64 {
         self.insertion_word()
@@ -240,8 +243,8 @@ impl<'a> Head<'a> {
     }
 }
 
-/// An entry all of which lies in the heap. What it refers to is good for as long as the shard's lock
-/// is held.
+/// An entry that lies completely in the heap. What it refers to is good for as long as the shard's
+/// lock is held.
 #[derive(Clone, Copy)]
 pub(super) struct Entry<'a>(Head<'a>);
 
@@ -288,7 +291,7 @@ impl<'a> Entry<'a> {
         unsafe { std::slice::from_raw_parts(at.as_ptr(), len) }
     }
 
-    /// The value without a promise.
+    /// The value as an address.
     #[inline]
     pub(super) fn pointed(&self) -> Value {
         // SAFETY: it was checked.
@@ -306,17 +309,16 @@ fn version_at(entry: NonNull<u8>) -> u64 {
 
 /// Whether the bytes at `at` are those of `key`.
 ///
-/// NB: whole words, all of them, and no look at the difference before the last. Compared byte by byte,
-/// as a volatile read of eight bytes is, gets of 16 B -> 64 B took 31 ns instead of 21 among a
-/// thousand keys and 370 instead of 190 among a million, where the next get now begins while this
-/// one waits for memory (one process, one core, four rounds each).
+/// NB: compares whole words, and branches only after the last one, so that the processor can begin
+/// the next get while this one waits for memory. Gets of 16 B -> 64 B in one process take 21 ns among
+/// a thousand keys and 190 among a million; byte by byte 31 and 370.
 ///
 /// # Safety
-/// `key.len()` bytes at `at` lie in the mapping. They may be changing: the answer then means nothing,
-/// and no reference to them is made.
+/// `key.len()` bytes at `at` lie in the mapping. If other processes change them meanwhile,
+/// the answer is meaningless; no reference to them is made.
 #[inline]
 unsafe fn is_same(at: NonNull<u8>, key: &[u8]) -> bool {
-    // The first and the last eight bytes, which overlap, are all there is to most keys.
+    // Most keys consist of their first and last eight bytes, which overlap.
     if let (8..=16, Some(first), Some(last)) = (key.len(), key.first_chunk(), key.last_chunk()) {
         // SAFETY: inside the bytes that the caller promised.
         let word = |from: usize| unsafe { at.add(from).cast::<u64>().read_unaligned() };
@@ -344,8 +346,8 @@ unsafe fn is_same_long(at: NonNull<u8>, key: &[u8]) -> bool {
     differ == 0
 }
 
-/// A value in the mapping, without a promise: its bytes may be changing, and then a copy of them
-/// means nothing.
+/// A value in the mapping. Other processes may change its bytes meanwhile, which makes a copy of them
+/// meaningless.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Value {
     pub(super) at: NonNull<u8>,
@@ -364,7 +366,7 @@ impl Value {
     #[inline]
     pub(crate) fn copy_to(&self, buf: &mut Room) -> usize {
         if self.len <= buf.len() {
-            // SAFETY: whoever made this checked that it lies in the mapping; `buf` has room, and
+            // SAFETY: it was checked that the value lies in the mapping; `buf` has room, and
             // is the caller's own memory.
             unsafe { copy(self.at, NonNull::from(buf).cast(), self.len) };
         }
@@ -385,7 +387,7 @@ impl Value {
     }
 }
 
-/// The length of what [`Value::copy_to`] was to copy to `buf`, if there was room for it.
+/// The length that [`Value::copy_to`] returned, if `buf` had room for so much.
 #[inline]
 pub(super) fn fits(needed: usize, buf: &Room) -> Result<usize> {
     match buf.len() {
@@ -434,12 +436,12 @@ unsafe fn write_at(at: NonNull<u8>, version: u64, pair: &Pair<'_>) {
     // slices are its own memory, not this heap's.
     unsafe {
         let mut to = at.add(HEADER as usize);
-        if times & EXPIRES != 0 {
+        if times & HAS_EXPIRY != 0 {
             let word: &AtomicU64 = to.cast().as_ref();
             word.store(pair.expires, Ordering::Relaxed);
             to = to.add(8);
         }
-        if times & INSERTED_AT != 0 {
+        if times & HAS_INSERTION != 0 {
             let word: &AtomicU64 = to.cast().as_ref();
             word.store(pair.inserted_at, Ordering::Relaxed);
             to = to.add(8);
@@ -453,9 +455,9 @@ unsafe fn write_at(at: NonNull<u8>, version: u64, pair: &Pair<'_>) {
     crash_point!();
 }
 
-/// Gives an entry that no table refers to yet another version, and, in an ordered map, the time
-/// when its key was inserted.
-pub(super) fn date(heap: &Heap, offset: u64, version: u64, inserted_at: u64) -> Result<()> {
+/// Sets the version of an entry that no table refers to yet and, in an ordered map, the time when
+/// its key was inserted.
+pub(super) fn stamp(heap: &Heap, offset: u64, version: u64, inserted_at: u64) -> Result<()> {
     let head = Head::read(heap, offset).ok_or_else(outside)?;
     // SAFETY: as in `Head::read`.
     let header: &EntryHeader = unsafe { head.at.cast().as_ref() };
@@ -471,9 +473,9 @@ fn outside() -> Error {
     Error::corrupt("an entry lies outside the heap")
 }
 
-/// A length that no slab could hold must be borne out by the extent, so that a hostile one
-/// cannot make us read (and the kernel allocate) gigabytes, and both by the mapping, since the
-/// extent may be as hostile; and walks copy keys, so E2 counts.
+/// A length that is too large for a slab must agree with the extent, so that a forged length cannot
+/// make this process read (and the kernel allocate) gigabytes. Both must lie in the mapping, since
+/// the extent may be forged too. E2 is checked because walks copy keys.
 #[cold]
 fn check_large(heap: &Heap, offset: u64, key_len: u32, size: u64) -> Result<()> {
     let extent = heap.extent_at(offset)?;
@@ -483,7 +485,7 @@ fn check_large(heap: &Heap, offset: u64, key_len: u32, size: u64) -> Result<()> 
         && key_len as usize <= MAX_KEY;
     if !fits {
         return Err(Error::corrupt(
-            "an entry is larger than its extent, or its key too long",
+            "an entry is larger than its extent, or its key is too long",
         ));
     }
     heap.bytes(offset, size as usize).map(drop)

@@ -1,21 +1,21 @@
-//! Holds: what a process has of a shard while it does not have the shard's lock.
+//! Holds: what a process holds in a shard while it does not have the shard's lock.
 //!
 //! ```text
 //! hold (16 bytes)
 //! offset  size  field  meaning
 //!      0     8  what   the key's tag and a thread, or the offset of an entry
-//!      8     8  word   0: nobody's; else kind 8 | participant's slot 16 | generation 32
+//!      8     8  word   0: not in use; else kind 8 | participant's slot 16 | generation 32
 //! ```
 //! | kind | of    | what                                      | ends by                     |
 //! |------|-------|-------------------------------------------|-----------------------------|
-//! | LOCK | a key | nobody else locks it                      | unlock; the next who locks  |
+//! | LOCK | a key | no other process locks it                 | unlock; the next lock       |
 //! | PIN  | entry | it is read in place, and the table has it | release; becomes KEPT       |
 //! | KEPT | entry | it is read or written in place, and the   | release, which frees it     |
 //! |      |       | table does not, or not yet, refer to it   |                             |
 //!
 //! All under the shard's lock. One store of `word` takes a hold, ends it, or makes a PIN a KEPT.
-//! What a dead process holds ends when somebody hears from the kernel that it is dead: who comes to
-//! take a hold in the same shard, or who finds no room for what it writes.
+//! A dead process's holds end when another process asks the kernel about it: one that takes a hold
+//! in the same shard, or one that finds no space for what it writes.
 //!
 //! # Limits
 //! [`HOLDS`] in a shard at a time, so 768 in a map.
@@ -61,7 +61,7 @@ pub(super) struct Hold {
     pub(super) owner: Owner,
 }
 
-/// What a word says, if it is a hold's.
+/// What a word says, if a hold could have written it.
 fn decode(word: u64) -> Option<(HoldKind, Owner)> {
     let kind = match word >> 48 {
         1 => HoldKind::Lock,
@@ -91,7 +91,7 @@ impl Hold {
 #[derive(Clone, Copy)]
 pub(super) struct Holds<'a> {
     pub(super) state: &'a HoldState,
-    /// Derived: how many there are, where every writer looks anyway.
+    /// Derived: how many there are, in a cache line that every writer reads anyway.
     pub(super) count: &'a AtomicU32,
 }
 
@@ -101,7 +101,7 @@ impl<'a> Holds<'a> {
         self.count.load(Ordering::Relaxed) != 0
     }
 
-    /// All there are. A word that is no hold's is none.
+    /// All holds. Words that no hold could have written are skipped.
     pub(super) fn all(&self) -> impl Iterator<Item = Hold> + use<'a> {
         let holds = self.state.0.iter().enumerate();
         holds.filter_map(|(index, hold)| {
@@ -115,9 +115,9 @@ impl<'a> Holds<'a> {
         })
     }
 
-    /// Holds `what`; `None` if there are as many holds as there can be.
+    /// Holds `what`; `None` if all [`HOLDS`] are in use.
     pub(super) fn take(&self, kind: HoldKind, what: u64, owner: Owner) -> Option<Hold> {
-        // A word that is no hold's is nobody's: nothing else would ever end it.
+        // A word that no hold could have written counts as free: nothing else would ever end it.
         let free = |hold: &HoldCell| decode(hold.word.load(Ordering::Relaxed)).is_none();
         let index = self.state.0.iter().position(free)?;
         let held = Hold {
@@ -162,7 +162,7 @@ impl<'a> Holds<'a> {
             .filter(move |held| held.is_entry() && held.what == offset)
     }
 
-    /// Counts again.
+    /// Recounts the holds.
     pub(super) fn restore(&self) {
         let count = self.all().count() as u32;
         self.count.store(count, Ordering::Relaxed);

@@ -9,21 +9,19 @@ use super::core::Core;
 use super::entry::{Entry, MAX_KEY, Pair, Value, fits};
 use super::hash::SHARDS;
 use super::header;
-use super::iter::Iter;
 use super::optimistic::ReadConflict;
 use super::store::Lookup;
-use super::view::LARGE;
 use crate::heap::{BLOCK, Heap};
 
 /// A named hash map from bytes to bytes that any number of processes read and write.
 ///
-/// Every call is atomic for its key, and what it did is there for everybody the moment it
-/// returns. Any process may be killed at any instruction: what it was doing has then
-/// happened wholly or not at all, and nothing else is lost.
+/// Every call is atomic for its key, and all processes see its effect when it returns. Any process
+/// may be killed at any instruction: what it was doing has then happened completely or not at all,
+/// and nothing else is lost.
 ///
-/// A handle is [`Send`] and [`Sync`]; calls from several threads are as good as from several
-/// processes. Calls block while another process works on the same sixty-fourth of the map,
-/// which takes well under a microsecond unless values are large. Handles survive `fork`: the
+/// A handle is [`Send`] and [`Sync`]; threads may use it like processes. A call
+/// waits while another process works on the same one of the map's 64 parts, which takes well under
+/// a microsecond unless values are large. Handles survive `fork`: the
 /// child's copy is a participant of its own. Dropping the last handle of all processes
 /// removes the map, unless it was created [persistent](Options::persistent).
 ///
@@ -44,8 +42,8 @@ use crate::heap::{BLOCK, Heap};
 /// ```
 ///
 /// # Limits
-/// No order of arrival among waiting processes is promised. A process that is *stopped*
-/// (not killed) inside a call holds up those that need the same part of the map.
+/// Waiting processes are not served in the order of their arrival. A process that is *stopped*
+/// (not killed) inside a call blocks the processes that need the same part of the map.
 pub struct Map {
     pub(super) core: Core,
     max_value: u64,
@@ -57,15 +55,17 @@ impl std::fmt::Debug for Map {
     }
 }
 
-/// What part of the addresses that are left the bound of a map is: 64 GiB of 2^47.
+/// The share of the free address space that a map's default bound takes: 64 GiB of 2^47.
 const PART: u64 = 1 << 11;
-/// Every shard needs two blocks, and some room to move.
+/// Every shard needs two blocks, and room to grow.
 const SMALLEST_MAX_CAPACITY: u64 = 1 << 20;
-/// With the block map still within what a slot of a table can address.
+/// Up to here a table's slot can address all of the heap.
 const LARGEST_MAX_CAPACITY: u64 = 1 << 39;
 
-/// How often to read before the lock is taken.
+/// How often to read without the lock before it is taken.
 const TRIES: u32 = 3;
+/// From this many bytes on a value is copied outside the lock: some ten microseconds of work.
+pub(super) const LARGE: usize = 256 << 10;
 /// Changes with every incompatible change of the layout or the hash.
 const LAYOUT: u64 = 0x4d41_5000_0000_0005;
 
@@ -74,7 +74,7 @@ impl Map {
     ///
     /// # Errors
     /// `NotFound`; `WrongKind`, `VersionMismatch`, `Permission`, `Corrupt` for a file that
-    /// is no map of ours; `Invalid` name.
+    /// is not a map of this library; `Invalid` name.
     pub fn open(name: &str) -> Result<Self> {
         Self::with_options(Some(name), &Options::open())
     }
@@ -172,8 +172,8 @@ impl Map {
     /// Copies the value of `key` to the front of `buf` and returns its length; `None` if the
     /// map has no such key.
     ///
-    /// Small values are read without a lock, and wait for nobody but writers of the same
-    /// sixty-fourth of the map.
+    /// Small values are read without a lock, and wait only for writers of the same one of the map's
+    /// 64 parts.
     ///
     /// # Errors
     /// `BufferTooSmall` with the length needed; `Poisoned`, `Corrupt`.
@@ -207,8 +207,8 @@ impl Map {
         Ok(self.read(key, |_| ())?.is_some())
     }
 
-    /// Reads the value of `key` with `read`, which may be called several times, and counts when
-    /// it was called last.
+    /// Reads the value of `key` with `read`, which may be called several times; the result of the
+    /// last call counts.
     #[inline]
     pub(super) fn read<T>(
         &self,
@@ -222,7 +222,7 @@ impl Map {
         }
     }
 
-    /// The same once reading without the lock came to nothing.
+    /// The same after a conflict: tries again, and then reads under the lock.
     #[cold]
     fn read_again<T>(
         &self,
@@ -265,8 +265,8 @@ impl Map {
 
     /// Removes `key` and returns its value; `None` if it was not there.
     ///
-    /// Of several callers exactly one gets the value. A caller that is killed in here may
-    /// take it along.
+    /// Of several callers exactly one gets the value. If the caller is killed inside the call, the
+    /// value may be lost with it.
     ///
     /// # Errors
     /// `Poisoned`, `Corrupt`.
@@ -334,7 +334,7 @@ impl Map {
 
     /// How many keys the map has.
     ///
-    /// Exact if nobody writes meanwhile; otherwise each key that is there throughout counts.
+    /// Exact if no process writes meanwhile; otherwise each key that is there throughout counts.
     ///
     /// # Errors
     /// `Poisoned`, `Corrupt`.
@@ -354,8 +354,8 @@ impl Map {
         Ok(self.len()? == 0)
     }
 
-    /// Removes every key, one sixty-fourth of the map after the other, and gives the memory
-    /// back. A key that another process sets meanwhile may stay.
+    /// Removes every key, one of the map's 64 parts after the other, and gives the memory back. A
+    /// key that another process sets meanwhile may stay.
     ///
     /// # Errors
     /// `Poisoned`, `Corrupt`.
@@ -368,27 +368,8 @@ impl Map {
         Ok(())
     }
 
-    /// All keys and their values, in no order, while others may write.
-    ///
-    /// A key that is there from the first call to the last is met exactly once, with a value
-    /// it had at some time in between; one that comes or goes meanwhile is met once or not
-    /// at all. No lock is held between two steps. After an error the iteration is over.
-    ///
-    /// ```
-    /// # let map = shoal::Map::anonymous()?;
-    /// map.set(b"a", b"1")?;
-    /// for item in &map {
-    ///     let (key, value) = item?;
-    ///     assert_eq!((&key[..], &value[..]), (&b"a"[..], &b"1"[..]));
-    /// }
-    /// # Ok::<(), shoal::Error>(())
-    /// ```
-    pub fn iter(&self) -> Iter<'_> {
-        Iter::new(self)
-    }
-
-    /// Checks every invariant of the map, which is locked meanwhile: that each key can be
-    /// found, that no two entries overlap, that no memory is lost.
+    /// Checks every invariant of the map under all of its locks: that each key can be found, that
+    /// no two entries overlap, that no memory is lost.
     ///
     /// # Errors
     /// `Corrupt` with the invariant that does not hold; `Poisoned`.
@@ -396,8 +377,8 @@ impl Map {
         self.core.verify()
     }
 
-    /// Removes the name of a map. Those who have it open keep it; who opens or creates the
-    /// name from now on gets another one.
+    /// Removes the name of a map. Processes that have it open keep it; a process that creates the
+    /// name later gets another one.
     ///
     /// # Errors
     /// `NotFound`; `WrongKind` if the name is not a map's; `Permission`.
@@ -405,7 +386,7 @@ impl Map {
         segment::unlink_kind(name, Kind::Map)
     }
 
-    /// The shard that `key` belongs to, for tests of what happens inside one.
+    /// The shard that `key` belongs to, for tests.
     #[cfg(feature = "crash-points")]
     #[doc(hidden)]
     pub fn shard_of(&self, key: &[u8]) -> u8 {
@@ -421,15 +402,6 @@ impl Map {
             return Err(too_large("value", value.len(), self.max_value));
         }
         Ok(())
-    }
-}
-
-impl<'a> IntoIterator for &'a Map {
-    type Item = Result<(Vec<u8>, Vec<u8>)>;
-    type IntoIter = Iter<'a>;
-
-    fn into_iter(self) -> Iter<'a> {
-        self.iter()
     }
 }
 

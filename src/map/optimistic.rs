@@ -2,38 +2,36 @@
 //!
 //! # Locked or optimistic
 //! A get under the shard's lock writes to the lock's cache line twice, and two processes that read
-//! the same keys take that line from each other. A reader without the lock writes to a line that
-//! is its own (see `readers`), and looks whether anybody wrote meanwhile (see `seq`).
+//! the same keys take that line from each other. A reader without the lock writes to a line of its
+//! own (see `readers`), and checks whether a process wrote meanwhile (see `seq`).
 //!
-//! NB: gets of 16 B -> 64 B among a thousand keys, million a second in two alternating runs on two
-//! virtual cores: under the lock 17.4 and 18.2 in one process, 22.1 and 26.3 in two; without it 23.0
-//! and 24.4, 42.2 and 43.5.
+//! NB: gets of 16 B -> 64 B among a thousand keys, in millions a second on two virtual cores: under
+//! the lock 18 in one process and 24 in two; without it 24 and 43.
 //!
-//! # Why it is safe to read what somebody changes
-//! All that is read is bounds-checked as ever, so that a conflict word is at worst another place in the
-//! heap. Before anything is read *through* a word (the table, a slot, the lengths of an entry),
-//! the number is looked at again: then the word was true after this thread said that it reads, and
-//! the memory it leads to is not given back before it has come to an end.
+//! # Why it is safe to read what another process changes
+//! All offsets and lengths are bounds-checked, so a word that changed meanwhile leads at worst to
+//! another place in the heap. The number is checked again before anything is read *through* a word
+//! (the table, a slot, the lengths of an entry): then the word was valid after this thread announced
+//! that it reads, and the memory it leads to is not given back before the read ends.
 //!
-//! What takes long or is rare is left to the lock: large values, whose copying takes longer than most
-//! writers wait; an entry that lies beyond the table's end, at its beginning; another key with the same
-//! tag.
+//! Slow and rare cases use the lock: large values, whose copying takes longer than most writers wait;
+//! an entry that wrapped around to the beginning of the table; another key with the same tag.
 //!
 //! # Why every load counts
-//! In a large map a get waits for memory twice, for the slot and for the entry, and is fast as far as
-//! the processor begins the next ones meanwhile. How many, its queue of loads decides. NB: 16 more
-//! loads of one cached word in each get, 126 ns and 172 (a million keys, one process, Zen 4); 32 more
-//! additions, 133. So the path of a get is straight and inlined: calls, loops around it, and results
-//! that are moved through memory made it load again what it knew. All else is in `read_again`.
+//! In a large map a get waits for memory twice, for the slot and for the entry. It is fast if the
+//! processor begins the next gets meanwhile, and its load queue limits how many. NB: a get among a
+//! million keys takes 126 ns; with 16 more loads of a cached word 172, with 32 more additions 133 (one
+//! process, Zen 4). So the path of a get is straight and inlined: calls, loops around it, and results
+//! that are moved through memory add loads. All else is in `read_again`.
 //!
 //! # Plain bytes
-//! All that decides anything (the number, the table, slots, lengths, times, versions) is atomic. The
-//! bytes of keys and values are not: a reader may copy them while a writer stores to them, which the
-//! language calls a data race although nobody looks at what was copied once the number has changed. To
-//! read them as relaxed atomic words, which begin where the key's length has it, costs too much, and
-//! the writer would have to store them so too. NB: instructions to copy 64 B, plain and by words, 29
-//! and 72 where the words are aligned, 31 and 131 where they are not; 1 KiB, 144 and 404 or 1273;
-//! 16 KiB, 2196 and 5684 or 19511 (x86-64, counted with callgrind).
+//! All words that decide anything (the number, the table, slots, lengths, times, versions) are
+//! atomic. The bytes of keys and values are not: a reader may copy them while a writer stores to them.
+//! The language calls that a data race, although the copy is discarded once the number has changed.
+//! Reading them as relaxed atomic words, aligned as the key's length has it, costs too much, and the
+//! writer would have to store them in the same way. NB: instructions to copy 64 B: plain 29 to 31, by
+//! aligned words 72, by unaligned words 131; 1 KiB: 144, 404, 1273; 16 KiB: 2196, 5684, 19511 (x86-64,
+//! counted with callgrind).
 
 use std::sync::atomic::AtomicU64;
 
@@ -42,26 +40,26 @@ use super::store::Store;
 use super::table::{self, Table};
 use crate::cache;
 
-/// Why reading came to nothing.
+/// Why a read without the lock has no result.
 pub(super) enum ReadConflict {
-    /// Somebody wrote meanwhile.
+    /// A process wrote meanwhile: try again.
     Again,
-    /// It has to be read under the lock, or makes no sense.
+    /// The key has to be read under the lock: a case for it, or an inconsistency.
     Lock,
 }
 
-/// What a look at a shard begins with, before it is said that somebody reads.
+/// The beginning of a read, before the thread announces itself as a reader.
 pub(super) struct Probe<'a> {
     /// The shard's sequence number.
     then: u64,
-    /// From where the tag belongs.
+    /// The slots from the tag's home on.
     slots: &'a [AtomicU64],
 }
 
 impl<'a> Store<'a> {
-    /// Finds the slots where `tag` belongs, and asks for their line.
+    /// Finds the slots where `tag` belongs, and prefetches their line.
     ///
-    /// NB: a get among a million keys, 129 ns, and 147 without asking (medians of five).
+    /// NB: a get among a million keys takes 129 ns, and 147 without the prefetch.
     #[inline(always)]
     pub(super) fn probe(&self, tag: u32) -> Result<Probe<'a>, ReadConflict> {
         let then = self.state.seq.read().ok_or(ReadConflict::Again)?;
@@ -71,9 +69,9 @@ impl<'a> Store<'a> {
         Ok(Probe { then, slots })
     }
 
-    /// Reads the value of `key` with `read`. None if there is no such key.
+    /// Reads the value of `key` with `read`. `None` if there is no such key.
     ///
-    /// The caller has said that it reads, and does so until this returns.
+    /// The caller has announced itself as a reader until this returns.
     #[inline(always)]
     pub(super) fn read_optimistic<T>(
         &self,

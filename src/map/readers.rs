@@ -1,22 +1,22 @@
-//! Who is reading without a lock, so that no memory is taken away under them.
+//! Which processes read without a lock, so that the memory they read is not given back meanwhile.
 //!
-//! What such a reader reads is checked afterwards (see `seq`), so it does no harm if somebody
-//! writes there. But if somebody gave the memory back to the system, reading it would take a page
-//! from `/dev/shm` again, or raise SIGBUS when that is full. So readers say that they are
-//! reading, each on a cache line of its own, and memory is given back only while nobody is.
+//! What such a reader reads is checked afterwards (see `seq`), so a concurrent write does no harm.
+//! But if the memory were given back to the system, reading it would allocate a page of `/dev/shm`
+//! again, or raise SIGBUS when that is full. So each reader announces itself on a cache line of its
+//! own, and memory is given back only while no process reads.
 //!
 //! ```text
 //! behind the heap, 4 lines of 64 bytes for each of the 1024 participants
 //! offset  size  field
 //!      0     4  reading  1 while a thread of this participant reads, else 0
 //! ```
-//! Entering is one swap, which also keeps what is read after it from being read before it (where it is
-//! no full barrier, on Arm, with a fence behind it). Whoever
-//! gives memory back has made it unreachable before it looks here: so it sees the reader, or the
-//! reader does not see the memory. It waits some microseconds for those who are reading; if one
-//! of them does not come to an end (it was stopped, say), the memory stays until its extent is
-//! freed the next time. Who died reading is ignored, by the kernel's word, and who takes its place
-//! clears its lines; who dies before it has said that its lines hold memory has read nothing.
+//! Entering is one swap, after which the reads happen (on Arm, where the swap is no full barrier, a
+//! fence follows). A process that gives memory back first makes it unreachable and then looks here:
+//! so it sees the reader, or the reader does not see the memory. It waits some microseconds for the
+//! readers to end. If one does not end, because it was stopped for example, the memory stays until
+//! its extent is freed the next time. A reader that the kernel says is dead is ignored, and the next
+//! participant in its slot clears its lines. A participant that dies before it has announced that its
+//! lines hold memory has read nothing.
 
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
@@ -33,7 +33,7 @@ const PARTICIPANTS: usize = 1024;
 const PARTICIPANTS_PER_PAGE: u32 = (PAGE as usize / size_of::<ParticipantLines>()) as u32;
 /// Bytes of all lines.
 pub(super) const SIZE: u64 = size_of::<Lines>() as u64;
-/// How often to look whether a reader has come to an end. A read takes 0.1 us.
+/// How often to check whether a reader has ended. A read takes 0.1 us.
 const TRIES: u32 = 1000;
 
 #[repr(C)]
@@ -52,15 +52,15 @@ const _: () = assert!(size_of::<Line>() == 64 && SIZE == 256 << 10);
 // SAFETY: `repr(C)`, atomics only.
 unsafe impl Shared for Lines {}
 
-/// What [`Segment::known`] says while the lines of its slot are being made ready.
+/// The value of [`Segment::known`] while the lines of its slot are being initialised.
 const BUSY: *mut () = ptr::dangling_mut();
 
-/// The lines of all participants. Which are this process's, [`Segment::known`] says once they are
-/// ready.
+/// The lines of all participants. [`Segment::known`] points to this process's, once they are
+/// initialised.
 struct Readers {
     lines: &'static Lines,
     base: u64,
-    /// In shared memory: pages of lines that hold memory. Only grows.
+    /// In shared memory: how many pages of lines hold memory. Only grows.
     pages: &'static AtomicU32,
 }
 
@@ -70,7 +70,7 @@ pub(super) struct Reading<'a>(&'a AtomicU32);
 impl Drop for Reading<'_> {
     #[inline]
     fn drop(&mut self) {
-        // SYNC: what was read was read before.
+        // SYNC: all reads happened before.
         self.0.store(0, Ordering::Release);
     }
 }
@@ -102,13 +102,13 @@ impl Readers {
         (before == 0).then_some(Reading(reading))
     }
 
-    /// Makes the lines of this participant ready: they have memory, and say what is true.
+    /// Initialises the lines of this participant: they get memory, and no thread reads.
     #[cold]
     fn register(&self, segment: &Segment) -> Option<&ParticipantLines> {
         let known = segment.known();
         let claim =
             known.compare_exchange(ptr::null_mut(), BUSY, Ordering::Acquire, Ordering::Relaxed);
-        // Another thread is about it, or just was.
+        // Another thread does it, or has just done it.
         claim.ok()?;
         let slot = segment.slot();
         let pages = u32::from(slot) / PARTICIPANTS_PER_PAGE + 1;
@@ -119,7 +119,7 @@ impl Readers {
         self.pages.fetch_max(pages, Ordering::SeqCst);
         let ours = self.lines_of(slot);
         for line in ours {
-            // Who had this place before may have died reading.
+            // The previous participant in this slot may have died while it read.
             line.reading.store(0, Ordering::SeqCst);
         }
         known.store(ptr::from_ref(ours).cast_mut().cast(), Ordering::Release);
@@ -131,7 +131,7 @@ impl Readers {
         &self.lines.0[usize::from(slot) % PARTICIPANTS]
     }
 
-    /// Whether all who may read what has just been made unreachable have come to an end.
+    /// Whether all processes that may read what has just been made unreachable have ended.
     fn have_ended(&self, segment: &Segment) -> bool {
         // SYNC: with the swap in `enter`.
         fence(Ordering::SeqCst);
@@ -154,16 +154,16 @@ impl Readers {
     }
 }
 
-/// Which of a participant's lines, modulo [`LANES`]: mostly another one for each of its threads, whose
-/// stacks are as far from each other as a power of two and a page that guards it. (A thread-local
-/// variable would be a call, in a shared library.)
+/// Which of a participant's lines to use, modulo [`LANES`]. It mostly differs between threads, since
+/// their stacks lie a power of two and a guard page apart. (A thread-local variable would cost a call,
+/// in a shared library.)
 #[inline]
 fn lane() -> usize {
     let here = 0u8;
     std::ptr::from_ref(&here) as usize / PAGE as usize
 }
 
-/// The memory of a map: given back only while nobody reads it.
+/// The memory of a map: given back only while no process reads without a lock.
 pub(super) struct MapMemory {
     readers: Readers,
     // Last: `readers` points into it.
@@ -242,12 +242,12 @@ mod tests {
         let reading = other.core.memory().enter().unwrap();
         assert!(left(&map) >= 1 << 20);
         drop(reading);
-        // Freed again, it goes; and it has been used again.
+        // The memory is used again, and given back when it is freed again.
         map.set(b"large", &vec![1; 1 << 20]).unwrap();
         let full = committed(&map);
         assert!(map.remove(b"large").unwrap());
         assert!(committed(&map) + (1 << 20) <= full);
-        // Who is gone does not read.
+        // A participant that has left does not read.
         std::mem::forget(other.core.memory().enter());
         drop(other);
         assert!(left(&map) < 1 << 16);
@@ -284,7 +284,7 @@ mod tests {
             .map(|lane| enter_at(&map, lane).unwrap())
             .collect();
         assert!(enter().is_none());
-        // By the lock, then.
+        // Then the lock is used.
         map.set(b"k", b"v").unwrap();
         assert_eq!(map.get_vec(b"k").unwrap().unwrap(), b"v");
         drop(all);

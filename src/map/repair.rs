@@ -6,9 +6,9 @@
 //! A hold of an entry refers to it as well as the table does. A PIN of what the table no longer
 //! refers to becomes KEPT, and a KEPT of what it does refer to ends: it was published.
 //!
-//! A repair that is itself killed is started over by the next owner of the lock. What it
-//! cannot make sense of (two entries in one place, an entry outside the shard's memory) is
-//! an error, and the map is poisoned.
+//! If a process is killed while it repairs, the next owner of the lock starts over. Contents that
+//! no killed process could have left (two entries in one place, an entry outside the shard's memory)
+//! are an error, and the map is poisoned.
 
 use std::mem::ManuallyDrop;
 use std::sync::atomic::Ordering;
@@ -27,7 +27,7 @@ struct Contents {
     count: u64,
     expiring: u32,
     version: u64,
-    /// Where the entries of the table are that somebody holds.
+    /// Where the entries of the table are that a process holds.
     held: Vec<u64>,
 }
 
@@ -37,7 +37,7 @@ impl Store<'_> {
     /// # Errors
     /// `Corrupt` if the table is not one that a killed process could have left.
     pub(super) fn repair(&self) -> Result<()> {
-        // Stays odd after a failure or a panic: nobody may read what makes no sense.
+        // Stays odd after a failure or a panic: no process may read inconsistent contents.
         let change = ManuallyDrop::new(self.state.seq.repair());
         self.rebuild()?;
         drop(ManuallyDrop::into_inner(change));
@@ -48,7 +48,7 @@ impl Store<'_> {
         let table = self.whole_table()?;
         let mut found = self.contents(self.extents.owned_by(self.owner())?)?;
         crash_point!();
-        // Nothing refers to it, so it is freed with the rest.
+        // Nothing else refers to the cached slot, so it is freed with all that is unreferenced.
         self.cached_slot().take_any();
         self.rebuild_holds(&found.held);
         self.mark_kept(&mut found.census)?;
@@ -57,14 +57,15 @@ impl Store<'_> {
         self.state
             .tombs
             .store(table.count_tombs(), Ordering::Relaxed);
-        // The dead may have changed something and told nobody. And never a lower number: one that it
-        // had stored for a change that never was may be watched already (see `watch`).
+        // The dead owner may have made a change and notified nobody. The number must not decrease: a
+        // process may already watch a version that was stored for a change that never happened (see
+        // `watch`).
         let version = self.version().max(found.version).wrapping_add(1);
         self.state.version.store(version, Ordering::Relaxed);
         found.census.restore(&self.slabs())
     }
 
-    /// Makes the holds what they would be if nobody had died. `held` are those of the table.
+    /// Completes the changes of holds. `held` are the held entries that the table refers to.
     fn rebuild_holds(&self, held: &[u64]) {
         let holds = self.holds();
         for hold in holds.all().filter(Hold::is_entry) {
@@ -80,7 +81,8 @@ impl Store<'_> {
         crash_point!();
     }
 
-    /// Marks what is held though the table does not refer to it. What it holds, nobody knows.
+    /// Marks the places that are held though the table does not refer to them. Their contents may be
+    /// anything.
     fn mark_kept(&self, census: &mut Census) -> Result<()> {
         let mut seen = Vec::new();
         for hold in self

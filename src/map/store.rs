@@ -7,11 +7,11 @@
 //!     16     8  count    owner of the lock   derived: entries in the table
 //!     24     8  tombs    owner of the lock   derived: tombstones in the table
 //!     32     8  seq      owner of the lock   S3: odd while anything above changes, see `seq`
-//!     40     4  expiring   owner of the lock   derived: entries that expire
-//!     44     4  sweep_cursor    owner of the lock   where to look next for those that have
+//!     40     4  expiring owner of the lock   derived: entries that can expire
+//!     44     4  cursor   owner of the lock   from which tag to look for expired entries next
 //!     48     4  held     owner of the lock   derived: how many of the holds are in use
 //!     52     4  ordered  creator             constant: 1 if entries say when they were inserted
-//!     56     8  spare    owner of the lock   derived: a place to write to next, see `spare`
+//!     56     8  cached   owner of the lock   derived: a free slot, see `cached_slot`
 //!     64   304  slabs    owner of the lock   derived
 //!    368   192  holds    owner of the lock   see `holds`
 //! ```
@@ -26,11 +26,13 @@
 //! | rehash    | the new table      | `table`        | the old table      |
 //! | clear     |                    | `table` = 0    | entries, the table |
 //!
-//! A large value is written outside the lock, to a place that is held meanwhile; what is held is
-//! not retired before it is let go. Every change gives the shard a new version, a removal too.
+//! A large value is written outside the lock, to a place that is held meanwhile; an entry that is held
+//! is not retired before its last hold ends. Every change gives the shard a new version, a removal
+//! too.
 //!
-//! Killed before the store, the operation never was, and [`Store::repair`] takes back what
-//! was prepared; killed after it, it was done, and the repair retires the rest.
+//! If the process is killed before the store, the operation did not happen, and [`Store::repair`]
+//! frees what was prepared; if it is killed after the store, the operation happened, and the repair
+//! retires what is left.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -79,8 +81,8 @@ pub(super) struct Store<'a> {
     pub(super) state: &'a StoreState,
     pub(super) heap: &'a Heap,
     pub(super) extents: &'a dyn Extents,
-    /// Which shard it is. A whole word: the seven bytes behind a single one would be copied with it,
-    /// in two parts that overlap, and reading those back waits for both.
+    /// Which shard it is. A whole word: a single byte would be copied together with the seven behind
+    /// it, in two stores that overlap, and reading those back stalls.
     pub(super) index: usize,
 }
 
@@ -88,16 +90,16 @@ pub(super) struct Store<'a> {
 pub(super) struct Lookup<'a> {
     table: Table<'a>,
     tag: u32,
-    /// The slot of the key, or else the one where it would go, if the table has one.
+    /// The slot of the key, or else a free one for it, if the table has any.
     slot: Option<usize>,
-    /// What the slot refers to, if it is the key's, and where that is.
+    /// The key's entry, expired or not, and where it is.
     there: Option<(u64, Entry<'a>)>,
-    /// Whether the time of what is there is expired.
+    /// Whether that entry has expired.
     expired: bool,
 }
 
 impl<'a> Lookup<'a> {
-    /// The entry; none if there is none, or its time is expired.
+    /// The entry; `None` if there is none, or it has expired.
     #[inline]
     pub(super) fn entry(&self) -> Option<Entry<'a>> {
         self.place().map(|(_, entry)| entry)
@@ -115,7 +117,7 @@ impl<'a> Lookup<'a> {
     }
 }
 
-/// Slots that every change looks at for entries whose time is expired.
+/// Slots that every change checks for expired entries.
 const SWEEP: usize = 8;
 
 /// Slots of a table that may be in use, tombstones included, in every 20. More than 17 and
@@ -123,7 +125,7 @@ const SWEEP: usize = 8;
 const FULL: u64 = 17;
 
 impl<'a> Store<'a> {
-    /// Whose its extents are.
+    /// The owner of its extents.
     pub(super) fn owner(&self) -> u8 {
         self.index as u8
     }
@@ -139,8 +141,8 @@ impl<'a> Store<'a> {
         Geometry::decode(self.state.table.load(Ordering::Acquire))
     }
 
-    /// The table, for walks over all of it: its size must be borne out by its extent, or a
-    /// wild word could make us walk, and the kernel allocate, the whole heap.
+    /// The table, for walks over all of it: its size must agree with its extent. Otherwise a forged
+    /// word could make this process walk, and the kernel allocate, the whole heap.
     pub(super) fn whole_table(&self) -> Result<Table<'a>> {
         let geometry = self.geometry();
         if geometry.blocks != 0 {
@@ -169,18 +171,17 @@ impl<'a> Store<'a> {
         }
     }
 
-    /// Entries in the shard, those included whose time is expired.
+    /// Entries in the shard, including expired ones.
     #[inline]
     pub(super) fn count(&self) -> u64 {
         self.state.count.load(Ordering::Relaxed)
     }
 
-    /// Asks for the line of the table where `tag` belongs, before the lock is taken: the
-    /// wait for the one hides behind the wait for the other.
+    /// Prefetches the line of the table where `tag` belongs, before the lock is taken: both cache
+    /// misses then overlap.
     ///
-    /// NB: random gets, which took the lock then, of a million keys, means of four alternating runs
-    /// of two rounds each on a noisy machine: 2.31 million a second of CPU time without it
-    /// (2.04 to 2.52), 2.52 with it (2.29 to 2.85).
+    /// NB: random gets of a million keys under the lock, in millions a second of CPU time: 2.52 with
+    /// it, 2.31 without.
     #[inline]
     pub(super) fn prefetch(state: &StoreState, heap: &Heap, tag: u32) {
         let geometry = Geometry::decode(state.table.load(Ordering::Relaxed));
@@ -240,10 +241,10 @@ impl<'a> Store<'a> {
         self.publish(lookup, (table, slot), new, pair.is_expiring())
     }
 
-    /// The same for an entry that was written before, to a place of its own at `new`.
+    /// The same for an entry that was written before, to a place at `new`.
     ///
     /// # Errors
-    /// `NoSpace`; the old value is intact then, and the new one where it was.
+    /// `NoSpace`; then the old value is intact, and the new one still in its place.
     pub(super) fn write_prepared(
         &self,
         lookup: &Lookup<'a>,
@@ -252,7 +253,7 @@ impl<'a> Store<'a> {
     ) -> Result<()> {
         let _change = self.state.seq.change();
         let place = self.slot_for(lookup)?;
-        entry::date(
+        entry::stamp(
             self.heap,
             new,
             self.next_version(),
@@ -261,8 +262,8 @@ impl<'a> Store<'a> {
         self.publish(lookup, place, new, expires)
     }
 
-    /// When the key that was looked up was inserted: if it is not there, `given` or else now. 0 in
-    /// a map that is not ordered.
+    /// When the key that was looked up was inserted; if it is not in the map, `given` or else the
+    /// present time. 0 in a map that is not ordered.
     fn insertion_time(&self, lookup: &Lookup<'a>, given: u64) -> u64 {
         match lookup.entry() {
             _ if !self.is_ordered() => 0,
@@ -313,7 +314,7 @@ impl<'a> Store<'a> {
         self.retire(old)
     }
 
-    /// Removes what was looked up; does nothing if it was not there.
+    /// Removes the entry that was looked up, if there is one.
     pub(super) fn remove(&self, lookup: &Lookup<'a>) -> Result<()> {
         let (Some(slot), Some((offset, entry))) = (lookup.slot, lookup.there) else {
             return Ok(());
@@ -332,7 +333,7 @@ impl<'a> Store<'a> {
         self.shrink(lookup.table)
     }
 
-    /// An empty shard keeps nothing.
+    /// Frees the cached slot: an empty shard keeps no memory.
     fn free_cached_slot(&self) -> Result<()> {
         match self.state.cached_slot.take_any() {
             Some(place) => self.slabs().free(place),
@@ -340,12 +341,12 @@ impl<'a> Store<'a> {
         }
     }
 
-    /// The place that is kept for the next entry, if there is one.
+    /// The slot that is kept for the next entry.
     pub(super) fn cached_slot(&self) -> &'a CachedSlot {
         &self.state.cached_slot
     }
 
-    /// Frees the entry at `offset`, which the table refers to no more, once nobody holds it.
+    /// Frees the entry at `offset`, to which the table no longer refers, once no process holds it.
     #[inline]
     fn retire(&self, offset: u64) -> Result<()> {
         if self.holds().any() && self.holds().keep(offset) {
@@ -354,8 +355,8 @@ impl<'a> Store<'a> {
         self.slabs().free(offset)
     }
 
-    /// Ends a hold of an entry, and frees the entry if it was the last and the table does not
-    /// refer to it.
+    /// Ends a hold of an entry. Frees the entry if that was its last hold and the table does not refer
+    /// to it.
     pub(super) fn release(&self, held: &Hold) -> Result<()> {
         let holds = self.holds();
         holds.end(held);
@@ -365,8 +366,7 @@ impl<'a> Store<'a> {
         Ok(())
     }
 
-    /// Changes when the entry that was looked up expires. True if it could without writing
-    /// another entry.
+    /// Changes when the entry that was looked up expires. False if that needs another entry.
     pub(super) fn set_expiry(&self, lookup: &Lookup<'a>, expires: u64) -> bool {
         match lookup.entry().and_then(|entry| entry.expiry()) {
             Some(word) => {
@@ -378,7 +378,7 @@ impl<'a> Store<'a> {
         }
     }
 
-    /// Removes entries whose time is over from a few slots, other ones each time.
+    /// Removes expired entries from a few slots, different ones each time.
     pub(super) fn sweep_some(&self) -> Result<()> {
         let from = self.state.sweep_cursor.load(Ordering::Relaxed) & ((1 << TAG_BITS) - 1);
         let next = self.sweep(from, SWEEP)?.unwrap_or(0);
@@ -386,8 +386,8 @@ impl<'a> Store<'a> {
         Ok(())
     }
 
-    /// Removes entries whose time is over from some `slots` slots that begin with the tag `from`.
-    /// The tag to go on from, `None` at the end of the table.
+    /// Removes expired entries from about `slots` slots that begin with the tag `from`. Returns the tag
+    /// to continue from, `None` at the end of the table.
     pub(super) fn sweep(&self, from: u32, slots: usize) -> Result<Option<u32>> {
         let (table, mut expired) = (self.whole_table()?, Vec::new());
         let next = table.visit_from(from, slots, |tag, offset| {
@@ -423,7 +423,7 @@ impl<'a> Store<'a> {
         self.state.version.load(Ordering::Relaxed)
     }
 
-    /// A version for a change that is about to happen.
+    /// The version of a change that is about to happen.
     #[inline]
     fn next_version(&self) -> u64 {
         let version = self.version().wrapping_add(1);
@@ -478,7 +478,7 @@ impl<'a> Store<'a> {
     fn grow(&self, tag: u32) -> Result<(Table<'a>, usize)> {
         let table = self.whole_table()?;
         let slots = table.slots() as u64;
-        // Tombstones alone may have filled it; then a fresh one of that size will do.
+        // If tombstones have filled it, a new table of the same size is enough.
         let dense = table.entries().count() as u64 * 20 > slots * 12;
         let blocks = (slots as usize / SLOTS_PER_BLOCK) as u64;
         let wanted = if dense { blocks + blocks / 2 } else { blocks };
@@ -491,8 +491,8 @@ impl<'a> Store<'a> {
         }
     }
 
-    /// Lets a table that has become far too large go. Not having the memory for a smaller
-    /// one is no reason to fail what brought us here.
+    /// Replaces a table that has become far too large. If there is no memory for a smaller one, the
+    /// table stays, and the caller's operation succeeds all the same.
     fn shrink(&self, table: Table<'a>) -> Result<()> {
         let (slots, count) = (table.slots() as u64, self.count());
         if slots as usize <= SLOTS_PER_BLOCK || count > slots / 8 {
