@@ -2,8 +2,9 @@
 //!
 //! - [`hash`]: how a key's hash is divided into shard and tag.
 //! - [`table`]: the slots of one shard; one store of a slot is the whole of an operation.
-//! - [`entry`]: keys and values, which lie in the slabs and extents of a [heap](crate::heap).
-//! - [`store`], [`cached_slot`], [`repair`]: one shard's contents, their changes, repair and check.
+//! - [`entry`], [`key`]: keys and values, which lie in the slabs and extents of a [heap](crate::heap).
+//! - [`store`], [`resize`], [`cached_slot`], [`repair`]: one shard's contents, their changes, repair
+//!   and check.
 //! - [`seq`], [`optimistic`], [`readers`]: reading without the shard's lock.
 //! - [`holds`]: what a process holds in a shard while it does not have the shard's lock.
 //! - [`header`], [`core`], [`key_handoff`]: the shared memory of a map, and its locks.
@@ -39,6 +40,7 @@ mod hash;
 mod header;
 mod holds;
 mod iter;
+mod key;
 mod key_handoff;
 mod lock;
 mod many;
@@ -46,6 +48,7 @@ mod ops;
 mod optimistic;
 mod readers;
 mod repair;
+mod resize;
 mod seq;
 mod store;
 mod table;
