@@ -1,10 +1,10 @@
 //! Memory inside a segment: extents of blocks that are allocated, freed and found again.
 //!
 //! - [`block`]: blocks of 1 KiB, and the block map that says what each of them is.
-//! - [`arena`]: extents of whole blocks, handed out and taken back.
+//! - [`arena`]: allocates and frees extents of whole blocks.
 //! - [`walk`]: how a walk over the block map rebuilds and checks all the rest.
-//! - [`class`], [`slab`]: small things in slots of equal size.
-//! - [`census`]: what an owner has, after its death and in a check.
+//! - [`class`], [`slab`]: small items in slots of equal size.
+//! - [`census`]: which memory an owner refers to, for repairs and checks.
 //! - [`guarded`]: a heap with its lock, for objects that repair and poison it.
 //!
 //! A map keeps its entries in a heap, a list its elements, a queue the messages that lie
