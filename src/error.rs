@@ -50,7 +50,7 @@ pub enum Error {
     Permission {
         /// The object.
         name: String,
-        /// Who owns it, or what was refused.
+        /// Which user owns it, or what was refused.
         why: String,
     },
     /// Shared memory is full: the filesystem has no room for `needed` more bytes.

@@ -15,13 +15,13 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::Timeout;
 use crate::copy::copy;
 use crate::error::{Error, Result};
 use crate::layout::{Offset, Shared};
 use crate::segment::{self, Kind, Options, Section, Segment, Spec};
 use crate::sync::{Acquisition, EndWaits, LockCell, WaitPolicy};
 use crate::sys::clock::Deadline;
-use raw_sync::Timeout;
 
 #[repr(C)]
 struct ArrayHeader {
@@ -80,7 +80,7 @@ pub struct Array {
     segment: Segment,
 }
 
-// SAFETY: the data is shared memory, to which the address gives nobody a reference.
+// SAFETY: the data is shared memory, to which the address gives out no reference.
 unsafe impl Send for Array {}
 // SAFETY: as for `Send`.
 unsafe impl Sync for Array {}

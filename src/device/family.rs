@@ -4,7 +4,7 @@
 //! family ── layers ──> what the process sees now      (reading.rs, then Mask::compose)
 //!        ── kinds, ascending, counts ──> what may be asked for
 //!        ── variable, style, hide ──> what is written
-//!        ── with, neutral ──> what has to change beside it
+//!        ── with, neutral ──> what has to change with it
 //! ```
 //!
 //! A row contains only what the vendor's documentation or source says: if no value is known that
@@ -38,7 +38,7 @@ pub struct Family {
     /// The numbers of devices that a process may have, and what to set for each; empty if any number
     /// is allowed. `None` removes the variable.
     pub(super) counts: &'static [(usize, Settings)],
-    /// Set beside the mask, unless it is set already.
+    /// Set together with the mask, unless it is set already.
     pub(super) with: &'static [(&'static str, &'static str)],
     /// Variables whose indices would count in the new mask: given this value, or removed,
     /// if they are set. Their restriction is part of the composed mask.

@@ -133,7 +133,7 @@ pub fn resolve(family: &str, inherited: Option<&str>, logical: &str) -> Result<S
 
 /// The changes to an environment that make a child see `mask`.
 ///
-/// `lookup` gives the value that a variable has in that environment. Beside the family's own
+/// `lookup` gives the value that a variable has in that environment. In addition to the family's own
 /// variable this covers what else must change: `CUDA_DEVICE_ORDER` is set to `PCI_BUS_ID`
 /// unless it is set already, and a second variable whose indices would count in the new mask
 /// is removed, after its restriction has been composed in.

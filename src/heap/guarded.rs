@@ -15,9 +15,10 @@ use std::thread;
 use super::arena::{Arena, ArenaState};
 use super::block::{Backing, Heap};
 use crate::error::{Error, Result};
-use crate::segment::Segment;
+use crate::segment::{Options, Segment};
 use crate::sync::{Acquired, Guard, LockCell, RobustMutex};
 use crate::sys::clock::Deadline;
+use crate::sys::limits;
 
 /// The segment that a heap lies in, with a say in when its memory is given back.
 pub(crate) trait Memory: Backing {
@@ -64,6 +65,29 @@ pub(crate) struct ObjectGuard<'a> {
     /// flag: a single byte is copied together with what lies behind it, and reading that back stalls
     /// (a list's set of 64 bytes takes 10 ns of 74 longer).
     abandons: Option<&'a AtomicU32>,
+}
+
+/// The share of the free address space that the default bound takes: 64 GiB of 2^47.
+const SHARE: u64 = 1 << 11;
+/// Up to here the slots of a map's table can address all of the heap.
+const LARGEST_MAX_CAPACITY: u64 = 1 << 39;
+
+/// The `capacity` and the `max_capacity` of an object whose heap is at least `smallest` bytes.
+pub(crate) fn capacities(options: &Options, smallest: u64) -> Result<(u64, u64)> {
+    let (capacity, given) = (options.capacity, options.max_capacity);
+    if given != 0 && given < capacity {
+        let why = format!("{given} bytes are less than the capacity of {capacity}");
+        return Err(Error::invalid("max_capacity", why));
+    }
+    let (what, max) = match given {
+        0 => ("capacity", capacity.max(limits::growth(SHARE))),
+        max => ("max_capacity", max),
+    };
+    let (size, limit) = (max.max(smallest), LARGEST_MAX_CAPACITY);
+    if size > limit {
+        return Err(Error::TooLarge { what, size, limit });
+    }
+    Ok((capacity, size))
 }
 
 /// Commits memory for `reserve` blocks of the heap of `blocks` blocks at `base`. Only before the

@@ -22,7 +22,7 @@ pub(crate) use arena::{Arena, ArenaState};
 pub(crate) use block::{BLOCK, Backing, Extent, Heap, PAGE, Purpose, Word, commit_store};
 pub(crate) use census::Census;
 pub(crate) use class::{LARGEST as LARGEST_SLOT, of as class_of};
-pub(crate) use guarded::{GuardedHeap, Memory, ObjectGuard, Parts, reserve};
+pub(crate) use guarded::{GuardedHeap, Memory, ObjectGuard, Parts, capacities, reserve};
 pub(crate) use slab::{Extents, SlabState, Slabs};
 
 use crate::error::Result;

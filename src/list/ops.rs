@@ -5,11 +5,10 @@ use std::ops::Range;
 
 use super::core::{self, Core};
 use super::locked::{Locked, max_element};
-use crate::error::{Error, Result};
-use crate::heap::{BLOCK, Heap};
+use crate::error::Result;
+use crate::heap::{self, BLOCK, Heap};
 use crate::segment::{self, Kind, Options, Section, Segment, Spec};
 use crate::sync::EndWaits;
-use crate::sys::limits;
 
 /// A named sequence of byte strings that any number of processes read and write.
 ///
@@ -57,10 +56,7 @@ impl std::fmt::Debug for List {
     }
 }
 
-/// The share of the free address space that a list's default bound takes: 64 GiB of 2^47.
-const PART: u64 = 1 << 11;
 const SMALLEST_MAX_CAPACITY: u64 = 64 << 10;
-const LARGEST_MAX_CAPACITY: u64 = 1 << 39;
 
 /// Changes with every incompatible change of the layout.
 const LAYOUT: u64 = 0x4c49_5354_0000_0002;
@@ -83,7 +79,7 @@ impl List {
         Self::with_options(Some(name), &Options::create())
     }
 
-    /// Creates a list under a name nobody else has; [`name`](Self::name) tells which.
+    /// Creates a list under a name that no other object has; [`name`](Self::name) tells which.
     ///
     /// # Errors
     /// `NoSpace`.
@@ -103,7 +99,7 @@ impl List {
     /// As for [`open`](Self::open); `Exists` with [`Options::exclusive`]; `NoSpace`; `Invalid`
     /// for a `max_capacity` below `capacity`; `TooLarge` for one beyond 2^39.
     pub fn with_options(name: Option<&str>, options: &Options) -> Result<Self> {
-        let (capacity, max) = capacities(options)?;
+        let (capacity, max) = heap::capacities(options, SMALLEST_MAX_CAPACITY)?;
         let (reserve, blocks) = (capacity.div_ceil(BLOCK), Heap::blocks_for(max));
         let spec = Spec {
             kind: Kind::List,
@@ -355,27 +351,4 @@ impl EndWaits for List {
     fn is_waited_in(&self) -> bool {
         self.core.is_waited_in()
     }
-}
-
-fn capacities(options: &Options) -> Result<(u64, u64)> {
-    let (capacity, max) = (options.capacity, options.max_capacity);
-    if max != 0 && max < capacity {
-        let why = format!("{max} bytes are less than the capacity of {capacity}");
-        return Err(Error::invalid("max_capacity", why));
-    }
-    let max = match max {
-        0 => capacity
-            .max(limits::growth(PART))
-            .max(SMALLEST_MAX_CAPACITY),
-        max => max.max(SMALLEST_MAX_CAPACITY),
-    };
-    if max > LARGEST_MAX_CAPACITY {
-        let by_start = options.max_capacity == 0;
-        return Err(Error::TooLarge {
-            what: if by_start { "capacity" } else { "max_capacity" },
-            size: max,
-            limit: LARGEST_MAX_CAPACITY,
-        });
-    }
-    Ok((capacity, max))
 }

@@ -1,7 +1,6 @@
 //! A map in this process: the locks of its shards, and the work that is done under them.
 //!
-//! Lock order: one shard, then the arena. Whoever needs several shards takes them in the order of
-//! their numbers.
+//! Lock order: one shard, then the arena. Several shards are locked in the order of their numbers.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -78,7 +77,7 @@ impl Core {
         &self.guarded.heap
     }
 
-    /// The segment, and those who read it without a lock.
+    /// The segment, and its readers without a lock.
     #[inline]
     pub(super) fn memory(&self) -> &MapMemory {
         &self.guarded.memory

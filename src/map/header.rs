@@ -5,7 +5,7 @@
 //!      0     8  seed      creator                 constant
 //!      8     8  blocks    creator                 constant; all sizes follow from it
 //!     16     4  poisoned  owner of any lock       H1: 1 once a repair has failed, never 0 again
-//!     20    12  changed   everybody               those sleep here who wait for any change
+//!     20    12  changed   everybody               waiters for any change sleep here
 //!     32     4  readers   everybody               see `readers`
 //!     64    64  lock      everybody               guards the arena
 //!    128   544  arena     owner of `lock`         see `heap::arena`
@@ -17,8 +17,8 @@
 //! shard (640 bytes)
 //!      0    64  lock      everybody               guards the store
 //!     64   560  store     owner of the lock       see `store`
-//!    624    12  changed   everybody               those sleep here who wait for a key to change or
-//!                                                 to be unlocked
+//!    624    12  changed   everybody               waiters for a key to change or to be unlocked
+//!                                                 sleep here
 //! ```
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};

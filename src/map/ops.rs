@@ -3,7 +3,6 @@
 use crate::copy::{Room, room};
 use crate::error::{Error, Result};
 use crate::segment::{self, Kind, Options, Section, Segment, Spec};
-use crate::sys::limits;
 
 use super::core::Core;
 use super::entry::{Entry, MAX_KEY, Pair, Value, fits};
@@ -11,7 +10,7 @@ use super::hash::SHARDS;
 use super::header;
 use super::optimistic::ReadConflict;
 use super::store::Lookup;
-use crate::heap::{BLOCK, Heap};
+use crate::heap::{self, BLOCK, Heap};
 
 /// A named hash map from bytes to bytes that any number of processes read and write.
 ///
@@ -55,12 +54,8 @@ impl std::fmt::Debug for Map {
     }
 }
 
-/// The share of the free address space that a map's default bound takes: 64 GiB of 2^47.
-const PART: u64 = 1 << 11;
 /// Every shard needs two blocks, and room to grow.
 const SMALLEST_MAX_CAPACITY: u64 = 1 << 20;
-/// Up to here a table's slot can address all of the heap.
-const LARGEST_MAX_CAPACITY: u64 = 1 << 39;
 
 /// How often to read without the lock before it is taken.
 const TRIES: u32 = 3;
@@ -87,7 +82,7 @@ impl Map {
         Self::with_options(Some(name), &Options::create())
     }
 
-    /// Creates a map under a name nobody else has; [`name`](Self::name) tells which.
+    /// Creates a map under a name that no other object has; [`name`](Self::name) tells which.
     ///
     /// # Errors
     /// `NoSpace`.
@@ -107,7 +102,7 @@ impl Map {
     /// As for [`open`](Self::open); `Exists` with [`Options::exclusive`]; `NoSpace`; `Invalid`
     /// for a `max_capacity` below `capacity`; `TooLarge` for one beyond 2^39.
     pub fn with_options(name: Option<&str>, options: &Options) -> Result<Self> {
-        let (capacity, max) = capacities(options)?;
+        let (capacity, max) = heap::capacities(options, SMALLEST_MAX_CAPACITY)?;
         let (reserve, blocks) = (capacity.div_ceil(BLOCK), Heap::blocks_for(max));
         let spec = Spec {
             kind: Kind::Map,
@@ -412,27 +407,4 @@ fn too_large(what: &'static str, size: usize, limit: u64) -> Error {
         size: size as u64,
         limit,
     }
-}
-
-fn capacities(options: &Options) -> Result<(u64, u64)> {
-    let (capacity, max) = (options.capacity, options.max_capacity);
-    if max != 0 && max < capacity {
-        let why = format!("{max} bytes are less than the capacity of {capacity}");
-        return Err(Error::invalid("max_capacity", why));
-    }
-    let max = match max {
-        0 => capacity
-            .max(limits::growth(PART))
-            .max(SMALLEST_MAX_CAPACITY),
-        max => max.max(SMALLEST_MAX_CAPACITY),
-    };
-    if max > LARGEST_MAX_CAPACITY {
-        let by_start = options.max_capacity == 0;
-        return Err(Error::TooLarge {
-            what: if by_start { "capacity" } else { "max_capacity" },
-            size: max,
-            limit: LARGEST_MAX_CAPACITY,
-        });
-    }
-    Ok((capacity, max))
 }

@@ -19,6 +19,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::layout::Shared;
 use crate::segment::{self, Kind, Options, Segment};
@@ -26,7 +27,6 @@ use crate::sync::{
     EndWaits, EventCell, Guard, LockCell, Nap, RobustMutex, WaitPolicy, crash::crash_point, left,
 };
 use crate::sys::clock::Deadline;
-use raw_sync::Timeout;
 
 use super::object;
 use super::waiters::{BROKEN, NOTIFIED, Waiter, WaiterTable};

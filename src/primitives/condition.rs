@@ -13,12 +13,12 @@
 
 use std::sync::atomic::Ordering;
 
+use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::layout::Shared;
 use crate::segment::{self, Kind, Options, Segment};
 use crate::sync::{Acquisition, EndWaits, Guard, LockCell, RobustMutex, WaitPolicy, left};
 use crate::sys::clock::Deadline;
-use raw_sync::Timeout;
 
 use super::lock::Lock;
 use super::object;

@@ -10,12 +10,12 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::Timeout;
 use crate::error::Result;
 use crate::layout::Shared;
 use crate::segment::{self, Kind, Options, Segment};
 use crate::sync::{EndWaits, EventCell, WaitPolicy, crash::crash_point, publish_fence};
 use crate::sys::clock::Deadline;
-use raw_sync::Timeout;
 
 use super::object;
 

@@ -1,10 +1,10 @@
 //! A lock, plain or recursive.
 
+use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::segment::{self, Kind, Options, Segment};
 use crate::sync::{Acquisition, EndWaits, LockCell, WaitPolicy};
 use crate::sys::clock::Deadline;
-use raw_sync::Timeout;
 
 use super::object;
 
@@ -72,7 +72,7 @@ impl Lock {
         Self::with_options(Some(name), &Options::create())
     }
 
-    /// Creates a plain lock under a name nobody else has; [`name`](Self::name) tells which.
+    /// Creates a plain lock under a name that no other object has; [`name`](Self::name) tells which.
     ///
     /// # Errors
     /// `NoSpace`.

@@ -21,6 +21,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::layout::Shared;
 use crate::segment::{self, Kind, Options, Segment};
@@ -29,7 +30,6 @@ use crate::sync::{
     pack, publish_fence, unpack,
 };
 use crate::sys::clock::Deadline;
-use raw_sync::Timeout;
 
 use super::holds::Holds;
 use super::object;

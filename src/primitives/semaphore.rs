@@ -13,7 +13,7 @@
 //! another release them. So a release returns a permit of the caller if it holds any, else one that
 //! another process holds, and adds a permit only if no process holds any. This is exact if the same
 //! process takes and releases. If one side takes and the other releases, as with signals, the number
-//! of permits is always right, and the permits that a dead process took and nobody released return.
+//! of permits is always right, and the permits that a dead process took and no other released return.
 //!
 //! **What if a process exits normally?** If permits count items, a permit that was taken is used
 //! up, and its process need not live until it is released. Such a process declares before it exits
@@ -22,6 +22,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::layout::Shared;
 use crate::segment::{self, Kind, Options, Segment};
@@ -29,7 +30,6 @@ use crate::sync::{
     Ask, EndWaits, Guard, Handoff, LockCell, RobustMutex, Try, WaitPolicy, crash::crash_point,
 };
 use crate::sys::clock::Deadline;
-use raw_sync::Timeout;
 
 use super::holds::Holds;
 use super::object;

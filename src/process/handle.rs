@@ -4,7 +4,7 @@ use std::fmt;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use raw_sync::Timeout;
+use crate::Timeout;
 
 use super::detached;
 use crate::error::{Error, Result};

@@ -41,7 +41,7 @@ pub(crate) struct Bench {
     /// The session of the busy programs [default: same for waits, own for other parts]
     #[arg(long, value_enum)]
     busy_session: Option<harness::Session>,
-    /// Measure round trips of waits with pinned processes too, also beside busy programs
+    /// Measure round trips of waits with pinned processes too, also together with busy programs
     #[arg(long)]
     pinned: bool,
     /// Which kinds of waits to measure
@@ -97,7 +97,7 @@ impl Bench {
         self.format.print(&report, |out| write!(out, "{report}"))
     }
 
-    /// What to measure, and beside how many busy programs.
+    /// What to measure, and together with how many busy programs.
     fn part(&self) -> Result<(Option<harness::Only>, Vec<u8>), Failure> {
         use harness::Only::Waits;
         let asked = !self.busy.is_empty() || !self.waits.is_empty();

@@ -29,7 +29,7 @@ struct Cli {
 enum Command {
     /// List the shared objects of this machine
     Ls(output::Format),
-    /// Show one object and who is attached to it
+    /// Show one object and the processes that are attached to it
     Stat(objects::Stat),
     /// Remove objects by name; processes that have them open keep them
     Rm(objects::Rm),
