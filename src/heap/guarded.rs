@@ -20,7 +20,7 @@ use crate::sync::{Acquired, Guard, LockCell, RobustMutex};
 use crate::sys::clock::Deadline;
 use crate::sys::limits;
 
-/// The segment that a heap lies in, with a say in when its memory is given back.
+/// A segment that a heap lies in, and how the heap's memory is committed and given back.
 pub(crate) trait Memory: Backing {
     fn segment(&self) -> &Segment;
 }

@@ -133,4 +133,15 @@ mod tests {
             }
         });
     }
+
+    #[test]
+    fn after_a_panic_under_the_lock_the_next_owner_repairs() {
+        let map = Map::anonymous().unwrap();
+        map.set(b"k", b"v").unwrap();
+        let visit = || map.visit_many(&[b"k"], |_, _| panic!("the caller's"));
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(visit)).is_err());
+        assert_eq!(map.get_vec(b"k").unwrap().unwrap(), b"v");
+        map.set(b"k", b"w").unwrap();
+        map.verify().unwrap();
+    }
 }
