@@ -1,7 +1,7 @@
 //! One error type for the whole library and the status code each error has in C.
 //!
-//! A variant says what the caller can do about it; its message names the thing and the
-//! limit it broke. The C header, the C++ wrapper and the Python package derive their
+//! There is a variant for each way in which a caller can react; its message names the object and the
+//! limit that was exceeded. The C header, the C++ wrapper and the Python package derive their
 //! errors from [`Status`], and a test compares the lists.
 
 use std::borrow::Cow;
@@ -9,7 +9,7 @@ use std::borrow::Cow;
 /// The result of every fallible operation of this library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, and with which thing.
+/// What failed, and on which object.
 ///
 /// The enum is `non_exhaustive`: match on the variants you can act on and report the rest.
 ///
@@ -34,7 +34,7 @@ pub enum Error {
     /// No shared object, key, program or device of this name exists.
     #[error("no {what} is named {name:?}")]
     NotFound {
-        /// The kind of thing looked for.
+        /// What was looked for.
         what: &'static str,
         /// Its name.
         name: String,
@@ -50,7 +50,7 @@ pub enum Error {
     Permission {
         /// The object.
         name: String,
-        /// Who owns it, or what was refused.
+        /// Which user owns it, or what was refused.
         why: String,
     },
     /// Shared memory is full: the filesystem has no room for `needed` more bytes.
@@ -81,10 +81,10 @@ pub enum Error {
         /// The largest size accepted, in bytes.
         limit: u64,
     },
-    /// A number that counts no bytes is above what the call accepts.
+    /// A number, other than one of bytes, is above what the call accepts.
     #[error("{what} of {count} is above the limit of {limit}")]
     TooMany {
-        /// What there is too much of: `"number of permits"`, `"max_attempts"`.
+        /// What is too large: `"number of permits"`, `"max_attempts"`.
         what: &'static str,
         /// The number.
         count: u64,
@@ -151,10 +151,10 @@ pub enum Error {
         /// Why the repair failed.
         what: Cow<'static, str>,
     },
-    /// The process that owned the thing died holding it.
+    /// The process that owned it died.
     #[error("the owner died")]
     OwnerDied,
-    /// Every one of a fixed number of places is taken.
+    /// All of a fixed number of places are taken.
     #[error("no more than {limit} {what} fit")]
     Exhausted {
         /// The places.
@@ -165,7 +165,7 @@ pub enum Error {
     /// The platform lacks what the call needs.
     #[error("unsupported: {what}")]
     Unsupported {
-        /// The missing feature, and what there is to do about it.
+        /// The missing feature, and what to do about it.
         what: Cow<'static, str>,
     },
     /// The operating system returned an error no other variant describes.
@@ -176,13 +176,13 @@ pub enum Error {
         /// Its `errno`.
         errno: i32,
     },
-    /// The library itself failed: a panic was caught at the C boundary.
+    /// The library itself failed, for example by a panic that was caught at the C boundary.
     #[error("internal error: {what}")]
     Internal {
-        /// The panic's message.
+        /// What failed, or the panic's message.
         what: String,
     },
-    /// The lease's deadline passed: somebody else gets the message, or has it.
+    /// The lease's deadline passed: the message is, or will be, delivered to another consumer.
     #[error("the lease expired: its message is delivered again")]
     Expired,
 }

@@ -1,12 +1,12 @@
-//! Queues, pipes, maps, lists, processes and device masks for programs that share one machine, and
-//! survive each other's death.
+//! Queues, pipes, maps, lists, processes and device masks for programs that share one machine and
+//! survive the death of any of them.
 //!
 //! ```
 //! use shoal::{Map, Queue, Timeout};
 //!
 //! let queue = Queue::create("doc-jobs")?;         // any process can open it by name
 //! queue.put(b"resize 17.png", Timeout::Infinite)?;
-//! let job = queue.get_vec(Timeout::Infinite)?;    // another one takes it
+//! let job = queue.get_vec(Timeout::Infinite)?;    // another process takes it
 //!
 //! let done = Map::create("doc-done")?;
 //! done.set(&job, b"ok")?;
@@ -16,18 +16,18 @@
 //!
 //! - [`Queue`]: messages of any length, many producers, many consumers, deadlines, batches.
 //! - [`Map`]: bytes to bytes, many writers, atomic updates, grows in place.
-//! - [`List`]: a sequence of bytes; append, insert, slices, sort, each of them at once.
-//! - [`Pipe`]: a conversation of two sides, which ends when one of them is gone.
-//! - [`Spawn`], [`Process`], [`fork()`]: children with an environment, a deadline and an end.
+//! - [`List`]: a sequence of byte strings; append, insert, slices, sort, each of them atomic.
+//! - [`Pipe`]: a connection of two sides, which ends when one of them has ended.
+//! - [`Spawn`], [`Process`], [`fork()`]: child processes, with their environment, joins with a
+//!   deadline, and exits.
 //! - [`wait_any`]: several queues and processes at once; [`Queue::fd`] for event loops.
 //! - [`device`]: which GPUs a process and its children see.
 //! - [`list()`], [`stat`], [`gc`], [`unlink`]: the objects of this machine.
 //!
 //! Every object is a file in `/dev/shm`, or in the directory that the environment variable
-//! `SHOAL_DIR` names, that lives as long as somebody has it open, or until it
-//! is unlinked if it was created [persistent](Options::persistent). Kill any process at any
-//! instruction: the others carry on, and nothing committed is lost. `ARCHITECTURE.md` tells
-//! how, and what the limits are. The same library speaks C (`include/shoal.h`), C++
+//! `SHOAL_DIR` names. It exists as long as a process has it open, or until it is unlinked if it was
+//! created [persistent](Options::persistent). If any process is killed at any instruction, the others
+//! continue, and nothing committed is lost. `ARCHITECTURE.md` explains how, and what the limits are. The same library speaks C (`include/shoal.h`), C++
 //! (`bindings/cpp`) and Python (`bindings/python`).
 
 // The shared structures rely on the kernel's OFD locks and futexes.

@@ -245,7 +245,7 @@ fn what_is_pure_neither_locks_nor_calls_the_system() {
         "map/table",
         "heap/slab",
         "heap/arena",
-        "list/view",
+        "list/shape",
         "list/splice",
         "device/mask",
     ];

@@ -1,16 +1,16 @@
-//! A fixed number of items of a fixed size, which processes read and write where they are, and a
-//! lock for those who want one.
+//! A fixed number of items of a fixed size, which processes read and write in place, with an optional
+//! lock.
 //!
 //! ```text
 //! offset  size  field   written by  invariant
 //!      0    64  lock    its owner   recursive, see `primitives`
 //!     64     8  item    creator     A1: constant; at least 1
 //!     72     8  count   creator     A1: constant; item * count bytes lie behind the header
-//!     80    16  format  creator     constant; a few letters that say what an item is, or zeros
-//!    128        data    anybody
+//!     80    16  format  creator     constant; a short text that describes an item, or zeros
+//!    128        data    everybody
 //! ```
-//! All memory is there from the start, so that writing to an item is never a SIGBUS. The library
-//! gives out the address and does not look at what is written: a kill leaves what was stored.
+//! All memory is committed at creation, so that writing to an item never raises SIGBUS. The library
+//! returns the address and does not look at what is written: a kill leaves what was stored.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,7 +24,7 @@ use crate::sync::{Acquisition, EndWaits, LockCell, WaitPolicy};
 use crate::sys::clock::Deadline;
 
 #[repr(C)]
-struct Header {
+struct ArrayHeader {
     lock: LockCell,
     item: AtomicU64,
     count: AtomicU64,
@@ -32,15 +32,15 @@ struct Header {
 }
 
 const _: () = assert!(size_of::<LockCell>() == 64);
-const _: () = assert!(std::mem::offset_of!(Header, format) == 80);
-const _: () = assert!(size_of::<Header>() as u64 <= DATA);
+const _: () = assert!(std::mem::offset_of!(ArrayHeader, format) == 80);
+const _: () = assert!(size_of::<ArrayHeader>() as u64 <= DATA);
 
 // SAFETY: `repr(C)`, atomics and a shared structure only.
-unsafe impl Shared for Header {}
+unsafe impl Shared for ArrayHeader {}
 
-/// Where the items begin, from the head of the array's own bytes.
+/// Where the items begin, counted from the header.
 const DATA: u64 = 128;
-/// What the address space of every supported machine has room for.
+/// The address space of every supported machine has room for so many bytes.
 const LARGEST: u64 = 1 << 45;
 /// The longest format, in bytes.
 const FORMAT: usize = 16;
@@ -50,9 +50,9 @@ const LAYOUT: u64 = 0x4152_5259_0000_0002;
 /// Items of one size that any number of processes share, and a recursive lock.
 ///
 /// The items are plain memory, zeros at first, at the address that [`as_ptr`](Self::as_ptr) tells.
-/// Nobody has to take the lock; who reads or writes more than one word at a time should. The
-/// death of its holder frees it, and the next to take it [is told](ArrayGuard::owner_died): what
-/// was being written may be half written.
+/// The lock is optional; a process that reads or writes more than one word at a time should take it.
+/// The death of its owner frees it, and the next owner [is told](ArrayGuard::owner_died): what was
+/// being written may be half written.
 ///
 /// A handle is [`Send`] and [`Sync`] and survives `fork`; a child does not have its parent's
 /// lock. Dropping the last handle of all processes removes the array, unless it was created
@@ -71,7 +71,7 @@ const LAYOUT: u64 = 0x4152_5259_0000_0002;
 /// # Ok::<(), shoal::Error>(())
 /// ```
 pub struct Array {
-    header: SharedRef<Header>,
+    header: SharedRef<ArrayHeader>,
     data: NonNull<u8>,
     len: usize,
     format: String,
@@ -80,7 +80,7 @@ pub struct Array {
     segment: Segment,
 }
 
-// SAFETY: the data is shared memory, to which the address gives nobody a reference.
+// SAFETY: the data is shared memory, to which the address gives out no reference.
 unsafe impl Send for Array {}
 // SAFETY: as for `Send`.
 unsafe impl Sync for Array {}
@@ -94,14 +94,15 @@ impl Array {
         Self::with_options(Some(name), 0, 0, "", &Options::open())
     }
 
-    /// Opens the array `name`, or creates one of `count` items of `item` bytes, of which `format`
-    /// says in up to 16 bytes what they are. Without a name it is always created.
+    /// Opens the array `name`, or creates one of `count` items of `item` bytes, which `format`
+    /// describes in up to 16 bytes. Without a name it is always created.
     ///
-    /// Of an array that exists, what is not 0 or empty has to be as it was made.
+    /// If the array exists, each of `item`, `count` and `format` that is not 0 or empty has to agree
+    /// with it.
     ///
     /// # Errors
     /// As for [`open`](Self::open); `Exists` with [`Options::exclusive`]; `NoSpace`; `Invalid`
-    /// for an array of other items, items of no bytes, and options that an array does not have;
+    /// for an array that differs, items of 0 bytes, and options that an array does not have;
     /// `TooLarge` for more than 2^45 bytes.
     pub fn with_options(
         name: Option<&str>,
@@ -138,7 +139,7 @@ impl Array {
         let segment = Segment::open_or_create(name, options, &spec, |segment| {
             let header = segment
                 .region()
-                .keep::<Header>(Offset::new(Segment::DATA))?;
+                .keep::<ArrayHeader>(Offset::new(Segment::DATA))?;
             header.lock.init(true);
             header.item.store(item, Ordering::Relaxed);
             header.count.store(count, Ordering::Relaxed);
@@ -155,7 +156,7 @@ impl Array {
 
     fn attach(segment: Segment) -> Result<Self> {
         let region = segment.region();
-        let header = region.keep::<Header>(Offset::new(Segment::DATA))?;
+        let header = region.keep::<ArrayHeader>(Offset::new(Segment::DATA))?;
         let (item, count) = (
             header.item.load(Ordering::Relaxed),
             header.count.load(Ordering::Relaxed),
@@ -177,7 +178,7 @@ impl Array {
         })
     }
 
-    /// Refuses items that are not those asked for.
+    /// Refuses items other than those asked for.
     fn check(&self, item: u64, count: u64, format: &str) -> Result<()> {
         for (what, wanted, found) in [
             ("item size", item, self.item_size()),
@@ -210,7 +211,7 @@ impl Array {
         self.header.count.load(Ordering::Relaxed)
     }
 
-    /// What an item is, as whoever made the array said.
+    /// The description of an item that the creator gave.
     pub fn format(&self) -> &str {
         &self.format
     }
@@ -240,7 +241,7 @@ impl Array {
         Ok(ArrayGuard { array: self, taken })
     }
 
-    /// The same, to be given back by [`release`](Self::release).
+    /// The same; the caller has to [`release`](Self::release) it.
     ///
     /// # Errors
     /// As for [`lock`](Self::lock).
@@ -251,7 +252,7 @@ impl Array {
             .acquire(self.segment.peers(), &self.policy, deadline)
     }
 
-    /// Gives the lock back, by one level.
+    /// Releases one level of the lock.
     ///
     /// # Errors
     /// `Invalid` if this thread does not have it.
@@ -320,7 +321,7 @@ pub struct ArrayGuard<'a> {
 }
 
 impl ArrayGuard<'_> {
-    /// Whether the process that had the lock before died with it.
+    /// Whether the previous owner died with the lock.
     pub fn owner_died(&self) -> bool {
         self.taken == Acquisition::OwnerDied
     }
@@ -331,8 +332,8 @@ impl ArrayGuard<'_> {
     /// `Invalid` if they are not within the array.
     pub fn read(&self, offset: usize, to: &mut [u8]) -> Result<()> {
         let from = self.array.span(offset, to.len())?;
-        // SAFETY: a span of the mapping, and the caller's own memory. Who writes there without
-        // the lock makes the bytes any bytes.
+        // SAFETY: a span of the mapping, and the caller's own memory. If a process writes there
+        // without the lock, the bytes are arbitrary.
         unsafe { copy(from, NonNull::from(&mut *to).cast(), to.len()) };
         Ok(())
     }
@@ -340,7 +341,7 @@ impl ArrayGuard<'_> {
     /// Copies bytes to `offset` and on.
     ///
     /// # Errors
-    /// `Invalid` if they do not fit there, and then nothing is written.
+    /// `Invalid` if they do not fit there; then nothing is written.
     pub fn write(&self, offset: usize, from: &[u8]) -> Result<()> {
         let to = self.array.span(offset, from.len())?;
         // SAFETY: as for `read`.

@@ -1,16 +1,16 @@
-//! The table of device families: one row says all that differs between vendors.
+//! The table of device families: one row describes all that differs between vendors.
 //!
 //! ```text
 //! family ── layers ──> what the process sees now      (reading.rs, then Mask::compose)
 //!        ── kinds, ascending, counts ──> what may be asked for
 //!        ── variable, style, hide ──> what is written
-//!        ── with, neutral ──> what has to change beside it
+//!        ── with, neutral ──> what has to change with it
 //! ```
 //!
-//! A row says nothing its vendor's documentation or source does not say: where no value is
-//! known to hide every device, `hide` is `None` and asking for it is an error.
+//! A row contains only what the vendor's documentation or source says: if no value is known that
+//! hides every device, `hide` is `None` and asking for it is an error.
 
-use super::mask::Kind;
+use super::mask::DeviceKind;
 use super::reading::Reading;
 
 /// A vendor's devices and the environment variable that masks them.
@@ -29,19 +29,19 @@ pub struct Family {
     /// layer counts in what the layer below it shows. Within a layer the first variable that
     /// hides anything counts.
     pub(super) layers: &'static [&'static [Source]],
-    pub(super) kinds: &'static [Kind],
+    pub(super) kinds: &'static [DeviceKind],
     pub(super) style: Style,
     /// The value that hides every device.
     pub(super) hide: Option<&'static str>,
     /// The runtime takes indices in ascending order only.
     pub(super) ascending: bool,
-    /// The numbers of devices that a process may have, and what to set for each; empty where
-    /// any number will do. `None` removes the variable.
+    /// The numbers of devices that a process may have, and what to set for each; empty if any number
+    /// is allowed. `None` removes the variable.
     pub(super) counts: &'static [(usize, Settings)],
-    /// Set beside the mask, unless it is set already.
+    /// Set together with the mask, unless it is set already.
     pub(super) with: &'static [(&'static str, &'static str)],
     /// Variables whose indices would count in the new mask: given this value, or removed,
-    /// where they are set. What they said is part of the composed mask.
+    /// if they are set. Their restriction is part of the composed mask.
     pub(super) neutral: Settings,
     /// Libraries that read the variable once, when they are loaded.
     pub(super) runtimes: &'static [&'static str],
@@ -83,7 +83,7 @@ impl Family {
     }
 
     /// The kinds of entry its masks may hold.
-    pub fn kinds(&self) -> &'static [Kind] {
+    pub fn kinds(&self) -> &'static [DeviceKind] {
         self.kinds
     }
 
@@ -101,13 +101,13 @@ const fn source(variable: &'static str, reading: Reading) -> Source {
     }
 }
 
-/// A row with one variable, plain indices, and nothing known beyond that.
+/// A row with one variable and plain indices; nothing else is known of the family.
 const fn plain(name: &'static str, variable: &'static str, layers: Layers) -> Family {
     Family {
         name,
         variable,
         layers,
-        kinds: &[Kind::Index],
+        kinds: &[DeviceKind::Index],
         style: Style::List,
         hide: None,
         ascending: false,
@@ -144,9 +144,9 @@ const LEVEL_ZERO: Layers = &[
 /// Every family, in the order in which they are listed.
 pub(super) static FAMILIES: &[Family] = &[
     Family {
-        kinds: &[Kind::Index, Kind::Gpu, Kind::Mig],
+        kinds: &[DeviceKind::Index, DeviceKind::Gpu, DeviceKind::Mig],
         // An empty value hides as well, but HIP reads it as unset, and so do scripts that
-        // test a variable for emptiness. "-1" is no device to anyone.
+        // test a variable for emptiness. "-1" is no device to any runtime.
         hide: Some("-1"),
         // The default order puts the fastest device first and leaves the rest undefined;
         // indices mean what nvidia-smi shows only in this one.
@@ -155,7 +155,7 @@ pub(super) static FAMILIES: &[Family] = &[
         ..plain("cuda", "CUDA_VISIBLE_DEVICES", CUDA)
     },
     Family {
-        kinds: &[Kind::Index, Kind::Gpu],
+        kinds: &[DeviceKind::Index, DeviceKind::Gpu],
         hide: Some("-1"),
         neutral: &[
             ("HIP_VISIBLE_DEVICES", None),
@@ -173,14 +173,14 @@ pub(super) static FAMILIES: &[Family] = &[
         ..plain("hip", "HIP_VISIBLE_DEVICES", ROCM)
     },
     Family {
-        kinds: &[Kind::Index, Kind::Tile],
+        kinds: &[DeviceKind::Index, DeviceKind::Tile],
         // The selector also chooses the backend: keep that choice, drop its indices.
         neutral: &[("ONEAPI_DEVICE_SELECTOR", Some("level_zero:*"))],
         runtimes: &["libze_loader.so"],
         ..plain("level_zero", "ZE_AFFINITY_MASK", LEVEL_ZERO)
     },
     Family {
-        kinds: &[Kind::Index, Kind::Tile],
+        kinds: &[DeviceKind::Index, DeviceKind::Tile],
         style: Style::Once("level_zero:"),
         neutral: &[("ZE_AFFINITY_MASK", None)],
         runtimes: &["libsycl.so"],

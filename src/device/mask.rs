@@ -17,11 +17,11 @@
 
 use std::fmt;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// The largest device index a mask may name.
 ///
-/// No machine has so many devices; a larger number is a slip, such as a process id.
+/// No machine has so many devices; a larger number is a mistake, such as a process id.
 pub const MAX_INDEX: u32 = 4095;
 
 /// One entry of a mask.
@@ -46,7 +46,7 @@ pub enum Device {
 /// The four ways in which an entry can name a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Kind {
+pub enum DeviceKind {
     /// [`Device::Index`].
     Index,
     /// [`Device::Tile`].
@@ -57,32 +57,32 @@ pub enum Kind {
     Mig,
 }
 
-impl Kind {
+impl DeviceKind {
     /// Its name in messages.
     pub(super) fn noun(self) -> &'static str {
         match self {
-            Kind::Index => "an index",
-            Kind::Tile => "a tile",
-            Kind::Gpu => "a GPU- id",
-            Kind::Mig => "a MIG- id",
+            DeviceKind::Index => "an index",
+            DeviceKind::Tile => "a tile",
+            DeviceKind::Gpu => "a GPU- id",
+            DeviceKind::Mig => "a MIG- id",
         }
     }
 
     /// Whether entries of the two kinds may stand in one mask (M3).
-    fn mixes_with(self, other: Kind) -> bool {
-        let numeric = |k| matches!(k, Kind::Index | Kind::Tile);
+    fn mixes_with(self, other: DeviceKind) -> bool {
+        let numeric = |k| matches!(k, DeviceKind::Index | DeviceKind::Tile);
         self == other || (numeric(self) && numeric(other))
     }
 }
 
 impl Device {
     /// How this entry names its device.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> DeviceKind {
         match self {
-            Device::Index(_) => Kind::Index,
-            Device::Tile { .. } => Kind::Tile,
-            Device::Gpu(_) => Kind::Gpu,
-            Device::Mig(_) => Kind::Mig,
+            Device::Index(_) => DeviceKind::Index,
+            Device::Tile { .. } => DeviceKind::Tile,
+            Device::Gpu(_) => DeviceKind::Gpu,
+            Device::Mig(_) => DeviceKind::Mig,
         }
     }
 
@@ -299,7 +299,7 @@ fn entry(token: &str, list: &mut Vec<Device>) -> Result<(), String> {
 pub(super) fn index(digits: &str, token: &str) -> Result<u32, String> {
     if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return Err(format!(
-            "\"{token}\" is no index (0), range (1-3), tile (0.1) or id (GPU-…, MIG-…)"
+            "\"{token}\" is not an index (0), range (1-3), tile (0.1) or id (GPU-…, MIG-…)"
         ));
     }
     match digits.parse() {
@@ -317,7 +317,7 @@ fn unique_id(token: &str) -> Result<Device, String> {
             && s.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
     };
     let is_number = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
-    let refuse = || format!("\"{token}\" is no unique id: hexadecimal digits follow the prefix");
+    let refuse = || format!("\"{token}\" is not a unique id: hexadecimal digits follow the prefix");
 
     if let Some(id) = token.strip_prefix("GPU-") {
         return Some(Device::Gpu(token.to_owned()))
@@ -379,8 +379,8 @@ fn pick(have: &[Device], wanted: &Device, inherited: &Mask) -> Result<Device, St
 }
 
 fn at(have: &[Device], i: u32, wanted: &Device, inherited: &Mask) -> Result<Device, String> {
-    // Tiles of one device may reach the child as one device with tiles or as a device each,
-    // as the driver is configured: what an index means then is not known here.
+    // The child may see the tiles of one device as one device with tiles or as a device each: that
+    // depends on the driver's configuration, so what an index means is not known here.
     let device_of = |d: &Device| match d {
         Device::Tile { device, .. } => Some(*device),
         _ => None,
@@ -412,7 +412,7 @@ fn at(have: &[Device], i: u32, wanted: &Device, inherited: &Mask) -> Result<Devi
 fn by_id(have: &[Device], id: &str, wanted: &Device, inherited: &Mask) -> Result<Device, String> {
     if have
         .iter()
-        .any(|d| matches!(d.kind(), Kind::Index | Kind::Tile))
+        .any(|d| matches!(d.kind(), DeviceKind::Index | DeviceKind::Tile))
     {
         return Err(format!(
             "\"{wanted}\" cannot be looked up: the inherited mask \"{inherited}\" lists \
@@ -436,8 +436,8 @@ fn by_id(have: &[Device], id: &str, wanted: &Device, inherited: &Mask) -> Result
         }
         (None, _) => {}
     }
-    // The inherited entry may itself be a beginning. The longer id then names that device or
-    // none at all, so passing it on cannot show another one (M1).
+    // The inherited entry may itself be a prefix. The longer id then names that device or none, so
+    // passing it on cannot show another device (M1).
     if ids.clone().any(|(full, _)| id.starts_with(full.as_str())) {
         return Ok(wanted.clone());
     }

@@ -20,10 +20,10 @@
 //!
 //! # Limits
 //!
-//! - Nothing is discovered: under an unset variable an index is taken on trust, up to
-//!   [`MAX_INDEX`], and a unique id likewise.
+//! - Devices are not discovered: if the variable is unset, an index up to [`MAX_INDEX`] is not
+//!   checked, and neither is a unique id.
 //! - A mask is a convention between the environment and a vendor's runtime. It confines
-//!   programs that play along; it is no security boundary.
+//!   programs that respect it; it is not a security boundary.
 //! - `NVIDIA_VISIBLE_DEVICES` acts when a container is created and not inside one, so it is
 //!   neither read nor written.
 
@@ -33,10 +33,10 @@ mod reading;
 
 use std::sync::OnceLock;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 pub use family::Family;
 use family::{FAMILIES, Source, Style};
-pub use mask::{Device, Kind, MAX_INDEX, Mask};
+pub use mask::{Device, DeviceKind, MAX_INDEX, Mask};
 pub use reading::Reading;
 
 /// One change to an environment.
@@ -133,7 +133,7 @@ pub fn resolve(family: &str, inherited: Option<&str>, logical: &str) -> Result<S
 
 /// The changes to an environment that make a child see `mask`.
 ///
-/// `lookup` gives the value that a variable has in that environment. Beside the family's own
+/// `lookup` gives the value that a variable has in that environment. In addition to the family's own
 /// variable this covers what else must change: `CUDA_DEVICE_ORDER` is set to `PCI_BUS_ID`
 /// unless it is set already, and a second variable whose indices would count in the new mask
 /// is removed, after its restriction has been composed in.
@@ -209,12 +209,12 @@ pub fn visible(family: &str) -> Result<Mask> {
     self::family(family)?.inherited(&process_variable)
 }
 
-/// Makes this process itself see `mask`, for scripts that do not start a child.
+/// Makes this process itself see `mask`, for programs that do not start a child.
 ///
 /// Returns whether the family's runtime was loaded already. It reads the variable once, when
 /// it starts, so `true` means that the call most likely came too late.
 ///
-/// Composes with the mask in force, as everywhere: calling it twice narrows twice.
+/// Composes with the mask in force: a second call narrows the mask again.
 ///
 /// # Errors
 ///
@@ -223,7 +223,7 @@ pub fn visible(family: &str) -> Result<Mask> {
 /// # Safety
 ///
 /// No other thread may read or write the environment at the same time, in Rust or in C: C
-/// libraries read it without a lock. Call it first thing in `main`.
+/// libraries read it without a lock. Call it at the beginning of `main`.
 ///
 /// ```no_run
 /// // SAFETY: no other thread runs yet.
@@ -279,9 +279,11 @@ impl Source {
                 if value.is_empty() || value == "*:*" || value.strip_prefix(prefix) == Some("*") {
                     return Ok(Mask::All);
                 }
-                let bare = value
-                    .strip_prefix(prefix)
-                    .ok_or_else(|| refuse(format!("only \"{prefix}…\" can be composed with")))?;
+                let bare = value.strip_prefix(prefix).ok_or_else(|| {
+                    refuse(format!(
+                        "only values that begin with \"{prefix}\" can be composed with"
+                    ))
+                })?;
                 self.reading.read(bare).map_err(refuse)
             }
         }
@@ -316,7 +318,7 @@ impl Family {
         if source.reading != Reading::Hip {
             return lower.compose(&upper);
         }
-        // HIP stops at the first index beyond what is there, without a word.
+        // HIP silently stops at the first index that is out of range.
         let mut seen = Vec::new();
         for device in list {
             match lower.compose(&Mask::List(vec![device.clone()])) {
@@ -327,7 +329,7 @@ impl Family {
         Ok(Mask::List(seen))
     }
 
-    /// Reads what is asked for and composes it, with all that this family demands.
+    /// Reads what is asked for and composes it, under the rules of this family.
     fn compose(&self, inherited: &Mask, logical: &str) -> Result<Mask> {
         let refuse = |why: String| {
             let name = self.name;
@@ -337,7 +339,7 @@ impl Family {
             Error::Invalid { why, .. } => refuse(why.into_owned()),
             other => other,
         };
-        // ROCr compares ids in capitals.
+        // ROCr compares ids in upper case.
         let text = if self.layers[0][0].reading == Reading::Rocr && logical != "none" {
             logical.to_ascii_uppercase()
         } else {
@@ -356,12 +358,12 @@ impl Family {
         let list = composed.devices().unwrap_or_default();
         if let Some(device) = list.iter().find(wrong_kind) {
             return Err(refuse(format!(
-                "it stands for \"{device}\" of the inherited mask \"{inherited}\", which {} \
+                "it means \"{device}\" of the inherited mask \"{inherited}\", which {} \
                  cannot express",
                 self.variable
             )));
         }
-        if list.iter().filter(|d| d.kind() == Kind::Mig).count() > 1 {
+        if list.iter().filter(|d| d.kind() == DeviceKind::Mig).count() > 1 {
             return Err(refuse(
                 "a process sees one MIG device only: the rest would be dropped silently".into(),
             ));

@@ -1,9 +1,8 @@
 //! How each runtime reads its own variable.
 //!
-//! These readers answer what a process *does* see, so they follow the runtime to the letter,
-//! including what it forgives: a mask that CUDA silently cuts short is cut short here too,
-//! at the same place. Where a runtime's reading is not published, nothing is guessed and an
-//! odd value is an error.
+//! These readers say what a process *does* see, so they follow the runtime exactly, including what it
+//! tolerates: a mask that CUDA silently truncates is truncated here too, at the same place. If a
+//! runtime's reading is not published, nothing is guessed, and an unusual value is an error.
 
 use super::mask::{Device, Mask, index};
 
@@ -24,7 +23,7 @@ pub enum Reading {
     Ascend,
     /// Digits only; anything else ends the list; a device named twice empties it.
     Mlu,
-    /// The runtime's forgiveness is unknown: plain lists are read, anything else is an error.
+    /// What else the runtime tolerates is unknown: plain lists are read, anything else is an error.
     /// Empty shows nothing.
     Plain,
     /// As `Plain`, but empty is the same as unset.

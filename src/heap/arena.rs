@@ -1,26 +1,25 @@
-//! The arena: extents of whole pages, handed to shards and taken back.
+//! The arena: allocates and frees extents of whole blocks.
 //!
 //! ```text
 //! offset  size  field     invariant
-//!      0     8  frontier  A1: blocks 1 .. frontier are tiled by extents (P1); the block map
-//!                             has memory for them, and for none beyond but by rounding. So
-//!                             of an empty arena not even its first page has any
+//!      0     8  frontier  A1: extents tile the blocks 1 .. frontier (P1); the block map has
+//!                             memory for these, and beyond them only for the rest of a page.
+//!                             In an empty arena not even its first page has memory
 //!      8     8  used      derived: blocks of extents in use
 //!     16    16  full      derived: bit b is set if and only if bins[b] is not empty
 //!     32   512  bins      derived: heads of the lists of free extents, by size
 //! ```
-//! Allocating, freeing and moving the frontier are each committed by one store. Whatever a
-//! killed process left between two of them, [`Arena::rebuild`] restores the rest by walking
-//! the block map (`walk.rs`).
+//! Allocating, freeing and moving the frontier each commit by one store. After a kill between two of
+//! them, [`Arena::rebuild`] restores the rest by a walk over the block map (`walk.rs`).
 //!
-//! A3: of a free extent of [`PUNCH`] blocks or more no block holds memory, unless the map was
-//! created with that memory, a process died on the way, or somebody was reading the map.
+//! A3: no block of a free extent of [`PUNCH`] blocks or more holds memory, unless the object was
+//! created with that memory, a process died meanwhile, or a process was reading without a lock.
 //!
-//! An arena that *keeps* memory instead, for what comes and goes with every message, never
-//! gives any back on its own: A4: all blocks before its frontier hold memory, and allocating
-//! one costs no system call. [`Arena::trim`] gives back what lies free before the frontier.
+//! An arena that *keeps* memory, for extents that come and go with every message, does not give any
+//! back by itself. A4: all its blocks before the frontier hold memory, so that allocating one costs
+//! no system call. [`Arena::trim`] gives back the free blocks at the frontier.
 //!
-//! The caller holds the arena's lock; only tests have nothing to lock.
+//! The caller owns the arena's lock, except in tests of one thread.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -61,7 +60,7 @@ impl ArenaState {
     }
 }
 
-/// The arena, seen by the holder of its lock.
+/// The arena, as the owner of its lock uses it.
 pub(crate) struct Arena<'a> {
     pub(crate) state: &'a ArenaState,
     pub(crate) heap: &'a Heap,
@@ -80,7 +79,7 @@ pub(crate) fn bin_of(blocks: u32) -> usize {
     8 + (doubling as usize - 3) * 4 + (blocks >> (doubling - 2) & 3) as usize
 }
 
-/// The first bin of which every extent has at least `blocks` blocks.
+/// The first bin in which every extent has at least `blocks` blocks.
 fn bin_for(blocks: u32) -> usize {
     let bin = bin_of(blocks);
     let exact = blocks < 8 || blocks.trailing_zeros() >= blocks.ilog2() - 2;
@@ -103,10 +102,10 @@ impl Arena<'_> {
         (used, self.heap.blocks() as u64 - 1)
     }
 
-    /// An extent of `blocks` blocks with memory behind them, holding whatever was there.
+    /// An extent of `blocks` blocks with memory behind them, whose contents are arbitrary.
     ///
     /// # Errors
-    /// `NoSpace` if the heap or the filesystem is full; nothing has changed then, but that the
+    /// `NoSpace` if the heap or the filesystem is full; then nothing has changed, except that the
     /// block map may have more memory.
     pub(crate) fn allocate(&self, blocks: u32, owner: u8, purpose: Purpose) -> Result<u32> {
         let head = self.allocate_with(blocks, owner, purpose, |_| Ok(()))?;
@@ -114,7 +113,7 @@ impl Arena<'_> {
     }
 
     /// The same, `None` if the heap is full. `prepare` is called with the extent's first block
-    /// before the extent is in use: what it writes there is there whenever the extent is.
+    /// before the extent is in use: an extent in use always has what `prepare` wrote.
     pub(crate) fn allocate_with(
         &self,
         blocks: u32,
@@ -155,7 +154,7 @@ impl Arena<'_> {
             .used
             .store(used.saturating_sub(blocks as u64), Ordering::Relaxed);
 
-        // The memory to give back grows over neighbours that were too small on their own.
+        // The memory to give back includes neighbours that were too small to be given back alone.
         let (mut from, mut to) = (head, end);
         let (mut first, mut total) = (head, blocks);
         if end < frontier
@@ -194,8 +193,7 @@ impl Arena<'_> {
         }
     }
 
-    /// Gives all blocks a memory of their own at birth: `blocks` of them become one free
-    /// extent. Only before the segment is published.
+    /// Makes `blocks` blocks one free extent that has memory. Only before the segment is published.
     pub(crate) fn reserve(&self, blocks: u32) -> Result<()> {
         if blocks == 0 || self.extend(blocks)?.is_none() {
             return Ok(());
@@ -222,7 +220,7 @@ impl Arena<'_> {
                 }
             }
             if at != 0 && look >= all {
-                return Err(Error::corrupt("a list of free extents is a circle"));
+                return Err(Error::corrupt("a list of free extents has a cycle"));
             }
         }
         for (index, full) in self.state.full.iter().enumerate() {
@@ -344,7 +342,7 @@ impl Arena<'_> {
         self.decommit(self.free_pages(first, frontier, free, frontier))
     }
 
-    /// Lets go of the free blocks `first .. frontier`, which are in no list.
+    /// Moves the frontier back over the free blocks `first .. frontier`, which are in no list.
     fn retreat(&self, frontier: u32, first: u32) -> Result<()> {
         commit_store(&self.state.frontier, first as u64);
         crash_point!();
@@ -359,8 +357,8 @@ impl Arena<'_> {
         self.backing.commit(from, to - from)
     }
 
-    /// [`commit`](Self::commit) of a part of the free blocks `free`. If there is not memory for all of
-    /// it there is none for any: what came is given back.
+    /// [`commit`](Self::commit) of a part of the free blocks `free`. If there is not enough memory for
+    /// all of it, what was committed is given back.
     fn commit_free(&self, part: (u32, u32), free: (u32, u32), frontier: u32) -> Result<()> {
         let committed = self.commit(part.0, part.1);
         if committed.is_err() {
@@ -388,7 +386,7 @@ impl Arena<'_> {
         (from, offset(to).next_multiple_of(PAGE).min(limit))
     }
 
-    /// Takes the memory of the bytes `from .. to`, which are whole pages, if there are any.
+    /// Gives back the memory of the bytes `from .. to`, which are whole pages or none.
     pub(crate) fn decommit(&self, (from, to): (u64, u64)) -> Result<()> {
         if from >= to {
             return Ok(());
@@ -420,7 +418,7 @@ impl Arena<'_> {
         Ok(())
     }
 
-    /// P2 for an extent in use.
+    /// Establishes P2 for an extent in use.
     pub(crate) fn mark_parts(&self, head: u32, blocks: u32, purpose: Purpose) -> Result<()> {
         if !matches!(purpose, Purpose::Slab(_)) {
             return self.mark_last(head, blocks);

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! what        size           where
-//! block map   24 * blocks    from a page of the object's choice on, in whole pages: one entry
+//! block map   24 * blocks    begins at a page that the object chooses; whole pages; one entry
 //!                            for each block
 //! heap        1024 * blocks  behind it: extents; block 0 is never used, so 0 means "none"
 //! ```
@@ -13,7 +13,7 @@
 //! One entry of the block map:
 //! ```text
 //! offset  size  field   written by            invariant
-//!      0     8  word    holder of the arena   P1: the words at the heads of extents tile
+//!      0     8  word    owner of the arena's  P1: the words at the heads of extents tile
 //!                       lock                      blocks 1 .. frontier without gap or overlap
 //!                                             P2: the last block of an extent of two blocks or
 //!                                                 more is Part of its head; in a slab every
@@ -28,12 +28,12 @@
 //! `next` and `prev` link free extents of similar size (under the arena's lock) and slabs
 //! that have free slots (under the owner shard's lock): an extent is one or the other.
 //!
-//! The word is the only thing here that must survive a death: one store of it allocates an
-//! extent, one store frees it. Everything else is derived and can be rebuilt by a walk.
+//! Only the word must survive the death of a process: one store of it allocates an extent, one store
+//! frees it. All other fields are derived and can be rebuilt by a walk.
 //!
 //! # Limits
-//! A wild offset in a hostile segment may point at a block that holds no memory yet; reading
-//! it makes the kernel allocate that block, outside what `commit` accounted for.
+//! A forged offset may point at a block that holds no memory yet; reading it makes the kernel
+//! allocate that page without a `commit`.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, compiler_fence};
@@ -46,7 +46,7 @@ use super::class;
 
 /// Bytes of a block of the heap.
 pub(crate) const BLOCK: u64 = 1024;
-/// Memory comes and goes in pages. Where the system's are larger, the kernel rounds.
+/// Memory is committed and given back in pages. If the system's pages are larger, the kernel rounds.
 pub(crate) const PAGE: u64 = 4096;
 
 /// What an extent is used for.
@@ -158,11 +158,11 @@ impl BlockEntry {
     }
 }
 
-/// Stores `value` so that a process killed at any instruction has written all that precedes
-/// the call in the program before it, and all that follows after it.
+/// Stores `value` in program order: of a process that is killed at any instruction, other processes
+/// see all stores before this one if they see it, and no store after it if they do not.
 ///
-/// Only the compiler could reorder them: what a processor has retired of a killed thread
-/// reaches memory, in order.
+/// Only the compiler could reorder them: stores that a processor has retired before a kill reach
+/// memory, in order.
 #[inline]
 pub(crate) fn commit_store(word: &AtomicU64, value: u64) {
     compiler_fence(Ordering::SeqCst);
@@ -170,11 +170,11 @@ pub(crate) fn commit_store(word: &AtomicU64, value: u64) {
     compiler_fence(Ordering::SeqCst);
 }
 
-/// Commits memory to, and takes it away from, page-aligned ranges of the segment.
+/// Commits memory to page-aligned ranges of the segment, and gives it back.
 pub(crate) trait Backing {
-    /// Makes sure that the bytes exist. On `NoSpace` nothing has changed.
+    /// Gives the bytes memory. On `NoSpace` nothing has changed.
     fn commit(&self, offset: u64, len: u64) -> Result<()>;
-    /// Gives the bytes back; they read as zeros until committed again.
+    /// Gives the memory back; the bytes are zeros when they are committed again.
     fn decommit(&self, offset: u64, len: u64) -> Result<()>;
 }
 
@@ -186,7 +186,7 @@ pub(crate) struct Heap {
     entries: &'static [BlockEntry],
     base: u64,
     blocks: u32,
-    /// Where the first slot may be, and how many bytes behind that the last one; see [`Heap::slot`].
+    /// Where the first slot may begin, and how many bytes later the last one; see [`Heap::slot`].
     first_slot: u64,
     slots: u64,
 }
@@ -315,11 +315,11 @@ impl Heap {
         self.region.resolve(Offset::new(offset))
     }
 
-    /// The slot at `offset`, aligned to 16 bytes. As many bytes as the largest slot has lie in the
-    /// region, so whatever is in it, and says that it is no longer than that, needs no other check.
+    /// The slot at `offset`, aligned to 16 bytes. From there on as many bytes as the largest slot has lie
+    /// in the region, so contents that claim to be no longer than that need no other check.
     ///
-    /// The region has to go on behind the heap for that; in the last [`class::LARGEST`] bytes of a
-    /// region there are no slots.
+    /// In the last [`class::LARGEST`] bytes of a region there are no slots: the region has to continue
+    /// behind the heap.
     #[inline]
     pub(crate) fn slot(&self, offset: u64) -> Option<NonNull<u8>> {
         let is_one = offset.wrapping_sub(self.first_slot) < self.slots && offset.is_multiple_of(16);
@@ -349,7 +349,7 @@ impl Heap {
         })
     }
 
-    /// Fetches word `index` of a table that would begin at block `head`, wherever that is.
+    /// Prefetches word `index` of a table at block `head`. Both may be any numbers.
     #[inline]
     pub(crate) fn prefetch_word(&self, head: u32, index: usize) {
         let at = self.region.base().as_ptr();
@@ -357,8 +357,8 @@ impl Heap {
         cache::fetch_to_read(at.wrapping_add(index.wrapping_mul(8)));
     }
 
-    /// The span of the block map, in whole pages, that must hold memory once blocks below
-    /// `old` have it and those below `new` are wanted: `(offset, len)`, empty if nothing.
+    /// The part of the block map, in whole pages, that needs memory for the blocks below `new` and not
+    /// yet for those below `old`: `(offset, len)`, which may be empty.
     pub(crate) fn block_map_span(&self, old: u32, new: u32) -> (u64, u64) {
         let from = block_map_size(old);
         let to = block_map_size(new);
@@ -366,8 +366,8 @@ impl Heap {
     }
 }
 
-/// Bytes of the block map for `blocks` blocks, in whole pages. None for block 0 alone, whose entry
-/// nobody looks at: so the first extent commits the first page like every other.
+/// Bytes of the block map for `blocks` blocks, in whole pages. None for block 0 alone, whose entry is
+/// not used: so the first extent commits the first page like every other page.
 fn block_map_size(blocks: u32) -> u64 {
     if blocks <= 1 {
         return 0;

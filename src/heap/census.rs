@@ -1,9 +1,9 @@
-//! A census: the extents of one owner, and what the owner's own words say of them.
+//! A census: the extents of one owner, and which of their slots the owner refers to.
 //!
 //! | extent                       | after a death                       |
 //! |------------------------------|-------------------------------------|
 //! | the current table            | kept                                |
-//! | another table                | freed: it was not yet, or no longer, published |
+//! | another table                | freed: not yet or no longer published |
 //! | large, referred to           | kept                                |
 //! | large, not referred to       | freed                               |
 //! | slab, slots are referred to  | kept, and its other slots relinked  |
@@ -16,21 +16,21 @@ use super::slab::Slabs;
 use crate::error::{Error, Result};
 use crate::sync::crash::crash_point;
 
-/// The extents of an owner, and which of their places are in use.
+/// The extents of an owner, and which of their slots are in use.
 pub(crate) struct Census {
-    extents: BTreeMap<u32, Found>,
+    extents: BTreeMap<u32, ExtentUse>,
 }
 
-struct Found {
+struct ExtentUse {
     extent: Extent,
-    /// A slab: for each slot whether something lies in it. Otherwise one: is it referred to?
+    /// For each slot of a slab whether it is referred to; one value for any other extent.
     in_use: Vec<bool>,
-    /// Bytes of a slot; of the whole extent if it is no slab.
+    /// Bytes of a slot; of the whole extent if it is not a slab.
     size: u64,
 }
 
 impl Census {
-    /// Nothing is in use yet of `extents`, which belong to the owner of `slabs`.
+    /// A census of `extents`, which belong to the owner of `slabs`, with nothing in use yet.
     pub(crate) fn new(slabs: &Slabs<'_>, extents: Vec<Extent>) -> Result<Self> {
         let mut found = BTreeMap::new();
         for extent in extents {
@@ -39,7 +39,7 @@ impl Census {
                 _ => (1, extent.blocks as u64 * BLOCK),
             };
             let in_use = vec![false; slots as usize];
-            let what = Found {
+            let what = ExtentUse {
                 extent,
                 in_use,
                 size,
@@ -49,7 +49,7 @@ impl Census {
         Ok(Self { extents: found })
     }
 
-    /// The table in use is the extent of `blocks` blocks at `head`.
+    /// Marks the extent of `blocks` blocks at `head` as the table in use.
     pub(crate) fn mark_table(&mut self, head: u32, blocks: u32) -> Result<()> {
         match self.extents.get_mut(&head) {
             Some(found)
@@ -62,7 +62,7 @@ impl Census {
         }
     }
 
-    /// The place at `offset`, of `bytes` bytes, is in use.
+    /// Marks the slot or extent at `offset`, which holds `bytes` bytes, as in use.
     pub(crate) fn mark(&mut self, heap: &Heap, offset: u64, bytes: u64) -> Result<()> {
         let head = heap.extent_at(offset)?.head;
         let Some(found) = self.extents.get_mut(&head) else {
@@ -80,7 +80,7 @@ impl Census {
         }
     }
 
-    /// Rebuilds the slabs, and frees what is not in use.
+    /// Rebuilds the slabs, and frees the extents that are not in use.
     pub(crate) fn restore(self, slabs: &Slabs<'_>) -> Result<()> {
         slabs.forget();
         crash_point!();

@@ -6,8 +6,8 @@
 //!   257 ..=   512   32        8      and so on, eight for each doubling
 //! 16385 ..= 32768 2048        8
 //! ```
-//! An entry wastes at most 15 bytes up to 256 and an eighth above. Larger entries have an
-//! extent of their own.
+//! An entry wastes at most 15 bytes up to 256, and an eighth above that. Entries that are larger than
+//! all classes have an extent of their own.
 
 /// Number of size classes.
 pub(crate) const CLASSES: usize = 72;

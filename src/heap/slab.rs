@@ -1,8 +1,8 @@
-//! Slabs: small things of one owner, such as the entries of a shard, in slots of equal size.
+//! Slabs: small items of one owner, such as the entries of a shard, in slots of equal size.
 //!
-//! A slab is an extent cut into slots of one size class; all that describes it lies in the
-//! block map, so no slot is touched but the one that is used. Slabs with free slots form a
-//! list for each class; a freed slot's first word links it into its slab's free chain.
+//! A slab is an extent that is divided into slots of one size class. Its description lies in the
+//! block map, so an operation touches only the slot that it uses. Slabs with free slots form a list
+//! for each class; a freed slot's first word links it into its slab's free chain.
 //!
 //! All of this is derived: what is in use is what the shard's table refers to, and
 //! [`Slabs::restore`] restores the rest from that after a death.
@@ -18,39 +18,39 @@ use crate::error::{Error, Result};
 use crate::layout::Shared;
 use crate::sync::crash::crash_point;
 
-/// A slab has about a sixteenth of what the shard holds, between these sizes, so that small
-/// maps stay small and large ones ask the arena seldom.
+/// A new slab has about a sixteenth of the size of what the owner holds, between these bounds, so that
+/// small objects stay small and large ones seldom need the arena.
 const SMALLEST: u64 = BLOCK;
 const BIGGEST: u64 = 64 * BLOCK;
-/// With fewer slots than this it has an eighth: what is left behind the last one counts more.
+/// With fewer slots than this it has an eighth, to waste less behind its last slot.
 const MANY: u64 = 8;
-/// The largest slab that is kept when it becomes empty, one in a shard, so that a key that
-/// comes and goes does not cost a trip to the kernel each time.
-const SPARE_BLOCKS: u32 = 4;
+/// The largest slab that is kept when it becomes empty, one for each owner, so that a key that is
+/// inserted and removed repeatedly does not cost a system call each time.
+const KEPT_BLOCKS: u32 = 4;
 
 /// Where slabs, tables and large entries get their blocks.
 pub(crate) trait Extents {
-    /// `blocks` blocks with memory behind them, holding whatever was there.
+    /// `blocks` blocks with memory behind them, whose contents are arbitrary.
     fn allocate(&self, blocks: u32, owner: u8, purpose: Purpose) -> Result<u32>;
-    /// Gives back the extent that begins at `head`.
+    /// Frees the extent that begins at `head`.
     fn free(&self, head: u32) -> Result<()>;
-    /// All that `owner` has.
+    /// All extents of `owner`.
     fn owned_by(&self, owner: u8) -> Result<Vec<Extent>>;
 }
 
-/// A shard's slab lists in shared memory. All of it is derived.
+/// An owner's slab lists in shared memory. All of it is derived.
 ///
 /// ```text
 /// offset  size  field    what
 ///      0     8  bytes    bytes of slots and large extents in use
-///      8     4  spare    a slab that was kept although empty, 0 if none
+///      8     4  kept     an empty slab that was kept, 0 if none
 ///     12     4  unused
 ///     16   288  partial  for each class a slab with free slots, 0 if none
 /// ```
 #[repr(C)]
 pub(crate) struct SlabState {
     pub(crate) bytes: AtomicU64,
-    spare: AtomicU32,
+    kept: AtomicU32,
     _unused: AtomicU32,
     partial: [AtomicU32; CLASSES],
 }
@@ -58,7 +58,7 @@ pub(crate) struct SlabState {
 // SAFETY: `repr(C)`, atomics only.
 unsafe impl Shared for SlabState {}
 
-/// A shard's slabs, seen by the holder of the shard's lock.
+/// The slabs of one owner, as the holder of its lock uses them.
 pub(crate) struct Slabs<'a> {
     pub(crate) state: &'a SlabState,
     pub(crate) heap: &'a Heap,
@@ -77,7 +77,7 @@ struct Slab<'a> {
 }
 
 impl<'a> Slabs<'a> {
-    /// A place for an entry of `bytes` bytes, which may be any number above 0.
+    /// A slot or an extent for `bytes` bytes, which may be any number above 0.
     #[inline]
     pub(crate) fn allocate(&self, bytes: u64) -> Result<u64> {
         if bytes > class::LARGEST {
@@ -115,7 +115,7 @@ impl<'a> Slabs<'a> {
         Ok(self.heap.offset_of(head) + slot * slab.size)
     }
 
-    /// Takes back the place at `offset`.
+    /// Frees the slot or extent at `offset`.
     pub(crate) fn free(&self, offset: u64) -> Result<()> {
         let extent = self.heap.extent_at(offset)?;
         if extent.owner != self.owner {
@@ -162,9 +162,9 @@ impl<'a> Slabs<'a> {
         Ok(())
     }
 
-    /// Gives an empty slab back, or keeps it and gives back the one kept before.
+    /// Frees an empty slab, or keeps it and frees the one that was kept before.
     fn retire(&self, slab: &Slab<'_>) -> Result<()> {
-        if slab.blocks > SPARE_BLOCKS {
+        if slab.blocks > KEPT_BLOCKS {
             return self.release(slab);
         }
         self.keep(slab.head)
@@ -172,12 +172,12 @@ impl<'a> Slabs<'a> {
 
     /// Keeps the empty slab at `head`, or none if that is 0.
     pub(crate) fn keep(&self, head: u32) -> Result<()> {
-        let before = self.state.spare.swap(head, Ordering::Relaxed);
+        let before = self.state.kept.swap(head, Ordering::Relaxed);
         crash_point!();
         if before == 0 || before == head {
             return Ok(());
         }
-        // It may have been filled again, or given back, since it was kept.
+        // It may have been filled again, or freed, since it was kept.
         match self.slab(before) {
             Ok(kept) if kept.entry.live.load(Ordering::Relaxed) == 0 => self.release(&kept),
             _ => Ok(()),
@@ -297,12 +297,12 @@ impl<'a> Slabs<'a> {
         Ok(())
     }
 
-    /// Forgets all slabs; [`Self::restore`] then brings back each that is in use.
+    /// Clears all lists; [`Self::restore`] then adds each slab that is in use.
     pub(crate) fn forget(&self) {
         for list in &self.state.partial {
             list.store(0, Ordering::Relaxed);
         }
-        self.state.spare.store(0, Ordering::Relaxed);
+        self.state.kept.store(0, Ordering::Relaxed);
         self.state.bytes.store(0, Ordering::Relaxed);
     }
 
@@ -367,7 +367,7 @@ impl<'a> Slabs<'a> {
         Ok(())
     }
 
-    /// Checks the lists: `partial` of the slabs that exist have free slots.
+    /// Checks the lists: `partial` is the number of slabs with free slots.
     pub(crate) fn verify_lists(&self, partial: usize, bytes: u64) -> Result<()> {
         let mut found = 0;
         for class in 0..CLASSES as u8 {

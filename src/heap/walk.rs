@@ -1,7 +1,7 @@
 //! Walks over the arena's extents: rebuilding what is derived, and checking all of it.
 //!
-//! The words at the heads of extents tile the heap (P1), so a walk from block 1 meets every
-//! extent once, whatever became of the lists.
+//! The words at the heads of extents tile the heap (P1), so a walk from block 1 meets every extent
+//! once, whatever the lists say.
 
 use std::sync::atomic::Ordering;
 
@@ -27,8 +27,8 @@ impl Arena<'_> {
         Ok(())
     }
 
-    /// The extents in use of one shard.
-    pub(crate) fn owned_by(&self, shard: u8) -> Result<Vec<Extent>> {
+    /// The extents in use of one owner.
+    pub(crate) fn owned_by(&self, wanted: u8) -> Result<Vec<Extent>> {
         let mut extents = Vec::new();
         self.walk(|head, word| {
             if let Word::Used {
@@ -36,7 +36,7 @@ impl Arena<'_> {
                 owner,
                 purpose,
             } = word
-                && owner == shard
+                && owner == wanted
             {
                 extents.push(Extent {
                     head,
@@ -50,8 +50,8 @@ impl Arena<'_> {
         Ok(extents)
     }
 
-    /// Restores all that is derived from the words of the block map, after the holder of the
-    /// arena's lock died. Starts over if it is itself cut short.
+    /// Restores all that is derived from the words of the block map, after the owner of the arena's
+    /// lock died. If it is interrupted by another death, the next owner runs it again.
     pub(crate) fn rebuild(&self) -> Result<()> {
         for bin in &self.state.bins {
             bin.store(0, Ordering::Relaxed);
@@ -89,7 +89,7 @@ impl Arena<'_> {
             }
             self.link(head, blocks)?;
         }
-        // What was committed for an extent that never came to be.
+        // Memory that was committed for an extent that was never published.
         let unused = (frontier, end);
         self.decommit(self.free_pages(frontier, end, unused, end))?;
         let (offset, len) = self.heap.block_map_span(frontier, end);

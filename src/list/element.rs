@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! word    bits  0..4   0: bits 4..64 are the place, at that offset in the segment
-//!                      1 to 8: an element of that many bytes less one, in bits 8..64
+//!                      1 to 8: an element of so many bytes minus one, in bits 8..64
 //! place   offset  size  field   invariant
-//!              0     8  len     E1: written whole before a table refers to it, and never
+//!              0     8  len     E1: written completely before a table refers to it, and never
 //!              8   len  bytes       changed after that
 //! ```
 //! Places are multiples of 16, which the slots of slabs and the blocks of extents are.
@@ -18,7 +18,7 @@ use crate::heap::{BLOCK, Heap, LARGEST_SLOT, Purpose};
 use crate::sync::crash::crash_point;
 
 const HEADER: u64 = 8;
-/// The longest element that lies in its word.
+/// The longest element that its word itself holds.
 const INLINE: usize = 7;
 const KIND: u64 = 0xf;
 
@@ -31,13 +31,13 @@ pub(super) enum Element<'a> {
     Placed(&'a [u8]),
 }
 
-/// Bytes of the place of an element of `len` bytes; `None` if its word holds it.
+/// Bytes of the place of an element of `len` bytes; `None` if the word itself holds it.
 #[inline]
 pub(super) fn place_size(len: usize) -> Option<u64> {
     (len > INLINE).then_some(HEADER + len as u64)
 }
 
-/// The offset of the place that `word` refers to; `None` if it holds its element itself.
+/// The offset of the place that `word` refers to; `None` if the word itself holds the element.
 #[inline]
 pub(super) fn place_of(word: u64) -> Option<u64> {
     (word & KIND == 0).then_some(word)
@@ -76,7 +76,7 @@ impl<'a> Element<'a> {
             let bytes = word.to_le_bytes();
             let len = (word & KIND) as usize - 1;
             if len > INLINE {
-                return Err(Error::corrupt("a word of a list stands for nothing"));
+                return Err(Error::corrupt("a word of a list is no element"));
             }
             let mut inline = [0; INLINE];
             inline.copy_from_slice(&bytes[1..]);
@@ -121,8 +121,8 @@ impl<'a> Element<'a> {
     }
 }
 
-/// A length that no slab could hold must be borne out by the extent, so that a hostile one
-/// cannot make us read (and the kernel allocate) gigabytes.
+/// A length that is too large for a slab must agree with the extent, so that a forged length cannot
+/// make this process read (and the kernel allocate) gigabytes.
 #[cold]
 fn check_large(heap: &Heap, offset: u64, len: u64) -> Result<()> {
     let extent = heap.extent_at(offset)?;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::List;
+use super::ops::List;
 use crate::error::Result;
 
 /// Elements and bytes copied under one lock; an element that is larger comes alone.
@@ -18,16 +18,7 @@ pub struct Iter<'a> {
     over: bool,
 }
 
-impl<'a> Iter<'a> {
-    pub(super) fn new(list: &'a List) -> Self {
-        Self {
-            list,
-            next: 0,
-            ready: VecDeque::new(),
-            over: false,
-        }
-    }
-
+impl Iter<'_> {
     /// Copies the next few elements out of the list.
     fn fill(&mut self) -> Result<()> {
         let (ready, mut bytes) = (&mut self.ready, 0);
@@ -42,6 +33,41 @@ impl<'a> Iter<'a> {
         })?;
         self.next += self.ready.len();
         Ok(())
+    }
+}
+
+impl List {
+    /// The elements, in order, while others may write.
+    ///
+    /// Up to 256 elements, of 64 KiB together or one larger one, are copied at one moment. Then the
+    /// iterator continues from the next index without a lock: if other processes insert or remove
+    /// elements before that index meanwhile, elements are returned twice or skipped, as in a loop over
+    /// indices. [`range_vec`](Self::range_vec) copies them all at one moment. After an
+    /// error the iteration is over.
+    ///
+    /// ```
+    /// # let list = shoal::List::anonymous()?;
+    /// list.extend(&[b"a", b"b"])?;
+    /// let all: Vec<Vec<u8>> = list.iter().collect::<Result<_, _>>()?;
+    /// assert_eq!(all, [b"a", b"b"]);
+    /// # Ok::<(), shoal::Error>(())
+    /// ```
+    pub fn iter(&self) -> Iter<'_> {
+        Iter {
+            list: self,
+            next: 0,
+            ready: VecDeque::new(),
+            over: false,
+        }
+    }
+}
+
+impl<'a> IntoIterator for &'a List {
+    type Item = Result<Vec<u8>>;
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
     }
 }
 

@@ -1,29 +1,30 @@
-//! The list to the holder of its lock.
+//! The list as the owner of its lock uses it.
 
 use std::cmp::Ordering;
 use std::ops::Range;
 
-use super::core::{Core, Held};
+use super::core::{Core, Owned};
 use super::element::Element;
+use super::shape::Shape;
 use super::sort;
 use super::store::Store;
-use super::view::View;
 use crate::copy::{Room, room};
 use crate::error::{Error, Result};
 
-/// A [`List`](crate::List) whose lock is held: several operations as one to everybody else.
+/// A [`List`](crate::List) whose lock is held: other processes see several operations as one.
 ///
-/// [`List::with`](crate::List::with) lends one. Each operation here is whole or not at all
-/// when the process is killed, but what was done before it stays done. While it lives all
-/// others wait, and so would this thread, for ever, if it used the list itself.
+/// [`List::with`](crate::List::with) passes one to its function. If the process is killed, each
+/// single operation has happened completely or not at all, and earlier ones stay done. While this
+/// value exists all other users of the list wait. A call on the [`List`](crate::List) itself from
+/// the same thread is an error.
 pub struct Locked<'a> {
-    held: Held<'a>,
+    owned: Owned<'a>,
 }
 
 impl std::fmt::Debug for Locked<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Locked")
-            .field("name", &self.held.core.name())
+            .field("name", &self.owned.core.name())
             .finish()
     }
 }
@@ -31,19 +32,21 @@ impl std::fmt::Debug for Locked<'_> {
 impl<'a> Locked<'a> {
     #[inline]
     pub(super) fn new(core: &'a Core) -> Result<Self> {
-        Ok(Self { held: core.lock()? })
+        Ok(Self {
+            owned: core.lock()?,
+        })
     }
 
     #[inline]
     fn store(&self) -> Store<'_> {
-        self.held.core.store()
+        self.owned.core.store()
     }
 
-    /// The view, if the list has an element `index`.
+    /// The shape, if the list has an element `index`.
     #[inline]
-    fn at(&self, index: usize) -> Result<Option<View>> {
-        let view = self.store().view()?;
-        Ok(((index as u64) < view.len).then_some(view))
+    fn at(&self, index: usize) -> Result<Option<Shape>> {
+        let shape = self.store().shape()?;
+        Ok(((index as u64) < shape.len).then_some(shape))
     }
 
     /// How many elements the list has.
@@ -52,7 +55,7 @@ impl<'a> Locked<'a> {
     /// `Corrupt`.
     #[inline]
     pub fn len(&self) -> Result<usize> {
-        Ok(self.store().view()?.len as usize)
+        Ok(self.store().shape()?.len as usize)
     }
 
     /// Whether it has none.
@@ -63,7 +66,7 @@ impl<'a> Locked<'a> {
         Ok(self.len()? == 0)
     }
 
-    /// A number that differs whenever the contents do; it may differ without that, too.
+    /// A number that changes whenever the contents change, and sometimes otherwise.
     pub fn version(&self) -> u64 {
         self.store().version()
     }
@@ -80,10 +83,10 @@ impl<'a> Locked<'a> {
     /// [`get`](Self::get) into memory that need not be initialised.
     #[inline]
     pub(crate) fn get_into(&self, index: usize, buf: &mut Room) -> Result<Option<usize>> {
-        let Some(view) = self.at(index)? else {
+        let Some(shape) = self.at(index)? else {
             return Ok(None);
         };
-        let element = self.store().element(&view, index as u64)?.copy_to(buf)?;
+        let element = self.store().element(&shape, index as u64)?.copy_to(buf)?;
         Ok(Some(element))
     }
 
@@ -92,10 +95,10 @@ impl<'a> Locked<'a> {
     /// # Errors
     /// As there.
     pub fn get_vec(&self, index: usize) -> Result<Option<Vec<u8>>> {
-        let Some(view) = self.at(index)? else {
+        let Some(shape) = self.at(index)? else {
             return Ok(None);
         };
-        let element = self.store().element(&view, index as u64)?.to_vec();
+        let element = self.store().element(&shape, index as u64)?.to_vec();
         Ok(Some(element))
     }
 
@@ -104,10 +107,10 @@ impl<'a> Locked<'a> {
     /// # Errors
     /// `Corrupt`.
     pub fn len_of(&self, index: usize) -> Result<Option<usize>> {
-        let Some(view) = self.at(index)? else {
+        let Some(shape) = self.at(index)? else {
             return Ok(None);
         };
-        let element = self.store().element(&view, index as u64)?;
+        let element = self.store().element(&shape, index as u64)?;
         Ok(Some(element.bytes().len()))
     }
 
@@ -117,8 +120,8 @@ impl<'a> Locked<'a> {
     /// As there.
     pub fn range_vec(&self, range: Range<usize>) -> Result<Vec<Vec<u8>>> {
         let (from, to) = self.clamp(range)?;
-        let view = self.store().whole_view()?;
-        let elements = (from..to).map(|index| Ok(self.store().element(&view, index)?.to_vec()));
+        let shape = self.store().whole_shape()?;
+        let elements = (from..to).map(|index| Ok(self.store().element(&shape, index)?.to_vec()));
         elements.collect()
     }
 
@@ -206,22 +209,22 @@ impl<'a> Locked<'a> {
     /// As there.
     pub fn compare_swap(&mut self, index: usize, expected: &[u8], new: &[u8]) -> Result<bool> {
         self.check(new)?;
-        let Some(view) = self.at(index)? else {
+        let Some(shape) = self.at(index)? else {
             return Ok(false);
         };
-        if self.store().element(&view, index as u64)?.bytes() != expected {
+        if self.store().element(&shape, index as u64)?.bytes() != expected {
             return Ok(false);
         }
         self.store().set(index as u64, new)?;
         Ok(true)
     }
 
-    /// Makes the list the elements that `order` names by their indices, in that order; those
-    /// that it does not name are removed. One operation.
+    /// Replaces the list by the elements whose indices `order` names, in that order, as one
+    /// operation. Elements that it does not name are removed.
     ///
     /// # Errors
-    /// `Invalid` if `order` names an element twice, or one that is not there; `NoSpace`, and
-    /// the list is as it was then; `Corrupt`.
+    /// `Invalid` if `order` names an element twice, or one that does not exist; `NoSpace`; the list
+    /// is unchanged then; `Corrupt`.
     pub fn rearrange(&mut self, order: &[u64]) -> Result<()> {
         self.store().rearrange(order)
     }
@@ -232,10 +235,10 @@ impl<'a> Locked<'a> {
     /// As there.
     pub fn sort_by(&mut self, mut compare: impl FnMut(&[u8], &[u8]) -> Ordering) -> Result<()> {
         let store = self.store();
-        let view = store.whole_view()?;
+        let shape = store.whole_shape()?;
         let mut elements = Vec::new();
-        for index in 0..view.len {
-            elements.push((index, store.element(&view, index)?));
+        for index in 0..shape.len {
+            elements.push((index, store.element(&shape, index)?));
         }
         let order = sort::sorted(elements, |(_, a), (_, b)| compare(a.bytes(), b.bytes()));
         let order: Vec<u64> = order.iter().map(|(index, _)| *index).collect();
@@ -247,7 +250,7 @@ impl<'a> Locked<'a> {
     /// # Errors
     /// As there.
     pub fn reverse(&mut self) -> Result<()> {
-        let len = self.store().whole_view()?.len;
+        let len = self.store().whole_shape()?.len;
         let order: Vec<u64> = (0..len).rev().collect();
         self.store().rearrange(&order)
     }
@@ -260,7 +263,7 @@ impl<'a> Locked<'a> {
         self.store().clear()
     }
 
-    /// Calls `visit` with the elements from `from` on, until it says `false`.
+    /// Calls `visit` with the elements from `from` on, until it returns `false`.
     ///
     /// # Errors
     /// `Corrupt`, and those of `visit`.
@@ -270,9 +273,9 @@ impl<'a> Locked<'a> {
         mut visit: impl FnMut(&[u8]) -> Result<bool>,
     ) -> Result<()> {
         let store = self.store();
-        let view = store.whole_view()?;
-        for index in from as u64..view.len {
-            let element: Element<'_> = store.element(&view, index)?;
+        let shape = store.whole_shape()?;
+        for index in from as u64..shape.len {
+            let element: Element<'_> = store.element(&shape, index)?;
             if !visit(element.bytes())? {
                 break;
             }
@@ -280,17 +283,17 @@ impl<'a> Locked<'a> {
         Ok(())
     }
 
-    /// The part of `range` that the list has.
+    /// The part of `range` that exists in the list.
     #[inline]
     fn clamp(&self, range: Range<usize>) -> Result<(u64, u64)> {
-        let len = self.store().view()?.len;
+        let len = self.store().shape()?.len;
         let from = (range.start as u64).min(len);
         Ok((from, (range.end as u64).clamp(from, len)))
     }
 
     #[inline]
     fn check(&self, bytes: &[u8]) -> Result<()> {
-        let limit = max_element(self.held.core);
+        let limit = max_element(self.owned.core);
         if bytes.len() as u64 > limit {
             return Err(Error::TooLarge {
                 what: "element",
@@ -305,5 +308,5 @@ impl<'a> Locked<'a> {
 /// The largest element that a list may hold.
 #[inline]
 pub(super) fn max_element(core: &Core) -> u64 {
-    core.heap.capacity() / 2
+    core.heap().capacity() / 2
 }

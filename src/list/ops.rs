@@ -4,29 +4,27 @@ use std::cmp::Ordering;
 use std::ops::Range;
 
 use super::core::{self, Core};
-use super::iter::Iter;
 use super::locked::{Locked, max_element};
-use crate::error::{Error, Result};
-use crate::heap::{BLOCK, Heap};
+use crate::error::Result;
+use crate::heap::{self, BLOCK, Heap};
 use crate::segment::{self, Kind, Options, Section, Segment, Spec};
 use crate::sync::EndWaits;
-use crate::sys::limits;
 
 /// A named sequence of byte strings that any number of processes read and write.
 ///
-/// Every call is atomic, and what it did is there for everybody the moment it returns: an
-/// [`extend`](Self::extend), a [`splice`](Self::splice) or a [`sort_by`](Self::sort_by) too
-/// is seen wholly or not at all. Any process may be killed at any instruction: what it was
-/// doing has then happened wholly or not at all, and nothing else is lost.
+/// Every call is atomic, and all processes see its effect when it returns. That includes
+/// [`extend`](Self::extend), [`splice`](Self::splice) and [`sort_by`](Self::sort_by). Any process may
+/// be killed at any instruction: what it was doing has then happened completely or not at all, and
+/// nothing else is lost.
 ///
-/// A handle is [`Send`] and [`Sync`]; calls from several threads are as good as from several
-/// processes. Calls block while another works on the list. Handles survive `fork`: the
+/// A handle is [`Send`] and [`Sync`]; threads may use it like processes. A call
+/// waits while another one works on the list. Handles survive `fork`: the
 /// child's copy is a participant of its own. Dropping the last handle of all processes
 /// removes the list, unless it was created [persistent](Options::persistent).
 ///
 /// Elements are up to [`max_element`](Self::max_element) bytes and may be empty. Appending,
 /// indexing, and removing at either end take constant time; inserting and removing elsewhere
-/// moves what lies between that place and the last one. Memory is taken as the list grows, up
+/// moves the elements between that index and the previous one. Memory is taken as the list grows, up
 /// to `max_capacity`, and given back as it shrinks.
 ///
 /// ```
@@ -46,8 +44,8 @@ use crate::sys::limits;
 /// ```
 ///
 /// # Limits
-/// No order of arrival among waiting processes is promised. A process that is *stopped* (not
-/// killed) inside a call holds up all others. Readers exclude each other.
+/// Waiting processes are not served in the order of their arrival. A process that is *stopped* (not
+/// killed) inside a call blocks all others. Readers exclude each other.
 pub struct List {
     core: Core,
 }
@@ -58,10 +56,7 @@ impl std::fmt::Debug for List {
     }
 }
 
-/// What part of the addresses that are left the bound of a list is: 64 GiB of 2^47.
-const PART: u64 = 1 << 11;
 const SMALLEST_MAX_CAPACITY: u64 = 64 << 10;
-const LARGEST_MAX_CAPACITY: u64 = 1 << 39;
 
 /// Changes with every incompatible change of the layout.
 const LAYOUT: u64 = 0x4c49_5354_0000_0002;
@@ -71,7 +66,7 @@ impl List {
     ///
     /// # Errors
     /// `NotFound`; `WrongKind`, `VersionMismatch`, `Permission`, `Corrupt` for a file that
-    /// is no list of ours; `Invalid` name.
+    /// is not a list of this library; `Invalid` name.
     pub fn open(name: &str) -> Result<Self> {
         Self::with_options(Some(name), &Options::open())
     }
@@ -84,7 +79,7 @@ impl List {
         Self::with_options(Some(name), &Options::create())
     }
 
-    /// Creates a list under a name nobody else has; [`name`](Self::name) tells which.
+    /// Creates a list under a name that no other object has; [`name`](Self::name) tells which.
     ///
     /// # Errors
     /// `NoSpace`.
@@ -104,7 +99,7 @@ impl List {
     /// As for [`open`](Self::open); `Exists` with [`Options::exclusive`]; `NoSpace`; `Invalid`
     /// for a `max_capacity` below `capacity`; `TooLarge` for one beyond 2^39.
     pub fn with_options(name: Option<&str>, options: &Options) -> Result<Self> {
-        let (capacity, max) = capacities(options)?;
+        let (capacity, max) = heap::capacities(options, SMALLEST_MAX_CAPACITY)?;
         let (reserve, blocks) = (capacity.div_ceil(BLOCK), Heap::blocks_for(max));
         let spec = Spec {
             kind: Kind::List,
@@ -127,7 +122,7 @@ impl List {
 
     /// Bytes of data, overhead included, that the list may grow to.
     pub fn max_capacity(&self) -> u64 {
-        self.core.heap.capacity()
+        self.core.heap().capacity()
     }
 
     /// The largest element, in bytes: half of [`max_capacity`](Self::max_capacity).
@@ -135,21 +130,20 @@ impl List {
         max_element(&self.core)
     }
 
-    #[inline]
-    /// Ends the waits through this handle for another that works on the list, as
+    /// Ends the waits for the list's lock through this handle, as
     /// [`Queue::end_waits`](crate::Queue::end_waits).
     pub fn end_waits(&self) {
         self.core.end_waits();
     }
 
+    #[inline]
     fn lock(&self) -> Result<Locked<'_>> {
         Locked::new(&self.core)
     }
 
-    /// Runs `work` with the list locked: what it does is one operation to everybody else who
-    /// is alive. If this process is killed meanwhile, each single operation in it happened or
-    /// did not. `work` must not use the list but through what it is given: it would wait for
-    /// itself for ever.
+    /// Runs `work` with the list locked: other processes see what it does as one operation. If this
+    /// process is killed meanwhile, each single operation in it has happened or not. `work` must use
+    /// the list only through its argument; a call on this handle from inside it is an error.
     ///
     /// ```
     /// # let list = shoal::List::anonymous()?;
@@ -203,7 +197,7 @@ impl List {
         self.splice(usize::MAX..usize::MAX, items)
     }
 
-    /// Adds an element before `index`; at the end if there are not so many.
+    /// Adds an element before `index`, or at the end if the list is shorter.
     ///
     /// # Errors
     /// As for [`append`](Self::append).
@@ -211,8 +205,8 @@ impl List {
         self.splice(index..index, &[bytes])
     }
 
-    /// Copies element `index` to the front of `buf` and returns its length; `None` if there
-    /// are not so many.
+    /// Copies element `index` to the front of `buf` and returns its length; `None` if the
+    /// list is shorter.
     ///
     /// # Errors
     /// `BufferTooSmall` with the length needed; `Poisoned`, `Corrupt`.
@@ -221,7 +215,7 @@ impl List {
         self.lock()?.get(index, buf)
     }
 
-    /// Element `index`; `None` if there are not so many.
+    /// Element `index`; `None` if the list is shorter.
     ///
     /// # Errors
     /// `Poisoned`, `Corrupt`.
@@ -229,7 +223,7 @@ impl List {
         self.lock()?.get_vec(index)
     }
 
-    /// The elements of `range`, as far as there are so many: at one moment.
+    /// The elements of `range`, as far as they exist, all at one moment.
     ///
     /// # Errors
     /// `Poisoned`, `Corrupt`.
@@ -237,7 +231,7 @@ impl List {
         self.lock()?.range_vec(range)
     }
 
-    /// Replaces element `index`. False if there are not so many.
+    /// Replaces element `index`. False if the list is shorter.
     ///
     /// # Errors
     /// As for [`append`](Self::append); the old element stays then.
@@ -245,7 +239,7 @@ impl List {
         self.lock()?.set(index, bytes)
     }
 
-    /// Replaces element `index` if it is `expected`. Whether it did.
+    /// Replaces element `index` if it is `expected`. True if it did.
     ///
     /// # Errors
     /// As for [`set`](Self::set).
@@ -253,8 +247,8 @@ impl List {
         self.lock()?.compare_swap(index, expected, new)
     }
 
-    /// Removes the last element and returns it; `None` from an empty list. Of several callers
-    /// each gets another one.
+    /// Removes the last element and returns it; `None` if the list is empty. Each of several callers
+    /// gets a different element.
     ///
     /// # Errors
     /// `Poisoned`, `Corrupt`.
@@ -265,7 +259,7 @@ impl List {
         })
     }
 
-    /// Removes element `index` and returns it; `None` if there are not so many.
+    /// Removes element `index` and returns it; `None` if the list is shorter.
     ///
     /// # Errors
     /// `Poisoned`, `Corrupt`.
@@ -281,7 +275,7 @@ impl List {
         self.lock()?.pop_into(index, buf)
     }
 
-    /// Removes the elements of `range`, as far as there are so many.
+    /// Removes the elements of `range`, as far as they exist.
     ///
     /// # Errors
     /// `Poisoned`, `Corrupt`.
@@ -289,8 +283,7 @@ impl List {
         self.splice::<&[u8]>(range, &[])
     }
 
-    /// Replaces the elements of `range`, as far as there are so many, by `items`: one
-    /// operation, of which nobody sees a part.
+    /// Replaces the elements of `range`, as far as they exist, by `items`, as one atomic operation.
     ///
     /// # Errors
     /// As for [`append`](Self::append).
@@ -298,7 +291,7 @@ impl List {
         self.lock()?.splice(range, items)
     }
 
-    /// Exchanges two elements. False if there are not so many.
+    /// Exchanges two elements. False if the list is shorter.
     ///
     /// # Errors
     /// `Poisoned`, `Corrupt`.
@@ -306,8 +299,8 @@ impl List {
         self.lock()?.swap(a, b)
     }
 
-    /// Sorts the list; equal elements keep their order. Everybody waits until it is done,
-    /// `compare` must not use the list, and it moves the order only, not the elements.
+    /// Sorts the list; equal elements keep their order. The list is locked meanwhile, so `compare`
+    /// must not use it. The elements themselves are not moved in memory.
     ///
     /// # Errors
     /// `NoSpace` for the new order, and the list is as it was then; `Poisoned`, `Corrupt`.
@@ -323,7 +316,7 @@ impl List {
         self.lock()?.reverse()
     }
 
-    /// Removes every element, at once, and gives the memory back.
+    /// Removes all elements at once, and gives the memory back.
     ///
     /// # Errors
     /// `Poisoned`, `Corrupt`.
@@ -331,27 +324,8 @@ impl List {
         self.lock()?.clear()
     }
 
-    /// The elements, in order, while others may write.
-    ///
-    /// Up to 256 elements, of 64 KiB together or one larger one, are copied at one moment;
-    /// then the iterator goes on from the next index without a lock. So what others insert or
-    /// remove before that index meanwhile makes elements come twice or not at all, as in a
-    /// loop over indices. [`range_vec`](Self::range_vec) has them all at one moment. After an
-    /// error the iteration is over.
-    ///
-    /// ```
-    /// # let list = shoal::List::anonymous()?;
-    /// list.extend(&[b"a", b"b"])?;
-    /// let all: Vec<Vec<u8>> = list.iter().collect::<Result<_, _>>()?;
-    /// assert_eq!(all, [b"a", b"b"]);
-    /// # Ok::<(), shoal::Error>(())
-    /// ```
-    pub fn iter(&self) -> Iter<'_> {
-        Iter::new(self)
-    }
-
-    /// Checks every invariant of the list, which is locked meanwhile: that no two elements
-    /// overlap, that no memory is lost.
+    /// Checks every invariant of the list under its lock: that no two elements overlap, that no
+    /// memory is lost.
     ///
     /// # Errors
     /// `Corrupt` with the invariant that does not hold; `Poisoned`.
@@ -359,8 +333,8 @@ impl List {
         self.core.verify()
     }
 
-    /// Removes the name of a list. Those who have it open keep it; who opens or creates the
-    /// name from now on gets another one.
+    /// Removes the name of a list. Processes that have it open keep it; a process that creates the
+    /// name later gets another one.
     ///
     /// # Errors
     /// `NotFound`; `WrongKind` if the name is not a list's; `Permission`.
@@ -377,36 +351,4 @@ impl EndWaits for List {
     fn is_waited_in(&self) -> bool {
         self.core.is_waited_in()
     }
-}
-
-impl<'a> IntoIterator for &'a List {
-    type Item = Result<Vec<u8>>;
-    type IntoIter = Iter<'a>;
-
-    fn into_iter(self) -> Iter<'a> {
-        self.iter()
-    }
-}
-
-fn capacities(options: &Options) -> Result<(u64, u64)> {
-    let (capacity, max) = (options.capacity, options.max_capacity);
-    if max != 0 && max < capacity {
-        let why = format!("{max} bytes are less than the capacity of {capacity}");
-        return Err(Error::invalid("max_capacity", why));
-    }
-    let max = match max {
-        0 => capacity
-            .max(limits::growth(PART))
-            .max(SMALLEST_MAX_CAPACITY),
-        max => max.max(SMALLEST_MAX_CAPACITY),
-    };
-    if max > LARGEST_MAX_CAPACITY {
-        let by_start = options.max_capacity == 0;
-        return Err(Error::TooLarge {
-            what: if by_start { "capacity" } else { "max_capacity" },
-            size: max,
-            limit: LARGEST_MAX_CAPACITY,
-        });
-    }
-    Ok((capacity, max))
 }

@@ -1,19 +1,19 @@
-//! Sorting by a function that may contradict itself.
+//! Sorting by a comparison that may be inconsistent.
 //!
 //! The standard library's sort may panic if a comparison says that `a < b`, `b < c` and `c < a`. The
-//! comparison is a caller's here, and may be a C program's `a > b` or a Python object's: it gets some
-//! order, and no message on its standard error.
+//! comparison here comes from a caller, and may be a C program's `a > b` or a Python object's: with an
+//! inconsistent one the result is some order, and no panic.
 //!
 //! Merges runs of twice the length each time, as Knuth has it (*The Art of Computer Programming*,
-//! volume 3, 5.2.4). However the comparison answers, it is asked n log n times at most, and each
-//! element comes out once. A list that is sorted takes n.
+//! volume 3, 5.2.4). Whatever the comparison returns, it is called n log n times at most, and the
+//! result has each element once. A sorted list takes n calls.
 
 use std::cmp::Ordering;
 
 /// Runs of this length are sorted by insertion.
 const RUN: usize = 8;
 
-/// The items in the order that `compare` says; equal ones stay in theirs.
+/// The items in the order that `compare` says; equal ones keep their order.
 pub(super) fn sorted<T: Copy>(
     mut items: Vec<T>,
     mut compare: impl FnMut(&T, &T) -> Ordering,

@@ -2,20 +2,22 @@
 //!
 //! | operation                 | prepares                | publishes with | retires           |
 //! |---------------------------|-------------------------|----------------|-------------------|
-//! | append, insert, extend    | elements, their words   | a view         |                   |
-//! | remove, pop               |                         | a view         | elements          |
-//! | replace a range           | elements, their words   | a view         | the old elements  |
-//! | move the gap              | words in the gap        | a view         |                   |
-//! | another size of the table | the table               | a view         | the old table     |
-//! | sort, reverse, pick       | a table of that order   | a view         | it, and the rest  |
+//! | append, insert, extend    | elements, their words   | a shape        |                   |
+//! | remove, pop               |                         | a shape        | elements          |
+//! | replace a range           | elements, their words   | a shape        | the old elements  |
+//! | move the gap              | words in the gap        | a shape        |                   |
+//! | another size of the table | the table               | a shape        | the old table     |
+//! | sort, reverse, rearrange  | a table in that order   | a shape        | the old table,    |
+//! |                           |                         |                | dropped elements  |
 //!
-//! Killed before the store of the view, an operation never was, and the repair takes back
-//! what was prepared; killed after it, it was done, and the repair retires the rest.
+//! If the process is killed before the store that publishes the shape, the operation did not happen,
+//! and the repair frees what was prepared; if it is killed after it, the operation happened, and the
+//! repair retires what is left.
 
 use std::sync::atomic::Ordering;
 
+use super::shape::{PER_BLOCK, Shape};
 use super::store::Store;
-use super::view::{PER_BLOCK, View};
 use crate::error::{Error, Result};
 use crate::sync::crash::crash_point;
 
@@ -27,16 +29,16 @@ impl Store<'_> {
     #[inline]
     pub(super) fn splice<T: AsRef<[u8]>>(&self, from: u64, to: u64, items: &[T]) -> Result<()> {
         let count = items.len() as u64;
-        let view = self.make_room(from, to, count)?;
-        let words = self.words(&view)?;
-        let start = if from == view.len {
-            from + view.gap
+        let shape = self.make_room(from, to, count)?;
+        let words = self.words(&shape)?;
+        let start = if from == shape.len {
+            from + shape.gap
         } else {
             from
         } as usize;
         for (index, item) in items.iter().enumerate() {
             match self.prepare(item.as_ref()) {
-                // Nobody looks there before the view is published.
+                // No process reads that word before the shape is published.
                 Ok(word) => words[start + index].store(word, Ordering::Relaxed),
                 Err(err) => {
                     for word in &words[start..start + index] {
@@ -48,122 +50,125 @@ impl Store<'_> {
             crash_point!();
         }
         if to - from > PER_BLOCK {
-            self.whole_view()?;
+            self.whole_shape()?;
         }
-        let old = self.range(&view, from, to)?;
-        self.publish(view.spliced(from, to, count));
+        let old = self.range(&shape, from, to)?;
+        self.publish(shape.spliced(from, to, count));
         for word in old {
             self.retire(word)?;
         }
         self.shrink()
     }
 
-    /// A view of the same list in which `count` words can be written without being seen:
-    /// behind the last element if `from` is the end, else at the front of a gap at `from`.
+    /// A shape of the same list in which `count` words can be written that no process reads: behind
+    /// the last element if `from` is the end, else at the front of a gap at `from`.
     #[inline]
-    fn make_room(&self, from: u64, to: u64, count: u64) -> Result<View> {
-        let view = self.view()?;
-        if from == view.len && view.tail() >= count {
-            return Ok(view);
+    fn make_room(&self, from: u64, to: u64, count: u64) -> Result<Shape> {
+        let shape = self.shape()?;
+        if from == shape.len && shape.tail() >= count {
+            return Ok(shape);
         }
-        let inside = from <= view.gap_at && view.gap_at <= to;
-        if count == 0 && (inside || to == view.len) {
-            return Ok(view);
+        let inside = from <= shape.gap_at && shape.gap_at <= to;
+        if count == 0 && (inside || to == shape.len) {
+            return Ok(shape);
         }
         self.rearrange_room(from, to, count)
     }
 
     #[cold]
-    fn rearrange_room(&self, from: u64, to: u64, count: u64) -> Result<View> {
-        let view = self.whole_view()?;
+    fn rearrange_room(&self, from: u64, to: u64, count: u64) -> Result<Shape> {
+        let shape = self.whole_shape()?;
         if count == 0 {
-            let near = if view.gap_at < from { from } else { to };
-            return self.move_gap(view, near);
+            let near = if shape.gap_at < from { from } else { to };
+            return self.move_gap(shape, near);
         }
-        if from == view.len {
-            // Closing the gap pays only if it lasts for as long as the move took.
-            let enough = view.gap >= count && view.gap >= view.len / 4;
-            let closed = enough.then(|| self.move_gap(view, view.len)).transpose()?;
+        if from == shape.len {
+            // Closing the gap is worth the move only if that gains many free words.
+            let enough = shape.gap >= count && shape.gap >= shape.len / 4;
+            let closed = enough
+                .then(|| self.move_gap(shape, shape.len))
+                .transpose()?;
             return match closed {
-                Some(view) if view.tail() >= count => Ok(view),
-                _ => self.resize(view, view.len, count),
+                Some(shape) if shape.tail() >= count => Ok(shape),
+                _ => self.resize(shape, shape.len, count),
             };
         }
-        if view.gap >= count {
-            return self.move_gap(view, from);
+        if shape.gap >= count {
+            return self.move_gap(shape, from);
         }
-        if view.capacity() - view.len < count {
-            return self.resize(view, from, count);
+        if shape.capacity() - shape.len < count {
+            return self.resize(shape, from, count);
         }
         // The gap and the tail together are enough: the tail becomes the gap.
-        let mut view = self.move_gap(view, view.len)?;
-        (view.gap_at, view.gap) = (view.len, view.tail());
-        self.move_gap_raw(view, from)
+        let mut shape = self.move_gap(shape, shape.len)?;
+        (shape.gap_at, shape.gap) = (shape.len, shape.tail());
+        self.move_gap_raw(shape, from)
     }
 
-    /// Moves the gap to before element `to`. Nothing that anybody sees changes.
-    fn move_gap(&self, view: View, to: u64) -> Result<View> {
-        self.move_gap_raw(view, to).map(View::normal)
+    /// Moves the gap to before element `to`. The list does not change.
+    fn move_gap(&self, shape: Shape, to: u64) -> Result<Shape> {
+        self.move_gap_raw(shape, to).map(Shape::normal)
     }
 
-    fn move_gap_raw(&self, mut view: View, to: u64) -> Result<View> {
-        let words = self.words(&view)?;
+    fn move_gap_raw(&self, mut shape: Shape, to: u64) -> Result<Shape> {
+        let words = self.words(&shape)?;
         let copy = |from: u64, to: u64, count: u64| {
             for index in 0..count {
                 let word = words[(from + index) as usize].load(Ordering::Relaxed);
                 words[(to + index) as usize].store(word, Ordering::Relaxed);
             }
         };
-        while view.gap > 0 && view.gap_at != to {
-            // As many at a time as fit the gap: until it is published nobody looks there.
-            if to < view.gap_at {
-                let count = view.gap.min(view.gap_at - to);
-                let from = view.gap_at - count;
-                copy(from, from + view.gap, count);
-                view.gap_at = from;
+        while shape.gap > 0 && shape.gap_at != to {
+            // As many words at a time as fit into the gap, whose words no process reads before the
+            // shape is published.
+            if to < shape.gap_at {
+                let count = shape.gap.min(shape.gap_at - to);
+                let from = shape.gap_at - count;
+                copy(from, from + shape.gap, count);
+                shape.gap_at = from;
             } else {
-                let count = view.gap.min(to - view.gap_at);
-                copy(view.gap_at + view.gap, view.gap_at, count);
-                view.gap_at += count;
+                let count = shape.gap.min(to - shape.gap_at);
+                copy(shape.gap_at + shape.gap, shape.gap_at, count);
+                shape.gap_at += count;
             }
             crash_point!();
-            self.publish(view);
+            self.publish(shape);
         }
-        view.gap_at = to;
-        Ok(view)
+        shape.gap_at = to;
+        Ok(shape)
     }
 
-    /// Another table, with half as much again as is needed for `count` more, and room for
-    /// them before element `at`.
+    /// A larger table, with room for `count` more elements before element `at`, and half as much
+    /// again in all.
     #[cold]
-    fn resize(&self, view: View, at: u64, count: u64) -> Result<View> {
-        let needed = view.len.saturating_add(count);
+    fn resize(&self, shape: Shape, at: u64, count: u64) -> Result<Shape> {
+        let needed = shape.len.saturating_add(count);
         let mut new = self.new_table(needed.saturating_add(needed / 2))?;
-        new.len = view.len;
-        if at < view.len {
+        new.len = shape.len;
+        if at < shape.len {
             (new.gap_at, new.gap) = (at, count + (new.capacity() - needed) / 2);
         }
-        self.copy_table(&view, &new)?;
-        self.replace_table(&view, new)?;
+        self.copy_table(&shape, &new)?;
+        self.replace_table(&shape, new)?;
         Ok(new)
     }
 
-    fn copy_table(&self, view: &View, new: &View) -> Result<()> {
-        let (from, to) = (self.words(view)?, self.words(new)?);
-        for index in 0..view.len {
-            let word = from[view.slot(index)].load(Ordering::Relaxed);
+    fn copy_table(&self, shape: &Shape, new: &Shape) -> Result<()> {
+        let (from, to) = (self.words(shape)?, self.words(new)?);
+        for index in 0..shape.len {
+            let word = from[shape.slot(index)].load(Ordering::Relaxed);
             to[new.slot(index)].store(word, Ordering::Relaxed);
         }
         crash_point!();
         Ok(())
     }
 
-    /// Lets a table that has become far too large go. Not having the memory for a smaller one
-    /// is no reason to fail what brought us here.
+    /// Replaces a table that has become far too large. If there is no memory for a smaller one, the
+    /// table stays, and the caller's operation succeeds all the same.
     #[inline]
     fn shrink(&self) -> Result<()> {
-        let view = self.view()?;
-        if view.capacity() <= PER_BLOCK || view.len > view.capacity() / 8 {
+        let shape = self.shape()?;
+        if shape.capacity() <= PER_BLOCK || shape.len > shape.capacity() / 8 {
             return Ok(());
         }
         self.shrink_now()
@@ -171,26 +176,26 @@ impl Store<'_> {
 
     #[cold]
     fn shrink_now(&self) -> Result<()> {
-        let view = self.whole_view()?;
-        match self.new_table(view.len * 2) {
+        let shape = self.whole_shape()?;
+        match self.new_table(shape.len * 2) {
             Ok(mut new) => {
-                new.len = view.len;
-                self.copy_table(&view, &new)?;
-                self.replace_table(&view, new)
+                new.len = shape.len;
+                self.copy_table(&shape, &new)?;
+                self.replace_table(&shape, new)
             }
             Err(Error::NoSpace { .. }) => Ok(()),
             Err(err) => Err(err),
         }
     }
 
-    /// Makes the list the elements that `order` names, in that order, at once; it names each
-    /// at most once. The others are removed.
+    /// Replaces the list by the elements that `order` names, in that order, at once. Each is named at
+    /// most once; the others are removed.
     ///
     /// # Errors
     /// `Invalid` for an order that does not fit; `NoSpace`; the list is as it was then.
     pub(super) fn rearrange(&self, order: &[u64]) -> Result<()> {
-        let view = self.whole_view()?;
-        let mut named = vec![false; view.len as usize];
+        let shape = self.whole_shape()?;
+        let mut named = vec![false; shape.len as usize];
         for &index in order {
             match named.get_mut(index as usize) {
                 Some(named) if !*named => *named = true,
@@ -200,23 +205,23 @@ impl Store<'_> {
                 }
             }
         }
-        if view.len == 0 {
+        if shape.len == 0 {
             return Ok(());
         }
         let len = order.len() as u64;
         let mut new = self.new_table(len + len / 8)?;
         new.len = len;
-        let (from, to) = (self.words(&view)?, self.words(&new)?);
+        let (from, to) = (self.words(&shape)?, self.words(&new)?);
         for (slot, &index) in order.iter().enumerate() {
-            let word = from[view.slot(index)].load(Ordering::Relaxed);
+            let word = from[shape.slot(index)].load(Ordering::Relaxed);
             to[slot].store(word, Ordering::Relaxed);
         }
         crash_point!();
-        let dropped = (0..view.len).filter(|index| !named[*index as usize]);
+        let dropped = (0..shape.len).filter(|index| !named[*index as usize]);
         let dropped: Vec<u64> = dropped
-            .map(|index| from[view.slot(index)].load(Ordering::Relaxed))
+            .map(|index| from[shape.slot(index)].load(Ordering::Relaxed))
             .collect();
-        self.replace_table(&view, new)?;
+        self.replace_table(&shape, new)?;
         for word in dropped {
             self.retire(word)?;
         }

@@ -2,18 +2,18 @@
 //!
 //! ```text
 //! offset  size  field    written by          invariant
-//!      0     8  turn     owner of the lock   L1: views[turn & 1] is the list; grows with
+//!      0     8  version  owner of the lock   L1: shapes[version & 1] is valid; grows with
 //!                                                every change
-//!      8     8  note     owner of the lock   L2: 1 while the swap below is to be carried out
-//!     16    32  swap     owner of the lock   two words of the table: which, and with what
-//!     64    64  views    owner of the lock   see view.rs
+//!      8     8  pending  owner of the lock   L2: 1 while the swap below is to be completed
+//!     16    32  swap     owner of the lock   two words of the table: their slots and new values
+//!     64    64  shapes   owner of the lock   see `shape`
 //!    128   304  slabs    owner of the lock   derived
 //! ```
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::element::{self, Element};
-use super::view::{PER_BLOCK, View, ViewCell};
+use super::shape::{PER_BLOCK, Shape, ShapeCell};
 use crate::error::{Error, Result};
 use crate::heap::{Extents, Heap, Purpose, SlabState, Slabs, Word, commit_store};
 use crate::layout::Shared;
@@ -25,11 +25,11 @@ pub(super) const OWNER: u8 = 0;
 /// The contents in shared memory; drawn at the top of this file.
 #[repr(C, align(64))]
 pub(super) struct ListState {
-    turn: AtomicU64,
-    note: AtomicU64,
+    version: AtomicU64,
+    pending: AtomicU64,
     swap: [SwapCell; 2],
     _unused: [AtomicU64; 2],
-    views: [ViewCell; 2],
+    shapes: [ShapeCell; 2],
     slabs: SlabState,
 }
 
@@ -39,7 +39,7 @@ struct SwapCell {
     word: AtomicU64,
 }
 
-const _: () = assert!(std::mem::offset_of!(ListState, views) == 64);
+const _: () = assert!(std::mem::offset_of!(ListState, shapes) == 64);
 const _: () = assert!(std::mem::offset_of!(ListState, slabs) == 128);
 const _: () = assert!(size_of::<ListState>() == 448);
 
@@ -57,52 +57,52 @@ pub(super) struct Store<'a> {
 impl<'a> Store<'a> {
     /// Differs whenever the contents do.
     pub(super) fn version(&self) -> u64 {
-        self.state.turn.load(Ordering::Relaxed)
+        self.state.version.load(Ordering::Relaxed)
     }
 
     #[inline]
-    pub(super) fn view(&self) -> Result<View> {
-        let turn = self.state.turn.load(Ordering::Acquire);
-        self.state.views[(turn & 1) as usize].load()
+    pub(super) fn shape(&self) -> Result<Shape> {
+        let version = self.state.version.load(Ordering::Acquire);
+        self.state.shapes[(version & 1) as usize].load()
     }
 
-    /// The view, for walks over all of it: the table's size must be borne out by its extent,
-    /// or a wild word could make us walk, and the kernel allocate, the whole heap.
-    pub(super) fn whole_view(&self) -> Result<View> {
-        let view = self.view()?;
-        if view.blocks != 0 {
-            let extent = self.heap.extent_at(self.heap.offset_of(view.head))?;
-            let same = extent.head == view.head && extent.blocks == view.blocks;
+    /// The shape, for walks over all of it: the table's size must agree with its extent. Otherwise a
+    /// forged word could make this process walk, and the kernel allocate, the whole heap.
+    pub(super) fn whole_shape(&self) -> Result<Shape> {
+        let shape = self.shape()?;
+        if shape.blocks != 0 {
+            let extent = self.heap.extent_at(self.heap.offset_of(shape.head))?;
+            let same = extent.head == shape.head && extent.blocks == shape.blocks;
             let last = self
                 .heap
                 .block(extent.head.saturating_add(extent.blocks - 1))?
                 .word();
-            let ends = extent.blocks == 1 || last == (Word::Part { head: view.head });
+            let ends = extent.blocks == 1 || last == (Word::Part { head: shape.head });
             if !same || !ends || extent.purpose != Purpose::Table || extent.owner != OWNER {
                 return Err(Error::corrupt("a list's table is not its own"));
             }
         }
-        Ok(view)
+        Ok(shape)
     }
 
-    /// Makes `view` what the list is: this store is the change.
+    /// Makes `shape` the list's shape. The store of the version commits the change.
     #[inline]
-    pub(super) fn publish(&self, view: View) {
-        let turn = self.state.turn.load(Ordering::Relaxed).wrapping_add(1);
-        self.state.views[(turn & 1) as usize].store(view);
+    pub(super) fn publish(&self, shape: Shape) {
+        let version = self.state.version.load(Ordering::Relaxed).wrapping_add(1);
+        self.state.shapes[(version & 1) as usize].store(shape);
         crash_point!();
-        commit_store(&self.state.turn, turn);
+        commit_store(&self.state.version, version);
         crash_point!();
     }
 
-    /// The words of the view's table.
+    /// The words of the table.
     #[inline]
-    pub(super) fn words(&self, view: &View) -> Result<&'a [AtomicU64]> {
-        if view.blocks == 0 {
+    pub(super) fn words(&self, shape: &Shape) -> Result<&'a [AtomicU64]> {
+        if shape.blocks == 0 {
             return Ok(&[]);
         }
         self.heap
-            .words(view.head, view.blocks)
+            .words(shape.head, shape.blocks)
             .ok_or_else(|| Error::corrupt("a list's table lies outside the heap"))
     }
 
@@ -115,23 +115,23 @@ impl<'a> Store<'a> {
         }
     }
 
-    /// The word of element `index`, which is one of the view's.
+    /// The word of element `index`, which must exist.
     #[inline]
-    pub(super) fn word(&self, view: &View, index: u64) -> Result<&'a AtomicU64> {
-        let word = self.words(view)?.get(view.slot(index));
+    pub(super) fn word(&self, shape: &Shape, index: u64) -> Result<&'a AtomicU64> {
+        let word = self.words(shape)?.get(shape.slot(index));
         word.ok_or_else(|| Error::corrupt("an element lies outside its table"))
     }
 
     #[inline]
-    pub(super) fn element(&self, view: &View, index: u64) -> Result<Element<'a>> {
-        let word = self.word(view, index)?.load(Ordering::Relaxed);
+    pub(super) fn element(&self, shape: &Shape, index: u64) -> Result<Element<'a>> {
+        let word = self.word(shape, index)?.load(Ordering::Relaxed);
         Element::read(self.heap, word)
     }
 
     /// The words of the elements `from .. to`.
-    pub(super) fn range(&self, view: &View, from: u64, to: u64) -> Result<Vec<u64>> {
+    pub(super) fn range(&self, shape: &Shape, from: u64, to: u64) -> Result<Vec<u64>> {
         let words = (from..to).map(|index| {
-            let word = self.word(view, index)?;
+            let word = self.word(shape, index)?;
             Ok(word.load(Ordering::Relaxed))
         });
         words.collect()
@@ -161,38 +161,38 @@ impl<'a> Store<'a> {
 
     /// Replaces element `index`.
     pub(super) fn set(&self, index: u64, bytes: &[u8]) -> Result<()> {
-        let view = self.view()?;
-        let word = self.word(&view, index)?;
+        let shape = self.shape()?;
+        let word = self.word(&shape, index)?;
         let new = self.prepare(bytes)?;
         let old = word.load(Ordering::Relaxed);
         commit_store(word, new);
         crash_point!();
-        // The same list, but another version.
-        self.publish(view);
+        // The same shape, but another version.
+        self.publish(shape);
         self.retire(old)
     }
 
     /// Exchanges two elements.
     pub(super) fn swap(&self, a: u64, b: u64) -> Result<()> {
-        let view = self.view()?;
-        let (first, second) = (self.word(&view, a)?, self.word(&view, b)?);
+        let shape = self.shape()?;
+        let (first, second) = (self.word(&shape, a)?, self.word(&shape, b)?);
         let words = [second, first].map(|word| word.load(Ordering::Relaxed));
         for (cell, (index, word)) in self.state.swap.iter().zip([a, b].into_iter().zip(words)) {
-            cell.slot.store(view.slot(index) as u64, Ordering::Relaxed);
+            cell.slot.store(shape.slot(index) as u64, Ordering::Relaxed);
             cell.word.store(word, Ordering::Relaxed);
         }
         crash_point!();
-        commit_store(&self.state.note, 1);
+        commit_store(&self.state.pending, 1);
         crash_point!();
-        self.carry_out(&view)
+        self.complete_swap(&shape)
     }
 
-    /// Carries out the swap that was noted (L2), if there is one: once or again, it is the same.
-    pub(super) fn carry_out(&self, view: &View) -> Result<()> {
-        if self.state.note.load(Ordering::Relaxed) == 0 {
+    /// Completes the pending swap (L2), if there is one. Doing it twice has the same result.
+    pub(super) fn complete_swap(&self, shape: &Shape) -> Result<()> {
+        if self.state.pending.load(Ordering::Relaxed) == 0 {
             return Ok(());
         }
-        let words = self.words(view)?;
+        let words = self.words(shape)?;
         for cell in &self.state.swap {
             let slot = cell.slot.load(Ordering::Relaxed) as usize;
             let word = words
@@ -201,35 +201,35 @@ impl<'a> Store<'a> {
             commit_store(word, cell.word.load(Ordering::Relaxed));
             crash_point!();
         }
-        commit_store(&self.state.note, 0);
+        commit_store(&self.state.pending, 0);
         crash_point!();
-        self.publish(*view);
+        self.publish(*shape);
         Ok(())
     }
 
-    /// Whether a swap waits to be carried out; never while the lock is free.
-    pub(super) fn has_note(&self) -> bool {
-        self.state.note.load(Ordering::Relaxed) != 0
+    /// Whether a swap is to be completed; never while the lock is free.
+    pub(super) fn is_swap_pending(&self) -> bool {
+        self.state.pending.load(Ordering::Relaxed) != 0
     }
 
-    /// Removes everything, at once.
+    /// Removes all elements at once.
     pub(super) fn clear(&self) -> Result<()> {
-        let view = self.whole_view()?;
-        if view.blocks == 0 {
+        let shape = self.whole_shape()?;
+        if shape.blocks == 0 {
             return Ok(());
         }
-        let words = self.range(&view, 0, view.len)?;
-        self.publish(View::default());
+        let words = self.range(&shape, 0, shape.len)?;
+        self.publish(Shape::default());
         for word in words {
             self.retire(word)?;
         }
         self.slabs().keep(0)?;
         crash_point!();
-        self.extents.free(view.head)
+        self.extents.free(shape.head)
     }
 
-    /// A table of its own for at least `room` words, which nobody looks at yet.
-    pub(super) fn new_table(&self, room: u64) -> Result<View> {
+    /// A new table for at least `room` words, which is not published yet.
+    pub(super) fn new_table(&self, room: u64) -> Result<Shape> {
         let blocks =
             u32::try_from(room.div_ceil(PER_BLOCK).max(1)).map_err(|_| Error::TooMany {
                 what: "number of elements",
@@ -238,16 +238,16 @@ impl<'a> Store<'a> {
             })?;
         let head = self.extents.allocate(blocks, OWNER, Purpose::Table)?;
         crash_point!();
-        Ok(View {
+        Ok(Shape {
             head,
             blocks,
-            ..View::default()
+            ..Shape::default()
         })
     }
 
-    /// Publishes `view` and frees the table of `old`, which is another one.
-    pub(super) fn replace_table(&self, old: &View, view: View) -> Result<()> {
-        self.publish(view);
+    /// Publishes `shape` and frees the table of `old`, which is a different one.
+    pub(super) fn replace_table(&self, old: &Shape, shape: Shape) -> Result<()> {
+        self.publish(shape);
         if old.blocks != 0 {
             self.extents.free(old.head)?;
             crash_point!();

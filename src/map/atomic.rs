@@ -1,7 +1,7 @@
-//! Changes that depend on what was there: by version, by adding, by a function of the caller's.
+//! Changes that depend on the old value: by version, by adding, by a function of the caller.
 
-use super::Map;
 use super::entry::{Pair, fits};
+use super::ops::Map;
 use super::store::Lookup;
 use crate::Timeout;
 use crate::copy::{Room, room};
@@ -53,7 +53,7 @@ impl Map {
     /// # let map = shoal::Map::anonymous()?;
     /// map.set(b"plan", b"a")?;
     /// let (plan, version) = map.get_versioned(b"plan")?.unwrap();
-    /// map.set(b"plan", b"b")?; // somebody else was faster
+    /// map.set(b"plan", b"b")?; // another process was faster
     /// assert!(!map.compare_swap_version(b"plan", version, Some(b"c"))?);
     /// # Ok::<(), shoal::Error>(())
     /// ```
@@ -72,7 +72,7 @@ impl Map {
     /// Adds `delta` to the counter `key` and returns its new value.
     ///
     /// The value is an `i64` of 8 bytes, least significant first. A key that is not there
-    /// counts as 0. The sum wraps around. When it expires stays as it was.
+    /// counts as 0. The sum wraps around. The key's expiry does not change.
     ///
     /// # Errors
     /// `Invalid` if the value is not 8 bytes long; and as for [`set`](Self::set).
@@ -99,7 +99,7 @@ impl Map {
         self.check(key, &[])?;
         self.core.change(key, |shard, found| {
             let (sum, bytes) = sum(counter(found)?);
-            let pair = Pair::new(key, &bytes).expiring(found.expires());
+            let pair = Pair::new(key, &bytes).expiring_at(found.expires());
             shard.store.write(found, &pair)?;
             Ok(sum)
         })
@@ -108,9 +108,10 @@ impl Map {
     /// Replaces the value of `key` by what `function` makes of it, and returns that; `None`
     /// stands for a key that is not there.
     ///
-    /// The [key is locked](Self::lock_key) meanwhile, so those who update it take turns; the
-    /// map is not. Who changes the key by other means is not held up: then `function` is called
-    /// again, with the new value. Killed anywhere, it leaves the old value or the new one.
+    /// The [key is locked](Self::lock_key) meanwhile, so that updates of it exclude each other; the
+    /// map is not locked. If another operation changes the key meanwhile, `function` is called again
+    /// with the new value. A process that is killed anywhere in here leaves the old value or the
+    /// new one.
     ///
     /// ```
     /// # let map = shoal::Map::anonymous()?;
@@ -127,7 +128,7 @@ impl Map {
         key: &[u8],
         mut function: impl FnMut(Option<&[u8]>) -> Option<Vec<u8>>,
     ) -> Result<Option<Vec<u8>>> {
-        let _turn = self.lock_key(key, Timeout::Infinite)?;
+        let _guard = self.lock_key(key, Timeout::Infinite)?;
         loop {
             let old = self.get_versioned(key)?;
             let (value, version) = match &old {

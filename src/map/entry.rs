@@ -4,21 +4,23 @@
 //! offset   size       field      invariant
 //!      0      8       version    E1: grows with every write in the shard, never repeats
 //!      8      4       key_len    E2: at most MAX_KEY, in the lower 27 bits; bit 31: it expires;
-//!                                bit 30: born; bits 27 and 28: how many of the two it has
+//!                                bit 30: `inserted_at` is there; bits 27 and 28: how many of these
+//!                                two fields there are
 //!     12      4       value_len
 //!     16      8       expires    only if it does: when, on CLOCK_MONOTONIC in nanoseconds
-//!      +      8       born       only in an ordered map: when the key was inserted, as above
+//!      +      8       inserted   only in an ordered map: when the key was inserted, as above
 //!          key_len    key
 //!          value_len  value
 //! ```
-//! E3: an entry is written whole before the table refers to it, and never changes after that but
-//! for when it expires; an update writes another one.
+//! E3: an entry is written completely before the table refers to it. After that only `expires`
+//! changes; an update writes another entry.
 
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use super::key::is_same;
 use crate::copy::{Room, copy};
 use crate::error::{Error, Result};
 use crate::heap::{BLOCK, Heap, LARGEST_SLOT, Purpose};
@@ -30,78 +32,79 @@ use crate::sys::clock::now_ns;
 pub(super) const MAX_KEY: usize = 64 * 1024;
 
 #[repr(C)]
-struct Header {
+struct EntryHeader {
     version: AtomicU64,
     key_len: AtomicU32,
     value_len: AtomicU32,
 }
 
-const HEADER: u64 = size_of::<Header>() as u64;
+const HEADER: u64 = size_of::<EntryHeader>() as u64;
 const _: () = assert!(HEADER == 16);
 
 // SAFETY: `repr(C)`, atomics only.
-unsafe impl Shared for Header {}
+unsafe impl Shared for EntryHeader {}
 
 /// The bit of `key_len` that says that the entry expires.
-const EXPIRES: u32 = 1 << 31;
-/// The bit that says that it knows when its key was inserted.
-const BORN: u32 = 1 << 30;
-/// What each of them adds to `key_len`: where the key begins is told by a shift, without a branch.
+const HAS_EXPIRY: u32 = 1 << 31;
+/// The bit of `key_len` that says that the entry knows when its key was inserted.
+const HAS_INSERTION: u32 = 1 << 30;
+/// What each of the two fields adds to `key_len`: a shift then says where the key begins, without a
+/// branch.
 const TIME: u32 = 1 << 27;
-/// When an entry expires that does not.
+/// The expiry of an entry that does not expire.
 pub(super) const NEVER: u64 = u64::MAX;
 
-/// What becomes an entry.
+/// The contents of an entry to be written.
 #[derive(Clone, Copy)]
 pub(super) struct Pair<'a> {
     pub(super) key: &'a [u8],
     pub(super) value: &'a [u8],
-    /// Which of the two times it has, as in `key_len`.
+    /// Which of the two time fields it has, as in `key_len`.
     times: u32,
     expires: u64,
-    pub(super) born: u64,
+    pub(super) inserted_at: u64,
 }
 
 impl<'a> Pair<'a> {
     #[inline]
     pub(super) fn new(key: &'a [u8], value: &'a [u8]) -> Self {
-        let (times, expires, born) = (0, NEVER, 0);
+        let (times, expires, inserted_at) = (0, NEVER, 0);
         Self {
             key,
             value,
             times,
             expires,
-            born,
+            inserted_at,
         }
     }
 
-    /// It expires at `expires`, on the clock; not at all if that is [`NEVER`].
-    pub(super) fn expiring(mut self, expires: u64) -> Self {
+    /// The same, expiring at `expires` on the clock; not at all if that is [`NEVER`].
+    pub(super) fn expiring_at(mut self, expires: u64) -> Self {
         if expires != NEVER {
-            (self.times, self.expires) = (with(self.times, EXPIRES), expires);
+            (self.times, self.expires) = (with(self.times, HAS_EXPIRY), expires);
         }
         self
     }
 
-    /// Its key was inserted at `born`, on the clock. For an ordered map.
-    pub(super) fn born(mut self, born: u64) -> Self {
-        (self.times, self.born) = (with(self.times, BORN), born);
+    /// The same, with the time at which the key was inserted. For an ordered map.
+    pub(super) fn inserted_at(mut self, inserted_at: u64) -> Self {
+        (self.times, self.inserted_at) = (with(self.times, HAS_INSERTION), inserted_at);
         self
     }
 
     #[inline]
-    pub(super) fn is_mortal(&self) -> bool {
-        self.times & EXPIRES != 0
+    pub(super) fn is_expiring(&self) -> bool {
+        self.times & HAS_EXPIRY != 0
     }
 
-    /// Bytes it takes.
+    /// Bytes of the entry.
     #[inline]
     pub(super) fn size(&self) -> u64 {
         before_key(self.times) + self.key.len() as u64 + self.value.len() as u64
     }
 }
 
-/// `times`, with this one.
+/// `times` with the field `time` added.
 #[inline]
 fn with(times: u32, time: u32) -> u32 {
     match times & time {
@@ -110,30 +113,30 @@ fn with(times: u32, time: u32) -> u32 {
     }
 }
 
-/// Bytes before the key. At most 40, whatever the word says.
+/// Bytes before the key. At most 40 for any word.
 #[inline]
 fn before_key(word: u32) -> u64 {
     HEADER + u64::from(word / TIME % 4) * 8
 }
 
-/// An entry whose header was read. Of that nothing is checked but that it is in the heap, and that
-/// as much as the largest slot holds lies in the mapping from there on.
+/// An entry whose header was read. It is only known that the entry begins in the heap, and that the
+/// bytes of the largest slot from there on lie in the mapping.
 #[derive(Clone, Copy)]
 pub(super) struct Head<'a> {
     at: NonNull<u8>,
-    /// `key_len`, with what it says of times.
+    /// `key_len` with its flags.
     word: u32,
     value_len: u32,
     _heap: PhantomData<&'a Heap>,
 }
 
 impl<'a> Head<'a> {
-    /// None if it would lie outside the heap.
+    /// `None` if it would lie outside the heap.
     #[inline]
     pub(super) fn read(heap: &'a Heap, offset: u64) -> Option<Self> {
         let at = heap.slot(offset)?;
         // SAFETY: a slot is aligned and longer than a header, which is `Shared`.
-        let header: &Header = unsafe { at.cast().as_ref() };
+        let header: &EntryHeader = unsafe { at.cast().as_ref() };
         Some(Self {
             at,
             word: header.key_len.load(Ordering::Relaxed),
@@ -159,7 +162,7 @@ impl<'a> Head<'a> {
         before_key(self.word) + u64::from(self.key_len()) + u64::from(self.value_len)
     }
 
-    /// Whether no slab could hold it.
+    /// Whether it is too large for a slab.
     #[inline]
     pub(super) fn is_large(&self) -> bool {
         self.size() > LARGEST_SLOT
@@ -168,8 +171,8 @@ impl<'a> Head<'a> {
     /// Whether its key is `key`.
     ///
     /// # Safety
-    /// It is not large, or [`Entry::read`] has checked it. Its bytes may be changing: the answer
-    /// then means nothing.
+    /// It is not large, or [`Entry::read`] has checked it. If other processes change its bytes
+    /// meanwhile, the answer is meaningless.
     #[inline]
     pub(super) unsafe fn has_key(&self, key: &[u8]) -> bool {
         // SAFETY: the caller's promise.
@@ -183,7 +186,7 @@ impl<'a> Head<'a> {
         unsafe { self.at.add(before_key(self.word) as usize) }
     }
 
-    /// The value, for as long as the entry is what it is.
+    /// The value. It is good for as long as the entry is not freed.
     ///
     /// # Safety
     /// As for [`has_key`](Self::has_key).
@@ -199,15 +202,15 @@ impl<'a> Head<'a> {
 
     /// Whether it ever expires.
     #[inline]
-    pub(super) fn is_mortal(&self) -> bool {
-        self.word & EXPIRES != 0
+    pub(super) fn is_expiring(&self) -> bool {
+        self.word & HAS_EXPIRY != 0
     }
 
     /// The word that says when it expires, if it does.
     #[inline]
     pub(super) fn expiry(&self) -> Option<&'a AtomicU64> {
         // SAFETY: behind the header, aligned as that is; an atomic may have any value.
-        self.is_mortal()
+        self.is_expiring()
             .then(|| unsafe { self.at.add(HEADER as usize).cast().as_ref() })
     }
 
@@ -218,29 +221,31 @@ impl<'a> Head<'a> {
             .map_or(NEVER, |word| word.load(Ordering::Relaxed))
     }
 
-    /// Whether its time is over.
+    /// Whether it has expired.
     #[inline]
-    pub(super) fn is_over(&self) -> bool {
-        self.is_mortal() && self.expires() <= now_ns()
+    pub(super) fn is_expired(&self) -> bool {
+        self.is_expiring() && self.expires() <= now_ns()
     }
 
-    /// The word that says when its key was inserted, if the map is ordered.
+    /// The word that says when the key was inserted, if the map is ordered.
     #[inline]
-    fn birth(&self) -> Option<&'a AtomicU64> {
-        let at = HEADER + 8 * u64::from(self.is_mortal());
+    fn insertion_word(&self) -> Option<&'a AtomicU64> {
+        let at = HEADER + 8 * u64::from(self.is_expiring());
         // SAFETY: as in `expiry`.
-        (self.word & BORN != 0).then(|| unsafe { self.at.add(at as usize).cast().as_ref() })
+        (self.word & HAS_INSERTION != 0)
+            .then(|| unsafe { self.at.add(at as usize).cast().as_ref() })
     }
 
-    /// When its key was inserted; 0 in a map that is not ordered.
+    /// When the key was inserted; 0 in a map that is not ordered.
     #[inline]
-    pub(super) fn born(&self) -> u64 {
-        self.birth().map_or(0, |word| word.load(Ordering::Relaxed))
+    pub(super) fn inserted_at(&self) -> u64 {
+        self.insertion_word()
+            .map_or(0, |word| word.load(Ordering::Relaxed))
     }
 }
 
-/// An entry all of which lies in the heap. What it refers to is good for as long as the shard's lock
-/// is held.
+/// An entry that lies completely in the heap. What it refers to is good for as long as the shard's
+/// lock is held.
 #[derive(Clone, Copy)]
 pub(super) struct Entry<'a>(Head<'a>);
 
@@ -287,7 +292,7 @@ impl<'a> Entry<'a> {
         unsafe { std::slice::from_raw_parts(at.as_ptr(), len) }
     }
 
-    /// The value without a promise.
+    /// The value as an address.
     #[inline]
     pub(super) fn pointed(&self) -> Value {
         // SAFETY: it was checked.
@@ -299,52 +304,12 @@ impl<'a> Entry<'a> {
 #[inline]
 fn version_at(entry: NonNull<u8>) -> u64 {
     // SAFETY: as in `Head::read`, through which every one of these came.
-    let header: &Header = unsafe { entry.cast().as_ref() };
+    let header: &EntryHeader = unsafe { entry.cast().as_ref() };
     header.version.load(Ordering::Relaxed)
 }
 
-/// Whether the bytes at `at` are those of `key`.
-///
-/// NB: whole words, all of them, and no look at the difference before the last. Compared byte by byte,
-/// as a volatile read of eight bytes is, gets of 16 B -> 64 B took 31 ns instead of 21 among a
-/// thousand keys and 370 instead of 190 among a million, where the next get now begins while this
-/// one waits for memory (one process, one core, four rounds each).
-///
-/// # Safety
-/// `key.len()` bytes at `at` lie in the mapping. They may be changing: the answer then means nothing,
-/// and no reference to them is made.
-#[inline]
-unsafe fn is_same(at: NonNull<u8>, key: &[u8]) -> bool {
-    // The first and the last eight bytes, which overlap, are all there is to most keys.
-    if let (8..=16, Some(first), Some(last)) = (key.len(), key.first_chunk(), key.last_chunk()) {
-        // SAFETY: inside the bytes that the caller promised.
-        let word = |from: usize| unsafe { at.add(from).cast::<u64>().read_unaligned() };
-        let differ = word(0) ^ u64::from_ne_bytes(*first);
-        return differ | word(key.len() - 8) ^ u64::from_ne_bytes(*last) == 0;
-    }
-    // SAFETY: the caller's promise.
-    unsafe { is_same_long(at, key) }
-}
-
-/// The same for any length.
-#[inline(never)]
-unsafe fn is_same_long(at: NonNull<u8>, key: &[u8]) -> bool {
-    let (words, rest) = key.as_chunks::<8>();
-    let mut differ = 0;
-    for (index, word) in words.iter().enumerate() {
-        // SAFETY: inside the bytes that the caller promised.
-        let theirs = unsafe { at.cast::<u64>().add(index).read_unaligned() };
-        differ |= theirs ^ u64::from_ne_bytes(*word);
-    }
-    for (index, byte) in (words.len() * 8..).zip(rest) {
-        // SAFETY: as above.
-        differ |= u64::from(unsafe { at.add(index).read() } ^ byte);
-    }
-    differ == 0
-}
-
-/// A value in the mapping, without a promise: its bytes may be changing, and then a copy of them
-/// means nothing.
+/// A value in the mapping. Other processes may change its bytes meanwhile, which makes a copy of them
+/// meaningless.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Value {
     pub(super) at: NonNull<u8>,
@@ -363,7 +328,7 @@ impl Value {
     #[inline]
     pub(crate) fn copy_to(&self, buf: &mut Room) -> usize {
         if self.len <= buf.len() {
-            // SAFETY: whoever made this checked that it lies in the mapping; `buf` has room, and
+            // SAFETY: it was checked that the value lies in the mapping; `buf` has room, and
             // is the caller's own memory.
             unsafe { copy(self.at, NonNull::from(buf).cast(), self.len) };
         }
@@ -384,7 +349,7 @@ impl Value {
     }
 }
 
-/// The length of what [`Value::copy_to`] was to copy to `buf`, if there was room for it.
+/// The length that [`Value::copy_to`] returned, if `buf` had room for so much.
 #[inline]
 pub(super) fn fits(needed: usize, buf: &Room) -> Result<usize> {
     match buf.len() {
@@ -421,7 +386,7 @@ pub(super) fn write(
 unsafe fn write_at(at: NonNull<u8>, version: u64, pair: &Pair<'_>) {
     let (key, value, times) = (pair.key, pair.value, pair.times);
     // SAFETY: a slot is aligned and longer than a header, which is `Shared`.
-    let header: &Header = unsafe { at.cast().as_ref() };
+    let header: &EntryHeader = unsafe { at.cast().as_ref() };
     header.version.store(version, Ordering::Relaxed);
     header
         .key_len
@@ -433,14 +398,14 @@ unsafe fn write_at(at: NonNull<u8>, version: u64, pair: &Pair<'_>) {
     // slices are its own memory, not this heap's.
     unsafe {
         let mut to = at.add(HEADER as usize);
-        if times & EXPIRES != 0 {
+        if times & HAS_EXPIRY != 0 {
             let word: &AtomicU64 = to.cast().as_ref();
             word.store(pair.expires, Ordering::Relaxed);
             to = to.add(8);
         }
-        if times & BORN != 0 {
+        if times & HAS_INSERTION != 0 {
             let word: &AtomicU64 = to.cast().as_ref();
-            word.store(pair.born, Ordering::Relaxed);
+            word.store(pair.inserted_at, Ordering::Relaxed);
             to = to.add(8);
         }
         crash_point!();
@@ -452,15 +417,15 @@ unsafe fn write_at(at: NonNull<u8>, version: u64, pair: &Pair<'_>) {
     crash_point!();
 }
 
-/// Gives an entry that no table refers to yet another version, and, in an ordered map, the time
-/// when its key was inserted.
-pub(super) fn date(heap: &Heap, offset: u64, version: u64, born: u64) -> Result<()> {
+/// Sets the version of an entry that no table refers to yet and, in an ordered map, the time when
+/// its key was inserted.
+pub(super) fn stamp(heap: &Heap, offset: u64, version: u64, inserted_at: u64) -> Result<()> {
     let head = Head::read(heap, offset).ok_or_else(outside)?;
     // SAFETY: as in `Head::read`.
-    let header: &Header = unsafe { head.at.cast().as_ref() };
+    let header: &EntryHeader = unsafe { head.at.cast().as_ref() };
     header.version.store(version, Ordering::Relaxed);
-    if let Some(word) = head.birth() {
-        word.store(born, Ordering::Relaxed);
+    if let Some(word) = head.insertion_word() {
+        word.store(inserted_at, Ordering::Relaxed);
     }
     Ok(())
 }
@@ -470,9 +435,9 @@ fn outside() -> Error {
     Error::corrupt("an entry lies outside the heap")
 }
 
-/// A length that no slab could hold must be borne out by the extent, so that a hostile one
-/// cannot make us read (and the kernel allocate) gigabytes, and both by the mapping, since the
-/// extent may be as hostile; and walks copy keys, so E2 counts.
+/// A length that is too large for a slab must agree with the extent, so that a forged length cannot
+/// make this process read (and the kernel allocate) gigabytes. Both must lie in the mapping, since
+/// the extent may be forged too. E2 is checked because walks copy keys.
 #[cold]
 fn check_large(heap: &Heap, offset: u64, key_len: u32, size: u64) -> Result<()> {
     let extent = heap.extent_at(offset)?;
@@ -482,30 +447,8 @@ fn check_large(heap: &Heap, offset: u64, key_len: u32, size: u64) -> Result<()> 
         && key_len as usize <= MAX_KEY;
     if !fits {
         return Err(Error::corrupt(
-            "an entry is larger than its extent, or its key too long",
+            "an entry is larger than its extent, or its key is too long",
         ));
     }
     heap.bytes(offset, size as usize).map(drop)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_are_the_same_if_every_byte_is() {
-        let theirs: Vec<u8> = (0..40).collect();
-        for (from, len) in (0..9).flat_map(|from| (0..30).map(move |len| (from, len))) {
-            let at = NonNull::from(&theirs[from..]).cast();
-            let mut key = theirs[from..][..len].to_vec();
-            // SAFETY: `from + len` is at most 38.
-            let is_same = |key: &[u8]| unsafe { is_same(at, key) };
-            assert!(is_same(&key));
-            for index in 0..len {
-                key[index] ^= 0x80;
-                assert!(!is_same(&key), "byte {index} of {len}");
-                key[index] ^= 0x80;
-            }
-        }
-    }
 }

@@ -1,14 +1,14 @@
 //! Keys that expire.
 //!
-//! An entry may say when its time is over. From then on nobody sees it; its memory is freed by the
-//! changes that follow in its shard, each of which looks at a few slots, or by [`Map::purge`].
-//! Maps without such entries pay one look at a count.
+//! An entry may say when it expires. From then on no call returns it. Its memory is freed by later
+//! changes in its shard, each of which checks a few slots, or by [`Map::purge`]. A map without such
+//! entries pays one load of a count.
 
 use std::time::Duration;
 
-use super::Map;
 use super::entry::{Entry, NEVER, Pair};
 use super::hash::SHARDS;
+use super::ops::Map;
 use super::store::Lookup;
 use crate::error::Result;
 use crate::sys::clock::now_ns;
@@ -16,7 +16,7 @@ use crate::sys::clock::now_ns;
 /// The clock's time after `life`.
 fn after(life: Duration) -> u64 {
     let life = u64::try_from(life.as_nanos()).unwrap_or(NEVER);
-    // NEVER is no time; a moment earlier is as good.
+    // NEVER does not stand for a time.
     now_ns().saturating_add(life).min(NEVER - 1)
 }
 
@@ -28,20 +28,20 @@ impl Lookup<'_> {
 }
 
 impl Map {
-    /// Gives `key` the value `value` for as long as `life`; then it is as if it had been
-    /// removed. The time is the machine's, and goes on while it sleeps or nobody looks, but
-    /// not while the machine itself does.
+    /// Gives `key` the value `value` for the time `life`, after which the key is as if removed. The
+    /// time is measured by the machine's monotonic clock, which stops while the machine is
+    /// suspended.
     ///
-    /// [`set`](Self::set) and what compares and swaps make a key stay for good again;
-    /// [`add`](Self::add) leaves its time as it is.
+    /// [`set`](Self::set) and the compare-and-swap calls remove the expiry;
+    /// [`add`](Self::add) does not change it.
     ///
     /// # Errors
     /// As for [`set`](Self::set).
     pub fn set_for(&self, key: &[u8], value: &[u8], life: Duration) -> Result<()> {
-        self.put(&Pair::new(key, value).expiring(after(life)))
+        self.put(&Pair::new(key, value).expiring_at(after(life)))
     }
 
-    /// Lets `key` live for `life` from now on, or for good. True if it is there.
+    /// Makes `key` expire after `life` from now on, or never. True if it is in the map.
     ///
     /// # Errors
     /// As for [`set`](Self::set).
@@ -57,12 +57,13 @@ impl Map {
             let value = entry.value().to_vec();
             shard
                 .store
-                .write(found, &Pair::new(key, &value).expiring(expires))?;
+                .write(found, &Pair::new(key, &value).expiring_at(expires))?;
             Ok(true)
         })
     }
 
-    /// For how long `key` will still be there: `Some(None)` for good, `None` if it is not there.
+    /// How long `key` has until it expires: `Some(None)` if it does not expire, `None` if it is not
+    /// in the map.
     ///
     /// # Errors
     /// `Poisoned`, `Corrupt`.
@@ -76,7 +77,7 @@ impl Map {
         })
     }
 
-    /// Removes every key whose time is over, and returns how many there were.
+    /// Removes every key that has expired, and returns how many there were.
     ///
     /// # Errors
     /// `Poisoned`, `Corrupt`.
@@ -86,19 +87,19 @@ impl Map {
             let mut next = Some(0);
             while let Some(from) = next {
                 let shard = self.core.lock(index)?;
-                if !shard.store.has_mortals() {
+                if !shard.store.has_expiring() {
                     break;
                 }
                 let before = shard.store.count();
                 next = shard.store.sweep(from, PURGE)?;
                 purged += before.saturating_sub(shard.store.count()) as usize;
                 drop(shard);
-                self.core.tell(index);
+                self.core.notify_changed(index);
             }
         }
         Ok(purged)
     }
 }
 
-/// Slots that are looked at under one lock.
+/// Slots that are checked under one lock.
 const PURGE: usize = 1024;

@@ -6,7 +6,7 @@
 //!                      all other keys without touching their entries
 //! ```
 //! The hash is rapidhash v3, whose output is frozen, with a seed drawn when the map is
-//! created: nobody outside can prepare keys that collide.
+//! created: without the seed no keys can be prepared that collide.
 
 use rapidhash::v3::{RapidSecrets, rapidhash_v3_seeded};
 

@@ -1,21 +1,21 @@
-//! Holds: what a process has of a shard while it does not have the shard's lock.
+//! Holds: what a process holds in a shard while it does not have the shard's lock.
 //!
 //! ```text
 //! hold (16 bytes)
 //! offset  size  field  meaning
 //!      0     8  what   the key's tag and a thread, or the offset of an entry
-//!      8     8  word   0: nobody's; else kind 8 | participant's slot 16 | generation 32
+//!      8     8  word   0: not in use; else kind 8 | participant's slot 16 | generation 32
 //! ```
 //! | kind | of    | what                                      | ends by                     |
 //! |------|-------|-------------------------------------------|-----------------------------|
-//! | LOCK | a key | nobody else locks it                      | unlock; the next who locks  |
+//! | LOCK | a key | no other process locks it                 | unlock; the next lock       |
 //! | PIN  | entry | it is read in place, and the table has it | release; becomes KEPT       |
 //! | KEPT | entry | it is read or written in place, and the   | release, which frees it     |
 //! |      |       | table does not, or not yet, refer to it   |                             |
 //!
 //! All under the shard's lock. One store of `word` takes a hold, ends it, or makes a PIN a KEPT.
-//! What a dead process holds ends when somebody hears from the kernel that it is dead: who comes to
-//! take a hold in the same shard, or who finds no room for what it writes.
+//! A dead process's holds end when another process asks the kernel about it: one that takes a hold
+//! in the same shard, or one that finds no space for what it writes.
 //!
 //! # Limits
 //! [`HOLDS`] in a shard at a time, so 768 in a map.
@@ -30,14 +30,14 @@ use crate::sync::crash::crash_point;
 pub(super) const HOLDS: usize = 12;
 
 #[repr(C)]
-struct Hold {
+struct HoldCell {
     what: AtomicU64,
     word: AtomicU64,
 }
 
 /// The holds of a shard in shared memory; drawn at the top of this file.
 #[repr(C)]
-pub(super) struct HoldState([Hold; HOLDS]);
+pub(super) struct HoldState([HoldCell; HOLDS]);
 
 const _: () = assert!(size_of::<HoldState>() == 192);
 
@@ -46,7 +46,7 @@ unsafe impl Shared for HoldState {}
 
 /// What is held, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum HoldKind {
     Lock = 1,
     Pin = 2,
     Kept = 3,
@@ -54,19 +54,19 @@ pub(super) enum Kind {
 
 /// A hold as it was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Held {
+pub(super) struct Hold {
     pub(super) index: usize,
-    pub(super) kind: Kind,
+    pub(super) kind: HoldKind,
     pub(super) what: u64,
     pub(super) owner: Owner,
 }
 
-/// What a word says, if it is a hold's.
-fn decode(word: u64) -> Option<(Kind, Owner)> {
+/// What a word says, if a hold could have written it.
+fn decode(word: u64) -> Option<(HoldKind, Owner)> {
     let kind = match word >> 48 {
-        1 => Kind::Lock,
-        2 => Kind::Pin,
-        3 => Kind::Kept,
+        1 => HoldKind::Lock,
+        2 => HoldKind::Pin,
+        3 => HoldKind::Kept,
         _ => return None,
     };
     let owner = Owner {
@@ -76,14 +76,14 @@ fn decode(word: u64) -> Option<(Kind, Owner)> {
     Some((kind, owner))
 }
 
-impl Held {
+impl Hold {
     fn word(&self) -> u64 {
         (self.kind as u64) << 48 | (self.owner.slot as u64) << 32 | self.owner.generation as u64
     }
 
     /// Whether what is held is an entry.
     pub(super) fn is_entry(&self) -> bool {
-        self.kind != Kind::Lock
+        self.kind != HoldKind::Lock
     }
 }
 
@@ -91,7 +91,7 @@ impl Held {
 #[derive(Clone, Copy)]
 pub(super) struct Holds<'a> {
     pub(super) state: &'a HoldState,
-    /// Derived: how many there are, where every writer looks anyway.
+    /// Derived: how many there are, in a cache line that every writer reads anyway.
     pub(super) count: &'a AtomicU32,
 }
 
@@ -101,12 +101,12 @@ impl<'a> Holds<'a> {
         self.count.load(Ordering::Relaxed) != 0
     }
 
-    /// All there are. A word that is no hold's is none.
-    pub(super) fn all(&self) -> impl Iterator<Item = Held> + use<'a> {
+    /// All holds. Words that no hold could have written are skipped.
+    pub(super) fn all(&self) -> impl Iterator<Item = Hold> + use<'a> {
         let holds = self.state.0.iter().enumerate();
         holds.filter_map(|(index, hold)| {
             let (kind, owner) = decode(hold.word.load(Ordering::Relaxed))?;
-            Some(Held {
+            Some(Hold {
                 index,
                 kind,
                 what: hold.what.load(Ordering::Relaxed),
@@ -115,12 +115,12 @@ impl<'a> Holds<'a> {
         })
     }
 
-    /// Holds `what`; `None` if there are as many holds as there can be.
-    pub(super) fn take(&self, kind: Kind, what: u64, owner: Owner) -> Option<Held> {
-        // A word that is no hold's is nobody's: nothing else would ever end it.
-        let free = |hold: &Hold| decode(hold.word.load(Ordering::Relaxed)).is_none();
+    /// Holds `what`; `None` if all [`HOLDS`] are in use.
+    pub(super) fn take(&self, kind: HoldKind, what: u64, owner: Owner) -> Option<Hold> {
+        // A word that no hold could have written counts as free: nothing else would ever end it.
+        let free = |hold: &HoldCell| decode(hold.word.load(Ordering::Relaxed)).is_none();
         let index = self.state.0.iter().position(free)?;
-        let held = Held {
+        let held = Hold {
             index,
             kind,
             what,
@@ -135,7 +135,7 @@ impl<'a> Holds<'a> {
     }
 
     /// Ends a hold.
-    pub(super) fn end(&self, held: &Held) {
+    pub(super) fn end(&self, held: &Hold) {
         commit_store(&self.state.0[held.index].word, 0);
         crash_point!();
         self.add(-1);
@@ -146,8 +146,8 @@ impl<'a> Holds<'a> {
         let mut kept = false;
         for held in self.of(offset) {
             kept = true;
-            let held = Held {
-                kind: Kind::Kept,
+            let held = Hold {
+                kind: HoldKind::Kept,
                 ..held
             };
             commit_store(&self.state.0[held.index].word, held.word());
@@ -157,12 +157,12 @@ impl<'a> Holds<'a> {
     }
 
     /// Holds of the entry at `offset`.
-    pub(super) fn of(&self, offset: u64) -> impl Iterator<Item = Held> + use<'a> {
+    pub(super) fn of(&self, offset: u64) -> impl Iterator<Item = Hold> + use<'a> {
         self.all()
             .filter(move |held| held.is_entry() && held.what == offset)
     }
 
-    /// Counts again.
+    /// Recounts the holds.
     pub(super) fn restore(&self) {
         let count = self.all().count() as u32;
         self.count.store(count, Ordering::Relaxed);

@@ -1,25 +1,25 @@
 //! Iteration while others write.
 //!
 //! A cursor moves through the shards, and in each through the tags of the keys. A key's tag
-//! never changes and tags keep their order when a table grows, so a key that is there
-//! throughout is met exactly once, whatever else happens (see [`Table::visit_from`]).
+//! never changes and tags keep their order when a table grows, so a key that is in the map
+//! throughout is returned exactly once, whatever else happens (see [`Table::visit_from`]).
 //!
-//! Each step copies the keys of a few dozen slots under the shard's lock, and with them the
-//! values if they are small. Larger values are read when it is their turn, so a step never
-//! holds more than the keys and 4 KiB for each.
+//! Each step copies the keys of a few dozen slots under the shard's lock, and their values if they
+//! are small. Larger values are read when the iterator reaches them, so a step never holds more
+//! than the keys and 4 KiB for each.
 //!
 //! An ordered map is walked in the order of insertion: the first step copies the keys of all
-//! shards, each shard under its lock, and sorts them by when they were inserted; the values are
-//! read when it is their turn. Two keys that two processes insert within a nanosecond or so
-//! stand in any order.
+//! shards, each shard under its lock, and sorts them by their times of insertion; the values are read
+//! when the iterator reaches them. Two keys that two processes insert within about a nanosecond are
+//! in any order.
 //!
 //! [`Table::visit_from`]: super::table::Table::visit_from
 
 use std::collections::VecDeque;
 
-use super::Map;
 use super::entry::Entry;
 use super::hash::SHARDS;
+use super::ops::Map;
 use crate::error::Result;
 
 /// Slots looked at under one lock.
@@ -27,7 +27,7 @@ const STEP: usize = 64;
 /// The largest value that is copied along with its key.
 const INLINE: usize = 4096;
 
-/// A position in a map, without the map: for callers that cannot hold a borrow.
+/// A position in a map that does not borrow the map, for callers in other languages.
 #[derive(Debug, Default)]
 pub(crate) struct Cursor {
     shard: usize,
@@ -49,7 +49,7 @@ impl Cursor {
             match self.ready.pop_front() {
                 Some((key, Some(value))) => return Ok(Some((key, value))),
                 Some((key, None)) => {
-                    // Removed since its step: then it was not there throughout.
+                    // If it was removed since its step, it was not in the map throughout.
                     if let Some(value) = map.get_vec(&key)? {
                         return Ok(Some((key, value)));
                     }
@@ -69,8 +69,8 @@ impl Cursor {
             let shard = map.core.lock(self.shard)?;
             for (_, offset) in shard.store.whole_table()?.entries() {
                 let entry = Entry::read(shard.store.heap, offset)?;
-                if !entry.is_over() {
-                    keys.push((entry.born(), entry.key().to_vec()));
+                if !entry.is_expired() {
+                    keys.push((entry.inserted_at(), entry.key().to_vec()));
                 }
             }
             self.shard += 1;
@@ -86,7 +86,7 @@ impl Cursor {
         let table = shard.store.whole_table()?;
         let next = table.visit_from(self.tag, STEP, |_, offset| {
             let entry = Entry::read(shard.store.heap, offset)?;
-            if entry.is_over() {
+            if entry.is_expired() {
                 return Ok(());
             }
             let value = (entry.value().len() <= INLINE).then(|| entry.value().to_vec());
@@ -108,12 +108,37 @@ pub struct Iter<'a> {
     cursor: Cursor,
 }
 
-impl<'a> Iter<'a> {
-    pub(super) fn new(map: &'a Map) -> Self {
-        Self {
-            map,
+impl Map {
+    /// All keys and their values, in no order, while others may write.
+    ///
+    /// A key that is in the map from the first call to the last is returned exactly once, with a
+    /// value that it had at some time in between; a key that is inserted or removed meanwhile is
+    /// returned once or not at all. No lock is held between two steps. After an error the iteration
+    /// is over.
+    ///
+    /// ```
+    /// # let map = shoal::Map::anonymous()?;
+    /// map.set(b"a", b"1")?;
+    /// for item in &map {
+    ///     let (key, value) = item?;
+    ///     assert_eq!((&key[..], &value[..]), (&b"a"[..], &b"1"[..]));
+    /// }
+    /// # Ok::<(), shoal::Error>(())
+    /// ```
+    pub fn iter(&self) -> Iter<'_> {
+        Iter {
+            map: self,
             cursor: Cursor::default(),
         }
+    }
+}
+
+impl<'a> IntoIterator for &'a Map {
+    type Item = Result<(Vec<u8>, Vec<u8>)>;
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
     }
 }
 

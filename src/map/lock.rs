@@ -1,14 +1,14 @@
 //! Locks of single keys, for work that takes longer than a call.
 //!
-//! A key's lock is a hold (see `holds`) and not the shard's lock: whoever works on a key, however
-//! long, keeps nobody from the rest of the map, and not even from that key by other means. A
-//! holder that is dead by the kernel's word loses it to the next who asks.
+//! A key's lock is a hold (see `holds`) and not the shard's lock: its owner may take as long as it
+//! likes without blocking the rest of the map, or other operations on the same key. If the kernel
+//! says that the owner is dead, the next process that asks takes the lock over.
 
 use std::cell::Cell;
 
-use super::Map;
 use super::hash::Hash;
-use super::holds::{Held, Kind};
+use super::holds::{Hold, HoldKind};
+use super::ops::Map;
 use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::layout::Owner;
@@ -25,8 +25,8 @@ pub struct KeyGuard<'a> {
 }
 
 impl KeyGuard<'_> {
-    /// Whether the process that had the lock before died with it: what it was doing in several
-    /// steps may be half done.
+    /// Whether the previous owner died with the lock: work that it did in several steps may be half
+    /// done.
     pub fn owner_died(&self) -> bool {
         self.owner_died
     }
@@ -39,24 +39,24 @@ impl Drop for KeyGuard<'_> {
     }
 }
 
-/// What a lock holds: the key, and the thread that must not wait for itself.
+/// What a lock holds: the key's tag, and the thread, which must not wait for itself.
 fn what(hash: Hash) -> u64 {
     u64::from(hash.tag) | u64::from(thread::id()) << 32
 }
 
 /// Whether it is the lock of the key with this hash.
-fn is_lock_of(held: &Held, hash: Hash) -> bool {
-    held.kind == Kind::Lock && held.what as u32 == hash.tag
+fn is_lock_of(held: &Hold, hash: Hash) -> bool {
+    held.kind == HoldKind::Lock && held.what as u32 == hash.tag
 }
 
 impl Map {
-    /// Locks `key`, which need not be there, waiting until `timeout`.
+    /// Locks `key`, which need not be in the map. Waits until `timeout`.
     ///
-    /// The lock keeps others from [`lock_key`](Self::lock_key) and [`update`](Self::update) of the
-    /// same key, and from nothing else: the map does not ask for it. It is freed by dropping
-    /// the guard, in any thread, or by the death of this process; then the next to lock the key
-    /// [is told](KeyGuard::owner_died). A forked child does not have it. Locking several keys
-    /// is safe from deadlock if all do it in the same order.
+    /// The lock excludes only [`lock_key`](Self::lock_key) and [`update`](Self::update) of the same
+    /// key: other operations do not check it. It is released by dropping the guard, in any thread,
+    /// or by the death of this process; then the next owner [is told](KeyGuard::owner_died). A forked
+    /// child does not have it. Several keys can be locked without deadlock if all processes lock
+    /// them in the same order.
     ///
     /// ```
     /// # use shoal::{Map, Timeout};
@@ -69,11 +69,11 @@ impl Map {
     ///
     /// # Errors
     /// `Timeout`; `Interrupted` when a signal handler ran while waiting; `Invalid` if this
-    /// thread has it already; `TooLarge` for a key that can never be; `Poisoned`, `Corrupt`.
+    /// thread has it already; `TooLarge` for a key that is too long; `Poisoned`, `Corrupt`.
     ///
     /// # Limits
-    /// A sixty-fourth of the map has room for twelve locks and [views](Self::view). Who finds it
-    /// full waits as for the lock.
+    /// Each of the map's 64 parts has room for twelve locks and [views](Self::view). If it is full,
+    /// the call waits as for the lock.
     pub fn lock_key(&self, key: &[u8], timeout: Timeout) -> Result<KeyGuard<'_>> {
         self.check(key, &[])?;
         let hash = self.core.hasher.hash(key);
@@ -90,13 +90,13 @@ impl Map {
         })
     }
 
-    /// Locks the key with this hash, unless another living process has it locked, or is to have it
-    /// first. Whether somebody has died with it. `began` says when the first look was in vain; 0
+    /// Locks the key with this hash, unless another living process has locked or reserved it. `true`
+    /// if the previous owner died with the lock. `began` is the time of the first failed attempt; 0
     /// before that.
     fn try_lock(&self, hash: Hash, ask: Ask, began: &Cell<u64>) -> Result<Option<bool>> {
         let (owner, what) = (self.core.owner(), what(hash));
         let shard = self.core.lock_for(hash)?;
-        let turn = self.core.turn_in(hash.shard as usize);
+        let handoff = self.core.handoff_in(hash.shard as usize);
         let holds = shard.store.holds();
         let before = holds.all().find(|held| is_lock_of(held, hash));
         if let Some(before) = before {
@@ -108,14 +108,14 @@ impl Map {
                 if began.get() == 0 {
                     began.set(now);
                 }
-                turn.ask(what, began.get(), now);
+                handoff.reserve(what, began.get(), now);
                 return Ok(None);
             }
             holds.end(&before);
-        } else if !turn.admits(what, now_ns) {
+        } else if !handoff.admits(what, now_ns) {
             return Ok(None);
         }
-        let held = self.core.hold(&shard, Kind::Lock, what, owner)?;
+        let held = self.core.hold(&shard, HoldKind::Lock, what, owner)?;
         Ok(held.map(|_| before.is_some()))
     }
 
@@ -131,16 +131,16 @@ impl Map {
         let owner: Owner = self.core.owner();
         let shard = self.core.lock_for(hash)?;
         let holds = shard.store.holds();
-        let ours = |held: &Held| is_lock_of(held, hash) && held.owner == owner;
+        let ours = |held: &Hold| is_lock_of(held, hash) && held.owner == owner;
         let Some(held) = holds.all().find(ours) else {
             return Err(Error::invalid("key", "this process has not locked it"));
         };
         holds.end(&held);
         self.core
-            .turn_in(hash.shard as usize)
+            .handoff_in(hash.shard as usize)
             .unlocked(held.what, now_ns);
         drop(shard);
-        self.core.tell(hash.shard as usize);
+        self.core.notify_changed(hash.shard as usize);
         Ok(())
     }
 }

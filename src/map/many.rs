@@ -1,15 +1,16 @@
-//! Many keys in one call, each part of the map locked once.
+//! Many keys in one call, which locks each part of the map once.
 
-use super::Map;
 use super::entry::{Pair, Value};
 use super::hash::{Hash, SHARDS};
+use super::ops::Map;
 use crate::error::Result;
 use crate::sys::clock::now_ns;
 
 impl Map {
     /// The values of `keys`, in their order; `None` for each that the map does not have.
     ///
-    /// Keys of the same sixty-fourth of the map are read at the same moment; all of them are not.
+    /// Keys in the same one of the map's 64 parts are read at the same moment; keys of different parts
+    /// are not.
     ///
     /// # Errors
     /// `Poisoned`, `Corrupt`.
@@ -44,12 +45,12 @@ impl Map {
 
     /// Gives each key its value. Of equal keys the last one counts.
     ///
-    /// Each key is set or is not, as by [`set`](Self::set); all of them are no unit. After an
-    /// error, or a kill, some are set, and not the first ones of the list. In an ordered map new
-    /// keys stand in the order of the list.
+    /// Each key is set or not, as by [`set`](Self::set); all together are not atomic. After an error
+    /// or a kill some are set, not necessarily the first ones of the list. In an ordered map new keys
+    /// are in the order of the list.
     ///
     /// # Errors
-    /// As for [`set`](Self::set). What is too large is said before anything is set.
+    /// As for [`set`](Self::set). `TooLarge` is returned before anything is set.
     pub fn set_many<K: AsRef<[u8]>, V: AsRef<[u8]>>(&self, items: &[(K, V)]) -> Result<()> {
         for (key, value) in items {
             self.check(key.as_ref(), value.as_ref())?;
@@ -64,21 +65,21 @@ impl Map {
             };
             let set_all = || {
                 let shard = self.core.lock_for(*first)?;
-                // A nanosecond each is less than setting one takes.
+                // One nanosecond each: setting a key takes longer, so the times do not run ahead.
                 let set = |(index, hash): &(usize, Hash)| {
                     let (key, value) = &items[*index];
                     let (key, value) = (key.as_ref(), value.as_ref());
                     let found = shard.store.find(hash.tag, key)?;
                     let pair = Pair::new(key, value);
-                    let pair = began.map_or(pair, |began| pair.born(began + *index as u64));
+                    let pair = began.map_or(pair, |began| pair.inserted_at(began + *index as u64));
                     shard.store.write(&found, &pair)
                 };
                 let set = group.iter().try_for_each(set);
                 drop(shard);
-                self.core.tell(first.shard as usize);
+                self.core.notify_changed(first.shard as usize);
                 set
             };
-            self.core.or_again(set_all(), set_all)?;
+            self.core.retry_if_full(set_all(), set_all)?;
         }
         Ok(())
     }
@@ -102,7 +103,7 @@ mod tests {
     use super::*;
 
     /// Keys of one part of the map.
-    fn neighbours(map: &Map) -> Vec<Vec<u8>> {
+    fn keys_of_one_part(map: &Map) -> Vec<Vec<u8>> {
         let all = (0..10_000u32).map(|it| it.to_le_bytes().to_vec());
         let shard = |key: &[u8]| map.core.hasher.hash(key).shard;
         all.filter(|key| shard(key) == 7).take(50).collect()
@@ -111,7 +112,7 @@ mod tests {
     #[test]
     fn keys_of_one_part_are_set_and_read_at_the_same_moment() {
         let map = Map::anonymous().unwrap();
-        let keys = neighbours(&map);
+        let keys = keys_of_one_part(&map);
         assert_eq!(keys.len(), 50);
         let set = |number: u64| {
             let items: Vec<_> = keys.iter().map(|key| (key, number.to_le_bytes())).collect();
@@ -131,5 +132,16 @@ mod tests {
                 assert!(values.iter().all(|value| *value == values[0]));
             }
         });
+    }
+
+    #[test]
+    fn after_a_panic_under_the_lock_the_next_owner_repairs() {
+        let map = Map::anonymous().unwrap();
+        map.set(b"k", b"v").unwrap();
+        let visit = || map.visit_many(&[b"k"], |_, _| panic!("the caller's"));
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(visit)).is_err());
+        assert_eq!(map.get_vec(b"k").unwrap().unwrap(), b"v");
+        map.set(b"k", b"w").unwrap();
+        map.verify().unwrap();
     }
 }

@@ -3,26 +3,24 @@
 use crate::copy::{Room, room};
 use crate::error::{Error, Result};
 use crate::segment::{self, Kind, Options, Section, Segment, Spec};
-use crate::sys::limits;
 
-use super::core::{self, Core};
+use super::core::Core;
 use super::entry::{Entry, MAX_KEY, Pair, Value, fits};
 use super::hash::SHARDS;
-use super::iter::Iter;
-use super::peek::Torn;
+use super::header;
+use super::optimistic::ReadConflict;
 use super::store::Lookup;
-use super::view::LARGE;
-use crate::heap::{BLOCK, Heap};
+use crate::heap::{self, BLOCK, Heap};
 
 /// A named hash map from bytes to bytes that any number of processes read and write.
 ///
-/// Every call is atomic for its key, and what it did is there for everybody the moment it
-/// returns. Any process may be killed at any instruction: what it was doing has then
-/// happened wholly or not at all, and nothing else is lost.
+/// Every call is atomic for its key, and all processes see its effect when it returns. Any process
+/// may be killed at any instruction: what it was doing has then happened completely or not at all,
+/// and nothing else is lost.
 ///
-/// A handle is [`Send`] and [`Sync`]; calls from several threads are as good as from several
-/// processes. Calls block while another process works on the same sixty-fourth of the map,
-/// which takes well under a microsecond unless values are large. Handles survive `fork`: the
+/// A handle is [`Send`] and [`Sync`]; threads may use it like processes. A call
+/// waits while another process works on the same one of the map's 64 parts, which takes well under
+/// a microsecond unless values are large. Handles survive `fork`: the
 /// child's copy is a participant of its own. Dropping the last handle of all processes
 /// removes the map, unless it was created [persistent](Options::persistent).
 ///
@@ -43,8 +41,8 @@ use crate::heap::{BLOCK, Heap};
 /// ```
 ///
 /// # Limits
-/// No order of arrival among waiting processes is promised. A process that is *stopped*
-/// (not killed) inside a call holds up those that need the same part of the map.
+/// Waiting processes are not served in the order of their arrival. A process that is *stopped*
+/// (not killed) inside a call blocks the processes that need the same part of the map.
 pub struct Map {
     pub(super) core: Core,
     max_value: u64,
@@ -56,15 +54,13 @@ impl std::fmt::Debug for Map {
     }
 }
 
-/// What part of the addresses that are left the bound of a map is: 64 GiB of 2^47.
-const PART: u64 = 1 << 11;
-/// Every shard needs two blocks, and some room to move.
+/// Every shard needs two blocks, and room to grow.
 const SMALLEST_MAX_CAPACITY: u64 = 1 << 20;
-/// With the block map still within what a slot of a table can address.
-const LARGEST_MAX_CAPACITY: u64 = 1 << 39;
 
-/// How often to read before the lock is taken.
+/// How often to read without the lock before it is taken.
 const TRIES: u32 = 3;
+/// From this many bytes on a value is copied outside the lock: some ten microseconds of work.
+pub(super) const LARGE: usize = 256 << 10;
 /// Changes with every incompatible change of the layout or the hash.
 const LAYOUT: u64 = 0x4d41_5000_0000_0005;
 
@@ -73,7 +69,7 @@ impl Map {
     ///
     /// # Errors
     /// `NotFound`; `WrongKind`, `VersionMismatch`, `Permission`, `Corrupt` for a file that
-    /// is no map of ours; `Invalid` name.
+    /// is not a map of this library; `Invalid` name.
     pub fn open(name: &str) -> Result<Self> {
         Self::with_options(Some(name), &Options::open())
     }
@@ -86,7 +82,7 @@ impl Map {
         Self::with_options(Some(name), &Options::create())
     }
 
-    /// Creates a map under a name nobody else has; [`name`](Self::name) tells which.
+    /// Creates a map under a name that no other object has; [`name`](Self::name) tells which.
     ///
     /// # Errors
     /// `NoSpace`.
@@ -106,20 +102,20 @@ impl Map {
     /// As for [`open`](Self::open); `Exists` with [`Options::exclusive`]; `NoSpace`; `Invalid`
     /// for a `max_capacity` below `capacity`; `TooLarge` for one beyond 2^39.
     pub fn with_options(name: Option<&str>, options: &Options) -> Result<Self> {
-        let (capacity, max) = capacities(options)?;
+        let (capacity, max) = heap::capacities(options, SMALLEST_MAX_CAPACITY)?;
         let (reserve, blocks) = (capacity.div_ceil(BLOCK), Heap::blocks_for(max));
         let spec = Spec {
             kind: Kind::Map,
             layout: LAYOUT,
-            size: core::segment_size(blocks as u32),
-            commit: core::BIRTH,
+            size: header::segment_size(blocks as u32),
+            commit: header::INITIAL_COMMIT,
             section: Section::ALL,
         };
         let segment = Segment::open_or_create(name, options, &spec, |segment| {
-            core::init(segment, blocks as u32, reserve as u32, options.ordered)
+            header::init(segment, blocks as u32, reserve as u32, options.ordered)
         })?;
         let core = Core::attach(segment)?;
-        let max_value = (core.heap.capacity() / 2).min(u32::MAX as u64);
+        let max_value = (core.heap().capacity() / 2).min(u32::MAX as u64);
         Ok(Self { core, max_value })
     }
 
@@ -130,7 +126,7 @@ impl Map {
 
     /// Bytes of data, overhead included, that the map may grow to.
     pub fn max_capacity(&self) -> u64 {
-        self.core.heap.capacity()
+        self.core.heap().capacity()
     }
 
     /// The largest value, in bytes: half of [`max_capacity`](Self::max_capacity), and at
@@ -171,8 +167,8 @@ impl Map {
     /// Copies the value of `key` to the front of `buf` and returns its length; `None` if the
     /// map has no such key.
     ///
-    /// Small values are read without a lock, and wait for nobody but writers of the same
-    /// sixty-fourth of the map.
+    /// Small values are read without a lock, and wait only for writers of the same one of the map's
+    /// 64 parts.
     ///
     /// # Errors
     /// `BufferTooSmall` with the length needed; `Poisoned`, `Corrupt`.
@@ -206,8 +202,8 @@ impl Map {
         Ok(self.read(key, |_| ())?.is_some())
     }
 
-    /// Reads the value of `key` with `read`, which may be called several times, and counts when
-    /// it was called last.
+    /// Reads the value of `key` with `read`, which may be called several times; the result of the
+    /// last call counts.
     #[inline]
     pub(super) fn read<T>(
         &self,
@@ -215,29 +211,29 @@ impl Map {
         mut read: impl FnMut(Value) -> T,
     ) -> Result<Option<T>> {
         let hash = self.core.hasher.hash(key);
-        match self.core.peek(hash, key, &mut read) {
+        match self.core.read_optimistic(hash, key, &mut read) {
             Ok(found) => Ok(found),
-            Err(torn) => self.read_again(torn, key, read),
+            Err(conflict) => self.read_again(conflict, key, read),
         }
     }
 
-    /// The same once reading without the lock came to nothing.
+    /// The same after a conflict: tries again, and then reads under the lock.
     #[cold]
     fn read_again<T>(
         &self,
-        mut torn: Torn,
+        mut conflict: ReadConflict,
         key: &[u8],
         mut read: impl FnMut(Value) -> T,
     ) -> Result<Option<T>> {
         let hash = self.core.hasher.hash(key);
         for _ in 1..TRIES {
-            if let Torn::Lock = torn {
+            if let ReadConflict::Lock = conflict {
                 break;
             }
             std::hint::spin_loop();
-            match self.core.peek(hash, key, &mut read) {
+            match self.core.read_optimistic(hash, key, &mut read) {
                 Ok(found) => return Ok(found),
-                Err(again) => torn = again,
+                Err(again) => conflict = again,
             }
         }
         self.read_held(key, read)
@@ -264,8 +260,8 @@ impl Map {
 
     /// Removes `key` and returns its value; `None` if it was not there.
     ///
-    /// Of several callers exactly one gets the value. A caller that is killed in here may
-    /// take it along.
+    /// Of several callers exactly one gets the value. If the caller is killed inside the call, the
+    /// value may be lost with it.
     ///
     /// # Errors
     /// `Poisoned`, `Corrupt`.
@@ -333,7 +329,7 @@ impl Map {
 
     /// How many keys the map has.
     ///
-    /// Exact if nobody writes meanwhile; otherwise each key that is there throughout counts.
+    /// Exact if no process writes meanwhile; otherwise each key that is there throughout counts.
     ///
     /// # Errors
     /// `Poisoned`, `Corrupt`.
@@ -353,41 +349,22 @@ impl Map {
         Ok(self.len()? == 0)
     }
 
-    /// Removes every key, one sixty-fourth of the map after the other, and gives the memory
-    /// back. A key that another process sets meanwhile may stay.
+    /// Removes every key, one of the map's 64 parts after the other, and gives the memory back. A
+    /// key that another process sets meanwhile may stay.
     ///
     /// # Errors
     /// `Poisoned`, `Corrupt`.
     pub fn clear(&self) -> Result<()> {
         for index in 0..SHARDS {
             let cleared = self.core.lock(index)?.store.clear();
-            self.core.tell(index);
+            self.core.notify_changed(index);
             cleared?;
         }
         Ok(())
     }
 
-    /// All keys and their values, in no order, while others may write.
-    ///
-    /// A key that is there from the first call to the last is met exactly once, with a value
-    /// it had at some time in between; one that comes or goes meanwhile is met once or not
-    /// at all. No lock is held between two steps. After an error the iteration is over.
-    ///
-    /// ```
-    /// # let map = shoal::Map::anonymous()?;
-    /// map.set(b"a", b"1")?;
-    /// for item in &map {
-    ///     let (key, value) = item?;
-    ///     assert_eq!((&key[..], &value[..]), (&b"a"[..], &b"1"[..]));
-    /// }
-    /// # Ok::<(), shoal::Error>(())
-    /// ```
-    pub fn iter(&self) -> Iter<'_> {
-        Iter::new(self)
-    }
-
-    /// Checks every invariant of the map, which is locked meanwhile: that each key can be
-    /// found, that no two entries overlap, that no memory is lost.
+    /// Checks every invariant of the map under all of its locks: that each key can be found, that
+    /// no two entries overlap, that no memory is lost.
     ///
     /// # Errors
     /// `Corrupt` with the invariant that does not hold; `Poisoned`.
@@ -395,8 +372,8 @@ impl Map {
         self.core.verify()
     }
 
-    /// Removes the name of a map. Those who have it open keep it; who opens or creates the
-    /// name from now on gets another one.
+    /// Removes the name of a map. Processes that have it open keep it; a process that creates the
+    /// name later gets another one.
     ///
     /// # Errors
     /// `NotFound`; `WrongKind` if the name is not a map's; `Permission`.
@@ -404,7 +381,7 @@ impl Map {
         segment::unlink_kind(name, Kind::Map)
     }
 
-    /// The shard that `key` belongs to, for tests of what happens inside one.
+    /// The shard that `key` belongs to, for tests.
     #[cfg(feature = "crash-points")]
     #[doc(hidden)]
     pub fn shard_of(&self, key: &[u8]) -> u8 {
@@ -423,15 +400,6 @@ impl Map {
     }
 }
 
-impl<'a> IntoIterator for &'a Map {
-    type Item = Result<(Vec<u8>, Vec<u8>)>;
-    type IntoIter = Iter<'a>;
-
-    fn into_iter(self) -> Iter<'a> {
-        self.iter()
-    }
-}
-
 #[cold]
 fn too_large(what: &'static str, size: usize, limit: u64) -> Error {
     Error::TooLarge {
@@ -439,27 +407,4 @@ fn too_large(what: &'static str, size: usize, limit: u64) -> Error {
         size: size as u64,
         limit,
     }
-}
-
-fn capacities(options: &Options) -> Result<(u64, u64)> {
-    let (capacity, max) = (options.capacity, options.max_capacity);
-    if max != 0 && max < capacity {
-        let why = format!("{max} bytes are less than the capacity of {capacity}");
-        return Err(Error::invalid("max_capacity", why));
-    }
-    let max = match max {
-        0 => capacity
-            .max(limits::growth(PART))
-            .max(SMALLEST_MAX_CAPACITY),
-        max => max.max(SMALLEST_MAX_CAPACITY),
-    };
-    if max > LARGEST_MAX_CAPACITY {
-        let by_start = options.max_capacity == 0;
-        return Err(Error::TooLarge {
-            what: if by_start { "capacity" } else { "max_capacity" },
-            size: max,
-            limit: LARGEST_MAX_CAPACITY,
-        });
-    }
-    Ok((capacity, max))
 }

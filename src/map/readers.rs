@@ -1,40 +1,40 @@
-//! Who is reading without a lock, so that no memory is taken away under them.
+//! Which processes read without a lock, so that the memory they read is not given back meanwhile.
 //!
-//! What such a reader reads is checked afterwards (see `seq`), so it does no harm if somebody
-//! writes there. But if somebody gave the memory back to the system, reading it would take a page
-//! from `/dev/shm` again, or raise SIGBUS when that is full. So readers say that they are
-//! reading, each on a cache line of its own, and memory is given back only while nobody is.
+//! What such a reader reads is checked afterwards (see `seq`), so a concurrent write does no harm.
+//! But if the memory were given back to the system, reading it would allocate a page of `/dev/shm`
+//! again, or raise SIGBUS when that is full. So each reader announces itself on a cache line of its
+//! own, and memory is given back only while no process reads.
 //!
 //! ```text
 //! behind the heap, 4 lines of 64 bytes for each of the 1024 participants
 //! offset  size  field
 //!      0     4  reading  1 while a thread of this participant reads, else 0
 //! ```
-//! Entering is one swap, which also keeps what is read after it from being read before it (where it is
-//! no full barrier, on Arm, with a fence behind it). Whoever
-//! gives memory back has made it unreachable before it looks here: so it sees the reader, or the
-//! reader does not see the memory. It waits some microseconds for those who are reading; if one
-//! of them does not come to an end (it was stopped, say), the memory stays until its extent is
-//! freed the next time. Who died reading is ignored, by the kernel's word, and who takes its place
-//! clears its lines; who dies before it has said that its lines hold memory has read nothing.
+//! Entering is one swap, after which the reads happen (on Arm, where the swap is no full barrier, a
+//! fence follows). A process that gives memory back first makes it unreachable and then looks here:
+//! so it sees the reader, or the reader does not see the memory. It waits some microseconds for the
+//! readers to end. If one does not end, because it was stopped for example, the memory stays until
+//! its extent is freed the next time. A reader that the kernel says is dead is ignored, and the next
+//! participant in its slot clears its lines. A participant that dies before it has announced that its
+//! lines hold memory has read nothing.
 
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 
-use crate::error::Result;
-use crate::heap::{Backing, PAGE};
+use crate::error::{Error, Result};
+use crate::heap::{Backing, Memory, PAGE};
 use crate::layout::{Offset, Region, Shared, SharedRef};
 use crate::segment::Segment;
 
 /// Threads of one process that may read at the same time. More take the lock.
 const LANES: usize = 4;
-const SEATS: usize = 1024;
+const PARTICIPANTS: usize = 1024;
 /// Participants whose lines share a page.
-const SEATS_PER_PAGE: u32 = (PAGE as usize / size_of::<Seat>()) as u32;
+const PARTICIPANTS_PER_PAGE: u32 = (PAGE as usize / size_of::<ParticipantLines>()) as u32;
 /// Bytes of all lines.
 pub(super) const SIZE: u64 = size_of::<Lines>() as u64;
-/// How often to look whether a reader has come to an end. A read takes 0.1 us.
-const LOOKS: u32 = 1000;
+/// How often to check whether a reader has ended. A read takes 0.1 us.
+const TRIES: u32 = 1000;
 
 #[repr(C)]
 struct Line {
@@ -42,25 +42,25 @@ struct Line {
     _unused: [AtomicU32; 15],
 }
 
-type Seat = [Line; LANES];
+type ParticipantLines = [Line; LANES];
 
 #[repr(C)]
-struct Lines([Seat; SEATS]);
+struct Lines([ParticipantLines; PARTICIPANTS]);
 
 const _: () = assert!(size_of::<Line>() == 64 && SIZE == 256 << 10);
 
 // SAFETY: `repr(C)`, atomics only.
 unsafe impl Shared for Lines {}
 
-/// What [`Segment::known`] says while the lines of its slot are being made ready.
+/// The value of [`Segment::known`] while the lines of its slot are being initialised.
 const BUSY: *mut () = ptr::dangling_mut();
 
-/// The lines of all participants. Which are this process's, [`Segment::known`] says once they are
-/// ready.
-pub(super) struct Readers {
+/// The lines of all participants. [`Segment::known`] points to this process's, once they are
+/// initialised.
+struct Readers {
     lines: SharedRef<Lines>,
     base: u64,
-    /// In shared memory: pages of lines that hold memory. Only grows.
+    /// In shared memory: how many pages of lines hold memory. Only grows.
     pages: SharedRef<AtomicU32>,
 }
 
@@ -70,14 +70,14 @@ pub(super) struct Reading<'a>(&'a AtomicU32);
 impl Drop for Reading<'_> {
     #[inline]
     fn drop(&mut self) {
-        // SYNC: what was read was read before.
+        // SYNC: all reads happened before.
         self.0.store(0, Ordering::Release);
     }
 }
 
 impl Readers {
     /// Lines that begin at `base` of the region.
-    pub(super) fn new(region: Region, base: u64, pages: SharedRef<AtomicU32>) -> Result<Self> {
+    fn new(region: Region, base: u64, pages: SharedRef<AtomicU32>) -> Result<Self> {
         Ok(Self {
             lines: region.keep(Offset::new(base))?,
             base,
@@ -85,22 +85,16 @@ impl Readers {
         })
     }
 
-    /// Says that this thread reads. `None` if it cannot say so, and has to take the lock.
-    #[inline(always)]
-    pub(super) fn enter(&self, segment: &Segment) -> Option<Reading<'_>> {
-        self.enter_at(lane(), segment)
-    }
-
     #[inline(always)]
     fn enter_at(&self, lane: usize, segment: &Segment) -> Option<Reading<'_>> {
         let known = segment.known().load(Ordering::Acquire);
-        let seat = match known > BUSY {
-            // SAFETY: `sit_down` put it there: one of `lines`.
-            true => unsafe { &*known.cast::<Seat>() },
-            false => self.sit_down(segment)?,
+        let ours = match known > BUSY {
+            // SAFETY: `register` put it there: one of `lines`.
+            true => unsafe { &*known.cast::<ParticipantLines>() },
+            false => self.register(segment)?,
         };
-        let reading = &seat[lane % LANES].reading;
-        // SYNC: with the fence in `are_out`, a full barrier; a swap is one by itself on x86.
+        let reading = &ours[lane % LANES].reading;
+        // SYNC: with the fence in `have_ended`, a full barrier; a swap is one by itself on x86.
         let before = reading.swap(1, Ordering::SeqCst);
         if cfg!(not(target_arch = "x86_64")) {
             fence(Ordering::SeqCst);
@@ -108,78 +102,107 @@ impl Readers {
         (before == 0).then_some(Reading(reading))
     }
 
-    /// Makes the lines of this participant ready: they have memory, and say what is true.
+    /// Initialises the lines of this participant: they get memory, and no thread reads.
     #[cold]
-    fn sit_down(&self, segment: &Segment) -> Option<&Seat> {
+    fn register(&self, segment: &Segment) -> Option<&ParticipantLines> {
         let known = segment.known();
         let claim =
             known.compare_exchange(ptr::null_mut(), BUSY, Ordering::Acquire, Ordering::Relaxed);
-        // Another thread is about it, or just was.
+        // Another thread does it, or has just done it.
         claim.ok()?;
         let slot = segment.slot();
-        let pages = u32::from(slot) / SEATS_PER_PAGE + 1;
+        let pages = u32::from(slot) / PARTICIPANTS_PER_PAGE + 1;
         if segment.commit(self.base, u64::from(pages) * PAGE).is_err() {
             known.store(ptr::null_mut(), Ordering::Release);
             return None;
         }
         self.pages.fetch_max(pages, Ordering::SeqCst);
-        let seat = self.seat(slot);
-        for line in seat {
-            // Who had this place before may have died reading.
+        let ours = self.lines_of(slot);
+        for line in ours {
+            // The previous participant in this slot may have died while it read.
             line.reading.store(0, Ordering::SeqCst);
         }
-        known.store(ptr::from_ref(seat).cast_mut().cast(), Ordering::Release);
-        Some(seat)
+        known.store(ptr::from_ref(ours).cast_mut().cast(), Ordering::Release);
+        Some(ours)
     }
 
     /// A participant's lines.
-    fn seat(&self, slot: u16) -> &Seat {
-        &self.lines.0[usize::from(slot) % SEATS]
+    fn lines_of(&self, slot: u16) -> &ParticipantLines {
+        &self.lines.0[usize::from(slot) % PARTICIPANTS]
     }
 
-    /// Whether all who may read what has just been made unreachable have come to an end.
-    fn are_out(&self, segment: &Segment) -> bool {
+    /// Whether all processes that may read what has just been made unreachable have ended.
+    fn have_ended(&self, segment: &Segment) -> bool {
         // SYNC: with the swap in `enter`.
         fence(Ordering::SeqCst);
         let pages = self.pages.load(Ordering::SeqCst);
-        let seats = pages.saturating_mul(SEATS_PER_PAGE).min(SEATS as u32);
-        (0..seats as u16).all(|slot| {
-            let is_out = |line: &Line| line.reading.load(Ordering::Acquire) == 0;
-            let comes_out = |line: &Line| {
-                (0..LOOKS).any(|_| {
+        let participants = pages
+            .saturating_mul(PARTICIPANTS_PER_PAGE)
+            .min(PARTICIPANTS as u32);
+        (0..participants as u16).all(|slot| {
+            let has_ended = |line: &Line| line.reading.load(Ordering::Acquire) == 0;
+            let ends_soon = |line: &Line| {
+                (0..TRIES).any(|_| {
                     std::hint::spin_loop();
-                    is_out(line)
+                    has_ended(line)
                 })
             };
-            let mut lines = self.seat(slot).iter();
-            lines.all(|line| is_out(line) || comes_out(line))
+            let mut lines = self.lines_of(slot).iter();
+            lines.all(|line| has_ended(line) || ends_soon(line))
                 || matches!(segment.is_taken(slot), Ok(false))
         })
     }
 }
 
-/// Which of a participant's lines, modulo [`LANES`]: mostly another one for each of its threads, whose
-/// stacks are as far from each other as a power of two and a page that guards it. (A thread-local
-/// variable would be a call, in a shared library.)
+/// Which of a participant's lines to use, modulo [`LANES`]. It mostly differs between threads, since
+/// their stacks lie a power of two and a guard page apart. (A thread-local variable would cost a call,
+/// in a shared library.)
 #[inline]
 fn lane() -> usize {
     let here = 0u8;
     std::ptr::from_ref(&here) as usize / PAGE as usize
 }
 
-/// The memory of a map: given back only while nobody reads it.
-pub(super) struct Memory<'a> {
-    pub(super) segment: &'a Segment,
-    pub(super) readers: &'a Readers,
+/// The memory of a map: given back only while no process reads without a lock.
+pub(super) struct MapMemory {
+    readers: Readers,
+    // Last: `readers` points into it.
+    segment: Segment,
 }
 
-impl Backing for Memory<'_> {
+impl MapMemory {
+    /// `pages` is the word of [`Readers`] in the map's header.
+    pub(super) fn new(segment: Segment, pages: SharedRef<AtomicU32>) -> Result<Self> {
+        let region = segment.region();
+        let base = (region.len() as u64)
+            .checked_sub(SIZE)
+            .ok_or_else(|| Error::corrupt("a map is too short for its readers"))?;
+        Ok(Self {
+            readers: Readers::new(region, base, pages)?,
+            segment,
+        })
+    }
+
+    /// Says that this thread reads. `None` if it cannot say so, and has to take the lock.
+    #[inline(always)]
+    pub(super) fn enter(&self) -> Option<Reading<'_>> {
+        self.readers.enter_at(lane(), &self.segment)
+    }
+}
+
+impl Memory for MapMemory {
+    fn segment(&self) -> &Segment {
+        &self.segment
+    }
+}
+
+impl Backing for MapMemory {
     fn commit(&self, offset: u64, len: u64) -> Result<()> {
         self.segment.commit(offset, len)
     }
 
     fn decommit(&self, offset: u64, len: u64) -> Result<()> {
-        if self.readers.are_out(self.segment) {
+        if self.readers.have_ended(&self.segment) {
             return self.segment.decommit(offset, len);
         }
         Ok(())
@@ -188,9 +211,14 @@ impl Backing for Memory<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::LANES;
+    use super::{LANES, Reading};
     use crate::map::Map;
     use crate::segment;
+
+    fn enter_at(map: &Map, lane: usize) -> Option<Reading<'_>> {
+        let memory = map.core.memory();
+        memory.readers.enter_at(lane, &memory.segment)
+    }
 
     fn committed(map: &Map) -> u64 {
         segment::stat(map.name()).unwrap().committed
@@ -211,16 +239,16 @@ mod tests {
         map.set(b"k", b"v").unwrap();
         let other = Map::open(map.name()).unwrap();
         assert!(left(&map) < 1 << 16);
-        let reading = other.core.readers.enter(&other.core.segment).unwrap();
+        let reading = other.core.memory().enter().unwrap();
         assert!(left(&map) >= 1 << 20);
         drop(reading);
-        // Freed again, it goes; and it has been used again.
+        // The memory is used again, and given back when it is freed again.
         map.set(b"large", &vec![1; 1 << 20]).unwrap();
         let full = committed(&map);
         assert!(map.remove(b"large").unwrap());
         assert!(committed(&map) + (1 << 20) <= full);
-        // Who is gone does not read.
-        std::mem::forget(other.core.readers.enter(&other.core.segment));
+        // A participant that has left does not read.
+        std::mem::forget(other.core.memory().enter());
         drop(other);
         assert!(left(&map) < 1 << 16);
         map.verify().unwrap();
@@ -229,7 +257,7 @@ mod tests {
     #[test]
     fn a_forked_child_reads_on_lines_of_its_own() {
         let map = Map::anonymous().unwrap();
-        let enter = || map.core.readers.enter_at(0, &map.core.segment);
+        let enter = || enter_at(&map, 0);
         let line = || std::ptr::from_ref(enter().unwrap().0);
         let ours = line();
         assert_eq!(line(), ours);
@@ -251,12 +279,12 @@ mod tests {
     #[test]
     fn two_threads_on_one_line_do_not_read_at_the_same_time() {
         let map = Map::anonymous().unwrap();
-        let enter = || map.core.readers.enter_at(0, &map.core.segment);
+        let enter = || enter_at(&map, 0);
         let all: Vec<_> = (0..LANES)
-            .map(|lane| map.core.readers.enter_at(lane, &map.core.segment).unwrap())
+            .map(|lane| enter_at(&map, lane).unwrap())
             .collect();
         assert!(enter().is_none());
-        // By the lock, then.
+        // Then the lock is used.
         map.set(b"k", b"v").unwrap();
         assert_eq!(map.get_vec(b"k").unwrap().unwrap(), b"v");
         drop(all);

@@ -6,14 +6,15 @@
 //! A hold of an entry refers to it as well as the table does. A PIN of what the table no longer
 //! refers to becomes KEPT, and a KEPT of what it does refer to ends: it was published.
 //!
-//! A repair that is itself killed is started over by the next owner of the lock. What it
-//! cannot make sense of (two entries in one place, an entry outside the shard's memory) is
-//! an error, and the map is poisoned.
+//! If a process is killed while it repairs, the next owner of the lock starts over. Contents that
+//! no killed process could have left (two entries in one place, an entry outside the shard's memory)
+//! are an error, and the map is poisoned.
 
+use std::mem::ManuallyDrop;
 use std::sync::atomic::Ordering;
 
 use super::entry::Entry;
-use super::holds::{Held, Kind};
+use super::holds::{Hold, HoldKind};
 use super::store::Store;
 use super::table::Geometry;
 use crate::error::{Error, Result};
@@ -24,9 +25,9 @@ use crate::sync::crash::crash_point;
 struct Contents {
     census: Census,
     count: u64,
-    mortal: u32,
+    expiring: u32,
     version: u64,
-    /// Where the entries of the table are that somebody holds.
+    /// Where the entries of the table are that a process holds.
     held: Vec<u64>,
 }
 
@@ -36,42 +37,41 @@ impl Store<'_> {
     /// # Errors
     /// `Corrupt` if the table is not one that a killed process could have left.
     pub(super) fn repair(&self) -> Result<()> {
-        let change = self.state.seq.repair();
-        let repaired = self.rebuild();
-        if repaired.is_err() {
-            // Nobody may read what makes no sense.
-            std::mem::forget(change);
-        }
-        repaired
+        // Stays odd after a failure or a panic: no process may read inconsistent contents.
+        let change = ManuallyDrop::new(self.state.seq.repair());
+        self.rebuild()?;
+        drop(ManuallyDrop::into_inner(change));
+        Ok(())
     }
 
     fn rebuild(&self) -> Result<()> {
         let table = self.whole_table()?;
         let mut found = self.contents(self.extents.owned_by(self.owner())?)?;
         crash_point!();
-        // Nothing refers to it, so it is freed with the rest.
-        self.spare().take_any();
+        // Nothing else refers to the cached slot, so it is freed with all that is unreferenced.
+        self.cached_slot().take_any();
         self.rebuild_holds(&found.held);
         self.mark_kept(&mut found.census)?;
-        self.state.mortal.store(found.mortal, Ordering::Relaxed);
+        self.state.expiring.store(found.expiring, Ordering::Relaxed);
         self.state.count.store(found.count, Ordering::Relaxed);
         self.state
             .tombs
             .store(table.count_tombs(), Ordering::Relaxed);
-        // The dead may have changed something and told nobody. And never a lower number: one that it
-        // had stored for a change that never was may be watched already (see `watch`).
+        // The dead owner may have made a change and notified nobody. The number must not decrease: a
+        // process may already watch a version that was stored for a change that never happened (see
+        // `watch`).
         let version = self.version().max(found.version).wrapping_add(1);
         self.state.version.store(version, Ordering::Relaxed);
         found.census.restore(&self.slabs())
     }
 
-    /// Makes the holds what they would be if nobody had died. `held` are those of the table.
+    /// Completes the changes of holds. `held` are the held entries that the table refers to.
     fn rebuild_holds(&self, held: &[u64]) {
         let holds = self.holds();
-        for hold in holds.all().filter(Held::is_entry) {
+        for hold in holds.all().filter(Hold::is_entry) {
             match (hold.kind, held.contains(&hold.what)) {
-                (Kind::Kept, true) => holds.end(&hold),
-                (Kind::Pin, false) => {
+                (HoldKind::Kept, true) => holds.end(&hold),
+                (HoldKind::Pin, false) => {
                     holds.keep(hold.what);
                 }
                 _ => {}
@@ -81,10 +81,15 @@ impl Store<'_> {
         crash_point!();
     }
 
-    /// Marks what is held though the table does not refer to it. What it holds, nobody knows.
+    /// Marks the places that are held though the table does not refer to them. Their contents may be
+    /// anything.
     fn mark_kept(&self, census: &mut Census) -> Result<()> {
         let mut seen = Vec::new();
-        for hold in self.holds().all().filter(|hold| hold.kind == Kind::Kept) {
+        for hold in self
+            .holds()
+            .all()
+            .filter(|hold| hold.kind == HoldKind::Kept)
+        {
             if !seen.contains(&hold.what) {
                 seen.push(hold.what);
                 census.mark(self.heap, hold.what, 0)?;
@@ -99,16 +104,18 @@ impl Store<'_> {
         table.verify()?;
         let mut found = self.contents(extents)?;
         let holds = self.holds();
-        let known = |held: &Held| found.held.contains(&held.what) == (held.kind == Kind::Pin);
-        if !holds.is_counted() || !holds.all().filter(Held::is_entry).all(|it| known(&it)) {
+        let known = |held: &Hold| found.held.contains(&held.what) == (held.kind == HoldKind::Pin);
+        if !holds.is_counted() || !holds.all().filter(Hold::is_entry).all(|it| known(&it)) {
             return Err(Error::corrupt("a shard's holds are wrong"));
         }
         self.mark_kept(&mut found.census)?;
-        if let Some(spare) = self.spare().offset() {
+        if let Some(spare) = self.cached_slot().offset() {
             found.census.mark(self.heap, spare, 0)?;
         }
-        if found.mortal != self.state.mortal.load(Ordering::Relaxed) {
-            return Err(Error::corrupt("a shard's count of mortal entries is wrong"));
+        if found.expiring != self.state.expiring.load(Ordering::Relaxed) {
+            return Err(Error::corrupt(
+                "a shard's count of expiring entries is wrong",
+            ));
         }
         if found.count != self.count() {
             return Err(Error::corrupt("a shard's count of entries is wrong"));
@@ -127,7 +134,7 @@ impl Store<'_> {
         let mut found = Contents {
             census: Census::new(&self.slabs(), extents)?,
             count: 0,
-            mortal: 0,
+            expiring: 0,
             version: 0,
             held: Vec::new(),
         };
@@ -140,7 +147,7 @@ impl Store<'_> {
             let entry = Entry::read(self.heap, offset)?;
             found.census.mark(self.heap, offset, entry.size())?;
             found.count += 1;
-            found.mortal += u32::from(entry.is_mortal());
+            found.expiring += u32::from(entry.is_expiring());
             found.version = found.version.max(entry.version());
             if holds.of(offset).next().is_some() {
                 found.held.push(offset);

@@ -1,9 +1,9 @@
-//! How those who read without the lock find out that somebody wrote meanwhile.
+//! A sequence lock: how a reader without the shard's lock detects a write that happened meanwhile.
 //!
-//! A sequence number is odd while the owner of the shard's lock changes the shard, and even
-//! otherwise. Who finds it even, reads, and finds the same number again has read what was there
-//! at one moment; else what it read means nothing, and it reads again. An owner that dies leaves
-//! it odd, which sends everybody to the lock, where the next owner repairs.
+//! The number is odd while the owner of the shard's lock changes the shard, and even otherwise. A
+//! reader that finds the same even number before and after its reads has read what was there at one
+//! moment. Otherwise what it read is meaningless, and it reads again. An owner that dies or panics
+//! leaves the number odd. That sends all readers to the lock, whose next owner repairs.
 //!
 //! After H. Boehm, *Can seqlocks get along with programming language memory models?* (MSPC 2012).
 
@@ -18,14 +18,14 @@ pub(super) struct Seq(AtomicU64);
 // SAFETY: an atomic.
 unsafe impl Shared for Seq {}
 
-/// Keeps the number odd until dropped, unless it is part of a change that is under way.
+/// Keeps the number odd until dropped. Inside another change it does nothing.
 pub(super) struct Change<'a> {
     seq: &'a AtomicU64,
     then: Option<u64>,
 }
 
 impl Seq {
-    /// Begins a change. By the owner of the lock.
+    /// Begins a change. The caller owns the lock.
     #[inline]
     pub(super) fn change(&self) -> Change<'_> {
         let now = self.0.load(Ordering::Relaxed);
@@ -37,12 +37,18 @@ impl Seq {
         self.begin(self.0.load(Ordering::Relaxed), true)
     }
 
+    /// Sends all readers to the lock, until a repair.
+    #[cold]
+    pub(super) fn leave_odd(&self) {
+        std::mem::forget(self.repair());
+    }
+
     #[inline]
     fn begin(&self, now: u64, outermost: bool) -> Change<'_> {
         let odd = now | 1;
         if outermost {
             self.0.store(odd, Ordering::Relaxed);
-            // Nothing of the change is seen before the odd number.
+            // No store of the change is seen before the odd number.
             fence(Ordering::Release);
         }
         Change {
@@ -51,7 +57,7 @@ impl Seq {
         }
     }
 
-    /// The number, if nobody is changing anything.
+    /// The number, if no change is under way.
     #[inline]
     pub(super) fn read(&self) -> Option<u64> {
         // SYNC: what is read after this is not older than the change that ended with it.
@@ -59,7 +65,7 @@ impl Seq {
         (now & 1 == 0).then_some(now)
     }
 
-    /// Whether all that was read since [`read`](Self::read) gave `then` is as it was then.
+    /// Whether all that was read since [`read`](Self::read) returned `then` is as it was then.
     #[inline]
     pub(super) fn is_still(&self, then: u64) -> bool {
         fence(Ordering::Acquire);

@@ -7,11 +7,11 @@
 //!     16     8  count    owner of the lock   derived: entries in the table
 //!     24     8  tombs    owner of the lock   derived: tombstones in the table
 //!     32     8  seq      owner of the lock   S3: odd while anything above changes, see `seq`
-//!     40     4  mortal   owner of the lock   derived: entries that expire
-//!     44     4  broom    owner of the lock   where to look next for those that have
+//!     40     4  expiring owner of the lock   derived: entries that can expire
+//!     44     4  cursor   owner of the lock   from which tag to look for expired entries next
 //!     48     4  held     owner of the lock   derived: how many of the holds are in use
 //!     52     4  ordered  creator             constant: 1 if entries say when they were inserted
-//!     56     8  spare    owner of the lock   derived: a place to write to next, see `spare`
+//!     56     8  cached   owner of the lock   derived: a free slot, see `cached_slot`
 //!     64   304  slabs    owner of the lock   derived
 //!    368   192  holds    owner of the lock   see `holds`
 //! ```
@@ -26,19 +26,21 @@
 //! | rehash    | the new table      | `table`        | the old table      |
 //! | clear     |                    | `table` = 0    | entries, the table |
 //!
-//! A large value is written outside the lock, to a place that is held meanwhile; what is held is
-//! not retired before it is let go. Every change gives the shard a new version, a removal too.
+//! A large value is written outside the lock, to a place that is held meanwhile; an entry that is held
+//! is not retired before its last hold ends. Every change gives the shard a new version, a removal
+//! too.
 //!
-//! Killed before the store, the operation never was, and [`Store::repair`] takes back what
-//! was prepared; killed after it, it was done, and the repair retires the rest.
+//! If the process is killed before the store, the operation did not happen, and [`Store::repair`]
+//! frees what was prepared; if it is killed after the store, the operation happened, and the repair
+//! retires what is left.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use super::cached_slot::CachedSlot;
 use super::entry::{self, Entry, Pair};
 use super::hash::TAG_BITS;
-use super::holds::{Held, HoldState, Holds, Kind};
+use super::holds::{Hold, HoldKind, HoldState, Holds};
 use super::seq::Seq;
-use super::spare::Spare;
 use super::table::{self, Geometry, SLOTS_PER_BLOCK, Table};
 use crate::error::{Error, Result};
 use crate::heap::{Extents, Heap, Purpose, SlabState, Slabs, commit_store};
@@ -54,11 +56,11 @@ pub(super) struct StoreState {
     pub(super) count: AtomicU64,
     pub(super) tombs: AtomicU64,
     pub(super) seq: Seq,
-    pub(super) mortal: AtomicU32,
-    broom: AtomicU32,
+    pub(super) expiring: AtomicU32,
+    sweep_cursor: AtomicU32,
     held: AtomicU32,
     pub(super) ordered: AtomicU32,
-    spare: Spare,
+    cached_slot: CachedSlot,
     pub(super) slabs: SlabState,
     holds: HoldState,
 }
@@ -79,8 +81,8 @@ pub(super) struct Store<'a> {
     pub(super) state: &'a StoreState,
     pub(super) heap: &'a Heap,
     pub(super) extents: &'a dyn Extents,
-    /// Which shard it is. A whole word: the seven bytes behind a single one would be copied with it,
-    /// in two parts that overlap, and reading those back waits for both.
+    /// Which shard it is. A whole word: a single byte would be copied together with the seven behind
+    /// it, in two stores that overlap, and reading those back stalls.
     pub(super) index: usize,
 }
 
@@ -88,16 +90,16 @@ pub(super) struct Store<'a> {
 pub(super) struct Lookup<'a> {
     table: Table<'a>,
     tag: u32,
-    /// The slot of the key, or else the one where it would go, if the table has one.
+    /// The slot of the key, or else a free one for it, if the table has any.
     slot: Option<usize>,
-    /// What the slot refers to, if it is the key's, and where that is.
+    /// The key's entry, expired or not, and where it is.
     there: Option<(u64, Entry<'a>)>,
-    /// Whether the time of what is there is over.
-    over: bool,
+    /// Whether that entry has expired.
+    expired: bool,
 }
 
 impl<'a> Lookup<'a> {
-    /// The entry; none if there is none, or its time is over.
+    /// The entry; `None` if there is none, or it has expired.
     #[inline]
     pub(super) fn entry(&self) -> Option<Entry<'a>> {
         self.place().map(|(_, entry)| entry)
@@ -106,7 +108,7 @@ impl<'a> Lookup<'a> {
     /// The same, and where it is.
     #[inline]
     pub(super) fn place(&self) -> Option<(u64, Entry<'a>)> {
-        self.there.filter(|_| !self.over)
+        self.there.filter(|_| !self.expired)
     }
 
     /// The version of the entry, 0 if there is none.
@@ -115,15 +117,11 @@ impl<'a> Lookup<'a> {
     }
 }
 
-/// Slots that every change looks at for entries whose time is over.
+/// Slots that every change checks for expired entries.
 const SWEEP: usize = 8;
 
-/// Slots of a table that may be in use, tombstones included, in every 20. More than 17 and
-/// probes for absent keys grow long.
-const FULL: u64 = 17;
-
 impl<'a> Store<'a> {
-    /// Whose its extents are.
+    /// The owner of its extents.
     pub(super) fn owner(&self) -> u8 {
         self.index as u8
     }
@@ -139,8 +137,8 @@ impl<'a> Store<'a> {
         Geometry::decode(self.state.table.load(Ordering::Acquire))
     }
 
-    /// The table, for walks over all of it: its size must be borne out by its extent, or a
-    /// wild word could make us walk, and the kernel allocate, the whole heap.
+    /// The table, for walks over all of it: its size must agree with its extent. Otherwise a forged
+    /// word could make this process walk, and the kernel allocate, the whole heap.
     pub(super) fn whole_table(&self) -> Result<Table<'a>> {
         let geometry = self.geometry();
         if geometry.blocks != 0 {
@@ -169,18 +167,17 @@ impl<'a> Store<'a> {
         }
     }
 
-    /// Entries in the shard, those included whose time is over.
+    /// Entries in the shard, including expired ones.
     #[inline]
     pub(super) fn count(&self) -> u64 {
         self.state.count.load(Ordering::Relaxed)
     }
 
-    /// Asks for the line of the table where `tag` belongs, before the lock is taken: the
-    /// wait for the one hides behind the wait for the other.
+    /// Prefetches the line of the table where `tag` belongs, before the lock is taken: both cache
+    /// misses then overlap.
     ///
-    /// NB: random gets, which took the lock then, of a million keys, means of four alternating runs
-    /// of two rounds each on a noisy machine: 2.31 million a second of CPU time without it
-    /// (2.04 to 2.52), 2.52 with it (2.29 to 2.85).
+    /// NB: random gets of a million keys under the lock, in millions a second of CPU time: 2.52 with
+    /// it, 2.31 without.
     #[inline]
     pub(super) fn prefetch(state: &StoreState, heap: &Heap, tag: u32) {
         let geometry = Geometry::decode(state.table.load(Ordering::Relaxed));
@@ -201,7 +198,7 @@ impl<'a> Store<'a> {
                     tag,
                     slot: Some(slot),
                     there: Some((offset, entry)),
-                    over: entry.is_over(),
+                    expired: entry.is_expired(),
                 });
             }
         }
@@ -210,7 +207,7 @@ impl<'a> Store<'a> {
             tag,
             slot: search.vacancy(),
             there: None,
-            over: false,
+            expired: false,
         })
     }
 
@@ -225,25 +222,25 @@ impl<'a> Store<'a> {
         let dated;
         let pair = match self.is_ordered() {
             true => {
-                dated = pair.born(self.birth(lookup, pair.born));
+                dated = pair.inserted_at(self.insertion_time(lookup, pair.inserted_at));
                 &dated
             }
             false => pair,
         };
         let bytes = pair.size();
-        let new = match self.state.spare.take(bytes) {
+        let new = match self.state.cached_slot.take(bytes) {
             Some(place) => place,
             None => self.slabs().allocate(bytes)?,
         };
         let version = self.next_version();
         entry::write(self.heap, (new, bytes), version, pair)?;
-        self.publish(lookup, (table, slot), new, pair.is_mortal())
+        self.publish(lookup, (table, slot), new, pair.is_expiring())
     }
 
-    /// The same for an entry that was written before, to a place of its own at `new`.
+    /// The same for an entry that was written before, to a place at `new`.
     ///
     /// # Errors
-    /// `NoSpace`; the old value is intact then, and the new one where it was.
+    /// `NoSpace`; then the old value is intact, and the new one still in its place.
     pub(super) fn write_prepared(
         &self,
         lookup: &Lookup<'a>,
@@ -252,16 +249,21 @@ impl<'a> Store<'a> {
     ) -> Result<()> {
         let _change = self.state.seq.change();
         let place = self.slot_for(lookup)?;
-        entry::date(self.heap, new, self.next_version(), self.birth(lookup, 0))?;
+        entry::stamp(
+            self.heap,
+            new,
+            self.next_version(),
+            self.insertion_time(lookup, 0),
+        )?;
         self.publish(lookup, place, new, expires)
     }
 
-    /// When the key that was looked up was inserted: if it is not there, `given` or else now. 0 in
-    /// a map that is not ordered.
-    fn birth(&self, lookup: &Lookup<'a>, given: u64) -> u64 {
+    /// When the key that was looked up was inserted; if it is not in the map, `given` or else the
+    /// present time. 0 in a map that is not ordered.
+    fn insertion_time(&self, lookup: &Lookup<'a>, given: u64) -> u64 {
         match lookup.entry() {
             _ if !self.is_ordered() => 0,
-            Some(entry) => entry.born(),
+            Some(entry) => entry.inserted_at(),
             None if given != 0 => given,
             None => now_ns(),
         }
@@ -289,26 +291,26 @@ impl<'a> Store<'a> {
         lookup: &Lookup<'a>,
         (table, slot): (Table<'a>, usize),
         new: u64,
-        mortal: bool,
+        expiring: bool,
     ) -> Result<()> {
         let was_tomb = table.publish(slot, lookup.tag, new);
         crash_point!();
         let Some((old, entry)) = lookup.there else {
-            self.count_mortal(i32::from(mortal));
+            self.count_expiring(i32::from(expiring));
             add(&self.state.count, 1);
             if was_tomb {
                 add(&self.state.tombs, -1);
             }
             return Ok(());
         };
-        self.count_mortal(i32::from(mortal) - i32::from(entry.is_mortal()));
-        if !self.holds().any() && self.state.spare.put(old, entry.size()) {
+        self.count_expiring(i32::from(expiring) - i32::from(entry.is_expiring()));
+        if !self.holds().any() && self.state.cached_slot.put(old, entry.size()) {
             return Ok(());
         }
         self.retire(old)
     }
 
-    /// Removes what was looked up; does nothing if it was not there.
+    /// Removes the entry that was looked up, if there is one.
     pub(super) fn remove(&self, lookup: &Lookup<'a>) -> Result<()> {
         let (Some(slot), Some((offset, entry))) = (lookup.slot, lookup.there) else {
             return Ok(());
@@ -319,28 +321,28 @@ impl<'a> Store<'a> {
         crash_point!();
         add(&self.state.count, -1);
         add(&self.state.tombs, tombs);
-        self.count_mortal(-i32::from(entry.is_mortal()));
+        self.count_expiring(-i32::from(entry.is_expiring()));
         self.retire(offset)?;
         if self.count() == 0 {
-            self.free_spare()?;
+            self.free_cached_slot()?;
         }
         self.shrink(lookup.table)
     }
 
-    /// An empty shard keeps nothing.
-    fn free_spare(&self) -> Result<()> {
-        match self.state.spare.take_any() {
+    /// Frees the cached slot: an empty shard keeps no memory.
+    fn free_cached_slot(&self) -> Result<()> {
+        match self.state.cached_slot.take_any() {
             Some(place) => self.slabs().free(place),
             None => Ok(()),
         }
     }
 
-    /// The place that is kept for the next entry, if there is one.
-    pub(super) fn spare(&self) -> &'a Spare {
-        &self.state.spare
+    /// The slot that is kept for the next entry.
+    pub(super) fn cached_slot(&self) -> &'a CachedSlot {
+        &self.state.cached_slot
     }
 
-    /// Frees the entry at `offset`, which the table refers to no more, once nobody holds it.
+    /// Frees the entry at `offset`, to which the table no longer refers, once no process holds it.
     #[inline]
     fn retire(&self, offset: u64) -> Result<()> {
         if self.holds().any() && self.holds().keep(offset) {
@@ -349,19 +351,18 @@ impl<'a> Store<'a> {
         self.slabs().free(offset)
     }
 
-    /// Ends a hold of an entry, and frees the entry if it was the last and the table does not
-    /// refer to it.
-    pub(super) fn let_go(&self, held: &Held) -> Result<()> {
+    /// Ends a hold of an entry. Frees the entry if that was its last hold and the table does not refer
+    /// to it.
+    pub(super) fn release(&self, held: &Hold) -> Result<()> {
         let holds = self.holds();
         holds.end(held);
-        if held.kind == Kind::Kept && holds.of(held.what).next().is_none() {
+        if held.kind == HoldKind::Kept && holds.of(held.what).next().is_none() {
             return self.slabs().free(held.what);
         }
         Ok(())
     }
 
-    /// Changes when the entry that was looked up expires. True if it could without writing
-    /// another entry.
+    /// Changes when the entry that was looked up expires. False if that needs another entry.
     pub(super) fn set_expiry(&self, lookup: &Lookup<'a>, expires: u64) -> bool {
         match lookup.entry().and_then(|entry| entry.expiry()) {
             Some(word) => {
@@ -373,26 +374,26 @@ impl<'a> Store<'a> {
         }
     }
 
-    /// Removes entries whose time is over from a few slots, other ones each time.
+    /// Removes expired entries from a few slots, different ones each time.
     pub(super) fn sweep_some(&self) -> Result<()> {
-        let from = self.state.broom.load(Ordering::Relaxed) & ((1 << TAG_BITS) - 1);
+        let from = self.state.sweep_cursor.load(Ordering::Relaxed) & ((1 << TAG_BITS) - 1);
         let next = self.sweep(from, SWEEP)?.unwrap_or(0);
-        self.state.broom.store(next, Ordering::Relaxed);
+        self.state.sweep_cursor.store(next, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Removes entries whose time is over from some `slots` slots that begin with the tag `from`.
-    /// The tag to go on from, `None` at the end of the table.
+    /// Removes expired entries from about `slots` slots that begin with the tag `from`. Returns the tag
+    /// to continue from, `None` at the end of the table.
     pub(super) fn sweep(&self, from: u32, slots: usize) -> Result<Option<u32>> {
-        let (table, mut over) = (self.whole_table()?, Vec::new());
+        let (table, mut expired) = (self.whole_table()?, Vec::new());
         let next = table.visit_from(from, slots, |tag, offset| {
             let entry = Entry::read(self.heap, offset)?;
-            if entry.is_over() {
-                over.push((tag, entry.key()));
+            if entry.is_expired() {
+                expired.push((tag, entry.key()));
             }
             Ok(())
         })?;
-        for (tag, key) in over {
+        for (tag, key) in expired {
             self.remove(&self.find(tag, key)?)?;
         }
         Ok(next)
@@ -400,16 +401,16 @@ impl<'a> Store<'a> {
 
     /// Whether it has entries that expire.
     #[inline]
-    pub(super) fn has_mortals(&self) -> bool {
-        self.state.mortal.load(Ordering::Relaxed) != 0
+    pub(super) fn has_expiring(&self) -> bool {
+        self.state.expiring.load(Ordering::Relaxed) != 0
     }
 
     #[inline]
-    fn count_mortal(&self, change: i32) {
+    fn count_expiring(&self, change: i32) {
         if change != 0 {
-            let mortal = self.state.mortal.load(Ordering::Relaxed);
-            let mortal = mortal.saturating_add_signed(change);
-            self.state.mortal.store(mortal, Ordering::Relaxed);
+            let expiring = self.state.expiring.load(Ordering::Relaxed);
+            let expiring = expiring.saturating_add_signed(change);
+            self.state.expiring.store(expiring, Ordering::Relaxed);
         }
     }
 
@@ -418,7 +419,7 @@ impl<'a> Store<'a> {
         self.state.version.load(Ordering::Relaxed)
     }
 
-    /// A version for a change that is about to happen.
+    /// The version of a change that is about to happen.
     #[inline]
     fn next_version(&self) -> u64 {
         let version = self.version().wrapping_add(1);
@@ -440,98 +441,20 @@ impl<'a> Store<'a> {
         crash_point!();
         self.state.count.store(0, Ordering::Relaxed);
         self.state.tombs.store(0, Ordering::Relaxed);
-        self.state.mortal.store(0, Ordering::Relaxed);
+        self.state.expiring.store(0, Ordering::Relaxed);
         for (_, offset) in table.entries() {
             self.retire(offset)?;
             crash_point!();
         }
-        self.free_spare()?;
+        self.free_cached_slot()?;
         self.slabs().keep(0)?;
         crash_point!();
         self.extents.free(Geometry::decode(word).head)
     }
-
-    /// A slot for one more entry: `slot` of `table`, or one of a larger table.
-    #[inline]
-    fn make_room(
-        &self,
-        table: Table<'a>,
-        tag: u32,
-        slot: Option<usize>,
-    ) -> Result<(Table<'a>, usize)> {
-        let used = self
-            .count()
-            .saturating_add(self.state.tombs.load(Ordering::Relaxed));
-        let full = used.saturating_add(1).saturating_mul(20) > table.slots() as u64 * FULL;
-        match slot {
-            Some(slot) if !full => Ok((table, slot)),
-            _ => self.grow(tag),
-        }
-    }
-
-    #[cold]
-    fn grow(&self, tag: u32) -> Result<(Table<'a>, usize)> {
-        let table = self.whole_table()?;
-        let slots = table.slots() as u64;
-        // Tombstones alone may have filled it; then a fresh one of that size will do.
-        let crowded = table.entries().count() as u64 * 20 > slots * 12;
-        let blocks = (slots as usize / SLOTS_PER_BLOCK) as u64;
-        let wanted = if crowded { blocks + blocks / 2 } else { blocks };
-        let table = self.rehash(table, wanted.max(if crowded { blocks + 1 } else { 1 }))?;
-        let mut search = table.search(tag);
-        while search.next().is_some() {}
-        match search.vacancy() {
-            Some(slot) => Ok((table, slot)),
-            None => Err(Error::corrupt("a new table has no free slot")),
-        }
-    }
-
-    /// Lets a table that has become far too large go. Not having the memory for a smaller
-    /// one is no reason to fail what brought us here.
-    fn shrink(&self, table: Table<'a>) -> Result<()> {
-        let (slots, count) = (table.slots() as u64, self.count());
-        if slots as usize <= SLOTS_PER_BLOCK || count > slots / 8 {
-            return Ok(());
-        }
-        let table = self.whole_table()?;
-        let wanted = (count * 2).div_ceil(SLOTS_PER_BLOCK as u64).max(1);
-        match self.rehash(table, wanted) {
-            Ok(_) | Err(Error::NoSpace { .. }) => Ok(()),
-            Err(err) => Err(err),
-        }
-    }
-
-    /// Replaces the table by one of `blocks` blocks without tombstones.
-    fn rehash(&self, table: Table<'a>, blocks: u64) -> Result<Table<'a>> {
-        let blocks = u32::try_from(blocks)
-            .map_err(|_| Error::corrupt("a table is larger than any can be"))?;
-        let head = self
-            .extents
-            .allocate(blocks, self.owner(), Purpose::Table)?;
-        crash_point!();
-        let geometry = Geometry { head, blocks };
-        let new = Table::new(self.heap, geometry).ok_or_else(outside)?;
-        new.wipe();
-        crash_point!();
-        let Some(count) = table.copy_to(&new) else {
-            self.extents.free(head)?;
-            return Err(Error::corrupt("a table holds more than its shard counted"));
-        };
-        crash_point!();
-        let old = self.state.table.load(Ordering::Relaxed);
-        commit_store(&self.state.table, geometry.encode());
-        crash_point!();
-        self.state.count.store(count, Ordering::Relaxed);
-        self.state.tombs.store(0, Ordering::Relaxed);
-        if old != 0 {
-            self.extents.free(Geometry::decode(old).head)?;
-        }
-        Ok(new)
-    }
 }
 
 #[cold]
-fn outside() -> Error {
+pub(super) fn outside() -> Error {
     Error::corrupt("a table lies outside the heap")
 }
 

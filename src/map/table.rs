@@ -14,7 +14,7 @@
 //! | entry | EMPTY | remove, when the next slot is EMPTY   | the removal          |
 //! | TOMB  | EMPTY | remove, when the next slot is EMPTY   | nothing: tidying     |
 //!
-//! Every operation is one store of one slot: a kill comes before it or after it. No other
+//! Every operation commits by one store of one slot, so a kill comes before it or after it. No other
 //! state is needed to find a key; counts are derived.
 //!
 //! A tag's home is `tag * slots >> 28`, which keeps the order of the tags. A table may thus
@@ -74,21 +74,22 @@ pub(super) struct Table<'a> {
 
 /// A search for one tag. Looks at each slot once at most, whatever the slots hold.
 ///
-/// It is asked again and again, and is not passed what to do with each entry: the answers of that
-/// went through memory in parts of a few bytes. NB: a set in one process, 58 ns so and 49 since.
+/// The caller asks for one entry after the other. A function that is passed in and called for each
+/// entry would return its results through memory: a set in one process takes 49 ns so, and 58 with a
+/// function.
 pub(super) struct Search<'a> {
     table: Table<'a>,
     tag: u32,
     slot: usize,
     /// Slots not yet looked at.
     left: usize,
-    /// The first tombstone it came by.
+    /// The first tombstone it met.
     tomb: Option<usize>,
 }
 
 impl Search<'_> {
-    /// The next entry with the tag: its slot, and where it is. None at the gap that ends the
-    /// search, or once there are no slots left.
+    /// The next entry with the tag: its slot, and where it is. `None` at the EMPTY slot that ends the
+    /// search, or when no slots are left.
     #[inline(always)]
     pub(super) fn next(&mut self) -> Option<(usize, u64)> {
         while self.left > 0 {
@@ -113,23 +114,23 @@ impl Search<'_> {
         self.left -= 1;
     }
 
-    /// Where an entry would go whose key was not met, if the table has a slot for it.
+    /// The slot for a new entry with this tag, if the table has one.
     #[inline]
     pub(super) fn vacancy(&self) -> Option<usize> {
         self.tomb.or((self.left > 0).then_some(self.slot))
     }
 }
 
-/// What is in the place of a table that a shard does not have yet, for those who only read.
+/// Stands for the table of a shard that has none yet, for readers.
 static NO_TABLE: [AtomicU64; 1] = [AtomicU64::new(EMPTY)];
 
-/// Where the first entry with `tag` is, of those in `slots`; `Some(None)` if a gap comes before it,
-/// `None` if neither comes. For a tag of 0 it may name a place where there can be no entry.
+/// Where the first entry with `tag` in `slots` is; `Some(None)` if an EMPTY slot comes first, `None` if
+/// neither comes. For tag 0 the result may be a place where no entry can be.
 #[inline(always)]
 pub(super) fn first(slots: &[AtomicU64], tag: u32) -> Option<Option<u64>> {
     for slot in slots {
         let word = slot.load(Ordering::Relaxed);
-        // An entry with the tag, and nothing but its place.
+        // If the tags are the same, only the place is left.
         let place = word ^ u64::from(tag) << PLACE_BITS;
         if place < 1 << PLACE_BITS {
             return Some(Some(place * 16));
@@ -151,7 +152,7 @@ fn offset_of(word: u64) -> u64 {
     (word & ((1 << PLACE_BITS) - 1)) * 16
 }
 
-/// Where `tag` belongs in a table of `slots` slots; any number if no table is so large.
+/// The home of `tag` in a table of `slots` slots; any number if no table is so large.
 #[inline]
 pub(super) fn home(tag: u32, slots: usize) -> usize {
     (tag as usize).wrapping_mul(slots) >> TAG_BITS
@@ -165,7 +166,7 @@ fn word_of(tag: u32, offset: u64) -> u64 {
 }
 
 impl<'a> Table<'a> {
-    /// None if it would lie outside the heap.
+    /// `None` if it would lie outside the heap.
     #[inline]
     pub(super) fn new(heap: &'a Heap, geometry: Geometry) -> Option<Self> {
         if geometry.blocks == 0 {
@@ -209,8 +210,7 @@ impl<'a> Table<'a> {
         self.slots[slot].load(Ordering::Relaxed)
     }
 
-    /// The slots from where `tag` belongs to the end of the table, at least one; for those who only
-    /// read.
+    /// The slots from the home of `tag` to the end of the table, at least one; for readers.
     #[inline]
     pub(super) fn slots_for(&self, tag: u32) -> &'a [AtomicU64] {
         match self.slots {
@@ -246,7 +246,7 @@ impl<'a> Table<'a> {
             return 1;
         }
         commit_store(&self.slots[slot], EMPTY);
-        // Tombstones before an empty slot keep no probe going.
+        // Tombstones before an EMPTY slot are not needed by any probe.
         let mut tidied = 0;
         let mut at = slot;
         for _ in 0..self.slots.len() {
@@ -268,16 +268,16 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// How many slots may be looked at to find a place for all entries, or to find all of them: far
-    /// more than hashes need, and no square of what there is, for slots that somebody wrote over.
-    fn policy(&self) -> usize {
+    /// How many slots may be visited to place all entries, or to find all of them. Hashed entries need
+    /// far fewer; without a limit, forged slots would take time quadratic in the table's size.
+    fn probe_limit(&self) -> usize {
         self.slots.len().saturating_mul(64).max(1 << 20)
     }
 
     /// Fills `to`, wiped and not yet published, with the entries of this table. Returns how
-    /// many there are, or `None` if they do not fit, or belong where no hashes would.
+    /// many there are, or `None` if they do not fit or exceed the probe limit.
     pub(super) fn copy_to(&self, to: &Table<'_>) -> Option<u64> {
-        let (mut count, mut policy) = (0, to.policy());
+        let (mut count, mut left_probes) = (0, to.probe_limit());
         for (_, word) in self.words() {
             if count == to.slots.len() as u64 {
                 return None;
@@ -285,7 +285,7 @@ impl<'a> Table<'a> {
             let mut slot = to.home(tag_of(word));
             while to.load(slot) != EMPTY {
                 slot = to.after(slot);
-                policy = policy.checked_sub(1)?;
+                left_probes = left_probes.checked_sub(1)?;
             }
             to.slots[slot].store(word, Ordering::Relaxed);
             count += 1;
@@ -307,7 +307,7 @@ impl<'a> Table<'a> {
             .map(|(_, word)| (tag_of(word), offset_of(word)))
     }
 
-    /// Tombstones, counted.
+    /// Counts the tombstones.
     pub(super) fn count_tombs(&self) -> u64 {
         let tombs = self.slots.iter();
         tombs
@@ -336,7 +336,7 @@ impl<'a> Table<'a> {
         let mut slot = first;
         for seen in 0..self.slots.len() {
             match self.load(slot) {
-                // All that is at home before `last` lies before the first gap after it.
+                // Every entry whose home is before `last` lies before the first EMPTY slot after it.
                 EMPTY if first + seen + 1 >= last => break,
                 EMPTY | TOMB => {}
                 word if (from..to).contains(&tag_of(word)) => {
@@ -351,15 +351,15 @@ impl<'a> Table<'a> {
 
     /// Checks that a probe for every entry reaches it.
     pub(super) fn verify(&self) -> Result<()> {
-        let mut policy = self.policy();
+        let mut left_probes = self.probe_limit();
         for (slot, word) in self.words() {
             let mut search = self.search(tag_of(word));
             let same = iter::from_fn(|| search.next()).find(|(_, at)| *at == offset_of(word));
             let looked = self.slots.len() - search.left;
-            let Some(left) = policy.checked_sub(looked) else {
-                return Err(Error::corrupt("a table's entries are in each other's way"));
+            let Some(left) = left_probes.checked_sub(looked) else {
+                return Err(Error::corrupt("a table's probes are too long"));
             };
-            policy = left;
+            left_probes = left;
             if same.is_none_or(|(at, _)| at != slot) {
                 return Err(Error::corrupt("an entry cannot be found"));
             }

@@ -1,25 +1,22 @@
 //! Values read where they lie, and large ones copied while the shard is free for others.
 //!
-//! An entry never changes (E3), so all that reading in place needs is that nobody frees it
-//! meanwhile. A hold sees to that (see `holds`): who replaces or removes the value leaves the old
-//! one to the hold, and the last hold frees it.
+//! An entry never changes (E3), so reading in place only requires that it is not freed meanwhile. A
+//! hold ensures that (see `holds`): a process that replaces or removes the value leaves the old one
+//! to its holds, and the end of the last hold frees it.
 
 use std::ops::{ControlFlow, Deref};
 use std::ptr::NonNull;
 
-use super::Map;
-use super::core::Locked;
+use super::core::LockedShard;
 use super::entry::{Entry, Pair, Value};
 use super::hash::{Hash, SHARDS};
-use super::holds::{HOLDS, Held, Kind};
+use super::holds::{HOLDS, Hold, HoldKind};
+use super::ops::{LARGE, Map};
 use crate::error::{Error, Result};
 use crate::layout::Owner;
 use crate::sys::clock::now_ns;
 
-/// From this many bytes on a value is copied outside the lock: some ten microseconds of work.
-pub(super) const LARGE: usize = 256 << 10;
-
-/// A hold of an entry, in nobody's scope: what a C program has.
+/// A hold of an entry that is released explicitly: what a C program has.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pinned {
     pub(crate) shard: usize,
@@ -38,7 +35,7 @@ pub struct View<'a> {
     pinned: Pinned,
 }
 
-// SAFETY: the value is only read, and any thread may let go of it.
+// SAFETY: the value is only read, and any thread may release it.
 unsafe impl Send for View<'_> {}
 // SAFETY: as for `Send`.
 unsafe impl Sync for View<'_> {}
@@ -76,9 +73,9 @@ impl Drop for View<'_> {
 impl Map {
     /// The value of `key` where it lies, without a copy; `None` if the map has no such key.
     ///
-    /// It stays as it is while the view lives, whatever others do with the key. Its memory is
-    /// freed after that, or after this process's death. A forked child must not read views of
-    /// its parent's.
+    /// It does not change while the view exists, whatever other processes do with the key. Its memory
+    /// is freed after that, or after this process's death. A forked child must not read views of its
+    /// parent.
     ///
     /// ```
     /// # let map = shoal::Map::anonymous()?;
@@ -90,8 +87,8 @@ impl Map {
     /// ```
     ///
     /// # Errors
-    /// `Exhausted` if a sixty-fourth of the map has more than a dozen views and
-    /// [locks](Self::lock_key); `Poisoned`, `Corrupt`.
+    /// `Exhausted` if one of the map's 64 parts has twelve views and [locks](Self::lock_key) already;
+    /// `Poisoned`, `Corrupt`.
     pub fn view(&self, key: &[u8]) -> Result<Option<View<'_>>> {
         let pinned = self.core.look_up(key, |shard, found| match found.place() {
             None => Ok(None),
@@ -134,10 +131,14 @@ impl Map {
         }
     }
 
-    /// Holds the entry that was found; `None` if there are as many holds as there can be.
-    fn pin(&self, shard: &Locked<'_>, (offset, entry): (u64, Entry<'_>)) -> Result<Option<Pinned>> {
+    /// Holds the entry that was found; `None` if all holds of the shard are in use.
+    fn pin(
+        &self,
+        shard: &LockedShard<'_>,
+        (offset, entry): (u64, Entry<'_>),
+    ) -> Result<Option<Pinned>> {
         let owner = self.core.owner();
-        let held = self.core.hold(shard, Kind::Pin, offset, owner)?;
+        let held = self.core.hold(shard, HoldKind::Pin, offset, owner)?;
         let value = entry.pointed();
         Ok(held.map(|held| Pinned {
             shard: shard.store.index,
@@ -155,40 +156,45 @@ impl Map {
     /// # Errors
     /// `Invalid` if it has ended, or is another process's; `Poisoned`, `Corrupt`.
     pub(crate) fn release(&self, pinned: &Pinned) -> Result<()> {
-        let another = || Error::invalid("view", "it was let go of, or is another process's");
+        let another = || {
+            Error::invalid(
+                "view",
+                "it was released already, or belongs to another process",
+            )
+        };
         if pinned.owner != self.core.owner() || pinned.shard >= SHARDS {
             return Err(another());
         }
         let shard = self.core.lock(pinned.shard)?;
-        let ours = |held: &Held| {
+        let ours = |held: &Hold| {
             held.index == pinned.index
                 && held.is_entry()
                 && (held.what, held.owner) == (pinned.offset, pinned.owner)
         };
         let held = shard.store.holds().all().find(ours).ok_or_else(another)?;
-        shard.store.let_go(&held)
+        shard.store.release(&held)
     }
 
-    /// Puts a large value: it is written while nobody waits for it, to a place that is held.
+    /// Puts a large value: it is written without the lock, to a place that is held.
     #[cold]
     pub(super) fn put_large(&self, pair: &Pair<'_>) -> Result<()> {
         let hash = self.core.hasher.hash(pair.key);
-        // Dated anew when it is published, by who was there then: this makes room for that.
+        // This makes room for the time of insertion, which is set when the entry is published.
         let dated = match self.is_ordered() {
-            true => pair.born(now_ns()),
+            true => pair.inserted_at(now_ns()),
             false => *pair,
         };
         let pair = &dated;
         let prepare = || self.prepare(hash, pair.size());
-        let Some(held) = self.core.or_again(prepare(), prepare)? else {
+        let Some(held) = self.core.retry_if_full(prepare(), prepare)? else {
             return self.put_at_once(pair);
         };
         let written = self.core.write_entry(held.what, pair);
         let put = written.and_then(|()| {
             self.core.change(pair.key, |shard, found| {
-                let mortal = pair.is_mortal();
-                shard.store.write_prepared(found, held.what, mortal)?;
-                // Published: it belongs to the table from here on.
+                let expiring = pair.is_expiring();
+                shard.store.write_prepared(found, held.what, expiring)?;
+                // Published: from here on it belongs to the table.
                 shard.store.holds().end(&held);
                 Ok(())
             })
@@ -196,17 +202,17 @@ impl Map {
         // Any other error means that the map is not to be touched again.
         if matches!(put, Err(Error::NoSpace { .. })) {
             let shard = self.core.lock(hash.shard as usize)?;
-            shard.store.let_go(&held)?;
+            shard.store.release(&held)?;
         }
         put
     }
 
-    /// A place for a large entry; `None` if there are as many holds as there can be.
-    fn prepare(&self, hash: Hash, bytes: u64) -> Result<Option<Held>> {
+    /// A place for a large entry; `None` if all holds of the shard are in use.
+    fn prepare(&self, hash: Hash, bytes: u64) -> Result<Option<Hold>> {
         let owner = self.core.owner();
         let shard = self.core.lock_for(hash)?;
         let place = shard.store.slabs().allocate(bytes)?;
-        let held = self.core.hold(&shard, Kind::Kept, place, owner)?;
+        let held = self.core.hold(&shard, HoldKind::Kept, place, owner)?;
         if held.is_none() {
             shard.store.slabs().free(place)?;
         }

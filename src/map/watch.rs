@@ -1,12 +1,12 @@
-//! Waiting for a key, or anything, to change.
+//! Waiting for a change of one key or of the whole map.
 //!
-//! Every change gives its shard a new version under the shard's lock, and then wakes those who
-//! sleep on the shard's event, or on the map's. That costs a look at two words where nobody sleeps.
-//! Who changes something and is killed before it tells is not missed: sleeps are short.
+//! Every change gives its shard a new version under the shard's lock, and then wakes the waiters on
+//! the shard's event and on the map's. If there are none, that costs two loads. A change whose process
+//! is killed before it wakes them is noticed too, since sleeps are short.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Map;
+use super::ops::Map;
 use crate::Timeout;
 use crate::copy::{Room, room};
 use crate::error::Result;
@@ -32,11 +32,11 @@ impl Watched<'_> {
 }
 
 impl Map {
-    /// [`get`](Self::get), and how to know for how long what was copied is good: for keys that are
-    /// read much more often than anything near them changes.
+    /// [`get`](Self::get), with a means to check later whether the copied value is still current. For
+    /// keys that are read much more often than the keys near them change.
     ///
-    /// Other keys of the same sixty-fourth of the map count as near. Nothing to watch where any of
-    /// them expires: what is over is not a change.
+    /// The keys in the same one of the map's 64 parts are near. If one of them can expire there is
+    /// nothing to watch, because an expiry is not a change.
     ///
     /// ```
     /// # use shoal::Map;
@@ -67,15 +67,18 @@ impl Map {
         key: &[u8],
         buf: &mut Room,
     ) -> Result<Option<(usize, Option<Watched<'_>>)>> {
-        let (word, mortal) = self.core.watched(self.core.hasher.hash(key));
-        // SYNC: while a change is under way, from before its number is there until after all of it
-        // is, `get` waits (see `seq`). So a value read after this number is not older than it.
+        let (word, expiring) = self.core.watched(self.core.hasher.hash(key));
+        // SYNC: `get` waits while a change is under way, from before the new version is stored until
+        // the change is complete (see `seq`). So a value read after this load is not older than it.
         let seen = word.load(Ordering::SeqCst);
         let Some(len) = self.get_into(key, buf)? else {
             return Ok(None);
         };
-        let is_mortal = mortal.load(Ordering::SeqCst) != 0;
-        Ok(Some((len, (!is_mortal).then_some(Watched { word, seen }))))
+        let is_expiring = expiring.load(Ordering::SeqCst) != 0;
+        Ok(Some((
+            len,
+            (!is_expiring).then_some(Watched { word, seen }),
+        )))
     }
 
     /// A number that grows with every change of the map, to [wait](Self::wait_change) for the
@@ -86,7 +89,7 @@ impl Map {
 
     /// Waits until the map's [version](Self::version) is not `seen`, and returns what it is.
     ///
-    /// What was changed, it does not tell. Keys whose time is over count once they are removed.
+    /// It does not say what changed. An expired key counts as a change once it is removed.
     ///
     /// # Errors
     /// `Timeout`; `Interrupted` when a signal handler ran; `Detached`; `Poisoned`, `Corrupt`.
@@ -122,7 +125,7 @@ impl Map {
     /// # Ok::<(), shoal::Error>(())
     /// ```
     ///
-    /// Changes that follow each other quickly may be seen as one.
+    /// Several changes in quick succession may be seen as one.
     ///
     /// # Errors
     /// As for [`wait_change`](Self::wait_change).

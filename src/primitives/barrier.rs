@@ -1,20 +1,21 @@
-//! A barrier: a number of processes wait until all of them are there.
+//! A barrier: a fixed number of processes wait until all of them have arrived.
 //!
 //! ```text
 //! offset  size  field    written by          invariant
-//!      0    64  lock                         guards all that follows, but for `turned`
-//!     64     8  turn     the lock's owner    says which round it is, and how the last ended
+//!      0    64  lock                         guards all that follows, but for `ended`
+//!     64     8  round    the lock's owner    which round it is, and how the last one ended
 //!     72     8  parties  creator             constant; at least 1
-//!     80    12  turned   everybody           those who come while a round is full
-//!     96        roster   the lock's owner    who waits in this round
+//!     80    12  ended    everybody           processes that arrive while a round is full sleep here
+//!     96        waiters  the lock's owner    which processes wait in this round
 //!
-//! turn       bit 0    broken: every wait fails until it is reset
+//! round      bit 0    broken: every wait fails until the barrier is reset
 //!            bit 1    the last round was broken
-//!            2..64    the round
-//! number of a place   bits 0..16: how many came before; the rest: the round
+//!            2..64    number of the round
+//! number of a waiter  bits 0..16: how many arrived before it; the rest: number of the round
 //! ```
-//! A round ends by one store of `turn`. What those who wait are told follows from it: should the
-//! one that tells them die, the heir of the lock tells whoever still waits in an older round.
+//! A round ends by one store of `round`. The state of its waiters follows from that word: if the
+//! process that notifies them dies, the next owner of the lock notifies every waiter that is still
+//! in an older round.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -28,29 +29,29 @@ use crate::sync::{
 use crate::sys::clock::Deadline;
 
 use super::object;
-use super::roster::{BROKEN, Place, Roster, TOLD};
+use super::waiters::{BROKEN, NOTIFIED, Waiter, WaiterTable};
 
 const LAYOUT: u64 = 0x4241_5252_0000_0002;
 
-/// Half of those who can wait: some of the round before may not have left yet.
+/// Half of the waiter table: some waiters of the round before may not have left yet.
 const MOST: u64 = 512;
 
 #[repr(C)]
-struct State {
+struct BarrierState {
     lock: LockCell,
-    turn: AtomicU64,
+    round: AtomicU64,
     parties: AtomicU64,
-    turned: EventCell,
+    ended: EventCell,
     _unused: u32,
-    roster: Roster,
+    waiters: WaiterTable,
 }
 
-const _: () = assert!(std::mem::offset_of!(State, turn) == 64);
-const _: () = assert!(std::mem::offset_of!(State, turned) == 80);
-const _: () = assert!(std::mem::offset_of!(State, roster) == 96);
+const _: () = assert!(std::mem::offset_of!(BarrierState, round) == 64);
+const _: () = assert!(std::mem::offset_of!(BarrierState, ended) == 80);
+const _: () = assert!(std::mem::offset_of!(BarrierState, waiters) == 96);
 
 // SAFETY: `repr(C)`, shared structures only; `_unused` is never looked at.
-unsafe impl Shared for State {}
+unsafe impl Shared for BarrierState {}
 
 const IS_BROKEN: u64 = 1;
 const WAS_BROKEN: u64 = 2;
@@ -60,16 +61,16 @@ const WAS_BROKEN: u64 = 2;
 pub struct Arrival {
     /// The place, for [`Barrier::sleep`].
     pub place: u32,
-    /// How many came before: 0 to one less than there are parties.
+    /// How many arrived before: 0 to one less than there are parties.
     pub index: u32,
-    /// Whether all are there now: it is for the caller to [open](Barrier::release) the barrier.
+    /// Whether all have arrived: the caller has to [open](Barrier::release) the barrier.
     pub last: bool,
 }
 
 /// A meeting point for a fixed number of processes or threads, used round after round.
 ///
-/// When one that waits dies, or its time is up, the barrier is *broken*: all who wait, and all
-/// who come, get the error `Poisoned` until somebody [resets](Self::reset) it.
+/// When a waiter dies, or its time is up, the barrier is *broken*: all waiters, and all that
+/// arrive later, get the error `Poisoned` until a process [resets](Self::reset) it.
 ///
 /// A handle is [`Send`] and [`Sync`] and survives `fork`. The last handle of all processes
 /// removes the barrier, unless it was created [persistent](Options::persistent).
@@ -87,7 +88,7 @@ pub struct Arrival {
 /// # Ok::<(), shoal::Error>(())
 /// ```
 pub struct Barrier {
-    state: SharedRef<State>,
+    state: SharedRef<BarrierState>,
     mutex: RobustMutex,
     policy: WaitPolicy,
     // Last: the others point into it.
@@ -103,15 +104,15 @@ impl Barrier {
         Self::with_options(Some(name), 1, &Options::open())
     }
 
-    /// Opens or creates a barrier as `options` say, which have no sizes. A new one is for
-    /// `parties`, from 1 to 512.
+    /// Opens or creates a barrier as `options` say. Options of size do not apply. A new one
+    /// is for `parties`, from 1 to 512.
     ///
     /// # Errors
     /// As for [`open`](Self::open); `Exists` with [`Options::exclusive`]; `NoSpace`; `Invalid`
     /// or `TooMany` number of parties.
     pub fn with_options(name: Option<&str>, parties: u64, options: &Options) -> Result<Self> {
         if options.create && parties == 0 {
-            return Err(Error::invalid("parties", "a barrier is for one at least"));
+            return Err(Error::invalid("parties", "a barrier needs at least one"));
         }
         if parties > MOST {
             return Err(Error::TooMany {
@@ -120,7 +121,7 @@ impl Barrier {
                 limit: MOST,
             });
         }
-        let init = |state: &State| {
+        let init = |state: &BarrierState| {
             state.parties.store(parties, Ordering::Relaxed);
             Ok(())
         };
@@ -140,12 +141,12 @@ impl Barrier {
         self.segment.name()
     }
 
-    /// How many meet here.
+    /// How many processes or threads a round needs.
     pub fn parties(&self) -> u64 {
         self.state.parties.load(Ordering::Relaxed)
     }
 
-    /// The same, if it is a number that can ever be there.
+    /// The same, if a barrier can have so many.
     fn checked_parties(&self) -> Result<u64> {
         match self.parties() {
             parties @ 1..=MOST => Ok(parties),
@@ -153,38 +154,42 @@ impl Barrier {
         }
     }
 
-    fn turn(&self) -> u64 {
-        self.state.turn.load(Ordering::Acquire)
+    fn round(&self) -> u64 {
+        self.state.round.load(Ordering::Acquire)
     }
 
     fn enter(&self) -> Result<Guard<'_>> {
-        object::enter(&self.mutex, || self.tell())
+        object::enter(&self.mutex, || self.notify())
     }
 
-    /// Tells those who wait in a round that is over how it ended. With the lock.
-    fn tell(&self) {
-        let turn = self.turn();
-        let state = if turn & WAS_BROKEN == 0 { TOLD } else { BROKEN };
-        for place in self.state.roster.waiting() {
-            if place.number() >> 16 != (turn >> 2) & (u64::MAX >> 16) {
-                place.tell(state);
+    /// Notifies the waiters of rounds that have ended. The caller has the lock.
+    fn notify(&self) {
+        let round = self.round();
+        let state = if round & WAS_BROKEN == 0 {
+            NOTIFIED
+        } else {
+            BROKEN
+        };
+        for place in self.state.waiters.waiting() {
+            if place.number() >> 16 != (round >> 2) & (u64::MAX >> 16) {
+                place.set_state(state);
                 place.wake();
             }
         }
-        self.state.turned.notify_all();
+        self.state.ended.notify_all();
     }
 
-    /// Ends the round. With the lock.
+    /// Ends the round. The caller has the lock.
     fn end_round(&self, flags: u64) {
-        let next = (self.turn() >> 2).wrapping_add(1) << 2 | flags;
-        self.state.turn.store(next, Ordering::SeqCst);
+        let next = (self.round() >> 2).wrapping_add(1) << 2 | flags;
+        self.state.round.store(next, Ordering::SeqCst);
         crash_point!();
-        self.tell();
+        self.notify();
     }
 
-    /// Breaks the barrier if one of those who wait is dead. With the lock.
-    fn check_on_waiters(&self) -> Result<()> {
-        for place in self.state.roster.waiting() {
+    /// Breaks the barrier if a waiter is dead. The caller has the lock.
+    fn check_waiters(&self) -> Result<()> {
+        for place in self.state.waiters.waiting() {
             if !place.lives(&self.segment)? {
                 self.end_round(IS_BROKEN | WAS_BROKEN);
                 return Ok(());
@@ -193,18 +198,18 @@ impl Barrier {
         Ok(())
     }
 
-    /// Waits until all are there, and says how many came before the caller.
+    /// Waits until all have arrived, and returns how many arrived before the caller.
     ///
     /// # Errors
-    /// `Poisoned` if the barrier is broken, which it is when the time of one is up or one dies;
-    /// `Interrupted` when a signal handler ran: then the caller has not come; `Timeout` when it has
-    /// not come because those of the round before had not yet left.
+    /// `Poisoned` if the barrier is broken, which happens when a waiter's time is up or it dies;
+    /// `Interrupted` when a signal handler ran: the caller then counts as not arrived; `Timeout` when
+    /// it could not arrive because waiters of the round before had not left yet.
     pub fn wait(&self, timeout: Timeout) -> Result<u32> {
         self.wait_with(timeout, || {})
     }
 
-    /// As [`wait`](Self::wait); the last one to come runs `action` before it lets all go on. If
-    /// that panics, the barrier breaks.
+    /// As [`wait`](Self::wait); the last one to arrive runs `action` before it opens the barrier. If
+    /// `action` panics, the barrier breaks.
     ///
     /// # Errors
     /// The same.
@@ -238,9 +243,9 @@ impl Barrier {
         }
     }
 
-    /// The first part of a wait, for those who wait piecewise: comes to the barrier. The last to
-    /// come then [opens](Self::release) it, the others [`sleep`](Self::sleep) until it does. Waits
-    /// only while the round before has not ended.
+    /// The first step of a wait in steps: arrives at the barrier. The last one to arrive then
+    /// [opens](Self::release) it; the others [`sleep`](Self::sleep) until it does. Waits only while
+    /// the round before has not ended.
     ///
     /// # Errors
     /// `Poisoned` if the barrier is broken; `Timeout`; `Interrupted`.
@@ -251,12 +256,12 @@ impl Barrier {
     fn arrive_until(&self, deadline: Deadline) -> Result<Arrival> {
         loop {
             let guard = self.enter()?;
-            let turn = self.turn();
-            if turn & IS_BROKEN != 0 {
+            let round = self.round();
+            if round & IS_BROKEN != 0 {
                 return Err(broken());
             }
-            let roster = &self.state.roster;
-            let mut taken: Vec<_> = roster.waiting().map(|it| it.number() & 0xffff).collect();
+            let waiters = &self.state.waiters;
+            let mut taken: Vec<_> = waiters.waiting().map(|it| it.number() & 0xffff).collect();
             let parties = self.checked_parties()?;
             if (taken.len() as u64) < parties {
                 taken.sort_unstable();
@@ -264,33 +269,33 @@ impl Barrier {
                 let index = free.map_or(taken.len() as u64, |(at, _)| at);
                 let last = taken.len() as u64 + 1 == parties;
                 if last {
-                    self.check_on_waiters()?;
-                    if self.turn() != turn {
+                    self.check_waiters()?;
+                    if self.round() != round {
                         return Err(broken());
                     }
                 }
-                let number = (turn >> 2) << 16 | index;
-                let place = roster.enter(&self.segment, Some(number))?;
+                let number = (round >> 2) << 16 | index;
+                let place = waiters.enter(&self.segment, Some(number))?;
                 let index = index as u32;
                 return Ok(Arrival { place, index, last });
             }
-            self.check_on_waiters()?;
+            self.check_waiters()?;
             drop(guard);
-            let turned = || self.turn() != turn;
+            let ended = || self.round() != round;
             let nap_ns = Nap::FIRST.ns();
             self.policy
-                .sleep(&self.state.turned, nap_ns, deadline, turned)?;
+                .sleep(&self.state.ended, nap_ns, deadline, ended)?;
         }
     }
 
-    /// For the last one to come: lets all go on.
+    /// Opens the barrier, for the last one to arrive: all waiters continue.
     ///
     /// # Errors
-    /// `Poisoned` if the barrier was broken meanwhile; `Invalid` if the place is not this
-    /// process's.
+    /// `Poisoned` if the barrier was broken meanwhile; `Invalid` if the place belongs to
+    /// another process.
     pub fn release(&self, place: u32) -> Result<()> {
         let _guard = self.enter()?;
-        let place = self.state.roster.own(&self.segment, place)?;
+        let place = self.state.waiters.own(&self.segment, place)?;
         let result = outcome(place);
         if result.is_none() {
             self.end_round(0);
@@ -299,7 +304,7 @@ impl Barrier {
         result.unwrap_or(Ok(()))
     }
 
-    /// Sleeps until the barrier opens or breaks, and gives up the place then.
+    /// Sleeps until the barrier opens or breaks, and then gives up the place.
     ///
     /// # Errors
     /// `Poisoned` if the barrier is broken. `Timeout`, `Interrupted`: the caller still has its
@@ -309,10 +314,10 @@ impl Barrier {
     }
 
     fn sleep_until(&self, at: u32, deadline: Deadline) -> Result<()> {
-        let place = self.state.roster.own(&self.segment, at)?;
+        let place = self.state.waiters.own(&self.segment, at)?;
         place.sleep(&self.policy, deadline, || {
             let _guard = self.enter()?;
-            self.check_on_waiters()
+            self.check_waiters()
         })?;
         self.leave(at)
     }
@@ -320,11 +325,11 @@ impl Barrier {
     /// Gives up waiting, which breaks the barrier, unless the round is over.
     ///
     /// # Errors
-    /// `Poisoned` unless the round ended well before; `Invalid` if the place is not this
-    /// process's.
+    /// `Poisoned` unless the round has ended before without breaking; `Invalid` if the place belongs to
+    /// another process.
     pub fn give_up(&self, place: u32) -> Result<()> {
         let _guard = self.enter()?;
-        let place = self.state.roster.own(&self.segment, place)?;
+        let place = self.state.waiters.own(&self.segment, place)?;
         if outcome(place).is_none() {
             self.end_round(IS_BROKEN | WAS_BROKEN);
         }
@@ -333,26 +338,29 @@ impl Barrier {
         result.unwrap_or_else(|| Err(broken()))
     }
 
-    /// Leaves as if the caller had not come, which is a `Timeout`, unless the round is over.
+    /// Leaves as if the caller had not arrived, unless the round is over.
+    ///
+    /// # Errors
+    /// `Timeout` if the round is not over.
     fn leave(&self, place: u32) -> Result<()> {
         let _guard = self.enter()?;
-        let place = self.state.roster.own(&self.segment, place)?;
+        let place = self.state.waiters.own(&self.segment, place)?;
         let result = outcome(place);
         place.free();
         result.unwrap_or(Err(Error::Timeout))
     }
 
-    /// Breaks the barrier, for those who wait and those who come.
+    /// Breaks the barrier: all waiters, and all that arrive later, get `Poisoned`.
     ///
     /// # Errors
-    /// That of the lock, only.
+    /// `Poisoned` if the lock was given up.
     pub fn abort(&self) -> Result<()> {
         let _guard = self.enter()?;
         self.end_round(IS_BROKEN | WAS_BROKEN);
         Ok(())
     }
 
-    /// Makes a broken barrier whole. Those who wait get the error of a broken one.
+    /// Makes a broken barrier usable again. Its current waiters get `Poisoned`.
     ///
     /// # Errors
     /// As for [`abort`](Self::abort).
@@ -364,28 +372,28 @@ impl Barrier {
 
     /// Whether the barrier is broken.
     pub fn is_broken(&self) -> bool {
-        self.turn() & IS_BROKEN != 0
+        self.round() & IS_BROKEN != 0
     }
 
-    /// How many living processes and threads wait: the kernel is asked about each process.
+    /// How many living processes and threads wait. Asks the kernel about each process.
     ///
     /// # Errors
-    /// That of the lock.
+    /// As for [`abort`](Self::abort).
     pub fn waiting(&self) -> Result<usize> {
         let _guard = self.enter()?;
-        self.state.roster.count_living(&self.segment)
+        self.state.waiters.count_living(&self.segment)
     }
 
     /// Ends the waits through this handle, as [`Queue::end_waits`](crate::Queue::end_waits).
     /// A thread that waited here gives up its place, which breaks the barrier.
     pub fn end_waits(&self) {
-        if self.policy.waits.end([&self.state.turned]) {
+        if self.policy.waits.end([&self.state.ended]) {
             let mark = self.policy.waits.mark();
-            self.state.roster.nudge(&self.segment, mark);
+            self.state.waiters.wake_own(&self.segment, mark);
         }
     }
 
-    /// Removes the name of a barrier. Those who have it open keep it.
+    /// Removes the name of a barrier. Processes that have it open keep it.
     ///
     /// # Errors
     /// `NotFound`; `WrongKind` if the name is not a barrier's; `Permission`.
@@ -405,9 +413,9 @@ impl EndWaits for Barrier {
 }
 
 /// How the round of a place ended, if it has.
-fn outcome(place: &Place) -> Option<Result<()>> {
+fn outcome(place: &Waiter) -> Option<Result<()>> {
     match place.state() {
-        TOLD => Some(Ok(())),
+        NOTIFIED => Some(Ok(())),
         BROKEN => Some(Err(broken())),
         _ => None,
     }

@@ -1,14 +1,15 @@
-//! A condition: those who wait for a change, and those who tell of it.
+//! A condition: processes wait for a change, and others notify them of it.
 //!
 //! ```text
 //! offset  size  field   written by          invariant
-//!      0    64  lock                        guards the roster; not the program's lock
-//!     64        roster  the lock's owner    who waits, in which order, and who was told
+//!      0    64  lock                        guards the waiters; not the program's lock
+//!     64        waiters the lock's owner    which processes wait, in which order, and which are
+//!                                           notified
 //! ```
-//! A waiter takes its place before it lets go of the program's lock, and gives it up only when
-//! it has that lock again. So a notification that was meant for one who died before that is
-//! seen by the others, at the end of a slice, and passed on. One who holds the lock when it dies
-//! leaves the news with the lock.
+//! A waiter takes its entry before it releases the program's lock, and gives the entry up only when
+//! it has that lock again. If it is notified and dies before that, the other waiters find the
+//! notification at the end of a slice and pass it on. If it dies later, it holds the program's lock,
+//! whose next owner is told of the death.
 
 use std::sync::atomic::Ordering;
 
@@ -21,34 +22,34 @@ use crate::sys::clock::Deadline;
 
 use super::lock::Lock;
 use super::object;
-use super::roster::{Roster, TOLD};
+use super::waiters::{NOTIFIED, WaiterTable};
 
 const LAYOUT: u64 = 0x434f_4e44_0000_0002;
 
 #[repr(C)]
-struct State {
+struct ConditionState {
     lock: LockCell,
-    roster: Roster,
+    waiters: WaiterTable,
 }
 
-const _: () = assert!(std::mem::offset_of!(State, roster) == 64);
+const _: () = assert!(std::mem::offset_of!(ConditionState, waiters) == 64);
 
 // SAFETY: `repr(C)`, shared structures only.
-unsafe impl Shared for State {}
+unsafe impl Shared for ConditionState {}
 
 /// How a wait for a [`Condition`] ended. The lock is held again in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wake {
-    /// Whether somebody notified; if not, the time was up.
+    /// Whether it was notified; if not, the time was up.
     pub notified: bool,
-    /// Whether the lock came from one who died with it.
+    /// Whether the lock was taken over from an owner that died.
     pub taken: Acquisition,
 }
 
 /// Waiting for a change of something that a [`Lock`] guards.
 ///
-/// A notification reaches a living waiter if there is one: the dead are passed over, and what
-/// one was told before it died is told to another. Notifying never waits for a waiter.
+/// A notification reaches a living waiter if there is one: dead ones are skipped, and the
+/// notification of a waiter that dies is passed on to another. Notifying does not wait.
 ///
 /// A handle is [`Send`] and [`Sync`] and survives `fork`. The last handle of all processes
 /// removes the condition, unless it was created [persistent](Options::persistent).
@@ -61,7 +62,7 @@ pub struct Wake {
 ///     let guard = lock.lock(Timeout::Infinite)?;
 ///     scope.spawn(|| {
 ///         let _guard = lock.lock(Timeout::Infinite)?;
-///         changed.notify(1) // after the wait below has begun, which lets go of the lock
+///         changed.notify(1) // after the wait below has begun, which releases the lock
 ///     });
 ///     assert!(changed.wait(&lock, Timeout::Infinite)?.notified);
 ///     drop(guard);
@@ -70,7 +71,7 @@ pub struct Wake {
 /// # Ok::<(), shoal::Error>(())
 /// ```
 pub struct Condition {
-    state: SharedRef<State>,
+    state: SharedRef<ConditionState>,
     mutex: RobustMutex,
     policy: WaitPolicy,
     // Last: the others point into it.
@@ -86,7 +87,7 @@ impl Condition {
         Self::with_options(Some(name), &Options::open())
     }
 
-    /// Creates a condition under a name nobody else has.
+    /// Creates a condition under a name that no other object has.
     ///
     /// # Errors
     /// `NoSpace`.
@@ -94,12 +95,12 @@ impl Condition {
         Self::with_options(None, &Options::create())
     }
 
-    /// Opens or creates a condition as `options` say, which have no sizes.
+    /// Opens or creates a condition as `options` say. Options of size do not apply.
     ///
     /// # Errors
     /// As for [`open`](Self::open); `Exists` with [`Options::exclusive`]; `NoSpace`.
     pub fn with_options(name: Option<&str>, options: &Options) -> Result<Self> {
-        let init = |_: &State| Ok(());
+        let init = |_: &ConditionState| Ok(());
         let (segment, state) = object::open(name, options, (Kind::Condition, LAYOUT), init)?;
         // SAFETY: initialised before it was published; the segment is the last field.
         let mutex = unsafe { RobustMutex::attach(&state.lock, segment.peers()) };
@@ -117,22 +118,22 @@ impl Condition {
     }
 
     fn enter(&self) -> Result<Guard<'_>> {
-        // Every place is changed by one store, and nothing is derived.
+        // Every entry is changed by one store, and nothing is derived.
         object::enter(&self.mutex, || ())
     }
 
-    /// Lets go of `lock`, which the caller has, waits until notified, and takes it again: as
-    /// often as the caller had it. All waiters of a condition use the same lock.
+    /// Releases `lock`, which the caller has, waits until notified, and takes the lock again, with as
+    /// many levels as before. All waiters of a condition use the same lock.
     ///
     /// # Errors
     /// `Invalid` if the lock is not held, or not by this thread if it is recursive;
     /// `Interrupted` when a signal handler ran, and `Detached` when the [waits through this
-    /// handle](Self::end_waits) were ended, with the lock held again; `Exhausted` if a thousand wait
-    /// already. `Detached`, and the lock is not held, if the waits through the lock's handle were
+    /// handle](Self::end_waits) were ended, with the lock held again; `Exhausted` if 1024 wait
+    /// already. `Detached`, without the lock, if the waits through the lock's handle were
     /// ended.
     pub fn wait(&self, lock: &Lock, timeout: Timeout) -> Result<Wake> {
         let deadline = Deadline::after(timeout);
-        // Until the lock is taken again, whatever is told before.
+        // Until the lock is taken again, also after a notification.
         let _inside = self.policy.waits.enter();
         let place = self.enlist()?;
         let depth = match lock.release_all() {
@@ -151,13 +152,13 @@ impl Condition {
         let taken = lock.take_back(depth);
         let mut notified = self.leave(place)?;
         if notified && (detached || taken.is_err()) {
-            // This one does not act on it.
+            // The caller does not learn of it.
             self.notify(1)?;
             notified = false;
         }
         let taken = taken?;
         match slept {
-            // Else there are news of the lock, or of what it guards.
+            // Otherwise the caller has to learn of the notification, or of the dead owner.
             Err(err @ (Error::Interrupted | Error::Detached))
                 if !notified && taken == Acquisition::Clean =>
             {
@@ -170,31 +171,31 @@ impl Condition {
         }
     }
 
-    /// The first part of a wait, for those who wait piecewise: takes a place, while the lock is
-    /// held. Then release the lock, [`sleep`](Self::sleep), take the lock, and
+    /// The first step of a wait in steps: takes a place while the caller holds the lock. The next
+    /// steps are: release the lock, [`sleep`](Self::sleep), take the lock, and
     /// [`leave`](Self::leave).
     ///
     /// # Errors
-    /// `Exhausted` if a thousand wait already.
+    /// `Exhausted` if 1024 wait already.
     pub fn enlist(&self) -> Result<u32> {
         let guard = self.enter()?;
-        if self.state.roster.is_full() {
-            // Or the place of one who died would be taken over with what that one was told.
+        if self.state.waiters.is_full() {
+            // Otherwise a dead waiter's entry would be taken over, and its notification lost.
             self.pass_on(&guard)?;
         }
-        self.state.roster.enter(&self.segment, None)
+        self.state.waiters.enter(&self.segment, None)
     }
 
-    /// Sleeps until the place was notified.
+    /// Sleeps until the place is notified.
     ///
     /// # Errors
-    /// `Timeout`; `Interrupted`; `Invalid` if the place is not this process's.
+    /// `Timeout`; `Interrupted`; `Invalid` if the place belongs to another process.
     pub fn sleep(&self, place: u32, timeout: Timeout) -> Result<()> {
         self.sleep_until(place, Deadline::after(timeout))
     }
 
     fn sleep_until(&self, place: u32, deadline: Deadline) -> Result<()> {
-        let place = self.state.roster.own(&self.segment, place)?;
+        let place = self.state.waiters.own(&self.segment, place)?;
         place
             .sleep(&self.policy, deadline, || self.pass_on(&self.enter()?))
             .map(drop)
@@ -203,26 +204,27 @@ impl Condition {
     /// Gives up the place, and says whether it was notified.
     ///
     /// # Errors
-    /// `Invalid` if the place is not this process's.
+    /// `Invalid` if the place belongs to another process.
     pub fn leave(&self, place: u32) -> Result<bool> {
         let _guard = self.enter()?;
-        let place = self.state.roster.own(&self.segment, place)?;
-        let notified = place.state() == TOLD;
+        let place = self.state.waiters.own(&self.segment, place)?;
+        let notified = place.state() == NOTIFIED;
         place.free();
         Ok(notified)
     }
 
-    /// Wakes at most `count` of those who wait, the longest waiting first. Call it with the lock
-    /// held, or a change may slip between a waiter's look and its wait.
+    /// Wakes at most `count` waiters, the longest waiting first. Call it with the lock held:
+    /// otherwise a waiter may check the state before the change and begin to wait after the
+    /// notification.
     ///
     /// # Errors
     /// `Poisoned`.
     pub fn notify(&self, count: u32) -> Result<()> {
         let _guard = self.enter()?;
-        self.tell(count, u64::MAX)
+        self.notify_before(count, u64::MAX)
     }
 
-    /// Wakes all who wait.
+    /// Wakes all waiters.
     ///
     /// # Errors
     /// `Poisoned`.
@@ -230,11 +232,11 @@ impl Condition {
         self.notify(u32::MAX)
     }
 
-    /// Tells `count` living waiters of those who came before the number `end`. With the lock.
-    fn tell(&self, count: u32, end: u64) -> Result<()> {
-        let roster = &self.state.roster;
-        // Each number is read once: a sort may panic where they change meanwhile.
-        let numbered = roster.waiting().map(|it| (it.number(), it));
+    /// Notifies `count` living waiters whose numbers are below `end`. The caller has the lock.
+    fn notify_before(&self, count: u32, end: u64) -> Result<()> {
+        let waiters = &self.state.waiters;
+        // Each number is read once: a sort may panic if they change meanwhile.
+        let numbered = waiters.waiting().map(|it| (it.number(), it));
         let mut waiting: Vec<_> = numbered.filter(|(number, _)| *number < end).collect();
         waiting.sort_unstable_by_key(|(number, _)| *number);
         let mut left = count;
@@ -243,9 +245,9 @@ impl Condition {
                 break;
             }
             if place.lives(&self.segment)? {
-                // Should it die, this is for those who were there by now.
-                place.number.store(roster.next(), Ordering::Relaxed);
-                place.tell(TOLD);
+                // If it dies, the notification goes to one that waits already now.
+                place.number.store(waiters.next(), Ordering::Relaxed);
+                place.set_state(NOTIFIED);
                 place.wake();
                 left -= 1;
             } else {
@@ -255,37 +257,37 @@ impl Condition {
         Ok(())
     }
 
-    /// Tells others what somebody was told who died before it could act on it.
+    /// Passes on the notifications of waiters that died before they could act on them.
     fn pass_on(&self, _guard: &Guard<'_>) -> Result<()> {
-        for place in self.state.roster.places() {
-            if place.state() == TOLD && !place.lives(&self.segment)? {
-                // Told first: killed in between, one more is told than need be.
-                self.tell(1, place.number())?;
+        for place in self.state.waiters.entries() {
+            if place.state() == NOTIFIED && !place.lives(&self.segment)? {
+                // Notified first: a kill in between notifies one waiter too many, not one too few.
+                self.notify_before(1, place.number())?;
                 place.free();
             }
         }
         Ok(())
     }
 
-    /// How many wait and have not been notified. The dead do not count: the kernel is asked about
+    /// How many living processes and threads wait and are not notified yet. Asks the kernel about
     /// each process.
     ///
     /// # Errors
     /// `Poisoned`.
     pub fn waiting(&self) -> Result<usize> {
         let _guard = self.enter()?;
-        self.state.roster.count_living(&self.segment)
+        self.state.waiters.count_living(&self.segment)
     }
 
     /// Ends the waits through this handle, as [`Queue::end_waits`](crate::Queue::end_waits).
     pub fn end_waits(&self) {
         if self.policy.waits.end([]) {
             let mark = self.policy.waits.mark();
-            self.state.roster.nudge(&self.segment, mark);
+            self.state.waiters.wake_own(&self.segment, mark);
         }
     }
 
-    /// Removes the name of a condition. Those who have it open keep it.
+    /// Removes the name of a condition. Processes that have it open keep it.
     ///
     /// # Errors
     /// `NotFound`; `WrongKind` if the name is not a condition's; `Permission`.

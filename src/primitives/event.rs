@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! offset  size  field    written by       invariant
-//!      0     4  turns    set and clear    odd while it is set; only grows
-//!      4    12  changed  everybody        those who wait
+//!      0     4  changes  set and clear    odd while it is set; only grows
+//!      4    12  changed  everybody        waiters sleep here
 //! ```
-//! Who waits remembers an even number and waits until it is another one. So a wait that began
-//! before a set ends, even if the event was cleared again at once.
+//! A waiter reads an even number and waits until the number is another one. So a wait that began
+//! before the event was set ends, even if the event is cleared again at once.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -22,20 +22,20 @@ use super::object;
 const LAYOUT: u64 = 0x4556_4e54_0000_0001;
 
 #[repr(C)]
-struct State {
-    turns: AtomicU32,
+struct EventState {
+    changes: AtomicU32,
     changed: EventCell,
 }
 
-const _: () = assert!(std::mem::offset_of!(State, changed) == 4);
+const _: () = assert!(std::mem::offset_of!(EventState, changed) == 4);
 
 // SAFETY: `repr(C)`, atomics only.
-unsafe impl Shared for State {}
+unsafe impl Shared for EventState {}
 
 /// Something that has happened or not, which processes and threads wait for.
 ///
-/// Setting and clearing are one exchange each: a process that is killed has done it or not, and
-/// nobody is held up by a dead waiter.
+/// Setting and clearing are one exchange each: a process that is killed has done it or not. A dead
+/// waiter delays no other process.
 ///
 /// A handle is [`Send`] and [`Sync`] and survives `fork`. The last handle of all processes
 /// removes the event, unless it was created [persistent](Options::persistent).
@@ -51,7 +51,7 @@ unsafe impl Shared for State {}
 /// # Ok::<(), shoal::Error>(())
 /// ```
 pub struct Event {
-    state: SharedRef<State>,
+    state: SharedRef<EventState>,
     policy: WaitPolicy,
     // Last: `state` points into it.
     segment: Segment,
@@ -66,7 +66,7 @@ impl Event {
         Self::with_options(Some(name), &Options::open())
     }
 
-    /// Creates an event under a name nobody else has.
+    /// Creates an event under a name that no other object has.
     ///
     /// # Errors
     /// `NoSpace`.
@@ -74,13 +74,18 @@ impl Event {
         Self::with_options(None, &Options::create())
     }
 
-    /// Opens or creates an event as `options` say, which have no sizes. A new one is not set.
+    /// Opens or creates an event as `options` say. Options of size do not apply. A new one
+    /// is not set.
     ///
     /// # Errors
     /// As for [`open`](Self::open); `Exists` with [`Options::exclusive`]; `NoSpace`.
     pub fn with_options(name: Option<&str>, options: &Options) -> Result<Self> {
-        let (segment, state) =
-            object::open(name, options, (Kind::Event, LAYOUT), |_: &State| Ok(()))?;
+        let (segment, state) = object::open(
+            name,
+            options,
+            (Kind::Event, LAYOUT),
+            |_: &EventState| Ok(()),
+        )?;
         Ok(Self {
             state,
             policy: WaitPolicy::default(),
@@ -93,52 +98,52 @@ impl Event {
         self.segment.name()
     }
 
-    fn turns(&self) -> u32 {
-        self.state.turns.load(Ordering::Acquire)
+    fn changes(&self) -> u32 {
+        self.state.changes.load(Ordering::Acquire)
     }
 
-    /// Changes an even number of turns to an odd one, or back. True if it was as said.
-    fn turn(&self, from_odd: bool) -> bool {
-        let turns = &self.state.turns;
-        let next = |turns: u32| {
-            let odd = !turns.is_multiple_of(2);
-            (odd == from_odd).then(|| turns.wrapping_add(1))
+    /// Makes an even number odd, or an odd one even. True if the number was as expected.
+    fn toggle(&self, from_odd: bool) -> bool {
+        let changes = &self.state.changes;
+        let next = |changes: u32| {
+            let odd = !changes.is_multiple_of(2);
+            (odd == from_odd).then(|| changes.wrapping_add(1))
         };
-        turns
+        changes
             .fetch_update(Ordering::SeqCst, Ordering::Relaxed, next)
             .is_ok()
     }
 
-    /// Sets the event and wakes all who wait for it. Never waits.
+    /// Sets the event and wakes all waiters. Does not wait.
     pub fn set(&self) {
-        self.turn(false);
+        self.toggle(false);
         crash_point!();
         publish_fence();
-        // Even if it was set already: whoever set it may have died before this.
+        // Even if it was set already: the process that set it may have died before this.
         if self.state.changed.has_sleepers() {
             self.state.changed.notify_all();
         }
     }
 
-    /// The event is no longer set.
+    /// Clears the event.
     pub fn clear(&self) {
-        self.turn(true);
+        self.toggle(true);
     }
 
     /// Whether the event is set.
     pub fn is_set(&self) -> bool {
-        !self.turns().is_multiple_of(2)
+        !self.changes().is_multiple_of(2)
     }
 
-    /// Waits until the event is set, or was since the call began.
+    /// Waits until the event is set, or has been set since the call began.
     ///
     /// # Errors
     /// `Timeout`; `Interrupted` when a signal handler ran.
     pub fn wait(&self, timeout: Timeout) -> Result<()> {
-        let began = self.turns();
+        let began = self.changes();
         let happened = || {
-            let turns = self.turns();
-            turns != began || !turns.is_multiple_of(2)
+            let changes = self.changes();
+            changes != began || !changes.is_multiple_of(2)
         };
         if happened() {
             return Ok(());
@@ -160,7 +165,7 @@ impl Event {
         self.policy.waits.end([&self.state.changed]);
     }
 
-    /// Removes the name of an event. Those who have it open keep it.
+    /// Removes the name of an event. Processes that have it open keep it.
     ///
     /// # Errors
     /// `NotFound`; `WrongKind` if the name is not an event's; `Permission`.

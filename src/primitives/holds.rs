@@ -3,15 +3,14 @@
 //! ```text
 //! offset  size  field   written by          invariant
 //!      0     4  used    the lock's owner    no slot from here on was ever written
-//!      4     4  kept    the lock's owner    held by processes that have ended without giving it
-//!                                           back: nobody's, so no death returns it
-//!      8     8  slot 0  the lock's owner    bits 32..64: which sitter of the slot;
+//!      4     4  kept    the lock's owner    held by no process any more, and still taken: no death
+//!                                           returns it
+//!      8     8  slot 0  the lock's owner    bits 32..64: generation of the slot;
 //!                                           0..32: how much it holds
 //!     16     8  slot 1  …
 //! ```
-//! One word a slot, so that one store changes what its sitter holds. What a word says of a
-//! sitter that is gone, or has been followed by another, is held by the dead. All of it is
-//! guarded by the lock of the object it is part of.
+//! One word a slot, so that one store changes what its participant holds. A word whose generation
+//! has ended says what a dead participant holds. The lock of the object guards all of it.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -43,7 +42,7 @@ fn word(generation: u32, count: u32) -> u64 {
 impl Holds {
     fn slot(&self, owner: Owner) -> Result<&AtomicU64> {
         let slot = self.slots.get(usize::from(owner.slot));
-        slot.ok_or_else(|| Error::corrupt("a participant sits in no slot"))
+        slot.ok_or_else(|| Error::corrupt("a participant has no slot"))
     }
 
     fn in_use(&self) -> &[AtomicU64] {
@@ -62,7 +61,7 @@ impl Holds {
         })
     }
 
-    /// `owner` holds `count` from now on; returns how much less the dead hold in its place.
+    /// Records that `owner` holds `count`. Returns how much a dead participant held in this slot.
     #[inline]
     pub(super) fn set(&self, owner: Owner, count: u32) -> Result<u32> {
         let slot = self.slot(owner)?;
@@ -81,12 +80,12 @@ impl Holds {
         })
     }
 
-    /// What `owner` holds is nobody's from now on.
+    /// Makes what `owner` holds *kept*: taken, but held by no process.
     pub(super) fn keep(&self, owner: Owner) -> Result<()> {
         let held = self.count(owner)?;
         if held > 0 {
-            // In this order: a process that is killed between the two stores held nothing any
-            // more, so all of it returns, as if it had been killed before.
+            // In this order: a process that is killed between the two stores holds nothing, so all
+            // of it returns, as if it had been killed before both.
             self.set(owner, 0)?;
             let kept = self.kept.load(Ordering::Relaxed).saturating_add(held);
             self.kept.store(kept, Ordering::Relaxed);
@@ -95,8 +94,8 @@ impl Holds {
         Ok(())
     }
 
-    /// Takes at most `most` of what is nobody's, or else from one participant that holds any, and
-    /// returns how many; 0 if there is nothing.
+    /// Takes at most `most` of what is kept, or else of what one participant holds, and returns how
+    /// many; 0 if nothing is held.
     pub(super) fn take_from_any(&self, most: u32) -> u32 {
         let kept = self.kept.load(Ordering::Relaxed);
         let taken = kept.min(most);
@@ -117,7 +116,7 @@ impl Holds {
         0
     }
 
-    /// How much all hold together, with what is nobody's.
+    /// How much is held in all, including what is kept.
     pub(super) fn total(&self) -> u64 {
         let counts = self.in_use().iter();
         let held: u64 = counts
@@ -126,8 +125,8 @@ impl Holds {
         held + u64::from(self.kept.load(Ordering::Relaxed))
     }
 
-    /// Takes from the dead what they hold. True if that was anything.
-    pub(super) fn sweep(&self, segment: &Segment) -> Result<bool> {
+    /// Returns what dead participants hold. True if there was any.
+    pub(super) fn release_dead(&self, segment: &Segment) -> Result<bool> {
         let mut freed = false;
         for (slot, held) in self.in_use().iter().enumerate() {
             let word = held.load(Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! A lock, and a lock that its owner may take again.
+//! A lock, plain or recursive.
 
 use crate::Timeout;
 use crate::error::{Error, Result};
@@ -15,12 +15,12 @@ const LAYOUT: u64 = 0x4c4f_434b_0000_0002;
 ///
 /// A plain lock may be released by any process and thread; one made by
 /// [`recursive`](Self::recursive) only by the thread that has it, which may take it again and
-/// must release it as often. Waiting is a bounded spin and then a sleep in the kernel. There
-/// is no queue: who asks when the lock comes free gets it.
+/// must release it as often. Waiting is a bounded spin and then a sleep in the kernel. The lock
+/// is not fair: the first process that asks for a free lock gets it.
 ///
-/// **When the owner dies**, or gives up its last handle, the next to ask gets the lock and is
-/// told: [`Acquisition::OwnerDied`]. It holds the lock then, like any other owner; whether what the
-/// lock guards is still whole is for it to find out.
+/// **When the owner dies**, or drops its last handle, the next caller gets the lock with
+/// [`Acquisition::OwnerDied`]. It owns the lock like any other owner, and has to check whether what
+/// the lock guards is still consistent.
 ///
 /// A handle is [`Send`] and [`Sync`] and survives `fork`; a child does not own what its parent
 /// holds, but may release a plain lock. The last handle of all processes removes the lock,
@@ -60,7 +60,7 @@ impl Lock {
     ///
     /// # Errors
     /// `NotFound`; `WrongKind`, `VersionMismatch`, `Permission`, `Corrupt` for a file that is
-    /// no lock of ours; `Invalid` name.
+    /// not a lock of this library; `Invalid` name.
     pub fn open(name: &str) -> Result<Self> {
         Self::with_options(Some(name), &Options::open())
     }
@@ -73,7 +73,7 @@ impl Lock {
         Self::with_options(Some(name), &Options::create())
     }
 
-    /// Creates a plain lock under a name nobody else has; [`name`](Self::name) tells which.
+    /// Creates a plain lock under a name that no other object has; [`name`](Self::name) tells which.
     ///
     /// # Errors
     /// `NoSpace`.
@@ -81,8 +81,8 @@ impl Lock {
         Self::with_options(None, &Options::create())
     }
 
-    /// Opens or creates a plain lock as `options` say, which have no sizes. Without a name it
-    /// is always created.
+    /// Opens or creates a plain lock as `options` say. Options of size do not apply. Without a
+    /// name it is always created.
     ///
     /// # Errors
     /// As for [`open`](Self::open); `Exists` with [`Options::exclusive`]; `NoSpace`.
@@ -126,8 +126,8 @@ impl Lock {
         Ok(LockGuard { lock: self, taken })
     }
 
-    /// Takes the lock, to be given back by [`release`](Self::release). Waits while another one
-    /// that is alive has it; with a timeout of zero it does not.
+    /// Takes the lock, which the caller then has to [`release`](Self::release). Waits while a living
+    /// owner has it. A timeout of zero does not wait.
     ///
     /// # Errors
     /// `Timeout`; `Interrupted` when a signal handler ran while it waited.
@@ -144,8 +144,8 @@ impl Lock {
         }
     }
 
-    /// Takes the lock if it is free or, recursive, the caller's. Never waits and never asks
-    /// the kernel: to it, the lock of a dead owner is taken.
+    /// Takes the lock if it is free, or if it is recursive and the caller's. Does not wait and does
+    /// not ask the kernel: the lock of a dead owner counts as taken.
     ///
     /// # Errors
     /// `TooMany` if a recursive lock was taken 2^32 times.
@@ -154,8 +154,8 @@ impl Lock {
         self.cell.try_acquire(self.segment.me())
     }
 
-    /// As [`try_acquire`](Self::try_acquire), but looks for about a microsecond. For those whose
-    /// way to [`acquire`](Self::acquire) is longer than that.
+    /// As [`try_acquire`](Self::try_acquire), but tries for about a microsecond. For callers to whom
+    /// a call of [`acquire`](Self::acquire) costs more than that.
     ///
     /// # Errors
     /// The same.
@@ -164,22 +164,22 @@ impl Lock {
         self.cell.spin_acquire(self.segment.me(), &self.policy)
     }
 
-    /// Gives the lock back: a plain one whoever took it, a recursive one by one level.
+    /// Releases the lock: a plain one whichever thread took it, a recursive one by one level.
     ///
     /// # Errors
-    /// `Invalid` if nobody holds it, or if it is recursive and not the calling thread's.
+    /// `Invalid` if no one holds it, or if it is recursive and not the calling thread's.
     #[inline]
     pub fn release(&self) -> Result<()> {
         self.cell.release(self.segment.me())
     }
 
-    /// Gives the lock back wholly, and says how often the caller had it.
+    /// Releases all levels of the lock, and returns how many there were.
     pub(super) fn release_all(&self) -> Result<u32> {
         self.cell.release_all(self.segment.me())
     }
 
-    /// Takes the lock as often as [`release_all`](Self::release_all) said, however long it
-    /// takes and whatever signal comes.
+    /// Takes as many levels of the lock as [`release_all`](Self::release_all) released. Waits without
+    /// a limit, and is not interrupted by signals.
     pub(super) fn take_back(&self, depth: u32) -> Result<Acquisition> {
         let taken = loop {
             match self.acquire(Timeout::Infinite) {
@@ -196,12 +196,12 @@ impl Lock {
         self.cell.is_recursive()
     }
 
-    /// Whether anybody has the lock; true until the next one comes if that one is dead.
+    /// Whether the lock is taken. A dead owner's lock is, until the next caller takes it over.
     pub fn is_held(&self) -> bool {
         self.cell.is_held()
     }
 
-    /// Whether the calling thread took the lock, by this handle.
+    /// Whether the calling thread took the lock through this handle.
     ///
     /// # Errors
     /// `Corrupt`.
@@ -209,7 +209,7 @@ impl Lock {
         Ok(self.cell.is_mine(self.segment.me()))
     }
 
-    /// How often the calling thread has taken the lock.
+    /// How many levels of the lock the calling thread has.
     ///
     /// # Errors
     /// `Corrupt`.
@@ -222,7 +222,7 @@ impl Lock {
         self.policy.waits.end(self.cell.handoff().events());
     }
 
-    /// Removes the name of a lock. Those who have it open keep it.
+    /// Removes the name of a lock. Processes that have it open keep it.
     ///
     /// # Errors
     /// `NotFound`; `WrongKind` if the name is not a lock's; `Permission`.
@@ -250,7 +250,7 @@ impl LockGuard<'_> {
 
 impl Drop for LockGuard<'_> {
     fn drop(&mut self) {
-        // Somebody else may have released a plain lock meanwhile, which is allowed.
+        // Another process may have released a plain lock meanwhile, which is allowed.
         let _ = self.lock.release();
     }
 }

@@ -1,15 +1,15 @@
-//! Locks and their relatives between processes, each an object of its own.
+//! Locks, semaphores, events, conditions and barriers between processes, each a named object.
 //!
-//! - [`object`]: how a segment that holds one of them is opened.
+//! - [`object`]: how a segment that holds one of them is opened, and how its state is locked.
 //! - [`holds`]: how much of something each participant holds.
-//! - [`roster`]: those who wait, each in a place of its own.
+//! - [`waiters`]: a table with an entry for each waiter.
 //! - [`lock`], [`semaphore`], [`event`], [`condition`], [`barrier`], [`rwlock`]: the public
 //!   objects.
 //!
-//! # Who holds what
-//! Whatever a process can take here is written down under its [owner](crate::layout::Owner),
-//! a slot of the segment's participants. So those who wait for it can ask the kernel whether
-//! that owner lives, and have what a dead one held, with the news where it matters.
+//! # Ownership
+//! What a process holds is recorded under its [owner](crate::layout::Owner), a slot of the
+//! segment's participants. So a waiter can ask the kernel whether that owner lives. It takes over
+//! what a dead owner held, and is told of the death where that matters.
 
 mod barrier;
 mod condition;
@@ -17,9 +17,9 @@ mod event;
 mod holds;
 mod lock;
 mod object;
-mod roster;
 mod rwlock;
 mod semaphore;
+mod waiters;
 
 pub use crate::sync::Acquisition;
 pub use barrier::{Arrival, Barrier};

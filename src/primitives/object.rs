@@ -1,4 +1,4 @@
-//! What these objects have in common: how they are opened, and how their bookkeeping is locked.
+//! What these objects have in common: how they are opened, and how their state is locked.
 
 use crate::error::Result;
 use crate::layout::{Offset, Shared, SharedRef};
@@ -6,7 +6,7 @@ use crate::segment::{Kind, Options, Section, Segment, Spec};
 use crate::sync::{Acquired, Guard, RobustMutex};
 use crate::sys::clock::Deadline;
 
-/// Opens or creates a segment that holds one `T`, which `init` makes of zeros.
+/// Opens or creates a segment that holds one `T`, which `init` makes from zeros.
 pub(super) fn open<T: Shared>(
     name: Option<&str>,
     options: &Options,
@@ -29,7 +29,7 @@ pub(super) fn open<T: Shared>(
     Ok((segment, state))
 }
 
-/// Locks an object's bookkeeping, and makes anew what is derived if its last owner died there.
+/// Locks an object's state, and rebuilds what is derived if the lock's last owner died.
 #[inline]
 pub(super) fn enter(mutex: &RobustMutex, rebuild: impl FnOnce()) -> Result<Guard<'_>> {
     match mutex.lock(Deadline::Never)? {

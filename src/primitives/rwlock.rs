@@ -3,21 +3,21 @@
 //! ```text
 //! offset  size  field    written by          invariant
 //!      0    64  lock                         guards all that follows `writers`, but for `changed`
-//!     64    64  writers                      had by the one that writes, or waits for readers to end
-//!    128     8  writer   the lock's owner    says who writes, as in `sync::lock`; 0: nobody
-//!    136     8  next     the lock's owner    the writer that comes next; 0 for any
-//!    144     8  readers  the lock's owner    derived: how often it is held for reading
-//!    152     4  died     the lock's owner    1 since a writer died, until another has written
-//!    156    12  changed  everybody           event: waiters sleep on it
-//!    168        holds    the lock's owner    says who reads, and how often
+//!     64    64  writers                      owned by the process that writes, or waits for readers to end
+//!    128     8  writer   the lock's owner    the writing process, as in `sync::lock`; 0: none
+//!    136     8  next     the lock's owner    the writer that is next; 0: none
+//!    144     8  readers  the lock's owner    derived: number of holds for reading
+//!    152     4  died     the lock's owner    1 from a writer's death until another has written
+//!    156    12  changed  everybody           event: waiters sleep here
+//!    168        holds    the lock's owner    which processes read, and how often
 //! ```
-//! **Nobody starves a writer.** One who finds it taken puts itself down as the next, and while
-//! somebody is put down, and lives, no new reader comes in; but who reads already may read more,
-//! or it would wait for itself.
+//! **Writers do not starve.** A writer that finds the lock taken registers as the next. While a
+//! living writer is registered, no new reader is admitted. A process that reads already may take
+//! the lock for reading again, since otherwise it would wait for itself.
 //!
 //! # What a death costs
-//! A dead reader's hold is taken from it by whoever waits for it. So is a dead writer's, and
-//! that is remembered: all are told, until a writer who was told has released the lock.
+//! A waiter removes the holds of dead readers and writers. The death of a writer is remembered:
+//! every new owner is told, until a writer that was told has released the lock.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -37,7 +37,7 @@ use super::object;
 const LAYOUT: u64 = 0x5257_4c4f_0000_0002;
 
 #[repr(C)]
-struct State {
+struct RwLockState {
     lock: LockCell,
     writers: LockCell,
     writer: AtomicU64,
@@ -48,22 +48,23 @@ struct State {
     holds: Holds,
 }
 
-const _: () = assert!(std::mem::offset_of!(State, writers) == 64);
-const _: () = assert!(std::mem::offset_of!(State, writer) == 128);
-const _: () = assert!(std::mem::offset_of!(State, died) == 152);
-const _: () = assert!(std::mem::offset_of!(State, changed) == 156);
-const _: () = assert!(std::mem::offset_of!(State, holds) == 168);
+const _: () = assert!(std::mem::offset_of!(RwLockState, writers) == 64);
+const _: () = assert!(std::mem::offset_of!(RwLockState, writer) == 128);
+const _: () = assert!(std::mem::offset_of!(RwLockState, died) == 152);
+const _: () = assert!(std::mem::offset_of!(RwLockState, changed) == 156);
+const _: () = assert!(std::mem::offset_of!(RwLockState, holds) == 168);
 
 // SAFETY: `repr(C)`, shared structures only.
-unsafe impl Shared for State {}
+unsafe impl Shared for RwLockState {}
 
 /// A lock that many hold for reading, or one for writing.
 ///
-/// Writers are preferred: while one waits, no new reader comes in. It is the handle that reads
-/// or writes, and may release in another thread than it took.
+/// Writers are preferred: while one waits, no new reader is admitted. The handle owns the lock, not
+/// the thread: another thread may release it.
 ///
-/// **When a writer dies**, everybody who takes the lock is told, readers and writers, until a
-/// writer has released it: see [`Acquisition::OwnerDied`]. A dead reader is nobody's concern.
+/// **When a writer dies**, every reader and writer that takes the lock gets
+/// [`Acquisition::OwnerDied`], until a writer has released it. The death of a reader is not
+/// reported.
 ///
 /// A handle is [`Send`] and [`Sync`] and survives `fork`; the child holds nothing. The last
 /// handle of all processes removes the lock, unless it was created
@@ -83,7 +84,7 @@ unsafe impl Shared for State {}
 /// # Ok::<(), shoal::Error>(())
 /// ```
 pub struct RwLock {
-    state: SharedRef<State>,
+    state: SharedRef<RwLockState>,
     mutex: RobustMutex,
     policy: WaitPolicy,
     // Last: the others point into it.
@@ -99,7 +100,7 @@ impl RwLock {
         Self::with_options(Some(name), &Options::open())
     }
 
-    /// Creates a lock under a name nobody else has.
+    /// Creates a lock under a name that no other object has.
     ///
     /// # Errors
     /// `NoSpace`.
@@ -107,12 +108,12 @@ impl RwLock {
         Self::with_options(None, &Options::create())
     }
 
-    /// Opens or creates a lock as `options` say, which have no sizes.
+    /// Opens or creates a lock as `options` say. Options of size do not apply.
     ///
     /// # Errors
     /// As for [`open`](Self::open); `Exists` with [`Options::exclusive`]; `NoSpace`.
     pub fn with_options(name: Option<&str>, options: &Options) -> Result<Self> {
-        let init = |_: &State| Ok(());
+        let init = |_: &RwLockState| Ok(());
         let (segment, state) = object::open(name, options, (Kind::RwLock, LAYOUT), init)?;
         // SAFETY: initialised before it was published; the segment is the last field.
         let mutex = unsafe { RobustMutex::attach(&state.lock, segment.peers()) };
@@ -130,16 +131,16 @@ impl RwLock {
     }
 
     fn enter(&self) -> Result<Guard<'_>> {
-        object::enter(&self.mutex, || self.count_anew())
+        object::enter(&self.mutex, || self.recount())
     }
 
-    fn count_anew(&self) {
+    fn recount(&self) {
         let readers = self.state.holds.total();
         self.state.readers.store(readers, Ordering::Relaxed);
     }
 
-    /// Takes the lock for reading. Waits while somebody writes or waits to; with a timeout of
-    /// zero it does not.
+    /// Takes the lock for reading. Waits while a process writes or waits to write. A timeout of zero
+    /// does not wait.
     ///
     /// # Errors
     /// `Timeout`; `Interrupted` when a signal handler ran.
@@ -150,20 +151,20 @@ impl RwLock {
         }
     }
 
-    /// Takes the lock for writing. Waits while anybody else reads or writes; with a timeout of
-    /// zero it does not.
+    /// Takes the lock for writing. Waits while another process reads or writes. A timeout of zero
+    /// does not wait.
     ///
     /// # Errors
     /// As for [`read`](Self::read).
     pub fn write(&self, timeout: Timeout) -> Result<Acquisition> {
         let (state, deadline) = (self.state, Deadline::after(timeout));
-        // A writer that died here died with the lock as well, or had not taken it.
+        // Whether its last owner died does not matter here: `died` says it if that owner wrote.
         let _ = state
             .writers
             .acquire(self.segment.peers(), &self.policy, deadline)?;
         let taken = self.take(deadline, || self.try_write());
         if taken.is_err() {
-            self.step_back()?;
+            self.unregister()?;
             state.writers.release(self.segment.me())?;
         }
         taken
@@ -181,7 +182,7 @@ impl RwLock {
         let mut ask = deadline == Deadline::Now || self.policy.may_ask();
         loop {
             if ask {
-                self.sweep()?;
+                self.release_dead()?;
             }
             // What changes after this look ends the sleep.
             let seen = self.seen();
@@ -200,14 +201,14 @@ impl RwLock {
         }
     }
 
-    /// What decides whether somebody may come in.
+    /// What decides whether the lock can be taken.
     fn seen(&self) -> (bool, bool, bool) {
         let state = self.state;
         let is = |word: &AtomicU64| word.load(Ordering::SeqCst) != 0;
         (is(&state.writer), is(&state.next), is(&state.readers))
     }
 
-    fn news(&self) -> Acquisition {
+    fn acquisition(&self) -> Acquisition {
         match self.state.died.load(Ordering::Relaxed) {
             0 => Acquisition::Clean,
             _ => Acquisition::OwnerDied,
@@ -218,8 +219,8 @@ impl RwLock {
         let (state, _guard) = (self.state, self.enter()?);
         let me = self.segment.owner();
         let mine = state.holds.count(me)?;
-        let awaited = state.next.load(Ordering::Relaxed) != 0;
-        if state.writer.load(Ordering::Relaxed) != 0 || (awaited && mine == 0) {
+        let is_awaited = state.next.load(Ordering::Relaxed) != 0;
+        if state.writer.load(Ordering::Relaxed) != 0 || (is_awaited && mine == 0) {
             return Ok(None);
         }
         let more = mine.checked_add(1).ok_or(Error::TooMany {
@@ -228,9 +229,9 @@ impl RwLock {
             limit: u32::MAX.into(),
         })?;
         state.holds.set(me, more)?;
-        self.count_anew();
+        self.recount();
         crash_point!();
-        Ok(Some(self.news()))
+        Ok(Some(self.acquisition()))
     }
 
     fn try_write(&self) -> Result<Option<Acquisition>> {
@@ -247,7 +248,7 @@ impl RwLock {
                 state.next.store(0, Ordering::SeqCst);
                 crash_point!();
             }
-            return Ok(Some(self.news()));
+            return Ok(Some(self.acquisition()));
         }
         if next == 0 {
             state.next.store(me, Ordering::SeqCst);
@@ -256,25 +257,25 @@ impl RwLock {
         Ok(None)
     }
 
-    /// A writer that gave up waiting is no longer the next.
-    fn step_back(&self) -> Result<()> {
+    /// Ends the registration of a writer that no longer waits.
+    fn unregister(&self) -> Result<()> {
         let (state, guard) = (self.state, self.enter()?);
         let me = pack(self.segment.owner());
         if state.next.load(Ordering::Relaxed) == me {
             state.next.store(0, Ordering::SeqCst);
             crash_point!();
             drop(guard);
-            self.tell();
+            self.notify();
         }
         Ok(())
     }
 
-    /// Takes from the dead what they hold.
-    fn sweep(&self) -> Result<()> {
+    /// Removes the holds of dead processes.
+    fn release_dead(&self) -> Result<()> {
         let (state, guard) = (self.state, self.enter()?);
-        let mut freed = state.holds.sweep(&self.segment)?;
+        let mut freed = state.holds.release_dead(&self.segment)?;
         if freed {
-            self.count_anew();
+            self.recount();
         }
         let writer = state.writer.load(Ordering::Relaxed);
         if writer != 0 && !self.segment.is_attached(unpack(writer))? {
@@ -292,19 +293,19 @@ impl RwLock {
         }
         drop(guard);
         if freed {
-            self.tell();
+            self.notify();
         }
         Ok(())
     }
 
-    fn tell(&self) {
+    fn notify(&self) {
         publish_fence();
         if self.state.changed.has_sleepers() {
             self.state.changed.notify_all();
         }
     }
 
-    /// Gives back one hold for reading.
+    /// Releases one hold for reading.
     ///
     /// # Errors
     /// `Invalid` if this handle has none.
@@ -315,14 +316,14 @@ impl RwLock {
             return Err(Error::invalid("lock", "this process does not read"));
         };
         state.holds.set(me, less)?;
-        self.count_anew();
+        self.recount();
         crash_point!();
         drop(guard);
-        self.tell();
+        self.notify();
         Ok(())
     }
 
-    /// Gives back the hold for writing.
+    /// Releases the hold for writing.
     ///
     /// # Errors
     /// `Invalid` if this handle does not have it.
@@ -331,23 +332,24 @@ impl RwLock {
         if state.writer.load(Ordering::Relaxed) != pack(self.segment.owner()) {
             return Err(Error::invalid("lock", "this process does not write"));
         }
-        // Killed after this, the writer is dead and the next is told of that.
+        // If this process is killed after this store, it is a dead writer again, and the next owner is
+        // told.
         state.died.store(0, Ordering::Relaxed);
         crash_point!();
         state.writer.store(0, Ordering::SeqCst);
         crash_point!();
         drop(guard);
-        self.tell();
+        self.notify();
         state.writers.release(self.segment.me())
     }
 
-    /// How often the lock is held for reading, and whether it is for writing. The dead hold
-    /// nothing: the kernel is asked about each process, and what a dead one held is taken from it.
+    /// How often the lock is held for reading, and whether it is held for writing. Asks the kernel
+    /// about each process, and removes the holds of dead ones.
     ///
     /// # Errors
-    /// That of the lock.
+    /// `Poisoned`.
     pub fn holders(&self) -> Result<(u64, bool)> {
-        self.sweep()?;
+        self.release_dead()?;
         let _guard = self.enter()?;
         let readers = self.state.readers.load(Ordering::Relaxed);
         Ok((readers, self.state.writer.load(Ordering::Relaxed) != 0))
@@ -361,7 +363,7 @@ impl RwLock {
             .end(writers.into_iter().chain([&self.state.changed]));
     }
 
-    /// Removes the name of a lock. Those who have it open keep it.
+    /// Removes the name of a lock. Processes that have it open keep it.
     ///
     /// # Errors
     /// `NotFound`; `WrongKind` if the name is not such a lock's; `Permission`.

@@ -2,23 +2,23 @@
 //!
 //! ```text
 //! offset  size  field      written by          invariant
-//!      0    64  lock                           guards all that follows, but for `handoff`
-//!     64     8  total      the lock's owner    says how many permits there are
-//!     72     8  available  the lock's owner    derived: total less what is held
-//!     80     8  bound      creator             constant; as many may be available; 0 for any
+//!      0    64  lock                           guards all that follows, except `handoff`
+//!     64     8  total      the lock's owner    how many permits there are
+//!     72     8  available  the lock's owner    derived: `total` minus what is held
+//!     80     8  bound      creator             constant; the most that may be available; 0: no bound
 //!     88    40  handoff    everybody           the waiters for a permit: see `sync::handoff`
-//!    128        holds      the lock's owner    says who holds how many
+//!    128        holds      the lock's owner    how many each process holds
 //! ```
-//! **Whose permit is released?** A semaphore does not know: one process may take permits and
-//! another release them. So a release gives back the caller's own if it has any, else that of
-//! somebody who has, and only if nobody has any it adds one. Where the same process takes and
-//! releases, that is exact. Where permits are signals, one side taking and the other releasing,
-//! the number is right at any time, and what a dead taker had not seen answered comes back.
+//! **Whose permit is released?** The semaphore does not know: one process may take permits and
+//! another release them. So a release returns a permit of the caller if it holds any, else one that
+//! another process holds, and adds a permit only if no process holds any. This is exact if the same
+//! process takes and releases. If one side takes and the other releases, as with signals, the number
+//! of permits is always right, and the permits that a dead process took and no other released return.
 //!
-//! **What of a taker that ends well?** Where permits count items, one that was taken is used up,
-//! and its taker need not live until it is released. Such a process says so before it ends: what it
-//! holds is then *kept*, which is nobody's and taken all the same. A release by a process that has
-//! none takes from that first.
+//! **What if a process exits normally?** If permits count items, a permit that was taken is used
+//! up, and its process need not live until it is released. Such a process declares before it exits
+//! that its permits are *kept*: taken, but held by no process. A release by a process that holds no
+//! permit takes from the kept ones first.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -40,7 +40,7 @@ const LAYOUT: u64 = 0x5345_4d41_0000_0002;
 const MOST: u64 = i32::MAX as u64;
 
 #[repr(C)]
-struct State {
+struct SemaphoreState {
     lock: LockCell,
     total: AtomicU64,
     available: AtomicU64,
@@ -49,18 +49,18 @@ struct State {
     holds: Holds,
 }
 
-const _: () = assert!(std::mem::offset_of!(State, total) == 64);
-const _: () = assert!(std::mem::offset_of!(State, handoff) == 88);
-const _: () = assert!(std::mem::offset_of!(State, holds) == 128);
+const _: () = assert!(std::mem::offset_of!(SemaphoreState, total) == 64);
+const _: () = assert!(std::mem::offset_of!(SemaphoreState, handoff) == 88);
+const _: () = assert!(std::mem::offset_of!(SemaphoreState, holds) == 128);
 
 // SAFETY: `repr(C)`, shared structures only.
-unsafe impl Shared for State {}
+unsafe impl Shared for SemaphoreState {}
 
 /// A number of permits that processes and threads take and release.
 ///
-/// Permits are held by the process that took them. When it dies, or gives up its handle, they
-/// return, unless it said that it [keeps](Self::keep) them. Anybody may release: a process that has none releases one of somebody else's, or if
-/// nobody has any adds one, unless the semaphore is bounded.
+/// Permits are held by the process that took them. When it dies, or drops its handle, they return,
+/// unless it has [kept](Self::keep) them. Any process may release: one that holds no permit releases
+/// another process's, and adds a permit if no process holds any, unless the semaphore is bounded.
 ///
 /// A handle is [`Send`] and [`Sync`] and survives `fork`; the child starts with no permits. The
 /// last handle of all processes removes the semaphore, unless it was created
@@ -77,7 +77,7 @@ unsafe impl Shared for State {}
 /// # Ok::<(), shoal::Error>(())
 /// ```
 pub struct Semaphore {
-    state: SharedRef<State>,
+    state: SharedRef<SemaphoreState>,
     mutex: RobustMutex,
     policy: WaitPolicy,
     // Last: the others point into it.
@@ -93,8 +93,8 @@ impl Semaphore {
         Self::with_options(Some(name), 0, &Options::open())
     }
 
-    /// Opens or creates a semaphore as `options` say, which have no sizes. A new one has
-    /// `permits`, and any number may be released.
+    /// Opens or creates a semaphore as `options` say. Options of size do not apply. A new
+    /// one has `permits`, and any number may be released.
     ///
     /// # Errors
     /// As for [`open`](Self::open); `Exists` with [`Options::exclusive`]; `NoSpace`; `TooMany`
@@ -107,17 +107,17 @@ impl Semaphore {
     /// can be available.
     ///
     /// # Errors
-    /// The same, and `Invalid` for none.
+    /// The same, and `Invalid` for 0 permits.
     pub fn bounded(name: Option<&str>, permits: u64, options: &Options) -> Result<Self> {
         if permits == 0 && options.create {
-            return Err(Error::invalid("permits", "a bound of none admits nobody"));
+            return Err(Error::invalid("permits", "a bound of 0 permits nothing"));
         }
         Self::of(name, permits, permits, options)
     }
 
     fn of(name: Option<&str>, permits: u64, bound: u64, options: &Options) -> Result<Self> {
         check(permits)?;
-        let init = |state: &State| {
+        let init = |state: &SemaphoreState| {
             state.total.store(permits, Ordering::Relaxed);
             state.available.store(permits, Ordering::Relaxed);
             state.bound.store(bound, Ordering::Relaxed);
@@ -140,16 +140,16 @@ impl Semaphore {
     }
 
     fn enter(&self) -> Result<Guard<'_>> {
-        object::enter(&self.mutex, || self.count_anew())
+        object::enter(&self.mutex, || self.recount())
     }
 
-    fn count_anew(&self) {
+    fn recount(&self) {
         let total = self.state.total.load(Ordering::Relaxed);
         let available = total.saturating_sub(self.state.holds.total());
         self.state.available.store(available, Ordering::Relaxed);
     }
 
-    /// Takes a permit. Waits while there is none; with a timeout of zero it does not.
+    /// Takes a permit. Waits while none is available. A timeout of zero does not wait.
     ///
     /// # Errors
     /// `Timeout`; `Interrupted` when a signal handler ran while it waited.
@@ -161,7 +161,7 @@ impl Semaphore {
         let is_free = || self.state.available.load(Ordering::Relaxed) != 0;
         let attempt = |how: Try| {
             if how.ask == Ask::Kernel {
-                self.sweep()?;
+                self.release_dead()?;
             }
             Ok(self.attempt(how.woken)?.then_some(()))
         };
@@ -182,18 +182,18 @@ impl Semaphore {
         state.available.store(left, Ordering::Relaxed);
         crash_point!();
         drop(guard);
-        // One wake is in flight at a time: whoever takes one and sees more wakes the next.
+        // One wake-up is in flight at a time: a process that takes a permit and sees more wakes the next.
         if left > 0 {
             state.handoff.call();
         }
         Ok(true)
     }
 
-    /// Returns the permits of the dead.
-    fn sweep(&self) -> Result<()> {
+    /// Returns the permits of dead processes.
+    fn release_dead(&self) -> Result<()> {
         let _guard = self.enter()?;
-        if self.state.holds.sweep(&self.segment)? {
-            self.count_anew();
+        if self.state.holds.release_dead(&self.segment)? {
+            self.recount();
         }
         Ok(())
     }
@@ -201,8 +201,8 @@ impl Semaphore {
     /// Releases `count` permits: the caller's own first, then others'.
     ///
     /// # Errors
-    /// `Invalid` if it is bounded and more would be available than there were at first;
-    /// `TooMany` beyond 2^31 - 1. None is released then.
+    /// `Invalid` if the semaphore is bounded and more permits than its bound would be available;
+    /// `TooMany` beyond 2^31 - 1. No permit is released then.
     pub fn release(&self, count: u32) -> Result<()> {
         let (state, guard) = (self.state, self.enter()?);
         let available = state.available.load(Ordering::Relaxed);
@@ -210,11 +210,12 @@ impl Semaphore {
         check(sum)?;
         let bound = state.bound.load(Ordering::Relaxed);
         if bound != 0 && sum > bound {
-            let why = format!("it was released more often than acquired, beyond {bound}");
+            let why =
+                format!("it was released more often than acquired, beyond its bound of {bound}");
             return Err(Error::invalid("semaphore", why));
         }
         let (me, mut left) = (self.segment.owner(), count);
-        // As many steps as there are holders, however large the counts.
+        // At most one step for each holder, however large the counts.
         while left > 0 {
             let held = state.holds.count(me)?;
             let mut released = held.min(left);
@@ -239,10 +240,10 @@ impl Semaphore {
         Ok(())
     }
 
-    /// Leaves the permits that this process holds taken after its end: they are nobody's from now
-    /// on, until somebody releases them. What it acquires later returns with its death as ever.
+    /// Keeps the permits that this process holds taken after its end, until a process releases
+    /// them. Permits that it acquires later return with its death as usual.
     ///
-    /// For what is called at the end of a process that ends well, where permits count items.
+    /// For a process that exits normally, if permits count items.
     ///
     /// # Errors
     /// `Poisoned`; `Corrupt`.
@@ -272,13 +273,13 @@ impl Semaphore {
         self.state.holds.count(self.segment.owner())
     }
 
-    /// How many permits can be had now, those of the dead among them: the kernel is asked about
-    /// each process that has any.
+    /// How many permits are available, including those of dead processes. Asks the kernel about
+    /// each process that holds any.
     ///
     /// # Errors
     /// `Poisoned`.
     pub fn available(&self) -> Result<u64> {
-        self.sweep()?;
+        self.release_dead()?;
         let _guard = self.enter()?;
         Ok(self.state.available.load(Ordering::Relaxed))
     }
@@ -288,7 +289,7 @@ impl Semaphore {
         self.policy.waits.end(self.state.handoff.events());
     }
 
-    /// Removes the name of a semaphore. Those who have it open keep it.
+    /// Removes the name of a semaphore. Processes that have it open keep it.
     ///
     /// # Errors
     /// `NotFound`; `WrongKind` if the name is not a semaphore's; `Permission`.

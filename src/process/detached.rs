@@ -1,8 +1,9 @@
-//! Children nobody will join: their exits are collected as later children come and go.
+//! Children that will not be joined: their exits are collected when later children are started or
+//! dropped.
 //!
 //! A thread that waits for them would have to be started again in every forked child, and a
-//! `SIGCHLD` handler belongs to the host. So a dropped child that still runs goes on a list,
-//! and whoever spawns or drops the next one looks through it.
+//! `SIGCHLD` handler belongs to the host program. So a dropped child that still runs goes on a list,
+//! which every spawn and drop of a child checks.
 //!
 //! The list is a stack of atomics rather than a mutex: a fork can happen while another
 //! thread holds a mutex, and the child could then never take it.
@@ -31,14 +32,14 @@ pub(super) fn adopt(child: Kept) {
 
 /// Reaps every adopted child that has ended.
 pub(super) fn sweep() {
-    // Taking the whole list makes it ours: no other sweep sees these nodes.
+    // This call now owns the whole list: no other sweep sees these nodes.
     // SYNC: take(list), pairs with push(list)
     let mut node = HEAD.swap(ptr::null_mut(), Ordering::Acquire);
     while !node.is_null() {
-        // SAFETY: a node on the list came from Box::into_raw and was taken off exactly once.
+        // SAFETY: a node on the list came from Box::into_raw, and is removed exactly once.
         let owned = unsafe { Box::from_raw(node) };
         node = owned.next;
-        // In a forked child these are not its children, and they fall off the list.
+        // In a forked child these are not its children, and leave the list.
         if runs(&owned.child) {
             push(Box::into_raw(owned));
         }

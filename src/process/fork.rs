@@ -1,17 +1,18 @@
-//! Forking: the child continues this program in a function of its own.
+//! Forking: the child continues this program in a given function.
 
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::detached;
+use super::handle::Process;
 use super::lookup::device_edits;
-use super::{Process, detached};
-use crate::Result;
 use crate::device::{self, EnvEdit};
+use crate::error::Result;
 use crate::sys::exit::exit_at_once;
 use crate::sys::fork::{self as sys, Side};
 use crate::sys::process;
 
-/// What a forked child gets beside a copy of everything.
+/// What a forked child gets in addition to a copy of this process.
 ///
 /// ```
 /// use shoal::ForkOptions;
@@ -21,18 +22,18 @@ use crate::sys::process;
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct ForkOptions {
-    /// Families and masks, as [`Spawn::devices`](crate::Spawn::devices) takes them. Useless
-    /// once a vendor's runtime was loaded: it has read its variable, and most runtimes do not
-    /// survive a fork anyway.
+    /// Families and masks, as [`Spawn::devices`](crate::Spawn::devices) takes them. This has no
+    /// effect on a vendor's runtime that is loaded already: it has read its variable. Most runtimes do
+    /// not survive a fork anyway.
     pub devices: Vec<(String, String)>,
-    /// Lets the kernel kill the child (`SIGKILL`) when the *thread* that forked it ends, which
-    /// the end of the process includes. Fork from a thread that stays.
+    /// Makes the kernel kill the child (`SIGKILL`) when the *thread* that forked it ends, at the latest
+    /// with its process. Fork from a thread that lives long enough.
     pub die_with_parent: bool,
     /// Makes the child the leader of a new process group.
     pub new_group: bool,
 }
 
-/// The exit code of a child whose entry panicked, as of a Rust program that does.
+/// The exit code of a child whose entry panicked: that of a Rust program that panics.
 const PANICKED: i32 = 101;
 
 /// Copies this process; the copy runs `entry` and exits with the low 8 bits of what it
@@ -48,14 +49,14 @@ const PANICKED: i32 = 101;
 ///
 /// Before anything is forked: those of [`device::environment`], and
 /// [`Error::Invalid`](crate::Error::Invalid) if two masks change one variable.
-/// [`Error::Os`](crate::Error::Os): no process or memory was to be had.
+/// [`Error::Os`](crate::Error::Os): no process or memory is available.
 ///
 /// # Safety
 ///
 /// Only the calling thread exists in the child. If other threads run at the time of the fork,
 /// `entry` must not touch what they may have locked or left half-changed, other than through
-/// this library and `malloc`; that includes the environment, if `devices` is used. With a
-/// single thread there is nothing to beware of.
+/// this library and `malloc`; that includes the environment, if `devices` is used. In a program with
+/// a single thread there is no such restriction.
 ///
 /// ```
 /// use shoal::{ForkOptions, Timeout, fork};
@@ -69,14 +70,14 @@ pub unsafe fn fork(options: &ForkOptions, entry: impl FnOnce() -> i32) -> Result
     let edits = device_edits(&options.devices, device::process_variable)?;
     detached::sweep();
 
-    // Held across the fork, so that no other thread holds them in the child for ever.
+    // Held across the fork: otherwise another thread could hold them, in the child for ever.
     let mut stdout = std::io::stdout().lock();
     let stderr = std::io::stderr().lock();
     let _ = stdout.flush();
     sys::flush();
     let parent = process::pid();
 
-    // SAFETY: the caller answers for what the child does.
+    // SAFETY: the caller's contract covers what the child does.
     let side = unsafe { sys::fork() };
     drop((stdout, stderr));
     match side? {
@@ -84,7 +85,7 @@ pub unsafe fn fork(options: &ForkOptions, entry: impl FnOnce() -> i32) -> Result
         Side::Child => unsafe { child(options, &edits, parent, entry) },
         Side::Parent(pid) => {
             if options.new_group {
-                // In the child too: whichever comes first, the group exists for both.
+                // The child does the same, so that the group exists for whichever is first.
                 sys::lead_group(pid);
             }
             Process::new(pid, None, options.new_group, [None, None, None])
@@ -92,11 +93,11 @@ pub unsafe fn fork(options: &ForkOptions, entry: impl FnOnce() -> i32) -> Result
     }
 }
 
-/// The child's whole life.
+/// Runs the child to its end.
 ///
 /// # Safety
 ///
-/// Only in a freshly forked child; the caller of [`fork`] answers for `entry`.
+/// Only in a new forked child; the contract of [`fork`] covers `entry`.
 unsafe fn child(
     options: &ForkOptions,
     edits: &[EnvEdit],
@@ -120,7 +121,7 @@ unsafe fn child(
         PANICKED
     });
     let _ = catch_unwind(|| std::io::stdout().flush());
-    // What it inherited or opened and did not drop: it may be the last to have it.
+    // Objects that it inherited or opened and did not drop: it may be their last participant.
     let _ = catch_unwind(|| crate::segment::leave_all());
     sys::flush();
     exit_at_once(code & 0xff)

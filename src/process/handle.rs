@@ -1,17 +1,19 @@
-//! A child process: waiting for it, signalling it, its pipes.
+//! A child process: joining it, signalling it, its pipes.
 
 use std::fmt;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::Timeout;
+
 use super::detached;
+use crate::error::{Error, Result};
 use crate::sync::{EndWaits, Nap, Slept, Waits};
 use crate::sys::clock::Deadline;
 use crate::sys::fd::Kept;
 use crate::sys::pidfd::{self, Reaped};
 use crate::sys::poll;
 use crate::sys::spawn::discard;
-use crate::{Error, Result, Timeout};
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -21,7 +23,7 @@ pub enum ExitKind {
     Exited = 0,
     /// A signal killed it.
     Signaled = 1,
-    /// It is gone, but how is not known: something else collected its exit, such as the
+    /// It has ended, but how is not known: something else collected its exit, such as the
     /// kernel where `SIGCHLD` is ignored. Since Linux 6.15 that hides the exit only of a forked
     /// child that ends at once, and before it the exit of every child.
     Unknown = 2,
@@ -68,8 +70,8 @@ impl fmt::Display for Exit {
 /// A child process.
 ///
 /// Every method may be called from any thread. Dropping a `Process` does not end the child:
-/// it is detached, and its exit is collected later. In a forked copy of this process the
-/// child is nobody's: it can be signalled and waited for there, but its exit is
+/// it is detached, and its exit is collected later. A forked copy of this process is not the
+/// child's parent: it can signal the child and wait for it, but the exit is
 /// [`ExitKind::Unknown`].
 ///
 /// ```
@@ -97,7 +99,7 @@ pub struct Process {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics while holding one of these.
+    // No code panics while it holds one of these.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -109,7 +111,7 @@ impl Process {
         leads_group: bool,
         pipes: [Option<OwnedFd>; 3],
     ) -> Result<Process> {
-        // Without a descriptor the child cannot be handed out, and must not be left behind.
+        // Without a descriptor the child cannot be returned, and must not be left running.
         let pidfd = match pidfd {
             Some(pidfd) => Some(pidfd),
             None => pidfd::open(pid).inspect_err(|_| discard(pid))?,
@@ -133,9 +135,9 @@ impl Process {
 
     /// Its process descriptor, which polls readable when the process has ended.
     ///
-    /// Owned by this value: do not close it, and do not reap through it. `None` if the child
-    /// was collected by something else (a host that ignores `SIGCHLD`) before it was opened, and if the
-    /// program has closed the descriptor all the same; how the process ends is then unknown.
+    /// It is owned by this value: do not close it, and do not reap through it. `None` if something else
+    /// collected the child before it was opened (in a host that ignores `SIGCHLD`), or if the program
+    /// has closed the descriptor nevertheless; how the process ends is then unknown.
     pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
         self.pidfd.as_ref()?.get()
     }
@@ -143,12 +145,12 @@ impl Process {
     /// Waits until the process has ended and says how. Later calls return the same at once.
     ///
     /// `Timeout::Val(Duration::ZERO)` does not wait. Several threads may join one process.
-    /// The pipes stay open; a child that fills a pipe nobody reads never ends.
+    /// The pipes stay open; a child that fills a pipe that no process reads never ends.
     ///
     /// # Errors
     ///
     /// [`Error::Timeout`]: it still runs. [`Error::Interrupted`]: a signal handler ran while
-    /// waiting; call again to go on. [`Error::Detached`]: see [`end_waits`](Self::end_waits).
+    /// waiting; call again to continue. [`Error::Detached`]: see [`end_waits`](Self::end_waits).
     pub fn join(&self, timeout: Timeout) -> Result<Exit> {
         let (deadline, mut nap) = (Deadline::after(timeout), Nap::FIRST);
         loop {
@@ -186,7 +188,7 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// [`Error::Os`] if the system call fails, which it has no reason to.
+    /// [`Error::Os`] if the system call fails, which is not expected.
     ///
     /// ```
     /// let child = shoal::Spawn::new("sleep").arg("600").spawn()?;
@@ -221,7 +223,7 @@ impl Process {
         Ok(*exit)
     }
 
-    /// Sends a signal. To a process that has ended nothing is sent, and that is no error.
+    /// Sends a signal. If the process has ended, nothing is sent, and that is not an error.
     ///
     /// Signal 0 sends nothing and only checks the permission.
     ///
@@ -278,7 +280,7 @@ impl Process {
         if self.creator != std::process::id() {
             return refuse("the process is not a child of this one");
         }
-        // Held so that nobody reaps the leader, and frees its number, in between.
+        // Held so that no thread reaps the leader, which would free its number.
         let exit = lock(&self.exit);
         if exit.is_some() {
             return refuse("its leader was joined, so its number may name another group");
@@ -302,7 +304,7 @@ impl Process {
         }
     }
 
-    /// The end of its standard input to write to. `None` if it is no pipe, or taken already.
+    /// The writing end of its standard input. `None` if that is not a pipe, or was taken already.
     ///
     /// The caller owns it; the child reads end of file once it is closed. Pipes that are
     /// never taken are closed with the `Process`.
@@ -310,12 +312,12 @@ impl Process {
         lock(&self.pipes)[0].take()
     }
 
-    /// The end of its standard output to read from. As [`take_stdin`](Self::take_stdin).
+    /// The reading end of its standard output. As [`take_stdin`](Self::take_stdin).
     pub fn take_stdout(&self) -> Option<OwnedFd> {
         lock(&self.pipes)[1].take()
     }
 
-    /// The end of its standard error to read from. As [`take_stdin`](Self::take_stdin).
+    /// The reading end of its standard error. As [`take_stdin`](Self::take_stdin).
     pub fn take_stderr(&self) -> Option<OwnedFd> {
         lock(&self.pipes)[2].take()
     }

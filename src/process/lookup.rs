@@ -1,4 +1,4 @@
-//! What a child's environment will be, and which file a program's name means in it.
+//! A child's environment, and which file a program's name means in it.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
@@ -6,8 +6,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use crate::device::{self, EnvEdit};
+use crate::error::{Error, Result};
 use crate::sys::spawn::is_executable;
-use crate::{Error, Result};
 
 /// Where programs are looked for when `PATH` is unset.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
@@ -36,7 +36,7 @@ impl Environment {
         Ok(())
     }
 
-    /// As `exec` takes it: `NAME=value`.
+    /// In the form that `exec` takes: `NAME=value`.
     pub(super) fn to_exec(&self) -> Result<Vec<CString>> {
         let entry = |(name, value): (&OsString, &OsString)| {
             let mut entry = name.clone();
@@ -50,7 +50,7 @@ impl Environment {
 
 /// The environment edits of several families, all against the same environment.
 ///
-/// Two requests that change one variable contradict each other: that is an error.
+/// Two requests that change the same variable are an error.
 pub(super) fn device_edits(
     devices: &[(String, String)],
     lookup: impl Fn(&str) -> Option<String>,
@@ -81,7 +81,7 @@ pub(super) fn check_name(name: &OsStr) -> Result<()> {
     if name.is_empty() || name.as_bytes().contains(&b'=') {
         return Err(Error::invalid(
             "environment variable",
-            format!("{name:?} is no name: it is empty or contains \"=\""),
+            format!("{name:?} is not a name: it is empty or contains \"=\""),
         ));
     }
     Ok(())
@@ -128,7 +128,7 @@ pub(super) fn find(program: &OsStr, env: &Environment, cwd: Option<&Path>) -> Re
     let path = env.get("PATH").unwrap_or(OsStr::new(DEFAULT_PATH));
     let mut refused = false;
     for directory in path.as_bytes().split(|&b| b == b':') {
-        // An empty entry is the current directory, by an old custom.
+        // An empty entry is the current directory, by convention.
         let directory = if directory.is_empty() {
             b"."
         } else {
@@ -171,11 +171,13 @@ pub(super) fn exec_error(program: &OsStr, file: CString, cwd: Option<&Path>, err
     let cannot = |why: &str| Error::invalid(format!("program {program:?}"), why.to_owned());
     match errno {
         libc::ENOENT if seen.exists() => {
-            cannot("it is there, but the interpreter or loader it names is not")
+            cannot("it exists, but the interpreter or loader it names does not")
         }
         libc::ENOENT | libc::ENOTDIR => missing(program),
         libc::EACCES | libc::EPERM => refusal(program),
-        libc::ENOEXEC => cannot("it is no executable format, nor a script with a #! line"),
+        libc::ENOEXEC => {
+            cannot("it is neither in an executable format nor a script with a #! line")
+        }
         libc::E2BIG => cannot("its arguments and environment are larger than the system allows"),
         errno => Error::Os {
             call: "exec",

@@ -25,11 +25,11 @@
 //! # Limits
 //!
 //! - A child that is reaped elsewhere (a host that ignores `SIGCHLD` or waits for any child)
-//!   is reported as [`ExitKind::Unknown`] before Linux 6.15; nothing hangs. Since then its exit
-//!   is known, unless it was forked and ended before the parent went on.
-//! - This process's ends of a child's pipes are copied by every fork, as all descriptors are:
-//!   while a forked child lives that has a copy of the end of a program's input, closing the
-//!   parent's own does not end that input.
+//!   is reported as [`ExitKind::Unknown`] before Linux 6.15; nothing hangs. Since then its exit is
+//!   known, unless it was forked and ended before the parent continued.
+//! - Every fork copies this process's ends of a child's pipes, like all descriptors: while a forked
+//!   child has a copy of the writing end of a program's input, closing the parent's end does not end
+//!   that input.
 //! - A [`Process`] that is dropped without a join is detached, not killed. Its exit is
 //!   collected when a later child is spawned, forked or dropped; until then a child that has
 //!   ended keeps its place in the process table.

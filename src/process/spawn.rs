@@ -6,25 +6,27 @@ use std::fs::OpenOptions;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 
+use super::handle::Process;
 use super::lookup::{self, Environment, c_string};
-use super::{Process, detached, spawner};
+use super::{detached, spawner};
+use crate::error::{Error, Result};
 use crate::sys::fd::{duplicate, pipe};
 use crate::sys::fork::hold_off;
 use crate::sys::limits;
 use crate::sys::spawn::{self as sys, Failure, MAX_FD, Plan};
-use crate::{Error, Result};
 
-/// Where one of a child's three standard streams goes.
+/// Where one of a child's three standard streams leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Stdio {
-    /// Where this process's own goes, also if that is marked close-on-exec. If this process
-    /// has closed it: to nowhere, as with `Null`, since else the first file that the child
-    /// opens would take its place.
+    /// Where this process's own leads, even if that is marked close-on-exec. If this process has
+    /// closed it: to `/dev/null`, as with `Null`, since otherwise the first file that the child opens
+    /// would take its number.
     #[default]
     Inherit,
-    /// To nowhere: reads find the end, writes vanish.
+    /// To `/dev/null`.
     Null,
-    /// Into a pipe, whose other end [`Process::take_stdin`] and its siblings give.
+    /// To a pipe, whose other end [`Process::take_stdin`], [`Process::take_stdout`] and
+    /// [`Process::take_stderr`] return.
     Pipe,
     /// To this descriptor, which stays the caller's and must be open when the child is
     /// spawned.
@@ -33,10 +35,10 @@ pub enum Stdio {
 
 const STREAMS: [&str; 3] = ["stdin", "stdout", "stderr"];
 
-/// A child to be started: the program, its arguments, and all it gets.
+/// A child to be started: the program, its arguments, and its surroundings.
 ///
 /// Nothing happens before [`spawn`](Self::spawn), and one description can be spawned many
-/// times. Whatever is wrong with it is an error then, before a process exists.
+/// times. Anything wrong with it is an error of that call, before a process exists.
 ///
 /// ```
 /// use shoal::{Spawn, Stdio, Timeout};
@@ -75,7 +77,7 @@ pub struct Spawn {
 impl Spawn {
     /// Describes a child that runs `program` with no arguments.
     ///
-    /// A name without a slash is looked for in the `PATH` the child will have. A relative
+    /// A name without a slash is looked up in the `PATH` that the child will have. A relative
     /// path is relative to the directory the child starts in.
     pub fn new(program: impl AsRef<OsStr>) -> Spawn {
         Spawn {
@@ -95,13 +97,13 @@ impl Spawn {
         }
     }
 
-    /// Sets the name the program finds itself called by, which by default is `program`.
+    /// Sets the program's own name, `argv[0]`. The default is `program`.
     pub fn arg0(&mut self, name: impl AsRef<OsStr>) -> &mut Self {
         self.arg0 = Some(name.as_ref().to_owned());
         self
     }
 
-    /// Adds an argument. The program's name comes before the first by itself.
+    /// Adds an argument. The program's name precedes them automatically.
     pub fn arg(&mut self, arg: impl AsRef<OsStr>) -> &mut Self {
         self.args.push(arg.as_ref().to_owned());
         self
@@ -127,7 +129,7 @@ impl Spawn {
         self
     }
 
-    /// Starts from an empty environment, dropping what was set before this call too.
+    /// Starts from an empty environment. Variables that were set before this call are dropped too.
     pub fn env_clear(&mut self) -> &mut Self {
         self.clear = true;
         self.env.clear();
@@ -178,7 +180,7 @@ impl Spawn {
     }
 
     /// Makes the child the leader of a new process group, so that it can be signalled with
-    /// its descendants ([`Process::signal_group`]) and the terminal's Ctrl-C passes it by.
+    /// its descendants ([`Process::signal_group`]) and does not get the terminal's Ctrl-C.
     pub fn new_group(&mut self) -> &mut Self {
         self.group = true;
         self
@@ -192,18 +194,19 @@ impl Spawn {
 
     /// Leaves ignored signals ignored and blocked signals blocked, as a plain exec would.
     ///
-    /// By default a child starts with no signal ignored or blocked, whatever this process
-    /// and the calling thread have made of theirs.
+    /// By default a child starts with no signal ignored or blocked, whatever the settings of this
+    /// process and the calling thread are.
     pub fn keep_signals(&mut self) -> &mut Self {
         self.keep_signals = true;
         self
     }
 
-    /// Lets the kernel kill the child (`SIGKILL`) when this process ends, however it ends.
+    /// Makes the kernel kill the child (`SIGKILL`) when this process ends, however it ends.
     ///
     /// It also dies when this process executes another program. Its own children are not
     /// covered, nor is a program that changes its user on exec. The first such spawn starts a
-    /// thread, `shoal-spawner`, that stays, and starts such children one at a time.
+    /// thread, `shoal-spawner`, which lives as long as the process and starts these children one at a
+    /// time.
     pub fn die_with_parent(&mut self) -> &mut Self {
         self.die_with_parent = true;
         self
@@ -238,10 +241,10 @@ impl Spawn {
     ///
     /// - [`Error::NotFound`]: there is no such program, working directory or device family.
     /// - [`Error::Permission`]: the program may not be executed.
-    /// - [`Error::Invalid`]: a mask, name, argument or descriptor is wrong, or the file is no
-    ///   program.
+    /// - [`Error::Invalid`]: a mask, name, argument or descriptor is wrong, or the file is not
+    ///   a program.
     /// - [`Error::Unsupported`]: a family's devices cannot all be hidden.
-    /// - [`Error::Os`]: no process, memory or descriptor was to be had.
+    /// - [`Error::Os`]: no process, memory or descriptor is available.
     pub fn spawn(&self) -> Result<Process> {
         detached::sweep();
         let mut plan = self.plan()?;
@@ -274,7 +277,7 @@ impl Spawn {
         }
     }
 
-    /// Everything the child is made from but its descriptors.
+    /// Everything that the child is made from, except its descriptors.
     fn plan(&self) -> Result<Plan> {
         let mut env = self.environment()?;
         env.mask(&self.devices)?;
@@ -323,7 +326,7 @@ impl Spawn {
         Ok(env)
     }
 
-    /// The child's descriptors, moved above all their targets (P1), and our ends of pipes.
+    /// The child's descriptors, moved above all their targets (P1), and this process's ends of pipes.
     #[allow(clippy::type_complexity)]
     fn descriptors(&self) -> Result<(Vec<(RawFd, OwnedFd)>, [Option<OwnedFd>; 3])> {
         for (i, &(_, to)) in self.fds.iter().enumerate() {
@@ -340,8 +343,8 @@ impl Spawn {
         let (above, most) = (highest + 1, limits::descriptors());
         if u64::from(above.unsigned_abs()) >= most {
             let why = format!(
-                "{highest} is too high: this process has to have one above it meanwhile, and \
-                 `ulimit -n` allows {most}, from 0 on"
+                "{highest} is too high: this process needs a descriptor above it, and `ulimit -n` \
+                 allows only {most}, from 0 on"
             );
             return Err(Error::invalid("descriptor for a child", why));
         }

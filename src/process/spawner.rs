@@ -1,17 +1,17 @@
 //! The thread that creates children which die with their parent.
 //!
-//! The kernel ties "kill me when my parent dies" to the *thread* that created the child, so
-//! such a child must not be created by a caller's thread, which may end long before the
-//! process does. One library thread does it; it is started on first use, blocks every
-//! signal, and stays. A forked child starts its own.
+//! The kernel ties `PR_SET_PDEATHSIG` to the *thread* that created the child, so such a child must
+//! not be created by a caller's thread, which may end long before the process does. A thread of the
+//! library creates it; that thread is started on first use, blocks every signal, and never ends. A
+//! forked child starts its own.
 
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
 
+use crate::error::{Error, Result};
 use crate::sys::spawn::{self, Failure, Plan, Started};
 use crate::sys::thread;
-use crate::{Error, Result};
 
 type Job = (Plan, SyncSender<Result<Started, Failure>>);
 
@@ -27,7 +27,7 @@ static SPAWNER: AtomicPtr<Spawner> = AtomicPtr::new(ptr::null_mut());
 pub(super) fn run(plan: Plan) -> Result<Result<Started, Failure>> {
     let (reply, answer) = sync_channel(1);
     let lost = |_| Error::Internal {
-        what: "the thread that spawns processes is gone".to_owned(),
+        what: "the thread that spawns processes has ended".to_owned(),
     };
     let sent = current()?.jobs.send((plan, reply));
     sent.map_err(|_| lost(()))?;
@@ -45,7 +45,7 @@ fn current() -> Result<&'static Spawner> {
     }
     let fresh = Box::into_raw(Box::new(start(process)?));
     match SPAWNER.compare_exchange(seen, fresh, Ordering::AcqRel, Ordering::Acquire) {
-        // SAFETY: published just now, never freed. A predecessor is left alone: it belongs to
+        // SAFETY: published just now, never freed. A predecessor is not freed either: it belongs to
         // the parent process, and its channel may have been in use at the fork.
         Ok(_) => Ok(unsafe { &*fresh }),
         Err(winner) => {
@@ -64,10 +64,10 @@ fn start(process: u32) -> Result<Spawner> {
     thread::start("shoal-spawner", move || {
         for (plan, reply) in inbox {
             let started = spawn::start(&plan);
-            // The child's ends of its pipes are closed before the caller goes on, which may
-            // fork then, or wait for the end of a pipe.
+            // The child's ends of its pipes are closed before the caller continues, which may then
+            // fork, or wait for the end of a pipe.
             drop(plan);
-            // A caller that is gone does not need the answer.
+            // The caller may have ended; then it does not need the answer.
             let _ = reply.send(started);
         }
     })?;

@@ -91,6 +91,8 @@ const MARK: u64 = 0x5ba1;
 pub(super) const FREE: u64 = 0;
 /// No process can have the lock any more.
 pub(super) const GIVEN_UP: u64 = u64::MAX;
+/// An owner that is alive left work half done. It names no participant, so it counts as dead.
+const ABANDONED: u64 = 1;
 
 /// An owner as one word, which is never 0.
 pub(crate) fn pack(owner: Owner) -> u64 {
@@ -268,6 +270,15 @@ impl LockCell {
     pub(super) fn give_up(&self) {
         self.owner.store(GIVEN_UP, Ordering::SeqCst);
         self.handoff.wake_all();
+    }
+
+    /// Leaves the lock, if it is the caller's, as the caller's death would: the next owner inherits it.
+    pub(super) fn abandon(&self, me: u64) {
+        self.about_to_free();
+        let _ = self
+            .owner
+            .compare_exchange(me, ABANDONED, Ordering::SeqCst, Ordering::Relaxed);
+        crash_point!();
     }
 
     /// Frees the lock, or goes up one level of a recursive one.

@@ -12,39 +12,39 @@ pub(crate) struct Bench {
     /// Measure pipes, Unix sockets and POSIX message queues too
     #[arg(long)]
     peers: bool,
-    /// Of these, only some
+    /// Which of these to measure
     #[arg(long, value_enum, value_delimiter = ',', requires = "peers")]
     transports: Vec<harness::Transport>,
-    /// A look instead of a measurement: one short window each, a few seconds in all
+    /// Rough figures: one short window each, a few seconds in all
     #[arg(long)]
     quick: bool,
-    /// How long each window is, in seconds [default: 0.4; of waits 0.5]
+    /// Length of each window in seconds [default: 0.4; for waits 0.5]
     #[arg(long, value_parser = seconds)]
     seconds: Option<f64>,
-    /// How many windows the median is of [default: 3; of waits 5]
+    /// Number of windows of which the median is taken [default: 3; for waits 5]
     #[arg(long, value_parser = repeat)]
     repeat: Option<usize>,
-    /// Sizes of messages in bytes, multiples of 8
+    /// Message sizes in bytes, multiples of 8
     #[arg(long, value_delimiter = ',', default_values_t = harness::SIZES, value_parser = size)]
     sizes: Vec<usize>,
     /// Producers x consumers [default: 1x1,2x2,4x4,8x1,1x8; and, unless it is quick, 20x20 and
     /// 20x3 with 64 B]
     #[arg(long, value_delimiter = ',')]
     topologies: Option<Vec<harness::Topology>>,
-    /// Bytes of every ring, 4 KiB to 1 GiB [default: what suits the size of the messages]
+    /// Bytes of every ring, 4 KiB to 1 GiB [default: depends on the message size]
     #[arg(long, value_parser = ring)]
     ring: Option<u64>,
-    /// Beside so many programs that compute: measure waits, beside each of several numbers in turn
-    /// [default: 0,1,2,4]; with another part in `--only`, one number, and that part [default: 0]
+    /// Number of busy programs that run meanwhile. For waits, several numbers, each measured in turn
+    /// [default: 0,1,2,4]; for another part, which `--only` names, one number [default: 0]
     #[arg(long, value_delimiter = ',')]
     busy: Vec<u8>,
-    /// Whose session these programs are in [default: same for waits, own for other parts]
+    /// The session of the busy programs [default: same for waits, own for other parts]
     #[arg(long, value_enum)]
     busy_session: Option<harness::Session>,
-    /// Measure round trips of waits with pinned processes too, beside any programs
+    /// Measure round trips of waits with pinned processes too, also together with busy programs
     #[arg(long)]
     pinned: bool,
-    /// Of waits, only some
+    /// Which kinds of waits to measure
     #[arg(long, value_enum, value_delimiter = ',')]
     waits: Vec<harness::Waits>,
     /// Only this part
@@ -57,7 +57,7 @@ pub(crate) struct Bench {
 /// The largest message: every worker has a batch of them in memory.
 const LARGEST: usize = 8 << 20;
 
-/// If this process is one that the benchmark started: does its part and ends.
+/// If the benchmark started this process, does its part and exits.
 pub(crate) fn worker() {
     harness::worker();
 }
@@ -65,7 +65,7 @@ pub(crate) fn worker() {
 impl Bench {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let (only, busy) = self.part()?;
-        // With all peers these make seven minutes or so, of which maps take nearly two.
+        // With all peers a run takes about seven minutes, nearly two of them for maps.
         let (seconds, repeat) = match only {
             _ if self.quick => (0.03, 1),
             Some(harness::Only::Waits) => (0.5, 5),
@@ -97,7 +97,7 @@ impl Bench {
         self.format.print(&report, |out| write!(out, "{report}"))
     }
 
-    /// What to measure, and beside how many programs that compute.
+    /// What to measure, and together with how many busy programs.
     fn part(&self) -> Result<(Option<harness::Only>, Vec<u8>), Failure> {
         use harness::Only::Waits;
         let asked = !self.busy.is_empty() || !self.waits.is_empty();
@@ -106,7 +106,8 @@ impl Bench {
             None | Some(Waits) if self.busy.is_empty() => Ok((Some(Waits), harness::BUSY.to_vec())),
             None | Some(Waits) => Ok((Some(Waits), self.busy.clone())),
             Some(_) if self.busy.len() > 1 || !self.waits.is_empty() => {
-                let why = "only waits are measured beside each of several numbers, and have kinds";
+                let why =
+                    "only waits take several numbers of busy programs, and only waits have kinds";
                 Err(Failure::Usage(why.to_owned()))
             }
             other => Ok((other, self.busy.clone())),
@@ -118,26 +119,26 @@ fn seconds(text: &str) -> Result<f64, String> {
     let given = text.parse().ok();
     given
         .filter(|seconds| (0.001..=60.0).contains(seconds))
-        .ok_or_else(|| "it takes 0.001 to 60".to_owned())
+        .ok_or_else(|| "expected 0.001 to 60".to_owned())
 }
 
 fn repeat(text: &str) -> Result<usize, String> {
     let given = text.parse().ok();
     given
         .filter(|repeat| (1..=100).contains(repeat))
-        .ok_or_else(|| "it takes 1 to 100".to_owned())
+        .ok_or_else(|| "expected 1 to 100".to_owned())
 }
 
 fn ring(text: &str) -> Result<u64, String> {
     let given = text.parse().ok();
     given
         .filter(|ring| (4 << 10..=1 << 30).contains(ring))
-        .ok_or_else(|| "it takes 4096 to 1073741824".to_owned())
+        .ok_or_else(|| "expected 4096 to 1073741824".to_owned())
 }
 
 fn size(text: &str) -> Result<usize, String> {
     let given: Option<usize> = text.parse().ok();
     given
         .filter(|&size| (8..=LARGEST).contains(&size) && size.is_multiple_of(8))
-        .ok_or_else(|| "it takes multiples of 8, up to 8 MiB".to_owned())
+        .ok_or_else(|| "expected a multiple of 8, up to 8 MiB".to_owned())
 }

@@ -15,14 +15,14 @@ pub(crate) struct Devices {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Print what a shell has to eval to see only some of the devices
+    /// Print commands by which a shell sees only some of the devices
     ///
     /// For example: eval "$(shoal devices export 0,1)"
     Export {
         /// The devices to see, counted in those visible now: "0,2", "none"
         #[arg(allow_hyphen_values = true)]
         mask: String,
-        /// Whose devices
+        /// The family of devices
         #[arg(long, default_value = "cuda")]
         family: String,
         #[command(flatten)]
@@ -57,7 +57,7 @@ struct Edit {
 
 fn export(mask: &str, family: &str, format: Format) -> Result<(), Failure> {
     let edits: Vec<Edit> = device::environment(family, mask, variable)
-        // A family that is unknown is no missing object, which has an exit code of its own.
+        // An unknown family is wrong usage: the exit code of NotFound means a missing object.
         .map_err(|err| match err {
             shoal::Error::NotFound { .. } => Failure::Usage(err.to_string()),
             err => Failure::Shoal(err),
@@ -118,7 +118,7 @@ fn known() -> Vec<Family> {
     device::families().map(of).collect()
 }
 
-/// Only the families somebody restricted: the others are all visible, if there are any.
+/// Shows only the families whose variable restricts them: all devices of the others are visible.
 fn show(format: Format) -> Result<(), Failure> {
     let masked: Vec<Family> = known()
         .into_iter()

@@ -1,5 +1,5 @@
-//! The `shoal` command line: look at shared objects, collect what the dead left, run programs
-//! on some of the devices, measure.
+//! The `shoal` command line: shows shared objects, removes those that dead processes left, runs
+//! programs on some of the devices, and measures.
 
 mod bench;
 mod devices;
@@ -15,9 +15,9 @@ use clap::{Parser, Subcommand};
 ///
 /// Objects are in /dev/shm, or in the directory that the environment variable SHOAL_DIR names.
 ///
-/// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such object. `run` becomes the program
-/// and ends as it does, by a signal too; 127 if it was not found, 126 if it could not be run,
-/// 125 if the mask is refused.
+/// Exit codes: 0 success, 1 failure, 2 wrong usage, 3 no such object. `run` ends as the program
+/// does, also by a signal; 127 if the program was not found, 126 if it could not be run, 125 if
+/// the mask is refused.
 #[derive(Parser)]
 #[command(name = "shoal", version, max_term_width = 100)]
 struct Cli {
@@ -29,22 +29,22 @@ struct Cli {
 enum Command {
     /// List the shared objects of this machine
     Ls(output::Format),
-    /// Show one object and who is attached to it
+    /// Show one object and the processes that are attached to it
     Stat(objects::Stat),
-    /// Remove objects by name; whoever has them open keeps them
+    /// Remove objects by name; processes that have them open keep them
     Rm(objects::Rm),
-    /// Remove what killed processes left, never what is in use
+    /// Remove objects that killed processes left; objects in use are kept
     Gc(objects::Gc),
     /// Run a program that sees only some of the devices
     Run(run::Run),
-    /// Look at device masks
+    /// Show device masks
     Devices(devices::Devices),
     /// Measure queues and maps on this machine
     Bench(bench::Bench),
 }
 
 fn main() -> ExitCode {
-    // Before anything else: the benchmark's processes are this program too.
+    // First: the benchmark starts this program as its workers.
     bench::worker();
     let done = match Cli::parse().command {
         Command::Ls(format) => objects::ls(format),

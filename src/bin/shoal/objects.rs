@@ -29,7 +29,7 @@ struct Participant {
     command: String,
 }
 
-/// What only an open handle can tell.
+/// Properties that need an open handle.
 #[derive(Serialize)]
 struct Content {
     len: u64,
@@ -149,7 +149,7 @@ impl Stat {
             match content(&self.name, kind) {
                 Ok(content) => object.content = content,
                 Err(gone @ shoal::Error::NotFound { .. }) => return Err(gone.into()),
-                // What is known from outside is worth the more.
+                // The properties that are known without opening it are shown nevertheless.
                 Err(err) => object.problem = Some(err.to_string()),
             }
         }
@@ -235,7 +235,7 @@ pub(crate) struct Rm {
 }
 
 impl Rm {
-    /// Removes all it can and reports the first failure.
+    /// Removes all that it can, and returns the first failure.
     pub(crate) fn run(self) -> Result<(), Failure> {
         let mut first = Ok(());
         for name in &self.names {
@@ -254,7 +254,7 @@ impl Rm {
 /// `shoal gc`
 #[derive(clap::Args)]
 pub(crate) struct Gc {
-    /// Only tell what would be removed
+    /// Only print what would be removed
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]

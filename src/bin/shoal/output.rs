@@ -30,7 +30,7 @@ impl Format {
             people(&mut out)
         };
         match written.and_then(|()| out.flush()) {
-            // The reader has seen enough: `shoal ls | head -1`.
+            // The reader has closed the pipe: `shoal ls | head -1`.
             Err(err) if err.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             other => other.map_err(Failure::Output),
         }
@@ -73,8 +73,8 @@ impl From<shoal::Error> for Failure {
     }
 }
 
-/// `text` as a terminal may show it: what other processes wrote could hold control characters, or
-/// some that are invisible or turn the order of the letters around.
+/// `text` as a terminal may show it: text from other processes may contain control characters,
+/// invisible ones, or ones that reverse the direction of writing.
 pub(crate) fn plain(text: &str) -> String {
     let shown = |c: char| match c.is_control() || is_format(c) {
         true => char::REPLACEMENT_CHARACTER,
@@ -83,8 +83,8 @@ pub(crate) fn plain(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
-/// Characters that are not shown themselves but change how others are: Unicode's category Cf and
-/// the separators of lines, as far as terminals know them.
+/// Characters that are not shown but change how others are shown: Unicode's category Cf and the line
+/// separators, as far as terminals know them.
 fn is_format(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'

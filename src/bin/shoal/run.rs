@@ -7,10 +7,10 @@ use std::process::{Command, ExitCode};
 
 use shoal::device::{self, EnvEdit};
 
-/// What a shell answers for a program it cannot find, and for one it cannot run.
+/// A shell's exit codes for a program that it cannot find, and for one that it cannot run.
 const NOT_FOUND: u8 = 127;
 const NOT_RUNNABLE: u8 = 126;
-/// What `env`, `timeout` and their like answer when they fail themselves.
+/// The exit code of `env`, `timeout` and similar programs when they fail themselves.
 const REFUSED: u8 = 125;
 
 #[derive(clap::Args)]
@@ -18,7 +18,7 @@ pub(crate) struct Run {
     /// The devices the program may see, counted in those this process sees: "0,2", "none"
     #[arg(long, value_name = "MASK", allow_hyphen_values = true)]
     devices: Option<String>,
-    /// Whose devices
+    /// The family of devices
     #[arg(long, default_value = "cuda")]
     family: String,
     /// The program and its arguments
@@ -27,7 +27,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Becomes the program, so that signals, the terminal and the exit code are its own.
+    /// Replaces this process by the program, which so gets all signals and sets the exit code.
     pub(crate) fn run(self) -> ExitCode {
         let edits = match &self.devices {
             None => Vec::new(),
@@ -57,7 +57,7 @@ impl Run {
     }
 }
 
-/// A variable of this process; what is not text is refused by the reading of it.
+/// A variable of this process, lossy if it is not text: reading the mask then fails.
 pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }

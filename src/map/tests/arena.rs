@@ -1,4 +1,4 @@
-//! The arena against a list of what is handed out.
+//! The arena against a list of allocated extents.
 
 use std::sync::atomic::Ordering;
 
@@ -48,7 +48,7 @@ proptest! {
             let used = arena.verify().unwrap();
             prop_assert_eq!(used.len(), live.len());
         }
-        // A rebuild from the words alone finds the same.
+        // A rebuild from the block map's words finds the same.
         let before = arena.verify().unwrap().len();
         arena.rebuild().unwrap();
         prop_assert_eq!(arena.verify().unwrap().len(), before);
@@ -61,8 +61,8 @@ proptest! {
             arena.trim().unwrap();
             arena.verify().unwrap();
         }
-        // All but crumbs below 64 KiB, and the page of the block map that tells of them, went back to
-        // the system.
+        // All memory is given back, except for less than 64 KiB and the page of the block map that
+        // describes it.
         prop_assert!(world.committed() < 18, "{} blocks", world.committed());
         arena.allocate(599, 0, Purpose::Large).unwrap();
     }
@@ -105,13 +105,13 @@ fn freeing_what_is_not_in_use_is_an_error() {
 }
 
 #[test]
-fn free_extents_in_a_circle_are_corrupt() {
+fn a_cycle_of_free_extents_is_corrupt() {
     let world = World::new(60);
     let arena = world.arena();
     let heads = [8, 1, 8, 1, 30].map(|blocks| arena.allocate(blocks, 0, Purpose::Large).unwrap());
     for head in [heads[0], heads[2]] {
         arena.free(head).unwrap();
-        // The list of those with 8 or 9 blocks.
+        // The list of extents of 8 or 9 blocks.
         let entry = world.heap.block(head).unwrap();
         entry.next.store(head, Ordering::Relaxed);
     }

@@ -1,5 +1,4 @@
-//! Words that nobody should have written, one at a time: each is noticed, and what is derived is
-//! made good by a repair.
+//! Forged words, one at a time: each is detected, and a repair restores derived ones.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -47,7 +46,7 @@ fn is_corrupt<T>(result: Result<T>, says: &str) {
     }
 }
 
-/// Sets, reads and removes. It may be told no, and has to be told something.
+/// Sets, reads and removes. Each call may fail, and has to return.
 fn use_it(world: &World) {
     let store = world.store(0);
     for round in 0..40u32 {
@@ -70,9 +69,8 @@ fn use_it(world: &World) {
 }
 
 #[test]
-fn two_entries_that_overlap_are_noticed_by_verify_and_by_a_repair() {
-    // An entry that begins where the key of another does says of itself: a key of one byte, and a
-    // value of three.
+fn two_entries_that_overlap_are_detected_by_verify_and_by_a_repair() {
+    // An entry that begins where the key of another one does: a key of one byte and a value of three.
     let mut inner = [0; 32];
     (inner[8], inner[12]) = (1, 3);
     let inside = |len: usize| [&inner[..], &vec![5; len]].concat();
@@ -84,7 +82,7 @@ fn two_entries_that_overlap_are_noticed_by_verify_and_by_a_repair() {
             set(&world, 0, b"other", &vec![6; large]).unwrap();
             world.verify(&[0]).unwrap();
             let whole = place(&world, &key);
-            // What the other one lay in is lost then, but this comes first.
+            // The extent of the other entry is lost too, but this is reported first.
             point(&world, b"other", whole + by);
             is_corrupt(world.verify(&[0]), "two entries overlap");
             is_corrupt(world.store(0).repair(), "two entries overlap");
@@ -96,7 +94,7 @@ fn two_entries_that_overlap_are_noticed_by_verify_and_by_a_repair() {
 }
 
 #[test]
-fn an_entry_that_is_longer_than_its_slot_is_noticed() {
+fn an_entry_that_is_longer_than_its_slot_is_detected() {
     let world = World::new(1 << 10);
     set(&world, 0, b"first", &[1; 100]).unwrap();
     set(&world, 0, b"second", &[2; 100]).unwrap();
@@ -108,12 +106,12 @@ fn an_entry_that_is_longer_than_its_slot_is_noticed() {
 }
 
 #[test]
-fn an_entry_in_two_slots_is_not_freed_into_a_lasting_circle() {
+fn an_entry_in_two_slots_leaves_no_cycle_of_free_slots() {
     let world = World::new(1 << 10);
     for i in 0..12u32 {
         set(&world, 0, &i.to_le_bytes(), &[1; 40]).unwrap();
     }
-    // The same entry under the same tag, in another slot: it can be removed twice.
+    // The same entry under the same tag in another slot: it can be removed twice.
     let key = 3u32.to_le_bytes();
     let same = slot(&world, &key).load(Ordering::Relaxed);
     slot(&world, &4u32.to_le_bytes()).store(same, Ordering::Relaxed);
@@ -123,7 +121,7 @@ fn an_entry_in_two_slots_is_not_freed_into_a_lasting_circle() {
 }
 
 #[test]
-fn a_place_that_is_kept_and_in_use_is_noticed_and_a_repair_drops_it() {
+fn a_cached_slot_that_is_in_use_is_detected_and_a_repair_drops_it() {
     let world = World::new(1 << 10);
     set(&world, 0, b"other", &[3; 40]).unwrap();
     set(&world, 0, b"key", &[1; 40]).unwrap();
@@ -166,8 +164,8 @@ fn two_slabs() -> (World, Vec<u64>) {
 }
 
 #[test]
-fn a_circle_of_free_slots_is_noticed_and_a_repair_breaks_it() {
-    // The chain goes from the slot that was freed last to the one that was freed first.
+fn a_cycle_of_free_slots_is_detected_and_a_repair_breaks_it() {
+    // The chain leads from the slot that was freed last to the one that was freed first.
     for (from, to) in [(0, 0), (0, 2), (1, 2)] {
         let circle = || {
             let (world, freed) = two_slabs();
@@ -183,7 +181,7 @@ fn a_circle_of_free_slots_is_noticed_and_a_repair_breaks_it() {
         world.store(0).repair().unwrap();
         world.verify(&[0]).unwrap();
 
-        // Used as it is, it hands out what is in use, or never ends, and that is noticed too.
+        // Used as it is, it returns slots that are in use, or does not end; that is detected too.
         let world = circle();
         for i in 100..130u32 {
             let _ = set(&world, 0, &i.to_le_bytes(), &[2; 200]);
@@ -194,7 +192,7 @@ fn a_circle_of_free_slots_is_noticed_and_a_repair_breaks_it() {
 }
 
 #[test]
-fn a_circle_of_slabs_is_noticed_and_a_repair_breaks_it() {
+fn a_cycle_of_slabs_is_detected_and_a_repair_breaks_it() {
     for forward in [true, false] {
         let (world, freed) = two_slabs();
         let forge = || {
@@ -215,10 +213,10 @@ fn a_circle_of_slabs_is_noticed_and_a_repair_breaks_it() {
 }
 
 #[test]
-fn a_circle_of_free_extents_is_noticed_and_a_rebuild_breaks_it() {
+fn a_cycle_of_free_extents_is_detected_and_a_rebuild_breaks_it() {
     let world = World::new(1 << 10);
     let arena = world.arena();
-    // Free extents of nine blocks, which share a list with some that are smaller.
+    // Free extents of nine blocks, which share a list with smaller ones.
     let heads: Vec<_> = (0..8)
         .map(|_| arena.allocate(9, 0, Purpose::Large).unwrap())
         .collect();
@@ -235,7 +233,7 @@ fn a_circle_of_free_extents_is_noticed_and_a_rebuild_breaks_it() {
     arena.verify().unwrap();
     forge();
     is_corrupt(arena.verify(), "a list of free extents is broken");
-    // Looks for more than any of the circle has, and goes round it.
+    // Looks for a larger extent than any in the cycle.
     let mut more = Vec::new();
     for blocks in [10, 11, 9, 9, 9, 9, 9, 500, 300] {
         more.extend(arena.allocate(blocks, 0, Purpose::Large));

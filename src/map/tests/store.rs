@@ -95,7 +95,7 @@ proptest! {
             world.store(shard).clear().unwrap();
         }
         world.verify(&[0, 1]).unwrap();
-        // At most one spare slab a shard, and crumbs.
+        // At most one kept slab a shard, and less than 64 KiB.
         prop_assert!(world.arena().usage().0 <= 40);
     }
 }
@@ -120,7 +120,7 @@ fn thousands_of_keys_grow_the_table_and_shrink_it_again() {
 }
 
 #[test]
-fn insertions_and_removals_without_end_need_no_more_memory() {
+fn endless_insertions_and_removals_need_no_more_memory() {
     let world = World::new(1 << 12);
     for i in 0..500u32 {
         set(&world, 0, &i.to_le_bytes(), &[1; 64]).unwrap();
@@ -165,13 +165,13 @@ fn empty_keys_and_empty_values_are_values_like_others() {
 }
 
 #[test]
-fn an_entry_that_goes_on_behind_the_mapping_is_corrupt() {
+fn an_entry_that_extends_beyond_the_mapping_is_corrupt() {
     let world = World::new(256);
     let key = b"large";
     set(&world, 0, key, &[7; 50_000]).unwrap();
     let store = world.store(0);
     let (_, offset) = store.table().unwrap().entries().next().unwrap();
-    // Its extent bears out what it says of itself; but neither ends within the heap.
+    // Its extent agrees with its length, but neither ends within the heap.
     let extent = world.heap.extent_at(offset).unwrap();
     world.heap.block(extent.head).unwrap().set(Word::Used {
         blocks: 1 << 20,
@@ -194,7 +194,7 @@ proptest! {
     })]
 
     #[test]
-    fn hostile_bytes_get_an_answer(
+    fn forged_bytes_do_not_hang_or_crash(
         wounds in prop::collection::vec((any::<prop::sample::Index>(), any::<u64>(), any::<bool>()), 1..40)
     ) {
         let world = World::new(256);

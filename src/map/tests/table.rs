@@ -16,7 +16,7 @@ fn tag(key: u64) -> u32 {
     (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 36) as u32 & 0xfff_8000
 }
 
-/// The slot of the key, or the one where it would go.
+/// The slot of the key, or a free one for it.
 fn find(table: &Table<'_>, key: u64) -> Result<usize, Option<usize>> {
     let mut search = table.search(tag(key));
     while let Some((slot, offset)) = search.next() {
@@ -55,7 +55,7 @@ proptest! {
             table.verify().unwrap();
             prop_assert_eq!(table.count_tombs() as i64, tombs);
             prop_assert_eq!(table.entries().count(), model.len());
-            // Who only reads is told the same, or nothing at the end of the table.
+            // A reader without the lock finds the same, or nothing at the end of the table.
             let ahead = table.slots_for(tag(key));
             match table::first(ahead, tag(key)) {
                 Some(found) => {
@@ -103,12 +103,12 @@ proptest! {
 }
 
 #[test]
-fn a_shard_without_a_table_is_a_gap() {
+fn a_shard_without_a_table_is_empty() {
     assert_eq!(table::first(Table::over(&[]).slots_for(77), 77), Some(None));
 }
 
 #[test]
-fn a_table_without_a_gap_ends_the_search() {
+fn a_search_ends_in_a_table_without_empty_slots() {
     let memory: Vec<_> = (0..512u64).map(|i| AtomicU64::new(i << 36 | 2)).collect();
     let table = Table::over(&memory);
     let mut search = table.search(77 << 19);
@@ -119,7 +119,7 @@ fn a_table_without_a_gap_ends_the_search() {
 }
 
 #[test]
-fn a_table_all_of_one_tag_takes_no_square_of_its_size() {
+fn a_table_of_one_tag_does_not_take_quadratic_time() {
     let memory: Vec<_> = (0..100_000u64)
         .map(|i| AtomicU64::new((7 << 36) | (i + 2)))
         .collect();

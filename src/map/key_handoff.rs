@@ -1,63 +1,64 @@
-//! Which process is next to lock a key that several want.
+//! Reserves a key's lock for a process that has waited for it long, so that no waiter starves.
 //!
 //! ```text
-//! turn (24 bytes), one for each shard, under the shard's lock
+//! reservation (24 bytes), one for each shard, under the shard's lock
 //! offset  size  field     meaning
 //!      0     8  what      of the waiter: the key's tag and a thread
-//!      8     8  since_ns  since when it waits; 0: it is nobody's turn
-//!     16     8  until_ns  when its turn is void
+//!      8     8  since_ns  since when it waits; 0: no key is reserved
+//!     16     8  until_ns  when the reservation ends by itself
 //! ```
-//! A key that is unlocked goes to the first that comes, which may be the process that unlocked it. A
-//! waiter that has waited for [`PATIENT_NS`] puts itself down here; of the waiters for one key
-//! the longest waiting. Once the key is unlocked, others leave it to that one for [`GRACE_NS`].
+//! The first process that asks gets a key's lock, which may be the process that unlocked it. A waiter
+//! that has waited for [`LONG_NS`] reserves the lock here; of several waiters for one key, the one
+//! that waits longest. When the key is unlocked, others leave it to that waiter for [`GRACE_NS`].
 //!
 //! # What a kill leaves
-//! A turn is a hint, and void after a while. It decides which process is served first, and owns nothing.
+//! A reservation is a hint that ends by itself. It decides which process is served first; no other
+//! word depends on it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::layout::Shared;
 use crate::sync::crash::crash_point;
 
-/// A waiter asks for a turn after so long.
-const PATIENT_NS: u64 = 1_000_000;
-/// How long a turn is kept for a waiter: it renews that whenever it looks, every 100 ms at least.
+/// After so long a waiter reserves the lock.
+const LONG_NS: u64 = 1_000_000;
+/// How long a reservation holds: the waiter renews it at each look, every 100 ms at least.
 const WAITING_NS: u64 = 250_000_000;
-/// How long an unlocked key is kept for it.
+/// How long an unlocked key is kept for the waiter.
 const GRACE_NS: u64 = 20_000_000;
 
 /// The bits of `what` that are the key's.
 const KEY: u64 = u32::MAX as u64;
 
 #[repr(C)]
-pub(super) struct Turn {
+pub(super) struct KeyHandoff {
     what: AtomicU64,
     since_ns: AtomicU64,
     until_ns: AtomicU64,
 }
 
-const _: () = assert!(size_of::<Turn>() == 24);
+const _: () = assert!(size_of::<KeyHandoff>() == 24);
 
 // SAFETY: `repr(C)`, atomics only.
-unsafe impl Shared for Turn {}
+unsafe impl Shared for KeyHandoff {}
 
-impl Turn {
-    /// The waiter's `what`, if somebody's turn is not void, and since when it waits.
-    fn now(&self, now_ns: u64) -> Option<(u64, u64)> {
+impl KeyHandoff {
+    /// The waiter's `what` and since when it waits, if there is a reservation.
+    fn current(&self, now_ns: u64) -> Option<(u64, u64)> {
         let since = self.since_ns.load(Ordering::Relaxed);
         let left = self.until_ns.load(Ordering::Relaxed).wrapping_sub(now_ns);
-        // None lasts longer: such a word was not written by us, and nobody waits for it.
+        // No reservation lasts longer: such a word was not written by this library.
         let valid = since != 0 && (1..=WAITING_NS).contains(&left);
         valid.then(|| (self.what.load(Ordering::Relaxed), since))
     }
 
-    /// Whether a waiter may lock its key, which is free. Its turn is over then.
+    /// Whether a process may lock its key, which is free. That ends its own reservation.
     pub(super) fn admits(&self, what: u64, now_ns: impl Fn() -> u64) -> bool {
-        // Nobody waits, mostly.
+        // The common case.
         if self.since_ns.load(Ordering::Relaxed) == 0 {
             return true;
         }
-        match self.now(now_ns()) {
+        match self.current(now_ns()) {
             Some((other, _)) if other & KEY == what & KEY && other != what => return false,
             Some((other, _)) if other != what => return true,
             _ => {}
@@ -67,16 +68,16 @@ impl Turn {
         true
     }
 
-    /// A waiter finds its key locked, and has waited since then.
-    pub(super) fn ask(&self, what: u64, since_ns: u64, now_ns: u64) {
-        if now_ns.saturating_sub(since_ns) < PATIENT_NS {
+    /// Reserves the lock for a waiter that finds its key locked and has waited since `since_ns`.
+    pub(super) fn reserve(&self, what: u64, since_ns: u64, now_ns: u64) {
+        if now_ns.saturating_sub(since_ns) < LONG_NS {
             return;
         }
-        let is_mine = match self.now(now_ns) {
+        let takes_over = match self.current(now_ns) {
             Some((other, since)) => other == what || other & KEY == what & KEY && since > since_ns,
             None => true,
         };
-        if is_mine {
+        if takes_over {
             self.what.store(what, Ordering::Relaxed);
             crash_point!();
             self.since_ns.store(since_ns, Ordering::Relaxed);
@@ -86,7 +87,7 @@ impl Turn {
         }
     }
 
-    /// A key was unlocked.
+    /// Limits the reservation of a key that was unlocked.
     pub(super) fn unlocked(&self, what: u64, now_ns: impl Fn() -> u64) {
         if self.since_ns.load(Ordering::Relaxed) != 0
             && self.what.load(Ordering::Relaxed) & KEY == what & KEY

@@ -1,11 +1,11 @@
-//! A view: where the table lies, and which of its words are the list.
+//! The shape of a list: where the table lies, and which of its words are elements.
 //!
 //! ```text
 //! words of the table   0 .. gap_at | gap_at .. gap_at + gap | .. len + gap | .. capacity
 //!                      elements    | the gap                | elements     | the tail: free
 //! ```
-//! V1: `gap_at <= len` and `len + gap <= capacity`. V2: a gap at the end is none: it is part
-//! of the tail. No process looks at the words of the gap and the tail.
+//! V1: `gap_at <= len` and `len + gap <= capacity`. V2: there is no gap at the end, only
+//! a longer tail. No process reads the words of the gap and the tail.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -16,7 +16,7 @@ use crate::layout::Shared;
 /// Words on a block.
 pub(super) const PER_BLOCK: u64 = BLOCK / 8;
 
-/// A view as it lies in shared memory.
+/// A shape in shared memory.
 ///
 /// ```text
 /// offset  size  field    what
@@ -27,7 +27,7 @@ pub(super) const PER_BLOCK: u64 = BLOCK / 8;
 ///     24     8  gap      words of the gap
 /// ```
 #[repr(C)]
-pub(super) struct ViewCell {
+pub(super) struct ShapeCell {
     head: AtomicU32,
     blocks: AtomicU32,
     len: AtomicU64,
@@ -35,14 +35,14 @@ pub(super) struct ViewCell {
     gap: AtomicU64,
 }
 
-const _: () = assert!(size_of::<ViewCell>() == 32);
+const _: () = assert!(size_of::<ShapeCell>() == 32);
 
 // SAFETY: `repr(C)`, atomics only.
-unsafe impl Shared for ViewCell {}
+unsafe impl Shared for ShapeCell {}
 
-/// A view that was read and checked (V1).
+/// A shape that was read and checked (V1).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct View {
+pub(super) struct Shape {
     pub(super) head: u32,
     pub(super) blocks: u32,
     pub(super) len: u64,
@@ -50,34 +50,34 @@ pub(super) struct View {
     pub(super) gap: u64,
 }
 
-impl ViewCell {
+impl ShapeCell {
     #[inline]
-    pub(super) fn load(&self) -> Result<View> {
-        let view = View {
+    pub(super) fn load(&self) -> Result<Shape> {
+        let shape = Shape {
             head: self.head.load(Ordering::Relaxed),
             blocks: self.blocks.load(Ordering::Relaxed),
             len: self.len.load(Ordering::Relaxed),
             gap_at: self.gap_at.load(Ordering::Relaxed),
             gap: self.gap.load(Ordering::Relaxed),
         };
-        let used = view.len.checked_add(view.gap);
-        if view.gap_at > view.len || used.is_none_or(|used| used > view.capacity()) {
+        let used = shape.len.checked_add(shape.gap);
+        if shape.gap_at > shape.len || used.is_none_or(|used| used > shape.capacity()) {
             return Err(Error::corrupt("a list is longer than its table"));
         }
-        Ok(view)
+        Ok(shape)
     }
 
     #[inline]
-    pub(super) fn store(&self, view: View) {
-        self.head.store(view.head, Ordering::Relaxed);
-        self.blocks.store(view.blocks, Ordering::Relaxed);
-        self.len.store(view.len, Ordering::Relaxed);
-        self.gap_at.store(view.gap_at, Ordering::Relaxed);
-        self.gap.store(view.gap, Ordering::Relaxed);
+    pub(super) fn store(&self, shape: Shape) {
+        self.head.store(shape.head, Ordering::Relaxed);
+        self.blocks.store(shape.blocks, Ordering::Relaxed);
+        self.len.store(shape.len, Ordering::Relaxed);
+        self.gap_at.store(shape.gap_at, Ordering::Relaxed);
+        self.gap.store(shape.gap, Ordering::Relaxed);
     }
 }
 
-impl View {
+impl Shape {
     /// Words of the table.
     #[inline]
     pub(super) fn capacity(&self) -> u64 {
@@ -106,19 +106,19 @@ impl View {
         self
     }
 
-    /// The view when `from .. to` are replaced by `count` words, which lie behind the last
-    /// element or at the front of the gap: see `make_room`.
+    /// The shape after `from .. to` are replaced by `count` words, which lie behind the last element or
+    /// at the front of the gap: see `make_room`.
     #[inline]
     pub(super) fn spliced(mut self, from: u64, to: u64, count: u64) -> Self {
         if from == self.len {
-            // An append; V2 sees to a gap that was at the end.
+            // An append. By V2 there is no gap at the end.
             self.len += count;
         } else if count > 0 || (from <= self.gap_at && self.gap_at <= to) {
             self.gap_at = from + count;
             self.gap = self.gap + (to - from) - count;
             self.len = self.len + count - (to - from);
         } else {
-            // The end is cut off behind the gap: it falls to the tail.
+            // The removed end lies behind the gap, and becomes part of the tail.
             debug_assert!(to == self.len);
             self.len = from;
         }
@@ -132,14 +132,14 @@ mod tests {
 
     #[test]
     fn a_slot_is_before_or_behind_the_gap() {
-        let view = View {
+        let shape = Shape {
             head: 1,
             blocks: 1,
             len: 10,
             gap_at: 4,
             gap: 7,
         };
-        assert_eq!([3, 4, 9].map(|index| view.slot(index)), [3, 11, 16]);
-        assert_eq!(view.tail(), 128 - 17);
+        assert_eq!([3, 4, 9].map(|index| shape.slot(index)), [3, 11, 16]);
+        assert_eq!(shape.tail(), 128 - 17);
     }
 }

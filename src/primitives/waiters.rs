@@ -1,19 +1,18 @@
-//! Those who wait, each in a place of its own that others can tell it something in.
+//! The waiters of one object: a table with an entry for each, through which it is notified.
 //!
 //! ```text
 //! offset  size  field   written by          invariant
-//!      0     4  used    the lock's owner    no place from here on was ever taken
-//!      8     8  next    the lock's owner    the number of the next to come
-//!     16        places  1024 of them
+//!      0     4  used    the lock's owner    no entry from here on was ever in use
+//!      8     8  next    the lock's owner    the number of the next waiter
+//!     16        table   1024 entries
 //!
-//! place
-//!      0     8  owner   the lock's owner    whose it is: see `sync::lock`
-//!      8     8  number  the lock's owner    the object's own: an order, a round
-//!     16     4  state   the lock's owner    says what becomes of it; a futex word
+//! entry
+//!      0     8  owner   the lock's owner    the waiting process: see `sync::lock`
+//!      8     8  number  the lock's owner    an order or a round, as the object defines
+//!     16     4  state   the lock's owner    FREE, WAITING, NOTIFIED, BROKEN; a futex word
 //! ```
-//! All of it is guarded by the lock of the object it is part of; `state` is read, and slept on,
-//! without. Each waiter sleeps on a word of its own, so a wake reaches exactly those who were
-//! told something.
+//! The lock of the object guards all of it, but waiters read `state` and sleep on it without the
+//! lock. Each waiter sleeps on a word of its own, so a wake-up reaches exactly the notified ones.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -24,19 +23,19 @@ use crate::sync::{Slept, WaitPolicy, crash::crash_point, pack, unpack};
 use crate::sys::clock::Deadline;
 use crate::sys::futex::{self, Waited};
 
-const PLACES: usize = 1024;
+const ENTRIES: usize = 1024;
 
-/// Nobody's.
+/// The entry is not in use.
 const FREE: u32 = 0;
 /// Its owner waits.
 pub(super) const WAITING: u32 = 1;
 /// What it waited for has happened.
-pub(super) const TOLD: u32 = 2;
+pub(super) const NOTIFIED: u32 = 2;
 /// What it waited for will not happen.
 pub(super) const BROKEN: u32 = 3;
 
 #[repr(C)]
-pub(super) struct Place {
+pub(super) struct Waiter {
     owner: AtomicU64,
     pub(super) number: AtomicU64,
     state: AtomicU32,
@@ -44,26 +43,26 @@ pub(super) struct Place {
 }
 
 #[repr(C)]
-pub(super) struct Roster {
+pub(super) struct WaiterTable {
     used: AtomicU32,
     _unused: AtomicU32,
     next: AtomicU64,
-    places: [Place; PLACES],
+    table: [Waiter; ENTRIES],
 }
 
-const _: () = assert!(size_of::<Place>() == 24);
-const _: () = assert!(std::mem::offset_of!(Roster, places) == 16);
+const _: () = assert!(size_of::<Waiter>() == 24);
+const _: () = assert!(std::mem::offset_of!(WaiterTable, table) == 16);
 
 // SAFETY: `repr(C)`, atomics only.
-unsafe impl Shared for Roster {}
+unsafe impl Shared for WaiterTable {}
 
-impl Place {
+impl Waiter {
     pub(super) fn state(&self) -> u32 {
         self.state.load(Ordering::Acquire)
     }
 
-    /// Tells its owner something, who is then to be [woken](Self::wake).
-    pub(super) fn tell(&self, state: u32) {
+    /// Changes its state. The owner then has to be [woken](Self::wake).
+    pub(super) fn set_state(&self, state: u32) {
         self.state.store(state, Ordering::SeqCst);
         crash_point!();
     }
@@ -80,12 +79,12 @@ impl Place {
         segment.is_attached(unpack(self.owner.load(Ordering::Relaxed)))
     }
 
-    /// Gives the place back.
+    /// Gives the entry back.
     pub(super) fn free(&self) {
-        self.tell(FREE);
+        self.set_state(FREE);
     }
 
-    /// Sleeps until told something. After each slice, while it is not, `look` looks around.
+    /// Sleeps until the state changes. Calls `look` after each slice of the sleep.
     ///
     /// # Errors
     /// `Timeout`; `Interrupted` when a signal handler ran; `Detached`; those of `look`.
@@ -95,12 +94,12 @@ impl Place {
         deadline: Deadline,
         mut look: impl FnMut() -> Result<()>,
     ) -> Result<u32> {
-        let told = || self.state() != WAITING;
+        let is_over = || self.state() != WAITING;
         let mut nap = policy.nap();
         if deadline != Deadline::Now {
-            policy.spin(told);
+            policy.spin(is_over);
         }
-        while !told() {
+        while !is_over() {
             if deadline.passed() {
                 return Err(Error::Timeout);
             }
@@ -124,98 +123,98 @@ impl Place {
     }
 }
 
-impl Roster {
-    /// The number the next to come gets.
+impl WaiterTable {
+    /// The number that the next waiter gets.
     pub(super) fn next(&self) -> u64 {
         self.next.load(Ordering::Relaxed)
     }
 
-    /// The places that were ever taken.
-    pub(super) fn places(&self) -> &[Place] {
+    /// The entries that were ever in use.
+    pub(super) fn entries(&self) -> &[Waiter] {
         let used = self.used.load(Ordering::Relaxed) as usize;
-        &self.places[..used.min(PLACES)]
+        &self.table[..used.min(ENTRIES)]
     }
 
-    /// Those who wait.
-    pub(super) fn waiting(&self) -> impl Iterator<Item = &Place> {
-        self.places().iter().filter(|it| it.state() == WAITING)
+    /// The entries of those that wait.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = &Waiter> {
+        self.entries().iter().filter(|it| it.state() == WAITING)
     }
 
     /// How many waiters live, by the kernel's word.
     pub(super) fn count_living(&self, segment: &Segment) -> Result<usize> {
         let mut living = 0;
-        for place in self.waiting() {
-            living += usize::from(place.lives(segment)?);
+        for waiter in self.waiting() {
+            living += usize::from(waiter.lives(segment)?);
         }
         Ok(living)
     }
 
-    /// Wakes the caller's own threads that sleep with this mark. One that was about to sleep finds
-    /// out after its slice.
-    pub(super) fn nudge(&self, segment: &Segment, mark: u32) {
+    /// Wakes the caller's own threads that sleep with this mark. A thread that was about to sleep
+    /// notices after its slice.
+    pub(super) fn wake_own(&self, segment: &Segment, mark: u32) {
         let me = pack(segment.owner());
-        for place in self.waiting() {
-            if place.owner.load(Ordering::Relaxed) == me {
-                futex::wake_marked(&place.state, mark);
+        for waiter in self.waiting() {
+            if waiter.owner.load(Ordering::Relaxed) == me {
+                futex::wake_marked(&waiter.state, mark);
             }
         }
     }
 
-    /// Takes a place for the caller, with a number or else the next one, and returns its index.
+    /// Takes an entry for the caller, with `number` or else the next one, and returns its index.
     ///
     /// # Errors
-    /// `Exhausted` if as many as there can be wait already.
+    /// `Exhausted` if the table is full.
     pub(super) fn enter(&self, segment: &Segment, number: Option<u64>) -> Result<u32> {
         let at = match self.free() {
             Some(at) => at,
-            None if self.places().len() < PLACES => self.places().len(),
+            None if self.entries().len() < ENTRIES => self.entries().len(),
             None => self.dead(segment)?.ok_or(Error::Exhausted {
                 what: "waiters on one object",
-                limit: PLACES as u64,
+                limit: ENTRIES as u64,
             })?,
         };
-        let place = &self.places[at];
-        if self.places().len() <= at {
-            place.free();
+        let waiter = &self.table[at];
+        if self.entries().len() <= at {
+            waiter.free();
             self.used.store(at as u32 + 1, Ordering::Relaxed);
             crash_point!();
         }
         let number = number.unwrap_or_else(|| self.next.fetch_add(1, Ordering::Relaxed));
-        place.owner.store(pack(segment.owner()), Ordering::Relaxed);
-        place.number.store(number, Ordering::Relaxed);
+        waiter.owner.store(pack(segment.owner()), Ordering::Relaxed);
+        waiter.number.store(number, Ordering::Relaxed);
         crash_point!();
-        place.tell(WAITING);
+        waiter.set_state(WAITING);
         Ok(at as u32)
     }
 
     fn free(&self) -> Option<usize> {
-        self.places().iter().position(|it| it.state() == FREE)
+        self.entries().iter().position(|it| it.state() == FREE)
     }
 
-    /// Whether nobody can come in but instead of one who died.
+    /// Whether a new waiter could only take the entry of a dead one.
     pub(super) fn is_full(&self) -> bool {
-        self.places().len() == PLACES && self.free().is_none()
+        self.entries().len() == ENTRIES && self.free().is_none()
     }
 
-    /// A place whose owner died.
+    /// An entry whose owner died.
     fn dead(&self, segment: &Segment) -> Result<Option<usize>> {
-        for (at, place) in self.places().iter().enumerate() {
-            if !place.lives(segment)? {
+        for (at, waiter) in self.entries().iter().enumerate() {
+            if !waiter.lives(segment)? {
                 return Ok(Some(at));
             }
         }
         Ok(None)
     }
 
-    /// The caller's place.
+    /// The caller's entry.
     ///
     /// # Errors
     /// `Invalid` if it is not the caller's.
-    pub(super) fn own(&self, segment: &Segment, at: u32) -> Result<&Place> {
+    pub(super) fn own(&self, segment: &Segment, at: u32) -> Result<&Waiter> {
         let me = pack(segment.owner());
-        let place = self.places().get(at as usize);
-        place
+        let waiter = self.entries().get(at as usize);
+        waiter
             .filter(|it| it.owner.load(Ordering::Relaxed) == me && it.state() != FREE)
-            .ok_or_else(|| Error::invalid("place", "it is not this process's"))
+            .ok_or_else(|| Error::invalid("place", "it belongs to another process"))
     }
 }

@@ -1,0 +1,112 @@
+//! A map's header and shards in shared memory.
+//!
+//! ```text
+//! offset  size  field     written by              invariant
+//!      0     8  seed      creator                 constant
+//!      8     8  blocks    creator                 constant; all sizes follow from it
+//!     16     4  poisoned  owner of any lock       H1: 1 once a repair has failed, never 0 again
+//!     20    12  changed   everybody               waiters for any change sleep here
+//!     32     4  readers   everybody               see `readers`
+//!     64    64  lock      everybody               guards the arena
+//!    128   544  arena     owner of `lock`         see `heap::arena`
+//!    672  1536  handoffs  owners of the shards    see `key_handoff`
+//!   4096        shards    see below
+//!  45056        heap      see `heap`
+//!               readers   see `readers`
+//!
+//! shard (640 bytes)
+//!      0    64  lock      everybody               guards the store
+//!     64   560  store     owner of the lock       see `store`
+//!    624    12  changed   everybody               waiters for a key to change or to be unlocked
+//!                                                 sleep here
+//! ```
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::hash::SHARDS;
+use super::key_handoff::KeyHandoff;
+use super::readers;
+use super::store::StoreState;
+use crate::error::Result;
+use crate::heap::{self, ArenaState, Heap, LARGEST_SLOT, PAGE};
+use crate::layout::{Offset, Region, Shared, SharedRef};
+use crate::segment::Segment;
+use crate::sync::{EventCell, LockCell};
+use crate::sys::process;
+
+#[repr(C)]
+pub(super) struct MapHeader {
+    pub(super) seed: AtomicU64,
+    pub(super) blocks: AtomicU64,
+    pub(super) poisoned: AtomicU32,
+    pub(super) changed: EventCell,
+    pub(super) reader_pages: AtomicU32,
+    _unused: [AtomicU32; 7],
+    pub(super) lock: LockCell,
+    pub(super) arena: ArenaState,
+    pub(super) handoffs: [KeyHandoff; SHARDS],
+}
+
+const _: () = assert!(std::mem::offset_of!(MapHeader, changed) == 20);
+const _: () = assert!(std::mem::offset_of!(MapHeader, lock) == 64);
+const _: () = assert!(std::mem::offset_of!(MapHeader, arena) == 128);
+const _: () = assert!(std::mem::offset_of!(MapHeader, handoffs) == 672);
+const _: () = assert!(size_of::<MapHeader>() <= PAGE as usize);
+
+// SAFETY: `repr(C)`, atomics and shared structures only.
+unsafe impl Shared for MapHeader {}
+
+/// One shard. Its first two cache lines hold what a `get` needs: the lock and where the table is.
+#[repr(C, align(128))]
+pub(super) struct Shard {
+    pub(super) lock: LockCell,
+    pub(super) store: StoreState,
+    pub(super) changed: EventCell,
+}
+
+const _: () = assert!(std::mem::offset_of!(Shard, store) == 64);
+const _: () = assert!(std::mem::offset_of!(Shard, changed) == 624);
+const _: () = assert!(size_of::<Shard>() == 640);
+const SHARD: u64 = size_of::<Shard>() as u64;
+
+// SAFETY: `repr(C)`, shared structures only.
+unsafe impl Shared for Shard {}
+// SAFETY: as for each of them.
+unsafe impl Shared for [Shard; SHARDS] {}
+
+const HEADER: u64 = Segment::DATA;
+const SHARD_TABLE: u64 = HEADER + PAGE;
+pub(super) const HEAP: u64 = SHARD_TABLE + SHARDS as u64 * SHARD;
+const _: () = assert!(HEAP.is_multiple_of(PAGE) && Segment::DATA.is_multiple_of(PAGE));
+// `Heap::slot` needs so many bytes behind the heap.
+const _: () = assert!(readers::SIZE >= LARGEST_SLOT);
+
+/// Bytes of data to commit at creation: all but the heap, for which the arena commits.
+pub(super) const INITIAL_COMMIT: u64 = HEAP - Segment::DATA;
+
+/// Bytes of a segment whose heap has `blocks` blocks.
+pub(super) fn segment_size(blocks: u32) -> u64 {
+    HEAP + Heap::size(blocks) + readers::SIZE
+}
+
+/// Fills a private segment: `blocks` blocks of heap, `reserve` of them with memory, for entries
+/// that say when they were inserted if the map is `ordered`.
+pub(super) fn init(segment: &Segment, blocks: u32, reserve: u32, ordered: bool) -> Result<()> {
+    let region = segment.region();
+    let header = header(&region)?;
+    let [seed] = process::random();
+    header.seed.store(seed, Ordering::Relaxed);
+    header.blocks.store(blocks as u64, Ordering::Relaxed);
+    for shard in shards(&region)?.iter() {
+        shard.store.ordered.store(ordered.into(), Ordering::Relaxed);
+    }
+    heap::reserve(segment, &header.arena, (HEAP, blocks), reserve)
+}
+
+pub(super) fn header(region: &Region) -> Result<SharedRef<MapHeader>> {
+    region.keep(Offset::new(HEADER))
+}
+
+pub(super) fn shards(region: &Region) -> Result<SharedRef<[Shard; SHARDS]>> {
+    region.keep(Offset::new(SHARD_TABLE))
+}
