@@ -1,12 +1,13 @@
 //! `ls`, `stat`, `rm` and `gc`.
 
 use std::fs;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
 use shoal::{Map, Options, Queue, Timeout};
 
+use crate::common::only;
 use crate::{Done, command, finish, shoal, unique};
 
 /// The object called `name` in what `ls --json` printed.
@@ -38,11 +39,7 @@ impl Holder {
     }
 
     fn with(name: &str, environment: &[(&str, &str)]) -> Self {
-        let mut hold = Command::new(std::env::current_exe().unwrap());
-        hold.args([
-            "--exact",
-            "objects::a_child_holds_a_queue_until_it_is_killed",
-        ]);
+        let mut hold = only(a_child_holds_a_queue_until_it_is_killed);
         hold.envs(environment.iter().copied());
         let it = Self(hold.env(HOLD, name).stdout(Stdio::null()).spawn().unwrap());
         let attached = || {

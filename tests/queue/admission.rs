@@ -1,0 +1,205 @@
+//! Turns: many processes at one end of a queue, and those of them that are killed or stopped.
+//!
+//! Nothing here is measured. Whoever should get a turn has so much to do that it cannot be
+//! done without one, and a test in which it gets none ends by the watchdog.
+
+use crate::common::company::Words;
+use crate::common::{Bell, Child, FOREVER, NOWAIT, alone, fixed, fork};
+use shoal::{Error, Queue};
+
+/// More than a turn has.
+const MUCH: usize = 20_000;
+
+/// A process that works until the queue is closed, and the bell it rings whenever it has done
+/// [`MUCH`].
+struct Worker {
+    child: Child,
+    bell: Bell,
+}
+
+impl Worker {
+    fn new(mut work: impl FnMut() -> shoal::Result<()>) -> Self {
+        let bell = Bell::new();
+        let child = fork(|| {
+            for done in 1usize.. {
+                if work().is_err() {
+                    return;
+                }
+                if done.is_multiple_of(MUCH) {
+                    bell.ring();
+                }
+            }
+        });
+        Self { child, bell }
+    }
+
+    fn producer(queue: &Queue) -> Self {
+        Self::new(|| queue.put(&[1; 40], FOREVER))
+    }
+
+    fn consumer(queue: &Queue) -> Self {
+        Self::new(|| queue.get_vec(FOREVER).map(drop))
+    }
+
+    /// Waits until it has done much more from now on.
+    fn gets_on(&self) {
+        self.bell.forget();
+        self.bell.hear();
+        self.bell.hear();
+    }
+}
+
+fn end(queue: &Queue, workers: impl IntoIterator<Item = Worker>) {
+    queue.close().unwrap();
+    for worker in workers {
+        worker.child.ends_well();
+    }
+    assert_eq!((queue.len(), queue.bytes()), (0, 0));
+}
+
+#[test]
+fn nobody_is_starved_while_others_are_served() {
+    let _alone = alone();
+    for (producers, consumers) in [(4, 4), (6, 1), (1, 6)] {
+        let queue = fixed(1 << 16);
+        let mut workers: Vec<Worker> = (0..producers).map(|_| Worker::producer(&queue)).collect();
+        workers.extend((0..consumers).map(|_| Worker::consumer(&queue)));
+        // Nobody leaves before everybody has had its share.
+        workers.iter().for_each(Worker::gets_on);
+        end(&queue, workers);
+    }
+}
+
+#[test]
+fn equals_that_share_one_core_get_equal_shares() {
+    let _alone = alone();
+    const EACH: usize = 4;
+    let queue = fixed(1 << 20);
+    let counts = Words::new(2 * EACH);
+    let work = |worker: usize| {
+        let mut message = [1; 1000];
+        let mut once = || match worker < EACH {
+            true => queue.put(&message, FOREVER),
+            false => queue.get(&mut message, FOREVER).map(drop),
+        };
+        while once().is_ok() {
+            counts.add(worker, 1);
+        }
+    };
+    let start = |worker| {
+        fork(|| {
+            stay_on_one_core();
+            work(worker);
+        })
+    };
+    let workers: Vec<Child> = (0..2 * EACH).map(start).collect();
+    let counted = |workers: std::ops::Range<usize>| -> Vec<u64> {
+        workers.map(|it| counts.get(it)).collect()
+    };
+    // Some of them have begun before the others.
+    let begun = MUCH as u64;
+    while counted(0..2 * EACH).iter().sum::<u64>() < begun {
+        std::thread::yield_now();
+    }
+    let before = counted(0..2 * EACH);
+    while counted(0..EACH).iter().sum::<u64>() < begun + 50 * MUCH as u64 {
+        std::thread::yield_now();
+    }
+    let after = counted(0..2 * EACH);
+    queue.close().unwrap();
+    workers.into_iter().for_each(Child::ends_well);
+    let done: Vec<u64> = before.iter().zip(&after).map(|(a, b)| b - a).collect();
+    for end in done.chunks(EACH) {
+        let fair = end.iter().sum::<u64>() / EACH as u64;
+        // When a turn ended without an offer, and nobody stood aside for being outrun, the least
+        // lucky had a thirtieth in two runs out of three.
+        assert!(end.iter().all(|&it| it > fair / 8), "shares: {done:?}");
+    }
+}
+
+fn stay_on_one_core() {
+    // SAFETY: a set of the caller's own, as large as is said.
+    unsafe {
+        let mut cores: libc::cpu_set_t = std::mem::zeroed();
+        libc::sched_getaffinity(0, size_of_val(&cores), &mut cores);
+        let first = (0..libc::CPU_SETSIZE as usize).find(|&core| libc::CPU_ISSET(core, &cores));
+        libc::CPU_ZERO(&mut cores);
+        libc::CPU_SET(first.unwrap_or(0), &mut cores);
+        libc::sched_setaffinity(0, size_of_val(&cores), &cores);
+    }
+}
+
+#[test]
+fn those_who_stand_aside_come_in_when_those_who_work_are_killed() {
+    let _alone = alone();
+    let queue = fixed(1 << 16);
+    let consumer = Worker::consumer(&queue);
+    let mut producers: Vec<Worker> = (0..6).map(|_| Worker::producer(&queue)).collect();
+    producers.iter().for_each(Worker::gets_on);
+    // It is somebody's turn whenever that is, and sooner or later it is one of these.
+    for victim in producers.drain(..4) {
+        consumer.bell.hear();
+        victim.child.kill();
+    }
+    producers.iter().for_each(Worker::gets_on);
+    end(&queue, producers.into_iter().chain([consumer]));
+}
+
+#[test]
+fn one_that_is_stopped_holds_up_nobody_elses_turn() {
+    let _alone = alone();
+    let queue = fixed(1 << 16);
+    let producer = Worker::producer(&queue);
+    let consumers: Vec<Worker> = (0..5).map(|_| Worker::consumer(&queue)).collect();
+    consumers.iter().for_each(Worker::gets_on);
+    // Outside the lock: inside it everybody would have to wait, as the documentation says.
+    let stopped = loop {
+        let stopped = &consumers[0].child;
+        stopped.signal(libc::SIGSTOP);
+        stopped.wait_stopped();
+        if let Ok(_) | Err(Error::Empty) = queue.get_vec(NOWAIT) {
+            break stopped;
+        }
+        // Not stopped again before it has moved on.
+        stopped.signal(libc::SIGCONT);
+        consumers[0].gets_on();
+    };
+    consumers[1..].iter().for_each(Worker::gets_on);
+    stopped.signal(libc::SIGCONT);
+    consumers.iter().for_each(Worker::gets_on);
+    end(&queue, consumers.into_iter().chain([producer]));
+}
+
+#[test]
+fn nobody_stands_aside_where_the_work_is_slow() {
+    let _alone = alone();
+    let queue = fixed(1 << 16);
+    let did = Bell::new();
+    let consumers: Vec<Child> = (0..3)
+        .map(|_| {
+            fork(|| {
+                let mut first = true;
+                while let Ok(message) = queue.get_vec(FOREVER) {
+                    if message == [2] {
+                        std::thread::sleep(std::time::Duration::from_millis(3));
+                        if std::mem::take(&mut first) {
+                            did.ring();
+                        }
+                    }
+                }
+            })
+        })
+        .collect();
+    // A stream, to which one consumer is enough: the others learn to stand aside.
+    for _ in 0..10 * MUCH {
+        queue.put(&[1], FOREVER).unwrap();
+    }
+    // Work, of which there is enough for three, and more until each of them has some.
+    std::thread::scope(|scope| {
+        scope.spawn(|| while queue.put(&[2], FOREVER).is_ok() {});
+        consumers.iter().for_each(|_| did.hear());
+        queue.close().unwrap();
+        while queue.get_vec(FOREVER).is_ok() {}
+    });
+    consumers.into_iter().for_each(Child::ends_well);
+}
