@@ -119,6 +119,58 @@ fn imports_point_down() {
     );
 }
 
+/// Files that still import by the names that `lib.rs` exports. There shall be none.
+const BY_THE_FRONT_DOOR: [&str; 34] = [
+    "src/array/mod.rs",
+    "src/device/mask.rs",
+    "src/device/mod.rs",
+    "src/ffi/args.rs",
+    "src/ffi/keys.rs",
+    "src/ffi/lease.rs",
+    "src/ffi/list.rs",
+    "src/ffi/queue.rs",
+    "src/ffi/status.rs",
+    "src/map/atomic.rs",
+    "src/map/lock.rs",
+    "src/map/watch.rs",
+    "src/pipe/mod.rs",
+    "src/primitives/barrier.rs",
+    "src/primitives/condition.rs",
+    "src/primitives/event.rs",
+    "src/primitives/lock.rs",
+    "src/primitives/rwlock.rs",
+    "src/primitives/semaphore.rs",
+    "src/process/fork.rs",
+    "src/process/handle.rs",
+    "src/process/lookup.rs",
+    "src/process/spawn.rs",
+    "src/process/spawner.rs",
+    "src/queue/lease.rs",
+    "src/queue/loans.rs",
+    "src/queue/many.rs",
+    "src/queue/ops.rs",
+    "src/queue/readiness.rs",
+    "src/queue/reservation.rs",
+    "src/sys/fd.rs",
+    "src/sys/once.rs",
+    "src/sys/pidfd.rs",
+    "src/wait.rs",
+];
+
+#[test]
+fn no_file_imports_from_the_front_door_of_the_crate() {
+    let exported = exported();
+    let imports = |code: &str| {
+        let mut names = names_after(code, "crate::").into_iter();
+        names.any(|name| exported.contains_key(name))
+    };
+    let found = sources().filter(|(path, _)| imports(&code(path)));
+    let found: BTreeSet<_> = found.map(|(path, _)| shown(&path)).collect();
+    let known = BY_THE_FRONT_DOOR.map(str::to_owned);
+    // Both ways, so that the list does not outlive its reasons.
+    assert_eq!(found, BTreeSet::from(known));
+}
+
 /// `name(` as a call, as opposed to a type or a constant.
 fn calls(code: &str, krate: &str) -> Vec<String> {
     let prefix = format!("{krate}::");

@@ -1,5 +1,6 @@
 //! The rules of ARCHITECTURE.md that a compiler does not check.
 
+mod arrangement;
 mod circles;
 mod imports;
 mod words;
