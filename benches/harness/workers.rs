@@ -6,95 +6,35 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::failure::{Failure, STUCK_AFTER, Stuck};
 use super::stage::Stage;
-use super::{Failure, cores, cputime, floor, handover, idle, map, paced, traffic, trips};
+use super::{cores, cputime};
 
 /// Where a worker finds its job. Not for people to set.
-const JOB: &str = "SHOAL_BENCH_WORKER";
+pub(super) const JOB: &str = "SHOAL_BENCH_WORKER";
 
-/// What a worker is to do.
-#[derive(Serialize, Deserialize)]
-pub(super) enum Role {
-    Traffic(traffic::Part),
-    Trip(trips::Part),
-    Floor(floor::Part),
-    Map(map::Part),
-    Idle(idle::Part),
-    Inside(handover::Part),
-    Paced(paced::Part),
-    /// Computes until it is stopped, and has nothing to do with the others.
-    Busy(Session),
+/// What one worker of a measurement does.
+pub(super) trait Part: Serialize + DeserializeOwned {
+    /// What tells it from the parts of other measurements.
+    const NAME: &str;
+
+    fn work(self, stage: &Stage) -> Result<(), Failure>;
 }
 
 #[derive(Serialize, Deserialize)]
-struct Job {
-    stage: RawFd,
-    core: Option<usize>,
-    role: Role,
+pub(super) struct Job {
+    pub(super) stage: RawFd,
+    pub(super) core: Option<usize>,
+    /// The name of its part, and the part.
+    pub(super) name: String,
+    pub(super) part: serde_json::Value,
 }
-
-/// If this process is a worker: does its job and ends. Returns in every other process.
-pub(crate) fn worker() {
-    let Some(job) = std::env::var_os(JOB) else {
-        return;
-    };
-    let code = match work(&job.to_string_lossy()) {
-        Ok(()) => 0,
-        Err(why) => {
-            eprintln!("a benchmark's worker failed: {why}");
-            1
-        }
-    };
-    std::process::exit(code);
-}
-
-fn work(job: &str) -> Result<(), Failure> {
-    let job: Job = serde_json::from_str(job)?;
-    let stage = Stage::inherited(job.stage)?;
-    if let Some(core) = job.core {
-        cores::pin(core)?;
-    }
-    match job.role {
-        Role::Traffic(part) => part.work(&stage),
-        Role::Trip(part) => part.work(&stage),
-        Role::Floor(part) => part.work(&stage),
-        Role::Map(part) => part.work(&stage),
-        Role::Idle(part) => part.work(&stage),
-        Role::Inside(part) => part.work(&stage),
-        Role::Paced(part) => part.work(&stage),
-        Role::Busy(session) => compute(session),
-    }
-}
-
-/// Whose session a computing program is in. The scheduler may share the cores out among sessions
-/// before it does among processes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Session {
-    /// One of its own, as another terminal's program is
-    #[default]
-    Own,
-    /// The benchmark's, as a process is that the same program forked
-    Same,
-}
-
-fn compute(session: Session) -> ! {
-    if session == Session::Own {
-        // SAFETY: a system call.
-        unsafe { libc::setsid() };
-    }
-    loop {
-        std::hint::spin_loop();
-    }
-}
-
-/// Workers of another project's that get nothing done for this long are stuck.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How often the parent looks: seldom enough to leave its core to the workers.
-const LOOK: Duration = Duration::from_millis(1);
+const POLL: Duration = Duration::from_millis(1);
 
 /// What the workers did in one window.
 pub(super) struct Measured {
@@ -103,22 +43,6 @@ pub(super) struct Measured {
     pub(super) cpu_seconds: f64,
     /// How much each of them counted.
     pub(super) counts: Vec<u64>,
-}
-
-/// Nobody got anything done for as long as [`PATIENCE`].
-#[derive(Debug)]
-pub(super) struct Stuck;
-
-impl std::error::Error for Stuck {}
-
-impl std::fmt::Display for Stuck {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "nothing moved for {} s, so it was stopped",
-            PATIENCE.as_secs()
-        )
-    }
 }
 
 /// Has a process that is about to be started end when this one does: an interrupted benchmark
@@ -138,14 +62,14 @@ pub(super) fn ends_with_us(command: &mut Command) -> &mut Command {
 }
 
 /// The workers of one measurement. Dropping it ends those that still run.
-pub(super) struct Crew<'a> {
+pub(super) struct Workers<'a> {
     stage: &'a Stage,
     workers: Vec<Child>,
     /// Some are other projects' programs, which may get stuck.
     watched: bool,
 }
 
-impl<'a> Crew<'a> {
+impl<'a> Workers<'a> {
     pub(super) fn new(stage: &'a Stage) -> Self {
         Self {
             stage,
@@ -154,33 +78,24 @@ impl<'a> Crew<'a> {
         }
     }
 
-    /// So many programs that compute, until this is dropped.
-    pub(super) fn computing(
-        stage: &'a Stage,
-        count: u8,
-        session: Session,
-    ) -> Result<Self, Failure> {
-        let mut others = Self::new(stage);
-        for _ in 0..count {
-            others.hire(None, Vec::new(), Role::Busy(session))?;
-        }
-        Ok(others)
-    }
-
     /// Starts one more worker, on `core` if one is given, with the descriptors `fds`.
-    pub(super) fn hire(
+    pub(super) fn add<P: Part>(
         &mut self,
         core: Option<usize>,
         fds: Vec<RawFd>,
-        role: Role,
+        part: &P,
     ) -> Result<(), Failure> {
-        let stage = self.stage.fd();
-        let job = serde_json::to_string(&Job { stage, core, role })?;
+        let job = serde_json::to_string(&Job {
+            stage: self.stage.fd(),
+            core,
+            name: P::NAME.to_owned(),
+            part: serde_json::to_value(part)?,
+        })?;
         self.spawn(None, fds, Command::new("/proc/self/exe").env(JOB, job))
     }
 
     /// Starts one more worker that is a program of its own, on `core` if one is given.
-    pub(super) fn hire_program(
+    pub(super) fn add_program(
         &mut self,
         core: Option<usize>,
         words: &[OsString],
@@ -246,7 +161,7 @@ impl<'a> Crew<'a> {
         self.wait(|_, ended| ended[from..to].iter().all(|ended| *ended))
     }
 
-    /// Waits for everybody.
+    /// Waits for all workers.
     pub(super) fn join_all(&mut self) -> Result<(), Failure> {
         self.join(0, self.workers.len())
     }
@@ -263,11 +178,11 @@ impl<'a> Crew<'a> {
                 let now = Some((self.stage.progress(ended.len()), ended));
                 if now != before {
                     (before, since) = (now, Instant::now());
-                } else if since.elapsed() > PATIENCE {
+                } else if since.elapsed() > STUCK_AFTER {
                     return Err(Stuck.into());
                 }
             }
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL);
         }
     }
 
@@ -282,7 +197,7 @@ impl<'a> Crew<'a> {
     }
 }
 
-impl Drop for Crew<'_> {
+impl Drop for Workers<'_> {
     fn drop(&mut self) {
         for worker in &mut self.workers {
             // Fails for one that has ended, as nearly all have.

@@ -6,11 +6,14 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::crew::{Crew, Role};
-use super::report::{Copying, Floor, Spread};
+use super::cores;
+use super::failure::Failure;
+use super::options::Options;
+use super::report::{Baseline, Copying};
+use super::spread::Spread;
 use super::stage::{Stage, futex_wake};
 use super::times::{Stopwatch, Times};
-use super::{Failure, Options, cores};
+use super::workers::{self, Workers};
 
 /// What goes to and fro between two processes.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +31,7 @@ pub(super) struct Part {
     caller: bool,
 }
 
-pub(super) fn measure(options: &Options) -> Result<Floor, Failure> {
+pub(super) fn measure(options: &Options) -> Result<Baseline, Failure> {
     let clock_ns = clock();
     let line = play(Game::Line, options)?;
     let futex = play(Game::Futex, options)?;
@@ -40,7 +43,7 @@ pub(super) fn measure(options: &Options) -> Result<Floor, Failure> {
                 .collect(),
         )
     };
-    Ok(Floor {
+    Ok(Baseline {
         clock_ns,
         pinned: cores::pair().is_some(),
         cache_line_median_ns: less(line.medians),
@@ -96,14 +99,14 @@ pub(super) fn cache_line(length: Duration, clock_ns: f64) -> Result<f64, Failure
 
 fn once(game: Game, length: Duration) -> Result<(Times, f64), Failure> {
     let stage = Stage::new()?;
-    let mut crew = Crew::new(&stage);
+    let mut processes = Workers::new(&stage);
     for caller in [true, false] {
         let core = cores::pair().map(|cores| cores[usize::from(!caller)]);
-        crew.hire(core, Vec::new(), Role::Floor(Part { game, caller }))?;
+        processes.add(core, Vec::new(), &Part { game, caller })?;
     }
-    crew.start(length / 10)?;
-    crew.measure(length)?;
-    crew.join_all()?;
+    processes.start(length / 10)?;
+    processes.measure(length)?;
+    processes.join_all()?;
     Ok((Times::told(&stage), stage.told(MEAN)))
 }
 
@@ -112,8 +115,10 @@ const MEAN: usize = 3;
 /// How many trips are timed one by one, and then as many again in one go.
 const GO: usize = 256;
 
-impl Part {
-    pub(super) fn work(&self, stage: &Stage) -> Result<(), Failure> {
+impl workers::Part for Part {
+    const NAME: &str = "baseline";
+
+    fn work(self, stage: &Stage) -> Result<(), Failure> {
         let go = match (self.game, self.caller) {
             (Game::Line, true) => line_trip,
             (Game::Futex, true) => futex_trip,
@@ -235,7 +240,7 @@ fn copying(size: usize, window: Duration) -> f64 {
     let (from, to) = (aligned(&source), aligned(&target));
     let (from, to) = (&source[from..from + size], &mut target[to..to + size]);
     let between_clocks = ((1 << 20) / size).clamp(1, 4096);
-    // The best of several rounds: whoever else runs on the machine must not count.
+    // The best of several rounds: other programs on the machine must not count.
     let round = || {
         let (start, mut copied) = (Instant::now(), 0u64);
         loop {

@@ -5,15 +5,19 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::channel::{self, Channel, Transport};
-use super::crew::{Crew, Role};
+use super::channel::{self, Channel};
+use super::failure::Failure;
+use super::link::Link;
+use super::load::{Topology, Transport};
+use super::options::Options;
 use super::payload::{Touch, read, write};
-use super::report::{Gap, RoundTrip, Skipped, Spread};
+use super::report::{Gap, RoundTrip, Skipped};
+use super::spread::Spread;
 use super::stage::Stage;
 use super::times::{Stopwatch, Times};
 use super::waited::Window;
-use super::wire::Link;
-use super::{Failure, Options, Topology, cores, floor};
+use super::workers::{self, Workers};
+use super::{baseline, cores};
 
 /// What one worker does: the caller's message goes out `there` and comes `back`.
 #[derive(Serialize, Deserialize)]
@@ -48,8 +52,8 @@ pub(super) fn window(
     };
     // Beside each other in time as well: cores of a virtual machine are close to each other
     // at one moment and far apart at the next, which halves or doubles both.
-    let clock_ns = floor::clock();
-    let line = floor::cache_line(options.window / 4, clock_ns)?;
+    let clock_ns = baseline::clock();
+    let line = baseline::cache_line(options.window / 4, clock_ns)?;
     let theirs = pair[0].program().is_some();
     match once(pair, size, options.window, cores::pair()) {
         Ok((times, _)) => Ok(Ok(Times {
@@ -85,12 +89,12 @@ pub(super) fn once(
     pins: Option<[usize; 2]>,
 ) -> Result<(Times, Window), Failure> {
     let stage = Stage::new()?;
-    let mut crew = Crew::new(&stage);
+    let mut processes = Workers::new(&stage);
     for caller in [true, false] {
         let core = pins.map(|cores| cores[usize::from(!caller)]);
         if let (Some(there), Some(back)) = (there.program(), back.program()) {
             let role = if caller { "call" } else { "echo" };
-            crew.hire_program(core, &there.trips(role, &stage, back, size))?;
+            processes.add_program(core, &there.trips(role, &stage, back, size))?;
             continue;
         }
         let part = Part {
@@ -108,25 +112,27 @@ pub(super) fn once(
             size,
         };
         let fds = [part.there.fds(), part.back.fds()].concat();
-        crew.hire(core, fds, Role::Trip(part))?;
+        processes.add(core, fds, &part)?;
     }
     there.started();
     back.started();
-    crew.start(length / 10)?;
-    let measured = crew.measure(length)?;
+    processes.start(length / 10)?;
+    let measured = processes.measure(length)?;
     // The caller ends after its last trip, and the echo at the end of the channel.
-    crew.join(0, 1)?;
+    processes.join(0, 1)?;
     stage.end();
     there.finish(1)?;
     back.finish(1)?;
-    crew.join_all()?;
+    processes.join_all()?;
     let trips = &measured.counts[CALLER..=CALLER];
     let window = Window::counted(&measured, trips).with_times(&stage);
     Ok((Times::told(&stage), window))
 }
 
-impl Part {
-    pub(super) fn work(&self, stage: &Stage) -> Result<(), Failure> {
+impl workers::Part for Part {
+    const NAME: &str = "latency";
+
+    fn work(self, stage: &Stage) -> Result<(), Failure> {
         let [mut there, mut back] = Link::open_both(&self.there, &self.back)?;
         let mut buf = vec![1u8; self.size];
         if !self.caller {
