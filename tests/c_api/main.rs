@@ -91,12 +91,12 @@ fn nothing_and_the_most_there_can_be_are_stored_in_c_and_more_is_refused() {
 }
 
 #[test]
-fn what_another_process_does_wakes_who_sleeps_in_c() {
+fn what_another_process_does_wakes_sleepers_in_c() {
     c_test("sleepers");
 }
 
 #[test]
-fn a_handle_that_is_given_up_lets_go_of_those_who_wait_in_c() {
+fn a_handle_that_is_given_up_lets_go_of_its_waiters_in_c() {
     c_test("end_waits");
 }
 
@@ -126,7 +126,7 @@ fn many_keys_slices_and_limits_do_in_cpp_what_the_wrapper_says() {
 }
 
 #[test]
-fn who_waits_in_cpp_learns_of_changes_and_of_deaths_elsewhere() {
+fn waiters_in_cpp_learn_of_changes_and_of_deaths_elsewhere() {
     cpp_test("processes");
 }
 

@@ -6,13 +6,13 @@
 )]
 
 pub(crate) mod company;
+pub(crate) mod corruption;
 #[cfg(feature = "crash-points")]
-pub(crate) mod doom;
+pub(crate) mod crash;
 pub(crate) mod group;
 pub(crate) mod ready;
 pub(crate) mod shm;
 pub(crate) mod turn;
-pub(crate) mod wounds;
 
 use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::os::fd::AsRawFd;
@@ -38,7 +38,7 @@ pub(crate) fn soak_length() -> Duration {
     Duration::from_secs(seconds.map_or(60, |it| it.parse().expect("seconds")))
 }
 
-/// A name nobody else uses. When it goes, nothing of that name may be left.
+/// A name that no other test uses. When it goes, nothing of that name may be left.
 pub(crate) struct Name(String);
 
 impl Name {
@@ -104,10 +104,10 @@ fn fork_until(work: impl FnOnce(), end: impl FnOnce()) -> Child {
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0, "fork");
     if pid == 0 {
-        // The child's own children are its own business.
+        // The child's own children are for the child to wait for.
         children.clear();
         drop(children);
-        // SAFETY: a watchdog for the child, and a death that needs nobody's lock.
+        // SAFETY: a watchdog for the child, and a death that needs no lock.
         unsafe { libc::alarm(HANGS_SECONDS) };
         if catch_unwind(AssertUnwindSafe(work)).is_ok() {
             end();

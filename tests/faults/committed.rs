@@ -62,7 +62,7 @@ fn filled() -> Queue {
     queue
 }
 
-/// Of which the shelf was used, and then given back with the ring that had grown.
+/// The message store was used, and then given back with the ring that had grown.
 fn rested() -> Queue {
     let queue = filled();
     for _ in 0..3 {
@@ -195,7 +195,7 @@ fn queues() -> Vec<Case> {
 fn map() -> Map {
     let map = Map::anonymous().unwrap();
     map.set(b"key", b"value").unwrap();
-    map.set_for(b"mortal", b"value", Duration::from_secs(100))
+    map.set_for(b"expiring", b"value", Duration::from_secs(100))
         .unwrap();
     map
 }
@@ -264,9 +264,9 @@ fn maps() -> Vec<Case> {
         }),
         case("map: expire", map, |m| {
             m.set_for(b"key", b"value", Duration::from_nanos(1))?;
-            m.expire(b"mortal", Some(Duration::from_nanos(1)))?;
-            m.expire(b"mortal", None)?;
-            m.time_left(b"mortal")?;
+            m.expire(b"expiring", Some(Duration::from_nanos(1)))?;
+            m.expire(b"expiring", None)?;
+            m.time_left(b"expiring")?;
             m.purge().map(drop)
         }),
         case("map: lock a key", map, |m| {

@@ -1,9 +1,9 @@
-//! What is answered to wrong names and to files that nobody should have written.
+//! What is answered to wrong names and to forged files.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 
-use crate::common::wounds::DATA;
+use crate::common::corruption::DATA;
 use crate::common::{FOREVER, NOWAIT, Name, Random, alone, fork, millis, tiny};
 use shoal::{Error, Map, Queue};
 
@@ -12,7 +12,7 @@ fn file_of(name: &Name) -> File {
     options.open(name.path()).unwrap()
 }
 
-/// A queue that nobody has open, and its file.
+/// A queue that no process has open, and its file.
 fn abandoned(what: &str) -> (Name, File) {
     let name = Name::new(what);
     let queue = Queue::with_options(Some(&name), &tiny().persistent()).unwrap();
@@ -112,7 +112,7 @@ fn every_field_of_the_stamp_that_differs_is_named_with_both_values() {
         }
         flip(offset, 0x40);
     }
-    // Magic, a kind that nobody knows, a size that is not the file's.
+    // Magic, an unknown kind, a size that is not the file's.
     for offset in (0..8).chain(20..24).chain(40..48) {
         flip(offset, 0x40);
         assert!(is_corrupt(Queue::open(&name)), "byte {offset}");
@@ -131,7 +131,7 @@ fn every_field_of_the_stamp_that_differs_is_named_with_both_values() {
     let queue = Queue::open(&name).unwrap();
     assert_eq!(queue.get_vec(NOWAIT).unwrap(), b"inside");
     drop(queue);
-    // No longer persistent, and nobody is there: gone.
+    // Not persistent, and without participants: gone.
     flip(56, 1);
     assert!(matches!(Queue::open(&name), Err(Error::NotFound { .. })));
     assert!(!name.has_file());
@@ -205,7 +205,7 @@ fn what_is_no_file_is_no_object_and_stops_nobody() {
 }
 
 #[test]
-fn a_flag_that_nobody_knows_is_no_reason_to_spin() {
+fn an_unknown_flag_is_no_reason_to_spin() {
     let _alone = alone();
     let name = Name::new("flags");
     let queue = Queue::with_options(Some(&name), &tiny()).unwrap();

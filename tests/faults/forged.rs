@@ -51,12 +51,12 @@ mod queue {
     pub(crate) const FIRST: u64 = 540;
     pub(crate) const TOLD: u64 = 544;
     pub(crate) const FIFO: u64 = 560;
-    pub(crate) const SHELF: u64 = 1152;
-    pub(crate) const OLDEST: u64 = SHELF + 64;
-    pub(crate) const RESTING: u64 = SHELF + 72;
-    pub(crate) const BINS: u64 = SHELF + 128 + 32;
-    pub(crate) const WAITING: u64 = SHELF + 680;
-    /// Of a message's head on the shelf.
+    pub(crate) const STORE: u64 = 1152;
+    pub(crate) const OLDEST: u64 = STORE + 64;
+    pub(crate) const CACHED: u64 = STORE + 72;
+    pub(crate) const BINS: u64 = STORE + 128 + 32;
+    pub(crate) const WAITING: u64 = STORE + 680;
+    /// In the head of a message in the store.
     pub(crate) const NEXT: u64 = 32;
 
     pub(crate) const MAX: u64 = 1 << 20;
@@ -162,10 +162,10 @@ fn places_that_rest_in_a_circle_are_corrupt() {
         drop(rooms);
     }
     let oldest = bytes.half(queue::OLDEST);
-    assert!(oldest != 0 && bytes.word(queue::RESTING) >= 60);
+    assert!(oldest != 0 && bytes.word(queue::CACHED) >= 60);
     let (_, blocks) = queue::map_and_blocks();
     bytes.set_half(blocks + u64::from(oldest) * 1024 + queue::NEXT, oldest);
-    bytes.set(queue::RESTING, u64::MAX / 2);
+    bytes.set(queue::CACHED, u64::MAX / 2);
     // More than there is beside what rests.
     let rooms: Vec<_> = (0..99).map(|_| queue.reserve(40_000, NOWAIT)).collect();
     assert!(rooms.iter().any(is_corrupt));
@@ -285,7 +285,7 @@ fn more_holders_and_waiters_than_there_can_be_are_as_many_as_there_can() {
     let condition = Condition::anonymous().unwrap();
     let bytes = Bytes::of(condition.name());
     bytes.set_half(64, u32::MAX);
-    // All of them wait, and belong to nobody.
+    // All of them wait, and have no owner.
     for place in 0..1024 {
         bytes.set_half(64 + 16 + place * 24 + 16, 1);
     }

@@ -73,7 +73,7 @@ fn too_little_address_space_is_told_with_the_limit() {
 }
 
 #[test]
-fn a_limit_of_files_is_told_and_kills_nobody() {
+fn a_limit_of_files_is_told_and_kills_no_process() {
     let _alone = alone();
     for allowed in [32 << 20, 8 << 20] {
         fork(|| {
@@ -138,7 +138,7 @@ fn an_object_grows_and_is_used_beyond_the_limit_of_files() {
 
 /// A private mapping without access, of which the kernel commits nothing.
 fn reserve(len: usize) -> bool {
-    // SAFETY: a new mapping, which nobody reads or writes.
+    // SAFETY: a new mapping, which is never read or written.
     let at = unsafe {
         libc::mmap(
             std::ptr::null_mut(),

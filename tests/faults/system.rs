@@ -157,7 +157,7 @@ fn a_queue_that_cannot_grow_for_lack_of_memory_stays_whole() {
         let bytes = (0..count).map(|it| message(it).len() as u64).sum();
         assert_eq!(queue.bytes(), bytes);
 
-        // Whoever can wait does, as for a queue at its limit.
+        // A call that can wait does, as for a queue at its limit.
         assert_eq!(queue.put(&message(count), millis(20)), Err(Error::Timeout));
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -356,7 +356,7 @@ fn too_few_descriptors_leave_nothing_behind() {
 #[test]
 fn a_child_that_had_to_share_its_parents_seat_keeps_the_object() {
     let _alone = alone();
-    let name = Name::new("crowded");
+    let name = Name::new("shared-slot");
     let (told, done) = (Bell::new(), Bell::new());
     let mut parent = fork(|| {
         let queue = Queue::with_options(Some(&name), &tiny()).unwrap();
@@ -436,7 +436,7 @@ fn a_signal_ends_a_wait_with_or_without_restart() {
 }
 
 #[test]
-fn idle_waiters_that_are_killed_take_nobody_along() {
+fn idle_waiters_that_are_killed_harm_no_other() {
     let _alone = alone();
     let queue = fixed(4096);
     let taken = Queue::anonymous().unwrap();

@@ -1,4 +1,4 @@
-//! What a shared list promises while nobody dies.
+//! What a shared list promises while no process dies.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -283,7 +283,7 @@ fn several_processes_append_and_pop_and_each_element_comes_once() {
 }
 
 #[test]
-fn a_compound_operation_is_one_to_everybody_else() {
+fn a_compound_operation_is_one_to_all_others() {
     let _alone = alone();
     let list = List::anonymous().unwrap();
     list.append(&0u64.to_le_bytes()).unwrap();
@@ -510,7 +510,7 @@ fn a_comparison_that_contradicts_itself_gives_some_order() {
 #[cfg(feature = "crash-points")]
 mod crash {
     use super::*;
-    use crate::common::doom::lives;
+    use crate::common::crash::lives;
 
     #[test]
     fn a_list_whose_elements_overlap_cannot_be_repaired_and_is_given_up() {

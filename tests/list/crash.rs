@@ -6,7 +6,7 @@
 
 use std::os::unix::fs::FileExt;
 
-use crate::common::doom::lives;
+use crate::common::crash::lives;
 use crate::common::{alone, fork};
 use shoal::{Error, List};
 
@@ -40,7 +40,7 @@ fn kill_everywhere(
             after == done || (after == before && !lived),
             "step {step}: done by half"
         );
-        // Whoever had looked before can tell.
+        // A process that had looked before can tell.
         if after != before {
             assert_ne!(list.with(|locked| Ok(locked.version())).unwrap(), version);
         }
@@ -251,7 +251,7 @@ fn a_repair_that_is_killed_is_repaired() {
             }
         }
     }
-    // A swap that was noted is carried out by whoever comes, or by the next.
+    // A swap that was noted is carried out by the next process, or by the one after it.
     for first in 1..8 {
         for second in 1.. {
             let list = List::anonymous().unwrap();
@@ -297,7 +297,7 @@ fn a_list_that_cannot_be_repaired_is_poisoned_for_all() {
     }
 }
 
-/// Binds the calling thread to the core it is on. A child of its that runs only when nobody else
+/// Binds the calling thread to the core it is on. A child of its that runs only when no other process
 /// wants the core is woken, but does not come to look, as long as its parent is at work.
 fn stay_on_this_core() {
     // SAFETY: `set` is plain data of the size given; no argument outlives the calls.
@@ -318,7 +318,7 @@ fn run_when_idle() {
 }
 
 #[test]
-fn a_wake_up_that_died_with_whom_it_was_for_keeps_nobody_asleep() {
+fn a_wake_up_that_died_with_its_process_keeps_no_other_asleep() {
     let _alone = alone();
     stay_on_this_core();
     for _ in 0..5 {
@@ -334,8 +334,8 @@ fn a_wake_up_that_died_with_whom_it_was_for_keeps_nobody_asleep() {
             waiter
         };
         let (woken, asleep) = list.with(|_| Ok((wait(true), wait(false)))).unwrap();
-        // Whoever waited longest was woken just now. The lock is taken again before it looks, by
-        // somebody who does not know that there are others.
+        // The process that waited longest was woken just now. The lock is taken again before it looks, by
+        // a process that does not know that there are others.
         let killed = list.with(|_| {
             woken.kill();
             Ok(())

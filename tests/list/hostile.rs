@@ -1,10 +1,10 @@
-//! Lists with sizes that nobody should have written, and processes killed at random.
+//! Lists with forged sizes, and processes killed at random.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-use crate::common::wounds::DATA;
+use crate::common::corruption::DATA;
 use crate::common::{Random, alone, fork};
 use shoal::{Error, List};
 

@@ -56,7 +56,7 @@ fn what_is_changed_under_the_lock_is_met_whole_within_one_moment() {
     let writer = fork(|| {
         for word in 1..u64::MAX {
             set_all(word);
-            // Locks go to whoever is awake: without a pause the reader would wait long for each.
+            // Locks go to processes that are awake: without a pause the reader would wait long for each.
             std::thread::sleep(Duration::from_micros(50));
         }
     });

@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::common::company::Words;
+use crate::common::company::{LEAST_DONE, LEAST_KILLS, Words};
 use crate::common::{Random, alone, fork, soak_length};
 use shoal::List;
 
@@ -151,7 +151,7 @@ fn kill_for(length: Duration) -> (u64, u64) {
         }
     });
     let (began, mut kills) = (Instant::now(), 0);
-    while began.elapsed() < length {
+    while began.elapsed() < length || kills <= LEAST_KILLS || at <= LEAST_DONE {
         let worker = fork(|| work(&list, &words));
         std::thread::sleep(Duration::from_micros(500 + random.below(8_000)));
         worker.kill();
@@ -182,7 +182,10 @@ fn kill_for(length: Duration) -> (u64, u64) {
 fn what_a_killed_process_did_to_a_list_happened_wholly_or_not_at_all() {
     let _alone = alone();
     let (kills, steps) = kill_for(Duration::from_secs(2));
-    assert!(kills > 10 && steps > 100, "{kills} kills, {steps} steps");
+    assert!(
+        kills > LEAST_KILLS && steps > LEAST_DONE,
+        "{kills} kills, {steps} steps"
+    );
 }
 
 /// `SHOAL_SOAK_SECONDS=3600 cargo test --release --test list kills::soak -- --ignored --nocapture`

@@ -116,7 +116,7 @@ fn an_array_is_opened_as_what_it_is() {
 }
 
 #[test]
-fn sizes_that_nobody_should_have_written_are_refused() {
+fn forged_sizes_are_refused() {
     let _alone = alone();
     const SIZES: u64 = 36_864 + 64;
     let mut random = Random(3);
@@ -129,7 +129,7 @@ fn sizes_that_nobody_should_have_written_are_refused() {
         let at = SIZES + 8 * random.below(4);
         let word = random.next() >> random.below(64);
         std::os::unix::fs::FileExt::write_all_at(&file, &word.to_le_bytes(), at).unwrap();
-        // What was open goes on with what it knows, and whoever comes is told or reads within.
+        // What was open goes on with what it knows, and a process that opens it is told or reads within.
         array.lock(NOWAIT).unwrap().write(792, &[1; 8]).unwrap();
         if let Ok(other) = Array::open(array.name()) {
             let end = other.len();

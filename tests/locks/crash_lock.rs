@@ -1,6 +1,6 @@
 //! Owners of a lock, killed at every step.
 
-use crate::common::doom::{lived, lives};
+use crate::common::crash::{lived, lives};
 use crate::common::{Bell, FOREVER, NOWAIT, alone, fork, millis};
 use shoal::{Acquisition, Error, Lock, Options, crash};
 
@@ -27,7 +27,7 @@ fn is_sound(lock: &Lock) {
 }
 
 #[test]
-fn whoever_dies_while_taking_or_releasing_a_lock_leaves_it_to_the_next() {
+fn a_process_that_dies_while_taking_or_releasing_a_lock_leaves_it_to_the_next() {
     let _alone = alone();
     for lock in both() {
         for step in 1.. {
@@ -69,7 +69,7 @@ fn the_death_of_an_owner_is_told_to_one_and_the_lock_is_his() {
 }
 
 #[test]
-fn an_heir_killed_at_every_step_has_an_heir() {
+fn a_recoverer_killed_at_every_step_has_a_recoverer() {
     let _alone = alone();
     for lock in both() {
         for step in 1.. {
@@ -112,7 +112,7 @@ fn a_sleeper_learns_that_the_owner_was_killed() {
             }
         });
         taken.hear();
-        let mut heirs: Vec<_> = (0..2)
+        let mut recoverers: Vec<_> = (0..2)
             .map(|_| {
                 fork(|| {
                     if lock.lock(FOREVER).unwrap().owner_died() {
@@ -121,12 +121,12 @@ fn a_sleeper_learns_that_the_owner_was_killed() {
                 })
             })
             .collect();
-        for heir in &mut heirs {
-            heir.wait_asleep();
+        for recoverer in &mut recoverers {
+            recoverer.wait_asleep();
         }
         owner.kill();
-        for heir in heirs {
-            heir.ends_well();
+        for recoverer in recoverers {
+            recoverer.ends_well();
         }
         // One of the two.
         got.hear();

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::FileExt;
 
-use crate::common::doom::{doomed, lived, lives};
+use crate::common::crash::{killed_at, lived, lives};
 use crate::common::{Bell, FOREVER, NOWAIT, alone, fork, millis};
 use shoal::{Acquisition, Barrier, Condition, Error, Event, Lock, Options, RwLock, Semaphore};
 
@@ -113,7 +113,7 @@ fn a_sleeper_killed_at_every_step_takes_no_permit_along() {
     let mut slept = 0;
     for step in 1.. {
         let signals = Semaphore::with_options(None, 0, &new()).unwrap();
-        let mut first = doomed(step, || signals.acquire(FOREVER).unwrap());
+        let mut first = killed_at(step, || signals.acquire(FOREVER).unwrap());
         first.wait_asleep();
         slept += u32::from(!first.has_ended());
         let second = fork(|| signals.acquire(FOREVER).unwrap());
@@ -141,7 +141,7 @@ fn an_event_set_by_one_that_is_killed_is_seen_if_it_was_set() {
             waiter.ends_well();
         } else {
             waiter.kill();
-            // Nobody is held up by a dead waiter.
+            // No process is held up by a dead waiter.
             event.set();
         }
         assert!(event.is_set());
@@ -206,7 +206,7 @@ fn a_waiter_killed_at_every_step_swallows_no_notification() {
     let mut waited = 0;
     for step in 1.. {
         let (lock, changed) = (Lock::anonymous().unwrap(), Condition::anonymous().unwrap());
-        let mut first = doomed(step, || {
+        let mut first = killed_at(step, || {
             let _guard = lock.lock(FOREVER).unwrap();
             let _ = changed.wait(&lock, FOREVER).unwrap();
         });
@@ -234,7 +234,7 @@ fn a_waiter_killed_at_every_step_swallows_no_notification() {
         if lock.lock(FOREVER).unwrap().owner_died() {
             changed.notify(1).unwrap();
         }
-        // If it died as the lock's owner, one of those who come next was told so.
+        // If it died as the lock's owner, one of those that come next was told so.
         let mut second = second;
         while !second.has_ended() {
             changed.notify(1).unwrap();
@@ -363,7 +363,7 @@ fn one_killed_at_every_step_opens_the_barrier_or_breaks_it() {
 }
 
 #[test]
-fn who_resets_or_aborts_and_is_killed_at_any_step_leaves_a_barrier_that_works() {
+fn a_process_killed_at_any_step_of_a_reset_or_abort_leaves_a_barrier_that_works() {
     let _alone = alone();
     type Act = fn(&Barrier) -> shoal::Result<()>;
     for act in [Barrier::reset as Act, Barrier::abort] {
@@ -387,7 +387,7 @@ fn who_resets_or_aborts_and_is_killed_at_any_step_leaves_a_barrier_that_works() 
 }
 
 #[test]
-fn a_reader_killed_at_every_step_keeps_nobody_out() {
+fn a_reader_killed_at_every_step_keeps_no_other_out() {
     let _alone = alone();
     for step in 1.. {
         let lock = RwLock::anonymous().unwrap();
@@ -415,7 +415,7 @@ fn a_writer_killed_at_every_step_is_told_of_if_it_wrote() {
             let _ = lock.write(FOREVER).unwrap();
             lock.release_write().unwrap();
         });
-        // The word that says who writes: in an object's own bytes, which begin at 36864, the 16th.
+        // The word that names the writer: in an object's own bytes, which begin at 36864, the 16th.
         let mut writer = [0; 8];
         let file = std::fs::File::open(format!("/dev/shm/shoal.{}", lock.name())).unwrap();
         file.read_exact_at(&mut writer, 36_864 + 128).unwrap();
@@ -441,7 +441,7 @@ fn a_writer_killed_at_every_step_is_told_of_if_it_wrote() {
 }
 
 #[test]
-fn a_waiting_writer_killed_at_every_step_keeps_nobody_out() {
+fn a_waiting_writer_killed_at_every_step_keeps_no_other_out() {
     let _alone = alone();
     for step in 1.. {
         let lock = RwLock::anonymous().unwrap();

@@ -1,4 +1,4 @@
-//! What a lock promises to those who live.
+//! What a lock promises while no process dies.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -44,7 +44,7 @@ fn a_semaphore_admits_as_many_as_it_has_permits() {
 }
 
 #[test]
-fn permits_are_signals_between_those_who_only_take_and_those_who_only_release() {
+fn permits_are_signals_between_processes_that_only_take_and_those_that_only_release() {
     let _alone = alone();
     let signals = semaphore(0);
     let taker = fork(|| {
@@ -56,7 +56,7 @@ fn permits_are_signals_between_those_who_only_take_and_those_who_only_release() 
         signals.release(1).unwrap();
     }
     taker.ends_well();
-    // What the taker had not seen answered came back with its death: nobody else holds any.
+    // What the taker had not seen answered came back with its death: no other process holds any.
     let mut back = 0;
     while signals.acquire(NOWAIT).is_ok() {
         back += 1;
@@ -67,7 +67,7 @@ fn permits_are_signals_between_those_who_only_take_and_those_who_only_release() 
 }
 
 #[test]
-fn permits_that_are_kept_stay_taken_until_somebody_releases_them() {
+fn permits_that_are_kept_stay_taken_until_they_are_released() {
     let _alone = alone();
     let items = semaphore(3);
     let take = |kept: bool| {
@@ -144,7 +144,7 @@ fn a_bounded_semaphore_refuses_what_was_not_acquired() {
 }
 
 #[test]
-fn all_who_wait_for_an_event_are_woken_even_if_it_is_cleared_at_once() {
+fn all_waiters_for_an_event_are_woken_even_if_it_is_cleared_at_once() {
     let _alone = alone();
     let event = Event::anonymous().unwrap();
     assert_eq!(event.wait(millis(5)), Err(Error::Timeout));
@@ -295,7 +295,7 @@ fn readers_share_and_a_writer_is_alone() {
 }
 
 #[test]
-fn a_waiting_writer_keeps_new_readers_out_but_not_those_who_read() {
+fn a_waiting_writer_keeps_new_readers_out_but_not_those_that_read() {
     let _alone = alone();
     let lock = RwLock::anonymous().unwrap();
     assert_eq!(lock.read(NOWAIT), Ok(Acquisition::Clean));
@@ -309,7 +309,7 @@ fn a_waiting_writer_keeps_new_readers_out_but_not_those_who_read() {
     lock.release_read().unwrap();
     lock.release_read().unwrap();
     writer.ends_well();
-    // One that gave up waiting keeps nobody out.
+    // One that gave up waiting keeps no other out.
     assert_eq!(lock.read(NOWAIT), Ok(Acquisition::Clean));
     fork(|| assert_eq!(lock.write(millis(5)), Err(Error::Timeout))).ends_well();
     fork(|| assert_eq!(lock.read(NOWAIT), Ok(Acquisition::Clean))).ends_well();

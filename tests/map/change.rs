@@ -39,7 +39,7 @@ fn no_two_values_of_a_key_have_the_same_version() {
 }
 
 #[test]
-fn a_swap_by_version_is_refused_once_somebody_was_faster() {
+fn a_swap_by_version_is_refused_once_another_was_faster() {
     let _alone = alone();
     let map = map();
     assert!(map.compare_swap_version(b"k", 0, Some(b"a")).unwrap());
@@ -183,7 +183,7 @@ fn what_is_over_is_removed_by_changes_nearby_and_by_a_purge() {
 }
 
 #[test]
-fn whoever_waits_for_a_key_hears_of_it_being_set_removed_and_over() {
+fn a_wait_for_a_key_ends_when_it_is_set_removed_or_expired() {
     let _alone = alone();
     let (map, heard) = (map(), Bell::new());
     assert_eq!(map.wait_key(b"k", 0, NOWAIT), Err(Error::Timeout));
@@ -208,7 +208,7 @@ fn whoever_waits_for_a_key_hears_of_it_being_set_removed_and_over() {
 }
 
 #[test]
-fn whoever_waits_for_any_change_hears_of_each_kind() {
+fn a_wait_for_any_change_ends_at_each_kind() {
     let _alone = alone();
     let map = map();
     map.set(b"k", b"v").unwrap();

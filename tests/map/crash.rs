@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
 
 use crate::common::alone;
-use crate::common::doom::lives;
+use crate::common::crash::lives;
 use shoal::{Error, Map, Options, Watched};
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -36,7 +36,7 @@ fn watch_all<'a>(map: &'a Map, model: &Model) -> Vec<(Vec<u8>, Watched<'a>)> {
     model.keys().filter_map(&mut watch).collect()
 }
 
-/// Whoever watches a key has been told of what became of it.
+/// Whether a process that watches a key has been told of every change to it.
 fn told_of_changes(watched: &[(Vec<u8>, Watched<'_>)], before: &Model, after: &Model) -> bool {
     let mut keys = watched.iter();
     keys.all(|(key, watched)| after.get(key) == before.get(key) || !watched.is_current())

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::common::doom::lives;
+use crate::common::crash::lives;
 use crate::common::{NOWAIT, alone};
 use shoal::Map;
 
@@ -33,7 +33,7 @@ fn kill_everywhere(
         prepare(&map);
         let allowed = states(&map, contents(&map));
         let lived = lives(step, || operation(&map));
-        // Whoever takes a hold next ends those of the dead.
+        // The process that takes a hold next ends those of the dead.
         for key in contents(&map).keys() {
             drop(map.view(key).unwrap());
         }
@@ -62,7 +62,7 @@ fn few(map: &Map) {
         map.set(&[i], &[i; 40]).unwrap();
     }
     map.set(b"large", &[9; 300_000]).unwrap();
-    map.set_for(b"mortal", b"v", LONG).unwrap();
+    map.set_for(b"expiring", b"v", LONG).unwrap();
 }
 
 fn with(mut model: Model, key: &[u8], value: &[u8]) -> Vec<Model> {
@@ -151,7 +151,7 @@ fn a_key_is_free_again_wherever_its_holder_dies() {
 
 #[test]
 fn a_key_that_expires_is_set_or_is_not() {
-    for key in [&b"new"[..], b"mortal", &[3]] {
+    for key in [&b"new"[..], b"expiring", &[3]] {
         kill_everywhere(
             few,
             |map| map.set_for(key, b"w", LONG).unwrap(),

@@ -1,11 +1,11 @@
-//! Those who walk through a map, or sleep until it changes, while writers are killed at every
-//! step and somebody else repairs what they left.
+//! Processes that walk through a map, or sleep until it changes, while writers are killed at every
+//! step and another process repairs what they left.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::common::company::Words;
-use crate::common::doom::{doomed, lived, lives};
+use crate::common::crash::{killed_at, lived, lives};
 use crate::common::{Child, FOREVER, Random, alone, fork, millis};
 use shoal::{Error, Map, Timeout};
 
@@ -178,13 +178,13 @@ fn a_walk_in_another_process_goes_on_while_writers_are_killed_one_by_one() {
         let seeds = [random.next() | 1, random.next() | 1];
         let writers = seeds.map(|seed| {
             let step = 1 + random.below(6000);
-            doomed(step, || write_for_ever(&map, Random(seed)))
+            killed_at(step, || write_for_ever(&map, Random(seed)))
         });
         for mut writer in writers {
             assert!(!lived(&mut writer));
             kills += 1;
         }
-        // Whoever comes first repairs: the walker, the other writer, or we.
+        // The first to take the lock repairs: the walker, the other writer, or this process.
         let before = map.version();
         map.len().unwrap();
         repairs += u32::from(map.version() != before);
@@ -257,7 +257,7 @@ fn with_every_death(sleep: impl Fn(&Map, u64), check: impl Fn(&Map, Child, (u64,
 }
 
 #[test]
-fn who_waits_for_a_key_hears_of_its_change_by_one_that_is_killed_on_the_way() {
+fn a_wait_for_a_key_ends_by_a_change_of_a_process_that_is_killed_on_the_way() {
     with_every_death(
         |map, before| {
             let now = map.wait_key(K, before, FOREVER).unwrap();
@@ -277,7 +277,7 @@ fn who_waits_for_a_key_hears_of_its_change_by_one_that_is_killed_on_the_way() {
 }
 
 #[test]
-fn who_waits_for_a_key_finds_out_alone_what_a_killed_process_has_changed() {
+fn a_waiter_for_a_key_finds_out_alone_what_a_killed_process_has_changed() {
     let _alone = alone();
     for change in CHANGES {
         let prepared = || {
@@ -291,7 +291,7 @@ fn who_waits_for_a_key_finds_out_alone_what_a_killed_process_has_changed() {
             let map = prepared();
             lives(step, || (change.work)(&map))
         });
-        // Killed at its last step, it has done it and told nobody; nor does anybody else help.
+        // Killed at its last step, it has made the change and told no waiter, and no other process helps.
         let map = prepared();
         let before = map.version_of(K).unwrap();
         let mut sleeper = fork(|| {
@@ -305,7 +305,7 @@ fn who_waits_for_a_key_finds_out_alone_what_a_killed_process_has_changed() {
 }
 
 #[test]
-fn who_waits_for_any_change_hears_of_it_without_help_after_a_kill() {
+fn a_wait_for_any_change_ends_without_help_after_a_kill() {
     with_every_death(
         |map, _| {
             let before = map.version();

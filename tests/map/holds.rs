@@ -54,7 +54,7 @@ fn a_thread_that_locks_a_key_twice_is_told_and_another_waits() {
 }
 
 #[test]
-fn the_lock_of_a_killed_process_goes_to_the_next_who_hears_of_it() {
+fn the_lock_of_a_killed_process_goes_to_the_next_which_is_told() {
     let _alone = alone();
     let map = map();
     let locked = Bell::new();
@@ -231,7 +231,7 @@ fn the_views_of_a_killed_process_are_let_go() {
 }
 
 #[test]
-fn what_the_dead_held_makes_room_for_whoever_needs_it() {
+fn what_the_dead_held_makes_room_for_the_process_that_needs_it() {
     let _alone = alone();
     let large = vec![1; 1_040_000];
     let writes: [fn(&Map, &[u8]); 4] = [

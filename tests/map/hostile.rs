@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::common::wounds::DATA;
+use crate::common::corruption::DATA;
 use crate::common::{FOREVER, NOWAIT, Random, beside_others, millis, only};
 use shoal::{Error, Map};
 

@@ -30,7 +30,7 @@ fn a_walk_goes_in_the_order_of_insertion() {
         .collect();
     let map = filled(&names.join(" "));
     assert_eq!(keys(&map), names);
-    // Whoever has it open.
+    // In each process that has it open.
     let same = Map::open(map.name()).unwrap();
     assert!(same.is_ordered());
     same.set(b"last", b"").unwrap();
@@ -49,7 +49,7 @@ fn a_key_keeps_its_place_however_its_value_changes() {
     assert!(map.remove(b"d").unwrap() && map.insert(b"d", b"").unwrap());
     map.set(b"e", &0i64.to_le_bytes()).unwrap();
     assert_eq!(map.add(b"e", 5).unwrap(), 5);
-    map.set_for(b"f", b"mortal", Duration::from_secs(1000))
+    map.set_for(b"f", b"expiring", Duration::from_secs(1000))
         .unwrap();
     map.set(b"f", b"not any more").unwrap();
     map.update(b"g", |_| Some(b"updated".to_vec())).unwrap();
@@ -65,11 +65,11 @@ fn large_values_and_new_keys_stand_where_they_were_inserted() {
     let _alone = alone();
     let map = filled("a b");
     map.set(b"large", &vec![1; 1 << 20]).unwrap();
-    map.set_for(b"mortal", b"", Duration::from_secs(1000))
+    map.set_for(b"expiring", b"", Duration::from_secs(1000))
         .unwrap();
     assert_eq!(map.add(b"counted", 1).unwrap(), 1);
     map.set_for(b"gone", b"", Duration::ZERO).unwrap();
-    assert_eq!(keys(&map), ["a", "b", "large", "mortal", "counted"]);
+    assert_eq!(keys(&map), ["a", "b", "large", "expiring", "counted"]);
     let more = ["z", "y", "x", "b", "w"].map(|key| (key, ""));
     map.set_many(&more).unwrap();
     assert_eq!(keys(&map)[5..].concat(), "zyxw");

@@ -83,7 +83,7 @@ fn a_message_is_written_in_place_and_sent_by_its_commit() {
     let (here, there) = Pipe::pair().unwrap();
     let mut room = here.reserve(1 << 20, FOREVER).unwrap();
     room[..8].copy_from_slice(b"in place");
-    // Nobody waits for it.
+    // No process waits for it.
     here.send(b"before", FOREVER).unwrap();
     room.commit_first(8).unwrap();
     drop(here.reserve(10, FOREVER).unwrap());
@@ -139,7 +139,7 @@ fn a_pipe_of_one_way_is_sent_through_at_one_end_only() {
 }
 
 #[test]
-fn whoever_waits_for_a_killed_process_is_told() {
+fn a_wait_for_a_killed_process_ends() {
     let _alone = alone();
     for waiting in ["recv", "poll", "send"] {
         let options = Options::create().capacity(4096).max_capacity(4096);
@@ -177,7 +177,7 @@ fn whoever_waits_for_a_killed_process_is_told() {
 }
 
 #[test]
-fn whoever_only_sends_finds_out_after_64_kib() {
+fn a_process_that_only_sends_finds_out_after_64_kib() {
     let _alone = alone();
     let (here, there) = Pipe::pair().unwrap();
     let peer = bystander();
@@ -192,7 +192,7 @@ fn whoever_only_sends_finds_out_after_64_kib() {
 }
 
 #[test]
-fn an_end_is_gone_when_all_who_held_it_are() {
+fn an_end_is_gone_when_all_that_held_it_are() {
     let _alone = alone();
     let (here, there) = Pipe::pair().unwrap();
     let [ready, go] = [Bell::new(), Bell::new()];
@@ -213,7 +213,7 @@ fn an_end_is_gone_when_all_who_held_it_are() {
 }
 
 #[test]
-fn an_end_that_nobody_has_opened_yet_is_waited_for() {
+fn an_end_that_was_never_opened_is_waited_for() {
     let _alone = alone();
     let name = Name::new("pipe");
     let open = |end| Pipe::with_options(Some(&name), end, true, &Options::create());
@@ -270,7 +270,7 @@ fn a_descriptor_tells_of_messages_and_of_every_end() {
 }
 
 #[test]
-fn a_hold_keeps_an_end_for_whoever_opens_it_next() {
+fn a_hold_keeps_an_end_for_the_process_that_opens_it_next() {
     let _alone = alone();
     let (here, there) = Pipe::pair().unwrap();
     let hold = there.hold().unwrap();
@@ -304,7 +304,7 @@ fn the_last_hold_takes_the_pipe_along() {
 }
 
 #[test]
-fn two_who_leave_an_end_at_once_end_the_conversation() {
+fn two_processes_that_leave_an_end_at_once_end_the_conversation() {
     let _alone = alone();
     for _ in 0..50 {
         let (here, there) = Pipe::pair().unwrap();
@@ -342,7 +342,7 @@ fn waiting_ends_in_time_and_full_means_full() {
 }
 
 #[test]
-fn facts_that_nobody_should_have_written_are_refused() {
+fn forged_words_are_refused() {
     let _alone = alone();
     const STATE: u64 = 36_864;
     let mut random = Random(5);

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use crate::common::doom::{doomed, lived, lives};
+use crate::common::crash::{killed_at, lived, lives};
 use crate::common::{FOREVER, NOWAIT, Name, alone, fork};
 use shoal::{End, Error, Options, Pipe};
 
@@ -11,7 +11,7 @@ fn a_sender_killed_anywhere_has_sent_whole_messages_and_ends_the_conversation() 
     let _alone = alone();
     for step in 1.. {
         let (here, there) = Pipe::pair().unwrap();
-        let mut sender = doomed(step, move || {
+        let mut sender = killed_at(step, move || {
             for number in 0..3u8 {
                 there.send(&[number; 100], FOREVER).unwrap();
             }
@@ -35,7 +35,7 @@ fn a_sender_killed_anywhere_has_sent_whole_messages_and_ends_the_conversation() 
 }
 
 #[test]
-fn whoever_dies_while_it_opens_or_closes_a_pipe_leaves_it_usable_or_ended() {
+fn a_process_that_dies_while_it_opens_or_closes_a_pipe_leaves_it_usable_or_ended() {
     let _alone = alone();
     for step in 1.. {
         let name = Name::new("pipe-crash");
@@ -65,11 +65,11 @@ fn whoever_dies_while_it_opens_or_closes_a_pipe_leaves_it_usable_or_ended() {
 }
 
 #[test]
-fn whoever_dies_while_it_ends_the_conversation_leaves_that_to_the_next() {
+fn a_process_that_dies_while_it_ends_the_conversation_leaves_that_to_the_next() {
     let _alone = alone();
     for step in 1.. {
         let (here, there) = Pipe::pair().unwrap();
-        // Nobody has closed it: the child is gone before it could, and the parent has given it
+        // No process has closed it: the child is gone before it could, and the parent has given it
         // away.
         fork(move || {
             there.send(b"last", NOWAIT).unwrap();

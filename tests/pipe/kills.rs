@@ -1,6 +1,6 @@
-//! Those who have one end of a pipe are killed at random, while the other end lives: what they had
+//! Processes that have one end of a pipe are killed at random, while the other end lives: what they had
 //! sent for certain is received there, whole, once and in order; what they were sent they had
-//! once; and when nobody of them is left, whoever sends or receives is told.
+//! once; and when none of them is left, a send or receive says so.
 //!
 //! An end that is gone is gone for good, so each pipe is for one life: until all at one end of it
 //! are dead.
@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::company::Words;
+use crate::common::company::{LEAST_DONE, LEAST_KILLS, Words};
 use crate::common::{FOREVER, Random, alone, fork, soak_length};
 use shoal::{Error, Options, Pipe};
 
 /// So many processes have the end that goes, at most.
 const PEERS: usize = 2;
-/// Whoever only sends asks for the other end after so many bytes, in which a message counts for
+/// A process that only sends asks for the other end after so many bytes, in which a message counts for
 /// some more than it has.
 const ASK_AFTER: usize = 64 << 10;
 const MESSAGE: usize = 64;
@@ -108,7 +108,7 @@ struct Life {
 }
 
 impl Life {
-    /// What one of those does who will be killed.
+    /// What one of the processes does that will be killed.
     fn be_peer(&self, there: &Pipe, who: u64, mut random: Random) {
         let mut number = 0;
         loop {
@@ -179,7 +179,7 @@ impl Life {
         let end = last.map_or(0, |last| last + 1);
         assert!(end <= sent, "{end} of {sent} were received");
         let gaps = (0..end).filter(|it| !is_there(it) && !is_empty(it)).count() as u64;
-        // Whoever was killed had one in its hands, or had not yet said so.
+        // A process that was killed had one message, or had not yet reported it.
         assert!(gaps <= peers, "{gaps} are missing below {end}");
         end - gaps
     }
@@ -234,7 +234,8 @@ fn live(random: &mut Random) -> [u64; 3] {
 
 fn kill_for(length: Duration) -> [u64; 3] {
     let (mut random, began, mut sum) = (Random(0x5eed), Instant::now(), [0; 3]);
-    while began.elapsed() < length {
+    let least = [LEAST_KILLS, LEAST_DONE, LEAST_DONE];
+    while began.elapsed() < length || sum.iter().zip(&least).any(|(it, least)| it <= least) {
         let life = live(&mut random);
         sum = [0, 1, 2].map(|at| sum[at] + life[at]);
     }
@@ -246,7 +247,7 @@ fn the_end_that_lives_has_all_that_was_sent_and_is_told_when_the_other_is_dead()
     let _alone = alone();
     let [kills, from, to] = kill_for(Duration::from_secs(2));
     assert!(
-        kills > 10 && from > 100 && to > 100,
+        kills > LEAST_KILLS && from > LEAST_DONE && to > LEAST_DONE,
         "{kills} kills, {from} messages from the dead, {to} to them"
     );
 }

@@ -92,7 +92,7 @@ fn forked(options: &ForkOptions, entry: impl FnOnce() -> i32) -> Process {
 
 fn pipe() -> (File, File) {
     let mut ends = [0; 2];
-    // SAFETY: room for two descriptors, which nobody else owns.
+    // SAFETY: room for two descriptors, which have no other owner.
     unsafe {
         assert_eq!(libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC), 0);
         (File::from_raw_fd(ends[0]), File::from_raw_fd(ends[1]))

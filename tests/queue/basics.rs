@@ -243,7 +243,7 @@ fn a_closed_queue_drains_and_then_says_so() {
 }
 
 #[test]
-fn closing_wakes_those_who_wait() {
+fn closing_wakes_all_waiters() {
     let _beside = beside_others();
     let (empty, full) = (fixed(4096), fixed(4096));
     while full.put(&[0; 100], NOWAIT).is_ok() {}

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::common::doom::lives;
+use crate::common::crash::lives;
 use crate::common::{NOWAIT, alone};
 use shoal::{Error, Options, Queue, Timeout};
 
@@ -296,7 +296,7 @@ fn a_get_that_widens_the_ring_of_a_stream_takes_its_message_or_does_not() {
             |before| vec![before.clone(), before.iter().skip(1).cloned().collect()],
         )
     };
-    // A get has 6 steps, and one that widens the ring more than twice as many. On a busy machine it
+    // A get has 6 steps, and one that grows the ring more than twice as many. On a busy machine it
     // may come so late that there is no stream any more: that is tried again.
     assert!((0..30).any(|_| kill() > 12));
 }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::common::doom::lives;
+use crate::common::crash::lives;
 use crate::common::{NOWAIT, alone, millis};
 use shoal::{Error, Options, Queue};
 
@@ -211,7 +211,7 @@ fn a_redelivered_message_is_taken_or_left() {
 }
 
 #[test]
-fn a_lease_expires_into_one_message_though_who_looks_is_killed() {
+fn a_lease_expires_into_one_message_though_the_process_that_looks_is_killed() {
     Case {
         options: small(),
         prepare: |queue| {
@@ -245,7 +245,7 @@ fn a_dead_letter_is_never_lost() {
             }
         },
         allowed: |done, dead| {
-            // Whoever was killed between the two steps of moving it moved it twice.
+            // A process that was killed between the two steps of moving it moved it twice.
             let mut dead = sorted(dead);
             let twice = dead.windows(2).filter(|it| it[0] == it[1]).count();
             dead.dedup();
@@ -259,7 +259,7 @@ fn a_dead_letter_is_never_lost() {
 }
 
 #[test]
-fn a_reservation_of_the_dead_is_freed_though_who_frees_it_is_killed() {
+fn a_reservation_of_the_dead_is_freed_though_the_process_that_frees_it_is_killed() {
     Case {
         options: small(),
         prepare: |queue| {

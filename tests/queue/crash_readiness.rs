@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::fd::AsRawFd;
 
-use crate::common::doom::lives;
+use crate::common::crash::lives;
 use crate::common::shm::in_directory;
 use crate::common::{FOREVER, NOWAIT, fixed, own_process, tiny};
 use shoal::{Queue, Result};
@@ -24,7 +24,7 @@ fn poll(queue: &Queue, wait: i32) -> bool {
     ready > 0
 }
 
-/// Runs `round` with step 1, 2, 3 … until it says that the doomed one lived, and returns that step.
+/// Runs `round` with step 1, 2, 3 … until it says that the child lived, and returns that step.
 fn at_every_step(round: impl Fn(u64) -> bool) -> u64 {
     (1..500)
         .find(|&step| round(step))

@@ -1,5 +1,5 @@
 //! Processes that are killed at every crash point of a wait or a wake, and what it does to
-//! the others who wait.
+//! the others that wait.
 //!
 //! The operation that dies is one that found the queue full or empty, so that it goes through
 //! sleeping, being woken and waking the next. A bystander waits for the same thing all the
@@ -7,11 +7,11 @@
 
 use std::os::fd::AsRawFd;
 
-use crate::common::doom::{doomed, lived};
+use crate::common::crash::{killed_at, lived};
 use crate::common::{Bell, Child, FOREVER, NOWAIT, alone, fixed, fork};
 use shoal::{Queue, Waitable, wait_any};
 
-/// Runs `round` with step 1, 2, 3 … until the doomed one lives, and returns the last step.
+/// Runs `round` with step 1, 2, 3 … until the child lives, and returns the last step.
 ///
 /// How often a waiter sleeps depends on the moment, so a few have to live in a row.
 fn at_every_step(round: impl Fn(u64) -> bool) -> u64 {
@@ -31,12 +31,12 @@ fn drain(queue: &Queue) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn a_put_that_waits_happens_or_does_not_and_keeps_nobody_from_theirs() {
+fn a_put_that_waits_happens_or_does_not_and_keeps_no_other_from_its_own() {
     let steps = at_every_step(|step| {
         let queue = fixed(4096);
         while queue.put(&[0; 240], NOWAIT).is_ok() {}
         let before = queue.len();
-        let mut dying = doomed(step, || queue.put(&[1; 240], FOREVER).unwrap());
+        let mut dying = killed_at(step, || queue.put(&[1; 240], FOREVER).unwrap());
         let mut bystander = fork(|| queue.put(&[2; 240], FOREVER).unwrap());
         dying.wait_asleep();
         bystander.wait_asleep();
@@ -57,10 +57,10 @@ fn a_put_that_waits_happens_or_does_not_and_keeps_nobody_from_theirs() {
 }
 
 #[test]
-fn a_get_that_waits_takes_one_or_none_and_keeps_nobody_from_theirs() {
+fn a_get_that_waits_takes_one_or_none_and_keeps_no_other_from_its_own() {
     let steps = at_every_step(|step| {
         let (queue, taken) = (fixed(4096), Bell::new());
-        let mut dying = doomed(step, || drop(queue.get_vec(FOREVER).unwrap()));
+        let mut dying = killed_at(step, || drop(queue.get_vec(FOREVER).unwrap()));
         let mut bystander = fork(|| {
             queue.get_vec(FOREVER).unwrap();
             taken.ring();
@@ -87,12 +87,12 @@ fn a_waker_that_dies_leaves_no_sleeper_behind() {
         let queue = fixed(4096);
         let mut sleepers = [(); 2].map(|()| fork(|| drop(queue.get_vec(FOREVER).unwrap())));
         sleepers.iter_mut().for_each(Child::wait_asleep);
-        let mut dying = doomed(step, || {
+        let mut dying = killed_at(step, || {
             queue.put(&[1; 10], NOWAIT).unwrap();
             queue.put(&[1; 10], NOWAIT).unwrap();
         });
         let lived = lived(&mut dying);
-        // What it did not put, somebody else does.
+        // What it did not put, this process puts.
         if !lived {
             (0..2).for_each(|_| queue.put(&[2; 10], NOWAIT).unwrap());
         }
@@ -106,7 +106,7 @@ fn a_waker_that_dies_leaves_no_sleeper_behind() {
 }
 
 #[test]
-fn what_a_waker_put_before_it_died_is_told_to_those_who_poll() {
+fn what_a_waker_put_before_it_died_is_told_to_pollers() {
     let steps = at_every_step(|step| {
         let queue = fixed(4096);
         let mut polled = libc::pollfd {
@@ -117,7 +117,7 @@ fn what_a_waker_put_before_it_died_is_told_to_those_who_poll() {
         let waits = || assert_eq!(wait_any(&[Waitable::Queue(&queue)], FOREVER), Ok(0));
         let mut waiter = fork(waits);
         waiter.wait_asleep();
-        let mut dying = doomed(step, || queue.put(&[1; 10], NOWAIT).unwrap());
+        let mut dying = killed_at(step, || queue.put(&[1; 10], NOWAIT).unwrap());
         let lived = lived(&mut dying);
         if queue.is_empty() {
             assert!(!lived);
@@ -142,7 +142,7 @@ fn a_consumer_that_dies_making_room_leaves_no_producer_behind() {
         let before = queue.len();
         let mut sleepers = [(); 2].map(|()| fork(|| queue.put(&[1; 240], FOREVER).unwrap()));
         sleepers.iter_mut().for_each(Child::wait_asleep);
-        let mut dying = doomed(step, || {
+        let mut dying = killed_at(step, || {
             (0..before).for_each(|_| drop(queue.get_vec(NOWAIT).unwrap()));
         });
         let lived = lived(&mut dying);
@@ -165,7 +165,7 @@ fn closing_reaches_all_sleepers_though_the_closer_dies() {
         let queue = fixed(4096);
         let mut sleepers = [(); 2].map(|()| fork(|| drop(queue.get_vec(FOREVER).unwrap_err())));
         sleepers.iter_mut().for_each(Child::wait_asleep);
-        let mut dying = doomed(step, || queue.close().unwrap());
+        let mut dying = killed_at(step, || queue.close().unwrap());
         let lived = lived(&mut dying);
         if !queue.is_closed() {
             assert!(!lived);

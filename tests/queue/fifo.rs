@@ -83,7 +83,7 @@ fn a_fifo_goes_with_its_object_however_that_goes() {
             leave();
             Queue::unlink("jobs").unwrap();
             assert!(fifos(directory).is_empty());
-            // Of an object that somebody removed by hand.
+            // Of an object whose file was removed by hand.
             leave();
             fs::remove_file(directory.join("shoal.jobs")).unwrap();
             assert_eq!(shoal::gc(true).unwrap(), [""; 0]);
@@ -109,7 +109,7 @@ fn a_persistent_queue_keeps_its_fifo_until_it_is_unlinked() {
                 assert!(is_readable(&queue));
                 drop(queue);
                 assert_eq!(fifos(directory).len(), 1);
-                // Nobody has it open, and so it forgets what was in it.
+                // No process has it open, and so it loses what was in it.
                 let queue = Queue::open("jobs").unwrap();
                 assert!(is_readable(&queue));
                 queue.get_vec(NOWAIT).unwrap();

@@ -120,7 +120,7 @@ fn a_lease_returns_to_the_queue_when_its_holder_is_killed() {
     for round in 1..=20 {
         queue.put(&[round; 100], NOWAIT).unwrap();
         let holder = holder(&queue);
-        // To whoever waits for it, and to whoever comes then.
+        // To a process that waits for it, and to one that comes then.
         let again = if round % 2 == 0 {
             std::thread::scope(|scope| {
                 let waits = scope.spawn(|| queue.lease(FOREVER).unwrap());
@@ -138,7 +138,7 @@ fn a_lease_returns_to_the_queue_when_its_holder_is_killed() {
 }
 
 #[test]
-fn who_is_too_slow_finds_out_and_can_still_read() {
+fn a_worker_that_is_too_slow_finds_out_and_can_still_read() {
     let _alone = alone();
     let queue = fixed(4096);
     queue.put(&[7; 2000], NOWAIT).unwrap();
@@ -165,7 +165,7 @@ fn who_is_too_slow_finds_out_and_can_still_read() {
 }
 
 #[test]
-fn who_extends_its_lease_keeps_it() {
+fn a_worker_that_extends_its_lease_keeps_it() {
     let _alone = alone();
     let queue = fixed(4096);
     queue.put(b"long", NOWAIT).unwrap();
@@ -275,7 +275,7 @@ fn a_lease_is_not_its_childs() {
 }
 
 #[test]
-fn who_joins_waits_until_all_is_done() {
+fn join_waits_until_all_is_done() {
     let _alone = alone();
     let queue = fixed(1 << 16);
     queue.join(NOWAIT).unwrap();
@@ -305,7 +305,7 @@ fn who_joins_waits_until_all_is_done() {
 }
 
 #[test]
-fn who_joins_is_told_when_the_last_worker_is_dead_and_its_work_done_by_another() {
+fn join_ends_when_the_last_worker_is_dead_and_its_work_done_by_another() {
     let _alone = alone();
     let queue = fixed(4096);
     queue.put(b"work", NOWAIT).unwrap();
@@ -339,7 +339,7 @@ fn a_closed_queue_is_drained_once_nothing_can_come_back() {
 }
 
 #[test]
-fn all_who_wait_for_the_last_lease_of_a_closed_queue_learn_of_its_end() {
+fn all_waiters_for_the_last_lease_of_a_closed_queue_learn_of_its_end() {
     let _alone = alone();
     let queue = fixed(4096);
     queue.put(b"last", NOWAIT).unwrap();

@@ -22,7 +22,7 @@ const POISON: u32 = 50;
 
 /// Message `index` of producer `who`, of a size and a content that follow from them.
 fn message(who: u32, index: u32) -> Vec<u8> {
-    // Some are large enough that their places on the shelf are used in turns.
+    // Some are large enough that their places in the message store are used in turns.
     let large = if index % 16 == 3 { 30_000 } else { 0 };
     let body = large + (index.wrapping_mul(2_654_435_761) >> 20) as usize % 500;
     let head = [who.to_le_bytes(), index.to_le_bytes()].concat();
@@ -116,7 +116,7 @@ impl Stage {
         })
     }
 
-    /// Takes for good; whoever is killed then takes a message along.
+    /// Takes for good; one that is killed then takes a message along.
     fn taker(&self) -> Child {
         fork(|| {
             loop {
@@ -138,7 +138,7 @@ struct Account {
     worked: BTreeMap<Id, BTreeSet<u8>>,
     acked: BTreeSet<Id>,
     taken: BTreeSet<Id>,
-    buried: BTreeMap<Id, u32>,
+    dead_letters: BTreeMap<Id, u32>,
 }
 
 impl Account {
@@ -159,29 +159,45 @@ impl Account {
             assert!(first, "{report:?} twice");
         }
         while let Ok(data) = stage.queue.dead_letters().unwrap().get_vec(NOWAIT) {
-            *self.buried.entry(id_of(&data)).or_default() += 1;
+            *self.dead_letters.entry(id_of(&data)).or_default() += 1;
         }
+    }
+
+    /// Every message that is known of.
+    fn all(&self) -> BTreeSet<Id> {
+        let ids = self.worked.keys().chain(&self.taken);
+        ids.chain(self.dead_letters.keys()).copied().collect()
+    }
+
+    /// How many messages were worked on more than once.
+    fn again(&self) -> usize {
+        self.worked.values().filter(|it| it.len() > 1).count()
+    }
+
+    /// Whether enough happened to say something, however little of the machine the test got.
+    fn is_enough(&self) -> bool {
+        self.all().len() > 300 && self.again() > 10 && !self.dead_letters.is_empty()
     }
 
     fn check(&self, kills: u32, takers_killed: u32) {
         for id in &self.acked {
             assert!(!self.taken.contains(id), "{id:?} acked and taken");
-            assert!(!self.buried.contains_key(id), "{id:?} acked and buried");
+            assert!(
+                !self.dead_letters.contains_key(id),
+                "{id:?} acked and a dead letter"
+            );
             assert_ne!(id.1 % POISON, 0);
         }
-        let mut buried_twice = 0;
-        for (id, times) in &self.buried {
-            assert!(!self.taken.contains(id), "{id:?} buried and taken");
-            buried_twice += times - 1;
+        let mut dead_letters_twice = 0;
+        for (id, times) in &self.dead_letters {
+            assert!(!self.taken.contains(id), "{id:?} a dead letter and taken");
+            dead_letters_twice += times - 1;
         }
-        assert!(buried_twice <= kills, "{buried_twice} buried twice");
-        let all: BTreeSet<Id> = self
-            .worked
-            .keys()
-            .chain(&self.taken)
-            .chain(self.buried.keys())
-            .copied()
-            .collect();
+        assert!(
+            dead_letters_twice <= kills,
+            "{dead_letters_twice} dead letters twice"
+        );
+        let all = self.all();
         let (mut lost, mut expected) = (0, (0, 0));
         for &(who, index) in &all {
             if who != expected.0 {
@@ -195,22 +211,25 @@ impl Account {
             "{lost} lost, {takers_killed} takers killed"
         );
         let poison = all.iter().filter(|id| id.1.is_multiple_of(POISON));
-        // Whoever was killed with it in its hands, or just took it, leaves no report.
-        let unburied =
-            poison.filter(|id| !self.buried.contains_key(id) && !self.taken.contains(id));
-        let unburied = unburied.count() as u32;
-        assert!(unburied <= takers_killed, "{unburied} not buried");
-        let again = self.worked.values().filter(|it| it.len() > 1).count();
+        // A process that was killed while it had the message, or had just taken it, leaves no report.
+        let not_a_dead_letter =
+            poison.filter(|id| !self.dead_letters.contains_key(id) && !self.taken.contains(id));
+        let not_a_dead_letter = not_a_dead_letter.count() as u32;
+        assert!(
+            not_a_dead_letter <= takers_killed,
+            "{not_a_dead_letter} are no dead letters"
+        );
+        let again = self.again();
         println!(
-            "{} messages: {} acked, {} taken, {} worked on more than once, {} buried ({buried_twice} \
+            "{} messages: {} acked, {} taken, {} worked on more than once, {} dead letters ({dead_letters_twice} \
              twice), {lost} went with {takers_killed} takers; {kills} kills",
             all.len(),
             self.acked.len(),
             self.taken.len(),
             again,
-            self.buried.len(),
+            self.dead_letters.len(),
         );
-        assert!(all.len() > 300 && again > 10 && !self.buried.is_empty());
+        assert!(self.is_enough());
     }
 }
 
@@ -225,7 +244,7 @@ fn kill_at_random(time: Duration) {
     let mut workers = [(); 3].map(|()| stage.worker(random.next()));
     let mut taker = stage.taker();
     let (start, mut kills, mut takers_killed) = (Instant::now(), 0, 0);
-    while start.elapsed() < time {
+    while start.elapsed() < time || !account.is_enough() {
         std::thread::sleep(Duration::from_micros(random.below(6000)));
         let place = random.below(6) as usize;
         let victim = match place {
@@ -256,7 +275,7 @@ fn kill_at_random(time: Duration) {
 }
 
 #[test]
-fn every_message_is_finished_or_buried_whoever_is_killed() {
+fn every_message_is_finished_or_a_dead_letter_whichever_process_is_killed() {
     let _alone = alone();
     kill_at_random(Duration::from_secs(3));
 }

@@ -122,7 +122,7 @@ fn edge_triggered_epoll_reports_every_time_it_becomes_readable() {
 }
 
 #[test]
-fn no_message_is_lost_to_event_loops_that_share_a_queue_with_those_who_block() {
+fn no_message_is_lost_to_event_loops_that_share_a_queue_with_blocking_consumers() {
     let _alone = alone();
     const EACH: usize = 5000;
     let queue = fixed(8192);
@@ -320,7 +320,7 @@ fn what_a_killed_process_had_put_is_told() {
         let some = random.below(2000) as usize;
         take(&queue, some.max(1));
         putter.kill();
-        // Whatever is there is told of, though nobody may be alive to tell.
+        // Whatever is there is told of, though no other process may be alive to tell.
         while !queue.is_empty() {
             take(&queue, 1);
         }

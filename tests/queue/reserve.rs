@@ -16,7 +16,7 @@ fn messages_have_the_order_of_their_commits() {
     let mut second = queue.reserve(100, NOWAIT).unwrap();
     second[..6].copy_from_slice(b"second");
     second.commit_first(6).unwrap();
-    // Nobody waits for what is still being written.
+    // No process waits for what is still being written.
     assert_eq!((queue.len(), queue.bytes()), (2, 11));
     assert_eq!(drain(&queue), [&b"first"[..], &b"second"[..]]);
     assert_eq!(queue.get_vec(NOWAIT), Err(Error::Empty));
@@ -97,7 +97,7 @@ fn what_is_dropped_was_never_there() {
 }
 
 #[test]
-fn discarded_room_is_found_though_nobody_takes() {
+fn discarded_memory_is_found_though_no_message_is_taken() {
     let _alone = alone();
     let queue = fixed(4096);
     for _ in 0..10 {
@@ -209,7 +209,7 @@ fn a_queue_that_is_closed_still_takes_what_was_reserved_before() {
     let mut room = queue.reserve(4, NOWAIT).unwrap();
     queue.close().unwrap();
     assert_eq!(queue.reserve(4, NOWAIT).unwrap_err(), Error::Closed);
-    // It is not drained while somebody may still commit.
+    // It is not drained while a process may still commit.
     assert_eq!(queue.get_vec(NOWAIT), Err(Error::Empty));
     room.copy_from_slice(b"last");
     room.commit().unwrap();
@@ -237,7 +237,7 @@ fn the_ring_grows_and_shrinks_whatever_is_reserved() {
 }
 
 #[test]
-fn nobody_waits_for_a_writer_and_nothing_is_left_of_a_dead_one() {
+fn no_process_waits_for_a_writer_and_nothing_is_left_of_a_dead_one() {
     let _alone = alone();
     let queue = fixed(1 << 16);
     let (reserved, go) = (Bell::new(), Bell::new());
@@ -262,7 +262,7 @@ fn nobody_waits_for_a_writer_and_nothing_is_left_of_a_dead_one() {
         assert_eq!(taken.join().unwrap(), b"slow");
     });
     slow.ends_well();
-    // Where room is wanted it is found: on the shelf, and in the ring.
+    // Where memory is wanted it is found: in the message store, and in the ring.
     writer(b"never", 60_000).kill();
     writer(b"never", 60_000).kill();
     assert_eq!(queue.get_vec(NOWAIT), Err(Error::Empty));

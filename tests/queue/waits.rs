@@ -1,4 +1,4 @@
-//! That whoever waits for a queue gets what it waits for, and nobody waits for nothing.
+//! That a process that waits for a queue gets what it waits for, and none waits in vain.
 
 use std::time::Duration;
 

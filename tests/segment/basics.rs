@@ -1,4 +1,4 @@
-//! What every named object promises: how it is born, who has it, when it goes.
+//! What every named object promises: how it is created, which processes have it, when it goes.
 
 use std::io::Read;
 use std::mem::forget;
@@ -139,7 +139,7 @@ fn of_many_that_want_a_new_object_exactly_one_gets_it() {
 }
 
 #[test]
-fn nobody_sees_a_half_made_object() {
+fn no_process_sees_a_half_made_object() {
     let _alone = alone();
     let name = Name::new("half");
     let stop = Queue::anonymous().unwrap();
@@ -322,7 +322,7 @@ fn gc_removes_nothing_that_anybody_has() {
     });
     up.hear();
     dead.kill();
-    // Somebody else's gc may be faster; a dry run removes nothing itself.
+    // Another process's gc may be faster; a dry run removes nothing itself.
     let stale = |name: &str| shoal::stat(name).is_ok_and(|info| info.stale);
     if stale(&names[1]) {
         let would = shoal::gc(true).unwrap();
@@ -356,7 +356,7 @@ fn gc_removes_nothing_that_anybody_has() {
 }
 
 #[test]
-fn list_and_stat_tell_what_it_is_and_who_has_it() {
+fn list_and_stat_tell_what_it_is_and_which_processes_have_it() {
     let _alone = alone();
     let name = Name::new("stat");
     let options = Options::create().capacity(4096).max_capacity(1 << 20);

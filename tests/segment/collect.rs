@@ -1,4 +1,4 @@
-//! What the dead left stands in nobody's way: it is collected when its name is wanted, when memory
+//! What dead processes left is in no other's way: it is collected when its name is wanted, when memory
 //! runs out, and when a process begins.
 //!
 //! A process collects at its first creation, so this test program itself uses no object: all of it
@@ -45,8 +45,8 @@ fn leave(names: &[&str], options: &Options) {
 /// How many objects have files, finished or not.
 fn files(directory: &Path) -> usize {
     let entries = fs::read_dir(directory).unwrap().flatten();
-    let is_family = |name: &OsStr| name.as_bytes().starts_with(b"shoal+");
-    entries.filter(|it| !is_family(&it.file_name())).count()
+    let is_liveness = |name: &OsStr| name.as_bytes().starts_with(b"shoal+");
+    entries.filter(|it| !is_liveness(&it.file_name())).count()
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn a_container_that_is_started_again_has_its_names() {
     own_process(|| {
         in_directory("container", |_| {
             const REFUSED: i32 = 77;
-            // What `work` does in a pid namespace of its own, from which nobody comes back.
+            // What `work` does in a pid namespace of its own, from which no process comes back.
             let contained = |work: &dyn Fn()| {
                 let mut outer = fork(|| {
                     // SAFETY: this process's children are in a new namespace, if that is allowed.
@@ -303,7 +303,7 @@ fn creators_and_collectors_get_along() {
                 start.ring_times(12);
                 children.into_iter().for_each(|child| child.ends_well());
             }
-            // By now the last of them may have left what nobody collected: they ended by `_exit`.
+            // By now the last of them may have left what no other collected: they ended by `_exit`.
             shoal::gc(false).unwrap();
             assert_eq!(files(directory), 0);
         });

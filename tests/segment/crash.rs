@@ -1,12 +1,12 @@
 //! A process that is killed at any step of coming, forking or leaving leaves an object whole, alive for
-//! those who have it, and free for others once they are gone.
+//! the processes that have it, and free for others once they are gone.
 
 use std::cell::RefCell;
 use std::fs;
 use std::io::{Read, Write};
 use std::path::Path;
 
-use crate::common::doom::{doomed, lived, lives};
+use crate::common::crash::{killed_at, lived, lives};
 use crate::common::shm::in_directory;
 use crate::common::{Bell, NOWAIT, fork, millis, own_process, tiny};
 use shoal::{Error, Lock, Options, Queue, crash};
@@ -165,13 +165,13 @@ fn a_parent_or_child_that_is_killed_in_a_fork_takes_nothing_along() {
 }
 
 #[test]
-fn a_killed_process_of_a_family_is_known_to_be_dead_by_the_others() {
+fn a_killed_process_is_known_to_be_dead_by_those_that_share_its_liveness_file() {
     own_process(|| {
-        in_directory("kin", |directory| {
+        in_directory("related", |directory| {
             at_each_step("open", 3, |step| {
                 let lock = Lock::with_options(Some("guard"), &Options::create()).unwrap();
                 // The child comes to the lock at some step of being forked, opening and locking.
-                let mut child = doomed(step, || {
+                let mut child = killed_at(step, || {
                     let again = Lock::open("guard").unwrap();
                     std::mem::forget(again.lock(NOWAIT).unwrap());
                     std::mem::forget(again);

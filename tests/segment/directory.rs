@@ -246,8 +246,8 @@ fn without_proc_objects_are_opened_and_forks_are_participants() {
                 assert_eq!(opened.get_vec(NOWAIT).unwrap(), b"from a child");
                 // Without a name there is no way left, and the child keeps its parent's place.
                 Queue::unlink("named").unwrap();
-                fork(|| queue.put(b"crowded", NOWAIT).unwrap()).ends_well();
-                assert_eq!(opened.get_vec(NOWAIT).unwrap(), b"crowded");
+                fork(|| queue.put(b"shared slot", NOWAIT).unwrap()).ends_well();
+                assert_eq!(opened.get_vec(NOWAIT).unwrap(), b"shared slot");
             });
         });
     });

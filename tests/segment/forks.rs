@@ -125,7 +125,7 @@ fn a_dead_parent_does_not_look_alive_through_its_child() {
             up.ring();
         });
         std::mem::forget(child);
-        // Long enough for everybody: it is killed.
+        // Until it is killed.
         Bell::new().hear();
     });
     up.hear();
@@ -168,7 +168,7 @@ fn a_child_that_leaves_takes_nothing_from_its_parent() {
 }
 
 #[test]
-fn forks_amid_threads_that_open_and_drop_leave_everybody_well() {
+fn forks_amid_threads_that_open_and_drop_harm_no_process() {
     let _alone = alone();
     let names: Vec<Name> = (0..3).map(|_| Name::new("amid")).collect();
     let shared = Name::new("amid-shared");

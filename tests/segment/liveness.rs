@@ -1,4 +1,4 @@
-//! Who lives is known also where the file that says so was removed, and without a free descriptor.
+//! Which processes live is known also where the liveness file was removed, and without a free descriptor.
 //!
 //! This test program itself uses no object: all of it happens in forked children, in directories of
 //! their own.
@@ -12,7 +12,7 @@ use crate::common::shm::{allow_descriptors, descriptors, in_directory};
 use crate::common::{Bell, NOWAIT, fork, millis, own_process};
 use shoal::{Error, Event, Lock, Options};
 
-fn families(directory: &Path) -> Vec<PathBuf> {
+fn liveness_files(directory: &Path) -> Vec<PathBuf> {
     let all = fs::read_dir(directory).unwrap().flatten();
     let paths = all.map(|it| it.path());
     paths
@@ -21,9 +21,9 @@ fn families(directory: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_process_whose_family_lost_its_file_is_not_taken_for_dead() {
+fn a_process_whose_liveness_file_is_gone_is_not_taken_for_dead() {
     own_process(|| {
-        in_directory("family", |directory| {
+        in_directory("liveness", |directory| {
             let (up, go) = (Bell::new(), Bell::new());
             let owner = fork(|| {
                 let lock = Lock::with_options(Some("contended"), &Options::create()).unwrap();
@@ -32,12 +32,12 @@ fn a_process_whose_family_lost_its_file_is_not_taken_for_dead() {
                 go.hear();
             });
             up.hear();
-            let families = families(directory);
-            assert_eq!(families.len(), 1);
-            // This process is of another family.
+            let files = liveness_files(directory);
+            assert_eq!(files.len(), 1);
+            // This process has another liveness file.
             let _own = Event::anonymous().unwrap();
             let lock = Lock::open("contended").unwrap();
-            fs::remove_file(&families[0]).unwrap();
+            fs::remove_file(&files[0]).unwrap();
             assert!(matches!(lock.lock(millis(300)), Err(Error::Timeout)));
             assert_eq!(shoal::gc(false).unwrap(), [""; 0]);
             owner.kill();
@@ -47,18 +47,18 @@ fn a_process_whose_family_lost_its_file_is_not_taken_for_dead() {
 }
 
 #[test]
-fn a_process_that_is_stopped_in_a_familys_gate_keeps_nobody_from_forking() {
+fn a_process_that_is_stopped_with_the_attach_lock_keeps_no_other_from_forking() {
     own_process(|| {
-        in_directory("gate", |directory| {
+        in_directory("attach-lock", |directory| {
             let lock = Lock::with_options(Some("contended"), &Options::create()).unwrap();
-            let family = families(directory).pop().unwrap();
-            let family = File::options().read(true).write(true).open(family).unwrap();
+            let file = liveness_files(directory).pop().unwrap();
+            let file = File::options().read(true).write(true).open(file).unwrap();
             // SAFETY: an all-zero `flock` is valid; an open descriptor.
             let locked = unsafe {
-                let mut gate: libc::flock = std::mem::zeroed();
-                gate.l_type = libc::F_WRLCK as libc::c_short;
-                (gate.l_start, gate.l_len) = (1 << 62, 1);
-                libc::fcntl(family.as_raw_fd(), libc::F_OFD_SETLK, &gate)
+                let mut lock: libc::flock = std::mem::zeroed();
+                lock.l_type = libc::F_WRLCK as libc::c_short;
+                (lock.l_start, lock.l_len) = (1 << 62, 1);
+                libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &lock)
             };
             assert_eq!(locked, 0);
             let up = Bell::new();
@@ -71,7 +71,7 @@ fn a_process_that_is_stopped_in_a_familys_gate_keeps_nobody_from_forking() {
             assert!(matches!(lock.lock(millis(300)), Err(Error::Timeout)));
             child.kill();
             assert!(lock.lock(millis(2000)).unwrap().owner_died());
-            drop(family);
+            drop(file);
             drop(lock);
             shoal::gc(false).unwrap();
         });

@@ -1,4 +1,4 @@
-//! Tests of what all objects have in common: names, files, participants, and who is alive.
+//! Tests of what all objects have in common: names, files, participants, and which processes live.
 
 #[path = "../common/mod.rs"]
 mod common;

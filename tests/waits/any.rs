@@ -145,7 +145,7 @@ fn a_signal_handler_that_runs_ends_the_wait() {
 }
 
 #[test]
-fn whoever_waits_is_told_though_the_putter_is_killed() {
+fn a_waiter_is_told_though_the_putter_is_killed() {
     let _alone = alone();
     for round in 0..30u64 {
         let (first, second) = (fixed(4096), fixed(4096));
@@ -210,7 +210,7 @@ fn in_a_forked_child_waiting_works_on_the_handles_of_its_parent() {
 }
 
 #[test]
-fn of_many_who_wait_for_the_same_queues_each_message_reaches_one() {
+fn of_many_waiters_for_the_same_queues_each_message_reaches_one() {
     let _alone = alone();
     const EACH: usize = 1000;
     let queues = [(); 3].map(|()| fixed(4096));
@@ -246,12 +246,12 @@ fn of_many_who_wait_for_the_same_queues_each_message_reaches_one() {
 }
 
 #[test]
-fn whoever_waits_for_many_shares_with_those_who_wait_for_one() {
+fn a_waiter_for_many_shares_with_those_that_wait_for_one() {
     let _alone = alone();
     let (queue, other) = (fixed(4096), fixed(4096));
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        // Wakes that reach the one who waits for many, and does not take, are passed on.
+        // Wakes that reach the process that waits for many, and does not take, are passed on.
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 let _ = wait_any(&[Q(&other), Q(&queue)], millis(5));

@@ -137,7 +137,7 @@ fn nothing_is_lost_while_the_machine_is_idle_and_busy_by_turns() {
     let _alone = alone();
     let tenth = Duration::from_millis(100);
     let _others: Vec<_> = (0..4).map(|_| neighbour(tenth, tenth, || {})).collect();
-    // Several changes of the weather.
+    // Long enough for several changes.
     let start = Instant::now();
     while start.elapsed() < 8 * tenth {
         everything();
@@ -216,14 +216,15 @@ fn a_lock_that_its_owner_takes_again_and_again_is_handed_on() {
             }
         }
     });
-    // Each turn of a waiter costs the greedy owner few of its own. Without a line it keeps the lock
-    // for hundreds or thousands.
-    let mut most = 0;
-    for _ in 0..100 {
+    // While another process waits, the greedy owner gets the lock few times. Without the hand-off it
+    // would get it hundreds or thousands of times. A waiter that loses its core before it can say that
+    // it waits says nothing about that: a quarter of them may have.
+    let mut all = [(); 100].map(|()| {
         let before = words.get(0);
         drop(lock.lock(FOREVER).unwrap());
-        most = most.max(words.get(0) - before);
-    }
+        words.get(0) - before
+    });
     greedy.kill();
-    assert!(most < 200, "{most} turns while another one waited");
+    all.sort_unstable();
+    assert!(all[74] < 200, "{all:?} turns while another one waited");
 }

@@ -217,7 +217,7 @@ fn every_wait_for_a_process_ends() {
     );
     for child in [joined, awaited] {
         child.kill().unwrap();
-        // Once it has ended, nobody has to wait.
+        // Once it has ended, no thread has to wait.
         while child.try_join().unwrap().is_none() {
             thread::yield_now();
         }
@@ -226,7 +226,7 @@ fn every_wait_for_a_process_ends() {
 }
 
 #[test]
-fn who_leaves_a_barrier_breaks_it_for_those_who_wait_there() {
+fn a_thread_that_leaves_a_barrier_breaks_it_for_its_waiters() {
     let _alone = alone();
     let barrier = Barrier::with_options(None, 3, &Options::create()).unwrap();
     let same = Barrier::open(barrier.name()).unwrap();

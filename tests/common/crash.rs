@@ -5,7 +5,7 @@ use shoal::crash;
 use super::{Child, fork};
 
 /// Runs `work` in a child that dies at crash point `step`.
-pub(crate) fn doomed(step: u64, work: impl FnOnce()) -> Child {
+pub(crate) fn killed_at(step: u64, work: impl FnOnce()) -> Child {
     fork(|| {
         crash::arm(step);
         work();
@@ -26,5 +26,5 @@ pub(crate) fn lived(child: &mut Child) -> bool {
 
 /// Runs `work` in a child that dies at crash point `step`; true if it lived to the end.
 pub(crate) fn lives(step: u64, work: impl FnOnce()) -> bool {
-    lived(&mut doomed(step, work))
+    lived(&mut killed_at(step, work))
 }

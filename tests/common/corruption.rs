@@ -1,10 +1,10 @@
 //! Words that no process of ours would write, forged in the file of an object.
 //!
-//! Random bits are refused by the first check they meet. So most wounds here *match*: a word is
+//! Random bits are refused by the first check they meet. So most corruptions here *match*: a word is
 //! replaced by one that means something elsewhere in the same object, an offset is moved by one
 //! step, every copy of a number is changed at once, two entries of a list name each other.
 //!
-//! A wound is written as one word of text, such as `nudge:h3:1`, so that a case that failed can be
+//! A corruption is written as one word of text, such as `nudge:h3:1`, so that a case that failed can be
 //! kept and run again (`tests/hostile/corpus.txt`).
 //!
 //! # What is left out
@@ -24,7 +24,7 @@ use super::Random;
 pub(crate) const PARTICIPANTS: u64 = 4096;
 pub(crate) const DATA: u64 = 36_864;
 
-/// The participants' slots that wounds reach, in words. A test has fewer handles open than that.
+/// The participants' slots that corruptions reach, in words. A test has fewer handles open than that.
 const SLOT_WORDS: u64 = 8 * 4;
 /// What bits 48 to 62 of the word of a lock are while a process has it.
 const MARK: u64 = 0x5ba1;
@@ -32,7 +32,7 @@ const MARK: u64 = 0x5ba1;
 /// What is where in the data of a kind of object. Offsets count from [`DATA`].
 #[derive(Default)]
 pub(crate) struct Anatomy {
-    /// Where the words end that say what the object is: half of the wounds go there.
+    /// Where the words end that say what the object is: half of the corruptions go there.
     pub(crate) head: u64,
     /// Its locks.
     pub(crate) locks: Vec<Range<u64>>,
@@ -98,7 +98,7 @@ pub(crate) enum Part {
 
 /// A change of some words that no process of ours would make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wound {
+pub(crate) enum Corruption {
     /// The word becomes this.
     Put(Place, u64),
     /// One bit of it is the other way round.
@@ -198,11 +198,11 @@ impl Body {
         }
     }
 
-    /// Whether the wound would write into a lock.
-    pub(crate) fn hits_a_lock(&self, wound: &Wound) -> bool {
-        use Wound::*;
+    /// Whether the corruption would write into a lock.
+    pub(crate) fn hits_a_lock(&self, corruption: &Corruption) -> bool {
+        use Corruption::*;
         let hit = |place: &Place| self.anatomy.is_lock(self.offset(*place));
-        match wound {
+        match corruption {
             Put(to, _) | Flip(to, _) | Nudge(to, _) | Twins(to, _) | Match(to, ..) => hit(to),
             Copy(_, to, len) => {
                 let first = self.offset(*to);
@@ -213,12 +213,12 @@ impl Body {
         }
     }
 
-    pub(crate) fn apply(&self, wound: &Wound) {
-        match *wound {
-            Wound::Put(to, word) => self.write(self.offset(to), word),
-            Wound::Flip(to, bit) => self.change(to, |word| word ^ 1 << (bit % 64)),
-            Wound::Nudge(to, by) => self.change(to, |word| word.wrapping_add_signed(by)),
-            Wound::Twins(to, by) => {
+    pub(crate) fn apply(&self, corruption: &Corruption) {
+        match *corruption {
+            Corruption::Put(to, word) => self.write(self.offset(to), word),
+            Corruption::Flip(to, bit) => self.change(to, |word| word ^ 1 << (bit % 64)),
+            Corruption::Nudge(to, by) => self.change(to, |word| word.wrapping_add_signed(by)),
+            Corruption::Twins(to, by) => {
                 let word = self.read(self.offset(to));
                 // Zeros are no copies of each other.
                 for &(offset, twin) in &self.words {
@@ -227,8 +227,8 @@ impl Body {
                     }
                 }
             }
-            Wound::Match(to, part, nth) => self.change(to, |word| self.alike(word, part, nth)),
-            Wound::Copy(from, to, len) => {
+            Corruption::Match(to, part, nth) => self.change(to, |word| self.alike(word, part, nth)),
+            Corruption::Copy(from, to, len) => {
                 let (from, to) = (self.offset(from), self.offset(to));
                 let last = self.words.last().map_or(0, |(offset, _)| *offset);
                 for at in (0..u64::from(len)).map(|i| i * 8) {
@@ -237,13 +237,13 @@ impl Body {
                     }
                 }
             }
-            Wound::Swap(a, b) => {
+            Corruption::Swap(a, b) => {
                 let (a, b) = (self.offset(a), self.offset(b));
                 let (old, new) = (self.read(a), self.read(b));
                 self.write(a, new);
                 self.write(b, old);
             }
-            Wound::Together(group, steps) => {
+            Corruption::Together(group, steps) => {
                 let groups = &self.anatomy.groups;
                 let Some(group) = usize::from(group).checked_rem(groups.len()) else {
                     return;
@@ -254,7 +254,7 @@ impl Body {
                     self.write(DATA + at, word.wrapping_add_signed(by));
                 }
             }
-            Wound::Circle(a, b) => self.circle(a.into(), b.into()),
+            Corruption::Circle(a, b) => self.circle(a.into(), b.into()),
         }
     }
 
@@ -355,29 +355,29 @@ fn some_step(random: &mut Random) -> i64 {
     (sign * step) << half
 }
 
-/// A wound of any kind.
-pub(crate) fn some_wound(random: &mut Random) -> Wound {
+/// A corruption of any kind.
+pub(crate) fn some_corruption(random: &mut Random) -> Corruption {
     let at = some_place(random);
     match random.below(16) {
-        0 => Wound::Put(at, random.next()),
-        1 => Wound::Put(
+        0 => Corruption::Put(at, random.next()),
+        1 => Corruption::Put(
             at,
             [0, u64::MAX, random.below(300)][random.below(3) as usize],
         ),
-        2 => Wound::Flip(at, random.below(64) as u8),
-        3..=5 => Wound::Nudge(at, some_step(random)),
-        6..=7 => Wound::Twins(at, some_step(random)),
+        2 => Corruption::Flip(at, random.below(64) as u8),
+        3..=5 => Corruption::Nudge(at, some_step(random)),
+        6..=7 => Corruption::Twins(at, some_step(random)),
         8..=10 => {
             let part = [Part::Whole, Part::Low, Part::High][random.below(3) as usize];
-            Wound::Match(at, part, random.next() as u16)
+            Corruption::Match(at, part, random.next() as u16)
         }
         11..=12 => {
             let len = [1, 1, 2, 3, 8, 64][random.below(6) as usize];
-            Wound::Copy(at, some_place(random), len)
+            Corruption::Copy(at, some_place(random), len)
         }
-        13 => Wound::Swap(at, some_place(random)),
-        14 => Wound::Together(random.next() as u8, some_step(random)),
-        _ => Wound::Circle(random.below(200) as u16, random.below(200) as u16),
+        13 => Corruption::Swap(at, some_place(random)),
+        14 => Corruption::Together(random.next() as u8, some_step(random)),
+        _ => Corruption::Circle(random.below(200) as u16, random.below(200) as u16),
     }
 }
 
@@ -408,47 +408,47 @@ impl FromStr for Place {
     }
 }
 
-impl fmt::Display for Wound {
+impl fmt::Display for Corruption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Wound::Put(at, word) => write!(f, "put:{at}:{word}"),
-            Wound::Flip(at, bit) => write!(f, "flip:{at}:{bit}"),
-            Wound::Nudge(at, by) => write!(f, "nudge:{at}:{by}"),
-            Wound::Twins(at, by) => write!(f, "twins:{at}:{by}"),
-            Wound::Match(at, Part::Whole, nth) => write!(f, "match:{at}:{nth}"),
-            Wound::Match(at, Part::Low, nth) => write!(f, "match-low:{at}:{nth}"),
-            Wound::Match(at, Part::High, nth) => write!(f, "match-high:{at}:{nth}"),
-            Wound::Copy(from, to, len) => write!(f, "copy:{from}:{to}:{len}"),
-            Wound::Swap(a, b) => write!(f, "swap:{a}:{b}"),
-            Wound::Together(group, steps) => write!(f, "together:{group}:{steps}"),
-            Wound::Circle(a, b) => write!(f, "circle:{a}:{b}"),
+            Corruption::Put(at, word) => write!(f, "put:{at}:{word}"),
+            Corruption::Flip(at, bit) => write!(f, "flip:{at}:{bit}"),
+            Corruption::Nudge(at, by) => write!(f, "nudge:{at}:{by}"),
+            Corruption::Twins(at, by) => write!(f, "twins:{at}:{by}"),
+            Corruption::Match(at, Part::Whole, nth) => write!(f, "match:{at}:{nth}"),
+            Corruption::Match(at, Part::Low, nth) => write!(f, "match-low:{at}:{nth}"),
+            Corruption::Match(at, Part::High, nth) => write!(f, "match-high:{at}:{nth}"),
+            Corruption::Copy(from, to, len) => write!(f, "copy:{from}:{to}:{len}"),
+            Corruption::Swap(a, b) => write!(f, "swap:{a}:{b}"),
+            Corruption::Together(group, steps) => write!(f, "together:{group}:{steps}"),
+            Corruption::Circle(a, b) => write!(f, "circle:{a}:{b}"),
         }
     }
 }
 
-impl FromStr for Wound {
+impl FromStr for Corruption {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let parts: Vec<&str> = text.split(':').collect();
         Ok(match parts[..] {
-            ["put", at, word] => Wound::Put(at.parse()?, number(word)?),
-            ["flip", at, bit] => Wound::Flip(at.parse()?, number(bit)?),
-            ["nudge", at, by] => Wound::Nudge(at.parse()?, number(by)?),
-            ["twins", at, by] => Wound::Twins(at.parse()?, number(by)?),
-            ["match", at, nth] => Wound::Match(at.parse()?, Part::Whole, number(nth)?),
-            ["match-low", at, nth] => Wound::Match(at.parse()?, Part::Low, number(nth)?),
-            ["match-high", at, nth] => Wound::Match(at.parse()?, Part::High, number(nth)?),
-            ["copy", from, to, len] => Wound::Copy(from.parse()?, to.parse()?, number(len)?),
-            ["swap", a, b] => Wound::Swap(a.parse()?, b.parse()?),
-            ["together", group, steps] => Wound::Together(number(group)?, number(steps)?),
-            ["circle", a, b] => Wound::Circle(number(a)?, number(b)?),
-            _ => return Err(format!("{text:?} is no wound")),
+            ["put", at, word] => Corruption::Put(at.parse()?, number(word)?),
+            ["flip", at, bit] => Corruption::Flip(at.parse()?, number(bit)?),
+            ["nudge", at, by] => Corruption::Nudge(at.parse()?, number(by)?),
+            ["twins", at, by] => Corruption::Twins(at.parse()?, number(by)?),
+            ["match", at, nth] => Corruption::Match(at.parse()?, Part::Whole, number(nth)?),
+            ["match-low", at, nth] => Corruption::Match(at.parse()?, Part::Low, number(nth)?),
+            ["match-high", at, nth] => Corruption::Match(at.parse()?, Part::High, number(nth)?),
+            ["copy", from, to, len] => Corruption::Copy(from.parse()?, to.parse()?, number(len)?),
+            ["swap", a, b] => Corruption::Swap(a.parse()?, b.parse()?),
+            ["together", group, steps] => Corruption::Together(number(group)?, number(steps)?),
+            ["circle", a, b] => Corruption::Circle(number(a)?, number(b)?),
+            _ => return Err(format!("{text:?} is no corruption")),
         })
     }
 }
 
-/// A number as it is written in a wound.
+/// A number as it is written in a corruption.
 pub(crate) fn number<T: FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| format!("{text:?} is no number"))
 }
