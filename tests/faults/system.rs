@@ -266,7 +266,7 @@ fn a_stream_leaves_most_of_the_memory_to_others() {
     let _alone = alone();
     with_small_shm(4 << 20, || {
         let queue = Queue::anonymous().unwrap();
-        let (born, batch) = (queue.capacity(), [[7; 64]; 64]);
+        let (initial, batch) = (queue.capacity(), [[7; 64]; 64]);
         let stream = || {
             let (mut buf, mut lens) = ([0; 64 * 64], [0; 64]);
             for _ in 0..200 {
@@ -274,7 +274,7 @@ fn a_stream_leaves_most_of_the_memory_to_others() {
                 assert_eq!(queue.get_many_into(&mut buf, &mut lens, NOWAIT), Ok(64));
             }
         };
-        while queue.capacity() == born {
+        while queue.capacity() == initial {
             stream();
         }
         (0..40).for_each(|_| stream());

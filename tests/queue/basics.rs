@@ -172,21 +172,21 @@ fn a_queue_grows_in_place_and_keeps_the_order() {
 fn the_ring_of_a_stream_grows_though_it_is_never_full_and_shrinks_after_it() {
     let _beside = beside_others();
     let queue = Queue::anonymous().unwrap();
-    let (born, batch) = (queue.capacity(), [[7; 64]; 64]);
+    let (initial, batch) = (queue.capacity(), [[7; 64]; 64]);
     let (mut buf, mut lens) = ([0; 64 * 64], [0; 64]);
     // A dialogue is no stream, however fast it is.
     for _ in 0..100_000 {
         queue.put(&[7; 64], NOWAIT).unwrap();
         assert_eq!(queue.get(&mut buf, NOWAIT), Ok(64));
     }
-    assert_eq!(queue.capacity(), born);
+    assert_eq!(queue.capacity(), initial);
     while queue.capacity() < 1 << 20 {
         assert_eq!(queue.put_many(&batch, NOWAIT), Ok(64));
-        assert!(queue.bytes() < born / 8);
+        assert!(queue.bytes() < initial / 8);
         assert_eq!(queue.get_many_into(&mut buf, &mut lens, NOWAIT), Ok(64));
         assert_eq!((buf, lens), ([7; 64 * 64], [64; 64]));
     }
-    while queue.capacity() > born {
+    while queue.capacity() > initial {
         assert_eq!(queue.get_vec(SOON), Err(Error::Timeout));
     }
 }
