@@ -354,7 +354,7 @@ fn too_few_descriptors_leave_nothing_behind() {
 }
 
 #[test]
-fn a_child_that_had_to_share_its_parents_seat_keeps_the_object() {
+fn a_child_that_had_to_share_its_parents_slot_keeps_the_object() {
     let _alone = alone();
     let name = Name::new("shared-slot");
     let (told, done) = (Bell::new(), Bell::new());

@@ -71,7 +71,7 @@ const LARGEST: u64 = 1 << 14;
 /// Where a ring begins in a queue's data.
 const RING: u64 = 4096;
 /// Blocks of the message store behind such a ring.
-const SHELF_BLOCKS: u64 = (LARGEST + (192 << 10)) / 1024 + 4;
+const STORE_BLOCKS: u64 = (LARGEST + (192 << 10)) / 1024 + 4;
 
 fn ring_options() -> Options {
     Options::create().capacity(4096).max_capacity(LARGEST)
@@ -99,18 +99,18 @@ fn queue_anatomy() -> Anatomy {
             // What lies in the message store.
             vec![(1152 + 672, 1), (1152 + 680, 1)],
         ],
-        block_maps: vec![(RING + LARGEST, Some(RING + LARGEST + shelf_map()))],
+        block_maps: vec![(RING + LARGEST, Some(RING + LARGEST + store_map()))],
     }
 }
 
 /// Bytes of the block map of such a message store.
-fn shelf_map() -> u64 {
-    (SHELF_BLOCKS * 24).next_multiple_of(4096)
+fn store_map() -> u64 {
+    (STORE_BLOCKS * 24).next_multiple_of(4096)
 }
 
 /// Bytes of one of the queues of a pipe.
 fn way_size() -> u64 {
-    (RING + LARGEST + shelf_map() + SHELF_BLOCKS * 1024).next_multiple_of(4096)
+    (RING + LARGEST + store_map() + STORE_BLOCKS * 1024).next_multiple_of(4096)
 }
 
 impl Victim for Queue {

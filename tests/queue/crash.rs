@@ -276,7 +276,7 @@ fn growth_moves_every_message_or_none() {
 }
 
 #[test]
-fn a_get_that_widens_the_ring_of_a_stream_takes_its_message_or_does_not() {
+fn a_get_that_grows_the_ring_of_a_stream_takes_its_message_or_does_not() {
     let options = Options::create().capacity(4 << 20).max_capacity(8 << 20);
     let kill = || {
         kill_everywhere(
