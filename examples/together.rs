@@ -5,9 +5,9 @@
 //! ```
 //! Starts each program as `PROGRAM <queue-in> <queue-out> <map> NAME <count>`. Each of them
 //! puts `count` messages `NAME:<i>` into the one queue, takes `count` messages from the
-//! other, and for each adds one to the map's counter `from:<whoever sent it>`.
+//! other, and for each adds one to the map's counter `from:<the sender>`.
 //!
-//! First all of them share one queue, so that whoever is quick takes what is there. Then they
+//! First all of them share one queue, so that the quickest takes what is there. Then they
 //! stand in a ring, each with a queue to the next: every language reads another's messages.
 //! As many are taken as were put, so in the end the queues are empty and every counter stands
 //! at `count`.

@@ -1,5 +1,5 @@
 //! Memory that one process writes and another reads, with as little as can be around it: the
-//! floor for messages that are written and read in place.
+//! baseline for messages that are written and read in place.
 //!
 //! A ring of places for messages of one size and a counter for each end. The reader looks all the
 //! time, or sleeps at once: then the writer rings after each message, and there is one at a time.
@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use serde::{Deserialize, Serialize};
 use shoal::{Event, Timeout};
 
-use super::Failure;
+use super::failure::Failure;
 use super::mapping::{self, Mapping};
 use super::stage::{futex_wait, futex_wake};
 use super::wire::Wire;

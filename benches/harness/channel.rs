@@ -3,68 +3,14 @@
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::rc::Rc;
 
-use serde::Serialize;
 use shoal::{End, Event, Options, Pipe, Queue};
 
 use super::bare::{Bare, Bell};
+use super::failure::{Failure, Why};
+use super::link::Link;
+use super::load::{Topology, Transport};
 use super::peers::Program;
-use super::wire::{Link, mq_put};
-use super::{Failure, Topology};
-
-/// A way of transport.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Transport {
-    Shoal,
-    /// Shoal, with messages that are written and read in place
-    InPlace,
-    /// Nothing but memory: the floor of the former
-    Bare,
-    /// Our pipe of two ways. This one and the next two only where waiting is measured
-    #[value(skip)]
-    Duplex,
-    /// Bare memory, and a word that the reader sleeps on
-    #[value(skip)]
-    Futex,
-    /// The same, with our event instead of the word
-    #[value(skip)]
-    Event,
-    Pipe,
-    Unix,
-    Mq,
-    Iceoryx2,
-    Boost,
-    Zeromq,
-}
-
-impl Transport {
-    /// What the kernel offers.
-    pub(super) const PEERS: [Self; 3] = [Self::Pipe, Self::Unix, Self::Mq];
-
-    /// Whether messages are written and read where they lie. Worth it for large ones.
-    pub(super) fn is_in_place(self) -> bool {
-        matches!(self, Self::InPlace | Self::Bare)
-    }
-}
-
-impl std::fmt::Display for Transport {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            Transport::Shoal => "shoal",
-            Transport::InPlace => "shoal place",
-            Transport::Bare => "bare memory",
-            Transport::Duplex => "shoal pipe",
-            Transport::Futex => "futex words",
-            Transport::Event => "shoal event",
-            Transport::Pipe => "pipe",
-            Transport::Unix => "unix socket",
-            Transport::Mq => "posix mq",
-            Transport::Iceoryx2 => "iceoryx2",
-            Transport::Boost => "boost mq",
-            Transport::Zeromq => "zeromq",
-        })
-    }
-}
+use super::wire::mq_put;
 
 /// Bytes of the ring for messages up to a size. Rings do not grow in the measurement.
 pub(super) const RINGS: [(usize, u64); 3] = [
@@ -78,7 +24,7 @@ pub(super) const RINGS: [(usize, u64); 3] = [
     (usize::MAX, 8 << 20),
 ];
 
-/// Messages up to this size arrive whole from a pipe in packet mode, whoever else writes.
+/// Messages up to this size arrive whole from a pipe in packet mode, whichever other process writes.
 const PIPE_BUF: usize = 4096;
 /// Messages up to this size fit a socket's default buffers with some to spare.
 const PACKET: usize = 128 << 10;
@@ -91,9 +37,6 @@ const DEPTH: u64 = 1 << 14;
 
 /// More than this in buffers is too much to ask of a machine.
 const ROOM: u64 = 1 << 30;
-
-/// Why a channel of this kind cannot be.
-pub(super) type Why = String;
 
 /// One channel, as the parent holds it for its workers.
 pub(super) enum Channel {
@@ -253,7 +196,7 @@ impl Channel {
         })
     }
 
-    /// Everybody has started, so the parent holds the ends of streams no longer: the last
+    /// All workers have started, so the parent holds the ends of streams no longer: the last
     /// producer to go is the end of the channel, and a lost consumer is an error of its peers.
     pub(super) fn started(&mut self) {
         if let Channel::Stream { from, to, .. } = self {
@@ -346,7 +289,7 @@ fn own(rc: i32, ends: [i32; 2]) -> std::io::Result<[OwnedFd; 2]> {
     if rc < 0 {
         return Err(std::io::Error::last_os_error());
     }
-    // SAFETY: two descriptors just made, owned by nobody else.
+    // SAFETY: two descriptors just made, with no other owner.
     Ok(ends.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }))
 }
 

@@ -19,16 +19,21 @@ pub(crate) fn value(key: &[u8; KEY]) -> [u8; VALUE] {
     value
 }
 
+/// The next of a row of numbers that follow from the first.
+pub(crate) fn random(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state
+}
+
 /// The keys of a store with `count` of them, in an order that no cache can guess. Each worker
 /// begins somewhere else.
 pub(crate) fn shuffled(count: u64, worker: usize, workers: usize) -> Vec<[u8; KEY]> {
     let mut keys: Vec<_> = (0..count).map(key).collect();
     let mut state = 0x2545_f491_4f6c_dd1du64;
     for at in (1..keys.len()).rev() {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        keys.swap(at, (state % (at as u64 + 1)) as usize);
+        keys.swap(at, (random(&mut state) % (at as u64 + 1)) as usize);
     }
     keys.rotate_left(count as usize / workers * worker);
     keys

@@ -1,17 +1,17 @@
 //! What Shoal sets out to reach, and whether it did in this run.
 
-use super::channel::Transport;
-use super::map::{Operation, Store};
+use super::figures::size;
+use super::load::{BATCH, LARGE, Transport};
+use super::options::FAIR_WINDOW;
 use super::report::{Goal, Outcome, Report};
-use super::table;
-use super::{BATCH, LARGE, goals_busy};
+use super::stores::{Operation, Store};
 
 /// What a goal is about. Messages have 64 bytes unless it says otherwise.
 pub(super) enum Of {
     /// Million messages a second of a topology, in batches of so many.
     Rate(&'static str, usize),
-    /// How many times as much the luckiest process of a topology had as the least lucky.
-    Luck(&'static str),
+    /// How many times as much the process of a topology that had most had as the one that had least.
+    Fairness(&'static str),
     /// A round trip, in round trips of a cache line.
     Trip,
     /// 64 KiB messages carried, in percent of memcpy.
@@ -72,38 +72,38 @@ const GOALS: [(&str, Of, Bound, &str); 29] = [
     ("64 B, 8x1", Of::Rate("8x1", 1), AtLeast(8.0), "M/s"),
     ("64 B, 1x8", Of::Rate("1x8", 1), AtLeast(8.0), "M/s"),
     (
-        "64 B, 4x4, luckiest to least lucky",
-        Of::Luck("4x4"),
+        "64 B, 4x4, most to least",
+        Of::Fairness("4x4"),
         AtMost(4.0),
         "x",
     ),
     (
-        "64 B, 8x1, luckiest to least lucky",
-        Of::Luck("8x1"),
+        "64 B, 8x1, most to least",
+        Of::Fairness("8x1"),
         AtMost(4.0),
         "x",
     ),
     (
-        "64 B, 1x8, luckiest to least lucky",
-        Of::Luck("1x8"),
+        "64 B, 1x8, most to least",
+        Of::Fairness("1x8"),
         AtMost(4.0),
         "x",
     ),
     (
-        "64 B, 2x2, luckiest to least lucky",
-        Of::Luck("2x2"),
+        "64 B, 2x2, most to least",
+        Of::Fairness("2x2"),
         AtMost(4.0),
         "x",
     ),
     (
-        "64 B, 20x20, luckiest to least lucky",
-        Of::Luck("20x20"),
+        "64 B, 20x20, most to least",
+        Of::Fairness("20x20"),
         AtMost(4.0),
         "x",
     ),
     (
-        "64 B, 20x3, luckiest to least lucky",
-        Of::Luck("20x3"),
+        "64 B, 20x3, most to least",
+        Of::Fairness("20x3"),
         AtMost(4.0),
         "x",
     ),
@@ -195,9 +195,6 @@ const GOALS: [(&str, Of, Bound, &str); 29] = [
     ),
 ];
 
-/// Seconds; a scheduler gives each process a few milliseconds at a time.
-pub(super) const FAIR_WINDOW: f64 = 0.1;
-
 /// Faster than another project's queue in the same run by so much: in round trips, or in what a
 /// topology gets through of such messages in such batches. The peer always goes one by one.
 pub(super) struct Beside {
@@ -255,18 +252,13 @@ pub(super) const fn rates(
 /// Judges every goal; those the run measured nothing for are not measured. Goals beside a peer
 /// that is not on this machine are none.
 pub(super) fn judge(report: &Report) -> Vec<Goal> {
-    let busy = goals_busy::judge(report);
-    if !report.waits.is_empty() {
-        // Measured alone.
-        return busy;
-    }
     let own = GOALS.iter().map(|(what, of, bound, unit)| {
         let measured = of.measured(report);
         goal((*what).to_owned(), measured, bound, unit)
     });
     let beside = BESIDE.iter().filter(|it| report.peers.contains(&it.peer));
     let beside = beside.map(|it| {
-        let (size, peer) = (table::size(it.size), it.peer);
+        let (size, peer) = (size(it.size), it.peer);
         let how = match (it.what, it.batch) {
             _ if it.size >= LARGE => format!("{}, in place", it.topology),
             ("round trip", _) => "there and back".to_owned(),
@@ -291,7 +283,7 @@ pub(super) fn judge(report: &Report) -> Vec<Goal> {
             let what = format!("map {what}, {keys} keys{who}, beside {store}");
             Some(goal(what, Some(measured), &AtLeast(times), "x"))
         });
-    own.chain(beside).chain(stores).chain(busy).collect()
+    own.chain(beside).chain(stores).collect()
 }
 
 /// Faster than another store by so much.
@@ -378,10 +370,10 @@ impl Of {
         match *self {
             Of::Rate(topology, batch) => Some(rate(64, topology, batch)?.million.median),
             // More processes than cores take turns, and each has to have had some.
-            Of::Luck(_) if report.window_seconds < FAIR_WINDOW => None,
-            Of::Luck(topology) => {
-                let luck = rate(64, topology, 1)?.luckiest_to_least_lucky;
-                Some(luck.unwrap_or(f64::INFINITY))
+            Of::Fairness(_) if report.window_seconds < FAIR_WINDOW => None,
+            Of::Fairness(topology) => {
+                let ratio = rate(64, topology, 1)?.most_to_least;
+                Some(ratio.unwrap_or(f64::INFINITY))
             }
             Of::Trip => {
                 let mut trips = report.round_trips.iter();

@@ -1,10 +1,10 @@
 //! What Shoal sets out to reach where it waits, and on a busy machine.
 
-use super::channel::Transport;
+use super::figures;
 use super::goals::{Bound, Of, goal, rates};
+use super::load::{BATCH, LARGE, Transport};
 use super::report::{Goal, Report, Throughput};
 use super::waits::{INSIDE, QUIET, TICKETS, TRIP, handed_over, quiet};
-use super::{BATCH, LARGE};
 
 use Bound::{AtLeast, AtMost};
 
@@ -115,8 +115,13 @@ fn throughput(report: &Report, add: Add) {
         let beside = rates(Transport::Boost, topology, 64, 1, times);
         let what = format!("64 B, {topology}, {busy} busy, beside boost mq");
         add(what, beside.measured(report), AtLeast(times), "x");
-        let what = format!("64 B, {topology}, {busy} busy, luckiest to least lucky");
-        add(what, Of::Luck(topology).measured(report), AtMost(4.0), "x");
+        let what = format!("64 B, {topology}, {busy} busy, most to least");
+        add(
+            what,
+            Of::Fairness(topology).measured(report),
+            AtMost(4.0),
+            "x",
+        );
     }
     let own = |size: usize, topology: &str, batch: usize| -> Option<&Throughput> {
         let mut all = report.throughput.iter();
@@ -137,7 +142,7 @@ fn throughput(report: &Report, add: Add) {
     for size in sizes {
         let both = own(size, "1x1", BATCH).zip(own(size, "1x1", 1));
         let measured = both.map(|(batches, one)| batches.million.beside(&one.million));
-        let size = super::table::size(size);
+        let size = figures::size(size);
         let what = format!("{size}, 1x1, {busy} busy, batches beside one at a time");
         add(what, measured, AtLeast(1.0), "x");
     }

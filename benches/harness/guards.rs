@@ -17,12 +17,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde::{Deserialize, Serialize};
 use shoal::{Lock, Map, Options, RwLock, Semaphore, Timeout};
 
-use super::Failure;
+use super::failure::Failure;
 use super::mapping::{self, Mapping};
 use super::stage::{futex_wait, futex_wake};
 
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Kind {
+pub(super) enum GuardKind {
     Lock,
     /// Of one permit.
     Semaphore,
@@ -37,7 +37,7 @@ pub(super) enum Kind {
     Plain,
 }
 
-impl std::fmt::Display for Kind {
+impl std::fmt::Display for GuardKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.pad(match self {
             Self::Lock => "shoal lock",
@@ -54,34 +54,34 @@ impl std::fmt::Display for Kind {
 /// How a worker finds it.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Entry {
-    kind: Kind,
+    kind: GuardKind,
     name: String,
     pub(super) fd: Option<RawFd>,
 }
 
 /// One that workers can open as long as the parent keeps what comes with it.
-pub(super) fn make(kind: Kind) -> Result<(Entry, Box<dyn Any>), Failure> {
+pub(super) fn make(kind: GuardKind) -> Result<(Entry, Box<dyn Any>), Failure> {
     let (name, kept): (String, Box<dyn Any>) = match kind {
-        Kind::Lock => {
+        GuardKind::Lock => {
             let lock = Lock::anonymous()?;
             (lock.name().to_owned(), Box::new(lock))
         }
-        Kind::Semaphore => {
+        GuardKind::Semaphore => {
             let semaphore = Semaphore::with_options(None, 1, &Options::create())?;
             (semaphore.name().to_owned(), Box::new(semaphore))
         }
-        Kind::RwLock => {
+        GuardKind::RwLock => {
             let lock = RwLock::anonymous()?;
             (lock.name().to_owned(), Box::new(lock))
         }
-        Kind::Key => {
+        GuardKind::Key => {
             let map = Map::anonymous()?;
             (map.name().to_owned(), Box::new(map))
         }
-        Kind::Tickets | Kind::Robust | Kind::Plain => {
+        GuardKind::Tickets | GuardKind::Robust | GuardKind::Plain => {
             let memory = mapping::make(size_of::<Memory>() as u64)?;
             let others = Others(Mapping::of(&memory)?);
-            others.memory().init(kind == Kind::Robust)?;
+            others.memory().init(kind == GuardKind::Robust)?;
             let (name, fd) = (String::new(), Some(memory.as_raw_fd()));
             return Ok((Entry { kind, name, fd }, Box::new(memory)));
         }
@@ -92,7 +92,7 @@ pub(super) fn make(kind: Kind) -> Result<(Entry, Box<dyn Any>), Failure> {
 
 /// As a worker uses it.
 pub(super) trait Guard {
-    /// Waits until nobody is inside, and goes in.
+    /// Waits until no process is inside, and goes in.
     fn hold(&self, inside: &mut dyn FnMut()) -> Result<(), Failure>;
 }
 
@@ -104,12 +104,12 @@ impl Entry {
             Ok(Others(Mapping::of(&unsafe { OwnedFd::from_raw_fd(fd) })?))
         };
         Ok(match self.kind {
-            Kind::Lock => Box::new(Lock::open(&self.name)?),
-            Kind::Semaphore => Box::new(Semaphore::open(&self.name)?),
-            Kind::RwLock => Box::new(RwLock::open(&self.name)?),
-            Kind::Key => Box::new(Map::open(&self.name)?),
-            Kind::Tickets => Box::new(Tickets(others()?)),
-            Kind::Robust | Kind::Plain => Box::new(Mutex(others()?)),
+            GuardKind::Lock => Box::new(Lock::open(&self.name)?),
+            GuardKind::Semaphore => Box::new(Semaphore::open(&self.name)?),
+            GuardKind::RwLock => Box::new(RwLock::open(&self.name)?),
+            GuardKind::Key => Box::new(Map::open(&self.name)?),
+            GuardKind::Tickets => Box::new(Tickets(others()?)),
+            GuardKind::Robust | GuardKind::Plain => Box::new(Mutex(others()?)),
         })
     }
 }
@@ -165,7 +165,7 @@ const _: () = assert!(offset_of!(Memory, mutex) == 8320);
 
 impl Memory {
     fn init(&self, robust: bool) -> Result<(), Failure> {
-        // SAFETY: valid places for attributes and a mutex that nobody uses yet.
+        // SAFETY: valid places for attributes and a mutex that nothing uses yet.
         let code = unsafe {
             let mut how = std::mem::zeroed();
             libc::pthread_mutexattr_init(&mut how);

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::Failure;
 use super::cputime::own_thread;
-use super::crew::{Crew, Role};
-use super::guards::{Entry, Kind, make};
+use super::failure::Failure;
+use super::guards::{Entry, GuardKind, make};
 use super::stage::{Stage, WORKERS};
 use super::times::Stopwatch;
 use super::waited::Window;
+use super::workers::{self, Workers};
 
 /// What one worker does.
 #[derive(Serialize, Deserialize)]
@@ -30,7 +30,7 @@ const ACCOUNT: usize = WORKERS - 1;
 
 /// So many processes, which go in again as soon as they are out, in one window.
 pub(super) fn window(
-    kind: Kind,
+    kind: GuardKind,
     workers: usize,
     inside: Duration,
     timed: bool,
@@ -38,7 +38,7 @@ pub(super) fn window(
 ) -> Result<Window, Failure> {
     let (guard, _kept) = make(kind)?;
     let stage = Stage::new()?;
-    let mut crew = Crew::new(&stage);
+    let mut processes = Workers::new(&stage);
     for worker in 0..workers {
         let part = Part {
             guard: guard.clone(),
@@ -46,11 +46,11 @@ pub(super) fn window(
             inside,
             timed,
         };
-        crew.hire(None, guard.fd.into_iter().collect(), Role::Inside(part))?;
+        processes.add(None, guard.fd.into_iter().collect(), &part)?;
     }
-    crew.start(length / 10)?;
-    let measured = crew.measure(length)?;
-    crew.join_all()?;
+    processes.start(length / 10)?;
+    let measured = processes.measure(length)?;
+    processes.join_all()?;
     let messages = |worker| stage.tally(worker).messages.load(Ordering::Acquire);
     let (all, account) = ((0..workers).map(messages).sum::<u64>(), messages(ACCOUNT));
     if all != account {
@@ -64,8 +64,10 @@ pub(super) fn window(
     })
 }
 
-impl Part {
-    pub(super) fn work(&self, stage: &Stage) -> Result<(), Failure> {
+impl workers::Part for Part {
+    const NAME: &str = "hand-over";
+
+    fn work(self, stage: &Stage) -> Result<(), Failure> {
         let guard = self.guard.open()?;
         let mut stopwatch = Stopwatch::new()?;
         let (tally, account) = (stage.tally(self.worker), stage.tally(ACCOUNT));

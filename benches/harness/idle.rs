@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use shoal::{Error, Queue, Timeout};
 
-use super::Failure;
 use super::cputime::used;
-use super::crew::{Crew, Role};
+use super::failure::Failure;
 use super::report::Idle;
 use super::stage::Stage;
+use super::workers::{self, Workers};
 
 const QUEUES: usize = 1000;
 const READERS: usize = 100;
@@ -23,8 +23,10 @@ pub(super) struct Part {
     queue: String,
 }
 
-impl Part {
-    pub(super) fn work(&self, stage: &Stage) -> Result<(), Failure> {
+impl workers::Part for Part {
+    const NAME: &str = "idle";
+
+    fn work(self, stage: &Stage) -> Result<(), Failure> {
         let queue = Queue::open(&self.queue)?;
         stage.wait_for_start();
         match queue.get_vec(Timeout::Infinite) {
@@ -38,18 +40,18 @@ pub(super) fn measure(length: Duration) -> Result<Idle, Failure> {
     let queues = (0..most_queues()).map(|_| Queue::anonymous());
     let queues: Vec<Queue> = queues.collect::<Result<_, _>>()?;
     let stage = Stage::new()?;
-    let mut crew = Crew::new(&stage);
+    let mut processes = Workers::new(&stage);
     for queue in queues.iter().take(READERS) {
         let queue = queue.name().to_owned();
-        crew.hire(None, Vec::new(), Role::Idle(Part { queue }))?;
+        processes.add(None, Vec::new(), &Part { queue })?;
     }
-    crew.start(SETTLE)?;
-    let pids = [&crew.pids()[..], &[std::process::id()]].concat();
+    processes.start(SETTLE)?;
+    let pids = [&processes.pids()[..], &[std::process::id()]].concat();
     let (start, before) = (Instant::now(), used(&pids)?);
     std::thread::sleep(length.max(Duration::from_millis(500)));
     let (took, after) = (start.elapsed(), used(&pids)?);
     queues.iter().try_for_each(Queue::close)?;
-    crew.join_all()?;
+    processes.join_all()?;
     Ok(Idle {
         queues: queues.len(),
         readers: READERS.min(queues.len()),

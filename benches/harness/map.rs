@@ -6,71 +6,21 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use shoal::Map;
 
-use super::channel::Why;
-use super::crew::{Crew, Role};
 use super::entries::{KEY, VALUE, Writes, key, shuffled, value};
-use super::report::{MapRate, Report, Spread};
+use super::failure::{Failure, Why};
+use super::options::Options;
+use super::report::{MapRate, Report};
+use super::rounds::in_turns;
+use super::spread::Spread;
 use super::stage::Stage;
+use super::stores::{Operation, Store};
 use super::times::Stopwatch;
 use super::waited::Window;
-use super::{Failure, Options, cores, in_turns, peers};
+use super::workers::{self, Workers};
+use super::{cores, peers};
 
 /// All in the cache, mostly, and mostly out of it.
 const KEYS: [u64; 3] = [1_000, 100_000, 1_000_000];
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Operation {
-    Get,
-    /// Whether or not the key is there.
-    Set,
-    /// A set by somebody who knows that the key is there, with a value as long as the old one.
-    Overwrite,
-    /// Nine gets, one set
-    Mix,
-}
-
-impl Operation {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Get => "get",
-            Self::Set => "set",
-            Self::Overwrite => "overwrite",
-            Self::Mix => "mix",
-        }
-    }
-}
-
-impl Store {
-    /// Whether it has an operation of its own for this. We have none to overwrite with, and set.
-    fn knows(self, operation: Operation) -> bool {
-        operation != Operation::Overwrite || matches!(self, Self::Shoal | Self::Boost)
-    }
-}
-
-/// Where the keys are.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Store {
-    Shoal,
-    /// `unordered_map` in a managed segment, under a named mutex
-    Boost,
-    /// Without syncing, a transaction for each operation
-    Lmdb,
-    /// Without a disk, over a Unix socket
-    Redis,
-}
-
-impl std::fmt::Display for Store {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            Self::Shoal => "shoal",
-            Self::Boost => "boost map",
-            Self::Lmdb => "lmdb",
-            Self::Redis => "redis",
-        })
-    }
-}
 
 /// What one worker does.
 #[derive(Serialize, Deserialize)]
@@ -182,14 +132,14 @@ fn together(
     options: &Options,
 ) -> Result<f64, Failure> {
     let stage = Stage::new()?;
-    let mut crew = Crew::new(&stage);
+    let mut processes = Workers::new(&stage);
     for worker in 0..workers {
         let core = cores::pair().map(|cores| cores[worker % 2]);
         let map = match store {
             Filled::Own(map) => map,
             Filled::Program(program) => {
                 let words = program.keys(operation.name(), stage.fd(), worker, workers, keys);
-                crew.hire_program(core, &words)?;
+                processes.add_program(core, &words)?;
                 continue;
             }
         };
@@ -201,15 +151,15 @@ fn together(
             workers,
             timed: false,
         };
-        crew.hire(core, Vec::new(), Role::Map(part))?;
+        processes.add(core, Vec::new(), &part)?;
     }
-    crew.start(options.window.max(Duration::from_millis(20)) / 4)?;
+    processes.start(options.window.max(Duration::from_millis(20)) / 4)?;
     let (began, before) = stage.counts(workers);
     std::thread::sleep(options.window);
     let (ended, after) = stage.counts(workers);
     let done = after.iter().sum::<u64>() - before.iter().sum::<u64>();
     stage.stop();
-    crew.join_all()?;
+    processes.join_all()?;
     Ok(done as f64 / (ended - began).as_secs_f64() / 1e6)
 }
 
@@ -222,7 +172,7 @@ pub(super) fn timed(
 ) -> Result<Window, Failure> {
     let map = own(keys)?;
     let stage = Stage::new()?;
-    let mut crew = Crew::new(&stage);
+    let mut processes = Workers::new(&stage);
     for worker in 0..workers {
         let part = Part {
             name: map.name().to_owned(),
@@ -232,16 +182,18 @@ pub(super) fn timed(
             workers,
             timed: true,
         };
-        crew.hire(None, Vec::new(), Role::Map(part))?;
+        processes.add(None, Vec::new(), &part)?;
     }
-    crew.start(length / 10)?;
-    let measured = crew.measure(length)?;
-    crew.join_all()?;
+    processes.start(length / 10)?;
+    let measured = processes.measure(length)?;
+    processes.join_all()?;
     Ok(Window::counted(&measured, &measured.counts).with_times(&stage))
 }
 
-impl Part {
-    pub(super) fn work(&self, stage: &Stage) -> Result<(), Failure> {
+impl workers::Part for Part {
+    const NAME: &str = "map";
+
+    fn work(self, stage: &Stage) -> Result<(), Failure> {
         let map = Map::open(&self.name)?;
         let order = shuffled(self.keys, self.worker, self.workers);
         let tally = stage.tally(self.worker);

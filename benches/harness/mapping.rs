@@ -4,11 +4,11 @@ use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 
-use super::Failure;
+use super::failure::Failure;
 
 /// A file without a name of so many bytes, all zero.
 pub(super) fn make(bytes: u64) -> Result<OwnedFd, Failure> {
-    // SAFETY: a NUL-terminated name; the descriptor is nobody else's.
+    // SAFETY: a NUL-terminated name; the descriptor has no other owner.
     let file = unsafe {
         let fd = libc::memfd_create(c"shoal-bench".as_ptr(), libc::MFD_CLOEXEC);
         if fd < 0 {
@@ -49,7 +49,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the mapping of `of`, used by nobody any more.
+        // SAFETY: the mapping of `of`, which nothing uses any more.
         unsafe { libc::munmap(self.at.as_ptr().cast(), self.len) };
     }
 }

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use shoal::{Array, Error, Map, Queue};
 
-use super::entries::{KEY, VALUE, key, value};
-use super::goals::FAIR_WINDOW;
-use super::report::{Memory, Spread, Stored};
-use super::{Failure, Options};
+use super::entries::{KEY, VALUE, key, random, value};
+use super::failure::Failure;
+use super::options::{FAIR_WINDOW, Options};
+use super::report::{Memory, Stored};
+use super::spread::Spread;
 
 /// Entries: as many as leave most room unused, above 10 000, and then very many. The last only where
 /// there is time for them.
@@ -73,13 +74,6 @@ fn get(map: &Map, keys: u64, window: Duration) -> Result<f64, Failure> {
         gets += GO;
     }
     Ok(start.elapsed().as_nanos() as f64 / f64::from(gets))
-}
-
-fn random(state: &mut u64) -> u64 {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    *state
 }
 
 /// Cache lines, each of which says where the next one is, in shared memory as a map is.

@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::channel::{self, Channel, Transport};
-use super::crew::{Crew, Role};
+use super::channel::{self, Channel};
+use super::failure::Failure;
+use super::link::Link;
+use super::load::{Topology, Transport};
 use super::payload::{Touch, read, write};
 use super::stage::Stage;
 use super::times::Stopwatch;
 use super::waited::Window;
-use super::wire::Link;
-use super::{Failure, Topology};
+use super::workers::{self, Workers};
 
 /// How the sender keeps to its times.
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -51,30 +52,34 @@ pub(super) fn window(
     let ring = channel::ring(size, ring);
     let mut channel = Channel::new(transport, size, Topology::PAIR, ring)??;
     let stage = Stage::new()?;
-    let mut crew = Crew::new(&stage);
+    let mut processes = Workers::new(&stage);
     for (link, pace) in [(channel.putting()?, Some(pace)), (channel.taking()?, None)] {
         let fds = link.fds();
-        crew.hire(None, fds, Role::Paced(Part { link, size, pace }))?;
+        processes.add(None, fds, &Part { link, size, pace })?;
     }
     channel.started();
-    crew.start(length / 10)?;
-    let measured = crew.measure(length)?;
-    crew.join(0, RECEIVER)?;
+    processes.start(length / 10)?;
+    let measured = processes.measure(length)?;
+    processes.join(0, RECEIVER)?;
     stage.end();
     channel.finish(1)?;
-    crew.join_all()?;
+    processes.join_all()?;
     let received = &measured.counts[RECEIVER..];
     Ok(Window::counted(&measured, received).with_times(&stage))
 }
 
-impl Part {
-    pub(super) fn work(&self, stage: &Stage) -> Result<(), Failure> {
+impl workers::Part for Part {
+    const NAME: &str = "paced";
+
+    fn work(self, stage: &Stage) -> Result<(), Failure> {
         match self.pace {
             Some(pace) => self.send(stage, pace),
             None => self.receive(stage),
         }
     }
+}
 
+impl Part {
     fn send(&self, stage: &Stage, pace: Pace) -> Result<(), Failure> {
         let mut wire = self.link.open()?;
         let mut buf = vec![1u8; self.size];

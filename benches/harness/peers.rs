@@ -1,5 +1,5 @@
 //! Other projects' queues. Their ends are programs of `benches/peers`, which are built apart
-//! from this one, so that measuring beside them costs nobody a dependency.
+//! from this one, so that measuring beside them adds no dependency.
 //!
 //! `cargo xtask bench` builds those it can and says where they are. They are told what to do
 //! in words, which `benches/peers/worker.hpp` explains, and they tell on the same [`Stage`].
@@ -10,12 +10,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::channel::{Transport, Why};
-use super::map::Store;
-use super::report::{Gap, Skipped};
+use super::failure::{Failure, Why};
+use super::load::{Load, Topology, Transport};
 use super::stage::Stage;
-use super::traffic::Load;
-use super::{Failure, Topology, crew};
+use super::stores::Store;
+use super::workers::ends_with_us;
 
 /// Where the folder with the programs is. Without it these peers are not spoken of.
 const FOLDER: &str = "SHOAL_BENCH_PEERS";
@@ -65,22 +64,15 @@ const STORES: [(Store, &str, &str, &str); 3] = [
     ),
 ];
 
-/// The peers whose programs are there, and why the others are not. If nobody built any, only
+/// The peers whose programs are there, and why the others are not. If none was built, only
 /// those that were `asked` for are spoken of.
-pub(super) fn all(asked: &[Transport]) -> (Vec<Transport>, Vec<Skipped>) {
+pub(super) fn all(asked: &[Transport]) -> (Vec<Transport>, Vec<(Transport, Why)>) {
     let (mut there, mut missing) = (Vec::new(), Vec::new());
     let built = std::env::var_os(FOLDER).is_some();
     for (transport, ..) in PROGRAMS {
         match find(transport) {
             Ok(_) => there.push(transport),
-            Err(why) if built || asked.contains(&transport) => missing.push(Skipped {
-                what: "peer",
-                outcome: Gap::Skipped,
-                transport,
-                size: None,
-                topology: "any".to_owned(),
-                why,
-            }),
+            Err(why) if built || asked.contains(&transport) => missing.push((transport, why)),
             Err(_) => {}
         }
     }
@@ -231,7 +223,7 @@ fn redis_server(folder: &Path) -> Result<Child, Why> {
     command.args(["--port", "0", "--save", "", "--appendonly", "no"]);
     command.arg("--unixsocket").arg(folder.join("redis.sock"));
     command.stdin(Stdio::null()).stdout(Stdio::null());
-    crew::ends_with_us(&mut command).spawn().map_err(failed)
+    ends_with_us(&mut command).spawn().map_err(failed)
 }
 
 impl Drop for Program {

@@ -1,61 +1,13 @@
-//! What was measured, as programs read it. People read [`super::table`].
+//! What was measured, as programs read it. `table.rs` is for people.
 
 use serde::Serialize;
 
-use super::channel::Transport;
-use super::crew::Session;
-use super::map::{Operation, Store};
+use super::busy::Session;
+use super::failure::{Failure, Stuck};
+use super::load::Transport;
+use super::spread::Spread;
+use super::stores::{Operation, Store};
 use super::waited::Waited;
-
-/// Median, least and most of several measurements.
-#[derive(Serialize, Clone)]
-pub(crate) struct Spread {
-    pub(crate) median: f64,
-    pub(crate) least: f64,
-    pub(crate) most: f64,
-    /// All of them, in the order they were measured.
-    #[serde(skip)]
-    windows: Vec<f64>,
-}
-
-impl Spread {
-    pub(super) fn of(windows: Vec<f64>) -> Self {
-        let mut values = windows.clone();
-        values.sort_by(f64::total_cmp);
-        let at = |index: usize| values.get(index).copied().unwrap_or(0.0);
-        Self {
-            median: at(values.len() / 2),
-            least: at(0),
-            most: at(values.len().saturating_sub(1)),
-            windows,
-        }
-    }
-
-    /// How many times as much as `other` this was in each round.
-    pub(super) fn over(&self, other: &Self) -> Self {
-        let rounds = self.windows.iter().zip(&other.windows);
-        Self::of(rounds.map(|(this, other)| this / other).collect())
-    }
-
-    /// How many times as much as `other` this was: the median of what each round says, if both
-    /// were measured in the same rounds.
-    ///
-    /// A virtual machine's cores are close to each other in one second and far apart in the next.
-    /// Both windows of a round mostly see the same of it, while a median of one may be of a near
-    /// window and that of the other of a far one. Of two ratios in the middle it is the smaller:
-    /// everybody asks in such a way that more is better for us.
-    pub(super) fn beside(&self, other: &Self) -> f64 {
-        let of_medians = self.median / other.median;
-        if self.windows.len() != other.windows.len() {
-            return of_medians;
-        }
-        let rounds = self.windows.iter().zip(&other.windows);
-        let mut ratios: Vec<f64> = rounds.map(|(this, other)| this / other).collect();
-        ratios.sort_by(f64::total_cmp);
-        let middle = ratios.len().saturating_sub(1) / 2;
-        ratios.get(middle).copied().unwrap_or(of_medians)
-    }
-}
 
 #[derive(Serialize, Default)]
 pub(crate) struct Report {
@@ -69,10 +21,10 @@ pub(crate) struct Report {
     pub(crate) busy_session: Session,
     /// Bytes of every ring, if they were given.
     pub(crate) ring: Option<u64>,
-    pub(crate) floor: Option<Floor>,
+    pub(crate) baseline: Option<Baseline>,
     pub(crate) round_trips: Vec<RoundTrip>,
     pub(crate) throughput: Vec<Throughput>,
-    /// 64 KiB, of which nobody touches more than the ends.
+    /// 64 KiB, of which no process touches more than the ends.
     pub(crate) copied: Option<Throughput>,
     pub(crate) map: Vec<MapRate>,
     /// Stores that could not be measured, and why.
@@ -90,8 +42,8 @@ pub(crate) struct Report {
 }
 
 #[derive(Serialize)]
-pub(crate) struct Floor {
-    /// What timing one trip adds to it. Left out of the trips of the floor.
+pub(crate) struct Baseline {
+    /// What timing one trip adds to it. Left out of the times of the baseline.
     pub(crate) clock_ns: f64,
     pub(crate) pinned: bool,
     pub(crate) cache_line_median_ns: Spread,
@@ -132,8 +84,8 @@ pub(crate) struct Throughput {
     /// Million messages a second.
     pub(crate) million: Spread,
     pub(crate) gigabytes: f64,
-    /// Among equal processes, in the worst window; none if somebody got nothing.
-    pub(crate) luckiest_to_least_lucky: Option<f64>,
+    /// Among equal processes, in the worst window; none if one of them got nothing.
+    pub(crate) most_to_least: Option<f64>,
     /// A cache line there and back just before each window, if every process has its own core:
     /// how far apart the two cores were at the time.
     pub(crate) cache_line_ns: Option<Spread>,
@@ -212,8 +164,8 @@ pub(crate) enum Gap {
 
 impl Gap {
     /// What happened to another project's workers.
-    pub(super) fn of(why: &super::Failure) -> Self {
-        if why.is::<super::crew::Stuck>() {
+    pub(super) fn of(why: &Failure) -> Self {
+        if why.is::<Stuck>() {
             Gap::Stuck
         } else {
             Gap::Failed
@@ -257,35 +209,13 @@ pub(crate) struct Goal {
 impl Report {
     /// How fast memory is copied by one core at this size.
     pub(super) fn memcpy(&self, size: usize) -> Option<f64> {
-        let mut all = self.floor.iter().flat_map(|floor| &floor.memcpy);
+        let mut all = self.baseline.iter().flat_map(|it| &it.memcpy);
         Some(all.find(|it| it.size == size)?.gigabytes)
     }
-}
 
-#[cfg(test)]
-mod tests {
-    // `cargo bench` compiles this module without its tests, so each test imports what it uses.
-
-    #[test]
-    fn windows_are_compared_within_their_round() {
-        use super::Spread;
-        // Twice as much, near and far; then the cores moved between the two windows. The quotient
-        // of the medians is 4.
-        let (this, other) = (vec![8.0, 2.0, 8.0], vec![4.0, 1.0, 2.0]);
-        assert_eq!(Spread::of(this).beside(&Spread::of(other)), 2.0);
-    }
-
-    #[test]
-    fn of_two_rounds_the_worse_counts() {
-        use super::Spread;
-        let (this, other) = (Spread::of(vec![2.0, 9.0]), Spread::of(vec![1.0, 3.0]));
-        assert_eq!(this.beside(&other), 2.0);
-    }
-
-    #[test]
-    fn without_the_same_rounds_medians_are_compared() {
-        use super::Spread;
-        let (this, other) = (Spread::of(vec![9.0, 6.0, 3.0]), Spread::of(vec![2.0]));
-        assert_eq!(this.beside(&other), 3.0);
+    /// The row of what was measured there by these means.
+    pub(super) fn waited(&self, busy: u8, pinned: bool, what: &str, who: &str) -> Option<&Waited> {
+        let mut rows = self.waits.iter();
+        rows.find(|it| (it.busy, it.pinned) == (busy, pinned) && it.what == what && it.who == who)
     }
 }

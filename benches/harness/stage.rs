@@ -1,4 +1,4 @@
-//! The page that a measurement's processes share: who is ready, what phase it is, who did what.
+//! The page that a measurement's processes share: how many are ready, what phase it is, what each did.
 //!
 //! ```text
 //! offset  size  field    written by     meaning
@@ -19,7 +19,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::Failure;
+use super::failure::Failure;
 
 /// What one worker tells.
 #[repr(C, align(128))]
@@ -78,7 +78,7 @@ impl Stage {
         if fd < 0 {
             return Err(std::io::Error::last_os_error().into());
         }
-        // SAFETY: just made, owned by nobody else.
+        // SAFETY: just made, with no other owner.
         let file = unsafe { OwnedFd::from_raw_fd(fd) };
         // SAFETY: an open file of ours.
         if unsafe { libc::ftruncate(fd, size_of::<Page>() as libc::off_t) } < 0 {
@@ -142,7 +142,7 @@ impl Stage {
         self.page().ready.0.load(Ordering::Acquire) as usize
     }
 
-    /// Everybody goes, but nothing counts yet.
+    /// All workers run, but nothing counts yet.
     pub(super) fn start(&self) {
         let phase = &self.page().phase.0;
         phase.store(WARM, Ordering::Release);
@@ -263,7 +263,7 @@ pub(super) fn futex_wake(word: &AtomicU32, how_many: i32) {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        // SAFETY: the mapping of `map`, used by nobody any more.
+        // SAFETY: the mapping of `map`, which nothing uses any more.
         unsafe { libc::munmap(self.page.cast_mut().cast(), size_of::<Page>()) };
     }
 }

@@ -10,8 +10,9 @@ use libc::c_int;
 use shoal::{Map, Queue, Timeout};
 
 use super::entries::{VALUE, key, value};
+use super::failure::Failure;
+use super::load::BATCH;
 use super::report::Steps;
-use super::{BATCH, Failure};
 
 /// What calls are made on.
 struct Objects {
@@ -63,7 +64,7 @@ pub(super) fn measure() -> Result<Vec<Steps>, Failure> {
     Ok(all)
 }
 
-/// What the child ends with if nobody may look at it.
+/// What the child ends with if it may not be looked at.
 const ALONE: c_int = 3;
 
 /// Instructions of so many calls, and of two signals.

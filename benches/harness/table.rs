@@ -2,346 +2,365 @@
 
 use std::fmt;
 
-use super::channel::{RINGS, Transport};
-use super::crew::Session;
-use super::goals::FAIR_WINDOW;
-use super::map::Store;
-use super::report::{Floor, Gap, Memory, Outcome, Report, Skipped, Spread, Throughput};
+use super::busy::Session;
+use super::channel::RINGS;
+use super::figures::{short, size};
+use super::layout::{Left, Right, aligned, table};
+use super::load::Transport;
+use super::options::FAIR_WINDOW;
+use super::report::{
+    Baseline, Gap, Goal, MapRate, Memory, Outcome, Report, RoundTrip, Skipped, Throughput,
+};
+use super::spread::Spread;
+use super::stores::Store;
+use super::{table_ratios, table_waits};
 
-/// A number of bytes.
-pub(super) fn size(bytes: usize) -> String {
-    match bytes {
-        0..1024 => format!("{bytes} B"),
-        1024..1_048_576 if bytes.is_multiple_of(1024) => format!("{} KiB", bytes >> 10),
-        1_048_576.. if bytes.is_multiple_of(1 << 20) => format!("{} MiB", bytes >> 20),
-        _ => format!("{bytes} B"),
-    }
+/// Which cores a pair of processes ran on.
+fn cores(pinned: bool) -> String {
+    if pinned { "own" } else { "any" }.to_owned()
 }
 
-fn pinned(pinned: bool) -> &'static str {
-    if pinned { "own" } else { "any" }
+/// Median, least and most, which take three columns.
+fn spread(it: &Spread) -> [String; 3] {
+    let (least, most) = (short(it.least), short(it.most));
+    [short(it.median), format!("({least}"), format!(".. {most})")]
 }
 
-/// A number with three digits that count.
-pub(super) fn short(value: f64) -> String {
-    match value.abs() {
-        100.0.. => format!("{value:.0}"),
-        10.0.. => format!("{value:.1}"),
-        1.0.. => format!("{value:.2}"),
-        0.0 => "0".to_owned(),
-        _ => format!("{value:.4}"),
-    }
-}
-
-fn spread(it: &Spread) -> String {
-    let (median, least, most) = (short(it.median), short(it.least), short(it.most));
-    format!("{median:>8} ({least:>7} .. {most:>7})")
+/// How many times as fast as this row's peer Shoal was, if it is one's.
+fn times(times: Option<f64>) -> String {
+    times.map_or(String::new(), |times| format!("{}x", short(times)))
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (cores, windows, seconds) = (self.cores, self.repeated, self.window_seconds);
-        writeln!(
-            f,
-            "{cores} cores; medians (least .. most) of {windows} windows of {seconds} s"
-        )?;
-        if self.busy > 0 {
-            let whose = match self.busy_session {
-                Session::Own => "each in a session of its own",
-                Session::Same => "in the session of the benchmark",
-            };
-            writeln!(
-                f,
-                "Programs that computed meanwhile: {}, {whose}.",
-                self.busy
-            )?;
+        head(self, f)?;
+        if let Some(baseline) = &self.baseline {
+            f.write_str(&of_baseline(baseline))?;
         }
-        match self.pinned_to {
-            Some([one, other]) => writeln!(
-                f,
-                "Pairs of processes are pinned to cores {one} and {other}; larger topologies \
-                 run on any core."
-            )?,
-            None => writeln!(
-                f,
-                "There is one core: nothing is pinned, the pairs share it."
-            )?,
-        }
-        if self.window_seconds < FAIR_WINDOW {
-            writeln!(
-                f,
-                "A quick look: windows this short say nothing about fairness."
-            )?;
-        }
-        if let Some(floor) = &self.floor {
-            floor.write(f)?;
-        }
-        self.trips(f)?;
-        self.rates(f)?;
-        self.ratios(f)?;
-        self.maps(f)?;
-        if let Some(memory) = &self.memory {
-            memory.write(f)?;
+        f.write_str(&round_trips(self))?;
+        f.write_str(&throughput(self))?;
+        f.write_str(&table_ratios::ratios(self))?;
+        f.write_str(&maps(self))?;
+        if let Some(it) = &self.memory {
+            f.write_str(&memory(it))?;
         }
         if let Some(idle) = &self.idle {
             let (queues, readers, cpu) = (idle.queues, idle.readers, idle.cpu_ms_per_second);
+            let cpu = short(cpu);
             writeln!(
                 f,
-                "\nIdle: {queues} queues, {readers} readers asleep: {} ms of a core a second",
-                short(cpu)
+                "\nIdle: {queues} queues, {readers} readers asleep: {cpu} ms of a core a second"
             )?;
         }
         if !self.steps.is_empty() {
+            let rows = self.steps.iter();
+            let rows = rows.map(|it| vec![it.what.to_owned(), short(it.instructions)]);
             writeln!(f, "\nInstructions of calls with 64 B, in one process")?;
+            f.write_str(&aligned(&[Left, Right], rows))?;
         }
-        for it in &self.steps {
-            writeln!(f, "  {:40}  {:>6}", it.what, short(it.instructions))?;
-        }
-        self.waiting(f)?;
-        self.gaps(f)?;
-        self.judged(f)
+        f.write_str(&table_waits::waits(self))?;
+        f.write_str(&gaps(&self.skipped))?;
+        f.write_str(&goals(&self.goals))
     }
 }
 
-impl Floor {
-    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn head(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let (count, windows, seconds) = (report.cores, report.repeated, report.window_seconds);
+    writeln!(
+        f,
+        "{count} cores; medians (least .. most) of {windows} windows of {seconds} s"
+    )?;
+    if report.busy > 0 {
+        let whose = match report.busy_session {
+            Session::Own => "each in a session of its own",
+            Session::Same => "in the session of the benchmark",
+        };
+        let busy = report.busy;
+        writeln!(f, "Programs that computed meanwhile: {busy}, {whose}.")?;
+    }
+    match report.pinned_to {
+        Some([one, other]) => writeln!(
+            f,
+            "Pairs of processes are pinned to cores {one} and {other}; larger topologies run on any \
+             core."
+        )?,
+        None => writeln!(
+            f,
+            "There is one core: nothing is pinned, the pairs share it."
+        )?,
+    }
+    if report.window_seconds < FAIR_WINDOW {
         writeln!(
             f,
-            "\nThe machine's floor: nothing that shares memory is faster"
+            "A quick look: windows this short say nothing about fairness."
         )?;
-        for (what, times) in [
-            (
-                "a cache line there and back, median",
-                &self.cache_line_median_ns,
-            ),
-            ("the same, 99th percentile", &self.cache_line_p99_ns),
-            (
-                "the same, mean of many in one go",
-                &self.cache_line_batch_mean_ns,
-            ),
-            ("a futex wake there and back, median", &self.futex_median_ns),
-            ("the same, 99th percentile", &self.futex_p99_ns),
-        ] {
-            writeln!(f, "  {what:36} {} ns", spread(times))?;
-        }
-        for it in &self.memcpy {
-            let what = format!("memcpy of {} on one core", size(it.size));
-            writeln!(f, "  {what:36} {:>8} GB/s", short(it.gigabytes))?;
-        }
-        let what = "reading the clock, left out above";
-        writeln!(f, "  {what:36} {:>8} ns", short(self.clock_ns))
     }
+    Ok(())
 }
 
-impl Memory {
-    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\nMemory, committed")?;
-        writeln!(f, "  an empty queue  {:>7} B", self.empty_queue)?;
-        writeln!(f, "  an empty map    {:>7} B", self.empty_map)?;
-        for it in &self.map {
-            let (entries, bytes) = (it.entries, it.committed_per_stored_byte);
-            let (get, read) = (short(it.get_ns.median), short(it.read_ns.median));
-            writeln!(
-                f,
-                "  {entries:>8} entries of 16+64 B: {bytes:.2} B more for each byte; a get {get} ns, a read in as much memory {read} ns"
-            )?;
-        }
-        Ok(())
-    }
+fn of_baseline(it: &Baseline) -> String {
+    let one = |what: String, value: f64, unit: &str| {
+        let empty = String::new();
+        vec![what, short(value), empty.clone(), empty, unit.to_owned()]
+    };
+    let timed = [
+        (
+            "a cache line there and back, median",
+            &it.cache_line_median_ns,
+        ),
+        ("the same, 99th percentile", &it.cache_line_p99_ns),
+        (
+            "the same, mean of many in one go",
+            &it.cache_line_batch_mean_ns,
+        ),
+        ("a futex wake there and back, median", &it.futex_median_ns),
+        ("the same, 99th percentile", &it.futex_p99_ns),
+    ];
+    let timed = timed.map(|(what, times)| {
+        let [median, least, most] = spread(times);
+        vec![what.to_owned(), median, least, most, "ns".to_owned()]
+    });
+    let copied = it.memcpy.iter().map(|it| {
+        let what = format!("memcpy of {} on one core", size(it.size));
+        one(what, it.gigabytes, "GB/s")
+    });
+    let clock = one(
+        "reading the clock, left out above".to_owned(),
+        it.clock_ns,
+        "ns",
+    );
+    let rows = timed.into_iter().chain(copied).chain([clock]);
+    let sides = [Left, Right, Right, Right, Left];
+    format!(
+        "\nThe machine's baseline: nothing that shares memory is faster\n{}",
+        aligned(&sides, rows)
+    )
 }
 
-impl Report {
-    /// What there is no figure of; a line for all sizes it is the same of.
-    fn gaps(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.skipped.is_empty() {
-            writeln!(f, "\nNot measured")?;
-        }
-        for (index, it) in self.skipped.iter().enumerate() {
-            let same = |other: &&Skipped| {
-                (other.what, other.transport, other.outcome) == (it.what, it.transport, it.outcome)
-                    && (&other.topology, &other.why) == (&it.topology, &it.why)
-            };
-            if self.skipped[..index].iter().any(|earlier| same(&earlier)) {
-                continue;
-            }
-            let sizes = self.skipped.iter().filter(same).filter_map(|it| it.size);
-            let sizes = sizes.map(size).collect::<Vec<_>>().join(", ");
-            let (what, topology, transport) = (it.what, &it.topology, it.transport);
-            let outcome = match it.outcome {
-                Gap::Skipped => "skipped",
-                Gap::Stuck => "STUCK",
-                Gap::Failed => "FAILED",
-            };
-            writeln!(
-                f,
-                "  {what:10}  {topology:5}  {transport:11}  {sizes:8}  {outcome}: {}",
-                it.why
-            )?;
-        }
-        Ok(())
-    }
+fn memory(it: &Memory) -> String {
+    let objects = [
+        vec!["an empty queue".to_owned(), format!("{} B", it.empty_queue)],
+        vec!["an empty map".to_owned(), format!("{} B", it.empty_map)],
+    ];
+    let stored = it.map.iter().map(|it| {
+        vec![
+            it.entries.to_string(),
+            format!("{:.2}", it.committed_per_stored_byte),
+            short(it.get_ns.median),
+            short(it.read_ns.median),
+        ]
+    });
+    let columns = [
+        ("entries of 16+64 B", Right),
+        ("B more for each byte", Right),
+        ("a get, ns", Right),
+        ("a read in as much memory, ns", Right),
+    ];
+    let objects = aligned(&[Left, Right], objects);
+    format!("\nMemory, committed\n{objects}{}", table(&columns, stored))
+}
 
-    fn trips(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.round_trips.is_empty() {
-            return Ok(());
+/// What there is no figure of; a line for all sizes it is the same of.
+fn gaps(skipped: &[Skipped]) -> String {
+    let mut rows = Vec::new();
+    for (index, it) in skipped.iter().enumerate() {
+        let same = |other: &&Skipped| {
+            (other.what, other.transport, other.outcome) == (it.what, it.transport, it.outcome)
+                && (&other.topology, &other.why) == (&it.topology, &it.why)
+        };
+        if skipped[..index].iter().any(|earlier| same(&earlier)) {
+            continue;
         }
-        writeln!(
-            f,
-            "\nThere and back, ns, the clock included; each end on its own core"
-        )?;
-        writeln!(
-            f,
-            "  size      transport     median                        99th percentile               \
-             in cache lines                shoal is"
-        )?;
-        for it in &self.round_trips {
-            let (bytes, median, p99) = (size(it.size), spread(&it.median_ns), spread(&it.p99_ns));
-            let lines = spread(&it.cache_lines);
-            let transport = it.transport;
-            write!(f, "  {bytes:8}  {transport:12}  {median}  {p99}  {lines}")?;
-            let mut all = self.round_trips.iter();
-            let own = all.find(|own| own.transport == Transport::Shoal && own.size == it.size);
-            match own {
-                Some(own) if it.transport != Transport::Shoal => {
-                    let times = it.median_ns.beside(&own.median_ns);
-                    writeln!(f, "  {:>7}x", short(times))?;
-                }
-                _ => writeln!(f)?,
-            }
-        }
-        Ok(())
+        let sizes = skipped.iter().filter(same).filter_map(|it| it.size);
+        let outcome = match it.outcome {
+            Gap::Skipped => "skipped",
+            Gap::Stuck => "STUCK",
+            Gap::Failed => "FAILED",
+        };
+        rows.push(vec![
+            it.what.to_owned(),
+            it.topology.clone(),
+            it.transport.to_string(),
+            sizes.map(size).collect::<Vec<_>>().join(", "),
+            format!("{outcome}: {}", it.why),
+        ]);
     }
-
-    fn rates(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.throughput.is_empty() {
-            return Ok(());
-        }
-        writeln!(
-            f,
-            "\nThroughput, every byte written and read; line: a cache \
-             line there and back just before; lucky: luckiest to least lucky"
-        )?;
-        self.rings(f)?;
-        if self.has(Transport::Iceoryx2) {
-            writeln!(
-                f,
-                "iceoryx2 writes and reads its messages in place, and its consumers poll: it cannot wait."
-            )?;
-        }
-        writeln!(
-            f,
-            "  procs  cores  size      transport     batch  million a second              \
-             GB/s     of memcpy  line ns     lucky  shoal is"
-        )?;
-        for it in &self.throughput {
-            self.rate(f, it)?;
-            let mut all = self.throughput.iter();
-            let own = all.find(|own| {
-                (own.transport, own.batch) == (Transport::Shoal, 1)
-                    && (own.size, &own.topology) == (it.size, &it.topology)
-            });
-            match own {
-                Some(own) if it.transport != Transport::Shoal => {
-                    let times = own.million.beside(&it.million);
-                    writeln!(f, "  {:>7}x", short(times))?;
-                }
-                _ => writeln!(f)?,
-            }
-        }
-        if let Some(it) = &self.copied {
-            writeln!(
-                f,
-                "  and with only the ends of each message written and read:"
-            )?;
-            self.rate(f, it)?;
-            writeln!(f)?;
-        }
-        Ok(())
+    if rows.is_empty() {
+        return String::new();
     }
+    format!("\nNot measured\n{}", aligned(&[Left; 5], rows))
+}
 
-    fn has(&self, transport: Transport) -> bool {
-        self.throughput.iter().any(|it| it.transport == transport)
+fn round_trips(report: &Report) -> String {
+    let all = &report.round_trips;
+    if all.is_empty() {
+        return String::new();
     }
-
-    /// What our queue was given to work with.
-    fn rings(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(ring) = self.ring {
-            return writeln!(f, "Rings: {}", size(ring as usize));
+    let row = |it: &RoundTrip| {
+        let mut own = all
+            .iter()
+            .filter(|own| own.transport == Transport::Shoal && it.transport != Transport::Shoal);
+        let own = own.find(|own| own.size == it.size);
+        let mut row = vec![size(it.size), it.transport.to_string()];
+        for it in [&it.median_ns, &it.p99_ns, &it.cache_lines] {
+            row.extend(spread(it));
         }
-        let rings = RINGS.map(|(most, ring)| match most {
-            usize::MAX => format!("{} above", size(ring as usize)),
-            most => format!("{} for messages up to {}", size(ring as usize), size(most)),
+        row.push(times(own.map(|own| it.median_ns.beside(&own.median_ns))));
+        row
+    };
+    let columns = [
+        ("size", Left),
+        ("transport", Left),
+        ("median", Right),
+        ("", Right),
+        ("", Right),
+        ("p99", Right),
+        ("", Right),
+        ("", Right),
+        ("in cache lines", Right),
+        ("", Right),
+        ("", Right),
+        ("shoal is", Right),
+    ];
+    format!(
+        "\nThere and back, ns, the clock included; each end on its own core\n{}",
+        table(&columns, all.iter().map(row))
+    )
+}
+
+const THROUGHPUT: [(&str, comfy_table::CellAlignment); 13] = [
+    ("procs", Left),
+    ("cores", Left),
+    ("size", Left),
+    ("transport", Left),
+    ("batch", Left),
+    ("million a second", Right),
+    ("", Right),
+    ("", Right),
+    ("GB/s", Right),
+    ("of memcpy", Right),
+    ("line ns", Right),
+    ("fairness", Right),
+    ("shoal is", Right),
+];
+
+fn throughput(report: &Report) -> String {
+    let all = &report.throughput;
+    if all.is_empty() {
+        return String::new();
+    }
+    let mut text =
+        "\nThroughput, every byte written and read; line: a cache line there and back just \
+                    before; fairness: most to least\n"
+            .to_owned();
+    text += &rings(report);
+    if all.iter().any(|it| it.transport == Transport::Iceoryx2) {
+        text += "iceoryx2 writes and reads its messages in place, and its consumers poll: it cannot \
+                 wait.\n";
+    }
+    let rows = all.iter().map(|it| {
+        let mut own = all.iter().filter(|own| {
+            (own.transport, own.batch) == (Transport::Shoal, 1) && it.transport != Transport::Shoal
         });
-        writeln!(f, "Shoal's rings: {}", rings.join(", "))
+        let own = own.find(|own| (own.size, &own.topology) == (it.size, &it.topology));
+        let mut row = rate(report, it);
+        row.push(times(own.map(|own| own.million.beside(&it.million))));
+        row
+    });
+    text += &table(&THROUGHPUT, rows);
+    if let Some(it) = &report.copied {
+        text += "  and with only the ends of each message written and read:\n";
+        text += &table(&THROUGHPUT[..12], [rate(report, it)]);
     }
+    text
+}
 
-    fn rate(&self, f: &mut fmt::Formatter<'_>, it: &Throughput) -> fmt::Result {
-        let memcpy = self.memcpy(it.size);
-        let share = memcpy.map(|memcpy| format!("{:.1} %", it.gigabytes / memcpy * 100.0));
-        let lucky = it.luckiest_to_least_lucky;
-        write!(
-            f,
-            "  {:5}  {:5}  {:8}  {:12}  {:5}  {}  {:>7}  {:>10}  {:>7}  {:>8}",
-            it.topology,
-            pinned(it.pinned),
-            size(it.size),
-            it.transport,
-            it.batch,
-            spread(&it.million),
-            short(it.gigabytes),
-            share.unwrap_or_default(),
-            it.cache_line_ns
-                .as_ref()
-                .map(|line| short(line.median))
-                .unwrap_or_default(),
-            lucky.map_or("STARVED".to_owned(), |lucky| format!("{}x", short(lucky))),
-        )
+/// What our queue was given to work with.
+fn rings(report: &Report) -> String {
+    if let Some(ring) = report.ring {
+        return format!("Rings: {}\n", size(ring as usize));
     }
+    let rings = RINGS.map(|(most, ring)| match most {
+        usize::MAX => format!("{} above", size(ring as usize)),
+        most => format!("{} for messages up to {}", size(ring as usize), size(most)),
+    });
+    format!("Shoal's rings: {}\n", rings.join(", "))
+}
 
-    fn maps(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.map.is_empty() {
-            return Ok(());
-        }
-        writeln!(f, "\nMap, keys of 16 B and values of 64 B in random order")?;
-        writeln!(
-            f,
-            "  what            keys  processes  cores  store      million a second               shoal is"
-        )?;
-        for it in &self.map {
-            let (what, keys, processes) = (it.operation.name(), it.keys, it.processes);
-            let (cores, store, million) = (pinned(it.pinned), it.store, spread(&it.million));
-            let times = match it.store {
-                Store::Shoal => String::new(),
-                _ => self
-                    .map_ratio(it.store, it.operation, keys, processes)
-                    .map_or(String::new(), |times| format!("{}x", short(times))),
-            };
-            writeln!(
-                f,
-                "  {what:9}  {keys:>9}  {processes:>9}  {cores:5}  {store:9}  {million}  {times:>8}"
-            )?;
-        }
-        for (store, why) in &self.no_stores {
-            writeln!(f, "  {store} is skipped: {why}")?;
-        }
-        Ok(())
-    }
+fn rate(report: &Report, it: &Throughput) -> Vec<String> {
+    let memcpy = report.memcpy(it.size);
+    let share = memcpy.map(|memcpy| format!("{:.1} %", it.gigabytes / memcpy * 100.0));
+    let line = it.cache_line_ns.as_ref().map(|line| short(line.median));
+    let [median, least, most] = spread(&it.million);
+    vec![
+        it.topology.clone(),
+        cores(it.pinned),
+        size(it.size),
+        it.transport.to_string(),
+        it.batch.to_string(),
+        median,
+        least,
+        most,
+        short(it.gigabytes),
+        share.unwrap_or_default(),
+        line.unwrap_or_default(),
+        it.most_to_least
+            .map_or("STARVED".to_owned(), |ratio| times(Some(ratio))),
+    ]
+}
 
-    fn judged(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\nGoals")?;
-        for it in &self.goals {
-            let outcome = match it.outcome {
-                Outcome::Reached => "reached",
-                Outcome::Missed => "MISSED",
-                Outcome::NotMeasured => "not measured",
-            };
-            let measured = it.measured.map(short).unwrap_or_default();
-            let (what, words, bound, unit) = (&it.what, it.words, it.bound, it.unit);
-            writeln!(
-                f,
-                "  {outcome:12}  {what:40} {measured:>8}, {words} {bound} {unit}"
-            )?;
-        }
-        Ok(())
+fn maps(report: &Report) -> String {
+    if report.map.is_empty() {
+        return String::new();
     }
+    let row = |it: &MapRate| {
+        let peer = it.store != Store::Shoal;
+        let ratio = || report.map_ratio(it.store, it.operation, it.keys, it.processes);
+        let [median, least, most] = spread(&it.million);
+        vec![
+            it.operation.name().to_owned(),
+            it.keys.to_string(),
+            it.processes.to_string(),
+            cores(it.pinned),
+            it.store.to_string(),
+            median,
+            least,
+            most,
+            times(peer.then(ratio).flatten()),
+        ]
+    };
+    let columns = [
+        ("what", Left),
+        ("keys", Right),
+        ("processes", Right),
+        ("cores", Left),
+        ("store", Left),
+        ("million a second", Right),
+        ("", Right),
+        ("", Right),
+        ("shoal is", Right),
+    ];
+    let rows = table(&columns, report.map.iter().map(row));
+    let skipped = report.no_stores.iter();
+    let skipped = skipped.map(|(store, why)| format!("  {store} is skipped: {why}\n"));
+    let skipped = skipped.collect::<String>();
+    format!("\nMap, keys of 16 B and values of 64 B in random order\n{rows}{skipped}")
+}
+
+fn goals(goals: &[Goal]) -> String {
+    let row = |it: &Goal| {
+        let outcome = match it.outcome {
+            Outcome::Reached => "reached",
+            Outcome::Missed => "MISSED",
+            Outcome::NotMeasured => "not measured",
+        };
+        vec![
+            outcome.to_owned(),
+            it.what.clone(),
+            it.measured.map(short).unwrap_or_default(),
+            format!("{} {} {}", it.words, it.bound, it.unit),
+        ]
+    };
+    let sides = [Left, Left, Right, Left];
+    format!("\nGoals\n{}", aligned(&sides, goals.iter().map(row)))
 }

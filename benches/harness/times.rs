@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use super::Failure;
+use super::failure::Failure;
 use super::stage::{Stage, TIMES};
 
 /// One worker's. Three digits are more than they are good for.

@@ -1,38 +1,31 @@
-//! Messages under way: how many a second, and who got how many.
+//! Messages under way: how many a second, and how many each process got.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::channel::{self, Channel, Transport};
-use super::crew::{Crew, Role};
+use super::channel::{self, Channel};
+use super::failure::Failure;
+use super::link::Link;
+use super::load::{BATCH, Load, Topology};
+use super::options::Options;
 use super::payload::{Touch, read, write};
-use super::report::{Gap, Skipped, Spread, Throughput};
+use super::report::{Gap, Skipped, Throughput};
+use super::spread::Spread;
 use super::stage::Stage;
-use super::wire::Link;
-use super::{Failure, Options, Topology, cores, floor};
+use super::workers::{self, Workers};
+use super::{baseline, cores};
 
-/// What goes where.
-#[derive(Clone, Copy)]
-pub(super) struct Load {
-    pub(super) transport: Transport,
-    pub(super) size: usize,
-    pub(super) topology: Topology,
-    pub(super) batch: usize,
-    pub(super) touch: Touch,
-}
-
-impl Load {
-    fn gap(&self, outcome: Gap, why: String) -> Skipped {
-        Skipped {
-            what: "throughput",
-            outcome,
-            transport: self.transport,
-            size: Some(self.size),
-            topology: self.topology.to_string(),
-            why,
-        }
+/// Why there is no figure of this load.
+fn gap(load: &Load, outcome: Gap, why: String) -> Skipped {
+    Skipped {
+        what: "throughput",
+        outcome,
+        transport: load.transport,
+        size: Some(load.size),
+        topology: load.topology.to_string(),
+        why,
     }
 }
 
@@ -49,24 +42,24 @@ pub(super) struct Part {
 }
 
 /// Long enough to see how far apart two cores are at the moment.
-const GLANCE: Duration = Duration::from_millis(10);
+const SHORT: Duration = Duration::from_millis(10);
 
 /// What happened in one window with processes of its own.
 pub(super) fn window(load: &Load, options: &Options) -> Result<Result<Window, Skipped>, Failure> {
     let ring = channel::ring(load.size, options.ring);
     let channel = match Channel::new(load.transport, load.size, load.topology, ring)? {
         Ok(channel) => channel,
-        Err(why) => return Ok(Err(load.gap(Gap::Skipped, why))),
+        Err(why) => return Ok(Err(gap(load, Gap::Skipped, why))),
     };
     let line = match pins(load.topology) {
-        Some(_) => Some(floor::cache_line(GLANCE, floor::clock())?),
+        Some(_) => Some(baseline::cache_line(SHORT, baseline::clock())?),
         None => None,
     };
     let theirs = channel.program().is_some();
     match once(load, channel, options.window) {
         Ok(window) => Ok(Ok(Window { line, ..window })),
         // What another project's workers cannot do is no reason to measure nothing else.
-        Err(why) if theirs => Ok(Err(load.gap(Gap::of(&why), why.to_string()))),
+        Err(why) if theirs => Ok(Err(gap(load, Gap::of(&why), why.to_string()))),
         Err(why) => Err(why),
     }
 }
@@ -93,7 +86,7 @@ pub(super) fn rate(load: &Load, windows: &[Window]) -> Throughput {
         batch: load.batch,
         gigabytes: million.median * load.size as f64 / 1e3,
         million,
-        luckiest_to_least_lucky: (got_nothing == 0).then_some(unfair),
+        most_to_least: (got_nothing == 0).then_some(unfair),
         cache_line_ns: (!lines.is_empty()).then(|| Spread::of(lines)),
         got_nothing,
     }
@@ -123,14 +116,14 @@ fn once(load: &Load, mut channel: Channel, length: Duration) -> Result<Window, F
     } = load.topology;
     let workers = producers + consumers;
     let stage = Stage::new()?;
-    let mut crew = Crew::new(&stage);
+    let mut processes = Workers::new(&stage);
     let pins = pins(load.topology);
     for worker in 0..workers {
         let produce = worker < producers;
         let core = pins.map(|cores| cores[usize::from(!produce)]);
         if let Some(program) = channel.program() {
             let role = if produce { "put" } else { "take" };
-            crew.hire_program(core, &program.traffic(role, &stage, worker, load))?;
+            processes.add_program(core, &program.traffic(role, &stage, worker, load))?;
             continue;
         }
         let link = if produce {
@@ -147,20 +140,20 @@ fn once(load: &Load, mut channel: Channel, length: Duration) -> Result<Window, F
             in_place: load.transport.is_in_place(),
             link,
         };
-        crew.hire(core, part.link.fds(), Role::Traffic(part))?;
+        processes.add(core, part.link.fds(), &part)?;
     }
     channel.started();
 
-    // The first moments are for page faults and for everybody to get going.
-    crew.start(length / 10)?;
+    // The first moments are for page faults and for all workers to begin.
+    processes.start(length / 10)?;
     let (began, before) = stage.counts(workers);
     std::thread::sleep(length);
     let (ended, after) = stage.counts(workers);
     stage.stop();
-    crew.join(0, producers)?;
+    processes.join(0, producers)?;
     stage.end();
     channel.finish(consumers)?;
-    crew.join_all()?;
+    processes.join_all()?;
 
     let total = |workers: std::ops::Range<usize>| {
         workers.fold((0u64, 0u64), |(messages, sum), worker| {
@@ -191,8 +184,10 @@ fn once(load: &Load, mut channel: Channel, length: Duration) -> Result<Window, F
     })
 }
 
-impl Part {
-    pub(super) fn work(&self, stage: &Stage) -> Result<(), Failure> {
+impl workers::Part for Part {
+    const NAME: &str = "traffic";
+
+    fn work(self, stage: &Stage) -> Result<(), Failure> {
         let (messages, sum) = if self.produce {
             self.produce(stage)?
         } else {
@@ -203,7 +198,9 @@ impl Part {
         tally.messages.store(messages, Ordering::Release);
         Ok(())
     }
+}
 
+impl Part {
     /// Puts until it is stopped; returns how many messages, and their sum.
     fn produce(&self, stage: &Stage) -> Result<(u64, u64), Failure> {
         let mut wire = self.link.open()?;
@@ -233,7 +230,7 @@ impl Part {
             return Ok((count, sum));
         }
         while !stage.is_stopped() {
-            let mut batch: [&[u8]; super::BATCH] = [&[]; super::BATCH];
+            let mut batch: [&[u8]; BATCH] = [&[]; BATCH];
             for (place, message) in batch.iter_mut().zip(messages.chunks_exact_mut(self.size)) {
                 sum = sum.wrapping_add(write(message, seed, self.touch));
                 *place = message;

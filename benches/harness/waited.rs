@@ -1,14 +1,11 @@
 //! What waiting was found to cost: the windows, and the rows of the table.
 
-use std::fmt;
-
 use serde::Serialize;
 
-use super::crew::Measured;
-use super::report::{Report, Spread};
+use super::spread::Spread;
 use super::stage::Stage;
-use super::table::short;
 use super::times::Shared;
+use super::workers::Measured;
 
 /// What the workers did in one window.
 #[derive(Clone, Copy)]
@@ -18,20 +15,21 @@ pub(super) struct Window {
     cpu_seconds: f64,
     /// Median, 99th and 99.9th percentile and longest, in microseconds.
     times: Option<[f64; 4]>,
-    luck: Option<f64>,
+    /// How much the process that got in most did so, divided by the one that did least.
+    most_to_least: Option<f64>,
 }
 
 impl Window {
     /// What was counted is `counts`, of equal processes.
     pub(super) fn counted(measured: &Measured, counts: &[u64]) -> Self {
         let (least, most) = (counts.iter().min(), counts.iter().max());
-        let lucky = least.zip(most).filter(|_| counts.len() > 1);
+        let extremes = least.zip(most).filter(|_| counts.len() > 1);
         Self {
             operations: counts.iter().sum(),
             seconds: measured.seconds,
             cpu_seconds: measured.cpu_seconds,
             times: None,
-            luck: lucky.map(|(&least, &most)| most as f64 / least.max(1) as f64),
+            most_to_least: extremes.map(|(&least, &most)| most as f64 / least.max(1) as f64),
         }
     }
 
@@ -68,7 +66,7 @@ pub(crate) struct Waited {
     pub(crate) cpu_ms_per_second: Spread,
     /// Among equal processes, in the worst window. A process that got nothing counts as if it
     /// had got one.
-    pub(crate) luckiest_to_least_lucky: Option<f64>,
+    pub(crate) most_to_least: Option<f64>,
     pub(crate) beside: Option<Compared>,
 }
 
@@ -124,7 +122,10 @@ impl Waited {
             }),
             cpu_us: spread(&|it| it.cpu_seconds / it.operations.max(1) as f64 * 1e6),
             cpu_ms_per_second: spread(&|it| it.cpu_seconds / it.seconds * 1e3),
-            luckiest_to_least_lucky: windows.iter().filter_map(|it| it.luck).reduce(f64::max),
+            most_to_least: windows
+                .iter()
+                .filter_map(|it| it.most_to_least)
+                .reduce(f64::max),
             beside: None,
         }
     }
@@ -141,91 +142,5 @@ impl Waited {
             }),
             cpu: self.cpu_us.over(&peer.cpu_us),
         });
-    }
-}
-
-impl Report {
-    /// The row of what was measured there by these means.
-    pub(super) fn waited(&self, busy: u8, pinned: bool, what: &str, who: &str) -> Option<&Waited> {
-        let mut rows = self.waits.iter();
-        rows.find(|it| (it.busy, it.pinned) == (busy, pinned) && it.what == what && it.who == who)
-    }
-
-    pub(super) fn waiting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.waits.is_empty() {
-            return Ok(());
-        }
-        writeln!(
-            f,
-            "\nWaiting, beside so many busy programs that compute, in {} session: us; cpu: us of \
-             a core for an operation, and ms a second;\nhow many times as much as the peer, by \
-             rounds: the median, and the worst of them",
-            match self.busy_session {
-                super::Session::Own => "a different",
-                super::Session::Same => "the same",
-            }
-        )?;
-        writeln!(
-            f,
-            "  busy  cores  {:24}  {:12}  {:>10}  {:>8}  {:>8}  {:>8}  {:>8}  {:>8}  {:>8}  {:>6}  \
-             {:12}  {:>14}  {:>14}  {:>14}  {:>14}  {:>14}",
-            "what",
-            "by",
-            "a second",
-            "p50",
-            "p99",
-            "p99.9",
-            "longest",
-            "cpu",
-            "cpu ms/s",
-            "lucky",
-            "beside",
-            "rate",
-            "p50",
-            "p99",
-            "longest",
-            "cpu"
-        )?;
-        for it in &self.waits {
-            it.row(f)?;
-        }
-        Ok(())
-    }
-}
-
-impl Waited {
-    fn row(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cores = if self.pinned { "own" } else { "any" };
-        let (busy, what, who, rate) = (self.busy, &self.what, &self.who, short(self.rate.median));
-        write!(f, "  {busy:>4}  {cores:5}  {what:24}  {who:12}  {rate:>10}")?;
-        let times = self.times.as_ref().map_or([""; 4].map(String::from), |it| {
-            [&it.median_us, &it.p99_us, &it.p999_us, &it.longest_us].map(|it| short(it.median))
-        });
-        for time in times {
-            write!(f, "  {time:>8}")?;
-        }
-        let lucky = self.luckiest_to_least_lucky.map(short).unwrap_or_default();
-        let (cpu, all) = (
-            short(self.cpu_us.median),
-            short(self.cpu_ms_per_second.median),
-        );
-        write!(f, "  {cpu:>8}  {all:>8}  {lucky:>6}")?;
-        let Some(beside) = &self.beside else {
-            return writeln!(f);
-        };
-        write!(f, "  {:12}", beside.with)?;
-        let worst = |it: &Spread, worst: f64| format!("{} ({})", short(it.median), short(worst));
-        let most = |it: &Spread| worst(it, it.most);
-        write!(f, "  {:>14}", worst(&beside.rate, beside.rate.least))?;
-        let times = beside
-            .times
-            .as_ref()
-            .map_or([""; 3].map(String::from), |it| {
-                [&it.median, &it.p99, &it.longest].map(most)
-            });
-        for time in times {
-            write!(f, "  {time:>14}")?;
-        }
-        writeln!(f, "  {:>14}", most(&beside.cpu))
     }
 }

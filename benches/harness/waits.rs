@@ -3,34 +3,18 @@
 
 use std::time::Duration;
 
-use super::channel::{self, Channel, Transport};
-use super::crew::Crew;
-use super::guards::Kind;
-use super::map::{self, Operation};
+use super::busy::{self, Session};
+use super::channel::{self, Channel};
+use super::failure::Failure;
+use super::guards::GuardKind;
+use super::load::Transport;
+use super::options::{Options, Waits};
 use super::paced::{self, Pace};
+use super::rounds::in_turns;
 use super::stage::Stage;
+use super::stores::Operation;
 use super::waited::{At, Waited, Window};
-use super::{Failure, Options, Session, cores, handover, in_turns, trips};
-
-/// Of waiting, one kind.
-#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Waits {
-    /// Messages and events there and back
-    Trips,
-    /// Four processes that take a lock and release it at once
-    Locks,
-    /// Eight that take a lock and compute with it: how long each has to wait
-    Handover,
-    /// Two that use the same keys of a map
-    Maps,
-    /// Few messages one way: how much of the cores that takes
-    Quiet,
-    /// Many messages at a fixed rate: how late they are
-    Load,
-}
-
-/// Beside how many computing programs, unless something else is asked for.
-pub(crate) const BUSY: [u8; 4] = [0, 1, 2, 4];
+use super::{cores, handover, latency, map};
 
 const SIZE: usize = 64;
 const KEYS: u64 = 1_000;
@@ -74,7 +58,7 @@ pub(super) fn measure(options: &Options, progress: &dyn Fn(&str)) -> Result<Vec<
     let stage = Stage::new()?;
     for &busy in &options.busy {
         let session = options.busy_session.unwrap_or(Session::Same);
-        let _others = Crew::computing(&stage, busy, session)?;
+        let _others = busy::start(&stage, busy, session)?;
         plan.busy = busy;
         plan.all()?;
     }
@@ -83,11 +67,11 @@ pub(super) fn measure(options: &Options, progress: &dyn Fn(&str)) -> Result<Vec<
 
 impl Plan<'_> {
     fn all(&mut self) -> Result<(), Failure> {
-        if self.wants(Waits::Trips, "round trips") {
-            self.trips(false)?;
-            // Where nothing disturbs them, they are held to the floor.
+        if self.wants(Waits::Latency, "round trips") {
+            self.latency(false)?;
+            // Where nothing disturbs them, they are compared with the baseline.
             if (self.busy == 0 || self.options.pinned) && cores::pair().is_some() {
-                self.trips(true)?;
+                self.latency(true)?;
             }
         }
         if self.wants(Waits::Locks, "locks") {
@@ -116,7 +100,7 @@ impl Plan<'_> {
         wanted
     }
 
-    fn trips(&mut self, pinned: bool) -> Result<(), Failure> {
+    fn latency(&mut self, pinned: bool) -> Result<(), Failure> {
         let mut ways = vec![
             Transport::Shoal,
             Transport::Duplex,
@@ -133,7 +117,7 @@ impl Plan<'_> {
         let (ring, length) = (channel::ring(SIZE, self.options.ring), self.options.window);
         let rounds = rounds(&ways, self.options.repeat, |&way| {
             let pair = Channel::pair(way, SIZE, ring)??;
-            Ok(trips::once(pair, SIZE, length, pins)?.1)
+            Ok(latency::once(pair, SIZE, length, pins)?.1)
         })?;
         self.add(
             pinned,
@@ -148,7 +132,7 @@ impl Plan<'_> {
     }
 
     fn locks(&mut self) -> Result<(), Failure> {
-        let kinds = [Kind::Lock, Kind::Robust, Kind::Plain];
+        let kinds = [GuardKind::Lock, GuardKind::Robust, GuardKind::Plain];
         let length = self.options.window;
         let rounds = rounds(&kinds, self.options.repeat, |&kind| {
             handover::window(kind, 4, Duration::ZERO, false, length)
@@ -162,9 +146,9 @@ impl Plan<'_> {
         // Longer windows, and fewer: the longest wait may be as long as a window.
         let (length, repeat) = (self.options.window * 4, self.options.repeat.div_ceil(5));
         for inside in INSIDE {
-            let mut kinds = vec![Kind::Lock, Kind::Tickets, Kind::Robust];
+            let mut kinds = vec![GuardKind::Lock, GuardKind::Tickets, GuardKind::Robust];
             if inside == USUAL {
-                kinds.extend([Kind::Semaphore, Kind::RwLock, Kind::Key]);
+                kinds.extend([GuardKind::Semaphore, GuardKind::RwLock, GuardKind::Key]);
             }
             let rounds = rounds(&kinds, repeat, |&kind| {
                 handover::window(kind, 8, inside, true, length)

@@ -4,14 +4,12 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
-use serde::{Deserialize, Serialize};
-use shoal::{End, Error, Pipe, Queue, Timeout};
+use shoal::{Error, Pipe, Queue, Timeout};
 
-use super::Failure;
-use super::bare::{Bare, Bell};
+use super::failure::Failure;
 
 /// Puts messages, or takes them.
 pub(super) trait Wire {
@@ -41,67 +39,6 @@ pub(super) trait Wire {
         let message = buf.len() / lens.len();
         Ok(usize::from(self.get(&mut buf[..message])?))
     }
-}
-
-/// How a worker finds its end: descriptors are inherited, names are opened.
-#[derive(Serialize, Deserialize)]
-pub(super) enum Link {
-    Queue(String),
-    /// An end of our pipe of two ways.
-    Pipe {
-        name: String,
-        first: bool,
-    },
-    /// A pipe or a socket; `whole` if messages arrive in one piece.
-    Stream {
-        fd: RawFd,
-        whole: bool,
-    },
-    Mq(RawFd),
-    Bare {
-        fd: RawFd,
-        size: usize,
-        bell: Bell,
-    },
-}
-
-impl Link {
-    /// What has to be inherited.
-    pub(super) fn fds(&self) -> Vec<RawFd> {
-        match self {
-            Link::Queue(_) | Link::Pipe { .. } => Vec::new(),
-            Link::Stream { fd, .. } | Link::Mq(fd) | Link::Bare { fd, .. } => vec![*fd],
-        }
-    }
-
-    pub(super) fn open(&self) -> Result<Box<dyn Wire>, Failure> {
-        // SAFETY: inherited for this worker's use alone, and opened once.
-        let own = |fd| unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(match self {
-            Link::Queue(name) => Box::new(Queue::open(name)?),
-            Link::Pipe { name, first } => Box::new(open_pipe(name, *first)?),
-            &Link::Stream { fd, whole } => Box::new(Stream {
-                file: own(fd).into(),
-                whole,
-            }),
-            &Link::Mq(fd) => Box::new(Mq(own(fd))),
-            Link::Bare { fd, size, bell } => Box::new(Bare::open(&own(*fd), *size, bell)?),
-        })
-    }
-
-    /// The way there and the way back of one worker, which of a pipe are one end.
-    pub(super) fn open_both(there: &Self, back: &Self) -> Result<[Box<dyn Wire>; 2], Failure> {
-        if let Link::Pipe { name, first } = there {
-            let pipe = open_pipe(name, *first)?;
-            return Ok([Box::new(Rc::clone(&pipe)), Box::new(pipe)]);
-        }
-        Ok([there.open()?, back.open()?])
-    }
-}
-
-fn open_pipe(name: &str, first: bool) -> Result<Rc<Pipe>, Failure> {
-    let end = if first { End::First } else { End::Second };
-    Ok(Rc::new(Pipe::open(name, end)?))
 }
 
 impl Wire for Queue {
@@ -174,9 +111,10 @@ impl Wire for Rc<Pipe> {
     }
 }
 
-struct Stream {
-    file: File,
-    whole: bool,
+/// A pipe or a socket; `whole` if messages arrive in one piece.
+pub(super) struct Stream {
+    pub(super) file: File,
+    pub(super) whole: bool,
 }
 
 impl Wire for Stream {
@@ -199,7 +137,8 @@ impl Wire for Stream {
     }
 }
 
-struct Mq(OwnedFd);
+/// A POSIX message queue.
+pub(super) struct Mq(pub(super) OwnedFd);
 
 impl Wire for Mq {
     fn put(&mut self, message: &[u8]) -> Result<(), Failure> {

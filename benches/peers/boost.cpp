@@ -1,6 +1,6 @@
 // Boost.Interprocess message_queue: one mutex, two conditions, slots of one size.
 //
-// The queue is named, and whoever comes first makes it; the harness removes its name.
+// The queue is named, and the first process makes it; the harness removes its name.
 #include <boost/interprocess/ipc/message_queue.hpp>
 
 #include "worker.hpp"

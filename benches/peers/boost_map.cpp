@@ -3,8 +3,8 @@
 // The harness starts `PROGRAM ROLE STAGE WORKER WORKERS KEYS NAME`. ROLE is `fill`, which makes
 // the segment and ends, or what ../harness/entries.rs calls an operation. Keys and values are of
 // any length, as ours are. `set` makes the new value in a place of its own and swaps it in, as ours
-// does; `overwrite` finds a key that it knows to be there and writes over the old value: whoever is
-// killed there leaves it torn. In both it leaves the mutex locked for good.
+// does; `overwrite` finds a key that it knows to be there and writes over the old value: a process that
+// is killed there leaves it torn. In both it leaves the mutex locked for good.
 #include <boost/container_hash/hash.hpp>
 #include <boost/interprocess/allocators/allocator.hpp>
 #include <boost/interprocess/containers/string.hpp>

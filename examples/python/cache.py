@@ -2,7 +2,7 @@
 
     python cache.py
 
-Four workers want the squares of the same numbers. Whoever finds one missing works it out, under
+Four workers want the squares of the same numbers. The first to find one missing works it out, under
 that key's lock, so that nobody works out the same one twice; the others take it from the map.
 """
 

@@ -1,6 +1,9 @@
 //! The command line as a script uses it: what it prints, and the exit code it can trust.
 #![cfg(feature = "cli")]
 
+#[path = "../common/mod.rs"]
+mod common;
+
 mod bench;
 mod devices;
 mod objects;
@@ -8,9 +11,7 @@ mod run;
 
 use std::io::Read;
 use std::process::{Command, Stdio};
-use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 /// What a run of `shoal` gave.
 struct Done {
@@ -65,14 +66,7 @@ fn shoal(args: &[&str]) -> Done {
 }
 
 fn finish(command: &mut Command) -> Done {
-    static WATCHDOG: Once = Once::new();
-    WATCHDOG.call_once(|| {
-        std::thread::spawn(|| {
-            std::thread::sleep(Duration::from_secs(180));
-            eprintln!("a test hangs");
-            std::process::abort();
-        });
-    });
+    common::watchdog();
     let done = command.output().unwrap();
     Done {
         code: done.status.code(),

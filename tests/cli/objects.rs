@@ -1,12 +1,13 @@
 //! `ls`, `stat`, `rm` and `gc`.
 
 use std::fs;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
 use shoal::{Map, Options, Queue, Timeout};
 
+use crate::common::only;
 use crate::{Done, command, finish, shoal, unique};
 
 /// The object called `name` in what `ls --json` printed.
@@ -38,11 +39,7 @@ impl Holder {
     }
 
     fn with(name: &str, environment: &[(&str, &str)]) -> Self {
-        let mut hold = Command::new(std::env::current_exe().unwrap());
-        hold.args([
-            "--exact",
-            "objects::a_child_holds_a_queue_until_it_is_killed",
-        ]);
+        let mut hold = only(a_child_holds_a_queue_until_it_is_killed);
         hold.envs(environment.iter().copied());
         let it = Self(hold.env(HOLD, name).stdout(Stdio::null()).spawn().unwrap());
         let attached = || {
@@ -79,7 +76,7 @@ fn a_child_holds_a_queue_until_it_is_killed() {
         drop(Map::with_options(Some(&name), &persistent).unwrap());
     }
     let _held = Queue::create(&name).unwrap();
-    // A watchdog: nobody holds a queue for ever.
+    // A watchdog: no queue is held for ever.
     std::thread::sleep(Duration::from_secs(180));
 }
 
@@ -121,7 +118,7 @@ impl Drop for Directory {
 }
 
 #[test]
-fn ls_tells_kind_state_memory_and_who_is_attached() {
+fn ls_tells_kind_state_memory_and_participants() {
     let (queue, map) = (unique("queue"), unique("map"));
     let queue = Queue::create(&queue).unwrap();
     let map = Map::with_options(Some(&map), &Options::create().persistent()).unwrap();
@@ -272,7 +269,7 @@ fn a_name_that_is_missing_is_3_and_one_that_cannot_be_is_2() {
 }
 
 #[test]
-fn rm_removes_names_and_leaves_the_object_to_those_who_have_it() {
+fn rm_removes_names_and_leaves_the_object_to_its_participants() {
     let (one, two) = (unique("rm"), unique("rm"));
     let queue = Queue::create(&one).unwrap();
     let other = Queue::create(&two).unwrap();

@@ -1,5 +1,4 @@
-//! Processes that are killed at random while the others have to go on, and what they tell each
-//! other meanwhile.
+//! Processes that are killed at random while the others have to go on, and the words that they share.
 
 use std::ops::Index;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -43,6 +42,11 @@ impl Index<usize> for Words {
     }
 }
 
+/// A test that kills at random for a while goes on until more processes than this were killed and more
+/// than this was done, however little of the machine it gets.
+pub(crate) const LEAST_KILLS: u64 = 10;
+pub(crate) const LEAST_DONE: u64 = 100;
+
 pub(crate) fn wait_until(happened: impl Fn() -> bool) {
     while !happened() {
         thread::yield_now();
@@ -56,22 +60,25 @@ pub(crate) trait Company {
     fn new() -> Self;
 
     /// What one of them does until it is killed.
-    fn work(&self, who: usize, random: Random);
+    fn work(&self, worker: usize, random: Random);
 
     /// Returns when all but the `dead` have gone on, and others may take the places of those.
     fn go_on_without(&self, dead: &[usize]);
 
-    /// Checks the numbers after so many deaths, and says how much was done.
-    fn done(&self, kills: u64) -> u64;
+    /// How much they have done so far.
+    fn done(&self) -> u64;
+
+    /// Checks the numbers after so many deaths.
+    fn check(&self, _kills: u64) {}
 }
 
 /// Kills one or two at a time for a while. Says how many that were, and how much was done.
 pub(crate) fn kill_for<C: Company>(length: Duration) -> (u64, u64) {
     let (company, mut random) = (C::new(), Random(0x5eed));
-    let start = |who: usize, seed: u64| Some(fork(|| company.work(who, Random(seed | 1))));
+    let start = |worker: usize, seed: u64| Some(fork(|| company.work(worker, Random(seed | 1))));
     let mut children: Vec<Option<Child>> = (0..C::SIZE).map(|it| start(it, it as u64)).collect();
     let (began, mut kills) = (Instant::now(), 0);
-    while began.elapsed() < length {
+    while began.elapsed() < length || kills <= LEAST_KILLS || company.done() <= LEAST_DONE {
         let first = random.below(C::SIZE as u64) as usize;
         let second = (first + 1 + random.below(C::SIZE as u64 - 1) as usize) % C::SIZE;
         let dead = &[first, second][..1 + random.below(2) as usize];
@@ -86,5 +93,6 @@ pub(crate) fn kill_for<C: Company>(length: Duration) -> (u64, u64) {
         }
     }
     children.into_iter().flatten().for_each(Child::kill);
-    (kills, company.done(kills))
+    company.check(kills);
+    (kills, company.done())
 }

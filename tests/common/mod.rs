@@ -1,25 +1,29 @@
 //! What tests with several processes share: unique names, children, a watchdog.
 #![allow(
     dead_code,
+    unused_imports,
     reason = "every test binary uses some of it, and none uses all"
 )]
 
 pub(crate) mod company;
+pub(crate) mod corruption;
 #[cfg(feature = "crash-points")]
-pub(crate) mod doom;
+pub(crate) mod crash;
 pub(crate) mod group;
 pub(crate) mod ready;
 pub(crate) mod shm;
-pub(crate) mod wounds;
+pub(crate) mod turn;
 
 use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
 
 use shoal::{Options, Queue, Timeout};
+
+use turn::{HANGS_SECONDS, children};
+pub(crate) use turn::{alone, beside_others, only, own_process, watchdog};
 
 pub(crate) const NOWAIT: Timeout = Timeout::Val(Duration::ZERO);
 pub(crate) const FOREVER: Timeout = Timeout::Infinite;
@@ -34,49 +38,7 @@ pub(crate) fn soak_length() -> Duration {
     Duration::from_secs(seconds.map_or(60, |it| it.parse().expect("seconds")))
 }
 
-/// A turn of its own for a test that forks, and a watchdog over it.
-///
-/// A forked child joins every object its parent has open, and so would keep those of the
-/// tests beside it alive.
-pub(crate) fn alone() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    watchdog();
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The children that are running, for the watchdog.
-static CHILDREN: Mutex<Vec<libc::pid_t>> = Mutex::new(Vec::new());
-
-fn children() -> MutexGuard<'static, Vec<libc::pid_t>> {
-    CHILDREN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A test takes seconds; this long it hangs, on a busy machine as well.
-const HANGS_SECONDS: u32 = 240;
-
-/// Ends a test program in which no further test begins, and its children with it.
-pub(crate) fn watchdog() {
-    static ONCE: Once = Once::new();
-    static BEGUN: AtomicU32 = AtomicU32::new(0);
-    BEGUN.fetch_add(1, Ordering::Relaxed);
-    ONCE.call_once(|| {
-        std::thread::spawn(|| {
-            let mut begun = 0;
-            while begun != BEGUN.load(Ordering::Relaxed) {
-                begun = BEGUN.load(Ordering::Relaxed);
-                std::thread::sleep(Duration::from_secs(HANGS_SECONDS.into()));
-            }
-            eprintln!("the watchdog ends a test that hangs");
-            for &pid in children().iter() {
-                // SAFETY: our own child, not yet waited for.
-                unsafe { libc::kill(pid, libc::SIGKILL) };
-            }
-            std::process::abort();
-        });
-    });
-}
-
-/// A name nobody else uses. When it goes, nothing of that name may be left.
+/// A name that no other test uses. When it goes, nothing of that name may be left.
 pub(crate) struct Name(String);
 
 impl Name {
@@ -142,10 +104,10 @@ fn fork_until(work: impl FnOnce(), end: impl FnOnce()) -> Child {
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0, "fork");
     if pid == 0 {
-        // The child's own children are its own business.
+        // The child's own children are for the child to wait for.
         children.clear();
         drop(children);
-        // SAFETY: a watchdog for the child, and a death that needs nobody's lock.
+        // SAFETY: a watchdog for the child, and a death that needs no lock.
         unsafe { libc::alarm(HANGS_SECONDS) };
         if catch_unwind(AssertUnwindSafe(work)).is_ok() {
             end();

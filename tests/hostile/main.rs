@@ -1,8 +1,8 @@
 //! A fuzzer of segment bytes: whatever stands in an object's file, every call answers.
 //!
-//! A *case* is one object, some [wounds](common::wounds), and a number from which all that is done
+//! A *case* is one object, some [corruptions](common::corruption), and a number from which all that is done
 //! with the object follows. Each runs in a process of its own: one that crashes, panics or hangs
-//! has failed, and is then made smaller, wound by wound, until nothing more can be left out. What
+//! has failed, and is then made smaller, corruption by corruption, until nothing more can be left out. What
 //! is left is printed as one line; `corpus.txt` holds such lines, and they are tried first.
 //!
 //! The tests here try some cases, the same ones each time. To look for new ones, and to try one:
@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use common::wounds::{Body, Wound, number, some_wound};
+use common::corruption::{Body, Corruption, number, some_corruption};
 use common::{Name, Random, fork, soak_length, watchdog};
 use proptest::prelude::*;
 use proptest::test_runner::{TestCaseError, TestError, TestRng, TestRunner};
@@ -38,13 +38,15 @@ const HANGS_SECONDS: u32 = 60;
 struct Case {
     kind: Kind,
     seed: u64,
-    wounds: Vec<Wound>,
+    corruptions: Vec<Corruption>,
 }
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.kind, self.seed)?;
-        self.wounds.iter().try_for_each(|it| write!(f, " {it}"))
+        self.corruptions
+            .iter()
+            .try_for_each(|it| write!(f, " {it}"))
     }
 }
 
@@ -65,27 +67,27 @@ impl FromStr for Case {
         Ok(Self {
             kind: kind.ok_or("no such kind of object")?,
             seed: number(seed)?,
-            wounds: words.map(str::parse).collect::<Result<_, _>>()?,
+            corruptions: words.map(str::parse).collect::<Result<_, _>>()?,
         })
     }
 }
 
 /// What a case does in its process.
-struct Wounding<'a> {
+struct Corrupting<'a> {
     case: &'a Case,
     name: &'a Name,
 }
 
-impl Visitor for Wounding<'_> {
+impl Visitor for Corrupting<'_> {
     fn visit<V: Victim>(&self) {
         let mut random = Random(self.case.seed | 1);
         let victim = V::make(self.name, &mut random);
         let mut body = Body::open(&self.name.path(), V::anatomy());
         // Some at a time: what is done in between spreads them.
-        for wounds in self.case.wounds.chunks(4) {
+        for corruptions in self.case.corruptions.chunks(4) {
             body.look();
-            for wound in wounds {
-                body.apply(wound);
+            for corruption in corruptions {
+                body.apply(corruption);
             }
             victim.use_everything(&mut random);
         }
@@ -98,12 +100,12 @@ impl Visitor for Wounding<'_> {
     }
 }
 
-/// The same while the object is in use: a thread writes the wounds over and over, and heals.
-struct Writing<'a>(Wounding<'a>);
+/// The same while the object is in use: a thread writes the corruptions over and over, and heals.
+struct Writing<'a>(Corrupting<'a>);
 
 impl Visitor for Writing<'_> {
     fn visit<V: Victim>(&self) {
-        let Wounding { case, name } = &self.0;
+        let Corrupting { case, name } = &self.0;
         let mut random = Random(case.seed | 1);
         let victim = V::make(name, &mut random);
         let body = Body::open(&name.path(), V::anatomy());
@@ -113,11 +115,11 @@ impl Visitor for Writing<'_> {
             scope.spawn(|| {
                 let mut random = Random(case.seed | 1);
                 while !over.load(Ordering::Relaxed) {
-                    for wound in &case.wounds {
+                    for corruption in &case.corruptions {
                         // A lock whose owner does not exist is inherited, and repaired what it
                         // guards: most of the time would go into that.
-                        if !body.hits_a_lock(wound) || random.below(500) == 0 {
-                            body.apply(wound);
+                        if !body.hits_a_lock(corruption) || random.below(500) == 0 {
+                            body.apply(corruption);
                         }
                     }
                     heal();
@@ -168,7 +170,7 @@ fn try_case(case: &Case) -> Result<(), String> {
     let name = Name::new("hostile");
     survives(&name, || {
         let name = &name;
-        visit(case.kind, &Wounding { case, name });
+        visit(case.kind, &Corrupting { case, name });
     })
 }
 
@@ -176,18 +178,18 @@ fn try_case_while_used(case: &Case) -> Result<(), String> {
     let name = Name::new("written-over");
     survives(&name, || {
         let name = &name;
-        visit(case.kind, &Writing(Wounding { case, name }));
+        visit(case.kind, &Writing(Corrupting { case, name }));
     })
 }
 
-/// Cases of one kind. A smaller one has fewer wounds, and is else the same.
+/// Cases of one kind. A smaller one has fewer corruptions, and is else the same.
 fn cases(kind: Kind, most: usize) -> impl Strategy<Value = Case> {
-    let wound = any::<u64>().prop_map(|seed| some_wound(&mut Random(seed | 1)));
-    let wounds = prop::collection::vec(wound.no_shrink(), 1..most);
-    (any::<u32>().no_shrink(), wounds).prop_map(move |(seed, wounds)| Case {
+    let corruption = any::<u64>().prop_map(|seed| some_corruption(&mut Random(seed | 1)));
+    let corruptions = prop::collection::vec(corruption.no_shrink(), 1..most);
+    (any::<u32>().no_shrink(), corruptions).prop_map(move |(seed, corruptions)| Case {
         kind,
         seed: seed.into(),
-        wounds,
+        corruptions,
     })
 }
 
@@ -217,7 +219,7 @@ fn try_cases(
 }
 
 /// Tries so many cases of each kind, the same ones each time.
-fn wounded(kinds: &[Kind], count: u32) {
+fn corrupted(kinds: &[Kind], count: u32) {
     for &kind in kinds {
         let rng = TestRng::deterministic_rng(Default::default());
         try_cases(count, &cases(kind, 24), Some(rng), try_case);
@@ -244,28 +246,28 @@ fn what_once_crashed_or_hung_answers() {
 }
 
 #[test]
-fn a_wounded_queue_answers() {
-    wounded(&[Kind::Queue], 150);
+fn a_corrupted_queue_answers() {
+    corrupted(&[Kind::Queue], 150);
 }
 
 #[test]
-fn a_wounded_pipe_answers() {
-    wounded(&[Kind::Pipe], 80);
+fn a_corrupted_pipe_answers() {
+    corrupted(&[Kind::Pipe], 80);
 }
 
 #[test]
-fn a_wounded_map_answers() {
-    wounded(&[Kind::Map], 80);
+fn a_corrupted_map_answers() {
+    corrupted(&[Kind::Map], 80);
 }
 
 #[test]
-fn a_wounded_list_answers() {
-    wounded(&[Kind::List], 120);
+fn a_corrupted_list_answers() {
+    corrupted(&[Kind::List], 120);
 }
 
 #[test]
-fn wounded_locks_and_their_relatives_answer() {
-    wounded(&KINDS[4..], 60);
+fn corrupted_locks_and_their_relatives_answer() {
+    corrupted(&KINDS[4..], 60);
 }
 
 #[test]
@@ -274,12 +276,12 @@ fn every_word_of_a_head_may_be_anything() {
     for (kind, words) in [(Kind::List, 144), (Kind::Queue, 232), (Kind::Barrier, 20)] {
         for at in 0..words {
             let anything = [1, 9 << 32 | 1, u64::MAX];
-            let put = |word| Wound::Put(common::wounds::Place::Head(at), word);
-            for wound in anything.map(put) {
+            let put = |word| Corruption::Put(common::corruption::Place::Head(at), word);
+            for corruption in anything.map(put) {
                 let case = Case {
                     kind,
                     seed: u64::from(at),
-                    wounds: vec![wound],
+                    corruptions: vec![corruption],
                 };
                 if let Err(why) = try_case(&case) {
                     panic!("{why}; for tests/hostile/corpus.txt:\n{case}");
@@ -291,12 +293,12 @@ fn every_word_of_a_head_may_be_anything() {
 
 #[test]
 #[ignore = "runs for a minute, or as long as SHOAL_SOAK_SECONDS says"]
-fn new_wounds_are_answered() {
+fn new_corruptions_are_answered() {
     let began = Instant::now();
     let mut tried = 0;
     while began.elapsed() < soak_length() {
         for kind in KINDS {
-            // Few wounds pass more checks, many meet each other.
+            // Few corruptions pass more checks, many meet each other.
             for (count, most) in [(20, 3), (20, 12), (5, 60)] {
                 try_cases(count, &cases(kind, most), None, try_case);
                 tried += count;

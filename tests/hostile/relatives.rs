@@ -1,10 +1,10 @@
-//! Arrays, locks and their relatives, to be wounded.
+//! Arrays, locks and their relatives, to be corrupted.
 
 use std::hint::black_box;
 
 use shoal::{Array, Barrier, Condition, Event, Lock, Options, Result, RwLock, Semaphore};
 
-use crate::common::wounds::Anatomy;
+use crate::common::corruption::Anatomy;
 use crate::common::{NOWAIT, Random, millis};
 use crate::victims::Victim;
 

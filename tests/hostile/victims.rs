@@ -1,4 +1,4 @@
-//! The objects that are wounded: how each is made, what lies where in it, and all that can be
+//! The objects that are corrupted: how each is made, what lies where in it, and all that can be
 //! done with it.
 //!
 //! Nothing here waits for long, and every answer is accepted: what matters is that there is one.
@@ -11,11 +11,11 @@ use shoal::{
     Semaphore,
 };
 
-use crate::common::wounds::Anatomy;
+use crate::common::corruption::Anatomy;
 use crate::common::{NOWAIT, Random, millis};
 use crate::relatives::Waiters;
 
-/// An object that wounds are tried on.
+/// An object that corruptions are tried on.
 pub(crate) trait Victim: Sized + Sync {
     /// A new object with something in it.
     fn make(name: &str, random: &mut Random) -> Self;
@@ -48,7 +48,7 @@ pub(crate) fn visit(kind: Kind, visitor: &impl Visitor) {
         Kind::Condition => visitor.visit::<Waiters>(),
         Kind::Barrier => visitor.visit::<Barrier>(),
         Kind::RwLock => visitor.visit::<RwLock>(),
-        other => panic!("nobody wounds a {other}"),
+        other => panic!("nobody corruptions a {other}"),
     }
 }
 
@@ -70,8 +70,8 @@ pub(crate) const KINDS: [Kind; 11] = [
 const LARGEST: u64 = 1 << 14;
 /// Where a ring begins in a queue's data.
 const RING: u64 = 4096;
-/// Blocks of the shelf behind such a ring.
-const SHELF_BLOCKS: u64 = (LARGEST + (192 << 10)) / 1024 + 4;
+/// Blocks of the message store behind such a ring.
+const STORE_BLOCKS: u64 = (LARGEST + (192 << 10)) / 1024 + 4;
 
 fn ring_options() -> Options {
     Options::create().capacity(4096).max_capacity(LARGEST)
@@ -96,21 +96,21 @@ fn queue_anatomy() -> Anatomy {
             // Capacities: twice as many bytes.
             vec![(0, 4096), (16, 4096)],
             vec![(0, LARGEST), (8, LARGEST)],
-            // What lies on the shelf.
+            // What lies in the message store.
             vec![(1152 + 672, 1), (1152 + 680, 1)],
         ],
-        block_maps: vec![(RING + LARGEST, Some(RING + LARGEST + shelf_map()))],
+        block_maps: vec![(RING + LARGEST, Some(RING + LARGEST + store_map()))],
     }
 }
 
-/// Bytes of the block map of such a shelf.
-fn shelf_map() -> u64 {
-    (SHELF_BLOCKS * 24).next_multiple_of(4096)
+/// Bytes of the block map of such a message store.
+fn store_map() -> u64 {
+    (STORE_BLOCKS * 24).next_multiple_of(4096)
 }
 
 /// Bytes of one of the queues of a pipe.
 fn way_size() -> u64 {
-    (RING + LARGEST + shelf_map() + SHELF_BLOCKS * 1024).next_multiple_of(4096)
+    (RING + LARGEST + store_map() + STORE_BLOCKS * 1024).next_multiple_of(4096)
 }
 
 impl Victim for Queue {
@@ -120,7 +120,7 @@ impl Victim for Queue {
         let queue = Queue::with_options(Some(name), &options).unwrap();
         queue.put_many(&[[1; 500]; 5], NOWAIT).unwrap();
         for _ in 0..random.below(4) {
-            // On the shelf: written, leased, given back, too late.
+            // In the message store: written, leased, given back, too late.
             std::mem::forget(queue.reserve(300, NOWAIT).unwrap());
             std::mem::forget(queue.lease(NOWAIT).unwrap());
             queue.put(&[2; 48], NOWAIT).unwrap();
@@ -233,7 +233,7 @@ impl Victim for Ends {
     }
 }
 
-/// Keys of a map that is wounded.
+/// Keys of a map that is corrupted.
 const KEYS: u64 = 50;
 
 impl Victim for Map {
@@ -364,7 +364,7 @@ impl Victim for List {
                 6 => drop(self.swap(at, at / 2)),
                 7 => drop(self.remove(at..at + 3)),
                 8 => drop(self.reverse()),
-                // Bytes that somebody writes over meanwhile have no order.
+                // Bytes that are overwritten meanwhile have no order.
                 _ => drop(self.sort_by(|a, b| a.cmp(b))),
             }
         }
@@ -378,7 +378,7 @@ impl Victim for List {
     }
 }
 
-/// Whether the answer to somebody who opens a wounded object is one of those that are promised.
+/// Whether the answer to a process that opens a corrupted object is one of those that are promised.
 pub(crate) fn is_refusal(err: &Error) -> bool {
     matches!(
         err,

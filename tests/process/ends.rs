@@ -91,7 +91,7 @@ fn a_signal_handler_interrupts_a_join() {
 }
 
 #[test]
-fn signals_reach_the_child_and_nobody_after_it() {
+fn signals_reach_the_child_and_no_process_after_it() {
     let _alone = alone();
     let child = sh("trap 'exit 9' TERM; echo ready; while :; do sleep 0.01; done")
         .stdout(Stdio::Pipe)
@@ -188,7 +188,7 @@ fn a_dropped_child_runs_on_and_leaves_no_zombie() {
     assert_eq!(reader.read(&mut [0; 8]).unwrap(), 0);
 }
 
-/// Whether the kernel keeps the exit of a process for those who have its descriptor: since
+/// Whether the kernel keeps the exit of a process for those that have its descriptor: since
 /// Linux 6.15.
 fn exits_are_kept() -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();

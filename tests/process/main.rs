@@ -1,5 +1,8 @@
 //! Promises about children: how they start, how they end, and how a fork differs.
 
+#[path = "../common/mod.rs"]
+mod common;
+
 mod ends;
 mod forks;
 mod meanwhile;
@@ -10,26 +13,17 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
+use std::sync::RwLockWriteGuard;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
 
 use shoal::{Error, Exit, ExitKind, ForkOptions, Process, Queue, Spawn, Stdio, Timeout, fork};
 
 /// One test at a time, so that each can assert that it leaves no child behind.
-struct Alone(#[allow(dead_code)] MutexGuard<'static, ()>);
+struct Alone(#[allow(dead_code)] RwLockWriteGuard<'static, ()>);
 
 fn alone() -> Alone {
-    static ONE: Mutex<()> = Mutex::new(());
-    static WATCHDOG: Once = Once::new();
-    WATCHDOG.call_once(|| {
-        std::thread::spawn(|| {
-            std::thread::sleep(Duration::from_secs(300));
-            eprintln!("a test hangs");
-            std::process::abort();
-        });
-    });
-    Alone(ONE.lock().unwrap_or_else(PoisonError::into_inner))
+    Alone(common::alone())
 }
 
 impl Drop for Alone {
@@ -98,7 +92,7 @@ fn forked(options: &ForkOptions, entry: impl FnOnce() -> i32) -> Process {
 
 fn pipe() -> (File, File) {
     let mut ends = [0; 2];
-    // SAFETY: room for two descriptors, which nobody else owns.
+    // SAFETY: room for two descriptors, which have no other owner.
     unsafe {
         assert_eq!(libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC), 0);
         (File::from_raw_fd(ends[0]), File::from_raw_fd(ends[1]))

@@ -50,7 +50,7 @@ impl Drop for Forker {
     fn drop(&mut self) {
         self.done.store(true, Ordering::Relaxed);
         for pid in self.thread.take().unwrap().join().unwrap() {
-            // SAFETY: our children, which nobody has collected.
+            // SAFETY: our children, not yet waited for.
             unsafe {
                 libc::kill(pid, libc::SIGKILL);
                 libc::waitpid(pid, std::ptr::null_mut(), 0);

@@ -182,7 +182,7 @@ fn standard_streams_go_where_they_are_sent() {
 
 /// A descriptor at this very number that an exec would keep.
 fn leaky(number: RawFd, of: RawFd) -> OwnedFd {
-    // SAFETY: the number is free in this test, so nobody owns it.
+    // SAFETY: the number is free in this test, so it has no owner.
     unsafe {
         assert_eq!(libc::fcntl(number, libc::F_GETFD), -1, "{number} is in use");
         assert_eq!(libc::dup2(of, number), number);

@@ -65,7 +65,7 @@ pub(crate) const EXAMPLES: &[Example] = &[
         expected: &["80 squares were wanted, 20 were worked out"],
     },
     Example {
-        what: "counters that several add to, one of whom is killed",
+        what: "counters that several processes add to, one of which is killed",
         program: "counters.py",
         args: "",
         expected: &["bea was killed, and no addition is missing"],

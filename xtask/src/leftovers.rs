@@ -14,7 +14,7 @@ impl Leftovers {
         Self(objects())
     }
 
-    /// Fails if there are objects that were not there before and that nobody uses.
+    /// Fails if there are objects that were not there before and that no process uses.
     ///
     /// Tests kill processes: the files that say that those lived are collected first, as the next
     /// program that creates an object would do.
@@ -27,7 +27,7 @@ impl Leftovers {
         // What was killed last may take a moment to be gone.
         for _ in 0..20 {
             left = objects().difference(&self.0).cloned().collect();
-            // Somebody else may be at work on this machine.
+            // Other programs may use the library on this machine.
             left.retain(|file| !in_use(file));
             if left.is_empty() {
                 return Ok(());

@@ -29,7 +29,7 @@ const USAGE: &str = "usage: cargo xtask <task>
   cpython-tests [--python NAME] [METHOD] [--only WORD]
                      the standard library's tests of multiprocessing, on Shoal's
   dist               build the Python wheel, and try it with every Python that is found
-  bench [ARGS]       measure, beside other queues and the machine's floor
+  bench [ARGS]       measure, beside other queues and the machine's baseline
   bench --python     measure what Python programs use
   bench --python --busy 0,1,2,4
                      the same beside so many programs that compute

@@ -23,6 +23,9 @@ const FORGED_SECONDS: &str = "120";
 const INTERPRETED: &str = "heap:: list:: map:: queue:: device:: \
     --skip map::many --skip map::readers --skip map::tests::hostile";
 
+/// The tests of queues that a slow machine can run.
+const QUEUES: &str = "--test queue -- basics::";
+
 /// What is left out for 64-bit Arm: qemu cannot reserve the address space of an object with the default
 /// bound (the contents of maps are tried on a heap buffer); and what takes minutes there.
 const NOT_EMULATED: [&str; 10] = [
@@ -84,12 +87,14 @@ fn address_sanitizer() -> Result<(), String> {
     if !works(&mut nightly("--version")) {
         return skip("rustup toolchain install nightly");
     }
-    let mut tests = nightly(&format!("test --target {X86} --no-fail-fast"));
-    tests.args(["--lib", "--test", "hostile", "--test", "queue"]);
-    tests.env("RUSTFLAGS", "-Zsanitizer=address");
-    // A test that forgets a handle on purpose leaks it.
-    tests.env("ASAN_OPTIONS", "detect_leaks=0");
-    step::run_for_long(in_folder(&mut tests, "address"))
+    for what in ["--lib --test hostile", QUEUES] {
+        let mut tests = nightly(&format!("test --target {X86} --no-fail-fast {what}"));
+        tests.env("RUSTFLAGS", "-Zsanitizer=address");
+        // A test that forgets a handle on purpose leaks it.
+        tests.env("ASAN_OPTIONS", "detect_leaks=0");
+        step::run_for_long(in_folder(&mut tests, "address"))?;
+    }
+    Ok(())
 }
 
 fn thread_sanitizer() -> Result<(), String> {
@@ -97,12 +102,16 @@ fn thread_sanitizer() -> Result<(), String> {
         return skip("rustup toolchain install nightly --component rust-src");
     }
     // The standard library has to be instrumented too, or its locks are not seen.
-    let mut tests = nightly(&format!("test -Zbuild-std --target {X86} --no-fail-fast"));
-    tests.args(["--lib", "--test", "queue"]);
-    // It waits for a speed that is not to be had.
-    tests.args(["--", "--skip", "the_ring_of_a_stream"]);
-    tests.env("RUSTFLAGS", "-Zsanitizer=thread");
-    step::run_for_long(in_folder(&mut tests, "thread"))
+    for what in ["--lib --", QUEUES] {
+        let mut tests = nightly(&format!(
+            "test -Zbuild-std --target {X86} --no-fail-fast {what}"
+        ));
+        // It waits for a speed that is not to be had.
+        tests.args(["--skip", "the_ring_of_a_stream"]);
+        tests.env("RUSTFLAGS", "-Zsanitizer=thread");
+        step::run_for_long(in_folder(&mut tests, "thread"))?;
+    }
+    Ok(())
 }
 
 fn arm() -> Result<(), String> {
@@ -114,14 +123,16 @@ fn arm() -> Result<(), String> {
     if !works(&mut compiler) || !works(&mut emulator) {
         return skip("apt install gcc-aarch64-linux-gnu qemu-user");
     }
-    let mut tests = cargo(&format!("test --target {ARM} --no-fail-fast"));
-    tests.args(["--lib", "--test", "queue", "--test", "lock", "--"]);
-    tests.args(NOT_EMULATED.iter().flat_map(|name| ["--skip", *name]));
-    let variable = "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU";
-    tests.env(format!("{variable}_LINKER"), "aarch64-linux-gnu-gcc");
-    let runner = format!("qemu-aarch64 -L {ARM_LIBRARIES}");
-    tests.env(format!("{variable}_RUNNER"), runner);
-    step::run_for_long(in_folder(&mut tests, "arm"))
+    for what in ["--lib --", QUEUES, "--test locks -- lock::"] {
+        let mut tests = cargo(&format!("test --target {ARM} --no-fail-fast {what}"));
+        tests.args(NOT_EMULATED.iter().flat_map(|name| ["--skip", *name]));
+        let variable = "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU";
+        tests.env(format!("{variable}_LINKER"), "aarch64-linux-gnu-gcc");
+        let runner = format!("qemu-aarch64 -L {ARM_LIBRARIES}");
+        tests.env(format!("{variable}_RUNNER"), runner);
+        step::run_for_long(in_folder(&mut tests, "arm"))?;
+    }
+    Ok(())
 }
 
 fn refused() -> Result<(), String> {

@@ -134,9 +134,9 @@ fn family(ancestor: u32) -> BTreeSet<u32> {
     let mut found = BTreeSet::from([ancestor]);
     loop {
         let known = found.len();
-        let born = parents.iter().filter(|(_, parent)| found.contains(parent));
-        let born: Vec<u32> = born.map(|(pid, _)| *pid).collect();
-        found.extend(born);
+        let started = parents.iter().filter(|(_, parent)| found.contains(parent));
+        let started: Vec<u32> = started.map(|(pid, _)| *pid).collect();
+        found.extend(started);
         if found.len() == known {
             return found;
         }

@@ -72,14 +72,14 @@ impl Bench {
             _ => (0.4, 3),
         };
         let seconds = self.seconds.unwrap_or(seconds);
-        let crowds = self.topologies.is_none() && !self.quick;
+        let many = self.topologies.is_none() && !self.quick;
         let options = harness::Options {
             window: Duration::from_secs_f64(seconds),
             repeat: self.repeat.unwrap_or(repeat),
             sizes: self.sizes,
             topologies: self.topologies.unwrap_or(harness::TOPOLOGIES.to_vec()),
-            crowds: if crowds {
-                harness::CROWDS.to_vec()
+            oversubscribed: if many {
+                harness::OVERSUBSCRIBED.to_vec()
             } else {
                 Vec::new()
             },

@@ -158,9 +158,7 @@ class PipeLease(_Loan):
 
     def get(self) -> Any:
         """The object that was put or sent. Only unpickle what programs you trust have sent."""
-        from ._queue import unpickle
-
-        return unpickle(self._span.view)
+        return _frame.unpickle(self._span.view)
 
     def ack(self) -> None:
         """The work is done: the message is gone.
@@ -229,11 +227,9 @@ _LeaseT = TypeVar("_LeaseT", bound=PipeLease)
 
 def viewed(lease: PipeLease) -> Any:
     """The object of a message, whose large parts stay where they are until nothing looks at them."""
-    from ._queue import unpickle
-
     if _frame.is_frame(lease.data):
         return _frame.load(lease.keep(), _frame.VIEWED)
     # Gone, even if it cannot be unpickled.
     data = bytes(lease.data)
     lease.ack()
-    return unpickle(memoryview(data))
+    return _frame.unpickle(memoryview(data))

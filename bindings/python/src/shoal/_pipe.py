@@ -13,11 +13,11 @@ from typing import Any, Callable, Optional, Tuple, TypeVar, Union
 
 from . import _ffi, _wait
 from ._errors import ClosedError, UnsupportedError
-from ._frame import LARGE, PROTOCOL, Sender
+from ._frame import LARGE, PROTOCOL, Sender, unpickle
 from ._handles import Shared, _holds, hold_for
 from ._loan import PipeLease, PipeReservation, viewed
 from ._original import reduction, resource_sharer
-from ._queue import taken, unpickle
+from ._queue import taken
 
 _R = TypeVar("_R")
 _ConnectionT = TypeVar("_ConnectionT", bound="Connection")

@@ -11,6 +11,7 @@ from typing import Any, Callable, Generic, Iterable, List, Optional, Sequence, T
 from . import _ffi, _frame, _wait
 from ._attribute import attribute
 from ._errors import Empty, Full, NotFoundError
+from ._frame import unpickle
 from ._handles import Shared, attach
 from ._loan import Lease, Reservation, viewed
 
@@ -520,18 +521,6 @@ class Queue(_frame.Sender, Shared, Generic[T]):
     def __repr__(self) -> str:
         state = "detached" if self._handle is None else f"{self.qsize()} messages"
         return f"<shoal.Queue {self._name!r}, {state}>"
-
-
-def unpickle(data: memoryview) -> Any:
-    """The object a message of `Queue.put` holds."""
-    # Every pickle of protocol 2 and later starts with this byte.
-    if data and data[0] == 0x80:
-        return pickle.loads(data)
-    if _frame.is_frame(data):
-        return _frame.load(data, _frame.COPIED)
-    raise pickle.UnpicklingError(
-        "the message was not put by Queue.put: take raw messages with get_bytes"
-    )
 
 
 def taken(buffer: _ffi.Buffer, convert: Callable[[memoryview], _R]) -> _R:

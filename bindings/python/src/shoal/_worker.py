@@ -11,7 +11,7 @@ import types
 from multiprocessing.process import parent_process
 from typing import Any, Callable, Dict, Iterable, Optional, Tuple
 
-from . import _ffi, _queue
+from . import _ffi, _frame, _queue
 from ._errors import ClosedError, Full, ShoalError
 from ._interactive import ByValue, Pickler
 from ._original import pool as _std
@@ -158,13 +158,13 @@ def work(
 def unpack(task: memoryview, length: int, functions: Dict[bytes, Any]) -> Tuple[Any, Any]:
     """The function of a task, among ``functions`` if it was met before, and its payload."""
     name = bytes(task[TASK.size : TASK.size + length])
-    payload = _queue.unpickle(task[TASK.size + length :])
+    payload = _frame.unpickle(task[TASK.size + length :])
     if not length:
         function, payload = payload
     elif name in functions:
         function = functions[name]
     else:
-        function = _queue.unpickle(memoryview(name))
+        function = _frame.unpickle(memoryview(name))
         if len(functions) >= FUNCTIONS:
             functions.clear()
         functions[name] = function

@@ -1,0 +1,57 @@
+//! The stores of keys and values that are compared, and what is done with them.
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Operation {
+    Get,
+    /// Whether or not the key is there.
+    Set,
+    /// A set by a process that knows that the key is there, with a value as long as the old one.
+    Overwrite,
+    /// Nine gets, one set
+    Mix,
+}
+
+impl Operation {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::Set => "set",
+            Self::Overwrite => "overwrite",
+            Self::Mix => "mix",
+        }
+    }
+}
+
+impl Store {
+    /// Whether it has an operation of its own for this. We have none to overwrite with, and set.
+    pub(super) fn knows(self, operation: Operation) -> bool {
+        operation != Operation::Overwrite || matches!(self, Self::Shoal | Self::Boost)
+    }
+}
+
+/// Where the keys are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Store {
+    Shoal,
+    /// `unordered_map` in a managed segment, under a named mutex
+    Boost,
+    /// Without syncing, a transaction for each operation
+    Lmdb,
+    /// Without a disk, over a Unix socket
+    Redis,
+}
+
+impl std::fmt::Display for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Shoal => "shoal",
+            Self::Boost => "boost map",
+            Self::Lmdb => "lmdb",
+            Self::Redis => "redis",
+        })
+    }
+}

@@ -1,0 +1,8 @@
+//! Tests of what the README, the header and the largest example say.
+
+#[path = "../native/mod.rs"]
+mod native;
+
+mod demo;
+mod header;
+mod readme;

@@ -1,0 +1,204 @@
+//! What `ulimit` lets a process have: defaults fit beneath it, and what does not is an error that
+//! names the limit.
+
+use crate::common::{NOWAIT, Name, alone, fork, tiny};
+use shoal::{Error, List, Lock, Map, Options, Pipe, Queue};
+
+fn limit(resource: libc::__rlimit_resource_t, value: u64) {
+    let limit = libc::rlimit {
+        rlim_cur: value,
+        rlim_max: value,
+    };
+    // SAFETY: limits this process, a child of the test.
+    assert_eq!(unsafe { libc::setrlimit(resource, &limit) }, 0);
+}
+
+/// Bytes of address space that are mapped now.
+fn mapped() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = statm.split(' ').next().unwrap().parse().unwrap();
+    pages * 4096
+}
+
+/// One object of each kind that grows, made with the defaults, and used.
+fn make_all_with_defaults() {
+    let queue = Queue::anonymous().unwrap();
+    queue.put(&[1; 30_000], NOWAIT).unwrap();
+    assert_eq!(queue.get_vec(NOWAIT).unwrap(), [1; 30_000]);
+    let map = Map::anonymous().unwrap();
+    map.set(b"key", &[2; 30_000]).unwrap();
+    assert_eq!(map.get_vec(b"key").unwrap().unwrap(), [2; 30_000]);
+    let list = List::anonymous().unwrap();
+    list.append(&[3; 30_000]).unwrap();
+    let (here, there) = Pipe::pair().unwrap();
+    here.send(&[4; 30_000], NOWAIT).unwrap();
+    assert_eq!(there.recv_vec(NOWAIT).unwrap(), [4; 30_000]);
+    // What exists is as large as it is, and is opened all the same.
+    drop((
+        Queue::open(queue.name()).unwrap(),
+        Map::open(map.name()).unwrap(),
+    ));
+}
+
+#[test]
+fn too_little_address_space_is_told_with_the_limit() {
+    let _alone = alone();
+    let name = Name::new("ulimit");
+    let large = || Options::create().max_capacity(1 << 30);
+    let queue = Queue::with_options(Some(&name), &large()).unwrap();
+    queue.put(b"x", NOWAIT).unwrap();
+    fork(|| {
+        // What is mapped now, and half of what a queue of 1 GiB takes.
+        let allowed = mapped() + (1 << 29);
+        limit(libc::RLIMIT_AS, allowed);
+        for refused in [
+            Queue::open(&name).map(drop),
+            Queue::with_options(None, &large()).map(drop),
+            Map::with_options(None, &large()).map(drop),
+        ] {
+            let err = refused.unwrap_err();
+            let Error::TooLarge { size, limit, .. } = err else {
+                panic!("{err:?}")
+            };
+            assert!(size > 1 << 30 && limit == allowed, "{err}");
+            assert!(err.to_string().contains("address space"), "{err}");
+        }
+        // What was mapped before works, and so do the defaults and what is small.
+        assert_eq!(queue.len(), 1);
+        drop(Queue::with_options(None, &tiny()).unwrap());
+        make_all_with_defaults();
+    })
+    .ends_well();
+    assert_eq!(Queue::open(&name).unwrap().len(), 1);
+}
+
+#[test]
+fn a_limit_of_files_is_told_and_kills_no_process() {
+    let _alone = alone();
+    for allowed in [32 << 20, 8 << 20] {
+        fork(|| {
+            limit(libc::RLIMIT_FSIZE, allowed);
+            let large = Options::create().max_capacity(allowed + 1);
+            for refused in [
+                Queue::with_options(None, &large).map(drop),
+                Map::with_options(None, &large).map(drop),
+                List::with_options(None, &large).map(drop),
+            ] {
+                let err = refused.unwrap_err();
+                let Error::TooLarge { size, limit, .. } = err else {
+                    panic!("{err:?}")
+                };
+                assert!(size > allowed && limit == allowed, "{err}");
+                assert!(err.to_string().contains("ulimit -f"), "{err}");
+            }
+            make_all_with_defaults();
+        })
+        .ends_well();
+    }
+    // So low that nothing fits.
+    fork(|| {
+        limit(libc::RLIMIT_FSIZE, 1);
+        for refused in [
+            Queue::anonymous().map(drop),
+            Map::anonymous().map(drop),
+            Lock::anonymous().map(drop),
+        ] {
+            let err = refused.unwrap_err();
+            assert!(matches!(err, Error::TooLarge { limit: 1, .. }), "{err}");
+        }
+    })
+    .ends_well();
+}
+
+#[test]
+fn an_object_grows_and_is_used_beyond_the_limit_of_files() {
+    let _alone = alone();
+    let name = Name::new("fsize");
+    let queue = Queue::create(&name).unwrap();
+    let map = Map::with_options(None, &Options::create().persistent()).unwrap();
+    fork(|| {
+        limit(libc::RLIMIT_FSIZE, 1);
+        let opened = Queue::open(&name).unwrap();
+        let message = vec![7; 16 << 20];
+        opened.put(&message, NOWAIT).unwrap();
+        assert!(opened.get_vec(NOWAIT).unwrap() == message);
+        let lease = {
+            opened.put(&message, NOWAIT).unwrap();
+            opened.lease(NOWAIT).unwrap()
+        };
+        lease.ack().unwrap();
+        let map = Map::open(map.name()).unwrap();
+        map.set(b"key", &message).unwrap();
+        map.remove(b"key").unwrap();
+    })
+    .ends_well();
+    assert!(queue.is_empty());
+    shoal::unlink(map.name()).unwrap();
+}
+
+/// A private mapping without access, of which the kernel commits nothing.
+fn reserve(len: usize) -> bool {
+    // SAFETY: a new mapping, which is never read or written.
+    let at = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            len,
+            libc::PROT_NONE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            -1,
+            0,
+        )
+    };
+    at != libc::MAP_FAILED
+}
+
+#[test]
+fn the_end_of_a_process_s_addresses_is_told_with_their_number() {
+    let _alone = alone();
+    fork(|| {
+        // Down to small ones: several holes together may be larger than the map.
+        for bits in [40, 35, 30] {
+            while reserve(1 << bits) {}
+        }
+        let err = Map::with_options(None, &Options::create().max_capacity(1 << 36)).unwrap_err();
+        let Error::TooLarge { size, limit, .. } = err else {
+            panic!("{err:?}")
+        };
+        assert!(size > limit && limit >= 1 << 47, "{err}");
+        assert!(err.to_string().contains("max_capacity"), "{err}");
+        // What is small still fits.
+        drop(Lock::anonymous().unwrap());
+    })
+    .ends_well();
+}
+
+#[test]
+fn too_many_mappings_are_told_with_their_limit() {
+    let _alone = alone();
+    let most = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap();
+    let most: u64 = most.trim().parse().unwrap();
+    if most > 200_000 {
+        return println!("skipped: vm.max_map_count is {most}, which takes too long to use up");
+    }
+    fork(|| {
+        // Pages in turn of one kind and another are a mapping each.
+        let kinds = [libc::PROT_NONE, libc::PROT_READ];
+        for kind in kinds.iter().cycle() {
+            // SAFETY: as in `reserve`.
+            let at = unsafe {
+                let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+                libc::mmap(std::ptr::null_mut(), 4096, *kind, flags, -1, 0)
+            };
+            if at == libc::MAP_FAILED {
+                break;
+            }
+        }
+        let err = Lock::anonymous().map(drop).unwrap_err();
+        let Error::TooMany { count, limit, .. } = err else {
+            panic!("{err:?}")
+        };
+        assert!(count >= limit && limit == most, "{err}");
+        assert!(err.to_string().contains("vm.max_map_count"), "{err}");
+    })
+    .ends_well();
+}

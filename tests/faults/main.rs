@@ -1,0 +1,11 @@
+//! Tests of what the system refuses: memory, descriptors, permissions, limits.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod committed;
+mod files;
+mod forged;
+mod limits;
+mod many;
+mod system;

@@ -1,0 +1,197 @@
+//! A process that uses a list in every way is killed at random, again and again, while another one
+//! reads it; each time what it left is compared with a model in which the operation it died in
+//! happened wholly or not at all.
+//!
+//! What it does next follows from how much it has done, which it says in shared memory before and
+//! after. So the survivor knows what it was doing.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::common::company::{LEAST_DONE, LEAST_KILLS, Words};
+use crate::common::{Random, alone, fork, soak_length};
+use shoal::List;
+
+type Model = Vec<Vec<u8>>;
+
+/// Steps of one life: the survivor has to do all of them again.
+const LIFE: u64 = 3000;
+/// About this many elements at most.
+const MANY: usize = 300;
+
+/// One operation. Places are taken modulo the length, which both sides know.
+#[derive(Clone, Debug)]
+enum Operation {
+    Append(Vec<u8>),
+    Extend(Model),
+    Insert(usize, Vec<u8>),
+    Set(usize, Vec<u8>),
+    Pop,
+    PopAt(usize),
+    Remove(usize, usize),
+    Splice(usize, usize, Model),
+    Swap(usize, usize),
+    Sort,
+    Reverse,
+    Clear,
+}
+
+/// What is done as step `number`.
+fn step(number: u64) -> Operation {
+    let mut random = Random((number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    random.next();
+    let (a, b) = (random.below(1 << 20) as usize, random.below(12) as usize);
+    let mut element = || {
+        let len = match random.below(40) {
+            0 => 50_000 + random.below(50_000),
+            1..4 => random.below(10_000),
+            _ => random.below(200),
+        };
+        vec![random.next() as u8; len as usize]
+    };
+    let (one, three) = (element(), vec![element(), element(), element()]);
+    match random.below(40) {
+        0..6 => Operation::Append(one),
+        6..10 => Operation::Extend(three),
+        10..15 => Operation::Insert(a, one),
+        15..20 => Operation::Set(a, one),
+        20..22 => Operation::Pop,
+        22..25 => Operation::PopAt(a),
+        25..27 => Operation::Remove(a, b),
+        27..31 => Operation::Splice(a, b, three),
+        31..36 => Operation::Swap(a, b * 7),
+        36 => Operation::Sort,
+        37..39 => Operation::Reverse,
+        _ => Operation::Clear,
+    }
+}
+
+fn apply(list: &List, number: u64) {
+    let len = list.len().unwrap();
+    let at = |place: usize| place % (len + 1);
+    let to = |place: usize, many: usize| at(place)..(at(place) + many).min(len);
+    match step(number) {
+        Operation::Append(_) | Operation::Extend(_) | Operation::Insert(..) if len > MANY => {
+            list.remove(0..len / 2).unwrap();
+        }
+        Operation::Append(element) => list.append(&element).unwrap(),
+        Operation::Extend(elements) => list.extend(&elements).unwrap(),
+        Operation::Insert(place, element) => list.insert(at(place), &element).unwrap(),
+        Operation::Set(place, element) => {
+            assert_eq!(list.set(at(place), &element).unwrap(), at(place) < len);
+        }
+        Operation::Pop => assert_eq!(list.pop().unwrap().is_some(), len > 0),
+        Operation::PopAt(place) => drop(list.pop_at(at(place)).unwrap()),
+        Operation::Remove(place, many) => list.remove(to(place, many)).unwrap(),
+        Operation::Splice(place, many, elements) => {
+            list.splice(to(place, many), &elements).unwrap();
+        }
+        Operation::Swap(one, other) => drop(list.swap(at(one), at(other)).unwrap()),
+        Operation::Sort => list.sort_by(<[u8]>::cmp).unwrap(),
+        Operation::Reverse => list.reverse().unwrap(),
+        Operation::Clear => list.clear().unwrap(),
+    }
+}
+
+fn imagine(model: &mut Model, number: u64) {
+    let len = model.len();
+    let at = |place: usize| place % (len + 1);
+    let to = |place: usize, many: usize| at(place)..(at(place) + many).min(len);
+    match step(number) {
+        Operation::Append(_) | Operation::Extend(_) | Operation::Insert(..) if len > MANY => {
+            model.drain(0..len / 2);
+        }
+        Operation::Append(element) => model.push(element),
+        Operation::Extend(elements) => model.extend(elements),
+        Operation::Insert(place, element) => model.insert(at(place), element),
+        Operation::Set(place, element) if at(place) < len => model[at(place)] = element,
+        Operation::Pop => drop(model.pop()),
+        Operation::PopAt(place) if at(place) < len => drop(model.remove(at(place))),
+        Operation::Remove(place, many) => drop(model.drain(to(place, many))),
+        Operation::Splice(place, many, elements) => {
+            model.splice(to(place, many), elements);
+        }
+        Operation::Swap(one, other) if at(one) < len && at(other) < len => {
+            model.swap(at(one), at(other));
+        }
+        Operation::Sort => model.sort(),
+        Operation::Reverse => model.reverse(),
+        Operation::Clear => model.clear(),
+        _ => {}
+    }
+}
+
+/// How many steps were begun, and how many done.
+fn steps(words: &Words) -> [&AtomicU64; 2] {
+    [0, 1].map(|at| &words[at])
+}
+
+fn work(list: &List, words: &Words) {
+    let [begun, done] = steps(words);
+    let first = done.load(Ordering::SeqCst);
+    for number in first..first + LIFE {
+        begun.store(number + 1, Ordering::SeqCst);
+        apply(list, number);
+        done.store(number + 1, Ordering::SeqCst);
+    }
+    loop {
+        std::thread::park();
+    }
+}
+
+fn kill_for(length: Duration) -> (u64, u64) {
+    let list = List::anonymous().unwrap();
+    let words = Words::new(2);
+    let (mut random, mut model, mut at) = (Random(0x5eed), Model::new(), 0);
+    // Half of the time the lock of the dead is first wanted by this one.
+    let reader = fork(|| {
+        loop {
+            list.verify().unwrap();
+            drop(list.get_vec(7).unwrap());
+        }
+    });
+    let (began, mut kills) = (Instant::now(), 0);
+    while began.elapsed() < length || kills <= LEAST_KILLS || at <= LEAST_DONE {
+        let worker = fork(|| work(&list, &words));
+        std::thread::sleep(Duration::from_micros(500 + random.below(8_000)));
+        worker.kill();
+        kills += 1;
+        let [begun, done] = steps(&words).map(|it| it.load(Ordering::SeqCst));
+        while at < done {
+            imagine(&mut model, at);
+            at += 1;
+        }
+        let found = list.range_vec(0..usize::MAX).unwrap();
+        if found != model {
+            assert_eq!(begun, done + 1, "it had done {done} steps, and no other");
+            imagine(&mut model, at);
+            at += 1;
+            let what = step(done);
+            assert!(found == model, "{what:?} as step {done} was done by half");
+            steps(&words)[1].store(begun, Ordering::SeqCst);
+        }
+    }
+    reader.kill();
+    list.verify().unwrap();
+    list.clear().unwrap();
+    list.verify().unwrap();
+    (kills, steps(&words)[1].load(Ordering::SeqCst))
+}
+
+#[test]
+fn what_a_killed_process_did_to_a_list_happened_wholly_or_not_at_all() {
+    let _alone = alone();
+    let (kills, steps) = kill_for(Duration::from_secs(2));
+    assert!(
+        kills > LEAST_KILLS && steps > LEAST_DONE,
+        "{kills} kills, {steps} steps"
+    );
+}
+
+/// `SHOAL_SOAK_SECONDS=3600 cargo test --release --test list kills::soak -- --ignored --nocapture`
+#[test]
+#[ignore = "a soak: runs for SHOAL_SOAK_SECONDS, a minute by default"]
+fn soak() {
+    let (kills, steps) = kill_for(soak_length());
+    println!("{kills} kills, {steps} operations");
+}

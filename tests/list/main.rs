@@ -1,0 +1,11 @@
+//! Tests of lists.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod basics;
+#[cfg(feature = "crash-points")]
+mod crash;
+mod hostile;
+mod iter;
+mod kills;

@@ -1,0 +1,197 @@
+//! Processes that hold a lock, a read-write lock or a permit are killed at random, and those that
+//! live never meet where only one may be, are told whenever one of them died there, and go on.
+//!
+//! A process that is inside leaves word of it. A process that is to be killed is marked first: the word
+//! of a marked one counts no more, and must be found by a process that was told.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::common::company::{LEAST_DONE, LEAST_KILLS, Words};
+use crate::common::{Child, FOREVER, Random, alone, fork, soak_length};
+use shoal::{Acquisition, Lock, Options, RwLock, Semaphore};
+
+const WORKERS: usize = 3;
+const PERMITS: u64 = 2;
+const NOBODY: u64 = 0;
+/// The bit of the first worker, of those which say that a permit is a dead one's.
+const DEAD: usize = 8;
+
+/// What the processes share.
+struct Shared {
+    lock: Lock,
+    recursive: Lock,
+    rwlock: RwLock,
+    semaphore: Semaphore,
+    words: Words,
+}
+
+/// Words: which worker is inside each of three places, which have a permit, then two for each worker.
+const PERMITTED: usize = 3;
+const MARKED: usize = PERMITTED + 1;
+const DONE: usize = MARKED + WORKERS;
+const WORDS: usize = DONE + WORKERS;
+
+impl Shared {
+    fn new() -> Self {
+        let how = Options::create();
+        Self {
+            lock: Lock::anonymous().unwrap(),
+            recursive: Lock::recursive(None, &how).unwrap(),
+            rwlock: RwLock::anonymous().unwrap(),
+            semaphore: Semaphore::bounded(None, PERMITS, &how).unwrap(),
+            words: Words::new(WORDS),
+        }
+    }
+
+    fn word(&self, at: usize) -> &AtomicU64 {
+        &self.words[at]
+    }
+
+    fn is_marked(&self, worker: usize) -> bool {
+        self.word(MARKED + worker).load(Ordering::SeqCst) != 0
+    }
+
+    /// No process may be inside, unless it died there and this is known.
+    fn look(&self, place: usize, taken: Acquisition) {
+        let found = self.word(place).load(Ordering::SeqCst);
+        if found != NOBODY {
+            assert!(self.is_marked(found as usize - 1), "two are in {place}");
+            assert_eq!(
+                taken,
+                Acquisition::OwnerDied,
+                "nobody told of a death in {place}"
+            );
+        }
+    }
+
+    /// Is inside for a while, alone.
+    fn stay(&self, place: usize, worker: usize, taken: Acquisition, length: u64) {
+        let (word, me) = (self.word(place), worker as u64 + 1);
+        self.look(place, taken);
+        word.store(me, Ordering::SeqCst);
+        for _ in 0..length {
+            assert_eq!(word.load(Ordering::SeqCst), me, "two are in {place}");
+        }
+        word.store(NOBODY, Ordering::SeqCst);
+    }
+
+    /// Has a permit for a while, with no more others than there are permits.
+    fn stay_permitted(&self, worker: usize, length: u64) {
+        let word = self.word(PERMITTED);
+        word.fetch_or(1 << worker, Ordering::SeqCst);
+        for _ in 0..length {
+            // All at one moment.
+            let now = word.load(Ordering::SeqCst);
+            let inside = now & !(now >> DEAD) & ((1 << DEAD) - 1);
+            assert!(
+                u64::from(inside.count_ones()) <= PERMITS,
+                "too many have a permit"
+            );
+        }
+        word.fetch_and(!(1 << worker), Ordering::SeqCst);
+    }
+
+    fn work(&self, worker: usize, seed: u64) {
+        let mut random = Random(seed);
+        loop {
+            let length = random.below(300);
+            match random.below(5) {
+                0 => {
+                    let taken = self.lock.acquire(FOREVER).unwrap();
+                    self.stay(0, worker, taken, length);
+                    self.lock.release().unwrap();
+                }
+                1 => {
+                    let taken = self.recursive.acquire(FOREVER).unwrap();
+                    assert_eq!(self.recursive.acquire(FOREVER), Ok(Acquisition::Clean));
+                    self.stay(1, worker, taken, length);
+                    self.recursive.release().unwrap();
+                    self.recursive.release().unwrap();
+                }
+                2 => {
+                    let taken = self.rwlock.write(FOREVER).unwrap();
+                    self.stay(2, worker, taken, length);
+                    self.rwlock.release_write().unwrap();
+                }
+                3 => {
+                    let taken = self.rwlock.read(FOREVER).unwrap();
+                    (0..length).for_each(|_| self.look(2, taken));
+                    self.rwlock.release_read().unwrap();
+                }
+                _ => {
+                    self.semaphore.acquire(FOREVER).unwrap();
+                    self.stay_permitted(worker, length);
+                    self.semaphore.release(1).unwrap();
+                }
+            }
+            self.word(DONE + worker).fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Kills a worker, and takes its word away once no other needs it.
+    fn kill(&self, worker: usize, child: Child) {
+        self.word(MARKED + worker).store(1, Ordering::SeqCst);
+        self.word(PERMITTED)
+            .fetch_or(1 << (DEAD + worker), Ordering::SeqCst);
+        child.kill();
+        // The first process that takes the lock is told of the death: here that is often this one.
+        for (place, lock) in [(0, &self.lock), (1, &self.recursive)] {
+            self.stay(place, worker, lock.acquire(FOREVER).unwrap(), 0);
+            lock.release().unwrap();
+        }
+        self.stay(2, worker, self.rwlock.write(FOREVER).unwrap(), 0);
+        self.rwlock.release_write().unwrap();
+        let gone = 1 << worker | 1 << (DEAD + worker);
+        self.word(PERMITTED).fetch_and(!gone, Ordering::SeqCst);
+        self.word(MARKED + worker).store(0, Ordering::SeqCst);
+    }
+}
+
+fn kill_for(length: Duration) -> (u64, u64) {
+    let (shared, mut random) = (Shared::new(), Random(0x5eed));
+    let start = |worker: usize, seed: u64| fork(|| shared.work(worker, seed | 1));
+    let mut workers: Vec<Child> = (0..WORKERS).map(|it| start(it, it as u64 + 7)).collect();
+    let (began, mut kills) = (Instant::now(), 0);
+    let done = || -> u64 {
+        let each = (0..WORKERS).map(|it| shared.word(DONE + it).load(Ordering::SeqCst));
+        each.sum()
+    };
+    while began.elapsed() < length || kills <= LEAST_KILLS || done() <= LEAST_DONE {
+        std::thread::sleep(Duration::from_micros(500 + random.below(8_000)));
+        let victim = random.below(WORKERS as u64) as usize;
+        shared.kill(victim, workers.swap_remove(victim));
+        workers.push(start(victim, random.next()));
+        let last = workers.len() - 1;
+        workers.swap(victim, last);
+        kills += 1;
+    }
+    for (worker, child) in workers.into_iter().enumerate() {
+        shared.kill(worker, child);
+    }
+    // All that the dead had is back.
+    for _ in 0..PERMITS {
+        shared.semaphore.acquire(FOREVER).unwrap();
+    }
+    shared.semaphore.release(PERMITS as u32).unwrap();
+    assert_eq!(shared.semaphore.available().unwrap(), PERMITS);
+    (kills, done())
+}
+
+#[test]
+fn a_live_process_has_a_lock_alone_and_is_told_of_those_that_died_with_it() {
+    let _alone = alone();
+    let (kills, done) = kill_for(Duration::from_secs(2));
+    assert!(
+        kills > LEAST_KILLS && done > LEAST_DONE,
+        "{kills} kills, {done} turns"
+    );
+}
+
+/// `SHOAL_SOAK_SECONDS=3600 cargo test --release --test locks kills::soak -- --ignored --nocapture`
+#[test]
+#[ignore = "a soak: runs for SHOAL_SOAK_SECONDS, a minute by default"]
+fn soak() {
+    let (kills, done) = kill_for(soak_length());
+    println!("{kills} kills, {done} turns");
+}

@@ -1,0 +1,200 @@
+//! What works in several steps on a map, killed at every crash point: large values, views, locks
+//! of keys, keys that expire, many keys at once.
+//!
+//! A child does it and dies at step N; the survivor then finds every invariant intact, a state
+//! that is allowed, and can do all that the dead one could.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::common::crash::lives;
+use crate::common::{NOWAIT, alone};
+use shoal::Map;
+
+type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+
+const LONG: Duration = Duration::from_secs(1000);
+
+fn contents(map: &Map) -> Model {
+    map.iter().collect::<Result<_, _>>().unwrap()
+}
+
+/// Kills `operation` at every step. `states` are those its changes lead through, from what was
+/// prepared.
+fn kill_everywhere(
+    prepare: impl Fn(&Map),
+    operation: impl Fn(&Map),
+    states: impl Fn(&Map, Model) -> Vec<Model>,
+) {
+    let _alone = alone();
+    for step in 1.. {
+        assert!(step < 5000, "the operation never ends");
+        let map = Map::anonymous().unwrap();
+        prepare(&map);
+        let allowed = states(&map, contents(&map));
+        let lived = lives(step, || operation(&map));
+        // The process that takes a hold next ends those of the dead.
+        for key in contents(&map).keys() {
+            drop(map.view(key).unwrap());
+        }
+        drop(map.view(b"large").unwrap());
+        map.verify()
+            .unwrap_or_else(|err| panic!("step {step}: {err}"));
+        let after = contents(&map);
+        let state = allowed.iter().rposition(|model| *model == after);
+        let state = state.unwrap_or_else(|| panic!("step {step}: done by half"));
+        operation(&map);
+        map.verify().unwrap();
+        map.clear().unwrap();
+        map.verify().unwrap();
+        for i in 0..20u8 {
+            drop(map.lock_key(&[i], NOWAIT).unwrap());
+        }
+        if lived {
+            assert_eq!(state, allowed.len() - 1);
+            return;
+        }
+    }
+}
+
+fn few(map: &Map) {
+    for i in 0..10u8 {
+        map.set(&[i], &[i; 40]).unwrap();
+    }
+    map.set(b"large", &[9; 300_000]).unwrap();
+    map.set_for(b"expiring", b"v", LONG).unwrap();
+}
+
+fn with(mut model: Model, key: &[u8], value: &[u8]) -> Vec<Model> {
+    let before = model.clone();
+    model.insert(key.to_vec(), value.to_vec());
+    vec![before, model]
+}
+
+fn same(_: &Map, model: Model) -> Vec<Model> {
+    vec![model]
+}
+
+#[test]
+fn a_large_value_is_set_or_is_not() {
+    for key in [&b"new"[..], b"large", &[3]] {
+        let value = vec![5; 400_000];
+        kill_everywhere(
+            few,
+            |map| map.set(key, &value).unwrap(),
+            |_, before| with(before, key, &value),
+        );
+    }
+}
+
+#[test]
+fn a_view_is_let_go_of_wherever_its_reader_dies() {
+    kill_everywhere(few, |map| drop(map.view(b"large").unwrap()), same);
+    kill_everywhere(few, |map| drop(map.get_vec(b"large").unwrap()), same);
+}
+
+#[test]
+fn what_is_replaced_or_removed_while_it_is_viewed_is_lost_by_nobody() {
+    for key in [&b"large"[..], &[3]] {
+        kill_everywhere(
+            few,
+            |map| {
+                let view = map.view(key).unwrap();
+                map.set(key, b"new").unwrap();
+                drop(view);
+            },
+            |_, before| with(before, key, b"new"),
+        );
+        kill_everywhere(
+            few,
+            |map| {
+                let views = (map.view(key).unwrap(), map.view(key).unwrap());
+                map.remove(key).unwrap();
+                drop(views);
+            },
+            |_, mut before| {
+                let mut states = vec![before.clone()];
+                before.remove(key);
+                states.push(before);
+                states
+            },
+        );
+    }
+}
+
+#[test]
+fn a_clear_under_views_loses_nothing() {
+    kill_everywhere(
+        |map| {
+            map.set(b"k", &[1; 100_000]).unwrap();
+        },
+        |map| {
+            let view = map.view(b"k").unwrap();
+            map.clear().unwrap();
+            drop(view);
+        },
+        |_, before| vec![before, Model::new()],
+    );
+}
+
+#[test]
+fn a_key_is_free_again_wherever_its_holder_dies() {
+    kill_everywhere(few, |map| drop(map.lock_key(&[3], NOWAIT).unwrap()), same);
+    kill_everywhere(
+        few,
+        |map| {
+            map.update(&[3], |_| Some(b"new".to_vec())).unwrap();
+        },
+        |_, before| with(before, &[3], b"new"),
+    );
+}
+
+#[test]
+fn a_key_that_expires_is_set_or_is_not() {
+    for key in [&b"new"[..], b"expiring", &[3]] {
+        kill_everywhere(
+            few,
+            |map| map.set_for(key, b"w", LONG).unwrap(),
+            |_, before| with(before, key, b"w"),
+        );
+        kill_everywhere(
+            few,
+            |map| assert!(map.expire(key, Some(LONG * 2)).is_ok()),
+            same,
+        );
+        kill_everywhere(few, |map| assert!(map.expire(key, None).is_ok()), same);
+    }
+}
+
+#[test]
+fn what_is_over_stays_over_wherever_a_purge_dies() {
+    kill_everywhere(
+        |map| {
+            few(map);
+            for i in 0..30u8 {
+                map.set_for(&[i, i], b"v", Duration::ZERO).unwrap();
+            }
+        },
+        |map| assert!(map.purge().is_ok()),
+        same,
+    );
+}
+
+#[test]
+fn each_of_many_keys_is_set_or_is_not() {
+    let items: Vec<_> = (0..4u8).map(|i| (vec![i + 8], vec![i; 50])).collect();
+    kill_everywhere(
+        few,
+        |map| map.set_many(&items).unwrap(),
+        |map, mut model| {
+            let mut states = vec![model.clone()];
+            let mut items = items.clone();
+            items.sort_by_key(|(key, _)| map.shard_of(key));
+            for (key, value) in items {
+                model.insert(key, value);
+                states.push(model.clone());
+            }
+            states
+        },
+    );
+}

@@ -1,0 +1,294 @@
+//! Keys that are locked and values that are read in place, by the living and the dead.
+
+use crate::common::{Bell, Child, FOREVER, NOWAIT, alone, fork, millis};
+use shoal::{Error, Map, Options};
+
+fn map() -> Map {
+    Map::anonymous().unwrap()
+}
+
+fn bytes_in_use(map: &Map) -> u64 {
+    shoal::stat(map.name()).unwrap().committed
+}
+
+#[test]
+fn a_locked_key_keeps_others_from_locking_it_and_from_nothing_else() {
+    let _alone = alone();
+    let map = map();
+    let (locked, done) = (Bell::new(), Bell::new());
+    let other = fork(|| {
+        let guard = map.lock_key(b"k", NOWAIT).unwrap();
+        assert!(!guard.owner_died());
+        locked.ring();
+        done.hear();
+    });
+    locked.hear();
+    assert_eq!(map.lock_key(b"k", NOWAIT).unwrap_err(), Error::Timeout);
+    assert_eq!(map.lock_key(b"k", millis(5)).unwrap_err(), Error::Timeout);
+    drop(map.lock_key(b"another", NOWAIT).unwrap());
+    map.set(b"k", b"v").unwrap();
+    done.ring();
+    let guard = map.lock_key(b"k", FOREVER).unwrap();
+    assert!(!guard.owner_died());
+    other.ends_well();
+    drop(guard);
+    map.verify().unwrap();
+}
+
+#[test]
+fn a_thread_that_locks_a_key_twice_is_told_and_another_waits() {
+    let _alone = alone();
+    let map = map();
+    let guard = map.lock_key(b"k", FOREVER).unwrap();
+    let err = map.lock_key(b"k", FOREVER).unwrap_err();
+    assert!(matches!(err, Error::Invalid { .. }), "{err}");
+    let err = map.update(b"k", |_| None).unwrap_err();
+    assert!(matches!(err, Error::Invalid { .. }), "{err}");
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| map.lock_key(b"k", NOWAIT).map(drop));
+        assert_eq!(other.join().unwrap(), Err(Error::Timeout));
+        // By any thread.
+        scope.spawn(move || drop(guard)).join().unwrap();
+    });
+    drop(map.lock_key(b"k", NOWAIT).unwrap());
+}
+
+#[test]
+fn the_lock_of_a_killed_process_goes_to_the_next_which_is_told() {
+    let _alone = alone();
+    let map = map();
+    let locked = Bell::new();
+    let other = fork(|| {
+        let _guard = map.lock_key(b"k", NOWAIT).unwrap();
+        locked.ring();
+        loop {
+            std::thread::park();
+        }
+    });
+    locked.hear();
+    let mut waiter = fork(|| assert!(map.lock_key(b"k", FOREVER).unwrap().owner_died()));
+    waiter.wait_asleep();
+    other.kill();
+    waiter.ends_well();
+    // The waiter let go of it in the end.
+    assert!(!map.lock_key(b"k", NOWAIT).unwrap().owner_died());
+}
+
+#[test]
+fn a_forked_child_has_no_lock_of_its_parents() {
+    let _alone = alone();
+    let map = map();
+    let guard = map.lock_key(b"k", NOWAIT).unwrap();
+    fork(|| {
+        // SAFETY: the child's own copy, which nothing else drops: it leaves without cleaning up.
+        drop(unsafe { std::ptr::read(&guard) });
+    })
+    .ends_well();
+    fork(|| assert_eq!(map.lock_key(b"k", NOWAIT).unwrap_err(), Error::Timeout)).ends_well();
+}
+
+#[test]
+fn updates_of_a_key_by_many_processes_are_all_counted() {
+    let _alone = alone();
+    let map = map();
+    const TIMES: u64 = 300;
+    let count = |old: Option<&[u8]>| {
+        let old = old.map_or(0, |old| u64::from_le_bytes(old.try_into().unwrap()));
+        Some((old + 1).to_le_bytes().to_vec())
+    };
+    let workers: Vec<_> = (0..4)
+        .map(|_| {
+            fork(|| {
+                for _ in 0..TIMES {
+                    map.update(b"n", count).unwrap();
+                }
+            })
+        })
+        .collect();
+    workers
+        .into_iter()
+        .for_each(crate::common::Child::ends_well);
+    assert_eq!(
+        map.get_vec(b"n").unwrap().unwrap(),
+        (4 * TIMES).to_le_bytes()
+    );
+}
+
+#[test]
+fn an_update_sees_what_others_set_while_it_worked() {
+    let _alone = alone();
+    let map = map();
+    let mut seen = Vec::new();
+    let new = map.update(b"k", |old| {
+        seen.push(old.map(<[u8]>::to_vec));
+        if seen.len() == 1 {
+            map.set(b"k", b"theirs").unwrap();
+        }
+        Some(b"ours".to_vec())
+    });
+    assert_eq!(new.unwrap().as_deref(), Some(&b"ours"[..]));
+    assert_eq!(seen, [None, Some(b"theirs".to_vec())]);
+    assert_eq!(map.update(b"k", |_| None).unwrap(), None);
+    assert!(!map.contains(b"k").unwrap());
+}
+
+#[test]
+fn more_locks_than_a_part_of_the_map_has_room_for_wait_their_turn() {
+    let _alone = alone();
+    let map = map();
+    let mut guards = Vec::new();
+    let err = loop {
+        let key = guards.len().to_le_bytes();
+        match map.lock_key(&key, NOWAIT) {
+            Ok(guard) => guards.push(guard),
+            Err(err) => break err,
+        }
+    };
+    assert_eq!(err, Error::Timeout);
+    assert!(guards.len() >= 12);
+    let key = guards.len().to_le_bytes();
+    guards.clear();
+    drop(map.lock_key(&key, NOWAIT).unwrap());
+}
+
+#[test]
+fn a_view_stays_what_it_was_whatever_becomes_of_the_key() {
+    let _alone = alone();
+    let map = map();
+    let change: [&dyn Fn(); 4] = [
+        &|| map.set(b"k", b"new").unwrap(),
+        &|| assert!(map.remove(b"k").unwrap()),
+        &|| map.clear().unwrap(),
+        &|| {
+            for _ in 0..50 {
+                map.set(b"k", &[9; 700]).unwrap();
+            }
+        },
+    ];
+    for len in [0, 40, 700, 100_000, 1 << 20] {
+        for change in change {
+            let value = vec![len as u8 | 1; len];
+            map.set(b"k", &value).unwrap();
+            let first = map.view(b"k").unwrap().unwrap();
+            let second = map.view(b"k").unwrap().unwrap();
+            assert_eq!(first.version(), map.version_of(b"k").unwrap());
+            change();
+            // What comes now must not be put where they look.
+            for i in 0..20u8 {
+                map.set(&[i], &vec![0xEE; len]).unwrap();
+            }
+            map.verify().unwrap();
+            assert!(first[..] == value[..] && second[..] == value[..]);
+            drop(first);
+            map.verify().unwrap();
+            assert!(second[..] == value[..]);
+            drop(second);
+            map.verify().unwrap();
+        }
+    }
+    assert!(map.view(b"absent").unwrap().is_none());
+}
+
+#[test]
+fn what_a_view_kept_is_freed_with_it() {
+    let _alone = alone();
+    let map = map();
+    map.set(b"k", &vec![1; 4 << 20]).unwrap();
+    let view = map.view(b"k").unwrap().unwrap();
+    assert!(map.remove(b"k").unwrap());
+    let kept = bytes_in_use(&map);
+    drop(view);
+    assert!(bytes_in_use(&map) + (3 << 20) < kept);
+    map.verify().unwrap();
+}
+
+/// A process that has a view of the key "k" until it is killed.
+fn viewer(map: &Map) -> Child {
+    let viewed = Bell::new();
+    let viewer = fork(|| {
+        let _view = map.view(b"k").unwrap().unwrap();
+        viewed.ring();
+        loop {
+            std::thread::park();
+        }
+    });
+    viewed.hear();
+    viewer
+}
+
+#[test]
+fn the_views_of_a_killed_process_are_let_go() {
+    let _alone = alone();
+    let map = map();
+    map.set(b"k", &vec![1; 4 << 20]).unwrap();
+    let reader = viewer(&map);
+    map.set(b"k", b"small").unwrap();
+    let kept = bytes_in_use(&map);
+    reader.kill();
+    drop(map.view(b"k").unwrap().unwrap());
+    assert!(bytes_in_use(&map) + (3 << 20) < kept);
+    map.verify().unwrap();
+}
+
+#[test]
+fn what_the_dead_held_makes_room_for_the_process_that_needs_it() {
+    let _alone = alone();
+    let large = vec![1; 1_040_000];
+    let writes: [fn(&Map, &[u8]); 4] = [
+        |map, value| map.set(b"other", value).unwrap(),
+        |map, value| map.set_many(&[(b"other", value)]).unwrap(),
+        |map, value| assert!(map.insert(b"other", value).unwrap()),
+        // Below the size from which values are written without the lock.
+        |map, value| {
+            let mut parts = value.chunks(200_000).zip(0u64..);
+            parts.all(|(part, at)| map.set(&at.to_le_bytes(), part).is_ok());
+            assert_eq!(map.len().unwrap(), 8);
+        },
+    ];
+    for write in writes {
+        let options = Options::create().max_capacity(2 << 20);
+        let map = Map::with_options(None, &options).unwrap();
+        map.set(b"k", &large).unwrap();
+        map.set(b"more", &large[..100_000]).unwrap();
+        let reader = viewer(&map);
+        map.set(b"k", b"small").unwrap();
+        let err = map.set(b"other", &large).unwrap_err();
+        assert!(matches!(err, Error::NoSpace { .. }), "{err}");
+        reader.kill();
+        write(&map, &large);
+        map.verify().unwrap();
+    }
+}
+
+#[test]
+fn a_part_of_the_map_with_too_many_views_says_so() {
+    let _alone = alone();
+    let map = map();
+    map.set(b"k", b"v").unwrap();
+    let views: Vec<_> = (0..12).map(|_| map.view(b"k").unwrap().unwrap()).collect();
+    let err = map.view(b"k").unwrap_err();
+    assert!(matches!(err, Error::Exhausted { limit: 12, .. }), "{err}");
+    // Large values are then written and read under the lock.
+    map.set(b"k", &vec![3; 1 << 20]).unwrap();
+    assert!(map.get_vec(b"k").unwrap().unwrap() == vec![3; 1 << 20]);
+    assert!(views.iter().all(|view| view[..] == *b"v"));
+    drop(views);
+    drop(map.view(b"k").unwrap().unwrap());
+    map.verify().unwrap();
+}
+
+#[test]
+fn a_large_value_without_room_leaves_the_old_one_and_no_trace() {
+    let _alone = alone();
+    let options = Options::create().max_capacity(2 << 20);
+    let map = Map::with_options(None, &options).unwrap();
+    map.set(b"k", &vec![1; 900_000]).unwrap();
+    map.set(b"j", &vec![2; 900_000]).unwrap();
+    let err = map.set(b"k", &vec![3; 900_000]).unwrap_err();
+    assert!(matches!(err, Error::NoSpace { .. }), "{err}");
+    assert!(map.get_vec(b"k").unwrap().unwrap() == vec![1; 900_000]);
+    map.verify().unwrap();
+    assert!(map.remove(b"j").unwrap());
+    map.set(b"k", &vec![3; 900_000]).unwrap();
+    map.verify().unwrap();
+}

@@ -1,0 +1,272 @@
+//! Where objects live: `/dev/shm`, or what `SHOAL_DIR` names, and what is told if that will not do.
+//!
+//! A process chooses its directory once, so this test program itself uses no object: all of it
+//! happens in forked children.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use crate::common::shm::{in_directory, with_mount};
+use crate::common::{Bell, NOWAIT, fork, own_process, tiny};
+use shoal::{Error, List, Lock, Map, Options, Pipe, Queue, Status};
+
+const NOBODY: u32 = 65_534;
+
+fn is_root() -> bool {
+    // SAFETY: always succeeds.
+    unsafe { libc::geteuid() == 0 }
+}
+
+fn choose(directory: &str) {
+    // SAFETY: in a child of the test, whose only thread this is.
+    unsafe { std::env::set_var("SHOAL_DIR", directory) };
+}
+
+/// Every way to create an object.
+fn creations() -> Vec<Result<(), Error>> {
+    vec![
+        Queue::anonymous().map(drop),
+        Queue::create("some-queue").map(drop),
+        Queue::with_options(Some("new-queue"), &tiny().exclusive()).map(drop),
+        Map::anonymous().map(drop),
+        List::anonymous().map(drop),
+        Lock::anonymous().map(drop),
+        Pipe::pair().map(drop),
+    ]
+}
+
+/// Objects of all kinds, shared with another process.
+fn use_objects(directory: &Path) {
+    let queue = Queue::create("jobs").unwrap();
+    assert!(directory.join("shoal.jobs").exists());
+    assert!(!Path::new("/dev/shm/shoal.jobs").exists());
+    let map = Map::anonymous().unwrap();
+    fork(|| {
+        let own = Queue::open("jobs").unwrap();
+        own.put(&vec![5; 1 << 20], NOWAIT).unwrap();
+        own.put(b"leased", NOWAIT).unwrap();
+        map.set(b"key", &[6; 100_000]).unwrap();
+        // It leaves as it is, with all of it in its hands.
+        std::mem::forget(own);
+    })
+    .ends_well();
+    assert_eq!(queue.get_vec(NOWAIT).unwrap(), vec![5; 1 << 20]);
+    queue.lease(NOWAIT).unwrap().ack().unwrap();
+    assert_eq!(map.get_vec(b"key").unwrap().unwrap(), [6; 100_000]);
+    assert_eq!(map.remove(b"key"), Ok(true));
+    let named = |name: &str| shoal::list().unwrap().iter().any(|it| it.name == name);
+    assert!(named("jobs") && named(map.name()));
+    drop(queue);
+    assert!(!named("jobs"));
+
+    let kept = Queue::with_options(Some("kept"), &tiny().persistent()).unwrap();
+    kept.put(b"inside", NOWAIT).unwrap();
+    drop(kept);
+    let kept = Queue::open("kept").unwrap();
+    assert_eq!(kept.get_vec(NOWAIT).unwrap(), b"inside");
+    Queue::unlink("kept").unwrap();
+
+    // What a killed process left is found there as well.
+    let up = Bell::new();
+    let dead = fork(|| {
+        std::mem::forget(Queue::create("dead").unwrap());
+        up.ring();
+        Bell::new().hear();
+    });
+    up.hear();
+    dead.kill();
+    assert_eq!(shoal::gc(false).unwrap(), ["dead"]);
+}
+
+#[test]
+fn shoal_dir_holds_all_objects() {
+    own_process(|| {
+        in_directory("all", use_objects);
+    });
+}
+
+#[test]
+fn a_file_system_that_can_do_what_is_needed_will_do() {
+    own_process(|| {
+        let directory =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}", std::process::id()));
+        fs::create_dir(&directory).unwrap();
+        fork(|| {
+            choose(directory.to_str().unwrap());
+            match Lock::anonymous() {
+                Ok(lock) => {
+                    drop(lock);
+                    use_objects(&directory);
+                }
+                // Whatever the machine keeps its build outputs on.
+                Err(Error::Unsupported { what }) => eprintln!("skipped: {what}"),
+                Err(err) => panic!("{err}"),
+            }
+        })
+        .ends_well();
+        let left = fs::read_dir(&directory).unwrap().count();
+        fs::remove_dir_all(&directory).unwrap();
+        assert_eq!(left, 0);
+    });
+}
+
+#[test]
+fn what_a_file_system_lacks_is_named() {
+    own_process(|| {
+        in_directory("lacks", |directory| {
+            let place = directory.to_str().unwrap();
+            with_mount(place, "ramfs", 0, "", || {
+                for refused in creations() {
+                    let err = refused.unwrap_err();
+                    assert!(matches!(err, Error::Unsupported { .. }), "{err}");
+                    let sentence = err.to_string();
+                    for part in [place, "fallocate", "SHOAL_DIR"] {
+                        assert!(sentence.contains(part), "{sentence}");
+                    }
+                }
+                assert_eq!(fs::read_dir(directory).unwrap().count(), 0);
+            });
+        });
+    });
+}
+
+#[test]
+fn a_directory_that_is_missing_is_named() {
+    own_process(|| {
+        let all = |directory: &str| {
+            let mut refused = creations();
+            refused.extend([
+                Queue::open("some-queue").map(drop),
+                Queue::unlink("some-queue"),
+                shoal::unlink("some-queue"),
+                shoal::stat("some-queue").map(drop),
+                shoal::list().map(drop),
+                shoal::gc(false).map(drop),
+            ]);
+            for refused in refused {
+                let err = refused.unwrap_err();
+                assert_eq!(err.status(), Status::ErrUnsupported, "{err}");
+                let sentence = err.to_string();
+                assert!(sentence.contains(directory), "{sentence}");
+                assert!(sentence.contains("SHOAL_DIR"), "{sentence}");
+            }
+        };
+        // A container without /dev/shm.
+        with_mount("/dev", "tmpfs", 0, "", || all("/dev/shm"));
+        for missing in ["/dev/shm/no-such-directory", "/etc/passwd"] {
+            fork(|| {
+                choose(missing);
+                all(missing);
+            })
+            .ends_well();
+        }
+    });
+}
+
+#[test]
+fn a_directory_that_is_no_absolute_path_is_refused() {
+    own_process(|| {
+        fork(|| {
+            choose("objects");
+            for refused in creations() {
+                let err = refused.unwrap_err();
+                assert!(matches!(err, Error::Invalid { .. }), "{err}");
+                assert!(err.to_string().contains("SHOAL_DIR"), "{err}");
+            }
+            // It can be set right, since nothing was done with it.
+            choose("");
+            drop(Queue::anonymous().unwrap());
+        })
+        .ends_well();
+    });
+}
+
+#[test]
+fn a_directory_that_refuses_is_a_matter_of_permission() {
+    own_process(|| {
+        let refused = |directory: &str| {
+            for refused in creations() {
+                let err = refused.unwrap_err();
+                assert!(matches!(err, Error::Permission { .. }), "{err:?}");
+                assert!(err.to_string().contains(directory), "{err}");
+            }
+        };
+        with_mount("/dev/shm", "tmpfs", libc::MS_RDONLY, "", || {
+            refused("/dev/shm");
+        });
+        if !is_root() {
+            eprintln!("skipped: only root can become another user");
+            return;
+        }
+        in_directory("refuses", |directory| {
+            fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
+            // SAFETY: this process is a child of the test, and ends after this.
+            assert_eq!(unsafe { libc::setuid(NOBODY) }, 0);
+            refused(directory.to_str().unwrap());
+        });
+    });
+}
+
+#[test]
+fn no_inode_left_is_no_space() {
+    own_process(|| {
+        with_mount("/dev/shm", "tmpfs", 0, "nr_inodes=4", || {
+            let mut made = Vec::new();
+            let err = loop {
+                match Queue::with_options(None, &tiny()) {
+                    Ok(queue) => made.push(queue),
+                    Err(err) => break err,
+                }
+            };
+            assert!(!made.is_empty() && made.len() <= 4, "{}", made.len());
+            assert!(matches!(err, Error::NoInodes { limit: 4, .. }), "{err:?}");
+            assert_eq!(err.status(), Status::ErrNoSpace);
+            let sentence = err.to_string();
+            for part in ["/dev/shm", "inode", "4"] {
+                assert!(sentence.contains(part), "{sentence}");
+            }
+            // One that goes makes room for another, and so does one whose process was killed.
+            made.pop();
+            fork(|| std::mem::forget(Queue::with_options(None, &tiny()).unwrap())).ends_well();
+            drop(Queue::with_options(None, &tiny()).unwrap());
+        });
+    });
+}
+
+#[test]
+fn without_proc_objects_are_opened_and_forks_are_participants() {
+    own_process(|| {
+        in_directory("no-proc", |_| {
+            with_mount("/proc", "tmpfs", 0, "", || {
+                assert!(!Path::new("/proc/self").exists());
+                let queue = Queue::with_options(Some("named"), &tiny()).unwrap();
+                let opened = Queue::open("named").unwrap();
+                fork(|| queue.put(b"from a child", NOWAIT).unwrap()).ends_well();
+                assert_eq!(opened.get_vec(NOWAIT).unwrap(), b"from a child");
+                // Without a name there is no way left, and the child keeps its parent's place.
+                Queue::unlink("named").unwrap();
+                fork(|| queue.put(b"shared slot", NOWAIT).unwrap()).ends_well();
+                assert_eq!(opened.get_vec(NOWAIT).unwrap(), b"shared slot");
+            });
+        });
+    });
+}
+
+#[test]
+fn the_defaults_of_options_do_not_depend_on_the_directory() {
+    own_process(|| {
+        let of_default = || {
+            let queue = Queue::with_options(None, &Options::create()).unwrap();
+            (queue.capacity(), queue.max_capacity())
+        };
+        // A part of the addresses that there are.
+        let bound = if cfg!(target_arch = "aarch64") {
+            32
+        } else {
+            16
+        } << 30;
+        fork(|| assert_eq!(of_default(), (64 << 10, bound))).ends_well();
+        in_directory("defaults", |_| assert_eq!(of_default(), (64 << 10, bound)));
+    });
+}

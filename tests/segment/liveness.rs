@@ -1,0 +1,108 @@
+//! Which processes live is known also where the liveness file was removed, and without a free descriptor.
+//!
+//! This test program itself uses no object: all of it happens in forked children, in directories of
+//! their own.
+
+use std::fs::{self, File};
+use std::mem::forget;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
+use crate::common::shm::{allow_descriptors, descriptors, in_directory};
+use crate::common::{Bell, NOWAIT, fork, millis, own_process};
+use shoal::{Error, Event, Lock, Options};
+
+fn liveness_files(directory: &Path) -> Vec<PathBuf> {
+    let all = fs::read_dir(directory).unwrap().flatten();
+    let paths = all.map(|it| it.path());
+    paths
+        .filter(|it| it.to_string_lossy().contains("shoal+"))
+        .collect()
+}
+
+#[test]
+fn a_process_whose_liveness_file_is_gone_is_not_taken_for_dead() {
+    own_process(|| {
+        in_directory("liveness", |directory| {
+            let (up, go) = (Bell::new(), Bell::new());
+            let owner = fork(|| {
+                let lock = Lock::with_options(Some("contended"), &Options::create()).unwrap();
+                forget(lock.lock(NOWAIT).unwrap());
+                up.ring();
+                go.hear();
+            });
+            up.hear();
+            let files = liveness_files(directory);
+            assert_eq!(files.len(), 1);
+            // This process has another liveness file.
+            let _own = Event::anonymous().unwrap();
+            let lock = Lock::open("contended").unwrap();
+            fs::remove_file(&files[0]).unwrap();
+            assert!(matches!(lock.lock(millis(300)), Err(Error::Timeout)));
+            assert_eq!(shoal::gc(false).unwrap(), [""; 0]);
+            owner.kill();
+            assert!(lock.lock(millis(2000)).unwrap().owner_died());
+        });
+    });
+}
+
+#[test]
+fn a_process_that_is_stopped_with_the_attach_lock_keeps_no_other_from_forking() {
+    own_process(|| {
+        in_directory("attach-lock", |directory| {
+            let lock = Lock::with_options(Some("contended"), &Options::create()).unwrap();
+            let file = liveness_files(directory).pop().unwrap();
+            let file = File::options().read(true).write(true).open(file).unwrap();
+            // SAFETY: an all-zero `flock` is valid; an open descriptor.
+            let locked = unsafe {
+                let mut lock: libc::flock = std::mem::zeroed();
+                lock.l_type = libc::F_WRLCK as libc::c_short;
+                (lock.l_start, lock.l_len) = (1 << 62, 1);
+                libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &lock)
+            };
+            assert_eq!(locked, 0);
+            let up = Bell::new();
+            let child = fork(|| {
+                forget(lock.lock(NOWAIT).unwrap());
+                up.ring();
+                Bell::new().hear();
+            });
+            up.hear();
+            assert!(matches!(lock.lock(millis(300)), Err(Error::Timeout)));
+            child.kill();
+            assert!(lock.lock(millis(2000)).unwrap().owner_died());
+            drop(file);
+            drop(lock);
+            shoal::gc(false).unwrap();
+        });
+    });
+}
+
+#[test]
+fn without_a_free_descriptor_the_dead_are_found_all_the_same() {
+    own_process(|| {
+        in_directory("no-descriptor", |_| {
+            let up = Bell::new();
+            let owner = fork(|| {
+                let lock = Lock::with_options(Some("contended"), &Options::create()).unwrap();
+                forget(lock.lock(NOWAIT).unwrap());
+                up.ring();
+                Bell::new().hear();
+            });
+            up.hear();
+            let _own = Event::anonymous().unwrap();
+            let lock = Lock::open("contended").unwrap();
+            let mut files = Vec::new();
+            allow_descriptors(descriptors() as u64 + 20);
+            while let Ok(file) = File::open("/dev/null") {
+                files.push(file);
+            }
+            assert!(matches!(lock.lock(millis(300)), Err(Error::Timeout)));
+            owner.kill();
+            assert!(lock.lock(millis(2000)).unwrap().owner_died());
+            drop(files);
+            // What says that the killed process lived.
+            shoal::gc(false).unwrap();
+        });
+    });
+}

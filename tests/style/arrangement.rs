@@ -1,0 +1,45 @@
+//! How the tests are arranged, so that a filter finds those that need a feature.
+
+use std::fs;
+
+use crate::{files, shown};
+
+/// In pieces, so that this file does not hold it.
+const FEATURE: [&str; 2] = ["feature = \"crash", "-points\""];
+
+#[test]
+fn tests_that_need_crash_points_are_in_modules_called_crash() {
+    let feature = FEATURE.concat();
+    let mut found = 0;
+    for path in files(&["tests"], &[".rs"]) {
+        let name = shown(&path);
+        // `common` has what they share; `native` builds the library with the features of the test.
+        if name.starts_with("tests/common/") || name.starts_with("tests/native/") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let mut lines = text.lines();
+        while let Some(line) = lines.next() {
+            if line.contains(&feature) {
+                let next = lines.next().unwrap_or_default().trim_start();
+                assert!(
+                    line.trim() == format!("#[cfg({feature})]") && next.starts_with("mod crash"),
+                    "{name}: `cargo xtask test` does not find what needs crash points: {next}"
+                );
+                found += 1;
+            }
+        }
+    }
+    assert!(found > 10, "{found}");
+}
+
+#[test]
+fn every_test_program_is_a_folder() {
+    for path in files(&["tests"], &[".rs"]) {
+        let name = shown(&path);
+        assert!(
+            name.matches('/').count() > 1,
+            "{name} shall be a module of tests/<object>/main.rs"
+        );
+    }
+}

@@ -1,0 +1,9 @@
+//! Tests of waits: for several things, on a busy machine, and through handles that are given up.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod any;
+mod busy;
+mod end_waits;
+mod kills;
