@@ -110,6 +110,10 @@ impl Core {
         self.segment.name()
     }
 
+    pub(super) fn is_new(&self) -> bool {
+        self.segment.is_new()
+    }
+
     pub(super) fn end_waits(&self) {
         self.lock.end_waits();
     }

@@ -116,6 +116,11 @@ impl Condition {
         self.segment.name()
     }
 
+    /// Whether this handle created it.
+    pub(crate) fn is_new(&self) -> bool {
+        self.segment.is_new()
+    }
+
     fn enter(&self) -> Result<Guard<'_>> {
         // Every place is changed by one store, and nothing is derived.
         object::enter(&self.mutex, || ())

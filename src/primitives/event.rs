@@ -93,6 +93,11 @@ impl Event {
         self.segment.name()
     }
 
+    /// Whether this handle created it.
+    pub(crate) fn is_new(&self) -> bool {
+        self.segment.is_new()
+    }
+
     fn turns(&self) -> u32 {
         self.state.turns.load(Ordering::Acquire)
     }

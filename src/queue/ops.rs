@@ -240,6 +240,11 @@ impl Queue {
         self.segment.name()
     }
 
+    /// Whether this handle created it.
+    pub(crate) fn is_new(&self) -> bool {
+        self.segment.is_new()
+    }
+
     /// Puts one message at the end, waiting for room until `timeout`.
     ///
     /// # Errors

@@ -16,15 +16,15 @@ int main(int count, char **args)
     int status;
 
     CHECK(count == 2);
-    SAYS(SHOAL_ERR_INVALID, "item", shoal_array_open(args[1], &o, &a));
+    SAYS(SHOAL_ERR_INVALID, "item", shoal_array_open(args[1], &o, &a, NULL));
     o.item_size = sizeof(double);
     o.count = 100;
     o.format = "d";
-    OK(shoal_array_open(args[1], &o, &a));
-    CHECK(strcmp(shoal_array_name(a), args[1]) == 0);
-    OK(shoal_array_open(args[1], NULL, &same));
+    OK(shoal_array_open(args[1], &o, &a, NULL));
+    CHECK(strcmp(shoal_name(a), args[1]) == 0);
+    OK(shoal_array_open(args[1], NULL, &same, NULL));
     o.item_size = 4;
-    SAYS(SHOAL_ERR_INVALID, "not 4", shoal_array_open(args[1], &o, &(shoal_array *){NULL}));
+    SAYS(SHOAL_ERR_INVALID, "not 4", shoal_array_open(args[1], &o, &(shoal_array *){NULL}, NULL));
     OK(shoal_array_items(same, &item_size, &items));
     CHECK(item_size == 8 && items == 100);
     OK(shoal_array_format(same, format, sizeof format, &len));
@@ -37,21 +37,21 @@ int main(int count, char **args)
     pid_t child = fork();
     CHECK(child >= 0);
     if (child == 0) {
-        OK(shoal_array_lock(a, SHOAL_FOREVER));
+        OK(shoal_array_lock(a, SHOAL_FOREVER, NULL));
         ((double *)data)[99] = 1.5;
         _exit(0);
     }
     CHECK(waitpid(child, &status, 0) == child && status == 0);
-    GIVES(SHOAL_ERR_OWNER_DIED, shoal_array_lock(same, SHOAL_FOREVER));
-    OK(shoal_array_lock(same, SHOAL_NOWAIT));
-    GIVES(SHOAL_ERR_TIMEOUT, shoal_array_lock(a, SHOAL_NOWAIT));
+    GIVES(SHOAL_ERR_OWNER_DIED, shoal_array_lock(same, SHOAL_FOREVER, NULL));
+    OK(shoal_array_lock(same, SHOAL_NOWAIT, NULL));
+    GIVES(SHOAL_ERR_TIMEOUT, shoal_array_lock(a, SHOAL_NOWAIT, NULL));
     OK(shoal_array_data(same, &data, &bytes));
     CHECK(((double *)data)[99] == 1.5);
     OK(shoal_array_unlock(same));
     OK(shoal_array_unlock(same));
     SAYS(SHOAL_ERR_INVALID, "not held", shoal_array_unlock(same));
-    OK(shoal_array_unlink(args[1]));
-    GIVES(SHOAL_ERR_NOT_FOUND, shoal_array_open(args[1], NULL, &(shoal_array *){NULL}));
+    OK(shoal_unlink(args[1], SHOAL_KIND_ARRAY));
+    GIVES(SHOAL_ERR_NOT_FOUND, shoal_array_open(args[1], NULL, &(shoal_array *){NULL}, NULL));
     shoal_array_free(same);
     shoal_array_free(a);
     puts("array: ok");

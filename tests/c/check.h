@@ -52,14 +52,14 @@ static inline void check_says(const char *file, int line, const char *text)
 static inline shoal_queue *new_queue(void)
 {
     shoal_queue *q;
-    OK(shoal_queue_open(NULL, NULL, &q));
+    OK(shoal_queue_open(NULL, NULL, &q, NULL));
     return q;
 }
 
 static inline shoal_map *new_map(void)
 {
     shoal_map *m;
-    OK(shoal_map_open(NULL, NULL, &m));
+    OK(shoal_map_open(NULL, NULL, &m, NULL));
     return m;
 }
 

@@ -6,12 +6,12 @@ static shoal_sync_options made = {sizeof made, SHOAL_CREATE, 0};
 
 static int take_and_die(void *l)
 {
-    return shoal_lock_lock(l, SHOAL_FOREVER) == SHOAL_OK ? 0 : 1;
+    return shoal_lock_lock(l, SHOAL_FOREVER, NULL) == SHOAL_OK ? 0 : 1;
 }
 
 static int write_and_die(void *l)
 {
-    return shoal_rwlock_write(l, SHOAL_FOREVER) == SHOAL_OK ? 0 : 1;
+    return shoal_rwlock_lock_write(l, SHOAL_FOREVER, NULL) == SHOAL_OK ? 0 : 1;
 }
 
 static void in_child(int (*entry)(void *), void *arg)
@@ -31,10 +31,10 @@ static void locks(void)
     uint32_t depth;
     bool yes;
 
-    OK(shoal_lock_open(NULL, NULL, &l));
-    OK(shoal_lock_lock(l, SHOAL_NOWAIT));
-    GIVES(SHOAL_ERR_TIMEOUT, shoal_lock_lock(l, SHOAL_NOWAIT));
-    GIVES(SHOAL_ERR_TIMEOUT, shoal_lock_try(l));
+    OK(shoal_lock_open(NULL, NULL, &l, NULL));
+    OK(shoal_lock_lock(l, SHOAL_NOWAIT, NULL));
+    GIVES(SHOAL_ERR_TIMEOUT, shoal_lock_lock(l, SHOAL_NOWAIT, NULL));
+    GIVES(SHOAL_ERR_TIMEOUT, shoal_lock_try(l, NULL));
     OK(shoal_lock_is_held(l, &yes));
     CHECK(yes);
     OK(shoal_lock_unlock(l));
@@ -42,19 +42,19 @@ static void locks(void)
 
     /* The dead leave the lock, and the news, to the next. */
     in_child(take_and_die, l);
-    GIVES(SHOAL_ERR_OWNER_DIED, shoal_lock_lock(l, SHOAL_FOREVER));
+    GIVES(SHOAL_ERR_OWNER_DIED, shoal_lock_lock(l, SHOAL_FOREVER, NULL));
     OK(shoal_lock_depth(l, &depth));
     CHECK(depth == 1);
     OK(shoal_lock_unlock(l));
-    OK(shoal_lock_try(l));
+    OK(shoal_lock_try(l, NULL));
     OK(shoal_lock_unlock(l));
 
     recursive.flags |= SHOAL_RECURSIVE;
-    OK(shoal_lock_open(NULL, &recursive, &r));
+    OK(shoal_lock_open(NULL, &recursive, &r, NULL));
     OK(shoal_lock_is_recursive(r, &yes));
     CHECK(yes);
-    OK(shoal_lock_try(r));
-    OK(shoal_lock_lock(r, SHOAL_NOWAIT));
+    OK(shoal_lock_try(r, NULL));
+    OK(shoal_lock_lock(r, SHOAL_NOWAIT, NULL));
     OK(shoal_lock_depth(r, &depth));
     CHECK(depth == 2);
     OK(shoal_lock_unlock(r));
@@ -76,10 +76,10 @@ static void semaphores(const char *name)
 
     options.flags |= SHOAL_BOUNDED;
     options.count = 2;
-    OK(shoal_semaphore_open(name, &options, &s));
-    OK(shoal_semaphore_open(name, NULL, &same));
-    CHECK(strcmp(shoal_semaphore_name(same), name) == 0);
-    GIVES(SHOAL_ERR_WRONG_KIND, shoal_lock_open(name, NULL, &l));
+    OK(shoal_semaphore_open(name, &options, &s, NULL));
+    OK(shoal_semaphore_open(name, NULL, &same, NULL));
+    CHECK(strcmp(shoal_name(same), name) == 0);
+    GIVES(SHOAL_ERR_WRONG_KIND, shoal_lock_open(name, NULL, &l, NULL));
     OK(shoal_semaphore_acquire(s, SHOAL_FOREVER));
     OK(shoal_semaphore_acquire(same, SHOAL_FOREVER));
     GIVES(SHOAL_ERR_TIMEOUT, shoal_semaphore_acquire(s, SHOAL_NOWAIT));
@@ -93,8 +93,8 @@ static void semaphores(const char *name)
     OK(shoal_semaphore_keep(same));
     OK(shoal_semaphore_held(same, &held));
     CHECK(held == 0);
-    OK(shoal_semaphore_unlink(name));
-    GIVES(SHOAL_ERR_NOT_FOUND, shoal_semaphore_unlink(name));
+    OK(shoal_unlink(name, SHOAL_KIND_SEMAPHORE));
+    GIVES(SHOAL_ERR_NOT_FOUND, shoal_unlink(name, SHOAL_KIND_SEMAPHORE));
     shoal_semaphore_free(same);
     OK(shoal_semaphore_value(s, &value));
     CHECK(value == 1);
@@ -110,7 +110,7 @@ static void events_and_conditions(void)
     uint64_t waiting;
     bool yes;
 
-    OK(shoal_event_open(NULL, NULL, &e));
+    OK(shoal_event_open(NULL, NULL, &e, NULL));
     GIVES(SHOAL_ERR_TIMEOUT, shoal_event_wait(e, 1000));
     OK(shoal_event_set(e));
     OK(shoal_event_wait(e, SHOAL_NOWAIT));
@@ -119,11 +119,11 @@ static void events_and_conditions(void)
     CHECK(!yes);
     shoal_event_free(e);
 
-    OK(shoal_condition_open(NULL, NULL, &c));
-    OK(shoal_lock_open(NULL, NULL, &l));
-    GIVES(SHOAL_ERR_INVALID, shoal_condition_wait(c, l, SHOAL_NOWAIT));
-    OK(shoal_lock_lock(l, SHOAL_FOREVER));
-    GIVES(SHOAL_ERR_TIMEOUT, shoal_condition_wait(c, l, 1000));
+    OK(shoal_condition_open(NULL, NULL, &c, NULL));
+    OK(shoal_lock_open(NULL, NULL, &l, NULL));
+    GIVES(SHOAL_ERR_INVALID, shoal_condition_wait(c, l, SHOAL_NOWAIT, NULL));
+    OK(shoal_lock_lock(l, SHOAL_FOREVER, NULL));
+    GIVES(SHOAL_ERR_TIMEOUT, shoal_condition_wait(c, l, 1000, NULL));
     OK(shoal_lock_is_held(l, &yes));
     CHECK(yes);
     OK(shoal_condition_enlist(c, &place));
@@ -133,7 +133,7 @@ static void events_and_conditions(void)
     OK(shoal_condition_sleep(c, place, SHOAL_FOREVER));
     OK(shoal_condition_leave(c, place, &yes));
     CHECK(yes);
-    OK(shoal_condition_notify_all(c));
+    OK(shoal_condition_notify(c, SHOAL_ALL));
     GIVES(SHOAL_ERR_INVALID, shoal_condition_sleep(c, place, SHOAL_FOREVER));
     shoal_lock_free(l);
     shoal_condition_free(c);
@@ -147,9 +147,9 @@ static void barriers(void)
     uint64_t number;
     bool yes;
 
-    SAYS(SHOAL_ERR_INVALID, "parties", shoal_barrier_open(NULL, &options, &b));
+    SAYS(SHOAL_ERR_INVALID, "parties", shoal_barrier_open(NULL, &options, &b, NULL));
     options.count = 2;
-    OK(shoal_barrier_open(NULL, &options, &b));
+    OK(shoal_barrier_open(NULL, &options, &b, NULL));
     OK(shoal_barrier_parties(b, &number));
     CHECK(number == 2);
     OK(shoal_barrier_arrive(b, SHOAL_NOWAIT, &place, &index, &yes));
@@ -177,22 +177,22 @@ static void rwlocks(void)
     uint64_t readers;
     bool writer;
 
-    OK(shoal_rwlock_open(NULL, NULL, &l));
-    OK(shoal_rwlock_read(l, SHOAL_FOREVER));
-    OK(shoal_rwlock_read(l, SHOAL_FOREVER));
-    GIVES(SHOAL_ERR_TIMEOUT, shoal_rwlock_write(l, SHOAL_NOWAIT));
+    OK(shoal_rwlock_open(NULL, NULL, &l, NULL));
+    OK(shoal_rwlock_lock_read(l, SHOAL_FOREVER, NULL));
+    OK(shoal_rwlock_lock_read(l, SHOAL_FOREVER, NULL));
+    GIVES(SHOAL_ERR_TIMEOUT, shoal_rwlock_lock_write(l, SHOAL_NOWAIT, NULL));
     OK(shoal_rwlock_holders(l, &readers, &writer));
     CHECK(readers == 2 && !writer);
-    OK(shoal_rwlock_release_read(l));
-    OK(shoal_rwlock_release_read(l));
-    GIVES(SHOAL_ERR_INVALID, shoal_rwlock_release_read(l));
+    OK(shoal_rwlock_unlock_read(l));
+    OK(shoal_rwlock_unlock_read(l));
+    GIVES(SHOAL_ERR_INVALID, shoal_rwlock_unlock_read(l));
     in_child(write_and_die, l);
-    GIVES(SHOAL_ERR_OWNER_DIED, shoal_rwlock_read(l, SHOAL_FOREVER));
-    OK(shoal_rwlock_release_read(l));
-    GIVES(SHOAL_ERR_OWNER_DIED, shoal_rwlock_write(l, SHOAL_FOREVER));
-    OK(shoal_rwlock_release_write(l));
-    OK(shoal_rwlock_write(l, SHOAL_FOREVER));
-    OK(shoal_rwlock_release_write(l));
+    GIVES(SHOAL_ERR_OWNER_DIED, shoal_rwlock_lock_read(l, SHOAL_FOREVER, NULL));
+    OK(shoal_rwlock_unlock_read(l));
+    GIVES(SHOAL_ERR_OWNER_DIED, shoal_rwlock_lock_write(l, SHOAL_FOREVER, NULL));
+    OK(shoal_rwlock_unlock_write(l));
+    OK(shoal_rwlock_lock_write(l, SHOAL_FOREVER, NULL));
+    OK(shoal_rwlock_unlock_write(l));
     shoal_rwlock_free(l);
 }
 

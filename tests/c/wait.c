@@ -37,9 +37,9 @@ static void a_descriptor_tells_of_messages(void)
         CHECK(!readable(fd, 0));
         OK(shoal_process_fork(put_one, q, NULL, &putter));
         CHECK(readable(fd, -1));
-        OK(shoal_queue_get(q, buf, sizeof buf, &len, SHOAL_NOWAIT));
+        OK(shoal_queue_get(q, SHOAL_NOWAIT, buf, sizeof buf, &len));
         CHECK(len == 1 && !readable(fd, 0));
-        GIVES(SHOAL_ERR_EMPTY, shoal_queue_get(q, buf, sizeof buf, &len, SHOAL_NOWAIT));
+        GIVES(SHOAL_ERR_TIMEOUT, shoal_queue_get(q, SHOAL_NOWAIT, buf, sizeof buf, &len));
         OK(shoal_process_join(putter, SHOAL_FOREVER, NULL));
         shoal_process_free(putter);
     }
@@ -59,7 +59,7 @@ static void the_first_that_is_ready_ends_the_wait(void)
     shoal_waitable things[] = {{a, NULL}, {b, NULL}, {NULL, p}};
     OK(shoal_wait_any(things, 2, SHOAL_FOREVER, &ready));
     CHECK(ready == 1);
-    OK(shoal_queue_get(b, buf, sizeof buf, &len, SHOAL_NOWAIT));
+    OK(shoal_queue_get(b, SHOAL_NOWAIT, buf, sizeof buf, &len));
     OK(shoal_wait_any(things, 3, SHOAL_FOREVER, &ready));
     CHECK(ready == 2);
     OK(shoal_process_join(p, SHOAL_NOWAIT, NULL));
@@ -68,7 +68,7 @@ static void the_first_that_is_ready_ends_the_wait(void)
     OK(shoal_queue_put(a, "x", 1, SHOAL_NOWAIT));
     OK(shoal_wait_any(things, 3, SHOAL_NOWAIT, &ready));
     CHECK(ready == 0);
-    OK(shoal_queue_get(a, buf, sizeof buf, &len, SHOAL_NOWAIT));
+    OK(shoal_queue_get(a, SHOAL_NOWAIT, buf, sizeof buf, &len));
     OK(shoal_queue_close(b));
     OK(shoal_wait_any(things, 3, SHOAL_FOREVER, &ready));
     CHECK(ready == 1);
