@@ -46,7 +46,7 @@
  * - After a failure a handle output is NULL, counts and lengths are 0, and other outputs are untouched. Only
  *   SHOAL_ERR_BUFFER_TOO_SMALL writes the size needed to `*len`; nothing is taken then.
  * - An output may be NULL if it says something beside the result: each `bool *` that is not named `out`, and
- *   those named `version`, `index`, `sum` and `removed`. The others may not.
+ *   those named `version`, `index`, `sum`, `removed` and `end`. The others may not.
  * - A compiler warns if a status is dropped, except of functions that are called for their effect alone.
  * - Options and statistics are structs that begin with `size`: set it to `sizeof` the struct, and options
  *   otherwise to zero for the defaults. A program compiled against an older header goes on working.
@@ -311,15 +311,13 @@ typedef struct shoal_sync_options {
  * Ownership: a buffer of the calling thread, valid as long as the thread lives. The next call of the
  * thread that fails overwrites it. A sentence has at most 1023 bytes; a longer one is cut.
  */
-SHOAL_API
-const char *shoal_last_error(void);
+SHOAL_API const char *shoal_last_error(void);
 
 /**
  * The name of a status: 8 gives "SHOAL_ERR_TIMEOUT"; "unknown status" for a number that is none. The
  * string is constant.
  */
-SHOAL_API
-const char *shoal_status_name(uint32_t status);
+SHOAL_API const char *shoal_status_name(uint32_t status);
 
 /**
  * The version of the library at run time, such as "0.1.0"; SHOAL_VERSION is that of the header. The
@@ -331,8 +329,7 @@ SHOAL_API const char *shoal_version(void);
  * The SHOAL_ABI_VERSION of the library at run time. A program that loads the library itself (dlopen,
  * ctypes) compares it with that of its header.
  */
-SHOAL_API
-uint32_t shoal_abi_version(void);
+SHOAL_API uint32_t shoal_abi_version(void);
 
 /**
  * Removes what killed processes left: objects that are not persistent and that no process has open,
@@ -345,8 +342,7 @@ uint32_t shoal_abi_version(void);
  * Errors: SHOAL_ERR_UNSUPPORTED (there is no directory for objects); SHOAL_ERR_PERMISSION (it cannot
  * be read).
  */
-SHOAL_API
-enum shoal_status shoal_gc(size_t *removed);
+SHOAL_API shoal_status shoal_gc(size_t *removed);
 
 /**
  * Leaves all objects of this process at once, as its normal exit does: for a program that is about to
@@ -364,8 +360,7 @@ enum shoal_status shoal_gc(size_t *removed);
  * }
  * ```
  */
-SHOAL_API
-enum shoal_status shoal_leave(void);
+SHOAL_API shoal_status shoal_leave(void);
 
 /**
  * The name of the object behind a handle of any kind, to open it by in another process. NULL if the
@@ -383,9 +378,7 @@ SHOAL_API const char *shoal_name(const void *handle);
  *
  * Errors: SHOAL_ERR_NOT_FOUND; SHOAL_ERR_WRONG_KIND; SHOAL_ERR_PERMISSION.
  */
-SHOAL_API
-enum shoal_status shoal_unlink(const char *name,
-                               shoal_kind kind);
+SHOAL_API shoal_status shoal_unlink(const char *name, shoal_kind kind);
 
 /**
  * Ends the waits through a handle of any kind: threads of this process that wait in a call through it
@@ -411,8 +404,7 @@ enum shoal_status shoal_unlink(const char *name,
  * shoal_queue_free(q);
  * ```
  */
-SHOAL_API
-enum shoal_status shoal_end_waits(void *handle);
+SHOAL_API shoal_status shoal_end_waits(void *handle);
 
 /* ---------------------------------------------------------------------------------------------
    Queue
@@ -514,21 +506,15 @@ typedef struct shoal_message {
 } shoal_message;
 
 /** Opens or creates a queue; see "Opening". */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_queue_open(const char *name,
-                              const struct shoal_queue_options *options,
-                              struct shoal_queue **out,
-                              bool *created);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_queue_open(const char *name, const shoal_queue_options *options,
+                              shoal_queue **out, bool *created);
 
 /** Frees the handle; see "Freeing". */
-SHOAL_API void shoal_queue_free(struct shoal_queue *q);
+SHOAL_API void shoal_queue_free(shoal_queue *q);
 
 /** Fills in statistics; see "Statistics". Waits for other calls on the queue that are under way. */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_queue_stat(struct shoal_queue *q,
-                              struct shoal_queue_stats *out);
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_stat(shoal_queue *q, shoal_queue_stats *out);
 
 /**
  * Puts one message at the end of the queue, and waits for room if there is none.
@@ -538,12 +524,8 @@ shoal_status shoal_queue_stat(struct shoal_queue *q,
  * Errors: SHOAL_ERR_CLOSED (the queue is closed); SHOAL_ERR_TOO_LARGE (it could never fit; at once);
  * SHOAL_ERR_NO_SPACE. After an error nothing was put.
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_queue_put(struct shoal_queue *q,
-                             const void *data,
-                             size_t len,
-                             int64_t timeout_ns);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_queue_put(shoal_queue *q, const void *data, size_t len, int64_t timeout_ns);
 
 /**
  * Puts messages in order, as many as there is room for in time. Much faster than one by one. They are
@@ -554,13 +536,9 @@ shoal_status shoal_queue_put(struct shoal_queue *q,
  *
  * Errors: as `shoal_queue_put`, and only if not one message was put.
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_queue_put_many(struct shoal_queue *q,
-                                  const shoal_slice *items,
-                                  size_t n,
-                                  int64_t timeout_ns,
-                                  size_t *done);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_queue_put_many(shoal_queue *q, const shoal_slice *items, size_t n,
+                                  int64_t timeout_ns, size_t *done);
 
 /**
  * Takes the first message, and waits for one if there is none. Each message goes to one caller.
@@ -568,12 +546,8 @@ shoal_status shoal_queue_put_many(struct shoal_queue *q,
  * Errors: SHOAL_ERR_CLOSED (the queue is closed and nothing is left); SHOAL_ERR_BUFFER_TOO_SMALL (the
  * message stays).
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_queue_get(struct shoal_queue *q,
-                             int64_t timeout_ns,
-                             void *buf,
-                             size_t capacity,
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_queue_get(shoal_queue *q, int64_t timeout_ns, void *buf, size_t capacity,
                              size_t *len);
 
 /**
@@ -585,31 +559,24 @@ shoal_status shoal_queue_get(struct shoal_queue *q,
  * Errors: as `shoal_queue_get`. SHOAL_ERR_BUFFER_TOO_SMALL if not even the first message fits:
  * `lens[0]` is the room that it needs.
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_queue_get_many(struct shoal_queue *q,
-                                  int64_t timeout_ns,
-                                  void *buf,
-                                  size_t capacity,
-                                  size_t *lens,
-                                  size_t max,
-                                  size_t *n);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_queue_get_many(shoal_queue *q, int64_t timeout_ns, void *buf, size_t capacity,
+                                  size_t *lens, size_t max, size_t *n);
 
 /**
  * How many messages wait in the queue. Exact whenever no process puts or gets. Cheaper than
  * `shoal_queue_stat`: it never waits.
  */
-SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_len(struct shoal_queue *q, uint64_t *out);
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_len(shoal_queue *q, uint64_t *out);
 
 /**
  * Closes the queue for all processes: from now on every put fails with SHOAL_ERR_CLOSED, and every get
  * once nothing is left. Calls that wait return. Closing twice is no error.
  */
-SHOAL_API
-shoal_status shoal_queue_close(struct shoal_queue *q);
+SHOAL_API shoal_status shoal_queue_close(shoal_queue *q);
 
 /** Waits until every message that was ever put is finished: got, or leased and acked. */
-SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_join(struct shoal_queue *q, int64_t timeout_ns);
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_join(shoal_queue *q, int64_t timeout_ns);
 
 /**
  * Opens the queue of the dead letters: messages that were leased `max_attempts` times and not acked. It
@@ -618,10 +585,7 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_join(struct shoal_queue *q, i
  *
  * Errors: SHOAL_ERR_NOT_FOUND (there is no `max_attempts`); as "Opening".
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_queue_dead_letters(struct shoal_queue *q,
-                                      struct shoal_queue **out);
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_dead_letters(shoal_queue *q, shoal_queue **out);
 
 /**
  * A descriptor for event loops (poll, epoll): it is readable while there is something to get, and once
@@ -652,10 +616,7 @@ shoal_status shoal_queue_dead_letters(struct shoal_queue *q,
  * }
  * ```
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_queue_fd(struct shoal_queue *q,
-                            int *out);
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_fd(shoal_queue *q, int *out);
 
 /**
  * Reserves room for a message, to be written where it will be read: large messages are copied once
@@ -675,29 +636,20 @@ shoal_status shoal_queue_fd(struct shoal_queue *q,
  * }
  * ```
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_queue_reserve(struct shoal_queue *q,
-                                 size_t len,
-                                 int64_t timeout_ns,
-                                 struct shoal_message *out);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_queue_reserve(shoal_queue *q, size_t len, int64_t timeout_ns,
+                                 shoal_message *out);
 
 /**
  * Puts the first `used` bytes of a reserved message at the end of the queue. The rest is given back.
  *
  * Errors: SHOAL_ERR_TOO_LARGE (more than was reserved; it stays reserved).
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_queue_commit(struct shoal_queue *q,
-                                struct shoal_message *message,
-                                size_t used);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_queue_commit(shoal_queue *q, shoal_message *message, size_t used);
 
 /** Gives a reserved message back. No other process sees that it was there. */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_queue_discard(struct shoal_queue *q,
-                                 struct shoal_message *message);
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_discard(shoal_queue *q, shoal_message *message);
 
 /**
  * Takes the first message to work on it. If this process dies, another consumer gets the message:
@@ -719,12 +671,9 @@ shoal_status shoal_queue_discard(struct shoal_queue *q,
  *         (void)shoal_queue_nack(q, &job, 1000000000);
  * ```
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_queue_lease(struct shoal_queue *q,
-                               int64_t visible_ns,
-                               int64_t timeout_ns,
-                               struct shoal_message *out);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_queue_lease(shoal_queue *q, int64_t visible_ns, int64_t timeout_ns,
+                               shoal_message *out);
 
 /**
  * The work is done: the message is gone.
@@ -732,10 +681,7 @@ shoal_status shoal_queue_lease(struct shoal_queue *q,
  * Errors: SHOAL_ERR_EXPIRED (its time was over: another consumer gets it or has it; the lease has ended
  * all the same).
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_queue_ack(struct shoal_queue *q,
-                             struct shoal_message *message);
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_ack(shoal_queue *q, shoal_message *message);
 
 /**
  * Gives a leased message back, to be delivered again after `delay_ns`, before all that was put after
@@ -743,22 +689,16 @@ shoal_status shoal_queue_ack(struct shoal_queue *q,
  *
  * Errors: as `shoal_queue_ack`.
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_queue_nack(struct shoal_queue *q,
-                              struct shoal_message *message,
-                              int64_t delay_ns);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_queue_nack(shoal_queue *q, shoal_message *message, int64_t delay_ns);
 
 /**
  * Lets a lease end `visible_ns` from now instead.
  *
  * Errors: SHOAL_ERR_EXPIRED (its time was over; the lease is still to be ended).
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_queue_extend(struct shoal_queue *q,
-                                struct shoal_message *message,
-                                int64_t visible_ns);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_queue_extend(shoal_queue *q, shoal_message *message, int64_t visible_ns);
 
 /* ---------------------------------------------------------------------------------------------
    Pipe
@@ -824,13 +764,9 @@ typedef struct shoal_pipe_stats {
  *
  * Errors: SHOAL_ERR_EXHAUSTED (512 handles hold that end).
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_pipe_open(const char *name,
-                             uint32_t end,
-                             const struct shoal_pipe_options *options,
-                             struct shoal_pipe **out,
-                             bool *created);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_pipe_open(const char *name, uint32_t end, const shoal_pipe_options *options,
+                             shoal_pipe **out, bool *created);
 
 /**
  * Creates a pipe under a name of its own and opens both ends: for a parent and the child that it will
@@ -841,20 +777,15 @@ shoal_status shoal_pipe_open(const char *name,
  *
  * Errors: as "Opening".
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_pipe_pair(const struct shoal_pipe_options *options,
-                             struct shoal_pipe **first,
-                             struct shoal_pipe **second);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_pipe_pair(const shoal_pipe_options *options, shoal_pipe **first,
+                             shoal_pipe **second);
 
 /** Frees the handle; see "Freeing". When all who held this end have, the conversation is over. */
-SHOAL_API void shoal_pipe_free(struct shoal_pipe *p);
+SHOAL_API void shoal_pipe_free(shoal_pipe *p);
 
 /** Fills in statistics; see "Statistics". */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_pipe_stat(struct shoal_pipe *p,
-                             struct shoal_pipe_stats *out);
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_pipe_stat(shoal_pipe *p, shoal_pipe_stats *out);
 
 /**
  * Sends one message to the other end, and waits for room if there is none.
@@ -862,12 +793,8 @@ shoal_status shoal_pipe_stat(struct shoal_pipe *p,
  * Errors: SHOAL_ERR_CLOSED (the other end is gone); SHOAL_ERR_UNSUPPORTED (this end only receives); as
  * `shoal_queue_put`. After an error nothing was sent.
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_pipe_send(struct shoal_pipe *p,
-                             const void *data,
-                             size_t len,
-                             int64_t timeout_ns);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_pipe_send(shoal_pipe *p, const void *data, size_t len, int64_t timeout_ns);
 
 /**
  * Receives one message, and waits for one if there is none. Each message goes to one caller.
@@ -875,12 +802,8 @@ shoal_status shoal_pipe_send(struct shoal_pipe *p,
  * Errors: SHOAL_ERR_CLOSED (the other end is gone, and nothing is left of what it sent);
  * SHOAL_ERR_UNSUPPORTED (this end only sends); SHOAL_ERR_BUFFER_TOO_SMALL (the message stays).
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_pipe_recv(struct shoal_pipe *p,
-                             int64_t timeout_ns,
-                             void *buf,
-                             size_t capacity,
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_pipe_recv(shoal_pipe *p, int64_t timeout_ns, void *buf, size_t capacity,
                              size_t *len);
 
 /**
@@ -888,29 +811,19 @@ shoal_status shoal_pipe_recv(struct shoal_pipe *p,
  *
  * Errors: as `shoal_pipe_send`.
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_pipe_reserve(struct shoal_pipe *p,
-                                size_t len,
-                                int64_t timeout_ns,
-                                shoal_message *out);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_pipe_reserve(shoal_pipe *p, size_t len, int64_t timeout_ns, shoal_message *out);
 
 /**
  * Sends the first `used` bytes of a reserved message. The rest is given back.
  *
  * Errors: as `shoal_queue_commit`.
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_pipe_commit(struct shoal_pipe *p,
-                               shoal_message *message,
-                               size_t used);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_pipe_commit(shoal_pipe *p, shoal_message *message, size_t used);
 
 /** Gives a reserved message back. No other process sees that it was there. */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_pipe_discard(struct shoal_pipe *p,
-                                shoal_message *message);
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_pipe_discard(shoal_pipe *p, shoal_message *message);
 
 /**
  * Receives one message to read it where it is: what was reserved is not copied at all, what was sent is
@@ -928,29 +841,23 @@ shoal_status shoal_pipe_discard(struct shoal_pipe *p,
  * }
  * ```
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_pipe_lease(struct shoal_pipe *p,
-                              int64_t timeout_ns,
-                              shoal_message *out);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_pipe_lease(shoal_pipe *p, int64_t timeout_ns, shoal_message *out);
 
 /**
  * The message was read: it is gone.
  *
  * Errors: as `shoal_queue_ack`.
  */
-SHOAL_API SHOAL_NODISCARD shoal_status shoal_pipe_ack(struct shoal_pipe *p, shoal_message *message);
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_pipe_ack(shoal_pipe *p, shoal_message *message);
 
 /**
  * Gives a leased message back, to be received again after `delay_ns`; as `shoal_queue_nack`.
  *
  * Errors: as `shoal_queue_ack`.
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_pipe_nack(struct shoal_pipe *p,
-                             shoal_message *message,
-                             int64_t delay_ns);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_pipe_nack(shoal_pipe *p, shoal_message *message, int64_t delay_ns);
 
 /**
  * Waits for something to receive, or the end of the conversation.
@@ -959,11 +866,8 @@ shoal_status shoal_pipe_nack(struct shoal_pipe *p,
  *
  * Errors: SHOAL_ERR_UNSUPPORTED (this end only sends).
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_pipe_poll(struct shoal_pipe *p,
-                             int64_t timeout_ns,
-                             bool *ready);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_pipe_poll(shoal_pipe *p, int64_t timeout_ns, bool *ready);
 
 /**
  * A descriptor for event loops: it is readable while there is something to receive, and once the
@@ -971,7 +875,7 @@ shoal_status shoal_pipe_poll(struct shoal_pipe *p,
  *
  * Errors: SHOAL_ERR_UNSUPPORTED (this end only sends); SHOAL_ERR_OS.
  */
-SHOAL_API SHOAL_NODISCARD shoal_status shoal_pipe_fd(struct shoal_pipe *p, int *out);
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_pipe_fd(shoal_pipe *p, int *out);
 
 /* ---------------------------------------------------------------------------------------------
    Map
@@ -1057,21 +961,15 @@ typedef struct shoal_view {
 } shoal_view;
 
 /** Opens or creates a map; see "Opening". */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_map_open(const char *name,
-                            const struct shoal_map_options *options,
-                            struct shoal_map **out,
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_map_open(const char *name, const shoal_map_options *options, shoal_map **out,
                             bool *created);
 
 /** Frees the handle; see "Freeing". Its iterators stay usable, and keep the map open. */
-SHOAL_API void shoal_map_free(struct shoal_map *m);
+SHOAL_API void shoal_map_free(shoal_map *m);
 
 /** Fills in statistics; see "Statistics". */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_map_stat(struct shoal_map *m,
-                            struct shoal_map_stats *out);
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_map_stat(shoal_map *m, shoal_map_stats *out);
 
 /**
  * Gives a key a value, whether or not it had one.
@@ -1079,12 +977,8 @@ shoal_status shoal_map_stat(struct shoal_map *m,
  * Errors: SHOAL_ERR_TOO_LARGE (key or value could never fit); SHOAL_ERR_NO_SPACE (memory or the map is
  * full; the old value stays).
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_map_set(struct shoal_map *m,
-                           const void *key,
-                           size_t key_len,
-                           const void *value,
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_map_set(shoal_map *m, const void *key, size_t key_len, const void *value,
                            size_t value_len);
 
 /**
@@ -1094,15 +988,9 @@ shoal_status shoal_map_set(struct shoal_map *m,
  *
  * Errors: SHOAL_ERR_NOT_FOUND (no such key); SHOAL_ERR_BUFFER_TOO_SMALL.
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_map_get(struct shoal_map *m,
-                           const void *key,
-                           size_t key_len,
-                           void *buf,
-                           size_t capacity,
-                           size_t *len,
-                           uint64_t *version);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_map_get(shoal_map *m, const void *key, size_t key_len, void *buf,
+                           size_t capacity, size_t *len, uint64_t *version);
 
 /**
  * Gives a key a value if it has none. Of several callers exactly one inserts.
@@ -1111,47 +999,30 @@ shoal_status shoal_map_get(struct shoal_map *m,
  *
  * Errors: as `shoal_map_set`.
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_map_insert(struct shoal_map *m,
-                              const void *key,
-                              size_t key_len,
-                              const void *value,
-                              size_t value_len,
-                              bool *inserted);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_map_insert(shoal_map *m, const void *key, size_t key_len, const void *value,
+                              size_t value_len, bool *inserted);
 
 /**
  * Removes a key. Of several callers exactly one removes it.
  *
  * Errors: SHOAL_ERR_NOT_FOUND (no such key).
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_map_remove(struct shoal_map *m,
-                              const void *key,
-                              size_t key_len);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_map_remove(shoal_map *m, const void *key, size_t key_len);
 
 /**
  * Removes a key and copies the value that it had. Of several callers exactly one gets it.
  *
  * Errors: SHOAL_ERR_NOT_FOUND (no such key); SHOAL_ERR_BUFFER_TOO_SMALL (the key stays).
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_map_take(struct shoal_map *m,
-                            const void *key,
-                            size_t key_len,
-                            void *buf,
-                            size_t capacity,
-                            size_t *len);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_map_take(shoal_map *m, const void *key, size_t key_len, void *buf,
+                            size_t capacity, size_t *len);
 
 /** Whether the map has a key. */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_map_contains(struct shoal_map *m,
-                                const void *key,
-                                size_t key_len,
-                                bool *out);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_map_contains(shoal_map *m, const void *key, size_t key_len, bool *out);
 
 /**
  * Gives a key a new value if its value is the expected one.
@@ -1163,22 +1034,16 @@ shoal_status shoal_map_contains(struct shoal_map *m,
  *
  * Errors: as `shoal_map_set`.
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_map_compare_swap(struct shoal_map *m,
-                                    const void *key,
-                                    size_t key_len,
-                                    const void *expected,
-                                    size_t expected_len,
-                                    const void *desired,
-                                    size_t desired_len,
-                                    bool *swapped);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_map_compare_swap(shoal_map *m, const void *key, size_t key_len,
+                                    const void *expected, size_t expected_len, const void *desired,
+                                    size_t desired_len, bool *swapped);
 
 /** How many keys the map has. Exact if no process writes meanwhile. */
-SHOAL_API SHOAL_NODISCARD shoal_status shoal_map_len(struct shoal_map *m, uint64_t *out);
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_map_len(shoal_map *m, uint64_t *out);
 
 /** Removes every key. A key that another process sets meanwhile may stay. */
-SHOAL_API shoal_status shoal_map_clear(struct shoal_map *m);
+SHOAL_API shoal_status shoal_map_clear(shoal_map *m);
 
 /**
  * Begins a walk through all entries of a map, in no order but for SHOAL_ORDERED, while others may write.
@@ -1200,10 +1065,7 @@ SHOAL_API shoal_status shoal_map_clear(struct shoal_map *m);
  * }
  * ```
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_map_iter_new(struct shoal_map *m,
-                                struct shoal_map_iter **out);
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_map_iter_new(shoal_map *m, shoal_map_iter **out);
 
 /**
  * Moves to the next entry.
@@ -1213,24 +1075,16 @@ shoal_status shoal_map_iter_new(struct shoal_map *m,
  *
  * Errors: SHOAL_ERR_END (that was all).
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_map_iter_next(struct shoal_map_iter *it,
-                                 const void **key,
-                                 size_t *key_len,
-                                 const void **value,
-                                 size_t *value_len);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_map_iter_next(shoal_map_iter *it, const void **key, size_t *key_len,
+                                 const void **value, size_t *value_len);
 
 /** Ends a walk, at any step. NULL is allowed. */
-SHOAL_API void shoal_map_iter_free(struct shoal_map_iter *it);
+SHOAL_API void shoal_map_iter_free(shoal_map_iter *it);
 
 /** The version of a key's value, as `shoal_map_get` tells it; 0 if there is no such key. */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_map_version(struct shoal_map *m,
-                               const void *key,
-                               size_t key_len,
-                               uint64_t *out);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_map_version(shoal_map *m, const void *key, size_t key_len, uint64_t *out);
 
 /**
  * Gives a key a new value if its value still has a version.
@@ -1241,15 +1095,10 @@ shoal_status shoal_map_version(struct shoal_map *m,
  *
  * Errors: as `shoal_map_set`.
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_map_compare_swap_version(struct shoal_map *m,
-                                            const void *key,
-                                            size_t key_len,
-                                            uint64_t version,
-                                            const void *desired,
-                                            size_t desired_len,
-                                            bool *swapped);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_map_compare_swap_version(shoal_map *m, const void *key, size_t key_len,
+                                            uint64_t version, const void *desired,
+                                            size_t desired_len, bool *swapped);
 
 /**
  * Adds to a counter: a value of 8 bytes, an `int64_t` with its least significant byte first. A key that
@@ -1259,12 +1108,8 @@ shoal_status shoal_map_compare_swap_version(struct shoal_map *m,
  *
  * Errors: SHOAL_ERR_INVALID (the value does not have 8 bytes); as `shoal_map_set`.
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_map_add(struct shoal_map *m,
-                           const void *key,
-                           size_t key_len,
-                           int64_t delta,
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_map_add(shoal_map *m, const void *key, size_t key_len, int64_t delta,
                            int64_t *sum);
 
 /**
@@ -1272,12 +1117,8 @@ shoal_status shoal_map_add(struct shoal_map *m,
  *
  * Errors: as `shoal_map_add`.
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_map_add_f64(struct shoal_map *m,
-                               const void *key,
-                               size_t key_len,
-                               double delta,
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_map_add_f64(shoal_map *m, const void *key, size_t key_len, double delta,
                                double *sum);
 
 /**
@@ -1288,11 +1129,8 @@ shoal_status shoal_map_add_f64(struct shoal_map *m,
  *
  * Errors: as `shoal_map_set`. What is too large is refused before anything is set.
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_map_set_many(struct shoal_map *m,
-                                const shoal_slice *keys,
-                                const shoal_slice *values,
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_map_set_many(shoal_map *m, const shoal_slice *keys, const shoal_slice *values,
                                 size_t n);
 
 /**
@@ -1304,15 +1142,9 @@ shoal_status shoal_map_set_many(struct shoal_map *m,
  *
  * Errors: SHOAL_ERR_BUFFER_TOO_SMALL (`values` are untouched).
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_map_get_many(struct shoal_map *m,
-                                const shoal_slice *keys,
-                                size_t n,
-                                void *buf,
-                                size_t capacity,
-                                size_t *len,
-                                shoal_slice *values);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_map_get_many(shoal_map *m, const shoal_slice *keys, size_t n, void *buf,
+                                size_t capacity, size_t *len, shoal_slice *values);
 
 /**
  * Gives a key a value for a time; then it is as if it had been removed. `shoal_map_set` makes it stay
@@ -1322,14 +1154,9 @@ shoal_status shoal_map_get_many(struct shoal_map *m,
  *
  * Errors: as `shoal_map_set`.
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_map_set_for(struct shoal_map *m,
-                               const void *key,
-                               size_t key_len,
-                               const void *value,
-                               size_t value_len,
-                               int64_t life_ns);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_map_set_for(shoal_map *m, const void *key, size_t key_len, const void *value,
+                               size_t value_len, int64_t life_ns);
 
 /**
  * Lets a key live for a time from now on.
@@ -1338,12 +1165,8 @@ shoal_status shoal_map_set_for(struct shoal_map *m,
  *
  * Errors: SHOAL_ERR_NOT_FOUND (no such key); as `shoal_map_set`.
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_map_expire(struct shoal_map *m,
-                              const void *key,
-                              size_t key_len,
-                              int64_t life_ns);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_map_expire(shoal_map *m, const void *key, size_t key_len, int64_t life_ns);
 
 /**
  * For how long a key will still be there.
@@ -1352,19 +1175,15 @@ shoal_status shoal_map_expire(struct shoal_map *m,
  *
  * Errors: SHOAL_ERR_NOT_FOUND (no such key).
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_map_time_left(struct shoal_map *m,
-                                 const void *key,
-                                 size_t key_len,
-                                 int64_t *out);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_map_time_left(shoal_map *m, const void *key, size_t key_len, int64_t *out);
 
 /**
  * Removes every key whose time is over. Changes nearby do that in time as well.
  *
  * `*removed`: how many there were.
  */
-SHOAL_API shoal_status shoal_map_purge(struct shoal_map *m, uint64_t *removed);
+SHOAL_API shoal_status shoal_map_purge(shoal_map *m, uint64_t *removed);
 
 /**
  * Locks a key, which need not be there, for work in several steps. It keeps others from locking the same
@@ -1385,12 +1204,8 @@ SHOAL_API shoal_status shoal_map_purge(struct shoal_map *m, uint64_t *removed);
  * }
  * ```
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_map_lock_key(struct shoal_map *m,
-                                const void *key,
-                                size_t key_len,
-                                int64_t timeout_ns,
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_map_lock_key(shoal_map *m, const void *key, size_t key_len, int64_t timeout_ns,
                                 bool *owner_died);
 
 /**
@@ -1398,23 +1213,16 @@ shoal_status shoal_map_lock_key(struct shoal_map *m,
  *
  * Errors: SHOAL_ERR_INVALID (it is not locked, or by another process).
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_map_unlock_key(struct shoal_map *m,
-                                  const void *key,
-                                  size_t key_len);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_map_unlock_key(shoal_map *m, const void *key, size_t key_len);
 
 /**
  * Waits until a map's `changes` (see `shoal_map_stats`) are not `seen`.
  *
  * `*now`: what they are. What was changed it does not tell.
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_map_wait_change(struct shoal_map *m,
-                                   uint64_t seen,
-                                   int64_t timeout_ns,
-                                   uint64_t *now);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_map_wait_change(shoal_map *m, uint64_t seen, int64_t timeout_ns, uint64_t *now);
 
 /**
  * Waits until the version of a key's value is not `seen`: until it is set, removed, or its time is over.
@@ -1422,14 +1230,9 @@ shoal_status shoal_map_wait_change(struct shoal_map *m,
  *
  * `seen`: 0 for a key that is not there. `*now`: what the version is.
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_map_wait_key(struct shoal_map *m,
-                                const void *key,
-                                size_t key_len,
-                                uint64_t seen,
-                                int64_t timeout_ns,
-                                uint64_t *now);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_map_wait_key(shoal_map *m, const void *key, size_t key_len, uint64_t seen,
+                                int64_t timeout_ns, uint64_t *now);
 
 /**
  * The value of a key where it is, without a copy. There is room for a dozen views and locks in each of
@@ -1446,22 +1249,15 @@ shoal_status shoal_map_wait_key(struct shoal_map *m,
  * }
  * ```
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_map_view(struct shoal_map *m,
-                            const void *key,
-                            size_t key_len,
-                            struct shoal_view *out);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_map_view(shoal_map *m, const void *key, size_t key_len, shoal_view *out);
 
 /**
  * Ends a view.
  *
  * Errors: SHOAL_ERR_INVALID (it was ended before, or is another process's).
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_map_view_end(struct shoal_map *m,
-                                struct shoal_view *view);
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_map_view_end(shoal_map *m, shoal_view *view);
 
 /* ---------------------------------------------------------------------------------------------
    List
@@ -1515,21 +1311,15 @@ typedef struct shoal_list_stats {
 } shoal_list_stats;
 
 /** Opens or creates a list; see "Opening". */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_list_open(const char *name,
-                             const struct shoal_list_options *options,
-                             struct shoal_list **out,
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_list_open(const char *name, const shoal_list_options *options, shoal_list **out,
                              bool *created);
 
 /** Frees the handle; see "Freeing". */
-SHOAL_API void shoal_list_free(struct shoal_list *l);
+SHOAL_API void shoal_list_free(shoal_list *l);
 
 /** Fills in statistics; see "Statistics". */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_list_stat(struct shoal_list *l,
-                             struct shoal_list_stats *out);
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_list_stat(shoal_list *l, shoal_list_stats *out);
 
 /**
  * Adds an element at the end.
@@ -1537,61 +1327,40 @@ shoal_status shoal_list_stat(struct shoal_list *l,
  * Errors: SHOAL_ERR_TOO_LARGE (it could never fit); SHOAL_ERR_NO_SPACE (memory or the list is full; the
  * list is as it was).
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_list_append(struct shoal_list *l,
-                               const void *data,
-                               size_t len);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_list_append(shoal_list *l, const void *data, size_t len);
 
 /**
  * Adds an element before another one, or at either end if `index` is beyond it.
  *
  * Errors: as `shoal_list_append`.
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_list_insert(struct shoal_list *l,
-                               int64_t index,
-                               const void *data,
-                               size_t len);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_list_insert(shoal_list *l, int64_t index, const void *data, size_t len);
 
 /**
  * Copies an element.
  *
  * Errors: SHOAL_ERR_NOT_FOUND (no such index); SHOAL_ERR_BUFFER_TOO_SMALL.
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_list_get(struct shoal_list *l,
-                            int64_t index,
-                            void *buf,
-                            size_t capacity,
-                            size_t *len);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_list_get(shoal_list *l, int64_t index, void *buf, size_t capacity, size_t *len);
 
 /**
  * Removes an element and copies it. Of several callers each gets another one.
  *
  * Errors: SHOAL_ERR_NOT_FOUND (no such index); SHOAL_ERR_BUFFER_TOO_SMALL (the element stays).
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_list_pop(struct shoal_list *l,
-                            int64_t index,
-                            void *buf,
-                            size_t capacity,
-                            size_t *len);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_list_pop(shoal_list *l, int64_t index, void *buf, size_t capacity, size_t *len);
 
 /**
  * Replaces an element.
  *
  * Errors: SHOAL_ERR_NOT_FOUND (no such index); as `shoal_list_append`.
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_list_set(struct shoal_list *l,
-                            int64_t index,
-                            const void *data,
-                            size_t len);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_list_set(shoal_list *l, int64_t index, const void *data, size_t len);
 
 /**
  * Replaces an element if it is the expected one.
@@ -1600,14 +1369,9 @@ shoal_status shoal_list_set(struct shoal_list *l,
  *
  * Errors: as `shoal_list_append`.
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_list_compare_swap(struct shoal_list *l,
-                                     int64_t index,
-                                     const void *expected,
-                                     size_t expected_len,
-                                     const void *desired,
-                                     size_t desired_len,
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_list_compare_swap(shoal_list *l, int64_t index, const void *expected,
+                                     size_t expected_len, const void *desired, size_t desired_len,
                                      bool *swapped);
 
 /**
@@ -1615,7 +1379,7 @@ shoal_status shoal_list_compare_swap(struct shoal_list *l,
  *
  * Errors: SHOAL_ERR_NOT_FOUND (no such index).
  */
-SHOAL_API shoal_status shoal_list_swap(struct shoal_list *l, int64_t a, int64_t b);
+SHOAL_API shoal_status shoal_list_swap(shoal_list *l, int64_t a, int64_t b);
 
 /**
  * Replaces the elements from `start` up to, but not including, `stop` by others, all at once.
@@ -1625,12 +1389,8 @@ SHOAL_API shoal_status shoal_list_swap(struct shoal_list *l, int64_t a, int64_t 
  *
  * Errors: as `shoal_list_append`.
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_list_splice(struct shoal_list *l,
-                               int64_t start,
-                               int64_t stop,
-                               const shoal_slice *items,
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_list_splice(shoal_list *l, int64_t start, int64_t stop, const shoal_slice *items,
                                size_t n);
 
 /**
@@ -1644,16 +1404,9 @@ shoal_status shoal_list_splice(struct shoal_list *l,
  *
  * Errors: SHOAL_ERR_BUFFER_TOO_SMALL (even the first does not fit; `lens[0]` is the room needed).
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_list_get_many(struct shoal_list *l,
-                                 uint64_t start,
-                                 void *buf,
-                                 size_t capacity,
-                                 size_t *lens,
-                                 size_t max,
-                                 size_t *n,
-                                 uint64_t *version);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_list_get_many(shoal_list *l, uint64_t start, void *buf, size_t capacity,
+                                 size_t *lens, size_t max, size_t *n, uint64_t *version);
 
 /**
  * Sorts the list, all at once; equal elements keep their order.
@@ -1665,26 +1418,21 @@ shoal_status shoal_list_get_many(struct shoal_list *l,
  * Errors: SHOAL_ERR_NO_SPACE or SHOAL_ERR_INTERNAL (`compare` contradicts itself): the list is as it was.
  */
 SHOAL_API
-shoal_status shoal_list_sort(struct shoal_list *l,
-                             int (*compare)(const void *a,
-                                            size_t a_len,
-                                            const void *b,
-                                            size_t b_len,
-                                            void *arg),
-                             void *arg);
+shoal_status shoal_list_sort(shoal_list *l, int (*compare)(const void *a, size_t a_len,
+                             const void *b, size_t b_len, void *arg), void *arg);
 
 /**
  * Reverses the list, all at once.
  *
  * Errors: SHOAL_ERR_NO_SPACE (the list is as it was).
  */
-SHOAL_API shoal_status shoal_list_reverse(struct shoal_list *l);
+SHOAL_API shoal_status shoal_list_reverse(shoal_list *l);
 
 /** How many elements the list has. */
-SHOAL_API SHOAL_NODISCARD shoal_status shoal_list_len(struct shoal_list *l, uint64_t *out);
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_list_len(shoal_list *l, uint64_t *out);
 
 /** Removes every element, all at once. */
-SHOAL_API shoal_status shoal_list_clear(struct shoal_list *l);
+SHOAL_API shoal_status shoal_list_clear(shoal_list *l);
 
 /* ---------------------------------------------------------------------------------------------
    Array
@@ -1740,21 +1488,15 @@ typedef struct shoal_array_stats {
  *
  * Errors: SHOAL_ERR_INVALID (what is there has other items).
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_array_open(const char *name,
-                              const struct shoal_array_options *options,
-                              struct shoal_array **out,
-                              bool *created);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_array_open(const char *name, const shoal_array_options *options,
+                              shoal_array **out, bool *created);
 
 /** Frees the handle; see "Freeing". Its data is not used any more then. */
-SHOAL_API void shoal_array_free(struct shoal_array *a);
+SHOAL_API void shoal_array_free(shoal_array *a);
 
 /** Fills in statistics; see "Statistics". */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_array_stat(struct shoal_array *a,
-                              struct shoal_array_stats *out);
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_array_stat(shoal_array *a, shoal_array_stats *out);
 
 /**
  * Where the items are: plain memory, zeros at first, aligned to 128 bytes.
@@ -1763,29 +1505,22 @@ shoal_status shoal_array_stat(struct shoal_array *a,
  * time. A forked child may use it.
  * Ownership: the memory is the handle's.
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_array_data(struct shoal_array *a,
-                              void **data,
-                              size_t *bytes);
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_array_data(shoal_array *a, void **data, size_t *bytes);
 
 /**
  * Takes the lock of an array, which its thread may take again.
  *
  * `*owner_died`: see "Locks".
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_array_lock(struct shoal_array *a,
-                              int64_t timeout_ns,
-                              bool *owner_died);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_array_lock(shoal_array *a, int64_t timeout_ns, bool *owner_died);
 
 /**
  * Gives the lock of an array back, by one level.
  *
  * Errors: SHOAL_ERR_INVALID (this thread does not have it).
  */
-SHOAL_API shoal_status shoal_array_unlock(struct shoal_array *a);
+SHOAL_API shoal_status shoal_array_unlock(shoal_array *a);
 
 /* ---------------------------------------------------------------------------------------------
    Lock
@@ -1826,21 +1561,15 @@ typedef struct shoal_lock_stats {
 } shoal_lock_stats;
 
 /** Opens or creates a lock; see "Opening". */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_lock_open(const char *name,
-                             const shoal_sync_options *options,
-                             struct shoal_lock **out,
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_lock_open(const char *name, const shoal_sync_options *options, shoal_lock **out,
                              bool *created);
 
 /** Frees the handle; see "Freeing". A lock that it has counts as a dead owner's. */
-SHOAL_API void shoal_lock_free(struct shoal_lock *l);
+SHOAL_API void shoal_lock_free(shoal_lock *l);
 
 /** Fills in statistics; see "Statistics". */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_lock_stat(struct shoal_lock *l,
-                             struct shoal_lock_stats *out);
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_lock_stat(shoal_lock *l, shoal_lock_stats *out);
 
 /**
  * Takes the lock.
@@ -1849,18 +1578,15 @@ shoal_status shoal_lock_stat(struct shoal_lock *l,
  *
  * Errors: SHOAL_ERR_TOO_LARGE (a recursive lock, 2^32 times).
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_lock_lock(struct shoal_lock *l,
-                             int64_t timeout_ns,
-                             bool *owner_died);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_lock_lock(shoal_lock *l, int64_t timeout_ns, bool *owner_died);
 
 /**
  * Gives the lock back: a plain one from any thread, a recursive one by one level.
  *
  * Errors: SHOAL_ERR_INVALID (it is not taken; it is recursive and not the calling thread's).
  */
-SHOAL_API shoal_status shoal_lock_unlock(struct shoal_lock *l);
+SHOAL_API shoal_status shoal_lock_unlock(shoal_lock *l);
 
 /* ---------------------------------------------------------------------------------------------
    Read-write lock
@@ -1892,57 +1618,45 @@ typedef struct shoal_rwlock_stats {
 } shoal_rwlock_stats;
 
 /** Opens or creates a read-write lock; see "Opening". */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_rwlock_open(const char *name,
-                               const shoal_sync_options *options,
-                               struct shoal_rwlock **out,
-                               bool *created);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_rwlock_open(const char *name, const shoal_sync_options *options,
+                               shoal_rwlock **out, bool *created);
 
 /** Frees the handle; see "Freeing". What it holds counts as a dead owner's. */
-SHOAL_API void shoal_rwlock_free(struct shoal_rwlock *l);
+SHOAL_API void shoal_rwlock_free(shoal_rwlock *l);
 
 /** Fills in statistics; see "Statistics". Asks the kernel about each holder. */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_rwlock_stat(struct shoal_rwlock *l,
-                               struct shoal_rwlock_stats *out);
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_rwlock_stat(shoal_rwlock *l, shoal_rwlock_stats *out);
 
 /**
  * Takes the lock for reading. The handle holds it, not the thread.
  *
  * `*owner_died`: see "Locks". A writer died with it, and no other has written since.
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_rwlock_lock_read(struct shoal_rwlock *l,
-                                    int64_t timeout_ns,
-                                    bool *owner_died);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_rwlock_lock_read(shoal_rwlock *l, int64_t timeout_ns, bool *owner_died);
 
 /**
  * Takes the lock for writing. The handle holds it, not the thread.
  *
  * `*owner_died`: as for `shoal_rwlock_lock_read`.
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_rwlock_lock_write(struct shoal_rwlock *l,
-                                     int64_t timeout_ns,
-                                     bool *owner_died);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_rwlock_lock_write(shoal_rwlock *l, int64_t timeout_ns, bool *owner_died);
 
 /**
  * Gives back one hold for reading.
  *
  * Errors: SHOAL_ERR_INVALID (this handle has none).
  */
-SHOAL_API shoal_status shoal_rwlock_unlock_read(struct shoal_rwlock *l);
+SHOAL_API shoal_status shoal_rwlock_unlock_read(shoal_rwlock *l);
 
 /**
  * Gives back the hold for writing. The next readers and writers are told nothing of a dead writer.
  *
  * Errors: SHOAL_ERR_INVALID (this handle does not have it).
  */
-SHOAL_API shoal_status shoal_rwlock_unlock_write(struct shoal_rwlock *l);
+SHOAL_API shoal_status shoal_rwlock_unlock_write(shoal_rwlock *l);
 
 /* ---------------------------------------------------------------------------------------------
    Semaphore
@@ -1984,27 +1698,20 @@ typedef struct shoal_semaphore_stats {
  *
  * Errors: SHOAL_ERR_TOO_LARGE (`count`).
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_semaphore_open(const char *name,
-                                  const shoal_sync_options *options,
-                                  struct shoal_semaphore **out,
-                                  bool *created);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_semaphore_open(const char *name, const shoal_sync_options *options,
+                                  shoal_semaphore **out, bool *created);
 
 /** Frees the handle; see "Freeing". Permits that it has acquired are released. */
-SHOAL_API void shoal_semaphore_free(struct shoal_semaphore *s);
+SHOAL_API void shoal_semaphore_free(shoal_semaphore *s);
 
 /** Fills in statistics; see "Statistics". Asks the kernel about each holder. */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_semaphore_stat(struct shoal_semaphore *s,
-                                  struct shoal_semaphore_stats *out);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_semaphore_stat(shoal_semaphore *s, shoal_semaphore_stats *out);
 
 /** Acquires a permit, and waits for one if there is none. */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_semaphore_acquire(struct shoal_semaphore *s,
-                                     int64_t timeout_ns);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_semaphore_acquire(shoal_semaphore *s, int64_t timeout_ns);
 
 /**
  * Releases permits: this process's own first, then those of others; if no process has any, new ones.
@@ -2012,9 +1719,7 @@ shoal_status shoal_semaphore_acquire(struct shoal_semaphore *s,
  * Errors: SHOAL_ERR_INVALID (it is bounded, and all permits are released); SHOAL_ERR_TOO_LARGE (more than
  * 2^31 - 1).
  */
-SHOAL_API
-shoal_status shoal_semaphore_release(struct shoal_semaphore *s,
-                                     uint32_t count);
+SHOAL_API shoal_status shoal_semaphore_release(shoal_semaphore *s, uint32_t count);
 
 /* ---------------------------------------------------------------------------------------------
    Event
@@ -2034,27 +1739,24 @@ shoal_status shoal_semaphore_release(struct shoal_semaphore *s,
 typedef struct shoal_event shoal_event;
 
 /** Opens or creates an event; see "Opening". */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_event_open(const char *name,
-                              const shoal_sync_options *options,
-                              struct shoal_event **out,
-                              bool *created);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_event_open(const char *name, const shoal_sync_options *options,
+                              shoal_event **out, bool *created);
 
 /** Frees the handle; see "Freeing". */
-SHOAL_API void shoal_event_free(struct shoal_event *e);
+SHOAL_API void shoal_event_free(shoal_event *e);
 
 /** Sets the event, and wakes all that wait for it. */
-SHOAL_API shoal_status shoal_event_set(struct shoal_event *e);
+SHOAL_API shoal_status shoal_event_set(shoal_event *e);
 
 /** The event is no longer set. */
-SHOAL_API shoal_status shoal_event_clear(struct shoal_event *e);
+SHOAL_API shoal_status shoal_event_clear(shoal_event *e);
 
 /** Whether the event is set. */
-SHOAL_API SHOAL_NODISCARD shoal_status shoal_event_is_set(struct shoal_event *e, bool *out);
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_event_is_set(shoal_event *e, bool *out);
 
 /** Waits until the event is set, or was since the call began. */
-SHOAL_API SHOAL_NODISCARD shoal_status shoal_event_wait(struct shoal_event *e, int64_t timeout_ns);
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_event_wait(shoal_event *e, int64_t timeout_ns);
 
 /* ---------------------------------------------------------------------------------------------
    Condition
@@ -2088,21 +1790,16 @@ typedef struct shoal_condition_stats {
 } shoal_condition_stats;
 
 /** Opens or creates a condition; see "Opening". */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_condition_open(const char *name,
-                                  const shoal_sync_options *options,
-                                  struct shoal_condition **out,
-                                  bool *created);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_condition_open(const char *name, const shoal_sync_options *options,
+                                  shoal_condition **out, bool *created);
 
 /** Frees the handle; see "Freeing". */
-SHOAL_API void shoal_condition_free(struct shoal_condition *c);
+SHOAL_API void shoal_condition_free(shoal_condition *c);
 
 /** Fills in statistics; see "Statistics". Asks the kernel about each that waits. */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_condition_stat(struct shoal_condition *c,
-                                  struct shoal_condition_stats *out);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_condition_stat(shoal_condition *c, shoal_condition_stats *out);
 
 /**
  * Unlocks `lock`, which the caller has, waits until notified, and takes it again: a recursive lock as
@@ -2114,20 +1811,15 @@ shoal_status shoal_condition_stat(struct shoal_condition *c,
  *
  * Errors: SHOAL_ERR_INVALID (the lock is not held); SHOAL_ERR_EXHAUSTED (a thousand wait already).
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_condition_wait(struct shoal_condition *c,
-                                  shoal_lock *lock,
-                                  int64_t timeout_ns,
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_condition_wait(shoal_condition *c, shoal_lock *lock, int64_t timeout_ns,
                                   bool *owner_died);
 
 /**
  * Wakes at most `count` of those that wait, the longest waiting first; SHOAL_ALL wakes all. The dead are
  * passed over. Call it with the lock held, or a change may slip in between a waiter's look and its wait.
  */
-SHOAL_API
-shoal_status shoal_condition_notify(struct shoal_condition *c,
-                                    uint32_t count);
+SHOAL_API shoal_status shoal_condition_notify(shoal_condition *c, uint32_t count);
 
 /* ---------------------------------------------------------------------------------------------
    Barrier
@@ -2165,21 +1857,16 @@ typedef struct shoal_barrier_stats {
  *
  * Errors: SHOAL_ERR_TOO_LARGE (`count`).
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_barrier_open(const char *name,
-                                const shoal_sync_options *options,
-                                struct shoal_barrier **out,
-                                bool *created);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_barrier_open(const char *name, const shoal_sync_options *options,
+                                shoal_barrier **out, bool *created);
 
 /** Frees the handle; see "Freeing". */
-SHOAL_API void shoal_barrier_free(struct shoal_barrier *b);
+SHOAL_API void shoal_barrier_free(shoal_barrier *b);
 
 /** Fills in statistics; see "Statistics". Asks the kernel about each that waits. */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_barrier_stat(struct shoal_barrier *b,
-                                struct shoal_barrier_stats *out);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_barrier_stat(shoal_barrier *b, shoal_barrier_stats *out);
 
 /**
  * Waits until all parties are here. When its time is over it breaks the barrier.
@@ -2189,17 +1876,14 @@ shoal_status shoal_barrier_stat(struct shoal_barrier *b,
  * Errors: SHOAL_ERR_POISONED (the barrier is broken); SHOAL_ERR_INTERRUPTED (the caller has not come);
  * SHOAL_ERR_TIMEOUT (it has not come, as those of the last round had not left yet).
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_barrier_wait(struct shoal_barrier *b,
-                                int64_t timeout_ns,
-                                uint32_t *index);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_barrier_wait(shoal_barrier *b, int64_t timeout_ns, uint32_t *index);
 
 /** Breaks the barrier, for those that wait and those that come. */
-SHOAL_API shoal_status shoal_barrier_abort(struct shoal_barrier *b);
+SHOAL_API shoal_status shoal_barrier_abort(shoal_barrier *b);
 
 /** Makes a broken barrier whole. Those that wait are told that it is broken. */
-SHOAL_API shoal_status shoal_barrier_reset(struct shoal_barrier *b);
+SHOAL_API shoal_status shoal_barrier_reset(shoal_barrier *b);
 
 /* ---------------------------------------------------------------------------------------------
    Waiting
@@ -2234,18 +1918,15 @@ typedef struct shoal_waitable {
  * get with SHOAL_NOWAIT. A process that has ended may have put something just before: look into its queue
  * once more.
  *
- * `things`, `n`: at least one. `*index`: which is ready.
+ * `things`, `n`: at least one. `*out`: the index of the one that is ready.
  * It takes the descriptors of `shoal_queue_fd` for each queue and pipe, unless something is ready at once.
  *
  * Errors: SHOAL_ERR_INVALID (none to wait for; a thing that is two, or a descriptor that is not open);
  * SHOAL_ERR_UNSUPPORTED (an end of a pipe that only sends); SHOAL_ERR_OS.
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_wait_any(const struct shoal_waitable *things,
-                            size_t n,
-                            int64_t timeout_ns,
-                            size_t *index);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_wait_any(const shoal_waitable *things, size_t n, int64_t timeout_ns,
+                            size_t *out);
 
 /* ---------------------------------------------------------------------------------------------
    Process
@@ -2348,7 +2029,7 @@ typedef struct shoal_spawn_options {
     /** How many `fds` there are. */
     uint32_t n_fds;
     /** Descriptors to give it beside 0, 1 and 2. All others are closed in it. */
-    const struct shoal_fd_map *fds;
+    const shoal_fd_map *fds;
     /** SHOAL_SPAWN_NEW_GROUP, ... */
     uint64_t flags;
     /**
@@ -2384,10 +2065,8 @@ typedef struct shoal_exit {
  * SHOAL_ERR_INVALID (an option, mask, name or descriptor; the file is no program); SHOAL_ERR_UNSUPPORTED
  * (a family whose devices cannot all be hidden); SHOAL_ERR_OS.
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_process_spawn(const struct shoal_spawn_options *options,
-                                 struct shoal_process **out);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_process_spawn(const shoal_spawn_options *options, shoal_process **out);
 
 /**
  * Copies this process; the copy runs `entry(arg)` and exits with the low 8 bits of what it returns.
@@ -2405,29 +2084,23 @@ shoal_status shoal_process_spawn(const struct shoal_spawn_options *options,
  * Errors: SHOAL_ERR_INVALID (NULL `entry`, an option or mask); SHOAL_ERR_NOT_FOUND (device family);
  * SHOAL_ERR_UNSUPPORTED; SHOAL_ERR_OS.
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_process_fork(int (*entry)(void *arg),
-                                void *arg,
-                                const struct shoal_spawn_options *options,
-                                struct shoal_process **out);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_process_fork(int (*entry)(void *arg), void *arg,
+                                const shoal_spawn_options *options, shoal_process **out);
 
 /**
  * Waits until a process has ended, and tells how. Later calls tell the same at once.
  *
- * `*out`: how it ended. In a forked copy of this process it is SHOAL_EXIT_UNKNOWN.
+ * `*end`: how it ended. In a forked copy of this process it is SHOAL_EXIT_UNKNOWN.
  * A child that fills a pipe which no process reads never ends.
  *
  * Errors: SHOAL_ERR_OS.
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_process_join(struct shoal_process *p,
-                                int64_t timeout_ns,
-                                struct shoal_exit *out);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_process_join(shoal_process *p, int64_t timeout_ns, shoal_exit *end);
 
 /** The number of the process. After a join it may belong to another process. */
-SHOAL_API SHOAL_NODISCARD shoal_status shoal_process_pid(struct shoal_process *p, int32_t *out);
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_process_pid(shoal_process *p, int32_t *out);
 
 /**
  * The descriptor of the process, for event loops: it is readable once the process has ended.
@@ -2436,7 +2109,7 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_process_pid(struct shoal_process *p
  *
  * Errors: SHOAL_ERR_NOT_FOUND (the process was gone before it could be opened).
  */
-SHOAL_API SHOAL_NODISCARD shoal_status shoal_process_fd(struct shoal_process *p, int *out);
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_process_fd(shoal_process *p, int *out);
 
 /**
  * Sends a signal to the process, or with `group` also to its descendants that stayed in its group. If it
@@ -2447,10 +2120,7 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_process_fd(struct shoal_process *p,
  * SHOAL_SPAWN_NEW_GROUP or SHOAL_SPAWN_NEW_SESSION, was joined, or this is a forked copy of its parent);
  * SHOAL_ERR_PERMISSION; SHOAL_ERR_OS.
  */
-SHOAL_API
-shoal_status shoal_process_signal(struct shoal_process *p,
-                                  int signal,
-                                  bool group);
+SHOAL_API shoal_status shoal_process_signal(shoal_process *p, int signal, bool group);
 
 /**
  * Hands over this process's end of a pipe that was asked for with SHOAL_STDIO_PIPE.
@@ -2461,18 +2131,13 @@ shoal_status shoal_process_signal(struct shoal_process *p,
  *
  * Errors: SHOAL_ERR_NOT_FOUND (it is no pipe, or was handed over already).
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_process_stdio(struct shoal_process *p,
-                                 int which,
-                                 int *fd);
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_process_stdio(shoal_process *p, int which, int *fd);
 
 /**
  * Frees the handle, with its descriptor and its pipes; see "Freeing". A process that still runs goes on,
  * and its exit is collected later.
  */
-SHOAL_API
-void shoal_process_free(struct shoal_process *p);
+SHOAL_API void shoal_process_free(shoal_process *p);
 
 /* ---------------------------------------------------------------------------------------------
    Device
@@ -2503,14 +2168,9 @@ void shoal_process_free(struct shoal_process *p);
  * does not show, names a device twice or mixes kinds; `inherited` makes no sense); SHOAL_ERR_UNSUPPORTED
  * (no value hides all of them); SHOAL_ERR_BUFFER_TOO_SMALL (`*len` counts the NUL).
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_device_resolve(const char *family,
-                                  const char *inherited,
-                                  const char *logical,
-                                  char *buf,
-                                  size_t capacity,
-                                  size_t *len);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_device_resolve(const char *family, const char *inherited, const char *logical,
+                                  char *buf, size_t capacity, size_t *len);
 
 /**
  * All that must change in the environment of this process, or of a child of it, for it to see some
@@ -2522,13 +2182,9 @@ shoal_status shoal_device_resolve(const char *family,
  *
  * Errors: as `shoal_device_resolve`.
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_device_environment(const char *family,
-                                      const char *logical,
-                                      char *buf,
-                                      size_t capacity,
-                                      size_t *len);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_device_environment(const char *family, const char *logical, char *buf,
+                                      size_t capacity, size_t *len);
 
 /**
  * The devices of a family that the environment of this process shows: "0,1", unique ids, "all" if nothing
@@ -2539,12 +2195,8 @@ shoal_status shoal_device_environment(const char *family,
  * Errors: SHOAL_ERR_NOT_FOUND (family); SHOAL_ERR_INVALID (the variable makes no sense);
  * SHOAL_ERR_BUFFER_TOO_SMALL (`*len` counts the NUL).
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_device_visible(const char *family,
-                                  char *buf,
-                                  size_t capacity,
-                                  size_t *len);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_device_visible(const char *family, char *buf, size_t capacity, size_t *len);
 
 /**
  * Makes this process itself see only some devices, by changing its environment. No other thread may use
@@ -2556,20 +2208,16 @@ shoal_status shoal_device_visible(const char *family,
  * Errors: as `shoal_device_resolve`; nothing is changed then.
  */
 SHOAL_API
-shoal_status shoal_device_set_visible(const char *family,
-                                      const char *mask,
-                                      bool *too_late);
+shoal_status shoal_device_set_visible(const char *family, const char *mask, bool *too_late);
 
 /** The name of a device family, to list them all: 0, 1, ... until it is NULL. The string is constant. */
-SHOAL_API
-const char *shoal_device_family(size_t index);
+SHOAL_API const char *shoal_device_family(size_t index);
 
 /**
  * The environment variable that a family's runtime reads: "CUDA_VISIBLE_DEVICES" for "cuda". NULL if there
  * is no such family. The string is constant.
  */
-SHOAL_API
-const char *shoal_device_variable(const char *family);
+SHOAL_API const char *shoal_device_variable(const char *family);
 
 #ifdef __cplusplus
 }

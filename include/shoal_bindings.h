@@ -36,8 +36,7 @@ typedef struct shoal_watched {
  * time to go on with what they no longer have. It waits a millisecond first, so that calls that need not
  * sleep are over. It does not return.
  */
-SHOAL_API
-void shoal_leave_and_exit(int code);
+SHOAL_API void shoal_leave_and_exit(int code);
 
 /**
  * A descriptor that holds this end of a pipe until it and all its copies are closed, in whatever process:
@@ -49,10 +48,7 @@ void shoal_leave_and_exit(int code);
  *
  * Errors: SHOAL_ERR_EXHAUSTED (512 handles hold this end); SHOAL_ERR_OS.
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_pipe_hold(shoal_pipe *p,
-                             int *fd);
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_pipe_hold(shoal_pipe *p, int *fd);
 
 /**
  * Closes what `shoal_pipe_hold` gave, or a copy of it, and removes the pipe if no process holds either end
@@ -61,9 +57,7 @@ shoal_status shoal_pipe_hold(shoal_pipe *p,
  * `name`: the pipe's.
  * Ownership: `fd` is closed, whatever is returned.
  */
-SHOAL_API
-shoal_status shoal_pipe_drop_hold(const char *name,
-                                  int fd);
+SHOAL_API shoal_status shoal_pipe_drop_hold(const char *name, int fd);
 
 /**
  * Copies the value of a key as `shoal_map_get` does, and tells how to know for how long the copy is good:
@@ -83,15 +77,9 @@ shoal_status shoal_pipe_drop_hold(const char *name,
  *         limit = 0;
  * ```
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_map_get_watched(shoal_map *m,
-                                   const void *key,
-                                   size_t key_len,
-                                   void *buf,
-                                   size_t capacity,
-                                   size_t *len,
-                                   struct shoal_watched *watched);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_map_get_watched(shoal_map *m, const void *key, size_t key_len, void *buf,
+                                   size_t capacity, size_t *len, shoal_watched *watched);
 
 /**
  * Replaces elements as `shoal_list_splice` does, if the list has not changed since `shoal_list_get_many`
@@ -101,15 +89,9 @@ shoal_status shoal_map_get_watched(shoal_map *m,
  *
  * Errors: as `shoal_list_append`.
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_list_splice_if(shoal_list *l,
-                                  uint64_t version,
-                                  int64_t start,
-                                  int64_t stop,
-                                  const shoal_slice *items,
-                                  size_t n,
-                                  bool *done);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_list_splice_if(shoal_list *l, uint64_t version, int64_t start, int64_t stop,
+                                  const shoal_slice *items, size_t n, bool *done);
 
 /**
  * Brings the elements into another order and removes those that the order leaves out, all at once, if the
@@ -121,11 +103,8 @@ shoal_status shoal_list_splice_if(shoal_list *l,
  * (the list is as it was).
  */
 SHOAL_API
-shoal_status shoal_list_rearrange_if(shoal_list *l,
-                                     uint64_t version,
-                                     const uint64_t *order,
-                                     size_t n,
-                                     bool *done);
+shoal_status shoal_list_rearrange_if(shoal_list *l, uint64_t version, const uint64_t *order,
+                                     size_t n, bool *done);
 
 /**
  * Takes a lock if it is free within a microsecond, or recursive and the calling thread's, without a system
@@ -135,17 +114,14 @@ shoal_status shoal_list_rearrange_if(shoal_list *l,
  *
  * Errors: SHOAL_ERR_TIMEOUT (it is taken); SHOAL_ERR_TOO_LARGE.
  */
-SHOAL_API
-shoal_status shoal_lock_try(shoal_lock *l,
-                            bool *owner_died);
+SHOAL_API shoal_status shoal_lock_try(shoal_lock *l, bool *owner_died);
 
 /**
  * Leaves the permits that this process holds acquired after its end, or that of the handle: they are no
  * process's from now on, until one releases them. What it acquires later returns as usual. For the end of
  * a process that ends well, where permits count items.
  */
-SHOAL_API
-shoal_status shoal_semaphore_keep(shoal_semaphore *s);
+SHOAL_API shoal_status shoal_semaphore_keep(shoal_semaphore *s);
 
 /**
  * The first part of a wait: takes a place, with the lock held. Then unlock, `shoal_condition_sleep`, lock,
@@ -153,10 +129,7 @@ shoal_status shoal_semaphore_keep(shoal_semaphore *s);
  *
  * Errors: SHOAL_ERR_EXHAUSTED (a thousand wait already).
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_condition_enlist(shoal_condition *c,
-                                    uint32_t *place);
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_condition_enlist(shoal_condition *c, uint32_t *place);
 
 /**
  * Sleeps until the place is notified. May be called again after a timeout.
@@ -164,11 +137,8 @@ shoal_status shoal_condition_enlist(shoal_condition *c,
  * Errors: SHOAL_ERR_TIMEOUT, SHOAL_ERR_INTERRUPTED and SHOAL_ERR_CLOSED (the place is still to be left);
  * SHOAL_ERR_INVALID (not this process's place).
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_condition_sleep(shoal_condition *c,
-                                   uint32_t place,
-                                   int64_t timeout_ns);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_condition_sleep(shoal_condition *c, uint32_t place, int64_t timeout_ns);
 
 /**
  * Leaves the place, with the lock held again. `*notified`: whether it was notified.
@@ -186,13 +156,9 @@ SHOAL_API shoal_status shoal_condition_leave(shoal_condition *c, uint32_t place,
  *
  * Errors: SHOAL_ERR_POISONED (the barrier is broken).
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_barrier_arrive(shoal_barrier *b,
-                                  int64_t timeout_ns,
-                                  uint32_t *place,
-                                  uint32_t *index,
-                                  bool *last);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_barrier_arrive(shoal_barrier *b, int64_t timeout_ns, uint32_t *place,
+                                  uint32_t *index, bool *last);
 
 /**
  * For the last to come: lets all go on.
@@ -208,11 +174,8 @@ SHOAL_API shoal_status shoal_barrier_pass(shoal_barrier *b, uint32_t place);
  * Errors: SHOAL_ERR_POISONED (the barrier is broken); SHOAL_ERR_TIMEOUT, SHOAL_ERR_INTERRUPTED and
  * SHOAL_ERR_CLOSED (the caller still has its place).
  */
-SHOAL_API
-SHOAL_NODISCARD
-shoal_status shoal_barrier_sleep(shoal_barrier *b,
-                                 uint32_t place,
-                                 int64_t timeout_ns);
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_barrier_sleep(shoal_barrier *b, uint32_t place, int64_t timeout_ns);
 
 /**
  * Gives up waiting, which breaks the barrier, unless all have come meanwhile.

@@ -77,17 +77,15 @@ static bool is_cached(struct shared *shared, int64_t number, int64_t *square)
 static int64_t square_of(struct shared *shared, int64_t number)
 {
     shoal_map *cache = shared->cache;
-    shoal_status status;
+    bool owner_died;
     int64_t square;
 
     if (is_cached(shared, number, &square))
         return square;
     /* A dead process locks nobody out: who takes its lock next has it, and is told. */
-    status = shoal_map_lock_key(cache, &number, sizeof number, SHOAL_FOREVER, NULL);
-    if (status == SHOAL_ERR_OWNER_DIED)
+    TRY(shoal_map_lock_key(cache, &number, sizeof number, SHOAL_FOREVER, &owner_died));
+    if (owner_died)
         count(shared, "inherited", 1);
-    else
-        TRY(status);
     if (!is_cached(shared, number, &square)) { /* nobody else was faster */
         square = slow_square(shared, number);
         TRY(shoal_map_set_for(cache, &number, sizeof number, &square, sizeof square, LIFE));

@@ -77,7 +77,7 @@ static void report(shoal_map *counts)
         }
     }
     shoal_map_iter_free(it);
-    if (status != SHOAL_ERR_TIMEOUT)
+    if (status != SHOAL_ERR_END)
         TRY(status);
     printf("%lld words, %zu different; \"%s\" comes %lld times\n", (long long)total, words, name,
            (long long)most);

@@ -26,7 +26,7 @@
 //! - After a failure a handle output is NULL, counts and lengths are 0, and other outputs are untouched. Only
 //!   SHOAL_ERR_BUFFER_TOO_SMALL writes the size needed to `*len`; nothing is taken then.
 //! - An output may be NULL if it says something beside the result: each `bool *` that is not named `out`, and
-//!   those named `version`, `index`, `sum` and `removed`. The others may not.
+//!   those named `version`, `index`, `sum`, `removed` and `end`. The others may not.
 //! - A compiler warns if a status is dropped, except of functions that are called for their effect alone.
 //! - Options and statistics are structs that begin with `size`: set it to `sizeof` the struct, and options
 //!   otherwise to zero for the defaults. A program compiled against an older header goes on working.

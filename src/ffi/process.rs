@@ -124,7 +124,7 @@ pub unsafe extern "C" fn shoal_process_fork(
 
 /// Waits until a process has ended, and tells how. Later calls tell the same at once.
 ///
-/// `*out`: how it ended. In a forked copy of this process it is SHOAL_EXIT_UNKNOWN.
+/// `*end`: how it ended. In a forked copy of this process it is SHOAL_EXIT_UNKNOWN.
 /// A child that fills a pipe which no process reads never ends.
 ///
 /// Errors: SHOAL_ERR_OS.
@@ -133,11 +133,11 @@ pub unsafe extern "C" fn shoal_process_fork(
 pub unsafe extern "C" fn shoal_process_join(
     p: *mut ProcessHandle,
     timeout_ns: i64,
-    out: *mut Exit,
+    end: *mut Exit,
 ) -> Status {
     guard_shielded(|| {
         // SAFETY: the caller's contract.
-        let (out, process) = unsafe { (Out::new("out", out)?, handle::get(p)?) };
+        let (end, process) = unsafe { (Out::optional("end", end)?, handle::get(p)?) };
         let exit = process.join(args::timeout(timeout_ns))?;
         let kind = match exit.kind {
             ExitKind::Exited => SHOAL_EXIT_EXITED,
@@ -145,7 +145,7 @@ pub unsafe extern "C" fn shoal_process_join(
             ExitKind::Unknown => SHOAL_EXIT_UNKNOWN,
         };
         let code = exit.code;
-        out.set(Exit { kind, code });
+        end.set(Exit { kind, code });
         Ok(())
     })
 }

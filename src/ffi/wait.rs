@@ -55,7 +55,10 @@ impl Thing {
                 }
                 (true, true, true) => Err(Error::invalid(
                     "thing to wait for",
-                    format!("no pointer is set, and {} is not open", self.fd),
+                    format!(
+                        "each pointer is NULL, and {} is no open descriptor",
+                        self.fd
+                    ),
                 )),
                 _ => Err(Error::invalid("thing to wait for", "it is two")),
             }
@@ -70,7 +73,7 @@ impl Thing {
 /// get with SHOAL_NOWAIT. A process that has ended may have put something just before: look into its queue
 /// once more.
 ///
-/// `things`, `n`: at least one. `*index`: which is ready.
+/// `things`, `n`: at least one. `*out`: the index of the one that is ready.
 /// It takes the descriptors of `shoal_queue_fd` for each queue and pipe, unless something is ready at once.
 ///
 /// Errors: SHOAL_ERR_INVALID (none to wait for; a thing that is two, or a descriptor that is not open);
@@ -81,17 +84,17 @@ pub unsafe extern "C" fn shoal_wait_any(
     things: *const Thing,
     n: usize,
     timeout_ns: i64,
-    index: *mut usize,
+    out: *mut usize,
 ) -> Status {
     guard_shielded(|| {
         // SAFETY: the caller's contract.
-        let index = unsafe { Out::optional("index", index) }?;
+        let out = unsafe { Out::new("out", out) }?;
         // SAFETY: the caller's contract.
         let things = unsafe { args::array("things", things, n) }?;
         // SAFETY: the caller's contract.
         let things = things.iter().map(|thing| unsafe { thing.waitable() });
         let things = things.collect::<Result<Vec<_>>>()?;
-        index.set(wait::wait_any(&things, args::timeout(timeout_ns))?);
+        out.set(wait::wait_any(&things, args::timeout(timeout_ns))?);
         Ok(())
     })
 }

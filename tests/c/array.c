@@ -10,9 +10,7 @@ int main(int count, char **args)
     shoal_array_options o = {.size = sizeof o, .flags = SHOAL_CREATE};
     shoal_array *a, *same;
     void *data = NULL;
-    size_t bytes = 0, len = 0;
-    uint64_t item_size = 0, items = 0;
-    char format[8];
+    size_t bytes = 0;
     int status;
 
     CHECK(count == 2);
@@ -25,25 +23,21 @@ int main(int count, char **args)
     OK(shoal_array_open(args[1], NULL, &same, NULL));
     o.item_size = 4;
     SAYS(SHOAL_ERR_INVALID, "not 4", shoal_array_open(args[1], &o, &(shoal_array *){NULL}, NULL));
-    OK(shoal_array_items(same, &item_size, &items));
-    CHECK(item_size == 8 && items == 100);
-    OK(shoal_array_format(same, format, sizeof format, &len));
-    CHECK(len == 1 && strcmp(format, "d") == 0);
-    GIVES(SHOAL_ERR_BUFFER_TOO_SMALL, shoal_array_format(same, format, 1, &len));
-    CHECK(len == 2);
+    shoal_array_stats stats = array_stats(same);
+    CHECK(stats.item_size == 8 && stats.count == 100 && strcmp(stats.format, "d") == 0);
     OK(shoal_array_data(a, &data, &bytes));
     CHECK(bytes == 800 && ((double *)data)[99] == 0);
 
     pid_t child = fork();
     CHECK(child >= 0);
     if (child == 0) {
-        OK(shoal_array_lock(a, SHOAL_FOREVER, NULL));
+        LOCKS(false, shoal_array_lock, a, SHOAL_FOREVER);
         ((double *)data)[99] = 1.5;
         _exit(0);
     }
     CHECK(waitpid(child, &status, 0) == child && status == 0);
-    GIVES(SHOAL_ERR_OWNER_DIED, shoal_array_lock(same, SHOAL_FOREVER, NULL));
-    OK(shoal_array_lock(same, SHOAL_NOWAIT, NULL));
+    LOCKS(true, shoal_array_lock, same, SHOAL_FOREVER);
+    LOCKS(false, shoal_array_lock, same, SHOAL_NOWAIT);
     GIVES(SHOAL_ERR_TIMEOUT, shoal_array_lock(a, SHOAL_NOWAIT, NULL));
     OK(shoal_array_data(same, &data, &bytes));
     CHECK(((double *)data)[99] == 1.5);

@@ -48,7 +48,7 @@ static shoal_status gets(void *q)
 
 static shoal_status waits_for_any(void *q)
 {
-    shoal_waitable thing = {q, NULL};
+    shoal_waitable thing = {.queue = q};
     size_t ready;
     return shoal_wait_any(&thing, 1, SHOAL_FOREVER, &ready);
 }
@@ -83,7 +83,7 @@ static void a_wait_goes_on_until_it_is_ended(void)
     shoal_process *p = sleeper();
     shoal_lock *l;
     OK(shoal_lock_open(NULL, &options, &l, NULL));
-    OK(shoal_lock_lock(l, SHOAL_NOWAIT, NULL));
+    LOCKS(false, shoal_lock_lock, l, SHOAL_NOWAIT);
     GIVES(SHOAL_ERR_CLOSED, cancelled(gets, q, shoal_end_waits));
     GIVES(SHOAL_ERR_CLOSED, cancelled(waits_for_any, q, shoal_end_waits));
     GIVES(SHOAL_ERR_CLOSED, cancelled(joins, p, shoal_end_waits));

@@ -87,7 +87,7 @@ static shoal_status joins(void *q)
 
 static shoal_status waits_for_any(void *q)
 {
-    shoal_waitable thing = {q, NULL};
+    shoal_waitable thing = {.queue = q};
     size_t ready;
     return shoal_wait_any(&thing, 1, LONG, &ready);
 }
@@ -123,7 +123,7 @@ static shoal_status waits_for_the_key(void *m)
 static shoal_status waits_for_a_change(void *m)
 {
     uint64_t seen, now;
-    OK(@map_changes(m, &seen));
+    seen = map_stats(m).changes;
     return shoal_map_wait_change(m, seen, SHOAL_FOREVER, &now);
 }
 
@@ -164,7 +164,7 @@ static shoal_lock *of_the_condition;
 static shoal_status waits_for_the_condition(void *c)
 {
     shoal_status status;
-    OK(shoal_lock_lock(of_the_condition, SHOAL_FOREVER, NULL));
+    LOCKS(false, shoal_lock_lock, of_the_condition, SHOAL_FOREVER);
     status = shoal_condition_wait(c, of_the_condition, SHOAL_FOREVER, NULL);
     OK(shoal_lock_unlock(of_the_condition));
     return status;
@@ -201,13 +201,13 @@ static void *a_map(void) { return new_map(); }
 
 static void *holds_the_key(void *m)
 {
-    OK(shoal_map_lock_key(m, "k", 1, SHOAL_NOWAIT, NULL));
+    LOCKS(false, shoal_map_lock_key, m, "k", 1, SHOAL_NOWAIT);
     return NULL;
 }
 
 static void *holds_the_lock(void *l)
 {
-    OK(shoal_lock_lock(l, SHOAL_NOWAIT, NULL));
+    LOCKS(false, shoal_lock_lock, l, SHOAL_NOWAIT);
     return NULL;
 }
 
@@ -238,7 +238,7 @@ static void *an_array(void)
     options.item_size = 8;
     options.count = 4;
     OK(shoal_array_open(NULL, &options, &a, NULL));
-    OK(shoal_array_lock(a, SHOAL_NOWAIT, NULL)); /* recursive: by a thread that stays */
+    LOCKS(false, shoal_array_lock, a, SHOAL_NOWAIT); /* recursive: by a thread that stays */
     return a;
 }
 
@@ -275,7 +275,7 @@ static void *a_read_lock(void)
 {
     shoal_rwlock *l;
     OK(shoal_rwlock_open(NULL, &creates, &l, NULL));
-    OK(shoal_rwlock_lock_read(l, SHOAL_NOWAIT, NULL));
+    LOCKS(false, shoal_rwlock_lock_read, l, SHOAL_NOWAIT);
     return l;
 }
 
@@ -283,7 +283,7 @@ static void *a_written_lock(void)
 {
     shoal_rwlock *l;
     OK(shoal_rwlock_open(NULL, &creates, &l, NULL));
-    OK(shoal_rwlock_lock_write(l, SHOAL_NOWAIT, NULL));
+    LOCKS(false, shoal_rwlock_lock_write, l, SHOAL_NOWAIT);
     return l;
 }
 
@@ -376,7 +376,7 @@ static void one_that_is_held_up_keeps_the_object(void)
     shoal_condition *c = a_condition();
     begins(&w, waits_for_the_condition, c);
     /* It cannot leave without this lock, although the condition is freed. */
-    OK(shoal_lock_lock(of_the_condition, SHOAL_FOREVER, NULL));
+    LOCKS(false, shoal_lock_lock, of_the_condition, SHOAL_FOREVER);
     shoal_condition_free(c);
     OK(shoal_lock_unlock(of_the_condition));
     ends(&w);

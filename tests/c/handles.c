@@ -2,6 +2,8 @@
 
 #include "check.h"
 
+#include <signal.h>
+
 static char buf[64];
 static size_t len, n;
 static uint64_t number;
@@ -26,16 +28,11 @@ static void no_queue(shoal_queue *q, const char *why)
     SAYS(SHOAL_ERR_INVALID, why,
          shoal_queue_get_many(q, SHOAL_NOWAIT, buf, sizeof buf, &len, 1, &n));
     SAYS(SHOAL_ERR_INVALID, why, shoal_queue_len(q, &number));
-    SAYS(SHOAL_ERR_INVALID, why, shoal_queue_bytes(q, &number));
-    SAYS(SHOAL_ERR_INVALID, why, shoal_queue_capacity(q, &number));
-    SAYS(SHOAL_ERR_INVALID, why, shoal_queue_max_capacity(q, &number));
-    SAYS(SHOAL_ERR_INVALID, why, shoal_queue_max_message(q, &number));
-    SAYS(SHOAL_ERR_INVALID, why, shoal_queue_is_closed(q, &flag));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_queue_stat(q, &(shoal_queue_stats){.size = sizeof(shoal_queue_stats)}));
     SAYS(SHOAL_ERR_INVALID, why, shoal_queue_close(q));
     SAYS(SHOAL_ERR_INVALID, why, shoal_queue_fd(q, &fd));
     SAYS(SHOAL_ERR_INVALID, why,
-         shoal_wait_any(&(shoal_waitable){q, NULL}, 1, SHOAL_NOWAIT, &n));
-    CHECK(shoal_name(q) == NULL);
+         shoal_wait_any(&(shoal_waitable){.queue = q, .fd = -1}, 1, SHOAL_NOWAIT, &n));
 }
 
 static void no_map(shoal_map *m, const char *why)
@@ -62,7 +59,7 @@ static void no_map(shoal_map *m, const char *why)
     SAYS(SHOAL_ERR_INVALID, why, shoal_map_purge(m, NULL));
     SAYS(SHOAL_ERR_INVALID, why, shoal_map_lock_key(m, "k", 1, SHOAL_NOWAIT, NULL));
     SAYS(SHOAL_ERR_INVALID, why, shoal_map_unlock_key(m, "k", 1));
-    SAYS(SHOAL_ERR_INVALID, why, @map_changes(m, &number));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_map_stat(m, &(shoal_map_stats){.size = sizeof(shoal_map_stats)}));
     SAYS(SHOAL_ERR_INVALID, why, shoal_map_wait_change(m, 0, SHOAL_NOWAIT, &number));
     SAYS(SHOAL_ERR_INVALID, why, shoal_map_wait_key(m, "k", 1, 1, SHOAL_NOWAIT, &number));
     SAYS(SHOAL_ERR_INVALID, why, shoal_map_view(m, "k", 1, &view));
@@ -73,7 +70,6 @@ static void no_map(shoal_map *m, const char *why)
     new_iter = (shoal_map_iter *)&number;
     SAYS(SHOAL_ERR_INVALID, why, shoal_map_iter_new(m, &new_iter));
     CHECK(new_iter == NULL);
-    CHECK(shoal_name(m) == NULL);
 }
 
 static void no_iter(shoal_map_iter *it, const char *why)
@@ -92,7 +88,7 @@ static void no_process(shoal_process *p, const char *why)
     SAYS(SHOAL_ERR_INVALID, why, shoal_process_signal(p, SIGKILL, false));
     SAYS(SHOAL_ERR_INVALID, why, shoal_process_stdio(p, 0, &fd));
     SAYS(SHOAL_ERR_INVALID, why,
-         shoal_wait_any(&(shoal_waitable){NULL, p}, 1, SHOAL_NOWAIT, &n));
+         shoal_wait_any(&(shoal_waitable){.process = p, .fd = -1}, 1, SHOAL_NOWAIT, &n));
 }
 
 /* A pointer that is nothing of ours, as each kind of handle. Freeing it does nothing. */
@@ -102,6 +98,8 @@ static void nothing(void *p, const char *why)
     no_map(p, why);
     no_iter(p, why);
     no_process(p, why);
+    CHECK(shoal_name(p) == NULL);
+    SAYS(SHOAL_ERR_INVALID, why, shoal_end_waits(p));
     shoal_queue_free(p);
     shoal_map_free(p);
     shoal_map_iter_free(p);
@@ -128,6 +126,8 @@ int main(void)
     OK(shoal_list_open(NULL, &how, &l, NULL));
     OK(shoal_process_fork(quit, NULL, NULL, &p));
 
+    CHECK(strncmp(shoal_name(q), shoal_name(m), 1) == 0 && shoal_name(l) != NULL);
+    CHECK(shoal_name(p) == NULL && shoal_name(it) == NULL);
     nothing(NULL, "NULL");
     nothing((char *)zeros + 1, "not aligned");
     nothing((char *)q + 4, "not aligned");

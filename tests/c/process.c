@@ -240,13 +240,10 @@ static void devices(void)
     size_t len = 0;
     bool late;
 
-    OK(shoal_device_family_name(0, buf, sizeof buf, &len));
-    CHECK(strcmp(buf, "cuda") == 0 && len == 4);
-    GIVES(SHOAL_ERR_NOT_FOUND, shoal_device_family_name(1000, buf, sizeof buf, &len));
-    OK(shoal_device_variable("rocm", buf, sizeof buf, &len));
-    CHECK(strcmp(buf, "ROCR_VISIBLE_DEVICES") == 0 && len == strlen(buf));
-    GIVES(SHOAL_ERR_BUFFER_TOO_SMALL, shoal_device_variable("rocm", buf, 20, &len));
-    CHECK(len == 21);
+    CHECK(strcmp(shoal_device_family(0), "cuda") == 0);
+    CHECK(shoal_device_family(1000) == NULL);
+    CHECK(strcmp(shoal_device_variable("rocm"), "ROCR_VISIBLE_DEVICES") == 0);
+    CHECK(shoal_device_variable("gpu") == NULL);
 
     OK(shoal_device_resolve("cuda", "2,3", "1", buf, sizeof buf, &len));
     CHECK(strcmp(buf, "3") == 0 && len == 1);

@@ -52,7 +52,7 @@ static struct watcher watch(shoal_map *m)
 {
     struct watcher w = {m, 0, 0};
     OK(shoal_map_version(m, "k", 1, &w.seen));
-    OK(@map_changes(m, &w.map_seen));
+    w.map_seen = map_stats(m).changes;
     return w;
 }
 
@@ -189,13 +189,13 @@ static int takes_a_seat(void *arg)
     bool yes = false;
     int64_t left;
 
-    OK(shoal_lock_lock(m->l, LONG, NULL));
+    LOCKS(false, shoal_lock_lock, m->l, LONG);
     for (;;) {
         OK(shoal_map_add(m->seats, "free", 4, 0, &left));
         if (left > 0)
             break;
-        OK(shoal_condition_wait(m->c, m->l, LONG, NULL));
-        OK(shoal_lock_is_held(m->l, &yes));
+        LOCKS(false, shoal_condition_wait, m->c, m->l, LONG);
+        yes = lock_stats(m->l).held;
         CHECK(yes);
     }
     OK(shoal_map_add(m->seats, "free", 4, -1, NULL));
@@ -207,7 +207,7 @@ static void wait_until_waiting(shoal_condition *c, uint64_t many)
 {
     uint64_t waiting = 0;
     for (int i = 0; i < 60000; i++) {
-        OK(shoal_condition_waiting(c, &waiting));
+        waiting = condition_stats(c).waiting;
         if (waiting == many)
             return;
         pause_ms(1);
@@ -217,7 +217,7 @@ static void wait_until_waiting(shoal_condition *c, uint64_t many)
 
 static void offer(struct meeting *m, int64_t seats, uint32_t notified)
 {
-    OK(shoal_lock_lock(m->l, LONG, NULL));
+    LOCKS(false, shoal_lock_lock, m->l, LONG);
     OK(shoal_map_add(m->seats, "free", 4, seats, NULL));
     OK(shoal_condition_notify(m->c, notified));
     OK(shoal_lock_unlock(m->l));
@@ -238,7 +238,7 @@ static void a_condition_wakes_as_many_as_are_notified(void)
     /* Three seats, one notified: the one that waits longest. */
     offer(&m, 3, 1);
     succeeds(sleepers[0]);
-    OK(shoal_condition_waiting(m.c, &waiting));
+    waiting = condition_stats(m.c).waiting;
     CHECK(waiting == 2);
     /* The dead are passed over. */
     dies(sleepers[1]);

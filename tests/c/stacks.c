@@ -66,7 +66,7 @@ static void *maps_and_lists(void *unused)
     OK(shoal_map_iter_new(m, &it));
     OK(shoal_map_iter_next(it, &k, &k_len, &v, &v_len));
     shoal_map_iter_free(it);
-    OK(shoal_map_lock_key(m, "k", 1, SHOAL_NOWAIT, NULL));
+    LOCKS(false, shoal_map_lock_key, m, "k", 1, SHOAL_NOWAIT);
     OK(shoal_map_unlock_key(m, "k", 1));
     shoal_map_free(m);
     shoal_list_free(l);
@@ -81,7 +81,7 @@ static void *locks(void *unused)
 
     (void)unused;
     OK(shoal_lock_open(called("lock"), &options, &lock, NULL));
-    OK(shoal_lock_lock(lock, SHOAL_FOREVER, NULL));
+    LOCKS(false, shoal_lock_lock, lock, SHOAL_FOREVER);
     OK(shoal_lock_unlock(lock));
     OK(shoal_event_open(called("event"), &options, &event, NULL));
     GIVES(SHOAL_ERR_TIMEOUT, shoal_event_wait(event, 1000000));

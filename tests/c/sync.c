@@ -32,30 +32,30 @@ static void locks(void)
     bool yes;
 
     OK(shoal_lock_open(NULL, NULL, &l, NULL));
-    OK(shoal_lock_lock(l, SHOAL_NOWAIT, NULL));
+    LOCKS(false, shoal_lock_lock, l, SHOAL_NOWAIT);
     GIVES(SHOAL_ERR_TIMEOUT, shoal_lock_lock(l, SHOAL_NOWAIT, NULL));
     GIVES(SHOAL_ERR_TIMEOUT, shoal_lock_try(l, NULL));
-    OK(shoal_lock_is_held(l, &yes));
+    yes = lock_stats(l).held;
     CHECK(yes);
     OK(shoal_lock_unlock(l));
     SAYS(SHOAL_ERR_INVALID, "not held", shoal_lock_unlock(l));
 
     /* The dead leave the lock, and the news, to the next. */
     in_child(take_and_die, l);
-    GIVES(SHOAL_ERR_OWNER_DIED, shoal_lock_lock(l, SHOAL_FOREVER, NULL));
-    OK(shoal_lock_depth(l, &depth));
+    LOCKS(true, shoal_lock_lock, l, SHOAL_FOREVER);
+    depth = lock_stats(l).depth;
     CHECK(depth == 1);
     OK(shoal_lock_unlock(l));
-    OK(shoal_lock_try(l, NULL));
+    LOCKS(false, shoal_lock_try, l);
     OK(shoal_lock_unlock(l));
 
     recursive.flags |= SHOAL_RECURSIVE;
     OK(shoal_lock_open(NULL, &recursive, &r, NULL));
-    OK(shoal_lock_is_recursive(r, &yes));
+    yes = lock_stats(r).recursive;
     CHECK(yes);
-    OK(shoal_lock_try(r, NULL));
-    OK(shoal_lock_lock(r, SHOAL_NOWAIT, NULL));
-    OK(shoal_lock_depth(r, &depth));
+    LOCKS(false, shoal_lock_try, r);
+    LOCKS(false, shoal_lock_lock, r, SHOAL_NOWAIT);
+    depth = lock_stats(r).depth;
     CHECK(depth == 2);
     OK(shoal_lock_unlock(r));
     OK(shoal_lock_unlock(r));
@@ -85,18 +85,18 @@ static void semaphores(const char *name)
     GIVES(SHOAL_ERR_TIMEOUT, shoal_semaphore_acquire(s, SHOAL_NOWAIT));
     OK(shoal_semaphore_release(s, 2));
     GIVES(SHOAL_ERR_INVALID, shoal_semaphore_release(s, 1));
-    OK(shoal_semaphore_value(s, &value));
+    value = semaphore_stats(s).value;
     CHECK(value == 2);
     OK(shoal_semaphore_acquire(same, SHOAL_FOREVER));
-    OK(shoal_semaphore_held(same, &held));
+    held = (uint32_t)semaphore_stats(same).held;
     CHECK(held == 1);
     OK(shoal_semaphore_keep(same));
-    OK(shoal_semaphore_held(same, &held));
+    held = (uint32_t)semaphore_stats(same).held;
     CHECK(held == 0);
     OK(shoal_unlink(name, SHOAL_KIND_SEMAPHORE));
     GIVES(SHOAL_ERR_NOT_FOUND, shoal_unlink(name, SHOAL_KIND_SEMAPHORE));
     shoal_semaphore_free(same);
-    OK(shoal_semaphore_value(s, &value));
+    value = semaphore_stats(s).value;
     CHECK(value == 1);
     shoal_semaphore_free(s);
 }
@@ -122,12 +122,12 @@ static void events_and_conditions(void)
     OK(shoal_condition_open(NULL, NULL, &c, NULL));
     OK(shoal_lock_open(NULL, NULL, &l, NULL));
     GIVES(SHOAL_ERR_INVALID, shoal_condition_wait(c, l, SHOAL_NOWAIT, NULL));
-    OK(shoal_lock_lock(l, SHOAL_FOREVER, NULL));
+    LOCKS(false, shoal_lock_lock, l, SHOAL_FOREVER);
     GIVES(SHOAL_ERR_TIMEOUT, shoal_condition_wait(c, l, 1000, NULL));
-    OK(shoal_lock_is_held(l, &yes));
+    yes = lock_stats(l).held;
     CHECK(yes);
     OK(shoal_condition_enlist(c, &place));
-    OK(shoal_condition_waiting(c, &waiting));
+    waiting = condition_stats(c).waiting;
     CHECK(waiting == 1);
     OK(shoal_condition_notify(c, 1));
     OK(shoal_condition_sleep(c, place, SHOAL_FOREVER));
@@ -150,7 +150,7 @@ static void barriers(void)
     SAYS(SHOAL_ERR_INVALID, "parties", shoal_barrier_open(NULL, &options, &b, NULL));
     options.count = 2;
     OK(shoal_barrier_open(NULL, &options, &b, NULL));
-    OK(shoal_barrier_parties(b, &number));
+    number = barrier_stats(b).parties;
     CHECK(number == 2);
     OK(shoal_barrier_arrive(b, SHOAL_NOWAIT, &place, &index, &yes));
     CHECK(index == 0 && !yes);
@@ -160,13 +160,13 @@ static void barriers(void)
     OK(shoal_barrier_sleep(b, place, SHOAL_FOREVER));
 
     GIVES(SHOAL_ERR_POISONED, shoal_barrier_wait(b, 1000, &index));
-    OK(shoal_barrier_is_broken(b, &yes));
+    yes = barrier_stats(b).broken;
     CHECK(yes);
     OK(shoal_barrier_reset(b));
     OK(shoal_barrier_arrive(b, SHOAL_NOWAIT, &place, &index, &yes));
     OK(shoal_barrier_abort(b));
     GIVES(SHOAL_ERR_POISONED, shoal_barrier_give_up(b, place));
-    OK(shoal_barrier_waiting(b, &number));
+    number = barrier_stats(b).waiting;
     CHECK(number == 0);
     shoal_barrier_free(b);
 }
@@ -174,24 +174,21 @@ static void barriers(void)
 static void rwlocks(void)
 {
     shoal_rwlock *l;
-    uint64_t readers;
-    bool writer;
 
     OK(shoal_rwlock_open(NULL, NULL, &l, NULL));
-    OK(shoal_rwlock_lock_read(l, SHOAL_FOREVER, NULL));
-    OK(shoal_rwlock_lock_read(l, SHOAL_FOREVER, NULL));
+    LOCKS(false, shoal_rwlock_lock_read, l, SHOAL_FOREVER);
+    LOCKS(false, shoal_rwlock_lock_read, l, SHOAL_FOREVER);
     GIVES(SHOAL_ERR_TIMEOUT, shoal_rwlock_lock_write(l, SHOAL_NOWAIT, NULL));
-    OK(shoal_rwlock_holders(l, &readers, &writer));
-    CHECK(readers == 2 && !writer);
+    CHECK(rwlock_stats(l).readers == 2 && !rwlock_stats(l).writer);
     OK(shoal_rwlock_unlock_read(l));
     OK(shoal_rwlock_unlock_read(l));
     GIVES(SHOAL_ERR_INVALID, shoal_rwlock_unlock_read(l));
     in_child(write_and_die, l);
-    GIVES(SHOAL_ERR_OWNER_DIED, shoal_rwlock_lock_read(l, SHOAL_FOREVER, NULL));
+    LOCKS(true, shoal_rwlock_lock_read, l, SHOAL_FOREVER);
     OK(shoal_rwlock_unlock_read(l));
-    GIVES(SHOAL_ERR_OWNER_DIED, shoal_rwlock_lock_write(l, SHOAL_FOREVER, NULL));
+    LOCKS(true, shoal_rwlock_lock_write, l, SHOAL_FOREVER);
     OK(shoal_rwlock_unlock_write(l));
-    OK(shoal_rwlock_lock_write(l, SHOAL_FOREVER, NULL));
+    LOCKS(false, shoal_rwlock_lock_write, l, SHOAL_FOREVER);
     OK(shoal_rwlock_unlock_write(l));
     shoal_rwlock_free(l);
 }

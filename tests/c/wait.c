@@ -56,7 +56,7 @@ static void the_first_that_is_ready_ends_the_wait(void)
     size_t len, ready = 99;
 
     OK(shoal_process_fork(put_one, b, NULL, &p));
-    shoal_waitable things[] = {{a, NULL}, {b, NULL}, {NULL, p}};
+    shoal_waitable things[] = {{.queue = a}, {.queue = b}, {.process = p}};
     OK(shoal_wait_any(things, 2, SHOAL_FOREVER, &ready));
     CHECK(ready == 1);
     OK(shoal_queue_get(b, SHOAL_NOWAIT, buf, sizeof buf, &len));
@@ -89,7 +89,8 @@ static void what_cannot_be_waited_for_is_refused(void)
     size_t ready = 99;
 
     OK(shoal_process_fork(put_one, q, NULL, &p));
-    shoal_waitable both = {q, p}, none = {NULL, NULL}, good[2] = {{q, NULL}, {NULL, p}};
+    shoal_waitable both = {.queue = q, .process = p}, none = {.fd = -1};
+    shoal_waitable good[2] = {{.queue = q}, {.process = p}};
     SAYS(SHOAL_ERR_INVALID, "things", shoal_wait_any(NULL, 1, SHOAL_NOWAIT, &ready));
     SAYS(SHOAL_ERR_INVALID, "things", shoal_wait_any(NULL, 0, SHOAL_NOWAIT, &ready));
     SAYS(SHOAL_ERR_INVALID, "none", shoal_wait_any(good, 0, SHOAL_FOREVER, &ready));
@@ -116,7 +117,7 @@ static void a_signal_ends_the_wait(void)
     /* Again and again: the first may come before the wait begins. */
     struct itimerval often = {{0, 5000}, {0, 5000}}, never = {{0, 0}, {0, 0}};
     shoal_queue *q = new_queue();
-    shoal_waitable thing = {q, NULL};
+    shoal_waitable thing = {.queue = q};
     size_t ready;
 
     memset(&action, 0, sizeof action);

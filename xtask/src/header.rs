@@ -37,6 +37,9 @@ const MACROS: &str = "#if defined(__GNUC__)
 #define SHOAL_STDIO_FD(n) ((n) + 1)
 ";
 
+/// The longest line of a declaration.
+const WIDTH: usize = 100;
+
 const RULE: &str =
     "---------------------------------------------------------------------------------------------";
 
@@ -158,44 +161,82 @@ fn generate(files: &[&str]) -> Result<String, String> {
 fn tidy(text: &str) -> String {
     // It puts the name of the type before each variant, or nothing; statuses have the library's.
     let text = text.replace("SHOAL_STATUS_", "SHOAL_");
-    // The section on processes comes later, and C99 allows one typedef of a name.
-    let text = text.replace(
+    // Tags are for programs that declare a type themselves: the header uses the typedefs.
+    let text = text
+        .replace("typedef struct ", "typedef@")
+        .replace("typedef enum ", "typedef#");
+    let text = text
+        .replace("struct shoal_", "shoal_")
+        .replace("enum shoal_", "shoal_");
+    let text = text
+        .replace("typedef@", "typedef struct ")
+        .replace("typedef#", "typedef enum ");
+    // Except of processes before their section, as C99 allows one typedef of a name.
+    let (process, tagged) = (
         "    shoal_process *process;",
         "    struct shoal_process *process;",
     );
+    let text = text.replace(process, tagged);
     // Links are rustdoc's.
     let text = text.replace("[`", "`").replace("`]", "`");
-    let lines: Vec<&str> = text.lines().collect();
+    let mut lines = text.lines().peekable();
     let mut out = String::new();
-    let mut at = 0;
-    while at < lines.len() {
-        let line = lines[at];
-        let indent = &line[..line.len() - line.trim_start().len()];
-        let comment = lines
-            .get(at + 1)
-            .and_then(|body| body.trim_start().strip_prefix("* "));
-        match (
-            line.trim_start(),
-            comment,
-            lines.get(at + 2).map(|end| end.trim()),
-        ) {
-            // A comment of one line takes one line.
-            ("/**", Some(body), Some("*/")) => {
-                out += &format!("{indent}/** {body} */\n");
-                at += 3;
+    while let Some(line) = lines.next() {
+        if line.starts_with("SHOAL_API") {
+            let mut whole = line.to_owned();
+            while !whole.ends_with(';') {
+                let Some(next) = lines.next() else { break };
+                whole.push(' ');
+                whole += next.trim_start();
             }
-            _ => {
-                out += &match line.rsplit_once(" -") {
-                    Some((name, digits)) if line.starts_with("#define") => {
-                        format!("{name} (-{digits})\n")
-                    }
-                    _ => format!("{line}\n"),
-                };
-                at += 1;
-            }
+            out += &function(&whole);
+            continue;
         }
+        if line.trim_start() == "/**" {
+            let body = lines.next().unwrap_or("");
+            let indent = &line[..line.len() - line.trim_start().len()];
+            match (body.trim_start().strip_prefix("* "), lines.peek()) {
+                // A comment of one line takes one line.
+                (Some(body), Some(end)) if end.trim() == "*/" => {
+                    out += &format!("{indent}/** {body} */\n");
+                    lines.next();
+                }
+                _ => out += &format!("{line}\n{body}\n"),
+            }
+            continue;
+        }
+        out += &match line.rsplit_once(" -") {
+            Some((name, digits)) if line.starts_with("#define") => format!("{name} (-{digits})\n"),
+            _ => format!("{line}\n"),
+        };
     }
     out
+}
+
+/// A declaration with its attributes on a line of their own, and as many parameters on a line as fit.
+fn function(declaration: &str) -> String {
+    let mut rest = declaration;
+    let mut attributes = Vec::new();
+    for attribute in ["SHOAL_API", "SHOAL_NODISCARD"] {
+        if let Some(after) = rest.strip_prefix(attribute) {
+            attributes.push(attribute);
+            rest = after.trim_start();
+        }
+    }
+    let attributes = attributes.join(" ");
+    if attributes.len() + 1 + rest.len() <= WIDTH {
+        return format!("{attributes} {rest}\n");
+    }
+    let open = rest.find('(').map_or(0, |at| at + 1);
+    let (mut out, mut line) = (format!("{attributes}\n"), String::new());
+    for part in rest.split_inclusive(", ") {
+        if !line.is_empty() && line.len() + part.trim_end().len() > WIDTH {
+            out += &format!("{}\n", line.trim_end());
+            line = " ".repeat(open);
+        }
+        line += part;
+    }
+    out + &format!("{line}\n")
 }
 
 /// The documentation of a file of src/ffi: the lines at its beginning that start with `//!`.
