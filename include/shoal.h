@@ -11,8 +11,8 @@
  *
  * - General: errors, versions, names, and what a process leaves behind.
  * - Queue: messages of any length, which any number of processes put and get.
- * - Pipe: a conversation of two sides with messages, which is over when one of them is gone: the other one receives what was sent, and then SHOAL_ERR_CLOSED.
- * - Map: keys and values of bytes, which any number of processes read and write.
+ * - Pipe: a conversation of two sides with messages.
+ * - Map: keys and values, which any number of processes read and write.
  * - List: a sequence of byte strings that any number of processes read and write.
  * - Array: items of one size in plain shared memory, and a lock for them.
  * - Lock: a lock between processes and threads.
@@ -21,9 +21,9 @@
  * - Event: something that is set or not, and that processes wait for.
  * - Condition: waiting for a change of something that a `shoal_lock` guards.
  * - Barrier: a meeting point for a fixed number of processes or threads.
- * - Waiting: waiting for the first of several queues, pipes, processes and descriptors.
- * - Process: child processes: programs that are started, and copies of this process.
- * - Device: which devices (GPUs and the like) this process and its children see, by the environment variables that each family's runtime reads.
+ * - Waiting: for the first of several queues, pipes, processes and descriptors.
+ * - Process: programs that are started, and copies of this process.
+ * - Device: which devices, such as GPUs, this process and its children see.
  *
  * What only language bindings need is in `shoal_bindings.h`.
  *
@@ -36,7 +36,7 @@
  *   for the calling thread. There are no partial successes, except where a count says so.
  * - A timeout is a number of nanoseconds. SHOAL_FOREVER (or any negative number) waits without end,
  *   SHOAL_NOWAIT (0) does not wait. If the time is over the status is SHOAL_ERR_TIMEOUT, with SHOAL_NOWAIT
- *   too. Durations are nanoseconds as well, and SHOAL_FOREVER is without end. Setting the clock changes
+ *   too; only `shoal_pipe_poll` answers by its result. Durations are nanoseconds as well, and SHOAL_FOREVER is without end. Setting the clock changes
  *   nothing.
  * - Handles (`shoal_queue *`, ...) are opaque. NULL, misaligned, freed and mistaken handles are
  *   SHOAL_ERR_INVALID as far as that can be told: a pointer to memory that is not mapped cannot be told from
@@ -123,7 +123,7 @@
  * - SHOAL_ERR_INVALID: a handle or an argument;
  * - SHOAL_ERR_TIMEOUT, SHOAL_ERR_INTERRUPTED: if it has a timeout;
  * - SHOAL_ERR_CLOSED: if it would have to wait, and the waits through the handle were ended;
- * - SHOAL_ERR_CORRUPT: bytes in shared memory break an invariant, as garbage was written there;
+ * - SHOAL_ERR_CORRUPT: bytes in shared memory break an invariant: a program has written garbage there;
  * - SHOAL_ERR_POISONED: the object could not be repaired after a process died in it; every call answers so from
  *   then on;
  * - SHOAL_ERR_INTERNAL: a mistake in the library.
@@ -209,7 +209,7 @@ extern "C" {
 /** In `flags`: a created object stays until it is unlinked, also when no process has it open. */
 #define SHOAL_PERSISTENT 4
 
-/** The code an `Error` has in C, C++ and Python. Zero is success. */
+/** How a call ended, for C, C++ and Python: each `Error` has one of these codes. Zero is success. */
 typedef enum shoal_status {
     /** Success. */
     SHOAL_OK = 0,
@@ -592,10 +592,10 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_dead_letters(shoal_queue *q, 
  * the queue is closed or poisoned.
  *
  * It becomes readable some 30 us after a put. It is unreadable as soon as the call has returned that
- * took the last message, in whatever process; or some 30 us later if the queue's name was removed
- * before the first call of this function, or no file can be made in the directory of objects. Another
- * process may be faster: get with SHOAL_NOWAIT. With EPOLLET, get until SHOAL_ERR_TIMEOUT. In a closed
- * queue it stays readable while messages are leased, as some may come back.
+ * took the last message, in whatever process. Another process may be faster: get with SHOAL_NOWAIT. With
+ * EPOLLET, get until SHOAL_ERR_TIMEOUT. If the queue's name was removed before the first call of this
+ * function, or no file can be made in the directory of objects, it stays readable some 30 us after another
+ * process took the last message, and in a closed queue while a process has messages leased.
  *
  * The first call of a process starts a thread, which stays. A forked child asks for its own descriptor;
  * its parent's stays right as long as the parent lives.
@@ -703,9 +703,9 @@ shoal_status shoal_queue_extend(shoal_queue *q, shoal_message *message, int64_t 
 /* ---------------------------------------------------------------------------------------------
    Pipe
 
-   A conversation of two sides with messages, which is over when one of them is gone: the other one
-   receives what was sent, and then SHOAL_ERR_CLOSED. Several processes may hold the same end, as forked
-   children do; it is gone when all of them have freed it or are dead.
+   A conversation of two sides with messages. It is over when one side is gone: the other one receives
+   what was sent, and then SHOAL_ERR_CLOSED. Several processes may hold the same end, as forked children
+   do; it is gone when all of them have freed it or are dead.
 
    ```c
    shoal_pipe_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
@@ -880,7 +880,7 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_pipe_fd(shoal_pipe *p, int *out);
 /* ---------------------------------------------------------------------------------------------
    Map
 
-   Keys and values of bytes, which any number of processes read and write. Every call is atomic for its
+   Keys and values, which any number of processes read and write. Every call is atomic for its
    key. A key has at most 64 KiB, a value half of the map's `max_capacity` and less than 4 GiB; either may
    have length 0.
 
@@ -1243,7 +1243,7 @@ shoal_status shoal_map_wait_key(shoal_map *m, const void *key, size_t key_len, u
  * ```c
  * shoal_view view;
  * if (shoal_map_view(m, "weights", 7, &view) == SHOAL_OK) {
- *     double sum = add_up(view.data, view.len);
+ *     printf("%g\n", add_up(view.data, view.len));
  *     if (shoal_map_view_end(m, &view) != SHOAL_OK)
  *         fprintf(stderr, "%s\n", shoal_last_error());
  * }
@@ -1888,7 +1888,7 @@ SHOAL_API shoal_status shoal_barrier_reset(shoal_barrier *b);
 /* ---------------------------------------------------------------------------------------------
    Waiting
 
-   Waiting for the first of several queues, pipes, processes and descriptors.
+   For the first of several queues, pipes, processes and descriptors.
 
    ```c
    shoal_waitable things[] = {{.queue = answers}, {.process = worker}, {.fd = client}};
@@ -1931,7 +1931,7 @@ shoal_status shoal_wait_any(const shoal_waitable *things, size_t n, int64_t time
 /* ---------------------------------------------------------------------------------------------
    Process
 
-   Child processes: programs that are started, and copies of this process.
+   Programs that are started, and copies of this process.
 
    ```c
    const char *argv[] = {"python3", "work.py", NULL};
@@ -2142,9 +2142,9 @@ SHOAL_API void shoal_process_free(shoal_process *p);
 /* ---------------------------------------------------------------------------------------------
    Device
 
-   Which devices (GPUs and the like) this process and its children see, by the environment variables that
-   each family's runtime reads. No other thread may change the environment while one of these functions
-   runs.
+   Which devices, such as GPUs, this process and its children see. The runtime of each family of devices
+   reads that from environment variables. No other thread may change the environment while one of these
+   functions runs.
 
    ```c
    char buf[64];

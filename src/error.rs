@@ -187,7 +187,7 @@ pub enum Error {
     Expired,
 }
 
-/// The code an [`Error`] has in C, C++ and Python. Zero is success.
+/// How a call ended, for C, C++ and Python: each [`Error`] has one of these codes. Zero is success.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {

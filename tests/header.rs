@@ -249,6 +249,82 @@ fn the_headers_compile_without_a_warning_in_every_c_and_cpp() {
     }
 }
 
+/// What the examples of the headers use without saying what it is.
+const AROUND_EXAMPLES: &str = "
+#include <assert.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include \"shoal_bindings.h\"
+
+extern shoal_queue *q, *jobs, *answers;
+extern shoal_map *m;
+extern shoal_pipe *p;
+extern shoal_lock *lock;
+extern shoal_condition *changed;
+extern shoal_process *worker;
+extern pthread_t thread;
+extern char buf[4096];
+extern size_t len, frame_size;
+extern int client;
+extern volatile bool *ready;
+void work_on(const void *data, size_t len);
+int work();
+size_t grab_frame(void *data, size_t len);
+void show(const void *data, size_t len);
+double add_up(const void *data, size_t len);
+void talk_to(int client);
+void check_the_ledger(void);
+void work_on_the_ledger(void);
+void look_up(void);
+";
+
+#[test]
+fn the_examples_of_the_headers_compile() {
+    let mut program = AROUND_EXAMPLES.to_owned();
+    let mut count = 0;
+    for name in ["shoal.h", "shoal_bindings.h"] {
+        let text = header(name);
+        // Inside of comments, whose lines begin with " *" or are indented.
+        for part in text.split("```c\n").skip(1) {
+            let (code, _) = part.split_once("```").unwrap();
+            let lines = code
+                .lines()
+                .map(|line| line.strip_prefix(" * ").unwrap_or(line).trim_end());
+            let lines: Vec<&str> = lines.filter(|line| *line != " *").collect();
+            // What comes before "..." is a function of its own.
+            let code = lines.join("\n");
+            let (before, code) = code.split_once("\n...\n").unwrap_or(("", &code));
+            let code = format!(
+                "{before}\nvoid example{count}(void);\nvoid example{count}(void)\n{{\n{code}\n}}\n"
+            );
+            program += &code;
+            count += 1;
+        }
+    }
+    assert!(count >= 20, "only {count} examples were found");
+    let scratch = Scratch::new("examples.c", &program);
+    let mut compile = Command::new("cc");
+    compile
+        .args(["-std=c99", "-D_GNU_SOURCE", "-Iinclude", "-fsyntax-only"])
+        .current_dir(root());
+    compile.args([
+        "-pedantic",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-Wno-old-style-definition",
+    ]);
+    compile.args([
+        "-Wno-unused-but-set-variable",
+        "-Wno-strict-prototypes",
+        "-Wno-unused-function",
+    ]);
+    succeed(compile.arg(scratch.source()));
+}
+
 #[test]
 fn the_statuses_are_those_of_the_error_type() {
     let screaming = |name: &str| {

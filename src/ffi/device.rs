@@ -1,8 +1,8 @@
 //! Device
 //!
-//! Which devices (GPUs and the like) this process and its children see, by the environment variables that
-//! each family's runtime reads. No other thread may change the environment while one of these functions
-//! runs.
+//! Which devices, such as GPUs, this process and its children see. The runtime of each family of devices
+//! reads that from environment variables. No other thread may change the environment while one of these
+//! functions runs.
 //!
 //! ```c
 //! char buf[64];

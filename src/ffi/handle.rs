@@ -228,10 +228,10 @@ impl Known {
             what: H::WHAT,
             // SAFETY: the caller's contract, which is that of `get`.
             end_waits: |handle| unsafe { get(handle.cast::<H>()) }.map(EndWaits::end_waits),
-            // SAFETY: the same.
             name: |handle| {
-                unsafe { get(handle.cast::<H>()) }
-                    .map(|inner| H::NAME(inner).map(|name| name.as_ptr()))
+                // SAFETY: the same.
+                let inner = unsafe { get(handle.cast::<H>()) }?;
+                Ok(H::NAME(inner).map(|name| name.as_ptr()))
             },
         }
     }

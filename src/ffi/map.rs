@@ -1,6 +1,6 @@
 //! Map
 //!
-//! Keys and values of bytes, which any number of processes read and write. Every call is atomic for its
+//! Keys and values, which any number of processes read and write. Every call is atomic for its
 //! key. A key has at most 64 KiB, a value half of the map's `max_capacity` and less than 4 GiB; either may
 //! have length 0.
 //!

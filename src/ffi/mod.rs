@@ -16,7 +16,7 @@
 //!   for the calling thread. There are no partial successes, except where a count says so.
 //! - A timeout is a number of nanoseconds. SHOAL_FOREVER (or any negative number) waits without end,
 //!   SHOAL_NOWAIT (0) does not wait. If the time is over the status is SHOAL_ERR_TIMEOUT, with SHOAL_NOWAIT
-//!   too. Durations are nanoseconds as well, and SHOAL_FOREVER is without end. Setting the clock changes
+//!   too; only `shoal_pipe_poll` answers by its result. Durations are nanoseconds as well, and SHOAL_FOREVER is without end. Setting the clock changes
 //!   nothing.
 //! - Handles (`shoal_queue *`, ...) are opaque. NULL, misaligned, freed and mistaken handles are
 //!   SHOAL_ERR_INVALID as far as that can be told: a pointer to memory that is not mapped cannot be told from
@@ -103,7 +103,7 @@
 //! - SHOAL_ERR_INVALID: a handle or an argument;
 //! - SHOAL_ERR_TIMEOUT, SHOAL_ERR_INTERRUPTED: if it has a timeout;
 //! - SHOAL_ERR_CLOSED: if it would have to wait, and the waits through the handle were ended;
-//! - SHOAL_ERR_CORRUPT: bytes in shared memory break an invariant, as garbage was written there;
+//! - SHOAL_ERR_CORRUPT: bytes in shared memory break an invariant: a program has written garbage there;
 //! - SHOAL_ERR_POISONED: the object could not be repaired after a process died in it; every call answers so from
 //!   then on;
 //! - SHOAL_ERR_INTERNAL: a mistake in the library.

@@ -1,8 +1,8 @@
 //! Pipe
 //!
-//! A conversation of two sides with messages, which is over when one of them is gone: the other one
-//! receives what was sent, and then SHOAL_ERR_CLOSED. Several processes may hold the same end, as forked
-//! children do; it is gone when all of them have freed it or are dead.
+//! A conversation of two sides with messages. It is over when one side is gone: the other one receives
+//! what was sent, and then SHOAL_ERR_CLOSED. Several processes may hold the same end, as forked children
+//! do; it is gone when all of them have freed it or are dead.
 //!
 //! ```c
 //! shoal_pipe_options options = {.size = sizeof options, .flags = SHOAL_CREATE};

@@ -1,6 +1,6 @@
 //! Process
 //!
-//! Child processes: programs that are started, and copies of this process.
+//! Programs that are started, and copies of this process.
 //!
 //! ```c
 //! const char *argv[] = {"python3", "work.py", NULL};

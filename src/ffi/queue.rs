@@ -314,10 +314,10 @@ pub unsafe extern "C" fn shoal_queue_dead_letters(
 /// the queue is closed or poisoned.
 ///
 /// It becomes readable some 30 us after a put. It is unreadable as soon as the call has returned that
-/// took the last message, in whatever process; or some 30 us later if the queue's name was removed
-/// before the first call of this function, or no file can be made in the directory of objects. Another
-/// process may be faster: get with SHOAL_NOWAIT. With EPOLLET, get until SHOAL_ERR_TIMEOUT. In a closed
-/// queue it stays readable while messages are leased, as some may come back.
+/// took the last message, in whatever process. Another process may be faster: get with SHOAL_NOWAIT. With
+/// EPOLLET, get until SHOAL_ERR_TIMEOUT. If the queue's name was removed before the first call of this
+/// function, or no file can be made in the directory of objects, it stays readable some 30 us after another
+/// process took the last message, and in a closed queue while a process has messages leased.
 ///
 /// The first call of a process starts a thread, which stays. A forked child asks for its own descriptor;
 /// its parent's stays right as long as the parent lives.

@@ -52,7 +52,6 @@ pub unsafe extern "C" fn shoal_rwlock_open(
     out: *mut *mut RwLockHandle,
     created: *mut bool,
 ) -> Status {
-    // SAFETY: the caller's contract.
     let open = |name: Option<&str>| {
         // SAFETY: the caller's contract.
         RwLock::with_options(name, &unsafe { options::sync(options, 0, name) }?.options)

@@ -80,7 +80,7 @@ impl From<Pinned> for View {
 /// ```c
 /// shoal_view view;
 /// if (shoal_map_view(m, "weights", 7, &view) == SHOAL_OK) {
-///     double sum = add_up(view.data, view.len);
+///     printf("%g\n", add_up(view.data, view.len));
 ///     if (shoal_map_view_end(m, &view) != SHOAL_OK)
 ///         fprintf(stderr, "%s\n", shoal_last_error());
 /// }

@@ -1,6 +1,6 @@
 //! Waiting
 //!
-//! Waiting for the first of several queues, pipes, processes and descriptors.
+//! For the first of several queues, pipes, processes and descriptors.
 //!
 //! ```c
 //! shoal_waitable things[] = {{.queue = answers}, {.process = worker}, {.fd = client}};
