@@ -125,14 +125,18 @@ static void names(const char *unused)
     CHECK(out == NULL);
     GIVES(SHOAL_ERR_NOT_FOUND, shoal_unlink(unused, SHOAL_KIND_MAP));
 
-    OK(shoal_queue_open(unused, &create, &out, NULL));
+    bool created = false;
+    OK(shoal_queue_open(unused, &create, &out, &created));
+    CHECK(created);
     CHECK(strcmp(shoal_name(out), unused) == 0);
     SAYS(SHOAL_ERR_WRONG_KIND, "queue", shoal_map_open(unused, NULL, &map_out, NULL));
     GIVES(SHOAL_ERR_WRONG_KIND, shoal_map_open(unused, &create_map, &map_out, NULL));
     GIVES(SHOAL_ERR_WRONG_KIND, shoal_unlink(unused, SHOAL_KIND_MAP));
+    SAYS(SHOAL_ERR_INVALID, "7", shoal_unlink(unused, (shoal_kind)7));
     create.flags = SHOAL_EXCLUSIVE;
     GIVES(SHOAL_ERR_EXISTS, shoal_queue_open(unused, &create, &again, NULL));
-    OK(shoal_queue_open(unused, NULL, &again, NULL));
+    OK(shoal_queue_open(unused, NULL, &again, &created));
+    CHECK(!created);
     shoal_queue_free(again);
     OK(shoal_unlink(unused, SHOAL_KIND_QUEUE));
     GIVES(SHOAL_ERR_NOT_FOUND, shoal_queue_open(unused, NULL, &again, NULL));

@@ -131,6 +131,9 @@ static void each_thread_has_its_own_error(shoal_queue *q)
     /* A call that succeeds leaves it alone. */
     OK(shoal_queue_put(q, "x", 1, SHOAL_NOWAIT));
     CHECK(shoal_last_error() == before && strcmp(before, "empty") == 0);
+    /* The next one that fails overwrites it. */
+    SAYS(SHOAL_ERR_INVALID, "data", shoal_queue_put(q, NULL, 1, SHOAL_NOWAIT));
+    CHECK(shoal_last_error() == before);
 }
 
 static void bounded_by_messages(void)

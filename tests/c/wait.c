@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/time.h>
+#include <unistd.h>
 
 static bool readable(int fd, int wait_ms)
 {
@@ -82,6 +83,39 @@ static void the_first_that_is_ready_ends_the_wait(void)
     shoal_queue_free(b);
 }
 
+static void pipes_and_descriptors_end_the_wait_too(void)
+{
+    shoal_pipe_options simplex = {.size = sizeof simplex, .flags = SHOAL_SIMPLEX};
+    shoal_pipe *first, *second;
+    int fds[2];
+    char buf[8];
+    size_t len, ready = 99;
+
+    OK(shoal_pipe_pair(&simplex, &first, &second));
+    CHECK(pipe(fds) == 0);
+    shoal_waitable things[] = {{.pipe = first}, {.fd = fds[0]}}, sends = {.pipe = second};
+    GIVES(SHOAL_ERR_TIMEOUT, shoal_wait_any(things, 2, 20000000, &ready));
+    OK(shoal_pipe_send(second, "x", 1, SHOAL_NOWAIT));
+    OK(shoal_wait_any(things, 2, SHOAL_FOREVER, &ready));
+    CHECK(ready == 0);
+    OK(shoal_pipe_recv(first, SHOAL_NOWAIT, buf, sizeof buf, &len));
+    CHECK(write(fds[1], "y", 1) == 1);
+    OK(shoal_wait_any(things, 2, SHOAL_FOREVER, &ready));
+    CHECK(ready == 1 && read(fds[0], buf, sizeof buf) == 1);
+    GIVES(SHOAL_ERR_TIMEOUT, shoal_wait_any(things, 2, SHOAL_NOWAIT, &ready));
+    GIVES(SHOAL_ERR_UNSUPPORTED, shoal_wait_any(&sends, 1, SHOAL_NOWAIT, &ready));
+    /* The end of each is an end of the wait. */
+    close(fds[1]);
+    OK(shoal_wait_any(things, 2, SHOAL_FOREVER, &ready));
+    CHECK(ready == 1);
+    shoal_pipe_free(second);
+    OK(shoal_wait_any(things, 2, SHOAL_FOREVER, &ready));
+    CHECK(ready == 0);
+    OK(shoal_end_waits(first));
+    close(fds[0]);
+    shoal_pipe_free(first);
+}
+
 static void what_cannot_be_waited_for_is_refused(void)
 {
     shoal_queue *q = new_queue();
@@ -135,6 +169,7 @@ int main(void)
 {
     a_descriptor_tells_of_messages();
     the_first_that_is_ready_ends_the_wait();
+    pipes_and_descriptors_end_the_wait_too();
     what_cannot_be_waited_for_is_refused();
     a_signal_ends_the_wait();
     puts("wait: ok");
