@@ -114,7 +114,7 @@ shoal_status shoal_list_rearrange_if(shoal_list *l, uint64_t version, const uint
  *
  * Errors: SHOAL_ERR_TIMEOUT (it is taken); SHOAL_ERR_TOO_LARGE.
  */
-SHOAL_API shoal_status shoal_lock_try(shoal_lock *l, bool *owner_died);
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_lock_try(shoal_lock *l, bool *owner_died);
 
 /**
  * Leaves the permits that this process holds acquired after its end, or that of the handle: they are no

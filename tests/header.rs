@@ -457,6 +457,7 @@ fn a_status_that_must_be_looked_at_is_marked_and_no_other() {
         let must_be = function.returns_status
             && parameters().any(|(at, it)| match it.role(at == 0) {
                 Role::Timeout => true,
+                Role::Output if it.name == "owner_died" => true,
                 Role::Output => !it.may_be_null(),
                 _ => it.is_data() || it.is_in_place(),
             });

@@ -208,6 +208,7 @@ pub unsafe extern "C" fn shoal_list_rearrange_if(
 /// `*owner_died`: see "Locks".
 ///
 /// Errors: SHOAL_ERR_TIMEOUT (it is taken); SHOAL_ERR_TOO_LARGE.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_lock_try(l: *mut LockHandle, owner_died: *mut bool) -> Status {
     guard(|| {
