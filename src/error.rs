@@ -151,9 +151,9 @@ pub enum Error {
         /// Why the repair failed.
         what: Cow<'static, str>,
     },
-    /// The process that owned it died.
-    #[error("the owner died")]
-    OwnerDied,
+    /// An iterator has no more elements: for C, whose iterators have no `Option`.
+    #[error("the end: there are no more")]
+    End,
     /// All of a fixed number of places are taken.
     #[error("no more than {limit} {what} fit")]
     Exhausted {
@@ -187,19 +187,19 @@ pub enum Error {
     Expired,
 }
 
-/// The code an [`Error`] has in C, C++ and Python. Zero is success; codes are append-only.
+/// How a call ended, for C, C++ and Python: each [`Error`] has one of these codes. Zero is success.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
     /// Success.
     Ok = 0,
-    /// An argument is outside what the call accepts.
+    /// An argument is outside what the function accepts.
     ErrInvalid = 1,
-    /// No object, key, program or device of this name.
+    /// No object, key, program or device has this name.
     ErrNotFound = 2,
     /// An object of this name exists already.
     ErrExists = 3,
-    /// Access refused, or another user's object.
+    /// Access was refused, or the object is another user's.
     ErrPermission = 4,
     /// Shared memory is full.
     ErrNoSpace = 5,
@@ -207,36 +207,32 @@ pub enum Status {
     ErrTooLarge = 6,
     /// The caller's buffer is too small; nothing was taken.
     ErrBufferTooSmall = 7,
-    /// The deadline passed.
+    /// The time is over, or was 0 and the call would have to wait.
     ErrTimeout = 8,
-    /// No room now (`SHOAL_NOWAIT`).
-    ErrFull = 9,
-    /// Nothing to take now (`SHOAL_NOWAIT`).
-    ErrEmpty = 10,
-    /// Closed and drained; or this process gave up the handle.
-    ErrClosed = 11,
-    /// A signal handler ran while waiting.
-    ErrInterrupted = 12,
+    /// The end of an iterator.
+    ErrEnd = 9,
+    /// Closed, and nothing is left to take; or the waits through this handle were ended.
+    ErrClosed = 10,
+    /// A signal handler ran while the call waited.
+    ErrInterrupted = 11,
     /// The object is of another kind.
-    ErrWrongKind = 13,
-    /// Made by an incompatible version or platform.
-    ErrVersionMismatch = 14,
-    /// Shared bytes break an invariant.
-    ErrCorrupt = 15,
-    /// The object could not be repaired and refuses use.
-    ErrPoisoned = 16,
-    /// The owner died holding it.
-    ErrOwnerDied = 17,
-    /// All places are taken.
-    ErrExhausted = 18,
-    /// The platform lacks what the call needs.
-    ErrUnsupported = 19,
+    ErrWrongKind = 12,
+    /// The object was made by an incompatible version or platform.
+    ErrVersionMismatch = 13,
+    /// Bytes in shared memory break an invariant.
+    ErrCorrupt = 14,
+    /// The object could not be repaired and refuses use, or a barrier is broken.
+    ErrPoisoned = 15,
+    /// The lease's time is over: the message is delivered again.
+    ErrExpired = 16,
+    /// All places of a fixed number are taken.
+    ErrExhausted = 17,
+    /// The platform lacks what the function needs.
+    ErrUnsupported = 18,
     /// Another error of the operating system.
-    ErrOs = 20,
+    ErrOs = 19,
     /// A failure inside the library.
-    ErrInternal = 21,
-    /// The lease's deadline passed: the message is delivered again.
-    ErrExpired = 22,
+    ErrInternal = 20,
 }
 
 fn no_space(needed: u64, available: u64) -> String {
@@ -263,16 +259,14 @@ impl Error {
             Error::NoSpace { .. } | Error::NoInodes { .. } => Status::ErrNoSpace,
             Error::TooLarge { .. } | Error::TooMany { .. } => Status::ErrTooLarge,
             Error::BufferTooSmall { .. } => Status::ErrBufferTooSmall,
-            Error::Timeout => Status::ErrTimeout,
-            Error::Full => Status::ErrFull,
-            Error::Empty => Status::ErrEmpty,
+            Error::Timeout | Error::Full | Error::Empty => Status::ErrTimeout,
+            Error::End => Status::ErrEnd,
             Error::Closed | Error::Detached => Status::ErrClosed,
             Error::Interrupted => Status::ErrInterrupted,
             Error::WrongKind { .. } => Status::ErrWrongKind,
             Error::VersionMismatch { .. } => Status::ErrVersionMismatch,
             Error::Corrupt { .. } => Status::ErrCorrupt,
             Error::Poisoned { .. } => Status::ErrPoisoned,
-            Error::OwnerDied => Status::ErrOwnerDied,
             Error::Exhausted { .. } => Status::ErrExhausted,
             Error::Unsupported { .. } => Status::ErrUnsupported,
             Error::Os { .. } => Status::ErrOs,

@@ -1,8 +1,9 @@
-//! Waiting for whichever of several queues and processes is ready first.
+//! Waiting for whichever of several queues, pipes, processes and descriptors is ready first.
 
 use std::os::fd::BorrowedFd;
 
 use crate::error::{Error, Result};
+use crate::pipe::Pipe;
 use crate::process::Process;
 use crate::queue::Queue;
 use crate::sync::{Nap, Slept, WaitPolicy, Waits};
@@ -10,7 +11,7 @@ use crate::sys::clock::{Deadline, Timeout};
 use crate::sys::poll;
 
 /// What this process has learned about waiting for several things.
-static WAITS: WaitPolicy = WaitPolicy::new();
+static POLICY: WaitPolicy = WaitPolicy::new();
 
 /// To look at more things than this, again and again, costs more than to sleep.
 const FEW: usize = 16;
@@ -20,47 +21,70 @@ const FEW: usize = 16;
 pub enum Waitable<'a> {
     /// Ready when there is something to take, and once it is closed or poisoned.
     Queue(&'a Queue),
+    /// Ready when there is something to receive, and once the conversation is over.
+    Pipe(&'a Pipe),
     /// Ready once it has ended. It is not joined by that.
     Process(&'a Process),
+    /// Ready when it is readable, or at its end.
+    Fd(BorrowedFd<'a>),
 }
 
-impl Waitable<'_> {
-    fn waits(&self) -> &Waits {
+impl<'a> Waitable<'a> {
+    /// Where messages come from, if it is a queue or an end of a pipe.
+    fn queue(self) -> Result<Option<&'a Queue>> {
         match self {
-            Waitable::Queue(queue) => queue.waits(),
-            Waitable::Process(process) => process.waits(),
+            Waitable::Queue(queue) => Ok(Some(queue)),
+            Waitable::Pipe(pipe) => pipe.receiving().map(Some),
+            Waitable::Process(_) | Waitable::Fd(_) => Ok(None),
         }
+    }
+
+    fn waits(self) -> Result<Option<&'a Waits>> {
+        Ok(match self {
+            Waitable::Process(process) => Some(process.waits()),
+            _ => self.queue()?.map(Queue::waits),
+        })
     }
 
     fn is_ready(&self) -> Result<bool> {
         match self {
             Waitable::Queue(queue) => Ok(queue.is_ready()),
+            Waitable::Pipe(pipe) => pipe.is_ready(),
             // Without a descriptor it was gone before there could be one.
             Waitable::Process(process) => process
                 .pidfd()
                 .map_or(Ok(true), |fd| poll::readable(&[fd], Deadline::Now)),
+            Waitable::Fd(fd) => poll::readable(&[*fd], Deadline::Now),
+        }
+    }
+
+    fn fd(self) -> Result<Option<BorrowedFd<'a>>> {
+        match self {
+            Waitable::Queue(queue) => queue.fd().map(Some),
+            Waitable::Pipe(pipe) => pipe.fd().map(Some),
+            Waitable::Process(process) => Ok(process.pidfd()),
+            Waitable::Fd(fd) => Ok(Some(fd)),
         }
     }
 }
 
 /// Waits until one of these is ready, and returns the index of the first that is.
 ///
-/// "First" is by its place among `things`: if one of the first is always ready, the later ones are
-/// never returned. A caller that wants each of them to get its share changes the order from call
-/// to call, or tries each of the others with a timeout of zero.
+/// "First" is by its place among `things`: where one that stands early is always ready, the others' turn
+/// never comes. To be fair, change the order from call to call.
 ///
-/// A queue that was ready may be empty by the time the caller takes from it, if others take
-/// from it too: use a `get` that does not wait. A process that has ended may have put a message
-/// just before: look into its queue once more.
+/// A queue that was ready may be empty by the time the caller takes from it, if others take from it too:
+/// use a `get` that does not wait. A process that has ended may have put something just before: look into
+/// its queue once more.
 ///
-/// Waits until `timeout`; zero only looks. Any number of threads may wait for the same things.
-/// In a forked child it works as in its parent, on handles of both. The queues get
-/// [descriptors](Queue::fd), unless there is something ready at once.
+/// Waits until `timeout`; zero only looks. Any number of threads may wait for the same things. In a forked
+/// child it works as in its parent, on handles of both. Queues and pipes get
+/// [descriptors](Queue::fd), unless something is ready at once.
 ///
 /// # Errors
-/// `Timeout`: none was ready in time, with a timeout of zero too. `Interrupted`: a signal
-/// handler ran while waiting. `Detached`: the [waits](Queue::end_waits) through one of the handles
-/// were ended. `Invalid`: there is nothing to wait for. `Os`: no descriptor or
+/// `Timeout`: none was ready in time, with a timeout of zero too. `Interrupted`: a signal handler ran while
+/// waiting. `Detached`: the [waits](Queue::end_waits) through one of the handles were ended. `Invalid`:
+/// there is nothing to wait for. `Unsupported`: the end of a pipe that only sends. `Os`: no descriptor or
 /// thread is to be had.
 ///
 /// ```
@@ -89,14 +113,16 @@ pub fn wait_any(things: &[Waitable<'_>], timeout: Timeout) -> Result<usize> {
     if deadline == Deadline::Now {
         return Err(Error::Timeout);
     }
-    let arrived = || queues(things).any(Queue::has_arrived);
+    let queues: Vec<&Queue> = each(things, Waitable::queue)?;
+    let arrived = || queues.iter().any(|queue| queue.has_arrived());
     if things.len() <= FEW
-        && WAITS.spin(arrived)
+        && POLICY.spin(arrived)
         && let Some(index) = first_ready(things)?
     {
         return Ok(index);
     }
-    let fds = descriptors(things)?;
+    let fds: Vec<BorrowedFd<'_>> = each(things, Waitable::fd)?;
+    let waits: Vec<&Waits> = each(things, Waitable::waits)?;
     let has_processes = things
         .iter()
         .any(|thing| matches!(thing, Waitable::Process(_)));
@@ -105,11 +131,11 @@ pub fn wait_any(things: &[Waitable<'_>], timeout: Timeout) -> Result<usize> {
         if deadline.passed() {
             return Err(Error::Timeout);
         }
-        let _inside: Vec<_> = things.iter().map(|thing| thing.waits().enter()).collect();
+        let _inside: Vec<_> = waits.iter().map(|waits| waits.enter()).collect();
         // There was nothing. What has come since makes them readable again.
-        queues(things).for_each(Queue::found_nothing);
-        if let Some(ended) = things.iter().find(|thing| thing.waits().is_ended()) {
-            return Err(ended.waits().detached());
+        queues.iter().for_each(|queue| queue.found_nothing());
+        if let Some(ended) = waits.iter().find(|waits| waits.is_ended()) {
+            return Err(ended.detached());
         }
         // A queue whose waits are ended becomes readable; a process cannot.
         let until = match has_processes {
@@ -124,6 +150,15 @@ pub fn wait_any(things: &[Waitable<'_>], timeout: Timeout) -> Result<usize> {
     }
 }
 
+/// What `part` finds in those of the things that have it.
+fn each<'a, T>(
+    things: &[Waitable<'a>],
+    part: impl Fn(Waitable<'a>) -> Result<Option<T>>,
+) -> Result<Vec<T>> {
+    let found = things.iter().filter_map(|thing| part(*thing).transpose());
+    found.collect()
+}
+
 fn first_ready(things: &[Waitable<'_>]) -> Result<Option<usize>> {
     for (index, thing) in things.iter().enumerate() {
         if thing.is_ready()? {
@@ -131,19 +166,4 @@ fn first_ready(things: &[Waitable<'_>]) -> Result<Option<usize>> {
         }
     }
     Ok(None)
-}
-
-fn queues<'a>(things: &[Waitable<'a>]) -> impl Iterator<Item = &'a Queue> {
-    things.iter().filter_map(|thing| match *thing {
-        Waitable::Queue(queue) => Some(queue),
-        Waitable::Process(_) => None,
-    })
-}
-
-fn descriptors<'a>(things: &[Waitable<'a>]) -> Result<Vec<BorrowedFd<'a>>> {
-    let each = things.iter().filter_map(|thing| match *thing {
-        Waitable::Queue(queue) => Some(queue.fd()),
-        Waitable::Process(process) => process.pidfd().map(Ok),
-    });
-    each.collect()
 }

@@ -67,7 +67,7 @@ static bool is_cached(struct shared *shared, int64_t number, int64_t *square)
 {
     size_t len;
     shoal_status status =
-        shoal_map_get(shared->cache, &number, sizeof number, square, sizeof *square, &len);
+        shoal_map_get(shared->cache, &number, sizeof number, square, sizeof *square, &len, NULL);
 
     if (status != SHOAL_ERR_NOT_FOUND)
         TRY(status);
@@ -77,17 +77,15 @@ static bool is_cached(struct shared *shared, int64_t number, int64_t *square)
 static int64_t square_of(struct shared *shared, int64_t number)
 {
     shoal_map *cache = shared->cache;
-    shoal_status status;
+    bool owner_died;
     int64_t square;
 
     if (is_cached(shared, number, &square))
         return square;
     /* A dead process locks nobody out: who takes its lock next has it, and is told. */
-    status = shoal_map_lock_key(cache, &number, sizeof number, SHOAL_FOREVER);
-    if (status == SHOAL_ERR_OWNER_DIED)
+    TRY(shoal_map_lock_key(cache, &number, sizeof number, SHOAL_FOREVER, &owner_died));
+    if (owner_died)
         count(shared, "inherited", 1);
-    else
-        TRY(status);
     if (!is_cached(shared, number, &square)) { /* nobody else was faster */
         square = slow_square(shared, number);
         TRY(shoal_map_set_for(cache, &number, sizeof number, &square, sizeof square, LIFE));
@@ -112,8 +110,8 @@ int main(void)
     uint64_t version;
     int killed = 0;
 
-    TRY(shoal_map_open(NULL, NULL, &shared.cache));
-    TRY(shoal_map_open(NULL, NULL, &shared.counts));
+    TRY(shoal_map_open(NULL, NULL, &shared.cache, NULL));
+    TRY(shoal_map_open(NULL, NULL, &shared.counts, NULL));
     for (int i = 0; i < WORKERS; i++)
         TRY(shoal_process_fork(work, &shared, NULL, &workers[i]));
     for (int i = 0; i < WORKERS; i++) {
@@ -132,9 +130,9 @@ int main(void)
     TRY(shoal_map_time_left(shared.cache, &number, sizeof number, &left));
     CLAIM(left > 0 && left <= LIFE);
     TRY(shoal_map_expire(shared.cache, &number, sizeof number, SECOND / 100));
-    TRY(shoal_map_version_of(shared.cache, &number, sizeof number, &version));
+    TRY(shoal_map_version(shared.cache, &number, sizeof number, &version));
     while (version != 0)
-        TRY(shoal_map_wait_key(shared.cache, &number, sizeof number, version, &version, LIFE));
+        TRY(shoal_map_wait_key(shared.cache, &number, sizeof number, version, LIFE, &version));
     CLAIM(square_of(&shared, number) == number * number);
     CLAIM(count(&shared, "worked out", 0) == NUMBERS + 1);
     printf("the square of %lld was forgotten, and worked out again\n", (long long)number);

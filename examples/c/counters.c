@@ -69,10 +69,10 @@ int main(void)
 
     options.item_size = sizeof(int64_t);
     options.count = WORKERS;
-    TRY(shoal_array_open(NULL, &options, &array));
+    TRY(shoal_array_open(NULL, &options, &array, NULL));
     TRY(shoal_array_data(array, &data, &bytes));
-    TRY(shoal_map_open(NULL, NULL, &shared.counters));
-    TRY(shoal_event_open(NULL, NULL, &midway));
+    TRY(shoal_map_open(NULL, NULL, &shared.counters, NULL));
+    TRY(shoal_event_open(NULL, NULL, &midway, NULL));
 
     /* A forked child has a copy of `worker`, so that the next one may have another. */
     for (int i = 0; i < WORKERS; i++) {
@@ -83,7 +83,7 @@ int main(void)
     }
 
     TRY(shoal_event_wait(midway, SHOAL_FOREVER));
-    TRY(shoal_process_kill(workers[0])); /* SIGKILL, at whatever it was doing */
+    TRY(shoal_process_signal(workers[0], SIGKILL, false)); /* SIGKILL, at whatever it was doing */
     for (int i = 0; i < WORKERS; i++) {
         shoal_exit end;
         TRY(shoal_process_join(workers[i], SHOAL_FOREVER, &end));

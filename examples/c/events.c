@@ -41,10 +41,10 @@ static long sum_of(shoal_queue *numbers)
     size_t len;
     shoal_status status;
 
-    while ((status = shoal_queue_get(numbers, &number, sizeof number, &len, SHOAL_NOWAIT)) ==
+    while ((status = shoal_queue_get(numbers, SHOAL_NOWAIT, &number, sizeof number, &len)) ==
            SHOAL_OK)
         sum += number;
-    if (status != SHOAL_ERR_EMPTY)
+    if (status != SHOAL_ERR_TIMEOUT)
         TRY(status);
     return sum;
 }
@@ -59,7 +59,7 @@ int main(void)
     char said[64];
     long sum = 0, letters = 0;
 
-    TRY(shoal_queue_open(NULL, NULL, &numbers));
+    TRY(shoal_queue_open(NULL, NULL, &numbers, NULL));
     TRY(shoal_process_fork(count_to_ten, numbers, NULL, &counter));
     options.size = sizeof options;
     options.argv = argv;
@@ -69,7 +69,7 @@ int main(void)
     /* The first and the last stay their handles'; the pipe is ours to close. */
     TRY(shoal_queue_fd(numbers, &polled[0].fd));
     TRY(shoal_process_stdio(echo, 1, &polled[1].fd));
-    TRY(shoal_process_pidfd(counter, &polled[2].fd));
+    TRY(shoal_process_fd(counter, &polled[2].fd));
     while (polled[1].fd >= 0 || polled[2].fd >= 0) {
         if (poll(polled, 3, -1) < 0)
             return perror("poll"), 1;

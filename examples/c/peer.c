@@ -35,16 +35,16 @@ int main(int argc, char **argv)
     const char *who = argv[4];
     long count = atol(argv[5]);
 
-    TRY(shoal_queue_open(argv[1], NULL, &in));
-    TRY(shoal_queue_open(argv[2], NULL, &out));
-    TRY(shoal_map_open(argv[3], NULL, &map));
+    TRY(shoal_queue_open(argv[1], NULL, &in, NULL));
+    TRY(shoal_queue_open(argv[2], NULL, &out, NULL));
+    TRY(shoal_map_open(argv[3], NULL, &map, NULL));
 
     for (long i = 0; i < count; i++) {
         int n = snprintf(message, sizeof message, "%s:%ld", who, i);
         TRY(shoal_queue_put(out, message, (size_t)n, SHOAL_FOREVER));
     }
     for (long i = 0; i < count; i++) {
-        TRY(shoal_queue_get(in, message, sizeof message, &len, SHOAL_FOREVER));
+        TRY(shoal_queue_get(in, SHOAL_FOREVER, message, sizeof message, &len));
         const char *colon = memchr(message, ':', len);
         int sender = colon != NULL ? (int)(colon - message) : (int)len;
         int n = snprintf(key, sizeof key, "from:%.*s", sender, message);

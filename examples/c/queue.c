@@ -33,8 +33,7 @@ static int square(void *arg)
     size_t len;
     shoal_status status;
 
-    while ((status = shoal_queue_get(q->numbers, &number, sizeof number, &len,
-                                     SHOAL_FOREVER)) == SHOAL_OK) {
+    while ((status = shoal_queue_get(q->numbers, SHOAL_FOREVER, &number, sizeof number, &len)) == SHOAL_OK) {
         long result = number * number;
         TRY(shoal_queue_put(q->squares, &result, sizeof result, SHOAL_FOREVER));
     }
@@ -51,8 +50,8 @@ int main(void)
 
     /* Without a name each queue gets one of its own. To share a queue with a program that is
        not forked from this one, give it a name, and SHOAL_CREATE in the options. */
-    TRY(shoal_queue_open(NULL, NULL, &q.numbers));
-    TRY(shoal_queue_open(NULL, NULL, &q.squares));
+    TRY(shoal_queue_open(NULL, NULL, &q.numbers, NULL));
+    TRY(shoal_queue_open(NULL, NULL, &q.squares, NULL));
     TRY(shoal_process_fork(square, &q, NULL, &child));
 
     for (long number = 1; number <= 5; number++)
@@ -62,7 +61,7 @@ int main(void)
     for (long number = 1; number <= 5; number++) {
         long result;
         /* Nobody should wait for ever on somebody else: ten seconds will do. */
-        TRY(shoal_queue_get(q.squares, &result, sizeof result, &len, 10000000000));
+        TRY(shoal_queue_get(q.squares, 10000000000, &result, sizeof result, &len));
         printf("%ld squared is %ld\n", number, result);
     }
 

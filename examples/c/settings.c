@@ -51,13 +51,12 @@ static int work(void *arg)
     while (strcmp(level, "stop") != 0) {
         /* Version 0 is a key that is not there; so the first value, too, is a change. */
         shoal_status status =
-            shoal_map_wait_key(shared->settings, "level", 5, seen, &now, DEADLINE);
+            shoal_map_wait_key(shared->settings, "level", 5, seen, DEADLINE, &now);
         if (status == SHOAL_ERR_TIMEOUT)
             return 2; /* nobody has said anything for a minute: nobody is there */
         TRY(status);
         /* The version that belongs to this value; it may have changed again since the wait. */
-        TRY(shoal_map_get_versioned(shared->settings, "level", 5, level, sizeof level - 1, &len,
-                                    &seen));
+        TRY(shoal_map_get(shared->settings, "level", 5, level, sizeof level - 1, &len, &seen));
         level[len] = '\0';
         TRY(shoal_map_add(shared->acted, level, len, 1, NULL)); /* here a real one would act */
         TRY(shoal_barrier_wait(shared->taken, DEADLINE, &index));
@@ -74,10 +73,10 @@ int main(void)
     uint64_t version, now;
     uint32_t index;
 
-    TRY(shoal_map_open(NULL, NULL, &shared.settings));
-    TRY(shoal_map_open(NULL, NULL, &shared.acted));
+    TRY(shoal_map_open(NULL, NULL, &shared.settings, NULL));
+    TRY(shoal_map_open(NULL, NULL, &shared.acted, NULL));
     options.count = WORKERS + 1;
-    TRY(shoal_barrier_open(NULL, &options, &shared.taken));
+    TRY(shoal_barrier_open(NULL, &options, &shared.taken, NULL));
     for (int i = 0; i < WORKERS; i++)
         TRY(shoal_process_fork(work, &shared, NULL, &workers[i]));
 
@@ -99,8 +98,8 @@ int main(void)
     }
 
     /* A wait that nobody ends, ends at its deadline. */
-    TRY(shoal_map_version_of(shared.settings, "level", 5, &version));
-    CLAIM(shoal_map_wait_key(shared.settings, "level", 5, version, &now, 1000000) ==
+    TRY(shoal_map_version(shared.settings, "level", 5, &version));
+    CLAIM(shoal_map_wait_key(shared.settings, "level", 5, version, 1000000, &now) ==
           SHOAL_ERR_TIMEOUT);
     printf("nobody changes it any more\n");
 

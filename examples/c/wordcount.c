@@ -51,8 +51,7 @@ static int work(void *arg)
     size_t len;
     shoal_status status;
 
-    while ((status = shoal_queue_get(shared->lines, line, sizeof line, &len,
-                                     SHOAL_FOREVER)) == SHOAL_OK)
+    while ((status = shoal_queue_get(shared->lines, SHOAL_FOREVER, line, sizeof line, &len)) == SHOAL_OK)
         count(shared->counts, line, len);
     return status == SHOAL_ERR_CLOSED ? 0 : 1;
 }
@@ -78,7 +77,7 @@ static void report(shoal_map *counts)
         }
     }
     shoal_map_iter_free(it);
-    if (status != SHOAL_ERR_EMPTY)
+    if (status != SHOAL_ERR_END)
         TRY(status);
     printf("%lld words, %zu different; \"%s\" comes %lld times\n", (long long)total, words, name,
            (long long)most);
@@ -100,8 +99,8 @@ int main(int argc, char **argv)
         perror(argv[1]);
         return 1;
     }
-    TRY(shoal_queue_open(NULL, NULL, &shared.lines));
-    TRY(shoal_map_open(NULL, NULL, &shared.counts));
+    TRY(shoal_queue_open(NULL, NULL, &shared.lines, NULL));
+    TRY(shoal_map_open(NULL, NULL, &shared.counts, NULL));
     for (int i = 0; i < n; i++)
         TRY(shoal_process_fork(work, &shared, NULL, &workers[i]));
 

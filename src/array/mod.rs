@@ -201,6 +201,11 @@ impl Array {
         self.segment.name()
     }
 
+    /// Whether this handle created it.
+    pub(crate) fn is_new(&self) -> bool {
+        self.segment.is_new()
+    }
+
     /// Bytes of an item.
     pub fn item_size(&self) -> u64 {
         self.header.item.load(Ordering::Relaxed)

@@ -5,7 +5,7 @@ use std::ffi::{CStr, c_char, c_void};
 use std::mem::MaybeUninit;
 use std::time::Duration;
 
-use super::status::{SHOAL_FOREVER, SHOAL_NOWAIT};
+use super::general::{SHOAL_FOREVER, SHOAL_NOWAIT};
 use crate::copy::{Room, fill};
 use crate::error::{Error, Result};
 
@@ -191,6 +191,14 @@ pub(super) fn timeout(nanoseconds: i64) -> Timeout {
     }
 }
 
+/// A duration: negative is for ever, as nobody waits for that long.
+pub(super) fn duration(nanoseconds: i64) -> Duration {
+    match timeout(nanoseconds) {
+        Timeout::Val(duration) => duration,
+        Timeout::Infinite => Duration::MAX,
+    }
+}
+
 /// A checked place to write one result to.
 pub(super) struct Out<T>(*mut T);
 
@@ -223,6 +231,11 @@ impl<T: Copy> Out<T> {
         let out = unsafe { Self::new(what, place) }?;
         out.set(value);
         Ok(out)
+    }
+
+    /// Whether the caller wants the result.
+    pub(super) fn is_wanted(&self) -> bool {
+        !self.0.is_null()
     }
 
     #[inline]

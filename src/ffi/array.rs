@@ -1,120 +1,128 @@
-//! `shoal_array`: shims over [`Array`].
+//! Array
+//!
+//! Items of one size in plain shared memory, and a lock for them.
+//!
+//! ```c
+//! shoal_array_options options = {.size = sizeof options, .flags = SHOAL_CREATE,
+//!                                .item_size = sizeof(double), .count = 100, .format = "d"};
+//! shoal_array *cells;
+//! void *data;
+//! size_t bytes;
+//! if (shoal_array_open("cells", &options, &cells, NULL) == SHOAL_OK &&
+//!     shoal_array_data(cells, &data, &bytes) == SHOAL_OK &&
+//!     shoal_array_lock(cells, SHOAL_FOREVER, NULL) == SHOAL_OK) {
+//!     ((double *)data)[7] += 0.5;
+//!     shoal_array_unlock(cells);
+//! }
+//! ```
 
 use std::ffi::{c_char, c_void};
 
 use super::args::{self, Out};
-use super::handle::{self, Named, opaque};
-use super::lock::told;
-use super::options::{self, ArrayOptions};
-use super::status::{guard, guard_shielded, guard_some};
+use super::handle::{self, object, opaque};
+use super::lock::acquired;
+use super::options::{self, sized};
+use super::status::guard;
 use crate::array::Array;
-use crate::error::{Result, Status};
+use crate::error::Status;
 
-/// Items of one size that any number of processes read and write where they are, and a lock.
+/// An array of items.
 pub struct ArrayHandle {
     _opaque: [u8; 0],
 }
 
-opaque!(ArrayHandle, Named<Array>, b"shl.arry", "array handle");
+opaque!(ArrayHandle, named Array, b"shl.arry", "array handle");
 
-/// # Safety
-/// As [`handle::get`].
-#[inline]
-unsafe fn array<'a>(a: *mut ArrayHandle) -> Result<&'a Array> {
-    // SAFETY: the same contract.
-    unsafe { handle::get(a) }.map(|named| &named.object)
+/// How to open an array. What is there must be the same, where a field is not 0 or NULL.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct ArrayOptions {
+    /// `sizeof(shoal_array_options)`.
+    pub size: usize,
+    /// SHOAL_CREATE, SHOAL_EXCLUSIVE, SHOAL_PERSISTENT.
+    pub flags: u64,
+    /// Bytes of an item, at least 1 of a new array.
+    pub item_size: u64,
+    /// How many items there are.
+    pub count: u64,
+    /// What an item is, in up to 16 bytes, such as a type code; NULL for nothing said.
+    pub format: *const c_char,
 }
 
-/// Opens or creates an array.
+sized!(ArrayOptions, "shoal_array_options.size", 40);
+
+/// What there is to know about an array.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct ArrayStats {
+    /// `sizeof(shoal_array_stats)`.
+    pub size: usize,
+    /// Bytes of an item.
+    pub item_size: u64,
+    /// How many items there are.
+    pub count: u64,
+    /// What an item is, as the creator said; ends with NUL.
+    pub format: [c_char; 17],
+}
+
+sized!(ArrayStats, "shoal_array_stats.size", 48);
+
+/// Opens or creates an array; see "Opening".
 ///
-/// `name`: 1 to 200 letters, digits, '.', '_', '-'; NULL always creates one under a name of its
-/// own, which `shoal_array_name` tells.
-/// `options`: NULL opens what exists. Of an array that exists, what is not 0 or NULL there has to be
-/// as it was made.
-/// Blocking, threads, fork: does not wait; safe from several threads and processes at once,
-/// of which one creates it.
-/// Ownership: `*out` is yours until `shoal_array_free`; NULL after a failure.
-///
-/// Errors: as `shoal_map_open`; SHOAL_ERR_INVALID (items of other sizes or another format).
-///
-/// ```c
-/// shoal_array_options o = {.size = sizeof o, .flags = SHOAL_CREATE};
-/// o.item_size = sizeof(double);
-/// o.count = 100;
-/// o.format = "d";
-/// shoal_array *a;
-/// void *data;
-/// size_t bytes;
-/// if (shoal_array_open("samples", &o, &a) == SHOAL_OK &&
-///     shoal_array_data(a, &data, &bytes) == SHOAL_OK)
-///     ((double *)data)[7] = 1.5;
-/// ```
+/// Errors: SHOAL_ERR_INVALID (what is there has other items).
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_array_open(
     name: *const c_char,
     options: *const ArrayOptions,
     out: *mut *mut ArrayHandle,
+    created: *mut bool,
 ) -> Status {
-    guard_shielded(|| {
+    let open = |name: Option<&str>| {
         // SAFETY: the caller's contract.
-        let out = unsafe { Out::preset("out", out, std::ptr::null_mut()) }?;
+        let o = unsafe { options::read(options) }?;
+        let (flags, item, count) = o.map_or((0, 0, 0), |o| (o.flags, o.item_size, o.count));
+        let format = o.map_or(std::ptr::null(), |o| o.format);
         // SAFETY: the caller's contract.
-        let name = unsafe { args::text_or_null("name", name) }?;
-        // SAFETY: the caller's contract.
-        let given = unsafe { options::array(options) }?;
-        // SAFETY: the caller's contract.
-        let format = unsafe { args::text_or_null("format", given.format) }?;
-        let (item, count) = (given.item_size, given.count);
-        let format = format.unwrap_or_default();
-        let made = Array::with_options(name, item, count, format, &given.options)?;
-        out.set(handle::new(Named::new(made, |made| made.name())));
-        Ok(())
-    })
+        let format = unsafe { args::text_or_null("format", format) }?.unwrap_or_default();
+        Array::with_options(name, item, count, format, &options::object(flags, 0, 0)?)
+    };
+    // SAFETY: the caller's contract.
+    unsafe { handle::open(name, out, created, open) }
 }
 
-/// Lets go of an array. The last handle of all processes removes it, unless it is persistent.
-///
-/// Blocking, threads, fork: ends the waits through it, see `shoal_end_waits`. No other
-/// thread may be using the handle, or the data.
-/// Ownership: `a` is gone; NULL is allowed.
+/// Frees the handle; see "Freeing". Its data is not used any more then.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_array_free(a: *mut ArrayHandle) {
     // SAFETY: the caller's contract.
-    guard_shielded(|| unsafe { handle::free(a) });
+    unsafe { handle::free(a) }
 }
 
-/// The name to open it by in another process. NULL if `a` is invalid.
-///
-/// Blocking, threads, fork: never blocks; safe everywhere.
-/// Ownership: the string is the handle's and goes with it.
+/// Fills in statistics; see "Statistics".
+#[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_array_name(a: *mut ArrayHandle) -> *const c_char {
+pub unsafe extern "C" fn shoal_array_stat(a: *mut ArrayHandle, out: *mut ArrayStats) -> Status {
+    let stats = |array: &Array| {
+        let mut format = [0; 17];
+        for (to, from) in format[..16].iter_mut().zip(array.format().bytes()) {
+            *to = from as c_char;
+        }
+        Ok(ArrayStats {
+            size: size_of::<ArrayStats>(),
+            item_size: array.item_size(),
+            count: array.count(),
+            format,
+        })
+    };
     // SAFETY: the caller's contract.
-    let name = guard_some(|| Ok(unsafe { handle::get(a) }?.name.as_ptr()));
-    name.unwrap_or(std::ptr::null())
-}
-
-/// Removes the name. Who has it open goes on using it.
-///
-/// Blocking, threads, fork: does not wait; safe everywhere.
-///
-/// Errors: SHOAL_ERR_INVALID (name); SHOAL_ERR_NOT_FOUND; SHOAL_ERR_WRONG_KIND;
-/// SHOAL_ERR_PERMISSION.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_array_unlink(name: *const c_char) -> Status {
-    // SAFETY: the caller's contract.
-    guard_shielded(|| unsafe { Array::unlink(args::text("name", name)?) })
+    unsafe { handle::stat(a, out, stats) }
 }
 
 /// Where the items are: plain memory, zeros at first, aligned to 128 bytes.
 ///
-/// `*data`, `*bytes`: all of them.
-/// Blocking, threads, fork: never blocks. What several processes write without the lock they
-/// write at the same time. A forked child may use it as long as it has not freed the handle.
+/// `*data`, `*bytes`: all of them. What several processes write without the lock they write at the same
+/// time. A forked child may use it.
 /// Ownership: the memory is the handle's.
-///
-/// Errors: SHOAL_ERR_INVALID.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_array_data(
@@ -124,86 +132,37 @@ pub unsafe extern "C" fn shoal_array_data(
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let (data, bytes) = unsafe { (Out::new("data", data)?, Out::new("bytes", bytes)?) };
+        let data = unsafe { Out::preset("data", data, std::ptr::null_mut()) }?;
         // SAFETY: the caller's contract.
-        let array = unsafe { array(a) }?;
+        let (bytes, array) = unsafe { (Out::preset("bytes", bytes, 0)?, object(a)?) };
         data.set(array.as_ptr().cast());
         bytes.set(array.len());
         Ok(())
     })
 }
 
-/// What the items are.
+/// Takes the lock of an array, which its thread may take again.
 ///
-/// `*item_size`, `*count`: bytes of each, and how many there are.
-/// Blocking, threads, fork: never blocks; safe everywhere.
-///
-/// Errors: SHOAL_ERR_INVALID.
+/// `*owner_died`: see "Locks".
 #[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_array_items(
+pub unsafe extern "C" fn shoal_array_lock(
     a: *mut ArrayHandle,
-    item_size: *mut u64,
-    count: *mut u64,
+    timeout_ns: i64,
+    owner_died: *mut bool,
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let item_size = unsafe { Out::new("item_size", item_size) }?;
-        // SAFETY: the caller's contract.
-        let (count, array) = unsafe { (Out::new("count", count)?, array(a)?) };
-        item_size.set(array.item_size());
-        count.set(array.count());
-        Ok(())
+        let (owner_died, array) = unsafe { (Out::optional("owner_died", owner_died)?, object(a)?) };
+        acquired(array.acquire(args::timeout(timeout_ns))?, &owner_died)
     })
 }
 
-/// What an item is, as whoever made the array said: up to 16 bytes of text.
+/// Gives the lock of an array back, by one level.
 ///
-/// `buf`, `capacity`: where to, and the room there. `*len`: the text's length, without a NUL.
-/// Blocking, threads, fork: never blocks; safe everywhere.
-/// Ownership: the text is copied to `buf`.
-///
-/// Errors: SHOAL_ERR_BUFFER_TOO_SMALL (`*len` is the room needed); SHOAL_ERR_INVALID.
-#[must_use]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_array_format(
-    a: *mut ArrayHandle,
-    buf: *mut c_char,
-    capacity: usize,
-    len: *mut usize,
-) -> Status {
-    guard(|| {
-        // SAFETY: the caller's contract.
-        let (len, array) = unsafe { (Out::new("len", len)?, array(a)?) };
-        // SAFETY: the caller's contract.
-        let buf = unsafe { args::buffer("buf", buf.cast(), capacity) }?;
-        len.set_len(args::copy_text(array.format().as_bytes(), buf))
-    })
-}
-
-/// Takes an array's lock, which its thread may take again.
-///
-/// SHOAL_ERR_OWNER_DIED: **you hold the lock**, as after SHOAL_OK; see `shoal_lock_lock`.
-/// `timeout_ns`: how long to wait for who has it; SHOAL_FOREVER, SHOAL_NOWAIT.
-/// Blocking, threads, fork: waits until it is free or its holder is dead. A forked child does
-/// not have its parent's lock.
-///
-/// Errors: SHOAL_ERR_TIMEOUT; SHOAL_ERR_INTERRUPTED; SHOAL_ERR_INVALID.
-#[must_use]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_array_lock(a: *mut ArrayHandle, timeout_ns: i64) -> Status {
-    // SAFETY: the caller's contract.
-    guard(|| told(unsafe { array(a) }?.acquire(args::timeout(timeout_ns))?))
-}
-
-/// Gives an array's lock back, by one level.
-///
-/// Blocking, threads, fork: never waits; safe everywhere.
-///
-/// Errors: SHOAL_ERR_INVALID (also: this thread does not have it).
-#[must_use]
+/// Errors: SHOAL_ERR_INVALID (this thread does not have it).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_array_unlock(a: *mut ArrayHandle) -> Status {
     // SAFETY: the caller's contract.
-    guard(|| unsafe { array(a) }?.release())
+    unsafe { handle::with(a, Array::release) }
 }

@@ -1,11 +1,23 @@
-//! Device masks: shims over [`crate::device`].
+//! Device
+//!
+//! Which devices, such as GPUs, this process and its children see. The runtime of each family of devices
+//! reads that from environment variables. No other thread may change the environment while one of these
+//! functions runs.
+//!
+//! ```c
+//! char buf[64];
+//! size_t len;
+//! shoal_status status = shoal_device_resolve("cuda", "2,3", "1", buf, sizeof buf, &len);
+//! assert(status == SHOAL_OK && strcmp(buf, "3") == 0);
+//! ```
 
-use std::ffi::c_char;
+use std::ffi::{CString, c_char};
+use std::sync::OnceLock;
 
 use super::args::{self, Out};
-use super::status::guard;
+use super::status::{c_string, guard, guard_text};
 use crate::device::{self, EnvEdit};
-use crate::error::{Error, Result, Status};
+use crate::error::{Result, Status};
 
 /// Runs a call that makes a text, and copies it out.
 ///
@@ -18,7 +30,7 @@ unsafe fn text_to(
     text: impl FnOnce() -> Result<Vec<u8>>,
 ) -> Result<()> {
     // SAFETY: the same contract.
-    let len = unsafe { Out::new("len", len) }?;
+    let len = unsafe { Out::preset("len", len, 0) }?;
     // SAFETY: the same contract.
     let buf = unsafe { args::buffer("buf", buf.cast(), capacity) }?;
     len.set_len(args::copy_text(&text()?, buf))
@@ -26,26 +38,16 @@ unsafe fn text_to(
 
 /// What the variable of a device family must be for a child that is to see some devices.
 ///
-/// `family`: "cuda", "rocm", ...; `shoal_device_family_name` lists them.
-/// `inherited`: the value the variable has now; NULL reads the environment of this process,
-/// with all that counts for the family.
-/// `logical`: the devices the child is to see, counted in what `inherited` shows: "0,2", or
-/// unique ids; "" hides all.
-/// `buf`, `capacity`: where the text and its NUL go. `*len`: its length without the NUL.
-/// Blocking, threads, fork: never blocks. No other thread may change the environment while
-/// it is read.
+/// `family`: "cuda", "rocm", ...; `shoal_device_family` lists them.
+/// `inherited`: the value that the variable has now; NULL reads the environment of this process, with all
+/// that counts for the family.
+/// `logical`: the devices that the child is to see, counted in what `inherited` shows: "0,2", or unique
+/// ids; "" hides all.
+/// `buf`, `capacity`, `*len`: a text that ends with NUL, and its length without the NUL.
 ///
-/// Errors: SHOAL_ERR_NOT_FOUND (family); SHOAL_ERR_INVALID (`logical` is malformed, names what
-/// `inherited` does not show, names a device twice or mixes kinds; or `inherited` makes no
-/// sense); SHOAL_ERR_UNSUPPORTED (no value hides all of them); SHOAL_ERR_BUFFER_TOO_SMALL
-/// (`*len` is the capacity needed, with the NUL).
-///
-/// ```c
-/// char buf[64];
-/// size_t len;
-/// shoal_status status = shoal_device_resolve("cuda", "2,3", "1", buf, sizeof buf, &len);
-/// assert(status == SHOAL_OK && strcmp(buf, "3") == 0);
-/// ```
+/// Errors: SHOAL_ERR_NOT_FOUND (family); SHOAL_ERR_INVALID (`logical` is malformed, names what `inherited`
+/// does not show, names a device twice or mixes kinds; `inherited` makes no sense); SHOAL_ERR_UNSUPPORTED
+/// (no value hides all of them); SHOAL_ERR_BUFFER_TOO_SMALL (`*len` counts the NUL).
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_device_resolve(
@@ -78,14 +80,12 @@ pub unsafe extern "C" fn shoal_device_resolve(
     guard(|| unsafe { text_to(buf, capacity, len, resolve) })
 }
 
-/// All that must change in the environment of this process, or of a child of it, for it to see
-/// some devices.
+/// All that must change in the environment of this process, or of a child of it, for it to see some
+/// devices. Changes nothing by itself.
 ///
 /// `family`, `logical`: as for `shoal_device_resolve`; what is inherited is the environment.
-/// `buf`, `capacity`: where the changes go, one after the other, each ended by a NUL:
-/// "NAME=value" sets a variable, "NAME" removes it. One more NUL ends the last. `*len`: the
-/// length of it all without that last NUL.
-/// Blocking, threads, fork: as `shoal_device_resolve`. Changes nothing by itself.
+/// `buf`, `capacity`: where the changes go, one after the other, each ended by a NUL: "NAME=value" sets a
+/// variable, "NAME" removes it. One more NUL ends the last. `*len`: the length of it all without that NUL.
 ///
 /// Errors: as `shoal_device_resolve`.
 #[must_use]
@@ -113,66 +113,13 @@ pub unsafe extern "C" fn shoal_device_environment(
     guard(|| unsafe { text_to(buf, capacity, len, environment) })
 }
 
-/// The environment variable that a family's runtime reads: "CUDA_VISIBLE_DEVICES" for "cuda".
+/// The devices of a family that the environment of this process shows: "0,1", unique ids, "all" if nothing
+/// restricts them, "none" if all are hidden.
 ///
-/// `buf`, `capacity`: where the text and its NUL go. `*len`: its length without the NUL.
-/// Blocking, threads, fork: never blocks; safe everywhere.
-///
-/// Errors: SHOAL_ERR_NOT_FOUND (family); SHOAL_ERR_BUFFER_TOO_SMALL (`*len` is the capacity
-/// needed, with the NUL); SHOAL_ERR_INVALID.
-#[must_use]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_device_variable(
-    family: *const c_char,
-    buf: *mut c_char,
-    capacity: usize,
-    len: *mut usize,
-) -> Status {
-    let variable = || {
-        // SAFETY: the caller's contract.
-        let family = unsafe { args::text("family", family) }?;
-        Ok(device::family(family)?.variable().into())
-    };
-    // SAFETY: the caller's contract.
-    guard(|| unsafe { text_to(buf, capacity, len, variable) })
-}
-
-/// The name of a device family, to list them all: 0, 1, ... until SHOAL_ERR_NOT_FOUND.
-///
-/// `buf`, `capacity`: where the text and its NUL go. `*len`: its length without the NUL.
-/// Blocking, threads, fork: never blocks; safe everywhere.
-///
-/// Errors: SHOAL_ERR_NOT_FOUND (there are no more); SHOAL_ERR_BUFFER_TOO_SMALL (`*len` is the
-/// capacity needed, with the NUL); SHOAL_ERR_INVALID.
-#[must_use]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_device_family_name(
-    index: usize,
-    buf: *mut c_char,
-    capacity: usize,
-    len: *mut usize,
-) -> Status {
-    let name = || {
-        let family = device::families()
-            .nth(index)
-            .ok_or_else(|| Error::NotFound {
-                what: "device family",
-                name: index.to_string(),
-            })?;
-        Ok(family.name().into())
-    };
-    // SAFETY: the caller's contract.
-    guard(|| unsafe { text_to(buf, capacity, len, name) })
-}
-
-/// The devices of a family that the environment of this process shows: "0,1", unique ids,
-/// "all" if nothing restricts them, "none" if all are hidden.
-///
-/// `buf`, `capacity`: where the text and its NUL go. `*len`: its length without the NUL.
-/// Blocking, threads, fork: as `shoal_device_resolve`.
+/// `buf`, `capacity`, `*len`: as for `shoal_device_resolve`.
 ///
 /// Errors: SHOAL_ERR_NOT_FOUND (family); SHOAL_ERR_INVALID (the variable makes no sense);
-/// SHOAL_ERR_BUFFER_TOO_SMALL (`*len` is the capacity needed, with the NUL).
+/// SHOAL_ERR_BUFFER_TOO_SMALL (`*len` counts the NUL).
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_device_visible(
@@ -190,16 +137,13 @@ pub unsafe extern "C" fn shoal_device_visible(
     guard(|| unsafe { text_to(buf, capacity, len, visible) })
 }
 
-/// Makes this process itself see only some devices, by changing its environment.
+/// Makes this process itself see only some devices, by changing its environment. No other thread may use
+/// the environment (getenv and setenv included) meanwhile: call it first thing in main.
 ///
 /// `mask`: counted in what it sees now, so two calls narrow twice; "" hides all.
-/// `*too_late`: whether the family's runtime was loaded already; it reads the variable only
-/// once, when it starts. NULL if you do not care.
-/// Blocking, threads, fork: never blocks. No other thread may use the environment (getenv and
-/// setenv included) meanwhile: call it first thing in main.
+/// `*too_late`: whether the family's runtime was loaded already; it reads the variable once, when it starts.
 ///
 /// Errors: as `shoal_device_resolve`; nothing is changed then.
-#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_device_set_visible(
     family: *const c_char,
@@ -216,5 +160,35 @@ pub unsafe extern "C" fn shoal_device_set_visible(
         // SAFETY: the caller's contract: no other thread uses the environment.
         too_late.set(unsafe { device::set_visible(family, mask) }?);
         Ok(())
+    })
+}
+
+/// The name of a device family, to list them all: 0, 1, ... until it is NULL. The string is constant.
+#[unsafe(no_mangle)]
+pub extern "C" fn shoal_device_family(index: usize) -> *const c_char {
+    let family = constants().get(index);
+    family.map_or(std::ptr::null(), |(name, _)| name.as_ptr())
+}
+
+/// The environment variable that a family's runtime reads: "CUDA_VISIBLE_DEVICES" for "cuda". NULL if there
+/// is no such family. The string is constant.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_device_variable(family: *const c_char) -> *const c_char {
+    guard_text(|| {
+        // SAFETY: the caller's contract.
+        let family = device::family(unsafe { args::text("family", family) }?)?;
+        let mut all = constants().iter();
+        let found = all.find(|(name, _)| name.as_bytes() == family.name().as_bytes());
+        Ok(found.map_or(std::ptr::null(), |(_, variable)| variable.as_ptr()))
+    })
+}
+
+/// The name of each family and its variable, as C wants them.
+fn constants() -> &'static [(CString, CString)] {
+    static ALL: OnceLock<Vec<(CString, CString)>> = OnceLock::new();
+    ALL.get_or_init(|| {
+        let text = |text: &str| c_string(text.to_owned());
+        let both = |family: &device::Family| (text(family.name()), text(family.variable()));
+        device::families().map(both).collect()
     })
 }

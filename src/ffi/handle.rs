@@ -11,16 +11,23 @@
 //! defined. It is used again only once [`KEPT`] later handles have been freed.
 
 use std::collections::VecDeque;
-use std::ffi::{CString, c_void};
+use std::ffi::{CString, c_char, c_void};
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::args::checked;
-use super::status::c_string;
-use crate::error::{Error, Result};
+use super::args::{self, Out, checked};
+use super::options;
+use super::status::{c_string, guard, guard_shielded};
+use crate::array::Array;
+use crate::error::{Error, Result, Status};
+use crate::list::List;
+use crate::map::Map;
+use crate::pipe::Pipe;
+use crate::primitives::{Barrier, Condition, Event, Lock, RwLock, Semaphore};
+use crate::queue::Queue;
 use crate::sync::EndWaits;
 use crate::sys::clock::now_ns;
 
@@ -40,6 +47,8 @@ pub(super) trait Opaque: Sized + 'static {
     const MAGIC: u64;
     /// Its name in error messages.
     const WHAT: &'static str;
+    /// The name of the shared object, if it is one.
+    const NAME: fn(&Self::Inner) -> Option<&CString>;
 
     /// The places of freed handles.
     fn freed() -> &'static Freed;
@@ -68,16 +77,61 @@ struct Body<T> {
 
 const _: () = assert!(std::mem::offset_of!(Body<u64>, magic) == 0);
 
+/// A `shoal_kind`, which a C program may have set to any number.
+pub type RawKind = u32;
+
+/// What the handle of a shared object needs of the object.
+pub(super) trait Object: EndWaits {
+    fn name(&self) -> &str;
+
+    /// Whether this handle created it.
+    fn is_new(&self) -> bool;
+}
+
+macro_rules! objects {
+    ($($object:ty),*) => {$(
+        impl Object for $object {
+            fn name(&self) -> &str {
+                <$object>::name(self)
+            }
+
+            fn is_new(&self) -> bool {
+                <$object>::is_new(self)
+            }
+        }
+    )*};
+}
+
+objects!(
+    Queue, Pipe, Map, List, Array, Lock, RwLock, Semaphore, Event, Condition, Barrier
+);
+
+impl<T: Object> Object for Arc<T> {
+    fn name(&self) -> &str {
+        T::name(self)
+    }
+
+    fn is_new(&self) -> bool {
+        T::is_new(self)
+    }
+}
+
 /// A shared object with its name as C wants it.
 pub(super) struct Named<T> {
-    pub(super) object: T,
-    pub(super) name: CString,
+    object: T,
+    name: CString,
+}
+
+impl<T: Object> Named<T> {
+    pub(super) fn new(object: T) -> Self {
+        let name = c_string(object.name().to_owned());
+        Self { object, name }
+    }
 }
 
 impl<T> Named<T> {
-    pub(super) fn new(object: T, name: impl FnOnce(&T) -> &str) -> Self {
-        let name = c_string(name(&object).to_owned());
-        Self { object, name }
+    pub(super) fn name(&self) -> &CString {
+        &self.name
     }
 }
 
@@ -91,13 +145,26 @@ impl<T: EndWaits> EndWaits for Named<T> {
     }
 }
 
-/// Declares a C type's tag.
+/// Declares what is behind a handle; `named $object` for that of a shared object.
 macro_rules! opaque {
+    ($tag:ty, named $object:ty, $magic:literal, $what:literal) => {
+        $crate::ffi::handle::opaque!(
+            $tag,
+            $crate::ffi::handle::Named<$object>,
+            $magic,
+            $what,
+            |it| Some(it.name())
+        );
+    };
     ($tag:ty, $inner:ty, $magic:literal, $what:literal) => {
+        $crate::ffi::handle::opaque!($tag, $inner, $magic, $what, |_| None);
+    };
+    ($tag:ty, $inner:ty, $magic:literal, $what:literal, $name:expr) => {
         impl $crate::ffi::handle::Opaque for $tag {
             type Inner = $inner;
             const MAGIC: u64 = u64::from_ne_bytes(*$magic);
             const WHAT: &'static str = $what;
+            const NAME: fn(&Self::Inner) -> Option<&std::ffi::CString> = $name;
 
             fn freed() -> &'static $crate::ffi::handle::Freed {
                 static FREED: $crate::ffi::handle::Freed = $crate::ffi::handle::Freed::new();
@@ -151,6 +218,7 @@ struct Known {
     magic: u64,
     what: &'static str,
     end_waits: unsafe fn(*const c_void) -> Result<()>,
+    name: unsafe fn(*const c_void) -> Result<Option<*const c_char>>,
 }
 
 impl Known {
@@ -160,6 +228,11 @@ impl Known {
             what: H::WHAT,
             // SAFETY: the caller's contract, which is that of `get`.
             end_waits: |handle| unsafe { get(handle.cast::<H>()) }.map(EndWaits::end_waits),
+            name: |handle| {
+                // SAFETY: the same.
+                let inner = unsafe { get(handle.cast::<H>()) }?;
+                Ok(H::NAME(inner).map(|name| name.as_ptr()))
+            },
         }
     }
 }
@@ -193,18 +266,99 @@ fn why_not(magic: u64) -> String {
     }
 }
 
-/// Ends the waits through a handle of any kind.
+/// What there is to know about a handle of whatever kind.
 ///
 /// # Safety
 /// As [`get`].
-pub(super) unsafe fn end_waits(handle: *const c_void) -> Result<()> {
+unsafe fn known_handle(handle: *const c_void) -> Result<&'static Known> {
     let magic = handle.cast::<AtomicU64>();
     checked("handle", magic)?;
     // SAFETY: aligned and not NULL; that it is mapped is the caller's contract. SYNC: H1.
     let magic = unsafe { (*magic).load(Ordering::Acquire) };
-    let known = known(magic).ok_or_else(|| Error::invalid("handle", why_not(magic)))?;
+    known(magic).ok_or_else(|| Error::invalid("handle", why_not(magic)))
+}
+
+/// Ends the waits through a handle of whatever kind.
+///
+/// # Safety
+/// As [`get`].
+pub(super) unsafe fn end_waits(handle: *const c_void) -> Result<()> {
     // SAFETY: the same contract.
-    unsafe { (known.end_waits)(handle) }
+    unsafe { (known_handle(handle)?.end_waits)(handle) }
+}
+
+/// The name of the object behind a handle of whatever kind, which is valid as long as the handle.
+///
+/// # Safety
+/// As [`get`].
+pub(super) unsafe fn name(handle: *const c_void) -> Result<*const c_char> {
+    // SAFETY: the same contract.
+    let name = unsafe { (known_handle(handle)?.name)(handle) }?;
+    name.ok_or_else(|| Error::invalid("handle", "it has no name"))
+}
+
+/// A handle on a shared object, for C: NULL in `out` if there is none.
+///
+/// # Safety
+/// `name` as [`args::text_or_null`] wants it, `out` and `created` as [`Out`].
+pub(super) unsafe fn open<T: Object, H: Opaque<Inner = Named<T>>>(
+    name: *const c_char,
+    out: *mut *mut H,
+    created: *mut bool,
+    open: impl FnOnce(Option<&str>) -> Result<T>,
+) -> Status {
+    guard_shielded(|| {
+        // SAFETY: the caller's contract.
+        let out = unsafe { Out::preset("out", out, std::ptr::null_mut()) }?;
+        // SAFETY: the caller's contract.
+        let created = unsafe { Out::optional("created", created) }?;
+        // SAFETY: the caller's contract.
+        let object = open(unsafe { args::text_or_null("name", name) }?)?;
+        created.set(object.is_new());
+        out.set(new(Named::new(object)));
+        Ok(())
+    })
+}
+
+/// Runs `call` on the object behind a handle.
+///
+/// # Safety
+/// As [`get`].
+#[inline]
+pub(super) unsafe fn with<T: Object + 'static, H: Opaque<Inner = Named<T>>>(
+    handle: *const H,
+    call: impl FnOnce(&T) -> Result<()>,
+) -> Status {
+    // SAFETY: the same contract.
+    guard(|| unsafe { object(handle) }.and_then(call))
+}
+
+/// Writes statistics of the object behind a handle.
+///
+/// # Safety
+/// As [`get`] and [`options::write`].
+pub(super) unsafe fn stat<T: Object + 'static, H: Opaque<Inner = Named<T>>, S: options::Sized>(
+    handle: *const H,
+    out: *mut S,
+    make: impl FnOnce(&T) -> Result<S>,
+) -> Status {
+    // SAFETY: the same contract.
+    guard(|| unsafe {
+        let object = object(handle)?;
+        options::write(out, || make(object))
+    })
+}
+
+/// The shared object behind a handle.
+///
+/// # Safety
+/// As [`get`].
+#[inline]
+pub(super) unsafe fn object<'a, T: Object + 'static, H: Opaque<Inner = Named<T>>>(
+    handle: *const H,
+) -> Result<&'a T> {
+    // SAFETY: the same contract.
+    unsafe { get(handle) }.map(|named| &named.object)
 }
 
 /// What is inside a handle.
@@ -247,7 +401,14 @@ fn is_left(inner: &impl EndWaits) -> bool {
 /// # Safety
 /// `handle` is NULL, or points to mapped memory, and nobody uses it from now on, but for threads
 /// that sleep in a call.
-pub(super) unsafe fn free<H: Opaque>(handle: *mut H) -> Result<()> {
+pub(super) unsafe fn free<H: Opaque>(handle: *mut H) {
+    // SAFETY: the same contract.
+    guard_shielded(|| unsafe { empty(handle) });
+}
+
+/// # Safety
+/// As [`free`].
+unsafe fn empty<H: Opaque>(handle: *mut H) -> Result<()> {
     if handle.is_null() {
         return Ok(());
     }

@@ -1,67 +1,25 @@
-//! More of `shoal_map`: versions, numbers, many keys at once, keys that expire, locks of keys,
-//! views, and waiting for a change. Shims over
-//! [`Map`](crate::Map).
+//! More of `shoal_map`: versions, numbers, many keys at once, keys that expire, locks of keys, and
+//! waiting for a change.
 
 use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::time::Duration;
 
 use super::args::{self, Out, Slice};
-use super::map::{MapHandle, map, no_such};
-use super::status::{SHOAL_FOREVER, guard};
-use crate::Timeout;
-use crate::error::{Error, Result, Status};
-use crate::layout::Owner;
-use crate::map::Pinned;
+use super::general::SHOAL_FOREVER;
+use super::map::{MapHandle, at, map, no_such};
+use super::status::guard;
+use crate::error::{Error, Status};
 
 /// How long a key lives; none for good.
 fn life(life_ns: i64) -> Option<Duration> {
     u64::try_from(life_ns).ok().map(Duration::from_nanos)
 }
 
-/// Copies the value of a key, and tells its version.
-///
-/// `buf`, `capacity`: where to, and the room there. `*len`: the value's length. `*version`: no two
-/// values of a key have the same, and later ones have higher; never 0.
-/// Blocking, threads, fork: as `shoal_map_get`.
-/// Ownership: the value is copied to `buf`.
-///
-/// Errors: as `shoal_map_get`.
+/// The version of a key's value, as `shoal_map_get` tells it; 0 if there is no such key.
 #[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_map_get_versioned(
-    m: *mut MapHandle,
-    key: *const c_void,
-    key_len: usize,
-    buf: *mut c_void,
-    capacity: usize,
-    len: *mut usize,
-    version: *mut u64,
-) -> Status {
-    guard(|| {
-        // SAFETY: the caller's contract.
-        let (len, version) = unsafe { (Out::new("len", len)?, Out::new("version", version)?) };
-        // SAFETY: the caller's contract.
-        let (map, key) = unsafe { (map(m)?, args::bytes("key", key, key_len)?) };
-        // SAFETY: the caller's contract.
-        let buf = unsafe { args::buffer("buf", buf, capacity) }?;
-        let found = map.get_versioned_to(key, buf);
-        len.set_len(found.and_then(|found| {
-            let (found, its_version) = found.ok_or_else(|| no_such(key))?;
-            version.set(its_version);
-            Ok(found)
-        }))
-    })
-}
-
-/// The version of a key's value; 0 if there is no such key.
-///
-/// Blocking, threads, fork: as `shoal_map_get`.
-///
-/// Errors: SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
-#[must_use]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_map_version_of(
+pub unsafe extern "C" fn shoal_map_version(
     m: *mut MapHandle,
     key: *const c_void,
     key_len: usize,
@@ -69,9 +27,10 @@ pub unsafe extern "C" fn shoal_map_version_of(
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let (out, map) = unsafe { (Out::new("out", out)?, map(m)?) };
+        let out = unsafe { Out::new("out", out) }?;
         // SAFETY: the caller's contract.
-        out.set(map.version_of(unsafe { args::bytes("key", key, key_len) }?)?);
+        let (map, key) = unsafe { at(m, key, key_len) }?;
+        out.set(map.version_of(key)?);
         Ok(())
     })
 }
@@ -80,9 +39,7 @@ pub unsafe extern "C" fn shoal_map_version_of(
 ///
 /// `version`: 0 expects that the key is not there.
 /// `desired`: NULL (with length 0) removes the key.
-/// `*swapped`: whether it did.
-/// Blocking, threads, fork: as `shoal_map_set`.
-/// Ownership: all bytes are copied.
+/// `*swapped`: whether the version was the expected one.
 ///
 /// Errors: as `shoal_map_set`.
 #[must_use]
@@ -98,9 +55,9 @@ pub unsafe extern "C" fn shoal_map_compare_swap_version(
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let (swapped, map) = unsafe { (Out::new("swapped", swapped)?, map(m)?) };
+        let swapped = unsafe { Out::optional("swapped", swapped) }?;
         // SAFETY: the caller's contract.
-        let key = unsafe { args::bytes("key", key, key_len) }?;
+        let (map, key) = unsafe { at(m, key, key_len) }?;
         // SAFETY: the caller's contract.
         let new = unsafe { args::bytes("desired", desired, desired_len) }?;
         let new = (!desired.is_null()).then_some(new);
@@ -109,10 +66,32 @@ pub unsafe extern "C" fn shoal_map_compare_swap_version(
     })
 }
 
-/// Adds to a number: as `shoal_map_add`, of a `double` of 8 bytes, least significant byte first.
+/// Adds to a counter: a value of 8 bytes, an `int64_t` with its least significant byte first. A key that
+/// is not there counts as 0. The sum wraps around. No addition is lost.
 ///
-/// `*out`: the new value; NULL if you do not care.
-/// Blocking, threads, fork: as `shoal_map_set`. No addition is ever lost.
+/// `*sum`: the new value.
+///
+/// Errors: SHOAL_ERR_INVALID (the value does not have 8 bytes); as `shoal_map_set`.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_map_add(
+    m: *mut MapHandle,
+    key: *const c_void,
+    key_len: usize,
+    delta: i64,
+    sum: *mut i64,
+) -> Status {
+    guard(|| {
+        // SAFETY: the caller's contract.
+        let sum = unsafe { Out::optional("sum", sum) }?;
+        // SAFETY: the caller's contract.
+        let (map, key) = unsafe { at(m, key, key_len) }?;
+        sum.set(map.add(key, delta)?);
+        Ok(())
+    })
+}
+
+/// Adds to a number, as `shoal_map_add`: a `double` of 8 bytes, least significant byte first.
 ///
 /// Errors: as `shoal_map_add`.
 #[must_use]
@@ -122,26 +101,24 @@ pub unsafe extern "C" fn shoal_map_add_f64(
     key: *const c_void,
     key_len: usize,
     delta: f64,
-    out: *mut f64,
+    sum: *mut f64,
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let (out, map) = unsafe { (Out::optional("out", out)?, map(m)?) };
+        let sum = unsafe { Out::optional("sum", sum) }?;
         // SAFETY: the caller's contract.
-        out.set(map.add_f64(unsafe { args::bytes("key", key, key_len) }?, delta)?);
+        let (map, key) = unsafe { at(m, key, key_len) }?;
+        sum.set(map.add_f64(key, delta)?);
         Ok(())
     })
 }
 
-/// Gives many keys their values, with each part of the map locked once. Of equal keys the last
-/// one counts.
+/// Gives many keys their values, with each part of the map locked once. Of equal keys the last one
+/// counts. They are no unit: after an error or a kill some are set.
 ///
-/// `keys`, `values`: `n` of each. Each key is set or is not, as by `shoal_map_set`; all of them
-/// are no unit: after an error or a kill some are set.
-/// Blocking, threads, fork: as `shoal_map_set`.
-/// Ownership: keys and values are copied.
+/// `keys`, `values`: `n` of each.
 ///
-/// Errors: as `shoal_map_set`; what is too large is said before anything is set.
+/// Errors: as `shoal_map_set`. What is too large is refused before anything is set.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_map_set_many(
@@ -166,14 +143,11 @@ pub unsafe extern "C" fn shoal_map_set_many(
 
 /// Copies the values of many keys, with each part of the map locked once.
 ///
-/// `keys`, `values`: `n` of each. `values[i]` is set to where in `buf` the value of `keys[i]` is,
-/// with `data` NULL if there is no such key.
-/// `buf`, `capacity`: where to, in no order, and the room there. `*len`: how much of it is used.
-/// Blocking, threads, fork: as `shoal_map_get`.
-/// Ownership: the values are copied to `buf`.
+/// `keys`, `values`: `n` of each. `buf`, `capacity`: where the values go, in no order. `*len`: how much
+/// of it is used. `values[i]` is set to where in `buf` the value of `keys[i]` is, with `data` NULL if
+/// there is no such key.
 ///
-/// Errors: SHOAL_ERR_BUFFER_TOO_SMALL (`*len` is the room needed now, `values` are untouched);
-/// SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+/// Errors: SHOAL_ERR_BUFFER_TOO_SMALL (`values` are untouched).
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_map_get_many(
@@ -182,12 +156,12 @@ pub unsafe extern "C" fn shoal_map_get_many(
     n: usize,
     buf: *mut c_void,
     capacity: usize,
-    values: *mut Slice,
     len: *mut usize,
+    values: *mut Slice,
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let (len, map) = unsafe { (Out::new("len", len)?, map(m)?) };
+        let (len, map) = unsafe { (Out::preset("len", len, 0)?, map(m)?) };
         // SAFETY: the caller's contract.
         let keys = unsafe { args::items("keys", keys, n) }?;
         // SAFETY: the caller's contract.
@@ -225,12 +199,10 @@ pub unsafe extern "C" fn shoal_map_get_many(
     })
 }
 
-/// Gives a key a value for a time; then it is as if it had been removed. `shoal_map_set` makes it
-/// stay for good again.
+/// Gives a key a value for a time; then it is as if it had been removed. `shoal_map_set` makes it stay
+/// for good again.
 ///
 /// `life_ns`: for how long; SHOAL_FOREVER for good.
-/// Blocking, threads, fork: as `shoal_map_set`.
-/// Ownership: key and value are copied.
 ///
 /// Errors: as `shoal_map_set`.
 #[must_use]
@@ -245,7 +217,7 @@ pub unsafe extern "C" fn shoal_map_set_for(
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let (map, key) = unsafe { (map(m)?, args::bytes("key", key, key_len)?) };
+        let (map, key) = unsafe { at(m, key, key_len) }?;
         // SAFETY: the caller's contract.
         let value = unsafe { args::bytes("value", value, value_len) }?;
         match life(life_ns) {
@@ -258,9 +230,8 @@ pub unsafe extern "C" fn shoal_map_set_for(
 /// Lets a key live for a time from now on.
 ///
 /// `life_ns`: for how long; SHOAL_FOREVER for good.
-/// Blocking, threads, fork: as `shoal_map_set`.
 ///
-/// Errors: SHOAL_ERR_NOT_FOUND (no such key); and as `shoal_map_set`.
+/// Errors: SHOAL_ERR_NOT_FOUND (no such key); as `shoal_map_set`.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_map_expire(
@@ -271,7 +242,7 @@ pub unsafe extern "C" fn shoal_map_expire(
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let (map, key) = unsafe { (map(m)?, args::bytes("key", key, key_len)?) };
+        let (map, key) = unsafe { at(m, key, key_len) }?;
         match map.expire(key, life(life_ns))? {
             true => Ok(()),
             false => Err(no_such(key)),
@@ -282,10 +253,8 @@ pub unsafe extern "C" fn shoal_map_expire(
 /// For how long a key will still be there.
 ///
 /// `*out`: nanoseconds; SHOAL_FOREVER for good.
-/// Blocking, threads, fork: as `shoal_map_get`.
 ///
-/// Errors: SHOAL_ERR_NOT_FOUND (no such key); SHOAL_ERR_INVALID; SHOAL_ERR_POISONED;
-/// SHOAL_ERR_CORRUPT.
+/// Errors: SHOAL_ERR_NOT_FOUND (no such key).
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_map_time_left(
@@ -296,9 +265,9 @@ pub unsafe extern "C" fn shoal_map_time_left(
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let (out, map) = unsafe { (Out::new("out", out)?, map(m)?) };
+        let out = unsafe { Out::new("out", out) }?;
         // SAFETY: the caller's contract.
-        let key = unsafe { args::bytes("key", key, key_len) }?;
+        let (map, key) = unsafe { at(m, key, key_len) }?;
         let left = map.time_left(key)?.ok_or_else(|| no_such(key))?;
         out.set(left.map_or(SHOAL_FOREVER, |left| {
             i64::try_from(left.as_nanos()).unwrap_or(i64::MAX)
@@ -309,42 +278,34 @@ pub unsafe extern "C" fn shoal_map_time_left(
 
 /// Removes every key whose time is over. Changes nearby do that in time as well.
 ///
-/// `*out`: how many there were; NULL if you do not care.
-/// Blocking, threads, fork: as `shoal_map_set`.
-///
-/// Errors: SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
-#[must_use]
+/// `*removed`: how many there were.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_map_purge(m: *mut MapHandle, out: *mut u64) -> Status {
+pub unsafe extern "C" fn shoal_map_purge(m: *mut MapHandle, removed: *mut u64) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let (out, map) = unsafe { (Out::optional("out", out)?, map(m)?) };
-        out.set(map.purge()? as u64);
+        let removed = unsafe { Out::optional("removed", removed) }?;
+        removed.set(0);
+        // SAFETY: the caller's contract.
+        removed.set(unsafe { map(m) }?.purge()? as u64);
         Ok(())
     })
 }
 
-/// Locks a key, which need not be there, for work in several steps.
+/// Locks a key, which need not be there, for work in several steps. It keeps others from locking the same
+/// key, and from nothing else. Locking several keys is safe from deadlock if all do it in the same order.
 ///
-/// It keeps others from locking the same key, and from nothing else: the map does not ask for
-/// it. Locking several keys is safe from deadlock if all do it in the same order.
-/// `timeout_ns`: how long to wait for who has it; SHOAL_FOREVER, SHOAL_NOWAIT.
-/// Blocking, threads, fork: waits until the key is unlocked or its holder is dead. Any thread
-/// may unlock it. A forked child does not have it.
+/// `*owner_died`: see "Locks". Any thread may unlock it. A forked child does not have it.
 ///
-/// SHOAL_ERR_OWNER_DIED means that *you have the lock*, and that the process that had it before
-/// died with it: what it was doing may be half done.
-///
-/// Errors: SHOAL_ERR_TIMEOUT; SHOAL_ERR_INTERRUPTED; SHOAL_ERR_INVALID (also: this thread has
-/// locked it already); SHOAL_ERR_TOO_LARGE; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+/// Errors: SHOAL_ERR_INVALID (this thread has locked it already); SHOAL_ERR_TOO_LARGE.
 ///
 /// ```c
-/// shoal_status status = shoal_map_lock_key(m, "ledger", 6, SHOAL_FOREVER);
-/// if (status == SHOAL_ERR_OWNER_DIED)
-///     check_the_ledger();
-/// if (status == SHOAL_OK || status == SHOAL_ERR_OWNER_DIED) {
+/// bool owner_died;
+/// if (shoal_map_lock_key(m, "ledger", 6, SHOAL_FOREVER, &owner_died) == SHOAL_OK) {
+///     if (owner_died)
+///         check_the_ledger();
 ///     work_on_the_ledger();
-///     status = shoal_map_unlock_key(m, "ledger", 6);
+///     if (shoal_map_unlock_key(m, "ledger", 6) != SHOAL_OK)
+///         fprintf(stderr, "%s\n", shoal_last_error());
 /// }
 /// ```
 #[must_use]
@@ -354,26 +315,23 @@ pub unsafe extern "C" fn shoal_map_lock_key(
     key: *const c_void,
     key_len: usize,
     timeout_ns: i64,
+    owner_died: *mut bool,
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let (map, key) = unsafe { (map(m)?, args::bytes("key", key, key_len)?) };
+        let owner_died = unsafe { Out::optional("owner_died", owner_died) }?;
+        // SAFETY: the caller's contract.
+        let (map, key) = unsafe { at(m, key, key_len) }?;
         let guard = map.lock_key(key, args::timeout(timeout_ns))?;
-        let owner_died = guard.owner_died();
+        owner_died.set(guard.owner_died());
         std::mem::forget(guard);
-        match owner_died {
-            false => Ok(()),
-            true => Err(Error::OwnerDied),
-        }
+        Ok(())
     })
 }
 
-/// Unlocks a key that this process locked, through this handle.
+/// Unlocks a key that this process has locked through this handle.
 ///
-/// Blocking, threads, fork: does not wait.
-///
-/// Errors: SHOAL_ERR_INVALID (also: it is not locked, or by another process);
-/// SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+/// Errors: SHOAL_ERR_INVALID (it is not locked, or by another process).
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_map_unlock_key(
@@ -381,40 +339,23 @@ pub unsafe extern "C" fn shoal_map_unlock_key(
     key: *const c_void,
     key_len: usize,
 ) -> Status {
-    // SAFETY: the caller's contract.
-    guard(|| unsafe { map(m)?.unlock_key(args::bytes("key", key, key_len)?) })
-}
-
-/// A number that grows with every change of the map, to wait for the next one.
-///
-/// Blocking, threads, fork: never blocks; safe everywhere.
-///
-/// Errors: SHOAL_ERR_INVALID.
-#[must_use]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_map_version(m: *mut MapHandle, out: *mut u64) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let (out, map) = unsafe { (Out::new("out", out)?, map(m)?) };
-        out.set(map.version());
-        Ok(())
+        let (map, key) = unsafe { at(m, key, key_len) }?;
+        map.unlock_key(key)
     })
 }
 
-/// Waits until a map's version is not `seen`.
+/// Waits until a map's `changes` (see `shoal_map_stats`) are not `seen`.
 ///
-/// `*now`: what it is. What was changed, it does not tell.
-/// `timeout_ns`: how long to wait; SHOAL_FOREVER, SHOAL_NOWAIT.
-/// Blocking, threads, fork: waits for a change by whatever process, or until the time is over.
-///
-/// Errors: SHOAL_ERR_TIMEOUT; SHOAL_ERR_INTERRUPTED; SHOAL_ERR_INVALID; SHOAL_ERR_POISONED.
+/// `*now`: what they are. What was changed it does not tell.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_map_wait_change(
     m: *mut MapHandle,
     seen: u64,
-    now: *mut u64,
     timeout_ns: i64,
+    now: *mut u64,
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
@@ -424,15 +365,10 @@ pub unsafe extern "C" fn shoal_map_wait_change(
     })
 }
 
-/// Waits until the version of a key's value is not `seen`: until it is set, removed, or its time
-/// is over.
-///
-/// `seen`: 0 for a key that is not there. `*now`: what it is.
-/// `timeout_ns`: how long to wait; SHOAL_FOREVER, SHOAL_NOWAIT.
+/// Waits until the version of a key's value is not `seen`: until it is set, removed, or its time is over.
 /// Changes that follow each other quickly may be seen as one.
-/// Blocking, threads, fork: as `shoal_map_wait_change`.
 ///
-/// Errors: as `shoal_map_wait_change`.
+/// `seen`: 0 for a key that is not there. `*now`: what the version is.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_map_wait_key(
@@ -440,132 +376,15 @@ pub unsafe extern "C" fn shoal_map_wait_key(
     key: *const c_void,
     key_len: usize,
     seen: u64,
-    now: *mut u64,
     timeout_ns: i64,
+    now: *mut u64,
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let (now, map) = unsafe { (Out::new("now", now)?, map(m)?) };
+        let now = unsafe { Out::new("now", now) }?;
         // SAFETY: the caller's contract.
-        let key = unsafe { args::bytes("key", key, key_len) }?;
-        let timeout: Timeout = args::timeout(timeout_ns);
-        now.set(map.wait_key(key, seen, timeout)?);
-        Ok(())
-    })
-}
-
-/// A value in a map that you read where it lies.
-///
-/// `data`, `len`: the value. NULL and 0 once it was released. `version`: its version.
-/// `place`, `hold`, `owner`: the library's.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct View {
-    data: *const c_void,
-    len: usize,
-    version: u64,
-    place: u64,
-    hold: u64,
-    owner: u64,
-}
-
-impl View {
-    const NONE: Self = Self {
-        data: std::ptr::null(),
-        len: 0,
-        version: 0,
-        place: 0,
-        hold: 0,
-        owner: 0,
-    };
-
-    fn pinned(&self) -> Result<Pinned> {
-        let at = NonNull::new(self.data.cast_mut().cast())
-            .ok_or_else(|| Error::invalid("view", "it was released before"))?;
-        Ok(Pinned {
-            shard: self.hold as u32 as usize,
-            index: (self.hold >> 32) as usize,
-            offset: self.place,
-            owner: Owner {
-                slot: self.owner as u16,
-                generation: (self.owner >> 32) as u32,
-            },
-            at,
-            len: self.len,
-            version: self.version,
-        })
-    }
-}
-
-impl From<Pinned> for View {
-    fn from(pinned: Pinned) -> Self {
-        Self {
-            data: pinned.at.as_ptr().cast(),
-            len: pinned.len,
-            version: pinned.version,
-            place: pinned.offset,
-            hold: pinned.shard as u64 | (pinned.index as u64) << 32,
-            owner: u64::from(pinned.owner.slot) | u64::from(pinned.owner.generation) << 32,
-        }
-    }
-}
-
-/// The value of a key where it lies, without a copy.
-///
-/// It stays as it is until it is released, whatever others do with the key. There is room for
-/// a dozen views and locks in each sixty-fourth of the map.
-/// Blocking, threads, fork: as `shoal_map_get`; any thread may read and release it. In a forked
-/// child the parent's views must not be used.
-/// Ownership: `*out` is yours until `shoal_map_release`, and until the handle is freed. If this
-/// process dies, the memory is the map's again.
-///
-/// Errors: SHOAL_ERR_NOT_FOUND (no such key); SHOAL_ERR_EXHAUSTED (too many views);
-/// SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
-///
-/// ```c
-/// shoal_view view;
-/// if (shoal_map_view(m, "weights", 7, &view) == SHOAL_OK) {
-///     double sum = add_up(view.data, view.len);
-///     if (shoal_map_release(m, &view) != SHOAL_OK)
-///         fprintf(stderr, "%s\n", shoal_last_error());
-/// }
-/// ```
-#[must_use]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_map_view(
-    m: *mut MapHandle,
-    key: *const c_void,
-    key_len: usize,
-    out: *mut View,
-) -> Status {
-    guard(|| {
-        // SAFETY: the caller's contract.
-        let (out, map) = unsafe { (Out::preset("out", out, View::NONE)?, map(m)?) };
-        // SAFETY: the caller's contract.
-        let key = unsafe { args::bytes("key", key, key_len) }?;
-        let view = map.view(key)?.ok_or_else(|| no_such(key))?;
-        out.set(view.into_pinned().into());
-        Ok(())
-    })
-}
-
-/// Lets go of a view.
-///
-/// Blocking, threads, fork: as `shoal_map_set`. Not in a forked child of the process that has it.
-/// Ownership: the view is spent, unless this fails.
-///
-/// Errors: SHOAL_ERR_INVALID (spent, another process's, NULL); SHOAL_ERR_POISONED;
-/// SHOAL_ERR_CORRUPT.
-#[must_use]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_map_release(m: *mut MapHandle, view: *mut View) -> Status {
-    guard(|| {
-        args::checked("view", view)?;
-        // SAFETY: the caller's contract; neither NULL nor misaligned.
-        let view = unsafe { &mut *view };
-        // SAFETY: the caller's contract.
-        unsafe { map(m) }?.release(&view.pinned()?)?;
-        *view = View::NONE;
+        let (map, key) = unsafe { at(m, key, key_len) }?;
+        now.set(map.wait_key(key, seen, args::timeout(timeout_ns))?);
         Ok(())
     })
 }

@@ -1,32 +1,81 @@
-//! `shoal_list`: shims over [`List`].
+//! List
+//!
+//! A sequence of byte strings that any number of processes read and write. Every call is atomic. An index
+//! below 0 counts from the end: -1 is the last element. An index that no element has is
+//! SHOAL_ERR_NOT_FOUND; a bound of a range beyond either end is that end.
+//!
+//! ```c
+//! shoal_list_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
+//! shoal_list *names;
+//! char last[64];
+//! size_t len;
+//! if (shoal_list_open("names", &options, &names, NULL) == SHOAL_OK &&
+//!     shoal_list_append(names, "Ada", 3) == SHOAL_OK &&
+//!     shoal_list_get(names, -1, last, sizeof last, &len) == SHOAL_OK)
+//!     printf("%.*s\n", (int)len, last);
+//! ```
 
 use std::ffi::{c_char, c_int, c_void};
 
 use super::args::{self, Out, Slice};
-use super::handle::{self, Named, opaque};
-use super::options::{self, ListOptions};
-use super::status::{guard, guard_shielded, guard_some};
+use super::handle::{self, object, opaque};
+use super::options::{self, sized};
+use super::status::guard;
 use crate::copy::fill;
 use crate::error::{Error, Result, Status};
 use crate::list::{List, Locked};
+use crate::segment::Options;
 
-/// A named sequence of byte strings that any number of processes read and write. Every call
-/// is atomic.
-///
-/// An index below 0 counts from the end: -1 is the last element. An index that no element has
-/// is SHOAL_ERR_NOT_FOUND; a bound of a range beyond either end is that end.
+/// A list of byte strings.
 pub struct ListHandle {
     _opaque: [u8; 0],
 }
 
-opaque!(ListHandle, Named<List>, b"shl.list", "list handle");
+opaque!(ListHandle, named List, b"shl.list", "list handle");
+
+/// How to open a list. All but `size` and `flags` count for the process that creates it.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct ListOptions {
+    /// `sizeof(shoal_list_options)`.
+    pub size: usize,
+    /// SHOAL_CREATE, SHOAL_EXCLUSIVE, SHOAL_PERSISTENT.
+    pub flags: u64,
+    /// Bytes of data for which there is room from the start; 0 for the default.
+    pub capacity: u64,
+    /// Bytes of data to which it may grow; 0 for 64 GiB, or less where address space or files are
+    /// limited. Address space only: memory is used as elements need it.
+    pub max_capacity: u64,
+}
+
+sized!(ListOptions, "shoal_list_options.size", 32);
+
+/// What there is to know about a list.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct ListStats {
+    /// `sizeof(shoal_list_stats)`.
+    pub size: usize,
+    /// How many elements it has.
+    pub len: u64,
+    /// A number that differs whenever the list was changed meanwhile.
+    pub version: u64,
+    /// Bytes of data to which it may grow.
+    pub max_capacity: u64,
+    /// Bytes of the longest element that can ever be added.
+    pub max_element: u64,
+}
+
+sized!(ListStats, "shoal_list_stats.size", 40);
 
 /// # Safety
-/// As [`handle::get`].
-#[inline]
-unsafe fn list<'a>(l: *mut ListHandle) -> Result<&'a List> {
+/// As [`options::read`].
+unsafe fn options(given: *const ListOptions) -> Result<Options> {
     // SAFETY: the same contract.
-    unsafe { handle::get(l) }.map(|named| &named.object)
+    match unsafe { options::read(given) }? {
+        Some(o) => options::object(o.flags, o.capacity, o.max_capacity),
+        None => Ok(Options::open()),
+    }
 }
 
 /// The index from the front; one that is before the first element is no element's.
@@ -39,7 +88,7 @@ fn element(index: i64, locked: &Locked<'_>) -> Result<usize> {
 }
 
 /// The bound of a range from the front; before the first element it is 0.
-fn bound(index: i64, locked: &Locked<'_>) -> Result<usize> {
+pub(super) fn bound(index: i64, locked: &Locked<'_>) -> Result<usize> {
     if index >= 0 {
         return Ok(index as usize);
     }
@@ -55,89 +104,50 @@ fn no_such(index: i64) -> Error {
     }
 }
 
-/// Opens or creates a list.
-///
-/// `name`: 1 to 200 letters, digits, '.', '_', '-'; NULL always creates a list under a name
-/// of its own, which `shoal_list_name` tells.
-/// `options`: NULL opens what exists. Sizes and lifetime count for the process that creates
-/// the list; the others get what is there.
-/// Blocking, threads, fork: does not wait; safe from several threads and processes at once,
-/// of which one creates it.
-/// Ownership: `*out` is yours until `shoal_list_free`; NULL after a failure.
-///
-/// Errors: SHOAL_ERR_INVALID (name, options, NULL `out`); SHOAL_ERR_NOT_FOUND;
-/// SHOAL_ERR_EXISTS (with SHOAL_EXCLUSIVE); SHOAL_ERR_WRONG_KIND; SHOAL_ERR_PERMISSION;
-/// SHOAL_ERR_NO_SPACE; SHOAL_ERR_TOO_LARGE (capacity); SHOAL_ERR_VERSION_MISMATCH;
-/// SHOAL_ERR_CORRUPT; SHOAL_ERR_EXHAUSTED (more than a thousand handles on it);
-/// SHOAL_ERR_UNSUPPORTED (no directory for objects, see SHOAL_DIR); SHOAL_ERR_OS (such as no file
-/// descriptor left).
+/// Opens or creates a list; see "Opening".
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_list_open(
     name: *const c_char,
     options: *const ListOptions,
     out: *mut *mut ListHandle,
+    created: *mut bool,
 ) -> Status {
-    guard_shielded(|| {
-        // SAFETY: the caller's contract.
-        let out = unsafe { Out::preset("out", out, std::ptr::null_mut()) }?;
-        // SAFETY: the caller's contract.
-        let name = unsafe { args::text_or_null("name", name) }?;
-        // SAFETY: the caller's contract.
-        let options = unsafe { options::list(options) }?;
-        let list = List::with_options(name, &options)?;
-        out.set(handle::new(Named::new(list, List::name)));
-        Ok(())
-    })
+    // SAFETY: the caller's contract.
+    let open = |name: Option<&str>| List::with_options(name, &unsafe { self::options(options) }?);
+    // SAFETY: the caller's contract.
+    unsafe { handle::open(name, out, created, open) }
 }
 
-/// Lets go of a list. The last handle of all processes removes a list that is not
-/// persistent, with what is in it.
-///
-/// Blocking, threads, fork: ends the waits through it, see `shoal_end_waits`. No other
-/// thread may be using the handle. In a forked child it frees the child's copy only.
-/// Ownership: `l` is gone; NULL is allowed. A handle that was freed already is noticed and
-/// left alone only as long as its place has not been used again.
+/// Frees the handle; see "Freeing".
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_list_free(l: *mut ListHandle) {
     // SAFETY: the caller's contract.
-    guard_shielded(|| unsafe { handle::free(l) });
+    unsafe { handle::free(l) }
 }
 
-/// The name of the list, to open it by in another process. NULL if `l` is invalid.
-///
-/// Blocking, threads, fork: never blocks; safe everywhere.
-/// Ownership: the string is the handle's and goes with it.
+/// Fills in statistics; see "Statistics".
+#[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_list_name(l: *mut ListHandle) -> *const c_char {
+pub unsafe extern "C" fn shoal_list_stat(l: *mut ListHandle, out: *mut ListStats) -> Status {
+    let stats = |list: &List| {
+        let (len, version) = list.with(|locked| Ok((locked.len()? as u64, locked.version())))?;
+        Ok(ListStats {
+            size: size_of::<ListStats>(),
+            len,
+            version,
+            max_capacity: list.max_capacity(),
+            max_element: list.max_element(),
+        })
+    };
     // SAFETY: the caller's contract.
-    let name = guard_some(|| Ok(unsafe { handle::get(l) }?.name.as_ptr()));
-    name.unwrap_or(std::ptr::null())
-}
-
-/// Removes the name of a list. Who has it open goes on using it; who opens or creates the
-/// name from now on gets another one.
-///
-/// Blocking, threads, fork: does not wait; safe everywhere.
-///
-/// Errors: SHOAL_ERR_INVALID (name); SHOAL_ERR_NOT_FOUND; SHOAL_ERR_WRONG_KIND;
-/// SHOAL_ERR_PERMISSION.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_list_unlink(name: *const c_char) -> Status {
-    // SAFETY: the caller's contract.
-    guard_shielded(|| unsafe { List::unlink(args::text("name", name)?) })
+    unsafe { handle::stat(l, out, stats) }
 }
 
 /// Adds an element at the end.
 ///
-/// `data`, `len`: bytes of any content and number.
-/// Blocking, threads, fork: waits only for calls on the list that are under way. Safe
-/// everywhere.
-/// Ownership: the element is copied.
-///
-/// Errors: SHOAL_ERR_TOO_LARGE (it could never fit); SHOAL_ERR_NO_SPACE (`/dev/shm` or the
-/// list is full; the list is as it was); SHOAL_ERR_INVALID; SHOAL_ERR_POISONED;
-/// SHOAL_ERR_CORRUPT.
+/// Errors: SHOAL_ERR_TOO_LARGE (it could never fit); SHOAL_ERR_NO_SPACE (memory or the list is full; the
+/// list is as it was).
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_list_append(
@@ -146,13 +156,10 @@ pub unsafe extern "C" fn shoal_list_append(
     len: usize,
 ) -> Status {
     // SAFETY: the caller's contract.
-    guard(|| unsafe { list(l)?.append(args::bytes("data", data, len)?) })
+    guard(|| unsafe { object(l)?.append(args::bytes("data", data, len)?) })
 }
 
 /// Adds an element before another one, or at either end if `index` is beyond it.
-///
-/// Blocking, threads, fork: as `shoal_list_append`.
-/// Ownership: the element is copied.
 ///
 /// Errors: as `shoal_list_append`.
 #[must_use]
@@ -165,7 +172,7 @@ pub unsafe extern "C" fn shoal_list_insert(
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let (list, bytes) = unsafe { (list(l)?, args::bytes("data", data, len)?) };
+        let (list, bytes) = unsafe { (object(l)?, args::bytes("data", data, len)?) };
         list.with(|locked| {
             let at = bound(index, locked)?;
             locked.splice(at..at, &[bytes])
@@ -175,19 +182,7 @@ pub unsafe extern "C" fn shoal_list_insert(
 
 /// Copies an element.
 ///
-/// `buf`, `capacity`: where to, and the room there. `*len`: the element's length.
-/// Blocking, threads, fork: as `shoal_list_append`.
-/// Ownership: the element is copied to `buf`.
-///
-/// Errors: SHOAL_ERR_NOT_FOUND (no such index); SHOAL_ERR_BUFFER_TOO_SMALL (`*len` is the
-/// room needed); SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
-///
-/// ```c
-/// char last[64];
-/// size_t len;
-/// if (shoal_list_get(l, -1, last, sizeof last, &len) == SHOAL_OK)
-///     printf("%.*s\n", (int)len, last);
-/// ```
+/// Errors: SHOAL_ERR_NOT_FOUND (no such index); SHOAL_ERR_BUFFER_TOO_SMALL.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_list_get(
@@ -199,7 +194,7 @@ pub unsafe extern "C" fn shoal_list_get(
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let (len, list) = unsafe { (Out::new("len", len)?, list(l)?) };
+        let (len, list) = unsafe { (Out::preset("len", len, 0)?, object(l)?) };
         // SAFETY: the caller's contract.
         let buf = unsafe { args::buffer("buf", buf, capacity) }?;
         let found = list.with(|locked| locked.get_into(element(index, locked)?, buf));
@@ -207,16 +202,9 @@ pub unsafe extern "C" fn shoal_list_get(
     })
 }
 
-/// Removes an element and copies it.
+/// Removes an element and copies it. Of several callers each gets another one.
 ///
-/// `index`: -1 for the last.
-/// `buf`, `capacity`: where to, and the room there. `*len`: the element's length.
-/// Blocking, threads, fork: as `shoal_list_append`. Of several callers each gets another one.
-/// Ownership: the element is copied to `buf`.
-///
-/// Errors: SHOAL_ERR_NOT_FOUND (no such index); SHOAL_ERR_BUFFER_TOO_SMALL (`*len` is the
-/// room needed, and the element stays); SHOAL_ERR_INVALID; SHOAL_ERR_POISONED;
-/// SHOAL_ERR_CORRUPT.
+/// Errors: SHOAL_ERR_NOT_FOUND (no such index); SHOAL_ERR_BUFFER_TOO_SMALL (the element stays).
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_list_pop(
@@ -228,7 +216,7 @@ pub unsafe extern "C" fn shoal_list_pop(
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let (len, list) = unsafe { (Out::new("len", len)?, list(l)?) };
+        let (len, list) = unsafe { (Out::preset("len", len, 0)?, object(l)?) };
         // SAFETY: the caller's contract.
         let buf = unsafe { args::buffer("buf", buf, capacity) }?;
         let popped = list.with(|locked| locked.pop_to(element(index, locked)?, buf));
@@ -238,10 +226,7 @@ pub unsafe extern "C" fn shoal_list_pop(
 
 /// Replaces an element.
 ///
-/// Blocking, threads, fork: as `shoal_list_append`.
-/// Ownership: the element is copied.
-///
-/// Errors: SHOAL_ERR_NOT_FOUND (no such index); and as `shoal_list_append`.
+/// Errors: SHOAL_ERR_NOT_FOUND (no such index); as `shoal_list_append`.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_list_set(
@@ -252,7 +237,7 @@ pub unsafe extern "C" fn shoal_list_set(
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let (list, bytes) = unsafe { (list(l)?, args::bytes("data", data, len)?) };
+        let (list, bytes) = unsafe { (object(l)?, args::bytes("data", data, len)?) };
         if list.with(|locked| locked.set(element(index, locked)?, bytes))? {
             Ok(())
         } else {
@@ -263,9 +248,7 @@ pub unsafe extern "C" fn shoal_list_set(
 
 /// Replaces an element if it is the expected one.
 ///
-/// `*swapped`: whether it did; false too if there is no such element.
-/// Blocking, threads, fork: as `shoal_list_append`.
-/// Ownership: all bytes are copied.
+/// `*swapped`: whether it was; false too if there is no such element.
 ///
 /// Errors: as `shoal_list_append`.
 #[must_use]
@@ -281,7 +264,7 @@ pub unsafe extern "C" fn shoal_list_compare_swap(
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let (swapped, list) = unsafe { (Out::new("swapped", swapped)?, list(l)?) };
+        let (swapped, list) = unsafe { (Out::optional("swapped", swapped)?, object(l)?) };
         // SAFETY: the caller's contract.
         let old = unsafe { args::bytes("expected", expected, expected_len) }?;
         // SAFETY: the caller's contract.
@@ -293,28 +276,21 @@ pub unsafe extern "C" fn shoal_list_compare_swap(
 
 /// Exchanges two elements.
 ///
-/// Blocking, threads, fork: as `shoal_list_append`.
-///
-/// Errors: SHOAL_ERR_NOT_FOUND (no such index); SHOAL_ERR_INVALID; SHOAL_ERR_POISONED;
-/// SHOAL_ERR_CORRUPT.
-#[must_use]
+/// Errors: SHOAL_ERR_NOT_FOUND (no such index).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_list_swap(l: *mut ListHandle, a: i64, b: i64) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let list = unsafe { list(l) }?;
+        let list = unsafe { object(l) }?;
         let swapped = list.with(|locked| locked.swap(element(a, locked)?, element(b, locked)?))?;
         if swapped { Ok(()) } else { Err(no_such(a)) }
     })
 }
 
-/// Replaces the elements from `start` up to, but not including, `stop` by others: all at
-/// once, of which nobody sees a part.
+/// Replaces the elements from `start` up to, but not including, `stop` by others, all at once.
 ///
-/// `start`, `stop`: 0 and INT64_MAX are all of the list, twice INT64_MAX its end.
+/// `start`, `stop`: 0 and INT64_MAX are the whole list, twice INT64_MAX is its end.
 /// `items`, `n`: the new elements; none to remove the old ones.
-/// Blocking, threads, fork: as `shoal_list_append`.
-/// Ownership: the elements are copied.
 ///
 /// Errors: as `shoal_list_append`.
 #[must_use]
@@ -328,7 +304,7 @@ pub unsafe extern "C" fn shoal_list_splice(
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let (list, items) = unsafe { (list(l)?, args::items("items", items, n)?) };
+        let (list, items) = unsafe { (object(l)?, args::items("items", items, n)?) };
         list.with(|locked| {
             let range = bound(start, locked)?..bound(stop, locked)?;
             locked.splice(range, items)
@@ -336,91 +312,15 @@ pub unsafe extern "C" fn shoal_list_splice(
     })
 }
 
-/// Replaces elements as `shoal_list_splice` does, if nobody has changed the list since
-/// `shoal_list_get_many` told its version.
-///
-/// `*done`: whether it did.
-/// Blocking, threads, fork: as `shoal_list_append`.
-/// Ownership: the elements are copied.
-///
-/// Errors: as `shoal_list_append`.
-#[must_use]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_list_splice_if(
-    l: *mut ListHandle,
-    version: u64,
-    start: i64,
-    stop: i64,
-    items: *const Slice,
-    n: usize,
-    done: *mut bool,
-) -> Status {
-    guard(|| {
-        // SAFETY: the caller's contract.
-        let done = unsafe { Out::new("done", done) }?;
-        // SAFETY: the caller's contract.
-        let (list, items) = unsafe { (list(l)?, args::items("items", items, n)?) };
-        done.set(list.with(|locked| {
-            let same = locked.version() == version;
-            if same {
-                let range = bound(start, locked)?..bound(stop, locked)?;
-                locked.splice(range, items)?;
-            }
-            Ok(same)
-        })?);
-        Ok(())
-    })
-}
-
-/// Brings the elements into another order and removes those that the order leaves out, all
-/// at once, if nobody has changed the list since `shoal_list_get_many` told its version.
-///
-/// `order`, `n`: indices, none of them twice and none below 0.
-/// `*done`: whether it did.
-/// Blocking, threads, fork: as `shoal_list_append`. No element is copied.
-///
-/// Errors: SHOAL_ERR_INVALID (also: `order` names an element twice, or one that is not
-/// there); SHOAL_ERR_NO_SPACE (the list is as it was); SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
-#[must_use]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_list_rearrange_if(
-    l: *mut ListHandle,
-    version: u64,
-    order: *const u64,
-    n: usize,
-    done: *mut bool,
-) -> Status {
-    guard(|| {
-        // SAFETY: the caller's contract.
-        let done = unsafe { Out::new("done", done) }?;
-        // SAFETY: the caller's contract.
-        let (list, order) = unsafe { (list(l)?, args::array("order", order, n)?) };
-        done.set(list.with(|locked| {
-            let same = locked.version() == version;
-            if same {
-                locked.rearrange(order)?;
-            }
-            Ok(same)
-        })?);
-        Ok(())
-    })
-}
-
 /// Copies several elements, as they are at one moment.
 ///
-/// `start`: the index of the first; not below 0.
-/// `buf`, `capacity`: where to, one after the other, and the room there.
-/// `lens`, `n`: where their lengths go, and the most elements wanted.
-/// `*count`: how many there are in `buf`: as many as `n` and `capacity` allow, and 0 at the
-/// end of the list. If that is less than `n`, `lens[*count]` is SIZE_MAX where the list ends
-/// there, and else the length of the next one, which did not fit.
-/// `*version`: differs whenever the list was changed meanwhile. What several calls copied
-/// belongs together if they all told the same. NULL if you do not care.
-/// Blocking, threads, fork: as `shoal_list_append`.
-/// Ownership: the elements are copied to `buf`.
+/// `start`: the index of the first; not below 0. `buf`, `capacity`: where they go, one after the other.
+/// `lens`, `max`: room for their lengths. `*n`: how many there are in `buf`: as many as `max` and
+/// `capacity` allow, and 0 at the end of the list. If that is less than `max`, `lens[*n]` is SIZE_MAX
+/// where the list ends there, and else the length of the next one, which did not fit.
+/// `*version`: differs whenever the list was changed meanwhile.
 ///
-/// Errors: SHOAL_ERR_BUFFER_TOO_SMALL (even the first does not fit; `lens[0]` is the room
-/// needed); SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+/// Errors: SHOAL_ERR_BUFFER_TOO_SMALL (even the first does not fit; `lens[0]` is the room needed).
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_list_get_many(
@@ -429,23 +329,23 @@ pub unsafe extern "C" fn shoal_list_get_many(
     buf: *mut c_void,
     capacity: usize,
     lens: *mut usize,
-    n: usize,
-    count: *mut usize,
+    max: usize,
+    n: *mut usize,
     version: *mut u64,
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let count = unsafe { Out::preset("count", count, 0) }?;
+        let n = unsafe { Out::preset("n", n, 0) }?;
         // SAFETY: the caller's contract.
-        let (version, list) = unsafe { (Out::optional("version", version)?, list(l)?) };
+        let (version, list) = unsafe { (Out::optional("version", version)?, object(l)?) };
         // SAFETY: the caller's contract.
         let buf = unsafe { args::buffer("buf", buf, capacity) }?;
         // SAFETY: the caller's contract.
-        let lens = unsafe { args::array_mut("lens", lens, n) }?;
+        let lens = unsafe { args::array_mut("lens", lens, max) }?;
         let (mut found, mut at, mut whole) = (0, 0, true);
         list.with(|locked| {
             version.set(locked.version());
-            if n == 0 {
+            if max == 0 {
                 return Ok(());
             }
             locked.visit(usize::try_from(start).unwrap_or(usize::MAX), |bytes| {
@@ -461,29 +361,24 @@ pub unsafe extern "C" fn shoal_list_get_many(
                 fill(to, bytes);
                 lens[found].write(bytes.len());
                 (found, at) = (found + 1, at + bytes.len());
-                Ok(found < n)
+                Ok(found < max)
             })
         })?;
-        if whole && found < n {
+        if whole && found < max {
             lens[found].write(usize::MAX);
         }
-        count.set(found);
+        n.set(found);
         Ok(())
     })
 }
 
 /// Sorts the list, all at once; equal elements keep their order.
 ///
-/// `compare`, `arg`: a function that says below 0, 0 or above 0 as its first element comes
-/// before the second, does not matter, or comes after it, and what it is passed along with
-/// them. They are valid during the call only. NULL sorts by the bytes.
-/// It is called with the list locked: it must return, and not use the list.
-/// Blocking, threads, fork: as `shoal_list_append`.
+/// `compare`, `arg`: returns below 0, 0 or above 0 if its first element comes before the second, is equal,
+/// or comes after it; `arg` is passed on. NULL sorts by the bytes. It is called with the list locked: it
+/// must return, and not use the list.
 ///
-/// Errors: SHOAL_ERR_NO_SPACE (the list is as it was); SHOAL_ERR_INTERNAL (`compare`
-/// contradicts itself; the list is as it was); SHOAL_ERR_INVALID; SHOAL_ERR_POISONED;
-/// SHOAL_ERR_CORRUPT.
-#[must_use]
+/// Errors: SHOAL_ERR_NO_SPACE or SHOAL_ERR_INTERNAL (`compare` contradicts itself): the list is as it was.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_list_sort(
     l: *mut ListHandle,
@@ -500,7 +395,7 @@ pub unsafe extern "C" fn shoal_list_sort(
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let list = unsafe { list(l) }?;
+        let list = unsafe { object(l) }?;
         list.sort_by(|a, b| match compare {
             None => a.cmp(b),
             Some(compare) => {
@@ -515,40 +410,28 @@ pub unsafe extern "C" fn shoal_list_sort(
 
 /// Reverses the list, all at once.
 ///
-/// Blocking, threads, fork: as `shoal_list_append`.
-///
-/// Errors: SHOAL_ERR_NO_SPACE (the list is as it was); SHOAL_ERR_INVALID;
-/// SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
-#[must_use]
+/// Errors: SHOAL_ERR_NO_SPACE (the list is as it was).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_list_reverse(l: *mut ListHandle) -> Status {
     // SAFETY: the caller's contract.
-    guard(|| unsafe { list(l)?.reverse() })
+    unsafe { handle::with(l, List::reverse) }
 }
 
 /// How many elements the list has.
-///
-/// Blocking, threads, fork: as `shoal_list_append`.
-///
-/// Errors: SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_list_len(l: *mut ListHandle, out: *mut u64) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let (out, list) = unsafe { (Out::new("out", out)?, list(l)?) };
+        let (out, list) = unsafe { (Out::preset("out", out, 0)?, object(l)?) };
         out.set(list.len()? as u64);
         Ok(())
     })
 }
 
-/// Removes every element, at once.
-///
-/// Blocking, threads, fork: as `shoal_list_append`.
-///
-/// Errors: SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+/// Removes every element, all at once.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_list_clear(l: *mut ListHandle) -> Status {
     // SAFETY: the caller's contract.
-    guard(|| unsafe { list(l)?.clear() })
+    unsafe { handle::with(l, List::clear) }
 }

@@ -1,18 +1,33 @@
-//! `shoal_map` and `shoal_map_iter`: shims over [`Map`] and its iterator.
+//! Map
+//!
+//! Keys and values, which any number of processes read and write. Every call is atomic for its
+//! key. A key has at most 64 KiB, a value half of the map's `max_capacity` and less than 4 GiB; either may
+//! have length 0.
+//!
+//! ```c
+//! shoal_map_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
+//! shoal_map *totals;
+//! if (shoal_map_open("totals", &options, &totals, NULL) == SHOAL_OK) {
+//!     int64_t hits = 0;
+//!     if (shoal_map_add(totals, "hits", 4, 1, &hits) == SHOAL_OK)
+//!         printf("%lld hits\n", (long long)hits);
+//!     shoal_map_free(totals);
+//! }
+//! ```
 
 use std::ffi::{c_char, c_void};
 use std::sync::Arc;
 
 use super::args::{self, Out};
-use super::handle::{self, Named, opaque};
-use super::options::{self, MapOptions};
-use super::status::{guard, guard_shielded, guard_some};
+use super::handle::{self, object, opaque};
+use super::options::{self, sized};
+use super::status::guard;
 use crate::error::{Error, Result, Status};
 use crate::map::{Cursor, Map};
+use crate::segment::Options;
 use crate::sync::EndWaits;
 
-/// A named map from bytes to bytes that any number of processes read and write. Every call
-/// is atomic for its key.
+/// A map from bytes to bytes.
 pub struct MapHandle {
     _opaque: [u8; 0],
 }
@@ -23,7 +38,7 @@ pub struct MapIterHandle {
 }
 
 // Shared with its iterators, which may outlive the handle.
-opaque!(MapHandle, Named<Arc<Map>>, b"shl.map.", "map handle");
+opaque!(MapHandle, named Arc<Map>, b"shl.map.", "map handle");
 opaque!(MapIterHandle, Walk, b"shl.iter", "map iterator handle");
 
 /// Where a walk is, and the entry it was last at.
@@ -35,12 +50,80 @@ pub(super) struct Walk {
 
 impl EndWaits for Walk {}
 
+/// In `shoal_map_options.flags`: a created map is walked in the order in which its keys were inserted.
+/// Each entry takes 8 bytes more, and a walk begins by copying all keys.
+pub const SHOAL_ORDERED: u64 = 64;
+
+/// How to open a map. All but `size` and `flags` count for the process that creates it.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct MapOptions {
+    /// `sizeof(shoal_map_options)`.
+    pub size: usize,
+    /// SHOAL_CREATE, SHOAL_EXCLUSIVE, SHOAL_PERSISTENT, SHOAL_ORDERED.
+    pub flags: u64,
+    /// Bytes of data for which there is room from the start; 0 for the default.
+    pub capacity: u64,
+    /// Bytes of data to which it may grow, from 1 MiB to 512 GiB; 0 for 64 GiB, or less where address
+    /// space or files are limited. Address space only: memory is used as entries need it.
+    pub max_capacity: u64,
+}
+
+sized!(MapOptions, "shoal_map_options.size", 32);
+
+/// What there is to know about a map.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct MapStats {
+    /// `sizeof(shoal_map_stats)`.
+    pub size: usize,
+    /// How many keys it has. Exact if no process writes meanwhile.
+    pub len: u64,
+    /// A number that grows with every change of the map, for `shoal_map_wait_change`.
+    pub changes: u64,
+    /// Bytes of data to which it may grow.
+    pub max_capacity: u64,
+    /// Bytes of the longest value that can ever be set.
+    pub max_value: u64,
+    /// Whether it was created with SHOAL_ORDERED.
+    pub ordered: bool,
+}
+
+sized!(MapStats, "shoal_map_stats.size", 48);
+
+/// # Safety
+/// As [`options::read`].
+unsafe fn options(given: *const MapOptions) -> Result<Options> {
+    // SAFETY: the same contract.
+    let Some(o) = unsafe { options::read(given) }? else {
+        return Ok(Options::open());
+    };
+    Ok(Options {
+        ordered: o.flags & SHOAL_ORDERED != 0,
+        ..options::object(o.flags & !SHOAL_ORDERED, o.capacity, o.max_capacity)?
+    })
+}
+
 /// # Safety
 /// As [`handle::get`].
 #[inline]
 pub(super) unsafe fn map<'a>(m: *mut MapHandle) -> Result<&'a Map> {
     // SAFETY: the same contract.
-    unsafe { handle::get(m) }.map(|named| &*named.object)
+    unsafe { object(m) }.map(|map| &**map)
+}
+
+/// A map and a key.
+///
+/// # Safety
+/// As [`handle::get`] and [`args::bytes`].
+#[inline]
+pub(super) unsafe fn at<'a>(
+    m: *mut MapHandle,
+    key: *const c_void,
+    key_len: usize,
+) -> Result<(&'a Map, &'a [u8])> {
+    // SAFETY: the same contract.
+    unsafe { Ok((map(m)?, args::bytes("key", key, key_len)?)) }
 }
 
 #[cold]
@@ -52,77 +135,52 @@ pub(super) fn no_such(key: &[u8]) -> Error {
     }
 }
 
-/// Opens or creates a map.
-///
-/// `name`: 1 to 200 letters, digits, '.', '_', '-'; NULL always creates a map under a name of
-/// its own, which `shoal_map_name` tells.
-/// `options`: NULL opens what exists. Sizes and lifetime count for the process that creates
-/// the map; the others get what is there.
-/// Blocking, threads, fork: does not wait; safe from several threads and processes at once,
-/// of which one creates it.
-/// Ownership: `*out` is yours until `shoal_map_free`; NULL after a failure.
-///
-/// Errors: SHOAL_ERR_INVALID (name, options, NULL `out`); SHOAL_ERR_NOT_FOUND;
-/// SHOAL_ERR_EXISTS (with SHOAL_EXCLUSIVE); SHOAL_ERR_WRONG_KIND; SHOAL_ERR_PERMISSION;
-/// SHOAL_ERR_NO_SPACE; SHOAL_ERR_TOO_LARGE (capacity); SHOAL_ERR_VERSION_MISMATCH;
-/// SHOAL_ERR_CORRUPT; SHOAL_ERR_EXHAUSTED (more than a thousand handles on it);
-/// SHOAL_ERR_UNSUPPORTED (no directory for objects, see SHOAL_DIR); SHOAL_ERR_OS (such as no file
-/// descriptor left).
+/// Opens or creates a map; see "Opening".
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_map_open(
     name: *const c_char,
     options: *const MapOptions,
     out: *mut *mut MapHandle,
+    created: *mut bool,
 ) -> Status {
-    guard_shielded(|| {
+    let open = |name: Option<&str>| {
         // SAFETY: the caller's contract.
-        let out = unsafe { Out::preset("out", out, std::ptr::null_mut()) }?;
-        // SAFETY: the caller's contract.
-        let name = unsafe { args::text_or_null("name", name) }?;
-        // SAFETY: the caller's contract.
-        let options = unsafe { options::map(options) }?;
-        let map = Arc::new(Map::with_options(name, &options)?);
-        out.set(handle::new(Named::new(map, |map| map.name())));
-        Ok(())
-    })
+        Map::with_options(name, &unsafe { self::options(options) }?).map(Arc::new)
+    };
+    // SAFETY: the caller's contract.
+    unsafe { handle::open(name, out, created, open) }
 }
 
-/// Lets go of a map. The last handle of all processes removes a map that is not persistent,
-/// with what is in it. Iterators of it stay usable, and keep it, until they are freed.
-///
-/// Blocking, threads, fork: ends the waits through it, see `shoal_end_waits`. No other
-/// thread may be using the handle. In a forked child it frees the child's copy only.
-/// Ownership: `m` is gone; NULL is allowed. A handle that was freed already is noticed and
-/// left alone only as long as its place has not been used again.
+/// Frees the handle; see "Freeing". Its iterators stay usable, and keep the map open.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_map_free(m: *mut MapHandle) {
     // SAFETY: the caller's contract.
-    guard_shielded(|| unsafe { handle::free(m) });
+    unsafe { handle::free(m) }
 }
 
-/// The name of the map, to open it by in another process. NULL if `m` is invalid.
-///
-/// Blocking, threads, fork: never blocks; safe everywhere.
-/// Ownership: the string is the handle's and goes with it.
+/// Fills in statistics; see "Statistics".
+#[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_map_name(m: *mut MapHandle) -> *const c_char {
+pub unsafe extern "C" fn shoal_map_stat(m: *mut MapHandle, out: *mut MapStats) -> Status {
+    let stats = |map: &Arc<Map>| {
+        Ok(MapStats {
+            size: size_of::<MapStats>(),
+            len: map.len()? as u64,
+            changes: map.version(),
+            max_capacity: map.max_capacity(),
+            max_value: map.max_value(),
+            ordered: map.is_ordered(),
+        })
+    };
     // SAFETY: the caller's contract.
-    let name = guard_some(|| Ok(unsafe { handle::get(m) }?.name.as_ptr()));
-    name.unwrap_or(std::ptr::null())
+    unsafe { handle::stat(m, out, stats) }
 }
 
 /// Gives a key a value, whether or not it had one.
 ///
-/// `key`, `value`: bytes of any content; either may have length 0. A key has at most 64 KiB, a
-/// value half of the map's `max_capacity` and less than 4 GiB.
-/// Blocking, threads, fork: waits only for calls on the same part of the map that are under
-/// way. Safe everywhere.
-/// Ownership: key and value are copied.
-///
-/// Errors: SHOAL_ERR_TOO_LARGE (key or value could never fit); SHOAL_ERR_NO_SPACE (`/dev/shm`
-/// or the map is full; the old value stays); SHOAL_ERR_INVALID; SHOAL_ERR_POISONED;
-/// SHOAL_ERR_CORRUPT.
+/// Errors: SHOAL_ERR_TOO_LARGE (key or value could never fit); SHOAL_ERR_NO_SPACE (memory or the map is
+/// full; the old value stays).
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_map_set(
@@ -134,7 +192,7 @@ pub unsafe extern "C" fn shoal_map_set(
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let (map, key) = unsafe { (map(m)?, args::bytes("key", key, key_len)?) };
+        let (map, key) = unsafe { at(m, key, key_len) }?;
         // SAFETY: the caller's contract.
         map.set(key, unsafe { args::bytes("value", value, value_len) }?)
     })
@@ -142,19 +200,9 @@ pub unsafe extern "C" fn shoal_map_set(
 
 /// Copies the value of a key.
 ///
-/// `buf`, `capacity`: where to, and the room there. `*len`: the value's length.
-/// Blocking, threads, fork: as `shoal_map_set`.
-/// Ownership: the value is copied to `buf`.
+/// `*version`: no two values of a key have the same version, and later ones have higher; never 0.
 ///
-/// Errors: SHOAL_ERR_NOT_FOUND (no such key); SHOAL_ERR_BUFFER_TOO_SMALL (`*len` is the room
-/// needed); SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
-///
-/// ```c
-/// int64_t counter;
-/// size_t len;
-/// if (shoal_map_get(m, "hits", 4, &counter, sizeof counter, &len) == SHOAL_OK && len == 8)
-///     printf("%lld hits\n", (long long)counter);
-/// ```
+/// Errors: SHOAL_ERR_NOT_FOUND (no such key); SHOAL_ERR_BUFFER_TOO_SMALL.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_map_get(
@@ -164,26 +212,33 @@ pub unsafe extern "C" fn shoal_map_get(
     buf: *mut c_void,
     capacity: usize,
     len: *mut usize,
+    version: *mut u64,
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let (len, map) = unsafe { (Out::new("len", len)?, map(m)?) };
+        let len = unsafe { Out::preset("len", len, 0) }?;
         // SAFETY: the caller's contract.
-        let key = unsafe { args::bytes("key", key, key_len) }?;
+        let version = unsafe { Out::optional("version", version) }?;
+        // SAFETY: the caller's contract.
+        let (map, key) = unsafe { at(m, key, key_len) }?;
         // SAFETY: the caller's contract.
         let buf = unsafe { args::buffer("buf", buf, capacity) }?;
-        len.set_len(
-            map.get_into(key, buf)
-                .and_then(|found| found.ok_or_else(|| no_such(key))),
-        )
+        let found = match version.is_wanted() {
+            false => map.get_into(key, buf),
+            true => map.get_versioned_to(key, buf).map(|found| {
+                found.map(|(found, its_version)| {
+                    version.set(its_version);
+                    found
+                })
+            }),
+        };
+        len.set_len(found.and_then(|found| found.ok_or_else(|| no_such(key))))
     })
 }
 
-/// Gives a key a value if it has none.
+/// Gives a key a value if it has none. Of several callers exactly one inserts.
 ///
-/// `*inserted`: whether it did; false if the key was there, and its value stays.
-/// Blocking, threads, fork: as `shoal_map_set`. Of several callers exactly one inserts.
-/// Ownership: key and value are copied.
+/// `*inserted`: whether this call did; if not, the value stays as it was.
 ///
 /// Errors: as `shoal_map_set`.
 #[must_use]
@@ -198,21 +253,18 @@ pub unsafe extern "C" fn shoal_map_insert(
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let (inserted, map) = unsafe { (Out::new("inserted", inserted)?, map(m)?) };
+        let inserted = unsafe { Out::optional("inserted", inserted) }?;
         // SAFETY: the caller's contract.
-        let key = unsafe { args::bytes("key", key, key_len) }?;
+        let (map, key) = unsafe { at(m, key, key_len) }?;
         // SAFETY: the caller's contract.
         inserted.set(map.insert(key, unsafe { args::bytes("value", value, value_len) }?)?);
         Ok(())
     })
 }
 
-/// Removes a key.
+/// Removes a key. Of several callers exactly one removes it.
 ///
-/// Blocking, threads, fork: as `shoal_map_set`. Of several callers exactly one removes it.
-///
-/// Errors: SHOAL_ERR_NOT_FOUND (no such key); SHOAL_ERR_INVALID; SHOAL_ERR_POISONED;
-/// SHOAL_ERR_CORRUPT.
+/// Errors: SHOAL_ERR_NOT_FOUND (no such key).
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_map_remove(
@@ -222,23 +274,17 @@ pub unsafe extern "C" fn shoal_map_remove(
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let (map, key) = unsafe { (map(m)?, args::bytes("key", key, key_len)?) };
-        if map.remove(key)? {
-            Ok(())
-        } else {
-            Err(no_such(key))
+        let (map, key) = unsafe { at(m, key, key_len) }?;
+        match map.remove(key)? {
+            true => Ok(()),
+            false => Err(no_such(key)),
         }
     })
 }
 
-/// Removes a key and copies the value it had.
+/// Removes a key and copies the value that it had. Of several callers exactly one gets it.
 ///
-/// `buf`, `capacity`: where to, and the room there. `*len`: the value's length.
-/// Blocking, threads, fork: as `shoal_map_set`. Of several callers exactly one gets the value.
-/// Ownership: the value is copied to `buf`.
-///
-/// Errors: SHOAL_ERR_NOT_FOUND (no such key); SHOAL_ERR_BUFFER_TOO_SMALL (`*len` is the room
-/// needed, and the key stays); SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+/// Errors: SHOAL_ERR_NOT_FOUND (no such key); SHOAL_ERR_BUFFER_TOO_SMALL (the key stays).
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_map_take(
@@ -251,9 +297,9 @@ pub unsafe extern "C" fn shoal_map_take(
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let (len, map) = unsafe { (Out::new("len", len)?, map(m)?) };
+        let len = unsafe { Out::preset("len", len, 0) }?;
         // SAFETY: the caller's contract.
-        let key = unsafe { args::bytes("key", key, key_len) }?;
+        let (map, key) = unsafe { at(m, key, key_len) }?;
         // SAFETY: the caller's contract.
         let buf = unsafe { args::buffer("buf", buf, capacity) }?;
         let taken = map.take_to(key, buf);
@@ -262,10 +308,6 @@ pub unsafe extern "C" fn shoal_map_take(
 }
 
 /// Whether the map has a key.
-///
-/// Blocking, threads, fork: as `shoal_map_set`.
-///
-/// Errors: SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_map_contains(
@@ -276,47 +318,20 @@ pub unsafe extern "C" fn shoal_map_contains(
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let (out, map) = unsafe { (Out::new("out", out)?, map(m)?) };
+        let out = unsafe { Out::new("out", out) }?;
         // SAFETY: the caller's contract.
-        out.set(map.contains(unsafe { args::bytes("key", key, key_len) }?)?);
-        Ok(())
-    })
-}
-
-/// Adds to a counter. A counter is a value of 8 bytes, an `int64_t` with its least
-/// significant byte first; a key that is not there counts as 0. The sum wraps around.
-///
-/// `*out`: the new value; NULL if you do not care.
-/// Blocking, threads, fork: as `shoal_map_set`. No addition is ever lost.
-///
-/// Errors: SHOAL_ERR_INVALID (also: the value is not 8 bytes long); SHOAL_ERR_TOO_LARGE (key);
-/// SHOAL_ERR_NO_SPACE; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
-#[must_use]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_map_add(
-    m: *mut MapHandle,
-    key: *const c_void,
-    key_len: usize,
-    delta: i64,
-    out: *mut i64,
-) -> Status {
-    guard(|| {
-        // SAFETY: the caller's contract.
-        let (out, map) = unsafe { (Out::optional("out", out)?, map(m)?) };
-        // SAFETY: the caller's contract.
-        out.set(map.add(unsafe { args::bytes("key", key, key_len) }?, delta)?);
+        let (map, key) = unsafe { at(m, key, key_len) }?;
+        out.set(map.contains(key)?);
         Ok(())
     })
 }
 
 /// Gives a key a new value if its value is the expected one.
 ///
-/// `expected`: NULL (with length 0) expects that the key is not there; an empty value is any
-/// other pointer with length 0.
+/// `expected`: NULL (with length 0) expects that the key is not there; an empty value is any other
+/// pointer with length 0.
 /// `desired`: NULL (with length 0) removes the key.
-/// `*swapped`: whether it did.
-/// Blocking, threads, fork: as `shoal_map_set`.
-/// Ownership: all bytes are copied.
+/// `*swapped`: whether the value was the expected one.
 ///
 /// Errors: as `shoal_map_set`.
 #[must_use]
@@ -333,9 +348,9 @@ pub unsafe extern "C" fn shoal_map_compare_swap(
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let (swapped, map) = unsafe { (Out::new("swapped", swapped)?, map(m)?) };
+        let swapped = unsafe { Out::optional("swapped", swapped) }?;
         // SAFETY: the caller's contract.
-        let key = unsafe { args::bytes("key", key, key_len) }?;
+        let (map, key) = unsafe { at(m, key, key_len) }?;
         // SAFETY: the caller's contract.
         let old = unsafe { args::bytes("expected", expected, expected_len) }?;
         // SAFETY: the caller's contract.
@@ -347,72 +362,33 @@ pub unsafe extern "C" fn shoal_map_compare_swap(
     })
 }
 
-/// How many keys the map has. Exact if nobody writes meanwhile.
-///
-/// Blocking, threads, fork: as `shoal_map_set`.
-///
-/// Errors: SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+/// How many keys the map has. Exact if no process writes meanwhile.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_map_len(m: *mut MapHandle, out: *mut u64) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let (out, map) = unsafe { (Out::new("out", out)?, map(m)?) };
-        out.set(map.len()? as u64);
-        Ok(())
-    })
-}
-
-/// Whether the map was made with SHOAL_ORDERED.
-///
-/// Blocking, threads, fork: never blocks; safe everywhere.
-///
-/// Errors: SHOAL_ERR_INVALID.
-#[must_use]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_map_is_ordered(m: *mut MapHandle, out: *mut bool) -> Status {
-    guard(|| {
+        let out = unsafe { Out::preset("out", out, 0) }?;
         // SAFETY: the caller's contract.
-        let (out, map) = unsafe { (Out::new("out", out)?, map(m)?) };
-        out.set(map.is_ordered());
+        out.set(unsafe { map(m) }?.len()? as u64);
         Ok(())
     })
 }
 
 /// Removes every key. A key that another process sets meanwhile may stay.
-///
-/// Blocking, threads, fork: as `shoal_map_set`.
-///
-/// Errors: SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_map_clear(m: *mut MapHandle) -> Status {
     // SAFETY: the caller's contract.
-    guard(|| unsafe { map(m)?.clear() })
+    unsafe { handle::with(m, |map: &Arc<Map>| map.clear()) }
 }
 
-/// Removes the name of a map. Who has it open goes on using it; who opens or creates the name
-/// from now on gets another one.
+/// Begins a walk through all entries of a map, in no order but for SHOAL_ORDERED, while others may write.
+/// A key that is there from the first step to the last is met exactly once, with a value that it had in
+/// between; one that comes or goes meanwhile is met once or not at all.
 ///
-/// Blocking, threads, fork: does not wait; safe everywhere.
-///
-/// Errors: SHOAL_ERR_INVALID (name); SHOAL_ERR_NOT_FOUND; SHOAL_ERR_WRONG_KIND;
-/// SHOAL_ERR_PERMISSION.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_map_unlink(name: *const c_char) -> Status {
-    // SAFETY: the caller's contract.
-    guard_shielded(|| unsafe { Map::unlink(args::text("name", name)?) })
-}
-
-/// Begins a walk through all entries of a map, in no order, while others may write.
-///
-/// A key that is there from the first step to the last is met exactly once, with a value it
-/// had in between; one that comes or goes meanwhile is met once or not at all.
-///
-/// Blocking, threads, fork: does not wait; no lock is held between two steps.
-/// Ownership: `*out` is yours until `shoal_map_iter_free`; NULL after a failure. It keeps the
-/// map open, even if `m` is freed first.
-///
-/// Errors: SHOAL_ERR_INVALID.
+/// No lock is held between two steps. An iterator serves one thread at a time.
+/// Ownership: `*out` is yours until `shoal_map_iter_free`. It keeps the map open, also if `m` is freed
+/// first.
 ///
 /// ```c
 /// shoal_map_iter *it;
@@ -434,7 +410,7 @@ pub unsafe extern "C" fn shoal_map_iter_new(
         // SAFETY: the caller's contract.
         let out = unsafe { Out::preset("out", out, std::ptr::null_mut()) }?;
         // SAFETY: the caller's contract.
-        let map = Arc::clone(unsafe { &handle::get(m)?.object });
+        let map = Arc::clone(unsafe { object(m) }?);
         let (cursor, entry) = Default::default();
         out.set(handle::new(Walk { map, cursor, entry }));
         Ok(())
@@ -444,11 +420,9 @@ pub unsafe extern "C" fn shoal_map_iter_new(
 /// Moves to the next entry.
 ///
 /// `*key`, `*key_len`, `*value`, `*value_len`: the entry.
-/// Blocking, threads, fork: as `shoal_map_set`; one thread at a time.
 /// Ownership: `*key` and `*value` are the iterator's, and valid until its next step or its end.
 ///
-/// Errors: SHOAL_ERR_EMPTY (that was all); SHOAL_ERR_INVALID; SHOAL_ERR_POISONED;
-/// SHOAL_ERR_CORRUPT.
+/// Errors: SHOAL_ERR_END (that was all).
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_map_iter_next(
@@ -460,14 +434,16 @@ pub unsafe extern "C" fn shoal_map_iter_next(
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let (key, key_len) = unsafe { (Out::new("key", key)?, Out::new("key_len", key_len)?) };
+        let key = unsafe { Out::preset("key", key, std::ptr::null()) }?;
         // SAFETY: the caller's contract.
-        let value = unsafe { Out::new("value", value) }?;
+        let key_len = unsafe { Out::preset("key_len", key_len, 0) }?;
         // SAFETY: the caller's contract.
-        let value_len = unsafe { Out::new("value_len", value_len) }?;
+        let value = unsafe { Out::preset("value", value, std::ptr::null()) }?;
+        // SAFETY: the caller's contract.
+        let value_len = unsafe { Out::preset("value_len", value_len, 0) }?;
         // SAFETY: the caller's contract.
         let walk = unsafe { handle::get_mut(it) }?;
-        walk.entry = walk.cursor.next(&walk.map).ok_or(Error::Empty)??;
+        walk.entry = walk.cursor.next(&walk.map).ok_or(Error::End)??;
         key.set(walk.entry.0.as_ptr().cast());
         key_len.set(walk.entry.0.len());
         value.set(walk.entry.1.as_ptr().cast());
@@ -476,12 +452,9 @@ pub unsafe extern "C" fn shoal_map_iter_next(
     })
 }
 
-/// Ends a walk, at any step.
-///
-/// Blocking, threads, fork: does not wait. No other thread may be using the iterator.
-/// Ownership: `it` is gone, with the last entry it gave; NULL is allowed.
+/// Ends a walk, at any step. NULL is allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_map_iter_free(it: *mut MapIterHandle) {
     // SAFETY: the caller's contract.
-    guard_shielded(|| unsafe { handle::free(it) });
+    unsafe { handle::free(it) }
 }

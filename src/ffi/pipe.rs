@@ -1,65 +1,104 @@
-//! `shoal_pipe`: shims over [`Pipe`].
+//! Pipe
+//!
+//! A conversation of two sides with messages. It is over when one side is gone: the other one receives
+//! what was sent, and then SHOAL_ERR_CLOSED. Several processes may hold the same end, as forked children
+//! do; it is gone when all of them have freed it or are dead.
+//!
+//! ```c
+//! shoal_pipe_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
+//! shoal_pipe *control;
+//! if (shoal_pipe_open("control", SHOAL_FIRST_END, &options, &control, NULL) == SHOAL_OK &&
+//!     shoal_pipe_recv(control, SHOAL_FOREVER, buf, sizeof buf, &len) == SHOAL_ERR_CLOSED)
+//!     fputs("the other side is gone\n", stderr);
+//! ```
 
 use std::ffi::{c_char, c_int, c_void};
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 
 use super::args::{self, Out};
-use super::handle::{self, Named, opaque};
-use super::lease::span;
-use super::options::{self, PipeOptions};
-use super::reserve::{Loan, lent};
-use super::status::{guard, guard_shielded, guard_some};
+use super::handle::{self, Named, object, opaque};
+use super::message::{Message, in_place};
+use super::options::{self, sized};
+use super::status::{guard, guard_shielded};
 use crate::error::{Error, Result, Status};
 use crate::pipe::{End, Pipe};
+use crate::segment::Options;
 
-/// One end of a conversation of two sides, which is over when the other end is gone.
+/// One end of a pipe.
 pub struct PipeHandle {
     _opaque: [u8; 0],
 }
 
-opaque!(PipeHandle, Named<Pipe>, b"shl.pipe", "pipe handle");
+opaque!(PipeHandle, named Pipe, b"shl.pipe", "pipe handle");
 
-/// The end that receives, if the pipe has only one way.
+/// The end that receives, if the pipe has one way.
 pub const SHOAL_FIRST_END: u32 = 0;
 
-/// The end that sends, if the pipe has only one way.
+/// The end that sends, if the pipe has one way.
 pub const SHOAL_SECOND_END: u32 = 1;
 
 const _: () = assert!(End::First as u32 == SHOAL_FIRST_END);
 const _: () = assert!(End::Second as u32 == SHOAL_SECOND_END);
 
+/// In `shoal_pipe_options.flags`: a created pipe has one way, from the second end to the first.
+pub const SHOAL_SIMPLEX: u64 = 32;
+
+/// How to open a pipe. All but `size` and `flags` count for the process that creates it, for each way.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct PipeOptions {
+    /// `sizeof(shoal_pipe_options)`.
+    pub size: usize,
+    /// SHOAL_CREATE, SHOAL_EXCLUSIVE, SHOAL_PERSISTENT, SHOAL_SIMPLEX.
+    pub flags: u64,
+    /// As in `shoal_queue_options`; 0 for 8 KiB.
+    pub capacity: u64,
+    /// As in `shoal_queue_options`.
+    pub max_capacity: u64,
+    /// As in `shoal_queue_options`.
+    pub max_items: u64,
+}
+
+sized!(PipeOptions, "shoal_pipe_options.size", 40);
+
+/// What there is to know about an end of a pipe.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct PipeStats {
+    /// `sizeof(shoal_pipe_stats)`.
+    pub size: usize,
+    /// Messages that wait to be received here.
+    pub len: u64,
+    /// Bytes of these messages.
+    pub bytes: u64,
+    /// Whether this end receives.
+    pub receives: bool,
+    /// Whether this end sends.
+    pub sends: bool,
+}
+
+sized!(PipeStats, "shoal_pipe_stats.size", 32);
+
+/// Options, and whether a new pipe has two ways.
+///
 /// # Safety
-/// As [`handle::get`].
-#[inline]
-unsafe fn pipe<'a>(p: *mut PipeHandle) -> Result<&'a Pipe> {
+/// As [`options::read`].
+unsafe fn options(given: *const PipeOptions) -> Result<(Options, bool)> {
     // SAFETY: the same contract.
-    unsafe { handle::get(p) }.map(|named| &named.object)
+    let Some(o) = unsafe { options::read(given) }? else {
+        return Ok((Options::open(), true));
+    };
+    let options = options::object(o.flags & !SHOAL_SIMPLEX, o.capacity, o.max_capacity)?;
+    let duplex = o.flags & SHOAL_SIMPLEX == 0;
+    Ok((options.max_items(o.max_items), duplex))
 }
 
-fn new(made: Pipe) -> *mut PipeHandle {
-    handle::new(Named::new(made, |made| made.name()))
-}
-
-/// Opens or creates one end of a pipe. Both sides may create: whoever comes first does, and an
-/// end that nobody has opened yet is waited for.
+/// Opens or creates one end of a pipe; see "Opening". Either side may create it, and may send before the
+/// other end is open.
 ///
-/// `name`: 1 to 200 letters, digits, '.', '_', '-'; NULL always creates one under a name of its
-/// own, which `shoal_pipe_name` tells.
-/// `end`: SHOAL_FIRST_END or SHOAL_SECOND_END. `options`: NULL opens what exists.
-/// Blocking, threads, fork: does not wait; safe from several threads and processes at once,
-/// of which one creates it. A forked child holds the ends that its parent has.
-/// Ownership: `*out` is yours until `shoal_pipe_free`; NULL after a failure.
+/// `end`: SHOAL_FIRST_END or SHOAL_SECOND_END.
 ///
-/// Errors: as `shoal_queue_open`; SHOAL_ERR_INVALID (an end that is neither);
-/// SHOAL_ERR_EXHAUSTED (512 handles hold that end).
-///
-/// ```c
-/// shoal_pipe_options o = {.size = sizeof o, .flags = SHOAL_CREATE};
-/// shoal_pipe *p;
-/// if (shoal_pipe_open("control", SHOAL_FIRST_END, &o, &p) == SHOAL_OK &&
-///     shoal_pipe_recv(p, buf, sizeof buf, &len, SHOAL_FOREVER) == SHOAL_ERR_CLOSED)
-///     fputs("the other side is gone\n", stderr);
-/// ```
+/// Errors: SHOAL_ERR_EXHAUSTED (512 handles hold that end).
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_pipe_open(
@@ -67,32 +106,29 @@ pub unsafe extern "C" fn shoal_pipe_open(
     end: u32,
     options: *const PipeOptions,
     out: *mut *mut PipeHandle,
+    created: *mut bool,
 ) -> Status {
-    guard_shielded(|| {
+    let open = |name: Option<&str>| {
         // SAFETY: the caller's contract.
-        let out = unsafe { Out::preset("out", out, std::ptr::null_mut()) }?;
-        // SAFETY: the caller's contract.
-        let name = unsafe { args::text_or_null("name", name) }?;
-        // SAFETY: the caller's contract.
-        let (how, duplex) = unsafe { options::pipe(options) }?;
+        let (options, duplex) = unsafe { self::options(options) }?;
         let end = match end {
             SHOAL_FIRST_END => End::First,
             SHOAL_SECOND_END => End::Second,
             other => return Err(Error::invalid("end", format!("{other} is neither end"))),
         };
-        out.set(new(Pipe::with_options(name, end, duplex, &how)?));
-        Ok(())
-    })
+        Pipe::with_options(name, end, duplex, &options)
+    };
+    // SAFETY: the caller's contract.
+    unsafe { handle::open(name, out, created, open) }
 }
 
-/// Creates a pipe under a name of its own and opens both ends: for a parent and the child that
-/// it will fork, of which each frees the end of the other.
+/// Creates a pipe under a name of its own and opens both ends: for a parent and the child that it will
+/// fork, of which each frees the end of the other.
 ///
 /// `options`: NULL for two ways and the default sizes.
-/// Blocking, threads, fork: does not wait.
-/// Ownership: both are yours until `shoal_pipe_free`; NULL after a failure.
+/// Ownership: both are yours until `shoal_pipe_free`.
 ///
-/// Errors: as `shoal_pipe_open`.
+/// Errors: as "Opening".
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_pipe_pair(
@@ -106,84 +142,44 @@ pub unsafe extern "C" fn shoal_pipe_pair(
         // SAFETY: the caller's contract.
         let second = unsafe { Out::preset("second", second, std::ptr::null_mut()) }?;
         // SAFETY: the caller's contract.
-        let (mut how, duplex) = unsafe { options::pipe(options) }?;
-        how.create = true;
-        let (one, other) = Pipe::pair_with_options(duplex, &how)?;
-        first.set(new(one));
-        second.set(new(other));
+        let (mut options, duplex) = unsafe { self::options(options) }?;
+        options.create = true;
+        let (one, other) = Pipe::pair_with_options(duplex, &options)?;
+        first.set(handle::new(Named::new(one)));
+        second.set(handle::new(Named::new(other)));
         Ok(())
     })
 }
 
-/// Lets go of an end. When all who held it have, the conversation is over: the other side
-/// receives what was sent, and then SHOAL_ERR_CLOSED.
-///
-/// Blocking, threads, fork: ends the waits through it, see `shoal_end_waits`. No other
-/// thread may be using the handle.
-/// Ownership: `p` is gone; NULL is allowed.
+/// Frees the handle; see "Freeing". When all who held this end have, the conversation is over.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_pipe_free(p: *mut PipeHandle) {
     // SAFETY: the caller's contract.
-    guard_shielded(|| unsafe { handle::free(p) });
+    unsafe { handle::free(p) }
 }
 
-/// The name to open it by in another process. NULL if `p` is invalid.
-///
-/// Blocking, threads, fork: never blocks; safe everywhere.
-/// Ownership: the string is the handle's and goes with it.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_pipe_name(p: *mut PipeHandle) -> *const c_char {
-    // SAFETY: the caller's contract.
-    let name = guard_some(|| Ok(unsafe { handle::get(p) }?.name.as_ptr()));
-    name.unwrap_or(std::ptr::null())
-}
-
-/// Removes the name. Who has it open goes on using it.
-///
-/// Blocking, threads, fork: does not wait; safe everywhere.
-///
-/// Errors: SHOAL_ERR_INVALID (name); SHOAL_ERR_NOT_FOUND; SHOAL_ERR_WRONG_KIND;
-/// SHOAL_ERR_PERMISSION.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_pipe_unlink(name: *const c_char) -> Status {
-    // SAFETY: the caller's contract.
-    guard_shielded(|| unsafe { Pipe::unlink(args::text("name", name)?) })
-}
-
-/// What can be done at this end: both, if the pipe has two ways.
-///
-/// Blocking, threads, fork: never blocks; safe everywhere.
-///
-/// Errors: SHOAL_ERR_INVALID.
+/// Fills in statistics; see "Statistics".
 #[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_pipe_ways(
-    p: *mut PipeHandle,
-    receives: *mut bool,
-    sends: *mut bool,
-) -> Status {
-    guard(|| {
-        // SAFETY: the caller's contract.
-        let (receives, sends) =
-            unsafe { (Out::new("receives", receives)?, Out::new("sends", sends)?) };
-        // SAFETY: the caller's contract.
-        let pipe = unsafe { pipe(p) }?;
-        receives.set(pipe.is_readable());
-        sends.set(pipe.is_writable());
-        Ok(())
-    })
+pub unsafe extern "C" fn shoal_pipe_stat(p: *mut PipeHandle, out: *mut PipeStats) -> Status {
+    let stats = |pipe: &Pipe| {
+        let incoming = pipe.receiving().ok();
+        Ok(PipeStats {
+            size: size_of::<PipeStats>(),
+            len: incoming.map_or(0, |queue| queue.len() as u64),
+            bytes: incoming.map_or(0, |queue| queue.bytes()),
+            receives: pipe.is_readable(),
+            sends: pipe.is_writable(),
+        })
+    };
+    // SAFETY: the caller's contract.
+    unsafe { handle::stat(p, out, stats) }
 }
 
-/// Sends one message to the other end, waiting for room. That need not have been opened yet.
+/// Sends one message to the other end, and waits for room if there is none.
 ///
-/// `data`, `len`: the message; NULL only with 0.
-/// `timeout_ns`: how long to wait for room; SHOAL_FOREVER, SHOAL_NOWAIT.
-/// Blocking, threads, fork: waits until there is room, the other end is gone or the time is
-/// over. Safe everywhere.
-/// Ownership: the message is copied.
-///
-/// Errors: SHOAL_ERR_CLOSED (the other end is gone); SHOAL_ERR_UNSUPPORTED (the end that only
-/// receives); the others as `shoal_queue_put`. After an error nothing was sent.
+/// Errors: SHOAL_ERR_CLOSED (the other end is gone); SHOAL_ERR_UNSUPPORTED (this end only receives); as
+/// `shoal_queue_put`. After an error nothing was sent.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_pipe_send(
@@ -194,20 +190,34 @@ pub unsafe extern "C" fn shoal_pipe_send(
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let (pipe, data) = unsafe { (pipe(p)?, args::bytes("data", data, len)?) };
+        let (pipe, data) = unsafe { (object(p)?, args::bytes("data", data, len)?) };
         pipe.send(data, args::timeout(timeout_ns))
     })
 }
 
-/// Reserves room for a message to the other end, to be written in place: large messages are copied
-/// once less.
+/// Receives one message, and waits for one if there is none. Each message goes to one caller.
 ///
-/// `len`: the most bytes the message may have. `*out`: the span to write to.
-/// `timeout_ns`: how long to wait for room; SHOAL_FOREVER, SHOAL_NOWAIT.
-/// Blocking, threads, fork: as `shoal_pipe_send`; any thread may commit. In a forked child the
-/// parent's loans cannot be used.
-/// Ownership: `*out` is yours until `shoal_pipe_commit` or `shoal_pipe_discard`, and until the
-/// handle is freed. That of a dead process is discarded.
+/// Errors: SHOAL_ERR_CLOSED (the other end is gone, and nothing is left of what it sent);
+/// SHOAL_ERR_UNSUPPORTED (this end only sends); SHOAL_ERR_BUFFER_TOO_SMALL (the message stays).
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_pipe_recv(
+    p: *mut PipeHandle,
+    timeout_ns: i64,
+    buf: *mut c_void,
+    capacity: usize,
+    len: *mut usize,
+) -> Status {
+    guard(|| {
+        // SAFETY: the caller's contract.
+        let len = unsafe { Out::preset("len", len, 0) }?;
+        // SAFETY: the caller's contract.
+        let (pipe, buf) = unsafe { (object(p)?, args::buffer("buf", buf, capacity)?) };
+        len.set_len(pipe.recv_into(buf, args::timeout(timeout_ns)))
+    })
+}
+
+/// Reserves room for a message to the other end; as `shoal_queue_reserve`.
 ///
 /// Errors: as `shoal_pipe_send`.
 #[must_use]
@@ -215,99 +225,55 @@ pub unsafe extern "C" fn shoal_pipe_send(
 pub unsafe extern "C" fn shoal_pipe_reserve(
     p: *mut PipeHandle,
     len: usize,
-    out: *mut Loan,
     timeout_ns: i64,
+    out: *mut Message,
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let (pipe, out) = unsafe { (pipe(p)?, Out::preset("out", out, Loan::NONE)?) };
+        let (out, pipe) = unsafe { (Out::preset("out", out, Message::NONE)?, object(p)?) };
         let place = pipe.reserve_place(len, args::timeout(timeout_ns))?;
-        out.set(Loan::of(place));
+        out.set(Message::reserved(place));
         Ok(())
     })
 }
 
-/// Sends the first `used` bytes of a loan.
-///
-/// `used`: at most what was reserved. The rest is given back.
-/// Blocking, threads, fork: waits for the lock only. Not in a forked child of the process that
-/// reserved.
-/// Ownership: the loan is spent, unless this fails: then it is still yours.
+/// Sends the first `used` bytes of a reserved message. The rest is given back.
 ///
 /// Errors: as `shoal_queue_commit`.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_pipe_commit(
     p: *mut PipeHandle,
-    loan: *mut Loan,
+    message: *mut Message,
     used: usize,
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let (pipe, loan) = unsafe { (pipe(p)?, lent(loan)?) };
-        loan.commit(pipe.outgoing()?, used)
+        let (pipe, message) = unsafe { (object(p)?, in_place(message)?) };
+        message.commit(pipe.outgoing()?, used)
     })
 }
 
-/// Gives a loan back. Nobody sees that it was there.
-///
-/// Blocking, threads, fork: does not wait. Not in a forked child of the process that reserved.
-/// Ownership: the loan is spent.
-///
-/// Errors: as `shoal_queue_discard`.
+/// Gives a reserved message back. No other process sees that it was there.
 #[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_pipe_discard(p: *mut PipeHandle, loan: *mut Loan) -> Status {
+pub unsafe extern "C" fn shoal_pipe_discard(p: *mut PipeHandle, message: *mut Message) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let (pipe, loan) = unsafe { (pipe(p)?, lent(loan)?) };
-        loan.discard(pipe.outgoing()?)
+        let (pipe, message) = unsafe { (object(p)?, in_place(message)?) };
+        message.discard(pipe.outgoing()?)
     })
 }
 
-/// Receives one message, waiting for it.
+/// Receives one message to read it where it is: what was reserved is not copied at all, what was sent is
+/// copied once. If this process dies before it acks, another one that holds this end receives it.
 ///
-/// `buf`, `capacity`: where to, and the room there. `*len`: the message's length.
-/// `timeout_ns`: how long to wait; SHOAL_FOREVER, SHOAL_NOWAIT.
-/// Blocking, threads, fork: waits until there is a message, the other end is gone or the time
-/// is over. Safe everywhere; each message goes to exactly one caller.
-/// Ownership: the message is copied to `buf`.
-///
-/// Errors: SHOAL_ERR_CLOSED (the other end is gone, and nothing is left of what it sent);
-/// SHOAL_ERR_UNSUPPORTED (the end that only sends); the others as `shoal_queue_get`.
-#[must_use]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_pipe_recv(
-    p: *mut PipeHandle,
-    buf: *mut c_void,
-    capacity: usize,
-    len: *mut usize,
-    timeout_ns: i64,
-) -> Status {
-    guard(|| {
-        // SAFETY: the caller's contract.
-        let len = unsafe { Out::new("len", len) }?;
-        // SAFETY: the caller's contract.
-        let (pipe, buf) = unsafe { (pipe(p)?, args::buffer("buf", buf, capacity)?) };
-        len.set_len(pipe.recv_into(buf, args::timeout(timeout_ns)))
-    })
-}
-
-/// Receives one message to read it where it is: what was reserved is not copied at all, and what
-/// was sent once.
-///
-/// `*out`: the message. `timeout_ns`: how long to wait; SHOAL_FOREVER, SHOAL_NOWAIT.
-/// Blocking, threads, fork: as `shoal_pipe_recv`; any thread may ack. In a forked child the parent's
-/// loans cannot be used.
-/// Ownership: `*out` is yours until `shoal_pipe_ack` or `shoal_pipe_nack`, and until the handle is
-/// freed. If this process dies before, another that holds this end receives it, if there is one.
-///
-/// Errors: as `shoal_pipe_recv`, but for the buffer; SHOAL_ERR_EXHAUSTED or SHOAL_ERR_NO_SPACE:
-/// there is no room for more leases, and the message stays.
+/// Errors: as `shoal_pipe_recv`, but for the buffer; SHOAL_ERR_EXHAUSTED or SHOAL_ERR_NO_SPACE (there is
+/// no room for more leases; the message stays).
 ///
 /// ```c
-/// shoal_loan frame;
-/// while (shoal_pipe_lease(p, &frame, SHOAL_FOREVER) == SHOAL_OK) {
+/// shoal_message frame;
+/// while (shoal_pipe_lease(p, SHOAL_FOREVER, &frame) == SHOAL_OK) {
 ///     show(frame.data, frame.len);
 ///     if (shoal_pipe_ack(p, &frame) != SHOAL_OK)
 ///         fprintf(stderr, "%s\n", shoal_last_error());
@@ -317,136 +283,82 @@ pub unsafe extern "C" fn shoal_pipe_recv(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_pipe_lease(
     p: *mut PipeHandle,
-    out: *mut Loan,
     timeout_ns: i64,
+    out: *mut Message,
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let (pipe, out) = unsafe { (pipe(p)?, Out::preset("out", out, Loan::NONE)?) };
-        out.set(pipe.lease_place(args::timeout(timeout_ns))?.into());
+        let (out, pipe) = unsafe { (Out::preset("out", out, Message::NONE)?, object(p)?) };
+        out.set(Message::leased(
+            pipe.lease_place(args::timeout(timeout_ns))?,
+        ));
         Ok(())
     })
 }
 
 /// The message was read: it is gone.
 ///
-/// Blocking, threads, fork: waits for the lock only. Not in a forked child of the process that
-/// leased.
-/// Ownership: the loan is spent.
+/// Errors: as `shoal_queue_ack`.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_pipe_ack(p: *mut PipeHandle, message: *mut Message) -> Status {
+    guard(|| {
+        // SAFETY: the caller's contract.
+        let (pipe, message) = unsafe { (object(p)?, in_place(message)?) };
+        let queue = pipe.receiving()?;
+        message.end(|held| queue.ack(held))
+    })
+}
+
+/// Gives a leased message back, to be received again after `delay_ns`; as `shoal_queue_nack`.
 ///
 /// Errors: as `shoal_queue_ack`.
 #[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_pipe_ack(p: *mut PipeHandle, loan: *mut Loan) -> Status {
-    guard(|| {
-        // SAFETY: the caller's contract.
-        let (pipe, loan) = unsafe { (pipe(p)?, lent(loan)?) };
-        let queue = pipe.receiving()?;
-        loan.let_go(|held| queue.ack(held))
-    })
-}
-
-/// Gives the message back, to be received again after `delay_ns`, before all that was sent after
-/// it.
-///
-/// Blocking, threads, fork: as `shoal_pipe_ack`.
-/// Ownership: the loan is spent.
-///
-/// Errors: as `shoal_queue_nack`.
-#[must_use]
-#[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_pipe_nack(
     p: *mut PipeHandle,
-    loan: *mut Loan,
+    message: *mut Message,
     delay_ns: i64,
 ) -> Status {
     guard(|| {
-        let delay = span("delay_ns", delay_ns)?;
         // SAFETY: the caller's contract.
-        let (pipe, loan) = unsafe { (pipe(p)?, lent(loan)?) };
+        let (pipe, message) = unsafe { (object(p)?, in_place(message)?) };
         let queue = pipe.receiving()?;
-        loan.let_go(|held| queue.nack(held, delay))
+        message.end(|held| queue.nack(held, args::duration(delay_ns)))
     })
 }
 
 /// Waits for something to receive, or the end of the conversation.
 ///
-/// `*out`: whether it has come in time. `timeout_ns`: how long to wait; SHOAL_FOREVER,
-/// SHOAL_NOWAIT.
-/// Blocking, threads, fork: as `shoal_pipe_recv`.
+/// `*ready`: whether it has come. That it has not come in time is no error.
 ///
-/// Errors: SHOAL_ERR_UNSUPPORTED (the end that only sends); SHOAL_ERR_INTERRUPTED;
-/// SHOAL_ERR_INVALID.
+/// Errors: SHOAL_ERR_UNSUPPORTED (this end only sends).
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_pipe_poll(
     p: *mut PipeHandle,
     timeout_ns: i64,
-    out: *mut bool,
+    ready: *mut bool,
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let (out, pipe) = unsafe { (Out::preset("out", out, false)?, pipe(p)?) };
-        out.set(pipe.poll(args::timeout(timeout_ns))?);
+        let (ready, pipe) = unsafe { (Out::optional("ready", ready)?, object(p)?) };
+        ready.set(pipe.poll(args::timeout(timeout_ns))?);
         Ok(())
     })
 }
 
-/// This end's descriptor, for an event loop: it polls readable while there is something to
-/// receive, and once the conversation is over. For all the rest, as `shoal_queue_fd`.
+/// A descriptor for event loops: it is readable while there is something to receive, and once the
+/// conversation is over. For all the rest, as `shoal_queue_fd`.
 ///
-/// Blocking, threads, fork: as `shoal_queue_fd`.
-/// Ownership: the descriptor is the handle's and closes with it.
-///
-/// Errors: SHOAL_ERR_UNSUPPORTED (the end that only sends); SHOAL_ERR_OS; SHOAL_ERR_INVALID.
+/// Errors: SHOAL_ERR_UNSUPPORTED (this end only sends); SHOAL_ERR_OS.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_pipe_fd(p: *mut PipeHandle, out: *mut c_int) -> Status {
     guard_shielded(|| {
         // SAFETY: the caller's contract.
-        let (out, pipe) = unsafe { (Out::new("out", out)?, pipe(p)?) };
+        let (out, pipe) = unsafe { (Out::new("out", out)?, object(p)?) };
         out.set(pipe.fd()?.as_raw_fd());
         Ok(())
-    })
-}
-
-/// A descriptor that holds this end until it and all its copies are closed, in whatever process
-/// they are: for passing an end to one that has not opened it yet. Good for nothing else.
-///
-/// Blocking, threads, fork: does not wait. Closed on exec, unless you change that; in a forked
-/// child it holds the end as well.
-/// Ownership: `*out` is yours until `shoal_pipe_release`. Closed otherwise, the last to go may
-/// leave the pipe's file to `shoal_gc`.
-///
-/// Errors: SHOAL_ERR_EXHAUSTED (512 handles hold this end); SHOAL_ERR_OS; SHOAL_ERR_INVALID.
-#[must_use]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_pipe_hold(p: *mut PipeHandle, out: *mut c_int) -> Status {
-    guard_shielded(|| {
-        // SAFETY: the caller's contract.
-        let (out, pipe) = unsafe { (Out::new("out", out)?, pipe(p)?) };
-        out.set(pipe.hold()?.into_raw_fd());
-        Ok(())
-    })
-}
-
-/// Closes what `shoal_pipe_hold` gave, or a copy of it, and removes the pipe with it if nobody
-/// holds either end any more.
-///
-/// `name`: the pipe's.
-/// Blocking, threads, fork: does not wait; safe everywhere.
-/// Ownership: `fd` is closed, whatever is returned.
-///
-/// Errors: SHOAL_ERR_INVALID (name, or a negative descriptor).
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_pipe_release(name: *const c_char, fd: c_int) -> Status {
-    guard_shielded(|| {
-        if fd < 0 {
-            return Err(Error::invalid("fd", format!("{fd} is no descriptor")));
-        }
-        // SAFETY: the caller's descriptor, which is given up.
-        let held = unsafe { OwnedFd::from_raw_fd(fd) };
-        // SAFETY: the caller's contract.
-        Pipe::release(unsafe { args::text("name", name) }?, held)
     })
 }

@@ -1,4 +1,19 @@
-//! `shoal_process`: shims over [`Spawn`](process::Spawn), [`process::fork()`] and [`Process`].
+//! Process
+//!
+//! Programs that are started, and copies of this process.
+//!
+//! ```c
+//! const char *argv[] = {"python3", "work.py", NULL};
+//! shoal_spawn_options options = {.size = sizeof options, .argv = argv,
+//!                                .device_family = "cuda", .device_mask = "0"};
+//! shoal_process *child;
+//! shoal_exit end;
+//! if (shoal_process_spawn(&options, &child) == SHOAL_OK) {
+//!     if (shoal_process_join(child, SHOAL_FOREVER, &end) == SHOAL_OK && end.code == 0)
+//!         puts("done");
+//!     shoal_process_free(child);
+//! }
+//! ```
 
 use std::ffi::{c_int, c_void};
 use std::os::fd::{AsRawFd, IntoRawFd};
@@ -24,9 +39,9 @@ pub const SHOAL_EXIT_EXITED: u32 = 0;
 /// In `shoal_exit.kind`: a signal killed it; `code` is the signal.
 pub const SHOAL_EXIT_SIGNALED: u32 = 1;
 
-/// In `shoal_exit.kind`: it is gone, but something else collected its exit: a `wait` of this
-/// program for any child, or the kernel where SIGCHLD is ignored; `code` is -1. Since Linux
-/// 6.15 the exit is known all the same, but for a forked child that ends at once.
+/// In `shoal_exit.kind`: it is gone, but its exit was collected by something else, such as a `wait` of
+/// this program for any child, or the kernel where SIGCHLD is ignored; `code` is -1. Since Linux 6.15 the
+/// exit is known all the same, except of a forked child that ends at once.
 pub const SHOAL_EXIT_UNKNOWN: u32 = 2;
 
 /// The end of a process.
@@ -39,32 +54,17 @@ pub struct Exit {
     pub code: i32,
 }
 
-/// Starts a program.
+/// Starts a program, and returns once it runs: one that cannot be executed is an error here. The child
+/// always has descriptors 0, 1 and 2.
 ///
-/// Returns once the program runs, so one that cannot be executed is an error here. Whatever
-/// is wrong with the options, device masks included, is an error before a process exists.
-/// The child always has descriptors 0, 1 and 2.
-///
-/// Blocking, threads, fork: waits for the exec only, and runs no signal handler meanwhile;
-/// safe everywhere. If the child has pipes, a fork in another thread waits for the exec too.
-/// With SHOAL_SPAWN_DIE_WITH_PARENT the first call starts a thread that stays.
-/// Ownership: `options` and what it points to are copied. `*out` is yours until
-/// `shoal_process_free`; NULL after a failure.
+/// It waits for the exec only, and runs no signal handler meanwhile. If the child has pipes, a fork in
+/// another thread waits for the exec too. With SHOAL_SPAWN_DIE_WITH_PARENT the first call starts a thread
+/// that stays.
+/// Ownership: `*out` is yours until `shoal_process_free`.
 ///
 /// Errors: SHOAL_ERR_NOT_FOUND (program, directory or device family); SHOAL_ERR_PERMISSION;
-/// SHOAL_ERR_INVALID (an option, mask, name or descriptor; or the file is no program);
-/// SHOAL_ERR_UNSUPPORTED (a family whose devices cannot all be hidden); SHOAL_ERR_OS.
-///
-/// ```c
-/// const char *argv[] = {"python3", "work.py", NULL};
-/// shoal_spawn_options options = {0};
-/// options.size = sizeof options;
-/// options.argv = argv;
-/// options.device_family = "cuda";
-/// options.device_mask = "0";
-/// shoal_process *child;
-/// shoal_status status = shoal_process_spawn(&options, &child);
-/// ```
+/// SHOAL_ERR_INVALID (an option, mask, name or descriptor; the file is no program); SHOAL_ERR_UNSUPPORTED
+/// (a family whose devices cannot all be hidden); SHOAL_ERR_OS.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_process_spawn(
@@ -83,23 +83,20 @@ pub unsafe extern "C" fn shoal_process_spawn(
     })
 }
 
-/// Copies this process; the copy runs `entry(arg)` and exits with the low 8 bits of what it
-/// returns.
+/// Copies this process; the copy runs `entry(arg)` and exits with the low 8 bits of what it returns.
 ///
-/// Buffered output is flushed before the fork. The child leaves without running this
-/// process's exit handlers. `entry` must not throw, and must not jump out with longjmp.
+/// Buffered output is flushed before the fork. The child leaves without running this process's exit
+/// handlers. `entry` must not throw, nor jump out with longjmp. Only the calling thread exists in the
+/// child: if there are others, `entry` must not use what they may have locked, except this library and
+/// malloc.
 ///
 /// `options`: NULL, or a struct in which only `device_family`, `device_mask` and of the flags
-/// SHOAL_SPAWN_NEW_GROUP and SHOAL_SPAWN_DIE_WITH_PARENT (which here is tied to the calling
-/// thread) may be set.
-/// Blocking, threads, fork: does not wait. Only the calling thread exists in the child: if
-/// there are others, `entry` must not use what they may have locked, but for this library
-/// and malloc.
-/// Ownership: `arg` is passed on untouched. `*out` is yours until `shoal_process_free`; NULL
-/// after a failure. In the child it stays NULL.
+/// SHOAL_SPAWN_NEW_GROUP and SHOAL_SPAWN_DIE_WITH_PARENT (here tied to the calling thread) may be set.
+/// Ownership: `arg` is passed on untouched. `*out` is yours until `shoal_process_free`; in the child it
+/// stays NULL.
 ///
-/// Errors: SHOAL_ERR_INVALID (NULL `entry`, an option or mask); SHOAL_ERR_NOT_FOUND (device
-/// family); SHOAL_ERR_UNSUPPORTED; SHOAL_ERR_OS.
+/// Errors: SHOAL_ERR_INVALID (NULL `entry`, an option or mask); SHOAL_ERR_NOT_FOUND (device family);
+/// SHOAL_ERR_UNSUPPORTED; SHOAL_ERR_OS.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_process_fork(
@@ -127,24 +124,20 @@ pub unsafe extern "C" fn shoal_process_fork(
 
 /// Waits until a process has ended, and tells how. Later calls tell the same at once.
 ///
-/// `*out`: how it ended; NULL if you do not care.
-/// `timeout_ns`: how long to wait; SHOAL_FOREVER, SHOAL_NOWAIT.
-/// Blocking, threads, fork: waits until it has ended or the time is over; several threads may.
-/// In a forked copy of this process the exit is SHOAL_EXIT_UNKNOWN. A child that fills a pipe
-/// nobody reads never ends.
+/// `*end`: how it ended. In a forked copy of this process it is SHOAL_EXIT_UNKNOWN.
+/// A child that fills a pipe which no process reads never ends.
 ///
-/// Errors: SHOAL_ERR_TIMEOUT (it still runs, with SHOAL_NOWAIT too); SHOAL_ERR_INTERRUPTED;
-/// SHOAL_ERR_INVALID; SHOAL_ERR_OS.
+/// Errors: SHOAL_ERR_OS.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_process_join(
     p: *mut ProcessHandle,
     timeout_ns: i64,
-    out: *mut Exit,
+    end: *mut Exit,
 ) -> Status {
     guard_shielded(|| {
         // SAFETY: the caller's contract.
-        let (out, process) = unsafe { (Out::optional("out", out)?, handle::get(p)?) };
+        let (end, process) = unsafe { (Out::optional("end", end)?, handle::get(p)?) };
         let exit = process.join(args::timeout(timeout_ns))?;
         let kind = match exit.kind {
             ExitKind::Exited => SHOAL_EXIT_EXITED,
@@ -152,16 +145,12 @@ pub unsafe extern "C" fn shoal_process_join(
             ExitKind::Unknown => SHOAL_EXIT_UNKNOWN,
         };
         let code = exit.code;
-        out.set(Exit { kind, code });
+        end.set(Exit { kind, code });
         Ok(())
     })
 }
 
-/// The process's number. After a join it may belong to another process.
-///
-/// Blocking, threads, fork: never blocks; safe everywhere.
-///
-/// Errors: SHOAL_ERR_INVALID.
+/// The number of the process. After a join it may belong to another process.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_process_pid(p: *mut ProcessHandle, out: *mut i32) -> Status {
@@ -173,16 +162,14 @@ pub unsafe extern "C" fn shoal_process_pid(p: *mut ProcessHandle, out: *mut i32)
     })
 }
 
-/// The process's descriptor, for an event loop: it polls readable once the process has ended.
+/// The descriptor of the process, for event loops: it is readable once the process has ended.
 ///
-/// Blocking, threads, fork: never blocks; safe everywhere.
 /// Ownership: the descriptor is the handle's. Do not close it, and do not wait through it.
 ///
-/// Errors: SHOAL_ERR_NOT_FOUND (the process was gone before it could be opened);
-/// SHOAL_ERR_INVALID.
+/// Errors: SHOAL_ERR_NOT_FOUND (the process was gone before it could be opened).
 #[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_process_pidfd(p: *mut ProcessHandle, out: *mut c_int) -> Status {
+pub unsafe extern "C" fn shoal_process_fd(p: *mut ProcessHandle, out: *mut c_int) -> Status {
     guard_shielded(|| {
         // SAFETY: the caller's contract.
         let (out, process) = unsafe { (Out::new("out", out)?, handle::get(p)?) };
@@ -195,62 +182,36 @@ pub unsafe extern "C" fn shoal_process_pidfd(p: *mut ProcessHandle, out: *mut c_
     })
 }
 
-/// Sends a signal to the process. If it has ended, nothing is sent, and that is no error.
+/// Sends a signal to the process, or with `group` also to its descendants that stayed in its group. If it
+/// has ended, nothing is sent, and that is no error. It never reaches another process that was given the
+/// same number.
 ///
-/// Blocking, threads, fork: never blocks; safe everywhere. Never reaches another process that
-/// was given the same number.
-///
-/// Errors: SHOAL_ERR_INVALID (also: no such signal); SHOAL_ERR_PERMISSION; SHOAL_ERR_OS.
-#[must_use]
+/// Errors: SHOAL_ERR_INVALID (no such signal; with `group`: it was not started with
+/// SHOAL_SPAWN_NEW_GROUP or SHOAL_SPAWN_NEW_SESSION, was joined, or this is a forked copy of its parent);
+/// SHOAL_ERR_PERMISSION; SHOAL_ERR_OS.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_process_signal(p: *mut ProcessHandle, signal: c_int) -> Status {
-    // SAFETY: the caller's contract.
-    guard_shielded(|| unsafe { handle::get(p)?.signal(signal) })
-}
-
-/// Sends a signal to the process and to its descendants that stayed in its group.
-///
-/// Blocking, threads, fork: never blocks; safe from any thread, not from a forked copy.
-///
-/// Errors: SHOAL_ERR_INVALID (it was not started with SHOAL_SPAWN_NEW_GROUP or
-/// SHOAL_SPAWN_NEW_SESSION, or was joined; no such signal); SHOAL_ERR_PERMISSION; SHOAL_ERR_OS.
-#[must_use]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_process_signal_group(
+pub unsafe extern "C" fn shoal_process_signal(
     p: *mut ProcessHandle,
     signal: c_int,
+    group: bool,
 ) -> Status {
-    // SAFETY: the caller's contract.
-    guard(|| unsafe { handle::get(p)?.signal_group(signal) })
-}
-
-/// Asks the process to end, with SIGTERM. As `shoal_process_signal`.
-///
-/// Errors: SHOAL_ERR_INVALID; SHOAL_ERR_PERMISSION; SHOAL_ERR_OS.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_process_terminate(p: *mut ProcessHandle) -> Status {
-    // SAFETY: the caller's contract.
-    guard_shielded(|| unsafe { handle::get(p)?.terminate() })
-}
-
-/// Ends the process at once, with SIGKILL. As `shoal_process_signal`.
-///
-/// Errors: SHOAL_ERR_INVALID; SHOAL_ERR_PERMISSION; SHOAL_ERR_OS.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_process_kill(p: *mut ProcessHandle) -> Status {
-    // SAFETY: the caller's contract.
-    guard_shielded(|| unsafe { handle::get(p)?.kill() })
+    guard_shielded(|| {
+        // SAFETY: the caller's contract.
+        let process = unsafe { handle::get(p) }?;
+        match group {
+            false => process.signal(signal),
+            true => process.signal_group(signal),
+        }
+    })
 }
 
 /// Hands over this process's end of a pipe that was asked for with SHOAL_STDIO_PIPE.
 ///
-/// `which`: 0 gives the end to write the child's input to, 1 and 2 those to read its output
-/// and its errors from.
-/// Blocking, threads, fork: never blocks; safe everywhere.
+/// `which`: 0 gives the end to write the child's input to, 1 and 2 those to read its output and its errors
+/// from.
 /// Ownership: `*fd` is yours to close. Pipes that are never asked for close with the handle.
 ///
-/// Errors: SHOAL_ERR_NOT_FOUND (it is no pipe, or was handed over already);
-/// SHOAL_ERR_INVALID.
+/// Errors: SHOAL_ERR_NOT_FOUND (it is no pipe, or was handed over already).
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_process_stdio(
@@ -277,13 +238,10 @@ pub unsafe extern "C" fn shoal_process_stdio(
     })
 }
 
-/// Lets go of a process. If it still runs it goes on, and its exit is collected later.
-///
-/// Blocking, threads, fork: ends the waits through it, see `shoal_end_waits`. No other
-/// thread may be using the handle.
-/// Ownership: `p` is gone, with its descriptor and its pipes; NULL is allowed.
+/// Frees the handle, with its descriptor and its pipes; see "Freeing". A process that still runs goes on,
+/// and its exit is collected later.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_process_free(p: *mut ProcessHandle) {
     // SAFETY: the caller's contract.
-    guard_shielded(|| unsafe { handle::free(p) });
+    unsafe { handle::free(p) }
 }

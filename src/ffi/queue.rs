@@ -1,100 +1,163 @@
-//! `shoal_queue`: shims over [`Queue`].
+//! Queue
+//!
+//! Messages of any length, which any number of processes put and get. Each message is got once, in the
+//! order in which they were put.
+//!
+//! ```c
+//! shoal_queue_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
+//! shoal_queue *jobs;
+//! char buf[4096];
+//! size_t len;
+//! shoal_status status = shoal_queue_open("jobs", &options, &jobs, NULL);
+//! if (status == SHOAL_OK)
+//!     status = shoal_queue_put(jobs, "hello", 5, SHOAL_FOREVER);
+//! while (status == SHOAL_OK) {
+//!     status = shoal_queue_get(jobs, 1000000000, buf, sizeof buf, &len);
+//!     if (status == SHOAL_OK)
+//!         work_on(buf, len);
+//! }
+//! if (status != SHOAL_ERR_TIMEOUT)
+//!     fprintf(stderr, "%s\n", shoal_last_error());
+//! shoal_queue_free(jobs);
+//! ```
 
-use std::ffi::{c_char, c_void};
+use std::ffi::{c_char, c_int, c_void};
+use std::os::fd::AsRawFd;
 
 use super::args::{self, Out, Slice};
-use super::handle::{self, Named, opaque};
-use super::options::{self, QueueOptions};
-use super::status::{guard, guard_shielded, guard_some};
-use crate::error::{Result, Status};
+use super::handle::{self, Named, object, opaque};
+use super::options::{self, sized};
+use super::status::{guard, guard_shielded};
+use crate::error::{Error, Result, Status};
 use crate::queue::Queue;
+use crate::segment::Options;
 
-/// A named queue of messages that any number of processes put into and take from.
+/// A queue of messages.
 pub struct QueueHandle {
     _opaque: [u8; 0],
 }
 
-opaque!(QueueHandle, Named<Queue>, b"shl.queu", "queue handle");
+opaque!(QueueHandle, named Queue, b"shl.queu", "queue handle");
 
-/// # Safety
-/// As [`handle::get`].
-#[inline]
-pub(super) unsafe fn queue<'a>(q: *mut QueueHandle) -> Result<&'a Queue> {
-    // SAFETY: the same contract.
-    unsafe { handle::get(q) }.map(|named| &named.object)
+/// How to open a queue. All but `size` and `flags` count for the process that creates it.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct QueueOptions {
+    /// `sizeof(shoal_queue_options)`.
+    pub size: usize,
+    /// SHOAL_CREATE, SHOAL_EXCLUSIVE, SHOAL_PERSISTENT.
+    pub flags: u64,
+    /// Bytes of the ring at first, rounded up to a power of two; 0 for 64 KiB.
+    pub capacity: u64,
+    /// Bytes to which the ring may grow, rounded up to a power of two; 0 for 16 GiB, or less where
+    /// address space or files are limited. Address space only: memory is used as messages need it.
+    pub max_capacity: u64,
+    /// The most messages it holds at a time; 0 for as many as fit.
+    pub max_items: u64,
+    /// How often a message is leased before it becomes a dead letter, at most 255; 0 for any number of
+    /// times. The name of a queue with dead letters has at most 195 bytes.
+    pub max_attempts: u64,
 }
 
-/// Opens or creates a queue.
-///
-/// `name`: 1 to 200 letters, digits, '.', '_', '-'; NULL always creates a queue under a name
-/// of its own, which `shoal_queue_name` tells.
-/// `options`: NULL opens what exists. Sizes and lifetime count for the process that creates
-/// the queue; the others get what is there.
-/// Blocking, threads, fork: does not wait; safe from several threads and processes at once,
-/// of which one creates it.
-/// Ownership: `*out` is yours until `shoal_queue_free`; NULL after a failure.
-///
-/// Errors: SHOAL_ERR_INVALID (name, options, NULL `out`); SHOAL_ERR_NOT_FOUND;
-/// SHOAL_ERR_EXISTS (with SHOAL_EXCLUSIVE); SHOAL_ERR_WRONG_KIND; SHOAL_ERR_PERMISSION;
-/// SHOAL_ERR_NO_SPACE; SHOAL_ERR_TOO_LARGE (capacity); SHOAL_ERR_VERSION_MISMATCH;
-/// SHOAL_ERR_CORRUPT; SHOAL_ERR_EXHAUSTED (more than a thousand handles on it);
-/// SHOAL_ERR_UNSUPPORTED (no directory for objects, see SHOAL_DIR); SHOAL_ERR_OS (such as no file
-/// descriptor left).
+sized!(QueueOptions, "shoal_queue_options.size", 48);
+
+/// What there is to know about a queue.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct QueueStats {
+    /// `sizeof(shoal_queue_stats)`.
+    pub size: usize,
+    /// Messages that wait to be got.
+    pub len: u64,
+    /// Bytes of these messages.
+    pub bytes: u64,
+    /// Bytes of the ring now.
+    pub capacity: u64,
+    /// Bytes to which the ring may grow.
+    pub max_capacity: u64,
+    /// The most messages at a time; 0 for as many as fit.
+    pub max_items: u64,
+    /// Bytes of the longest message that can ever be put.
+    pub max_message: u64,
+    /// How often a message is leased before it becomes a dead letter; 0 for any number of times.
+    pub max_attempts: u64,
+    /// Messages that are leased. Those of a dead process count for a tenth of a second at most.
+    pub leased: u64,
+    /// Messages that were put and are neither got nor acked. Exact.
+    pub unfinished: u64,
+    /// Whether the queue was closed.
+    pub closed: bool,
+}
+
+sized!(QueueStats, "shoal_queue_stats.size", 88);
+
+/// # Safety
+/// As [`options::read`].
+unsafe fn options(given: *const QueueOptions) -> Result<Options> {
+    // SAFETY: the same contract.
+    let Some(o) = unsafe { options::read(given) }? else {
+        return Ok(Options::open());
+    };
+    let attempts = u8::try_from(o.max_attempts).map_err(|_| Error::TooMany {
+        what: "max_attempts",
+        count: o.max_attempts,
+        limit: u8::MAX.into(),
+    })?;
+    let options = options::object(o.flags, o.capacity, o.max_capacity)?;
+    Ok(options.max_items(o.max_items).max_attempts(attempts))
+}
+
+/// Opens or creates a queue; see "Opening".
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_queue_open(
     name: *const c_char,
     options: *const QueueOptions,
     out: *mut *mut QueueHandle,
+    created: *mut bool,
 ) -> Status {
-    guard_shielded(|| {
-        // SAFETY: the caller's contract.
-        let out = unsafe { Out::preset("out", out, std::ptr::null_mut()) }?;
-        // SAFETY: the caller's contract.
-        let name = unsafe { args::text_or_null("name", name) }?;
-        // SAFETY: the caller's contract.
-        let options = unsafe { options::queue(options) }?;
-        let queue = Queue::with_options(name, &options)?;
-        out.set(handle::new(Named::new(queue, Queue::name)));
-        Ok(())
-    })
+    // SAFETY: the caller's contract.
+    let open = |name: Option<&str>| Queue::with_options(name, &unsafe { self::options(options) }?);
+    // SAFETY: the caller's contract.
+    unsafe { handle::open(name, out, created, open) }
 }
 
-/// Lets go of a queue. The last handle of all processes removes a queue that is not
-/// persistent, with what is in it.
-///
-/// Blocking, threads, fork: ends the waits through it, see `shoal_end_waits`. No other
-/// thread may be using the handle. In a forked child it frees the child's copy only.
-/// Ownership: `q` is gone; NULL is allowed. A handle that was freed already is noticed and
-/// left alone only as long as its place has not been used again.
+/// Frees the handle; see "Freeing".
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_queue_free(q: *mut QueueHandle) {
     // SAFETY: the caller's contract.
-    guard_shielded(|| unsafe { handle::free(q) });
+    unsafe { handle::free(q) }
 }
 
-/// The name of the queue, to open it by in another process. NULL if `q` is invalid.
-///
-/// Blocking, threads, fork: never blocks; safe everywhere.
-/// Ownership: the string is the handle's and goes with it.
+/// Fills in statistics; see "Statistics". Waits for other calls on the queue that are under way.
+#[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_queue_name(q: *mut QueueHandle) -> *const c_char {
+pub unsafe extern "C" fn shoal_queue_stat(q: *mut QueueHandle, out: *mut QueueStats) -> Status {
+    let stats = |queue: &Queue| {
+        Ok(QueueStats {
+            size: size_of::<QueueStats>(),
+            len: queue.len() as u64,
+            bytes: queue.bytes(),
+            capacity: queue.capacity(),
+            max_capacity: queue.max_capacity(),
+            max_items: queue.max_items().unwrap_or(0),
+            max_message: queue.max_message(),
+            max_attempts: queue.max_attempts().map_or(0, u64::from),
+            leased: queue.leased() as u64,
+            unfinished: queue.unfinished()?,
+            closed: queue.is_closed(),
+        })
+    };
     // SAFETY: the caller's contract.
-    let name = guard_some(|| Ok(unsafe { handle::get(q) }?.name.as_ptr()));
-    name.unwrap_or(std::ptr::null())
+    unsafe { handle::stat(q, out, stats) }
 }
 
-/// Puts one message at the end of the queue, waiting for room if there is none.
+/// Puts one message at the end of the queue, and waits for room if there is none.
 ///
 /// `data`, `len`: the message, of any length, 0 too. It takes 16 to 31 bytes more in the ring.
-/// `timeout_ns`: how long to wait for room, in nanoseconds; SHOAL_FOREVER, SHOAL_NOWAIT.
-/// Blocking, threads, fork: waits until there is room or the time is over. Safe everywhere.
-/// Ownership: `data` is copied.
 ///
-/// Errors: SHOAL_ERR_FULL (SHOAL_NOWAIT) or SHOAL_ERR_TIMEOUT; SHOAL_ERR_CLOSED;
-/// SHOAL_ERR_TOO_LARGE (it could never fit; at once); SHOAL_ERR_NO_SPACE (`/dev/shm` is full);
-/// SHOAL_ERR_INTERRUPTED; SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT. After an
-/// error nothing was put.
+/// Errors: SHOAL_ERR_CLOSED (the queue is closed); SHOAL_ERR_TOO_LARGE (it could never fit; at once);
+/// SHOAL_ERR_NO_SPACE. After an error nothing was put.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_queue_put(
@@ -104,20 +167,14 @@ pub unsafe extern "C" fn shoal_queue_put(
     timeout_ns: i64,
 ) -> Status {
     // SAFETY: the caller's contract.
-    guard(|| unsafe { queue(q)?.put(args::bytes("data", data, len)?, args::timeout(timeout_ns)) })
+    guard(|| unsafe { object(q)?.put(args::bytes("data", data, len)?, args::timeout(timeout_ns)) })
 }
 
-/// Puts several messages in order, as many as there is room for in time. One lock and one
-/// wake-up serve all that fit together: much faster than one by one.
+/// Puts messages in order, as many as there is room for in time. Much faster than one by one. They are
+/// no unit: messages of other processes may come between them.
 ///
-/// The messages are not one unit: others' may come between them.
-///
-/// `items`, `n`: the messages. `*done`: how many were put, always the first ones. It is less
-/// than `n` if the time was over, or something failed, after the first: call again with the
-/// rest to learn what.
-/// `timeout_ns`: how long to wait for room in all; SHOAL_FOREVER, SHOAL_NOWAIT.
-/// Blocking, threads, fork: as `shoal_queue_put`.
-/// Ownership: `items` and what they point to are copied.
+/// `items`, `n`: the messages. `*done`: how many were put, always the first ones. It is less than `n`
+/// if the time was over, or something failed, after the first: put the rest to learn what.
 ///
 /// Errors: as `shoal_queue_put`, and only if not one message was put.
 #[must_use]
@@ -126,91 +183,71 @@ pub unsafe extern "C" fn shoal_queue_put_many(
     q: *mut QueueHandle,
     items: *const Slice,
     n: usize,
-    done: *mut usize,
     timeout_ns: i64,
+    done: *mut usize,
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
         let done = unsafe { Out::preset("done", done, 0) }?;
         // SAFETY: the caller's contract.
-        let (queue, items) = unsafe { (queue(q)?, args::items("items", items, n)?) };
+        let (queue, items) = unsafe { (object(q)?, args::items("items", items, n)?) };
         done.set(queue.put_many(items, args::timeout(timeout_ns))?);
         Ok(())
     })
 }
 
-/// Takes the first message, waiting for one if there is none.
+/// Takes the first message, and waits for one if there is none. Each message goes to one caller.
 ///
-/// `buf`, `capacity`: where to, and the room there. `*len`: the message's length.
-/// `timeout_ns`: how long to wait for a message; SHOAL_FOREVER, SHOAL_NOWAIT.
-/// Blocking, threads, fork: waits until there is a message or the time is over. Safe
-/// everywhere; each message goes to exactly one caller.
-/// Ownership: the message is copied to `buf`.
-///
-/// Errors: SHOAL_ERR_EMPTY (SHOAL_NOWAIT) or SHOAL_ERR_TIMEOUT; SHOAL_ERR_BUFFER_TOO_SMALL
-/// (`*len` is the room needed, and the message stays); SHOAL_ERR_CLOSED (and nothing is left);
-/// SHOAL_ERR_INTERRUPTED; SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
-///
-/// ```c
-/// char buf[4096];
-/// size_t len;
-/// shoal_status status;
-/// while ((status = shoal_queue_get(q, buf, sizeof buf, &len, SHOAL_FOREVER)) == SHOAL_OK)
-///     work_on(buf, len);
-/// if (status != SHOAL_ERR_CLOSED)
-///     fprintf(stderr, "%s\n", shoal_last_error());
-/// ```
+/// Errors: SHOAL_ERR_CLOSED (the queue is closed and nothing is left); SHOAL_ERR_BUFFER_TOO_SMALL (the
+/// message stays).
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_queue_get(
     q: *mut QueueHandle,
+    timeout_ns: i64,
     buf: *mut c_void,
     capacity: usize,
     len: *mut usize,
-    timeout_ns: i64,
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
-        let len = unsafe { Out::new("len", len) }?;
+        let len = unsafe { Out::preset("len", len, 0) }?;
         // SAFETY: the caller's contract.
-        let (queue, buf) = unsafe { (queue(q)?, args::buffer("buf", buf, capacity)?) };
+        let (queue, buf) = unsafe { (object(q)?, args::buffer("buf", buf, capacity)?) };
         len.set_len(queue.get_into(buf, args::timeout(timeout_ns)))
     })
 }
 
 /// Waits for a first message, then takes it and those that are there already.
 ///
-/// `buf`, `capacity`: where the messages go, back to back. `lens`: room for `max` lengths.
+/// `buf`, `capacity`: where the messages go, back to back. `lens`, `max`: room for their lengths.
 /// `*n`: how many there were, at most `max`, and no more than fit.
-/// `timeout_ns`: how long to wait for the first; SHOAL_FOREVER, SHOAL_NOWAIT.
-/// Blocking, threads, fork: as `shoal_queue_get`.
-/// Ownership: the messages are copied to `buf`.
 ///
-/// Errors: as `shoal_queue_get`. SHOAL_ERR_BUFFER_TOO_SMALL if not even the first message
-/// fits: `lens[0]` is the room it needs, `*n` is 0, and nothing is taken.
+/// Errors: as `shoal_queue_get`. SHOAL_ERR_BUFFER_TOO_SMALL if not even the first message fits:
+/// `lens[0]` is the room that it needs.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_queue_get_many(
     q: *mut QueueHandle,
+    timeout_ns: i64,
     buf: *mut c_void,
     capacity: usize,
     lens: *mut usize,
     max: usize,
     n: *mut usize,
-    timeout_ns: i64,
 ) -> Status {
     guard(|| {
         // SAFETY: the caller's contract.
         let n = unsafe { Out::preset("n", n, 0) }?;
         // SAFETY: the caller's contract.
-        let (queue, buf) = unsafe { (queue(q)?, args::buffer("buf", buf, capacity)?) };
+        let (queue, buf) = unsafe { (object(q)?, args::buffer("buf", buf, capacity)?) };
         // SAFETY: the caller's contract.
         let lens = unsafe { args::array_mut("lens", lens, max) }?;
         let set = |index: usize, len| {
             lens[index].write(len);
         };
         let taken = queue.get_many_set(buf, max, set, args::timeout(timeout_ns));
-        if let (Err(crate::Error::BufferTooSmall { needed, .. }), [first, ..]) = (&taken, lens) {
+        if let (Err(Error::BufferTooSmall { needed, .. }), [first, ..]) = (&taken, lens) {
             first.write(*needed);
         }
         n.set(taken?);
@@ -218,126 +255,95 @@ pub unsafe extern "C" fn shoal_queue_get_many(
     })
 }
 
-/// How many messages are in the queue. Exact whenever nobody is putting or taking.
-///
-/// Blocking, threads, fork: never blocks; safe everywhere.
-///
-/// Errors: SHOAL_ERR_INVALID.
+/// How many messages wait in the queue. Exact whenever no process puts or gets. Cheaper than
+/// `shoal_queue_stat`: it never waits.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_queue_len(q: *mut QueueHandle, out: *mut u64) -> Status {
-    // SAFETY: the caller's contract.
-    guard(|| unsafe { tell(q, out, |queue| queue.len() as u64) })
+    guard(|| {
+        // SAFETY: the caller's contract.
+        let out = unsafe { Out::preset("out", out, 0) }?;
+        // SAFETY: the caller's contract.
+        out.set(unsafe { object(q) }?.len() as u64);
+        Ok(())
+    })
 }
 
-/// The bytes of all messages in the queue, without their headers.
-///
-/// Blocking, threads, fork: never blocks; safe everywhere.
-///
-/// Errors: SHOAL_ERR_INVALID.
-#[must_use]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_queue_bytes(q: *mut QueueHandle, out: *mut u64) -> Status {
-    // SAFETY: the caller's contract.
-    guard(|| unsafe { tell(q, out, Queue::bytes) })
-}
-
-/// The bytes of the ring as it is now.
-///
-/// Blocking, threads, fork: never blocks; safe everywhere.
-///
-/// Errors: SHOAL_ERR_INVALID.
-#[must_use]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_queue_capacity(q: *mut QueueHandle, out: *mut u64) -> Status {
-    // SAFETY: the caller's contract.
-    guard(|| unsafe { tell(q, out, Queue::capacity) })
-}
-
-/// The bytes the ring may grow to.
-///
-/// Blocking, threads, fork: never blocks; safe everywhere.
-///
-/// Errors: SHOAL_ERR_INVALID.
-#[must_use]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_queue_max_capacity(q: *mut QueueHandle, out: *mut u64) -> Status {
-    // SAFETY: the caller's contract.
-    guard(|| unsafe { tell(q, out, Queue::max_capacity) })
-}
-
-/// The most messages the queue holds at a time; 0 for as many as fit.
-///
-/// Blocking, threads, fork: never blocks; safe everywhere.
-///
-/// Errors: SHOAL_ERR_INVALID.
-#[must_use]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_queue_max_items(q: *mut QueueHandle, out: *mut u64) -> Status {
-    // SAFETY: the caller's contract.
-    guard(|| unsafe { tell(q, out, |queue| queue.max_items().unwrap_or(0)) })
-}
-
-/// The length of the longest message that can ever be put, in bytes.
-///
-/// Blocking, threads, fork: never blocks; safe everywhere.
-///
-/// Errors: SHOAL_ERR_INVALID.
-#[must_use]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_queue_max_message(q: *mut QueueHandle, out: *mut u64) -> Status {
-    // SAFETY: the caller's contract.
-    guard(|| unsafe { tell(q, out, Queue::max_message) })
-}
-
-/// Whether somebody has closed the queue.
-///
-/// Blocking, threads, fork: never blocks; safe everywhere.
-///
-/// Errors: SHOAL_ERR_INVALID.
-#[must_use]
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_queue_is_closed(q: *mut QueueHandle, out: *mut bool) -> Status {
-    // SAFETY: the caller's contract.
-    guard(|| unsafe { tell(q, out, Queue::is_closed) })
-}
-
-/// Writes one fact about a queue.
-///
-/// # Safety
-/// As [`handle::get`] and [`Out::new`].
-pub(super) unsafe fn tell<T: Copy>(
-    q: *mut QueueHandle,
-    out: *mut T,
-    fact: impl FnOnce(&Queue) -> T,
-) -> Result<()> {
-    // SAFETY: the same contract.
-    let (out, queue) = unsafe { (Out::new("out", out)?, queue(q)?) };
-    out.set(fact(queue));
-    Ok(())
-}
-
-/// Closes the queue for all processes: from now on every put fails with SHOAL_ERR_CLOSED, and
-/// every get too, once the queue is drained. Those who wait are woken. Closing twice is fine.
-///
-/// Blocking, threads, fork: waits only for a put that is under way. Safe everywhere.
-///
-/// Errors: SHOAL_ERR_INVALID; SHOAL_ERR_POISONED; SHOAL_ERR_CORRUPT.
+/// Closes the queue for all processes: from now on every put fails with SHOAL_ERR_CLOSED, and every get
+/// once nothing is left. Calls that wait return. Closing twice is no error.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_queue_close(q: *mut QueueHandle) -> Status {
     // SAFETY: the caller's contract.
-    guard(|| unsafe { queue(q)?.close() })
+    unsafe { handle::with(q, Queue::close) }
 }
 
-/// Removes the name of a queue. Who has it open goes on using it; who opens or creates the
-/// name from now on gets another one.
-///
-/// Blocking, threads, fork: does not wait; safe everywhere.
-///
-/// Errors: SHOAL_ERR_INVALID (name); SHOAL_ERR_NOT_FOUND; SHOAL_ERR_WRONG_KIND;
-/// SHOAL_ERR_PERMISSION.
+/// Waits until every message that was ever put is finished: got, or leased and acked.
+#[must_use]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn shoal_queue_unlink(name: *const c_char) -> Status {
+pub unsafe extern "C" fn shoal_queue_join(q: *mut QueueHandle, timeout_ns: i64) -> Status {
     // SAFETY: the caller's contract.
-    guard_shielded(|| unsafe { Queue::unlink(args::text("name", name)?) })
+    unsafe { handle::with(q, |queue: &Queue| queue.join(args::timeout(timeout_ns))) }
+}
+
+/// Opens the queue of the dead letters: messages that were leased `max_attempts` times and not acked. It
+/// is a queue like any other, named as this one with `.dead` behind it. It exists as long as this one
+/// does, and longer if a process has it open.
+///
+/// Errors: SHOAL_ERR_NOT_FOUND (there is no `max_attempts`); as "Opening".
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_queue_dead_letters(
+    q: *mut QueueHandle,
+    out: *mut *mut QueueHandle,
+) -> Status {
+    guard_shielded(|| {
+        // SAFETY: the caller's contract.
+        let out = unsafe { Out::preset("out", out, std::ptr::null_mut()) }?;
+        // SAFETY: the caller's contract.
+        let queue = unsafe { object(q) }?;
+        let letters = queue.dead_letters().ok_or_else(|| Error::NotFound {
+            what: "dead-letter queue",
+            name: format!("{}.dead", queue.name()),
+        })?;
+        out.set(handle::new(Named::new(Queue::open(letters.name())?)));
+        Ok(())
+    })
+}
+
+/// A descriptor for event loops (poll, epoll): it is readable while there is something to get, and once
+/// the queue is closed or poisoned.
+///
+/// It becomes readable some 30 us after a put. It is unreadable as soon as the call has returned that
+/// took the last message, in whatever process. Another process may be faster: get with SHOAL_NOWAIT. With
+/// EPOLLET, get until SHOAL_ERR_TIMEOUT. If the queue's name was removed before the first call of this
+/// function, or no file can be made in the directory of objects, it stays readable some 30 us after another
+/// process took the last message, and in a closed queue while a process has messages leased.
+///
+/// The first call of a process starts a thread, which stays. A forked child asks for its own descriptor;
+/// its parent's stays right as long as the parent lives.
+/// Ownership: the descriptor is the handle's. Do not close, read or write it. It takes two descriptors of
+/// the process, and a FIFO beside the queue's file.
+///
+/// Errors: SHOAL_ERR_OS (no descriptor or thread is to be had).
+///
+/// ```c
+/// struct pollfd polled[2] = {{.fd = client, .events = POLLIN}, {.events = POLLIN}};
+/// if (shoal_queue_fd(jobs, &polled[1].fd) != SHOAL_OK)
+///     fprintf(stderr, "%s\n", shoal_last_error());
+/// while (poll(polled, 2, -1) > 0) {
+///     while (shoal_queue_get(jobs, SHOAL_NOWAIT, buf, sizeof buf, &len) == SHOAL_OK)
+///         work_on(buf, len);
+///     if (polled[0].revents != 0)
+///         talk_to(client);
+/// }
+/// ```
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_queue_fd(q: *mut QueueHandle, out: *mut c_int) -> Status {
+    guard_shielded(|| {
+        // SAFETY: the caller's contract.
+        let (out, queue) = unsafe { (Out::new("out", out)?, object(q)?) };
+        out.set(queue.fd()?.as_raw_fd());
+        Ok(())
+    })
 }

@@ -4,21 +4,21 @@ use std::ffi::{CStr, OsStr, c_char};
 use std::os::unix::ffi::OsStrExt;
 
 use super::args;
-use super::options::{Sized, check_flags};
+use super::options::{check_flags, sized};
 use crate::error::{Error, Result};
 use crate::process::{ForkOptions, Spawn, Stdio};
 
-/// The child leads a process group of its own: `shoal_process_signal_group` reaches all of
-/// it, and the terminal's Ctrl-C does not.
+/// In `shoal_spawn_options.flags`: the child leads a process group of its own: `shoal_process_signal` with
+/// `group` reaches all of it, and the terminal's Ctrl-C does not.
 pub const SHOAL_SPAWN_NEW_GROUP: u64 = 1;
 
-/// The child leads a session of its own, without a terminal, and a group.
+/// In `flags`: the child leads a session of its own, without a terminal, and a group.
 pub const SHOAL_SPAWN_NEW_SESSION: u64 = 2;
 
-/// The kernel kills the child when this process ends, however it ends.
+/// In `flags`: the kernel kills the child when this process ends, however it ends.
 pub const SHOAL_SPAWN_DIE_WITH_PARENT: u64 = 4;
 
-/// Ignored signals stay ignored and blocked ones blocked, instead of starting afresh.
+/// In `flags`: ignored signals stay ignored and blocked ones blocked, instead of starting afresh.
 pub const SHOAL_SPAWN_KEEP_SIGNALS: u64 = 8;
 
 /// In `stdio`: the same as this process's, also where that is marked close-on-exec; as
@@ -79,13 +79,7 @@ pub struct SpawnOptions {
     pub device_mask: *const c_char,
 }
 
-// SAFETY: integers and pointers, the first a `usize`.
-unsafe impl Sized for SpawnOptions {
-    const WHAT: &'static str = "shoal_spawn_options.size";
-    const FIRST: usize = 104;
-}
-
-const _: () = assert!(size_of::<SpawnOptions>() >= SpawnOptions::FIRST);
+sized!(SpawnOptions, "shoal_spawn_options.size", 104);
 
 /// # Safety
 /// As [`args::text_or_null`].

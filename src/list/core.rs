@@ -96,6 +96,10 @@ impl Core {
         self.guarded.memory.name()
     }
 
+    pub(super) fn is_new(&self) -> bool {
+        self.guarded.memory.is_new()
+    }
+
     pub(super) fn end_waits(&self) {
         self.guarded.end_waits();
     }

@@ -120,6 +120,11 @@ impl List {
         self.core.name()
     }
 
+    /// Whether this handle created it.
+    pub(crate) fn is_new(&self) -> bool {
+        self.core.is_new()
+    }
+
     /// Bytes of data, overhead included, that the list may grow to.
     pub fn max_capacity(&self) -> u64 {
         self.core.heap().capacity()

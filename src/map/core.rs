@@ -91,6 +91,10 @@ impl Core {
         self.segment().name()
     }
 
+    pub(super) fn is_new(&self) -> bool {
+        self.segment().is_new()
+    }
+
     /// Whether the map keeps the order of insertion.
     pub(super) fn is_ordered(&self) -> bool {
         self.store(0).is_ordered()

@@ -250,6 +250,11 @@ impl Pipe {
         self.segment.name()
     }
 
+    /// Whether this handle created it.
+    pub(crate) fn is_new(&self) -> bool {
+        self.segment.is_new()
+    }
+
     /// Which end this is.
     pub fn end(&self) -> End {
         self.end
@@ -368,6 +373,11 @@ impl Pipe {
             Err(Error::Empty | Error::Timeout) => Ok(false),
             Err(err) => Err(err),
         }
+    }
+
+    /// Whether there is something to receive, or the conversation is over.
+    pub(crate) fn is_ready(&self) -> Result<bool> {
+        Ok(self.receiving()?.is_ready() || self.look_for_other()?)
     }
 
     /// A descriptor for an event loop: it polls readable while there is something to receive, and

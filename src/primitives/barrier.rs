@@ -141,6 +141,11 @@ impl Barrier {
         self.segment.name()
     }
 
+    /// Whether this handle created it.
+    pub(crate) fn is_new(&self) -> bool {
+        self.segment.is_new()
+    }
+
     /// How many processes or threads a round needs.
     pub fn parties(&self) -> u64 {
         self.state.parties.load(Ordering::Relaxed)

@@ -117,6 +117,11 @@ impl Condition {
         self.segment.name()
     }
 
+    /// Whether this handle created it.
+    pub(crate) fn is_new(&self) -> bool {
+        self.segment.is_new()
+    }
+
     fn enter(&self) -> Result<Guard<'_>> {
         // Every entry is changed by one store, and nothing is derived.
         object::enter(&self.mutex, || ())

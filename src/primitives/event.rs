@@ -98,6 +98,11 @@ impl Event {
         self.segment.name()
     }
 
+    /// Whether this handle created it.
+    pub(crate) fn is_new(&self) -> bool {
+        self.segment.is_new()
+    }
+
     fn changes(&self) -> u32 {
         self.state.changes.load(Ordering::Acquire)
     }

@@ -116,6 +116,11 @@ impl Lock {
         self.segment.name()
     }
 
+    /// Whether this handle created it.
+    pub(crate) fn is_new(&self) -> bool {
+        self.segment.is_new()
+    }
+
     /// Takes the lock; dropping the guard releases it.
     ///
     /// # Errors

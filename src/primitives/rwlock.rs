@@ -130,6 +130,11 @@ impl RwLock {
         self.segment.name()
     }
 
+    /// Whether this handle created it.
+    pub(crate) fn is_new(&self) -> bool {
+        self.segment.is_new()
+    }
+
     fn enter(&self) -> Result<Guard<'_>> {
         object::enter(&self.mutex, || self.recount())
     }

@@ -248,6 +248,11 @@ impl Queue {
         header::RING + capacity
     }
 
+    /// Whether this handle created it.
+    pub(crate) fn is_new(&self) -> bool {
+        self.segment.is_new()
+    }
+
     /// The name to open this queue by.
     pub fn name(&self) -> &str {
         self.segment.name()

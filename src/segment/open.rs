@@ -244,6 +244,11 @@ impl Segment {
         &self.name
     }
 
+    /// Whether this handle created the object. A private name is known to its creator only.
+    pub(crate) fn is_new(&self) -> bool {
+        self.file().private.is_some()
+    }
+
     /// Whether the object outlives its processes.
     pub(crate) fn is_persistent(&self) -> bool {
         self.file().persistent

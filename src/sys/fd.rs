@@ -24,6 +24,12 @@ pub(crate) fn duplicate(fd: RawFd, above: RawFd) -> Result<Option<OwnedFd>> {
     }
 }
 
+/// Whether the program has this descriptor open.
+pub(crate) fn is_open(fd: RawFd) -> bool {
+    // SAFETY: integers.
+    unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
+}
+
 /// Gives a descriptor that the library keeps a number above those of the standard streams.
 ///
 /// In a process that has closed one of these a new descriptor gets its number, and would be

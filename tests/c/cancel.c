@@ -43,19 +43,19 @@ static shoal_status gets(void *q)
 {
     char buf[8];
     size_t len;
-    return shoal_queue_get(q, buf, sizeof buf, &len, SHOAL_FOREVER);
+    return shoal_queue_get(q, SHOAL_FOREVER, buf, sizeof buf, &len);
 }
 
 static shoal_status waits_for_any(void *q)
 {
-    shoal_waitable thing = {q, NULL};
+    shoal_waitable thing = {.queue = q};
     size_t ready;
     return shoal_wait_any(&thing, 1, SHOAL_FOREVER, &ready);
 }
 
 static shoal_status locks(void *l)
 {
-    return shoal_lock_lock(l, SHOAL_FOREVER);
+    return shoal_lock_lock(l, SHOAL_FOREVER, NULL);
 }
 
 static shoal_status joins(void *p)
@@ -82,13 +82,13 @@ static void a_wait_goes_on_until_it_is_ended(void)
     shoal_queue *q = new_queue();
     shoal_process *p = sleeper();
     shoal_lock *l;
-    OK(shoal_lock_open(NULL, &options, &l));
-    OK(shoal_lock_lock(l, SHOAL_NOWAIT));
+    OK(shoal_lock_open(NULL, &options, &l, NULL));
+    LOCKS(false, shoal_lock_lock, l, SHOAL_NOWAIT);
     GIVES(SHOAL_ERR_CLOSED, cancelled(gets, q, shoal_end_waits));
     GIVES(SHOAL_ERR_CLOSED, cancelled(waits_for_any, q, shoal_end_waits));
     GIVES(SHOAL_ERR_CLOSED, cancelled(joins, p, shoal_end_waits));
     GIVES(SHOAL_ERR_CLOSED, cancelled(locks, l, shoal_end_waits));
-    OK(shoal_process_kill(p));
+    OK(shoal_process_signal(p, SIGKILL, false));
     shoal_process_free(p);
     shoal_queue_free(q);
     shoal_lock_free(l);
@@ -107,10 +107,10 @@ static shoal_status works(void *unused)
     (void)unused;
     OK(shoal_queue_put(q, large, sizeof large, SHOAL_NOWAIT));
     OK(shoal_queue_fd(q, &fd));
-    OK(shoal_queue_get(q, large, sizeof large, &len, SHOAL_NOWAIT));
-    GIVES(SHOAL_ERR_EMPTY, shoal_queue_get(q, large, sizeof large, &len, SHOAL_NOWAIT));
+    OK(shoal_queue_get(q, SHOAL_NOWAIT, large, sizeof large, &len));
+    GIVES(SHOAL_ERR_TIMEOUT, shoal_queue_get(q, SHOAL_NOWAIT, large, sizeof large, &len));
     OK(shoal_map_set(m, "k", 1, large, sizeof large));
-    OK(shoal_process_kill(p));
+    OK(shoal_process_signal(p, SIGKILL, false));
     OK(shoal_process_join(p, LONG, &end));
     OK(shoal_gc(&removed));
     shoal_process_free(p);

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "shoal.h"
+#include "shoal_bindings.h"
 
 #define CHECK(condition)                                                       \
     do {                                                                       \
@@ -49,17 +49,47 @@ static inline void check_says(const char *file, int line, const char *text)
     exit(1);
 }
 
+/* The call takes a lock, and says whether its last owner died. */
+#define LOCKS(expected, function, ...)                                         \
+    do {                                                                       \
+        bool owner_died = !(expected);                                         \
+        OK(function(__VA_ARGS__, &owner_died));                                \
+        CHECK(owner_died == (expected));                                       \
+    } while (0)
+
+/* queue_stats(q), and so on: the statistics of an object. */
+#define STATS(object)                                                          \
+    static inline shoal_##object##_stats object##_stats(shoal_##object *it)    \
+    {                                                                          \
+        shoal_##object##_stats stats;                                          \
+        memset(&stats, 0, sizeof stats);                                       \
+        stats.size = sizeof stats;                                             \
+        OK(shoal_##object##_stat(it, &stats));                                 \
+        return stats;                                                          \
+    }
+
+STATS(queue)
+STATS(pipe)
+STATS(map)
+STATS(list)
+STATS(array)
+STATS(lock)
+STATS(rwlock)
+STATS(semaphore)
+STATS(condition)
+STATS(barrier)
+
 static inline shoal_queue *new_queue(void)
 {
     shoal_queue *q;
-    OK(shoal_queue_open(NULL, NULL, &q));
+    OK(shoal_queue_open(NULL, NULL, &q, NULL));
     return q;
 }
 
 static inline shoal_map *new_map(void)
 {
     shoal_map *m;
-    OK(shoal_map_open(NULL, NULL, &m));
+    OK(shoal_map_open(NULL, NULL, &m, NULL));
     return m;
 }
 

@@ -23,7 +23,7 @@ static struct shared new_shared(void)
 {
     struct shared s;
     memset(&s, 0, sizeof s);
-    OK(shoal_event_open(NULL, NULL, &s.ready));
+    OK(shoal_event_open(NULL, NULL, &s.ready, NULL));
     return s;
 }
 
@@ -72,7 +72,7 @@ static void the_views_of_the_dead_are_free_again(void)
         CHECK(views[i].len == 8 && memcmp(views[i].data, "in place", 8) == 0);
     }
     for (int64_t i = 0; i < taken; i++)
-        OK(shoal_map_release(s.map, &views[i]));
+        OK(shoal_map_view_end(s.map, &views[i]));
     shoal_map_free(s.map);
     shoal_event_free(s.ready);
 }
@@ -93,7 +93,7 @@ static void the_memory_that_the_dead_looked_at_is_used_again(void)
     shoal_map_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
 
     options.max_capacity = 1 << 20;
-    OK(shoal_map_open(NULL, &options, &s.map));
+    OK(shoal_map_open(NULL, &options, &s.map, NULL));
     for (int i = 0; i < 3; i++)
         OK(shoal_map_set(s.map, "v", 1, value, LARGE));
     shoal_process *holder = victim(looks_at_v, &s);
@@ -129,7 +129,7 @@ static void the_permits_of_the_dead_return(void)
     uint64_t value = 9;
 
     options.count = 3;
-    OK(shoal_semaphore_open(NULL, &options, &s.semaphore));
+    OK(shoal_semaphore_open(NULL, &options, &s.semaphore, NULL));
     OK(shoal_semaphore_acquire(s.semaphore, LONG));
     shoal_process *holder = victim(takes_two_permits, &s);
     GIVES(SHOAL_ERR_TIMEOUT, shoal_semaphore_acquire(s.semaphore, SHOAL_NOWAIT));
@@ -142,7 +142,7 @@ static void the_permits_of_the_dead_return(void)
     OK(shoal_semaphore_acquire(s.semaphore, LONG));
     GIVES(SHOAL_ERR_TIMEOUT, shoal_semaphore_acquire(s.semaphore, SHOAL_NOWAIT));
     OK(shoal_semaphore_release(s.semaphore, 3));
-    OK(shoal_semaphore_value(s.semaphore, &value));
+    value = semaphore_stats(s.semaphore).value;
     CHECK(value == 3);
     shoal_semaphore_free(s.semaphore);
     shoal_event_free(s.ready);
@@ -151,16 +151,16 @@ static void the_permits_of_the_dead_return(void)
 static int takes_the_locks(void *arg)
 {
     struct shared *s = arg;
-    OK(shoal_lock_lock(s->lock, LONG));
-    OK(shoal_map_lock_key(s->map, "ledger", 6, LONG));
-    OK(shoal_rwlock_write(s->rwlock, LONG));
+    LOCKS(false, shoal_lock_lock, s->lock, LONG);
+    LOCKS(false, shoal_map_lock_key, s->map, "ledger", 6, LONG);
+    LOCKS(false, shoal_rwlock_lock_write, s->rwlock, LONG);
     return until_killed(s);
 }
 
 static int waits_for_the_lock(void *arg)
 {
     struct shared *s = arg;
-    GIVES(SHOAL_ERR_OWNER_DIED, shoal_lock_lock(s->lock, LONG));
+    LOCKS(true, shoal_lock_lock, s->lock, LONG);
     OK(shoal_lock_unlock(s->lock));
     return 0;
 }
@@ -168,7 +168,7 @@ static int waits_for_the_lock(void *arg)
 static int waits_for_the_locked_key(void *arg)
 {
     struct shared *s = arg;
-    GIVES(SHOAL_ERR_OWNER_DIED, shoal_map_lock_key(s->map, "ledger", 6, LONG));
+    LOCKS(true, shoal_map_lock_key, s->map, "ledger", 6, LONG);
     OK(shoal_map_unlock_key(s->map, "ledger", 6));
     return 0;
 }
@@ -176,8 +176,8 @@ static int waits_for_the_locked_key(void *arg)
 static int waits_to_write(void *arg)
 {
     struct shared *s = arg;
-    GIVES(SHOAL_ERR_OWNER_DIED, shoal_rwlock_write(s->rwlock, LONG));
-    OK(shoal_rwlock_release_write(s->rwlock));
+    LOCKS(true, shoal_rwlock_lock_write, s->rwlock, LONG);
+    OK(shoal_rwlock_unlock_write(s->rwlock));
     return 0;
 }
 
@@ -189,8 +189,8 @@ static void who_waits_for_the_locks_of_the_dead_has_them_and_is_told(void)
     shoal_process *sleepers[3];
 
     s.map = new_map();
-    OK(shoal_lock_open(NULL, NULL, &s.lock));
-    OK(shoal_rwlock_open(NULL, NULL, &s.rwlock));
+    OK(shoal_lock_open(NULL, NULL, &s.lock, NULL));
+    OK(shoal_rwlock_open(NULL, NULL, &s.rwlock, NULL));
     shoal_process *holder = victim(takes_the_locks, &s);
     for (int i = 0; i < 3; i++)
         sleepers[i] = another(entries[i], &s);
@@ -200,9 +200,9 @@ static void who_waits_for_the_locks_of_the_dead_has_them_and_is_told(void)
     for (int i = 0; i < 3; i++)
         succeeds(sleepers[i]);
     /* One was told; the next one has nothing to look after. */
-    OK(shoal_lock_lock(s.lock, SHOAL_NOWAIT));
-    OK(shoal_map_lock_key(s.map, "ledger", 6, SHOAL_NOWAIT));
-    OK(shoal_rwlock_write(s.rwlock, SHOAL_NOWAIT));
+    LOCKS(false, shoal_lock_lock, s.lock, SHOAL_NOWAIT);
+    LOCKS(false, shoal_map_lock_key, s.map, "ledger", 6, SHOAL_NOWAIT);
+    LOCKS(false, shoal_rwlock_lock_write, s.rwlock, SHOAL_NOWAIT);
     shoal_rwlock_free(s.rwlock);
     shoal_lock_free(s.lock);
     shoal_map_free(s.map);
@@ -214,9 +214,9 @@ static int waits_for_the_condition(void *arg)
     struct shared *s = arg;
     bool yes = false;
 
-    OK(shoal_lock_lock(s->lock, LONG));
-    GIVES(SHOAL_ERR_OWNER_DIED, shoal_condition_wait(s->condition, s->lock, LONG));
-    OK(shoal_lock_is_held(s->lock, &yes));
+    LOCKS(false, shoal_lock_lock, s->lock, LONG);
+    LOCKS(true, shoal_condition_wait, s->condition, s->lock, LONG);
+    yes = lock_stats(s->lock).held;
     CHECK(yes);
     OK(shoal_lock_unlock(s->lock));
     return 0;
@@ -225,7 +225,7 @@ static int waits_for_the_condition(void *arg)
 static int notifies_with_the_lock(void *arg)
 {
     struct shared *s = arg;
-    OK(shoal_lock_lock(s->lock, LONG));
+    LOCKS(false, shoal_lock_lock, s->lock, LONG);
     OK(shoal_condition_notify(s->condition, 1));
     return until_killed(s);
 }
@@ -235,12 +235,12 @@ static void a_condition_tells_that_the_one_who_notified_died_with_the_lock(void)
     struct shared s = new_shared();
     uint64_t waiting = 0;
 
-    OK(shoal_lock_open(NULL, NULL, &s.lock));
-    OK(shoal_condition_open(NULL, NULL, &s.condition));
+    OK(shoal_lock_open(NULL, NULL, &s.lock, NULL));
+    OK(shoal_condition_open(NULL, NULL, &s.condition, NULL));
     shoal_process *sleeper = another(waits_for_the_condition, &s);
     while (waiting == 0) {
         pause_ms(1);
-        OK(shoal_condition_waiting(s.condition, &waiting));
+        waiting = condition_stats(s.condition).waiting;
         GIVES(SHOAL_ERR_TIMEOUT, shoal_process_join(sleeper, SHOAL_NOWAIT, NULL));
     }
     shoal_process *holder = victim(notifies_with_the_lock, &s);
@@ -248,7 +248,7 @@ static void a_condition_tells_that_the_one_who_notified_died_with_the_lock(void)
     falls_asleep(sleeper);
     dies(holder);
     succeeds(sleeper);
-    OK(shoal_lock_lock(s.lock, SHOAL_NOWAIT));
+    LOCKS(false, shoal_lock_lock, s.lock, SHOAL_NOWAIT);
     OK(shoal_lock_unlock(s.lock));
     shoal_condition_free(s.condition);
     shoal_lock_free(s.lock);
@@ -280,16 +280,16 @@ static void a_death_breaks_the_barrier_for_all(void)
     bool broken = true;
 
     options.count = 3;
-    OK(shoal_barrier_open(NULL, &options, &s.barrier));
+    OK(shoal_barrier_open(NULL, &options, &s.barrier, NULL));
     sleepers[0] = another(finds_the_barrier_broken, &s);
     sleepers[1] = another(passes_the_barrier, &s);
     for (int i = 0; i < 2; i++)
         falls_asleep(sleepers[i]);
-    OK(shoal_barrier_is_broken(s.barrier, &broken));
+    broken = barrier_stats(s.barrier).broken;
     CHECK(!broken);
     dies(sleepers[1]);
     succeeds(sleepers[0]);
-    OK(shoal_barrier_is_broken(s.barrier, &broken));
+    broken = barrier_stats(s.barrier).broken;
     CHECK(broken);
     GIVES(SHOAL_ERR_POISONED, shoal_barrier_wait(s.barrier, SHOAL_NOWAIT, &index));
 

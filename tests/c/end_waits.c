@@ -66,7 +66,7 @@ static shoal_status gets(void *q)
 {
     char buf[8];
     size_t len;
-    return shoal_queue_get(q, buf, sizeof buf, &len, SHOAL_FOREVER);
+    return shoal_queue_get(q, SHOAL_FOREVER, buf, sizeof buf, &len);
 }
 
 static shoal_status puts_more(void *q)
@@ -76,8 +76,8 @@ static shoal_status puts_more(void *q)
 
 static shoal_status leases(void *q)
 {
-    shoal_loan loan;
-    return shoal_queue_lease(q, SHOAL_FOREVER, &loan, SHOAL_FOREVER);
+    shoal_message loan;
+    return shoal_queue_lease(q, SHOAL_FOREVER, SHOAL_FOREVER, &loan);
 }
 
 static shoal_status joins(void *q)
@@ -87,7 +87,7 @@ static shoal_status joins(void *q)
 
 static shoal_status waits_for_any(void *q)
 {
-    shoal_waitable thing = {q, NULL};
+    shoal_waitable thing = {.queue = q};
     size_t ready;
     return shoal_wait_any(&thing, 1, LONG, &ready);
 }
@@ -96,35 +96,35 @@ static shoal_status receives(void *p)
 {
     char buf[8];
     size_t len;
-    return shoal_pipe_recv(p, buf, sizeof buf, &len, SHOAL_FOREVER);
+    return shoal_pipe_recv(p, SHOAL_FOREVER, buf, sizeof buf, &len);
 }
 
 static shoal_status locks(void *l)
 {
-    return shoal_lock_lock(l, SHOAL_FOREVER);
+    return shoal_lock_lock(l, SHOAL_FOREVER, NULL);
 }
 
 static shoal_status locks_the_array(void *a)
 {
-    return shoal_array_lock(a, SHOAL_FOREVER);
+    return shoal_array_lock(a, SHOAL_FOREVER, NULL);
 }
 
 static shoal_status locks_the_key(void *m)
 {
-    return shoal_map_lock_key(m, "k", 1, SHOAL_FOREVER);
+    return shoal_map_lock_key(m, "k", 1, SHOAL_FOREVER, NULL);
 }
 
 static shoal_status waits_for_the_key(void *m)
 {
     uint64_t now;
-    return shoal_map_wait_key(m, "other", 5, 0, &now, SHOAL_FOREVER);
+    return shoal_map_wait_key(m, "other", 5, 0, SHOAL_FOREVER, &now);
 }
 
 static shoal_status waits_for_a_change(void *m)
 {
     uint64_t seen, now;
-    OK(shoal_map_version(m, &seen));
-    return shoal_map_wait_change(m, seen, &now, SHOAL_FOREVER);
+    seen = map_stats(m).changes;
+    return shoal_map_wait_change(m, seen, SHOAL_FOREVER, &now);
 }
 
 static shoal_status acquires(void *s)
@@ -139,12 +139,12 @@ static shoal_status waits_for_the_event(void *e)
 
 static shoal_status reads(void *l)
 {
-    return shoal_rwlock_read(l, SHOAL_FOREVER);
+    return shoal_rwlock_lock_read(l, SHOAL_FOREVER, NULL);
 }
 
 static shoal_status writes(void *l)
 {
-    return shoal_rwlock_write(l, SHOAL_FOREVER);
+    return shoal_rwlock_lock_write(l, SHOAL_FOREVER, NULL);
 }
 
 static shoal_status comes_to_the_barrier(void *b)
@@ -164,8 +164,8 @@ static shoal_lock *of_the_condition;
 static shoal_status waits_for_the_condition(void *c)
 {
     shoal_status status;
-    OK(shoal_lock_lock(of_the_condition, SHOAL_FOREVER));
-    status = shoal_condition_wait(c, of_the_condition, SHOAL_FOREVER);
+    LOCKS(false, shoal_lock_lock, of_the_condition, SHOAL_FOREVER);
+    status = shoal_condition_wait(c, of_the_condition, SHOAL_FOREVER, NULL);
     OK(shoal_lock_unlock(of_the_condition));
     return status;
 }
@@ -179,7 +179,7 @@ static shoal_queue *one_message(uint64_t most)
     options.size = sizeof options;
     options.flags = SHOAL_CREATE;
     options.max_items = most;
-    OK(shoal_queue_open(NULL, &options, &q));
+    OK(shoal_queue_open(NULL, &options, &q, NULL));
     OK(shoal_queue_put(q, "first", 5, SHOAL_NOWAIT));
     return q;
 }
@@ -193,7 +193,7 @@ static void *a_pipe(void)
     shoal_pipe *p;
     options.size = sizeof options;
     options.flags = SHOAL_CREATE;
-    OK(shoal_pipe_open(NULL, 0, &options, &p));
+    OK(shoal_pipe_open(NULL, 0, &options, &p, NULL));
     return p;
 }
 
@@ -201,13 +201,13 @@ static void *a_map(void) { return new_map(); }
 
 static void *holds_the_key(void *m)
 {
-    OK(shoal_map_lock_key(m, "k", 1, SHOAL_NOWAIT));
+    LOCKS(false, shoal_map_lock_key, m, "k", 1, SHOAL_NOWAIT);
     return NULL;
 }
 
 static void *holds_the_lock(void *l)
 {
-    OK(shoal_lock_lock(l, SHOAL_NOWAIT));
+    LOCKS(false, shoal_lock_lock, l, SHOAL_NOWAIT);
     return NULL;
 }
 
@@ -225,7 +225,7 @@ static void *a_map_with_a_locked_key(void) { return taken(holds_the_key, new_map
 static void *a_taken_lock(void)
 {
     shoal_lock *l;
-    OK(shoal_lock_open(NULL, &creates, &l));
+    OK(shoal_lock_open(NULL, &creates, &l, NULL));
     return taken(holds_the_lock, l);
 }
 
@@ -237,29 +237,29 @@ static void *an_array(void)
     options.flags = SHOAL_CREATE;
     options.item_size = 8;
     options.count = 4;
-    OK(shoal_array_open(NULL, &options, &a));
-    OK(shoal_array_lock(a, SHOAL_NOWAIT)); /* recursive: by a thread that stays */
+    OK(shoal_array_open(NULL, &options, &a, NULL));
+    LOCKS(false, shoal_array_lock, a, SHOAL_NOWAIT); /* recursive: by a thread that stays */
     return a;
 }
 
 static void *a_semaphore(void)
 {
     shoal_semaphore *s;
-    OK(shoal_semaphore_open(NULL, &creates, &s));
+    OK(shoal_semaphore_open(NULL, &creates, &s, NULL));
     return s;
 }
 
 static void *an_event(void)
 {
     shoal_event *e;
-    OK(shoal_event_open(NULL, &creates, &e));
+    OK(shoal_event_open(NULL, &creates, &e, NULL));
     return e;
 }
 
 static void *a_condition(void)
 {
     shoal_condition *c;
-    OK(shoal_condition_open(NULL, &creates, &c));
+    OK(shoal_condition_open(NULL, &creates, &c, NULL));
     return c;
 }
 
@@ -267,23 +267,23 @@ static void *a_barrier(void)
 {
     shoal_sync_options two = {sizeof two, SHOAL_CREATE, 2};
     shoal_barrier *b;
-    OK(shoal_barrier_open(NULL, &two, &b));
+    OK(shoal_barrier_open(NULL, &two, &b, NULL));
     return b;
 }
 
 static void *a_read_lock(void)
 {
     shoal_rwlock *l;
-    OK(shoal_rwlock_open(NULL, &creates, &l));
-    OK(shoal_rwlock_read(l, SHOAL_NOWAIT));
+    OK(shoal_rwlock_open(NULL, &creates, &l, NULL));
+    LOCKS(false, shoal_rwlock_lock_read, l, SHOAL_NOWAIT);
     return l;
 }
 
 static void *a_written_lock(void)
 {
     shoal_rwlock *l;
-    OK(shoal_rwlock_open(NULL, &creates, &l));
-    OK(shoal_rwlock_write(l, SHOAL_NOWAIT));
+    OK(shoal_rwlock_open(NULL, &creates, &l, NULL));
+    LOCKS(false, shoal_rwlock_lock_write, l, SHOAL_NOWAIT);
     return l;
 }
 
@@ -376,7 +376,7 @@ static void one_that_is_held_up_keeps_the_object(void)
     shoal_condition *c = a_condition();
     begins(&w, waits_for_the_condition, c);
     /* It cannot leave without this lock, although the condition is freed. */
-    OK(shoal_lock_lock(of_the_condition, SHOAL_FOREVER));
+    LOCKS(false, shoal_lock_lock, of_the_condition, SHOAL_FOREVER);
     shoal_condition_free(c);
     OK(shoal_lock_unlock(of_the_condition));
     ends(&w);
@@ -412,7 +412,7 @@ static void what_is_no_handle_has_no_waits(void)
 int main(void)
 {
     size_t i;
-    OK(shoal_lock_open(NULL, &creates, &of_the_condition));
+    OK(shoal_lock_open(NULL, &creates, &of_the_condition, NULL));
     for (i = 0; i < sizeof cases / sizeof *cases; i++) {
         waits_that_are_ended_end(i);
         a_handle_can_be_freed_while_threads_sleep_in_it(i);

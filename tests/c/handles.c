@@ -2,6 +2,8 @@
 
 #include "check.h"
 
+#include <signal.h>
+
 static char buf[64];
 static size_t len, n;
 static uint64_t number;
@@ -21,27 +23,22 @@ static shoal_view view;
 static void no_queue(shoal_queue *q, const char *why)
 {
     SAYS(SHOAL_ERR_INVALID, why, shoal_queue_put(q, "x", 1, SHOAL_NOWAIT));
-    SAYS(SHOAL_ERR_INVALID, why, shoal_queue_put_many(q, &item, 1, &n, SHOAL_NOWAIT));
-    SAYS(SHOAL_ERR_INVALID, why, shoal_queue_get(q, buf, sizeof buf, &len, SHOAL_NOWAIT));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_queue_put_many(q, &item, 1, SHOAL_NOWAIT, &n));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_queue_get(q, SHOAL_NOWAIT, buf, sizeof buf, &len));
     SAYS(SHOAL_ERR_INVALID, why,
-         shoal_queue_get_many(q, buf, sizeof buf, &len, 1, &n, SHOAL_NOWAIT));
+         shoal_queue_get_many(q, SHOAL_NOWAIT, buf, sizeof buf, &len, 1, &n));
     SAYS(SHOAL_ERR_INVALID, why, shoal_queue_len(q, &number));
-    SAYS(SHOAL_ERR_INVALID, why, shoal_queue_bytes(q, &number));
-    SAYS(SHOAL_ERR_INVALID, why, shoal_queue_capacity(q, &number));
-    SAYS(SHOAL_ERR_INVALID, why, shoal_queue_max_capacity(q, &number));
-    SAYS(SHOAL_ERR_INVALID, why, shoal_queue_max_message(q, &number));
-    SAYS(SHOAL_ERR_INVALID, why, shoal_queue_is_closed(q, &flag));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_queue_stat(q, &(shoal_queue_stats){.size = sizeof(shoal_queue_stats)}));
     SAYS(SHOAL_ERR_INVALID, why, shoal_queue_close(q));
     SAYS(SHOAL_ERR_INVALID, why, shoal_queue_fd(q, &fd));
     SAYS(SHOAL_ERR_INVALID, why,
-         shoal_wait_any(&(shoal_waitable){q, NULL}, 1, SHOAL_NOWAIT, &n));
-    CHECK(shoal_queue_name(q) == NULL);
+         shoal_wait_any(&(shoal_waitable){.queue = q, .fd = -1}, 1, SHOAL_NOWAIT, &n));
 }
 
 static void no_map(shoal_map *m, const char *why)
 {
     SAYS(SHOAL_ERR_INVALID, why, shoal_map_set(m, "k", 1, "v", 1));
-    SAYS(SHOAL_ERR_INVALID, why, shoal_map_get(m, "k", 1, buf, sizeof buf, &len));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_map_get(m, "k", 1, buf, sizeof buf, &len, NULL));
     SAYS(SHOAL_ERR_INVALID, why, shoal_map_insert(m, "k", 1, "v", 1, &flag));
     SAYS(SHOAL_ERR_INVALID, why, shoal_map_remove(m, "k", 1));
     SAYS(SHOAL_ERR_INVALID, why, shoal_map_take(m, "k", 1, buf, sizeof buf, &len));
@@ -49,31 +46,30 @@ static void no_map(shoal_map *m, const char *why)
     SAYS(SHOAL_ERR_INVALID, why, shoal_map_add(m, "k", 1, 1, &sum));
     SAYS(SHOAL_ERR_INVALID, why, shoal_map_compare_swap(m, "k", 1, NULL, 0, "v", 1, &flag));
     SAYS(SHOAL_ERR_INVALID, why,
-         shoal_map_get_versioned(m, "k", 1, buf, sizeof buf, &len, &number));
-    SAYS(SHOAL_ERR_INVALID, why, shoal_map_version_of(m, "k", 1, &number));
+         shoal_map_get(m, "k", 1, buf, sizeof buf, &len, &number));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_map_version(m, "k", 1, &number));
     SAYS(SHOAL_ERR_INVALID, why, shoal_map_compare_swap_version(m, "k", 1, 0, "v", 1, &flag));
     SAYS(SHOAL_ERR_INVALID, why, shoal_map_add_f64(m, "k", 1, 1.0, NULL));
     SAYS(SHOAL_ERR_INVALID, why, shoal_map_set_many(m, &item, &item, 1));
     SAYS(SHOAL_ERR_INVALID, why,
-         shoal_map_get_many(m, &item, 1, buf, sizeof buf, &found, &len));
+         shoal_map_get_many(m, &item, 1, buf, sizeof buf, &len, &found));
     SAYS(SHOAL_ERR_INVALID, why, shoal_map_set_for(m, "k", 1, "v", 1, 1));
     SAYS(SHOAL_ERR_INVALID, why, shoal_map_expire(m, "k", 1, 1));
     SAYS(SHOAL_ERR_INVALID, why, shoal_map_time_left(m, "k", 1, &sum));
     SAYS(SHOAL_ERR_INVALID, why, shoal_map_purge(m, NULL));
-    SAYS(SHOAL_ERR_INVALID, why, shoal_map_lock_key(m, "k", 1, SHOAL_NOWAIT));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_map_lock_key(m, "k", 1, SHOAL_NOWAIT, NULL));
     SAYS(SHOAL_ERR_INVALID, why, shoal_map_unlock_key(m, "k", 1));
-    SAYS(SHOAL_ERR_INVALID, why, shoal_map_version(m, &number));
-    SAYS(SHOAL_ERR_INVALID, why, shoal_map_wait_change(m, 0, &number, SHOAL_NOWAIT));
-    SAYS(SHOAL_ERR_INVALID, why, shoal_map_wait_key(m, "k", 1, 1, &number, SHOAL_NOWAIT));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_map_stat(m, &(shoal_map_stats){.size = sizeof(shoal_map_stats)}));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_map_wait_change(m, 0, SHOAL_NOWAIT, &number));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_map_wait_key(m, "k", 1, 1, SHOAL_NOWAIT, &number));
     SAYS(SHOAL_ERR_INVALID, why, shoal_map_view(m, "k", 1, &view));
     view.data = buf;
-    SAYS(SHOAL_ERR_INVALID, why, shoal_map_release(m, &view));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_map_view_end(m, &view));
     SAYS(SHOAL_ERR_INVALID, why, shoal_map_len(m, &number));
     SAYS(SHOAL_ERR_INVALID, why, shoal_map_clear(m));
     new_iter = (shoal_map_iter *)&number;
     SAYS(SHOAL_ERR_INVALID, why, shoal_map_iter_new(m, &new_iter));
     CHECK(new_iter == NULL);
-    CHECK(shoal_map_name(m) == NULL);
 }
 
 static void no_iter(shoal_map_iter *it, const char *why)
@@ -85,14 +81,14 @@ static void no_process(shoal_process *p, const char *why)
 {
     SAYS(SHOAL_ERR_INVALID, why, shoal_process_join(p, SHOAL_NOWAIT, &end));
     SAYS(SHOAL_ERR_INVALID, why, shoal_process_pid(p, &pid));
-    SAYS(SHOAL_ERR_INVALID, why, shoal_process_pidfd(p, &fd));
-    SAYS(SHOAL_ERR_INVALID, why, shoal_process_signal(p, 0));
-    SAYS(SHOAL_ERR_INVALID, why, shoal_process_signal_group(p, 0));
-    SAYS(SHOAL_ERR_INVALID, why, shoal_process_terminate(p));
-    SAYS(SHOAL_ERR_INVALID, why, shoal_process_kill(p));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_process_fd(p, &fd));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_process_signal(p, 0, false));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_process_signal(p, 0, true));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_process_signal(p, SIGTERM, false));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_process_signal(p, SIGKILL, false));
     SAYS(SHOAL_ERR_INVALID, why, shoal_process_stdio(p, 0, &fd));
     SAYS(SHOAL_ERR_INVALID, why,
-         shoal_wait_any(&(shoal_waitable){NULL, p}, 1, SHOAL_NOWAIT, &n));
+         shoal_wait_any(&(shoal_waitable){.process = p, .fd = -1}, 1, SHOAL_NOWAIT, &n));
 }
 
 /* A pointer that is nothing of ours, as each kind of handle. Freeing it does nothing. */
@@ -102,6 +98,8 @@ static void nothing(void *p, const char *why)
     no_map(p, why);
     no_iter(p, why);
     no_process(p, why);
+    CHECK(shoal_name(p) == NULL);
+    SAYS(SHOAL_ERR_INVALID, why, shoal_end_waits(p));
     shoal_queue_free(p);
     shoal_map_free(p);
     shoal_map_iter_free(p);
@@ -125,9 +123,11 @@ int main(void)
     shoal_list *l;
 
     OK(shoal_map_iter_new(m, &it));
-    OK(shoal_list_open(NULL, &how, &l));
+    OK(shoal_list_open(NULL, &how, &l, NULL));
     OK(shoal_process_fork(quit, NULL, NULL, &p));
 
+    CHECK(strncmp(shoal_name(q), shoal_name(m), 1) == 0 && shoal_name(l) != NULL);
+    CHECK(shoal_name(p) == NULL && shoal_name(it) == NULL);
     nothing(NULL, "NULL");
     nothing((char *)zeros + 1, "not aligned");
     nothing((char *)q + 4, "not aligned");
@@ -151,7 +151,7 @@ int main(void)
     no_map(m, "it was freed");
     OK(shoal_map_iter_next(it, &key, &key_len, &value, &value_len));
     CHECK(key_len == 1 && *(const char *)key == 'k');
-    GIVES(SHOAL_ERR_EMPTY, shoal_map_iter_next(it, &key, &key_len, &value, &value_len));
+    GIVES(SHOAL_ERR_END, shoal_map_iter_next(it, &key, &key_len, &value, &value_len));
     shoal_map_iter_free(it);
     no_iter(it, "it was freed");
 

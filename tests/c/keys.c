@@ -15,19 +15,19 @@ static void versions(shoal_map *m)
     double sum = 0;
     bool yes;
 
-    OK(shoal_map_version_of(m, "k", 1, &none));
+    OK(shoal_map_version(m, "k", 1, &none));
     CHECK(none == 0);
     SAYS(SHOAL_ERR_NOT_FOUND, "\"k\"",
-         shoal_map_get_versioned(m, "k", 1, buf, sizeof buf, &len, &first));
+         shoal_map_get(m, "k", 1, buf, sizeof buf, &len, &first));
     OK(shoal_map_compare_swap_version(m, "k", 1, 0, "one", 3, &yes));
     CHECK(yes);
-    OK(shoal_map_get_versioned(m, "k", 1, buf, sizeof buf, &len, &first));
+    OK(shoal_map_get(m, "k", 1, buf, sizeof buf, &len, &first));
     CHECK(len == 3 && memcmp(buf, "one", 3) == 0 && first > 0);
     GIVES(SHOAL_ERR_BUFFER_TOO_SMALL,
-          shoal_map_get_versioned(m, "k", 1, buf, 1, &len, &second));
+          shoal_map_get(m, "k", 1, buf, 1, &len, &second));
     CHECK(len == 3);
     OK(shoal_map_set(m, "k", 1, "one", 3));
-    OK(shoal_map_version_of(m, "k", 1, &second));
+    OK(shoal_map_version(m, "k", 1, &second));
     CHECK(second > first);
     OK(shoal_map_compare_swap_version(m, "k", 1, first, "two", 3, &yes));
     CHECK(!yes);
@@ -54,9 +54,9 @@ static void many(shoal_map *m)
     OK(shoal_map_set_many(m, keys, values, 2));
     OK(shoal_map_set_many(m, keys + 3, values + 3, 1));
     OK(shoal_map_set_many(m, NULL, NULL, 0));
-    GIVES(SHOAL_ERR_BUFFER_TOO_SMALL, shoal_map_get_many(m, keys, 4, buf, 10, found, &len));
+    GIVES(SHOAL_ERR_BUFFER_TOO_SMALL, shoal_map_get_many(m, keys, 4, buf, 10, &len, found));
     CHECK(len == 11);
-    OK(shoal_map_get_many(m, keys, 4, buf, sizeof buf, found, &len));
+    OK(shoal_map_get_many(m, keys, 4, buf, sizeof buf, &len, found));
     CHECK(len == 11);
     CHECK(found[0].len == 5 && memcmp(found[0].data, "first", 5) == 0);
     CHECK(found[1].len == 6 && memcmp(found[1].data, "second", 6) == 0);
@@ -92,22 +92,22 @@ static void locks(shoal_map *m)
 {
     int status;
 
-    OK(shoal_map_lock_key(m, "l", 1, SHOAL_FOREVER));
-    SAYS(SHOAL_ERR_INVALID, "already", shoal_map_lock_key(m, "l", 1, SHOAL_FOREVER));
+    LOCKS(false, shoal_map_lock_key, m, "l", 1, SHOAL_FOREVER);
+    SAYS(SHOAL_ERR_INVALID, "already", shoal_map_lock_key(m, "l", 1, SHOAL_FOREVER, NULL));
     pid_t child = fork();
     CHECK(child >= 0);
     if (child == 0) {
-        GIVES(SHOAL_ERR_TIMEOUT, shoal_map_lock_key(m, "l", 1, SHOAL_NOWAIT));
+        GIVES(SHOAL_ERR_TIMEOUT, shoal_map_lock_key(m, "l", 1, SHOAL_NOWAIT, NULL));
         GIVES(SHOAL_ERR_INVALID, shoal_map_unlock_key(m, "l", 1));
-        OK(shoal_map_lock_key(m, "left", 4, SHOAL_NOWAIT));
+        LOCKS(false, shoal_map_lock_key, m, "left", 4, SHOAL_NOWAIT);
         _exit(0);
     }
     CHECK(waitpid(child, &status, 0) == child && status == 0);
     OK(shoal_map_unlock_key(m, "l", 1));
     SAYS(SHOAL_ERR_INVALID, "not locked", shoal_map_unlock_key(m, "l", 1));
-    GIVES(SHOAL_ERR_OWNER_DIED, shoal_map_lock_key(m, "left", 4, SHOAL_FOREVER));
+    LOCKS(true, shoal_map_lock_key, m, "left", 4, SHOAL_FOREVER);
     OK(shoal_map_unlock_key(m, "left", 4));
-    OK(shoal_map_lock_key(m, "left", 4, SHOAL_NOWAIT));
+    LOCKS(false, shoal_map_lock_key, m, "left", 4, SHOAL_NOWAIT);
     OK(shoal_map_unlock_key(m, "left", 4));
 }
 
@@ -117,16 +117,16 @@ static void views(shoal_map *m)
     uint64_t version = 0;
 
     OK(shoal_map_set(m, "v", 1, "in place", 8));
-    OK(shoal_map_version_of(m, "v", 1, &version));
+    OK(shoal_map_version(m, "v", 1, &version));
     OK(shoal_map_view(m, "v", 1, &view));
     CHECK(view.len == 8 && view.version == version);
     OK(shoal_map_set(m, "v", 1, "replaced", 8));
     CHECK(memcmp(view.data, "in place", 8) == 0);
     twice = view;
-    OK(shoal_map_release(m, &view));
+    OK(shoal_map_view_end(m, &view));
     CHECK(view.data == NULL && view.len == 0);
-    SAYS(SHOAL_ERR_INVALID, "released before", shoal_map_release(m, &view));
-    GIVES(SHOAL_ERR_INVALID, shoal_map_release(m, &twice));
+    SAYS(SHOAL_ERR_INVALID, "ended before", shoal_map_view_end(m, &view));
+    GIVES(SHOAL_ERR_INVALID, shoal_map_view_end(m, &twice));
     GIVES(SHOAL_ERR_NOT_FOUND, shoal_map_view(m, "none", 4, &view));
     CHECK(view.data == NULL);
 }
@@ -135,17 +135,17 @@ static void changes(shoal_map *m)
 {
     uint64_t before = 0, now = 0;
 
-    OK(shoal_map_version(m, &before));
-    GIVES(SHOAL_ERR_TIMEOUT, shoal_map_wait_change(m, before, &now, 1000));
-    GIVES(SHOAL_ERR_TIMEOUT, shoal_map_wait_key(m, "w", 1, 0, &now, SHOAL_NOWAIT));
+    before = map_stats(m).changes;
+    GIVES(SHOAL_ERR_TIMEOUT, shoal_map_wait_change(m, before, 1000, &now));
+    GIVES(SHOAL_ERR_TIMEOUT, shoal_map_wait_key(m, "w", 1, 0, SHOAL_NOWAIT, &now));
     OK(shoal_map_set(m, "w", 1, "v", 1));
-    OK(shoal_map_wait_change(m, before, &now, SHOAL_NOWAIT));
+    OK(shoal_map_wait_change(m, before, SHOAL_NOWAIT, &now));
     CHECK(now > before);
-    OK(shoal_map_wait_key(m, "w", 1, 0, &now, SHOAL_FOREVER));
-    OK(shoal_map_version_of(m, "w", 1, &before));
+    OK(shoal_map_wait_key(m, "w", 1, 0, SHOAL_FOREVER, &now));
+    OK(shoal_map_version(m, "w", 1, &before));
     CHECK(now == before);
     OK(shoal_map_remove(m, "w", 1));
-    OK(shoal_map_wait_key(m, "w", 1, before, &now, SHOAL_FOREVER));
+    OK(shoal_map_wait_key(m, "w", 1, before, SHOAL_FOREVER, &now));
     CHECK(now == 0);
 }
 
@@ -163,7 +163,7 @@ static void copies(shoal_map *m)
     CHECK(len == 1 && limit.word == NULL);
     OK(shoal_map_get_watched(m, "limit", 5, value, sizeof value, &len, &limit));
     CHECK(len == 1 && value[0] == '7' && *limit.word == limit.seen);
-    OK(shoal_map_get(m, "limit", 5, value, sizeof value, &len));
+    OK(shoal_map_get(m, "limit", 5, value, sizeof value, &len, NULL));
     CHECK(*limit.word == limit.seen);
     OK(shoal_map_set(m, "limit", 5, "8", 1));
     CHECK(*limit.word != limit.seen);

@@ -11,7 +11,7 @@ static void *sleeper(void *q)
     char buf[8];
     size_t len;
 
-    if (shoal_queue_get(q, buf, sizeof buf, &len, SHOAL_FOREVER) != SHOAL_OK)
+    if (shoal_queue_get(q, SHOAL_FOREVER, buf, sizeof buf, &len) != SHOAL_OK)
         puts("a thread came back after the end");
     return NULL;
 }
@@ -25,8 +25,8 @@ static void child(int to, int with_thread)
     shoal_map *m = new_map();
 
     memset(names, 0, sizeof names);
-    strcpy(names[0], shoal_queue_name(q));
-    strcpy(names[1], shoal_map_name(m));
+    strcpy(names[0], shoal_name(q));
+    strcpy(names[1], shoal_name(m));
     CHECK(write(to, names, sizeof names) == sizeof names);
     if (with_thread) {
         CHECK(pthread_create(&thread, NULL, sleeper, q) == 0);
@@ -63,7 +63,7 @@ int main(void)
     OK(shoal_queue_put(q, "x", 1, SHOAL_NOWAIT));
     OK(shoal_queue_len(q, &len));
     CHECK(len == 1);
-    snprintf(path, sizeof path, "/dev/shm/shoal.%s", shoal_queue_name(q));
+    snprintf(path, sizeof path, "/dev/shm/shoal.%s", shoal_name(q));
     CHECK(access(path, F_OK) == 0);
     shoal_queue_free(q);
     puts("leave: ok");

@@ -16,7 +16,7 @@ static shoal_list *new_list(void)
     shoal_list_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
     shoal_list *l;
 
-    OK(shoal_list_open(NULL, &options, &l));
+    OK(shoal_list_open(NULL, &options, &l, NULL));
     return l;
 }
 
@@ -49,7 +49,7 @@ int main(void)
     shoal_slice items[2] = {{"x", 1}, {"yy", 2}};
     uint64_t order[3] = {2, 0, 0};
 
-    OK(shoal_list_open(shoal_list_name(l), NULL, &same));
+    OK(shoal_list_open(shoal_name(l), NULL, &same, NULL));
     OK(shoal_list_append(l, "two", 3));
     OK(shoal_list_insert(l, 0, "one", 3));
     OK(shoal_list_insert(l, INT64_MAX, "", 0));

@@ -13,19 +13,19 @@ int main(void)
     uint64_t count;
     bool yes;
 
-    OK(shoal_map_is_ordered(m, &yes));
+    yes = map_stats(m).ordered;
     CHECK(!yes);
-    SAYS(SHOAL_ERR_NOT_FOUND, "\"k\"", shoal_map_get(m, "k", 1, buf, sizeof buf, &len));
+    SAYS(SHOAL_ERR_NOT_FOUND, "\"k\"", shoal_map_get(m, "k", 1, buf, sizeof buf, &len, NULL));
     OK(shoal_map_set(m, "k", 1, "old", 3));
     OK(shoal_map_set(m, "k", 1, "value", 5));
-    OK(shoal_map_get(m, "k", 1, buf, sizeof buf, &len));
+    OK(shoal_map_get(m, "k", 1, buf, sizeof buf, &len, NULL));
     CHECK(len == 5 && memcmp(buf, "value", 5) == 0);
     OK(shoal_map_contains(m, "k", 1, &yes));
     CHECK(yes);
 
     /* A buffer that is too small learns the size, and nothing is taken. */
     len = 0;
-    GIVES(SHOAL_ERR_BUFFER_TOO_SMALL, shoal_map_get(m, "k", 1, buf, 4, &len));
+    GIVES(SHOAL_ERR_BUFFER_TOO_SMALL, shoal_map_get(m, "k", 1, buf, 4, &len, NULL));
     CHECK(len == 5);
     len = 0;
     GIVES(SHOAL_ERR_BUFFER_TOO_SMALL, shoal_map_take(m, "k", 1, NULL, 0, &len));
@@ -47,7 +47,7 @@ int main(void)
     CHECK(!yes);
     OK(shoal_map_compare_swap(m, "k", 1, "first", 5, "", 0, &yes));
     CHECK(yes);
-    OK(shoal_map_get(m, "k", 1, buf, 0, &len));
+    OK(shoal_map_get(m, "k", 1, buf, 0, &len, NULL));
     CHECK(len == 0);
     OK(shoal_map_compare_swap(m, "k", 1, "", 0, NULL, 0, &yes));
     CHECK(yes);
@@ -84,17 +84,17 @@ int main(void)
         CHECK(memcmp(key, k, k_len) == 0 && !seen[i]);
         seen[i] = 1;
     }
-    CHECK(status == SHOAL_ERR_EMPTY);
+    CHECK(status == SHOAL_ERR_END);
     CHECK(memchr(seen, 0, sizeof seen) == NULL);
-    GIVES(SHOAL_ERR_EMPTY, shoal_map_iter_next(it, &k, &k_len, &v, &v_len));
+    GIVES(SHOAL_ERR_END, shoal_map_iter_next(it, &k, &k_len, &v, &v_len));
     GIVES(SHOAL_ERR_INVALID, shoal_map_iter_next(it, NULL, &k_len, &v, &v_len));
     shoal_map_iter_free(it);
     shoal_map_free(m);
 
     /* Walked in the order in which keys were inserted. */
     shoal_map_options ordered = {.size = sizeof ordered, .flags = SHOAL_CREATE | SHOAL_ORDERED};
-    OK(shoal_map_open(NULL, &ordered, &m));
-    OK(shoal_map_is_ordered(m, &yes));
+    OK(shoal_map_open(NULL, &ordered, &m, NULL));
+    yes = map_stats(m).ordered;
     CHECK(yes);
     for (const char *c = "shoal"; *c; c++)
         OK(shoal_map_set(m, c, 1, "", 0));
@@ -104,7 +104,7 @@ int main(void)
         OK(shoal_map_iter_next(it, &k, &k_len, &v, &v_len));
         CHECK(k_len == 1 && memcmp(k, c, 1) == 0);
     }
-    GIVES(SHOAL_ERR_EMPTY, shoal_map_iter_next(it, &k, &k_len, &v, &v_len));
+    GIVES(SHOAL_ERR_END, shoal_map_iter_next(it, &k, &k_len, &v, &v_len));
     shoal_map_iter_free(it);
     shoal_map_free(m);
     puts("map: ok");

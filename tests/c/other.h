@@ -35,7 +35,7 @@ static inline void succeeds(shoal_process *p)
 static inline void dies(shoal_process *p)
 {
     shoal_exit end;
-    OK(shoal_process_kill(p));
+    OK(shoal_process_signal(p, SIGKILL, false));
     OK(shoal_process_join(p, LONG, &end));
     CHECK(end.kind == SHOAL_EXIT_SIGNALED && end.code == SIGKILL);
     shoal_process_free(p);

@@ -171,24 +171,24 @@ static void ends(void)
     GIVES(SHOAL_ERR_TIMEOUT, shoal_process_join(p, SHOAL_NOWAIT, &end));
     GIVES(SHOAL_ERR_TIMEOUT, shoal_process_join(p, 1000000, NULL));
     OK(shoal_process_pid(p, &pid));
-    OK(shoal_process_pidfd(p, &fd));
+    OK(shoal_process_fd(p, &fd));
     CHECK(pid > 0 && kill(pid, 0) == 0 && fd > 2);
-    GIVES(SHOAL_ERR_INVALID, shoal_process_signal(p, 12345));
-    OK(shoal_process_signal(p, 0));
-    OK(shoal_process_signal_group(p, SIGINT));
+    GIVES(SHOAL_ERR_INVALID, shoal_process_signal(p, 12345, false));
+    OK(shoal_process_signal(p, 0, false));
+    OK(shoal_process_signal(p, SIGINT, true));
     struct pollfd ready = {fd, POLLIN, 0};
     CHECK(poll(&ready, 1, -1) == 1);
     OK(shoal_process_join(p, SHOAL_FOREVER, &end));
     CHECK(end.kind == SHOAL_EXIT_SIGNALED && end.code == SIGINT);
     OK(shoal_process_join(p, SHOAL_NOWAIT, NULL)); /* as often as you like */
-    OK(shoal_process_terminate(p));
-    GIVES(SHOAL_ERR_INVALID, shoal_process_signal_group(p, SIGINT));
+    OK(shoal_process_signal(p, SIGTERM, false));
+    GIVES(SHOAL_ERR_INVALID, shoal_process_signal(p, SIGINT, true));
     GIVES(SHOAL_ERR_INVALID, shoal_process_stdio(p, 3, &fd));
     GIVES(SHOAL_ERR_INVALID, shoal_process_join(p, SHOAL_NOWAIT, (shoal_exit *)((char *)&end + 1)));
     shoal_process_free(p);
 
     OK(shoal_process_spawn(&options, &p));
-    OK(shoal_process_kill(p));
+    OK(shoal_process_signal(p, SIGKILL, false));
     OK(shoal_process_join(p, SHOAL_FOREVER, &end));
     CHECK(end.kind == SHOAL_EXIT_SIGNALED && end.code == SIGKILL);
     shoal_process_free(p);
@@ -225,7 +225,7 @@ static void forks(void)
     options.device_family = "cuda";
     options.device_mask = "1";
     OK(shoal_process_fork(in_child, q, &options, &p));
-    OK(shoal_queue_get(q, buf, sizeof buf, &len, SHOAL_FOREVER));
+    OK(shoal_queue_get(q, SHOAL_FOREVER, buf, sizeof buf, &len));
     CHECK(len == 1 && buf[0] == '5'); /* the second of those that this process sees */
     OK(shoal_process_join(p, SHOAL_FOREVER, &end));
     CHECK(end.kind == SHOAL_EXIT_EXITED && end.code == 44);
@@ -240,13 +240,10 @@ static void devices(void)
     size_t len = 0;
     bool late;
 
-    OK(shoal_device_family_name(0, buf, sizeof buf, &len));
-    CHECK(strcmp(buf, "cuda") == 0 && len == 4);
-    GIVES(SHOAL_ERR_NOT_FOUND, shoal_device_family_name(1000, buf, sizeof buf, &len));
-    OK(shoal_device_variable("rocm", buf, sizeof buf, &len));
-    CHECK(strcmp(buf, "ROCR_VISIBLE_DEVICES") == 0 && len == strlen(buf));
-    GIVES(SHOAL_ERR_BUFFER_TOO_SMALL, shoal_device_variable("rocm", buf, 20, &len));
-    CHECK(len == 21);
+    CHECK(strcmp(shoal_device_family(0), "cuda") == 0);
+    CHECK(shoal_device_family(1000) == NULL);
+    CHECK(strcmp(shoal_device_variable("rocm"), "ROCR_VISIBLE_DEVICES") == 0);
+    CHECK(shoal_device_variable("gpu") == NULL);
 
     OK(shoal_device_resolve("cuda", "2,3", "1", buf, sizeof buf, &len));
     CHECK(strcmp(buf, "3") == 0 && len == 1);

@@ -20,7 +20,7 @@ static shoal_map *small_map(void)
     shoal_map_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
     shoal_map *m;
     options.max_capacity = SMALL;
-    OK(shoal_map_open(NULL, &options, &m));
+    OK(shoal_map_open(NULL, &options, &m, NULL));
     return m;
 }
 
@@ -36,7 +36,7 @@ static void no_bytes_are_a_key_and_a_value(void)
     int64_t sum = 0;
     bool yes = false;
 
-    GIVES(SHOAL_ERR_NOT_FOUND, shoal_map_get(m, NULL, 0, copy, sizeof copy, &len));
+    GIVES(SHOAL_ERR_NOT_FOUND, shoal_map_get(m, NULL, 0, copy, sizeof copy, &len, NULL));
     OK(shoal_map_insert(m, NULL, 0, NULL, 0, &yes));
     CHECK(yes);
     /* NULL or not, it is the same key, and not that of one zero byte. */
@@ -44,24 +44,24 @@ static void no_bytes_are_a_key_and_a_value(void)
     CHECK(yes);
     OK(shoal_map_contains(m, "", 1, &yes));
     CHECK(!yes);
-    OK(shoal_map_get(m, "", 0, NULL, 0, &len));
+    OK(shoal_map_get(m, "", 0, NULL, 0, &len, NULL));
     CHECK(len == 0);
-    OK(shoal_map_version_of(m, NULL, 0, &version));
+    OK(shoal_map_version(m, NULL, 0, &version));
     CHECK(version != 0);
     OK(shoal_map_view(m, NULL, 0, &view));
     CHECK(view.data != NULL && view.len == 0 && view.version == version);
-    OK(shoal_map_release(m, &view));
-    OK(shoal_map_lock_key(m, NULL, 0, SHOAL_NOWAIT));
+    OK(shoal_map_view_end(m, &view));
+    LOCKS(false, shoal_map_lock_key, m, NULL, 0, SHOAL_NOWAIT);
     OK(shoal_map_unlock_key(m, "", 0));
     OK(shoal_map_iter_new(m, &it));
     OK(shoal_map_iter_next(it, &k, &k_len, &v, &v_len));
     CHECK(k_len == 0 && v_len == 0);
-    GIVES(SHOAL_ERR_EMPTY, shoal_map_iter_next(it, &k, &k_len, &v, &v_len));
+    GIVES(SHOAL_ERR_END, shoal_map_iter_next(it, &k, &k_len, &v, &v_len));
     shoal_map_iter_free(it);
     OK(shoal_map_set_many(m, &key, &value, 1));
-    OK(shoal_map_wait_key(m, NULL, 0, version, &now, SHOAL_NOWAIT));
+    OK(shoal_map_wait_key(m, NULL, 0, version, SHOAL_NOWAIT, &now));
     CHECK(now > version);
-    OK(shoal_map_get_many(m, &key, 1, copy, sizeof copy, &found, &len));
+    OK(shoal_map_get_many(m, &key, 1, copy, sizeof copy, &len, &found));
     CHECK(found.len == 4 && memcmp(found.data, "many", 4) == 0);
     OK(shoal_map_take(m, NULL, 0, copy, sizeof copy, &len));
     CHECK(len == 4);
@@ -86,9 +86,9 @@ static void the_longest_key_is_a_key_and_a_longer_one_is_refused(void)
     bool yes = true;
 
     OK(shoal_map_set(m, bytes, MAX_KEY, "long", 4));
-    OK(shoal_map_get(m, bytes, MAX_KEY, copy, sizeof copy, &len));
+    OK(shoal_map_get(m, bytes, MAX_KEY, copy, sizeof copy, &len, NULL));
     CHECK(len == 4 && memcmp(copy, "long", 4) == 0);
-    OK(shoal_map_lock_key(m, bytes, MAX_KEY, SHOAL_NOWAIT));
+    LOCKS(false, shoal_map_lock_key, m, bytes, MAX_KEY, SHOAL_NOWAIT);
     OK(shoal_map_unlock_key(m, bytes, MAX_KEY));
 
     SAYS(SHOAL_ERR_TOO_LARGE, "key of 65537 bytes",
@@ -97,10 +97,10 @@ static void the_longest_key_is_a_key_and_a_longer_one_is_refused(void)
     GIVES(SHOAL_ERR_TOO_LARGE, shoal_map_insert(m, bytes, MAX_KEY + 1, "", 0, &yes));
     GIVES(SHOAL_ERR_TOO_LARGE, shoal_map_add(m, bytes, MAX_KEY + 1, 1, &sum));
     GIVES(SHOAL_ERR_TOO_LARGE, shoal_map_set_for(m, bytes, MAX_KEY + 1, "", 0, SHOAL_FOREVER));
-    GIVES(SHOAL_ERR_TOO_LARGE, shoal_map_lock_key(m, bytes, MAX_KEY + 1, SHOAL_NOWAIT));
+    GIVES(SHOAL_ERR_TOO_LARGE, shoal_map_lock_key(m, bytes, MAX_KEY + 1, SHOAL_NOWAIT, NULL));
     /* That it is not there is all there is to say about it. */
     GIVES(SHOAL_ERR_NOT_FOUND,
-          shoal_map_get(m, bytes, MAX_KEY + 1, copy, sizeof copy, &len));
+          shoal_map_get(m, bytes, MAX_KEY + 1, copy, sizeof copy, &len, NULL));
     GIVES(SHOAL_ERR_NOT_FOUND, shoal_map_remove(m, bytes, MAX_KEY + 1));
     OK(shoal_map_contains(m, bytes, MAX_KEY + 1, &yes));
     CHECK(!yes);
@@ -130,17 +130,17 @@ static void the_largest_value_is_a_value_and_a_larger_one_is_refused(void)
     GIVES(SHOAL_ERR_TOO_LARGE,
           shoal_map_compare_swap(m, "k", 1, "old", 3, bytes, most + 1, &yes));
     GIVES(SHOAL_ERR_TOO_LARGE, shoal_map_set(m, "k", 1, bytes, SIZE_MAX / 2));
-    OK(shoal_map_get(m, "k", 1, copy, sizeof copy, &len));
+    OK(shoal_map_get(m, "k", 1, copy, sizeof copy, &len, NULL));
     CHECK(len == 3 && memcmp(copy, "old", 3) == 0);
 
     OK(shoal_map_set(m, "k", 1, bytes, most));
-    GIVES(SHOAL_ERR_BUFFER_TOO_SMALL, shoal_map_get(m, "k", 1, copy, most - 1, &len));
+    GIVES(SHOAL_ERR_BUFFER_TOO_SMALL, shoal_map_get(m, "k", 1, copy, most - 1, &len, NULL));
     CHECK(len == most);
-    OK(shoal_map_get(m, "k", 1, copy, most, &len));
+    OK(shoal_map_get(m, "k", 1, copy, most, &len, NULL));
     CHECK(len == most && memcmp(copy, bytes, most) == 0);
     OK(shoal_map_view(m, "k", 1, &view));
     CHECK(view.len == most && memcmp(view.data, bytes, most) == 0);
-    OK(shoal_map_release(m, &view));
+    OK(shoal_map_view_end(m, &view));
 
     /* A second one has no room now, which is another thing; then it has. */
     GIVES(SHOAL_ERR_NO_SPACE, shoal_map_set(m, "second", 6, bytes, most));
@@ -157,24 +157,24 @@ static void the_longest_message_passes_and_a_longer_one_is_refused_at_once(void)
     size_t len = 9;
 
     options.max_capacity = SMALL;
-    OK(shoal_queue_open(NULL, &options, &q));
+    OK(shoal_queue_open(NULL, &options, &q, NULL));
     OK(shoal_queue_put(q, NULL, 0, SHOAL_NOWAIT));
     OK(shoal_queue_len(q, &n));
     CHECK(n == 1);
-    OK(shoal_queue_get(q, NULL, 0, &len, SHOAL_NOWAIT));
+    OK(shoal_queue_get(q, SHOAL_NOWAIT, NULL, 0, &len));
     CHECK(len == 0);
 
-    OK(shoal_queue_max_message(q, &most));
+    most = queue_stats(q).max_message;
     CHECK(most > SMALL / 2 && most < SMALL);
     OK(shoal_queue_put(q, bytes, (size_t)most, SHOAL_NOWAIT));
     /* However long the caller would wait. */
     GIVES(SHOAL_ERR_TOO_LARGE, shoal_queue_put(q, bytes, (size_t)most + 1, SHOAL_FOREVER));
     CHECK(limit() == most);
     GIVES(SHOAL_ERR_TOO_LARGE, shoal_queue_put(q, bytes, SIZE_MAX / 2, SHOAL_FOREVER));
-    GIVES(SHOAL_ERR_FULL, shoal_queue_put(q, bytes, (size_t)most, SHOAL_NOWAIT));
-    OK(shoal_queue_get(q, copy, sizeof copy, &len, SHOAL_NOWAIT));
+    GIVES(SHOAL_ERR_TIMEOUT, shoal_queue_put(q, bytes, (size_t)most, SHOAL_NOWAIT));
+    OK(shoal_queue_get(q, SHOAL_NOWAIT, copy, sizeof copy, &len));
     CHECK(len == most && memcmp(copy, bytes, len) == 0);
-    GIVES(SHOAL_ERR_EMPTY, shoal_queue_get(q, copy, sizeof copy, &len, SHOAL_NOWAIT));
+    GIVES(SHOAL_ERR_TIMEOUT, shoal_queue_get(q, SHOAL_NOWAIT, copy, sizeof copy, &len));
     shoal_queue_free(q);
 }
 
@@ -187,13 +187,13 @@ static void the_two_ends_of_a_pipe_do_as_a_queue_does(void)
     options.max_capacity = SMALL;
     OK(shoal_pipe_pair(&options, &first, &second));
     OK(shoal_pipe_send(second, NULL, 0, SHOAL_NOWAIT));
-    OK(shoal_pipe_recv(first, NULL, 0, &len, SHOAL_NOWAIT));
+    OK(shoal_pipe_recv(first, SHOAL_NOWAIT, NULL, 0, &len));
     CHECK(len == 0);
     GIVES(SHOAL_ERR_TOO_LARGE, shoal_pipe_send(second, bytes, sizeof bytes, SHOAL_FOREVER));
     most = limit();
     GIVES(SHOAL_ERR_TOO_LARGE, shoal_pipe_send(second, bytes, most + 1, SHOAL_FOREVER));
     OK(shoal_pipe_send(second, bytes, most, SHOAL_NOWAIT));
-    OK(shoal_pipe_recv(first, copy, sizeof copy, &len, SHOAL_NOWAIT));
+    OK(shoal_pipe_recv(first, SHOAL_NOWAIT, copy, sizeof copy, &len));
     CHECK(len == most && memcmp(copy, bytes, len) == 0);
     shoal_pipe_free(second);
     shoal_pipe_free(first);
@@ -207,7 +207,7 @@ static void an_element_of_a_list_is_empty_or_large_but_not_too_large(void)
     size_t len = 9, most;
 
     options.max_capacity = SMALL;
-    OK(shoal_list_open(NULL, &options, &l));
+    OK(shoal_list_open(NULL, &options, &l, NULL));
     OK(shoal_list_append(l, NULL, 0));
     OK(shoal_list_get(l, 0, NULL, 0, &len));
     CHECK(len == 0);

@@ -21,9 +21,9 @@ static int waits_for_the_key_to_be_set(void *arg)
     size_t len;
     uint64_t now = 0, version = 0;
 
-    OK(shoal_map_wait_key(w->map, "k", 1, w->seen, &now, LONG));
+    OK(shoal_map_wait_key(w->map, "k", 1, w->seen, LONG, &now));
     CHECK(now > w->seen);
-    OK(shoal_map_get_versioned(w->map, "k", 1, value, sizeof value, &len, &version));
+    OK(shoal_map_get(w->map, "k", 1, value, sizeof value, &len, &version));
     CHECK(version == now && len == 3 && memcmp(value, "new", 3) == 0);
     return 0;
 }
@@ -33,7 +33,7 @@ static int waits_for_the_key_to_go(void *arg)
     struct watcher *w = arg;
     uint64_t now = 1;
 
-    OK(shoal_map_wait_key(w->map, "k", 1, w->seen, &now, LONG));
+    OK(shoal_map_wait_key(w->map, "k", 1, w->seen, LONG, &now));
     CHECK(now == 0);
     return 0;
 }
@@ -43,7 +43,7 @@ static int waits_for_any_change(void *arg)
     struct watcher *w = arg;
     uint64_t now = 0;
 
-    OK(shoal_map_wait_change(w->map, w->map_seen, &now, LONG));
+    OK(shoal_map_wait_change(w->map, w->map_seen, LONG, &now));
     CHECK(now > w->map_seen);
     return 0;
 }
@@ -51,8 +51,8 @@ static int waits_for_any_change(void *arg)
 static struct watcher watch(shoal_map *m)
 {
     struct watcher w = {m, 0, 0};
-    OK(shoal_map_version_of(m, "k", 1, &w.seen));
-    OK(shoal_map_version(m, &w.map_seen));
+    OK(shoal_map_version(m, "k", 1, &w.seen));
+    w.map_seen = map_stats(m).changes;
     return w;
 }
 
@@ -136,17 +136,17 @@ static void a_deadline_ends_a_wait_and_changes_nothing(void)
     OK(shoal_map_set(m, "k", 1, "old", 3));
     w = watch(m);
     OK(shoal_map_set(m, "other", 5, "x", 1));
-    GIVES(SHOAL_ERR_TIMEOUT, shoal_map_wait_key(m, "k", 1, w.seen, &now, MOMENT));
+    GIVES(SHOAL_ERR_TIMEOUT, shoal_map_wait_key(m, "k", 1, w.seen, MOMENT, &now));
     w = watch(m);
-    GIVES(SHOAL_ERR_TIMEOUT, shoal_map_wait_change(m, w.map_seen, &now, MOMENT));
-    GIVES(SHOAL_ERR_TIMEOUT, shoal_map_wait_key(m, "none", 4, 0, &now, MOMENT));
+    GIVES(SHOAL_ERR_TIMEOUT, shoal_map_wait_change(m, w.map_seen, MOMENT, &now));
+    GIVES(SHOAL_ERR_TIMEOUT, shoal_map_wait_key(m, "none", 4, 0, MOMENT, &now));
     CHECK(now == 77);
 
     /* What was changed before the wait began is not waited for. */
     succeeds(another(set_k, m));
-    OK(shoal_map_wait_key(m, "k", 1, w.seen, &now, SHOAL_NOWAIT));
+    OK(shoal_map_wait_key(m, "k", 1, w.seen, SHOAL_NOWAIT, &now));
     CHECK(now > w.seen && now != 77);
-    OK(shoal_map_wait_change(m, w.map_seen, &now, SHOAL_NOWAIT));
+    OK(shoal_map_wait_change(m, w.map_seen, SHOAL_NOWAIT, &now));
     CHECK(now > w.map_seen);
     shoal_map_free(m);
 }
@@ -162,7 +162,7 @@ static void an_event_wakes_all_its_sleepers(void)
     shoal_process *sleepers[3];
     shoal_event *e;
 
-    OK(shoal_event_open(NULL, NULL, &e));
+    OK(shoal_event_open(NULL, NULL, &e, NULL));
     for (int i = 0; i < 3; i++)
         sleepers[i] = another(waits_for_the_event, e);
     for (int i = 0; i < 3; i++)
@@ -189,13 +189,13 @@ static int takes_a_seat(void *arg)
     bool yes = false;
     int64_t left;
 
-    OK(shoal_lock_lock(m->l, LONG));
+    LOCKS(false, shoal_lock_lock, m->l, LONG);
     for (;;) {
         OK(shoal_map_add(m->seats, "free", 4, 0, &left));
         if (left > 0)
             break;
-        OK(shoal_condition_wait(m->c, m->l, LONG));
-        OK(shoal_lock_is_held(m->l, &yes));
+        LOCKS(false, shoal_condition_wait, m->c, m->l, LONG);
+        yes = lock_stats(m->l).held;
         CHECK(yes);
     }
     OK(shoal_map_add(m->seats, "free", 4, -1, NULL));
@@ -207,7 +207,7 @@ static void wait_until_waiting(shoal_condition *c, uint64_t many)
 {
     uint64_t waiting = 0;
     for (int i = 0; i < 60000; i++) {
-        OK(shoal_condition_waiting(c, &waiting));
+        waiting = condition_stats(c).waiting;
         if (waiting == many)
             return;
         pause_ms(1);
@@ -217,7 +217,7 @@ static void wait_until_waiting(shoal_condition *c, uint64_t many)
 
 static void offer(struct meeting *m, int64_t seats, uint32_t notified)
 {
-    OK(shoal_lock_lock(m->l, LONG));
+    LOCKS(false, shoal_lock_lock, m->l, LONG);
     OK(shoal_map_add(m->seats, "free", 4, seats, NULL));
     OK(shoal_condition_notify(m->c, notified));
     OK(shoal_lock_unlock(m->l));
@@ -229,8 +229,8 @@ static void a_condition_wakes_as_many_as_are_notified(void)
     shoal_process *sleepers[3];
     uint64_t waiting;
 
-    OK(shoal_condition_open(NULL, NULL, &m.c));
-    OK(shoal_lock_open(NULL, NULL, &m.l));
+    OK(shoal_condition_open(NULL, NULL, &m.c, NULL));
+    OK(shoal_lock_open(NULL, NULL, &m.l, NULL));
     for (uint64_t i = 0; i < 3; i++) {
         sleepers[i] = another(takes_a_seat, &m);
         wait_until_waiting(m.c, i + 1);
@@ -238,7 +238,7 @@ static void a_condition_wakes_as_many_as_are_notified(void)
     /* Three seats, one notified: the one that waits longest. */
     offer(&m, 3, 1);
     succeeds(sleepers[0]);
-    OK(shoal_condition_waiting(m.c, &waiting));
+    waiting = condition_stats(m.c).waiting;
     CHECK(waiting == 2);
     /* The dead are passed over. */
     dies(sleepers[1]);
@@ -264,7 +264,7 @@ static void the_last_to_come_opens_a_barrier(void)
     uint32_t index = 9;
 
     options.count = 2;
-    OK(shoal_barrier_open(NULL, &options, &b));
+    OK(shoal_barrier_open(NULL, &options, &b, NULL));
     for (int i = 0; i < 3; i++) {
         shoal_process *sleeper = another(comes_to_the_barrier, b);
         falls_asleep(sleeper);

@@ -22,25 +22,25 @@ static void *queues(void *unused)
 {
     shoal_queue_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
     static char big[64 * 1024];
-    shoal_loan loan;
+    shoal_message loan;
     shoal_queue *q, *refused;
     size_t len;
     int i, fd;
 
     (void)unused;
     options.max_attempts = 3;
-    OK(shoal_queue_open(called("queue"), &options, &q));
+    OK(shoal_queue_open(called("queue"), &options, &q, NULL));
     for (i = 0; i < 20; i++)
         OK(shoal_queue_put(q, big, sizeof big, SHOAL_NOWAIT));
     for (i = 0; i < 20; i++)
-        OK(shoal_queue_get(q, big, sizeof big, &len, SHOAL_NOWAIT));
-    GIVES(SHOAL_ERR_TIMEOUT, shoal_queue_get(q, big, sizeof big, &len, 1000000));
-    OK(shoal_queue_reserve(q, 100, &loan, SHOAL_NOWAIT));
+        OK(shoal_queue_get(q, SHOAL_NOWAIT, big, sizeof big, &len));
+    GIVES(SHOAL_ERR_TIMEOUT, shoal_queue_get(q, 1000000, big, sizeof big, &len));
+    OK(shoal_queue_reserve(q, 100, SHOAL_NOWAIT, &loan));
     OK(shoal_queue_commit(q, &loan, 100));
-    OK(shoal_queue_lease(q, SHOAL_FOREVER, &loan, SHOAL_NOWAIT));
+    OK(shoal_queue_lease(q, SHOAL_FOREVER, SHOAL_NOWAIT, &loan));
     OK(shoal_queue_ack(q, &loan));
     OK(shoal_queue_fd(q, &fd));
-    SAYS(SHOAL_ERR_INVALID, "name", shoal_queue_open("a/b", &options, &refused));
+    SAYS(SHOAL_ERR_INVALID, "name", shoal_queue_open("a/b", &options, &refused, NULL));
     shoal_queue_free(q);
     return NULL;
 }
@@ -57,7 +57,7 @@ static void *maps_and_lists(void *unused)
     int i;
 
     (void)unused;
-    OK(shoal_list_open(called("list"), &options, &l));
+    OK(shoal_list_open(called("list"), &options, &l, NULL));
     for (i = 0; i < 5000; i++) {
         int len = snprintf(key, sizeof key, "%d", i * 7919 % 5000);
         OK(shoal_map_set(m, key, (size_t)len, key, (size_t)len));
@@ -66,7 +66,7 @@ static void *maps_and_lists(void *unused)
     OK(shoal_map_iter_new(m, &it));
     OK(shoal_map_iter_next(it, &k, &k_len, &v, &v_len));
     shoal_map_iter_free(it);
-    OK(shoal_map_lock_key(m, "k", 1, SHOAL_NOWAIT));
+    LOCKS(false, shoal_map_lock_key, m, "k", 1, SHOAL_NOWAIT);
     OK(shoal_map_unlock_key(m, "k", 1));
     shoal_map_free(m);
     shoal_list_free(l);
@@ -80,10 +80,10 @@ static void *locks(void *unused)
     shoal_event *event;
 
     (void)unused;
-    OK(shoal_lock_open(called("lock"), &options, &lock));
-    OK(shoal_lock_lock(lock, SHOAL_FOREVER));
+    OK(shoal_lock_open(called("lock"), &options, &lock, NULL));
+    LOCKS(false, shoal_lock_lock, lock, SHOAL_FOREVER);
     OK(shoal_lock_unlock(lock));
-    OK(shoal_event_open(called("event"), &options, &event));
+    OK(shoal_event_open(called("event"), &options, &event, NULL));
     GIVES(SHOAL_ERR_TIMEOUT, shoal_event_wait(event, 1000000));
     shoal_event_free(event);
     shoal_lock_free(lock);

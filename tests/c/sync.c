@@ -6,12 +6,12 @@ static shoal_sync_options made = {sizeof made, SHOAL_CREATE, 0};
 
 static int take_and_die(void *l)
 {
-    return shoal_lock_lock(l, SHOAL_FOREVER) == SHOAL_OK ? 0 : 1;
+    return shoal_lock_lock(l, SHOAL_FOREVER, NULL) == SHOAL_OK ? 0 : 1;
 }
 
 static int write_and_die(void *l)
 {
-    return shoal_rwlock_write(l, SHOAL_FOREVER) == SHOAL_OK ? 0 : 1;
+    return shoal_rwlock_lock_write(l, SHOAL_FOREVER, NULL) == SHOAL_OK ? 0 : 1;
 }
 
 static void in_child(int (*entry)(void *), void *arg)
@@ -31,31 +31,31 @@ static void locks(void)
     uint32_t depth;
     bool yes;
 
-    OK(shoal_lock_open(NULL, NULL, &l));
-    OK(shoal_lock_lock(l, SHOAL_NOWAIT));
-    GIVES(SHOAL_ERR_TIMEOUT, shoal_lock_lock(l, SHOAL_NOWAIT));
-    GIVES(SHOAL_ERR_TIMEOUT, shoal_lock_try(l));
-    OK(shoal_lock_is_held(l, &yes));
+    OK(shoal_lock_open(NULL, NULL, &l, NULL));
+    LOCKS(false, shoal_lock_lock, l, SHOAL_NOWAIT);
+    GIVES(SHOAL_ERR_TIMEOUT, shoal_lock_lock(l, SHOAL_NOWAIT, NULL));
+    GIVES(SHOAL_ERR_TIMEOUT, shoal_lock_try(l, NULL));
+    yes = lock_stats(l).held;
     CHECK(yes);
     OK(shoal_lock_unlock(l));
     SAYS(SHOAL_ERR_INVALID, "not held", shoal_lock_unlock(l));
 
     /* The dead leave the lock, and the news, to the next. */
     in_child(take_and_die, l);
-    GIVES(SHOAL_ERR_OWNER_DIED, shoal_lock_lock(l, SHOAL_FOREVER));
-    OK(shoal_lock_depth(l, &depth));
+    LOCKS(true, shoal_lock_lock, l, SHOAL_FOREVER);
+    depth = lock_stats(l).depth;
     CHECK(depth == 1);
     OK(shoal_lock_unlock(l));
-    OK(shoal_lock_try(l));
+    LOCKS(false, shoal_lock_try, l);
     OK(shoal_lock_unlock(l));
 
     recursive.flags |= SHOAL_RECURSIVE;
-    OK(shoal_lock_open(NULL, &recursive, &r));
-    OK(shoal_lock_is_recursive(r, &yes));
+    OK(shoal_lock_open(NULL, &recursive, &r, NULL));
+    yes = lock_stats(r).recursive;
     CHECK(yes);
-    OK(shoal_lock_try(r));
-    OK(shoal_lock_lock(r, SHOAL_NOWAIT));
-    OK(shoal_lock_depth(r, &depth));
+    LOCKS(false, shoal_lock_try, r);
+    LOCKS(false, shoal_lock_lock, r, SHOAL_NOWAIT);
+    depth = lock_stats(r).depth;
     CHECK(depth == 2);
     OK(shoal_lock_unlock(r));
     OK(shoal_lock_unlock(r));
@@ -76,27 +76,27 @@ static void semaphores(const char *name)
 
     options.flags |= SHOAL_BOUNDED;
     options.count = 2;
-    OK(shoal_semaphore_open(name, &options, &s));
-    OK(shoal_semaphore_open(name, NULL, &same));
-    CHECK(strcmp(shoal_semaphore_name(same), name) == 0);
-    GIVES(SHOAL_ERR_WRONG_KIND, shoal_lock_open(name, NULL, &l));
+    OK(shoal_semaphore_open(name, &options, &s, NULL));
+    OK(shoal_semaphore_open(name, NULL, &same, NULL));
+    CHECK(strcmp(shoal_name(same), name) == 0);
+    GIVES(SHOAL_ERR_WRONG_KIND, shoal_lock_open(name, NULL, &l, NULL));
     OK(shoal_semaphore_acquire(s, SHOAL_FOREVER));
     OK(shoal_semaphore_acquire(same, SHOAL_FOREVER));
     GIVES(SHOAL_ERR_TIMEOUT, shoal_semaphore_acquire(s, SHOAL_NOWAIT));
     OK(shoal_semaphore_release(s, 2));
     GIVES(SHOAL_ERR_INVALID, shoal_semaphore_release(s, 1));
-    OK(shoal_semaphore_value(s, &value));
+    value = semaphore_stats(s).value;
     CHECK(value == 2);
     OK(shoal_semaphore_acquire(same, SHOAL_FOREVER));
-    OK(shoal_semaphore_held(same, &held));
+    held = (uint32_t)semaphore_stats(same).held;
     CHECK(held == 1);
     OK(shoal_semaphore_keep(same));
-    OK(shoal_semaphore_held(same, &held));
+    held = (uint32_t)semaphore_stats(same).held;
     CHECK(held == 0);
-    OK(shoal_semaphore_unlink(name));
-    GIVES(SHOAL_ERR_NOT_FOUND, shoal_semaphore_unlink(name));
+    OK(shoal_unlink(name, SHOAL_KIND_SEMAPHORE));
+    GIVES(SHOAL_ERR_NOT_FOUND, shoal_unlink(name, SHOAL_KIND_SEMAPHORE));
     shoal_semaphore_free(same);
-    OK(shoal_semaphore_value(s, &value));
+    value = semaphore_stats(s).value;
     CHECK(value == 1);
     shoal_semaphore_free(s);
 }
@@ -110,7 +110,7 @@ static void events_and_conditions(void)
     uint64_t waiting;
     bool yes;
 
-    OK(shoal_event_open(NULL, NULL, &e));
+    OK(shoal_event_open(NULL, NULL, &e, NULL));
     GIVES(SHOAL_ERR_TIMEOUT, shoal_event_wait(e, 1000));
     OK(shoal_event_set(e));
     OK(shoal_event_wait(e, SHOAL_NOWAIT));
@@ -119,21 +119,21 @@ static void events_and_conditions(void)
     CHECK(!yes);
     shoal_event_free(e);
 
-    OK(shoal_condition_open(NULL, NULL, &c));
-    OK(shoal_lock_open(NULL, NULL, &l));
-    GIVES(SHOAL_ERR_INVALID, shoal_condition_wait(c, l, SHOAL_NOWAIT));
-    OK(shoal_lock_lock(l, SHOAL_FOREVER));
-    GIVES(SHOAL_ERR_TIMEOUT, shoal_condition_wait(c, l, 1000));
-    OK(shoal_lock_is_held(l, &yes));
+    OK(shoal_condition_open(NULL, NULL, &c, NULL));
+    OK(shoal_lock_open(NULL, NULL, &l, NULL));
+    GIVES(SHOAL_ERR_INVALID, shoal_condition_wait(c, l, SHOAL_NOWAIT, NULL));
+    LOCKS(false, shoal_lock_lock, l, SHOAL_FOREVER);
+    GIVES(SHOAL_ERR_TIMEOUT, shoal_condition_wait(c, l, 1000, NULL));
+    yes = lock_stats(l).held;
     CHECK(yes);
     OK(shoal_condition_enlist(c, &place));
-    OK(shoal_condition_waiting(c, &waiting));
+    waiting = condition_stats(c).waiting;
     CHECK(waiting == 1);
     OK(shoal_condition_notify(c, 1));
     OK(shoal_condition_sleep(c, place, SHOAL_FOREVER));
     OK(shoal_condition_leave(c, place, &yes));
     CHECK(yes);
-    OK(shoal_condition_notify_all(c));
+    OK(shoal_condition_notify(c, SHOAL_ALL));
     GIVES(SHOAL_ERR_INVALID, shoal_condition_sleep(c, place, SHOAL_FOREVER));
     shoal_lock_free(l);
     shoal_condition_free(c);
@@ -147,10 +147,10 @@ static void barriers(void)
     uint64_t number;
     bool yes;
 
-    SAYS(SHOAL_ERR_INVALID, "parties", shoal_barrier_open(NULL, &options, &b));
+    SAYS(SHOAL_ERR_INVALID, "parties", shoal_barrier_open(NULL, &options, &b, NULL));
     options.count = 2;
-    OK(shoal_barrier_open(NULL, &options, &b));
-    OK(shoal_barrier_parties(b, &number));
+    OK(shoal_barrier_open(NULL, &options, &b, NULL));
+    number = barrier_stats(b).parties;
     CHECK(number == 2);
     OK(shoal_barrier_arrive(b, SHOAL_NOWAIT, &place, &index, &yes));
     CHECK(index == 0 && !yes);
@@ -160,13 +160,13 @@ static void barriers(void)
     OK(shoal_barrier_sleep(b, place, SHOAL_FOREVER));
 
     GIVES(SHOAL_ERR_POISONED, shoal_barrier_wait(b, 1000, &index));
-    OK(shoal_barrier_is_broken(b, &yes));
+    yes = barrier_stats(b).broken;
     CHECK(yes);
     OK(shoal_barrier_reset(b));
     OK(shoal_barrier_arrive(b, SHOAL_NOWAIT, &place, &index, &yes));
     OK(shoal_barrier_abort(b));
     GIVES(SHOAL_ERR_POISONED, shoal_barrier_give_up(b, place));
-    OK(shoal_barrier_waiting(b, &number));
+    number = barrier_stats(b).waiting;
     CHECK(number == 0);
     shoal_barrier_free(b);
 }
@@ -174,25 +174,22 @@ static void barriers(void)
 static void rwlocks(void)
 {
     shoal_rwlock *l;
-    uint64_t readers;
-    bool writer;
 
-    OK(shoal_rwlock_open(NULL, NULL, &l));
-    OK(shoal_rwlock_read(l, SHOAL_FOREVER));
-    OK(shoal_rwlock_read(l, SHOAL_FOREVER));
-    GIVES(SHOAL_ERR_TIMEOUT, shoal_rwlock_write(l, SHOAL_NOWAIT));
-    OK(shoal_rwlock_holders(l, &readers, &writer));
-    CHECK(readers == 2 && !writer);
-    OK(shoal_rwlock_release_read(l));
-    OK(shoal_rwlock_release_read(l));
-    GIVES(SHOAL_ERR_INVALID, shoal_rwlock_release_read(l));
+    OK(shoal_rwlock_open(NULL, NULL, &l, NULL));
+    LOCKS(false, shoal_rwlock_lock_read, l, SHOAL_FOREVER);
+    LOCKS(false, shoal_rwlock_lock_read, l, SHOAL_FOREVER);
+    GIVES(SHOAL_ERR_TIMEOUT, shoal_rwlock_lock_write(l, SHOAL_NOWAIT, NULL));
+    CHECK(rwlock_stats(l).readers == 2 && !rwlock_stats(l).writer);
+    OK(shoal_rwlock_unlock_read(l));
+    OK(shoal_rwlock_unlock_read(l));
+    GIVES(SHOAL_ERR_INVALID, shoal_rwlock_unlock_read(l));
     in_child(write_and_die, l);
-    GIVES(SHOAL_ERR_OWNER_DIED, shoal_rwlock_read(l, SHOAL_FOREVER));
-    OK(shoal_rwlock_release_read(l));
-    GIVES(SHOAL_ERR_OWNER_DIED, shoal_rwlock_write(l, SHOAL_FOREVER));
-    OK(shoal_rwlock_release_write(l));
-    OK(shoal_rwlock_write(l, SHOAL_FOREVER));
-    OK(shoal_rwlock_release_write(l));
+    LOCKS(true, shoal_rwlock_lock_read, l, SHOAL_FOREVER);
+    OK(shoal_rwlock_unlock_read(l));
+    LOCKS(true, shoal_rwlock_lock_write, l, SHOAL_FOREVER);
+    OK(shoal_rwlock_unlock_write(l));
+    LOCKS(false, shoal_rwlock_lock_write, l, SHOAL_FOREVER);
+    OK(shoal_rwlock_unlock_write(l));
     shoal_rwlock_free(l);
 }
 

@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/time.h>
+#include <unistd.h>
 
 static bool readable(int fd, int wait_ms)
 {
@@ -37,9 +38,9 @@ static void a_descriptor_tells_of_messages(void)
         CHECK(!readable(fd, 0));
         OK(shoal_process_fork(put_one, q, NULL, &putter));
         CHECK(readable(fd, -1));
-        OK(shoal_queue_get(q, buf, sizeof buf, &len, SHOAL_NOWAIT));
+        OK(shoal_queue_get(q, SHOAL_NOWAIT, buf, sizeof buf, &len));
         CHECK(len == 1 && !readable(fd, 0));
-        GIVES(SHOAL_ERR_EMPTY, shoal_queue_get(q, buf, sizeof buf, &len, SHOAL_NOWAIT));
+        GIVES(SHOAL_ERR_TIMEOUT, shoal_queue_get(q, SHOAL_NOWAIT, buf, sizeof buf, &len));
         OK(shoal_process_join(putter, SHOAL_FOREVER, NULL));
         shoal_process_free(putter);
     }
@@ -56,10 +57,10 @@ static void the_first_that_is_ready_ends_the_wait(void)
     size_t len, ready = 99;
 
     OK(shoal_process_fork(put_one, b, NULL, &p));
-    shoal_waitable things[] = {{a, NULL}, {b, NULL}, {NULL, p}};
+    shoal_waitable things[] = {{.queue = a}, {.queue = b}, {.process = p}};
     OK(shoal_wait_any(things, 2, SHOAL_FOREVER, &ready));
     CHECK(ready == 1);
-    OK(shoal_queue_get(b, buf, sizeof buf, &len, SHOAL_NOWAIT));
+    OK(shoal_queue_get(b, SHOAL_NOWAIT, buf, sizeof buf, &len));
     OK(shoal_wait_any(things, 3, SHOAL_FOREVER, &ready));
     CHECK(ready == 2);
     OK(shoal_process_join(p, SHOAL_NOWAIT, NULL));
@@ -68,7 +69,7 @@ static void the_first_that_is_ready_ends_the_wait(void)
     OK(shoal_queue_put(a, "x", 1, SHOAL_NOWAIT));
     OK(shoal_wait_any(things, 3, SHOAL_NOWAIT, &ready));
     CHECK(ready == 0);
-    OK(shoal_queue_get(a, buf, sizeof buf, &len, SHOAL_NOWAIT));
+    OK(shoal_queue_get(a, SHOAL_NOWAIT, buf, sizeof buf, &len));
     OK(shoal_queue_close(b));
     OK(shoal_wait_any(things, 3, SHOAL_FOREVER, &ready));
     CHECK(ready == 1);
@@ -82,6 +83,39 @@ static void the_first_that_is_ready_ends_the_wait(void)
     shoal_queue_free(b);
 }
 
+static void pipes_and_descriptors_end_the_wait_too(void)
+{
+    shoal_pipe_options simplex = {.size = sizeof simplex, .flags = SHOAL_SIMPLEX};
+    shoal_pipe *first, *second;
+    int fds[2];
+    char buf[8];
+    size_t len, ready = 99;
+
+    OK(shoal_pipe_pair(&simplex, &first, &second));
+    CHECK(pipe(fds) == 0);
+    shoal_waitable things[] = {{.pipe = first}, {.fd = fds[0]}}, sends = {.pipe = second};
+    GIVES(SHOAL_ERR_TIMEOUT, shoal_wait_any(things, 2, 20000000, &ready));
+    OK(shoal_pipe_send(second, "x", 1, SHOAL_NOWAIT));
+    OK(shoal_wait_any(things, 2, SHOAL_FOREVER, &ready));
+    CHECK(ready == 0);
+    OK(shoal_pipe_recv(first, SHOAL_NOWAIT, buf, sizeof buf, &len));
+    CHECK(write(fds[1], "y", 1) == 1);
+    OK(shoal_wait_any(things, 2, SHOAL_FOREVER, &ready));
+    CHECK(ready == 1 && read(fds[0], buf, sizeof buf) == 1);
+    GIVES(SHOAL_ERR_TIMEOUT, shoal_wait_any(things, 2, SHOAL_NOWAIT, &ready));
+    GIVES(SHOAL_ERR_UNSUPPORTED, shoal_wait_any(&sends, 1, SHOAL_NOWAIT, &ready));
+    /* The end of each is an end of the wait. */
+    close(fds[1]);
+    OK(shoal_wait_any(things, 2, SHOAL_FOREVER, &ready));
+    CHECK(ready == 1);
+    shoal_pipe_free(second);
+    OK(shoal_wait_any(things, 2, SHOAL_FOREVER, &ready));
+    CHECK(ready == 0);
+    OK(shoal_end_waits(first));
+    close(fds[0]);
+    shoal_pipe_free(first);
+}
+
 static void what_cannot_be_waited_for_is_refused(void)
 {
     shoal_queue *q = new_queue();
@@ -89,7 +123,8 @@ static void what_cannot_be_waited_for_is_refused(void)
     size_t ready = 99;
 
     OK(shoal_process_fork(put_one, q, NULL, &p));
-    shoal_waitable both = {q, p}, none = {NULL, NULL}, good[2] = {{q, NULL}, {NULL, p}};
+    shoal_waitable both = {.queue = q, .process = p}, none = {.fd = -1};
+    shoal_waitable good[2] = {{.queue = q}, {.process = p}};
     SAYS(SHOAL_ERR_INVALID, "things", shoal_wait_any(NULL, 1, SHOAL_NOWAIT, &ready));
     SAYS(SHOAL_ERR_INVALID, "things", shoal_wait_any(NULL, 0, SHOAL_NOWAIT, &ready));
     SAYS(SHOAL_ERR_INVALID, "none", shoal_wait_any(good, 0, SHOAL_FOREVER, &ready));
@@ -116,7 +151,7 @@ static void a_signal_ends_the_wait(void)
     /* Again and again: the first may come before the wait begins. */
     struct itimerval often = {{0, 5000}, {0, 5000}}, never = {{0, 0}, {0, 0}};
     shoal_queue *q = new_queue();
-    shoal_waitable thing = {q, NULL};
+    shoal_waitable thing = {.queue = q};
     size_t ready;
 
     memset(&action, 0, sizeof action);
@@ -134,6 +169,7 @@ int main(void)
 {
     a_descriptor_tells_of_messages();
     the_first_that_is_ready_ends_the_wait();
+    pipes_and_descriptors_end_the_wait_too();
     what_cannot_be_waited_for_is_refused();
     a_signal_ends_the_wait();
     puts("wait: ok");

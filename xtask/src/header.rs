@@ -1,42 +1,56 @@
-//! `cargo xtask header`: src/ffi becomes include/shoal.h.
+//! `cargo xtask header`: src/ffi becomes include/shoal.h and include/shoal_bindings.h.
+//!
+//! A header is an introduction and sections. A section is what cbindgen makes of some files, under the
+//! documentation of the first of them; what a section uses stands in an earlier one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What the header is made from, in the order in which it appears there.
-const SOURCES: [&str; 24] = [
-    "src/error.rs",
-    "src/ffi/status.rs",
-    "src/ffi/args.rs",
-    "src/ffi/options.rs",
-    "src/ffi/queue.rs",
-    "src/ffi/reserve.rs",
-    "src/ffi/lease.rs",
-    "src/ffi/map.rs",
-    "src/ffi/keys.rs",
-    "src/ffi/watched.rs",
-    "src/ffi/list.rs",
-    "src/ffi/pipe.rs",
-    "src/ffi/spawn.rs",
-    "src/ffi/process.rs",
-    "src/ffi/wait.rs",
-    "src/ffi/waits.rs",
-    "src/ffi/device.rs",
-    "src/ffi/lock.rs",
-    "src/ffi/semaphore.rs",
-    "src/ffi/event.rs",
-    "src/ffi/condition.rs",
-    "src/ffi/barrier.rs",
-    "src/ffi/rwlock.rs",
-    "src/ffi/array.rs",
+/// The sections of shoal.h: the file that introduces each, and the others.
+const SECTIONS: [&[&str]; 15] = [
+    &["general.rs", "../error.rs", "args.rs", "options.rs"],
+    &["queue.rs", "message.rs"],
+    &["pipe.rs"],
+    &["map.rs", "keys.rs", "view.rs"],
+    &["list.rs"],
+    &["array.rs"],
+    &["lock.rs"],
+    &["rwlock.rs"],
+    &["semaphore.rs"],
+    &["event.rs"],
+    &["condition.rs"],
+    &["barrier.rs"],
+    &["wait.rs"],
+    &["process.rs", "spawn.rs"],
+    &["device.rs"],
 ];
 
-const HEADER: &str = "include/shoal.h";
+const MACROS: &str = "#if defined(__GNUC__)
+#define SHOAL_API __attribute__((visibility(\"default\")))
+#define SHOAL_NODISCARD __attribute__((warn_unused_result))
+#else
+#define SHOAL_API
+#define SHOAL_NODISCARD
+#endif
 
-/// Writes include/shoal.h, or with `check` only says whether it is what it should be.
+/** In `shoal_spawn_options.stdio`: descriptor n of this process, which stays yours. */
+#define SHOAL_STDIO_FD(n) ((n) + 1)
+";
+
+/// The longest line of a declaration.
+const WIDTH: usize = 100;
+
+const RULE: &str =
+    "---------------------------------------------------------------------------------------------";
+
+/// Writes the headers, or with `check` only says whether they are what they should be.
 pub(crate) fn header(check: bool) -> Result<(), String> {
-    let path = root().join(HEADER);
-    let text = generate()?;
+    write("include/shoal.h", &main_header()?, check)?;
+    write("include/shoal_bindings.h", &bindings_header()?, check)
+}
+
+fn write(name: &str, text: &str, check: bool) -> Result<(), String> {
+    let path = root().join(name);
     let old = fs::read_to_string(&path).unwrap_or_default();
     if old == text {
         return Ok(());
@@ -49,7 +63,7 @@ pub(crate) fn header(check: bool) -> Result<(), String> {
     let pairs = old.lines().zip(text.lines());
     let line = pairs.take_while(|(old, new)| old == new).count();
     Err(format!(
-        "{HEADER} is not what src/ffi says, from line {} on:\n  has:    {}\n  should: {}\n\
+        "{name} is not what src/ffi says, from line {} on:\n  has:    {}\n  should: {}\n\
          Run `cargo xtask header` and commit what it writes.",
         line + 1,
         old.lines().nth(line).unwrap_or("(its end)"),
@@ -63,68 +77,187 @@ fn root() -> PathBuf {
     xtask.parent().unwrap_or(xtask).to_owned()
 }
 
-fn generate() -> Result<String, String> {
-    let mut config = cbindgen::Config::from_file(root().join("cbindgen.toml"))?;
-    config.header = Some(introduction()?);
+fn main_header() -> Result<String, String> {
+    let (mut contents, mut sections) = (String::new(), String::new());
+    for files in SECTIONS {
+        let doc = documentation(files[0])?;
+        let (title, rest) = doc.split_once('\n').unwrap_or((&doc, ""));
+        let about = rest.trim().split_inclusive('.').next().unwrap_or("");
+        let about = about.split_whitespace().collect::<Vec<_>>().join(" ");
+        contents += &format!("- {title}: {}\n", lower_first(&about));
+        sections += &format!("/* {RULE}\n{}   {RULE} */\n\n", indented("   ", &doc));
+        sections += &generate(files)?;
+        sections.push('\n');
+    }
+    let introduction = documentation("mod.rs")?.replace("@contents\n", &contents);
+    let body = format!("{}\n{MACROS}\n", version()?);
+    let includes = "#include <stdbool.h>\n#include <stddef.h>\n#include <stdint.h>\n";
+    Ok(around(
+        "SHOAL_H",
+        &introduction,
+        &format!("{includes}\n{body}"),
+        &sections,
+    ))
+}
+
+fn bindings_header() -> Result<String, String> {
+    let introduction = documentation("bindings.rs")?;
+    let functions = generate(&["bindings.rs"])?;
+    Ok(around(
+        "SHOAL_BINDINGS_H",
+        &introduction,
+        "#include \"shoal.h\"\n\n",
+        &format!("{functions}\n"),
+    ))
+}
+
+/// What stands around the declarations of a header.
+fn around(guard: &str, introduction: &str, top: &str, declarations: &str) -> String {
+    format!(
+        "/*\n * SPDX-License-Identifier: MIT OR Apache-2.0\n \
+         * Generated from src/ffi by `cargo xtask header`; edit there.\n */\n\n\
+         /**\n{} */\n\n#ifndef {guard}\n#define {guard}\n\n{top}\
+         #ifdef __cplusplus\nextern \"C\" {{\n#endif\n\n{declarations}\
+         #ifdef __cplusplus\n}}\n#endif\n\n#endif /* {guard} */\n",
+        indented(" * ", introduction),
+    )
+}
+
+/// The version in Cargo.toml, as macros.
+fn version() -> Result<String, String> {
+    let manifest = root().join("Cargo.toml");
+    let text = fs::read_to_string(&manifest).map_err(|err| err.to_string())?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("version = \""));
+    let version = line
+        .and_then(|line| line.strip_suffix('"'))
+        .ok_or("Cargo.toml has no version")?;
+    let mut numbers = version.split('.');
+    let mut out =
+        "/** The version of this header; `shoal_version()` is that of the library. */\n".to_owned();
+    for part in ["MAJOR", "MINOR", "PATCH"] {
+        let number = numbers.next().ok_or("the version is not three numbers")?;
+        out += &format!("#define SHOAL_VERSION_{part} {number}\n");
+    }
+    Ok(out + &format!("#define SHOAL_VERSION \"{version}\"\n"))
+}
+
+/// What cbindgen makes of some files of src/ffi.
+fn generate(files: &[&str]) -> Result<String, String> {
+    let config = cbindgen::Config::from_file(root().join("cbindgen.toml"))?;
     let mut builder = cbindgen::Builder::new().with_config(config);
-    for source in SOURCES {
-        builder = builder.with_src(root().join(source));
+    for file in files {
+        builder = builder.with_src(root().join("src/ffi").join(file));
     }
     let bindings = builder.generate().map_err(|err| err.to_string())?;
     let mut text = Vec::new();
     bindings.write(&mut text);
     let text = String::from_utf8(text).map_err(|err| err.to_string())?;
-    Ok(tidy(&text))
+    Ok(tidy(text.trim_start()))
 }
 
 /// What cbindgen has no setting for.
 fn tidy(text: &str) -> String {
-    // It puts the name of the type before each variant, or nothing; we want the library's.
+    // It puts the name of the type before each variant, or nothing; statuses have the library's.
     let text = text.replace("SHOAL_STATUS_", "SHOAL_");
+    // Tags are for programs that declare a type themselves: the header uses the typedefs.
+    let text = text
+        .replace("typedef struct ", "typedef@")
+        .replace("typedef enum ", "typedef#");
+    let text = text
+        .replace("struct shoal_", "shoal_")
+        .replace("enum shoal_", "shoal_");
+    let text = text
+        .replace("typedef@", "typedef struct ")
+        .replace("typedef#", "typedef enum ");
+    // Except of processes before their section, as C99 allows one typedef of a name.
+    let (process, tagged) = (
+        "    shoal_process *process;",
+        "    struct shoal_process *process;",
+    );
+    let text = text.replace(process, tagged);
     // Links are rustdoc's.
     let text = text.replace("[`", "`").replace("`]", "`");
-    let lines: Vec<&str> = text.lines().collect();
+    let mut lines = text.lines().peekable();
     let mut out = String::new();
-    let mut at = 0;
-    while at < lines.len() {
-        let line = lines[at];
-        let indent = &line[..line.len() - line.trim_start().len()];
-        let comment = lines
-            .get(at + 1)
-            .and_then(|body| body.trim_start().strip_prefix("* "));
-        match (
-            line.trim_start(),
-            comment,
-            lines.get(at + 2).map(|end| end.trim()),
-        ) {
-            // A comment of one line takes one line.
-            ("/**", Some(body), Some("*/")) => {
-                out += &format!("{indent}/** {body} */\n");
-                at += 3;
+    while let Some(line) = lines.next() {
+        if line.starts_with("SHOAL_API") {
+            let mut whole = line.to_owned();
+            while !whole.ends_with(';') {
+                let Some(next) = lines.next() else { break };
+                whole.push(' ');
+                whole += next.trim_start();
             }
-            _ => {
-                out += &match line.rsplit_once(" -") {
-                    Some((name, digits)) if line.starts_with("#define") => {
-                        format!("{name} (-{digits})\n")
-                    }
-                    _ => format!("{line}\n"),
-                };
-                at += 1;
-            }
+            out += &function(&whole);
+            continue;
         }
+        if line.trim_start() == "/**" {
+            let body = lines.next().unwrap_or("");
+            let indent = &line[..line.len() - line.trim_start().len()];
+            match (body.trim_start().strip_prefix("* "), lines.peek()) {
+                // A comment of one line takes one line.
+                (Some(body), Some(end)) if end.trim() == "*/" => {
+                    out += &format!("{indent}/** {body} */\n");
+                    lines.next();
+                }
+                _ => out += &format!("{line}\n{body}\n"),
+            }
+            continue;
+        }
+        out += &match line.rsplit_once(" -") {
+            Some((name, digits)) if line.starts_with("#define") => format!("{name} (-{digits})\n"),
+            _ => format!("{line}\n"),
+        };
     }
     out
 }
 
-/// The documentation of src/ffi/mod.rs as the header's opening comment.
-fn introduction() -> Result<String, String> {
-    let path = root().join("src/ffi/mod.rs");
+/// A declaration with its attributes on a line of their own, and as many parameters on a line as fit.
+fn function(declaration: &str) -> String {
+    let mut rest = declaration;
+    let mut attributes = Vec::new();
+    for attribute in ["SHOAL_API", "SHOAL_NODISCARD"] {
+        if let Some(after) = rest.strip_prefix(attribute) {
+            attributes.push(attribute);
+            rest = after.trim_start();
+        }
+    }
+    let attributes = attributes.join(" ");
+    if attributes.len() + 1 + rest.len() <= WIDTH {
+        return format!("{attributes} {rest}\n");
+    }
+    let open = rest.find('(').map_or(0, |at| at + 1);
+    let (mut out, mut line) = (format!("{attributes}\n"), String::new());
+    for part in rest.split_inclusive(", ") {
+        if !line.is_empty() && line.len() + part.trim_end().len() > WIDTH {
+            out += &format!("{}\n", line.trim_end());
+            line = " ".repeat(open);
+        }
+        line += part;
+    }
+    out + &format!("{line}\n")
+}
+
+/// The documentation of a file of src/ffi: the lines at its beginning that start with `//!`.
+fn documentation(file: &str) -> Result<String, String> {
+    let path = root().join("src/ffi").join(file);
     let source = fs::read_to_string(&path).map_err(|err| format!("{}: {err}", path.display()))?;
     let lines = source.lines().map_while(|line| line.strip_prefix("//!"));
-    let body: String = lines.map(|line| format!(" *{line}\n")).collect();
-    Ok(format!(
-        "/*\n * SPDX-License-Identifier: MIT OR Apache-2.0\n\
-         \x20* Generated from src/ffi by `cargo xtask header`; edit there.\n */\n\n\
-         /**\n{body} */"
-    ))
+    let lines = lines.map(|line| line.strip_prefix(' ').unwrap_or(line));
+    Ok(lines.map(|line| format!("{line}\n")).collect())
+}
+
+/// Each line behind `prefix`, without white space at its end.
+fn indented(prefix: &str, text: &str) -> String {
+    let lines = text.lines().map(|line| format!("{prefix}{line}"));
+    lines.map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    let first = chars
+        .next()
+        .map(|first| first.to_lowercase().collect::<String>());
+    first.unwrap_or_default() + chars.as_str()
 }

@@ -33,7 +33,7 @@ const USAGE: &str = "usage: cargo xtask <task>
   bench --python     measure what Python programs use
   bench --python --busy 0,1,2,4
                      the same beside so many programs that compute
-  header [--check]   write include/shoal.h, or compare it with what would be written";
+  header [--check]   write the headers in include, or compare them with what would be written";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();

@@ -1,0 +1,191 @@
+/*
+ * SPDX-License-Identifier: MIT OR Apache-2.0
+ * Generated from src/ffi by `cargo xtask header`; edit there.
+ */
+
+/**
+ * Shoal for language bindings: what a program in C has no need for. Everything that `shoal.h` says of its
+ * functions holds here, too.
+ *
+ * A binding whose language runs signal handlers between calls waits piecewise: the parts of
+ * `shoal_condition_wait` and `shoal_barrier_wait` are functions of their own.
+ */
+
+#ifndef SHOAL_BINDINGS_H
+#define SHOAL_BINDINGS_H
+
+#include "shoal.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** How to find out, without a call, whether the value of a key may have changed. */
+typedef struct shoal_watched {
+    /**
+     * A number in shared memory; NULL if the value is not to be kept. As long as it is `seen` (an atomic
+     * load, or a plain one of 8 bytes on x86-64 and 64-bit Arm), the value is the same.
+     */
+    const uint64_t *word;
+    /** What the number was before the value was read. */
+    uint64_t seen;
+} shoal_watched;
+
+/**
+ * `shoal_leave` and `_exit(code)` in one, for a process with threads that may be in a call: they get no
+ * time to go on with what they no longer have. It waits a millisecond first, so that calls that need not
+ * sleep are over. It does not return.
+ */
+SHOAL_API void shoal_leave_and_exit(int code);
+
+/**
+ * A descriptor that holds this end of a pipe until it and all its copies are closed, in whatever process:
+ * for passing an end to a process that has not opened it yet. Good for nothing else.
+ *
+ * Closed on exec, unless you change that; in a forked child it holds the end as well.
+ * Ownership: `*fd` is yours until `shoal_pipe_drop_hold`. If the last copy is closed otherwise, the pipe's
+ * file may stay until `shoal_gc`.
+ *
+ * Errors: SHOAL_ERR_EXHAUSTED (512 handles hold this end); SHOAL_ERR_OS.
+ */
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_pipe_hold(shoal_pipe *p, int *fd);
+
+/**
+ * Closes what `shoal_pipe_hold` gave, or a copy of it, and removes the pipe if no process holds either end
+ * any more.
+ *
+ * `name`: the pipe's.
+ * Ownership: `fd` is closed, whatever is returned.
+ */
+SHOAL_API shoal_status shoal_pipe_drop_hold(const char *name, int fd);
+
+/**
+ * Copies the value of a key as `shoal_map_get` does, and tells how to know for how long the copy is good:
+ * for keys that are read much more often than anything near them changes.
+ *
+ * `*watched`: its word changes with every change of the key, and of others in the same sixty-fourth of the
+ * map. NULL if a key there expires. The word is the map's, and may be looked at by any thread, and by a
+ * forked child, until the handle is freed.
+ *
+ * Errors: as `shoal_map_get`.
+ *
+ * ```c
+ * static shoal_watched watched;
+ * static int64_t limit;
+ * if (watched.word == NULL || *(volatile const uint64_t *)watched.word != watched.seen)
+ *     if (shoal_map_get_watched(m, "limit", 5, &limit, sizeof limit, &len, &watched) != SHOAL_OK)
+ *         limit = 0;
+ * ```
+ */
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_map_get_watched(shoal_map *m, const void *key, size_t key_len, void *buf,
+                                   size_t capacity, size_t *len, shoal_watched *watched);
+
+/**
+ * Replaces elements as `shoal_list_splice` does, if the list has not changed since `shoal_list_get_many`
+ * told its version.
+ *
+ * `*done`: whether it had not.
+ *
+ * Errors: as `shoal_list_append`.
+ */
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_list_splice_if(shoal_list *l, uint64_t version, int64_t start, int64_t stop,
+                                  const shoal_slice *items, size_t n, bool *done);
+
+/**
+ * Brings the elements into another order and removes those that the order leaves out, all at once, if the
+ * list has not changed since `shoal_list_get_many` told its version. No element is copied.
+ *
+ * `order`, `n`: indices, none of them twice and none below 0. `*done`: whether it had not changed.
+ *
+ * Errors: SHOAL_ERR_INVALID (`order` names an element twice, or one that is not there); SHOAL_ERR_NO_SPACE
+ * (the list is as it was).
+ */
+SHOAL_API
+shoal_status shoal_list_rearrange_if(shoal_list *l, uint64_t version, const uint64_t *order,
+                                     size_t n, bool *done);
+
+/**
+ * Takes a lock if it is free within a microsecond, or recursive and the calling thread's, without a system
+ * call. The lock of a dead owner counts as taken: `shoal_lock_lock` finds that out, with SHOAL_NOWAIT too.
+ *
+ * `*owner_died`: see "Locks".
+ *
+ * Errors: SHOAL_ERR_TIMEOUT (it is taken); SHOAL_ERR_TOO_LARGE.
+ */
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_lock_try(shoal_lock *l, bool *owner_died);
+
+/**
+ * Leaves the permits that this process holds acquired after its end, or that of the handle: they are no
+ * process's from now on, until one releases them. What it acquires later returns as usual. For the end of
+ * a process that ends well, where permits count items.
+ */
+SHOAL_API shoal_status shoal_semaphore_keep(shoal_semaphore *s);
+
+/**
+ * The first part of a wait: takes a place, with the lock held. Then unlock, `shoal_condition_sleep`, lock,
+ * and `shoal_condition_leave`.
+ *
+ * Errors: SHOAL_ERR_EXHAUSTED (a thousand wait already).
+ */
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_condition_enlist(shoal_condition *c, uint32_t *place);
+
+/**
+ * Sleeps until the place is notified. May be called again after a timeout.
+ *
+ * Errors: SHOAL_ERR_TIMEOUT, SHOAL_ERR_INTERRUPTED and SHOAL_ERR_CLOSED (the place is still to be left);
+ * SHOAL_ERR_INVALID (not this process's place).
+ */
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_condition_sleep(shoal_condition *c, uint32_t place, int64_t timeout_ns);
+
+/**
+ * Leaves the place, with the lock held again. `*notified`: whether it was notified.
+ *
+ * Errors: SHOAL_ERR_INVALID (not this process's place).
+ */
+SHOAL_API shoal_status shoal_condition_leave(shoal_condition *c, uint32_t place, bool *notified);
+
+/**
+ * The first part of a wait, also for doing something before all go on. Waits only while a full round has
+ * not ended.
+ *
+ * `*last`: all are here, and the caller is to call `shoal_barrier_pass`; otherwise `shoal_barrier_sleep`.
+ * `*place` is for those. `*index`: how many came before the caller.
+ *
+ * Errors: SHOAL_ERR_POISONED (the barrier is broken).
+ */
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_barrier_arrive(shoal_barrier *b, int64_t timeout_ns, uint32_t *place,
+                                  uint32_t *index, bool *last);
+
+/**
+ * For the last to come: lets all go on.
+ *
+ * Errors: SHOAL_ERR_POISONED (the barrier was broken meanwhile).
+ */
+SHOAL_API shoal_status shoal_barrier_pass(shoal_barrier *b, uint32_t place);
+
+/**
+ * Sleeps until the barrier opens or breaks; the place is given up then. May be called again after a
+ * timeout.
+ *
+ * Errors: SHOAL_ERR_POISONED (the barrier is broken); SHOAL_ERR_TIMEOUT, SHOAL_ERR_INTERRUPTED and
+ * SHOAL_ERR_CLOSED (the caller still has its place).
+ */
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_barrier_sleep(shoal_barrier *b, uint32_t place, int64_t timeout_ns);
+
+/**
+ * Gives up waiting, which breaks the barrier, unless all have come meanwhile.
+ *
+ * Errors: SHOAL_ERR_POISONED (the barrier is broken).
+ */
+SHOAL_API shoal_status shoal_barrier_give_up(shoal_barrier *b, uint32_t place);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* SHOAL_BINDINGS_H */

@@ -1,0 +1,343 @@
+//! Shoal for language bindings: what a program in C has no need for. Everything that `shoal.h` says of its
+//! functions holds here, too.
+//!
+//! A binding whose language runs signal handlers between calls waits piecewise: the parts of
+//! `shoal_condition_wait` and `shoal_barrier_wait` are functions of their own.
+
+use std::ffi::{c_char, c_int, c_void};
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::time::Duration;
+
+use super::args::{self, Out, Slice};
+use super::barrier::BarrierHandle;
+use super::condition::ConditionHandle;
+use super::general::shoal_leave;
+use super::handle::{self, object};
+use super::list::{ListHandle, bound};
+use super::lock::{LockHandle, acquired};
+use super::map::{MapHandle, at, no_such};
+use super::pipe::PipeHandle;
+use super::semaphore::SemaphoreHandle;
+use super::status::{guard, guard_shielded};
+use crate::error::{Error, Status};
+use crate::pipe::Pipe;
+use crate::primitives::{Barrier, Condition, Semaphore};
+use crate::sys::exit::exit_at_once;
+
+/// `shoal_leave` and `_exit(code)` in one, for a process with threads that may be in a call: they get no
+/// time to go on with what they no longer have. It waits a millisecond first, so that calls that need not
+/// sleep are over. It does not return.
+#[unsafe(no_mangle)]
+pub extern "C" fn shoal_leave_and_exit(code: c_int) {
+    std::thread::sleep(Duration::from_millis(1));
+    let _ = shoal_leave();
+    exit_at_once(code)
+}
+
+/// A descriptor that holds this end of a pipe until it and all its copies are closed, in whatever process:
+/// for passing an end to a process that has not opened it yet. Good for nothing else.
+///
+/// Closed on exec, unless you change that; in a forked child it holds the end as well.
+/// Ownership: `*fd` is yours until `shoal_pipe_drop_hold`. If the last copy is closed otherwise, the pipe's
+/// file may stay until `shoal_gc`.
+///
+/// Errors: SHOAL_ERR_EXHAUSTED (512 handles hold this end); SHOAL_ERR_OS.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_pipe_hold(p: *mut PipeHandle, fd: *mut c_int) -> Status {
+    guard_shielded(|| {
+        // SAFETY: the caller's contract.
+        let (fd, pipe) = unsafe { (Out::new("fd", fd)?, object(p)?) };
+        fd.set(pipe.hold()?.into_raw_fd());
+        Ok(())
+    })
+}
+
+/// Closes what `shoal_pipe_hold` gave, or a copy of it, and removes the pipe if no process holds either end
+/// any more.
+///
+/// `name`: the pipe's.
+/// Ownership: `fd` is closed, whatever is returned.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_pipe_drop_hold(name: *const c_char, fd: c_int) -> Status {
+    guard_shielded(|| {
+        if fd < 0 {
+            return Err(Error::invalid("fd", format!("{fd} is no descriptor")));
+        }
+        // SAFETY: the caller's descriptor, which is given up.
+        let held = unsafe { OwnedFd::from_raw_fd(fd) };
+        // SAFETY: the caller's contract.
+        Pipe::release(unsafe { args::text("name", name) }?, held)
+    })
+}
+
+/// How to find out, without a call, whether the value of a key may have changed.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Watched {
+    /// A number in shared memory; NULL if the value is not to be kept. As long as it is `seen` (an atomic
+    /// load, or a plain one of 8 bytes on x86-64 and 64-bit Arm), the value is the same.
+    word: *const u64,
+    /// What the number was before the value was read.
+    seen: u64,
+}
+
+impl Watched {
+    const NONE: Self = Self {
+        word: std::ptr::null(),
+        seen: 0,
+    };
+}
+
+/// Copies the value of a key as `shoal_map_get` does, and tells how to know for how long the copy is good:
+/// for keys that are read much more often than anything near them changes.
+///
+/// `*watched`: its word changes with every change of the key, and of others in the same sixty-fourth of the
+/// map. NULL if a key there expires. The word is the map's, and may be looked at by any thread, and by a
+/// forked child, until the handle is freed.
+///
+/// Errors: as `shoal_map_get`.
+///
+/// ```c
+/// static shoal_watched watched;
+/// static int64_t limit;
+/// if (watched.word == NULL || *(volatile const uint64_t *)watched.word != watched.seen)
+///     if (shoal_map_get_watched(m, "limit", 5, &limit, sizeof limit, &len, &watched) != SHOAL_OK)
+///         limit = 0;
+/// ```
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_map_get_watched(
+    m: *mut MapHandle,
+    key: *const c_void,
+    key_len: usize,
+    buf: *mut c_void,
+    capacity: usize,
+    len: *mut usize,
+    watched: *mut Watched,
+) -> Status {
+    guard(|| {
+        // SAFETY: the caller's contract.
+        let (len, watched) = unsafe {
+            (
+                Out::preset("len", len, 0)?,
+                Out::preset("watched", watched, Watched::NONE)?,
+            )
+        };
+        // SAFETY: the caller's contract.
+        let (map, key) = unsafe { at(m, key, key_len) }?;
+        // SAFETY: the caller's contract.
+        let found = map.get_watched_into(key, unsafe { args::buffer("buf", buf, capacity) }?);
+        let found = found.and_then(|found| found.ok_or_else(|| no_such(key)));
+        if let Ok((_, Some(it))) = &found {
+            let (word, seen) = (it.word.as_ptr().cast_const(), it.seen);
+            watched.set(Watched { word, seen });
+        }
+        len.set_len(found.map(|(len, _)| len))
+    })
+}
+
+/// Replaces elements as `shoal_list_splice` does, if the list has not changed since `shoal_list_get_many`
+/// told its version.
+///
+/// `*done`: whether it had not.
+///
+/// Errors: as `shoal_list_append`.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_list_splice_if(
+    l: *mut ListHandle,
+    version: u64,
+    start: i64,
+    stop: i64,
+    items: *const Slice,
+    n: usize,
+    done: *mut bool,
+) -> Status {
+    guard(|| {
+        // SAFETY: the caller's contract.
+        let done = unsafe { Out::optional("done", done) }?;
+        // SAFETY: the caller's contract.
+        let (list, items) = unsafe { (object(l)?, args::items("items", items, n)?) };
+        done.set(list.with(|locked| {
+            let same = locked.version() == version;
+            if same {
+                let range = bound(start, locked)?..bound(stop, locked)?;
+                locked.splice(range, items)?;
+            }
+            Ok(same)
+        })?);
+        Ok(())
+    })
+}
+
+/// Brings the elements into another order and removes those that the order leaves out, all at once, if the
+/// list has not changed since `shoal_list_get_many` told its version. No element is copied.
+///
+/// `order`, `n`: indices, none of them twice and none below 0. `*done`: whether it had not changed.
+///
+/// Errors: SHOAL_ERR_INVALID (`order` names an element twice, or one that is not there); SHOAL_ERR_NO_SPACE
+/// (the list is as it was).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_list_rearrange_if(
+    l: *mut ListHandle,
+    version: u64,
+    order: *const u64,
+    n: usize,
+    done: *mut bool,
+) -> Status {
+    guard(|| {
+        // SAFETY: the caller's contract.
+        let done = unsafe { Out::optional("done", done) }?;
+        // SAFETY: the caller's contract.
+        let (list, order) = unsafe { (object(l)?, args::array("order", order, n)?) };
+        done.set(list.with(|locked| {
+            let same = locked.version() == version;
+            if same {
+                locked.rearrange(order)?;
+            }
+            Ok(same)
+        })?);
+        Ok(())
+    })
+}
+
+/// Takes a lock if it is free within a microsecond, or recursive and the calling thread's, without a system
+/// call. The lock of a dead owner counts as taken: `shoal_lock_lock` finds that out, with SHOAL_NOWAIT too.
+///
+/// `*owner_died`: see "Locks".
+///
+/// Errors: SHOAL_ERR_TIMEOUT (it is taken); SHOAL_ERR_TOO_LARGE.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_lock_try(l: *mut LockHandle, owner_died: *mut bool) -> Status {
+    guard(|| {
+        // SAFETY: the caller's contract.
+        let (owner_died, lock) = unsafe { (Out::optional("owner_died", owner_died)?, object(l)?) };
+        acquired(lock.spin_acquire()?.ok_or(Error::Timeout)?, &owner_died)
+    })
+}
+
+/// Leaves the permits that this process holds acquired after its end, or that of the handle: they are no
+/// process's from now on, until one releases them. What it acquires later returns as usual. For the end of
+/// a process that ends well, where permits count items.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_semaphore_keep(s: *mut SemaphoreHandle) -> Status {
+    // SAFETY: the caller's contract.
+    unsafe { handle::with(s, Semaphore::keep) }
+}
+
+/// The first part of a wait: takes a place, with the lock held. Then unlock, `shoal_condition_sleep`, lock,
+/// and `shoal_condition_leave`.
+///
+/// Errors: SHOAL_ERR_EXHAUSTED (a thousand wait already).
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_condition_enlist(
+    c: *mut ConditionHandle,
+    place: *mut u32,
+) -> Status {
+    guard(|| {
+        // SAFETY: the caller's contract.
+        let (place, condition) = unsafe { (Out::new("place", place)?, object(c)?) };
+        place.set(condition.enlist()?);
+        Ok(())
+    })
+}
+
+/// Sleeps until the place is notified. May be called again after a timeout.
+///
+/// Errors: SHOAL_ERR_TIMEOUT, SHOAL_ERR_INTERRUPTED and SHOAL_ERR_CLOSED (the place is still to be left);
+/// SHOAL_ERR_INVALID (not this process's place).
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_condition_sleep(
+    c: *mut ConditionHandle,
+    place: u32,
+    timeout_ns: i64,
+) -> Status {
+    let sleep = |condition: &Condition| condition.sleep(place, args::timeout(timeout_ns));
+    // SAFETY: the caller's contract.
+    unsafe { handle::with(c, sleep) }
+}
+
+/// Leaves the place, with the lock held again. `*notified`: whether it was notified.
+///
+/// Errors: SHOAL_ERR_INVALID (not this process's place).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_condition_leave(
+    c: *mut ConditionHandle,
+    place: u32,
+    notified: *mut bool,
+) -> Status {
+    guard(|| {
+        // SAFETY: the caller's contract.
+        let (notified, condition) = unsafe { (Out::optional("notified", notified)?, object(c)?) };
+        notified.set(condition.leave(place)?);
+        Ok(())
+    })
+}
+
+/// The first part of a wait, also for doing something before all go on. Waits only while a full round has
+/// not ended.
+///
+/// `*last`: all are here, and the caller is to call `shoal_barrier_pass`; otherwise `shoal_barrier_sleep`.
+/// `*place` is for those. `*index`: how many came before the caller.
+///
+/// Errors: SHOAL_ERR_POISONED (the barrier is broken).
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_barrier_arrive(
+    b: *mut BarrierHandle,
+    timeout_ns: i64,
+    place: *mut u32,
+    index: *mut u32,
+    last: *mut bool,
+) -> Status {
+    guard(|| {
+        // SAFETY: the caller's contract.
+        let (place, index) = unsafe { (Out::new("place", place)?, Out::optional("index", index)?) };
+        // SAFETY: the caller's contract.
+        let (last, barrier) = unsafe { (Out::optional("last", last)?, object(b)?) };
+        let arrived = barrier.arrive(args::timeout(timeout_ns))?;
+        place.set(arrived.place);
+        index.set(arrived.index);
+        last.set(arrived.last);
+        Ok(())
+    })
+}
+
+/// For the last to come: lets all go on.
+///
+/// Errors: SHOAL_ERR_POISONED (the barrier was broken meanwhile).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_barrier_pass(b: *mut BarrierHandle, place: u32) -> Status {
+    // SAFETY: the caller's contract.
+    unsafe { handle::with(b, |barrier: &Barrier| barrier.release(place)) }
+}
+
+/// Sleeps until the barrier opens or breaks; the place is given up then. May be called again after a
+/// timeout.
+///
+/// Errors: SHOAL_ERR_POISONED (the barrier is broken); SHOAL_ERR_TIMEOUT, SHOAL_ERR_INTERRUPTED and
+/// SHOAL_ERR_CLOSED (the caller still has its place).
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_barrier_sleep(
+    b: *mut BarrierHandle,
+    place: u32,
+    timeout_ns: i64,
+) -> Status {
+    let sleep = |barrier: &Barrier| barrier.sleep(place, args::timeout(timeout_ns));
+    // SAFETY: the caller's contract.
+    unsafe { handle::with(b, sleep) }
+}
+
+/// Gives up waiting, which breaks the barrier, unless all have come meanwhile.
+///
+/// Errors: SHOAL_ERR_POISONED (the barrier is broken).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_barrier_give_up(b: *mut BarrierHandle, place: u32) -> Status {
+    // SAFETY: the caller's contract.
+    unsafe { handle::with(b, |barrier: &Barrier| barrier.give_up(place)) }
+}
