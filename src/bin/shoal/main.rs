@@ -15,7 +15,7 @@ use clap::{Parser, Subcommand};
 ///
 /// Objects are in /dev/shm, or in the directory that the environment variable SHOAL_DIR names.
 ///
-/// Exit codes: 0 success, 1 failure, 2 wrong usage, 3 no such object. `run` ends as the program
+/// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such object. `run` ends as the program
 /// does, also by a signal; 127 if the program was not found, 126 if it could not be run, 125 if
 /// the mask is refused.
 #[derive(Parser)]
