@@ -87,6 +87,20 @@ impl KeyHandoff {
         }
     }
 
+    /// Whether the reservation is this waiter's. True at any moment, but exact only under the lock.
+    pub(super) fn is_reserved_for(&self, what: u64) -> bool {
+        self.since_ns.load(Ordering::Relaxed) != 0 && self.what.load(Ordering::Relaxed) == what
+    }
+
+    /// Ends the reservation of a waiter that waits no more: it has the lock by other means, or has
+    /// given up. Otherwise a free key would be refused to others until the reservation ends.
+    pub(super) fn withdraw(&self, what: u64) {
+        if self.is_reserved_for(what) {
+            self.since_ns.store(0, Ordering::Relaxed);
+            crash_point!();
+        }
+    }
+
     /// Limits the reservation of a key that was unlocked.
     pub(super) fn unlocked(&self, what: u64, now_ns: impl Fn() -> u64) {
         if self.since_ns.load(Ordering::Relaxed) != 0

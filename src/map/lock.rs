@@ -80,14 +80,27 @@ impl Map {
         let changed = self.core.changed_in(hash.shard as usize);
         let deadline = Deadline::after(timeout);
         let began = Cell::new(0);
-        let owner_died = wait_for(changed, &self.core.waiting, deadline, |ask| {
+        let locked = wait_for(changed, &self.core.waiting, deadline, |ask| {
             self.try_lock(hash, ask, &began)
-        })?;
+        });
+        if locked.is_err() {
+            self.withdraw(hash)?;
+        }
         Ok(KeyGuard {
             map: self,
             hash,
-            owner_died,
+            owner_died: locked?,
         })
+    }
+
+    /// Ends this thread's reservation of the lock, if it has one.
+    fn withdraw(&self, hash: Hash) -> Result<()> {
+        let handoff = self.core.handoff_in(hash.shard as usize);
+        if handoff.is_reserved_for(what(hash)) {
+            let _shard = self.core.lock_for(hash)?;
+            handoff.withdraw(what(hash));
+        }
+        Ok(())
     }
 
     /// Locks the key with this hash, unless another living process has locked or reserved it. `true`
@@ -112,6 +125,7 @@ impl Map {
                 return Ok(None);
             }
             holds.end(&before);
+            handoff.withdraw(what);
         } else if !handoff.admits(what, now_ns) {
             return Ok(None);
         }

@@ -1,7 +1,9 @@
 //! Keys that are locked and values that are read in place, by the living and the dead.
 
 use crate::common::{Bell, Child, FOREVER, NOWAIT, alone, fork, millis};
-use shoal::{Error, Map, Options};
+use std::time::Duration;
+
+use shoal::{Error, Map, Options, Timeout};
 
 fn map() -> Map {
     Map::anonymous().unwrap()
@@ -72,6 +74,44 @@ fn the_lock_of_a_killed_process_goes_to_the_next_which_is_told() {
     waiter.ends_well();
     // The waiter let go of it in the end.
     assert!(!map.lock_key(b"k", NOWAIT).unwrap().owner_died());
+}
+
+/// Longer than a waiter sleeps before it looks again, and reserves the lock.
+const ANOTHER_LOOK: Duration = Duration::from_millis(250);
+
+#[test]
+fn a_waiter_that_has_the_lock_of_the_dead_reserves_it_no_more() {
+    let _alone = alone();
+    let map = map();
+    let locked = Bell::new();
+    let other = fork(|| {
+        let _guard = map.lock_key(b"k", NOWAIT).unwrap();
+        locked.ring();
+        loop {
+            std::thread::park();
+        }
+    });
+    locked.hear();
+    let mut waiter = fork(|| assert!(map.lock_key(b"k", FOREVER).unwrap().owner_died()));
+    waiter.wait_asleep();
+    std::thread::sleep(ANOTHER_LOOK);
+    other.kill();
+    waiter.ends_well();
+    drop(map.lock_key(b"k", NOWAIT).unwrap());
+}
+
+#[test]
+fn a_waiter_that_gives_up_reserves_the_lock_no_more() {
+    let _alone = alone();
+    let map = map();
+    let guard = map.lock_key(b"k", NOWAIT).unwrap();
+    fork(|| {
+        let gave_up = map.lock_key(b"k", Timeout::Val(ANOTHER_LOOK));
+        assert_eq!(gave_up.unwrap_err(), Error::Timeout);
+    })
+    .ends_well();
+    drop(guard);
+    fork(|| drop(map.lock_key(b"k", NOWAIT).unwrap())).ends_well();
 }
 
 #[test]
