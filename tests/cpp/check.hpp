@@ -14,7 +14,7 @@
 #include <string>
 #include <thread>
 
-#include "shoal.hpp"
+#include <shoal.hpp>
 
 #define CHECK(...)                                                                       \
     do {                                                                                 \
@@ -62,7 +62,7 @@ private:
     int fds_[2];
 };
 
-/// Never returns: for who has what others are to find after its death.
+/// Never returns: for a process that has what others are to find after its death.
 [[noreturn]] inline void stay() {
     for (;;) ::pause();
 }
@@ -105,7 +105,7 @@ shoal::process sleeping(const Work &work) {
 
 /// Kills a child, and returns when it is dead.
 inline void killed(shoal::process child) {
-    child.kill();
+    child.signal(SIGKILL);
     const auto end = child.join();
     CHECK(end.signaled() && end.code == SIGKILL);
 }

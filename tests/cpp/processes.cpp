@@ -18,11 +18,11 @@ static void a_wait_for_a_key_ends_when_another_process_changes_it() {
     auto map = shoal::map::anonymous();
     map.set("k", "old");
     const auto wait_for = [&](std::string_view key) {
-        const auto seen = map.version_of(key);
+        const auto seen = map.version(key);
         return sleeping([&, seen](const bell &come) {
             come.ring();
             const auto now = map.wait_key(key, seen);
-            CHECK(now && *now != seen && *now == map.version_of(key));
+            CHECK(now && *now != seen && *now == map.version(key));
         });
     };
     auto changed = wait_for("k");
@@ -41,7 +41,7 @@ static void a_wait_for_a_key_ends_when_another_process_changes_it() {
     map.set_for("brief", "v", 1000s);
     auto expires = sleeping([&](const bell &come) {
         come.ring();
-        while (const auto seen = map.version_of("brief")) CHECK(map.wait_key("brief", seen));
+        while (const auto seen = map.version("brief")) CHECK(map.wait_key("brief", seen));
     });
     map.expire("brief", 20ms);
     content(std::move(expires));
@@ -50,7 +50,7 @@ static void a_wait_for_a_key_ends_when_another_process_changes_it() {
 
 static void a_wait_for_any_key_ends_when_another_process_changes_one() {
     auto map = shoal::map::anonymous();
-    const auto seen = map.version();
+    const auto seen = map.stat().changes;
     auto waiter = sleeping([&](const bell &come) {
         come.ring();
         const auto now = map.wait_change(seen);
@@ -70,8 +70,8 @@ static void a_wait_ends_when_another_thread_changes_the_key() {
     });
     const auto now = map.wait_key("k", 0);
     changes.join();
-    CHECK(now && *now == map.version_of("k"));
-    const auto before = map.version();
+    CHECK(now && *now == map.version("k"));
+    const auto before = map.stat().changes;
     std::thread removes([&] {
         until_asleep(waiter);
         map.remove("k");
@@ -83,42 +83,42 @@ static void a_wait_ends_when_another_thread_changes_the_key() {
 static void a_deadline_runs_out_whatever_else_changes() {
     auto map = shoal::map::anonymous();
     map.set("k", "v");
-    const auto seen = map.version_of("k");
-    CHECK(!map.wait_change(map.version(), 20ms) && !map.wait_key("k", seen, 20ms));
+    const auto seen = map.version("k");
+    CHECK(!map.wait_change(map.stat().changes, 20ms) && !map.wait_key("k", seen, 20ms));
     auto busy = started([&](const bell &come) {
         come.ring();
         for (;;) map.add("n", 1);
     });
     CHECK(!map.wait_key("k", seen, 50ms) && !map.wait_key("none", 0, 50ms));
     killed(std::move(busy));
-    CHECK(map.version_of("k") == seen && map.get("k") == "v");
+    CHECK(map.version("k") == seen && map.get("k") == "v");
 }
 
 static void a_view_ends_with_its_holder() {
-    shoal::options how;
+    shoal::map_options how;
     how.capacity = how.max_capacity = 8 << 20;
     auto map = shoal::map::anonymous(how);
     const std::string large(3 << 20, 'x');
     map.set("k", large);
     constexpr int dozen = 12;
     auto holder = started([&](const bell &come) {
-        std::vector<shoal::map::view> views;
-        for (int i = 0; i < dozen; ++i) views.push_back(std::move(*map.look_at("k")));
+        std::vector<shoal::map::value_view> views;
+        for (int i = 0; i < dozen; ++i) views.push_back(std::move(*map.view("k")));
         CHECK(views[0].value() == large);
         come.ring();
         stay();
     });
     // There is room for no more views, and for no more values while the old one stays.
-    THROWS(SHOAL_ERR_EXHAUSTED, map.look_at("k"));
+    THROWS(SHOAL_ERR_EXHAUSTED, map.view("k"));
     map.set("k", large);
     THROWS(SHOAL_ERR_NO_SPACE, map.set("k", large));
     killed(std::move(holder));
     map.set("k", large);
     {
-        std::vector<shoal::map::view> views;
-        for (int i = 0; i < dozen; ++i) views.push_back(std::move(*map.look_at("k")));
+        std::vector<shoal::map::value_view> views;
+        for (int i = 0; i < dozen; ++i) views.push_back(std::move(*map.view("k")));
         CHECK(views[dozen - 1].value() == large);
-        THROWS(SHOAL_ERR_EXHAUSTED, map.look_at("k"));
+        THROWS(SHOAL_ERR_EXHAUSTED, map.view("k"));
     }
     for (int i = 0; i < 5; ++i) map.set("k", large);
 }
@@ -127,26 +127,26 @@ static void a_key_lock_says_that_its_owner_was_killed() {
     auto map = shoal::map::anonymous();
     auto owner = started([&](const bell &come) {
         const auto lock = map.lock_key("k");
-        CHECK(lock && !lock->owner_died());
+        CHECK(!lock.owner_died());
         come.ring();
         stay();
     });
-    CHECK(!map.lock_key("k", 1ms) && map.lock_key("other", shoal::nowait));
+    CHECK(!map.try_lock_key("k", 1ms) && map.try_lock_key("other"));
     auto waiter = sleeping([&](const bell &come) {
         come.ring();
         const auto lock = map.lock_key("k");
-        CHECK(lock && lock->owner_died());
+        CHECK(lock.owner_died());
     });
     killed(std::move(owner));
     content(std::move(waiter));
     // The waiter, which unlocked it, left nothing half done.
-    CHECK(!map.lock_key("k")->owner_died());
+    CHECK(!map.lock_key("k").owner_died());
 }
 
 static void a_notified_condition_wakes_one_of_its_waiters() {
-    shoal::mutex lock;
-    shoal::condition changed;
-    shoal::semaphore woken(0);
+    auto lock = shoal::mutex::anonymous();
+    auto changed = shoal::condition::anonymous();
+    auto woken = shoal::semaphore::anonymous(0);
     const auto waits = [&](const bell &come) {
         std::unique_lock hold(lock);
         come.ring();
@@ -155,54 +155,54 @@ static void a_notified_condition_wakes_one_of_its_waiters() {
     };
     std::vector<shoal::process> waiters;
     for (int i = 0; i < 3; ++i) waiters.push_back(started(waits));
-    while (changed.waiting() < 3) std::this_thread::yield();
+    while (changed.stat().waiting < 3) std::this_thread::yield();
     {
         std::lock_guard hold(lock);
         changed.notify();
-        CHECK(changed.waiting() == 2);
+        CHECK(changed.stat().waiting == 2);
         // Nobody goes on before the lock is free.
         CHECK(!woken.try_acquire(10ms));
     }
     woken.acquire();
-    CHECK(!woken.try_acquire(10ms) && changed.waiting() == 2);
+    CHECK(!woken.try_acquire(10ms) && changed.stat().waiting == 2);
     changed.notify_all();
     for (auto &waiter : waiters) content(std::move(waiter));
 }
 
 static void a_barrier_opens_for_two_processes() {
-    shoal::barrier start(2);
-    CHECK(start.parties() == 2 && start.waiting() == 0);
+    auto start = shoal::barrier::anonymous(2);
+    CHECK(start.stat().parties == 2 && start.stat().waiting == 0);
     for (int round = 0; round < 3; ++round) {
         auto other = sleeping([&](const bell &come) {
             come.ring();
             CHECK(start.wait() == 0);
         });
-        CHECK(!other.try_join() && start.waiting() == 1);
+        CHECK(!other.try_join() && start.stat().waiting == 1);
         CHECK(start.wait() == 1);
         content(std::move(other));
     }
 }
 
 static void a_barrier_breaks_with_one_who_waits() {
-    shoal::barrier start(3);
+    auto start = shoal::barrier::anonymous(3);
     const auto waits = [&](const bell &come) {
         come.ring();
         THROWS(SHOAL_ERR_POISONED, start.wait());
     };
     auto victim = sleeping(waits), survivor = sleeping(waits);
-    while (start.waiting() < 2) std::this_thread::yield();
+    while (start.stat().waiting < 2) std::this_thread::yield();
     killed(std::move(victim));
     content(std::move(survivor));
-    CHECK(start.is_broken());
+    CHECK(start.stat().broken);
     THROWS(SHOAL_ERR_POISONED, start.wait());
     start.reset();
-    CHECK(!start.is_broken() && start.waiting() == 0);
+    CHECK(!start.stat().broken && start.stat().waiting == 0);
     THROWS(SHOAL_ERR_POISONED, start.wait(1ms));
-    CHECK(start.is_broken());
+    CHECK(start.stat().broken);
 }
 
 static void a_lock_says_that_its_owner_was_killed() {
-    shoal::mutex lock;
+    auto lock = shoal::mutex::anonymous();
     auto owner = started([&](const bell &come) {
         lock.lock();
         come.ring();
@@ -220,7 +220,7 @@ static void a_lock_says_that_its_owner_was_killed() {
 }
 
 static void a_shared_lock_says_that_a_writer_was_killed() {
-    shoal::shared_mutex table;
+    auto table = shoal::shared_mutex::anonymous();
     auto writer = started([&](const bell &come) {
         table.lock();
         come.ring();
@@ -254,13 +254,15 @@ static void a_shared_lock_says_that_a_writer_was_killed() {
 }
 
 static void the_permits_of_the_dead_return() {
-    shoal::bounded_semaphore permits(3);
+    shoal::semaphore_options bounded;
+    bounded.bounded = true;
+    auto permits = shoal::semaphore::anonymous(3, bounded);
     auto holder = started([&](const bell &come) {
         for (int i = 0; i < 3; ++i) permits.acquire();
         come.ring();
         stay();
     });
-    CHECK(!permits.try_acquire() && permits.value() == 0);
+    CHECK(!permits.try_acquire() && permits.stat().value == 0);
     auto waiter = sleeping([&](const bell &come) {
         come.ring();
         permits.acquire();
@@ -269,13 +271,13 @@ static void the_permits_of_the_dead_return() {
     killed(std::move(holder));
     content(std::move(waiter));
     for (int i = 0; i < 3; ++i) CHECK(permits.try_acquire());
-    CHECK(!permits.try_acquire() && permits.value() == 0);
+    CHECK(!permits.try_acquire() && permits.stat().value == 0);
     permits.release(3);
     THROWS(SHOAL_ERR_INVALID, permits.release());
 }
 
 static void an_event_wakes_all_who_sleep_elsewhere() {
-    shoal::event ready;
+    auto ready = shoal::event::anonymous();
     const auto waits = [&](const bell &come) {
         come.ring();
         CHECK(ready.wait() && ready.is_set());
@@ -315,7 +317,7 @@ static void a_pipe_ends_when_the_other_side_is_killed() {
     CHECK(here.next() == "last");
     std::thread kills([&] {
         until_asleep(waiter);
-        side.kill();
+        side.signal(SIGKILL);
     });
     const auto end = here.next();
     kills.join();
