@@ -335,6 +335,12 @@ static_assert(!has_max_items<shoal::map_options> && !has_max_attempts<shoal::lis
 static_assert(!has_max_items<shoal::mutex_options> && !has_capacity<shoal::sync_options>);
 static_assert(!has_ordered<shoal::queue_options>);
 
+#if __cplusplus >= 202002L
+// Later standards name the options that they set.
+static_assert(shoal::queue_options{.max_items = 3}.max_items == 3);
+static_assert(shoal::mutex_options{.recursive = true}.recursive);
+#endif
+
 static void primitives() {
     using namespace std::chrono_literals;
     auto lock = shoal::mutex::anonymous();
