@@ -44,8 +44,9 @@
 //     shoal::queue jobs(handle);
 //     if (shoal_queue_put(jobs.handle(), data, size, SHOAL_FOREVER) == SHOAL_ERR_CLOSED) ...
 //
-// Files of one program may be compiled with and without exceptions. Their types are not the same: such an
-// object is passed from one to the other by its handle.
+// Files of one program may be compiled with and without exceptions. Their types are not the same (they are
+// in an inline namespace, and cannot be declared without their header): an object is passed from one kind
+// of file to the other by its handle.
 
 #ifndef SHOAL_HPP
 #define SHOAL_HPP

@@ -218,6 +218,13 @@ static void keys() {
         THROWS(SHOAL_ERR_INVALID, map.lock_key("k"));
     }
     CHECK(map.try_lock_key("k"));
+    {
+        auto lock = map.lock_key("k"), moved = std::move(lock);
+        CHECK(!map.try_lock_key("other")->owner_died());
+        moved.unlock();
+        CHECK(map.try_lock_key("k"));
+        THROWS(SHOAL_ERR_INVALID, moved.unlock());
+    }
     map.set("v", "in place");
     const auto view = map.view("v");
     map.remove("v");

@@ -291,38 +291,52 @@ public:
         key_lock &operator=(key_lock &&) = delete;
         ~key_lock() {
             // This fails in a forked child, whose parent has the lock.
-            if (map_ != nullptr)
-                static_cast<void>(!shoal_map_unlock_key(map_, key_.data(), key_.size()));
+            if (map_ != nullptr) static_cast<void>(!unlock_status());
         }
+
+        /// Unlocks it now. Fails with SHOAL_ERR_INVALID if this process does not have it.
+        void unlock() { detail::check(unlock_status()); }
 
         /// Whether the owner before had died with it: what it guards may be half changed.
         [[nodiscard]] bool owner_died() const noexcept { return owner_died_; }
 
     private:
         friend class map;
-        key_lock(shoal_map *map, std::string_view key, bool owner_died)
-            : map_(map), key_(key), owner_died_(owner_died) {}
+        explicit key_lock(std::string_view key) : key_(key) {}
 
-        shoal_map *map_;
+        shoal_status lock_status(shoal_map *map, duration timeout) {
+            const auto attempt = [&](std::int64_t timeout_ns) {
+                return shoal_map_lock_key(map, key_.data(), key_.size(), timeout_ns, &owner_died_);
+            };
+            const shoal_status status = detail::repeat(timeout, attempt, detail::is_interrupted);
+            if (status == SHOAL_OK) map_ = map;
+            return status;
+        }
+
+        shoal_status unlock_status() {
+            return shoal_map_unlock_key(std::exchange(map_, nullptr), key_.data(), key_.size());
+        }
+
+        shoal_map *map_ = nullptr;
         std::string key_;
-        bool owner_died_;
+        bool owner_died_ = false;
     };
 
     /// Locks `key`, which need not be there, against others that lock it; waits until it is free. A signal
     /// handler does not end the wait. Fails with SHOAL_ERR_INVALID if this thread has locked it already.
     [[nodiscard]] key_lock lock_key(std::string_view key, duration timeout = forever) {
-        bool owner_died = false;
-        detail::check(lock_status(key, timeout, owner_died));
-        return key_lock(handle(), key, owner_died);
+        key_lock lock(key);
+        detail::check(lock.lock_status(handle(), timeout));
+        return lock;
     }
 
     /// As `lock_key`; nothing if it was not free in time.
     [[nodiscard]] std::optional<key_lock> try_lock_key(std::string_view key,
                                                        duration timeout = nowait) {
-        bool owner_died = false;
-        const shoal_status status = lock_status(key, timeout, owner_died);
+        key_lock lock(key);
+        const shoal_status status = lock.lock_status(handle(), timeout);
         if (!detail::done_unless(SHOAL_ERR_TIMEOUT, status)) return std::nullopt;
-        return key_lock(handle(), key, owner_died);
+        return lock;
     }
 
     /// A value that is read where it is, and stays as it is as long as this lives.
@@ -437,13 +451,6 @@ public:
     iterator end() const { return iterator(); }
 
 private:
-    shoal_status lock_status(std::string_view key, duration timeout, bool &owner_died) {
-        const auto attempt = [&](std::int64_t timeout_ns) {
-            return shoal_map_lock_key(handle(), key.data(), key.size(), timeout_ns, &owner_died);
-        };
-        return detail::repeat(timeout, attempt, detail::is_interrupted);
-    }
-
     template <class Wait>
     static std::optional<std::uint64_t> waited(duration timeout, Wait wait) {
         std::uint64_t now = 0;
