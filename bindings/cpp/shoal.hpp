@@ -20,7 +20,8 @@
 // functions of shoal.h; the constructor from a handle takes one over. What is of an object (a message in
 // place, a view, a lock of a key) must not outlive it; iterators of a map may.
 //
-// Threads: all members may be called from any thread at any time, except destructors, moves and iterators.
+// Threads: all members of an object may be called from any thread at any time, except destructors and
+// moves. Messages in place, views, locks of keys and iterators serve one thread at a time.
 //
 // Blocking: a function that waits has a timeout as its last parameter, any std::chrono duration or
 // `shoal::until(time_point)`; see shoal/duration.hpp. The default is `forever`, and `nowait` for `try_X`.

@@ -64,7 +64,7 @@ static void the_guards_of_the_standard_work() {
 
 static void a_try_that_fails_leaves_the_flag_of_the_holder() {
     auto lock = shoal::mutex::anonymous();
-    content(shoal::process::fork([&] {
+    succeeds(shoal::process::fork([&] {
         lock.lock();
         return 0;
     }));
@@ -80,21 +80,21 @@ static void a_try_that_fails_leaves_the_flag_of_the_holder() {
 static void a_condition_tells_that_the_owner_died_meanwhile() {
     auto lock = shoal::mutex::anonymous();
     auto changed = shoal::condition::anonymous();
-    auto waiter = started([&](const bell &come) {
+    auto waiter = started([&](const checkpoint &point) {
         std::unique_lock hold(lock);
         CHECK(!lock.owner_died());
-        come.ring();
+        point.reach();
         CHECK(changed.wait(hold) && lock.owner_died());
         lock.unlock();
         lock.lock();
         CHECK(!lock.owner_died() && !changed.wait(hold, 1ms) && !lock.owner_died());
     });
-    content(shoal::process::fork([&] {
+    succeeds(shoal::process::fork([&] {
         lock.lock();
         changed.notify();
         return 0;
     }));
-    content(std::move(waiter));
+    succeeds(std::move(waiter));
 }
 
 /// A signal handler runs every few milliseconds.
@@ -118,11 +118,11 @@ static void a_signal_handler_ends_waits_but_no_lock() {
     auto table = shoal::shared_mutex::anonymous();
     auto map = shoal::map::anonymous();
     auto queue = shoal::queue::anonymous();
-    auto owner = started([&](const bell &come) {
+    auto owner = started([&](const checkpoint &point) {
         std::scoped_lock all(lock, table);
         const auto key = map.lock_key("k");
-        come.ring();
-        stay();
+        point.reach();
+        pause_for_ever();
     });
     const disturbance now;
     THROWS(SHOAL_ERR_INTERRUPTED, queue.get(60s));
@@ -191,8 +191,8 @@ static void pipes_and_descriptors_are_waited_for() {
 static void a_get_that_begins_again_keeps_its_deadline() {
     // Each message is too long for the first attempt, and mostly gone by the second one.
     auto queue = shoal::queue::anonymous();
-    auto thief = started([&](const bell &come) {
-        come.ring();
+    auto thief = started([&](const checkpoint &point) {
+        point.reach();
         for (;;) {
             queue.put(std::string(2000, 'x'));
             static_cast<void>(queue.try_get());
@@ -201,7 +201,7 @@ static void a_get_that_begins_again_keeps_its_deadline() {
     const auto began = clock_type::now();
     for (int i = 0; i < 20; ++i) static_cast<void>(queue.try_get(2ms));
     CHECK(clock_type::now() - began < 30s);
-    killed(std::move(thief));
+    kill(std::move(thief));
     CHECK(shoal::until(clock_type::now() - 1s) == shoal::nowait);
     CHECK(shoal::until(clock_type::now() + 1h).nanoseconds() > 3500000000000);
 }

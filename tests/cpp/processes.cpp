@@ -1,4 +1,4 @@
-// What waits in one process and is woken, or left alone, by another: changes, kills, deadlines.
+// Waits in one process that another process ends, or does not end: changes, kills, deadlines.
 
 #include <sys/syscall.h>
 
@@ -19,8 +19,8 @@ static void a_wait_for_a_key_ends_when_another_process_changes_it() {
     map.set("k", "old");
     const auto wait_for = [&](std::string_view key) {
         const auto seen = map.version(key);
-        return sleeping([&, seen](const bell &come) {
-            come.ring();
+        return sleeping([&, seen](const checkpoint &point) {
+            point.reach();
             const auto now = map.wait_key(key, seen);
             CHECK(now && *now != seen && *now == map.version(key));
         });
@@ -29,36 +29,36 @@ static void a_wait_for_a_key_ends_when_another_process_changes_it() {
     map.set("other", "v");
     CHECK(!changed.try_join(10ms));
     map.set("k", "new");
-    content(std::move(changed));
+    succeeds(std::move(changed));
     auto removed = wait_for("k");
     CHECK(map.remove("k"));
-    content(std::move(removed));
+    succeeds(std::move(removed));
     auto appears = wait_for("not yet");
     map.set_many({{"x", "v"}, {"not yet", "v"}});
-    content(std::move(appears));
+    succeeds(std::move(appears));
 
     // A key whose time is over is one that was removed.
     map.set_for("brief", "v", 1000s);
-    auto expires = sleeping([&](const bell &come) {
-        come.ring();
+    auto expires = sleeping([&](const checkpoint &point) {
+        point.reach();
         while (const auto seen = map.version("brief")) CHECK(map.wait_key("brief", seen));
     });
     map.expire("brief", 20ms);
-    content(std::move(expires));
+    succeeds(std::move(expires));
     CHECK(!map.contains("brief"));
 }
 
 static void a_wait_for_any_key_ends_when_another_process_changes_one() {
     auto map = shoal::map::anonymous();
     const auto seen = map.stat().changes;
-    auto waiter = sleeping([&](const bell &come) {
-        come.ring();
+    auto waiter = sleeping([&](const checkpoint &point) {
+        point.reach();
         const auto now = map.wait_change(seen);
         CHECK(now && *now > seen && map.get("any") == "v");
     });
     CHECK(!waiter.try_join(10ms));
     map.set("any", "v");
-    content(std::move(waiter));
+    succeeds(std::move(waiter));
 }
 
 static void a_wait_ends_when_another_thread_changes_the_key() {
@@ -85,12 +85,12 @@ static void a_deadline_runs_out_whatever_else_changes() {
     map.set("k", "v");
     const auto seen = map.version("k");
     CHECK(!map.wait_change(map.stat().changes, 20ms) && !map.wait_key("k", seen, 20ms));
-    auto busy = started([&](const bell &come) {
-        come.ring();
+    auto busy = started([&](const checkpoint &point) {
+        point.reach();
         for (;;) map.add("n", 1);
     });
     CHECK(!map.wait_key("k", seen, 50ms) && !map.wait_key("none", 0, 50ms));
-    killed(std::move(busy));
+    kill(std::move(busy));
     CHECK(map.version("k") == seen && map.get("k") == "v");
 }
 
@@ -101,18 +101,18 @@ static void a_view_ends_with_its_holder() {
     const std::string large(3 << 20, 'x');
     map.set("k", large);
     constexpr int dozen = 12;
-    auto holder = started([&](const bell &come) {
+    auto holder = started([&](const checkpoint &point) {
         std::vector<shoal::map::value_view> views;
         for (int i = 0; i < dozen; ++i) views.push_back(std::move(*map.view("k")));
         CHECK(views[0].value() == large);
-        come.ring();
-        stay();
+        point.reach();
+        pause_for_ever();
     });
     // There is room for no more views, and for no more values while the old one stays.
     THROWS(SHOAL_ERR_EXHAUSTED, map.view("k"));
     map.set("k", large);
     THROWS(SHOAL_ERR_NO_SPACE, map.set("k", large));
-    killed(std::move(holder));
+    kill(std::move(holder));
     map.set("k", large);
     {
         std::vector<shoal::map::value_view> views;
@@ -125,21 +125,21 @@ static void a_view_ends_with_its_holder() {
 
 static void a_key_lock_says_that_its_owner_was_killed() {
     auto map = shoal::map::anonymous();
-    auto owner = started([&](const bell &come) {
+    auto owner = started([&](const checkpoint &point) {
         const auto lock = map.lock_key("k");
         CHECK(!lock.owner_died());
-        come.ring();
-        stay();
+        point.reach();
+        pause_for_ever();
     });
     CHECK(!map.try_lock_key("k", 1ms) && map.try_lock_key("other"));
-    auto waiter = sleeping([&](const bell &come) {
-        come.ring();
+    auto waiter = sleeping([&](const checkpoint &point) {
+        point.reach();
         const auto lock = map.lock_key("k");
         CHECK(lock.owner_died());
     });
-    killed(std::move(owner));
-    content(std::move(waiter));
-    // The waiter, which unlocked it, left nothing half done.
+    kill(std::move(owner));
+    succeeds(std::move(waiter));
+    // The waiter unlocked it, and left nothing half changed.
     CHECK(!map.lock_key("k").owner_died());
 }
 
@@ -147,9 +147,9 @@ static void a_notified_condition_wakes_one_of_its_waiters() {
     auto lock = shoal::mutex::anonymous();
     auto changed = shoal::condition::anonymous();
     auto woken = shoal::semaphore::anonymous(0);
-    const auto waits = [&](const bell &come) {
+    const auto waits = [&](const checkpoint &point) {
         std::unique_lock hold(lock);
-        come.ring();
+        point.reach();
         CHECK(changed.wait(lock) && !lock.try_lock());
         woken.release();
     };
@@ -160,39 +160,39 @@ static void a_notified_condition_wakes_one_of_its_waiters() {
         std::lock_guard hold(lock);
         changed.notify();
         CHECK(changed.stat().waiting == 2);
-        // Nobody goes on before the lock is free.
+        // No waiter goes on before the lock is free.
         CHECK(!woken.try_acquire(10ms));
     }
     woken.acquire();
     CHECK(!woken.try_acquire(10ms) && changed.stat().waiting == 2);
     changed.notify_all();
-    for (auto &waiter : waiters) content(std::move(waiter));
+    for (auto &waiter : waiters) succeeds(std::move(waiter));
 }
 
 static void a_barrier_opens_for_two_processes() {
     auto start = shoal::barrier::anonymous(2);
     CHECK(start.stat().parties == 2 && start.stat().waiting == 0);
     for (int round = 0; round < 3; ++round) {
-        auto other = sleeping([&](const bell &come) {
-            come.ring();
+        auto other = sleeping([&](const checkpoint &point) {
+            point.reach();
             CHECK(start.wait() == 0);
         });
         CHECK(!other.try_join() && start.stat().waiting == 1);
         CHECK(start.wait() == 1);
-        content(std::move(other));
+        succeeds(std::move(other));
     }
 }
 
-static void a_barrier_breaks_with_one_who_waits() {
+static void a_barrier_breaks_when_a_waiting_process_is_killed() {
     auto start = shoal::barrier::anonymous(3);
-    const auto waits = [&](const bell &come) {
-        come.ring();
+    const auto waits = [&](const checkpoint &point) {
+        point.reach();
         THROWS(SHOAL_ERR_POISONED, start.wait());
     };
     auto victim = sleeping(waits), survivor = sleeping(waits);
     while (start.stat().waiting < 2) std::this_thread::yield();
-    killed(std::move(victim));
-    content(std::move(survivor));
+    kill(std::move(victim));
+    succeeds(std::move(survivor));
     CHECK(start.stat().broken);
     THROWS(SHOAL_ERR_POISONED, start.wait());
     start.reset();
@@ -203,33 +203,33 @@ static void a_barrier_breaks_with_one_who_waits() {
 
 static void a_lock_says_that_its_owner_was_killed() {
     auto lock = shoal::mutex::anonymous();
-    auto owner = started([&](const bell &come) {
+    auto owner = started([&](const checkpoint &point) {
         lock.lock();
-        come.ring();
-        stay();
+        point.reach();
+        pause_for_ever();
     });
-    auto waiter = sleeping([&](const bell &come) {
-        come.ring();
+    auto waiter = sleeping([&](const checkpoint &point) {
+        point.reach();
         std::lock_guard hold(lock);
         CHECK(lock.owner_died());
     });
-    killed(std::move(owner));
-    content(std::move(waiter));
+    kill(std::move(owner));
+    succeeds(std::move(waiter));
     CHECK(lock.try_lock() && !lock.owner_died());
     lock.unlock();
 }
 
 static void a_shared_lock_says_that_a_writer_was_killed() {
     auto table = shoal::shared_mutex::anonymous();
-    auto writer = started([&](const bell &come) {
+    auto writer = started([&](const checkpoint &point) {
         table.lock();
-        come.ring();
-        stay();
+        point.reach();
+        pause_for_ever();
     });
     CHECK(!table.try_lock() && !table.try_lock_shared());
-    killed(std::move(writer));
+    kill(std::move(writer));
     {
-        // All who read before another has written are told.
+        // All that read before another has written are told.
         std::shared_lock one(table), two(table);
         CHECK(table.owner_died());
     }
@@ -240,14 +240,14 @@ static void a_shared_lock_says_that_a_writer_was_killed() {
     CHECK(!table.owner_died());
     table.unlock_shared();
 
-    // One who reads leaves nothing half done.
-    auto reader = started([&](const bell &come) {
+    // A reader leaves nothing half changed.
+    auto reader = started([&](const checkpoint &point) {
         table.lock_shared();
-        come.ring();
-        stay();
+        point.reach();
+        pause_for_ever();
     });
     CHECK(!table.try_lock());
-    killed(std::move(reader));
+    kill(std::move(reader));
     table.lock();
     CHECK(!table.owner_died());
     table.unlock();
@@ -257,38 +257,38 @@ static void the_permits_of_the_dead_return() {
     shoal::semaphore_options bounded;
     bounded.bounded = true;
     auto permits = shoal::semaphore::anonymous(3, bounded);
-    auto holder = started([&](const bell &come) {
+    auto holder = started([&](const checkpoint &point) {
         for (int i = 0; i < 3; ++i) permits.acquire();
-        come.ring();
-        stay();
+        point.reach();
+        pause_for_ever();
     });
     CHECK(!permits.try_acquire() && permits.stat().value == 0);
-    auto waiter = sleeping([&](const bell &come) {
-        come.ring();
+    auto waiter = sleeping([&](const checkpoint &point) {
+        point.reach();
         permits.acquire();
         permits.release();
     });
-    killed(std::move(holder));
-    content(std::move(waiter));
+    kill(std::move(holder));
+    succeeds(std::move(waiter));
     for (int i = 0; i < 3; ++i) CHECK(permits.try_acquire());
     CHECK(!permits.try_acquire() && permits.stat().value == 0);
     permits.release(3);
     THROWS(SHOAL_ERR_INVALID, permits.release());
 }
 
-static void an_event_wakes_all_who_sleep_elsewhere() {
+static void an_event_wakes_all_processes_that_wait() {
     auto ready = shoal::event::anonymous();
-    const auto waits = [&](const bell &come) {
-        come.ring();
+    const auto waits = [&](const checkpoint &point) {
+        point.reach();
         CHECK(ready.wait() && ready.is_set());
     };
     auto one = sleeping(waits), two = sleeping(waits);
     CHECK(!one.try_join(10ms) && !two.try_join());
     ready.set();
-    content(std::move(one));
-    content(std::move(two));
+    succeeds(std::move(one));
+    succeeds(std::move(two));
     // It stays set until it is cleared.
-    content(started(waits));
+    succeeds(started(waits));
     ready.clear();
     CHECK(!ready.wait(1ms));
 }
@@ -297,22 +297,22 @@ static void a_pipe_ends_when_the_other_side_is_killed() {
     auto ends = shoal::pipe::pair();
     auto here = std::move(ends.first);
     std::optional<shoal::pipe> there(std::move(ends.second));
-    auto side = started([&](const bell &come) {
+    auto side = started([&](const checkpoint &point) {
         {
             const auto gone = std::move(here);
         }
-        there->send("from afar");
+        there->send("from here");
         there->send("last");
-        come.ring();
-        stay();
+        point.reach();
+        pause_for_ever();
     });
     there.reset();
     char memory[9];
     CHECK(here.recv_into(memory, sizeof memory) == 9);
-    CHECK(std::string_view(memory, sizeof memory) == "from afar");
+    CHECK(std::string_view(memory, sizeof memory) == "from here");
     here.send("you live");
 
-    // It dies while this side sleeps, after what it sent.
+    // It dies after it has sent, while this side sleeps.
     const pid_t waiter = this_thread();
     CHECK(here.next() == "last");
     std::thread kills([&] {
@@ -338,11 +338,11 @@ int main() {
     a_key_lock_says_that_its_owner_was_killed();
     a_notified_condition_wakes_one_of_its_waiters();
     a_barrier_opens_for_two_processes();
-    a_barrier_breaks_with_one_who_waits();
+    a_barrier_breaks_when_a_waiting_process_is_killed();
     a_lock_says_that_its_owner_was_killed();
     a_shared_lock_says_that_a_writer_was_killed();
     the_permits_of_the_dead_return();
-    an_event_wakes_all_who_sleep_elsewhere();
+    an_event_wakes_all_processes_that_wait();
     a_pipe_ends_when_the_other_side_is_killed();
     std::cout << "processes: ok\n";
 }

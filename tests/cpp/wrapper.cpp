@@ -1,4 +1,4 @@
-// What the C++ wrapper promises beyond the header.
+// What the C++ headers promise beyond shoal.h.
 
 #include <poll.h>
 #include <unistd.h>
@@ -143,7 +143,7 @@ static void queues(const std::string &unused) {
     CHECK(full.put_many(std::vector<std::string>{"x"}, shoal::nowait) == 0);
     CHECK(!full.try_reserve(1));
 
-    // What was moved from is no handle any more.
+    // A moved-from object has no handle.
     auto moved = std::move(full);
     CHECK(moved.size() == 1);
     THROWS(SHOAL_ERR_INVALID, full.size());
@@ -474,7 +474,7 @@ static void waiting() {
     THROWS(SHOAL_ERR_INVALID, stop.fd());
 }
 
-static void handles_that_are_given_up() {
+static void waits_that_are_ended() {
     auto jobs = shoal::queue::anonymous();
     shoal_status status = SHOAL_OK;
     std::thread consumer([&] {
@@ -517,7 +517,7 @@ int main(int argc, char **argv) {
     primitives();
     processes();
     waiting();
-    handles_that_are_given_up();
+    waits_that_are_ended();
     devices();
     std::cout << "wrapper: ok\n";
 }
