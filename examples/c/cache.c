@@ -1,6 +1,6 @@
 /*
- * A cache that worker processes share, whose entries are gone after a while. Who finds a number
- * missing works it out under that number's lock: nobody does it twice, but where one was killed.
+ * A cache that worker processes share, whose entries expire. A process that finds a number missing
+ * computes it under that number's lock: none is computed twice, unless the first process is killed.
  *
  *     cargo build --release
  *     cc -std=c99 -Iinclude examples/c/cache.c target/release/libshoal.a -pthread -ldl -lm
@@ -16,12 +16,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "shoal.h"
+#include <shoal.h>
 
 #define CLAIM(condition)                                                         \
     do {                                                                         \
         if (!(condition)) {                                                      \
-            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
+            fprintf(stderr, "%s:%d: false: %s\n", __FILE__, __LINE__, #condition); \
             exit(1);                                                             \
         }                                                                        \
     } while (0)
@@ -51,7 +51,7 @@ static int64_t count(struct shared *shared, const char *what, int64_t by)
     return sum;
 }
 
-/* Slow enough to be worth a cache. The first to try the unlucky number is killed at it. */
+/* Slow enough to be worth a cache. The first process to try the unlucky number is killed. */
 static int64_t slow_square(struct shared *shared, int64_t number)
 {
     int64_t square = 0;
@@ -82,14 +82,14 @@ static int64_t square_of(struct shared *shared, int64_t number)
 
     if (is_cached(shared, number, &square))
         return square;
-    /* A dead process locks nobody out: who takes its lock next has it, and is told. */
+    /* The lock of a dead process is free: the next process takes it, and is told. */
     TRY(shoal_map_lock_key(cache, &number, sizeof number, SHOAL_FOREVER, &owner_died));
     if (owner_died)
         count(shared, "inherited", 1);
-    if (!is_cached(shared, number, &square)) { /* nobody else was faster */
+    if (!is_cached(shared, number, &square)) { /* no other process was faster */
         square = slow_square(shared, number);
         TRY(shoal_map_set_for(cache, &number, sizeof number, &square, sizeof square, LIFE));
-        count(shared, "worked out", 1);
+        count(shared, "computed", 1);
     }
     TRY(shoal_map_unlock_key(cache, &number, sizeof number));
     return square;
@@ -122,11 +122,11 @@ int main(void)
         shoal_process_free(workers[i]);
     }
     CLAIM(killed == 1 && count(&shared, "inherited", 0) == 1);
-    CLAIM(count(&shared, "worked out", 0) == NUMBERS);
+    CLAIM(count(&shared, "computed", 0) == NUMBERS);
     printf("%d workers wanted %d squares each, and %d was killed\n", WORKERS, NUMBERS, killed);
     printf("each square was worked out once\n");
 
-    /* What is kept goes with its time, here a shorter one. Waiting for a key notices that, too. */
+    /* An entry expires after its time, here a shorter one. A wait for its key ends then, too. */
     TRY(shoal_map_time_left(shared.cache, &number, sizeof number, &left));
     CLAIM(left > 0 && left <= LIFE);
     TRY(shoal_map_expire(shared.cache, &number, sizeof number, SECOND / 100));
@@ -134,7 +134,7 @@ int main(void)
     while (version != 0)
         TRY(shoal_map_wait_key(shared.cache, &number, sizeof number, version, LIFE, &version));
     CLAIM(square_of(&shared, number) == number * number);
-    CLAIM(count(&shared, "worked out", 0) == NUMBERS + 1);
+    CLAIM(count(&shared, "computed", 0) == NUMBERS + 1);
     printf("the square of %lld was forgotten, and worked out again\n", (long long)number);
 
     shoal_map_free(shared.cache);

@@ -1,6 +1,6 @@
 /*
- * A farm of counters: several processes add to the same ones at once, and one is killed at it.
- * Nothing that it had been told was added is lost; at most what it was adding is counted as well.
+ * Counters that several processes add to at once, while one of them is killed. No addition whose
+ * call had returned is lost; at most the one that was under way is counted as well.
  *
  *     cargo build --release
  *     cc -std=c99 -Iinclude examples/c/counters.c target/release/libshoal.a -pthread -ldl -lm
@@ -12,12 +12,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "shoal.h"
+#include <shoal.h>
 
 #define CLAIM(condition)                                                         \
     do {                                                                         \
         if (!(condition)) {                                                      \
-            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
+            fprintf(stderr, "%s:%d: false: %s\n", __FILE__, __LINE__, #condition); \
             exit(1);                                                             \
         }                                                                        \
     } while (0)
@@ -37,10 +37,10 @@ static const char colours[COLOURS] = {'r', 'g', 'b'};
 struct worker {
     shoal_map *counters;
     volatile int64_t *added; /* by this worker, as far as it knows: its own item of an array */
-    shoal_event *midway;     /* NULL for those that are left alone */
+    shoal_event *midway;     /* NULL for those that are not killed */
 };
 
-/* One that is left alone stops by itself; the other one goes on until it is killed. */
+/* The one that has an event to set goes on until it is killed; the others stop by themselves. */
 static int work(void *arg)
 {
     struct worker *me = arg;
@@ -83,7 +83,7 @@ int main(void)
     }
 
     TRY(shoal_event_wait(midway, SHOAL_FOREVER));
-    TRY(shoal_process_signal(workers[0], SIGKILL, false)); /* SIGKILL, at whatever it was doing */
+    TRY(shoal_process_signal(workers[0], SIGKILL, false)); /* at any instruction */
     for (int i = 0; i < WORKERS; i++) {
         shoal_exit end;
         TRY(shoal_process_join(workers[i], SHOAL_FOREVER, &end));

@@ -14,9 +14,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "shoal.h"
+#include <shoal.h>
 
-/* Every call can fail; this program has no better idea than to say so and end. */
+/* Every call can fail; this program prints the error then, and ends. */
 #define TRY(call)                                                                \
     do {                                                                         \
         if ((call) != SHOAL_OK) {                                                \
@@ -34,7 +34,7 @@ static int count_to_ten(void *arg)
     return 0;
 }
 
-/* Takes what is there, without waiting: others may have been faster, though not here. */
+/* Takes what is there, without waiting: another consumer, if there was one, may be faster. */
 static long sum_of(shoal_queue *numbers)
 {
     long number, sum = 0;
@@ -66,7 +66,7 @@ int main(void)
     options.stdio[1] = SHOAL_STDIO_PIPE;
     TRY(shoal_process_spawn(&options, &echo));
 
-    /* The first and the last stay their handles'; the pipe is ours to close. */
+    /* The first and the last descriptor are their handles'; the pipe's is the caller's to close. */
     TRY(shoal_queue_fd(numbers, &polled[0].fd));
     TRY(shoal_process_stdio(echo, 1, &polled[1].fd));
     TRY(shoal_process_fd(counter, &polled[2].fd));
@@ -79,7 +79,7 @@ int main(void)
             ssize_t n = read(polled[1].fd, said, sizeof said);
             if (n <= 0) {
                 close(polled[1].fd);
-                polled[1].fd = -1; /* which poll() overlooks */
+                polled[1].fd = -1; /* poll() skips a negative one */
             } else {
                 letters += n;
             }
@@ -87,7 +87,7 @@ int main(void)
         if (polled[2].revents != 0)
             polled[2].fd = -1;
     }
-    sum += sum_of(numbers); /* what was put just before the end */
+    sum += sum_of(numbers); /* those that were put just before the end */
     printf("the numbers add up to %ld, and %ld letters were said\n", sum, letters);
 
     shoal_process_free(counter);

@@ -1,17 +1,17 @@
 /*
  * One of several processes, in any language, that share a queue and a map.
  *
- *     peer <queue-in> <queue-out> <map> <who> <count>
+ *     peer <queue-in> <queue-out> <map> <name> <count>
  *
- * puts `count` messages "<who>:<i>" into the one queue, takes `count` messages from the other,
- * and for each adds one to the counter "from:<sender>" of the map.
+ * puts `count` messages "<name>:<i>" into the second queue, gets `count` messages from the first,
+ * and for each of them adds one to the counter "from:<sender>" of the map.
  */
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "shoal.h"
+#include <shoal.h>
 
 #define TRY(call)                                                                \
     do {                                                                         \
@@ -29,10 +29,10 @@ int main(int argc, char **argv)
     size_t len;
 
     if (argc != 6) {
-        fprintf(stderr, "usage: peer <queue-in> <queue-out> <map> <who> <count>\n");
+        fprintf(stderr, "usage: peer <queue-in> <queue-out> <map> <name> <count>\n");
         return 2;
     }
-    const char *who = argv[4];
+    const char *name = argv[4];
     long count = atol(argv[5]);
 
     TRY(shoal_queue_open(argv[1], NULL, &in, NULL));
@@ -40,7 +40,7 @@ int main(int argc, char **argv)
     TRY(shoal_map_open(argv[3], NULL, &map, NULL));
 
     for (long i = 0; i < count; i++) {
-        int n = snprintf(message, sizeof message, "%s:%ld", who, i);
+        int n = snprintf(message, sizeof message, "%s:%ld", name, i);
         TRY(shoal_queue_put(out, message, (size_t)n, SHOAL_FOREVER));
     }
     for (long i = 0; i < count; i++) {
@@ -50,7 +50,7 @@ int main(int argc, char **argv)
         int n = snprintf(key, sizeof key, "from:%.*s", sender, message);
         TRY(shoal_map_add(map, key, (size_t)n, 1, NULL));
     }
-    printf("%s (C) put %ld messages and took %ld\n", who, count, count);
+    printf("%s (C) put %ld messages and took %ld\n", name, count, count);
 
     shoal_map_free(map);
     shoal_queue_free(out);

@@ -1,5 +1,5 @@
 /*
- * Two processes and two queues: the child squares the numbers it is sent.
+ * Two processes and two queues: the child squares the numbers that it gets.
  *
  *     cargo build --release
  *     cc -std=c99 -Iinclude examples/c/queue.c target/release/libshoal.a -pthread -ldl -lm
@@ -10,9 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "shoal.h"
+#include <shoal.h>
 
-/* Every call can fail; this program has no better idea than to say so and end. */
+/* Every call can fail; this program prints the error then, and ends. */
 #define TRY(call)                                                                \
     do {                                                                         \
         if ((call) != SHOAL_OK) {                                                \
@@ -48,8 +48,8 @@ int main(void)
     shoal_exit end;
     size_t len;
 
-    /* Without a name each queue gets one of its own. To share a queue with a program that is
-       not forked from this one, give it a name, and SHOAL_CREATE in the options. */
+    /* Without a name each queue gets one of its own. To share a queue with a program that is not
+       forked from this one, give it a name, and SHOAL_CREATE in the options. */
     TRY(shoal_queue_open(NULL, NULL, &q.numbers, NULL));
     TRY(shoal_queue_open(NULL, NULL, &q.squares, NULL));
     TRY(shoal_process_fork(square, &q, NULL, &child));
@@ -60,7 +60,7 @@ int main(void)
 
     for (long number = 1; number <= 5; number++) {
         long result;
-        /* Nobody should wait for ever on somebody else: ten seconds will do. */
+        /* At most ten seconds: the child could be dead. */
         TRY(shoal_queue_get(q.squares, 10000000000, &result, sizeof result, &len));
         printf("%ld squared is %ld\n", number, result);
     }
@@ -68,7 +68,7 @@ int main(void)
     TRY(shoal_process_join(child, SHOAL_FOREVER, &end));
     printf("the child exited with %d\n", (int)end.code);
 
-    /* The last one to free a queue removes it. */
+    /* The last handle of all processes removes the queue. */
     shoal_process_free(child);
     shoal_queue_free(q.numbers);
     shoal_queue_free(q.squares);

@@ -1,6 +1,6 @@
 /*
- * Settings that worker processes watch. Each of them sleeps until the one that it cares about
- * changes, and acts on it; none asks again and again, and none waits for ever.
+ * Settings that worker processes watch. Each of them sleeps until the setting that it needs
+ * changes, and acts on it. None of them polls, and each wait has a deadline.
  *
  *     cargo build --release
  *     cc -std=c99 -Iinclude examples/c/settings.c target/release/libshoal.a -pthread -ldl -lm
@@ -12,12 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "shoal.h"
+#include <shoal.h>
 
 #define CLAIM(condition)                                                         \
     do {                                                                         \
         if (!(condition)) {                                                      \
-            fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition); \
+            fprintf(stderr, "%s:%d: false: %s\n", __FILE__, __LINE__, #condition); \
             exit(1);                                                             \
         }                                                                        \
     } while (0)
@@ -37,7 +37,7 @@ enum { WORKERS = 3 };
 struct shared {
     shoal_map *settings;
     shoal_map *acted;     /* how often a level was acted on */
-    shoal_barrier *taken; /* all workers and the parent: no change is overtaken by the next */
+    shoal_barrier *taken; /* all workers and the parent: each change is seen before the next */
 };
 
 static int work(void *arg)
@@ -46,20 +46,19 @@ static int work(void *arg)
     char level[16] = "";
     size_t len;
     uint64_t seen = 0, now;
-    uint32_t index;
 
     while (strcmp(level, "stop") != 0) {
-        /* Version 0 is a key that is not there; so the first value, too, is a change. */
+        /* Version 0 is that of a key that is not there: so the first value, too, is a change. */
         shoal_status status =
             shoal_map_wait_key(shared->settings, "level", 5, seen, DEADLINE, &now);
         if (status == SHOAL_ERR_TIMEOUT)
-            return 2; /* nobody has said anything for a minute: nobody is there */
+            return 2; /* no change for a minute: the parent is gone */
         TRY(status);
-        /* The version that belongs to this value; it may have changed again since the wait. */
+        /* It may have changed again since the wait: this is the version of the value that is read. */
         TRY(shoal_map_get(shared->settings, "level", 5, level, sizeof level - 1, &len, &seen));
         level[len] = '\0';
-        TRY(shoal_map_add(shared->acted, level, len, 1, NULL)); /* here a real one would act */
-        TRY(shoal_barrier_wait(shared->taken, DEADLINE, &index));
+        TRY(shoal_map_add(shared->acted, level, len, 1, NULL)); /* a real worker would act here */
+        TRY(shoal_barrier_wait(shared->taken, DEADLINE, NULL));
     }
     return 0;
 }
@@ -71,7 +70,6 @@ int main(void)
     struct shared shared;
     shoal_process *workers[WORKERS];
     uint64_t version, now;
-    uint32_t index;
 
     TRY(shoal_map_open(NULL, NULL, &shared.settings, NULL));
     TRY(shoal_map_open(NULL, NULL, &shared.acted, NULL));
@@ -82,10 +80,10 @@ int main(void)
 
     for (int i = 0; i < 3; i++) {
         int64_t acted;
-        /* Another setting changes as well: that ends no wait for the level. */
+        /* Another setting changes as well; that ends no wait for the level. */
         TRY(shoal_map_set(shared.settings, "colour", 6, levels[i], strlen(levels[i])));
         TRY(shoal_map_set(shared.settings, "level", 5, levels[i], strlen(levels[i])));
-        TRY(shoal_barrier_wait(shared.taken, DEADLINE, &index));
+        TRY(shoal_barrier_wait(shared.taken, DEADLINE, NULL));
         TRY(shoal_map_add(shared.acted, levels[i], strlen(levels[i]), 0, &acted));
         CLAIM(acted == WORKERS);
         printf("all %d are %s\n", WORKERS, levels[i]);
@@ -97,7 +95,7 @@ int main(void)
         shoal_process_free(workers[i]);
     }
 
-    /* A wait that nobody ends, ends at its deadline. */
+    /* Without a change a wait ends at its deadline. */
     TRY(shoal_map_version(shared.settings, "level", 5, &version));
     CLAIM(shoal_map_wait_key(shared.settings, "level", 5, version, 1000000, &now) ==
           SHOAL_ERR_TIMEOUT);

@@ -1,6 +1,6 @@
 /*
- * Counts the words of a text with several processes: this one puts lines into a queue, the
- * workers add what they find into a map.
+ * Counts the words of a text with several processes: this one puts lines into a queue, and the
+ * workers count the words in a map.
  *
  *     wordcount <file> [workers]
  */
@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "shoal.h"
+#include <shoal.h>
 
 #define TRY(call)                                                                \
     do {                                                                         \
@@ -27,7 +27,7 @@ struct shared {
     shoal_map *counts;
 };
 
-/* Adds one for each word of the line: runs of letters, in small letters. */
+/* Adds one for each word of the line, in small letters. A word is a run of letters. */
 static void count(shoal_map *counts, char *line, size_t len)
 {
     size_t end, start = 0;
@@ -37,7 +37,7 @@ static void count(shoal_map *counts, char *line, size_t len)
             start++;
         for (end = start; end < len && isalpha((unsigned char)line[end]); end++)
             line[end] = (char)tolower((unsigned char)line[end]);
-        /* However many processes add to one word at once, no addition is lost. */
+        /* Many processes may add to one word at once: no addition is lost. */
         if (end > start)
             TRY(shoal_map_add(counts, line + start, end - start, 1, NULL));
         start = end;
@@ -68,7 +68,7 @@ static void report(shoal_map *counts)
 
     TRY(shoal_map_iter_new(counts, &it));
     while ((status = shoal_map_iter_next(it, &word, &word_len, &value, &value_len)) == SHOAL_OK) {
-        memcpy(&times, value, sizeof times); /* a counter has 8 bytes, wherever they lie */
+        memcpy(&times, value, sizeof times); /* a counter has 8 bytes, of any alignment */
         words++;
         total += times;
         if (times > most) {
@@ -107,7 +107,7 @@ int main(int argc, char **argv)
     while (fgets(line, sizeof line, file) != NULL)
         TRY(shoal_queue_put(shared.lines, line, strlen(line), SHOAL_FOREVER));
     fclose(file);
-    TRY(shoal_queue_close(shared.lines)); /* workers stop once it is drained */
+    TRY(shoal_queue_close(shared.lines)); /* the workers end once it is empty */
 
     for (int i = 0; i < n; i++) {
         shoal_exit end;

@@ -1,5 +1,5 @@
-// A cache that worker processes share, whose entries are gone after a while. Who finds a number
-// missing works it out under that number's lock: nobody does it twice, but where one was killed.
+// A cache that worker processes share, whose entries expire. A process that finds a number missing
+// computes it under that number's lock: none is computed twice, unless the first process is killed.
 //
 //     cargo build --release
 //     c++ -std=c++17 -Iinclude -Ibindings/cpp examples/cpp/cache.cpp
@@ -16,7 +16,7 @@
 
 #include <unistd.h>
 
-#include "shoal.hpp"
+#include <shoal.hpp>
 
 using namespace std::chrono_literals;
 
@@ -26,39 +26,39 @@ constexpr int unlucky = 13;
 
 // Ends a worker, and then the program, with an error.
 void claim(bool so, const char *what) {
-    if (!so) throw std::runtime_error(std::string("not so: ") + what);
+    if (!so) throw std::runtime_error(std::string("false: ") + what);
 }
 
 class squares {
 public:
-    // From the cache, or worked out and kept there.
+    // From the cache, or computed and kept there.
     std::string of(int number) {
         const std::string key = std::to_string(number);
         if (auto kept = cache_.get(key)) return *kept;
 
-        // A dead process locks nobody out: who takes its lock next has it, and is told. The lock
-        // goes with the scope.
+        // The lock of a dead process is free: the next process takes it, and is told. It is unlocked at
+        // the end of the scope.
         const auto lock = cache_.lock_key(key);
-        if (lock->owner_died()) counts_.add("inherited", 1);
-        if (auto kept = cache_.get(key)) return *kept;  // somebody else was faster
+        if (lock.owner_died()) counts_.add("inherited", 1);
+        if (auto kept = cache_.get(key)) return *kept;  // another process was faster
         const std::string square = slow_square(number);
         cache_.set_for(key, square, life);
-        counts_.add("worked out", 1);
+        counts_.add("computed", 1);
         return square;
     }
 
-    // Lets what is kept for a number go soon, and waits until it is gone.
+    // Lets the entry of a number expire soon, and waits until it is gone.
     void forget(int number) {
         const std::string key = std::to_string(number);
         claim(cache_.expire(key, 10ms), "the number is kept");
-        auto version = cache_.version_of(key);
+        auto version = cache_.version(key);
         while (version != 0) version = cache_.wait_key(key, version, life).value();
     }
 
     std::int64_t count(const char *what) { return counts_.add(what, 0); }
 
 private:
-    // Slow enough to be worth a cache. The first to try the unlucky number is killed at it.
+    // Slow enough to be worth a cache. The first process to try the unlucky number is killed.
     std::string slow_square(int number) {
         long square = 0;
         for (int i = 0; i < number; ++i) square += number;
@@ -87,13 +87,13 @@ int main() try {
         if (end.signaled()) ++killed;
     }
     claim(killed == 1 && shared.count("inherited") == 1, "one was killed, and one told so");
-    claim(shared.count("worked out") == numbers, "each square was worked out once");
+    claim(shared.count("computed") == numbers, "each square was worked out once");
     std::cout << workers.size() << " workers wanted " << numbers << " squares each, and " << killed
               << " was killed\neach square was worked out once\n";
 
     shared.forget(7);
     claim(shared.of(7) == "49", "the square of 7 is 49");
-    claim(shared.count("worked out") == numbers + 1, "it was worked out again");
+    claim(shared.count("computed") == numbers + 1, "it was worked out again");
     std::cout << "the square of 7 was forgotten, and worked out again\n";
     return 0;
 } catch (const std::exception &err) {

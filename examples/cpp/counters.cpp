@@ -1,5 +1,5 @@
-// A farm of counters: several processes add to the same ones at once, and one is killed at it.
-// Nothing that it had been told was added is lost; at most what it was adding is counted as well.
+// Counters that several processes add to at once, while one of them is killed. No addition whose
+// call had returned is lost; at most the one that was under way is counted as well.
 //
 //     cargo build --release
 //     c++ -std=c++17 -Iinclude -Ibindings/cpp examples/cpp/counters.cpp
@@ -14,20 +14,21 @@
 #include <string>
 #include <vector>
 
-#include "shoal.hpp"
+#include <shoal.hpp>
 
 constexpr int count = 4;
 constexpr int rounds = 30000;
 constexpr const char *colours[] = {"red", "green", "blue"};
 
 void claim(bool so, const char *what) {
-    if (!so) throw std::runtime_error(std::string("not so: ") + what);
+    if (!so) throw std::runtime_error(std::string("false: ") + what);
 }
 
 int main() try {
     auto counters = shoal::map::anonymous();
-    shoal::array<std::int64_t> added(count);  // by each worker, as far as it knows
-    shoal::event midway;
+    // By each worker, as far as it knows.
+    auto added = shoal::array<std::int64_t>::anonymous(count);
+    auto midway = shoal::event::anonymous();
 
     // The first goes on until it is killed; the others stop by themselves.
     const auto work = [&](int me) {
@@ -46,7 +47,7 @@ int main() try {
         workers.push_back(shoal::process::fork([&] { return work(me); }));
 
     midway.wait();
-    workers[0].kill();  // SIGKILL, at whatever it was doing
+    workers[0].signal(SIGKILL);  // at any instruction
     std::int64_t known = 0, counted = 0;
     for (auto &worker : workers) {
         const auto end = worker.join();

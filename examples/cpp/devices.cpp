@@ -1,4 +1,4 @@
-// Gives each child one of the devices that this process sees, and reads what it says.
+// Gives each child one of the devices that this process sees, and prints what the child sees.
 //
 //     devices [family]          such as CUDA_VISIBLE_DEVICES=2,3 devices cuda
 
@@ -7,7 +7,7 @@
 #include <iostream>
 #include <string>
 
-#include "shoal.hpp"
+#include <shoal.hpp>
 
 /// All that can be read from the descriptor, which is closed then.
 static std::string read_all(int fd) {

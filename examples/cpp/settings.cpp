@@ -1,5 +1,5 @@
-// Settings that worker processes watch. Each of them sleeps until the one that it cares about
-// changes, and acts on it; none asks again and again, and none waits for ever.
+// Settings that worker processes watch. Each of them sleeps until the setting that it needs
+// changes, and acts on it. None of them polls, and each wait has a deadline.
 //
 //     cargo build --release
 //     c++ -std=c++17 -Iinclude -Ibindings/cpp examples/cpp/settings.cpp
@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#include "shoal.hpp"
+#include <shoal.hpp>
 
 using namespace std::chrono_literals;
 
@@ -22,24 +22,24 @@ constexpr int count = 3;
 constexpr auto deadline = 60s;
 
 void claim(bool so, const char *what) {
-    if (!so) throw std::runtime_error(std::string("not so: ") + what);
+    if (!so) throw std::runtime_error(std::string("false: ") + what);
 }
 
 int main() try {
     auto settings = shoal::map::anonymous();
     auto acted = shoal::map::anonymous();  // how often a level was acted on
-    // All workers and this process: so that no change is overtaken by the next.
-    shoal::barrier taken(count + 1);
+    // All workers and this process: each change is seen before the next.
+    auto taken = shoal::barrier::anonymous(count + 1);
 
     const auto work = [&] {
-        // Version 0 is a key that is not there; so the first value, too, is a change.
+        // Version 0 is that of a key that is not there: so the first value, too, is a change.
         for (std::uint64_t seen = 0;;) {
             if (!settings.wait_key("level", seen, deadline))
-                return 2;  // nobody has said anything for a minute: nobody is there
-            // It may have changed again since: the version to wait for next is that of this value.
+                return 2;  // no change for a minute: the parent is gone
+            // It may have changed again since the wait: this is the version of the value that is read.
             const auto level = settings.get_versioned("level").value();
             seen = level.version;
-            acted.add(level.value, 1);  // here a real one would act
+            acted.add(level.value, 1);  // a real worker would act here
             taken.wait(deadline);
             if (level.value == "stop") return 0;
         }
@@ -48,7 +48,7 @@ int main() try {
     for (int i = 0; i < count; ++i) workers.push_back(shoal::process::fork(work));
 
     for (const char *level : {"calm", "busy", "stop"}) {
-        settings.set("colour", level);  // another setting: that ends no wait for the level
+        settings.set("colour", level);  // another setting; that ends no wait for the level
         settings.set("level", level);
         taken.wait(deadline);
         claim(acted.add(level, 0) == count, "each worker acted on it once");
@@ -56,8 +56,8 @@ int main() try {
     }
     for (auto &worker : workers) claim(worker.join().success(), "a worker saw every change");
 
-    // A wait that nobody ends, ends at its deadline.
-    claim(!settings.wait_key("level", settings.version_of("level"), 1ms), "nobody changes it");
+    // Without a change a wait ends at its deadline.
+    claim(!settings.wait_key("level", settings.version("level"), 1ms), "it does not change");
     std::cout << "nobody changes it any more\n";
     return 0;
 } catch (const std::exception &err) {

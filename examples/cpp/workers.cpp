@@ -11,19 +11,18 @@
 #include <string>
 #include <vector>
 
-#include "shoal.hpp"
+#include <shoal.hpp>
 
 using namespace std::chrono_literals;
 
 int main() try {
-    // Without a name each gets one of its own; shoal::queue::create("jobs") makes one that any
-    // program can open.
+    // Each has a name of its own. shoal::queue::create("jobs") makes one that any program can open.
     auto jobs = shoal::queue::anonymous();
     auto results = shoal::map::anonymous();
 
     // Runs in each child. What the parent has opened works there too.
     const auto work = [&] {
-        // Until the queue is closed and drained. The job of a worker that dies is another's.
+        // Until the queue is closed and drained. If a worker dies, another one gets its job.
         while (auto job = jobs.next_lease()) {
             const auto word = job->view();
             results.set(word, std::string(word.rbegin(), word.rend()));

@@ -3,6 +3,8 @@
 #[path = "../native/mod.rs"]
 mod native;
 
+mod cpp_headers;
+
 use std::process::Command;
 
 use native::{Language, Program, root, succeed, unique, watched};

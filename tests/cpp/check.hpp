@@ -14,12 +14,12 @@
 #include <string>
 #include <thread>
 
-#include "shoal.hpp"
+#include <shoal.hpp>
 
 #define CHECK(...)                                                                       \
     do {                                                                                 \
         if (!(__VA_ARGS__)) {                                                            \
-            std::cerr << __FILE__ << ":" << __LINE__ << ": not so: " << #__VA_ARGS__ << "\n"; \
+            std::cerr << __FILE__ << ":" << __LINE__ << ": false: " << #__VA_ARGS__ << "\n"; \
             std::exit(1);                                                                \
         }                                                                                \
     } while (0)
@@ -37,52 +37,52 @@
         CHECK(status == expected);                                  \
     } while (0)
 
-/// A program that runs this long hangs; its children go with it.
+/// Ends a program that hangs.
 inline void watchdog() { ::alarm(100); }
 
-/// By it a child tells its parent that it has come so far. It is no object of the library, as that
-/// is what is tested.
-class bell {
+/// By this a child tells its parent that it has reached a point. It is a pipe of the system, as the
+/// library is what is tested.
+class checkpoint {
 public:
-    bell() { CHECK(::pipe(fds_) == 0); }
-    bell(const bell &) = delete;
-    bell &operator=(const bell &) = delete;
-    ~bell() {
+    checkpoint() { CHECK(::pipe(fds_) == 0); }
+    checkpoint(const checkpoint &) = delete;
+    checkpoint &operator=(const checkpoint &) = delete;
+    ~checkpoint() {
         ::close(fds_[0]);
         ::close(fds_[1]);
     }
 
-    void ring() const { CHECK(::write(fds_[1], "!", 1) == 1); }
-    void hear() const {
-        char rung = 0;
-        CHECK(::read(fds_[0], &rung, 1) == 1);
+    void reach() const { CHECK(::write(fds_[1], "!", 1) == 1); }
+    void wait() const {
+        char byte = 0;
+        CHECK(::read(fds_[0], &byte, 1) == 1);
     }
 
 private:
     int fds_[2];
 };
 
-/// Never returns: for who has what others are to find after its death.
-[[noreturn]] inline void stay() {
+/// Never returns: for a process that is to be killed with what it holds.
+[[noreturn]] inline void pause_for_ever() {
     for (;;) ::pause();
 }
 
-/// A forked child that has run `work(bell)` up to where it rang the bell.
+/// A forked child that has run `work(checkpoint)` up to the checkpoint.
 template <class Work>
 shoal::process started(const Work &work) {
-    bell come;
+    checkpoint point;
     const pid_t parent = ::getpid();
     auto child = shoal::process::fork([&] {
         ::prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (::getppid() != parent) return 1;
-        work(come);
+        work(point);
         return 0;
     });
-    come.hear();
+    point.wait();
     return child;
 }
 
-/// Waits until a process or a thread sleeps: after a child has rung the bell, in what it does then.
+/// Waits until a process or a thread sleeps: after the checkpoint of a child, in what it does then.
 inline void until_asleep(pid_t task) {
     for (;;) {
         std::ifstream file("/proc/" + std::to_string(task) + "/stat");
@@ -95,7 +95,7 @@ inline void until_asleep(pid_t task) {
     }
 }
 
-/// A forked child that rings and then waits in `work(bell)`, which is where it sleeps.
+/// A forked child that sleeps in `work(checkpoint)`, behind the checkpoint.
 template <class Work>
 shoal::process sleeping(const Work &work) {
     auto child = started(work);
@@ -104,13 +104,13 @@ shoal::process sleeping(const Work &work) {
 }
 
 /// Kills a child, and returns when it is dead.
-inline void killed(shoal::process child) {
-    child.kill();
+inline void kill(shoal::process child) {
+    child.signal(SIGKILL);
     const auto end = child.join();
     CHECK(end.signaled() && end.code == SIGKILL);
 }
 
-/// Waits for a child that finds all as it should be.
-inline void content(shoal::process child) { CHECK(child.join().success()); }
+/// Waits for the end of a child whose checks all hold.
+inline void succeeds(shoal::process child) { CHECK(child.join().success()); }
 
 #endif

@@ -1,4 +1,4 @@
 // The headers need no others before them.
-#include "shoal.hpp"
+#include <shoal.hpp>
 
 int main() { return SHOAL_OK; }

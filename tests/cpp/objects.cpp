@@ -1,4 +1,4 @@
-// What maps, lists and pipes give their users in C++: many keys, slices, walks, limits.
+// Maps, lists and pipes in C++: many keys, slices, iteration, limits.
 
 #include <cstring>
 #include <map>
@@ -51,8 +51,8 @@ static void a_key_tells_for_how_long_it_stays() {
     const auto left = map.time_left("k");
     CHECK(left && *left != shoal::forever);
     CHECK(left->nanoseconds() > 0 && *left != shoal::nowait);
-    CHECK(left->nanoseconds() <= shoal::timeout(1000s).nanoseconds());
-    // What it says is what `expire` takes.
+    CHECK(left->nanoseconds() <= shoal::duration(1000s).nanoseconds());
+    // `expire` takes what `time_left` returns.
     map.set("other", "v");
     CHECK(map.expire("other", *left));
     CHECK(map.time_left("other")->nanoseconds() <= left->nanoseconds());
@@ -60,8 +60,8 @@ static void a_key_tells_for_how_long_it_stays() {
     CHECK(map.expire("k", 0s) && !map.time_left("k"));
 }
 
-static void keys_and_values_have_the_sizes_that_are_promised() {
-    shoal::options how;
+static void keys_and_values_have_the_documented_sizes() {
+    shoal::map_options how;
     how.capacity = how.max_capacity = 8 << 20;
     auto map = shoal::map::anonymous(how);
     map.set("", "");
@@ -77,7 +77,7 @@ static void keys_and_values_have_the_sizes_that_are_promised() {
     THROWS(SHOAL_ERR_TOO_LARGE, map.set(longer, "v"));
     THROWS(SHOAL_ERR_TOO_LARGE, map.add(longer, 1));
     THROWS(SHOAL_ERR_TOO_LARGE, map.lock_key(longer));
-    CHECK(map.lock_key(longest) && map.remove(longest) && map.empty());
+    CHECK(map.try_lock_key(longest) && map.remove(longest) && map.empty());
 
     const std::string largest(4 << 20, 'v'), larger = largest + "v";
     map.set("k", "old");
@@ -85,14 +85,16 @@ static void keys_and_values_have_the_sizes_that_are_promised() {
     CHECK(map.get("k") == "old");
     map.set("k", largest);
     CHECK(map.get("k") == largest && map.get_many({"k"})[0] == largest);
-    // Who finds no room leaves the old value.
+    // Without room the old value stays.
     const std::string large(3 << 20, 'l');
     map.set("second", large);
     map.set("other", "old");
     THROWS(SHOAL_ERR_NO_SPACE, map.set("other", large));
     CHECK(map.get("other") == "old" && map.get("k") == largest);
 
-    auto list = shoal::list::anonymous(how);
+    shoal::list_options small;
+    small.capacity = small.max_capacity = 8 << 20;
+    auto list = shoal::list::anonymous(small);
     list.extend({"", {}, "\0"s});
     CHECK(list.slice() == strings{"", "", "\0"s});
     THROWS(SHOAL_ERR_TOO_LARGE, list.append(larger));
@@ -103,7 +105,7 @@ static void keys_and_values_have_the_sizes_that_are_promised() {
     CHECK(list.size() == 4 && list.get(0) == large && list.get(-1) == largest);
 }
 
-static void a_slice_is_that_of_a_vector() {
+static void a_slice_takes_bounds_from_both_ends() {
     auto list = shoal::list::anonymous();
     CHECK(list.slice().empty() && list.slice(-3, -1).empty());
     list.extend({"a", "b", "c", "d", "e"});
@@ -139,7 +141,7 @@ static void a_long_list_is_walked_in_steps() {
     }
     CHECK(in_parts == all);
 
-    // What is beyond the end of a step may change, and is seen as it is then.
+    // What is behind the elements of one step may change, and is seen as it is then.
     auto it = list.begin();
     CHECK(*it == "element 0" && it->size() == 9);
     list.set(-1, "changed");
@@ -153,14 +155,14 @@ static void a_long_list_is_walked_in_steps() {
 
 static void a_slice_is_of_one_moment() {
     auto list = shoal::list::anonymous();
-    const auto generation = [](int n) {
+    const auto version = [](int n) {
         auto name = std::to_string(n);
         return strings(6000, name.insert(0, 20 - name.size(), '.'));
     };
-    list.extend(generation(0));
-    auto writer = started([&](const bell &come) {
-        come.ring();
-        for (int n = 1;; ++n) list.splice(0, shoal::list::npos, generation(n));
+    list.extend(version(0));
+    auto writer = started([&](const checkpoint &point) {
+        point.reach();
+        for (int n = 1;; ++n) list.splice(0, shoal::list::npos, version(n));
     });
     std::set<std::string> seen;
     for (int turn = 0; seen.size() < 20; ++turn) {
@@ -169,14 +171,14 @@ static void a_slice_is_of_one_moment() {
         CHECK(elements == strings(elements.size(), elements[0]));
         seen.insert(elements[0]);
     }
-    killed(std::move(writer));
+    kill(std::move(writer));
 }
 
 static void a_slice_counts_from_an_end_that_moves() {
     auto list = shoal::list::anonymous();
     list.append("last");
-    auto writer = started([&](const bell &come) {
-        come.ring();
+    auto writer = started([&](const checkpoint &point) {
+        point.reach();
         for (;;) {
             list.splice(0, 0, {"a", "b", "c"});
             list.erase(0, 3);
@@ -188,10 +190,10 @@ static void a_slice_counts_from_an_end_that_moves() {
         CHECK(read.elements == strings{"last"});
         seen.insert(read.version);
     }
-    killed(std::move(writer));
+    kill(std::move(writer));
 }
 
-static void what_is_done_by_version_is_done_once() {
+static void a_change_by_version_is_made_once() {
     auto list = shoal::list::anonymous();
     list.extend({"a", "b", "c"});
     const auto before = list.slice_versioned(1);
@@ -207,9 +209,9 @@ static void what_is_done_by_version_is_done_once() {
     THROWS(SHOAL_ERR_INVALID, list.rearrange_if(seen, {1, 1}));
     THROWS(SHOAL_ERR_INVALID, list.rearrange_if(seen, std::vector<std::uint64_t>{3}));
     CHECK(list.version() == seen && list.slice() == strings{"c", "a", "x"});
-    content(started([&](const bell &come) {
+    succeeds(started([&](const checkpoint &point) {
         list.append("of another process");
-        come.ring();
+        point.reach();
     }));
     CHECK(!list.splice_if(seen, 0, shoal::list::npos, {}) && list.size() == 4);
     CHECK(list.splice_if(list.version(), 0, -1, {}));
@@ -221,7 +223,7 @@ static void a_list_is_sorted_as_its_user_says() {
     auto list = shoal::list::anonymous();
     list.extend({"ccc", "a", "bb", "b\0"s, "", "c", "\xff"});
     list.sort([](auto a, auto b) { return a.size() < b.size(); });
-    // Those of one length as they were.
+    // Elements of one length keep their order.
     CHECK(list.slice() == strings{"", "a", "c", "\xff", "bb", "b\0"s, "ccc"});
     list.sort([](std::string_view a, std::string_view b) { return a > b; });
     CHECK(list.slice() == strings{"\xff", "ccc", "c", "bb", "b\0"s, "a", ""});
@@ -239,7 +241,7 @@ static void a_list_is_sorted_as_its_user_says() {
     } catch (const std::runtime_error &err) {
         CHECK(err.what() == "as it should"s && calls == 1);
     }
-    // It is unlocked, and has all that it had.
+    // It is unlocked, and has all its elements.
     list.sort();
     CHECK(list.slice() == sorted);
 }
@@ -247,7 +249,7 @@ static void a_list_is_sorted_as_its_user_says() {
 static void a_pipe_fills_the_memory_of_its_user() {
     auto [here, there] = shoal::pipe::pair();
     char memory[8] = "-------";
-    THROWS(SHOAL_ERR_EMPTY, here.recv_into(memory, sizeof memory, shoal::nowait));
+    THROWS(SHOAL_ERR_TIMEOUT, here.recv_into(memory, sizeof memory, shoal::nowait));
     THROWS(SHOAL_ERR_TIMEOUT, here.recv_into(memory, sizeof memory, 1ms));
     there.send("12345678");
     there.send("");
@@ -256,7 +258,7 @@ static void a_pipe_fills_the_memory_of_its_user() {
     CHECK(here.recv_into(memory, sizeof memory) == 8 && std::memcmp(memory, "12345678", 8) == 0);
     CHECK(here.recv_into(nullptr, 0) == 0);
     CHECK(here.recv_into(memory, sizeof memory) == 3);
-    // What is behind the message is not touched.
+    // The memory behind the message is not touched.
     CHECK(std::memcmp(memory, "a\0b45678", 8) == 0);
     {
         const auto gone = std::move(there);
@@ -268,12 +270,12 @@ int main() {
     watchdog();
     many_keys_are_set_and_read_at_once();
     a_key_tells_for_how_long_it_stays();
-    keys_and_values_have_the_sizes_that_are_promised();
-    a_slice_is_that_of_a_vector();
+    keys_and_values_have_the_documented_sizes();
+    a_slice_takes_bounds_from_both_ends();
     a_long_list_is_walked_in_steps();
     a_slice_is_of_one_moment();
     a_slice_counts_from_an_end_that_moves();
-    what_is_done_by_version_is_done_once();
+    a_change_by_version_is_made_once();
     a_list_is_sorted_as_its_user_says();
     a_pipe_fills_the_memory_of_its_user();
     std::cout << "objects: ok\n";

@@ -5,97 +5,43 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <string>
 #include <string_view>
 #include <type_traits>
 
+#include "bytes.hpp"
 #include "error.hpp"
+#include "mutex.hpp"
+#include "object.hpp"
 
-namespace shoal {
+SHOAL_BEGIN
 
-/// Items of one type that any number of processes read and write where they are, and a lock that
-/// its thread may take again, for std::lock_guard.
+/// A new array.
+struct array_options {
+    /// Fails with SHOAL_ERR_EXISTS if there is one already.
+    bool exclusive = false;
+    /// Stays until it is unlinked, also when no process has it open.
+    bool persistent = false;
+    /// What an item is, in up to 16 bytes, such as a type code; "" for nothing said.
+    std::string format = {};
+};
+
+/// Items of one type in plain shared memory, zeros at first, and a recursive lock for them.
 ///
-/// The items are plain memory, zeros at first. What several processes write without the lock they
-/// write at the same time.
+/// What several processes write without the lock they write at the same time.
 ///
-///     shoal::array<double> samples(1000, "samples");
+///     auto samples = shoal::array<double>::create("samples", 1000);
 ///     std::lock_guard hold(samples);
 ///     samples[7] = 1.5;
 template <class T>
-class array {
+class array : public detail::object<shoal_array, shoal_array_free, SHOAL_KIND_ARRAY>,
+              public detail::timed_lockable<array<T>, shoal_array_lock, shoal_array_unlock> {
     static_assert(std::is_trivially_copyable_v<T>, "shared memory holds plain bytes");
+    static_assert(alignof(T) <= 128, "items are aligned to 128 bytes at most");
 
 public:
-    /// Creates an array of so many items, or opens that of this name, which has to be the same.
-    /// Without a name it is always created.
-    explicit array(std::uint64_t count, std::string_view name = {}, bool persistent = false) {
-        shoal_array_options c{};
-        c.size = sizeof c;
-        c.flags = SHOAL_CREATE | (persistent ? SHOAL_PERSISTENT : 0);
-        c.item_size = sizeof(T);
-        c.count = count;
-        make(name.empty() ? nullptr : std::string(name).c_str(), &c);
-    }
-
-    /// Opens what exists. Throws with SHOAL_ERR_INVALID if its items have another size.
-    static array open(std::string_view name) {
-        shoal_array_options c{};
-        c.size = sizeof c;
-        c.item_size = sizeof(T);
-        array opened;
-        opened.make(std::string(name).c_str(), &c);
-        return opened;
-    }
-
-    /// Removes the name; who has the array open keeps it.
-    static void unlink(std::string_view name) {
-        detail::check(shoal_array_unlink(std::string(name).c_str()));
-    }
-
-    /// The name to open this array by.
-    std::string name() const {
-        const char *name = shoal_array_name(get_handle());
-        if (name == nullptr) throw error(SHOAL_ERR_INVALID);
-        return name;
-    }
-
-    T *data() const noexcept { return data_; }
-    std::size_t size() const noexcept { return size_; }
-    T *begin() const noexcept { return data_; }
-    T *end() const noexcept { return data_ + size_; }
-    /// Not checked, as that of std::vector.
-    T &operator[](std::size_t index) const noexcept { return data_[index]; }
-
-    void lock() { (void)try_lock_for(forever); }
-    [[nodiscard]] bool try_lock() { return try_lock_for(nowait); }
-    [[nodiscard]] bool try_lock_for(timeout wait) {
-        const shoal_status status = shoal_array_lock(get_handle(), wait.nanoseconds());
-        if (status == SHOAL_ERR_TIMEOUT) return false;
-        owner_died_ = status == SHOAL_ERR_OWNER_DIED;
-        if (!owner_died_) detail::check(status);
-        return true;
-    }
-    void unlock() { detail::check(shoal_array_unlock(get_handle())); }
-
-    /// Whether, when this object last took the lock, its holder had died with it.
-    [[nodiscard]] bool owner_died() const noexcept { return owner_died_; }
-
-    /// The handle, for functions of shoal.h. It stays this object's.
-    shoal_array *get_handle() const noexcept { return handle_.get(); }
-
-private:
-    struct deleter {
-        void operator()(shoal_array *handle) const noexcept { shoal_array_free(handle); }
-    };
-
-    array() = default;
-
-    void make(const char *name, const shoal_array_options *options) {
-        shoal_array *handle = nullptr;
-        detail::check(shoal_array_open(name, options, &handle));
-        handle_.reset(handle);
+    /// Takes over a handle of shoal.h, of an array whose items are `T`.
+    explicit array(shoal_array *handle, bool created = false) : object(handle, created) {
         void *data = nullptr;
         std::size_t bytes = 0;
         detail::check(shoal_array_data(handle, &data, &bytes));
@@ -103,12 +49,59 @@ private:
         size_ = bytes / sizeof(T);
     }
 
-    std::unique_ptr<shoal_array, deleter> handle_;
+    /// Opens what exists. Fails with SHOAL_ERR_NOT_FOUND if there is none, and with SHOAL_ERR_INVALID if
+    /// its items have another size.
+    [[nodiscard]] static array open(std::string_view name) {
+        auto c = detail::sized<shoal_array_options>();
+        c.item_size = sizeof(T);
+        return opened(detail::c_text(name).c_str(), c);
+    }
+
+    /// Opens what exists, which must have `count` items of this size, or creates it.
+    [[nodiscard]] static array create(std::string_view name, std::uint64_t count,
+                                      const array_options &options = {}) {
+        return created_as(detail::c_text(name).c_str(), count, options);
+    }
+
+    /// Creates one under a name of its own.
+    [[nodiscard]] static array anonymous(std::uint64_t count, const array_options &options = {}) {
+        return created_as(nullptr, count, options);
+    }
+
+    [[nodiscard]] T *data() const noexcept { return data_; }
+    [[nodiscard]] std::size_t size() const noexcept { return size_; }
+    [[nodiscard]] T *begin() const noexcept { return data_; }
+    [[nodiscard]] T *end() const noexcept { return data_ + size_; }
+    /// Not checked, as that of std::vector.
+    [[nodiscard]] T &operator[](std::size_t index) const noexcept { return data_[index]; }
+
+    /// Statistics.
+    [[nodiscard]] shoal_array_stats stat() const {
+        return detail::stats_of<shoal_array_stats, shoal_array_stat>(handle());
+    }
+
+private:
+    static array created_as(const char *name, std::uint64_t count, const array_options &options) {
+        const std::string format = detail::c_text(options.format);
+        auto c = detail::sized<shoal_array_options>();
+        c.flags = detail::creating(options.exclusive, options.persistent);
+        c.item_size = sizeof(T);
+        c.count = count;
+        c.format = format.empty() ? nullptr : format.c_str();
+        return opened(name, c);
+    }
+
+    static array opened(const char *name, const shoal_array_options &options) {
+        shoal_array *handle = nullptr;
+        bool created = false;
+        detail::check(shoal_array_open(name, &options, &handle, &created));
+        return array(handle, created);
+    }
+
     T *data_ = nullptr;
     std::size_t size_ = 0;
-    bool owner_died_ = false;
 };
 
-}  // namespace shoal
+SHOAL_END
 
 #endif

@@ -16,69 +16,69 @@
 #include <utility>
 #include <vector>
 
+#include "bytes.hpp"
 #include "error.hpp"
+#include "object.hpp"
+#include "shoal_bindings.h"
 
-namespace shoal {
+SHOAL_BEGIN
 
-/// A named sequence of byte strings that any number of processes read and change. Every call is
-/// one operation, which a kill leaves whole or undone. Negative indices count from the end.
+/// A new list. Zeros are the defaults.
+struct list_options {
+    /// Fails with SHOAL_ERR_EXISTS if there is one already.
+    bool exclusive = false;
+    /// Stays until it is unlinked, also when no process has it open.
+    bool persistent = false;
+    /// Bytes of data for which there is room from the start.
+    std::uint64_t capacity = 0;
+    /// Bytes of data to which it may grow. Address space, not memory.
+    std::uint64_t max_capacity = 0;
+
+    /// As shoal.h takes it.
+    [[nodiscard]] shoal_list_options c_options() const noexcept {
+        auto c = detail::sized<shoal_list_options>();
+        c.flags = detail::creating(exclusive, persistent);
+        c.capacity = capacity;
+        c.max_capacity = max_capacity;
+        return c;
+    }
+};
+
+/// A sequence of byte strings that any number of processes read and write. Every call is atomic. An index
+/// below 0 counts from the end. What adds fails with SHOAL_ERR_TOO_LARGE if it could never fit, and with
+/// SHOAL_ERR_NO_SPACE if memory or the list is full; the list is as it was then.
 ///
 ///     auto log = shoal::list::create("log");
 ///     log.append("began");
 ///     std::string last = *log.get(-1);
 ///     for (const std::string &line : log) std::cout << line << "\n";
-class list {
+class list : public detail::openable<list, list_options, shoal_list, shoal_list_open,
+                                     shoal_list_free, SHOAL_KIND_LIST> {
 public:
+    using openable::openable;
+
     /// Behind the last element of every list, as an index.
     static constexpr std::int64_t npos = INT64_MAX;
 
-    /// Opens the list of this name, as `how` says.
-    static list open(std::string_view name, const options &how = {}) {
-        return list(std::string(name).c_str(), how);
-    }
-
-    /// Opens the list of this name, or creates it with the defaults.
-    static list create(std::string_view name) {
-        options how;
-        how.create = true;
-        return open(name, how);
-    }
-
-    /// Creates a list under a name of its own; `name()` tells which.
-    static list anonymous(const options &how = {}) { return list(nullptr, how); }
-
-    /// Removes the name; who has the list open keeps it.
-    static void unlink(std::string_view name) {
-        detail::check(shoal_list_unlink(std::string(name).c_str()));
-    }
-
-    /// The name to open this list by.
-    std::string name() const {
-        const char *name = shoal_list_name(get_handle());
-        if (name == nullptr) throw error(SHOAL_ERR_INVALID);
-        return name;
-    }
-
     /// Adds an element at the end.
     void append(std::string_view element) {
-        detail::check(shoal_list_append(get_handle(), element.data(), element.size()));
+        detail::check(shoal_list_append(handle(), element.data(), element.size()));
     }
 
     /// Adds an element before another one, or at either end if `index` is beyond it.
     void insert(std::int64_t index, std::string_view element) {
-        detail::check(shoal_list_insert(get_handle(), index, element.data(), element.size()));
+        detail::check(shoal_list_insert(handle(), index, element.data(), element.size()));
     }
 
     /// Replaces the elements from `start` up to, but not including, `stop` by others, all at once.
     template <class Strings = std::initializer_list<std::string_view>>
     void splice(std::int64_t start, std::int64_t stop, const Strings &elements) {
         const std::vector<shoal_slice> slices = detail::slices_of(elements);
-        detail::check(
-            shoal_list_splice(get_handle(), start, stop, slices.data(), slices.size()));
+        detail::check(shoal_list_splice(handle(), start, stop, slices.data(), slices.size()));
     }
 
-    /// As `splice`, if the list still has this version: if nobody has changed it since `version()`
-    /// or `slice_versioned` told. Whether it did.
+    /// As `splice`, if the list has not changed since `version()` or `slice_versioned` told its version:
+    /// whether it had not.
     ///
     ///     const auto read = list.slice_versioned();
     ///     const auto at = place_for(job, read.elements);
@@ -88,21 +88,21 @@ public:
                    const Strings &elements) {
         const std::vector<shoal_slice> slices = detail::slices_of(elements);
         bool done = false;
-        detail::check(shoal_list_splice_if(get_handle(), version, start, stop, slices.data(),
+        detail::check(shoal_list_splice_if(handle(), version, start, stop, slices.data(),
                                            slices.size(), &done));
         return done;
     }
 
-    /// Brings the elements into another order, of indices from the front, and removes those that it
-    /// leaves out, all at once, if the list still has this version; whether it did. No element is
-    /// copied. Throws with SHOAL_ERR_INVALID for an index twice, or of no element.
+    /// Brings the elements into another order, of indices from the front, and removes those that the order
+    /// leaves out, all at once, if the list has not changed since its version was told: whether it had not.
+    /// No element is copied. Fails with SHOAL_ERR_INVALID for an index twice, or of no element.
     ///
     ///     list.rearrange_if(seen, {2, 0});  // the third, the first, and no others
     template <class Indices = std::initializer_list<std::uint64_t>>
     bool rearrange_if(std::uint64_t version, const Indices &order) {
         const std::vector<std::uint64_t> indices(std::begin(order), std::end(order));
         bool done = false;
-        detail::check(shoal_list_rearrange_if(get_handle(), version, indices.data(),
+        detail::check(shoal_list_rearrange_if(handle(), version, indices.data(),
                                               indices.size(), &done));
         return done;
     }
@@ -115,13 +115,13 @@ public:
 
     /// Removes the elements from `start` up to, but not including, `stop`.
     void erase(std::int64_t start, std::int64_t stop) {
-        detail::check(shoal_list_splice(get_handle(), start, stop, nullptr, 0));
+        detail::check(shoal_list_splice(handle(), start, stop, nullptr, 0));
     }
 
     /// An element, if there is one at `index`.
     [[nodiscard]] std::optional<std::string> get(std::int64_t index) const {
-        return found([&](char *to, std::size_t room, std::size_t *len) {
-            return shoal_list_get(get_handle(), index, to, room, len);
+        return detail::found([&](char *to, std::size_t capacity, std::size_t *len) {
+            return shoal_list_get(handle(), index, to, capacity, len);
         });
     }
 
@@ -131,8 +131,8 @@ public:
         std::uint64_t version;
     };
 
-    /// The elements from `start` up to, but not including, `stop`, as they are at one moment. What
-    /// others change before all is copied makes it begin again, with larger steps.
+    /// The elements from `start` up to, but not including, `stop`, as they are at one moment. If others
+    /// change the list before all is copied it begins again, with larger steps.
     [[nodiscard]] std::vector<std::string> slice(std::int64_t start = 0,
                                                  std::int64_t stop = npos) const {
         return slice_versioned(start, stop).elements;
@@ -145,13 +145,13 @@ public:
             if (auto read = slice_in_steps(start, stop, to)) return std::move(*read);
     }
 
-    /// Up to `max` elements from `start` on: as many as one step copies at one moment, and at least
-    /// one if there is one. For who reads a long list part by part.
+    /// Up to `max` elements from `start` on: as many as one step copies at one moment, and at least one if
+    /// there is one. For reading a long list part by part.
     [[nodiscard]] std::vector<std::string> get_many(std::uint64_t start, std::size_t max) const {
         std::vector<std::string> elements;
         std::uint64_t version = 0;
         step_buffer to;
-        (void)to.copy(get_handle(), start, max, elements, version);
+        (void)to.copy(handle(), start, max, elements, version);
         return elements;
     }
 
@@ -159,70 +159,75 @@ public:
     [[nodiscard]] std::uint64_t version() const {
         std::size_t count = 0;
         std::uint64_t version = 0;
-        detail::check(
-            shoal_list_get_many(get_handle(), 0, nullptr, 0, nullptr, 0, &count, &version));
+        detail::check(shoal_list_get_many(handle(), 0, nullptr, 0, nullptr, 0, &count, &version));
         return version;
     }
 
-    /// Removes an element, the last one unless told otherwise; of several callers each gets
-    /// another one.
+    /// Removes an element and returns it, if there is one at `index`. Of several callers each gets another
+    /// one.
     std::optional<std::string> pop(std::int64_t index = -1) {
-        return found([&](char *to, std::size_t room, std::size_t *len) {
-            return shoal_list_pop(get_handle(), index, to, room, len);
+        return detail::found([&](char *to, std::size_t capacity, std::size_t *len) {
+            return shoal_list_pop(handle(), index, to, capacity, len);
         });
     }
 
-    /// Replaces an element. Throws with SHOAL_ERR_NOT_FOUND if there is none at `index`.
+    /// Replaces an element. Fails with SHOAL_ERR_NOT_FOUND if there is none at `index`.
     void set(std::int64_t index, std::string_view element) {
-        detail::check(shoal_list_set(get_handle(), index, element.data(), element.size()));
+        detail::check(shoal_list_set(handle(), index, element.data(), element.size()));
     }
 
     /// Replaces an element if it is `expected`, and says whether it was.
     bool compare_swap(std::int64_t index, std::string_view expected, std::string_view desired) {
         bool swapped = false;
-        detail::check(shoal_list_compare_swap(get_handle(), index, detail::data_of(expected),
+        detail::check(shoal_list_compare_swap(handle(), index, detail::data_of(expected),
                                               expected.size(), detail::data_of(desired),
                                               desired.size(), &swapped));
         return swapped;
     }
 
-    /// Exchanges two elements.
+    /// Exchanges two elements. Fails with SHOAL_ERR_NOT_FOUND if there is none at `a` or `b`.
     void swap(std::int64_t a, std::int64_t b) {
-        detail::check(shoal_list_swap(get_handle(), a, b));
+        detail::check(shoal_list_swap(handle(), a, b));
     }
 
     /// Reverses the list.
-    void reverse() { detail::check(shoal_list_reverse(get_handle())); }
+    void reverse() { detail::check(shoal_list_reverse(handle())); }
 
     /// Sorts the list by its bytes. It is locked meanwhile.
-    void sort() { detail::check(shoal_list_sort(get_handle(), nullptr, nullptr)); }
+    void sort() { detail::check(shoal_list_sort(handle(), nullptr, nullptr)); }
 
-    /// Sorts the list by `before`, which says of two std::string_views whether the first comes
-    /// before the second; equal elements keep their order. The list is locked meanwhile: `before`
-    /// must not use it. What it throws comes out of here, with the elements in whatever order.
-    /// Throws with SHOAL_ERR_INTERNAL if it contradicts itself; the list is as it was then.
+    /// Sorts the list by `before`, which says of two std::string_views whether the first comes before the
+    /// second; equal elements keep their order. The list is locked meanwhile: `before` must not use it.
+    /// What it throws comes out of here, with the elements in any order. Fails with SHOAL_ERR_INTERNAL if
+    /// it contradicts itself; the list is as it was then.
     ///
     ///     list.sort([](auto a, auto b) { return a.size() < b.size(); });
     template <class Before>
     void sort(Before before) {
         sorting<Before> how{before, nullptr};
-        const shoal_status status = shoal_list_sort(get_handle(), &sorting<Before>::compare, &how);
+        const shoal_status status = shoal_list_sort(handle(), &sorting<Before>::compare, &how);
+#if SHOAL_EXCEPTIONS
         if (how.thrown != nullptr) std::rethrow_exception(how.thrown);
+#endif
         detail::check(status);
     }
 
     /// How many elements there are.
     [[nodiscard]] std::uint64_t size() const {
         std::uint64_t len = 0;
-        detail::check(shoal_list_len(get_handle(), &len));
+        detail::check(shoal_list_len(handle(), &len));
         return len;
     }
 
-    /// Whether there is no element.
     [[nodiscard]] bool empty() const { return size() == 0; }
 
+    /// Statistics.
+    [[nodiscard]] shoal_list_stats stat() const {
+        return detail::stats_of<shoal_list_stats, shoal_list_stat>(handle());
+    }
+
     /// Removes every element.
-    void clear() { detail::check(shoal_list_clear(get_handle())); }
+    void clear() { detail::check(shoal_list_clear(handle())); }
 
 private:
     /// Where elements are copied to at one moment.
@@ -259,10 +264,10 @@ private:
     };
 
 public:
-    /// Walks through the elements from the first one on, while others may write. Some elements at a
-    /// time are copied at one moment; then it goes on from the next index. So what others insert or
-    /// remove before that index meanwhile makes elements come twice or not at all; `slice` has them
-    /// all at one moment. The list has to outlive it, and it serves one thread.
+    /// Walks through the elements from the first one on, while others may write. Some elements at a time
+    /// are copied at one moment; then it goes on from the next index. So what others insert or remove
+    /// before that index meanwhile makes elements come twice or not at all; `slice` has them all at one
+    /// moment. It serves one thread at a time.
     class iterator {
     public:
         using iterator_category = std::input_iterator_tag;
@@ -317,29 +322,10 @@ public:
         std::shared_ptr<walk> walk_;
     };
 
-    iterator begin() const { return iterator(get_handle()); }
+    iterator begin() const { return iterator(handle()); }
     iterator end() const { return iterator(); }
 
-    /// The handle, for functions of shoal.h. It stays this object's.
-    shoal_list *get_handle() const noexcept { return handle_.get(); }
-
 private:
-    struct deleter {
-        void operator()(shoal_list *handle) const noexcept { shoal_list_free(handle); }
-    };
-
-    list(const char *name, const options &how) {
-        detail::refuse_others(how, true);
-        shoal_list_options c{};
-        c.size = sizeof c;
-        c.flags = how.flags();
-        c.capacity = how.capacity;
-        c.max_capacity = how.max_capacity;
-        shoal_list *handle = nullptr;
-        detail::check(shoal_list_open(name, &c, &handle));
-        handle_.reset(handle);
-    }
-
     template <class Before>
     struct sorting {
         Before &before;
@@ -349,16 +335,24 @@ private:
         static int compare(const void *a, std::size_t a_len, const void *b, std::size_t b_len,
                            void *arg) noexcept {
             auto *how = static_cast<sorting *>(arg);
+            const std::string_view first(static_cast<const char *>(a), a_len);
+            const std::string_view second(static_cast<const char *>(b), b_len);
+#if SHOAL_EXCEPTIONS
             if (how->thrown != nullptr) return 0;
             try {
-                const std::string_view first(static_cast<const char *>(a), a_len);
-                const std::string_view second(static_cast<const char *>(b), b_len);
-                if (how->before(first, second)) return -1;
-                return how->before(second, first) ? 1 : 0;
+                return how->order(first, second);
             } catch (...) {
                 how->thrown = std::current_exception();
                 return 0;
             }
+#else
+            return how->order(first, second);
+#endif
+        }
+
+        int order(std::string_view first, std::string_view second) {
+            if (before(first, second)) return -1;
+            return before(second, first) ? 1 : 0;
         }
     };
 
@@ -378,7 +372,7 @@ private:
             const std::uint64_t seen = read.version;
             const auto left = static_cast<std::uint64_t>(behind) - at;
             const std::size_t before = read.elements.size();
-            more = to.copy(get_handle(), at, left, read.elements, read.version);
+            more = to.copy(handle(), at, left, read.elements, read.version);
             // What one step copies belongs together by itself.
             const bool alone = before == 0 && !from_end;
             if (!alone && read.version != seen) {
@@ -389,19 +383,8 @@ private:
         }
         return read;
     }
-
-    template <class Fill>
-    static std::optional<std::string> found(Fill fill) {
-        std::string element;
-        const shoal_status status = detail::fill_string(element, fill);
-        if (status == SHOAL_ERR_NOT_FOUND) return std::nullopt;
-        detail::check(status);
-        return element;
-    }
-
-    std::unique_ptr<shoal_list, deleter> handle_;
 };
 
-}  // namespace shoal
+SHOAL_END
 
 #endif

@@ -3,6 +3,7 @@
 #ifndef SHOAL_MAP_HPP
 #define SHOAL_MAP_HPP
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
@@ -14,64 +15,66 @@
 #include <utility>
 #include <vector>
 
+#include "bytes.hpp"
+#include "duration.hpp"
 #include "error.hpp"
+#include "object.hpp"
+#include "shoal_bindings.h"
 
-namespace shoal {
+SHOAL_BEGIN
 
-/// A named map from bytes to bytes that any number of processes read and write. Every call is
-/// atomic for its key.
+/// A new map. Zeros are the defaults.
+struct map_options {
+    /// Fails with SHOAL_ERR_EXISTS if there is one already.
+    bool exclusive = false;
+    /// Stays until it is unlinked, also when no process has it open.
+    bool persistent = false;
+    /// It is walked in the order in which its keys were inserted. Each entry takes 8 bytes more, and a walk
+    /// begins by copying all keys.
+    bool ordered = false;
+    /// Bytes of data for which there is room from the start.
+    std::uint64_t capacity = 0;
+    /// Bytes of data to which it may grow. Address space, not memory.
+    std::uint64_t max_capacity = 0;
+
+    /// As shoal.h takes it.
+    [[nodiscard]] shoal_map_options c_options() const noexcept {
+        auto c = detail::sized<shoal_map_options>();
+        c.flags = detail::creating(exclusive, persistent, ordered ? SHOAL_ORDERED : 0);
+        c.capacity = capacity;
+        c.max_capacity = max_capacity;
+        return c;
+    }
+};
+
+/// A map from bytes to bytes, which any number of processes read and write. Every call is atomic for its
+/// key. What writes fails with SHOAL_ERR_TOO_LARGE if key or value could never fit, and with
+/// SHOAL_ERR_NO_SPACE if memory or the map is full; the old value stays then.
 ///
-/// All members but the destructor and the moves may be called from any thread at any time;
-/// an iterator serves one thread.
-///
-///     auto map = shoal::map::create("capitals");
-///     map.set("Peru", "Lima");
-///     for (const auto &[key, value] : map)
-///         std::cout << key << ": " << value << "\n";
-class map {
+///     auto capitals = shoal::map::create("capitals");
+///     capitals.set("Peru", "Lima");
+///     for (const auto &[country, capital] : capitals)
+///         std::cout << country << ": " << capital << "\n";
+class map : public detail::openable<map, map_options, shoal_map, shoal_map_open, shoal_map_free,
+                                    SHOAL_KIND_MAP> {
 public:
-    /// Opens the map of this name, as `how` says.
-    static map open(std::string_view name, const options &how = {}) {
-        return map(std::string(name).c_str(), how);
-    }
-
-    /// Opens the map of this name, or creates it with the defaults.
-    static map create(std::string_view name) {
-        options how;
-        how.create = true;
-        return open(name, how);
-    }
-
-    /// Creates a map under a name of its own; `name()` tells which.
-    static map anonymous(const options &how = {}) { return map(nullptr, how); }
-
-    /// Removes the name; who has the map open keeps it.
-    static void unlink(std::string_view name) {
-        detail::check(shoal_map_unlink(std::string(name).c_str()));
-    }
-
-    /// The name to open this map by.
-    std::string name() const {
-        const char *name = shoal_map_name(get_handle());
-        if (name == nullptr) throw error(SHOAL_ERR_INVALID);
-        return name;
-    }
+    using openable::openable;
 
     /// Gives `key` the value, whether or not it had one.
     void set(std::string_view key, std::string_view value) {
         detail::check(
-            shoal_map_set(get_handle(), key.data(), key.size(), value.data(), value.size()));
+            shoal_map_set(handle(), key.data(), key.size(), value.data(), value.size()));
     }
 
     /// The value of `key`, if it has one.
     [[nodiscard]] std::optional<std::string> get(std::string_view key) const {
-        return found([&](char *to, std::size_t room, std::size_t *len) {
-            return shoal_map_get(get_handle(), key.data(), key.size(), to, room, len);
+        return detail::found([&](char *to, std::size_t capacity, std::size_t *len) {
+            return shoal_map_get(handle(), key.data(), key.size(), to, capacity, len, nullptr);
         });
     }
 
-    /// The values of many keys, in their order, with nothing for one that is not there. Each part
-    /// of the map is locked once, so others may write between two keys.
+    /// The values of many keys, in their order, with nothing for one that is not there. Each part of the
+    /// map is locked once; others may write between two keys.
     ///
     ///     const auto found = map.get_many({"Peru", "Chile"});
     ///     if (found[1]) std::cout << *found[1] << "\n";
@@ -83,8 +86,8 @@ public:
         for (;;) {
             std::size_t len = 0;
             const shoal_status status =
-                shoal_map_get_many(get_handle(), slices.data(), slices.size(), buffer.data(),
-                                   buffer.size(), found.data(), &len);
+                shoal_map_get_many(handle(), slices.data(), slices.size(), buffer.data(),
+                                   buffer.size(), &len, found.data());
             if (status != SHOAL_ERR_BUFFER_TOO_SMALL) {
                 detail::check(status);
                 break;
@@ -98,60 +101,58 @@ public:
         return values;
     }
 
-    /// Gives many keys their values, which come in pairs; of equal keys the last one counts. Each
-    /// part of the map is locked once. The pairs are no unit: some are set before the others, and
-    /// only some after an error or a kill. What is too large throws with SHOAL_ERR_TOO_LARGE before
-    /// anything is set.
+    /// Gives many keys their values, which come in pairs; of equal keys the last one counts. Each part of
+    /// the map is locked once. They are no unit: after an error or a kill some are set. What is too large
+    /// is refused before anything is set.
     ///
     ///     map.set_many({{"Peru", "Lima"}, {"Chile", "Santiago"}});
     ///     map.set_many(std::map<std::string, std::string>{{"Cuba", "Havana"}});
     template <class Pairs =
                   std::initializer_list<std::pair<std::string_view, std::string_view>>>
     void set_many(const Pairs &pairs) {
-        detail::refuse_passing<Pairs>();
+        detail::require_lasting_items<Pairs>();
         std::vector<shoal_slice> keys, values;
         for (const auto &[key, value] : pairs) {
             keys.push_back(detail::slice_of(key));
             values.push_back(detail::slice_of(value));
         }
         detail::check(
-            shoal_map_set_many(get_handle(), keys.data(), values.data(), keys.size()));
+            shoal_map_set_many(handle(), keys.data(), values.data(), keys.size()));
     }
 
     /// Removes `key` and returns its value, if it had one.
     std::optional<std::string> take(std::string_view key) {
-        return found([&](char *to, std::size_t room, std::size_t *len) {
-            return shoal_map_take(get_handle(), key.data(), key.size(), to, room, len);
+        return detail::found([&](char *to, std::size_t capacity, std::size_t *len) {
+            return shoal_map_take(handle(), key.data(), key.size(), to, capacity, len);
         });
     }
 
     /// Gives `key` the value if it has none, and says whether it did.
     bool insert(std::string_view key, std::string_view value) {
         bool inserted = false;
-        detail::check(shoal_map_insert(get_handle(), key.data(), key.size(), value.data(),
+        detail::check(shoal_map_insert(handle(), key.data(), key.size(), value.data(),
                                        value.size(), &inserted));
         return inserted;
     }
 
     /// Removes `key`, and says whether it was there.
     bool remove(std::string_view key) {
-        const shoal_status status = shoal_map_remove(get_handle(), key.data(), key.size());
-        if (status == SHOAL_ERR_NOT_FOUND) return false;
-        detail::check(status);
-        return true;
+        return detail::done_unless(SHOAL_ERR_NOT_FOUND,
+                                   shoal_map_remove(handle(), key.data(), key.size()));
     }
 
     /// Whether the map has `key`.
     [[nodiscard]] bool contains(std::string_view key) const {
         bool contains = false;
-        detail::check(shoal_map_contains(get_handle(), key.data(), key.size(), &contains));
+        detail::check(shoal_map_contains(handle(), key.data(), key.size(), &contains));
         return contains;
     }
 
-    /// Adds to the counter `key`, which counts as 0 if it is not there; returns the sum.
+    /// Adds to the counter `key`, which counts as 0 if it is not there; returns the sum. Fails with
+    /// SHOAL_ERR_INVALID if the value does not have 8 bytes.
     std::int64_t add(std::string_view key, std::int64_t delta) {
         std::int64_t sum = 0;
-        detail::check(shoal_map_add(get_handle(), key.data(), key.size(), delta, &sum));
+        detail::check(shoal_map_add(handle(), key.data(), key.size(), delta, &sum));
         return sum;
     }
 
@@ -161,9 +162,8 @@ public:
                       std::optional<std::string_view> desired) {
         bool swapped = false;
         detail::check(shoal_map_compare_swap(
-            get_handle(), key.data(), key.size(), expected ? detail::data_of(*expected) : nullptr,
-            expected ? expected->size() : 0, desired ? detail::data_of(*desired) : nullptr,
-            desired ? desired->size() : 0, &swapped));
+            handle(), key.data(), key.size(), detail::data_of(expected), detail::size_of(expected),
+            detail::data_of(desired), detail::size_of(desired), &swapped));
         return swapped;
     }
 
@@ -176,9 +176,8 @@ public:
     /// The value of `key` and its version, if it has one.
     [[nodiscard]] std::optional<versioned> get_versioned(std::string_view key) const {
         std::uint64_t version = 0;
-        auto value = found([&](char *to, std::size_t room, std::size_t *len) {
-            return shoal_map_get_versioned(get_handle(), key.data(), key.size(), to, room, len,
-                                           &version);
+        auto value = detail::found([&](char *to, std::size_t capacity, std::size_t *len) {
+            return shoal_map_get(handle(), key.data(), key.size(), to, capacity, len, &version);
         });
         if (!value) return std::nullopt;
         return versioned{std::move(*value), version};
@@ -187,7 +186,7 @@ public:
     /// A value, and a way to know for how long it is good.
     struct watched {
         std::string value;
-        /// Whether nothing near the key has changed since. One load. Only as long as the map lives.
+        /// Whether nothing near the key has changed since. One load, no call.
         [[nodiscard]] bool is_current() const noexcept {
             const volatile std::uint64_t *word = word_.word;
             return word != nullptr && *word == word_.seen;
@@ -203,18 +202,18 @@ public:
     /// keys near it expire.
     [[nodiscard]] std::optional<watched> get_watched(std::string_view key) const {
         shoal_watched word{};
-        auto value = found([&](char *to, std::size_t room, std::size_t *len) {
-            return shoal_map_get_watched(get_handle(), key.data(), key.size(), to, room, len,
+        auto value = detail::found([&](char *to, std::size_t capacity, std::size_t *len) {
+            return shoal_map_get_watched(handle(), key.data(), key.size(), to, capacity, len,
                                          &word);
         });
         if (!value) return std::nullopt;
         return watched(std::move(*value), word);
     }
 
-    /// The version of `key`'s value, 0 if it has none.
-    [[nodiscard]] std::uint64_t version_of(std::string_view key) const {
+    /// The version of `key`'s value; 0 if it has none.
+    [[nodiscard]] std::uint64_t version(std::string_view key) const {
         std::uint64_t version = 0;
-        detail::check(shoal_map_version_of(get_handle(), key.data(), key.size(), &version));
+        detail::check(shoal_map_version(handle(), key.data(), key.size(), &version));
         return version;
     }
 
@@ -224,77 +223,65 @@ public:
                               std::optional<std::string_view> desired) {
         bool swapped = false;
         detail::check(shoal_map_compare_swap_version(
-            get_handle(), key.data(), key.size(), version,
-            desired ? detail::data_of(*desired) : nullptr, desired ? desired->size() : 0,
-            &swapped));
+            handle(), key.data(), key.size(), version, detail::data_of(desired),
+            detail::size_of(desired), &swapped));
         return swapped;
     }
 
-    /// Adds to the number `key`, a double, which counts as 0 if it is not there; the sum.
+    /// As `add`, of a `double`.
     double add_f64(std::string_view key, double delta) {
         double sum = 0;
-        detail::check(shoal_map_add_f64(get_handle(), key.data(), key.size(), delta, &sum));
+        detail::check(shoal_map_add_f64(handle(), key.data(), key.size(), delta, &sum));
         return sum;
     }
 
     /// Gives `key` the value for as long as `life`; then it is as if it had been removed.
-    void set_for(std::string_view key, std::string_view value, timeout life) {
-        detail::check(shoal_map_set_for(get_handle(), key.data(), key.size(), value.data(),
+    void set_for(std::string_view key, std::string_view value, duration life) {
+        detail::check(shoal_map_set_for(handle(), key.data(), key.size(), value.data(),
                                         value.size(), life.nanoseconds()));
     }
 
     /// Lets `key` live for `life` from now on, or `forever`; whether it is there.
-    bool expire(std::string_view key, timeout life) {
-        const shoal_status status =
-            shoal_map_expire(get_handle(), key.data(), key.size(), life.nanoseconds());
-        if (status == SHOAL_ERR_NOT_FOUND) return false;
-        detail::check(status);
-        return true;
+    bool expire(std::string_view key, duration life) {
+        return detail::done_unless(
+            SHOAL_ERR_NOT_FOUND,
+            shoal_map_expire(handle(), key.data(), key.size(), life.nanoseconds()));
     }
 
     /// For how long `key` will still be there: `forever` for good, nothing if it is not there.
-    [[nodiscard]] std::optional<timeout> time_left(std::string_view key) const {
+    [[nodiscard]] std::optional<duration> time_left(std::string_view key) const {
         std::int64_t left = 0;
         const shoal_status status =
-            shoal_map_time_left(get_handle(), key.data(), key.size(), &left);
-        if (status == SHOAL_ERR_NOT_FOUND) return std::nullopt;
-        detail::check(status);
+            shoal_map_time_left(handle(), key.data(), key.size(), &left);
+        if (!detail::done_unless(SHOAL_ERR_NOT_FOUND, status)) return std::nullopt;
         if (left == SHOAL_FOREVER) return forever;
-        return timeout(std::chrono::nanoseconds(left));
+        return duration(std::chrono::nanoseconds(left));
     }
 
     /// Removes every key whose time is over, and says how many there were.
     std::uint64_t purge() {
         std::uint64_t purged = 0;
-        detail::check(shoal_map_purge(get_handle(), &purged));
+        detail::check(shoal_map_purge(handle(), &purged));
         return purged;
     }
 
-    /// A number that grows with every change of the map.
-    [[nodiscard]] std::uint64_t version() const {
-        std::uint64_t version = 0;
-        detail::check(shoal_map_version(get_handle(), &version));
-        return version;
-    }
-
-    /// Waits until the version is not `seen`; what it is, or nothing after the timeout.
-    std::optional<std::uint64_t> wait_change(std::uint64_t seen, timeout limit = forever) {
-        return waited([&](std::uint64_t *now) {
-            return shoal_map_wait_change(get_handle(), seen, now, limit.nanoseconds());
+    /// Waits until `stat().changes` is not `seen`; what it is, or nothing if it was not changed in time.
+    std::optional<std::uint64_t> wait_change(std::uint64_t seen, duration timeout = forever) {
+        return waited(timeout, [&](std::int64_t timeout_ns, std::uint64_t *now) {
+            return shoal_map_wait_change(handle(), seen, timeout_ns, now);
         });
     }
 
-    /// Waits until the version of `key`'s value is not `seen`; what it is, 0 if it has none, or
-    /// nothing after the timeout.
+    /// Waits until the version of `key`'s value is not `seen`; what it is, 0 if the key is not there, or
+    /// nothing if it was not changed in time.
     std::optional<std::uint64_t> wait_key(std::string_view key, std::uint64_t seen,
-                                          timeout limit = forever) {
-        return waited([&](std::uint64_t *now) {
-            return shoal_map_wait_key(get_handle(), key.data(), key.size(), seen, now,
-                                      limit.nanoseconds());
+                                          duration timeout = forever) {
+        return waited(timeout, [&](std::int64_t timeout_ns, std::uint64_t *now) {
+            return shoal_map_wait_key(handle(), key.data(), key.size(), seen, timeout_ns, now);
         });
     }
 
-    /// A locked key; unlocks at the end of its scope.
+    /// A locked key. Its destructor unlocks it.
     class key_lock {
     public:
         key_lock(key_lock &&other) noexcept
@@ -303,42 +290,64 @@ public:
               owner_died_(other.owner_died_) {}
         key_lock &operator=(key_lock &&) = delete;
         ~key_lock() {
-            // It fails in a forked child, whose parent has the lock.
-            if (map_ != nullptr) (void)!shoal_map_unlock_key(map_, key_.data(), key_.size());
+            // This fails in a forked child, whose parent has the lock.
+            if (map_ != nullptr) static_cast<void>(!unlock_status());
         }
 
-        /// Whether the process that had the lock before died with it.
+        /// Unlocks it now. Fails with SHOAL_ERR_INVALID if this process does not have it.
+        void unlock() { detail::check(unlock_status()); }
+
+        /// Whether the owner before had died with it: what it guards may be half changed.
         [[nodiscard]] bool owner_died() const noexcept { return owner_died_; }
 
     private:
         friend class map;
-        key_lock(shoal_map *map, std::string_view key, bool owner_died)
-            : map_(map), key_(key), owner_died_(owner_died) {}
+        explicit key_lock(std::string_view key) : key_(key) {}
 
-        shoal_map *map_;
+        shoal_status lock_status(shoal_map *map, duration timeout) {
+            const auto attempt = [&](std::int64_t timeout_ns) {
+                return shoal_map_lock_key(map, key_.data(), key_.size(), timeout_ns, &owner_died_);
+            };
+            const shoal_status status = detail::repeat(timeout, attempt, detail::is_interrupted);
+            if (status == SHOAL_OK) map_ = map;
+            return status;
+        }
+
+        shoal_status unlock_status() {
+            return shoal_map_unlock_key(std::exchange(map_, nullptr), key_.data(), key_.size());
+        }
+
+        shoal_map *map_ = nullptr;
         std::string key_;
-        bool owner_died_;
+        bool owner_died_ = false;
     };
 
-    /// Locks `key`, which need not be there, against others who lock it; nothing after the
-    /// timeout. The map has to outlive the lock.
-    [[nodiscard]] std::optional<key_lock> lock_key(std::string_view key,
-                                                   timeout limit = forever) {
-        const shoal_status status =
-            shoal_map_lock_key(get_handle(), key.data(), key.size(), limit.nanoseconds());
-        if (status == SHOAL_ERR_TIMEOUT) return std::nullopt;
-        if (status != SHOAL_ERR_OWNER_DIED) detail::check(status);
-        return key_lock(get_handle(), key, status == SHOAL_ERR_OWNER_DIED);
+    /// Locks `key`, which need not be there, against others that lock it; waits until it is free. A signal
+    /// handler does not end the wait. Fails with SHOAL_ERR_INVALID if this thread has locked it already.
+    [[nodiscard]] key_lock lock_key(std::string_view key, duration timeout = forever) {
+        key_lock lock(key);
+        detail::check(lock.lock_status(handle(), timeout));
+        return lock;
     }
 
-    /// A value that is read where it lies, and stays what it is as long as this lives.
-    class view {
+    /// As `lock_key`; nothing if it was not free in time.
+    [[nodiscard]] std::optional<key_lock> try_lock_key(std::string_view key,
+                                                       duration timeout = nowait) {
+        key_lock lock(key);
+        const shoal_status status = lock.lock_status(handle(), timeout);
+        if (!detail::done_unless(SHOAL_ERR_TIMEOUT, status)) return std::nullopt;
+        return lock;
+    }
+
+    /// A value that is read where it is, and stays as it is as long as this lives.
+    class value_view {
     public:
-        view(view &&other) noexcept
+        value_view(value_view &&other) noexcept
             : map_(other.map_), view_(std::exchange(other.view_, shoal_view{})) {}
-        view &operator=(view &&) = delete;
-        ~view() {
-            if (view_.data != nullptr) (void)!shoal_map_release(map_, &view_);
+        value_view &operator=(value_view &&) = delete;
+        ~value_view() {
+            // This fails in a forked child, whose parent has the view.
+            if (view_.data != nullptr) static_cast<void>(!shoal_map_view_end(map_, &view_));
         }
 
         [[nodiscard]] std::string_view value() const noexcept {
@@ -348,40 +357,37 @@ public:
 
     private:
         friend class map;
-        view(shoal_map *map, const shoal_view &seen) : map_(map), view_(seen) {}
+        value_view(shoal_map *map, const shoal_view &view) : map_(map), view_(view) {}
 
         shoal_map *map_;
         shoal_view view_;
     };
 
-    /// The value of `key` without a copy, if it has one. The map has to outlive the view.
-    [[nodiscard]] std::optional<view> look_at(std::string_view key) const {
-        shoal_view seen{};
-        const shoal_status status = shoal_map_view(get_handle(), key.data(), key.size(), &seen);
-        if (status == SHOAL_ERR_NOT_FOUND) return std::nullopt;
-        detail::check(status);
-        return view(get_handle(), seen);
+    /// The value of `key` without a copy, if it has one. Fails with SHOAL_ERR_EXHAUSTED if there are too
+    /// many views; see `shoal_map_view`.
+    [[nodiscard]] std::optional<value_view> view(std::string_view key) const {
+        shoal_view view{};
+        const shoal_status status = shoal_map_view(handle(), key.data(), key.size(), &view);
+        if (!detail::done_unless(SHOAL_ERR_NOT_FOUND, status)) return std::nullopt;
+        return value_view(handle(), view);
     }
 
-    /// How many keys there are. Exact if nobody writes meanwhile.
-    std::uint64_t size() const {
+    /// How many keys there are. Exact if no process writes meanwhile.
+    [[nodiscard]] std::uint64_t size() const {
         std::uint64_t len = 0;
-        detail::check(shoal_map_len(get_handle(), &len));
+        detail::check(shoal_map_len(handle(), &len));
         return len;
     }
 
-    /// Whether it was made with `options::ordered`.
-    bool is_ordered() const {
-        bool ordered = false;
-        detail::check(shoal_map_is_ordered(get_handle(), &ordered));
-        return ordered;
-    }
-
-    /// Whether there is no key.
     [[nodiscard]] bool empty() const { return size() == 0; }
 
+    /// Statistics.
+    [[nodiscard]] shoal_map_stats stat() const {
+        return detail::stats_of<shoal_map_stats, shoal_map_stat>(handle());
+    }
+
     /// Removes every key. One that another process sets meanwhile may stay.
-    void clear() { detail::check(shoal_map_clear(get_handle())); }
+    void clear() { detail::check(shoal_map_clear(handle())); }
 
     /// A key and its value, valid until the iterator moves on.
     struct entry {
@@ -389,8 +395,8 @@ public:
         std::string_view value;
     };
 
-    /// Walks through all entries, in no order, while others may write. A key that is there
-    /// throughout is met exactly once.
+    /// Walks through all entries, in no order unless the map is ordered, while others may write. A key that
+    /// is there throughout is met exactly once. It keeps the map open, and serves one thread at a time.
     class iterator {
     public:
         using iterator_category = std::input_iterator_tag;
@@ -410,11 +416,10 @@ public:
             std::size_t key_len = 0, value_len = 0;
             const shoal_status status =
                 shoal_map_iter_next(walk_.get(), &key, &key_len, &value, &value_len);
-            if (status == SHOAL_ERR_EMPTY) {
+            if (!detail::done_unless(SHOAL_ERR_END, status)) {
                 walk_.reset();
                 return *this;
             }
-            detail::check(status);
             entry_ = {{static_cast<const char *>(key), key_len},
                       {static_cast<const char *>(value), value_len}};
             return *this;
@@ -442,50 +447,20 @@ public:
         entry entry_;
     };
 
-    iterator begin() const { return iterator(get_handle()); }
+    iterator begin() const { return iterator(handle()); }
     iterator end() const { return iterator(); }
 
-    /// The handle, for functions of shoal.h. It stays this object's.
-    shoal_map *get_handle() const noexcept { return handle_.get(); }
-
 private:
-    struct deleter {
-        void operator()(shoal_map *handle) const noexcept { shoal_map_free(handle); }
-    };
-
-    map(const char *name, const options &how) {
-        detail::refuse_others(how, true);
-        shoal_map_options c{};
-        c.size = sizeof c;
-        c.flags = how.flags();
-        c.capacity = how.capacity;
-        c.max_capacity = how.max_capacity;
-        shoal_map *handle = nullptr;
-        detail::check(shoal_map_open(name, &c, &handle));
-        handle_.reset(handle);
-    }
-
-    template <class Fill>
-    static std::optional<std::string> found(Fill fill) {
-        std::string value;
-        const shoal_status status = detail::fill_string(value, fill);
-        if (status == SHOAL_ERR_NOT_FOUND) return std::nullopt;
-        detail::check(status);
-        return value;
-    }
-
     template <class Wait>
-    static std::optional<std::uint64_t> waited(Wait wait) {
+    static std::optional<std::uint64_t> waited(duration timeout, Wait wait) {
         std::uint64_t now = 0;
-        const shoal_status status = wait(&now);
-        if (status == SHOAL_ERR_TIMEOUT) return std::nullopt;
-        detail::check(status);
+        const shoal_status status = detail::wait(
+            timeout, [&](std::int64_t timeout_ns) { return wait(timeout_ns, &now); });
+        if (!detail::done_unless(SHOAL_ERR_TIMEOUT, status)) return std::nullopt;
         return now;
     }
-
-    std::unique_ptr<shoal_map, deleter> handle_;
 };
 
-}  // namespace shoal
+SHOAL_END
 
 #endif

@@ -5,170 +5,233 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 
+#include "bytes.hpp"
+#include "duration.hpp"
 #include "error.hpp"
-#include "lease.hpp"
-#include "reservation.hpp"
+#include "message.hpp"
+#include "object.hpp"
 
-namespace shoal {
+SHOAL_BEGIN
 
-/// One end of a conversation of two sides. It is over when the other end is gone: all who held
-/// that have destroyed it, or died.
-///
-/// All members but the destructor and the moves may be called from any thread at any time.
+/// A new pipe. Zeros are the defaults; sizes are those of each way.
+struct pipe_options {
+    /// Fails with SHOAL_ERR_EXISTS if there is one already.
+    bool exclusive = false;
+    /// Stays until it is unlinked, also when no process has it open.
+    bool persistent = false;
+    /// It has one way: the first end receives, and the second one sends.
+    bool simplex = false;
+    /// As in `queue_options`.
+    std::uint64_t capacity = 0;
+    /// As in `queue_options`.
+    std::uint64_t max_capacity = 0;
+    /// As in `queue_options`.
+    std::uint64_t max_items = 0;
+
+    /// As shoal.h takes it.
+    [[nodiscard]] shoal_pipe_options c_options() const noexcept {
+        auto c = detail::sized<shoal_pipe_options>();
+        c.flags = detail::creating(exclusive, persistent, simplex ? SHOAL_SIMPLEX : 0);
+        c.capacity = capacity;
+        c.max_capacity = max_capacity;
+        c.max_items = max_items;
+        return c;
+    }
+};
+
+/// One end of a conversation of two sides. It is over when the other end is gone: freed by all who held
+/// it, or dead with them.
 ///
 ///     auto [here, there] = shoal::pipe::pair();
 ///     there.send("hello");
 ///     assert(here.recv() == "hello");
-class pipe {
+class pipe : public detail::object<shoal_pipe, shoal_pipe_free, SHOAL_KIND_PIPE> {
 public:
-    /// Which end: of a pipe of one way the first one receives, and the second one sends.
+    using object::object;
+
     enum class end : std::uint32_t { first = SHOAL_FIRST_END, second = SHOAL_SECOND_END };
 
-    /// Opens an end of the pipe of this name, which exists.
-    static pipe open(std::string_view name, end which) { return pipe(name, which, nullptr); }
+    /// Room for one message, written in place.
+    using reserved_message =
+        detail::reserved_message<shoal_pipe, shoal_pipe_commit, shoal_pipe_discard>;
 
-    /// Opens an end of the pipe of this name, or creates it with the defaults. An end that nobody
-    /// has opened yet is waited for.
-    static pipe create(std::string_view name, end which, bool duplex = true) {
-        const shoal_pipe_options how = with(duplex);
-        return pipe(name, which, &how);
+    /// A message that is read in place.
+    using leased_message = detail::leased_message<shoal_pipe, shoal_pipe_ack, shoal_pipe_nack>;
+
+    /// Opens an end of the pipe of this name. Fails with SHOAL_ERR_NOT_FOUND if there is none.
+    [[nodiscard]] static pipe open(std::string_view name, end which) {
+        return opened(name, which, nullptr);
     }
 
-    /// Both ends of a new pipe, which has a name of its own; of one way: who receives, who sends.
-    static std::pair<pipe, pipe> pair(bool duplex = true) {
-        const shoal_pipe_options how = with(duplex);
+    /// Opens an end of the pipe of this name, or creates it. Either side may do so, and may send before the
+    /// other end is open.
+    [[nodiscard]] static pipe create(std::string_view name, end which,
+                                     const pipe_options &options = {}) {
+        const shoal_pipe_options c = options.c_options();
+        return opened(name, which, &c);
+    }
+
+    /// Both ends of a new pipe, which has a name of its own: the first and the second.
+    [[nodiscard]] static std::pair<pipe, pipe> pair(const pipe_options &options = {}) {
+        const shoal_pipe_options c = options.c_options();
         shoal_pipe *first = nullptr, *second = nullptr;
-        detail::check(shoal_pipe_pair(&how, &first, &second));
-        return {pipe(first), pipe(second)};
+        detail::check(shoal_pipe_pair(&c, &first, &second));
+        return {pipe(first, true), pipe(second)};
     }
 
-    /// Removes the name; who has the pipe open keeps it.
-    static void unlink(std::string_view name) {
-        detail::check(shoal_pipe_unlink(std::string(name).c_str()));
+    /// Sends one message; waits for room. Fails with SHOAL_ERR_CLOSED if the other end is gone, with
+    /// SHOAL_ERR_UNSUPPORTED if this one only receives, and as `queue::put`; nothing was sent then.
+    void send(std::string_view message, duration timeout = forever) {
+        detail::check(send_status(message, timeout));
     }
 
-    /// The name to open this pipe by.
-    std::string name() const {
-        const char *name = shoal_pipe_name(get_handle());
-        if (name == nullptr) throw error(SHOAL_ERR_INVALID);
-        return name;
+    /// As `send`; false if there was no room in time.
+    [[nodiscard]] bool try_send(std::string_view message, duration timeout = nowait) {
+        return detail::done_unless(SHOAL_ERR_TIMEOUT, send_status(message, timeout));
     }
 
-    /// Sends one message, waiting for room.
-    /// Throws with SHOAL_ERR_CLOSED if the other end is gone; nothing was sent then.
-    void send(std::string_view message, timeout wait = forever) {
-        detail::check(
-            shoal_pipe_send(get_handle(), message.data(), message.size(), wait.nanoseconds()));
-    }
-
-    using reservation = basic_reservation<shoal_pipe, shoal_pipe_reserve, shoal_pipe_commit,
-                                          shoal_pipe_discard>;
-
-    /// Reserves room for a message of `len` bytes, to be written in place and sent by its commit:
-    /// large messages are copied once less. Throws as `send`.
-    [[nodiscard]] reservation reserve(std::size_t len, timeout wait = forever) {
-        return {get_handle(), len, wait};
-    }
-
-    /// Receives one message, waiting for it.
-    /// Throws with SHOAL_ERR_EMPTY (nowait), SHOAL_ERR_TIMEOUT, or SHOAL_ERR_CLOSED once the
-    /// other end is gone and nothing is left of what it sent.
-    std::string recv(timeout wait = forever) {
+    /// Receives one message; waits for it. Fails with SHOAL_ERR_CLOSED once the other end is gone and
+    /// nothing is left of what it sent, and with SHOAL_ERR_UNSUPPORTED if this one only sends.
+    [[nodiscard]] std::string recv(duration timeout = forever) {
         std::string message;
-        detail::check(recv_status(message, wait));
+        detail::check(recv_status(message, timeout));
         return message;
     }
 
-    /// As `recv`; nothing once the other end is gone. For the loop of whoever listens.
-    [[nodiscard]] std::optional<std::string> next(timeout wait = forever) {
-        std::string message;
-        const shoal_status status = recv_status(message, wait);
-        if (status == SHOAL_ERR_CLOSED) return std::nullopt;
-        detail::check(status);
-        return message;
+    /// As `recv`; nothing if there was no message in time.
+    [[nodiscard]] std::optional<std::string> try_recv(duration timeout = nowait) {
+        return received_unless(SHOAL_ERR_TIMEOUT, timeout);
     }
 
-    /// As `recv`, into the caller's memory; returns the length. A buffer that is too small is
-    /// SHOAL_ERR_BUFFER_TOO_SMALL, and the message stays.
+    /// As `recv`; nothing once the conversation is over. For the loop of a side that listens.
+    [[nodiscard]] std::optional<std::string> next(duration timeout = forever) {
+        return received_unless(SHOAL_ERR_CLOSED, timeout);
+    }
+
+    /// As `recv`, into the caller's memory; returns the length. Fails with SHOAL_ERR_BUFFER_TOO_SMALL if it
+    /// does not fit; the message stays then.
     ///
     ///     char line[256];
-    ///     handle(std::string_view(line, there.recv_into(line, sizeof line)));
+    ///     use(std::string_view(line, there.recv_into(line, sizeof line)));
     [[nodiscard]] std::size_t recv_into(void *buffer, std::size_t capacity,
-                                        timeout wait = forever) {
+                                        duration timeout = forever) {
         std::size_t len = 0;
-        detail::check(shoal_pipe_recv(get_handle(), buffer, capacity, &len, wait.nanoseconds()));
+        detail::check(detail::wait(timeout, [&](std::int64_t timeout_ns) {
+            return shoal_pipe_recv(handle(), timeout_ns, buffer, capacity, &len);
+        }));
         return len;
     }
 
-    using lease = basic_lease<shoal_pipe, shoal_pipe_ack, shoal_pipe_nack>;
-
-    /// Receives one message to read it where it is: what was reserved is not copied at all. Throws
-    /// as `recv`, and with SHOAL_ERR_EXHAUSTED if there is no room for more leases.
-    [[nodiscard]] lease receive_lease(timeout wait = forever) {
-        shoal_loan loan{};
-        detail::check(shoal_pipe_lease(get_handle(), &loan, wait.nanoseconds()));
-        return {get_handle(), loan};
+    /// Reserves room for a message of at most `len` bytes, to be written in place and sent by its commit:
+    /// large messages are copied once less. Fails as `send`.
+    [[nodiscard]] reserved_message reserve(std::size_t len, duration timeout = forever) {
+        shoal_message message{};
+        detail::check(reserve_status(message, len, timeout));
+        return {handle(), message};
     }
 
-    /// Waits for something to receive or the end of the conversation: whether it came in time.
-    [[nodiscard]] bool poll(timeout wait = nowait) {
+    /// As `reserve`; nothing if there was no room in time.
+    [[nodiscard]] std::optional<reserved_message> try_reserve(std::size_t len,
+                                                              duration timeout = nowait) {
+        shoal_message message{};
+        const shoal_status status = reserve_status(message, len, timeout);
+        if (!detail::done_unless(SHOAL_ERR_TIMEOUT, status)) return std::nullopt;
+        return reserved_message(handle(), message);
+    }
+
+    /// Receives one message to read it where it is: what was reserved is not copied at all. Fails as
+    /// `recv`, and with SHOAL_ERR_EXHAUSTED or SHOAL_ERR_NO_SPACE if there is no room for more leases.
+    [[nodiscard]] leased_message lease(duration timeout = forever) {
+        shoal_message message{};
+        detail::check(lease_status(message, timeout));
+        return {handle(), message};
+    }
+
+    /// As `lease`; nothing if there was no message in time.
+    [[nodiscard]] std::optional<leased_message> try_lease(duration timeout = nowait) {
+        return leased_unless(SHOAL_ERR_TIMEOUT, timeout);
+    }
+
+    /// As `lease`; nothing once the conversation is over.
+    [[nodiscard]] std::optional<leased_message> next_lease(duration timeout = forever) {
+        return leased_unless(SHOAL_ERR_CLOSED, timeout);
+    }
+
+    /// Waits for something to receive, or the end of the conversation: whether it came in time.
+    [[nodiscard]] bool poll(duration timeout = nowait) {
         bool ready = false;
-        detail::check(shoal_pipe_poll(get_handle(), wait.nanoseconds(), &ready));
+        detail::check(detail::wait(timeout, [&](std::int64_t timeout_ns) {
+            return shoal_pipe_poll(handle(), timeout_ns, &ready);
+        }));
         return ready;
     }
 
-    /// A descriptor for an event loop; see `shoal_pipe_fd`. It stays this object's.
+    /// A descriptor for event loops; see `shoal_pipe_fd`. It stays this object's.
     [[nodiscard]] int fd() const {
         int fd = -1;
-        detail::check(shoal_pipe_fd(get_handle(), &fd));
+        detail::check(shoal_pipe_fd(handle(), &fd));
         return fd;
     }
 
-    /// The handle, for functions of shoal.h. It stays this object's.
-    shoal_pipe *get_handle() const noexcept { return handle_.get(); }
+    /// Statistics.
+    [[nodiscard]] shoal_pipe_stats stat() const {
+        return detail::stats_of<shoal_pipe_stats, shoal_pipe_stat>(handle());
+    }
 
 private:
-    struct deleter {
-        void operator()(shoal_pipe *handle) const noexcept { shoal_pipe_free(handle); }
-    };
-
-    explicit pipe(shoal_pipe *handle) noexcept : handle_(handle) {}
-
-    pipe(std::string_view name, end which, const shoal_pipe_options *how) {
+    static pipe opened(std::string_view name, end which, const shoal_pipe_options *options) {
         shoal_pipe *handle = nullptr;
-        detail::check(shoal_pipe_open(std::string(name).c_str(),
-                                      static_cast<std::uint32_t>(which), how, &handle));
-        handle_.reset(handle);
+        bool created = false;
+        detail::check(shoal_pipe_open(detail::c_text(name).c_str(),
+                                      static_cast<std::uint32_t>(which), options, &handle,
+                                      &created));
+        return pipe(handle, created);
     }
 
-    static shoal_pipe_options with(bool duplex) {
-        shoal_pipe_options how{};
-        how.size = sizeof how;
-        how.flags = SHOAL_CREATE | (duplex ? 0 : SHOAL_SIMPLEX);
-        return how;
+    shoal_status send_status(std::string_view message, duration timeout) {
+        return detail::wait(timeout, [&](std::int64_t timeout_ns) {
+            return shoal_pipe_send(handle(), message.data(), message.size(), timeout_ns);
+        });
     }
 
-    shoal_status recv_status(std::string &message, timeout wait) {
-        message.resize(1024);
-        for (;;) {
-            std::size_t len = 0;
-            const shoal_status status = shoal_pipe_recv(get_handle(), message.data(),
-                                                        message.size(), &len, wait.nanoseconds());
-            if (status != SHOAL_OK && status != SHOAL_ERR_BUFFER_TOO_SMALL) return status;
-            message.resize(len);
-            if (status == SHOAL_OK) return status;
-        }
+    shoal_status recv_status(std::string &message, duration timeout) {
+        return detail::fill(message, timeout,
+                            [&](std::int64_t timeout_ns, char *to, std::size_t capacity,
+                                std::size_t *len) {
+                                return shoal_pipe_recv(handle(), timeout_ns, to, capacity, len);
+                            });
     }
 
-    std::unique_ptr<shoal_pipe, deleter> handle_;
+    std::optional<std::string> received_unless(shoal_status none, duration timeout) {
+        std::string message;
+        if (!detail::done_unless(none, recv_status(message, timeout))) return std::nullopt;
+        return message;
+    }
+
+    shoal_status reserve_status(shoal_message &message, std::size_t len, duration timeout) {
+        return detail::wait(timeout, [&](std::int64_t timeout_ns) {
+            return shoal_pipe_reserve(handle(), len, timeout_ns, &message);
+        });
+    }
+
+    shoal_status lease_status(shoal_message &message, duration timeout) {
+        return detail::wait(timeout, [&](std::int64_t timeout_ns) {
+            return shoal_pipe_lease(handle(), timeout_ns, &message);
+        });
+    }
+
+    std::optional<leased_message> leased_unless(shoal_status none, duration timeout) {
+        shoal_message message{};
+        if (!detail::done_unless(none, lease_status(message, timeout))) return std::nullopt;
+        return leased_message(handle(), message);
+    }
 };
 
-}  // namespace shoal
+SHOAL_END
 
 #endif

@@ -3,6 +3,7 @@
 #ifndef SHOAL_PROCESS_HPP
 #define SHOAL_PROCESS_HPP
 
+#include <cstdint>
 #include <cstdio>
 #include <exception>
 #include <initializer_list>
@@ -13,9 +14,12 @@
 #include <type_traits>
 #include <vector>
 
+#include "bytes.hpp"
+#include "duration.hpp"
 #include "error.hpp"
+#include "object.hpp"
 
-namespace shoal {
+SHOAL_BEGIN
 
 /// Where one of a child's standard streams goes.
 class stdio {
@@ -24,7 +28,7 @@ public:
     static constexpr stdio inherit() { return stdio(SHOAL_STDIO_INHERIT); }
     /// To nowhere: reads find the end, writes vanish.
     static constexpr stdio null() { return stdio(SHOAL_STDIO_NULL); }
-    /// Into a pipe; `process::take_stdin` and its siblings give the other end.
+    /// Into a pipe, whose other end `process::take_stdin`, `take_stdout` or `take_stderr` gives.
     static constexpr stdio pipe() { return stdio(SHOAL_STDIO_PIPE); }
     /// To this descriptor, which stays the caller's.
     static constexpr stdio fd(int n) { return stdio(SHOAL_STDIO_FD(n)); }
@@ -45,26 +49,27 @@ private:
 class spawn_options {
 public:
     /// A child that runs `program`, which is looked for in PATH if it has no '/'.
-    explicit spawn_options(std::string_view program) : file_(program), argv_{file_} {}
+    explicit spawn_options(std::string_view program)
+        : file_(detail::c_text(program)), argv_{file_} {}
 
     /// Adds an argument.
     spawn_options &arg(std::string_view arg) {
-        argv_.emplace_back(arg);
+        argv_.push_back(detail::c_text(arg));
         return *this;
     }
     /// Adds arguments.
     spawn_options &args(std::initializer_list<std::string_view> args) {
-        argv_.insert(argv_.end(), args.begin(), args.end());
+        for (const std::string_view each : args) arg(each);
         return *this;
     }
     /// Sets an environment variable.
     spawn_options &env(std::string_view name, std::string_view value) {
-        env_set_.push_back(std::string(name) + "=" + std::string(value));
+        env_set_.push_back(detail::c_text(name) + "=" + detail::c_text(value));
         return *this;
     }
     /// Removes an environment variable; this wins over `env`.
     spawn_options &env_remove(std::string_view name) {
-        env_unset_.emplace_back(name);
+        env_unset_.push_back(detail::c_text(name));
         return *this;
     }
     /// Starts from an empty environment; what `env` sets comes on top.
@@ -74,7 +79,7 @@ public:
     }
     /// The directory it starts in.
     spawn_options &cwd(std::string_view directory) {
-        cwd_ = std::string(directory);
+        cwd_ = detail::c_text(directory);
         return *this;
     }
     /// Its standard input.
@@ -88,7 +93,7 @@ public:
         fds_.push_back({from, to});
         return *this;
     }
-    /// Makes it the leader of a process group of its own.
+    /// Makes it the leader of a process group of its own, for `process::signal_group`.
     spawn_options &new_group() { return flag(SHOAL_SPAWN_NEW_GROUP); }
     /// Makes it the leader of a session of its own.
     spawn_options &new_session() { return flag(SHOAL_SPAWN_NEW_SESSION); }
@@ -98,8 +103,8 @@ public:
     spawn_options &keep_signals() { return flag(SHOAL_SPAWN_KEEP_SIGNALS); }
     /// The devices of a family it sees, counted in what this process sees; "" hides all.
     spawn_options &devices(std::string_view family, std::string_view mask) {
-        device_family_ = std::string(family);
-        device_mask_ = std::string(mask);
+        device_family_ = detail::c_text(family);
+        device_mask_ = detail::c_text(mask);
         return *this;
     }
 
@@ -138,20 +143,23 @@ private:
     std::uint64_t flags_ = 0;
 };
 
-/// The end of a process.
+/// The end of a process. If neither `exited` nor `signaled`, it was collected by something else.
 struct exit_status : shoal_exit {
     /// It ended by itself; `code` is its exit code.
-    bool exited() const noexcept { return kind == SHOAL_EXIT_EXITED; }
+    [[nodiscard]] bool exited() const noexcept { return kind == SHOAL_EXIT_EXITED; }
     /// A signal killed it; `code` is the signal.
-    bool signaled() const noexcept { return kind == SHOAL_EXIT_SIGNALED; }
+    [[nodiscard]] bool signaled() const noexcept { return kind == SHOAL_EXIT_SIGNALED; }
     /// It ended by itself with code 0.
-    bool success() const noexcept { return exited() && code == 0; }
+    [[nodiscard]] bool success() const noexcept { return exited() && code == 0; }
 };
 
-/// A child process. Destroying this lets it run on.
+/// A child process. The destructor lets it run on.
 class process {
 public:
-    /// Starts a program; whatever is wrong with it, or with the options, throws.
+    /// Takes over a handle of shoal.h.
+    explicit process(shoal_process *handle) noexcept : handle_(handle) {}
+
+    /// Starts a program, and returns once it runs. Fails as `shoal_process_spawn`.
     static process spawn(const spawn_options &options) {
         const auto argv = spawn_options::pointers_of(options.argv_);
         const auto env_set = spawn_options::pointers_of(options.env_set_);
@@ -178,8 +186,9 @@ public:
         return process(handle);
     }
 
-    /// Copies this process; the copy runs `entry()` and exits with what it returns, or with
-    /// 101 if it throws. If other threads run, `entry` must not use what they may have locked.
+    /// Copies this process; the copy runs `entry()` and exits with the low 8 bits of what it returns, or
+    /// with 101 if it throws. If other threads run, `entry` must not use what they may have locked. See
+    /// `shoal_process_fork`.
     template <class Entry>
     static process fork(Entry &&entry) {
         using Function = std::remove_reference_t<Entry>;
@@ -189,48 +198,47 @@ public:
         return process(handle);
     }
 
-    /// Waits until it has ended. Throws with SHOAL_ERR_TIMEOUT if it still runs by then.
-    exit_status join(timeout wait = forever) {
+    /// Waits until it has ended, and tells how. Later calls tell the same at once.
+    exit_status join(duration timeout = forever) {
         exit_status exit{};
-        detail::check(shoal_process_join(get_handle(), wait.nanoseconds(), &exit));
+        detail::check(join_status(exit, timeout));
         return exit;
     }
 
     /// As `join`; nothing if it still runs.
-    [[nodiscard]] std::optional<exit_status> try_join(timeout wait = nowait) {
+    [[nodiscard]] std::optional<exit_status> try_join(duration timeout = nowait) {
         exit_status exit{};
-        const shoal_status status = shoal_process_join(get_handle(), wait.nanoseconds(), &exit);
-        if (status == SHOAL_ERR_TIMEOUT) return std::nullopt;
-        detail::check(status);
+        const shoal_status status = join_status(exit, timeout);
+        if (!detail::done_unless(SHOAL_ERR_TIMEOUT, status)) return std::nullopt;
         return exit;
     }
 
     /// Its number. After a join it may belong to another process.
-    std::int32_t pid() const {
+    [[nodiscard]] std::int32_t pid() const {
         std::int32_t pid = 0;
-        detail::check(shoal_process_pid(get_handle(), &pid));
+        detail::check(shoal_process_pid(handle(), &pid));
         return pid;
     }
 
-    /// Its descriptor, which polls readable once it has ended. It stays this object's.
-    int pidfd() const {
+    /// Its descriptor, which is readable once it has ended. It stays this object's.
+    [[nodiscard]] int fd() const {
         int fd = -1;
-        detail::check(shoal_process_pidfd(get_handle(), &fd));
+        detail::check(shoal_process_fd(handle(), &fd));
         return fd;
     }
 
-    /// Sends a signal; nothing if it has ended.
-    void signal(int signal) { detail::check(shoal_process_signal(get_handle(), signal)); }
-    /// Sends a signal to it and its descendants, if it leads a group.
-    void signal_group(int signal) {
-        detail::check(shoal_process_signal_group(get_handle(), signal));
-    }
-    /// Asks it to end (SIGTERM).
-    void terminate() { detail::check(shoal_process_terminate(get_handle())); }
-    /// Ends it at once (SIGKILL).
-    void kill() { detail::check(shoal_process_kill(get_handle())); }
+    /// Sends a signal, unless it has ended. Fails with SHOAL_ERR_INVALID (no such signal) or
+    /// SHOAL_ERR_PERMISSION.
+    void signal(int signal) { detail::check(shoal_process_signal(handle(), signal, false)); }
+    /// As `signal`, to it and its descendants that stayed in its group. It must have been started with
+    /// `new_group` or `new_session`.
+    void signal_group(int signal) { detail::check(shoal_process_signal(handle(), signal, true)); }
 
-    /// The end of its standard input to write to; the caller closes it.
+    /// Ends the waits of this process's threads for it; see `shoal_end_waits`.
+    void end_waits() { detail::check(shoal_end_waits(handle())); }
+
+    /// The end of its standard input to write to; the caller closes it. This and the next two fail with
+    /// SHOAL_ERR_NOT_FOUND if it is no pipe, or was taken already.
     [[nodiscard]] int take_stdin() { return take(0); }
     /// The end of its standard output to read from; the caller closes it.
     [[nodiscard]] int take_stdout() { return take(1); }
@@ -238,24 +246,25 @@ public:
     [[nodiscard]] int take_stderr() { return take(2); }
 
     /// The handle, for functions of shoal.h. It stays this object's.
-    shoal_process *get_handle() const noexcept { return handle_.get(); }
+    [[nodiscard]] shoal_process *handle() const noexcept { return handle_.get(); }
 
 private:
-    struct deleter {
-        void operator()(shoal_process *handle) const noexcept { shoal_process_free(handle); }
-    };
-
-    explicit process(shoal_process *handle) : handle_(handle) {}
+    shoal_status join_status(exit_status &exit, duration timeout) const {
+        return detail::wait(timeout, [&](std::int64_t timeout_ns) {
+            return shoal_process_join(handle(), timeout_ns, &exit);
+        });
+    }
 
     int take(int which) {
         int fd = -1;
-        detail::check(shoal_process_stdio(get_handle(), which, &fd));
+        detail::check(shoal_process_stdio(handle(), which, &fd));
         return fd;
     }
 
     /// Nothing may be thrown through the library.
     template <class Function>
     static int run(void *entry) noexcept {
+#if SHOAL_EXCEPTIONS
         try {
             return (*static_cast<Function *>(entry))();
         } catch (const std::exception &err) {
@@ -264,11 +273,14 @@ private:
             std::fputs("forked process: unknown exception\n", stderr);
         }
         return 101;
+#else
+        return (*static_cast<Function *>(entry))();
+#endif
     }
 
-    std::unique_ptr<shoal_process, deleter> handle_;
+    std::unique_ptr<shoal_process, detail::freed_by<shoal_process_free>> handle_;
 };
 
-}  // namespace shoal
+SHOAL_END
 
 #endif

@@ -3,309 +3,279 @@
 #ifndef SHOAL_QUEUE_HPP
 #define SHOAL_QUEUE_HPP
 
-#include <chrono>
-#include <memory>
+#include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
+#include "bytes.hpp"
+#include "duration.hpp"
 #include "error.hpp"
-#include "lease.hpp"
-#include "reservation.hpp"
+#include "message.hpp"
+#include "object.hpp"
 
-namespace shoal {
+SHOAL_BEGIN
 
-class lease;
+/// A new queue. Zeros are the defaults.
+struct queue_options {
+    /// Fails with SHOAL_ERR_EXISTS if there is one already.
+    bool exclusive = false;
+    /// Stays until it is unlinked, also when no process has it open.
+    bool persistent = false;
+    /// Bytes of the ring at first.
+    std::uint64_t capacity = 0;
+    /// Bytes to which the ring may grow. Address space, not memory.
+    std::uint64_t max_capacity = 0;
+    /// The most messages at a time; 0 for as many as fit.
+    std::uint64_t max_items = 0;
+    /// How often a message is leased before it becomes a dead letter, at most 255; 0 for any number of
+    /// times.
+    std::uint64_t max_attempts = 0;
 
-/// A named queue of messages that any number of processes put into and take from.
+    /// As shoal.h takes it.
+    [[nodiscard]] shoal_queue_options c_options() const noexcept {
+        auto c = detail::sized<shoal_queue_options>();
+        c.flags = detail::creating(exclusive, persistent);
+        c.capacity = capacity;
+        c.max_capacity = max_capacity;
+        c.max_items = max_items;
+        c.max_attempts = max_attempts;
+        return c;
+    }
+};
+
+/// A queue of messages, which any number of processes put and get.
 ///
-/// All members but the destructor and the moves may be called from any thread at any time.
-///
-///     auto queue = shoal::queue::create("numbers");
-///     queue.put("one");
-///     assert(queue.get() == "one");
-class queue {
+///     auto numbers = shoal::queue::create("numbers");
+///     numbers.put("one");
+///     assert(numbers.get() == "one");
+class queue : public detail::openable<queue, queue_options, shoal_queue, shoal_queue_open,
+                                      shoal_queue_free, SHOAL_KIND_QUEUE> {
 public:
-    /// Opens the queue of this name, as `how` says.
-    static queue open(std::string_view name, const options &how = {}) {
-        return queue(std::string(name).c_str(), how);
-    }
+    using openable::openable;
 
-    /// Opens the queue of this name, or creates it with the defaults.
-    static queue create(std::string_view name) {
-        options how;
-        how.create = true;
-        return open(name, how);
-    }
+    /// Room for one message, written in place.
+    using reserved_message =
+        detail::reserved_message<shoal_queue, shoal_queue_commit, shoal_queue_discard>;
 
-    /// Creates a queue under a name of its own; `name()` tells which.
-    static queue anonymous(const options &how = {}) { return queue(nullptr, how); }
+    /// A message that this process works on. Another consumer gets it if it is not acked.
+    ///
+    ///     while (auto job = jobs.next_lease()) {
+    ///         resize(job->view());
+    ///         job->ack();
+    ///     }
+    class leased_message
+        : public detail::leased_message<shoal_queue, shoal_queue_ack, shoal_queue_nack> {
+    public:
+        using detail::leased_message<shoal_queue, shoal_queue_ack,
+                                     shoal_queue_nack>::leased_message;
 
-    /// Removes the name; who has the queue open keeps it.
-    static void unlink(std::string_view name) {
-        detail::check(shoal_queue_unlink(std::string(name).c_str()));
-    }
+        /// Lets the lease end `visible` from now instead. Fails as `ack`.
+        void extend(duration visible) {
+            detail::check(shoal_queue_extend(of_, &message_, visible.nanoseconds()));
+        }
+    };
 
-    /// The name to open this queue by.
-    std::string name() const {
-        const char *name = shoal_queue_name(get_handle());
-        if (name == nullptr) throw error(SHOAL_ERR_INVALID);
-        return name;
-    }
-
-    /// Puts one message at the end, waiting for room.
-    /// Throws with SHOAL_ERR_FULL (nowait), SHOAL_ERR_TIMEOUT, SHOAL_ERR_CLOSED,
-    /// SHOAL_ERR_TOO_LARGE, SHOAL_ERR_NO_SPACE; nothing was put then.
-    void put(std::string_view message, timeout wait = forever) {
-        detail::check(put_status(message, wait));
+    /// Puts one message at the end; waits for room. Fails with SHOAL_ERR_CLOSED, SHOAL_ERR_TOO_LARGE or
+    /// SHOAL_ERR_NO_SPACE; nothing was put then.
+    void put(std::string_view message, duration timeout = forever) {
+        detail::check(put_status(message, timeout));
     }
 
     /// As `put`; false if there was no room in time.
-    [[nodiscard]] bool try_put(std::string_view message, timeout wait = nowait) {
-        const shoal_status status = put_status(message, wait);
-        if (status == SHOAL_ERR_FULL || status == SHOAL_ERR_TIMEOUT) return false;
-        detail::check(status);
-        return true;
+    [[nodiscard]] bool try_put(std::string_view message, duration timeout = nowait) {
+        return detail::done_unless(SHOAL_ERR_TIMEOUT, put_status(message, timeout));
     }
 
-    /// Puts messages in order, as many as there is room for in time, and returns how many. One
-    /// lock and one wake-up for all that fit together. Throws only if not one was put.
+    /// Puts messages in order, as many as there is room for in time, and returns how many. Fails as `put`,
+    /// and only if not one was put.
     template <class Strings>
-    std::size_t put_many(const Strings &messages, timeout wait = forever) {
+    std::size_t put_many(const Strings &messages, duration timeout = forever) {
         const std::vector<shoal_slice> slices = detail::slices_of(messages);
         std::size_t done = 0;
-        detail::check(shoal_queue_put_many(get_handle(), slices.data(), slices.size(), &done,
-                                           wait.nanoseconds()));
-        return done;
+        const shoal_status status = detail::wait(timeout, [&](std::int64_t timeout_ns) {
+            return shoal_queue_put_many(handle(), slices.data(), slices.size(), timeout_ns, &done);
+        });
+        return detail::done_unless(SHOAL_ERR_TIMEOUT, status) ? done : 0;
     }
 
-    /// Takes the first message, waiting for one.
-    /// Throws with SHOAL_ERR_EMPTY (nowait), SHOAL_ERR_TIMEOUT, or SHOAL_ERR_CLOSED once the
-    /// queue is closed and drained.
-    std::string get(timeout wait = forever) {
+    /// Takes the first message; waits for one. Fails with SHOAL_ERR_CLOSED once the queue is closed and
+    /// drained.
+    [[nodiscard]] std::string get(duration timeout = forever) {
         std::string message;
-        detail::check(get_status(message, wait));
+        detail::check(get_status(message, timeout));
         return message;
     }
 
     /// As `get`; nothing if there was no message in time.
-    [[nodiscard]] std::optional<std::string> try_get(timeout wait = nowait) {
-        std::string message;
-        const shoal_status status = get_status(message, wait);
-        if (status == SHOAL_ERR_EMPTY || status == SHOAL_ERR_TIMEOUT) return std::nullopt;
-        detail::check(status);
-        return message;
+    [[nodiscard]] std::optional<std::string> try_get(duration timeout = nowait) {
+        return got_unless(SHOAL_ERR_TIMEOUT, timeout);
     }
 
     /// As `get`; nothing once the queue is closed and drained. For the loop of a worker.
-    [[nodiscard]] std::optional<std::string> next(timeout wait = forever) {
-        std::string message;
-        const shoal_status status = get_status(message, wait);
-        if (status == SHOAL_ERR_CLOSED) return std::nullopt;
-        detail::check(status);
-        return message;
+    [[nodiscard]] std::optional<std::string> next(duration timeout = forever) {
+        return got_unless(SHOAL_ERR_CLOSED, timeout);
     }
 
-    /// As `get`, into the caller's memory; returns the length. A buffer that is too small is
-    /// SHOAL_ERR_BUFFER_TOO_SMALL, and the message stays.
+    /// As `get`, into the caller's memory; returns the length. Fails with SHOAL_ERR_BUFFER_TOO_SMALL if it
+    /// does not fit; the message stays then.
     [[nodiscard]] std::size_t get_into(void *buffer, std::size_t capacity,
-                                       timeout wait = forever) {
+                                       duration timeout = forever) {
         std::size_t len = 0;
-        detail::check(shoal_queue_get(get_handle(), buffer, capacity, &len, wait.nanoseconds()));
+        detail::check(detail::wait(timeout, [&](std::int64_t timeout_ns) {
+            return shoal_queue_get(handle(), timeout_ns, buffer, capacity, &len);
+        }));
         return len;
     }
 
-    /// Waits for a first message, then takes it and those that are there, at most `max`.
-    std::vector<std::string> get_many(std::size_t max, timeout wait = forever) {
+    /// Waits for a first message, then takes it and those that are there already, at most `max`. None if
+    /// there was none in time. Fails as `get`.
+    [[nodiscard]] std::vector<std::string> get_many(std::size_t max, duration timeout = forever) {
         std::vector<std::size_t> lens(max);
         std::string buffer(64 * 1024, '\0');
         std::size_t n = 0;
-        for (;;) {
+        const auto attempt = [&](std::int64_t timeout_ns) {
             const shoal_status status = shoal_queue_get_many(
-                get_handle(), buffer.data(), buffer.size(), lens.data(), max, &n,
-                wait.nanoseconds());
-            if (status != SHOAL_ERR_BUFFER_TOO_SMALL) {
-                detail::check(status);
-                break;
-            }
-            buffer.resize(lens[0]);
-        }
+                handle(), timeout_ns, buffer.data(), buffer.size(), lens.data(), max, &n);
+            if (status == SHOAL_ERR_BUFFER_TOO_SMALL) buffer.resize(lens[0]);
+            return status;
+        };
         std::vector<std::string> messages;
+        const shoal_status end = detail::repeat(timeout, attempt, detail::goes_on_or_grows);
+        if (!detail::done_unless(SHOAL_ERR_TIMEOUT, end)) return messages;
         const char *at = buffer.data();
         for (std::size_t i = 0; i < n; at += lens[i++]) messages.emplace_back(at, lens[i]);
         return messages;
     }
 
-    using reservation = basic_reservation<shoal_queue, shoal_queue_reserve, shoal_queue_commit,
-                                          shoal_queue_discard>;
-
-    /// Reserves room for a message of `len` bytes, to be written in place: large messages are
-    /// copied once less. It gets its place in the queue when it is committed; nobody waits for
-    /// it before.
-    [[nodiscard]] reservation reserve(std::size_t len, timeout wait = forever) {
-        return {get_handle(), len, wait};
+    /// Reserves room for a message of at most `len` bytes, to be written in place: large messages are
+    /// copied once less. Fails as `put`.
+    [[nodiscard]] reserved_message reserve(std::size_t len, duration timeout = forever) {
+        shoal_message message{};
+        detail::check(reserve_status(message, len, timeout));
+        return {handle(), message};
     }
 
-    /// Takes the first message to work on it, waiting for one. Another consumer gets it if this
-    /// process dies, or has neither acked nor extended it within `visible`.
-    /// Throws as `get`, and with SHOAL_ERR_EXHAUSTED or SHOAL_ERR_NO_SPACE where there is no
-    /// room for more leases.
-    [[nodiscard]] shoal::lease lease(timeout wait = forever, timeout visible = forever);
+    /// As `reserve`; nothing if there was no room in time.
+    [[nodiscard]] std::optional<reserved_message> try_reserve(std::size_t len,
+                                                              duration timeout = nowait) {
+        shoal_message message{};
+        const shoal_status status = reserve_status(message, len, timeout);
+        if (!detail::done_unless(SHOAL_ERR_TIMEOUT, status)) return std::nullopt;
+        return reserved_message(handle(), message);
+    }
+
+    /// Takes the first message to work on it; waits for one. Another consumer gets it if this process dies,
+    /// or has neither acked nor extended it within `visible`. Fails as `get`, and with SHOAL_ERR_EXHAUSTED
+    /// or SHOAL_ERR_NO_SPACE if there is no room for more leases.
+    [[nodiscard]] leased_message lease(duration visible = forever, duration timeout = forever) {
+        shoal_message message{};
+        detail::check(lease_status(message, visible, timeout));
+        return {handle(), message};
+    }
 
     /// As `lease`; nothing if there was no message in time.
-    [[nodiscard]] std::optional<shoal::lease> try_lease(timeout wait = nowait,
-                                                        timeout visible = forever);
-
-    /// As `lease`; nothing once the queue is closed and all its messages are finished, or are
-    /// leased by this object. For the loop of a worker.
-    [[nodiscard]] std::optional<shoal::lease> next_lease(timeout wait = forever,
-                                                         timeout visible = forever);
-
-    /// Waits until every message that was ever put is finished: taken or acked.
-    /// Throws with SHOAL_ERR_TIMEOUT.
-    void join(timeout wait = forever) {
-        detail::check(shoal_queue_join(get_handle(), wait.nanoseconds()));
+    [[nodiscard]] std::optional<leased_message> try_lease(duration visible = forever,
+                                                          duration timeout = nowait) {
+        return leased_unless(SHOAL_ERR_TIMEOUT, visible, timeout);
     }
 
-    /// How many messages were put and are not finished.
-    std::uint64_t unfinished() const { return tell(shoal_queue_unfinished); }
-    /// How many messages are leased.
-    std::uint64_t leased() const { return tell(shoal_queue_leased); }
-    /// How often a message is delivered before it is a dead letter; 0 for any number of times.
-    std::uint64_t max_attempts() const { return tell(shoal_queue_max_attempts); }
+    /// As `lease`; nothing once the queue is closed and drained. For the loop of a worker.
+    [[nodiscard]] std::optional<leased_message> next_lease(duration visible = forever,
+                                                           duration timeout = forever) {
+        return leased_unless(SHOAL_ERR_CLOSED, visible, timeout);
+    }
 
-    /// The queue of the messages that were delivered too often.
-    /// Throws with SHOAL_ERR_NOT_FOUND if there is no bound on deliveries.
+    /// Waits until every message that was ever put is finished: got, or leased and acked.
+    void join(duration timeout = forever) { detail::check(join_status(timeout)); }
+
+    /// As `join`; whether all were finished in time.
+    [[nodiscard]] bool try_join(duration timeout = nowait) {
+        return detail::done_unless(SHOAL_ERR_TIMEOUT, join_status(timeout));
+    }
+
+    /// The queue of the messages that were leased `max_attempts` times and not acked. Fails with
+    /// SHOAL_ERR_NOT_FOUND if there is no `max_attempts`.
     [[nodiscard]] queue dead_letters() const {
-        shoal_queue *handle = nullptr;
-        detail::check(shoal_queue_dead_letters(get_handle(), &handle));
-        return queue(handle);
+        shoal_queue *dead = nullptr;
+        detail::check(shoal_queue_dead_letters(handle(), &dead));
+        return queue(dead);
     }
 
-    /// How many messages there are. Exact whenever nobody is putting or taking.
-    std::uint64_t size() const { return tell(shoal_queue_len); }
-    /// Whether there is no message.
-    bool empty() const { return size() == 0; }
-    /// The bytes of all messages.
-    std::uint64_t bytes() const { return tell(shoal_queue_bytes); }
-    /// The bytes of the ring as it is now.
-    std::uint64_t capacity() const { return tell(shoal_queue_capacity); }
-    /// The bytes the ring may grow to.
-    std::uint64_t max_capacity() const { return tell(shoal_queue_max_capacity); }
-    /// The most messages it holds at a time; 0 for as many as fit.
-    std::uint64_t max_items() const { return tell(shoal_queue_max_items); }
-    /// The longest message that can ever be put.
-    std::uint64_t max_message() const { return tell(shoal_queue_max_message); }
-
-    /// Closes the queue for all processes: puts fail from now on, gets once it is drained.
-    void close() { detail::check(shoal_queue_close(get_handle())); }
-
-    /// Whether somebody has closed it.
-    bool closed() const {
-        bool closed = false;
-        detail::check(shoal_queue_is_closed(get_handle(), &closed));
-        return closed;
+    /// How many messages wait. Exact whenever no process puts or gets.
+    [[nodiscard]] std::uint64_t size() const {
+        std::uint64_t len = 0;
+        detail::check(shoal_queue_len(handle(), &len));
+        return len;
     }
 
-    /// A descriptor for an event loop: it polls readable while there is something to take, and
-    /// once the queue is closed. It stays this object's. Take with `try_get`, as others may be
-    /// faster; a forked child has to ask again.
-    int fd() const {
+    [[nodiscard]] bool empty() const { return size() == 0; }
+
+    /// Statistics.
+    [[nodiscard]] shoal_queue_stats stat() const {
+        return detail::stats_of<shoal_queue_stats, shoal_queue_stat>(handle());
+    }
+
+    /// Closes the queue for all processes: each put fails from now on, and each get once nothing is left.
+    void close() { detail::check(shoal_queue_close(handle())); }
+
+    /// A descriptor for event loops; see `shoal_queue_fd`. It stays this object's.
+    [[nodiscard]] int fd() const {
         int fd = -1;
-        detail::check(shoal_queue_fd(get_handle(), &fd));
+        detail::check(shoal_queue_fd(handle(), &fd));
         return fd;
     }
 
-    /// The handle, for functions of shoal.h. It stays this object's.
-    shoal_queue *get_handle() const noexcept { return handle_.get(); }
-
 private:
-    struct deleter {
-        void operator()(shoal_queue *handle) const noexcept { shoal_queue_free(handle); }
-    };
-
-    explicit queue(shoal_queue *handle) : handle_(handle) {}
-
-    queue(const char *name, const options &how) {
-        shoal_queue_options c{};
-        c.size = sizeof c;
-        c.flags = how.flags();
-        c.capacity = how.capacity;
-        c.max_capacity = how.max_capacity;
-        c.max_items = how.max_items;
-        c.max_attempts = how.max_attempts;
-        shoal_queue *handle = nullptr;
-        detail::check(shoal_queue_open(name, &c, &handle));
-        handle_.reset(handle);
-    }
-
-    shoal_status put_status(std::string_view message, timeout wait) {
-        return shoal_queue_put(get_handle(), message.data(), message.size(), wait.nanoseconds());
-    }
-
-    shoal_status get_status(std::string &message, timeout wait) {
-        return detail::fill_string(message, [&](char *to, std::size_t room, std::size_t *len) {
-            return shoal_queue_get(get_handle(), to, room, len, wait.nanoseconds());
+    shoal_status put_status(std::string_view message, duration timeout) {
+        return detail::wait(timeout, [&](std::int64_t timeout_ns) {
+            return shoal_queue_put(handle(), message.data(), message.size(), timeout_ns);
         });
     }
 
-    shoal_status lease_status(shoal_loan &loan, timeout wait, timeout visible) {
-        return shoal_queue_lease(get_handle(), visible.nanoseconds(), &loan, wait.nanoseconds());
+    shoal_status get_status(std::string &message, duration timeout) {
+        return detail::fill(message, timeout,
+                            [&](std::int64_t timeout_ns, char *to, std::size_t capacity,
+                                std::size_t *len) {
+                                return shoal_queue_get(handle(), timeout_ns, to, capacity, len);
+                            });
     }
 
-    std::uint64_t tell(shoal_status (*fact)(shoal_queue *, std::uint64_t *)) const {
-        std::uint64_t value = 0;
-        detail::check(fact(get_handle(), &value));
-        return value;
+    std::optional<std::string> got_unless(shoal_status none, duration timeout) {
+        std::string message;
+        if (!detail::done_unless(none, get_status(message, timeout))) return std::nullopt;
+        return message;
     }
 
-    std::unique_ptr<shoal_queue, deleter> handle_;
+    shoal_status reserve_status(shoal_message &message, std::size_t len, duration timeout) {
+        return detail::wait(timeout, [&](std::int64_t timeout_ns) {
+            return shoal_queue_reserve(handle(), len, timeout_ns, &message);
+        });
+    }
+
+    shoal_status lease_status(shoal_message &message, duration visible, duration timeout) {
+        return detail::wait(timeout, [&](std::int64_t timeout_ns) {
+            return shoal_queue_lease(handle(), visible.nanoseconds(), timeout_ns, &message);
+        });
+    }
+
+    std::optional<leased_message> leased_unless(shoal_status none, duration visible,
+                                                duration timeout) {
+        shoal_message message{};
+        const shoal_status status = lease_status(message, visible, timeout);
+        if (!detail::done_unless(none, status)) return std::nullopt;
+        return leased_message(handle(), message);
+    }
+
+    shoal_status join_status(duration timeout) {
+        return detail::wait(timeout, [&](std::int64_t timeout_ns) {
+            return shoal_queue_join(handle(), timeout_ns);
+        });
+    }
 };
 
-/// A message that this process works on. Given back unless it is acked, also when it goes
-/// because of an exception. It must not outlive the queue, and a forked child must not use
-/// its parent's.
-///
-///     while (auto job = jobs.next_lease()) {
-///         resize(job->view());
-///         job->ack();
-///     }
-class lease : public basic_lease<shoal_queue, shoal_queue_ack, shoal_queue_nack> {
-public:
-    /// Moves the end of the lease to `visible` from now, or sets one. Throws as `ack`.
-    void extend(std::chrono::nanoseconds visible) {
-        detail::check(shoal_queue_extend(of_, &loan_, visible.count()));
-    }
-
-private:
-    friend class queue;
-    using basic_lease::basic_lease;
-};
-
-inline lease queue::lease(timeout wait, timeout visible) {
-    shoal_loan loan{};
-    detail::check(lease_status(loan, wait, visible));
-    return {get_handle(), loan};
-}
-
-inline std::optional<lease> queue::try_lease(timeout wait, timeout visible) {
-    shoal_loan loan{};
-    const shoal_status status = lease_status(loan, wait, visible);
-    if (status == SHOAL_ERR_EMPTY || status == SHOAL_ERR_TIMEOUT) return std::nullopt;
-    detail::check(status);
-    return shoal::lease(get_handle(), loan);
-}
-
-inline std::optional<lease> queue::next_lease(timeout wait, timeout visible) {
-    shoal_loan loan{};
-    const shoal_status status = lease_status(loan, wait, visible);
-    if (status == SHOAL_ERR_CLOSED) return std::nullopt;
-    detail::check(status);
-    return shoal::lease(get_handle(), loan);
-}
-
-}  // namespace shoal
+SHOAL_END
 
 #endif

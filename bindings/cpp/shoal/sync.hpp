@@ -1,286 +1,215 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
+//
+// Semaphores, events, conditions and barriers.
 
 #ifndef SHOAL_SYNC_HPP
 #define SHOAL_SYNC_HPP
 
-#include <cstddef>
 #include <cstdint>
-#include <memory>
-#include <string>
+#include <mutex>
 #include <string_view>
 
+#include "bytes.hpp"
+#include "duration.hpp"
 #include "error.hpp"
+#include "mutex.hpp"
+#include "object.hpp"
+#include "shoal_bindings.h"
 
-namespace shoal {
+SHOAL_BEGIN
 
-namespace detail {
-
-/// A handle of one of the kinds below, opened by `Open` and freed by `Free`.
-template <class Handle, auto Open, auto Free, auto Name, auto Unlink>
-class sync_object {
-public:
-    /// Removes the name; who has it open keeps it.
-    static void unlink(std::string_view name) { check(Unlink(std::string(name).c_str())); }
-
-    /// The name to open it by.
-    std::string name() const {
-        const char *name = Name(get_handle());
-        if (name == nullptr) throw error(SHOAL_ERR_INVALID);
-        return name;
-    }
-
-    /// The handle, for functions of shoal.h. It stays this object's.
-    Handle *get_handle() const noexcept { return handle_.get(); }
-
-protected:
-    sync_object(const char *name, const options &how, std::uint64_t flags = 0,
-                std::uint64_t count = 0) {
-        refuse_others(how, false);
-        shoal_sync_options c{};
-        c.size = sizeof c;
-        c.flags = how.flags() | flags;
-        c.count = count;
-        Handle *handle = nullptr;
-        check(Open(name, &c, &handle));
-        handle_.reset(handle);
-    }
-
-private:
-    struct deleter {
-        void operator()(Handle *handle) const noexcept { Free(handle); }
-    };
-
-    std::unique_ptr<Handle, deleter> handle_;
+/// A new semaphore.
+struct semaphore_options {
+    /// Fails with SHOAL_ERR_EXISTS if there is one already.
+    bool exclusive = false;
+    /// Stays until it is unlinked, also when no process has it open.
+    bool persistent = false;
+    /// It never has more permits than at first: to release too many fails with SHOAL_ERR_INVALID.
+    bool bounded = false;
 };
 
-/// Options that create.
-inline options creating() {
-    options how;
-    how.create = true;
-    return how;
-}
-
-/// Whether the wait succeeded; false at the end of its time.
-inline bool in_time(shoal_status status) {
-    if (status == SHOAL_ERR_TIMEOUT) return false;
-    check(status);
-    return true;
-}
-
-/// The same of a lock, which somebody may have died with.
-inline bool locked(shoal_status status, bool &owner_died) {
-    owner_died = status == SHOAL_ERR_OWNER_DIED;
-    return owner_died || in_time(status);
-}
-
-using lock_object = sync_object<shoal_lock, shoal_lock_open, shoal_lock_free, shoal_lock_name,
-                                shoal_lock_unlink>;
-using rwlock_object = sync_object<shoal_rwlock, shoal_rwlock_open, shoal_rwlock_free,
-                                  shoal_rwlock_name, shoal_rwlock_unlink>;
-using semaphore_object = sync_object<shoal_semaphore, shoal_semaphore_open, shoal_semaphore_free,
-                                     shoal_semaphore_name, shoal_semaphore_unlink>;
-using event_object = sync_object<shoal_event, shoal_event_open, shoal_event_free,
-                                 shoal_event_name, shoal_event_unlink>;
-using condition_object =
-    sync_object<shoal_condition, shoal_condition_open, shoal_condition_free, shoal_condition_name,
-                shoal_condition_unlink>;
-using barrier_object = sync_object<shoal_barrier, shoal_barrier_open, shoal_barrier_free,
-                                   shoal_barrier_name, shoal_barrier_unlink>;
-
-}  // namespace detail
-
-/// A lock that any number of processes share; works with std::lock_guard and std::unique_lock.
-///
-/// If the process that had it dies, the next to take it has it, and is told by
-/// `owner_died()`: what the lock guards may be half done.
-///
-///     shoal::mutex ledger("ledger");
-///     std::lock_guard hold(ledger);
-class mutex : public detail::lock_object {
+/// Permits that processes acquire and release. Those of a dead process are released.
+class semaphore
+    : public detail::object<shoal_semaphore, shoal_semaphore_free, SHOAL_KIND_SEMAPHORE> {
 public:
-    /// Opens the lock of this name, or creates it. Without a name it is always created.
-    explicit mutex(std::string_view name = {}, const options &how = detail::creating())
-        : mutex(name, how, 0) {}
+    using object::object;
 
-    void lock() { (void)try_lock_for(forever); }
-    [[nodiscard]] bool try_lock() { return try_lock_for(nowait); }
-    [[nodiscard]] bool try_lock_for(timeout wait) {
-        return detail::locked(shoal_lock_lock(get_handle(), wait.nanoseconds()), owner_died_);
+    /// Opens what exists. Fails with SHOAL_ERR_NOT_FOUND if there is none.
+    [[nodiscard]] static semaphore open(std::string_view name) {
+        return opened(detail::c_text(name).c_str(), nullptr);
     }
-    /// By any thread of any process.
-    void unlock() { detail::check(shoal_lock_unlock(get_handle())); }
-
-    /// Whether, when this object last took the lock, its holder had died with it.
-    [[nodiscard]] bool owner_died() const noexcept { return owner_died_; }
-
-protected:
-    mutex(std::string_view name, const options &how, std::uint64_t flags)
-        : detail::lock_object(name.empty() ? nullptr : std::string(name).c_str(), how, flags) {}
-
-private:
-    bool owner_died_ = false;
-};
-
-/// A lock that its thread may take again, and has to release as often.
-class recursive_mutex : public mutex {
-public:
-    explicit recursive_mutex(std::string_view name = {},
-                             const options &how = detail::creating())
-        : mutex(name, how, SHOAL_RECURSIVE) {}
-};
-
-/// A lock that many processes have to read, or one to write; works with std::shared_lock.
-class shared_mutex : public detail::rwlock_object {
-public:
-    explicit shared_mutex(std::string_view name = {}, const options &how = detail::creating())
-        : detail::rwlock_object(name.empty() ? nullptr : std::string(name).c_str(), how) {}
-
-    void lock() { (void)try_lock_for(forever); }
-    [[nodiscard]] bool try_lock() { return try_lock_for(nowait); }
-    [[nodiscard]] bool try_lock_for(timeout wait) {
-        return detail::locked(shoal_rwlock_write(get_handle(), wait.nanoseconds()),
-                              owner_died_);
+    /// Opens what exists, or creates it with `count` permits.
+    [[nodiscard]] static semaphore create(std::string_view name, std::uint64_t count,
+                                          const semaphore_options &options = {}) {
+        const shoal_sync_options c = c_options(count, options);
+        return opened(detail::c_text(name).c_str(), &c);
     }
-    void unlock() { detail::check(shoal_rwlock_release_write(get_handle())); }
-
-    void lock_shared() { (void)try_lock_shared_for(forever); }
-    [[nodiscard]] bool try_lock_shared() { return try_lock_shared_for(nowait); }
-    [[nodiscard]] bool try_lock_shared_for(timeout wait) {
-        return detail::locked(shoal_rwlock_read(get_handle(), wait.nanoseconds()),
-                              owner_died_);
+    /// Creates one with `count` permits under a name of its own.
+    [[nodiscard]] static semaphore anonymous(std::uint64_t count,
+                                             const semaphore_options &options = {}) {
+        const shoal_sync_options c = c_options(count, options);
+        return opened(nullptr, &c);
     }
-    void unlock_shared() { detail::check(shoal_rwlock_release_read(get_handle())); }
 
-    /// Whether, when this object last took the lock, a writer had died with it.
-    [[nodiscard]] bool owner_died() const noexcept { return owner_died_; }
-
-private:
-    bool owner_died_ = false;
-};
-
-/// Permits that any number of processes share. Those of a dead process are free again.
-class semaphore : public detail::semaphore_object {
-public:
-    /// Opens the semaphore of this name, or creates it with so many permits.
-    explicit semaphore(std::uint64_t count, std::string_view name = {},
-                       const options &how = detail::creating())
-        : semaphore(count, name, how, 0) {}
-
-    void acquire() { (void)try_acquire(forever); }
-    [[nodiscard]] bool try_acquire(timeout wait = nowait) {
-        return detail::in_time(shoal_semaphore_acquire(get_handle(), wait.nanoseconds()));
+    /// Acquires a permit; waits for one.
+    void acquire(duration timeout = forever) { detail::check(acquire_status(timeout)); }
+    /// As `acquire`; whether there was a permit in time.
+    [[nodiscard]] bool try_acquire(duration timeout = nowait) {
+        return detail::done_unless(SHOAL_ERR_TIMEOUT, acquire_status(timeout));
     }
+    /// Releases permits: this process's own first, then those of others, then new ones.
     void release(std::uint32_t count = 1) {
-        detail::check(shoal_semaphore_release(get_handle(), count));
+        detail::check(shoal_semaphore_release(handle(), count));
     }
-    [[nodiscard]] std::uint64_t value() const {
-        std::uint64_t value = 0;
-        detail::check(shoal_semaphore_value(get_handle(), &value));
-        return value;
-    }
-    /// Leaves the permits that this process holds taken after its end, until they are released.
-    void keep() { detail::check(shoal_semaphore_keep(get_handle())); }
-    /// How many permits this process holds.
-    [[nodiscard]] std::uint32_t held() const {
-        std::uint32_t held = 0;
-        detail::check(shoal_semaphore_held(get_handle(), &held));
-        return held;
+    /// Leaves the permits that this process holds acquired after its end, until they are released.
+    void keep() { detail::check(shoal_semaphore_keep(handle())); }
+
+    /// Statistics.
+    [[nodiscard]] shoal_semaphore_stats stat() const {
+        return detail::stats_of<shoal_semaphore_stats, shoal_semaphore_stat>(handle());
     }
 
-protected:
-    semaphore(std::uint64_t count, std::string_view name, const options &how, std::uint64_t flags)
-        : detail::semaphore_object(name.empty() ? nullptr : std::string(name).c_str(), how, flags,
-                                   count) {}
+private:
+    static shoal_sync_options c_options(std::uint64_t count, const semaphore_options &options) {
+        auto c = detail::sized<shoal_sync_options>();
+        c.flags = detail::creating(options.exclusive, options.persistent,
+                                   options.bounded ? SHOAL_BOUNDED : 0);
+        c.count = count;
+        return c;
+    }
+
+    static semaphore opened(const char *name, const shoal_sync_options *options) {
+        shoal_semaphore *handle = nullptr;
+        bool created = false;
+        detail::check(shoal_semaphore_open(name, options, &handle, &created));
+        return semaphore(handle, created);
+    }
+
+    shoal_status acquire_status(duration timeout) {
+        return detail::wait(timeout, [&](std::int64_t timeout_ns) {
+            return shoal_semaphore_acquire(handle(), timeout_ns);
+        });
+    }
 };
 
-/// A semaphore that never has more permits than at first: to release too often throws.
-class bounded_semaphore : public semaphore {
+/// Something that is set or not, and that processes wait for. A new event is not set.
+class event : public detail::openable<event, sync_options, shoal_event, shoal_event_open,
+                                      shoal_event_free, SHOAL_KIND_EVENT> {
 public:
-    explicit bounded_semaphore(std::uint64_t count, std::string_view name = {},
-                               const options &how = detail::creating())
-        : semaphore(count, name, how, SHOAL_BOUNDED) {}
-};
+    using openable::openable;
 
-/// A flag that any number of processes set, clear, and wait for.
-class event : public detail::event_object {
-public:
-    explicit event(std::string_view name = {}, const options &how = detail::creating())
-        : detail::event_object(name.empty() ? nullptr : std::string(name).c_str(), how) {}
-
-    void set() { detail::check(shoal_event_set(get_handle())); }
-    void clear() { detail::check(shoal_event_clear(get_handle())); }
+    /// Sets it, and wakes all that wait for it.
+    void set() { detail::check(shoal_event_set(handle())); }
+    void clear() { detail::check(shoal_event_clear(handle())); }
     [[nodiscard]] bool is_set() const {
         bool set = false;
-        detail::check(shoal_event_is_set(get_handle(), &set));
+        detail::check(shoal_event_is_set(handle(), &set));
         return set;
     }
-    /// Whether it was set in time.
-    bool wait(timeout limit = forever) {
-        return detail::in_time(shoal_event_wait(get_handle(), limit.nanoseconds()));
+    /// Waits until it is set: whether that was in time.
+    bool wait(duration timeout = forever) {
+        const shoal_status status = detail::wait(timeout, [&](std::int64_t timeout_ns) {
+            return shoal_event_wait(handle(), timeout_ns);
+        });
+        return detail::done_unless(SHOAL_ERR_TIMEOUT, status);
     }
 };
 
-/// Lets processes wait until others say that something has changed, under a mutex.
-class condition : public detail::condition_object {
+/// Waiting for a change of something that a `mutex` guards. All that wait for it use the same mutex.
+///
+///     std::unique_lock hold(lock);
+///     while (!*ready && !lock.owner_died()) changed.wait(hold);
+class condition
+    : public detail::openable<condition, sync_options, shoal_condition, shoal_condition_open,
+                              shoal_condition_free, SHOAL_KIND_CONDITION> {
 public:
-    explicit condition(std::string_view name = {}, const options &how = detail::creating())
-        : detail::condition_object(name.empty() ? nullptr : std::string(name).c_str(), how) {}
+    using openable::openable;
 
-    /// Lets go of `lock`, waits, and takes it again; whether it was notified in time. Throws with
-    /// SHOAL_ERR_OWNER_DIED, the lock held, if its holder died with it meanwhile.
-    bool wait(mutex &lock, timeout limit = forever) {
-        return detail::in_time(
-            shoal_condition_wait(get_handle(), lock.get_handle(), limit.nanoseconds()));
+    /// Unlocks `lock`, waits, and locks it again, which has no timeout: whether it was notified in time.
+    /// The owner of the lock may have died meanwhile: ask `lock.owner_died()`. What is locked after a
+    /// failure, `shoal_condition_wait` says.
+    /// Without exceptions it returns true after a signal handler has run, without being notified.
+    bool wait(mutex &lock, duration timeout = forever) {
+        bool died = false;
+        const shoal_status status =
+            shoal_condition_wait(handle(), lock.handle(), timeout.nanoseconds(), &died);
+        if (status == SHOAL_OK || status == SHOAL_ERR_TIMEOUT) lock.owner_died_.set(died);
+        // It must not wait again by itself: what it waits for may have come before it had the lock again.
+        if (detail::goes_on(status)) return true;
+        return detail::done_unless(SHOAL_ERR_TIMEOUT, status);
     }
-    /// Wakes up to `count` of those who wait and live, the first first.
-    void notify(std::uint32_t count = 1) {
-        detail::check(shoal_condition_notify(get_handle(), count));
+    /// The same for a lock that is held.
+    bool wait(std::unique_lock<mutex> &lock, duration timeout = forever) {
+        return wait(*lock.mutex(), timeout);
     }
-    void notify_all() { detail::check(shoal_condition_notify_all(get_handle())); }
-    /// How many wait and have not been notified.
-    [[nodiscard]] std::uint64_t waiting() const {
-        std::uint64_t waiting = 0;
-        detail::check(shoal_condition_waiting(get_handle(), &waiting));
-        return waiting;
+    /// Wakes at most `count` of those that wait, the longest waiting first. Call it with the lock held.
+    void notify(std::uint32_t count = 1) { detail::check(shoal_condition_notify(handle(), count)); }
+    /// Wakes all that wait. Call it with the lock held.
+    void notify_all() { notify(SHOAL_ALL); }
+
+    /// Statistics.
+    [[nodiscard]] shoal_condition_stats stat() const {
+        return detail::stats_of<shoal_condition_stats, shoal_condition_stat>(handle());
     }
 };
 
-/// A place where a fixed number of processes wait for each other.
-class barrier : public detail::barrier_object {
+/// A meeting point for a fixed number of processes or threads. It breaks when one gives up waiting or
+/// dies, until it is reset.
+class barrier : public detail::object<shoal_barrier, shoal_barrier_free, SHOAL_KIND_BARRIER> {
 public:
-    /// Opens the barrier of this name, or creates it for `parties`.
-    explicit barrier(std::uint32_t parties, std::string_view name = {},
-                     const options &how = detail::creating())
-        : detail::barrier_object(name.empty() ? nullptr : std::string(name).c_str(), how, 0, parties) {}
+    using object::object;
 
-    /// Waits until all have come; how many had come before. Throws with SHOAL_ERR_POISONED if
-    /// somebody died or gave up, which the caller does at the end of its time.
-    std::uint32_t wait(timeout limit = forever) {
+    /// Opens what exists. Fails with SHOAL_ERR_NOT_FOUND if there is none.
+    [[nodiscard]] static barrier open(std::string_view name) {
+        return opened(detail::c_text(name).c_str(), nullptr);
+    }
+    /// Opens what exists, or creates it for 1 to 512 parties.
+    [[nodiscard]] static barrier create(std::string_view name, std::uint32_t parties,
+                                        const sync_options &options = {}) {
+        const shoal_sync_options c = c_options(parties, options);
+        return opened(detail::c_text(name).c_str(), &c);
+    }
+    /// Creates one for 1 to 512 parties under a name of its own.
+    [[nodiscard]] static barrier anonymous(std::uint32_t parties,
+                                           const sync_options &options = {}) {
+        const shoal_sync_options c = c_options(parties, options);
+        return opened(nullptr, &c);
+    }
+
+    /// Waits until all have come: how many came before the caller. Fails with SHOAL_ERR_POISONED if the
+    /// barrier is broken; the caller breaks it when its time is over. See `shoal_barrier_wait`.
+    std::uint32_t wait(duration timeout = forever) {
         std::uint32_t index = 0;
-        detail::check(shoal_barrier_wait(get_handle(), limit.nanoseconds(), &index));
+        detail::check(detail::wait(timeout, [&](std::int64_t timeout_ns) {
+            return shoal_barrier_wait(handle(), timeout_ns, &index);
+        }));
         return index;
     }
-    void abort() { detail::check(shoal_barrier_abort(get_handle())); }
-    void reset() { detail::check(shoal_barrier_reset(get_handle())); }
-    [[nodiscard]] bool is_broken() const {
-        bool broken = false;
-        detail::check(shoal_barrier_is_broken(get_handle(), &broken));
-        return broken;
+    /// Breaks it, for those that wait and those that come.
+    void abort() { detail::check(shoal_barrier_abort(handle())); }
+    /// Makes it whole. Those that wait are told that it is broken.
+    void reset() { detail::check(shoal_barrier_reset(handle())); }
+
+    /// Statistics.
+    [[nodiscard]] shoal_barrier_stats stat() const {
+        return detail::stats_of<shoal_barrier_stats, shoal_barrier_stat>(handle());
     }
-    /// How many wait.
-    [[nodiscard]] std::uint64_t waiting() const {
-        std::uint64_t waiting = 0;
-        detail::check(shoal_barrier_waiting(get_handle(), &waiting));
-        return waiting;
+
+private:
+    static shoal_sync_options c_options(std::uint32_t parties, const sync_options &options) {
+        shoal_sync_options c = options.c_options();
+        c.count = parties;
+        return c;
     }
-    /// How many meet here.
-    [[nodiscard]] std::uint64_t parties() const {
-        std::uint64_t parties = 0;
-        detail::check(shoal_barrier_parties(get_handle(), &parties));
-        return parties;
+
+    static barrier opened(const char *name, const shoal_sync_options *options) {
+        shoal_barrier *handle = nullptr;
+        bool created = false;
+        detail::check(shoal_barrier_open(name, options, &handle, &created));
+        return barrier(handle, created);
     }
 };
 
-}  // namespace shoal
+SHOAL_END
 
 #endif

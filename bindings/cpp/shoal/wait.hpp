@@ -4,47 +4,70 @@
 #define SHOAL_WAIT_HPP
 
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <vector>
 
+#include "duration.hpp"
 #include "error.hpp"
+#include "pipe.hpp"
 #include "process.hpp"
 #include "queue.hpp"
 
-namespace shoal {
+SHOAL_BEGIN
 
-/// A queue or a process to wait for. It must not outlive what it is made from.
-struct waitable : shoal_waitable {
-    /// Ready while there is something to take, and once it is closed or poisoned.
-    waitable(const shoal::queue &one) noexcept : shoal_waitable{one.get_handle(), nullptr} {}
+/// Something to wait for. It must not outlive what it is made from.
+class waitable {
+public:
+    /// Ready while there is something to get, and once it is closed or poisoned.
+    waitable(const queue &one) noexcept : thing_{one.handle(), nullptr, nullptr, -1} {}
+    /// Ready while there is something to receive, and once the conversation is over.
+    waitable(const pipe &one) noexcept : thing_{nullptr, one.handle(), nullptr, -1} {}
     /// Ready once it has ended.
-    waitable(const shoal::process &one) noexcept : shoal_waitable{nullptr, one.get_handle()} {}
+    waitable(const process &one) noexcept : thing_{nullptr, nullptr, one.handle(), -1} {}
+    /// A descriptor: ready while it is readable, or at its end.
+    explicit waitable(int fd) noexcept : thing_{nullptr, nullptr, nullptr, fd} {}
+
+    /// As shoal.h takes it.
+    [[nodiscard]] const shoal_waitable &c_waitable() const noexcept { return thing_; }
+
+private:
+    shoal_waitable thing_;
 };
 
-static_assert(sizeof(waitable) == sizeof(shoal_waitable), "an array of one is one of the other");
+namespace detail {
 
-/// Waits until one of these is ready; its index, the lowest if there are several. Take with
-/// `try_get` then: others may have been faster.
-/// Throws with SHOAL_ERR_TIMEOUT, SHOAL_ERR_INTERRUPTED, or SHOAL_ERR_INVALID if there are none.
+inline shoal_status wait_status(const std::vector<waitable> &things, duration timeout,
+                                std::size_t &ready) {
+    std::vector<shoal_waitable> each;
+    for (const waitable &thing : things) each.push_back(thing.c_waitable());
+    return wait(timeout, [&](std::int64_t timeout_ns) {
+        return shoal_wait_any(each.data(), each.size(), timeout_ns, &ready);
+    });
+}
+
+}  // namespace detail
+
+/// Waits until one of several things is ready: its index, the lowest if there are several. Others may be
+/// faster to take what is there: take it by `try_get`. See `shoal_wait_any` about fairness.
+/// Fails with SHOAL_ERR_INVALID if there is nothing to wait for.
 ///
-///     switch (shoal::wait_any({jobs, cancelled, child})) {
-inline std::size_t wait_any(const std::vector<waitable> &things, timeout wait = forever) {
+///     switch (shoal::wait_any({jobs, control, child, shoal::waitable(socket)})) {
+inline std::size_t wait_any(const std::vector<waitable> &things, duration timeout = forever) {
     std::size_t ready = 0;
-    detail::check(shoal_wait_any(things.data(), things.size(), wait.nanoseconds(), &ready));
+    detail::check(detail::wait_status(things, timeout, ready));
     return ready;
 }
 
 /// As `wait_any`; nothing if none was ready in time.
 [[nodiscard]] inline std::optional<std::size_t> try_wait_any(const std::vector<waitable> &things,
-                                                             timeout wait = nowait) {
+                                                             duration timeout = nowait) {
     std::size_t ready = 0;
-    const shoal_status status =
-        shoal_wait_any(things.data(), things.size(), wait.nanoseconds(), &ready);
-    if (status == SHOAL_ERR_TIMEOUT) return std::nullopt;
-    detail::check(status);
+    const shoal_status status = detail::wait_status(things, timeout, ready);
+    if (!detail::done_unless(SHOAL_ERR_TIMEOUT, status)) return std::nullopt;
     return ready;
 }
 
-}  // namespace shoal
+SHOAL_END
 
 #endif

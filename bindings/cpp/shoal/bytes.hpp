@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//
+// Strings of C++ as shoal.h takes and gives them.
+
+#ifndef SHOAL_BYTES_HPP
+#define SHOAL_BYTES_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "duration.hpp"
+#include "error.hpp"
+
+SHOAL_BEGIN
+
+namespace detail {
+
+/// A text that ends with NUL. One that has a NUL within would be cut there.
+inline std::string c_text(std::string_view text) {
+    if (text.find('\0') != std::string_view::npos)
+        fail(error(SHOAL_ERR_INVALID, "invalid text: it has a NUL within"));
+    return std::string(text);
+}
+
+/// A pointer that is not null, where the library tells an empty value from none by it.
+inline const void *data_of(std::string_view bytes) noexcept {
+    return bytes.data() != nullptr ? bytes.data() : "";
+}
+
+/// The same of a value that may not be there.
+inline const void *data_of(std::optional<std::string_view> bytes) noexcept {
+    return bytes ? data_of(*bytes) : nullptr;
+}
+
+inline std::size_t size_of(std::optional<std::string_view> bytes) noexcept {
+    return bytes ? bytes->size() : 0;
+}
+
+/// Refuses a range whose items are gone, or others, once the loop over it has moved on: the library is
+/// told where their bytes are, and reads them after that.
+template <class Range>
+constexpr void require_lasting_items() {
+    using iterator = decltype(std::begin(std::declval<const Range &>()));
+    using category = typename std::iterator_traits<iterator>::iterator_category;
+    static_assert(std::is_base_of_v<std::forward_iterator_tag, category>,
+                  "the items have to stay where they are during the call: copy them first");
+}
+
+inline shoal_slice slice_of(std::string_view bytes) noexcept {
+    return {bytes.data(), bytes.size()};
+}
+
+/// Where the bytes of each of these strings are.
+template <class Strings>
+std::vector<shoal_slice> slices_of(const Strings &strings) {
+    require_lasting_items<Strings>();
+    std::vector<shoal_slice> slices;
+    for (const auto &string : strings) slices.push_back(slice_of(std::string_view(string)));
+    return slices;
+}
+
+/// As `goes_on`, and after a status for which the buffer is made larger.
+inline bool goes_on_or_grows(shoal_status status) noexcept {
+    return status == SHOAL_ERR_BUFFER_TOO_SMALL || goes_on(status);
+}
+
+/// Calls `call(timeout_ns, buf, capacity, &len)` until what it gives fits. On success the empty string
+/// `into` has the bytes.
+template <class Call>
+shoal_status fill(std::string &into, duration timeout, Call call) {
+    char small[512];
+    const auto attempt = [&](std::int64_t timeout_ns) {
+        const bool is_small = into.empty();
+        char *to = is_small ? small : into.data();
+        std::size_t len = 0;
+        const shoal_status status =
+            call(timeout_ns, to, is_small ? sizeof small : into.size(), &len);
+        if (status == SHOAL_OK && is_small)
+            into.assign(small, len);
+        else if (status == SHOAL_OK || status == SHOAL_ERR_BUFFER_TOO_SMALL)
+            into.resize(len);
+        return status;
+    };
+    return repeat(timeout, attempt, goes_on_or_grows);
+}
+
+/// What `call(buf, capacity, &len)` gives, which does not wait; nothing if there is no such thing.
+template <class Call>
+std::optional<std::string> found(Call call) {
+    std::string bytes;
+    const auto now = [&](std::int64_t, char *to, std::size_t capacity, std::size_t *len) {
+        return call(to, capacity, len);
+    };
+    if (!done_unless(SHOAL_ERR_NOT_FOUND, fill(bytes, nowait, now))) return std::nullopt;
+    return bytes;
+}
+
+}  // namespace detail
+
+SHOAL_END
+
+#endif

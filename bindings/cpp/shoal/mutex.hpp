@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//
+// Locks. They satisfy the standard's requirements, and so work with std::lock_guard, std::scoped_lock,
+// std::unique_lock and std::shared_lock. (A class named `lock` could have no member of that name.)
+
+#ifndef SHOAL_MUTEX_HPP
+#define SHOAL_MUTEX_HPP
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+
+#include "duration.hpp"
+#include "error.hpp"
+#include "object.hpp"
+
+SHOAL_BEGIN
+
+/// A new lock.
+struct mutex_options {
+    /// Fails with SHOAL_ERR_EXISTS if there is one already.
+    bool exclusive = false;
+    /// Stays until it is unlinked, also when no process has it open.
+    bool persistent = false;
+    /// Its thread may lock it again, and unlocks it as often.
+    bool recursive = false;
+
+    /// As shoal.h takes it.
+    [[nodiscard]] shoal_sync_options c_options() const noexcept {
+        auto c = detail::sized<shoal_sync_options>();
+        c.flags = detail::creating(exclusive, persistent, recursive ? SHOAL_RECURSIVE : 0);
+        return c;
+    }
+};
+
+/// A new object that has no options of its own.
+struct sync_options {
+    /// Fails with SHOAL_ERR_EXISTS if there is one already.
+    bool exclusive = false;
+    /// Stays until it is unlinked, also when no process has it open.
+    bool persistent = false;
+
+    /// As shoal.h takes it.
+    [[nodiscard]] shoal_sync_options c_options() const noexcept {
+        auto c = detail::sized<shoal_sync_options>();
+        c.flags = detail::creating(exclusive, persistent);
+        return c;
+    }
+};
+
+namespace detail {
+
+/// Whether the last owner died. Atomic, as threads that share a lock for reading write it at once.
+class owner_flag {
+public:
+    owner_flag() = default;
+    owner_flag(const owner_flag &other) noexcept : died_(other.get()) {}
+    owner_flag &operator=(const owner_flag &other) noexcept {
+        set(other.get());
+        return *this;
+    }
+
+    void set(bool died) noexcept { died_.store(died, std::memory_order_relaxed); }
+    bool get() const noexcept { return died_.load(std::memory_order_relaxed); }
+
+private:
+    std::atomic<bool> died_{false};
+};
+
+/// Calls `call(timeout_ns, &died)`, which takes a lock: whether it was taken in time. A signal handler
+/// that runs meanwhile does not end the wait.
+template <class Call>
+bool take(duration timeout, owner_flag &flag, Call call) {
+    bool died = false;
+    const auto attempt = [&](std::int64_t timeout_ns) { return call(timeout_ns, &died); };
+    if (!done_unless(SHOAL_ERR_TIMEOUT, repeat(timeout, attempt, is_interrupted))) return false;
+    flag.set(died);
+    return true;
+}
+
+/// Calls `take_for(duration)` until it is true, or the deadline has passed by its own clock.
+template <class Clock, class Length, class Take>
+bool take_until(std::chrono::time_point<Clock, Length> deadline, Take take_for) {
+    while (!take_for(until(deadline)))
+        if (Clock::now() >= deadline) return false;
+    return true;
+}
+
+/// What the standard calls TimedLockable, for the class `Self` that has the handle.
+template <class Self, auto Lock, auto Unlock>
+class timed_lockable {
+public:
+    /// Waits until the lock is taken.
+    void lock() { static_cast<void>(try_lock_for(forever)); }
+    /// Whether the lock was taken, without waiting.
+    [[nodiscard]] bool try_lock() { return try_lock_for(nowait); }
+    /// Whether the lock was taken in time.
+    [[nodiscard]] bool try_lock_for(duration timeout) {
+        return take(timeout, owner_died_, [&](std::int64_t timeout_ns, bool *died) {
+            return Lock(self().handle(), timeout_ns, died);
+        });
+    }
+    /// Whether the lock was taken before the deadline.
+    template <class Clock, class Length>
+    [[nodiscard]] bool try_lock_until(std::chrono::time_point<Clock, Length> deadline) {
+        return take_until(deadline, [&](duration timeout) { return try_lock_for(timeout); });
+    }
+    /// Fails with SHOAL_ERR_INVALID if the lock is not taken, or not the caller's where that counts.
+    void unlock() { check(Unlock(self().handle())); }
+
+    /// Whether, when this object last took the lock, the owner before had died with it: what the lock
+    /// guards may be half changed. To be asked with the lock held.
+    [[nodiscard]] bool owner_died() const noexcept { return owner_died_.get(); }
+
+protected:
+    owner_flag owner_died_;
+
+private:
+    Self &self() noexcept { return static_cast<Self &>(*this); }
+};
+
+}  // namespace detail
+
+/// A lock between processes and threads. Any thread may unlock it, unless it is recursive.
+///
+///     auto ledger = shoal::mutex::create("ledger");
+///     std::lock_guard hold(ledger);
+///     if (ledger.owner_died()) check_the_ledger();
+class mutex : public detail::openable<mutex, mutex_options, shoal_lock, shoal_lock_open,
+                                      shoal_lock_free, SHOAL_KIND_LOCK>,
+              public detail::timed_lockable<mutex, shoal_lock_lock, shoal_lock_unlock> {
+public:
+    using openable::openable;
+
+    /// Statistics.
+    [[nodiscard]] shoal_lock_stats stat() const {
+        return detail::stats_of<shoal_lock_stats, shoal_lock_stat>(handle());
+    }
+
+private:
+    friend class condition;
+};
+
+/// A lock that many hold for reading, or one for writing. The object holds it, not the thread.
+class shared_mutex
+    : public detail::openable<shared_mutex, sync_options, shoal_rwlock, shoal_rwlock_open,
+                              shoal_rwlock_free, SHOAL_KIND_RWLOCK>,
+      public detail::timed_lockable<shared_mutex, shoal_rwlock_lock_write,
+                                    shoal_rwlock_unlock_write> {
+public:
+    using openable::openable;
+
+    /// Waits until the lock is taken for reading.
+    void lock_shared() { static_cast<void>(try_lock_shared_for(forever)); }
+    /// Whether the lock was taken for reading, without waiting.
+    [[nodiscard]] bool try_lock_shared() { return try_lock_shared_for(nowait); }
+    /// Whether the lock was taken for reading in time.
+    [[nodiscard]] bool try_lock_shared_for(duration timeout) {
+        return detail::take(timeout, owner_died_, [&](std::int64_t timeout_ns, bool *died) {
+            return shoal_rwlock_lock_read(handle(), timeout_ns, died);
+        });
+    }
+    /// Whether the lock was taken for reading before the deadline.
+    template <class Clock, class Length>
+    [[nodiscard]] bool try_lock_shared_until(std::chrono::time_point<Clock, Length> deadline) {
+        return detail::take_until(
+            deadline, [&](duration timeout) { return try_lock_shared_for(timeout); });
+    }
+    /// Fails with SHOAL_ERR_INVALID if this object does not hold it for reading.
+    void unlock_shared() { detail::check(shoal_rwlock_unlock_read(handle())); }
+
+    /// Statistics.
+    [[nodiscard]] shoal_rwlock_stats stat() const {
+        return detail::stats_of<shoal_rwlock_stats, shoal_rwlock_stat>(handle());
+    }
+};
+
+SHOAL_END
+
+#endif

@@ -1,0 +1,106 @@
+//! The C++ headers under each standard, part by part, and without exceptions.
+
+use std::fs;
+use std::process::Command;
+use std::sync::Mutex;
+
+use crate::native::{Language, Program, Scratch, link, root, succeed};
+
+const NO_EXCEPTIONS: [&str; 2] = ["-fno-exceptions", "-fno-rtti"];
+
+/// The compilers there are, with the flags of every test in C++. The last standard given counts.
+fn compilers() -> Vec<Command> {
+    let mut all = vec![Language::Cpp17.compiler()];
+    let clang = Command::new("clang++").arg("--version").output();
+    if clang.is_ok_and(|version| version.status.success()) {
+        let mut command = Command::new("clang++");
+        command.current_dir(root());
+        command.args(all[0].get_args());
+        all.push(command);
+    }
+    all
+}
+
+/// Compiles a file without making a program of it, by every compiler.
+fn compiles(source: &str, flags: &[&str]) {
+    for mut compiler in compilers() {
+        succeed(compiler.arg("-fsyntax-only").args(flags).arg(source));
+    }
+}
+
+/// Runs `check` for each of `items` on two threads.
+fn for_each<T: Send>(items: Vec<T>, check: impl Fn(T) + Sync) {
+    let items = Mutex::new(items.into_iter());
+    let next = || items.lock().unwrap().next();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(item) = next() {
+                    check(item);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn each_part_of_the_headers_compiles_by_itself() {
+    let folder = fs::read_dir(root().join("bindings/cpp/shoal")).unwrap();
+    let mut parts: Vec<String> = folder
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .map(|name| format!("shoal/{name}"))
+        .collect();
+    assert!(parts.len() >= 14, "{parts:?}");
+    parts.push("shoal.hpp".to_owned());
+    for_each(parts, |part| {
+        let include = format!("#include <{part}>\n");
+        let text = format!("{include}{include}int main() {{ return SHOAL_OK; }}\n");
+        let source = Scratch::new("part.cpp", &text);
+        let path = source.source().to_str().unwrap();
+        compiles(path, &["-Wshadow", "-Wconversion", "-Wold-style-cast"]);
+    });
+}
+
+#[test]
+fn the_cpp_tests_compile_under_later_standards() {
+    let mut tests = vec![("wrapper", "-std=c++20"), ("no_exceptions", "-std=c++20")];
+    let names = ["wrapper", "objects", "processes", "locks", "no_exceptions"];
+    tests.extend(names.map(|name| (name, "-std=c++23")));
+    for_each(tests, |(name, std)| {
+        let source = format!("tests/cpp/{name}.cpp");
+        match name {
+            "no_exceptions" => compiles(&source, &[&[std][..], &NO_EXCEPTIONS].concat()),
+            _ => compiles(&source, &[std]),
+        }
+    });
+}
+
+#[test]
+fn locks_work_under_the_guards_of_the_standard() {
+    let program = Program::build(Language::Cpp17, "tests/cpp/locks.cpp");
+    assert_eq!(program.run(&[]), "locks: ok\n");
+}
+
+#[test]
+fn a_program_without_exceptions_is_told_of_failures_and_handles_answers() {
+    // One of its two files has exceptions.
+    let object = Scratch::new("throwing.cpp", "");
+    let mut compiler = Language::Cpp17.compiler();
+    compiler.args(["-c", "tests/cpp/throwing.cpp", "-o"]);
+    succeed(compiler.arg(object.program()));
+
+    let program = Scratch::new("no-exceptions.cpp", "");
+    let mut compiler = Language::Cpp17.compiler();
+    compiler.args(NO_EXCEPTIONS);
+    compiler.arg("tests/cpp/no_exceptions.cpp");
+    compiler
+        .arg(object.program())
+        .arg("-o")
+        .arg(program.program());
+    link(&mut compiler);
+    succeed(&mut compiler);
+    assert_eq!(
+        succeed(&mut Command::new(program.program())),
+        "no_exceptions: ok\n"
+    );
+}

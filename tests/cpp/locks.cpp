@@ -1,0 +1,219 @@
+// Locks under the standard's guards, signal handlers, handles, and waiting for many kinds of things.
+
+#include <poll.h>
+#include <sys/time.h>
+
+#include <array>
+#include <condition_variable>
+#include <mutex>
+#include <shared_mutex>
+#include <thread>
+
+#include "check.hpp"
+
+using namespace std::chrono_literals;
+using clock_type = std::chrono::steady_clock;
+
+template <class Guard, class Lock>
+static void times_out(Lock &lock) {
+    CHECK(!Guard(lock, std::try_to_lock) && !Guard(lock, 5ms));
+    CHECK(!Guard(lock, clock_type::now() + 5ms) && !Guard(lock, clock_type::now() - 1h));
+    CHECK(!Guard(lock, std::chrono::system_clock::now() + 5ms));
+}
+
+template <class Guard, class Lock>
+static void is_taken_by(Lock &lock) {
+    CHECK(Guard(lock, std::try_to_lock));
+    CHECK(Guard(lock, 1h));
+    CHECK(Guard(lock, clock_type::now() + 1h));
+    CHECK(Guard(lock, clock_type::time_point::max()));
+    Guard late(lock, std::defer_lock);
+    CHECK(!late.owns_lock());
+    late.lock();
+    CHECK(late.owns_lock() && !lock.owner_died());
+}
+
+static void the_guards_of_the_standard_work() {
+    auto one = shoal::mutex::anonymous(), other = shoal::mutex::anonymous();
+    auto table = shoal::shared_mutex::anonymous();
+    auto numbers = shoal::array<int>::anonymous(3);
+    is_taken_by<std::unique_lock<shoal::mutex>>(one);
+    is_taken_by<std::unique_lock<shoal::shared_mutex>>(table);
+    is_taken_by<std::shared_lock<shoal::shared_mutex>>(table);
+    is_taken_by<std::unique_lock<shoal::array<int>>>(numbers);
+    {
+        std::scoped_lock all(one, other, table, numbers);
+        times_out<std::unique_lock<shoal::mutex>>(one);
+        times_out<std::unique_lock<shoal::shared_mutex>>(table);
+        times_out<std::shared_lock<shoal::shared_mutex>>(table);
+        // The lock of an array is its thread's, by this object or another.
+        auto same = shoal::array<int>::open(numbers.name());
+        std::thread([&] { times_out<std::unique_lock<shoal::array<int>>>(same); }).join();
+    }
+    {
+        std::shared_lock reads(table);
+        times_out<std::unique_lock<shoal::shared_mutex>>(table);
+        is_taken_by<std::shared_lock<shoal::shared_mutex>>(table);
+    }
+    // std::lock, and a condition variable of the standard, which needs no more than BasicLockable.
+    std::lock(one, other);
+    std::lock_guard first(one, std::adopt_lock), second(other, std::adopt_lock);
+    std::condition_variable_any never;
+    CHECK(never.wait_for(one, 1ms) == std::cv_status::timeout && !one.try_lock());
+}
+
+static void a_try_that_fails_leaves_the_flag_of_the_holder() {
+    auto lock = shoal::mutex::anonymous();
+    succeeds(shoal::process::fork([&] {
+        lock.lock();
+        return 0;
+    }));
+    std::unique_lock hold(lock);
+    CHECK(lock.owner_died());
+    std::thread([&] { CHECK(!lock.try_lock() && !lock.try_lock_for(1ms)); }).join();
+    CHECK(lock.owner_died());
+    hold.unlock();
+    hold.lock();
+    CHECK(!lock.owner_died());
+}
+
+static void a_condition_tells_that_the_owner_died_meanwhile() {
+    auto lock = shoal::mutex::anonymous();
+    auto changed = shoal::condition::anonymous();
+    auto waiter = started([&](const checkpoint &point) {
+        std::unique_lock hold(lock);
+        CHECK(!lock.owner_died());
+        point.reach();
+        CHECK(changed.wait(hold) && lock.owner_died());
+        lock.unlock();
+        lock.lock();
+        CHECK(!lock.owner_died() && !changed.wait(hold, 1ms) && !lock.owner_died());
+    });
+    succeeds(shoal::process::fork([&] {
+        lock.lock();
+        changed.notify();
+        return 0;
+    }));
+    succeeds(std::move(waiter));
+}
+
+/// A signal handler runs every few milliseconds.
+class disturbance {
+public:
+    disturbance() {
+        struct sigaction action {};
+        action.sa_handler = [](int) {};
+        CHECK(::sigaction(SIGALRM, &action, nullptr) == 0);
+        itimerval every{{0, 3000}, {0, 3000}};
+        CHECK(::setitimer(ITIMER_REAL, &every, nullptr) == 0);
+    }
+    ~disturbance() {
+        itimerval never{};
+        ::setitimer(ITIMER_REAL, &never, nullptr);
+    }
+};
+
+static void a_signal_handler_ends_waits_but_no_lock() {
+    auto lock = shoal::mutex::anonymous();
+    auto table = shoal::shared_mutex::anonymous();
+    auto map = shoal::map::anonymous();
+    auto queue = shoal::queue::anonymous();
+    auto owner = started([&](const checkpoint &point) {
+        std::scoped_lock all(lock, table);
+        const auto key = map.lock_key("k");
+        point.reach();
+        pause_for_ever();
+    });
+    const disturbance now;
+    THROWS(SHOAL_ERR_INTERRUPTED, queue.get(60s));
+    const auto began = clock_type::now();
+    CHECK(!lock.try_lock_for(20ms) && !table.try_lock_shared_for(20ms));
+    CHECK(!table.try_lock_for(20ms) && !map.try_lock_key("k", 20ms));
+    CHECK(clock_type::now() - began >= 80ms);
+    std::thread kills([&] {
+        std::this_thread::sleep_for(30ms);
+        owner.signal(SIGKILL);
+    });
+    lock.lock();
+    table.lock();
+    CHECK(lock.owner_died() && table.owner_died() && map.lock_key("k").owner_died());
+    kills.join();
+}
+
+static void a_handle_is_lent_and_taken_over() {
+    shoal_queue *raw = nullptr;
+    CHECK(shoal_queue_open(nullptr, nullptr, &raw, nullptr) == SHOAL_OK);
+    shoal::queue queue(raw);
+    CHECK(queue.handle() == raw && !queue.created());
+    CHECK(shoal_queue_put(queue.handle(), "x", 1, SHOAL_NOWAIT) == SHOAL_OK && queue.get() == "x");
+
+    shoal_array_options options{};
+    options.size = sizeof options;
+    options.flags = SHOAL_CREATE;
+    options.item_size = 4;
+    options.count = 7;
+    shoal_array *items = nullptr;
+    CHECK(shoal_array_open(nullptr, &options, &items, nullptr) == SHOAL_OK);
+    CHECK(shoal::array<std::uint32_t>(items).size() == 7);
+    THROWS(SHOAL_ERR_INVALID, shoal::array<int>(nullptr));
+    shoal::array_options typed;
+    typed.format = "i";
+    CHECK(shoal::array<int>::anonymous(1, typed).stat().format == std::string("i"));
+    // A name is not cut at a NUL.
+    try {
+        static_cast<void>(shoal::queue::create(std::string_view("a\0b", 3)));
+        CHECK(!"refused");
+    } catch (const shoal::error &err) {
+        CHECK(err.status() == SHOAL_ERR_INVALID);
+    }
+}
+
+static void pipes_and_descriptors_are_waited_for() {
+    auto jobs = shoal::queue::anonymous();
+    auto [here, there] = shoal::pipe::pair();
+    std::array<int, 2> ends{};
+    CHECK(::pipe(ends.data()) == 0);
+    const std::vector<shoal::waitable> things{jobs, here, shoal::waitable(ends[0])};
+    CHECK(!shoal::try_wait_any(things, 1ms));
+    CHECK(::write(ends[1], "!", 1) == 1 && shoal::wait_any(things) == 2);
+    there.send("hello");
+    CHECK(shoal::wait_any(things) == 1 && here.recv() == "hello");
+    jobs.put("job");
+    CHECK(shoal::wait_any(things) == 0 && jobs.get() == "job");
+    const auto gone = std::move(jobs);
+    // What was moved from is not taken for a descriptor.
+    THROWS(SHOAL_ERR_INVALID, shoal::try_wait_any({jobs}));
+    ::close(ends[0]);
+    ::close(ends[1]);
+    THROWS(SHOAL_ERR_INVALID, shoal::try_wait_any({shoal::waitable(ends[0])}));
+}
+
+static void a_get_that_begins_again_keeps_its_deadline() {
+    // Each message is too long for the first attempt, and mostly gone by the second one.
+    auto queue = shoal::queue::anonymous();
+    auto thief = started([&](const checkpoint &point) {
+        point.reach();
+        for (;;) {
+            queue.put(std::string(2000, 'x'));
+            static_cast<void>(queue.try_get());
+        }
+    });
+    const auto began = clock_type::now();
+    for (int i = 0; i < 20; ++i) static_cast<void>(queue.try_get(2ms));
+    CHECK(clock_type::now() - began < 30s);
+    kill(std::move(thief));
+    CHECK(shoal::until(clock_type::now() - 1s) == shoal::nowait);
+    CHECK(shoal::until(clock_type::now() + 1h).nanoseconds() > 3500000000000);
+}
+
+int main() {
+    watchdog();
+    the_guards_of_the_standard_work();
+    a_try_that_fails_leaves_the_flag_of_the_holder();
+    a_condition_tells_that_the_owner_died_meanwhile();
+    a_signal_handler_ends_waits_but_no_lock();
+    a_handle_is_lent_and_taken_over();
+    pipes_and_descriptors_are_waited_for();
+    a_get_that_begins_again_keeps_its_deadline();
+    std::cout << "locks: ok\n";
+}
