@@ -110,7 +110,9 @@ impl Region {
     /// The same, to be stored in an object beside its mapping.
     #[inline]
     pub(crate) fn keep<T: Shared>(&self, offset: Offset<T>) -> Result<SharedRef<T>> {
-        self.checked(offset).map(SharedRef)
+        let at = self.checked(offset)?;
+        // SAFETY: as in `resolve`. The lifetime stays inside: what is borrowed from it is shorter.
+        Ok(SharedRef(unsafe { at.as_ref() }))
     }
 
     #[inline]
@@ -140,7 +142,7 @@ impl Region {
 /// Like the region that it comes from it is used only while the memory is mapped (see
 /// [`Region::new`]). A plain reference is borrowed from it, and so lives no longer than the object
 /// that stores it.
-pub(crate) struct SharedRef<T>(NonNull<T>);
+pub(crate) struct SharedRef<T: 'static>(&'static T);
 
 impl<T> Clone for SharedRef<T> {
     fn clone(&self) -> Self {
@@ -150,15 +152,10 @@ impl<T> Clone for SharedRef<T> {
 
 impl<T> Copy for SharedRef<T> {}
 
-// SAFETY: it is used as a `&T`, and what `Shared` allows a type to have is `Sync`.
-unsafe impl<T: Sync> Send for SharedRef<T> {}
-// SAFETY: as for `Send`.
-unsafe impl<T: Sync> Sync for SharedRef<T> {}
-
 impl<T> SharedRef<T> {
     /// A part of it, to be stored likewise.
-    pub(crate) fn part<U>(&self, part: impl FnOnce(&T) -> &U) -> SharedRef<U> {
-        SharedRef(NonNull::from(part(self)))
+    pub(crate) fn part<U>(&self, part: impl FnOnce(&'static T) -> &'static U) -> SharedRef<U> {
+        SharedRef(part(self.0))
     }
 }
 
@@ -167,8 +164,7 @@ impl<T> Deref for SharedRef<T> {
 
     #[inline(always)]
     fn deref(&self) -> &T {
-        // SAFETY: checked when it was made, and mapped while it is used (see `Region::new`).
-        unsafe { self.0.as_ref() }
+        self.0
     }
 }
 
