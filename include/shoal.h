@@ -476,8 +476,18 @@ typedef struct shoal_queue_stats {
     uint64_t max_attempts;
     /** Messages that are leased. Those of a dead process count for a tenth of a second at most. */
     uint64_t leased;
+    /** Messages that were given back and wait to be delivered again; `len` has them too. */
+    uint64_t waiting;
     /** Messages that were put and are neither got nor acked. Exact. */
     uint64_t unfinished;
+    /** Messages that were ever put. */
+    uint64_t put;
+    /** Their bytes. */
+    uint64_t put_bytes;
+    /** Messages that were ever taken: got, or leased for the first time. */
+    uint64_t taken;
+    /** Their bytes. */
+    uint64_t taken_bytes;
     /** Whether the queue was closed. */
     bool closed;
 } shoal_queue_stats;
@@ -549,6 +559,19 @@ shoal_status shoal_queue_put_many(shoal_queue *q, const shoal_slice *items, size
 SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_queue_get(shoal_queue *q, int64_t timeout_ns, void *buf, size_t capacity,
                              size_t *len);
+
+/**
+ * Copies a message without taking it.
+ *
+ * `index`: 0 is the next message to be taken. Messages that were given back come first; those that are
+ * leased, or wait for a delay, are not seen. Delays consumers by some nanoseconds for each message before
+ * `index`.
+ *
+ * Errors: SHOAL_ERR_NOT_FOUND (there are not so many messages); SHOAL_ERR_BUFFER_TOO_SMALL.
+ */
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_queue_peek(shoal_queue *q, uint64_t index, void *buf, size_t capacity,
+                              size_t *len);
 
 /**
  * Waits for a first message, then takes it and those that are there already.
@@ -929,6 +952,10 @@ typedef struct shoal_map_stats {
     size_t size;
     /** How many keys it has. Exact if no process writes meanwhile. */
     uint64_t len;
+    /** How many keys have a time to live, those included that are over and not yet removed. */
+    uint64_t expiring;
+    /** Bytes of memory that entries and tables take. */
+    uint64_t used;
     /** A number that grows with every change of the map, for `shoal_map_wait_change`. */
     uint64_t changes;
     /** Bytes of data to which it may grow. */
@@ -1302,6 +1329,8 @@ typedef struct shoal_list_stats {
     size_t size;
     /** How many elements it has. */
     uint64_t len;
+    /** Bytes of memory that elements and the table take. */
+    uint64_t used;
     /** A number that differs whenever the list was changed meanwhile. */
     uint64_t version;
     /** Bytes of data to which it may grow. */

@@ -74,7 +74,7 @@ pub use primitives::{
     Acquisition, Arrival, Barrier, Condition, Event, Lock, LockGuard, RwLock, Semaphore, Wake,
 };
 pub use process::{Exit, ExitKind, ForkOptions, Process, Spawn, Stdio, fork};
-pub use queue::{Lease, Queue, Reservation};
+pub use queue::{Lease, Queue, QueueTotals, Reservation};
 pub use raw_sync::Timeout;
 pub use segment::{Kind, ObjectInfo, Options, Participant, gc, list, stat, unlink};
 pub use wait::{Waitable, wait_any};

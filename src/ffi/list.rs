@@ -58,6 +58,8 @@ pub struct ListStats {
     pub size: usize,
     /// How many elements it has.
     pub len: u64,
+    /// Bytes of memory that elements and the table take.
+    pub used: u64,
     /// A number that differs whenever the list was changed meanwhile.
     pub version: u64,
     /// Bytes of data to which it may grow.
@@ -66,7 +68,7 @@ pub struct ListStats {
     pub max_element: u64,
 }
 
-sized!(ListStats, "shoal_list_stats.size", 40);
+sized!(ListStats, "shoal_list_stats.size", 48);
 
 /// # Safety
 /// As [`options::read`].
@@ -135,6 +137,7 @@ pub unsafe extern "C" fn shoal_list_stat(l: *mut ListHandle, out: *mut ListStats
         Ok(ListStats {
             size: size_of::<ListStats>(),
             len,
+            used: list.used(),
             version,
             max_capacity: list.max_capacity(),
             max_element: list.max_element(),

@@ -79,6 +79,10 @@ pub struct MapStats {
     pub size: usize,
     /// How many keys it has. Exact if no process writes meanwhile.
     pub len: u64,
+    /// How many keys have a time to live, those included that are over and not yet removed.
+    pub expiring: u64,
+    /// Bytes of memory that entries and tables take.
+    pub used: u64,
     /// A number that grows with every change of the map, for `shoal_map_wait_change`.
     pub changes: u64,
     /// Bytes of data to which it may grow.
@@ -89,7 +93,7 @@ pub struct MapStats {
     pub ordered: bool,
 }
 
-sized!(MapStats, "shoal_map_stats.size", 48);
+sized!(MapStats, "shoal_map_stats.size", 64);
 
 /// # Safety
 /// As [`options::read`].
@@ -167,6 +171,8 @@ pub unsafe extern "C" fn shoal_map_stat(m: *mut MapHandle, out: *mut MapStats) -
         Ok(MapStats {
             size: size_of::<MapStats>(),
             len: map.len()? as u64,
+            expiring: map.expiring(),
+            used: map.used(),
             changes: map.version(),
             max_capacity: map.max_capacity(),
             max_value: map.max_value(),

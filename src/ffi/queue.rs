@@ -83,13 +83,23 @@ pub struct QueueStats {
     pub max_attempts: u64,
     /// Messages that are leased. Those of a dead process count for a tenth of a second at most.
     pub leased: u64,
+    /// Messages that were given back and wait to be delivered again; `len` has them too.
+    pub waiting: u64,
     /// Messages that were put and are neither got nor acked. Exact.
     pub unfinished: u64,
+    /// Messages that were ever put.
+    pub put: u64,
+    /// Their bytes.
+    pub put_bytes: u64,
+    /// Messages that were ever taken: got, or leased for the first time.
+    pub taken: u64,
+    /// Their bytes.
+    pub taken_bytes: u64,
     /// Whether the queue was closed.
     pub closed: bool,
 }
 
-sized!(QueueStats, "shoal_queue_stats.size", 88);
+sized!(QueueStats, "shoal_queue_stats.size", 128);
 
 /// # Safety
 /// As [`options::read`].
@@ -134,6 +144,7 @@ pub unsafe extern "C" fn shoal_queue_free(q: *mut QueueHandle) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_queue_stat(q: *mut QueueHandle, out: *mut QueueStats) -> Status {
     let stats = |queue: &Queue| {
+        let totals = queue.totals();
         Ok(QueueStats {
             size: size_of::<QueueStats>(),
             len: queue.len() as u64,
@@ -144,7 +155,12 @@ pub unsafe extern "C" fn shoal_queue_stat(q: *mut QueueHandle, out: *mut QueueSt
             max_message: queue.max_message(),
             max_attempts: queue.max_attempts().map_or(0, u64::from),
             leased: queue.leased() as u64,
+            waiting: queue.waiting() as u64,
             unfinished: queue.unfinished()?,
+            put: totals.put,
+            put_bytes: totals.put_bytes,
+            taken: totals.taken,
+            taken_bytes: totals.taken_bytes,
             closed: queue.is_closed(),
         })
     };
@@ -215,6 +231,37 @@ pub unsafe extern "C" fn shoal_queue_get(
         // SAFETY: the caller's contract.
         let (queue, buf) = unsafe { (object(q)?, args::buffer("buf", buf, capacity)?) };
         len.set_len(queue.get_into(buf, args::timeout(timeout_ns)))
+    })
+}
+
+/// Copies a message without taking it.
+///
+/// `index`: 0 is the next message to be taken. Messages that were given back come first; those that are
+/// leased, or wait for a delay, are not seen. Delays consumers by some nanoseconds for each message before
+/// `index`.
+///
+/// Errors: SHOAL_ERR_NOT_FOUND (there are not so many messages); SHOAL_ERR_BUFFER_TOO_SMALL.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_queue_peek(
+    q: *mut QueueHandle,
+    index: u64,
+    buf: *mut c_void,
+    capacity: usize,
+    len: *mut usize,
+) -> Status {
+    guard(|| {
+        // SAFETY: the caller's contract.
+        let len = unsafe { Out::preset("len", len, 0) }?;
+        // SAFETY: the caller's contract.
+        let (queue, buf) = unsafe { (object(q)?, args::buffer("buf", buf, capacity)?) };
+        let found = queue.peek_into(index, buf);
+        len.set_len(found.and_then(|len| {
+            len.ok_or_else(|| Error::NotFound {
+                what: "message",
+                name: format!("{index}"),
+            })
+        }))
     })
 }
 

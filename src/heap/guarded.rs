@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread;
 
 use super::arena::{Arena, ArenaState};
-use super::block::{Backing, Heap};
+use super::block::{BLOCK, Backing, Heap};
 use crate::error::{Error, Result};
 use crate::layout::SharedRef;
 use crate::segment::{Options, Segment};
@@ -206,6 +206,14 @@ impl<M: Memory> GuardedHeap<M> {
             )
             .into(),
         }
+    }
+
+    /// Bytes of extents in use. Exact if no process allocates meanwhile.
+    pub(crate) fn used(&self) -> u64 {
+        self.arena
+            .used
+            .load(Ordering::Relaxed)
+            .saturating_mul(BLOCK)
     }
 
     /// Ends the waits for the heap's lock through this handle.

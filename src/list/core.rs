@@ -96,6 +96,11 @@ impl Core {
         self.guarded.memory.name()
     }
 
+    /// Bytes of extents in use.
+    pub(super) fn used(&self) -> u64 {
+        self.guarded.used()
+    }
+
     pub(super) fn is_new(&self) -> bool {
         self.guarded.memory.is_new()
     }

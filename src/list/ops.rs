@@ -130,6 +130,11 @@ impl List {
         self.core.heap().capacity()
     }
 
+    /// Bytes of memory that elements and the table take, overhead included.
+    pub fn used(&self) -> u64 {
+        self.core.used()
+    }
+
     /// The largest element, in bytes: half of [`max_capacity`](Self::max_capacity).
     pub fn max_element(&self) -> u64 {
         max_element(&self.core)

@@ -91,6 +91,11 @@ impl Core {
         self.segment().name()
     }
 
+    /// Bytes of extents in use.
+    pub(super) fn used(&self) -> u64 {
+        self.guarded.used()
+    }
+
     pub(super) fn is_new(&self) -> bool {
         self.segment().is_new()
     }
@@ -186,6 +191,11 @@ impl Core {
     }
 
     #[inline]
+    /// How many keys have a time to live.
+    pub(super) fn expiring(&self) -> u64 {
+        (0..SHARDS).map(|index| self.store(index).expiring()).sum()
+    }
+
     fn store(&self, index: usize) -> Store<'_> {
         Store {
             state: &self.shards[index].store,

@@ -346,6 +346,17 @@ impl Map {
         Ok(sum as usize)
     }
 
+    /// How many keys have a time to live, those included whose time is over and that no process has
+    /// removed yet.
+    pub fn expiring(&self) -> u64 {
+        self.core.expiring()
+    }
+
+    /// Bytes of memory that entries and tables take, overhead included.
+    pub fn used(&self) -> u64 {
+        self.core.used()
+    }
+
     /// Whether the map has no key; see [`len`](Self::len).
     ///
     /// # Errors

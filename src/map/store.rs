@@ -399,6 +399,11 @@ impl<'a> Store<'a> {
         Ok(next)
     }
 
+    /// How many of its entries have a time to live.
+    pub(super) fn expiring(&self) -> u64 {
+        self.state.expiring.load(Ordering::Relaxed).into()
+    }
+
     /// Whether it has entries that expire.
     #[inline]
     pub(super) fn has_expiring(&self) -> bool {

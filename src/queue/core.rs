@@ -83,6 +83,19 @@ impl std::fmt::Debug for Queue {
     }
 }
 
+/// What ever passed through a queue, for rates: see [`Queue::totals`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueTotals {
+    /// Messages that were put.
+    pub put: u64,
+    /// Their payload bytes.
+    pub put_bytes: u64,
+    /// Messages that were taken: got, or leased for the first time.
+    pub taken: u64,
+    /// Their payload bytes.
+    pub taken_bytes: u64,
+}
+
 /// Changes with every incompatible change of the ring or its records.
 const LAYOUT: u64 = 0x5155_4555_4500_0007;
 
@@ -261,8 +274,11 @@ impl Queue {
     /// How many messages are in the queue, those included that were given back. Those that
     /// are leased are not. Exact whenever nobody is putting or taking.
     pub fn len(&self) -> usize {
-        let waiting = self.ring.header.store.waiting.load(Ordering::Relaxed);
-        self.ring.header.counts().0.saturating_add(waiting) as usize
+        self.ring
+            .header
+            .counts()
+            .0
+            .saturating_add(self.waiting() as u64) as usize
     }
 
     /// Whether there is no message in the queue.
@@ -273,6 +289,27 @@ impl Queue {
     /// Payload bytes of all messages in the queue that were never delivered.
     pub fn bytes(&self) -> u64 {
         self.ring.header.counts().1
+    }
+
+    /// How many messages were ever put, and their payload bytes; then how many were taken out of the
+    /// ring, and theirs. A message that is delivered again counts once.
+    pub fn totals(&self) -> QueueTotals {
+        let header = self.ring.header;
+        // What was taken first: what was put can only have grown since.
+        let (taken, taken_bytes) = header.taken();
+        let (put, put_bytes) = header.put();
+        QueueTotals {
+            put,
+            put_bytes,
+            taken,
+            taken_bytes,
+        }
+    }
+
+    /// How many messages were given back, or belonged to a worker that died, and wait to be delivered
+    /// again. Those that wait for a delay are among them.
+    pub fn waiting(&self) -> usize {
+        self.ring.header.store.waiting.load(Ordering::Relaxed) as usize
     }
 
     /// Bytes of the ring as it is now.

@@ -461,7 +461,7 @@ fn is_below_bound(ring: &Ring, put: u64) -> bool {
 
 /// The message at `block`.
 #[cold]
-fn in_store(ring: &Ring, block: u32, size: u64) -> Result<Message> {
+pub(super) fn in_store(ring: &Ring, block: u32, size: u64) -> Result<Message> {
     let state = ring.store.found(block)?.mark.state;
     // A lease is marked before the ring lets go of its message.
     let expected = match size {

@@ -19,7 +19,7 @@
 //! - [`repair`]: what the next owner of a lock repairs after a death.
 //! - [`resize`], [`wait`]: making room; waiting and waking, closing.
 //! - [`readiness`]: whether there is something to take, and the thread behind a descriptor.
-//! - [`ops`], [`many`]: putting and taking.
+//! - [`ops`], [`many`]: putting and taking. [`peek`]: looking at messages.
 
 mod admission;
 mod auto_grow;
@@ -36,6 +36,7 @@ mod many;
 #[cfg(test)]
 mod model;
 mod ops;
+mod peek;
 mod readiness;
 mod record;
 mod redelivery;
@@ -48,7 +49,7 @@ mod store;
 mod wait;
 
 pub(crate) use bounds::capacities;
-pub use core::Queue;
+pub use core::{Queue, QueueTotals};
 pub use lease::Lease;
 pub(crate) use lease::LeasedMessage;
 pub(crate) use reservation::MessagePlace;

@@ -19,6 +19,8 @@ static void outputs(void)
     SAYS(SHOAL_ERR_INVALID, "len", shoal_queue_get(q, SHOAL_NOWAIT, buf, sizeof buf, NULL));
     SAYS(SHOAL_ERR_INVALID, "aligned", shoal_queue_get(q, SHOAL_NOWAIT, buf, sizeof buf, odd));
     SAYS(SHOAL_ERR_INVALID, "buf", shoal_queue_get(q, SHOAL_NOWAIT, NULL, 8, &len));
+    SAYS(SHOAL_ERR_INVALID, "len", shoal_queue_peek(q, 0, buf, sizeof buf, NULL));
+    SAYS(SHOAL_ERR_INVALID, "buf", shoal_queue_peek(q, 0, NULL, 8, &len));
     SAYS(SHOAL_ERR_INVALID, "n",
          shoal_queue_get_many(q, SHOAL_NOWAIT, buf, sizeof buf, lens, 2, NULL));
     SAYS(SHOAL_ERR_INVALID, "lens",

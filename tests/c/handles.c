@@ -25,6 +25,7 @@ static void no_queue(shoal_queue *q, const char *why)
     SAYS(SHOAL_ERR_INVALID, why, shoal_queue_put(q, "x", 1, SHOAL_NOWAIT));
     SAYS(SHOAL_ERR_INVALID, why, shoal_queue_put_many(q, &item, 1, SHOAL_NOWAIT, &n));
     SAYS(SHOAL_ERR_INVALID, why, shoal_queue_get(q, SHOAL_NOWAIT, buf, sizeof buf, &len));
+    SAYS(SHOAL_ERR_INVALID, why, shoal_queue_peek(q, 0, buf, sizeof buf, &len));
     SAYS(SHOAL_ERR_INVALID, why,
          shoal_queue_get_many(q, SHOAL_NOWAIT, buf, sizeof buf, &len, 1, &n));
     SAYS(SHOAL_ERR_INVALID, why, shoal_queue_len(q, &number));

@@ -36,6 +36,34 @@ static void one_by_one(shoal_queue *q)
     CHECK(len == 5 && memcmp(buf, "short", 5) == 0);
 }
 
+static void looks_take_nothing(void)
+{
+    shoal_queue *q = new_queue();
+    char buf[8];
+    size_t len = 99;
+
+    GIVES(SHOAL_ERR_NOT_FOUND, shoal_queue_peek(q, 0, buf, sizeof buf, &len));
+    CHECK(len == 0);
+    OK(shoal_queue_put(q, "one", 3, SHOAL_NOWAIT));
+    OK(shoal_queue_put(q, "a long message", 14, SHOAL_NOWAIT));
+    OK(shoal_queue_peek(q, 0, buf, sizeof buf, &len));
+    CHECK(len == 3 && memcmp(buf, "one", 3) == 0);
+    SAYS(SHOAL_ERR_BUFFER_TOO_SMALL, "14", shoal_queue_peek(q, 1, buf, sizeof buf, &len));
+    CHECK(len == 14);
+    SAYS(SHOAL_ERR_NOT_FOUND, "2", shoal_queue_peek(q, 2, buf, sizeof buf, &len));
+    OK(shoal_queue_get(q, SHOAL_NOWAIT, buf, sizeof buf, &len));
+
+    shoal_queue_stats stats = queue_stats(q);
+    CHECK(stats.len == 1 && stats.put == 2 && stats.put_bytes == 17);
+    CHECK(stats.taken == 1 && stats.taken_bytes == 3 && stats.waiting == 0);
+    shoal_message message;
+    OK(shoal_queue_lease(q, SHOAL_FOREVER, SHOAL_NOWAIT, &message));
+    OK(shoal_queue_nack(q, &message, 0));
+    stats = queue_stats(q);
+    CHECK(stats.len == 1 && stats.waiting == 1 && stats.taken == 2);
+    shoal_queue_free(q);
+}
+
 static void batches(shoal_queue *q)
 {
     const shoal_slice items[] = {{"one", 3}, {NULL, 0}, {"three", 5}};
@@ -309,6 +337,7 @@ int main(void)
 {
     shoal_queue *q = new_queue();
     one_by_one(q);
+    looks_take_nothing();
     batches(q);
     in_place(q);
     leases();

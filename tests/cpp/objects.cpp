@@ -46,9 +46,11 @@ static void many_keys_are_set_and_read_at_once() {
 static void a_key_tells_for_how_long_it_stays() {
     auto map = shoal::map::anonymous();
     map.set("k", "v");
+    CHECK(map.stat().expiring == 0);
     CHECK(map.time_left("k") == shoal::forever && !map.time_left("none"));
     map.set_for("k", "v", 1000s);
     const auto left = map.time_left("k");
+    CHECK(map.stat().expiring == 1);
     CHECK(left && *left != shoal::forever);
     CHECK(left->nanoseconds() > 0 && *left != shoal::nowait);
     CHECK(left->nanoseconds() <= shoal::duration(1000s).nanoseconds());

@@ -87,7 +87,9 @@ static void queues(const std::string &unused) {
     queue.put("with\0NUL"s, 1s);
     queue.put(std::string(100000, 'x'));
     CHECK(queue.size() == 3 && queue.stat().bytes == 100012 && !queue.empty());
+    CHECK(same.peek() == "text" && same.peek(2)->size() == 100000 && !same.peek(3));
     CHECK(same.get() == "text");
+    CHECK(queue.stat().put == 3 && queue.stat().taken == 1);
     CHECK(same.try_get() == "with\0NUL"s);
     char small[4];
     THROWS(SHOAL_ERR_BUFFER_TOO_SMALL, same.get_into(small, sizeof small));

@@ -18,6 +18,7 @@ mod fifo;
 mod kills;
 mod lease;
 mod lease_kills;
+mod peek;
 mod processes;
 mod readiness;
 mod readiness_shared;

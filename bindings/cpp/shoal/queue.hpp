@@ -130,6 +130,14 @@ public:
         return len;
     }
 
+    /// Copies a message without taking it; nothing if there are not so many. 0 is the next one to be taken.
+    /// Messages that are leased, or wait for a delay, are not seen.
+    [[nodiscard]] std::optional<std::string> peek(std::uint64_t index = 0) {
+        return detail::found([&](char *to, std::size_t capacity, std::size_t *len) {
+            return shoal_queue_peek(handle(), index, to, capacity, len);
+        });
+    }
+
     /// Waits for a first message, then takes it and those that are there already, at most `max`. None if
     /// there was none in time. Fails as `get`.
     [[nodiscard]] std::vector<std::string> get_many(std::size_t max, duration timeout = forever) {

@@ -1,0 +1,93 @@
+//! Looking at messages without taking them, for programs that observe a queue.
+//!
+//! A look walks from the front of the queue under the consumers' lock and publishes nothing. So a kill
+//! leaves nothing behind.
+
+use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
+
+use crate::copy::{Room, room};
+use crate::error::{Error, Result};
+use crate::sys::clock::Deadline;
+
+use super::core::Queue;
+use super::cursors::{Message, in_store};
+use super::locked::{ConsumersLock, TakeSide};
+
+impl Queue {
+    /// Copies a message into `buf` without taking it, and returns its length; `None` if there are not
+    /// so many messages.
+    ///
+    /// `index` counts from 0, the next message to be taken. Messages that were given back come first, as
+    /// for [`get`](Self::get). Messages that are leased, or wait for a delay, are not seen.
+    ///
+    /// It waits only for the calls of other consumers that are under way. It delays them in turn by some
+    /// nanoseconds for each message before `index`.
+    ///
+    /// ```
+    /// # use shoal::{Queue, Timeout};
+    /// let queue = Queue::anonymous()?;
+    /// queue.put(b"first", Timeout::Infinite)?;
+    /// let mut buf = [0; 16];
+    /// assert_eq!(queue.peek(0, &mut buf)?, Some(5));
+    /// assert_eq!(queue.peek(1, &mut buf)?, None);
+    /// assert_eq!(queue.len(), 1);
+    /// # Ok::<(), shoal::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `BufferTooSmall` with the length needed; `Interrupted` when a signal handler ran while waiting;
+    /// `Poisoned`, `Corrupt`.
+    pub fn peek(&self, index: u64, buf: &mut [u8]) -> Result<Option<usize>> {
+        self.peek_into(index, room(buf))
+    }
+
+    /// [`peek`](Self::peek) into memory that need not be initialised.
+    pub(crate) fn peek_into(&self, index: u64, buf: &mut Room) -> Result<Option<usize>> {
+        let guard = self.lock::<ConsumersLock>(Deadline::Never)?;
+        let Some(message) = guard.side().message_at(index)? else {
+            return Ok(None);
+        };
+        let (needed, capacity) = (message.len(), buf.len());
+        let Some(to) = buf.get_mut(..needed) else {
+            return Err(Error::BufferTooSmall { needed, capacity });
+        };
+        // SAFETY: `to` has the message's length; nothing is published while the lock is held.
+        unsafe { message.copy_to(NonNull::from(to).cast()) };
+        Ok(Some(needed))
+    }
+}
+
+impl TakeSide<'_> {
+    /// The message at `index`, counted from the next one to be taken.
+    fn message_at(self, index: u64) -> Result<Option<Message>> {
+        let (ring, store) = (&self.ring, &self.ring.store);
+        let mut left = index;
+        let mut block = ring.header.first.load(Ordering::Relaxed);
+        // Bounded also where the list is a circle: no more than these lie in the store.
+        for _ in 0..store.most() {
+            if block == 0 {
+                break;
+            }
+            if left == 0 {
+                return in_store(ring, block, 0).map(Some);
+            }
+            left -= 1;
+            block = store.head(block)?.next.load(Ordering::Relaxed);
+        }
+        if block != 0 {
+            return Err(Error::corrupt(
+                "the list of messages that are due is a circle",
+            ));
+        }
+        let mut end = self.consumer()?;
+        loop {
+            let message = end.peek_ring()?;
+            match message {
+                Some(passed) if left > 0 => end.advance(passed),
+                found => return Ok(found),
+            }
+            left -= 1;
+        }
+    }
+}
