@@ -250,7 +250,7 @@ def test_what_cannot_be_waited_for_is_refused() -> None:
     with pytest.raises(shoal.InvalidError):
         shoal.wait([])
     with pytest.raises(TypeError, match="neither"):
-        shoal.wait([3])  # type: ignore[arg-type]
+        shoal.wait(["text"])  # type: ignore[arg-type]
     with shoal.Queue[int]() as queue:
         pass
     with pytest.raises(shoal.ClosedError):

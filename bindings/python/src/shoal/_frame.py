@@ -149,6 +149,18 @@ def load(data: memoryview, parts: str) -> Any:
     return bytes(views[0]) if what == BYTES else bytearray(views[0])
 
 
+def unpickle(data: memoryview) -> Any:
+    """The object a message of `Queue.put` holds."""
+    # Every pickle of protocol 2 and later starts with this byte.
+    if data and data[0] == 0x80:
+        return pickle.loads(data)
+    if is_frame(data):
+        return load(data, COPIED)
+    raise pickle.UnpicklingError(
+        "the message was not put by Queue.put: take raw messages with get_bytes"
+    )
+
+
 def _parts(data: memoryview) -> Tuple[int, memoryview, List[memoryview]]:
     try:
         magic, count, what, length = _HEAD.unpack_from(data)

@@ -7,7 +7,7 @@ import operator
 from typing import Any, Callable, Iterable, Iterator, List as PyList, MutableSequence
 from typing import Optional, Sequence, Tuple, TypeVar, Union, cast, overload
 
-from . import _codec, _ffi
+from . import _abi, _codec, _ffi
 from ._attribute import attribute
 from ._handles import Shared
 
@@ -60,21 +60,17 @@ class _SharedList(Shared, MutableSequence[T]):
         capacity: int = 0,
         max_capacity: int = 0,
     ) -> None:
-        handle = _ffi.ListHandle()
-        _ffi.check(
-            _lib.shoal_list_open(
-                None if name is None else _ffi.encode(name),
-                _ffi.options(
-                    create=create,
-                    exclusive=exclusive,
-                    persistent=persistent,
-                    capacity=capacity,
-                    max_capacity=max_capacity,
-                ),
-                ctypes.byref(handle),
-            )
+        self._open_with(
+            _lib.shoal_list_open,
+            _ffi.ListHandle(),
+            None if name is None else _ffi.encode(name),
+            _ffi.options(
+                _abi.ListOptions,
+                _ffi.flags(create, exclusive, persistent),
+                capacity=capacity,
+                max_capacity=max_capacity,
+            ),
         )
-        self._adopt(handle, _lib.shoal_list_name(handle).decode())
 
     def _encode(self, value: Any) -> bytes:
         raise NotImplementedError
@@ -93,14 +89,14 @@ class _SharedList(Shared, MutableSequence[T]):
                 status = function(
                     self._live(), at, buffer.address, buffer.size, buffer.length_ref
                 )
-                if status == _ffi.OK:
+                if status == _abi.OK:
                     return convert(buffer.view[: buffer.length.value])
-                if status == _ffi.NOT_FOUND:
+                if status == _abi.ERR_NOT_FOUND:
                     raise IndexError(what)
-                if status == _ffi.BUFFER_TOO_SMALL:
+                if status == _abi.ERR_BUFFER_TOO_SMALL:
                     # Nothing was taken; the element may be another by the next try.
                     buffer = _ffi.take_buffer(buffer.length.value)
-                elif status != _ffi.INTERRUPTED:
+                elif status != _abi.ERR_INTERRUPTED:
                     raise _ffi.error(status)
         finally:
             _ffi.give_buffer(buffer)
@@ -124,9 +120,9 @@ class _SharedList(Shared, MutableSequence[T]):
                     ctypes.byref(count),
                     ctypes.byref(version),
                 )
-                if status == _ffi.OK:
+                if status == _abi.OK:
                     break
-                if status != _ffi.BUFFER_TOO_SMALL:
+                if status != _abi.ERR_BUFFER_TOO_SMALL:
                     raise _ffi.error(status)
                 buffer = _ffi.take_buffer(lens[0])
             found, at = [], 0
@@ -275,7 +271,7 @@ class _SharedList(Shared, MutableSequence[T]):
             what = "list assignment index out of range"
             at = _index(index, what)
             status = _lib.shoal_list_set(self._live(), at, data, len(data))
-            if status == _ffi.NOT_FOUND:
+            if status == _abi.ERR_NOT_FOUND:
                 raise IndexError(what)
             _ffi.check(status)
             return
@@ -335,7 +331,7 @@ class _SharedList(Shared, MutableSequence[T]):
         """Exchanges two elements, at once."""
         what = "list index out of range"
         status = _lib.shoal_list_swap(self._live(), _index(a), _index(b))
-        if status == _ffi.NOT_FOUND:
+        if status == _abi.ERR_NOT_FOUND:
             raise IndexError(what)
         _ffi.check(status)
 
@@ -424,10 +420,14 @@ class _SharedList(Shared, MutableSequence[T]):
 
     # -- the object -------------------------------------------------------------------
 
+    def stats(self) -> _abi.ListStats:
+        """All that there is to know about the list."""
+        return _ffi.fetch_stats(_lib.shoal_list_stat, self._live(), _abi.ListStats)
+
     @staticmethod
     def unlink(name: str) -> None:
         """Removes the name now; who is attached may go on. Needed for persistent lists."""
-        _ffi.check(_lib.shoal_list_unlink(_ffi.encode(name)))
+        _ffi.unlink(name, _abi.KIND_LIST)
 
     def __repr__(self) -> str:
         state = "detached" if self._handle is None else f"{len(self)} elements"

@@ -14,7 +14,7 @@ import ctypes
 from types import TracebackType
 from typing import Any, Callable, Optional, Tuple, Type, TypeVar, cast
 
-from . import _ffi, _handles, _wait
+from . import _abi, _ffi, _handles, _wait
 from ._errors import WrongKindError
 from ._handles import Shared
 
@@ -35,14 +35,12 @@ class Sync(Shared):
     def _open(
         self, name: Optional[str], handle: _ffi.Handle, flags: int, count: int = 0
     ) -> None:
-        _ffi.check(
-            getattr(_lib, f"shoal_{self._kind}_open")(
-                None if name is None else _ffi.encode(name),
-                _ffi.sync_options(flags, count),
-                ctypes.byref(handle),
-            )
+        self._open_with(
+            getattr(_lib, f"shoal_{self._kind}_open"),
+            handle,
+            None if name is None else _ffi.encode(name),
+            _ffi.sync_options(flags, count),
         )
-        self._adopt(handle, getattr(_lib, f"shoal_{self._kind}_name")(handle).decode())
 
     def _reopen(self, name: str, *state: Any) -> None:
         """What ``__init__`` is to others, for one that exists."""
@@ -64,7 +62,7 @@ class Sync(Shared):
         Raises:
             NotFoundError, WrongKindError: it is no object, or none of this type.
         """
-        _ffi.check(getattr(_lib, f"shoal_{cls._kind}_unlink")(_ffi.encode(name)))
+        _ffi.unlink(name, getattr(_abi, f"KIND_{cls._kind.upper()}"))
 
     def __repr__(self) -> str:
         return f"<shoal.{type(self).__name__} {self._name!r}>"
@@ -111,6 +109,10 @@ class Lock(Sync):
     _own_flags = 0
     #: Whether the last owner died with the lock, which this process now holds.
     owner_died = False
+    # What the library said of that when this object last got the lock. No other thread writes to
+    # it while one has the lock: a call that does not get it leaves it alone.
+    _died: ctypes.c_bool
+    _died_ref: "ctypes._CArgObject"
 
     def __init__(
         self,
@@ -124,9 +126,10 @@ class Lock(Sync):
         self._take_up(name, flags | (self._own_flags if create else 0))
 
     def _take_up(self, name: Optional[str], flags: int) -> None:
-        handle = _ffi.LockHandle()
-        self._open(name, handle, flags)
-        recursive = _ffi.fetch_bool(_lib.shoal_lock_is_recursive, handle)
+        self._died = ctypes.c_bool()
+        self._died_ref = ctypes.byref(self._died)
+        self._open(name, _ffi.LockHandle(), flags)
+        recursive = self.stats().recursive
         if recursive != bool(self._own_flags):
             found = "recursive" if recursive else "not recursive"
             self.detach()
@@ -137,26 +140,29 @@ class Lock(Sync):
 
     def acquire(self, block: bool = True, timeout: Optional[float] = None) -> bool:
         """Takes the lock; whether it was to be had, at once or within ``timeout`` seconds."""
-        if _try(self._fast) == 0:
+        status = _try(self._fast, self._died_ref)
+        if status:
+            status = _wait.wait(
+                lambda ns: _lib.shoal_lock_lock(self._live(), ns, self._died_ref),
+                _wait.deadline(block, timeout),
+            )
+            if status == _abi.ERR_TIMEOUT:
+                return False
+        elif not self._died:
             return True
-        status = _wait.wait(
-            lambda ns: _lib.shoal_lock_lock(self._live(), ns), _wait.deadline(block, timeout)
-        )
-        if status == _ffi.TIMEOUT:
-            return False
         return self._taken(status)
 
     def _taken(self, status: int) -> bool:
         """What a status means that a wait for the lock ended with."""
-        if status == _ffi.OWNER_DIED:
+        if status == _abi.OK and self._died:
             # Told once, and this process has the lock.
             self.owner_died = True
             # While there is something to say on the way out.
             self._fast = None
-        elif status == _ffi.OK:
+        elif status == _abi.OK:
             # Again, or after somebody else has released it for this process.
             self.owner_died = self.owner_died and self._depth() > 1
-        elif status in (_ffi.TIMEOUT, _ffi.INTERRUPTED) or self._fast is None:
+        elif status in (_abi.ERR_TIMEOUT, _abi.ERR_INTERRUPTED) or self._fast is None:
             return self.acquire()
         else:
             _ffi.check(status)
@@ -182,12 +188,12 @@ class Lock(Sync):
         """What a release is answered with that nobody may do."""
         return error
 
-    def __enter__(self, _try: Callable[[Any], int] = _try) -> bool:  # type: ignore[override]
-        if _try(self._fast) == 0:
-            return True
-        # Taken: mostly by one who is about to leave, so the longer way can wait.
-        status = _wait_for_it(self._fast, _SLICE)
-        return status == 0 or self._taken(status)
+    def __enter__(self, _try: Callable[[Any, Any], int] = _try) -> bool:  # type: ignore[override]
+        status = _try(self._fast, self._died_ref)
+        if status:
+            # Taken: mostly by one who is about to leave, so the longer way can wait.
+            status = _wait_for_it(self._fast, _SLICE, self._died_ref)
+        return True if not (status or self._died) else self._taken(status)
 
     def __exit__(  # type: ignore[override]
         self,
@@ -201,13 +207,15 @@ class Lock(Sync):
 
     def locked(self) -> bool:
         """Whether anybody has the lock."""
-        return _ffi.fetch_bool(_lib.shoal_lock_is_held, self._live())
+        return self.stats().held
+
+    def stats(self) -> _abi.LockStats:
+        """All that there is to know about the lock; its depth is the calling thread's."""
+        return _ffi.fetch_stats(_lib.shoal_lock_stat, self._live(), _abi.LockStats)
 
     def _depth(self) -> int:
         """How often the calling thread has the lock."""
-        out = ctypes.c_uint32()
-        _ffi.check(_lib.shoal_lock_depth(self._live(), ctypes.byref(out)))
-        return out.value
+        return self.stats().depth
 
 
 class RLock(Lock):
@@ -220,7 +228,7 @@ class RLock(Lock):
 
     __module__ = "shoal"
 
-    _own_flags = _ffi.RECURSIVE
+    _own_flags = _abi.RECURSIVE
 
     def _not_mine(self, error: Exception) -> Exception:
         return AssertionError(str(error))

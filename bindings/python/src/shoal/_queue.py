@@ -8,11 +8,12 @@ from array import array
 from itertools import accumulate, chain
 from typing import Any, Callable, Generic, Iterable, List, Optional, Sequence, TypeVar, Union, cast
 
-from . import _ffi, _frame, _wait
+from . import _abi, _ffi, _frame, _wait
 from ._attribute import attribute
 from ._errors import Empty, Full, NotFoundError
+from ._frame import unpickle
 from ._handles import Shared, attach
-from ._loan import Lease, Reservation, viewed
+from ._message import Lease, Reservation, viewed
 
 T = TypeVar("T")
 _R = TypeVar("_R")
@@ -81,23 +82,19 @@ class Queue(_frame.Sender, Shared, Generic[T]):
         maxsize: int = 0,
         max_attempts: int = 0,
     ) -> None:
-        handle = _ffi.QueueHandle()
-        _ffi.check(
-            _ffi.lib.shoal_queue_open(
-                None if name is None else _ffi.encode(name),
-                _ffi.options(
-                    create=create,
-                    exclusive=exclusive,
-                    persistent=persistent,
-                    capacity=capacity,
-                    max_capacity=max_capacity,
-                    max_items=max(0, maxsize),
-                    max_attempts=max(0, max_attempts),
-                ),
-                ctypes.byref(handle),
-            )
+        self._open_with(
+            _ffi.lib.shoal_queue_open,
+            _ffi.QueueHandle(),
+            None if name is None else _ffi.encode(name),
+            _ffi.options(
+                _abi.QueueOptions,
+                _ffi.flags(create, exclusive, persistent),
+                capacity=capacity,
+                max_capacity=max_capacity,
+                max_items=max(0, maxsize),
+                max_attempts=max(0, max_attempts),
+            ),
         )
-        self._adopt(handle, _ffi.lib.shoal_queue_name(handle).decode())
 
     # -- one message ------------------------------------------------------------------
 
@@ -150,7 +147,7 @@ class Queue(_frame.Sender, Shared, Generic[T]):
             raise self._put_error(status)
 
     def _put_error(self, status: int) -> Exception:
-        if status in (_ffi.FULL, _ffi.TIMEOUT):
+        if status == _abi.ERR_TIMEOUT:
             return Full(f"queue {self._name!r} is full")
         return _ffi.error(status)
 
@@ -165,18 +162,18 @@ class Queue(_frame.Sender, Shared, Generic[T]):
         """
         if size < 0:
             raise ValueError(f"size must not be negative, but is {size}")
-        loan = _ffi.Loan()
+        message = _abi.Message()
         handle = self._live()
 
         def call(timeout_ns: int) -> int:
-            out = ctypes.byref(loan)
-            status: int = _ffi.lib.shoal_queue_reserve(self._live(), size, out, timeout_ns)
+            out = ctypes.byref(message)
+            status: int = _ffi.lib.shoal_queue_reserve(self._live(), size, timeout_ns, out)
             return status
 
         status = _wait.wait(call, _wait.deadline(block, timeout))
         if status:
             raise self._put_error(status)
-        return Reservation(handle, loan)
+        return Reservation(handle, message)
 
     # -- messages that are worked on ----------------------------------------------------
 
@@ -196,20 +193,20 @@ class Queue(_frame.Sender, Shared, Generic[T]):
         within ``visible`` seconds. Raises as `get` does, and `ExhaustedError` or
         `NoSpaceError` if there is no room for more leases.
         """
-        visible_ns = _ffi.FOREVER if visible is None else _wait.nanoseconds(visible)
-        loan = _ffi.Loan()
+        visible_ns = _abi.FOREVER if visible is None else _wait.nanoseconds(visible)
+        message = _abi.Message()
         handle = self._live()
 
         def call(timeout_ns: int) -> int:
-            out = ctypes.byref(loan)
-            status: int = _ffi.lib.shoal_queue_lease(self._live(), visible_ns, out, timeout_ns)
+            out = ctypes.byref(message)
+            status: int = _ffi.lib.shoal_queue_lease(self._live(), visible_ns, timeout_ns, out)
             return status
 
         status = _wait.wait(call, _wait.deadline(block, timeout))
-        if status in (_ffi.EMPTY, _ffi.TIMEOUT):
+        if status == _abi.ERR_TIMEOUT:
             raise Empty(f"queue {self._name!r} is empty")
         _ffi.check(status)
-        return Lease(handle, loan)
+        return Lease(handle, message)
 
     def join(self, timeout: Optional[float] = None) -> None:
         """Waits until every message that was ever put is taken or acked.
@@ -226,17 +223,17 @@ class Queue(_frame.Sender, Shared, Generic[T]):
     @attribute
     def unfinished(self) -> int:
         """How many messages were put and are neither taken nor acked: exact."""
-        return _ffi.fetch_u64(_ffi.lib.shoal_queue_unfinished, self._live())
+        return self.stats().unfinished
 
     @attribute
     def leased(self) -> int:
         """How many messages are leased."""
-        return _ffi.fetch_u64(_ffi.lib.shoal_queue_leased, self._live())
+        return self.stats().leased
 
     @attribute
     def max_attempts(self) -> int:
         """How often a message is delivered before it is a dead letter, or 0."""
-        return _ffi.fetch_u64(_ffi.lib.shoal_queue_max_attempts, self._live())
+        return self.stats().max_attempts
 
     @attribute
     def dead_letters(self) -> "Queue[T]":
@@ -252,7 +249,7 @@ class Queue(_frame.Sender, Shared, Generic[T]):
             raise AttributeError(
                 f"queue {self._name!r} has no dead letters: it was made without max_attempts"
             ) from None
-        return attach(Queue, _ffi.lib.shoal_queue_name(handle).decode())
+        return attach(Queue, _ffi.name_of(handle))
 
     # -- taking ---------------------------------------------------------------------------
 
@@ -279,7 +276,7 @@ class Queue(_frame.Sender, Shared, Generic[T]):
         except IndexError:
             buffer = _take_buffer()
         patience = _SLICE if block and timeout is None else 0
-        if not _get(self._fast, buffer.pointer, buffer.size, buffer.length_ref, patience):
+        if not _get(self._fast, patience, buffer.pointer, buffer.size, buffer.length_ref):
             data = buffer.view[: buffer.length.value]
             obj: T = _loads(data) if data and data[0] == 0x80 else unpickle(data)
             _spare.append(buffer)
@@ -302,7 +299,7 @@ class Queue(_frame.Sender, Shared, Generic[T]):
         buffer = _take_buffer()
         patience = _SLICE if block and timeout is None else 0
         try:
-            if _get(self._fast, buffer.pointer, buffer.size, buffer.length_ref, patience):
+            if _get(self._fast, patience, buffer.pointer, buffer.size, buffer.length_ref):
                 buffer = self._take_slowly(buffer, _wait.deadline(block, timeout))
         except BaseException:
             _give_buffer(buffer)
@@ -314,17 +311,17 @@ class Queue(_frame.Sender, Shared, Generic[T]):
 
         def call(timeout_ns: int) -> int:
             status: int = _ffi.lib.shoal_queue_get(
-                self._live(), buffer.address, buffer.size, buffer.length_ref, timeout_ns
+                self._live(), timeout_ns, buffer.address, buffer.size, buffer.length_ref
             )
             return status
 
         while True:
             status = _wait.wait(call, until)
-            if status == _ffi.BUFFER_TOO_SMALL:
+            if status == _abi.ERR_BUFFER_TOO_SMALL:
                 # The message stays; another consumer may take it first.
                 buffer = _ffi.take_buffer(buffer.length.value)
                 continue
-            if status in (_ffi.EMPTY, _ffi.TIMEOUT):
+            if status == _abi.ERR_TIMEOUT:
                 raise Empty(f"queue {self._name!r} is empty")
             _ffi.check(status)
             return buffer
@@ -369,8 +366,8 @@ class Queue(_frame.Sender, Shared, Generic[T]):
                 self._live(),
                 slices.buffer_info()[0],
                 len(items),
-                ctypes.byref(done),
                 timeout_ns,
+                ctypes.byref(done),
             )
             return status
 
@@ -412,20 +409,20 @@ class Queue(_frame.Sender, Shared, Generic[T]):
                 def call(timeout_ns: int) -> int:
                     status: int = _ffi.lib.shoal_queue_get_many(
                         self._live(),
+                        timeout_ns,
                         box.address,
                         box.size,
                         lengths,
                         len(lengths),
                         ctypes.byref(taken),
-                        timeout_ns,
                     )
                     return status
 
                 status = _wait.wait(call, until)
-                if status == _ffi.BUFFER_TOO_SMALL:
+                if status == _abi.ERR_BUFFER_TOO_SMALL:
                     buffer = _ffi.take_buffer(lengths[0])
                     continue
-                if status in (_ffi.EMPTY, _ffi.TIMEOUT):
+                if status == _abi.ERR_TIMEOUT:
                     raise Empty(f"queue {self._name!r} is empty")
                 _ffi.check(status)
                 found: List[_R] = []
@@ -438,6 +435,10 @@ class Queue(_frame.Sender, Shared, Generic[T]):
             _ffi.give_buffer(buffer)
 
     # -- state ------------------------------------------------------------------------
+
+    def stats(self) -> _abi.QueueStats:
+        """All that there is to know about the queue, of one moment if no process uses it meanwhile."""
+        return _ffi.fetch_stats(_ffi.lib.shoal_queue_stat, self._live(), _abi.QueueStats)
 
     def qsize(self) -> int:
         """How many messages are in the queue: exact at the moment it is asked."""
@@ -459,27 +460,27 @@ class Queue(_frame.Sender, Shared, Generic[T]):
     @attribute
     def maxsize(self) -> int:
         """The bound in messages, or 0."""
-        return _ffi.fetch_u64(_ffi.lib.shoal_queue_max_items, self._live())
+        return self.stats().max_items
 
     @attribute
     def nbytes(self) -> int:
         """Bytes in use, with what each message costs besides its payload."""
-        return _ffi.fetch_u64(_ffi.lib.shoal_queue_bytes, self._live())
+        return self.stats().bytes
 
     @attribute
     def capacity(self) -> int:
         """Bytes that fit now."""
-        return _ffi.fetch_u64(_ffi.lib.shoal_queue_capacity, self._live())
+        return self.stats().capacity
 
     @attribute
     def max_capacity(self) -> int:
         """Bytes it may grow to."""
-        return _ffi.fetch_u64(_ffi.lib.shoal_queue_max_capacity, self._live())
+        return self.stats().max_capacity
 
     @attribute
     def max_message(self) -> int:
         """Bytes of the largest message it can ever take."""
-        return _ffi.fetch_u64(_ffi.lib.shoal_queue_max_message, self._live())
+        return self.stats().max_message
 
     def fileno(self) -> int:
         """A descriptor that is readable while there is something to take, or `closed` is true.
@@ -510,28 +511,16 @@ class Queue(_frame.Sender, Shared, Generic[T]):
     @attribute
     def closed(self) -> bool:
         """Whether someone closed the queue."""
-        return _ffi.fetch_bool(_ffi.lib.shoal_queue_is_closed, self._live())
+        return self.stats().closed
 
     @staticmethod
     def unlink(name: str) -> None:
         """Removes the name now; who is attached may go on. Needed for persistent queues."""
-        _ffi.check(_ffi.lib.shoal_queue_unlink(_ffi.encode(name)))
+        _ffi.unlink(name, _abi.KIND_QUEUE)
 
     def __repr__(self) -> str:
         state = "detached" if self._handle is None else f"{self.qsize()} messages"
         return f"<shoal.Queue {self._name!r}, {state}>"
-
-
-def unpickle(data: memoryview) -> Any:
-    """The object a message of `Queue.put` holds."""
-    # Every pickle of protocol 2 and later starts with this byte.
-    if data and data[0] == 0x80:
-        return pickle.loads(data)
-    if _frame.is_frame(data):
-        return _frame.load(data, _frame.COPIED)
-    raise pickle.UnpicklingError(
-        "the message was not put by Queue.put: take raw messages with get_bytes"
-    )
 
 
 def taken(buffer: _ffi.Buffer, convert: Callable[[memoryview], _R]) -> _R:

@@ -10,7 +10,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Callable, Iterator, Optional, Tuple, Type, TypeVar
 
-from . import _ffi, _wait
+from . import _abi, _ffi, _wait
 from ._attribute import attribute
 from ._lock import Lock, RLock, Sync
 
@@ -54,13 +54,13 @@ class Semaphore(Sync):
 
     def acquire(self, block: bool = True, timeout: Optional[float] = None) -> bool:
         """Takes a permit; whether there was one, at once or within ``timeout`` seconds."""
-        if _acquire(self._fast, _ffi.NOWAIT) == 0:
+        if _acquire(self._fast, _abi.NOWAIT) == 0:
             return True
         status = _wait.wait(
             lambda ns: _lib.shoal_semaphore_acquire(self._live(), ns),
             _wait.deadline(block, timeout),
         )
-        if status == _ffi.TIMEOUT:
+        if status == _abi.ERR_TIMEOUT:
             return False
         _ffi.check(status)
         return True
@@ -79,13 +79,15 @@ class Semaphore(Sync):
 
     def get_value(self) -> int:
         """How many permits can be had now."""
-        return _ffi.fetch_u64(_lib.shoal_semaphore_value, self._live())
+        return self.stats().value
+
+    def stats(self) -> _abi.SemaphoreStats:
+        """All that there is to know about the semaphore."""
+        return _ffi.fetch_stats(_lib.shoal_semaphore_stat, self._live(), _abi.SemaphoreStats)
 
     def _held(self) -> int:
         """How many permits this process has."""
-        held = ctypes.c_uint32()
-        _ffi.check(_lib.shoal_semaphore_held(self._live(), ctypes.byref(held)))
-        return held.value
+        return self.stats().held
 
     def __enter__(self) -> bool:  # type: ignore[override]
         return self.acquire()
@@ -99,7 +101,7 @@ class BoundedSemaphore(Semaphore):
 
     __module__ = "shoal"
 
-    _own_flags = _ffi.BOUNDED
+    _own_flags = _abi.BOUNDED
 
 
 class Event(Sync):
@@ -146,7 +148,7 @@ class Event(Sync):
         status = _wait.wait(
             lambda ns: _lib.shoal_event_wait(self._live(), ns), _wait.deadline(True, timeout)
         )
-        if status == _ffi.TIMEOUT:
+        if status == _abi.ERR_TIMEOUT:
             return False
         _ffi.check(status)
         return True
@@ -223,7 +225,7 @@ class Condition(Sync):
             status = _wait.wait(
                 lambda ns: _lib.shoal_condition_sleep(self._live(), place, ns), until
             )
-            if status != _ffi.TIMEOUT:
+            if status != _abi.ERR_TIMEOUT:
                 _ffi.check(status)
             is_over = True
         finally:
@@ -253,7 +255,11 @@ class Condition(Sync):
 
     def _waiting(self) -> int:
         """How many wait."""
-        return _ffi.fetch_u64(_lib.shoal_condition_waiting, self._live())
+        return self.stats().waiting
+
+    def stats(self) -> _abi.ConditionStats:
+        """All that there is to know about the condition."""
+        return _ffi.fetch_stats(_lib.shoal_condition_stat, self._live(), _abi.ConditionStats)
 
     def notify(self, n: int = 1) -> None:
         """Wakes ``n`` of those who wait, the longest waiting first."""
@@ -263,7 +269,7 @@ class Condition(Sync):
     def notify_all(self) -> None:
         """Wakes all who wait."""
         assert self._lock._depth(), "lock is not owned"
-        _ffi.check(_lib.shoal_condition_notify_all(self._live()))
+        _ffi.check(_lib.shoal_condition_notify(self._live(), _abi.ALL))
 
 
 class Barrier(Sync):
@@ -306,7 +312,7 @@ class Barrier(Sync):
         return (self._action, self._timeout)
 
     def _check(self, status: int) -> None:
-        if status in (_ffi.POISONED, _ffi.TIMEOUT):
+        if status in (_abi.ERR_POISONED, _abi.ERR_TIMEOUT):
             raise BrokenBarrierError(str(_ffi.error(status)))
         _ffi.check(status)
 
@@ -326,12 +332,12 @@ class Barrier(Sync):
             if last.value:
                 if self._action is not None:
                     self._action()
-                status = _lib.shoal_barrier_release(handle, place)
+                status = _lib.shoal_barrier_pass(handle, place)
             else:
                 status = _wait.wait(
                     lambda ns: _lib.shoal_barrier_sleep(self._live(), place, ns), until
                 )
-                if status == _ffi.TIMEOUT:
+                if status == _abi.ERR_TIMEOUT:
                     status = _lib.shoal_barrier_give_up(handle, place)
         except BaseException:
             _lib.shoal_barrier_give_up(handle, place)
@@ -347,20 +353,24 @@ class Barrier(Sync):
         """Breaks it."""
         _ffi.check(_lib.shoal_barrier_abort(self._live()))
 
+    def stats(self) -> _abi.BarrierStats:
+        """All that there is to know about the barrier."""
+        return _ffi.fetch_stats(_lib.shoal_barrier_stat, self._live(), _abi.BarrierStats)
+
     @attribute
     def parties(self) -> int:
         """How many meet here."""
-        return _ffi.fetch_u64(_lib.shoal_barrier_parties, self._live())
+        return self.stats().parties
 
     @attribute
     def n_waiting(self) -> int:
         """How many wait."""
-        return _ffi.fetch_u64(_lib.shoal_barrier_waiting, self._live())
+        return self.stats().waiting
 
     @attribute
     def broken(self) -> bool:
         """Whether it is broken."""
-        return _ffi.fetch_bool(_lib.shoal_barrier_is_broken, self._live())
+        return self.stats().broken
 
 
 class RWLock(Sync):
@@ -402,29 +412,34 @@ class RWLock(Sync):
 
     def _acquire(self, function: Any, block: bool, timeout: Optional[float]) -> bool:
         until = _wait.deadline(block, timeout)
-        status = _wait.wait(lambda ns: function(self._live(), ns), until)
-        if status == _ffi.TIMEOUT:
+        died = ctypes.c_bool()
+        out = ctypes.byref(died)
+        status = _wait.wait(lambda ns: function(self._live(), ns, out), until)
+        if status == _abi.ERR_TIMEOUT:
             return False
-        self.owner_died = status == _ffi.OWNER_DIED
-        if not self.owner_died:
-            _ffi.check(status)
+        _ffi.check(status)
+        self.owner_died = died.value
         return True
+
+    def stats(self) -> _abi.RwlockStats:
+        """All that there is to know about the lock."""
+        return _ffi.fetch_stats(_lib.shoal_rwlock_stat, self._live(), _abi.RwlockStats)
 
     def acquire_read(self, block: bool = True, timeout: Optional[float] = None) -> bool:
         """Takes the lock for reading; whether it was to be had in time."""
-        return self._acquire(_lib.shoal_rwlock_read, block, timeout)
+        return self._acquire(_lib.shoal_rwlock_lock_read, block, timeout)
 
     def acquire_write(self, block: bool = True, timeout: Optional[float] = None) -> bool:
         """Takes the lock for writing; whether it was to be had in time."""
-        return self._acquire(_lib.shoal_rwlock_write, block, timeout)
+        return self._acquire(_lib.shoal_rwlock_lock_write, block, timeout)
 
     def release_read(self) -> None:
         """Gives back one hold for reading; `InvalidError` if this process has none."""
-        _ffi.check(_lib.shoal_rwlock_release_read(self._live()))
+        _ffi.check(_lib.shoal_rwlock_unlock_read(self._live()))
 
     def release_write(self) -> None:
         """Gives back the hold for writing; `InvalidError` if this process has none."""
-        _ffi.check(_lib.shoal_rwlock_release_write(self._live()))
+        _ffi.check(_lib.shoal_rwlock_unlock_write(self._live()))
 
     @contextmanager
     def reading(self) -> Iterator[None]:

@@ -11,7 +11,7 @@ import types
 from multiprocessing.process import parent_process
 from typing import Any, Callable, Dict, Iterable, Optional, Tuple
 
-from . import _ffi, _queue
+from . import _abi, _ffi, _frame, _queue
 from ._errors import ClosedError, Full, ShoalError
 from ._interactive import ByValue, Pickler
 from ._original import pool as _std
@@ -76,22 +76,22 @@ class Tasks:
 
     def __init__(self, tasks: "_queue.Queue[Any]") -> None:
         self._handle = tasks._live()
-        self._loan = _ffi.Loan()
-        self._ref = ctypes.byref(self._loan)
+        self._message = _abi.Message()
+        self._ref = ctypes.byref(self._message)
         self._parent = parent_process()
 
     def take(self) -> Optional[memoryview]:
         """The next task, good until `done`; None if there will be no more."""
         while True:
             patience = int(LOOK_SECONDS * 1e9)
-            status = _ffi.lib.shoal_queue_lease(self._handle, _ffi.FOREVER, self._ref, patience)
-            if status == _ffi.OK:
-                span = (ctypes.c_ubyte * self._loan.len).from_address(self._loan.data)
+            status = _ffi.lib.shoal_queue_lease(self._handle, _abi.FOREVER, patience, self._ref)
+            if status == _abi.OK:
+                span = (ctypes.c_ubyte * self._message.len).from_address(self._message.data)
                 return memoryview(span).cast("B")
-            if status in (_ffi.TIMEOUT, _ffi.EMPTY):
+            if status == _abi.ERR_TIMEOUT:
                 if not self.are_wanted():
                     return None
-            elif status != _ffi.INTERRUPTED:
+            elif status != _abi.ERR_INTERRUPTED:
                 try:
                     _ffi.check(status)
                 except ClosedError:
@@ -104,7 +104,7 @@ class Tasks:
     @property
     def was_taken_before(self) -> bool:
         """Whether somebody else took the task, and died."""
-        attempts: int = self._loan.attempts
+        attempts: int = self._message.attempts
         return attempts > 1
 
     def done(self) -> None:
@@ -158,13 +158,13 @@ def work(
 def unpack(task: memoryview, length: int, functions: Dict[bytes, Any]) -> Tuple[Any, Any]:
     """The function of a task, among ``functions`` if it was met before, and its payload."""
     name = bytes(task[TASK.size : TASK.size + length])
-    payload = _queue.unpickle(task[TASK.size + length :])
+    payload = _frame.unpickle(task[TASK.size + length :])
     if not length:
         function, payload = payload
     elif name in functions:
         function = functions[name]
     else:
-        function = _queue.unpickle(memoryview(name))
+        function = _frame.unpickle(memoryview(name))
         if len(functions) >= FUNCTIONS:
             functions.clear()
         functions[name] = function

@@ -32,7 +32,7 @@ from multiprocessing import connection
 from traceback import format_exception
 from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
-from . import _executor, _queue, _worker
+from . import _executor, _frame, _queue, _worker
 from ._errors import ClosedError, Empty, Full
 from .multiprocessing import pool as _pool
 
@@ -328,7 +328,7 @@ class _Manager(threading.Thread):
             return True
         if kind == _executor.GONE:
             return self.bury(worker)
-        value = _queue.unpickle(memoryview(message)[_worker.RESULT.size :])
+        value = _frame.unpickle(memoryview(message)[_worker.RESULT.size :])
         crew.ready.pop(number, None)
         future = crew.futures.pop(number, None)
         self.done += 1

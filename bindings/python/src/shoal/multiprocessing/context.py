@@ -20,6 +20,8 @@ from multiprocessing.context import (
     set_spawning_popen,
 )
 
+from . import _default
+
 # As `typing` has it; and what is needed only when something is started or made is imported then.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -374,7 +376,7 @@ _concrete_contexts: Dict[str, BaseContext] = {
     "spawn": SpawnContext(),
     "forkserver": ForkServerContext(),
 }
-_default_context = DefaultContext()
+_default_context = _default.context = DefaultContext()
 
 
 def __getattr__(name: str) -> Any:

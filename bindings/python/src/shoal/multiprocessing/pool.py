@@ -31,13 +31,14 @@ from collections import deque
 from multiprocessing.context import ProcessError
 from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
-from .. import _queue, _worker
+from .. import _frame, _queue, _worker
 from .. import devices as _devices
 from .._errors import InvalidError
 from .._interactive import ByValue, Pickler, sendable
 from .._original import connection, util
 from .._original import pool as _std
 from .._pickling import dumps
+from . import _default
 
 __all__ = ["AsyncResult", "Pool", "ThreadPool", "WorkerDiedError"]
 
@@ -295,7 +296,7 @@ class _Engine:
         self._last[number] = (job, index)
         if job in self.cache:
             try:
-                value = _queue.unpickle(memoryview(message)[_worker.RESULT.size :])
+                value = _frame.unpickle(memoryview(message)[_worker.RESULT.size :])
             except BaseException as error:
                 kind, value = _worker.RAISED, _failure("unpickling the result", error)
             self._set(job, index, (kind == _worker.RETURNED, value))
@@ -509,9 +510,7 @@ class Pool(_std.Pool):  # type: ignore[misc]
             _one_of(0, family)
         by = None if pickler is None else Pickler.of(pickler)
         if context is None:
-            from .context import _default_context
-
-            context = _default_context.get_context()
+            context = _default.context.get_context()
         self._ctx = context
         by_fork = context.get_start_method() == "fork"
         begin: Any = (initializer, initargs)

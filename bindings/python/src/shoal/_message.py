@@ -6,31 +6,31 @@ import ctypes
 from types import TracebackType
 from typing import Any, Optional, Type, TypeVar
 
-from . import _ffi, _frame, _wait
+from . import _abi, _ffi, _frame, _wait
 from ._original import util
 from ._span import Span
 
 
-def _end(function: Any, handle: _ffi.Handle, loan: _ffi.Loan) -> None:
-    function(handle, ctypes.byref(loan))
+def _end(function: Any, handle: _ffi.Handle, message: _abi.Message) -> None:
+    function(handle, ctypes.byref(message))
 
 
-class _Loan:
+class _InPlace:
     """What a reservation and a lease have in common: a span, until it is given back."""
 
     _READONLY = False
 
-    def __init__(self, handle: _ffi.Handle, loan: _ffi.Loan) -> None:
+    def __init__(self, handle: _ffi.Handle, message: _abi.Message) -> None:
         self._handle = handle
-        self._loan = loan
-        self._size: int = loan.len
-        self._span = Span(loan.data, loan.len, handle, readonly=self._READONLY)
+        self._message = message
+        self._size: int = message.len
+        self._span = Span(message.data, message.len, handle, readonly=self._READONLY)
 
     def _end(self, function: Any, *arguments: int) -> None:
         """Gives it back, unless something like a numpy array still looks at it."""
-        if self._loan.data:
+        if self._message.data:
             self._span.give_up()
-        _ffi.check(function(self._handle, ctypes.byref(self._loan), *arguments))
+        _ffi.check(function(self._handle, ctypes.byref(self._message), *arguments))
 
     def _abandon(self) -> None:
         raise NotImplementedError
@@ -44,7 +44,7 @@ class _Loan:
         error: Optional[BaseException],
         trace: Optional[TracebackType],
     ) -> None:
-        if not self._loan.data:
+        if not self._message.data:
             return
         if kind is None:
             self._finish()
@@ -54,15 +54,15 @@ class _Loan:
     def __del__(self) -> None:
         # Whether or not something still looks at the data. In a forked child the call fails,
         # as it should.
-        if self._loan.data:
+        if self._message.data:
             self._abandon()
 
     def __repr__(self) -> str:
-        what = f"{self._size} bytes" if self._loan.data else "spent"
+        what = f"{self._size} bytes" if self._message.data else "spent"
         return f"<shoal.{type(self).__name__}, {what}>"
 
 
-class Reservation(_Loan):
+class Reservation(_InPlace):
     """Room in a queue or a pipe for one message, from `Queue.reserve` or `Connection.reserve`.
 
     ::
@@ -98,10 +98,10 @@ class Reservation(_Loan):
         used = self._size if used is None else used
         if used < 0:
             raise ValueError(f"used must not be negative, but is {used}")
-        if self._loan.data and used > self._size:
+        if self._message.data and used > self._size:
             # Raises, and must not take the data away.
-            loan = ctypes.byref(self._loan)
-            _ffi.check(self._commit(self._handle, loan, used))
+            message = ctypes.byref(self._message)
+            _ffi.check(self._commit(self._handle, message, used))
         self._end(self._commit, used)
 
     def discard(self) -> None:
@@ -111,7 +111,7 @@ class Reservation(_Loan):
     _finish = commit
 
     def _abandon(self) -> None:
-        self._discard(self._handle, ctypes.byref(self._loan))
+        self._discard(self._handle, ctypes.byref(self._message))
 
     def __enter__(self) -> "Reservation":
         return self
@@ -124,7 +124,7 @@ class PipeReservation(Reservation):
     _discard = _ffi.lib.shoal_pipe_discard
 
 
-class PipeLease(_Loan):
+class PipeLease(_InPlace):
     """A message that this process reads where it is, from `Connection.lease`.
 
     ::
@@ -142,9 +142,9 @@ class PipeLease(_Loan):
     _ack = _ffi.lib.shoal_pipe_ack
     _nack = _ffi.lib.shoal_pipe_nack
 
-    def __init__(self, handle: _ffi.Handle, loan: _ffi.Loan) -> None:
-        super().__init__(handle, loan)
-        self._attempts: int = loan.attempts
+    def __init__(self, handle: _ffi.Handle, message: _abi.Message) -> None:
+        super().__init__(handle, message)
+        self._attempts: int = message.attempts
 
     @property
     def data(self) -> memoryview:
@@ -158,9 +158,7 @@ class PipeLease(_Loan):
 
     def get(self) -> Any:
         """The object that was put or sent. Only unpickle what programs you trust have sent."""
-        from ._queue import unpickle
-
-        return unpickle(self._span.view)
+        return _frame.unpickle(self._span.view)
 
     def ack(self) -> None:
         """The work is done: the message is gone.
@@ -173,12 +171,12 @@ class PipeLease(_Loan):
 
     def keep(self) -> memoryview:
         """The message, acked when nothing looks at it any more instead of by `ack`."""
-        span, loan = self._span, self._loan
+        span, message = self._span, self._message
         # In a forked child this does nothing; at the end of the process it is done in time.
-        ends = (self._ack, self._handle, loan)
+        ends = (self._ack, self._handle, message)
         util.Finalize(span.memory, _end, args=ends, exitpriority=10)
         # Spent, as far as this object is concerned.
-        self._loan = _ffi.Loan()
+        self._message = _abi.Message()
         return span.view
 
     def nack(self, delay: float = 0.0) -> None:
@@ -188,7 +186,7 @@ class PipeLease(_Loan):
     _finish = ack
 
     def _abandon(self) -> None:
-        self._nack(self._handle, ctypes.byref(self._loan), 0)
+        self._nack(self._handle, ctypes.byref(self._message), 0)
 
     def __enter__(self: _LeaseT) -> _LeaseT:
         return self
@@ -219,9 +217,9 @@ class Lease(PipeLease):
 
         Raises as `ack`; after `ExpiredError` the data can still be read.
         """
-        loan = ctypes.byref(self._loan)
+        message = ctypes.byref(self._message)
         visible_ns = _wait.nanoseconds(visible)
-        _ffi.check(_ffi.lib.shoal_queue_extend(self._handle, loan, visible_ns))
+        _ffi.check(_ffi.lib.shoal_queue_extend(self._handle, message, visible_ns))
 
 
 _LeaseT = TypeVar("_LeaseT", bound=PipeLease)
@@ -229,11 +227,9 @@ _LeaseT = TypeVar("_LeaseT", bound=PipeLease)
 
 def viewed(lease: PipeLease) -> Any:
     """The object of a message, whose large parts stay where they are until nothing looks at them."""
-    from ._queue import unpickle
-
     if _frame.is_frame(lease.data):
         return _frame.load(lease.keep(), _frame.VIEWED)
     # Gone, even if it cannot be unpickled.
     data = bytes(lease.data)
     lease.ack()
-    return unpickle(memoryview(data))
+    return _frame.unpickle(memoryview(data))

@@ -15,17 +15,17 @@ import ctypes
 import time
 from typing import Any, Callable, Dict, Tuple
 
-from . import _codec, _ffi
+from . import _abi, _codec, _ffi
 from ._handles import Shared
 
 MISSING: Any = object()
 
 # What a map keeps copies of: keys that only equal themselves, and values that nobody can change.
 # (A `numpy.str_` equals a `str`, and is another key.) Few and small, for it is done in every process.
-KEPT_KEYS = frozenset((str, int, bytes))
-_KEPT_VALUES = frozenset((int, float, bool, type(None), str, bytes))
-_KEPT_SIZE = 1024
-_MOST_KEPT = 1 << 14
+CACHED_KEYS = frozenset((str, int, bytes))
+_CACHED_VALUES = frozenset((int, float, bool, type(None), str, bytes))
+_CACHED_SIZE = 1024
+_MOST_CACHED = 1 << 14
 # For so many gets nothing is kept after a copy was out of date: at first, and where that happens
 # again and again within a second.
 _FIRST_PAUSE = 16
@@ -47,11 +47,11 @@ _Copy = Tuple[_Word, int, Any]
 GOT_ONCE: _Copy = (_Word(0), 1, None)
 
 
-class Keeper(Shared):
+class Cached(Shared):
     """What keeps copies: the part of `shoal.Map` that is not on the way of every get."""
 
     # Copies of values, and how to know whether they are up to date.
-    _kept: Dict[Any, _Copy]
+    _cache: Dict[Any, _Copy]
     _words: Dict[int, _Word]
     # For how many gets nothing is kept, how many that were at first, and when.
     _pause = 0
@@ -61,24 +61,24 @@ class Keeper(Shared):
     _find: Callable[[bytes], Any]
 
     def _adopt(self, handle: _ffi.Handle, name: str) -> None:
-        self._kept, self._words = {}, {}
+        self._cache, self._words = {}, {}
         super()._adopt(handle, name)
 
     def _forget(self) -> None:
         super()._forget()
         # They hold the handle.
-        self._kept, self._words = {}, {}
+        self._cache, self._words = {}, {}
 
     def _note(self, key: Any) -> None:
         """A key is got that was not before. If it is again, a copy is worth while."""
-        kept = self._kept
-        if len(kept) >= _MOST_KEPT:
-            kept.clear()
-        kept[key] = GOT_ONCE
+        cache = self._cache
+        if len(cache) >= _MOST_CACHED:
+            cache.clear()
+        cache[key] = GOT_ONCE
 
-    def _renounce(self, key: Any, word: _Word) -> None:
+    def _invalidate(self, key: Any, word: _Word) -> None:
         """A copy is out of date. Where that is so all the time, none is worth while."""
-        self._kept[key] = GOT_ONCE
+        self._cache[key] = GOT_ONCE
         value = word.value
         if word.found == value:
             # Of the same change as another one.
@@ -89,10 +89,10 @@ class Keeper(Shared):
         self._pauses = min(2 * self._pauses, _LONGEST_PAUSE) if again else _FIRST_PAUSE
         self._pause, self._paused_at = self._pauses, now
 
-    def _keep(self, key: Any) -> Any:
+    def _get_and_cache(self, key: Any) -> Any:
         """The value of a key, `MISSING` if there is none. A copy is kept, if that may be."""
-        kept = self._kept
-        data, handle, watched = _codec.encode_key(key), self._live(), _ffi.Watched()
+        cache = self._cache
+        data, handle, watched = _codec.encode_key(key), self._live(), _abi.Watched()
         buffer = _ffi.take_buffer()
         try:
             status = _ffi.lib.shoal_map_get_watched(
@@ -104,16 +104,16 @@ class Keeper(Shared):
                 buffer.length_ref,
                 ctypes.byref(watched),
             )
-            if status == _ffi.OK:
+            if status == _abi.OK:
                 size = buffer.length.value
                 value = _codec.decode_value(buffer.view[:size])
-                if watched.word and size <= _KEPT_SIZE and type(value) in _KEPT_VALUES:
+                if watched.word and size <= _CACHED_SIZE and type(value) in _CACHED_VALUES:
                     word = self._words.get(watched.word)
                     if word is None:
                         word = _Word.from_address(watched.word)
                         word.handle = handle
                         self._words[watched.word] = word
-                    kept[key] = word, watched.seen, value
+                    cache[key] = word, watched.seen, value
                 return value
         finally:
             _ffi.give_buffer(buffer)
