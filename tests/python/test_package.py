@@ -16,7 +16,7 @@ import pytest
 
 import shoal
 from conftest import ROOT
-from shoal import _abi, _errors, _ffi
+from shoal import _abi, _errors, _ffi, _structs
 
 PACKAGE = Path(shoal.__file__).parent
 
@@ -58,7 +58,7 @@ def test_a_function_gets_its_types_when_it_is_first_used() -> None:
 
 def test_a_struct_has_the_size_that_the_library_expects() -> None:
     # What is too short or too long is refused.
-    assert _ffi.options(_abi.QueueOptions, _abi.CREATE, capacity=1) is not None
+    assert _ffi.options(_structs.QueueOptions, _abi.CREATE, capacity=1) is not None
     for kind, name in [(shoal.Queue, "queue"), (shoal.Map, "map"), (shoal.List, "list")]:
         with kind() as shared:
             assert shared.stats().size == ctypes.sizeof(type(shared.stats())), name

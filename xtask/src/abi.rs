@@ -1,4 +1,5 @@
-//! `cargo xtask abi`: src/ffi becomes bindings/python/src/shoal/_abi.py, the C interface as ctypes sees it.
+//! `cargo xtask abi`: src/ffi becomes the C interface as ctypes sees it, in bindings/python/src/shoal:
+//! constants and functions in _abi.py, structs in _structs.py, which a program imports with its first object.
 //!
 //! Names are those of C without `SHOAL_`; a struct `shoal_queue_options` is the class `QueueOptions`.
 
@@ -10,22 +11,17 @@ use syn::{Attribute, Expr, Fields, FnArg, Item, ItemEnum, ItemFn, ItemStruct, Li
 use crate::header;
 use crate::step::root;
 
-const FILE: &str = "bindings/python/src/shoal/_abi.py";
-
 const WIDTH: usize = 100;
 
-const INTRODUCTION: &str =
-    "\"\"\"The C interface as ctypes sees it: constants, structs and functions.
+const ABI: &str = "\"\"\"The constants and functions of the C interface, as ctypes sees them.
 
 Generated from src/ffi by `cargo xtask abi`; edit there.
 \"\"\"
 
 from __future__ import annotations
 
-from ctypes import POINTER, Structure, c_bool, c_char, c_char_p, c_double, c_int, c_int32, c_int64
-from ctypes import c_size_t, c_uint32, c_uint64, c_void_p
-
-from ._sized import Sized
+from ctypes import c_bool, c_char_p, c_double, c_int, c_int64, c_size_t, c_uint32, c_uint64
+from ctypes import c_void_p
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,17 +30,36 @@ if TYPE_CHECKING:
 ";
 
 const FUNCTIONS: &str = "
-# Each function's result and arguments. A pointer is a `c_void_p`, which takes `byref()`, an array and an
-# address; text is a `c_char_p`.
+# Each function's result and arguments. A pointer is a `c_void_p`, which takes `byref()`, an array and
+# an address; text is a `c_char_p`.
 PROTOTYPES: Dict[str, Tuple[Any, Tuple[Any, ...]]] = {
 ";
 
-/// Writes the file, or with `check` only says whether it is what it should be.
+const STRUCTS: &str = "\"\"\"The structs of the C interface, as ctypes sees them.
+
+Generated from src/ffi by `cargo xtask abi`; edit there.
+\"\"\"
+
+from __future__ import annotations
+
+from ctypes import POINTER, Structure, c_bool, c_char, c_char_p, c_int, c_int32, c_size_t
+from ctypes import c_uint32, c_uint64, c_void_p
+
+from ._sized import Sized
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+";
+
+/// Writes the files, or with `check` only says whether they are what they should be.
 pub(crate) fn abi(check: bool) -> Result<(), String> {
-    header::write(FILE, &generate()?, check)
+    let (abi, structs) = generate()?;
+    header::write("bindings/python/src/shoal/_abi.py", &abi, check)?;
+    header::write("bindings/python/src/shoal/_structs.py", &structs, check)
 }
 
-fn generate() -> Result<String, String> {
+fn generate() -> Result<(String, String), String> {
     let names = c_names()?;
     let files = header::SECTIONS.iter().copied().flatten();
     let (mut constants, mut enums) = (String::new(), String::new());
@@ -74,8 +89,9 @@ fn generate() -> Result<String, String> {
             }
         }
     }
-    Ok(format!(
-        "{INTRODUCTION}{constants}\n{enums}{structs}\n{FUNCTIONS}{functions}}}\n"
+    Ok((
+        format!("{ABI}{constants}\n{enums}{FUNCTIONS}{functions}}}\n"),
+        format!("{STRUCTS}{structs}"),
     ))
 }
 

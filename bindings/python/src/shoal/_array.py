@@ -8,6 +8,7 @@ from typing import Any, Dict, Iterator, Optional
 from . import _abi, _ffi, _wait
 from ._attribute import as_attribute_error, attribute
 from ._handles import Shared, attach
+from ._structs import ArrayOptions, ArrayStats
 
 _lib = _ffi.lib
 
@@ -40,13 +41,19 @@ def _type(typecode_or_type: Any) -> Any:
     return typecode_or_type
 
 
+class ArrayHandle(_ffi.Handle):
+    """A ``shoal_array *``."""
+
+    release = _lib.shoal_array_free
+
+
 class ItemsLock:
     """The lock of a `Value` or an `Array`, which its thread may take again.
 
     It is part of them, and has no name of its own.
     """
 
-    def __init__(self, handle: _ffi.ArrayHandle) -> None:
+    def __init__(self, handle: ArrayHandle) -> None:
         self._handle = handle
         self._owner_died = False
 
@@ -103,20 +110,20 @@ class _Items(Shared):
         """Opens it, or makes it."""
         self._type, self._locks = item, lock
         code = getattr(item, "_type_", None)
-        options = _abi.ArrayOptions(
+        options = ArrayOptions(
             flags=_ffi.flags(create, exclusive, persistent),
             item_size=ctypes.sizeof(item) if create else 0,
             count=count,
             format=code.encode() if create and isinstance(code, str) else None,
         )
         encoded = None if name is None else _ffi.encode(name)
-        handle = _ffi.ArrayHandle()
+        handle = ArrayHandle()
         self._open_with(_lib.shoal_array_open, handle, encoded, ctypes.byref(options))
         self._lock = lock if _is_lock(lock) else ItemsLock(handle)
 
-    def stats(self) -> _abi.ArrayStats:
+    def stats(self) -> ArrayStats:
         """All that there is to know about the items."""
-        return _ffi.fetch_stats(_lib.shoal_array_stat, self._live(), _abi.ArrayStats)
+        return _ffi.fetch_stats(_lib.shoal_array_stat, self._live(), ArrayStats)
 
     def _map(self, what: Any) -> None:
         """Makes the ctypes object, which keeps the memory for as long as it lives."""

@@ -17,6 +17,7 @@ from typing import Any, Callable, Dict, Tuple
 
 from . import _abi, _codec, _ffi
 from ._handles import Shared
+from ._structs import Watched
 
 MISSING: Any = object()
 
@@ -37,7 +38,7 @@ class _Word(ctypes.c_uint64):
     """A number in shared memory that changes before anything does in its part of a map."""
 
     # Whoever looks at it keeps the memory that it is in.
-    handle: _ffi.MapHandle
+    handle: _ffi.Handle
     # What it was when a copy was last found to be out of date.
     found = 0
 
@@ -92,7 +93,7 @@ class Cached(Shared):
     def _get_and_cache(self, key: Any) -> Any:
         """The value of a key, `MISSING` if there is none. A copy is kept, if that may be."""
         cache = self._cache
-        data, handle, watched = _codec.encode_key(key), self._live(), _abi.Watched()
+        data, handle, watched = _codec.encode_key(key), self._live(), Watched()
         buffer = _ffi.take_buffer()
         try:
             status = _ffi.lib.shoal_map_get_watched(

@@ -16,7 +16,6 @@ import os
 from ctypes import byref, c_bool, c_char_p, c_int, c_size_t, c_uint64, c_void_p
 
 from . import _abi
-from ._errors import BY_CODE, ShoalError, error_for
 from ._native import Handle as Handle
 from .__version__ import __version__
 
@@ -24,69 +23,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Optional, Sequence, Type, TypeVar
 
+    from ._errors import ShoalError
     from ._sized import Sized
 
     _StatsT = TypeVar("_StatsT", bound=Sized)
 
 LIBRARY_VARIABLE = "SHOAL_LIBRARY"
-
-
-class QueueHandle(Handle):
-    """A ``shoal_queue *``."""
-
-
-class MapHandle(Handle):
-    """A ``shoal_map *``."""
-
-
-class MapIterHandle(Handle):
-    """A ``shoal_map_iter *``. It reads through the map's handle, which it keeps alive."""
-
-    map: MapHandle
-
-
-class ListHandle(Handle):
-    """A ``shoal_list *``."""
-
-
-class ProcessHandle(Handle):
-    """A ``shoal_process *``."""
-
-
-class LockHandle(Handle):
-    """A ``shoal_lock *``."""
-
-
-class SemaphoreHandle(Handle):
-    """A ``shoal_semaphore *``."""
-
-
-class KeptSemaphoreHandle(SemaphoreHandle):
-    """A ``shoal_semaphore *`` whose permits stay taken when it goes."""
-
-
-class EventHandle(Handle):
-    """A ``shoal_event *``."""
-
-
-class ConditionHandle(Handle):
-    """A ``shoal_condition *``."""
-
-
-class BarrierHandle(Handle):
-    """A ``shoal_barrier *``."""
-
-
-class RwLockHandle(Handle):
-    """A ``shoal_rwlock *``."""
-
-
-class PipeHandle(Handle):
-    """A ``shoal_pipe *``."""
-
-
-class ArrayHandle(Handle):
-    """A ``shoal_array *``."""
 
 
 def library_path() -> str:
@@ -198,34 +140,21 @@ def flags(create: bool, exclusive: bool, persistent: bool) -> int:
     )
 
 
-def sync_options(flags: int, count: int) -> "ctypes._CArgObject":
-    """A pointer to the options struct of locks and their relatives."""
-    if count < 0 or count >= 2**63:
-        raise ValueError(f"no number of permits or parties is {count}")
-    return byref(_abi.SyncOptions(flags=flags, count=count))
-
-
-QueueHandle.release = lib.shoal_queue_free
-MapHandle.release = lib.shoal_map_free
-MapIterHandle.release = lib.shoal_map_iter_free
-ListHandle.release = lib.shoal_list_free
-ProcessHandle.release = lib.shoal_process_free
-PipeHandle.release = lib.shoal_pipe_free
-ArrayHandle.release = lib.shoal_array_free
-LockHandle.release = lib.shoal_lock_free
-SemaphoreHandle.release = lib.shoal_semaphore_free
-KeptSemaphoreHandle.settle = lib.shoal_semaphore_keep
-EventHandle.release = lib.shoal_event_free
-ConditionHandle.release = lib.shoal_condition_free
-BarrierHandle.release = lib.shoal_barrier_free
-RwLockHandle.release = lib.shoal_rwlock_free
-
-
 def error(status: int) -> ShoalError:
     """The exception for a status that the calling thread's last call returned."""
+    # Not above: a program that never fails has no use for some twenty classes.
+    from ._errors import BY_CODE, ShoalError, error_for
+
     said: Optional[bytes] = lib.shoal_last_error()
     message = said.decode("utf-8", "replace") if said else ""
     return error_for(status, message or BY_CODE.get(status, ShoalError).__doc__ or "")
+
+
+def invalid(message: str) -> ShoalError:
+    """The exception for an argument that the library would not understand."""
+    from ._errors import InvalidError
+
+    return InvalidError(message)
 
 
 def check(status: int) -> None:
@@ -327,7 +256,7 @@ def options(kind: Type[Sized], flags: int, **numbers: int) -> "ctypes._CArgObjec
 def encode(text: str, what: str = "name") -> bytes:
     """Text as the library takes it. It checks the rest; a NUL would cut it short here."""
     if "\0" in text:
-        raise error_for(1, f"invalid {what}: it contains a NUL character")
+        raise invalid(f"invalid {what}: it contains a NUL character")
     return text.encode("utf-8", "surrogateescape")
 
 
@@ -335,7 +264,7 @@ def strings(items: Sequence[bytes]) -> Any:
     """A C array of strings, NULL last."""
     for item in items:
         if b"\0" in item:
-            raise error_for(1, f"invalid text: {item!r} contains a NUL character")
+            raise invalid(f"invalid text: {item!r} contains a NUL character")
     return (c_char_p * (len(items) + 1))(*items, None)
 
 

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Dict, Generic, Iterable, List, Mapping, MutableMapping, Optional
 from typing import Tuple, Type, TypeVar, cast
 
-from . import _abi, _ffi, _wait
+from . import _abi, _ffi, _structs, _wait
 from ._attribute import attribute
 from ._errors import error_for
 from ._span import Span
@@ -24,7 +24,7 @@ class Keys(Generic[K, V]):
     def _live(self) -> Any:
         raise NotImplementedError
 
-    def stats(self) -> _abi.MapStats:
+    def stats(self) -> _structs.MapStats:
         raise NotImplementedError
 
     def _encode_key(self, key: Any) -> bytes:
@@ -102,7 +102,7 @@ class Keys(Generic[K, V]):
         """
         wanted = list(keys)
         encoded = [self._encode_key(key) for key in wanted]
-        slices, values = _slices(encoded), (_abi.Slice * len(encoded))()
+        slices, values = _slices(encoded), (_structs.Slice * len(encoded))()
         buffer = _ffi.take_buffer()
         try:
             while True:
@@ -316,7 +316,7 @@ class View:
 
     __module__ = "shoal"
 
-    def __init__(self, handle: _ffi.MapHandle, view: _abi.View) -> None:
+    def __init__(self, handle: _ffi.Handle, view: _structs.View) -> None:
         self._handle = handle
         self._view = view
         self._version: int = view.version
@@ -360,7 +360,7 @@ class View:
 
 def _slices(items: List[bytes]) -> Any:
     """A C array of slices. The bytes stay the list's."""
-    array = (_abi.Slice * len(items))()
+    array = (_structs.Slice * len(items))()
     for place, item in zip(array, items):
         place.data = _ffi.address_of(item)
         place.len = len(item)

@@ -10,6 +10,7 @@ from typing import Optional, Sequence, Tuple, TypeVar, Union, cast, overload
 from . import _abi, _codec, _ffi
 from ._attribute import attribute
 from ._handles import Shared
+from ._structs import ListOptions, ListStats
 
 T = TypeVar("T")
 _R = TypeVar("_R")
@@ -47,6 +48,12 @@ def _slices(items: Sequence[bytes]) -> Tuple[Any, bytes]:
     return (ctypes.c_size_t * len(flat))(*flat), blob
 
 
+class ListHandle(_ffi.Handle):
+    """A ``shoal_list *``."""
+
+    release = _lib.shoal_list_free
+
+
 class _SharedList(Shared, MutableSequence[T]):
     """What both lists are, in terms of how they write their elements."""
 
@@ -62,10 +69,10 @@ class _SharedList(Shared, MutableSequence[T]):
     ) -> None:
         self._open_with(
             _lib.shoal_list_open,
-            _ffi.ListHandle(),
+            ListHandle(),
             None if name is None else _ffi.encode(name),
             _ffi.options(
-                _abi.ListOptions,
+                ListOptions,
                 _ffi.flags(create, exclusive, persistent),
                 capacity=capacity,
                 max_capacity=max_capacity,
@@ -420,9 +427,9 @@ class _SharedList(Shared, MutableSequence[T]):
 
     # -- the object -------------------------------------------------------------------
 
-    def stats(self) -> _abi.ListStats:
+    def stats(self) -> ListStats:
         """All that there is to know about the list."""
-        return _ffi.fetch_stats(_lib.shoal_list_stat, self._live(), _abi.ListStats)
+        return _ffi.fetch_stats(_lib.shoal_list_stat, self._live(), ListStats)
 
     @staticmethod
     def unlink(name: str) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Callable, Optional, Tuple, Type, TypeVar, cast
 from . import _abi, _ffi, _handles, _wait
 from ._errors import WrongKindError
 from ._handles import Shared
+from ._structs import LockStats, SyncOptions
 
 _SyncT = TypeVar("_SyncT", bound="Sync")
 
@@ -25,6 +26,19 @@ _try = _ffi.never_waits("shoal_lock_try")
 _unlock = _ffi.never_waits("shoal_lock_unlock")
 _SLICE = _wait.SLICE_NS
 _wait_for_it = _ffi.untyped("shoal_lock_lock")
+
+
+class LockHandle(_ffi.Handle):
+    """A ``shoal_lock *``."""
+
+    release = _lib.shoal_lock_free
+
+
+def _sync_options(flags: int, count: int) -> "ctypes._CArgObject":
+    """A pointer to the options of locks and their relatives."""
+    if count < 0 or count >= 2**63:
+        raise ValueError(f"no number of permits or parties is {count}")
+    return ctypes.byref(SyncOptions(flags=flags, count=count))
 
 
 class Sync(Shared):
@@ -39,7 +53,7 @@ class Sync(Shared):
             getattr(_lib, f"shoal_{self._kind}_open"),
             handle,
             None if name is None else _ffi.encode(name),
-            _ffi.sync_options(flags, count),
+            _sync_options(flags, count),
         )
 
     def _reopen(self, name: str, *state: Any) -> None:
@@ -128,7 +142,7 @@ class Lock(Sync):
     def _take_up(self, name: Optional[str], flags: int) -> None:
         self._died = ctypes.c_bool()
         self._died_ref = ctypes.byref(self._died)
-        self._open(name, _ffi.LockHandle(), flags)
+        self._open(name, LockHandle(), flags)
         recursive = self.stats().recursive
         if recursive != bool(self._own_flags):
             found = "recursive" if recursive else "not recursive"
@@ -209,9 +223,9 @@ class Lock(Sync):
         """Whether anybody has the lock."""
         return self.stats().held
 
-    def stats(self) -> _abi.LockStats:
+    def stats(self) -> LockStats:
         """All that there is to know about the lock; its depth is the calling thread's."""
-        return _ffi.fetch_stats(_lib.shoal_lock_stat, self._live(), _abi.LockStats)
+        return _ffi.fetch_stats(_lib.shoal_lock_stat, self._live(), LockStats)
 
     def _depth(self) -> int:
         """How often the calling thread has the lock."""

@@ -9,7 +9,7 @@ from numbers import Integral, Number
 from typing import Any, Callable, ContextManager, Dict, ItemsView, Iterator, MutableMapping
 from typing import Optional, Tuple, TypeVar, Union, ValuesView, cast, overload
 
-from . import _abi, _codec, _ffi
+from . import _abi, _codec, _ffi, _structs
 from ._attribute import attribute
 from ._cache import CACHED_KEYS, GOT_ONCE, MISSING as _MISSING, Cached
 from ._errors import InvalidError
@@ -35,6 +35,19 @@ _number = _codec.COUNTER.unpack_from
 _COUNTER_END = 1 << 63
 
 
+class MapHandle(_ffi.Handle):
+    """A ``shoal_map *``."""
+
+    release = _lib.shoal_map_free
+
+
+class _WalkHandle(_ffi.Handle):
+    """A ``shoal_map_iter *``. It reads through the map's handle, which it keeps alive."""
+
+    release = _lib.shoal_map_iter_free
+    map: MapHandle
+
+
 class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
     """What both maps are, in terms of how they write keys and values."""
 
@@ -51,10 +64,10 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
     ) -> None:
         self._open_with(
             _lib.shoal_map_open,
-            _ffi.MapHandle(),
+            MapHandle(),
             None if name is None else _ffi.encode(name),
             _ffi.options(
-                _abi.MapOptions,
+                _structs.MapOptions,
                 _ffi.flags(create, exclusive, persistent) | (_abi.ORDERED * ordered),
                 capacity=capacity,
                 max_capacity=max_capacity,
@@ -149,9 +162,9 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
         """Whether it was made with ``ordered``."""
         return self.stats().ordered
 
-    def stats(self) -> _abi.MapStats:
+    def stats(self) -> _structs.MapStats:
         """All that there is to know about the map."""
-        return _ffi.fetch_stats(_lib.shoal_map_stat, self._live(), _abi.MapStats)
+        return _ffi.fetch_stats(_lib.shoal_map_stat, self._live(), _structs.MapStats)
 
     def __bool__(self) -> bool:
         return len(self) > 0
@@ -163,7 +176,7 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
     def _entries(self) -> Iterator[Tuple[bytes, bytes]]:
         """Copies of the entries. A key that is there all along comes exactly once."""
         live = self._live()
-        walk = _ffi.MapIterHandle()
+        walk = _WalkHandle()
         _ffi.check(_lib.shoal_map_iter_new(live, ctypes.byref(walk)))
         walk.map = live
         key, value = ctypes.c_void_p(), ctypes.c_void_p()
@@ -404,7 +417,7 @@ class BytesMap(_SharedMap[bytes, bytes]):
 
         `ExhaustedError` if this process and others have very many views and key locks.
         """
-        live, view = self._live(), _abi.View()
+        live, view = self._live(), _structs.View()
         status = _lib.shoal_map_view(live, key, len(key), ctypes.byref(view))
         if status == _abi.ERR_NOT_FOUND:
             raise KeyError(key)

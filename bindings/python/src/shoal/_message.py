@@ -6,12 +6,13 @@ import ctypes
 from types import TracebackType
 from typing import Any, Optional, Type, TypeVar
 
-from . import _abi, _ffi, _frame, _wait
+from . import _ffi, _frame, _wait
 from ._original import util
 from ._span import Span
+from ._structs import Message
 
 
-def _end(function: Any, handle: _ffi.Handle, message: _abi.Message) -> None:
+def _end(function: Any, handle: _ffi.Handle, message: Message) -> None:
     function(handle, ctypes.byref(message))
 
 
@@ -20,7 +21,7 @@ class _InPlace:
 
     _READONLY = False
 
-    def __init__(self, handle: _ffi.Handle, message: _abi.Message) -> None:
+    def __init__(self, handle: _ffi.Handle, message: Message) -> None:
         self._handle = handle
         self._message = message
         self._size: int = message.len
@@ -142,7 +143,7 @@ class PipeLease(_InPlace):
     _ack = _ffi.lib.shoal_pipe_ack
     _nack = _ffi.lib.shoal_pipe_nack
 
-    def __init__(self, handle: _ffi.Handle, message: _abi.Message) -> None:
+    def __init__(self, handle: _ffi.Handle, message: Message) -> None:
         super().__init__(handle, message)
         self._attempts: int = message.attempts
 
@@ -176,7 +177,7 @@ class PipeLease(_InPlace):
         ends = (self._ack, self._handle, message)
         util.Finalize(span.memory, _end, args=ends, exitpriority=10)
         # Spent, as far as this object is concerned.
-        self._message = _abi.Message()
+        self._message = Message()
         return span.view
 
     def nack(self, delay: float = 0.0) -> None:

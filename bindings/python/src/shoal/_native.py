@@ -39,6 +39,8 @@ class Handle(c_void_p):
     release: ClassVar[Any] = None
     # What is done with it before its end, if that is no death.
     settle: ClassVar[Any] = None
+    # The field of `shoal_waitable` that it goes into, if it can be waited for.
+    waitable: ClassVar[str] = ""
     # The objects that use it, some of which may be gone.
     users: "List[weakref.ref[Any]]"
 

@@ -18,6 +18,7 @@ from ._handles import Shared, _holds, hold_for
 from ._message import PipeLease, PipeReservation, viewed
 from ._original import reduction, resource_sharer
 from ._queue import taken
+from ._structs import Message, PipeOptions, PipeStats
 
 _R = TypeVar("_R")
 _ConnectionT = TypeVar("_ConnectionT", bound="Connection")
@@ -31,6 +32,13 @@ _SLICE = _wait.SLICE_NS
 _INT_MAX = _ffi.INT_MAX
 _take_buffer, _give_buffer = _ffi.take_buffer, _ffi.give_buffer
 _sharer = resource_sharer._resource_sharer
+
+
+class PipeHandle(_ffi.Handle):
+    """A ``shoal_pipe *``."""
+
+    release = _lib.shoal_pipe_free
+    waitable = "pipe"
 
 
 def Pipe(
@@ -53,7 +61,7 @@ def pair(
     cls: "type[_ConnectionT]", duplex: bool, capacity: int = 0, max_capacity: int = 0
 ) -> "Tuple[_ConnectionT, _ConnectionT]":
     """`Pipe`, of connections of a class of one's own."""
-    handles = _ffi.PipeHandle(), _ffi.PipeHandle()
+    handles = PipeHandle(), PipeHandle()
     how = _options(_abi.CREATE, duplex, capacity, max_capacity)
     _ffi.check(_lib.shoal_pipe_pair(how, *map(ctypes.byref, handles)))
     return cls._of(handles[0], _abi.FIRST_END), cls._of(handles[1], _abi.SECOND_END)
@@ -62,7 +70,7 @@ def pair(
 def _options(flags: int, duplex: bool, capacity: int, max_capacity: int) -> Any:
     flags |= 0 if duplex else _abi.SIMPLEX
     return _ffi.options(
-        _abi.PipeOptions, flags, capacity=capacity, max_capacity=max_capacity
+        PipeOptions, flags, capacity=capacity, max_capacity=max_capacity
     )
 
 
@@ -116,11 +124,11 @@ class Connection(Sender, Shared):
         how = _options(_ffi.flags(create, False, persistent), duplex, capacity, max_capacity)
         self._end = end
         self._open_with(
-            _lib.shoal_pipe_open, _ffi.PipeHandle(), _ffi.encode(name), end, how
+            _lib.shoal_pipe_open, PipeHandle(), _ffi.encode(name), end, how
         )
 
     @classmethod
-    def _of(cls: "type[_ConnectionT]", handle: _ffi.PipeHandle, end: int) -> _ConnectionT:
+    def _of(cls: "type[_ConnectionT]", handle: PipeHandle, end: int) -> _ConnectionT:
         self = cls.__new__(cls)
         self._end = end
         self.created = True
@@ -128,7 +136,7 @@ class Connection(Sender, Shared):
         return self
 
     def _adopt(self, handle: _ffi.Handle, name: str) -> None:
-        stats = _ffi.fetch_stats(_lib.shoal_pipe_stat, handle, _abi.PipeStats)
+        stats = _ffi.fetch_stats(_lib.shoal_pipe_stat, handle, PipeStats)
         self._ways = stats.receives, stats.sends
         super()._adopt(handle, name)
 
@@ -180,7 +188,7 @@ class Connection(Sender, Shared):
         """
         if size < 0:
             raise ValueError(f"size must not be negative, but is {size}")
-        message = _abi.Message()
+        message = Message()
         handle = self._live()
         self._send_with(
             lambda ns: _lib.shoal_pipe_reserve(self._live(), size, ns, ctypes.byref(message))
@@ -221,7 +229,7 @@ class Connection(Sender, Shared):
     def lease(self) -> PipeLease:
         """Receives a message to read it where it is, waiting for it. Raises as `recv`, and
         `ExhaustedError` if there is no room for more leases."""
-        message = _abi.Message()
+        message = Message()
         handle = self._live()
         self._receive(lambda ns: _lib.shoal_pipe_lease(self._live(), ns, ctypes.byref(message)))
         return PipeLease(handle, message)
@@ -322,9 +330,9 @@ class Connection(Sender, Shared):
 
     # -- state ------------------------------------------------------------------------------
 
-    def stats(self) -> _abi.PipeStats:
+    def stats(self) -> PipeStats:
         """All that there is to know about this end of the pipe."""
-        return _ffi.fetch_stats(_lib.shoal_pipe_stat, self._live(), _abi.PipeStats)
+        return _ffi.fetch_stats(_lib.shoal_pipe_stat, self._live(), PipeStats)
 
     @property
     def closed(self) -> bool:
@@ -372,7 +380,7 @@ class Connection(Sender, Shared):
 class _Held:
     """A descriptor that holds an end of a pipe."""
 
-    def __init__(self, handle: _ffi.PipeHandle, name: str) -> None:
+    def __init__(self, handle: PipeHandle, name: str) -> None:
         self.fd = _ffi.fetch_int(_lib.shoal_pipe_hold, handle)
         self._name = _ffi.encode(name)
         _holds.add(self)

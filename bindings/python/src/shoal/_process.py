@@ -10,12 +10,20 @@ from typing import IO, Any, BinaryIO, List, Mapping, Optional, Sequence, Type, U
 
 from . import _abi, _ffi, _wait
 from ._attribute import attribute
+from ._structs import Exit, SpawnOptions
 from .devices import DevicesArgument, _mask
 
 StrPath = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
 Stream = Union[None, int, IO[Any]]
 
 _lib = _ffi.lib
+
+
+class ProcessHandle(_ffi.Handle):
+    """A ``shoal_process *``."""
+
+    release = _lib.shoal_process_free
+    waitable = "process"
 
 
 def spawn(
@@ -58,7 +66,7 @@ def spawn(
     if not arguments:
         raise ValueError("argv is empty: it starts with the program")
     streams = [_stream(s) for s in (stdin, stdout, stderr)]
-    options = _abi.SpawnOptions()
+    options = SpawnOptions()
     options.argv = _ffi.strings(arguments)
     if env is not None:
         options.envp = _ffi.strings([_setting(name, value) for name, value in env.items()])
@@ -73,7 +81,7 @@ def spawn(
     if devices is not None:
         options.device_family = _ffi.encode(family)
         options.device_mask = _ffi.encode(_mask(devices), "mask")
-    handle = _ffi.ProcessHandle()
+    handle = ProcessHandle()
     _ffi.check(_lib.shoal_process_spawn(ctypes.byref(options), ctypes.byref(handle)))
     return Process(handle, [s == _abi.STDIO_PIPE for s in streams])
 
@@ -105,7 +113,7 @@ def _open(fd: int, which: int) -> BinaryIO:
     return os.fdopen(fd, "wb")
 
 
-def _as_exitcode(end: _abi.Exit) -> int:
+def _as_exitcode(end: Exit) -> int:
     """As `subprocess` and `multiprocessing` count: a signal is negative, unknown 255."""
     if end.kind == _abi.EXIT_UNKNOWN:
         return 255
@@ -125,7 +133,7 @@ class Process:
     stdout: Optional[BinaryIO]
     stderr: Optional[BinaryIO]
 
-    def __init__(self, handle: _ffi.ProcessHandle, pipes: Sequence[bool]) -> None:
+    def __init__(self, handle: ProcessHandle, pipes: Sequence[bool]) -> None:
         self._handle = handle
         self._pid = _ffi.fetch_int(_lib.shoal_process_pid, handle)
         self._exitcode: Optional[int] = None
@@ -178,7 +186,7 @@ class Process:
         return self._exitcode
 
     def _poll(self, until: Optional[int]) -> None:
-        end = _abi.Exit()
+        end = Exit()
         end_ref = ctypes.byref(end)
 
         def call(timeout_ns: int) -> int:

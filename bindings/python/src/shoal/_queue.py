@@ -6,7 +6,7 @@ import ctypes
 import pickle
 from array import array
 from itertools import accumulate, chain
-from typing import Any, Callable, Generic, Iterable, List, Optional, Sequence, TypeVar, Union, cast
+from typing import Callable, Generic, Iterable, List, Optional, Sequence, TypeVar, Union, cast
 
 from . import _abi, _ffi, _frame, _wait
 from ._attribute import attribute
@@ -14,6 +14,7 @@ from ._errors import Empty, Full, NotFoundError
 from ._frame import unpickle
 from ._handles import Shared, attach
 from ._message import Lease, Reservation, viewed
+from ._structs import Message, QueueOptions, QueueStats
 
 T = TypeVar("T")
 _R = TypeVar("_R")
@@ -31,6 +32,13 @@ _PROTOCOL = _frame.PROTOCOL
 
 # Messages put or taken in one call of the library.
 _BATCH = 256
+
+
+class QueueHandle(_ffi.Handle):
+    """A ``shoal_queue *``."""
+
+    release = _ffi.lib.shoal_queue_free
+    waitable = "queue"
 
 
 class Queue(_frame.Sender, Shared, Generic[T]):
@@ -84,10 +92,10 @@ class Queue(_frame.Sender, Shared, Generic[T]):
     ) -> None:
         self._open_with(
             _ffi.lib.shoal_queue_open,
-            _ffi.QueueHandle(),
+            QueueHandle(),
             None if name is None else _ffi.encode(name),
             _ffi.options(
-                _abi.QueueOptions,
+                QueueOptions,
                 _ffi.flags(create, exclusive, persistent),
                 capacity=capacity,
                 max_capacity=max_capacity,
@@ -162,7 +170,7 @@ class Queue(_frame.Sender, Shared, Generic[T]):
         """
         if size < 0:
             raise ValueError(f"size must not be negative, but is {size}")
-        message = _abi.Message()
+        message = Message()
         handle = self._live()
 
         def call(timeout_ns: int) -> int:
@@ -194,7 +202,7 @@ class Queue(_frame.Sender, Shared, Generic[T]):
         `NoSpaceError` if there is no room for more leases.
         """
         visible_ns = _abi.FOREVER if visible is None else _wait.nanoseconds(visible)
-        message = _abi.Message()
+        message = Message()
         handle = self._live()
 
         def call(timeout_ns: int) -> int:
@@ -242,7 +250,7 @@ class Queue(_frame.Sender, Shared, Generic[T]):
         Its name is this one's with ``.dead`` behind it. `AttributeError` if there is no such
         bound.
         """
-        handle = _ffi.QueueHandle()
+        handle = QueueHandle()
         try:
             _ffi.check(_ffi.lib.shoal_queue_dead_letters(self._live(), ctypes.byref(handle)))
         except NotFoundError:
@@ -436,9 +444,9 @@ class Queue(_frame.Sender, Shared, Generic[T]):
 
     # -- state ------------------------------------------------------------------------
 
-    def stats(self) -> _abi.QueueStats:
+    def stats(self) -> QueueStats:
         """All that there is to know about the queue, of one moment if no process uses it meanwhile."""
-        return _ffi.fetch_stats(_ffi.lib.shoal_queue_stat, self._live(), _abi.QueueStats)
+        return _ffi.fetch_stats(_ffi.lib.shoal_queue_stat, self._live(), QueueStats)
 
     def qsize(self) -> int:
         """How many messages are in the queue: exact at the moment it is asked."""

@@ -8,6 +8,7 @@ from typing import Any, Iterable, List, Optional, Sequence, TypeVar, Union, over
 from . import _abi, _ffi, _wait
 from ._handles import Shared
 from ._process import Process
+from ._structs import Waitable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Thing = Union["Queue[Any]", "Connection", Process, "HasFileno", int]
 
-_SIZE = ctypes.sizeof(_abi.Waitable)
+_SIZE = ctypes.sizeof(Waitable)
 
 
 @overload
@@ -85,7 +86,7 @@ def _handles(things: Iterable[Any]) -> "List[Union[_ffi.Handle, int]]":
 def _handle(thing: Any) -> Union[_ffi.Handle, int]:
     if isinstance(thing, Shared):
         handle: _ffi.Handle = thing._live()
-        if isinstance(handle, (_ffi.QueueHandle, _ffi.PipeHandle)):
+        if handle.waitable:
             return handle
     elif isinstance(thing, Process):
         return thing._handle
@@ -100,22 +101,18 @@ def _handle(thing: Any) -> Union[_ffi.Handle, int]:
 
 def _waitables(
     handles: "Sequence[Union[_ffi.Handle, int]]",
-) -> "ctypes.Array[_abi.Waitable]":
+) -> "ctypes.Array[Waitable]":
     """What the library wants; the handles are still the caller's to keep."""
-    array = (_abi.Waitable * len(handles))()
+    array = (Waitable * len(handles))()
     for waitable, handle in zip(array, handles):
         if isinstance(handle, int):
             waitable.fd = handle
-        elif isinstance(handle, _ffi.QueueHandle):
-            waitable.queue = handle.value
-        elif isinstance(handle, _ffi.PipeHandle):
-            waitable.pipe = handle.value
         else:
-            waitable.process = handle.value
+            setattr(waitable, handle.waitable, handle.value)
     return array
 
 
-def _is_ready(array: "ctypes.Array[_abi.Waitable]", index: int) -> bool:
+def _is_ready(array: "ctypes.Array[Waitable]", index: int) -> bool:
     one = ctypes.byref(array, index * _SIZE)
     while True:
         status = _ffi.lib.shoal_wait_any(one, 1, _abi.NOWAIT, ctypes.byref(ctypes.c_size_t()))

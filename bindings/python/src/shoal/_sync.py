@@ -13,11 +13,24 @@ from typing import Any, Callable, Iterator, Optional, Tuple, Type, TypeVar
 from . import _abi, _ffi, _wait
 from ._attribute import attribute
 from ._lock import Lock, RLock, Sync
+from ._structs import BarrierStats, ConditionStats, RwlockStats, SemaphoreStats
 
 _R = TypeVar("_R")
 _lib = _ffi.lib
 _acquire = _ffi.untyped("shoal_semaphore_acquire")
 _release = _ffi.untyped("shoal_semaphore_release")
+
+
+class SemaphoreHandle(_ffi.Handle):
+    """A ``shoal_semaphore *``."""
+
+    release = _lib.shoal_semaphore_free
+
+
+class KeptSemaphoreHandle(SemaphoreHandle):
+    """A ``shoal_semaphore *`` whose permits stay taken when it goes."""
+
+    settle = _lib.shoal_semaphore_keep
 
 
 class Semaphore(Sync):
@@ -35,7 +48,7 @@ class Semaphore(Sync):
 
     _kind = "semaphore"
     _own_flags = 0
-    _handle_type: Type[_ffi.SemaphoreHandle] = _ffi.SemaphoreHandle
+    _handle_type: Type[SemaphoreHandle] = SemaphoreHandle
 
     def __init__(
         self,
@@ -81,9 +94,9 @@ class Semaphore(Sync):
         """How many permits can be had now."""
         return self.stats().value
 
-    def stats(self) -> _abi.SemaphoreStats:
+    def stats(self) -> SemaphoreStats:
         """All that there is to know about the semaphore."""
-        return _ffi.fetch_stats(_lib.shoal_semaphore_stat, self._live(), _abi.SemaphoreStats)
+        return _ffi.fetch_stats(_lib.shoal_semaphore_stat, self._live(), SemaphoreStats)
 
     def _held(self) -> int:
         """How many permits this process has."""
@@ -102,6 +115,12 @@ class BoundedSemaphore(Semaphore):
     __module__ = "shoal"
 
     _own_flags = _abi.BOUNDED
+
+
+class EventHandle(_ffi.Handle):
+    """A ``shoal_event *``."""
+
+    release = _lib.shoal_event_free
 
 
 class Event(Sync):
@@ -126,10 +145,10 @@ class Event(Sync):
         exclusive: bool = False,
         persistent: bool = False,
     ) -> None:
-        self._open(name, _ffi.EventHandle(), _ffi.flags(create, exclusive, persistent))
+        self._open(name, EventHandle(), _ffi.flags(create, exclusive, persistent))
 
     def _reopen(self, name: str, *state: Any) -> None:
-        self._open(name, _ffi.EventHandle(), 0)
+        self._open(name, EventHandle(), 0)
 
     def is_set(self) -> bool:
         """Whether it has happened."""
@@ -152,6 +171,12 @@ class Event(Sync):
             return False
         _ffi.check(status)
         return True
+
+
+class ConditionHandle(_ffi.Handle):
+    """A ``shoal_condition *``."""
+
+    release = _lib.shoal_condition_free
 
 
 class Condition(Sync):
@@ -183,7 +208,7 @@ class Condition(Sync):
             raise ValueError("a condition with a name needs a lock that others can open, too")
         self._use(RLock() if lock is None else lock)
         flags = _ffi.flags(create, exclusive, persistent)
-        self._open(name, _ffi.ConditionHandle(), flags)
+        self._open(name, ConditionHandle(), flags)
 
     def _use(self, lock: Lock) -> None:
         self._lock = lock
@@ -192,7 +217,7 @@ class Condition(Sync):
 
     def _reopen(self, name: str, *state: Any) -> None:
         self._use(state[0])
-        self._open(name, _ffi.ConditionHandle(), 0)
+        self._open(name, ConditionHandle(), 0)
 
     def _state(self) -> Tuple[Any, ...]:
         return (self._lock,)
@@ -257,9 +282,9 @@ class Condition(Sync):
         """How many wait."""
         return self.stats().waiting
 
-    def stats(self) -> _abi.ConditionStats:
+    def stats(self) -> ConditionStats:
         """All that there is to know about the condition."""
-        return _ffi.fetch_stats(_lib.shoal_condition_stat, self._live(), _abi.ConditionStats)
+        return _ffi.fetch_stats(_lib.shoal_condition_stat, self._live(), ConditionStats)
 
     def notify(self, n: int = 1) -> None:
         """Wakes ``n`` of those who wait, the longest waiting first."""
@@ -270,6 +295,12 @@ class Condition(Sync):
         """Wakes all who wait."""
         assert self._lock._depth(), "lock is not owned"
         _ffi.check(_lib.shoal_condition_notify(self._live(), _abi.ALL))
+
+
+class BarrierHandle(_ffi.Handle):
+    """A ``shoal_barrier *``."""
+
+    release = _lib.shoal_barrier_free
 
 
 class Barrier(Sync):
@@ -302,11 +333,11 @@ class Barrier(Sync):
     ) -> None:
         self._action, self._timeout = action, timeout
         flags = _ffi.flags(create, exclusive, persistent)
-        self._open(name, _ffi.BarrierHandle(), flags, parties)
+        self._open(name, BarrierHandle(), flags, parties)
 
     def _reopen(self, name: str, *state: Any) -> None:
         self._action, self._timeout = state
-        self._open(name, _ffi.BarrierHandle(), 0)
+        self._open(name, BarrierHandle(), 0)
 
     def _state(self) -> Tuple[Any, ...]:
         return (self._action, self._timeout)
@@ -353,9 +384,9 @@ class Barrier(Sync):
         """Breaks it."""
         _ffi.check(_lib.shoal_barrier_abort(self._live()))
 
-    def stats(self) -> _abi.BarrierStats:
+    def stats(self) -> BarrierStats:
         """All that there is to know about the barrier."""
-        return _ffi.fetch_stats(_lib.shoal_barrier_stat, self._live(), _abi.BarrierStats)
+        return _ffi.fetch_stats(_lib.shoal_barrier_stat, self._live(), BarrierStats)
 
     @attribute
     def parties(self) -> int:
@@ -371,6 +402,12 @@ class Barrier(Sync):
     def broken(self) -> bool:
         """Whether it is broken."""
         return self.stats().broken
+
+
+class RwLockHandle(_ffi.Handle):
+    """A ``shoal_rwlock *``."""
+
+    release = _lib.shoal_rwlock_free
 
 
 class RWLock(Sync):
@@ -405,10 +442,10 @@ class RWLock(Sync):
         exclusive: bool = False,
         persistent: bool = False,
     ) -> None:
-        self._open(name, _ffi.RwLockHandle(), _ffi.flags(create, exclusive, persistent))
+        self._open(name, RwLockHandle(), _ffi.flags(create, exclusive, persistent))
 
     def _reopen(self, name: str, *state: Any) -> None:
-        self._open(name, _ffi.RwLockHandle(), 0)
+        self._open(name, RwLockHandle(), 0)
 
     def _acquire(self, function: Any, block: bool, timeout: Optional[float]) -> bool:
         until = _wait.deadline(block, timeout)
@@ -421,9 +458,9 @@ class RWLock(Sync):
         self.owner_died = died.value
         return True
 
-    def stats(self) -> _abi.RwlockStats:
+    def stats(self) -> RwlockStats:
         """All that there is to know about the lock."""
-        return _ffi.fetch_stats(_lib.shoal_rwlock_stat, self._live(), _abi.RwlockStats)
+        return _ffi.fetch_stats(_lib.shoal_rwlock_stat, self._live(), RwlockStats)
 
     def acquire_read(self, block: bool = True, timeout: Optional[float] = None) -> bool:
         """Takes the lock for reading; whether it was to be had in time."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 from time import monotonic_ns
 from typing import Callable, Optional
 
-from . import _abi, _ffi
+from . import _abi
 
 # How long a blocking call stays in the library at first before Python looks at its signals.
 SLICE_NS = 50_000_000

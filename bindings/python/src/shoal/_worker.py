@@ -17,6 +17,7 @@ from ._interactive import ByValue, Pickler
 from ._original import pool as _std
 from ._original import util
 from ._pickling import dumps
+from ._structs import Message
 
 # A task: the job it is part of and its number there, what is to be done with the function, and
 # how many bytes the pickled function has; behind it the function, if it is found by its name,
@@ -76,7 +77,7 @@ class Tasks:
 
     def __init__(self, tasks: "_queue.Queue[Any]") -> None:
         self._handle = tasks._live()
-        self._message = _abi.Message()
+        self._message = Message()
         self._ref = ctypes.byref(self._message)
         self._parent = parent_process()
 

@@ -17,7 +17,7 @@ import time
 from types import TracebackType
 from typing import Any, Callable, Optional, Tuple, Type
 
-from .. import _ffi, _lock, _sync
+from .. import _lock, _sync
 from .._original import synchronize as _std
 
 __all__ = ["Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"]
@@ -171,7 +171,7 @@ class Semaphore(_sync.Semaphore, _std.Semaphore):  # type: ignore[misc]
     Permits stay taken when the process that has them ends by itself, and return when it is killed.
     """
 
-    _handle_type = _ffi.KeptSemaphoreHandle
+    _handle_type = _sync.KeptSemaphoreHandle
 
     def __init__(self, value: int = 1, *, ctx: Any = None) -> None:
         super().__init__(value)
@@ -184,7 +184,7 @@ class Semaphore(_sync.Semaphore, _std.Semaphore):  # type: ignore[misc]
 class BoundedSemaphore(_sync.BoundedSemaphore, _std.BoundedSemaphore):  # type: ignore[misc]
     """`multiprocessing.BoundedSemaphore`; see `shoal.BoundedSemaphore`, and `Semaphore`."""
 
-    _handle_type = _ffi.KeptSemaphoreHandle
+    _handle_type = _sync.KeptSemaphoreHandle
 
     def __init__(self, value: int = 1, *, ctx: Any = None) -> None:
         super().__init__(value)
