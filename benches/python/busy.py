@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any, Callable, Dict, List, Tuple
 
 import shoal.multiprocessing
-from neighbours import Measured, Tally, Window, crew, fork, neighbours
+from neighbours import Measured, Tally, Window, fork, neighbours, run_jobs
 
 TEXT = "a small tuple"
 LOCKERS = 4
@@ -69,14 +69,14 @@ def answer(receive: Callable[[], Any], send: Callable[[Any], Any], window: Windo
 
 def pipe_trips(mp: Any, seconds: float) -> Measured:
     here, there = mp.Pipe()
-    return crew(
+    return run_jobs(
         mp, seconds, partial(ask, here.send, here.recv), partial(answer, there.recv, there.send)
     )
 
 
 def queue_trips(mp: Any, seconds: float) -> Measured:
     to, back = mp.Queue(), mp.Queue()
-    return crew(mp, seconds, partial(ask, to.put, back.get), partial(answer, to.get, back.put))
+    return run_jobs(mp, seconds, partial(ask, to.put, back.get), partial(answer, to.get, back.put))
 
 
 def event_trips(mp: Any, seconds: float) -> Measured:
@@ -101,7 +101,7 @@ def event_trips(mp: Any, seconds: float) -> Measured:
         number.value = received + 1
         back.set()
 
-    return crew(mp, seconds, partial(ask, send, receive), partial(answer, take, give))
+    return run_jobs(mp, seconds, partial(ask, send, receive), partial(answer, take, give))
 
 
 def condition_trips(mp: Any, seconds: float) -> Measured:
@@ -132,7 +132,7 @@ def condition_trips(mp: Any, seconds: float) -> Measured:
                 else:
                     condition.wait()
 
-    return crew(mp, seconds, partial(ask, send, receive), serve)
+    return run_jobs(mp, seconds, partial(ask, send, receive), serve)
 
 
 # -- locks ------------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ def locked(make: Callable[[Any], Any], mp: Any, seconds: float) -> Measured:
         counts[place] = tally.done
         return tally
 
-    measured = crew(mp, seconds, *(partial(job, place) for place in range(LOCKERS)))
+    measured = run_jobs(mp, seconds, *(partial(job, place) for place in range(LOCKERS)))
     if total.value * 10 != sum(counts):
         sys.exit("two had the lock at once")
     return measured
@@ -207,7 +207,7 @@ def consume(queue: Any, taken: Any, over: Any, window: Window) -> Tally:
 def queue_stream(mp: Any, seconds: float) -> Measured:
     """The default queue, which has no bound."""
     queue, taken, over = mp.Queue(), fork.RawValue("q", 0), fork.RawValue("b", 0)
-    return crew(
+    return run_jobs(
         mp, seconds, partial(produce, queue, taken, over), partial(consume, queue, taken, over)
     )
 
@@ -238,7 +238,7 @@ def managed(setting: bool, mp: Any, seconds: float) -> Measured:
         shared = manager.dict({key: number for number, key in enumerate(KEYS)})
         # Shoal's manager has no process.
         served = getattr(manager, "_process", None)
-        return crew(mp, seconds, work, server=served.pid if served else None)
+        return run_jobs(mp, seconds, work, server=served.pid if served else None)
 
 
 # -- hardly anything to do --------------------------------------------------------------------
@@ -276,7 +276,7 @@ def quiet(kind: str, rate: int, mp: Any, seconds: float) -> Measured:
     else:
         queue = mp.Queue()
         send, receive = queue.put, queue.get
-    return crew(mp, seconds, partial(trickle, send, rate), partial(listen, receive))
+    return run_jobs(mp, seconds, partial(trickle, send, rate), partial(listen, receive))
 
 
 # -- the table --------------------------------------------------------------------------------

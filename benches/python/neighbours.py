@@ -1,4 +1,4 @@
-"""Processes that compute, and the crew of a window that is measured beside them."""
+"""Processes that compute, and the jobs of a window that is measured beside them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from array import array
 from contextlib import contextmanager
 from typing import Any, Callable, Iterator, List, NamedTuple, Optional
 
-# A crew that is not done so long after its window hangs.
+# Jobs that are not done so long after their window hang.
 LIMIT = 60.0
 
 fork = multiprocessing.get_context("fork")
@@ -85,7 +85,7 @@ class Window:
 Job = Callable[[Window], Optional[Tally]]
 
 
-def crew(mp: Any, seconds: float, *jobs: Job, server: Optional[int] = None) -> Measured:
+def run_jobs(mp: Any, seconds: float, *jobs: Job, server: Optional[int] = None) -> Measured:
     """Runs each job in a process of its own.
 
     Args:

@@ -47,7 +47,7 @@ def test_what_was_got_twice_is_got_without_a_call(
         assert first == second == value and type(first) is type(value)
 
 
-def test_a_change_is_seen_at_once_whoever_makes_it(shared: Any) -> None:
+def test_a_change_is_seen_at_once_whichever_process_makes_it(shared: Any) -> None:
     other = shoal.BytesMap(shared.name, create=False)
     changes = [
         lambda: shared.__setitem__("k", 1),

@@ -173,7 +173,7 @@ def read_politely(source: Any, lock: Any, out: Any, method: str) -> None:
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])
 @pytest.mark.parametrize("kind", ["pipe", "queue"])
-def test_readers_who_share_an_end_poll_lock_poll_and_receive(start: str, kind: str) -> None:
+def test_readers_that_share_an_end_poll_lock_poll_and_receive(start: str, kind: str) -> None:
     ctx = mp.get_context(start)
     lock, out = ctx.Lock(), ctx.Queue()
     if kind == "pipe":

@@ -182,7 +182,7 @@ class _Items(Shared):
 
     @staticmethod
     def unlink(name: str) -> None:
-        """Removes the name now; who has it open may go on."""
+        """Removes the name now; processes that have it open may go on."""
         _ffi.unlink(name, _abi.KIND_ARRAY)
 
 

@@ -1,12 +1,12 @@
-"""Copies of what a map's values were, and how a process knows whether they still are.
+"""A cache of a map's values in this process, and how it is invalidated.
 
-A value that was got twice is kept if it is small and nobody can change it. A word in shared memory
-changes before anything does in the same part of the map, so one look at it tells whether a copy
-is up to date. Where values change all the time copies are worth nothing, and making them costs
-as much as a call: whenever one was out of date, none is made for a while.
+A value that is got a second time is cached if it is small and immutable. A word in shared memory
+changes before anything does in the same part of the map, so reading it tells whether a cached value
+is up to date. Where values change all the time a cache gains nothing, and filling it costs
+as much as a call: whenever a value was out of date, none is cached for some gets.
 
-NB: a get of one of a thousand numbers, 0.9 us by a call and 0.16 from a copy. Set and get of one
-key by turns, 0.82 us each without copies and 0.84 with; a get of ever other keys, 1.1 and 1.3.
+NB: a get of one of a thousand numbers, 0.9 us by a call and 0.16 from the cache. Set and get of one
+key by turns, 0.82 us each without a cache and 0.84 with; a get of ever other keys, 1.1 and 1.3.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from ._structs import Watched
 
 MISSING: Any = object()
 
-# What a map keeps copies of: keys that only equal themselves, and values that nobody can change.
-# (A `numpy.str_` equals a `str`, and is another key.) Few and small, for it is done in every process.
+# What is cached: values of keys that equal only themselves (a `numpy.str_` equals a `str`, and is
+# another key), if the values are immutable. Few and small, since each process has its own cache.
 CACHED_KEYS = frozenset((str, int, bytes))
 _CACHED_VALUES = frozenset((int, float, bool, type(None), str, bytes))
 _CACHED_SIZE = 1024
 _MOST_CACHED = 1 << 14
-# For so many gets nothing is kept after a copy was out of date: at first, and where that happens
-# again and again within a second.
+# For how many gets nothing is cached after a value was out of date: at first, and at most, where
+# that happens again and again within a second.
 _FIRST_PAUSE = 16
 _LONGEST_PAUSE = 1 << 16
 _A_WHILE = 1.0
@@ -37,24 +37,24 @@ _A_WHILE = 1.0
 class _Word(ctypes.c_uint64):
     """A number in shared memory that changes before anything does in its part of a map."""
 
-    # Whoever looks at it keeps the memory that it is in.
+    # Keeps the memory mapped that it is in.
     handle: _ffi.Handle
-    # What it was when a copy was last found to be out of date.
+    # What it was when a cached value was last found to be out of date.
     found = 0
 
 
-_Copy = Tuple[_Word, int, Any]
-# Stands for the copy of a value that was got once, of which none is kept yet. Never up to date.
-GOT_ONCE: _Copy = (_Word(0), 1, None)
+_Entry = Tuple[_Word, int, Any]
+# The entry of a value that was got once and is not cached yet. Never up to date.
+GOT_ONCE: _Entry = (_Word(0), 1, None)
 
 
 class Cached(Shared):
-    """What keeps copies: the part of `shoal.Map` that is not on the way of every get."""
+    """A map with a cache: the part of `shoal.Map` that not every get runs."""
 
-    # Copies of values, and how to know whether they are up to date.
-    _cache: Dict[Any, _Copy]
+    # Values, and how to know whether they are up to date.
+    _cache: Dict[Any, _Entry]
     _words: Dict[int, _Word]
-    # For how many gets nothing is kept, how many that were at first, and when.
+    # For how many gets nothing is cached from now on, how many those were at first, and since when.
     _pause = 0
     _pauses = 0
     _paused_at = 0.0
@@ -71,18 +71,18 @@ class Cached(Shared):
         self._cache, self._words = {}, {}
 
     def _note(self, key: Any) -> None:
-        """A key is got that was not before. If it is again, a copy is worth while."""
+        """A key is got for the first time. If it is got again, its value is cached."""
         cache = self._cache
         if len(cache) >= _MOST_CACHED:
             cache.clear()
         cache[key] = GOT_ONCE
 
     def _invalidate(self, key: Any, word: _Word) -> None:
-        """A copy is out of date. Where that is so all the time, none is worth while."""
+        """A cached value is out of date. Where that happens all the time, caching stops for longer."""
         self._cache[key] = GOT_ONCE
         value = word.value
         if word.found == value:
-            # Of the same change as another one.
+            # By the same change as another one.
             return
         word.found = value
         now = time.monotonic()
@@ -91,7 +91,7 @@ class Cached(Shared):
         self._pause, self._paused_at = self._pauses, now
 
     def _get_and_cache(self, key: Any) -> Any:
-        """The value of a key, `MISSING` if there is none. A copy is kept, if that may be."""
+        """The value of a key, `MISSING` if there is none. It is cached if it is small and immutable."""
         cache = self._cache
         data, handle, watched = _codec.encode_key(key), self._live(), Watched()
         buffer = _ffi.take_buffer()

@@ -183,7 +183,7 @@ def _renew_lock() -> None:
     _attaching = threading.RLock()
 
 
-# A fork while another thread is attaching must not leave the child a lock nobody holds.
+# A fork while another thread is attaching must not leave the child a lock that no thread releases.
 os.register_at_fork(after_in_child=_renew_lock)
 
 _end.begin()

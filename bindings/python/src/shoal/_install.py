@@ -1,6 +1,6 @@
 """`install`: the standard library's `multiprocessing` makes Shoal's objects.
 
-Nobody's names are exchanged, since a library may have imported them long ago. The standard
+No names of other modules are exchanged, since a library may have imported them long ago. The standard
 library's own classes turn what they make into ours::
 
     multiprocessing.Queue(), from multiprocessing import Queue, get_context("spawn").Queue(),

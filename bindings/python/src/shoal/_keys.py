@@ -197,7 +197,7 @@ class Keys(Generic[K, V]):
         ::
 
             with ledger.lock_key("ada") as lock:
-                if lock.owner_died:          # whoever had it was killed in the middle
+                if lock.owner_died:          # its last owner was killed in the middle
                     check("ada")
                 ...
 

@@ -160,7 +160,7 @@ class _SharedList(Shared, MutableSequence[T]):
                 most, room = min(most * 2, 1 << 20), min(room * 2, 1 << 26)
             else:
                 return found, 0 if first is None else first
-            # Someone wrote in between. In larger steps, at last in one, nobody can.
+            # Another process wrote in between. Larger steps, in the end a single one, leave no room for that.
             size = sum(map(len, found)) + sum(map(len, some))
             most, room = max(most, 2 * len(self)), max(room, 2 * size)
 
@@ -320,7 +320,7 @@ class _SharedList(Shared, MutableSequence[T]):
     def sort(
         self, *, key: Optional[Callable[[T], Any]] = None, reverse: bool = False
     ) -> None:
-        """Sorts the list, at once: nobody sees it half sorted, and no element is copied.
+        """Sorts the list, at once: no process sees it half sorted, and no element is copied.
 
         What the list holds is compared here, without holding up the others. If one of them
         writes meanwhile, it is done again with what there is then.
@@ -433,7 +433,7 @@ class _SharedList(Shared, MutableSequence[T]):
 
     @staticmethod
     def unlink(name: str) -> None:
-        """Removes the name now; who is attached may go on. Needed for persistent lists."""
+        """Removes the name now; attached processes may go on. Needed for persistent lists."""
         _ffi.unlink(name, _abi.KIND_LIST)
 
     def __repr__(self) -> str:

@@ -318,8 +318,8 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
         """Replaces the value of ``key`` by ``function`` of it, atomically; the new value.
 
         ``function`` gets ``default`` if the key is absent (`KeyError` without one). The key is
-        locked meanwhile (see `lock_key`), so those who update it take turns. ``function`` is
-        called again if somebody changed the value by other means meanwhile, so it must do
+        locked meanwhile (see `lock_key`), so processes that update it take turns. ``function`` is
+        called again if the value was changed by other means meanwhile, so it must do
         nothing but compute. Killed anywhere, it leaves the old value or the new one.
         """
         k = self._encode_key(key)
@@ -340,7 +340,7 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
 
     @staticmethod
     def unlink(name: str) -> None:
-        """Removes the name now; who is attached may go on. Needed for persistent maps."""
+        """Removes the name now; attached processes may go on. Needed for persistent maps."""
         _ffi.unlink(name, _abi.KIND_MAP)
 
     def __repr__(self) -> str:

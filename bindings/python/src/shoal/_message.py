@@ -1,4 +1,4 @@
-"""Spans of a queue that are a program's for a while: to write a message, or to work on one."""
+"""Messages in place: reserved for writing, or leased for reading."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Reservation(_InPlace):
     ``data`` is a writable `memoryview` of as many bytes as were asked for; what they hold at
     first is what earlier messages left. Leaving the block by an exception discards the
     reservation, and so does losing it. The message gets its place in the queue when it is
-    committed; nobody waits for it before.
+    committed; no consumer waits for it before.
 
     After a fork it stays the parent's: in the child `commit` and `discard` raise.
     """
@@ -106,7 +106,7 @@ class Reservation(_InPlace):
         self._end(self._commit, used)
 
     def discard(self) -> None:
-        """Gives the room back. Nobody sees that it was there. Raises as `commit` does."""
+        """Gives the room back. No other process sees that it was there. Raises as `commit` does."""
         self._end(self._discard)
 
     _finish = commit
@@ -134,7 +134,7 @@ class PipeLease(_InPlace):
             show(frame.get())
 
     Leaving the block by an exception gives the message back, and so does losing the lease,
-    or the death of the process: then another who holds this end receives it.
+    or the death of the process: then another holder of this end receives it.
 
     After a fork it stays the parent's: in the child `ack` and `nack` raise.
     """

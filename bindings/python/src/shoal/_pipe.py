@@ -84,11 +84,11 @@ class Connection(Sender, Shared):
         here.recv()
 
     Programs that are not related open the ends of a named pipe: ``Connection("chat", 0)`` and
-    ``Connection("chat", 1)``. An end that nobody has opened yet is waited for.
+    ``Connection("chat", 1)``. An end that no process has opened yet is waited for.
 
-    The conversation is over when all who held the other end have closed it, or died: then
+    The conversation is over when all holders of the other end have closed it, or died: then
     `recv` raises `EOFError`, once what was sent before is received, and `send`
-    `BrokenPipeError`. A kill is found out within a tenth of a second by whoever waits. A
+    `BrokenPipeError`. A kill is found out within a tenth of a second by those that wait. A
     forked child holds the ends that its parent has, so each closes the one it does not use.
 
     A connection can be sent to another process of the same `multiprocessing` family, through
@@ -100,7 +100,7 @@ class Connection(Sender, Shared):
         end: 0 or 1; of a pipe of one way, 0 receives and 1 sends.
         create: make the pipe if it is missing; otherwise that is `NotFoundError`.
         duplex, capacity, max_capacity: of a new pipe, as for `Pipe`.
-        persistent: a new pipe stays until `unlink`, not only while someone is attached.
+        persistent: a new pipe stays until `unlink`, not only while a process is attached.
     """
 
     __module__ = "shoal"
@@ -350,7 +350,7 @@ class Connection(Sender, Shared):
         return self._ways[1]
 
     def close(self) -> None:
-        """Closes this connection. The other side is told once all who hold this end have."""
+        """Closes this connection. The other side is told once all holders of this end have."""
         self.detach()
 
     def fileno(self) -> int:
@@ -361,7 +361,7 @@ class Connection(Sender, Shared):
 
     @staticmethod
     def unlink(name: str) -> None:
-        """Removes the name now; who is attached may go on. Needed for persistent pipes."""
+        """Removes the name now; attached processes may go on. Needed for persistent pipes."""
         _ffi.unlink(name, _abi.KIND_PIPE)
 
     def __reduce__(self) -> Any:
@@ -403,7 +403,7 @@ class _Fetched:
         def send(connection: Any, pid: int) -> None:
             reduction.send_handle(connection, kept[0].fd, pid)
 
-        # Kept until somebody has fetched it, or this process ends.
+        # Stays until another process has fetched it, or this process ends.
         self._id = _sharer.register(send, kept.clear)
 
     def detach(self) -> int:

@@ -123,7 +123,7 @@ def _as_exitcode(end: Exit) -> int:
 class Process:
     """A program started by `spawn`. Safe to use from any thread.
 
-    As a context manager it closes its pipes and joins. Forgetting it is no harm: the
+    As a context manager it closes its pipes and joins. Dropping it without a join does no harm: the
     program goes on, and once it has ended the next `spawn` collects it.
     """
 

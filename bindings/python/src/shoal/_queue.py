@@ -53,7 +53,7 @@ class Queue(_frame.Sender, Shared, Generic[T]):
     ``Queue(name)`` opens the queue or makes it; ``Queue()`` makes one with a name of its
     own. Handles can be pickled, so a queue can be an argument of a process or a pool's
     task, or travel through another queue; a process that unpickles one opens it by name,
-    so somebody has to hold it until then.
+    so another process has to hold it until then.
 
     `put` and `get` pickle; `put_bytes` and `get_bytes` do not, and are what to use with
     programs in other languages. Pickling happens outside the queue's locks. Every method
@@ -67,11 +67,11 @@ class Queue(_frame.Sender, Shared, Generic[T]):
         name: letters, digits, ``.``, ``_`` and ``-``; ``None`` generates one.
         create: make the queue if it is missing; otherwise that is `NotFoundError`.
         exclusive: insist on making it; `ExistsError` if it is there.
-        persistent: it stays until `unlink`, not only while someone is attached.
+        persistent: it stays until `unlink`, not only while a process is attached.
         capacity: bytes of messages it holds at first; 0 is the library's default.
         max_capacity: bytes it may grow to; 0 is the library's default.
         maxsize: at most this many messages; 0 means as many as fit. Like the capacities
-            it counts for whoever makes the queue; the others get what is there.
+            it counts for the process that makes the queue; the others get what is there.
         max_attempts: how often a message is delivered by `lease` before it is moved to
             `dead_letters`, at most 255; 0 is any number of times.
     """
@@ -119,8 +119,8 @@ class Queue(_frame.Sender, Shared, Generic[T]):
             data = self._dumps(obj, _PROTOCOL)
             size = len(data)
             if size < _LARGE:
-                patience = _SLICE if block and timeout is None else 0
-                if _put(self._fast, data, size, patience):
+                timeout_ns = _SLICE if block and timeout is None else 0
+                if _put(self._fast, data, size, timeout_ns):
                     self._put_slowly(data, _wait.deadline(block, timeout))
                 return
         self._send_large(obj, block, timeout)
@@ -138,8 +138,8 @@ class Queue(_frame.Sender, Shared, Generic[T]):
         size = len(data)
         # Once by hand: nearly every put succeeds without waiting. What is wrong with the
         # handle or the size is found out below.
-        patience = _SLICE if block and timeout is None else 0
-        if size > _INT_MAX or _put(self._fast, data, size, patience):
+        timeout_ns = _SLICE if block and timeout is None else 0
+        if size > _INT_MAX or _put(self._fast, data, size, timeout_ns):
             self._put_slowly(data, _wait.deadline(block, timeout))
 
     _send_whole = put_bytes
@@ -283,8 +283,8 @@ class Queue(_frame.Sender, Shared, Generic[T]):
             buffer = _spare.pop()
         except IndexError:
             buffer = _take_buffer()
-        patience = _SLICE if block and timeout is None else 0
-        if not _get(self._fast, patience, buffer.pointer, buffer.size, buffer.length_ref):
+        timeout_ns = _SLICE if block and timeout is None else 0
+        if not _get(self._fast, timeout_ns, buffer.pointer, buffer.size, buffer.length_ref):
             data = buffer.view[: buffer.length.value]
             obj: T = _loads(data) if data and data[0] == 0x80 else unpickle(data)
             _spare.append(buffer)
@@ -305,9 +305,9 @@ class Queue(_frame.Sender, Shared, Generic[T]):
         self, convert: Callable[[memoryview], _R], block: bool, timeout: Optional[float]
     ) -> _R:
         buffer = _take_buffer()
-        patience = _SLICE if block and timeout is None else 0
+        timeout_ns = _SLICE if block and timeout is None else 0
         try:
-            if _get(self._fast, patience, buffer.pointer, buffer.size, buffer.length_ref):
+            if _get(self._fast, timeout_ns, buffer.pointer, buffer.size, buffer.length_ref):
                 buffer = self._take_slowly(buffer, _wait.deadline(block, timeout))
         except BaseException:
             _give_buffer(buffer)
@@ -518,12 +518,12 @@ class Queue(_frame.Sender, Shared, Generic[T]):
 
     @attribute
     def closed(self) -> bool:
-        """Whether someone closed the queue."""
+        """Whether the queue was closed."""
         return self.stats().closed
 
     @staticmethod
     def unlink(name: str) -> None:
-        """Removes the name now; who is attached may go on. Needed for persistent queues."""
+        """Removes the name now; attached processes may go on. Needed for persistent queues."""
         _ffi.unlink(name, _abi.KIND_QUEUE)
 
     def __repr__(self) -> str:
@@ -535,7 +535,7 @@ def taken(buffer: _ffi.Buffer, convert: Callable[[memoryview], _R]) -> _R:
     """What a buffer's message is, and gives the buffer back."""
     data = buffer.view[: buffer.length.value]
     if convert is unpickle and _frame.is_frame(data) and buffer.size < 2 * len(data):
-        # What comes out lives in this buffer, which is nobody else's from now on.
+        # What comes out lives in this buffer, which nothing else uses from now on.
         return cast(_R, _frame.load(data, _frame.OWNED))
     result = convert(data)
     _give_buffer(buffer)

@@ -34,10 +34,10 @@ class KeptSemaphoreHandle(SemaphoreHandle):
 
 
 class Semaphore(Sync):
-    """A number of permits, as `multiprocessing.Semaphore`; those of the dead return.
+    """A number of permits, as `multiprocessing.Semaphore`; those of a dead process are released.
 
-    A permit belongs to the process that acquired it. Anybody may release: a process that has
-    none releases that of another, or if nobody has any adds one.
+    A permit belongs to the process that acquired it. Any process may release: one that
+    has none releases that of another, or adds one if none is acquired.
 
     Args:
         value: the permits of a new semaphore.
@@ -126,8 +126,8 @@ class EventHandle(_ffi.Handle):
 class Event(Sync):
     """Something that has happened or not, as `multiprocessing.Event`.
 
-    `set` never waits for those who wait, dead or alive; who began to wait before a `set` is
-    woken even if `clear` follows at once.
+    `set` never waits for those that wait, dead or alive; a thread that began to wait before a `set`
+    is woken even if `clear` follows at once.
 
     Args:
         name, create, exclusive, persistent: as for `Lock`.
@@ -155,7 +155,7 @@ class Event(Sync):
         return _ffi.fetch_bool(_lib.shoal_event_is_set, self._live())
 
     def set(self) -> None:
-        """It has happened: wakes all who wait."""
+        """It has happened: wakes all that wait."""
         _ffi.check(_lib.shoal_event_set(self._live()))
 
     def clear(self) -> None:
@@ -186,7 +186,7 @@ class Condition(Sync):
     it could act on it, another is told.
 
     Args:
-        lock: a `Lock` or `RLock`; a new `RLock` if there is none. All who open a condition by
+        lock: a `Lock` or `RLock`; a new `RLock` if there is none. All that open a condition by
             its name bring the same lock.
         name, create, exclusive, persistent: as for `Lock`.
     """
@@ -287,12 +287,12 @@ class Condition(Sync):
         return _ffi.fetch_stats(_lib.shoal_condition_stat, self._live(), ConditionStats)
 
     def notify(self, n: int = 1) -> None:
-        """Wakes ``n`` of those who wait, the longest waiting first."""
+        """Wakes ``n`` of those that wait, the longest waiting first."""
         assert self._lock._depth(), "lock is not owned"
         _ffi.check(_lib.shoal_condition_notify(self._live(), n))
 
     def notify_all(self) -> None:
-        """Wakes all who wait."""
+        """Wakes all that wait."""
         assert self._lock._depth(), "lock is not owned"
         _ffi.check(_lib.shoal_condition_notify(self._live(), _abi.ALL))
 
@@ -306,8 +306,8 @@ class BarrierHandle(_ffi.Handle):
 class Barrier(Sync):
     """A meeting point for a number of processes or threads, as `multiprocessing.Barrier`.
 
-    When one that waits dies, or is no longer willing to wait, the barrier is broken: all get
-    `threading.BrokenBarrierError` until somebody calls `reset`.
+    When one that waits dies, or gives up waiting, the barrier is broken: all get
+    `threading.BrokenBarrierError` until `reset` is called.
 
     Args:
         parties: how many meet, from 1 to 512.
@@ -354,9 +354,9 @@ class Barrier(Sync):
         place, index, last = ctypes.c_uint32(), ctypes.c_uint32(), ctypes.c_bool()
         out = [ctypes.byref(it) for it in (place, index, last)]
         # Coming does not wait, unless the round before is not over.
-        patience = until or None
+        arrive_until = until or None
         status = _wait.wait(
-            lambda ns: _lib.shoal_barrier_arrive(self._live(), ns, *out), patience
+            lambda ns: _lib.shoal_barrier_arrive(self._live(), ns, *out), arrive_until
         )
         self._check(status)
         try:
@@ -377,7 +377,7 @@ class Barrier(Sync):
         return index.value
 
     def reset(self) -> None:
-        """Makes it whole again; those who wait get `BrokenBarrierError`."""
+        """Makes it whole again; those that wait get `BrokenBarrierError`."""
         _ffi.check(_lib.shoal_barrier_reset(self._live()))
 
     def abort(self) -> None:
@@ -422,7 +422,7 @@ class RWLock(Sync):
             ...
 
     Writers are preferred: while one waits, no new reader comes in. When a writer dies,
-    `owner_died` is true for all who take the lock, until another one has written.
+    `owner_died` is true for all that take the lock, until another one has written.
 
     Args:
         name, create, exclusive, persistent: as for `Lock`.

@@ -50,21 +50,21 @@ def wait(call: Callable[[int], int], until: Optional[int]) -> int:
     Returns the last status, a timeout once the time is up.
     ``call`` is always made at least once. It raises what it means to have no handle any more.
     """
-    slice_ns, is_told = SLICE_NS, False
+    slice_ns, is_retried = SLICE_NS, False
     while True:
         if until is None:
-            patience = slice_ns
+            timeout_ns = slice_ns
         elif until == 0:
-            patience = _abi.NOWAIT
+            timeout_ns = _abi.NOWAIT
         else:
-            patience = max(0, min(slice_ns, until - monotonic_ns()))
-        status = call(patience)
+            timeout_ns = max(0, min(slice_ns, until - monotonic_ns()))
+        status = call(timeout_ns)
         if status == _abi.ERR_INTERRUPTED:
             continue
-        if status == _abi.ERR_CLOSED and not is_told:
+        if status == _abi.ERR_CLOSED and not is_retried:
             # Closed for all, or for this process: then another thread has detached the object
             # meanwhile, and `call` says so.
-            is_told = True
+            is_retried = True
             continue
         if status != _abi.ERR_TIMEOUT:
             return status

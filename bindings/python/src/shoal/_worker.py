@@ -52,12 +52,12 @@ def is_found_by_name(function: Any) -> bool:
     return type(function) in (types.FunctionType, type)
 
 
-def put_politely(
+def put_throttled(
     to: "_queue.Queue[Any]", data: bytes, limit: int, goes_on: Callable[[], object]
 ) -> None:
     """Puts a message, but a large one only once few are waiting: they may not all fit.
 
-    Gives up when it does not go on: nobody is there to take anything.
+    Gives up when ``goes_on()`` is false: then nothing takes messages any more.
     """
     if len(data) >= LARGE:
         pause = 0.0005
@@ -84,8 +84,8 @@ class Tasks:
     def take(self) -> Optional[memoryview]:
         """The next task, good until `done`; None if there will be no more."""
         while True:
-            patience = int(LOOK_SECONDS * 1e9)
-            status = _ffi.lib.shoal_queue_lease(self._handle, _abi.FOREVER, patience, self._ref)
+            timeout_ns = int(LOOK_SECONDS * 1e9)
+            status = _ffi.lib.shoal_queue_lease(self._handle, _abi.FOREVER, timeout_ns, self._ref)
             if status == _abi.OK:
                 span = (ctypes.c_ubyte * self._message.len).from_address(self._message.data)
                 return memoryview(span).cast("B")
@@ -104,7 +104,7 @@ class Tasks:
 
     @property
     def was_taken_before(self) -> bool:
-        """Whether somebody else took the task, and died."""
+        """Whether another worker took the task, and died."""
         attempts: int = self._message.attempts
         return attempts > 1
 
@@ -142,7 +142,7 @@ def work(
             else:
                 result = answer(head, how, length, task, functions, pickler)
                 try:
-                    put_politely(results, result, limit, taken.are_wanted)
+                    put_throttled(results, result, limit, taken.are_wanted)
                 except ShoalError as error:
                     # Too large for shared memory, most likely. To tell so there may be room.
                     wrapped = _std.MaybeEncodingError(error, f"{len(result)} bytes")
@@ -151,7 +151,7 @@ def work(
             taken.done()
             completed += 1
     except KeyboardInterrupt:
-        # The whole group was interrupted. A traceback from each worker helps nobody.
+        # The whole group was interrupted. A traceback from each worker would not help.
         raise SystemExit(128 + signal.SIGINT) from None
     util.debug("worker exiting after %d tasks", completed)
 

@@ -160,5 +160,5 @@ def _renew_lock() -> None:
     _changing = threading.Lock()
 
 
-# A child forked while another thread starts one must not inherit a lock nobody will release.
+# A child forked while another thread starts one must not inherit a lock that no thread releases.
 os.register_at_fork(after_in_child=_renew_lock)
