@@ -5,8 +5,8 @@ Generated from src/ffi by `cargo xtask abi`; edit there.
 
 from __future__ import annotations
 
-from ctypes import c_bool, c_char_p, c_double, c_int, c_int32, c_int64, c_size_t, c_uint32
-from ctypes import c_uint64, c_void_p
+from ctypes import c_bool, c_char_p, c_double, c_int, c_int64, c_size_t, c_uint32, c_uint64
+from ctypes import c_void_p
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
