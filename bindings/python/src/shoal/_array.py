@@ -293,8 +293,8 @@ class Array(_Items):
 
     ``typecode_or_type`` is one of `TYPES` or a ctypes type. The items are zeros, as many as
     ``size_or_initializer`` says, or those that it has. Reading and writing items take the lock
-    unless ``lock`` is false, or the one that it is. With a ``name`` other processes open the same by it; the first
-    gives the items their values.
+    unless ``lock`` is false, or the one that it is. With a ``name`` other processes open the same by
+    it; the first gives the items their values.
     """
 
     __module__ = "shoal"

@@ -160,7 +160,7 @@ class _SharedList(Shared, MutableSequence[T]):
                 most, room = min(most * 2, 1 << 20), min(room * 2, 1 << 26)
             else:
                 return found, 0 if first is None else first
-            # Another process wrote in between. Larger steps, in the end a single one, leave no room for that.
+            # Another process wrote in between. It is read in larger steps, in the end in one.
             size = sum(map(len, found)) + sum(map(len, some))
             most, room = max(most, 2 * len(self)), max(room, 2 * size)
 

@@ -162,7 +162,7 @@ class Lock(Sync):
         super()._forget()
 
     def _call_with(self, fast: Any) -> None:
-        """What the fastest calls get from now on. Without a handle they fail, and a slower way is taken."""
+        """Sets the handle of the fastest calls. Without one they fail, and the slower way is taken."""
         self._fast = fast
         self._try_with, self._unlock_with = (fast, self._died_ref), (fast,)
 

@@ -107,7 +107,7 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
     def _read(
         self, function: Any, key: bytes, convert: Callable[[Any], _R], *more: None
     ) -> _R:
-        """Runs `shoal_map_get` or `_take`, which has an output less; ``_MISSING`` if there is no such key."""
+        """Runs `shoal_map_get`, with ``more`` outputs, or `_take`; ``_MISSING`` if there is no such key."""
         buffer = _ffi.take_buffer()
         try:
             while True:

@@ -218,8 +218,8 @@ class Connection(Sender, Shared):
         """Receives an object, waiting for it.
 
         With ``copy=False`` the large parts of what was sent stay where they are in shared
-        memory, as with `Queue.get`, and with the same exception; should this process die while it has views of them, another
-        that holds this end receives the message.
+        memory, as with `Queue.get`, and with the same exception. If this process dies while it has
+        views of them, another that holds this end receives the message.
 
         Raises `EOFError` if the other end is gone and nothing is left of what it sent. Only
         unpickle what programs you trust have sent.
