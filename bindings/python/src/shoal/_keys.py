@@ -18,6 +18,19 @@ V = TypeVar("V")
 _lib = _ffi.lib
 
 
+class MapHandle(_ffi.Handle):
+    """A ``shoal_map *``."""
+
+    release = _lib.shoal_map_free
+
+
+class WalkHandle(_ffi.Handle):
+    """A ``shoal_map_iter *``. It reads through the map's handle, which it keeps alive."""
+
+    release = _lib.shoal_map_iter_free
+    map: MapHandle
+
+
 class Keys(Generic[K, V]):
     """The part of a map that is about keys. What it needs of the rest is below."""
 

@@ -14,7 +14,7 @@ from ._attribute import attribute
 from ._cache import CACHED_KEYS, GOT_ONCE, MISSING as _MISSING, Cached
 from ._errors import InvalidError
 from ._handles import Shared
-from ._keys import Keys, View
+from ._keys import Keys, MapHandle, View, WalkHandle
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -33,19 +33,6 @@ _encode_key = _codec.encode_key
 _number = _codec.COUNTER.unpack_from
 # The first number that is too large for a counter.
 _COUNTER_END = 1 << 63
-
-
-class MapHandle(_ffi.Handle):
-    """A ``shoal_map *``."""
-
-    release = _lib.shoal_map_free
-
-
-class _WalkHandle(_ffi.Handle):
-    """A ``shoal_map_iter *``. It reads through the map's handle, which it keeps alive."""
-
-    release = _lib.shoal_map_iter_free
-    map: MapHandle
 
 
 class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
@@ -176,7 +163,7 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
     def _entries(self) -> Iterator[Tuple[bytes, bytes]]:
         """Copies of the entries. A key that is there all along comes exactly once."""
         live = self._live()
-        walk = _WalkHandle()
+        walk = WalkHandle()
         _ffi.check(_lib.shoal_map_iter_new(live, ctypes.byref(walk)))
         walk.map = live
         key, value = ctypes.c_void_p(), ctypes.c_void_p()
