@@ -478,7 +478,10 @@ typedef struct shoal_queue_stats {
     uint64_t leased;
     /** Messages that were given back and wait to be delivered again; `len` has them too. */
     uint64_t waiting;
-    /** Messages that were put and are neither got nor acked. Exact. */
+    /**
+     * Messages that were put and are neither got nor acked. Whether there are any, `shoal_queue_join` with
+     * SHOAL_NOWAIT says exactly.
+     */
     uint64_t unfinished;
     /** Messages that were ever put. */
     uint64_t put;
@@ -523,7 +526,7 @@ shoal_status shoal_queue_open(const char *name, const shoal_queue_options *optio
 /** Frees the handle; see "Freeing". */
 SHOAL_API void shoal_queue_free(shoal_queue *q);
 
-/** Fills in statistics; see "Statistics". Waits for other calls on the queue that are under way. */
+/** Fills in statistics; see "Statistics". Never waits. */
 SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_stat(shoal_queue *q, shoal_queue_stats *out);
 
 /**

@@ -85,7 +85,8 @@ pub struct QueueStats {
     pub leased: u64,
     /// Messages that were given back and wait to be delivered again; `len` has them too.
     pub waiting: u64,
-    /// Messages that were put and are neither got nor acked. Exact.
+    /// Messages that were put and are neither got nor acked. Whether there are any, `shoal_queue_join` with
+    /// SHOAL_NOWAIT says exactly.
     pub unfinished: u64,
     /// Messages that were ever put.
     pub put: u64,
@@ -139,12 +140,12 @@ pub unsafe extern "C" fn shoal_queue_free(q: *mut QueueHandle) {
     unsafe { handle::free(q) }
 }
 
-/// Fills in statistics; see "Statistics". Waits for other calls on the queue that are under way.
+/// Fills in statistics; see "Statistics". Never waits.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_queue_stat(q: *mut QueueHandle, out: *mut QueueStats) -> Status {
     let stats = |queue: &Queue| {
-        let totals = queue.totals();
+        let (totals, leased) = (queue.totals(), queue.leased() as u64);
         Ok(QueueStats {
             size: size_of::<QueueStats>(),
             len: queue.len() as u64,
@@ -154,9 +155,9 @@ pub unsafe extern "C" fn shoal_queue_stat(q: *mut QueueHandle, out: *mut QueueSt
             max_items: queue.max_items().unwrap_or(0),
             max_message: queue.max_message(),
             max_attempts: queue.max_attempts().map_or(0, u64::from),
-            leased: queue.leased() as u64,
+            leased,
             waiting: queue.waiting() as u64,
-            unfinished: queue.unfinished()?,
+            unfinished: queue.len() as u64 + leased,
             put: totals.put,
             put_bytes: totals.put_bytes,
             taken: totals.taken,

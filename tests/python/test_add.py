@@ -179,7 +179,7 @@ def test_a_change_that_takes_no_lock_is_not_lost(shared: Any) -> None:
     assert shared.time_left("k") > 500
 
 
-def test_who_adds_waits_for_the_lock_of_another_thread_only(shared: Any) -> None:
+def test_add_waits_for_the_lock_of_another_thread_only(shared: Any) -> None:
     outcome = []
     shared["k"] = 0.5
     with shared.lock_key("k"):

@@ -36,7 +36,7 @@ CHANGES = [
 ]
 
 
-def test_who_sleeps_is_woken_by_a_change_of_any_key(ctx: Any, shared: Any) -> None:
+def test_a_waiting_thread_is_woken_by_a_change_of_any_key(ctx: Any, shared: Any) -> None:
     with shoal.Queue[int]() as told:
         waiter = ctx.Process(target=tell_of_changes, args=(shared, told))
         waiter.start()
@@ -97,7 +97,7 @@ def test_a_change_comes_before_a_deadline_that_is_far(shared: Any) -> None:
         waiter.join()
 
 
-def test_the_dead_who_waited_keep_nobody_from_being_woken(shared: Any) -> None:
+def test_a_killed_waiter_does_not_keep_the_others_from_being_woken(shared: Any) -> None:
     ctx = mp.get_context("fork")
     with shoal.Queue[int]() as told, shoal.Queue[int]() as lost:
         waiters = [

@@ -93,7 +93,7 @@ def wait_for_event(event: Any, ready: Any) -> None:
     event.wait()
 
 
-def test_an_event_is_set_although_who_waited_for_it_is_dead(ctx: Any) -> None:
+def test_an_event_is_set_although_a_process_that_waited_for_it_is_dead(ctx: Any) -> None:
     # 2. There: set() waits for ever for the dead to say that they woke up.
     event, ready = ctx.Event(), ctx.Queue()
     waiters = [ctx.Process(target=wait_for_event, args=(event, ready)) for _ in range(2)]
@@ -114,7 +114,7 @@ def count(table: Any, times: int) -> None:
         table.add("m", 1)
 
 
-def test_a_managers_dict_has_updates_that_nobody_gets_between(ctx: Any) -> None:
+def test_a_managers_dict_has_updates_that_are_atomic(ctx: Any) -> None:
     # There: d["n"] += 1 is a get and a set, and loses what others did in between.
     with ctx.Manager() as manager:
         table = manager.dict(n=0, m=0)

@@ -192,7 +192,7 @@ def send_and_end(queue: Any) -> None:
     queue.put(here)
 
 
-def test_a_connection_that_nobody_fetched_goes_with_its_sender(ctx: Any, script: Script) -> None:
+def test_a_connection_that_was_not_fetched_goes_with_its_sender(ctx: Any, script: Script) -> None:
     before, queue = objects(), ctx.Queue()
     assert run(ctx, send_and_end, queue) == 0
     queue.close()

@@ -119,7 +119,7 @@ def test_an_event_loop_runs_calls_in_an_executor(ctx: Any) -> None:
     assert asyncio.run(main()) == [0, 1, 4, 9, 16]
 
 
-def test_an_executor_that_nobody_shuts_down_ends_with_the_program(
+def test_an_executor_that_is_not_shut_down_ends_with_the_program(
     ctx: Any, script: Script
 ) -> None:
     text = """

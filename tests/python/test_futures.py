@@ -103,7 +103,7 @@ def test_it_works_with_a_context_of_the_standard_library() -> None:
 
 
 @pytest.mark.parametrize("death", [die, end_quietly, raises_when_unpickled])
-def test_a_workers_death_breaks_it_and_leaves_nobody_waiting(ctx: Any, death: Any) -> None:
+def test_a_workers_death_breaks_it_and_ends_all_waits(ctx: Any, death: Any) -> None:
     with ProcessPoolExecutor(2, mp_context=ctx) as executor:
         doomed = [executor.submit(time.sleep, 60), executor.submit(death)]
         doomed += [executor.submit(square, n) for n in range(100)]
@@ -124,7 +124,7 @@ def test_an_initializer_that_fails_breaks_it(ctx: Any, capfd: Any) -> None:
             executor.submit(square, 2).result(60)
 
 
-def test_who_waits_for_cancelled_calls_is_told_when_it_breaks(ctx: Any) -> None:
+def test_waits_for_cancelled_calls_end_when_it_breaks(ctx: Any) -> None:
     with ProcessPoolExecutor(1, mp_context=ctx) as executor:
         executor.submit(time.sleep, 0.5)
         calls = [executor.submit(die)] + [executor.submit(square, n) for n in range(20)]
@@ -191,7 +191,7 @@ def test_workers_are_replaced_after_their_number_of_calls() -> None:
         ProcessPoolExecutor(mp_context=mp.get_context("fork"), max_tasks_per_child=2)
 
 
-def test_one_that_nobody_holds_finishes_and_goes(ctx: Any) -> None:
+def test_an_executor_without_references_finishes_and_goes(ctx: Any) -> None:
     executor = ProcessPoolExecutor(2, mp_context=ctx)
     results = executor.map(square, range(100))
     manager, gone = executor._executor_manager_thread, weakref.ref(executor)

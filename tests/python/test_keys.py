@@ -211,7 +211,7 @@ def change(names: "shoal.Map[Any, Any]", waiting: Any) -> None:
     del names["k"]
 
 
-def test_whoever_waits_for_a_key_hears_of_changes() -> None:
+def test_a_thread_that_waits_for_a_key_learns_of_changes() -> None:
     ctx = mp.get_context("fork")
     with shoal.Map[Any, Any]() as names:
         waiting = ctx.Queue()

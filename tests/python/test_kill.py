@@ -22,7 +22,7 @@ def take_for_ever(queue: Any, ready: Any) -> None:
 
 
 @pytest.mark.parametrize("method", START_METHODS)
-def test_a_consumer_killed_while_it_waits_disturbs_nobody(method: str) -> None:
+def test_a_consumer_killed_while_it_waits_does_not_disturb_the_others(method: str) -> None:
     ctx = mp.get_context(method)
     queue, ready = ctx.Queue(), ctx.Queue()
     consumers = [ctx.Process(target=take_for_ever, args=(queue, ready)) for _ in range(2)]

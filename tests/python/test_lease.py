@@ -62,7 +62,7 @@ def test_the_data_is_read_where_it_is_and_not_written(queue: "shoal.Queue[Any]")
     job.ack()
 
 
-def test_who_is_too_slow_is_told(queue: "shoal.Queue[Any]") -> None:
+def test_a_consumer_that_is_too_slow_is_told(queue: "shoal.Queue[Any]") -> None:
     queue.put("work")
     slow = queue.lease(visible=0.001)
     with queue.lease() as quick:

@@ -178,7 +178,7 @@ def finish_and_be_killed(queue: Any) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_who_joins_is_not_held_up_by_the_death_of_who_finished_last(ctx: Any) -> None:
+def test_join_returns_although_the_last_worker_to_finish_was_killed(ctx: Any) -> None:
     queue = ctx.JoinableQueue()
     queue.put(1)
     worker = ctx.Process(target=finish_and_be_killed, args=(queue,))

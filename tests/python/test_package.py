@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import ctypes
 import importlib.util
 import os
 import re
@@ -15,13 +16,14 @@ import pytest
 
 import shoal
 from conftest import ROOT
-from shoal import _errors, _ffi
+from shoal import _abi, _errors, _ffi, _structs
 
 PACKAGE = Path(shoal.__file__).parent
 
 
 def header() -> str:
-    text = (ROOT / "include" / "shoal.h").read_text()
+    folder = ROOT / "include"
+    text = "".join((folder / name).read_text() for name in ("shoal.h", "shoal_bindings.h"))
     return re.sub(r"/\*.*?\*/|//[^\n]*", " ", text, flags=re.DOTALL)
 
 
@@ -38,13 +40,32 @@ def header_functions() -> Dict[str, int]:
 
 
 def test_every_function_of_the_header_is_declared_with_as_many_arguments() -> None:
-    declared = {name: len(arguments) for name, (_, arguments) in _ffi.PROTOTYPES.items()}
+    declared = {name: len(arguments) for name, (_, arguments) in _abi.PROTOTYPES.items()}
     expected = header_functions()
     assert len(expected) > 30
-    # `shoal_process_fork` runs a C function in the child: os.fork is Python's way.
-    for name in _ffi.NOT_FOR_PYTHON:
-        del expected[name]
     assert declared == expected
+
+
+def test_a_function_gets_its_types_when_it_is_first_used() -> None:
+    library = _ffi.Library(_ffi.lib._name)
+    assert "shoal_last_error" not in vars(library)
+    function = library.shoal_last_error
+    assert (function.restype, function.argtypes) == (ctypes.c_char_p, ())
+    assert library.shoal_last_error is function
+    with pytest.raises(AttributeError):
+        library.no_such_function
+
+
+def test_a_struct_has_the_size_that_the_library_expects() -> None:
+    # What is too short or too long is refused.
+    assert _ffi.options(_structs.QueueOptions, _abi.CREATE, capacity=1) is not None
+    for kind, name in [(shoal.Queue, "queue"), (shoal.Map, "map"), (shoal.List, "list")]:
+        with kind() as shared:
+            assert shared.stats().size == ctypes.sizeof(type(shared.stats())), name
+            assert shared.created and shared.stats().len == 0
+            assert repr(shared.stats()).startswith(f"{name.title()}Stats(len=0, ")
+            with pytest.raises(shoal.ExistsError):
+                kind(shared.name, exclusive=True)
 
 
 def test_every_status_of_the_header_has_its_exception() -> None:
@@ -53,6 +74,8 @@ def test_every_status_of_the_header_has_its_exception() -> None:
         for name, code in re.findall(r"\b(SHOAL_OK|SHOAL_ERR_\w+)\s*=\s*(\d+)", header())
     }
     assert codes.pop("SHOAL_OK") == 0
+    # Iterators of Python end otherwise.
+    assert codes.pop("SHOAL_ERR_END") == _abi.ERR_END
     assert sorted(codes.values()) == sorted(_errors.BY_CODE)
     for name, code in codes.items():
         assert _ffi.lib.shoal_status_name(code) == name.encode()

@@ -47,7 +47,7 @@ def say_and_close(connection: Any, go_on: Any) -> None:
     go_on.get()
 
 
-def test_an_end_is_over_when_all_have_closed_it_whoever_still_lives(ctx: Any) -> None:
+def test_an_end_is_closed_when_all_have_closed_it_also_if_they_live_on(ctx: Any) -> None:
     receiver, sender = ctx.Pipe(False)
     go_on = ctx.SimpleQueue()
     child = ctx.Process(target=say_and_close, args=(sender, go_on))
@@ -156,7 +156,7 @@ def test_large_objects_arrive_as_they_were_and_may_be_changed(ctx: Any, make: An
     assert there.recv() == "small again"
 
 
-def test_a_large_array_is_whoevers_who_received_it() -> None:
+def test_a_large_array_belongs_to_its_receiver() -> None:
     numpy = pytest.importorskip("numpy")
     here, there = shoal.Pipe()
     array = numpy.arange(100_000.0)

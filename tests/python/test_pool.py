@@ -157,7 +157,7 @@ def test_what_a_terminated_pool_has_not_done_fails() -> None:
         pool.map(square, [1])
 
 
-def test_a_callback_that_raises_keeps_nobody_waiting(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_callback_that_raises_does_not_block_the_others(capsys: pytest.CaptureFixture[str]) -> None:
     def fail(_: object) -> None:
         raise KeyError("a callback's own mistake")
 
@@ -479,8 +479,8 @@ def test_a_pool_whose_workers_others_collect_renews_them_and_is_idle(script: Scr
             with ctx.Pool(2) as pool:
                 os.kill(pool.apply(pid, (1,)), signal.SIGKILL)
                 engine, looks = pool._engine, []
-                bury = engine.bury
-                engine.bury = lambda: looks.append(1) or bury()
+                reap = engine.reap
+                engine.reap = lambda: looks.append(1) or reap()
                 print(pool.apply(abs, (-3,)))
                 # Its pipe is closed a moment before a process is over, and that is looked for.
                 time.sleep(0.5)

@@ -173,7 +173,7 @@ def test_a_closed_queue_drains_and_then_says_so(queue: "shoal.Queue[Any]") -> No
             take()
 
 
-def test_closing_wakes_who_waits(queue: "shoal.Queue[Any]") -> None:
+def test_closing_wakes_all_that_wait(queue: "shoal.Queue[Any]") -> None:
     raised = []
 
     def wait() -> None:

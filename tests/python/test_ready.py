@@ -173,7 +173,7 @@ def read_politely(source: Any, lock: Any, out: Any, method: str) -> None:
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])
 @pytest.mark.parametrize("kind", ["pipe", "queue"])
-def test_readers_who_share_an_end_poll_lock_poll_and_receive(start: str, kind: str) -> None:
+def test_readers_that_share_an_end_poll_lock_poll_and_receive(start: str, kind: str) -> None:
     ctx = mp.get_context(start)
     lock, out = ctx.Lock(), ctx.Queue()
     if kind == "pipe":
@@ -246,11 +246,32 @@ def test_wait_ends_with_a_message_or_the_end_of_a_process() -> None:
         assert shoal.wait([sleeper, child], 0) == [sleeper, child]
 
 
+def test_connections_sockets_and_descriptors_are_waited_for_with_queues() -> None:
+    here, there = shoal.Pipe()
+    left, right = socket.socketpair()
+    reader, writer = os.pipe()
+    with shoal.Queue[int]() as queue, here, there, left, right:
+        things: Any = [queue, here, left, reader]
+        assert shoal.wait(things, 0) == []
+        there.send("hello")
+        assert shoal.wait(things) == [here]
+        right.send(b"hello")
+        assert shoal.wait(things) == [here, left]
+        assert here.recv() == "hello" and left.recv(9) == b"hello"
+        os.close(writer)
+        assert shoal.wait(things) == [reader]
+        there.close()
+        assert shoal.wait(things) == [here, reader]
+        os.close(reader)
+        with pytest.raises(shoal.InvalidError):
+            shoal.wait(things)
+
+
 def test_what_cannot_be_waited_for_is_refused() -> None:
     with pytest.raises(shoal.InvalidError):
         shoal.wait([])
     with pytest.raises(TypeError, match="neither"):
-        shoal.wait([3])  # type: ignore[arg-type]
+        shoal.wait(["text"])  # type: ignore[arg-type]
     with shoal.Queue[int]() as queue:
         pass
     with pytest.raises(shoal.ClosedError):

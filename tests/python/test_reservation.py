@@ -102,7 +102,7 @@ def test_mistakes_are_named(queue: "shoal.Queue[Any]") -> None:
     assert "spent" in repr(room)
 
 
-def test_a_dead_writer_holds_nobody_up(queue: "shoal.Queue[Any]") -> None:
+def test_a_dead_writer_does_not_hold_the_others_up(queue: "shoal.Queue[Any]") -> None:
     script = f"""
 import os, shoal
 room = shoal.Queue({queue.name!r}).reserve(100)

@@ -92,7 +92,7 @@ def test_a_name_is_the_same_lock_and_of_one_sort(name: str) -> None:
     shoal.Lock.unlink(name)
 
 
-def test_a_plain_lock_is_released_by_anybody_and_once() -> None:
+def test_a_plain_lock_is_released_by_any_process_and_once() -> None:
     lock = shoal.Lock()
     assert lock.acquire() and not lock.acquire(False)
     assert not lock.acquire(timeout=0.01)
@@ -157,7 +157,7 @@ def test_with_says_that_a_lock_is_detached(kind: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", [shoal.Lock, shoal.RLock])
-def test_the_lock_of_the_dead_goes_to_the_next_who_can_tell(kind: Any) -> None:
+def test_the_lock_of_a_dead_owner_goes_to_the_next_which_is_told(kind: Any) -> None:
     lock = kind()
     for enter in (lock.acquire, lock.__enter__):
         start(take_and_die, lock).join()
@@ -169,7 +169,7 @@ def test_the_lock_of_the_dead_goes_to_the_next_who_can_tell(kind: Any) -> None:
             assert not lock.owner_died
 
 
-def test_who_waits_gets_the_lock_of_one_that_is_killed() -> None:
+def test_a_waiter_gets_the_lock_of_a_process_that_is_killed() -> None:
     lock, taken = shoal.Lock(), shoal.Event()
 
     def hold() -> None:
@@ -184,7 +184,7 @@ def test_who_waits_gets_the_lock_of_one_that_is_killed() -> None:
     lock.release()
 
 
-def test_permits_of_the_dead_return_and_a_bound_holds() -> None:
+def test_permits_of_a_dead_process_are_released_and_a_bound_holds() -> None:
     places = shoal.BoundedSemaphore(2)
     start(take_and_die, places).join()
     assert places.acquire() and places.acquire()
@@ -197,7 +197,7 @@ def test_permits_of_the_dead_return_and_a_bound_holds() -> None:
     assert signals.acquire(timeout=0)
 
 
-def test_an_event_wakes_who_waits() -> None:
+def test_an_event_wakes_all_that_wait() -> None:
     event = shoal.Event()
     assert not event.wait(0.01) and not event.is_set()
     child = start(event.wait)
@@ -209,7 +209,7 @@ def test_an_event_wakes_who_waits() -> None:
 
 
 @pytest.mark.parametrize("kind", [shoal.Lock, shoal.RLock])
-def test_a_notification_reaches_one_who_lives(kind: Any) -> None:
+def test_a_notification_reaches_a_waiter_that_lives(kind: Any) -> None:
     condition = shoal.Condition(kind())
     answers: shoal.Queue[str] = shoal.Queue()
 

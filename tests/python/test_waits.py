@@ -13,7 +13,7 @@ import pytest
 
 import shoal
 import shoal.multiprocessing as mp
-from shoal import _ffi, _wait
+from shoal import _abi, _wait
 from conftest import WATCHDOG, Script, asleep, ends_well, wait_until
 
 WAITS = {
@@ -111,9 +111,9 @@ def test_a_wait_looks_for_signals_less_often_the_longer_it_takes() -> None:
 
     def call(timeout_ns: int) -> int:
         slices.append(timeout_ns)
-        return _ffi.TIMEOUT if len(slices) < 20 else _ffi.OK
+        return _abi.ERR_TIMEOUT if len(slices) < 20 else _abi.OK
 
-    assert _wait.wait(call, None) == _ffi.OK
+    assert _wait.wait(call, None) == _abi.OK
     assert slices == sorted(slices)
     assert slices[0] == _wait.SLICE_NS < slices[-1] == slices[-2]
 

@@ -1,13 +1,16 @@
-//! `cargo xtask header`: src/ffi becomes include/shoal.h and include/shoal_bindings.h.
+//! `cargo xtask header`: src/ffi becomes include/shoal.h and include/shoal_bindings.h, and what `abi` makes
+//! of it for Python.
 //!
 //! A header is an introduction and sections. A section is what cbindgen makes of some files, under the
 //! documentation of the first of them; what a section uses stands in an earlier one.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+
+use crate::abi;
+use crate::step::root;
 
 /// The sections of shoal.h: the file that introduces each, and the others.
-const SECTIONS: [&[&str]; 15] = [
+pub(crate) const SECTIONS: [&[&str]; 15] = [
     &["general.rs", "../error.rs", "args.rs", "options.rs"],
     &["queue.rs", "message.rs"],
     &["pipe.rs"],
@@ -43,20 +46,21 @@ const WIDTH: usize = 100;
 const RULE: &str =
     "---------------------------------------------------------------------------------------------";
 
-/// Writes the headers, or with `check` only says whether they are what they should be.
+/// Writes what is generated from src/ffi, or with `check` only says whether it is what it should be.
 pub(crate) fn header(check: bool) -> Result<(), String> {
     write("include/shoal.h", &main_header()?, check)?;
-    write("include/shoal_bindings.h", &bindings_header()?, check)
+    write("include/shoal_bindings.h", &bindings_header()?, check)?;
+    abi::abi(check)
 }
 
-fn write(name: &str, text: &str, check: bool) -> Result<(), String> {
+pub(crate) fn write(name: &str, text: &str, check: bool) -> Result<(), String> {
     let path = root().join(name);
     let old = fs::read_to_string(&path).unwrap_or_default();
     if old == text {
         return Ok(());
     }
     if !check {
-        let dir = path.parent().ok_or("the header has no directory")?;
+        let dir = path.parent().ok_or("the file has no directory")?;
         fs::create_dir_all(dir).map_err(|err| format!("{}: {err}", dir.display()))?;
         return fs::write(&path, text).map_err(|err| format!("{}: {err}", path.display()));
     }
@@ -69,12 +73,6 @@ fn write(name: &str, text: &str, check: bool) -> Result<(), String> {
         old.lines().nth(line).unwrap_or("(its end)"),
         text.lines().nth(line).unwrap_or("(its end)"),
     ))
-}
-
-/// The repository.
-fn root() -> PathBuf {
-    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
-    xtask.parent().unwrap_or(xtask).to_owned()
 }
 
 fn main_header() -> Result<String, String> {

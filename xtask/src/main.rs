@@ -1,8 +1,9 @@
-//! The project's own tasks: `cargo xtask demo | test | proof | cpython-tests | dist | bench | header`.
+//! The project's own tasks: `cargo xtask demo | test | proof | cpython-tests | dist | bench | header | abi`.
 //!
 //! Everything they need beyond Rust, a C and C++ compiler and Python goes into `target/` and
 //! `.venv/` inside the project. Nothing is installed system-wide.
 
+mod abi;
 mod bench;
 mod cpython;
 mod demo;
@@ -33,7 +34,9 @@ const USAGE: &str = "usage: cargo xtask <task>
   bench --python     measure what Python programs use
   bench --python --busy 0,1,2,4
                      the same beside so many programs that compute
-  header [--check]   write the headers in include, or compare them with what would be written";
+  header [--check]   write what is generated from src/ffi, or compare it with what would be written:
+                     the headers in include/, and Python's declarations (as `abi` does)
+  abi [--check]      Python's declarations alone";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -50,6 +53,8 @@ fn main() -> ExitCode {
         ["bench", "--", rest @ ..] | ["bench", rest @ ..] => bench::run_bench(rest),
         ["header"] => header::header(false),
         ["header", "--check"] => header::header(true),
+        ["abi"] => abi::abi(false),
+        ["abi", "--check"] => abi::abi(true),
         _ => Err(USAGE.to_owned()),
     };
     match done {

@@ -59,9 +59,9 @@ if TYPE_CHECKING:
     from ._gc import gc
     from ._keys import KeyLock, View
     from ._list import BytesList, List
-    from ._loan import Lease, Reservation
     from ._lock import Lock, RLock
     from ._map import BytesMap, Map
+    from ._message import Lease, Reservation
     from ._pipe import Connection, Pipe
     from ._process import Process, spawn
     from ._queue import Queue
@@ -137,9 +137,9 @@ _WHERE = {
     "_gc": "gc",
     "_keys": "KeyLock View",
     "_list": "BytesList List",
-    "_loan": "Lease Reservation",
     "_lock": "Lock RLock",
     "_map": "BytesMap Map",
+    "_message": "Lease Reservation",
     "_pipe": "Connection Pipe",
     "_process": "Process spawn",
     "_queue": "Queue",

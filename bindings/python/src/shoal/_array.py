@@ -5,10 +5,10 @@ from __future__ import annotations
 import ctypes
 from typing import Any, Dict, Iterator, Optional
 
-from . import _ffi, _wait
+from . import _abi, _ffi, _wait
 from ._attribute import as_attribute_error, attribute
-from ._errors import ExistsError
 from ._handles import Shared, attach
+from ._structs import ArrayOptions, ArrayStats
 
 _lib = _ffi.lib
 
@@ -41,13 +41,19 @@ def _type(typecode_or_type: Any) -> Any:
     return typecode_or_type
 
 
+class ArrayHandle(_ffi.Handle):
+    """A ``shoal_array *``."""
+
+    release = _lib.shoal_array_free
+
+
 class ItemsLock:
     """The lock of a `Value` or an `Array`, which its thread may take again.
 
     It is part of them, and has no name of its own.
     """
 
-    def __init__(self, handle: _ffi.ArrayHandle) -> None:
+    def __init__(self, handle: ArrayHandle) -> None:
         self._handle = handle
         self._owner_died = False
 
@@ -57,14 +63,16 @@ class ItemsLock:
         If the process that had it before died with it, that is no error: you have the lock,
         and `owner_died` says so.
         """
+        died = ctypes.c_bool()
+        out = ctypes.byref(died)
         status = _wait.wait(
-            lambda ns: _lib.shoal_array_lock(self._handle, ns), _wait.deadline(block, timeout)
+            lambda ns: _lib.shoal_array_lock(self._handle, ns, out),
+            _wait.deadline(block, timeout),
         )
-        self._owner_died = status == _ffi.OWNER_DIED
-        if status == _ffi.TIMEOUT:
+        self._owner_died = died.value
+        if status == _abi.ERR_TIMEOUT:
             return False
-        if not self._owner_died:
-            _ffi.check(status)
+        _ffi.check(status)
         return True
 
     def release(self) -> None:
@@ -98,39 +106,24 @@ class _Items(Shared):
         create: bool,
         exclusive: bool,
         persistent: bool,
-    ) -> bool:
-        """Opens it, or makes it; whether it was made."""
-        self._type, self._locks = item, lock
-        made = create
-        if create and name is not None and not exclusive:
-            try:
-                self._open(name, item, count, True, True, persistent)
-            except ExistsError:
-                made = False
-                self._open(name, item, count, True, False, persistent)
-        else:
-            self._open(name, item, count, create, exclusive, persistent)
-        return made
-
-    def _open(
-        self,
-        name: Optional[str],
-        item: Any,
-        count: int,
-        create: bool,
-        exclusive: bool,
-        persistent: bool,
     ) -> None:
-        handle = _ffi.ArrayHandle()
-        flags = _ffi.flags(create, exclusive, persistent)
-        size = ctypes.sizeof(item) if create else 0
+        """Opens it, or makes it."""
+        self._type, self._locks = item, lock
         code = getattr(item, "_type_", None)
-        kind = code.encode() if create and isinstance(code, str) else None
-        how = _ffi.ArrayOptions(ctypes.sizeof(_ffi.ArrayOptions), flags, size, count, kind)
+        options = ArrayOptions(
+            flags=_ffi.flags(create, exclusive, persistent),
+            item_size=ctypes.sizeof(item) if create else 0,
+            count=count,
+            format=code.encode() if create and isinstance(code, str) else None,
+        )
         encoded = None if name is None else _ffi.encode(name)
-        _ffi.check(_lib.shoal_array_open(encoded, ctypes.byref(how), ctypes.byref(handle)))
-        self._lock = self._locks if _is_lock(self._locks) else ItemsLock(handle)
-        self._adopt(handle, _lib.shoal_array_name(handle).decode())
+        handle = ArrayHandle()
+        self._open_with(_lib.shoal_array_open, handle, encoded, ctypes.byref(options))
+        self._lock = lock if _is_lock(lock) else ItemsLock(handle)
+
+    def stats(self) -> ArrayStats:
+        """All that there is to know about the items."""
+        return _ffi.fetch_stats(_lib.shoal_array_stat, self._live(), ArrayStats)
 
     def _map(self, what: Any) -> None:
         """Makes the ctypes object, which keeps the memory for as long as it lives."""
@@ -141,13 +134,10 @@ class _Items(Shared):
         self._object._handle = live
 
     def _count(self) -> int:
-        size, count = ctypes.c_uint64(), ctypes.c_uint64()
-        live = self._live()
-        _ffi.check(_lib.shoal_array_items(live, ctypes.byref(size), ctypes.byref(count)))
-        if size.value != ctypes.sizeof(self._type):
-            wanted = ctypes.sizeof(self._type)
-            raise TypeError(f"items of {self._name!r} have {size.value} bytes, not {wanted}")
-        return count.value
+        stats, wanted = self.stats(), ctypes.sizeof(self._type)
+        if stats.item_size != wanted:
+            raise TypeError(f"items of {self._name!r} have {stats.item_size} bytes, not {wanted}")
+        return stats.count
 
     def detach(self) -> None:
         """Gives up this process's hold on it; see `Shared.detach`."""
@@ -192,8 +182,8 @@ class _Items(Shared):
 
     @staticmethod
     def unlink(name: str) -> None:
-        """Removes the name now; who has it open may go on."""
-        _ffi.check(_lib.shoal_array_unlink(_ffi.encode(name)))
+        """Removes the name now; processes that have it open may go on."""
+        _ffi.unlink(name, _abi.KIND_ARRAY)
 
 
 def _is_lock(lock: Any) -> bool:
@@ -239,10 +229,10 @@ class Value(_Items):
         persistent: bool = False,
     ) -> None:
         item = _type(typecode_or_type)
-        made = self._make(item, 1, lock, name, create, exclusive, persistent)
+        self._make(item, 1, lock, name, create, exclusive, persistent)
         self._count()
         self._map(item)
-        if made and args:
+        if self.created and args:
             self._object.__init__(*args)
 
     def __reduce__(self) -> Any:
@@ -303,8 +293,8 @@ class Array(_Items):
 
     ``typecode_or_type`` is one of `TYPES` or a ctypes type. The items are zeros, as many as
     ``size_or_initializer`` says, or those that it has. Reading and writing items take the lock
-    unless ``lock`` is false, or the one that it is. With a ``name`` other processes open the same by it; the first
-    gives the items their values.
+    unless ``lock`` is false, or the one that it is. With a ``name`` other processes open the same by
+    it; the first gives the items their values.
     """
 
     __module__ = "shoal"
@@ -325,9 +315,9 @@ class Array(_Items):
         count = size_or_initializer if first is None else len(first)
         if count < 0:
             raise ValueError(f"an array has no less than 0 items, not {count}")
-        made = self._make(item, count, lock, name, create, exclusive, persistent)
+        self._make(item, count, lock, name, create, exclusive, persistent)
         self._map(item * self._count())
-        if made and first is not None:
+        if self.created and first is not None:
             self._object.__init__(*first)
 
     def __reduce__(self) -> Any:

@@ -83,10 +83,10 @@ def leave() -> None:
         del handle
     # A daemon thread that waits in the library keeps its handle until it is back, which it now
     # is. Give such threads a moment.
-    patience = 20 if _has_other_threads() else 0
-    while len(waiting) and patience:
+    tries = 20 if _has_other_threads() else 0
+    while len(waiting) and tries:
         time.sleep(0.01)
-        patience -= 1
+        tries -= 1
     # What something else still refers to, such as the memory of a value.
     _ffi.lib.shoal_leave()
 

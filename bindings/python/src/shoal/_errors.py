@@ -37,6 +37,8 @@ import builtins
 import errno
 import queue
 
+from . import _abi
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import ClassVar, Dict, Type
@@ -51,31 +53,31 @@ class ShoalError(Exception):
 class InvalidError(ShoalError, ValueError):
     """An argument is outside what the call accepts."""
 
-    code = 1
+    code = _abi.ERR_INVALID
 
 
 class NotFoundError(ShoalError, FileNotFoundError):
     """No shared object, key, program or device of this name."""
 
-    code = 2
+    code = _abi.ERR_NOT_FOUND
 
 
 class ExistsError(ShoalError, FileExistsError):
     """A shared object of this name exists already and a new one was asked for."""
 
-    code = 3
+    code = _abi.ERR_EXISTS
 
 
 class AccessError(ShoalError, PermissionError):
     """Access was refused, or the object belongs to another user."""
 
-    code = 4
+    code = _abi.ERR_PERMISSION
 
 
 class NoSpaceError(ShoalError, OSError):
     """The file system of shared memory (``/dev/shm``, or ``SHOAL_DIR``) is full."""
 
-    code = 5
+    code = _abi.ERR_NO_SPACE
 
     def __init__(self, message: str = "shared memory is full") -> None:
         super().__init__(message)
@@ -85,113 +87,113 @@ class NoSpaceError(ShoalError, OSError):
 class TooLargeError(ShoalError, ValueError):
     """The data can never fit."""
 
-    code = 6
+    code = _abi.ERR_TOO_LARGE
 
 
 class BufferTooSmallError(ShoalError, ValueError):
     """The buffer cannot hold what is there; nothing was taken."""
 
-    code = 7
+    code = _abi.ERR_BUFFER_TOO_SMALL
 
 
 class TimeoutError(ShoalError, builtins.TimeoutError):
     """The deadline passed."""
 
-    code = 8
+    code = _abi.ERR_TIMEOUT
 
 
 class Full(ShoalError, queue.Full):
     """There is no room now, or none came free in time."""
 
-    code = 9
+    code = _abi.ERR_TIMEOUT
 
 
 class Empty(ShoalError, queue.Empty):
     """There is nothing to take now, or nothing came in time."""
 
-    code = 10
+    code = _abi.ERR_TIMEOUT
 
 
 class ClosedError(ShoalError, ValueError):
     """The queue is closed: it takes nothing more, and all it held has been taken."""
 
-    code = 11
+    code = _abi.ERR_CLOSED
 
 
 class InterruptedError(ShoalError, builtins.InterruptedError):
     """A signal handler ran while the call waited. Waits of this package resume by themselves."""
 
-    code = 12
+    code = _abi.ERR_INTERRUPTED
 
 
 class WrongKindError(ShoalError, TypeError):
     """The object is of another kind than the one it was opened as."""
 
-    code = 13
+    code = _abi.ERR_WRONG_KIND
 
 
 class VersionMismatchError(ShoalError):
     """The object was made by an incompatible version or platform."""
 
-    code = 14
+    code = _abi.ERR_VERSION_MISMATCH
 
 
 class CorruptError(ShoalError):
     """Bytes in shared memory break an invariant of the structure."""
 
-    code = 15
+    code = _abi.ERR_CORRUPT
 
 
 class PoisonedError(ShoalError):
     """The object could not be repaired after a process died in it and refuses all use."""
 
-    code = 16
+    code = _abi.ERR_POISONED
 
 
 class OwnerDiedError(ShoalError):
-    """The process that owned the thing died holding it."""
-
-    code = 17
+    """The process that owned the thing died holding it. Locks say so by `owner_died` instead."""
 
 
 class ExhaustedError(ShoalError):
     """Every one of a fixed number of places is taken."""
 
-    code = 18
+    code = _abi.ERR_EXHAUSTED
 
 
 class UnsupportedError(ShoalError, NotImplementedError):
     """The platform lacks what the call needs."""
 
-    code = 19
+    code = _abi.ERR_UNSUPPORTED
 
 
 class SystemCallError(ShoalError, OSError):
     """An error of the operating system that no other class describes."""
 
-    code = 20
+    code = _abi.ERR_OS
 
 
 class InternalError(ShoalError, RuntimeError):
     """The library itself failed."""
 
-    code = 21
+    code = _abi.ERR_INTERNAL
 
 
 class ExpiredError(ShoalError):
     """The lease's time was over: its message is delivered again."""
 
-    code = 22
+    code = _abi.ERR_EXPIRED
 
 
 def _by_code() -> Dict[int, Type[ShoalError]]:
-    return {cls.code: cls for cls in ShoalError.__subclasses__()}
+    # `Full` and `Empty` are what queues make of a timeout.
+    exceptions = set(ShoalError.__subclasses__()) - {Full, Empty, OwnerDiedError}
+    return {cls.code: cls for cls in exceptions}
 
 
 BY_CODE: Dict[int, Type[ShoalError]] = _by_code()
 
 # To a reader of a traceback these are names of the package.
-for _public in (ShoalError, *BY_CODE.values()):
+for _public in (ShoalError, *ShoalError.__subclasses__()):
     _public.__module__ = "shoal"
 
 

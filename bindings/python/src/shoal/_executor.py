@@ -56,7 +56,7 @@ def work(
             head = (_worker.TASK.unpack_from(call)[0], 0, number)
             result = _answer(head, call, functions)
             try:
-                _worker.put_politely(results, result, limit, is_wanted)
+                _worker.put_throttled(results, result, limit, is_wanted)
             except ShoalError as error:
                 # Too large for shared memory, most likely. To tell so there may be room.
                 results.put_bytes(_failure(head, error))
@@ -64,7 +64,7 @@ def work(
             del call, result
             done += 1
     except KeyboardInterrupt:
-        # The whole group was interrupted. A traceback from each worker helps nobody.
+        # The whole group was interrupted. A traceback from each worker would not help.
         raise SystemExit(128 + signal.SIGINT) from None
     results.put_bytes(_worker.RESULT.pack(0, 0, number, LEAVING))
 

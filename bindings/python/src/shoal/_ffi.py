@@ -1,11 +1,10 @@
-"""The native library, loaded. The only file that calls ctypes for it, with `_prototypes`.
+"""The native library, loaded. The only file that calls ctypes for it; `_abi` says what is in it.
 
 `ctypes.CDLL` releases the interpreter's lock around each call, so a thread that
-waits here holds up no other. (`ctypes.PyDLL`, which keeps the lock, was measured for `put`
-and `get` and gained nothing.)
+waits here holds up no other. (`ctypes.PyDLL`, which keeps the lock, gains nothing for `put` and `get`.)
 
 A handle is a `ctypes.c_void_p` that frees its pointer when the last reference to it goes (`_native`).
-Whoever calls into the library passes the handle itself, so a call in flight in one thread
+A caller passes the handle itself, so a call in flight in one thread
 keeps the pointer alive while another thread lets go of it. (A call that waits comes back: see
 `_handles.Shared.detach`.)
 """
@@ -14,235 +13,22 @@ from __future__ import annotations
 
 import ctypes
 import os
-from ctypes import POINTER, byref, c_bool, c_char_p, c_int, c_int32, c_int64
-from ctypes import c_size_t, c_uint32, c_uint64, c_void_p
+from ctypes import byref, c_bool, c_char_p, c_int, c_size_t, c_uint64, c_void_p
 
-from ._errors import BY_CODE, ShoalError, error_for
+from . import _abi
 from ._native import Handle as Handle
-from ._prototypes import NOT_FOR_PYTHON as NOT_FOR_PYTHON
-from ._prototypes import PROTOTYPES
 from .__version__ import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, Optional, Sequence, Tuple
+    from typing import Any, Optional, Sequence, Type, TypeVar
 
-OK = 0
-NOT_FOUND = 2
-BUFFER_TOO_SMALL = 7
-TIMEOUT = 8
-FULL = 9
-EMPTY = 10
-CLOSED = 11
-INTERRUPTED = 12
-POISONED = 16
-OWNER_DIED = 17
+    from ._errors import ShoalError
+    from ._sized import Sized
 
-FOREVER = -1
-NOWAIT = 0
-
-CREATE = 1
-EXCLUSIVE = 2
-PERSISTENT = 4
-RECURSIVE = 8
-BOUNDED = 16
-SIMPLEX = 32
-ORDERED = 64
-
-SPAWN_NEW_GROUP = 1
-SPAWN_NEW_SESSION = 2
-SPAWN_DIE_WITH_PARENT = 4
-
-STDIO_INHERIT = 0
-STDIO_NULL = -1
-STDIO_PIPE = -2
-
-EXIT_SIGNALED = 1
-EXIT_UNKNOWN = 2
+    _StatsT = TypeVar("_StatsT", bound=Sized)
 
 LIBRARY_VARIABLE = "SHOAL_LIBRARY"
-
-
-class QueueHandle(Handle):
-    """A ``shoal_queue *``."""
-
-
-class MapHandle(Handle):
-    """A ``shoal_map *``."""
-
-
-class MapIterHandle(Handle):
-    """A ``shoal_map_iter *``. It reads through the map's handle, which it keeps alive."""
-
-    map: MapHandle
-
-
-class ListHandle(Handle):
-    """A ``shoal_list *``."""
-
-
-class ProcessHandle(Handle):
-    """A ``shoal_process *``."""
-
-
-class LockHandle(Handle):
-    """A ``shoal_lock *``."""
-
-
-class SemaphoreHandle(Handle):
-    """A ``shoal_semaphore *``."""
-
-
-class KeptSemaphoreHandle(SemaphoreHandle):
-    """A ``shoal_semaphore *`` whose permits stay taken when it goes."""
-
-
-class EventHandle(Handle):
-    """A ``shoal_event *``."""
-
-
-class ConditionHandle(Handle):
-    """A ``shoal_condition *``."""
-
-
-class BarrierHandle(Handle):
-    """A ``shoal_barrier *``."""
-
-
-class RwLockHandle(Handle):
-    """A ``shoal_rwlock *``."""
-
-
-class PipeHandle(Handle):
-    """A ``shoal_pipe *``."""
-
-
-class ArrayHandle(Handle):
-    """A ``shoal_array *``."""
-
-
-class ArrayOptions(ctypes.Structure):
-    """``shoal_array_options``."""
-
-    _fields_ = [
-        ("size", c_size_t),
-        ("flags", c_uint64),
-        ("item_size", c_uint64),
-        ("count", c_uint64),
-        ("format", c_char_p),
-    ]
-
-
-class ObjectOptions(ctypes.Structure):
-    """``shoal_map_options`` and ``shoal_list_options``."""
-
-    _fields_ = [
-        ("size", c_size_t),
-        ("flags", c_uint64),
-        ("capacity", c_uint64),
-        ("max_capacity", c_uint64),
-    ]
-
-
-class QueueOptions(ctypes.Structure):
-    """``shoal_queue_options``."""
-
-    _fields_ = [
-        *ObjectOptions._fields_,
-        ("max_items", c_uint64),
-        ("max_attempts", c_uint64),
-    ]
-
-
-class PipeOptions(ctypes.Structure):
-    """``shoal_pipe_options``."""
-
-    _fields_ = [*ObjectOptions._fields_, ("max_items", c_uint64)]
-
-
-class SyncOptions(ctypes.Structure):
-    """``shoal_sync_options``."""
-
-    _fields_ = [("size", c_size_t), ("flags", c_uint64), ("count", c_uint64)]
-
-
-class Slice(ctypes.Structure):
-    """``shoal_slice``: bytes that stay the caller's."""
-
-    _fields_ = [("data", c_void_p), ("len", c_size_t)]
-
-
-class Loan(ctypes.Structure):
-    """``shoal_loan``: a span in a queue, until it is given back."""
-
-    _fields_ = [
-        ("data", c_void_p),
-        ("len", c_size_t),
-        ("attempts", c_uint32),
-        ("block", c_uint32),
-        ("number", c_uint64),
-        ("owner", c_uint64),
-    ]
-
-
-class View(ctypes.Structure):
-    """``shoal_view``: a value in a map, until it is released."""
-
-    _fields_ = [
-        ("data", c_void_p),
-        ("len", c_size_t),
-        ("version", c_uint64),
-        ("place", c_uint64),
-        ("hold", c_uint64),
-        ("owner", c_uint64),
-    ]
-
-
-class Watched(ctypes.Structure):
-    """``shoal_watched``: how to find out whether a value may have changed."""
-
-    # The address of the word, 0 for none.
-    _fields_ = [("word", c_uint64), ("seen", c_uint64)]
-
-
-class Waitable(ctypes.Structure):
-    """``shoal_waitable``: one of the two."""
-
-    _fields_ = [("queue", c_void_p), ("process", c_void_p)]
-
-
-class SpawnOptions(ctypes.Structure):
-    """``shoal_spawn_options``."""
-
-    _fields_ = [
-        ("size", c_size_t),
-        ("file", c_char_p),
-        ("argv", POINTER(c_char_p)),
-        ("envp", POINTER(c_char_p)),
-        ("env_set", POINTER(c_char_p)),
-        ("env_unset", POINTER(c_char_p)),
-        ("cwd", c_char_p),
-        ("stdio", c_int32 * 3),
-        ("n_fds", c_uint32),
-        ("fds", c_void_p),
-        ("flags", c_uint64),
-        ("device_family", c_char_p),
-        ("device_mask", c_char_p),
-    ]
-
-
-class Exit(ctypes.Structure):
-    """``shoal_exit``."""
-
-    _fields_ = [("kind", c_uint32), ("code", c_int32)]
-
-    def as_exitcode(self) -> int:
-        """As `subprocess` and `multiprocessing` count: a signal is negative, unknown 255."""
-        kind: int = self.kind
-        code: int = self.code
-        if kind == EXIT_UNKNOWN:
-            return 255
-        return -code if kind == EXIT_SIGNALED else code
 
 
 def library_path() -> str:
@@ -265,31 +51,47 @@ def library_path() -> str:
     return own
 
 
-def _load() -> ctypes.CDLL:
-    path = library_path()
-    try:
-        library = ctypes.CDLL(os.path.realpath(path))
-    except OSError as err:
-        raise ImportError(f"the native library {path} cannot be loaded: {err}") from err
-    for name, (result, arguments) in PROTOTYPES.items():
+class Library(ctypes.CDLL):
+    """The library, whose functions get their types when they are first used."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _abi.PROTOTYPES:
+            raise AttributeError(name)
+        function = self[name]
+        function.restype, function.argtypes = _abi.PROTOTYPES[name]
+        # From now on it is found without this method.
+        setattr(self, name, function)
+        return function
+
+    def __getitem__(self, name: Any) -> Any:
+        """A function that converts nothing."""
         try:
-            function = getattr(library, name)
+            return super().__getitem__(name)
         except AttributeError:
             raise ImportError(
-                f"{path} has no function {name}: it is not the library of shoal {__version__}"
+                f"{self._name} has no function {name}: it is not the library of shoal {__version__}"
             ) from None
-        function.restype = result
-        function.argtypes = arguments
-    theirs = library.shoal_version().decode()
-    if theirs != __version__:
+
+
+def _load() -> Library:
+    path = library_path()
+    try:
+        library = Library(os.path.realpath(path))
+    except OSError as err:
+        raise ImportError(f"the native library {path} cannot be loaded: {err}") from err
+    found = library.shoal_version().decode()
+    if found != __version__:
         raise ImportError(
-            f"{path} is version {theirs}, this package is version {__version__}: rebuild or "
+            f"{path} is version {found}, this package is version {__version__}: rebuild or "
             f"reinstall the package, or unset {LIBRARY_VARIABLE}"
         )
+    if library.shoal_abi_version() != _abi.ABI_VERSION:
+        raise ImportError(f"{path} has another interface than this package: rebuild both")
     return library
 
 
 lib = _load()
+
 
 def untyped(name: str) -> Any:
     """A function that converts nothing, for the calls that have to be fast.
@@ -299,7 +101,7 @@ def untyped(name: str) -> Any:
     an `int` as a C int, which libffi widens to the register: so none above `INT_MAX` may be
     passed. NB: a put and a get, 1740 ns with prototypes and 840 without.
     """
-    assert name in PROTOTYPES
+    assert name in _abi.PROTOTYPES
     return lib[name]
 
 
@@ -314,7 +116,7 @@ def never_waits(name: str) -> Any:
     For calls that never wait and take what `prebuilt` makes: releasing the interpreter's lock
     and taking it again costs more than they do.
     """
-    assert name in PROTOTYPES
+    assert name in _abi.PROTOTYPES
     return _keeping[name]
 
 
@@ -333,37 +135,26 @@ def prebuilt(handle: Handle) -> "ctypes._CArgObject":
 
 def flags(create: bool, exclusive: bool, persistent: bool) -> int:
     """How to open an object, in one number."""
-    return (CREATE * create) | (EXCLUSIVE * exclusive) | (PERSISTENT * persistent)
-
-
-def sync_options(flags: int, count: int) -> "ctypes._CArgObject":
-    """A pointer to the options struct of locks and their relatives."""
-    if count < 0 or count >= 2**63:
-        raise ValueError(f"no number of permits or parties is {count}")
-    return byref(SyncOptions(ctypes.sizeof(SyncOptions), flags, count))
-
-
-QueueHandle.release = lib.shoal_queue_free
-MapHandle.release = lib.shoal_map_free
-MapIterHandle.release = lib.shoal_map_iter_free
-ListHandle.release = lib.shoal_list_free
-ProcessHandle.release = lib.shoal_process_free
-PipeHandle.release = lib.shoal_pipe_free
-ArrayHandle.release = lib.shoal_array_free
-LockHandle.release = lib.shoal_lock_free
-SemaphoreHandle.release = lib.shoal_semaphore_free
-KeptSemaphoreHandle.settle = lib.shoal_semaphore_keep
-EventHandle.release = lib.shoal_event_free
-ConditionHandle.release = lib.shoal_condition_free
-BarrierHandle.release = lib.shoal_barrier_free
-RwLockHandle.release = lib.shoal_rwlock_free
+    return (
+        (_abi.CREATE * create) | (_abi.EXCLUSIVE * exclusive) | (_abi.PERSISTENT * persistent)
+    )
 
 
 def error(status: int) -> ShoalError:
     """The exception for a status that the calling thread's last call returned."""
+    # Not above: a program that never fails has no use for some twenty classes.
+    from ._errors import BY_CODE, ShoalError, error_for
+
     said: Optional[bytes] = lib.shoal_last_error()
     message = said.decode("utf-8", "replace") if said else ""
     return error_for(status, message or BY_CODE.get(status, ShoalError).__doc__ or "")
+
+
+def invalid(message: str) -> ShoalError:
+    """The exception for an argument that the library would not understand."""
+    from ._errors import InvalidError
+
+    return InvalidError(message)
 
 
 def check(status: int) -> None:
@@ -376,6 +167,24 @@ def version() -> str:
     """The version of the native library."""
     said: bytes = lib.shoal_version()
     return said.decode()
+
+
+def name_of(handle: Handle) -> str:
+    """The name of an object."""
+    name: bytes = lib.shoal_name(handle)
+    return name.decode()
+
+
+def unlink(name: str, kind: int) -> None:
+    """Removes the name of an object, which has to be of this kind."""
+    check(lib.shoal_unlink(encode(name), kind))
+
+
+def fetch_stats(function: Any, handle: Handle, kind: Type[_StatsT]) -> _StatsT:
+    """Calls ``function(handle, stats *out)`` and returns what it wrote."""
+    out = kind()
+    check(function(handle, byref(out)))
+    return out
 
 
 def fetch_u64(function: Any, handle: Handle) -> int:
@@ -434,41 +243,20 @@ def give_buffer(buffer: Buffer) -> None:
         spare.append(buffer)
 
 
-def options(
-    *,
-    create: bool,
-    exclusive: bool,
-    persistent: bool,
-    capacity: int,
-    max_capacity: int,
-    max_items: Optional[int] = None,
-    max_attempts: int = 0,
-    ordered: bool = False,
-) -> "ctypes._CArgObject":
-    """A pointer to the options struct of `shoal_map_open` and `shoal_list_open`, or with ``max_items`` to that of
-    `shoal_queue_open`."""
-    for what, number in (
-        ("capacity", capacity),
-        ("max_capacity", max_capacity),
-        ("maxsize", max_items or 0),
-        ("max_attempts", max_attempts),
-    ):
+def options(kind: Type[Sized], flags: int, **numbers: int) -> "ctypes._CArgObject":
+    """A pointer to the options of a queue, a map, a list or a pipe, with these numbers in it."""
+    for what, number in numbers.items():
         # ctypes would take the lowest 64 bits of it.
         if not 0 <= number < 2**64:
+            what = "maxsize" if what == "max_items" else what
             raise ValueError(f"{what} is a number from 0 to 2**64 - 1, not {number}")
-    flags = (CREATE * create) | (EXCLUSIVE * exclusive) | (PERSISTENT * persistent)
-    flags |= ORDERED * ordered
-    if max_items is None:
-        size = ctypes.sizeof(ObjectOptions)
-        return byref(ObjectOptions(size, flags, capacity, max_capacity))
-    size = ctypes.sizeof(QueueOptions)
-    return byref(QueueOptions(size, flags, capacity, max_capacity, max_items, max_attempts))
+    return byref(kind(flags=flags, **numbers))
 
 
 def encode(text: str, what: str = "name") -> bytes:
     """Text as the library takes it. It checks the rest; a NUL would cut it short here."""
     if "\0" in text:
-        raise error_for(1, f"invalid {what}: it contains a NUL character")
+        raise invalid(f"invalid {what}: it contains a NUL character")
     return text.encode("utf-8", "surrogateescape")
 
 
@@ -476,7 +264,7 @@ def strings(items: Sequence[bytes]) -> Any:
     """A C array of strings, NULL last."""
     for item in items:
         if b"\0" in item:
-            raise error_for(1, f"invalid text: {item!r} contains a NUL character")
+            raise invalid(f"invalid text: {item!r} contains a NUL character")
     return (c_char_p * (len(items) + 1))(*items, None)
 
 
@@ -491,9 +279,9 @@ def fetch_text(function: Any, *arguments: Any) -> bytes:
     try:
         while True:
             status = function(*arguments, buffer.address, buffer.size, buffer.length_ref)
-            if status == OK:
+            if status == _abi.OK:
                 return bytes(buffer.view[: buffer.length.value])
-            if status != BUFFER_TOO_SMALL:
+            if status != _abi.ERR_BUFFER_TOO_SMALL:
                 raise error(status)
             buffer = take_buffer(buffer.length.value)
     finally:

@@ -96,7 +96,7 @@ def message(
     try:
         views = [buffer.raw() for buffer in buffers]
     except BufferError:
-        # Not in one piece: somebody has to make it one, and pickling does.
+        # Not contiguous: pickling makes it so.
         views = []
     if sum(view.nbytes for view in views) >= LARGE:
         return Frame(PICKLED, pickled, views)
@@ -104,7 +104,7 @@ def message(
 
 
 class Sender:
-    """Whoever sends objects, some of which may be large."""
+    """An object that sends others, some of which may be large."""
 
     # Whether the last one was.
     _large = False
@@ -138,7 +138,7 @@ def is_frame(data: memoryview) -> bool:
 
 
 def load(data: memoryview, parts: str) -> Any:
-    """The object. Its large parts are copied from ``data`` (``COPIED``), or lie in it, which nobody
+    """The object. Its large parts are copied from ``data`` (``COPIED``), or lie in it, which nothing
     else uses (``OWNED``) or others do (``VIEWED``: of bytes it is a view, too)."""
     what, pickled, views = _parts(data)
     if what == PICKLED:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from ctypes import byref, c_bool
 from multiprocessing.context import get_spawning_popen
 from typing import Any, Callable, List, Optional, Tuple, Type, TypeVar, cast
 from weakref import WeakSet, WeakValueDictionary
@@ -35,6 +36,15 @@ class Shared:
     # The handle as the fastest calls take it, and None without one.
     _fast: Any
     _name: str
+    #: Whether this object made what it is a handle of, and did not find it there.
+    created = False
+
+    def _open_with(self, function: Any, handle: _ffi.Handle, *arguments: Any) -> None:
+        """Opens or makes it by a function of the library, and adopts the handle."""
+        created = c_bool()
+        _ffi.check(function(*arguments, byref(handle), byref(created)))
+        self.created = created.value
+        self._adopt(handle, _ffi.name_of(handle))
 
     def _adopt(self, handle: _ffi.Handle, name: str) -> None:
         self._handle = handle
@@ -173,7 +183,7 @@ def _renew_lock() -> None:
     _attaching = threading.RLock()
 
 
-# A fork while another thread is attaching must not leave the child a lock nobody holds.
+# A fork while another thread is attaching must not leave the child a lock that no thread releases.
 os.register_at_fork(after_in_child=_renew_lock)
 
 _end.begin()

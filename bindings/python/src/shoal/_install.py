@@ -1,6 +1,6 @@
 """`install`: the standard library's `multiprocessing` makes Shoal's objects.
 
-Nobody's names are exchanged, since a library may have imported them long ago. The standard
+No names of other modules are exchanged, since a library may have imported them long ago. The standard
 library's own classes turn what they make into ours::
 
     multiprocessing.Queue(), from multiprocessing import Queue, get_context("spawn").Queue(),
@@ -132,7 +132,8 @@ def _replace(owner: Any, name: str, value: Any) -> None:
 def _convert(original: Any, ours: Any) -> None:
     """Objects of the class ``original`` become ours when they are made.
 
-    Those that a queue of the standard library's needs for its pipe are of their own class. Not by ``__new__``: a class that once had one of its own cannot be made as it was.
+    Those that a queue of the standard library's needs for its pipe are of their own class. Not by
+    ``__new__``: a class that once had one of its own cannot be made as it was.
     """
     from .multiprocessing import synchronize
 

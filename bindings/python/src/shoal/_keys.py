@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Dict, Generic, Iterable, List, Mapping, MutableMapping, Optional
 from typing import Tuple, Type, TypeVar, cast
 
-from . import _ffi, _wait
+from . import _abi, _ffi, _structs, _wait
 from ._attribute import attribute
 from ._errors import error_for
 from ._span import Span
@@ -18,10 +18,26 @@ V = TypeVar("V")
 _lib = _ffi.lib
 
 
+class MapHandle(_ffi.Handle):
+    """A ``shoal_map *``."""
+
+    release = _lib.shoal_map_free
+
+
+class WalkHandle(_ffi.Handle):
+    """A ``shoal_map_iter *``. It reads through the map's handle, which it keeps alive."""
+
+    release = _lib.shoal_map_iter_free
+    map: MapHandle
+
+
 class Keys(Generic[K, V]):
     """The part of a map that is about keys. What it needs of the rest is below."""
 
     def _live(self) -> Any:
+        raise NotImplementedError
+
+    def stats(self) -> _structs.MapStats:
         raise NotImplementedError
 
     def _encode_key(self, key: Any) -> bytes:
@@ -48,7 +64,7 @@ class Keys(Generic[K, V]):
         buffer = _ffi.take_buffer()
         try:
             while True:
-                status = _lib.shoal_map_get_versioned(
+                status = _lib.shoal_map_get(
                     self._live(),
                     key,
                     len(key),
@@ -57,11 +73,11 @@ class Keys(Generic[K, V]):
                     buffer.length_ref,
                     ctypes.byref(version),
                 )
-                if status == _ffi.OK:
+                if status == _abi.OK:
                     return bytes(buffer.view[: buffer.length.value]), version.value
-                if status == _ffi.NOT_FOUND:
+                if status == _abi.ERR_NOT_FOUND:
                     return None
-                if status != _ffi.BUFFER_TOO_SMALL:
+                if status != _abi.ERR_BUFFER_TOO_SMALL:
                     raise _ffi.error(status)
                 buffer = _ffi.take_buffer(buffer.length.value)
         finally:
@@ -72,7 +88,7 @@ class Keys(Generic[K, V]):
         data = self._encode_key(key)
         out = ctypes.c_uint64()
         _ffi.check(
-            _lib.shoal_map_version_of(self._live(), data, len(data), ctypes.byref(out))
+            _lib.shoal_map_version(self._live(), data, len(data), ctypes.byref(out))
         )
         return out.value
 
@@ -99,7 +115,7 @@ class Keys(Generic[K, V]):
         """
         wanted = list(keys)
         encoded = [self._encode_key(key) for key in wanted]
-        slices, values = _slices(encoded), (_ffi.Slice * len(encoded))()
+        slices, values = _slices(encoded), (_structs.Slice * len(encoded))()
         buffer = _ffi.take_buffer()
         try:
             while True:
@@ -109,12 +125,12 @@ class Keys(Generic[K, V]):
                     len(encoded),
                     buffer.address,
                     buffer.size,
-                    values,
                     buffer.length_ref,
+                    values,
                 )
-                if status == _ffi.OK:
+                if status == _abi.OK:
                     break
-                if status != _ffi.BUFFER_TOO_SMALL:
+                if status != _abi.ERR_BUFFER_TOO_SMALL:
                     raise _ffi.error(status)
                 buffer = _ffi.take_buffer(buffer.length.value)
             found: Dict[K, V] = {}
@@ -159,9 +175,9 @@ class Keys(Generic[K, V]):
     def expire(self, key: K, seconds: Optional[float]) -> bool:
         """Lets ``key`` live for so many seconds from now on, or for good; whether it is there."""
         data = self._encode_key(key)
-        life = _ffi.FOREVER if seconds is None else _wait.nanoseconds(seconds)
+        life = _abi.FOREVER if seconds is None else _wait.nanoseconds(seconds)
         status = _lib.shoal_map_expire(self._live(), data, len(data), life)
-        if status == _ffi.NOT_FOUND:
+        if status == _abi.ERR_NOT_FOUND:
             return False
         _ffi.check(status)
         return True
@@ -174,10 +190,10 @@ class Keys(Generic[K, V]):
         data = self._encode_key(key)
         out = ctypes.c_int64()
         status = _lib.shoal_map_time_left(self._live(), data, len(data), ctypes.byref(out))
-        if status == _ffi.NOT_FOUND:
+        if status == _abi.ERR_NOT_FOUND:
             raise KeyError(key)
         _ffi.check(status)
-        return None if out.value == _ffi.FOREVER else out.value / 1e9
+        return None if out.value == _abi.FOREVER else out.value / 1e9
 
     def purge(self) -> int:
         """Removes every key whose time is over, and says how many there were.
@@ -194,7 +210,7 @@ class Keys(Generic[K, V]):
         ::
 
             with ledger.lock_key("ada") as lock:
-                if lock.owner_died:          # whoever had it was killed in the middle
+                if lock.owner_died:          # its last owner was killed in the middle
                     check("ada")
                 ...
 
@@ -207,7 +223,7 @@ class Keys(Generic[K, V]):
     @attribute
     def version(self) -> int:
         """A number that grows with every change of the map."""
-        return _ffi.fetch_u64(_lib.shoal_map_version, self._live())
+        return self.stats().changes
 
     def wait_change(self, seen: int, timeout: Optional[float] = None) -> int:
         """Waits until `version` is not ``seen``, and returns what it is then.
@@ -216,7 +232,7 @@ class Keys(Generic[K, V]):
         """
         out = ctypes.c_uint64()
         status = _wait.wait(
-            lambda ns: _lib.shoal_map_wait_change(self._live(), seen, ctypes.byref(out), ns),
+            lambda ns: _lib.shoal_map_wait_change(self._live(), seen, ns, ctypes.byref(out)),
             _wait.deadline(True, timeout),
         )
         _ffi.check(status)
@@ -239,7 +255,7 @@ class Keys(Generic[K, V]):
         out = ctypes.c_uint64()
         status = _wait.wait(
             lambda ns: _lib.shoal_map_wait_key(
-                self._live(), data, len(data), seen, ctypes.byref(out), ns
+                self._live(), data, len(data), seen, ns, ctypes.byref(out)
             ),
             _wait.deadline(True, timeout),
         )
@@ -255,13 +271,15 @@ class KeyLock:
     def __init__(self, keys: "Keys[Any, Any]", key: bytes, timeout: Optional[float]) -> None:
         self._handle: Any = None
         live = keys._live()
+        died = ctypes.c_bool()
         status = _wait.wait(
-            lambda ns: _lib.shoal_map_lock_key(keys._live(), key, len(key), ns),
+            lambda ns: _lib.shoal_map_lock_key(
+                keys._live(), key, len(key), ns, ctypes.byref(died)
+            ),
             _wait.deadline(True, timeout),
         )
-        if status != _ffi.OWNER_DIED:
-            _ffi.check(status)
-        self._owner_died = status == _ffi.OWNER_DIED
+        _ffi.check(status)
+        self._owner_died = died.value
         self._key = key
         self._handle = live
 
@@ -311,7 +329,7 @@ class View:
 
     __module__ = "shoal"
 
-    def __init__(self, handle: _ffi.MapHandle, view: _ffi.View) -> None:
+    def __init__(self, handle: _ffi.Handle, view: _structs.View) -> None:
         self._handle = handle
         self._view = view
         self._version: int = view.version
@@ -333,7 +351,7 @@ class View:
         """
         if self._view.data:
             self._span.give_up()
-        _ffi.check(_lib.shoal_map_release(self._handle, ctypes.byref(self._view)))
+        _ffi.check(_lib.shoal_map_view_end(self._handle, ctypes.byref(self._view)))
 
     def __enter__(self) -> "View":
         return self
@@ -350,12 +368,12 @@ class View:
     def __del__(self) -> None:
         if self._view.data:
             # Fails in a forked child, as it should.
-            _lib.shoal_map_release(self._handle, ctypes.byref(self._view))
+            _lib.shoal_map_view_end(self._handle, ctypes.byref(self._view))
 
 
 def _slices(items: List[bytes]) -> Any:
     """A C array of slices. The bytes stay the list's."""
-    array = (_ffi.Slice * len(items))()
+    array = (_structs.Slice * len(items))()
     for place, item in zip(array, items):
         place.data = _ffi.address_of(item)
         place.len = len(item)

@@ -7,9 +7,10 @@ import operator
 from typing import Any, Callable, Iterable, Iterator, List as PyList, MutableSequence
 from typing import Optional, Sequence, Tuple, TypeVar, Union, cast, overload
 
-from . import _codec, _ffi
+from . import _abi, _codec, _ffi
 from ._attribute import attribute
 from ._handles import Shared
+from ._structs import ListOptions, ListStats
 
 T = TypeVar("T")
 _R = TypeVar("_R")
@@ -47,6 +48,12 @@ def _slices(items: Sequence[bytes]) -> Tuple[Any, bytes]:
     return (ctypes.c_size_t * len(flat))(*flat), blob
 
 
+class ListHandle(_ffi.Handle):
+    """A ``shoal_list *``."""
+
+    release = _lib.shoal_list_free
+
+
 class _SharedList(Shared, MutableSequence[T]):
     """What both lists are, in terms of how they write their elements."""
 
@@ -60,21 +67,17 @@ class _SharedList(Shared, MutableSequence[T]):
         capacity: int = 0,
         max_capacity: int = 0,
     ) -> None:
-        handle = _ffi.ListHandle()
-        _ffi.check(
-            _lib.shoal_list_open(
-                None if name is None else _ffi.encode(name),
-                _ffi.options(
-                    create=create,
-                    exclusive=exclusive,
-                    persistent=persistent,
-                    capacity=capacity,
-                    max_capacity=max_capacity,
-                ),
-                ctypes.byref(handle),
-            )
+        self._open_with(
+            _lib.shoal_list_open,
+            ListHandle(),
+            None if name is None else _ffi.encode(name),
+            _ffi.options(
+                ListOptions,
+                _ffi.flags(create, exclusive, persistent),
+                capacity=capacity,
+                max_capacity=max_capacity,
+            ),
         )
-        self._adopt(handle, _lib.shoal_list_name(handle).decode())
 
     def _encode(self, value: Any) -> bytes:
         raise NotImplementedError
@@ -93,14 +96,14 @@ class _SharedList(Shared, MutableSequence[T]):
                 status = function(
                     self._live(), at, buffer.address, buffer.size, buffer.length_ref
                 )
-                if status == _ffi.OK:
+                if status == _abi.OK:
                     return convert(buffer.view[: buffer.length.value])
-                if status == _ffi.NOT_FOUND:
+                if status == _abi.ERR_NOT_FOUND:
                     raise IndexError(what)
-                if status == _ffi.BUFFER_TOO_SMALL:
+                if status == _abi.ERR_BUFFER_TOO_SMALL:
                     # Nothing was taken; the element may be another by the next try.
                     buffer = _ffi.take_buffer(buffer.length.value)
-                elif status != _ffi.INTERRUPTED:
+                elif status != _abi.ERR_INTERRUPTED:
                     raise _ffi.error(status)
         finally:
             _ffi.give_buffer(buffer)
@@ -124,9 +127,9 @@ class _SharedList(Shared, MutableSequence[T]):
                     ctypes.byref(count),
                     ctypes.byref(version),
                 )
-                if status == _ffi.OK:
+                if status == _abi.OK:
                     break
-                if status != _ffi.BUFFER_TOO_SMALL:
+                if status != _abi.ERR_BUFFER_TOO_SMALL:
                     raise _ffi.error(status)
                 buffer = _ffi.take_buffer(lens[0])
             found, at = [], 0
@@ -157,7 +160,7 @@ class _SharedList(Shared, MutableSequence[T]):
                 most, room = min(most * 2, 1 << 20), min(room * 2, 1 << 26)
             else:
                 return found, 0 if first is None else first
-            # Someone wrote in between. In larger steps, at last in one, nobody can.
+            # Another process wrote in between. It is read in larger steps, in the end in one.
             size = sum(map(len, found)) + sum(map(len, some))
             most, room = max(most, 2 * len(self)), max(room, 2 * size)
 
@@ -275,7 +278,7 @@ class _SharedList(Shared, MutableSequence[T]):
             what = "list assignment index out of range"
             at = _index(index, what)
             status = _lib.shoal_list_set(self._live(), at, data, len(data))
-            if status == _ffi.NOT_FOUND:
+            if status == _abi.ERR_NOT_FOUND:
                 raise IndexError(what)
             _ffi.check(status)
             return
@@ -317,7 +320,7 @@ class _SharedList(Shared, MutableSequence[T]):
     def sort(
         self, *, key: Optional[Callable[[T], Any]] = None, reverse: bool = False
     ) -> None:
-        """Sorts the list, at once: nobody sees it half sorted, and no element is copied.
+        """Sorts the list, at once: no process sees it half sorted, and no element is copied.
 
         What the list holds is compared here, without holding up the others. If one of them
         writes meanwhile, it is done again with what there is then.
@@ -335,7 +338,7 @@ class _SharedList(Shared, MutableSequence[T]):
         """Exchanges two elements, at once."""
         what = "list index out of range"
         status = _lib.shoal_list_swap(self._live(), _index(a), _index(b))
-        if status == _ffi.NOT_FOUND:
+        if status == _abi.ERR_NOT_FOUND:
             raise IndexError(what)
         _ffi.check(status)
 
@@ -424,10 +427,14 @@ class _SharedList(Shared, MutableSequence[T]):
 
     # -- the object -------------------------------------------------------------------
 
+    def stats(self) -> ListStats:
+        """All that there is to know about the list."""
+        return _ffi.fetch_stats(_lib.shoal_list_stat, self._live(), ListStats)
+
     @staticmethod
     def unlink(name: str) -> None:
-        """Removes the name now; who is attached may go on. Needed for persistent lists."""
-        _ffi.check(_lib.shoal_list_unlink(_ffi.encode(name)))
+        """Removes the name now; attached processes may go on. Needed for persistent lists."""
+        _ffi.unlink(name, _abi.KIND_LIST)
 
     def __repr__(self) -> str:
         state = "detached" if self._handle is None else f"{len(self)} elements"

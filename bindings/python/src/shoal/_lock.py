@@ -1,8 +1,8 @@
 """`shoal.Lock` and `shoal.RLock`: locks between processes that outlive their owners.
 
 ``with lock:`` is to cost little, so its way in and its way out are one call each, made with
-the interpreter's lock held (`_ffi.never_waits`): neither ever waits. Only who finds the lock
-taken lets go of the interpreter and sleeps in the library. NB: ``with lock: pass``, 560 ns
+the interpreter's lock held (`_ffi.never_waits`): neither ever waits. Only a thread that finds the
+lock taken releases the interpreter and sleeps in the library. NB: ``with lock: pass``, 560 ns
 where `multiprocessing.Lock` took 300; with four processes at it on two cores 330 ns where that
 took 550. What gives ``with`` the library's function without a method between them gains 30 to 70
 ns of the first, and is as hard to follow as that sounds.
@@ -14,9 +14,10 @@ import ctypes
 from types import TracebackType
 from typing import Any, Callable, Optional, Tuple, Type, TypeVar, cast
 
-from . import _ffi, _handles, _wait
+from . import _abi, _ffi, _handles, _wait
 from ._errors import WrongKindError
 from ._handles import Shared
+from ._structs import LockStats, SyncOptions
 
 _SyncT = TypeVar("_SyncT", bound="Sync")
 
@@ -27,6 +28,19 @@ _SLICE = _wait.SLICE_NS
 _wait_for_it = _ffi.untyped("shoal_lock_lock")
 
 
+class LockHandle(_ffi.Handle):
+    """A ``shoal_lock *``."""
+
+    release = _lib.shoal_lock_free
+
+
+def _sync_options(flags: int, count: int) -> "ctypes._CArgObject":
+    """A pointer to the options of locks and their relatives."""
+    if count < 0 or count >= 2**63:
+        raise ValueError(f"no number of permits or parties is {count}")
+    return ctypes.byref(SyncOptions(flags=flags, count=count))
+
+
 class Sync(Shared):
     """A shared object whose ``with`` is its own, and which is opened by its name alone."""
 
@@ -35,14 +49,12 @@ class Sync(Shared):
     def _open(
         self, name: Optional[str], handle: _ffi.Handle, flags: int, count: int = 0
     ) -> None:
-        _ffi.check(
-            getattr(_lib, f"shoal_{self._kind}_open")(
-                None if name is None else _ffi.encode(name),
-                _ffi.sync_options(flags, count),
-                ctypes.byref(handle),
-            )
+        self._open_with(
+            getattr(_lib, f"shoal_{self._kind}_open"),
+            handle,
+            None if name is None else _ffi.encode(name),
+            _sync_options(flags, count),
         )
-        self._adopt(handle, getattr(_lib, f"shoal_{self._kind}_name")(handle).decode())
 
     def _reopen(self, name: str, *state: Any) -> None:
         """What ``__init__`` is to others, for one that exists."""
@@ -59,12 +71,12 @@ class Sync(Shared):
 
     @classmethod
     def unlink(cls, name: str) -> None:
-        """Removes a name; who has the object open keeps it.
+        """Removes a name; processes that have the object open keep it.
 
         Raises:
             NotFoundError, WrongKindError: it is no object, or none of this type.
         """
-        _ffi.check(getattr(_lib, f"shoal_{cls._kind}_unlink")(_ffi.encode(name)))
+        _ffi.unlink(name, getattr(_abi, f"KIND_{cls._kind.upper()}"))
 
     def __repr__(self) -> str:
         return f"<shoal.{type(self).__name__} {self._name!r}>"
@@ -89,20 +101,20 @@ class Lock(Sync):
         with lock:
             ...
 
-    Anybody may release it. It has no queue: who asks when it comes free gets it. Its owner is a
-    process: a *thread* that ends with the lock leaves it taken until somebody releases it, or
-    this process ends or detaches it.
+    Any thread of any process may release it. It is not fair: the first to ask after it was released
+    gets it. Its owner is a process: a *thread* that ends with the lock leaves it taken until another
+    thread releases it, or this process ends or detaches it.
 
     **If its owner dies**, or detaches, the next one gets the lock, and `owner_died` is true
     until that one releases it. An exception instead would be the end of programs that are
-    written for `multiprocessing`, whose locks simply stay taken then; who has something to
-    mend asks.
+    written for `multiprocessing`, whose locks simply stay taken then; a program that has something
+    to repair asks.
 
     Args:
         name: letters, digits, ``.``, ``_`` and ``-``; ``None`` generates one.
         create: make the lock if it is missing; otherwise that is `NotFoundError`.
         exclusive: insist on making it; `ExistsError` if it is there.
-        persistent: it stays until `unlink`, not only while someone is attached.
+        persistent: it stays until `unlink`, not only while a process is attached.
     """
 
     __module__ = "shoal"
@@ -111,6 +123,14 @@ class Lock(Sync):
     _own_flags = 0
     #: Whether the last owner died with the lock, which this process now holds.
     owner_died = False
+    # What the library said of that when this object last got the lock. No other thread writes to
+    # it while one has the lock: a call that does not get it leaves it alone.
+    _died: ctypes.c_bool
+    _died_ref: "ctypes._CArgObject"
+    # The arguments of `_try` and of `_unlock`. A call with a tuple that is there already takes
+    # 60 ns less than one that has to make it.
+    _try_with: Tuple[Any, Any]
+    _unlock_with: Tuple[Any]
 
     def __init__(
         self,
@@ -124,51 +144,68 @@ class Lock(Sync):
         self._take_up(name, flags | (self._own_flags if create else 0))
 
     def _take_up(self, name: Optional[str], flags: int) -> None:
-        handle = _ffi.LockHandle()
-        self._open(name, handle, flags)
-        recursive = _ffi.fetch_bool(_lib.shoal_lock_is_recursive, handle)
+        self._died = ctypes.c_bool()
+        self._died_ref = ctypes.byref(self._died)
+        self._open(name, LockHandle(), flags)
+        recursive = self.stats().recursive
         if recursive != bool(self._own_flags):
             found = "recursive" if recursive else "not recursive"
             self.detach()
             raise WrongKindError(f"the lock {self._name!r} is {found}")
+
+    def _adopt(self, handle: _ffi.Handle, name: str) -> None:
+        super()._adopt(handle, name)
+        self._call_with(self._fast)
+
+    def _forget(self) -> None:
+        self._call_with(None)
+        super()._forget()
+
+    def _call_with(self, fast: Any) -> None:
+        """Sets the handle of the fastest calls. Without one they fail, and the slower way is taken."""
+        self._fast = fast
+        self._try_with, self._unlock_with = (fast, self._died_ref), (fast,)
 
     def _reopen(self, name: str, *state: Any) -> None:
         self._take_up(name, 0)
 
     def acquire(self, block: bool = True, timeout: Optional[float] = None) -> bool:
         """Takes the lock; whether it was to be had, at once or within ``timeout`` seconds."""
-        if _try(self._fast) == 0:
+        status = _try(*self._try_with)
+        if status:
+            status = _wait.wait(
+                lambda ns: _lib.shoal_lock_lock(self._live(), ns, self._died_ref),
+                _wait.deadline(block, timeout),
+            )
+            if status == _abi.ERR_TIMEOUT:
+                return False
+        elif not self._died:
             return True
-        status = _wait.wait(
-            lambda ns: _lib.shoal_lock_lock(self._live(), ns), _wait.deadline(block, timeout)
-        )
-        if status == _ffi.TIMEOUT:
-            return False
         return self._taken(status)
 
     def _taken(self, status: int) -> bool:
         """What a status means that a wait for the lock ended with."""
-        if status == _ffi.OWNER_DIED:
+        if status == _abi.OK and self._died:
             # Told once, and this process has the lock.
             self.owner_died = True
             # While there is something to say on the way out.
-            self._fast = None
-        elif status == _ffi.OK:
-            # Again, or after somebody else has released it for this process.
+            self._call_with(None)
+        elif status == _abi.OK:
+            # Once more, or after another process has released it for this one.
             self.owner_died = self.owner_died and self._depth() > 1
-        elif status in (_ffi.TIMEOUT, _ffi.INTERRUPTED) or self._fast is None:
+        elif status in (_abi.ERR_TIMEOUT, _abi.ERR_INTERRUPTED) or self._fast is None:
             return self.acquire()
         else:
             _ffi.check(status)
         return True
 
     def release(self) -> None:
-        """Gives the lock back, whoever took it.
+        """Gives the lock back, whichever process took it.
 
         Raises:
-            InvalidError: (a `ValueError`) nobody has it.
+            InvalidError: (a `ValueError`) the lock is not taken.
         """
-        if _unlock(self._fast) == 0:
+        if _unlock(*self._unlock_with) == 0:
             return
         handle = self._live()
         status = _lib.shoal_lock_unlock(handle)
@@ -176,18 +213,20 @@ class Lock(Sync):
             raise self._not_mine(_ffi.error(status))
         if not self._depth():
             self.owner_died = False
-            self._fast = _ffi.prebuilt(handle)
+            self._call_with(_ffi.prebuilt(handle))
 
     def _not_mine(self, error: Exception) -> Exception:
-        """What a release is answered with that nobody may do."""
+        """The exception for a release that is not allowed."""
         return error
 
-    def __enter__(self, _try: Callable[[Any], int] = _try) -> bool:  # type: ignore[override]
-        if _try(self._fast) == 0:
-            return True
-        # Taken: mostly by one who is about to leave, so the longer way can wait.
-        status = _wait_for_it(self._fast, _SLICE)
-        return status == 0 or self._taken(status)
+    def __enter__(self, _try: Callable[[Any, Any], int] = _try) -> bool:  # type: ignore[override]
+        status = _try(*self._try_with)
+        if status:
+            # Taken, mostly for a moment: one wait here is cheaper than `acquire`.
+            status = _wait_for_it(self._fast, _SLICE, self._died_ref)
+        if status or self._died:
+            return self._taken(status)
+        return True
 
     def __exit__(  # type: ignore[override]
         self,
@@ -196,18 +235,20 @@ class Lock(Sync):
         trace: Optional[TracebackType],
         _unlock: Callable[[Any], int] = _unlock,
     ) -> None:
-        if _unlock(self._fast):
+        if _unlock(*self._unlock_with):
             self.release()
 
     def locked(self) -> bool:
-        """Whether anybody has the lock."""
-        return _ffi.fetch_bool(_lib.shoal_lock_is_held, self._live())
+        """Whether the lock is taken."""
+        return self.stats().held
+
+    def stats(self) -> LockStats:
+        """All that there is to know about the lock; its depth is the calling thread's."""
+        return _ffi.fetch_stats(_lib.shoal_lock_stat, self._live(), LockStats)
 
     def _depth(self) -> int:
         """How often the calling thread has the lock."""
-        out = ctypes.c_uint32()
-        _ffi.check(_lib.shoal_lock_depth(self._live(), ctypes.byref(out)))
-        return out.value
+        return self.stats().depth
 
 
 class RLock(Lock):
@@ -220,7 +261,7 @@ class RLock(Lock):
 
     __module__ = "shoal"
 
-    _own_flags = _ffi.RECURSIVE
+    _own_flags = _abi.RECURSIVE
 
     def _not_mine(self, error: Exception) -> Exception:
         return AssertionError(str(error))

@@ -9,12 +9,12 @@ from numbers import Integral, Number
 from typing import Any, Callable, ContextManager, Dict, ItemsView, Iterator, MutableMapping
 from typing import Optional, Tuple, TypeVar, Union, ValuesView, cast, overload
 
-from . import _codec, _ffi
+from . import _abi, _codec, _ffi, _structs
 from ._attribute import attribute
+from ._cache import CACHED_KEYS, GOT_ONCE, MISSING as _MISSING, Cached
 from ._errors import InvalidError
 from ._handles import Shared
-from ._kept import GOT_ONCE, KEPT_KEYS, MISSING as _MISSING, Keeper
-from ._keys import Keys, View
+from ._keys import Keys, MapHandle, View, WalkHandle
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -49,22 +49,17 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
         max_capacity: int = 0,
         ordered: bool = False,
     ) -> None:
-        handle = _ffi.MapHandle()
-        _ffi.check(
-            _lib.shoal_map_open(
-                None if name is None else _ffi.encode(name),
-                _ffi.options(
-                    create=create,
-                    exclusive=exclusive,
-                    persistent=persistent,
-                    capacity=capacity,
-                    max_capacity=max_capacity,
-                    ordered=ordered,
-                ),
-                ctypes.byref(handle),
-            )
+        self._open_with(
+            _lib.shoal_map_open,
+            MapHandle(),
+            None if name is None else _ffi.encode(name),
+            _ffi.options(
+                _structs.MapOptions,
+                _ffi.flags(create, exclusive, persistent) | (_abi.ORDERED * ordered),
+                capacity=capacity,
+                max_capacity=max_capacity,
+            ),
         )
-        self._adopt(handle, _lib.shoal_map_name(handle).decode())
 
     def _encode_key(self, key: Any) -> bytes:
         raise NotImplementedError
@@ -86,32 +81,33 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
         try:
             call = _get if len(key) <= _ffi.INT_MAX else _lib.shoal_map_get
             status = call(
-                self._live(), key, len(key), buffer.pointer, buffer.size, buffer.length_ref
+                self._live(), key, len(key), buffer.pointer, buffer.size, buffer.length_ref, None
             )
-            if status == _ffi.OK:
+            if status == _abi.OK:
                 return self._decode_value(buffer.view[: buffer.length.value])
         finally:
             _ffi.give_buffer(buffer)
-        if status == _ffi.NOT_FOUND:
+        if status == _abi.ERR_NOT_FOUND:
             return _MISSING
-        return self._read(_lib.shoal_map_get, key, self._decode_value)
+        return self._read(_lib.shoal_map_get, key, self._decode_value, None)
 
-    def _read(self, function: Any, key: bytes, convert: Callable[[Any], _R]) -> _R:
-        """Runs `shoal_map_get` or `_take`; ``_MISSING`` if there is no such key."""
+    def _read(
+        self, function: Any, key: bytes, convert: Callable[[Any], _R], *more: None
+    ) -> _R:
+        """Runs `shoal_map_get`, with ``more`` outputs, or `_take`; ``_MISSING`` if there is no such key."""
         buffer = _ffi.take_buffer()
         try:
             while True:
-                status = function(
-                    self._live(), key, len(key), buffer.address, buffer.size, buffer.length_ref
-                )
-                if status == _ffi.OK:
+                out = buffer.address, buffer.size, buffer.length_ref
+                status = function(self._live(), key, len(key), *out, *more)
+                if status == _abi.OK:
                     return convert(buffer.view[: buffer.length.value])
-                if status == _ffi.NOT_FOUND:
+                if status == _abi.ERR_NOT_FOUND:
                     return cast(_R, _MISSING)
-                if status == _ffi.BUFFER_TOO_SMALL:
+                if status == _abi.ERR_BUFFER_TOO_SMALL:
                     # Nothing was taken; the value may have changed by the next try.
                     buffer = _ffi.take_buffer(buffer.length.value)
-                elif status != _ffi.INTERRUPTED:
+                elif status != _abi.ERR_INTERRUPTED:
                     raise _ffi.error(status)
         finally:
             _ffi.give_buffer(buffer)
@@ -151,9 +147,11 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
     @attribute
     def ordered(self) -> bool:
         """Whether it was made with ``ordered``."""
-        found = ctypes.c_bool()
-        _ffi.check(_lib.shoal_map_is_ordered(self._live(), ctypes.byref(found)))
-        return found.value
+        return self.stats().ordered
+
+    def stats(self) -> _structs.MapStats:
+        """All that there is to know about the map."""
+        return _ffi.fetch_stats(_lib.shoal_map_stat, self._live(), _structs.MapStats)
 
     def __bool__(self) -> bool:
         return len(self) > 0
@@ -165,7 +163,7 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
     def _entries(self) -> Iterator[Tuple[bytes, bytes]]:
         """Copies of the entries. A key that is there all along comes exactly once."""
         live = self._live()
-        walk = _ffi.MapIterHandle()
+        walk = WalkHandle()
         _ffi.check(_lib.shoal_map_iter_new(live, ctypes.byref(walk)))
         walk.map = live
         key, value = ctypes.c_void_p(), ctypes.c_void_p()
@@ -173,9 +171,9 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
         out = [ctypes.byref(x) for x in (key, key_length, value, value_length)]
         while True:
             status = _lib.shoal_map_iter_next(walk, *out)
-            if status == _ffi.EMPTY:
+            if status == _abi.ERR_END:
                 return
-            if status == _ffi.INTERRUPTED:
+            if status == _abi.ERR_INTERRUPTED:
                 continue
             _ffi.check(status)
             yield (
@@ -207,7 +205,7 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
     def __delitem__(self, key: K) -> None:
         data = self._encode_key(key)
         status = _lib.shoal_map_remove(self._live(), data, len(data))
-        if status == _ffi.NOT_FOUND:
+        if status == _abi.ERR_NOT_FOUND:
             raise KeyError(key)
         _ffi.check(status)
 
@@ -307,8 +305,8 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
         """Replaces the value of ``key`` by ``function`` of it, atomically; the new value.
 
         ``function`` gets ``default`` if the key is absent (`KeyError` without one). The key is
-        locked meanwhile (see `lock_key`), so those who update it take turns. ``function`` is
-        called again if somebody changed the value by other means meanwhile, so it must do
+        locked meanwhile (see `lock_key`), so processes that update it take turns. ``function`` is
+        called again if the value was changed by other means meanwhile, so it must do
         nothing but compute. Killed anywhere, it leaves the old value or the new one.
         """
         k = self._encode_key(key)
@@ -329,8 +327,8 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
 
     @staticmethod
     def unlink(name: str) -> None:
-        """Removes the name now; who is attached may go on. Needed for persistent maps."""
-        _ffi.check(_lib.shoal_map_unlink(_ffi.encode(name)))
+        """Removes the name now; attached processes may go on. Needed for persistent maps."""
+        _ffi.unlink(name, _abi.KIND_MAP)
 
     def __repr__(self) -> str:
         state = "detached" if self._handle is None else f"{len(self)} entries"
@@ -406,15 +404,15 @@ class BytesMap(_SharedMap[bytes, bytes]):
 
         `ExhaustedError` if this process and others have very many views and key locks.
         """
-        live, view = self._live(), _ffi.View()
+        live, view = self._live(), _structs.View()
         status = _lib.shoal_map_view(live, key, len(key), ctypes.byref(view))
-        if status == _ffi.NOT_FOUND:
+        if status == _abi.ERR_NOT_FOUND:
             raise KeyError(key)
         _ffi.check(status)
         return View(live, view)
 
 
-class Map(Keeper, _SharedMap[K, V]):
+class Map(Cached, _SharedMap[K, V]):
     """A dictionary that any processes of this machine share.
 
     ::
@@ -457,11 +455,11 @@ class Map(Keeper, _SharedMap[K, V]):
 
     def __getitem__(self, key: K) -> V:
         # The shortest way through `get`, written out.
-        if not self._pause and type(key) in KEPT_KEYS:
-            copy = self._kept.get(key)
+        if not self._pause and type(key) in CACHED_KEYS:
+            copy = self._cache.get(key)
             if copy is not None and copy[0].value == copy[1]:
-                kept: V = copy[2]
-                return kept
+                cached: V = copy[2]
+                return cached
         value: V = self.get(key, _MISSING)
         if value is _MISSING:
             raise KeyError(key)
@@ -477,28 +475,28 @@ class Map(Keeper, _SharedMap[K, V]):
         """The value of ``key``, or ``default``."""
         # `_find` and all that it calls, written out for what nearly all keys and values are: each
         # call costs as much as looking the key up. NB: of one of a thousand numbers, 1790 ns before
-        # and 1290 so; and 150 if it was kept.
+        # and 1290 so; and 150 if it was cached.
         # More than none: threads may lose each other's steps.
         if self._pause > 0:
             self._pause -= 1
-        elif type(key) in KEPT_KEYS:
-            copy = self._kept.get(key)
+        elif type(key) in CACHED_KEYS:
+            copy = self._cache.get(key)
             if copy is None:
                 self._note(key)
             elif copy[0].value == copy[1]:
                 return copy[2]
             elif copy is GOT_ONCE:
-                value = self._keep(key)
+                value = self._get_and_cache(key)
                 return default if value is _MISSING else value
             else:
-                self._renounce(key, copy[0])
+                self._invalidate(key, copy[0])
         data = _encode_key(key)
         size = len(data)
         if size <= _INT_MAX:
             # Lost, not returned, if something is raised below; there will be another.
             buffer = _take_buffer()
             pointer, length = buffer.pointer, buffer.length_ref
-            if _get(self._fast, data, size, pointer, buffer.size, length) == 0:
+            if _get(self._fast, data, size, pointer, buffer.size, length, None) == 0:
                 size = buffer.length.value
                 if size == 8:
                     value = _number(buffer.view)[0]
@@ -543,7 +541,7 @@ class Map(Keeper, _SharedMap[K, V]):
                 status = _lib.shoal_map_add(
                     self._live(), data, len(data), delta, ctypes.byref(out)
                 )
-                if status == _ffi.OK:
+                if status == _abi.OK:
                     return out.value
                 if status != InvalidError.code:
                     raise _ffi.error(status)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class _Probe(c_void_p):
-    """Learns what `__del__` sees of an object that nobody refers to."""
+    """Learns which reference count `__del__` sees of an object without references."""
 
     seen = 0
 
@@ -37,8 +37,10 @@ class Handle(c_void_p):
     """Owns one native pointer; the last reference to go frees it."""
 
     release: ClassVar[Any] = None
-    # What is done with it before its end, if that is no death.
+    # What is done with it before it is freed, unless the process is killed.
     settle: ClassVar[Any] = None
+    # The field of `shoal_waitable` that it goes into, if it can be waited for.
+    waitable: ClassVar[str] = ""
     # The objects that use it, some of which may be gone.
     users: "List[weakref.ref[Any]]"
 

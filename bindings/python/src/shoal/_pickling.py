@@ -5,7 +5,7 @@ here have one table of reducers between them, which is brought up to date in pla
 
 - What `ForkingPickler.register` is told (torch does, when it is imported) comes to `_Extra`, which
   says that the table is out of date.
-- `copyreg.pickle` cannot be overheard. Its table, of a few entries, is compared with what it was
+- `copyreg.pickle` calls nothing of ours. Its table, of a few entries, is compared with what it was
   before each object, in 50 ns.
 """
 

@@ -11,13 +11,14 @@ import ctypes
 from multiprocessing.context import BufferTooShort, get_spawning_popen
 from typing import Any, Callable, Optional, Tuple, TypeVar, Union
 
-from . import _ffi, _wait
+from . import _abi, _ffi, _wait
 from ._errors import ClosedError, UnsupportedError
 from ._frame import LARGE, PROTOCOL, Sender, unpickle
 from ._handles import Shared, _holds, hold_for
-from ._loan import PipeLease, PipeReservation, viewed
+from ._message import PipeLease, PipeReservation, viewed
 from ._original import reduction, resource_sharer
 from ._queue import taken
+from ._structs import Message, PipeOptions, PipeStats
 
 _R = TypeVar("_R")
 _ConnectionT = TypeVar("_ConnectionT", bound="Connection")
@@ -31,6 +32,13 @@ _SLICE = _wait.SLICE_NS
 _INT_MAX = _ffi.INT_MAX
 _take_buffer, _give_buffer = _ffi.take_buffer, _ffi.give_buffer
 _sharer = resource_sharer._resource_sharer
+
+
+class PipeHandle(_ffi.Handle):
+    """A ``shoal_pipe *``."""
+
+    release = _lib.shoal_pipe_free
+    waitable = "pipe"
 
 
 def Pipe(
@@ -53,16 +61,17 @@ def pair(
     cls: "type[_ConnectionT]", duplex: bool, capacity: int = 0, max_capacity: int = 0
 ) -> "Tuple[_ConnectionT, _ConnectionT]":
     """`Pipe`, of connections of a class of one's own."""
-    handles = _ffi.PipeHandle(), _ffi.PipeHandle()
-    how = _options(_ffi.CREATE, duplex, capacity, max_capacity)
+    handles = PipeHandle(), PipeHandle()
+    how = _options(_abi.CREATE, duplex, capacity, max_capacity)
     _ffi.check(_lib.shoal_pipe_pair(how, *map(ctypes.byref, handles)))
-    return cls._of(handles[0], 0), cls._of(handles[1], 1)
+    return cls._of(handles[0], _abi.FIRST_END), cls._of(handles[1], _abi.SECOND_END)
 
 
 def _options(flags: int, duplex: bool, capacity: int, max_capacity: int) -> Any:
-    size = ctypes.sizeof(_ffi.PipeOptions)
-    flags |= 0 if duplex else _ffi.SIMPLEX
-    return ctypes.byref(_ffi.PipeOptions(size, flags, capacity, max_capacity, 0))
+    flags |= 0 if duplex else _abi.SIMPLEX
+    return _ffi.options(
+        PipeOptions, flags, capacity=capacity, max_capacity=max_capacity
+    )
 
 
 class Connection(Sender, Shared):
@@ -75,11 +84,11 @@ class Connection(Sender, Shared):
         here.recv()
 
     Programs that are not related open the ends of a named pipe: ``Connection("chat", 0)`` and
-    ``Connection("chat", 1)``. An end that nobody has opened yet is waited for.
+    ``Connection("chat", 1)``. An end that no process has opened yet is waited for.
 
-    The conversation is over when all who held the other end have closed it, or died: then
+    The conversation is over when all holders of the other end have closed it, or died: then
     `recv` raises `EOFError`, once what was sent before is received, and `send`
-    `BrokenPipeError`. A kill is found out within a tenth of a second by whoever waits. A
+    `BrokenPipeError`. A kill is found out within a tenth of a second by those that wait. A
     forked child holds the ends that its parent has, so each closes the one it does not use.
 
     A connection can be sent to another process of the same `multiprocessing` family, through
@@ -91,7 +100,7 @@ class Connection(Sender, Shared):
         end: 0 or 1; of a pipe of one way, 0 receives and 1 sends.
         create: make the pipe if it is missing; otherwise that is `NotFoundError`.
         duplex, capacity, max_capacity: of a new pipe, as for `Pipe`.
-        persistent: a new pipe stays until `unlink`, not only while someone is attached.
+        persistent: a new pipe stays until `unlink`, not only while a process is attached.
     """
 
     __module__ = "shoal"
@@ -112,24 +121,24 @@ class Connection(Sender, Shared):
     ) -> None:
         if end not in (0, 1):
             raise ValueError(f"a pipe has the ends 0 and 1, but not {end!r}")
-        handle = _ffi.PipeHandle()
-        flags = _ffi.flags(create, False, persistent)
-        how = _options(flags, duplex, capacity, max_capacity)
-        _ffi.check(_lib.shoal_pipe_open(_ffi.encode(name), end, how, ctypes.byref(handle)))
-        self._take_up(handle, end)
+        how = _options(_ffi.flags(create, False, persistent), duplex, capacity, max_capacity)
+        self._end = end
+        self._open_with(
+            _lib.shoal_pipe_open, PipeHandle(), _ffi.encode(name), end, how
+        )
 
     @classmethod
-    def _of(cls: "type[_ConnectionT]", handle: _ffi.PipeHandle, end: int) -> _ConnectionT:
+    def _of(cls: "type[_ConnectionT]", handle: PipeHandle, end: int) -> _ConnectionT:
         self = cls.__new__(cls)
-        self._take_up(handle, end)
+        self._end = end
+        self.created = True
+        self._adopt(handle, _ffi.name_of(handle))
         return self
 
-    def _take_up(self, handle: _ffi.PipeHandle, end: int) -> None:
-        ways = ctypes.c_bool(), ctypes.c_bool()
-        _ffi.check(_lib.shoal_pipe_ways(handle, *map(ctypes.byref, ways)))
-        self._end = end
-        self._ways = ways[0].value, ways[1].value
-        self._adopt(handle, _lib.shoal_pipe_name(handle).decode())
+    def _adopt(self, handle: _ffi.Handle, name: str) -> None:
+        stats = _ffi.fetch_stats(_lib.shoal_pipe_stat, handle, PipeStats)
+        self._ways = stats.receives, stats.sends
+        super()._adopt(handle, name)
 
     def _live(self) -> Any:
         handle = self._handle
@@ -179,12 +188,12 @@ class Connection(Sender, Shared):
         """
         if size < 0:
             raise ValueError(f"size must not be negative, but is {size}")
-        loan = _ffi.Loan()
+        message = Message()
         handle = self._live()
         self._send_with(
-            lambda ns: _lib.shoal_pipe_reserve(self._live(), size, ctypes.byref(loan), ns)
+            lambda ns: _lib.shoal_pipe_reserve(self._live(), size, ns, ctypes.byref(message))
         )
-        return PipeReservation(handle, loan)
+        return PipeReservation(handle, message)
 
     def _send_whole(self, data: bytes) -> None:
         size = len(data)
@@ -209,8 +218,8 @@ class Connection(Sender, Shared):
         """Receives an object, waiting for it.
 
         With ``copy=False`` the large parts of what was sent stay where they are in shared
-        memory, as with `Queue.get`, and with the same exception; should this process die while it has views of them, another
-        that holds this end receives the message.
+        memory, as with `Queue.get`, and with the same exception. If this process dies while it has
+        views of them, another that holds this end receives the message.
 
         Raises `EOFError` if the other end is gone and nothing is left of what it sent. Only
         unpickle what programs you trust have sent.
@@ -220,10 +229,10 @@ class Connection(Sender, Shared):
     def lease(self) -> PipeLease:
         """Receives a message to read it where it is, waiting for it. Raises as `recv`, and
         `ExhaustedError` if there is no room for more leases."""
-        loan = _ffi.Loan()
+        message = Message()
         handle = self._live()
-        self._receive(lambda ns: _lib.shoal_pipe_lease(self._live(), ctypes.byref(loan), ns))
-        return PipeLease(handle, loan)
+        self._receive(lambda ns: _lib.shoal_pipe_lease(self._live(), ns, ctypes.byref(message)))
+        return PipeLease(handle, message)
 
     def recv_bytes(self, maxlength: Optional[int] = None) -> bytes:
         """Receives a message as the bytes it is.
@@ -257,10 +266,10 @@ class Connection(Sender, Shared):
         length = ctypes.c_size_t()
         status = self._receive(
             lambda ns: _lib.shoal_pipe_recv(
-                self._live(), ctypes.addressof(place), room, ctypes.byref(length), ns
+                self._live(), ns, ctypes.addressof(place), room, ctypes.byref(length)
             )
         )
-        if status == _ffi.BUFFER_TOO_SMALL:
+        if status == _abi.ERR_BUFFER_TOO_SMALL:
             raise BufferTooShort(self._take(bytes))
         return length.value
 
@@ -271,11 +280,11 @@ class Connection(Sender, Shared):
 
         def call(timeout_ns: int) -> int:
             status: int = _lib.shoal_pipe_poll(self._live(), timeout_ns, ctypes.byref(out))
-            return status or (_ffi.OK if out.value else _ffi.TIMEOUT)
+            return status or (_abi.OK if out.value else _abi.ERR_TIMEOUT)
 
         self._check_readable()
         status = _wait.wait(call, _wait.deadline(True, timeout))
-        if status == _ffi.TIMEOUT:
+        if status == _abi.ERR_TIMEOUT:
             return False
         _ffi.check(status)
         return True
@@ -284,7 +293,7 @@ class Connection(Sender, Shared):
         buffer = _take_buffer()
         try:
             if not self._ways[0] or _recv(
-                self._fast, buffer.pointer, buffer.size, buffer.length_ref, _SLICE
+                self._fast, _SLICE, buffer.pointer, buffer.size, buffer.length_ref
             ):
                 buffer = self._take_slowly(buffer)
         except BaseException:
@@ -296,10 +305,10 @@ class Connection(Sender, Shared):
         while True:
             status = self._receive(
                 lambda ns: _lib.shoal_pipe_recv(
-                    self._live(), buffer.address, buffer.size, buffer.length_ref, ns
+                    self._live(), ns, buffer.address, buffer.size, buffer.length_ref
                 )
             )
-            if status == _ffi.OK:
+            if status == _abi.OK:
                 return buffer
             # The message stays; another receiver may take it first.
             buffer = _ffi.take_buffer(buffer.length.value)
@@ -308,9 +317,9 @@ class Connection(Sender, Shared):
         """Waits for a message: OK, or BUFFER_TOO_SMALL."""
         self._check_readable()
         status = _wait.wait(call, None)
-        if status == _ffi.CLOSED:
+        if status == _abi.ERR_CLOSED:
             raise EOFError
-        if status != _ffi.BUFFER_TOO_SMALL:
+        if status != _abi.ERR_BUFFER_TOO_SMALL:
             _ffi.check(status)
         return status
 
@@ -320,6 +329,10 @@ class Connection(Sender, Shared):
             raise OSError("connection is write-only")
 
     # -- state ------------------------------------------------------------------------------
+
+    def stats(self) -> PipeStats:
+        """All that there is to know about this end of the pipe."""
+        return _ffi.fetch_stats(_lib.shoal_pipe_stat, self._live(), PipeStats)
 
     @property
     def closed(self) -> bool:
@@ -337,7 +350,7 @@ class Connection(Sender, Shared):
         return self._ways[1]
 
     def close(self) -> None:
-        """Closes this connection. The other side is told once all who hold this end have."""
+        """Closes this connection. The other side is told once all holders of this end have."""
         self.detach()
 
     def fileno(self) -> int:
@@ -348,8 +361,8 @@ class Connection(Sender, Shared):
 
     @staticmethod
     def unlink(name: str) -> None:
-        """Removes the name now; who is attached may go on. Needed for persistent pipes."""
-        _ffi.check(_lib.shoal_pipe_unlink(_ffi.encode(name)))
+        """Removes the name now; attached processes may go on. Needed for persistent pipes."""
+        _ffi.unlink(name, _abi.KIND_PIPE)
 
     def __reduce__(self) -> Any:
         hold = _Held(self._live(), self._name)
@@ -367,12 +380,12 @@ class Connection(Sender, Shared):
 class _Held:
     """A descriptor that holds an end of a pipe."""
 
-    def __init__(self, handle: _ffi.PipeHandle, name: str) -> None:
+    def __init__(self, handle: PipeHandle, name: str) -> None:
         self.fd = _ffi.fetch_int(_lib.shoal_pipe_hold, handle)
         self._name = _ffi.encode(name)
         _holds.add(self)
 
-    def release(self, _release: Any = _lib.shoal_pipe_release) -> None:
+    def release(self, _release: Any = _lib.shoal_pipe_drop_hold) -> None:
         """Closes it, once."""
         name = self.__dict__.pop("_name", None)
         if name is not None:
@@ -390,7 +403,7 @@ class _Fetched:
         def send(connection: Any, pid: int) -> None:
             reduction.send_handle(connection, kept[0].fd, pid)
 
-        # Kept until somebody has fetched it, or this process ends.
+        # Stays until another process has fetched it, or this process ends.
         self._id = _sharer.register(send, kept.clear)
 
     def detach(self) -> int:
@@ -405,4 +418,4 @@ def _arrive(cls: "type[_ConnectionT]", name: str, end: int, hold: Any) -> _Conne
     try:
         return cls(name, end, create=False)
     finally:
-        _lib.shoal_pipe_release(_ffi.encode(name), fd)
+        _lib.shoal_pipe_drop_hold(_ffi.encode(name), fd)

@@ -39,7 +39,7 @@ class ForkServerPopen(Followed, popen_forkserver.Popen):  # type: ignore[misc]
     """
 
     def _is_gone(self) -> bool:
-        # It is the server's child, who tells of its end.
+        # It is the server's child, which tells of its end.
         return False
 
     def _launch(self, process_obj: Any) -> None:

@@ -5,16 +5,25 @@ from __future__ import annotations
 import ctypes
 import os
 import subprocess
+from signal import SIGKILL, SIGTERM
 from typing import IO, Any, BinaryIO, List, Mapping, Optional, Sequence, Type, Union
 
-from . import _ffi, _wait
+from . import _abi, _ffi, _wait
 from ._attribute import attribute
+from ._structs import Exit, SpawnOptions
 from .devices import DevicesArgument, _mask
 
 StrPath = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
 Stream = Union[None, int, IO[Any]]
 
 _lib = _ffi.lib
+
+
+class ProcessHandle(_ffi.Handle):
+    """A ``shoal_process *``."""
+
+    release = _lib.shoal_process_free
+    waitable = "process"
 
 
 def spawn(
@@ -57,8 +66,7 @@ def spawn(
     if not arguments:
         raise ValueError("argv is empty: it starts with the program")
     streams = [_stream(s) for s in (stdin, stdout, stderr)]
-    options = _ffi.SpawnOptions()
-    options.size = ctypes.sizeof(options)
+    options = SpawnOptions()
     options.argv = _ffi.strings(arguments)
     if env is not None:
         options.envp = _ffi.strings([_setting(name, value) for name, value in env.items()])
@@ -66,16 +74,16 @@ def spawn(
         (options.cwd,) = _ffi.strings([os.fsencode(cwd)])[:1]
     options.stdio = (ctypes.c_int32 * 3)(*streams)
     options.flags = (
-        (_ffi.SPAWN_NEW_GROUP * new_group)
-        | (_ffi.SPAWN_NEW_SESSION * new_session)
-        | (_ffi.SPAWN_DIE_WITH_PARENT * die_with_parent)
+        (_abi.SPAWN_NEW_GROUP * new_group)
+        | (_abi.SPAWN_NEW_SESSION * new_session)
+        | (_abi.SPAWN_DIE_WITH_PARENT * die_with_parent)
     )
     if devices is not None:
         options.device_family = _ffi.encode(family)
         options.device_mask = _ffi.encode(_mask(devices), "mask")
-    handle = _ffi.ProcessHandle()
+    handle = ProcessHandle()
     _ffi.check(_lib.shoal_process_spawn(ctypes.byref(options), ctypes.byref(handle)))
-    return Process(handle, [s == _ffi.STDIO_PIPE for s in streams])
+    return Process(handle, [s == _abi.STDIO_PIPE for s in streams])
 
 
 def _setting(name: str, value: str) -> bytes:
@@ -86,14 +94,14 @@ def _setting(name: str, value: str) -> bytes:
 
 def _stream(stream: Stream) -> int:
     if stream is None:
-        return _ffi.STDIO_INHERIT
+        return _abi.STDIO_INHERIT
     if not isinstance(stream, int):
         stream.flush()
         stream = stream.fileno()
     if stream == subprocess.PIPE:
-        return _ffi.STDIO_PIPE
+        return _abi.STDIO_PIPE
     if stream == subprocess.DEVNULL:
-        return _ffi.STDIO_NULL
+        return _abi.STDIO_NULL
     if stream < 0:
         raise ValueError(f"{stream} is not a descriptor (subprocess.STDOUT is not supported)")
     return stream + 1
@@ -105,10 +113,17 @@ def _open(fd: int, which: int) -> BinaryIO:
     return os.fdopen(fd, "wb")
 
 
+def _as_exitcode(end: Exit) -> int:
+    """As `subprocess` and `multiprocessing` count: a signal is negative, unknown 255."""
+    if end.kind == _abi.EXIT_UNKNOWN:
+        return 255
+    return -end.code if end.kind == _abi.EXIT_SIGNALED else end.code
+
+
 class Process:
     """A program started by `spawn`. Safe to use from any thread.
 
-    As a context manager it closes its pipes and joins. Forgetting it is no harm: the
+    As a context manager it closes its pipes and joins. Dropping it without a join does no harm: the
     program goes on, and once it has ended the next `spawn` collects it.
     """
 
@@ -118,7 +133,7 @@ class Process:
     stdout: Optional[BinaryIO]
     stderr: Optional[BinaryIO]
 
-    def __init__(self, handle: _ffi.ProcessHandle, pipes: Sequence[bool]) -> None:
+    def __init__(self, handle: ProcessHandle, pipes: Sequence[bool]) -> None:
         self._handle = handle
         self._pid = _ffi.fetch_int(_lib.shoal_process_pid, handle)
         self._exitcode: Optional[int] = None
@@ -167,11 +182,11 @@ class Process:
         if self._exitcode is None:
             self._poll(_wait.deadline(True, timeout))
         if self._exitcode is None:
-            raise _ffi.error(_ffi.TIMEOUT)
+            raise _ffi.error(_abi.ERR_TIMEOUT)
         return self._exitcode
 
     def _poll(self, until: Optional[int]) -> None:
-        end = _ffi.Exit()
+        end = Exit()
         end_ref = ctypes.byref(end)
 
         def call(timeout_ns: int) -> int:
@@ -179,31 +194,30 @@ class Process:
             return status
 
         status = _wait.wait(call, until)
-        if status == _ffi.TIMEOUT:
+        if status == _abi.ERR_TIMEOUT:
             return
         _ffi.check(status)
-        self._known = end.kind != _ffi.EXIT_UNKNOWN
-        self._exitcode = end.as_exitcode()
+        self._known = end.kind != _abi.EXIT_UNKNOWN
+        self._exitcode = _as_exitcode(end)
 
     def fileno(self) -> int:
         """A descriptor that `select` finds readable once the process has ended."""
-        return _ffi.fetch_int(_lib.shoal_process_pidfd, self._handle)
+        return _ffi.fetch_int(_lib.shoal_process_fd, self._handle)
 
     def send_signal(self, signal: int, *, group: bool = False) -> None:
         """Sends it a signal, or all of its process group.
 
         Nothing happens if it is over: never does another process get it.
         """
-        send = _lib.shoal_process_signal_group if group else _lib.shoal_process_signal
-        _ffi.check(send(self._handle, signal))
+        _ffi.check(_lib.shoal_process_signal(self._handle, signal, group))
 
     def terminate(self) -> None:
         """Asks it to end: ``SIGTERM``."""
-        _ffi.check(_lib.shoal_process_terminate(self._handle))
+        self.send_signal(SIGTERM)
 
     def kill(self) -> None:
         """Ends it: ``SIGKILL``."""
-        _ffi.check(_lib.shoal_process_kill(self._handle))
+        self.send_signal(SIGKILL)
 
     def __enter__(self) -> Process:
         return self

@@ -6,14 +6,15 @@ import ctypes
 import pickle
 from array import array
 from itertools import accumulate, chain
-from typing import Any, Callable, Generic, Iterable, List, Optional, Sequence, TypeVar, Union, cast
+from typing import Callable, Generic, Iterable, List, Optional, Sequence, TypeVar, Union, cast
 
-from . import _ffi, _frame, _wait
+from . import _abi, _ffi, _frame, _wait
 from ._attribute import attribute
 from ._errors import Empty, Full, NotFoundError
 from ._frame import unpickle
 from ._handles import Shared, attach
-from ._loan import Lease, Reservation, viewed
+from ._message import Lease, Reservation, viewed
+from ._structs import Message, QueueOptions, QueueStats
 
 T = TypeVar("T")
 _R = TypeVar("_R")
@@ -33,6 +34,13 @@ _PROTOCOL = _frame.PROTOCOL
 _BATCH = 256
 
 
+class QueueHandle(_ffi.Handle):
+    """A ``shoal_queue *``."""
+
+    release = _ffi.lib.shoal_queue_free
+    waitable = "queue"
+
+
 class Queue(_frame.Sender, Shared, Generic[T]):
     """A first-in first-out queue between any processes of this machine.
 
@@ -45,7 +53,7 @@ class Queue(_frame.Sender, Shared, Generic[T]):
     ``Queue(name)`` opens the queue or makes it; ``Queue()`` makes one with a name of its
     own. Handles can be pickled, so a queue can be an argument of a process or a pool's
     task, or travel through another queue; a process that unpickles one opens it by name,
-    so somebody has to hold it until then.
+    so another process has to hold it until then.
 
     `put` and `get` pickle; `put_bytes` and `get_bytes` do not, and are what to use with
     programs in other languages. Pickling happens outside the queue's locks. Every method
@@ -59,11 +67,11 @@ class Queue(_frame.Sender, Shared, Generic[T]):
         name: letters, digits, ``.``, ``_`` and ``-``; ``None`` generates one.
         create: make the queue if it is missing; otherwise that is `NotFoundError`.
         exclusive: insist on making it; `ExistsError` if it is there.
-        persistent: it stays until `unlink`, not only while someone is attached.
+        persistent: it stays until `unlink`, not only while a process is attached.
         capacity: bytes of messages it holds at first; 0 is the library's default.
         max_capacity: bytes it may grow to; 0 is the library's default.
         maxsize: at most this many messages; 0 means as many as fit. Like the capacities
-            it counts for whoever makes the queue; the others get what is there.
+            it counts for the process that makes the queue; the others get what is there.
         max_attempts: how often a message is delivered by `lease` before it is moved to
             `dead_letters`, at most 255; 0 is any number of times.
     """
@@ -82,23 +90,19 @@ class Queue(_frame.Sender, Shared, Generic[T]):
         maxsize: int = 0,
         max_attempts: int = 0,
     ) -> None:
-        handle = _ffi.QueueHandle()
-        _ffi.check(
-            _ffi.lib.shoal_queue_open(
-                None if name is None else _ffi.encode(name),
-                _ffi.options(
-                    create=create,
-                    exclusive=exclusive,
-                    persistent=persistent,
-                    capacity=capacity,
-                    max_capacity=max_capacity,
-                    max_items=max(0, maxsize),
-                    max_attempts=max(0, max_attempts),
-                ),
-                ctypes.byref(handle),
-            )
+        self._open_with(
+            _ffi.lib.shoal_queue_open,
+            QueueHandle(),
+            None if name is None else _ffi.encode(name),
+            _ffi.options(
+                QueueOptions,
+                _ffi.flags(create, exclusive, persistent),
+                capacity=capacity,
+                max_capacity=max_capacity,
+                max_items=max(0, maxsize),
+                max_attempts=max(0, max_attempts),
+            ),
         )
-        self._adopt(handle, _ffi.lib.shoal_queue_name(handle).decode())
 
     # -- one message ------------------------------------------------------------------
 
@@ -115,8 +119,8 @@ class Queue(_frame.Sender, Shared, Generic[T]):
             data = self._dumps(obj, _PROTOCOL)
             size = len(data)
             if size < _LARGE:
-                patience = _SLICE if block and timeout is None else 0
-                if _put(self._fast, data, size, patience):
+                timeout_ns = _SLICE if block and timeout is None else 0
+                if _put(self._fast, data, size, timeout_ns):
                     self._put_slowly(data, _wait.deadline(block, timeout))
                 return
         self._send_large(obj, block, timeout)
@@ -134,8 +138,8 @@ class Queue(_frame.Sender, Shared, Generic[T]):
         size = len(data)
         # Once by hand: nearly every put succeeds without waiting. What is wrong with the
         # handle or the size is found out below.
-        patience = _SLICE if block and timeout is None else 0
-        if size > _INT_MAX or _put(self._fast, data, size, patience):
+        timeout_ns = _SLICE if block and timeout is None else 0
+        if size > _INT_MAX or _put(self._fast, data, size, timeout_ns):
             self._put_slowly(data, _wait.deadline(block, timeout))
 
     _send_whole = put_bytes
@@ -151,7 +155,7 @@ class Queue(_frame.Sender, Shared, Generic[T]):
             raise self._put_error(status)
 
     def _put_error(self, status: int) -> Exception:
-        if status in (_ffi.FULL, _ffi.TIMEOUT):
+        if status == _abi.ERR_TIMEOUT:
             return Full(f"queue {self._name!r} is full")
         return _ffi.error(status)
 
@@ -166,18 +170,18 @@ class Queue(_frame.Sender, Shared, Generic[T]):
         """
         if size < 0:
             raise ValueError(f"size must not be negative, but is {size}")
-        loan = _ffi.Loan()
+        message = Message()
         handle = self._live()
 
         def call(timeout_ns: int) -> int:
-            out = ctypes.byref(loan)
-            status: int = _ffi.lib.shoal_queue_reserve(self._live(), size, out, timeout_ns)
+            out = ctypes.byref(message)
+            status: int = _ffi.lib.shoal_queue_reserve(self._live(), size, timeout_ns, out)
             return status
 
         status = _wait.wait(call, _wait.deadline(block, timeout))
         if status:
             raise self._put_error(status)
-        return Reservation(handle, loan)
+        return Reservation(handle, message)
 
     # -- messages that are worked on ----------------------------------------------------
 
@@ -197,20 +201,20 @@ class Queue(_frame.Sender, Shared, Generic[T]):
         within ``visible`` seconds. Raises as `get` does, and `ExhaustedError` or
         `NoSpaceError` if there is no room for more leases.
         """
-        visible_ns = _ffi.FOREVER if visible is None else _wait.nanoseconds(visible)
-        loan = _ffi.Loan()
+        visible_ns = _abi.FOREVER if visible is None else _wait.nanoseconds(visible)
+        message = Message()
         handle = self._live()
 
         def call(timeout_ns: int) -> int:
-            out = ctypes.byref(loan)
-            status: int = _ffi.lib.shoal_queue_lease(self._live(), visible_ns, out, timeout_ns)
+            out = ctypes.byref(message)
+            status: int = _ffi.lib.shoal_queue_lease(self._live(), visible_ns, timeout_ns, out)
             return status
 
         status = _wait.wait(call, _wait.deadline(block, timeout))
-        if status in (_ffi.EMPTY, _ffi.TIMEOUT):
+        if status == _abi.ERR_TIMEOUT:
             raise Empty(f"queue {self._name!r} is empty")
         _ffi.check(status)
-        return Lease(handle, loan)
+        return Lease(handle, message)
 
     def join(self, timeout: Optional[float] = None) -> None:
         """Waits until every message that was ever put is taken or acked.
@@ -226,18 +230,21 @@ class Queue(_frame.Sender, Shared, Generic[T]):
 
     @attribute
     def unfinished(self) -> int:
-        """How many messages were put and are neither taken nor acked: exact."""
-        return _ffi.fetch_u64(_ffi.lib.shoal_queue_unfinished, self._live())
+        """How many messages were put and are neither taken nor acked.
+
+        Exact while no process puts or takes. Whether there are any, ``join(0)`` says exactly.
+        """
+        return self.stats().unfinished
 
     @attribute
     def leased(self) -> int:
         """How many messages are leased."""
-        return _ffi.fetch_u64(_ffi.lib.shoal_queue_leased, self._live())
+        return self.stats().leased
 
     @attribute
     def max_attempts(self) -> int:
         """How often a message is delivered before it is a dead letter, or 0."""
-        return _ffi.fetch_u64(_ffi.lib.shoal_queue_max_attempts, self._live())
+        return self.stats().max_attempts
 
     @attribute
     def dead_letters(self) -> "Queue[T]":
@@ -246,14 +253,14 @@ class Queue(_frame.Sender, Shared, Generic[T]):
         Its name is this one's with ``.dead`` behind it. `AttributeError` if there is no such
         bound.
         """
-        handle = _ffi.QueueHandle()
+        handle = QueueHandle()
         try:
             _ffi.check(_ffi.lib.shoal_queue_dead_letters(self._live(), ctypes.byref(handle)))
         except NotFoundError:
             raise AttributeError(
                 f"queue {self._name!r} has no dead letters: it was made without max_attempts"
             ) from None
-        return attach(Queue, _ffi.lib.shoal_queue_name(handle).decode())
+        return attach(Queue, _ffi.name_of(handle))
 
     # -- taking ---------------------------------------------------------------------------
 
@@ -279,14 +286,33 @@ class Queue(_frame.Sender, Shared, Generic[T]):
             buffer = _spare.pop()
         except IndexError:
             buffer = _take_buffer()
-        patience = _SLICE if block and timeout is None else 0
-        if not _get(self._fast, buffer.pointer, buffer.size, buffer.length_ref, patience):
+        timeout_ns = _SLICE if block and timeout is None else 0
+        if not _get(self._fast, timeout_ns, buffer.pointer, buffer.size, buffer.length_ref):
             data = buffer.view[: buffer.length.value]
             obj: T = _loads(data) if data and data[0] == 0x80 else unpickle(data)
             _spare.append(buffer)
             return obj
         _spare.append(buffer)
         return cast(T, self._take(unpickle, block, timeout))
+
+    def peek(self, index: int = 0) -> T:
+        """An object that stays in the queue: 0 is the next one to be taken.
+
+        Those that were given back come first; those that are leased, or wait for a delay, are not
+        seen. It delays consumers by some nanoseconds for each object before ``index``.
+
+        Raises `Empty` if there are not so many.
+        """
+        return cast(T, unpickle(memoryview(self.peek_bytes(index))))
+
+    def peek_bytes(self, index: int = 0) -> bytes:
+        """`peek` for messages of plain bytes."""
+        if not 0 <= index < 2**64:
+            raise ValueError(f"index is a number from 0 to 2**64 - 1, not {index}")
+        try:
+            return _ffi.fetch_text(_ffi.lib.shoal_queue_peek, self._live(), index)
+        except NotFoundError:
+            raise Empty(f"queue {self._name!r} has no message {index}") from None
 
     def get_nowait(self) -> T:
         """`get` without waiting."""
@@ -301,9 +327,9 @@ class Queue(_frame.Sender, Shared, Generic[T]):
         self, convert: Callable[[memoryview], _R], block: bool, timeout: Optional[float]
     ) -> _R:
         buffer = _take_buffer()
-        patience = _SLICE if block and timeout is None else 0
+        timeout_ns = _SLICE if block and timeout is None else 0
         try:
-            if _get(self._fast, buffer.pointer, buffer.size, buffer.length_ref, patience):
+            if _get(self._fast, timeout_ns, buffer.pointer, buffer.size, buffer.length_ref):
                 buffer = self._take_slowly(buffer, _wait.deadline(block, timeout))
         except BaseException:
             _give_buffer(buffer)
@@ -315,17 +341,17 @@ class Queue(_frame.Sender, Shared, Generic[T]):
 
         def call(timeout_ns: int) -> int:
             status: int = _ffi.lib.shoal_queue_get(
-                self._live(), buffer.address, buffer.size, buffer.length_ref, timeout_ns
+                self._live(), timeout_ns, buffer.address, buffer.size, buffer.length_ref
             )
             return status
 
         while True:
             status = _wait.wait(call, until)
-            if status == _ffi.BUFFER_TOO_SMALL:
+            if status == _abi.ERR_BUFFER_TOO_SMALL:
                 # The message stays; another consumer may take it first.
                 buffer = _ffi.take_buffer(buffer.length.value)
                 continue
-            if status in (_ffi.EMPTY, _ffi.TIMEOUT):
+            if status == _abi.ERR_TIMEOUT:
                 raise Empty(f"queue {self._name!r} is empty")
             _ffi.check(status)
             return buffer
@@ -370,8 +396,8 @@ class Queue(_frame.Sender, Shared, Generic[T]):
                 self._live(),
                 slices.buffer_info()[0],
                 len(items),
-                ctypes.byref(done),
                 timeout_ns,
+                ctypes.byref(done),
             )
             return status
 
@@ -413,20 +439,20 @@ class Queue(_frame.Sender, Shared, Generic[T]):
                 def call(timeout_ns: int) -> int:
                     status: int = _ffi.lib.shoal_queue_get_many(
                         self._live(),
+                        timeout_ns,
                         box.address,
                         box.size,
                         lengths,
                         len(lengths),
                         ctypes.byref(taken),
-                        timeout_ns,
                     )
                     return status
 
                 status = _wait.wait(call, until)
-                if status == _ffi.BUFFER_TOO_SMALL:
+                if status == _abi.ERR_BUFFER_TOO_SMALL:
                     buffer = _ffi.take_buffer(lengths[0])
                     continue
-                if status in (_ffi.EMPTY, _ffi.TIMEOUT):
+                if status == _abi.ERR_TIMEOUT:
                     raise Empty(f"queue {self._name!r} is empty")
                 _ffi.check(status)
                 found: List[_R] = []
@@ -439,6 +465,10 @@ class Queue(_frame.Sender, Shared, Generic[T]):
             _ffi.give_buffer(buffer)
 
     # -- state ------------------------------------------------------------------------
+
+    def stats(self) -> QueueStats:
+        """All that there is to know about the queue, of one moment if no process uses it meanwhile."""
+        return _ffi.fetch_stats(_ffi.lib.shoal_queue_stat, self._live(), QueueStats)
 
     def qsize(self) -> int:
         """How many messages are in the queue: exact at the moment it is asked."""
@@ -460,27 +490,27 @@ class Queue(_frame.Sender, Shared, Generic[T]):
     @attribute
     def maxsize(self) -> int:
         """The bound in messages, or 0."""
-        return _ffi.fetch_u64(_ffi.lib.shoal_queue_max_items, self._live())
+        return self.stats().max_items
 
     @attribute
     def nbytes(self) -> int:
         """Bytes in use, with what each message costs besides its payload."""
-        return _ffi.fetch_u64(_ffi.lib.shoal_queue_bytes, self._live())
+        return self.stats().bytes
 
     @attribute
     def capacity(self) -> int:
         """Bytes that fit now."""
-        return _ffi.fetch_u64(_ffi.lib.shoal_queue_capacity, self._live())
+        return self.stats().capacity
 
     @attribute
     def max_capacity(self) -> int:
         """Bytes it may grow to."""
-        return _ffi.fetch_u64(_ffi.lib.shoal_queue_max_capacity, self._live())
+        return self.stats().max_capacity
 
     @attribute
     def max_message(self) -> int:
         """Bytes of the largest message it can ever take."""
-        return _ffi.fetch_u64(_ffi.lib.shoal_queue_max_message, self._live())
+        return self.stats().max_message
 
     def fileno(self) -> int:
         """A descriptor that is readable while there is something to take, or `closed` is true.
@@ -510,13 +540,13 @@ class Queue(_frame.Sender, Shared, Generic[T]):
 
     @attribute
     def closed(self) -> bool:
-        """Whether someone closed the queue."""
-        return _ffi.fetch_bool(_ffi.lib.shoal_queue_is_closed, self._live())
+        """Whether the queue was closed."""
+        return self.stats().closed
 
     @staticmethod
     def unlink(name: str) -> None:
-        """Removes the name now; who is attached may go on. Needed for persistent queues."""
-        _ffi.check(_ffi.lib.shoal_queue_unlink(_ffi.encode(name)))
+        """Removes the name now; attached processes may go on. Needed for persistent queues."""
+        _ffi.unlink(name, _abi.KIND_QUEUE)
 
     def __repr__(self) -> str:
         state = "detached" if self._handle is None else f"{self.qsize()} messages"
@@ -527,7 +557,7 @@ def taken(buffer: _ffi.Buffer, convert: Callable[[memoryview], _R]) -> _R:
     """What a buffer's message is, and gives the buffer back."""
     data = buffer.view[: buffer.length.value]
     if convert is unpickle and _frame.is_frame(data) and buffer.size < 2 * len(data):
-        # What comes out lives in this buffer, which is nobody else's from now on.
+        # What comes out lives in this buffer, which nothing else uses from now on.
         return cast(_R, _frame.load(data, _frame.OWNED))
     result = convert(data)
     _give_buffer(buffer)

@@ -1,18 +1,32 @@
-"""`shoal.wait`: several queues and processes at once."""
+"""`shoal.wait`: several queues, connections, processes and descriptors at once."""
 
 from __future__ import annotations
 
 import ctypes
 from typing import Any, Iterable, List, Optional, Sequence, TypeVar, Union, overload
 
-from . import _ffi, _wait
+from . import _abi, _ffi, _wait
+from ._handles import Shared
 from ._process import Process
-from ._queue import Queue
+from ._structs import Waitable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from ._pipe import Connection
+    from ._queue import Queue
+
+    class HasFileno(Protocol):
+        """A socket, a file, an event loop's own."""
+
+        def fileno(self) -> int: ...
+
 
 T = TypeVar("T")
-Thing = Union["Queue[Any]", Process]
+Thing = Union["Queue[Any]", "Connection", Process, "HasFileno", int]
 
-_SIZE = ctypes.sizeof(_ffi.Waitable)
+_SIZE = ctypes.sizeof(Waitable)
 
 
 @overload
@@ -22,23 +36,23 @@ def wait(things: Iterable[Process], timeout: Optional[float] = None) -> List[Pro
 @overload
 def wait(things: Iterable[Thing], timeout: Optional[float] = None) -> List[Thing]: ...
 def wait(things: Iterable[Any], timeout: Optional[float] = None) -> List[Any]:
-    """Waits until one of these queues and processes is ready; all that are, in their order.
+    """Waits until one of these things is ready; all that are, in their order.
 
     ::
 
-        for ready in shoal.wait([jobs, cancelled, child]):
+        for ready in shoal.wait([jobs, cancelled, child, socket]):
             if ready is jobs: ...
 
-    A queue is ready while there is something to take, and once it is closed; a process once
-    it has ended. The list is empty after ``timeout`` seconds without any; 0 only looks.
+    A queue is ready while there is something to take, and once it is closed; a `Connection` while
+    there is something to receive, and once the other end is gone; a process once it has ended; a
+    descriptor, or what has a ``fileno()``, while it is readable or at its end. The list is empty
+    after ``timeout`` seconds without any; 0 only looks.
     Without anything to wait for it is an `InvalidError`. Any number of threads may wait
     for the same things, and Ctrl-C ends it.
 
     If others take from a queue as well it may be empty again by the time you do: take with
     `get_nowait`. A process that has ended may have put something just before: look into
-    its queue once more. What has no handle of this package, like a socket, can be waited for
-    together with queues by `selectors` or `multiprocessing.connection.wait`, as a queue has
-    a `fileno`.
+    its queue once more.
     """
     wanted = list(things)
     found = ctypes.c_size_t()
@@ -52,7 +66,7 @@ def wait(things: Iterable[Any], timeout: Optional[float] = None) -> List[Any]:
         return status
 
     status = _wait.wait(call, _wait.deadline(True, timeout))
-    if status == _ffi.TIMEOUT:
+    if status == _abi.ERR_TIMEOUT:
         return []
     _ffi.check(status)
     handles = _handles(wanted)
@@ -64,32 +78,46 @@ def wait(things: Iterable[Any], timeout: Optional[float] = None) -> List[Any]:
     ]
 
 
-def _handles(things: Iterable[Thing]) -> List[_ffi.Handle]:
-    handles: List[_ffi.Handle] = []
-    for thing in things:
-        if not isinstance(thing, (Queue, Process)):
-            raise TypeError(f"{thing!r} is neither a shoal.Queue nor a shoal.Process")
-        handles.append(thing._live() if isinstance(thing, Queue) else thing._handle)
-    return handles
+def _handles(things: Iterable[Any]) -> "List[Union[_ffi.Handle, int]]":
+    """The handles of things, and the descriptors of what has no handle."""
+    return [_handle(thing) for thing in things]
 
 
-def _waitables(handles: Sequence[_ffi.Handle]) -> "ctypes.Array[_ffi.Waitable]":
+def _handle(thing: Any) -> Union[_ffi.Handle, int]:
+    if isinstance(thing, Shared):
+        handle: _ffi.Handle = thing._live()
+        if handle.waitable:
+            return handle
+    elif isinstance(thing, Process):
+        return thing._handle
+    elif isinstance(thing, int):
+        return thing
+    elif hasattr(thing, "fileno"):
+        return int(thing.fileno())
+    raise TypeError(
+        f"{thing!r} is neither a shoal.Queue nor a shoal.Connection, a shoal.Process or a descriptor"
+    )
+
+
+def _waitables(
+    handles: "Sequence[Union[_ffi.Handle, int]]",
+) -> "ctypes.Array[Waitable]":
     """What the library wants; the handles are still the caller's to keep."""
-    array = (_ffi.Waitable * len(handles))()
+    array = (Waitable * len(handles))()
     for waitable, handle in zip(array, handles):
-        if isinstance(handle, _ffi.QueueHandle):
-            waitable.queue = handle.value
+        if isinstance(handle, int):
+            waitable.fd = handle
         else:
-            waitable.process = handle.value
+            setattr(waitable, handle.waitable, handle.value)
     return array
 
 
-def _is_ready(array: "ctypes.Array[_ffi.Waitable]", index: int) -> bool:
+def _is_ready(array: "ctypes.Array[Waitable]", index: int) -> bool:
     one = ctypes.byref(array, index * _SIZE)
     while True:
-        status = _ffi.lib.shoal_wait_any(one, 1, _ffi.NOWAIT, ctypes.byref(ctypes.c_size_t()))
-        if status == _ffi.TIMEOUT:
+        status = _ffi.lib.shoal_wait_any(one, 1, _abi.NOWAIT, ctypes.byref(ctypes.c_size_t()))
+        if status == _abi.ERR_TIMEOUT:
             return False
-        if status != _ffi.INTERRUPTED:
+        if status != _abi.ERR_INTERRUPTED:
             _ffi.check(status)
             return True

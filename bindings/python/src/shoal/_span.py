@@ -1,4 +1,4 @@
-"""Shared memory that is lent to Python for a while."""
+"""Bytes in shared memory that Python reads or writes in place."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 # What `sys.getrefcount` says of memory that only its `Span` refers to: that, and the argument.
-_NOBODY_ELSE = 2
+_ALONE = 2
 
 
 class Span:
@@ -29,6 +29,6 @@ class Span:
         """Ends the view. `BufferError` while a slice of it, or an array, looks at the memory."""
         self.view.release()
         # Slices and numpy's arrays hold the memory without being exports of the view.
-        if sys.getrefcount(self.memory) > _NOBODY_ELSE:
+        if sys.getrefcount(self.memory) > _ALONE:
             self.view = self._look()
             raise BufferError("something made from the data is still in use")

@@ -10,9 +10,10 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Callable, Iterator, Optional, Tuple, Type, TypeVar
 
-from . import _ffi, _wait
+from . import _abi, _ffi, _wait
 from ._attribute import attribute
 from ._lock import Lock, RLock, Sync
+from ._structs import BarrierStats, ConditionStats, RwlockStats, SemaphoreStats
 
 _R = TypeVar("_R")
 _lib = _ffi.lib
@@ -20,11 +21,23 @@ _acquire = _ffi.untyped("shoal_semaphore_acquire")
 _release = _ffi.untyped("shoal_semaphore_release")
 
 
-class Semaphore(Sync):
-    """A number of permits, as `multiprocessing.Semaphore`; those of the dead return.
+class SemaphoreHandle(_ffi.Handle):
+    """A ``shoal_semaphore *``."""
 
-    A permit belongs to the process that acquired it. Anybody may release: a process that has
-    none releases that of another, or if nobody has any adds one.
+    release = _lib.shoal_semaphore_free
+
+
+class KeptSemaphoreHandle(SemaphoreHandle):
+    """A ``shoal_semaphore *`` whose permits stay taken when it goes."""
+
+    settle = _lib.shoal_semaphore_keep
+
+
+class Semaphore(Sync):
+    """A number of permits, as `multiprocessing.Semaphore`; those of a dead process are released.
+
+    A permit belongs to the process that acquired it. Any process may release: one that
+    has none releases that of another, or adds one if none is acquired.
 
     Args:
         value: the permits of a new semaphore.
@@ -35,7 +48,7 @@ class Semaphore(Sync):
 
     _kind = "semaphore"
     _own_flags = 0
-    _handle_type: Type[_ffi.SemaphoreHandle] = _ffi.SemaphoreHandle
+    _handle_type: Type[SemaphoreHandle] = SemaphoreHandle
 
     def __init__(
         self,
@@ -54,13 +67,13 @@ class Semaphore(Sync):
 
     def acquire(self, block: bool = True, timeout: Optional[float] = None) -> bool:
         """Takes a permit; whether there was one, at once or within ``timeout`` seconds."""
-        if _acquire(self._fast, _ffi.NOWAIT) == 0:
+        if _acquire(self._fast, _abi.NOWAIT) == 0:
             return True
         status = _wait.wait(
             lambda ns: _lib.shoal_semaphore_acquire(self._live(), ns),
             _wait.deadline(block, timeout),
         )
-        if status == _ffi.TIMEOUT:
+        if status == _abi.ERR_TIMEOUT:
             return False
         _ffi.check(status)
         return True
@@ -79,13 +92,15 @@ class Semaphore(Sync):
 
     def get_value(self) -> int:
         """How many permits can be had now."""
-        return _ffi.fetch_u64(_lib.shoal_semaphore_value, self._live())
+        return self.stats().value
+
+    def stats(self) -> SemaphoreStats:
+        """All that there is to know about the semaphore."""
+        return _ffi.fetch_stats(_lib.shoal_semaphore_stat, self._live(), SemaphoreStats)
 
     def _held(self) -> int:
         """How many permits this process has."""
-        held = ctypes.c_uint32()
-        _ffi.check(_lib.shoal_semaphore_held(self._live(), ctypes.byref(held)))
-        return held.value
+        return self.stats().held
 
     def __enter__(self) -> bool:  # type: ignore[override]
         return self.acquire()
@@ -99,14 +114,20 @@ class BoundedSemaphore(Semaphore):
 
     __module__ = "shoal"
 
-    _own_flags = _ffi.BOUNDED
+    _own_flags = _abi.BOUNDED
+
+
+class EventHandle(_ffi.Handle):
+    """A ``shoal_event *``."""
+
+    release = _lib.shoal_event_free
 
 
 class Event(Sync):
     """Something that has happened or not, as `multiprocessing.Event`.
 
-    `set` never waits for those who wait, dead or alive; who began to wait before a `set` is
-    woken even if `clear` follows at once.
+    `set` never waits for those that wait, dead or alive; a thread that began to wait before a `set`
+    is woken even if `clear` follows at once.
 
     Args:
         name, create, exclusive, persistent: as for `Lock`.
@@ -124,17 +145,17 @@ class Event(Sync):
         exclusive: bool = False,
         persistent: bool = False,
     ) -> None:
-        self._open(name, _ffi.EventHandle(), _ffi.flags(create, exclusive, persistent))
+        self._open(name, EventHandle(), _ffi.flags(create, exclusive, persistent))
 
     def _reopen(self, name: str, *state: Any) -> None:
-        self._open(name, _ffi.EventHandle(), 0)
+        self._open(name, EventHandle(), 0)
 
     def is_set(self) -> bool:
         """Whether it has happened."""
         return _ffi.fetch_bool(_lib.shoal_event_is_set, self._live())
 
     def set(self) -> None:
-        """It has happened: wakes all who wait."""
+        """It has happened: wakes all that wait."""
         _ffi.check(_lib.shoal_event_set(self._live()))
 
     def clear(self) -> None:
@@ -146,10 +167,16 @@ class Event(Sync):
         status = _wait.wait(
             lambda ns: _lib.shoal_event_wait(self._live(), ns), _wait.deadline(True, timeout)
         )
-        if status == _ffi.TIMEOUT:
+        if status == _abi.ERR_TIMEOUT:
             return False
         _ffi.check(status)
         return True
+
+
+class ConditionHandle(_ffi.Handle):
+    """A ``shoal_condition *``."""
+
+    release = _lib.shoal_condition_free
 
 
 class Condition(Sync):
@@ -159,7 +186,7 @@ class Condition(Sync):
     it could act on it, another is told.
 
     Args:
-        lock: a `Lock` or `RLock`; a new `RLock` if there is none. All who open a condition by
+        lock: a `Lock` or `RLock`; a new `RLock` if there is none. All that open a condition by
             its name bring the same lock.
         name, create, exclusive, persistent: as for `Lock`.
     """
@@ -181,7 +208,7 @@ class Condition(Sync):
             raise ValueError("a condition with a name needs a lock that others can open, too")
         self._use(RLock() if lock is None else lock)
         flags = _ffi.flags(create, exclusive, persistent)
-        self._open(name, _ffi.ConditionHandle(), flags)
+        self._open(name, ConditionHandle(), flags)
 
     def _use(self, lock: Lock) -> None:
         self._lock = lock
@@ -190,7 +217,7 @@ class Condition(Sync):
 
     def _reopen(self, name: str, *state: Any) -> None:
         self._use(state[0])
-        self._open(name, _ffi.ConditionHandle(), 0)
+        self._open(name, ConditionHandle(), 0)
 
     def _state(self) -> Tuple[Any, ...]:
         return (self._lock,)
@@ -223,7 +250,7 @@ class Condition(Sync):
             status = _wait.wait(
                 lambda ns: _lib.shoal_condition_sleep(self._live(), place, ns), until
             )
-            if status != _ffi.TIMEOUT:
+            if status != _abi.ERR_TIMEOUT:
                 _ffi.check(status)
             is_over = True
         finally:
@@ -253,24 +280,34 @@ class Condition(Sync):
 
     def _waiting(self) -> int:
         """How many wait."""
-        return _ffi.fetch_u64(_lib.shoal_condition_waiting, self._live())
+        return self.stats().waiting
+
+    def stats(self) -> ConditionStats:
+        """All that there is to know about the condition."""
+        return _ffi.fetch_stats(_lib.shoal_condition_stat, self._live(), ConditionStats)
 
     def notify(self, n: int = 1) -> None:
-        """Wakes ``n`` of those who wait, the longest waiting first."""
+        """Wakes ``n`` of those that wait, the longest waiting first."""
         assert self._lock._depth(), "lock is not owned"
         _ffi.check(_lib.shoal_condition_notify(self._live(), n))
 
     def notify_all(self) -> None:
-        """Wakes all who wait."""
+        """Wakes all that wait."""
         assert self._lock._depth(), "lock is not owned"
-        _ffi.check(_lib.shoal_condition_notify_all(self._live()))
+        _ffi.check(_lib.shoal_condition_notify(self._live(), _abi.ALL))
+
+
+class BarrierHandle(_ffi.Handle):
+    """A ``shoal_barrier *``."""
+
+    release = _lib.shoal_barrier_free
 
 
 class Barrier(Sync):
     """A meeting point for a number of processes or threads, as `multiprocessing.Barrier`.
 
-    When one that waits dies, or is no longer willing to wait, the barrier is broken: all get
-    `threading.BrokenBarrierError` until somebody calls `reset`.
+    When one that waits dies, or gives up waiting, the barrier is broken: all get
+    `threading.BrokenBarrierError` until `reset` is called.
 
     Args:
         parties: how many meet, from 1 to 512.
@@ -296,17 +333,17 @@ class Barrier(Sync):
     ) -> None:
         self._action, self._timeout = action, timeout
         flags = _ffi.flags(create, exclusive, persistent)
-        self._open(name, _ffi.BarrierHandle(), flags, parties)
+        self._open(name, BarrierHandle(), flags, parties)
 
     def _reopen(self, name: str, *state: Any) -> None:
         self._action, self._timeout = state
-        self._open(name, _ffi.BarrierHandle(), 0)
+        self._open(name, BarrierHandle(), 0)
 
     def _state(self) -> Tuple[Any, ...]:
         return (self._action, self._timeout)
 
     def _check(self, status: int) -> None:
-        if status in (_ffi.POISONED, _ffi.TIMEOUT):
+        if status in (_abi.ERR_POISONED, _abi.ERR_TIMEOUT):
             raise BrokenBarrierError(str(_ffi.error(status)))
         _ffi.check(status)
 
@@ -317,21 +354,21 @@ class Barrier(Sync):
         place, index, last = ctypes.c_uint32(), ctypes.c_uint32(), ctypes.c_bool()
         out = [ctypes.byref(it) for it in (place, index, last)]
         # Coming does not wait, unless the round before is not over.
-        patience = until or None
+        arrive_until = until or None
         status = _wait.wait(
-            lambda ns: _lib.shoal_barrier_arrive(self._live(), ns, *out), patience
+            lambda ns: _lib.shoal_barrier_arrive(self._live(), ns, *out), arrive_until
         )
         self._check(status)
         try:
             if last.value:
                 if self._action is not None:
                     self._action()
-                status = _lib.shoal_barrier_release(handle, place)
+                status = _lib.shoal_barrier_pass(handle, place)
             else:
                 status = _wait.wait(
                     lambda ns: _lib.shoal_barrier_sleep(self._live(), place, ns), until
                 )
-                if status == _ffi.TIMEOUT:
+                if status == _abi.ERR_TIMEOUT:
                     status = _lib.shoal_barrier_give_up(handle, place)
         except BaseException:
             _lib.shoal_barrier_give_up(handle, place)
@@ -340,27 +377,37 @@ class Barrier(Sync):
         return index.value
 
     def reset(self) -> None:
-        """Makes it whole again; those who wait get `BrokenBarrierError`."""
+        """Makes it whole again; those that wait get `BrokenBarrierError`."""
         _ffi.check(_lib.shoal_barrier_reset(self._live()))
 
     def abort(self) -> None:
         """Breaks it."""
         _ffi.check(_lib.shoal_barrier_abort(self._live()))
 
+    def stats(self) -> BarrierStats:
+        """All that there is to know about the barrier."""
+        return _ffi.fetch_stats(_lib.shoal_barrier_stat, self._live(), BarrierStats)
+
     @attribute
     def parties(self) -> int:
         """How many meet here."""
-        return _ffi.fetch_u64(_lib.shoal_barrier_parties, self._live())
+        return self.stats().parties
 
     @attribute
     def n_waiting(self) -> int:
         """How many wait."""
-        return _ffi.fetch_u64(_lib.shoal_barrier_waiting, self._live())
+        return self.stats().waiting
 
     @attribute
     def broken(self) -> bool:
         """Whether it is broken."""
-        return _ffi.fetch_bool(_lib.shoal_barrier_is_broken, self._live())
+        return self.stats().broken
+
+
+class RwLockHandle(_ffi.Handle):
+    """A ``shoal_rwlock *``."""
+
+    release = _lib.shoal_rwlock_free
 
 
 class RWLock(Sync):
@@ -375,7 +422,7 @@ class RWLock(Sync):
             ...
 
     Writers are preferred: while one waits, no new reader comes in. When a writer dies,
-    `owner_died` is true for all who take the lock, until another one has written.
+    `owner_died` is true for all that take the lock, until another one has written.
 
     Args:
         name, create, exclusive, persistent: as for `Lock`.
@@ -395,36 +442,41 @@ class RWLock(Sync):
         exclusive: bool = False,
         persistent: bool = False,
     ) -> None:
-        self._open(name, _ffi.RwLockHandle(), _ffi.flags(create, exclusive, persistent))
+        self._open(name, RwLockHandle(), _ffi.flags(create, exclusive, persistent))
 
     def _reopen(self, name: str, *state: Any) -> None:
-        self._open(name, _ffi.RwLockHandle(), 0)
+        self._open(name, RwLockHandle(), 0)
 
     def _acquire(self, function: Any, block: bool, timeout: Optional[float]) -> bool:
         until = _wait.deadline(block, timeout)
-        status = _wait.wait(lambda ns: function(self._live(), ns), until)
-        if status == _ffi.TIMEOUT:
+        died = ctypes.c_bool()
+        out = ctypes.byref(died)
+        status = _wait.wait(lambda ns: function(self._live(), ns, out), until)
+        if status == _abi.ERR_TIMEOUT:
             return False
-        self.owner_died = status == _ffi.OWNER_DIED
-        if not self.owner_died:
-            _ffi.check(status)
+        _ffi.check(status)
+        self.owner_died = died.value
         return True
+
+    def stats(self) -> RwlockStats:
+        """All that there is to know about the lock."""
+        return _ffi.fetch_stats(_lib.shoal_rwlock_stat, self._live(), RwlockStats)
 
     def acquire_read(self, block: bool = True, timeout: Optional[float] = None) -> bool:
         """Takes the lock for reading; whether it was to be had in time."""
-        return self._acquire(_lib.shoal_rwlock_read, block, timeout)
+        return self._acquire(_lib.shoal_rwlock_lock_read, block, timeout)
 
     def acquire_write(self, block: bool = True, timeout: Optional[float] = None) -> bool:
         """Takes the lock for writing; whether it was to be had in time."""
-        return self._acquire(_lib.shoal_rwlock_write, block, timeout)
+        return self._acquire(_lib.shoal_rwlock_lock_write, block, timeout)
 
     def release_read(self) -> None:
         """Gives back one hold for reading; `InvalidError` if this process has none."""
-        _ffi.check(_lib.shoal_rwlock_release_read(self._live()))
+        _ffi.check(_lib.shoal_rwlock_unlock_read(self._live()))
 
     def release_write(self) -> None:
         """Gives back the hold for writing; `InvalidError` if this process has none."""
-        _ffi.check(_lib.shoal_rwlock_release_write(self._live()))
+        _ffi.check(_lib.shoal_rwlock_unlock_write(self._live()))
 
     @contextmanager
     def reading(self) -> Iterator[None]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from time import monotonic_ns
 from typing import Callable, Optional
 
-from . import _ffi
+from . import _abi
 
 # How long a blocking call stays in the library at first before Python looks at its signals.
 SLICE_NS = 50_000_000
@@ -47,28 +47,26 @@ def nanoseconds(seconds: float) -> int:
 def wait(call: Callable[[int], int], until: Optional[int]) -> int:
     """Runs ``call(timeout_ns)`` until it answers, or ``until`` has passed.
 
-    Returns the last status: ``TIMEOUT``, ``FULL`` or ``EMPTY`` once the time is up.
+    Returns the last status, a timeout once the time is up.
     ``call`` is always made at least once. It raises what it means to have no handle any more.
     """
-    slice_ns, is_told = SLICE_NS, False
+    slice_ns, is_retried = SLICE_NS, False
     while True:
         if until is None:
-            patience = slice_ns
+            timeout_ns = slice_ns
         elif until == 0:
-            patience = _ffi.NOWAIT
+            timeout_ns = _abi.NOWAIT
         else:
-            patience = max(0, min(slice_ns, until - monotonic_ns()))
-        status = call(patience)
-        if status == _ffi.INTERRUPTED:
+            timeout_ns = max(0, min(slice_ns, until - monotonic_ns()))
+        status = call(timeout_ns)
+        if status == _abi.ERR_INTERRUPTED:
             continue
-        if status == _ffi.CLOSED and not is_told:
+        if status == _abi.ERR_CLOSED and not is_retried:
             # Closed for all, or for this process: then another thread has detached the object
             # meanwhile, and `call` says so.
-            is_told = True
+            is_retried = True
             continue
-        if status != _ffi.TIMEOUT:
-            # A wait of no length reports FULL or EMPTY. That is the answer only if the
-            # time is really up, which it is whenever `patience` was 0.
+        if status != _abi.ERR_TIMEOUT:
             return status
         if until is not None and monotonic_ns() >= until:
             return status

@@ -11,12 +11,13 @@ import types
 from multiprocessing.process import parent_process
 from typing import Any, Callable, Dict, Iterable, Optional, Tuple
 
-from . import _ffi, _frame, _queue
+from . import _abi, _ffi, _frame, _queue
 from ._errors import ClosedError, Full, ShoalError
 from ._interactive import ByValue, Pickler
 from ._original import pool as _std
 from ._original import util
 from ._pickling import dumps
+from ._structs import Message
 
 # A task: the job it is part of and its number there, what is to be done with the function, and
 # how many bytes the pickled function has; behind it the function, if it is found by its name,
@@ -51,12 +52,12 @@ def is_found_by_name(function: Any) -> bool:
     return type(function) in (types.FunctionType, type)
 
 
-def put_politely(
+def put_throttled(
     to: "_queue.Queue[Any]", data: bytes, limit: int, goes_on: Callable[[], object]
 ) -> None:
     """Puts a message, but a large one only once few are waiting: they may not all fit.
 
-    Gives up when it does not go on: nobody is there to take anything.
+    Gives up when ``goes_on()`` is false: then nothing takes messages any more.
     """
     if len(data) >= LARGE:
         pause = 0.0005
@@ -76,22 +77,22 @@ class Tasks:
 
     def __init__(self, tasks: "_queue.Queue[Any]") -> None:
         self._handle = tasks._live()
-        self._loan = _ffi.Loan()
-        self._ref = ctypes.byref(self._loan)
+        self._message = Message()
+        self._ref = ctypes.byref(self._message)
         self._parent = parent_process()
 
     def take(self) -> Optional[memoryview]:
         """The next task, good until `done`; None if there will be no more."""
         while True:
-            patience = int(LOOK_SECONDS * 1e9)
-            status = _ffi.lib.shoal_queue_lease(self._handle, _ffi.FOREVER, self._ref, patience)
-            if status == _ffi.OK:
-                span = (ctypes.c_ubyte * self._loan.len).from_address(self._loan.data)
+            timeout_ns = int(LOOK_SECONDS * 1e9)
+            status = _ffi.lib.shoal_queue_lease(self._handle, _abi.FOREVER, timeout_ns, self._ref)
+            if status == _abi.OK:
+                span = (ctypes.c_ubyte * self._message.len).from_address(self._message.data)
                 return memoryview(span).cast("B")
-            if status in (_ffi.TIMEOUT, _ffi.EMPTY):
+            if status == _abi.ERR_TIMEOUT:
                 if not self.are_wanted():
                     return None
-            elif status != _ffi.INTERRUPTED:
+            elif status != _abi.ERR_INTERRUPTED:
                 try:
                     _ffi.check(status)
                 except ClosedError:
@@ -103,8 +104,8 @@ class Tasks:
 
     @property
     def was_taken_before(self) -> bool:
-        """Whether somebody else took the task, and died."""
-        attempts: int = self._loan.attempts
+        """Whether another worker took the task, and died."""
+        attempts: int = self._message.attempts
         return attempts > 1
 
     def done(self) -> None:
@@ -141,7 +142,7 @@ def work(
             else:
                 result = answer(head, how, length, task, functions, pickler)
                 try:
-                    put_politely(results, result, limit, taken.are_wanted)
+                    put_throttled(results, result, limit, taken.are_wanted)
                 except ShoalError as error:
                     # Too large for shared memory, most likely. To tell so there may be room.
                     wrapped = _std.MaybeEncodingError(error, f"{len(result)} bytes")
@@ -150,7 +151,7 @@ def work(
             taken.done()
             completed += 1
     except KeyboardInterrupt:
-        # The whole group was interrupted. A traceback from each worker helps nobody.
+        # The whole group was interrupted. A traceback from each worker would not help.
         raise SystemExit(128 + signal.SIGINT) from None
     util.debug("worker exiting after %d tasks", completed)
 

@@ -18,8 +18,7 @@ import warnings
 from contextlib import contextmanager
 from typing import Dict, Iterator, List, Optional, Sequence, Union
 
-from . import _ffi
-from ._errors import NotFoundError
+from . import _abi, _ffi
 
 __all__ = [
     "DevicesArgument",
@@ -83,17 +82,20 @@ def environment(devices: DevicesArgument, *, family: str = "cuda") -> Dict[str, 
 
 def variable(family: str = "cuda") -> str:
     """The environment variable a family's mask is in."""
-    return _ffi.fetch_text(_lib.shoal_device_variable, _ffi.encode(family)).decode()
+    found: Optional[bytes] = _lib.shoal_device_variable(_ffi.encode(family))
+    if found is None:
+        raise _ffi.error(_abi.ERR_NOT_FOUND)
+    return found.decode()
 
 
 def families() -> List[str]:
     """The names of all families."""
     found: List[str] = []
     while True:
-        try:
-            found.append(_ffi.fetch_text(_lib.shoal_device_family_name, len(found)).decode())
-        except NotFoundError:
+        name: Optional[bytes] = _lib.shoal_device_family(len(found))
+        if name is None:
             return found
+        found.append(name.decode())
 
 
 def visible(family: str = "cuda") -> Optional[List[str]]:
@@ -158,5 +160,5 @@ def _renew_lock() -> None:
     _changing = threading.Lock()
 
 
-# A child forked while another thread starts one must not inherit a lock nobody will release.
+# A child forked while another thread starts one must not inherit a lock that no thread releases.
 os.register_at_fork(after_in_child=_renew_lock)

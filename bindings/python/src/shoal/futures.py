@@ -44,7 +44,7 @@ _std: Any = process
 # For how long calls may lie ready, and how long the oldest may take before the others are taken
 # back. In seconds.
 AHEAD = 0.01
-PATIENCE = 0.05
+READY_TIMEOUT = 0.05
 
 
 class _Calls(_queue.Queue[Any]):
@@ -69,15 +69,15 @@ class _Call:
         self.data = b""
 
 
-class _Crew:
+class _Dispatcher:
     """All that an executor's threads work with.
 
-    The executor itself is not among it, or one that nobody holds any more would never go.
+    The executor itself is not among it, or one without references would never go.
     """
 
     def __init__(
         self,
-        start: Callable[[int, "_Crew"], Any],
+        start: Callable[[int, "_Dispatcher"], Any],
         max_workers: int,
         by_fork: bool,
     ) -> None:
@@ -90,7 +90,7 @@ class _Crew:
         self.calls = _Calls()
         self.results: "_queue.Queue[Any]" = _queue.Queue()
         self.encode = _pool._encoder(by_fork, None)
-        self.bell = _pool._Bell()
+        self.wakeup = _pool._Wakeup()
         # The workers, by process id and by number.
         self.processes: Dict[int, Any] = {}
         self.workers: Dict[int, Any] = {}
@@ -102,7 +102,7 @@ class _Crew:
         self.ready: Dict[int, _Call] = {}
         self.depth = self.least_depth = max_workers + 1
         self.count = 0
-        # No more calls may come: `shutdown`, nobody holds the executor, the program ends.
+        # No more calls may come: `shutdown`, no references to the executor, the program ends.
         self.closed = False
         self.broken: Any = False
         self.failures: List[Tuple["Future[Any]", BaseException]] = []
@@ -144,7 +144,7 @@ class _Crew:
             worker = self.start(number, self)
             self.processes[worker.pid] = self.workers[number] = worker
             self.watched[worker.sentinel] = number
-            self.bell.put()
+            self.wakeup.put()
 
     def end_workers(self, by_force: bool) -> None:
         """Waits for all workers to end."""
@@ -240,14 +240,14 @@ class _Crew:
     def watch(self) -> None:
         """Tells the manager which workers have ended, after all that they have put."""
         while not self.is_over:
-            happenings: List[Any] = [self.bell, *self.watched]
+            events: List[Any] = [self.wakeup, *self.watched]
             found: Any
-            for found in connection.wait(happenings):
-                if found is self.bell:
-                    self.bell.hush()
+            for found in connection.wait(events):
+                if found is self.wakeup:
+                    self.wakeup.clear()
                     continue
                 told = _worker.RESULT.pack(0, 0, self.watched.pop(found), _executor.GONE)
-                _worker.put_politely(self.results, told, 0, lambda: not self.is_over)
+                _worker.put_throttled(self.results, told, 0, lambda: not self.is_over)
 
 
 def _add_cause(error: BaseException) -> None:
@@ -258,17 +258,17 @@ def _add_cause(error: BaseException) -> None:
 class _Manager(threading.Thread):
     """Collects results, keeps calls ready, and ends the workers."""
 
-    def __init__(self, crew: _Crew) -> None:
+    def __init__(self, dispatcher: _Dispatcher) -> None:
         super().__init__(name="shoal-executor")
-        self.crew = crew
+        self.dispatcher = dispatcher
         # Workers that told of their end, by number.
         self.leaving: Set[int] = set()
         self.done = 0
         self.since = time.monotonic()
 
     def run(self) -> None:
-        crew = self.crew
-        watcher = threading.Thread(target=crew.watch, daemon=True, name="shoal-watcher")
+        dispatcher = self.dispatcher
+        watcher = threading.Thread(target=dispatcher.watch, daemon=True, name="shoal-watcher")
         why: Optional[List[str]] = None
         try:
             watcher.start()
@@ -278,42 +278,42 @@ class _Manager(threading.Thread):
             is_well = False
         if not is_well:
             self.give_up(why)
-        crew.calls.close()
-        crew.end_workers(by_force=not is_well)
-        with crew.lock:
-            crew.is_over = True
-        crew.bell.put()
+        dispatcher.calls.close()
+        dispatcher.end_workers(by_force=not is_well)
+        with dispatcher.lock:
+            dispatcher.is_over = True
+        dispatcher.wakeup.put()
         if watcher.ident is not None:
             watcher.join()
-        crew.calls.detach()
-        crew.results.detach()
+        dispatcher.calls.detach()
+        dispatcher.results.detach()
         # Each refers to the other.
-        crew.manager = None
+        dispatcher.manager = None
         _managers.discard(self)
 
     def serve(self) -> bool:
         """Serves until there is nothing to do; False if a worker died."""
-        crew = self.crew
-        while crew.futures or not (crew.closed or _program_ends):
-            patience = PATIENCE if len(crew.ready) > crew.least_depth else None
+        dispatcher = self.dispatcher
+        while dispatcher.futures or not (dispatcher.closed or _program_ends):
+            timeout = READY_TIMEOUT if len(dispatcher.ready) > dispatcher.least_depth else None
             try:
-                messages = crew.results.get_many_bytes(timeout=patience)
+                messages = dispatcher.results.get_many_bytes(timeout=timeout)
             except Empty:
                 # They take longer than it seemed.
                 messages = []
-                with crew.lock:
-                    crew.take_back()
+                with dispatcher.lock:
+                    dispatcher.take_back()
             for message in messages:
                 if message and not self.take(message):
                     return False
             now = time.monotonic()
             if now - self.since >= AHEAD / 2:
                 ahead = int(AHEAD * self.done / (now - self.since))
-                crew.depth = crew.least_depth + min(ahead, _worker.BACKLOG)
+                dispatcher.depth = dispatcher.least_depth + min(ahead, _worker.BACKLOG)
                 self.done, self.since = 0, now
-            with crew.lock:
-                crew.make_ready()
-            crew.tell_failures()
+            with dispatcher.lock:
+                dispatcher.make_ready()
+            dispatcher.tell_failures()
             # What the last result consists of is not kept while waiting for the next.
             messages = []
             message = b""
@@ -321,20 +321,20 @@ class _Manager(threading.Thread):
 
     def take(self, message: bytes) -> bool:
         """Hands a result to its future; False if it tells that a worker died."""
-        crew = self.crew
+        dispatcher = self.dispatcher
         number, _, worker, kind = _worker.RESULT.unpack_from(message)
         if kind == _executor.LEAVING:
             self.leaving.add(worker)
             return True
         if kind == _executor.GONE:
-            return self.bury(worker)
+            return self.reap(worker)
         value = _frame.unpickle(memoryview(message)[_worker.RESULT.size :])
-        crew.ready.pop(number, None)
-        future = crew.futures.pop(number, None)
+        dispatcher.ready.pop(number, None)
+        future = dispatcher.futures.pop(number, None)
         self.done += 1
-        if not crew.futures:
+        if not dispatcher.futures:
             # Nothing is known of the calls that come next.
-            crew.depth = crew.least_depth
+            dispatcher.depth = dispatcher.least_depth
             self.done, self.since = 0, time.monotonic()
         if future is not None:
             if kind == _worker.RETURNED:
@@ -343,40 +343,40 @@ class _Manager(threading.Thread):
                 future.set_exception(value)
         return True
 
-    def bury(self, number: int) -> bool:
+    def reap(self, number: int) -> bool:
         """Sees to a worker that has ended; whether it did as it should."""
-        crew = self.crew
+        dispatcher = self.dispatcher
         if number not in self.leaving:
             return False
         self.leaving.discard(number)
-        with crew.lock:
-            worker = crew.workers.pop(number)
+        with dispatcher.lock:
+            worker = dispatcher.workers.pop(number)
             worker.join()
-            crew.processes.pop(worker.pid, None)
-            crew.start_workers(len(crew.futures))
+            dispatcher.processes.pop(worker.pid, None)
+            dispatcher.start_workers(len(dispatcher.futures))
         return True
 
     def give_up(self, why: Optional[List[str]]) -> None:
         """Whatever is waited for fails."""
-        crew = self.crew
-        with crew.lock:
-            crew.broken = (
+        dispatcher = self.dispatcher
+        with dispatcher.lock:
+            dispatcher.broken = (
                 "A child process terminated abruptly, the process pool is not usable anymore"
             )
-            for call in crew.waiting:
-                # Those who wait for one that was cancelled are told so.
+            for call in dispatcher.waiting:
+                # Waits for one that was cancelled end.
                 if not call.future.set_running_or_notify_cancel():
-                    del crew.futures[call.number]
-            crew.waiting.clear()
-            crew.ready.clear()
-            futures, crew.futures = list(crew.futures.values()), {}
+                    del dispatcher.futures[call.number]
+            dispatcher.waiting.clear()
+            dispatcher.ready.clear()
+            futures, dispatcher.futures = list(dispatcher.futures.values()), {}
         error = BrokenProcessPool(
             "A process in the process pool was terminated abruptly while the future was running"
             " or pending."
         )
         if why is not None:
             error.__cause__ = _std._RemoteTraceback(f"\n'''\n{''.join(why)}'''")
-        crew.tell_failures()
+        dispatcher.tell_failures()
         for future in futures:
             future.set_exception(error)
 
@@ -434,58 +434,58 @@ class ProcessPoolExecutor(_std.ProcessPoolExecutor):  # type: ignore[misc]
         self._max_tasks_per_child = max_tasks_per_child
         self._safe_to_dynamically_spawn_children = not by_fork
 
-        def start(number: int, crew: _Crew) -> Any:
-            args = (number, crew.calls, crew.results, max_workers)
+        def start(number: int, dispatcher: _Dispatcher) -> Any:
+            args = (number, dispatcher.calls, dispatcher.results, max_workers)
             worker = mp_context.Process(
                 target=_executor.work, args=(*args, initializer, initargs, max_tasks_per_child)
             )
             worker.start()
             return worker
 
-        self._crew = _Crew(start, max_workers, by_fork)
-        weakref.finalize(self, self._crew.close).atexit = False
-        _crews.add(self._crew)
+        self._dispatcher = _Dispatcher(start, max_workers, by_fork)
+        weakref.finalize(self, self._dispatcher.close).atexit = False
+        _dispatchers.add(self._dispatcher)
 
     # What programs look for inside the original.
 
     @property
     def _processes(self) -> Dict[int, Any]:
-        return self._crew.processes
+        return self._dispatcher.processes
 
     @property
     def _executor_manager_thread(self) -> "Optional[_Manager]":
-        return self._crew.manager
+        return self._dispatcher.manager
 
     @property
     def _call_queue(self) -> _Calls:
-        return self._crew.calls
+        return self._dispatcher.calls
 
     @property
     def _pending_work_items(self) -> "Dict[int, Future[Any]]":
-        return self._crew.futures
+        return self._dispatcher.futures
 
     @property
     def _broken(self) -> Any:
-        return self._crew.broken
+        return self._dispatcher.broken
 
     @property
     def _shutdown_thread(self) -> bool:
-        return bool(self._crew.closed or self._crew.broken)
+        return bool(self._dispatcher.closed or self._dispatcher.broken)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
         future: "Future[Any]" = Future()
-        crew = self._crew
-        with crew.lock:
-            if crew.broken:
-                raise BrokenProcessPool(crew.broken)
-            if crew.closed:
+        dispatcher = self._dispatcher
+        with dispatcher.lock:
+            if dispatcher.broken:
+                raise BrokenProcessPool(dispatcher.broken)
+            if dispatcher.closed:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             if _program_ends:
                 raise RuntimeError("cannot schedule new futures after interpreter shutdown")
-            crew.add(future, (fn, args, kwargs))
-        if crew.failures:
-            crew.tell_failures()
-            crew.wake()
+            dispatcher.add(future, (fn, args, kwargs))
+        if dispatcher.failures:
+            dispatcher.tell_failures()
+            dispatcher.wake()
         return future
 
     submit.__doc__ = Executor.submit.__doc__
@@ -510,18 +510,18 @@ class ProcessPoolExecutor(_std.ProcessPoolExecutor):  # type: ignore[misc]
         return flat
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        crew = self._crew
-        crew.close()
+        dispatcher = self._dispatcher
+        dispatcher.close()
         if cancel_futures:
-            crew.cancel()
-            crew.wake()
-        manager = crew.manager
+            dispatcher.cancel()
+            dispatcher.wake()
+        manager = dispatcher.manager
         if manager is None:
             # It was never used.
-            with crew.lock:
-                crew.is_over = True
-            crew.calls.detach()
-            crew.results.detach()
+            with dispatcher.lock:
+                dispatcher.is_over = True
+            dispatcher.calls.detach()
+            dispatcher.results.detach()
         elif wait:
             manager.join()
 
@@ -531,7 +531,7 @@ class ProcessPoolExecutor(_std.ProcessPoolExecutor):  # type: ignore[misc]
 # -- the end of the program, and forks ------------------------------------------------------------
 
 _managers: Set[_Manager] = set()
-_crews: "weakref.WeakSet[_Crew]" = weakref.WeakSet()
+_dispatchers: "weakref.WeakSet[_Dispatcher]" = weakref.WeakSet()
 _program_ends = False
 
 
@@ -541,7 +541,7 @@ def _end_all() -> None:
     _program_ends = True
     managers = list(_managers)
     for manager in managers:
-        manager.crew.wake()
+        manager.dispatcher.wake()
     for manager in managers:
         manager.join()
 
@@ -549,10 +549,10 @@ def _end_all() -> None:
 def _in_forked_child() -> None:
     """The threads are the parent's."""
     _managers.clear()
-    for crew in list(_crews):
-        crew.lock = threading.RLock()
-        crew.broken = "this executor is the parent process's"
-        crew.is_over = True
+    for dispatcher in list(_dispatchers):
+        dispatcher.lock = threading.RLock()
+        dispatcher.broken = "this executor is the parent process's"
+        dispatcher.is_over = True
 
 
 threading._register_atexit(_end_all)  # type: ignore[attr-defined]

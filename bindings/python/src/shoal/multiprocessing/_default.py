@@ -1,4 +1,4 @@
-"""The context of those who name none, for the modules that contexts make objects of."""
+"""The default context, for the modules that contexts make objects of."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def wait(object_list: Iterable[Any], timeout: Optional[float] = None) -> List[An
         told = [one for one in things if isinstance(one, PipeConnection) and one.poll(0)]
         left = None if until is None else max(0.0, until - time.monotonic())
         found = _wait(things, 0 if told else left)
-        # And a descriptor may tell of what somebody else has received since.
+        # And a descriptor may tell of what another process has received since.
         ready = [
             one
             for one in things

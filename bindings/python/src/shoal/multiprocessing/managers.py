@@ -1,7 +1,7 @@
 """`Manager()`: objects in shared memory, without a server process.
 
 What a manager makes is Shoal's: `dict`, `list`, `Namespace`, `Value`, `Array`, `Queue`, locks and
-their relatives. No process serves them, so there is nobody to ask, to wait for or to lose. They
+their relatives. No process serves them, so no call waits for a server, and none can die. They
 can be sent anywhere: as arguments, through queues, into each other.
 
 Types registered by a program, and `Pool`, live in the standard library's server process, which
@@ -48,7 +48,7 @@ _M = TypeVar("_M", bound="_Managed")
 
 class _Managed:
     """What a manager made. Once it was sent somewhere the manager holds it, as a server would:
-    a dictionary that was put into another one has nobody else.
+    a dictionary that was put into another one has no other reference.
 
     Each is derived from the standard library's proxy, for `isinstance`; nothing of that is used.
     """
@@ -262,12 +262,12 @@ class _Acquirer(_Managed):
     def acquire(self, blocking: bool = True, timeout: Optional[float] = None) -> bool:
         """Takes it; false if it cannot be had, in time."""
         # In `threading` -1 is forever.
-        patience = None if timeout is not None and timeout < 0 else timeout
-        taken: bool = super().acquire(blocking, patience)  # type: ignore[misc]
+        limit = None if timeout is not None and timeout < 0 else timeout
+        taken: bool = super().acquire(blocking, limit)  # type: ignore[misc]
         return taken
 
     def release(self) -> None:
-        """Gives it back; `RuntimeError` by who does not have it."""
+        """Gives it back; `RuntimeError` in a thread that does not have it."""
         try:
             super().release()  # type: ignore[misc]
         except (ValueError, AssertionError) as error:
@@ -325,7 +325,7 @@ class SyncManager(_std.SyncManager):  # type: ignore[misc]
     """What `Manager()` returns; see the head of this module.
 
     What was made and sent somewhere lives until `shutdown`, or the end of ``with``; what was not,
-    as long as somebody has it.
+    as long as a process has it.
     """
 
     def __init__(self, address: Any = None, *args: Any, **kwargs: Any) -> None:

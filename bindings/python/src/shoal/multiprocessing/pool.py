@@ -3,13 +3,13 @@
 What a task is, how results are collected and every method of a pool are the standard library's.
 What differs:
 
-- A worker that dies loses nobody's work but the task it was at. Workers *lease* tasks: the
-  lease of a dead one goes to another, who does not run the task again but reports it, and its
+- Of a worker that dies only the task is lost that it was at. Workers *lease* tasks: the
+  lease of a dead one goes to another, which does not run the task again but reports it, and its
   result is a `WorkerDiedError`. The pool fills up again and goes on.
 - If new workers keep dying before they can take a task (an ``initializer`` that raises),
   everything asked of the pool fails with `WorkerDiedError` instead of starting workers forever.
 - What is not done when a pool is terminated fails with `multiprocessing.ProcessError`. The
-  standard library leaves whoever waits for it waiting.
+  standard library leaves the waiting thread waiting.
 - A task's function that is found by its name is sent once and looked up once by each worker.
 - ``devices=`` masks the devices of the workers; ``"rotate"`` gives each worker one of those that
   this process sees, in turn.
@@ -100,7 +100,7 @@ class _Cache(Dict[int, Any]):
         self._engine = engine
 
     def __setitem__(self, job: int, result: Any) -> None:
-        # Nobody waits for it yet.
+        # No thread waits for it yet.
         if isinstance(result, _std.IMapIterator):
             result._cond = _Condition(result)
         else:
@@ -110,10 +110,10 @@ class _Cache(Dict[int, Any]):
     def __delitem__(self, job: int) -> None:
         super().__delitem__(job)
         if not self and self._engine.state != RUN:
-            self._engine.bell.put()
+            self._engine.wakeup.put()
 
 
-class _Bell:
+class _Wakeup:
     """Wakes a thread that waits for processes as well."""
 
     def __init__(self) -> None:
@@ -130,7 +130,7 @@ class _Bell:
     def fileno(self) -> int:
         return self._reader
 
-    def hush(self) -> None:
+    def clear(self) -> None:
         try:
             os.read(self._reader, 4096)
         except BlockingIOError:
@@ -144,9 +144,9 @@ class _Bell:
 class _Engine:
     """All that a pool's threads work with.
 
-    The pool itself is not among it, or one that nobody holds any more would never go. One
+    The pool itself is not among it, or one without references would never go. One
     thread starts workers and sees them die, one puts tasks, and one collects results: only that
-    one touches a result that somebody waits for.
+    one touches a result that a thread waits for.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class _Engine:
         self.tasks: "_queue.Queue[Any]" = _queue.Queue(maxsize=_worker.BACKLOG)
         self.results: "_queue.Queue[Any]" = _queue.Queue()
         self.jobs: "queue.SimpleQueue[Any]" = queue.SimpleQueue()
-        self.bell = _Bell()
+        self.wakeup = _Wakeup()
         self.cache = _Cache(self)
         self.workers: List[Any] = []
         self.broken: Optional[WorkerDiedError] = None
@@ -194,7 +194,7 @@ class _Engine:
             self.workers[place : place + 1] = [worker]
             util.debug("added worker")
 
-    def bury(self) -> bool:
+    def reap(self) -> bool:
         """Sees which workers have ended; whether there were any."""
         over = [worker for worker in self._living if worker.exitcode is not None]
         for worker in over:
@@ -205,14 +205,14 @@ class _Engine:
 
     def _supervise(self) -> None:
         while self.state == RUN or (self.cache and self.state != TERMINATE):
-            if self.bury() and self.broken is None:
+            if self.reap() and self.broken is None:
                 try:
                     self.refill()
                 except Exception as error:
                     self._tell(self._give_up, f"no new worker can be started: {error}")
-            happenings: List[Any] = [self.bell, *(worker.sentinel for worker in self._living)]
-            connection.wait(happenings)
-            self.bell.hush()
+            events: List[Any] = [self.wakeup, *(worker.sentinel for worker in self._living)]
+            connection.wait(events)
+            self.wakeup.clear()
         self.jobs.put(None)
 
     # -- tasks, by the thread that feeds -----------------------------------------------------
@@ -236,14 +236,14 @@ class _Engine:
                 if failed is None:
                     try:
                         data = self.encode(*task)
-                        _worker.put_politely(self.tasks, data, self.processes, self._takes_tasks)
+                        _worker.put_throttled(self.tasks, data, self.processes, self._takes_tasks)
                     except BaseException as error:
                         failed = _failure("pickling the task", error)
                 if failed is not None:
                     self._tell(self._set, task[0], index, (False, failed))
             if set_length is not None:
                 self._tell(self._set_length, set_length, index + 1)
-            # While there is nothing to do, nobody's arguments are held here.
+            # While there is nothing to do, no arguments are held here.
             tasks = task = failed = set_length = None
             data = b""
         self.tasks.close()
@@ -309,7 +309,7 @@ class _Engine:
         try:
             waited_for._set(index, result)
         except BaseException:
-            # A callback did not come back as it should. That is no reason for anybody to wait.
+            # A callback did not come back as it should. Threads that wait go on all the same.
             sys.excepthook(*sys.exc_info())
             waited_for._callback = waited_for._error_callback = None
             waited_for._number_left = 1
@@ -361,7 +361,7 @@ class _Engine:
             # It was over before, by a close and a join.
             return
         self.state = TERMINATE
-        self.bell.put()
+        self.wakeup.put()
         me = threading.current_thread()
         supervisor, feeder, collector = self.threads
         if supervisor.is_alive() and supervisor is not me:
@@ -379,7 +379,7 @@ class _Engine:
         self.let_go()
 
     def let_go(self) -> None:
-        """Gives the queues up, once nobody uses them.
+        """Gives the queues up, once nothing uses them.
 
         A process that is forked later would have them, too; and should that one be killed last,
         they would stay in ``/dev/shm``.
@@ -540,7 +540,7 @@ class Pool(_std.Pool):  # type: ignore[misc]
         self._pool = engine.workers
         self._cache = engine.cache
         self._taskqueue = engine.jobs
-        self._change_notifier = engine.bell
+        self._change_notifier = engine.wakeup
         try:
             engine.refill()
         except BaseException:
@@ -557,7 +557,7 @@ class Pool(_std.Pool):  # type: ignore[misc]
         self._state = RUN
 
     def _repopulate_pool(self) -> None:
-        self._engine.bell.put()
+        self._engine.wakeup.put()
 
     def close(self) -> None:
         """No more tasks may be given; the workers end when all is done."""
@@ -565,7 +565,7 @@ class Pool(_std.Pool):  # type: ignore[misc]
         if self._state == RUN:
             self._state = CLOSE
             self._engine.state = CLOSE
-            self._engine.bell.put()
+            self._engine.wakeup.put()
 
     def join(self) -> None:
         """Waits for the workers to end, after `close` or `terminate`."""

@@ -3,7 +3,7 @@
 Signatures, exceptions and ``close`` are the standard library's. What differs: an object is
 pickled and in the queue when `put` returns, so errors of pickling are raised there and
 `empty` and `qsize` are exact at once; there is no feeder thread, so `join_thread` has
-nothing to wait for; a process killed while it waits in `get` disturbs nobody; a queue can
+nothing to wait for; a process killed while it waits in `get` does not disturb the others; a queue can
 be pickled anywhere, not only to a child being started. A queue has a `fileno`, so
 `multiprocessing.connection.wait` can wait for it, or for its ``_reader`` as programs have
 always done. Each class is derived from the standard library's, for `isinstance`; nothing of that is
@@ -115,7 +115,7 @@ class _Closable(_queue.Queue[T]):
     def _side_lock(self, which: str) -> Lock:
         """A lock for programs that take from one side in several steps; `get` and `put` need none.
 
-        It is made when somebody asks for it, under a name that follows from the queue's.
+        It is made when it is first asked for, under a name that follows from the queue's.
         """
         locks: Dict[str, Lock] = self.__dict__.setdefault("_locks", {})
         if which not in locks:
@@ -145,7 +145,7 @@ class _Closable(_queue.Queue[T]):
         parent = parent_process()
         if _WRITER not in self._given_up or parent is None:
             return super()._take_slowly(buffer, until)
-        # This process only reads. An original's pipe would be at its end once nobody writes to it
+        # This process only reads. An original's pipe would be at its end once no process writes to it
         # any more: here that is when it is empty and the process that has made this one is gone.
         while True:
             step = time.monotonic_ns() + _LOOK_NS
@@ -279,9 +279,9 @@ class SimpleQueue(_Closable[T], _std.SimpleQueue):  # type: ignore[misc]
 
 
 _UNFINISHED = "unfinished"
-# How often the count has reached zero, which those who join wait for.
+# How often the count has reached zero, which `join` waits for.
 _ALL_DONE = "all done"
-# The longest wait, in seconds: a wake-up can die with whoever owed it.
+# The longest wait, in seconds: a wake-up is lost with a process that dies before it.
 _SLICE = 0.1
 
 
@@ -332,7 +332,7 @@ class JoinableQueue(Queue[T], _std.JoinableQueue):  # type: ignore[misc]
         """So many are finished, or were never put; how many are not."""
         left = self._count.add(_UNFINISHED, -number)
         if left == 0:
-            # Not each time: to wake those who join takes longer than a small task. Killed before
+            # Not each time: to wake what joins takes longer than a small task. Killed before
             # this, it costs them a slice.
             self._count.add(_ALL_DONE, 1)
         return left

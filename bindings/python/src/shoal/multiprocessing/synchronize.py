@@ -17,7 +17,7 @@ import time
 from types import TracebackType
 from typing import Any, Callable, Optional, Tuple, Type
 
-from .. import _ffi, _lock, _sync
+from .. import _lock, _sync
 from .._original import synchronize as _std
 
 __all__ = ["Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"]
@@ -119,8 +119,8 @@ class PipeLock(Lock):
     """The lock of one end of a pipe, in the queues of the standard library.
 
     A process that is killed with it may have read or written a part of a message. To hand the lock
-    on would mean to take the rest for a message: the bytes of somebody's data for a pickle. So
-    a process that would get the lock of the dead gets an error instead, and so does the next.
+    on would mean to take the rest for a message: data for a pickle. So
+    a process that would get the lock of a dead one gets an error instead, and so does the next.
     """
 
     def _taken(self, status: int) -> bool:
@@ -145,7 +145,7 @@ class PipeLock(Lock):
         try:
             return super().__enter__()
         except BrokenPipeError:
-            # Mostly there is somebody who knows of the death and ends this process, as an
+            # Mostly another process learns of the death and ends this one, as an
             # executor does. Otherwise it would have a traceback to show for it.
             time.sleep(_MOMENT)
             raise
@@ -171,7 +171,7 @@ class Semaphore(_sync.Semaphore, _std.Semaphore):  # type: ignore[misc]
     Permits stay taken when the process that has them ends by itself, and return when it is killed.
     """
 
-    _handle_type = _ffi.KeptSemaphoreHandle
+    _handle_type = _sync.KeptSemaphoreHandle
 
     def __init__(self, value: int = 1, *, ctx: Any = None) -> None:
         super().__init__(value)
@@ -184,7 +184,7 @@ class Semaphore(_sync.Semaphore, _std.Semaphore):  # type: ignore[misc]
 class BoundedSemaphore(_sync.BoundedSemaphore, _std.BoundedSemaphore):  # type: ignore[misc]
     """`multiprocessing.BoundedSemaphore`; see `shoal.BoundedSemaphore`, and `Semaphore`."""
 
-    _handle_type = _ffi.KeptSemaphoreHandle
+    _handle_type = _sync.KeptSemaphoreHandle
 
     def __init__(self, value: int = 1, *, ctx: Any = None) -> None:
         super().__init__(value)

@@ -1,4 +1,4 @@
-"""What a map keeps copies of: they are never older than the last change."""
+"""What a map has cached is never older than the last change."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import pytest
 
 import shoal
 import shoal.multiprocessing as mp
-from shoal import _kept, _map
+from shoal import _cache, _map
 
-MANY = _kept._MOST_KEPT
+MANY = _cache._MOST_CACHED
 
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Copies are kept all the time, however often they are out of date."""
-    monkeypatch.setattr(_kept, "_FIRST_PAUSE", 0)
-    monkeypatch.setattr(_kept, "_LONGEST_PAUSE", 0)
+    """Values are cached all the time, however often they are out of date."""
+    monkeypatch.setattr(_cache, "_FIRST_PAUSE", 0)
+    monkeypatch.setattr(_cache, "_LONGEST_PAUSE", 0)
 
 
 def no_call(*_: Any) -> int:
@@ -47,7 +47,7 @@ def test_what_was_got_twice_is_got_without_a_call(
         assert first == second == value and type(first) is type(value)
 
 
-def test_a_change_is_seen_at_once_whoever_makes_it(shared: Any) -> None:
+def test_a_change_is_seen_at_once_whichever_process_makes_it(shared: Any) -> None:
     other = shoal.BytesMap(shared.name, create=False)
     changes = [
         lambda: shared.__setitem__("k", 1),
@@ -81,15 +81,15 @@ def test_a_change_by_another_process_is_seen_at_once(ctx: Any, shared: Any) -> N
         assert [shared["k"] for _ in range(4)] == [value] * 4
 
 
-def test_what_expires_is_not_kept(shared: Any) -> None:
+def test_what_expires_is_not_cached(shared: Any) -> None:
     shared["for good"] = 1
-    shared.set_for("mortal", 1, seconds=0.05)
+    shared.set_for("expiring", 1, seconds=0.05)
     # Others in its part of the map are not, either; but none is the worse for it.
-    while "mortal" in shared:
-        shared.get("mortal"), shared["for good"]
+    while "expiring" in shared:
+        shared.get("expiring"), shared["for good"]
     for _ in range(3):
         with pytest.raises(KeyError):
-            shared["mortal"]
+            shared["expiring"]
         assert shared["for good"] == 1
 
 
@@ -116,21 +116,21 @@ def test_what_can_be_changed_is_another_object_each_time(shared: Any) -> None:
     assert shared["list"] == [1] and shared["list"] is not shared["list"]
 
 
-def test_copies_are_few_and_small(shared: Any) -> None:
+def test_cached_values_are_few_and_small(shared: Any) -> None:
     shared.update({number: number for number in range(MANY + 100)})
     for _ in range(3):
         assert all(shared[number] == number for number in range(MANY + 100))
-        assert len(shared._kept) <= MANY
+        assert len(shared._cache) <= MANY
     shared["large"] = "x" * 10_000
     assert [len(shared["large"]) for _ in range(3)] == [10_000] * 3
-    assert shared._kept["large"] is _kept.GOT_ONCE
+    assert shared._cache["large"] is _cache.GOT_ONCE
 
 
-def test_nothing_is_kept_of_a_map_that_was_given_up() -> None:
+def test_nothing_is_cached_of_a_map_that_was_given_up() -> None:
     shared: "shoal.Map[str, int]" = shoal.Map()
     shared["k"] = 1
     assert [shared["k"] for _ in range(3)] == [1] * 3
-    word = shared._kept["k"][0]
+    word = shared._cache["k"][0]
     shared.detach()
     for _ in range(2):
         with pytest.raises(shoal.ClosedError):
@@ -138,23 +138,23 @@ def test_nothing_is_kept_of_a_map_that_was_given_up() -> None:
         with pytest.raises(shoal.ClosedError):
             shared.get("k")
     gc.collect()
-    # Whoever was looking at it has the memory still.
+    # A program that looks at it still has the memory.
     assert isinstance(word, ctypes.c_uint64) and word.value > 0
 
 
-def test_where_everything_changes_all_the_time_hardly_anything_is_kept(
+def test_where_everything_changes_all_the_time_hardly_anything_is_cached(
     monkeypatch: pytest.MonkeyPatch, shared: Any
 ) -> None:
     monkeypatch.undo()
-    kept = []
-    keep = _map.Map._keep
-    monkeypatch.setattr(_map.Map, "_keep", lambda *of: kept.append(of) or keep(*of))
+    cached = []
+    get = _map.Map._get_and_cache
+    monkeypatch.setattr(_map.Map, "_get_and_cache", lambda *of: cached.append(of) or get(*of))
     for number in range(10_000):
         shared["k"] = number
         assert shared["k"] == number
-    assert 0 < len(kept) < 20
+    assert 0 < len(cached) < 20
     # And once that is over, it is.
-    for _ in range(2 * _kept._LONGEST_PAUSE):
+    for _ in range(2 * _cache._LONGEST_PAUSE):
         shared["k"]
     assert got_without_a_call(monkeypatch, shared, "k") == (9999, 9999)
 
@@ -171,7 +171,7 @@ def count_up(shared: Any, told: Any) -> None:
         told[which] = number
 
 
-def test_no_copy_is_older_than_what_was_told_before_it_was_got() -> None:
+def test_no_cached_value_is_older_than_what_was_told_before_it_was_got() -> None:
     ctx = mp.get_context("fork")
     chance = random.Random(3)
     told: Any = ctx.RawArray("q", len(KEYS))
@@ -182,7 +182,7 @@ def test_no_copy_is_older_than_what_was_told_before_it_was_got() -> None:
             writer.start()
             until = time.monotonic() + 0.1
             while time.monotonic() < until:
-                # Mostly the same few: they are kept in between.
+                # Mostly the same few: they are cached in between.
                 which = chance.randrange(8) if chance.random() < 0.9 else chance.randrange(200)
                 before = told[which]
                 assert shared[KEYS[which]] >= before

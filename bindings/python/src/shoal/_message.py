@@ -1,4 +1,4 @@
-"""Spans of a queue that are a program's for a while: to write a message, or to work on one."""
+"""Messages in place: reserved for writing, or leased for reading."""
 
 from __future__ import annotations
 
@@ -9,28 +9,29 @@ from typing import Any, Optional, Type, TypeVar
 from . import _ffi, _frame, _wait
 from ._original import util
 from ._span import Span
+from ._structs import Message
 
 
-def _end(function: Any, handle: _ffi.Handle, loan: _ffi.Loan) -> None:
-    function(handle, ctypes.byref(loan))
+def _end(function: Any, handle: _ffi.Handle, message: Message) -> None:
+    function(handle, ctypes.byref(message))
 
 
-class _Loan:
+class _InPlace:
     """What a reservation and a lease have in common: a span, until it is given back."""
 
     _READONLY = False
 
-    def __init__(self, handle: _ffi.Handle, loan: _ffi.Loan) -> None:
+    def __init__(self, handle: _ffi.Handle, message: Message) -> None:
         self._handle = handle
-        self._loan = loan
-        self._size: int = loan.len
-        self._span = Span(loan.data, loan.len, handle, readonly=self._READONLY)
+        self._message = message
+        self._size: int = message.len
+        self._span = Span(message.data, message.len, handle, readonly=self._READONLY)
 
     def _end(self, function: Any, *arguments: int) -> None:
         """Gives it back, unless something like a numpy array still looks at it."""
-        if self._loan.data:
+        if self._message.data:
             self._span.give_up()
-        _ffi.check(function(self._handle, ctypes.byref(self._loan), *arguments))
+        _ffi.check(function(self._handle, ctypes.byref(self._message), *arguments))
 
     def _abandon(self) -> None:
         raise NotImplementedError
@@ -44,7 +45,7 @@ class _Loan:
         error: Optional[BaseException],
         trace: Optional[TracebackType],
     ) -> None:
-        if not self._loan.data:
+        if not self._message.data:
             return
         if kind is None:
             self._finish()
@@ -54,15 +55,15 @@ class _Loan:
     def __del__(self) -> None:
         # Whether or not something still looks at the data. In a forked child the call fails,
         # as it should.
-        if self._loan.data:
+        if self._message.data:
             self._abandon()
 
     def __repr__(self) -> str:
-        what = f"{self._size} bytes" if self._loan.data else "spent"
+        what = f"{self._size} bytes" if self._message.data else "spent"
         return f"<shoal.{type(self).__name__}, {what}>"
 
 
-class Reservation(_Loan):
+class Reservation(_InPlace):
     """Room in a queue or a pipe for one message, from `Queue.reserve` or `Connection.reserve`.
 
     ::
@@ -73,7 +74,7 @@ class Reservation(_Loan):
     ``data`` is a writable `memoryview` of as many bytes as were asked for; what they hold at
     first is what earlier messages left. Leaving the block by an exception discards the
     reservation, and so does losing it. The message gets its place in the queue when it is
-    committed; nobody waits for it before.
+    committed; no consumer waits for it before.
 
     After a fork it stays the parent's: in the child `commit` and `discard` raise.
     """
@@ -98,20 +99,20 @@ class Reservation(_Loan):
         used = self._size if used is None else used
         if used < 0:
             raise ValueError(f"used must not be negative, but is {used}")
-        if self._loan.data and used > self._size:
+        if self._message.data and used > self._size:
             # Raises, and must not take the data away.
-            loan = ctypes.byref(self._loan)
-            _ffi.check(self._commit(self._handle, loan, used))
+            message = ctypes.byref(self._message)
+            _ffi.check(self._commit(self._handle, message, used))
         self._end(self._commit, used)
 
     def discard(self) -> None:
-        """Gives the room back. Nobody sees that it was there. Raises as `commit` does."""
+        """Gives the room back. No other process sees that it was there. Raises as `commit` does."""
         self._end(self._discard)
 
     _finish = commit
 
     def _abandon(self) -> None:
-        self._discard(self._handle, ctypes.byref(self._loan))
+        self._discard(self._handle, ctypes.byref(self._message))
 
     def __enter__(self) -> "Reservation":
         return self
@@ -124,7 +125,7 @@ class PipeReservation(Reservation):
     _discard = _ffi.lib.shoal_pipe_discard
 
 
-class PipeLease(_Loan):
+class PipeLease(_InPlace):
     """A message that this process reads where it is, from `Connection.lease`.
 
     ::
@@ -133,7 +134,7 @@ class PipeLease(_Loan):
             show(frame.get())
 
     Leaving the block by an exception gives the message back, and so does losing the lease,
-    or the death of the process: then another who holds this end receives it.
+    or the death of the process: then another holder of this end receives it.
 
     After a fork it stays the parent's: in the child `ack` and `nack` raise.
     """
@@ -142,9 +143,9 @@ class PipeLease(_Loan):
     _ack = _ffi.lib.shoal_pipe_ack
     _nack = _ffi.lib.shoal_pipe_nack
 
-    def __init__(self, handle: _ffi.Handle, loan: _ffi.Loan) -> None:
-        super().__init__(handle, loan)
-        self._attempts: int = loan.attempts
+    def __init__(self, handle: _ffi.Handle, message: Message) -> None:
+        super().__init__(handle, message)
+        self._attempts: int = message.attempts
 
     @property
     def data(self) -> memoryview:
@@ -171,12 +172,12 @@ class PipeLease(_Loan):
 
     def keep(self) -> memoryview:
         """The message, acked when nothing looks at it any more instead of by `ack`."""
-        span, loan = self._span, self._loan
+        span, message = self._span, self._message
         # In a forked child this does nothing; at the end of the process it is done in time.
-        ends = (self._ack, self._handle, loan)
+        ends = (self._ack, self._handle, message)
         util.Finalize(span.memory, _end, args=ends, exitpriority=10)
         # Spent, as far as this object is concerned.
-        self._loan = _ffi.Loan()
+        self._message = Message()
         return span.view
 
     def nack(self, delay: float = 0.0) -> None:
@@ -186,7 +187,7 @@ class PipeLease(_Loan):
     _finish = ack
 
     def _abandon(self) -> None:
-        self._nack(self._handle, ctypes.byref(self._loan), 0)
+        self._nack(self._handle, ctypes.byref(self._message), 0)
 
     def __enter__(self: _LeaseT) -> _LeaseT:
         return self
@@ -217,9 +218,9 @@ class Lease(PipeLease):
 
         Raises as `ack`; after `ExpiredError` the data can still be read.
         """
-        loan = ctypes.byref(self._loan)
+        message = ctypes.byref(self._message)
         visible_ns = _wait.nanoseconds(visible)
-        _ffi.check(_ffi.lib.shoal_queue_extend(self._handle, loan, visible_ns))
+        _ffi.check(_ffi.lib.shoal_queue_extend(self._handle, message, visible_ns))
 
 
 _LeaseT = TypeVar("_LeaseT", bound=PipeLease)
