@@ -267,3 +267,22 @@ def test_a_queue_reports_its_sizes(queue: "shoal.Queue[Any]") -> None:
     assert queue.capacity >= 4096
     assert queue.max_message > 1_000_000
     assert queue.name in repr(queue) and "1 message" in repr(queue)
+
+
+def test_a_look_takes_nothing(queue: "shoal.Queue[Any]") -> None:
+    with pytest.raises(std.Empty):
+        queue.peek()
+    queue.put({"first": [1]})
+    queue.put_bytes(b"raw")
+    queue.put("x" * 1_000_000)
+    assert queue.peek() == queue.peek(0) == {"first": [1]}
+    assert queue.peek_bytes(1) == b"raw"
+    assert queue.peek(2) == "x" * 1_000_000
+    with pytest.raises(std.Empty):
+        queue.peek(3)
+    with pytest.raises(ValueError):
+        queue.peek(-1)
+    assert queue.qsize() == 3
+    assert queue.get() == {"first": [1]}
+    stats = queue.stats()
+    assert (stats.put, stats.taken, stats.len) == (3, 1, 2)
