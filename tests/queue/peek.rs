@@ -87,7 +87,7 @@ fn a_look_with_too_small_a_buffer_says_how_large_it_has_to_be() {
 fn a_closed_queue_can_be_looked_at_until_it_is_drained() {
     let queue = Queue::anonymous().unwrap();
     put(&queue, &["last"]);
-    queue.close();
+    queue.close().unwrap();
     assert_eq!(look(&queue, 0).unwrap(), b"last");
     queue.get_vec(FOREVER).unwrap();
     assert_eq!(look(&queue, 0), None);
