@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use crate::common::corruption::DATA;
-use crate::common::{FOREVER, NOWAIT, Random, beside_others, millis, only};
+use crate::common::{FOREVER, NOWAIT, Random, alone, beside_others, fork, only};
 use shoal::{Error, Map};
 
 fn file_of(map: &Map) -> File {
@@ -32,7 +32,7 @@ fn words_that_are_no_holds_are_no_reason_to_wait() {
     let map = Map::anonymous().unwrap();
     let file = file_of(&map);
     for shard in 0..64 {
-        // See `src/map/core.rs` and `store.rs`.
+        // See `src/map/header.rs` and `store.rs`.
         let holds = DATA + 4096 + shard * 640 + 64 + 368;
         file.write_all_at(&[4; 192], holds).unwrap();
     }
@@ -43,28 +43,29 @@ fn words_that_are_no_holds_are_no_reason_to_wait() {
 }
 
 #[test]
-fn a_turn_without_an_end_is_no_reason_to_wait() {
-    let _beside = beside_others();
+fn a_reservation_without_an_end_is_no_reason_to_wait() {
+    let _alone = alone();
     let map = Map::anonymous().unwrap();
     let file = file_of(&map);
     let guard = map.lock_key(b"key", NOWAIT).unwrap();
-    std::thread::scope(|scope| {
-        let waits = scope.spawn(|| map.lock_key(b"key", millis(50)).map(drop));
-        assert_eq!(waits.join().unwrap(), Err(Error::Timeout));
-    });
+    // A waiter that is killed leaves its reservation.
+    let mut waiter = fork(|| drop(map.lock_key(b"key", FOREVER)));
+    waiter.wait_asleep();
+    std::thread::sleep(Duration::from_millis(250));
+    waiter.kill();
     drop(guard);
-    let mut asked = 0;
+    let mut reserved = 0;
     for shard in 0..64 {
-        // See `src/map/core.rs` and `turns.rs`.
-        let turn = DATA + 672 + shard * 24;
+        // See `src/map/header.rs` and `key_handoff.rs`.
+        let reservation = DATA + 672 + shard * 24;
         let mut since = [0; 8];
-        file.read_exact_at(&mut since, turn + 8).unwrap();
+        file.read_exact_at(&mut since, reservation + 8).unwrap();
         if since != [0; 8] {
-            file.write_all_at(&[0xff; 8], turn + 16).unwrap();
-            asked += 1;
+            file.write_all_at(&[0xff; 8], reservation + 16).unwrap();
+            reserved += 1;
         }
     }
-    assert_eq!(asked, 1);
+    assert_eq!(reserved, 1);
     drop(map.lock_key(b"key", FOREVER).unwrap());
 }
 
