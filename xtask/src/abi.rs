@@ -52,7 +52,14 @@ if TYPE_CHECKING:
     from typing import Any
 ";
 
-/// Writes the files, or with `check` only says whether they are what they should be.
+/// Writes all that is generated from src/ffi, the C headers too, or with `check` only says whether it is
+/// what it should be.
+pub(crate) fn everything(check: bool) -> Result<(), String> {
+    header::headers(check)?;
+    abi(check)
+}
+
+/// Writes Python's files, or with `check` only says whether they are what they should be.
 pub(crate) fn abi(check: bool) -> Result<(), String> {
     let (abi, structs) = generate()?;
     header::write("bindings/python/src/shoal/_abi.py", &abi, check)?;

@@ -6,7 +6,6 @@
 
 use std::fs;
 
-use crate::abi;
 use crate::step::root;
 
 /// The sections of shoal.h: the file that introduces each, and the others.
@@ -46,11 +45,10 @@ const WIDTH: usize = 100;
 const RULE: &str =
     "---------------------------------------------------------------------------------------------";
 
-/// Writes what is generated from src/ffi, or with `check` only says whether it is what it should be.
-pub(crate) fn header(check: bool) -> Result<(), String> {
+/// Writes the C headers, or with `check` only says whether they are what they should be.
+pub(crate) fn headers(check: bool) -> Result<(), String> {
     write("include/shoal.h", &main_header()?, check)?;
-    write("include/shoal_bindings.h", &bindings_header()?, check)?;
-    abi::abi(check)
+    write("include/shoal_bindings.h", &bindings_header()?, check)
 }
 
 pub(crate) fn write(name: &str, text: &str, check: bool) -> Result<(), String> {

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every check and every test.
 
+use crate::abi;
 use crate::dist;
-use crate::header;
 use crate::leftovers::Leftovers;
 use crate::python::{self, Environment};
 use crate::step::{Steps, cargo, program, run as run_command};
@@ -22,7 +22,7 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
     steps.step("lint", || {
         step("clippy --workspace --all-targets --all-features -- -D warnings")
     });
-    steps.step("header", || header::header(true));
+    steps.step("header", || abi::everything(true));
     steps.step("rust documentation", || {
         let mut doc =
             cargo("doc --quiet --workspace --no-deps --document-private-items --all-features");
