@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import ctypes
 import importlib.util
+import multiprocessing
 import os
 import re
 import subprocess
@@ -236,3 +237,10 @@ def test_python_m_shoal_is_the_command_line(arguments: List[str]) -> None:
     for out in ("stdout", "stderr"):
         named, unnamed = (getattr(outcome, out) for outcome in outcomes)
         assert named.replace(b"shoal-command", b"shoal") == unnamed
+
+
+def test_the_modules_of_multiprocessing_are_those_of_the_standard_library() -> None:
+    # Programs look into the folder, such as the standard library's own tests.
+    ours = {path.stem for path in (PACKAGE / "multiprocessing").glob("*.py")}
+    theirs = {path.stem for path in Path(multiprocessing.__file__).parent.glob("*.py")}
+    assert ours - theirs - {"__main__"} == set()

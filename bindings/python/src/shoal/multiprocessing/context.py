@@ -20,7 +20,7 @@ from multiprocessing.context import (
     set_spawning_popen,
 )
 
-from . import _default
+from .. import _default
 
 # As `typing` has it; and what is needed only when something is started or made is imported then.
 TYPE_CHECKING = False

@@ -31,14 +31,13 @@ from collections import deque
 from multiprocessing.context import ProcessError
 from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
-from .. import _frame, _queue, _worker
+from .. import _default, _frame, _queue, _worker
 from .. import devices as _devices
 from .._errors import InvalidError
 from .._interactive import ByValue, Pickler, sendable
 from .._original import connection, util
 from .._original import pool as _std
 from .._pickling import dumps
-from . import _default
 
 __all__ = ["AsyncResult", "Pool", "ThreadPool", "WorkerDiedError"]
 

@@ -1,4 +1,7 @@
-"""The default context, for the modules that contexts make objects of."""
+"""The default context of `shoal.multiprocessing`, for the modules that contexts make objects of.
+
+It stands here and not beside them: the folder has the modules of the standard library and no others.
+"""
 
 from __future__ import annotations
 
