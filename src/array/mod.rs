@@ -15,13 +15,12 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::Timeout;
 use crate::copy::copy;
 use crate::error::{Error, Result};
 use crate::layout::{Offset, Shared, SharedRef};
 use crate::segment::{self, Kind, Options, Section, Segment, Spec};
 use crate::sync::{Acquisition, EndWaits, LockCell, WaitPolicy};
-use crate::sys::clock::Deadline;
+use crate::sys::clock::{Deadline, Timeout};
 
 #[repr(C)]
 struct ArrayHeader {

@@ -5,11 +5,15 @@ use std::ffi::{CStr, c_char, c_void};
 use std::mem::MaybeUninit;
 use std::time::Duration;
 
-use super::general::{SHOAL_FOREVER, SHOAL_NOWAIT};
 use crate::copy::{Room, fill};
 use crate::error::{Error, Result};
+use crate::sys::clock::Timeout;
 
-use crate::Timeout;
+/// A time without end, wherever a timeout or a duration is taken.
+pub const SHOAL_FOREVER: i64 = -1;
+
+/// A timeout of 0: the call does not wait.
+pub const SHOAL_NOWAIT: i64 = 0;
 
 /// Bytes that belong to the caller.
 #[repr(C)]

@@ -31,7 +31,7 @@ pub struct ArrayHandle {
     _opaque: [u8; 0],
 }
 
-opaque!(ArrayHandle, named Array, b"shl.arry", "array handle");
+opaque!(ArrayHandle, named Array, b"shl.arry");
 
 /// How to open an array. What is there must be the same, where a field is not 0 or NULL.
 #[repr(C)]

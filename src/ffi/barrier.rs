@@ -25,7 +25,7 @@ pub struct BarrierHandle {
     _opaque: [u8; 0],
 }
 
-opaque!(BarrierHandle, named Barrier, b"shl.barr", "barrier handle");
+opaque!(BarrierHandle, named Barrier, b"shl.barr");
 
 /// What there is to know about a barrier.
 #[repr(C)]

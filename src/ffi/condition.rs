@@ -28,7 +28,7 @@ pub struct ConditionHandle {
     _opaque: [u8; 0],
 }
 
-opaque!(ConditionHandle, named Condition, b"shl.cond", "condition handle");
+opaque!(ConditionHandle, named Condition, b"shl.cond");
 
 /// As `count` of `shoal_condition_notify`: all that wait.
 pub const SHOAL_ALL: u32 = 0xffff_ffff;

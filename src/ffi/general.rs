@@ -13,12 +13,6 @@ use crate::segment::{self, Kind};
 /// Grows by one with every release whose header older programs do not work with.
 pub const SHOAL_ABI_VERSION: u32 = 0;
 
-/// A time without end, wherever a timeout or a duration is taken.
-pub const SHOAL_FOREVER: i64 = -1;
-
-/// A timeout of 0: the call does not wait.
-pub const SHOAL_NOWAIT: i64 = 0;
-
 /// The kinds of shared objects.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,7 +154,7 @@ pub unsafe extern "C" fn shoal_gc(removed: *mut usize) -> Status {
         // SAFETY: the caller's contract.
         let removed = unsafe { Out::optional("removed", removed) }?;
         removed.set(0);
-        removed.set(crate::gc(false)?.len());
+        removed.set(segment::gc(false)?.len());
         Ok(())
     })
 }

@@ -5,8 +5,7 @@ use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::time::Duration;
 
-use super::args::{self, Out, Slice};
-use super::general::SHOAL_FOREVER;
+use super::args::{self, Out, SHOAL_FOREVER, Slice};
 use super::map::{MapHandle, at, map, no_such};
 use super::status::guard;
 use crate::error::{Error, Status};

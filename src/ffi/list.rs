@@ -31,7 +31,7 @@ pub struct ListHandle {
     _opaque: [u8; 0],
 }
 
-opaque!(ListHandle, named List, b"shl.list", "list handle");
+opaque!(ListHandle, named List, b"shl.list");
 
 /// How to open a list. All but `size` and `flags` count for the process that creates it.
 #[repr(C)]

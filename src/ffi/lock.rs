@@ -30,7 +30,7 @@ pub struct LockHandle {
     _opaque: [u8; 0],
 }
 
-opaque!(LockHandle, named Lock, b"shl.lock", "lock handle");
+opaque!(LockHandle, named Lock, b"shl.lock");
 
 /// In `shoal_sync_options.flags`: a created lock is recursive.
 pub const SHOAL_RECURSIVE: u64 = 8;

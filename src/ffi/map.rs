@@ -19,7 +19,7 @@ use std::ffi::{c_char, c_void};
 use std::sync::Arc;
 
 use super::args::{self, Out};
-use super::handle::{self, object, opaque};
+use super::handle::{self, Inner, object, opaque};
 use super::options::{self, sized};
 use super::status::guard;
 use crate::error::{Error, Result, Status};
@@ -38,8 +38,8 @@ pub struct MapIterHandle {
 }
 
 // Shared with its iterators, which may outlive the handle.
-opaque!(MapHandle, named Arc<Map>, b"shl.map.", "map handle");
-opaque!(MapIterHandle, Walk, b"shl.iter", "map iterator handle");
+opaque!(MapHandle, named Arc<Map>, b"shl.map.");
+opaque!(MapIterHandle, Walk, b"shl.iter");
 
 /// Where a walk is, and the entry it was last at.
 pub(super) struct Walk {
@@ -49,6 +49,8 @@ pub(super) struct Walk {
 }
 
 impl EndWaits for Walk {}
+
+impl Inner for Walk {}
 
 /// In `shoal_map_options.flags`: a created map is walked in the order in which its keys were inserted.
 /// Each entry takes 8 bytes more, and a walk begins by copying all keys.

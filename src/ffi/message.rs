@@ -7,10 +7,10 @@ use super::args::{self, Out};
 use super::handle::object;
 use super::queue::QueueHandle;
 use super::status::guard;
-use crate::Timeout;
 use crate::error::{Error, Result, Status};
 use crate::layout::Owner;
 use crate::queue::{LeasedMessage, MessagePlace, Queue};
+use crate::sys::clock::Timeout;
 
 /// A message in place: reserved for writing by `shoal_queue_reserve` and `shoal_pipe_reserve`, or leased
 /// for reading by `shoal_queue_lease` and `shoal_pipe_lease`.

@@ -29,7 +29,7 @@ pub struct PipeHandle {
     _opaque: [u8; 0],
 }
 
-opaque!(PipeHandle, named Pipe, b"shl.pipe", "pipe handle");
+opaque!(PipeHandle, named Pipe, b"shl.pipe");
 
 /// The end that receives, if the pipe has one way.
 pub const SHOAL_FIRST_END: u32 = 0;

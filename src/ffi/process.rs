@@ -19,7 +19,7 @@ use std::ffi::{c_int, c_void};
 use std::os::fd::{AsRawFd, IntoRawFd};
 
 use super::args::{self, Out};
-use super::handle::{self, opaque};
+use super::handle::{self, Inner, opaque};
 use super::options;
 use super::spawn::{self, SpawnOptions};
 use super::status::{guard, guard_shielded};
@@ -31,7 +31,9 @@ pub struct ProcessHandle {
     _opaque: [u8; 0],
 }
 
-opaque!(ProcessHandle, Process, b"shl.proc", "process handle");
+opaque!(ProcessHandle, Process, b"shl.proc");
+
+impl Inner for Process {}
 
 /// In `shoal_exit.kind`: the process ended by itself; `code` is its exit code, 0 to 255.
 pub const SHOAL_EXIT_EXITED: u32 = 0;

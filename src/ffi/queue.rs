@@ -37,7 +37,7 @@ pub struct QueueHandle {
     _opaque: [u8; 0],
 }
 
-opaque!(QueueHandle, named Queue, b"shl.queu", "queue handle");
+opaque!(QueueHandle, named Queue, b"shl.queu");
 
 /// How to open a queue. All but `size` and `flags` count for the process that creates it.
 #[repr(C)]

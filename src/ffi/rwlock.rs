@@ -27,7 +27,7 @@ pub struct RwLockHandle {
     _opaque: [u8; 0],
 }
 
-opaque!(RwLockHandle, named RwLock, b"shl.rwlk", "read-write lock handle");
+opaque!(RwLockHandle, named RwLock, b"shl.rwlk");
 
 /// What there is to know about a read-write lock. What the dead held does not count.
 #[repr(C)]

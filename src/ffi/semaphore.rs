@@ -25,7 +25,7 @@ pub struct SemaphoreHandle {
     _opaque: [u8; 0],
 }
 
-opaque!(SemaphoreHandle, named Semaphore, b"shl.sema", "semaphore handle");
+opaque!(SemaphoreHandle, named Semaphore, b"shl.sema");
 
 /// In `shoal_sync_options.flags`: a created semaphore never has more permits than `count`.
 pub const SHOAL_BOUNDED: u64 = 16;

@@ -7,11 +7,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::ops::Map;
-use crate::Timeout;
 use crate::copy::{Room, room};
 use crate::error::Result;
 use crate::sync::{EndWaits, wait_for};
-use crate::sys::clock::Deadline;
+use crate::sys::clock::{Deadline, Timeout};
 
 /// How to find out whether what was read may have changed; see [`Map::get_watched`].
 #[derive(Debug, Clone, Copy)]

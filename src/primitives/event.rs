@@ -10,12 +10,11 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::Timeout;
 use crate::error::Result;
 use crate::layout::{Shared, SharedRef};
 use crate::segment::{self, Kind, Options, Segment};
 use crate::sync::{EndWaits, EventCell, WaitPolicy, crash::crash_point, publish_fence};
-use crate::sys::clock::Deadline;
+use crate::sys::clock::{Deadline, Timeout};
 
 use super::object;
 

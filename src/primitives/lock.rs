@@ -1,11 +1,10 @@
 //! A lock, plain or recursive.
 
-use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::layout::SharedRef;
 use crate::segment::{self, Kind, Options, Segment};
 use crate::sync::{Acquisition, EndWaits, LockCell, WaitPolicy};
-use crate::sys::clock::Deadline;
+use crate::sys::clock::{Deadline, Timeout};
 
 use super::object;
 

@@ -22,14 +22,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::layout::{Shared, SharedRef};
 use crate::segment::{self, Kind, Options, Segment};
 use crate::sync::{
     Ask, EndWaits, Guard, Handoff, LockCell, RobustMutex, Try, WaitPolicy, crash::crash_point,
 };
-use crate::sys::clock::Deadline;
+use crate::sys::clock::{Deadline, Timeout};
 
 use super::holds::Holds;
 use super::object;
