@@ -15,20 +15,15 @@ use std::collections::VecDeque;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::args::{self, Out, checked};
 use super::options;
 use super::status::{c_string, guard, guard_shielded};
-use crate::array::Array;
 use crate::error::{Error, Result, Status};
-use crate::list::List;
-use crate::map::Map;
-use crate::pipe::Pipe;
-use crate::primitives::{Barrier, Condition, Event, Lock, RwLock, Semaphore};
-use crate::queue::Queue;
+use crate::segment::Object;
 use crate::sync::EndWaits;
 use crate::sys::clock::now_ns;
 
@@ -122,42 +117,6 @@ const _: () = {
 /// is made of `general.rs`, declares only the enum.
 pub type RawKind = u32;
 
-/// What the handle of a shared object needs of the object.
-pub(super) trait Object: EndWaits {
-    fn name(&self) -> &str;
-
-    /// Whether this handle created it.
-    fn is_new(&self) -> bool;
-}
-
-macro_rules! objects {
-    ($($object:ty),*) => {$(
-        impl Object for $object {
-            fn name(&self) -> &str {
-                <$object>::name(self)
-            }
-
-            fn is_new(&self) -> bool {
-                <$object>::is_new(self)
-            }
-        }
-    )*};
-}
-
-objects!(
-    Queue, Pipe, Map, List, Array, Lock, RwLock, Semaphore, Event, Condition, Barrier
-);
-
-impl<T: Object> Object for Arc<T> {
-    fn name(&self) -> &str {
-        T::name(self)
-    }
-
-    fn is_new(&self) -> bool {
-        T::is_new(self)
-    }
-}
-
 /// A shared object with its name as C wants it.
 pub(super) struct Named<T> {
     object: T,
@@ -166,7 +125,7 @@ pub(super) struct Named<T> {
 
 impl<T: Object> Named<T> {
     pub(super) fn new(object: T) -> Self {
-        let name = c_string(object.name().to_owned());
+        let name = c_string(object.segment().name().to_owned());
         Self { object, name }
     }
 }
@@ -314,7 +273,7 @@ pub(super) unsafe fn open<T: Object, H: Opaque<Inner = Named<T>>>(
         let created = unsafe { Out::optional("created", created) }?;
         // SAFETY: the caller's contract.
         let object = open(unsafe { args::text_or_null("name", name) }?)?;
-        created.set(object.is_new());
+        created.set(object.segment().created());
         out.set(new(Named::new(object)));
         Ok(())
     })

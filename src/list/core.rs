@@ -92,12 +92,8 @@ impl Core {
         })
     }
 
-    pub(super) fn name(&self) -> &str {
-        self.guarded.memory.name()
-    }
-
-    pub(super) fn is_new(&self) -> bool {
-        self.guarded.memory.is_new()
+    pub(super) fn segment(&self) -> &Segment {
+        &self.guarded.memory
     }
 
     pub(super) fn end_waits(&self) {

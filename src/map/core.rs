@@ -83,16 +83,8 @@ impl Core {
         &self.guarded.memory
     }
 
-    fn segment(&self) -> &Segment {
+    pub(super) fn segment(&self) -> &Segment {
         self.memory().segment()
-    }
-
-    pub(super) fn name(&self) -> &str {
-        self.segment().name()
-    }
-
-    pub(super) fn is_new(&self) -> bool {
-        self.segment().is_new()
     }
 
     /// Whether the map keeps the order of insertion.

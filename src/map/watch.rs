@@ -106,12 +106,6 @@ impl Map {
         )
     }
 
-    /// Ends the waits through this handle for a change or a key's lock, as
-    /// [`Queue::end_waits`](crate::Queue::end_waits).
-    pub fn end_waits(&self) {
-        self.core.end_waits();
-    }
-
     /// Waits until the [version of `key`](Self::version_of) is not `seen`, and returns what it
     /// is: until it is set, removed, or expires. 0 stands for a key that is not there.
     ///
@@ -145,7 +139,7 @@ impl Map {
 
 impl EndWaits for Map {
     fn end_waits(&self) {
-        Map::end_waits(self);
+        self.core.end_waits();
     }
 
     fn is_waited_in(&self) -> bool {

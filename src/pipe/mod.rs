@@ -34,7 +34,7 @@ use crate::copy::{Room, room};
 use crate::error::{Error, Result};
 use crate::layout::{Offset, Shared, SharedRef};
 use crate::queue::{self, Lease, LeasedMessage, MessagePlace, Queue, Reservation, Ring};
-use crate::segment::{self, Kind, Options, Section, Segment, Spec};
+use crate::segment::{self, Kind, Options, Section, Segment, Spec, shared_object};
 use crate::sync::{EndWaits, Slept, WaitPolicy, crash::crash_point};
 use crate::sys::clock::{self, Deadline, Timeout};
 
@@ -136,6 +136,13 @@ impl std::fmt::Debug for Pipe {
             .finish()
     }
 }
+
+shared_object!(
+    Pipe,
+    "pipe",
+    |it| &it.segment,
+    /// Those at the other end do not notice, until all holders of this one have dropped it.
+);
 
 impl Pipe {
     /// Both ends of a new pipe of two ways.
@@ -243,16 +250,6 @@ impl Pipe {
             policy: WaitPolicy::default(),
             segment,
         })
-    }
-
-    /// The name to open the pipe by.
-    pub fn name(&self) -> &str {
-        self.segment.name()
-    }
-
-    /// Whether this handle created it.
-    pub(crate) fn is_new(&self) -> bool {
-        self.segment.is_new()
     }
 
     /// Which end this is.
@@ -423,22 +420,8 @@ impl Pipe {
         segment::sweep(name)
     }
 
-    /// Ends the waits through this handle, as [`Queue::end_waits`]. Those at the other end do not
-    /// notice, until all holders of this one have dropped it.
-    pub fn end_waits(&self) {
-        self.ways().for_each(Queue::end_waits);
-    }
-
     fn ways(&self) -> impl Iterator<Item = &Queue> {
         self.incoming.iter().chain(&self.outgoing)
-    }
-
-    /// Removes the name of the pipe `name`. Processes that have it open go on using it.
-    ///
-    /// # Errors
-    /// `NotFound`, `WrongKind`, `Permission`, `Invalid` name.
-    pub fn unlink(name: &str) -> Result<()> {
-        segment::unlink_kind(name, Kind::Pipe)
     }
 
     /// Where messages to this end come from.
@@ -517,7 +500,7 @@ impl Pipe {
 
 impl EndWaits for Pipe {
     fn end_waits(&self) {
-        Pipe::end_waits(self);
+        self.ways().for_each(Queue::end_waits);
     }
 
     fn is_waited_in(&self) -> bool {

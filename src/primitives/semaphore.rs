@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 use crate::layout::{Shared, SharedRef};
-use crate::segment::{self, Kind, Options, Segment};
+use crate::segment::{Kind, Options, Segment, shared_object};
 use crate::sync::{
     Ask, EndWaits, Guard, Handoff, LockCell, RobustMutex, Try, WaitPolicy, crash::crash_point,
 };
@@ -83,6 +83,8 @@ pub struct Semaphore {
     segment: Segment,
 }
 
+shared_object!(Semaphore, "semaphore", |it| &it.segment);
+
 impl Semaphore {
     /// Opens the semaphore `name`.
     ///
@@ -131,16 +133,6 @@ impl Semaphore {
             policy: WaitPolicy::default(),
             segment,
         })
-    }
-
-    /// The name to open this semaphore by.
-    pub fn name(&self) -> &str {
-        self.segment.name()
-    }
-
-    /// Whether this handle created it.
-    pub(crate) fn is_new(&self) -> bool {
-        self.segment.is_new()
     }
 
     fn enter(&self) -> Result<Guard<'_>> {
@@ -287,24 +279,11 @@ impl Semaphore {
         let _guard = self.enter()?;
         Ok(self.state.available.load(Ordering::Relaxed))
     }
-
-    /// Ends the waits through this handle, as [`Queue::end_waits`](crate::Queue::end_waits).
-    pub fn end_waits(&self) {
-        self.policy.waits.end(self.state.handoff.events());
-    }
-
-    /// Removes the name of a semaphore. Processes that have it open keep it.
-    ///
-    /// # Errors
-    /// `NotFound`; `WrongKind` if the name is not a semaphore's; `Permission`.
-    pub fn unlink(name: &str) -> Result<()> {
-        segment::unlink_kind(name, Kind::Semaphore)
-    }
 }
 
 impl EndWaits for Semaphore {
     fn end_waits(&self) {
-        Semaphore::end_waits(self);
+        self.policy.waits.end(self.state.handoff.events());
     }
 
     fn is_waited_in(&self) -> bool {
