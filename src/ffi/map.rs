@@ -21,7 +21,7 @@ use std::sync::Arc;
 use super::args::{self, Out};
 use super::handle::{self, Inner, object, opaque};
 use super::options::{self, sized};
-use super::status::guard;
+use super::status::{Failure, guard, guard_step};
 use crate::error::{Error, Result, Status};
 use crate::map::{Cursor, Map};
 use crate::segment::Options;
@@ -434,7 +434,7 @@ pub unsafe extern "C" fn shoal_map_iter_next(
     value: *mut *const c_void,
     value_len: *mut usize,
 ) -> Status {
-    guard(|| {
+    guard_step(|| {
         // SAFETY: the caller's contract.
         let key = unsafe { Out::preset("key", key, std::ptr::null()) }?;
         // SAFETY: the caller's contract.
@@ -445,7 +445,7 @@ pub unsafe extern "C" fn shoal_map_iter_next(
         let value_len = unsafe { Out::preset("value_len", value_len, 0) }?;
         // SAFETY: the caller's contract.
         let walk = unsafe { handle::get_mut(it) }?;
-        walk.entry = walk.cursor.next(&walk.map).ok_or(Error::End)??;
+        walk.entry = walk.cursor.next(&walk.map).ok_or(Failure::End)??;
         key.set(walk.entry.0.as_ptr().cast());
         key_len.set(walk.entry.0.len());
         value.set(walk.entry.1.as_ptr().cast());

@@ -271,9 +271,9 @@ impl Pipe {
     /// been opened yet.
     ///
     /// # Errors
-    /// `Closed`: the other end is gone; `Full` (timeout zero) or `Timeout`; `TooLarge`, `NoSpace`,
-    /// `Interrupted`, `Poisoned`, `Corrupt` as [`Queue::put`]; `Unsupported` at the end that only
-    /// receives. After an error nothing was sent.
+    /// `Closed`: the other end is gone; `Timeout`, `TooLarge`, `NoSpace`, `Interrupted`, `Poisoned`,
+    /// `Corrupt` as [`Queue::put`]; `Unsupported` at the end that only receives. After an error nothing
+    /// was sent.
     pub fn send(&self, data: &[u8], timeout: Timeout) -> Result<()> {
         let queue = self.about_to_send(data.len())?;
         self.try_until(timeout, |timeout| queue.put(data, timeout))
@@ -317,10 +317,9 @@ impl Pipe {
     /// Receives one message into `buf` and returns its length, waiting until `timeout`.
     ///
     /// # Errors
-    /// `Closed`: the other end is gone, and all that it sent was received; `Empty` (timeout zero)
-    /// or `Timeout`; `BufferTooSmall` with the length needed, and the message stays;
-    /// `Interrupted`, `Poisoned`, `Corrupt` as [`Queue::get`]; `Unsupported` at the end that only
-    /// sends.
+    /// `Closed`: the other end is gone, and all that it sent was received; `Timeout`; `BufferTooSmall`
+    /// with the length needed, and the message stays; `Interrupted`, `Poisoned`, `Corrupt` as
+    /// [`Queue::get`]; `Unsupported` at the end that only sends.
     #[inline]
     pub fn recv(&self, buf: &mut [u8], timeout: Timeout) -> Result<usize> {
         self.recv_into(room(buf), timeout)
@@ -367,7 +366,7 @@ impl Pipe {
         let queue = self.receiving()?;
         match self.try_until(timeout, |timeout| queue.wait_ready(timeout)) {
             Ok(()) => Ok(true),
-            Err(Error::Empty | Error::Timeout) => Ok(false),
+            Err(Error::Timeout) => Ok(false),
             Err(err) => Err(err),
         }
     }
@@ -439,7 +438,7 @@ impl Pipe {
         timeout: Timeout,
         mut attempt: impl FnMut(Timeout) -> Result<T>,
     ) -> Result<T> {
-        let nothing = |err: &Error| matches!(err, Error::Timeout | Error::Empty | Error::Full);
+        let nothing = |err: &Error| *err == Error::Timeout;
         // Mostly there is no need to wait, nor to read the clock.
         let mut answer = attempt(Timeout::Val(Duration::ZERO));
         // After each slice the kernel is asked for the other side.
