@@ -1,4 +1,4 @@
-//! Handles: what a `shoal_queue *` points to, and how a wrong one is told.
+//! Handles: what a `shoal_queue *` points to, and how a wrong one is detected.
 //!
 //! ```text
 //! offset  size  field   written by      invariant
@@ -29,10 +29,10 @@ use crate::sys::clock::now_ns;
 
 const FREED: u64 = u64::from_ne_bytes(*b"shl.free");
 
-/// How many freed places are kept from being used again.
+/// How many freed handles there must be before the memory of the oldest is used again.
 const KEPT: usize = 64;
 
-/// How long a handle that is freed waits for threads to leave it.
+/// How long it takes at most to free a handle that threads have to leave.
 const LEAVING_NS: u64 = 1_000_000_000;
 
 /// The types of handles: the magic that a handle begins with, and its name in error texts.
@@ -168,7 +168,7 @@ pub(super) use opaque;
 
 /// A new handle, to be freed by [`free`].
 pub(super) fn new<H: Opaque>(inner: H::Inner) -> *mut H {
-    // try_lock: in a forked child a thread that is not there may hold the mutex for ever.
+    // try_lock: in a forked child, a thread of the parent may have held the mutex at the fork.
     let reused = H::freed().0.try_lock().ok().and_then(|mut places| {
         let enough = places.len() > KEPT;
         if enough { places.pop_front() } else { None }
@@ -181,7 +181,7 @@ pub(super) fn new<H: Opaque>(inner: H::Inner) -> *mut H {
             inner: MaybeUninit::uninit(),
         }))),
     };
-    // SAFETY: memory of this type that holds nothing and that nobody else has (H3). It stays where it is,
+    // SAFETY: memory of this type that holds nothing and that no other thread has (H3). It stays where it is,
     // and so does what `any` points to (H2).
     unsafe {
         let body = body.as_ptr();
@@ -339,8 +339,8 @@ pub(super) unsafe fn get_mut<'a, H: Opaque>(handle: *mut H) -> Result<&'a mut H:
     body(handle).map(|body| unsafe { (*body.as_ptr()).inner.assume_init_mut() })
 }
 
-/// Ends the waits through it and has the threads leave that wait. False if one of them does not,
-/// which is still held up by something else: then the handle is not to be dropped.
+/// Ends the waits through it, and waits until the threads in them have left. False if one of them does not
+/// leave, because it is blocked by something else: then the handle must not be dropped.
 fn is_left(inner: &impl EndWaits) -> bool {
     inner.end_waits();
     let until_ns = now_ns() + LEAVING_NS;
@@ -349,17 +349,17 @@ fn is_left(inner: &impl EndWaits) -> bool {
             return false;
         }
         std::thread::sleep(Duration::from_micros(100));
-        // One may have been between its last look and its sleep.
+        // A thread may have been between its last look and its sleep.
         inner.end_waits();
     }
     true
 }
 
-/// Drops what is inside a handle, once the threads that wait through it have left. NULL is fine.
+/// Drops what is inside a handle, once the threads that wait through it have left. NULL is allowed.
 ///
 /// # Safety
-/// `handle` is NULL, or points to mapped memory, and nobody uses it from now on, but for threads
-/// that sleep in a call.
+/// `handle` is NULL, or points to mapped memory, and no thread uses it from now on, except those that
+/// sleep in a call.
 pub(super) unsafe fn free<H: Opaque>(handle: *mut H) {
     // SAFETY: the same contract.
     guard_shielded(|| unsafe { empty(handle) });

@@ -56,7 +56,7 @@ impl Inner for Walk {}
 /// Each entry takes 8 bytes more, and a walk begins by copying all keys.
 pub const SHOAL_ORDERED: u64 = 64;
 
-/// How to open a map. All but `size` and `flags` count for the process that creates it.
+/// How to open a map. All but `size` and `flags` apply to a new one.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct MapOptions {
@@ -73,7 +73,7 @@ pub struct MapOptions {
 
 sized!(MapOptions, "shoal_map_options.size", 32);
 
-/// What there is to know about a map.
+/// Statistics of a map.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct MapStats {
@@ -384,9 +384,9 @@ pub unsafe extern "C" fn shoal_map_clear(m: *mut MapHandle) -> Status {
     unsafe { handle::with(m, |map: &Arc<Map>| map.clear()) }
 }
 
-/// Begins a walk through all entries of a map, in no order but for SHOAL_ORDERED, while others may write.
-/// A key that is there from the first step to the last is met exactly once, with a value that it had in
-/// between; one that comes or goes meanwhile is met once or not at all.
+/// Begins a walk through all entries of a map, in no particular order unless it is SHOAL_ORDERED, while other
+/// processes may write. A key that is there from the first step to the last is found exactly once, with a
+/// value that it had in between; one that is inserted or removed meanwhile is found once or not at all.
 ///
 /// No lock is held between two steps. An iterator serves one thread at a time.
 /// Ownership: `*out` is yours until `shoal_map_iter_free`. It keeps the map open, also if `m` is freed
@@ -424,7 +424,7 @@ pub unsafe extern "C" fn shoal_map_iter_new(
 /// `*key`, `*key_len`, `*value`, `*value_len`: the entry.
 /// Ownership: `*key` and `*value` are the iterator's, and valid until its next step or its end.
 ///
-/// Errors: SHOAL_ERR_END (that was all).
+/// Errors: SHOAL_ERR_END (there are no more).
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_map_iter_next(

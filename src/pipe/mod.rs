@@ -371,7 +371,7 @@ impl Pipe {
         }
     }
 
-    /// Whether there is something to receive, or the conversation is over.
+    /// Whether there is something to receive, or the connection is over.
     pub(crate) fn is_ready(&self) -> Result<bool> {
         Ok(self.receiving()?.is_ready() || self.look_for_other()?)
     }

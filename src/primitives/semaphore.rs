@@ -180,7 +180,7 @@ impl Semaphore {
         drop(guard);
         // One wake-up is in flight at a time: a process that takes a permit and sees more wakes the next.
         if left > 0 {
-            state.handoff.call();
+            state.handoff.wake_next();
         }
         Ok(true)
     }
@@ -232,7 +232,7 @@ impl Semaphore {
             crash_point!();
         }
         drop(guard);
-        state.handoff.call();
+        state.handoff.wake_next();
         Ok(())
     }
 

@@ -81,7 +81,7 @@ impl Signaller {
 }
 
 impl Watched for Signaller {
-    fn settle(&self) -> bool {
+    fn update(&self) -> bool {
         let (queue, over) = (&self.queue, (self.over)());
         let there = queue.is_ready() || over;
         if self.seems_to_say(there) {
@@ -108,11 +108,11 @@ impl Watched for Signaller {
         }
     }
 
-    fn coming(&self) -> &EventCell {
+    fn arrived(&self) -> &EventCell {
         &self.queue.ring.header.not_empty
     }
 
-    fn going(&self) -> &EventCell {
+    fn cleared(&self) -> &EventCell {
         &self.queue.ring.header.unsignalled
     }
 }
@@ -176,7 +176,7 @@ impl Queue {
             looks: AtomicU32::new(0),
             over,
         });
-        signaller.settle();
+        signaller.update();
         Made::new(Watch::new(signaller)?, signal)
     }
 
