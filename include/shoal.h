@@ -11,7 +11,7 @@
  *
  * - General: errors, versions, names, and what a process leaves behind.
  * - Queue: messages of any length, which any number of processes put and get.
- * - Pipe: a conversation of two sides with messages.
+ * - Pipe: a connection of two ends, for messages.
  * - Map: keys and values, which any number of processes read and write.
  * - List: a sequence of byte strings that any number of processes read and write.
  * - Array: items of one size in plain shared memory, and a lock for them.
@@ -20,8 +20,8 @@
  * - Semaphore: permits that processes acquire and release.
  * - Event: something that is set or not, and that processes wait for.
  * - Condition: waiting for a change of something that a `shoal_lock` guards.
- * - Barrier: a meeting point for a fixed number of processes or threads.
- * - Waiting: for the first of several queues, pipes, processes and descriptors.
+ * - Barrier: a point at which a fixed number of processes or threads wait for each other.
+ * - Waiting: waiting for the first of several queues, pipes, processes and descriptors.
  * - Process: programs that are started, and copies of this process.
  * - Device: which devices, such as GPUs, this process and its children see.
  *
@@ -34,16 +34,16 @@
  *   outputs: `buf`, `capacity` (the bytes there) and `*len` (the bytes used).
  * - Most functions return a `shoal_status`; 0 is success. `shoal_last_error()` then has a sentence about it
  *   for the calling thread. There are no partial successes, except where a count says so.
- * - A timeout is a number of nanoseconds. SHOAL_FOREVER (or any negative number) waits without end,
- *   SHOAL_NOWAIT (0) does not wait. If the time is over the status is SHOAL_ERR_TIMEOUT, with SHOAL_NOWAIT
- *   too; only `shoal_pipe_poll` answers by its result. Durations are nanoseconds as well, and SHOAL_FOREVER is without end. Setting the clock changes
- *   nothing.
- * - Handles (`shoal_queue *`, ...) are opaque. NULL, misaligned, freed and mistaken handles are
- *   SHOAL_ERR_INVALID as far as that can be told: a pointer to memory that is not mapped cannot be told from
- *   a good one, and the place of a freed handle is used again after a while.
+ * - A timeout is a number of nanoseconds. SHOAL_FOREVER (or any negative number) waits without limit,
+ *   SHOAL_NOWAIT (0) does not wait. When the time is over the status is SHOAL_ERR_TIMEOUT, with SHOAL_NOWAIT
+ *   too; only `shoal_pipe_poll` answers by its result. Durations are nanoseconds as well, and SHOAL_FOREVER
+ *   is without limit. Setting the system's clock has no effect on them.
+ * - Handles (`shoal_queue *`, ...) are opaque. A handle that is NULL, misaligned, freed or of another type is
+ *   SHOAL_ERR_INVALID. The library cannot detect a pointer to memory that is not mapped, nor a freed handle
+ *   whose memory is in use for a later one.
  * - Strings are UTF-8 and end with NUL. Data is a pointer and a length; the pointer may be NULL if the length
  *   is 0. What you pass in stays yours, and is not used after the call.
- * - After a failure a handle output is NULL, counts and lengths are 0, and other outputs are untouched. Only
+ * - After a failure a handle output is NULL, counts and lengths are 0, and other outputs are unchanged. Only
  *   SHOAL_ERR_BUFFER_TOO_SMALL writes the size needed to `*len`; nothing is taken then.
  * - An output may be NULL if it says something beside the result: each `bool *` that is not named `out`, and
  *   those named `version`, `index`, `sum`, `removed` and `end`. The others may not.
@@ -57,8 +57,8 @@
  *
  * - `name`: 1 to 200 letters, digits, '.', '_', '-'. NULL always creates an object under a name of its own,
  *   which `shoal_name` tells.
- * - `options`: NULL opens what exists. What is said there of sizes and lifetime counts for the process that
- *   creates the object; others get what is there.
+ * - `options`: NULL opens what exists. Sizes and lifetime apply if this call creates the object; one that
+ *   exists keeps its own.
  * - `*out`: the handle. It is yours until `shoal_<object>_free`. `*created`: whether this call created it.
  *
  * It does not wait, and is safe from several threads and processes at once, of which one creates the object.
@@ -71,11 +71,11 @@
  * # Freeing
  *
  * `shoal_<object>_free` frees a handle; NULL is allowed. The last handle of all processes removes an object
- * that is not persistent, with what is in it. From when it is called no other thread may begin to use the
- * handle; those that wait in a call through it come back with SHOAL_ERR_CLOSED first (better: end the waits
- * by `shoal_end_waits`, and join the threads). If one does not return within a second, the object stays open
- * until the process ends. In a forked child the child's copy is freed. A handle that is freed twice is noticed
- * and left alone, as long as its place has not been used again.
+ * that is not persistent, with what is in it. Once the function is called, no other thread may begin to use
+ * the handle. Threads that wait in a call through it return SHOAL_ERR_CLOSED first (better: end the waits by
+ * `shoal_end_waits`, and join the threads). If one does not return within a second, the object stays open
+ * until the process ends. In a forked child the child's copy is freed. To free a handle twice has no effect,
+ * as long as its memory is not in use for a later one.
  *
  * # Statistics
  *
@@ -85,20 +85,20 @@
  * # Locks
  *
  * A function that takes a lock says by `*owner_died` whether its last owner died, or freed its handle, while
- * it had the lock: what the lock guards may be half changed then. It is told once; unlocking says that all is
- * well again. The lock is held as usual.
+ * it had the lock: what the lock guards may be half changed then. It is reported once: to unlock declares
+ * the data consistent. The caller holds the lock as usual.
  *
  * What is locked, acquired or leased belongs to a handle in a process, not to a thread. A thread that ends
  * with a lock leaves it taken for as long as its process has the handle: another thread can unlock a plain
  * lock and a key, release a permit or a read-write lock, and end a lease. A recursive lock, and that of an
- * array, only its own thread can unlock; a thread that begins after its end may be taken for it. A forked
- * child has nothing of what its parent has locked.
+ * array, can only be unlocked by its own thread; a thread that begins after that thread's end may be mistaken
+ * for it. A forked child holds nothing that its parent has locked.
  *
  * # Blocking, threads, fork
  *
  * A function with a timeout waits for what its comment says, at most until the time is over. Every other
- * function waits at most for other processes' calls on the same object that are under way; its comment says
- * if there is more.
+ * function waits at most for other processes' calls on the same object that are in progress; its comment says
+ * if it may wait for anything else.
  *
  * Every function may be called from any thread at any time, on the same handle too, except for what is said
  * of freeing and of `shoal_map_iter`. No function is async-signal-safe. No signal handler is installed, and no
@@ -106,10 +106,10 @@
  *
  * A signal handler that runs while a call sleeps ends it with SHOAL_ERR_INTERRUPTED: call again to go on. One
  * that runs before the call sleeps, or between two sleeps, does not: a program that must notice a signal waits
- * with a timeout. `pthread_cancel` does not reach into a call: the thread ends at its next cancellation point
- * outside. Its type must not be PTHREAD_CANCEL_ASYNCHRONOUS during a call.
+ * with a timeout. `pthread_cancel` does not end a call: the thread ends at its next cancellation point
+ * outside the library. Its type must not be PTHREAD_CANCEL_ASYNCHRONOUS during a call.
  *
- * A thread needs a stack of 64 KiB for any function, beside what thread-local variables and callbacks take.
+ * A thread needs a stack of 64 KiB for any function, in addition to thread-local variables and callbacks.
  * (PTHREAD_STACK_MIN is too small.)
  *
  * Handles work in a forked child, which becomes a participant of its own. Its copies of process handles cannot
@@ -118,21 +118,21 @@
  *
  * # Errors of all functions
  *
- * Comments list only what is particular. Besides, a function may return:
+ * Comments list only what is particular to a function. In addition, a function may return:
  *
  * - SHOAL_ERR_INVALID: a handle or an argument;
  * - SHOAL_ERR_TIMEOUT, SHOAL_ERR_INTERRUPTED: if it has a timeout;
  * - SHOAL_ERR_CLOSED: if it would have to wait, and the waits through the handle were ended;
  * - SHOAL_ERR_CORRUPT: bytes in shared memory break an invariant: a program has written garbage there;
- * - SHOAL_ERR_POISONED: the object could not be repaired after a process died in it; every call answers so from
- *   then on;
- * - SHOAL_ERR_INTERNAL: a mistake in the library.
+ * - SHOAL_ERR_POISONED: the object could not be repaired after a process died in a call on it; from then on
+ *   every call returns this;
+ * - SHOAL_ERR_INTERNAL: a bug in the library.
  *
  * # Processes that die
  *
- * - A process may be killed at any instruction. What it had put is there whole or not at all; a message that it
- *   had just got is lost with it. The next process to come along repairs the object.
- * - A process that is stopped (SIGSTOP, a debugger) inside a call holds the others up. So does a thread that
+ * - A process may be killed at any instruction. What it was putting is there completely or not at all; a
+ *   message that it had just got is lost with it. The next process that uses the object repairs it.
+ * - A process that is stopped (SIGSTOP, a debugger) inside a call blocks the others. So does a thread that
  *   ends inside a call (longjmp out of a signal handler) for as long as its process lives.
  * - An object that is not persistent goes with its last handle. If its last process is killed, or ends by
  *   `_exit` without `shoal_leave()`, it stays until `shoal_gc()`, until a process opens its name, or until a
@@ -141,19 +141,20 @@
  * # Where objects are
  *
  * - Objects are files in `/dev/shm`, or in the directory that the environment variable SHOAL_DIR names: an
- *   absolute path, best on a tmpfs, the same for all processes that share objects. It is read once, at the first
- *   call that needs it. On another file system the first creation tries out what objects need, and answers
- *   SHOAL_ERR_UNSUPPORTED with the name of what is missing.
- * - When its file system is full, what needs memory answers SHOAL_ERR_NO_SPACE and changes nothing, after it has
- *   collected what killed processes left. Containers often have 64 MiB of `/dev/shm`.
- * - Where a control group of processes reaches its memory limit (`memory.max`), the kernel kills one of them, as
- *   by `kill -9`; where it is told not to, the call is answered with SHOAL_ERR_NO_SPACE.
- * - Only processes of one user and one pid namespace share objects, whatever C library they use. Among them there
- *   is no protection: nothing stops a process from deleting your data. An object that no process has open is free:
- *   its name can be used again, and what is persistent is opened by the next pid namespace.
- * - Handles keep no file descriptor, except of a queue or pipe that was asked for one; a process keeps one
- *   altogether. A program may close all that it finds, as daemons do: its objects go on working, and no file that
- *   gets the number is touched.
+ *   absolute path, best on a tmpfs, the same for all processes that share objects. It is read once, at the
+ *   first call that needs it. On another file system the first creation tests for what objects need, and
+ *   returns SHOAL_ERR_UNSUPPORTED with the name of what is missing.
+ * - When its file system is full, a function that needs memory first removes what killed processes left. If
+ *   that is not enough it returns SHOAL_ERR_NO_SPACE and changes nothing. Containers often have 64 MiB of
+ *   `/dev/shm`.
+ * - Where a control group of processes reaches its memory limit (`memory.max`), the kernel kills one of
+ *   them, as by `kill -9`; where it is told not to, the call returns SHOAL_ERR_NO_SPACE.
+ * - Only processes of one user and one pid namespace share objects, whatever C library they use. Among them
+ *   there is no protection: nothing stops a process from deleting your data. An object that no process has
+ *   open is free: its name can be used again, and what is persistent is opened by the next pid namespace.
+ * - Handles keep no file descriptor, except of a queue or pipe that was asked for one; a process keeps one for
+ *   all of them. A program may close all descriptors that it finds, as daemons do: its objects go on working,
+ *   and a file that gets the same number later is not touched.
  * - Linux only.
  */
 
@@ -191,10 +192,10 @@ extern "C" {
    Errors, versions, names, and what a process leaves behind.
    --------------------------------------------------------------------------------------------- */
 
-/** Grows by one with every release whose header older programs do not work with. */
+/** Grows by one with every release that programs compiled against an older header do not work with. */
 #define SHOAL_ABI_VERSION 0
 
-/** A time without end, wherever a timeout or a duration is taken. */
+/** No limit, wherever a timeout or a duration is taken. */
 #define SHOAL_FOREVER (-1)
 
 /** A timeout of 0: the call does not wait. */
@@ -257,7 +258,7 @@ typedef enum shoal_status {
 
 /** The kinds of shared objects. */
 typedef enum shoal_kind {
-    /** Whatever kind it is. */
+    /** Any kind. */
     SHOAL_KIND_ANY = 0,
     /** A `shoal_queue`. */
     SHOAL_KIND_QUEUE = 1,
@@ -306,10 +307,10 @@ typedef struct shoal_sync_options {
 
 /**
  * A sentence about the last call of this thread that failed; "" if none has. A call that succeeds
- * leaves it alone: ask only after a failure.
+ * does not change it: ask only after a failure.
  *
  * Ownership: a buffer of the calling thread, valid as long as the thread lives. The next call of the
- * thread that fails overwrites it. A sentence has at most 1023 bytes; a longer one is cut.
+ * thread that fails overwrites it. A sentence has at most 1023 bytes; a longer one is cut off.
  */
 SHOAL_API const char *shoal_last_error(void);
 
@@ -346,11 +347,11 @@ SHOAL_API shoal_status shoal_gc(size_t *removed);
 
 /**
  * Leaves all objects of this process at once, as its normal exit does: for a program that is about to
- * end by `_exit`, which runs no exit handlers. What it held counts as a dead process's. Afterwards its
- * handles may only be freed; threads that sleep in a call go on sleeping.
+ * end by `_exit`, which runs no exit handlers. What it held is treated as that of a dead process. After
+ * that its handles may only be freed; threads that sleep in a call go on sleeping.
  *
- * It waits for processes that open or leave the same objects at the moment. A forked child and its
- * parent leave each for itself.
+ * It waits for processes that are opening or leaving the same objects. A forked child and its parent leave
+ * separately.
  *
  * ```c
  * if (fork() == 0) {
@@ -371,10 +372,10 @@ SHOAL_API shoal_status shoal_leave(void);
 SHOAL_API const char *shoal_name(const void *handle);
 
 /**
- * Removes the name of an object. Processes that have the object open go on using it; from now on its
- * name is free for another one.
+ * Removes the name of an object. Processes that have the object open go on using it; its name is free
+ * for another one.
  *
- * `kind`: what it must be; SHOAL_KIND_ANY removes the name of whatever it is.
+ * `kind`: the kind that it must be of; SHOAL_KIND_ANY for any.
  *
  * Errors: SHOAL_ERR_NOT_FOUND; SHOAL_ERR_WRONG_KIND; SHOAL_ERR_PERMISSION.
  */
@@ -434,7 +435,7 @@ SHOAL_API shoal_status shoal_end_waits(void *handle);
 /** A queue of messages. */
 typedef struct shoal_queue shoal_queue;
 
-/** How to open a queue. All but `size` and `flags` count for the process that creates it. */
+/** How to open a queue. All but `size` and `flags` apply to a new one. */
 typedef struct shoal_queue_options {
     /** `sizeof(shoal_queue_options)`. */
     size_t size;
@@ -456,7 +457,7 @@ typedef struct shoal_queue_options {
     uint64_t max_attempts;
 } shoal_queue_options;
 
-/** What there is to know about a queue. */
+/** Statistics of a queue. */
 typedef struct shoal_queue_stats {
     /** `sizeof(shoal_queue_stats)`. */
     size_t size;
@@ -500,8 +501,9 @@ typedef struct shoal_queue_stats {
  * for reading by `shoal_queue_lease` and `shoal_pipe_lease`.
  *
  * It is yours until a call ends it (commit or discard; ack or nack), which sets `data` to NULL and `len`
- * to 0, and until the handle is freed. Any thread may end it. That of a process that dies is discarded,
- * or leased to another consumer. A forked child cannot use its parent's.
+ * to 0, or until the handle is freed. Any thread may end it. When a process dies, what it had reserved is
+ * discarded, and what it had leased goes to another consumer. A forked child cannot use its parent's
+ * messages.
  */
 typedef struct shoal_message {
     /** Where it is. */
@@ -510,11 +512,11 @@ typedef struct shoal_message {
     size_t len;
     /** How often it was leased, this time included; 255 stands for more. 0 if it is reserved. */
     uint32_t attempts;
-    /** The library's. */
+    /** For the library only. */
     uint32_t block;
-    /** The library's. */
+    /** For the library only. */
     uint64_t number;
-    /** The library's. */
+    /** For the library only. */
     uint64_t owner;
 } shoal_message;
 
@@ -541,11 +543,11 @@ SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_queue_put(shoal_queue *q, const void *data, size_t len, int64_t timeout_ns);
 
 /**
- * Puts messages in order, as many as there is room for in time. Much faster than one by one. They are
- * no unit: messages of other processes may come between them.
+ * Puts messages in order, as many as there is room for in time. Much faster than one by one. It is not
+ * atomic: messages of other processes may come between them.
  *
  * `items`, `n`: the messages. `*done`: how many were put, always the first ones. It is less than `n`
- * if the time was over, or something failed, after the first: put the rest to learn what.
+ * if the time was over, or an error occurred, after the first: put the rest to get the error.
  *
  * Errors: as `shoal_queue_put`, and only if not one message was put.
  */
@@ -628,7 +630,7 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_dead_letters(shoal_queue *q, 
  * Ownership: the descriptor is the handle's. Do not close, read or write it. It takes two descriptors of
  * the process, and a FIFO beside the queue's file.
  *
- * Errors: SHOAL_ERR_OS (no descriptor or thread is to be had).
+ * Errors: SHOAL_ERR_OS (no descriptor or thread is available).
  *
  * ```c
  * struct pollfd polled[2] = {{.fd = client, .events = POLLIN}, {.events = POLLIN}};
@@ -649,7 +651,7 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_fd(shoal_queue *q, int *out);
  * less. Several processes may write theirs at the same time.
  *
  * `len`: the most bytes that the message may have; `data` holds what earlier messages left there. The
- * message gets its place in the queue when it is committed. Against `max_items` a reservation counts.
+ * message gets its place in the queue when it is committed. A reservation counts against `max_items`.
  *
  * Errors: as `shoal_queue_put`.
  *
@@ -667,14 +669,14 @@ shoal_status shoal_queue_reserve(shoal_queue *q, size_t len, int64_t timeout_ns,
                                  shoal_message *out);
 
 /**
- * Puts the first `used` bytes of a reserved message at the end of the queue. The rest is given back.
+ * Puts the first `used` bytes of a reserved message at the end of the queue. The rest is freed.
  *
  * Errors: SHOAL_ERR_TOO_LARGE (more than was reserved; it stays reserved).
  */
 SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_queue_commit(shoal_queue *q, shoal_message *message, size_t used);
 
-/** Gives a reserved message back. No other process sees that it was there. */
+/** Discards a reserved message. No other process sees that it was there. */
 SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_discard(shoal_queue *q, shoal_message *message);
 
 /**
@@ -683,7 +685,7 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_discard(shoal_queue *q, shoal
  *
  * `visible_ns`: for how long it is yours. If it is neither acked nor extended by then, another consumer
  * gets it although this process lives. SHOAL_FOREVER: as long as this process lives.
- * What was reserved is read where it was written; what was put is copied once.
+ * A message that was reserved is read where it was written; one that was put is copied once.
  *
  * Errors: SHOAL_ERR_CLOSED (the queue is closed and nothing is left); SHOAL_ERR_EXHAUSTED or
  * SHOAL_ERR_NO_SPACE (there is no room for more leases; the message stays).
@@ -705,13 +707,13 @@ shoal_status shoal_queue_lease(shoal_queue *q, int64_t visible_ns, int64_t timeo
  * The work is done: the message is gone.
  *
  * Errors: SHOAL_ERR_EXPIRED (its time was over: another consumer gets it or has it; the lease has ended
- * all the same).
+ * nevertheless).
  */
 SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_ack(shoal_queue *q, shoal_message *message);
 
 /**
- * Gives a leased message back, to be delivered again after `delay_ns`, before all that was put after
- * it. SHOAL_FOREVER: never, though it still counts as unfinished.
+ * Returns a leased message, to be delivered again after `delay_ns`, before all that was put after it.
+ * SHOAL_FOREVER: it is never delivered again, but still counts as unfinished.
  *
  * Errors: as `shoal_queue_ack`.
  */
@@ -719,7 +721,7 @@ SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_queue_nack(shoal_queue *q, shoal_message *message, int64_t delay_ns);
 
 /**
- * Lets a lease end `visible_ns` from now instead.
+ * Makes a lease end `visible_ns` from now instead.
  *
  * Errors: SHOAL_ERR_EXPIRED (its time was over; the lease is still to be ended).
  */
@@ -729,32 +731,32 @@ shoal_status shoal_queue_extend(shoal_queue *q, shoal_message *message, int64_t 
 /* ---------------------------------------------------------------------------------------------
    Pipe
 
-   A conversation of two sides with messages. It is over when one side is gone: the other one receives
-   what was sent, and then SHOAL_ERR_CLOSED. Several processes may hold the same end, as forked children
-   do; it is gone when all of them have freed it or are dead.
+   A connection of two ends, for messages. It is over when one end is gone: the other end receives what
+   was sent, and then SHOAL_ERR_CLOSED. Several processes may hold the same end, as forked children do; it
+   is gone when all of them have freed it or are dead.
 
    ```c
    shoal_pipe_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
    shoal_pipe *control;
    if (shoal_pipe_open("control", SHOAL_FIRST_END, &options, &control, NULL) == SHOAL_OK &&
        shoal_pipe_recv(control, SHOAL_FOREVER, buf, sizeof buf, &len) == SHOAL_ERR_CLOSED)
-       fputs("the other side is gone\n", stderr);
+       fputs("the other end is gone\n", stderr);
    ```
    --------------------------------------------------------------------------------------------- */
 
-/** The end that receives, if the pipe has one way. */
+/** The end that receives, if the pipe has one direction. */
 #define SHOAL_FIRST_END 0
 
-/** The end that sends, if the pipe has one way. */
+/** The end that sends, if the pipe has one direction. */
 #define SHOAL_SECOND_END 1
 
-/** In `shoal_pipe_options.flags`: a created pipe has one way, from the second end to the first. */
+/** In `shoal_pipe_options.flags`: a created pipe has one direction, from the second end to the first. */
 #define SHOAL_SIMPLEX 32
 
 /** One end of a pipe. */
 typedef struct shoal_pipe shoal_pipe;
 
-/** How to open a pipe. All but `size` and `flags` count for the process that creates it, for each way. */
+/** How to open a pipe. All but `size` and `flags` apply to each direction of a new one. */
 typedef struct shoal_pipe_options {
     /** `sizeof(shoal_pipe_options)`. */
     size_t size;
@@ -768,7 +770,7 @@ typedef struct shoal_pipe_options {
     uint64_t max_items;
 } shoal_pipe_options;
 
-/** What there is to know about an end of a pipe. */
+/** Statistics of an end of a pipe. */
 typedef struct shoal_pipe_stats {
     /** `sizeof(shoal_pipe_stats)`. */
     size_t size;
@@ -784,7 +786,7 @@ typedef struct shoal_pipe_stats {
 
 /**
  * Opens or creates one end of a pipe; see "Opening". Either side may create it, and may send before the
- * other end is open.
+ * other end is opened.
  *
  * `end`: SHOAL_FIRST_END or SHOAL_SECOND_END.
  *
@@ -798,7 +800,7 @@ shoal_status shoal_pipe_open(const char *name, uint32_t end, const shoal_pipe_op
  * Creates a pipe under a name of its own and opens both ends: for a parent and the child that it will
  * fork, of which each frees the end of the other.
  *
- * `options`: NULL for two ways and the default sizes.
+ * `options`: NULL for both directions and the default sizes.
  * Ownership: both are yours until `shoal_pipe_free`.
  *
  * Errors: as "Opening".
@@ -807,7 +809,10 @@ SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_pipe_pair(const shoal_pipe_options *options, shoal_pipe **first,
                              shoal_pipe **second);
 
-/** Frees the handle; see "Freeing". When all who held this end have, the conversation is over. */
+/**
+ * Frees the handle; see "Freeing". When all processes that held this end have freed it, the connection is
+ * over.
+ */
 SHOAL_API void shoal_pipe_free(shoal_pipe *p);
 
 /** Fills in statistics; see "Statistics". */
@@ -841,19 +846,19 @@ SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_pipe_reserve(shoal_pipe *p, size_t len, int64_t timeout_ns, shoal_message *out);
 
 /**
- * Sends the first `used` bytes of a reserved message. The rest is given back.
+ * Sends the first `used` bytes of a reserved message. The rest is freed.
  *
  * Errors: as `shoal_queue_commit`.
  */
 SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_pipe_commit(shoal_pipe *p, shoal_message *message, size_t used);
 
-/** Gives a reserved message back. No other process sees that it was there. */
+/** Discards a reserved message. No other process sees that it was there. */
 SHOAL_API SHOAL_NODISCARD shoal_status shoal_pipe_discard(shoal_pipe *p, shoal_message *message);
 
 /**
- * Receives one message to read it where it is: what was reserved is not copied at all, what was sent is
- * copied once. If this process dies before it acks, another one that holds this end receives it.
+ * Receives one message to read it where it is: one that was reserved is not copied at all, one that was
+ * sent is copied once. If this process dies before it acks, another one that holds this end receives it.
  *
  * Errors: as `shoal_pipe_recv`, but for the buffer; SHOAL_ERR_EXHAUSTED or SHOAL_ERR_NO_SPACE (there is
  * no room for more leases; the message stays).
@@ -878,7 +883,7 @@ shoal_status shoal_pipe_lease(shoal_pipe *p, int64_t timeout_ns, shoal_message *
 SHOAL_API SHOAL_NODISCARD shoal_status shoal_pipe_ack(shoal_pipe *p, shoal_message *message);
 
 /**
- * Gives a leased message back, to be received again after `delay_ns`; as `shoal_queue_nack`.
+ * Returns a leased message, to be received again after `delay_ns`; as `shoal_queue_nack`.
  *
  * Errors: as `shoal_queue_ack`.
  */
@@ -886,7 +891,7 @@ SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_pipe_nack(shoal_pipe *p, shoal_message *message, int64_t delay_ns);
 
 /**
- * Waits for something to receive, or the end of the conversation.
+ * Waits for something to receive, or the end of the connection.
  *
  * `*ready`: whether it has come. That it has not come in time is no error.
  *
@@ -897,7 +902,7 @@ shoal_status shoal_pipe_poll(shoal_pipe *p, int64_t timeout_ns, bool *ready);
 
 /**
  * A descriptor for event loops: it is readable while there is something to receive, and once the
- * conversation is over. For all the rest, as `shoal_queue_fd`.
+ * connection is over. In all else as `shoal_queue_fd`.
  *
  * Errors: SHOAL_ERR_UNSUPPORTED (this end only sends); SHOAL_ERR_OS.
  */
@@ -934,7 +939,7 @@ typedef struct shoal_map shoal_map;
 /** A walk through a map. */
 typedef struct shoal_map_iter shoal_map_iter;
 
-/** How to open a map. All but `size` and `flags` count for the process that creates it. */
+/** How to open a map. All but `size` and `flags` apply to a new one. */
 typedef struct shoal_map_options {
     /** `sizeof(shoal_map_options)`. */
     size_t size;
@@ -949,7 +954,7 @@ typedef struct shoal_map_options {
     uint64_t max_capacity;
 } shoal_map_options;
 
-/** What there is to know about a map. */
+/** Statistics of a map. */
 typedef struct shoal_map_stats {
     /** `sizeof(shoal_map_stats)`. */
     size_t size;
@@ -972,8 +977,8 @@ typedef struct shoal_map_stats {
 /**
  * A value in a map that is read where it is.
  *
- * It stays as it is until the view is ended, whatever others do with the key, and until the handle is
- * freed. Any thread may read and end it. A forked child must not use its parent's.
+ * It stays as it is until the view is ended or the handle is freed, even if the key is changed or removed.
+ * Any thread may read and end it. A forked child must not use its parent's.
  */
 typedef struct shoal_view {
     /** The value; NULL once the view is ended. */
@@ -982,11 +987,11 @@ typedef struct shoal_view {
     size_t len;
     /** Its version. */
     uint64_t version;
-    /** The library's. */
+    /** For the library only. */
     uint64_t place;
-    /** The library's. */
+    /** For the library only. */
     uint64_t hold;
-    /** The library's. */
+    /** For the library only. */
     uint64_t owner;
 } shoal_view;
 
@@ -1076,9 +1081,9 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_map_len(shoal_map *m, uint64_t *out
 SHOAL_API shoal_status shoal_map_clear(shoal_map *m);
 
 /**
- * Begins a walk through all entries of a map, in no order but for SHOAL_ORDERED, while others may write.
- * A key that is there from the first step to the last is met exactly once, with a value that it had in
- * between; one that comes or goes meanwhile is met once or not at all.
+ * Begins a walk through all entries of a map, in no particular order unless it is SHOAL_ORDERED, while other
+ * processes may write. A key that is there from the first step to the last is found exactly once, with a
+ * value that it had in between; one that is inserted or removed meanwhile is found once or not at all.
  *
  * No lock is held between two steps. An iterator serves one thread at a time.
  * Ownership: `*out` is yours until `shoal_map_iter_free`. It keeps the map open, also if `m` is freed
@@ -1103,7 +1108,7 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_map_iter_new(shoal_map *m, shoal_ma
  * `*key`, `*key_len`, `*value`, `*value_len`: the entry.
  * Ownership: `*key` and `*value` are the iterator's, and valid until its next step or its end.
  *
- * Errors: SHOAL_ERR_END (that was all).
+ * Errors: SHOAL_ERR_END (there are no more).
  */
 SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_map_iter_next(shoal_map_iter *it, const void **key, size_t *key_len,
@@ -1153,7 +1158,7 @@ shoal_status shoal_map_add_f64(shoal_map *m, const void *key, size_t key_len, do
 
 /**
  * Gives many keys their values, with each part of the map locked once. Of equal keys the last one
- * counts. They are no unit: after an error or a kill some are set.
+ * counts. It is not atomic: after an error or a kill some are set.
  *
  * `keys`, `values`: `n` of each.
  *
@@ -1177,10 +1182,10 @@ shoal_status shoal_map_get_many(shoal_map *m, const shoal_slice *keys, size_t n,
                                 size_t capacity, size_t *len, shoal_slice *values);
 
 /**
- * Gives a key a value for a time; then it is as if it had been removed. `shoal_map_set` makes it stay
- * for good again.
+ * Gives a key a value for a time; after that it is as if it had been removed. `shoal_map_set` makes the key
+ * stay without limit again.
  *
- * `life_ns`: for how long; SHOAL_FOREVER for good.
+ * `life_ns`: for how long; SHOAL_FOREVER without limit.
  *
  * Errors: as `shoal_map_set`.
  */
@@ -1189,9 +1194,9 @@ shoal_status shoal_map_set_for(shoal_map *m, const void *key, size_t key_len, co
                                size_t value_len, int64_t life_ns);
 
 /**
- * Lets a key live for a time from now on.
+ * Makes a key expire some time from now.
  *
- * `life_ns`: for how long; SHOAL_FOREVER for good.
+ * `life_ns`: after how long; SHOAL_FOREVER for never.
  *
  * Errors: SHOAL_ERR_NOT_FOUND (no such key); as `shoal_map_set`.
  */
@@ -1199,9 +1204,9 @@ SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_map_expire(shoal_map *m, const void *key, size_t key_len, int64_t life_ns);
 
 /**
- * For how long a key will still be there.
+ * How long it is until a key expires.
  *
- * `*out`: nanoseconds; SHOAL_FOREVER for good.
+ * `*out`: nanoseconds; SHOAL_FOREVER if it does not expire.
  *
  * Errors: SHOAL_ERR_NOT_FOUND (no such key).
  */
@@ -1209,17 +1214,17 @@ SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_map_time_left(shoal_map *m, const void *key, size_t key_len, int64_t *out);
 
 /**
- * Removes every key whose time is over. Changes nearby do that in time as well.
+ * Removes every key that has expired. Changes of other keys remove them gradually, too.
  *
  * `*removed`: how many there were.
  */
 SHOAL_API shoal_status shoal_map_purge(shoal_map *m, uint64_t *removed);
 
 /**
- * Locks a key, which need not be there, for work in several steps. It keeps others from locking the same
- * key, and from nothing else. Locking several keys is safe from deadlock if all do it in the same order.
+ * Locks a key, which need not be there, for work in several steps. It only prevents others from locking the
+ * same key. Locking several keys is safe from deadlock if all processes do it in the same order.
  *
- * `*owner_died`: see "Locks". Any thread may unlock it. A forked child does not have it.
+ * `*owner_died`: see "Locks". Any thread may unlock it. A forked child does not have the lock.
  *
  * Errors: SHOAL_ERR_INVALID (this thread has locked it already); SHOAL_ERR_TOO_LARGE.
  *
@@ -1249,7 +1254,7 @@ shoal_status shoal_map_unlock_key(shoal_map *m, const void *key, size_t key_len)
 /**
  * Waits until a map's `changes` (see `shoal_map_stats`) are not `seen`.
  *
- * `*now`: what they are. What was changed it does not tell.
+ * `*now`: what they are. It does not say what was changed.
  */
 SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_map_wait_change(shoal_map *m, uint64_t seen, int64_t timeout_ns, uint64_t *now);
@@ -1311,7 +1316,7 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_map_view_end(shoal_map *m, shoal_vi
 /** A list of byte strings. */
 typedef struct shoal_list shoal_list;
 
-/** How to open a list. All but `size` and `flags` count for the process that creates it. */
+/** How to open a list. All but `size` and `flags` apply to a new one. */
 typedef struct shoal_list_options {
     /** `sizeof(shoal_list_options)`. */
     size_t size;
@@ -1326,7 +1331,7 @@ typedef struct shoal_list_options {
     uint64_t max_capacity;
 } shoal_list_options;
 
-/** What there is to know about a list. */
+/** Statistics of a list. */
 typedef struct shoal_list_stats {
     /** `sizeof(shoal_list_stats)`. */
     size_t size;
@@ -1334,7 +1339,7 @@ typedef struct shoal_list_stats {
     uint64_t len;
     /** Bytes of memory that elements and the table take. */
     uint64_t used;
-    /** A number that differs whenever the list was changed meanwhile. */
+    /** A number that is another one whenever the list was changed in between. */
     uint64_t version;
     /** Bytes of data to which it may grow. */
     uint64_t max_capacity;
@@ -1379,7 +1384,7 @@ SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_list_get(shoal_list *l, int64_t index, void *buf, size_t capacity, size_t *len);
 
 /**
- * Removes an element and copies it. Of several callers each gets another one.
+ * Removes an element and copies it. No element goes to two callers.
  *
  * Errors: SHOAL_ERR_NOT_FOUND (no such index); SHOAL_ERR_BUFFER_TOO_SMALL (the element stays).
  */
@@ -1432,7 +1437,7 @@ shoal_status shoal_list_splice(shoal_list *l, int64_t start, int64_t stop, const
  * `lens`, `max`: room for their lengths. `*n`: how many there are in `buf`: as many as `max` and
  * `capacity` allow, and 0 at the end of the list. If that is less than `max`, `lens[*n]` is SIZE_MAX
  * where the list ends there, and else the length of the next one, which did not fit.
- * `*version`: differs whenever the list was changed meanwhile.
+ * `*version`: another number whenever the list was changed in between.
  *
  * Errors: SHOAL_ERR_BUFFER_TOO_SMALL (even the first does not fit; `lens[0]` is the room needed).
  */
@@ -1489,7 +1494,7 @@ SHOAL_API shoal_status shoal_list_clear(shoal_list *l);
 /** An array of items. */
 typedef struct shoal_array shoal_array;
 
-/** How to open an array. What is there must be the same, where a field is not 0 or NULL. */
+/** How to open an array. An array that exists must agree with each field that is not 0 or NULL. */
 typedef struct shoal_array_options {
     /** `sizeof(shoal_array_options)`. */
     size_t size;
@@ -1503,7 +1508,7 @@ typedef struct shoal_array_options {
     const char *format;
 } shoal_array_options;
 
-/** What there is to know about an array. */
+/** Statistics of an array. */
 typedef struct shoal_array_stats {
     /** `sizeof(shoal_array_stats)`. */
     size_t size;
@@ -1518,13 +1523,13 @@ typedef struct shoal_array_stats {
 /**
  * Opens or creates an array; see "Opening".
  *
- * Errors: SHOAL_ERR_INVALID (what is there has other items).
+ * Errors: SHOAL_ERR_INVALID (the array exists, with other items).
  */
 SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_array_open(const char *name, const shoal_array_options *options,
                               shoal_array **out, bool *created);
 
-/** Frees the handle; see "Freeing". Its data is not used any more then. */
+/** Frees the handle; see "Freeing". Its data must not be used after that. */
 SHOAL_API void shoal_array_free(shoal_array *a);
 
 /** Fills in statistics; see "Statistics". */
@@ -1533,14 +1538,14 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_array_stat(shoal_array *a, shoal_ar
 /**
  * Where the items are: plain memory, zeros at first, aligned to 128 bytes.
  *
- * `*data`, `*bytes`: all of them. What several processes write without the lock they write at the same
- * time. A forked child may use it.
+ * `*data`, `*bytes`: all of them. Processes that write without the lock may write at the same time. A
+ * forked child may use the memory.
  * Ownership: the memory is the handle's.
  */
 SHOAL_API SHOAL_NODISCARD shoal_status shoal_array_data(shoal_array *a, void **data, size_t *bytes);
 
 /**
- * Takes the lock of an array, which its thread may take again.
+ * Takes the lock of an array. A thread that has it may take it again.
  *
  * `*owner_died`: see "Locks".
  */
@@ -1548,7 +1553,7 @@ SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_array_lock(shoal_array *a, int64_t timeout_ns, bool *owner_died);
 
 /**
- * Gives the lock of an array back, by one level.
+ * Unlocks an array by one level.
  *
  * Errors: SHOAL_ERR_INVALID (this thread does not have it).
  */
@@ -1580,13 +1585,13 @@ SHOAL_API shoal_status shoal_array_unlock(shoal_array *a);
 /** A lock. */
 typedef struct shoal_lock shoal_lock;
 
-/** What there is to know about a lock. */
+/** Statistics of a lock. */
 typedef struct shoal_lock_stats {
     /** `sizeof(shoal_lock_stats)`. */
     size_t size;
     /** How often the calling thread has taken it by this handle. */
     uint32_t depth;
-    /** Whether it is taken. A dead owner counts until the next one comes. */
+    /** Whether it is taken. The lock of a dead owner is, until the next owner takes it. */
     bool held;
     /** Whether it is recursive. */
     bool recursive;
@@ -1597,7 +1602,7 @@ SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_lock_open(const char *name, const shoal_sync_options *options, shoal_lock **out,
                              bool *created);
 
-/** Frees the handle; see "Freeing". A lock that it has counts as a dead owner's. */
+/** Frees the handle; see "Freeing". A lock that it has is treated as that of a dead owner. */
 SHOAL_API void shoal_lock_free(shoal_lock *l);
 
 /** Fills in statistics; see "Statistics". */
@@ -1614,7 +1619,7 @@ SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_lock_lock(shoal_lock *l, int64_t timeout_ns, bool *owner_died);
 
 /**
- * Gives the lock back: a plain one from any thread, a recursive one by one level.
+ * Unlocks it: a plain lock from any thread, a recursive lock by one level.
  *
  * Errors: SHOAL_ERR_INVALID (it is not taken; it is recursive and not the calling thread's).
  */
@@ -1623,7 +1628,7 @@ SHOAL_API shoal_status shoal_lock_unlock(shoal_lock *l);
 /* ---------------------------------------------------------------------------------------------
    Read-write lock
 
-   A lock that many hold for reading, or one for writing. A writer that waits keeps new readers out.
+   A lock that many hold for reading, or one for writing. While a writer waits, new readers wait as well.
 
    ```c
    shoal_sync_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
@@ -1639,7 +1644,7 @@ SHOAL_API shoal_status shoal_lock_unlock(shoal_lock *l);
 /** A read-write lock. */
 typedef struct shoal_rwlock shoal_rwlock;
 
-/** What there is to know about a read-write lock. What the dead held does not count. */
+/** Statistics of a read-write lock. What dead processes held does not count. */
 typedef struct shoal_rwlock_stats {
     /** `sizeof(shoal_rwlock_stats)`. */
     size_t size;
@@ -1654,7 +1659,7 @@ SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_rwlock_open(const char *name, const shoal_sync_options *options,
                                shoal_rwlock **out, bool *created);
 
-/** Frees the handle; see "Freeing". What it holds counts as a dead owner's. */
+/** Frees the handle; see "Freeing". What it holds is treated as that of a dead owner. */
 SHOAL_API void shoal_rwlock_free(shoal_rwlock *l);
 
 /** Fills in statistics; see "Statistics". Asks the kernel about each holder. */
@@ -1663,7 +1668,7 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_rwlock_stat(shoal_rwlock *l, shoal_
 /**
  * Takes the lock for reading. The handle holds it, not the thread.
  *
- * `*owner_died`: see "Locks". A writer died with it, and no other has written since.
+ * `*owner_died`: see "Locks". A writer died with the lock, and no other has written since.
  */
 SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_rwlock_lock_read(shoal_rwlock *l, int64_t timeout_ns, bool *owner_died);
@@ -1677,14 +1682,15 @@ SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_rwlock_lock_write(shoal_rwlock *l, int64_t timeout_ns, bool *owner_died);
 
 /**
- * Gives back one hold for reading.
+ * Unlocks once what was locked for reading.
  *
  * Errors: SHOAL_ERR_INVALID (this handle has none).
  */
 SHOAL_API shoal_status shoal_rwlock_unlock_read(shoal_rwlock *l);
 
 /**
- * Gives back the hold for writing. The next readers and writers are told nothing of a dead writer.
+ * Unlocks what was locked for writing. This declares the data consistent: the next readers and writers are
+ * not told of a dead writer.
  *
  * Errors: SHOAL_ERR_INVALID (this handle does not have it).
  */
@@ -1693,7 +1699,7 @@ SHOAL_API shoal_status shoal_rwlock_unlock_write(shoal_rwlock *l);
 /* ---------------------------------------------------------------------------------------------
    Semaphore
 
-   Permits that processes acquire and release. Those of a dead process are released.
+   Permits that processes acquire and release. The permits of a dead process are released.
 
    ```c
    shoal_sync_options options = {.size = sizeof options, .flags = SHOAL_CREATE, .count = 4};
@@ -1712,11 +1718,11 @@ SHOAL_API shoal_status shoal_rwlock_unlock_write(shoal_rwlock *l);
 /** A semaphore. */
 typedef struct shoal_semaphore shoal_semaphore;
 
-/** What there is to know about a semaphore. */
+/** Statistics of a semaphore. */
 typedef struct shoal_semaphore_stats {
     /** `sizeof(shoal_semaphore_stats)`. */
     size_t size;
-    /** Permits that can be acquired now, those of the dead among them. */
+    /** Permits that can be acquired now, including those of dead processes. */
     uint64_t value;
     /**
      * Permits that this process has acquired through this handle and not released. A forked child
@@ -1813,11 +1819,11 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_event_wait(shoal_event *e, int64_t 
 /** A condition. */
 typedef struct shoal_condition shoal_condition;
 
-/** What there is to know about a condition. */
+/** Statistics of a condition. */
 typedef struct shoal_condition_stats {
     /** `sizeof(shoal_condition_stats)`. */
     size_t size;
-    /** How many wait and have not been notified. The dead do not count. */
+    /** How many wait and have not been notified. Dead processes do not count. */
     uint64_t waiting;
 } shoal_condition_stats;
 
@@ -1829,7 +1835,7 @@ shoal_status shoal_condition_open(const char *name, const shoal_sync_options *op
 /** Frees the handle; see "Freeing". */
 SHOAL_API void shoal_condition_free(shoal_condition *c);
 
-/** Fills in statistics; see "Statistics". Asks the kernel about each that waits. */
+/** Fills in statistics; see "Statistics". Asks the kernel about each waiting process. */
 SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_condition_stat(shoal_condition *c, shoal_condition_stats *out);
 
@@ -1848,16 +1854,17 @@ shoal_status shoal_condition_wait(shoal_condition *c, shoal_lock *lock, int64_t 
                                   bool *owner_died);
 
 /**
- * Wakes at most `count` of those that wait, the longest waiting first; SHOAL_ALL wakes all. The dead are
- * passed over. Call it with the lock held, or a change may slip in between a waiter's look and its wait.
+ * Wakes at most `count` of those that wait, the longest waiting first; SHOAL_ALL wakes all. Dead
+ * processes are passed over. Call it with the lock held: otherwise a process may look before the change, and
+ * wait after the notification.
  */
 SHOAL_API shoal_status shoal_condition_notify(shoal_condition *c, uint32_t count);
 
 /* ---------------------------------------------------------------------------------------------
    Barrier
 
-   A meeting point for a fixed number of processes or threads. It breaks when one gives up waiting or
-   dies: then all that wait and all that come are told by SHOAL_ERR_POISONED, until it is reset.
+   A point at which a fixed number of processes or threads wait for each other. It breaks when one of them
+   stops waiting or dies: then all that wait and all that arrive get SHOAL_ERR_POISONED, until it is reset.
 
    ```c
    shoal_sync_options options = {.size = sizeof options, .flags = SHOAL_CREATE, .count = 3};
@@ -1871,13 +1878,13 @@ SHOAL_API shoal_status shoal_condition_notify(shoal_condition *c, uint32_t count
 /** A barrier. */
 typedef struct shoal_barrier shoal_barrier;
 
-/** What there is to know about a barrier. */
+/** Statistics of a barrier. */
 typedef struct shoal_barrier_stats {
     /** `sizeof(shoal_barrier_stats)`. */
     size_t size;
-    /** How many meet here. */
+    /** How many wait for each other. */
     uint64_t parties;
-    /** How many wait. The dead do not count. */
+    /** How many wait. Dead processes do not count. */
     uint64_t waiting;
     /** Whether it is broken. */
     bool broken;
@@ -1896,31 +1903,31 @@ shoal_status shoal_barrier_open(const char *name, const shoal_sync_options *opti
 /** Frees the handle; see "Freeing". */
 SHOAL_API void shoal_barrier_free(shoal_barrier *b);
 
-/** Fills in statistics; see "Statistics". Asks the kernel about each that waits. */
+/** Fills in statistics; see "Statistics". Asks the kernel about each waiting process. */
 SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_barrier_stat(shoal_barrier *b, shoal_barrier_stats *out);
 
 /**
- * Waits until all parties are here. When its time is over it breaks the barrier.
+ * Waits until all parties have arrived. If the caller's time is over before that, it breaks the barrier.
  *
- * `*index`: how many came before the caller.
+ * `*index`: how many arrived before the caller.
  *
- * Errors: SHOAL_ERR_POISONED (the barrier is broken); SHOAL_ERR_INTERRUPTED (the caller has not come);
- * SHOAL_ERR_TIMEOUT (it has not come, as those of the last round had not left yet).
+ * Errors: SHOAL_ERR_POISONED (the barrier is broken); SHOAL_ERR_INTERRUPTED (the caller does not count as
+ * arrived); SHOAL_ERR_TIMEOUT (the same: those of the last round had not left in time).
  */
 SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_barrier_wait(shoal_barrier *b, int64_t timeout_ns, uint32_t *index);
 
-/** Breaks the barrier, for those that wait and those that come. */
+/** Breaks the barrier, for those that wait and those that arrive. */
 SHOAL_API shoal_status shoal_barrier_abort(shoal_barrier *b);
 
-/** Makes a broken barrier whole. Those that wait are told that it is broken. */
+/** Makes a broken barrier usable again. Those that wait are told that it is broken. */
 SHOAL_API shoal_status shoal_barrier_reset(shoal_barrier *b);
 
 /* ---------------------------------------------------------------------------------------------
    Waiting
 
-   For the first of several queues, pipes, processes and descriptors.
+   Waiting for the first of several queues, pipes, processes and descriptors.
 
    ```c
    shoal_waitable things[] = {{.queue = answers}, {.process = worker}, {.fd = client}};
@@ -1934,7 +1941,7 @@ SHOAL_API shoal_status shoal_barrier_reset(shoal_barrier *b);
 typedef struct shoal_waitable {
     /** Ready while there is something to get, and once it is closed or poisoned. */
     shoal_queue *queue;
-    /** Ready while there is something to receive, and once the conversation is over. */
+    /** Ready while there is something to receive, and once the connection is over. */
     shoal_pipe *pipe;
     /** Ready once it has ended. It is not joined by that. */
     struct shoal_process *process;
@@ -1945,9 +1952,9 @@ typedef struct shoal_waitable {
 /**
  * Waits until one of several things is ready, and says which: the first by its place among them.
  *
- * Where one that stands early is always ready, the others' turn never comes: to be fair, change the order
- * from call to call. A queue that was ready may be empty by the time you get, if others get from it too:
- * get with SHOAL_NOWAIT. A process that has ended may have put something just before: look into its queue
+ * Where an early one is always ready, later ones are never returned: to be fair, change the order from call
+ * to call. A queue that was ready may be empty by the time you get, if others get from it too:
+ * get with SHOAL_NOWAIT. A process may have put something just before it ended: look into its queue
  * once more.
  *
  * `things`, `n`: at least one. `*out`: the index of the one that is ready.
@@ -2004,7 +2011,7 @@ shoal_status shoal_wait_any(const shoal_waitable *things, size_t n, int64_t time
 /** In `flags`: the kernel kills the child when this process ends, however it ends. */
 #define SHOAL_SPAWN_DIE_WITH_PARENT 4
 
-/** In `flags`: ignored signals stay ignored and blocked ones blocked, instead of starting afresh. */
+/** In `flags`: ignored signals stay ignored and blocked ones blocked, instead of being reset. */
 #define SHOAL_SPAWN_KEEP_SIGNALS 8
 
 /**
@@ -2014,7 +2021,7 @@ shoal_status shoal_wait_any(const shoal_waitable *things, size_t n, int64_t time
  */
 #define SHOAL_STDIO_INHERIT 0
 
-/** In `stdio`: reads find the end, writes vanish. */
+/** In `stdio`: the null device. */
 #define SHOAL_STDIO_NULL (-1)
 
 /** In `stdio`: a pipe, whose other end `shoal_process_stdio` gives. */
@@ -2032,8 +2039,8 @@ typedef struct shoal_fd_map {
 } shoal_fd_map;
 
 /**
- * A child to be started. All zero but `size` and `file`, or `argv`, is a child like any
- * other.
+ * A child to be started. Fields that are zero have the defaults; only `size`, and `file` or `argv`, must be
+ * set.
  */
 typedef struct shoal_spawn_options {
     /** `sizeof(shoal_spawn_options)`. */
@@ -2121,7 +2128,7 @@ shoal_status shoal_process_fork(int (*entry)(void *arg), void *arg,
                                 const shoal_spawn_options *options, shoal_process **out);
 
 /**
- * Waits until a process has ended, and tells how. Later calls tell the same at once.
+ * Waits until a process has ended, and says how. Later calls return the same at once.
  *
  * `*end`: how it ended. In a forked copy of this process it is SHOAL_EXIT_UNKNOWN.
  * A child that fills a pipe which no process reads never ends.
@@ -2155,18 +2162,18 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_process_fd(shoal_process *p, int *o
 SHOAL_API shoal_status shoal_process_signal(shoal_process *p, int signal, bool group);
 
 /**
- * Hands over this process's end of a pipe that was asked for with SHOAL_STDIO_PIPE.
+ * Gives the caller this process's end of a pipe that was asked for with SHOAL_STDIO_PIPE.
  *
  * `which`: 0 gives the end to write the child's input to, 1 and 2 those to read its output and its errors
  * from.
  * Ownership: `*fd` is yours to close. Pipes that are never asked for close with the handle.
  *
- * Errors: SHOAL_ERR_NOT_FOUND (it is no pipe, or was handed over already).
+ * Errors: SHOAL_ERR_NOT_FOUND (it is no pipe, or was given already).
  */
 SHOAL_API SHOAL_NODISCARD shoal_status shoal_process_stdio(shoal_process *p, int which, int *fd);
 
 /**
- * Frees the handle, with its descriptor and its pipes; see "Freeing". A process that still runs goes on,
+ * Frees the handle, with its descriptor and its pipes; see "Freeing". A process that still runs continues,
  * and its exit is collected later.
  */
 SHOAL_API void shoal_process_free(shoal_process *p);
@@ -2197,7 +2204,7 @@ SHOAL_API void shoal_process_free(shoal_process *p);
  * `buf`, `capacity`, `*len`: a text that ends with NUL, and its length without the NUL.
  *
  * Errors: SHOAL_ERR_NOT_FOUND (family); SHOAL_ERR_INVALID (`logical` is malformed, names what `inherited`
- * does not show, names a device twice or mixes kinds; `inherited` makes no sense); SHOAL_ERR_UNSUPPORTED
+ * does not show, names a device twice or mixes kinds; `inherited` is malformed); SHOAL_ERR_UNSUPPORTED
  * (no value hides all of them); SHOAL_ERR_BUFFER_TOO_SMALL (`*len` counts the NUL).
  */
 SHOAL_API SHOAL_NODISCARD
@@ -2224,7 +2231,7 @@ shoal_status shoal_device_environment(const char *family, const char *logical, c
  *
  * `buf`, `capacity`, `*len`: as for `shoal_device_resolve`.
  *
- * Errors: SHOAL_ERR_NOT_FOUND (family); SHOAL_ERR_INVALID (the variable makes no sense);
+ * Errors: SHOAL_ERR_NOT_FOUND (family); SHOAL_ERR_INVALID (the variable is malformed);
  * SHOAL_ERR_BUFFER_TOO_SMALL (`*len` counts the NUL).
  */
 SHOAL_API SHOAL_NODISCARD
@@ -2234,7 +2241,7 @@ shoal_status shoal_device_visible(const char *family, char *buf, size_t capacity
  * Makes this process itself see only some devices, by changing its environment. No other thread may use
  * the environment (getenv and setenv included) meanwhile: call it first thing in main.
  *
- * `mask`: counted in what it sees now, so two calls narrow twice; "" hides all.
+ * `mask`: counted in what it sees now, so that a second call narrows further; "" hides all.
  * `*too_late`: whether the family's runtime was loaded already; it reads the variable once, when it starts.
  *
  * Errors: as `shoal_device_resolve`; nothing is changed then.

@@ -4,10 +4,10 @@
  */
 
 /**
- * Shoal for language bindings: what a program in C has no need for. Everything that `shoal.h` says of its
- * functions holds here, too.
+ * Shoal for language bindings: functions that a program in C does not need. Everything that `shoal.h` says
+ * of its functions applies here, too.
  *
- * A binding whose language runs signal handlers between calls waits piecewise: the parts of
+ * A binding whose language runs signal handlers between calls waits in pieces: the parts of
  * `shoal_condition_wait` and `shoal_barrier_wait` are functions of their own.
  */
 
@@ -23,7 +23,7 @@ extern "C" {
 /** How to find out, without a call, whether the value of a key may have changed. */
 typedef struct shoal_watched {
     /**
-     * A number in shared memory; NULL if the value is not to be kept. As long as it is `seen` (an atomic
+     * A number in shared memory; NULL if the value must not be kept. As long as it is `seen` (an atomic
      * load, or a plain one of 8 bytes on x86-64 and 64-bit Arm), the value is the same.
      */
     const uint64_t *word;
@@ -32,15 +32,15 @@ typedef struct shoal_watched {
 } shoal_watched;
 
 /**
- * `shoal_leave` and `_exit(code)` in one, for a process with threads that may be in a call: they get no
- * time to go on with what they no longer have. It waits a millisecond first, so that calls that need not
- * sleep are over. It does not return.
+ * `shoal_leave` and `_exit(code)` in one, for a process with threads that may be in a call: they have no
+ * time to go on with locks that they have lost. It waits for a millisecond first, in which calls that need
+ * not sleep end. It does not return.
  */
 SHOAL_API void shoal_leave_and_exit(int code);
 
 /**
- * A descriptor that holds this end of a pipe until it and all its copies are closed, in whatever process:
- * for passing an end to a process that has not opened it yet. Good for nothing else.
+ * A descriptor that holds this end of a pipe until it and all its copies are closed, in any process:
+ * for passing an end to a process that has not opened it yet. It has no other use.
  *
  * Closed on exec, unless you change that; in a forked child it holds the end as well.
  * Ownership: `*fd` is yours until `shoal_pipe_drop_hold`. If the last copy is closed otherwise, the pipe's
@@ -60,11 +60,11 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_pipe_hold(shoal_pipe *p, int *fd);
 SHOAL_API shoal_status shoal_pipe_drop_hold(const char *name, int fd);
 
 /**
- * Copies the value of a key as `shoal_map_get` does, and tells how to know for how long the copy is good:
- * for keys that are read much more often than anything near them changes.
+ * Copies the value of a key as `shoal_map_get` does, and says how to find out whether the copy is still
+ * valid: for keys that are read much more often than keys in the same part of the map change.
  *
- * `*watched`: its word changes with every change of the key, and of others in the same sixty-fourth of the
- * map. NULL if a key there expires. The word is the map's, and may be looked at by any thread, and by a
+ * `*watched`: its word changes with every change of the key, and of other keys in the same one of the map's
+ * 64 parts. NULL if a key there expires. The word is the map's, and may be read by any thread, and by a
  * forked child, until the handle is freed.
  *
  * Errors: as `shoal_map_get`.
@@ -83,9 +83,9 @@ shoal_status shoal_map_get_watched(shoal_map *m, const void *key, size_t key_len
 
 /**
  * Replaces elements as `shoal_list_splice` does, if the list has not changed since `shoal_list_get_many`
- * told its version.
+ * returned its version.
  *
- * `*done`: whether it had not.
+ * `*done`: whether the elements were replaced.
  *
  * Errors: as `shoal_list_append`.
  */
@@ -95,9 +95,9 @@ shoal_status shoal_list_splice_if(shoal_list *l, uint64_t version, int64_t start
 
 /**
  * Brings the elements into another order and removes those that the order leaves out, all at once, if the
- * list has not changed since `shoal_list_get_many` told its version. No element is copied.
+ * list has not changed since `shoal_list_get_many` returned its version. No element is copied.
  *
- * `order`, `n`: indices, none of them twice and none below 0. `*done`: whether it had not changed.
+ * `order`, `n`: indices, none of them twice and none below 0. `*done`: whether it was done.
  *
  * Errors: SHOAL_ERR_INVALID (`order` names an element twice, or one that is not there); SHOAL_ERR_NO_SPACE
  * (the list is as it was).
@@ -108,7 +108,7 @@ shoal_status shoal_list_rearrange_if(shoal_list *l, uint64_t version, const uint
 
 /**
  * Takes a lock if it is free within a microsecond, or recursive and the calling thread's, without a system
- * call. The lock of a dead owner counts as taken: `shoal_lock_lock` finds that out, with SHOAL_NOWAIT too.
+ * call. The lock of a dead owner counts as taken: `shoal_lock_lock` detects that, with SHOAL_NOWAIT too.
  *
  * `*owner_died`: see "Locks".
  *
@@ -117,9 +117,9 @@ shoal_status shoal_list_rearrange_if(shoal_list *l, uint64_t version, const uint
 SHOAL_API SHOAL_NODISCARD shoal_status shoal_lock_try(shoal_lock *l, bool *owner_died);
 
 /**
- * Leaves the permits that this process holds acquired after its end, or that of the handle: they are no
- * process's from now on, until one releases them. What it acquires later returns as usual. For the end of
- * a process that ends well, where permits count items.
+ * Keeps the permits that this process holds acquired after its end, or that of the handle: from now on they
+ * belong to no process, until one releases them. Permits that it acquires later return as usual. It is for
+ * the normal end of a process, where permits count items.
  */
 SHOAL_API shoal_status shoal_semaphore_keep(shoal_semaphore *s);
 
@@ -151,8 +151,8 @@ SHOAL_API shoal_status shoal_condition_leave(shoal_condition *c, uint32_t place,
  * The first part of a wait, also for doing something before all go on. Waits only while a full round has
  * not ended.
  *
- * `*last`: all are here, and the caller is to call `shoal_barrier_pass`; otherwise `shoal_barrier_sleep`.
- * `*place` is for those. `*index`: how many came before the caller.
+ * `*last`: all have arrived, and the caller must call `shoal_barrier_pass`; otherwise `shoal_barrier_sleep`.
+ * `*place` is for these. `*index`: how many arrived before the caller.
  *
  * Errors: SHOAL_ERR_POISONED (the barrier is broken).
  */
@@ -161,14 +161,14 @@ shoal_status shoal_barrier_arrive(shoal_barrier *b, int64_t timeout_ns, uint32_t
                                   uint32_t *index, bool *last);
 
 /**
- * For the last to come: lets all go on.
+ * For the last to arrive: lets all go on.
  *
  * Errors: SHOAL_ERR_POISONED (the barrier was broken meanwhile).
  */
 SHOAL_API shoal_status shoal_barrier_pass(shoal_barrier *b, uint32_t place);
 
 /**
- * Sleeps until the barrier opens or breaks; the place is given up then. May be called again after a
+ * Sleeps until the barrier opens or breaks; the place is freed then. May be called again after a
  * timeout.
  *
  * Errors: SHOAL_ERR_POISONED (the barrier is broken); SHOAL_ERR_TIMEOUT, SHOAL_ERR_INTERRUPTED and
@@ -178,7 +178,7 @@ SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_barrier_sleep(shoal_barrier *b, uint32_t place, int64_t timeout_ns);
 
 /**
- * Gives up waiting, which breaks the barrier, unless all have come meanwhile.
+ * Stops waiting, which breaks the barrier, unless all have arrived meanwhile.
  *
  * Errors: SHOAL_ERR_POISONED (the barrier is broken).
  */

@@ -1,8 +1,8 @@
 //! Asking for cache lines before they are needed.
 //!
-//! A line that another core wrote takes as long to come as it takes to put or take a few
-//! messages. These are hints: they never fault and change nothing that a program can see,
-//! whatever the address. Miri, which knows no assembly, goes without.
+//! To get a line that another core has written takes as long as to put or take a few messages. These
+//! functions are hints: they never fault and change nothing that a program can see, whatever the address.
+//! Under Miri, which supports no assembly, they do nothing.
 
 /// Asks for the line at `at`, to read it.
 #[inline]
@@ -21,7 +21,7 @@ pub(crate) fn fetch_to_read(at: *const u8) {
     let _ = at;
 }
 
-/// Asks for the line at `at`, to write to it: no other core has it any more when it comes.
+/// Asks for the line at `at`, to write to it: when it arrives, no other core has a copy.
 ///
 /// An instruction of its own, since the compiler's intrinsic becomes the one for reading
 /// unless the target is known to have `prefetchw`. Processors without it do nothing.

@@ -3,8 +3,8 @@
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
-/// A caller's memory, to write payloads to. It need not be initialised: a C program's mostly is not. It is
-/// never read here.
+/// A caller's memory, to write payloads to. It need not be initialised, since a C program's mostly is not.
+/// It is never read here.
 pub(crate) type Room = [MaybeUninit<u8>];
 
 /// Initialised memory as room for bytes.
@@ -14,7 +14,7 @@ pub(crate) fn room(bytes: &mut [u8]) -> &mut Room {
     unsafe { &mut *(std::ptr::from_mut(bytes) as *mut Room) }
 }
 
-/// Copies `bytes` to the front of `room`, which is as long at least.
+/// Copies `bytes` to the front of `room`, which is at least as long.
 #[inline]
 pub(crate) fn fill(room: &mut Room, bytes: &[u8]) {
     let to = &mut room[..bytes.len()];

@@ -99,20 +99,16 @@ pub enum Error {
         /// Bytes the buffer has.
         capacity: usize,
     },
-    /// The deadline passed.
+    /// What the call waits for did not come in time. With a timeout of 0: it was not there, such as a
+    /// message in a queue, or room for one.
     #[error("timed out")]
     Timeout,
-    /// There is no room now, and the caller asked not to wait.
-    #[error("full")]
-    Full,
-    /// There is nothing to take now, and the caller asked not to wait.
-    #[error("empty")]
-    Empty,
     /// The queue is closed: it takes nothing more, and all it held has been taken.
     #[error("closed")]
     Closed,
-    /// This process [gave up the handle](crate::Queue::end_waits), and the call would have to wait.
-    #[error("detached: this process gave up the handle, and nothing waits through it any more")]
+    /// This process [ended the waits](crate::Queue::end_waits) through the handle, and the call would have
+    /// to wait.
+    #[error("detached: this process ended the waits through the handle")]
     Detached,
     /// A signal handler ran while the call was waiting; nothing was done.
     #[error("interrupted by a signal")]
@@ -151,9 +147,6 @@ pub enum Error {
         /// Why the repair failed.
         what: Cow<'static, str>,
     },
-    /// An iterator has no more elements: for C, whose iterators have no `Option`.
-    #[error("the end: there are no more")]
-    End,
     /// All of a fixed number of places are taken.
     #[error("no more than {limit} {what} fit")]
     Exhausted {
@@ -259,8 +252,7 @@ impl Error {
             Error::NoSpace { .. } | Error::NoInodes { .. } => Status::ErrNoSpace,
             Error::TooLarge { .. } | Error::TooMany { .. } => Status::ErrTooLarge,
             Error::BufferTooSmall { .. } => Status::ErrBufferTooSmall,
-            Error::Timeout | Error::Full | Error::Empty => Status::ErrTimeout,
-            Error::End => Status::ErrEnd,
+            Error::Timeout => Status::ErrTimeout,
             Error::Closed | Error::Detached => Status::ErrClosed,
             Error::Interrupted => Status::ErrInterrupted,
             Error::WrongKind { .. } => Status::ErrWrongKind,

@@ -18,19 +18,22 @@
 //! - [`Map`]: bytes to bytes, many writers, atomic updates, grows in place.
 //! - [`List`]: a sequence of byte strings; append, insert, slices, sort, each of them atomic.
 //! - [`Pipe`]: a connection of two sides, which ends when one of them has ended.
+//! - [`Array`]: items of one size in plain shared memory, and a lock for them.
+//! - [`Lock`], [`RwLock`], [`Semaphore`], [`Event`], [`Condition`], [`Barrier`]: for processes and threads.
 //! - [`Spawn`], [`Process`], [`fork()`]: child processes, with their environment, joins with a
 //!   deadline, and exits.
-//! - [`wait_any`]: several queues and processes at once; [`Queue::fd`] for event loops.
+//! - [`wait_any`]: several queues, pipes, processes and descriptors at once; [`Queue::fd`] for event loops.
 //! - [`device`]: which GPUs a process and its children see.
 //! - [`list()`], [`stat`], [`gc`], [`unlink`]: the objects of this machine.
 //!
 //! Every object is a file in `/dev/shm`, or in the directory that the environment variable
 //! `SHOAL_DIR` names. It exists as long as a process has it open, or until it is unlinked if it was
 //! created [persistent](Options::persistent). If any process is killed at any instruction, the others
-//! continue, and nothing committed is lost. `ARCHITECTURE.md` explains how, and what the limits are. The same library speaks C (`include/shoal.h`), C++
-//! (`bindings/cpp`) and Python (`bindings/python`).
+//! continue, and nothing committed is lost. `ARCHITECTURE.md` explains how, and what the limits are. The
+//! same library has interfaces for C (`include/shoal.h`), C++ (`bindings/cpp`) and Python
+//! (`bindings/python`).
 
-// The shared structures rely on the kernel's OFD locks and futexes.
+// The library relies on Linux's OFD locks and futexes.
 #[cfg(not(target_os = "linux"))]
 compile_error!("shoal runs on Linux");
 // An offset in a segment, and the terabytes that a map may reserve, are 64-bit addresses.
@@ -40,8 +43,8 @@ compile_error!("shoal runs on Linux");
     target_endian = "little"
 )))]
 compile_error!("shoal runs on x86-64 and 64-bit Arm: build it for a 64-bit target of those");
-// Children are started by `posix_spawn` with file actions that musl and others do not have, and
-// glibc has since 2.34.
+// Children are started by `posix_spawn` with file actions that glibc has since 2.34, and that musl and
+// others do not have.
 #[cfg(all(target_os = "linux", not(target_env = "gnu")))]
 compile_error!("shoal needs glibc 2.34 or later: build it for a target that ends in linux-gnu");
 
@@ -79,7 +82,7 @@ pub use raw_sync::Timeout;
 pub use segment::{Kind, ObjectInfo, Options, Participant, gc, list, stat, unlink};
 pub use wait::{Waitable, wait_any};
 
-/// Where a test can kill a process, and watch its memory: see `src/sync/crash.rs`.
+/// For tests: kills the process at a given step, and watches its memory; see `src/sync/crash.rs`.
 #[cfg(feature = "crash-points")]
 pub mod crash {
     pub use crate::sync::crash::{arm, disarm, unwatch_memory, watch_memory};

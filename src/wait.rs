@@ -1,4 +1,4 @@
-//! Waiting for whichever of several queues, pipes, processes and descriptors is ready first.
+//! Waiting until one of several queues, pipes, processes and descriptors is ready.
 
 use std::os::fd::BorrowedFd;
 
@@ -13,7 +13,7 @@ use crate::sys::poll;
 /// What this process has learned about waiting for several things.
 static POLICY: WaitPolicy = WaitPolicy::new();
 
-/// To look at more things than this, again and again, costs more than to sleep.
+/// To look at more things than this repeatedly costs more than to sleep.
 const FEW: usize = 16;
 
 /// Something to wait for.
@@ -21,7 +21,7 @@ const FEW: usize = 16;
 pub enum Waitable<'a> {
     /// Ready when there is something to take, and once it is closed or poisoned.
     Queue(&'a Queue),
-    /// Ready when there is something to receive, and once the conversation is over.
+    /// Ready when there is something to receive, and once the connection is over.
     Pipe(&'a Pipe),
     /// Ready once it has ended. It is not joined by that.
     Process(&'a Process),
@@ -50,7 +50,7 @@ impl<'a> Waitable<'a> {
         match self {
             Waitable::Queue(queue) => Ok(queue.is_ready()),
             Waitable::Pipe(pipe) => pipe.is_ready(),
-            // Without a descriptor it was gone before there could be one.
+            // Without a descriptor it had ended before one could be opened.
             Waitable::Process(process) => process
                 .pidfd()
                 .map_or(Ok(true), |fd| poll::readable(&[fd], Deadline::Now)),
@@ -70,12 +70,12 @@ impl<'a> Waitable<'a> {
 
 /// Waits until one of these is ready, and returns the index of the first that is.
 ///
-/// "First" is by its place among `things`: where one that stands early is always ready, the others' turn
-/// never comes. To be fair, change the order from call to call.
+/// "First" is by its place among `things`: where an early one is always ready, later ones are never
+/// returned. To be fair, change the order from call to call.
 ///
 /// A queue that was ready may be empty by the time the caller takes from it, if others take from it too:
-/// use a `get` that does not wait. A process that has ended may have put something just before: look into
-/// its queue once more.
+/// use a `get` that does not wait. A process may have put something just before it ended: look into its
+/// queue once more.
 ///
 /// Waits until `timeout`; zero only looks. Any number of threads may wait for the same things. In a forked
 /// child it works as in its parent, on handles of both. Queues and pipes get
@@ -132,12 +132,12 @@ pub fn wait_any(things: &[Waitable<'_>], timeout: Timeout) -> Result<usize> {
             return Err(Error::Timeout);
         }
         let _inside: Vec<_> = waits.iter().map(|waits| waits.enter()).collect();
-        // There was nothing. What has come since makes them readable again.
+        // There was nothing. What has come since makes the queues' descriptors readable again.
         queues.iter().for_each(|queue| queue.found_nothing());
         if let Some(ended) = waits.iter().find(|waits| waits.is_ended()) {
             return Err(ended.detached());
         }
-        // A queue whose waits are ended becomes readable; a process cannot.
+        // The descriptor of a queue whose waits are ended becomes readable; that of a process does not.
         let until = match has_processes {
             true => Deadline::At(deadline.slice(nap.ns())),
             false => deadline,
@@ -150,7 +150,7 @@ pub fn wait_any(things: &[Waitable<'_>], timeout: Timeout) -> Result<usize> {
     }
 }
 
-/// What `part` finds in those of the things that have it.
+/// The `part` of each of the things that has one.
 fn each<'a, T>(
     things: &[Waitable<'a>],
     part: impl Fn(Waitable<'a>) -> Result<Option<T>>,

@@ -15,13 +15,12 @@
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::Timeout;
 use crate::copy::copy;
 use crate::error::{Error, Result};
 use crate::layout::{Offset, Shared, SharedRef};
-use crate::segment::{self, Kind, Options, Section, Segment, Spec};
+use crate::segment::{Kind, Options, Section, Segment, Spec, shared_object};
 use crate::sync::{Acquisition, EndWaits, LockCell, WaitPolicy};
-use crate::sys::clock::Deadline;
+use crate::sys::clock::{Deadline, Timeout};
 
 #[repr(C)]
 struct ArrayHeader {
@@ -84,6 +83,8 @@ pub struct Array {
 unsafe impl Send for Array {}
 // SAFETY: as for `Send`.
 unsafe impl Sync for Array {}
+
+shared_object!(Array, "array", |it| &it.segment);
 
 impl Array {
     /// Opens the array `name`.
@@ -196,16 +197,6 @@ impl Array {
         Ok(())
     }
 
-    /// The name to open it by.
-    pub fn name(&self) -> &str {
-        self.segment.name()
-    }
-
-    /// Whether this handle created it.
-    pub(crate) fn is_new(&self) -> bool {
-        self.segment.is_new()
-    }
-
     /// Bytes of an item.
     pub fn item_size(&self) -> u64 {
         self.header.item.load(Ordering::Relaxed)
@@ -265,19 +256,6 @@ impl Array {
         self.header.lock.release(self.segment.me())
     }
 
-    /// Ends the waits through this handle, as [`Queue::end_waits`](crate::Queue::end_waits).
-    pub fn end_waits(&self) {
-        self.policy.waits.end(self.header.lock.handoff().events());
-    }
-
-    /// Removes the name. Processes that have it open keep using it.
-    ///
-    /// # Errors
-    /// `NotFound`, `WrongKind`, `Permission`, `Invalid` name.
-    pub fn unlink(name: &str) -> Result<()> {
-        segment::unlink_kind(name, Kind::Array)
-    }
-
     fn span(&self, offset: usize, len: usize) -> Result<NonNull<u8>> {
         if offset.checked_add(len).is_none_or(|end| end > self.len) {
             let why = format!("{len} bytes at {offset} are not within {}", self.len);
@@ -290,7 +268,7 @@ impl Array {
 
 impl EndWaits for Array {
     fn end_waits(&self) {
-        Array::end_waits(self);
+        self.policy.waits.end(self.header.lock.handoff().events());
     }
 
     fn is_waited_in(&self) -> bool {

@@ -1,15 +1,19 @@
-//! Pointers from C: each is checked for NULL and alignment, in release builds too, and
-//! becomes a Rust type that says what it may be used for.
+//! Arguments from C. Each pointer is checked for NULL and alignment, in release builds too, and becomes a
+//! Rust type that says what it may be used for.
 
 use std::ffi::{CStr, c_char, c_void};
 use std::mem::MaybeUninit;
 use std::time::Duration;
 
-use super::general::{SHOAL_FOREVER, SHOAL_NOWAIT};
 use crate::copy::{Room, fill};
 use crate::error::{Error, Result};
+use crate::sys::clock::Timeout;
 
-use crate::Timeout;
+/// No limit, wherever a timeout or a duration is taken.
+pub const SHOAL_FOREVER: i64 = -1;
+
+/// A timeout of 0: the call does not wait.
+pub const SHOAL_NOWAIT: i64 = 0;
 
 /// Bytes that belong to the caller.
 #[repr(C)]
@@ -57,7 +61,7 @@ fn no_bytes(what: &'static str, len: usize) -> Error {
 }
 
 /// # Safety
-/// `data` is NULL or has `len` bytes that nobody writes while the result is used.
+/// `data` is NULL or has `len` bytes that no thread writes to while the result is used.
 #[inline]
 pub(super) unsafe fn bytes<'a>(
     what: &'static str,
@@ -73,7 +77,7 @@ pub(super) unsafe fn bytes<'a>(
 }
 
 /// # Safety
-/// `data` is NULL or has room for `len` bytes that nobody else uses meanwhile. They need not
+/// `data` is NULL or has room for `len` bytes that no other thread uses meanwhile. They need not
 /// be initialised: the library only writes to them.
 #[inline]
 pub(super) unsafe fn buffer<'a>(
@@ -157,7 +161,7 @@ pub(super) unsafe fn items<'a>(
 }
 
 /// # Safety
-/// `text` is NULL or ends with NUL, and nobody writes to it while the result is used.
+/// `text` is NULL or ends with NUL, and no thread writes to it while the result is used.
 pub(super) unsafe fn text_or_null<'a>(
     what: &'static str,
     text: *const c_char,
@@ -182,7 +186,7 @@ pub(super) unsafe fn text<'a>(what: &'static str, text: *const c_char) -> Result
 
 const _: () = assert!(SHOAL_FOREVER < 0 && SHOAL_NOWAIT == 0);
 
-/// Negative waits for ever, 0 does not wait.
+/// A negative number waits without limit, 0 does not wait.
 #[inline]
 pub(super) fn timeout(nanoseconds: i64) -> Timeout {
     match u64::try_from(nanoseconds) {
@@ -191,7 +195,7 @@ pub(super) fn timeout(nanoseconds: i64) -> Timeout {
     }
 }
 
-/// A duration: negative is for ever, as nobody waits for that long.
+/// A duration: a negative number is without limit.
 pub(super) fn duration(nanoseconds: i64) -> Duration {
     match timeout(nanoseconds) {
         Timeout::Val(duration) => duration,
@@ -204,7 +208,7 @@ pub(super) struct Out<T>(*mut T);
 
 impl<T: Copy> Out<T> {
     /// # Safety
-    /// `place` is NULL or has room for a `T` that nobody else uses during the call.
+    /// `place` is NULL or has room for a `T` that no other thread uses during the call.
     #[inline]
     pub(super) unsafe fn new(what: &'static str, place: *mut T) -> Result<Self> {
         checked(what, place)?;

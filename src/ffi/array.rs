@@ -31,9 +31,9 @@ pub struct ArrayHandle {
     _opaque: [u8; 0],
 }
 
-opaque!(ArrayHandle, named Array, b"shl.arry", "array handle");
+opaque!(ArrayHandle, named Array, b"shl.arry");
 
-/// How to open an array. What is there must be the same, where a field is not 0 or NULL.
+/// How to open an array. An array that exists must agree with each field that is not 0 or NULL.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct ArrayOptions {
@@ -51,7 +51,7 @@ pub struct ArrayOptions {
 
 sized!(ArrayOptions, "shoal_array_options.size", 40);
 
-/// What there is to know about an array.
+/// Statistics of an array.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct ArrayStats {
@@ -69,7 +69,7 @@ sized!(ArrayStats, "shoal_array_stats.size", 48);
 
 /// Opens or creates an array; see "Opening".
 ///
-/// Errors: SHOAL_ERR_INVALID (what is there has other items).
+/// Errors: SHOAL_ERR_INVALID (the array exists, with other items).
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_array_open(
@@ -91,7 +91,7 @@ pub unsafe extern "C" fn shoal_array_open(
     unsafe { handle::open(name, out, created, open) }
 }
 
-/// Frees the handle; see "Freeing". Its data is not used any more then.
+/// Frees the handle; see "Freeing". Its data must not be used after that.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_array_free(a: *mut ArrayHandle) {
     // SAFETY: the caller's contract.
@@ -120,8 +120,8 @@ pub unsafe extern "C" fn shoal_array_stat(a: *mut ArrayHandle, out: *mut ArraySt
 
 /// Where the items are: plain memory, zeros at first, aligned to 128 bytes.
 ///
-/// `*data`, `*bytes`: all of them. What several processes write without the lock they write at the same
-/// time. A forked child may use it.
+/// `*data`, `*bytes`: all of them. Processes that write without the lock may write at the same time. A
+/// forked child may use the memory.
 /// Ownership: the memory is the handle's.
 #[must_use]
 #[unsafe(no_mangle)]
@@ -141,7 +141,7 @@ pub unsafe extern "C" fn shoal_array_data(
     })
 }
 
-/// Takes the lock of an array, which its thread may take again.
+/// Takes the lock of an array. A thread that has it may take it again.
 ///
 /// `*owner_died`: see "Locks".
 #[must_use]
@@ -158,7 +158,7 @@ pub unsafe extern "C" fn shoal_array_lock(
     })
 }
 
-/// Gives the lock of an array back, by one level.
+/// Unlocks an array by one level.
 ///
 /// Errors: SHOAL_ERR_INVALID (this thread does not have it).
 #[unsafe(no_mangle)]

@@ -1,7 +1,7 @@
 //! Barrier
 //!
-//! A meeting point for a fixed number of processes or threads. It breaks when one gives up waiting or
-//! dies: then all that wait and all that come are told by SHOAL_ERR_POISONED, until it is reset.
+//! A point at which a fixed number of processes or threads wait for each other. It breaks when one of them
+//! stops waiting or dies: then all that wait and all that arrive get SHOAL_ERR_POISONED, until it is reset.
 //!
 //! ```c
 //! shoal_sync_options options = {.size = sizeof options, .flags = SHOAL_CREATE, .count = 3};
@@ -25,17 +25,17 @@ pub struct BarrierHandle {
     _opaque: [u8; 0],
 }
 
-opaque!(BarrierHandle, named Barrier, b"shl.barr", "barrier handle");
+opaque!(BarrierHandle, named Barrier, b"shl.barr");
 
-/// What there is to know about a barrier.
+/// Statistics of a barrier.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct BarrierStats {
     /// `sizeof(shoal_barrier_stats)`.
     pub size: usize,
-    /// How many meet here.
+    /// How many wait for each other.
     pub parties: u64,
-    /// How many wait. The dead do not count.
+    /// How many wait. Dead processes do not count.
     pub waiting: u64,
     /// Whether it is broken.
     pub broken: bool,
@@ -71,7 +71,7 @@ pub unsafe extern "C" fn shoal_barrier_free(b: *mut BarrierHandle) {
     unsafe { handle::free(b) }
 }
 
-/// Fills in statistics; see "Statistics". Asks the kernel about each that waits.
+/// Fills in statistics; see "Statistics". Asks the kernel about each waiting process.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_barrier_stat(
@@ -90,12 +90,12 @@ pub unsafe extern "C" fn shoal_barrier_stat(
     unsafe { handle::stat(b, out, stats) }
 }
 
-/// Waits until all parties are here. When its time is over it breaks the barrier.
+/// Waits until all parties have arrived. If the caller's time is over before that, it breaks the barrier.
 ///
-/// `*index`: how many came before the caller.
+/// `*index`: how many arrived before the caller.
 ///
-/// Errors: SHOAL_ERR_POISONED (the barrier is broken); SHOAL_ERR_INTERRUPTED (the caller has not come);
-/// SHOAL_ERR_TIMEOUT (it has not come, as those of the last round had not left yet).
+/// Errors: SHOAL_ERR_POISONED (the barrier is broken); SHOAL_ERR_INTERRUPTED (the caller does not count as
+/// arrived); SHOAL_ERR_TIMEOUT (the same: those of the last round had not left in time).
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_barrier_wait(
@@ -111,14 +111,14 @@ pub unsafe extern "C" fn shoal_barrier_wait(
     })
 }
 
-/// Breaks the barrier, for those that wait and those that come.
+/// Breaks the barrier, for those that wait and those that arrive.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_barrier_abort(b: *mut BarrierHandle) -> Status {
     // SAFETY: the caller's contract.
     unsafe { handle::with(b, Barrier::abort) }
 }
 
-/// Makes a broken barrier whole. Those that wait are told that it is broken.
+/// Makes a broken barrier usable again. Those that wait are told that it is broken.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_barrier_reset(b: *mut BarrierHandle) -> Status {
     // SAFETY: the caller's contract.

@@ -1,7 +1,7 @@
-//! Shoal for language bindings: what a program in C has no need for. Everything that `shoal.h` says of its
-//! functions holds here, too.
+//! Shoal for language bindings: functions that a program in C does not need. Everything that `shoal.h` says
+//! of its functions applies here, too.
 //!
-//! A binding whose language runs signal handlers between calls waits piecewise: the parts of
+//! A binding whose language runs signal handlers between calls waits in pieces: the parts of
 //! `shoal_condition_wait` and `shoal_barrier_wait` are functions of their own.
 
 use std::ffi::{c_char, c_int, c_void};
@@ -24,9 +24,9 @@ use crate::pipe::Pipe;
 use crate::primitives::{Barrier, Condition, Semaphore};
 use crate::sys::exit::exit_at_once;
 
-/// `shoal_leave` and `_exit(code)` in one, for a process with threads that may be in a call: they get no
-/// time to go on with what they no longer have. It waits a millisecond first, so that calls that need not
-/// sleep are over. It does not return.
+/// `shoal_leave` and `_exit(code)` in one, for a process with threads that may be in a call: they have no
+/// time to go on with locks that they have lost. It waits for a millisecond first, in which calls that need
+/// not sleep end. It does not return.
 #[unsafe(no_mangle)]
 pub extern "C" fn shoal_leave_and_exit(code: c_int) {
     std::thread::sleep(Duration::from_millis(1));
@@ -34,8 +34,8 @@ pub extern "C" fn shoal_leave_and_exit(code: c_int) {
     exit_at_once(code)
 }
 
-/// A descriptor that holds this end of a pipe until it and all its copies are closed, in whatever process:
-/// for passing an end to a process that has not opened it yet. Good for nothing else.
+/// A descriptor that holds this end of a pipe until it and all its copies are closed, in any process:
+/// for passing an end to a process that has not opened it yet. It has no other use.
 ///
 /// Closed on exec, unless you change that; in a forked child it holds the end as well.
 /// Ownership: `*fd` is yours until `shoal_pipe_drop_hold`. If the last copy is closed otherwise, the pipe's
@@ -75,7 +75,7 @@ pub unsafe extern "C" fn shoal_pipe_drop_hold(name: *const c_char, fd: c_int) ->
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Watched {
-    /// A number in shared memory; NULL if the value is not to be kept. As long as it is `seen` (an atomic
+    /// A number in shared memory; NULL if the value must not be kept. As long as it is `seen` (an atomic
     /// load, or a plain one of 8 bytes on x86-64 and 64-bit Arm), the value is the same.
     word: *const u64,
     /// What the number was before the value was read.
@@ -89,11 +89,11 @@ impl Watched {
     };
 }
 
-/// Copies the value of a key as `shoal_map_get` does, and tells how to know for how long the copy is good:
-/// for keys that are read much more often than anything near them changes.
+/// Copies the value of a key as `shoal_map_get` does, and says how to find out whether the copy is still
+/// valid: for keys that are read much more often than keys in the same part of the map change.
 ///
-/// `*watched`: its word changes with every change of the key, and of others in the same sixty-fourth of the
-/// map. NULL if a key there expires. The word is the map's, and may be looked at by any thread, and by a
+/// `*watched`: its word changes with every change of the key, and of other keys in the same one of the map's
+/// 64 parts. NULL if a key there expires. The word is the map's, and may be read by any thread, and by a
 /// forked child, until the handle is freed.
 ///
 /// Errors: as `shoal_map_get`.
@@ -138,9 +138,9 @@ pub unsafe extern "C" fn shoal_map_get_watched(
 }
 
 /// Replaces elements as `shoal_list_splice` does, if the list has not changed since `shoal_list_get_many`
-/// told its version.
+/// returned its version.
 ///
-/// `*done`: whether it had not.
+/// `*done`: whether the elements were replaced.
 ///
 /// Errors: as `shoal_list_append`.
 #[must_use]
@@ -172,9 +172,9 @@ pub unsafe extern "C" fn shoal_list_splice_if(
 }
 
 /// Brings the elements into another order and removes those that the order leaves out, all at once, if the
-/// list has not changed since `shoal_list_get_many` told its version. No element is copied.
+/// list has not changed since `shoal_list_get_many` returned its version. No element is copied.
 ///
-/// `order`, `n`: indices, none of them twice and none below 0. `*done`: whether it had not changed.
+/// `order`, `n`: indices, none of them twice and none below 0. `*done`: whether it was done.
 ///
 /// Errors: SHOAL_ERR_INVALID (`order` names an element twice, or one that is not there); SHOAL_ERR_NO_SPACE
 /// (the list is as it was).
@@ -203,7 +203,7 @@ pub unsafe extern "C" fn shoal_list_rearrange_if(
 }
 
 /// Takes a lock if it is free within a microsecond, or recursive and the calling thread's, without a system
-/// call. The lock of a dead owner counts as taken: `shoal_lock_lock` finds that out, with SHOAL_NOWAIT too.
+/// call. The lock of a dead owner counts as taken: `shoal_lock_lock` detects that, with SHOAL_NOWAIT too.
 ///
 /// `*owner_died`: see "Locks".
 ///
@@ -218,9 +218,9 @@ pub unsafe extern "C" fn shoal_lock_try(l: *mut LockHandle, owner_died: *mut boo
     })
 }
 
-/// Leaves the permits that this process holds acquired after its end, or that of the handle: they are no
-/// process's from now on, until one releases them. What it acquires later returns as usual. For the end of
-/// a process that ends well, where permits count items.
+/// Keeps the permits that this process holds acquired after its end, or that of the handle: from now on they
+/// belong to no process, until one releases them. Permits that it acquires later return as usual. It is for
+/// the normal end of a process, where permits count items.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_semaphore_keep(s: *mut SemaphoreHandle) -> Status {
     // SAFETY: the caller's contract.
@@ -281,8 +281,8 @@ pub unsafe extern "C" fn shoal_condition_leave(
 /// The first part of a wait, also for doing something before all go on. Waits only while a full round has
 /// not ended.
 ///
-/// `*last`: all are here, and the caller is to call `shoal_barrier_pass`; otherwise `shoal_barrier_sleep`.
-/// `*place` is for those. `*index`: how many came before the caller.
+/// `*last`: all have arrived, and the caller must call `shoal_barrier_pass`; otherwise `shoal_barrier_sleep`.
+/// `*place` is for these. `*index`: how many arrived before the caller.
 ///
 /// Errors: SHOAL_ERR_POISONED (the barrier is broken).
 #[must_use]
@@ -307,7 +307,7 @@ pub unsafe extern "C" fn shoal_barrier_arrive(
     })
 }
 
-/// For the last to come: lets all go on.
+/// For the last to arrive: lets all go on.
 ///
 /// Errors: SHOAL_ERR_POISONED (the barrier was broken meanwhile).
 #[unsafe(no_mangle)]
@@ -316,7 +316,7 @@ pub unsafe extern "C" fn shoal_barrier_pass(b: *mut BarrierHandle, place: u32) -
     unsafe { handle::with(b, |barrier: &Barrier| barrier.release(place)) }
 }
 
-/// Sleeps until the barrier opens or breaks; the place is given up then. May be called again after a
+/// Sleeps until the barrier opens or breaks; the place is freed then. May be called again after a
 /// timeout.
 ///
 /// Errors: SHOAL_ERR_POISONED (the barrier is broken); SHOAL_ERR_TIMEOUT, SHOAL_ERR_INTERRUPTED and
@@ -333,7 +333,7 @@ pub unsafe extern "C" fn shoal_barrier_sleep(
     unsafe { handle::with(b, sleep) }
 }
 
-/// Gives up waiting, which breaks the barrier, unless all have come meanwhile.
+/// Stops waiting, which breaks the barrier, unless all have arrived meanwhile.
 ///
 /// Errors: SHOAL_ERR_POISONED (the barrier is broken).
 #[unsafe(no_mangle)]

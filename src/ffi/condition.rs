@@ -28,18 +28,18 @@ pub struct ConditionHandle {
     _opaque: [u8; 0],
 }
 
-opaque!(ConditionHandle, named Condition, b"shl.cond", "condition handle");
+opaque!(ConditionHandle, named Condition, b"shl.cond");
 
 /// As `count` of `shoal_condition_notify`: all that wait.
 pub const SHOAL_ALL: u32 = 0xffff_ffff;
 
-/// What there is to know about a condition.
+/// Statistics of a condition.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct ConditionStats {
     /// `sizeof(shoal_condition_stats)`.
     pub size: usize,
-    /// How many wait and have not been notified. The dead do not count.
+    /// How many wait and have not been notified. Dead processes do not count.
     pub waiting: u64,
 }
 
@@ -69,7 +69,7 @@ pub unsafe extern "C" fn shoal_condition_free(c: *mut ConditionHandle) {
     unsafe { handle::free(c) }
 }
 
-/// Fills in statistics; see "Statistics". Asks the kernel about each that waits.
+/// Fills in statistics; see "Statistics". Asks the kernel about each waiting process.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_condition_stat(
@@ -116,8 +116,9 @@ pub unsafe extern "C" fn shoal_condition_wait(
     })
 }
 
-/// Wakes at most `count` of those that wait, the longest waiting first; SHOAL_ALL wakes all. The dead are
-/// passed over. Call it with the lock held, or a change may slip in between a waiter's look and its wait.
+/// Wakes at most `count` of those that wait, the longest waiting first; SHOAL_ALL wakes all. Dead
+/// processes are passed over. Call it with the lock held: otherwise a process may look before the change, and
+/// wait after the notification.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_condition_notify(c: *mut ConditionHandle, count: u32) -> Status {
     let notify = |condition: &Condition| match count {

@@ -46,7 +46,7 @@ unsafe fn text_to(
 /// `buf`, `capacity`, `*len`: a text that ends with NUL, and its length without the NUL.
 ///
 /// Errors: SHOAL_ERR_NOT_FOUND (family); SHOAL_ERR_INVALID (`logical` is malformed, names what `inherited`
-/// does not show, names a device twice or mixes kinds; `inherited` makes no sense); SHOAL_ERR_UNSUPPORTED
+/// does not show, names a device twice or mixes kinds; `inherited` is malformed); SHOAL_ERR_UNSUPPORTED
 /// (no value hides all of them); SHOAL_ERR_BUFFER_TOO_SMALL (`*len` counts the NUL).
 #[must_use]
 #[unsafe(no_mangle)]
@@ -118,7 +118,7 @@ pub unsafe extern "C" fn shoal_device_environment(
 ///
 /// `buf`, `capacity`, `*len`: as for `shoal_device_resolve`.
 ///
-/// Errors: SHOAL_ERR_NOT_FOUND (family); SHOAL_ERR_INVALID (the variable makes no sense);
+/// Errors: SHOAL_ERR_NOT_FOUND (family); SHOAL_ERR_INVALID (the variable is malformed);
 /// SHOAL_ERR_BUFFER_TOO_SMALL (`*len` counts the NUL).
 #[must_use]
 #[unsafe(no_mangle)]
@@ -140,7 +140,7 @@ pub unsafe extern "C" fn shoal_device_visible(
 /// Makes this process itself see only some devices, by changing its environment. No other thread may use
 /// the environment (getenv and setenv included) meanwhile: call it first thing in main.
 ///
-/// `mask`: counted in what it sees now, so two calls narrow twice; "" hides all.
+/// `mask`: counted in what it sees now, so that a second call narrows further; "" hides all.
 /// `*too_late`: whether the family's runtime was loaded already; it reads the variable once, when it starts.
 ///
 /// Errors: as `shoal_device_resolve`; nothing is changed then.

@@ -24,7 +24,7 @@ pub struct EventHandle {
     _opaque: [u8; 0],
 }
 
-opaque!(EventHandle, named Event, b"shl.evnt", "event handle");
+opaque!(EventHandle, named Event, b"shl.evnt");
 
 /// Opens or creates an event; see "Opening".
 #[must_use]

@@ -10,20 +10,14 @@ use super::status::{guard, guard_shielded, guard_text, last_error};
 use crate::error::{Error, Status};
 use crate::segment::{self, Kind};
 
-/// Grows by one with every release whose header older programs do not work with.
+/// Grows by one with every release that programs compiled against an older header do not work with.
 pub const SHOAL_ABI_VERSION: u32 = 0;
-
-/// A time without end, wherever a timeout or a duration is taken.
-pub const SHOAL_FOREVER: i64 = -1;
-
-/// A timeout of 0: the call does not wait.
-pub const SHOAL_NOWAIT: i64 = 0;
 
 /// The kinds of shared objects.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ObjectKind {
-    /// Whatever kind it is.
+    /// Any kind.
     Any = 0,
     /// A `shoal_queue`.
     Queue = 1,
@@ -64,10 +58,10 @@ const _: () = {
 };
 
 /// A sentence about the last call of this thread that failed; "" if none has. A call that succeeds
-/// leaves it alone: ask only after a failure.
+/// does not change it: ask only after a failure.
 ///
 /// Ownership: a buffer of the calling thread, valid as long as the thread lives. The next call of the
-/// thread that fails overwrites it. A sentence has at most 1023 bytes; a longer one is cut.
+/// thread that fails overwrites it. A sentence has at most 1023 bytes; a longer one is cut off.
 #[unsafe(no_mangle)]
 pub extern "C" fn shoal_last_error() -> *const c_char {
     last_error()
@@ -160,17 +154,17 @@ pub unsafe extern "C" fn shoal_gc(removed: *mut usize) -> Status {
         // SAFETY: the caller's contract.
         let removed = unsafe { Out::optional("removed", removed) }?;
         removed.set(0);
-        removed.set(crate::gc(false)?.len());
+        removed.set(segment::gc(false)?.len());
         Ok(())
     })
 }
 
 /// Leaves all objects of this process at once, as its normal exit does: for a program that is about to
-/// end by `_exit`, which runs no exit handlers. What it held counts as a dead process's. Afterwards its
-/// handles may only be freed; threads that sleep in a call go on sleeping.
+/// end by `_exit`, which runs no exit handlers. What it held is treated as that of a dead process. After
+/// that its handles may only be freed; threads that sleep in a call go on sleeping.
 ///
-/// It waits for processes that open or leave the same objects at the moment. A forked child and its
-/// parent leave each for itself.
+/// It waits for processes that are opening or leaving the same objects. A forked child and its parent leave
+/// separately.
 ///
 /// ```c
 /// if (fork() == 0) {
@@ -197,10 +191,10 @@ pub unsafe extern "C" fn shoal_name(handle: *const c_void) -> *const c_char {
     guard_text(|| unsafe { handle::name(handle) })
 }
 
-/// Removes the name of an object. Processes that have the object open go on using it; from now on its
-/// name is free for another one.
+/// Removes the name of an object. Processes that have the object open go on using it; its name is free
+/// for another one.
 ///
-/// `kind`: what it must be; SHOAL_KIND_ANY removes the name of whatever it is.
+/// `kind`: the kind that it must be of; SHOAL_KIND_ANY for any.
 ///
 /// Errors: SHOAL_ERR_NOT_FOUND; SHOAL_ERR_WRONG_KIND; SHOAL_ERR_PERMISSION.
 #[unsafe(no_mangle)]

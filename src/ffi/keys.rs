@@ -5,13 +5,12 @@ use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::time::Duration;
 
-use super::args::{self, Out, Slice};
-use super::general::SHOAL_FOREVER;
+use super::args::{self, Out, SHOAL_FOREVER, Slice};
 use super::map::{MapHandle, at, map, no_such};
 use super::status::guard;
 use crate::error::{Error, Status};
 
-/// How long a key lives; none for good.
+/// How long a key lives; `None` without limit.
 fn life(life_ns: i64) -> Option<Duration> {
     u64::try_from(life_ns).ok().map(Duration::from_nanos)
 }
@@ -114,7 +113,7 @@ pub unsafe extern "C" fn shoal_map_add_f64(
 }
 
 /// Gives many keys their values, with each part of the map locked once. Of equal keys the last one
-/// counts. They are no unit: after an error or a kill some are set.
+/// counts. It is not atomic: after an error or a kill some are set.
 ///
 /// `keys`, `values`: `n` of each.
 ///
@@ -199,10 +198,10 @@ pub unsafe extern "C" fn shoal_map_get_many(
     })
 }
 
-/// Gives a key a value for a time; then it is as if it had been removed. `shoal_map_set` makes it stay
-/// for good again.
+/// Gives a key a value for a time; after that it is as if it had been removed. `shoal_map_set` makes the key
+/// stay without limit again.
 ///
-/// `life_ns`: for how long; SHOAL_FOREVER for good.
+/// `life_ns`: for how long; SHOAL_FOREVER without limit.
 ///
 /// Errors: as `shoal_map_set`.
 #[must_use]
@@ -227,9 +226,9 @@ pub unsafe extern "C" fn shoal_map_set_for(
     })
 }
 
-/// Lets a key live for a time from now on.
+/// Makes a key expire some time from now.
 ///
-/// `life_ns`: for how long; SHOAL_FOREVER for good.
+/// `life_ns`: after how long; SHOAL_FOREVER for never.
 ///
 /// Errors: SHOAL_ERR_NOT_FOUND (no such key); as `shoal_map_set`.
 #[must_use]
@@ -250,9 +249,9 @@ pub unsafe extern "C" fn shoal_map_expire(
     })
 }
 
-/// For how long a key will still be there.
+/// How long it is until a key expires.
 ///
-/// `*out`: nanoseconds; SHOAL_FOREVER for good.
+/// `*out`: nanoseconds; SHOAL_FOREVER if it does not expire.
 ///
 /// Errors: SHOAL_ERR_NOT_FOUND (no such key).
 #[must_use]
@@ -276,7 +275,7 @@ pub unsafe extern "C" fn shoal_map_time_left(
     })
 }
 
-/// Removes every key whose time is over. Changes nearby do that in time as well.
+/// Removes every key that has expired. Changes of other keys remove them gradually, too.
 ///
 /// `*removed`: how many there were.
 #[unsafe(no_mangle)]
@@ -291,10 +290,10 @@ pub unsafe extern "C" fn shoal_map_purge(m: *mut MapHandle, removed: *mut u64) -
     })
 }
 
-/// Locks a key, which need not be there, for work in several steps. It keeps others from locking the same
-/// key, and from nothing else. Locking several keys is safe from deadlock if all do it in the same order.
+/// Locks a key, which need not be there, for work in several steps. It only prevents others from locking the
+/// same key. Locking several keys is safe from deadlock if all processes do it in the same order.
 ///
-/// `*owner_died`: see "Locks". Any thread may unlock it. A forked child does not have it.
+/// `*owner_died`: see "Locks". Any thread may unlock it. A forked child does not have the lock.
 ///
 /// Errors: SHOAL_ERR_INVALID (this thread has locked it already); SHOAL_ERR_TOO_LARGE.
 ///
@@ -348,7 +347,7 @@ pub unsafe extern "C" fn shoal_map_unlock_key(
 
 /// Waits until a map's `changes` (see `shoal_map_stats`) are not `seen`.
 ///
-/// `*now`: what they are. What was changed it does not tell.
+/// `*now`: what they are. It does not say what was changed.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_map_wait_change(

@@ -31,9 +31,9 @@ pub struct ListHandle {
     _opaque: [u8; 0],
 }
 
-opaque!(ListHandle, named List, b"shl.list", "list handle");
+opaque!(ListHandle, named List, b"shl.list");
 
-/// How to open a list. All but `size` and `flags` count for the process that creates it.
+/// How to open a list. All but `size` and `flags` apply to a new one.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct ListOptions {
@@ -50,7 +50,7 @@ pub struct ListOptions {
 
 sized!(ListOptions, "shoal_list_options.size", 32);
 
-/// What there is to know about a list.
+/// Statistics of a list.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct ListStats {
@@ -60,7 +60,7 @@ pub struct ListStats {
     pub len: u64,
     /// Bytes of memory that elements and the table take.
     pub used: u64,
-    /// A number that differs whenever the list was changed meanwhile.
+    /// A number that is another one whenever the list was changed in between.
     pub version: u64,
     /// Bytes of data to which it may grow.
     pub max_capacity: u64,
@@ -205,7 +205,7 @@ pub unsafe extern "C" fn shoal_list_get(
     })
 }
 
-/// Removes an element and copies it. Of several callers each gets another one.
+/// Removes an element and copies it. No element goes to two callers.
 ///
 /// Errors: SHOAL_ERR_NOT_FOUND (no such index); SHOAL_ERR_BUFFER_TOO_SMALL (the element stays).
 #[must_use]
@@ -321,7 +321,7 @@ pub unsafe extern "C" fn shoal_list_splice(
 /// `lens`, `max`: room for their lengths. `*n`: how many there are in `buf`: as many as `max` and
 /// `capacity` allow, and 0 at the end of the list. If that is less than `max`, `lens[*n]` is SIZE_MAX
 /// where the list ends there, and else the length of the next one, which did not fit.
-/// `*version`: differs whenever the list was changed meanwhile.
+/// `*version`: another number whenever the list was changed in between.
 ///
 /// Errors: SHOAL_ERR_BUFFER_TOO_SMALL (even the first does not fit; `lens[0]` is the room needed).
 #[must_use]

@@ -30,12 +30,12 @@ pub struct LockHandle {
     _opaque: [u8; 0],
 }
 
-opaque!(LockHandle, named Lock, b"shl.lock", "lock handle");
+opaque!(LockHandle, named Lock, b"shl.lock");
 
 /// In `shoal_sync_options.flags`: a created lock is recursive.
 pub const SHOAL_RECURSIVE: u64 = 8;
 
-/// What there is to know about a lock.
+/// Statistics of a lock.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct LockStats {
@@ -43,7 +43,7 @@ pub struct LockStats {
     pub size: usize,
     /// How often the calling thread has taken it by this handle.
     pub depth: u32,
-    /// Whether it is taken. A dead owner counts until the next one comes.
+    /// Whether it is taken. The lock of a dead owner is, until the next owner takes it.
     pub held: bool,
     /// Whether it is recursive.
     pub recursive: bool,
@@ -51,7 +51,7 @@ pub struct LockStats {
 
 sized!(LockStats, "shoal_lock_stats.size", 16);
 
-/// Says whether the last owner of a lock that was taken died with it.
+/// Reports whether the last owner of the lock that was taken died with it.
 pub(super) fn acquired(acquired: Acquisition, owner_died: &Out<bool>) -> Result<()> {
     owner_died.set(acquired == Acquisition::OwnerDied);
     Ok(())
@@ -78,7 +78,7 @@ pub unsafe extern "C" fn shoal_lock_open(
     unsafe { handle::open(name, out, created, open) }
 }
 
-/// Frees the handle; see "Freeing". A lock that it has counts as a dead owner's.
+/// Frees the handle; see "Freeing". A lock that it has is treated as that of a dead owner.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_lock_free(l: *mut LockHandle) {
     // SAFETY: the caller's contract.
@@ -120,7 +120,7 @@ pub unsafe extern "C" fn shoal_lock_lock(
     })
 }
 
-/// Gives the lock back: a plain one from any thread, a recursive one by one level.
+/// Unlocks it: a plain lock from any thread, a recursive lock by one level.
 ///
 /// Errors: SHOAL_ERR_INVALID (it is not taken; it is recursive and not the calling thread's).
 #[unsafe(no_mangle)]

@@ -19,9 +19,9 @@ use std::ffi::{c_char, c_void};
 use std::sync::Arc;
 
 use super::args::{self, Out};
-use super::handle::{self, object, opaque};
+use super::handle::{self, Inner, object, opaque};
 use super::options::{self, sized};
-use super::status::guard;
+use super::status::{Failure, guard, guard_step};
 use crate::error::{Error, Result, Status};
 use crate::map::{Cursor, Map};
 use crate::segment::Options;
@@ -38,8 +38,8 @@ pub struct MapIterHandle {
 }
 
 // Shared with its iterators, which may outlive the handle.
-opaque!(MapHandle, named Arc<Map>, b"shl.map.", "map handle");
-opaque!(MapIterHandle, Walk, b"shl.iter", "map iterator handle");
+opaque!(MapHandle, named Arc<Map>, b"shl.map.");
+opaque!(MapIterHandle, Walk, b"shl.iter");
 
 /// Where a walk is, and the entry it was last at.
 pub(super) struct Walk {
@@ -50,11 +50,13 @@ pub(super) struct Walk {
 
 impl EndWaits for Walk {}
 
+impl Inner for Walk {}
+
 /// In `shoal_map_options.flags`: a created map is walked in the order in which its keys were inserted.
 /// Each entry takes 8 bytes more, and a walk begins by copying all keys.
 pub const SHOAL_ORDERED: u64 = 64;
 
-/// How to open a map. All but `size` and `flags` count for the process that creates it.
+/// How to open a map. All but `size` and `flags` apply to a new one.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct MapOptions {
@@ -71,7 +73,7 @@ pub struct MapOptions {
 
 sized!(MapOptions, "shoal_map_options.size", 32);
 
-/// What there is to know about a map.
+/// Statistics of a map.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct MapStats {
@@ -388,9 +390,9 @@ pub unsafe extern "C" fn shoal_map_clear(m: *mut MapHandle) -> Status {
     unsafe { handle::with(m, |map: &Arc<Map>| map.clear()) }
 }
 
-/// Begins a walk through all entries of a map, in no order but for SHOAL_ORDERED, while others may write.
-/// A key that is there from the first step to the last is met exactly once, with a value that it had in
-/// between; one that comes or goes meanwhile is met once or not at all.
+/// Begins a walk through all entries of a map, in no particular order unless it is SHOAL_ORDERED, while other
+/// processes may write. A key that is there from the first step to the last is found exactly once, with a
+/// value that it had in between; one that is inserted or removed meanwhile is found once or not at all.
 ///
 /// No lock is held between two steps. An iterator serves one thread at a time.
 /// Ownership: `*out` is yours until `shoal_map_iter_free`. It keeps the map open, also if `m` is freed
@@ -428,7 +430,7 @@ pub unsafe extern "C" fn shoal_map_iter_new(
 /// `*key`, `*key_len`, `*value`, `*value_len`: the entry.
 /// Ownership: `*key` and `*value` are the iterator's, and valid until its next step or its end.
 ///
-/// Errors: SHOAL_ERR_END (that was all).
+/// Errors: SHOAL_ERR_END (there are no more).
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_map_iter_next(
@@ -438,7 +440,7 @@ pub unsafe extern "C" fn shoal_map_iter_next(
     value: *mut *const c_void,
     value_len: *mut usize,
 ) -> Status {
-    guard(|| {
+    guard_step(|| {
         // SAFETY: the caller's contract.
         let key = unsafe { Out::preset("key", key, std::ptr::null()) }?;
         // SAFETY: the caller's contract.
@@ -449,7 +451,7 @@ pub unsafe extern "C" fn shoal_map_iter_next(
         let value_len = unsafe { Out::preset("value_len", value_len, 0) }?;
         // SAFETY: the caller's contract.
         let walk = unsafe { handle::get_mut(it) }?;
-        walk.entry = walk.cursor.next(&walk.map).ok_or(Error::End)??;
+        walk.entry = walk.cursor.next(&walk.map).ok_or(Failure::End)??;
         key.set(walk.entry.0.as_ptr().cast());
         key_len.set(walk.entry.0.len());
         value.set(walk.entry.1.as_ptr().cast());

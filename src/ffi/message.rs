@@ -7,17 +7,18 @@ use super::args::{self, Out};
 use super::handle::object;
 use super::queue::QueueHandle;
 use super::status::guard;
-use crate::Timeout;
 use crate::error::{Error, Result, Status};
 use crate::layout::Owner;
 use crate::queue::{LeasedMessage, MessagePlace, Queue};
+use crate::sys::clock::Timeout;
 
 /// A message in place: reserved for writing by `shoal_queue_reserve` and `shoal_pipe_reserve`, or leased
 /// for reading by `shoal_queue_lease` and `shoal_pipe_lease`.
 ///
 /// It is yours until a call ends it (commit or discard; ack or nack), which sets `data` to NULL and `len`
-/// to 0, and until the handle is freed. Any thread may end it. That of a process that dies is discarded,
-/// or leased to another consumer. A forked child cannot use its parent's.
+/// to 0, or until the handle is freed. Any thread may end it. When a process dies, what it had reserved is
+/// discarded, and what it had leased goes to another consumer. A forked child cannot use its parent's
+/// messages.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Message {
@@ -27,11 +28,11 @@ pub struct Message {
     len: usize,
     /// How often it was leased, this time included; 255 stands for more. 0 if it is reserved.
     attempts: u32,
-    /// The library's.
+    /// For the library only.
     block: u32,
-    /// The library's.
+    /// For the library only.
     number: u64,
-    /// The library's.
+    /// For the library only.
     owner: u64,
 }
 
@@ -79,7 +80,7 @@ impl Message {
     /// A reservation.
     fn place(&self) -> Result<MessagePlace> {
         let span = NonNull::new(self.data.cast())
-            .ok_or_else(|| Error::invalid("message", "it was given back before"))?;
+            .ok_or_else(|| Error::invalid("message", "it has ended already"))?;
         Ok(MessagePlace {
             block: self.block,
             number: self.number,
@@ -110,7 +111,7 @@ impl Message {
 }
 
 /// # Safety
-/// `message` is NULL or points to one that nobody else uses meanwhile.
+/// `message` is NULL or points to one that no other thread uses meanwhile.
 pub(super) unsafe fn in_place<'a>(message: *mut Message) -> Result<&'a mut Message> {
     args::checked("message", message)?;
     // SAFETY: the caller's contract; neither NULL nor misaligned.
@@ -121,7 +122,7 @@ pub(super) unsafe fn in_place<'a>(message: *mut Message) -> Result<&'a mut Messa
 /// less. Several processes may write theirs at the same time.
 ///
 /// `len`: the most bytes that the message may have; `data` holds what earlier messages left there. The
-/// message gets its place in the queue when it is committed. Against `max_items` a reservation counts.
+/// message gets its place in the queue when it is committed. A reservation counts against `max_items`.
 ///
 /// Errors: as `shoal_queue_put`.
 ///
@@ -151,7 +152,7 @@ pub unsafe extern "C" fn shoal_queue_reserve(
     })
 }
 
-/// Puts the first `used` bytes of a reserved message at the end of the queue. The rest is given back.
+/// Puts the first `used` bytes of a reserved message at the end of the queue. The rest is freed.
 ///
 /// Errors: SHOAL_ERR_TOO_LARGE (more than was reserved; it stays reserved).
 #[must_use]
@@ -168,7 +169,7 @@ pub unsafe extern "C" fn shoal_queue_commit(
     })
 }
 
-/// Gives a reserved message back. No other process sees that it was there.
+/// Discards a reserved message. No other process sees that it was there.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_queue_discard(q: *mut QueueHandle, message: *mut Message) -> Status {
@@ -184,7 +185,7 @@ pub unsafe extern "C" fn shoal_queue_discard(q: *mut QueueHandle, message: *mut 
 ///
 /// `visible_ns`: for how long it is yours. If it is neither acked nor extended by then, another consumer
 /// gets it although this process lives. SHOAL_FOREVER: as long as this process lives.
-/// What was reserved is read where it was written; what was put is copied once.
+/// A message that was reserved is read where it was written; one that was put is copied once.
 ///
 /// Errors: SHOAL_ERR_CLOSED (the queue is closed and nothing is left); SHOAL_ERR_EXHAUSTED or
 /// SHOAL_ERR_NO_SPACE (there is no room for more leases; the message stays).
@@ -222,7 +223,7 @@ pub unsafe extern "C" fn shoal_queue_lease(
 /// The work is done: the message is gone.
 ///
 /// Errors: SHOAL_ERR_EXPIRED (its time was over: another consumer gets it or has it; the lease has ended
-/// all the same).
+/// nevertheless).
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_queue_ack(q: *mut QueueHandle, message: *mut Message) -> Status {
@@ -233,8 +234,8 @@ pub unsafe extern "C" fn shoal_queue_ack(q: *mut QueueHandle, message: *mut Mess
     })
 }
 
-/// Gives a leased message back, to be delivered again after `delay_ns`, before all that was put after
-/// it. SHOAL_FOREVER: never, though it still counts as unfinished.
+/// Returns a leased message, to be delivered again after `delay_ns`, before all that was put after it.
+/// SHOAL_FOREVER: it is never delivered again, but still counts as unfinished.
 ///
 /// Errors: as `shoal_queue_ack`.
 #[must_use]
@@ -251,7 +252,7 @@ pub unsafe extern "C" fn shoal_queue_nack(
     })
 }
 
-/// Lets a lease end `visible_ns` from now instead.
+/// Makes a lease end `visible_ns` from now instead.
 ///
 /// Errors: SHOAL_ERR_EXPIRED (its time was over; the lease is still to be ended).
 #[must_use]

@@ -14,16 +14,16 @@
 //!   outputs: `buf`, `capacity` (the bytes there) and `*len` (the bytes used).
 //! - Most functions return a `shoal_status`; 0 is success. `shoal_last_error()` then has a sentence about it
 //!   for the calling thread. There are no partial successes, except where a count says so.
-//! - A timeout is a number of nanoseconds. SHOAL_FOREVER (or any negative number) waits without end,
-//!   SHOAL_NOWAIT (0) does not wait. If the time is over the status is SHOAL_ERR_TIMEOUT, with SHOAL_NOWAIT
-//!   too; only `shoal_pipe_poll` answers by its result. Durations are nanoseconds as well, and SHOAL_FOREVER is without end. Setting the clock changes
-//!   nothing.
-//! - Handles (`shoal_queue *`, ...) are opaque. NULL, misaligned, freed and mistaken handles are
-//!   SHOAL_ERR_INVALID as far as that can be told: a pointer to memory that is not mapped cannot be told from
-//!   a good one, and the place of a freed handle is used again after a while.
+//! - A timeout is a number of nanoseconds. SHOAL_FOREVER (or any negative number) waits without limit,
+//!   SHOAL_NOWAIT (0) does not wait. When the time is over the status is SHOAL_ERR_TIMEOUT, with SHOAL_NOWAIT
+//!   too; only `shoal_pipe_poll` answers by its result. Durations are nanoseconds as well, and SHOAL_FOREVER
+//!   is without limit. Setting the system's clock has no effect on them.
+//! - Handles (`shoal_queue *`, ...) are opaque. A handle that is NULL, misaligned, freed or of another type is
+//!   SHOAL_ERR_INVALID. The library cannot detect a pointer to memory that is not mapped, nor a freed handle
+//!   whose memory is in use for a later one.
 //! - Strings are UTF-8 and end with NUL. Data is a pointer and a length; the pointer may be NULL if the length
 //!   is 0. What you pass in stays yours, and is not used after the call.
-//! - After a failure a handle output is NULL, counts and lengths are 0, and other outputs are untouched. Only
+//! - After a failure a handle output is NULL, counts and lengths are 0, and other outputs are unchanged. Only
 //!   SHOAL_ERR_BUFFER_TOO_SMALL writes the size needed to `*len`; nothing is taken then.
 //! - An output may be NULL if it says something beside the result: each `bool *` that is not named `out`, and
 //!   those named `version`, `index`, `sum`, `removed` and `end`. The others may not.
@@ -37,8 +37,8 @@
 //!
 //! - `name`: 1 to 200 letters, digits, '.', '_', '-'. NULL always creates an object under a name of its own,
 //!   which `shoal_name` tells.
-//! - `options`: NULL opens what exists. What is said there of sizes and lifetime counts for the process that
-//!   creates the object; others get what is there.
+//! - `options`: NULL opens what exists. Sizes and lifetime apply if this call creates the object; one that
+//!   exists keeps its own.
 //! - `*out`: the handle. It is yours until `shoal_<object>_free`. `*created`: whether this call created it.
 //!
 //! It does not wait, and is safe from several threads and processes at once, of which one creates the object.
@@ -51,11 +51,11 @@
 //! # Freeing
 //!
 //! `shoal_<object>_free` frees a handle; NULL is allowed. The last handle of all processes removes an object
-//! that is not persistent, with what is in it. From when it is called no other thread may begin to use the
-//! handle; those that wait in a call through it come back with SHOAL_ERR_CLOSED first (better: end the waits
-//! by `shoal_end_waits`, and join the threads). If one does not return within a second, the object stays open
-//! until the process ends. In a forked child the child's copy is freed. A handle that is freed twice is noticed
-//! and left alone, as long as its place has not been used again.
+//! that is not persistent, with what is in it. Once the function is called, no other thread may begin to use
+//! the handle. Threads that wait in a call through it return SHOAL_ERR_CLOSED first (better: end the waits by
+//! `shoal_end_waits`, and join the threads). If one does not return within a second, the object stays open
+//! until the process ends. In a forked child the child's copy is freed. To free a handle twice has no effect,
+//! as long as its memory is not in use for a later one.
 //!
 //! # Statistics
 //!
@@ -65,20 +65,20 @@
 //! # Locks
 //!
 //! A function that takes a lock says by `*owner_died` whether its last owner died, or freed its handle, while
-//! it had the lock: what the lock guards may be half changed then. It is told once; unlocking says that all is
-//! well again. The lock is held as usual.
+//! it had the lock: what the lock guards may be half changed then. It is reported once: to unlock declares
+//! the data consistent. The caller holds the lock as usual.
 //!
 //! What is locked, acquired or leased belongs to a handle in a process, not to a thread. A thread that ends
 //! with a lock leaves it taken for as long as its process has the handle: another thread can unlock a plain
 //! lock and a key, release a permit or a read-write lock, and end a lease. A recursive lock, and that of an
-//! array, only its own thread can unlock; a thread that begins after its end may be taken for it. A forked
-//! child has nothing of what its parent has locked.
+//! array, can only be unlocked by its own thread; a thread that begins after that thread's end may be mistaken
+//! for it. A forked child holds nothing that its parent has locked.
 //!
 //! # Blocking, threads, fork
 //!
 //! A function with a timeout waits for what its comment says, at most until the time is over. Every other
-//! function waits at most for other processes' calls on the same object that are under way; its comment says
-//! if there is more.
+//! function waits at most for other processes' calls on the same object that are in progress; its comment says
+//! if it may wait for anything else.
 //!
 //! Every function may be called from any thread at any time, on the same handle too, except for what is said
 //! of freeing and of `shoal_map_iter`. No function is async-signal-safe. No signal handler is installed, and no
@@ -86,10 +86,10 @@
 //!
 //! A signal handler that runs while a call sleeps ends it with SHOAL_ERR_INTERRUPTED: call again to go on. One
 //! that runs before the call sleeps, or between two sleeps, does not: a program that must notice a signal waits
-//! with a timeout. `pthread_cancel` does not reach into a call: the thread ends at its next cancellation point
-//! outside. Its type must not be PTHREAD_CANCEL_ASYNCHRONOUS during a call.
+//! with a timeout. `pthread_cancel` does not end a call: the thread ends at its next cancellation point
+//! outside the library. Its type must not be PTHREAD_CANCEL_ASYNCHRONOUS during a call.
 //!
-//! A thread needs a stack of 64 KiB for any function, beside what thread-local variables and callbacks take.
+//! A thread needs a stack of 64 KiB for any function, in addition to thread-local variables and callbacks.
 //! (PTHREAD_STACK_MIN is too small.)
 //!
 //! Handles work in a forked child, which becomes a participant of its own. Its copies of process handles cannot
@@ -98,21 +98,21 @@
 //!
 //! # Errors of all functions
 //!
-//! Comments list only what is particular. Besides, a function may return:
+//! Comments list only what is particular to a function. In addition, a function may return:
 //!
 //! - SHOAL_ERR_INVALID: a handle or an argument;
 //! - SHOAL_ERR_TIMEOUT, SHOAL_ERR_INTERRUPTED: if it has a timeout;
 //! - SHOAL_ERR_CLOSED: if it would have to wait, and the waits through the handle were ended;
 //! - SHOAL_ERR_CORRUPT: bytes in shared memory break an invariant: a program has written garbage there;
-//! - SHOAL_ERR_POISONED: the object could not be repaired after a process died in it; every call answers so from
-//!   then on;
-//! - SHOAL_ERR_INTERNAL: a mistake in the library.
+//! - SHOAL_ERR_POISONED: the object could not be repaired after a process died in a call on it; from then on
+//!   every call returns this;
+//! - SHOAL_ERR_INTERNAL: a bug in the library.
 //!
 //! # Processes that die
 //!
-//! - A process may be killed at any instruction. What it had put is there whole or not at all; a message that it
-//!   had just got is lost with it. The next process to come along repairs the object.
-//! - A process that is stopped (SIGSTOP, a debugger) inside a call holds the others up. So does a thread that
+//! - A process may be killed at any instruction. What it was putting is there completely or not at all; a
+//!   message that it had just got is lost with it. The next process that uses the object repairs it.
+//! - A process that is stopped (SIGSTOP, a debugger) inside a call blocks the others. So does a thread that
 //!   ends inside a call (longjmp out of a signal handler) for as long as its process lives.
 //! - An object that is not persistent goes with its last handle. If its last process is killed, or ends by
 //!   `_exit` without `shoal_leave()`, it stays until `shoal_gc()`, until a process opens its name, or until a
@@ -121,19 +121,20 @@
 //! # Where objects are
 //!
 //! - Objects are files in `/dev/shm`, or in the directory that the environment variable SHOAL_DIR names: an
-//!   absolute path, best on a tmpfs, the same for all processes that share objects. It is read once, at the first
-//!   call that needs it. On another file system the first creation tries out what objects need, and answers
-//!   SHOAL_ERR_UNSUPPORTED with the name of what is missing.
-//! - When its file system is full, what needs memory answers SHOAL_ERR_NO_SPACE and changes nothing, after it has
-//!   collected what killed processes left. Containers often have 64 MiB of `/dev/shm`.
-//! - Where a control group of processes reaches its memory limit (`memory.max`), the kernel kills one of them, as
-//!   by `kill -9`; where it is told not to, the call is answered with SHOAL_ERR_NO_SPACE.
-//! - Only processes of one user and one pid namespace share objects, whatever C library they use. Among them there
-//!   is no protection: nothing stops a process from deleting your data. An object that no process has open is free:
-//!   its name can be used again, and what is persistent is opened by the next pid namespace.
-//! - Handles keep no file descriptor, except of a queue or pipe that was asked for one; a process keeps one
-//!   altogether. A program may close all that it finds, as daemons do: its objects go on working, and no file that
-//!   gets the number is touched.
+//!   absolute path, best on a tmpfs, the same for all processes that share objects. It is read once, at the
+//!   first call that needs it. On another file system the first creation tests for what objects need, and
+//!   returns SHOAL_ERR_UNSUPPORTED with the name of what is missing.
+//! - When its file system is full, a function that needs memory first removes what killed processes left. If
+//!   that is not enough it returns SHOAL_ERR_NO_SPACE and changes nothing. Containers often have 64 MiB of
+//!   `/dev/shm`.
+//! - Where a control group of processes reaches its memory limit (`memory.max`), the kernel kills one of
+//!   them, as by `kill -9`; where it is told not to, the call returns SHOAL_ERR_NO_SPACE.
+//! - Only processes of one user and one pid namespace share objects, whatever C library they use. Among them
+//!   there is no protection: nothing stops a process from deleting your data. An object that no process has
+//!   open is free: its name can be used again, and what is persistent is opened by the next pid namespace.
+//! - Handles keep no file descriptor, except of a queue or pipe that was asked for one; a process keeps one for
+//!   all of them. A program may close all descriptors that it finds, as daemons do: its objects go on working,
+//!   and a file that gets the same number later is not touched.
 //! - Linux only.
 
 // Exported by symbol, not by path; each function's safety is its documented contract.

@@ -115,7 +115,7 @@ pub(super) unsafe fn read<T: Sized>(options: *const T) -> Result<Option<T>> {
 /// Writes statistics, as much of them as the caller has room for, and leaves its `size` as it is.
 ///
 /// # Safety
-/// `out` is NULL, or points to as many bytes as its first field says, which nobody else uses.
+/// `out` is NULL, or points to as many bytes as its first field says, which no other thread uses.
 pub(super) unsafe fn write<T: Sized>(out: *mut T, make: impl FnOnce() -> Result<T>) -> Result<()> {
     // SAFETY: the caller's contract.
     let given = unsafe { given("out", out) }?;

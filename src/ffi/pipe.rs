@@ -1,15 +1,15 @@
 //! Pipe
 //!
-//! A conversation of two sides with messages. It is over when one side is gone: the other one receives
-//! what was sent, and then SHOAL_ERR_CLOSED. Several processes may hold the same end, as forked children
-//! do; it is gone when all of them have freed it or are dead.
+//! A connection of two ends, for messages. It is over when one end is gone: the other end receives what
+//! was sent, and then SHOAL_ERR_CLOSED. Several processes may hold the same end, as forked children do; it
+//! is gone when all of them have freed it or are dead.
 //!
 //! ```c
 //! shoal_pipe_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
 //! shoal_pipe *control;
 //! if (shoal_pipe_open("control", SHOAL_FIRST_END, &options, &control, NULL) == SHOAL_OK &&
 //!     shoal_pipe_recv(control, SHOAL_FOREVER, buf, sizeof buf, &len) == SHOAL_ERR_CLOSED)
-//!     fputs("the other side is gone\n", stderr);
+//!     fputs("the other end is gone\n", stderr);
 //! ```
 
 use std::ffi::{c_char, c_int, c_void};
@@ -29,21 +29,21 @@ pub struct PipeHandle {
     _opaque: [u8; 0],
 }
 
-opaque!(PipeHandle, named Pipe, b"shl.pipe", "pipe handle");
+opaque!(PipeHandle, named Pipe, b"shl.pipe");
 
-/// The end that receives, if the pipe has one way.
+/// The end that receives, if the pipe has one direction.
 pub const SHOAL_FIRST_END: u32 = 0;
 
-/// The end that sends, if the pipe has one way.
+/// The end that sends, if the pipe has one direction.
 pub const SHOAL_SECOND_END: u32 = 1;
 
 const _: () = assert!(End::First as u32 == SHOAL_FIRST_END);
 const _: () = assert!(End::Second as u32 == SHOAL_SECOND_END);
 
-/// In `shoal_pipe_options.flags`: a created pipe has one way, from the second end to the first.
+/// In `shoal_pipe_options.flags`: a created pipe has one direction, from the second end to the first.
 pub const SHOAL_SIMPLEX: u64 = 32;
 
-/// How to open a pipe. All but `size` and `flags` count for the process that creates it, for each way.
+/// How to open a pipe. All but `size` and `flags` apply to each direction of a new one.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct PipeOptions {
@@ -61,7 +61,7 @@ pub struct PipeOptions {
 
 sized!(PipeOptions, "shoal_pipe_options.size", 40);
 
-/// What there is to know about an end of a pipe.
+/// Statistics of an end of a pipe.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct PipeStats {
@@ -79,7 +79,7 @@ pub struct PipeStats {
 
 sized!(PipeStats, "shoal_pipe_stats.size", 32);
 
-/// Options, and whether a new pipe has two ways.
+/// Options, and whether a new pipe has both directions.
 ///
 /// # Safety
 /// As [`options::read`].
@@ -94,7 +94,7 @@ unsafe fn options(given: *const PipeOptions) -> Result<(Options, bool)> {
 }
 
 /// Opens or creates one end of a pipe; see "Opening". Either side may create it, and may send before the
-/// other end is open.
+/// other end is opened.
 ///
 /// `end`: SHOAL_FIRST_END or SHOAL_SECOND_END.
 ///
@@ -125,7 +125,7 @@ pub unsafe extern "C" fn shoal_pipe_open(
 /// Creates a pipe under a name of its own and opens both ends: for a parent and the child that it will
 /// fork, of which each frees the end of the other.
 ///
-/// `options`: NULL for two ways and the default sizes.
+/// `options`: NULL for both directions and the default sizes.
 /// Ownership: both are yours until `shoal_pipe_free`.
 ///
 /// Errors: as "Opening".
@@ -151,7 +151,8 @@ pub unsafe extern "C" fn shoal_pipe_pair(
     })
 }
 
-/// Frees the handle; see "Freeing". When all who held this end have, the conversation is over.
+/// Frees the handle; see "Freeing". When all processes that held this end have freed it, the connection is
+/// over.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_pipe_free(p: *mut PipeHandle) {
     // SAFETY: the caller's contract.
@@ -237,7 +238,7 @@ pub unsafe extern "C" fn shoal_pipe_reserve(
     })
 }
 
-/// Sends the first `used` bytes of a reserved message. The rest is given back.
+/// Sends the first `used` bytes of a reserved message. The rest is freed.
 ///
 /// Errors: as `shoal_queue_commit`.
 #[must_use]
@@ -254,7 +255,7 @@ pub unsafe extern "C" fn shoal_pipe_commit(
     })
 }
 
-/// Gives a reserved message back. No other process sees that it was there.
+/// Discards a reserved message. No other process sees that it was there.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_pipe_discard(p: *mut PipeHandle, message: *mut Message) -> Status {
@@ -265,8 +266,8 @@ pub unsafe extern "C" fn shoal_pipe_discard(p: *mut PipeHandle, message: *mut Me
     })
 }
 
-/// Receives one message to read it where it is: what was reserved is not copied at all, what was sent is
-/// copied once. If this process dies before it acks, another one that holds this end receives it.
+/// Receives one message to read it where it is: one that was reserved is not copied at all, one that was
+/// sent is copied once. If this process dies before it acks, another one that holds this end receives it.
 ///
 /// Errors: as `shoal_pipe_recv`, but for the buffer; SHOAL_ERR_EXHAUSTED or SHOAL_ERR_NO_SPACE (there is
 /// no room for more leases; the message stays).
@@ -310,7 +311,7 @@ pub unsafe extern "C" fn shoal_pipe_ack(p: *mut PipeHandle, message: *mut Messag
     })
 }
 
-/// Gives a leased message back, to be received again after `delay_ns`; as `shoal_queue_nack`.
+/// Returns a leased message, to be received again after `delay_ns`; as `shoal_queue_nack`.
 ///
 /// Errors: as `shoal_queue_ack`.
 #[must_use]
@@ -328,7 +329,7 @@ pub unsafe extern "C" fn shoal_pipe_nack(
     })
 }
 
-/// Waits for something to receive, or the end of the conversation.
+/// Waits for something to receive, or the end of the connection.
 ///
 /// `*ready`: whether it has come. That it has not come in time is no error.
 ///
@@ -349,7 +350,7 @@ pub unsafe extern "C" fn shoal_pipe_poll(
 }
 
 /// A descriptor for event loops: it is readable while there is something to receive, and once the
-/// conversation is over. For all the rest, as `shoal_queue_fd`.
+/// connection is over. In all else as `shoal_queue_fd`.
 ///
 /// Errors: SHOAL_ERR_UNSUPPORTED (this end only sends); SHOAL_ERR_OS.
 #[must_use]

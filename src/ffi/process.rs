@@ -19,7 +19,7 @@ use std::ffi::{c_int, c_void};
 use std::os::fd::{AsRawFd, IntoRawFd};
 
 use super::args::{self, Out};
-use super::handle::{self, opaque};
+use super::handle::{self, Inner, opaque};
 use super::options;
 use super::spawn::{self, SpawnOptions};
 use super::status::{guard, guard_shielded};
@@ -31,7 +31,9 @@ pub struct ProcessHandle {
     _opaque: [u8; 0],
 }
 
-opaque!(ProcessHandle, Process, b"shl.proc", "process handle");
+opaque!(ProcessHandle, Process, b"shl.proc");
+
+impl Inner for Process {}
 
 /// In `shoal_exit.kind`: the process ended by itself; `code` is its exit code, 0 to 255.
 pub const SHOAL_EXIT_EXITED: u32 = 0;
@@ -122,7 +124,7 @@ pub unsafe extern "C" fn shoal_process_fork(
     })
 }
 
-/// Waits until a process has ended, and tells how. Later calls tell the same at once.
+/// Waits until a process has ended, and says how. Later calls return the same at once.
 ///
 /// `*end`: how it ended. In a forked copy of this process it is SHOAL_EXIT_UNKNOWN.
 /// A child that fills a pipe which no process reads never ends.
@@ -205,13 +207,13 @@ pub unsafe extern "C" fn shoal_process_signal(
     })
 }
 
-/// Hands over this process's end of a pipe that was asked for with SHOAL_STDIO_PIPE.
+/// Gives the caller this process's end of a pipe that was asked for with SHOAL_STDIO_PIPE.
 ///
 /// `which`: 0 gives the end to write the child's input to, 1 and 2 those to read its output and its errors
 /// from.
 /// Ownership: `*fd` is yours to close. Pipes that are never asked for close with the handle.
 ///
-/// Errors: SHOAL_ERR_NOT_FOUND (it is no pipe, or was handed over already).
+/// Errors: SHOAL_ERR_NOT_FOUND (it is no pipe, or was given already).
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_process_stdio(
@@ -238,7 +240,7 @@ pub unsafe extern "C" fn shoal_process_stdio(
     })
 }
 
-/// Frees the handle, with its descriptor and its pipes; see "Freeing". A process that still runs goes on,
+/// Frees the handle, with its descriptor and its pipes; see "Freeing". A process that still runs continues,
 /// and its exit is collected later.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_process_free(p: *mut ProcessHandle) {

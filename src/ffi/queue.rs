@@ -37,9 +37,9 @@ pub struct QueueHandle {
     _opaque: [u8; 0],
 }
 
-opaque!(QueueHandle, named Queue, b"shl.queu", "queue handle");
+opaque!(QueueHandle, named Queue, b"shl.queu");
 
-/// How to open a queue. All but `size` and `flags` count for the process that creates it.
+/// How to open a queue. All but `size` and `flags` apply to a new one.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct QueueOptions {
@@ -61,7 +61,7 @@ pub struct QueueOptions {
 
 sized!(QueueOptions, "shoal_queue_options.size", 48);
 
-/// What there is to know about a queue.
+/// Statistics of a queue.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct QueueStats {
@@ -187,11 +187,11 @@ pub unsafe extern "C" fn shoal_queue_put(
     guard(|| unsafe { object(q)?.put(args::bytes("data", data, len)?, args::timeout(timeout_ns)) })
 }
 
-/// Puts messages in order, as many as there is room for in time. Much faster than one by one. They are
-/// no unit: messages of other processes may come between them.
+/// Puts messages in order, as many as there is room for in time. Much faster than one by one. It is not
+/// atomic: messages of other processes may come between them.
 ///
 /// `items`, `n`: the messages. `*done`: how many were put, always the first ones. It is less than `n`
-/// if the time was over, or something failed, after the first: put the rest to learn what.
+/// if the time was over, or an error occurred, after the first: put the rest to get the error.
 ///
 /// Errors: as `shoal_queue_put`, and only if not one message was put.
 #[must_use]
@@ -372,7 +372,7 @@ pub unsafe extern "C" fn shoal_queue_dead_letters(
 /// Ownership: the descriptor is the handle's. Do not close, read or write it. It takes two descriptors of
 /// the process, and a FIFO beside the queue's file.
 ///
-/// Errors: SHOAL_ERR_OS (no descriptor or thread is to be had).
+/// Errors: SHOAL_ERR_OS (no descriptor or thread is available).
 ///
 /// ```c
 /// struct pollfd polled[2] = {{.fd = client, .events = POLLIN}, {.events = POLLIN}};

@@ -1,6 +1,6 @@
 //! Read-write lock
 //!
-//! A lock that many hold for reading, or one for writing. A writer that waits keeps new readers out.
+//! A lock that many hold for reading, or one for writing. While a writer waits, new readers wait as well.
 //!
 //! ```c
 //! shoal_sync_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
@@ -27,9 +27,9 @@ pub struct RwLockHandle {
     _opaque: [u8; 0],
 }
 
-opaque!(RwLockHandle, named RwLock, b"shl.rwlk", "read-write lock handle");
+opaque!(RwLockHandle, named RwLock, b"shl.rwlk");
 
-/// What there is to know about a read-write lock. What the dead held does not count.
+/// Statistics of a read-write lock. What dead processes held does not count.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct RwLockStats {
@@ -60,7 +60,7 @@ pub unsafe extern "C" fn shoal_rwlock_open(
     unsafe { handle::open(name, out, created, open) }
 }
 
-/// Frees the handle; see "Freeing". What it holds counts as a dead owner's.
+/// Frees the handle; see "Freeing". What it holds is treated as that of a dead owner.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_rwlock_free(l: *mut RwLockHandle) {
     // SAFETY: the caller's contract.
@@ -85,7 +85,7 @@ pub unsafe extern "C" fn shoal_rwlock_stat(l: *mut RwLockHandle, out: *mut RwLoc
 
 /// Takes the lock for reading. The handle holds it, not the thread.
 ///
-/// `*owner_died`: see "Locks". A writer died with it, and no other has written since.
+/// `*owner_died`: see "Locks". A writer died with the lock, and no other has written since.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_rwlock_lock_read(
@@ -121,7 +121,7 @@ pub unsafe extern "C" fn shoal_rwlock_lock_write(
     })
 }
 
-/// Gives back one hold for reading.
+/// Unlocks once what was locked for reading.
 ///
 /// Errors: SHOAL_ERR_INVALID (this handle has none).
 #[unsafe(no_mangle)]
@@ -130,7 +130,8 @@ pub unsafe extern "C" fn shoal_rwlock_unlock_read(l: *mut RwLockHandle) -> Statu
     unsafe { handle::with(l, RwLock::release_read) }
 }
 
-/// Gives back the hold for writing. The next readers and writers are told nothing of a dead writer.
+/// Unlocks what was locked for writing. This declares the data consistent: the next readers and writers are
+/// not told of a dead writer.
 ///
 /// Errors: SHOAL_ERR_INVALID (this handle does not have it).
 #[unsafe(no_mangle)]

@@ -1,6 +1,6 @@
 //! Semaphore
 //!
-//! Permits that processes acquire and release. Those of a dead process are released.
+//! Permits that processes acquire and release. The permits of a dead process are released.
 //!
 //! ```c
 //! shoal_sync_options options = {.size = sizeof options, .flags = SHOAL_CREATE, .count = 4};
@@ -25,18 +25,18 @@ pub struct SemaphoreHandle {
     _opaque: [u8; 0],
 }
 
-opaque!(SemaphoreHandle, named Semaphore, b"shl.sema", "semaphore handle");
+opaque!(SemaphoreHandle, named Semaphore, b"shl.sema");
 
 /// In `shoal_sync_options.flags`: a created semaphore never has more permits than `count`.
 pub const SHOAL_BOUNDED: u64 = 16;
 
-/// What there is to know about a semaphore.
+/// Statistics of a semaphore.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct SemaphoreStats {
     /// `sizeof(shoal_semaphore_stats)`.
     pub size: usize,
-    /// Permits that can be acquired now, those of the dead among them.
+    /// Permits that can be acquired now, including those of dead processes.
     pub value: u64,
     /// Permits that this process has acquired through this handle and not released. A forked child
     /// begins with none.

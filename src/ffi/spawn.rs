@@ -18,7 +18,7 @@ pub const SHOAL_SPAWN_NEW_SESSION: u64 = 2;
 /// In `flags`: the kernel kills the child when this process ends, however it ends.
 pub const SHOAL_SPAWN_DIE_WITH_PARENT: u64 = 4;
 
-/// In `flags`: ignored signals stay ignored and blocked ones blocked, instead of starting afresh.
+/// In `flags`: ignored signals stay ignored and blocked ones blocked, instead of being reset.
 pub const SHOAL_SPAWN_KEEP_SIGNALS: u64 = 8;
 
 /// In `stdio`: the same as this process's, also where that is marked close-on-exec; as
@@ -26,7 +26,7 @@ pub const SHOAL_SPAWN_KEEP_SIGNALS: u64 = 8;
 /// SHOAL_STDIO_FD(n), with an n of 0 or more.
 pub const SHOAL_STDIO_INHERIT: i32 = 0;
 
-/// In `stdio`: reads find the end, writes vanish.
+/// In `stdio`: the null device.
 pub const SHOAL_STDIO_NULL: i32 = -1;
 
 /// In `stdio`: a pipe, whose other end `shoal_process_stdio` gives.
@@ -42,8 +42,8 @@ pub struct FdMap {
     pub to: i32,
 }
 
-/// A child to be started. All zero but `size` and `file`, or `argv`, is a child like any
-/// other.
+/// A child to be started. Fields that are zero have the defaults; only `size`, and `file` or `argv`, must be
+/// set.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct SpawnOptions {

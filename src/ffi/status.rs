@@ -13,12 +13,31 @@ const TEXT: usize = 1024;
 
 thread_local! {
     /// What the calling thread's last failing call had to say.
-    static LAST: RefCell<Option<Error>> = const { RefCell::new(None) };
+    static LAST: RefCell<Option<Failure>> = const { RefCell::new(None) };
     /// Whether `SHOWN` is of that error: text is made when it is first asked for, since most failures
     /// are timeouts of 0.
     static IS_SHOWN: Cell<bool> = const { Cell::new(true) };
     /// The text. Without a destructor, so that it is there until the thread is gone.
     static SHOWN: UnsafeCell<[u8; TEXT]> = const { UnsafeCell::new([0; TEXT]) };
+}
+
+/// Why the body of a C function failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error(transparent)]
+    Error(#[from] Error),
+    /// An iterator has no more elements. In Rust that is no error.
+    #[error("the end: there are no more")]
+    End,
+}
+
+impl Failure {
+    fn status(&self) -> Status {
+        match self {
+            Failure::Error(error) => error.status(),
+            Failure::End => Status::ErrEnd,
+        }
+    }
 }
 
 /// Runs the body of a C function. Nothing unwinds out of it.
@@ -37,29 +56,34 @@ pub(super) fn guard_shielded(call: impl FnOnce() -> Result<()>) -> Status {
     guard(call)
 }
 
+/// [`guard`] for the step of an iterator.
+pub(super) fn guard_step(call: impl FnOnce() -> Result<(), Failure>) -> Status {
+    guarded(call).err().unwrap_or(Status::Ok)
+}
+
 /// [`guard`] for functions that return a string; NULL is their failure.
 pub(super) fn guard_text(call: impl FnOnce() -> Result<*const c_char>) -> *const c_char {
     guarded(call).unwrap_or(std::ptr::null())
 }
 
 #[inline]
-fn guarded<T>(call: impl FnOnce() -> Result<T>) -> Result<T, Status> {
-    // What a panic leaves half-done is guarded by the objects themselves, as after a kill.
-    let error = match catch_unwind(AssertUnwindSafe(call)) {
+fn guarded<T, E: Into<Failure>>(call: impl FnOnce() -> Result<T, E>) -> Result<T, Status> {
+    // What a panic leaves half-done is repaired by the objects themselves, as after a kill.
+    let failure = match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(value)) => return Ok(value),
-        Ok(Err(error)) => error,
-        Err(panic) => Error::Internal {
+        Ok(Err(error)) => error.into(),
+        Err(panic) => Failure::Error(Error::Internal {
             what: message_of(&*panic),
-        },
+        }),
     };
-    if matches!(error, Error::Detached) {
+    if matches!(failure, Failure::Error(Error::Detached)) {
         // SAFETY: the call is over, and `handle::free` waits for the threads that are counted.
         unsafe { sync::left() };
     }
-    let status = error.status();
+    let status = failure.status();
     // Fails only while the thread is being torn down; the status still tells.
     let _ = LAST.try_with(|last| {
-        *last.borrow_mut() = Some(error);
+        *last.borrow_mut() = Some(failure);
         IS_SHOWN.set(false);
     });
     Err(status)

@@ -12,8 +12,8 @@ use crate::map::Pinned;
 
 /// A value in a map that is read where it is.
 ///
-/// It stays as it is until the view is ended, whatever others do with the key, and until the handle is
-/// freed. Any thread may read and end it. A forked child must not use its parent's.
+/// It stays as it is until the view is ended or the handle is freed, even if the key is changed or removed.
+/// Any thread may read and end it. A forked child must not use its parent's.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct View {
@@ -23,11 +23,11 @@ pub struct View {
     len: usize,
     /// Its version.
     version: u64,
-    /// The library's.
+    /// For the library only.
     place: u64,
-    /// The library's.
+    /// For the library only.
     hold: u64,
-    /// The library's.
+    /// For the library only.
     owner: u64,
 }
 

@@ -1,6 +1,6 @@
 //! Waiting
 //!
-//! For the first of several queues, pipes, processes and descriptors.
+//! Waiting for the first of several queues, pipes, processes and descriptors.
 //!
 //! ```c
 //! shoal_waitable things[] = {{.queue = answers}, {.process = worker}, {.fd = client}};
@@ -28,7 +28,7 @@ use crate::wait::{self, Waitable};
 pub struct Thing {
     /// Ready while there is something to get, and once it is closed or poisoned.
     pub queue: *mut QueueHandle,
-    /// Ready while there is something to receive, and once the conversation is over.
+    /// Ready while there is something to receive, and once the connection is over.
     pub pipe: *mut PipeHandle,
     /// Ready once it has ended. It is not joined by that.
     pub process: *mut ProcessHandle,
@@ -68,9 +68,9 @@ impl Thing {
 
 /// Waits until one of several things is ready, and says which: the first by its place among them.
 ///
-/// Where one that stands early is always ready, the others' turn never comes: to be fair, change the order
-/// from call to call. A queue that was ready may be empty by the time you get, if others get from it too:
-/// get with SHOAL_NOWAIT. A process that has ended may have put something just before: look into its queue
+/// Where an early one is always ready, later ones are never returned: to be fair, change the order from call
+/// to call. A queue that was ready may be empty by the time you get, if others get from it too:
+/// get with SHOAL_NOWAIT. A process may have put something just before it ended: look into its queue
 /// once more.
 ///
 /// `things`, `n`: at least one. `*out`: the index of the one that is ready.

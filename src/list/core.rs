@@ -92,17 +92,13 @@ impl Core {
         })
     }
 
-    pub(super) fn name(&self) -> &str {
-        self.guarded.memory.name()
-    }
-
     /// Bytes of extents in use.
     pub(super) fn used(&self) -> u64 {
         self.guarded.used()
     }
 
-    pub(super) fn is_new(&self) -> bool {
-        self.guarded.memory.is_new()
+    pub(super) fn segment(&self) -> &Segment {
+        &self.guarded.memory
     }
 
     pub(super) fn end_waits(&self) {

@@ -24,7 +24,7 @@ pub struct Locked<'a> {
 impl std::fmt::Debug for Locked<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Locked")
-            .field("name", &self.owned.core.name())
+            .field("name", &self.owned.core.segment().name())
             .finish()
     }
 }

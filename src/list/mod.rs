@@ -12,7 +12,7 @@
 //!
 //! # The gap
 //! The table is a gap buffer: an array of words, one for each element, with a gap somewhere and free
-//! words at the end. Insertions fill the gap, removals widen it, and moving the gap does not change
+//! words at the end. Insertions fill the gap, removals enlarge it, and moving the gap does not change
 //! the list. So every change except a new order has the same steps: move the gap there, write to
 //! words that no process reads, and publish another [`Shape`]. Appending and removing at either end
 //! move nothing.

@@ -7,7 +7,7 @@ use super::core::{self, Core};
 use super::locked::{Locked, max_element};
 use crate::error::Result;
 use crate::heap::{self, BLOCK, Heap};
-use crate::segment::{self, Kind, Options, Section, Segment, Spec};
+use crate::segment::{Kind, Options, Section, Segment, Spec, plain_open, shared_object};
 use crate::sync::EndWaits;
 
 /// A named sequence of byte strings that any number of processes read and write.
@@ -61,32 +61,10 @@ const SMALLEST_MAX_CAPACITY: u64 = 64 << 10;
 /// Changes with every incompatible change of the layout.
 const LAYOUT: u64 = 0x4c49_5354_0000_0002;
 
+plain_open!(List, "list");
+shared_object!(List, "list", |it| it.core.segment());
+
 impl List {
-    /// Opens the list `name`.
-    ///
-    /// # Errors
-    /// `NotFound`; `WrongKind`, `VersionMismatch`, `Permission`, `Corrupt` for a file that
-    /// is not a list of this library; `Invalid` name.
-    pub fn open(name: &str) -> Result<Self> {
-        Self::with_options(Some(name), &Options::open())
-    }
-
-    /// Opens the list `name`, or creates it with the defaults.
-    ///
-    /// # Errors
-    /// As for [`open`](Self::open), and `NoSpace`.
-    pub fn create(name: &str) -> Result<Self> {
-        Self::with_options(Some(name), &Options::create())
-    }
-
-    /// Creates a list under a name that no other object has; [`name`](Self::name) tells which.
-    ///
-    /// # Errors
-    /// `NoSpace`.
-    pub fn anonymous() -> Result<Self> {
-        Self::with_options(None, &Options::create())
-    }
-
     /// Opens or creates a list as `options` say. Without a name it is always created.
     ///
     /// `capacity` bytes are committed at once and kept for the list until it shrinks; the
@@ -115,16 +93,6 @@ impl List {
         Ok(Self { core })
     }
 
-    /// The name to open this list by.
-    pub fn name(&self) -> &str {
-        self.core.name()
-    }
-
-    /// Whether this handle created it.
-    pub(crate) fn is_new(&self) -> bool {
-        self.core.is_new()
-    }
-
     /// Bytes of data, overhead included, that the list may grow to.
     pub fn max_capacity(&self) -> u64 {
         self.core.heap().capacity()
@@ -138,12 +106,6 @@ impl List {
     /// The largest element, in bytes: half of [`max_capacity`](Self::max_capacity).
     pub fn max_element(&self) -> u64 {
         max_element(&self.core)
-    }
-
-    /// Ends the waits for the list's lock through this handle, as
-    /// [`Queue::end_waits`](crate::Queue::end_waits).
-    pub fn end_waits(&self) {
-        self.core.end_waits();
     }
 
     #[inline]
@@ -342,20 +304,11 @@ impl List {
     pub fn verify(&self) -> Result<()> {
         self.core.verify()
     }
-
-    /// Removes the name of a list. Processes that have it open keep it; a process that creates the
-    /// name later gets another one.
-    ///
-    /// # Errors
-    /// `NotFound`; `WrongKind` if the name is not a list's; `Permission`.
-    pub fn unlink(name: &str) -> Result<()> {
-        segment::unlink_kind(name, Kind::List)
-    }
 }
 
 impl EndWaits for List {
     fn end_waits(&self) {
-        List::end_waits(self);
+        self.core.end_waits();
     }
 
     fn is_waited_in(&self) -> bool {

@@ -3,9 +3,9 @@
 use super::entry::{Pair, fits};
 use super::ops::Map;
 use super::store::Lookup;
-use crate::Timeout;
 use crate::copy::{Room, room};
 use crate::error::{Error, Result};
+use crate::sys::clock::Timeout;
 
 impl Map {
     /// The value of `key` and its version; `None` if the map has no such key.

@@ -83,21 +83,13 @@ impl Core {
         &self.guarded.memory
     }
 
-    fn segment(&self) -> &Segment {
+    pub(super) fn segment(&self) -> &Segment {
         self.memory().segment()
-    }
-
-    pub(super) fn name(&self) -> &str {
-        self.segment().name()
     }
 
     /// Bytes of extents in use.
     pub(super) fn used(&self) -> u64 {
         self.guarded.used()
-    }
-
-    pub(super) fn is_new(&self) -> bool {
-        self.segment().is_new()
     }
 
     /// Whether the map keeps the order of insertion.

@@ -9,11 +9,10 @@ use std::cell::Cell;
 use super::hash::Hash;
 use super::holds::{Hold, HoldKind};
 use super::ops::Map;
-use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::layout::Owner;
 use crate::sync::{Ask, wait_for};
-use crate::sys::clock::{Deadline, now_ns};
+use crate::sys::clock::{Deadline, Timeout, now_ns};
 use crate::sys::thread;
 
 /// The lock of a key; unlocks when dropped. See [`Map::lock_key`].

@@ -2,7 +2,7 @@
 
 use crate::copy::{Room, room};
 use crate::error::{Error, Result};
-use crate::segment::{self, Kind, Options, Section, Segment, Spec};
+use crate::segment::{Kind, Options, Section, Segment, Spec, plain_open, shared_object};
 
 use super::core::Core;
 use super::entry::{Entry, MAX_KEY, Pair, Value, fits};
@@ -64,32 +64,10 @@ pub(super) const LARGE: usize = 256 << 10;
 /// Changes with every incompatible change of the layout or the hash.
 const LAYOUT: u64 = 0x4d41_5000_0000_0005;
 
+plain_open!(Map, "map");
+shared_object!(Map, "map", |it| it.core.segment());
+
 impl Map {
-    /// Opens the map `name`.
-    ///
-    /// # Errors
-    /// `NotFound`; `WrongKind`, `VersionMismatch`, `Permission`, `Corrupt` for a file that
-    /// is not a map of this library; `Invalid` name.
-    pub fn open(name: &str) -> Result<Self> {
-        Self::with_options(Some(name), &Options::open())
-    }
-
-    /// Opens the map `name`, or creates it with the defaults.
-    ///
-    /// # Errors
-    /// As for [`open`](Self::open), and `NoSpace`.
-    pub fn create(name: &str) -> Result<Self> {
-        Self::with_options(Some(name), &Options::create())
-    }
-
-    /// Creates a map under a name that no other object has; [`name`](Self::name) tells which.
-    ///
-    /// # Errors
-    /// `NoSpace`.
-    pub fn anonymous() -> Result<Self> {
-        Self::with_options(None, &Options::create())
-    }
-
     /// Opens or creates a map as `options` say. Without a name it is always created.
     ///
     /// `capacity` bytes are committed at once and kept for the map; the default is none.
@@ -117,16 +95,6 @@ impl Map {
         let core = Core::attach(segment)?;
         let max_value = (core.heap().capacity() / 2).min(u32::MAX as u64);
         Ok(Self { core, max_value })
-    }
-
-    /// The name to open this map by.
-    pub fn name(&self) -> &str {
-        self.core.name()
-    }
-
-    /// Whether this handle created it.
-    pub(crate) fn is_new(&self) -> bool {
-        self.core.is_new()
     }
 
     /// Bytes of data, overhead included, that the map may grow to.
@@ -386,15 +354,6 @@ impl Map {
     /// `Corrupt` with the invariant that does not hold; `Poisoned`.
     pub fn verify(&self) -> Result<()> {
         self.core.verify()
-    }
-
-    /// Removes the name of a map. Processes that have it open keep it; a process that creates the
-    /// name later gets another one.
-    ///
-    /// # Errors
-    /// `NotFound`; `WrongKind` if the name is not a map's; `Permission`.
-    pub fn unlink(name: &str) -> Result<()> {
-        segment::unlink_kind(name, Kind::Map)
     }
 
     /// The shard that `key` belongs to, for tests.

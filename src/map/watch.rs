@@ -7,11 +7,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::ops::Map;
-use crate::Timeout;
 use crate::copy::{Room, room};
 use crate::error::Result;
 use crate::sync::{EndWaits, wait_for};
-use crate::sys::clock::Deadline;
+use crate::sys::clock::{Deadline, Timeout};
 
 /// How to find out whether what was read may have changed; see [`Map::get_watched`].
 #[derive(Debug, Clone, Copy)]
@@ -107,12 +106,6 @@ impl Map {
         )
     }
 
-    /// Ends the waits through this handle for a change or a key's lock, as
-    /// [`Queue::end_waits`](crate::Queue::end_waits).
-    pub fn end_waits(&self) {
-        self.core.end_waits();
-    }
-
     /// Waits until the [version of `key`](Self::version_of) is not `seen`, and returns what it
     /// is: until it is set, removed, or expires. 0 stands for a key that is not there.
     ///
@@ -146,7 +139,7 @@ impl Map {
 
 impl EndWaits for Map {
     fn end_waits(&self) {
-        Map::end_waits(self);
+        self.core.end_waits();
     }
 
     fn is_waited_in(&self) -> bool {

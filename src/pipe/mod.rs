@@ -34,7 +34,7 @@ use crate::copy::{Room, room};
 use crate::error::{Error, Result};
 use crate::layout::{Offset, Shared, SharedRef};
 use crate::queue::{self, Lease, LeasedMessage, MessagePlace, Queue, Reservation, Ring};
-use crate::segment::{self, Kind, Options, Section, Segment, Spec};
+use crate::segment::{self, Kind, Options, Section, Segment, Spec, shared_object};
 use crate::sync::{EndWaits, Slept, WaitPolicy, crash::crash_point};
 use crate::sys::clock::{self, Deadline, Timeout};
 
@@ -136,6 +136,13 @@ impl std::fmt::Debug for Pipe {
             .finish()
     }
 }
+
+shared_object!(
+    Pipe,
+    "pipe",
+    |it| &it.segment,
+    /// Those at the other end do not notice, until all holders of this one have dropped it.
+);
 
 impl Pipe {
     /// Both ends of a new pipe of two ways.
@@ -245,16 +252,6 @@ impl Pipe {
         })
     }
 
-    /// The name to open the pipe by.
-    pub fn name(&self) -> &str {
-        self.segment.name()
-    }
-
-    /// Whether this handle created it.
-    pub(crate) fn is_new(&self) -> bool {
-        self.segment.is_new()
-    }
-
     /// Which end this is.
     pub fn end(&self) -> End {
         self.end
@@ -274,9 +271,9 @@ impl Pipe {
     /// been opened yet.
     ///
     /// # Errors
-    /// `Closed`: the other end is gone; `Full` (timeout zero) or `Timeout`; `TooLarge`, `NoSpace`,
-    /// `Interrupted`, `Poisoned`, `Corrupt` as [`Queue::put`]; `Unsupported` at the end that only
-    /// receives. After an error nothing was sent.
+    /// `Closed`: the other end is gone; `Timeout`, `TooLarge`, `NoSpace`, `Interrupted`, `Poisoned`,
+    /// `Corrupt` as [`Queue::put`]; `Unsupported` at the end that only receives. After an error nothing
+    /// was sent.
     pub fn send(&self, data: &[u8], timeout: Timeout) -> Result<()> {
         let queue = self.about_to_send(data.len())?;
         self.try_until(timeout, |timeout| queue.put(data, timeout))
@@ -320,10 +317,9 @@ impl Pipe {
     /// Receives one message into `buf` and returns its length, waiting until `timeout`.
     ///
     /// # Errors
-    /// `Closed`: the other end is gone, and all that it sent was received; `Empty` (timeout zero)
-    /// or `Timeout`; `BufferTooSmall` with the length needed, and the message stays;
-    /// `Interrupted`, `Poisoned`, `Corrupt` as [`Queue::get`]; `Unsupported` at the end that only
-    /// sends.
+    /// `Closed`: the other end is gone, and all that it sent was received; `Timeout`; `BufferTooSmall`
+    /// with the length needed, and the message stays; `Interrupted`, `Poisoned`, `Corrupt` as
+    /// [`Queue::get`]; `Unsupported` at the end that only sends.
     #[inline]
     pub fn recv(&self, buf: &mut [u8], timeout: Timeout) -> Result<usize> {
         self.recv_into(room(buf), timeout)
@@ -370,12 +366,12 @@ impl Pipe {
         let queue = self.receiving()?;
         match self.try_until(timeout, |timeout| queue.wait_ready(timeout)) {
             Ok(()) => Ok(true),
-            Err(Error::Empty | Error::Timeout) => Ok(false),
+            Err(Error::Timeout) => Ok(false),
             Err(err) => Err(err),
         }
     }
 
-    /// Whether there is something to receive, or the conversation is over.
+    /// Whether there is something to receive, or the connection is over.
     pub(crate) fn is_ready(&self) -> Result<bool> {
         Ok(self.receiving()?.is_ready() || self.look_for_other()?)
     }
@@ -423,22 +419,8 @@ impl Pipe {
         segment::sweep(name)
     }
 
-    /// Ends the waits through this handle, as [`Queue::end_waits`]. Those at the other end do not
-    /// notice, until all holders of this one have dropped it.
-    pub fn end_waits(&self) {
-        self.ways().for_each(Queue::end_waits);
-    }
-
     fn ways(&self) -> impl Iterator<Item = &Queue> {
         self.incoming.iter().chain(&self.outgoing)
-    }
-
-    /// Removes the name of the pipe `name`. Processes that have it open go on using it.
-    ///
-    /// # Errors
-    /// `NotFound`, `WrongKind`, `Permission`, `Invalid` name.
-    pub fn unlink(name: &str) -> Result<()> {
-        segment::unlink_kind(name, Kind::Pipe)
     }
 
     /// Where messages to this end come from.
@@ -456,7 +438,7 @@ impl Pipe {
         timeout: Timeout,
         mut attempt: impl FnMut(Timeout) -> Result<T>,
     ) -> Result<T> {
-        let nothing = |err: &Error| matches!(err, Error::Timeout | Error::Empty | Error::Full);
+        let nothing = |err: &Error| *err == Error::Timeout;
         // Mostly there is no need to wait, nor to read the clock.
         let mut answer = attempt(Timeout::Val(Duration::ZERO));
         // After each slice the kernel is asked for the other side.
@@ -517,7 +499,7 @@ impl Pipe {
 
 impl EndWaits for Pipe {
     fn end_waits(&self) {
-        Pipe::end_waits(self);
+        self.ways().for_each(Queue::end_waits);
     }
 
     fn is_waited_in(&self) -> bool {

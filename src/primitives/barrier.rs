@@ -19,14 +19,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::layout::{Shared, SharedRef};
-use crate::segment::{self, Kind, Options, Segment};
+use crate::segment::{Kind, Options, Segment, shared_object};
 use crate::sync::{
     EndWaits, EventCell, Guard, LockCell, Nap, RobustMutex, WaitPolicy, crash::crash_point, left,
 };
-use crate::sys::clock::Deadline;
+use crate::sys::clock::{Deadline, Timeout};
 
 use super::object;
 use super::waiters::{BROKEN, NOTIFIED, Waiter, WaiterTable};
@@ -95,6 +94,13 @@ pub struct Barrier {
     segment: Segment,
 }
 
+shared_object!(
+    Barrier,
+    "barrier",
+    |it| &it.segment,
+    /// A thread that waited here gives up its place, which breaks the barrier.
+);
+
 impl Barrier {
     /// Opens the barrier `name`.
     ///
@@ -134,16 +140,6 @@ impl Barrier {
             policy: WaitPolicy::default(),
             segment,
         })
-    }
-
-    /// The name to open this barrier by.
-    pub fn name(&self) -> &str {
-        self.segment.name()
-    }
-
-    /// Whether this handle created it.
-    pub(crate) fn is_new(&self) -> bool {
-        self.segment.is_new()
     }
 
     /// How many processes or threads a round needs.
@@ -388,28 +384,14 @@ impl Barrier {
         let _guard = self.enter()?;
         self.state.waiters.count_living(&self.segment)
     }
-
-    /// Ends the waits through this handle, as [`Queue::end_waits`](crate::Queue::end_waits).
-    /// A thread that waited here gives up its place, which breaks the barrier.
-    pub fn end_waits(&self) {
-        if self.policy.waits.end([&self.state.ended]) {
-            let mark = self.policy.waits.mark();
-            self.state.waiters.wake_own(&self.segment, mark);
-        }
-    }
-
-    /// Removes the name of a barrier. Processes that have it open keep it.
-    ///
-    /// # Errors
-    /// `NotFound`; `WrongKind` if the name is not a barrier's; `Permission`.
-    pub fn unlink(name: &str) -> Result<()> {
-        segment::unlink_kind(name, Kind::Barrier)
-    }
 }
 
 impl EndWaits for Barrier {
     fn end_waits(&self) {
-        Barrier::end_waits(self);
+        if self.policy.waits.end([&self.state.ended]) {
+            let mark = self.policy.waits.mark();
+            self.state.waiters.wake_own(&self.segment, mark);
+        }
     }
 
     fn is_waited_in(&self) -> bool {

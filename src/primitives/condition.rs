@@ -13,12 +13,11 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::layout::{Shared, SharedRef};
-use crate::segment::{self, Kind, Options, Segment};
+use crate::segment::{Kind, Options, Segment, plain_open, shared_object};
 use crate::sync::{Acquisition, EndWaits, Guard, LockCell, RobustMutex, WaitPolicy, left};
-use crate::sys::clock::Deadline;
+use crate::sys::clock::{Deadline, Timeout};
 
 use super::lock::Lock;
 use super::object;
@@ -78,23 +77,10 @@ pub struct Condition {
     segment: Segment,
 }
 
+plain_open!(Condition, "condition");
+shared_object!(Condition, "condition", |it| &it.segment);
+
 impl Condition {
-    /// Opens the condition `name`.
-    ///
-    /// # Errors
-    /// `NotFound`; `WrongKind`, `VersionMismatch`, `Permission`, `Corrupt`; `Invalid` name.
-    pub fn open(name: &str) -> Result<Self> {
-        Self::with_options(Some(name), &Options::open())
-    }
-
-    /// Creates a condition under a name that no other object has.
-    ///
-    /// # Errors
-    /// `NoSpace`.
-    pub fn anonymous() -> Result<Self> {
-        Self::with_options(None, &Options::create())
-    }
-
     /// Opens or creates a condition as `options` say. Options of size do not apply.
     ///
     /// # Errors
@@ -110,16 +96,6 @@ impl Condition {
             policy: WaitPolicy::default(),
             segment,
         })
-    }
-
-    /// The name to open this condition by.
-    pub fn name(&self) -> &str {
-        self.segment.name()
-    }
-
-    /// Whether this handle created it.
-    pub(crate) fn is_new(&self) -> bool {
-        self.segment.is_new()
     }
 
     fn enter(&self) -> Result<Guard<'_>> {
@@ -283,27 +259,14 @@ impl Condition {
         let _guard = self.enter()?;
         self.state.waiters.count_living(&self.segment)
     }
-
-    /// Ends the waits through this handle, as [`Queue::end_waits`](crate::Queue::end_waits).
-    pub fn end_waits(&self) {
-        if self.policy.waits.end([]) {
-            let mark = self.policy.waits.mark();
-            self.state.waiters.wake_own(&self.segment, mark);
-        }
-    }
-
-    /// Removes the name of a condition. Processes that have it open keep it.
-    ///
-    /// # Errors
-    /// `NotFound`; `WrongKind` if the name is not a condition's; `Permission`.
-    pub fn unlink(name: &str) -> Result<()> {
-        segment::unlink_kind(name, Kind::Condition)
-    }
 }
 
 impl EndWaits for Condition {
     fn end_waits(&self) {
-        Condition::end_waits(self);
+        if self.policy.waits.end([]) {
+            let mark = self.policy.waits.mark();
+            self.state.waiters.wake_own(&self.segment, mark);
+        }
     }
 
     fn is_waited_in(&self) -> bool {

@@ -10,12 +10,11 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::Timeout;
 use crate::error::Result;
 use crate::layout::{Shared, SharedRef};
-use crate::segment::{self, Kind, Options, Segment};
+use crate::segment::{Kind, Options, Segment, plain_open, shared_object};
 use crate::sync::{EndWaits, EventCell, WaitPolicy, crash::crash_point, publish_fence};
-use crate::sys::clock::Deadline;
+use crate::sys::clock::{Deadline, Timeout};
 
 use super::object;
 
@@ -57,23 +56,10 @@ pub struct Event {
     segment: Segment,
 }
 
+plain_open!(Event, "event");
+shared_object!(Event, "event", |it| &it.segment);
+
 impl Event {
-    /// Opens the event `name`.
-    ///
-    /// # Errors
-    /// `NotFound`; `WrongKind`, `VersionMismatch`, `Permission`, `Corrupt`; `Invalid` name.
-    pub fn open(name: &str) -> Result<Self> {
-        Self::with_options(Some(name), &Options::open())
-    }
-
-    /// Creates an event under a name that no other object has.
-    ///
-    /// # Errors
-    /// `NoSpace`.
-    pub fn anonymous() -> Result<Self> {
-        Self::with_options(None, &Options::create())
-    }
-
     /// Opens or creates an event as `options` say. Options of size do not apply. A new one
     /// is not set.
     ///
@@ -91,16 +77,6 @@ impl Event {
             policy: WaitPolicy::default(),
             segment,
         })
-    }
-
-    /// The name to open this event by.
-    pub fn name(&self) -> &str {
-        self.segment.name()
-    }
-
-    /// Whether this handle created it.
-    pub(crate) fn is_new(&self) -> bool {
-        self.segment.is_new()
     }
 
     fn changes(&self) -> u32 {
@@ -164,24 +140,11 @@ impl Event {
         }
         Ok(())
     }
-
-    /// Ends the waits through this handle, as [`Queue::end_waits`](crate::Queue::end_waits).
-    pub fn end_waits(&self) {
-        self.policy.waits.end([&self.state.changed]);
-    }
-
-    /// Removes the name of an event. Processes that have it open keep it.
-    ///
-    /// # Errors
-    /// `NotFound`; `WrongKind` if the name is not an event's; `Permission`.
-    pub fn unlink(name: &str) -> Result<()> {
-        segment::unlink_kind(name, Kind::Event)
-    }
 }
 
 impl EndWaits for Event {
     fn end_waits(&self) {
-        Event::end_waits(self);
+        self.policy.waits.end([&self.state.changed]);
     }
 
     fn is_waited_in(&self) -> bool {

@@ -1,11 +1,10 @@
 //! A lock, plain or recursive.
 
-use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::layout::SharedRef;
-use crate::segment::{self, Kind, Options, Segment};
+use crate::segment::{Kind, Options, Segment, plain_open, shared_object};
 use crate::sync::{Acquisition, EndWaits, LockCell, WaitPolicy};
-use crate::sys::clock::Deadline;
+use crate::sys::clock::{Deadline, Timeout};
 
 use super::object;
 
@@ -55,33 +54,11 @@ pub struct LockGuard<'a> {
     taken: Acquisition,
 }
 
+plain_open!(Lock, "lock");
+shared_object!(Lock, "lock", |it| &it.segment);
+
 impl Lock {
-    /// Opens the lock `name`, plain or recursive as it was made.
-    ///
-    /// # Errors
-    /// `NotFound`; `WrongKind`, `VersionMismatch`, `Permission`, `Corrupt` for a file that is
-    /// not a lock of this library; `Invalid` name.
-    pub fn open(name: &str) -> Result<Self> {
-        Self::with_options(Some(name), &Options::open())
-    }
-
-    /// Opens the lock `name`, or creates a plain one.
-    ///
-    /// # Errors
-    /// As for [`open`](Self::open), and `NoSpace`.
-    pub fn create(name: &str) -> Result<Self> {
-        Self::with_options(Some(name), &Options::create())
-    }
-
-    /// Creates a plain lock under a name that no other object has; [`name`](Self::name) tells which.
-    ///
-    /// # Errors
-    /// `NoSpace`.
-    pub fn anonymous() -> Result<Self> {
-        Self::with_options(None, &Options::create())
-    }
-
-    /// Opens or creates a plain lock as `options` say. Options of size do not apply. Without a
+    /// Opens or creates a lock as `options` say; what is created is plain. Options of size do not apply. Without a
     /// name it is always created.
     ///
     /// # Errors
@@ -109,16 +86,6 @@ impl Lock {
             policy: WaitPolicy::default(),
             segment,
         })
-    }
-
-    /// The name to open this lock by.
-    pub fn name(&self) -> &str {
-        self.segment.name()
-    }
-
-    /// Whether this handle created it.
-    pub(crate) fn is_new(&self) -> bool {
-        self.segment.is_new()
     }
 
     /// Takes the lock; dropping the guard releases it.
@@ -221,24 +188,11 @@ impl Lock {
     pub fn depth(&self) -> Result<u32> {
         Ok(self.cell.depth(self.segment.me()))
     }
-
-    /// Ends the waits through this handle, as [`Queue::end_waits`](crate::Queue::end_waits).
-    pub fn end_waits(&self) {
-        self.policy.waits.end(self.cell.handoff().events());
-    }
-
-    /// Removes the name of a lock. Processes that have it open keep it.
-    ///
-    /// # Errors
-    /// `NotFound`; `WrongKind` if the name is not a lock's; `Permission`.
-    pub fn unlink(name: &str) -> Result<()> {
-        segment::unlink_kind(name, Kind::Lock)
-    }
 }
 
 impl EndWaits for Lock {
     fn end_waits(&self) {
-        Lock::end_waits(self);
+        self.policy.waits.end(self.cell.handoff().events());
     }
 
     fn is_waited_in(&self) -> bool {

@@ -21,15 +21,14 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::layout::{Shared, SharedRef};
-use crate::segment::{self, Kind, Options, Segment};
+use crate::segment::{Kind, Options, Segment, plain_open, shared_object};
 use crate::sync::{
     Acquisition, EndWaits, EventCell, Guard, LockCell, RobustMutex, WaitPolicy, crash::crash_point,
     pack, publish_fence, unpack,
 };
-use crate::sys::clock::Deadline;
+use crate::sys::clock::{Deadline, Timeout};
 
 use super::holds::Holds;
 use super::object;
@@ -91,23 +90,10 @@ pub struct RwLock {
     segment: Segment,
 }
 
+plain_open!(RwLock, "read-write lock");
+shared_object!(RwLock, "read-write lock", |it| &it.segment);
+
 impl RwLock {
-    /// Opens the lock `name`.
-    ///
-    /// # Errors
-    /// `NotFound`; `WrongKind`, `VersionMismatch`, `Permission`, `Corrupt`; `Invalid` name.
-    pub fn open(name: &str) -> Result<Self> {
-        Self::with_options(Some(name), &Options::open())
-    }
-
-    /// Creates a lock under a name that no other object has.
-    ///
-    /// # Errors
-    /// `NoSpace`.
-    pub fn anonymous() -> Result<Self> {
-        Self::with_options(None, &Options::create())
-    }
-
     /// Opens or creates a lock as `options` say. Options of size do not apply.
     ///
     /// # Errors
@@ -123,16 +109,6 @@ impl RwLock {
             policy: WaitPolicy::default(),
             segment,
         })
-    }
-
-    /// The name to open this lock by.
-    pub fn name(&self) -> &str {
-        self.segment.name()
-    }
-
-    /// Whether this handle created it.
-    pub(crate) fn is_new(&self) -> bool {
-        self.segment.is_new()
     }
 
     fn enter(&self) -> Result<Guard<'_>> {
@@ -359,27 +335,14 @@ impl RwLock {
         let readers = self.state.readers.load(Ordering::Relaxed);
         Ok((readers, self.state.writer.load(Ordering::Relaxed) != 0))
     }
-
-    /// Ends the waits through this handle, as [`Queue::end_waits`](crate::Queue::end_waits).
-    pub fn end_waits(&self) {
-        let writers = self.state.writers.handoff().events();
-        self.policy
-            .waits
-            .end(writers.into_iter().chain([&self.state.changed]));
-    }
-
-    /// Removes the name of a lock. Processes that have it open keep it.
-    ///
-    /// # Errors
-    /// `NotFound`; `WrongKind` if the name is not such a lock's; `Permission`.
-    pub fn unlink(name: &str) -> Result<()> {
-        segment::unlink_kind(name, Kind::RwLock)
-    }
 }
 
 impl EndWaits for RwLock {
     fn end_waits(&self) {
-        RwLock::end_waits(self);
+        let writers = self.state.writers.handoff().events();
+        self.policy
+            .waits
+            .end(writers.into_iter().chain([&self.state.changed]));
     }
 
     fn is_waited_in(&self) -> bool {

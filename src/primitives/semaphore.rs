@@ -22,14 +22,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::Timeout;
 use crate::error::{Error, Result};
 use crate::layout::{Shared, SharedRef};
-use crate::segment::{self, Kind, Options, Segment};
+use crate::segment::{Kind, Options, Segment, shared_object};
 use crate::sync::{
     Ask, EndWaits, Guard, Handoff, LockCell, RobustMutex, Try, WaitPolicy, crash::crash_point,
 };
-use crate::sys::clock::Deadline;
+use crate::sys::clock::{Deadline, Timeout};
 
 use super::holds::Holds;
 use super::object;
@@ -84,6 +83,8 @@ pub struct Semaphore {
     segment: Segment,
 }
 
+shared_object!(Semaphore, "semaphore", |it| &it.segment);
+
 impl Semaphore {
     /// Opens the semaphore `name`.
     ///
@@ -134,16 +135,6 @@ impl Semaphore {
         })
     }
 
-    /// The name to open this semaphore by.
-    pub fn name(&self) -> &str {
-        self.segment.name()
-    }
-
-    /// Whether this handle created it.
-    pub(crate) fn is_new(&self) -> bool {
-        self.segment.is_new()
-    }
-
     fn enter(&self) -> Result<Guard<'_>> {
         object::enter(&self.mutex, || self.recount())
     }
@@ -189,7 +180,7 @@ impl Semaphore {
         drop(guard);
         // One wake-up is in flight at a time: a process that takes a permit and sees more wakes the next.
         if left > 0 {
-            state.handoff.call();
+            state.handoff.wake_next();
         }
         Ok(true)
     }
@@ -241,7 +232,7 @@ impl Semaphore {
             crash_point!();
         }
         drop(guard);
-        state.handoff.call();
+        state.handoff.wake_next();
         Ok(())
     }
 
@@ -288,24 +279,11 @@ impl Semaphore {
         let _guard = self.enter()?;
         Ok(self.state.available.load(Ordering::Relaxed))
     }
-
-    /// Ends the waits through this handle, as [`Queue::end_waits`](crate::Queue::end_waits).
-    pub fn end_waits(&self) {
-        self.policy.waits.end(self.state.handoff.events());
-    }
-
-    /// Removes the name of a semaphore. Processes that have it open keep it.
-    ///
-    /// # Errors
-    /// `NotFound`; `WrongKind` if the name is not a semaphore's; `Permission`.
-    pub fn unlink(name: &str) -> Result<()> {
-        segment::unlink_kind(name, Kind::Semaphore)
-    }
 }
 
 impl EndWaits for Semaphore {
     fn end_waits(&self) {
-        Semaphore::end_waits(self);
+        self.policy.waits.end(self.state.handoff.events());
     }
 
     fn is_waited_in(&self) -> bool {

@@ -4,12 +4,10 @@ use std::fmt;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::Timeout;
-
 use super::detached;
 use crate::error::{Error, Result};
 use crate::sync::{EndWaits, Nap, Slept, Waits};
-use crate::sys::clock::Deadline;
+use crate::sys::clock::{Deadline, Timeout};
 use crate::sys::fd::Kept;
 use crate::sys::pidfd::{self, Reaped};
 use crate::sys::poll;

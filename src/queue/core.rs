@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 use crate::layout::{CachePadded, Owner};
-use crate::segment::{self, Kind, Options, Section, Segment, Spec};
+use crate::segment::{Kind, Options, Section, Segment, Spec, plain_open, shared_object};
 use crate::sync::RobustMutex;
 
 use super::admission::Admission;
@@ -120,32 +120,29 @@ impl LeaseCount {
     }
 }
 
+plain_open!(Queue, "queue");
+shared_object!(
+    Queue,
+    "queue",
+    |it| &it.segment,
+    /// What was leased or reserved stays so until the handle is dropped.
+    ///
+    /// For a thread that is to end and waits, where closing the queue for all processes is too much.
+    ///
+    /// ```
+    /// use shoal::{Error, Queue, Timeout};
+    ///
+    /// let queue = Queue::anonymous()?;
+    /// std::thread::scope(|scope| {
+    ///     let consumer = scope.spawn(|| queue.get_vec(Timeout::Infinite));
+    ///     queue.end_waits();
+    ///     assert_eq!(consumer.join().unwrap(), Err(Error::Detached));
+    /// });
+    /// # Ok::<(), shoal::Error>(())
+    /// ```
+);
+
 impl Queue {
-    /// Opens the queue `name`.
-    ///
-    /// # Errors
-    /// `NotFound`; `WrongKind`, `VersionMismatch`, `Permission`, `Corrupt` for a file that
-    /// is no queue of this library; `Invalid` name.
-    pub fn open(name: &str) -> Result<Self> {
-        Self::with_options(Some(name), &Options::open())
-    }
-
-    /// Opens the queue `name`, or creates it with the defaults.
-    ///
-    /// # Errors
-    /// As for [`open`](Self::open), and `NoSpace`.
-    pub fn create(name: &str) -> Result<Self> {
-        Self::with_options(Some(name), &Options::create())
-    }
-
-    /// Creates a queue under a name that no other object has; [`name`](Self::name) tells which.
-    ///
-    /// # Errors
-    /// `NoSpace`.
-    pub fn anonymous() -> Result<Self> {
-        Self::with_options(None, &Options::create())
-    }
-
     /// Opens or creates a queue as `options` say. Without a name it is always created.
     ///
     /// Capacities are rounded up to a power of two of at least 4096 bytes. The defaults are
@@ -261,16 +258,6 @@ impl Queue {
         header::RING + capacity
     }
 
-    /// Whether this handle created it.
-    pub(crate) fn is_new(&self) -> bool {
-        self.segment.is_new()
-    }
-
-    /// The name to open this queue by.
-    pub fn name(&self) -> &str {
-        self.segment.name()
-    }
-
     /// How many messages are in the queue, those included that were given back. Those that
     /// are leased are not. Exact whenever nobody is putting or taking.
     pub fn len(&self) -> usize {
@@ -331,15 +318,6 @@ impl Queue {
     /// The longest message that can ever be put, in bytes.
     pub fn max_message(&self) -> u64 {
         self.ring.max_capacity() - record::HEADER
-    }
-
-    /// Removes the name of the queue `name`. Processes that have it open keep using it. Its
-    /// dead letters, if there are any, are a queue of their own.
-    ///
-    /// # Errors
-    /// `NotFound`, `WrongKind`, `Permission`, `Invalid` name.
-    pub fn unlink(name: &str) -> Result<()> {
-        segment::unlink_kind(name, Kind::Queue)
     }
 
     /// The bytes a message of `len` takes in the ring.

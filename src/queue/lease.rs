@@ -295,7 +295,7 @@ impl Queue {
     }
 
     /// The queue that takes what was delivered `max_attempts` times, if there is such a bound.
-    /// Its name is this one's with `.dead` behind it.
+    /// Its name is this one's with `.dead` behind it, and stays when this one's is [removed](Self::unlink).
     pub fn dead_letters(&self) -> Option<&Queue> {
         self.dead_letters.as_deref()
     }

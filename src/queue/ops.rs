@@ -15,8 +15,7 @@ impl Queue {
     /// Puts one message at the end, waiting for room until `timeout`.
     ///
     /// # Errors
-    /// `Full` (timeout zero) or `Timeout`; `TooLarge` at once for a message that can never
-    /// fit; `Closed`; `NoSpace` when the ring had to grow for it and `/dev/shm` is full;
+    /// `Timeout`; `TooLarge` at once for a message that can never fit; `Closed`; `NoSpace` when the ring had to grow for it and `/dev/shm` is full;
     /// `Interrupted` when a signal handler ran while waiting; `Poisoned`, `Corrupt`. After an
     /// error nothing was put.
     pub fn put(&self, data: &[u8], timeout: Timeout) -> Result<()> {
@@ -125,8 +124,7 @@ impl Queue {
     /// Takes the first message into `buf` and returns its length, waiting until `timeout`.
     ///
     /// # Errors
-    /// `Empty` (timeout zero) or `Timeout`; `BufferTooSmall` with the length needed, and the
-    /// message stays; `Closed` once a closed queue is drained; `Interrupted` when a signal
+    /// `Timeout`; `BufferTooSmall` with the length needed, and the message stays; `Closed` once a closed queue is drained; `Interrupted` when a signal
     /// handler ran while waiting; `Poisoned`, `Corrupt`.
     #[inline]
     pub fn get(&self, buf: &mut [u8], timeout: Timeout) -> Result<usize> {

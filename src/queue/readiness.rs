@@ -81,7 +81,7 @@ impl Signaller {
 }
 
 impl Watched for Signaller {
-    fn settle(&self) -> bool {
+    fn update(&self) -> bool {
         let (queue, over) = (&self.queue, (self.over)());
         let there = queue.is_ready() || over;
         if self.seems_to_say(there) {
@@ -108,11 +108,11 @@ impl Watched for Signaller {
         }
     }
 
-    fn coming(&self) -> &EventCell {
+    fn arrived(&self) -> &EventCell {
         &self.queue.ring.header.not_empty
     }
 
-    fn going(&self) -> &EventCell {
+    fn cleared(&self) -> &EventCell {
         &self.queue.ring.header.unsignalled
     }
 }
@@ -124,7 +124,7 @@ impl Queue {
     /// It is readable some 30 us after a message was put, and no more once the call has returned that
     /// took the last one, in whatever process: so a reader that polls it again under a lock which all
     /// readers take, and then takes a message, does not wait. Without such a lock others may be faster:
-    /// take with a timeout of zero. To wait for edges, take until `Empty`, as ever.
+    /// take with a timeout of zero. To wait for edges, take until `Timeout`.
     ///
     /// Where the queue's name was [removed](Self::unlink) before the first call, or the directory of
     /// objects cannot be written to, it is readable in vain for some 30 us after another process took
@@ -176,7 +176,7 @@ impl Queue {
             looks: AtomicU32::new(0),
             over,
         });
-        signaller.settle();
+        signaller.update();
         Made::new(Watch::new(signaller)?, signal)
     }
 
@@ -219,13 +219,10 @@ impl Queue {
     /// Waits until there is something to take, or nothing ever will be.
     ///
     /// # Errors
-    /// `Empty` (timeout zero), `Timeout`, `Interrupted`, `Detached`.
+    /// `Timeout`, `Interrupted`, `Detached`.
     pub(crate) fn wait_ready(&self, timeout: Timeout) -> Result<()> {
         let deadline = Deadline::after(timeout);
         while !self.is_ready() {
-            if deadline == Deadline::Now {
-                return Err(self.got_nothing(Error::Empty));
-            }
             if deadline.passed() {
                 return Err(self.got_nothing(Error::Timeout));
             }
@@ -294,7 +291,7 @@ impl Queue {
     /// The caller got nothing, and `err` instead.
     #[cold]
     pub(super) fn got_nothing(&self, err: Error) -> Error {
-        if matches!(err, Error::Empty | Error::Timeout) {
+        if err == Error::Timeout {
             self.found_nothing();
         }
         err

@@ -159,7 +159,7 @@ impl Queue {
             return Ok(());
         }
         if deadline == Deadline::Now {
-            return Err(Error::Full);
+            return Err(Error::Timeout);
         }
         let not_full = &self.ring.header.not_full;
         let ended = || self.has_ended();

@@ -62,7 +62,7 @@ impl Queue {
             return Ok(());
         }
         if deadline == Deadline::Now {
-            return Err(Error::Full);
+            return Err(Error::Timeout);
         }
         let changed = || self.ring.capacity() != Ok(capacity);
         let ready = || room() || self.has_ended() || changed() || self.ring.starts_done();

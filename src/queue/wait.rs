@@ -134,9 +134,6 @@ impl Queue {
 
     #[cold]
     fn wait_for_more(&self, deadline: Deadline) -> Result<()> {
-        if deadline == Deadline::Now {
-            return Err(Error::Empty);
-        }
         // Others may be faster every time until the deadline.
         if deadline.passed() {
             return Err(Error::Timeout);
@@ -261,34 +258,6 @@ impl Queue {
         Ok(())
     }
 
-    /// Ends the waits through this handle: a thread of this process that waits in a call through it
-    /// comes back with `Detached`, and so does from now on each call that would have to wait. Calls
-    /// that need not wait go on working, and what was leased or reserved stays so until the handle is
-    /// dropped. Other handles, in this process too, and other processes do not notice; a forked
-    /// child has this handle as it was at the fork.
-    ///
-    /// For a thread that is to end and waits, where closing the queue for all processes is too much.
-    /// Never waits. Ending them twice is no error.
-    ///
-    /// ```
-    /// use shoal::{Error, Queue, Timeout};
-    ///
-    /// let queue = Queue::anonymous()?;
-    /// std::thread::scope(|scope| {
-    ///     let consumer = scope.spawn(|| queue.get_vec(Timeout::Infinite));
-    ///     queue.end_waits();
-    ///     assert_eq!(consumer.join().unwrap(), Err(Error::Detached));
-    /// });
-    /// # Ok::<(), shoal::Error>(())
-    /// ```
-    pub fn end_waits(&self) {
-        let header = self.ring.header;
-        self.producers.end_waits(&[]);
-        self.consumers.end_waits(&[&header.finished]);
-        // A thread may wait for the descriptor.
-        self.descriptor.open_up();
-    }
-
     /// Whether [`close`](Self::close) was called, by any process.
     pub fn is_closed(&self) -> bool {
         self.ring.header.flags() & CLOSED != 0
@@ -322,7 +291,11 @@ impl Queue {
 
 impl EndWaits for Queue {
     fn end_waits(&self) {
-        Queue::end_waits(self);
+        let header = self.ring.header;
+        self.producers.end_waits(&[]);
+        self.consumers.end_waits(&[&header.finished]);
+        // A thread may wait for the descriptor.
+        self.descriptor.open_up();
     }
 
     fn is_waited_in(&self) -> bool {

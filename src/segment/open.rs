@@ -245,7 +245,7 @@ impl Segment {
     }
 
     /// Whether this handle created the object. A private name is known to its creator only.
-    pub(crate) fn is_new(&self) -> bool {
+    pub(crate) fn created(&self) -> bool {
         self.file().private.is_some()
     }
 

@@ -1,15 +1,15 @@
 //! Crash points: the steps between two stores, at which a test can kill the process.
 //!
 //! `crash_point!()` stands wherever a SIGKILL would leave shared memory in a state of its
-//! own. Without the feature `crash-points` it is nothing at all. With it every one that is
+//! own. Without the feature `crash-points` it expands to nothing. With it, each one that is
 //! passed after `arm` counts a step, and at the step that was asked for the process sends
 //! itself SIGKILL. A test runs an operation with step 1, 2, 3 … until the operation
-//! completes, and looks each time at what a survivor makes of the remains.
+//! completes, and checks each time what a surviving process finds.
 //!
-//! Every one that is passed after `watch_memory` also asks the kernel how many pages the object's file
-//! has. Only [`committing`] may change that: a page that comes in between was touched before it was
+//! Each one that is passed after `watch_memory` also asks the kernel how many pages the object's file
+//! has. Only [`committing`] may change that: a page that appears in between was touched before it was
 //! committed, and would have been a SIGBUS in a full `/dev/shm`. `SEEK_DATA` and `mincore` do
-//! not know a page that was committed and never written to; the file's count of blocks does.
+//! not report a page that was committed and never written to; the file's count of blocks does.
 
 /// Marks the gap between two stores to shared memory.
 macro_rules! crash_point {
@@ -25,7 +25,7 @@ pub use armed::{arm, disarm, unwatch_memory, watch_memory};
 #[cfg(feature = "crash-points")]
 pub(crate) use armed::{committing, step};
 
-/// Commits memory or gives it back, which nothing else may do.
+/// Runs what commits memory or gives it back; no other code may do so.
 #[cfg(not(feature = "crash-points"))]
 #[inline(always)]
 pub(crate) fn committing<T>(work: impl FnOnce() -> T) -> T {
@@ -61,7 +61,7 @@ mod armed {
         WATCHED.set(watched.collect());
     }
 
-    /// Looks a last time, and ends [`watch_memory`].
+    /// Checks once more, and ends [`watch_memory`].
     pub fn unwatch_memory() {
         look();
         WATCHED.take();

@@ -3,7 +3,7 @@
 //! ```text
 //! offset  size  field    set by        cleared by       meaning
 //!      0     4  seq      every waker   never            the futex word; changes with every wake
-//!      4     4  asleep   each sleeper  a waker          someone may be sleeping
+//!      4     4  asleep   each sleeper  a waker          a process may be sleeping
 //!      8     4  waking   a waker       the woken, or    a wake is on its way
 //!                                      a sleeper whose
 //!                                      slice ended
@@ -19,9 +19,10 @@
 //! woken, and a process that takes one item and sees more of them wakes the next.
 //!
 //! # What a death costs
-//! *A sleeper dies:* `asleep` stays set; the next wake finds no sleeper and clears it. *The woken
-//! dies before it clears `waking`:* some other sleeper's slice ends and clears it. *A waker dies between its change and its wake:* the same
-//! slice. No death costs more than a slice, and none is ever counted.
+//! *A sleeper dies:* `asleep` stays set; the next wake finds no sleeper and clears it. *The woken process
+//! dies before it clears `waking`:* another sleeper, whose slice ends, clears it. *A waker dies between its
+//! change and its wake:* the sleeper looks when its slice ends. No death costs more than a slice, and no
+//! count of sleepers is kept that a death could make wrong.
 
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 
@@ -141,7 +142,7 @@ impl EventCell {
         self.waking.load(Ordering::Relaxed) != 0
     }
 
-    /// Says that the caller is about to sleep. It looks once more, and then sleeps while
+    /// Announces that the caller is about to sleep. It looks once more, and then sleeps while
     /// [`word`](Self::word) is what this returns.
     pub(crate) fn announce(&self) -> u32 {
         let seq = self.seq.load(Ordering::SeqCst);
@@ -157,7 +158,7 @@ impl EventCell {
         &self.seq
     }
 
-    /// Says that the caller has slept, and is about to look.
+    /// Notes that the caller has slept, and is about to look.
     pub(crate) fn awake(&self) {
         // Before looking, so that a waker that comes after the look finds it clear.
         self.waking.store(0, Ordering::SeqCst);

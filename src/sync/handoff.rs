@@ -1,12 +1,12 @@
 //! Hand-off of something that is taken: which of its waiters gets it next.
 //!
 //! ```text
-//! offset  size  field     written by     meaning
-//!      0     8  given_ns  a waiter, or   since when what is free is kept for a woken waiter; 0: it is
-//!                         a releaser     for anyone
-//!      8     4  late      a taker        1 if it had waited for long: the next is served at once
-//!     12    12  freed     event: waiters sleep on it
-//!     24    12  passed    event: waiters sleep on it that were woken, and found it taken again
+//! offset  size  field        written by     meaning
+//!      0     8  reserved_ns  a waiter, or   since when what is free is reserved for a woken waiter;
+//!                            a releaser     0: any process may take it
+//!      8     4  late         a taker        1 if it had waited for long: the next is served at once
+//!     12    12  freed        event: waiters sleep on it
+//!     24    12  passed       event: waiters sleep on it that were woken, and found it taken again
 //! ```
 //!
 //! What is freed goes to the first process that takes it. That is fast: the owner may take it again
@@ -18,13 +18,14 @@
 //!    it is free, for [`GRACE_NS`] at most. Until that waiter runs, it can be taken by others.
 //! 2. **It keeps its place.** The kernel wakes sleepers in the order in which they came. One that was
 //!    woken in vain sleeps on another word, which is woken first.
-//! 3. **After a wait of [`LONG_NS`] nothing is taken twice**: what is freed is kept for the next
+//! 3. **After a wait of [`LONG_NS`] nothing is taken twice**: what is freed is reserved for the next
 //!    sleeper from the moment it is woken, and so on until waits are short again. On a busy
 //!    machine, the processes that use the lock then leave their cores to the woken one.
 //!
-//! Eight processes that keep a lock for some time and take it again at once, on two cores beside
-//! programs that compute: the longest wait within 0.7 s in milliseconds, and thousand acquisitions a
-//! second, medians of three windows. "In order" is a futex lock that is handed over in order of arrival.
+//! The table is about eight processes that keep a lock for some time and take it again at once, on two
+//! cores beside programs that compute. It has the longest wait within 0.7 s in milliseconds, and thousands
+//! of acquisitions a second: medians of three windows. "In order" is a futex lock that is handed over in
+//! order of arrival.
 //!
 //! | programs | kept for | without these rules | with them | in order  |
 //! |----------|----------|--------------------|-----------|-----------|
@@ -38,9 +39,10 @@
 //! `cargo xtask bench --busy 0,2,4 --waits handover` measures the like.
 //!
 //! # What a kill leaves
-//! It is not written down for which process something is kept. If the woken process is killed, its time
-//! of grace is over soon. `given_ns` and `late` are hints: they decide which waiter is served first, never which process owns
-//! something. A wake-up that is lost with a process costs the others a slice of their sleep.
+//! No word says for which process something is reserved. If the woken process is killed, its reservation
+//! ends after [`GRACE_NS`]. `reserved_ns` and `late` are hints: they decide which waiter is served first,
+//! never which process owns something. A wake-up that is lost with a process costs the others a slice of
+//! their sleep.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -55,8 +57,8 @@ use super::{EventCell, Slept, publish_fence};
 /// After a wait of so long the next waiter is served at once.
 const LONG_NS: u64 = 5_000_000;
 
-/// How long something is kept for a woken waiter: longer than a machine on which several programs
-/// compute on each core takes to let it in.
+/// How long something is reserved for a woken waiter: longer than the waiter needs to get a core on a
+/// machine on which several programs compute on each core.
 const GRACE_NS: u64 = 20_000_000;
 
 /// How often a woken waiter looks before it sleeps again: some microseconds, in which an owner that
@@ -67,7 +69,7 @@ const LOOKS: u32 = 200;
 #[repr(C)]
 #[derive(Default)]
 pub(crate) struct Handoff {
-    given_ns: AtomicU64,
+    reserved_ns: AtomicU64,
     late: AtomicU32,
     freed: EventCell,
     passed: EventCell,
@@ -81,12 +83,12 @@ const _: () = assert!(size_of::<Handoff>() == 40);
 // SAFETY: `repr(C)`, atomics and events only.
 unsafe impl Shared for Handoff {}
 
-/// How something is tried to be taken.
+/// How a waiter tries to take something.
 #[derive(Clone, Copy)]
 pub(crate) struct Try {
     /// Whether it is to ask the kernel if the owner lives.
     pub(crate) ask: Ask,
-    /// Whether what is kept for a woken waiter may be for this one.
+    /// Whether what is reserved for a woken waiter may be for this one.
     pub(crate) woken: bool,
 }
 
@@ -95,43 +97,43 @@ impl Handoff {
     /// fetched twice from a core that has written to it. If the answer is no, the caller frees it again.
     #[inline(always)]
     pub(crate) fn admits(&self, woken: bool) -> bool {
-        let given = self.given_ns.load(Ordering::Relaxed);
-        given == 0 || self.admits_now(given, woken)
+        let reserved = self.reserved_ns.load(Ordering::Relaxed);
+        reserved == 0 || self.admits_now(reserved, woken)
     }
 
     #[cold]
-    fn admits_now(&self, given_ns: u64, woken: bool) -> bool {
-        let admits = woken || now_ns().wrapping_sub(given_ns) > GRACE_NS;
+    fn admits_now(&self, reserved_ns: u64, woken: bool) -> bool {
+        let admits = woken || now_ns().wrapping_sub(reserved_ns) > GRACE_NS;
         if admits {
-            self.give(0);
+            self.reserve(0);
         }
         admits
     }
 
-    /// Keeps what is free for a woken waiter from now on, or, with 0, no longer.
-    fn give(&self, now_ns: u64) {
-        self.given_ns.store(now_ns, Ordering::Relaxed);
+    /// Reserves what is free for a woken waiter from now on; with 0, ends that.
+    fn reserve(&self, now_ns: u64) {
+        self.reserved_ns.store(now_ns, Ordering::Relaxed);
         crash_point!();
     }
 
-    /// After something was freed, with a read-modify-write or a fence since: wakes the next.
+    /// Wakes the next waiter. Called after something was freed, and a read-modify-write or a fence.
     #[inline(always)]
-    pub(crate) fn call(&self) {
+    pub(crate) fn wake_next(&self) {
         publish_fence();
         if self.freed.has_sleepers() || self.passed.has_sleepers() {
-            self.call_next();
+            self.wake_one_waiter();
         }
     }
 
     #[cold]
-    fn call_next(&self) {
-        let is_coming = self.freed.is_waking() || self.passed.is_waking();
-        let is_given = self.given_ns.load(Ordering::Relaxed) != 0;
-        if is_given && !is_coming || self.late.load(Ordering::Relaxed) != 0 {
-            self.give(now_ns());
+    fn wake_one_waiter(&self) {
+        let is_waking = self.freed.is_waking() || self.passed.is_waking();
+        let is_reserved = self.reserved_ns.load(Ordering::Relaxed) != 0;
+        if is_reserved && !is_waking || self.late.load(Ordering::Relaxed) != 0 {
+            self.reserve(now_ns());
         }
-        if !is_coming && !self.passed.notify_one() && !self.freed.notify_one() {
-            self.give(0);
+        if !is_waking && !self.passed.notify_one() && !self.freed.notify_one() {
+            self.reserve(0);
         }
     }
 
@@ -157,7 +159,7 @@ impl Handoff {
         is_free: impl Fn() -> bool,
         attempt: impl Fn(Try) -> Result<Option<T>>,
     ) -> Result<T> {
-        let is_open = || is_free() && self.given_ns.load(Ordering::Relaxed) == 0;
+        let is_open = || is_free() && self.reserved_ns.load(Ordering::Relaxed) == 0;
         let at_once = deadline == Deadline::Now;
         let mut how = Try {
             ask: Ask::Memory,
@@ -170,7 +172,7 @@ impl Handoff {
             return Ok(done);
         }
         let (began, mut nap) = (now_ns(), policy.nap());
-        // A call that must not wait cannot try again when another waiter's time of grace is over.
+        // A call that must not wait cannot try again when another waiter's reservation has ended.
         how.woken = at_once;
         how.ask = Ask::kernel(at_once || policy.may_ask());
         let ended = loop {
@@ -205,11 +207,11 @@ impl Handoff {
         ended
     }
 
-    /// A woken waiter finds it taken, has it kept for itself, and spins for a little. True if it is
-    /// free.
+    /// A woken waiter that finds it taken reserves it for itself, and spins for some microseconds. True if
+    /// it is free.
     fn claim(&self, is_free: impl Fn() -> bool) -> bool {
-        if self.given_ns.load(Ordering::Relaxed) == 0 {
-            self.give(now_ns());
+        if self.reserved_ns.load(Ordering::Relaxed) == 0 {
+            self.reserve(now_ns());
         }
         (0..LOOKS).any(|_| {
             std::hint::spin_loop();
@@ -217,7 +219,7 @@ impl Handoff {
         })
     }
 
-    /// A waiter that was woken has got what it waited for, or has given up.
+    /// A waiter that was woken has got what it waited for, or its wait has ended without it.
     fn leave(&self, began_ns: u64, has_it: bool, is_free: impl Fn() -> bool) {
         if has_it {
             let late = now_ns().wrapping_sub(began_ns) >= LONG_NS;
@@ -226,10 +228,10 @@ impl Handoff {
                 crash_point!();
             }
         } else {
-            self.give(0);
+            self.reserve(0);
             if is_free() {
                 // The wake-up that came too late for this one is for another.
-                self.call();
+                self.wake_next();
             }
         }
     }

@@ -3,13 +3,13 @@
 //!
 //! ```text
 //! offset  size  field      written by    invariant
-//!      0     8  owner      everybody     the process that has the lock; 0 while it is free
+//!      0     8  owner      any process   the process that has the lock; 0 while it is free
 //!      8     8  thread     the owner     which of its threads; 0 while that is not known
 //!     16    40  handoff    see `handoff` the waiters
 //!     56     4  depth      the owner     how often it has a recursive lock
 //!     60     4  recursive  creator       constant; 1 if its owner may take it again
 //!
-//! owner      bit 63   taken from the dead, and not yet declared whole
+//! owner      bit 63   recovered from a dead owner, and not yet declared consistent
 //!            48..63   MARK, so that bytes which are no owner's hardly ever look like one
 //!            32..48   the owner's slot
 //!             0..32   the slot's generation
@@ -17,12 +17,12 @@
 //! ```
 //! It is taken by one compare-and-swap of `owner` and freed by one exchange of it, by any thread of
 //! any process. Like a robust pthread mutex it tells the next owner that the last one died. Unlike
-//! such a mutex it belongs to a handle and not to a thread, needs no particular C library, and holds nothing
+//! such a mutex it belongs to a handle and not to a thread, does not depend on the C library, and holds nothing
 //! that could crash a process if it were overwritten: a word that names no living participant is a
 //! dead owner's.
 //!
 //! # What a death costs
-//! `owner` alone says which process has the lock; the rest has a meaning only for that owner.
+//! `owner` alone says which process has the lock; the other words have a meaning only for that owner.
 //! *Killed with the lock:* a waiter asks the kernel when it comes and after each slice of its sleep,
 //! and takes over by exchanging that very owner for itself, so that one of them gets it. *Killed
 //! while taking over:* the same again. *Killed between freeing the lock and waking a waiter:* the
@@ -86,11 +86,11 @@ pub enum Acquisition {
     OwnerDied,
 }
 
-const TAKING: u64 = 1 << 63;
+const RECOVERING: u64 = 1 << 63;
 const MARK: u64 = 0x5ba1;
 pub(super) const FREE: u64 = 0;
-/// No process can have the lock any more.
-pub(super) const GIVEN_UP: u64 = u64::MAX;
+/// The lock was poisoned: no process can have it any more.
+pub(super) const POISONED: u64 = u64::MAX;
 /// An owner that is alive left work half done. It names no participant, so it counts as dead.
 const ABANDONED: u64 = 1;
 
@@ -101,7 +101,7 @@ pub(crate) fn pack(owner: Owner) -> u64 {
 
 /// The owner a word names. Other bytes name a slot that does not exist, whose owner is dead.
 pub(crate) fn unpack(word: u64) -> Owner {
-    let is_owner = (word & !TAKING) >> 48 == MARK;
+    let is_owner = (word & !RECOVERING) >> 48 == MARK;
     Owner {
         slot: if is_owner {
             (word >> 32) as u16
@@ -119,7 +119,7 @@ impl LockCell {
             .store(u32::from(recursive), Ordering::Relaxed);
     }
 
-    /// Whether its owner may take it again.
+    /// Whether its owner may take it again while it has it.
     #[inline]
     pub(crate) fn is_recursive(&self) -> bool {
         self.recursive.load(Ordering::Relaxed) != 0
@@ -143,7 +143,7 @@ impl LockCell {
         }
     }
 
-    /// Takes the lock if it is free, and says if that succeeded; or else the owner.
+    /// Takes the lock if it is free, and says whether that succeeded; otherwise the owner is the error.
     #[inline(always)]
     pub(super) fn take(&self, me: u64, woken: bool) -> std::result::Result<bool, u64> {
         // SYNC: pairs with the exchange in `free`.
@@ -154,16 +154,16 @@ impl LockCell {
             self.put_back();
             return Ok(false);
         }
-        self.sign(1);
+        self.set_thread(1);
         Ok(true)
     }
 
-    /// What was taken is kept for another waiter.
+    /// Frees what was taken: it is reserved for another waiter.
     #[cold]
     fn put_back(&self) {
         self.owner.swap(FREE, Ordering::SeqCst);
         crash_point!();
-        self.handoff.call();
+        self.handoff.wake_next();
     }
 
     /// As [`try_acquire`](Self::try_acquire), but spins for as long as that has paid.
@@ -199,8 +199,8 @@ impl LockCell {
         }
         let is_free = || self.is_free();
         let attempt = |how: Try| match self.acquire_now(me, how.woken)? {
-            None if how.ask == Ask::Kernel && self.inherit(peers, me)? => {
-                self.settle(me);
+            None if how.ask == Ask::Kernel && self.recover(peers, me)? => {
+                self.mark_consistent(me);
                 Ok(Some(Acquisition::OwnerDied))
             }
             taken => Ok(taken),
@@ -219,28 +219,29 @@ impl LockCell {
         Ok(Some(Acquisition::Clean))
     }
 
-    /// Says which thread has the lock that is ours already, and how often.
+    /// Records which thread of this process has the lock, and how often.
     #[inline(always)]
-    fn sign(&self, depth: u32) {
+    fn set_thread(&self, depth: u32) {
         self.thread.store(token(), Ordering::Relaxed);
         self.depth.store(depth, Ordering::Relaxed);
     }
 
-    /// Whether `owner`, as just read, is this very thread. Its own number it reads only if it
-    /// wrote it: a process that frees the lock clears that first, and one that takes over from the dead
-    /// marks the lock until it has written its own.
+    /// Whether `owner`, as just read, is the calling thread. A thread reads its own number only if it
+    /// has written it: a process that frees the lock clears the number first, and one that takes over from
+    /// a dead owner marks the lock until it has written its own.
     #[inline]
     fn is_thread_of(&self, owner: u64, me: u64) -> bool {
         owner == me && self.thread.load(Ordering::Relaxed) == token()
     }
 
-    /// Takes the lock from an owner that is dead, if it is. It is then marked as not whole.
-    pub(super) fn inherit(&self, peers: &dyn Peers, me: u64) -> Result<bool> {
+    /// Takes the lock over from its owner if that is dead, and says whether it did. The lock is then marked
+    /// until [`mark_consistent`](Self::mark_consistent).
+    pub(super) fn recover(&self, peers: &dyn Peers, me: u64) -> Result<bool> {
         let owner = self.owner.load(Ordering::Relaxed);
-        if owner == FREE || owner == GIVEN_UP || peers.lives(unpack(owner))? {
+        if owner == FREE || owner == POISONED || peers.lives(unpack(owner))? {
             return Ok(false);
         }
-        let marked = me | TAKING;
+        let marked = me | RECOVERING;
         let taken =
             self.owner
                 .compare_exchange(owner, marked, Ordering::Acquire, Ordering::Relaxed);
@@ -248,31 +249,31 @@ impl LockCell {
             return Ok(false);
         }
         crash_point!();
-        self.sign(1);
+        self.set_thread(1);
         crash_point!();
         Ok(true)
     }
 
-    /// Declares whole what was inherited.
-    pub(super) fn settle(&self, me: u64) {
+    /// Declares that what the recovered lock guards is consistent.
+    pub(super) fn mark_consistent(&self, me: u64) {
         // Fails if the lock was released by a thread that did not have it.
-        let _ = self
-            .owner
-            .compare_exchange(me | TAKING, me, Ordering::Relaxed, Ordering::Relaxed);
+        let _ =
+            self.owner
+                .compare_exchange(me | RECOVERING, me, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// Whether the lock was inherited by `me` and not declared whole.
-    pub(super) fn is_unsettled(&self, me: u64) -> bool {
-        self.owner.load(Ordering::Relaxed) == me | TAKING
+    /// Whether `me` recovered the lock and has not declared it consistent.
+    pub(super) fn is_unrepaired(&self, me: u64) -> bool {
+        self.owner.load(Ordering::Relaxed) == me | RECOVERING
     }
 
-    /// Makes the lock useless for all, and tells them.
-    pub(super) fn give_up(&self) {
-        self.owner.store(GIVEN_UP, Ordering::SeqCst);
+    /// Makes the lock useless for all processes, and wakes those that wait for it.
+    pub(super) fn poison(&self) {
+        self.owner.store(POISONED, Ordering::SeqCst);
         self.handoff.wake_all();
     }
 
-    /// Leaves the lock, if it is the caller's, as the caller's death would: the next owner inherits it.
+    /// Leaves the lock, if it is the caller's, as the caller's death would: the next owner recovers it.
     pub(super) fn abandon(&self, me: u64) {
         self.about_to_free();
         let _ = self
@@ -281,7 +282,7 @@ impl LockCell {
         crash_point!();
     }
 
-    /// Frees the lock, or goes up one level of a recursive one.
+    /// Frees the lock, or one level of a recursive one.
     ///
     /// # Errors
     /// `Invalid` if it is free, or if it is recursive and another thread's.
@@ -299,7 +300,7 @@ impl LockCell {
         self.free()
     }
 
-    /// Frees the lock wholly, however often its owner has it, and says how often that was.
+    /// Frees all levels of the lock, and says how many there were.
     ///
     /// # Errors
     /// As for [`release`](Self::release).
@@ -311,7 +312,7 @@ impl LockCell {
         self.free().map(|()| depth.max(1))
     }
 
-    /// After an [`acquire`](Self::acquire): has the lock as often as `release_all` said.
+    /// After an [`acquire`](Self::acquire): restores as many levels as `release_all` freed.
     pub(crate) fn deepen(&self, depth: u32) {
         self.depth.store(depth, Ordering::Relaxed);
     }
@@ -330,17 +331,17 @@ impl LockCell {
     #[inline]
     fn free(&self) -> Result<()> {
         self.about_to_free();
-        // SYNC: pairs with the exchange in `take`; a full barrier for `call`.
+        // SYNC: pairs with the exchange in `take`; a full barrier for `wake_next`.
         let owner = self.owner.swap(FREE, Ordering::SeqCst);
         crash_point!();
-        self.handoff.call();
+        self.handoff.wake_next();
         if owner == FREE {
             return Err(not_held());
         }
         Ok(())
     }
 
-    /// Frees the lock if `me` has it and what it guards is whole, and says if it did.
+    /// Frees the lock if `me` has it and what it guards is consistent, and says whether it did.
     #[inline(always)]
     pub(super) fn free_own(&self, me: u64) -> bool {
         self.about_to_free();
@@ -349,7 +350,7 @@ impl LockCell {
             .owner
             .compare_exchange(me, FREE, Ordering::SeqCst, Ordering::Relaxed);
         crash_point!();
-        self.handoff.call();
+        self.handoff.wake_next();
         freed.is_ok()
     }
 
@@ -361,7 +362,7 @@ impl LockCell {
 
     /// Whether the calling thread has the lock.
     pub(crate) fn is_mine(&self, me: u64) -> bool {
-        self.is_thread_of(self.owner.load(Ordering::Relaxed) & !TAKING, me)
+        self.is_thread_of(self.owner.load(Ordering::Relaxed) & !RECOVERING, me)
     }
 
     /// Whether it has an owner, alive or dead.
@@ -374,8 +375,8 @@ impl LockCell {
         self.owner.load(Ordering::Relaxed) == FREE
     }
 
-    pub(super) fn is_given_up(&self) -> bool {
-        self.owner.load(Ordering::Relaxed) == GIVEN_UP
+    pub(super) fn is_poisoned(&self) -> bool {
+        self.owner.load(Ordering::Relaxed) == POISONED
     }
 
     pub(crate) fn handoff(&self) -> &Handoff {

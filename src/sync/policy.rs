@@ -28,7 +28,7 @@
 //!    A spin that found something sets that to [`USUAL_NS`], or to four times as long as it took if
 //!    that is longer, [`LONGEST_NS`] at most. A spin in vain halves it; below [`LEAST_NS`] it is 0,
 //!    and the waiter sleeps at once.
-//! 2. **It is tried again now and then.** Where a wait that slept was over within [`BRISK_NS`], the
+//! 2. **It is tried again now and then.** Where a wait that slept was over within [`SHORT_NS`], the
 //!    partner is quick, and only the cores may have been the reason. After [`FIRST_REST_NS`] one wait
 //!    spins for [`LONGEST_NS`], which is longer than a partner that sleeps takes to be woken. If that
 //!    is in vain, the next try comes after twice as long a rest, up to [`LAST_REST_NS`]; each spin
@@ -36,7 +36,7 @@
 //!    are long, nothing is tried: an idle waiter costs nothing.
 //! 3. **No waiter yields.** `sched_yield` gives the core to any other runnable process, and beside a
 //!    program that computes the waiter comes back a time slice later, after some milliseconds. A sleeper
-//!    that is woken is let in at once, because it has used less than its share.
+//!    that is woken gets a core at once, because it has used less than its share.
 //! 4. **A spinner that lost its core stops spinning.** Two readings of the clock a few looks apart
 //!    then differ by more than [`STOLEN_NS`]. The machine is busy, and that counts as a spin in vain.
 //! 5. **Sleeps have slices** ([`Nap`]). A waker can be killed between its change and its wake-up, so
@@ -47,11 +47,10 @@
 //!
 //! What is learned lies in the process, beside the handle of the object, one for each side that can
 //! be waited for. Nothing of it is shared, so a kill cannot leave it wrong. Threads that share a
-//! handle share what was learned; they may lose each other's updates, and need not care.
+//! handle share what was learned. They may lose each other's updates, which does no harm.
 //!
-//! The spin in vain that is halved until it is worth nothing is the usual answer to "spin or block"
-//! (A. Karlin et al., *Empirical Studies of Competitive Spinning for a Shared-Memory Multiprocessor*,
-//! SOSP 1991).
+//! To halve a spin after each one in vain is the usual answer to "spin or block" (A. Karlin et al.,
+//! *Empirical Studies of Competitive Spinning for a Shared-Memory Multiprocessor*, SOSP 1991).
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -68,8 +67,8 @@ const USUAL_NS: u32 = 10_000;
 const LONGEST_NS: u32 = 60_000;
 /// Shorter spins are not worth the look at the clock.
 const LEAST_NS: u32 = 2_000;
-/// A wait that slept and was over by then might have been a spin.
-const BRISK_NS: u64 = 60_000;
+/// A sleep that was shorter than this might have been a spin.
+const SHORT_NS: u64 = 60_000;
 /// How long a place where spins were in vain is left alone.
 const FIRST_REST_NS: u32 = 1_000_000;
 const LAST_REST_NS: u32 = 32_000_000;
@@ -77,8 +76,8 @@ const LAST_REST_NS: u32 = 32_000_000;
 const LOOKS: u32 = 32;
 /// Between two such readings, so much time means that the core was taken away.
 const STOLEN_NS: u64 = 50_000;
-/// The kernel is asked which owners live before a first sleep at most this often: it costs a system
-/// call.
+/// The kernel is asked at most this often which owners live, before the first sleep of a wait: it costs a
+/// system call.
 const ASK_NS: u64 = 1_000_000;
 
 /// The slices of a sleep.
@@ -96,8 +95,8 @@ pub(crate) struct WaitPolicy {
     /// When the kernel was last asked before a first sleep.
     asked_ns: AtomicU64,
     /// Whether the last sleep was short.
-    brisk: AtomicBool,
-    /// Whether its slice ended before anything happened.
+    short: AtomicBool,
+    /// Whether the last sleep lasted for its whole slice.
     idle: AtomicBool,
     /// The threads that sleep so.
     pub(crate) waits: Waits,
@@ -116,7 +115,7 @@ impl WaitPolicy {
             rest_ns: AtomicU32::new(FIRST_REST_NS),
             again_ns: AtomicU64::new(0),
             asked_ns: AtomicU64::new(0),
-            brisk: AtomicBool::new(false),
+            short: AtomicBool::new(false),
             idle: AtomicBool::new(false),
             waits: Waits::new(),
         }
@@ -160,7 +159,7 @@ impl WaitPolicy {
 
     #[cold]
     fn may_try_again(&self) -> bool {
-        self.brisk.load(Ordering::Relaxed) && now_ns() >= self.again_ns.load(Ordering::Relaxed)
+        self.short.load(Ordering::Relaxed) && now_ns() >= self.again_ns.load(Ordering::Relaxed)
     }
 
     #[inline]
@@ -223,13 +222,13 @@ impl WaitPolicy {
         }
     }
 
-    /// Makes this `sleep`, and remembers whether it was short.
+    /// Runs `sleep`, and remembers whether it was short.
     pub(crate) fn slept<T>(&self, sleep: impl FnOnce() -> T) -> T {
         let began = now_ns();
         let slept = sleep();
-        let brisk = now_ns() - began < BRISK_NS;
-        if self.brisk.load(Ordering::Relaxed) != brisk {
-            self.brisk.store(brisk, Ordering::Relaxed);
+        let short = now_ns() - began < SHORT_NS;
+        if self.short.load(Ordering::Relaxed) != short {
+            self.short.store(short, Ordering::Relaxed);
         }
         slept
     }
@@ -245,8 +244,8 @@ impl WaitPolicy {
     }
 }
 
-/// The slices in which one wait sleeps: each is twice as long as the one before, since an idle
-/// machine should be idle.
+/// The slices in which one wait sleeps: each is twice as long as the one before, so that long waits cost
+/// nearly nothing.
 #[derive(Clone, Copy)]
 pub(crate) struct Nap(u64);
 
@@ -283,7 +282,7 @@ impl Ask {
     }
 }
 
-/// Waits until `find` finds something, looking whenever `event` tells, and now and then.
+/// Waits until `find` finds something. It looks whenever `event` wakes it, and after each slice.
 ///
 /// # Errors
 /// `Timeout`; `Interrupted` when a signal handler ran; `Detached`; and those of `find`.
@@ -352,7 +351,7 @@ mod tests {
         policy.again_ns.store(0, Ordering::Relaxed);
         policy.slept(|| std::thread::sleep(std::time::Duration::from_millis(1)));
         assert!(!policy.may_try_again());
-        policy.brisk.store(true, Ordering::Relaxed);
+        policy.short.store(true, Ordering::Relaxed);
         let looks = Cell::new(0);
         assert!(policy.spin(|| {
             looks.set(looks.get() + 1);

@@ -6,7 +6,7 @@
 //! free           Held            works, drops the guard
 //! owner died     Recovered       repairs, guard.mark_consistent(), works, drops the guard
 //! held           waits           until the owner unlocks or dies
-//! given up       Poisoned        nothing: a guard was dropped without the repair
+//! poisoned       Poisoned        nothing: a guard was dropped without the repair
 //! ```
 //!
 //! The kernel says whether an owner is dead; no timer decides it. What the owner left half done is
@@ -33,7 +33,7 @@ pub(crate) struct RobustMutex {
 
 /// How a lock was obtained.
 pub(crate) enum Acquired<'a> {
-    /// No owner died: what the lock guards is whole.
+    /// No owner died: what the lock guards is consistent.
     Held(Guard<'a>),
     /// The previous owner died holding it: repair, then [`Guard::mark_consistent`].
     Recovered(Guard<'a>),
@@ -43,7 +43,7 @@ pub(crate) enum Acquired<'a> {
 pub(crate) struct Guard<'a> {
     mutex: &'a RobustMutex,
     me: u64,
-    // The thread that locked it is the one that can be told so when it locks it again.
+    // Only the thread that locked it can be recognised when it locks it again.
     _not_send: PhantomData<*mut ()>,
 }
 
@@ -113,13 +113,13 @@ impl RobustMutex {
             Deadline::At(at) => Deadline::At(at.max(grace)),
             Deadline::Now => Deadline::At(grace),
         };
-        let is_free = || self.cell.is_free() || self.cell.is_given_up();
+        let is_free = || self.cell.is_free() || self.cell.is_poisoned();
         let attempt = |how: Try| match self.cell.take(me, how.woken) {
             Ok(true) => Ok(Some(Acquired::Held(self.guard(me)))),
-            _ if self.cell.is_given_up() => Err(Error::Poisoned {
-                what: "a process gave up on repairing it".into(),
+            _ if self.cell.is_poisoned() => Err(Error::Poisoned {
+                what: "a process could not repair it".into(),
             }),
-            _ if how.ask == Ask::Kernel && self.cell.inherit(self.peers, me)? => {
+            _ if how.ask == Ask::Kernel && self.cell.recover(self.peers, me)? => {
                 Ok(Some(Acquired::Recovered(self.guard(me))))
             }
             _ => Ok(None),
@@ -127,7 +127,7 @@ impl RobustMutex {
         loop {
             let handoff = self.cell.handoff();
             match handoff.wait(&self.policy, deadline, is_free, attempt) {
-                // The lock is had for a moment only: a signal handler is no reason to give up.
+                // Owners hold the lock only for a moment: a signal handler does not end the wait.
                 Err(Error::Interrupted) => {}
                 other => return other,
             }
@@ -160,10 +160,10 @@ impl RobustMutex {
 }
 
 impl Guard<'_> {
-    /// Declares that what the lock guards is whole again. A guard that is dropped without
-    /// it after [`Acquired::Recovered`] makes the mutex, and so the object, useless for all.
+    /// Declares that what the lock guards is consistent again. A guard that is dropped without
+    /// this after [`Acquired::Recovered`] poisons the mutex, and so the object, for all processes.
     pub(crate) fn mark_consistent(&self) {
-        self.mutex.cell.settle(self.me);
+        self.mutex.cell.mark_consistent(self.me);
     }
 
     /// Ends the ownership as the owner's death would: the next owner repairs what the lock guards.
@@ -179,17 +179,17 @@ impl Drop for Guard<'_> {
     #[inline]
     fn drop(&mut self) {
         if !self.mutex.cell.free_own(self.me) {
-            self.give_up();
+            self.poison_if_unrepaired();
         }
     }
 }
 
 impl Guard<'_> {
-    /// Without repair. Does nothing in a child forked while the lock was held: it is its parent's.
+    /// Does nothing in a child forked while the lock was held: the lock is its parent's.
     #[cold]
-    fn give_up(&self) {
-        if self.mutex.cell.is_unsettled(self.me) {
-            self.mutex.cell.give_up();
+    fn poison_if_unrepaired(&self) {
+        if self.mutex.cell.is_unrepaired(self.me) {
+            self.mutex.cell.poison();
         }
     }
 }
@@ -286,7 +286,7 @@ mod tests {
         let it = Fresh::new();
         match it.mutex.lock(Deadline::Never).unwrap() {
             Acquired::Held(guard) => guard.abandon(),
-            Acquired::Recovered(_) => panic!("nobody died"),
+            Acquired::Recovered(_) => panic!("no owner died"),
         }
         match it.mutex.lock(Deadline::Never).unwrap() {
             Acquired::Recovered(guard) => guard.mark_consistent(),

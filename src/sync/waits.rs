@@ -1,10 +1,10 @@
 //! Ending the waits of this process's own threads through one handle.
 //!
-//! A handle can be given up while threads of its process sleep in calls through it. Other handles and
-//! processes need not know: the handle has a flag that each waiter looks at before it sleeps and when
-//! it wakes, and a mark that its sleepers leave with the kernel, so that those can be woken and no
-//! others. (There are 32 marks, and a forked child has those of its parent: a sleeper of another
-//! handle may wake once and find nothing.) A call that need not sleep never looks at any of it.
+//! The waits through a handle can be ended while threads of its process sleep in calls through it. Other
+//! handles and processes are not affected: the handle has a flag that each waiter looks at before it sleeps
+//! and when it wakes, and a mark that its sleepers leave with the kernel, so that those can be woken and no
+//! others. (There are 32 marks, and a forked child has those of its parent: a sleeper of another handle may
+//! wake once and find nothing.) A call that need not sleep never looks at any of it.
 //!
 //! ```text
 //! waiter                              the thread that ends the waits
@@ -16,7 +16,7 @@
 //! Either the waiter sees the flag, or it is seen to be counted and its word changes before it sleeps.
 //!
 //! **Freeing.** A C program may free a handle while threads sleep in calls through it. It must not be
-//! gone before they are: a thread that was told stays counted until its call is over, and the C face
+//! gone before they are: a thread that was told stays counted until its call is over, and the C interface
 //! then says that it has [`left`].
 //!
 //! # What a kill leaves
@@ -46,7 +46,7 @@ pub(crate) struct Waits {
 /// Grows in every forked child.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 
-/// In a forked child: the threads that waited are not here.
+/// In a forked child: the parent's threads that waited do not exist here.
 pub(crate) fn forked() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
 }
@@ -131,7 +131,7 @@ impl Waits {
         1 << ((ptr::from_ref(self).addr() >> 4) % 32)
     }
 
-    /// Says that the waits are ended, and whether there are any.
+    /// Records that the waits are ended, and says whether there are any.
     pub(super) fn set_ended(&self) -> bool {
         self.ended.store(true, Ordering::SeqCst);
         self.is_busy()
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_was_told_is_counted_until_it_has_left() {
+    fn a_thread_that_was_told_is_counted_until_it_has_left() {
         let waits = Waits::new();
         assert!(!waits.end([]) && !waits.is_busy());
         let inside = waits.enter();

@@ -1,31 +1,31 @@
-//! Descriptors that say what is so: a thread that sleeps on many [`EventCell`]s and sees to a descriptor
-//! for each.
+//! Descriptors that follow events: a thread sleeps on many [`EventCell`]s, and keeps a descriptor for each
+//! readable or unreadable as it should be.
 //!
 //! A waker in another process can reach a futex in shared memory, but no descriptor of this
-//! process. So a thread of this process sleeps in its place and passes the word on. It is
-//! started with the first watch, and one more for every [`ROOM`] of them; it never ends.
+//! process. So a thread of this process sleeps on the futex and updates the descriptor. It is started
+//! with the first watch, and another one for every [`ROOM`] of them; they never end.
 //!
 //! ```text
 //! there is     descriptor    the thread sleeps on
-//! nothing      not readable  `coming`
-//! something    readable      `going`
+//! nothing      not readable  `arrived`
+//! something    readable      `cleared`
 //! ```
 //!
 //! The thread looks whenever one of these events wakes it, and when its slice is over: ten times a
-//! second at least. At each look what is watched makes its descriptor say what is so, and nothing that
-//! the thread remembers counts for that. So a look also repairs what deaths have left. A program that
+//! second at least. Each look makes the descriptor readable or not by what is there at that moment, and
+//! by nothing that the thread remembers. So a look also repairs what deaths have left. A program that
 //! does not take what is there costs a few looks a second, and no wakes.
 //!
 //! **Going away.** The thread touches what it watches only under the lock of its group, and a
 //! watch leaves that list under the lock. The thread sleeps without the lock, on words that
-//! may then be unmapped: the kernel checks them, and forgets the address once it sleeps. Who
-//! leaves rings the bell while its word is still mapped, and the thread looks at the bell
-//! first: so it never sleeps on whatever else is mapped there next.
+//! may then be unmapped: the kernel checks them, and does not use the address once the thread sleeps. A
+//! watch that is dropped rings the bell while its word is still mapped, and the thread looks at the bell
+//! first: so it never sleeps on other memory that is mapped there later.
 //!
 //! # Limits
 //! In a forked child the thread does not exist. A watch belongs to the process that made it;
 //! the child drops its copies, and makes others if it wants them.
-//! A waker that was killed between its change and its wake costs a slice, as everywhere.
+//! A waker that was killed between its change and its wake costs a slice, as in all waits.
 //! A look may wait for an object's own lock, for a second if its owner is stopped; the other
 //! descriptors of the thread are late by that.
 
@@ -45,27 +45,27 @@ use super::policy::{FIRST_NAP_NS, LAST_NAP_NS};
 /// How many watches one thread serves: as many as the kernel takes, but for the bell.
 const ROOM: usize = futex::MOST - 1;
 
-/// The longest slice where the kernel cannot sleep on several words: the thread then finds
-/// out at the end of a slice.
+/// The longest slice where the kernel cannot sleep on several words: the thread then learns of a change
+/// only at the end of a slice.
 const LAST_BLIND_SLICE_NS: u64 = 10_000_000;
 
-/// How often in a row a look is repeated because others have changed what there is meanwhile.
+/// How often in a row a look is repeated because other processes have changed what is there meanwhile.
 const TRIES: u32 = 8;
 
 /// What has a descriptor.
 pub(crate) trait Watched: Send + Sync {
     /// Makes the descriptor readable if there is something and unreadable if not, and says which.
-    fn settle(&self) -> bool;
+    fn update(&self) -> bool;
 
-    /// Tells that something has come. A thread that is woken by it and leaves something there wakes
+    /// The event that something has come. A thread that is woken by it and leaves something there wakes
     /// another.
-    fn coming(&self) -> &EventCell;
+    fn arrived(&self) -> &EventCell;
 
-    /// Tells everybody that the descriptor was made unreadable.
-    fn going(&self) -> &EventCell;
+    /// The event that the descriptor was made unreadable, on which all processes wake.
+    fn cleared(&self) -> &EventCell;
 }
 
-/// Has a thread watch, until dropped.
+/// Something that a thread watches until this is dropped.
 pub(crate) struct Watch {
     state: Mutex<WatchState>,
     watched: Arc<dyn Watched>,
@@ -78,7 +78,7 @@ pub(crate) struct Watch {
 struct WatchState {
     /// What the last look found.
     there: bool,
-    /// The futex word of `coming` on which the thread has slept since then, if it has.
+    /// The futex word of `arrived` on which the thread has slept since then, if it has.
     slept_on: Option<u32>,
 }
 
@@ -121,21 +121,21 @@ impl Watch {
     /// sleep on.
     fn look(&self, slice_over: bool, words: &mut Vec<OneOf>) -> bool {
         let mut state = lock(&self.state);
-        let coming = self.watched.coming();
+        let arrived = self.watched.arrived();
         let woken = self.was_woken(&state);
         if woken || (slice_over && state.slept_on.is_some()) {
-            coming.awake();
+            arrived.awake();
         }
         let before = state.there;
         for _ in 0..TRIES {
             // Before looking: what changes after the look changes the word.
             let event = match state.there {
-                true => self.watched.going(),
-                false => coming,
+                true => self.watched.cleared(),
+                false => arrived,
             };
             let seq = event.announce();
             state.slept_on = (!state.there).then_some(seq);
-            let there = self.watched.settle();
+            let there = self.watched.update();
             if there == state.there {
                 words.push(OneOf::new(event.word(), seq));
                 break;
@@ -147,14 +147,14 @@ impl Watch {
         if woken && there {
             // It is unknown when this program takes what is there, or if it ever does. Another process
             // that sleeps may take it.
-            coming.notify_one();
+            arrived.notify_one();
         }
         woken || changed
     }
 
     /// Whether a wake may have reached the thread through this watch.
     fn was_woken(&self, state: &WatchState) -> bool {
-        let word = self.watched.coming().word().load(Ordering::SeqCst);
+        let word = self.watched.arrived().word().load(Ordering::SeqCst);
         state.slept_on.is_some_and(|slept_on| slept_on != word)
     }
 }
@@ -172,8 +172,8 @@ impl Drop for Watch {
         // take wakes that are for others. If it has taken one, that is passed on here.
         self.group.ring();
         if self.was_woken(&lock(&self.state)) {
-            self.watched.coming().awake();
-            self.watched.coming().notify_one();
+            self.watched.arrived().awake();
+            self.watched.arrived().notify_one();
         }
     }
 }

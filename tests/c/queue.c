@@ -152,13 +152,13 @@ static void each_thread_has_its_own_error(shoal_queue *q)
 
     GIVES(SHOAL_ERR_TIMEOUT, shoal_queue_get(q, SHOAL_NOWAIT, NULL, 0, &len));
     const char *before = shoal_last_error();
-    CHECK(strcmp(before, "empty") == 0);
+    CHECK(strcmp(before, "timed out") == 0);
     CHECK(pthread_create(&thread, NULL, fail_elsewhere, q) == 0);
     CHECK(pthread_join(thread, NULL) == 0);
-    CHECK(shoal_last_error() == before && strcmp(before, "empty") == 0);
+    CHECK(shoal_last_error() == before && strcmp(before, "timed out") == 0);
     /* A call that succeeds leaves it alone. */
     OK(shoal_queue_put(q, "x", 1, SHOAL_NOWAIT));
-    CHECK(shoal_last_error() == before && strcmp(before, "empty") == 0);
+    CHECK(shoal_last_error() == before && strcmp(before, "timed out") == 0);
     /* The next one that fails overwrites it. */
     SAYS(SHOAL_ERR_INVALID, "data", shoal_queue_put(q, NULL, 1, SHOAL_NOWAIT));
     CHECK(shoal_last_error() == before);

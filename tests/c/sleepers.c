@@ -179,11 +179,11 @@ static void an_event_wakes_all_its_sleepers(void)
 struct meeting {
     shoal_condition *c;
     shoal_lock *l;
-    shoal_map *seats; /* "free" is what the waiters wait for */
+    shoal_map *places; /* "free" is what the waiters wait for */
 };
 
 /* The way to wait for a condition: with the lock, and looking again after each wait. */
-static int takes_a_seat(void *arg)
+static int takes_a_place(void *arg)
 {
     struct meeting *m = arg;
     bool yes = false;
@@ -191,14 +191,14 @@ static int takes_a_seat(void *arg)
 
     LOCKS(false, shoal_lock_lock, m->l, LONG);
     for (;;) {
-        OK(shoal_map_add(m->seats, "free", 4, 0, &left));
+        OK(shoal_map_add(m->places, "free", 4, 0, &left));
         if (left > 0)
             break;
         LOCKS(false, shoal_condition_wait, m->c, m->l, LONG);
         yes = lock_stats(m->l).held;
         CHECK(yes);
     }
-    OK(shoal_map_add(m->seats, "free", 4, -1, NULL));
+    OK(shoal_map_add(m->places, "free", 4, -1, NULL));
     OK(shoal_lock_unlock(m->l));
     return 0;
 }
@@ -215,10 +215,10 @@ static void wait_until_waiting(shoal_condition *c, uint64_t many)
     CHECK(waiting == many);
 }
 
-static void offer(struct meeting *m, int64_t seats, uint32_t notified)
+static void offer(struct meeting *m, int64_t places, uint32_t notified)
 {
     LOCKS(false, shoal_lock_lock, m->l, LONG);
-    OK(shoal_map_add(m->seats, "free", 4, seats, NULL));
+    OK(shoal_map_add(m->places, "free", 4, places, NULL));
     OK(shoal_condition_notify(m->c, notified));
     OK(shoal_lock_unlock(m->l));
 }
@@ -232,10 +232,10 @@ static void a_condition_wakes_as_many_as_are_notified(void)
     OK(shoal_condition_open(NULL, NULL, &m.c, NULL));
     OK(shoal_lock_open(NULL, NULL, &m.l, NULL));
     for (uint64_t i = 0; i < 3; i++) {
-        sleepers[i] = another(takes_a_seat, &m);
+        sleepers[i] = another(takes_a_place, &m);
         wait_until_waiting(m.c, i + 1);
     }
-    /* Three seats, one notified: the one that waits longest. */
+    /* Three places, one notified: the one that waits longest. */
     offer(&m, 3, 1);
     succeeds(sleepers[0]);
     waiting = condition_stats(m.c).waiting;
@@ -246,7 +246,7 @@ static void a_condition_wakes_as_many_as_are_notified(void)
     succeeds(sleepers[2]);
     shoal_lock_free(m.l);
     shoal_condition_free(m.c);
-    shoal_map_free(m.seats);
+    shoal_map_free(m.places);
 }
 
 static int comes_to_the_barrier(void *b)

@@ -219,7 +219,7 @@ fn an_end_that_was_never_opened_is_waited_for() {
     let open = |end| Pipe::with_options(Some(&name), end, true, &Options::create());
     let second = open(End::Second).unwrap();
     assert_eq!(second.poll(NOWAIT), Ok(false));
-    assert_eq!(second.recv_vec(NOWAIT), Err(Error::Empty));
+    assert_eq!(second.recv_vec(NOWAIT), Err(Error::Timeout));
     assert_eq!(second.recv_vec(millis(5)), Err(Error::Timeout));
     second.send(b"early", NOWAIT).unwrap();
     let first = open(End::First).unwrap();
@@ -278,7 +278,7 @@ fn a_hold_keeps_an_end_for_the_process_that_opens_it_next() {
     assert_eq!(here.poll(millis(5)), Ok(false));
     let copy = hold.try_clone().unwrap();
     drop(hold);
-    assert_eq!(here.recv_vec(NOWAIT), Err(Error::Empty));
+    assert_eq!(here.recv_vec(NOWAIT), Err(Error::Timeout));
     let there = Pipe::open(here.name(), End::Second).unwrap();
     drop(copy);
     there.send(b"taken over", NOWAIT).unwrap();
@@ -328,7 +328,7 @@ fn waiting_ends_in_time_and_full_means_full() {
     let options = Options::create().capacity(4096).max_capacity(4096);
     let (here, there) = Pipe::pair_with_options(true, &options).unwrap();
     while here.send(&[1; 500], NOWAIT).is_ok() {}
-    assert_eq!(here.send(&[1; 500], NOWAIT), Err(Error::Full));
+    assert_eq!(here.send(&[1; 500], NOWAIT), Err(Error::Timeout));
     assert_eq!(here.send(&[1; 500], millis(5)), Err(Error::Timeout));
     assert!(matches!(
         here.send(&[1; 5000], FOREVER),
@@ -381,7 +381,7 @@ fn a_message_is_read_where_it_is_and_gone_with_its_ack() {
     assert_eq!((lease.len(), lease.attempts()), (100_000, 2));
     lease.ack().unwrap();
     assert_eq!(here.recv_vec(NOWAIT).unwrap(), b"next");
-    assert_eq!(here.lease(NOWAIT).unwrap_err(), Error::Empty);
+    assert_eq!(here.lease(NOWAIT).unwrap_err(), Error::Timeout);
     drop(there);
     assert_eq!(here.lease(FOREVER).unwrap_err(), Error::Closed);
 }

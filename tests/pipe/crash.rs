@@ -49,7 +49,7 @@ fn a_process_that_dies_while_it_opens_or_closes_a_pipe_leaves_it_usable_or_ended
         });
         let here = here.take().unwrap();
         // Killed before it was there, it was never there, and another one may come.
-        if here.recv_vec(NOWAIT) == Err(Error::Empty) {
+        if here.recv_vec(NOWAIT) == Err(Error::Timeout) {
             let there = Pipe::open(&name, End::Second).unwrap();
             there.send(b"hello", NOWAIT).unwrap();
             assert_eq!(here.recv_vec(FOREVER).unwrap(), b"hello");

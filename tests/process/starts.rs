@@ -52,8 +52,8 @@ fn a_wrong_description_starts_nothing() {
     let wrong: &[(&str, Edit)] = &[
         ("NUL", &|s| drop(s.arg("a\0b"))),
         ("NUL", &|s| drop(s.env("A", "a\0b"))),
-        ("not a name", &|s| drop(s.env("", "x"))),
-        ("not a name", &|s| drop(s.env("A=B", "x"))),
+        ("is not a name", &|s| drop(s.env("", "x"))),
+        ("is not a name", &|s| drop(s.env("A=B", "x"))),
         ("not a directory", &|s| drop(s.cwd(&file))),
         ("/no/such/place", &|s| drop(s.cwd("/no/such/place"))),
         ("987", &|s| drop(s.stdin(Stdio::Fd(closed)))),

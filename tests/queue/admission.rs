@@ -162,7 +162,7 @@ fn a_process_that_is_stopped_holds_up_no_other() {
         let stopped = &consumers[0].child;
         stopped.signal(libc::SIGSTOP);
         stopped.wait_stopped();
-        if let Ok(_) | Err(Error::Empty) = queue.get_vec(NOWAIT) {
+        if let Ok(_) | Err(Error::Timeout) = queue.get_vec(NOWAIT) {
             break stopped;
         }
         // Not stopped again before it has moved on.

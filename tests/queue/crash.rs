@@ -53,7 +53,7 @@ fn kill_everywhere(
         loop {
             match queue.get_vec(NOWAIT) {
                 Ok(message) => after.push_back(message),
-                Err(Error::Empty | Error::Closed) => break,
+                Err(Error::Timeout | Error::Closed) => break,
                 Err(err) => panic!("step {step}: {err}"),
             }
         }
@@ -120,7 +120,7 @@ fn a_put_within_a_bound_on_messages_happens_or_does_not() {
         |queue| filled(queue, 0..5),
         |queue| {
             queue.put(&new, NOWAIT).unwrap();
-            assert_eq!(queue.put(&new, NOWAIT), Err(Error::Full));
+            assert_eq!(queue.put(&new, NOWAIT), Err(Error::Timeout));
         },
         |before| vec![before.clone(), and(before, std::slice::from_ref(&new))],
     );

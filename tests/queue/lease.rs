@@ -29,7 +29,7 @@ fn what_is_acked_is_gone_and_what_is_not_comes_back() {
     assert_eq!((&one[..], one.attempts()), (&b"one"[..], 1));
     assert_eq!(counts(&queue), (1, 1, 2));
     let two = queue.lease(NOWAIT).unwrap();
-    assert_eq!(queue.lease(NOWAIT).unwrap_err(), Error::Empty);
+    assert_eq!(queue.lease(NOWAIT).unwrap_err(), Error::Timeout);
     assert_eq!(queue.lease(millis(5)).unwrap_err(), Error::Timeout);
     two.ack().unwrap();
     assert_eq!(counts(&queue), (0, 1, 1));
@@ -71,7 +71,7 @@ fn what_is_given_back_for_later_comes_later() {
     queue.put(b"sooner", NOWAIT).unwrap();
     assert_eq!(counts(&queue), (2, 0, 2));
     assert_eq!(queue.get_vec(NOWAIT), Ok(b"sooner".to_vec()));
-    assert_eq!(queue.lease(NOWAIT).unwrap_err(), Error::Empty);
+    assert_eq!(queue.lease(NOWAIT).unwrap_err(), Error::Timeout);
     let later = queue.lease(FOREVER).unwrap();
     assert_eq!((&later[..], later.attempts()), (&b"later"[..], 2));
     // Not in this test's time.
@@ -326,7 +326,7 @@ fn a_closed_queue_is_drained_once_nothing_can_come_back() {
     queue.close().unwrap();
     let mine = queue.lease(NOWAIT).unwrap();
     // The other may fail.
-    assert_eq!(queue.lease(NOWAIT).unwrap_err(), Error::Empty);
+    assert_eq!(queue.lease(NOWAIT).unwrap_err(), Error::Timeout);
     worker.kill();
     let other = queue.lease(FOREVER).unwrap();
     assert_eq!((&other[..], other.attempts()), (&b"1"[..], 2));

@@ -39,7 +39,7 @@ fn a_descriptor_is_readable_once_another_process_has_put() {
         wait_readable(&queue);
         assert_eq!(queue.get_vec(NOWAIT).unwrap(), b"news");
         assert!(!is_readable(&queue));
-        assert_eq!(queue.get_vec(NOWAIT), Err(Error::Empty));
+        assert_eq!(queue.get_vec(NOWAIT), Err(Error::Timeout));
         assert!(!is_readable(&queue));
     }
     putter.ends_well();
@@ -152,7 +152,7 @@ fn no_message_is_lost_to_event_loops_that_share_a_queue_with_blocking_consumers(
                 wait_readable(&queue);
                 match queue.get_vec(NOWAIT) {
                     Ok(_) => *taken += 1,
-                    Err(Error::Empty) => {}
+                    Err(Error::Timeout) => {}
                     Err(err) => break assert_eq!(err, Error::Closed),
                 }
             }
@@ -347,7 +347,7 @@ fn a_message_given_back_is_told() {
     queue.put(b"work", NOWAIT).unwrap();
     for delay in [Duration::ZERO, Duration::from_millis(5)] {
         let lease = queue.lease(FOREVER).unwrap();
-        assert_eq!(queue.get_vec(NOWAIT), Err(Error::Empty));
+        assert_eq!(queue.get_vec(NOWAIT), Err(Error::Timeout));
         assert!(!is_readable(&queue));
         lease.nack(delay).unwrap();
         wait_readable(&queue);
@@ -363,7 +363,7 @@ fn a_closed_queue_is_readable_for_good_once_the_last_lease_is_acked() {
     queue.put(b"work", NOWAIT).unwrap();
     let lease = same.lease(NOWAIT).unwrap();
     queue.close().unwrap();
-    assert_eq!(queue.get_vec(NOWAIT), Err(Error::Empty));
+    assert_eq!(queue.get_vec(NOWAIT), Err(Error::Timeout));
     assert!(!is_readable(&queue));
     lease.ack().unwrap();
     wait_readable(&queue);

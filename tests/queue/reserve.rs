@@ -19,7 +19,7 @@ fn messages_have_the_order_of_their_commits() {
     // No process waits for what is still being written.
     assert_eq!((queue.len(), queue.bytes()), (2, 11));
     assert_eq!(drain(&queue), [&b"first"[..], &b"second"[..]]);
-    assert_eq!(queue.get_vec(NOWAIT), Err(Error::Empty));
+    assert_eq!(queue.get_vec(NOWAIT), Err(Error::Timeout));
     first.copy_from_slice(b"3rd");
     first.commit().unwrap();
     assert_eq!((queue.len(), queue.bytes()), (1, 3));
@@ -59,7 +59,7 @@ fn reservations_leave_room_for_copies_again_and_again() {
             Err(err) => break err,
         }
     };
-    assert_eq!((full, reserved.len()), (Error::Full, 17));
+    assert_eq!((full, reserved.len()), (Error::Timeout, 17));
     for _ in 0..3 {
         for _ in 0..2 {
             queue.put(&message, NOWAIT).unwrap();
@@ -72,7 +72,7 @@ fn reservations_leave_room_for_copies_again_and_again() {
         // Where the copies were is free, but not for these.
         assert_eq!(
             queue.reserve(message.len(), NOWAIT).err(),
-            Some(Error::Full)
+            Some(Error::Timeout)
         );
     }
 }
@@ -136,7 +136,7 @@ fn too_much_is_an_error_and_discards() {
         ),
         "{err}"
     );
-    assert_eq!(queue.get_vec(NOWAIT), Err(Error::Empty));
+    assert_eq!(queue.get_vec(NOWAIT), Err(Error::Timeout));
     let room = queue.reserve(0, NOWAIT).unwrap();
     room.commit().unwrap();
     assert_eq!(queue.get_vec(NOWAIT), Ok(vec![]));
@@ -162,7 +162,7 @@ fn what_was_put_can_be_leased_however_much_was_reserved_behind_it() {
     for _ in 0..reserved {
         queue.lease(NOWAIT).unwrap().ack().unwrap();
     }
-    assert_eq!(queue.lease(NOWAIT).unwrap_err(), Error::Empty);
+    assert_eq!(queue.lease(NOWAIT).unwrap_err(), Error::Timeout);
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn a_full_ring_makes_a_reservation_wait() {
     let _alone = alone();
     let queue = fixed(4096);
     queue.put(&[0; 4080], NOWAIT).unwrap();
-    assert_eq!(queue.reserve(100, NOWAIT).unwrap_err(), Error::Full);
+    assert_eq!(queue.reserve(100, NOWAIT).unwrap_err(), Error::Timeout);
     assert_eq!(queue.reserve(100, millis(5)).unwrap_err(), Error::Timeout);
     std::thread::scope(|scope| {
         scope.spawn(|| queue.reserve(100, FOREVER).unwrap().commit().unwrap());
@@ -186,7 +186,7 @@ fn too_much_that_is_being_written_makes_a_reservation_wait() {
     let rooms = || std::iter::from_fn(|| queue.reserve(4000, NOWAIT).ok());
     let mut all: Vec<_> = rooms().collect();
     assert!(all.len() >= 16, "{}", all.len());
-    assert_eq!(queue.reserve(4000, NOWAIT).unwrap_err(), Error::Full);
+    assert_eq!(queue.reserve(4000, NOWAIT).unwrap_err(), Error::Timeout);
     assert_eq!(queue.reserve(4000, millis(5)).unwrap_err(), Error::Timeout);
     // Others put and take meanwhile.
     queue.put(b"1", FOREVER).unwrap();
@@ -210,7 +210,7 @@ fn a_queue_that_is_closed_still_takes_what_was_reserved_before() {
     queue.close().unwrap();
     assert_eq!(queue.reserve(4, NOWAIT).unwrap_err(), Error::Closed);
     // It is not drained while a process may still commit.
-    assert_eq!(queue.get_vec(NOWAIT), Err(Error::Empty));
+    assert_eq!(queue.get_vec(NOWAIT), Err(Error::Timeout));
     room.copy_from_slice(b"last");
     room.commit().unwrap();
     assert_eq!(queue.get_vec(NOWAIT), Ok(b"last".to_vec()));
@@ -265,7 +265,7 @@ fn no_process_waits_for_a_writer_and_nothing_is_left_of_a_dead_one() {
     // Where memory is wanted it is found: in the message store, and in the ring.
     writer(b"never", 60_000).kill();
     writer(b"never", 60_000).kill();
-    assert_eq!(queue.get_vec(NOWAIT), Err(Error::Empty));
+    assert_eq!(queue.get_vec(NOWAIT), Err(Error::Timeout));
     queue.reserve(60_000, FOREVER).unwrap().commit().unwrap();
     assert_eq!(queue.get_vec(NOWAIT).unwrap().len(), 60_000);
     writer(b"never", 1).kill();

@@ -139,6 +139,16 @@ fn of_many_that_want_a_new_object_exactly_one_gets_it() {
 }
 
 #[test]
+fn a_handle_says_whether_its_open_created_the_object() {
+    let _beside = beside_others();
+    let name = Name::new("created");
+    let (first, second) = (Event::create(&name).unwrap(), Event::create(&name).unwrap());
+    assert!(first.created() && !second.created());
+    let map = Map::anonymous().unwrap();
+    assert!(map.created() && !Map::open(map.name()).unwrap().created());
+}
+
+#[test]
 fn no_process_sees_a_half_made_object() {
     let _alone = alone();
     let name = Name::new("half");
@@ -157,7 +167,10 @@ fn no_process_sees_a_half_made_object() {
             listed += 1;
         }
         match Queue::open(&name) {
-            Ok(queue) => assert!(matches!(queue.put(b"x", NOWAIT), Ok(()) | Err(Error::Full))),
+            Ok(queue) => assert!(matches!(
+                queue.put(b"x", NOWAIT),
+                Ok(()) | Err(Error::Timeout)
+            )),
             other => assert!(is_gone(other)),
         }
         let mut magic = [0; 5];

@@ -230,7 +230,7 @@ fn of_many_waiters_for_the_same_queues_each_message_reaches_one() {
                     let index = wait_any(&things, FOREVER).unwrap();
                     match queues[index].get_vec(NOWAIT) {
                         Ok(_) => drop(taken.fetch_add(1, Ordering::Relaxed)),
-                        Err(Error::Empty) => {}
+                        Err(Error::Timeout) => {}
                         Err(err) => break assert_eq!(err, Error::Closed),
                     }
                 }

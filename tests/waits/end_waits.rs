@@ -287,7 +287,7 @@ fn calls_that_need_not_wait_go_on() {
     queue.put(b"two", FOREVER).unwrap();
     let lease = queue.lease(FOREVER).unwrap();
     assert_eq!(queue.get_vec(FOREVER).unwrap(), b"two");
-    assert_eq!(queue.get_vec(NOWAIT), Err(Error::Empty));
+    assert_eq!(queue.get_vec(NOWAIT), Err(Error::Timeout));
     assert_eq!(queue.get_vec(millis(1)), Err(Error::Detached));
     lease.ack().unwrap();
     queue.close().unwrap();
@@ -392,5 +392,5 @@ fn a_descriptor_that_is_waited_for_becomes_readable() {
         queue.end_waits();
         assert_eq!(poller.join().unwrap(), 1);
     });
-    assert_eq!(queue.get_vec(NOWAIT), Err(Error::Empty));
+    assert_eq!(queue.get_vec(NOWAIT), Err(Error::Timeout));
 }

@@ -195,14 +195,14 @@ proptest! {
 
     #[test]
     fn forged_bytes_do_not_hang_or_crash(
-        wounds in prop::collection::vec((any::<prop::sample::Index>(), any::<u64>(), any::<bool>()), 1..40)
+        corruptions in prop::collection::vec((any::<prop::sample::Index>(), any::<u64>(), any::<bool>()), 1..40)
     ) {
         let world = World::new(256);
         for i in 0..200u32 {
             set(&world, 0, &i.to_le_bytes(), &vec![2; i as usize]).unwrap();
         }
         let words = world.region.len() / 8;
-        for (at, value, early) in wounds {
+        for (at, value, early) in corruptions {
             // Half of them hit the state, the block map and the first blocks.
             let at = at.index(if early { 4096 } else { words }) * 8;
             let word: &std::sync::atomic::AtomicU64 =

@@ -70,7 +70,7 @@ class QueueOptions(Sized):
 
 
 class QueueStats(Sized):
-    """``shoal_queue_stats``: What there is to know about a queue."""
+    """``shoal_queue_stats``: Statistics of a queue."""
 
     _fields_ = [
         ("size", c_size_t),
@@ -140,11 +140,11 @@ class Message(Structure):
     len: int
     #: How often it was leased, this time included; 255 stands for more.
     attempts: int
-    #: The library's.
+    #: For the library only.
     block: int
-    #: The library's.
+    #: For the library only.
     number: int
-    #: The library's.
+    #: For the library only.
     owner: int
 
 
@@ -169,7 +169,7 @@ class PipeOptions(Sized):
 
 
 class PipeStats(Sized):
-    """``shoal_pipe_stats``: What there is to know about an end of a pipe."""
+    """``shoal_pipe_stats``: Statistics of an end of a pipe."""
 
     _fields_ = [
         ("size", c_size_t),
@@ -207,7 +207,7 @@ class MapOptions(Sized):
 
 
 class MapStats(Sized):
-    """``shoal_map_stats``: What there is to know about a map."""
+    """``shoal_map_stats``: Statistics of a map."""
 
     _fields_ = [
         ("size", c_size_t),
@@ -252,11 +252,11 @@ class View(Structure):
     len: int
     #: Its version.
     version: int
-    #: The library's.
+    #: For the library only.
     place: int
-    #: The library's.
+    #: For the library only.
     hold: int
-    #: The library's.
+    #: For the library only.
     owner: int
 
 
@@ -279,7 +279,7 @@ class ListOptions(Sized):
 
 
 class ListStats(Sized):
-    """``shoal_list_stats``: What there is to know about a list."""
+    """``shoal_list_stats``: Statistics of a list."""
 
     _fields_ = [
         ("size", c_size_t),
@@ -293,7 +293,7 @@ class ListStats(Sized):
     len: int
     #: Bytes of memory that elements and the table take.
     used: int
-    #: A number that differs whenever the list was changed meanwhile.
+    #: A number that is another one whenever the list was changed in between.
     version: int
     #: Bytes of data to which it may grow.
     max_capacity: int
@@ -322,7 +322,7 @@ class ArrayOptions(Sized):
 
 
 class ArrayStats(Sized):
-    """``shoal_array_stats``: What there is to know about an array."""
+    """``shoal_array_stats``: Statistics of an array."""
 
     _fields_ = [
         ("size", c_size_t),
@@ -339,7 +339,7 @@ class ArrayStats(Sized):
 
 
 class LockStats(Sized):
-    """``shoal_lock_stats``: What there is to know about a lock."""
+    """``shoal_lock_stats``: Statistics of a lock."""
 
     _fields_ = [
         ("size", c_size_t),
@@ -356,7 +356,7 @@ class LockStats(Sized):
 
 
 class RwlockStats(Sized):
-    """``shoal_rwlock_stats``: What there is to know about a read-write lock."""
+    """``shoal_rwlock_stats``: Statistics of a read-write lock."""
 
     _fields_ = [
         ("size", c_size_t),
@@ -370,21 +370,21 @@ class RwlockStats(Sized):
 
 
 class SemaphoreStats(Sized):
-    """``shoal_semaphore_stats``: What there is to know about a semaphore."""
+    """``shoal_semaphore_stats``: Statistics of a semaphore."""
 
     _fields_ = [
         ("size", c_size_t),
         ("value", c_uint64),
         ("held", c_uint64),
     ]
-    #: Permits that can be acquired now, those of the dead among them.
+    #: Permits that can be acquired now, including those of dead processes.
     value: int
     #: Permits that this process has acquired through this handle and not released.
     held: int
 
 
 class ConditionStats(Sized):
-    """``shoal_condition_stats``: What there is to know about a condition."""
+    """``shoal_condition_stats``: Statistics of a condition."""
 
     _fields_ = [
         ("size", c_size_t),
@@ -395,7 +395,7 @@ class ConditionStats(Sized):
 
 
 class BarrierStats(Sized):
-    """``shoal_barrier_stats``: What there is to know about a barrier."""
+    """``shoal_barrier_stats``: Statistics of a barrier."""
 
     _fields_ = [
         ("size", c_size_t),
@@ -403,7 +403,7 @@ class BarrierStats(Sized):
         ("waiting", c_uint64),
         ("broken", c_bool),
     ]
-    #: How many meet here.
+    #: How many wait for each other.
     parties: int
     #: How many wait.
     waiting: int
@@ -423,7 +423,7 @@ class Waitable(Structure):
     ]
     #: Ready while there is something to get, and once it is closed or poisoned.
     queue: Any
-    #: Ready while there is something to receive, and once the conversation is over.
+    #: Ready while there is something to receive, and once the connection is over.
     pipe: Any
     #: Ready once it has ended.
     process: Any
@@ -510,7 +510,7 @@ class Watched(Structure):
         ("word", c_void_p),
         ("seen", c_uint64),
     ]
-    #: A number in shared memory; NULL if the value is not to be kept.
+    #: A number in shared memory; NULL if the value must not be kept.
     word: Any
     #: What the number was before the value was read.
     seen: int

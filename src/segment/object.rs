@@ -1,0 +1,100 @@
+//! What handles on shared objects of every kind have in common.
+
+use std::sync::Arc;
+
+use super::open::Segment;
+use crate::sync::EndWaits;
+
+/// A handle on a shared object.
+pub(crate) trait Object: EndWaits {
+    /// Its segment.
+    fn segment(&self) -> &Segment;
+}
+
+impl<T: Object> Object for Arc<T> {
+    fn segment(&self) -> &Segment {
+        T::segment(self)
+    }
+}
+
+/// Gives a type of handles the methods that every one has: `shared_object!(Event, "event", |it| &it.segment)`,
+/// with where its segment is. More documentation of `end_waits` may follow. The type has [`EndWaits`],
+/// and is called as its [`Kind`](super::Kind) is.
+macro_rules! shared_object {
+    ($type:ident, $noun:literal, $segment:expr $(, $(#[$end_waits:meta])+)?) => {
+        impl $type {
+            #[doc = concat!("The name to open this ", $noun, " by.")]
+            pub fn name(&self) -> &str {
+                $crate::segment::Object::segment(self).name()
+            }
+
+            #[doc = concat!("Whether this handle's open created the ", $noun, ".")]
+            pub fn created(&self) -> bool {
+                $crate::segment::Object::segment(self).created()
+            }
+
+            /// Ends the waits through this handle: a thread of this process that waits in a call
+            /// through it returns with `Detached`, and so does from now on each call that would have to
+            /// wait. Calls that need not wait go on working. Other handles, in this process too, and
+            /// other processes do not notice; a forked child has this handle as it was at the fork.
+            ///
+            /// Never waits. Ending them twice is no error.
+            $($(#[$end_waits])+)?
+            pub fn end_waits(&self) {
+                $crate::sync::EndWaits::end_waits(self);
+            }
+
+            #[doc = concat!("Removes the name of the ", $noun, " `name`, which is then free for another")]
+            /// object. Processes that have it open keep using it.
+            ///
+            /// # Errors
+            #[doc = concat!("`NotFound`; `WrongKind` if it is no ", $noun, "; `Permission`; `Invalid` name.")]
+            pub fn unlink(name: &str) -> $crate::error::Result<()> {
+                $crate::segment::unlink_kind(name, $crate::segment::Kind::$type)
+            }
+        }
+
+        impl $crate::segment::Object for $type {
+            fn segment(&self) -> &$crate::segment::Segment {
+                let segment: fn(&Self) -> &$crate::segment::Segment = $segment;
+                segment(self)
+            }
+        }
+    };
+}
+
+/// The ways to open an object for which nothing but [`Options`](super::Options) need be said, from the
+/// type's own `with_options(name, options)`.
+macro_rules! plain_open {
+    ($type:ident, $noun:literal) => {
+        impl $type {
+            #[doc = concat!("Opens the ", $noun, " `name`.")]
+            ///
+            /// # Errors
+            /// `NotFound`; `WrongKind`, `VersionMismatch`, `Permission`, `Corrupt` for a file that is
+            #[doc = concat!("no ", $noun, " of this library; `Invalid` name.")]
+            pub fn open(name: &str) -> $crate::error::Result<Self> {
+                Self::with_options(Some(name), &$crate::segment::Options::open())
+            }
+
+            #[doc = concat!("Opens the ", $noun, " `name`, or creates it with the defaults.")]
+            ///
+            /// # Errors
+            /// As for [`open`](Self::open), and `NoSpace`.
+            pub fn create(name: &str) -> $crate::error::Result<Self> {
+                Self::with_options(Some(name), &$crate::segment::Options::create())
+            }
+
+            #[doc = concat!("Creates a new ", $noun, " under a name that no other object has;")]
+            /// [`name`](Self::name) tells which.
+            ///
+            /// # Errors
+            /// `NoSpace`.
+            pub fn anonymous() -> $crate::error::Result<Self> {
+                Self::with_options(None, &$crate::segment::Options::create())
+            }
+        }
+    };
+}
+
+pub(crate) use {plain_open, shared_object};
