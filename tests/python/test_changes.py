@@ -1,4 +1,4 @@
-"""`Map.wait_change`: sleeping until anything in a map changes, whoever changes it."""
+"""`Map.wait_change`: sleeping until anything in a map changes, by any process."""
 
 from __future__ import annotations
 

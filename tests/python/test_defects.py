@@ -32,8 +32,8 @@ def test_an_idle_consumer_may_be_killed(ctx: Any) -> None:
     victim.join()
     other = ctx.Process(target=take_one, args=(queue, ready, taken))
     other.start()
-    queue.put("for whoever is left")
-    assert taken.get() == "for whoever is left"
+    queue.put("for the process that is left")
+    assert taken.get() == "for the process that is left"
     other.join()
 
 
@@ -44,7 +44,7 @@ def wait_for_it(event: Any, ready: Any) -> None:
 
 def test_waking_does_not_wait_for_a_dead_waiter(ctx: Any) -> None:
     # 2. There: Event.set() after a waiter's death never returns. Here: a put, which wakes
-    # whoever sleeps, after the death of a sleeper.
+    # a process that sleeps, after the death of a sleeper.
     queue, ready = ctx.Queue(), ctx.Queue()
     waiters = [ctx.Process(target=wait_for_it, args=(queue, ready)) for _ in range(3)]
     for waiter in waiters:

@@ -82,8 +82,8 @@ def test_an_executor_whose_worker_dies_is_broken_and_does_not_hang(ctx: Any) -> 
         with futures.ProcessPoolExecutor(2, mp_context=ctx) as executor:
             # Both workers are there: the original does not look after one that it is starting.
             list(executor.map(time.sleep, [0.1, 0.1]))
-            doomed = [executor.submit(time.sleep, 60), executor.submit(death)]
-            for future in doomed:
+            unfinished = [executor.submit(time.sleep, 60), executor.submit(death)]
+            for future in unfinished:
                 with pytest.raises(BrokenProcessPool):
                     future.result(60)
             with pytest.raises(BrokenProcessPool):

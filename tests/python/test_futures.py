@@ -105,15 +105,15 @@ def test_it_works_with_a_context_of_the_standard_library() -> None:
 @pytest.mark.parametrize("death", [die, end_quietly, raises_when_unpickled])
 def test_a_workers_death_breaks_it_and_ends_all_waits(ctx: Any, death: Any) -> None:
     with ProcessPoolExecutor(2, mp_context=ctx) as executor:
-        doomed = [executor.submit(time.sleep, 60), executor.submit(death)]
-        doomed += [executor.submit(square, n) for n in range(100)]
-        for future in doomed:
+        unfinished = [executor.submit(time.sleep, 60), executor.submit(death)]
+        unfinished += [executor.submit(square, n) for n in range(100)]
+        for future in unfinished:
             try:
                 # Some may be done before.
                 assert future.result(60) in [n * n for n in range(100)]
             except BrokenProcessPool:
                 pass
-        assert isinstance(doomed[0].exception(), BrokenProcessPool)
+        assert isinstance(unfinished[0].exception(), BrokenProcessPool)
         with pytest.raises(BrokenProcessPool):
             executor.submit(square, 2)
 

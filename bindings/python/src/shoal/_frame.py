@@ -120,15 +120,15 @@ class Sender:
     _send_whole: Callable[..., None]
     reserve: Callable[..., Any]
 
-    def _send_large(self, obj: object, *patience: Any) -> None:
+    def _send_large(self, obj: object, *waiting: Any) -> None:
         message_of_it = message(obj, self._dumps, self._dumps_apart)
         if isinstance(message_of_it, bytes):
             self._large = len(message_of_it) >= LARGE
-            self._send_whole(message_of_it, *patience)
+            self._send_whole(message_of_it, *waiting)
             return
         # Next time it is not pickled first to find out that it is large.
         self._large = True
-        with self.reserve(message_of_it.size, *patience) as room:
+        with self.reserve(message_of_it.size, *waiting) as room:
             message_of_it.write(room.data)
 
 
