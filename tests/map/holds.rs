@@ -13,6 +13,20 @@ fn bytes_in_use(map: &Map) -> u64 {
     shoal::stat(map.name()).unwrap().committed
 }
 
+/// A process that has locked `k`.
+fn locks_until_killed(map: &Map) -> Child {
+    let locked = Bell::new();
+    let other = fork(|| {
+        let _guard = map.lock_key(b"k", NOWAIT).unwrap();
+        locked.ring();
+        loop {
+            std::thread::park();
+        }
+    });
+    locked.hear();
+    other
+}
+
 #[test]
 fn a_locked_key_keeps_others_from_locking_it_and_from_nothing_else() {
     let _alone = alone();
@@ -59,15 +73,7 @@ fn a_thread_that_locks_a_key_twice_is_told_and_another_waits() {
 fn the_lock_of_a_killed_process_goes_to_the_next_which_is_told() {
     let _alone = alone();
     let map = map();
-    let locked = Bell::new();
-    let other = fork(|| {
-        let _guard = map.lock_key(b"k", NOWAIT).unwrap();
-        locked.ring();
-        loop {
-            std::thread::park();
-        }
-    });
-    locked.hear();
+    let other = locks_until_killed(&map);
     let mut waiter = fork(|| assert!(map.lock_key(b"k", FOREVER).unwrap().owner_died()));
     waiter.wait_asleep();
     other.kill();
@@ -83,15 +89,7 @@ const ANOTHER_LOOK: Duration = Duration::from_millis(250);
 fn a_waiter_that_has_the_lock_of_the_dead_reserves_it_no_more() {
     let _alone = alone();
     let map = map();
-    let locked = Bell::new();
-    let other = fork(|| {
-        let _guard = map.lock_key(b"k", NOWAIT).unwrap();
-        locked.ring();
-        loop {
-            std::thread::park();
-        }
-    });
-    locked.hear();
+    let other = locks_until_killed(&map);
     let mut waiter = fork(|| assert!(map.lock_key(b"k", FOREVER).unwrap().owner_died()));
     waiter.wait_asleep();
     std::thread::sleep(ANOTHER_LOOK);
