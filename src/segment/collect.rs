@@ -5,7 +5,7 @@
 //! other names each time, and no process opens the old ones. One look at a file takes a few
 //! microseconds, but removing one takes about a millisecond for every 10 MiB of it. So the first
 //! creation has a limit of time for looking and one for both, and a collection for lack of memory that
-//! found nothing is not repeated before ten times as long has passed as it took.
+//! found nothing is not repeated before ten times the processor time that it took has passed.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -29,7 +29,7 @@ const ALL: [&str; 4] = [PUBLISHED, PRIVATE, LIVENESS, FIFO];
 const LOOK_NS: u64 = 5_000_000;
 /// How long it may take altogether, when it finds much to remove.
 const FIRST_NS: u64 = 50_000_000;
-/// How many times as long as a look at everything that found nothing took, to wait for the next.
+/// How many times the processor time of a look at everything that found nothing, to wait for the next.
 const PAUSE: u64 = 10;
 
 /// Removes what killed processes left: ephemeral objects that no process has open, and files whose
@@ -76,14 +76,16 @@ pub(super) fn before_the_first_creation() {
 pub(super) fn make_room() -> bool {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let _shield = Shield::new();
-    let start = clock::now_ns();
-    if start < NEXT.load(Ordering::Relaxed) {
+    if clock::now_ns() < NEXT.load(Ordering::Relaxed) {
         return false;
     }
+    // Processor time: on a busy machine the pause would otherwise grow with the time that other
+    // programs took, and what died meanwhile would stay.
+    let start = clock::thread_ns();
     let found = collect_for(u64::MAX, u64::MAX);
     if !found {
-        let now = clock::now_ns();
-        NEXT.store(now + PAUSE * (now - start), Ordering::Relaxed);
+        let took = clock::thread_ns().saturating_sub(start);
+        NEXT.store(clock::now_ns() + PAUSE * took, Ordering::Relaxed);
     }
     found
 }

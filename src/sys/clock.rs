@@ -15,6 +15,11 @@ pub(crate) fn since_boot_ns() -> u64 {
     read(libc::CLOCK_BOOTTIME)
 }
 
+/// Processor time that the calling thread has used, in nanoseconds.
+pub(crate) fn thread_ns() -> u64 {
+    read(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
 fn read(clock: libc::clockid_t) -> u64 {
     let mut now = libc::timespec {
         tv_sec: 0,

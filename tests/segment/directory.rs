@@ -6,6 +6,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::common::shm::{in_directory, with_mount};
 use crate::common::{Bell, NOWAIT, fork, own_process, tiny};
@@ -229,6 +230,8 @@ fn no_inode_left_is_no_space() {
             // One that goes makes room for another, and so does one whose process was killed.
             made.pop();
             fork(|| std::mem::forget(Queue::with_options(None, &tiny()).unwrap())).ends_well();
+            // Longer than the pause after a collection in vain, see `src/segment/collect.rs`.
+            std::thread::sleep(Duration::from_millis(50));
             drop(Queue::with_options(None, &tiny()).unwrap());
         });
     });
