@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 
 from . import _ffi
 from .__version__ import __version__
@@ -33,18 +34,18 @@ def _load() -> Any:
     if sys.implementation.name != "cpython" or sys.version_info < (3, 9):
         return None
     try:
-        from . import _fast  # type: ignore[attr-defined]
+        fast: Any = import_module(f"{__package__}._fast")
     except ImportError:
         # Not built, or not for a build without the interpreter's lock.
         return None
-    if _fast.VERSION != __version__:
+    if fast.VERSION != __version__:
         return None
     try:
-        _fast.setup(_ffi.lib._name, _ffi.Handle)
+        fast.setup(_ffi.lib._name, _ffi.Handle)
     except ImportError:
         # In a subinterpreter, or in use by another copy of the package or with another library.
         return None
-    return _fast
+    return fast
 
 
 _fast = _load()
