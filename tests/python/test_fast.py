@@ -146,6 +146,40 @@ for kind in (shoal.Lock, shoal.RLock):
     tell("detached", lock.__enter__)
     tell("detached", lambda: lock.__exit__(None, None, None))
 
+for kind in (shoal.Semaphore, shoal.BoundedSemaphore):
+    permits = kind(1)
+    tell("acquire", permits.acquire)
+    tell("acquire", lambda: permits.acquire(False))
+    tell("acquire", lambda: permits.acquire(True, 0.01))
+    tell("acquire", lambda: permits.acquire(1, 2, 3))
+    tell("release", permits.release)
+    tell("release", permits.release)
+    tell("release", lambda: permits.release(0))
+    tell("release", lambda: permits.release("x"))
+    tell("permits", permits.get_value)
+    permits.detach()
+    tell("detached", permits.acquire)
+    tell("detached", permits.release)
+
+class Eight:
+    def __reduce__(self): return "Eight"
+kept = shoal.Map()
+for key in ("k", "\xe9\u20ac", "", "s\udcff", "\udcff", 5, 2**70, b"b", None, 1.5, (1, "x"), [], "k" * 70000):
+    for value in (1, -1, 2**63 - 1, -2**63, 2**63, True, None, "text", 1.5, (1,), "abc", "ab", NoPickle()):
+        tell("set", lambda: kept.__setitem__(key, value))
+        tell("found", lambda: kept.get(key, "nothing"))
+        tell("raw", lambda: sorted(kept.raw.items()) if len(str(key)) < 100 else 0)
+    tell("clear", kept.clear)
+tell("set", lambda: kept.__setitem__("k"))
+tell("set", lambda: kept.__setitem__("k", value=1))
+class Text(str): pass
+tell("set", lambda: kept.__setitem__(Text("text"), 1))
+tell("raw", lambda: sorted(kept.raw.items()))
+kept.detach()
+tell("detached", lambda: kept.__setitem__("k", 1))
+small = shoal.Map(max_capacity=1 << 20)
+tell("full", lambda: small.__setitem__("k", b"x" * (2 << 20)))
+
 event = shoal.Event()
 tell("event", event.is_set)
 tell("event", event.set)
@@ -173,6 +207,8 @@ def test_the_calls_are_compiled_and_documented() -> None:
         shoal.Lock: ("acquire", "release", "__enter__", "__exit__"),
         shoal.RLock: ("acquire", "release", "__enter__", "__exit__"),
         shoal.Event: ("set", "clear", "is_set"),
+        shoal.Semaphore: ("acquire", "release"),
+        shoal.Map: ("__setitem__",),
     }.items():
         for name in names:
             call: Any = getattr(cls, name)
@@ -210,6 +246,7 @@ def counts(*things: Any) -> List[int]:
 def test_no_call_leaks_a_reference() -> None:
     queue: "shoal.Queue[Any]" = shoal.Queue(maxsize=2)
     lock, rlock, event = shoal.Lock(), shoal.RLock(), shoal.Event()
+    permits, table = shoal.Semaphore(1), shoal.Map()  # type: ignore[var-annotated]
     data, text = b"some bytes" * 3, "".join(["a text of ", str(id(queue))])
 
     def use() -> None:
@@ -237,6 +274,13 @@ def test_no_call_leaks_a_reference() -> None:
         event.set()
         assert event.is_set()
         event.clear()
+        permits.acquire()
+        assert not permits.acquire(False)
+        permits.release()
+        for value in (1, 2**80, text, data, True, None):
+            table[text] = value
+        with pytest.raises((TypeError, AttributeError)):
+            table[text] = (i for i in ())
 
     use()
     watched = (data, text, True, None, queue, lock, rlock, event, queue._handle, lock._handle)
@@ -249,7 +293,7 @@ def test_no_call_leaks_a_reference() -> None:
     assert [a - b for a, b in zip(after, before) if a - b > 100] == []
     assert sys.getallocatedblocks() - blocks < 150
     assert Counted.alive == 0
-    for shared in (queue, lock, rlock, event):
+    for shared in (queue, lock, rlock, event, permits, table):
         shared.detach()
 
 
@@ -274,6 +318,7 @@ def test_a_handle_goes_with_its_object() -> None:
 def test_hostile_arguments_crash_nothing() -> None:
     queue: "shoal.Queue[Any]" = shoal.Queue(maxsize=4)
     lock, event = shoal.Lock(), shoal.Event()
+    permits, table = shoal.Semaphore(1), shoal.Map()  # type: ignore[var-annotated]
     chance = random.Random(5)
     odd: List[Any] = [
         None, 0, -1, 2**70, -(2**70), 1.5, float("nan"), float("inf"), "", "x" * 70_000, b"",
@@ -281,7 +326,7 @@ def test_hostile_arguments_crash_nothing() -> None:
         queue, lock, Ellipsis, shoal.Queue, _ffi.Handle(), ctypes_pointer(),
     ]  # fmt: skip
     calls: List[Callable[..., Any]] = [
-        queue.put, queue.get, queue.put_bytes, queue.get_bytes, lock.acquire, lock.release,
+        table.__setitem__, permits.acquire, permits.release, queue.put, queue.get, queue.put_bytes, queue.get_bytes, lock.acquire, lock.release,
         lock.__enter__, lock.__exit__, event.set, event.clear, event.is_set,
         lambda *a, **n: shoal.Queue.put(*a, **n), lambda *a, **n: shoal.Lock.__enter__(*a, **n),
         lambda *a: setattr(queue, "_large", *a[:1]), lambda *a: setattr(event, "_fast", a[0]),

@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3_ffi::{
     Py_DECREF, Py_INCREF, Py_None, Py_TPFLAGS_BASETYPE, Py_TPFLAGS_DEFAULT, Py_TYPE, Py_tp_dealloc,
-    Py_tp_doc, Py_tp_free, Py_tp_getset, Py_tp_new, PyErr_SetString, PyExc_TypeError, PyGetSetDef,
-    PyLong_AsVoidPtr, PyObject, PyObject_GetAttrString, PyType_FromSpec, PyType_GenericAlloc,
-    PyType_GetSlot, PyType_IsSubtype, PyType_Slot, PyType_Spec, PyTypeObject,
+    Py_tp_doc, Py_tp_free, Py_tp_getset, Py_tp_new, PyErr_SetString, PyEval_SaveThread,
+    PyExc_TypeError, PyGetSetDef, PyLong_AsVoidPtr, PyObject, PyObject_GetAttrString,
+    PyType_FromSpec, PyType_GenericAlloc, PyType_GetSlot, PyType_IsSubtype, PyType_Slot,
+    PyType_Spec, PyTypeObject,
 };
 
-use crate::python::{Py_DecRef, bool, none};
+use crate::native::{NOT_CALLED, Native, native};
+use crate::python::{Py_DecRef, PyEval_RestoreThread, bool, none};
 
 /// The class of the objects that own a native pointer; null until `setup` tells it.
 pub(crate) static HANDLE: AtomicPtr<PyObject> = AtomicPtr::new(null_mut());
@@ -39,6 +41,31 @@ pub(crate) struct Held {
 pub(crate) unsafe fn pointer(object: *mut PyObject) -> *mut c_void {
     // SAFETY: the caller's contract.
     unsafe { (*object.cast::<Held>()).pointer }
+}
+
+/// Calls the library without the interpreter's lock: for calls that may wait for another process's lock,
+/// for as long as an operation takes. `call` must not touch Python; `OK` is never returned without a call.
+///
+/// # Safety
+/// As [`pointer`].
+pub(crate) unsafe fn released(
+    object: *mut PyObject,
+    call: impl FnOnce(&'static Native, *mut c_void) -> c_int,
+) -> c_int {
+    // SAFETY: the caller's contract. The reference keeps the pointer while another thread may detach
+    // the object. The thread may end in `PyEval_RestoreThread`: there is nothing to drop.
+    unsafe {
+        let (pointer, handle) = (pointer(object), (*object.cast::<Held>()).handle);
+        let Some(native) = native().filter(|_| !pointer.is_null()) else {
+            return NOT_CALLED;
+        };
+        Py_INCREF(handle);
+        let state = PyEval_SaveThread();
+        let status = call(native, pointer);
+        PyEval_RestoreThread(state);
+        Py_DecRef(handle);
+        status
+    }
 }
 
 /// Whether the last object that was sent was large.

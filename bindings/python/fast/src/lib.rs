@@ -1,8 +1,9 @@
 //! `shoal._fast`: the calls of the Python package that have to be fast, compiled.
 //!
 //! A compiled method does the common case, and for all the rest calls the method of the Python class that it
-//! stands for, with the same arguments: so what is rare, and each error, is written once. No call here
-//! waits: the interpreter's lock is held all the time, and waiting is Python's, in slices.
+//! stands for, with the same arguments: so what is rare, and each error, is written once. Waiting is Python's,
+//! in slices: a call here is made with the interpreter's lock held if it never waits, and without it
+//! ([`held::released`]) if it may wait for another process's operation.
 //!
 //! The library is the one that ctypes has loaded. It is not linked: two copies of its code in a process
 //! would have two copies of what it knows about the process.
@@ -18,7 +19,9 @@
 mod event;
 mod held;
 mod lock;
+mod map;
 mod module;
 mod native;
 mod python;
 mod queue;
+mod semaphore;

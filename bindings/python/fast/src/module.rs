@@ -15,7 +15,7 @@ use pyo3_ffi::{
 use crate::held;
 use crate::native;
 use crate::python::{Method, method, none};
-use crate::{event, lock, queue};
+use crate::{event, lock, map, queue, semaphore};
 
 /// A name, a class or a function of Python's that is looked up once, and stays.
 pub(crate) struct Constant(AtomicPtr<PyObject>);
@@ -66,12 +66,15 @@ names! {
     IS_SET = c"_python_is_set";
     SET = c"_python_set";
     CLEAR = c"_python_clear";
+    SET_ITEM = c"_python___setitem__";
 }
 
 /// The class `Held`.
 static CLASS: Constant = Constant::new();
 /// `pickle.loads`.
 pub(crate) static LOADS: Constant = Constant::new();
+/// `pickle.dumps`.
+pub(crate) static DUMPS: Constant = Constant::new();
 /// `pickle.HIGHEST_PROTOCOL`.
 pub(crate) static PROTOCOL: Constant = Constant::new();
 
@@ -103,6 +106,14 @@ const METHODS: &[(&CStr, &[(&CStr, Method)])] = &[
             (c"clear", event::clear),
         ],
     ),
+    (
+        c"Semaphore",
+        &[
+            (c"acquire", semaphore::acquire),
+            (c"release", semaphore::release),
+        ],
+    ),
+    (c"Map", &[(c"__setitem__", map::set_item)]),
 ];
 
 /// `setup(path, handle)`: finds the functions of the library at `path`, which is loaded already, and learns
@@ -184,6 +195,7 @@ unsafe fn fill(module: *mut PyObject) -> bool {
         let pickle = PyImport_ImportModule(c"pickle".as_ptr());
         if pickle.is_null()
             || !LOADS.set(PyObject_GetAttrString(pickle, c"loads".as_ptr()))
+            || !DUMPS.set(PyObject_GetAttrString(pickle, c"dumps".as_ptr()))
             || !PROTOCOL.set(PyObject_GetAttrString(pickle, c"HIGHEST_PROTOCOL".as_ptr()))
             || !make_names()
         {

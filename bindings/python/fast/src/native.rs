@@ -6,6 +6,9 @@ use std::sync::OnceLock;
 /// `SHOAL_OK`.
 pub(crate) const OK: c_int = 0;
 
+/// What a call says that was not made; the library has no such status.
+pub(crate) const NOT_CALLED: c_int = c_int::MIN;
+
 macro_rules! functions {
     ($($(#[$doc:meta])* $name:ident($($kind:ty),*);)*) => {
         /// The functions, with the types that the headers give them.
@@ -35,6 +38,9 @@ functions! {
     queue_try_get(*mut c_void, *mut u8, usize, *mut usize);
     lock_try(*mut c_void, *mut bool);
     lock_unlock(*mut c_void);
+    semaphore_acquire(*mut c_void, i64);
+    semaphore_release(*mut c_void, u32);
+    map_set(*mut c_void, *const u8, usize, *const u8, usize);
     event_set(*mut c_void);
     event_clear(*mut c_void);
     event_is_set(*mut c_void, *mut bool);

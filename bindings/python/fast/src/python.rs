@@ -22,6 +22,7 @@ unsafe extern "C-unwind" {
         ...
     ) -> *mut PyObject;
     pub(crate) fn PyObject_GetAttr(of: *mut PyObject, name: *mut PyObject) -> *mut PyObject;
+    pub(crate) fn PyEval_RestoreThread(state: *mut pyo3_ffi::PyThreadState);
     pub(crate) fn Py_DecRef(it: *mut PyObject);
     fn PyDict_New() -> *mut PyObject;
     fn PyDict_SetItem(dict: *mut PyObject, key: *mut PyObject, it: *mut PyObject) -> c_int;
@@ -106,23 +107,21 @@ impl Args {
     /// An argument, `True` if it is not given.
     pub(crate) fn or_true(self, index: Py_ssize_t) -> *mut PyObject {
         let it = self.get(index);
-        // SAFETY: it is always there.
         if it.is_null() {
-            unsafe { Py_True() }
-        } else {
-            it
+            // SAFETY: it is always there.
+            return unsafe { Py_True() };
         }
+        it
     }
 
     /// An argument, `None` if it is not given.
     pub(crate) fn or_none(self, index: Py_ssize_t) -> *mut PyObject {
         let it = self.get(index);
-        // SAFETY: it is always there.
         if it.is_null() {
-            unsafe { Py_None() }
-        } else {
-            it
+            // SAFETY: it is always there.
+            return unsafe { Py_None() };
         }
+        it
     }
 }
 

@@ -33,6 +33,7 @@ class KeptSemaphoreHandle(SemaphoreHandle):
     settle = _lib.shoal_semaphore_keep
 
 
+@_hot.compiled
 class Semaphore(Sync):
     """A number of permits, as `multiprocessing.Semaphore`; those of a dead process are released.
 
