@@ -1,6 +1,6 @@
 """Nanoseconds of single calls in one process, compiled and through ctypes.
 
-    python benches/python/calls.py
+    cargo xtask bench --python
 
 Each backend runs in a process of its own, by turns; the best of all turns counts. What pickling alone
 takes, and the standard library, stand beside them.
