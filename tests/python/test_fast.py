@@ -161,6 +161,22 @@ for kind in (shoal.Semaphore, shoal.BoundedSemaphore):
     tell("detached", permits.acquire)
     tell("detached", permits.release)
 
+value = shoal.Value("i", 5)
+items = value.get_lock()
+tell("value", lambda: value.value)
+tell("value", lambda: setattr(value, "value", 6))
+tell("value", lambda: setattr(value, "value", "x"))
+tell("value", lambda: value.value)
+with items as taken, items:
+    tell("value", lambda: (taken, value.value, items.owner_died))
+tell("released", items.release)
+tell("released", lambda: items.__exit__(None, None, None))
+tell("released", lambda: items.__exit__())
+tell("taken", lambda: items.__enter__(1))
+value.detach()
+tell("value", lambda: value.value)
+tell("value", lambda: setattr(value, "value", 6))
+
 class Eight:
     def __reduce__(self): return "Eight"
 kept = shoal.Map()
@@ -209,6 +225,7 @@ def test_the_calls_are_compiled_and_documented() -> None:
         shoal.Event: ("set", "clear", "is_set"),
         shoal.Semaphore: ("acquire", "release"),
         shoal.Map: ("__setitem__",),
+        type(shoal.Value("i").get_lock()): ("__enter__", "__exit__"),
     }.items():
         for name in names:
             call: Any = getattr(cls, name)
@@ -247,6 +264,7 @@ def test_no_call_leaks_a_reference() -> None:
     queue: "shoal.Queue[Any]" = shoal.Queue(maxsize=2)
     lock, rlock, event = shoal.Lock(), shoal.RLock(), shoal.Event()
     permits, table = shoal.Semaphore(1), shoal.Map()  # type: ignore[var-annotated]
+    number = shoal.Value("i")
     data, text = b"some bytes" * 3, "".join(["a text of ", str(id(queue))])
 
     def use() -> None:
@@ -271,6 +289,7 @@ def test_no_call_leaks_a_reference() -> None:
             one.release()
             with pytest.raises((ValueError, AssertionError)):
                 one.release()
+        number.value = number.value + 1
         event.set()
         assert event.is_set()
         event.clear()
@@ -293,7 +312,7 @@ def test_no_call_leaks_a_reference() -> None:
     assert [a - b for a, b in zip(after, before) if a - b > 100] == []
     assert sys.getallocatedblocks() - blocks < 150
     assert Counted.alive == 0
-    for shared in (queue, lock, rlock, event, permits, table):
+    for shared in (queue, lock, rlock, event, permits, table, number):
         shared.detach()
 
 

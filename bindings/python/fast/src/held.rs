@@ -31,6 +31,8 @@ pub(crate) struct Held {
     handle: *mut PyObject,
     /// `Sender._large`: whether the last object was large.
     large: bool,
+    /// `ItemsLock._owner_died`: whether, when it was last taken here, its holder had died with it.
+    died: bool,
 }
 
 /// The native pointer of an object, null if it is detached.
@@ -151,6 +153,31 @@ unsafe extern "C-unwind" fn set_handle(
     0
 }
 
+/// Says whether the holder of a lock, which this thread has now, had died with it.
+///
+/// # Safety
+/// As [`pointer`].
+#[inline]
+pub(crate) unsafe fn set_died(object: *mut PyObject, died: bool) {
+    // SAFETY: the caller's contract.
+    unsafe { (*object.cast::<Held>()).died = died }
+}
+
+unsafe extern "C" fn get_died(object: *mut PyObject, _: *mut c_void) -> *mut PyObject {
+    // SAFETY: CPython calls this with an object of the class.
+    bool(unsafe { (*object.cast::<Held>()).died })
+}
+
+unsafe extern "C" fn set_died_to(
+    object: *mut PyObject,
+    died: *mut PyObject,
+    _: *mut c_void,
+) -> c_int {
+    // SAFETY: CPython calls this with an object of the class, and null or an object.
+    unsafe { set_died(object, died == pyo3_ffi::Py_True()) };
+    0
+}
+
 unsafe extern "C" fn get_large(object: *mut PyObject, _: *mut c_void) -> *mut PyObject {
     // SAFETY: CPython calls this with an object of the class.
     bool(unsafe { is_large(object) })
@@ -197,6 +224,7 @@ pub(crate) unsafe fn class() -> *mut PyObject {
     let attributes = Box::leak(Box::new([
         attribute(b"_fast\0", get_handle, set_handle),
         attribute(b"_large\0", get_large, set_large),
+        attribute(b"_owner_died\0", get_died, set_died_to),
         PyGetSetDef::default(),
     ]));
     let slot = |slot, function| PyType_Slot {

@@ -18,6 +18,7 @@
 
 mod event;
 mod held;
+mod items;
 mod lock;
 mod map;
 mod module;

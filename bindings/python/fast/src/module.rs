@@ -15,7 +15,7 @@ use pyo3_ffi::{
 use crate::held;
 use crate::native;
 use crate::python::{Method, method, none};
-use crate::{event, lock, map, queue, semaphore};
+use crate::{event, items, lock, map, queue, semaphore};
 
 /// A name, a class or a function of Python's that is looked up once, and stays.
 pub(crate) struct Constant(AtomicPtr<PyObject>);
@@ -112,6 +112,10 @@ const METHODS: &[(&CStr, &[(&CStr, Method)])] = &[
             (c"acquire", semaphore::acquire),
             (c"release", semaphore::release),
         ],
+    ),
+    (
+        c"ItemsLock",
+        &[(c"__enter__", items::enter), (c"__exit__", items::exit)],
     ),
     (c"Map", &[(c"__setitem__", map::set_item)]),
 ];

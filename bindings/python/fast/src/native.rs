@@ -9,6 +9,9 @@ pub(crate) const OK: c_int = 0;
 /// What a call says that was not made; the library has no such status.
 pub(crate) const NOT_CALLED: c_int = c_int::MIN;
 
+/// `SHOAL_NOWAIT`.
+pub(crate) const NOWAIT: i64 = 0;
+
 macro_rules! functions {
     ($($(#[$doc:meta])* $name:ident($($kind:ty),*);)*) => {
         /// The functions, with the types that the headers give them.
@@ -40,6 +43,8 @@ functions! {
     lock_unlock(*mut c_void);
     semaphore_acquire(*mut c_void, i64);
     semaphore_release(*mut c_void, u32);
+    array_lock(*mut c_void, i64, *mut bool);
+    array_unlock(*mut c_void);
     map_set(*mut c_void, *const u8, usize, *const u8, usize);
     event_set(*mut c_void);
     event_clear(*mut c_void);

@@ -4,11 +4,8 @@ use pyo3_ffi::{Py_ssize_t, PyObject};
 
 use crate::held::released;
 use crate::module::{ACQUIRE, RELEASE};
-use crate::native::OK;
+use crate::native::{NOWAIT, OK};
 use crate::python::{Args, bool, call_slow, none};
-
-/// `SHOAL_NOWAIT`.
-const NOWAIT: i64 = 0;
 
 /// `acquire(block=True, timeout=None)`.
 pub(crate) unsafe extern "C-unwind" fn acquire(
