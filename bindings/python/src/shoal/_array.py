@@ -266,7 +266,8 @@ class Value(_Items):
         return super().__getattribute__(name)
 
     def __setattr__(self, name: str, new: Any) -> None:
-        if name in _fields(self):
+        # A field of that name is what the property sets, too.
+        if name != "value" and name in _fields(self):
             self._live()
             with self._guard():
                 setattr(self._object, name, new)
