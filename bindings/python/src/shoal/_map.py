@@ -454,9 +454,7 @@ class Map(Cached, _SharedMap[K, V]):
     def _decode_value(self, data: Any) -> V:
         return cast(V, _codec.decode_value(data))
 
-    # Here as well, for its compiled method.
-    __setitem__ = _SharedMap.__setitem__
-
+    __setitem__ = _SharedMap.__setitem__  # here as well, for its compiled method
     def __getitem__(self, key: K) -> V:
         # The shortest way through `get`, written out.
         if not self._pause and type(key) in CACHED_KEYS:
