@@ -184,6 +184,24 @@ shoal_status shoal_barrier_sleep(shoal_barrier *b, uint32_t place, int64_t timeo
  */
 SHOAL_API shoal_status shoal_barrier_give_up(shoal_barrier *b, uint32_t place);
 
+/**
+ * Puts one message as `shoal_queue_put` does, if the queue's lock is free and there is room: it neither
+ * waits nor sleeps, and so may be called with a lock of the language held.
+ *
+ * Errors: SHOAL_ERR_TIMEOUT (put it by `shoal_queue_put`); as `shoal_queue_put`. Nothing was put then.
+ */
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_queue_try_put(shoal_queue *q, const void *data, size_t len);
+
+/**
+ * Takes the first message as `shoal_queue_get` does, if the queue's lock is free and there is a message:
+ * it neither waits nor sleeps, and so may be called with a lock of the language held.
+ *
+ * Errors: SHOAL_ERR_TIMEOUT (get it by `shoal_queue_get`); as `shoal_queue_get`.
+ */
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_queue_try_get(shoal_queue *q, void *buf, size_t capacity, size_t *len);
+
 #ifdef __cplusplus
 }
 #endif

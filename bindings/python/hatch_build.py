@@ -6,6 +6,10 @@ its tag is ``py3-none-manylinux_2_<N>_<machine>``. Where it comes from, in this 
 1. the file that the environment variable ``SHOAL_LIBRARY`` names, packed as it is, and the
    command line if that lies beside it;
 2. ``cargo build --release`` in the checkout this package lies in.
+
+The compiled module ``shoal._fast`` is built from ``fast`` beside this file, for the stable interface of
+CPython, which one file serves too. The package does without it: where cargo cannot build it (no cargo, no
+sources, no PyO3), or with ``SHOAL_PURE=1``, it is left out, and one line says so.
 """
 
 from __future__ import annotations
@@ -25,6 +29,9 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 LIBRARY = "libshoal.so"
 # The command line, which `python -m shoal` becomes; not beside a library that is built alone.
 PROGRAM = "shoal-command"
+# The compiled module, as the stable interface has it named, and what cargo names it.
+MODULE = "_fast.abi3.so"
+MODULE_LIBRARY = "libshoal_fast.so"
 
 
 class NativeLibraryHook(BuildHookInterface):
@@ -34,10 +41,11 @@ class NativeLibraryHook(BuildHookInterface):
         self._scratch = tempfile.mkdtemp()
         library = self._library()
         build_data["pure_python"] = False
-        build_data["tag"] = f"py3-none-{_platform_tag(library)}"
-        files = {LIBRARY: library, PROGRAM: library.with_name("shoal")}
+        module = self._module()
+        build_data["tag"] = f"py3-none-{_platform_tag(library, module)}"
+        files = {LIBRARY: library, PROGRAM: library.with_name("shoal"), MODULE: module}
         for name, source in files.items():
-            if not source.is_file():
+            if source is None or not source.is_file():
                 continue
             if version == "editable":
                 # An editable install runs the package from the source tree, so they have to
@@ -61,6 +69,21 @@ class NativeLibraryHook(BuildHookInterface):
             return file
         return lean
 
+    def _module(self) -> Path | None:
+        """The compiled module, or None if it is not to be had."""
+        try:
+            if os.environ.get("SHOAL_PURE", "0") not in ("", "0"):
+                raise RuntimeError("SHOAL_PURE is set")
+            sources = Path(self.root, "fast").resolve()
+            if not (sources / "Cargo.toml").is_file():
+                raise RuntimeError(f"its sources are not in {sources}")
+            return _build_module(sources)
+        except RuntimeError as why:
+            self.app.display_warning(
+                f"shoal is installed without its compiled module, and uses ctypes: {why}"
+            )
+            return None
+
     def _library(self) -> Path:
         given = os.environ.get("SHOAL_LIBRARY")
         if given:
@@ -79,31 +102,59 @@ class NativeLibraryHook(BuildHookInterface):
 
 
 def _cargo_build(checkout: Path) -> Path:
-    cargo = os.environ.get("CARGO") or shutil.which("cargo")
+    cargo = _cargo()
     if cargo is None:
         raise RuntimeError(
             "cargo is not on PATH: install Rust (https://rustup.rs), or set SHOAL_LIBRARY to "
             "a built libshoal.so"
         )
     command = [cargo, "build", "--release", "--features", "cli", "--lib", "--bins"]
+    return _built_by(command, checkout, dict(os.environ), LIBRARY)
+
+
+def _build_module(sources: Path) -> Path:
+    cargo = _cargo()
+    if cargo is None:
+        raise RuntimeError("cargo is not on PATH")
+    environment = dict(os.environ)
+    # Its functions are those of every interpreter, so none is asked.
+    environment["PYO3_NO_PYTHON"] = "1"
+    command = [cargo, "build", "--release"]
+    if "CARGO_TARGET_DIR" not in environment:
+        checkout = sources.parents[2]
+        command.append(f"--target-dir={checkout / 'target' / 'python'}")
+    return _built_by(command, sources, environment, MODULE_LIBRARY)
+
+
+def _cargo() -> str | None:
+    return os.environ.get("CARGO") or shutil.which("cargo")
+
+
+def _built_by(command: list[str], where: Path, environment: dict[str, str], file: str) -> Path:
+    """Runs ``cargo build``; the library of this name that it made."""
     # The messages name the files made, wherever CARGO_TARGET_DIR or a config puts them.
-    command.append("--message-format=json-render-diagnostics")
-    done = subprocess.run(command, cwd=checkout, stdout=subprocess.PIPE, text=True)
+    command = [*command, "--message-format=json-render-diagnostics"]
+    done = subprocess.run(command, cwd=where, env=environment, stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
-        raise RuntimeError(f"`{' '.join(command)}` failed in {checkout}; its output is above")
+        raise RuntimeError(f"`{' '.join(command)}` failed in {where}; its output is above")
     for line in done.stdout.splitlines():
         message = json.loads(line) if line.startswith("{") else {}
-        if message.get("reason") == "compiler-artifact" and message["target"]["name"] == "shoal":
+        if message.get("reason") == "compiler-artifact":
             for name in message["filenames"]:
-                if os.path.basename(name) == LIBRARY:
+                if os.path.basename(name) == file:
                     return Path(name)
-    raise RuntimeError(f"cargo built no {LIBRARY}; is `cdylib` still a crate type of shoal?")
+    raise RuntimeError(f"cargo built no {file}; is `cdylib` still a crate type?")
 
 
-def _platform_tag(library: Path) -> str:
-    """The newest C library that ``library`` needs decides, as PEP 600 says, not the builder's."""
+def _platform_tag(*libraries: Path | None) -> str:
+    """The newest C library that one of them needs decides, as PEP 600 says, not the builder's."""
     machine = sysconfig.get_platform().split("-", 1)[1].replace("-", "_").replace(".", "_")
-    needed = re.findall(rb"\bGLIBC_2\.(\d+)", library.read_bytes())
+    needed = [
+        version
+        for library in libraries
+        if library is not None
+        for version in re.findall(rb"\bGLIBC_2\.(\d+)", library.read_bytes())
+    ]
     if not needed:
         return f"linux_{machine}"
     return f"manylinux_2_{max(17, *map(int, needed))}_{machine}"

@@ -17,6 +17,7 @@ use super::list::{ListHandle, bound};
 use super::lock::{LockHandle, acquired};
 use super::map::{MapHandle, at, no_such};
 use super::pipe::PipeHandle;
+use super::queue::QueueHandle;
 use super::semaphore::SemaphoreHandle;
 use super::status::{guard, guard_shielded};
 use crate::error::{Error, Status};
@@ -340,4 +341,43 @@ pub unsafe extern "C" fn shoal_barrier_sleep(
 pub unsafe extern "C" fn shoal_barrier_give_up(b: *mut BarrierHandle, place: u32) -> Status {
     // SAFETY: the caller's contract.
     unsafe { handle::with(b, |barrier: &Barrier| barrier.give_up(place)) }
+}
+
+/// Puts one message as `shoal_queue_put` does, if the queue's lock is free and there is room: it neither
+/// waits nor sleeps, and so may be called with a lock of the language held.
+///
+/// Errors: SHOAL_ERR_TIMEOUT (put it by `shoal_queue_put`); as `shoal_queue_put`. Nothing was put then.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_queue_try_put(
+    q: *mut QueueHandle,
+    data: *const c_void,
+    len: usize,
+) -> Status {
+    guard(|| {
+        // SAFETY: the caller's contract.
+        let put = unsafe { object(q)?.try_put(args::bytes("data", data, len)?) };
+        put?.then_some(()).ok_or(Error::Timeout)
+    })
+}
+
+/// Takes the first message as `shoal_queue_get` does, if the queue's lock is free and there is a message:
+/// it neither waits nor sleeps, and so may be called with a lock of the language held.
+///
+/// Errors: SHOAL_ERR_TIMEOUT (get it by `shoal_queue_get`); as `shoal_queue_get`.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_queue_try_get(
+    q: *mut QueueHandle,
+    buf: *mut c_void,
+    capacity: usize,
+    len: *mut usize,
+) -> Status {
+    guard(|| {
+        // SAFETY: the caller's contract.
+        let (len, queue) = unsafe { (Out::optional("len", len)?, object(q)?) };
+        // SAFETY: the caller's contract.
+        let found = queue.try_get_into(unsafe { args::buffer("buf", buf, capacity) }?);
+        len.set_len(found.and_then(|found| found.ok_or(Error::Timeout)))
+    })
 }

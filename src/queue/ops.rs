@@ -30,6 +30,18 @@ impl Queue {
         self.put_slow(data, full, timeout)
     }
 
+    /// [`put`](Self::put), if it neither waits nor sleeps: false if the lock is not free, or there is no room.
+    ///
+    /// # Errors
+    /// `TooLarge`, `Closed`, `NoSpace`, `Poisoned`, `Corrupt`. After an error nothing was put.
+    pub(crate) fn try_put(&self, data: &[u8]) -> Result<bool> {
+        self.room_for(data.len())?;
+        match self.enter_now() {
+            Some(guard) => self.put_locked(guard, data),
+            None => Ok(false),
+        }
+    }
+
     /// There was no room, or the lock was not free.
     #[cold]
     fn put_slow(&self, data: &[u8], mut full: bool, timeout: Timeout) -> Result<()> {
@@ -143,6 +155,20 @@ impl Queue {
             nothing = true;
         }
         self.get_slow(buf, nothing, timeout)
+    }
+
+    /// [`get_into`](Self::get_into), if it neither waits nor sleeps: none if the lock is not free, or there
+    /// is nothing to take that is not to be delivered again.
+    ///
+    /// # Errors
+    /// `BufferTooSmall`, and the message stays; `Closed`, `Poisoned`, `Corrupt`.
+    pub(crate) fn try_get_into(&self, buf: &mut Room) -> Result<Option<usize>> {
+        match self.enter_now::<ConsumersLock>() {
+            Some(guard) if !self.is_due() => {
+                self.take_now(guard, false, |side, end| take_into(side, end, buf))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// There was nothing, or the lock was not free.

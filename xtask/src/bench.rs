@@ -27,7 +27,13 @@ pub(crate) fn run_python(args: &[&str]) -> Result<(), String> {
         &["busy.py"]
     } else {
         environment.install_peers();
-        &["queues.py", "objects.py", "dicts.py", "interrupts.py"]
+        &[
+            "calls.py",
+            "queues.py",
+            "objects.py",
+            "dicts.py",
+            "interrupts.py",
+        ]
     };
     for script in scripts {
         let mut bench = program(environment.python(), &format!("benches/python/{script}"));

@@ -6,6 +6,15 @@ use crate::leftovers::Leftovers;
 use crate::python::{self, Environment};
 use crate::step::{Steps, cargo, program, run as run_command};
 
+/// The tests of what the compiled module of the Python package does.
+const HOT: [&str; 14] = [
+    "add", "array", "cache", "errors", "fast", "handles", "large", "limits", "list", "map", "pipe",
+    "queue", "sync", "waits",
+];
+
+/// The manifest of that module, which is a workspace of its own.
+const MODULE: &str = "--manifest-path bindings/python/fast/Cargo.toml";
+
 /// Which of them.
 #[derive(Default)]
 pub(crate) struct Choice<'a> {
@@ -18,9 +27,15 @@ pub(crate) struct Choice<'a> {
 pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
     let leftovers = Leftovers::before();
     let mut steps = Steps::new(choice.only);
-    steps.step("format", || step("fmt --all --check"));
+    steps.step("format", || {
+        step("fmt --all --check")?;
+        step(&format!("fmt {MODULE} --check"))
+    });
     steps.step("lint", || {
-        step("clippy --workspace --all-targets --all-features -- -D warnings")
+        step("clippy --workspace --all-targets --all-features -- -D warnings")?;
+        let flags = "--target-dir target/python -- -D warnings";
+        let mut lint = cargo(&format!("clippy {MODULE} {flags}"));
+        run_command(lint.env("PYO3_NO_PYTHON", "1"))
     });
     steps.step("header", || abi::everything(true));
     steps.step("rust documentation", || {
@@ -56,7 +71,11 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
             run_command(&mut program(
                 environment.python(),
                 "-m pytest tests/python -q",
-            ))
+            ))?;
+            // What the compiled module does, by ctypes as well.
+            let mut pure = program(environment.python(), "-m pytest -q");
+            pure.args(HOT.map(|file| format!("tests/python/test_{file}.py")));
+            run_command(pure.env("SHOAL_PURE", "1"))
         });
     }
     steps.step("ecosystem", || {

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     )
     from ._array import Array, Value
     from ._gc import gc
+    from ._hot import backend
     from ._keys import KeyLock, View
     from ._list import BytesList, List
     from ._lock import Lock, RLock
@@ -116,6 +117,7 @@ __all__ = [
     "View",
     "WrongKindError",
     "__version__",
+    "backend",
     "devices",
     "gc",
     "spawn",
@@ -135,6 +137,7 @@ _WHERE = {
     "__version__": "__version__",
     "_array": "Array Value",
     "_gc": "gc",
+    "_hot": "backend",
     "_keys": "KeyLock View",
     "_list": "BytesList List",
     "_lock": "Lock RLock",

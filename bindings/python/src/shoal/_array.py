@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from typing import Any, Dict, Iterator, Optional
 
-from . import _abi, _ffi, _wait
+from . import _abi, _ffi, _hot, _wait
 from ._attribute import as_attribute_error, attribute
 from ._handles import Shared, attach
 from ._structs import ArrayOptions, ArrayStats
@@ -47,7 +47,8 @@ class ArrayHandle(_ffi.Handle):
     release = _lib.shoal_array_free
 
 
-class ItemsLock:
+@_hot.compiled
+class ItemsLock(_hot.Held):
     """The lock of a `Value` or an `Array`, which its thread may take again.
 
     It is part of them, and has no name of its own.
@@ -55,6 +56,7 @@ class ItemsLock:
 
     def __init__(self, handle: ArrayHandle) -> None:
         self._handle = handle
+        self._fast = _hot.as_argument(handle)
         self._owner_died = False
 
     def acquire(self, block: bool = True, timeout: Optional[float] = None) -> bool:
@@ -264,7 +266,8 @@ class Value(_Items):
         return super().__getattribute__(name)
 
     def __setattr__(self, name: str, new: Any) -> None:
-        if name in _fields(self):
+        # A field of that name is what the property sets, too.
+        if name != "value" and name in _fields(self):
             self._live()
             with self._guard():
                 setattr(self._object, name, new)
@@ -279,7 +282,8 @@ class Value(_Items):
 def _fields(value: Value) -> Any:
     """The names of a structure's fields."""
     kind = value.__dict__.get("_type")
-    return {field[0] for field in getattr(kind, "_fields_", ())}
+    fields = getattr(kind, "_fields_", None)
+    return {field[0] for field in fields} if fields else ()
 
 
 class Array(_Items):

@@ -16,7 +16,7 @@ from multiprocessing.context import get_spawning_popen
 from typing import Any, Callable, List, Optional, Tuple, Type, TypeVar, cast
 from weakref import WeakSet, WeakValueDictionary
 
-from . import _end, _ffi
+from . import _end, _ffi, _hot
 from ._errors import ClosedError
 
 _SharedT = TypeVar("_SharedT", bound="Shared")
@@ -29,7 +29,7 @@ _holds: "WeakSet[Any]" = WeakSet()
 _attaching = threading.RLock()
 
 
-class Shared:
+class Shared(_hot.Held):
     """An attached shared object. Safe to use from any number of threads."""
 
     _handle: Optional[_ffi.Handle]
@@ -48,7 +48,7 @@ class Shared:
 
     def _adopt(self, handle: _ffi.Handle, name: str) -> None:
         self._handle = handle
-        self._fast = _ffi.prebuilt(handle)
+        self._fast = _hot.as_argument(handle)
         self._name = name
         with _attaching:
             handle.users = [weakref.ref(self), *_users(handle)]

@@ -14,7 +14,7 @@ import ctypes
 from types import TracebackType
 from typing import Any, Callable, Optional, Tuple, Type, TypeVar, cast
 
-from . import _abi, _ffi, _handles, _wait
+from . import _abi, _ffi, _handles, _hot, _wait
 from ._errors import WrongKindError
 from ._handles import Shared
 from ._structs import LockStats, SyncOptions
@@ -92,6 +92,7 @@ def _attach(cls: Type[_SyncT], name: str, *state: Any) -> _SyncT:
         return cast(_SyncT, found)
 
 
+@_hot.compiled
 class Lock(Sync):
     """A lock between any processes and threads, as `multiprocessing.Lock`.
 
@@ -199,6 +200,11 @@ class Lock(Sync):
             _ffi.check(status)
         return True
 
+    def _taken_from_the_dead(self) -> bool:
+        """A compiled method got the lock, whose owner died with it."""
+        self._died.value = True
+        return self._taken(_abi.OK)
+
     def release(self) -> None:
         """Gives the lock back, whichever process took it.
 
@@ -213,7 +219,7 @@ class Lock(Sync):
             raise self._not_mine(_ffi.error(status))
         if not self._depth():
             self.owner_died = False
-            self._call_with(_ffi.prebuilt(handle))
+            self._call_with(_hot.as_argument(handle))
 
     def _not_mine(self, error: Exception) -> Exception:
         """The exception for a release that is not allowed."""

@@ -9,7 +9,7 @@ from numbers import Integral, Number
 from typing import Any, Callable, ContextManager, Dict, ItemsView, Iterator, MutableMapping
 from typing import Optional, Tuple, TypeVar, Union, ValuesView, cast, overload
 
-from . import _abi, _codec, _ffi, _structs
+from . import _abi, _codec, _ffi, _hot, _structs
 from ._attribute import attribute
 from ._cache import CACHED_KEYS, GOT_ONCE, MISSING as _MISSING, Cached
 from ._errors import InvalidError
@@ -412,6 +412,7 @@ class BytesMap(_SharedMap[bytes, bytes]):
         return View(live, view)
 
 
+@_hot.compiled
 class Map(Cached, _SharedMap[K, V]):
     """A dictionary that any processes of this machine share.
 
@@ -453,6 +454,7 @@ class Map(Cached, _SharedMap[K, V]):
     def _decode_value(self, data: Any) -> V:
         return cast(V, _codec.decode_value(data))
 
+    __setitem__ = _SharedMap.__setitem__  # here as well, for its compiled method
     def __getitem__(self, key: K) -> V:
         # The shortest way through `get`, written out.
         if not self._pause and type(key) in CACHED_KEYS:

@@ -8,7 +8,7 @@ from array import array
 from itertools import accumulate, chain
 from typing import Callable, Generic, Iterable, List, Optional, Sequence, TypeVar, Union, cast
 
-from . import _abi, _ffi, _frame, _wait
+from . import _abi, _ffi, _frame, _hot, _wait
 from ._attribute import attribute
 from ._errors import Empty, Full, NotFoundError
 from ._frame import unpickle
@@ -41,7 +41,8 @@ class QueueHandle(_ffi.Handle):
     waitable = "queue"
 
 
-class Queue(_frame.Sender, Shared, Generic[T]):
+@_hot.compiled
+class Queue(Shared, _frame.Sender, Generic[T]):
     """A first-in first-out queue between any processes of this machine.
 
     ::
@@ -104,6 +105,8 @@ class Queue(_frame.Sender, Shared, Generic[T]):
             ),
         )
 
+    _unpickle = staticmethod(unpickle)
+
     # -- one message ------------------------------------------------------------------
 
     def put(self, obj: T, block: bool = True, timeout: Optional[float] = None) -> None:
@@ -121,7 +124,7 @@ class Queue(_frame.Sender, Shared, Generic[T]):
             if size < _LARGE:
                 timeout_ns = _SLICE if block and timeout is None else 0
                 if _put(self._fast, data, size, timeout_ns):
-                    self._put_slowly(data, _wait.deadline(block, timeout))
+                    self._put_slowly(data, block, timeout)
                 return
         self._send_large(obj, block, timeout)
 
@@ -140,11 +143,13 @@ class Queue(_frame.Sender, Shared, Generic[T]):
         # handle or the size is found out below.
         timeout_ns = _SLICE if block and timeout is None else 0
         if size > _INT_MAX or _put(self._fast, data, size, timeout_ns):
-            self._put_slowly(data, _wait.deadline(block, timeout))
+            self._put_slowly(data, block, timeout)
 
     _send_whole = put_bytes
 
-    def _put_slowly(self, data: bytes, until: Optional[int]) -> None:
+    def _put_slowly(self, data: bytes, block: bool, timeout: Optional[float]) -> None:
+        until = _wait.deadline(block, timeout)
+
         def call(timeout_ns: int) -> int:
             lib = _ffi.lib
             status: int = lib.shoal_queue_put(self._live(), data, len(data), timeout_ns)

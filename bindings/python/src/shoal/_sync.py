@@ -10,7 +10,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Callable, Iterator, Optional, Tuple, Type, TypeVar
 
-from . import _abi, _ffi, _wait
+from . import _abi, _ffi, _hot, _wait
 from ._attribute import attribute
 from ._lock import Lock, RLock, Sync
 from ._structs import BarrierStats, ConditionStats, RwlockStats, SemaphoreStats
@@ -33,6 +33,7 @@ class KeptSemaphoreHandle(SemaphoreHandle):
     settle = _lib.shoal_semaphore_keep
 
 
+@_hot.compiled
 class Semaphore(Sync):
     """A number of permits, as `multiprocessing.Semaphore`; those of a dead process are released.
 
@@ -123,6 +124,7 @@ class EventHandle(_ffi.Handle):
     release = _lib.shoal_event_free
 
 
+@_hot.compiled
 class Event(Sync):
     """Something that has happened or not, as `multiprocessing.Event`.
 

@@ -1,0 +1,28 @@
+//! `shoal._fast`: the calls of the Python package that have to be fast, compiled.
+//!
+//! A compiled method does the common case, and for all the rest calls the method of the Python class that it
+//! stands for, with the same arguments: so what is rare, and each error, is written once. Waiting is Python's,
+//! in slices: a call here is made with the interpreter's lock held if it never waits, and without it
+//! ([`held::released`]) if it may wait for another process's operation.
+//!
+//! The library is the one that ctypes has loaded. It is not linked: two copies of its code in a process
+//! would have two copies of what it knows about the process.
+//!
+//! **Frames.** Before Python 3.14 a daemon thread that wants the interpreter's lock back, once the
+//! interpreter ends, is ended by `pthread_exit`, which unwinds the stack. Any call of Python code may
+//! be such a place. So every function that runs Python code is `extern "C-unwind"`, and has nothing then
+//! that would have to be dropped: references are counted by hand, and lost in that one case. That
+//! is why this is written with the declarations of CPython alone, and not with PyO3's types.
+
+#![deny(unsafe_op_in_unsafe_fn)]
+
+mod event;
+mod held;
+mod items;
+mod lock;
+mod map;
+mod module;
+mod native;
+mod python;
+mod queue;
+mod semaphore;

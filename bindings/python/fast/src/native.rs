@@ -1,0 +1,93 @@
+//! The functions of the library, found by their names.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::sync::OnceLock;
+
+/// `SHOAL_OK`.
+pub(crate) const OK: c_int = 0;
+
+/// What a call says that was not made; the library has no such status.
+pub(crate) const NOT_CALLED: c_int = c_int::MIN;
+
+/// `SHOAL_NOWAIT`.
+pub(crate) const NOWAIT: i64 = 0;
+
+macro_rules! functions {
+    ($($(#[$doc:meta])* $name:ident($($kind:ty),*);)*) => {
+        /// The functions, with the types that the headers give them.
+        pub(crate) struct Native {
+            $($(#[$doc])* pub(crate) $name: unsafe extern "C" fn($($kind),*) -> c_int,)*
+        }
+
+        impl Native {
+            /// # Safety
+            /// `library` is a handle of the library whose headers say the same as this list.
+            unsafe fn find(library: *mut c_void) -> Result<Self, String> {
+                Ok(Self {
+                    // SAFETY: the function has this type by the caller's contract.
+                    $($name: unsafe {
+                        std::mem::transmute::<*mut c_void, unsafe extern "C" fn($($kind),*) -> c_int>(
+                            symbol(library, concat!("shoal_", stringify!($name), "\0"))?,
+                        )
+                    },)*
+                })
+            }
+        }
+    };
+}
+
+functions! {
+    queue_try_put(*mut c_void, *const u8, usize);
+    queue_try_get(*mut c_void, *mut u8, usize, *mut usize);
+    lock_try(*mut c_void, *mut bool);
+    lock_unlock(*mut c_void);
+    semaphore_acquire(*mut c_void, i64);
+    semaphore_release(*mut c_void, u32);
+    array_lock(*mut c_void, i64, *mut bool);
+    array_unlock(*mut c_void);
+    map_set(*mut c_void, *const u8, usize, *const u8, usize);
+    event_set(*mut c_void);
+    event_clear(*mut c_void);
+    event_is_set(*mut c_void, *mut bool);
+}
+
+static NATIVE: OnceLock<Native> = OnceLock::new();
+static PATH: OnceLock<Vec<u8>> = OnceLock::new();
+
+/// The functions, once [`load`] has found them.
+pub(crate) fn native() -> Option<&'static Native> {
+    NATIVE.get()
+}
+
+/// Finds the functions in the library at `path`. For a second time it must be the same library.
+pub(crate) fn load(path: &CStr) -> Result<(), String> {
+    if PATH.get_or_init(|| path.to_bytes().to_vec()) != path.to_bytes() {
+        return Err("the compiled part of shoal is in use with another native library".to_owned());
+    }
+    if NATIVE.get().is_some() {
+        return Ok(());
+    }
+    // The library is never unloaded, nor is this one. Only what is loaded already is found.
+    let flags = libc::RTLD_NOW | libc::RTLD_NOLOAD;
+    // SAFETY: `path` ends with NUL, and the library has no initialiser that is still to run.
+    let library = unsafe { libc::dlopen(path.as_ptr(), flags) };
+    if library.is_null() {
+        return Err(format!("the native library {path:?} is not loaded"));
+    }
+    // SAFETY: the package has checked that the library has its version, which is that of the headers.
+    let found = unsafe { Native::find(library) }?;
+    let _ = NATIVE.set(found);
+    Ok(())
+}
+
+/// # Safety
+/// `library` comes from `dlopen`.
+unsafe fn symbol(library: *mut c_void, name: &'static str) -> Result<*mut c_void, String> {
+    // SAFETY: the caller's contract; the name ends with NUL.
+    let found = unsafe { libc::dlsym(library, name.as_ptr().cast::<c_char>()) };
+    if found.is_null() {
+        let name = name.trim_end_matches('\0');
+        return Err(format!("the native library has no function {name}"));
+    }
+    Ok(found)
+}

@@ -1,0 +1,194 @@
+//! What the methods need of CPython.
+
+use std::ffi::{CStr, CString, c_int};
+use std::ptr::null_mut;
+
+use pyo3_ffi::{
+    Py_False, Py_IncRef, Py_None, Py_True, Py_ssize_t, PyMethodDef, PyMethodDefPointer, PyObject,
+    PyTuple_GetItem, PyTuple_New, PyTuple_SetItem,
+};
+
+// As `pyo3_ffi` declares them, but for what unwinds.
+unsafe extern "C-unwind" {
+    fn PyObject_Call(
+        call: *mut PyObject,
+        args: *mut PyObject,
+        named: *mut PyObject,
+    ) -> *mut PyObject;
+    pub(crate) fn PyObject_CallFunctionObjArgs(call: *mut PyObject, ...) -> *mut PyObject;
+    pub(crate) fn PyObject_CallMethodObjArgs(
+        of: *mut PyObject,
+        name: *mut PyObject,
+        ...
+    ) -> *mut PyObject;
+    pub(crate) fn PyObject_GetAttr(of: *mut PyObject, name: *mut PyObject) -> *mut PyObject;
+    pub(crate) fn PyEval_RestoreThread(state: *mut pyo3_ffi::PyThreadState);
+    pub(crate) fn Py_DecRef(it: *mut PyObject);
+    fn PyDict_New() -> *mut PyObject;
+    fn PyDict_SetItem(dict: *mut PyObject, key: *mut PyObject, it: *mut PyObject) -> c_int;
+}
+
+/// A method that takes its arguments as an array, and the names of the last ones as a tuple.
+pub(crate) type Method = unsafe extern "C-unwind" fn(
+    *mut PyObject,
+    *const *mut PyObject,
+    Py_ssize_t,
+    *mut PyObject,
+) -> *mut PyObject;
+
+/// `METH_FASTCALL | METH_KEYWORDS`.
+const FAST: c_int = 0x0080 | 0x0002;
+
+/// The definition of a method. Its text is never freed.
+pub(crate) fn method(name: &'static CStr, doc: CString, call: Method) -> PyMethodDef {
+    PyMethodDef {
+        ml_name: name.as_ptr(),
+        ml_meth: PyMethodDefPointer {
+            // SAFETY: CPython calls it by the flags, with these arguments; the calling convention is C's.
+            PyCFunction: unsafe { std::mem::transmute::<Method, pyo3_ffi::PyCFunction>(call) },
+        },
+        ml_flags: FAST,
+        ml_doc: doc.into_raw(),
+    }
+}
+
+/// The arguments of a call.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Args {
+    items: *const *mut PyObject,
+    count: Py_ssize_t,
+    names: *mut PyObject,
+}
+
+impl Args {
+    /// # Safety
+    /// They are those that CPython called a [`Method`] with, and that call lasts.
+    pub(crate) unsafe fn new(
+        items: *const *mut PyObject,
+        count: Py_ssize_t,
+        names: *mut PyObject,
+    ) -> Self {
+        Self {
+            items,
+            count,
+            names,
+        }
+    }
+
+    /// Whether there are so many, all given by their places.
+    pub(crate) fn are(self, least: Py_ssize_t, most: Py_ssize_t) -> bool {
+        self.names.is_null() && least <= self.count && self.count <= most
+    }
+
+    /// An argument, or null if it is not given.
+    pub(crate) fn get(self, index: Py_ssize_t) -> *mut PyObject {
+        if !self.names.is_null() || index >= self.count {
+            return null_mut();
+        }
+        // SAFETY: there are so many (`new`).
+        unsafe { *self.items.add(index.unsigned_abs()) }
+    }
+
+    /// Whether an argument is `True`, `False` or not given: what is asked for its truth runs no code.
+    pub(crate) fn is_plain(self, index: Py_ssize_t) -> bool {
+        let it = self.get(index);
+        // SAFETY: these objects are always there.
+        it.is_null() || it == unsafe { Py_True() } || it == unsafe { Py_False() }
+    }
+
+    /// Whether an argument is `True` or not given.
+    pub(crate) fn is_true(self, index: Py_ssize_t) -> bool {
+        let it = self.get(index);
+        // SAFETY: it is always there.
+        it.is_null() || it == unsafe { Py_True() }
+    }
+
+    /// An argument, `True` if it is not given.
+    pub(crate) fn or_true(self, index: Py_ssize_t) -> *mut PyObject {
+        let it = self.get(index);
+        if it.is_null() {
+            // SAFETY: it is always there.
+            return unsafe { Py_True() };
+        }
+        it
+    }
+
+    /// An argument, `None` if it is not given.
+    pub(crate) fn or_none(self, index: Py_ssize_t) -> *mut PyObject {
+        let it = self.get(index);
+        if it.is_null() {
+            // SAFETY: it is always there.
+            return unsafe { Py_None() };
+        }
+        it
+    }
+}
+
+/// Calls the method `name` of `of` with all arguments.
+///
+/// # Safety
+/// The interpreter's lock is held, and both objects live.
+pub(crate) unsafe extern "C-unwind" fn call_slow(
+    of: *mut PyObject,
+    name: *mut PyObject,
+    args: Args,
+) -> *mut PyObject {
+    // SAFETY: the caller's contract. Every reference that is made is given up; each call that may fail is
+    // asked whether it did; `items` has `count` arguments, and then as many as there are names.
+    unsafe {
+        let call = PyObject_GetAttr(of, name);
+        if call.is_null() {
+            return null_mut();
+        }
+        let places = PyTuple_New(args.count);
+        let named = if args.names.is_null() {
+            null_mut()
+        } else {
+            PyDict_New()
+        };
+        let mut failed = places.is_null() || (named.is_null() && !args.names.is_null());
+        let mut index = 0;
+        while !failed && index < args.count {
+            let it = *args.items.add(index.unsigned_abs());
+            Py_IncRef(it);
+            failed = PyTuple_SetItem(places, index, it) != 0;
+            index += 1;
+        }
+        index = 0;
+        let names = if named.is_null() {
+            0
+        } else {
+            pyo3_ffi::PyTuple_Size(args.names)
+        };
+        while !failed && index < names {
+            let it = *args.items.add((args.count + index).unsigned_abs());
+            failed = PyDict_SetItem(named, PyTuple_GetItem(args.names, index), it) != 0;
+            index += 1;
+        }
+        let result = if failed {
+            null_mut()
+        } else {
+            PyObject_Call(call, places, named)
+        };
+        for it in [call, places, named] {
+            Py_DecRef(it);
+        }
+        result
+    }
+}
+
+/// A new reference to `None`.
+pub(crate) fn none() -> *mut PyObject {
+    // SAFETY: it is always there, and the interpreter's lock is held in all of this module.
+    unsafe {
+        Py_IncRef(Py_None());
+        Py_None()
+    }
+}
+
+/// A new reference to `True` or `False`.
+pub(crate) fn bool(it: bool) -> *mut PyObject {
+    // SAFETY: as in `none`.
+    unsafe { pyo3_ffi::PyBool_FromLong(it.into()) }
+}
