@@ -62,10 +62,10 @@ def main() -> None:
         return
     best: Dict[str, Dict[str, float]] = {what: {} for what in WORKLOADS}
     for _ in range(TURNS):
-        for pure in ("0", "1"):
+        for compiled in ("1", "0"):
             run = subprocess.run(
                 [sys.executable, __file__, "--measure"],
-                env={**os.environ, "SHOAL_PURE": pure},
+                env={**os.environ, "SHOAL_COMPILED": compiled},
                 stdout=subprocess.PIPE,
                 check=True,
             )

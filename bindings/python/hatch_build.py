@@ -9,7 +9,7 @@ its tag is ``py3-none-manylinux_2_<N>_<machine>``. Where it comes from, in this 
 
 The compiled module ``shoal._fast`` is built from ``fast`` beside this file, for the stable interface of
 CPython, which one file serves too. The package does without it: where cargo cannot build it (no cargo, no
-sources, no PyO3), or with ``SHOAL_PURE=1``, it is left out, and one line says so.
+sources, no PyO3), or with ``SHOAL_COMPILED=0``, it is left out, and one line says so.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ class NativeLibraryHook(BuildHookInterface):
     def _module(self) -> Path | None:
         """The compiled module, or None if it is not to be had."""
         try:
-            if os.environ.get("SHOAL_PURE", "0") not in ("", "0"):
-                raise RuntimeError("SHOAL_PURE is set")
+            if os.environ.get("SHOAL_COMPILED", "1") == "0":
+                raise RuntimeError("SHOAL_COMPILED is 0")
             sources = Path(self.root, "fast").resolve()
             if not (sources / "Cargo.toml").is_file():
                 raise RuntimeError(f"its sources are not in {sources}")

@@ -25,6 +25,7 @@ import threading
 import types
 from typing import Any, Callable, List, Tuple
 
+from . import _hot
 from ._original import connection as _connection
 from ._original import context as _context
 from ._original import managers as _managers
@@ -61,6 +62,11 @@ class Installation:
 def install() -> Installation:
     """See `shoal.multiprocessing.install`."""
     global _count
+    if _hot.backend == "compiled":
+        # A compiled base gives objects another layout, so the class of one cannot be changed.
+        raise RuntimeError(
+            "install() works with ctypes only: unset SHOAL_COMPILED in the environment"
+        )
     with _lock:
         if _count == 0:
             _put_in_place()

@@ -19,7 +19,7 @@ from typing import Any, Callable, Dict, Generic, Iterable, List as PyList, Optio
 from .. import _array, _codec, _pickling
 from .._attribute import as_attribute_error, attribute
 from .._list import List
-from .._map import Map
+from .._map import Map, _SharedMap
 from .._original import managers as _std
 from . import queues, synchronize
 
@@ -84,6 +84,9 @@ class _Managed:
 
 class _Map(Map[K, V]):
     """A map whose values are pickled as what is sent to another process."""
+
+    # That of Python: a compiled one pickles as `Map` does.
+    __setitem__ = _SharedMap.__setitem__
 
     def _encode_value(self, value: V) -> bytes:
         return _codec.encode_value(value, _pickling.dumps)
