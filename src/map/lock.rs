@@ -83,7 +83,8 @@ impl Map {
             self.try_lock(hash, ask, &began)
         });
         if locked.is_err() {
-            self.withdraw(hash)?;
+            // If that fails the reservation ends by itself; the caller learns why it has no lock.
+            let _ = self.withdraw(hash);
         }
         Ok(KeyGuard {
             map: self,
