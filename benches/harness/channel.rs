@@ -16,11 +16,11 @@ use super::wire::mq_put;
 pub(super) const RINGS: [(usize, u64); 3] = [
     // As large as the ring of a stream becomes with the default options (`queue/stream.rs`).
     (4 << 10, 8 << 20),
-    // NB: 64 KiB, 1x1, on two cores of a Zen 3: 0.28 to 0.33 M/s in 2 to 8 MiB, 0.20 to 0.32
+    // Measured: 64 KiB, 1x1, on two cores of a Zen 3: 0.28 to 0.33 M/s in 2 to 8 MiB, 0.20 to 0.32
     // in 1 MiB, 0.15 to 0.17 in 256 KiB, where the two ends take turns; 0.24 in 16 MiB, which
     // is half the last cache.
     (128 << 10, 4 << 20),
-    // NB: 1 MiB: the same in 4 and 8 MiB, less in 16, and half in 32 MiB.
+    // Measured: 1 MiB: the same in 4 and 8 MiB, less in 16, and half in 32 MiB.
     (usize::MAX, 8 << 20),
 ];
 
@@ -31,7 +31,7 @@ const PACKET: usize = 128 << 10;
 
 /// A peer has room for as much as our ring, but for no more messages than this.
 ///
-/// NB: 64 B, 4x4, on two cores: Boost carries 3 to 5.5 M/s with room for 1024, and up to 17 with
+/// Measured: 64 B, 4x4, on two cores: Boost carries 3 to 5.5 M/s with room for 1024, and up to 17 with
 /// room for 16384, where one side goes on for as long as it has its core.
 const DEPTH: u64 = 1 << 14;
 

@@ -4,8 +4,8 @@ use std::ptr::NonNull;
 
 /// Whether the bytes at `at` are those of `key`.
 ///
-/// NB: compares whole words, and branches only after the last one, so that the processor can begin
-/// the next get while this one waits for memory. Gets of 16 B -> 64 B in one process take 21 ns among
+/// Compares whole words, and branches only after the last one, so that the processor can begin the next
+/// get while this one waits for memory. Measured: gets of 16 B -> 64 B in one process take 21 ns among
 /// a thousand keys and 190 among a million; byte by byte 31 and 370.
 ///
 /// # Safety

@@ -34,7 +34,7 @@ use super::locked::{ConsumersLock, ProducersLock, TakeGuard, TakeSide, ended};
 const WOKEN_IN_VAIN: u32 = 3;
 
 /// A ring gives memory back after a sleep in vain of this length, the third or so: fresh pages are the
-/// largest cost of a large message, and between two messages of a conversation there are some
+/// largest cost of a large message, and between a request and its answer there are some
 /// milliseconds. 10 MB to another process and back from Python take 4.4 ms so, and 18 ms if the first
 /// sleep in vain (2 ms) gives the memory back.
 const QUIET_NS: u64 = 8_000_000;

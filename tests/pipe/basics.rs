@@ -1,4 +1,4 @@
-//! Pipes: conversations of two sides, and how they end.
+//! Pipes: connections of two sides, and how they end.
 
 use std::cell::RefCell;
 use std::os::fd::AsRawFd;
@@ -230,7 +230,7 @@ fn an_end_that_was_never_opened_is_waited_for() {
     again.send(b"answer", NOWAIT).unwrap();
     drop(again);
     assert_eq!(second.recv_vec(NOWAIT).unwrap(), b"answer");
-    // The conversation is over for good.
+    // The connection is closed for good.
     let late = Pipe::open(&name, End::First).unwrap();
     assert_eq!(late.send(b"too late", NOWAIT), Err(Error::Closed));
     assert_eq!(second.recv_vec(NOWAIT), Err(Error::Closed));
@@ -304,7 +304,7 @@ fn the_last_hold_takes_the_pipe_along() {
 }
 
 #[test]
-fn two_processes_that_leave_an_end_at_once_end_the_conversation() {
+fn two_processes_that_leave_an_end_at_once_close_the_connection() {
     let _alone = alone();
     for _ in 0..50 {
         let (here, there) = Pipe::pair().unwrap();

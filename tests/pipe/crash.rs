@@ -7,7 +7,7 @@ use crate::common::{FOREVER, NOWAIT, Name, alone, fork};
 use shoal::{End, Error, Options, Pipe};
 
 #[test]
-fn a_sender_killed_anywhere_has_sent_whole_messages_and_ends_the_conversation() {
+fn a_sender_killed_anywhere_has_sent_whole_messages_and_closes_the_connection() {
     let _alone = alone();
     for step in 1.. {
         let (here, there) = Pipe::pair().unwrap();
@@ -65,7 +65,7 @@ fn a_process_that_dies_while_it_opens_or_closes_a_pipe_leaves_it_usable_or_ended
 }
 
 #[test]
-fn a_process_that_dies_while_it_ends_the_conversation_leaves_that_to_the_next() {
+fn a_process_that_dies_while_it_closes_the_connection_leaves_that_to_the_next() {
     let _alone = alone();
     for step in 1.. {
         let (here, there) = Pipe::pair().unwrap();

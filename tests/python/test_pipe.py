@@ -26,7 +26,7 @@ def echo(connection: Any) -> None:
             return
 
 
-def test_a_conversation_with_a_child(ctx: Any) -> None:
+def test_messages_go_both_ways_between_a_process_and_its_child(ctx: Any) -> None:
     here, there = ctx.Pipe()
     child = ctx.Process(target=echo, args=(there,))
     child.start()
@@ -67,7 +67,7 @@ def say_and_hang(connection: Any) -> None:
     time.sleep(1000)
 
 
-def test_a_kill_ends_the_conversation(ctx: Any) -> None:
+def test_a_kill_closes_the_connection(ctx: Any) -> None:
     receiver, sender = ctx.Pipe(False)
     child = ctx.Process(target=say_and_hang, args=(sender,))
     child.start()

@@ -44,7 +44,7 @@ struct pipe_options {
     }
 };
 
-/// One end of a conversation of two sides. It is over when the other end is gone: freed by all who held
+/// One end of a connection between two sides. It is closed when the other end is gone: freed by all who held
 /// it, or dead with them.
 ///
 ///     auto [here, there] = shoal::pipe::pair();
@@ -108,7 +108,7 @@ public:
         return received_unless(SHOAL_ERR_TIMEOUT, timeout);
     }
 
-    /// As `recv`; nothing once the conversation is over. For the loop of a side that listens.
+    /// As `recv`; nothing once the connection is closed. For the loop of a side that listens.
     [[nodiscard]] std::optional<std::string> next(duration timeout = forever) {
         return received_unless(SHOAL_ERR_CLOSED, timeout);
     }
@@ -157,12 +157,12 @@ public:
         return leased_unless(SHOAL_ERR_TIMEOUT, timeout);
     }
 
-    /// As `lease`; nothing once the conversation is over.
+    /// As `lease`; nothing once the connection is closed.
     [[nodiscard]] std::optional<leased_message> next_lease(duration timeout = forever) {
         return leased_unless(SHOAL_ERR_CLOSED, timeout);
     }
 
-    /// Waits for something to receive, or the end of the conversation: whether it came in time.
+    /// Waits for something to receive, or the end of the connection: whether it came in time.
     [[nodiscard]] bool poll(duration timeout = nowait) {
         bool ready = false;
         detail::check(detail::wait(timeout, [&](std::int64_t timeout_ns) {

@@ -21,7 +21,7 @@ class waitable {
 public:
     /// Ready while there is something to get, and once it is closed or poisoned.
     waitable(const queue &one) noexcept : thing_{one.handle(), nullptr, nullptr, -1} {}
-    /// Ready while there is something to receive, and once the conversation is over.
+    /// Ready while there is something to receive, and once the connection is closed.
     waitable(const pipe &one) noexcept : thing_{nullptr, one.handle(), nullptr, -1} {}
     /// Ready once it has ended.
     waitable(const process &one) noexcept : thing_{nullptr, nullptr, one.handle(), -1} {}

@@ -10,7 +10,7 @@
     ages: shoal.Map[str, int] = shoal.Map("ages")
     ages["ada"] = 36
 
-    here, there = shoal.Pipe()              # a conversation of two
+    here, there = shoal.Pipe()              # a connection of two ends
 
     child = shoal.spawn(["nvidia-smi"], devices=[0])
     child.join()

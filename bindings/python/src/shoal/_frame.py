@@ -109,8 +109,8 @@ class Sender:
     # Whether the last one was.
     _large = False
     # How objects are pickled, always with `PROTOCOL`, and how without what the second argument
-    # takes (PEP 574). Not a `partial` that has the protocol: NB: a small tuple in 396 ns so, in
-    # 226 since.
+    # takes (PEP 574). Not a `partial` that holds the protocol. Measured: a small tuple takes 396 ns
+    # with a `partial`, and 226 without.
     _dumps: Any = staticmethod(pickle.dumps)
     _dumps_apart: Any = staticmethod(
         lambda obj, aside: pickle.dumps(obj, PROTOCOL, buffer_callback=aside)

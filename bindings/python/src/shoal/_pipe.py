@@ -1,4 +1,4 @@
-"""`shoal.Pipe`: a conversation between two sides, as `multiprocessing.Pipe` has it.
+"""`shoal.Pipe`: a connection between two sides, as `multiprocessing.Pipe` has it.
 
 A connection that travels to another process takes a descriptor along, in the way
 `multiprocessing` passes descriptors, which keeps its end open until that process has opened
@@ -86,7 +86,7 @@ class Connection(Sender, Shared):
     Programs that are not related open the ends of a named pipe: ``Connection("chat", 0)`` and
     ``Connection("chat", 1)``. An end that no process has opened yet is waited for.
 
-    The conversation is over when all holders of the other end have closed it, or died: then
+    The connection is closed when all holders of the other end have closed it, or died: then
     `recv` raises `EOFError`, once what was sent before is received, and `send`
     `BrokenPipeError`. A kill is found out within a tenth of a second by those that wait. A
     forked child holds the ends that its parent has, so each closes the one it does not use.
