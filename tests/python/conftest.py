@@ -49,10 +49,12 @@ def _own_shared_memory() -> bool:
     )
 
 
-# Children started by spawn import this file again: they stay where their parent is.
-PRIVATE = "SHOAL_TEST_SHM" in os.environ or _own_shared_memory()
+# Each worker of pytest-xdist has its own. Children started by spawn import this file again: they stay
+# where their parent is.
+_WORKER = os.environ.get("PYTEST_XDIST_WORKER", "the only one")
+PRIVATE = os.environ.get("SHOAL_TEST_SHM") == _WORKER or _own_shared_memory()
 if PRIVATE:
-    os.environ["SHOAL_TEST_SHM"] = "private"
+    os.environ["SHOAL_TEST_SHM"] = _WORKER
 
 
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:

@@ -9,8 +9,8 @@ use crate::step::{self, program, root, target};
 const BUILD: (&str, &str) = ("import hatchling", "hatchling");
 /// What its tests need.
 const TOOLS: (&str, &str) = (
-    "import pytest, pytest_timeout, mypy",
-    "pytest pytest-timeout mypy",
+    "import pytest, pytest_timeout, xdist, mypy",
+    "pytest pytest-timeout pytest-xdist mypy",
 );
 
 /// What some tests use, if it can be had.

@@ -5,14 +5,13 @@ a subclass: its futures are `concurrent.futures.Future`, a worker's death breaks
 `concurrent.futures.process.BrokenProcessPool`, and what takes the original takes it, such as
 asyncio's ``run_in_executor``. What differs:
 
-- A call is pickled by `submit` where workers have room for it, and otherwise once they have. A
-  failure to pickle it is its future's exception, as with the original.
-- How many calls lie ready for the workers, and cannot be cancelled any more, follows from how long
-  calls take: one more than there are workers, as with the original, and so many more as are done
-  within a hundredth of a second. These are taken back if they turn out to take longer, and by
-  ``shutdown(cancel_futures=True)``.
+- A call is pickled by `submit` if the workers' queue has room for it, and otherwise once it has. If
+  pickling fails, the future holds the exception, as with the original.
+- Calls in the workers' queue cannot be cancelled. The queue holds one call more than there are
+  workers, as with the original, and in addition as many as are done within 10 ms. The additional
+  calls are taken back if they take longer than expected, and by ``shutdown(cancel_futures=True)``.
 - ``max_tasks_per_child`` works with every version of Python.
-- Without ``mp_context`` it takes the one of `shoal.multiprocessing`. Any context will do.
+- Without ``mp_context`` it uses the default of `shoal.multiprocessing`. Every context works.
 """
 
 from __future__ import annotations
@@ -41,17 +40,17 @@ __all__ = ["BrokenProcessPool", "ProcessPoolExecutor"]
 # The type checkers' library knows only what is documented.
 _std: Any = process
 
-# For how long calls may lie ready, and how long the oldest may take before the others are taken
-# back. In seconds.
+# In seconds: how much work may be in the workers' queue, and how long it may take until a result
+# comes before that work is taken back.
 AHEAD = 0.01
 READY_TIMEOUT = 0.05
 
 
 class _Calls(_queue.Queue[Any]):
-    """The calls that lie ready."""
+    """The calls that workers can take."""
 
     def join_thread(self) -> None:
-        """There is none. Programs join the original's."""
+        """Does nothing: no thread feeds this queue. Programs call it, since the original has one."""
 
 
 class _Call:
@@ -62,17 +61,17 @@ class _Call:
     def __init__(self, number: int, future: "Future[Any]", what: Tuple[Any, ...]) -> None:
         self.number = number
         self.future = future
-        # Function, arguments and keyword arguments. Kept until the call is done: of shared objects
-        # a message has the names only.
+        # Function, arguments and keyword arguments. Kept until the call is done, because the message
+        # only names shared objects and does not keep them.
         self.what = what
-        # The message, while it is here.
+        # The message, while it is not in the workers' queue.
         self.data = b""
 
 
 class _Dispatcher:
-    """All that an executor's threads work with.
+    """The state that an executor and its threads share.
 
-    The executor itself is not among it, or one without references would never go.
+    It does not refer to the executor, so that an executor without references is freed.
     """
 
     def __init__(
@@ -81,8 +80,8 @@ class _Dispatcher:
         max_workers: int,
         by_fork: bool,
     ) -> None:
-        # Guards everything below that both threads of the program and the manager change. The
-        # pickling of a call may run anything, even something that submits.
+        # Guards what both the program's threads and the manager change. Reentrant, because pickling a
+        # call may run code that submits.
         self.lock = threading.RLock()
         self.start = start
         self.max_workers = max_workers
@@ -95,14 +94,14 @@ class _Dispatcher:
         self.processes: Dict[int, Any] = {}
         self.workers: Dict[int, Any] = {}
         self.manager: Optional[_Manager] = None
-        # What was submitted and is not done; of that, what no worker can have taken; how many are
-        # in the queue or with workers, and how many may be.
+        # By number: what was submitted and is not done. Of that: `waiting` has no worker taken, `ready`
+        # is in the workers' queue or with a worker. `depth` is how many may be `ready`.
         self.futures: Dict[int, "Future[Any]"] = {}
         self.waiting: Deque[_Call] = deque()
         self.ready: Dict[int, _Call] = {}
         self.depth = self.least_depth = max_workers + 1
         self.count = 0
-        # No more calls may come: `shutdown`, no references to the executor, the program ends.
+        # No more calls are accepted, after `shutdown` or since no reference to the executor is left.
         self.closed = False
         self.broken: Any = False
         self.failures: List[Tuple["Future[Any]", BaseException]] = []
@@ -156,7 +155,7 @@ class _Dispatcher:
             worker.join()
 
     def make_ready(self) -> None:
-        """Puts calls to where workers take them. What cannot be pickled is for `tell_failures`."""
+        """Moves calls to the workers' queue. `tell_failures` reports those that cannot be pickled."""
         while self.waiting and len(self.ready) < self.depth:
             call = self.waiting.popleft()
             if not call.future.set_running_or_notify_cancel():
@@ -166,9 +165,9 @@ class _Dispatcher:
                 if not call.data:
                     call.data = self.encode(call.number, 0, *call.what)
                 if len(call.data) >= _worker.LARGE and len(self.ready) > self.max_workers:
-                    # They may not all fit.
+                    # Large calls may not all fit: those beyond one for each worker wait here.
                     raise Full
-                # Before a worker can have done it.
+                # Before the message is visible: its result may come at once.
                 self.ready[call.number] = call
                 self.calls.put_bytes(call.data, block=False)
                 call.data = b""
@@ -181,7 +180,7 @@ class _Dispatcher:
                 self.failures.append((call.future, error))
 
     def wait_again(self, calls: List[_Call]) -> None:
-        """No worker has begun these after all."""
+        """Returns calls from the workers' queue to those that wait."""
         for call in reversed(calls):
             with call.future._condition:
                 call.future._state = _base.PENDING
@@ -202,7 +201,7 @@ class _Dispatcher:
     # -- by threads of the program, without the lock -----------------------------------------------
 
     def tell_failures(self) -> None:
-        """Callbacks of futures may do anything, hence without the lock."""
+        """Sets exceptions without the lock, because callbacks of futures may run any code."""
         while self.failures:
             with contextlib.suppress(IndexError):
                 future, error = self.failures.pop()
@@ -210,10 +209,10 @@ class _Dispatcher:
                 future.set_exception(error)
 
     def wake(self) -> None:
-        """Has the manager look whether it is to go on. Called in finalizers, too."""
+        """Makes the manager check whether it is to end. Also called by finalizers."""
         with self.lock:
             if not self.is_over:
-                # If it is full, there is something to wake up for.
+                # A full queue wakes the manager by itself.
                 with contextlib.suppress(Full):
                     self.results.put_bytes(_worker.LOOK_ASIDE, block=False)
 
@@ -222,7 +221,7 @@ class _Dispatcher:
         self.wake()
 
     def cancel(self) -> None:
-        """Cancels all but as many calls as always lie ready."""
+        """Cancels every call except as many as the original would have in its queue."""
         with self.lock:
             if not self.is_over and not self.broken:
                 self.take_back()
@@ -238,7 +237,7 @@ class _Dispatcher:
     # -- by the thread that watches the workers ----------------------------------------------------
 
     def watch(self) -> None:
-        """Tells the manager which workers have ended, after all that they have put."""
+        """Tells the manager which workers have ended, behind the results that they have put."""
         while not self.is_over:
             events: List[Any] = [self.wakeup, *self.watched]
             found: Any
@@ -261,7 +260,7 @@ class _Manager(threading.Thread):
     def __init__(self, dispatcher: _Dispatcher) -> None:
         super().__init__(name="shoal-executor")
         self.dispatcher = dispatcher
-        # Workers that told of their end, by number.
+        # The numbers of the workers that announced their end.
         self.leaving: Set[int] = set()
         self.done = 0
         self.since = time.monotonic()
@@ -287,7 +286,7 @@ class _Manager(threading.Thread):
             watcher.join()
         dispatcher.calls.detach()
         dispatcher.results.detach()
-        # Each refers to the other.
+        # Breaks the reference cycle between the two.
         dispatcher.manager = None
         _managers.discard(self)
 
@@ -299,7 +298,7 @@ class _Manager(threading.Thread):
             try:
                 messages = dispatcher.results.get_many_bytes(timeout=timeout)
             except Empty:
-                # They take longer than it seemed.
+                # The calls take longer than expected.
                 messages = []
                 with dispatcher.lock:
                     dispatcher.take_back()
@@ -314,13 +313,13 @@ class _Manager(threading.Thread):
             with dispatcher.lock:
                 dispatcher.make_ready()
             dispatcher.tell_failures()
-            # What the last result consists of is not kept while waiting for the next.
+            # The memory of the last result is freed before the wait for the next.
             messages = []
             message = b""
         return True
 
     def take(self, message: bytes) -> bool:
-        """Hands a result to its future; False if it tells that a worker died."""
+        """Gives a result to its future. False: the message says that a worker died."""
         dispatcher = self.dispatcher
         number, _, worker, kind = _worker.RESULT.unpack_from(message)
         if kind == _executor.LEAVING:
@@ -333,7 +332,7 @@ class _Manager(threading.Thread):
         future = dispatcher.futures.pop(number, None)
         self.done += 1
         if not dispatcher.futures:
-            # Nothing is known of the calls that come next.
+            # How long the next calls take is not known.
             dispatcher.depth = dispatcher.least_depth
             self.done, self.since = 0, time.monotonic()
         if future is not None:
@@ -344,7 +343,7 @@ class _Manager(threading.Thread):
         return True
 
     def reap(self, number: int) -> bool:
-        """Sees to a worker that has ended; whether it did as it should."""
+        """Removes a worker that has ended and starts the next. False: it had not announced its end."""
         dispatcher = self.dispatcher
         if number not in self.leaving:
             return False
@@ -357,14 +356,14 @@ class _Manager(threading.Thread):
         return True
 
     def give_up(self, why: Optional[List[str]]) -> None:
-        """Whatever is waited for fails."""
+        """Fails every call that is not done."""
         dispatcher = self.dispatcher
         with dispatcher.lock:
             dispatcher.broken = (
                 "A child process terminated abruptly, the process pool is not usable anymore"
             )
             for call in dispatcher.waiting:
-                # Waits for one that was cancelled end.
+                # Those that wait for a cancelled call learn so.
                 if not call.future.set_running_or_notify_cancel():
                     del dispatcher.futures[call.number]
             dispatcher.waiting.clear()
@@ -446,7 +445,7 @@ class ProcessPoolExecutor(_std.ProcessPoolExecutor):  # type: ignore[misc]
         weakref.finalize(self, self._dispatcher.close).atexit = False
         _dispatchers.add(self._dispatcher)
 
-    # What programs look for inside the original.
+    # Private attributes of the original that programs read.
 
     @property
     def _processes(self) -> Dict[int, Any]:
@@ -498,7 +497,7 @@ class ProcessPoolExecutor(_std.ProcessPoolExecutor):  # type: ignore[misc]
         chunksize: int = 1,
         **more: Any,
     ) -> Iterator[Any]:
-        """As the original's. With a ``chunksize`` above one so many calls travel together."""
+        """As the original's. ``chunksize`` calls travel in one message."""
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
         if chunksize == 1:
@@ -536,7 +535,7 @@ _program_ends = False
 
 
 def _end_all() -> None:
-    """What was submitted is done before the program ends, as with the original."""
+    """Waits until what was submitted is done before the program ends, as the original does."""
     global _program_ends
     _program_ends = True
     managers = list(_managers)
@@ -547,7 +546,7 @@ def _end_all() -> None:
 
 
 def _in_forked_child() -> None:
-    """The threads are the parent's."""
+    """Marks the parent's executors as unusable: their threads do not exist in the child."""
     _managers.clear()
     for dispatcher in list(_dispatchers):
         dispatcher.lock = threading.RLock()

@@ -1,13 +1,13 @@
 """`Manager()`: objects in shared memory, without a server process.
 
 What a manager makes is Shoal's: `dict`, `list`, `Namespace`, `Value`, `Array`, `Queue`, locks and
-their relatives. No process serves them, so no call waits for a server, and none can die. They
-can be sent anywhere: as arguments, through queues, into each other.
+their relatives. No process serves them, so no call waits for a server, and no server can die. They
+can be sent to other processes: as arguments, through queues, and inside each other.
 
 Types registered by a program, and `Pool`, live in the standard library's server process, which
 starts when the first of them is asked for, or at once if `start` is given an initializer. A
-manager with an address is there for other machines and programs, and is wholly the standard
-library's; and so is every other name of `multiprocessing.managers`.
+manager with an address serves other machines and programs: it is the standard library's, and so is
+every other name of `multiprocessing.managers`.
 """
 
 from __future__ import annotations
@@ -47,13 +47,16 @@ _M = TypeVar("_M", bound="_Managed")
 
 
 class _Managed:
-    """What a manager made. Once it was sent somewhere the manager holds it, as a server would:
-    a dictionary that was put into another one has no other reference.
+    """An object that a manager made.
 
-    Each is derived from the standard library's proxy, for `isinstance`; nothing of that is used.
+    Once it was sent to another place the manager keeps it, as a server would: a dictionary that was
+    put into another one may have no other reference.
+
+    Each class is derived from the standard library's proxy for the sake of `isinstance`, and uses
+    nothing of it.
     """
 
-    # Set by the manager that made it; not where it was sent.
+    # Set by the manager that made the object. A copy that was received has none.
     _manager: "Optional[weakref.ref[SyncManager]]" = None
     _typeid = ""
 
@@ -64,7 +67,7 @@ class _Managed:
         return super().__reduce_ex__(protocol)
 
     def _give_up(self) -> None:
-        """The manager is shut down."""
+        """Releases the object: the manager is shut down."""
         self.detach()  # type: ignore[attr-defined]
 
     def _getvalue(self) -> Any:
@@ -83,9 +86,9 @@ class _Managed:
 
 
 class _Map(Map[K, V]):
-    """A map whose values are pickled as what is sent to another process."""
+    """A map whose values are pickled like the arguments of a process, so they may be shared objects."""
 
-    # That of Python: a compiled one pickles as `Map` does.
+    # The one in Python: the compiled one pickles as `Map` does.
     __setitem__ = _SharedMap.__setitem__
 
     def _encode_value(self, value: V) -> bytes:
@@ -93,7 +96,7 @@ class _Map(Map[K, V]):
 
 
 class DictProxy(_Managed, _Map[K, V], _std.DictProxy):  # type: ignore[misc]
-    """A dictionary in shared memory: `shoal.Map`, with the manners of a manager's dict.
+    """A dictionary in shared memory: `shoal.Map` with the interface of a manager's dict.
 
     `keys`, `values` and `items` are lists, ``str()`` shows the entries. It keeps the order of
     insertion.
@@ -131,9 +134,10 @@ class DictProxy(_Managed, _Map[K, V], _std.DictProxy):  # type: ignore[misc]
 
 
 class ListProxy(_Managed, List[T], _std.ListProxy):  # type: ignore[misc]
-    """A list in shared memory: `shoal.List`, with the manners of a manager's list.
+    """A list in shared memory: `shoal.List` with the interface of a manager's list.
 
-    ``str()`` shows the elements. ``l[i] += 1`` is two calls; `update_with` is one.
+    ``str()`` shows the elements. ``l[i] += 1`` is two calls, between which another process may change
+    the element; `update_with` is one call.
     """
 
     _typeid = "list"
@@ -146,11 +150,11 @@ class ListProxy(_Managed, List[T], _std.ListProxy):  # type: ignore[misc]
 
 
 class _InMap(_Managed):
-    """Something whose parts are the entries of a map."""
+    """An object whose parts are the entries of a map."""
 
     _map: Map[str, Any]
 
-    # By its state: a proxy's way leads to a server.
+    # Pickled by its state. A proxy's own method would connect to a server.
     __reduce__ = object.__reduce__
 
     def __getstate__(self) -> Any:
@@ -208,7 +212,7 @@ class NamespaceProxy(_InMap, _std.NamespaceProxy):  # type: ignore[misc]
 
 
 class ValueProxy(_InMap, Generic[T], _std.ValueProxy):  # type: ignore[misc]
-    """One object in shared memory: `get`, `set`, or ``value``. The type code says nothing."""
+    """One object in shared memory: `get`, `set`, or ``value``. The type code is not used."""
 
     _typeid = "Value"
     _KEY = ""
@@ -263,14 +267,14 @@ class _Acquirer(_Managed):
     """A lock whose arguments and errors are those of `threading`, as a manager's are."""
 
     def acquire(self, blocking: bool = True, timeout: Optional[float] = None) -> bool:
-        """Takes it; false if it cannot be had, in time."""
+        """Takes the lock. False: it was not free within the timeout."""
         # In `threading` -1 is forever.
         limit = None if timeout is not None and timeout < 0 else timeout
         taken: bool = super().acquire(blocking, limit)  # type: ignore[misc]
         return taken
 
     def release(self) -> None:
-        """Gives it back; `RuntimeError` in a thread that does not have it."""
+        """Releases the lock. `RuntimeError` in a thread that does not hold it."""
         try:
             super().release()  # type: ignore[misc]
         except (ValueError, AssertionError) as error:
@@ -297,7 +301,7 @@ class SemaphoreProxy(_Acquirer, synchronize.Semaphore, _std.AcquirerProxy):  # t
 
 
 class BoundedSemaphoreProxy(_Acquirer, synchronize.BoundedSemaphore, _std.AcquirerProxy):  # type: ignore[misc]
-    """A semaphore that never has more permits than at first."""
+    """A semaphore that never has more permits than it was made with."""
 
     _typeid = "BoundedSemaphore"
     release = synchronize.BoundedSemaphore.release
@@ -313,13 +317,13 @@ class ConditionProxy(_Managed, synchronize.Condition, _std.ConditionProxy):  # t
 
 
 class EventProxy(_Managed, synchronize.Event, _std.EventProxy):  # type: ignore[misc]
-    """Something that has happened or not; see `shoal.Event`."""
+    """A flag that processes wait for; see `shoal.Event`."""
 
     _typeid = "Event"
 
 
 class BarrierProxy(_Managed, synchronize.Barrier, _std.BarrierProxy):  # type: ignore[misc]
-    """A meeting point; see `shoal.Barrier`. The action is run by the last to come."""
+    """A barrier; see `shoal.Barrier`. The last process that arrives runs the action."""
 
     _typeid = "Barrier"
 
@@ -327,15 +331,15 @@ class BarrierProxy(_Managed, synchronize.Barrier, _std.BarrierProxy):  # type: i
 class SyncManager(_std.SyncManager):  # type: ignore[misc]
     """What `Manager()` returns; see the head of this module.
 
-    What was made and sent somewhere lives until `shutdown`, or the end of ``with``; what was not,
-    as long as a process has it.
+    An object that was sent to another place lives until `shutdown` or the end of ``with``. Another
+    lives as long as a process refers to it.
     """
 
     def __init__(self, address: Any = None, *args: Any, **kwargs: Any) -> None:
         super().__init__(address, *args, **kwargs)
         self._process: Any = None
         self._stop_server: Callable[[], object] = lambda: None
-        # Whether all of it is the standard library's, here or in another process.
+        # Whether the standard library's server makes every object, in a child or in another program.
         self._is_served = address is not None
         # By id, since maps compare by content and so have no hash.
         self._made: "weakref.WeakValueDictionary[int, _Managed]" = weakref.WeakValueDictionary()
@@ -346,7 +350,7 @@ class SyncManager(_std.SyncManager):  # type: ignore[misc]
     def start(
         self, initializer: Optional[Callable[..., object]] = None, initargs: Iterable[Any] = ()
     ) -> None:
-        """Begins. Starts a server process only if that is to run an initializer."""
+        """Starts the manager. A server process starts only if there is an initializer for it to run."""
         if initializer is not None or self._is_served or self._state.value != _INITIAL:
             self._serve(initializer, initargs)
         else:
@@ -356,7 +360,7 @@ class SyncManager(_std.SyncManager):  # type: ignore[misc]
         self, initializer: Optional[Callable[..., object]] = None, initargs: Iterable[Any] = ()
     ) -> None:
         super().start(initializer, initargs)
-        # Hides `shutdown` otherwise.
+        # The instance's attribute would hide the method `shutdown`.
         self._stop_server = self.__dict__.pop("shutdown")
 
     def _need_server(self) -> None:
@@ -365,7 +369,7 @@ class SyncManager(_std.SyncManager):  # type: ignore[misc]
             self._serve()
 
     def connect(self) -> None:
-        """Uses a server that runs somewhere, for all that is made."""
+        """Connects to the server at the address, which then makes every object."""
         super().connect()
         self._is_served = True
 
@@ -385,7 +389,7 @@ class SyncManager(_std.SyncManager):  # type: ignore[misc]
             super().join(timeout)
 
     def shutdown(self) -> None:
-        """Gives up everything made here; children that use it may go on."""
+        """Releases every object that this manager made. Children that use one may continue."""
         self._state.value = _SHUTDOWN
         for one in list(self._made.values()):
             one._give_up()
