@@ -4,5 +4,6 @@
 mod native;
 
 mod demo;
+mod guide;
 mod header;
 mod readme;

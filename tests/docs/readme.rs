@@ -29,7 +29,11 @@ fn the_rust_lines_put_and_take_a_job() {
 }}
 "
     );
-    let scratch = Scratch::new("readme.rs", &program);
+    succeed(&mut rust_program(&Scratch::new("readme.rs", &program)));
+}
+
+/// Compiles a program in Rust against the library, without a warning.
+pub(crate) fn rust_program(scratch: &Scratch) -> Command {
     let built = library().parent().unwrap();
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let mut compile = Command::new(rustc);
@@ -43,7 +47,7 @@ fn the_rust_lines_put_and_take_a_job() {
         .arg(scratch.program())
         .arg(scratch.source());
     succeed(&mut compile);
-    succeed(&mut Command::new(scratch.program()));
+    Command::new(scratch.program())
 }
 
 #[test]
@@ -60,7 +64,10 @@ int main(void)
 }}
 "
     );
-    run(Language::C99, &Scratch::new("readme.c", &program));
+    succeed(&mut c_program(
+        Language::C99,
+        &Scratch::new("readme.c", &program),
+    ));
 }
 
 #[test]
@@ -78,10 +85,14 @@ int main()
 }}
 "
     );
-    run(Language::Cpp17, &Scratch::new("readme.cpp", &program));
+    succeed(&mut c_program(
+        Language::Cpp17,
+        &Scratch::new("readme.cpp", &program),
+    ));
 }
 
-fn run(language: Language, scratch: &Scratch) {
+/// Compiles a program in C or C++ against the library, without a warning.
+pub(crate) fn c_program(language: Language, scratch: &Scratch) -> Command {
     let mut compile = language.compiler();
     compile
         .arg(scratch.source())
@@ -89,5 +100,5 @@ fn run(language: Language, scratch: &Scratch) {
         .arg(scratch.program());
     link(&mut compile);
     succeed(&mut compile);
-    succeed(&mut Command::new(scratch.program()));
+    Command::new(scratch.program())
 }
