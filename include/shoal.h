@@ -713,7 +713,8 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_ack(shoal_queue *q, shoal_mes
 
 /**
  * Returns a leased message, to be delivered again after `delay_ns`, before all that was put after it.
- * SHOAL_FOREVER: it is never delivered again, but still counts as unfinished.
+ * SHOAL_FOREVER: it is never delivered again, but still counts as unfinished. A message that was delivered
+ * `max_attempts` times goes to the dead letters at once, whatever the delay is.
  *
  * Errors: as `shoal_queue_ack`.
  */

@@ -104,7 +104,8 @@ impl Lease<'_> {
         lease.queue.ack(&lease.held)
     }
 
-    /// Gives the message back, to be delivered again after `delay`.
+    /// Gives the message back, to be delivered again after `delay`; or moves it to the
+    /// [dead letters](Queue::dead_letters), without the delay, if this was its last delivery.
     ///
     /// # Errors
     /// As for [`ack`](Self::ack).
@@ -197,6 +198,19 @@ impl Queue {
     }
 
     pub(crate) fn nack(&self, held: &LeasedMessage, delay: Duration) -> Result<()> {
+        if !self.is_given_up(held.attempts) {
+            return self.return_lease(held, delay);
+        }
+        self.return_lease(held, Duration::ZERO)?;
+        // Moved here and not by the next call on this queue: the others may wait for dead letters only.
+        // If that fails the message waits, and the next call says why.
+        let looked = self.lock::<ConsumersLock>(Deadline::Never);
+        let _ = looked.and_then(|guard| self.redeliver(guard));
+        Ok(())
+    }
+
+    /// Gives a leased message back, to be looked at again after `delay`.
+    pub(super) fn return_lease(&self, held: &LeasedMessage, delay: Duration) -> Result<()> {
         self.end_lease(held, |side| side.give_back(held, delay))?;
         self.notify_consumers();
         Ok(())

@@ -84,7 +84,7 @@ impl Queue {
         });
         match put {
             Some(Ok(())) => self.ack(leased),
-            _ => self.nack(leased, RETRY),
+            _ => self.return_lease(leased, RETRY),
         }
     }
 }

@@ -204,6 +204,19 @@ fn what_was_delivered_too_often_becomes_a_dead_letter() {
 }
 
 #[test]
+fn a_process_that_waits_for_dead_letters_only_gets_what_was_given_back_for_the_last_time() {
+    let _alone = alone();
+    let queue = with_attempts(1);
+    queue.put(b"poison", NOWAIT).unwrap();
+    let dead = Queue::open(queue.dead_letters().unwrap().name()).unwrap();
+    let waiter = std::thread::spawn(move || dead.get_vec(FOREVER));
+    // No call on the queue follows, and the delay has no meaning for what is not delivered again.
+    queue.lease(NOWAIT).unwrap().nack(seconds(3600)).unwrap();
+    assert_eq!(waiter.join().unwrap(), Ok(b"poison".to_vec()));
+    assert_eq!(counts(&queue), (0, 0, 0));
+}
+
+#[test]
 fn a_name_that_leaves_no_room_for_dead_letters_is_refused() {
     let _alone = alone();
     let name = format!("{:x<196}", Name::new("long").to_string());

@@ -181,7 +181,8 @@ class PipeLease(_InPlace):
         return span.view
 
     def nack(self, delay: float = 0.0) -> None:
-        """Gives it back, to be delivered again after ``delay`` seconds. Raises as `ack`."""
+        """Gives it back, to be delivered again after ``delay`` seconds. After its last delivery it goes
+        to the dead letters at once. Raises as `ack`."""
         self._end(self._nack, _wait.nanoseconds(delay))
 
     _finish = ack
