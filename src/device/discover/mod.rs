@@ -5,19 +5,24 @@
 //! libnvidia-ml.so.1           nvml.rs     names, memory, load; in a thread, with a deadline
 //! /proc/driver/nvidia         nvidia.rs   where that library is missing, broken or hangs
 //! /sys/class/kfd, drm         amd.rs      AMD
-//! /sys/class/drm              intel.rs    Intel
-//! /sys/bus/pci/devices        pci.rs      the other families, by the vendor's number
+//! /sys/class/drm, bus/pci     pci.rs      Intel, and the other families by the vendor's number
 //! ```
 //!
 //! A device is known by an id that stays the same whatever else is plugged in: a unique id where the
 //! vendor gives one, else its bus address. Its index is only its place in the order of the vendor's runtime.
 
+mod amd;
 mod fake;
+mod files;
+mod nvidia;
+mod nvml;
+mod pci;
 mod seen;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use super::family::Family;
+use super::family::{FAMILIES, Family};
 use crate::error::{Error, Result};
 use crate::sys::process;
 pub use seen::{Seen, seen};
@@ -95,6 +100,9 @@ pub struct Machine {
     pub dev: PathBuf,
     /// `libnvidia-ml.so.1`, or the value of `SHOAL_NVML_LIBRARY`; empty does without.
     pub nvml: PathBuf,
+    /// How long to wait for that library: 10 seconds, or the value of `SHOAL_NVML_TIMEOUT` in seconds. A
+    /// driver that is not kept loaded needs some seconds to start.
+    pub nvml_timeout: Duration,
     /// Devices to be found instead of the machine's, from `SHOAL_FAKE_DEVICES`: a list of
     /// `family:count[:memory[:free[:load]]]`, such as `cuda:4:24G:20G:15,rocm:2`, or `@` and the path of
     /// a file. Each line of the file is a device: its family, id, memory, free memory, load and name,
@@ -125,6 +133,10 @@ impl Machine {
             procfs: path("SHOAL_PROCFS_ROOT", "/proc"),
             dev: path("SHOAL_DEV_ROOT", "/dev"),
             nvml: nvml.map_or(PathBuf::from("libnvidia-ml.so.1"), PathBuf::from),
+            nvml_timeout: named("SHOAL_NVML_TIMEOUT")
+                .and_then(|it| it.to_str()?.parse().ok())
+                .and_then(|it| Duration::try_from_secs_f64(it).ok())
+                .unwrap_or(Duration::from_secs(10)),
             fake: named("SHOAL_FAKE_DEVICES").map(|it| it.to_string_lossy().into_owned()),
             leases: path("SHOAL_LEASE_DIR", "/dev/shm/shoal-leases"),
         }
@@ -140,18 +152,69 @@ impl Machine {
     /// cannot be asked is no error but a [note](Discovery::notes).
     pub fn discover(&self, family: Option<&str>) -> Result<Discovery> {
         let wanted = family.map(super::family).transpose()?;
-        let mut found = match &self.fake {
-            Some(fake) => Discovery {
-                devices: fake::read(fake)?,
-                notes: Vec::new(),
-            },
-            None => Discovery::default(),
-        };
-        if let Some(wanted) = wanted {
-            found.devices.retain(|it| it.family == wanted);
+        let mut found = Discovery::default();
+        let each = FAMILIES.iter().filter(|it| match wanted {
+            Some(wanted) => *it == hardware(wanted),
+            None => *it == hardware(it),
+        });
+        let fake = self.fake.as_deref().map(fake::read).transpose()?;
+        for family in each {
+            match &fake {
+                Some(fake) => {
+                    let own = fake.iter().filter(|it| hardware(it.family) == family);
+                    found.devices.extend(own.cloned());
+                }
+                None => self.find(family, &mut found),
+            }
+        }
+        // The same devices, under the name that was asked for.
+        for device in &mut found.devices {
+            device.family = wanted.unwrap_or(device.family);
         }
         Ok(found)
     }
+
+    fn find(&self, family: &'static Family, found: &mut Discovery) {
+        let devices = match family.name() {
+            "cuda" => self.nvidia(family, &mut found.notes),
+            "rocm" => amd::find(self, family),
+            "level_zero" => pci::intel(self, family),
+            _ => pci::find(self, family),
+        };
+        found.devices.extend(devices);
+    }
+
+    fn nvidia(&self, family: &'static Family, notes: &mut Vec<String>) -> Vec<Found> {
+        // Without the driver's files there is no device that its library could tell of.
+        let is_there = self.procfs.join("driver/nvidia").exists()
+            || self.dev.join("nvidiactl").exists()
+            || self.dev.join("dxg").exists();
+        if !is_there || self.nvml.as_os_str().is_empty() {
+            return nvidia::find(self, family);
+        }
+        match nvml::find(&self.nvml, self.nvml_timeout, family) {
+            Ok(devices) => devices,
+            Err(why) => {
+                notes.push(format!(
+                    "memory and load of NVIDIA devices are not known: {why}"
+                ));
+                nvidia::find(self, family)
+            }
+        }
+    }
+}
+
+/// The family by which devices are found that another family is another name for.
+fn hardware(family: &'static Family) -> &'static Family {
+    let name = match family.name() {
+        "hip" => "rocm",
+        "oneapi" => "level_zero",
+        name => name,
+    };
+    FAMILIES
+        .iter()
+        .find(|it| it.name() == name)
+        .unwrap_or(family)
 }
 
 /// The devices of this machine: [`Machine::discover`] with [`Machine::from_environment`].

@@ -208,6 +208,11 @@ impl Lease {
         self.0.own.pass_to_forks(act)
     }
 
+    /// [`pass_to_forks`](Self::pass_to_forks) in two calls, for other languages.
+    pub(crate) fn set_passed_to_forks(&self, on: bool) {
+        self.0.own.set_passed_on(on);
+    }
+
     /// Keeps the lease when this process executes another program in its place.
     ///
     /// # Errors

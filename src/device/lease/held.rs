@@ -92,6 +92,12 @@ impl OwnClaim {
         lock(&self.held.fd).as_ref()?.get().map(act)
     }
 
+    /// The forks of this thread pass it on from now on, or those of no thread do.
+    pub(super) fn set_passed_on(&self, on: bool) {
+        let thread = if on { thread::token() } else { 0 };
+        self.held.passed_by.store(thread, Ordering::Relaxed);
+    }
+
     /// The forks of this thread pass it on while `act` runs.
     pub(super) fn pass_to_forks<T>(&self, act: impl FnOnce() -> T) -> T {
         struct Restored<'a>(&'a AtomicU64, u64);

@@ -8,7 +8,7 @@
 
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError, TryLockError};
 use std::time::Duration;
 
 use super::choose::{Offer, choose};
@@ -159,7 +159,21 @@ impl Ticket {
     /// - [`Error::TooMany`], [`Error::NotFound`]: devices that are asked for are gone meanwhile.
     pub fn wait(&self, timeout: Timeout) -> Result<Lease> {
         let deadline = Deadline::after(timeout);
-        let mut state = self.lock();
+        let mut state = loop {
+            // Another thread that waits has it for long.
+            match self.state.try_lock() {
+                Ok(state) => break state,
+                Err(TryLockError::Poisoned(state)) => break state.into_inner(),
+                Err(TryLockError::WouldBlock) => {}
+            }
+            if self.cancelled.load(Ordering::Relaxed) {
+                return Err(Error::Detached);
+            }
+            if deadline.passed() {
+                return Err(Error::Timeout);
+            }
+            std::thread::sleep(SOON);
+        };
         if let Some(lease) = state.granted.take() {
             state.done = true;
             return Ok(lease);
