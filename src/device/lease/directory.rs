@@ -26,45 +26,31 @@ pub(super) fn open(path: &Path, create: bool) -> Result<Option<PublicDir>> {
 }
 
 /// No other process decides, and no thread of this process forks.
-pub(super) struct Guard<'a> {
-    dir: &'a PublicDir,
+pub(super) struct Guard {
+    dir: PublicDir,
     _forks: ForksHeldOff,
     _signals: Blocked,
 }
 
-impl Guard<'_> {
+impl Guard {
     pub(super) fn dir(&self) -> &PublicDir {
-        self.dir
+        &self.dir
     }
 }
 
-impl Drop for Guard<'_> {
+impl Drop for Guard {
     fn drop(&mut self) {
         self.dir.unlock();
     }
 }
 
-/// Takes the lock. `is_over` is asked between two tries. `None` if the directory was removed: the caller
-/// opens it again.
-pub(super) fn lock<'a>(
-    dir: &'a PublicDir,
-    deadline: Deadline,
-    is_over: impl Fn() -> bool,
-) -> Result<Option<Guard<'a>>> {
+/// Creates the directory if it is missing, and takes its lock. `is_over` is asked between two tries.
+pub(super) fn lock(path: &Path, deadline: Deadline, is_over: impl Fn() -> bool) -> Result<Guard> {
     let mut pause = SOON;
     loop {
-        let signals = Blocked::new();
-        let forks = hold_off()?;
-        if dir.try_lock()? {
-            let guard = Guard {
-                dir,
-                _forks: forks,
-                _signals: signals,
-            };
-            return Ok(dir.is_current().then_some(guard));
+        if let Some(guard) = try_lock(path)? {
+            return Ok(guard);
         }
-        drop(forks);
-        drop(signals);
         if is_over() {
             return Err(Error::Detached);
         }
@@ -74,4 +60,23 @@ pub(super) fn lock<'a>(
         std::thread::sleep(pause);
         pause = (pause * 2).min(LATER);
     }
+}
+
+/// The directory is opened anew each time: no child has a copy of the description that is locked.
+fn try_lock(path: &Path) -> Result<Option<Guard>> {
+    let signals = Blocked::new();
+    let forks = hold_off()?;
+    let Some(dir) = open(path, true)? else {
+        return Ok(None);
+    };
+    if !dir.try_lock()? {
+        return Ok(None);
+    }
+    let guard = Guard {
+        dir,
+        _forks: forks,
+        _signals: signals,
+    };
+    // It may have been removed meanwhile, and another one have its name.
+    Ok(guard.dir.is_current().then_some(guard))
 }

@@ -35,9 +35,7 @@ static ALL: Mutex<Vec<Arc<Held>>> = Mutex::new(Vec::new());
 
 impl Held {
     /// From now on a fork closes the child's copy. No thread forks while the guard is there.
-    fn new(file: File, _guard: &Guard<'_>) -> Result<Arc<Self>> {
-        static ONCE: Once = Once::new();
-        at_fork(&ONCE, nothing, nothing, close_in_child)?;
+    fn new(file: File, _guard: &Guard) -> Result<Arc<Self>> {
         let held = Arc::new(Self {
             fd: Mutex::new(Some(Kept::new(file.into()))),
             ours: AtomicBool::new(true),
@@ -50,14 +48,28 @@ impl Held {
     /// Closes this process's descriptor, and says whether it did. Nothing is unlocked: other processes may
     /// have the claim too.
     fn close(&self) -> bool {
-        let was_ours = self.ours.swap(false, Ordering::Relaxed);
+        if !self.ours.load(Ordering::Relaxed) {
+            return false;
+        }
         let _signals = Blocked::new();
         let forks = hold_off();
+        // Not before: a child that is forked in between has to close its copy.
+        let was_ours = self.ours.swap(false, Ordering::Relaxed);
         lock(&ALL).retain(|it| !std::ptr::eq(&raw const **it, self));
-        let fd = lock(&self.fd).take();
+        let was_open = lock(&self.fd).take().is_some();
+        // It is closed: a child that is forked from now on has no copy that it would not know of.
         drop(forks);
-        was_ours && fd.is_some()
+        was_ours && was_open
     }
+}
+
+/// Makes later forks close the descriptors of claims in the child. To be called before the first of them is
+/// made, and by a thread that does not hold off forks: a fork that has begun runs only the handlers that
+/// there were then.
+pub(super) fn prepare() -> Result<()> {
+    static ONCE: Once = Once::new();
+    drop(hold_off()?);
+    at_fork(&ONCE, nothing, nothing, close_in_child)
 }
 
 /// A claim of this process. It ends when this is dropped, unless another process has it too.
@@ -69,7 +81,7 @@ pub(super) struct OwnClaim {
 
 impl OwnClaim {
     /// A new one, below the lease `above`.
-    pub(super) fn create(guard: &Guard<'_>, ticket: u64, above: &ClaimPath) -> Result<Self> {
+    pub(super) fn create(guard: &Guard, ticket: u64, above: &ClaimPath) -> Result<Self> {
         let (name, file) = claim::create(guard.dir(), ticket, above)?;
         let held = Held::new(file, guard).inspect_err(|_| guard.dir().remove(&name.file()))?;
         let dir = guard.dir().path().to_owned();
@@ -143,11 +155,11 @@ unsafe extern "C" fn close_in_child() {
     let Ok(all) = ALL.try_lock() else { return };
     let this = thread::token();
     for held in all.iter() {
-        if held.passed_by.load(Ordering::Relaxed) != this
-            && held.ours.swap(false, Ordering::Relaxed)
-            && let Ok(mut fd) = held.fd.try_lock()
-        {
-            drop(fd.take());
+        if held.passed_by.load(Ordering::Relaxed) != this {
+            held.ours.store(false, Ordering::Relaxed);
+            if let Ok(mut fd) = held.fd.try_lock() {
+                drop(fd.take());
+            }
         }
     }
 }

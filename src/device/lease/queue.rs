@@ -15,7 +15,7 @@ use super::choose::{Offer, choose};
 use super::claim::{self, Claim, ClaimName, ClaimPath, region};
 use super::directory::{self, Guard};
 use super::grant::Lease;
-use super::held::OwnClaim;
+use super::held::{self, OwnClaim};
 use super::request::Request;
 use super::survey::{Survey, regions};
 use crate::device::discover::Seen;
@@ -126,6 +126,7 @@ impl Ticket {
 
     fn unplaced(request: &Request) -> Result<Self> {
         request.check()?;
+        held::prepare()?;
         let family = request.which_family()?;
         let inherited = device::process_variable(INHERITED);
         let ticket = Self {
@@ -230,17 +231,12 @@ impl Ticket {
             let why = "a forked child does not have its parent's place in the queue";
             return Err(Error::invalid("ticket of a lease", why));
         }
-        loop {
-            let dir = directory::open(&self.request.machine.leases, true)?;
-            let Some(dir) = dir else { continue };
-            let cancelled = || self.cancelled.load(Ordering::Relaxed);
-            if let Some(guard) = directory::lock(&dir, deadline, cancelled)? {
-                return self.decide(state, &guard, queue);
-            }
-        }
+        let cancelled = || self.cancelled.load(Ordering::Relaxed);
+        let guard = directory::lock(&self.request.machine.leases, deadline, cancelled)?;
+        self.decide(state, &guard, queue)
     }
 
-    fn decide(&self, state: &mut State, guard: &Guard<'_>, queue: bool) -> Result<Outcome> {
+    fn decide(&self, state: &mut State, guard: &Guard, queue: bool) -> Result<Outcome> {
         let own = state.waiting.as_ref().map(|it| &it.own.name);
         let survey = Survey::new(guard, own)?;
         let all = regions(state.seen.iter().map(|it| it.found.id.as_str()));

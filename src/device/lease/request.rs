@@ -300,15 +300,21 @@ impl Request {
                 limit: seen.len() as u64,
             };
         }
-        let largest = seen.iter().filter_map(|it| it.found.memory_total).max();
-        let largest = largest.map_or("and no device tells its memory".to_owned(), |it| {
-            format!("and the largest has {it} bytes of memory")
+        let most = seen.iter().filter_map(|it| it.found.memory_total).max();
+        let demand = match (self.min_free, self.share) {
+            (Some(bytes), _) => format!(" with {bytes} bytes of free memory"),
+            (None, Share::Memory(bytes)) => format!(" with a share of {bytes} bytes"),
+            _ => " with that share".to_owned(),
+        };
+        let memory = most.map_or("no device tells its memory".to_owned(), |it| {
+            format!("the largest has {it} bytes of memory")
         });
         let why = format!(
-            "{possible} of the {} devices that this process sees could ever satisfy it, {largest}",
+            "only {possible} of the {} that this process sees can ever have that: {memory}; ask for \
+             less",
             seen.len()
         );
-        Error::invalid(format!("request for {} devices", self.count), why)
+        Error::invalid(format!("request for {} devices{demand}", self.count), why)
     }
 
     /// What people may read of the request, and of the devices it has.

@@ -13,7 +13,7 @@ pub(super) struct Survey {
 
 impl Survey {
     /// Looks at all claims except `own`, and removes the files of the dead.
-    pub(super) fn new(guard: &Guard<'_>, own: Option<&ClaimName>) -> Result<Self> {
+    pub(super) fn new(guard: &Guard, own: Option<&ClaimName>) -> Result<Self> {
         let mut survey = Self {
             leases: Vec::new(),
             waiting: Vec::new(),
