@@ -364,5 +364,10 @@ def lease_devices(
         status: int = _lib.shoal_lease_wait(handle, timeout_ns)
         return status
 
-    _ffi.check(_wait.wait(call, until))
-    return DeviceLease(handle, mode)
+    try:
+        _ffi.check(_wait.wait(call, until))
+        return DeviceLease(handle, mode)
+    except BaseException:
+        # The place in the queue is given up now, and not when the traceback is forgotten.
+        handle = LeaseHandle()
+        raise
