@@ -1,14 +1,14 @@
 //! Many processes that race for devices and are killed at any moment: never two owners, never a lease that
 //! stays, and the order is kept.
 //!
-//! Each process has a witness beside the leases: bytes of a file, which it locks while it has a device. The
-//! witness is opened before the request, so that the kernel closes it first when the process is killed. If
-//! the byte of a device that was just leased is locked, the device has two owners.
+//! Each process says in memory that all share which devices it uses: its pid stands in the device's word from
+//! after the lease until before the release. If the word of a device that was just leased has another pid,
+//! either that process was killed, whose pid stays there, or the device has two owners: then that process
+//! removes its pid itself. The kernel drops the locks of a killed process a moment before it is seen to be dead.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use shoal::device::lease::{Lease, Mode, Request, Share, holders};
@@ -25,7 +25,7 @@ const SLOTS: u32 = 4;
 /// Processes at a time.
 const AT_ONCE: usize = 24;
 /// Where the witnesses of nested leases are.
-const NESTED: u64 = 1000;
+const NESTED: usize = 64;
 
 /// What a child ends with.
 const FINE: i32 = 0;
@@ -48,47 +48,103 @@ fn seeded() -> Random {
     Random(seed | 1)
 }
 
-struct Witness(File);
+/// For each slot of each device the pid of the process that uses it, or 0, and how often that has changed.
+#[derive(Clone, Copy)]
+struct Witness(&'static [AtomicU64]);
+
+fn pid_of(word: u64) -> u32 {
+    (word >> 32) as u32
+}
+
+fn is_dead(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    // The state follows the name, which is in parentheses.
+    stat.map_or(true, |stat| {
+        stat.rsplit(") ")
+            .next()
+            .is_some_and(|it| it.starts_with(['Z', 'X']))
+    })
+}
 
 impl Witness {
-    fn open(path: &Path) -> Self {
-        let file = OpenOptions::new().read(true).write(true).open(path);
-        Self(file.unwrap())
-    }
-
-    fn lock(&self, kind: i32, byte: u64) -> bool {
-        // SAFETY: a request that is valid, and an open descriptor.
+    /// Memory that children have too.
+    fn new() -> Self {
+        let words = NESTED + DEVICES as usize;
+        let bytes = words * size_of::<AtomicU64>();
+        let (read_write, shared) = (
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+        );
+        // SAFETY: a new mapping of zeros, which is never unmapped.
         unsafe {
-            let mut lock: libc::flock = std::mem::zeroed();
-            lock.l_type = kind as i16;
-            lock.l_start = byte as i64;
-            lock.l_len = 1;
-            libc::fcntl(self.0.as_raw_fd(), libc::F_OFD_SETLK, &lock) == 0
+            let at = libc::mmap(std::ptr::null_mut(), bytes, read_write, shared, -1, 0);
+            assert_ne!(at, libc::MAP_FAILED);
+            Self(std::slice::from_raw_parts(at.cast(), words))
         }
     }
 
-    /// Takes one of the bytes; false if all have owners.
-    fn enter(&self, mut bytes: std::ops::Range<u64>) -> Option<u64> {
-        bytes.find(|&byte| self.lock(libc::F_WRLCK, byte))
+    fn change(&self, at: usize, from: u64, pid: u32) -> bool {
+        let to = u64::from(pid) << 32 | u64::from((from as u32).wrapping_add(1));
+        self.0[at]
+            .compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok()
     }
 
-    fn leave(&self, byte: u64) {
-        self.lock(libc::F_UNLCK, byte);
+    /// Enters one of these slots; `None` if processes that live use all of them.
+    fn enter(&self, slots: std::ops::Range<usize>) -> Option<usize> {
+        let own = std::process::id();
+        let (all, mut before) = (slots.clone(), Vec::new());
+        for at in slots {
+            let word = self.0[at].load(Ordering::SeqCst);
+            if pid_of(word) == 0 && self.change(at, word, own) {
+                return Some(at);
+            }
+            before.push((at, word));
+        }
+        // What becomes of each of those that were there.
+        let mut certain = true;
+        for (at, word) in before {
+            loop {
+                let now = self.0[at].load(Ordering::SeqCst);
+                if now == word {
+                    if is_dead(pid_of(word)) && self.change(at, word, own) {
+                        return Some(at);
+                    }
+                } else if now as u32 != (word as u32).wrapping_add(1) || pid_of(now) != 0 {
+                    // It was killed, and its slot taken over; or that cannot be told any more.
+                    certain = false;
+                    break;
+                } else {
+                    // It has left by itself, after this process had its lease.
+                    break;
+                }
+                std::thread::sleep(Duration::from_micros(100));
+            }
+        }
+        match certain {
+            true => None,
+            false => self.enter(all),
+        }
+    }
+
+    fn leave(&self, at: usize) {
+        let word = self.0[at].load(Ordering::SeqCst);
+        assert!(self.change(at, word, 0));
     }
 }
 
 /// Uses the devices of a lease for a moment. False if one of them has another owner.
-fn use_devices(witness: &Witness, lease: &Lease, base: u64, slots: u64, us: u64) -> bool {
+fn use_devices(witness: Witness, lease: &Lease, base: usize, slots: usize, us: u64) -> bool {
     let mut taken = Vec::new();
     for device in lease.devices() {
-        let first = base + u64::from(device.found.index) * slots;
+        let first = base + device.found.index as usize * slots;
         match witness.enter(first..first + slots) {
-            Some(byte) => taken.push(byte),
+            Some(at) => taken.push(at),
             None => return false,
         }
     }
     std::thread::sleep(Duration::from_micros(us));
-    taken.into_iter().for_each(|byte| witness.leave(byte));
+    taken.into_iter().for_each(|at| witness.leave(at));
     true
 }
 
@@ -106,20 +162,18 @@ fn run_under(lease: &Lease) {
 }
 
 /// A worker of a pool, which shares the pool's devices with its siblings.
-fn nested_worker(machine: &Machine, witness: &Path, us: u64) -> i32 {
-    let witness = Witness::open(witness);
+fn nested_worker(machine: &Machine, witness: Witness, us: u64) -> i32 {
     let lease = Request::new(1)
         .machine(machine.clone())
         .acquire(LONG)
         .unwrap();
-    match use_devices(&witness, &lease, NESTED, 1, us) {
+    match use_devices(witness, &lease, NESTED, 1, us) {
         true => FINE,
         false => TWO_OWNERS,
     }
 }
 
-fn child(kind: Kind, machine: &Machine, witness_path: &Path, mut random: Random) -> i32 {
-    let witness = Witness::open(witness_path);
+fn child(kind: Kind, machine: &Machine, witness: Witness, mut random: Random) -> i32 {
     let us = random.below(1500);
     let count = 1 + random.below(3) as usize;
     let request = match kind {
@@ -132,23 +186,22 @@ fn child(kind: Kind, machine: &Machine, witness_path: &Path, mut random: Random)
     };
     let lease = request.machine(machine.clone()).acquire(LONG).unwrap();
     let slots = if kind == Kind::Fractions {
-        u64::from(SLOTS)
+        SLOTS as usize
     } else {
         1
     };
     if kind != Kind::Nested {
-        return match use_devices(&witness, &lease, 0, slots, us) {
+        return match use_devices(witness, &lease, 0, slots, us) {
             true => FINE,
             false => TWO_OWNERS,
         };
     }
-    // The workers have copies of the witness, whose locks are this lease's.
+    let mut taken = Vec::new();
     for device in lease.devices() {
-        if witness
-            .enter(u64::from(device.found.index)..u64::from(device.found.index) + 1)
-            .is_none()
-        {
-            return TWO_OWNERS;
+        let at = device.found.index as usize;
+        match witness.enter(at..at + 1) {
+            Some(at) => taken.push(at),
+            None => return TWO_OWNERS,
         }
     }
     run_under(&lease);
@@ -160,14 +213,12 @@ fn child(kind: Kind, machine: &Machine, witness_path: &Path, mut random: Random)
         .map(|_| {
             let us = random.below(1000);
             // SAFETY: this process has one thread.
-            unsafe { fork(&options, || nested_worker(machine, witness_path, us)) }.unwrap()
+            unsafe { fork(&options, || nested_worker(machine, witness, us)) }.unwrap()
         })
         .collect();
     let ends = workers.iter().map(|it| it.join(LONG).unwrap().code);
     let code = ends.max().unwrap();
-    for device in lease.devices() {
-        witness.leave(u64::from(device.found.index));
-    }
+    taken.into_iter().for_each(|at| witness.leave(at));
     code
 }
 
@@ -175,10 +226,7 @@ fn child(kind: Kind, machine: &Machine, witness_path: &Path, mut random: Random)
 fn race(kind: Kind, starts: usize, users: bool) {
     let place = Place::new();
     let machine = place.machine(&format!("cuda:{DEVICES}:24G"));
-    let witness = place.0.with_extension("witness");
-    File::create(&witness).unwrap();
-    let writable = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-    std::fs::set_permissions(&witness, writable).unwrap();
+    let witness = Witness::new();
     let mut random = seeded();
     let mut running: Vec<Process> = Vec::new();
     let mut killed = 0;
@@ -191,7 +239,7 @@ fn race(kind: Kind, starts: usize, users: bool) {
                 if users {
                     become_user(4242 + (start % 3) as u32);
                 }
-                child(kind, &machine, &witness, Random(seed | 1))
+                child(kind, &machine, witness, Random(seed | 1))
             })
         };
         running.push(process.unwrap());
@@ -215,7 +263,6 @@ fn race(kind: Kind, starts: usize, users: bool) {
         .acquire(LONG)
         .unwrap();
     assert_eq!(numbers(&all), (0..DEVICES as u32).collect::<Vec<_>>());
-    let _ = std::fs::remove_file(witness);
 }
 
 fn is_root() -> bool {
