@@ -2129,7 +2129,7 @@ typedef struct shoal_lease_options {
     const char *order;
     /** What others read as the command that has the lease; NULL is that of this process. */
     const char *command;
-    /** How many bytes of a device's memory must be free now, whoever uses the others. */
+    /** How many bytes of a device's memory must be free now, whichever process uses the others. */
     uint64_t min_free;
     /** Instead of whole devices, so many bytes of the memory of each. */
     uint64_t share_memory;

@@ -135,7 +135,7 @@ pub struct LeaseOptions {
     pub order: *const c_char,
     /// What others read as the command that has the lease; NULL is that of this process.
     pub command: *const c_char,
-    /// How many bytes of a device's memory must be free now, whoever uses the others.
+    /// How many bytes of a device's memory must be free now, whichever process uses the others.
     pub min_free: u64,
     /// Instead of whole devices, so many bytes of the memory of each.
     pub share_memory: u64,

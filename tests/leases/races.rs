@@ -311,7 +311,7 @@ fn two_schedulers_that_race_for_the_last_device_get_it_once() {
 }
 
 #[test]
-fn the_order_is_kept_whoever_is_killed() {
+fn the_order_is_kept_though_some_are_killed() {
     let place = Place::new();
     let machine = place.machine("cuda:1");
     let request = Request::new(1).machine(machine.clone());

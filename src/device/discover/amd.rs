@@ -11,7 +11,8 @@
 //! The order of the nodes is that of ROCr. The files ignore masks, and so do these functions. A container
 //! that has device files of some devices only sees these.
 
-use super::{Found, Machine, files};
+use super::files;
+use super::machine::{Found, Machine};
 use crate::device::family::Family;
 
 /// A kind of memory bank: the device's own memory, as far as the processor can reach it and beyond.

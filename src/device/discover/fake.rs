@@ -1,6 +1,6 @@
 //! Devices that do not exist, for tests and for trying things out.
 
-use super::{Found, parse_bytes};
+use super::machine::{Found, parse_bytes};
 use crate::device::family::Family;
 use crate::device::mask::{DeviceKind, MAX_INDEX};
 use crate::error::{Error, Result};
@@ -45,7 +45,7 @@ fn several(entry: &str, found: &mut Vec<Found>) -> Result<()> {
             ));
         }
     };
-    let family = crate::device::family(name)?;
+    let family = crate::device::environment::family(name)?;
     let count: u32 = count
         .parse()
         .ok()
@@ -84,7 +84,7 @@ fn one(line: &str, found: &mut Vec<Found>) -> Result<()> {
     let (Some(name), Some(id)) = (fields.next(), fields.next()) else {
         return Err(refuse(line, "a line has at least a family and an id"));
     };
-    let family = crate::device::family(name)?;
+    let family = crate::device::environment::family(name)?;
     let mut known = || fields.next().filter(|it| *it != "-");
     let total = known().map(parse_bytes).transpose()?;
     let free = known().map(parse_bytes).transpose()?;

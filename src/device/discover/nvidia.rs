@@ -11,7 +11,8 @@
 //! The order is that of the bus, as `CUDA_DEVICE_ORDER=PCI_BUS_ID` and `nvidia-smi` have it. A container
 //! has the device files of its own devices only: the others are left out.
 
-use super::{Found, Machine, files};
+use super::files;
+use super::machine::{Found, Machine};
 use crate::device::family::Family;
 
 /// NVIDIA's number as a PCI vendor.

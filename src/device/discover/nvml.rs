@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::Found;
+use super::machine::Found;
 use crate::device::family::Family;
 use crate::sys::dl::Library;
 use crate::sys::fork::hold_off;

@@ -10,7 +10,8 @@
 //! They are numbered in the order of the bus. Where a vendor's runtime counts in another order an address
 //! is paired with another number; two programs still never get the same number.
 
-use super::{Found, Machine, files};
+use super::files;
+use super::machine::{Found, Machine};
 use crate::device::family::Family;
 
 /// How a family's devices are told from others on the bus.

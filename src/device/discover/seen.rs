@@ -1,6 +1,6 @@
 //! The devices that a process sees: those of the machine, through its mask.
 
-use super::{Found, Machine};
+use super::machine::{Found, Machine};
 use crate::device::family::Family;
 use crate::device::mask::{Device, Mask};
 use crate::error::{Error, Result};
@@ -25,9 +25,9 @@ pub struct Seen {
 /// As [`Machine::discover`] and [`visible`](crate::device::visible). [`Error::Unsupported`]: the mask has
 /// tiles.
 pub fn seen(machine: &Machine, family: &str) -> Result<Vec<Seen>> {
-    let mask = crate::device::visible(family)?;
+    let mask = crate::device::environment::visible(family)?;
     let devices = machine.discover(Some(family))?.devices;
-    through(crate::device::family(family)?, devices, &mask)
+    through(crate::device::environment::family(family)?, devices, &mask)
 }
 
 /// What `mask` shows of these devices.

@@ -34,6 +34,9 @@ use crate::error::{Error, Result};
 use crate::sys::public_dir::{PublicDir, open_file};
 use crate::sys::{ofd, process};
 
+/// The variable that names the lease which a process runs under, by its path.
+pub(super) const INHERITED: &str = "SHOAL_LEASE";
+
 /// The units of a whole device.
 pub(super) const WHOLE: u64 = 1 << 20;
 

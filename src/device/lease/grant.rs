@@ -4,9 +4,8 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::claim::WHOLE;
+use super::claim::{INHERITED, WHOLE};
 use super::held::OwnClaim;
-use super::queue::INHERITED;
 use crate::device::discover::Seen;
 use crate::device::mask::Mask;
 use crate::device::{self, EnvEdit, Family};

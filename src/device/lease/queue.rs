@@ -12,7 +12,7 @@ use std::sync::{Mutex, OnceLock, PoisonError, TryLockError};
 use std::time::Duration;
 
 use super::choose::{Offer, choose};
-use super::claim::{self, Claim, ClaimName, ClaimPath, region};
+use super::claim::{self, Claim, ClaimName, ClaimPath, INHERITED, region};
 use super::directory::{self, Guard};
 use super::grant::Lease;
 use super::held::{self, OwnClaim};
@@ -25,14 +25,45 @@ use crate::sys::clock::{Deadline, Timeout, now_ns};
 use crate::sys::inotify::Closes;
 use crate::sys::poll::{Signal, readable};
 
-/// The variable that names the lease which a process runs under.
-pub(super) const INHERITED: &str = "SHOAL_LEASE";
-
 /// The shortest and the longest sleep between two looks.
 const SOON: Duration = Duration::from_millis(1);
 const LATER: Duration = Duration::from_millis(100);
 /// How old what is known of memory and load may be.
 const FRESH: Duration = Duration::from_millis(500);
+
+impl Request {
+    /// Gets the devices, all at once, and waits for them at most for `timeout`.
+    ///
+    /// Requests for the same devices are served in the order in which they came. One that does not wait
+    /// (a timeout of 0) gets devices only if no other request waits for them.
+    ///
+    /// # Errors
+    ///
+    /// - [`Error::Timeout`]: the time is over.
+    /// - [`Error::Invalid`]: an argument is wrong; `min_free` or the share is more than a device has, or
+    ///   the device does not tell; the mask of this process cannot be read.
+    /// - [`Error::TooMany`]: this process does not see so many devices.
+    /// - [`Error::NotFound`]: no such family, or a device of `order` is not there.
+    /// - [`Error::Permission`], [`Error::Unsupported`], [`Error::NoSpace`]: the directory of leases
+    ///   cannot be used; the text says why.
+    /// - [`Error::Interrupted`]: a signal handler ran. The place in the queue is lost; a [`Ticket`]
+    ///   keeps it.
+    pub fn acquire(&self, timeout: Timeout) -> Result<Lease> {
+        if matches!(timeout, Timeout::Val(Duration::ZERO)) {
+            return Ticket::at_once(self);
+        }
+        self.queue()?.wait(timeout)
+    }
+
+    /// Takes a place in the queue. The devices come by [`Ticket::wait`].
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire), except for those of waiting.
+    pub fn queue(&self) -> Result<Ticket> {
+        Ticket::new(self)
+    }
+}
 
 /// A request that has its place in the queue.
 ///

@@ -2,15 +2,11 @@
 
 use std::str::FromStr;
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use super::claim::WHOLE;
-use super::grant::Lease;
-use super::queue::Ticket;
 use crate::device::discover::{self, Found, Machine, Seen, parse_bytes};
 use crate::device::{self, Family};
 use crate::error::{Error, Result};
-use crate::sys::clock::Timeout;
 use crate::sys::process;
 
 /// How much of each device is leased.
@@ -144,38 +140,6 @@ impl Request {
     pub fn machine(mut self, machine: Machine) -> Self {
         self.machine = machine;
         self
-    }
-
-    /// Gets the devices, all at once, and waits for them at most for `timeout`.
-    ///
-    /// Requests for the same devices are served in the order in which they came. One that does not wait
-    /// (a timeout of 0) gets devices only if no other request waits for them.
-    ///
-    /// # Errors
-    ///
-    /// - [`Error::Timeout`]: the time is over.
-    /// - [`Error::Invalid`]: an argument is wrong; `min_free` or the share is more than a device has, or
-    ///   the device does not tell; the mask of this process cannot be read.
-    /// - [`Error::TooMany`]: this process does not see so many devices.
-    /// - [`Error::NotFound`]: no such family, or a device of `order` is not there.
-    /// - [`Error::Permission`], [`Error::Unsupported`], [`Error::NoSpace`]: the directory of leases
-    ///   cannot be used; the text says why.
-    /// - [`Error::Interrupted`]: a signal handler ran. The place in the queue is lost; a [`Ticket`]
-    ///   keeps it.
-    pub fn acquire(&self, timeout: Timeout) -> Result<Lease> {
-        if matches!(timeout, Timeout::Val(Duration::ZERO)) {
-            return Ticket::at_once(self);
-        }
-        self.queue()?.wait(timeout)
-    }
-
-    /// Takes a place in the queue. The devices come by [`Ticket::wait`].
-    ///
-    /// # Errors
-    ///
-    /// As [`acquire`](Self::acquire), except for those of waiting.
-    pub fn queue(&self) -> Result<Ticket> {
-        Ticket::new(self)
     }
 
     /// Refuses what no machine could satisfy.

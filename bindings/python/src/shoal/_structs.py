@@ -456,7 +456,7 @@ class LeaseOptions(Sized):
     order: Any
     #: What others read as the command that has the lease; NULL is that of this process.
     command: Any
-    #: How many bytes of a device's memory must be free now, whoever uses the others.
+    #: How many bytes of a device's memory must be free now, whichever process uses the others.
     min_free: int
     #: Instead of whole devices, so many bytes of the memory of each.
     share_memory: int
