@@ -225,8 +225,7 @@ def test_ctrl_c_ends_a_wait_and_gives_up_the_place():
             [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         assert child.stdout.readline() == b"waits\n"
-        wait_until(lambda: len(devices.holders()) == 2, "it waits")
-        assert devices.holders()[1].is_waiting
+        wait_until(lambda: [it.is_waiting for it in devices.holders()] == [False, True], "it waits")
         child.send_signal(signal.SIGINT)
         assert child.stdout.readline() == b"interrupted\n"
         wait_until(lambda: len(devices.holders()) == 1, "its place is given up")

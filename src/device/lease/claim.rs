@@ -4,7 +4,7 @@
 //! claim-<ticket>-<path>       ticket: 16 hexadecimal digits, the order of arrival
 //!                             path: the ids of the leases above it and its own, 12 digits each, with dots
 //! byte 0                      locked while the request exists: it waits, or it is a lease
-//! byte 1                      locked while it waits
+//! byte 1                      locked from the beginning until it is a lease
 //! DEVICE + n * REGION         n: 41 bits of the hash of a device's id
 //!   1 byte locked             of a request that waits: it could get this device
 //!   u bytes locked            of a lease: it has u of the 2^20 units of this device
@@ -42,7 +42,7 @@ pub(super) const WHOLE: u64 = 1 << 20;
 
 const PREFIX: &str = "claim-";
 const ALIVE: u64 = 0;
-const WAITING: u64 = 1;
+const WAITING: u64 = ALIVE + 1;
 const DEVICE: u64 = 1 << 62;
 const REGION: u64 = 2 * WHOLE;
 /// Hexadecimal digits of an id.
@@ -153,7 +153,8 @@ pub(super) fn create(dir: &PublicDir, ticket: u64, above: &ClaimPath) -> Result<
     let path = above.child()?;
     let name = ClaimName { ticket, path };
     let file = dir.create(&name.file())?;
-    match lock(file.as_fd(), ALIVE, 1) {
+    // It waits at first, so that to those who look without the lock it is no lease without devices.
+    match lock(file.as_fd(), ALIVE, 2) {
         Ok(()) => Ok((name, file)),
         Err(err) => {
             dir.remove(&name.file());
@@ -173,7 +174,6 @@ fn lock(own: BorrowedFd<'_>, start: u64, len: u64) -> Result<()> {
 
 /// The claim waits for any of the devices of these regions.
 pub(super) fn wait_for(own: BorrowedFd<'_>, regions: &[u64]) -> Result<()> {
-    lock(own, WAITING, 1)?;
     regions.iter().try_for_each(|&region| lock(own, region, 1))
 }
 
@@ -187,9 +187,7 @@ pub(super) fn grant(own: BorrowedFd<'_>, granted: &[(u64, u64)], waited: &[u64])
             ofd::unlock(own, region);
         }
     }
-    if !waited.is_empty() {
-        ofd::unlock(own, WAITING);
-    }
+    ofd::unlock(own, WAITING);
     Ok(())
 }
 

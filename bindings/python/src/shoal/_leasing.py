@@ -138,6 +138,8 @@ class DeviceLease(Sequence[str]):
     A forked child has it only if it was started with ``devices=``.
     """
 
+    __module__ = "shoal"
+
     def __init__(self, handle: LeaseHandle, mode: str) -> None:
         self._handle: Optional[LeaseHandle] = handle
         self._mode = mode
