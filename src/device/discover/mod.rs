@@ -32,7 +32,8 @@ impl Machine {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`]: no such family. [`Error::Invalid`]: the fake devices are malformed. What
+    /// [`Error::NotFound`](crate::Error::NotFound): no such family.
+    /// [`Error::Invalid`](crate::Error::Invalid): the fake devices are malformed. What
     /// cannot be asked is no error but a [note](Discovery::notes).
     pub fn discover(&self, family: Option<&str>) -> Result<Discovery> {
         let wanted = family.map(super::environment::family).transpose()?;
