@@ -70,6 +70,11 @@ pub(crate) fn hold_off() -> Result<ForksHeldOff> {
     Ok(ForksHeldOff { lock })
 }
 
+/// Whether the calling thread does so already, with its signals blocked.
+pub(crate) fn is_held_off() -> bool {
+    DEPTH.get() > 0
+}
+
 /// The lock, from before a fork to after it, in both processes.
 struct ForkLock(UnsafeCell<Option<RwLockWriteGuard<'static, ()>>>);
 

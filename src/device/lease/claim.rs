@@ -192,11 +192,14 @@ pub(super) fn grant(own: BorrowedFd<'_>, granted: &[(u64, u64)], waited: &[u64])
 }
 
 /// Writes what people may read. A failure is none of the lease.
-pub(super) fn describe(own: BorrowedFd<'_>, text: &str) {
+pub(super) fn describe(own: BorrowedFd<'_>, text: &str, is_new: bool) {
     // SAFETY: an open descriptor, which is not closed by this value.
     let file = ManuallyDrop::new(unsafe { File::from_raw_fd(own.as_raw_fd()) });
     let _ = file.write_all_at(text.as_bytes(), 0);
-    let _ = file.set_len(text.len() as u64);
+    // What was there before may be longer.
+    if !is_new {
+        let _ = file.set_len(text.len() as u64);
+    }
 }
 
 /// Another request, or this process's own as the others see it.

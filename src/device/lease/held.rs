@@ -14,7 +14,7 @@ use super::claim::{self, Claim, ClaimName, ClaimPath};
 use super::directory::Guard;
 use crate::error::Result;
 use crate::sys::fd::Kept;
-use crate::sys::fork::{at_fork, hold_off};
+use crate::sys::fork::{at_fork, hold_off, is_held_off};
 use crate::sys::once::Once;
 use crate::sys::spawn::Blocked;
 use crate::sys::thread;
@@ -99,7 +99,7 @@ impl OwnClaim {
         if !self.is_ours() {
             return None;
         }
-        let _signals = Blocked::new();
+        let _signals = (!is_held_off()).then(Blocked::new);
         let _forks = hold_off().ok()?;
         lock(&self.held.fd).as_ref()?.get().map(act)
     }

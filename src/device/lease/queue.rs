@@ -290,7 +290,7 @@ impl Ticket {
                 let own = OwnClaim::create(guard, survey.next_ticket(), &domain)?;
                 let text = self.request.text(self.family, &[]);
                 own.with(|fd| {
-                    claim::describe(fd, &text);
+                    claim::describe(fd, &text, true);
                     claim::wait_for(fd, &possible)
                 })
                 .unwrap_or_else(|| Err(lost()))?;
@@ -314,7 +314,7 @@ impl Ticket {
         // What is described after the grant tells the process that watches this one.
         own.with(|fd| {
             claim::grant(fd, &granted, &waited)?;
-            claim::describe(fd, &text);
+            claim::describe(fd, &text, waited.is_empty());
             Ok(())
         })
         .unwrap_or_else(|| Err(lost()))?;
