@@ -22,6 +22,7 @@
 //! - [`Lock`], [`RwLock`], [`Semaphore`], [`Event`], [`Condition`], [`Barrier`]: for processes and threads.
 //! - [`Spawn`], [`Process`], [`fork()`]: child processes, with their environment, joins with a
 //!   deadline, and exits.
+//! - [`Workers`], [`Supervisor`]: several programs that are started, restarted and ended together.
 //! - [`wait_any`]: several queues, pipes, processes and descriptors at once; [`Queue::fd`] for event loops.
 //! - [`device`]: which GPUs a process and its children see.
 //! - [`list()`], [`stat`], [`gc`], [`unlink`]: the objects of this machine.
@@ -76,7 +77,10 @@ pub use pipe::{End, Pipe};
 pub use primitives::{
     Acquisition, Arrival, Barrier, Condition, Event, Lock, LockGuard, RwLock, Semaphore, Wake,
 };
-pub use process::{Exit, ExitKind, ForkOptions, Process, Spawn, Stdio, fork};
+pub use process::{
+    EventKind, Exit, ExitKind, ForkOptions, Outcome, Process, Restart, Spawn, Stdio, Supervisor,
+    Workers, fork,
+};
 pub use queue::{Lease, Queue, QueueTotals, Reservation};
 pub use raw_sync::Timeout;
 pub use segment::{Kind, ObjectInfo, Options, Participant, gc, list, stat, unlink};

@@ -64,9 +64,9 @@ pub struct Spawn {
     clear: bool,
     /// `None` removes the variable.
     env: BTreeMap<OsString, Option<OsString>>,
-    cwd: Option<PathBuf>,
-    stdio: [Stdio; 3],
-    fds: Vec<(RawFd, RawFd)>,
+    pub(super) cwd: Option<PathBuf>,
+    pub(super) stdio: [Stdio; 3],
+    pub(super) fds: Vec<(RawFd, RawFd)>,
     group: bool,
     session: bool,
     keep_signals: bool,
@@ -247,7 +247,7 @@ impl Spawn {
     /// - [`Error::Os`]: no process, memory or descriptor is available.
     pub fn spawn(&self) -> Result<Process> {
         detached::sweep();
-        let mut plan = self.plan()?;
+        let mut plan = self.plan(|| std::env::vars_os().collect())?;
         let file = plan.program.clone();
         let _signals = sys::Blocked::new();
         let has_pipes = self.stdio.contains(&Stdio::Pipe);
@@ -267,7 +267,7 @@ impl Spawn {
         Process::new(pid, pidfd, self.group || self.session, pipes)
     }
 
-    fn explain(&self, failure: Failure, file: CString) -> Error {
+    pub(super) fn explain(&self, failure: Failure, file: CString) -> Error {
         match failure {
             Failure {
                 call: "exec",
@@ -277,9 +277,13 @@ impl Spawn {
         }
     }
 
-    /// Everything that the child is made from, except its descriptors.
-    fn plan(&self) -> Result<Plan> {
-        let mut env = self.environment()?;
+    /// Everything that the child is made from, except its descriptors. `inherited` is the environment
+    /// that it starts from, unless it starts from an empty one.
+    pub(super) fn plan(
+        &self,
+        inherited: impl FnOnce() -> BTreeMap<OsString, OsString>,
+    ) -> Result<Plan> {
+        let mut env = self.environment(inherited)?;
         env.mask(&self.devices)?;
         if let Some(cwd) = &self.cwd {
             lookup::check_directory(cwd)?;
@@ -311,11 +315,14 @@ impl Spawn {
         })
     }
 
-    fn environment(&self) -> Result<Environment> {
-        let mut env = Environment(BTreeMap::new());
-        if !self.clear {
-            env.0.extend(std::env::vars_os());
-        }
+    fn environment(
+        &self,
+        inherited: impl FnOnce() -> BTreeMap<OsString, OsString>,
+    ) -> Result<Environment> {
+        let mut env = Environment(match self.clear {
+            true => BTreeMap::new(),
+            false => inherited(),
+        });
         for (name, value) in &self.env {
             lookup::check_name(name)?;
             match value {
@@ -328,7 +335,7 @@ impl Spawn {
 
     /// The child's descriptors, moved above all their targets (P1), and this process's ends of pipes.
     #[allow(clippy::type_complexity)]
-    fn descriptors(&self) -> Result<(Vec<(RawFd, OwnedFd)>, [Option<OwnedFd>; 3])> {
+    pub(super) fn descriptors(&self) -> Result<(Vec<(RawFd, OwnedFd)>, [Option<OwnedFd>; 3])> {
         for (i, &(_, to)) in self.fds.iter().enumerate() {
             if !(3..=MAX_FD).contains(&to) {
                 let why = format!("{to} is not within 3 and {MAX_FD}");

@@ -8,6 +8,7 @@ pub(crate) mod fd;
 pub(crate) mod fifo;
 pub(crate) mod fork;
 pub(crate) mod futex;
+pub(crate) mod guardian;
 pub(crate) mod limits;
 pub(crate) mod mapping;
 pub(crate) mod ofd;

@@ -88,10 +88,15 @@ fn record(fd: BorrowedFd<'_>) -> Reaped {
     if asked != 0 || info.mask & EXIT == 0 {
         return Reaped::NotOurs;
     }
-    if libc::WIFEXITED(info.status) {
-        Reaped::Exited(libc::WEXITSTATUS(info.status))
+    end_of(info.status)
+}
+
+/// What the status of a process that has ended says.
+pub(crate) fn end_of(status: i32) -> Reaped {
+    if libc::WIFEXITED(status) {
+        Reaped::Exited(libc::WEXITSTATUS(status))
     } else {
-        Reaped::Signaled(libc::WTERMSIG(info.status))
+        Reaped::Signaled(libc::WTERMSIG(status))
     }
 }
 
