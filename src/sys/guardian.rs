@@ -38,9 +38,12 @@
 //! | guardian, later | the kernel kills each worker; the host is told, since its thread's `wait4` returns |
 //!
 //! # Limits
-//! - If the guardian is killed, the kernel kills the workers themselves. What they had started stays, and
-//!   so does a worker that has changed its user. The same if one SIGKILL ends both: the kernel's
-//!   out-of-memory killer ends all processes that share the memory of the one it chose.
+//! - If the guardian is killed, the kernel kills the workers, but not one that has changed its user, and
+//!   nothing that they have started: the host has to find that (`process/supervisor/marked.rs`). If both
+//!   are killed, that stays. One SIGKILL is enough where the out-of-memory killer chooses the host: it
+//!   ends all processes that share its memory.
+//! - A host that executes another program is the parent of the guardian still. The guardian kills the
+//!   workers and ends, and stays a zombie until that program ends.
 //! - A descendant that runs as another user (such as by `sudo`) cannot be signalled.
 //! - Without `/proc` of this pid namespace, only the workers and their process groups are found.
 
@@ -394,7 +397,7 @@ unsafe fn watch(shared: &Shared) {
         // Where a child cannot share the memory it never sees this, and ends.
         let until_ns = clock::now_ns() + PARKING_NS;
         while shared.parked.load(Ordering::Acquire) == 0 {
-            if clock::now_ns() >= until_ns {
+            if clock::now_ns() >= until_ns || libc::getppid() != shared.host {
                 return;
             }
             libc::syscall(libc::SYS_sched_yield);

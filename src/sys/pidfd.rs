@@ -67,6 +67,14 @@ pub(crate) fn open(pid: libc::pid_t) -> Result<Option<OwnedFd>> {
     Ok((ours != Reaped::NotOurs).then_some(fd))
 }
 
+/// A descriptor (close-on-exec) of any process. `None` if there is no such process, or no descriptor.
+pub(crate) fn of_any(pid: libc::pid_t) -> Option<OwnedFd> {
+    // SAFETY: the call takes two integers and returns a new descriptor or -1.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    // SAFETY: the kernel just made this descriptor for us; a descriptor fits an i32.
+    (fd >= 0).then(|| off_streams(unsafe { OwnedFd::from_raw_fd(fd as i32) }))
+}
+
 /// Reaps the process if it has ended. Does not wait.
 pub(crate) fn reap(fd: BorrowedFd<'_>) -> Result<Reaped> {
     match wait_id(fd, libc::WEXITED | libc::WNOHANG)? {

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::marked;
 use super::output::Output;
 use super::report::{Event, EventKind, Outcome, WorkerState, WorkerStatus, exit_of};
 use super::restart::{Next, Policy};
@@ -138,6 +139,8 @@ struct Engine<'a> {
     job: &'a Job,
     shared: &'a Shared,
     guardian: Guardian,
+    /// See [`marked`].
+    number: String,
     output: Option<Output>,
     phases: Vec<Phase>,
     /// Short runs in a row, of each worker.
@@ -162,6 +165,7 @@ pub(super) fn run(job: &Job, shared: &Shared) {
                 job,
                 shared,
                 guardian,
+                number: marked::new(),
                 output,
                 phases: vec![Phase::Due(0); job.workers.len()],
                 short: vec![0; job.workers.len()],
@@ -313,6 +317,8 @@ impl Engine<'_> {
         if is_there {
             return;
         }
+        // The kernel kills the workers with their guardian. Nothing else kills what they have started.
+        marked::kill(&self.number);
         let text = "the process that guards the workers was killed, and they were with it";
         self.event(EventKind::GuardianLost, None, 0, None, text.to_owned());
         match Guardian::new(self.phases.len(), &self.shared.bell) {
@@ -454,7 +460,8 @@ impl Engine<'_> {
         spawn
             .env("SHOAL_WORKER", index.to_string())
             .env("SHOAL_WORKERS", self.job.workers.len().to_string())
-            .env("SHOAL_WORKER_RESTARTS", restarts.to_string());
+            .env("SHOAL_WORKER_RESTARTS", restarts.to_string())
+            .env(marked::VARIABLE, &self.number);
         let mut plan = spawn.plan(|| self.job.env.clone())?;
         let file = plan.program.clone();
         // The worker's ends of its pipes must not be copied into a child that another thread forks.
