@@ -57,6 +57,7 @@
 #include "shoal/duration.hpp"
 #include "shoal/error.hpp"
 #include "shoal/general.hpp"
+#include "shoal/lease.hpp"
 #include "shoal/list.hpp"
 #include "shoal/map.hpp"
 #include "shoal/mutex.hpp"

@@ -17,6 +17,7 @@
 #include "bytes.hpp"
 #include "duration.hpp"
 #include "error.hpp"
+#include "lease.hpp"
 #include "object.hpp"
 
 SHOAL_BEGIN
@@ -107,6 +108,16 @@ public:
         device_mask_ = detail::c_text(mask);
         return *this;
     }
+    /// A lease that it has too, whose devices it sees as worker `worker` of `workers`. The lease must be
+    /// there until the child is spawned.
+    spawn_options &lease(const device::lease &lease, std::uint32_t worker = 0,
+                         std::uint32_t workers = 1, device::mode mode = device::mode::exclusive) {
+        lease_ = lease.handle();
+        worker_ = worker;
+        workers_ = workers;
+        lease_mode_ = mode;
+        return *this;
+    }
 
 private:
     friend class process;
@@ -141,6 +152,9 @@ private:
     std::int32_t stdio_[3] = {SHOAL_STDIO_INHERIT, SHOAL_STDIO_INHERIT, SHOAL_STDIO_INHERIT};
     std::vector<shoal_fd_map> fds_;
     std::uint64_t flags_ = 0;
+    shoal_lease *lease_ = nullptr;
+    std::uint32_t worker_ = 0, workers_ = 0;
+    device::mode lease_mode_ = device::mode::exclusive;
 };
 
 /// The end of a process. If neither `exited` nor `signaled`, it was collected by something else.
@@ -180,6 +194,10 @@ public:
         c.flags = options.flags_;
         c.device_family = spawn_options::c_str(options.device_family_);
         c.device_mask = spawn_options::c_str(options.device_mask_);
+        c.lease = options.lease_;
+        c.lease_mode = static_cast<std::uint32_t>(options.lease_mode_);
+        c.worker = options.worker_;
+        c.workers = options.workers_;
 
         shoal_process *handle = nullptr;
         detail::check(shoal_process_spawn(&c, &handle));

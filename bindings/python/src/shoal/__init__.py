@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from ._gc import gc
     from ._hot import backend
     from ._keys import KeyLock, View
+    from ._leasing import DeviceLease, lease_devices
     from ._list import BytesList, List
     from ._lock import Lock, RLock
     from ._map import BytesMap, Map
@@ -82,6 +83,7 @@ __all__ = [
     "Condition",
     "Connection",
     "CorruptError",
+    "DeviceLease",
     "Empty",
     "Event",
     "ExhaustedError",
@@ -120,6 +122,7 @@ __all__ = [
     "backend",
     "devices",
     "gc",
+    "lease_devices",
     "spawn",
     "wait",
 ]
@@ -139,6 +142,7 @@ _WHERE = {
     "_gc": "gc",
     "_hot": "backend",
     "_keys": "KeyLock View",
+    "_leasing": "DeviceLease lease_devices",
     "_list": "BytesList List",
     "_lock": "Lock RLock",
     "_map": "BytesMap Map",

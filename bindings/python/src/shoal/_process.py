@@ -11,6 +11,7 @@ from typing import IO, Any, BinaryIO, List, Mapping, Optional, Sequence, Type, U
 from . import _abi, _ffi, _wait
 from ._attribute import attribute
 from ._structs import Exit, SpawnOptions
+from ._leasing import worker_of
 from .devices import DevicesArgument, _mask
 
 StrPath = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
@@ -54,8 +55,9 @@ def spawn(
         stdin, stdout, stderr: ``None`` shares this process's; a file or descriptor;
             ``subprocess.DEVNULL``; ``subprocess.PIPE`` for a pipe whose other end is the
             attribute of that name.
-        devices: the devices it sees, in this process's numbers (see `shoal.devices`).
-        family: whose devices.
+        devices: the devices it sees, in this process's numbers (see `shoal.devices`); or a lease,
+            which it has then until it ends.
+        family: whose devices. A lease has its own.
         new_group: in a process group of its own, which Ctrl-C does not reach.
         new_session: in a session of its own, without the terminal.
         die_with_parent: it is killed when this process ends, even by ``kill -9``.
@@ -78,7 +80,12 @@ def spawn(
         | (_abi.SPAWN_NEW_SESSION * new_session)
         | (_abi.SPAWN_DIE_WITH_PARENT * die_with_parent)
     )
-    if devices is not None:
+    worker = worker_of(devices)
+    if worker is not None:
+        options.lease = worker.lease._held().value
+        options.lease_mode = worker.mode
+        options.worker, options.workers = worker.number, worker.workers
+    elif devices is not None:
         options.device_family = _ffi.encode(family)
         options.device_mask = _ffi.encode(_mask(devices), "mask")
     handle = ProcessHandle()
