@@ -16,8 +16,8 @@ use clap::{Parser, Subcommand};
 /// Objects are in /dev/shm, or in the directory that the environment variable SHOAL_DIR names.
 ///
 /// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such object. `run` ends as the program
-/// does, also by a signal; 127 if the program was not found, 126 if it could not be run, 125 if
-/// the mask is refused.
+/// does, also by a signal, and with several workers as the first of them that failed; 127 if the
+/// program was not found, 126 if it could not be run, 125 if `shoal` itself refused.
 #[derive(Parser)]
 #[command(name = "shoal", version, max_term_width = 100)]
 struct Cli {

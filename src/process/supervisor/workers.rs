@@ -10,6 +10,7 @@ use super::handle::Supervisor;
 use super::output;
 use super::restart::{Policy, Restart};
 use crate::device::Mask;
+use crate::device::lease::{Lease, Mode};
 use crate::error::{Error, Result};
 use crate::process::spawn::{Spawn, Stdio};
 use crate::sys::fd::{Kept, duplicate};
@@ -57,6 +58,7 @@ pub enum Output {
 pub struct Workers {
     spawns: Vec<Spawn>,
     devices: Vec<(String, String)>,
+    leases: Vec<(Lease, Mode)>,
     policy: Policy,
     keep_going: bool,
     output: Output,
@@ -75,6 +77,7 @@ impl Workers {
         Workers {
             spawns: programs,
             devices: Vec::new(),
+            leases: Vec::new(),
             policy: Policy {
                 restart: Restart::Never,
                 limit: 10,
@@ -95,6 +98,15 @@ impl Workers {
     /// and worker 2 share device 0. `"none"` hides all of them from each worker. Once per family.
     pub fn devices(&mut self, family: impl Into<String>, mask: impl Into<String>) -> &mut Self {
         self.devices.push((family.into(), mask.into()));
+        self
+    }
+
+    /// Gives the workers a lease of devices, as [`Spawn::lease`] does: with as many workers as devices each
+    /// has one; fewer workers have several each, and more share them in turn.
+    ///
+    /// Each worker has the lease until it ends, whatever becomes of this process.
+    pub fn lease(&mut self, lease: &Lease, mode: Mode) -> &mut Self {
+        self.leases.push((lease.clone(), mode));
         self
     }
 
@@ -182,6 +194,9 @@ impl Workers {
             let mut spawn = spawn.clone();
             for (family, mask) in &self.devices {
                 spawn.devices(family, part_of(mask, index, count)?);
+            }
+            for (lease, mode) in &self.leases {
+                spawn.lease(lease, *mode, index, count);
             }
             if let Ok(here) = env::current_dir() {
                 let directory = spawn
