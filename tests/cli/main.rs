@@ -8,6 +8,7 @@ mod bench;
 mod devices;
 mod objects;
 mod run;
+mod run_workers;
 
 use std::io::Read;
 use std::process::{Command, Stdio};
