@@ -25,6 +25,7 @@
  * - Device: which devices, such as GPUs, this process and its children see.
  * - Lease: devices that no other program has at the same time, as long as all of them ask for leases.
  * - Process: programs that are started, and copies of this process.
+ * - Supervisor: workers that are looked after: started together, started again when they fail, and ended together, also when this process is killed.
  *
  * What only language bindings need is in `shoal_bindings.h`.
  *
@@ -2490,6 +2491,274 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_process_stdio(shoal_process *p, int
  * and its exit is collected later.
  */
 SHOAL_API void shoal_process_free(shoal_process *p);
+
+/* ---------------------------------------------------------------------------------------------
+   Supervisor
+
+   Workers that are looked after: started together, started again when they fail, and ended together, also
+   when this process is killed.
+
+   ```c
+   const char *argv[] = {"python3", "work.py", NULL};
+   shoal_spawn_options program = {.size = sizeof program, .argv = argv,
+                                  .device_family = "cuda", .device_mask = "0-3"};
+   shoal_supervisor_options options = {.size = sizeof options, .program = &program,
+                                       .workers = 4, .restart = SHOAL_RESTART_ON_FAILURE};
+   shoal_supervisor *s;
+   shoal_outcome outcome;
+   if (shoal_supervisor_start(&options, &s) == SHOAL_OK) {
+       if (shoal_supervisor_wait(s, SHOAL_FOREVER, &outcome) == SHOAL_OK
+           && outcome.kind == SHOAL_OUTCOME_SUCCEEDED)
+           puts("done");
+       shoal_supervisor_free(s);
+   }
+   ```
+
+   The workers are children of another process, the guardian, which shares this process's memory and shows
+   its command line. A `wait` of this process for any child sees none of them. When this process ends, however
+   it ends, the guardian kills them and all that they have started. In a forked child every function on the
+   handle fails with SHOAL_ERR_INVALID.
+   --------------------------------------------------------------------------------------------- */
+
+/** In `shoal_supervisor_options.restart`: no worker is started again. */
+#define SHOAL_RESTART_NEVER 0
+
+/** In `restart`: workers that failed (an exit code other than 0, or a signal) are started again. */
+#define SHOAL_RESTART_ON_FAILURE 1
+
+/** In `restart`: all workers are started again, also after exit code 0. */
+#define SHOAL_RESTART_ALWAYS 2
+
+/** In `shoal_supervisor_options.flags`: when a worker has failed for good, the others are not stopped. */
+#define SHOAL_SUPERVISOR_KEEP_GOING 1
+
+/**
+ * In `flags`: what workers write is passed on as it is. Else each line has the worker's number before it
+ * ("[3] loaded"), and lines of different workers never mix.
+ */
+#define SHOAL_SUPERVISOR_PLAIN 2
+
+/** In place of a worker's number: every worker. */
+#define SHOAL_EVERY_WORKER (-1)
+
+/** In `shoal_outcome.kind`: each worker ended with exit code 0. */
+#define SHOAL_OUTCOME_SUCCEEDED 0
+
+/** In `shoal_outcome.kind`: at least one worker failed for good. */
+#define SHOAL_OUTCOME_FAILED 1
+
+/** In `shoal_outcome.kind`: the workers were stopped, and none had failed before. */
+#define SHOAL_OUTCOME_STOPPED 2
+
+/** In `shoal_worker_status.state`: it is not started yet. */
+#define SHOAL_WORKER_WAITING 0
+
+/** In `state`: it runs. */
+#define SHOAL_WORKER_RUNNING 1
+
+/** In `state`: it has ended, and is started again after a delay. */
+#define SHOAL_WORKER_RESTARTING 2
+
+/** In `state`: it has ended for good, with success or because the workers were stopped. */
+#define SHOAL_WORKER_ENDED 3
+
+/** In `state`: it has failed for good. */
+#define SHOAL_WORKER_FAILED 4
+
+/** In `shoal_worker_event.kind`: a worker runs. */
+#define SHOAL_WORKER_EVENT_STARTED 0
+
+/** In `shoal_worker_event.kind`: a worker has ended. */
+#define SHOAL_WORKER_EVENT_EXITED 1
+
+/** In `shoal_worker_event.kind`: a worker will be started again. */
+#define SHOAL_WORKER_EVENT_RESTARTING 2
+
+/** In `shoal_worker_event.kind`: a worker could not be started again. */
+#define SHOAL_WORKER_EVENT_START_FAILED 3
+
+/** In `shoal_worker_event.kind`: a worker is in a crash loop, and is not started any more. */
+#define SHOAL_WORKER_EVENT_GAVE_UP 4
+
+/** In `shoal_worker_event.kind`: all workers are asked to end. */
+#define SHOAL_WORKER_EVENT_STOPPING 5
+
+/** In `shoal_worker_event.kind`: their time to end is over, and they are killed. */
+#define SHOAL_WORKER_EVENT_KILLING 6
+
+/** In `shoal_worker_event.kind`: the guardian was killed, and the workers with it. */
+#define SHOAL_WORKER_EVENT_GUARDIAN_LOST 7
+
+/** Workers that run and are looked after. */
+typedef struct shoal_supervisor shoal_supervisor;
+
+/**
+ * Workers to be started. Fields that are zero have the defaults; only `size`, `program` and `workers` must
+ * be set.
+ */
+typedef struct shoal_supervisor_options {
+    /** `sizeof(shoal_supervisor_options)`. */
+    size_t size;
+    /**
+     * What each worker runs. Its devices, or those of its lease, are spread over the workers; its `worker`
+     * and `workers` are not used. Pipes (SHOAL_STDIO_PIPE) are refused. A standard input that is inherited
+     * is the null device. Descriptors are duplicated: close yours when you like.
+     */
+    const shoal_spawn_options *program;
+    /** How many, 1 to 4096. */
+    size_t workers;
+    /** SHOAL_RESTART_NEVER, SHOAL_RESTART_ON_FAILURE or SHOAL_RESTART_ALWAYS. */
+    uint32_t restart;
+    /**
+     * How often in a row a worker may end within `healthy_ns` of its start before it is given up as being
+     * in a crash loop; 0 is 10, UINT32_MAX is without limit.
+     */
+    uint32_t max_restarts;
+    /** How long to wait before the first restart; it doubles with each further one. 0 is 100 ms. */
+    int64_t backoff_ns;
+    /** The longest such wait. 0 is 10 s. */
+    int64_t max_backoff_ns;
+    /** A run of this length begins the count of restarts again. 0 is 10 s. */
+    int64_t healthy_ns;
+    /**
+     * How long workers have to end after SIGTERM before they are killed, when another one has failed or
+     * the handle is freed. 0 is 10 s; SHOAL_FOREVER never kills.
+     */
+    int64_t grace_ns;
+    /** SHOAL_SUPERVISOR_KEEP_GOING, SHOAL_SUPERVISOR_PLAIN. */
+    uint64_t flags;
+} shoal_supervisor_options;
+
+/** How all workers together have ended. */
+typedef struct shoal_outcome {
+    /** SHOAL_OUTCOME_SUCCEEDED, SHOAL_OUTCOME_FAILED or SHOAL_OUTCOME_STOPPED. */
+    uint32_t kind;
+    /**
+     * How the last run of the first worker that failed has ended: as `kind` of a `shoal_exit`. Else
+     * SHOAL_EXIT_EXITED,
+     */
+    uint32_t exit_kind;
+    /** and as its `code`. Else 0. */
+    int32_t exit_code;
+    /** 0. */
+    uint32_t reserved;
+    /** The first worker that failed, or -1. */
+    int64_t worker;
+} shoal_outcome;
+
+/** One worker at one moment. */
+typedef struct shoal_worker_status {
+    /** `sizeof(shoal_worker_status)`. */
+    size_t size;
+    /** SHOAL_WORKER_WAITING, ... */
+    uint32_t state;
+    /**
+     * Its process while it runs, else 0. It may have ended meanwhile: signal it by
+     * `shoal_supervisor_signal`.
+     */
+    int32_t pid;
+    /** How often it was started again. */
+    uint32_t restarts;
+    /** How its last run ended, as `kind` of a `shoal_exit`: SHOAL_EXIT_UNKNOWN if none has, */
+    uint32_t exit_kind;
+    /** and as its `code`. */
+    int32_t exit_code;
+    /** 0. */
+    uint32_t reserved;
+} shoal_worker_status;
+
+/** Something that has happened to a worker. */
+typedef struct shoal_worker_event {
+    /** `sizeof(shoal_worker_event)`. */
+    size_t size;
+    /** The worker, or SHOAL_EVERY_WORKER. */
+    int64_t worker;
+    /** SHOAL_WORKER_EVENT_STARTED, ... A newer library may have more. */
+    uint32_t kind;
+    /** Its process, where there is one, else 0. */
+    int32_t pid;
+    /** How it ended, where it did, as `kind` of a `shoal_exit`; else SHOAL_EXIT_UNKNOWN, */
+    uint32_t exit_kind;
+    /** and as its `code`. */
+    int32_t exit_code;
+    /** A sentence about it that ends with NUL. */
+    char text[256];
+} shoal_worker_event;
+
+/**
+ * Starts workers, one after the other, and returns once all of their programs run.
+ *
+ * Each has the environment variables SHOAL_WORKER (its number, from 0), SHOAL_WORKERS (how many there are)
+ * and SHOAL_WORKER_RESTARTS. Workers that are started again have the environment, directory and descriptors
+ * of this call. It starts threads of this library, which end with the workers, and the guardian.
+ * Ownership: `*out` is yours until `shoal_supervisor_free`.
+ *
+ * Errors: as `shoal_process_spawn`, if a worker cannot be started: the others are killed then;
+ * SHOAL_ERR_TOO_LARGE (more than 4096 workers); SHOAL_ERR_UNSUPPORTED (a sandbox or an emulator does not
+ * let a child share this process's memory).
+ */
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_supervisor_start(const shoal_supervisor_options *options,
+                                    shoal_supervisor **out);
+
+/**
+ * Waits until all workers have ended for good. Later calls return the same at once.
+ *
+ * What they have written was passed on then, and no process that they have started is left.
+ * `*end`: how they ended.
+ */
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_supervisor_wait(shoal_supervisor *s, int64_t timeout_ns, shoal_outcome *end);
+
+/**
+ * Ends all workers: asks them by SIGTERM, kills after `grace_ns` those that still run, and waits until they
+ * and all that they have started are gone. None is started again.
+ *
+ * `grace_ns`: 0 kills them at once, SHOAL_FOREVER never. A second call, from another thread too, can only
+ * bring the time forward.
+ *
+ * Errors: SHOAL_ERR_INTERRUPTED, SHOAL_ERR_CLOSED: the stop goes on, but the call does not wait for it.
+ */
+SHOAL_API shoal_status shoal_supervisor_stop(shoal_supervisor *s, int64_t grace_ns);
+
+/**
+ * As `shoal_supervisor_stop`, with another first signal than SIGTERM, and without waiting.
+ *
+ * Errors: SHOAL_ERR_INVALID (no such signal).
+ */
+SHOAL_API
+shoal_status shoal_supervisor_begin_stop(shoal_supervisor *s, int signal, int64_t grace_ns);
+
+/**
+ * Sends a signal to the process group of a worker, or with SHOAL_EVERY_WORKER to those of all. One that does
+ * not run gets none, and that is no error. Does not wait.
+ *
+ * Errors: SHOAL_ERR_INVALID (no such worker or signal).
+ */
+SHOAL_API shoal_status shoal_supervisor_signal(shoal_supervisor *s, int64_t worker, int signal);
+
+/**
+ * What one worker is doing. Does not wait.
+ *
+ * Errors: SHOAL_ERR_INVALID (no such worker).
+ */
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_supervisor_worker(shoal_supervisor *s, int64_t worker, shoal_worker_status *out);
+
+/**
+ * Takes the next event, and waits for it if there is none. At least the latest 1024 are kept.
+ *
+ * Errors: SHOAL_ERR_END (all workers have ended for good, and every event was taken).
+ */
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_supervisor_event(shoal_supervisor *s, int64_t timeout_ns,
+                                    shoal_worker_event *out);
+
+/**
+ * Stops the workers with `grace_ns` of the options, waits for that, and frees the handle; see "Freeing". In a
+ * forked child only the child's copy is freed.
+ */
+SHOAL_API void shoal_supervisor_free(shoal_supervisor *s);
 
 #ifdef __cplusplus
 }

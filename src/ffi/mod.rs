@@ -163,5 +163,6 @@ mod rwlock;
 mod semaphore;
 mod spawn;
 mod status;
+mod supervisor;
 mod view;
 mod wait;

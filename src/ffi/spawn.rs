@@ -140,7 +140,7 @@ fn stdio(what: &'static str, code: i32) -> Result<Stdio> {
 
 /// # Safety
 /// As [`args::text_or_null`], for both.
-unsafe fn devices(options: &SpawnOptions) -> Result<Option<(String, String)>> {
+unsafe fn devices(options: &SpawnOptions) -> Result<Devices> {
     // SAFETY: the same contract.
     let family = unsafe { args::text_or_null("device_family", options.device_family) }?;
     // SAFETY: the same contract.
@@ -163,7 +163,7 @@ unsafe fn devices(options: &SpawnOptions) -> Result<Option<(String, String)>> {
 ///
 /// # Safety
 /// As [`handle::get`] for a lease that is not NULL.
-unsafe fn leased(options: &SpawnOptions) -> Result<Option<(Lease, Mode, usize, usize)>> {
+unsafe fn leased(options: &SpawnOptions) -> Result<Leased> {
     if options.lease.is_null() {
         let unused = options.lease_mode | options.worker | options.workers | options.reserved;
         return match unused {
@@ -183,6 +183,29 @@ unsafe fn leased(options: &SpawnOptions) -> Result<Option<(Lease, Mode, usize, u
         worker,
         workers,
     )))
+}
+
+/// A family of devices and a mask.
+type Devices = Option<(String, String)>;
+/// A lease, what a child sees of it, and which child of how many it is.
+type Leased = Option<(Lease, Mode, usize, usize)>;
+
+/// The description of a program, without its devices and its lease, and these.
+///
+/// # Safety
+/// As [`spawn`].
+pub(super) unsafe fn program(options: &SpawnOptions) -> Result<(Spawn, Devices, Leased)> {
+    let alone = SpawnOptions {
+        device_family: std::ptr::null(),
+        device_mask: std::ptr::null(),
+        lease: std::ptr::null_mut(),
+        lease_mode: 0,
+        worker: 0,
+        workers: 0,
+        ..*options
+    };
+    // SAFETY: the same contract.
+    unsafe { Ok((spawn(&alone)?, devices(options)?, leased(options)?)) }
 }
 
 /// The description of a child in Rust.

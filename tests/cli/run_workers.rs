@@ -245,7 +245,9 @@ fn read_until(terminal: &mut File, text: &str, count: usize) -> String {
 #[test]
 fn ctrl_c_in_a_terminal_reaches_every_process_once() {
     // The child of each worker is in the worker's group. The shell waits for it before it says its own.
-    let inner = says(&["INT"]).replace("echo INT", "echo inner").replace('\'', "\"");
+    let inner = says(&["INT"])
+        .replace("echo INT", "echo inner")
+        .replace('\'', "\"");
     let script = format!("trap 'echo outer' INT; sh -c '{inner}'; exit 0");
     let (pid, mut terminal) = on_terminal(&["run", "-q", "-n", "2", "--", "sh", "-c", &script]);
     read_until(&mut terminal, "ready", 2);

@@ -85,7 +85,7 @@ impl Parameter {
     }
 }
 
-const OBJECTS: [&str; 14] = [
+const OBJECTS: [&str; 15] = [
     "queue",
     "pipe",
     "map",
@@ -100,6 +100,7 @@ const OBJECTS: [&str; 14] = [
     "barrier",
     "process",
     "lease",
+    "supervisor",
 ];
 
 /// The functions of a header, each with the comment above it.

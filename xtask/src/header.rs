@@ -9,7 +9,7 @@ use std::fs;
 use crate::step::root;
 
 /// The sections of shoal.h: the file that introduces each, and the others.
-pub(crate) const SECTIONS: [&[&str]; 16] = [
+pub(crate) const SECTIONS: [&[&str]; 17] = [
     &["general.rs", "../error.rs", "args.rs", "options.rs"],
     &["queue.rs", "message.rs"],
     &["pipe.rs"],
@@ -26,6 +26,7 @@ pub(crate) const SECTIONS: [&[&str]; 16] = [
     &["device.rs"],
     &["lease.rs"],
     &["process.rs", "spawn.rs"],
+    &["supervisor.rs"],
 ];
 
 const MACROS: &str = "#if defined(__GNUC__)

@@ -38,6 +38,28 @@ SPAWN_KEEP_SIGNALS = 8
 STDIO_INHERIT = 0
 STDIO_NULL = -1
 STDIO_PIPE = -2
+RESTART_NEVER = 0
+RESTART_ON_FAILURE = 1
+RESTART_ALWAYS = 2
+SUPERVISOR_KEEP_GOING = 1
+SUPERVISOR_PLAIN = 2
+EVERY_WORKER = -1
+OUTCOME_SUCCEEDED = 0
+OUTCOME_FAILED = 1
+OUTCOME_STOPPED = 2
+WORKER_WAITING = 0
+WORKER_RUNNING = 1
+WORKER_RESTARTING = 2
+WORKER_ENDED = 3
+WORKER_FAILED = 4
+WORKER_EVENT_STARTED = 0
+WORKER_EVENT_EXITED = 1
+WORKER_EVENT_RESTARTING = 2
+WORKER_EVENT_START_FAILED = 3
+WORKER_EVENT_GAVE_UP = 4
+WORKER_EVENT_STOPPING = 5
+WORKER_EVENT_KILLING = 6
+WORKER_EVENT_GUARDIAN_LOST = 7
 
 KIND_ANY = 0
 KIND_QUEUE = 1
@@ -260,6 +282,14 @@ PROTOTYPES: Dict[str, Tuple[Any, Tuple[Any, ...]]] = {
     "shoal_process_signal": (c_uint32, (c_void_p, c_int, c_bool)),
     "shoal_process_stdio": (c_uint32, (c_void_p, c_int, c_void_p)),
     "shoal_process_free": (None, (c_void_p,)),
+    "shoal_supervisor_start": (c_uint32, (c_void_p, c_void_p)),
+    "shoal_supervisor_wait": (c_uint32, (c_void_p, c_int64, c_void_p)),
+    "shoal_supervisor_stop": (c_uint32, (c_void_p, c_int64)),
+    "shoal_supervisor_begin_stop": (c_uint32, (c_void_p, c_int, c_int64)),
+    "shoal_supervisor_signal": (c_uint32, (c_void_p, c_int64, c_int)),
+    "shoal_supervisor_worker": (c_uint32, (c_void_p, c_int64, c_void_p)),
+    "shoal_supervisor_event": (c_uint32, (c_void_p, c_int64, c_void_p)),
+    "shoal_supervisor_free": (None, (c_void_p,)),
     "shoal_leave_and_exit": (None, (c_int,)),
     "shoal_lease_pass_to_forks": (c_uint32, (c_void_p, c_bool)),
     "shoal_pipe_hold": (c_uint32, (c_void_p, c_void_p)),

@@ -556,6 +556,117 @@ class SpawnOptions(Sized):
     reserved: int
 
 
+class SupervisorOptions(Sized):
+    """``shoal_supervisor_options``: Workers to be started."""
+
+    _fields_ = [
+        ("size", c_size_t),
+        ("program", c_void_p),
+        ("workers", c_size_t),
+        ("restart", c_uint32),
+        ("max_restarts", c_uint32),
+        ("backoff_ns", c_int64),
+        ("max_backoff_ns", c_int64),
+        ("healthy_ns", c_int64),
+        ("grace_ns", c_int64),
+        ("flags", c_uint64),
+    ]
+    #: What each worker runs.
+    program: Any
+    #: How many, 1 to 4096.
+    workers: int
+    #: SHOAL_RESTART_NEVER, SHOAL_RESTART_ON_FAILURE or SHOAL_RESTART_ALWAYS.
+    restart: int
+    #: How often in a row a worker may end within `healthy_ns` of its start before it is given up as
+    #: being in a crash loop; 0 is 10, UINT32_MAX is without limit.
+    max_restarts: int
+    #: How long to wait before the first restart; it doubles with each further one.
+    backoff_ns: int
+    #: The longest such wait.
+    max_backoff_ns: int
+    #: A run of this length begins the count of restarts again.
+    healthy_ns: int
+    #: How long workers have to end after SIGTERM before they are killed, when another one has
+    #: failed or the handle is freed.
+    grace_ns: int
+    #: SHOAL_SUPERVISOR_KEEP_GOING, SHOAL_SUPERVISOR_PLAIN.
+    flags: int
+
+
+class Outcome(Structure):
+    """``shoal_outcome``: How all workers together have ended."""
+
+    _fields_ = [
+        ("kind", c_uint32),
+        ("exit_kind", c_uint32),
+        ("exit_code", c_int32),
+        ("reserved", c_uint32),
+        ("worker", c_int64),
+    ]
+    #: SHOAL_OUTCOME_SUCCEEDED, SHOAL_OUTCOME_FAILED or SHOAL_OUTCOME_STOPPED.
+    kind: int
+    #: How the last run of the first worker that failed has ended: as `kind` of a `shoal_exit`.
+    exit_kind: int
+    #: and as its `code`.
+    exit_code: int
+    #: 0.
+    reserved: int
+    #: The first worker that failed, or -1.
+    worker: int
+
+
+class WorkerStatus(Sized):
+    """``shoal_worker_status``: One worker at one moment."""
+
+    _fields_ = [
+        ("size", c_size_t),
+        ("state", c_uint32),
+        ("pid", c_int32),
+        ("restarts", c_uint32),
+        ("exit_kind", c_uint32),
+        ("exit_code", c_int32),
+        ("reserved", c_uint32),
+    ]
+    #: SHOAL_WORKER_WAITING, ...
+    state: int
+    #: Its process while it runs, else 0.
+    pid: int
+    #: How often it was started again.
+    restarts: int
+    #: How its last run ended, as `kind` of a `shoal_exit`: SHOAL_EXIT_UNKNOWN if none has,
+    exit_kind: int
+    #: and as its `code`.
+    exit_code: int
+    #: 0.
+    reserved: int
+
+
+class WorkerEvent(Sized):
+    """``shoal_worker_event``: Something that has happened to a worker."""
+
+    _fields_ = [
+        ("size", c_size_t),
+        ("worker", c_int64),
+        ("kind", c_uint32),
+        ("pid", c_int32),
+        ("exit_kind", c_uint32),
+        ("exit_code", c_int32),
+        ("text", c_char * 256),
+    ]
+    #: The worker, or SHOAL_EVERY_WORKER.
+    worker: int
+    #: SHOAL_WORKER_EVENT_STARTED, ...
+    kind: int
+    #: Its process, where there is one, else 0.
+    pid: int
+    #: How it ended, where it did, as `kind` of a `shoal_exit`; else SHOAL_EXIT_UNKNOWN,
+    exit_kind: int
+    #: and as its `code`.
+    exit_code: int
+    #: A sentence about it that ends with NUL.
+    text: bytes
+
+
 class Watched(Structure):
     """``shoal_watched``: How to find out, without a call, whether the value of a key may have
     changed."""
