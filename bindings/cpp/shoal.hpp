@@ -64,6 +64,7 @@
 #include "shoal/pipe.hpp"
 #include "shoal/process.hpp"
 #include "shoal/queue.hpp"
+#include "shoal/supervisor.hpp"
 #include "shoal/sync.hpp"
 #include "shoal/wait.hpp"
 

@@ -108,6 +108,16 @@ fn processes_and_devices_do_in_c_what_the_header_says() {
 }
 
 #[test]
+fn supervisors_do_in_c_what_the_header_says() {
+    c_test("supervisor");
+}
+
+#[test]
+fn supervisors_work_in_cpp() {
+    cpp_test("supervisor");
+}
+
+#[test]
 fn every_function_gets_by_with_the_stack_that_the_header_asks_for() {
     c_test("stacks");
 }

@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from ._process import Process, spawn
     from ._queue import Queue
     from ._select import wait
+    from ._supervisor import Supervisor
     from ._sync import Barrier, BoundedSemaphore, Condition, Event, RWLock, Semaphore
 del TYPE_CHECKING
 
@@ -110,6 +111,7 @@ __all__ = [
     "Reservation",
     "Semaphore",
     "ShoalError",
+    "Supervisor",
     "SystemCallError",
     "TimeoutError",
     "TooLargeError",
@@ -151,6 +153,7 @@ _WHERE = {
     "_process": "Process spawn",
     "_queue": "Queue",
     "_select": "wait",
+    "_supervisor": "Supervisor",
     "_sync": "Barrier BoundedSemaphore Condition Event RWLock Semaphore",
 }
 _where = {name: module for module, names in _WHERE.items() for name in names.split()}

@@ -62,12 +62,32 @@ def spawn(
         new_session: in a session of its own, without the terminal.
         die_with_parent: it is killed when this process ends, even by ``kill -9``.
     """
+    streams = [stream_code(s) for s in (stdin, stdout, stderr)]
+    options = spawn_options(argv, env, cwd, streams, devices, family)
+    options.flags = (
+        (_abi.SPAWN_NEW_GROUP * new_group)
+        | (_abi.SPAWN_NEW_SESSION * new_session)
+        | (_abi.SPAWN_DIE_WITH_PARENT * die_with_parent)
+    )
+    handle = ProcessHandle()
+    _ffi.check(_lib.shoal_process_spawn(ctypes.byref(options), ctypes.byref(handle)))
+    return Process(handle, [s == _abi.STDIO_PIPE for s in streams])
+
+
+def spawn_options(
+    argv: Sequence[StrPath],
+    env: Optional[Mapping[str, str]],
+    cwd: Optional[StrPath],
+    streams: Sequence[int],
+    devices: Optional[DevicesArgument],
+    family: str,
+) -> SpawnOptions:
+    """What a child gets, as the library takes it."""
     if isinstance(argv, (str, bytes)):
         raise TypeError("argv is a list: the program, and its arguments one by one")
     arguments = [os.fsencode(arg) for arg in argv]
     if not arguments:
         raise ValueError("argv is empty: it starts with the program")
-    streams = [_stream(s) for s in (stdin, stdout, stderr)]
     options = SpawnOptions()
     options.argv = _ffi.strings(arguments)
     if env is not None:
@@ -75,11 +95,6 @@ def spawn(
     if cwd is not None:
         (options.cwd,) = _ffi.strings([os.fsencode(cwd)])[:1]
     options.stdio = (ctypes.c_int32 * 3)(*streams)
-    options.flags = (
-        (_abi.SPAWN_NEW_GROUP * new_group)
-        | (_abi.SPAWN_NEW_SESSION * new_session)
-        | (_abi.SPAWN_DIE_WITH_PARENT * die_with_parent)
-    )
     worker = worker_of(devices)
     if worker is not None:
         options.lease = worker.lease._held().value
@@ -88,9 +103,7 @@ def spawn(
     elif devices is not None:
         options.device_family = _ffi.encode(family)
         options.device_mask = _ffi.encode(_mask(devices), "mask")
-    handle = ProcessHandle()
-    _ffi.check(_lib.shoal_process_spawn(ctypes.byref(options), ctypes.byref(handle)))
-    return Process(handle, [s == _abi.STDIO_PIPE for s in streams])
+    return options
 
 
 def _setting(name: str, value: str) -> bytes:
@@ -99,7 +112,8 @@ def _setting(name: str, value: str) -> bytes:
     return os.fsencode(name) + b"=" + os.fsencode(value)
 
 
-def _stream(stream: Stream) -> int:
+def stream_code(stream: Stream) -> int:
+    """A standard stream, as the library takes it."""
     if stream is None:
         return _abi.STDIO_INHERIT
     if not isinstance(stream, int):
@@ -120,11 +134,11 @@ def _open(fd: int, which: int) -> BinaryIO:
     return os.fdopen(fd, "wb")
 
 
-def _as_exitcode(end: Exit) -> int:
+def as_exitcode(kind: int, code: int) -> int:
     """As `subprocess` and `multiprocessing` count: a signal is negative, unknown 255."""
-    if end.kind == _abi.EXIT_UNKNOWN:
+    if kind == _abi.EXIT_UNKNOWN:
         return 255
-    return -end.code if end.kind == _abi.EXIT_SIGNALED else end.code
+    return -code if kind == _abi.EXIT_SIGNALED else code
 
 
 class Process:
@@ -205,7 +219,7 @@ class Process:
             return
         _ffi.check(status)
         self._known = end.kind != _abi.EXIT_UNKNOWN
-        self._exitcode = _as_exitcode(end)
+        self._exitcode = as_exitcode(end.kind, end.code)
 
     def fileno(self) -> int:
         """A descriptor that `select` finds readable once the process has ended."""
