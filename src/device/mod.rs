@@ -14,14 +14,18 @@
 //! # Ok::<(), shoal::Error>(())
 //! ```
 //!
+//! Which devices there are, [`discover()`] tells. Which of them are free, programs agree on by
+//! [leases](lease).
+//!
 //! What is asked for is read strictly, and anything wrong with it is an error before any
 //! process is started. What is inherited is read as the runtime reads it, to the letter. The
 //! child's environment is edited, never the caller's, so there is nothing to restore.
 //!
 //! # Limits
 //!
-//! - Devices are not discovered: if the variable is unset, an index up to [`MAX_INDEX`] is not
-//!   checked, and neither is a unique id.
+//! - A mask is not compared with the machine's devices: if the variable is unset, an index up to
+//!   [`MAX_INDEX`] is not checked, and neither is a unique id. [`discover()`] and [`seen`] tell which there
+//!   are.
 //! - A mask is a convention between the environment and a vendor's runtime. It confines
 //!   programs that respect it; it is not a security boundary.
 //! - `NVIDIA_VISIBLE_DEVICES` acts when a container is created and not inside one, so it is

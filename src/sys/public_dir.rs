@@ -130,12 +130,7 @@ impl PublicDir {
 
     /// Opens a regular file to read it; `None` if there is none of that name that may be read.
     pub(crate) fn open_file(&self, name: &str) -> Option<File> {
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
-            .open(self.path.join(name))
-            .ok()?;
-        file.metadata().is_ok_and(|it| it.is_file()).then_some(file)
+        open_file(&self.path.join(name))
     }
 
     /// Removes a file, if that is allowed.
@@ -146,6 +141,16 @@ impl PublicDir {
     fn refused(&self, err: &io::Error) -> Error {
         refused(&self.path, self.variable, err)
     }
+}
+
+/// [`PublicDir::open_file`] by its path.
+pub(crate) fn open_file(path: &Path) -> Option<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)
+        .ok()?;
+    file.metadata().is_ok_and(|it| it.is_file()).then_some(file)
 }
 
 /// Creates the directory under another name and gives it its own when its mode is right: an umask applies

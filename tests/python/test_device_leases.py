@@ -105,9 +105,10 @@ def test_a_program_has_the_lease_until_it_ends():
 
 def test_an_orphan_keeps_its_lease():
     code = (
-        "import os, shoal\n"
+        "import os, shoal, subprocess\n"
         "mask = shoal.lease_devices(2)\n"
-        "child = shoal.spawn(['sleep', '60'], devices=mask)\n"
+        "null = subprocess.DEVNULL\n"
+        "child = shoal.spawn(['sleep', '60'], devices=mask, stdout=null)\n"
         "print(child.pid, flush=True)\n"
         "os.kill(os.getpid(), 9)\n"
     )

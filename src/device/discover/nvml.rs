@@ -247,8 +247,11 @@ impl Service {
             jobs,
             progress,
         };
-        // What a parent had is not dropped: its channel may have been in use at the fork.
-        std::mem::forget(service.replace(started.clone()));
+        let before = service.replace(started.clone());
+        if before.as_ref().is_some_and(|it| it.process != process) {
+            // A parent's: its channel may have been in use at the fork.
+            std::mem::forget(before);
+        }
         Ok(started)
     }
 }

@@ -28,9 +28,10 @@ use std::fs::File;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::sys::public_dir::PublicDir;
+use crate::sys::public_dir::{PublicDir, open_file};
 use crate::sys::{ofd, process};
 
 /// The units of a whole device.
@@ -227,9 +228,9 @@ impl Claim {
         Ok(all)
     }
 
-    /// The one of this name, if it is alive.
-    pub(super) fn open(dir: &PublicDir, name: &ClaimName) -> Result<Option<Self>> {
-        let Some(file) = dir.open_file(&name.file()) else {
+    /// The one of this path, if it is alive.
+    pub(super) fn open(path: &Path, name: &ClaimName) -> Result<Option<Self>> {
+        let Some(file) = open_file(path) else {
             return Ok(None);
         };
         let name = name.clone();

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::claim::{self, Claim, ClaimName, ClaimPath};
-use super::directory::{self, Guard};
+use super::directory::Guard;
 use crate::error::Result;
 use crate::sys::fd::Kept;
 use crate::sys::fork::{at_fork, hold_off};
@@ -130,10 +130,9 @@ impl OwnClaim {
             return;
         }
         // Once it is not locked it never will be again, so it may be removed without the directory's lock.
-        if let Ok(Some(dir)) = directory::open(&self.dir, false)
-            && let Ok(None) = Claim::open(&dir, &self.name)
-        {
-            dir.remove(&self.name.file());
+        let path = self.dir.join(self.name.file());
+        if let Ok(None) = Claim::open(&path, &self.name) {
+            let _ = std::fs::remove_file(path);
         }
     }
 }

@@ -301,22 +301,20 @@ impl Ticket {
         let Some(waiting) = &state.waiting else {
             return Ok(());
         };
-        let Some(dir) = directory::open(&self.request.machine.leases, false)? else {
-            return Ok(());
-        };
         if self.wake.get().is_none() {
             let _ = self.wake.set(Signal::new()?);
         }
+        let leases = &self.request.machine.leases;
         let watched = match &waiting.behind {
-            Some(name) => dir.path().join(name.file()),
-            None => dir.path().to_owned(),
+            Some(name) => leases.join(name.file()),
+            None => leases.clone(),
         };
         let closes = Closes::of(&watched);
         let by_time = self.request.depends_on_time();
         loop {
             // After the watch has begun, so that no change is missed.
             if let Some(name) = &waiting.behind {
-                let before = Claim::open(&dir, name)?;
+                let before = Claim::open(&watched, name)?;
                 if !before.map_or(Ok(false), |it| it.is_waiting())? {
                     *slice = SOON;
                     return Ok(());

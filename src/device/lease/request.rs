@@ -1,6 +1,7 @@
 //! What is asked for.
 
 use std::str::FromStr;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::claim::WHOLE;
@@ -321,7 +322,7 @@ impl Request {
     pub(super) fn text(&self, family: &Family, devices: &[Seen]) -> String {
         let command = match &self.command {
             Some(command) => command.clone(),
-            None => process::command_line(process::pid()),
+            None => own_command().to_owned(),
         };
         let ids: Vec<&str> = devices.iter().map(|it| &*it.found.id).collect();
         format!(
@@ -333,4 +334,10 @@ impl Request {
             command.replace(char::is_control, " ")
         )
     }
+}
+
+/// The command of this process. A forked child has the same one, and another program does not have this memory.
+fn own_command() -> &'static str {
+    static COMMAND: OnceLock<String> = OnceLock::new();
+    COMMAND.get_or_init(|| process::command_line(process::pid()))
 }

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Type, Union
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple, Type, Union
 
 from . import _abi, _ffi, _wait
 from ._structs import LeaseOptions
@@ -24,7 +25,8 @@ _MODES = {
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 
 
-class Device(NamedTuple):
+@dataclass(frozen=True)
+class Device:
     """A device of this machine."""
 
     id: str
@@ -41,7 +43,8 @@ class Device(NamedTuple):
     """For how many percent of the last second or less it was busy."""
 
 
-class Holder(NamedTuple):
+@dataclass(frozen=True)
+class Holder:
     """A lease of any program on this machine, or a request that waits for one."""
 
     id: str
@@ -72,7 +75,8 @@ def size(value: Size, what: str) -> int:
         raise _ffi.invalid(f"invalid {what} {value!r}: it is no number of bytes, such as '10G'")
     part = match[2] or "0"
     shift = _UNITS[match[3].upper()]
-    result = (int(match[1]) << shift) + (int(part) << shift) // 10 ** len(part)
+    scale: int = 10 ** len(part)
+    result = (int(match[1]) << shift) + (int(part) << shift) // scale
     if result >= 2**64:
         raise ValueError(f"{what} of {value!r} is more than 2**64 - 1 bytes")
     return result
@@ -197,7 +201,7 @@ class DeviceLease(Sequence[str]):
     def __len__(self) -> int:
         return len(self._devices)
 
-    def __getitem__(self, index):  # type: ignore[no-untyped-def, override]
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
         ids = [it.id for it in self._devices]
         return ids[index]
 
@@ -364,5 +368,10 @@ def lease_devices(
         status: int = _lib.shoal_lease_wait(handle, timeout_ns)
         return status
 
-    _ffi.check(_wait.wait(call, until))
-    return DeviceLease(handle, mode)
+    try:
+        _ffi.check(_wait.wait(call, until))
+        return DeviceLease(handle, mode)
+    except BaseException:
+        # The place in the queue is given up now, and not when the traceback is forgotten.
+        handle = LeaseHandle()
+        raise

@@ -10,8 +10,8 @@ from typing import IO, Any, BinaryIO, List, Mapping, Optional, Sequence, Type, U
 
 from . import _abi, _ffi, _wait
 from ._attribute import attribute
-from ._structs import Exit, SpawnOptions
 from ._leasing import worker_of
+from ._structs import Exit, SpawnOptions
 from .devices import DevicesArgument, _mask
 
 StrPath = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]

@@ -105,15 +105,14 @@ class _ShoalProcess(_std_process.BaseProcess):
 
             self._target: Any = sendable(self._target)
         if self._shoal_devices is not None:
+            from .. import _leasing
             from .. import devices as _devices
 
-            worker = _devices.worker_of(self._shoal_devices)
+            worker = _leasing.worker_of(self._shoal_devices)
             family = self._shoal_family if worker is None else worker.lease.family
             self._shoal_environment = _devices.environment(self._shoal_devices, family=family)
             if worker is not None:
-                from .._leasing import Passed
-
-                self._shoal_lease = Passed(worker.lease)
+                self._shoal_lease = _leasing.Passed(worker.lease)
                 # A child that is sent this object does not get its parent's lease with it.
                 self._shoal_devices = None
             if method == "fork" and family == "cuda" and _cuda_is_initialised():
