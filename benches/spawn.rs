@@ -1,7 +1,8 @@
-//! What it costs to start a program from a process of 1 GiB, beside a bare `posix_spawn`.
+//! What it costs to start a program from a process of 1 GiB, beside a bare `posix_spawn`. Goal: a `Spawn`
+//! costs at most 1.15 times as much.
 //!
 //! `cargo bench --bench spawn`. Each round starts and reaps `true` in turn by `posix_spawn`, by `Spawn`, and
-//! as the worker of a supervisor; the medians are compared.
+//! as the worker of a supervisor. The fastest tenth is compared: the rest measures what else the machine does.
 
 use std::ffi::CString;
 use std::time::{Duration, Instant};
@@ -44,9 +45,10 @@ unsafe extern "C" {
     static environ: *const *mut libc::c_char;
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
+/// The slowest of the fastest tenth.
+fn fast(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
-    times[times.len() / 2]
+    times[times.len() / 10]
 }
 
 fn main() {
@@ -76,7 +78,7 @@ fn main() {
     let each = (begun.elapsed() - first) / ROUNDS as u32;
     std::hint::black_box(&memory);
 
-    let [bare, ours] = times.map(median);
+    let [bare, ours] = times.map(fast);
     let ratio = |time: Duration| time.as_secs_f64() / bare.as_secs_f64();
     println!("start and end of a program, from a process of 1 GiB");
     println!("posix_spawn           {bare:>10.1?}");
