@@ -52,7 +52,8 @@ def test_a_crash_loop_is_said_and_a_success_ends_restarts() -> None:
 
 
 def test_stopping_signals_and_waiting() -> None:
-    with sh("trap '' TERM; while :; do sleep 600; done", 2, labels=False, keep_going=True) as workers:
+    script = "trap '' TERM; while :; do sleep 600; done"
+    with sh(script, 2, labels=False, keep_going=True) as workers:
         with pytest.raises(shoal.TimeoutError):
             workers.wait(0.01)
         assert repr(workers) == "<shoal.Supervisor, 2 of 2 workers running>"

@@ -74,15 +74,16 @@ class SupervisorEvent(NamedTuple):
 class Supervisor:
     """Starts workers that all run one program, and looks after them.
 
-    Workers that fail are started again if that is wanted, and all of them end with this process, however
-    it ends, together with everything that they have started. As a context manager it stops them. Safe to
-    use from any thread; useless in a forked child.
+    Workers that fail are started again if that is wanted, and all of them end with this process,
+    however it ends, together with everything that they have started. As a context manager it stops
+    them. Safe to use from any thread. In a forked child every call fails.
 
-        with shoal.Supervisor(["python3", "work.py"], 4, devices="0-3", restart="failure") as workers:
+        argv = ["python3", "work.py"]
+        with shoal.Supervisor(argv, 4, devices="0-3", restart="failure") as workers:
             workers.wait()
 
-    Each worker has the environment variables ``SHOAL_WORKER`` (its number, from 0), ``SHOAL_WORKERS`` and
-    ``SHOAL_WORKER_RESTARTS``.
+    Each worker has the environment variables ``SHOAL_WORKER`` (its number, from 0),
+    ``SHOAL_WORKERS`` and ``SHOAL_WORKER_RESTARTS``.
 
     Args:
         argv: the program and its arguments, as `spawn` takes them.
@@ -93,7 +94,8 @@ class Supervisor:
             descriptor; ``subprocess.DEVNULL``.
         devices, family: the devices to spread over the workers, or a lease, as for `spawn`.
         restart: which are started again: ``None``, ``"failure"`` or ``"always"``.
-        max_restarts: how many short runs in a row are a crash loop, at least 1; ``None`` is without limit.
+        max_restarts: how many short runs in a row are a crash loop, at least 1; ``None`` is without
+            limit.
         backoff: the first and the longest wait before a restart, in seconds. It doubles in between.
         healthy_after: a run of so many seconds begins the count of restarts again.
         grace: how many seconds workers have to end before they are killed.
@@ -155,9 +157,9 @@ class Supervisor:
     def wait(self, timeout: Optional[float] = None) -> int:
         """Waits until all workers have ended for good.
 
-        Returns 0 if each ended with success or was stopped, else the exit code of the first one that
-        failed: ``-signal`` if a signal killed it, 255 if it could not be started again. `TimeoutError`
-        after ``timeout`` seconds.
+        Returns 0 if each ended with success or was stopped, else the exit code of the first one
+        that failed: ``-signal`` if a signal killed it, 255 if it could not be started again.
+        `TimeoutError` after ``timeout`` seconds.
         """
         end = Outcome()
         end_ref = ctypes.byref(end)
