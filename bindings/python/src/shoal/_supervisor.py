@@ -176,8 +176,8 @@ class Supervisor:
     def stop(self, grace: Optional[float] = None, *, signal: int = SIGTERM) -> None:
         """Ends all workers, and waits until they and all that they have started are gone.
 
-        They get ``signal``, and are killed after ``grace`` seconds; ``None`` is the ``grace`` of the
-        constructor. None is started again.
+        They get ``signal``, and are killed after ``grace`` seconds; ``None`` is the ``grace`` of
+        the constructor. None is started again.
         """
         grace_ns = self._grace_ns if grace is None else _wait.nanoseconds(grace)
         _ffi.check(_lib.shoal_supervisor_begin_stop(self._handle, signal, grace_ns))
