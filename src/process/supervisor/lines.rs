@@ -9,7 +9,7 @@ const KEPT: usize = 4 << 10;
 /// One stream of one worker.
 pub(super) struct Lines {
     label: Vec<u8>,
-    /// The beginning of a line whose end has not come. Shorter than [`LONGEST`].
+    /// The beginning of a line whose end has not come: at most [`LONGEST`] bytes.
     partial: Vec<u8>,
 }
 
@@ -27,7 +27,7 @@ impl Lines {
             let is_whole = piece.ends_with(b"\n");
             let end = self.partial.len() - usize::from(is_whole);
             let mut from = 0;
-            while end - from > LONGEST || end - from == LONGEST && !is_whole {
+            while end - from > LONGEST {
                 self.put(from, from + LONGEST, out);
                 from += LONGEST;
             }
@@ -75,7 +75,7 @@ mod tests {
         let (mut lines, mut out) = (Lines::new(b"[7] ".to_vec()), Vec::new());
         for piece in pieces {
             lines.feed(piece, &mut out);
-            assert!(lines.partial.len() < LONGEST);
+            assert!(lines.partial.len() <= LONGEST);
         }
         lines.end(&mut out);
         out
