@@ -24,7 +24,7 @@
 //!   deadline, and exits.
 //! - [`wait_any`]: several queues, pipes, processes and descriptors at once; [`Queue::fd`] for event loops.
 //! - [`device`]: which GPUs a process and its children see.
-//! - [`list()`], [`stat`], [`gc`], [`unlink`]: the objects of this machine.
+//! - [`list()`], [`stat`], [`observe`], [`gc`], [`unlink`]: the objects of this machine.
 //!
 //! Every object is a file in `/dev/shm`, or in the directory that the environment variable
 //! `SHOAL_DIR` names. It exists as long as a process has it open, or until it is unlinked if it was
@@ -58,6 +58,7 @@ mod heap;
 mod layout;
 mod list;
 mod map;
+mod observe;
 mod pipe;
 mod primitives;
 pub mod process;
@@ -72,14 +73,18 @@ pub use device::Mask;
 pub use error::{Error, Result, Status};
 pub use list::{Iter as ListIter, List, Locked};
 pub use map::{Iter, KeyGuard, Map, View, Watched};
+pub use observe::{Observation, observe, observe_all};
 pub use pipe::{End, Pipe};
 pub use primitives::{
     Acquisition, Arrival, Barrier, Condition, Event, Lock, LockGuard, RwLock, Semaphore, Wake,
 };
 pub use process::{Exit, ExitKind, ForkOptions, Process, Spawn, Stdio, fork};
-pub use queue::{Lease, Queue, QueueTotals, Reservation};
+pub use queue::{Followed, Follower, Lease, Queue, Reservation};
 pub use raw_sync::Timeout;
-pub use segment::{Kind, ObjectInfo, Options, Participant, gc, list, stat, unlink};
+pub use segment::{
+    Holder, Kind, ObjectContents, ObjectInfo, Options, Participant, QueueTotals, gc, list, stat,
+    unlink,
+};
 pub use wait::{Waitable, wait_any};
 
 /// For tests: kills the process at a given step, and watches its memory; see `src/sync/crash.rs`.

@@ -75,7 +75,7 @@ unsafe impl Shared for Shard {}
 unsafe impl Shared for [Shard; SHARDS] {}
 
 const HEADER: u64 = Segment::DATA;
-const SHARD_TABLE: u64 = HEADER + PAGE;
+pub(super) const SHARD_TABLE: u64 = HEADER + PAGE;
 pub(super) const HEAP: u64 = SHARD_TABLE + SHARDS as u64 * SHARD;
 const _: () = assert!(HEAP.is_multiple_of(PAGE) && Segment::DATA.is_multiple_of(PAGE));
 // `Heap::slot` needs so many bytes behind the heap.

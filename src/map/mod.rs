@@ -39,6 +39,7 @@ mod expiry;
 mod hash;
 mod header;
 mod holds;
+mod inspect;
 mod iter;
 mod key;
 mod key_handoff;
@@ -57,6 +58,7 @@ mod tests;
 mod view;
 mod watch;
 
+pub(crate) use inspect::INSPECTOR;
 pub(crate) use iter::Cursor;
 pub use iter::Iter;
 pub use lock::KeyGuard;

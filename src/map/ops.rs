@@ -62,7 +62,7 @@ const TRIES: u32 = 3;
 /// From this many bytes on a value is copied outside the lock: some ten microseconds of work.
 pub(super) const LARGE: usize = 256 << 10;
 /// Changes with every incompatible change of the layout or the hash.
-const LAYOUT: u64 = 0x4d41_5000_0000_0005;
+pub(super) const LAYOUT: u64 = 0x4d41_5000_0000_0005;
 
 plain_open!(Map, "map");
 shared_object!(Map, "map", |it| it.core.segment());

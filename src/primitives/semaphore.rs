@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 use crate::layout::{Shared, SharedRef};
-use crate::segment::{Kind, Options, Segment, shared_object};
+use crate::segment::{Inspector, Kind, Options, Segment, shared_object};
 use crate::sync::{
     Ask, EndWaits, Guard, Handoff, LockCell, RobustMutex, Try, WaitPolicy, crash::crash_point,
 };
@@ -54,6 +54,19 @@ const _: () = assert!(std::mem::offset_of!(SemaphoreState, holds) == 128);
 
 // SAFETY: `repr(C)`, shared structures only.
 unsafe impl Shared for SemaphoreState {}
+
+/// What can be said of it without opening it.
+pub(crate) const INSPECTOR: Inspector = Inspector {
+    layout: LAYOUT,
+    inspect: |file| {
+        object::inspect(file, |state: &SemaphoreState, found| {
+            found.len = Some(state.available.load(Ordering::Relaxed));
+            state.holds.inspect("permits", found);
+            let asleep = state.handoff.events().iter().any(|it| it.has_sleepers());
+            found.sleeps("waiters", asleep);
+        })
+    },
+};
 
 /// A number of permits that processes and threads take and release.
 ///

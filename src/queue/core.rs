@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 use crate::layout::{CachePadded, Owner};
-use crate::segment::{Kind, Options, Section, Segment, Spec, plain_open, shared_object};
+use crate::segment::{
+    Kind, Options, QueueTotals, Section, Segment, Spec, plain_open, shared_object,
+};
 use crate::sync::RobustMutex;
 
 use super::admission::Admission;
@@ -83,21 +85,8 @@ impl std::fmt::Debug for Queue {
     }
 }
 
-/// What ever passed through a queue, for rates: see [`Queue::totals`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct QueueTotals {
-    /// Messages that were put.
-    pub put: u64,
-    /// Their payload bytes.
-    pub put_bytes: u64,
-    /// Messages that were taken: got, or leased for the first time.
-    pub taken: u64,
-    /// Their payload bytes.
-    pub taken_bytes: u64,
-}
-
 /// Changes with every incompatible change of the ring or its records.
-const LAYOUT: u64 = 0x5155_4555_4500_0007;
+pub(super) const LAYOUT: u64 = 0x5155_4555_4500_0007;
 
 /// How many leases a process has through a handle: a forked child none of its parent's. Changed
 /// under the consumers' lock.

@@ -180,12 +180,18 @@ impl QueueHeader {
 
     /// What was ever put.
     pub(super) fn put(&self) -> Passed {
-        read_counts(&self.tail, &self.producer.counts)
+        read_counts(&self.tail, &self.producer.counts).1
+    }
+
+    /// Where the ring ends now, and how many messages were ever put by then.
+    pub(super) fn end(&self) -> (u64, u64) {
+        let (word, (messages, _)) = read_counts(&self.tail, &self.producer.counts);
+        (word & CURSOR, messages)
     }
 
     /// What was ever taken.
     pub(super) fn taken(&self) -> Passed {
-        read_counts(&self.head, &self.consumer.counts)
+        read_counts(&self.head, &self.consumer.counts).1
     }
 
     /// Messages and payload bytes in the ring, or named by it.
@@ -197,7 +203,8 @@ impl QueueHeader {
     }
 }
 
-fn read_counts(cursor: &AtomicU64, counts: &[Count; 2]) -> Passed {
+/// The cursor's word, and what belongs to it.
+fn read_counts(cursor: &AtomicU64, counts: &[Count; 2]) -> (u64, Passed) {
     // It is repeated only if that side has published meanwhile: a cursor that does not change ends it,
     // whatever its bytes are.
     loop {
@@ -209,7 +216,7 @@ fn read_counts(cursor: &AtomicU64, counts: &[Count; 2]) -> Passed {
         );
         // A count is written again only two publications later.
         if cursor.load(Ordering::Acquire) == word {
-            return pair;
+            return (word, pair);
         }
     }
 }

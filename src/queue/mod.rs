@@ -20,6 +20,7 @@
 //! - [`resize`], [`wait`]: making room; waiting and waking, closing.
 //! - [`readiness`]: whether there is something to take, and the thread behind a descriptor.
 //! - [`ops`], [`many`]: putting and taking. [`peek`]: looking at messages.
+//! - [`inspect`]: what can be said of a queue without opening it.
 
 mod admission;
 mod auto_grow;
@@ -30,6 +31,7 @@ mod core;
 mod cursors;
 mod descriptor;
 mod header;
+mod inspect;
 mod lease;
 mod locked;
 mod many;
@@ -49,9 +51,11 @@ mod store;
 mod wait;
 
 pub(crate) use bounds::capacities;
-pub use core::{Queue, QueueTotals};
+pub use core::Queue;
+pub(crate) use inspect::{INSPECTOR, inspect};
 pub use lease::Lease;
 pub(crate) use lease::LeasedMessage;
+pub use peek::{Followed, Follower};
 pub(crate) use reservation::MessagePlace;
 pub use reservation::Reservation;
 pub(crate) use ring::Ring;

@@ -27,6 +27,7 @@
 mod attach_lock;
 mod attachment;
 mod collect;
+mod contents;
 mod fifo;
 mod file;
 mod list;
@@ -41,7 +42,9 @@ mod stamp;
 pub(crate) use attachment::leave_all;
 pub use collect::gc;
 pub(crate) use collect::sweep;
-pub(crate) use list::unlink_kind;
+pub use contents::{Holder, ObjectContents, QueueTotals};
+pub(crate) use contents::{Inspector, Snapshot};
+pub(crate) use list::{Looked, Looker, published, unlink_kind};
 pub use list::{ObjectInfo, Participant, list, stat, unlink};
 pub(crate) use name::LONGEST;
 pub(crate) use object::{Object, plain_open, shared_object};
