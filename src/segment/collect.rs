@@ -42,19 +42,41 @@ const PAUSE: u64 = 10;
 /// # Errors
 /// `Unsupported` if there is no directory of objects; `Permission` if it cannot be read.
 pub fn gc(dry_run: bool) -> Result<Vec<String>> {
+    let mut removed = Vec::new();
+    gc_each(dry_run, |name| {
+        removed.push(name.to_owned());
+        true
+    })?;
+    Ok(removed)
+}
+
+/// [`gc`] that tells each name when it is removed, and goes on while `goes_on` says so: for programs that
+/// show how far it is, or may be asked to end. Removing takes about a millisecond for every 10 MiB.
+///
+/// ```
+/// let mut count = 0;
+/// shoal::gc_each(true, |_name| {
+///     count += 1;
+///     count < 100
+/// })?;
+/// # Ok::<(), shoal::Error>(())
+/// ```
+///
+/// # Errors
+/// As for [`gc`].
+pub fn gc_each(dry_run: bool, mut goes_on: impl FnMut(&str) -> bool) -> Result<()> {
     let mut files = shm::files(&ALL, None)?;
     files.sort();
     last(&mut files);
-    let mut removed = Vec::new();
     for file in files {
         if collect(&file, dry_run)? && !is_no_object(&file) {
-            removed.push(match file.strip_prefix(PUBLISHED) {
-                Some(name) => name.to_owned(),
-                None => file,
-            });
+            let name = file.strip_prefix(PUBLISHED).unwrap_or(&file);
+            if !goes_on(name) {
+                break;
+            }
         }
     }
-    Ok(removed)
+    Ok(())
 }
 
 /// Removes the ephemeral object `name` if no process is attached to it.

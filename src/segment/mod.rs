@@ -40,8 +40,8 @@ mod participants;
 mod stamp;
 
 pub(crate) use attachment::leave_all;
-pub use collect::gc;
 pub(crate) use collect::sweep;
+pub use collect::{gc, gc_each};
 pub use contents::{Holder, ObjectContents, QueueTotals};
 pub(crate) use contents::{Inspector, Snapshot};
 pub(crate) use list::{Looked, Looker, published, unlink_kind};
