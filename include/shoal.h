@@ -22,8 +22,9 @@
  * - Condition: waiting for a change of something that a `shoal_lock` guards.
  * - Barrier: a point at which a fixed number of processes or threads wait for each other.
  * - Waiting: waiting for the first of several queues, pipes, processes and descriptors.
- * - Process: programs that are started, and copies of this process.
  * - Device: which devices, such as GPUs, this process and its children see.
+ * - Lease: devices that no other program has at the same time, as long as all of them ask for leases.
+ * - Process: programs that are started, and copies of this process.
  *
  * What only language bindings need is in `shoal_bindings.h`.
  *
@@ -1968,6 +1969,308 @@ shoal_status shoal_wait_any(const shoal_waitable *things, size_t n, int64_t time
                             size_t *out);
 
 /* ---------------------------------------------------------------------------------------------
+   Device
+
+   Which devices, such as GPUs, this process and its children see. The runtime of each family of devices
+   reads that from environment variables. No other thread may change the environment while one of these
+   functions runs.
+
+   ```c
+   char buf[64];
+   size_t len;
+   shoal_status status = shoal_device_resolve("cuda", "2,3", "1", buf, sizeof buf, &len);
+   assert(status == SHOAL_OK && strcmp(buf, "3") == 0);
+   ```
+   --------------------------------------------------------------------------------------------- */
+
+/**
+ * What the variable of a device family must be for a child that is to see some devices.
+ *
+ * `family`: "cuda", "rocm", ...; `shoal_device_family` lists them.
+ * `inherited`: the value that the variable has now; NULL reads the environment of this process, with all
+ * that counts for the family.
+ * `logical`: the devices that the child is to see, counted in what `inherited` shows: "0,2", or unique
+ * ids; "" hides all.
+ * `buf`, `capacity`, `*len`: a text that ends with NUL, and its length without the NUL.
+ *
+ * Errors: SHOAL_ERR_NOT_FOUND (family); SHOAL_ERR_INVALID (`logical` is malformed, names what `inherited`
+ * does not show, names a device twice or mixes kinds; `inherited` is malformed); SHOAL_ERR_UNSUPPORTED
+ * (no value hides all of them); SHOAL_ERR_BUFFER_TOO_SMALL (`*len` counts the NUL).
+ */
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_device_resolve(const char *family, const char *inherited, const char *logical,
+                                  char *buf, size_t capacity, size_t *len);
+
+/**
+ * All that must change in the environment of this process, or of a child of it, for it to see some
+ * devices. Changes nothing by itself.
+ *
+ * `family`, `logical`: as for `shoal_device_resolve`; what is inherited is the environment.
+ * `buf`, `capacity`: where the changes go, one after the other, each ended by a NUL: "NAME=value" sets a
+ * variable, "NAME" removes it. One more NUL ends the last. `*len`: the length of it all without that NUL.
+ *
+ * Errors: as `shoal_device_resolve`.
+ */
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_device_environment(const char *family, const char *logical, char *buf,
+                                      size_t capacity, size_t *len);
+
+/**
+ * The devices of a family that the environment of this process shows: "0,1", unique ids, "all" if nothing
+ * restricts them, "none" if all are hidden.
+ *
+ * `buf`, `capacity`, `*len`: as for `shoal_device_resolve`.
+ *
+ * Errors: SHOAL_ERR_NOT_FOUND (family); SHOAL_ERR_INVALID (the variable is malformed);
+ * SHOAL_ERR_BUFFER_TOO_SMALL (`*len` counts the NUL).
+ */
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_device_visible(const char *family, char *buf, size_t capacity, size_t *len);
+
+/**
+ * The devices of this machine, whatever the environment shows of them: one line for each. Its fields are
+ * separated by tabs; what is not known is "-", and more may follow in later versions:
+ *
+ * 1. the unique id or bus address;
+ * 2. the family;
+ * 3. the place in the order of the family's runtime, from 0 on;
+ * 4. the name;
+ * 5. the memory, and 6. the part of it that no process uses, in bytes;
+ * 7. for how many percent of the last second or less it was busy.
+ *
+ * `family`: NULL is all. `buf`, `capacity`, `*len`: as for `shoal_device_resolve`.
+ * It waits for a vendor's library, at most 10 seconds or the time that SHOAL_NVML_TIMEOUT says.
+ *
+ * Errors: SHOAL_ERR_NOT_FOUND (family); SHOAL_ERR_INVALID (SHOAL_FAKE_DEVICES is malformed);
+ * SHOAL_ERR_BUFFER_TOO_SMALL (`*len` counts the NUL).
+ */
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_device_discover(const char *family, char *buf, size_t capacity, size_t *len);
+
+/**
+ * Makes this process itself see only some devices, by changing its environment. No other thread may use
+ * the environment (getenv and setenv included) meanwhile: call it first thing in main.
+ *
+ * `mask`: counted in what it sees now, so that a second call narrows further; "" hides all.
+ * `*too_late`: whether the family's runtime was loaded already; it reads the variable once, when it starts.
+ *
+ * Errors: as `shoal_device_resolve`; nothing is changed then.
+ */
+SHOAL_API
+shoal_status shoal_device_set_visible(const char *family, const char *mask, bool *too_late);
+
+/** The name of a device family, to list them all: 0, 1, ... until it is NULL. The string is constant. */
+SHOAL_API const char *shoal_device_family(size_t index);
+
+/**
+ * The environment variable that a family's runtime reads: "CUDA_VISIBLE_DEVICES" for "cuda". NULL if there
+ * is no such family. The string is constant.
+ */
+SHOAL_API const char *shoal_device_variable(const char *family);
+
+/* ---------------------------------------------------------------------------------------------
+   Lease
+
+   Devices that no other program has at the same time, as long as all of them ask for leases. A lease ends
+   with the last process that has it: this one, by `shoal_lease_free` or its end, and the children that it
+   was given to. So a worker that lost its parent keeps its devices, and they are free at the moment at which
+   the last holder ends, whatever the cause.
+
+   ```c
+   shoal_lease_options options = {.size = sizeof options, .count = 2, .min_free = 10ull << 30};
+   shoal_lease *lease;
+   if (shoal_lease_acquire(&options, SHOAL_FOREVER, &lease) == SHOAL_OK) {
+       const char *argv[] = {"python3", "train.py", NULL};
+       shoal_spawn_options child = {.size = sizeof child, .argv = argv, .lease = lease};
+       shoal_process *p;
+       if (shoal_process_spawn(&child, &p) == SHOAL_OK)
+           shoal_process_free(p);
+       shoal_lease_free(lease);
+   }
+   ```
+
+   Requests that could get the same devices are served in the order in which they came; those of processes
+   that ended are skipped. A request gets all of its devices at once. Under a lease, which the variable
+   SHOAL_LEASE names, a process leases parts of that lease.
+
+   The leases of a machine are files in `/dev/shm/shoal-leases`, or in the directory that SHOAL_LEASE_DIR
+   names, which must be the same for all who are to respect each other. It is created with mode 1777 so that
+   all users can take part. Programs that ask for no lease are seen by their use of memory and time only
+   (`min_free`, `min_idle`).
+   --------------------------------------------------------------------------------------------- */
+
+/** In `shoal_spawn_options.lease_mode`: a worker sees its own devices and no others. */
+#define SHOAL_LEASE_EXCLUSIVE 0
+
+/** In `lease_mode`: a worker sees all devices of the lease, its own ones first. */
+#define SHOAL_LEASE_ROTATE 1
+
+/**
+ * In `lease_mode`: the mask stays as it is, and only the variable SHOAL_DEVICE_INDEX tells a worker the
+ * numbers of its devices.
+ */
+#define SHOAL_LEASE_INDEX_ONLY 2
+
+/** A request for devices, and the lease once it has them. */
+typedef struct shoal_lease shoal_lease;
+
+/** What is asked for. Fields that are zero have the defaults; only `size` must be set. */
+typedef struct shoal_lease_options {
+    /** `sizeof(shoal_lease_options)`. */
+    size_t size;
+    /** How many devices; 0 is one. */
+    size_t count;
+    /** Their family, such as "cuda"; NULL is the only one that this machine has devices of. */
+    const char *family;
+    /**
+     * The devices to be preferred, the first ones most: numbers that count in what this process sees, or
+     * unique ids, separated by commas. NULL has no preference.
+     */
+    const char *order;
+    /** What others read as the command that has the lease; NULL is that of this process. */
+    const char *command;
+    /** How many bytes of a device's memory must be free now, whoever uses the others. */
+    uint64_t min_free;
+    /** Instead of whole devices, so many bytes of the memory of each. */
+    uint64_t share_memory;
+    /** Instead of whole devices, so many slots of each, */
+    uint32_t share_slots;
+    /** of so many that it is divided into for this purpose: 1 and 4 are a quarter. */
+    uint32_t share_of;
+    /** For how many percent of the time a device must be idle. */
+    uint32_t min_idle;
+    /** 0. */
+    uint32_t reserved;
+} shoal_lease_options;
+
+/**
+ * Leases devices, all of them at once, and waits for them. With SHOAL_NOWAIT it gets devices only if no other
+ * request waits for them.
+ *
+ * `options`: NULL asks for one device.
+ * Ownership: `*out` is yours until `shoal_lease_free`.
+ *
+ * Errors: SHOAL_ERR_TIMEOUT; SHOAL_ERR_INVALID (an option, or more than the devices have);
+ * SHOAL_ERR_TOO_LARGE (this process does not see so many devices); SHOAL_ERR_NOT_FOUND (family; a device of
+ * `order`; no device at all); SHOAL_ERR_PERMISSION, SHOAL_ERR_UNSUPPORTED and SHOAL_ERR_NO_SPACE (the
+ * directory of leases); SHOAL_ERR_OS.
+ */
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_lease_acquire(const shoal_lease_options *options, int64_t timeout_ns,
+                                 shoal_lease **out);
+
+/**
+ * Takes a place in the queue, and does not wait for devices: `shoal_lease_wait` does, as often as it takes,
+ * and the place is kept in between. Another thread ends its wait by `shoal_end_waits`.
+ *
+ * `options`: NULL asks for one device.
+ * Ownership: `*out` is yours until `shoal_lease_free`, which gives up the place.
+ *
+ * Errors: as `shoal_lease_acquire`, except SHOAL_ERR_TIMEOUT.
+ */
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_lease_request(const shoal_lease_options *options, shoal_lease **out);
+
+/**
+ * Waits until the request has its devices. Returns at once if it has them.
+ *
+ * Errors: SHOAL_ERR_TIMEOUT; SHOAL_ERR_CLOSED (`shoal_end_waits`); SHOAL_ERR_INVALID (a forked child, which
+ * does not have its parent's place); SHOAL_ERR_TOO_LARGE and SHOAL_ERR_NOT_FOUND (devices that are gone
+ * meanwhile).
+ */
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_lease_wait(shoal_lease *lease, int64_t timeout_ns);
+
+/**
+ * The devices of a lease as `device_mask` of a child takes them: "1,3".
+ *
+ * `buf`, `capacity`, `*len`: a text that ends with NUL, and its length without the NUL.
+ *
+ * Errors: SHOAL_ERR_INVALID (the request still waits); SHOAL_ERR_BUFFER_TOO_SMALL (`*len` counts the NUL).
+ */
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_lease_mask(shoal_lease *lease, char *buf, size_t capacity, size_t *len);
+
+/**
+ * The name of a lease among the others, as the variable SHOAL_LEASE has it.
+ *
+ * `buf`, `capacity`, `*len`: as for `shoal_lease_mask`.
+ *
+ * Errors: as `shoal_lease_mask`.
+ */
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_lease_id(shoal_lease *lease, char *buf, size_t capacity, size_t *len);
+
+/**
+ * The devices of a lease, as `shoal_device_discover` describes them, one line for each. Behind that follow
+ * the number of the device in this process, and the part of it that the lease has: 1 is the whole.
+ *
+ * `buf`, `capacity`, `*len`: as for `shoal_lease_mask`.
+ *
+ * Errors: as `shoal_lease_mask`.
+ */
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_lease_devices(shoal_lease *lease, char *buf, size_t capacity, size_t *len);
+
+/**
+ * What changes in the environment of a child that is to run under a lease, for programs that start their
+ * children themselves. The child must also get the descriptor of `shoal_lease_fd`.
+ *
+ * `mode`: SHOAL_LEASE_EXCLUSIVE, ... `worker`, `workers`: which of how many children that share the devices;
+ * 0 and 1 for a single one.
+ * `buf`, `capacity`, `*len`: as for `shoal_device_environment`.
+ *
+ * Errors: SHOAL_ERR_INVALID (no such worker or mode; the request still waits; the environment of this
+ * process has changed and does not show the devices); SHOAL_ERR_UNSUPPORTED; SHOAL_ERR_BUFFER_TOO_SMALL.
+ */
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_lease_environment(shoal_lease *lease, uint32_t mode, size_t worker,
+                                     size_t workers, char *buf, size_t capacity, size_t *len);
+
+/**
+ * The descriptor of a lease: a process that has a copy of it has the lease. It is close-on-exec.
+ *
+ * Ownership: the descriptor is the handle's. Do not close it; a copy (`dup`, `SCM_RIGHTS`) is yours.
+ *
+ * Errors: SHOAL_ERR_INVALID (the request still waits; or this is a forked child that was not given the
+ * lease).
+ */
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_lease_fd(shoal_lease *lease, int *out);
+
+/**
+ * Keeps a lease, or not, when this process executes another program in its place.
+ *
+ * Errors: as `shoal_lease_fd`.
+ */
+SHOAL_API shoal_status shoal_lease_keep_on_exec(shoal_lease *lease, bool keep);
+
+/**
+ * Every lease of this machine, and every request that waits for one, in the order in which they came: one
+ * line for each. Its fields are separated by tabs; what is not known is "-", and more may follow in later
+ * versions:
+ *
+ * 1. the id, which begins with those of the leases that it is a part of;
+ * 2. "held" or "waiting";
+ * 3. the number of the user;
+ * 4. the process that asked, as its owner says: the lease may be in the hands of its children by now;
+ * 5. since when, in seconds since 1970;
+ * 6. the devices: unique ids, each with '=' and the part that is leased, separated by commas. Of a request
+ *    that waits, those that it could get, with 0;
+ * 7. the command, as its owner says.
+ *
+ * `buf`, `capacity`, `*len`: as for `shoal_lease_mask`.
+ *
+ * Errors: SHOAL_ERR_PERMISSION and SHOAL_ERR_INVALID (the directory of leases);
+ * SHOAL_ERR_BUFFER_TOO_SMALL.
+ */
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_lease_holders(char *buf, size_t capacity, size_t *len);
+
+/**
+ * Frees the handle; see "Freeing". The process gives up its part of the lease, or its place in the queue.
+ * Children that have the lease keep it.
+ */
+SHOAL_API void shoal_lease_free(shoal_lease *lease);
+
+/* ---------------------------------------------------------------------------------------------
    Process
 
    Programs that are started, and copies of this process.
@@ -2081,6 +2384,16 @@ typedef struct shoal_spawn_options {
      * "" hides all.
      */
     const char *device_mask;
+    /** A lease of devices that the child has too, and whose devices it sees; or NULL. */
+    shoal_lease *lease;
+    /** What it sees of them: SHOAL_LEASE_EXCLUSIVE (0), ... */
+    uint32_t lease_mode;
+    /** Which of the children that share the lease it is, from 0 on, */
+    uint32_t worker;
+    /** of how many; 0 is one. */
+    uint32_t workers;
+    /** 0. */
+    uint32_t reserved;
 } shoal_spawn_options;
 
 /** The end of a process. */
@@ -2115,7 +2428,7 @@ shoal_status shoal_process_spawn(const shoal_spawn_options *options, shoal_proce
  * child: if there are others, `entry` must not use what they may have locked, except this library and
  * malloc.
  *
- * `options`: NULL, or a struct in which only `device_family`, `device_mask` and of the flags
+ * `options`: NULL, or a struct in which only the devices, the lease and of the flags
  * SHOAL_SPAWN_NEW_GROUP and SHOAL_SPAWN_DIE_WITH_PARENT (here tied to the calling thread) may be set.
  * Ownership: `arg` is passed on untouched. `*out` is yours until `shoal_process_free`; in the child it
  * stays NULL.
@@ -2177,86 +2490,6 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_process_stdio(shoal_process *p, int
  * and its exit is collected later.
  */
 SHOAL_API void shoal_process_free(shoal_process *p);
-
-/* ---------------------------------------------------------------------------------------------
-   Device
-
-   Which devices, such as GPUs, this process and its children see. The runtime of each family of devices
-   reads that from environment variables. No other thread may change the environment while one of these
-   functions runs.
-
-   ```c
-   char buf[64];
-   size_t len;
-   shoal_status status = shoal_device_resolve("cuda", "2,3", "1", buf, sizeof buf, &len);
-   assert(status == SHOAL_OK && strcmp(buf, "3") == 0);
-   ```
-   --------------------------------------------------------------------------------------------- */
-
-/**
- * What the variable of a device family must be for a child that is to see some devices.
- *
- * `family`: "cuda", "rocm", ...; `shoal_device_family` lists them.
- * `inherited`: the value that the variable has now; NULL reads the environment of this process, with all
- * that counts for the family.
- * `logical`: the devices that the child is to see, counted in what `inherited` shows: "0,2", or unique
- * ids; "" hides all.
- * `buf`, `capacity`, `*len`: a text that ends with NUL, and its length without the NUL.
- *
- * Errors: SHOAL_ERR_NOT_FOUND (family); SHOAL_ERR_INVALID (`logical` is malformed, names what `inherited`
- * does not show, names a device twice or mixes kinds; `inherited` is malformed); SHOAL_ERR_UNSUPPORTED
- * (no value hides all of them); SHOAL_ERR_BUFFER_TOO_SMALL (`*len` counts the NUL).
- */
-SHOAL_API SHOAL_NODISCARD
-shoal_status shoal_device_resolve(const char *family, const char *inherited, const char *logical,
-                                  char *buf, size_t capacity, size_t *len);
-
-/**
- * All that must change in the environment of this process, or of a child of it, for it to see some
- * devices. Changes nothing by itself.
- *
- * `family`, `logical`: as for `shoal_device_resolve`; what is inherited is the environment.
- * `buf`, `capacity`: where the changes go, one after the other, each ended by a NUL: "NAME=value" sets a
- * variable, "NAME" removes it. One more NUL ends the last. `*len`: the length of it all without that NUL.
- *
- * Errors: as `shoal_device_resolve`.
- */
-SHOAL_API SHOAL_NODISCARD
-shoal_status shoal_device_environment(const char *family, const char *logical, char *buf,
-                                      size_t capacity, size_t *len);
-
-/**
- * The devices of a family that the environment of this process shows: "0,1", unique ids, "all" if nothing
- * restricts them, "none" if all are hidden.
- *
- * `buf`, `capacity`, `*len`: as for `shoal_device_resolve`.
- *
- * Errors: SHOAL_ERR_NOT_FOUND (family); SHOAL_ERR_INVALID (the variable is malformed);
- * SHOAL_ERR_BUFFER_TOO_SMALL (`*len` counts the NUL).
- */
-SHOAL_API SHOAL_NODISCARD
-shoal_status shoal_device_visible(const char *family, char *buf, size_t capacity, size_t *len);
-
-/**
- * Makes this process itself see only some devices, by changing its environment. No other thread may use
- * the environment (getenv and setenv included) meanwhile: call it first thing in main.
- *
- * `mask`: counted in what it sees now, so that a second call narrows further; "" hides all.
- * `*too_late`: whether the family's runtime was loaded already; it reads the variable once, when it starts.
- *
- * Errors: as `shoal_device_resolve`; nothing is changed then.
- */
-SHOAL_API
-shoal_status shoal_device_set_visible(const char *family, const char *mask, bool *too_late);
-
-/** The name of a device family, to list them all: 0, 1, ... until it is NULL. The string is constant. */
-SHOAL_API const char *shoal_device_family(size_t index);
-
-/**
- * The environment variable that a family's runtime reads: "CUDA_VISIBLE_DEVICES" for "cuda". NULL if there
- * is no such family. The string is constant.
- */
-SHOAL_API const char *shoal_device_variable(const char *family);
 
 #ifdef __cplusplus
 }

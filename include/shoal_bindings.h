@@ -39,6 +39,14 @@ typedef struct shoal_watched {
 SHOAL_API void shoal_leave_and_exit(int code);
 
 /**
+ * From now on a child that this thread forks has the lease too, or, with false, no forked child has it. Without
+ * this a forked child closes its copy of the descriptor.
+ *
+ * Errors: SHOAL_ERR_INVALID (the request still waits).
+ */
+SHOAL_API shoal_status shoal_lease_pass_to_forks(shoal_lease *lease, bool on);
+
+/**
  * A descriptor that holds this end of a pipe until it and all its copies are closed, in any process:
  * for passing an end to a process that has not opened it yet. It has no other use.
  *

@@ -27,13 +27,16 @@
 //! - `NVIDIA_VISIBLE_DEVICES` acts when a container is created and not inside one, so it is
 //!   neither read nor written.
 
+mod discover;
 mod family;
+pub mod lease;
 mod mask;
 mod reading;
 
 use std::sync::OnceLock;
 
 use crate::error::{Error, Result};
+pub use discover::{Discovery, Found, Machine, Seen, discover, parse_bytes, seen};
 pub use family::Family;
 use family::{FAMILIES, Source, Style};
 pub use mask::{Device, DeviceKind, MAX_INDEX, Mask};

@@ -13,6 +13,7 @@ use super::barrier::BarrierHandle;
 use super::condition::ConditionHandle;
 use super::general::shoal_leave;
 use super::handle::{self, object};
+use super::lease::LeaseHandle;
 use super::list::{ListHandle, bound};
 use super::lock::{LockHandle, acquired};
 use super::map::{MapHandle, at, no_such};
@@ -33,6 +34,21 @@ pub extern "C" fn shoal_leave_and_exit(code: c_int) {
     std::thread::sleep(Duration::from_millis(1));
     let _ = shoal_leave();
     exit_at_once(code)
+}
+
+/// From now on a child that this thread forks has the lease too, or, with false, no forked child has it. Without
+/// this a forked child closes its copy of the descriptor.
+///
+/// Errors: SHOAL_ERR_INVALID (the request still waits).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_lease_pass_to_forks(lease: *mut LeaseHandle, on: bool) -> Status {
+    guard(|| {
+        // SAFETY: the caller's contract.
+        unsafe { handle::get(lease) }?
+            .lease()?
+            .set_passed_to_forks(on);
+        Ok(())
+    })
 }
 
 /// A descriptor that holds this end of a pipe until it and all its copies are closed, in any process:

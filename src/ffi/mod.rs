@@ -150,6 +150,7 @@ mod event;
 mod general;
 mod handle;
 mod keys;
+mod lease;
 mod list;
 mod lock;
 mod map;

@@ -92,7 +92,7 @@ pub unsafe extern "C" fn shoal_process_spawn(
 /// child: if there are others, `entry` must not use what they may have locked, except this library and
 /// malloc.
 ///
-/// `options`: NULL, or a struct in which only `device_family`, `device_mask` and of the flags
+/// `options`: NULL, or a struct in which only the devices, the lease and of the flags
 /// SHOAL_SPAWN_NEW_GROUP and SHOAL_SPAWN_DIE_WITH_PARENT (here tied to the calling thread) may be set.
 /// Ownership: `arg` is passed on untouched. `*out` is yours until `shoal_process_free`; in the child it
 /// stays NULL.

@@ -64,6 +64,11 @@ impl Signal {
         true
     }
 
+    /// The descriptor, to wait for it.
+    pub(crate) fn number(&self) -> BorrowedFd<'_> {
+        self.0.number()
+    }
+
     /// Whether it is readable.
     pub(crate) fn is_set(&self) -> bool {
         self.0

@@ -26,6 +26,13 @@ pub(crate) fn command(pid: u32) -> String {
     String::from_utf8_lossy(&name).trim_end().to_owned()
 }
 
+/// The program of process `pid` and its arguments, for people to read; empty where /proc does not tell.
+pub(crate) fn command_line(pid: u32) -> String {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let line = String::from_utf8_lossy(&line).replace('\0', " ");
+    line.trim_end().chars().take(1024).collect()
+}
+
 /// Whether process `pid` exists and began at `since` on [`clock::since_boot_ns`] or before: it is not
 /// another one that got the number later. True where that cannot be told.
 pub(crate) fn is_older(pid: u32, since: u64) -> bool {

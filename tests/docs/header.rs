@@ -85,7 +85,7 @@ impl Parameter {
     }
 }
 
-const OBJECTS: [&str; 13] = [
+const OBJECTS: [&str; 14] = [
     "queue",
     "pipe",
     "map",
@@ -99,6 +99,7 @@ const OBJECTS: [&str; 13] = [
     "condition",
     "barrier",
     "process",
+    "lease",
 ];
 
 /// The functions of a header, each with the comment above it.

@@ -9,7 +9,7 @@ use std::fs;
 use crate::step::root;
 
 /// The sections of shoal.h: the file that introduces each, and the others.
-pub(crate) const SECTIONS: [&[&str]; 15] = [
+pub(crate) const SECTIONS: [&[&str]; 16] = [
     &["general.rs", "../error.rs", "args.rs", "options.rs"],
     &["queue.rs", "message.rs"],
     &["pipe.rs"],
@@ -23,8 +23,9 @@ pub(crate) const SECTIONS: [&[&str]; 15] = [
     &["condition.rs"],
     &["barrier.rs"],
     &["wait.rs"],
-    &["process.rs", "spawn.rs"],
     &["device.rs"],
+    &["lease.rs"],
+    &["process.rs", "spawn.rs"],
 ];
 
 const MACROS: &str = "#if defined(__GNUC__)

@@ -25,6 +25,9 @@ ORDERED = 64
 RECURSIVE = 8
 BOUNDED = 16
 ALL = 4294967295
+LEASE_EXCLUSIVE = 0
+LEASE_ROTATE = 1
+LEASE_INDEX_ONLY = 2
 EXIT_EXITED = 0
 EXIT_SIGNALED = 1
 EXIT_UNKNOWN = 2
@@ -225,6 +228,30 @@ PROTOTYPES: Dict[str, Tuple[Any, Tuple[Any, ...]]] = {
     "shoal_barrier_abort": (c_uint32, (c_void_p,)),
     "shoal_barrier_reset": (c_uint32, (c_void_p,)),
     "shoal_wait_any": (c_uint32, (c_void_p, c_size_t, c_int64, c_void_p)),
+    "shoal_device_resolve": (
+        c_uint32,
+        (c_char_p, c_char_p, c_char_p, c_void_p, c_size_t, c_void_p),
+    ),
+    "shoal_device_environment": (c_uint32, (c_char_p, c_char_p, c_void_p, c_size_t, c_void_p)),
+    "shoal_device_visible": (c_uint32, (c_char_p, c_void_p, c_size_t, c_void_p)),
+    "shoal_device_discover": (c_uint32, (c_char_p, c_void_p, c_size_t, c_void_p)),
+    "shoal_device_set_visible": (c_uint32, (c_char_p, c_char_p, c_void_p)),
+    "shoal_device_family": (c_char_p, (c_size_t,)),
+    "shoal_device_variable": (c_char_p, (c_char_p,)),
+    "shoal_lease_acquire": (c_uint32, (c_void_p, c_int64, c_void_p)),
+    "shoal_lease_request": (c_uint32, (c_void_p, c_void_p)),
+    "shoal_lease_wait": (c_uint32, (c_void_p, c_int64)),
+    "shoal_lease_mask": (c_uint32, (c_void_p, c_void_p, c_size_t, c_void_p)),
+    "shoal_lease_id": (c_uint32, (c_void_p, c_void_p, c_size_t, c_void_p)),
+    "shoal_lease_devices": (c_uint32, (c_void_p, c_void_p, c_size_t, c_void_p)),
+    "shoal_lease_environment": (
+        c_uint32,
+        (c_void_p, c_uint32, c_size_t, c_size_t, c_void_p, c_size_t, c_void_p),
+    ),
+    "shoal_lease_fd": (c_uint32, (c_void_p, c_void_p)),
+    "shoal_lease_keep_on_exec": (c_uint32, (c_void_p, c_bool)),
+    "shoal_lease_holders": (c_uint32, (c_void_p, c_size_t, c_void_p)),
+    "shoal_lease_free": (None, (c_void_p,)),
     "shoal_process_spawn": (c_uint32, (c_void_p, c_void_p)),
     "shoal_process_fork": (c_uint32, (c_void_p, c_void_p, c_void_p, c_void_p)),
     "shoal_process_join": (c_uint32, (c_void_p, c_int64, c_void_p)),
@@ -233,16 +260,8 @@ PROTOTYPES: Dict[str, Tuple[Any, Tuple[Any, ...]]] = {
     "shoal_process_signal": (c_uint32, (c_void_p, c_int, c_bool)),
     "shoal_process_stdio": (c_uint32, (c_void_p, c_int, c_void_p)),
     "shoal_process_free": (None, (c_void_p,)),
-    "shoal_device_resolve": (
-        c_uint32,
-        (c_char_p, c_char_p, c_char_p, c_void_p, c_size_t, c_void_p),
-    ),
-    "shoal_device_environment": (c_uint32, (c_char_p, c_char_p, c_void_p, c_size_t, c_void_p)),
-    "shoal_device_visible": (c_uint32, (c_char_p, c_void_p, c_size_t, c_void_p)),
-    "shoal_device_set_visible": (c_uint32, (c_char_p, c_char_p, c_void_p)),
-    "shoal_device_family": (c_char_p, (c_size_t,)),
-    "shoal_device_variable": (c_char_p, (c_char_p,)),
     "shoal_leave_and_exit": (None, (c_int,)),
+    "shoal_lease_pass_to_forks": (c_uint32, (c_void_p, c_bool)),
     "shoal_pipe_hold": (c_uint32, (c_void_p, c_void_p)),
     "shoal_pipe_drop_hold": (c_uint32, (c_char_p, c_int)),
     "shoal_map_get_watched": (

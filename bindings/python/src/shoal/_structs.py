@@ -431,6 +431,45 @@ class Waitable(Structure):
     fd: int
 
 
+class LeaseOptions(Sized):
+    """``shoal_lease_options``: What is asked for."""
+
+    _fields_ = [
+        ("size", c_size_t),
+        ("count", c_size_t),
+        ("family", c_char_p),
+        ("order", c_char_p),
+        ("command", c_char_p),
+        ("min_free", c_uint64),
+        ("share_memory", c_uint64),
+        ("share_slots", c_uint32),
+        ("share_of", c_uint32),
+        ("min_idle", c_uint32),
+        ("reserved", c_uint32),
+    ]
+    #: How many devices; 0 is one.
+    count: int
+    #: Their family, such as "cuda"; NULL is the only one that this machine has devices of.
+    family: Any
+    #: The devices to be preferred, the first ones most: numbers that count in what this process
+    #: sees, or unique ids, separated by commas.
+    order: Any
+    #: What others read as the command that has the lease; NULL is that of this process.
+    command: Any
+    #: How many bytes of a device's memory must be free now, whoever uses the others.
+    min_free: int
+    #: Instead of whole devices, so many bytes of the memory of each.
+    share_memory: int
+    #: Instead of whole devices, so many slots of each,
+    share_slots: int
+    #: of so many that it is divided into for this purpose: 1 and 4 are a quarter.
+    share_of: int
+    #: For how many percent of the time a device must be idle.
+    min_idle: int
+    #: 0.
+    reserved: int
+
+
 class Exit(Structure):
     """``shoal_exit``: The end of a process."""
 
@@ -472,6 +511,11 @@ class SpawnOptions(Sized):
         ("flags", c_uint64),
         ("device_family", c_char_p),
         ("device_mask", c_char_p),
+        ("lease", c_void_p),
+        ("lease_mode", c_uint32),
+        ("worker", c_uint32),
+        ("workers", c_uint32),
+        ("reserved", c_uint32),
     ]
     #: The program; without a '/' it is looked for in the PATH the child will have.
     file: Any
@@ -500,6 +544,16 @@ class SpawnOptions(Sized):
     #: The devices of that family the child sees, counted in what this process sees: "0,2"; "" hides
     #: all.
     device_mask: Any
+    #: A lease of devices that the child has too, and whose devices it sees; or NULL.
+    lease: Any
+    #: What it sees of them: SHOAL_LEASE_EXCLUSIVE (0), ...
+    lease_mode: int
+    #: Which of the children that share the lease it is, from 0 on,
+    worker: int
+    #: of how many; 0 is one.
+    workers: int
+    #: 0.
+    reserved: int
 
 
 class Watched(Structure):

@@ -1,0 +1,271 @@
+//! Which devices this machine has, without a vendor's SDK.
+//!
+//! ```text
+//! SHOAL_FAKE_DEVICES          fake.rs     instead of all else, for tests
+//! libnvidia-ml.so.1           nvml.rs     names, memory, load; in a thread, with a deadline
+//! /proc/driver/nvidia         nvidia.rs   where that library is missing, broken or hangs
+//! /sys/class/kfd, drm         amd.rs      AMD
+//! /sys/class/drm, bus/pci     pci.rs      Intel, and the other families by the vendor's number
+//! ```
+//!
+//! A device is known by an id that stays the same whatever else is plugged in: a unique id where the
+//! vendor gives one, else its bus address. Its index is only its place in the order of the vendor's runtime.
+
+mod amd;
+mod fake;
+mod files;
+mod nvidia;
+mod nvml;
+mod pci;
+mod seen;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::family::{FAMILIES, Family};
+use crate::error::{Error, Result};
+use crate::sys::process;
+pub use seen::{Seen, seen};
+
+/// A device of this machine.
+///
+/// ```
+/// use shoal::device::Machine;
+///
+/// let mut machine = Machine::from_environment();
+/// machine.fake = Some("cuda:2:24G".to_owned());
+/// let found = machine.discover(Some("cuda"))?.devices;
+/// assert_eq!(found.len(), 2);
+/// assert_eq!(found[1].index, 1);
+/// assert_eq!(found[1].memory_total, Some(24 << 30));
+/// # Ok::<(), shoal::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Found {
+    /// The family whose variable masks it.
+    pub family: &'static Family,
+    /// Its unique id (`GPU-…`, `MIG-…`), or else its bus address (`0000:3b:00.0`). Never an index.
+    pub id: String,
+    /// Its place in the order of the family's runtime, counted from 0 on this machine, whatever the
+    /// mask of this process is.
+    pub index: u32,
+    /// What the vendor calls it; empty if that is not known.
+    pub name: String,
+    /// Its memory in bytes.
+    pub memory_total: Option<u64>,
+    /// The part of it that no process uses now, in bytes.
+    pub memory_free: Option<u64>,
+    /// How busy it was in the last second or less, in percent.
+    pub utilisation: Option<u8>,
+}
+
+impl Found {
+    /// Whether an id, or a beginning of one, means this device.
+    pub(crate) fn is_named(&self, id: &str) -> bool {
+        let beginning = self.id.get(..id.len());
+        !id.is_empty() && beginning.is_some_and(|it| it.eq_ignore_ascii_case(id))
+    }
+
+    /// Whether programs seem to use it: more than a tenth of its memory, or of the time.
+    pub(crate) fn is_busy(&self) -> bool {
+        let by_memory = match (self.memory_total, self.memory_free) {
+            (Some(total), Some(free)) => total.saturating_sub(free) > total / 10,
+            _ => false,
+        };
+        by_memory || self.utilisation.is_some_and(|it| it > 10)
+    }
+}
+
+/// The devices of a machine, and what was wrong on the way.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Discovery {
+    /// Every device, by family and then by index.
+    pub devices: Vec<Found>,
+    /// What could not be asked, such as a vendor's library that hangs: sentences for people to read.
+    pub notes: Vec<String>,
+}
+
+/// Where to look for devices and for the leases on them. Each place can be changed, for tests and for
+/// containers in which the host's files are mounted elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Machine {
+    /// `/sys`, or the value of `SHOAL_SYSFS_ROOT`.
+    pub sysfs: PathBuf,
+    /// `/proc`, or the value of `SHOAL_PROCFS_ROOT`.
+    pub procfs: PathBuf,
+    /// `/dev`, or the value of `SHOAL_DEV_ROOT`.
+    pub dev: PathBuf,
+    /// `libnvidia-ml.so.1`, or the value of `SHOAL_NVML_LIBRARY`; empty does without.
+    pub nvml: PathBuf,
+    /// How long to wait for that library: 10 seconds, or the value of `SHOAL_NVML_TIMEOUT` in seconds. A
+    /// driver that is not kept loaded needs some seconds to start.
+    pub nvml_timeout: Duration,
+    /// Devices to be found instead of the machine's, from `SHOAL_FAKE_DEVICES`: a list of
+    /// `family:count[:memory[:free[:load]]]`, such as `cuda:4:24G:20G:15,rocm:2`, or `@` and the path of
+    /// a file. Each line of the file is a device: its family, id, memory, free memory, load and name,
+    /// separated by spaces, `-` for what is not known.
+    pub fake: Option<String>,
+    /// The directory of leases: `/dev/shm/shoal-leases`, or the value of `SHOAL_LEASE_DIR`.
+    pub leases: PathBuf,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self::from_environment()
+    }
+}
+
+impl Machine {
+    /// The real machine, where the environment does not say otherwise. A program that runs with another
+    /// user's rights (set-user-ID) does not read the environment.
+    pub fn from_environment() -> Self {
+        let trusted = !process::has_others_rights();
+        let named =
+            |variable| std::env::var_os(variable).filter(|value| trusted && !value.is_empty());
+        let path =
+            |variable, default: &str| named(variable).map_or(PathBuf::from(default), PathBuf::from);
+        let nvml = std::env::var_os("SHOAL_NVML_LIBRARY").filter(|_| trusted);
+        Self {
+            sysfs: path("SHOAL_SYSFS_ROOT", "/sys"),
+            procfs: path("SHOAL_PROCFS_ROOT", "/proc"),
+            dev: path("SHOAL_DEV_ROOT", "/dev"),
+            nvml: nvml.map_or(PathBuf::from("libnvidia-ml.so.1"), PathBuf::from),
+            nvml_timeout: named("SHOAL_NVML_TIMEOUT")
+                .and_then(|it| it.to_str()?.parse().ok())
+                .and_then(|it| Duration::try_from_secs_f64(it).ok())
+                .unwrap_or(Duration::from_secs(10)),
+            fake: named("SHOAL_FAKE_DEVICES").map(|it| it.to_string_lossy().into_owned()),
+            leases: path("SHOAL_LEASE_DIR", "/dev/shm/shoal-leases"),
+        }
+    }
+
+    /// The devices of one family, or of all. Masks have no influence on it.
+    ///
+    /// It waits at most some seconds, for a vendor's library.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`]: no such family. [`Error::Invalid`]: the fake devices are malformed. What
+    /// cannot be asked is no error but a [note](Discovery::notes).
+    pub fn discover(&self, family: Option<&str>) -> Result<Discovery> {
+        let wanted = family.map(super::family).transpose()?;
+        let mut found = Discovery::default();
+        let each = FAMILIES.iter().filter(|it| match wanted {
+            Some(wanted) => *it == hardware(wanted),
+            None => *it == hardware(it),
+        });
+        let fake = self.fake.as_deref().map(fake::read).transpose()?;
+        for family in each {
+            match &fake {
+                Some(fake) => {
+                    let own = fake.iter().filter(|it| hardware(it.family) == family);
+                    found.devices.extend(own.cloned());
+                }
+                None => self.find(family, &mut found),
+            }
+        }
+        // The same devices, under the name that was asked for.
+        for device in &mut found.devices {
+            device.family = wanted.unwrap_or(device.family);
+        }
+        Ok(found)
+    }
+
+    fn find(&self, family: &'static Family, found: &mut Discovery) {
+        let devices = match family.name() {
+            "cuda" => self.nvidia(family, &mut found.notes),
+            "rocm" => amd::find(self, family),
+            "level_zero" => pci::intel(self, family),
+            _ => pci::find(self, family),
+        };
+        found.devices.extend(devices);
+    }
+
+    fn nvidia(&self, family: &'static Family, notes: &mut Vec<String>) -> Vec<Found> {
+        // Without the driver's files there is no device that its library could tell of.
+        let is_there = self.procfs.join("driver/nvidia").exists()
+            || self.dev.join("nvidiactl").exists()
+            || self.dev.join("dxg").exists();
+        if !is_there || self.nvml.as_os_str().is_empty() {
+            return nvidia::find(self, family);
+        }
+        match nvml::find(&self.nvml, self.nvml_timeout, family) {
+            Ok(devices) => devices,
+            Err(why) => {
+                notes.push(format!(
+                    "memory and load of NVIDIA devices are not known: {why}"
+                ));
+                nvidia::find(self, family)
+            }
+        }
+    }
+}
+
+/// The family by which devices are found that another family is another name for.
+fn hardware(family: &'static Family) -> &'static Family {
+    let name = match family.name() {
+        "hip" => "rocm",
+        "oneapi" => "level_zero",
+        name => name,
+    };
+    FAMILIES
+        .iter()
+        .find(|it| it.name() == name)
+        .unwrap_or(family)
+}
+
+/// The devices of this machine: [`Machine::discover`] with [`Machine::from_environment`].
+///
+/// # Errors
+///
+/// As [`Machine::discover`].
+pub fn discover(family: Option<&str>) -> Result<Discovery> {
+    Machine::from_environment().discover(family)
+}
+
+/// A number of bytes as people write it: `512M`, `10G`, `1.5T`, `1024`. `K`, `M`, `G` and `T` are powers of
+/// 1024, with or without an `iB` or `B` behind them.
+///
+/// # Errors
+///
+/// [`Error::Invalid`] says what was expected.
+///
+/// ```
+/// use shoal::device::parse_bytes;
+///
+/// assert_eq!(parse_bytes("10G")?, 10 << 30);
+/// assert_eq!(parse_bytes("1.5GiB")?, 3 << 29);
+/// assert!(parse_bytes("ten").is_err());
+/// # Ok::<(), shoal::Error>(())
+/// ```
+pub fn parse_bytes(text: &str) -> Result<u64> {
+    let refuse = || {
+        let why = "it is no number of bytes, such as 512M, 10G or 1.5T";
+        Error::invalid(format!("size {text:?}"), why)
+    };
+    let upper = text.trim().to_ascii_uppercase();
+    let bare = upper.strip_suffix("IB").or(upper.strip_suffix('B'));
+    let bare = bare.unwrap_or(&upper);
+    let (digits, shift) = match bare.chars().last() {
+        Some('K') => (&bare[..bare.len() - 1], 10),
+        Some('M') => (&bare[..bare.len() - 1], 20),
+        Some('G') => (&bare[..bare.len() - 1], 30),
+        Some('T') => (&bare[..bare.len() - 1], 40),
+        _ => (bare, 0),
+    };
+    let (whole, part) = digits.split_once('.').unwrap_or((digits, "0"));
+    let is_number = |it: &str| !it.is_empty() && it.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number(whole) || !is_number(part) || part.len() > 9 || (shift == 0 && digits != whole) {
+        return Err(refuse());
+    }
+    let whole: u64 = whole.parse().map_err(|_| refuse())?;
+    let whole = whole.checked_mul(1 << shift).ok_or_else(refuse)?;
+    let scale = 10u128.pow(part.len() as u32);
+    let part: u128 = part.parse().map_err(|_| refuse())?;
+    whole
+        .checked_add(((part << shift) / scale) as u64)
+        .ok_or_else(refuse)
+}
