@@ -82,8 +82,8 @@ pub use process::{Exit, ExitKind, ForkOptions, Process, Spawn, Stdio, fork};
 pub use queue::{Followed, Follower, Lease, Queue, Reservation};
 pub use raw_sync::Timeout;
 pub use segment::{
-    Holder, Kind, ObjectContents, ObjectInfo, Options, Participant, QueueTotals, gc, gc_each, list,
-    stat, unlink,
+    Kind, ObjectContents, ObjectHolder, ObjectInfo, Options, Participant, QueueTotals, gc, gc_each,
+    list, stat, unlink,
 };
 pub use wait::{Waitable, wait_any};
 

@@ -53,7 +53,7 @@ pub struct ObjectContents {
     /// Whether an event is set.
     pub set: Option<bool>,
     /// Who holds a lock of the object or waits in its table of waiters.
-    pub holders: Vec<Holder>,
+    pub holders: Vec<ObjectHolder>,
     /// Who may be asleep: `consumers`, `producers`, `joiners` of a queue or a pipe; `watchers` of a map;
     /// otherwise `waiters`. A sleeper that gave up may be among them until the next wake-up.
     pub asleep: Vec<&'static str>,
@@ -62,7 +62,7 @@ pub struct ObjectContents {
 /// A process that has something of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Holder {
+pub struct ObjectHolder {
     /// Its slot among the participants.
     pub slot: u16,
     /// Its process id, as [`Participant::pid`](crate::Participant) has it; `None` if it died: the next
@@ -82,10 +82,10 @@ impl ObjectContents {
             return;
         };
         let is_it =
-            |it: &&mut Holder| (it.slot, it.generation, it.what) == (slot, generation, what);
+            |it: &&mut ObjectHolder| (it.slot, it.generation, it.what) == (slot, generation, what);
         match self.holders.iter_mut().find(is_it) {
             Some(same) => same.count = same.count.saturating_add(count),
-            None => self.holders.push(Holder {
+            None => self.holders.push(ObjectHolder {
                 slot,
                 pid: None,
                 what,

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::inventory::Inventory;
 use crate::output::{Failure, Format, Paint, bytes, has_colours, plain, width};
 use crate::probe;
 
@@ -390,16 +391,34 @@ fn cost() -> Vec<Finding> {
 
 fn devices() -> Vec<Finding> {
     let mut findings = Vec::new();
+    match Inventory::new(None) {
+        Ok(found) => {
+            let level = if found.devices.is_empty() {
+                Level::Note
+            } else {
+                Level::Ok
+            };
+            findings.push(finding("devices", level, found.summary()));
+            for note in found.notes() {
+                findings.push(
+                    finding("devices", Level::Warn, note).advice(
+                        "devices can be leased without that, but not by their memory or load",
+                    ),
+                );
+            }
+        }
+        Err(err) => findings.push(finding("devices", Level::Warn, err.to_string())),
+    }
     for family in shoal::device::families() {
         match shoal::device::visible(family.name()) {
             Ok(mask) if mask.to_string() != "all" => findings.push(finding(
-                "devices",
+                "mask",
                 Level::Note,
                 format!("{}={mask} restricts {}", family.variable(), family.name()),
             )),
             Ok(_) => {}
             Err(err) => findings.push(
-                finding("devices", Level::Warn, err.to_string())
+                finding("mask", Level::Warn, err.to_string())
                     .advice(format!("set {} right, or unset it", family.variable())),
             ),
         }

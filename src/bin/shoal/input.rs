@@ -16,6 +16,7 @@ pub(crate) struct Source {
     /// How the value is written
     #[arg(
         long = "as",
+        id = "as",
         value_enum,
         value_name = "ENCODING",
         default_value = "text"

@@ -7,6 +7,7 @@ mod doctor;
 mod generate;
 mod input;
 mod interrupt;
+mod inventory;
 mod list;
 mod map;
 mod object;
@@ -62,7 +63,7 @@ enum Command {
     Gc(objects::Gc),
     /// Run a program that sees only some of the devices
     Run(run::Run),
-    /// Show device masks
+    /// Show devices, who leases them, and masks
     Devices(devices::Devices),
     /// Say what this machine allows, and what to do where that is too little
     ///
@@ -113,5 +114,15 @@ fn main() -> ExitCode {
             eprintln!("shoal: {failure}");
             failure.code()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definitions_of_all_commands_are_consistent() {
+        Cli::command().debug_assert();
     }
 }

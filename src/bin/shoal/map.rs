@@ -26,7 +26,8 @@ pub(crate) struct MapCommand {
 struct Keys {
     /// How keys are written
     #[arg(
-        long = "key",
+        long = "key-as",
+        id = "key_as",
         value_enum,
         value_name = "ENCODING",
         default_value = "text"

@@ -118,7 +118,7 @@ impl<'a> Reader<'a> {
                     self.extend(Shape::List, item)?;
                 }
                 b'e' => {
-                    let items = self.to_mark()?;
+                    let items = self.take_to_mark()?;
                     self.extend(Shape::List, items)?;
                 }
                 b's' => {
@@ -126,16 +126,16 @@ impl<'a> Reader<'a> {
                     self.extend(Shape::Dict, items)?;
                 }
                 b'u' => {
-                    let items = self.to_mark()?;
+                    let items = self.take_to_mark()?;
                     (items.len() % 2 == 0).then_some(())?;
                     self.extend(Shape::Dict, items)?;
                 }
                 0x90 => {
-                    let items = self.to_mark()?;
+                    let items = self.take_to_mark()?;
                     self.extend(Shape::Set, items)?;
                 }
                 0x91 => {
-                    let items = self.to_mark()?;
+                    let items = self.take_to_mark()?;
                     self.push(Item::Many(Shape::FrozenSet, items))?;
                 }
                 b')' => self.atom("()".to_owned())?,
@@ -144,7 +144,7 @@ impl<'a> Reader<'a> {
                     self.tuple(items)?;
                 }
                 b't' => {
-                    let items = self.to_mark()?;
+                    let items = self.take_to_mark()?;
                     self.tuple(items)?;
                 }
                 // MEMOIZE, BINPUT, LONG_BINPUT: they number what they keep in order.
@@ -230,7 +230,7 @@ impl<'a> Reader<'a> {
         Some(self.stack.drain(from..).map(Item::text).collect())
     }
 
-    fn to_mark(&mut self) -> Option<Vec<String>> {
+    fn take_to_mark(&mut self) -> Option<Vec<String>> {
         let from = self.marks.pop()?;
         (from <= self.stack.len()).then_some(())?;
         Some(self.stack.drain(from..).map(Item::text).collect())

@@ -63,11 +63,11 @@ pub(crate) fn limits() -> Limits {
 }
 
 /// How long either is tried: on a busy machine it may take a time slice to begin.
-const LIMIT: Duration = Duration::from_millis(100);
+const LIMIT: Duration = Duration::from_millis(150);
 
 /// Nanoseconds that a cache line takes from one core to another: half of the shortest round trips.
 pub(crate) fn cache_line_ns() -> Option<u64> {
-    const ROUNDS: u64 = 2000;
+    const ROUNDS: u64 = 200;
     let (turn, over) = (AtomicU64::new(0), AtomicBool::new(false));
     let answer = || {
         let mut next = 1;

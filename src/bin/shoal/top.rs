@@ -1,14 +1,17 @@
 //! `shoal top`: the objects, live.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use serde::Serialize;
+use shoal::device::Machine;
+use shoal::device::lease::HolderState;
 
 use crate::interrupt;
+use crate::inventory::holders;
 use crate::object::{Object, Traffic};
 use crate::objects::objects;
 use crate::output::{Failure, Format, Paint, bytes, duration, has_colours, plain, width};
@@ -88,6 +91,9 @@ struct Look {
     /// The share of a core that this program takes.
     own_cpu: Option<f64>,
     objects: Vec<Watched>,
+    /// Devices that are leased, and requests that wait for some.
+    leased_devices: usize,
+    waiting_requests: usize,
 }
 
 /// Looks again and again, and compares.
@@ -137,11 +143,19 @@ impl Watch {
             Watched { object, rates }
         });
         let objects = objects.collect();
+        let leases = holders(Machine::from_environment()).unwrap_or_default();
+        let (held, waiting): (Vec<_>, Vec<_>) = leases
+            .into_iter()
+            .partition(|it| it.state == HolderState::Held);
+        let devices = held.into_iter().flat_map(|it| it.devices);
+        let devices: HashSet<String> = devices.map(|(id, _)| id).collect();
         (self.at, self.cpu_ns, self.passed) = (now, cpu_now, passed);
         Ok(Look {
             seconds,
             own_cpu,
             objects,
+            leased_devices: devices.len(),
+            waiting_requests: waiting.len(),
         })
     }
 }
@@ -336,12 +350,17 @@ fn summary(look: &Look) -> String {
     let put: f64 = rates().map(|it| it.put_per_second).sum();
     let taken: f64 = rates().map(|it| it.taken_per_second).sum();
     let processes = look.objects.iter().flat_map(|it| &it.object.participants);
-    let processes: std::collections::HashSet<u32> = processes.map(|it| it.pid).collect();
+    let processes: HashSet<u32> = processes.map(|it| it.pid).collect();
     let own = look
         .own_cpu
         .map_or(String::new(), |it| format!(", this {:.1} %", it * 100.0));
+    let leases = match (look.leased_devices, look.waiting_requests) {
+        (0, 0) => String::new(),
+        (devices, 0) => format!(", {devices} devices leased"),
+        (devices, waiting) => format!(", {devices} devices leased, {waiting} requests wait"),
+    };
     format!(
-        "{} objects, {} processes, {}, put {}/s, taken {}/s{own}",
+        "{} objects, {} processes, {}, put {}/s, taken {}/s{leases}{own}",
         look.objects.len(),
         processes.len(),
         bytes(memory),
