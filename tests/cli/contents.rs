@@ -27,7 +27,11 @@ fn fed(args: &[&str], input: &[u8]) -> Done {
 fn bytes(args: &[&str]) -> Vec<u8> {
     crate::common::watchdog();
     let done = command(args).output().unwrap();
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert!(
+        done.status.success(),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
     done.stdout
 }
 
@@ -45,14 +49,20 @@ fn messages_go_in_and_come_out_byte_for_byte() {
     let name = queue.name();
     assert_eq!(shoal(&["queue", "put", name, "one", "--", "-two"]).ok(), "");
     fed(&["queue", "put", name], BINARY).ok();
-    assert_eq!(fed(&["queue", "put", name, "--lines"], b"a\n\nlast").ok(), "");
+    assert_eq!(
+        fed(&["queue", "put", name, "--lines"], b"a\n\nlast").ok(),
+        ""
+    );
     fed(&["queue", "put", name, "-0"], b"n1\0n2\0").ok();
     assert_eq!(queue.len(), 8);
 
     assert_eq!(bytes(&["queue", "get", name, "-n", "2"]), b"one\n-two\n");
     assert_eq!(bytes(&["queue", "peek", name, "-n", "1", "--raw"]), BINARY);
     assert_eq!(bytes(&["queue", "get", name, "--raw"]), BINARY);
-    assert_eq!(bytes(&["queue", "get", name, "--all", "-0"]), b"a\0\0last\0n1\0n2\0");
+    assert_eq!(
+        bytes(&["queue", "get", name, "--all", "-0"]),
+        b"a\0\0last\0n1\0n2\0"
+    );
     assert_eq!(queue.unfinished().unwrap(), 0);
 
     let sent = fed(&["queue", "put", name, "--lines", "--json"], b"a\nbc\n").json();
@@ -66,15 +76,28 @@ fn values_are_told_by_what_they_look_like_and_pickles_are_never_run() {
     shoal(&["queue", "put", name, "text"]).ok();
     shoal(&["queue", "put", name, "--as", "hex", "00 ff"]).ok();
     shoal(&["queue", "put", name, "--as", "base64", "AP8="]).ok();
-    shoal(&["queue", "put", name, "--as", "python", r#"{"n": [1, 2.5, null]}"#]).ok();
+    shoal(&[
+        "queue",
+        "put",
+        name,
+        "--as",
+        "python",
+        r#"{"n": [1, 2.5, null]}"#,
+    ])
+    .ok();
     // What would create a file if it was unpickled.
     let trap = b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x0atouch /tmp/x\x85R.";
     queue.put(trap, Timeout::Infinite).unwrap();
-    queue.put(b"\x93SHOAL5\0\x02\0\0\0\0\0\0\0", Timeout::Infinite).unwrap();
+    queue
+        .put(b"\x93SHOAL5\0\x02\0\0\0\0\0\0\0", Timeout::Infinite)
+        .unwrap();
 
     let seen = lines(shoal(&["queue", "peek", name, "--json"]));
     let values: Vec<&Value> = seen.iter().map(|it| &it["value"]).collect();
-    assert_eq!(*values[0], json!({"encoding": "text", "bytes": 4, "text": "text"}));
+    assert_eq!(
+        *values[0],
+        json!({"encoding": "text", "bytes": 4, "text": "text"})
+    );
     let two = json!({"encoding": "bytes", "bytes": 2, "base64": "AP8="});
     assert_eq!((values[1], values[2]), (&two, &two));
     assert_eq!(values[3]["encoding"], "pickle");
@@ -139,7 +162,9 @@ fn tail_sees_what_is_put_and_takes_nothing() {
     let done = child.wait_with_output().unwrap();
     assert!(done.status.success());
     let text = String::from_utf8(done.stdout).unwrap();
-    let seen = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let seen = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
     let seen: Vec<(u64, String)> = seen
         .map(|it| {
             let number = it["number"].as_u64().unwrap();
@@ -147,10 +172,16 @@ fn tail_sees_what_is_put_and_takes_nothing() {
         })
         .collect();
     let expected = [(0, "before"), (1, "during"), (2, "after")];
-    assert_eq!(seen, expected.map(|(number, text)| (number, text.to_owned())));
+    assert_eq!(
+        seen,
+        expected.map(|(number, text)| (number, text.to_owned()))
+    );
     assert_eq!(queue.len(), 3);
     queue.close().unwrap();
-    assert_eq!(shoal(&["queue", "tail", queue.name(), "--all"]).ok(), "before\nduring\nafter\n");
+    assert_eq!(
+        shoal(&["queue", "tail", queue.name(), "--all"]).ok(),
+        "before\nduring\nafter\n"
+    );
 }
 
 #[test]
@@ -172,24 +203,48 @@ fn keys_of_a_map_are_those_of_every_language() {
     let name = map.name();
     shoal(&["map", "set", name, "mode", "fast"]).ok();
     shoal(&["map", "set", name, "count", "--as", "integer", "7"]).ok();
-    shoal(&["map", "set", name, "7", "--key-as", "python-int", "--as", "python", "[1]"]).ok();
+    shoal(&[
+        "map",
+        "set",
+        name,
+        "7",
+        "--key-as",
+        "python-int",
+        "--as",
+        "python",
+        "[1]",
+    ])
+    .ok();
     shoal(&["map", "set", name, "--as", "python", "n", "-3"]).ok();
     fed(&["map", "set", name, "raw"], BINARY).ok();
     assert_eq!(map.add(b"count", 1), Ok(8));
-    assert_eq!(map.get_vec(b"\xffi7").unwrap().unwrap(), b"\x80\x04](J\x01\0\0\0e.");
+    assert_eq!(
+        map.get_vec(b"\xffi7").unwrap().unwrap(),
+        b"\x80\x04](J\x01\0\0\0e."
+    );
     assert_eq!(map.get_vec(b"n").unwrap().unwrap(), (-3i64).to_le_bytes());
     // A tuple of Python: ('a', 1).
-    map.set(b"\xfft\x01\0\0\0a\x03\0\0\0\xffi1", b"tuple").unwrap();
+    map.set(b"\xfft\x01\0\0\0a\x03\0\0\0\xffi1", b"tuple")
+        .unwrap();
 
     assert_eq!(bytes(&["map", "get", name, "raw", "--raw"]), BINARY);
     let listed = shoal(&["map", "ls", name]).ok();
-    for line in ["mode\tfast\n", "count\t8\n", "7\t[1]\n", "(\"a\", 1)\ttuple\n", "n\t-3\n"] {
+    for line in [
+        "mode\tfast\n",
+        "count\t8\n",
+        "7\t[1]\n",
+        "(\"a\", 1)\ttuple\n",
+        "n\t-3\n",
+    ] {
         assert!(listed.contains(line), "{line:?} is not in {listed}");
     }
     let keys = shoal(&["map", "ls", name, "mo", "--keys", "--json"]).json();
     assert_eq!(keys, json!([{"key": {"text": "mode"}}]));
     let got = shoal(&["map", "get", name, "count", "--json"]).json();
-    assert_eq!((&got["key"]["text"], &got["value"]["integer"]), (&"count".into(), &8.into()));
+    assert_eq!(
+        (&got["key"]["text"], &got["value"]["integer"]),
+        (&"count".into(), &8.into())
+    );
 
     shoal(&["map", "set", name, "mode", "slow", "--new"]).failed(1, "already");
     shoal(&["map", "set", name, "brief", "x", "--ttl", "1ms"]).ok();
@@ -260,7 +315,10 @@ fn elements_of_a_list_are_read_and_changed_by_their_places() {
     assert_eq!(run(&["ls"]).ok(), "0\tfirst\n1\ta\n2\tb\n3\tC\n4\tend\n");
     assert_eq!(run(&["get", "-1"]).ok(), "end\n");
     assert_eq!(run(&["pop"]).ok(), "end\n");
-    assert_eq!(run(&["pop", "0", "--json"]).json()["value"]["text"], "first");
+    assert_eq!(
+        run(&["pop", "0", "--json"]).json()["value"]["text"],
+        "first"
+    );
     run(&["remove", "0", "-n", "2"]).ok();
     let left = run(&["ls", "--from", "-1", "--json"]).json();
     let left: Vec<(&Value, &Value)> = left
@@ -270,7 +328,12 @@ fn elements_of_a_list_are_read_and_changed_by_their_places() {
         .map(|it| (&it["index"], &it["value"]["text"]))
         .collect();
     assert_eq!(left, [(&0.into(), &"C".into())]);
-    for verb in [&["get", "1"][..], &["get", "-2"], &["set", "7", "x"], &["remove", "1"]] {
+    for verb in [
+        &["get", "1"][..],
+        &["get", "-2"],
+        &["set", "7", "x"],
+        &["remove", "1"],
+    ] {
         run(verb).failed(3, "has no element");
     }
     run(&["insert", "9", "x"]).failed(3, "has no element");
@@ -292,7 +355,10 @@ fn create_makes_objects_that_stay() {
     let listed = listed.as_array().unwrap();
     for name in &names {
         let it = listed.iter().find(|it| it["name"] == *name).unwrap();
-        assert_eq!((&it["state"], &it["len"]), (&"persistent".into(), &1.into()));
+        assert_eq!(
+            (&it["state"], &it["len"]),
+            (&"persistent".into(), &1.into())
+        );
     }
     shoal(&["rm", &names[0], &names[1], &names[2]]).ok();
 }

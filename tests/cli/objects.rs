@@ -338,7 +338,9 @@ fn fill_with_garbage(directory: &Directory) {
     fs::write(path("empty"), b"").unwrap();
     fs::create_dir(path("folder")).unwrap();
     std::os::unix::fs::symlink(path("good"), path("link")).unwrap();
-    let made = std::process::Command::new("mkfifo").arg(path("pipe")).status();
+    let made = std::process::Command::new("mkfifo")
+        .arg(path("pipe"))
+        .status();
     assert!(made.unwrap().success());
 }
 
@@ -347,8 +349,17 @@ fn no_command_fails_at_what_lies_among_the_objects() {
     let directory = Directory::new();
     fill_with_garbage(&directory);
     let names = [
-        "magic", "version", "kind", "layout", "body", "short", "truncated", "empty", "folder",
-        "link", "pipe",
+        "magic",
+        "version",
+        "kind",
+        "layout",
+        "body",
+        "short",
+        "truncated",
+        "empty",
+        "folder",
+        "link",
+        "pipe",
     ];
     let listed = directory.shoal(&["ls", "--json"]).json();
     let listed = listed.as_array().unwrap();
@@ -359,13 +370,23 @@ fn no_command_fails_at_what_lies_among_the_objects() {
         assert_eq!(it["state"], shown["state"], "{name}");
     }
     directory.shoal(&["ls"]).ok();
-    directory.shoal(&["top", "-n", "1", "--interval", "0.05"]).ok();
+    directory
+        .shoal(&["top", "-n", "1", "--interval", "0.05"])
+        .ok();
     directory.shoal(&["doctor", "--json"]).json();
     for name in names {
         for verb in ["peek", "get", "stat"] {
             let done = directory.shoal(&["queue", verb, name, "--json"]);
-            assert!(done.code.is_some(), "{verb} {name} was killed: {}", done.err);
-            assert!(!done.err.contains("panicked"), "{verb} {name}: {}", done.err);
+            assert!(
+                done.code.is_some(),
+                "{verb} {name} was killed: {}",
+                done.err
+            );
+            assert!(
+                !done.err.contains("panicked"),
+                "{verb} {name}: {}",
+                done.err
+            );
         }
     }
     directory.shoal(&["gc"]).ok();
@@ -387,7 +408,9 @@ fn commands_race_with_objects_that_come_and_go() {
         for _ in 0..10 {
             directory.shoal(&["gc"]).ok();
             directory.shoal(&["ls"]).ok();
-            directory.shoal(&["top", "-n", "1", "--interval", "0.05"]).ok();
+            directory
+                .shoal(&["top", "-n", "1", "--interval", "0.05"])
+                .ok();
         }
         racing.store(false, std::sync::atomic::Ordering::Relaxed);
     });
@@ -413,6 +436,9 @@ fn looking_at_an_object_leaves_no_trace_in_it() {
     ] {
         directory.shoal(command).ok();
     }
-    assert!(bytes() == before, "a command that looks has written to the object");
+    assert!(
+        bytes() == before,
+        "a command that looks has written to the object"
+    );
     drop(held);
 }
