@@ -73,7 +73,7 @@ pub use device::Mask;
 pub use error::{Error, Result, Status};
 pub use list::{Iter as ListIter, List, Locked};
 pub use map::{Iter, KeyGuard, Map, View, Watched};
-pub use observe::{Observation, observe, observe_all};
+pub use observe::{Observation, Observer, observe, observe_all};
 pub use pipe::{End, Pipe};
 pub use primitives::{
     Acquisition, Arrival, Barrier, Condition, Event, Lock, LockGuard, RwLock, Semaphore, Wake,

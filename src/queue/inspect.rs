@@ -1,14 +1,15 @@
 //! What a queue holds, as its file says it, without opening it.
 
 use std::fs::File;
-use std::sync::atomic::Ordering;
+use std::mem::offset_of;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::Result;
 use crate::segment::{Inspector, ObjectContents, QueueTotals, Segment, Snapshot};
 use crate::sync::EventCell;
 
 use super::core::LAYOUT;
-use super::header::{CLOSED, CURSOR, Count, POISONED, QueueHeader};
+use super::header::{CLOSED, Count, POISONED, QueueHeader};
 
 pub(crate) const INSPECTOR: Inspector = Inspector {
     layout: LAYOUT,
@@ -19,23 +20,25 @@ pub(crate) const INSPECTOR: Inspector = Inspector {
     },
 };
 
+const TAIL: u64 = offset_of!(QueueHeader, tail) as u64;
+const HEAD: u64 = offset_of!(QueueHeader, head) as u64;
+
 /// Adds what the queue at `at` of the file holds to `found`, and returns how large its ring may become.
 pub(crate) fn inspect(file: &File, at: u64, found: &mut ObjectContents) -> Result<u64> {
-    let size = size_of::<QueueHeader>();
     // The cursors of the first copy say which counts of the second are published: those are written
     // again only after a later publication, and only grow.
-    let (before, copy) = (
-        Snapshot::read(file, at, size)?,
-        Snapshot::read(file, at, size)?,
-    );
-    let (before, header): (&QueueHeader, &QueueHeader) = (before.get(0)?, copy.get(0)?);
+    let cursors = Snapshot::read(file, at.saturating_add(TAIL), (HEAD - TAIL) as usize + 8)?;
+    let tail = cursors.get::<AtomicU64>(0)?.load(Ordering::Relaxed);
+    let head = cursors
+        .get::<AtomicU64>(HEAD - TAIL)?
+        .load(Ordering::Relaxed);
+    let copy = Snapshot::read(file, at, size_of::<QueueHeader>())?;
+    let header: &QueueHeader = copy.get(0)?;
     let counts = |cursor: u64, counts: &[Count; 2]| {
-        let count = &counts[(cursor & !CURSOR & 1) as usize];
-        let load = |it: &std::sync::atomic::AtomicU64| it.load(Ordering::Relaxed);
+        let count = &counts[(cursor & 1) as usize];
+        let load = |it: &AtomicU64| it.load(Ordering::Relaxed);
         (load(&count.messages), load(&count.bytes))
     };
-    let tail = before.tail.load(Ordering::Relaxed);
-    let head = before.head.load(Ordering::Relaxed);
     let put = counts(tail, &header.producer.counts);
     let taken = counts(head, &header.consumer.counts);
     let store = &header.store;

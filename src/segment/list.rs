@@ -66,13 +66,13 @@ pub struct Participant {
 pub fn list() -> Result<Vec<ObjectInfo>> {
     let mut looker = Looker::default();
     let looked = published()?;
-    let looked = looked.iter().map(|file| looker.look(file));
+    let looked = looked.iter().map(|(file, _)| looker.look(file));
     Ok(looked.filter_map(|it| Some(it.ok()?.info)).collect())
 }
 
-/// The files of all objects, in the order of their names.
-pub(crate) fn published() -> Result<Vec<String>> {
-    let mut files = shm::files(&[PUBLISHED], None)?;
+/// The files of all objects, in the order of their names, with their inodes.
+pub(crate) fn published() -> Result<Vec<(String, u64)>> {
+    let mut files = shm::files_and_inodes(&[PUBLISHED], None)?;
     files.sort();
     Ok(files)
 }
@@ -151,17 +151,7 @@ impl Looker {
         if fits.is_ok() {
             info.kind = stamp.kind().ok();
             // The participants of an object of another layout are not participants.
-            let shown = participants.into_iter().map(|it| Participant {
-                slot: it.slot,
-                pid: it.signed.pid,
-                // A process id of another pid namespace means another process here.
-                command: match near {
-                    true => self.command(it.signed.pid),
-                    false => String::new(),
-                },
-                generation: it.generation,
-            });
-            info.participants = shown.collect();
+            info.participants = self.shown(participants, near);
         }
         let open = fits.is_ok().then_some((open, stamp));
         // A stale object can be opened: it is as if it were not there. So can one without participants,
@@ -172,6 +162,35 @@ impl Looker {
             fits => fits.err(),
         };
         Ok(Looked { info, open })
+    }
+
+    /// Asks again about the processes and the memory of an object that it has looked at. False, and what
+    /// was known stays, if that cannot be told.
+    pub(crate) fn refresh(&mut self, info: &mut ObjectInfo, file: &File, stamp: &Stamp) -> bool {
+        let near = stamp.is_near();
+        let held = participants::held_by(file, |id, signed| self.is_alive(id, near, signed));
+        let (Ok(held), Ok(facts)) = (held, file.metadata()) else {
+            return false;
+        };
+        let is_locked = || participants::is_locked(file).unwrap_or(true);
+        info.stale = !info.persistent && held.is_empty() && !is_locked();
+        info.committed = facts.blocks() * 512;
+        info.participants = self.shown(held, near);
+        true
+    }
+
+    fn shown(&mut self, held: Vec<participants::Entry>, near: bool) -> Vec<Participant> {
+        let shown = held.into_iter().map(|it| Participant {
+            slot: it.slot,
+            pid: it.signed.pid,
+            // A process id of another pid namespace means another process here.
+            command: match near {
+                true => self.command(it.signed.pid),
+                false => String::new(),
+            },
+            generation: it.generation,
+        });
+        shown.collect()
     }
 
     fn is_alive(&mut self, id: MemberId, near: bool, signed: Signed) -> Result<bool> {

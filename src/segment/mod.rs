@@ -51,3 +51,4 @@ pub(crate) use object::{Object, plain_open, shared_object};
 pub(crate) use open::{Segment, Spec};
 pub use options::{Kind, Options};
 pub(crate) use participants::Section;
+pub(crate) use stamp::Stamp;

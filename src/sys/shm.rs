@@ -7,7 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirEntryExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -266,6 +266,15 @@ pub(crate) fn unlink_if_same(file: &str, open: BorrowedFd<'_>) -> bool {
 /// The names of the files in the directory that begin with one of `prefixes`, in no order. Those
 /// that were met until the time `until`, if the directory is large.
 pub(crate) fn files(prefixes: &[&str], until: Option<u64>) -> Result<Vec<String>> {
+    let files = files_and_inodes(prefixes, until)?;
+    Ok(files.into_iter().map(|(name, _)| name).collect())
+}
+
+/// The same, each with its inode, which the directory tells without a look at the file.
+pub(crate) fn files_and_inodes(
+    prefixes: &[&str],
+    until: Option<u64>,
+) -> Result<Vec<(String, u64)>> {
     let failed = |err: io::Error| match err.raw_os_error() {
         Some(errno @ (libc::EACCES | libc::EPERM)) => denied(&directory::shown(), errno),
         errno => {
@@ -278,11 +287,12 @@ pub(crate) fn files(prefixes: &[&str], until: Option<u64>) -> Result<Vec<String>
     };
     let entries = std::fs::read_dir(directory::directory()?).map_err(failed)?;
     let in_time = || until.is_none_or(|until| clock::now_ns() < until);
-    let names = entries
-        .take_while(|_| in_time())
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let names = entries.take_while(|_| in_time()).filter_map(|entry| {
+        let entry = entry.ok()?;
+        Some((entry.file_name().into_string().ok()?, entry.ino()))
+    });
     Ok(names
-        .filter(|name| prefixes.iter().any(|prefix| name.starts_with(prefix)))
+        .filter(|(name, _)| prefixes.iter().any(|prefix| name.starts_with(prefix)))
         .collect())
 }
 

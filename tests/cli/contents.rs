@@ -103,7 +103,14 @@ fn values_are_told_by_what_they_look_like_and_pickles_are_never_run() {
     assert_eq!(values[3]["encoding"], "pickle");
     assert_eq!(values[3]["shown"], "{'n': [1, 2.5, None]}");
     assert_eq!(values[4]["encoding"], "pickle");
-    assert_eq!(values[4].get("shown"), None);
+    assert_eq!(
+        (values[4].get("shown"), &values[4]["class"]),
+        (None, &"posix.system".into())
+    );
+    let shown = shoal(&["queue", "peek", name, "--show"]).ok();
+    let shown: Vec<&str> = shown.lines().collect();
+    let trap = "<pickle of 35 B: posix.system>";
+    assert_eq!(shown[3..5], ["{'n': [1, 2.5, None]}", trap]);
     assert_eq!(values[5]["encoding"], "frame");
 }
 

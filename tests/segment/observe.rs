@@ -7,7 +7,7 @@ use shoal::{
     RwLock, Semaphore, Timeout, observe,
 };
 
-use crate::common::{FOREVER, NOWAIT, Bell, fork, watchdog};
+use crate::common::{Bell, FOREVER, NOWAIT, fork, watchdog};
 
 fn contents(name: &str) -> ObjectContents {
     observe(name).unwrap().contents.unwrap()
@@ -92,7 +92,7 @@ fn locks_and_their_relatives_tell_who_holds_what() {
     let barrier = Barrier::with_options(None, 2, &Options::create()).unwrap();
     let arrived = barrier.arrive(FOREVER).unwrap();
     assert_eq!(held(barrier.name()), [(me, "wait", 1)]);
-    barrier.give_up(arrived.place).unwrap();
+    let _ = barrier.give_up(arrived.place); // it breaks the barrier, and says so
     let seen = contents(barrier.name());
     assert_eq!((seen.len, seen.poisoned), (Some(2), true));
 
@@ -177,4 +177,38 @@ fn sleepers_of_both_ends_are_told() {
         }
         queue.put(b"x", FOREVER).unwrap();
     });
+}
+
+#[test]
+fn an_observer_that_keeps_files_open_sees_objects_come_change_and_go() {
+    watchdog();
+    let mut observer = shoal::Observer::new(8);
+    let look = |observer: &mut shoal::Observer, name: &str| {
+        let all = observer.look().unwrap();
+        all.into_iter().find(|it| it.info.name == name)
+    };
+    let queue = Queue::anonymous().unwrap();
+    let name = queue.name().to_owned();
+    for put in 0..10 {
+        let seen = look(&mut observer, &name).unwrap();
+        assert_eq!(seen.contents.unwrap().len, Some(put));
+        queue.put(b"x", FOREVER).unwrap();
+    }
+    // A participant that came after the first look is there at the fourth.
+    let other = Queue::open(&name).unwrap();
+    while look(&mut observer, &name).unwrap().info.participants.len() != 2 {}
+    drop(other);
+    while look(&mut observer, &name).unwrap().info.participants.len() != 1 {}
+    drop(queue);
+    assert_eq!(look(&mut observer, &name), None);
+    // Another object of the same name.
+    let lock = Lock::create(&name).unwrap();
+    assert_eq!(
+        look(&mut observer, &name).unwrap().info.kind,
+        Some(Kind::Lock)
+    );
+    let guard = lock.lock(FOREVER).unwrap();
+    let seen = look(&mut observer, &name).unwrap().contents.unwrap();
+    assert_eq!(seen.holders[0].pid, Some(std::process::id()));
+    drop(guard);
 }

@@ -17,7 +17,7 @@ const LAYERS: [&[&str]; 12] = [
     &["array", "pipe"],
     &["device"],
     &["process"],
-    &["wait"],
+    &["wait", "observe"],
     &["ffi"],
 ];
 

@@ -224,7 +224,7 @@ fn directory() -> Vec<Finding> {
     }
     let logind = read("/etc/systemd/logind.conf").unwrap_or_default();
     let keeps = logind.lines().any(|line| line.trim() == "RemoveIPC=no");
-    if Path::new("/run/systemd/seats").exists() && !keeps && space.uid >= 1000 {
+    if Path::new("/run/systemd/sessions").exists() && !keeps && space.uid >= 1000 {
         let found = "logind removes the objects of a user whose last session ends";
         let advice = "set RemoveIPC=no in /etc/systemd/logind.conf if objects must stay longer";
         findings.push(finding("logind", Level::Note, found).advice(advice));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::interrupt::Input;
 use crate::output::Failure;
-use crate::value::{Encoding, Place, one_line};
+use crate::value::{Encoding, Place, for_terminal, one_line};
 
 /// Where a command has its one value from.
 #[derive(clap::Args)]
@@ -55,6 +55,9 @@ pub(crate) struct Sink {
     /// Print exactly the bytes, and no newline behind them
     #[arg(long, conflicts_with = "json")]
     raw: bool,
+    /// Print one line for a person, as on a terminal
+    #[arg(long, conflicts_with_all = ["json", "raw", "null"])]
+    show: bool,
     /// Print a NUL behind the bytes instead of a newline
     #[arg(long, short = '0', conflicts_with_all = ["json", "raw"])]
     null: bool,
@@ -70,11 +73,13 @@ impl Sink {
         json: &impl serde::Serialize,
     ) -> Result<bool, Failure> {
         let mut out = BufWriter::new(io::stdout().lock());
-        let is_exact = self.raw || self.null || !io::stdout().is_terminal();
+        let is_terminal = io::stdout().is_terminal();
+        let is_exact = self.raw || self.null || !(is_terminal || self.show);
         let written = match (self.json, is_exact) {
             (true, _) => serde_json::to_writer(&mut out, json).map_err(io::Error::from),
             (_, true) => out.write_all(value),
-            _ => out.write_all(one_line(value, place).as_bytes()),
+            _ if self.show => out.write_all(one_line(value, place).as_bytes()),
+            _ => out.write_all(for_terminal(value, place).as_bytes()),
         };
         let end: &[u8] = match (self.raw, self.null) {
             (true, _) => b"",

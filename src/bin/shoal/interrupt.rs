@@ -17,8 +17,11 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::output::Failure;
 
-/// How long a wait goes on before it looks for a signal.
+/// How long a sleep goes on before it looks for a signal.
 const SLICE: Duration = Duration::from_millis(100);
+/// The same for a wait of the library, which a signal ends. Only one that comes between the look and the
+/// wait is noticed so late.
+const WAIT: Duration = Duration::from_secs(1);
 
 static SIGNAL: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
 
@@ -73,7 +76,7 @@ pub(crate) fn wait<T>(
     loop {
         check()?;
         let left = end.map(|end| end.saturating_duration_since(Instant::now()));
-        let slice = left.map_or(SLICE, |left| left.min(SLICE));
+        let slice = left.map_or(WAIT, |left| left.min(WAIT));
         match wait(Timeout::Val(slice)) {
             Err(shoal::Error::Timeout) if left.is_none_or(|left| !left.is_zero()) => {}
             Err(shoal::Error::Interrupted) => {}

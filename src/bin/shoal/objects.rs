@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use shoal::Observer;
+
 use crate::interrupt;
 use crate::object::{Object, facts};
 use crate::output::{Failure, Format, Paint, Progress, has_colours, plain, width};
@@ -21,7 +23,7 @@ pub(crate) struct Ls {
 
 impl Ls {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let objects = objects(self.prefix.as_deref())?;
+        let objects = objects(&mut Observer::new(0), self.prefix.as_deref())?;
         let rows: Vec<Row> = objects.iter().map(row).collect();
         self.format.print(&objects, |out| {
             let lines = table::lines(&COLUMNS, &rows, width(), has_colours());
@@ -31,8 +33,11 @@ impl Ls {
 }
 
 /// The objects whose names begin with `prefix`.
-pub(crate) fn objects(prefix: Option<&str>) -> Result<Vec<Object>, Failure> {
-    let mut all = shoal::observe_all()?;
+pub(crate) fn objects(
+    observer: &mut Observer,
+    prefix: Option<&str>,
+) -> Result<Vec<Object>, Failure> {
+    let mut all = observer.look()?;
     if let Some(prefix) = prefix {
         all.retain(|it| it.info.name.starts_with(prefix));
     }

@@ -8,17 +8,29 @@ use serde_json::Value;
 /// Bytes of text that showing one pickle may make in all, whatever its memo repeats.
 const BUDGET: usize = 64 << 10;
 
-/// The data as Python writes it, if it is plain: None, bool, int, float, str, bytes, list, tuple, dict,
-/// set.
-pub(crate) fn show(bytes: &[u8]) -> Option<String> {
+/// What a pickle has.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Pickled {
+    /// Plain data, as Python writes it: None, bool, int, float, str, bytes, list, tuple, dict, set.
+    Data(String),
+    /// Something else; the first class or function that it names, if it names one.
+    Object(Option<String>),
+}
+
+/// What the pickle has.
+pub(crate) fn show(bytes: &[u8]) -> Pickled {
     let mut reader = Reader {
         rest: bytes,
         left: BUDGET,
         stack: Vec::new(),
         marks: Vec::new(),
         memo: Vec::new(),
+        name: None,
     };
-    reader.run()
+    match reader.run() {
+        Some(data) => Pickled::Data(data),
+        None => Pickled::Object(reader.name),
+    }
 }
 
 /// What an instruction leaves on the stack.
@@ -69,6 +81,8 @@ struct Reader<'a> {
     stack: Vec<Item>,
     marks: Vec<usize>,
     memo: Vec<Item>,
+    /// The class or function at which it stopped.
+    name: Option<String>,
 }
 
 impl<'a> Reader<'a> {
@@ -166,6 +180,13 @@ impl<'a> Reader<'a> {
                 b'j' => {
                     let at = self.length(4)?;
                     self.recall(at)?;
+                }
+                // STACK_GLOBAL
+                0x93 => {
+                    let names = self.pop_many(2)?;
+                    let names = names.iter().map(|it| it.trim_matches('\''));
+                    self.name = Some(names.collect::<Vec<_>>().join("."));
+                    return None;
                 }
                 _ => return None,
             }
@@ -344,16 +365,16 @@ mod tests {
         let json = r#"{"n": [1, -7, 2.5, 123456789012345], "on": true, "of": null, "s": "it's"}"#;
         let pickle = write(&serde_json::from_str(json).unwrap());
         let shown = r"{'n': [1, -7, 2.5, 123456789012345], 'of': None, 'on': True, 's': 'it\'s'}";
-        assert_eq!(show(&pickle).unwrap(), shown);
+        assert_eq!(show(&pickle), Pickled::Data(shown.to_owned()));
     }
 
     #[test]
     fn a_pickle_that_calls_something_is_not_shown() {
         // os.system('true'), and the same by name on the stack.
-        assert_eq!(show(b"cos\nsystem\n(S'true'\ntR."), None);
+        assert_eq!(show(b"cos\nsystem\n(S'true'\ntR."), Pickled::Object(None));
         assert_eq!(
             show(b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x04true\x85R."),
-            None
+            Pickled::Object(Some("os.system".to_owned()))
         );
     }
 
@@ -365,12 +386,13 @@ mod tests {
             bomb.extend([b'h', at, b'h', at, 0x86, 0x94]);
         }
         bomb.push(b'.');
-        assert_eq!(show(&bomb), None);
+        assert_eq!(show(&bomb), Pickled::Object(None));
         let whole =
             b"\x80\x05\x95\x15\0\0\0\0\0\0\0}\x94(\x8c\x01a\x94K\x01\x8c\x01b\x94](K\x01K\x02eu.";
-        assert_eq!(show(whole).as_deref(), Some("{'a': 1, 'b': [1, 2]}"));
+        let data = Pickled::Data("{'a': 1, 'b': [1, 2]}".to_owned());
+        assert_eq!(show(whole), data);
         for end in 0..whole.len() {
-            assert_eq!(show(&whole[..end]), None, "{end}");
+            assert_eq!(show(&whole[..end]), Pickled::Object(None), "{end}");
         }
         for byte in 0..=u8::MAX {
             for at in 0..whole.len() {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, geteuid, getrlimit};
+use rustix::process::{Resource, geteuid, getrlimit, setrlimit};
 
 /// A directory, and the file system that it is on.
 pub(crate) struct Space {
@@ -60,6 +60,21 @@ pub(crate) fn limits() -> Limits {
         file_size: getrlimit(Resource::Fsize).current,
         descriptors: getrlimit(Resource::Nofile).current,
     }
+}
+
+/// Lets this process open as many files as it may, up to some thousands, and says how many.
+pub(crate) fn raise_descriptors() -> u64 {
+    const ENOUGH: u64 = 16_384;
+    let mut limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(ENOUGH).min(ENOUGH);
+    if limit.current.is_some_and(|it| it < most) {
+        let before = limit.current;
+        limit.current = Some(most);
+        if setrlimit(Resource::Nofile, limit).is_err() {
+            return before.unwrap_or(0);
+        }
+    }
+    limit.current.unwrap_or(ENOUGH)
 }
 
 /// How long either is tried: on a busy machine it may take a time slice to begin.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use serde::Serialize;
+use shoal::Observer;
 use shoal::device::Machine;
 use shoal::device::lease::HolderState;
 
@@ -15,6 +16,7 @@ use crate::inventory::holders;
 use crate::object::{Object, Traffic};
 use crate::objects::objects;
 use crate::output::{Failure, Format, Paint, bytes, duration, has_colours, plain, width};
+use crate::probe::raise_descriptors;
 use crate::screen::{Key, Screen, fit, window};
 use crate::table::{self, Column, Row, number, text};
 
@@ -98,6 +100,7 @@ struct Look {
 
 /// Looks again and again, and compares.
 struct Watch {
+    observer: Observer,
     prefix: Option<String>,
     at: Instant,
     cpu_ns: Option<u64>,
@@ -107,7 +110,10 @@ struct Watch {
 
 impl Watch {
     fn new(prefix: Option<String>) -> Result<Self, Failure> {
+        // Half of what this process may open is left for the rest.
+        let files = raise_descriptors() / 2;
         let mut watch = Self {
+            observer: Observer::new(usize::try_from(files).unwrap_or(usize::MAX)),
             prefix,
             at: Instant::now(),
             cpu_ns: cpu_ns(),
@@ -124,7 +130,7 @@ impl Watch {
             let spent = now.saturating_sub(before) as f64 / 1e9;
             if seconds > 0.0 { spent / seconds } else { 0.0 }
         });
-        let objects = objects(self.prefix.as_deref())?;
+        let objects = objects(&mut self.observer, self.prefix.as_deref())?;
         let mut passed = HashMap::with_capacity(objects.len());
         let objects = objects.into_iter().map(|object| {
             let traffic = object.content.as_ref().and_then(|it| it.traffic.as_ref());

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::ser::SerializeMap;
 
 use crate::output::{Failure, bytes, plain};
-use crate::pickle;
+use crate::pickle::{self, Pickled};
 
 /// How the values on the command line are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -122,8 +122,7 @@ impl KeyEncoding {
 pub(crate) enum Shown<'a> {
     Text(&'a str),
     Integer(i64),
-    /// The data, if it is plain.
-    Pickle(Option<String>),
+    Pickle(Pickled),
     /// Of so many buffers beside a pickle.
     Frame(u32),
     Bytes,
@@ -159,14 +158,37 @@ pub(crate) fn recognise(value: &[u8], place: Place) -> Shown<'_> {
     }
 }
 
+/// A pickle for a person: its data, or what it is of.
+fn pickle_text(pickled: &Pickled, len: usize) -> String {
+    let size = bytes(len as u64);
+    match pickled {
+        Pickled::Data(data) => data.clone(),
+        Pickled::Object(Some(name)) => format!("<pickle of {size}: {name}>"),
+        Pickled::Object(None) => format!("<pickle of {size}>"),
+    }
+}
+
+/// `value` for a person at a terminal: a text with its lines, anything else on one.
+pub(crate) fn for_terminal(value: &[u8], place: Place) -> String {
+    match recognise(value, place) {
+        Shown::Text(text) => {
+            let lines = text.split('\n').map(|line| {
+                let cells = line.split('\t').map(plain);
+                cells.collect::<Vec<_>>().join("\t")
+            });
+            lines.collect::<Vec<_>>().join("\n")
+        }
+        _ => one_line(value, place),
+    }
+}
+
 /// `value` on one line, for a person.
 pub(crate) fn one_line(value: &[u8], place: Place) -> String {
     let size = || bytes(value.len() as u64);
     match recognise(value, place) {
         Shown::Text(text) => plain(text),
         Shown::Integer(number) => number.to_string(),
-        Shown::Pickle(Some(data)) => plain(&data),
-        Shown::Pickle(None) => format!("<pickle of {}>", size()),
+        Shown::Pickle(pickled) => plain(&pickle_text(&pickled, value.len())),
         Shown::Frame(buffers) => format!("<Python object of {}, {buffers} buffers>", size()),
         Shown::Bytes => {
             let shown = &value[..value.len().min(32)];
@@ -179,7 +201,7 @@ pub(crate) fn one_line(value: &[u8], place: Place) -> String {
 /// A value as JSON has it.
 ///
 /// `encoding` is `text`, `integer`, `pickle`, `frame` or `bytes`; `bytes` the length. A text has `text`;
-/// all others have `base64`, and `integer` or `shown` where that is known.
+/// all others have `base64`, and `integer`, `shown` (the data of a pickle) or `class` where that is known.
 pub(crate) struct Json<'a>(pub(crate) &'a [u8], pub(crate) Place);
 
 impl Serialize for Json<'_> {
@@ -204,7 +226,8 @@ impl Serialize for Json<'_> {
                 return map.end();
             }
             Shown::Integer(number) => map.serialize_entry("integer", &number)?,
-            Shown::Pickle(Some(data)) => map.serialize_entry("shown", &data)?,
+            Shown::Pickle(Pickled::Data(data)) => map.serialize_entry("shown", &data)?,
+            Shown::Pickle(Pickled::Object(Some(name))) => map.serialize_entry("class", &name)?,
             _ => {}
         }
         map.serialize_entry("base64", &BASE64.encode(value))?;
@@ -253,10 +276,7 @@ fn python_key(key: &[u8], depth: u8) -> Option<String> {
                 _ => format!("frozenset({{{joined}}})"),
             })
         }
-        b'p' => Some(match pickle::show(body) {
-            Some(data) => data,
-            None => format!("<pickle of {}>", bytes(body.len() as u64)),
-        }),
+        b'p' => Some(pickle_text(&pickle::show(body), body.len())),
         _ => None,
     }
 }
