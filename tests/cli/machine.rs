@@ -187,3 +187,44 @@ fn devices_are_listed_with_those_who_lease_them() {
             .contains("no device was found")
     );
 }
+
+/// The commands that a page shows: `shoal` and the words behind it.
+fn commands_in(page: &str) -> Vec<Vec<String>> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join(page)).unwrap();
+    let is_word = |word: &&str| !word.is_empty() && word.bytes().all(|it| it.is_ascii_lowercase());
+    let mut found = Vec::new();
+    for line in text.lines() {
+        let line = line.trim_start_matches("$ ");
+        for (at, _) in line.match_indices("shoal ") {
+            let is_command = at == 0 || line[..at].ends_with(['(', '|', ' ', '`']);
+            let words = line[at..].split(' ').skip(1).take_while(is_word).take(2);
+            let words: Vec<String> = words.map(str::to_owned).collect();
+            if is_command && !words.is_empty() && (at == 0 || line.contains("$(shoal")) {
+                found.push(words);
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_command_that_a_page_shows_is_there() {
+    let groups = ["queue", "map", "list", "devices"];
+    for (page, least) in [("README.md", 6), ("docs/command-line.md", 20)] {
+        let commands = commands_in(page);
+        assert!(commands.len() >= least, "{page} shows {commands:?}");
+        for words in commands {
+            // Only some commands have commands of their own; the next word of the others is a name.
+            let depth = if groups.contains(&words[0].as_str()) {
+                2
+            } else {
+                1
+            };
+            let mut args: Vec<&str> = words.iter().take(depth).map(String::as_str).collect();
+            args.push("--help");
+            let done = shoal(&args);
+            assert_eq!(done.code, Some(0), "{page}: {words:?}: {}", done.err);
+        }
+    }
+}

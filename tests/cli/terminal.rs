@@ -305,3 +305,21 @@ fn what_a_message_has_cannot_disturb_the_terminal() {
         );
     }
 }
+
+#[test]
+fn long_work_shows_how_far_it_is_and_cleans_up_behind_itself() {
+    let queue = Queue::create(&unique("progress")).unwrap();
+    let mut terminal = Terminal::run(command(&["queue", "put", queue.name(), "--lines"]), 80);
+    let mut lines = 0;
+    while !terminal.text().contains(" messages, ") {
+        terminal.press("line\n");
+        lines += 1;
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // The end of the input.
+    terminal.press("\u{4}");
+    let (status, printed) = terminal.end();
+    assert!(status.success(), "{printed:?}");
+    assert!(printed.ends_with("\r\u{1b}[K"), "{printed:?}");
+    assert_eq!(queue.len(), lines);
+}
