@@ -274,8 +274,16 @@ fn watch_tells_each_change_of_a_map() {
     };
     let one = watch(&["key", "-n", "2"]);
     let all = watch(&["-n", "1"]);
-    let attached = || shoal::stat(&name).unwrap().participants.len() == 3;
-    while !attached() {
+    let pids = [one.id(), all.id()];
+    let attached = {
+        let name = name.clone();
+        move || {
+            let info = shoal::stat(&name).unwrap();
+            let is_there = |pid: &u32| info.participants.iter().any(|it| it.pid == *pid);
+            pids.iter().filter(|pid| is_there(pid)).count()
+        }
+    };
+    while attached() < 2 {
         std::thread::sleep(Duration::from_millis(1));
     }
     crate::common::watchdog();
@@ -287,7 +295,7 @@ fn watch_tells_each_change_of_a_map() {
             for number in 2u64.. {
                 map.set(b"key", number.to_string().as_bytes()).unwrap();
                 std::thread::sleep(Duration::from_millis(5));
-                if shoal::stat(&name).unwrap().participants.len() == 2 {
+                if attached() == 0 {
                     break;
                 }
             }
