@@ -8,6 +8,7 @@
 //! - [`seq`], [`optimistic`], [`readers`]: reading without the shard's lock.
 //! - [`holds`]: what a process holds in a shard while it does not have the shard's lock.
 //! - [`header`], [`core`], [`key_handoff`]: the shared memory of a map, and its locks.
+//! - [`relayed`], [`relay`]: a map that has a relay, and what the relay itself does.
 //! - [`ops`], [`atomic`], [`many`], [`expiry`], [`view`], [`lock`], [`watch`], [`iter`]: the public
 //!   [`Map`], a file for each group of its operations.
 //!
@@ -47,6 +48,8 @@ mod many;
 mod ops;
 mod optimistic;
 mod readers;
+mod relay;
+mod relayed;
 mod repair;
 mod resize;
 mod seq;
@@ -61,6 +64,7 @@ pub(crate) use iter::Cursor;
 pub use iter::Iter;
 pub use lock::KeyGuard;
 pub use ops::Map;
+pub use relay::{MapChange, MapRelay, MapRequest, SwapTo};
 pub(crate) use view::Pinned;
 pub use view::View;
 pub use watch::Watched;

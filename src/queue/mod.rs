@@ -21,7 +21,7 @@
 //! - [`resize`], [`wait`]: making room; waiting and waking, closing.
 //! - [`readiness`]: whether there is something to take, and the thread behind a descriptor.
 //! - [`ops`], [`many`]: putting and taking. [`peek`]: looking at messages.
-//! - [`relay`]: what the relay itself does.
+//! - [`taken`], [`relay`]: what the relay itself does.
 
 mod admission;
 mod auto_grow;
@@ -50,15 +50,16 @@ mod resize;
 mod ring;
 mod storage;
 mod store;
+mod taken;
 mod wait;
 
 pub(crate) use bounds::capacities;
 pub use core::{Queue, QueueTotals};
 pub use lease::Lease;
 pub(crate) use lease::LeasedMessage;
-pub use relay::{
-    Delivered, QueueRelay, RelayInfo, RelayRequest, RelayRoom, Settlement, SettlementKind,
-};
+pub(crate) use relay::requests_options;
+pub use relay::{Delivered, QueueRelay, RelayRequest, RelayRoom, Settlement, SettlementKind};
 pub(crate) use reservation::MessagePlace;
 pub use reservation::Reservation;
 pub(crate) use ring::Ring;
+pub(crate) use taken::{Companions, Taken};

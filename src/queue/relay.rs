@@ -5,7 +5,6 @@
 //! say. A delivery is a reservation that is committed: killed before the commit, nothing was delivered.
 
 use std::fmt;
-use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -13,21 +12,20 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::layout::Owner;
-use crate::relay::{Frame, FrameKind, RelayOptions, RelayState, RequestId, check_name};
+use crate::relay::{
+    Frame, FrameKind, RelayInfo, RelayOptions, RelayState, Relayed, RequestId, Role,
+};
 use crate::segment::{self, Companion, Options, Section};
 use crate::sync::crash::crash_point;
-use crate::sync::{Acquisition, WaitPolicy};
 use crate::sys::clock::{Deadline, Timeout};
-use crate::sys::process;
 
 use super::commit::Delivery;
 use super::core::Queue;
 use super::header::RELAYED;
-use super::lease::LeasedMessage;
 use super::locked::{ConsumersLock, ProducersLock};
 use super::reservation::PutBy;
 use super::store::MessageState;
+use super::taken::{Companions, Taken};
 
 /// The longest token of a delivered message, in bytes.
 const MAX_TOKEN: usize = 4096;
@@ -108,26 +106,7 @@ struct Shared {
     // Before the role: what is leased through them is given back before the next relay can begin.
     requests: Queue,
     settled: Queue,
-    role: Role,
-}
-
-/// The role, until it is dropped.
-struct Role {
-    queue: Arc<Queue>,
-    owner: Owner,
-    took_over: bool,
-}
-
-/// How a queue's relay is doing; see [`Queue::relay`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RelayInfo {
-    /// Whether a process has the role of the relay and lives.
-    pub is_running: bool,
-    /// Requests that the relay has not finished.
-    pub requests: u64,
-    /// Settlements that the relay has not finished; of a map 0.
-    pub settlements: u64,
+    role: Role<Queue>,
 }
 
 /// How much a queue has room for; see [`QueueRelay::room`].
@@ -160,40 +139,9 @@ impl fmt::Debug for QueueRelay {
     }
 }
 
-impl Role {
-    fn state(&self) -> &RelayState {
-        &self.queue.ring.header.relay
-    }
-
-    /// Waits for the role until `deadline`.
-    fn take(queue: Arc<Queue>, deadline: Deadline) -> Result<Self> {
-        let policy = WaitPolicy::default();
-        let peers = queue.segment.peers();
-        let taken = queue
-            .ring
-            .header
-            .relay
-            .role
-            .acquire(peers, &policy, deadline)?;
-        let owner = queue.segment.owner();
-        Ok(Self {
-            queue,
-            owner,
-            took_over: taken == Acquisition::OwnerDied,
-        })
-    }
-
-    fn check(&self) -> Result<()> {
-        self.queue.check_owner(self.owner, "relay")
-    }
-}
-
-impl Drop for Role {
-    fn drop(&mut self) {
-        // In a forked child it is the parent's.
-        if self.check().is_ok() {
-            let _ = self.state().role.release(self.queue.segment.me());
-        }
+impl Relayed for Queue {
+    fn relay_state(&self) -> &RelayState {
+        &self.ring.header.relay
     }
 }
 
@@ -209,12 +157,52 @@ impl Queue {
         ) else {
             return Ok(None);
         };
-        let role = &self.ring.header.relay.role;
-        Ok(Some(RelayInfo {
-            is_running: role.owner_lives(self.segment.peers())?,
-            requests: requests.unfinished()?,
-            settlements: settled.unfinished()?,
-        }))
+        RelayInfo::of(self, requests.unfinished()?, settled.unfinished()?).map(Some)
+    }
+
+    /// Whether `name` is a companion queue of an object that is gone: no process has it open.
+    pub(crate) fn is_abandoned(name: &str) -> Result<bool> {
+        let found = match Queue::open(name) {
+            Ok(found) => found,
+            Err(Error::WrongKind { .. }) => return Ok(false),
+            Err(err) => return Err(err),
+        };
+        Ok(found.segment.is_companion() && !found.segment.has_others(Section::ALL)?)
+    }
+
+    /// Closes this companion, and then does `work` with each request that is left.
+    ///
+    /// # Errors
+    /// Those of `work`, and the request stays; `Timeout` while another process has leased or reserved one.
+    pub(crate) fn drain_closed(
+        &self,
+        deadline: Deadline,
+        mut work: impl FnMut(Frame<'_>) -> Result<()>,
+    ) -> Result<()> {
+        self.close()?;
+        loop {
+            let held = match self.lease_place(None, Timeout::Val(Duration::ZERO)) {
+                Ok(held) => held,
+                Err(Error::Closed) => return Ok(()),
+                // A process is about to commit a request, or to discard it.
+                Err(Error::Timeout) if !deadline.passed() => {
+                    let _ = self.wait_ready(Timeout::Val(Duration::from_millis(10)));
+                    continue;
+                }
+                Err(err) => return Err(err),
+            };
+            // SAFETY: leased just now, and ended only after the frame's last use.
+            let done = match Frame::read(unsafe { held.bytes() }) {
+                Ok(frame) => work(frame),
+                // There is nothing that could be done with it.
+                Err(_) => Ok(()),
+            };
+            if let Err(err) = done {
+                let _ = self.nack(&held, Duration::ZERO);
+                return Err(err);
+            }
+            self.ack(&held)?;
+        }
     }
 
     /// Sets or removes the mark that says that others' messages become requests.
@@ -256,34 +244,16 @@ impl QueueRelay {
     /// says; `Invalid`: the queue is a companion itself, or its name is too long; `Interrupted` when a signal
     /// handler ran while waiting; `NoSpace`, `Poisoned`, `Corrupt`.
     pub fn attach(queue: Arc<Queue>, options: &RelayOptions, timeout: Timeout) -> Result<Self> {
-        if queue.segment.is_companion() {
-            let why = format!("{:?} is the companion of another object", queue.name());
-            return Err(Error::invalid("queue", why));
-        }
-        check_name(queue.name())?;
         let deadline = Deadline::after(timeout);
-        let role = Role::take(queue, deadline)?;
-        let queue = &role.queue;
-        if !queue.is_relayed() && queue.segment.family()?.load(Ordering::Relaxed) != 0 {
+        let mut role = Role::take(queue, "queue", deadline)?;
+        if !role.object().is_relayed() && role.object().family()? != 0 {
             // An earlier relay was killed while it attached, or while it was removed.
-            let companions = Shared::open(role, options)?;
-            return companions
-                .removed(deadline)
-                .and_then(|role| Self::begin(role, options));
+            role = Shared::open(role, options)?.removed(deadline)?;
         }
-        Self::begin(role, options)
-    }
-
-    fn begin(role: Role, options: &RelayOptions) -> Result<Self> {
         let shared = Shared::open(role, options)?;
-        let state = shared.role.state();
-        let wait = u64::try_from(options.wait.as_nanos()).unwrap_or(u64::MAX);
-        state.wait_ns.store(wait, Ordering::Relaxed);
-        state
-            .max_payload
-            .store(options.max_payload, Ordering::Relaxed);
-        if !shared.role.queue.is_relayed() {
-            shared.role.queue.mark_relayed(true)?;
+        shared.role.set_options(options);
+        if !shared.role.object().is_relayed() {
+            shared.role.object().mark_relayed(true)?;
         }
         Ok(Self {
             shared: Arc::new(shared),
@@ -292,12 +262,12 @@ impl QueueRelay {
 
     /// The queue.
     pub fn queue(&self) -> &Arc<Queue> {
-        &self.shared.role.queue
+        self.shared.role.object()
     }
 
     /// Whether the relay before this one died.
     pub fn took_over(&self) -> bool {
-        self.shared.role.took_over
+        self.shared.role.took_over()
     }
 
     /// Takes the next message that was put, waiting until `timeout`. It is this relay's until it is
@@ -311,8 +281,7 @@ impl QueueRelay {
     /// was overwritten. It is dropped then, and the next call goes on with the next.
     pub fn next_request(&self, timeout: Timeout) -> Result<RelayRequest> {
         self.shared.role.check()?;
-        let held = self.shared.requests.lease_place(None, timeout)?;
-        let taken = Taken::new(&self.shared, Companion::Requests, held);
+        let taken = Taken::next(&self.shared, Companion::Requests, timeout)?;
         match taken.frame() {
             Ok(frame) if frame.kind == FrameKind::Put => Ok(RelayRequest(taken)),
             _ => Err(taken.refuse()),
@@ -326,8 +295,7 @@ impl QueueRelay {
     /// As for [`next_request`](Self::next_request).
     pub fn next_settlement(&self, timeout: Timeout) -> Result<Settlement> {
         self.shared.role.check()?;
-        let held = self.shared.settled.lease_place(None, timeout)?;
-        let taken = Taken::new(&self.shared, Companion::Settled, held);
+        let taken = Taken::next(&self.shared, Companion::Settled, timeout)?;
         match taken.frame() {
             Ok(frame) if settlement_kind(&frame).is_some() => Ok(Settlement(taken)),
             _ => Err(taken.refuse()),
@@ -466,86 +434,45 @@ impl QueueRelay {
             let why = "requests or settlements of it exist, which are to be done or dropped first";
             Error::invalid("relay", why)
         })?;
-        shared.role.queue.mark_relayed(false)?;
+        shared.role.object().mark_relayed(false)?;
         shared.removed(Deadline::after(timeout)).map(drop)
+    }
+}
+
+impl Companions for Shared {
+    fn companion(&self, which: Companion) -> &Queue {
+        match which {
+            Companion::Settled => &self.settled,
+            _ => &self.requests,
+        }
     }
 }
 
 impl Shared {
     /// Opens or creates the companions.
-    fn open(role: Role, options: &RelayOptions) -> Result<Self> {
-        let queue = &role.queue;
-        let family = queue.segment.family()?;
-        if family.load(Ordering::Relaxed) == 0 {
-            let [random] = process::random();
-            family.store(random.max(1), Ordering::Release);
-            crash_point!();
-        }
-        let id = family.load(Ordering::Relaxed);
-        let bounds = Options {
-            create: true,
-            persistent: true,
-            max_items: options.max_requests,
-            max_capacity: options.max_bytes,
-            ..Options::default()
+    fn open(role: Role<Queue>, options: &RelayOptions) -> Result<Self> {
+        let open = |which, options: &Options| {
+            role.open_companion(
+                which,
+                options,
+                |name, family, options| Queue::open_companion(name, which, family, options),
+                Queue::is_abandoned,
+            )
         };
-        let open = |which: Companion, options: &Options| {
-            let name = which.name(queue.name());
-            match Queue::open_companion(&name, which, id, options) {
-                Err(Error::Exists { .. }) if is_abandoned(&name)? => {
-                    segment::unlink(&name)?;
-                    Queue::open_companion(&name, which, id, options)
-                }
-                opened => opened,
-            }
-        };
-        let requests = open(Companion::Requests, &bounds)?;
-        crash_point!();
-        let settled = open(
-            Companion::Settled,
-            &Options {
-                create: true,
-                persistent: true,
-                ..Options::default()
-            },
-        )?;
-        crash_point!();
+        let bounds = requests_options(options);
         Ok(Self {
-            requests,
-            settled,
+            requests: open(Companion::Requests, &bounds)?,
+            settled: open(Companion::Settled, &Options::open())?,
             role,
         })
     }
 
     /// Ends the removal of the relay, of a queue that is not relayed any more: steps 6 to 9.
-    fn removed(self, deadline: Deadline) -> Result<Role> {
-        let queue = &self.role.queue;
-        self.requests.close()?;
-        loop {
-            let held = match self
-                .requests
-                .lease_place(None, Timeout::Val(Duration::ZERO))
-            {
-                Ok(held) => held,
-                Err(Error::Closed) => break,
-                // A process is about to commit a request.
-                Err(Error::Timeout) if !deadline.passed() => {
-                    let _ = self
-                        .requests
-                        .wait_ready(Timeout::Val(Duration::from_millis(10)));
-                    continue;
-                }
-                Err(err) => return Err(err),
-            };
-            // SAFETY: leased just now, and not ended before the frame's last use.
-            if let Ok(frame) = Frame::read(unsafe { held.bytes() })
-                && let Err(err) = queue.put_until(frame.second, false, deadline)
-            {
-                let _ = self.requests.nack(&held, Duration::ZERO);
-                return Err(err);
-            }
-            self.requests.ack(&held)?;
-        }
+    fn removed(self, deadline: Deadline) -> Result<Role<Queue>> {
+        let queue = self.role.object();
+        self.requests.drain_closed(deadline, |frame| {
+            queue.put_until(frame.second, false, deadline)
+        })?;
         self.settled.close()?;
         queue.forget_tokens()?;
         for which in [Companion::Requests, Companion::Settled] {
@@ -555,104 +482,17 @@ impl Shared {
             }
             crash_point!();
         }
-        queue.segment.family()?.store(0, Ordering::Release);
-        crash_point!();
+        self.role.forget_family()?;
         Ok(self.role)
     }
 }
 
-/// Whether `name` is a companion of an object that is gone: no process has it open.
-fn is_abandoned(name: &str) -> Result<bool> {
-    let found = match Queue::open(name) {
-        Ok(found) => found,
-        Err(Error::WrongKind { .. }) => return Ok(false),
-        Err(err) => return Err(err),
-    };
-    Ok(found.segment.is_companion() && !found.segment.has_others(Section::ALL)?)
-}
-
-/// A message of a companion that the relay has taken.
-struct Taken {
-    shared: Arc<Shared>,
-    which: Companion,
-    held: LeasedMessage,
-}
-
-// SAFETY: the message is only read, and may be ended by any thread.
-unsafe impl Send for Taken {}
-// SAFETY: as for `Send`.
-unsafe impl Sync for Taken {}
-
-impl Taken {
-    fn new(shared: &Arc<Shared>, which: Companion, held: LeasedMessage) -> Self {
-        let shared = Arc::clone(shared);
-        Self {
-            shared,
-            which,
-            held,
-        }
-    }
-
-    fn queue(&self) -> &Queue {
-        match self.which {
-            Companion::Settled => &self.shared.settled,
-            _ => &self.shared.requests,
-        }
-    }
-
-    fn frame(&self) -> Result<Frame<'_>> {
-        // SAFETY: leased by this process, until this value is gone; the queue is open.
-        Frame::read(unsafe { self.held.bytes() })
-    }
-
-    /// One whose frame was read before; if it was overwritten since, an empty one.
-    fn checked(&self) -> Frame<'_> {
-        let empty = Frame::new(FrameKind::Ack, &[], &[]);
-        self.frame().unwrap_or(empty)
-    }
-
-    fn id(&self) -> RequestId {
-        RequestId {
-            companion: self.queue().ring.header.relay.serial(),
-            number: self.held.place.number,
-        }
-    }
-
-    fn done(self) -> Result<()> {
-        let taken = ManuallyDrop::new(self);
-        let done = taken.queue().ack(&taken.held);
-        // SAFETY: it is not used any more, and not dropped.
-        drop(unsafe { std::ptr::read(&taken.shared) });
-        done
-    }
-
-    fn retry(self, delay: Duration) -> Result<()> {
-        let taken = ManuallyDrop::new(self);
-        let done = taken.queue().nack(&taken.held, delay);
-        // SAFETY: as in `done`.
-        drop(unsafe { std::ptr::read(&taken.shared) });
-        done
-    }
-
-    /// Drops a message that is no request.
-    #[cold]
-    fn refuse(self) -> Error {
-        let why = format!(
-            "message {} of {:?} is no request; it was dropped",
-            self.held.place.number,
-            self.queue().name()
-        );
-        match self.done() {
-            Ok(()) => Error::corrupt(why),
-            Err(err) => err,
-        }
-    }
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        // It fails in a forked child, where it is the parent's.
-        let _ = self.queue().nack(&self.held, Duration::ZERO);
+/// How the companion of the requests is created.
+pub(crate) fn requests_options(options: &RelayOptions) -> Options {
+    Options {
+        max_items: options.max_requests,
+        max_capacity: options.max_bytes,
+        ..Options::default()
     }
 }
 
@@ -660,7 +500,7 @@ impl Drop for Taken {
 ///
 /// Dropping it gives it back, and it is taken again at once: to wait a little, use [`retry`](Self::retry).
 /// After a `fork` it remains the parent's.
-pub struct RelayRequest(Taken);
+pub struct RelayRequest(Taken<Shared>);
 
 impl RelayRequest {
     /// What it is called, the same whenever it is taken. See [`RequestId`].
@@ -670,7 +510,7 @@ impl RelayRequest {
 
     /// How often it was taken, this time included; 255 for more.
     pub fn attempts(&self) -> u32 {
-        self.0.held.attempts.into()
+        self.0.attempts()
     }
 
     /// It was forwarded: the request is gone.
@@ -711,7 +551,7 @@ impl fmt::Debug for RelayRequest {
 ///
 /// Dropping it gives it back, and it is taken again at once: to wait a little, use [`retry`](Self::retry).
 /// After a `fork` it remains the parent's.
-pub struct Settlement(Taken);
+pub struct Settlement(Taken<Shared>);
 
 /// What a [`Settlement`] says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
