@@ -11,23 +11,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::attached::{Attached, change_of};
 use super::core::LockedShard;
 use super::entry::{NEVER, Pair};
-use super::hash::SHARDS;
 use super::ops::Map;
-use super::relayed::{Answer, nanos, ticket_key};
+use super::relayed::nanos;
+use super::request::MapRequest;
 use super::store::Lookup;
 use crate::error::{Error, Result};
-use crate::queue::{Companions, Queue, Taken, requests_options};
-use crate::relay::{Frame, FrameKind, RelayOptions, RelayState, Relayed, RequestId, Role};
-use crate::segment::{self, Companion, Options, Section};
+use crate::queue::{Queue, Taken};
+use crate::relay::{RelayOptions, Relayed, Role};
+use crate::segment::Companion;
 use crate::sync::crash::crash_point;
 use crate::sys::clock::{Deadline, Timeout, now_ns};
 
-/// How long an answer is kept for an asker that does not take it.
-const ANSWER_LIFE: Duration = Duration::from_secs(60);
-/// Bytes of answers: as many as several thousand askers that died, or gave up, left in that time.
-const ANSWERS: u64 = 64 << 20;
 /// The highest revision: versions that the map counts itself are higher.
 const MAX_REVISION: u64 = u64::MAX / 2;
 
@@ -94,27 +91,7 @@ const MAX_REVISION: u64 = u64::MAX / 2;
 /// or [emptied](RelayOptions::discard). `set_many` is one request for each key, and `clear` one for each key
 /// that this machine's map has.
 pub struct MapRelay {
-    shared: Arc<Shared>,
-}
-
-/// What a relay and its requests have in common.
-struct Shared {
-    // Before the role: what is leased through it is given back before the next relay can begin.
-    requests: Queue,
-    answers: Map,
-    role: Role<Map>,
-}
-
-impl Companions for Shared {
-    fn companion(&self, _which: Companion) -> &Queue {
-        &self.requests
-    }
-}
-
-impl Relayed for Map {
-    fn relay_state(&self) -> &RelayState {
-        self.core.relay_state()
-    }
+    attached: Arc<Attached>,
 }
 
 impl fmt::Debug for MapRelay {
@@ -138,11 +115,11 @@ impl MapRelay {
         let mut role = Role::take(map, "map", deadline)?;
         if !role.object().is_relayed() && role.object().family()? != 0 {
             // An earlier relay was killed while it attached, or while it was removed.
-            role = Shared::open(role, options)?.removed(deadline)?;
+            role = Attached::open(role, options)?.removed(deadline)?;
         }
-        let shared = Shared::open(role, options)?;
-        shared.role.set_options(options);
-        let map = shared.role.object();
+        let attached = Attached::open(role, options)?;
+        attached.role.set_options(options);
+        let map = attached.role.object();
         if !map.is_relayed() {
             // Killed before the mark is set, it leaves a map that is not relayed, with the keys it had or
             // without.
@@ -153,23 +130,23 @@ impl MapRelay {
             map.core.mark_relayed(true)?;
             if let Err(err) = map.check_empty(options.discard) {
                 map.core.mark_relayed(false)?;
-                shared.removed(deadline)?;
+                attached.removed(deadline)?;
                 return Err(err);
             }
         }
         Ok(Self {
-            shared: Arc::new(shared),
+            attached: Arc::new(attached),
         })
     }
 
     /// The map.
     pub fn map(&self) -> &Arc<Map> {
-        self.shared.role.object()
+        self.attached.role.object()
     }
 
     /// Whether the relay before this one died.
     pub fn took_over(&self) -> bool {
-        self.shared.role.took_over()
+        self.attached.role.took_over()
     }
 
     /// Takes the next change that is wanted, waiting until `timeout`. It is this relay's until it is done or
@@ -180,8 +157,8 @@ impl MapRelay {
     /// [`end_waits`](Self::end_waits); `Exhausted`, `NoSpace` as for [`Queue::lease`]. `Corrupt`: a request
     /// was overwritten. It is dropped then, and the next call goes on with the next.
     pub fn next_request(&self, timeout: Timeout) -> Result<MapRequest> {
-        self.shared.role.check()?;
-        let taken = Taken::next(&self.shared, Companion::Requests, timeout)?;
+        self.attached.role.check()?;
+        let taken = Taken::next(&self.attached, Companion::Requests, timeout)?;
         match taken.frame() {
             Ok(frame) if change_of(&frame).is_some() => Ok(MapRequest(taken)),
             _ => Err(taken.refuse()),
@@ -194,13 +171,13 @@ impl MapRelay {
     /// # Errors
     /// As for [`Queue::fd`].
     pub fn fd(&self) -> Result<BorrowedFd<'_>> {
-        self.shared.requests.fd()
+        self.attached.requests.fd()
     }
 
     /// The companion of the requests, to wait for it with others by [`wait_any`](crate::wait_any). Messages
     /// are not to be taken from it directly.
     pub fn companion(&self) -> &Queue {
-        &self.shared.requests
+        &self.attached.requests
     }
 
     /// Gives `key` the value `value` in the map itself, where programs read it, with the version `revision`
@@ -248,18 +225,22 @@ impl MapRelay {
         revision: u64,
         mut work: impl FnMut(&LockedShard<'a>, &Lookup<'a>) -> Result<()>,
     ) -> Result<bool> {
-        self.shared.role.check()?;
+        self.attached.role.check()?;
         if !(1..=MAX_REVISION).contains(&revision) {
             let why = format!("{revision} is not between 1 and {MAX_REVISION}");
             return Err(Error::invalid("revision", why));
         }
-        self.shared.role.object().core.deliver(key, |shard, found| {
-            let is_newer = found.version() < revision;
-            if is_newer {
-                work(shard, found)?;
-            }
-            Ok(is_newer)
-        })
+        self.attached
+            .role
+            .object()
+            .core
+            .deliver(key, |shard, found| {
+                let is_newer = found.version() < revision;
+                if is_newer {
+                    work(shard, found)?;
+                }
+                Ok(is_newer)
+            })
     }
 
     /// Up to which revision everything was delivered, as the last [`set_revision`](Self::set_revision) of this
@@ -275,7 +256,7 @@ impl MapRelay {
     /// # Errors
     /// `Invalid` in a forked child.
     pub fn set_revision(&self, revision: u64) -> Result<()> {
-        self.shared.role.check()?;
+        self.attached.role.check()?;
         let state = self.map().relay_state();
         state.revision.store(revision, Ordering::Release);
         crash_point!();
@@ -285,7 +266,7 @@ impl MapRelay {
     /// Ends the waits through this relay: a thread that waits in [`next_request`](Self::next_request) returns
     /// with `Detached`, and so does each later call that would have to wait. Never waits.
     pub fn end_waits(&self) {
-        self.shared.requests.end_waits();
+        self.attached.requests.end_waits();
     }
 
     /// Ends the relaying: the map is a plain map again. Requests that were not taken, or not done, are done in
@@ -298,275 +279,12 @@ impl MapRelay {
     /// `Timeout`; `Invalid` in a forked child, or while requests of this relay exist; `NoSpace`, `Poisoned`,
     /// `Corrupt`.
     pub fn detach(self, timeout: Timeout) -> Result<()> {
-        self.shared.role.check()?;
-        let shared = Arc::into_inner(self.shared).ok_or_else(|| {
+        self.attached.role.check()?;
+        let attached = Arc::into_inner(self.attached).ok_or_else(|| {
             let why = "requests of it exist, which are to be done or dropped first";
             Error::invalid("relay", why)
         })?;
-        shared.role.object().core.mark_relayed(false)?;
-        shared.removed(Deadline::after(timeout)).map(drop)
-    }
-}
-
-impl Map {
-    /// An error if a map that is relayed from now on has keys. They are removed if they came between the
-    /// caller's removal of all and the mark.
-    fn check_empty(&self, discard: bool) -> Result<()> {
-        let keys = self.len()?;
-        if discard {
-            for index in 0..SHARDS {
-                let cleared = self.core.lock(index)?.store.clear();
-                self.core.notify_changed(index);
-                cleared?;
-            }
-        } else if keys > 0 {
-            let why = format!(
-                "{:?} has {keys} keys; only an empty map becomes relayed, or one whose keys may be discarded",
-                self.name()
-            );
-            return Err(Error::invalid("map", why));
-        }
-        Ok(())
-    }
-
-    /// Whether `name` is a companion map of an object that is gone: no process has it open.
-    fn is_abandoned(name: &str) -> Result<bool> {
-        let found = match Map::open(name) {
-            Ok(found) => found,
-            Err(Error::WrongKind { .. }) => return Ok(false),
-            Err(err) => return Err(err),
-        };
-        let segment = found.core.segment();
-        Ok(segment.is_companion() && !segment.has_others(Section::ALL)?)
-    }
-}
-
-impl Shared {
-    /// Opens or creates the companions.
-    fn open(role: Role<Map>, options: &RelayOptions) -> Result<Self> {
-        let requests = role.open_companion(
-            Companion::Requests,
-            &requests_options(options),
-            |name, family, options| {
-                Queue::open_companion(name, Companion::Requests, family, options)
-            },
-            Queue::is_abandoned,
-        )?;
-        let answers = role.open_companion(
-            Companion::Answers,
-            &Options::open().max_capacity(ANSWERS),
-            Map::open_answers,
-            Map::is_abandoned,
-        )?;
-        Ok(Self {
-            requests,
-            answers,
-            role,
-        })
-    }
-
-    /// Ends the removal of the relay, of a map that is not relayed any more.
-    fn removed(self, deadline: Deadline) -> Result<Role<Map>> {
-        let map = self.role.object();
-        self.requests.drain_closed(deadline, |frame| {
-            let done = match self.do_here(&frame) {
-                Ok(answer) => answer,
-                Err(err @ (Error::TooLarge { .. } | Error::Invalid { .. })) => {
-                    Answer::Refused(err.to_string())
-                }
-                Err(err) => return Err(err),
-            };
-            self.answer(frame.ticket, &done)
-        })?;
-        for which in [Companion::Requests, Companion::Answers] {
-            match segment::unlink(&which.name(map.name())) {
-                Ok(()) | Err(Error::NotFound { .. }) => {}
-                Err(err) => return Err(err),
-            }
-            crash_point!();
-        }
-        self.role.forget_family()?;
-        Ok(self.role)
-    }
-
-    /// Does a request in the map itself, which is not relayed any more.
-    fn do_here(&self, frame: &Frame<'_>) -> Result<Answer> {
-        let (map, key) = (self.role.object(), frame.first);
-        let life = frame.number.map(Duration::from_nanos);
-        let swapped = match change_of(frame) {
-            Some(MapChange::Set { value, .. }) => {
-                match life {
-                    Some(life) => map.set_for(key, value, life)?,
-                    None => map.set(key, value)?,
-                }
-                true
-            }
-            Some(MapChange::Remove) => map.remove(key).map(|_| true)?,
-            Some(MapChange::Swap { version, new }) => match new {
-                SwapTo::Value { value, life } => {
-                    let swapped = map.compare_swap_version(key, version, Some(value))?;
-                    if swapped && life.is_some() {
-                        map.expire(key, life)?;
-                    }
-                    swapped
-                }
-                SwapTo::Nothing => map.compare_swap_version(key, version, None)?,
-                SwapTo::Same => map.version_of(key)? == version,
-            },
-            None => true,
-        };
-        Ok(match swapped {
-            true => Answer::Done,
-            false => Answer::Conflict,
-        })
-    }
-
-    /// Sets an answer for the asker with this ticket, if there is one.
-    fn answer(&self, ticket: [u64; 2], answer: &Answer) -> Result<()> {
-        if ticket == [0; 2] {
-            return Ok(());
-        }
-        let key = ticket_key(ticket);
-        self.answers.set_for(&key, &answer.encode(), ANSWER_LIFE)
-    }
-}
-
-/// A change of a relayed map that a program wants.
-///
-/// Dropping it gives it back, and it is taken again at once: to wait a little, use [`retry`](Self::retry).
-/// After a `fork` it remains the parent's.
-pub struct MapRequest(Taken<Shared>);
-
-/// What a [`MapRequest`] wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum MapChange<'a> {
-    /// The key is to have this value, whatever it has now.
-    Set {
-        /// The value.
-        value: &'a [u8],
-        /// How long the key is to live, from when it was asked for; `None` for ever.
-        life: Option<Duration>,
-    },
-    /// The key is to be removed, if it is there.
-    Remove,
-    /// If the key has this version, it is to have something new.
-    Swap {
-        /// The version; 0: the key is not there.
-        version: u64,
-        /// What it is to have.
-        new: SwapTo<'a>,
-    },
-}
-
-/// What a key is to have if it has the version that is expected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SwapTo<'a> {
-    /// A value.
-    Value {
-        /// The value.
-        value: &'a [u8],
-        /// How long the key is to live; `None` for ever.
-        life: Option<Duration>,
-    },
-    /// Nothing: it is to be removed.
-    Nothing,
-    /// What it has: the asker only wants to know whether it still has that version.
-    Same,
-}
-
-fn change_of<'a>(frame: &Frame<'a>) -> Option<MapChange<'a>> {
-    let (value, version) = (frame.second, frame.version);
-    let life = frame.number.map(Duration::from_nanos);
-    let swap = |new| Some(MapChange::Swap { version, new });
-    match frame.kind {
-        FrameKind::Set => Some(MapChange::Set { value, life }),
-        FrameKind::Remove => Some(MapChange::Remove),
-        FrameKind::SwapSet => swap(SwapTo::Value { value, life }),
-        FrameKind::SwapRemove => swap(SwapTo::Nothing),
-        FrameKind::SwapKeep => swap(SwapTo::Same),
-        _ => None,
-    }
-}
-
-impl MapRequest {
-    /// What it is called, the same whenever it is taken. See [`RequestId`].
-    pub fn id(&self) -> RequestId {
-        self.0.id()
-    }
-
-    /// How often it was taken, this time included; 255 for more. Above 1 it may have been done before,
-    /// although it was not reported as done.
-    pub fn attempts(&self) -> u32 {
-        self.0.attempts()
-    }
-
-    /// The key.
-    pub fn key(&self) -> &[u8] {
-        self.0.checked().first
-    }
-
-    /// What it is to have.
-    pub fn change(&self) -> MapChange<'_> {
-        // One that was overwritten since it was taken has an empty key, and no effect.
-        change_of(&self.0.checked()).unwrap_or(MapChange::Remove)
-    }
-
-    /// Whether the program waits for an answer.
-    pub fn is_asking(&self) -> bool {
-        self.0.checked().ticket != [0; 2]
-    }
-
-    /// The change is made, and of a swap: the key had the version. What the key has now is to be
-    /// [delivered](MapRelay::deliver) before this, so that the program reads what it wrote.
-    ///
-    /// # Errors
-    /// `NoSpace` if there is no room for the answer: the request is given back. `Invalid` in a forked child;
-    /// `Poisoned`, `Corrupt`.
-    pub fn done(self) -> Result<()> {
-        self.end(&Answer::Done)
-    }
-
-    /// Of a swap: the key has another version. What it has is to be [delivered](MapRelay::deliver) or
-    /// [removed](MapRelay::remove) before this: the program looks at it and tries again.
-    ///
-    /// # Errors
-    /// As for [`done`](Self::done).
-    pub fn conflict(self) -> Result<()> {
-        self.end(&Answer::Conflict)
-    }
-
-    /// The change cannot be made, and why, for the program's error, which is `Unsupported`. A program that does
-    /// not wait for an answer is not told.
-    ///
-    /// # Errors
-    /// As for [`done`](Self::done).
-    pub fn refuse(self, why: &str) -> Result<()> {
-        self.end(&Answer::Refused(why.to_owned()))
-    }
-
-    fn end(self, answer: &Answer) -> Result<()> {
-        self.0.relay().role.check()?;
-        self.0.relay().answer(self.0.checked().ticket, answer)?;
-        self.0.done()
-    }
-
-    /// Gives it back, to be taken again after `delay`: after requests that were made later, of the same key
-    /// too.
-    ///
-    /// # Errors
-    /// `Invalid` in a forked child; `Poisoned`, `Corrupt`.
-    pub fn retry(self, delay: Duration) -> Result<()> {
-        self.0.retry(delay)
-    }
-}
-
-impl fmt::Debug for MapRequest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MapRequest")
-            .field("id", &self.id())
-            .field("key", &self.key())
-            .finish()
+        attached.role.object().core.mark_relayed(false)?;
+        attached.removed(Deadline::after(timeout)).map(drop)
     }
 }

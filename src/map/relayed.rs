@@ -26,6 +26,7 @@
 //! not. An asker that is killed before its answer leaves a request that is done nevertheless, as a change whose
 //! process is killed just after it.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::entry::{NEVER, Pair};
@@ -176,11 +177,8 @@ impl Map {
     }
 
     /// How long a call may wait that has no timeout.
-    fn patience(&self) -> Deadline {
-        let ns = self
-            .relay_state()
-            .wait_ns
-            .load(std::sync::atomic::Ordering::Relaxed);
+    fn call_deadline(&self) -> Deadline {
+        let ns = self.relay_state().wait_ns.load(Ordering::Relaxed);
         Deadline::after(Timeout::Val(Duration::from_nanos(ns)))
     }
 
@@ -231,7 +229,7 @@ impl Map {
     /// Gives a key a value, by a request; without one if the map has no relay any more.
     #[cold]
     pub(super) fn request_put(&self, pair: &Pair<'_>) -> Result<()> {
-        let deadline = self.patience();
+        let deadline = self.call_deadline();
         let life = match pair.expires() {
             NEVER => None,
             at => Some(at.saturating_sub(now_ns())),
@@ -241,7 +239,7 @@ impl Map {
             ..Frame::new(FrameKind::Set, pair.key, pair.value)
         };
         let sets_wait = &self.relay_state().sets_wait;
-        let done = if sets_wait.load(std::sync::atomic::Ordering::Relaxed) == 0 {
+        let done = if sets_wait.load(Ordering::Relaxed) == 0 {
             self.request(&frame, deadline)?
         } else {
             match self.ask(frame, deadline)? {
@@ -258,7 +256,7 @@ impl Map {
     /// Removes all keys, by requests.
     #[cold]
     pub(super) fn request_clear(&self) -> Result<()> {
-        let deadline = self.patience();
+        let deadline = self.call_deadline();
         for entry in self.iter() {
             let (key, _) = entry?;
             let frame = Frame::new(FrameKind::Remove, &key, &[]);
@@ -284,7 +282,7 @@ impl Map {
             version,
             ..Frame::new(kind, key, new.unwrap_or_default())
         };
-        match self.ask(frame, self.patience())? {
+        match self.ask(frame, self.call_deadline())? {
             Some(Answer::Done) => Ok(true),
             Some(Answer::Conflict) => Ok(false),
             Some(Answer::Refused(why)) => Err(refused(why)),
@@ -348,7 +346,7 @@ impl Map {
         mut decide: impl FnMut(Option<&Current>) -> Result<(T, NewValue)>,
     ) -> Result<T> {
         self.check(key, &[])?;
-        let deadline = self.patience();
+        let deadline = self.call_deadline();
         loop {
             let current = self.current(key)?;
             let version = current.as_ref().map_or(0, |current| current.version);

@@ -5,27 +5,22 @@
 //! say. A delivery is a reservation that is committed: killed before the commit, nothing was delivered.
 
 use std::fmt;
-use std::ops::Deref;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::relay::{
-    Frame, FrameKind, RelayInfo, RelayOptions, RelayState, Relayed, RequestId, Role,
-};
-use crate::segment::{self, Companion, Options, Section};
-use crate::sync::crash::crash_point;
+use crate::relay::{FrameKind, RelayInfo, RelayOptions, Relayed, Role};
+use crate::segment::Companion;
 use crate::sys::clock::{Deadline, Timeout};
 
+use super::attached::Attached;
 use super::commit::Delivery;
 use super::core::Queue;
-use super::header::RELAYED;
-use super::locked::{ConsumersLock, ProducersLock};
+use super::locked::ConsumersLock;
+use super::request::{RelayRequest, Settlement, settlement_kind};
 use super::reservation::PutBy;
 use super::store::MessageState;
-use super::taken::{Companions, Taken};
+use super::taken::Taken;
 
 /// The longest token of a delivered message, in bytes.
 const MAX_TOKEN: usize = 4096;
@@ -58,8 +53,8 @@ const MAX_TOKEN: usize = 4096;
 /// **Giving back.** A worker's `nack` of a delivered message is told to the relay while one lives, and the
 /// message leaves this queue: the relay decides where it is worked on next. While there is none, the message
 /// is delivered again here. So is one whose settlement finds no room. A message that was
-/// [delivered too often](Options::max_attempts) is told as
-/// [`Exhausted`](SettlementKind::Exhausted) instead of going to the dead-letter queue.
+/// [delivered too often](crate::Options::max_attempts) is told as
+/// [`Exhausted`](crate::SettlementKind::Exhausted) instead of going to the dead-letter queue.
 ///
 /// A relay is [`Send`] and [`Sync`]: threads may take requests and settlements and deliver at the same time.
 /// The role belongs to the process that attached: calls in a forked child are `Invalid`.
@@ -98,15 +93,7 @@ const MAX_TOKEN: usize = 4096;
 /// most 192 bytes. Messages that are in the queue when the first relay attaches stay there, and have no
 /// token; a reservation that was made before and is committed after that goes into the queue as well.
 pub struct QueueRelay {
-    shared: Arc<Shared>,
-}
-
-/// What a relay, its requests and its settlements have in common.
-struct Shared {
-    // Before the role: what is leased through them is given back before the next relay can begin.
-    requests: Queue,
-    settled: Queue,
-    role: Role<Queue>,
+    attached: Arc<Attached>,
 }
 
 /// How much a queue has room for; see [`QueueRelay::room`].
@@ -139,12 +126,6 @@ impl fmt::Debug for QueueRelay {
     }
 }
 
-impl Relayed for Queue {
-    fn relay_state(&self) -> &RelayState {
-        &self.ring.header.relay
-    }
-}
-
 impl Queue {
     /// How the queue's relay is doing; `None` if the queue is not [relayed](Self::is_relayed).
     ///
@@ -159,77 +140,6 @@ impl Queue {
         };
         RelayInfo::of(self, requests.unfinished()?, settled.unfinished()?).map(Some)
     }
-
-    /// Whether `name` is a companion queue of an object that is gone: no process has it open.
-    pub(crate) fn is_abandoned(name: &str) -> Result<bool> {
-        let found = match Queue::open(name) {
-            Ok(found) => found,
-            Err(Error::WrongKind { .. }) => return Ok(false),
-            Err(err) => return Err(err),
-        };
-        Ok(found.segment.is_companion() && !found.segment.has_others(Section::ALL)?)
-    }
-
-    /// Closes this companion, and then does `work` with each request that is left.
-    ///
-    /// # Errors
-    /// Those of `work`, and the request stays; `Timeout` while another process has leased or reserved one.
-    pub(crate) fn drain_closed(
-        &self,
-        deadline: Deadline,
-        mut work: impl FnMut(Frame<'_>) -> Result<()>,
-    ) -> Result<()> {
-        self.close()?;
-        loop {
-            let held = match self.lease_place(None, Timeout::Val(Duration::ZERO)) {
-                Ok(held) => held,
-                Err(Error::Closed) => return Ok(()),
-                // A process is about to commit a request, or to discard it.
-                Err(Error::Timeout) if !deadline.passed() => {
-                    let _ = self.wait_ready(Timeout::Val(Duration::from_millis(10)));
-                    continue;
-                }
-                Err(err) => return Err(err),
-            };
-            // SAFETY: leased just now, and ended only after the frame's last use.
-            let done = match Frame::read(unsafe { held.bytes() }) {
-                Ok(frame) => work(frame),
-                // There is nothing that could be done with it.
-                Err(_) => Ok(()),
-            };
-            if let Err(err) = done {
-                let _ = self.nack(&held, Duration::ZERO);
-                return Err(err);
-            }
-            self.ack(&held)?;
-        }
-    }
-
-    /// Sets or removes the mark that says that others' messages become requests.
-    fn mark_relayed(&self, relayed: bool) -> Result<()> {
-        let guard = self.lock::<ProducersLock>(Deadline::Never)?;
-        let flags = &self.ring.header.flags;
-        match relayed {
-            true => flags.fetch_or(RELAYED, Ordering::SeqCst),
-            false => flags.fetch_and(!RELAYED, Ordering::SeqCst),
-        };
-        crash_point!();
-        drop(guard);
-        // Producers that wait for room in the queue wait for the wrong one.
-        self.wake_everybody();
-        Ok(())
-    }
-
-    /// Takes the tokens from the delivered messages: no relay is told what becomes of them.
-    fn forget_tokens(&self) -> Result<()> {
-        let guard = self.lock::<ConsumersLock>(Deadline::Never)?;
-        for found in guard.side().everything()? {
-            if found.mark.state != MessageState::Writing {
-                self.ring.store.head(found.block)?.set_token(0);
-            }
-        }
-        Ok(())
-    }
 }
 
 impl QueueRelay {
@@ -237,7 +147,7 @@ impl QueueRelay {
     /// relayed from then on, until [`detach`](Self::detach).
     ///
     /// The options say how much may wait for the relay. The companions are created by the first relay, and
-    /// are [persistent](Options::persistent); they go with the queue's name.
+    /// are [persistent](crate::Options::persistent); they go with the queue's name.
     ///
     /// # Errors
     /// `Timeout`: another relay lives; `Exists`: another object has a companion's name, which the error
@@ -248,26 +158,26 @@ impl QueueRelay {
         let mut role = Role::take(queue, "queue", deadline)?;
         if !role.object().is_relayed() && role.object().family()? != 0 {
             // An earlier relay was killed while it attached, or while it was removed.
-            role = Shared::open(role, options)?.removed(deadline)?;
+            role = Attached::open(role, options)?.removed(deadline)?;
         }
-        let shared = Shared::open(role, options)?;
-        shared.role.set_options(options);
-        if !shared.role.object().is_relayed() {
-            shared.role.object().mark_relayed(true)?;
+        let attached = Attached::open(role, options)?;
+        attached.role.set_options(options);
+        if !attached.role.object().is_relayed() {
+            attached.role.object().mark_relayed(true)?;
         }
         Ok(Self {
-            shared: Arc::new(shared),
+            attached: Arc::new(attached),
         })
     }
 
     /// The queue.
     pub fn queue(&self) -> &Arc<Queue> {
-        self.shared.role.object()
+        self.attached.role.object()
     }
 
     /// Whether the relay before this one died.
     pub fn took_over(&self) -> bool {
-        self.shared.role.took_over()
+        self.attached.role.took_over()
     }
 
     /// Takes the next message that was put, waiting until `timeout`. It is this relay's until it is
@@ -280,8 +190,8 @@ impl QueueRelay {
     /// [`end_waits`](Self::end_waits); `Exhausted`, `NoSpace` as for [`Queue::lease`]. `Corrupt`: a request
     /// was overwritten. It is dropped then, and the next call goes on with the next.
     pub fn next_request(&self, timeout: Timeout) -> Result<RelayRequest> {
-        self.shared.role.check()?;
-        let taken = Taken::next(&self.shared, Companion::Requests, timeout)?;
+        self.attached.role.check()?;
+        let taken = Taken::next(&self.attached, Companion::Requests, timeout)?;
         match taken.frame() {
             Ok(frame) if frame.kind == FrameKind::Put => Ok(RelayRequest(taken)),
             _ => Err(taken.refuse()),
@@ -294,8 +204,8 @@ impl QueueRelay {
     /// # Errors
     /// As for [`next_request`](Self::next_request).
     pub fn next_settlement(&self, timeout: Timeout) -> Result<Settlement> {
-        self.shared.role.check()?;
-        let taken = Taken::next(&self.shared, Companion::Settled, timeout)?;
+        self.attached.role.check()?;
+        let taken = Taken::next(&self.attached, Companion::Settled, timeout)?;
         match taken.frame() {
             Ok(frame) if settlement_kind(&frame).is_some() => Ok(Settlement(taken)),
             _ => Err(taken.refuse()),
@@ -308,20 +218,20 @@ impl QueueRelay {
     /// # Errors
     /// As for [`Queue::fd`].
     pub fn fds(&self) -> Result<[BorrowedFd<'_>; 2]> {
-        Ok([self.shared.requests.fd()?, self.shared.settled.fd()?])
+        Ok([self.attached.requests.fd()?, self.attached.settled.fd()?])
     }
 
     /// The companions, to wait for them with others by [`wait_any`](crate::wait_any): that of the requests,
     /// and that of the settlements. Messages are not to be taken from them directly.
     pub fn companions(&self) -> [&Queue; 2] {
-        [&self.shared.requests, &self.shared.settled]
+        [&self.attached.requests, &self.attached.settled]
     }
 
     /// Puts a message into the queue itself, where programs find it, waiting for room until `timeout`.
     ///
     /// `attempts`: how often the message was delivered before this, anywhere. A worker's
     /// [`attempts`](crate::Lease::attempts) counts on from there, and so does
-    /// [`max_attempts`](Options::max_attempts). `token`: what the relay calls the message, up to 4096 bytes,
+    /// [`max_attempts`](crate::Options::max_attempts). `token`: what the relay calls the message, up to 4096 bytes,
     /// returned by its settlements. With an empty token there are none.
     ///
     /// # Errors
@@ -334,7 +244,7 @@ impl QueueRelay {
         token: &[u8],
         timeout: Timeout,
     ) -> Result<()> {
-        self.shared.role.check()?;
+        self.attached.role.check()?;
         if token.len() > MAX_TOKEN {
             return Err(Error::TooLarge {
                 what: "token",
@@ -388,7 +298,7 @@ impl QueueRelay {
     /// # Errors
     /// `Invalid` in a forked child; `Poisoned`, `Corrupt`.
     pub fn outstanding(&self) -> Result<Vec<Delivered>> {
-        self.shared.role.check()?;
+        self.attached.role.check()?;
         let queue = self.queue();
         let store = &queue.ring.store;
         let guard = queue.lock::<ConsumersLock>(Deadline::Never)?;
@@ -414,8 +324,8 @@ impl QueueRelay {
     /// [`next_settlement`](Self::next_settlement) returns with `Detached`, and so does each later call that
     /// would have to wait. Never waits.
     pub fn end_waits(&self) {
-        self.shared.requests.end_waits();
-        self.shared.settled.end_waits();
+        self.attached.requests.end_waits();
+        self.attached.settled.end_waits();
     }
 
     /// Ends the relaying: the queue is a plain queue again. Requests that were not taken, or not done, are
@@ -429,213 +339,12 @@ impl QueueRelay {
     /// `Timeout`; `Invalid` in a forked child, or while requests or settlements of this relay exist; `NoSpace`,
     /// `Poisoned`, `Corrupt`.
     pub fn detach(self, timeout: Timeout) -> Result<()> {
-        self.shared.role.check()?;
-        let shared = Arc::into_inner(self.shared).ok_or_else(|| {
+        self.attached.role.check()?;
+        let attached = Arc::into_inner(self.attached).ok_or_else(|| {
             let why = "requests or settlements of it exist, which are to be done or dropped first";
             Error::invalid("relay", why)
         })?;
-        shared.role.object().mark_relayed(false)?;
-        shared.removed(Deadline::after(timeout)).map(drop)
-    }
-}
-
-impl Companions for Shared {
-    fn companion(&self, which: Companion) -> &Queue {
-        match which {
-            Companion::Settled => &self.settled,
-            _ => &self.requests,
-        }
-    }
-}
-
-impl Shared {
-    /// Opens or creates the companions.
-    fn open(role: Role<Queue>, options: &RelayOptions) -> Result<Self> {
-        let open = |which, options: &Options| {
-            role.open_companion(
-                which,
-                options,
-                |name, family, options| Queue::open_companion(name, which, family, options),
-                Queue::is_abandoned,
-            )
-        };
-        let bounds = requests_options(options);
-        Ok(Self {
-            requests: open(Companion::Requests, &bounds)?,
-            settled: open(Companion::Settled, &Options::open())?,
-            role,
-        })
-    }
-
-    /// Ends the removal of the relay, of a queue that is not relayed any more: steps 6 to 9.
-    fn removed(self, deadline: Deadline) -> Result<Role<Queue>> {
-        let queue = self.role.object();
-        self.requests.drain_closed(deadline, |frame| {
-            queue.put_until(frame.second, false, deadline)
-        })?;
-        self.settled.close()?;
-        queue.forget_tokens()?;
-        for which in [Companion::Requests, Companion::Settled] {
-            match segment::unlink(&which.name(queue.name())) {
-                Ok(()) | Err(Error::NotFound { .. }) => {}
-                Err(err) => return Err(err),
-            }
-            crash_point!();
-        }
-        self.role.forget_family()?;
-        Ok(self.role)
-    }
-}
-
-/// How the companion of the requests is created.
-pub(crate) fn requests_options(options: &RelayOptions) -> Options {
-    Options {
-        max_items: options.max_requests,
-        max_capacity: options.max_bytes,
-        ..Options::default()
-    }
-}
-
-/// A message that a program put into a relayed queue: a `[u8]` in shared memory, for the relay to forward.
-///
-/// Dropping it gives it back, and it is taken again at once: to wait a little, use [`retry`](Self::retry).
-/// After a `fork` it remains the parent's.
-pub struct RelayRequest(Taken<Shared>);
-
-impl RelayRequest {
-    /// What it is called, the same whenever it is taken. See [`RequestId`].
-    pub fn id(&self) -> RequestId {
-        self.0.id()
-    }
-
-    /// How often it was taken, this time included; 255 for more.
-    pub fn attempts(&self) -> u32 {
-        self.0.attempts()
-    }
-
-    /// It was forwarded: the request is gone.
-    ///
-    /// # Errors
-    /// `Invalid` in a forked child; `Poisoned`, `Corrupt`.
-    pub fn done(self) -> Result<()> {
-        self.0.done()
-    }
-
-    /// Gives it back, to be taken again after `delay`.
-    ///
-    /// # Errors
-    /// As for [`done`](Self::done).
-    pub fn retry(self, delay: Duration) -> Result<()> {
-        self.0.retry(delay)
-    }
-}
-
-impl Deref for RelayRequest {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        self.0.checked().second
-    }
-}
-
-impl fmt::Debug for RelayRequest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RelayRequest")
-            .field("id", &self.id())
-            .field("len", &self.len())
-            .finish()
-    }
-}
-
-/// What became of a message that the relay delivered.
-///
-/// Dropping it gives it back, and it is taken again at once: to wait a little, use [`retry`](Self::retry).
-/// After a `fork` it remains the parent's.
-pub struct Settlement(Taken<Shared>);
-
-/// What a [`Settlement`] says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SettlementKind<'a> {
-    /// A worker finished it, or took it by a `get`. It is not in the queue any more.
-    Done,
-    /// It is to be delivered again after the delay: a worker gave it back, died, or was too slow. It is not
-    /// in the queue any more.
-    Returned {
-        /// When.
-        delay: Duration,
-    },
-    /// It was delivered as often as the queue's [`max_attempts`](Options::max_attempts) allows. It is not in
-    /// the queue any more.
-    Exhausted {
-        /// The message.
-        payload: &'a [u8],
-    },
-    /// A worker is still on it, and wants so much time from now on. It stays in the queue, and another
-    /// settlement follows.
-    Extended {
-        /// The time.
-        visible: Duration,
-    },
-}
-
-fn settlement_kind<'a>(frame: &Frame<'a>) -> Option<SettlementKind<'a>> {
-    let time = Duration::from_nanos(frame.number.unwrap_or(0));
-    match frame.kind {
-        FrameKind::Ack => Some(SettlementKind::Done),
-        FrameKind::Nack => Some(SettlementKind::Returned { delay: time }),
-        FrameKind::Exhausted => Some(SettlementKind::Exhausted {
-            payload: frame.second,
-        }),
-        FrameKind::Extend => Some(SettlementKind::Extended { visible: time }),
-        _ => None,
-    }
-}
-
-impl Settlement {
-    /// What it is called, the same whenever it is taken. See [`RequestId`].
-    pub fn id(&self) -> RequestId {
-        self.0.id()
-    }
-
-    /// The token with which the message was delivered.
-    pub fn token(&self) -> &[u8] {
-        self.0.checked().first
-    }
-
-    /// How often the message was delivered, by all relays and here; 255 for more.
-    pub fn attempts(&self) -> u32 {
-        self.0.checked().attempts.into()
-    }
-
-    /// What became of it.
-    pub fn kind(&self) -> SettlementKind<'_> {
-        // One that was overwritten since it was taken is an `Ack` without a token.
-        settlement_kind(&self.0.checked()).unwrap_or(SettlementKind::Done)
-    }
-
-    /// It was passed on: the settlement is gone.
-    ///
-    /// # Errors
-    /// `Invalid` in a forked child; `Poisoned`, `Corrupt`.
-    pub fn done(self) -> Result<()> {
-        self.0.done()
-    }
-
-    /// Gives it back, to be taken again after `delay`.
-    ///
-    /// # Errors
-    /// As for [`done`](Self::done).
-    pub fn retry(self, delay: Duration) -> Result<()> {
-        self.0.retry(delay)
-    }
-}
-
-impl fmt::Debug for Settlement {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settlement")
-            .field("token", &self.token())
-            .field("kind", &self.kind())
-            .finish()
+        attached.role.object().mark_relayed(false)?;
+        attached.removed(Deadline::after(timeout)).map(drop)
     }
 }
