@@ -17,9 +17,9 @@ use super::attached::Attached;
 use super::commit::Delivery;
 use super::core::Queue;
 use super::locked::ConsumersLock;
+use super::mark::MessageState;
 use super::request::{RelayRequest, Settlement, settlement_kind};
 use super::reservation::PutBy;
-use super::store::MessageState;
 use super::taken::Taken;
 
 /// The longest token of a delivered message, in bytes.
