@@ -5,6 +5,7 @@ mod common;
 
 #[cfg(feature = "crash-points")]
 mod crash;
+mod kills;
 mod map;
 mod queue;
 mod takeover;
