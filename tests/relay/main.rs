@@ -12,6 +12,7 @@ mod kills;
 mod map;
 mod python;
 mod queue;
+mod removal;
 mod takeover;
 
 use std::sync::Arc;
