@@ -124,7 +124,8 @@ impl Map {
     /// The [key is locked](Self::lock_key) meanwhile, so that updates of it exclude each other; the
     /// map is not locked. If another operation changes the key meanwhile, `function` is called again
     /// with the new value. A process that is killed anywhere in here leaves the old value or the
-    /// new one.
+    /// new one. In a map with a [relay](crate::MapRelay) the key is not locked: the relay tells when
+    /// `function` is to be called again.
     ///
     /// ```
     /// # let map = shoal::Map::anonymous()?;
@@ -150,7 +151,13 @@ impl Map {
                 Ok((new, change))
             });
         }
-        let _guard = self.lock_key(key, Timeout::Infinite)?;
+        let _guard = match self.lock_key(key, Timeout::Infinite) {
+            // It has a relay since it was asked.
+            Err(Error::Unsupported { .. }) if self.is_relayed() => {
+                return self.update(key, function);
+            }
+            locked => locked?,
+        };
         loop {
             let old = self.get_versioned(key)?;
             let (value, version) = match &old {

@@ -44,6 +44,9 @@ use crate::heap::{self, BLOCK, Heap};
 /// # Ok::<(), shoal::Error>(())
 /// ```
 ///
+/// A map can have a [relay](crate::MapRelay): then changes go to that, and the map has what it delivers.
+/// Changes can end with `RelayBehind`, and with `Unsupported` where the relay refuses them.
+///
 /// # Limits
 /// Waiting processes are not served in the order of their arrival. A process that is *stopped*
 /// (not killed) inside a call blocks the processes that need the same part of the map.

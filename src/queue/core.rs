@@ -48,6 +48,9 @@ use super::ring::Ring;
 /// # Ok::<(), shoal::Error>(())
 /// ```
 ///
+/// A queue can have a [relay](crate::QueueRelay): then what is put goes to that, and the queue has what it
+/// delivers. A put that finds no room there ends with `RelayBehind` instead of `Timeout`.
+///
 /// # Limits
 /// Where many processes want the same end, each has it for about half a millisecond; no order of
 /// arrival is promised within that. A process that is *stopped* (not killed) inside a call delays

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::error::Result;
 use crate::layout::{Offset, Region};
+use crate::sync::crash::crash_point;
 use crate::sys::shm;
 
 use super::file::find;
@@ -79,6 +80,7 @@ pub(super) fn remove(file: &str, family: u64) {
             && stamp.family() == (family, which as u32)
         {
             shm::unlink_if_same(&file, open.as_fd());
+            crash_point!();
         }
     }
 }

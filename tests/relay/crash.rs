@@ -114,6 +114,41 @@ fn a_relay_that_is_killed_while_it_attaches_leaves_a_queue_that_works() {
     );
 }
 
+/// The files of objects whose names begin so.
+fn files(name: &str) -> Vec<String> {
+    let files = std::fs::read_dir("/dev/shm").unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    names.filter(|file| file.contains(name)).collect()
+}
+
+#[test]
+fn a_process_that_is_killed_between_making_a_relayed_queue_and_leaving_it_leaves_nothing_in_the_way()
+ {
+    let name = format!("test-relay-crash-{}", std::process::id());
+    let make = |name: &str| {
+        let options = Options::create().capacity(4096).max_capacity(1 << 16);
+        let queue = Arc::new(Queue::with_options(Some(name), &options).unwrap());
+        let relay = attach(&queue);
+        queue.put(b"lost with the queue", NOWAIT).unwrap();
+        drop((relay, queue));
+    };
+    at_each_step(
+        || (),
+        |()| make(&name),
+        60,
+        |step, lived, ()| {
+            assert!(!lived || files(&name).is_empty());
+            let queue = Arc::new(Queue::create(&name).unwrap());
+            let relay = attach(&queue);
+            queue.put(b"new", NOWAIT).unwrap();
+            assert_eq!(requests(&relay), [b"new"], "step {step}");
+            drop((relay, queue));
+            shoal::gc(false).unwrap();
+            assert_eq!(files(&name), [""; 0], "step {step}");
+        },
+    );
+}
+
 #[test]
 fn a_relay_that_is_killed_while_it_detaches_loses_no_request() {
     at_each_step(
