@@ -135,7 +135,7 @@ fn a_process_that_is_killed_between_making_a_relayed_queue_and_leaving_it_leaves
     at_each_step(
         || (),
         |()| make(&name),
-        60,
+        40,
         |step, lived, ()| {
             assert!(!lived || files(&name).is_empty());
             let queue = Arc::new(Queue::create(&name).unwrap());
