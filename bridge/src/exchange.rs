@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_nats::{HeaderMap, Message, StatusCode, Subject, Subscriber};
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use tokio::time::Instant;
 
 use crate::error::{Error, Result};
@@ -46,6 +46,8 @@ struct Sent<T> {
     request: Request,
     kept: T,
     due: Instant,
+    /// How often it was sent on this connection.
+    times: u32,
 }
 
 impl<T> Exchange<T> {
@@ -62,6 +64,9 @@ impl<T> Exchange<T> {
         self.inbox = link.client.new_inbox();
         self.answers = subscribe(&link, &self.inbox).await?;
         self.link = link;
+        for sent in self.sent.values_mut() {
+            sent.times = 0;
+        }
         self.resend(Instant::now() + 2 * ANSWER).await
     }
 
@@ -76,8 +81,13 @@ impl<T> Exchange<T> {
         self.next += 1;
         let due = Instant::now() + ANSWER;
         // Kept first: should the client fail, it is sent again on the next link.
-        self.sent.insert(number, Sent { request: request.clone(), kept, due });
+        self.sent.insert(number, Sent { request: request.clone(), kept, due, times: 1 });
         publish(&self.link, &self.inbox, number, request).await
+    }
+
+    /// The next answer if one has arrived.
+    pub(crate) fn ready(&mut self) -> Option<Result<(Answer, Request, T)>> {
+        self.next().now_or_never()
     }
 
     /// The next answer, with the request and what was kept for it. Cancelling this loses nothing.
@@ -100,21 +110,24 @@ impl<T> Exchange<T> {
         }
     }
 
-    /// Sends those again whose answer was due before `now`. Returns how many are.
+    /// Sends those again whose answer was due before `now`.
     pub(crate) async fn resend(&mut self, now: Instant) -> Result<()> {
         let due = Instant::now() + ANSWER;
         for (&number, sent) in &mut self.sent {
             if sent.due < now {
                 sent.due = due;
+                sent.times += 1;
                 publish(&self.link, &self.inbox, number, sent.request.clone()).await?;
             }
         }
         Ok(())
     }
 
-    /// The time at which the first unanswered one is sent again, roughly.
-    pub(crate) fn next_due(&self) -> Option<Instant> {
-        self.sent.values().next().map(|sent| sent.due)
+    /// Gives up those that were sent `times` times on this connection, and whose answer was due before
+    /// `now`.
+    pub(crate) fn give_up(&mut self, times: u32, now: Instant) -> Vec<(Request, T)> {
+        let over = self.sent.extract_if(.., |_, sent| sent.times >= times && sent.due < now);
+        over.map(|(_, sent)| (sent.request, sent.kept)).collect()
     }
 }
 

@@ -20,13 +20,13 @@ pub(crate) const ANSWER: Duration = Duration::from_secs(5);
 
 /// What is counted about the connection.
 #[derive(Debug, Default)]
-pub struct LinkCounters {
+pub(crate) struct LinkCounters {
     /// How often the connection was made, the first time included.
-    pub connects: AtomicU64,
+    pub(crate) connects: AtomicU64,
     /// How often it was lost.
-    pub losses: AtomicU64,
+    pub(crate) losses: AtomicU64,
     /// Whether it stands.
-    pub is_up: AtomicBool,
+    pub(crate) is_up: AtomicBool,
 }
 
 /// A client, and whether it is connected.
