@@ -62,6 +62,7 @@ mod pipe;
 mod primitives;
 pub mod process;
 mod queue;
+mod relay;
 mod segment;
 mod sync;
 mod sys;
@@ -77,8 +78,12 @@ pub use primitives::{
     Acquisition, Arrival, Barrier, Condition, Event, Lock, LockGuard, RwLock, Semaphore, Wake,
 };
 pub use process::{Exit, ExitKind, ForkOptions, Process, Spawn, Stdio, fork};
-pub use queue::{Lease, Queue, QueueTotals, Reservation};
+pub use queue::{
+    Delivered, Lease, Queue, QueueRelay, QueueTotals, RelayInfo, RelayRequest, RelayRoom,
+    Reservation, Settlement, SettlementKind,
+};
 pub use raw_sync::Timeout;
+pub use relay::{RelayOptions, RequestId};
 pub use segment::{Kind, ObjectInfo, Options, Participant, gc, list, stat, unlink};
 pub use wait::{Waitable, wait_any};
 

@@ -78,7 +78,7 @@ const QUEUES: u64 = 4096;
 /// Bytes each way starts with, unless told otherwise: most pipes carry short requests and answers.
 const INITIAL: u64 = 8 << 10;
 /// Changes with every incompatible change of a pipe or the queues in it.
-const LAYOUT: u64 = 0x5049_5045_0000_0005;
+const LAYOUT: u64 = 0x5049_5045_0000_0006;
 
 /// A process that sends without ever waiting asks for the other side after so many bytes: as much as the
 /// kernel's pipes hold.

@@ -17,9 +17,11 @@
 //! - [`reservation`], [`lease`]: messages that are written and worked on in place.
 //! - [`redelivery`]: what becomes of a leased message if its worker does not finish.
 //! - [`repair`]: what the next owner of a lock repairs after a death.
+//! - [`relayed`]: what becomes of the calls of others on a queue that has a relay.
 //! - [`resize`], [`wait`]: making room; waiting and waking, closing.
 //! - [`readiness`]: whether there is something to take, and the thread behind a descriptor.
 //! - [`ops`], [`many`]: putting and taking. [`peek`]: looking at messages.
+//! - [`relay`]: what the relay itself does.
 
 mod admission;
 mod auto_grow;
@@ -40,6 +42,8 @@ mod peek;
 mod readiness;
 mod record;
 mod redelivery;
+mod relay;
+mod relayed;
 mod repair;
 mod reservation;
 mod resize;
@@ -52,6 +56,9 @@ pub(crate) use bounds::capacities;
 pub use core::{Queue, QueueTotals};
 pub use lease::Lease;
 pub(crate) use lease::LeasedMessage;
+pub use relay::{
+    Delivered, QueueRelay, RelayInfo, RelayRequest, RelayRoom, Settlement, SettlementKind,
+};
 pub(crate) use reservation::MessagePlace;
 pub use reservation::Reservation;
 pub(crate) use ring::Ring;

@@ -94,7 +94,9 @@ impl TakeSide<'_> {
         if next != Some(found.block) {
             return self.free(found.block);
         }
-        let sent = Mark::new(MessageState::Sent, 0, NOBODY);
+        // The lease that is taken back does not count.
+        let attempts = found.mark.attempts.saturating_sub(1);
+        let sent = Mark::new(MessageState::Sent, attempts, NOBODY);
         self.ring.store.head(found.block)?.set(sent);
         Ok(())
     }

@@ -11,8 +11,10 @@
 //!     16     8  len       bytes of payload
 //!     24     8  due       LEASED: until when, 0 for ever; WAITING: not before
 //!     32     4  next      derived: the next one that is due, or that is cached
-//!     36    28  unused
+//!     36     4  token     bytes of the token behind the payload; 0 unless a relay delivered the message
+//!     40    24  unused
 //!     64   len  payload
+//!        token  what the relay calls the message
 //! ```
 //!
 //! | state   | meaning                         | lock      | becomes                            |
@@ -60,6 +62,7 @@ pub(super) struct MessageHead {
     len: AtomicU64,
     due: AtomicU64,
     pub(super) next: AtomicU32,
+    token: AtomicU32,
 }
 
 // SAFETY: `repr(C)`, atomics only.
@@ -106,7 +109,10 @@ struct CachedPlaces {
 const _: () = {
     use std::mem::offset_of;
     assert!(
-        offset_of!(MessageHead, due) == 24 && offset_of!(MessageHead, next) == 32 && HEAD == 64
+        offset_of!(MessageHead, due) == 24
+            && offset_of!(MessageHead, next) == 32
+            && HEAD == 64
+            && offset_of!(MessageHead, token) == 36
     );
     assert!(offset_of!(MessageStoreState, cached) == 64 && offset_of!(CachedPlaces, blocks) == 8);
     assert!(
@@ -256,6 +262,17 @@ impl MessageStore {
         }
     }
 
+    /// About how many bytes reservations can still have.
+    pub(super) fn free_bytes(&self) -> u64 {
+        let used = self
+            .arena
+            .used
+            .load(Ordering::Relaxed)
+            .saturating_mul(BLOCK);
+        let all = u64::from(self.heap.blocks()).saturating_mul(BLOCK);
+        all.saturating_sub(COPIES).saturating_sub(used)
+    }
+
     /// The most messages that can lie here: each has a block of its own.
     pub(super) fn most(&self) -> u64 {
         self.heap.blocks().into()
@@ -275,6 +292,17 @@ impl MessageStore {
         let len = self.head(block)?.len.load(Ordering::Acquire);
         let at = self.span(block, len)?;
         Ok((at, len as usize))
+    }
+
+    /// The payload of the message at `block` and the relay's token behind it; without a token if no relay
+    /// delivered the message.
+    pub(super) fn payload_and_token(&self, block: u32) -> Result<[(NonNull<u8>, usize); 2]> {
+        let head = self.head(block)?;
+        let (len, token) = (head.len(), head.token());
+        let at = self.span(block, len.saturating_add(token.into()))?;
+        // SAFETY: the span has these bytes.
+        let behind = unsafe { at.add(len as usize) };
+        Ok([(at, len as usize), (behind, token as usize)])
     }
 
     /// `len` bytes of payload at `block`, if they lie in the extent in use there.
@@ -311,6 +339,7 @@ impl MessageStore {
             head.len.store(len, Ordering::Relaxed);
             head.due.store(0, Ordering::Relaxed);
             head.next.store(0, Ordering::Relaxed);
+            head.token.store(0, Ordering::Relaxed);
             // Of a cached place this publishes them, of another the block map's store that follows.
             head.set(mark);
             Ok(())
@@ -538,6 +567,16 @@ impl MessageHead {
 
     pub(super) fn set_len(&self, len: u64) {
         self.len.store(len, Ordering::Relaxed);
+        crash_point!();
+    }
+
+    /// Bytes of the relay's token; 0 for none.
+    pub(super) fn token(&self) -> u32 {
+        self.token.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_token(&self, bytes: u32) {
+        self.token.store(bytes, Ordering::Relaxed);
         crash_point!();
     }
 

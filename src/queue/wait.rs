@@ -294,12 +294,15 @@ impl EndWaits for Queue {
         let header = self.ring.header;
         self.producers.end_waits(&[]);
         self.consumers.end_waits(&[&header.finished]);
+        self.end_waits_of_companions();
         // A thread may wait for the descriptor.
         self.descriptor.open_up();
     }
 
     fn is_waited_in(&self) -> bool {
-        self.producers.policy.waits.is_busy() || self.consumers.policy.waits.is_busy()
+        self.producers.policy.waits.is_busy()
+            || self.consumers.policy.waits.is_busy()
+            || self.is_waited_in_companions()
     }
 }
 

@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use crate::error::{Error, Result};
 use crate::sys::{process, shm};
 
+use super::companion;
 use super::fifo;
 use super::file::find;
 use super::name::{self, PUBLISHED};
@@ -144,9 +145,10 @@ pub fn unlink(name: &str) -> Result<()> {
     let file = name::file_of(name)?;
     let remove = || {
         shm::check_user(name, &shm::facts(&file)?)?;
-        // A file that is no object of this version may still have FIFOs, if it has a stamp.
+        // A file that is no object of this version may still have FIFOs and companions, if it has a stamp.
         if let Ok((_, stamp)) = find(name, &file) {
             fifo::remove(&file, stamp.fifos());
+            companion::remove(&file, stamp.companions());
         }
         shm::unlink(&file)
     };

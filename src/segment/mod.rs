@@ -9,7 +9,8 @@
 //!  36864  data           the object's own                      queue/, map/, …
 //! ```
 //!
-//! Beside it may lie FIFOs, one for each of its queues (`fifo.rs`).
+//! Beside it may lie FIFOs, one for each of its queues (`fifo.rs`), and companions, which are objects of
+//! their own (`companion.rs`).
 //!
 //! **Born whole.** It is filled under a private name and then renamed, so a name that can be
 //! seen is always initialised. **Sparse.** It has its full size from the start and never
@@ -27,6 +28,7 @@
 mod attach_lock;
 mod attachment;
 mod collect;
+mod companion;
 mod fifo;
 mod file;
 mod list;
@@ -41,6 +43,7 @@ mod stamp;
 pub(crate) use attachment::leave_all;
 pub use collect::gc;
 pub(crate) use collect::sweep;
+pub(crate) use companion::Companion;
 pub(crate) use list::unlink_kind;
 pub use list::{ObjectInfo, Participant, list, stat, unlink};
 pub(crate) use name::LONGEST;

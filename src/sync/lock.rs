@@ -370,6 +370,14 @@ impl LockCell {
         !self.is_free()
     }
 
+    /// Whether it has an owner, and that lives.
+    pub(crate) fn owner_lives(&self, peers: &dyn Peers) -> Result<bool> {
+        match self.owner.load(Ordering::Relaxed) {
+            FREE => Ok(false),
+            owner => peers.lives(unpack(owner)),
+        }
+    }
+
     #[inline]
     pub(super) fn is_free(&self) -> bool {
         self.owner.load(Ordering::Relaxed) == FREE
