@@ -1,10 +1,13 @@
 //! Carries Shoal's queues and maps between machines, over NATS JetStream.
 
+pub mod bridge;
 pub mod context;
 pub mod error;
-mod counters;
+pub mod counters;
 mod delivery;
+mod demand;
 mod exchange;
+mod held;
 mod large;
 mod link;
 mod metrics;
@@ -12,6 +15,11 @@ pub mod names;
 pub mod options;
 mod publish;
 mod pull;
+mod queue;
 pub mod settings;
+mod settle;
 pub mod status;
+mod threads;
+mod token;
+mod watch;
 mod wire;

@@ -94,6 +94,11 @@ impl Link {
         self.epoch() % 2 == 1
     }
 
+    /// Whether the client has its task: the callback, which the task owns, is still there.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.epoch.has_changed().is_ok()
+    }
+
     /// Waits until the epoch is not `seen`.
     pub(crate) async fn changed(&mut self, seen: u64) {
         if self.epoch.wait_for(|epoch| *epoch != seen).await.is_err() {

@@ -38,7 +38,7 @@ pub(crate) trait Target: Send + Sync + 'static {
     fn credit(&self) -> usize;
 
     /// Gives it a message. It never waits for long.
-    fn deliver(&self, link: &Link, delivery: Delivery, message: Message);
+    fn deliver(self: &Arc<Self>, link: &Link, delivery: Delivery, message: Message);
 }
 
 /// Pulls for one queue.
