@@ -72,18 +72,18 @@ pub use array::{Array, ArrayGuard};
 pub use device::Mask;
 pub use error::{Error, Result, Status};
 pub use list::{Iter as ListIter, List, Locked};
-pub use map::{Iter, KeyGuard, Map, View, Watched};
+pub use map::{Iter, KeyGuard, Map, MapChange, MapRelay, MapRequest, SwapTo, View, Watched};
 pub use pipe::{End, Pipe};
 pub use primitives::{
     Acquisition, Arrival, Barrier, Condition, Event, Lock, LockGuard, RwLock, Semaphore, Wake,
 };
 pub use process::{Exit, ExitKind, ForkOptions, Process, Spawn, Stdio, fork};
 pub use queue::{
-    Delivered, Lease, Queue, QueueRelay, QueueTotals, RelayInfo, RelayRequest, RelayRoom,
-    Reservation, Settlement, SettlementKind,
+    Delivered, Lease, Queue, QueueRelay, QueueTotals, RelayRequest, RelayRoom, Reservation,
+    Settlement, SettlementKind,
 };
 pub use raw_sync::Timeout;
-pub use relay::{RelayOptions, RequestId};
+pub use relay::{RelayInfo, RelayOptions, RequestId};
 pub use segment::{Kind, ObjectInfo, Options, Participant, gc, list, stat, unlink};
 pub use wait::{Waitable, wait_any};
 

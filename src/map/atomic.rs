@@ -2,7 +2,7 @@
 
 use super::entry::{Pair, fits};
 use super::ops::Map;
-use super::store::Lookup;
+use super::relayed::NewValue;
 use crate::copy::{Room, room};
 use crate::error::{Error, Result};
 use crate::sys::clock::Timeout;
@@ -66,7 +66,11 @@ impl Map {
         version: u64,
         new: Option<&[u8]>,
     ) -> Result<bool> {
-        self.swap_if(key, new, |found| found.version() == version)
+        let swapped = self.swap_if(key, new, |found| found.version() == version)?;
+        match swapped {
+            Some(swapped) => Ok(swapped),
+            None => self.request_swap_version(key, version, new),
+        }
     }
 
     /// Adds `delta` to the counter `key` and returns its new value.
@@ -97,12 +101,21 @@ impl Map {
 
     fn add_with<T>(&self, key: &[u8], sum: impl Fn([u8; 8]) -> (T, [u8; 8])) -> Result<T> {
         self.check(key, &[])?;
-        self.core.change(key, |shard, found| {
-            let (sum, bytes) = sum(counter(found)?);
+        let added = self.core.change(key, |shard, found| {
+            let old = found.entry().map(|entry| entry.value());
+            let (sum, bytes) = sum(counter(old)?);
             let pair = Pair::new(key, &bytes).expiring_at(found.expires());
             shard.store.write(found, &pair)?;
             Ok(sum)
-        })
+        })?;
+        match added {
+            Some(sum) => Ok(sum),
+            None => self.request_change(key, |old| {
+                let (sum, bytes) = sum(counter(old.map(|old| &old.value[..]))?);
+                let life = old.and_then(|old| old.life);
+                Ok((sum, NewValue::Set(bytes.to_vec(), life)))
+            }),
+        }
     }
 
     /// Replaces the value of `key` by what `function` makes of it, and returns that; `None`
@@ -128,6 +141,15 @@ impl Map {
         key: &[u8],
         mut function: impl FnMut(Option<&[u8]>) -> Option<Vec<u8>>,
     ) -> Result<Option<Vec<u8>>> {
+        if self.is_relayed() {
+            return self.request_change(key, |old| {
+                let new = function(old.map(|old| &old.value[..]));
+                let change = new
+                    .clone()
+                    .map_or(NewValue::Remove, |new| NewValue::Set(new, None));
+                Ok((new, change))
+            });
+        }
         let _guard = self.lock_key(key, Timeout::Infinite)?;
         loop {
             let old = self.get_versioned(key)?;
@@ -144,12 +166,12 @@ impl Map {
 }
 
 /// The bytes of a number; zeros if there is none.
-fn counter(found: &Lookup<'_>) -> Result<[u8; 8]> {
-    let Some(entry) = found.entry() else {
+fn counter(old: Option<&[u8]>) -> Result<[u8; 8]> {
+    let Some(value) = old else {
         return Ok([0; 8]);
     };
-    entry.value().try_into().map_err(|_| {
-        let why = format!("it has {} bytes; a number has 8", entry.value().len());
+    value.try_into().map_err(|_| {
+        let why = format!("it has {} bytes; a number has 8", value.len());
         Error::invalid("value", why)
     })
 }

@@ -21,9 +21,10 @@
 //! - [`resize`], [`wait`]: making room; waiting and waking, closing.
 //! - [`readiness`]: whether there is something to take, and the thread behind a descriptor.
 //! - [`ops`], [`many`]: putting and taking. [`peek`]: looking at messages.
-//! - [`relay`]: what the relay itself does.
+//! - [`taken`], [`attached`], [`request`], [`relay`]: what the relay itself does.
 
 mod admission;
+mod attached;
 mod auto_grow;
 mod backoff;
 mod bounds;
@@ -45,20 +46,23 @@ mod redelivery;
 mod relay;
 mod relayed;
 mod repair;
+mod request;
 mod reservation;
 mod resize;
 mod ring;
 mod storage;
 mod store;
+mod taken;
 mod wait;
 
+pub(crate) use attached::requests_options;
 pub(crate) use bounds::capacities;
 pub use core::{Queue, QueueTotals};
 pub use lease::Lease;
 pub(crate) use lease::LeasedMessage;
-pub use relay::{
-    Delivered, QueueRelay, RelayInfo, RelayRequest, RelayRoom, Settlement, SettlementKind,
-};
+pub use relay::{Delivered, QueueRelay, RelayRoom};
+pub use request::{RelayRequest, Settlement, SettlementKind};
 pub(crate) use reservation::MessagePlace;
 pub use reservation::Reservation;
 pub(crate) use ring::Ring;
+pub(crate) use taken::{Companions, Taken};

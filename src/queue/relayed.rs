@@ -24,11 +24,10 @@
 //! Lock order: the consumers' lock of a queue, then the locks of its companions. A companion has none
 //! itself.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::relay::{Frame, FrameKind, HEAD};
+use crate::relay::{Frame, FrameKind, HEAD, Relayed};
 use crate::segment::{Companion, Options};
 use crate::sync::EndWaits;
 use crate::sys::clock::{Deadline, Timeout};
@@ -67,7 +66,7 @@ impl Queue {
             Companion::Settled => &self.settled,
             _ => &self.requests,
         };
-        let id = self.segment.family()?.load(Ordering::Acquire);
+        let id = self.family()?;
         if id == 0 || !self.is_relayed() {
             return Ok(None);
         }
@@ -234,9 +233,8 @@ impl TakeSide<'_> {
         if !self.is_delivered(block)? {
             return Ok(false);
         }
-        let state = &self.ring.header.relay;
         // A message that was delivered too often has no other way to go.
-        if !self.is_given_up(attempts) && !state.role.owner_lives(self.segment.peers())? {
+        if !self.is_given_up(attempts) && !self.has_running_relay()? {
             return Ok(false);
         }
         match self.tell(block, attempts, Fate::Returned(delay)) {

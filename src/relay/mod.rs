@@ -14,13 +14,14 @@
 //!
 //! others ── set, swap ─▶ config.relay ─── next_request ──▶ relay process ──▶ somewhere
 //! others ◀─ get ─────── config ◀───────── deliver ──────── relay process ◀── somewhere
-//! others ◀─ the answer ─ config.answers ◀─ succeed, conflict ─ relay process
+//! others ◀─ the answer ─ config.answers ◀─ done, conflict ──── relay process
 //! ```
 //!
 //! - [`state`]: the part of an object's header that says so.
 //! - [`frame`]: the format of a request.
 //! - [`cached`]: the companions that a handle has opened.
 //! - [`options`]: what a relay says of itself, and what requests are called.
+//! - [`role`]: which process is the relay.
 //!
 //! Queue and map have two files each: `relayed`, what becomes of the calls of others, and `relay`, what
 //! the relay does.
@@ -36,6 +37,7 @@
 mod cached;
 mod frame;
 mod options;
+mod role;
 mod state;
 
 use crate::error::{Error, Result};
@@ -43,7 +45,8 @@ use crate::segment::{Companion, LONGEST};
 
 pub(crate) use cached::Cached;
 pub(crate) use frame::{Frame, FrameKind, HEAD};
-pub use options::{RelayOptions, RequestId};
+pub use options::{RelayInfo, RelayOptions, RequestId};
+pub(crate) use role::{Relayed, Role};
 pub(crate) use state::RelayState;
 
 /// Refuses the name of an object that leaves no room for those of its companions.

@@ -6,8 +6,8 @@ use std::time::Duration;
 /// How an object is relayed: the bounds of what waits for the relay.
 ///
 /// They are those of the first relay since the object is relayed. A relay that takes over, or attaches
-/// later, finds the companions as they are; only [`max_payload`](Self::max_payload) and
-/// [`wait`](Self::wait) are set anew by each.
+/// later, finds the companions as they are; only [`max_payload`](Self::max_payload),
+/// [`wait`](Self::wait) and [`sets_wait`](Self::sets_wait) are set anew by each.
 ///
 /// ```
 /// use std::time::Duration;
@@ -29,6 +29,9 @@ pub struct RelayOptions {
     /// How long the calls of a map wait, which have no timeout of their own: for room among the
     /// requests, and for the relay's answer. 30 seconds by default.
     pub wait: Duration,
+    /// Of a map: whether each [`set`](crate::Map::set) waits for the relay's answer. Otherwise it returns once it is a
+    /// request, and the process itself reads the old value until the relay delivers the new one.
+    pub sets_wait: bool,
     /// Of a map that was not relayed before: whether the keys that it has are removed. Otherwise such a
     /// map is refused, since their versions are none of the relay's.
     pub discard: bool,
@@ -41,6 +44,7 @@ impl Default for RelayOptions {
             max_bytes: 0,
             max_payload: 0,
             wait: Duration::from_secs(30),
+            sets_wait: false,
             discard: false,
         }
     }
@@ -76,11 +80,29 @@ impl RelayOptions {
         self
     }
 
+    /// Lets each set of a map wait for the relay's answer.
+    pub fn sets_wait(mut self) -> Self {
+        self.sets_wait = true;
+        self
+    }
+
     /// Lets the keys that a map has be removed when it becomes relayed.
     pub fn discard(mut self) -> Self {
         self.discard = true;
         self
     }
+}
+
+/// How an object's relay is doing; see [`Queue::relay`](crate::Queue::relay).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RelayInfo {
+    /// Whether a process has the role of the relay and lives.
+    pub is_running: bool,
+    /// Requests that the relay has not finished.
+    pub requests: u64,
+    /// Settlements that the relay has not finished; of a map 0.
+    pub settlements: u64,
 }
 
 /// What a request is called: the same each time it is given to a relay, and no other request's, of this

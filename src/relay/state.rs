@@ -7,7 +7,8 @@
 //!     72     8  wait_ns      the relay         how long a call waits that has no timeout
 //!     80     8  revision     the relay         of a map: up to which revision everything was delivered. In a
 //!                                              companion: a random number that its requests are called by
-//!     88    40  unused
+//!     88     4  sets_wait    the relay         of a map: 1 if a set waits for the answer
+//!     92    36  unused
 //! ```
 //! Whether an object is relayed *now* is a mark of its own beside what its changes read anyway: a bit of a
 //! queue's flags, a word of a map's header. It changes only under the locks under which the object changes,
@@ -34,7 +35,7 @@
 //! A relay that attaches and finds a `family` without the mark does not know whether steps 2 to 4 or 5 to 9
 //! were cut short. It ends what may have been a removal, 6 to 9, and begins at 2.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 use crate::layout::Shared;
@@ -48,7 +49,8 @@ pub(crate) struct RelayState {
     pub(crate) max_payload: AtomicU64,
     pub(crate) wait_ns: AtomicU64,
     pub(crate) revision: AtomicU64,
-    _unused: [AtomicU64; 5],
+    pub(crate) sets_wait: AtomicU32,
+    _unused: [AtomicU32; 9],
 }
 
 const _: () = {

@@ -6,14 +6,16 @@ use std::path::PathBuf;
 use crate::{code, files, root, shown};
 
 /// The layers, from the bottom up. What stands in one line knows nothing of its neighbours.
-const LAYERS: [&[&str]; 12] = [
+const LAYERS: [&[&str]; 13] = [
     &["error"],
     &["layout", "copy", "cache"],
     &["sys"],
     &["sync"],
     &["segment"],
-    &["heap"],
-    &["queue", "map", "list", "primitives"],
+    &["heap", "relay"],
+    &["queue", "primitives"],
+    // A relayed map's requests are a queue.
+    &["map", "list"],
     &["array", "pipe"],
     &["device"],
     &["process"],
