@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::exchange::Pause;
 use crate::large::Large;
 use crate::link::{Link, Links};
+use crate::map::{self, BridgedMap};
 use crate::metrics;
 use crate::names;
 use crate::options::Carried;
@@ -91,6 +92,7 @@ pub(crate) struct Settings {
 /// The objects whose relay this bridge is.
 struct Objects {
     queues: Vec<(Arc<BridgedQueue>, queue::Inboxes)>,
+    maps: Vec<Arc<BridgedMap>>,
 }
 
 /// Runs a bridge until `stop` is ready. What it had under way is carried on by the next bridge of this
@@ -142,7 +144,8 @@ async fn work(
         counters: counters.clone(),
         large: Arc::new(Large::new(names::object_bucket(&options.prefix), options.replicas)),
     };
-    let objects = attach(options.queues.clone(), settings, threads).await?;
+    let (queues, maps) = (options.queues.clone(), options.maps.clone());
+    let objects = attach(queues, maps, settings, threads).await?;
     counters.is_active.store(true, Ordering::Relaxed);
     tracing::info!(servers = ?options.context.servers(), "the objects of this machine are relayed by this bridge");
 
@@ -150,6 +153,9 @@ async fn work(
     let mut first = connect(&options, &counters, &objects).await?;
     for (queue, inboxes) in objects.queues {
         queue.start(&links, inboxes, threads)?;
+    }
+    for map in &objects.maps {
+        map.start(&links, threads);
     }
     loop {
         sender.send_replace(Some(first.clone()));
@@ -161,10 +167,16 @@ async fn work(
 
 /// Becomes the relay of all objects, one after the other, in the order of their names: so that two bridges
 /// of one machine do not wait for each other.
-async fn attach(mut queues: Vec<Carried>, settings: Settings, threads: &Arc<Threads>) -> Result<Objects> {
+async fn attach(
+    mut queues: Vec<Carried>,
+    mut maps: Vec<Carried>,
+    settings: Settings,
+    threads: &Arc<Threads>,
+) -> Result<Objects> {
     let ending = threads.clone();
     let attached = tokio::task::spawn_blocking(move || {
-        let mut objects = Objects { queues: Vec::new() };
+        let mut objects = Objects { queues: Vec::new(), maps: Vec::new() };
+        let ends = || Error::away("the objects", "the bridge ends");
         queues.sort_by(|a, b| a.name.cmp(&b.name));
         for carried in queues {
             let local = queue::open_local(&carried)?;
@@ -176,10 +188,15 @@ async fn attach(mut queues: Vec<Carried>, settings: Settings, threads: &Arc<Thre
                     None => queue::open_local(&carried)?,
                 };
                 let Some(relay) = queue::attach(&local, &ending)? else {
-                    return Err(Error::away("the objects", "the bridge ends"));
+                    return Err(ends());
                 };
                 objects.queues.push(BridgedQueue::new(carried, relay, &settings));
             }
+        }
+        maps.sort_by(|a, b| a.name.cmp(&b.name));
+        for carried in maps {
+            let relay = map::attach(&carried, &ending)?.ok_or_else(ends)?;
+            objects.maps.push(BridgedMap::new(carried, relay, &settings));
         }
         Ok(objects)
     });
@@ -195,6 +212,9 @@ async fn connect(options: &BridgeOptions, counters: &Arc<Counters>, objects: &Ob
             let link = Link::connect(&options.context, &client_name(options), &counters.link).await?;
             for (queue, _) in &objects.queues {
                 queue.set_up(&link).await?;
+            }
+            for map in &objects.maps {
+                map.set_up(&link).await?;
             }
             Ok(link)
         };

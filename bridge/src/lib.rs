@@ -1,6 +1,7 @@
 //! Carries Shoal's queues and maps between machines, over NATS JetStream.
 
 pub mod bridge;
+mod change;
 pub mod context;
 pub mod error;
 pub mod counters;
@@ -10,6 +11,7 @@ mod exchange;
 mod held;
 mod large;
 mod link;
+mod map;
 mod metrics;
 pub mod names;
 pub mod options;

@@ -39,7 +39,8 @@ struct Run {
     /// in-flight, max-attempts
     #[arg(long = "queue", value_name = "QUEUE")]
     queues: Vec<Carried>,
-    /// A map: NAME or NAME:SETTING=VALUE,… with replicas, max-bytes, dedup
+    /// A map: NAME or NAME:SETTING=VALUE,… with replicas, max-bytes, dedup, and without
+    /// value sets-wait, discard
     #[arg(long = "map", value_name = "MAP")]
     maps: Vec<Carried>,
     /// A context file of the nats command line, or the name of one
@@ -89,7 +90,8 @@ impl Run {
         let filter = EnvFilter::try_from_default_env();
         let filter = filter.unwrap_or_else(|_| EnvFilter::new("info,async_nats=warn"));
         let logs = tracing_subscriber::fmt().with_env_filter(filter);
-        logs.with_writer(std::io::stderr).with_target(false).init();
+        let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        logs.with_writer(std::io::stderr).with_ansi(is_terminal).with_target(false).init();
         let mut options = BridgeOptions::new(Context::load(self.context.as_deref())?);
         options.prefix = self.prefix;
         options.queues = self.queues;

@@ -18,10 +18,15 @@ pub struct Carried {
     /// How often a message is delivered before it is a dead letter. `None`: as the local queue was
     /// created, or without limit.
     pub max_attempts: Option<u8>,
+    /// Of a map: whether a set waits until the server has stored it.
+    pub sets_wait: bool,
+    /// Of a map that was not bridged before: whether the keys that it has are removed.
+    pub discard: bool,
 }
 
 /// The settings that [`Carried::from_str`] knows.
-const KNOWN: &str = "replicas, max-messages, max-bytes, dedup, ack-wait, in-flight, max-attempts";
+const KNOWN: &str =
+    "replicas, max-messages, max-bytes, dedup, ack-wait, in-flight, max-attempts, sets-wait, discard";
 
 impl Carried {
     /// An object without choices.
@@ -31,6 +36,8 @@ impl Carried {
             choices: Choices::default(),
             in_flight: None,
             max_attempts: None,
+            sets_wait: false,
+            discard: false,
         }
     }
 }
@@ -79,6 +86,8 @@ impl FromStr for Carried {
                     let most = u8::try_from(number()?).ok().filter(|most| *most > 0);
                     carried.max_attempts = Some(most.ok_or_else(|| bad("not 1 to 255"))?);
                 }
+                "sets-wait" if value.is_empty() => carried.sets_wait = true,
+                "discard" if value.is_empty() => carried.discard = true,
                 _ => return Err(Error::invalid(what(), format!("there are {KNOWN}"))),
             }
         }

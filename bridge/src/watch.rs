@@ -29,6 +29,9 @@ const ASK: Duration = Duration::from_secs(5);
 /// After how long without a change that the bucket says it has the watch is made anew.
 const SILENCE: Duration = Duration::from_secs(15);
 
+/// How long a value lives, in nanoseconds: the server's own header counts seconds.
+pub(crate) const LIFE_HEADER: &str = "Shoal-Life";
+
 /// A key of the bucket that stands for no key. Publishes to it find out whether an id is known.
 pub(crate) const PROBE: &str = "=probe";
 
@@ -45,8 +48,8 @@ pub(crate) struct Change {
 
 /// The local map, as the watch sees it. No call waits for long.
 pub(crate) trait Mirror: Send + Sync + 'static {
-    /// The whole bucket follows. `is_same` if it is the one that the map was filled from before.
-    fn begin(&self, is_same: bool);
+    /// The whole bucket follows.
+    fn begin(&self);
     /// Applies a change, unless the map has a later one.
     fn apply(&self, change: Change);
     /// The whole bucket was applied, up to this revision: the map's other keys are over.
@@ -71,15 +74,12 @@ impl<M: Mirror> Watcher<M> {
         F: Future<Output = Result<Stream>>,
     {
         let mut pause = Pause::new();
-        let mut born = None;
         loop {
             let (mut link, epoch) = self.links.up().await;
             let began = Instant::now();
             let watched = async {
                 let stream = stream(link.clone()).await?;
-                let created = stream.cached_info().created;
-                self.mirror.begin(born.is_none_or(|born| born == created));
-                born = Some(created);
+                self.mirror.begin();
                 self.watch(&mut link, epoch, &stream).await
             };
             if let Err(why) = watched.await {
@@ -174,17 +174,22 @@ impl<M: Mirror> Watcher<M> {
             self.counters.undecodable.add(1);
             return Some(revision);
         };
-        let headers = message.headers.as_ref();
-        let value = (!is_removal(headers)).then(|| message.payload.clone());
+        let change = change(key, message.headers.as_ref(), &message.payload, revision);
         if let Some(seen) = seen
-            && value.is_some()
+            && change.value.is_some()
         {
-            seen.insert(key.clone());
+            seen.insert(change.key.clone());
         }
-        self.mirror.apply(Change { key, value, revision, life: life(headers) });
+        self.mirror.apply(change);
         self.counters.applied.add(1);
         Some(revision)
     }
+}
+
+/// What a message of the bucket says about its key.
+pub(crate) fn change(key: Vec<u8>, headers: Option<&HeaderMap>, payload: &Bytes, revision: u64) -> Change {
+    let value = (!is_removal(headers)).then(|| payload.clone());
+    Change { key, value, revision, life: life(headers) }
 }
 
 /// How many changes follow this one: the last number in the subject of its ack.
@@ -201,7 +206,11 @@ fn is_removal(headers: Option<&HeaderMap>) -> bool {
 }
 
 fn life(headers: Option<&HeaderMap>) -> Option<Duration> {
-    let text = headers?.get("Nats-TTL")?.as_str();
+    let headers = headers?;
+    if let Some(exact) = headers.get(LIFE_HEADER).and_then(|life| life.as_str().parse().ok()) {
+        return Some(Duration::from_nanos(exact));
+    }
+    let text = headers.get("Nats-TTL")?.as_str();
     let seconds = text.strip_suffix('s').unwrap_or(text).parse().ok()?;
     Some(Duration::from_secs(seconds))
 }

@@ -148,7 +148,8 @@ impl Agent {
         loop {
             let mut line = String::new();
             assert!(self.from.read_line(&mut line).unwrap() > 0, "the agent has ended");
-            if let Some(answer) = line.strip_prefix("> ") {
+            // The harness has begun a line before the first answer.
+            if let Some((_, answer)) = line.split_once("> ") {
                 return answer.trim_end().to_owned();
             }
         }
