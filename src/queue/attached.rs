@@ -13,7 +13,7 @@ use crate::sys::clock::{Deadline, Timeout};
 use super::core::Queue;
 use super::header::RELAYED;
 use super::locked::{ConsumersLock, ProducersLock};
-use super::store::MessageState;
+use super::mark::MessageState;
 use super::taken::Companions;
 
 impl Relayed for Queue {

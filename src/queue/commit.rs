@@ -21,8 +21,8 @@ use crate::sync::crash::crash_point;
 
 use super::cursors::Producer;
 use super::header;
+use super::mark::{Mark, MessageState, NOBODY};
 use super::record::{self, HEADER};
-use super::store::{Mark, MessageState, NOBODY};
 
 /// What a message has that a relay delivers.
 #[derive(Debug, Clone, Copy)]

@@ -15,9 +15,9 @@ use crate::error::{Error, Result};
 use crate::sync::crash::crash_point;
 
 use super::header::{CURSOR, Count, change};
+use super::mark::MessageState;
 use super::record::{self, HEADER, RecordState};
 use super::ring::{LINE, Ring, corrupt};
-use super::store::MessageState;
 
 /// A batch publishes whenever it has done this many bytes: both sides then work at the same
 /// time on the parts of a large one, and the parts stay within a core's cache.

@@ -14,8 +14,8 @@ use crate::sys::clock::{Deadline, Timeout, now_ns};
 use super::core::Queue;
 use super::cursors::{Consumer, Message};
 use super::locked::{ConsumersLock, TakeSide};
+use super::mark::{Mark, MessageState};
 use super::reservation::MessagePlace;
-use super::store::{Mark, MessageState};
 
 /// A message that this process works on: a `[u8]` in shared memory that no other consumer gets.
 ///

@@ -3,7 +3,7 @@
 //! From the bottom up; each file imports only from those above it in this list.
 //!
 //! - [`record`]: the format of one message in the ring.
-//! - [`store`]: messages that lie outside the ring.
+//! - [`mark`], [`store`]: messages that lie outside the ring.
 //! - [`header`]: what lies where in shared memory.
 //! - [`ring`], [`cursors`], [`commit`]: where messages are and how they become visible; no locks, no
 //!   system calls.
@@ -36,6 +36,7 @@ mod header;
 mod lease;
 mod locked;
 mod many;
+mod mark;
 #[cfg(test)]
 mod model;
 mod ops;

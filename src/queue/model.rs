@@ -17,9 +17,9 @@ use crate::layout::{Owner, Region};
 use super::commit::Delivery;
 use super::cursors::{Consumer, Producer};
 use super::header::{MIN_CAPACITY, RING};
+use super::mark::{Mark, MessageState};
 use super::record::{self, HEADER};
 use super::ring::Ring;
-use super::store::{Mark, MessageState};
 
 /// A ring on the heap.
 struct Heap {

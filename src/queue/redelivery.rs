@@ -25,8 +25,9 @@ use super::core::Queue;
 use super::header::change;
 use super::lease::LeasedMessage;
 use super::locked::{ConsumersLock, TakeGuard, TakeSide};
+use super::mark::{Mark, MessageState, NOBODY};
 use super::reservation::MessagePlace;
-use super::store::{Mark, MessageState, NOBODY, StoredMessage};
+use super::store::StoredMessage;
 
 /// Whether the processes that hold leases live is checked after this long, then after twice as long
 /// each time, as long as they do. So the messages of a process that is killed soon after it took them

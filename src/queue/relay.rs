@@ -17,9 +17,9 @@ use super::attached::Attached;
 use super::commit::Delivery;
 use super::core::Queue;
 use super::locked::ConsumersLock;
+use super::mark::MessageState;
 use super::request::{RelayRequest, Settlement, settlement_kind};
 use super::reservation::PutBy;
-use super::store::MessageState;
 use super::taken::Taken;
 
 /// The longest token of a delivered message, in bytes.
@@ -302,10 +302,16 @@ impl QueueRelay {
         let queue = self.queue();
         let store = &queue.ring.store;
         let guard = queue.lock::<ConsumersLock>(Deadline::Never)?;
+        let (put, _) = queue.ring.header.put();
         let mut all = Vec::new();
         for found in guard.side().everything()? {
             let is_leased = found.mark.state == MessageState::Leased;
-            let is_there = matches!(found.mark.state, MessageState::Sent | MessageState::Waiting);
+            let is_there = match found.mark.state {
+                // A later number is that of a delivery that is under way, or was cut short.
+                MessageState::Sent => found.number <= put,
+                MessageState::Waiting => true,
+                _ => false,
+            };
             if (is_leased || is_there) && store.head(found.block)?.token() != 0 {
                 let [_, (at, len)] = store.payload_and_token(found.block)?;
                 // SAFETY: in the message's extent, which under the consumers' lock is not freed.

@@ -16,8 +16,9 @@ use crate::sync::crash::crash_point;
 use super::admission::Admission;
 use super::core::Queue;
 use super::locked::{ConsumersLock, ProducersLock, PutSide, QueueLock, TakeSide};
+use super::mark::{Mark, MessageState, NOBODY};
 use super::redelivery::AT_ONCE;
-use super::store::{Mark, MessageState, NOBODY, StoredMessage};
+use super::store::StoredMessage;
 
 impl QueueLock for ProducersLock {
     #[inline(always)]

@@ -13,8 +13,8 @@ use super::commit::Delivery;
 use super::core::Queue;
 use super::cursors::Producer;
 use super::locked::{ConsumersLock, ProducersLock, PutGuard, PutSide};
+use super::mark::{Mark, MessageState};
 use super::record::HEADER;
-use super::store::{Mark, MessageState};
 
 /// Room in the message store is freed without a wake-up: a process that waits for it looks this often.
 const STORE_NS: u64 = 2_000_000;

@@ -54,6 +54,8 @@ use crate::layout::{Owner, Region, Shared, SharedRef};
 use crate::sync::LockCell;
 use crate::sync::crash::crash_point;
 
+use super::mark::{Mark, MessageState, NOBODY};
+
 /// What an extent holds before the payload.
 #[repr(C, align(64))]
 pub(super) struct MessageHead {
@@ -126,64 +128,6 @@ const _: () = {
 // SAFETY: shared structures only.
 unsafe impl Shared for MessageStoreState {}
 
-/// No state is zero: fresh pages must not look like messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum MessageState {
-    Writing = b'W',
-    Sent = b'S',
-    Leased = b'L',
-    Waiting = b'A',
-    Expired = b'X',
-    Cached = b'Z',
-}
-
-/// What the word of a message says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Mark {
-    pub(super) state: MessageState,
-    /// How often it was delivered; 255 for more.
-    pub(super) attempts: u8,
-    pub(super) owner: Owner,
-}
-
-impl Mark {
-    pub(super) fn new(state: MessageState, attempts: u8, owner: Owner) -> Self {
-        Self {
-            state,
-            attempts,
-            owner,
-        }
-    }
-
-    fn encode(self) -> u64 {
-        self.state as u64
-            | u64::from(self.attempts) << 8
-            | u64::from(self.owner.slot) << 16
-            | u64::from(self.owner.generation) << 32
-    }
-
-    fn decode(word: u64) -> Option<Self> {
-        let state = match word as u8 {
-            b'W' => MessageState::Writing,
-            b'S' => MessageState::Sent,
-            b'L' => MessageState::Leased,
-            b'A' => MessageState::Waiting,
-            b'X' => MessageState::Expired,
-            b'Z' => MessageState::Cached,
-            _ => return None,
-        };
-        Some(Self {
-            state,
-            attempts: (word >> 8) as u8,
-            owner: Owner {
-                slot: (word >> 16) as u16,
-                generation: (word >> 32) as u32,
-            },
-        })
-    }
-}
-
 /// A message in the store, as it was when it was looked at.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StoredMessage {
@@ -192,12 +136,6 @@ pub(super) struct StoredMessage {
     pub(super) number: u64,
     pub(super) due: u64,
 }
-
-/// No owner: generations begin with 1.
-pub(super) const NOBODY: Owner = Owner {
-    slot: 0,
-    generation: 0,
-};
 
 /// Where the messages lie. Reading and marking need only the lock that the table above names.
 #[derive(Clone, Copy)]
@@ -583,24 +521,5 @@ impl MessageHead {
     pub(super) fn set_due(&self, due: u64) {
         self.due.store(due, Ordering::Relaxed);
         crash_point!();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_mark_says_what_it_was_made_of() {
-        use MessageState::{Cached, Expired, Leased, Sent, Waiting, Writing};
-        let owner = Owner {
-            slot: 1023,
-            generation: 0xfedc_ba98,
-        };
-        for state in [Writing, Sent, Leased, Waiting, Expired, Cached] {
-            let mark = Mark::new(state, 200, owner);
-            assert_eq!(Mark::decode(mark.encode()), Some(mark));
-        }
-        assert_eq!(Mark::decode(0), None);
     }
 }
