@@ -182,7 +182,7 @@ impl Sender {
                     if was_sent {
                         match self.probe(&link, epoch, &id).await {
                             Some(true) => return Outcome::Done(change),
-                            Some(false) => was_sent = false,
+                            Some(false) => {}
                             None => continue,
                         }
                         // The id is used up; what is sent under it would not be stored.

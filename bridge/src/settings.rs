@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy};
 use async_nats::jetstream::stream::{
-    Config, DiscardPolicy, Info, PersistenceMode, RetentionPolicy, Stream,
+    Config, DiscardPolicy, PersistenceMode, RetentionPolicy, Stream,
 };
 use async_nats::jetstream::{self, ErrorCode};
 use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
@@ -261,20 +261,4 @@ impl Differ<'_> {
             advice: RECREATE,
         })
     }
-}
-
-/// How full a stream is.
-pub(crate) fn fill(info: &Info) -> String {
-    let (config, state) = (&info.config, &info.state);
-    format!(
-        "{} of {} messages, {} of {} bytes",
-        state.messages,
-        limit(config.max_messages),
-        state.bytes,
-        limit(config.max_bytes)
-    )
-}
-
-fn limit(limit: i64) -> String {
-    if limit < 0 { "unlimited".to_owned() } else { limit.to_string() }
 }

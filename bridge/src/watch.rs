@@ -101,6 +101,7 @@ impl<M: Mirror> Watcher<M> {
                 deliver_subject: link.client.new_inbox(),
                 description: Some("a map of shoal-bridge".to_owned()),
                 replay_policy: ReplayPolicy::Instant,
+                filter_subject: format!("$KV.{}.>", self.bucket),
                 deliver_policy: DeliverPolicy::LastPerSubject,
                 ..Default::default()
             })

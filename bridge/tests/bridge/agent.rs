@@ -88,7 +88,21 @@ fn serve() {
             "wait" => said(map(1).wait_key(words[2].as_bytes(), number(3), within(4)), |version| version.to_string()),
             "swap" => {
                 let swapped = map(1).compare_swap_version(words[2].as_bytes(), number(3), Some(words[4].as_bytes()));
-                said(swapped, |version| format!("{version:?}"))
+                said(swapped, |swapped| swapped.to_string())
+            }
+            // Adds one, so often, by swaps: how many succeeded.
+            "add" => {
+                let mut added = 0;
+                while added < number(3) {
+                    let Some((value, version)) = map(1).get_versioned(words[2].as_bytes()).unwrap() else { continue };
+                    let more = text(&value).parse::<u64>().unwrap() + 1;
+                    match map(1).compare_swap_version(words[2].as_bytes(), version, Some(more.to_string().as_bytes())) {
+                        Ok(true) => added += 1,
+                        Ok(false) => {}
+                        Err(why) => panic!("{why}"),
+                    }
+                }
+                added.to_string()
             }
             "large-value" => {
                 let bytes = vec![b'x'; number(3) as usize];

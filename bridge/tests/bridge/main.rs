@@ -4,6 +4,9 @@
 #![allow(unreachable_pub)]
 
 mod agent;
+mod direct;
+mod faults;
 mod machine;
+mod maps;
 mod queues;
 mod server;

@@ -1,0 +1,192 @@
+//! What goes wrong: refusals, deaths, a server that is away.
+
+use std::time::Duration;
+
+use async_nats::jetstream::stream;
+
+use crate::direct::{make, messages};
+use crate::machine::Machine;
+use crate::queues::leased;
+use crate::server::{Server, Setup};
+
+#[test]
+fn wrong_credentials_end_the_bridge_and_say_so() {
+    let setup = Setup { extra: "authorization { user: shoal, password: right }".to_owned(), ..Setup::default() };
+    let server = Server::with(&setup);
+    let mut machine = Machine::new(&server, &["--queue", "jobs"]);
+    let with = |password: &str| vec![
+        ("NATS_USER".to_owned(), "shoal".to_owned()),
+        ("NATS_PASSWORD".to_owned(), password.to_owned()),
+    ];
+    machine.env = with("wrong");
+    let (code, said) = machine.run_to_end();
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("the server refuses the credentials"), "{said}");
+    assert!(!said.contains("wrong"), "{said}");
+    machine.env = with("right");
+    machine.start();
+    machine.wait_for("the bridge", |report| report.connected);
+}
+
+#[test]
+fn a_stream_with_other_settings_is_refused_by_the_name_of_the_difference() {
+    let server = Server::start();
+    make(&server, stream::Config {
+        name: "shoal_q_jobs".to_owned(),
+        subjects: vec!["shoal.q.jobs".to_owned()],
+        discard: stream::DiscardPolicy::New,
+        ..Default::default()
+    });
+    let machine = Machine::new(&server, &["--queue", "jobs"]);
+    let (code, said) = machine.run_to_end();
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("stream shoal_q_jobs has retention Limits, this bridge needs WorkQueue"), "{said}");
+
+    let mail = Machine::up(&server, &["--queue", "mail:max-messages=10"]);
+    let other = Machine::new(&server, &["--queue", "mail:max-messages=11"]);
+    let (code, said) = other.run_to_end();
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("has max_msgs 10, this bridge needs 11"), "{said}");
+    drop(mail);
+}
+
+#[test]
+fn another_consumer_of_the_stream_is_refused_by_its_name() {
+    let server = Server::start();
+    let first = Machine::up(&server, &["--queue", "jobs"]);
+    drop(first);
+    crate::direct::on(&server, |jetstream| async move {
+        use async_nats::jetstream::consumer;
+        let stream = jetstream.get_stream("shoal_q_jobs").await.unwrap();
+        stream.delete_consumer("shoal").await.unwrap();
+        let config = consumer::pull::Config { durable_name: Some("intruder".to_owned()), ..Default::default() };
+        stream.create_consumer(config).await.unwrap();
+    });
+    let machine = Machine::new(&server, &["--queue", "jobs"]);
+    let (code, said) = machine.run_to_end();
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("this one has intruder"), "{said}");
+}
+
+#[test]
+fn the_second_bridge_of_a_machine_waits_and_takes_over() {
+    let server = Server::start();
+    let mut machine = Machine::up(&server, &["--queue", "jobs", "--map", "config"]);
+    let mut second = machine.spawn();
+    machine.wait_for("the second bridge", |report| report.role == "waiting");
+    let mut agent = machine.agent();
+    agent.ask("put jobs first 1000");
+    let (lease, ..) = leased(&agent.ask("lease jobs 30000"));
+    machine.kill();
+    let pid = second.id();
+    machine.wait_for("the take-over", |report| report.role == "active" && report.pid == pid);
+    // It finds what the first has left here, and tells the server.
+    agent.ask(&format!("ack {lease}"));
+    machine.wait_for("the ack", |report| report.pid == pid && report.queues[0].acked == 1);
+    agent.ask("put jobs second 1000");
+    let (lease, attempts, message) = leased(&agent.ask("lease jobs 30000"));
+    assert_eq!((attempts, &*message), (1, "second"));
+    agent.ask(&format!("ack {lease}"));
+    second.kill().unwrap();
+    second.wait().unwrap();
+}
+
+#[test]
+fn while_the_server_is_away_work_goes_on_and_afterwards_nothing_is_lost_or_done_twice() {
+    let mut server = Server::start();
+    let machine = Machine::up(&server, &["--queue", "jobs"]);
+    let mut agent = machine.agent();
+    agent.ask("puts jobs 20 before");
+    let mut leases = Vec::new();
+    for _ in 0..20 {
+        leases.push(leased(&agent.ask("lease jobs 30000")).0);
+    }
+    server.kill();
+    machine.wait_for("the loss", |report| !report.connected && report.losses == 1);
+    for lease in &leases {
+        assert_eq!(agent.ask(&format!("ack {lease}")), "ok", "workers do not wait for the server");
+    }
+    assert_eq!(agent.ask("puts jobs 20 meanwhile"), "ok", "what is put waits in shared memory");
+    server.resume();
+    machine.wait_for("the server", |report| report.connected && report.connects == 2);
+    let mut done: Vec<String> = agent.ask("work jobs 5000").split(',').map(str::to_owned).collect();
+    done.sort();
+    let mut all: Vec<String> = (0..20).map(|i| format!("meanwhile{i}")).collect();
+    all.sort();
+    assert_eq!(done, all);
+    machine.wait_for("the acks", |report| report.queues[0].acked == 40);
+    assert_eq!(messages(&server, "shoal_q_jobs"), 0);
+}
+
+#[test]
+fn a_bridge_that_is_killed_while_it_publishes_repeats_and_every_message_counts_once() {
+    let server = Server::start();
+    let mut here = Machine::up(&server, &["--queue", "jobs"]);
+    let there = Machine::up(&server, &["--queue", "jobs"]);
+    let (mut producer, mut worker) = (here.agent(), there.agent());
+    worker.tell("work jobs 8000");
+    for round in 0..4 {
+        producer.tell(&format!("puts jobs 2000 r{round}-"));
+        std::thread::sleep(Duration::from_millis(30));
+        here.kill();
+        here.start();
+        assert_eq!(producer.hear(), "ok");
+    }
+    let mut done: Vec<String> = worker.hear().split(',').map(str::to_owned).collect();
+    done.sort();
+    let mut all: Vec<String> = (0..4).flat_map(|round| (0..2000).map(move |i| format!("r{round}-{i}"))).collect();
+    all.sort();
+    assert_eq!(done.len(), all.len());
+    assert_eq!(done, all);
+}
+
+#[test]
+fn a_bridge_begins_before_its_server() {
+    let mut server = Server::start();
+    server.kill();
+    let mut machine = Machine::new(&server, &["--queue", "jobs"]);
+    machine.start();
+    machine.wait_for("the bridge", |report| report.role == "active" && !report.connected);
+    let mut agent = machine.agent();
+    assert_eq!(agent.ask("put jobs early 1000"), "ok");
+    server.resume();
+    assert_eq!(leased(&agent.ask("lease jobs 30000")).2, "early");
+}
+
+#[test]
+fn metrics_are_served_on_the_loopback_port_that_was_asked_for() {
+    use std::io::{Read, Write};
+    let server = Server::start();
+    let port = crate::server::free_port();
+    let machine = Machine::up(&server, &["--queue", "jobs", "--metrics", &port.to_string()]);
+    let ask = |path: &str| {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    };
+    let text = ask("/metrics");
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    assert!(text.contains("shoal_bridge_connected 1\n"), "{text}");
+    assert!(text.contains("shoal_bridge_queue_published_total{queue=\"jobs\"} 0\n"), "{text}");
+    assert!(ask("/other").starts_with("HTTP/1.1 404"));
+    drop(machine);
+}
+
+#[test]
+fn bad_options_are_refused_before_anything_is_done() {
+    let server = Server::start();
+    for (args, word) in [
+        (&["--queue", "jobs:speed=1"][..], "speed of jobs"),
+        (&["--queue", "jobs", "--queue", "jobs"], "\"jobs\" is there twice"),
+        (&["--queue", "jobs", "--prefix", "a.b"], "\"a.b\""),
+        (&[], "no queue and no map"),
+        (&["--queue", "jobs", "--context", "/nowhere/context.json"], "/nowhere/context.json"),
+    ] {
+        let machine = Machine::new(&server, args);
+        let (code, said) = machine.run_to_end();
+        assert_eq!(code, Some(2), "{args:?}: {said}");
+        assert!(said.contains(word), "{args:?}: {said}");
+    }
+}
