@@ -38,6 +38,8 @@ use crate::wire::{self, Body};
 
 /// How many messages of the server may be here unless chosen.
 const IN_FLIGHT: usize = 1024;
+/// For how long a wish counts: programs that do not wait ask again and again.
+const WANTED: Duration = Duration::from_millis(200);
 /// How often a message that cannot be decoded is tried, here and elsewhere, before it is a dead letter.
 const TRIES: u64 = 5;
 /// How long another machine has to take a message that cannot be decoded here.
@@ -246,7 +248,7 @@ impl BridgedQueue {
 
     /// Whether a program here wants a message now.
     fn is_wanted(&self) -> bool {
-        self.relay.queue().is_empty()
+        self.relay.last_wanted().is_some_and(|ago| ago < WANTED)
     }
 
     /// Gives what lies here and nobody takes back to the server, for other machines.

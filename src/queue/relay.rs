@@ -7,11 +7,13 @@
 use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::relay::{FrameKind, RelayInfo, RelayOptions, Relayed, Role};
 use crate::segment::Companion;
-use crate::sys::clock::{Deadline, Timeout};
+use crate::sys::clock::{Deadline, Timeout, now_ns};
 
 use super::attached::Attached;
 use super::commit::Delivery;
@@ -286,6 +288,22 @@ impl QueueRelay {
         RelayRoom {
             messages,
             bytes: queue.ring.store.free_bytes(),
+        }
+    }
+
+    /// How long ago a consumer wanted a message that was not there: zero while one sleeps, and `None` if none
+    /// ever did while the queue was relayed. A relay that takes messages from where others could take them as
+    /// well takes them while they are wanted here.
+    ///
+    /// A hint, at the cost of two loads: a sleeper that was killed counts until the next delivery.
+    pub fn last_wanted(&self) -> Option<Duration> {
+        let header = &self.queue().ring.header;
+        if header.not_empty.has_sleepers() {
+            return Some(Duration::ZERO);
+        }
+        match header.relay.revision.load(Ordering::Relaxed) {
+            0 => None,
+            wanted => Some(Duration::from_nanos(now_ns().saturating_sub(wanted))),
         }
     }
 

@@ -5,7 +5,8 @@
 //!      0    64  role         everybody         which process has the role of the relay; see `sync::lock`
 //!     64     8  max_payload  the relay         the longest payload of a request; 0 for any
 //!     72     8  wait_ns      the relay         how long a call waits that has no timeout
-//!     80     8  revision     the relay         of a map: up to which revision everything was delivered. In a
+//!     80     8  revision     the relay         of a map: up to which revision everything was delivered. Of a
+//!                                              queue: when a consumer found it empty last, a hint. In a
 //!                                              companion: a random number that its requests are called by
 //!     88     4  sets_wait    the relay         of a map: 1 if a set waits for the answer
 //!     92    36  unused
