@@ -80,7 +80,7 @@ pub use primitives::{
 pub use process::{Exit, ExitKind, ForkOptions, Process, Spawn, Stdio, fork};
 pub use queue::{
     Delivered, Lease, Queue, QueueRelay, QueueTotals, RelayRequest, RelayRoom, Reservation,
-    Settlement, SettlementKind,
+    Settlement, SettlementKind, Withdrawn,
 };
 pub use raw_sync::Timeout;
 pub use relay::{RelayInfo, RelayOptions, RequestId};

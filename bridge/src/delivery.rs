@@ -28,6 +28,14 @@ impl Delivery {
         let number = |at: usize| words.get(at)?.parse::<u64>().ok();
         Some(Self { reply: reply.into(), times: number(at)?, sequence: number(at + 1)? })
     }
+
+    /// What tells this message from one of the same number in a stream that was made anew: when it was
+    /// stored.
+    pub(crate) fn stamp(&self) -> &str {
+        let words: Vec<&str> = self.reply.split('.').collect();
+        let at = if words.len() == 9 { 7 } else { 9 };
+        words.get(at).copied().unwrap_or_default()
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ pub(crate) const TICK: Duration = Duration::from_millis(20);
 /// For how many ticks messages may lie before what lies is halved.
 const LIES: u32 = 5;
 /// For how many ticks nobody may want or finish anything before what lies here is given back.
-const DESERTED: u32 = 15 * 50;
+const DESERTED: u32 = 2 * 50;
 
 /// What is known about the workers of one queue.
 #[derive(Debug)]

@@ -30,6 +30,8 @@ pub(crate) struct Outgoing<T> {
     pub(crate) bytes: Bytes,
     /// What a dead letter says about itself.
     pub(crate) obituary: Option<Obituary>,
+    /// How often it was delivered to a worker before.
+    pub(crate) before: u64,
     /// What is finished when the server has stored it.
     pub(crate) kept: T,
 }
@@ -142,7 +144,7 @@ impl Publisher {
     }
 
     async fn request<T>(&self, link: &Link, outgoing: Outgoing<T>) -> (Request, T) {
-        let Outgoing { id, bytes, obituary, kept } = outgoing;
+        let Outgoing { id, bytes, obituary, before, kept } = outgoing;
         let mut body = Body::Here;
         let mut payload = bytes;
         if payload.len() > Large::limit(&link.client) {
@@ -157,6 +159,9 @@ impl Publisher {
         let mut headers = wire::headers(&id, &body);
         if let Some(Obituary { queue, attempts, reason }) = &obituary {
             wire::add_obituary(&mut headers, queue, *attempts, reason);
+        }
+        if before > 0 {
+            wire::add_before(&mut headers, before);
         }
         let request = Request { subject: self.subject.clone(), headers: Some(headers), payload };
         (request, kept)

@@ -22,9 +22,9 @@ use crate::exchange::Pause;
 use crate::link::{Link, Links};
 
 /// How long the server keeps a pull request.
-const EXPIRES: Duration = Duration::from_secs(30);
+const EXPIRES: Duration = Duration::from_secs(10);
 /// How often it says that it still has one.
-const HEARTBEAT: Duration = Duration::from_secs(5);
+const HEARTBEAT: Duration = Duration::from_secs(4);
 /// After how long without any word pulling is begun anew.
 const SILENCE: Duration = Duration::from_secs(13);
 /// How often the consumer is asked how it is.

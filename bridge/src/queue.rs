@@ -10,7 +10,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::Message;
 use async_nats::jetstream::consumer::PullConsumer;
@@ -65,7 +65,18 @@ pub(crate) struct BridgedQueue {
     has_stuck: AtomicBool,
     words: mpsc::UnboundedSender<Word>,
     graves: mpsc::UnboundedSender<Grave>,
+    outgoing: Mutex<Option<mpsc::Sender<Outgoing<Kept>>>>,
+    /// When a message was given to the local queue last.
+    delivered_at: Mutex<Instant>,
     created: Mutex<Option<String>>,
+}
+
+/// What a publish to the queue's own stream is for.
+pub(crate) enum Kept {
+    /// What a program here has put.
+    Request(RelayRequest),
+    /// A message that lay here and nobody took: its copy goes to other machines.
+    Withdrawn(Token),
 }
 
 /// What the tasks of a queue receive from its other parts.
@@ -119,6 +130,8 @@ impl BridgedQueue {
             has_stuck: AtomicBool::new(false),
             words,
             graves,
+            outgoing: Mutex::default(),
+            delivered_at: Mutex::new(Instant::now()),
             created: Mutex::new(None),
             carried,
         };
@@ -155,6 +168,7 @@ impl BridgedQueue {
         self.counters.in_flight.set(self.held.len() as u64);
 
         let (requests, request_inbox) = mpsc::channel(WINDOW);
+        *lock(&self.outgoing) = Some(requests.clone());
         let (relay, ending) = (self.relay.clone(), threads.clone());
         let of = name.clone();
         threads.spawn(format!("puts {name}"), move || read_requests(&relay, &of, &requests, &ending));
@@ -163,12 +177,15 @@ impl BridgedQueue {
         threads.spawn(format!("acks {name}"), move || read_settlements(&this, drained, &ending));
 
         let publisher = self.publisher(links, &self.names);
-        let counters = self.counters.clone();
-        let finish = move |request: RelayRequest| {
-            if let Err(why) = request.done() {
-                tracing::warn!(%why, "a request is not done");
+        let this = self.clone();
+        let finish = move |kept: Kept| match kept {
+            Kept::Request(request) => {
+                if let Err(why) = request.done() {
+                    tracing::warn!(%why, "a request is not done");
+                }
             }
-            counters.waiting.set(counters.waiting.get().saturating_sub(1));
+            // The copy is stored: the original may go.
+            Kept::Withdrawn(token) => this.tell(Word::done(token, None)),
         };
         threads.task(format!("publishing {name}"), publisher.run(request_inbox, finish));
 
@@ -230,6 +247,8 @@ impl BridgedQueue {
         loop {
             tick.tick().await;
             self.retry_stuck();
+            // What a dead worker here had is given back by the next process that looks, and nobody else may.
+            let _ = self.relay.queue().leased();
             let lying = self.relay.queue().len();
             let is_wanted = self.is_wanted();
             let (deserted, credit) = {
@@ -246,23 +265,28 @@ impl BridgedQueue {
         }
     }
 
-    /// Whether a program here wants a message now.
+    /// Whether a program here wants a message that is not there now.
     fn is_wanted(&self) -> bool {
-        self.relay.last_wanted().is_some_and(|ago| ago < WANTED)
+        // A wish before the last delivery was for that.
+        let since = lock(&self.delivered_at).elapsed().min(WANTED);
+        self.relay.last_wanted().is_some_and(|ago| ago.is_zero() || ago < since)
     }
 
-    /// Gives what lies here and nobody takes back to the server, for other machines.
+    /// Takes back what lies here and nobody takes, and publishes it once more, for other machines: given
+    /// back to the server, it would have been delivered once more, and no worker has had it.
     fn give_back(&self) {
-        let mut number = 0;
-        while let Ok(lease) = self.relay.queue().lease(Timeout::Val(Duration::ZERO)) {
-            // Told to this relay like a worker's.
-            if lease.nack(Duration::ZERO).is_err() {
-                break;
-            }
-            number += 1;
-        }
-        if number > 0 {
-            tracing::info!(queue = self.carried.name, number, "given back: nobody takes messages here");
+        let Some(outgoing) = lock(&self.outgoing).clone() else { return };
+        while let Ok(room) = outgoing.try_reserve() {
+            let Ok(Some(withdrawn)) = self.relay.withdraw() else { return };
+            let Some(token) = Token::read(&withdrawn.token) else { continue };
+            tracing::info!(queue = self.carried.name, "a message goes elsewhere: nobody takes it here");
+            room.send(Outgoing {
+                id: format!("{}-{}", token.delivery.sequence, token.delivery.stamp()),
+                bytes: withdrawn.payload.into(),
+                obituary: None,
+                before: withdrawn.attempts.into(),
+                kept: Kept::Withdrawn(token),
+            });
         }
     }
 
@@ -304,10 +328,12 @@ impl BridgedQueue {
             attempts: grave.attempts,
             reason: grave.reason.clone(),
         };
+        let delivery = &grave.token.delivery;
         Outgoing {
-            id: format!("{}-{}-{}", self.names.stream, grave.token.delivery.sequence, grave.stamp()),
+            id: format!("{}-{}-{}", self.names.stream, delivery.sequence, delivery.stamp()),
             bytes: grave.payload.clone(),
             obituary: Some(obituary),
+            before: 0,
             kept: grave,
         }
     }
@@ -328,7 +354,8 @@ impl BridgedQueue {
     /// Gives a message to the local queue, or keeps it until there is room.
     fn put_here(&self, token: Token, bytes: &[u8]) {
         let times = token.delivery.times;
-        let attempts = u32::try_from(times.saturating_sub(1)).unwrap_or(u32::MAX);
+        let attempts = u32::try_from(token.before()).unwrap_or(u32::MAX);
+        *lock(&self.delivered_at) = Instant::now();
         match self.relay.deliver(bytes, attempts, &token.to_bytes(), Timeout::Val(Duration::ZERO)) {
             Ok(()) => {
                 self.counters.delivered.add(1);
@@ -393,14 +420,15 @@ impl Target for BridgedQueue {
     }
 
     fn deliver(self: &Arc<Self>, link: &Link, delivery: Delivery, message: Message) {
-        let mut token = Token { delivery, object: None };
+        let earlier = wire::before(message.headers.as_ref());
+        let mut token = Token { delivery, object: None, earlier };
         match self.held.arrive(&token.delivery) {
             Arrival::New => {}
             Arrival::Known => return,
             Arrival::Done => return self.tell(Word::done(token, None)),
         }
         let body = wire::body(message.headers.as_ref());
-        let before = token.delivery.times - 1;
+        let before = token.before();
         if let Some(most) = self.relay.queue().max_attempts()
             && before >= most.into()
             && body == Body::Here
@@ -425,7 +453,7 @@ impl Target for BridgedQueue {
 fn read_requests(
     relay: &QueueRelay,
     name: &str,
-    to: &mpsc::Sender<Outgoing<RelayRequest>>,
+    to: &mpsc::Sender<Outgoing<Kept>>,
     threads: &Threads,
 ) {
     while !threads.is_ending() {
@@ -435,7 +463,8 @@ fn read_requests(
                     id: request.id().to_string(),
                     bytes: Bytes::copy_from_slice(&request),
                     obituary: None,
-                    kept: request,
+                    before: 0,
+                    kept: Kept::Request(request),
                 };
                 if to.blocking_send(outgoing).is_err() {
                     return;

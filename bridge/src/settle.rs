@@ -38,15 +38,6 @@ pub(crate) struct Grave {
     pub(crate) settlement: Option<Settlement>,
 }
 
-impl Grave {
-    /// What tells this message from one of the same number in a stream that was made anew: its time.
-    pub(crate) fn stamp(&self) -> &str {
-        let words: Vec<&str> = self.token.delivery.reply.split('.').collect();
-        let at = if words.len() == 9 { 7 } else { 9 };
-        words.get(at).copied().unwrap_or_default()
-    }
-}
-
 /// Something to tell the server about a message.
 pub(crate) struct Word {
     token: Token,

@@ -8,9 +8,17 @@ use crate::delivery::Delivery;
 pub(crate) struct Token {
     pub(crate) delivery: Delivery,
     pub(crate) object: Option<String>,
+    /// How often it was delivered to a worker before it was published; not kept in shared memory, where the
+    /// message has its number of attempts.
+    pub(crate) earlier: u64,
 }
 
 impl Token {
+    /// How often it was delivered before this.
+    pub(crate) fn before(&self) -> u64 {
+        self.earlier.saturating_add(self.delivery.times.saturating_sub(1))
+    }
+
     /// As it is kept in shared memory.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = self.delivery.reply.as_bytes().to_vec();
@@ -33,7 +41,7 @@ impl Token {
         if !reply.bytes().all(is_plain) {
             return None;
         }
-        Some(Self { delivery: Delivery::read(reply)?, object })
+        Some(Self { delivery: Delivery::read(reply)?, object, earlier: 0 })
     }
 }
 
@@ -46,7 +54,7 @@ mod tests {
     #[test]
     fn a_token_is_read_as_it_was_written() {
         for object in [None, Some("a-b-7".to_owned())] {
-            let token = Token { delivery: Delivery::read(REPLY).unwrap(), object };
+            let token = Token { delivery: Delivery::read(REPLY).unwrap(), object, earlier: 0 };
             assert_eq!(Token::read(&token.to_bytes()), Some(token));
         }
     }

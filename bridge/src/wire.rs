@@ -6,6 +6,7 @@
 //! | `Shoal-Format` | absent or `1`; a machine that does not know the number leaves the message to others |
 //! | `Shoal-Large` | the payload lies in the object store, as the object of this name |
 //! | `Shoal-Size` | how large it is there, in bytes |
+//! | `Shoal-Before` | how often it was delivered to a worker before this message was published |
 //! | `Shoal-Queue`, `Shoal-Attempts`, `Shoal-Reason` | of a dead letter: where it comes from, how often it was delivered, and why it was given up |
 //!
 //! A message without these headers, such as one that another program published, is taken as it is.
@@ -19,6 +20,7 @@ const FORMAT: &str = "1";
 const FORMAT_HEADER: &str = "Shoal-Format";
 const LARGE_HEADER: &str = "Shoal-Large";
 const SIZE_HEADER: &str = "Shoal-Size";
+const BEFORE_HEADER: &str = "Shoal-Before";
 const QUEUE_HEADER: &str = "Shoal-Queue";
 const ATTEMPTS_HEADER: &str = "Shoal-Attempts";
 const REASON_HEADER: &str = "Shoal-Reason";
@@ -52,6 +54,17 @@ pub(crate) fn headers(id: &str, body: &Body) -> HeaderMap {
         headers.insert(SIZE_HEADER, size.to_string());
     }
     headers
+}
+
+/// Adds how often a message was delivered to a worker before it is published again.
+pub(crate) fn add_before(headers: &mut HeaderMap, attempts: u64) {
+    headers.insert(BEFORE_HEADER, attempts.to_string());
+}
+
+/// How often a message with these headers was delivered before it was published.
+pub(crate) fn before(headers: Option<&HeaderMap>) -> u64 {
+    let value = headers.and_then(|headers| headers.get(BEFORE_HEADER));
+    value.and_then(|value| value.as_str().parse().ok()).unwrap_or(0)
 }
 
 /// Adds what a dead letter says about itself.

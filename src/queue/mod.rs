@@ -20,6 +20,7 @@
 //! - [`relayed`]: what becomes of the calls of others on a queue that has a relay.
 //! - [`resize`], [`wait`]: making room; waiting and waking, closing.
 //! - [`readiness`]: whether there is something to take, and the thread behind a descriptor.
+//! - [`withdraw`]: taking back what a relay delivered.
 //! - [`ops`], [`many`]: putting and taking. [`peek`]: looking at messages.
 //! - [`taken`], [`attached`], [`request`], [`relay`]: what the relay itself does.
 
@@ -55,6 +56,7 @@ mod storage;
 mod store;
 mod taken;
 mod wait;
+mod withdraw;
 
 pub(crate) use attached::requests_options;
 pub(crate) use bounds::capacities;
@@ -66,4 +68,5 @@ pub use request::{RelayRequest, Settlement, SettlementKind};
 pub(crate) use reservation::MessagePlace;
 pub use reservation::Reservation;
 pub(crate) use ring::Ring;
+pub use withdraw::Withdrawn;
 pub(crate) use taken::{Companions, Taken};

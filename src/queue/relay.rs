@@ -291,6 +291,10 @@ impl QueueRelay {
         }
     }
 
+    pub(super) fn check(&self) -> Result<()> {
+        self.attached.role.check()
+    }
+
     /// How long ago a consumer wanted a message that was not there: zero while one sleeps, and `None` if none
     /// ever did while the queue was relayed. A relay that takes messages from where others could take them as
     /// well takes them while they are wanted here.

@@ -35,7 +35,8 @@ impl Server {
 
     pub fn with(setup: &Setup) -> Self {
         let port = free_port();
-        let folder = std::env::temp_dir().join(format!("shoal-bridge-{}-{port}", std::process::id()));
+        // In memory: a process that is killed loses nothing that is in a file, on a disk or not.
+        let folder = PathBuf::from(format!("/dev/shm/shoal-nats-{}-{port}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let mut text = String::new();
         writeln!(text, "listen: 127.0.0.1:{port}").unwrap();
