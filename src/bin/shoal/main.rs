@@ -2,6 +2,7 @@
 //! programs on some of the devices, and measures.
 
 mod bench;
+mod bridge;
 mod devices;
 mod objects;
 mod output;
@@ -41,6 +42,8 @@ enum Command {
     Devices(devices::Devices),
     /// Measure queues and maps on this machine
     Bench(bench::Bench),
+    /// Carry queues and maps between machines, by the program shoal-bridge
+    Bridge(bridge::Bridge),
 }
 
 fn main() -> ExitCode {
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Command::Run(run) => return run.run(),
         Command::Devices(devices) => devices.run(),
         Command::Bench(bench) => bench.run(),
+        Command::Bridge(bridge) => return bridge.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
