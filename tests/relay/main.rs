@@ -2,10 +2,14 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../native/mod.rs"]
+mod native;
 
 #[cfg(feature = "crash-points")]
 mod crash;
+mod kills;
 mod map;
+mod python;
 mod queue;
 mod takeover;
 

@@ -12,7 +12,7 @@ from typing import Optional, Tuple, TypeVar, Union, ValuesView, cast, overload
 from . import _abi, _codec, _ffi, _hot, _structs
 from ._attribute import attribute
 from ._cache import CACHED_KEYS, GOT_ONCE, MISSING as _MISSING, Cached
-from ._errors import InvalidError
+from ._errors import InvalidError, UnsupportedError
 from ._handles import Shared
 from ._keys import Keys, MapHandle, View, WalkHandle
 
@@ -310,7 +310,7 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
         nothing but compute. Killed anywhere, it leaves the old value or the new one.
         """
         k = self._encode_key(key)
-        with self.lock_key(key):
+        with self._alone_with(key):
             while True:
                 found = self._read_versioned(k)
                 if found is not None:
@@ -322,6 +322,13 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
                 new = function(old)
                 if self._swap_version(k, version, self._encode_value(new)):
                     return new
+
+    def _alone_with(self, key: K) -> ContextManager[object]:
+        """The lock of ``key``; nothing if the map has a relay, where versions alone decide."""
+        try:
+            return self.lock_key(key)
+        except UnsupportedError:
+            return nullcontext()
 
     # -- the object -------------------------------------------------------------------
 
@@ -580,7 +587,7 @@ class Map(Cached, _SharedMap[K, V]):
     def _turn(self, key: Any) -> ContextManager[object]:
         """The lock of ``key``, or nothing if this thread has it."""
         try:
-            return self.lock_key(key)
+            return self._alone_with(key)
         except InvalidError:
             return nullcontext()
 
