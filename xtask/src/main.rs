@@ -5,6 +5,7 @@
 
 mod abi;
 mod bench;
+mod bridge;
 mod cpython;
 mod demo;
 mod dist;

@@ -33,10 +33,12 @@ impl Server {
         Self::with(&Setup::default())
     }
 
+    /// With these settings.
     pub fn with(setup: &Setup) -> Self {
         let port = free_port();
         // In memory: a process that is killed loses nothing that is in a file, on a disk or not.
-        let folder = PathBuf::from(format!("/dev/shm/shoal-nats-{}-{port}", std::process::id()));
+        let store = std::env::var_os("BRIDGE_STORE").unwrap_or_else(|| "/dev/shm".into());
+        let folder = Path::new(&store).join(format!("shoal-nats-{}-{port}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let mut text = String::new();
         writeln!(text, "listen: 127.0.0.1:{port}").unwrap();
