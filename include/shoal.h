@@ -413,6 +413,9 @@ SHOAL_API shoal_status shoal_end_waits(void *handle);
    Messages of any length, which any number of processes put and get. Each message is got once, in the
    order in which they were put.
 
+   A program in Rust can be a queue's relay (`relayed` in its statistics): what is put goes there, and is in
+   the queue when and where it delivers it. SHOAL_ERR_TIMEOUT then says that the relay is behind or not there.
+
    ```c
    shoal_queue_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
    shoal_queue *jobs;
@@ -494,6 +497,8 @@ typedef struct shoal_queue_stats {
     uint64_t taken_bytes;
     /** Whether the queue was closed. */
     bool closed;
+    /** Whether the queue has a relay: what is put goes there, and comes back when the relay delivers it. */
+    bool relayed;
 } shoal_queue_stats;
 
 /**
@@ -915,6 +920,10 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_pipe_fd(shoal_pipe *p, int *out);
    key. A key has at most 64 KiB, a value half of the map's `max_capacity` and less than 4 GiB; either may
    have length 0.
 
+   A program in Rust can be a map's relay (`relayed` in its statistics): changes go there, and are seen when
+   it delivers them. Those that depend on the old value wait for its answer. Each of them may then fail with
+   SHOAL_ERR_TIMEOUT, and SHOAL_ERR_UNSUPPORTED says what the relay refuses; keys cannot be locked.
+
    ```c
    shoal_map_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
    shoal_map *totals;
@@ -972,6 +981,8 @@ typedef struct shoal_map_stats {
     uint64_t max_value;
     /** Whether it was created with SHOAL_ORDERED. */
     bool ordered;
+    /** Whether the map has a relay: changes go there, and come back when the relay delivers them. */
+    bool relayed;
 } shoal_map_stats;
 
 /**

@@ -17,6 +17,8 @@
 //! - [`Queue`]: messages of any length, many producers, many consumers, deadlines, batches.
 //! - [`Map`]: bytes to bytes, many writers, atomic updates, grows in place.
 //! - [`List`]: a sequence of byte strings; append, insert, slices, sort, each of them atomic.
+//! - [`QueueRelay`], [`MapRelay`]: carry what others put or change to somewhere else, and deliver what
+//!   comes from there.
 //! - [`Pipe`]: a connection of two sides, which ends when one of them has ended.
 //! - [`Array`]: items of one size in plain shared memory, and a lock for them.
 //! - [`Lock`], [`RwLock`], [`Semaphore`], [`Event`], [`Condition`], [`Barrier`]: for processes and threads.

@@ -129,39 +129,30 @@ impl Map {
 
     /// The queue of requests; `None` if the map has no relay any more.
     fn requests(&self) -> Result<Option<&Queue>> {
-        self.companion(&self.requests, |family, name| {
-            Queue::open_companion(name, Companion::Requests, family, &Options::open())
-        })
+        let which = Companion::Requests;
+        let open = |family, name: &str| {
+            let requests = Queue::open_companion(name, which, family, &Options::open())?;
+            self.end_waits_as_here(requests)
+        };
+        self.companion(which, &self.requests, || self.is_relayed(), open)
     }
 
+    /// The map of answers; likewise.
     fn answers(&self) -> Result<Option<&Map>> {
-        self.companion(&self.answers, |family, name| {
-            Map::open_answers(name, family, &Options::open())
-        })
+        let open = |family, name: &str| {
+            let answers = Map::open_answers(name, family, &Options::open())?;
+            self.end_waits_as_here(answers)
+        };
+        let which = Companion::Answers;
+        self.companion(which, &self.answers, || self.is_relayed(), open)
     }
 
-    /// A companion, which `open` opens, given the family and the name.
-    fn companion<'a, T: EndWaits + WhichCompanion>(
-        &self,
-        cached: &'a crate::relay::Cached<T>,
-        open: impl FnOnce(u64, &str) -> Result<T>,
-    ) -> Result<Option<&'a T>> {
-        let family = self.family()?;
-        if family == 0 || !self.is_relayed() {
-            return Ok(None);
+    /// A companion, whose waits are ended if those of this handle are.
+    fn end_waits_as_here<T: EndWaits>(&self, companion: T) -> Result<T> {
+        if self.core.waiting.waits.is_ended() {
+            companion.end_waits();
         }
-        let found = cached.get(family, || {
-            let companion = open(family, &T::WHICH.name(self.name()))?;
-            if self.core.waiting.waits.is_ended() {
-                companion.end_waits();
-            }
-            Ok(companion)
-        });
-        match found {
-            // It was removed together with the relay.
-            Err(Error::NotFound { .. }) if !self.is_relayed() => Ok(None),
-            found => found.map(Some),
-        }
+        Ok(companion)
     }
 
     /// The companion map `name`, opened or created as `options` say.
@@ -443,19 +434,6 @@ fn remove_if(is_there: bool) -> NewValue {
 #[cold]
 fn refused(why: String) -> Error {
     Error::unsupported(format!("the map's relay refused the change: {why}"))
-}
-
-/// Which companion a type of handles is.
-trait WhichCompanion {
-    const WHICH: Companion;
-}
-
-impl WhichCompanion for Queue {
-    const WHICH: Companion = Companion::Requests;
-}
-
-impl WhichCompanion for Map {
-    const WHICH: Companion = Companion::Answers;
 }
 
 #[cfg(test)]

@@ -135,8 +135,8 @@ impl Queue {
     /// Those of opening a queue: a companion was removed, say.
     pub fn relay(&self) -> Result<Option<RelayInfo>> {
         let (Some(requests), Some(settled)) = (
-            self.companion(Companion::Requests)?,
-            self.companion(Companion::Settled)?,
+            self.companion_queue(Companion::Requests)?,
+            self.companion_queue(Companion::Settled)?,
         ) else {
             return Ok(None);
         };

@@ -61,28 +61,19 @@ impl Queue {
     }
 
     /// A companion; `None` if the queue has none any more.
-    pub(super) fn companion(&self, which: Companion) -> Result<Option<&Queue>> {
+    pub(super) fn companion_queue(&self, which: Companion) -> Result<Option<&Queue>> {
         let cached = match which {
             Companion::Settled => &self.settled,
             _ => &self.requests,
         };
-        let id = self.family()?;
-        if id == 0 || !self.is_relayed() {
-            return Ok(None);
-        }
-        let open = || {
-            let name = which.name(self.name());
-            let companion = Self::open_companion(&name, which, id, &Options::open())?;
+        let open = |family, name: &str| {
+            let companion = Self::open_companion(name, which, family, &Options::open())?;
             if self.producers.policy.waits.is_ended() {
                 companion.end_waits();
             }
             Ok(companion)
         };
-        match cached.get(id, open) {
-            // It was removed together with the relay.
-            Err(Error::NotFound { .. }) if !self.is_relayed() => Ok(None),
-            found => found.map(Some),
-        }
+        self.companion(which, cached, || self.is_relayed(), open)
     }
 
     /// The companion `name` of the object with this `id`, opened or created as `options` say.
@@ -108,7 +99,7 @@ impl Queue {
     pub(super) fn request_put(&self, data: &[u8], deadline: Deadline) -> Result<bool> {
         let state = &self.ring.header.relay;
         state.check_payload("message", data.len())?;
-        let Some(requests) = self.companion(Companion::Requests)? else {
+        let Some(requests) = self.companion_queue(Companion::Requests)? else {
             return Ok(false);
         };
         let put = requests.put_frame(&Frame::new(FrameKind::Put, &[], data), deadline);
@@ -162,7 +153,7 @@ impl Queue {
     ) -> Result<Option<MessagePlace>> {
         let state = &self.ring.header.relay;
         state.check_payload("message", len)?;
-        let Some(requests) = self.companion(Companion::Requests)? else {
+        let Some(requests) = self.companion_queue(Companion::Requests)? else {
             return Ok(None);
         };
         let bytes = len.saturating_add(HEAD);
@@ -182,7 +173,9 @@ impl Queue {
     /// # Errors
     /// `Closed`: the relay was removed meanwhile; the reservation is discarded.
     pub(super) fn commit_request(&self, place: &MessagePlace, used: usize) -> Result<()> {
-        let requests = self.companion(Companion::Requests)?.ok_or(Error::Closed)?;
+        let requests = self
+            .companion_queue(Companion::Requests)?
+            .ok_or(Error::Closed)?;
         let guard = requests.lock::<ProducersLock>(Deadline::Never)?;
         guard.side().check_open()?;
         let place = place.with_head(HEAD);
@@ -191,7 +184,7 @@ impl Queue {
 
     /// Discards a reservation in the companion.
     pub(super) fn discard_request(&self, place: &MessagePlace) -> Result<()> {
-        match self.companion(Companion::Requests)? {
+        match self.companion_queue(Companion::Requests)? {
             Some(requests) => requests.discard(&place.with_head(HEAD)),
             // It went with the companion.
             None => Ok(()),
@@ -254,7 +247,7 @@ impl TakeSide<'_> {
     /// Puts a settlement. False if the relay was removed meanwhile.
     #[cold]
     fn tell(self, block: u32, attempts: u8, fate: Fate) -> Result<bool> {
-        let Some(settled) = self.companion(Companion::Settled)? else {
+        let Some(settled) = self.companion_queue(Companion::Settled)? else {
             return Ok(false);
         };
         let [payload, token] = self.ring.store.payload_and_token(block)?;

@@ -7,10 +7,11 @@ use crate::error::{Error, Result};
 use crate::layout::Owner;
 use crate::segment::{Companion, Object, Options};
 use crate::sync::crash::crash_point;
-use crate::sync::{Acquisition, WaitPolicy};
+use crate::sync::{Acquisition, EndWaits, WaitPolicy};
 use crate::sys::clock::Deadline;
 use crate::sys::process;
 
+use super::cached::Cached;
 use super::options::{RelayInfo, RelayOptions};
 use super::state::RelayState;
 
@@ -28,6 +29,39 @@ pub(crate) trait Relayed: Object {
     /// Which companions it has; 0 for none.
     fn family(&self) -> Result<u64> {
         Ok(self.segment().family()?.load(Ordering::Acquire))
+    }
+
+    /// The companion `which` for one of the others, from `cached`, or from `open`, which is given its family
+    /// and its name. `None` if the object has no relay any more, by `is_relayed`.
+    fn companion<'a, C: EndWaits>(
+        &self,
+        which: Companion,
+        cached: &'a Cached<C>,
+        is_relayed: impl Fn() -> bool,
+        open: impl FnOnce(u64, &str) -> Result<C>,
+    ) -> Result<Option<&'a C>> {
+        if !is_relayed() {
+            return Ok(None);
+        }
+        let family = self.family()?;
+        if family == 0 {
+            // The mark is removed before the family, and set after it.
+            return match is_relayed() && self.family()? == 0 {
+                true => Err(Error::corrupt("an object with a relay has no companions")),
+                false => Ok(None),
+            };
+        }
+        let name = which.name(self.segment().name());
+        match cached.get(family, || open(family, &name)) {
+            // It was removed together with the relay.
+            Err(Error::NotFound { .. }) if !is_relayed() => Ok(None),
+            // The object's name was removed, and its companions with it. Another object has them now.
+            Err(Error::NotFound { .. } | Error::Exists { .. }) => Err(Error::NotFound {
+                what: "companion of this relay",
+                name,
+            }),
+            found => found.map(Some),
+        }
     }
 }
 

@@ -237,14 +237,15 @@ fn a_full_companion_is_an_error_that_names_it_and_room_lets_the_put_go_on() {
     let relay = QueueRelay::attach(Arc::clone(&queue), &options, FOREVER).unwrap();
     queue.put(b"1", NOWAIT).unwrap();
     queue.put(b"2", NOWAIT).unwrap();
-    let full = Err(Error::RelayBehind {
+    let behind = Error::RelayBehind {
         name: format!("{}.relay", queue.name()),
-    });
+    };
+    assert_eq!(behind.status(), shoal::Status::ErrTimeout);
+    let full = Err(behind);
     assert_eq!(queue.put(b"3", NOWAIT), full);
     assert_eq!(queue.put(b"3", millis(5)), full);
     assert_eq!(queue.put_many(&[b"3"], millis(5)).map(drop), full);
     assert_eq!(queue.reserve(1, millis(5)).map(drop), full);
-    assert_eq!(full.unwrap_err().status(), shoal::Status::ErrTimeout);
     let too_large = queue.put(&[0; 101], NOWAIT).unwrap_err();
     assert_eq!(
         too_large.to_string(),

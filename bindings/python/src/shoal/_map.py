@@ -12,7 +12,7 @@ from typing import Optional, Tuple, TypeVar, Union, ValuesView, cast, overload
 from . import _abi, _codec, _ffi, _hot, _structs
 from ._attribute import attribute
 from ._cache import CACHED_KEYS, GOT_ONCE, MISSING as _MISSING, Cached
-from ._errors import InvalidError, UnsupportedError
+from ._errors import InvalidError
 from ._handles import Shared
 from ._keys import Keys, MapHandle, View, WalkHandle
 
@@ -322,13 +322,6 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
                 new = function(old)
                 if self._swap_version(k, version, self._encode_value(new)):
                     return new
-
-    def _alone_with(self, key: K) -> ContextManager[object]:
-        """The lock of ``key``; nothing if the map has a relay, where versions alone decide."""
-        try:
-            return self.lock_key(key)
-        except UnsupportedError:
-            return nullcontext()
 
     # -- the object -------------------------------------------------------------------
 

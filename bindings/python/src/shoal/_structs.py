@@ -89,6 +89,7 @@ class QueueStats(Sized):
         ("taken", c_uint64),
         ("taken_bytes", c_uint64),
         ("closed", c_bool),
+        ("relayed", c_bool),
     ]
     #: Messages that wait to be got.
     len: int
@@ -120,6 +121,9 @@ class QueueStats(Sized):
     taken_bytes: int
     #: Whether the queue was closed.
     closed: bool
+    #: Whether the queue has a relay: what is put goes there, and comes back when the relay delivers
+    #: it.
+    relayed: bool
 
 
 class Message(Structure):
@@ -218,6 +222,7 @@ class MapStats(Sized):
         ("max_capacity", c_uint64),
         ("max_value", c_uint64),
         ("ordered", c_bool),
+        ("relayed", c_bool),
     ]
     #: How many keys it has.
     len: int
@@ -233,6 +238,8 @@ class MapStats(Sized):
     max_value: int
     #: Whether it was created with SHOAL_ORDERED.
     ordered: bool
+    #: Whether the map has a relay: changes go there, and come back when the relay delivers them.
+    relayed: bool
 
 
 class View(Structure):
