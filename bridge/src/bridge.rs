@@ -178,9 +178,11 @@ async fn attach(
         let mut objects = Objects { queues: Vec::new(), maps: Vec::new() };
         let ends = || Error::away("the objects", "the bridge ends");
         queues.sort_by(|a, b| a.name.cmp(&b.name));
+        let told: Vec<String> = queues.iter().map(|queue| queue.name.clone()).collect();
         for carried in queues {
             let local = queue::open_local(&carried)?;
             let dead = local.dead_letters().map(|dead| Carried::new(dead.name()));
+            let dead = dead.filter(|dead| !told.contains(&dead.name));
             for (carried, local) in [(Some(carried), Some(local)), (dead, None)] {
                 let Some(carried) = carried else { continue };
                 let local = match local {
@@ -280,5 +282,45 @@ async fn watch_over(
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+#[path = "../tests/bridge/server.rs"]
+#[allow(unreachable_pub, dead_code)]
+mod server;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_whose_task_has_ended_is_noticed_and_replaced() {
+        let server = server::Server::start();
+        let options = BridgeOptions::new(Context::at(server.url()));
+        let counters = Arc::new(Counters::default());
+        let link = Link::connect(&options.context, "test", &counters.link).await.unwrap();
+        assert!(link.is_up() && link.is_alive());
+        link.check().await.unwrap();
+        // As after a panic of its task.
+        link.client.drain().await.unwrap();
+        let (_threads, mut ended) = Threads::new();
+        watch_over(&link, &counters, &mut ended).await.unwrap();
+        let link = again(&options, &counters).await.unwrap();
+        link.check().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_part_that_panics_ends_the_bridge_by_its_name() {
+        let server = server::Server::start();
+        let counters = Arc::new(Counters::default());
+        let link = Link::connect(&Context::at(server.url()), "test", &counters.link).await.unwrap();
+        let (threads, mut ended) = Threads::new();
+        threads.task("pulling jobs".to_owned(), async { panic!("on purpose") });
+        let why = watch_over(&link, &counters, &mut ended).await.unwrap_err();
+        assert!(why.to_string().contains("pulling jobs"), "{why}");
+        threads.spawn("acks jobs".to_owned(), || panic!("on purpose"));
+        let why = watch_over(&link, &counters, &mut ended).await.unwrap_err();
+        assert!(why.to_string().contains("acks jobs ended: it panicked"), "{why}");
     }
 }

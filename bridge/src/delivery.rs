@@ -9,6 +9,9 @@ pub(crate) struct Delivery {
     pub(crate) reply: Subject,
     /// Its number in the stream.
     pub(crate) sequence: u64,
+    /// When the stream stored it, in nanoseconds of the server. A number can be given twice: to messages of a
+    /// stream that was made anew, or of a server that was killed and has forgotten the last numbers.
+    pub(crate) stored: u64,
     /// How often it was delivered, this time included.
     pub(crate) times: u64,
 }
@@ -26,15 +29,17 @@ impl Delivery {
             _ => return None,
         };
         let number = |at: usize| words.get(at)?.parse::<u64>().ok();
-        Some(Self { reply: reply.into(), times: number(at)?, sequence: number(at + 1)? })
+        Some(Self {
+            reply: reply.into(),
+            times: number(at)?,
+            sequence: number(at + 1)?,
+            stored: number(at + 3)?,
+        })
     }
 
-    /// What tells this message from one of the same number in a stream that was made anew: when it was
-    /// stored.
-    pub(crate) fn stamp(&self) -> &str {
-        let words: Vec<&str> = self.reply.split('.').collect();
-        let at = if words.len() == 9 { 7 } else { 9 };
-        words.get(at).copied().unwrap_or_default()
+    /// What tells the message from all others of its queue.
+    pub(crate) fn key(&self) -> (u64, u64) {
+        (self.sequence, self.stored)
     }
 }
 
@@ -51,6 +56,7 @@ mod tests {
         ] {
             let delivery = Delivery::read(reply).unwrap();
             assert_eq!((delivery.times, delivery.sequence), (2, 17), "{reply}");
+            assert_eq!(delivery.key(), (17, 1795975360428138210));
         }
     }
 

@@ -50,9 +50,9 @@ pub(crate) struct HeldTable(Mutex<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    held: HashMap<u64, Held>,
-    done: HashSet<u64>,
-    order: VecDeque<u64>,
+    held: HashMap<(u64, u64), Held>,
+    done: HashSet<(u64, u64)>,
+    order: VecDeque<(u64, u64)>,
 }
 
 impl HeldTable {
@@ -63,10 +63,10 @@ impl HeldTable {
     /// A message has arrived. If it is `New` it is `Working` from now on.
     pub(crate) fn arrive(&self, delivery: &Delivery) -> Arrival {
         let mut inner = self.lock();
-        if inner.done.contains(&delivery.sequence) {
+        if inner.done.contains(&delivery.key()) {
             return Arrival::Done;
         }
-        if let Some(held) = inner.held.get_mut(&delivery.sequence) {
+        if let Some(held) = inner.held.get_mut(&delivery.key()) {
             let is_later = delivery.times > held.times;
             match held.phase {
                 Phase::Returning if is_later => {}
@@ -83,20 +83,20 @@ impl HeldTable {
             times: delivery.times,
             phase: Phase::Working,
         };
-        inner.held.insert(delivery.sequence, held);
+        inner.held.insert(delivery.key(), held);
         Arrival::New
     }
 
     /// A message that an earlier bridge of this machine has left here.
     pub(crate) fn found(&self, delivery: &Delivery, phase: Phase) {
         let held = Held { reply: delivery.reply.clone(), times: delivery.times, phase };
-        self.lock().held.entry(delivery.sequence).or_insert(held);
+        self.lock().held.entry(delivery.key()).or_insert(held);
     }
 
     /// The message was settled here; it is in this phase from now on.
     pub(crate) fn settle(&self, delivery: &Delivery, phase: Phase) {
         let mut inner = self.lock();
-        let held = inner.held.entry(delivery.sequence);
+        let held = inner.held.entry(delivery.key());
         let held = held.or_insert_with(|| Held {
             reply: delivery.reply.clone(),
             times: delivery.times,
@@ -109,14 +109,14 @@ impl HeldTable {
     pub(crate) fn confirmed(&self, delivery: &Delivery, phase: Phase) {
         let mut inner = self.lock();
         // If it was given back it may be here again already.
-        let is_over = inner.held.get(&delivery.sequence).is_some_and(|held| {
+        let is_over = inner.held.get(&delivery.key()).is_some_and(|held| {
             held.phase == phase && (phase == Phase::Finishing || held.times <= delivery.times)
         });
         if is_over {
-            inner.held.remove(&delivery.sequence);
+            inner.held.remove(&delivery.key());
         }
-        if phase == Phase::Finishing && inner.done.insert(delivery.sequence) {
-            inner.order.push_back(delivery.sequence);
+        if phase == Phase::Finishing && inner.done.insert(delivery.key()) {
+            inner.order.push_back(delivery.key());
             if inner.order.len() > REMEMBERED
                 && let Some(oldest) = inner.order.pop_front()
             {
@@ -127,14 +127,7 @@ impl HeldTable {
 
     /// A message that could not be given to the local queue after all.
     pub(crate) fn forget(&self, delivery: &Delivery) {
-        self.lock().held.remove(&delivery.sequence);
-    }
-
-    /// The stream is another one than before: its numbers mean nothing any more.
-    pub(crate) fn clear_done(&self) {
-        let mut inner = self.lock();
-        inner.done.clear();
-        inner.order.clear();
+        self.lock().held.remove(&delivery.key());
     }
 
     /// How many messages are here.
@@ -155,7 +148,7 @@ mod tests {
     use super::*;
 
     fn delivery(sequence: u64, times: u64) -> Delivery {
-        Delivery { reply: format!("r.{sequence}.{times}").into(), sequence, times }
+        Delivery { reply: format!("r.{sequence}.{times}").into(), sequence, stored: 1, times }
     }
 
     #[test]
@@ -202,13 +195,13 @@ mod tests {
     }
 
     #[test]
-    fn a_new_stream_begins_its_numbers_anew() {
+    fn a_number_that_is_given_twice_is_two_messages() {
         let table = HeldTable::default();
         table.arrive(&delivery(7, 1));
         table.settle(&delivery(7, 1), Phase::Finishing);
         table.confirmed(&delivery(7, 1), Phase::Finishing);
-        table.clear_done();
-        assert_eq!(table.arrive(&delivery(7, 1)), Arrival::New);
+        let other = Delivery { stored: 2, ..delivery(7, 1) };
+        assert_eq!(table.arrive(&other), Arrival::New);
     }
 
     #[test]

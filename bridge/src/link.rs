@@ -56,7 +56,7 @@ impl Link {
             .name(name)
             .request_timeout(Some(ANSWER))
             .connection_timeout(ANSWER)
-            .ping_interval(Duration::from_secs(10))
+            .ping_interval(Duration::from_secs(3))
             .reconnect_delay_callback(|attempt| {
                 Duration::from_millis(50 << attempt.min(5)).min(Duration::from_secs(2))
             })

@@ -44,6 +44,8 @@ const WANTED: Duration = Duration::from_millis(200);
 const TRIES: u64 = 5;
 /// How long another machine has to take a message that cannot be decoded here.
 const TO_OTHERS: Duration = Duration::from_secs(1);
+/// When a dead letter that cannot be decoded is tried again: somebody has to look at it.
+const FOR_A_PERSON: Duration = Duration::from_secs(60);
 /// How long a call of this file waits in shared memory before it looks whether the bridge ends.
 pub(crate) const SLICE: Timeout = Timeout::Val(Duration::from_millis(500));
 
@@ -68,7 +70,6 @@ pub(crate) struct BridgedQueue {
     outgoing: Mutex<Option<mpsc::Sender<Outgoing<Kept>>>>,
     /// When a message was given to the local queue last.
     delivered_at: Mutex<Instant>,
-    created: Mutex<Option<String>>,
 }
 
 /// What a publish to the queue's own stream is for.
@@ -94,6 +95,15 @@ pub(crate) fn open_local(carried: &Carried) -> Result<Arc<Queue>> {
     };
     let queue = Queue::with_options(Some(&carried.name), &options);
     let queue = queue.map_err(|why| Error::object(&carried.name, why))?;
+    if carried.max_attempts.is_some() && queue.max_attempts() != carried.max_attempts {
+        return Err(Error::Differs {
+            what: format!("local queue {}", carried.name),
+            setting: "max_attempts",
+            theirs: format!("{:?}", queue.max_attempts()),
+            ours: format!("{:?}", carried.max_attempts),
+            advice: "the program that made the queue chose it; make it with the same value",
+        });
+    }
     Ok(Arc::new(queue))
 }
 
@@ -132,7 +142,6 @@ impl BridgedQueue {
             graves,
             outgoing: Mutex::default(),
             delivered_at: Mutex::new(Instant::now()),
-            created: Mutex::new(None),
             carried,
         };
         (Arc::new(this), Inboxes { words: word_inbox, graves: grave_inbox })
@@ -142,15 +151,7 @@ impl BridgedQueue {
     pub(crate) async fn set_up(&self, link: &Link) -> Result<PullConsumer> {
         let choices = &self.carried.choices;
         let stream = settings::queue_stream(&link.jetstream, &self.names, choices).await?;
-        let created = format!("{:?}", stream.cached_info().created);
-        {
-            let mut known = lock(&self.created);
-            if known.as_ref().is_some_and(|known| *known != created) {
-                self.held.clear_done();
-            }
-            *known = Some(created);
-        }
-        if !self.carried.name.ends_with(".dead") {
+        if !self.is_dead_letters() {
             let of_dead = settings::Choices { max_messages: None, max_bytes: None, ..choices.clone() };
             settings::queue_stream(&link.jetstream, &self.dead, &of_dead).await?;
         }
@@ -230,6 +231,11 @@ impl BridgedQueue {
         Ok(())
     }
 
+    /// Whether this is a queue of dead letters, which has none itself.
+    fn is_dead_letters(&self) -> bool {
+        self.carried.name.ends_with(".dead")
+    }
+
     fn publisher(&self, links: &Links, names: &Names) -> Publisher {
         Publisher {
             links: links.clone(),
@@ -281,7 +287,7 @@ impl BridgedQueue {
             let Some(token) = Token::read(&withdrawn.token) else { continue };
             tracing::info!(queue = self.carried.name, "a message goes elsewhere: nobody takes it here");
             room.send(Outgoing {
-                id: format!("{}-{}", token.delivery.sequence, token.delivery.stamp()),
+                id: format!("{}-{}", token.delivery.sequence, token.delivery.stored),
                 bytes: withdrawn.payload.into(),
                 obituary: None,
                 before: withdrawn.attempts.into(),
@@ -330,7 +336,7 @@ impl BridgedQueue {
         };
         let delivery = &grave.token.delivery;
         Outgoing {
-            id: format!("{}-{}-{}", self.names.stream, delivery.sequence, delivery.stamp()),
+            id: format!("{}-{}-{}", self.names.stream, delivery.sequence, delivery.stored),
             bytes: grave.payload.clone(),
             obituary: Some(obituary),
             before: 0,
@@ -388,7 +394,11 @@ impl BridgedQueue {
         self.counters.undecodable.add(1);
         let times = token.delivery.times;
         self.all.went_wrong(&format!("{} message {}: {why}", self.names.stream, token.delivery.sequence));
-        if times >= TRIES {
+        if self.is_dead_letters() {
+            // There is no further queue for it.
+            self.held.settle(&token.delivery, Phase::Returning);
+            self.tell(Word::give_back(token, FOR_A_PERSON, None));
+        } else if times >= TRIES {
             let reason = format!("no machine could take it: {why}");
             self.bury(Grave { token, payload, attempts: times, reason, settlement: None });
         } else {

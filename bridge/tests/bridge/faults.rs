@@ -190,3 +190,122 @@ fn bad_options_are_refused_before_anything_is_done() {
         assert!(said.contains(word), "{args:?}: {said}");
     }
 }
+
+#[test]
+fn a_partition_that_heals_loses_nothing_and_repeats_nothing() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.port());
+    let machine = {
+        let mut machine = Machine::at(&proxy.url(), &["--queue", "jobs", "--map", "config"]);
+        machine.start();
+        machine.wait_for("the bridge", |report| report.connected && report.role == "active");
+        machine
+    };
+    let mut agent = machine.agent();
+    agent.ask("puts jobs 50 before");
+    let leases: Vec<u64> = (0..50).map(|_| leased(&agent.ask("lease jobs 30000")).0).collect();
+    // Nothing gets through, and nothing says so, for longer than an answer may take.
+    proxy.stall(true);
+    for lease in &leases {
+        agent.ask(&format!("ack {lease}"));
+    }
+    agent.ask("puts jobs 50 meanwhile");
+    std::thread::sleep(Duration::from_secs(6));
+    proxy.stall(false);
+    let mut done: Vec<String> = agent.ask("work jobs 4000").split(',').map(str::to_owned).collect();
+    done.sort();
+    let mut all: Vec<String> = (0..50).map(|i| format!("meanwhile{i}")).collect();
+    all.sort();
+    assert_eq!(done, all);
+    machine.wait_for("the acks", |report| report.queues[0].acked == 100);
+    assert_eq!(messages(&server, "shoal_q_jobs"), 0);
+}
+
+#[test]
+fn no_clock_that_can_jump_is_read() {
+    let sources = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for file in std::fs::read_dir(sources).unwrap() {
+        let path = file.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        for clock in ["SystemTime", "UNIX_EPOCH", "chrono", "OffsetDateTime", "CLOCK_REALTIME"] {
+            assert!(!text.contains(clock), "{} reads {clock}", path.display());
+        }
+    }
+}
+
+#[test]
+fn a_cluster_of_three_loses_nothing_when_its_servers_are_killed_in_turn() {
+    let mut cluster = Server::cluster(3);
+    let url: Vec<String> = cluster.iter().map(Server::url).collect();
+    let url = url.join(",");
+    let args = ["--queue", "jobs:replicas=3", "--map", "config:replicas=3", "--replicas", "3"];
+    let mut machine = Machine::at(&url, &args);
+    machine.start();
+    machine.wait_for("the bridge", |report| report.connected && report.role == "active");
+    let mut agent = machine.agent();
+    agent.ask("set config turn none");
+    for turn in 0..3 {
+        agent.ask(&format!("puts jobs 100 {turn}-"));
+        cluster[turn].kill();
+        let begun = std::time::Instant::now();
+        let mut done = 0;
+        while done < 100 {
+            assert!(begun.elapsed() < crate::machine::WATCHDOG, "{done} of 100: {}", machine.log());
+            done += agent.ask("work jobs 500").split(',').filter(|it| !it.is_empty()).count();
+        }
+        assert_eq!(agent.ask(&format!("set config turn {turn}")), "ok");
+        while !agent.ask("get config turn").ends_with(&format!(" {turn}")) {
+            assert!(begun.elapsed() < crate::machine::WATCHDOG, "the map stays behind: {}", machine.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        cluster[turn].resume();
+    }
+}
+
+/// Between a bridge and its server: passes everything on, or nothing.
+struct Proxy {
+    port: u16,
+    stalled: std::sync::Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl Proxy {
+    fn start(to: u16) -> Self {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let stalled = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let all = stalled.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let Ok(server) = std::net::TcpStream::connect(("127.0.0.1", to)) else { continue };
+                for (from, to) in [(&client, &server), (&server, &client)] {
+                    let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                    let stalled = all.clone();
+                    std::thread::spawn(move || pass(from, to, &stalled));
+                }
+            }
+        });
+        Self { port, stalled }
+    }
+
+    fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    fn stall(&self, stalled: bool) {
+        self.stalled.store(stalled, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+fn pass(mut from: std::net::TcpStream, mut to: std::net::TcpStream, stalled: &std::sync::atomic::AtomicBool) {
+    use std::io::{Read, Write};
+    let mut some = [0; 16384];
+    while let Ok(len @ 1..) = from.read(&mut some) {
+        while stalled.load(std::sync::atomic::Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if to.write_all(&some[..len]).is_err() {
+            break;
+        }
+    }
+    let _ = (from.shutdown(std::net::Shutdown::Both), to.shutdown(std::net::Shutdown::Both));
+}

@@ -35,7 +35,27 @@ impl Server {
 
     /// With these settings.
     pub fn with(setup: &Setup) -> Self {
-        let port = free_port();
+        let mut server = Self::prepare(setup, free_port());
+        server.resume();
+        server
+    }
+
+    /// So many servers that form a cluster.
+    pub fn cluster(number: usize) -> Vec<Self> {
+        let ports: Vec<u16> = (0..number).map(|_| free_port()).collect();
+        let routes: Vec<String> = ports.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
+        let start = |port: &u16| {
+            let routes = routes.join(", ");
+            let extra = format!("cluster {{ name: tests, listen: \"127.0.0.1:{port}\", routes: [{routes}] }}");
+            let setup = Setup { extra, ..Setup::default() };
+            Self::prepare(&setup, free_port())
+        };
+        let mut servers: Vec<Self> = ports.iter().map(start).collect();
+        servers.iter_mut().for_each(Self::resume);
+        servers
+    }
+
+    fn prepare(setup: &Setup, port: u16) -> Self {
         // In memory: a process that is killed loses nothing that is in a file, on a disk or not.
         let store = std::env::var_os("BRIDGE_STORE").unwrap_or_else(|| "/dev/shm".into());
         let folder = Path::new(&store).join(format!("shoal-nats-{}-{port}", std::process::id()));
@@ -47,9 +67,12 @@ impl Server {
         writeln!(text, "jetstream {{ store_dir: {:?}\n {sync} }}", folder.join("store")).unwrap();
         writeln!(text, "{}", setup.extra).unwrap();
         std::fs::write(folder.join("server.conf"), text).unwrap();
-        let mut server = Self { folder, port, child: None };
-        server.resume();
-        server
+        Self { folder, port, child: None }
+    }
+
+    /// The port of its clients.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     pub fn url(&self) -> String {
