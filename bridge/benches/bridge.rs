@@ -33,7 +33,11 @@ fn main() {
     }
     let runtime = Runtime::new().unwrap();
     for sync_always in [true, false] {
-        let what = if sync_always { "sync always" } else { "sync every 2 minutes" };
+        let what = if sync_always {
+            "sync always"
+        } else {
+            "sync every 2 minutes"
+        };
         println!("\n{what}");
         rates(&runtime, sync_always);
         trips(&runtime, sync_always);
@@ -64,7 +68,10 @@ struct Machine {
 
 impl Machine {
     fn start(name: &str, server: &Server, args: &[&str]) -> Self {
-        let folder = PathBuf::from(format!("/dev/shm/shoal-bench-{}-{name}", std::process::id()));
+        let folder = PathBuf::from(format!(
+            "/dev/shm/shoal-bench-{}-{name}",
+            std::process::id()
+        ));
         std::fs::create_dir_all(&folder).unwrap();
         let bridge = Command::new(env!("CARGO_BIN_EXE_shoal-bridge"))
             .arg("run")
@@ -194,7 +201,9 @@ fn rates(runtime: &Runtime, sync_always: bool) {
             for number in 0..PUBLISHES {
                 let mut headers = HeaderMap::new();
                 headers.insert("Nats-Msg-Id", format!("bare-{number}"));
-                let ack = publishing.publish_with_headers("bare", headers, vec![7; SIZE].into()).await;
+                let ack = publishing
+                    .publish_with_headers("bare", headers, vec![7; SIZE].into())
+                    .await;
                 sender.send(ack.unwrap()).await.unwrap();
             }
         });
@@ -204,7 +213,12 @@ fn rates(runtime: &Runtime, sync_always: bool) {
         publisher.await.unwrap();
         let publishes = rate("pipelined publishes, bare", PUBLISHES, begun.elapsed());
         let consumer = bare_consumer(&stream).await;
-        let mut messages = consumer.stream().max_messages_per_batch(1024).messages().await.unwrap();
+        let mut messages = consumer
+            .stream()
+            .max_messages_per_batch(1024)
+            .messages()
+            .await
+            .unwrap();
         let begun = Instant::now();
         for _ in 0..PUBLISHES {
             messages.next().await.unwrap().unwrap().ack().await.unwrap();
@@ -224,7 +238,11 @@ fn rates(runtime: &Runtime, sync_always: bool) {
     let begun = Instant::now();
     let mut worker = there.play("work");
     runtime.block_on(until(&jetstream, "shoal_q_jobs", 0));
-    let acks = rate("leased and acked by a worker, bridge", PUBLISHES, begun.elapsed());
+    let acks = rate(
+        "leased and acked by a worker, bridge",
+        PUBLISHES,
+        begun.elapsed(),
+    );
     compare("of bare", bare.1, acks);
     worker.kill().unwrap();
     worker.wait().unwrap();
@@ -233,14 +251,22 @@ fn rates(runtime: &Runtime, sync_always: bool) {
 fn trips(runtime: &Runtime, sync_always: bool) {
     let server = start(sync_always);
     let bare = runtime.block_on(async {
-        let (one, two) = (async_nats::connect(server.url()).await.unwrap(), async_nats::connect(server.url()).await.unwrap());
+        let (one, two) = (
+            async_nats::connect(server.url()).await.unwrap(),
+            async_nats::connect(server.url()).await.unwrap(),
+        );
         let stream = bare_stream(&jetstream::new(one.clone()), "bare").await;
         let _ = bare_consumer(&stream).await;
         let far = jetstream::new(two);
         let reader = tokio::spawn(async move {
             let stream = far.get_stream("bare").await.unwrap();
             let consumer: consumer::PullConsumer = stream.get_consumer("bare").await.unwrap();
-            let mut messages = consumer.stream().max_messages_per_batch(64).messages().await.unwrap();
+            let mut messages = consumer
+                .stream()
+                .max_messages_per_batch(64)
+                .messages()
+                .await
+                .unwrap();
             let mut trips = Vec::new();
             while trips.len() < TRIPS {
                 let message = messages.next().await.unwrap().unwrap();
@@ -252,7 +278,9 @@ fn trips(runtime: &Runtime, sync_always: bool) {
         tokio::time::sleep(Duration::from_millis(500)).await;
         let near = jetstream::new(one);
         for _ in 0..TRIPS {
-            near.publish("bare", now().to_le_bytes().to_vec().into()).await.unwrap();
+            near.publish("bare", now().to_le_bytes().to_vec().into())
+                .await
+                .unwrap();
             tokio::time::sleep(Duration::from_millis(3)).await;
         }
         reader.await.unwrap()
@@ -266,12 +294,19 @@ fn trips(runtime: &Runtime, sync_always: bool) {
 }
 
 fn start(sync_always: bool) -> Server {
-    Server::with(&Setup { sync_always, ..Setup::default() })
+    Server::with(&Setup {
+        sync_always,
+        ..Setup::default()
+    })
 }
 
 fn idle() {
     let server = Server::start();
-    let machine = Machine::start("idle", &server, &["--queue", "jobs", "--queue", "mail", "--map", "config"]);
+    let machine = Machine::start(
+        "idle",
+        &server,
+        &["--queue", "jobs", "--queue", "mail", "--map", "config"],
+    );
     let ticks = |pid: u32| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
         let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
@@ -281,9 +316,15 @@ fn idle() {
     std::thread::sleep(Duration::from_secs(10));
     let used = ticks(machine.bridge.id()) - before;
     let status = std::fs::read_to_string(format!("/proc/{}/status", machine.bridge.id())).unwrap();
-    let memory = status.lines().find(|line| line.starts_with("VmRSS")).unwrap_or_default();
+    let memory = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS"))
+        .unwrap_or_default();
     // A tick is a hundredth of a second.
-    println!("  two queues and a map, of one core {:>10} %, {memory}", used as f64 / 10.0);
+    println!(
+        "  two queues and a map, of one core {:>10} %, {memory}",
+        used as f64 / 10.0
+    );
 }
 
 fn reads() {
@@ -299,7 +340,12 @@ fn reads() {
     let plain = Map::anonymous().unwrap();
     plain.set(b"key", &[7; 64]).unwrap();
     let relayed = std::sync::Arc::new(Map::anonymous().unwrap());
-    let relay = shoal::MapRelay::attach(relayed.clone(), &shoal::RelayOptions::new(), Timeout::Infinite).unwrap();
+    let relay = shoal::MapRelay::attach(
+        relayed.clone(),
+        &shoal::RelayOptions::new(),
+        Timeout::Infinite,
+    )
+    .unwrap();
     relay.deliver(b"key", &[7; 64], 1, None).unwrap();
     let (plain, bridged) = (read(&plain), read(&relayed));
     println!("  a read of a plain map {plain:>22.0} ns, of a bridged one {bridged:.0} ns");

@@ -61,16 +61,30 @@ impl BridgeOptions {
 
     fn check(&self) -> Result<()> {
         if !names::is_prefix(&self.prefix) {
-            let why = format!("{:?} is not 1 to 32 letters, digits and dashes", self.prefix);
+            let why = format!(
+                "{:?} is not 1 to 32 letters, digits and dashes",
+                self.prefix
+            );
             return Err(Error::invalid("prefix", why));
         }
         if self.queues.is_empty() && self.maps.is_empty() {
-            return Err(Error::invalid("objects", "there is no queue and no map to carry"));
+            return Err(Error::invalid(
+                "objects",
+                "there is no queue and no map to carry",
+            ));
         }
-        let mut all: Vec<&str> = self.queues.iter().chain(&self.maps).map(|of| &*of.name).collect();
+        let mut all: Vec<&str> = self
+            .queues
+            .iter()
+            .chain(&self.maps)
+            .map(|of| &*of.name)
+            .collect();
         all.sort_unstable();
         if let Some(twice) = all.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(Error::invalid("objects", format!("{:?} is there twice", twice[0])));
+            return Err(Error::invalid(
+                "objects",
+                format!("{:?} is there twice", twice[0]),
+            ));
         }
         Ok(())
     }
@@ -109,7 +123,8 @@ pub async fn run(options: BridgeOptions, stop: impl Future<Output = ()>) -> Resu
     let servers = options.context.servers();
     if let Some(port) = options.metrics {
         let listener = metrics::listen(port).await?;
-        let (counters, machine, servers) = (counters.clone(), options.machine.clone(), servers.clone());
+        let (counters, machine, servers) =
+            (counters.clone(), options.machine.clone(), servers.clone());
         let text = move || status::prometheus(&counters.report(&machine, &servers));
         threads.task("metrics".to_owned(), metrics::serve(listener, text));
     }
@@ -142,7 +157,10 @@ async fn work(
     let settings = Settings {
         prefix: options.prefix.clone(),
         counters: counters.clone(),
-        large: Arc::new(Large::new(names::object_bucket(&options.prefix), options.replicas)),
+        large: Arc::new(Large::new(
+            names::object_bucket(&options.prefix),
+            options.replicas,
+        )),
     };
     let (queues, maps) = (options.queues.clone(), options.maps.clone());
     let objects = attach(queues, maps, settings, threads).await?;
@@ -175,7 +193,10 @@ async fn attach(
 ) -> Result<Objects> {
     let ending = threads.clone();
     let attached = tokio::task::spawn_blocking(move || {
-        let mut objects = Objects { queues: Vec::new(), maps: Vec::new() };
+        let mut objects = Objects {
+            queues: Vec::new(),
+            maps: Vec::new(),
+        };
         let ends = || Error::away("the objects", "the bridge ends");
         queues.sort_by(|a, b| a.name.cmp(&b.name));
         let told: Vec<String> = queues.iter().map(|queue| queue.name.clone()).collect();
@@ -192,26 +213,38 @@ async fn attach(
                 let Some(relay) = queue::attach(&local, &ending)? else {
                     return Err(ends());
                 };
-                objects.queues.push(BridgedQueue::new(carried, relay, &settings));
+                objects
+                    .queues
+                    .push(BridgedQueue::new(carried, relay, &settings));
             }
         }
         maps.sort_by(|a, b| a.name.cmp(&b.name));
         for carried in maps {
             let relay = map::attach(&carried, &ending)?.ok_or_else(ends)?;
-            objects.maps.push(BridgedMap::new(carried, relay, &settings));
+            objects
+                .maps
+                .push(BridgedMap::new(carried, relay, &settings));
         }
         Ok(objects)
     });
-    let broken = |why: tokio::task::JoinError| Error::Broken { task: "attaching".to_owned(), why: why.to_string() };
+    let broken = |why: tokio::task::JoinError| Error::Broken {
+        task: "attaching".to_owned(),
+        why: why.to_string(),
+    };
     attached.await.map_err(broken)?
 }
 
 /// Connects and sets up, as often as it takes.
-async fn connect(options: &BridgeOptions, counters: &Arc<Counters>, objects: &Objects) -> Result<Link> {
+async fn connect(
+    options: &BridgeOptions,
+    counters: &Arc<Counters>,
+    objects: &Objects,
+) -> Result<Link> {
     let mut pause = Pause::new();
     loop {
         let connected = async {
-            let link = Link::connect(&options.context, &client_name(options), &counters.link).await?;
+            let link =
+                Link::connect(&options.context, &client_name(options), &counters.link).await?;
             for (queue, _) in &objects.queues {
                 queue.set_up(&link).await?;
             }
@@ -299,7 +332,9 @@ mod tests {
         let server = server::Server::start();
         let options = BridgeOptions::new(Context::at(server.url()));
         let counters = Arc::new(Counters::default());
-        let link = Link::connect(&options.context, "test", &counters.link).await.unwrap();
+        let link = Link::connect(&options.context, "test", &counters.link)
+            .await
+            .unwrap();
         assert!(link.is_up() && link.is_alive());
         link.check().await.unwrap();
         // As after a panic of its task.
@@ -314,13 +349,18 @@ mod tests {
     async fn a_part_that_panics_ends_the_bridge_by_its_name() {
         let server = server::Server::start();
         let counters = Arc::new(Counters::default());
-        let link = Link::connect(&Context::at(server.url()), "test", &counters.link).await.unwrap();
+        let link = Link::connect(&Context::at(server.url()), "test", &counters.link)
+            .await
+            .unwrap();
         let (threads, mut ended) = Threads::new();
         threads.task("pulling jobs".to_owned(), async { panic!("on purpose") });
         let why = watch_over(&link, &counters, &mut ended).await.unwrap_err();
         assert!(why.to_string().contains("pulling jobs"), "{why}");
         threads.spawn("acks jobs".to_owned(), || panic!("on purpose"));
         let why = watch_over(&link, &counters, &mut ended).await.unwrap_err();
-        assert!(why.to_string().contains("acks jobs ended: it panicked"), "{why}");
+        assert!(
+            why.to_string().contains("acks jobs ended: it panicked"),
+            "{why}"
+        );
     }
 }

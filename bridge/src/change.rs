@@ -101,17 +101,23 @@ impl Sender {
         let ended = match outcome {
             Outcome::Done(change) => {
                 counters.sent.add(1);
-                change.iter().for_each(|change| self.map.apply_ahead(change));
+                change
+                    .iter()
+                    .for_each(|change| self.map.apply_ahead(change));
                 request.done()
             }
             Outcome::Conflict(change) => {
                 counters.conflicts.add(1);
-                change.iter().for_each(|change| self.map.apply_ahead(change));
+                change
+                    .iter()
+                    .for_each(|change| self.map.apply_ahead(change));
                 request.conflict()
             }
             Outcome::Refused(why) => {
                 counters.refused.add(1);
-                self.map.all.went_wrong(&format!("{}: {why}", self.map.carried.name));
+                self.map
+                    .all
+                    .went_wrong(&format!("{}: {why}", self.map.carried.name));
                 request.refuse(&why)
             }
         };
@@ -123,7 +129,11 @@ impl Sender {
 
     async fn settle(&mut self, request: &MapRequest, key: &[u8]) -> Outcome {
         let Some(word) = names::escape_key(key) else {
-            return Outcome::Refused(format!("the key of {} bytes is longer than {} as a subject", key.len(), names::MAX_KEY));
+            return Outcome::Refused(format!(
+                "the key of {} bytes is longer than {} as a subject",
+                key.len(),
+                names::MAX_KEY
+            ));
         };
         let subject = format!("$KV.{}.{word}", self.map.names.bucket);
         let id = request.id().to_string();
@@ -131,7 +141,9 @@ impl Sender {
             MapChange::Set { value, life } => (Some(Bytes::copy_from_slice(value)), life, None),
             MapChange::Remove => (None, None, None),
             MapChange::Swap { version, new } => match new {
-                SwapTo::Value { value, life } => (Some(Bytes::copy_from_slice(value)), life, Some(version)),
+                SwapTo::Value { value, life } => {
+                    (Some(Bytes::copy_from_slice(value)), life, Some(version))
+                }
                 SwapTo::Nothing => (None, None, Some(version)),
                 _ => return self.compare(&subject, key, version).await,
             },
@@ -147,22 +159,33 @@ impl Sender {
             let limit = link.client.max_payload().saturating_sub(HEADERS);
             let size = value.as_ref().map_or(0, Bytes::len);
             if size > limit {
-                return Outcome::Refused(format!("the value of {size} bytes is larger than the server's limit of {limit} bytes"));
+                return Outcome::Refused(format!(
+                    "the value of {size} bytes is larger than the server's limit of {limit} bytes"
+                ));
             }
             let mut headers = headers.clone();
             if let Some(expected) = expected {
                 headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string());
             }
             let payload = value.clone().unwrap_or_default();
-            let published = self.publish(link.clone(), epoch, &subject, headers, payload).await;
+            let published = self
+                .publish(link.clone(), epoch, &subject, headers, payload)
+                .await;
             match published {
                 None => was_sent = true,
                 Some(Published::Stored { sequence, .. }) => {
-                    let change = Change { key: key.to_vec(), value, revision: sequence, life };
+                    let change = Change {
+                        key: key.to_vec(),
+                        value,
+                        revision: sequence,
+                        life,
+                    };
                     return Outcome::Done(Some(change));
                 }
                 Some(Published::Full(why) | Published::NotReady(why)) => {
-                    self.map.all.went_wrong(&format!("{}: {why}", self.map.names.bucket));
+                    self.map
+                        .all
+                        .went_wrong(&format!("{}: {why}", self.map.names.bucket));
                 }
                 Some(Published::Refused(why)) => return Outcome::Refused(why),
                 Some(Published::Conflict) => {
@@ -174,7 +197,9 @@ impl Sender {
                             continue;
                         }
                     };
-                    let is_ours = latest.as_ref().is_some_and(|latest| latest.id.as_ref() == Some(&id));
+                    let is_ours = latest
+                        .as_ref()
+                        .is_some_and(|latest| latest.id.as_ref() == Some(&id));
                     let change = latest.map(|latest| latest.change);
                     if is_ours {
                         return Outcome::Done(change);
@@ -217,7 +242,11 @@ impl Sender {
                     let change = latest.map(|latest| latest.change);
                     let there = change.as_ref().filter(|change| change.value.is_some());
                     let has = there.map_or(0, |change| change.revision);
-                    return if has == version { Outcome::Done(change) } else { Outcome::Conflict(change) };
+                    return if has == version {
+                        Outcome::Done(change)
+                    } else {
+                        Outcome::Conflict(change)
+                    };
                 }
                 Err(why) => self.map.all.went_wrong(&why.to_string()),
             }
@@ -259,7 +288,10 @@ impl Sender {
         headers.insert("KV-Operation", "DEL");
         headers.insert(NATS_MESSAGE_TTL, "60s");
         let subject = format!("$KV.{}.{PROBE}", self.map.names.bucket);
-        match self.publish(link.clone(), epoch, &subject, headers, Bytes::new()).await {
+        match self
+            .publish(link.clone(), epoch, &subject, headers, Bytes::new())
+            .await
+        {
             Some(Published::Stored { again, .. }) => Some(again),
             _ => None,
         }
@@ -277,8 +309,16 @@ impl Sender {
             Err(why) if why.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(None),
             Err(why) => return Err(away(&why)),
         };
-        let id = message.headers.get(NATS_MESSAGE_ID).map(|id| id.as_str().to_owned());
-        let change = watch::change(key.to_vec(), Some(&message.headers), &message.payload, message.sequence);
+        let id = message
+            .headers
+            .get(NATS_MESSAGE_ID)
+            .map(|id| id.as_str().to_owned());
+        let change = watch::change(
+            key.to_vec(),
+            Some(&message.headers),
+            &message.payload,
+            message.sequence,
+        );
         Ok(Some(Latest { change, id }))
     }
 }
@@ -291,7 +331,10 @@ fn headers(id: &str, is_value: bool, life: Option<Duration>) -> HeaderMap {
         headers.insert(NATS_MESSAGE_TTL, format!("{}s", MARKERS.as_secs()));
     } else if let Some(life) = life {
         // The server counts whole seconds; the machines count it exactly.
-        headers.insert(NATS_MESSAGE_TTL, format!("{}s", life.as_millis().div_ceil(1000).max(1)));
+        headers.insert(
+            NATS_MESSAGE_TTL,
+            format!("{}s", life.as_millis().div_ceil(1000).max(1)),
+        );
         headers.insert(LIFE_HEADER, life.as_nanos().to_string());
     }
     headers

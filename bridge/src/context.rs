@@ -70,7 +70,9 @@ impl Context {
     /// # Errors
     /// `Invalid`: there is no such file, or it is not JSON of this form.
     pub fn load(file: Option<&Path>) -> Result<Self> {
-        Self::load_from(file, |name| env::var(name).ok().filter(|value| !value.is_empty()))
+        Self::load_from(file, |name| {
+            env::var(name).ok().filter(|value| !value.is_empty())
+        })
     }
 
     /// The same with another environment.
@@ -143,7 +145,8 @@ impl Context {
             options = read.map_err(|why| Error::invalid(what, why))?;
         } else if !self.nkey.is_empty() {
             let what = format!("nkey file {}", self.nkey);
-            let seed = std::fs::read_to_string(&self.nkey).map_err(|why| Error::invalid(what, why))?;
+            let seed =
+                std::fs::read_to_string(&self.nkey).map_err(|why| Error::invalid(what, why))?;
             options = options.nkey(seed.trim().to_owned());
         } else if !self.user.is_empty() {
             options = options.user_and_password(self.user.clone(), self.password.clone());
@@ -170,7 +173,8 @@ fn found(file: &Path, variable: &impl Fn(&str) -> Option<String>) -> PathBuf {
         return file.to_owned();
     }
     let settings = variable("XDG_CONFIG_HOME").map(PathBuf::from);
-    let settings = settings.or_else(|| variable("HOME").map(|home| Path::new(&home).join(".config")));
+    let settings =
+        settings.or_else(|| variable("HOME").map(|home| Path::new(&home).join(".config")));
     let name = format!("{}.json", file.display());
     let kept = settings.map(|folder| folder.join("nats/context").join(name));
     kept.filter(|kept| kept.exists()).unwrap_or(file.to_owned())
@@ -189,11 +193,17 @@ mod tests {
 
     #[test]
     fn a_context_is_read_from_the_environment() {
-        let context = Context::load_from(None, with(&[("NATS_URL", "nats://a:1, nats://b:2"), ("NATS_TOKEN", "t")]));
+        let context = Context::load_from(
+            None,
+            with(&[("NATS_URL", "nats://a:1, nats://b:2"), ("NATS_TOKEN", "t")]),
+        );
         let context = context.unwrap();
         assert_eq!(context.servers(), ["nats://a:1", "nats://b:2"]);
         assert_eq!(context.token, "t");
-        assert_eq!(Context::load_from(None, with(&[])).unwrap().url, DEFAULT_URL);
+        assert_eq!(
+            Context::load_from(None, with(&[])).unwrap().url,
+            DEFAULT_URL
+        );
     }
 
     #[test]
@@ -204,20 +214,36 @@ mod tests {
             ("NATS_PASSWORD", "secret"),
         ]);
         let shown = format!("{:?}", Context::load_from(None, variables).unwrap());
-        assert!(!shown.contains("secret") && shown.contains("nats://a:1"), "{shown}");
+        assert!(
+            !shown.contains("secret") && shown.contains("nats://a:1"),
+            "{shown}"
+        );
     }
 
     #[test]
     fn a_file_is_believed_before_the_environment() {
-        let folder = std::env::temp_dir().join(format!("shoal-bridge-context-{}", std::process::id()));
+        let folder =
+            std::env::temp_dir().join(format!("shoal-bridge-context-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let file = folder.join("prod.json");
-        std::fs::write(&file, r#"{"url":"tls://a:1","token":"","user":"me","description":"x"}"#).unwrap();
-        let context = Context::load_from(Some(&file), with(&[("NATS_URL", "nats://b:2"), ("NATS_PASSWORD", "p")]));
+        std::fs::write(
+            &file,
+            r#"{"url":"tls://a:1","token":"","user":"me","description":"x"}"#,
+        )
+        .unwrap();
+        let context = Context::load_from(
+            Some(&file),
+            with(&[("NATS_URL", "nats://b:2"), ("NATS_PASSWORD", "p")]),
+        );
         let context = context.unwrap();
-        assert_eq!((&*context.url, &*context.user, &*context.password), ("tls://a:1", "me", "p"));
+        assert_eq!(
+            (&*context.url, &*context.user, &*context.password),
+            ("tls://a:1", "me", "p")
+        );
         std::fs::write(&file, "url = nats").unwrap();
-        let why = Context::load_from(Some(&file), with(&[])).unwrap_err().to_string();
+        let why = Context::load_from(Some(&file), with(&[]))
+            .unwrap_err()
+            .to_string();
         assert!(why.contains("prod.json"), "{why}");
         std::fs::remove_dir_all(&folder).unwrap();
     }

@@ -190,8 +190,14 @@ impl Counters {
             connects: link.connects.load(Ordering::Relaxed),
             losses: link.losses.load(Ordering::Relaxed),
             last_error: lock(&self.last_error).clone(),
-            queues: lock(&self.queues).iter().map(|(name, of)| of.report(name)).collect(),
-            maps: lock(&self.maps).iter().map(|(name, of)| of.report(name)).collect(),
+            queues: lock(&self.queues)
+                .iter()
+                .map(|(name, of)| of.report(name))
+                .collect(),
+            maps: lock(&self.maps)
+                .iter()
+                .map(|(name, of)| of.report(name))
+                .collect(),
         }
     }
 }

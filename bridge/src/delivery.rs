@@ -62,7 +62,13 @@ mod tests {
 
     #[test]
     fn other_subjects_are_refused() {
-        for reply in ["", "_INBOX.a.b", "$JS.ACK.q.shoal", "$JS.ACK.q.shoal.x.1.1.1.1", "$JS.ACK.a.b.c.d.e.f.g.h"] {
+        for reply in [
+            "",
+            "_INBOX.a.b",
+            "$JS.ACK.q.shoal",
+            "$JS.ACK.q.shoal.x.1.1.1.1",
+            "$JS.ACK.a.b.c.d.e.f.g.h",
+        ] {
             assert_eq!(Delivery::read(reply), None, "{reply}");
         }
     }

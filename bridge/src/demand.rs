@@ -29,13 +29,21 @@ pub(crate) struct Demand {
 impl Demand {
     /// With at most `most` messages here, leased or not.
     pub(crate) fn new(most: usize) -> Self {
-        Self { ahead: 0, most, lying: 0, quiet: DESERTED, is_wanted: false }
+        Self {
+            ahead: 0,
+            most,
+            lying: 0,
+            quiet: DESERTED,
+            is_wanted: false,
+        }
     }
 
     /// How many more messages to ask for, if `held` are here and `lying` of them are not leased.
     pub(crate) fn credit(&self, held: usize, lying: usize) -> usize {
         let ahead = self.ahead.max(usize::from(self.is_wanted));
-        ahead.saturating_sub(lying).min(self.most.saturating_sub(held))
+        ahead
+            .saturating_sub(lying)
+            .min(self.most.saturating_sub(held))
     }
 
     /// A message was settled by a worker, when so many were lying.
@@ -52,7 +60,11 @@ impl Demand {
     /// to be given back.
     pub(crate) fn tick(&mut self, is_wanted: bool, lying: usize) -> bool {
         self.is_wanted = is_wanted;
-        self.quiet = if is_wanted { 0 } else { self.quiet.saturating_add(1) };
+        self.quiet = if is_wanted {
+            0
+        } else {
+            self.quiet.saturating_add(1)
+        };
         self.lying = if lying == 0 { 0 } else { self.lying + 1 };
         if self.lying >= LIES {
             self.lying = 0;
@@ -86,7 +98,11 @@ mod tests {
         assert_eq!(demand.credit(0, 0), 1);
         assert_eq!(demand.credit(1, 1), 0);
         demand.tick(false, 0);
-        assert_eq!(demand.credit(1, 0), 0, "it works for long, and none lies beside it");
+        assert_eq!(
+            demand.credit(1, 0),
+            0,
+            "it works for long, and none lies beside it"
+        );
     }
 
     #[test]

@@ -55,7 +55,13 @@ impl<T> Exchange<T> {
     pub(crate) async fn on(link: Link) -> Result<Self> {
         let inbox = link.client.new_inbox();
         let answers = subscribe(&link, &inbox).await?;
-        Ok(Self { link, inbox, answers, sent: BTreeMap::new(), next: 0 })
+        Ok(Self {
+            link,
+            inbox,
+            answers,
+            sent: BTreeMap::new(),
+            next: 0,
+        })
     }
 
     /// Moves to another link, or to the same one after it was connected again, and sends what is
@@ -81,7 +87,15 @@ impl<T> Exchange<T> {
         self.next += 1;
         let due = Instant::now() + ANSWER;
         // Kept first: should the client fail, it is sent again on the next link.
-        self.sent.insert(number, Sent { request: request.clone(), kept, due, times: 1 });
+        self.sent.insert(
+            number,
+            Sent {
+                request: request.clone(),
+                kept,
+                due,
+                times: 1,
+            },
+        );
         publish(&self.link, &self.inbox, number, request).await
     }
 
@@ -126,7 +140,9 @@ impl<T> Exchange<T> {
     /// Gives up those that were sent `times` times on this connection, and whose answer was due before
     /// `now`.
     pub(crate) fn give_up(&mut self, times: u32, now: Instant) -> Vec<(Request, T)> {
-        let over = self.sent.extract_if(.., |_, sent| sent.times >= times && sent.due < now);
+        let over = self
+            .sent
+            .extract_if(.., |_, sent| sent.times >= times && sent.due < now);
         over.map(|(_, sent)| (sent.request, sent.kept)).collect()
     }
 }
@@ -137,7 +153,11 @@ async fn subscribe(link: &Link, inbox: &str) -> Result<Subscriber> {
 }
 
 async fn publish(link: &Link, inbox: &str, number: u64, request: Request) -> Result<()> {
-    let Request { subject, headers, payload } = request;
+    let Request {
+        subject,
+        headers,
+        payload,
+    } = request;
     let reply = format!("{inbox}.{number}");
     let sent = match headers {
         Some(headers) => {
@@ -180,16 +200,27 @@ impl Published {
         };
         let read: Result<PublishReply, _> = serde_json::from_slice(&message.payload);
         match read {
-            Ok(PublishReply { error: Some(error), .. }) => Self::of_error(error),
-            Ok(PublishReply { seq, duplicate, error: None }) if seq > 0 => {
-                Published::Stored { sequence: seq, again: duplicate }
-            }
+            Ok(PublishReply {
+                error: Some(error), ..
+            }) => Self::of_error(error),
+            Ok(PublishReply {
+                seq,
+                duplicate,
+                error: None,
+            }) if seq > 0 => Published::Stored {
+                sequence: seq,
+                again: duplicate,
+            },
             _ => Published::NotReady("an answer that is none of JetStream's".to_owned()),
         }
     }
 
     fn of_error(error: PublishError) -> Self {
-        let PublishError { code, err_code, description } = error;
+        let PublishError {
+            code,
+            err_code,
+            description,
+        } = error;
         match err_code {
             // Stream limits: too many messages, too many bytes; resources of server and account.
             10077 | 10002 | 10023 | 10028 | 10047 | 10122 => Published::Full(description),
@@ -267,14 +298,30 @@ mod tests {
     #[test]
     fn the_server_s_answers_to_a_publish_are_told_apart() {
         let stored = answer(r#"{"stream":"q","seq":7,"duplicate":true}"#);
-        assert_eq!(stored, Published::Stored { sequence: 7, again: true });
-        let full = answer(r#"{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"},"seq":0}"#);
-        assert_eq!(full, Published::Full("maximum messages exceeded".to_owned()));
-        let conflict = answer(r#"{"error":{"code":400,"err_code":10071,"description":"wrong last sequence: 4"}}"#);
+        assert_eq!(
+            stored,
+            Published::Stored {
+                sequence: 7,
+                again: true
+            }
+        );
+        let full = answer(
+            r#"{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"},"seq":0}"#,
+        );
+        assert_eq!(
+            full,
+            Published::Full("maximum messages exceeded".to_owned())
+        );
+        let conflict = answer(
+            r#"{"error":{"code":400,"err_code":10071,"description":"wrong last sequence: 4"}}"#,
+        );
         assert_eq!(conflict, Published::Conflict);
-        let refused = answer(r#"{"error":{"code":400,"err_code":10054,"description":"message size exceeds maximum allowed"}}"#);
+        let refused = answer(
+            r#"{"error":{"code":400,"err_code":10054,"description":"message size exceeds maximum allowed"}}"#,
+        );
         assert!(matches!(refused, Published::Refused(_)));
-        let not_ready = answer(r#"{"error":{"code":503,"err_code":10008,"description":"unavailable"}}"#);
+        let not_ready =
+            answer(r#"{"error":{"code":503,"err_code":10008,"description":"unavailable"}}"#);
         assert!(matches!(not_ready, Published::NotReady(_)));
     }
 
@@ -283,6 +330,9 @@ mod tests {
         for text in ["", "+OK", "{}", r#"{"seq":0}"#, r#"{"stream":"q"}"#] {
             assert!(matches!(answer(text), Published::NotReady(_)), "{text}");
         }
-        assert!(matches!(Published::from(&Answer::NobodyListens), Published::NotReady(_)));
+        assert!(matches!(
+            Published::from(&Answer::NobodyListens),
+            Published::NotReady(_)
+        ));
     }
 }

@@ -89,7 +89,11 @@ impl HeldTable {
 
     /// A message that an earlier bridge of this machine has left here.
     pub(crate) fn found(&self, delivery: &Delivery, phase: Phase) {
-        let held = Held { reply: delivery.reply.clone(), times: delivery.times, phase };
+        let held = Held {
+            reply: delivery.reply.clone(),
+            times: delivery.times,
+            phase,
+        };
         self.lock().held.entry(delivery.key()).or_insert(held);
     }
 
@@ -138,7 +142,10 @@ impl HeldTable {
     /// Where the server is told that a message is still worked on, for each that is.
     pub(crate) fn in_progress(&self) -> Vec<Subject> {
         let inner = self.lock();
-        let held = inner.held.values().filter(|held| held.phase != Phase::Returning);
+        let held = inner
+            .held
+            .values()
+            .filter(|held| held.phase != Phase::Returning);
         held.map(|held| held.reply.clone()).collect()
     }
 }
@@ -148,7 +155,12 @@ mod tests {
     use super::*;
 
     fn delivery(sequence: u64, times: u64) -> Delivery {
-        Delivery { reply: format!("r.{sequence}.{times}").into(), sequence, stored: 1, times }
+        Delivery {
+            reply: format!("r.{sequence}.{times}").into(),
+            sequence,
+            stored: 1,
+            times,
+        }
     }
 
     #[test]
@@ -200,7 +212,10 @@ mod tests {
         table.arrive(&delivery(7, 1));
         table.settle(&delivery(7, 1), Phase::Finishing);
         table.confirmed(&delivery(7, 1), Phase::Finishing);
-        let other = Delivery { stored: 2, ..delivery(7, 1) };
+        let other = Delivery {
+            stored: 2,
+            ..delivery(7, 1)
+        };
         assert_eq!(table.arrive(&other), Arrival::New);
     }
 
@@ -213,6 +228,9 @@ mod tests {
             table.confirmed(&delivery(sequence, 1), Phase::Finishing);
         }
         let inner = table.lock();
-        assert_eq!((inner.done.len(), inner.order.len()), (REMEMBERED, REMEMBERED));
+        assert_eq!(
+            (inner.done.len(), inner.order.len()),
+            (REMEMBERED, REMEMBERED)
+        );
     }
 }

@@ -3,10 +3,10 @@
 pub mod bridge;
 mod change;
 pub mod context;
-pub mod error;
 pub mod counters;
 mod delivery;
 mod demand;
+pub mod error;
 mod exchange;
 mod held;
 mod large;

@@ -67,16 +67,23 @@ impl Link {
         let servers = context.servers();
         let addresses: Vec<&str> = context.url.split(',').map(str::trim).collect();
         let what = || format!("connection to {}", servers.join(", "));
-        let client = options.connect(addresses).await.map_err(|why| match why.kind() {
-            ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
-                Error::refused("the credentials", format!("{why} ({})", servers.join(", ")))
-            }
-            ConnectErrorKind::ServerParse => Error::invalid("address of the server", &why),
-            _ => Error::away(what(), why),
-        })?;
+        let client = options
+            .connect(addresses)
+            .await
+            .map_err(|why| match why.kind() {
+                ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
+                    Error::refused("the credentials", format!("{why} ({})", servers.join(", ")))
+                }
+                ConnectErrorKind::ServerParse => Error::invalid("address of the server", &why),
+                _ => Error::away(what(), why),
+            })?;
         let mut jetstream = jetstream::new(client.clone());
         jetstream.set_timeout(ANSWER);
-        let mut link = Self { client, jetstream, epoch };
+        let mut link = Self {
+            client,
+            jetstream,
+            epoch,
+        };
         let up = async { link.epoch.wait_for(|epoch| epoch % 2 == 1).await.is_ok() };
         if !tokio::time::timeout(ANSWER, up).await.unwrap_or(false) {
             return Err(Error::away(what(), "it was lost at once"));

@@ -91,7 +91,10 @@ impl Run {
         let filter = filter.unwrap_or_else(|_| EnvFilter::new("info,async_nats=warn"));
         let logs = tracing_subscriber::fmt().with_env_filter(filter);
         let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-        logs.with_writer(std::io::stderr).with_ansi(is_terminal).with_target(false).init();
+        logs.with_writer(std::io::stderr)
+            .with_ansi(is_terminal)
+            .with_target(false)
+            .init();
         let mut options = BridgeOptions::new(Context::load(self.context.as_deref())?);
         options.prefix = self.prefix;
         options.queues = self.queues;
@@ -101,7 +104,9 @@ impl Run {
         if let Some(machine) = self.machine {
             options.machine = machine;
         }
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build();
         let runtime = runtime.map_err(|why| error::Error::Broken {
             task: "the runtime".to_owned(),
             why: why.to_string(),
@@ -116,7 +121,10 @@ impl Run {
 /// Ready when a signal says that the bridge is to stop.
 async fn stopped() {
     use tokio::signal::unix::{SignalKind, signal};
-    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let signals = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    );
     match signals {
         (Ok(mut terminate), Ok(mut interrupt)) => tokio::select! {
             _ = terminate.recv() => {}
@@ -136,12 +144,19 @@ impl Status {
             }
         };
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&reports).unwrap_or_default());
+            println!(
+                "{}",
+                serde_json::to_string_pretty(&reports).unwrap_or_default()
+            );
         } else if reports.is_empty() {
             eprintln!("shoal-bridge: no bridge runs on this machine");
         } else {
             print!("{}", status::table(&reports));
         }
-        if reports.is_empty() { ExitCode::from(4) } else { ExitCode::SUCCESS }
+        if reports.is_empty() {
+            ExitCode::from(4)
+        } else {
+            ExitCode::SUCCESS
+        }
     }
 }

@@ -53,8 +53,16 @@ pub(crate) fn attach(carried: &Carried, threads: &Threads) -> Result<Option<MapR
     let map = Map::with_options(Some(&carried.name), &Options::create().persistent());
     let map = Arc::new(map.map_err(failed)?);
     let options = RelayOptions::new().max_payload(MAX_VALUE);
-    let options = if carried.sets_wait { options.sets_wait() } else { options };
-    let options = if carried.discard { options.discard() } else { options };
+    let options = if carried.sets_wait {
+        options.sets_wait()
+    } else {
+        options
+    };
+    let options = if carried.discard {
+        options.discard()
+    } else {
+        options
+    };
     while !threads.is_ending() {
         match MapRelay::attach(map.clone(), &options, SLICE) {
             Ok(relay) => return Ok(Some(relay)),
@@ -88,7 +96,9 @@ impl BridgedMap {
         let name = &self.carried.name;
         let (requests, inbox) = mpsc::channel(AHEAD);
         let (this, ending) = (self.clone(), threads.clone());
-        threads.spawn(format!("changes of {name}"), move || this.read_requests(&requests, &ending));
+        threads.spawn(format!("changes of {name}"), move || {
+            this.read_requests(&requests, &ending)
+        });
         let sender = Sender::new(self.clone(), links.clone());
         threads.task(format!("changes of {name}"), sender.run(inbox));
         let watcher = Watcher {
@@ -99,10 +109,13 @@ impl BridgedMap {
             all: self.all.clone(),
         };
         let this = self.clone();
-        threads.task(format!("watch of {name}"), watcher.run(move |link| {
-            let this = this.clone();
-            async move { this.set_up(&link).await }
-        }));
+        threads.task(
+            format!("watch of {name}"),
+            watcher.run(move |link| {
+                let this = this.clone();
+                async move { this.set_up(&link).await }
+            }),
+        );
     }
 
     fn read_requests(&self, to: &mpsc::Sender<shoal::MapRequest>, threads: &Threads) {
@@ -141,7 +154,12 @@ impl BridgedMap {
 
     /// Writes a change to the local map. True if it is there now, or a later one is.
     fn write(&self, change: &Change) {
-        let Change { key, value, revision, life } = change;
+        let Change {
+            key,
+            value,
+            revision,
+            life,
+        } = change;
         let done = match value {
             Some(value) => self.relay.deliver(key, value, *revision, *life),
             None => self.relay.remove(key, *revision),
@@ -150,14 +168,18 @@ impl BridgedMap {
             // The old value would be taken for the present one.
             let _ = self.relay.remove(key, TOP);
             self.counters.undecodable.add(1);
-            self.all.went_wrong(&format!("{}: a key does not fit: {why}", self.carried.name));
+            self.all
+                .went_wrong(&format!("{}: a key does not fit: {why}", self.carried.name));
         }
     }
 
     /// Writes what the bucket has for the key, whatever the local map has.
     fn force(&self, change: &Change) {
         let has = self.relay.map().get_versioned(&change.key);
-        let wanted = change.value.as_ref().map(|value| (value.to_vec(), change.revision));
+        let wanted = change
+            .value
+            .as_ref()
+            .map(|value| (value.to_vec(), change.revision));
         if has.as_ref().ok() == Some(&wanted) {
             return;
         }
@@ -171,7 +193,8 @@ impl BridgedMap {
 
 impl Mirror for BridgedMap {
     fn begin(&self) {
-        self.is_whole.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.is_whole
+            .store(true, std::sync::atomic::Ordering::Relaxed);
         // Until the whole bucket was read, revisions of another history are not to be believed.
         let _ = self.relay.set_revision(0);
     }
@@ -200,7 +223,8 @@ impl Mirror for BridgedMap {
                 let _ = self.relay.remove(&key, TOP);
             }
         }
-        self.is_whole.store(false, std::sync::atomic::Ordering::Relaxed);
+        self.is_whole
+            .store(false, std::sync::atomic::Ordering::Relaxed);
         let _ = self.relay.set_revision(revision);
     }
 

@@ -48,7 +48,10 @@ async fn answer(mut client: TcpStream, text: &impl Fn() -> String) -> std::io::R
             len => request.extend_from_slice(&some[..len]),
         }
     }
-    let wanted = request.split(|&byte| byte == b'\r').next().unwrap_or_default();
+    let wanted = request
+        .split(|&byte| byte == b'\r')
+        .next()
+        .unwrap_or_default();
     let (status, body) = match wanted {
         b"GET /metrics HTTP/1.1" | b"GET /metrics HTTP/1.0" => ("200 OK", text()),
         _ => ("404 Not Found", "GET /metrics\n".to_owned()),

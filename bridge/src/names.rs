@@ -113,7 +113,14 @@ mod tests {
 
     #[test]
     fn two_objects_never_have_one_name() {
-        let names = ["jobs", "jobs.dead", "jobs_dead", "jobs_2Edead", "jobs-dead", "Jobs"];
+        let names = [
+            "jobs",
+            "jobs.dead",
+            "jobs_dead",
+            "jobs_2Edead",
+            "jobs-dead",
+            "Jobs",
+        ];
         let mut streams: Vec<String> = names.map(|name| Names::new("shoal", name).stream).into();
         streams.sort();
         streams.dedup();

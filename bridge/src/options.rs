@@ -25,8 +25,7 @@ pub struct Carried {
 }
 
 /// The settings that [`Carried::from_str`] knows.
-const KNOWN: &str =
-    "replicas, max-messages, max-bytes, dedup, ack-wait, in-flight, max-attempts, sets-wait, discard";
+const KNOWN: &str = "replicas, max-messages, max-bytes, dedup, ack-wait, in-flight, max-attempts, sets-wait, discard";
 
 impl Carried {
     /// An object without choices.
@@ -50,7 +49,10 @@ impl FromStr for Carried {
     fn from_str(text: &str) -> Result<Self> {
         let (name, settings) = text.split_once(':').unwrap_or((text, ""));
         if name.is_empty() {
-            return Err(Error::invalid(format!("object {text:?}"), "its name is empty"));
+            return Err(Error::invalid(
+                format!("object {text:?}"),
+                "its name is empty",
+            ));
         }
         let mut carried = Self::new(name);
         for setting in settings.split(',').filter(|setting| !setting.is_empty()) {
@@ -58,7 +60,8 @@ impl FromStr for Carried {
             let what = || format!("{key} of {name}");
             let bad = |why: &str| Error::invalid(what(), format!("{value:?} is {why}"));
             let number = || value.parse::<u64>().map_err(|_| bad("no number"));
-            let time = || duration(value).ok_or_else(|| bad("no time, such as 500ms, 30s, 10m or 2h"));
+            let time =
+                || duration(value).ok_or_else(|| bad("no time, such as 500ms, 30s, 10m or 2h"));
             match key {
                 "replicas" => match number()? {
                     replicas @ 1..=5 => carried.choices.replicas = Some(replicas as usize),
@@ -110,7 +113,9 @@ fn duration(text: &str) -> Option<Duration> {
 }
 
 fn bytes(text: &str) -> Option<i64> {
-    let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let at = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(at);
     let number: i64 = number.parse().ok()?;
     let shift = match unit {
@@ -140,7 +145,10 @@ mod tests {
             dedup: Some(Duration::from_secs(300)),
             ack_wait: Some(Duration::from_secs(30)),
         };
-        assert_eq!((jobs.choices, jobs.in_flight, jobs.max_attempts), (choices, Some(7), Some(4)));
+        assert_eq!(
+            (jobs.choices, jobs.in_flight, jobs.max_attempts),
+            (choices, Some(7), Some(4))
+        );
     }
 
     #[test]

@@ -107,7 +107,9 @@ impl Publisher {
                 }
                 _ = tick.tick() => exchange.resend(Instant::now()).await,
             };
-            self.counters.publishing.set((exchange.len() + refused.waiting.len()) as u64);
+            self.counters
+                .publishing
+                .set((exchange.len() + refused.waiting.len()) as u64);
             if let Err(why) = went {
                 self.all.went_wrong(&why.to_string());
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -138,17 +140,30 @@ impl Publisher {
         while let Some(outgoing) = next {
             let (request, kept) = self.request(link, outgoing).await;
             exchange.send(request, kept).await?;
-            next = if exchange.len() < WINDOW { source.try_recv().ok() } else { None };
+            next = if exchange.len() < WINDOW {
+                source.try_recv().ok()
+            } else {
+                None
+            };
         }
         Ok(())
     }
 
     async fn request<T>(&self, link: &Link, outgoing: Outgoing<T>) -> (Request, T) {
-        let Outgoing { id, bytes, obituary, before, kept } = outgoing;
+        let Outgoing {
+            id,
+            bytes,
+            obituary,
+            before,
+            kept,
+        } = outgoing;
         let mut body = Body::Here;
         let mut payload = bytes;
         if payload.len() > Large::limit(&link.client) {
-            body = Body::Stored { object: id.clone(), size: payload.len() as u64 };
+            body = Body::Stored {
+                object: id.clone(),
+                size: payload.len() as u64,
+            };
             let mut pause = Pause::new();
             while let Err(why) = self.large.put(&link.jetstream, &id, &payload).await {
                 self.all.went_wrong(&why.to_string());
@@ -157,13 +172,22 @@ impl Publisher {
             payload = Bytes::new();
         }
         let mut headers = wire::headers(&id, &body);
-        if let Some(Obituary { queue, attempts, reason }) = &obituary {
+        if let Some(Obituary {
+            queue,
+            attempts,
+            reason,
+        }) = &obituary
+        {
             wire::add_obituary(&mut headers, queue, *attempts, reason);
         }
         if before > 0 {
             wire::add_before(&mut headers, before);
         }
-        let request = Request { subject: self.subject.clone(), headers: Some(headers), payload };
+        let request = Request {
+            subject: self.subject.clone(),
+            headers: Some(headers),
+            payload,
+        };
         (request, kept)
     }
 
@@ -183,7 +207,10 @@ impl Publisher {
             }
             Published::Full(why) => {
                 self.counters.full.set(1);
-                self.all.went_wrong(&format!("{}: {why}; what is put waits in shared memory", self.subject));
+                self.all.went_wrong(&format!(
+                    "{}: {why}; what is put waits in shared memory",
+                    self.subject
+                ));
                 refused.add(request, kept);
             }
             // A refusal is kept as well: it may be mended on the server, and what was put is not lost.
@@ -205,7 +232,11 @@ struct Refused<T> {
 
 impl<T> Default for Refused<T> {
     fn default() -> Self {
-        Self { waiting: VecDeque::new(), not_before: Instant::now(), pause: Pause::new() }
+        Self {
+            waiting: VecDeque::new(),
+            not_before: Instant::now(),
+            pause: Pause::new(),
+        }
     }
 }
 

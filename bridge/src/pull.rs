@@ -90,11 +90,21 @@ impl<T: Target> Puller<T> {
     }
 
     /// Pulls until the link is lost, or something is wrong.
-    async fn pull(&mut self, link: &mut Link, epoch: u64, mut consumer: PullConsumer) -> Result<()> {
+    async fn pull(
+        &mut self,
+        link: &mut Link,
+        epoch: u64,
+        mut consumer: PullConsumer,
+    ) -> Result<()> {
         let inbox = link.client.new_inbox();
         let subscribed = link.client.subscribe(format!("{inbox}.*")).await;
         let messages = subscribed.map_err(|why| Error::away("a subscription", why))?;
-        let mut asked = Asked { messages, inbox, due: 0, heard: Instant::now() };
+        let mut asked = Asked {
+            messages,
+            inbox,
+            due: 0,
+            heard: Instant::now(),
+        };
         let mut number = 0u64;
         let mut ask = interval(ASK);
         let handle = link.clone();
@@ -136,7 +146,13 @@ impl<T: Target> Puller<T> {
         }
     }
 
-    async fn ask(&self, consumer: &PullConsumer, asked: &mut Asked, batch: usize, number: u64) -> Result<()> {
+    async fn ask(
+        &self,
+        consumer: &PullConsumer,
+        asked: &mut Asked,
+        batch: usize,
+        number: u64,
+    ) -> Result<()> {
         let config = BatchConfig {
             batch,
             expires: Some(EXPIRES),
@@ -189,5 +205,7 @@ fn ended(status: StatusCode, message: &Message, asked: &mut Asked) -> Result<()>
 fn unsent(message: &Message, due: usize) -> usize {
     let headers = message.headers.as_ref();
     let number = headers.and_then(|headers| headers.get("Nats-Pending-Messages"));
-    number.and_then(|number| number.as_str().parse().ok()).unwrap_or(due)
+    number
+        .and_then(|number| number.as_str().parse().ok())
+        .unwrap_or(due)
 }

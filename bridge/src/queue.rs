@@ -121,7 +121,11 @@ pub(crate) fn attach(queue: &Arc<Queue>, threads: &Threads) -> Result<Option<Que
 }
 
 impl BridgedQueue {
-    pub(crate) fn new(carried: Carried, relay: QueueRelay, settings: &Settings) -> (Arc<Self>, Inboxes) {
+    pub(crate) fn new(
+        carried: Carried,
+        relay: QueueRelay,
+        settings: &Settings,
+    ) -> (Arc<Self>, Inboxes) {
         let (words, word_inbox) = mpsc::unbounded_channel();
         let (graves, grave_inbox) = mpsc::unbounded_channel();
         let names = Names::new(&settings.prefix, &carried.name);
@@ -144,7 +148,13 @@ impl BridgedQueue {
             delivered_at: Mutex::new(Instant::now()),
             carried,
         };
-        (Arc::new(this), Inboxes { words: word_inbox, graves: grave_inbox })
+        (
+            Arc::new(this),
+            Inboxes {
+                words: word_inbox,
+                graves: grave_inbox,
+            },
+        )
     }
 
     /// Makes or checks what the queue needs on the server.
@@ -152,16 +162,29 @@ impl BridgedQueue {
         let choices = &self.carried.choices;
         let stream = settings::queue_stream(&link.jetstream, &self.names, choices).await?;
         if !self.is_dead_letters() {
-            let of_dead = settings::Choices { max_messages: None, max_bytes: None, ..choices.clone() };
+            let of_dead = settings::Choices {
+                max_messages: None,
+                max_bytes: None,
+                ..choices.clone()
+            };
             settings::queue_stream(&link.jetstream, &self.dead, &of_dead).await?;
         }
         settings::queue_consumer(&stream, &self.names, choices).await
     }
 
     /// Starts the threads and tasks. They run until the bridge ends.
-    pub(crate) fn start(self: &Arc<Self>, links: &Links, inboxes: Inboxes, threads: &Arc<Threads>) -> Result<()> {
+    pub(crate) fn start(
+        self: &Arc<Self>,
+        links: &Links,
+        inboxes: Inboxes,
+        threads: &Arc<Threads>,
+    ) -> Result<()> {
         let name = &self.carried.name;
-        for delivered in self.relay.outstanding().map_err(|why| Error::object(name, why))? {
+        for delivered in self
+            .relay
+            .outstanding()
+            .map_err(|why| Error::object(name, why))?
+        {
             if let Some(token) = Token::read(&delivered.token) {
                 self.held.found(&token.delivery, Phase::Working);
             }
@@ -172,10 +195,14 @@ impl BridgedQueue {
         *lock(&self.outgoing) = Some(requests.clone());
         let (relay, ending) = (self.relay.clone(), threads.clone());
         let of = name.clone();
-        threads.spawn(format!("puts {name}"), move || read_requests(&relay, &of, &requests, &ending));
+        threads.spawn(format!("puts {name}"), move || {
+            read_requests(&relay, &of, &requests, &ending)
+        });
         let (this, ending) = (self.clone(), threads.clone());
         let (drained, is_drained) = tokio::sync::oneshot::channel();
-        threads.spawn(format!("acks {name}"), move || read_settlements(&this, drained, &ending));
+        threads.spawn(format!("acks {name}"), move || {
+            read_settlements(&this, drained, &ending)
+        });
 
         let publisher = self.publisher(links, &self.names);
         let this = self.clone();
@@ -188,9 +215,15 @@ impl BridgedQueue {
             // The copy is stored: the original may go.
             Kept::Withdrawn(token) => this.tell(Word::done(token, None)),
         };
-        threads.task(format!("publishing {name}"), publisher.run(request_inbox, finish));
+        threads.task(
+            format!("publishing {name}"),
+            publisher.run(request_inbox, finish),
+        );
 
-        let settler = Settler { queue: self.clone(), links: links.clone() };
+        let settler = Settler {
+            queue: self.clone(),
+            links: links.clone(),
+        };
         threads.task(format!("acking {name}"), settler.run(inboxes.words));
 
         let (dead, dead_inbox) = mpsc::channel(16);
@@ -227,7 +260,10 @@ impl BridgedQueue {
             puller.run(set_up).await;
         });
         threads.task(format!("demand of {name}"), self.clone().attend());
-        threads.task(format!("progress of {name}"), self.clone().keep_alive(links.clone()));
+        threads.task(
+            format!("progress of {name}"),
+            self.clone().keep_alive(links.clone()),
+        );
         Ok(())
     }
 
@@ -259,7 +295,10 @@ impl BridgedQueue {
             let is_wanted = self.is_wanted();
             let (deserted, credit) = {
                 let mut demand = lock(&self.demand);
-                (demand.tick(is_wanted, lying), demand.credit(self.held.len(), lying))
+                (
+                    demand.tick(is_wanted, lying),
+                    demand.credit(self.held.len(), lying),
+                )
             };
             if deserted {
                 self.give_back();
@@ -275,17 +314,28 @@ impl BridgedQueue {
     fn is_wanted(&self) -> bool {
         // A wish before the last delivery was for that.
         let since = lock(&self.delivered_at).elapsed().min(WANTED);
-        self.relay.last_wanted().is_some_and(|ago| ago.is_zero() || ago < since)
+        self.relay
+            .last_wanted()
+            .is_some_and(|ago| ago.is_zero() || ago < since)
     }
 
     /// Takes back what lies here and nobody takes, and publishes it once more, for other machines: given
     /// back to the server, it would have been delivered once more, and no worker has had it.
     fn give_back(&self) {
-        let Some(outgoing) = lock(&self.outgoing).clone() else { return };
+        let Some(outgoing) = lock(&self.outgoing).clone() else {
+            return;
+        };
         while let Ok(room) = outgoing.try_reserve() {
-            let Ok(Some(withdrawn)) = self.relay.withdraw() else { return };
-            let Some(token) = Token::read(&withdrawn.token) else { continue };
-            tracing::info!(queue = self.carried.name, "a message goes elsewhere: nobody takes it here");
+            let Ok(Some(withdrawn)) = self.relay.withdraw() else {
+                return;
+            };
+            let Some(token) = Token::read(&withdrawn.token) else {
+                continue;
+            };
+            tracing::info!(
+                queue = self.carried.name,
+                "a message goes elsewhere: nobody takes it here"
+            );
             room.send(Outgoing {
                 id: format!("{}-{}", token.delivery.sequence, token.delivery.stored),
                 bytes: withdrawn.payload.into(),
@@ -303,7 +353,12 @@ impl BridgedQueue {
             tokio::time::sleep(wait / 3).await;
             let (link, _) = links.up().await;
             for reply in self.held.in_progress() {
-                if link.client.publish(reply, Bytes::from_static(b"+WPI")).await.is_err() {
+                if link
+                    .client
+                    .publish(reply, Bytes::from_static(b"+WPI"))
+                    .await
+                    .is_err()
+                {
                     break;
                 }
             }
@@ -336,7 +391,10 @@ impl BridgedQueue {
         };
         let delivery = &grave.token.delivery;
         Outgoing {
-            id: format!("{}-{}-{}", self.names.stream, delivery.sequence, delivery.stored),
+            id: format!(
+                "{}-{}-{}",
+                self.names.stream, delivery.sequence, delivery.stored
+            ),
             bytes: grave.payload.clone(),
             obituary: Some(obituary),
             before: 0,
@@ -362,7 +420,12 @@ impl BridgedQueue {
         let times = token.delivery.times;
         let attempts = u32::try_from(token.before()).unwrap_or(u32::MAX);
         *lock(&self.delivered_at) = Instant::now();
-        match self.relay.deliver(bytes, attempts, &token.to_bytes(), Timeout::Val(Duration::ZERO)) {
+        match self.relay.deliver(
+            bytes,
+            attempts,
+            &token.to_bytes(),
+            Timeout::Val(Duration::ZERO),
+        ) {
             Ok(()) => {
                 self.counters.delivered.add(1);
                 self.counters.redelivered.add((times > 1).into());
@@ -371,7 +434,8 @@ impl BridgedQueue {
                 self.not_for_us(token, Bytes::copy_from_slice(bytes), &why.to_string());
             }
             Err(why) => {
-                self.all.went_wrong(&format!("{}: {why}; tried again", self.carried.name));
+                self.all
+                    .went_wrong(&format!("{}: {why}; tried again", self.carried.name));
                 lock(&self.stuck).push((token, bytes.to_vec()));
                 self.has_stuck.store(true, Ordering::Relaxed);
             }
@@ -393,14 +457,23 @@ impl BridgedQueue {
     fn not_for_us(&self, token: Token, payload: Bytes, why: &str) {
         self.counters.undecodable.add(1);
         let times = token.delivery.times;
-        self.all.went_wrong(&format!("{} message {}: {why}", self.names.stream, token.delivery.sequence));
+        self.all.went_wrong(&format!(
+            "{} message {}: {why}",
+            self.names.stream, token.delivery.sequence
+        ));
         if self.is_dead_letters() {
             // There is no further queue for it.
             self.held.settle(&token.delivery, Phase::Returning);
             self.tell(Word::give_back(token, FOR_A_PERSON, None));
         } else if times >= TRIES {
             let reason = format!("no machine could take it: {why}");
-            self.bury(Grave { token, payload, attempts: times, reason, settlement: None });
+            self.bury(Grave {
+                token,
+                payload,
+                attempts: times,
+                reason,
+                settlement: None,
+            });
         } else {
             self.held.settle(&token.delivery, Phase::Returning);
             self.tell(Word::give_back(token, TO_OTHERS, None));
@@ -410,7 +483,11 @@ impl BridgedQueue {
     async fn fetch(self: Arc<Self>, link: Link, token: Token, object: String, size: u64) {
         match self.large.get(&link.jetstream, &object, size).await {
             Ok(Some(bytes)) => self.put_here(token, &bytes),
-            Ok(None) => self.not_for_us(token, Bytes::new(), &format!("there is no object {object} of {size} bytes")),
+            Ok(None) => self.not_for_us(
+                token,
+                Bytes::new(),
+                &format!("there is no object {object} of {size} bytes"),
+            ),
             // It is delivered again when the server has waited for long enough.
             Err(why) => {
                 self.all.went_wrong(&why.to_string());
@@ -431,7 +508,11 @@ impl Target for BridgedQueue {
 
     fn deliver(self: &Arc<Self>, link: &Link, delivery: Delivery, message: Message) {
         let earlier = wire::before(message.headers.as_ref());
-        let mut token = Token { delivery, object: None, earlier };
+        let mut token = Token {
+            delivery,
+            object: None,
+            earlier,
+        };
         match self.held.arrive(&token.delivery) {
             Arrival::New => {}
             Arrival::Known => return,
@@ -444,7 +525,13 @@ impl Target for BridgedQueue {
             && body == Body::Here
         {
             let reason = format!("it was delivered {before} times");
-            let grave = Grave { token, payload: message.payload, attempts: before, reason, settlement: None };
+            let grave = Grave {
+                token,
+                payload: message.payload,
+                attempts: before,
+                reason,
+                settlement: None,
+            };
             return self.bury(grave);
         }
         match body {

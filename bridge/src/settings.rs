@@ -8,11 +8,11 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy};
+use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::stream::{
     Config, DiscardPolicy, PersistenceMode, RetentionPolicy, Stream,
 };
 use async_nats::jetstream::{self, ErrorCode};
-use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
 
 use crate::error::{Error, Result};
 use crate::names::Names;
@@ -43,8 +43,7 @@ pub(crate) const ACK_WAIT: Duration = Duration::from_secs(30);
 /// How long the server keeps the note that a key of a map was removed by its age.
 pub(crate) const MARKERS: Duration = Duration::from_secs(24 * 60 * 60);
 
-const RECREATE: &str =
-    "change it with `nats stream edit`, give this bridge the same value, or give it another --prefix";
+const RECREATE: &str = "change it with `nats stream edit`, give this bridge the same value, or give it another --prefix";
 
 /// The stream of a queue.
 pub(crate) async fn queue_stream(
@@ -114,7 +113,9 @@ pub(crate) async fn queue_consumer(
         max_ack_pending: -1,
         ..Default::default()
     };
-    let found = stream.get_consumer::<consumer::pull::Config>(CONSUMER).await;
+    let found = stream
+        .get_consumer::<consumer::pull::Config>(CONSUMER)
+        .await;
     let consumer = match found {
         Ok(consumer) => consumer,
         Err(_) => {
@@ -122,7 +123,10 @@ pub(crate) async fn queue_consumer(
             match made {
                 Ok(consumer) => consumer,
                 // Another machine was faster, or there is one of another kind.
-                Err(why) => match stream.get_consumer::<consumer::pull::Config>(CONSUMER).await {
+                Err(why) => match stream
+                    .get_consumer::<consumer::pull::Config>(CONSUMER)
+                    .await
+                {
                     Ok(consumer) => consumer,
                     Err(_) => return Err(refused_consumer(&what, stream, &why).await),
                 },
@@ -133,7 +137,11 @@ pub(crate) async fn queue_consumer(
     let differ = Differ { what: &what };
     differ.same("deliver_subject", &theirs.deliver_subject, &None)?;
     differ.same("ack_policy", &theirs.ack_policy, &AckPolicy::Explicit)?;
-    differ.same("deliver_policy", &theirs.deliver_policy, &DeliverPolicy::All)?;
+    differ.same(
+        "deliver_policy",
+        &theirs.deliver_policy,
+        &DeliverPolicy::All,
+    )?;
     differ.same("max_deliver", &theirs.max_deliver, &-1)?;
     differ.same("max_ack_pending", &theirs.max_ack_pending, &-1)?;
     if !theirs.filter_subject.is_empty() {
@@ -151,7 +159,11 @@ async fn refused_consumer(
     why: &jetstream::stream::ConsumerCreateStrictError,
 ) -> Error {
     use futures_util::TryStreamExt;
-    let names: Vec<String> = stream.consumer_names().try_collect().await.unwrap_or_default();
+    let names: Vec<String> = stream
+        .consumer_names()
+        .try_collect()
+        .await
+        .unwrap_or_default();
     if names.is_empty() {
         return Error::away(what, why);
     }
@@ -201,7 +213,9 @@ fn of_jetstream(what: String, error: &jetstream::Error) -> Error {
 }
 
 fn compare_queue(theirs: &Config, wanted: &Config, choices: &Choices) -> Result<()> {
-    let differ = Differ { what: &format!("stream {}", wanted.name) };
+    let differ = Differ {
+        what: &format!("stream {}", wanted.name),
+    };
     differ.common(theirs, wanted, choices)?;
     differ.same("retention", &theirs.retention, &wanted.retention)?;
     differ.same("max_age", &theirs.max_age, &Duration::ZERO)?;
@@ -212,13 +226,19 @@ fn compare_queue(theirs: &Config, wanted: &Config, choices: &Choices) -> Result<
 }
 
 fn compare_map(theirs: &Config, wanted: &Config, choices: &Choices) -> Result<()> {
-    let differ = Differ { what: &format!("bucket stream {}", wanted.name) };
+    let differ = Differ {
+        what: &format!("bucket stream {}", wanted.name),
+    };
     differ.common(theirs, wanted, choices)?;
     differ.same("retention", &theirs.retention, &wanted.retention)?;
     differ.same("allow_rollup_hdrs", &theirs.allow_rollup, &true)?;
     differ.same("allow_msg_ttl", &theirs.allow_message_ttl, &true)?;
     let markers = theirs.subject_delete_marker_ttl;
-    differ.same("subject_delete_marker_ttl", &markers, &wanted.subject_delete_marker_ttl)
+    differ.same(
+        "subject_delete_marker_ttl",
+        &markers,
+        &wanted.subject_delete_marker_ttl,
+    )
 }
 
 struct Differ<'a> {
@@ -234,7 +254,11 @@ impl Differ<'_> {
         self.same("sealed", &theirs.sealed, &false)?;
         self.same("max_msg_size", &theirs.max_message_size.max(0), &0)?;
         self.same("mirror", &theirs.mirror.is_some(), &false)?;
-        self.same("subject_transform", &theirs.subject_transform.is_some(), &false)?;
+        self.same(
+            "subject_transform",
+            &theirs.subject_transform.is_some(),
+            &false,
+        )?;
         let is_async = theirs.persist_mode == Some(PersistenceMode::Async);
         self.same("persist_mode async", &is_async, &false)?;
         if let Some(replicas) = choices.replicas {
@@ -249,7 +273,12 @@ impl Differ<'_> {
         Ok(())
     }
 
-    fn same<T: PartialEq + Debug>(&self, setting: &'static str, theirs: &T, ours: &T) -> Result<()> {
+    fn same<T: PartialEq + Debug>(
+        &self,
+        setting: &'static str,
+        theirs: &T,
+        ours: &T,
+    ) -> Result<()> {
         if theirs == ours {
             return Ok(());
         }

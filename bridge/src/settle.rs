@@ -49,7 +49,12 @@ pub(crate) struct Word {
 impl Word {
     /// It is done.
     pub(crate) fn done(token: Token, settlement: Option<Settlement>) -> Self {
-        Self { token, phase: Phase::Finishing, text: Bytes::from_static(ACK), settlement }
+        Self {
+            token,
+            phase: Phase::Finishing,
+            text: Bytes::from_static(ACK),
+            settlement,
+        }
     }
 
     /// It is to be delivered again, here or elsewhere.
@@ -57,21 +62,41 @@ impl Word {
         let text = if delay.is_zero() {
             Bytes::from_static(b"-NAK")
         } else {
-            format!("-NAK {{\"delay\": {}}}", delay.as_nanos().min(i64::MAX as u128)).into()
+            format!(
+                "-NAK {{\"delay\": {}}}",
+                delay.as_nanos().min(i64::MAX as u128)
+            )
+            .into()
         };
-        Self { token, phase: Phase::Returning, text, settlement }
+        Self {
+            token,
+            phase: Phase::Returning,
+            text,
+            settlement,
+        }
     }
 
     /// It is a dead letter.
     pub(crate) fn terminate(grave: Grave) -> Self {
-        let Grave { token, settlement, .. } = grave;
-        Self { token, phase: Phase::Finishing, text: Bytes::from_static(b"+TERM"), settlement }
+        let Grave {
+            token, settlement, ..
+        } = grave;
+        Self {
+            token,
+            phase: Phase::Finishing,
+            text: Bytes::from_static(b"+TERM"),
+            settlement,
+        }
     }
 }
 
 /// Reads what workers here have done, on a thread. `drained` is told once nothing is left that was there
 /// before.
-pub(crate) fn read_settlements(queue: &BridgedQueue, drained: oneshot::Sender<()>, threads: &Threads) {
+pub(crate) fn read_settlements(
+    queue: &BridgedQueue,
+    drained: oneshot::Sender<()>,
+    threads: &Threads,
+) {
     let mut drained = Some(drained);
     while !threads.is_ending() {
         let timeout = match drained {
@@ -95,7 +120,10 @@ pub(crate) fn read_settlements(queue: &BridgedQueue, drained: oneshot::Sender<()
 
 fn settled(queue: &BridgedQueue, settlement: Settlement) {
     let Some(token) = Token::read(settlement.token()) else {
-        tracing::warn!(queue = queue.carried.name, "a settlement of something that was not delivered by a bridge");
+        tracing::warn!(
+            queue = queue.carried.name,
+            "a settlement of something that was not delivered by a bridge"
+        );
         let _ = settlement.done();
         return;
     };
@@ -201,7 +229,10 @@ impl Settler {
         while let Some(answered) = next {
             let (answer, request, told) = answered?;
             if matches!(answer, Answer::NobodyListens) {
-                tracing::warn!(queue = self.queue.carried.name, "the consumer of a message is gone");
+                tracing::warn!(
+                    queue = self.queue.carried.name,
+                    "the consumer of a message is gone"
+                );
             }
             if request.payload == ACK {
                 self.queue.counters.acked.add(1);
@@ -235,7 +266,25 @@ impl Settler {
 }
 
 async fn send(exchange: &mut Exchange<Told>, word: Word) -> Result<()> {
-    let Word { token, phase, text, settlement } = word;
-    let request = Request { subject: token.delivery.reply.clone(), headers: None, payload: text };
-    exchange.send(request, Told { token, phase, settlement }).await
+    let Word {
+        token,
+        phase,
+        text,
+        settlement,
+    } = word;
+    let request = Request {
+        subject: token.delivery.reply.clone(),
+        headers: None,
+        payload: text,
+    };
+    exchange
+        .send(
+            request,
+            Told {
+                token,
+                phase,
+                settlement,
+            },
+        )
+        .await
 }

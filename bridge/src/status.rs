@@ -58,7 +58,11 @@ pub fn reports() -> Result<Vec<Report>> {
 pub fn table(reports: &[Report]) -> String {
     let mut text = String::new();
     for report in reports {
-        let link = if report.connected { "connected" } else { "not connected" };
+        let link = if report.connected {
+            "connected"
+        } else {
+            "not connected"
+        };
         let _ = writeln!(
             text,
             "bridge {} on {}, {}: {} to {}, {} connects, {} losses",
@@ -103,12 +107,40 @@ pub(crate) fn prometheus(report: &Report) -> String {
         }
     };
     let one = |number: u64| [(String::new(), number)];
-    metric("connected", "gauge", "1 while the bridge is connected to a server.", &one(report.connected.into()));
-    metric("active", "gauge", "1 if this bridge has the objects of its machine.", &one((report.role == "active").into()));
-    metric("connects", "counter", "How often the bridge connected.", &one(report.connects));
-    metric("losses", "counter", "How often it lost the connection.", &one(report.losses));
-    let queues: Vec<_> = report.queues.iter().map(|of| (&of.name, of.numbers())).collect();
-    let maps: Vec<_> = report.maps.iter().map(|of| (&of.name, of.numbers())).collect();
+    metric(
+        "connected",
+        "gauge",
+        "1 while the bridge is connected to a server.",
+        &one(report.connected.into()),
+    );
+    metric(
+        "active",
+        "gauge",
+        "1 if this bridge has the objects of its machine.",
+        &one((report.role == "active").into()),
+    );
+    metric(
+        "connects",
+        "counter",
+        "How often the bridge connected.",
+        &one(report.connects),
+    );
+    metric(
+        "losses",
+        "counter",
+        "How often it lost the connection.",
+        &one(report.losses),
+    );
+    let queues: Vec<_> = report
+        .queues
+        .iter()
+        .map(|of| (&of.name, of.numbers()))
+        .collect();
+    let maps: Vec<_> = report
+        .maps
+        .iter()
+        .map(|of| (&of.name, of.numbers()))
+        .collect();
     for (word, objects) in [("queue", queues), ("map", maps)] {
         let Some((_, first)) = objects.first() else {
             continue;
@@ -131,16 +163,31 @@ mod tests {
 
     #[test]
     fn metrics_name_each_queue_once_per_number() {
-        let mut report = Report { connected: true, ..Report::default() };
+        let mut report = Report {
+            connected: true,
+            ..Report::default()
+        };
         for (name, acked) in [("jobs", 7), ("mail", 8)] {
-            let queue = QueueReport { name: name.to_owned(), acked, ..QueueReport::default() };
+            let queue = QueueReport {
+                name: name.to_owned(),
+                acked,
+                ..QueueReport::default()
+            };
             report.queues.push(queue);
         }
         let text = prometheus(&report);
         assert!(text.contains("shoal_bridge_connected 1\n"), "{text}");
-        assert!(text.contains("shoal_bridge_queue_acked_total{queue=\"jobs\"} 7\n"), "{text}");
-        assert!(text.contains("shoal_bridge_queue_acked_total{queue=\"mail\"} 8\n"), "{text}");
-        let help = text.lines().filter(|line| line.starts_with("# HELP shoal_bridge_queue_acked"));
+        assert!(
+            text.contains("shoal_bridge_queue_acked_total{queue=\"jobs\"} 7\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("shoal_bridge_queue_acked_total{queue=\"mail\"} 8\n"),
+            "{text}"
+        );
+        let help = text
+            .lines()
+            .filter(|line| line.starts_with("# HELP shoal_bridge_queue_acked"));
         assert_eq!(help.count(), 1);
         assert!(!text.contains("map_"), "{text}");
     }

@@ -22,7 +22,11 @@ pub(crate) struct Threads {
 impl Threads {
     pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<Ended>) {
         let (ended, inbox) = mpsc::unbounded_channel();
-        let this = Self { ending: AtomicBool::new(false), ended, tasks: Mutex::default() };
+        let this = Self {
+            ending: AtomicBool::new(false),
+            ended,
+            tasks: Mutex::default(),
+        };
         (this, inbox)
     }
 
@@ -34,7 +38,10 @@ impl Threads {
     /// Ends all: threads when they look next, tasks at once.
     pub(crate) fn end(&self) {
         self.ending.store(true, Ordering::Relaxed);
-        let mut tasks = self.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut tasks = self
+            .tasks
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         tasks.drain(..).for_each(|task| task.abort());
     }
 
@@ -45,11 +52,21 @@ impl Threads {
         let of = name.clone();
         let spawned = builder.spawn(move || {
             let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-            let why = if done.is_ok() { "it returned" } else { "it panicked" };
-            let _ = ended.send(Ended { name: of, why: why.to_owned() });
+            let why = if done.is_ok() {
+                "it returned"
+            } else {
+                "it panicked"
+            };
+            let _ = ended.send(Ended {
+                name: of,
+                why: why.to_owned(),
+            });
         });
         if let Err(why) = spawned {
-            let _ = self.ended.send(Ended { name, why: why.to_string() });
+            let _ = self.ended.send(Ended {
+                name,
+                why: why.to_string(),
+            });
         }
     }
 
@@ -65,6 +82,9 @@ impl Threads {
             };
             let _ = ended.send(Ended { name, why });
         });
-        self.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(abort);
+        self.tasks
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .push(abort);
     }
 }

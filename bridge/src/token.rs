@@ -16,7 +16,8 @@ pub(crate) struct Token {
 impl Token {
     /// How often it was delivered before this.
     pub(crate) fn before(&self) -> u64 {
-        self.earlier.saturating_add(self.delivery.times.saturating_sub(1))
+        self.earlier
+            .saturating_add(self.delivery.times.saturating_sub(1))
     }
 
     /// As it is kept in shared memory.
@@ -41,7 +42,11 @@ impl Token {
         if !reply.bytes().all(is_plain) {
             return None;
         }
-        Some(Self { delivery: Delivery::read(reply)?, object, earlier: 0 })
+        Some(Self {
+            delivery: Delivery::read(reply)?,
+            object,
+            earlier: 0,
+        })
     }
 }
 
@@ -54,7 +59,11 @@ mod tests {
     #[test]
     fn a_token_is_read_as_it_was_written() {
         for object in [None, Some("a-b-7".to_owned())] {
-            let token = Token { delivery: Delivery::read(REPLY).unwrap(), object, earlier: 0 };
+            let token = Token {
+                delivery: Delivery::read(REPLY).unwrap(),
+                object,
+                earlier: 0,
+            };
             assert_eq!(Token::read(&token.to_bytes()), Some(token));
         }
     }

@@ -111,7 +111,12 @@ impl<M: Mirror> Watcher<M> {
         let mut seen = HashSet::new();
         let mut last = 0;
         if is_whole {
-            last = stream.get_info().await.map_err(|why| away(&why))?.state.last_sequence;
+            last = stream
+                .get_info()
+                .await
+                .map_err(|why| away(&why))?
+                .state
+                .last_sequence;
             self.complete(&seen, last);
         }
         let mut changes = consumer.messages().await.map_err(|why| away(&why))?;
@@ -188,9 +193,19 @@ impl<M: Mirror> Watcher<M> {
 }
 
 /// What a message of the bucket says about its key.
-pub(crate) fn change(key: Vec<u8>, headers: Option<&HeaderMap>, payload: &Bytes, revision: u64) -> Change {
+pub(crate) fn change(
+    key: Vec<u8>,
+    headers: Option<&HeaderMap>,
+    payload: &Bytes,
+    revision: u64,
+) -> Change {
     let value = (!is_removal(headers)).then(|| payload.clone());
-    Change { key, value, revision, life: life(headers) }
+    Change {
+        key,
+        value,
+        revision,
+        life: life(headers),
+    }
 }
 
 /// How many changes follow this one: the last number in the subject of its ack.
@@ -202,13 +217,20 @@ fn pending(message: &Message) -> Option<u64> {
 }
 
 fn is_removal(headers: Option<&HeaderMap>) -> bool {
-    let get = |name: &'static str| headers.and_then(|headers| headers.get(name)).map(|value| value.as_str());
+    let get = |name: &'static str| {
+        headers
+            .and_then(|headers| headers.get(name))
+            .map(|value| value.as_str())
+    };
     matches!(get("KV-Operation"), Some("DEL" | "PURGE")) || get("Nats-Marker-Reason").is_some()
 }
 
 fn life(headers: Option<&HeaderMap>) -> Option<Duration> {
     let headers = headers?;
-    if let Some(exact) = headers.get(LIFE_HEADER).and_then(|life| life.as_str().parse().ok()) {
+    if let Some(exact) = headers
+        .get(LIFE_HEADER)
+        .and_then(|life| life.as_str().parse().ok())
+    {
         return Some(Duration::from_nanos(exact));
     }
     let text = headers.get("Nats-TTL")?.as_str();
@@ -239,8 +261,14 @@ mod tests {
 
     #[test]
     fn lives_are_read_in_both_forms() {
-        assert_eq!(life(Some(&with(&[("Nats-TTL", "5s")]))), Some(Duration::from_secs(5)));
-        assert_eq!(life(Some(&with(&[("Nats-TTL", "7")]))), Some(Duration::from_secs(7)));
+        assert_eq!(
+            life(Some(&with(&[("Nats-TTL", "5s")]))),
+            Some(Duration::from_secs(5))
+        );
+        assert_eq!(
+            life(Some(&with(&[("Nats-TTL", "7")]))),
+            Some(Duration::from_secs(7))
+        );
         assert_eq!(life(Some(&with(&[("Nats-TTL", "never")]))), None);
         assert_eq!(life(None), None);
     }

@@ -64,7 +64,9 @@ pub(crate) fn add_before(headers: &mut HeaderMap, attempts: u64) {
 /// How often a message with these headers was delivered before it was published.
 pub(crate) fn before(headers: Option<&HeaderMap>) -> u64 {
     let value = headers.and_then(|headers| headers.get(BEFORE_HEADER));
-    value.and_then(|value| value.as_str().parse().ok()).unwrap_or(0)
+    value
+        .and_then(|value| value.as_str().parse().ok())
+        .unwrap_or(0)
 }
 
 /// Adds what a dead letter says about itself.
@@ -72,13 +74,20 @@ pub(crate) fn add_obituary(headers: &mut HeaderMap, queue: &str, attempts: u64, 
     headers.insert(QUEUE_HEADER, queue);
     headers.insert(ATTEMPTS_HEADER, attempts.to_string());
     // A header ends at its line.
-    let reason: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let reason: String = reason
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
     headers.insert(REASON_HEADER, reason);
 }
 
 /// Where the bytes of a message with these headers are.
 pub(crate) fn body(headers: Option<&HeaderMap>) -> Body {
-    let get = |name: &'static str| headers.and_then(|headers| headers.get(name)).map(|value| value.as_str());
+    let get = |name: &'static str| {
+        headers
+            .and_then(|headers| headers.get(name))
+            .map(|value| value.as_str())
+    };
     match get(FORMAT_HEADER) {
         None | Some(FORMAT) => {}
         Some(other) => {
@@ -90,8 +99,13 @@ pub(crate) fn body(headers: Option<&HeaderMap>) -> Body {
         return Body::Here;
     };
     match get(SIZE_HEADER).and_then(|size| size.parse().ok()) {
-        Some(size) if !object.is_empty() => Body::Stored { object: object.to_owned(), size },
-        _ => Body::Unknown { why: format!("{LARGE_HEADER} {object:?} has no size") },
+        Some(size) if !object.is_empty() => Body::Stored {
+            object: object.to_owned(),
+            size,
+        },
+        _ => Body::Unknown {
+            why: format!("{LARGE_HEADER} {object:?} has no size"),
+        },
     }
 }
 
@@ -103,16 +117,27 @@ mod tests {
     fn a_body_is_found_where_it_was_put() {
         assert_eq!(body(None), Body::Here);
         assert_eq!(body(Some(&headers("a", &Body::Here))), Body::Here);
-        let stored = Body::Stored { object: "a".to_owned(), size: 7 };
+        let stored = Body::Stored {
+            object: "a".to_owned(),
+            size: 7,
+        };
         assert_eq!(body(Some(&headers("a", &stored))), stored);
     }
 
     #[test]
     fn headers_of_another_version_are_not_guessed_at() {
-        for (name, value) in [(FORMAT_HEADER, "2"), (FORMAT_HEADER, ""), (LARGE_HEADER, "x"), (LARGE_HEADER, "")] {
+        for (name, value) in [
+            (FORMAT_HEADER, "2"),
+            (FORMAT_HEADER, ""),
+            (LARGE_HEADER, "x"),
+            (LARGE_HEADER, ""),
+        ] {
             let mut headers = HeaderMap::new();
             headers.insert(name, value);
-            assert!(matches!(body(Some(&headers)), Body::Unknown { .. }), "{name}: {value}");
+            assert!(
+                matches!(body(Some(&headers)), Body::Unknown { .. }),
+                "{name}: {value}"
+            );
         }
     }
 
@@ -120,6 +145,9 @@ mod tests {
     fn a_reason_of_several_lines_stays_one_header() {
         let mut headers = HeaderMap::new();
         add_obituary(&mut headers, "jobs", 3, "a\r\nNats-Msg-Id: b");
-        assert_eq!(headers.get(REASON_HEADER).unwrap().as_str(), "a  Nats-Msg-Id: b");
+        assert_eq!(
+            headers.get(REASON_HEADER).unwrap().as_str(),
+            "a  Nats-Msg-Id: b"
+        );
     }
 }

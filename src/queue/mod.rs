@@ -68,5 +68,5 @@ pub use request::{RelayRequest, Settlement, SettlementKind};
 pub(crate) use reservation::MessagePlace;
 pub use reservation::Reservation;
 pub(crate) use ring::Ring;
-pub use withdraw::Withdrawn;
 pub(crate) use taken::{Companions, Taken};
+pub use withdraw::Withdrawn;

@@ -7,6 +7,7 @@ mod native;
 
 #[cfg(feature = "crash-points")]
 mod crash;
+mod demand;
 mod hostile;
 mod kills;
 mod map;

@@ -33,10 +33,16 @@ pub(crate) fn demo(environment: &Environment) -> Result<(), String> {
     let server = environment.install_server()?;
     run_command(&mut cargo("build --release --package shoal-bridge"))?;
     let folder = PathBuf::from(format!("/dev/shm/shoal-demo-{}", std::process::id()));
-    let mut stage = Stage { folder: folder.clone(), processes: Vec::new() };
+    let mut stage = Stage {
+        folder: folder.clone(),
+        processes: Vec::new(),
+    };
     let failed = |what: &str, why: std::io::Error| format!("{what}: {why}");
     let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(|why| failed("a port", why))?;
-    let port = listener.local_addr().map_err(|why| failed("a port", why))?.port();
+    let port = listener
+        .local_addr()
+        .map_err(|why| failed("a port", why))?
+        .port();
     drop(listener);
     for name in ["one", "two", "store"] {
         fs::create_dir_all(folder.join(name)).map_err(|why| failed(name, why))?;
@@ -49,7 +55,9 @@ pub(crate) fn demo(environment: &Environment) -> Result<(), String> {
     fs::write(&file, config).map_err(|why| failed("the server's configuration", why))?;
     let mut start = program(server, "-c");
     start.arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
-    stage.processes.push(start.spawn().map_err(|why| failed("nats-server", why))?);
+    stage
+        .processes
+        .push(start.spawn().map_err(|why| failed("nats-server", why))?);
     let begun = Instant::now();
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
         if begun.elapsed() > WATCHDOG {
@@ -63,16 +71,24 @@ pub(crate) fn demo(environment: &Environment) -> Result<(), String> {
         let mut start = program(bridge, "run --queue jobs --map done --machine");
         start.arg(machine).env("NATS_URL", &url);
         start.env("SHOAL_DIR", folder.join(machine));
-        stage.processes.push(start.spawn().map_err(|why| failed("shoal-bridge", why))?);
+        stage
+            .processes
+            .push(start.spawn().map_err(|why| failed("shoal-bridge", why))?);
     }
     let play = |machine: &str, role: &str| {
         let mut play = program(environment.python(), "");
-        play.arg(root().join("examples/python/two_machines.py")).args([role, "10"]);
+        play.arg(root().join("examples/python/two_machines.py"))
+            .args([role, "10"]);
         play.env("SHOAL_DIR", folder.join(machine));
         play
     };
-    let mut worker = play("two", "work").spawn().map_err(|why| failed("the worker", why))?;
-    let produced = run_expecting(&mut play("one", "produce"), &["10 results came back, the last is 81"]);
+    let mut worker = play("two", "work")
+        .spawn()
+        .map_err(|why| failed("the worker", why))?;
+    let produced = run_expecting(
+        &mut play("one", "produce"),
+        &["10 results came back, the last is 81"],
+    );
     let _ = worker.kill();
     let _ = worker.wait();
     produced?;

@@ -32,18 +32,25 @@ fn serve() {
         let within = |at: usize| Timeout::Val(Duration::from_millis(number(at)));
         let mut queue = |at: usize| {
             let name = words[at];
-            *queues.entry(name.to_owned()).or_insert_with(|| Box::leak(Box::new(Queue::create(name).unwrap())))
+            *queues
+                .entry(name.to_owned())
+                .or_insert_with(|| Box::leak(Box::new(Queue::create(name).unwrap())))
         };
         let mut map = |at: usize| {
             let name = words[at];
-            *maps.entry(name.to_owned()).or_insert_with(|| Box::leak(Box::new(Map::create(name).unwrap())))
+            *maps
+                .entry(name.to_owned())
+                .or_insert_with(|| Box::leak(Box::new(Map::create(name).unwrap())))
         };
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let answer = match words[0] {
-            "put" => said(queue(1).put(words[2].as_bytes(), within(3)), |()| "ok".to_owned()),
+            "put" => said(queue(1).put(words[2].as_bytes(), within(3)), |()| {
+                "ok".to_owned()
+            }),
             // So many messages of their number.
             "puts" => {
-                let put = |i: u64| queue(1).put(format!("{}{i}", words[3]).as_bytes(), Timeout::Infinite);
+                let put =
+                    |i: u64| queue(1).put(format!("{}{i}", words[3]).as_bytes(), Timeout::Infinite);
                 said((0..number(2)).try_for_each(put), |()| "ok".to_owned())
             }
             // A message of so many bytes.
@@ -53,15 +60,23 @@ fn serve() {
             }
             "lease" => said(queue(1).lease(within(2)), |lease| {
                 next += 1;
-                let shown = if lease.len() > 200 { checksum(&lease) } else { text(&lease) };
+                let shown = if lease.len() > 200 {
+                    checksum(&lease)
+                } else {
+                    text(&lease)
+                };
                 let answer = format!("{next} {} {shown}", lease.attempts());
                 leases.insert(next, lease);
                 answer
             }),
-            "ack" => said(leases.remove(&number(1)).unwrap().ack(), |()| "ok".to_owned()),
+            "ack" => said(leases.remove(&number(1)).unwrap().ack(), |()| {
+                "ok".to_owned()
+            }),
             "nack" => {
                 let delay = Duration::from_millis(number(2));
-                said(leases.remove(&number(1)).unwrap().nack(delay), |()| "ok".to_owned())
+                said(leases.remove(&number(1)).unwrap().nack(delay), |()| {
+                    "ok".to_owned()
+                })
             }
             "len" => queue(1).len().to_string(),
             // Works until nothing comes for so long, and says what it worked on.
@@ -73,30 +88,49 @@ fn serve() {
                 }
                 done.join(",")
             }
-            "set" => said(map(1).set(words[2].as_bytes(), words[3].as_bytes()), |()| "ok".to_owned()),
+            "set" => said(map(1).set(words[2].as_bytes(), words[3].as_bytes()), |()| {
+                "ok".to_owned()
+            }),
             "set-for" => {
                 let life = Duration::from_millis(number(4));
                 let set = map(1).set_for(words[2].as_bytes(), words[3].as_bytes(), life);
                 said(set, |()| "ok".to_owned())
             }
             "remove" => said(map(1).remove(words[2].as_bytes()), |was| was.to_string()),
-            "get" => said(map(1).get_versioned(words[2].as_bytes()), |value| match value {
-                Some((value, version)) => format!("{version} {}", text(&value)),
-                None => "none".to_owned(),
-            }),
+            "get" => said(
+                map(1).get_versioned(words[2].as_bytes()),
+                |value| match value {
+                    Some((value, version)) => format!("{version} {}", text(&value)),
+                    None => "none".to_owned(),
+                },
+            ),
             // Waits until the key's version is another one.
-            "wait" => said(map(1).wait_key(words[2].as_bytes(), number(3), within(4)), |version| version.to_string()),
+            "wait" => said(
+                map(1).wait_key(words[2].as_bytes(), number(3), within(4)),
+                |version| version.to_string(),
+            ),
             "swap" => {
-                let swapped = map(1).compare_swap_version(words[2].as_bytes(), number(3), Some(words[4].as_bytes()));
+                let swapped = map(1).compare_swap_version(
+                    words[2].as_bytes(),
+                    number(3),
+                    Some(words[4].as_bytes()),
+                );
                 said(swapped, |swapped| swapped.to_string())
             }
             // Adds one, so often, by swaps: how many succeeded.
             "add" => {
                 let mut added = 0;
                 while added < number(3) {
-                    let Some((value, version)) = map(1).get_versioned(words[2].as_bytes()).unwrap() else { continue };
+                    let Some((value, version)) = map(1).get_versioned(words[2].as_bytes()).unwrap()
+                    else {
+                        continue;
+                    };
                     let more = text(&value).parse::<u64>().unwrap() + 1;
-                    match map(1).compare_swap_version(words[2].as_bytes(), version, Some(more.to_string().as_bytes())) {
+                    match map(1).compare_swap_version(
+                        words[2].as_bytes(),
+                        version,
+                        Some(more.to_string().as_bytes()),
+                    ) {
                         Ok(true) => added += 1,
                         Ok(false) => {}
                         Err(why) => panic!("{why}"),
@@ -106,7 +140,9 @@ fn serve() {
             }
             "large-value" => {
                 let bytes = vec![b'x'; number(3) as usize];
-                said(map(1).set(words[2].as_bytes(), &bytes), |()| "ok".to_owned())
+                said(map(1).set(words[2].as_bytes(), &bytes), |()| {
+                    "ok".to_owned()
+                })
             }
             "count" => said(map(1).len(), |len| len.to_string()),
             other => panic!("an agent knows no {other:?}"),
@@ -125,7 +161,9 @@ fn said<T>(done: shoal::Result<T>, ok: impl FnOnce(T) -> String) -> String {
 
 /// What stands for a large message.
 pub fn checksum(bytes: &[u8]) -> String {
-    let sum = bytes.iter().fold(0u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
+    let sum = bytes.iter().fold(0u64, |sum, byte| {
+        sum.wrapping_mul(31).wrapping_add(u64::from(*byte))
+    });
     format!("{}-{sum:x}", bytes.len())
 }
 
@@ -148,7 +186,11 @@ impl Agent {
             .spawn()
             .unwrap();
         let (to, from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        Self { child, to, from: BufReader::new(from) }
+        Self {
+            child,
+            to,
+            from: BufReader::new(from),
+        }
     }
 
     /// Tells it something.
@@ -161,7 +203,10 @@ impl Agent {
     pub fn hear(&mut self) -> String {
         loop {
             let mut line = String::new();
-            assert!(self.from.read_line(&mut line).unwrap() > 0, "the agent has ended");
+            assert!(
+                self.from.read_line(&mut line).unwrap() > 0,
+                "the agent has ended"
+            );
             // The harness has begun a line before the first answer.
             if let Some((_, answer)) = line.split_once("> ") {
                 return answer.trim_end().to_owned();

@@ -9,7 +9,10 @@ pub fn on<F, T>(server: &Server, work: impl FnOnce(jetstream::Context) -> F) -> 
 where
     F: Future<Output = T>,
 {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let client = async_nats::connect(server.url()).await.unwrap();
         work(jetstream::new(client)).await
@@ -25,11 +28,20 @@ pub fn messages(server: &Server, stream: &str) -> u64 {
 }
 
 /// Publishes a message with these headers, as another program would.
-pub fn publish(server: &Server, subject: &'static str, headers: &[(&'static str, &'static str)], text: &'static str) {
+pub fn publish(
+    server: &Server,
+    subject: &'static str,
+    headers: &[(&'static str, &'static str)],
+    text: &'static str,
+) {
     on(server, |jetstream| async move {
         let mut all = async_nats::HeaderMap::new();
-        headers.iter().for_each(|(name, value)| all.insert(*name, *value));
-        let published = jetstream.publish_with_headers(subject, all, text.into()).await;
+        headers
+            .iter()
+            .for_each(|(name, value)| all.insert(*name, *value));
+        let published = jetstream
+            .publish_with_headers(subject, all, text.into())
+            .await;
         published.unwrap().await.unwrap();
     });
 }
@@ -45,6 +57,10 @@ pub fn make(server: &Server, config: stream::Config) {
 pub fn last(server: &Server, stream: &'static str, subject: &'static str) -> async_nats::HeaderMap {
     on(server, |jetstream| async move {
         let stream = jetstream.get_stream(stream).await.unwrap();
-        stream.get_last_raw_message_by_subject(subject).await.unwrap().headers
+        stream
+            .get_last_raw_message_by_subject(subject)
+            .await
+            .unwrap()
+            .headers
     })
 }

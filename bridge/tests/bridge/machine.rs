@@ -33,17 +33,28 @@ impl Machine {
 
     pub fn at(url: &str, args: &[&str]) -> Self {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let folder = PathBuf::from(format!("/dev/shm/shoal-bridge-test-{}-{number}", std::process::id()));
+        let folder = PathBuf::from(format!(
+            "/dev/shm/shoal-bridge-test-{}-{number}",
+            std::process::id()
+        ));
         std::fs::create_dir_all(&folder).unwrap();
         let args = args.iter().map(|&arg| arg.to_owned()).collect();
-        Self { folder, url: url.to_owned(), args, bridge: None, env: Vec::new() }
+        Self {
+            folder,
+            url: url.to_owned(),
+            args,
+            bridge: None,
+            env: Vec::new(),
+        }
     }
 
     /// A machine whose bridge has connected.
     pub fn up(server: &Server, args: &[&str]) -> Self {
         let mut machine = Self::new(server, args);
         machine.start();
-        machine.wait_for("the bridge", |report| report.connected && report.role == "active");
+        machine.wait_for("the bridge", |report| {
+            report.connected && report.role == "active"
+        });
         machine
     }
 
@@ -57,7 +68,9 @@ impl Machine {
 
     fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_shoal-bridge"));
-        command.env("SHOAL_DIR", &self.folder).env("NATS_URL", &self.url);
+        command
+            .env("SHOAL_DIR", &self.folder)
+            .env("NATS_URL", &self.url);
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null());
         command
@@ -85,7 +98,6 @@ impl Machine {
         self.bridge = Some(self.spawn());
     }
 
-
     /// As `kill -9` does.
     pub fn kill(&mut self) {
         if let Some(mut bridge) = self.bridge.take() {
@@ -97,7 +109,10 @@ impl Machine {
     /// Runs a bridge to its end: its exit code, and what it said.
     pub fn run_to_end(&self) -> (Option<i32>, String) {
         let done = self.command().arg("run").args(&self.args).output().unwrap();
-        (done.status.code(), String::from_utf8_lossy(&done.stderr).into_owned())
+        (
+            done.status.code(),
+            String::from_utf8_lossy(&done.stderr).into_owned(),
+        )
     }
 
     /// What the bridges of this machine say, through the command line.
@@ -114,7 +129,11 @@ impl Machine {
             if let Some(report) = reports.iter().find(|report| is_so(report)) {
                 return report.clone();
             }
-            assert!(begun.elapsed() < WATCHDOG, "{what} does not come: {reports:#?}\n{}", self.log());
+            assert!(
+                begun.elapsed() < WATCHDOG,
+                "{what} does not come: {reports:#?}\n{}",
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }

@@ -21,13 +21,20 @@ fn reads(agent: &mut Agent, key: &str, is_wanted: impl Fn(&str) -> bool) -> Stri
 }
 
 fn version(answer: &str) -> u64 {
-    answer.split(' ').next().and_then(|word| word.parse().ok()).unwrap_or_else(|| panic!("no version: {answer}"))
+    answer
+        .split(' ')
+        .next()
+        .and_then(|word| word.parse().ok())
+        .unwrap_or_else(|| panic!("no version: {answer}"))
 }
 
 #[test]
 fn what_is_set_on_one_machine_is_read_on_the_other_with_the_same_version() {
     let server = Server::start();
-    let (here, there) = (Machine::up(&server, &["--map", "config"]), Machine::up(&server, &["--map", "config"]));
+    let (here, there) = (
+        Machine::up(&server, &["--map", "config"]),
+        Machine::up(&server, &["--map", "config"]),
+    );
     let (mut near, mut far) = (here.agent(), there.agent());
     assert_eq!(near.ask("set config a/b=c 7"), "ok");
     let read = reads(&mut far, "a/b=c", |answer| answer.ends_with(" 7"));
@@ -40,7 +47,10 @@ fn what_is_set_on_one_machine_is_read_on_the_other_with_the_same_version() {
 #[test]
 fn a_swap_succeeds_once_among_machines_and_the_other_is_told_the_conflict() {
     let server = Server::start();
-    let (here, there) = (Machine::up(&server, &["--map", "config"]), Machine::up(&server, &["--map", "config"]));
+    let (here, there) = (
+        Machine::up(&server, &["--map", "config"]),
+        Machine::up(&server, &["--map", "config"]),
+    );
     let (mut near, mut far) = (here.agent(), there.agent());
     near.ask("set config k 0");
     let seen = version(&reads(&mut near, "k", |answer| answer != "none"));
@@ -48,10 +58,16 @@ fn a_swap_succeeds_once_among_machines_and_the_other_is_told_the_conflict() {
     near.tell(&format!("swap config k {seen} near"));
     far.tell(&format!("swap config k {seen} far"));
     let (one, other) = (near.hear(), far.hear());
-    assert!(matches!((&*one, &*other), ("true", "false") | ("false", "true")), "{one}, {other}");
+    assert!(
+        matches!((&*one, &*other), ("true", "false") | ("false", "true")),
+        "{one}, {other}"
+    );
     let winner = if one == "true" { " near" } else { " far" };
     let read = reads(&mut near, "k", |answer| answer.ends_with(winner));
-    assert_eq!(reads(&mut far, "k", |answer| answer.ends_with(winner)), read);
+    assert_eq!(
+        reads(&mut far, "k", |answer| answer.ends_with(winner)),
+        read
+    );
     // A key that was removed can be made again, by version 0.
     near.ask("remove config k");
     reads(&mut far, "k", |answer| answer == "none");
@@ -62,7 +78,10 @@ fn a_swap_succeeds_once_among_machines_and_the_other_is_told_the_conflict() {
 #[test]
 fn a_life_ends_on_every_machine() {
     let server = Server::start();
-    let (here, there) = (Machine::up(&server, &["--map", "config"]), Machine::up(&server, &["--map", "config"]));
+    let (here, there) = (
+        Machine::up(&server, &["--map", "config"]),
+        Machine::up(&server, &["--map", "config"]),
+    );
     let (mut near, mut far) = (here.agent(), there.agent());
     near.ask("set-for config short x 1500");
     reads(&mut far, "short", |answer| answer.ends_with(" x"));
@@ -82,14 +101,20 @@ fn a_watch_survives_restarts_of_the_server_and_of_the_bridge() {
     }
     server.kill();
     near.ask("set config changes new");
-    assert!(far.ask("get config stays").ends_with(" old"), "it is read while the server is away");
+    assert!(
+        far.ask("get config stays").ends_with(" old"),
+        "it is read while the server is away"
+    );
     server.resume();
     reads(&mut far, "changes", |answer| answer.ends_with(" new"));
     there.kill();
     assert_eq!(near.ask("remove config goes"), "true");
     near.ask("set config later 1");
     reads(&mut near, "later", |answer| answer.ends_with(" 1"));
-    assert!(far.ask("get config goes").ends_with(" old"), "it is read while no bridge runs");
+    assert!(
+        far.ask("get config goes").ends_with(" old"),
+        "it is read while no bridge runs"
+    );
     there.start();
     reads(&mut far, "goes", |answer| answer == "none");
     reads(&mut far, "later", |answer| answer.ends_with(" 1"));
@@ -120,7 +145,10 @@ fn a_value_beyond_the_server_s_limit_is_refused_with_both_sizes() {
     let machine = Machine::up(&server, &["--map", "config"]);
     let mut agent = machine.agent();
     let answer = agent.ask("large-value config big 2000000");
-    assert!(answer.contains("ErrTooLarge") && answer.contains("2000000"), "{answer}");
+    assert!(
+        answer.contains("ErrTooLarge") && answer.contains("2000000"),
+        "{answer}"
+    );
     let limit = (1 << 20) - 8192;
     assert!(answer.contains(&limit.to_string()), "{answer}");
 }
@@ -139,7 +167,10 @@ fn keys_of_other_programs_are_read_and_those_that_are_none_are_counted() {
 #[test]
 fn no_swap_is_lost_while_servers_and_bridges_are_killed() {
     let mut server = Server::start();
-    let mut machines = [Machine::up(&server, &["--map", "config"]), Machine::up(&server, &["--map", "config"])];
+    let mut machines = [
+        Machine::up(&server, &["--map", "config"]),
+        Machine::up(&server, &["--map", "config"]),
+    ];
     let mut agents: Vec<Agent> = machines.iter().map(Machine::agent).collect();
     agents[0].ask("set config count 0");
     for agent in &mut agents {
@@ -158,9 +189,14 @@ fn no_swap_is_lost_while_servers_and_bridges_are_killed() {
             server.resume();
         }
     }
-    let told: Vec<u64> = agents.iter_mut().map(|agent| agent.hear().parse().unwrap()).collect();
+    let told: Vec<u64> = agents
+        .iter_mut()
+        .map(|agent| agent.hear().parse().unwrap())
+        .collect();
     assert_eq!(told, [60, 60]);
     let total: u64 = told.iter().sum();
-    let read = reads(&mut agents[0], "count", |answer| answer.ends_with(&format!(" {total}")));
+    let read = reads(&mut agents[0], "count", |answer| {
+        answer.ends_with(&format!(" {total}"))
+    });
     reads(&mut agents[1], "count", |answer| answer == read);
 }

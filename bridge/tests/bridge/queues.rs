@@ -28,7 +28,10 @@ fn what_is_put_on_one_machine_is_worked_on_at_another() {
     there.wait_for("the ack", |report| report.queues[0].acked == 1);
     let report = here.wait_for("the publish", |report| report.queues[0].published == 1);
     assert_eq!(report.queues[0].repeated, 0);
-    assert_eq!(worker.ask("lease jobs 300").split(' ').nth(1), Some("ErrTimeout:"));
+    assert_eq!(
+        worker.ask("lease jobs 300").split(' ').nth(1),
+        Some("ErrTimeout:")
+    );
 }
 
 #[test]
@@ -80,8 +83,14 @@ fn a_message_that_was_delivered_too_often_is_a_dead_letter_on_the_server() {
     assert_eq!(header("Shoal-Queue").as_deref(), Some("jobs"));
     assert_eq!(header("Shoal-Attempts").as_deref(), Some("2"));
     far.ask(&format!("ack {lease}"));
-    here.wait_for("the dead letter", |report| report.queues.iter().any(|queue| queue.dead_letters == 1));
-    assert_eq!(messages(&server, "shoal_q_jobs"), 0, "the original is terminated");
+    here.wait_for("the dead letter", |report| {
+        report.queues.iter().any(|queue| queue.dead_letters == 1)
+    });
+    assert_eq!(
+        messages(&server, "shoal_q_jobs"),
+        0,
+        "the original is terminated"
+    );
 }
 
 #[test]
@@ -122,10 +131,16 @@ fn messages_of_other_programs_are_taken_as_they_are_and_unknown_formats_are_dead
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
     let headers = last(&server, "shoal_q_jobs_2Edead", "shoal.q.jobs_2Edead");
-    let reason = headers.get("Shoal-Reason").map(|value| value.as_str()).unwrap_or_default();
+    let reason = headers
+        .get("Shoal-Reason")
+        .map(|value| value.as_str())
+        .unwrap_or_default();
     assert!(reason.contains("format \"9\""), "{reason}");
     machine.wait_for("the count", |report| {
-        report.queues.iter().any(|queue| queue.name == "jobs" && queue.undecodable >= 1 && queue.dead_letters == 1)
+        report
+            .queues
+            .iter()
+            .any(|queue| queue.name == "jobs" && queue.undecodable >= 1 && queue.dead_letters == 1)
     });
 }
 
@@ -135,13 +150,21 @@ fn what_a_full_stream_does_not_take_waits_here_and_nothing_is_lost() {
     let here = Machine::up(&server, &["--queue", "jobs:max-messages=10"]);
     let mut producer = here.agent();
     assert_eq!(producer.ask("puts jobs 30 m"), "ok");
-    here.wait_for("the full stream", |report| report.queues[0].full == 1 && report.queues[0].published == 10);
+    here.wait_for("the full stream", |report| {
+        report.queues[0].full == 1 && report.queues[0].published == 10
+    });
     let there = Machine::up(&server, &["--queue", "jobs"]);
     let mut worker = there.agent();
-    let mut done: Vec<String> = worker.ask("work jobs 5000").split(',').map(str::to_owned).collect();
+    let mut done: Vec<String> = worker
+        .ask("work jobs 5000")
+        .split(',')
+        .map(str::to_owned)
+        .collect();
     done.sort();
     let mut all: Vec<String> = (0..30).map(|i| format!("m{i}")).collect();
     all.sort();
     assert_eq!(done, all);
-    here.wait_for("the end", |report| report.queues[0].full == 0 && report.queues[0].publishing == 0);
+    here.wait_for("the end", |report| {
+        report.queues[0].full == 0 && report.queues[0].publishing == 0
+    });
 }

@@ -17,7 +17,10 @@ pub struct Setup {
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { extra: String::new(), sync_always: true }
+        Self {
+            extra: String::new(),
+            sync_always: true,
+        }
     }
 }
 
@@ -43,11 +46,19 @@ impl Server {
     /// So many servers that form a cluster.
     pub fn cluster(number: usize) -> Vec<Self> {
         let ports: Vec<u16> = (0..number).map(|_| free_port()).collect();
-        let routes: Vec<String> = ports.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
+        let routes: Vec<String> = ports
+            .iter()
+            .map(|port| format!("nats://127.0.0.1:{port}"))
+            .collect();
         let start = |port: &u16| {
             let routes = routes.join(", ");
-            let extra = format!("cluster {{ name: tests, listen: \"127.0.0.1:{port}\", routes: [{routes}] }}");
-            let setup = Setup { extra, ..Setup::default() };
+            let extra = format!(
+                "cluster {{ name: tests, listen: \"127.0.0.1:{port}\", routes: [{routes}] }}"
+            );
+            let setup = Setup {
+                extra,
+                ..Setup::default()
+            };
             Self::prepare(&setup, free_port())
         };
         let mut servers: Vec<Self> = ports.iter().map(start).collect();
@@ -63,11 +74,24 @@ impl Server {
         let mut text = String::new();
         writeln!(text, "listen: 127.0.0.1:{port}").unwrap();
         writeln!(text, "server_name: s{port}").unwrap();
-        let sync = if setup.sync_always { "sync_interval: always" } else { "" };
-        writeln!(text, "jetstream {{ store_dir: {:?}\n {sync} }}", folder.join("store")).unwrap();
+        let sync = if setup.sync_always {
+            "sync_interval: always"
+        } else {
+            ""
+        };
+        writeln!(
+            text,
+            "jetstream {{ store_dir: {:?}\n {sync} }}",
+            folder.join("store")
+        )
+        .unwrap();
         writeln!(text, "{}", setup.extra).unwrap();
         std::fs::write(folder.join("server.conf"), text).unwrap();
-        Self { folder, port, child: None }
+        Self {
+            folder,
+            port,
+            child: None,
+        }
     }
 
     /// The port of its clients.
@@ -105,7 +129,11 @@ impl Server {
             let ended = child.try_wait().unwrap();
             let log = || std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
             assert!(ended.is_none(), "nats-server ended: {}", log());
-            assert!(begun.elapsed() < Duration::from_secs(60), "no nats-server: {}", log());
+            assert!(
+                begun.elapsed() < Duration::from_secs(60),
+                "no nats-server: {}",
+                log()
+            );
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -132,5 +160,9 @@ pub fn binary() -> PathBuf {
     }
     let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let own = checkout.join(".venv/bin/nats-server");
-    if own.exists() { own } else { "nats-server".into() }
+    if own.exists() {
+        own
+    } else {
+        "nats-server".into()
+    }
 }
