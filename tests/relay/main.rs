@@ -13,6 +13,7 @@ mod kills;
 mod map;
 mod python;
 mod queue;
+mod removal;
 mod takeover;
 
 use std::sync::Arc;
