@@ -50,9 +50,14 @@ fn worker() {
             continue;
         }
         // Noted before the ack: what was acked was done.
-        writeln!(log, "{text}").unwrap();
+        note(&mut log, &text);
         let _ = lease.ack();
     }
+}
+
+/// Appends a line by one write: several processes append to the file.
+fn note(log: &mut std::fs::File, line: &str) {
+    log.write_all(format!("{line}\n").as_bytes()).unwrap();
 }
 
 /// The side of a counter: adds one by swaps, and notes each that succeeded.
@@ -75,7 +80,7 @@ fn counter() {
         if let Ok(true) =
             map.compare_swap_version(b"count", version, Some(more.to_string().as_bytes()))
         {
-            writeln!(log, "{more}").unwrap();
+            note(&mut log, &more.to_string());
         }
     }
 }
