@@ -4,7 +4,7 @@
 //! order although some have to be sent again. A swap names the revision that the key is to have. The server
 //! compares that before it looks at ids, so a swap that is sent twice may be answered by "another revision"
 //! because of itself. Therefore, if one that may have been sent before fails, its id is published once more,
-//! to [a key that stands for none](PROBE): the server says whether it has stored the id, and from then on
+//! to [a key that stands for none](PROBE) and is that of this id: the server says whether it has stored the id, and from then on
 //! never will.
 
 use std::collections::{HashMap, VecDeque};
@@ -207,11 +207,13 @@ impl Sender {
                     if was_sent {
                         match self.probe(&link, epoch, &id).await {
                             Some(true) => return Outcome::Done(change),
-                            Some(false) => {}
-                            None => continue,
+                            // The id is used up; what is sent under it would not be stored.
+                            Some(false) => return Outcome::Conflict(change),
+                            None => {
+                                tokio::time::sleep(pause.next()).await;
+                                continue;
+                            }
                         }
-                        // The id is used up; what is sent under it would not be stored.
-                        return Outcome::Conflict(change);
                     }
                     let revision = change.as_ref().map_or(0, |change| change.revision);
                     let is_there = change.as_ref().is_some_and(|change| change.value.is_some());
@@ -282,12 +284,20 @@ impl Sender {
     }
 
     /// Whether the server has stored the id; `None` if it does not say.
+    ///
+    /// A probe whose answer was lost, also that of an earlier bridge, is found by its key: then the id was
+    /// not stored before it, and is not stored after it.
     async fn probe(&mut self, link: &Link, epoch: u64, id: &str) -> Option<bool> {
-        let mut headers = HeaderMap::new();
-        headers.insert(NATS_MESSAGE_ID, id);
-        headers.insert("KV-Operation", "DEL");
-        headers.insert(NATS_MESSAGE_TTL, "60s");
-        let subject = format!("$KV.{}.{PROBE}", self.map.names.bucket);
+        let subject = format!("$KV.{}.{PROBE}.{id}", self.map.names.bucket);
+        match self.look(link, &subject, &[]).await {
+            Ok(None) => {}
+            Ok(Some(_)) => return Some(false),
+            Err(why) => {
+                self.map.all.went_wrong(&why.to_string());
+                return None;
+            }
+        }
+        let headers = headers(id, false, None);
         match self
             .publish(link.clone(), epoch, &subject, headers, Bytes::new())
             .await

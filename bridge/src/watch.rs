@@ -32,7 +32,8 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// How long a value lives, in nanoseconds: the server's own header counts seconds.
 pub(crate) const LIFE_HEADER: &str = "Shoal-Life";
 
-/// A key of the bucket that stands for no key. Publishes to it find out whether an id is known.
+/// What a key of the bucket begins with that stands for no key. Publishes to it find out whether an id is
+/// known.
 pub(crate) const PROBE: &str = "=probe";
 
 /// What the bucket says about a key.
@@ -173,7 +174,7 @@ impl<M: Mirror> Watcher<M> {
         let revision = Delivery::read(message.reply.as_deref()?)?.sequence;
         // `$KV.<bucket>.<key>`
         let word = message.subject.splitn(3, '.').nth(2)?;
-        if word == PROBE {
+        if word.starts_with(PROBE) {
             return Some(revision);
         }
         let Some(key) = names::unescape_key(word) else {
