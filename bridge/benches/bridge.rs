@@ -191,7 +191,7 @@ async fn until(jetstream: &jetstream::Context, name: &str, messages: u64) {
 fn rates(runtime: &Runtime, sync_always: bool) {
     let server = start(sync_always);
     let client = runtime.block_on(async { async_nats::connect(server.url()).await.unwrap() });
-    let jetstream = jetstream::new(client);
+    let jetstream = runtime.block_on(async { jetstream::new(client) });
     let bare = runtime.block_on(async {
         let stream = bare_stream(&jetstream, "bare").await;
         let begun = Instant::now();

@@ -140,10 +140,11 @@ impl<T> Exchange<T> {
     /// Gives up those that were sent `times` times on this connection, and whose answer was due before
     /// `now`.
     pub(crate) fn give_up(&mut self, times: u32, now: Instant) -> Vec<(Request, T)> {
-        let over = self
-            .sent
-            .extract_if(.., |_, sent| sent.times >= times && sent.due < now);
-        over.map(|(_, sent)| (sent.request, sent.kept)).collect()
+        let is_over = |sent: &Sent<T>| sent.times >= times && sent.due < now;
+        let over = self.sent.iter().filter(|(_, sent)| is_over(sent));
+        let over: Vec<u64> = over.map(|(&number, _)| number).collect();
+        let removed = over.iter().filter_map(|number| self.sent.remove(number));
+        removed.map(|sent| (sent.request, sent.kept)).collect()
     }
 }
 
