@@ -333,9 +333,9 @@ fn a_cluster_of_three_loses_nothing_when_its_servers_are_killed_in_turn() {
     agent.ask("put jobs first 1000");
     let (lease, ..) = leased(&agent.ask("lease jobs 50000"));
     agent.ask(&format!("ack {lease}"));
-    for turn in 0..3 {
+    for (turn, server) in cluster.iter_mut().enumerate() {
         agent.ask(&format!("puts jobs 100 {turn}-"));
-        cluster[turn].kill();
+        server.kill();
         let begun = std::time::Instant::now();
         let mut done = 0;
         while done < 100 {
@@ -359,7 +359,7 @@ fn a_cluster_of_three_loses_nothing_when_its_servers_are_killed_in_turn() {
             );
             std::thread::sleep(Duration::from_millis(20));
         }
-        cluster[turn].resume();
+        server.resume();
     }
 }
 
