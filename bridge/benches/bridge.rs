@@ -6,7 +6,7 @@
 //! `BRIDGE_STORE` names the folder of the server's data; `sync always` costs what its disk costs.
 #![allow(missing_docs, unreachable_pub, dead_code)]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
