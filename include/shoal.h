@@ -190,6 +190,9 @@ extern "C" {
    General
 
    Errors, versions, names, and what a process leaves behind.
+
+   Killed: Objects are as they were before the call, or as they are after it. What `shoal_gc` had not
+   removed yet, a later call removes.
    --------------------------------------------------------------------------------------------- */
 
 /** Grows by one with every release that programs compiled against an older header do not work with. */
@@ -412,6 +415,10 @@ SHOAL_API shoal_status shoal_end_waits(void *handle);
 
    Messages of any length, which any number of processes put and get. Each message is got once, in the
    order in which they were put.
+
+   Killed: What the process was putting is there completely or not at all; of several messages, the first
+   ones. A message that it was getting, or had just got, may be lost with it. What it had reserved is
+   discarded. What it had leased and not acked is delivered again, a message that it was just acking too.
 
    ```c
    shoal_queue_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
@@ -735,6 +742,10 @@ shoal_status shoal_queue_extend(shoal_queue *q, shoal_message *message, int64_t 
    was sent, and then SHOAL_ERR_CLOSED. Several processes may hold the same end, as forked children do; it
    is gone when all of them have freed it or are dead.
 
+   Killed: What the process was sending is there completely or not at all. A message that it was receiving,
+   or had just received, may be lost with it. What it had reserved is discarded; what it had leased goes to
+   another process that holds this end. If there is none, the end is gone.
+
    ```c
    shoal_pipe_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
    shoal_pipe *control;
@@ -914,6 +925,10 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_pipe_fd(shoal_pipe *p, int *out);
    Keys and values, which any number of processes read and write. Every call is atomic for its
    key. A key has at most 64 KiB, a value half of the map's `max_capacity` and less than 4 GiB; either may
    have length 0.
+
+   Killed: A change of a key is done completely or not at all; of several keys, any number are changed. A
+   key that the process had locked is free, and the next process to lock it is told by `*owner_died`. Its
+   views end.
 
    ```c
    shoal_map_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
@@ -1301,6 +1316,9 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_map_view_end(shoal_map *m, shoal_vi
    below 0 counts from the end: -1 is the last element. An index that no element has is
    SHOAL_ERR_NOT_FOUND; a bound of a range beyond either end is that end.
 
+   Killed: A change is done completely or not at all, of several elements too. An element that the process
+   was popping may be lost with it.
+
    ```c
    shoal_list_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
    shoal_list *names;
@@ -1476,6 +1494,9 @@ SHOAL_API shoal_status shoal_list_clear(shoal_list *l);
 
    Items of one size in plain shared memory, and a lock for them.
 
+   Killed: Items that the process was writing may be half written. If it had the lock, the lock is free, and
+   the next process to take it is told by `*owner_died`.
+
    ```c
    shoal_array_options options = {.size = sizeof options, .flags = SHOAL_CREATE,
                                   .item_size = sizeof(double), .count = 100, .format = "d"};
@@ -1565,6 +1586,9 @@ SHOAL_API shoal_status shoal_array_unlock(shoal_array *a);
    A lock between processes and threads. Its owner is a handle in a process, and of a recursive lock also
    the calling thread.
 
+   Killed: If the process had the lock, the lock is free, and the next process to take it is told by
+   `*owner_died`.
+
    ```c
    shoal_sync_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
    shoal_lock *lock;
@@ -1629,6 +1653,9 @@ SHOAL_API shoal_status shoal_lock_unlock(shoal_lock *l);
    Read-write lock
 
    A lock that many hold for reading, or one for writing. While a writer waits, new readers wait as well.
+
+   Killed: What the process held is free. If it held the lock for writing, the next process to take it is
+   told by `*owner_died`.
 
    ```c
    shoal_sync_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
@@ -1701,6 +1728,9 @@ SHOAL_API shoal_status shoal_rwlock_unlock_write(shoal_rwlock *l);
 
    Permits that processes acquire and release. The permits of a dead process are released.
 
+   Killed: Permits that the process had acquired are released, except those that it keeps by
+   `shoal_semaphore_keep`.
+
    ```c
    shoal_sync_options options = {.size = sizeof options, .flags = SHOAL_CREATE, .count = 4};
    shoal_semaphore *slots;
@@ -1764,6 +1794,9 @@ SHOAL_API shoal_status shoal_semaphore_release(shoal_semaphore *s, uint32_t coun
 
    Something that is set or not, and that processes wait for. A new event is not set.
 
+   Killed: The event is set or clear, as before the call or as after it. If it is set, all that wait for it
+   return, within a tenth of a second if the process was killed before it woke them.
+
    ```c
    shoal_sync_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
    shoal_event *ready;
@@ -1801,6 +1834,11 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_event_wait(shoal_event *e, int64_t 
 
    Waiting for a change of something that a `shoal_lock` guards. All that wait for a condition use the
    same lock.
+
+   Killed: A process that is killed while it waits does not count any more, and a notification that it had
+   received goes to another one that was waiting then. One that is killed while it notifies may have woken
+   some of those that it was to wake. If it had the lock, the next process to take the lock is told by
+   `*owner_died`.
 
    ```c
    bool died = false;
@@ -1866,6 +1904,9 @@ SHOAL_API shoal_status shoal_condition_notify(shoal_condition *c, uint32_t count
    A point at which a fixed number of processes or threads wait for each other. It breaks when one of them
    stops waiting or dies: then all that wait and all that arrive get SHOAL_ERR_POISONED, until it is reset.
 
+   Killed: A process that is killed after it has arrived, and before all have, breaks the barrier for the
+   others.
+
    ```c
    shoal_sync_options options = {.size = sizeof options, .flags = SHOAL_CREATE, .count = 3};
    shoal_barrier *start;
@@ -1929,6 +1970,8 @@ SHOAL_API shoal_status shoal_barrier_reset(shoal_barrier *b);
 
    Waiting for the first of several queues, pipes, processes and descriptors.
 
+   Killed: Nothing: waiting changes no object.
+
    ```c
    shoal_waitable things[] = {{.queue = answers}, {.process = worker}, {.fd = client}};
    size_t ready;
@@ -1971,6 +2014,9 @@ shoal_status shoal_wait_any(const shoal_waitable *things, size_t n, int64_t time
    Process
 
    Programs that are started, and copies of this process.
+
+   Killed: A program that was being started runs or does not. Children go on, except with
+   SHOAL_SPAWN_DIE_WITH_PARENT; the system collects their exits.
 
    ```c
    const char *argv[] = {"python3", "work.py", NULL};
@@ -2184,6 +2230,8 @@ SHOAL_API void shoal_process_free(shoal_process *p);
    Which devices, such as GPUs, this process and its children see. The runtime of each family of devices
    reads that from environment variables. No other thread may change the environment while one of these
    functions runs.
+
+   Killed: Nothing: the environment is that of the process.
 
    ```c
    char buf[64];

@@ -3,6 +3,9 @@
 //!
 //! A binding whose language runs signal handlers between calls waits in pieces: the parts of
 //! `shoal_condition_wait` and `shoal_barrier_wait` are functions of their own.
+//!
+//! Killed: As after the function of `shoal.h` that the comment names. A process that has arrived at a
+//! barrier breaks it; one that has a place at a condition gives it up.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};

@@ -4,6 +4,8 @@
 //! reads that from environment variables. No other thread may change the environment while one of these
 //! functions runs.
 //!
+//! Killed: Nothing: the environment is that of the process.
+//!
 //! ```c
 //! char buf[64];
 //! size_t len;

@@ -4,6 +4,10 @@
 //! key. A key has at most 64 KiB, a value half of the map's `max_capacity` and less than 4 GiB; either may
 //! have length 0.
 //!
+//! Killed: A change of a key is done completely or not at all; of several keys, any number are changed. A
+//! key that the process had locked is free, and the next process to lock it is told by `*owner_died`. Its
+//! views end.
+//!
 //! ```c
 //! shoal_map_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
 //! shoal_map *totals;

@@ -2,6 +2,9 @@
 //!
 //! Programs that are started, and copies of this process.
 //!
+//! Killed: A program that was being started runs or does not. Children go on, except with
+//! SHOAL_SPAWN_DIE_WITH_PARENT; the system collects their exits.
+//!
 //! ```c
 //! const char *argv[] = {"python3", "work.py", NULL};
 //! shoal_spawn_options options = {.size = sizeof options, .argv = argv,

@@ -3,6 +3,10 @@
 //! Messages of any length, which any number of processes put and get. Each message is got once, in the
 //! order in which they were put.
 //!
+//! Killed: What the process was putting is there completely or not at all; of several messages, the first
+//! ones. A message that it was getting, or had just got, may be lost with it. What it had reserved is
+//! discarded. What it had leased and not acked is delivered again, a message that it was just acking too.
+//!
 //! ```c
 //! shoal_queue_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
 //! shoal_queue *jobs;

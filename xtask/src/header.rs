@@ -119,16 +119,20 @@ fn around(guard: &str, introduction: &str, top: &str, declarations: &str) -> Str
     )
 }
 
-/// The version in Cargo.toml, as macros.
-fn version() -> Result<String, String> {
+/// The version in Cargo.toml.
+pub(crate) fn package_version() -> Result<String, String> {
     let manifest = root().join("Cargo.toml");
     let text = fs::read_to_string(&manifest).map_err(|err| err.to_string())?;
     let line = text
         .lines()
         .find_map(|line| line.strip_prefix("version = \""));
-    let version = line
-        .and_then(|line| line.strip_suffix('"'))
-        .ok_or("Cargo.toml has no version")?;
+    let version = line.and_then(|line| line.strip_suffix('"'));
+    Ok(version.ok_or("Cargo.toml has no version")?.to_owned())
+}
+
+/// The same as macros.
+fn version() -> Result<String, String> {
+    let version = package_version()?;
     let mut numbers = version.split('.');
     let mut out =
         "/** The version of this header; `shoal_version()` is that of the library. */\n".to_owned();

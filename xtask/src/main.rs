@@ -5,13 +5,16 @@
 
 mod abi;
 mod bench;
+mod cheader;
 mod cpython;
 mod demo;
 mod dist;
 mod header;
 mod leftovers;
+mod man;
 mod proof;
 mod python;
+mod roff;
 mod step;
 mod test;
 
@@ -36,7 +39,9 @@ const USAGE: &str = "usage: cargo xtask <task>
                      the same beside so many programs that compute
   header [--check]   write what is generated from src/ffi, or compare it with what would be written:
                      the headers in include/, and Python's declarations (as `abi` does)
-  abi [--check]      Python's declarations alone";
+  abi [--check]      Python's declarations alone
+  man [FOLDER]       write the manual pages, from the comments of the C headers
+  man --check        say what in the headers lacks documentation";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -53,6 +58,9 @@ fn main() -> ExitCode {
         ["bench", "--", rest @ ..] | ["bench", rest @ ..] => bench::run_bench(rest),
         ["header"] => abi::everything(false),
         ["header", "--check"] => abi::everything(true),
+        ["man"] => man::run(None),
+        ["man", "--check"] => man::check(),
+        ["man", folder] => man::run(Some(folder)),
         ["abi"] => abi::abi(false),
         ["abi", "--check"] => abi::abi(true),
         _ => Err(USAGE.to_owned()),
