@@ -10,12 +10,14 @@ mod cpython;
 mod demo;
 mod dist;
 mod header;
+mod install;
 mod leftovers;
 mod man;
 mod proof;
 mod python;
 mod roff;
 mod step;
+mod symbols;
 mod test;
 
 use std::process::ExitCode;
@@ -40,6 +42,12 @@ const USAGE: &str = "usage: cargo xtask <task>
   header [--check]   write what is generated from src/ffi, or compare it with what would be written:
                      the headers in include/, and Python's declarations (as `abi` does)
   abi [--check]      Python's declarations alone
+  install [--prefix P] [--libdir lib] [--library-only]
+                     build and install; the environment variable DESTDIR is put in front of all paths
+  uninstall [--prefix P]
+                     remove what `install` put there
+  symbols [--check]  give new functions their version in packaging/libshoal.map
+  compat             compare the C interface with that of the last release
   man [FOLDER]       write the manual pages, from the comments of the C headers
   man --check        say what in the headers lacks documentation";
 
@@ -58,6 +66,11 @@ fn main() -> ExitCode {
         ["bench", "--", rest @ ..] | ["bench", rest @ ..] => bench::run_bench(rest),
         ["header"] => abi::everything(false),
         ["header", "--check"] => abi::everything(true),
+        ["install", rest @ ..] => options(rest).and_then(|it| install::run(&it)),
+        ["uninstall", rest @ ..] => options(rest).and_then(|it| install::uninstall(&it)),
+        ["symbols"] => symbols::run(false),
+        ["symbols", "--check"] => symbols::run(true),
+        ["compat"] => symbols::compat(),
         ["man"] => man::run(None),
         ["man", "--check"] => man::check(),
         ["man", folder] => man::run(Some(folder)),
@@ -72,6 +85,10 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn options(args: &[&str]) -> Result<install::Options, String> {
+    install::Options::parse(args).ok_or_else(|| USAGE.to_owned())
 }
 
 fn choice<'a>(mut args: &[&'a str]) -> Result<Choice<'a>, String> {
