@@ -96,6 +96,12 @@
 //! tell how those processes ended. Of a process with other threads the usual rule holds for your own code: what
 //! they had locked stays locked in the child. Handles do not survive exec: open by name.
 //!
+//! # Sanitizers
+//!
+//! Programs may be compiled with AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer; the library
+//! is not. For ThreadSanitizer, calls through the same handle count as ordered (`shoal_tsan.h`), so that what a
+//! lock guards is no race.
+//!
 //! # Errors of all functions
 //!
 //! Comments list only what is particular to a function. In addition, a function may return:

@@ -93,7 +93,8 @@ impl Header {
                 let is_private = item.kind == Kind::Macro
                     && (item.name.ends_with("_H")
                         || item.name.starts_with("SHOAL_VERSION")
-                        || ["SHOAL_API", "SHOAL_NODISCARD"].contains(&&*item.name));
+                        || ["SHOAL_API", "SHOAL_NODISCARD", "SHOAL_WITH_TSAN"]
+                            .contains(&&*item.name));
                 if sections.is_empty() && !is_private {
                     sections.push(Section::new(file, first, ""));
                 }

@@ -7,6 +7,7 @@
 use std::fs;
 
 use crate::step::root;
+use crate::tsan;
 
 /// The sections of shoal.h: the file that introduces each, and the others.
 pub(crate) const SECTIONS: [&[&str]; 15] = [
@@ -45,9 +46,22 @@ const WIDTH: usize = 100;
 const RULE: &str =
     "---------------------------------------------------------------------------------------------";
 
+/// At the end of shoal.h: GCC has a macro for the sanitizer, and Clang a question.
+const SANITIZER: &str = "#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define SHOAL_WITH_TSAN 1
+#endif
+#endif
+#if defined(__SANITIZE_THREAD__) || defined(SHOAL_WITH_TSAN)
+#include \"shoal_tsan.h\"
+#endif
+";
+
 /// Writes the C headers, or with `check` only says whether they are what they should be.
 pub(crate) fn headers(check: bool) -> Result<(), String> {
-    write("include/shoal.h", &main_header()?, check)?;
+    let main = main_header()?;
+    write("include/shoal.h", &main, check)?;
+    write("include/shoal_tsan.h", &tsan::header(&main), check)?;
     write("include/shoal_bindings.h", &bindings_header()?, check)
 }
 
@@ -93,6 +107,7 @@ fn main_header() -> Result<String, String> {
         &introduction,
         &format!("{includes}\n{body}"),
         &sections,
+        SANITIZER,
     ))
 }
 
@@ -104,18 +119,20 @@ fn bindings_header() -> Result<String, String> {
         &introduction,
         "#include \"shoal.h\"\n\n",
         &format!("{functions}\n"),
+        "",
     ))
 }
 
 /// What stands around the declarations of a header.
-fn around(guard: &str, introduction: &str, top: &str, declarations: &str) -> String {
+fn around(guard: &str, introduction: &str, top: &str, declarations: &str, end: &str) -> String {
     format!(
         "/*\n * SPDX-License-Identifier: MIT OR Apache-2.0\n \
          * Generated from src/ffi by `cargo xtask header`; edit there.\n */\n\n\
          /**\n{} */\n\n#ifndef {guard}\n#define {guard}\n\n{top}\
          #ifdef __cplusplus\nextern \"C\" {{\n#endif\n\n{declarations}\
-         #ifdef __cplusplus\n}}\n#endif\n\n#endif /* {guard} */\n",
+         #ifdef __cplusplus\n}}\n#endif\n\n{end}{}#endif /* {guard} */\n",
         indented(" * ", introduction),
+        if end.is_empty() { "" } else { "\n" },
     )
 }
 

@@ -2,7 +2,7 @@
 //! people look for them. And `cargo xtask uninstall`.
 //!
 //! ```text
-//! PREFIX/include/          shoal.h  shoal_bindings.h  shoal.hpp  shoal/*.hpp
+//! PREFIX/include/          shoal.h  shoal_bindings.h  shoal_tsan.h  shoal.hpp  shoal/*.hpp
 //! PREFIX/lib/              libshoal.so -> libshoal.so.0 -> libshoal.so.0.1.0   libshoal.a
 //! PREFIX/lib/pkgconfig/    shoal.pc
 //! PREFIX/lib/cmake/shoal/  shoal-config.cmake  shoal-config-version.cmake
@@ -116,7 +116,7 @@ pub(crate) fn install(options: &Options) -> Result<(), String> {
 }
 
 fn headers(to: &mut Installation) -> Result<(), String> {
-    for name in ["shoal.h", "shoal_bindings.h"] {
+    for name in ["shoal.h", "shoal_bindings.h", "shoal_tsan.h"] {
         to.file(
             &root().join("include").join(name),
             &format!("include/{name}"),

@@ -19,6 +19,7 @@ mod roff;
 mod step;
 mod symbols;
 mod test;
+mod tsan;
 
 use std::process::ExitCode;
 
