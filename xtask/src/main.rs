@@ -6,6 +6,7 @@
 mod abi;
 mod bench;
 mod cheader;
+mod consumers;
 mod cpython;
 mod demo;
 mod dist;

@@ -16,6 +16,9 @@ const TOOLS: (&str, &str) = (
 /// What some tests use, if it can be had.
 const EXTRAS: (&str, &str) = ("import numpy, cloudpickle", "numpy cloudpickle");
 
+/// What builds programs that use the installed library.
+const BUILDERS: (&str, &str) = ("import cmake, ninja, mesonbuild", "cmake ninja meson");
+
 /// Libraries that start processes, on which it is tried.
 const LIBRARIES: &[(&str, &str)] = &[
     ("import gymnasium", "gymnasium"),
@@ -122,6 +125,12 @@ impl Environment {
         for peer in PEERS {
             let _ = self.have(*peer);
         }
+    }
+
+    /// The folder with CMake, Ninja and Meson, if they can be had.
+    pub(crate) fn build_tools(&self) -> Option<PathBuf> {
+        self.have(BUILDERS).ok()?;
+        self.python.parent().map(Path::to_path_buf)
     }
 
     /// Its interpreter.

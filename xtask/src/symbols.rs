@@ -76,6 +76,15 @@ fn updated(
     Ok(nodes)
 }
 
+/// Each function with its version, as a list of the library's symbols has them.
+pub(crate) fn versioned() -> Result<BTreeSet<String>, String> {
+    let text = fs::read_to_string(root().join(MAP)).map_err(|err| format!("{MAP}: {err}"))?;
+    let nodes = parse(&text).into_iter();
+    let names =
+        nodes.flat_map(|(node, names)| names.into_iter().map(move |it| format!("{it}@@{node}")));
+    Ok(names.collect())
+}
+
 fn render(nodes: &[Node]) -> String {
     let mut out =
         "# The versions of the symbols of libshoal.so. `cargo xtask symbols` adds new functions; \

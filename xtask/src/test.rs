@@ -3,10 +3,13 @@
 use std::fs;
 
 use crate::abi;
+use crate::consumers;
 use crate::dist;
 use crate::leftovers::Leftovers;
+use crate::man;
 use crate::python::{self, Environment};
 use crate::step::{Steps, cargo, program, root, run as run_command};
+use crate::symbols;
 
 /// The tests of what the compiled module of the Python package does.
 const HOT: [&str; 5] = ["fast", "map", "queue", "reducers", "sync"];
@@ -36,7 +39,12 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
         let mut lint = cargo(&format!("clippy {MODULE} {flags}"));
         run_command(lint.env("PYO3_NO_PYTHON", "1"))
     });
-    steps.step("header", || abi::everything(true));
+    steps.step("header", || {
+        abi::everything(true)?;
+        symbols::run(true)?;
+        symbols::compat()?;
+        man::check()
+    });
     steps.step("rust documentation", || {
         let mut doc =
             cargo("doc --quiet --workspace --no-deps --document-private-items --all-features");
@@ -95,6 +103,7 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
     steps.step("the wheel, away from the checkout", || {
         dist::try_out(&dist::build()?, "python3")
     });
+    steps.step("the installation, and programs that use it", consumers::run);
     steps.step("nothing stays behind", || leftovers.none_after());
     steps.finish()
 }

@@ -1,0 +1,386 @@
+//! Programs that use an installed Shoal, in each way in which programs are built. A part of `cargo xtask test`.
+//!
+//! All are the programs of tests/install, or examples/c/manual.c. Where a tool is missing, one line says so.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::install::{self, Options};
+use crate::python::Environment;
+use crate::step::{cargo, program, root, run as run_command, run_expecting, target};
+use crate::symbols;
+
+/// What the programs of tests/install print.
+const EXCHANGED: &str = "resize 17.png, 2000";
+
+/// What examples/c/manual.c prints last.
+const MANUAL: &str = "all of it works";
+
+const WARNINGS: [&str; 6] = [
+    "-pedantic",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-Wconversion",
+    "-Wno-unused-result",
+];
+
+/// Installs, and builds and runs all of them.
+pub(crate) fn run() -> Result<(), String> {
+    let there = Installed::fresh()?;
+    there.exports_what_the_headers_declare()?;
+    there.compilers()?;
+    there.pkg_config()?;
+    there.sanitizers()?;
+    there.build_systems()?;
+    there.rust()?;
+    uninstall_leaves_nothing()
+}
+
+/// Prints what is about to be tried.
+pub(crate) fn say(what: &str) {
+    println!("-- {what}");
+}
+
+/// Whether a program is on PATH.
+pub(crate) fn is_there(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|folder| folder.join(name).is_file());
+    if !found {
+        println!("-- {name} is not installed: what needs it is skipped");
+    }
+    found
+}
+
+/// An installation in a folder of its own.
+pub(crate) struct Installed {
+    pub(crate) prefix: PathBuf,
+    /// Where the programs are built.
+    scratch: PathBuf,
+}
+
+impl Installed {
+    /// Installs what cargo has built for release.
+    pub(crate) fn fresh() -> Result<Self, String> {
+        let scratch = target().join("consumers");
+        let prefix = scratch.join("prefix");
+        let _ = fs::remove_dir_all(&prefix);
+        let options = Options {
+            prefix: prefix.clone(),
+            libdir: "lib".to_owned(),
+            destdir: None,
+            all: true,
+        };
+        run_command(&mut cargo(
+            "build --quiet --release --features cli --lib --bins",
+        ))?;
+        install::install(&options)?;
+        Ok(Self { prefix, scratch })
+    }
+
+    fn lib(&self) -> PathBuf {
+        self.prefix.join("lib")
+    }
+
+    /// Each function of the headers with its version, and nothing else.
+    fn exports_what_the_headers_declare(&self) -> Result<(), String> {
+        say("the symbols of the shared library");
+        let mut nm = program("nm", "-D --defined-only");
+        let output = nm.arg(self.lib().join("libshoal.so")).output();
+        let output = output.map_err(|err| format!("nm: {err}"))?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let functions = text.lines().filter(|line| line.contains(" T "));
+        let found: BTreeSet<String> = functions
+            .filter_map(|line| line.split(' ').next_back())
+            .map(str::to_owned)
+            .collect();
+        let others: Vec<&str> = text
+            .lines()
+            .filter(|line| !line.contains(" T ") && !line.contains(" A SHOAL_"))
+            .collect();
+        let expected = symbols::versioned()?;
+        match found == expected && others.is_empty() {
+            true => Ok(()),
+            false => Err(format!(
+                "the shared library exports {:?} beyond {}, lacks {:?}, and has {others:?}",
+                found.difference(&expected).collect::<Vec<_>>(),
+                symbols::MAP,
+                expected.difference(&found).collect::<Vec<_>>(),
+            )),
+        }
+    }
+
+    /// Compiles one source file with the library beside it, or inside it, and runs it.
+    fn try_out(
+        &self,
+        compiler: &str,
+        flags: &[&str],
+        source: &str,
+        how: Linked,
+    ) -> Result<(), String> {
+        say(&format!("{compiler} {} {source}, {how:?}", flags.join(" ")));
+        let out = self.scratch.join("program");
+        let mut compile = program(compiler, "");
+        compile
+            .args(flags)
+            .args(WARNINGS)
+            .arg(source)
+            .arg("-o")
+            .arg(&out);
+        compile.arg("-I").arg(self.prefix.join("include"));
+        match how {
+            Linked::Shared => {
+                compile
+                    .arg("-L")
+                    .arg(self.lib())
+                    .args(["-lshoal", "-pthread"]);
+                compile.arg(format!("-Wl,-rpath,{}", self.lib().display()));
+            }
+            Linked::Static => {
+                compile
+                    .arg(self.lib().join("libshoal.a"))
+                    .args(["-pthread", "-ldl", "-lm"]);
+            }
+        }
+        run_command(&mut compile)?;
+        run_program(&out, &[], source)
+    }
+
+    fn compilers(&self) -> Result<(), String> {
+        let manual = "examples/c/manual.c";
+        for compiler in ["gcc", "clang"].into_iter().filter(|it| is_there(it)) {
+            self.try_out(compiler, &["-std=c99"], manual, Linked::Shared)?;
+            self.try_out(compiler, &["-std=c2x"], manual, Linked::Static)?;
+            for standard in ["-std=c11", "-std=c17"] {
+                self.try_out(
+                    compiler,
+                    &[standard],
+                    "tests/install/exchange.c",
+                    Linked::Shared,
+                )?;
+            }
+        }
+        for compiler in ["g++", "clang++"].into_iter().filter(|it| is_there(it)) {
+            let source = "tests/install/exchange.cpp";
+            self.try_out(compiler, &["-std=c++17"], source, Linked::Static)?;
+            self.try_out(compiler, &["-std=c++20"], source, Linked::Shared)?;
+            self.try_out(compiler, &["-std=c++2b"], source, Linked::Shared)?;
+        }
+        Ok(())
+    }
+
+    /// With the flags that pkg-config gives: the shared library, and a program that needs no library at all.
+    fn pkg_config(&self) -> Result<(), String> {
+        if !is_there("pkg-config") {
+            return Ok(());
+        }
+        for (asked, also) in [
+            ("--cflags --libs", ""),
+            ("--static --cflags --libs", "-static"),
+        ] {
+            say(&format!("pkg-config {asked} shoal, {also}"));
+            let mut ask = program("pkg-config", &format!("{asked} shoal"));
+            let output = ask
+                .env("PKG_CONFIG_PATH", self.lib().join("pkgconfig"))
+                .output();
+            let output = output.map_err(|err| format!("pkg-config: {err}"))?;
+            let flags = String::from_utf8_lossy(&output.stdout).into_owned();
+            let out = self.scratch.join("program");
+            // The linker says that some functions of a static C library need the shared one: a warning.
+            let mut compile = program("cc", "-std=c99 tests/install/exchange.c -pthread");
+            compile
+                .args(also.split_whitespace())
+                .args(flags.split_whitespace());
+            compile
+                .arg(format!("-Wl,-rpath,{}", self.lib().display()))
+                .arg("-o")
+                .arg(&out);
+            run_command(&mut compile)?;
+            run_program(&out, &[], "tests/install/exchange.c")?;
+        }
+        Ok(())
+    }
+
+    fn sanitizers(&self) -> Result<(), String> {
+        let (c, cpp) = ("tests/install/exchange.c", "tests/install/exchange.cpp");
+        for (compiler, standard, source) in [("gcc", "-std=c99", c), ("g++", "-std=c++17", cpp)] {
+            if !is_there(compiler) || !has_sanitizers(compiler, &self.scratch) {
+                continue;
+            }
+            let address = ["-g", standard, "-fsanitize=address,undefined"];
+            self.try_out(compiler, &address, source, Linked::Shared)?;
+            self.try_out(compiler, &address, source, Linked::Static)?;
+            let thread = ["-g", standard, "-fsanitize=thread"];
+            self.try_out(compiler, &thread, source, Linked::Shared)?;
+            // Without what the header tells the sanitizer it reports the data that the lock guards: so it looks.
+            let untold = ["-g", standard, "-fsanitize=thread", "-DSHOAL_TSAN_H"];
+            match self.try_out(compiler, &untold, source, Linked::Shared) {
+                Ok(()) => return Err("the sanitizer finds no race without shoal_tsan.h".to_owned()),
+                Err(why) => println!(
+                    "   a race, as expected: {}",
+                    why.lines().next().unwrap_or("")
+                ),
+            }
+        }
+        Ok(())
+    }
+
+    fn build_systems(&self) -> Result<(), String> {
+        let environment = Environment::prepare("python3")?;
+        let Some(tools) = environment.build_tools() else {
+            println!("-- cmake, ninja and meson cannot be had: what needs them is skipped");
+            return Ok(());
+        };
+        let programs = |folder: &Path, libraries: &[&str]| {
+            for (language, library) in ["c", "cpp"]
+                .iter()
+                .flat_map(|it| libraries.iter().map(move |lib| (it, lib)))
+            {
+                run_program(
+                    &folder.join(format!("{language}-{library}")),
+                    &[("LD_LIBRARY_PATH", &self.lib())],
+                    "",
+                )?;
+            }
+            Ok::<_, String>(())
+        };
+        for how in ["package", "subdirectory", "fetch"] {
+            say(&format!("CMake, {how}"));
+            let build = self.scratch.join(format!("cmake-{how}"));
+            let _ = fs::remove_dir_all(&build);
+            let mut configure = tool(
+                &tools,
+                "cmake",
+                "-G Ninja -S tests/install -DCMAKE_BUILD_TYPE=Release -B",
+            );
+            configure.arg(&build).arg(format!("-DHOW={how}"));
+            configure.arg(format!("-DCMAKE_PREFIX_PATH={}", self.prefix.display()));
+            configure.arg(format!("-DSHOAL_SOURCE={}", root().display()));
+            configure.arg(format!("-DSHOAL_CARGO_TARGET_DIR={}", target().display()));
+            run_command(configure.stdout(Stdio::null()))?;
+            run_command(
+                tool(&tools, "cmake", "--build")
+                    .arg(&build)
+                    .stdout(Stdio::null()),
+            )?;
+            programs(&build, &["shoal", "shared", "static"])?;
+        }
+        say("Meson");
+        let build = self.scratch.join("meson");
+        let _ = fs::remove_dir_all(&build);
+        let mut configure = tool(&tools, "meson", "setup");
+        configure.arg(&build).arg("tests/install");
+        configure.env("PKG_CONFIG_PATH", self.lib().join("pkgconfig"));
+        run_command(configure.stdout(Stdio::null()))?;
+        run_command(
+            tool(&tools, "ninja", "-C")
+                .arg(&build)
+                .stdout(Stdio::null()),
+        )?;
+        programs(&build, &["shared", "static"])
+    }
+
+    /// A project of its own that names the checkout.
+    fn rust(&self) -> Result<(), String> {
+        say("a Rust program by path");
+        let mut build =
+            cargo("build --quiet --manifest-path tests/install/rust/Cargo.toml --target-dir");
+        let folder = self.scratch.join("rust");
+        run_command(build.arg(&folder))?;
+        run_program(&folder.join("debug/uses-shoal"), &[], "")
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Linked {
+    Shared,
+    Static,
+}
+
+/// A program of the environment that has the tools of building, which find each other there.
+fn tool(folder: &Path, name: &str, args: &str) -> Command {
+    let mut command = program(folder.join(name), args);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::iter::once(folder.to_path_buf()).chain(std::env::split_paths(&path));
+    if let Ok(path) = std::env::join_paths(folders) {
+        command.env("PATH", path);
+    }
+    command
+}
+
+/// Runs a program that was built; it has to print what its source says.
+fn run_program(path: &Path, variables: &[(&str, &Path)], source: &str) -> Result<(), String> {
+    // The sanitizers' map of memory does not expect addresses that are as random as some kernels make them.
+    let mut run = program("setarch", "-R");
+    run.arg(path).env_remove("CUDA_VISIBLE_DEVICES");
+    run.envs(variables.iter().copied());
+    let expected = if source.ends_with("manual.c") {
+        MANUAL
+    } else {
+        EXCHANGED
+    };
+    run_expecting(&mut run, &[expected])
+}
+
+/// Whether the compiler comes with their libraries.
+fn has_sanitizers(compiler: &str, scratch: &Path) -> bool {
+    let empty = scratch.join("empty.c");
+    let written = fs::write(&empty, "int main(void) { return 0; }\n").is_ok();
+    let links = |what: &str| {
+        let mut compile = program(compiler, &format!("-fsanitize={what} -o /dev/null"));
+        compile.arg(&empty).stderr(Stdio::null());
+        compile.status().is_ok_and(|it| it.success())
+    };
+    let has = written && links("address,undefined") && links("thread");
+    if !has {
+        println!("-- {compiler} has no sanitizers: they are skipped");
+    }
+    has
+}
+
+/// Installs below DESTDIR, and removes it again.
+fn uninstall_leaves_nothing() -> Result<(), String> {
+    say("uninstall");
+    let destdir = target().join("consumers/destdir");
+    let _ = fs::remove_dir_all(&destdir);
+    let options = Options {
+        prefix: PathBuf::from("/opt/shoal"),
+        libdir: "lib/some-machine".to_owned(),
+        destdir: Some(destdir.clone()),
+        all: true,
+    };
+    let own = destdir.join("opt/shoal/share/man/of-another-program");
+    let made = fs::create_dir_all(&own);
+    made.map_err(|err| format!("{}: {err}", own.display()))?;
+    install::install(&options)?;
+    let config = destdir.join("opt/shoal/lib/some-machine/cmake/shoal/shoal-config.cmake");
+    let text = fs::read_to_string(&config).map_err(|err| format!("{}: {err}", config.display()))?;
+    if !text.contains("\"${_shoal_prefix}/../../../..\"") {
+        return Err(format!(
+            "{} does not lead up to the prefix",
+            config.display()
+        ));
+    }
+    install::uninstall(&options)?;
+    let left = files_below(&destdir);
+    let stays = own.is_dir();
+    let _ = fs::remove_dir_all(&destdir);
+    match (left.is_empty(), stays) {
+        (true, true) => Ok(()),
+        (false, _) => Err(format!("uninstall leaves {left:?}")),
+        (_, false) => Err("uninstall removes a folder that is not its own".to_owned()),
+    }
+}
+
+/// All files in a folder and in those in it.
+pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let paths = entries.map(|entry| entry.path());
+    let all = paths.flat_map(|path| match path.is_dir() && !path.is_symlink() {
+        true => files_below(&path),
+        false => vec![path],
+    });
+    all.collect()
+}
