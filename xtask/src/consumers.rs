@@ -7,7 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::deb;
 use crate::install::{self, Options};
+use crate::languages;
 use crate::python::Environment;
 use crate::step::{cargo, program, root, run as run_command, run_expecting, target};
 use crate::symbols;
@@ -36,6 +38,8 @@ pub(crate) fn run() -> Result<(), String> {
     there.sanitizers()?;
     there.build_systems()?;
     there.rust()?;
+    languages::run(&there)?;
+    deb::try_out()?;
     uninstall_leaves_nothing()
 }
 
@@ -259,6 +263,8 @@ impl Installed {
             configure.arg(format!("-DCMAKE_PREFIX_PATH={}", self.prefix.display()));
             configure.arg(format!("-DSHOAL_SOURCE={}", root().display()));
             configure.arg(format!("-DSHOAL_CARGO_TARGET_DIR={}", target().display()));
+            // With the features of what is built already.
+            configure.arg("-DSHOAL_CARGO_ARGS=--features;cli");
             run_command(configure.stdout(Stdio::null()))?;
             run_command(
                 tool(&tools, "cmake", "--build")

@@ -8,10 +8,12 @@ mod bench;
 mod cheader;
 mod consumers;
 mod cpython;
+mod deb;
 mod demo;
 mod dist;
 mod header;
 mod install;
+mod languages;
 mod leftovers;
 mod man;
 mod proof;
@@ -37,6 +39,7 @@ const USAGE: &str = "usage: cargo xtask <task>
   cpython-tests [--python NAME] [METHOD] [--only WORD]
                      the standard library's tests of multiprocessing, on Shoal's
   dist               build the Python wheel, and try it with every Python that is found
+  deb                build packages for Debian and Ubuntu
   bench [ARGS]       measure, beside other queues and the machine's baseline
   bench --python     measure what Python programs use
   bench --python --busy 0,1,2,4
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
     let done = match words.as_slice() {
         ["demo"] => demo::run(),
         ["dist"] => dist::run(),
+        ["deb"] => deb::run(),
         ["test", rest @ ..] => choice(rest).and_then(|choice| test::run(&choice)),
         ["proof"] => proof::run(""),
         ["proof", "--only", name] => proof::run(name),
