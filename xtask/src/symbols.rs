@@ -146,7 +146,7 @@ pub(crate) fn compat() -> Result<(), String> {
         )),
         false => Err(format!(
             "programs that were built with {tag} do not work with this library:\n  {}\nA release with such \
-             changes needs a higher SHOAL_ABI_VERSION (src/ffi/status.rs) and another soname (build.rs)",
+             changes needs a higher SHOAL_ABI_VERSION (src/ffi/general.rs) and another soname (build.rs)",
             faults.join("\n  ")
         )),
     }
