@@ -1,6 +1,6 @@
 //! Programs that use an installed Shoal, in each way in which programs are built. A part of `cargo xtask test`.
 //!
-//! All are the programs of tests/install, or examples/c/manual.c. Where a tool is missing, one line says so.
+//! All are the programs of tests/install, or those of the manual. Where a tool is missing, one line says so.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use crate::deb;
 use crate::install::{self, Options};
 use crate::languages;
+use crate::manual::EXAMPLES;
 use crate::python::Environment;
 use crate::step::{cargo, program, root, run as run_command, run_expecting, target};
 use crate::symbols;
@@ -17,7 +18,7 @@ use crate::symbols;
 /// What the programs of tests/install print.
 const EXCHANGED: &str = "resize 17.png, 2000";
 
-/// What examples/c/manual.c prints last.
+/// What examples/c/manual_*.c print last.
 const MANUAL: &str = "all of it works";
 
 const WARNINGS: [&str; 6] = [
@@ -153,10 +154,11 @@ impl Installed {
     }
 
     fn compilers(&self) -> Result<(), String> {
-        let manual = "examples/c/manual.c";
+        let [objects, sync] = EXAMPLES;
         for compiler in ["gcc", "clang"].into_iter().filter(|it| is_there(it)) {
-            self.try_out(compiler, &["-std=c99"], manual, Linked::Shared)?;
-            self.try_out(compiler, &["-std=c2x"], manual, Linked::Static)?;
+            self.try_out(compiler, &["-std=c99"], objects, Linked::Shared)?;
+            self.try_out(compiler, &["-std=c99"], sync, Linked::Static)?;
+            self.try_out(compiler, &["-std=c2x"], sync, Linked::Shared)?;
             for standard in ["-std=c11", "-std=c17"] {
                 self.try_out(
                     compiler,
@@ -322,7 +324,7 @@ fn run_program(path: &Path, variables: &[(&str, &Path)], source: &str) -> Result
     let mut run = program("setarch", "-R");
     run.arg(path).env_remove("CUDA_VISIBLE_DEVICES");
     run.envs(variables.iter().copied());
-    let expected = if source.ends_with("manual.c") {
+    let expected = if EXAMPLES.contains(&source) {
         MANUAL
     } else {
         EXCHANGED

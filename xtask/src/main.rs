@@ -16,6 +16,7 @@ mod install;
 mod languages;
 mod leftovers;
 mod man;
+mod manual;
 mod proof;
 mod python;
 mod roff;
