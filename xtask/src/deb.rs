@@ -34,14 +34,14 @@ struct Package {
 /// Builds the packages and says where they are.
 pub(crate) fn run() -> Result<(), String> {
     run_command(&mut cargo("build --release --features cli --lib --bins"))?;
-    for package in build()? {
+    for package in build("-Zxz")? {
         println!("{}", package.display());
     }
     Ok(())
 }
 
-/// Builds the packages of what cargo has built, in target/deb.
-fn build() -> Result<Vec<PathBuf>, String> {
+/// Builds the packages of what cargo has built, in target/deb, compressed in this way.
+fn build(compression: &str) -> Result<Vec<PathBuf>, String> {
     let folder = target().join("deb");
     let _ = fs::remove_dir_all(&folder);
     let (all, version) = (folder.join("all"), package_version()?);
@@ -100,8 +100,9 @@ fn build() -> Result<Vec<PathBuf>, String> {
         }
         control(&tree, &package, &version, &architecture, &library)?;
         let name = format!("{}_{version}_{architecture}.deb", package.name);
-        let mut make = program("dpkg-deb", "--root-owner-group --build");
-        make.arg(&tree)
+        let mut make = program("dpkg-deb", "--root-owner-group");
+        make.args([compression, "--build"])
+            .arg(&tree)
             .arg(folder.join(&name))
             .stdout(Stdio::null());
         run_command(&mut make)?;
@@ -248,7 +249,8 @@ pub(crate) fn try_out() -> Result<(), String> {
         return Ok(());
     }
     say("Debian packages");
-    let packages = build()?;
+    // Compressing takes much longer than all else here.
+    let packages = build("-Znone")?;
     let system = target().join("consumers/system");
     let _ = fs::remove_dir_all(&system);
     let database = system.join("var/lib/dpkg");

@@ -38,10 +38,10 @@ fn parse(text: &str) -> Vec<Node> {
     for line in text.lines().map(str::trim) {
         if let Some(name) = line.strip_suffix(" {") {
             nodes.push((name.to_owned(), BTreeSet::new()));
-        } else if let (Some(name), Some(node)) = (line.strip_suffix(';'), nodes.last_mut()) {
-            if name.starts_with("shoal_") {
-                node.1.insert(name.to_owned());
-            }
+        } else if let (Some(name), Some(node)) = (line.strip_suffix(';'), nodes.last_mut())
+            && name.starts_with("shoal_")
+        {
+            node.1.insert(name.to_owned());
         }
     }
     nodes
@@ -141,9 +141,10 @@ pub(crate) fn compat() -> Result<(), String> {
         }
     }
     match faults.is_empty() {
-        true => Ok(println!(
-            "programs that were built with {tag} go on working"
-        )),
+        true => {
+            println!("programs that were built with {tag} go on working");
+            Ok(())
+        }
         false => Err(format!(
             "programs that were built with {tag} do not work with this library:\n  {}\nA release with such \
              changes needs a higher SHOAL_ABI_VERSION (src/ffi/general.rs) and another soname (build.rs)",

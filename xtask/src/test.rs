@@ -101,7 +101,8 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
         ))
     });
     steps.step("the wheel, away from the checkout", || {
-        dist::try_out(&dist::build()?, "python3")
+        dist::try_out(&dist::build()?, "python3")?;
+        dist::needs_rust(&dist::build_sources()?)
     });
     steps.step("the installation, and programs that use it", consumers::run);
     steps.step("nothing stays behind", || leftovers.none_after());
