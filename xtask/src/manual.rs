@@ -103,11 +103,11 @@ impl Manual {
             let unknown = words(doc)
                 .into_iter()
                 .filter(|word| !known.contains(&**word));
-            // `shoal_<object>_open`, files, a variable of the environment, and a macro without a page.
+            // `shoal_<object>_open`, files, and what may be a variable of the environment.
             let unknown = unknown.filter(|word| {
                 !word.ends_with('_')
-                    && !["shoal_bindings", "shoal_tsan", "SHOAL_DIR", "SHOAL_VERSION"]
-                        .contains(&&**word)
+                    && !["shoal_bindings", "shoal_tsan"].contains(&&**word)
+                    && (word.starts_with("shoal_") || word.starts_with("SHOAL_ERR_"))
             });
             unknown
                 .map(|word| format!("{place} names {word}, which the headers do not declare"))

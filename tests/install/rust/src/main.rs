@@ -26,6 +26,10 @@ fn main() -> Result<(), shoal::Error> {
         add()?;
         other.join().expect("the thread does not panic")
     })?;
-    println!("{}, {}", String::from_utf8_lossy(&job), guarded.into_inner());
+    println!(
+        "{}, {}",
+        String::from_utf8_lossy(&job),
+        guarded.into_inner()
+    );
     Ok(())
 }
