@@ -14,9 +14,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::consumers::{files_below, is_there, say};
 use crate::header::package_version;
 use crate::install::{self, Options, soname};
+use crate::installed::{files_below, is_there, say};
 use crate::step::{cargo, program, root, run as run_command, target};
 
 const HOMEPAGE: &str =

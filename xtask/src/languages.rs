@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::consumers::{Installed, is_there, say};
+use crate::installed::{Installed, is_there, say};
 use crate::python::Environment;
 use crate::step::{program, root, run as run_command, run_expecting, target};
 

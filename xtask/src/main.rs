@@ -13,6 +13,7 @@ mod demo;
 mod dist;
 mod header;
 mod install;
+mod installed;
 mod languages;
 mod leftovers;
 mod man;
