@@ -47,7 +47,8 @@ const USAGE: &str = "usage: cargo xtask <task>
   bench --python --busy 0,1,2,4
                      the same beside so many programs that compute
   header [--check]   write what is generated from src/ffi, or compare it with what would be written:
-                     the headers in include/, and Python's declarations (as `abi` does)
+                     the headers in include/, Python's declarations (as `abi` does), and the versions of
+                     the library's symbols (as `symbols` does)
   abi [--check]      Python's declarations alone
   install [--prefix P] [--libdir lib] [--library-only]
                      build and install; the environment variable DESTDIR is put in front of all paths
@@ -72,8 +73,8 @@ fn main() -> ExitCode {
         ["cpython-tests", rest @ ..] => cpython::run_tests("python3", rest),
         ["bench", "--python", rest @ ..] => bench::run_python(rest),
         ["bench", "--", rest @ ..] | ["bench", rest @ ..] => bench::run_bench(rest),
-        ["header"] => abi::everything(false),
-        ["header", "--check"] => abi::everything(true),
+        ["header"] => abi::everything(false).and_then(|()| symbols::run(false)),
+        ["header", "--check"] => abi::everything(true).and_then(|()| symbols::run(true)),
         ["install", rest @ ..] => options(rest).and_then(|it| install::run(&it)),
         ["uninstall", rest @ ..] => options(rest).and_then(|it| install::uninstall(&it)),
         ["symbols"] => symbols::run(false),
