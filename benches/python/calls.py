@@ -62,10 +62,10 @@ def main() -> None:
         return
     best: Dict[str, Dict[str, float]] = {what: {} for what in WORKLOADS}
     for _ in range(TURNS):
-        for compiled in ("1", "0"):
+        for pure in ("0", "1"):
             run = subprocess.run(
                 [sys.executable, __file__, "--measure"],
-                env={**os.environ, "SHOAL_COMPILED": compiled},
+                env={**os.environ, "SHOAL_PURE": pure},
                 stdout=subprocess.PIPE,
                 check=True,
             )

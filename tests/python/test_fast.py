@@ -47,12 +47,12 @@ def run(text: str, **environment: str) -> str:
     return done.stdout
 
 
-def test_the_compiled_module_is_used_where_it_is_asked_for() -> None:
+def test_the_compiled_module_is_used_where_it_is_there_unless_told_not_to() -> None:
     text = "import shoal; print(shoal.backend, type(shoal.Queue.put).__name__)"
-    for unset in ("", "0"):
-        assert run(text, SHOAL_COMPILED=unset).split() == ["ctypes", "function"]
     expected = ["compiled", "method_descriptor"] if IS_BUILT else ["ctypes", "function"]
-    assert run(text, SHOAL_COMPILED="1").split() == expected
+    for unset in ("", "0"):
+        assert run(text, SHOAL_PURE=unset).split() == expected
+    assert run(text, SHOAL_PURE="1").split() == ["ctypes", "function"]
 
 
 # What can go wrong with each call, as a program that prints it.
@@ -212,15 +212,9 @@ for call in (event.is_set, event.set, event.clear):
 
 @needs_it
 def test_both_do_and_raise_the_same() -> None:
-    compiled, plain = run(WRONG, SHOAL_COMPILED="1"), run(WRONG, SHOAL_COMPILED="0")
+    compiled, plain = run(WRONG, SHOAL_PURE="0"), run(WRONG, SHOAL_PURE="1")
     assert "ArithmeticError" in plain and plain.count("detached") > 10
     assert compiled.splitlines() == plain.splitlines()
-
-
-@needs_it
-def test_install_says_that_it_does_without_the_compiled_module() -> None:
-    with pytest.raises(RuntimeError, match="SHOAL_COMPILED"):
-        shoal.multiprocessing.install()
 
 
 @needs_it

@@ -1,10 +1,8 @@
 """The compiled classes that have the most frequent calls, where they are to be had.
 
-`shoal._fast` is built with the package and used with ``SHOAL_COMPILED=1`` in the environment. Without
-that, or without the module (PyPy, builds of CPython without the interpreter's lock, subinterpreters, a
-package that was built without cargo), everything goes through ctypes. Both do the same, and raise the
-same, but for `shoal.multiprocessing.install`: it makes objects of the standard library's classes into
-Shoal's by a change of their class, which a compiled base excludes. So the module has to be asked for.
+`shoal._fast` is built with the package. Without it (PyPy, builds of CPython without the interpreter's
+lock, subinterpreters, a package that was built with ``SHOAL_COMPILED=0``), or with ``SHOAL_PURE=1`` in the
+environment, every call goes through ctypes. Both do the same, and raise the same.
 
 A class of the package has every call written in Python. `compiled` puts a compiled method in the place of
 some, which does the common case and calls the one it replaces (``_python_put``, of ``put``) for all the
@@ -26,12 +24,12 @@ if TYPE_CHECKING:
 
     _C = TypeVar("_C", bound=type)
 
-COMPILED_VARIABLE = "SHOAL_COMPILED"
+PURE_VARIABLE = "SHOAL_PURE"
 
 
 def _load() -> Any:
     """The compiled module, or None."""
-    if os.environ.get(COMPILED_VARIABLE, "0") in ("", "0"):
+    if os.environ.get(PURE_VARIABLE, "0") not in ("", "0"):
         return None
     if sys.implementation.name != "cpython" or sys.version_info < (3, 9):
         return None
