@@ -16,13 +16,21 @@
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
+mod batch;
+mod codec;
 mod event;
 mod held;
 mod items;
+mod list;
 mod lock;
 mod map;
+mod methods;
 mod module;
 mod native;
+mod pipe;
 mod python;
 mod queue;
+mod room;
 mod semaphore;
+mod value;
+mod word;

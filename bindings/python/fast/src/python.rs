@@ -8,7 +8,8 @@ use pyo3_ffi::{
     PyTuple_GetItem, PyTuple_New, PyTuple_SetItem,
 };
 
-// As `pyo3_ffi` declares them, but for what unwinds.
+// As `pyo3_ffi` declares them, except for what unwinds (see the head of the crate).
+// `PyUnicode_AsUTF8AndSize` belongs to the stable interface since 3.10; 3.9 exports it as well.
 unsafe extern "C-unwind" {
     fn PyObject_Call(
         call: *mut PyObject,
@@ -22,6 +23,13 @@ unsafe extern "C-unwind" {
         ...
     ) -> *mut PyObject;
     pub(crate) fn PyObject_GetAttr(of: *mut PyObject, name: *mut PyObject) -> *mut PyObject;
+    pub(crate) fn PyObject_SetAttr(
+        of: *mut PyObject,
+        name: *mut PyObject,
+        to: *mut PyObject,
+    ) -> c_int;
+    pub(crate) fn PySequence_Tuple(of: *mut PyObject) -> *mut PyObject;
+    pub(crate) fn PyUnicode_AsUTF8AndSize(text: *mut PyObject, size: *mut Py_ssize_t) -> *const u8;
     pub(crate) fn PyEval_RestoreThread(state: *mut pyo3_ffi::PyThreadState);
     pub(crate) fn Py_DecRef(it: *mut PyObject);
     fn PyDict_New() -> *mut PyObject;
@@ -52,9 +60,8 @@ pub(crate) fn method(name: &'static CStr, doc: CString, call: Method) -> PyMetho
     }
 }
 
-/// The arguments of a call.
+/// The arguments of a call that lasts.
 #[derive(Clone, Copy)]
-#[repr(C)]
 pub(crate) struct Args {
     items: *const *mut PyObject,
     count: Py_ssize_t,
@@ -63,7 +70,7 @@ pub(crate) struct Args {
 
 impl Args {
     /// # Safety
-    /// They are those that CPython called a [`Method`] with, and that call lasts.
+    /// They are those that CPython called a [`Method`] with, and the result is not used after that call.
     pub(crate) unsafe fn new(
         items: *const *mut PyObject,
         count: Py_ssize_t,
@@ -76,14 +83,14 @@ impl Args {
         }
     }
 
-    /// Whether there are so many, all given by their places.
+    /// Whether there are so many, none of them given by its name.
     pub(crate) fn are(self, least: Py_ssize_t, most: Py_ssize_t) -> bool {
         self.names.is_null() && least <= self.count && self.count <= most
     }
 
-    /// An argument, or null if it is not given.
+    /// An argument, or null if it is not given by its place.
     pub(crate) fn get(self, index: Py_ssize_t) -> *mut PyObject {
-        if !self.names.is_null() || index >= self.count {
+        if index >= self.count {
             return null_mut();
         }
         // SAFETY: there are so many (`new`).
@@ -99,9 +106,14 @@ impl Args {
 
     /// Whether an argument is `True` or not given.
     pub(crate) fn is_true(self, index: Py_ssize_t) -> bool {
-        let it = self.get(index);
         // SAFETY: it is always there.
-        it.is_null() || it == unsafe { Py_True() }
+        self.or_true(index) == unsafe { Py_True() }
+    }
+
+    /// Whether an argument is `None` or not given.
+    pub(crate) fn is_none(self, index: Py_ssize_t) -> bool {
+        // SAFETY: it is always there.
+        self.or_none(index) == unsafe { Py_None() }
     }
 
     /// An argument, `True` if it is not given.
@@ -132,7 +144,9 @@ impl Args {
 pub(crate) unsafe extern "C-unwind" fn call_slow(
     of: *mut PyObject,
     name: *mut PyObject,
-    args: Args,
+    items: *const *mut PyObject,
+    count: Py_ssize_t,
+    argument_names: *mut PyObject,
 ) -> *mut PyObject {
     // SAFETY: the caller's contract. Every reference that is made is given up; each call that may fail is
     // asked whether it did; `items` has `count` arguments, and then as many as there are names.
@@ -141,16 +155,16 @@ pub(crate) unsafe extern "C-unwind" fn call_slow(
         if call.is_null() {
             return null_mut();
         }
-        let places = PyTuple_New(args.count);
-        let named = if args.names.is_null() {
+        let places = PyTuple_New(count);
+        let named = if argument_names.is_null() {
             null_mut()
         } else {
             PyDict_New()
         };
-        let mut failed = places.is_null() || (named.is_null() && !args.names.is_null());
+        let mut failed = places.is_null() || (named.is_null() && !argument_names.is_null());
         let mut index = 0;
-        while !failed && index < args.count {
-            let it = *args.items.add(index.unsigned_abs());
+        while !failed && index < count {
+            let it = *items.add(index.unsigned_abs());
             Py_IncRef(it);
             failed = PyTuple_SetItem(places, index, it) != 0;
             index += 1;
@@ -159,11 +173,11 @@ pub(crate) unsafe extern "C-unwind" fn call_slow(
         let names = if named.is_null() {
             0
         } else {
-            pyo3_ffi::PyTuple_Size(args.names)
+            pyo3_ffi::PyTuple_Size(argument_names)
         };
         while !failed && index < names {
-            let it = *args.items.add((args.count + index).unsigned_abs());
-            failed = PyDict_SetItem(named, PyTuple_GetItem(args.names, index), it) != 0;
+            let it = *items.add((count + index).unsigned_abs());
+            failed = PyDict_SetItem(named, PyTuple_GetItem(argument_names, index), it) != 0;
             index += 1;
         }
         let result = if failed {
@@ -178,13 +192,20 @@ pub(crate) unsafe extern "C-unwind" fn call_slow(
     }
 }
 
+/// One more reference to an object.
+///
+/// # Safety
+/// It lives, and the interpreter's lock is held.
+pub(crate) unsafe fn another(it: *mut PyObject) -> *mut PyObject {
+    // SAFETY: the caller's contract.
+    unsafe { Py_IncRef(it) };
+    it
+}
+
 /// A new reference to `None`.
 pub(crate) fn none() -> *mut PyObject {
-    // SAFETY: it is always there, and the interpreter's lock is held in all of this module.
-    unsafe {
-        Py_IncRef(Py_None());
-        Py_None()
-    }
+    // SAFETY: it is always there, and the interpreter's lock is held in all of this crate.
+    unsafe { another(Py_None()) }
 }
 
 /// A new reference to `True` or `False`.

@@ -1,178 +1,154 @@
-//! `shoal.Queue`.
+//! `shoal.Queue`: one message.
 
-use std::ptr::{addr_of_mut, null_mut};
+use std::ffi::c_int;
+use std::ptr::null_mut;
 
-use pyo3_ffi::{
-    Py_ssize_t, PyBytes_AsString, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_Size,
-    PyObject,
-};
+use pyo3_ffi::{Py_ssize_t, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyObject};
 
-use crate::held::{is_large, pointer};
-use crate::module::{
-    DUMPS_NAME, GET, GET_BYTES, LOADS, PROTOCOL, PUT, PUT_BYTES, PUT_PICKLED, SEND_LARGE, UNPICKLE,
-};
-use crate::native::{OK, native};
+use crate::codec::{PICKLE, bytes};
+use crate::held::This;
+use crate::methods::{Methods, methods};
+use crate::module::{LOADS, PROTOCOL, PUT_SLOWLY, SEND_LARGE, UNPICKLE};
+use crate::native::{OK, SLICE, TIMEOUT};
 use crate::python::{
-    Args, Py_DecRef, PyObject_CallFunctionObjArgs, PyObject_CallMethodObjArgs, PyObject_GetAttr,
-    call_slow, none,
+    Args, Py_DecRef, PyObject_CallFunctionObjArgs, PyObject_CallMethodObjArgs, none,
 };
+use crate::room::{LARGE, Room, brief};
 
-/// Larger objects are sent in parts, and larger messages copied without the interpreter's lock: by Python.
-const LARGE: usize = 64 * 1024;
+pub(crate) const METHODS: Methods = methods!(c"Queue":
+    put, get, put_bytes, get_bytes, put_many, put_many_bytes, get_many, get_many_bytes);
 
-/// The first byte of every pickle of protocol 2 or later.
-const PICKLE: u8 = 0x80;
+use crate::batch::{get_many, get_many_bytes, put_many, put_many_bytes};
 
-/// Where a message is copied to. Used by one call of the library after another, with the interpreter's lock
-/// held and no Python code in between.
-static mut BUFFER: [u8; LARGE] = [0; LARGE];
+/// Whether a call is to wait for as long as it takes: its first slice is waited for here.
+pub(crate) fn waits(args: Args, block: Py_ssize_t) -> bool {
+    args.is_true(block) && args.is_none(block + 1)
+}
 
-/// Puts a message if it is small, and there is room and nobody else at it.
-///
-/// # Safety
-/// `queue` is a `Held`, `data` a `bytes`; the interpreter's lock is held.
+/// Puts a small message: at once, or within a slice.
 #[inline]
-unsafe fn put_now(queue: *mut PyObject, data: *mut PyObject) -> bool {
-    // SAFETY: the caller's contract; the bytes are there for as long as the object.
+fn put_now(queue: This, data: *mut PyObject, waits: bool) -> c_int {
+    // SAFETY: a `bytes`, which lives as long as the call; the pointer of a queue, whose lifetime `now` and
+    // `released` see to.
     unsafe {
-        let (pointer, size) = (pointer(queue), PyBytes_Size(data).unsigned_abs());
-        match native() {
-            Some(native) if !pointer.is_null() && size < LARGE => {
-                let bytes = PyBytes_AsString(data).cast::<u8>();
-                (native.queue_try_put)(pointer, bytes, size) == OK
-            }
-            _ => false,
+        let it = bytes(data);
+        if it.len >= LARGE {
+            return TIMEOUT;
         }
+        let status = queue.now(|native, pointer| (native.queue_try_put)(pointer, it.data, it.len));
+        if status != TIMEOUT || !waits {
+            return status;
+        }
+        queue.released(|native, pointer| (native.queue_put)(pointer, it.data, it.len, SLICE))
     }
 }
 
-/// Takes a message, if one is there that is small and nobody else at it: a new `bytes`, or null. Its first
-/// byte is 0 if it has none.
-///
-/// # Safety
-/// As [`put_now`].
+/// Takes a small message, at once or within a slice: a new `bytes`, or null with an exception, and its first
+/// byte, 0 if it has none.
 #[inline]
-unsafe fn get_now(queue: *mut PyObject) -> Option<(*mut PyObject, u8)> {
-    // SAFETY: the caller's contract; nobody else uses the buffer (`BUFFER`), which has this length.
+fn get_now(queue: This, waits: bool) -> Option<(*mut PyObject, u8)> {
+    let (place, mut len) = (brief(), 0);
+    // SAFETY: the places have so many bytes; the pointer of a queue, whose lifetime `now` and `released` see
+    // to.
     unsafe {
-        let (pointer, buffer, mut len) = (pointer(queue), addr_of_mut!(BUFFER), 0);
-        let native = native().filter(|_| !pointer.is_null())?;
-        if (native.queue_try_get)(pointer, buffer.cast(), LARGE, &mut len) != OK {
+        let status =
+            queue.now(|native, pointer| (native.queue_try_get)(pointer, place, LARGE, &mut len));
+        if status == OK {
+            return Some(message(place, len));
+        }
+        if status != TIMEOUT || !waits {
             return None;
         }
-        let first = if len == 0 { 0 } else { *buffer.cast::<u8>() };
-        let data = PyBytes_FromStringAndSize(buffer.cast(), len.min(LARGE) as Py_ssize_t);
-        Some((data, first))
+        let room = Room::take()?;
+        let place = room.place();
+        let status = queue
+            .released(|native, pointer| (native.queue_get)(pointer, SLICE, place, LARGE, &mut len));
+        let found = (status == OK).then(|| message(place, len));
+        room.give();
+        found
+    }
+}
+
+/// A message as `bytes`, or null with an exception, and its first byte.
+///
+/// # Safety
+/// `place` has `len` bytes.
+unsafe fn message(place: *const u8, len: usize) -> (*mut PyObject, u8) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let first = if len == 0 { 0 } else { *place };
+        let len = len.min(LARGE) as Py_ssize_t;
+        (PyBytes_FromStringAndSize(place.cast(), len), first)
+    }
+}
+
+/// The object of a message, whose reference is given up; null with an exception.
+pub(crate) fn unpickled(this: This, (data, first): (*mut PyObject, u8)) -> *mut PyObject {
+    if data.is_null() {
+        return null_mut();
+    }
+    let end = null_mut::<PyObject>();
+    // SAFETY: objects that live.
+    unsafe {
+        let object = match first == PICKLE {
+            true => PyObject_CallFunctionObjArgs(LOADS.get(), data, end),
+            false => PyObject_CallMethodObjArgs(this.object(), UNPICKLE.get(), data, end),
+        };
+        Py_DecRef(data);
+        object
     }
 }
 
 /// `put(obj, block=True, timeout=None)`.
-pub(crate) unsafe extern "C-unwind" fn put(
-    queue: *mut PyObject,
-    items: *const *mut PyObject,
-    count: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: CPython calls this with a `Held`, and with the arguments. `data` and `dumps` are given up.
+fn put(queue: This, args: Args) -> Option<*mut PyObject> {
+    if !args.are(1, 3) || !args.is_plain(1) || queue.is_large() || queue.is_detached() {
+        return None;
+    }
+    let (object, block, timeout) = (args.get(0), args.or_true(1), args.or_none(2));
+    let data = queue.dumps(object, PROTOCOL.get());
+    if data.is_null() {
+        return Some(data);
+    }
+    let end = null_mut::<PyObject>();
+    // SAFETY: objects that live; `data` is given up.
     unsafe {
-        let args = Args::new(items, count, names);
-        if !args.are(1, 3) || !args.is_plain(1) || is_large(queue) || pointer(queue).is_null() {
-            return call_slow(queue, PUT.get(), args);
-        }
-        let end = null_mut::<PyObject>();
-        let dumps = PyObject_GetAttr(queue, DUMPS_NAME.get());
-        if dumps.is_null() {
-            return null_mut();
-        }
-        let data = PyObject_CallFunctionObjArgs(dumps, args.get(0), PROTOCOL.get(), end);
-        Py_DecRef(dumps);
-        if data.is_null() {
-            return null_mut();
-        }
-        let result = if PyBytes_CheckExact(data) == 0 || PyBytes_Size(data).unsigned_abs() >= LARGE
-        {
-            let (block, timeout) = (args.or_true(1), args.or_none(2));
+        let result = if PyBytes_CheckExact(data) == 0 || bytes(data).len >= LARGE {
             let name = SEND_LARGE.get();
-            PyObject_CallMethodObjArgs(queue, name, args.get(0), block, timeout, end)
-        } else if put_now(queue, data) {
+            PyObject_CallMethodObjArgs(queue.object(), name, object, block, timeout, end)
+        } else if put_now(queue, data, waits(args, 1)) == OK {
             none()
         } else {
-            let (block, timeout) = (args.or_true(1), args.or_none(2));
-            PyObject_CallMethodObjArgs(queue, PUT_PICKLED.get(), data, block, timeout, end)
+            let name = PUT_SLOWLY.get();
+            PyObject_CallMethodObjArgs(queue.object(), name, data, block, timeout, end)
         };
         Py_DecRef(data);
-        result
+        Some(result)
     }
 }
 
 /// `put_bytes(data, block=True, timeout=None)`.
-pub(crate) unsafe extern "C-unwind" fn put_bytes(
-    queue: *mut PyObject,
-    items: *const *mut PyObject,
-    count: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: CPython calls this with a `Held`, and with the arguments.
-    unsafe {
-        let args = Args::new(items, count, names);
-        if args.are(1, 3)
-            && args.is_plain(1)
-            && PyBytes_CheckExact(args.get(0)) != 0
-            && put_now(queue, args.get(0))
-        {
-            return none();
-        }
-        call_slow(queue, PUT_BYTES.get(), args)
+fn put_bytes(queue: This, args: Args) -> Option<*mut PyObject> {
+    let data = args.get(0);
+    if !args.are(1, 3) || !args.is_plain(1) {
+        return None;
     }
+    // SAFETY: an object that lives; only its type is looked at.
+    let plain = unsafe { PyBytes_CheckExact(data) } != 0;
+    (plain && put_now(queue, data, waits(args, 1)) == OK).then(none)
 }
 
 /// `get(block=True, timeout=None, copy=True)`.
-pub(crate) unsafe extern "C-unwind" fn get(
-    queue: *mut PyObject,
-    items: *const *mut PyObject,
-    count: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: CPython calls this with a `Held`, and with the arguments. `data` is given up.
-    unsafe {
-        let args = Args::new(items, count, names);
-        if args.are(0, 3)
-            && args.is_plain(0)
-            && args.is_true(2)
-            && let Some((data, first)) = get_now(queue)
-        {
-            if data.is_null() {
-                return null_mut();
-            }
-            let end = null_mut::<PyObject>();
-            let object = if first == PICKLE {
-                PyObject_CallFunctionObjArgs(LOADS.get(), data, end)
-            } else {
-                PyObject_CallMethodObjArgs(queue, UNPICKLE.get(), data, end)
-            };
-            Py_DecRef(data);
-            return object;
-        }
-        call_slow(queue, GET.get(), args)
+fn get(queue: This, args: Args) -> Option<*mut PyObject> {
+    if !args.are(0, 3) || !args.is_plain(0) || !args.is_true(2) {
+        return None;
     }
+    get_now(queue, waits(args, 0)).map(|found| unpickled(queue, found))
 }
 
 /// `get_bytes(block=True, timeout=None)`.
-pub(crate) unsafe extern "C-unwind" fn get_bytes(
-    queue: *mut PyObject,
-    items: *const *mut PyObject,
-    count: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: CPython calls this with a `Held`, and with the arguments.
-    unsafe {
-        let args = Args::new(items, count, names);
-        if args.are(0, 2)
-            && args.is_plain(0)
-            && let Some((data, _)) = get_now(queue)
-        {
-            return data;
-        }
-        call_slow(queue, GET_BYTES.get(), args)
+fn get_bytes(queue: This, args: Args) -> Option<*mut PyObject> {
+    if !args.are(0, 2) || !args.is_plain(0) {
+        return None;
     }
+    get_now(queue, waits(args, 0)).map(|(data, _)| data)
 }

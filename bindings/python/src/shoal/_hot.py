@@ -20,7 +20,7 @@ from .__version__ import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TypeVar
+    from typing import Any, Optional, TypeVar
 
     _C = TypeVar("_C", bound=type)
 
@@ -67,21 +67,35 @@ else:
     # It has the handle of the object, as `_fast`.
     Held = _fast.Held
 
+#: What the compiled module has for `_cache`, or None.
+Word = None if _fast is None else _fast.Word
+GOT_ONCE = None if _fast is None else _fast.GOT_ONCE
+
+
 def as_argument(handle: _ffi.Handle) -> Any:
     """A handle as the fastest calls take it."""
     return _ffi.prebuilt(handle) if _fast is None else handle
 
 
+
+def place(value: Any, address: Optional[int], code: Any, lock: Any) -> None:
+    """Tells the compiled methods of a value where its number is.
+
+    ``code`` is its type code, and ``lock`` what it is guarded by: an `ItemsLock`, or None. Whatever else they
+    are, the value is read and written in Python.
+    """
+    if _fast is not None and isinstance(code, str) and (lock is None or isinstance(lock, Held)):
+        _fast.place(value, address, code, lock)
+
+
 def compiled(cls: _C) -> _C:
-    """Puts compiled methods into a class, where they are to be had."""
-    for name, call in list(vars(cls).items()) if _fast is not None else ():
-        code = getattr(call, "__code__", None)
-        if code is None:
-            continue
-        method = _fast.method(cls.__name__, name, f"{name}{_signature(call)}\n--\n\n{call.__doc__}")
-        if method is not None:
-            setattr(cls, f"_python_{name}", call)
-            setattr(cls, name, method)
+    """Puts compiled methods and properties into a class, where they are to be had."""
+    for name in _fast.names(cls.__name__) if _fast is not None else ():
+        python = getattr(cls, name)
+        is_shown = not isinstance(python, property) and name[:1] != "_"
+        text = f"{name}{_signature(python)}\n--\n\n" if is_shown else ""
+        setattr(cls, f"_python_{name}", python)
+        setattr(cls, name, _fast.method(cls, cls.__name__, name, f"{text}{python.__doc__}"))
     return cls
 
 
