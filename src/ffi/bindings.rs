@@ -219,6 +219,44 @@ pub unsafe extern "C" fn shoal_lock_try(l: *mut LockHandle, owner_died: *mut boo
     })
 }
 
+/// Acquires a permit if there is one and no other process works on the semaphore: it neither waits nor sleeps,
+/// and so may be called with a lock of the language held. Permits of dead processes count as held:
+/// `shoal_semaphore_acquire` detects them, with SHOAL_NOWAIT too.
+///
+/// Errors: SHOAL_ERR_TIMEOUT (acquire it by `shoal_semaphore_acquire`).
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_semaphore_try_acquire(s: *mut SemaphoreHandle) -> Status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        handle::with(s, |semaphore: &Semaphore| {
+            semaphore.try_acquire()?.then_some(()).ok_or(Error::Timeout)
+        })
+    }
+}
+
+/// Releases permits as `shoal_semaphore_release` does, unless another process works on the semaphore: it neither
+/// waits nor sleeps, and so may be called with a lock of the language held.
+///
+/// Errors: SHOAL_ERR_TIMEOUT (none was released; release them by `shoal_semaphore_release`); as
+/// `shoal_semaphore_release`.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_semaphore_try_release(
+    s: *mut SemaphoreHandle,
+    count: u32,
+) -> Status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        handle::with(s, |semaphore: &Semaphore| {
+            semaphore
+                .try_release(count)?
+                .then_some(())
+                .ok_or(Error::Timeout)
+        })
+    }
+}
+
 /// Keeps the permits that this process holds acquired after its end, or that of the handle: from now on they
 /// belong to no process, until one releases them. Permits that it acquires later return as usual. It is for
 /// the normal end of a process, where permits count items.

@@ -257,3 +257,29 @@ impl TakeSide<'_> {
         self.free(block)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_try_does_not_wait_for_a_process_that_has_the_lock() -> Result<()> {
+        let queue = Queue::anonymous()?;
+        let other = Queue::open(queue.name())?;
+        let mut buf = [0; 8];
+        {
+            let _busy = other.lock::<ProducersLock>(Deadline::Never)?;
+            assert!(!queue.try_put(b"message")?);
+        }
+        assert_eq!(queue.len(), 0);
+        assert!(queue.try_put(b"message")?);
+        {
+            let _busy = other.lock::<ConsumersLock>(Deadline::Never)?;
+            assert_eq!(queue.try_get_into(room(&mut buf))?, None);
+        }
+        assert_eq!(queue.try_get_into(room(&mut buf))?, Some(7));
+        assert_eq!(&buf[..7], b"message");
+        assert_eq!(queue.try_get_into(room(&mut buf))?, None);
+        Ok(())
+    }
+}

@@ -6,6 +6,7 @@ import gc
 import importlib.util
 import inspect
 import os
+import pickle
 import random
 import signal
 import subprocess
@@ -197,6 +198,171 @@ tell("detached", lambda: kept.__setitem__("k", 1))
 small = shoal.Map(max_capacity=1 << 20)
 tell("full", lambda: small.__setitem__("k", b"x" * (2 << 20)))
 
+for key in ("k", "\xe9\u20ac", "", "s\udcff", 5, -7, 2**63 - 1, -2**63, 2**63, b"b", b"", b"b" * 62, b"b" * 63, b"b" * 99,
+            None, 1.5, (1, "x"), [], Text("text"), True):
+    kept = shoal.Map()
+    tell("in", lambda: (key in kept, kept.get(key), kept.get(key, 3), kept.get(key=key, default=4)))
+    tell("missing", lambda: kept[key])
+    tell("missing", lambda: kept.__delitem__(key))
+    tell("add", lambda: [kept.add(key), kept.add(key, 5), kept.add(key, delta=-2), kept.add(key, 2**70), kept.add(key, 0.5)])
+    tell("add", lambda: kept.add(key, "x"))
+    tell("in", lambda: (key in kept, kept[key], kept.get(key), kept.get(key, 3)))
+    for value in (1, "text", None, [1], b"x" * 70_000):
+        tell("set", lambda: kept.__setitem__(key, value))
+        for _ in range(4):
+            tell("got", lambda: (kept[key], kept.get(key)))
+    tell("add", lambda: kept.add(key))
+    tell("raw", lambda: [k for k in kept.raw if len(k) < 100])
+    tell("removed", lambda: (kept.__delitem__(key), key in kept, kept.get(key)))
+kept = shoal.Map()
+kept.raw[b"other"] = b"no pickle"
+kept.raw[b"\xffq"] = b"no key"
+kept.raw[b"empty"] = b""
+for _ in range(3):
+    for key in ("other", "empty", "missing"):
+        tell("other", lambda: kept[key])
+        tell("other", lambda: kept.get(key))
+for name in ("get", "add", "__getitem__", "__setitem__", "__delitem__", "__contains__"):
+    call = getattr(kept, name)
+    tell(name, call)
+    tell(name, lambda: call(1, 2, 3, 4))
+    tell(name, lambda: call("k", wrong=1))
+    tell(name, lambda: call("k", key="k"))
+kept.detach()
+for name in ("get", "add", "__getitem__", "__delitem__", "__contains__"):
+    tell("detached", lambda: getattr(kept, name)("k"))
+tell("detached", lambda: kept.__setitem__("k", NoPickle()))
+
+some = shoal.List()
+for value in (1, -1, 2**63, True, None, "text", "abc", 1.5, b"x" * 70_000, NoPickle()):
+    tell("append", lambda: some.append(value))
+some.raw.append(b"other"); some.raw.append(b"")
+for index in range(-12, 13):
+    tell("index", lambda: some[index])
+tell("append", lambda: some.append(value=3))
+for index in (2**70, -2**70, "x", 1.5, None, True, Odd(), slice(1, 3), slice(None, None, 2)):
+    tell("index", lambda: some[index])
+    tell("pop", lambda: some.pop(index))
+tell("append", some.append)
+tell("append", lambda: some.append(1, 2))
+tell("pop", lambda: some.pop(1, 2))
+tell("pop", lambda: some.pop(index=0))
+while len(some):
+    tell("pop", some.pop)
+tell("pop", some.pop)
+tell("pop", lambda: some.pop(0))
+some.detach()
+tell("detached", lambda: some[0])
+tell("detached", some.pop)
+tell("detached", lambda: some.append(1))
+tell("detached", lambda: some.append(NoPickle()))
+
+here, there = shoal.Pipe()
+for value in (1, "text", (1, None), b"x" * 100_000, "y" * 100_000, NoPickle()):
+    tell("send", lambda: here.send(value))
+    tell("poll", lambda: (there.poll(), there.poll(0), there.poll(timeout=0.0)))
+    tell("recv", lambda: there.recv() if there.poll() else None)
+for call in (here.send, here.send_bytes):
+    tell("send", call)
+    tell("send", lambda: call(1, 2, 3, 4))
+    tell("send", lambda: call(wrong=1))
+    tell("send", lambda: call(None))
+there.recv()
+tell("send", lambda: here.send(obj=1))
+for data in (b"", b"raw", bytearray(b"array"), memoryview(b"view"), b"x" * 100_000, "text"):
+    tell("send", lambda: here.send_bytes(data))
+tell("send", lambda: here.send_bytes(b"offset", 2, 3))
+tell("send", lambda: here.send_bytes(buf=b"named"))
+tell("recv", there.recv)
+tell("recv", lambda: there.recv(copy=True))
+tell("recv", lambda: there.recv(1, 2))
+for _ in range(4):
+    tell("recv", lambda: len(there.recv_bytes()))
+tell("recv", lambda: there.recv_bytes(None))
+tell("recv", lambda: there.recv_bytes(maxlength=10))
+here.send(5)
+tell("view", lambda: there.recv(copy=False))
+here.send_bytes(b"too long")
+tell("long", lambda: there.recv_bytes(2))
+tell("deaf", there.recv)
+tell("deaf", there.poll)
+tell("deaf", there.recv_bytes)
+tell("send", lambda: there.send(1))
+there.close()
+tell("closed", lambda: there.send(1))
+tell("closed", there.recv)
+tell("closed", there.poll)
+tell("gone", lambda: [here.send(1) for _ in range(2)])
+tell("left", lambda: here.recv())
+tell("left", lambda: here.recv())
+tell("left", lambda: here.poll())
+here.close()
+reader, writer = shoal.Pipe(duplex=False)
+tell("one way", lambda: reader.send(1))
+tell("one way", writer.recv)
+tell("one way", writer.poll)
+writer.close(); reader.close()
+
+q = shoal.Queue(maxsize=300)
+many = [(number, "x") for number in range(280)]
+for given in (many, tuple(many), iter(many), [], [1, NoPickle()], 5, None, "text", [b"y" * 70_000]):
+    tell("put_many", lambda: q.put_many(given, False))
+    tell("get_many", lambda: q.get_many(7))
+    tell("get_many", lambda: len(q.get_many(block=False)))
+    tell("get_many", lambda: len(q.get_many(1000, timeout=0)))
+for given in ([b"a", b"", b"c"], (b"a",), [b"a", "text"], [b"a", bytearray(b"b")], [b"z" * 70_000, b"x"], 5):
+    tell("put_many", lambda: q.put_many_bytes(given, False))
+    tell("get_many", lambda: q.get_many_bytes(timeout=0.01))
+    tell("get_many", lambda: len(q.get_many_bytes(max_items=2, block=False)))
+tell("part", lambda: q.put_many(many, timeout=0.01))
+tell("part", lambda: q.put_many(many, timeout=0.01))
+tell("part", lambda: q.put_many(many, False))
+for most in (0, -1, 2**70, "x", None, 1.5, True):
+    tell("most", lambda: len(q.get_many(most, False)))
+tell("most", lambda: q.get_many(1, 2, 3, 4))
+tell("most", lambda: q.put_many(objs=[1], wrong=2))
+while not q.empty():
+    q.get_many_bytes()
+q.put_bytes(b"raw"); q.put(1)
+tell("raw", lambda: q.get_many())
+for timeout in (0, 0.0, -1, 0.02, 1e-9, float("nan"), -float("inf"), True, "x", Odd()):
+    tell("timeout", lambda: q.get(timeout=timeout))
+    tell("timeout", lambda: q.get(True, timeout))
+    tell("timeout", lambda: q.get(block=False, timeout=timeout))
+    tell("timeout", lambda: q.get_bytes(timeout=timeout))
+    tell("timeout", lambda: q.get_many(timeout=timeout))
+    tell("not full", lambda: (q.put(1, timeout=timeout), q.put(obj=2, block=True), q.get(), q.get()))
+q.close()
+tell("closed", lambda: q.put_many([1]))
+tell("closed", lambda: q.get_many())
+q.detach()
+tell("detached", lambda: q.put_many([1]))
+tell("detached", lambda: q.put_many_bytes([b"1"]))
+tell("detached", lambda: q.get_many())
+
+import ctypes
+class Own(ctypes.c_int): pass
+for kind in [*"cubBhHiIlLqQfd", ctypes.c_int, ctypes.c_bool, ctypes.c_int.__ctype_be__, Own, ctypes.c_char_p, ctypes.c_longdouble]:
+    for lock in (True, False, shoal.RLock()):
+        value = shoal.Value(kind, lock=lock)
+        for new in (0, 1, -1, 2**31, 2**63, 2**64 + 3, -2**63 - 1, 2**200, 1.5, -0.0, 1e300, float("inf"), True, None, "x", b"x", Odd()):
+            tell(kind, lambda: setattr(value, "value", new))
+            tell(kind, lambda: value.value)
+        tell(kind, lambda: delattr(value, "value"))
+        tell(kind, lambda: setattr(value, "other", 3))
+        tell(kind, lambda: value.other)
+        tell(kind, lambda: value.missing)
+        value.detach()
+        tell(kind, lambda: value.value)
+        tell(kind, lambda: setattr(value, "value", 1))
+class Pair(ctypes.Structure):
+    _fields_ = [("value", ctypes.c_int), ("x", ctypes.c_double)]
+value = shoal.Value(Pair, 1, 2.5)
+tell("pair", lambda: (value.value, value.x))
+tell("pair", lambda: setattr(value, "value", 7))
+tell("pair", lambda: setattr(value, "x", 7))
+tell("pair", lambda: (value.value, value.x))
+
 event = shoal.Event()
 tell("event", event.is_set)
 tell("event", event.set)
@@ -214,23 +380,33 @@ for call in (event.is_set, event.set, event.clear):
 def test_both_do_and_raise_the_same() -> None:
     compiled, plain = run(WRONG, SHOAL_PURE="0"), run(WRONG, SHOAL_PURE="1")
     assert "ArithmeticError" in plain and plain.count("detached") > 10
-    assert compiled.splitlines() == plain.splitlines()
+    assert "Traceback" not in plain
+    # Line by line: a comparison of the lists would be shown for ages.
+    for mine, expected in zip(compiled.splitlines(), plain.splitlines()):
+        assert mine == expected
+    assert compiled.count("\n") == plain.count("\n") > 3000
+
+
+BATCHES = "get_many", "get_many_bytes"
 
 
 @needs_it
 def test_the_calls_are_compiled_and_documented() -> None:
     for cls, names in {
-        shoal.Queue: ("put", "get", "put_bytes", "get_bytes"),
+        shoal.Queue: (*"put get put_bytes get_bytes put_many put_many_bytes".split(), *BATCHES),
         shoal.Lock: ("acquire", "release", "__enter__", "__exit__"),
         shoal.RLock: ("acquire", "release", "__enter__", "__exit__"),
         shoal.Event: ("set", "clear", "is_set"),
-        shoal.Semaphore: ("acquire", "release"),
-        shoal.Map: ("__setitem__",),
+        shoal.Semaphore: ("acquire", "release", "__enter__", "__exit__"),
+        shoal.Map: ("__getitem__", "__setitem__", "__delitem__", "__contains__", "get", "add"),
+        shoal.List: ("__getitem__", "append", "pop"),
+        shoal.Connection: ("send", "recv", "send_bytes", "recv_bytes", "poll"),
         type(shoal.Value("i").get_lock()): ("__enter__", "__exit__"),
     }.items():
         for name in names:
             call: Any = getattr(cls, name)
             assert type(call).__name__ == "method_descriptor", call
+            assert pickle.loads(pickle.dumps(call)) is call
             python: Any = getattr(cls, f"_python_{name}")
             assert call.__doc__ == str(python.__doc__)
             if name[0] != "_":

@@ -11,23 +11,27 @@ use pyo3_ffi::{
 
 use crate::codec::bytes;
 use crate::held::This;
-use crate::module::{PROTOCOL, PUT_REST};
+use crate::module::{BLOCK, ITEMS, MAX_ITEMS, OBJS, PROTOCOL, PUT_REST, TIMEOUT_NAME};
 use crate::native::{NOWAIT, OK, SLICE, Slice};
-use crate::python::{Args, Py_DecRef, PyObject_CallMethodObjArgs, PySequence_Tuple, another};
-use crate::queue::{unpickled, waits};
+use crate::python::{
+    Args, Given, Py_DecRef, PyObject_CallMethodObjArgs, PySequence_Tuple, another,
+};
+use crate::queue::unpickled;
 use crate::room::{LARGE, Room};
+use crate::waiting::Waiting;
 
 /// Messages put or taken in one call of the library (`_queue._BATCH`).
 const BATCH: usize = 256;
 
 /// `put_many(objs, block=True, timeout=None)`.
 pub(crate) fn put_many(queue: This, args: Args) -> Option<*mut PyObject> {
-    if !is_sequence(args) || !args.is_plain(1) || queue.is_detached() {
+    let given = args.given(1, [&OBJS, &BLOCK, &TIMEOUT_NAME])?;
+    if !is_sequence(given.get(0)) || !given.is_plain(1) || queue.is_detached() {
         return None;
     }
     // SAFETY: objects that live. The tuple and the list are this call's; nobody else sees the tuple.
     unsafe {
-        let objects = PySequence_Tuple(args.get(0));
+        let objects = PySequence_Tuple(given.get(0));
         if objects.is_null() {
             return Some(objects);
         }
@@ -42,7 +46,7 @@ pub(crate) fn put_many(queue: This, args: Args) -> Option<*mut PyObject> {
         }
         let result = match failed {
             true => null_mut(),
-            false => put_all(queue, pickles, args),
+            false => put_all(queue, pickles, &given),
         };
         Py_DecRef(objects);
         Py_DecRef(pickles);
@@ -52,18 +56,18 @@ pub(crate) fn put_many(queue: This, args: Args) -> Option<*mut PyObject> {
 
 /// `put_many_bytes(items, block=True, timeout=None)`.
 pub(crate) fn put_many_bytes(queue: This, args: Args) -> Option<*mut PyObject> {
-    if !is_sequence(args) || !args.is_plain(1) || queue.is_detached() {
+    let given = args.given(1, [&ITEMS, &BLOCK, &TIMEOUT_NAME])?;
+    if !is_sequence(given.get(0)) || !given.is_plain(1) || queue.is_detached() {
         return None;
     }
     // SAFETY: an object that lives.
-    Some(unsafe { put_all(queue, args.get(0), args) })
+    Some(unsafe { put_all(queue, given.get(0), &given) })
 }
 
-/// Whether the first argument is a list or a tuple, and the others are given by their places.
-fn is_sequence(args: Args) -> bool {
+/// Whether an object is a list or a tuple.
+fn is_sequence(it: *mut PyObject) -> bool {
     // SAFETY: an object that lives; only its type is looked at.
-    args.are(1, 3)
-        && unsafe { PyList_CheckExact(args.get(0)) != 0 || PyTuple_CheckExact(args.get(0)) != 0 }
+    unsafe { PyList_CheckExact(it) != 0 || PyTuple_CheckExact(it) != 0 }
 }
 
 /// Puts a list or a tuple of messages; those that Python has to put are put by it. How many, or null with an
@@ -71,7 +75,7 @@ fn is_sequence(args: Args) -> bool {
 ///
 /// # Safety
 /// `items` is an object that lives.
-unsafe fn put_all(queue: This, items: *mut PyObject, args: Args) -> *mut PyObject {
+unsafe fn put_all(queue: This, items: *mut PyObject, given: &Given<3>) -> *mut PyObject {
     // SAFETY: the caller's contract. The tuple is this call's, and keeps the messages while the interpreter's
     // lock is released; the library reads `count` slices.
     unsafe {
@@ -79,7 +83,9 @@ unsafe fn put_all(queue: This, items: *mut PyObject, args: Args) -> *mut PyObjec
         if items.is_null() {
             return items;
         }
-        let timeout = if waits(args, 1) { SLICE } else { NOWAIT };
+        // A wait with a timeout is Python's.
+        let forever = matches!(Waiting::of(given, 1), Some(Waiting::Forever));
+        let timeout = if forever { SLICE } else { NOWAIT };
         let (count, mut done) = (PyTuple_Size(items), 0);
         let mut slices = [Slice {
             data: null(),
@@ -113,7 +119,7 @@ unsafe fn put_all(queue: This, items: *mut PyObject, args: Args) -> *mut PyObjec
         }
         let result = match done == count {
             true => PyLong_FromSsize_t(done),
-            false => put_rest(queue, items, done, args),
+            false => put_rest(queue, items, done, given),
         };
         Py_DecRef(items);
         result
@@ -126,7 +132,7 @@ unsafe fn put_rest(
     queue: This,
     items: *mut PyObject,
     done: Py_ssize_t,
-    args: Args,
+    given: &Given<3>,
 ) -> *mut PyObject {
     let end = null_mut::<PyObject>();
     // SAFETY: the caller's contract; the number is this call's.
@@ -135,7 +141,7 @@ unsafe fn put_rest(
         if done.is_null() {
             return done;
         }
-        let (block, timeout) = (args.or_true(1), args.or_none(2));
+        let (block, timeout) = (given.or_true(1), given.or_none(2));
         let name = PUT_REST.get();
         let result =
             PyObject_CallMethodObjArgs(queue.object(), name, items, done, block, timeout, end);
@@ -180,11 +186,13 @@ pub(crate) fn get_many_bytes(queue: This, args: Args) -> Option<*mut PyObject> {
 
 /// Takes messages that are there, or come within a slice: a new list of `bytes`, or null with an exception.
 fn take_many(queue: This, args: Args) -> Option<*mut PyObject> {
-    if !args.are(0, 3) || !args.is_plain(1) {
-        return None;
-    }
-    let most = most(args.get(0))?;
-    let timeout = if waits(args, 1) { SLICE } else { NOWAIT };
+    let given = args.given(0, [&MAX_ITEMS, &BLOCK, &TIMEOUT_NAME])?;
+    let most = most(given.get(0))?;
+    let timeout = match Waiting::of(&given, 1)? {
+        Waiting::Forever => SLICE,
+        // A wait with a timeout is Python's.
+        Waiting::Not | Waiting::Until(_) => NOWAIT,
+    };
     let (mut lens, mut count) = ([0; BATCH], 0);
     let room = Room::take()?;
     let place = room.place();

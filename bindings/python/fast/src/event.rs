@@ -14,17 +14,17 @@ fn is_set(event: This, args: Args) -> Option<*mut PyObject> {
     // SAFETY: the pointer of an event, whose lifetime `now` sees to.
     let mut call =
         || event.now(|native, pointer| unsafe { (native.event_is_set)(pointer, &mut set) });
-    (args.are(0, 0) && call() == OK).then(|| bool(set))
+    (args.are(0) && call() == OK).then(|| bool(set))
 }
 
 fn set(event: This, args: Args) -> Option<*mut PyObject> {
     // SAFETY: as in `is_set`.
     let call = || event.now(|native, pointer| unsafe { (native.event_set)(pointer) });
-    (args.are(0, 0) && call() == OK).then(none)
+    (args.are(0) && call() == OK).then(none)
 }
 
 fn clear(event: This, args: Args) -> Option<*mut PyObject> {
     // SAFETY: as in `is_set`.
     let call = || event.now(|native, pointer| unsafe { (native.event_clear)(pointer) });
-    (args.are(0, 0) && call() == OK).then(none)
+    (args.are(0) && call() == OK).then(none)
 }

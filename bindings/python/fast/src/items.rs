@@ -32,10 +32,10 @@ pub(crate) fn unlock(array: This) -> bool {
 }
 
 fn __enter__(lock: This, args: Args) -> Option<*mut PyObject> {
-    (args.are(0, 0) && lock_now(lock, lock)).then(|| bool(true))
+    (args.are(0) && lock_now(lock, lock)).then(|| bool(true))
 }
 
 /// `__exit__(kind, value, trace)`.
 fn __exit__(lock: This, args: Args) -> Option<*mut PyObject> {
-    (args.are(3, 3) && unlock(lock)).then(none)
+    (args.are(3) && unlock(lock)).then(none)
 }

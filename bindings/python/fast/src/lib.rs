@@ -33,4 +33,5 @@ mod queue;
 mod room;
 mod semaphore;
 mod value;
+mod waiting;
 mod word;

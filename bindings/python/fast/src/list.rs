@@ -8,7 +8,7 @@ use pyo3_ffi::{PyErr_Occurred, PyLong_AsLongLong, PyLong_CheckExact, PyObject};
 use crate::codec::{self, Copied, SCRATCH};
 use crate::held::This;
 use crate::methods::{Methods, methods};
-use crate::module::{APPEND_SLOWLY, DECODE};
+use crate::module::{APPEND_SLOWLY, DECODE, INDEX, VALUE};
 use crate::native::{Native, OK};
 use crate::python::{Args, Py_DecRef, PyObject_CallMethodObjArgs, none};
 use crate::room::{LARGE, Room};
@@ -56,18 +56,14 @@ fn index(given: *mut PyObject) -> Option<i64> {
 }
 
 fn __getitem__(list: This, args: Args) -> Option<*mut PyObject> {
-    if !args.are(1, 1) {
-        return None;
-    }
-    read(list, index(args.get(0))?, |native| native.list_get)
+    let given = args.given(1, [&INDEX])?;
+    read(list, index(given.get(0))?, |native| native.list_get)
 }
 
 /// `pop(index=-1)`.
 fn pop(list: This, args: Args) -> Option<*mut PyObject> {
-    if !args.are(0, 1) {
-        return None;
-    }
-    let index = match args.get(0) {
+    let given = args.given(0, [&INDEX])?;
+    let index = match given.get(0) {
         it if it.is_null() => -1,
         it => index(it)?,
     };
@@ -76,11 +72,12 @@ fn pop(list: This, args: Args) -> Option<*mut PyObject> {
 
 /// `append(value)`.
 fn append(list: This, args: Args) -> Option<*mut PyObject> {
-    if !args.are(1, 1) || list.is_detached() {
+    let given = args.given(1, [&VALUE])?;
+    if list.is_detached() {
         return None;
     }
     let mut scratch = SCRATCH;
-    let Some(value) = codec::value(list, args.get(0), &mut scratch) else {
+    let Some(value) = codec::value(list, given.get(0), &mut scratch) else {
         return Some(null_mut());
     };
     let it = value.bytes;

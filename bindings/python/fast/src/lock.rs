@@ -6,7 +6,7 @@ use pyo3_ffi::PyObject;
 
 use crate::held::This;
 use crate::methods::{Methods, methods};
-use crate::module::FROM_THE_DEAD;
+use crate::module::{BLOCK, FROM_THE_DEAD, TIMEOUT_NAME};
 use crate::native::OK;
 use crate::python::{Args, PyObject_CallMethodObjArgs, bool, none};
 
@@ -37,18 +37,19 @@ fn release_now(lock: This) -> Option<*mut PyObject> {
 
 /// `acquire(block=True, timeout=None)`.
 fn acquire(lock: This, args: Args) -> Option<*mut PyObject> {
-    args.are(0, 2).then(|| take_now(lock)).flatten()
+    args.given(0, [&BLOCK, &TIMEOUT_NAME])?;
+    take_now(lock)
 }
 
 fn release(lock: This, args: Args) -> Option<*mut PyObject> {
-    args.are(0, 0).then(|| release_now(lock)).flatten()
+    args.are(0).then(|| release_now(lock)).flatten()
 }
 
 fn __enter__(lock: This, args: Args) -> Option<*mut PyObject> {
-    args.are(0, 0).then(|| take_now(lock)).flatten()
+    args.are(0).then(|| take_now(lock)).flatten()
 }
 
 /// `__exit__(kind, value, trace)`.
 fn __exit__(lock: This, args: Args) -> Option<*mut PyObject> {
-    args.are(3, 3).then(|| release_now(lock)).flatten()
+    args.are(3).then(|| release_now(lock)).flatten()
 }

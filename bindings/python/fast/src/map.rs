@@ -10,7 +10,7 @@ use pyo3_ffi::{
 use crate::codec::{self, Copied, SCRATCH};
 use crate::held::This;
 use crate::methods::{Methods, methods};
-use crate::module::{DECODE_VALUE, GOT_ONCE, SET_SLOWLY};
+use crate::module::{DECODE_VALUE, DEFAULT, DELTA, GOT_ONCE, KEY, SET_SLOWLY, VALUE};
 use crate::native::{NOT_FOUND, OK};
 use crate::python::{Args, Py_DecRef, PyObject_CallMethodObjArgs, another, bool, none};
 use crate::room::{LARGE, Room};
@@ -99,10 +99,8 @@ fn look_up(map: This, key: *mut PyObject) -> Found {
 }
 
 fn __getitem__(map: This, args: Args) -> Option<*mut PyObject> {
-    if !args.are(1, 1) {
-        return None;
-    }
-    match find(map, args.get(0)) {
+    let given = args.given(1, [&KEY])?;
+    match find(map, given.get(0)) {
         Found::Object(object) => Some(object),
         // Python raises.
         Found::Nothing | Found::Unknown => None,
@@ -111,23 +109,19 @@ fn __getitem__(map: This, args: Args) -> Option<*mut PyObject> {
 
 /// `get(key, default=None)`.
 fn get(map: This, args: Args) -> Option<*mut PyObject> {
-    if !args.are(1, 2) {
-        return None;
-    }
-    match find(map, args.get(0)) {
+    let given = args.given(1, [&KEY, &DEFAULT])?;
+    match find(map, given.get(0)) {
         Found::Object(object) => Some(object),
         // SAFETY: an object that lives.
-        Found::Nothing => Some(unsafe { another(args.or_none(1)) }),
+        Found::Nothing => Some(unsafe { another(given.or_none(1)) }),
         Found::Unknown => None,
     }
 }
 
 fn __contains__(map: This, args: Args) -> Option<*mut PyObject> {
-    if !args.are(1, 1) {
-        return None;
-    }
+    let given = args.given(1, [&KEY])?;
     let (mut scratch, mut found) = (SCRATCH, false);
-    let name = codec::key(args.get(0), &mut scratch)?;
+    let name = codec::key(given.get(0), &mut scratch)?;
     let status = map.released(|native, pointer| {
         // SAFETY: as in `look_up`.
         unsafe { (native.map_contains)(pointer, name.data, name.len, &mut found) }
@@ -136,11 +130,9 @@ fn __contains__(map: This, args: Args) -> Option<*mut PyObject> {
 }
 
 fn __delitem__(map: This, args: Args) -> Option<*mut PyObject> {
-    if !args.are(1, 1) {
-        return None;
-    }
+    let given = args.given(1, [&KEY])?;
     let mut scratch = SCRATCH;
-    let name = codec::key(args.get(0), &mut scratch)?;
+    let name = codec::key(given.get(0), &mut scratch)?;
     let status = map.released(|native, pointer| {
         // SAFETY: as in `look_up`.
         unsafe { (native.map_remove)(pointer, name.data, name.len) }
@@ -149,12 +141,13 @@ fn __delitem__(map: This, args: Args) -> Option<*mut PyObject> {
 }
 
 fn __setitem__(map: This, args: Args) -> Option<*mut PyObject> {
-    if !args.are(2, 2) || map.is_detached() {
+    let given = args.given(2, [&KEY, &VALUE])?;
+    if map.is_detached() {
         return None;
     }
     let (mut scratch, mut more) = (SCRATCH, SCRATCH);
-    let name = codec::key(args.get(0), &mut scratch)?;
-    let Some(value) = codec::value(map, args.get(1), &mut more) else {
+    let name = codec::key(given.get(0), &mut scratch)?;
+    let Some(value) = codec::value(map, given.get(1), &mut more) else {
         return Some(null_mut());
     };
     let it = value.bytes;
@@ -184,11 +177,9 @@ fn __setitem__(map: This, args: Args) -> Option<*mut PyObject> {
 
 /// `add(key, delta=1)`, of an `int`.
 fn add(map: This, args: Args) -> Option<*mut PyObject> {
-    if !args.are(1, 2) {
-        return None;
-    }
+    let given = args.given(1, [&KEY, &DELTA])?;
     let (mut scratch, mut sum) = (SCRATCH, 0);
-    let delta = match args.get(1) {
+    let delta = match given.get(1) {
         it if it.is_null() => 1,
         // SAFETY: an object that lives; its value is read if it is an `int`.
         it => unsafe {
@@ -203,7 +194,7 @@ fn add(map: This, args: Args) -> Option<*mut PyObject> {
             delta
         },
     };
-    let name = codec::key(args.get(0), &mut scratch)?;
+    let name = codec::key(given.get(0), &mut scratch)?;
     let status = map.released(|native, pointer| {
         // SAFETY: as in `look_up`.
         unsafe { (native.map_add)(pointer, name.data, name.len, delta, &mut sum) }

@@ -64,6 +64,24 @@ names! {
     DECODE_VALUE = c"_decode_value";
     APPEND_SLOWLY = c"_append_slowly";
     DECODE = c"_decode";
+    PYTHON_GET = c"_python_get";
+    PYTHON_GET_BYTES = c"_python_get_bytes";
+    BLOCK = c"block";
+    BUF = c"buf";
+    COPY = c"copy";
+    DATA = c"data";
+    DEFAULT = c"default";
+    DELTA = c"delta";
+    INDEX = c"index";
+    ITEMS = c"items";
+    KEY = c"key";
+    MAXLENGTH = c"maxlength";
+    MAX_ITEMS = c"max_items";
+    NAME = c"name";
+    NEW = c"new";
+    OBJ = c"obj";
+    OBJS = c"objs";
+    TIMEOUT_NAME = c"timeout";
     VALUE = c"value";
     PYTHON_VALUE = c"_python_value";
 }

@@ -66,8 +66,8 @@ functions! {
     pipe_poll(*mut c_void, i64, *mut bool);
     lock_try(*mut c_void, *mut bool);
     lock_unlock(*mut c_void);
-    semaphore_acquire(*mut c_void, i64);
-    semaphore_release(*mut c_void, u32);
+    semaphore_try_acquire(*mut c_void);
+    semaphore_try_release(*mut c_void, u32);
     array_lock(*mut c_void, i64, *mut bool);
     array_unlock(*mut c_void);
     map_get(*mut c_void, *const u8, usize, *mut u8, usize, *mut usize, *mut u64);

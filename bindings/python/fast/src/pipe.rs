@@ -4,17 +4,16 @@ use std::ffi::c_int;
 use std::ptr::null_mut;
 
 use pyo3_ffi::{
-    Py_True, Py_ssize_t, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyErr_Clear, PyObject,
-    PyTuple_CheckExact, PyTuple_GetItem,
+    Py_True, PyBytes_CheckExact, PyErr_Clear, PyObject, PyTuple_CheckExact, PyTuple_GetItem,
 };
 
 use crate::codec::bytes;
 use crate::held::This;
 use crate::methods::{Methods, methods};
-use crate::module::{PROTOCOL, SEND_LARGE, SEND_SLOWLY, WAYS};
+use crate::module::{BUF, COPY, MAXLENGTH, OBJ, PROTOCOL, SEND_LARGE, SEND_SLOWLY, WAYS};
 use crate::native::{NOWAIT, OK, SLICE};
 use crate::python::{Args, Py_DecRef, PyObject_CallMethodObjArgs, PyObject_GetAttr, bool, none};
-use crate::queue::unpickled;
+use crate::queue::{Message, message, unpickled};
 use crate::room::{LARGE, Room};
 
 pub(crate) const METHODS: Methods =
@@ -50,7 +49,7 @@ fn is_readable(pipe: This) -> bool {
 }
 
 /// Receives a small message, within a slice: a new `bytes`, or null with an exception, and its first byte.
-fn recv_now(pipe: This) -> Option<(*mut PyObject, u8)> {
+fn recv_now(pipe: This) -> Option<Message> {
     if !is_readable(pipe) {
         return None;
     }
@@ -60,11 +59,7 @@ fn recv_now(pipe: This) -> Option<(*mut PyObject, u8)> {
     let found = unsafe {
         let status = pipe
             .released(|native, pointer| (native.pipe_recv)(pointer, SLICE, place, LARGE, &mut len));
-        (status == OK).then(|| {
-            let first = if len == 0 { 0 } else { *place };
-            let len = len.min(LARGE) as Py_ssize_t;
-            (PyBytes_FromStringAndSize(place.cast(), len), first)
-        })
+        (status == OK).then(|| message(place, len))
     };
     room.give();
     found
@@ -72,10 +67,11 @@ fn recv_now(pipe: This) -> Option<(*mut PyObject, u8)> {
 
 /// `send(obj)`.
 fn send(pipe: This, args: Args) -> Option<*mut PyObject> {
-    if !args.are(1, 1) || pipe.is_large() || pipe.is_detached() {
+    let given = args.given(1, [&OBJ])?;
+    if pipe.is_large() || pipe.is_detached() {
         return None;
     }
-    let data = pipe.dumps(args.get(0), PROTOCOL.get());
+    let data = pipe.dumps(given.get(0), PROTOCOL.get());
     if data.is_null() {
         return Some(data);
     }
@@ -83,7 +79,7 @@ fn send(pipe: This, args: Args) -> Option<*mut PyObject> {
     // SAFETY: objects that live; `data` is given up.
     unsafe {
         let result = if PyBytes_CheckExact(data) == 0 || bytes(data).len >= LARGE {
-            PyObject_CallMethodObjArgs(pipe.object(), SEND_LARGE.get(), args.get(0), end)
+            PyObject_CallMethodObjArgs(pipe.object(), SEND_LARGE.get(), given.get(0), end)
         } else if send_now(pipe, data) {
             none()
         } else {
@@ -96,15 +92,16 @@ fn send(pipe: This, args: Args) -> Option<*mut PyObject> {
 
 /// `send_bytes(buf, offset=0, size=None)`.
 fn send_bytes(pipe: This, args: Args) -> Option<*mut PyObject> {
+    let given = args.given(1, [&BUF])?;
     // SAFETY: an object that lives.
-    let sent = args.are(1, 1)
-        && unsafe { PyBytes_CheckExact(args.get(0)) != 0 && send_now(pipe, args.get(0)) };
+    let sent = unsafe { PyBytes_CheckExact(given.get(0)) != 0 && send_now(pipe, given.get(0)) };
     sent.then(none)
 }
 
 /// `recv(copy=True)`.
 fn recv(pipe: This, args: Args) -> Option<*mut PyObject> {
-    if !args.are(0, 1) || !args.is_true(0) {
+    let given = args.given(0, [&COPY])?;
+    if !given.is_true(0) {
         return None;
     }
     recv_now(pipe).map(|found| unpickled(pipe, found))
@@ -112,7 +109,8 @@ fn recv(pipe: This, args: Args) -> Option<*mut PyObject> {
 
 /// `recv_bytes(maxlength=None)`.
 fn recv_bytes(pipe: This, args: Args) -> Option<*mut PyObject> {
-    if !args.are(0, 1) || !args.is_none(0) {
+    let given = args.given(0, [&MAXLENGTH])?;
+    if !given.is_none(0) {
         return None;
     }
     recv_now(pipe).map(|(data, _)| data)
@@ -120,7 +118,7 @@ fn recv_bytes(pipe: This, args: Args) -> Option<*mut PyObject> {
 
 /// `poll(timeout=0.0)`.
 fn poll(pipe: This, args: Args) -> Option<*mut PyObject> {
-    if !args.are(0, 0) || !is_readable(pipe) {
+    if !args.are(0) || !is_readable(pipe) {
         return None;
     }
     let mut ready = false;

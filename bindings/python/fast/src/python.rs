@@ -5,8 +5,10 @@ use std::ptr::null_mut;
 
 use pyo3_ffi::{
     Py_False, Py_IncRef, Py_None, Py_True, Py_ssize_t, PyMethodDef, PyMethodDefPointer, PyObject,
-    PyTuple_GetItem, PyTuple_New, PyTuple_SetItem,
+    PyTuple_GetItem, PyTuple_New, PyTuple_SetItem, PyTuple_Size,
 };
+
+use crate::module::Constant;
 
 // As `pyo3_ffi` declares them, except for what unwinds (see the head of the crate).
 // `PyUnicode_AsUTF8AndSize` belongs to the stable interface since 3.10; 3.9 exports it as well.
@@ -84,56 +86,88 @@ impl Args {
     }
 
     /// Whether there are so many, none of them given by its name.
-    pub(crate) fn are(self, least: Py_ssize_t, most: Py_ssize_t) -> bool {
-        self.names.is_null() && least <= self.count && self.count <= most
+    pub(crate) fn are(self, count: Py_ssize_t) -> bool {
+        self.names.is_null() && self.count == count
     }
 
-    /// An argument, or null if it is not given by its place.
-    pub(crate) fn get(self, index: Py_ssize_t) -> *mut PyObject {
-        if index >= self.count {
-            return null_mut();
+    /// The arguments in their order, if there are at least so many, and those that are given by a name have one
+    /// of `names`. What else they may be is found out by Python.
+    pub(crate) fn given<const N: usize>(
+        self,
+        least: usize,
+        names: [&Constant; N],
+    ) -> Option<Given<N>> {
+        let (mut given, count) = (Given([null_mut(); N]), self.count.unsigned_abs());
+        if count > N {
+            return None;
         }
-        // SAFETY: there are so many (`new`).
-        unsafe { *self.items.add(index.unsigned_abs()) }
+        for (index, place) in given.0.iter_mut().enumerate().take(count) {
+            // SAFETY: there are so many (`new`).
+            *place = unsafe { *self.items.add(index) };
+        }
+        if !self.names.is_null() {
+            // SAFETY: a tuple of names, each with an argument after those without one (`new`). Names in a
+            // program's text are one object each.
+            unsafe {
+                for index in 0..PyTuple_Size(self.names) {
+                    let name = PyTuple_GetItem(self.names, index);
+                    let at = names.iter().position(|known| known.get() == name)?;
+                    if !given.0[at].is_null() {
+                        return None;
+                    }
+                    given.0[at] = *self.items.add(count + index.unsigned_abs());
+                }
+            }
+        }
+        let is_there = given.0.iter().take(least).all(|it| !it.is_null());
+        is_there.then_some(given)
+    }
+}
+
+/// Arguments by their places. Those that are not given are null.
+#[derive(Clone, Copy)]
+pub(crate) struct Given<const N: usize>([*mut PyObject; N]);
+
+impl<const N: usize> Given<N> {
+    /// An argument, or null if it is not given.
+    pub(crate) fn get(&self, index: usize) -> *mut PyObject {
+        self.0[index]
     }
 
     /// Whether an argument is `True`, `False` or not given: what is asked for its truth runs no code.
-    pub(crate) fn is_plain(self, index: Py_ssize_t) -> bool {
-        let it = self.get(index);
-        // SAFETY: these objects are always there.
-        it.is_null() || it == unsafe { Py_True() } || it == unsafe { Py_False() }
+    pub(crate) fn is_plain(&self, index: usize) -> bool {
+        // SAFETY: it is always there.
+        self.is_true(index) || self.get(index) == unsafe { Py_False() }
     }
 
     /// Whether an argument is `True` or not given.
-    pub(crate) fn is_true(self, index: Py_ssize_t) -> bool {
+    pub(crate) fn is_true(&self, index: usize) -> bool {
         // SAFETY: it is always there.
         self.or_true(index) == unsafe { Py_True() }
     }
 
     /// Whether an argument is `None` or not given.
-    pub(crate) fn is_none(self, index: Py_ssize_t) -> bool {
+    pub(crate) fn is_none(&self, index: usize) -> bool {
         // SAFETY: it is always there.
         self.or_none(index) == unsafe { Py_None() }
     }
 
     /// An argument, `True` if it is not given.
-    pub(crate) fn or_true(self, index: Py_ssize_t) -> *mut PyObject {
-        let it = self.get(index);
-        if it.is_null() {
+    pub(crate) fn or_true(&self, index: usize) -> *mut PyObject {
+        match self.get(index) {
             // SAFETY: it is always there.
-            return unsafe { Py_True() };
+            it if it.is_null() => unsafe { Py_True() },
+            it => it,
         }
-        it
     }
 
     /// An argument, `None` if it is not given.
-    pub(crate) fn or_none(self, index: Py_ssize_t) -> *mut PyObject {
-        let it = self.get(index);
-        if it.is_null() {
+    pub(crate) fn or_none(&self, index: usize) -> *mut PyObject {
+        match self.get(index) {
             // SAFETY: it is always there.
-            return unsafe { Py_None() };
+            it if it.is_null() => unsafe { Py_None() },
+            it => it,
         }
-        it
     }
 }
 
@@ -173,7 +207,7 @@ pub(crate) unsafe extern "C-unwind" fn call_slow(
         let names = if named.is_null() {
             0
         } else {
-            pyo3_ffi::PyTuple_Size(argument_names)
+            PyTuple_Size(argument_names)
         };
         while !failed && index < names {
             let it = *items.add((count + index).unsigned_abs());

@@ -1,79 +1,93 @@
 //! `shoal.Queue`: one message.
 
-use std::ffi::c_int;
 use std::ptr::null_mut;
 
 use pyo3_ffi::{Py_ssize_t, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyObject};
 
+use crate::batch::{get_many, get_many_bytes, put_many, put_many_bytes};
 use crate::codec::{PICKLE, bytes};
 use crate::held::This;
 use crate::methods::{Methods, methods};
-use crate::module::{LOADS, PROTOCOL, PUT_SLOWLY, SEND_LARGE, UNPICKLE};
-use crate::native::{OK, SLICE, TIMEOUT};
+use crate::module::{
+    BLOCK, COPY, Constant, DATA, LOADS, OBJ, PROTOCOL, PUT_SLOWLY, PYTHON_GET, PYTHON_GET_BYTES,
+    SEND_LARGE, TIMEOUT_NAME, UNPICKLE,
+};
+use crate::native::{OK, TIMEOUT};
 use crate::python::{
-    Args, Py_DecRef, PyObject_CallFunctionObjArgs, PyObject_CallMethodObjArgs, none,
+    Args, Given, Py_DecRef, PyObject_CallFunctionObjArgs, PyObject_CallMethodObjArgs, none,
 };
 use crate::room::{LARGE, Room, brief};
+use crate::waiting::Waiting;
 
 pub(crate) const METHODS: Methods = methods!(c"Queue":
     put, get, put_bytes, get_bytes, put_many, put_many_bytes, get_many, get_many_bytes);
 
-use crate::batch::{get_many, get_many_bytes, put_many, put_many_bytes};
+/// A message as a new `bytes`, or null with an exception, and its first byte, 0 if it has none.
+pub(crate) type Message = (*mut PyObject, u8);
 
-/// Whether a call is to wait for as long as it takes: its first slice is waited for here.
-pub(crate) fn waits(args: Args, block: Py_ssize_t) -> bool {
-    args.is_true(block) && args.is_none(block + 1)
-}
-
-/// Puts a small message: at once, or within a slice.
+/// Puts a small message, and waits for room if need be. `Err` if it could not be put, with what is left of the
+/// wait; `None` if Python has to find that out.
 #[inline]
-fn put_now(queue: This, data: *mut PyObject, waits: bool) -> c_int {
+fn put_within<const N: usize>(
+    queue: This,
+    data: *mut PyObject,
+    given: &Given<N>,
+) -> Option<Result<(), Waiting>> {
     // SAFETY: a `bytes`, which lives as long as the call; the pointer of a queue, whose lifetime `now` and
     // `released` see to.
     unsafe {
         let it = bytes(data);
         if it.len >= LARGE {
-            return TIMEOUT;
-        }
-        let status = queue.now(|native, pointer| (native.queue_try_put)(pointer, it.data, it.len));
-        if status != TIMEOUT || !waits {
-            return status;
-        }
-        queue.released(|native, pointer| (native.queue_put)(pointer, it.data, it.len, SLICE))
-    }
-}
-
-/// Takes a small message, at once or within a slice: a new `bytes`, or null with an exception, and its first
-/// byte, 0 if it has none.
-#[inline]
-fn get_now(queue: This, waits: bool) -> Option<(*mut PyObject, u8)> {
-    let (place, mut len) = (brief(), 0);
-    // SAFETY: the places have so many bytes; the pointer of a queue, whose lifetime `now` and `released` see
-    // to.
-    unsafe {
-        let status =
-            queue.now(|native, pointer| (native.queue_try_get)(pointer, place, LARGE, &mut len));
-        if status == OK {
-            return Some(message(place, len));
-        }
-        if status != TIMEOUT || !waits {
             return None;
         }
-        let room = Room::take()?;
-        let place = room.place();
-        let status = queue
-            .released(|native, pointer| (native.queue_get)(pointer, SLICE, place, LARGE, &mut len));
-        let found = (status == OK).then(|| message(place, len));
-        room.give();
-        found
+        let status = queue.now(|native, pointer| (native.queue_try_put)(pointer, it.data, it.len));
+        if status == OK {
+            return Some(Ok(()));
+        }
+        let waiting = Waiting::of(given, 1)?;
+        if status != TIMEOUT || matches!(waiting, Waiting::Not) {
+            return Some(Err(waiting));
+        }
+        let slice = waiting.slice();
+        let status =
+            queue.released(|native, pointer| (native.queue_put)(pointer, it.data, it.len, slice));
+        Some(if status == OK { Ok(()) } else { Err(waiting) })
     }
 }
 
-/// A message as `bytes`, or null with an exception, and its first byte.
-///
+/// Takes a small message that is there, if the queue is not busy.
+#[inline]
+fn get_now(queue: This) -> Result<Message, i32> {
+    let (place, mut len) = (brief(), 0);
+    // SAFETY: the place has so many bytes; the pointer of a queue, whose lifetime `now` sees to.
+    unsafe {
+        let get = |native: &crate::native::Native, pointer| {
+            (native.queue_try_get)(pointer, place, LARGE, &mut len)
+        };
+        match queue.now(get) {
+            OK => Ok(message(place, len)),
+            status => Err(status),
+        }
+    }
+}
+
+/// Takes a small message that comes in time.
+fn get_within(queue: This, slice: i64) -> Option<Message> {
+    let room = Room::take()?;
+    let (place, mut len) = (room.place(), 0);
+    // SAFETY: the place has so many bytes; the pointer of a queue, whose lifetime `released` sees to.
+    let found = unsafe {
+        let status = queue
+            .released(|native, pointer| (native.queue_get)(pointer, slice, place, LARGE, &mut len));
+        (status == OK).then(|| message(place, len))
+    };
+    room.give();
+    found
+}
+
 /// # Safety
 /// `place` has `len` bytes.
-unsafe fn message(place: *const u8, len: usize) -> (*mut PyObject, u8) {
+pub(crate) unsafe fn message(place: *const u8, len: usize) -> Message {
     // SAFETY: the caller's contract.
     unsafe {
         let first = if len == 0 { 0 } else { *place };
@@ -83,7 +97,7 @@ unsafe fn message(place: *const u8, len: usize) -> (*mut PyObject, u8) {
 }
 
 /// The object of a message, whose reference is given up; null with an exception.
-pub(crate) fn unpickled(this: This, (data, first): (*mut PyObject, u8)) -> *mut PyObject {
+pub(crate) fn unpickled(this: This, (data, first): Message) -> *mut PyObject {
     if data.is_null() {
         return null_mut();
     }
@@ -101,54 +115,132 @@ pub(crate) fn unpickled(this: This, (data, first): (*mut PyObject, u8)) -> *mut 
 
 /// `put(obj, block=True, timeout=None)`.
 fn put(queue: This, args: Args) -> Option<*mut PyObject> {
-    if !args.are(1, 3) || !args.is_plain(1) || queue.is_large() || queue.is_detached() {
+    let given = args.given(1, [&OBJ, &BLOCK, &TIMEOUT_NAME])?;
+    if !given.is_plain(1) || queue.is_large() || queue.is_detached() {
         return None;
     }
-    let (object, block, timeout) = (args.get(0), args.or_true(1), args.or_none(2));
-    let data = queue.dumps(object, PROTOCOL.get());
+    let data = queue.dumps(given.get(0), PROTOCOL.get());
     if data.is_null() {
         return Some(data);
     }
     let end = null_mut::<PyObject>();
-    // SAFETY: objects that live; `data` is given up.
+    // SAFETY: objects that live; `data` and what is left of the wait are given up.
     unsafe {
-        let result = if PyBytes_CheckExact(data) == 0 || bytes(data).len >= LARGE {
+        let small = PyBytes_CheckExact(data) != 0 && bytes(data).len < LARGE;
+        let result = if !small {
+            let (block, timeout) = (given.or_true(1), given.or_none(2));
             let name = SEND_LARGE.get();
-            PyObject_CallMethodObjArgs(queue.object(), name, object, block, timeout, end)
-        } else if put_now(queue, data, waits(args, 1)) == OK {
-            none()
+            PyObject_CallMethodObjArgs(queue.object(), name, given.get(0), block, timeout, end)
         } else {
-            let name = PUT_SLOWLY.get();
-            PyObject_CallMethodObjArgs(queue.object(), name, data, block, timeout, end)
+            match put_within(queue, data, &given) {
+                Some(Ok(())) => none(),
+                Some(Err(waiting)) => {
+                    let (block, timeout) = (given.or_true(1), waiting.timeout());
+                    call_again(queue, &PUT_SLOWLY, [data, block], timeout)
+                }
+                None => {
+                    let (block, timeout) = (given.or_true(1), given.or_none(2));
+                    let name = PUT_SLOWLY.get();
+                    PyObject_CallMethodObjArgs(queue.object(), name, data, block, timeout, end)
+                }
+            }
         };
         Py_DecRef(data);
         Some(result)
     }
 }
 
+/// Calls a method of Python with arguments and a `timeout`, which is given up; null has an exception.
+///
+/// # Safety
+/// Objects that live.
+unsafe fn call_again(
+    queue: This,
+    name: &Constant,
+    [first, second]: [*mut PyObject; 2],
+    timeout: *mut PyObject,
+) -> *mut PyObject {
+    if timeout.is_null() {
+        return timeout;
+    }
+    let end = null_mut::<PyObject>();
+    // SAFETY: the caller's contract.
+    unsafe {
+        let (object, name) = (queue.object(), name.get());
+        let result = match second.is_null() {
+            true => PyObject_CallMethodObjArgs(object, name, first, timeout, end),
+            false => PyObject_CallMethodObjArgs(object, name, first, second, timeout, end),
+        };
+        Py_DecRef(timeout);
+        result
+    }
+}
+
 /// `put_bytes(data, block=True, timeout=None)`.
 fn put_bytes(queue: This, args: Args) -> Option<*mut PyObject> {
-    let data = args.get(0);
-    if !args.are(1, 3) || !args.is_plain(1) {
+    let given = args.given(1, [&DATA, &BLOCK, &TIMEOUT_NAME])?;
+    let data = given.get(0);
+    // SAFETY: objects that live.
+    unsafe {
+        if !given.is_plain(1) || PyBytes_CheckExact(data) == 0 || queue.is_detached() {
+            return None;
+        }
+        Some(match put_within(queue, data, &given)? {
+            Ok(()) => none(),
+            Err(waiting) => {
+                let (block, timeout) = (given.or_true(1), waiting.timeout());
+                call_again(queue, &PUT_SLOWLY, [data, block], timeout)
+            }
+        })
+    }
+}
+
+/// Takes a message, and waits for it if need be; what is then still to be waited, is waited by the method `python`,
+/// whose result is `Err`.
+fn take<const N: usize>(
+    queue: This,
+    given: &Given<N>,
+    python: &Constant,
+) -> Option<Result<Message, *mut PyObject>> {
+    if !given.is_plain(0) {
         return None;
     }
-    // SAFETY: an object that lives; only its type is looked at.
-    let plain = unsafe { PyBytes_CheckExact(data) } != 0;
-    (plain && put_now(queue, data, waits(args, 1)) == OK).then(none)
+    let status = match get_now(queue) {
+        Ok(found) => return Some(Ok(found)),
+        Err(status) => status,
+    };
+    let waiting = Waiting::of(given, 0)?;
+    if status != TIMEOUT || matches!(waiting, Waiting::Not) {
+        return None;
+    }
+    if let Some(found) = get_within(queue, waiting.slice()) {
+        return Some(Ok(found));
+    }
+    // SAFETY: an object that lives.
+    let rest = unsafe {
+        call_again(
+            queue,
+            python,
+            [given.or_true(0), null_mut()],
+            waiting.timeout(),
+        )
+    };
+    Some(Err(rest))
 }
 
 /// `get(block=True, timeout=None, copy=True)`.
 fn get(queue: This, args: Args) -> Option<*mut PyObject> {
-    if !args.are(0, 3) || !args.is_plain(0) || !args.is_true(2) {
+    let given = args.given(0, [&BLOCK, &TIMEOUT_NAME, &COPY])?;
+    if !given.is_true(2) {
         return None;
     }
-    get_now(queue, waits(args, 0)).map(|found| unpickled(queue, found))
+    let found = take(queue, &given, &PYTHON_GET)?;
+    Some(found.map_or_else(|rest| rest, |message| unpickled(queue, message)))
 }
 
 /// `get_bytes(block=True, timeout=None)`.
 fn get_bytes(queue: This, args: Args) -> Option<*mut PyObject> {
-    if !args.are(0, 2) || !args.is_plain(0) {
-        return None;
-    }
-    get_now(queue, waits(args, 0)).map(|(data, _)| data)
+    let given = args.given(0, [&BLOCK, &TIMEOUT_NAME])?;
+    let found = take(queue, &given, &PYTHON_GET_BYTES)?;
+    Some(found.map_or_else(|rest| rest, |(data, _)| data))
 }

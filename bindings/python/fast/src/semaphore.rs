@@ -4,40 +4,38 @@ use pyo3_ffi::PyObject;
 
 use crate::held::This;
 use crate::methods::{Methods, methods};
-use crate::native::{NOWAIT, OK};
+use crate::module::{BLOCK, TIMEOUT_NAME};
+use crate::native::OK;
 use crate::python::{Args, bool, none};
 
 pub(crate) const METHODS: Methods = methods!(c"Semaphore": acquire, release, __enter__, __exit__);
 
 fn acquire_now(semaphore: This) -> bool {
-    semaphore.released(|native, pointer| {
-        // SAFETY: the pointer of a semaphore, whose lifetime `released` sees to.
-        unsafe { (native.semaphore_acquire)(pointer, NOWAIT) }
-    }) == OK
+    // SAFETY: the pointer of a semaphore, whose lifetime `now` sees to.
+    semaphore.now(|native, pointer| unsafe { (native.semaphore_try_acquire)(pointer) }) == OK
 }
 
 fn release_one(semaphore: This) -> bool {
-    semaphore.released(|native, pointer| {
-        // SAFETY: as in `acquire_now`.
-        unsafe { (native.semaphore_release)(pointer, 1) }
-    }) == OK
+    // SAFETY: as in `acquire_now`.
+    semaphore.now(|native, pointer| unsafe { (native.semaphore_try_release)(pointer, 1) }) == OK
 }
 
 /// `acquire(block=True, timeout=None)`.
 fn acquire(semaphore: This, args: Args) -> Option<*mut PyObject> {
-    (args.are(0, 2) && acquire_now(semaphore)).then(|| bool(true))
+    args.given(0, [&BLOCK, &TIMEOUT_NAME])?;
+    acquire_now(semaphore).then(|| bool(true))
 }
 
 /// `release(n=1)`.
 fn release(semaphore: This, args: Args) -> Option<*mut PyObject> {
-    (args.are(0, 0) && release_one(semaphore)).then(none)
+    (args.are(0) && release_one(semaphore)).then(none)
 }
 
 fn __enter__(semaphore: This, args: Args) -> Option<*mut PyObject> {
-    (args.are(0, 0) && acquire_now(semaphore)).then(|| bool(true))
+    (args.are(0) && acquire_now(semaphore)).then(|| bool(true))
 }
 
 /// `__exit__(kind, value, trace)`.
 fn __exit__(semaphore: This, args: Args) -> Option<*mut PyObject> {
-    (args.are(3, 3) && release_one(semaphore)).then(none)
+    (args.are(3) && release_one(semaphore)).then(none)
 }

@@ -14,7 +14,7 @@ use pyo3_ffi::{
 use crate::held::This;
 use crate::items::{lock_now, unlock};
 use crate::methods::{Methods, methods};
-use crate::module::{CLASS, PYTHON_VALUE, VALUE};
+use crate::module::{CLASS, NAME, NEW, PYTHON_VALUE, VALUE};
 use crate::python::{Args, Py_DecRef, PyObject_GetAttr, PyObject_SetAttr, another, none};
 
 pub(crate) const METHODS: Methods = methods!(c"Value": __setattr__);
@@ -135,10 +135,11 @@ fn write(value: This, to: *mut PyObject) -> Option<()> {
 /// `__setattr__(name, new)`.
 fn __setattr__(value: This, args: Args) -> Option<*mut PyObject> {
     // Names of attributes in a program's text are one object each.
-    if !args.are(2, 2) || args.get(0) != VALUE.get() {
+    let given = args.given(2, [&NAME, &NEW])?;
+    if given.get(0) != VALUE.get() {
         return None;
     }
-    write(value, args.get(1)).map(|()| none())
+    write(value, given.get(1)).map(|()| none())
 }
 
 /// `value`.
