@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from pathlib import Path
 from typing import Any, Callable, List
 
@@ -307,7 +308,7 @@ q = shoal.Queue(maxsize=300)
 many = [(number, "x") for number in range(280)]
 for given in (many, tuple(many), iter(many), [], [1, NoPickle()], 5, None, "text", [b"y" * 70_000]):
     tell("put_many", lambda: q.put_many(given, False))
-    tell("get_many", lambda: q.get_many(7))
+    tell("get_many", lambda: q.get_many(7, False))
     tell("get_many", lambda: len(q.get_many(block=False)))
     tell("get_many", lambda: len(q.get_many(1000, timeout=0)))
 for given in ([b"a", b"", b"c"], (b"a",), [b"a", "text"], [b"a", bytearray(b"b")], [b"z" * 70_000, b"x"], 5):
@@ -324,7 +325,7 @@ tell("most", lambda: q.put_many(objs=[1], wrong=2))
 while not q.empty():
     q.get_many_bytes()
 q.put_bytes(b"raw"); q.put(1)
-tell("raw", lambda: q.get_many())
+tell("raw", lambda: q.get_many(block=False))
 for timeout in (0, 0.0, -1, 0.02, 1e-9, float("nan"), -float("inf"), True, "x", Odd()):
     tell("timeout", lambda: q.get(timeout=timeout))
     tell("timeout", lambda: q.get(True, timeout))
@@ -342,7 +343,7 @@ tell("detached", lambda: q.get_many())
 
 import ctypes
 class Own(ctypes.c_int): pass
-for kind in [*"cubBhHiIlLqQfd", ctypes.c_int, ctypes.c_bool, ctypes.c_int.__ctype_be__, Own, ctypes.c_char_p, ctypes.c_longdouble]:
+for kind in [*"cubBhHiIlLqQfd", ctypes.c_int, ctypes.c_bool, ctypes.c_int.__ctype_be__, Own, ctypes.c_longdouble]:
     for lock in (True, False, shoal.RLock()):
         value = shoal.Value(kind, lock=lock)
         for new in (0, 1, -1, 2**31, 2**63, 2**64 + 3, -2**63 - 1, 2**200, 1.5, -0.0, 1e300, float("inf"), True, None, "x", b"x", Odd()):
@@ -441,7 +442,10 @@ def test_no_call_leaks_a_reference() -> None:
     queue: "shoal.Queue[Any]" = shoal.Queue(maxsize=2)
     lock, rlock, event = shoal.Lock(), shoal.RLock(), shoal.Event()
     permits, table = shoal.Semaphore(1), shoal.Map()  # type: ignore[var-annotated]
-    number = shoal.Value("i")
+    number, words = shoal.Value("i"), shoal.List()  # type: ignore[var-annotated]
+    real = shoal.Value("d")
+    here, there = shoal.Pipe()
+    key, large = f"key {id(queue)}", 2**70
     data, text = b"some bytes" * 3, "".join(["a text of ", str(id(queue))])
 
     def use() -> None:
@@ -467,6 +471,12 @@ def test_no_call_leaks_a_reference() -> None:
             with pytest.raises((ValueError, AssertionError)):
                 one.release()
         number.value = number.value + 1
+        number.value = large
+        real.value = real.value + 1.0
+        with pytest.raises(TypeError):
+            number.value = text
+        with pytest.raises(AttributeError):
+            number.other
         event.set()
         assert event.is_set()
         event.clear()
@@ -475,11 +485,44 @@ def test_no_call_leaks_a_reference() -> None:
         permits.release()
         for value in (1, 2**80, text, data, True, None):
             table[text] = value
-        with pytest.raises((TypeError, AttributeError)):
-            table[text] = (i for i in ())
+            assert key not in table and table.get(key) is None and table.get(key, data) is data
+            assert [table[text] for _ in range(4)] == [value] * 4 == [table.get(text)] * 4
+            words.append(value)
+            assert words[0] == words[-1] == value and words.pop() == value
+            here.send((value, data))
+            assert there.poll() and there.recv() == (value, data) and not there.poll()
+            here.send_bytes(data)
+            assert there.recv_bytes() == data
+        for many in ([text, value], (data,), [Counted(), None]):
+            assert queue.put_many(many) == len(many)
+            assert len(queue.get_many()) == len(many)
+        assert queue.put_many_bytes([data, data, data], False) == 2
+        assert queue.get_many_bytes(1, timeout=0.5) == [data]
+        with pytest.raises(pickle.UnpicklingError):
+            queue.get_many(block=True)
+        with pytest.raises(shoal.Empty):
+            queue.get(timeout=0.001)
+        queue.put(obj=text)
+        with queue.lease() as job:
+            assert job.get() == text
+        table.add(key)
+        table.add(key=key, delta=3)
+        del table[key]
+        for wrong in (lambda: table[key], lambda: table.__delitem__(key)):
+            with pytest.raises(KeyError):
+                wrong()
+        with pytest.raises(IndexError):
+            words[0]
+        with pytest.raises(IndexError):
+            words.pop()
+        for fails in (lambda it: table.__setitem__(text, it), words.append, queue.put, here.send):
+            with pytest.raises((TypeError, AttributeError)):
+                fails(i for i in ())
 
     use()
     watched = (data, text, True, None, queue, lock, rlock, event, queue._handle, lock._handle)
+    watched += (key, large, table, words, here, there, number, real, table._handle, here._handle)
+    watched += (pickle.dumps, pickle.loads, shoal.Queue, shoal.Map, number.get_lock())
     before = counts(*watched)
     blocks = sys.getallocatedblocks()
     for _ in range(200):
@@ -489,7 +532,7 @@ def test_no_call_leaks_a_reference() -> None:
     assert [a - b for a, b in zip(after, before) if a - b > 100] == []
     assert sys.getallocatedblocks() - blocks < 150
     assert Counted.alive == 0
-    for shared in (queue, lock, rlock, event, permits, table, number):
+    for shared in (queue, lock, rlock, event, permits, table, number, real, words, here, there):
         shared.detach()
 
 
@@ -515,6 +558,8 @@ def test_hostile_arguments_crash_nothing() -> None:
     queue: "shoal.Queue[Any]" = shoal.Queue(maxsize=4)
     lock, event = shoal.Lock(), shoal.Event()
     permits, table = shoal.Semaphore(1), shoal.Map()  # type: ignore[var-annotated]
+    words, number = shoal.List(), shoal.Value("i")  # type: ignore[var-annotated]
+    here, there = shoal.Pipe()
     chance = random.Random(5)
     odd: List[Any] = [
         None, 0, -1, 2**70, -(2**70), 1.5, float("nan"), float("inf"), "", "x" * 70_000, b"",
@@ -522,7 +567,19 @@ def test_hostile_arguments_crash_nothing() -> None:
         queue, lock, Ellipsis, shoal.Queue, _ffi.Handle(), ctypes_pointer(),
     ]  # fmt: skip
     calls: List[Callable[..., Any]] = [
-        table.__setitem__, permits.acquire, permits.release, queue.put, queue.get, queue.put_bytes, queue.get_bytes, lock.acquire, lock.release,
+        table.__setitem__, table.__getitem__, table.__delitem__, table.__contains__, table.get, table.add,
+        words.append, words.pop, words.__getitem__, number.__setattr__, queue.put_many,
+        queue.put_many_bytes, queue.get_many, queue.get_many_bytes, here.poll, there.send_bytes, there.send,
+        permits.acquire, permits.release, permits.__exit__, permits.__enter__, queue.put, queue.get,
+        queue.put_bytes, queue.get_bytes, lock.acquire, lock.release,
+        lambda *a: setattr(number, "value", a[0]), lambda *a: number.value, lambda *a: queue.lease(False),
+        lambda *a: setattr(table, "_cache", a[0]), lambda *a: setattr(table, "_pause", a[0]),
+        lambda *a: table._cache.update({"k": a, "text": (*a, 1, 2)}), lambda *a: table["k"],
+        lambda *a: shoal.Map.__getitem__(_hot.Held(), *a), lambda *a: shoal.Value.value.__get__(a[0]),
+        lambda *a: shoal.List.pop(queue, *a), lambda *a: _fast().method(*a), lambda *a: _fast().names(*a),
+        lambda *a: _fast().setup(*a), lambda *a: _fast().method(type(a[0]), "Map", "get", "text"),
+        lambda *a: _fast().place(a[0], 0, "i", a[1]), lambda *a: _fast().Word(0, a[0]).value,
+        lambda *a: _fast().Word(1, a[0]), lambda *a: setattr(_fast().GOT_ONCE[0], "found", a[0]),
         lock.__enter__, lock.__exit__, event.set, event.clear, event.is_set,
         lambda *a, **n: shoal.Queue.put(*a, **n), lambda *a, **n: shoal.Lock.__enter__(*a, **n),
         lambda *a: setattr(queue, "_large", *a[:1]), lambda *a: setattr(event, "_fast", a[0]),
@@ -531,8 +588,8 @@ def test_hostile_arguments_crash_nothing() -> None:
         lambda *a: shoal.Queue.put(_hot.Held(), *a), lambda *a: shoal.Lock.__enter__(event, *a),
         lambda *a: shoal.Event.is_set(lock), lambda *a: shoal.Queue.get_bytes(lock, *a),
     ]  # fmt: skip
-    names = ["block", "timeout", "copy", "obj", "data", "wrong", ""]
-    for _ in range(3000):
+    names = ["block", "timeout", "copy", "obj", "data", "wrong", "", "key", "index", "value", "delta"]
+    for _ in range(10_000):
         call = chance.choice(calls)
         args = chance.choices(odd, k=chance.randrange(5))
         named = {chance.choice(names): chance.choice(odd) for _ in range(chance.randrange(3))}
@@ -541,12 +598,22 @@ def test_hostile_arguments_crash_nothing() -> None:
             args, named = [b"some", False], {}
         named = {name: it for name, it in named.items() if name != "timeout"}
         named["timeout"] = 0
+        if isinstance(call, types.FunctionType) and not call.__code__.co_flags & inspect.CO_VARKEYWORDS:
+            named = {}
         try:
             call(*args, **named)
         except Exception:
             pass
     event._fast = None
     assert shoal.backend == _hot.backend
+    words.append("still")
+    assert words.pop() == "still"
+
+
+def _fast() -> Any:
+    from shoal import _fast  # type: ignore[attr-defined]
+
+    return _fast
 
 
 def ctypes_pointer() -> Any:
@@ -566,11 +633,17 @@ def test_a_thread_that_waits_holds_up_no_other() -> None:
         with lock:
             found.append("entered")
 
-    threads = [
-        threading.Thread(target=lambda: found.append(queue.get())),
-        threading.Thread(target=lambda: found.append(queue.get_bytes())),
-        threading.Thread(target=enter),
+    here, there = shoal.Pipe()
+    calls = [
+        queue.get,
+        queue.get_bytes,
+        lambda: queue.get(timeout=60),
+        lambda: queue.get_many(1),
+        here.recv,
+        here.recv_bytes,
     ]
+    threads = [threading.Thread(target=lambda call=call: found.append(call())) for call in calls]
+    threads.append(threading.Thread(target=enter))
     for thread in threads:
         thread.start()
     began, steps = time.monotonic(), 0
@@ -579,22 +652,42 @@ def test_a_thread_that_waits_holds_up_no_other() -> None:
         steps += 1
     # Had one of them kept the interpreter, there would be one step for each slice of its wait.
     assert steps > 100 and not found
-    queue.put_bytes(b"\x80\x05K\x01.")
-    queue.put_bytes(b"\x80\x05K\x01.")
+    for _ in range(4):
+        queue.put_bytes(b"\x80\x05K\x01.")
+    for _ in range(2):
+        there.send_bytes(b"\x80\x05K\x01.")
     lock.release()
     for thread in threads:
         thread.join()
-    assert len(found) == 3
+    assert len(found) == 7
     queue.detach()
     lock.detach()
 
 
-@pytest.mark.parametrize("call", ["queue.get()", "queue.get_bytes()", "lock.__enter__()"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        "queue.get()",
+        "queue.get_bytes()",
+        "queue.get(timeout=30)",
+        "queue.get_many()",
+        "full.put(1)",
+        "full.put(1, timeout=30)",
+        "full.put_many([1, 2])",
+        "lock.__enter__()",
+        "permits.acquire()",
+        "here.recv()",
+        "here.recv_bytes()",
+    ],
+)
 def test_ctrl_c_ends_a_wait(script: Script, call: str) -> None:
     program = script(
         f"""
         import shoal
         queue, lock = shoal.Queue(), shoal.Lock()
+        full, permits = shoal.Queue(maxsize=1), shoal.Semaphore(0)
+        here, there = shoal.Pipe()
+        full.put(1)
         lock.acquire()
         print("waits", flush=True)
         try:
@@ -700,8 +793,14 @@ except ImportError:
     except ImportError:
         interpreters = None
 if interpreters is not None and hasattr(interpreters, "run_string"):
-    inner = "try:\\n import shoal\\n q = shoal.Queue(); q.put(4); assert q.get() == 4\\nexcept ImportError: pass"
+    inner = "try:\\n import shoal\\n q = shoal.Queue(); q.put(4); assert q.get() == 4\\n" \
+        " assert shoal.backend == 'ctypes'\\nexcept ImportError: pass"
     interpreters.run_string(interpreters.create(), inner)
+    if shoal.backend == "compiled":
+        inner = "try: import shoal._fast as it; it.setup('', type)\\n" \
+            "except ImportError as error: assert 'interpreter' in str(error), error\\n" \
+            "else: raise AssertionError"
+        interpreters.run_string(interpreters.create(), inner)
 queue.put(5)
 assert queue.get() == 5
 print("well")

@@ -96,6 +96,8 @@ unsafe fn put_all(queue: This, items: *mut PyObject, given: &Given<3>) -> *mut P
             while some < BATCH && done + (some as Py_ssize_t) < count {
                 let item = PyTuple_GetItem(items, done + some as Py_ssize_t);
                 if PyBytes_CheckExact(item) == 0 {
+                    // Python refuses the batch as a whole.
+                    some = 0;
                     break;
                 }
                 let it = bytes(item);

@@ -120,9 +120,8 @@ unsafe extern "C" fn setup(_: *mut PyObject, args: *mut PyObject) -> *mut PyObje
     if parsed == 0 {
         return null_mut();
     }
-    // SAFETY: the interpreter's lock is held.
-    if unsafe { PyInterpreterState_GetID(PyInterpreterState_Get()) } != 0 {
-        return refuse("shoal._fast works in the main interpreter only");
+    if !is_main_interpreter() {
+        return refuse(MAIN_ONLY);
     }
     let known = held::HANDLE.load(Ordering::Relaxed);
     if !known.is_null() && known != handle {
@@ -138,6 +137,14 @@ unsafe extern "C" fn setup(_: *mut PyObject, args: *mut PyObject) -> *mut PyObje
         held::HANDLE.store(handle, Ordering::Relaxed);
     }
     none()
+}
+
+const MAIN_ONLY: &str = "shoal._fast works in the main interpreter only";
+
+/// Whether this is the interpreter whose objects the module may keep.
+fn is_main_interpreter() -> bool {
+    // SAFETY: the interpreter's lock is held.
+    unsafe { PyInterpreterState_GetID(PyInterpreterState_Get()) == 0 }
 }
 
 fn refuse(why: &str) -> *mut PyObject {
@@ -272,6 +279,9 @@ unsafe fn fill(module: *mut PyObject) -> bool {
 )]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn PyInit__fast() -> *mut PyObject {
+    if !is_main_interpreter() {
+        return refuse(MAIN_ONLY);
+    }
     let functions = Box::leak(Box::new([
         PyMethodDef {
             ml_name: c"setup".as_ptr(),
