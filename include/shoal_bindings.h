@@ -117,6 +117,25 @@ shoal_status shoal_list_rearrange_if(shoal_list *l, uint64_t version, const uint
 SHOAL_API SHOAL_NODISCARD shoal_status shoal_lock_try(shoal_lock *l, bool *owner_died);
 
 /**
+ * Acquires a permit if there is one and no other process works on the semaphore: it neither waits nor sleeps,
+ * and so may be called with a lock of the language held. Permits of dead processes count as held:
+ * `shoal_semaphore_acquire` detects them, with SHOAL_NOWAIT too.
+ *
+ * Errors: SHOAL_ERR_TIMEOUT (acquire it by `shoal_semaphore_acquire`).
+ */
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_semaphore_try_acquire(shoal_semaphore *s);
+
+/**
+ * Releases permits as `shoal_semaphore_release` does, unless another process works on the semaphore: it neither
+ * waits nor sleeps, and so may be called with a lock of the language held.
+ *
+ * Errors: SHOAL_ERR_TIMEOUT (none was released; release them by `shoal_semaphore_release`); as
+ * `shoal_semaphore_release`.
+ */
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_semaphore_try_release(shoal_semaphore *s, uint32_t count);
+
+/**
  * Keeps the permits that this process holds acquired after its end, or that of the handle: from now on they
  * belong to no process, until one releases them. Permits that it acquires later return as usual. It is for
  * the normal end of a process, where permits count items.
