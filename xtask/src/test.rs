@@ -8,8 +8,10 @@ use crate::leftovers::Leftovers;
 use crate::python::{self, Environment};
 use crate::step::{Steps, cargo, program, root, run as run_command};
 
-/// The tests of what the compiled module of the Python package does.
-const HOT: [&str; 5] = ["fast", "map", "queue", "reducers", "sync"];
+/// The tests of calls that are compiled: they are run without the compiled module of the Python package as well.
+const COMPILED: [&str; 9] = [
+    "array", "cache", "fast", "list", "map", "pipe", "queue", "reducers", "sync",
+];
 
 /// The manifest of that module, which is a workspace of its own.
 const MODULE: &str = "--manifest-path bindings/python/fast/Cargo.toml";
@@ -77,10 +79,9 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
                 environment.python(),
                 "-m pytest tests/python -q",
             ))?;
-            // What the compiled module does, by that as well.
-            let mut compiled = program(environment.python(), "-m pytest -q");
-            compiled.args(HOT.map(|file| format!("tests/python/test_{file}.py")));
-            run_command(compiled.env("SHOAL_COMPILED", "1"))
+            let mut pure = program(environment.python(), "-m pytest -q");
+            pure.args(COMPILED.map(|file| format!("tests/python/test_{file}.py")));
+            run_command(pure.env("SHOAL_PURE", "1"))
         });
     }
     steps.step("ecosystem", || {
