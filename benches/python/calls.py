@@ -24,7 +24,7 @@ import shoal
 
 MESSAGE = (7, "a small tuple", 0.5)
 BATCH = [MESSAGE] * 100
-TURNS, SECONDS, CALLS = 3, 0.2, 500
+TURNS, SECONDS, MOMENT = 3, 0.2, 200e-6
 PURE = "SHOAL_PURE"
 
 # What is called, on what of Shoal, and what it is beside: another object, or another call.
@@ -83,7 +83,8 @@ def nanoseconds(call: str, it: Any) -> float:
     """Of one call, at the best of moments."""
     given = dict(it=it, m=MESSAGE, b=b"x" * 30, batch=BATCH, loads=pickle.loads, dumps=pickle.dumps)
     timer = timeit.Timer(call, globals=given)
-    calls = CALLS if "batch" not in call else CALLS // len(BATCH)
+    # As many as take a moment that is shorter than a slice of the scheduler's.
+    calls = max(5, int(MOMENT / min(timer.repeat(5, 20)) * 20))
     took: List[float] = []
     end = time.perf_counter() + SECONDS
     while time.perf_counter() < end or len(took) < 3:

@@ -418,6 +418,14 @@ def test_the_calls_are_compiled_and_documented() -> None:
                 ]
 
 
+@needs_it
+def test_no_class_hides_what_the_compiled_base_has() -> None:
+    for cls in (shoal.Queue, shoal.Connection, shoal.Map, shoal.Value, shoal.multiprocessing.queues.Queue):
+        for name, attribute in vars(_hot.Held).items():
+            if name[:2] != "__":
+                assert inspect.getattr_static(cls, name) is attribute, (cls, name)
+
+
 class Counted:
     """Something whose instances are counted."""
 

@@ -62,15 +62,16 @@ class Cached(Shared):
     # Values, and how to know whether they are up to date.
     _cache: Dict[Any, _Entry]
     _words: Dict[int, _Word]
-    # For how many gets nothing is cached from now on, how many those were at first, and since when.
-    _pause = 0
+    # For how many gets nothing is cached from now on, how many those were at first, and since when. No class
+    # has a value for the first, which would hide the compiled base's.
+    _pause: int
     _pauses = 0
     _paused_at = 0.0
     # How the map is asked.
     _find: Callable[[bytes], Any]
 
     def _adopt(self, handle: _ffi.Handle, name: str) -> None:
-        self._cache, self._words = {}, {}
+        self._cache, self._words, self._pause = {}, {}, 0
         super()._adopt(handle, name)
 
     def _forget(self) -> None:

@@ -75,7 +75,7 @@ def _options(flags: int, duplex: bool, capacity: int, max_capacity: int) -> Any:
 
 
 @_hot.compiled
-class Connection(Sender, Shared):
+class Connection(Shared, Sender):
     """One end of a pipe, with the methods of `multiprocessing.connection.Connection`.
 
     ::
