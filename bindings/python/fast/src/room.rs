@@ -19,7 +19,8 @@ pub(crate) fn brief() -> *mut u8 {
 }
 
 /// A place of [`LARGE`] bytes that is the caller's until [`give`](Self::give). One of a thread that ends
-/// in between is lost: nothing here is ever dropped (see the head of the crate).
+/// in between is lost: nothing here is ever dropped (see the head of the crate). So is one that another thread
+/// has when the process forks, in the child. Without it each call allocates.
 #[derive(Clone, Copy)]
 pub(crate) struct Room(*mut u8);
 
