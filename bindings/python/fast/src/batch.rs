@@ -11,7 +11,7 @@ use pyo3_ffi::{
 
 use crate::codec::bytes;
 use crate::held::This;
-use crate::module::{BLOCK, ITEMS, MAX_ITEMS, OBJS, PROTOCOL, PUT_REST, TIMEOUT_NAME};
+use crate::names::{BLOCK, ITEMS, MAX_ITEMS, OBJS, PROTOCOL, PUT_REST, TIMEOUT_NAME};
 use crate::native::{NOWAIT, OK, SLICE, Slice};
 use crate::python::{
     Args, Given, Py_DecRef, PyObject_CallMethodObjArgs, PySequence_Tuple, another,

@@ -9,7 +9,7 @@ use pyo3_ffi::{
 };
 
 use crate::held::This;
-use crate::module::{LOADS, PROTOCOL};
+use crate::names::{LOADS, PROTOCOL};
 use crate::python::{Py_DecRef, PyObject_CallFunctionObjArgs, PyUnicode_AsUTF8AndSize};
 
 /// The first byte of every pickle of protocol 2 or later.

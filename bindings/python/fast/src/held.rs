@@ -5,14 +5,15 @@ use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3_ffi::{
-    Py_DECREF, Py_INCREF, Py_None, Py_TPFLAGS_BASETYPE, Py_TPFLAGS_DEFAULT, Py_TYPE, Py_tp_dealloc,
-    Py_tp_doc, Py_tp_free, Py_tp_getset, Py_tp_new, PyDict_CheckExact, PyErr_Occurred,
-    PyErr_SetString, PyEval_SaveThread, PyExc_TypeError, PyGetSetDef, PyLong_AsSsize_t,
-    PyLong_AsVoidPtr, PyLong_FromSsize_t, PyObject, PyObject_GetAttrString, PyType_FromSpec,
-    PyType_GenericAlloc, PyType_GetSlot, PyType_IsSubtype, PyType_Slot, PyType_Spec, PyTypeObject,
+    Py_DECREF, Py_INCREF, Py_None, Py_TPFLAGS_BASETYPE, Py_TPFLAGS_DEFAULT, Py_TYPE, Py_ssize_t,
+    Py_tp_dealloc, Py_tp_doc, Py_tp_free, Py_tp_getset, Py_tp_new, PyDict_CheckExact,
+    PyErr_Occurred, PyErr_SetString, PyEval_SaveThread, PyExc_TypeError, PyGetSetDef,
+    PyLong_AsSsize_t, PyLong_AsVoidPtr, PyLong_FromSsize_t, PyObject, PyObject_GetAttrString,
+    PyType_FromSpec, PyType_GenericAlloc, PyType_GetSlot, PyType_IsSubtype, PyType_Slot,
+    PyType_Spec, PyTypeObject,
 };
 
-use crate::module::DUMPS_NAME;
+use crate::names::DUMPS_NAME;
 use crate::native::{NOT_CALLED, Native, native};
 use crate::python::{
     Py_DecRef, PyEval_RestoreThread, PyObject_CallFunctionObjArgs, PyObject_GetAttr, another, bool,
@@ -49,8 +50,6 @@ pub(crate) struct Held {
     /// `ItemsLock._owner_died`: whether, when it was last taken here, its holder had died with it.
     died: bool,
 }
-
-use pyo3_ffi::Py_ssize_t;
 
 /// The object that a method is called for: a `Held` that lives, in a thread that holds the interpreter's
 /// lock. It is not kept, and is used while the call lasts.

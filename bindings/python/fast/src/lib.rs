@@ -27,6 +27,7 @@ mod lock;
 mod map;
 mod methods;
 mod module;
+mod names;
 mod native;
 mod pipe;
 mod python;

@@ -8,7 +8,7 @@ use pyo3_ffi::{PyErr_Occurred, PyLong_AsLongLong, PyLong_CheckExact, PyObject};
 use crate::codec::{self, Copied, SCRATCH};
 use crate::held::This;
 use crate::methods::{Methods, methods};
-use crate::module::{APPEND_SLOWLY, DECODE, INDEX, VALUE};
+use crate::names::{APPEND_SLOWLY, DECODE, INDEX, VALUE};
 use crate::native::{Native, OK};
 use crate::python::{Args, Py_DecRef, PyObject_CallMethodObjArgs, none};
 use crate::room::{LARGE, Room};

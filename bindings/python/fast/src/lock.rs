@@ -6,7 +6,7 @@ use pyo3_ffi::PyObject;
 
 use crate::held::This;
 use crate::methods::{Methods, methods};
-use crate::module::{BLOCK, FROM_THE_DEAD, TIMEOUT_NAME};
+use crate::names::{BLOCK, FROM_THE_DEAD, TIMEOUT_NAME};
 use crate::native::OK;
 use crate::python::{Args, PyObject_CallMethodObjArgs, bool, none};
 

@@ -10,7 +10,7 @@ use pyo3_ffi::{
 use crate::codec::{self, Copied, SCRATCH};
 use crate::held::This;
 use crate::methods::{Methods, methods};
-use crate::module::{DECODE_VALUE, DEFAULT, DELTA, GOT_ONCE, KEY, SET_SLOWLY, VALUE};
+use crate::names::{DECODE_VALUE, DEFAULT, DELTA, GOT_ONCE, KEY, SET_SLOWLY, VALUE};
 use crate::native::{NOT_FOUND, OK};
 use crate::python::{Args, Py_DecRef, PyObject_CallMethodObjArgs, another, bool, none};
 use crate::room::{LARGE, Room};

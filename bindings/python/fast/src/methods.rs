@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 
-use crate::module::Constant;
+use crate::names::Constant;
 use crate::python::Method;
 
 /// A compiled method of a class.
@@ -31,7 +31,7 @@ macro_rules! methods {
         $crate::methods::Methods {
             class: $class,
             entries: &[$({
-                static PYTHON: $crate::module::Constant = $crate::module::Constant::new();
+                static PYTHON: $crate::names::Constant = $crate::names::Constant::new();
 
                 unsafe extern "C-unwind" fn call(
                     object: *mut pyo3_ffi::PyObject,

@@ -10,7 +10,7 @@ use pyo3_ffi::{
 use crate::codec::bytes;
 use crate::held::This;
 use crate::methods::{Methods, methods};
-use crate::module::{BUF, COPY, MAXLENGTH, OBJ, PROTOCOL, SEND_LARGE, SEND_SLOWLY, WAYS};
+use crate::names::{BUF, COPY, MAXLENGTH, OBJ, PROTOCOL, SEND_LARGE, SEND_SLOWLY, WAYS};
 use crate::native::{NOWAIT, OK, SLICE};
 use crate::python::{Args, Py_DecRef, PyObject_CallMethodObjArgs, PyObject_GetAttr, bool, none};
 use crate::queue::{Message, message, unpickled};

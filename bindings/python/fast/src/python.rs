@@ -8,7 +8,7 @@ use pyo3_ffi::{
     PyTuple_GetItem, PyTuple_New, PyTuple_SetItem, PyTuple_Size,
 };
 
-use crate::module::Constant;
+use crate::names::Constant;
 
 // As `pyo3_ffi` declares them, except for what unwinds (see the head of the crate).
 // `PyUnicode_AsUTF8AndSize` belongs to the stable interface since 3.10; 3.9 exports it as well.

@@ -8,7 +8,7 @@ use crate::batch::{get_many, get_many_bytes, put_many, put_many_bytes};
 use crate::codec::{PICKLE, bytes};
 use crate::held::This;
 use crate::methods::{Methods, methods};
-use crate::module::{
+use crate::names::{
     BLOCK, COPY, Constant, DATA, LOADS, OBJ, PROTOCOL, PUT_SLOWLY, PYTHON_GET, PYTHON_GET_BYTES,
     SEND_LARGE, TIMEOUT_NAME, UNPICKLE,
 };

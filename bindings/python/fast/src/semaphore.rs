@@ -4,7 +4,7 @@ use pyo3_ffi::PyObject;
 
 use crate::held::This;
 use crate::methods::{Methods, methods};
-use crate::module::{BLOCK, TIMEOUT_NAME};
+use crate::names::{BLOCK, TIMEOUT_NAME};
 use crate::native::OK;
 use crate::python::{Args, bool, none};
 

@@ -14,7 +14,7 @@ use pyo3_ffi::{
 use crate::held::This;
 use crate::items::{lock_now, unlock};
 use crate::methods::{Methods, methods};
-use crate::module::{CLASS, NAME, NEW, PYTHON_VALUE, VALUE};
+use crate::names::{CLASS, NAME, NEW, PYTHON_VALUE, VALUE};
 use crate::python::{Args, Py_DecRef, PyObject_GetAttr, PyObject_SetAttr, another, none};
 
 pub(crate) const METHODS: Methods = methods!(c"Value": __setattr__);
