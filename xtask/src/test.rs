@@ -9,8 +9,8 @@ use crate::python::{self, Environment};
 use crate::step::{Steps, cargo, program, root, run as run_command};
 
 /// The tests of calls that are compiled: they are run without the compiled module of the Python package as well.
-const COMPILED: [&str; 9] = [
-    "array", "cache", "fast", "list", "map", "pipe", "queue", "reducers", "sync",
+const COMPILED: [&str; 10] = [
+    "array", "backends", "cache", "fast", "list", "map", "pipe", "queue", "reducers", "sync",
 ];
 
 /// The manifest of that module, which is a workspace of its own.

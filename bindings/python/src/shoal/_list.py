@@ -463,11 +463,7 @@ class BytesList(_SharedList[bytes]):
     __module__ = "shoal"
 
     def _encode(self, value: Any) -> bytes:
-        if type(value) is bytes:
-            return value
-        if isinstance(value, (bytes, bytearray, memoryview)):
-            return bytes(value)
-        raise TypeError(f"an element of a BytesList is bytes, not {type(value).__name__}")
+        return _codec.as_bytes(value, "an element of a BytesList")
 
     def _decode(self, data: Any) -> bytes:
         return bytes(data)

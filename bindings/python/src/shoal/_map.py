@@ -371,13 +371,13 @@ class BytesMap(_SharedMap[bytes, bytes]):
     __module__ = "shoal"
 
     def _encode_key(self, key: Any) -> bytes:
-        return _as_bytes(key, "key")
+        return _codec.as_bytes(key, "a key of a BytesMap")
 
     def _decode_key(self, data: bytes) -> bytes:
         return data
 
     def _encode_value(self, value: Any) -> bytes:
-        return _as_bytes(value, "value")
+        return _codec.as_bytes(value, "a value of a BytesMap")
 
     def _decode_value(self, data: Any) -> bytes:
         return bytes(data)
@@ -596,11 +596,3 @@ class Map(Cached, _SharedMap[K, V]):
         view = BytesMap.__new__(BytesMap)
         view._adopt(self._live(), self._name)
         return view
-
-
-def _as_bytes(data: Any, what: str) -> bytes:
-    if type(data) is bytes:
-        return data
-    if isinstance(data, (bytes, bytearray, memoryview)):
-        return bytes(data)
-    raise TypeError(f"a {what} of a BytesMap is bytes, not {type(data).__name__}")
