@@ -67,6 +67,7 @@ mod table;
 mod table_ratios;
 mod table_waits;
 mod times;
+mod trace;
 mod traffic;
 mod waited;
 mod waits;

@@ -1,5 +1,7 @@
 //! What was measured, as programs read it. `table.rs` is for people.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use super::busy::Session;
@@ -115,8 +117,11 @@ pub(crate) struct Memory {
 /// Instructions of a call.
 #[derive(Serialize)]
 pub(crate) struct Steps {
-    pub(crate) what: &'static str,
-    pub(crate) instructions: f64,
+    pub(crate) what: Cow<'static, str>,
+    /// In this program, the library included.
+    pub(crate) instructions: u64,
+    /// In the C library and the kernel's vDSO: that depends on the machine.
+    pub(crate) elsewhere: u64,
 }
 
 /// Queues in which nothing happens, and readers asleep on some of them.

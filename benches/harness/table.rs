@@ -54,9 +54,14 @@ impl fmt::Display for Report {
         }
         if !self.steps.is_empty() {
             let rows = self.steps.iter();
-            let rows = rows.map(|it| vec![it.what.to_owned(), short(it.instructions)]);
+            let rows = rows.map(|it| {
+                let counts = [it.instructions, it.elsewhere].map(|count| count.to_string());
+                let [own, elsewhere] = counts;
+                vec![it.what.to_string(), own, elsewhere]
+            });
             writeln!(f, "\nInstructions of calls with 64 B, in one process")?;
-            f.write_str(&aligned(&[Left, Right], rows))?;
+            let columns = [("", Left), ("ours", Right), ("C library's", Right)];
+            f.write_str(&table(&columns, rows))?;
         }
         f.write_str(&table_waits::waits(self))?;
         f.write_str(&gaps(&self.skipped))?;
