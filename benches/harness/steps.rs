@@ -26,7 +26,7 @@ const MESSAGE: [u8; SIZE] = [7; SIZE];
 
 /// How often each is counted. The median is the figure: what is done now and then, such as looking
 /// for dead processes, is not in it.
-const COUNTED: u64 = 15;
+const COUNTED: u64 = 7;
 /// How often each is called before that, so that all that is done once has been done.
 const BEFORE: u64 = 1000;
 
@@ -42,10 +42,7 @@ const ALL: [(&[&str], Calls); 6] = [
         &["queue put_many of 32", "queue get_many_into of 32"],
         |it, _| {
             let (mut buf, mut lens) = ([0; SIZE * BATCH], [0; BATCH]);
-            counted(|| {
-                it.queue
-                    .put_many(&[&MESSAGE[..]; BATCH], Timeout::Infinite)
-            })?;
+            counted(|| it.queue.put_many(&[&MESSAGE[..]; BATCH], Timeout::Infinite))?;
             counted(|| {
                 it.queue
                     .get_many_into(&mut buf, &mut lens, Timeout::Infinite)
@@ -94,7 +91,7 @@ fn counted<Done>(call: impl FnOnce() -> Done) -> Done {
 }
 
 /// Counts all; nothing where a process may not trace another.
-pub(super) fn measure() -> Result<Vec<Steps>, Failure> {
+pub(crate) fn measure() -> Result<Vec<Steps>, Failure> {
     let mut all = Vec::new();
     for (names, calls) in ALL {
         let work = |objects: &Objects| {

@@ -12,9 +12,10 @@ use std::hint::black_box;
 use std::io;
 use std::ops::Range;
 
-use libc::{c_int, c_long, c_void};
+use libc::{c_int, c_void};
 
 use super::failure::Failure;
+use super::registers::{self, Registers, check};
 
 /// Instructions of one call.
 #[derive(Clone, Copy, Default)]
@@ -40,7 +41,8 @@ pub(super) fn count<Prepared>(
     prepare: impl FnOnce() -> Result<Prepared, Failure>,
     work: impl FnOnce(&Prepared) -> Result<(), Failure>,
 ) -> Result<Option<Vec<Count>>, Failure> {
-    // SAFETY: this process has one thread; the child never returns.
+    // SAFETY: the child never returns. Of other threads, which a test has, it takes only what the C library
+    // makes whole in every child: the allocator.
     let child = unsafe { libc::fork() };
     match child {
         ..0 => Err(io::Error::last_os_error().into()),
@@ -206,7 +208,7 @@ impl Tracer {
     }
 
     /// Returns from the vDSO's function with the time that the child is to see. Not for other clocks.
-    fn answer(&self, at: &mut registers::Registers) -> Result<bool, Failure> {
+    fn answer(&self, at: &mut Registers) -> Result<bool, Failure> {
         let (clock, place) = registers::arguments(at);
         if clock as c_int != libc::CLOCK_MONOTONIC {
             return Ok(false);
@@ -223,13 +225,6 @@ impl Tracer {
     }
 }
 
-fn check(code: c_long) -> Result<(), Failure> {
-    match code {
-        0.. => Ok(()),
-        _ => Err(io::Error::last_os_error().into()),
-    }
-}
-
 fn monotonic() -> u64 {
     let mut now = NEVER;
     // SAFETY: a place for the time, of a clock that every kernel has.
@@ -237,82 +232,41 @@ fn monotonic() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// A stopped process's registers, as far as they matter here.
-mod registers {
-    use std::mem::{MaybeUninit, size_of};
+#[cfg(test)]
+mod tests {
+    // `cargo bench` compiles this module without its tests, so each test imports what it uses.
 
-    use libc::{c_void, iovec, pid_t};
+    #[test]
+    fn three_more_instructions_are_counted_as_three() {
+        use std::arch::asm;
 
-    use super::super::failure::Failure;
-    use super::check;
+        use super::{count, mark};
 
-    pub(super) type Registers = libc::user_regs_struct;
-
-    pub(super) fn read(child: pid_t) -> Result<Registers, Failure> {
-        let mut it = MaybeUninit::<Registers>::uninit();
-        let mut place = iovec {
-            iov_base: it.as_mut_ptr().cast(),
-            iov_len: size_of::<Registers>(),
+        let empty = || {
+            mark();
+            mark();
         };
-        let (request, kind) = (libc::PTRACE_GETREGSET, libc::NT_PRSTATUS);
-        // SAFETY: room for all of them.
-        check(unsafe { libc::ptrace(request, child, kind as usize as *mut c_void, &mut place) })?;
-        // SAFETY: filled by the kernel.
-        Ok(unsafe { it.assume_init() })
-    }
-
-    pub(super) fn write(child: pid_t, at: &mut Registers) -> Result<(), Failure> {
-        let mut place = iovec {
-            iov_base: std::ptr::from_mut(at).cast(),
-            iov_len: size_of::<Registers>(),
+        let three = || {
+            mark();
+            // SAFETY: they do nothing.
+            unsafe { asm!("nop", "nop", "nop") };
+            mark();
         };
-        let (request, kind) = (libc::PTRACE_SETREGSET, libc::NT_PRSTATUS);
-        // SAFETY: all of them, as they were read.
-        check(unsafe { libc::ptrace(request, child, kind as usize as *mut c_void, &mut place) })
-    }
-
-    #[cfg(target_arch = "x86_64")]
-    mod machine {
-        use super::*;
-
-        pub(in super::super) fn instruction(at: &Registers) -> u64 {
-            at.rip
-        }
-
-        /// The first two of a function that has just been called.
-        pub(in super::super) fn arguments(at: &Registers) -> (u64, u64) {
-            (at.rdi, at.rsi)
-        }
-
-        /// As if that function had returned 0.
-        pub(in super::super) fn leave(child: pid_t, at: &mut Registers) -> Result<(), Failure> {
-            let top = at.rsp as *mut c_void;
-            // SAFETY: reads the child's memory, which fails if there is none.
-            at.rip = unsafe { libc::ptrace(libc::PTRACE_PEEKDATA, child, top, 0) } as u64;
-            at.rsp += 8;
-            at.rax = 0;
+        let work = |(): &()| {
+            empty();
+            three();
+            empty();
             Ok(())
-        }
+        };
+        // Where a process may not trace another there is nothing to count.
+        let Some(counts) = count(|| Ok(()), work).unwrap() else {
+            return;
+        };
+        let own: Vec<u64> = counts.iter().map(|it| it.own).collect();
+        let [before, more, after] = own[..] else {
+            panic!("{own:?}");
+        };
+        assert_eq!((after, more), (before, before + 3));
+        assert!(counts.iter().all(|it| it.elsewhere == 0));
     }
-
-    #[cfg(target_arch = "aarch64")]
-    mod machine {
-        use super::*;
-
-        pub(in super::super) fn instruction(at: &Registers) -> u64 {
-            at.pc
-        }
-
-        pub(in super::super) fn arguments(at: &Registers) -> (u64, u64) {
-            (at.regs[0], at.regs[1])
-        }
-
-        pub(in super::super) fn leave(_: pid_t, at: &mut Registers) -> Result<(), Failure> {
-            at.pc = at.regs[30];
-            at.regs[0] = 0;
-            Ok(())
-        }
-    }
-
-    pub(super) use machine::{arguments, instruction, leave};
 }

@@ -1,4 +1,4 @@
-//! The project's own tasks: `cargo xtask demo | test | proof | cpython-tests | dist | bench | header | abi`.
+//! The project's own tasks: `cargo xtask demo | test | proof | cpython-tests | dist | bench | budget | header | abi`.
 //!
 //! Everything they need beyond Rust, a C and C++ compiler and Python goes into `target/` and
 //! `.venv/` inside the project. Nothing is installed system-wide.
@@ -31,6 +31,10 @@ const USAGE: &str = "usage: cargo xtask <task>
                      the standard library's tests of multiprocessing, on Shoal's
   dist               build the Python wheel, and try it with every Python that is found
   bench [ARGS]       measure, beside other queues and the machine's baseline
+  bench --html FILE  the same, as a page with charts and all samples
+  bench --compare FIRST SECOND
+                     compare two reports
+  budget [--update]  compare the instructions of hot paths with benches/budget.txt, or write it
   bench --python     measure what Python programs use
   bench --python --busy 0,1,2,4
                      the same beside so many programs that compute
@@ -51,6 +55,8 @@ fn main() -> ExitCode {
         ["cpython-tests", rest @ ..] => cpython::run_tests("python3", rest),
         ["bench", "--python", rest @ ..] => bench::run_python(rest),
         ["bench", "--", rest @ ..] | ["bench", rest @ ..] => bench::run_bench(rest),
+        ["budget"] => bench::budget(false),
+        ["budget", "--update"] => bench::budget(true),
         ["header"] => abi::everything(false),
         ["header", "--check"] => abi::everything(true),
         ["abi"] => abi::abi(false),

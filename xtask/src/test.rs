@@ -3,6 +3,7 @@
 use std::fs;
 
 use crate::abi;
+use crate::bench;
 use crate::dist;
 use crate::leftovers::Leftovers;
 use crate::python::{self, Environment};
@@ -83,6 +84,7 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
             run_command(compiled.env("SHOAL_COMPILED", "1"))
         });
     }
+    steps.step("instructions of hot paths", || bench::budget(false));
     steps.step("ecosystem", || {
         step("build --release --features cli")?;
         let environment = Environment::ecosystem()?;

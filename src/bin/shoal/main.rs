@@ -40,7 +40,7 @@ enum Command {
     /// Show device masks
     Devices(devices::Devices),
     /// Measure queues and maps on this machine
-    Bench(bench::Bench),
+    Bench(Box<bench::Bench>),
 }
 
 fn main() -> ExitCode {
