@@ -43,9 +43,9 @@ const LEASES: [u64; 5] = [1, 10, 100, 1_000, 10_000];
 const QUEUES: [u64; 4] = [1, 10, 100, 1_000];
 
 pub(super) fn measure(options: &Options) -> Result<Vec<Growth>, Failure> {
-    // A quick look has no time to fill objects with a million.
+    // A quick look has no time to fill objects with more.
     let quick = options.window.as_secs_f64() < FAIR_WINDOW;
-    let counts = if quick { &COUNTS[..5] } else { &COUNTS[..] };
+    let counts = if quick { &COUNTS[..4] } else { &COUNTS[..] };
     let fill = Fill { options };
     Ok(vec![
         fill.queue(counts)?,

@@ -133,6 +133,23 @@ fn latency_is_measured_at_nine_rates_of_each_transports_own_capacity() {
 }
 
 #[test]
+fn what_calls_cost_is_measured_beside_more_and_more() {
+    let report = json(&["--quick", "--only", "growth"]);
+    let growth = report["growth"].as_array().unwrap();
+    assert_eq!(growth.len(), 6, "{report}");
+    for it in growth {
+        let rows = it["rows"].as_array().unwrap();
+        let counts: Vec<u64> = rows
+            .iter()
+            .map(|row| row["count"].as_u64().unwrap())
+            .collect();
+        assert!(counts.len() >= 4 && counts.is_sorted(), "{it}");
+        let costs = |row: &Value| row["ns"]["median"].as_f64().unwrap() > 0.0;
+        assert!(rows.iter().all(costs), "{it}");
+    }
+}
+
+#[test]
 fn a_report_is_the_same_from_its_json_and_from_its_page() {
     let folder = Folder::new("same");
     let (saved, page) = (folder.file("a.json"), folder.file("a.html"));
