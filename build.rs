@@ -3,6 +3,6 @@
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    // As SHOAL_ABI_VERSION in src/ffi/status.rs; tests/docs/header.rs compares the two.
+    // As SHOAL_ABI_VERSION in src/ffi/general.rs; tests/docs/header.rs compares the two.
     println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libshoal.so.0");
 }

@@ -22,8 +22,10 @@
  * - Condition: waiting for a change of something that a `shoal_lock` guards.
  * - Barrier: a point at which a fixed number of processes or threads wait for each other.
  * - Waiting: waiting for the first of several queues, pipes, processes and descriptors.
- * - Process: programs that are started, and copies of this process.
  * - Device: which devices, such as GPUs, this process and its children see.
+ * - Lease: devices that no other program has at the same time, as long as all of them ask for leases.
+ * - Process: programs that are started, and copies of this process.
+ * - Supervisor: workers that are looked after: started together, started again when they fail, and ended together, also when this process is killed.
  *
  * What only language bindings need is in `shoal_bindings.h`.
  *
@@ -116,6 +118,12 @@
  * tell how those processes ended. Of a process with other threads the usual rule holds for your own code: what
  * they had locked stays locked in the child. Handles do not survive exec: open by name.
  *
+ * # Sanitizers
+ *
+ * Programs may be compiled with AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer; the library
+ * is not. For ThreadSanitizer, calls through the same handle count as ordered (`shoal_tsan.h`), so that what a
+ * lock guards is no race.
+ *
  * # Errors of all functions
  *
  * Comments list only what is particular to a function. In addition, a function may return:
@@ -190,6 +198,9 @@ extern "C" {
    General
 
    Errors, versions, names, and what a process leaves behind.
+
+   Killed: Objects are as they were before the call, or as they are after it. What `shoal_gc` had not
+   removed yet, a later call removes.
    --------------------------------------------------------------------------------------------- */
 
 /** Grows by one with every release that programs compiled against an older header do not work with. */
@@ -413,6 +424,13 @@ SHOAL_API shoal_status shoal_end_waits(void *handle);
    Messages of any length, which any number of processes put and get. Each message is got once, in the
    order in which they were put.
 
+   A program in Rust can be a queue's relay (`relayed` in its statistics): what is put goes there, and is in
+   the queue when and where it delivers it. SHOAL_ERR_TIMEOUT then says that the relay is behind or not there.
+
+   Killed: What the process was putting is there completely or not at all; of several messages, the first
+   ones. A message that it was getting, or had just got, may be lost with it. What it had reserved is
+   discarded. What it had leased and not acked is delivered again, a message that it was just acking too.
+
    ```c
    shoal_queue_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
    shoal_queue *jobs;
@@ -494,6 +512,8 @@ typedef struct shoal_queue_stats {
     uint64_t taken_bytes;
     /** Whether the queue was closed. */
     bool closed;
+    /** Whether the queue has a relay: what is put goes there, and comes back when the relay delivers it. */
+    bool relayed;
 } shoal_queue_stats;
 
 /**
@@ -736,6 +756,10 @@ shoal_status shoal_queue_extend(shoal_queue *q, shoal_message *message, int64_t 
    was sent, and then SHOAL_ERR_CLOSED. Several processes may hold the same end, as forked children do; it
    is gone when all of them have freed it or are dead.
 
+   Killed: What the process was sending is there completely or not at all. A message that it was receiving,
+   or had just received, may be lost with it. What it had reserved is discarded; what it had leased goes to
+   another process that holds this end. If there is none, the end is gone.
+
    ```c
    shoal_pipe_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
    shoal_pipe *control;
@@ -916,6 +940,14 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_pipe_fd(shoal_pipe *p, int *out);
    key. A key has at most 64 KiB, a value half of the map's `max_capacity` and less than 4 GiB; either may
    have length 0.
 
+   A program in Rust can be a map's relay (`relayed` in its statistics): changes go there, and are seen when
+   it delivers them. Those that depend on the old value wait for its answer. Each of them may then fail with
+   SHOAL_ERR_TIMEOUT, and SHOAL_ERR_UNSUPPORTED says what the relay refuses; keys cannot be locked.
+
+   Killed: A change of a key is done completely or not at all; of several keys, any number are changed. A
+   key that the process had locked is free, and the next process to lock it is told by `*owner_died`. Its
+   views end.
+
    ```c
    shoal_map_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
    shoal_map *totals;
@@ -973,6 +1005,8 @@ typedef struct shoal_map_stats {
     uint64_t max_value;
     /** Whether it was created with SHOAL_ORDERED. */
     bool ordered;
+    /** Whether the map has a relay: changes go there, and come back when the relay delivers them. */
+    bool relayed;
 } shoal_map_stats;
 
 /**
@@ -1302,6 +1336,9 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_map_view_end(shoal_map *m, shoal_vi
    below 0 counts from the end: -1 is the last element. An index that no element has is
    SHOAL_ERR_NOT_FOUND; a bound of a range beyond either end is that end.
 
+   Killed: A change is done completely or not at all, of several elements too. An element that the process
+   was popping may be lost with it.
+
    ```c
    shoal_list_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
    shoal_list *names;
@@ -1477,6 +1514,9 @@ SHOAL_API shoal_status shoal_list_clear(shoal_list *l);
 
    Items of one size in plain shared memory, and a lock for them.
 
+   Killed: Items that the process was writing may be half written. If it had the lock, the lock is free, and
+   the next process to take it is told by `*owner_died`.
+
    ```c
    shoal_array_options options = {.size = sizeof options, .flags = SHOAL_CREATE,
                                   .item_size = sizeof(double), .count = 100, .format = "d"};
@@ -1566,6 +1606,9 @@ SHOAL_API shoal_status shoal_array_unlock(shoal_array *a);
    A lock between processes and threads. Its owner is a handle in a process, and of a recursive lock also
    the calling thread.
 
+   Killed: If the process had the lock, the lock is free, and the next process to take it is told by
+   `*owner_died`.
+
    ```c
    shoal_sync_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
    shoal_lock *lock;
@@ -1630,6 +1673,9 @@ SHOAL_API shoal_status shoal_lock_unlock(shoal_lock *l);
    Read-write lock
 
    A lock that many hold for reading, or one for writing. While a writer waits, new readers wait as well.
+
+   Killed: What the process held is free. If it held the lock for writing, the next process to take it is
+   told by `*owner_died`.
 
    ```c
    shoal_sync_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
@@ -1702,6 +1748,9 @@ SHOAL_API shoal_status shoal_rwlock_unlock_write(shoal_rwlock *l);
 
    Permits that processes acquire and release. The permits of a dead process are released.
 
+   Killed: Permits that the process had acquired are released, except those that it keeps by
+   `shoal_semaphore_keep`.
+
    ```c
    shoal_sync_options options = {.size = sizeof options, .flags = SHOAL_CREATE, .count = 4};
    shoal_semaphore *slots;
@@ -1765,6 +1814,9 @@ SHOAL_API shoal_status shoal_semaphore_release(shoal_semaphore *s, uint32_t coun
 
    Something that is set or not, and that processes wait for. A new event is not set.
 
+   Killed: The event is set or clear, as before the call or as after it. If it is set, all that wait for it
+   return, within a tenth of a second if the process was killed before it woke them.
+
    ```c
    shoal_sync_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
    shoal_event *ready;
@@ -1802,6 +1854,11 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_event_wait(shoal_event *e, int64_t 
 
    Waiting for a change of something that a `shoal_lock` guards. All that wait for a condition use the
    same lock.
+
+   Killed: A process that is killed while it waits does not count any more, and a notification that it had
+   received goes to another one that was waiting then. One that is killed while it notifies may have woken
+   some of those that it was to wake. If it had the lock, the next process to take the lock is told by
+   `*owner_died`.
 
    ```c
    bool died = false;
@@ -1867,6 +1924,9 @@ SHOAL_API shoal_status shoal_condition_notify(shoal_condition *c, uint32_t count
    A point at which a fixed number of processes or threads wait for each other. It breaks when one of them
    stops waiting or dies: then all that wait and all that arrive get SHOAL_ERR_POISONED, until it is reset.
 
+   Killed: A process that is killed after it has arrived, and before all have, breaks the barrier for the
+   others.
+
    ```c
    shoal_sync_options options = {.size = sizeof options, .flags = SHOAL_CREATE, .count = 3};
    shoal_barrier *start;
@@ -1930,6 +1990,8 @@ SHOAL_API shoal_status shoal_barrier_reset(shoal_barrier *b);
 
    Waiting for the first of several queues, pipes, processes and descriptors.
 
+   Killed: Nothing: waiting changes no object.
+
    ```c
    shoal_waitable things[] = {{.queue = answers}, {.process = worker}, {.fd = client}};
    size_t ready;
@@ -1969,9 +2031,319 @@ shoal_status shoal_wait_any(const shoal_waitable *things, size_t n, int64_t time
                             size_t *out);
 
 /* ---------------------------------------------------------------------------------------------
+   Device
+
+   Which devices, such as GPUs, this process and its children see. The runtime of each family of devices
+   reads that from environment variables. No other thread may change the environment while one of these
+   functions runs.
+
+   Killed: Nothing: the environment is that of the process.
+
+   ```c
+   char buf[64];
+   size_t len;
+   shoal_status status = shoal_device_resolve("cuda", "2,3", "1", buf, sizeof buf, &len);
+   assert(status == SHOAL_OK && strcmp(buf, "3") == 0);
+   ```
+   --------------------------------------------------------------------------------------------- */
+
+/**
+ * What the variable of a device family must be for a child that is to see some devices.
+ *
+ * `family`: "cuda", "rocm", ...; `shoal_device_family` lists them.
+ * `inherited`: the value that the variable has now; NULL reads the environment of this process, with all
+ * that counts for the family.
+ * `logical`: the devices that the child is to see, counted in what `inherited` shows: "0,2", or unique
+ * ids; "" hides all.
+ * `buf`, `capacity`, `*len`: a text that ends with NUL, and its length without the NUL.
+ *
+ * Errors: SHOAL_ERR_NOT_FOUND (family); SHOAL_ERR_INVALID (`logical` is malformed, names what `inherited`
+ * does not show, names a device twice or mixes kinds; `inherited` is malformed); SHOAL_ERR_UNSUPPORTED
+ * (no value hides all of them); SHOAL_ERR_BUFFER_TOO_SMALL (`*len` counts the NUL).
+ */
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_device_resolve(const char *family, const char *inherited, const char *logical,
+                                  char *buf, size_t capacity, size_t *len);
+
+/**
+ * All that must change in the environment of this process, or of a child of it, for it to see some
+ * devices. Changes nothing by itself.
+ *
+ * `family`, `logical`: as for `shoal_device_resolve`; what is inherited is the environment.
+ * `buf`, `capacity`: where the changes go, one after the other, each ended by a NUL: "NAME=value" sets a
+ * variable, "NAME" removes it. One more NUL ends the last. `*len`: the length of it all without that NUL.
+ *
+ * Errors: as `shoal_device_resolve`.
+ */
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_device_environment(const char *family, const char *logical, char *buf,
+                                      size_t capacity, size_t *len);
+
+/**
+ * The devices of a family that the environment of this process shows: "0,1", unique ids, "all" if nothing
+ * restricts them, "none" if all are hidden.
+ *
+ * `buf`, `capacity`, `*len`: as for `shoal_device_resolve`.
+ *
+ * Errors: SHOAL_ERR_NOT_FOUND (family); SHOAL_ERR_INVALID (the variable is malformed);
+ * SHOAL_ERR_BUFFER_TOO_SMALL (`*len` counts the NUL).
+ */
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_device_visible(const char *family, char *buf, size_t capacity, size_t *len);
+
+/**
+ * The devices of this machine, whatever the environment shows of them: one line for each. Its fields are
+ * separated by tabs; what is not known is "-", and more may follow in later versions:
+ *
+ * 1. the unique id or bus address;
+ * 2. the family;
+ * 3. the place in the order of the family's runtime, from 0 on;
+ * 4. the name;
+ * 5. the memory, and 6. the part of it that no process uses, in bytes;
+ * 7. for how many percent of the last second or less it was busy.
+ *
+ * `family`: NULL is all. `buf`, `capacity`, `*len`: as for `shoal_device_resolve`.
+ * It waits for a vendor's library, at most 10 seconds or the time that SHOAL_NVML_TIMEOUT says.
+ *
+ * Errors: SHOAL_ERR_NOT_FOUND (family); SHOAL_ERR_INVALID (SHOAL_FAKE_DEVICES is malformed);
+ * SHOAL_ERR_BUFFER_TOO_SMALL (`*len` counts the NUL).
+ */
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_device_discover(const char *family, char *buf, size_t capacity, size_t *len);
+
+/**
+ * Makes this process itself see only some devices, by changing its environment. No other thread may use
+ * the environment (getenv and setenv included) meanwhile: call it first thing in main.
+ *
+ * `mask`: counted in what it sees now, so that a second call narrows further; "" hides all.
+ * `*too_late`: whether the family's runtime was loaded already; it reads the variable once, when it starts.
+ *
+ * Errors: as `shoal_device_resolve`; nothing is changed then.
+ */
+SHOAL_API
+shoal_status shoal_device_set_visible(const char *family, const char *mask, bool *too_late);
+
+/** The name of a device family, to list them all: 0, 1, ... until it is NULL. The string is constant. */
+SHOAL_API const char *shoal_device_family(size_t index);
+
+/**
+ * The environment variable that a family's runtime reads: "CUDA_VISIBLE_DEVICES" for "cuda". NULL if there
+ * is no such family. The string is constant.
+ */
+SHOAL_API const char *shoal_device_variable(const char *family);
+
+/* ---------------------------------------------------------------------------------------------
+   Lease
+
+   Devices that no other program has at the same time, as long as all of them ask for leases. A lease ends
+   with the last process that has it: this one, by `shoal_lease_free` or its end, and the children that it
+   was given to. So a worker that lost its parent keeps its devices, and they are free at the moment at which
+   the last holder ends, whatever the cause.
+
+   Killed: What the process had leased is free as soon as no child has it either. Its place in the queue of
+   requests is given up.
+
+   ```c
+   shoal_lease_options options = {.size = sizeof options, .count = 2, .min_free = 10ull << 30};
+   shoal_lease *lease;
+   if (shoal_lease_acquire(&options, SHOAL_FOREVER, &lease) == SHOAL_OK) {
+       const char *argv[] = {"python3", "train.py", NULL};
+       shoal_spawn_options child = {.size = sizeof child, .argv = argv, .lease = lease};
+       shoal_process *p;
+       if (shoal_process_spawn(&child, &p) == SHOAL_OK)
+           shoal_process_free(p);
+       shoal_lease_free(lease);
+   }
+   ```
+
+   Requests that could get the same devices are served in the order in which they came; those of processes
+   that ended are skipped. A request gets all of its devices at once. Under a lease, which the variable
+   SHOAL_LEASE names, a process leases parts of that lease.
+
+   The leases of a machine are files in `/dev/shm/shoal-leases`, or in the directory that SHOAL_LEASE_DIR
+   names, which must be the same for all who are to respect each other. It is created with mode 1777 so that
+   all users can take part. Programs that ask for no lease are seen by their use of memory and time only
+   (`min_free`, `min_idle`).
+   --------------------------------------------------------------------------------------------- */
+
+/** In `shoal_spawn_options.lease_mode`: a worker sees its own devices and no others. */
+#define SHOAL_LEASE_EXCLUSIVE 0
+
+/** In `lease_mode`: a worker sees all devices of the lease, its own ones first. */
+#define SHOAL_LEASE_ROTATE 1
+
+/**
+ * In `lease_mode`: the mask stays as it is, and only the variable SHOAL_DEVICE_INDEX tells a worker the
+ * numbers of its devices.
+ */
+#define SHOAL_LEASE_INDEX_ONLY 2
+
+/** A request for devices, and the lease once it has them. */
+typedef struct shoal_lease shoal_lease;
+
+/** What is asked for. Fields that are zero have the defaults; only `size` must be set. */
+typedef struct shoal_lease_options {
+    /** `sizeof(shoal_lease_options)`. */
+    size_t size;
+    /** How many devices; 0 is one. */
+    size_t count;
+    /** Their family, such as "cuda"; NULL is the only one that this machine has devices of. */
+    const char *family;
+    /**
+     * The devices to be preferred, the first ones most: numbers that count in what this process sees, or
+     * unique ids, separated by commas. NULL has no preference.
+     */
+    const char *order;
+    /** What others read as the command that has the lease; NULL is that of this process. */
+    const char *command;
+    /** How many bytes of a device's memory must be free now, whichever process uses the others. */
+    uint64_t min_free;
+    /** Instead of whole devices, so many bytes of the memory of each. */
+    uint64_t share_memory;
+    /** Instead of whole devices, so many slots of each, */
+    uint32_t share_slots;
+    /** of so many that it is divided into for this purpose: 1 and 4 are a quarter. */
+    uint32_t share_of;
+    /** For how many percent of the time a device must be idle. */
+    uint32_t min_idle;
+    /** 0. */
+    uint32_t reserved;
+} shoal_lease_options;
+
+/**
+ * Leases devices, all of them at once, and waits for them. With SHOAL_NOWAIT it gets devices only if no other
+ * request waits for them.
+ *
+ * `options`: NULL asks for one device.
+ * Ownership: `*out` is yours until `shoal_lease_free`.
+ *
+ * Errors: SHOAL_ERR_TIMEOUT; SHOAL_ERR_INVALID (an option, or more than the devices have);
+ * SHOAL_ERR_TOO_LARGE (this process does not see so many devices); SHOAL_ERR_NOT_FOUND (family; a device of
+ * `order`; no device at all); SHOAL_ERR_PERMISSION, SHOAL_ERR_UNSUPPORTED and SHOAL_ERR_NO_SPACE (the
+ * directory of leases); SHOAL_ERR_OS.
+ */
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_lease_acquire(const shoal_lease_options *options, int64_t timeout_ns,
+                                 shoal_lease **out);
+
+/**
+ * Takes a place in the queue, and does not wait for devices: `shoal_lease_wait` does, as often as it takes,
+ * and the place is kept in between. Another thread ends its wait by `shoal_end_waits`.
+ *
+ * `options`: NULL asks for one device.
+ * Ownership: `*out` is yours until `shoal_lease_free`, which gives up the place.
+ *
+ * Errors: as `shoal_lease_acquire`, except SHOAL_ERR_TIMEOUT.
+ */
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_lease_request(const shoal_lease_options *options, shoal_lease **out);
+
+/**
+ * Waits until the request has its devices. Returns at once if it has them.
+ *
+ * Errors: SHOAL_ERR_TIMEOUT; SHOAL_ERR_CLOSED (`shoal_end_waits`); SHOAL_ERR_INVALID (a forked child, which
+ * does not have its parent's place); SHOAL_ERR_TOO_LARGE and SHOAL_ERR_NOT_FOUND (devices that are gone
+ * meanwhile).
+ */
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_lease_wait(shoal_lease *lease, int64_t timeout_ns);
+
+/**
+ * The devices of a lease as `device_mask` of a child takes them: "1,3".
+ *
+ * `buf`, `capacity`, `*len`: a text that ends with NUL, and its length without the NUL.
+ *
+ * Errors: SHOAL_ERR_INVALID (the request still waits); SHOAL_ERR_BUFFER_TOO_SMALL (`*len` counts the NUL).
+ */
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_lease_mask(shoal_lease *lease, char *buf, size_t capacity, size_t *len);
+
+/**
+ * The name of a lease among the others, as the variable SHOAL_LEASE has it.
+ *
+ * `buf`, `capacity`, `*len`: as for `shoal_lease_mask`.
+ *
+ * Errors: as `shoal_lease_mask`.
+ */
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_lease_id(shoal_lease *lease, char *buf, size_t capacity, size_t *len);
+
+/**
+ * The devices of a lease, as `shoal_device_discover` describes them, one line for each. Behind that follow
+ * the number of the device in this process, and the part of it that the lease has: 1 is the whole.
+ *
+ * `buf`, `capacity`, `*len`: as for `shoal_lease_mask`.
+ *
+ * Errors: as `shoal_lease_mask`.
+ */
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_lease_devices(shoal_lease *lease, char *buf, size_t capacity, size_t *len);
+
+/**
+ * What changes in the environment of a child that is to run under a lease, for programs that start their
+ * children themselves. The child must also get the descriptor of `shoal_lease_fd`.
+ *
+ * `mode`: SHOAL_LEASE_EXCLUSIVE, ... `worker`, `workers`: which of how many children that share the devices;
+ * 0 and 1 for a single one.
+ * `buf`, `capacity`, `*len`: as for `shoal_device_environment`.
+ *
+ * Errors: SHOAL_ERR_INVALID (no such worker or mode; the request still waits; the environment of this
+ * process has changed and does not show the devices); SHOAL_ERR_UNSUPPORTED; SHOAL_ERR_BUFFER_TOO_SMALL.
+ */
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_lease_environment(shoal_lease *lease, uint32_t mode, size_t worker,
+                                     size_t workers, char *buf, size_t capacity, size_t *len);
+
+/**
+ * The descriptor of a lease: a process that has a copy of it has the lease. It is close-on-exec.
+ *
+ * Ownership: the descriptor is the handle's. Do not close it; a copy (`dup`, `SCM_RIGHTS`) is yours.
+ *
+ * Errors: SHOAL_ERR_INVALID (the request still waits; or this is a forked child that was not given the
+ * lease).
+ */
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_lease_fd(shoal_lease *lease, int *out);
+
+/**
+ * Keeps a lease, or not, when this process executes another program in its place.
+ *
+ * Errors: as `shoal_lease_fd`.
+ */
+SHOAL_API shoal_status shoal_lease_keep_on_exec(shoal_lease *lease, bool keep);
+
+/**
+ * Every lease of this machine, and every request that waits for one, in the order in which they came: one
+ * line for each. Its fields are separated by tabs; what is not known is "-", and more may follow in later
+ * versions:
+ *
+ * 1. the id, which begins with those of the leases that it is a part of;
+ * 2. "held" or "waiting";
+ * 3. the number of the user;
+ * 4. the process that asked, as its owner says: the lease may be in the hands of its children by now;
+ * 5. since when, in seconds since 1970;
+ * 6. the devices: unique ids, each with '=' and the part that is leased, separated by commas. Of a request
+ *    that waits, those that it could get, with 0;
+ * 7. the command, as its owner says.
+ *
+ * `buf`, `capacity`, `*len`: as for `shoal_lease_mask`.
+ *
+ * Errors: SHOAL_ERR_PERMISSION and SHOAL_ERR_INVALID (the directory of leases);
+ * SHOAL_ERR_BUFFER_TOO_SMALL.
+ */
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_lease_holders(char *buf, size_t capacity, size_t *len);
+
+/**
+ * Frees the handle; see "Freeing". The process gives up its part of the lease, or its place in the queue.
+ * Children that have the lease keep it.
+ */
+SHOAL_API void shoal_lease_free(shoal_lease *lease);
+
+/* ---------------------------------------------------------------------------------------------
    Process
 
    Programs that are started, and copies of this process.
+
+   Killed: A program that was being started runs or does not. Children go on, except with
+   SHOAL_SPAWN_DIE_WITH_PARENT; the system collects their exits.
 
    ```c
    const char *argv[] = {"python3", "work.py", NULL};
@@ -2082,6 +2454,16 @@ typedef struct shoal_spawn_options {
      * "" hides all.
      */
     const char *device_mask;
+    /** A lease of devices that the child has too, and whose devices it sees; or NULL. */
+    shoal_lease *lease;
+    /** What it sees of them: SHOAL_LEASE_EXCLUSIVE (0), ... */
+    uint32_t lease_mode;
+    /** Which of the children that share the lease it is, from 0 on, */
+    uint32_t worker;
+    /** of how many; 0 is one. */
+    uint32_t workers;
+    /** 0. */
+    uint32_t reserved;
 } shoal_spawn_options;
 
 /** The end of a process. */
@@ -2116,7 +2498,7 @@ shoal_status shoal_process_spawn(const shoal_spawn_options *options, shoal_proce
  * child: if there are others, `entry` must not use what they may have locked, except this library and
  * malloc.
  *
- * `options`: NULL, or a struct in which only `device_family`, `device_mask` and of the flags
+ * `options`: NULL, or a struct in which only the devices, the lease and of the flags
  * SHOAL_SPAWN_NEW_GROUP and SHOAL_SPAWN_DIE_WITH_PARENT (here tied to the calling thread) may be set.
  * Ownership: `arg` is passed on untouched. `*out` is yours until `shoal_process_free`; in the child it
  * stays NULL.
@@ -2180,87 +2562,286 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_process_stdio(shoal_process *p, int
 SHOAL_API void shoal_process_free(shoal_process *p);
 
 /* ---------------------------------------------------------------------------------------------
-   Device
+   Supervisor
 
-   Which devices, such as GPUs, this process and its children see. The runtime of each family of devices
-   reads that from environment variables. No other thread may change the environment while one of these
-   functions runs.
+   Workers that are looked after: started together, started again when they fail, and ended together, also
+   when this process is killed.
+
+   Killed: The guardian kills the workers and all that they have started.
 
    ```c
-   char buf[64];
-   size_t len;
-   shoal_status status = shoal_device_resolve("cuda", "2,3", "1", buf, sizeof buf, &len);
-   assert(status == SHOAL_OK && strcmp(buf, "3") == 0);
+   const char *argv[] = {"python3", "work.py", NULL};
+   shoal_spawn_options program = {.size = sizeof program, .argv = argv,
+                                  .device_family = "cuda", .device_mask = "0-3"};
+   shoal_supervisor_options options = {.size = sizeof options, .program = &program,
+                                       .workers = 4, .restart = SHOAL_RESTART_ON_FAILURE};
+   shoal_supervisor *s;
+   shoal_outcome outcome;
+   if (shoal_supervisor_start(&options, &s) == SHOAL_OK) {
+       if (shoal_supervisor_wait(s, SHOAL_FOREVER, &outcome) == SHOAL_OK
+           && outcome.kind == SHOAL_OUTCOME_SUCCEEDED)
+           puts("done");
+       shoal_supervisor_free(s);
+   }
    ```
+
+   The workers are children of another process, the guardian, which shares this process's memory and shows
+   its command line. A `wait` of this process for any child sees none of them. When this process ends, however
+   it ends, the guardian kills them and all that they have started. In a forked child every function on the
+   handle fails with SHOAL_ERR_INVALID.
    --------------------------------------------------------------------------------------------- */
 
-/**
- * What the variable of a device family must be for a child that is to see some devices.
- *
- * `family`: "cuda", "rocm", ...; `shoal_device_family` lists them.
- * `inherited`: the value that the variable has now; NULL reads the environment of this process, with all
- * that counts for the family.
- * `logical`: the devices that the child is to see, counted in what `inherited` shows: "0,2", or unique
- * ids; "" hides all.
- * `buf`, `capacity`, `*len`: a text that ends with NUL, and its length without the NUL.
- *
- * Errors: SHOAL_ERR_NOT_FOUND (family); SHOAL_ERR_INVALID (`logical` is malformed, names what `inherited`
- * does not show, names a device twice or mixes kinds; `inherited` is malformed); SHOAL_ERR_UNSUPPORTED
- * (no value hides all of them); SHOAL_ERR_BUFFER_TOO_SMALL (`*len` counts the NUL).
- */
-SHOAL_API SHOAL_NODISCARD
-shoal_status shoal_device_resolve(const char *family, const char *inherited, const char *logical,
-                                  char *buf, size_t capacity, size_t *len);
+/** In `shoal_supervisor_options.restart`: no worker is started again. */
+#define SHOAL_RESTART_NEVER 0
+
+/** In `restart`: workers that failed (an exit code other than 0, or a signal) are started again. */
+#define SHOAL_RESTART_ON_FAILURE 1
+
+/** In `restart`: all workers are started again, also after exit code 0. */
+#define SHOAL_RESTART_ALWAYS 2
+
+/** In `shoal_supervisor_options.flags`: when a worker has failed for good, the others are not stopped. */
+#define SHOAL_SUPERVISOR_KEEP_GOING 1
 
 /**
- * All that must change in the environment of this process, or of a child of it, for it to see some
- * devices. Changes nothing by itself.
- *
- * `family`, `logical`: as for `shoal_device_resolve`; what is inherited is the environment.
- * `buf`, `capacity`: where the changes go, one after the other, each ended by a NUL: "NAME=value" sets a
- * variable, "NAME" removes it. One more NUL ends the last. `*len`: the length of it all without that NUL.
- *
- * Errors: as `shoal_device_resolve`.
+ * In `flags`: what workers write is passed on as it is. Else each line has the worker's number before it
+ * ("[3] loaded"), and lines of different workers never mix.
  */
-SHOAL_API SHOAL_NODISCARD
-shoal_status shoal_device_environment(const char *family, const char *logical, char *buf,
-                                      size_t capacity, size_t *len);
+#define SHOAL_SUPERVISOR_PLAIN 2
+
+/** In place of a worker's number: every worker. */
+#define SHOAL_EVERY_WORKER (-1)
+
+/** In `shoal_outcome.kind`: each worker ended with exit code 0. */
+#define SHOAL_OUTCOME_SUCCEEDED 0
+
+/** In `shoal_outcome.kind`: at least one worker failed for good. */
+#define SHOAL_OUTCOME_FAILED 1
+
+/** In `shoal_outcome.kind`: the workers were stopped, and none had failed before. */
+#define SHOAL_OUTCOME_STOPPED 2
+
+/** In `shoal_worker_status.state`: it is not started yet. */
+#define SHOAL_WORKER_WAITING 0
+
+/** In `state`: it runs. */
+#define SHOAL_WORKER_RUNNING 1
+
+/** In `state`: it has ended, and is started again after a delay. */
+#define SHOAL_WORKER_RESTARTING 2
+
+/** In `state`: it has ended for good, with success or because the workers were stopped. */
+#define SHOAL_WORKER_ENDED 3
+
+/** In `state`: it has failed for good. */
+#define SHOAL_WORKER_FAILED 4
+
+/** In `shoal_worker_event.kind`: a worker runs. */
+#define SHOAL_WORKER_EVENT_STARTED 0
+
+/** In `shoal_worker_event.kind`: a worker has ended. */
+#define SHOAL_WORKER_EVENT_EXITED 1
+
+/** In `shoal_worker_event.kind`: a worker will be started again. */
+#define SHOAL_WORKER_EVENT_RESTARTING 2
+
+/** In `shoal_worker_event.kind`: a worker could not be started again. */
+#define SHOAL_WORKER_EVENT_START_FAILED 3
+
+/** In `shoal_worker_event.kind`: a worker is in a crash loop, and is not started any more. */
+#define SHOAL_WORKER_EVENT_GAVE_UP 4
+
+/** In `shoal_worker_event.kind`: all workers are asked to end. */
+#define SHOAL_WORKER_EVENT_STOPPING 5
+
+/** In `shoal_worker_event.kind`: their time to end is over, and they are killed. */
+#define SHOAL_WORKER_EVENT_KILLING 6
+
+/** In `shoal_worker_event.kind`: the guardian was killed, and the workers with it. */
+#define SHOAL_WORKER_EVENT_GUARDIAN_LOST 7
+
+/** Workers that run and are looked after. */
+typedef struct shoal_supervisor shoal_supervisor;
 
 /**
- * The devices of a family that the environment of this process shows: "0,1", unique ids, "all" if nothing
- * restricts them, "none" if all are hidden.
- *
- * `buf`, `capacity`, `*len`: as for `shoal_device_resolve`.
- *
- * Errors: SHOAL_ERR_NOT_FOUND (family); SHOAL_ERR_INVALID (the variable is malformed);
- * SHOAL_ERR_BUFFER_TOO_SMALL (`*len` counts the NUL).
+ * Workers to be started. Fields that are zero have the defaults; only `size`, `program` and `workers` must
+ * be set.
  */
-SHOAL_API SHOAL_NODISCARD
-shoal_status shoal_device_visible(const char *family, char *buf, size_t capacity, size_t *len);
+typedef struct shoal_supervisor_options {
+    /** `sizeof(shoal_supervisor_options)`. */
+    size_t size;
+    /**
+     * What each worker runs. Its devices, or those of its lease, are spread over the workers; its `worker`
+     * and `workers` are not used. Pipes (SHOAL_STDIO_PIPE) are refused. A standard input that is inherited
+     * is the null device. Descriptors are duplicated: close yours when you like.
+     */
+    const shoal_spawn_options *program;
+    /** How many, 1 to 4096. */
+    size_t workers;
+    /** SHOAL_RESTART_NEVER, SHOAL_RESTART_ON_FAILURE or SHOAL_RESTART_ALWAYS. */
+    uint32_t restart;
+    /**
+     * How often in a row a worker may end within `healthy_ns` of its start before it is given up as being
+     * in a crash loop; 0 is 10, UINT32_MAX is without limit.
+     */
+    uint32_t max_restarts;
+    /** How long to wait before the first restart; it doubles with each further one. 0 is 100 ms. */
+    int64_t backoff_ns;
+    /** The longest such wait. 0 is 10 s. */
+    int64_t max_backoff_ns;
+    /** A run of this length begins the count of restarts again. 0 is 10 s. */
+    int64_t healthy_ns;
+    /**
+     * How long workers have to end after SIGTERM before they are killed, when another one has failed or
+     * the handle is freed. 0 is 10 s; SHOAL_FOREVER never kills.
+     */
+    int64_t grace_ns;
+    /** SHOAL_SUPERVISOR_KEEP_GOING, SHOAL_SUPERVISOR_PLAIN. */
+    uint64_t flags;
+} shoal_supervisor_options;
+
+/** How all workers together have ended. */
+typedef struct shoal_outcome {
+    /** SHOAL_OUTCOME_SUCCEEDED, SHOAL_OUTCOME_FAILED or SHOAL_OUTCOME_STOPPED. */
+    uint32_t kind;
+    /**
+     * How the last run of the first worker that failed has ended: as `kind` of a `shoal_exit`. Else
+     * SHOAL_EXIT_EXITED,
+     */
+    uint32_t exit_kind;
+    /** and as its `code`. Else 0. */
+    int32_t exit_code;
+    /** 0. */
+    uint32_t reserved;
+    /** The first worker that failed, or -1. */
+    int64_t worker;
+} shoal_outcome;
+
+/** One worker at one moment. */
+typedef struct shoal_worker_status {
+    /** `sizeof(shoal_worker_status)`. */
+    size_t size;
+    /** SHOAL_WORKER_WAITING, ... */
+    uint32_t state;
+    /**
+     * Its process while it runs, else 0. It may have ended meanwhile: signal it by
+     * `shoal_supervisor_signal`.
+     */
+    int32_t pid;
+    /** How often it was started again. */
+    uint32_t restarts;
+    /** How its last run ended, as `kind` of a `shoal_exit`: SHOAL_EXIT_UNKNOWN if none has, */
+    uint32_t exit_kind;
+    /** and as its `code`. */
+    int32_t exit_code;
+    /** 0. */
+    uint32_t reserved;
+} shoal_worker_status;
+
+/** Something that has happened to a worker. */
+typedef struct shoal_worker_event {
+    /** `sizeof(shoal_worker_event)`. */
+    size_t size;
+    /** The worker, or SHOAL_EVERY_WORKER. */
+    int64_t worker;
+    /** SHOAL_WORKER_EVENT_STARTED, ... A newer library may have more. */
+    uint32_t kind;
+    /** Its process, where there is one, else 0. */
+    int32_t pid;
+    /** How it ended, where it did, as `kind` of a `shoal_exit`; else SHOAL_EXIT_UNKNOWN, */
+    uint32_t exit_kind;
+    /** and as its `code`. */
+    int32_t exit_code;
+    /** A sentence about it that ends with NUL. */
+    char text[256];
+} shoal_worker_event;
 
 /**
- * Makes this process itself see only some devices, by changing its environment. No other thread may use
- * the environment (getenv and setenv included) meanwhile: call it first thing in main.
+ * Starts workers, one after the other, and returns once all of their programs run.
  *
- * `mask`: counted in what it sees now, so that a second call narrows further; "" hides all.
- * `*too_late`: whether the family's runtime was loaded already; it reads the variable once, when it starts.
+ * Each has the environment variables SHOAL_WORKER (its number, from 0), SHOAL_WORKERS (how many there are)
+ * and SHOAL_WORKER_RESTARTS. Workers that are started again have the environment, directory and descriptors
+ * of this call. It starts threads of this library, which end with the workers, and the guardian.
+ * Ownership: `*out` is yours until `shoal_supervisor_free`.
  *
- * Errors: as `shoal_device_resolve`; nothing is changed then.
+ * Errors: as `shoal_process_spawn`, if a worker cannot be started: the others are killed then;
+ * SHOAL_ERR_TOO_LARGE (more than 4096 workers); SHOAL_ERR_UNSUPPORTED (a sandbox or an emulator does not
+ * let a child share this process's memory).
+ */
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_supervisor_start(const shoal_supervisor_options *options,
+                                    shoal_supervisor **out);
+
+/**
+ * Waits until all workers have ended for good. Later calls return the same at once.
+ *
+ * What they have written was passed on then, and no process that they have started is left.
+ * `*end`: how they ended.
+ */
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_supervisor_wait(shoal_supervisor *s, int64_t timeout_ns, shoal_outcome *end);
+
+/**
+ * Ends all workers: asks them by SIGTERM, kills after `grace_ns` those that still run, and waits until they
+ * and all that they have started are gone. None is started again.
+ *
+ * `grace_ns`: 0 kills them at once, SHOAL_FOREVER never. A second call, from another thread too, can only
+ * bring the time forward.
+ *
+ * Errors: SHOAL_ERR_INTERRUPTED, SHOAL_ERR_CLOSED: the stop goes on, but the call does not wait for it.
+ */
+SHOAL_API shoal_status shoal_supervisor_stop(shoal_supervisor *s, int64_t grace_ns);
+
+/**
+ * As `shoal_supervisor_stop`, with another first signal than SIGTERM, and without waiting.
+ *
+ * Errors: SHOAL_ERR_INVALID (no such signal).
  */
 SHOAL_API
-shoal_status shoal_device_set_visible(const char *family, const char *mask, bool *too_late);
-
-/** The name of a device family, to list them all: 0, 1, ... until it is NULL. The string is constant. */
-SHOAL_API const char *shoal_device_family(size_t index);
+shoal_status shoal_supervisor_begin_stop(shoal_supervisor *s, int signal, int64_t grace_ns);
 
 /**
- * The environment variable that a family's runtime reads: "CUDA_VISIBLE_DEVICES" for "cuda". NULL if there
- * is no such family. The string is constant.
+ * Sends a signal to the process group of a worker, or with SHOAL_EVERY_WORKER to those of all. One that does
+ * not run gets none, and that is no error. Does not wait.
+ *
+ * Errors: SHOAL_ERR_INVALID (no such worker or signal).
  */
-SHOAL_API const char *shoal_device_variable(const char *family);
+SHOAL_API shoal_status shoal_supervisor_signal(shoal_supervisor *s, int64_t worker, int signal);
+
+/**
+ * What one worker is doing. Does not wait.
+ *
+ * Errors: SHOAL_ERR_INVALID (no such worker).
+ */
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_supervisor_worker(shoal_supervisor *s, int64_t worker, shoal_worker_status *out);
+
+/**
+ * Takes the next event, and waits for it if there is none. At least the latest 1024 are kept.
+ *
+ * Errors: SHOAL_ERR_END (all workers have ended for good, and every event was taken).
+ */
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_supervisor_event(shoal_supervisor *s, int64_t timeout_ns,
+                                    shoal_worker_event *out);
+
+/**
+ * Stops the workers with `grace_ns` of the options, waits for that, and frees the handle; see "Freeing". In a
+ * forked child only the child's copy is freed.
+ */
+SHOAL_API void shoal_supervisor_free(shoal_supervisor *s);
 
 #ifdef __cplusplus
 }
+#endif
+
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define SHOAL_WITH_TSAN 1
+#endif
+#endif
+#if defined(__SANITIZE_THREAD__) || defined(SHOAL_WITH_TSAN)
+#include "shoal_tsan.h"
 #endif
 
 #endif /* SHOAL_H */

@@ -9,6 +9,9 @@
  *
  * A binding whose language runs signal handlers between calls waits in pieces: the parts of
  * `shoal_condition_wait` and `shoal_barrier_wait` are functions of their own.
+ *
+ * Killed: As after the function of `shoal.h` that the comment names. A process that has arrived at a
+ * barrier breaks it; one that has a place at a condition gives it up.
  */
 
 #ifndef SHOAL_BINDINGS_H
@@ -37,6 +40,14 @@ typedef struct shoal_watched {
  * not sleep end. It does not return.
  */
 SHOAL_API void shoal_leave_and_exit(int code);
+
+/**
+ * From now on a child that this thread forks has the lease too, or, with false, no forked child has it. Without
+ * this a forked child closes its copy of the descriptor.
+ *
+ * Errors: SHOAL_ERR_INVALID (the request still waits).
+ */
+SHOAL_API shoal_status shoal_lease_pass_to_forks(shoal_lease *lease, bool on);
 
 /**
  * A descriptor that holds this end of a pipe until it and all its copies are closed, in any process:
@@ -115,6 +126,25 @@ shoal_status shoal_list_rearrange_if(shoal_list *l, uint64_t version, const uint
  * Errors: SHOAL_ERR_TIMEOUT (it is taken); SHOAL_ERR_TOO_LARGE.
  */
 SHOAL_API SHOAL_NODISCARD shoal_status shoal_lock_try(shoal_lock *l, bool *owner_died);
+
+/**
+ * Acquires a permit if there is one and no other process works on the semaphore: it neither waits nor sleeps,
+ * and so may be called with a lock of the language held. Permits of dead processes count as held:
+ * `shoal_semaphore_acquire` detects them, with SHOAL_NOWAIT too.
+ *
+ * Errors: SHOAL_ERR_TIMEOUT (acquire it by `shoal_semaphore_acquire`).
+ */
+SHOAL_API SHOAL_NODISCARD shoal_status shoal_semaphore_try_acquire(shoal_semaphore *s);
+
+/**
+ * Releases permits as `shoal_semaphore_release` does, unless another process works on the semaphore: it neither
+ * waits nor sleeps, and so may be called with a lock of the language held.
+ *
+ * Errors: SHOAL_ERR_TIMEOUT (none was released; release them by `shoal_semaphore_release`); as
+ * `shoal_semaphore_release`.
+ */
+SHOAL_API SHOAL_NODISCARD
+shoal_status shoal_semaphore_try_release(shoal_semaphore *s, uint32_t count);
 
 /**
  * Keeps the permits that this process holds acquired after its end, or that of the handle: from now on they

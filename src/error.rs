@@ -103,6 +103,15 @@ pub enum Error {
     /// message in a queue, or room for one.
     #[error("timed out")]
     Timeout,
+    /// The object has a [relay](crate::QueueRelay), and there was no room for a request to it, or no answer
+    /// from it, in time. A request that waited for its answer may still be done.
+    #[error(
+        "timed out: the relay behind {name:?} is not running, or has more requests than it can forward"
+    )]
+    RelayBehind {
+        /// The companion of the object that is full, or from which no answer came.
+        name: String,
+    },
     /// The queue is closed: it takes nothing more, and all it held has been taken.
     #[error("closed")]
     Closed,
@@ -252,7 +261,7 @@ impl Error {
             Error::NoSpace { .. } | Error::NoInodes { .. } => Status::ErrNoSpace,
             Error::TooLarge { .. } | Error::TooMany { .. } => Status::ErrTooLarge,
             Error::BufferTooSmall { .. } => Status::ErrBufferTooSmall,
-            Error::Timeout => Status::ErrTimeout,
+            Error::Timeout | Error::RelayBehind { .. } => Status::ErrTimeout,
             Error::Closed | Error::Detached => Status::ErrClosed,
             Error::Interrupted => Status::ErrInterrupted,
             Error::WrongKind { .. } => Status::ErrWrongKind,

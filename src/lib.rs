@@ -17,14 +17,17 @@
 //! - [`Queue`]: messages of any length, many producers, many consumers, deadlines, batches.
 //! - [`Map`]: bytes to bytes, many writers, atomic updates, grows in place.
 //! - [`List`]: a sequence of byte strings; append, insert, slices, sort, each of them atomic.
+//! - [`QueueRelay`], [`MapRelay`]: carry what others put or change to somewhere else, and deliver what
+//!   comes from there.
 //! - [`Pipe`]: a connection of two sides, which ends when one of them has ended.
 //! - [`Array`]: items of one size in plain shared memory, and a lock for them.
 //! - [`Lock`], [`RwLock`], [`Semaphore`], [`Event`], [`Condition`], [`Barrier`]: for processes and threads.
 //! - [`Spawn`], [`Process`], [`fork()`]: child processes, with their environment, joins with a
 //!   deadline, and exits.
+//! - [`Workers`], [`Supervisor`]: several programs that are started, restarted and ended together.
 //! - [`wait_any`]: several queues, pipes, processes and descriptors at once; [`Queue::fd`] for event loops.
 //! - [`device`]: which GPUs a process and its children see.
-//! - [`list()`], [`stat`], [`gc`], [`unlink`]: the objects of this machine.
+//! - [`list()`], [`stat`], [`observe`], [`gc`], [`unlink`]: the objects of this machine.
 //!
 //! Every object is a file in `/dev/shm`, or in the directory that the environment variable
 //! `SHOAL_DIR` names. It exists as long as a process has it open, or until it is unlinked if it was
@@ -58,10 +61,12 @@ mod heap;
 mod layout;
 mod list;
 mod map;
+mod observe;
 mod pipe;
 mod primitives;
 pub mod process;
 mod queue;
+mod relay;
 mod segment;
 mod sync;
 mod sys;
@@ -71,15 +76,26 @@ pub use array::{Array, ArrayGuard};
 pub use device::Mask;
 pub use error::{Error, Result, Status};
 pub use list::{Iter as ListIter, List, Locked};
-pub use map::{Iter, KeyGuard, Map, View, Watched};
+pub use map::{Iter, KeyGuard, Map, MapChange, MapRelay, MapRequest, SwapTo, View, Watched};
+pub use observe::{Observation, Observer, observe, observe_all};
 pub use pipe::{End, Pipe};
 pub use primitives::{
     Acquisition, Arrival, Barrier, Condition, Event, Lock, LockGuard, RwLock, Semaphore, Wake,
 };
-pub use process::{Exit, ExitKind, ForkOptions, Process, Spawn, Stdio, fork};
-pub use queue::{Lease, Queue, QueueTotals, Reservation};
+pub use process::{
+    EventKind, Exit, ExitKind, ForkOptions, Outcome, Process, Restart, Spawn, Stdio, Supervisor,
+    Workers, fork,
+};
+pub use queue::{
+    Delivered, Followed, Follower, Lease, Queue, QueueRelay, RelayRequest, RelayRoom, Reservation,
+    Settlement, SettlementKind, Withdrawn,
+};
 pub use raw_sync::Timeout;
-pub use segment::{Kind, ObjectInfo, Options, Participant, gc, list, stat, unlink};
+pub use relay::{RelayInfo, RelayOptions, RequestId};
+pub use segment::{
+    Kind, ObjectContents, ObjectHolder, ObjectInfo, Options, Participant, QueueTotals, gc, gc_each,
+    list, stat, unlink,
+};
 pub use wait::{Waitable, wait_any};
 
 /// For tests: kills the process at a given step, and watches its memory; see `src/sync/crash.rs`.

@@ -120,10 +120,10 @@ impl Channel {
             Transport::Iceoryx2 if topology.consumers > 1 => {
                 skip("every subscriber gets every message: it has one consumer".to_owned())
             }
-            Transport::Iceoryx2 | Transport::Boost | Transport::Zeromq => {
+            Transport::Iceoryx2 | Transport::Boost | Transport::Zeromq | Transport::Nng => {
                 let mut depth = (ring / size as u64).clamp(16, DEPTH);
                 let pairs = (topology.producers * topology.consumers) as u64;
-                if transport == Transport::Zeromq && pairs > 1 {
+                if matches!(transport, Transport::Zeromq | Transport::Nng) && pairs > 1 {
                     // Every pair has a connection with as much room, and at both ends.
                     depth = depth.min(DEPTH / 16);
                     let room = 2 * depth * pairs * size as u64;

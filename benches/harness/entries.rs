@@ -46,6 +46,7 @@ pub(crate) enum Writes {
     All,
     /// Of a mixture.
     EveryTenth,
+    EverySecond,
 }
 
 impl Writes {
@@ -53,6 +54,7 @@ impl Writes {
         match operation {
             "get" => Self::None,
             "mix" => Self::EveryTenth,
+            "half" => Self::EverySecond,
             _ => Self::All,
         }
     }
@@ -64,6 +66,7 @@ impl Writes {
             Self::None => false,
             Self::All => true,
             Self::EveryTenth => done.is_multiple_of(10),
+            Self::EverySecond => done.is_multiple_of(2),
         }
     }
 }

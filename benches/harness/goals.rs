@@ -316,9 +316,9 @@ pub(super) fn goal(what: String, measured: Option<f64>, bound: &Bound, unit: &'s
     };
     Goal {
         what,
-        words,
+        words: words.into(),
         bound,
-        unit,
+        unit: unit.into(),
         measured,
         outcome: match measured {
             None => Outcome::NotMeasured,
@@ -337,7 +337,7 @@ impl Beside {
         let peer = self.peer.to_string();
         let mut ratios = report.ratios.iter();
         let ratio = ratios.find(|it| {
-            (it.what, it.size, it.batch) == (self.what, self.size, self.batch)
+            (it.what.as_ref(), it.size, it.batch) == (self.what, self.size, self.batch)
                 && it.topology == self.topology
                 && it.with == peer
         });

@@ -38,7 +38,7 @@ pub(super) fn window(
     options: &Options,
 ) -> Result<Result<Times, Skipped>, Failure> {
     let gap = |outcome, why| Skipped {
-        what: "round trip",
+        what: "round trip".into(),
         outcome,
         transport,
         size: Some(size),

@@ -1,12 +1,12 @@
 //! What is carried, by which means, from how many processes to how many.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::payload::Touch;
 use super::stage;
 
 /// A way of transport.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, clap::ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Transport {
     Shoal,
@@ -29,6 +29,7 @@ pub(crate) enum Transport {
     Iceoryx2,
     Boost,
     Zeromq,
+    Nng,
 }
 
 impl Transport {
@@ -56,6 +57,7 @@ impl std::fmt::Display for Transport {
             Transport::Iceoryx2 => "iceoryx2",
             Transport::Boost => "boost mq",
             Transport::Zeromq => "zeromq",
+            Transport::Nng => "nng",
         })
     }
 }

@@ -17,7 +17,7 @@ use super::stores::{Operation, Store};
 use super::times::Stopwatch;
 use super::waited::Window;
 use super::workers::{self, Workers};
-use super::{cores, peers};
+use super::{cores, cputime, peers};
 
 /// All in the cache, mostly, and mostly out of it.
 const KEYS: [u64; 3] = [1_000, 100_000, 1_000_000];
@@ -81,9 +81,9 @@ pub(super) fn measure(
                 Err(_) => {}
             }
         }
-        // A mixture is of interest where locks are, and not the memory.
+        // Mixtures are of interest where locks are, and not the memory.
         let operations: &[_] = match keys {
-            100_000 => &[Operation::Get, Operation::Mix],
+            100_000 => &[Operation::Get, Operation::Mix, Operation::Half],
             _ => &[Operation::Get, Operation::Set, Operation::Overwrite],
         };
         for &operation in operations {
@@ -105,7 +105,8 @@ pub(super) fn measure(
                     keys,
                     processes,
                     pinned: cores::pair().is_some(),
-                    million: Spread::of(windows),
+                    million: Spread::of(windows.iter().map(|it| it.0).collect()),
+                    cpu_ns: Spread::of(windows.iter().map(|it| it.1).collect()),
                 })
             });
             let mut rates: Vec<_> = rates.collect();
@@ -123,14 +124,14 @@ pub(super) fn measure(
     Ok(())
 }
 
-/// Million operations a second of several processes together.
+/// Million operations a second of several processes together, and nanoseconds of the cores for each.
 fn together(
     store: &Filled,
     keys: u64,
     operation: Operation,
     workers: usize,
     options: &Options,
-) -> Result<f64, Failure> {
+) -> Result<(f64, f64), Failure> {
     let stage = Stage::new()?;
     let mut processes = Workers::new(&stage);
     for worker in 0..workers {
@@ -154,13 +155,18 @@ fn together(
         processes.add(core, Vec::new(), &part)?;
     }
     processes.start(options.window.max(Duration::from_millis(20)) / 4)?;
-    let (began, before) = stage.counts(workers);
+    let mut pids = processes.pids();
+    if let Filled::Program(program) = store {
+        pids.extend(program.server());
+    }
+    let (used, (began, before)) = (cputime::used(&pids)?, stage.counts(workers));
     std::thread::sleep(options.window);
-    let (ended, after) = stage.counts(workers);
+    let ((ended, after), used_by_then) = (stage.counts(workers), cputime::used(&pids)?);
     let done = after.iter().sum::<u64>() - before.iter().sum::<u64>();
     stage.stop();
     processes.join_all()?;
-    Ok(done as f64 / (ended - began).as_secs_f64() / 1e6)
+    let cpu = (used_by_then - used).as_nanos() as f64 / done.max(1) as f64;
+    Ok((done as f64 / (ended - began).as_secs_f64() / 1e6, cpu))
 }
 
 /// So many processes on any cores that use the same keys of a map of ours, and time every call.

@@ -2,22 +2,25 @@
 //!
 //! From the bottom up; imports point up in this list, and no file imports from this one:
 //!
-//! - [`failure`], [`figures`], [`spread`], [`options`], [`rounds`]: what can go wrong, numbers, what is
-//!   asked for.
+//! - [`failure`], [`figures`], [`spread`], [`machine`], [`options`], [`rounds`]: what can go wrong,
+//!   numbers, where they are from, what is asked for.
 //! - [`stage`], [`workers`], [`busy`], [`jobs`], [`cores`]: worker processes, the page they share, where
 //!   they run, and what each does.
-//! - [`load`], [`payload`], [`wire`], [`link`], [`channel`]: what is carried, one end of a transport, how a
-//!   worker finds it, both ends.
+//! - [`load`], [`payload`], [`pace`], [`wire`], [`link`], [`channel`]: what is carried and when, one end
+//!   of a transport, how a worker finds it, both ends.
 //! - [`bare`], [`mapping`]: memory with as little as can be around it, as a baseline.
 //! - [`stores`], [`entries`]: where keys are, and what is stored.
 //! - [`peers`]: other projects' queues and stores, used by programs of their own.
-//! - [`baseline`], [`latency`], [`traffic`], [`map`], [`memory`], [`idle`], [`steps`]: what is measured.
+//! - [`baseline`], [`latency`], [`traffic`], [`map`], [`memory`], [`idle`], [`growth`], [`curves`]: what
+//!   is measured.
+//! - [`registers`], [`trace`], [`steps`], [`budget`]: instructions of calls, counted one by one.
 //! - [`waits`]: waiting on a busy machine, by [`latency`], [`handover`] of [`guards`], [`paced`]
 //!   messages; [`waited`]: what came out of it.
 //! - [`times`], [`cputime`]: how long single calls took, and how much of the cores.
-//! - [`report`], [`ratios`], [`goals`], [`goals_busy`], [`table`], [`table_ratios`], [`table_waits`] with
-//!   [`layout`]: what came out, for programs and for
-//!   people.
+//! - [`report`], [`ratios`], [`goals`], [`goals_busy`]: what came out, for programs.
+//! - [`table`], [`table_ratios`], [`table_waits`] with [`layout`]: the same for people.
+//! - [`charts`], [`html`], [`page`], [`page_charts`], [`page_tables`]: the same as a page.
+//! - [`measures`], [`compare`]: two reports side by side.
 //!
 //! Workers are real processes: this program executed afresh, opening what it measures by name.
 //! Every message is written whole before it is put and read whole after it was taken, and in
@@ -32,31 +35,44 @@
 
 mod bare;
 mod baseline;
+pub(crate) mod budget;
 mod busy;
 mod channel;
+mod charts;
+mod compare;
 mod cores;
 mod cputime;
+mod curves;
 mod entries;
 mod failure;
 mod figures;
 mod goals;
 mod goals_busy;
+mod growth;
 mod guards;
 mod handover;
+mod html;
 mod idle;
 mod jobs;
 mod latency;
 mod layout;
 mod link;
 mod load;
+mod machine;
 mod map;
 mod mapping;
+mod measures;
 mod memory;
 mod options;
+mod pace;
 mod paced;
+mod page;
+mod page_charts;
+mod page_tables;
 mod payload;
 mod peers;
 mod ratios;
+mod registers;
 mod report;
 mod rounds;
 mod spread;
@@ -67,6 +83,7 @@ mod table;
 mod table_ratios;
 mod table_waits;
 mod times;
+mod trace;
 mod traffic;
 mod waited;
 mod waits;
@@ -75,16 +92,22 @@ mod workers;
 
 use failure::Failure;
 use load::{BATCH, LARGE, Load};
+use machine::Machine;
 use payload::Touch;
 use report::{Gap, Goal, Skipped};
 use rounds::in_turns;
 use stores::Store;
 
 pub(crate) use busy::Session;
+pub(crate) use compare::Comparison;
 pub(crate) use jobs::worker;
 pub(crate) use load::{Topology, Transport};
-pub(crate) use options::{BUSY, OVERSUBSCRIBED, Only, Options, SIZES, TOPOLOGIES, Waits};
-pub(crate) use report::Report;
+pub(crate) use options::{
+    BUSY, IDLE_AND_BUSY, OVERSUBSCRIBED, Only, Options, SIZES, TOPOLOGIES, Waits,
+};
+pub(crate) use page::page;
+pub(crate) use report::{Report, json, parse};
+pub(crate) use steps::measure as instructions;
 
 const OVERSUBSCRIBED_SIZE: usize = 64;
 const ROUND_TRIPS: [usize; 2] = [64, 64 << 10];
@@ -93,6 +116,8 @@ const ROUND_TRIPS: [usize; 2] = [64, 64 << 10];
 pub(crate) fn run(options: &Options, progress: &dyn Fn(&str)) -> Result<Report, Failure> {
     let wanted = |part| options.only.is_none_or(|only| only == part);
     let mut report = Report {
+        format: report::FORMAT,
+        machine: Machine::here(),
         cores: cores::allowed().len(),
         pinned_to: cores::pair(),
         window_seconds: options.window.as_secs_f64(),
@@ -100,14 +125,29 @@ pub(crate) fn run(options: &Options, progress: &dyn Fn(&str)) -> Result<Report, 
         ring: options.ring,
         ..Report::default()
     };
-    if options.only == Some(Only::Waits) {
+    let alone = matches!(options.only, Some(Only::Waits | Only::Curves));
+    if alone {
         report.busy_session = options.busy_session.unwrap_or(Session::Same);
-        report.waits = waits::measure(options, progress)?;
-        report.goals = judge(&report);
-        return Ok(report);
+    } else {
+        report.busy = options.busy.first().copied().unwrap_or(0);
+        report.busy_session = options.busy_session.unwrap_or(Session::Own);
+        parts(options, progress, &mut report)?;
     }
-    report.busy = options.busy.first().copied().unwrap_or(0);
-    report.busy_session = options.busy_session.unwrap_or(Session::Own);
+    if wanted(Only::Curves) {
+        curves(options, progress, &mut report)?;
+    }
+    if wanted(Only::Waits) {
+        report.waits = waits::measure(options, progress)?;
+    }
+    report.compare();
+    report.goals = judge(&report);
+    report.machine.finish();
+    Ok(report)
+}
+
+/// All that is measured beside one number of busy programs.
+fn parts(options: &Options, progress: &dyn Fn(&str), report: &mut Report) -> Result<(), Failure> {
+    let wanted = |part| options.only.is_none_or(|only| only == part);
     let stage = stage::Stage::new()?;
     let _others = busy::start(&stage, report.busy, report.busy_session)?;
     if wanted(Only::Baseline) || wanted(Only::Queue) {
@@ -115,7 +155,7 @@ pub(crate) fn run(options: &Options, progress: &dyn Fn(&str)) -> Result<Report, 
         report.baseline = Some(baseline::measure(options)?);
     }
     if wanted(Only::Queue) {
-        queues(options, progress, &mut report)?;
+        queues(options, progress, report)?;
     }
     if wanted(Only::Map) {
         progress("maps");
@@ -123,7 +163,7 @@ pub(crate) fn run(options: &Options, progress: &dyn Fn(&str)) -> Result<Report, 
             true => &[Store::Shoal, Store::Boost, Store::Lmdb, Store::Redis],
             false => &[Store::Shoal],
         };
-        map::measure(options, peers, &mut report)?;
+        map::measure(options, peers, report)?;
     }
     if wanted(Only::Memory) {
         progress("memory");
@@ -137,20 +177,35 @@ pub(crate) fn run(options: &Options, progress: &dyn Fn(&str)) -> Result<Report, 
         progress("instructions");
         report.steps = steps::measure()?;
     }
-    report.compare();
-    report.goals = judge(&report);
-    Ok(report)
+    if wanted(Only::Growth) {
+        progress("what calls cost as there is more");
+        report.growth = growth::measure(options)?;
+    }
+    Ok(())
 }
 
-fn queues(options: &Options, progress: &dyn Fn(&str), report: &mut Report) -> Result<(), Failure> {
+/// Latency at fixed rates: of queues that copy, which any size of message can use.
+fn curves(options: &Options, progress: &dyn Fn(&str), report: &mut Report) -> Result<(), Failure> {
+    let mut all = transports(options, report);
+    all.retain(|it| !it.is_in_place() || *it == Transport::Bare);
+    let (curves, skipped) = curves::measure(options, &all, progress)?;
+    report.curves = curves;
+    report.skipped.extend(skipped);
+    Ok(())
+}
+
+/// What is to be measured and is there; notes in the report what is not.
+fn transports(options: &Options, report: &mut Report) -> Vec<Transport> {
     let mut transports = vec![Transport::Shoal, Transport::InPlace, Transport::Bare];
     if options.peers {
         transports.extend(Transport::PEERS);
         let (there, missing) = peers::all(&options.transports);
         transports.extend(&there);
         report.peers = there;
+        // Both parts that use transports ask for them.
+        report.skipped.retain(|it| it.what != "peer");
         let skipped = |(transport, why)| Skipped {
-            what: "peer",
+            what: "peer".into(),
             outcome: Gap::Skipped,
             transport,
             size: None,
@@ -164,6 +219,11 @@ fn queues(options: &Options, progress: &dyn Fn(&str), report: &mut Report) -> Re
         let skipped = &mut report.skipped;
         skipped.retain(|it| options.transports.contains(&it.transport));
     }
+    transports
+}
+
+fn queues(options: &Options, progress: &dyn Fn(&str), report: &mut Report) -> Result<(), Failure> {
+    let transports = transports(options, report);
     let sizes = &options.sizes;
     let (in_place, copied): (Vec<_>, Vec<_>) = transports.iter().partition(|it| it.is_in_place());
     // Copied in and out; nothing but memory is the baseline of that as well.

@@ -20,8 +20,8 @@ pub(crate) struct Options {
     pub(crate) only: Option<Only>,
     /// Bytes of every ring; if there are none, what suits the size of the messages.
     pub(crate) ring: Option<u64>,
-    /// How many other programs compute meanwhile: one number, but for waits, which are measured
-    /// beside each of several.
+    /// How many other programs compute meanwhile: one number, but for waits and curves, which are
+    /// measured beside each of several. If everything is measured, these two alone are beside them.
     pub(crate) busy: Vec<u8>,
     /// Whose session those are in, if not what suits what is measured.
     pub(crate) busy_session: Option<Session>,
@@ -46,7 +46,11 @@ pub(crate) enum Only {
     Idle,
     /// Instructions of a call
     Steps,
-    /// Waiting beside programs that compute; only if it is asked for
+    /// Latency at fixed rates, from 10 to 90 % of capacity
+    Curves,
+    /// What calls cost as there is more of everything
+    Growth,
+    /// Waiting beside programs that compute
     Waits,
 }
 
@@ -67,8 +71,10 @@ pub(crate) enum Waits {
     Load,
 }
 
-/// Beside how many computing programs, unless something else is asked for.
+/// Beside how many computing programs waiting is measured, unless something else is asked for.
 pub(crate) const BUSY: [u8; 4] = [0, 1, 2, 4];
+/// The same where latency at fixed rates is measured, or everything: an idle machine and a busy one.
+pub(crate) const IDLE_AND_BUSY: [u8; 2] = [0, 2];
 
 /// What is measured unless something else is asked for.
 pub(crate) const SIZES: [usize; 5] = [8, 64, 1 << 10, 64 << 10, 1 << 20];

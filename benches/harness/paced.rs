@@ -1,7 +1,6 @@
 //! Messages one way at a fixed rate: how long after it was due each of them arrived, and how much of
 //! the cores it takes.
 
-use std::hint::spin_loop;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -11,22 +10,13 @@ use super::channel::{self, Channel};
 use super::failure::Failure;
 use super::link::Link;
 use super::load::{Topology, Transport};
+use super::pace::{Pace, now, sleep_exactly};
 use super::payload::{Touch, read, write};
+use super::report::{Gap, Skipped};
 use super::stage::Stage;
 use super::times::Stopwatch;
 use super::waited::Window;
 use super::workers::{self, Workers};
-
-/// How the sender keeps to its times.
-#[derive(Clone, Copy, Serialize, Deserialize)]
-pub(super) enum Pace {
-    /// So many a second. It sleeps until each is due.
-    Asleep(f64),
-    /// So many a second. It sleeps only if there is much time left.
-    Awake(f64),
-    /// As fast as it goes.
-    Full,
-}
 
 /// What one worker does.
 #[derive(Serialize, Deserialize)]
@@ -37,11 +27,9 @@ pub(super) struct Part {
     pace: Option<Pace>,
 }
 
-/// Waking up takes the kernel less than this, mostly.
-const SHORT: u64 = 100_000;
-
 const RECEIVER: usize = 1;
 
+/// One window of a transport that any machine has.
 pub(super) fn window(
     transport: Transport,
     size: usize,
@@ -50,12 +38,56 @@ pub(super) fn window(
     length: Duration,
 ) -> Result<Window, Failure> {
     let ring = channel::ring(size, ring);
-    let mut channel = Channel::new(transport, size, Topology::PAIR, ring)??;
+    let channel = Channel::new(transport, size, Topology::PAIR, ring)??;
+    once(channel, size, pace, length)
+}
+
+/// The same of one that there may not be, or that may fail.
+pub(super) fn attempt(
+    transport: Transport,
+    size: usize,
+    pace: Pace,
+    ring: u64,
+    length: Duration,
+) -> Result<Result<Window, Skipped>, Failure> {
+    let gap = |outcome, why| Skipped {
+        what: "latency at fixed rates".into(),
+        outcome,
+        transport,
+        size: Some(size),
+        topology: Topology::PAIR.to_string(),
+        why,
+    };
+    let channel = match Channel::new(transport, size, Topology::PAIR, ring)? {
+        Ok(channel) => channel,
+        Err(why) => return Ok(Err(gap(Gap::Skipped, why))),
+    };
+    let theirs = channel.program().is_some();
+    match once(channel, size, pace, length) {
+        Ok(window) => Ok(Ok(window)),
+        // What another project's workers cannot do is no reason to measure nothing else.
+        Err(why) if theirs => Ok(Err(gap(Gap::of(&why), why.to_string()))),
+        Err(why) => Err(why),
+    }
+}
+
+fn once(
+    mut channel: Channel,
+    size: usize,
+    pace: Pace,
+    length: Duration,
+) -> Result<Window, Failure> {
     let stage = Stage::new()?;
     let mut processes = Workers::new(&stage);
-    for (link, pace) in [(channel.putting()?, Some(pace)), (channel.taking()?, None)] {
-        let fds = link.fds();
-        processes.add(None, fds, &Part { link, size, pace })?;
+    if let Some(program) = channel.program() {
+        for (worker, role) in ["pace", "due"].into_iter().enumerate() {
+            processes.add_program(None, &program.paced(role, &stage, worker, size, pace))?;
+        }
+    } else {
+        for (link, pace) in [(channel.putting()?, Some(pace)), (channel.taking()?, None)] {
+            let fds = link.fds();
+            processes.add(None, fds, &Part { link, size, pace })?;
+        }
     }
     channel.started();
     processes.start(length / 10)?;
@@ -83,18 +115,11 @@ impl Part {
     fn send(&self, stage: &Stage, pace: Pace) -> Result<(), Failure> {
         let mut wire = self.link.open()?;
         let mut buf = vec![1u8; self.size];
-        // SAFETY: a system call: sleeps end when they are to, and not some time after.
-        unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
+        sleep_exactly();
         stage.wait_for_start();
         let began = now();
         for number in 0u64.. {
-            let at = |rate: f64| began + (number as f64 / rate * 1e9) as u64;
-            // Those that are late go all at once, and count from when they were due.
-            let due = match pace {
-                Pace::Asleep(rate) => wait_until(at(rate), 0, stage),
-                Pace::Awake(rate) => wait_until(at(rate), SHORT, stage),
-                Pace::Full => now(),
-            };
+            let due = pace.wait(began, number, stage);
             if stage.is_stopped() {
                 break;
             }
@@ -128,37 +153,5 @@ impl Part {
         }
         stopwatch.share(stage);
         Ok(())
-    }
-}
-
-/// Of a clock that all processes see alike, in nanoseconds.
-fn now() -> u64 {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: a place for the time, of a clock that every kernel has.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
-}
-
-/// Sleeps until then, unless it is nearer than `short`; then it looks at the clock. Returns `due`.
-fn wait_until(due: u64, short: u64, stage: &Stage) -> u64 {
-    loop {
-        let left = due.saturating_sub(now());
-        if left == 0 || stage.is_stopped() {
-            return due;
-        }
-        if left < short {
-            spin_loop();
-            continue;
-        }
-        let time = libc::timespec {
-            tv_sec: (due / 1_000_000_000) as libc::time_t,
-            tv_nsec: (due % 1_000_000_000) as libc::c_long,
-        };
-        let (clock, absolute) = (libc::CLOCK_MONOTONIC, libc::TIMER_ABSTIME);
-        // SAFETY: a valid time.
-        unsafe { libc::clock_nanosleep(clock, absolute, &time, std::ptr::null_mut()) };
     }
 }

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::failure::{Failure, Why};
 use super::load::{Load, Topology, Transport};
+use super::pace::Pace;
 use super::stage::Stage;
 use super::stores::Store;
 use super::workers::ends_with_us;
@@ -21,7 +22,7 @@ const FOLDER: &str = "SHOAL_BENCH_PEERS";
 
 /// What each program is called; what its compiler complains of if something is missing, and
 /// what that is.
-const PROGRAMS: [(Transport, &str, &str, &str); 3] = [
+const PROGRAMS: [(Transport, &str, &str, &str); 4] = [
     (
         Transport::Iceoryx2,
         "peer-iceoryx2",
@@ -39,6 +40,12 @@ const PROGRAMS: [(Transport, &str, &str, &str); 3] = [
         "peer-zeromq",
         "zmq.h: ",
         "ZeroMQ is not installed (Debian: libzmq3-dev)",
+    ),
+    (
+        Transport::Nng,
+        "peer-nng",
+        "nng/",
+        "nng is not installed (Debian: libnng-dev)",
     ),
 ];
 
@@ -144,6 +151,11 @@ impl Program {
         Path::new("/dev/shm").join(&self.name)
     }
 
+    /// The server of the store, if it has one.
+    pub(super) fn server(&self) -> Option<u32> {
+        self.server.as_ref().map(Child::id)
+    }
+
     /// Puts so many keys into a store.
     pub(super) fn fill(&self, keys: u64) -> Result<(), Failure> {
         let words = self.keys("fill", 0, 0, 1, keys);
@@ -191,6 +203,24 @@ impl Program {
     ) -> Vec<OsString> {
         let worker = usize::from(role == "echo");
         self.words(role, stage, worker, Topology::PAIR, size, &back.name)
+    }
+
+    /// The command line of one end of messages that are due at times. A rate of 0 is full speed.
+    pub(super) fn paced(
+        &self,
+        role: &str,
+        stage: &Stage,
+        worker: usize,
+        size: usize,
+        pace: Pace,
+    ) -> Vec<OsString> {
+        let mut words = self.words(role, stage, worker, Topology::PAIR, size, &self.name);
+        let (Pace::Asleep(rate) | Pace::Awake(rate)) = pace else {
+            words.push("0".into());
+            return words;
+        };
+        words.push(rate.to_string().into());
+        words
     }
 
     fn words(

@@ -10,14 +10,15 @@ impl Report {
         let mut ratios = Vec::new();
         let own = |transport: Transport| transport == Transport::Shoal;
         for own in self.round_trips.iter().filter(|it| own(it.transport)) {
-            let mut ratio = |with: String, median, p99| {
+            let mut ratio = |with: String, median, rounds, p99| {
                 ratios.push(Ratio {
-                    what: "round trip",
+                    what: "round trip".into(),
                     size: own.size,
                     topology: "1x1".to_owned(),
                     batch: 1,
                     with,
                     shoal_is_faster_by: median,
+                    rounds,
                     at_99th_percentile: p99,
                 });
             };
@@ -27,21 +28,28 @@ impl Report {
                         peer.transport.to_string(),
                         // Less time is better, so ours is what it is divided by.
                         peer.median_ns.beside(&own.median_ns),
+                        peer.median_ns.rounds_over(&own.median_ns),
                         Some(peer.p99_ns.beside(&own.p99_ns)),
                     );
                 }
             }
-            ratio("cache line".to_owned(), 1.0 / own.cache_lines.median, None);
+            ratio(
+                "cache line".to_owned(),
+                1.0 / own.cache_lines.median,
+                None,
+                None,
+            );
         }
         for own in self.throughput.iter().filter(|it| own(it.transport)) {
-            let mut ratio = |with: String, factor| {
+            let mut ratio = |with: String, factor, rounds| {
                 ratios.push(Ratio {
-                    what: "throughput",
+                    what: "throughput".into(),
                     size: own.size,
                     topology: own.topology.clone(),
                     batch: own.batch,
                     with,
                     shoal_is_faster_by: factor,
+                    rounds,
                     at_99th_percentile: None,
                 });
             };
@@ -49,11 +57,12 @@ impl Report {
                 let same = (peer.size, &peer.topology) == (own.size, &own.topology);
                 if same && peer.transport != own.transport && peer.million.median > 0.0 {
                     let factor = own.million.beside(&peer.million);
-                    ratio(peer.transport.to_string(), factor);
+                    let rounds = own.million.rounds_over(&peer.million);
+                    ratio(peer.transport.to_string(), factor, rounds);
                 }
             }
             if let Some(memcpy) = self.memcpy(own.size) {
-                ratio("memcpy".to_owned(), own.gigabytes / memcpy);
+                ratio("memcpy".to_owned(), own.gigabytes / memcpy, None);
             }
         }
         self.ratios = ratios;

@@ -1,16 +1,28 @@
 //! What was measured, as programs read it. `table.rs` is for people.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 
 use super::busy::Session;
 use super::failure::{Failure, Stuck};
+use super::growth::Growth;
 use super::load::Transport;
-use super::spread::Spread;
+use super::machine::Machine;
+use super::spread::{self, Spread};
 use super::stores::{Operation, Store};
-use super::waited::Waited;
+use super::waited::{WaitTimes, Waited};
 
-#[derive(Serialize, Default)]
+/// The shape of a report as JSON. `benches/README.md` describes it. A field that changes its meaning, or
+/// goes, makes it the next one.
+pub(crate) const FORMAT: u32 = 1;
+
+#[derive(Serialize, Deserialize, Default)]
+#[serde(default)]
 pub(crate) struct Report {
+    /// Which shape this is: [`FORMAT`].
+    pub(crate) format: u32,
+    pub(crate) machine: Machine,
     pub(crate) cores: usize,
     /// The two cores that pairs of processes are pinned to.
     pub(crate) pinned_to: Option<[usize; 2]>,
@@ -34,6 +46,8 @@ pub(crate) struct Report {
     /// None where a process may not look at another.
     pub(crate) steps: Vec<Steps>,
     pub(crate) waits: Vec<Waited>,
+    pub(crate) curves: Vec<Curve>,
+    pub(crate) growth: Vec<Growth>,
     /// The other projects whose programs are there.
     pub(crate) peers: Vec<Transport>,
     pub(crate) skipped: Vec<Skipped>,
@@ -41,7 +55,7 @@ pub(crate) struct Report {
     pub(crate) goals: Vec<Goal>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Baseline {
     /// What timing one trip adds to it. Left out of the times of the baseline.
     pub(crate) clock_ns: f64,
@@ -55,14 +69,14 @@ pub(crate) struct Baseline {
     pub(crate) memcpy: Vec<Copying>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Copying {
     pub(crate) size: usize,
     pub(crate) gigabytes: f64,
 }
 
 /// The clock's cost is part of these.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub(crate) struct RoundTrip {
     pub(crate) transport: Transport,
     pub(crate) size: usize,
@@ -74,7 +88,7 @@ pub(crate) struct RoundTrip {
     pub(crate) cache_lines: Spread,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Throughput {
     pub(crate) transport: Transport,
     pub(crate) size: usize,
@@ -83,6 +97,8 @@ pub(crate) struct Throughput {
     pub(crate) batch: usize,
     /// Million messages a second.
     pub(crate) million: Spread,
+    /// Processor time of all processes together for a message, in nanoseconds.
+    pub(crate) cpu_ns: Spread,
     pub(crate) gigabytes: f64,
     /// Among equal processes, in the worst window; none if one of them got nothing.
     pub(crate) most_to_least: Option<f64>,
@@ -93,7 +109,7 @@ pub(crate) struct Throughput {
     pub(crate) got_nothing: usize,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub(crate) struct MapRate {
     pub(crate) store: Store,
     pub(crate) operation: Operation,
@@ -102,10 +118,13 @@ pub(crate) struct MapRate {
     pub(crate) pinned: bool,
     /// Million operations a second, all processes together.
     pub(crate) million: Spread,
+    /// Processor time of all processes together for an operation, in nanoseconds, that of a server
+    /// included.
+    pub(crate) cpu_ns: Spread,
 }
 
 /// Committed bytes.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Memory {
     pub(crate) empty_queue: u64,
     pub(crate) empty_map: u64,
@@ -113,14 +132,43 @@ pub(crate) struct Memory {
 }
 
 /// Instructions of a call.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Steps {
-    pub(crate) what: &'static str,
-    pub(crate) instructions: f64,
+    pub(crate) what: Cow<'static, str>,
+    /// In this program, the library included.
+    pub(crate) instructions: u64,
+    /// In the C library and the kernel's vDSO: that depends on the machine.
+    pub(crate) elsewhere: u64,
+}
+
+/// How late messages are at fixed rates: one transport beside a number of programs that compute.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Curve {
+    pub(crate) transport: Transport,
+    pub(crate) size: usize,
+    pub(crate) busy: u8,
+    /// Messages a second at full speed, both ends reading the clock for each.
+    pub(crate) capacity: Spread,
+    pub(crate) points: Vec<Point>,
+}
+
+/// The same at one rate.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Point {
+    /// Of the capacity.
+    pub(crate) percent: u32,
+    /// Messages that were due, a second.
+    pub(crate) offered: Spread,
+    /// Messages that arrived, a second.
+    pub(crate) carried: Spread,
+    /// From when a message was due until it was read.
+    pub(crate) late: WaitTimes,
+    /// Processor time of both ends for a message, in microseconds.
+    pub(crate) cpu_us: Spread,
 }
 
 /// Queues in which nothing happens, and readers asleep on some of them.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Idle {
     pub(crate) queues: usize,
     pub(crate) readers: usize,
@@ -128,7 +176,7 @@ pub(crate) struct Idle {
     pub(crate) cpu_ms_per_second: f64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Stored {
     pub(crate) entries: u64,
     /// Beyond what an empty map takes, for each byte of keys and values.
@@ -140,9 +188,9 @@ pub(crate) struct Stored {
 }
 
 /// Something that was asked for and could not be measured.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Skipped {
-    pub(crate) what: &'static str,
+    pub(crate) what: Cow<'static, str>,
     pub(crate) outcome: Gap,
     pub(crate) transport: Transport,
     /// None if it is about all of them.
@@ -152,7 +200,7 @@ pub(crate) struct Skipped {
 }
 
 /// Why there is no figure.
-#[derive(Serialize, Clone, Copy, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Gap {
     /// It cannot be done, and was not tried.
@@ -174,20 +222,23 @@ impl Gap {
 }
 
 /// How a figure of Shoal's compares with another one of the same run.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Ratio {
-    pub(crate) what: &'static str,
+    pub(crate) what: Cow<'static, str>,
     pub(crate) size: usize,
     pub(crate) topology: String,
     pub(crate) batch: usize,
     pub(crate) with: String,
     /// Above one, Shoal is the faster by so much.
+    #[serde(deserialize_with = "spread::number")]
     pub(crate) shoal_is_faster_by: f64,
+    /// The same in each round; none if the two were not measured in the same rounds.
+    pub(crate) rounds: Option<Spread>,
     /// The same of the 99th percentile, where single messages are timed.
     pub(crate) at_99th_percentile: Option<f64>,
 }
 
-#[derive(Serialize, Clone, Copy, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Outcome {
     Reached,
@@ -195,15 +246,48 @@ pub(crate) enum Outcome {
     NotMeasured,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Goal {
     pub(crate) what: String,
     /// "at least", "at most" or "below".
-    pub(crate) words: &'static str,
+    pub(crate) words: Cow<'static, str>,
     pub(crate) bound: f64,
-    pub(crate) unit: &'static str,
+    pub(crate) unit: Cow<'static, str>,
     pub(crate) measured: Option<f64>,
     pub(crate) outcome: Outcome,
+}
+
+/// What stands before and after a report's JSON in a page.
+pub(super) const INSIDE: [&str; 2] = [
+    "<script type=\"application/json\" id=\"report\">",
+    "</script>",
+];
+
+/// A report as JSON, which [`parse`] reads.
+pub(crate) fn json(report: &Report) -> String {
+    // There are no maps with other keys than text, and no other reason to fail.
+    serde_json::to_string(report).unwrap_or_default() + "\n"
+}
+
+/// The report that is this text, or that is in this page.
+pub(crate) fn parse(text: &str) -> Result<Report, Failure> {
+    let [before, after] = INSIDE;
+    let inside = text
+        .split_once(before)
+        .and_then(|(_, text)| text.split_once(after));
+    let text = inside.map_or(text, |(json, _)| json);
+    let wrong = |why: serde_json::Error| format!("this is no report of the benchmark: {why}");
+    let any: serde_json::Value = serde_json::from_str(text).map_err(wrong)?;
+    let Some(format) = any.get("format").and_then(serde_json::Value::as_u64) else {
+        return Err("this is no report of the benchmark: it names no format".into());
+    };
+    if format != u64::from(FORMAT) {
+        return Err(format!(
+            "its format is {format}, and this program knows {FORMAT}: measure it again"
+        )
+        .into());
+    }
+    Ok(serde_json::from_str(text).map_err(wrong)?)
 }
 
 impl Report {

@@ -1,20 +1,43 @@
 //! Several measurements of the same thing.
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// To seven digits: more than anything here is known to, and half of what reports would be long
+/// otherwise.
+fn rounded(value: f64) -> f64 {
+    format!("{value:.6e}").parse().unwrap_or(value)
+}
+
+/// A number; JSON has no infinite ones, and none that are no numbers, and has `null` there.
+pub(super) fn number<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
+}
+
+fn numbers<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<f64>, D::Error> {
+    let numbers = Vec::<Option<f64>>::deserialize(from)?;
+    Ok(numbers
+        .into_iter()
+        .map(|it| it.unwrap_or(f64::NAN))
+        .collect())
+}
 
 /// Median, least and most of several measurements.
-#[derive(Serialize, Clone)]
+#[derive(Serialize, Deserialize, Clone, Default)]
 pub(crate) struct Spread {
+    #[serde(deserialize_with = "number")]
     pub(crate) median: f64,
+    #[serde(deserialize_with = "number")]
     pub(crate) least: f64,
+    #[serde(deserialize_with = "number")]
     pub(crate) most: f64,
     /// All of them, in the order they were measured.
-    #[serde(skip)]
-    windows: Vec<f64>,
+    #[serde(rename = "samples", deserialize_with = "numbers")]
+    pub(crate) windows: Vec<f64>,
 }
 
 impl Spread {
     pub(super) fn of(windows: Vec<f64>) -> Self {
+        let windows: Vec<f64> = windows.into_iter().map(rounded).collect();
         let mut values = windows.clone();
         values.sort_by(f64::total_cmp);
         let at = |index: usize| values.get(index).copied().unwrap_or(0.0);
@@ -30,6 +53,21 @@ impl Spread {
     pub(super) fn over(&self, other: &Self) -> Self {
         let rounds = self.windows.iter().zip(&other.windows);
         Self::of(rounds.map(|(this, other)| this / other).collect())
+    }
+
+    /// The same, if both were measured in the same rounds.
+    pub(super) fn rounds_over(&self, other: &Self) -> Option<Self> {
+        (self.windows.len() == other.windows.len()).then(|| self.over(other))
+    }
+
+    /// So many times as much.
+    pub(super) fn times(&self, factor: f64) -> Self {
+        Self::of(self.windows.iter().map(|it| it * factor).collect())
+    }
+
+    /// One divided by each.
+    pub(super) fn inverse(&self) -> Self {
+        Self::of(self.windows.iter().map(|it| 1.0 / it).collect())
     }
 
     /// How many times as much as `other` this was: the median of what each round says, if both

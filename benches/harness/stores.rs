@@ -12,6 +12,8 @@ pub(crate) enum Operation {
     Overwrite,
     /// Nine gets, one set
     Mix,
+    /// A get and a set by turns
+    Half,
 }
 
 impl Operation {
@@ -21,6 +23,7 @@ impl Operation {
             Self::Set => "set",
             Self::Overwrite => "overwrite",
             Self::Mix => "mix",
+            Self::Half => "half",
         }
     }
 }
@@ -33,7 +36,7 @@ impl Store {
 }
 
 /// Where the keys are.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Store {
     Shoal,

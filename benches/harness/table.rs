@@ -26,8 +26,9 @@ fn spread(it: &Spread) -> [String; 3] {
     [short(it.median), format!("({least}"), format!(".. {most})")]
 }
 
-/// How many times as fast as this row's peer Shoal was, if it is one's.
+/// How many times as fast as this row's peer Shoal was, if it is one's and both got something done.
 fn times(times: Option<f64>) -> String {
+    let times = times.filter(|times| times.is_finite());
     times.map_or(String::new(), |times| format!("{}x", short(times)))
 }
 
@@ -54,9 +55,14 @@ impl fmt::Display for Report {
         }
         if !self.steps.is_empty() {
             let rows = self.steps.iter();
-            let rows = rows.map(|it| vec![it.what.to_owned(), short(it.instructions)]);
+            let rows = rows.map(|it| {
+                let counts = [it.instructions, it.elsewhere].map(|count| count.to_string());
+                let [own, elsewhere] = counts;
+                vec![it.what.to_string(), own, elsewhere]
+            });
             writeln!(f, "\nInstructions of calls with 64 B, in one process")?;
-            f.write_str(&aligned(&[Left, Right], rows))?;
+            let columns = [("", Left), ("ours", Right), ("C library's", Right)];
+            f.write_str(&table(&columns, rows))?;
         }
         f.write_str(&table_waits::waits(self))?;
         f.write_str(&gaps(&self.skipped))?;
@@ -165,7 +171,7 @@ fn gaps(skipped: &[Skipped]) -> String {
     let mut rows = Vec::new();
     for (index, it) in skipped.iter().enumerate() {
         let same = |other: &&Skipped| {
-            (other.what, other.transport, other.outcome) == (it.what, it.transport, it.outcome)
+            (&other.what, other.transport, other.outcome) == (&it.what, it.transport, it.outcome)
                 && (&other.topology, &other.why) == (&it.topology, &it.why)
         };
         if skipped[..index].iter().any(|earlier| same(&earlier)) {
@@ -178,7 +184,7 @@ fn gaps(skipped: &[Skipped]) -> String {
             Gap::Failed => "FAILED",
         };
         rows.push(vec![
-            it.what.to_owned(),
+            it.what.to_string(),
             it.topology.clone(),
             it.transport.to_string(),
             sizes.map(size).collect::<Vec<_>>().join(", "),

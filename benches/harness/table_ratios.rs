@@ -48,15 +48,15 @@ pub(super) fn ratios(report: &Report) -> String {
 }
 
 /// What of Shoal's a ratio is about.
-fn figure(it: &Ratio) -> (&'static str, usize, &str, usize) {
-    (it.what, it.size, &it.topology, it.batch)
+fn figure(it: &Ratio) -> (&str, usize, &str, usize) {
+    (&it.what, it.size, &it.topology, it.batch)
 }
 
 /// What stands where there is no ratio.
 fn gap(report: &Report, of: &Ratio, peer: Transport) -> &'static str {
     let mut gaps = report.skipped.iter();
     let gap = gaps.find(|it| {
-        (it.what, it.transport, it.size) == (of.what, peer, Some(of.size))
+        (&it.what, it.transport, it.size) == (&of.what, peer, Some(of.size))
             && it.topology == of.topology
     });
     match gap.map(|it| it.outcome) {

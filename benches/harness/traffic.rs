@@ -15,12 +15,12 @@ use super::report::{Gap, Skipped, Throughput};
 use super::spread::Spread;
 use super::stage::Stage;
 use super::workers::{self, Workers};
-use super::{baseline, cores};
+use super::{baseline, cores, cputime};
 
 /// Why there is no figure of this load.
 fn gap(load: &Load, outcome: Gap, why: String) -> Skipped {
     Skipped {
-        what: "throughput",
+        what: "throughput".into(),
         outcome,
         transport: load.transport,
         size: Some(load.size),
@@ -86,6 +86,7 @@ pub(super) fn rate(load: &Load, windows: &[Window]) -> Throughput {
         batch: load.batch,
         gigabytes: million.median * load.size as f64 / 1e3,
         million,
+        cpu_ns: Spread::of(windows.iter().map(|window| window.cpu_ns).collect()),
         most_to_least: (got_nothing == 0).then_some(unfair),
         cache_line_ns: (!lines.is_empty()).then(|| Spread::of(lines)),
         got_nothing,
@@ -102,6 +103,8 @@ fn pins(topology: Topology) -> Option<[usize; 2]> {
 pub(super) struct Window {
     /// Messages that arrived, a second.
     rate: f64,
+    /// What all processes used of the cores for each of them.
+    cpu_ns: f64,
     /// What each producer put, and each consumer took.
     put: Vec<u64>,
     taken: Vec<u64>,
@@ -146,9 +149,10 @@ fn once(load: &Load, mut channel: Channel, length: Duration) -> Result<Window, F
 
     // The first moments are for page faults and for all workers to begin.
     processes.start(length / 10)?;
-    let (began, before) = stage.counts(workers);
+    let pids = processes.pids();
+    let (used, (began, before)) = (cputime::used(&pids)?, stage.counts(workers));
     std::thread::sleep(length);
-    let (ended, after) = stage.counts(workers);
+    let ((ended, after), used_by_then) = (stage.counts(workers), cputime::used(&pids)?);
     stage.stop();
     processes.join(0, producers)?;
     stage.end();
@@ -175,9 +179,11 @@ fn once(load: &Load, mut channel: Channel, length: Duration) -> Result<Window, F
         .map(|(now, then)| now - then)
         .collect();
     let taken = put.split_off(producers);
-    let rate = taken.iter().sum::<u64>() as f64 / (ended - began).as_secs_f64();
+    let arrived = taken.iter().sum::<u64>();
+    let rate = arrived as f64 / (ended - began).as_secs_f64();
     Ok(Window {
         rate,
+        cpu_ns: (used_by_then - used).as_nanos() as f64 / arrived.max(1) as f64,
         put,
         taken,
         line: None,

@@ -1,11 +1,14 @@
 //! What waiting was found to cost: the windows, and the rows of the table.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::spread::Spread;
 use super::stage::Stage;
 use super::times::Shared;
 use super::workers::Measured;
+
+/// What is told of the times of a window; the last is the longest.
+pub(super) const QUANTILES: [f64; 6] = [0.5, 0.9, 0.99, 0.999, 0.9999, 1.0];
 
 /// What the workers did in one window.
 #[derive(Clone, Copy)]
@@ -13,8 +16,8 @@ pub(super) struct Window {
     operations: u64,
     seconds: f64,
     cpu_seconds: f64,
-    /// Median, 99th and 99.9th percentile and longest, in microseconds.
-    times: Option<[f64; 4]>,
+    /// In microseconds, at each of [`QUANTILES`].
+    times: Option<[f64; QUANTILES.len()]>,
     /// How much the process that got in most did so, divided by the one that did least.
     most_to_least: Option<f64>,
 }
@@ -38,10 +41,15 @@ impl Window {
         self.operations as f64 / self.seconds
     }
 
-    /// The same, after the workers have timed each operation and ended.
+    /// Of the cores, for one operation, in microseconds.
+    pub(super) fn cpu_us(&self) -> f64 {
+        self.cpu_seconds / self.operations.max(1) as f64 * 1e6
+    }
+
+    /// This window, with how long operations took: after the workers have timed each operation and ended.
     pub(super) fn with_times(self, stage: &Stage) -> Self {
         let shared = Shared::of(stage);
-        let times = [0.5, 0.99, 0.999, 1.0].map(|quantile| shared.at_quantile(quantile) / 1e3);
+        let times = QUANTILES.map(|quantile| shared.at_quantile(quantile) / 1e3);
         Self {
             times: Some(times),
             ..self
@@ -50,7 +58,7 @@ impl Window {
 }
 
 /// One row: what was done, by which means, beside how many programs that compute.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Waited {
     pub(crate) busy: u8,
     /// Each of two processes had a core of its own.
@@ -71,16 +79,49 @@ pub(crate) struct Waited {
 }
 
 /// How long single operations took, in microseconds.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub(crate) struct WaitTimes {
     pub(crate) median_us: Spread,
+    pub(crate) p90_us: Spread,
     pub(crate) p99_us: Spread,
     pub(crate) p999_us: Spread,
+    pub(crate) p9999_us: Spread,
     pub(crate) longest_us: Spread,
 }
 
+impl WaitTimes {
+    /// Of windows in which single operations were timed.
+    pub(super) fn of(windows: &[Window]) -> Option<Self> {
+        let all: Vec<_> = windows
+            .iter()
+            .map(|window| window.times)
+            .collect::<Option<_>>()?;
+        let spread = |index: usize| Spread::of(all.iter().map(|times| times[index]).collect());
+        Some(Self {
+            median_us: spread(0),
+            p90_us: spread(1),
+            p99_us: spread(2),
+            p999_us: spread(3),
+            p9999_us: spread(4),
+            longest_us: spread(5),
+        })
+    }
+
+    /// Each of them with its name.
+    pub(super) fn all(&self) -> [(&'static str, &Spread); QUANTILES.len()] {
+        [
+            ("p50", &self.median_us),
+            ("p90", &self.p90_us),
+            ("p99", &self.p99_us),
+            ("p99.9", &self.p999_us),
+            ("p99.99", &self.p9999_us),
+            ("longest", &self.longest_us),
+        ]
+    }
+}
+
 /// How many times as much as a peer's in the same round.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Compared {
     pub(crate) with: String,
     pub(crate) rate: Spread,
@@ -88,7 +129,7 @@ pub(crate) struct Compared {
     pub(crate) cpu: Spread,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub(crate) struct ComparedTimes {
     pub(crate) median: Spread,
     pub(crate) p99: Spread,
@@ -106,21 +147,14 @@ impl Waited {
     pub(super) fn of(at: &At, who: String, windows: &[Window]) -> Self {
         let spread =
             |value: &dyn Fn(&Window) -> f64| Spread::of(windows.iter().map(value).collect());
-        let timed = windows.iter().all(|window| window.times.is_some());
-        let times = |index: usize| spread(&|it| it.times.map_or(0.0, |times| times[index]));
         Self {
             busy: at.busy,
             pinned: at.pinned,
             what: at.what.to_owned(),
             who,
             rate: spread(&Window::rate),
-            times: timed.then(|| WaitTimes {
-                median_us: times(0),
-                p99_us: times(1),
-                p999_us: times(2),
-                longest_us: times(3),
-            }),
-            cpu_us: spread(&|it| it.cpu_seconds / it.operations.max(1) as f64 * 1e6),
+            times: WaitTimes::of(windows),
+            cpu_us: spread(&Window::cpu_us),
             cpu_ms_per_second: spread(&|it| it.cpu_seconds / it.seconds * 1e3),
             most_to_least: windows
                 .iter()

@@ -95,14 +95,18 @@ static void fill(const char *name, uint64_t count) {
 }
 
 // Which operations write: asked for each of them, so it is no text by then.
-enum class Writes { none, all, every_tenth };
+enum class Writes { none, all, every_tenth, every_second };
 
 static Writes writes_of(const std::string &role) {
-    return role == "get" ? Writes::none : role == "mix" ? Writes::every_tenth : Writes::all;
+    return role == "get"    ? Writes::none
+           : role == "mix"  ? Writes::every_tenth
+           : role == "half" ? Writes::every_second
+                            : Writes::all;
 }
 
 static bool is_next(Writes writes, uint64_t done) {
-    return writes == Writes::all || (writes == Writes::every_tenth && done % 10 == 0);
+    return writes == Writes::all || (writes == Writes::every_tenth && done % 10 == 0) ||
+           (writes == Writes::every_second && done % 2 == 0);
 }
 
 static void work(const std::string &role, Page *page, size_t worker, size_t workers,

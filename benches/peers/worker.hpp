@@ -1,9 +1,10 @@
 // A worker of the benchmark in C++: what is the same whatever carries the messages.
 //
-// The harness starts `PROGRAM ROLE STAGE WORKER PRODUCERS CONSUMERS SIZE DEPTH THERE BACK`,
+// The harness starts `PROGRAM ROLE STAGE WORKER PRODUCERS CONSUMERS SIZE DEPTH THERE BACK [RATE]`,
 // where STAGE is an inherited descriptor of the page in ../harness/stage.rs, WORKER the index
 // of this one's tally, and THERE and BACK name two channels with room for DEPTH messages.
-// ROLE is `put` or `take`, one end of THERE, or `call` or `echo`, one end of both.
+// ROLE is `put` or `take`, one end of THERE, or `call` or `echo`, one end of both. `pace` and `due` are
+// `put` and `take` of messages that are due at times, RATE a second; 0 is as fast as it goes.
 //
 // A transport is two classes that are made from a Job and a channel's name:
 //   Sender    room(): where the next message, of SIZE bytes, is to be written
@@ -19,6 +20,7 @@
 
 #include <linux/futex.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -28,6 +30,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <ctime>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -50,10 +53,11 @@ struct Page {
     Word result;
     std::atomic<uint64_t> answers[16];
     Tally tallies[128];
+    std::atomic<uint64_t> times[30 << 7];
 };
 static_assert(offsetof(Page, phase) == 128 && offsetof(Page, turn) == 256);
 static_assert(offsetof(Page, result) == 384 && offsetof(Page, answers) == 512);
-static_assert(offsetof(Page, tallies) == 640 && sizeof(Page) == 640 + 128 * 128);
+static_assert(offsetof(Page, tallies) == 640 && offsetof(Page, times) == 17024);
 static_assert(std::atomic<uint64_t>::is_always_lock_free);
 
 enum Phase : uint32_t { GATHER, WARM, MEASURE, STOP, END };
@@ -63,6 +67,7 @@ struct Job {
     Page *page;
     size_t worker, producers, consumers, size, depth;
     std::string there, back;
+    double rate = 0;
 
     explicit Job(char **args)
         : role(args[1]), page(map(std::stoi(args[2]))), worker(std::stoul(args[3])),
@@ -169,6 +174,86 @@ class Stopwatch {
     }
 };
 
+/// Nanoseconds of a clock that all processes read alike.
+inline uint64_t now() {
+    timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return static_cast<uint64_t>(time.tv_sec) * 1000000000 + static_cast<uint64_t>(time.tv_nsec);
+}
+
+/// Waits until then, or until the workers are stopped, as ../harness/pace.rs does.
+inline void wait_until(uint64_t due, const Job &job) {
+    for (;;) {
+        const uint64_t time = now();
+        if (time >= due || job.phase() >= STOP) {
+            return;
+        }
+        if (due - time >= 100000) {
+            const timespec then = {static_cast<time_t>(due / 1000000000),
+                                   static_cast<long>(due % 1000000000)};
+            clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &then, nullptr);
+        }
+    }
+}
+
+/// The producer is done. What is still on its way when its sender ends may be lost, so it stays.
+template <class Sender> void stay(const Job &job, Sender &out) {
+    if (job.leave()) {
+        out.finish();
+    }
+    while (!job.is_over()) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+}
+
+/// The first word of each message says when it was due.
+template <class Sender> void pace(const Job &job) {
+    Sender out(job, job.there);
+    prctl(PR_SET_TIMERSLACK, 1);
+    job.wait_for_start();
+    const uint64_t began = now();
+    for (uint64_t number = 0;; number++) {
+        uint64_t due = now();
+        if (job.rate > 0) {
+            due = began + static_cast<uint64_t>(static_cast<double>(number) / job.rate * 1e9);
+            wait_until(due, job);
+        }
+        if (job.phase() >= STOP) {
+            break;
+        }
+        write(out.room(), job.size, due);
+        out.send();
+        job.count(number + 1);
+    }
+    stay(job, out);
+}
+
+template <class Receiver> void due(const Job &job) {
+    Receiver in(job, job.there);
+    std::vector<uint64_t> expected(job.size / 8), counts(30 << 7);
+    uint64_t messages = 0;
+    job.wait_for_start();
+    while (const void *message = in.take()) {
+        const uint64_t sum = read(message, job.size), time = now();
+        const uint64_t due = *static_cast<const uint64_t *>(message);
+        if (sum != write(expected.data(), job.size, due)) {
+            throw std::runtime_error("a message arrived changed");
+        }
+        job.count(++messages);
+        if (job.phase() >= MEASURE) {
+            // Where ../harness/times.rs counts a length.
+            const uint64_t late = time > due ? time - due : 1;
+            const int shift = late < 128 ? 0 : 56 - __builtin_clzll(late);
+            const uint64_t place = (static_cast<uint64_t>(shift) << 7) + (late >> shift);
+            counts[place < counts.size() ? place : counts.size() - 1]++;
+            job.page->result.value.store(1);
+        }
+    }
+    for (size_t place = 0; place < counts.size(); place++) {
+        job.page->times[place].fetch_add(counts[place]);
+    }
+}
+
 template <class Sender> void put(const Job &job) {
     Sender out(job, job.there);
     uint64_t messages = 0, sum = 0, seed = static_cast<uint64_t>(job.worker) << 48;
@@ -179,13 +264,7 @@ template <class Sender> void put(const Job &job) {
         job.count(++messages);
     }
     job.page->tallies[job.worker].sum.store(sum);
-    if (job.leave()) {
-        out.finish();
-    }
-    // What is still on its way when its sender ends may be lost, so senders stay.
-    while (!job.is_over()) {
-        std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
+    stay(job, out);
 }
 
 template <class Receiver> void take(const Job &job) {
@@ -238,14 +317,21 @@ template <class Sender, class Receiver> void echo(const Job &job) {
 /// Does what the command line says.
 template <class Sender, class Receiver> int work(int count, char **args) {
     try {
-        if (count != 10) {
+        if (count != 10 && count != 11) {
             throw std::runtime_error("this is a part of `cargo xtask bench`");
         }
-        const Job job(args);
+        Job job(args);
+        if (count == 11) {
+            job.rate = std::stod(args[10]);
+        }
         if (job.role == "put") {
             put<Sender>(job);
         } else if (job.role == "take") {
             take<Receiver>(job);
+        } else if (job.role == "pace") {
+            pace<Sender>(job);
+        } else if (job.role == "due") {
+            due<Receiver>(job);
         } else if (job.role == "call") {
             call<Sender, Receiver>(job);
         } else {

@@ -2,8 +2,10 @@
 
     cargo xtask bench --python
 
-Each backend runs in a process of its own, by turns; the best of all turns counts. What pickling alone
-takes, and the standard library, stand beside them.
+Each backend runs in a process of its own, by turns. A workload is run for many short moments, of which the
+shortest counts: what else runs on the machine makes others longer. What pickling alone takes, and what the
+standard library's or Python's own object takes, stand beside them, and how many times as fast Shoal is,
+compiled, as that.
 """
 
 from __future__ import annotations
@@ -14,26 +16,56 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 import timeit
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 import shoal
 
 MESSAGE = (7, "a small tuple", 0.5)
-TURNS, CALLS = 5, 20_000
+BATCH = [MESSAGE] * 100
+TURNS, SECONDS, MOMENT = 3, 0.2, 200e-6
+PURE = "SHOAL_PURE"
 
-# What is called, on what of shoal, on what of the standard library, and what is beside it.
+# What is called, on what of Shoal, and what it is beside: another object, or another call.
 WORKLOADS: Dict[str, Any] = {
-    "put and get, a small tuple": ("it.put(m); it.get()", shoal.Queue, None),
-    "put and get, bytes": ("it.put_bytes(b); it.get_bytes()", shoal.Queue, None),
-    "pickle alone": ("loads(dumps(m, 5))", None, lambda: None),
-    "with lock": ("with it: pass", shoal.Lock, multiprocessing.Lock),
-    "with rlock": ("with it: pass", shoal.RLock, multiprocessing.RLock),
-    "semaphore": ("it.acquire(); it.release()", shoal.Semaphore, multiprocessing.Semaphore),
-    "event": ("it.set(); it.is_set(); it.clear()", shoal.Event, multiprocessing.Event),
-    "value": ("it.value = it.value", lambda: shoal.Value("i"), lambda: multiprocessing.Value("i")),
-    "map get": ("it['key']", lambda: _filled(shoal.Map()), lambda: _filled({})),
-    "map set": ("it['key'] = 7", shoal.Map, dict),
+    "queue: put and get, a small tuple": ("it.put(m); it.get()", shoal.Queue, "loads(dumps(m, 5))"),
+    "queue: put and get, 30 bytes": ("it.put_bytes(b); it.get_bytes()", shoal.Queue, "loads(dumps(m, 5))"),
+    "queue: a hundred in a batch": (
+        "it.put_many(batch); it.get_many()",
+        shoal.Queue,
+        "for one in batch: loads(dumps(one, 5))",
+    ),
+    "queue: put, lease, get and ack": (
+        "it.put(m); job = it.lease(); job.get(); job.ack()",
+        shoal.Queue,
+        "loads(dumps(m, 5))",
+    ),
+    "pipe: send and recv": ("it[0].send(m); it[1].recv()", shoal.Pipe, multiprocessing.Pipe),
+    "pipe: poll": ("it[1].poll()", shoal.Pipe, multiprocessing.Pipe),
+    "lock: with": ("\nwith it: pass", shoal.Lock, multiprocessing.Lock),
+    "rlock: with": ("\nwith it: pass", shoal.RLock, multiprocessing.RLock),
+    "semaphore: with": ("\nwith it: pass", shoal.Semaphore, multiprocessing.Semaphore),
+    "semaphore: acquire and release": (
+        "it.acquire(); it.release()",
+        shoal.Semaphore,
+        multiprocessing.Semaphore,
+    ),
+    "event: set, is_set and clear": (
+        "it.set(); it.is_set(); it.clear()",
+        shoal.Event,
+        multiprocessing.Event,
+    ),
+    "value: get": ("it.value", lambda: shoal.Value("i"), lambda: multiprocessing.Value("i")),
+    "value: set": ("it.value = 7", lambda: shoal.Value("i"), lambda: multiprocessing.Value("i")),
+    "map: get": ("it['key']", lambda: _filled(shoal.Map()), lambda: _filled({})),
+    "map: set": ("it['key'] = 7", shoal.Map, dict),
+    "map: set and get": ("it['key'] = 7; it['key']", shoal.Map, dict),
+    "map: in": ("'key' in it", lambda: _filled(shoal.Map()), lambda: _filled({})),
+    "map: set and remove": ("it['key'] = 7; del it['key']", shoal.Map, dict),
+    "map: add": ("it.add('key')", shoal.Map, None),
+    "list: index": ("it[0]", lambda: _long(shoal.List()), lambda: _long([])),
+    "list: append and pop": ("it.append(7); it.pop()", shoal.List, list),
 }
 
 
@@ -42,17 +74,33 @@ def _filled(table: Any) -> Any:
     return table
 
 
+def _long(items: Any) -> Any:
+    items.append(7)
+    return items
+
+
+def nanoseconds(call: str, it: Any) -> float:
+    """Of one call, at the best of moments."""
+    given = dict(it=it, m=MESSAGE, b=b"x" * 30, batch=BATCH, loads=pickle.loads, dumps=pickle.dumps)
+    timer = timeit.Timer(call, globals=given)
+    # As many as take a moment that is shorter than a slice of the scheduler's.
+    calls = max(5, int(MOMENT / min(timer.repeat(5, 20)) * 20))
+    took: List[float] = []
+    end = time.perf_counter() + SECONDS
+    while time.perf_counter() < end or len(took) < 3:
+        took.append(timer.timeit(calls))
+    return min(took) / calls * 1e9
+
+
 def measure() -> Dict[str, Dict[str, float]]:
     """Nanoseconds of each workload in this process."""
     took: Dict[str, Dict[str, float]] = {}
-    for what, (call, ours, theirs) in WORKLOADS.items():
-        took[what] = {}
-        for who, make in ((shoal.backend, ours), ("standard", theirs)):
-            if make is None:
-                continue
-            given = dict(it=make(), m=MESSAGE, b=b"x" * 30, loads=pickle.loads, dumps=pickle.dumps)
-            best = min(timeit.repeat(call, globals=given, number=CALLS, repeat=3))
-            took[what][who] = best / CALLS * 1e9
+    for what, (call, ours, beside) in WORKLOADS.items():
+        took[what] = {shoal.backend: nanoseconds(call, ours())}
+        if isinstance(beside, str):
+            took[what]["beside"] = nanoseconds(beside, None)
+        elif beside is not None:
+            took[what]["beside"] = nanoseconds(call, beside())
     return took
 
 
@@ -62,20 +110,24 @@ def main() -> None:
         return
     best: Dict[str, Dict[str, float]] = {what: {} for what in WORKLOADS}
     for _ in range(TURNS):
-        for compiled in ("1", "0"):
+        for pure in ("0", "1"):
             run = subprocess.run(
                 [sys.executable, __file__, "--measure"],
-                env={**os.environ, "SHOAL_COMPILED": compiled},
+                env={**os.environ, PURE: pure},
                 stdout=subprocess.PIPE,
                 check=True,
             )
             for what, took in json.loads(run.stdout).items():
                 for who, ns in took.items():
                     best[what][who] = min(ns, best[what].get(who, ns))
-    print(f"{'ns':<28}{'compiled':>10}{'ctypes':>10}{'standard':>10}")
+    print("Single calls in one process, nanoseconds. Beside them: pickling alone for queues, a dict for")
+    print("maps, a list for lists, and multiprocessing for the rest.")
+    print(f"{'':<36}{'compiled':>10}{'ctypes':>10}{'beside':>10}{'shoal is':>10}")
     for what, took in best.items():
-        cells = (f"{took[who]:.0f}" if who in took else "" for who in ("compiled", "ctypes", "standard"))
-        print(f"{what:<28}" + "".join(f"{cell:>10}" for cell in cells))
+        cells = [f"{took[who]:.0f}" if who in took else "" for who in ("compiled", "ctypes", "beside")]
+        fastest = took.get("compiled", took["ctypes"])
+        cells.append(f"{took['beside'] / fastest:.2f}x" if "beside" in took else "")
+        print(f"{what:<36}" + "".join(f"{cell:>10}" for cell in cells))
 
 
 if __name__ == "__main__":

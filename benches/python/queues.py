@@ -3,8 +3,10 @@
     cargo xtask bench --python [--seconds 1] [--repeat 3]
 
 Producers put small tuples one at a time; consumers take them one at a time, or many at a time
-where a line says so. Every process is forked before the clock starts and is told when to begin
-and to stop; what is counted is what was taken within the window. Consumers look at each object. faster-fifo is skipped where it is not installed.
+where a line says so. First with the queues that a program gets by default, which are as long as they
+become (faster-fifo's has the size of its buffer), then with bounded ones. Every process is forked before the
+clock starts and is told when to begin and to stop; what is counted is what was taken within the window.
+Consumers look at each object. faster-fifo is skipped where it is not installed.
 """
 
 from __future__ import annotations
@@ -39,16 +41,16 @@ def item(number: int) -> Tuple[int, str, float]:
     return (number, TEXT, 0.5)
 
 
-def shoal_queue() -> Any:
-    return shoal.Queue(capacity=RING, max_capacity=RING)
+def shoal_queue(bounded: bool) -> Any:
+    return shoal.Queue(capacity=RING, max_capacity=RING) if bounded else shoal.Queue()
 
 
-def standard_queue() -> Any:
-    # Bounded, so that its feeder thread is not ahead by more than the others' rings hold.
-    return fork.Queue(RING // 64)
+def standard_queue(bounded: bool) -> Any:
+    # Bounded, its feeder thread is not ahead by more than the others' rings hold.
+    return fork.Queue(RING // 64 if bounded else 0)
 
 
-def faster_fifo_queue() -> Any:
+def faster_fifo_queue(bounded: bool) -> Any:
     return FasterFifo(max_size_bytes=RING)
 
 
@@ -91,10 +93,15 @@ def consume(channel: Any, many: bool, phase: Any, done: Any, place: int) -> None
 
 
 def once(
-    make: Callable[[], Any], producers: int, consumers: int, many: bool, seconds: float
+    make: Callable[[bool], Any],
+    bounded: bool,
+    producers: int,
+    consumers: int,
+    many: bool,
+    seconds: float,
 ) -> float:
     """Thousand objects a second that were taken."""
-    channel = make()
+    channel = make(bounded)
     phase = fork.Value("i", GATHER, lock=False)
     done = fork.Array("q", [-1] * (producers + consumers), lock=False)
     workers = [
@@ -127,7 +134,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="how long each window is")
     parser.add_argument("--repeat", type=int, default=3, help="how many windows each")
     options = parser.parse_args()
-    kinds: Dict[str, Callable[[], Any]] = {
+    kinds: Dict[str, Callable[[bool], Any]] = {
         "shoal": shoal_queue,
         "multiprocessing": standard_queue,
     }
@@ -136,26 +143,39 @@ def main() -> None:
     else:
         kinds["faster-fifo"] = faster_fifo_queue
     print(f"Small tuples, thousand a second: medians of {options.repeat} windows of "
-          f"{options.seconds} s")
-    print("procs  take  queue            median     least      most  shoal is")
-    for producers, consumers in TOPOLOGIES:
-        for many in (False, True):
-            rates: Dict[str, List[float]] = {}
-            # In turns, so that a busy moment of the machine is not one queue's alone.
-            for _ in range(options.repeat):
-                for name, make in kinds.items():
-                    if not many or name != "multiprocessing":
-                        rate = once(make, producers, consumers, many, options.seconds)
-                        rates.setdefault(name, []).append(rate)
-            own = statistics.median(rates["shoal"])
-            for name, all_of_it in rates.items():
-                median = statistics.median(all_of_it)
-                print(
-                    f"{producers:>2}x{consumers:<2}  {'many' if many else 'one':4}  "
-                    f"{name:15} {median:>8.0f}  {min(all_of_it):>8.0f}  "
-                    f"{max(all_of_it):>8.0f}  {own / median:>7.2f}x",
-                    flush=True,
-                )
+          f"{options.seconds} s, shoal {shoal.backend}")
+    for bounded in (False, True):
+        print("bounded queues" if bounded else "queues by default")
+        print("procs  take  queue            median     least      most  shoal is")
+        for producers, consumers in TOPOLOGIES:
+            for many in (False, True):
+                show(kinds, bounded, producers, consumers, many, options)
+
+
+def show(
+    kinds: Dict[str, Callable[[bool], Any]],
+    bounded: bool,
+    producers: int,
+    consumers: int,
+    many: bool,
+    options: argparse.Namespace,
+) -> None:
+    rates: Dict[str, List[float]] = {}
+    # In turns, so that a busy moment of the machine is not one queue's alone.
+    for _ in range(options.repeat):
+        for name, make in kinds.items():
+            if not many or name != "multiprocessing":
+                rate = once(make, bounded, producers, consumers, many, options.seconds)
+                rates.setdefault(name, []).append(rate)
+    own = statistics.median(rates["shoal"])
+    for name, all_of_it in rates.items():
+        median = statistics.median(all_of_it)
+        print(
+            f"{producers:>2}x{consumers:<2}  {'many' if many else 'one':4}  "
+            f"{name:15} {median:>8.0f}  {min(all_of_it):>8.0f}  "
+            f"{max(all_of_it):>8.0f}  {own / median:>7.2f}x",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -1,15 +1,19 @@
-"""Builds the native library and the command line with cargo and packs them into the wheel.
+"""Builds the native library, the command line and the compiled module with cargo, and packs them into the wheel.
 
-The library is plain C to Python (ctypes), so one wheel serves every CPython from 3.9 on:
-its tag is ``py3-none-manylinux_2_<N>_<machine>``. Where it comes from, in this order:
+The library is plain C to Python (ctypes), so one wheel serves every interpreter from Python 3.9 on:
+its tag is ``py3-none-manylinux_2_<N>_<machine>``. The library comes from, in this order:
 
 1. the file that the environment variable ``SHOAL_LIBRARY`` names, packed as it is, and the
    command line if that lies beside it;
-2. ``cargo build --release`` in the checkout this package lies in.
+2. ``cargo build --release`` in ``rust`` beside this file, which a source distribution has, or in the checkout
+   this package lies in.
 
 The compiled module ``shoal._fast`` is built from ``fast`` beside this file, for the stable interface of
-CPython, which one file serves too. The package does without it: where cargo cannot build it (no cargo, no
-sources, no PyO3), or with ``SHOAL_COMPILED=0``, it is left out, and one line says so.
+CPython, which one file serves too: ``_fast.abi3.so``. Other interpreters do not find it by that name, and
+use ctypes; so the tag does not name the interface. The package does without it: where cargo cannot
+build it, or with ``SHOAL_COMPILED=0``, it is left out, and one line says so.
+
+A source distribution has the sources of all three.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import sysconfig
 import tempfile
 from pathlib import Path
@@ -34,11 +39,26 @@ MODULE = "_fast.abi3.so"
 MODULE_LIBRARY = "libshoal_fast.so"
 
 
+# Where a source distribution has the library's sources, and which of the checkout those are.
+SOURCES = "rust"
+SOURCE_FILES = ("Cargo.lock", "build.rs", "src")
+
+
 class NativeLibraryHook(BuildHookInterface):
-    """Puts ``libshoal.so`` and the command line beside ``shoal/__init__.py``."""
+    """Puts ``libshoal.so``, the command line and the module beside ``shoal/__init__.py``."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         self._scratch = tempfile.mkdtemp()
+        try:
+            self._add(version, build_data)
+        except RuntimeError as why:
+            # One line, and not where in this file it was found out.
+            self.app.abort(f"shoal cannot be built: {why}")
+
+    def _add(self, version: str, build_data: dict[str, Any]) -> None:
+        if self.target_name == "sdist":
+            self._add_sources(build_data["force_include"])
+            return
         library = self._library()
         build_data["pure_python"] = False
         module = self._module()
@@ -61,6 +81,20 @@ class NativeLibraryHook(BuildHookInterface):
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         shutil.rmtree(self._scratch, ignore_errors=True)
 
+    def _add_sources(self, included: dict[str, str]) -> None:
+        """Puts what the library is built from into a source distribution."""
+        sources = _sources(Path(self.root))
+        if sources == Path(self.root, SOURCES):
+            # One made from another has it already.
+            return
+        for name in SOURCE_FILES:
+            included[str(sources / name)] = f"{SOURCES}/{name}"
+        for licence in sources.glob("LICENSE-*"):
+            included[str(licence)] = licence.name
+        manifest = Path(self._scratch, "Cargo.toml")
+        manifest.write_text(_manifest_of_its_own((sources / "Cargo.toml").read_text()))
+        included[str(manifest)] = f"{SOURCES}/Cargo.toml"
+
     def _without_debug_information(self, file: Path) -> Path:
         """A copy a seventh of the size, where there is a ``strip``."""
         strip, lean = shutil.which("strip"), Path(self._scratch, file.name)
@@ -74,6 +108,8 @@ class NativeLibraryHook(BuildHookInterface):
         try:
             if os.environ.get("SHOAL_COMPILED", "1") == "0":
                 raise RuntimeError("SHOAL_COMPILED is 0")
+            if sys.implementation.name != "cpython" or sysconfig.get_config_var("Py_GIL_DISABLED"):
+                raise RuntimeError("it is for CPython with the interpreter's lock")
             sources = Path(self.root, "fast").resolve()
             if not (sources / "Cargo.toml").is_file():
                 raise RuntimeError(f"its sources are not in {sources}")
@@ -91,14 +127,28 @@ class NativeLibraryHook(BuildHookInterface):
             if not path.is_file():
                 raise RuntimeError(f"SHOAL_LIBRARY names {given!r}, which is not a file")
             return path
-        checkout = Path(self.root).resolve().parents[1]
-        if not (checkout / "Cargo.toml").is_file() or not (checkout / "src" / "lib.rs").is_file():
-            raise RuntimeError(
-                f"the Rust sources of shoal are not in {checkout}: this package is built from "
-                "a checkout (pip install <checkout>/bindings/python), or with SHOAL_LIBRARY "
-                "naming a built libshoal.so"
-            )
-        return _cargo_build(checkout)
+        return _cargo_build(_sources(Path(self.root)))
+
+
+def _sources(root: Path) -> Path:
+    """The folder with the library's sources."""
+    places = Path(root, SOURCES), root.resolve().parents[1]
+    for place in places:
+        if (place / "Cargo.toml").is_file() and (place / "src" / "lib.rs").is_file():
+            return place
+    raise RuntimeError(
+        f"the Rust sources of shoal are not in {places[1]}: this package is built from "
+        "a checkout (pip install <checkout>/bindings/python), from a source distribution, or with "
+        "SHOAL_LIBRARY naming a built libshoal.so"
+    )
+
+
+def _manifest_of_its_own(manifest: str) -> str:
+    """The library's manifest without what only the checkout has: other packages, and benchmarks."""
+    parts = re.split(r"(?m)^(?=\[)", manifest)
+    left_out = "[workspace]", "[[bench]]", "[dev-dependencies]"
+    # An empty workspace: a package that lies in the folder of another is not a part of that.
+    return "".join(["[workspace]\n\n", *(part for part in parts if not part.startswith(left_out))])
 
 
 def _cargo_build(checkout: Path) -> Path:
@@ -121,8 +171,7 @@ def _build_module(sources: Path) -> Path:
     environment["PYO3_NO_PYTHON"] = "1"
     command = [cargo, "build", "--release"]
     if "CARGO_TARGET_DIR" not in environment:
-        checkout = sources.parents[2]
-        command.append(f"--target-dir={checkout / 'target' / 'python'}")
+        command.append(f"--target-dir={_sources(sources.parent) / 'target' / 'python'}")
     return _built_by(command, sources, environment, MODULE_LIBRARY)
 
 

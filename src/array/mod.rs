@@ -18,7 +18,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::copy::copy;
 use crate::error::{Error, Result};
 use crate::layout::{Offset, Shared, SharedRef};
-use crate::segment::{Kind, Options, Section, Segment, Spec, shared_object};
+use crate::segment::{
+    Inspector, Kind, ObjectContents, Options, Section, Segment, Snapshot, Spec, shared_object,
+};
 use crate::sync::{Acquisition, EndWaits, LockCell, WaitPolicy};
 use crate::sys::clock::{Deadline, Timeout};
 
@@ -45,6 +47,25 @@ const LARGEST: u64 = 1 << 45;
 const FORMAT: usize = 16;
 
 const LAYOUT: u64 = 0x4152_5259_0000_0002;
+
+/// What an array holds, as its file says it, without opening it.
+pub(crate) const INSPECTOR: Inspector = Inspector {
+    layout: LAYOUT,
+    inspect: |file| {
+        let copy = Snapshot::read(file, Segment::DATA, size_of::<ArrayHeader>())?;
+        let header: &ArrayHeader = copy.get(0)?;
+        let count = header.count.load(Ordering::Relaxed);
+        let item = header.item.load(Ordering::Relaxed);
+        let mut found = ObjectContents {
+            len: Some(count),
+            bytes: Some(count.saturating_mul(item)),
+            ..ObjectContents::default()
+        };
+        found.holds("lock", header.lock.owner(), 1);
+        found.sleeps("waiters", header.lock.has_sleepers());
+        Ok(found)
+    },
+};
 
 /// Items of one size that any number of processes share, and a recursive lock.
 ///

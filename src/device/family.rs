@@ -82,6 +82,12 @@ impl Family {
         self.variable
     }
 
+    /// The variables that its runtime reads.
+    pub(crate) fn variables(&self) -> impl Iterator<Item = &'static str> {
+        let sources = self.layers.iter().flat_map(|layer| layer.iter());
+        sources.map(|source| source.variable)
+    }
+
     /// The kinds of entry its masks may hold.
     pub fn kinds(&self) -> &'static [DeviceKind] {
         self.kinds

@@ -2,6 +2,9 @@
 //!
 //! Items of one size in plain shared memory, and a lock for them.
 //!
+//! Killed: Items that the process was writing may be half written. If it had the lock, the lock is free, and
+//! the next process to take it is told by `*owner_died`.
+//!
 //! ```c
 //! shoal_array_options options = {.size = sizeof options, .flags = SHOAL_CREATE,
 //!                                .item_size = sizeof(double), .count = 100, .format = "d"};

@@ -3,6 +3,9 @@
 //! A point at which a fixed number of processes or threads wait for each other. It breaks when one of them
 //! stops waiting or dies: then all that wait and all that arrive get SHOAL_ERR_POISONED, until it is reset.
 //!
+//! Killed: A process that is killed after it has arrived, and before all have, breaks the barrier for the
+//! others.
+//!
 //! ```c
 //! shoal_sync_options options = {.size = sizeof options, .flags = SHOAL_CREATE, .count = 3};
 //! shoal_barrier *start;

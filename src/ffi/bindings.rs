@@ -3,6 +3,9 @@
 //!
 //! A binding whose language runs signal handlers between calls waits in pieces: the parts of
 //! `shoal_condition_wait` and `shoal_barrier_wait` are functions of their own.
+//!
+//! Killed: As after the function of `shoal.h` that the comment names. A process that has arrived at a
+//! barrier breaks it; one that has a place at a condition gives it up.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
@@ -13,6 +16,7 @@ use super::barrier::BarrierHandle;
 use super::condition::ConditionHandle;
 use super::general::shoal_leave;
 use super::handle::{self, object};
+use super::lease::LeaseHandle;
 use super::list::{ListHandle, bound};
 use super::lock::{LockHandle, acquired};
 use super::map::{MapHandle, at, no_such};
@@ -33,6 +37,21 @@ pub extern "C" fn shoal_leave_and_exit(code: c_int) {
     std::thread::sleep(Duration::from_millis(1));
     let _ = shoal_leave();
     exit_at_once(code)
+}
+
+/// From now on a child that this thread forks has the lease too, or, with false, no forked child has it. Without
+/// this a forked child closes its copy of the descriptor.
+///
+/// Errors: SHOAL_ERR_INVALID (the request still waits).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_lease_pass_to_forks(lease: *mut LeaseHandle, on: bool) -> Status {
+    guard(|| {
+        // SAFETY: the caller's contract.
+        unsafe { handle::get(lease) }?
+            .lease()?
+            .set_passed_to_forks(on);
+        Ok(())
+    })
 }
 
 /// A descriptor that holds this end of a pipe until it and all its copies are closed, in any process:
@@ -217,6 +236,44 @@ pub unsafe extern "C" fn shoal_lock_try(l: *mut LockHandle, owner_died: *mut boo
         let (owner_died, lock) = unsafe { (Out::optional("owner_died", owner_died)?, object(l)?) };
         acquired(lock.spin_acquire()?.ok_or(Error::Timeout)?, &owner_died)
     })
+}
+
+/// Acquires a permit if there is one and no other process works on the semaphore: it neither waits nor sleeps,
+/// and so may be called with a lock of the language held. Permits of dead processes count as held:
+/// `shoal_semaphore_acquire` detects them, with SHOAL_NOWAIT too.
+///
+/// Errors: SHOAL_ERR_TIMEOUT (acquire it by `shoal_semaphore_acquire`).
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_semaphore_try_acquire(s: *mut SemaphoreHandle) -> Status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        handle::with(s, |semaphore: &Semaphore| {
+            semaphore.try_acquire()?.then_some(()).ok_or(Error::Timeout)
+        })
+    }
+}
+
+/// Releases permits as `shoal_semaphore_release` does, unless another process works on the semaphore: it neither
+/// waits nor sleeps, and so may be called with a lock of the language held.
+///
+/// Errors: SHOAL_ERR_TIMEOUT (none was released; release them by `shoal_semaphore_release`); as
+/// `shoal_semaphore_release`.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_semaphore_try_release(
+    s: *mut SemaphoreHandle,
+    count: u32,
+) -> Status {
+    // SAFETY: the caller's contract.
+    unsafe {
+        handle::with(s, |semaphore: &Semaphore| {
+            semaphore
+                .try_release(count)?
+                .then_some(())
+                .ok_or(Error::Timeout)
+        })
+    }
 }
 
 /// Keeps the permits that this process holds acquired after its end, or that of the handle: from now on they

@@ -3,6 +3,11 @@
 //! Waiting for a change of something that a `shoal_lock` guards. All that wait for a condition use the
 //! same lock.
 //!
+//! Killed: A process that is killed while it waits does not count any more, and a notification that it had
+//! received goes to another one that was waiting then. One that is killed while it notifies may have woken
+//! some of those that it was to wake. If it had the lock, the next process to take the lock is told by
+//! `*owner_died`.
+//!
 //! ```c
 //! bool died = false;
 //! if (shoal_lock_lock(lock, SHOAL_FOREVER, NULL) == SHOAL_OK) {

@@ -4,6 +4,8 @@
 //! reads that from environment variables. No other thread may change the environment while one of these
 //! functions runs.
 //!
+//! Killed: Nothing: the environment is that of the process.
+//!
 //! ```c
 //! char buf[64];
 //! size_t len;
@@ -15,7 +17,8 @@ use std::ffi::{CString, c_char};
 use std::sync::OnceLock;
 
 use super::args::{self, Out};
-use super::status::{c_string, guard, guard_text};
+use super::lease::line;
+use super::status::{c_string, guard, guard_shielded, guard_text};
 use crate::device::{self, EnvEdit};
 use crate::error::{Result, Status};
 
@@ -135,6 +138,40 @@ pub unsafe extern "C" fn shoal_device_visible(
     };
     // SAFETY: the caller's contract.
     guard(|| unsafe { text_to(buf, capacity, len, visible) })
+}
+
+/// The devices of this machine, whatever the environment shows of them: one line for each. Its fields are
+/// separated by tabs; what is not known is "-", and more may follow in later versions:
+///
+/// 1. the unique id or bus address;
+/// 2. the family;
+/// 3. the place in the order of the family's runtime, from 0 on;
+/// 4. the name;
+/// 5. the memory, and 6. the part of it that no process uses, in bytes;
+/// 7. for how many percent of the last second or less it was busy.
+///
+/// `family`: NULL is all. `buf`, `capacity`, `*len`: as for `shoal_device_resolve`.
+/// It waits for a vendor's library, at most 10 seconds or the time that SHOAL_NVML_TIMEOUT says.
+///
+/// Errors: SHOAL_ERR_NOT_FOUND (family); SHOAL_ERR_INVALID (SHOAL_FAKE_DEVICES is malformed);
+/// SHOAL_ERR_BUFFER_TOO_SMALL (`*len` counts the NUL).
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn shoal_device_discover(
+    family: *const c_char,
+    buf: *mut c_char,
+    capacity: usize,
+    len: *mut usize,
+) -> Status {
+    let discover = || {
+        // SAFETY: the caller's contract.
+        let family = unsafe { args::text_or_null("family", family) }?;
+        let found = device::discover(family)?.devices;
+        let lines = found.iter().map(|it| line(it) + "\n");
+        Ok(lines.collect::<String>().into_bytes())
+    };
+    // SAFETY: the caller's contract.
+    guard_shielded(|| unsafe { text_to(buf, capacity, len, discover) })
 }
 
 /// Makes this process itself see only some devices, by changing its environment. No other thread may use

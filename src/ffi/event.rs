@@ -2,6 +2,9 @@
 //!
 //! Something that is set or not, and that processes wait for. A new event is not set.
 //!
+//! Killed: The event is set or clear, as before the call or as after it. If it is set, all that wait for it
+//! return, within a tenth of a second if the process was killed before it woke them.
+//!
 //! ```c
 //! shoal_sync_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
 //! shoal_event *ready;

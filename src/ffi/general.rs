@@ -1,6 +1,9 @@
 //! General
 //!
 //! Errors, versions, names, and what a process leaves behind.
+//!
+//! Killed: Objects are as they were before the call, or as they are after it. What `shoal_gc` had not
+//! removed yet, a later call removes.
 
 use std::ffi::{CStr, c_char, c_void};
 

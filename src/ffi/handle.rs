@@ -36,7 +36,7 @@ const KEPT: usize = 64;
 const LEAVING_NS: u64 = 1_000_000_000;
 
 /// The types of handles: the magic that a handle begins with, and its name in error texts.
-const TYPES: [(&[u8; 8], &str); 13] = [
+const TYPES: [(&[u8; 8], &str); 15] = [
     (b"shl.queu", "queue handle"),
     (b"shl.pipe", "pipe handle"),
     (b"shl.map.", "map handle"),
@@ -50,6 +50,8 @@ const TYPES: [(&[u8; 8], &str); 13] = [
     (b"shl.cond", "condition handle"),
     (b"shl.barr", "barrier handle"),
     (b"shl.proc", "process handle"),
+    (b"shl.leas", "lease handle"),
+    (b"shl.supv", "supervisor handle"),
 ];
 
 /// The name of the type that has this magic.

@@ -4,6 +4,9 @@
 //! below 0 counts from the end: -1 is the last element. An index that no element has is
 //! SHOAL_ERR_NOT_FOUND; a bound of a range beyond either end is that end.
 //!
+//! Killed: A change is done completely or not at all, of several elements too. An element that the process
+//! was popping may be lost with it.
+//!
 //! ```c
 //! shoal_list_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
 //! shoal_list *names;

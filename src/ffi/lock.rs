@@ -3,6 +3,9 @@
 //! A lock between processes and threads. Its owner is a handle in a process, and of a recursive lock also
 //! the calling thread.
 //!
+//! Killed: If the process had the lock, the lock is free, and the next process to take it is told by
+//! `*owner_died`.
+//!
 //! ```c
 //! shoal_sync_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
 //! shoal_lock *lock;

@@ -4,6 +4,14 @@
 //! key. A key has at most 64 KiB, a value half of the map's `max_capacity` and less than 4 GiB; either may
 //! have length 0.
 //!
+//! A program in Rust can be a map's relay (`relayed` in its statistics): changes go there, and are seen when
+//! it delivers them. Those that depend on the old value wait for its answer. Each of them may then fail with
+//! SHOAL_ERR_TIMEOUT, and SHOAL_ERR_UNSUPPORTED says what the relay refuses; keys cannot be locked.
+//!
+//! Killed: A change of a key is done completely or not at all; of several keys, any number are changed. A
+//! key that the process had locked is free, and the next process to lock it is told by `*owner_died`. Its
+//! views end.
+//!
 //! ```c
 //! shoal_map_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
 //! shoal_map *totals;
@@ -93,6 +101,8 @@ pub struct MapStats {
     pub max_value: u64,
     /// Whether it was created with SHOAL_ORDERED.
     pub ordered: bool,
+    /// Whether the map has a relay: changes go there, and come back when the relay delivers them.
+    pub relayed: bool,
 }
 
 sized!(MapStats, "shoal_map_stats.size", 64);
@@ -179,6 +189,7 @@ pub unsafe extern "C" fn shoal_map_stat(m: *mut MapHandle, out: *mut MapStats) -
             max_capacity: map.max_capacity(),
             max_value: map.max_value(),
             ordered: map.is_ordered(),
+            relayed: map.is_relayed(),
         })
     };
     // SAFETY: the caller's contract.

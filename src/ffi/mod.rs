@@ -96,6 +96,12 @@
 //! tell how those processes ended. Of a process with other threads the usual rule holds for your own code: what
 //! they had locked stays locked in the child. Handles do not survive exec: open by name.
 //!
+//! # Sanitizers
+//!
+//! Programs may be compiled with AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer; the library
+//! is not. For ThreadSanitizer, calls through the same handle count as ordered (`shoal_tsan.h`), so that what a
+//! lock guards is no race.
+//!
 //! # Errors of all functions
 //!
 //! Comments list only what is particular to a function. In addition, a function may return:
@@ -150,6 +156,7 @@ mod event;
 mod general;
 mod handle;
 mod keys;
+mod lease;
 mod list;
 mod lock;
 mod map;
@@ -162,5 +169,6 @@ mod rwlock;
 mod semaphore;
 mod spawn;
 mod status;
+mod supervisor;
 mod view;
 mod wait;

@@ -4,6 +4,10 @@
 //! was sent, and then SHOAL_ERR_CLOSED. Several processes may hold the same end, as forked children do; it
 //! is gone when all of them have freed it or are dead.
 //!
+//! Killed: What the process was sending is there completely or not at all. A message that it was receiving,
+//! or had just received, may be lost with it. What it had reserved is discarded; what it had leased goes to
+//! another process that holds this end. If there is none, the end is gone.
+//!
 //! ```c
 //! shoal_pipe_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
 //! shoal_pipe *control;

@@ -2,6 +2,9 @@
 //!
 //! Programs that are started, and copies of this process.
 //!
+//! Killed: A program that was being started runs or does not. Children go on, except with
+//! SHOAL_SPAWN_DIE_WITH_PARENT; the system collects their exits.
+//!
 //! ```c
 //! const char *argv[] = {"python3", "work.py", NULL};
 //! shoal_spawn_options options = {.size = sizeof options, .argv = argv,
@@ -92,7 +95,7 @@ pub unsafe extern "C" fn shoal_process_spawn(
 /// child: if there are others, `entry` must not use what they may have locked, except this library and
 /// malloc.
 ///
-/// `options`: NULL, or a struct in which only `device_family`, `device_mask` and of the flags
+/// `options`: NULL, or a struct in which only the devices, the lease and of the flags
 /// SHOAL_SPAWN_NEW_GROUP and SHOAL_SPAWN_DIE_WITH_PARENT (here tied to the calling thread) may be set.
 /// Ownership: `arg` is passed on untouched. `*out` is yours until `shoal_process_free`; in the child it
 /// stays NULL.

@@ -3,6 +3,13 @@
 //! Messages of any length, which any number of processes put and get. Each message is got once, in the
 //! order in which they were put.
 //!
+//! A program in Rust can be a queue's relay (`relayed` in its statistics): what is put goes there, and is in
+//! the queue when and where it delivers it. SHOAL_ERR_TIMEOUT then says that the relay is behind or not there.
+//!
+//! Killed: What the process was putting is there completely or not at all; of several messages, the first
+//! ones. A message that it was getting, or had just got, may be lost with it. What it had reserved is
+//! discarded. What it had leased and not acked is delivered again, a message that it was just acking too.
+//!
 //! ```c
 //! shoal_queue_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
 //! shoal_queue *jobs;
@@ -98,6 +105,8 @@ pub struct QueueStats {
     pub taken_bytes: u64,
     /// Whether the queue was closed.
     pub closed: bool,
+    /// Whether the queue has a relay: what is put goes there, and comes back when the relay delivers it.
+    pub relayed: bool,
 }
 
 sized!(QueueStats, "shoal_queue_stats.size", 128);
@@ -163,6 +172,7 @@ pub unsafe extern "C" fn shoal_queue_stat(q: *mut QueueHandle, out: *mut QueueSt
             taken: totals.taken,
             taken_bytes: totals.taken_bytes,
             closed: queue.is_closed(),
+            relayed: queue.is_relayed(),
         })
     };
     // SAFETY: the caller's contract.

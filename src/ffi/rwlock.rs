@@ -2,6 +2,9 @@
 //!
 //! A lock that many hold for reading, or one for writing. While a writer waits, new readers wait as well.
 //!
+//! Killed: What the process held is free. If it held the lock for writing, the next process to take it is
+//! told by `*owner_died`.
+//!
 //! ```c
 //! shoal_sync_options options = {.size = sizeof options, .flags = SHOAL_CREATE};
 //! shoal_rwlock *table;

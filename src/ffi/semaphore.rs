@@ -2,6 +2,9 @@
 //!
 //! Permits that processes acquire and release. The permits of a dead process are released.
 //!
+//! Killed: Permits that the process had acquired are released, except those that it keeps by
+//! `shoal_semaphore_keep`.
+//!
 //! ```c
 //! shoal_sync_options options = {.size = sizeof options, .flags = SHOAL_CREATE, .count = 4};
 //! shoal_semaphore *slots;

@@ -4,7 +4,10 @@ use std::ffi::{CStr, OsStr, c_char};
 use std::os::unix::ffi::OsStrExt;
 
 use super::args;
+use super::handle;
+use super::lease::{self, LeaseHandle};
 use super::options::{check_flags, sized};
+use crate::device::lease::{Lease, Mode};
 use crate::error::{Error, Result};
 use crate::process::{ForkOptions, Spawn, Stdio};
 
@@ -77,6 +80,16 @@ pub struct SpawnOptions {
     /// The devices of that family the child sees, counted in what this process sees: "0,2";
     /// "" hides all.
     pub device_mask: *const c_char,
+    /// A lease of devices that the child has too, and whose devices it sees; or NULL.
+    pub lease: *mut LeaseHandle,
+    /// What it sees of them: SHOAL_LEASE_EXCLUSIVE (0), ...
+    pub lease_mode: u32,
+    /// Which of the children that share the lease it is, from 0 on,
+    pub worker: u32,
+    /// of how many; 0 is one.
+    pub workers: u32,
+    /// 0.
+    pub reserved: u32,
 }
 
 sized!(SpawnOptions, "shoal_spawn_options.size", 104);
@@ -127,7 +140,7 @@ fn stdio(what: &'static str, code: i32) -> Result<Stdio> {
 
 /// # Safety
 /// As [`args::text_or_null`], for both.
-unsafe fn devices(options: &SpawnOptions) -> Result<Option<(String, String)>> {
+unsafe fn devices(options: &SpawnOptions) -> Result<Devices> {
     // SAFETY: the same contract.
     let family = unsafe { args::text_or_null("device_family", options.device_family) }?;
     // SAFETY: the same contract.
@@ -144,6 +157,55 @@ unsafe fn devices(options: &SpawnOptions) -> Result<Option<(String, String)>> {
             "it is NULL, the mask is not",
         )),
     }
+}
+
+/// The lease of a child, and which worker of how many it is.
+///
+/// # Safety
+/// As [`handle::get`] for a lease that is not NULL.
+unsafe fn leased(options: &SpawnOptions) -> Result<Leased> {
+    if options.lease.is_null() {
+        let unused = options.lease_mode | options.worker | options.workers | options.reserved;
+        return match unused {
+            0 => Ok(None),
+            _ => Err(Error::invalid(
+                "lease",
+                "it is NULL, its mode or worker is not 0",
+            )),
+        };
+    }
+    // SAFETY: the caller's contract.
+    let lease = unsafe { handle::get(options.lease) }?.lease()?.clone();
+    let (worker, workers) = (options.worker as usize, options.workers.max(1) as usize);
+    Ok(Some((
+        lease,
+        lease::mode(options.lease_mode)?,
+        worker,
+        workers,
+    )))
+}
+
+/// A family of devices and a mask.
+type Devices = Option<(String, String)>;
+/// A lease, what a child sees of it, and which child of how many it is.
+type Leased = Option<(Lease, Mode, usize, usize)>;
+
+/// The description of a program, without its devices and its lease, and these.
+///
+/// # Safety
+/// As [`spawn`].
+pub(super) unsafe fn program(options: &SpawnOptions) -> Result<(Spawn, Devices, Leased)> {
+    let alone = SpawnOptions {
+        device_family: std::ptr::null(),
+        device_mask: std::ptr::null(),
+        lease: std::ptr::null_mut(),
+        lease_mode: 0,
+        worker: 0,
+        workers: 0,
+        ..*options
+    };
+    // SAFETY: the same contract.
+    unsafe { Ok((spawn(&alone)?, devices(options)?, leased(options)?)) }
 }
 
 /// The description of a child in Rust.
@@ -199,6 +261,10 @@ pub(super) unsafe fn spawn(options: &SpawnOptions) -> Result<Spawn> {
     if let Some((family, mask)) = unsafe { devices(options) }? {
         spawn.devices(family, mask);
     }
+    // SAFETY: the caller's contract.
+    if let Some((lease, mode, worker, workers)) = unsafe { leased(options) }? {
+        spawn.lease(&lease, mode, worker, workers);
+    }
     let has = |flag| options.flags & flag != 0;
     if has(SHOAL_SPAWN_NEW_GROUP) {
         spawn.new_group();
@@ -234,13 +300,15 @@ pub(super) unsafe fn fork(options: &SpawnOptions) -> Result<ForkOptions> {
         && options.stdio == [SHOAL_STDIO_INHERIT; 3]
         && options.n_fds == 0;
     if !unused {
-        let why = "a forked child takes only devices, SHOAL_SPAWN_NEW_GROUP and \
+        let why = "a forked child takes only devices, a lease, SHOAL_SPAWN_NEW_GROUP and \
                    SHOAL_SPAWN_DIE_WITH_PARENT";
         return Err(Error::invalid("options", why));
     }
     Ok(ForkOptions {
         // SAFETY: the caller's contract.
         devices: unsafe { devices(options) }?.into_iter().collect(),
+        // SAFETY: the caller's contract.
+        leases: unsafe { leased(options) }?.into_iter().collect(),
         die_with_parent: options.flags & SHOAL_SPAWN_DIE_WITH_PARENT != 0,
         new_group: options.flags & SHOAL_SPAWN_NEW_GROUP != 0,
     })

@@ -2,6 +2,8 @@
 //!
 //! Waiting for the first of several queues, pipes, processes and descriptors.
 //!
+//! Killed: Nothing: waiting changes no object.
+//!
 //! ```c
 //! shoal_waitable things[] = {{.queue = answers}, {.process = worker}, {.fd = client}};
 //! size_t ready;

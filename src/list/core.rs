@@ -22,13 +22,13 @@ use crate::segment::Segment;
 use crate::sync::LockCell;
 
 #[repr(C)]
-struct ListHeader {
+pub(super) struct ListHeader {
     blocks: AtomicU64,
-    poisoned: AtomicU32,
+    pub(super) poisoned: AtomicU32,
     _unused: [AtomicU32; 13],
-    lock: LockCell,
-    arena: ArenaState,
-    list: ListState,
+    pub(super) lock: LockCell,
+    pub(super) arena: ArenaState,
+    pub(super) list: ListState,
 }
 
 const _: () = assert!(std::mem::offset_of!(ListHeader, lock) == 64);
@@ -39,7 +39,7 @@ const _: () = assert!(size_of::<ListHeader>() <= PAGE as usize);
 // SAFETY: `repr(C)`, atomics and shared structures only.
 unsafe impl Shared for ListHeader {}
 
-const HEADER: u64 = Segment::DATA;
+pub(super) const HEADER: u64 = Segment::DATA;
 const HEAP: u64 = HEADER + PAGE;
 const _: () = assert!(HEAP.is_multiple_of(PAGE));
 

@@ -30,6 +30,7 @@
 
 mod core;
 mod element;
+mod inspect;
 mod iter;
 mod locked;
 mod ops;
@@ -39,6 +40,7 @@ mod sort;
 mod splice;
 mod store;
 
+pub(crate) use inspect::INSPECTOR;
 pub use iter::Iter;
 pub use locked::Locked;
 pub use ops::List;

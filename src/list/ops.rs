@@ -59,7 +59,7 @@ impl std::fmt::Debug for List {
 const SMALLEST_MAX_CAPACITY: u64 = 64 << 10;
 
 /// Changes with every incompatible change of the layout.
-const LAYOUT: u64 = 0x4c49_5354_0000_0002;
+pub(super) const LAYOUT: u64 = 0x4c49_5354_0000_0002;
 
 plain_open!(List, "list");
 shared_object!(List, "list", |it| it.core.segment());

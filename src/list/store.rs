@@ -46,6 +46,15 @@ const _: () = assert!(size_of::<ListState>() == 448);
 // SAFETY: `repr(C)`, atomics only.
 unsafe impl Shared for ListState {}
 
+impl ListState {
+    /// The shape that is valid (L1).
+    #[inline]
+    pub(super) fn shape(&self) -> Result<Shape> {
+        let version = self.version.load(Ordering::Acquire);
+        self.shapes[(version & 1) as usize].load()
+    }
+}
+
 /// The contents, seen by the holder of the lock.
 #[derive(Clone, Copy)]
 pub(super) struct Store<'a> {
@@ -62,8 +71,7 @@ impl<'a> Store<'a> {
 
     #[inline]
     pub(super) fn shape(&self) -> Result<Shape> {
-        let version = self.state.version.load(Ordering::Acquire);
-        self.state.shapes[(version & 1) as usize].load()
+        self.state.shape()
     }
 
     /// The shape, for walks over all of it: the table's size must agree with its extent. Otherwise a

@@ -2,7 +2,7 @@
 
 use super::entry::{Pair, fits};
 use super::ops::Map;
-use super::store::Lookup;
+use super::relayed::NewValue;
 use crate::copy::{Room, room};
 use crate::error::{Error, Result};
 use crate::sys::clock::Timeout;
@@ -66,7 +66,11 @@ impl Map {
         version: u64,
         new: Option<&[u8]>,
     ) -> Result<bool> {
-        self.swap_if(key, new, |found| found.version() == version)
+        let swapped = self.swap_if(key, new, |found| found.version() == version)?;
+        match swapped {
+            Some(swapped) => Ok(swapped),
+            None => self.request_swap_version(key, version, new),
+        }
     }
 
     /// Adds `delta` to the counter `key` and returns its new value.
@@ -97,12 +101,21 @@ impl Map {
 
     fn add_with<T>(&self, key: &[u8], sum: impl Fn([u8; 8]) -> (T, [u8; 8])) -> Result<T> {
         self.check(key, &[])?;
-        self.core.change(key, |shard, found| {
-            let (sum, bytes) = sum(counter(found)?);
+        let added = self.core.change(key, |shard, found| {
+            let old = found.entry().map(|entry| entry.value());
+            let (sum, bytes) = sum(counter(old)?);
             let pair = Pair::new(key, &bytes).expiring_at(found.expires());
             shard.store.write(found, &pair)?;
             Ok(sum)
-        })
+        })?;
+        match added {
+            Some(sum) => Ok(sum),
+            None => self.request_change(key, |old| {
+                let (sum, bytes) = sum(counter(old.map(|old| &old.value[..]))?);
+                let life = old.and_then(|old| old.life);
+                Ok((sum, NewValue::Set(bytes.to_vec(), life)))
+            }),
+        }
     }
 
     /// Replaces the value of `key` by what `function` makes of it, and returns that; `None`
@@ -111,7 +124,8 @@ impl Map {
     /// The [key is locked](Self::lock_key) meanwhile, so that updates of it exclude each other; the
     /// map is not locked. If another operation changes the key meanwhile, `function` is called again
     /// with the new value. A process that is killed anywhere in here leaves the old value or the
-    /// new one.
+    /// new one. In a map with a [relay](crate::MapRelay) the key is not locked: the relay tells when
+    /// `function` is to be called again.
     ///
     /// ```
     /// # let map = shoal::Map::anonymous()?;
@@ -128,7 +142,22 @@ impl Map {
         key: &[u8],
         mut function: impl FnMut(Option<&[u8]>) -> Option<Vec<u8>>,
     ) -> Result<Option<Vec<u8>>> {
-        let _guard = self.lock_key(key, Timeout::Infinite)?;
+        if self.is_relayed() {
+            return self.request_change(key, |old| {
+                let new = function(old.map(|old| &old.value[..]));
+                let change = new
+                    .clone()
+                    .map_or(NewValue::Remove, |new| NewValue::Set(new, None));
+                Ok((new, change))
+            });
+        }
+        let _guard = match self.lock_key(key, Timeout::Infinite) {
+            // It has a relay since it was asked.
+            Err(Error::Unsupported { .. }) if self.is_relayed() => {
+                return self.update(key, function);
+            }
+            locked => locked?,
+        };
         loop {
             let old = self.get_versioned(key)?;
             let (value, version) = match &old {
@@ -144,12 +173,12 @@ impl Map {
 }
 
 /// The bytes of a number; zeros if there is none.
-fn counter(found: &Lookup<'_>) -> Result<[u8; 8]> {
-    let Some(entry) = found.entry() else {
+fn counter(old: Option<&[u8]>) -> Result<[u8; 8]> {
+    let Some(value) = old else {
         return Ok([0; 8]);
     };
-    entry.value().try_into().map_err(|_| {
-        let why = format!("it has {} bytes; a number has 8", entry.value().len());
+    value.try_into().map_err(|_| {
+        let why = format!("it has {} bytes; a number has 8", value.len());
         Error::invalid("value", why)
     })
 }

@@ -15,7 +15,9 @@ use super::store::{Lookup, Store};
 use crate::error::{Error, Result};
 use crate::heap::{Arena, Extent, Extents, GuardedHeap, Heap, Memory, ObjectGuard, Parts, Purpose};
 use crate::layout::{Owner, SharedRef};
+use crate::relay::RelayState;
 use crate::segment::Segment;
+use crate::sync::crash::crash_point;
 use crate::sync::{EventCell, RobustMutex, WaitPolicy, publish_fence};
 
 /// An attached map, without the public interface.
@@ -210,16 +212,51 @@ impl Core {
         work(&shard, &found)
     }
 
-    /// The same for work that may change the shard. If there is no space, the holds of dead processes
-    /// are released, and the work is done again.
+    /// The same for work of others than the relay that may change the shard; `None` if the map has a
+    /// relay, to which it becomes a request. If there is no space, the holds of dead processes are released,
+    /// and the work is done again.
     #[inline(always)]
     pub(super) fn change<'a, T>(
         &'a self,
         key: &[u8],
         mut work: impl FnMut(&LockedShard<'a>, &Lookup<'a>) -> Result<T>,
+    ) -> Result<Option<T>> {
+        let mut unless_relayed =
+            |shard: &LockedShard<'a>, found: &Lookup<'a>| work(shard, found).map(Some);
+        let mut once = || self.change_once(key, true, &mut unless_relayed);
+        let done = once();
+        self.retry_if_full(done, once)
+    }
+
+    /// The same for work of the relay.
+    pub(super) fn deliver<'a, T>(
+        &'a self,
+        key: &[u8],
+        mut work: impl FnMut(&LockedShard<'a>, &Lookup<'a>) -> Result<T>,
     ) -> Result<T> {
-        let done = self.change_once(key, &mut work);
-        self.retry_if_full(done, move || self.change_once(key, &mut work))
+        let mut work = |shard: &LockedShard<'a>, found: &Lookup<'a>| work(shard, found).map(Some);
+        let mut once = || self.change_once(key, false, &mut work);
+        let done = once();
+        let done = self.retry_if_full(done, once)?;
+        done.ok_or_else(|| Error::corrupt("the relay's own change became a request"))
+    }
+
+    /// Whether what others change becomes a request. Exact under a shard's lock.
+    #[inline]
+    pub(super) fn is_relayed(&self) -> bool {
+        self.header.relayed.load(Ordering::Relaxed) != 0
+    }
+
+    /// Sets or removes the mark that says so. When it returns, no change that began before it is under way.
+    pub(super) fn mark_relayed(&self, relayed: bool) -> Result<()> {
+        self.header.relayed.store(relayed.into(), Ordering::SeqCst);
+        crash_point!();
+        (0..SHARDS).try_for_each(|index| self.lock(index).map(drop))
+    }
+
+    /// The relay's part of the header.
+    pub(super) fn relay_state(&self) -> &RelayState {
+        &self.header.relay
     }
 
     /// The result `done`. If that is `NoSpace`, releases the holds of dead processes and, if there were
@@ -248,11 +285,15 @@ impl Core {
     fn change_once<'a, T>(
         &'a self,
         key: &[u8],
-        work: &mut impl FnMut(&LockedShard<'a>, &Lookup<'a>) -> Result<T>,
-    ) -> Result<T> {
+        by_others: bool,
+        work: &mut impl FnMut(&LockedShard<'a>, &Lookup<'a>) -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
         let hash = self.hasher.hash(key);
         let _notify = NotifyChanged(self, hash.shard as usize);
         let shard = self.lock_for(hash)?;
+        if by_others && self.is_relayed() {
+            return Ok(None);
+        }
         if shard.store.has_expiring() {
             shard.store.sweep_some()?;
         }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! offset   size       field      invariant
-//!      0      8       version    E1: grows with every write in the shard, never repeats
+//!      0      8       version    E1: grows with every write in the shard, never repeats; in a map with a
+//!                                relay the revision that it was delivered with
 //!      8      4       key_len    E2: at most MAX_KEY, in the lower 27 bits; bit 31: it expires;
 //!                                bit 30: `inserted_at` is there; bits 27 and 28: how many of these
 //!                                two fields there are
@@ -90,6 +91,11 @@ impl<'a> Pair<'a> {
     pub(super) fn inserted_at(mut self, inserted_at: u64) -> Self {
         (self.times, self.inserted_at) = (with(self.times, HAS_INSERTION), inserted_at);
         self
+    }
+
+    /// When it expires, on the clock; [`NEVER`] if it does not.
+    pub(super) fn expires(&self) -> u64 {
+        self.expires
     }
 
     #[inline]

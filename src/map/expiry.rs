@@ -47,7 +47,7 @@ impl Map {
     /// As for [`set`](Self::set).
     pub fn expire(&self, key: &[u8], life: Option<Duration>) -> Result<bool> {
         let expires = life.map_or(NEVER, after);
-        self.core.change(key, |shard, found| {
+        let changed = self.core.change(key, |shard, found| {
             let Some(entry) = found.entry() else {
                 return Ok(false);
             };
@@ -59,7 +59,11 @@ impl Map {
                 .store
                 .write(found, &Pair::new(key, &value).expiring_at(expires))?;
             Ok(true)
-        })
+        })?;
+        match changed {
+            Some(changed) => Ok(changed),
+            None => self.request_expire(key, life),
+        }
     }
 
     /// How long `key` has until it expires: `Some(None)` if it does not expire, `None` if it is not

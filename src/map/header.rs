@@ -7,9 +7,11 @@
 //!     16     4  poisoned  owner of any lock       H1: 1 once a repair has failed, never 0 again
 //!     20    12  changed   everybody               waiters for any change sleep here
 //!     32     4  readers   everybody               see `readers`
+//!     36     4  relayed   owner of all locks      1 while what others change becomes a request to a relay
 //!     64    64  lock      everybody               guards the arena
 //!    128   544  arena     owner of `lock`         see `heap::arena`
 //!    672  1536  handoffs  owners of the shards    see `key_handoff`
+//!   2240   128  relay     everybody               see `relay::state`
 //!   4096        shards    see below
 //!  45056        heap      see `heap`
 //!               readers   see `readers`
@@ -30,6 +32,7 @@ use super::store::StoreState;
 use crate::error::Result;
 use crate::heap::{self, ArenaState, Heap, LARGEST_SLOT, PAGE};
 use crate::layout::{Offset, Region, Shared, SharedRef};
+use crate::relay::RelayState;
 use crate::segment::Segment;
 use crate::sync::{EventCell, LockCell};
 use crate::sys::process;
@@ -41,16 +44,20 @@ pub(super) struct MapHeader {
     pub(super) poisoned: AtomicU32,
     pub(super) changed: EventCell,
     pub(super) reader_pages: AtomicU32,
-    _unused: [AtomicU32; 7],
+    pub(super) relayed: AtomicU32,
+    _unused: [AtomicU32; 6],
     pub(super) lock: LockCell,
     pub(super) arena: ArenaState,
     pub(super) handoffs: [KeyHandoff; SHARDS],
+    pub(super) relay: RelayState,
 }
 
 const _: () = assert!(std::mem::offset_of!(MapHeader, changed) == 20);
 const _: () = assert!(std::mem::offset_of!(MapHeader, lock) == 64);
 const _: () = assert!(std::mem::offset_of!(MapHeader, arena) == 128);
 const _: () = assert!(std::mem::offset_of!(MapHeader, handoffs) == 672);
+const _: () = assert!(std::mem::offset_of!(MapHeader, relayed) == 36);
+const _: () = assert!(std::mem::offset_of!(MapHeader, relay) == 2240);
 const _: () = assert!(size_of::<MapHeader>() <= PAGE as usize);
 
 // SAFETY: `repr(C)`, atomics and shared structures only.
@@ -75,7 +82,7 @@ unsafe impl Shared for Shard {}
 unsafe impl Shared for [Shard; SHARDS] {}
 
 const HEADER: u64 = Segment::DATA;
-const SHARD_TABLE: u64 = HEADER + PAGE;
+pub(super) const SHARD_TABLE: u64 = HEADER + PAGE;
 pub(super) const HEAP: u64 = SHARD_TABLE + SHARDS as u64 * SHARD;
 const _: () = assert!(HEAP.is_multiple_of(PAGE) && Segment::DATA.is_multiple_of(PAGE));
 // `Heap::slot` needs so many bytes behind the heap.

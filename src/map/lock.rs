@@ -68,13 +68,15 @@ impl Map {
     ///
     /// # Errors
     /// `Timeout`; `Interrupted` when a signal handler ran while waiting; `Invalid` if this
-    /// thread has it already; `TooLarge` for a key that is too long; `Poisoned`, `Corrupt`.
+    /// thread has it already; `TooLarge` for a key that is too long; `Unsupported` if the map has a
+    /// [relay](crate::MapRelay); `Poisoned`, `Corrupt`.
     ///
     /// # Limits
     /// Each of the map's 64 parts has room for twelve locks and [views](Self::view). If it is full,
     /// the call waits as for the lock.
     pub fn lock_key(&self, key: &[u8], timeout: Timeout) -> Result<KeyGuard<'_>> {
         self.check(key, &[])?;
+        self.check_locks()?;
         let hash = self.core.hasher.hash(key);
         let changed = self.core.changed_in(hash.shard as usize);
         let deadline = Deadline::after(timeout);

@@ -65,6 +65,9 @@ impl Map {
             };
             let set_all = || {
                 let shard = self.core.lock_for(*first)?;
+                if self.core.is_relayed() {
+                    return Ok(false);
+                }
                 // One nanosecond each: setting a key takes longer, so the times do not run ahead.
                 let set = |(index, hash): &(usize, Hash)| {
                     let (key, value) = &items[*index];
@@ -77,9 +80,14 @@ impl Map {
                 let set = group.iter().try_for_each(set);
                 drop(shard);
                 self.core.notify_changed(first.shard as usize);
-                set
+                set.map(|()| true)
             };
-            self.core.retry_if_full(set_all(), set_all)?;
+            if !self.core.retry_if_full(set_all(), set_all)? {
+                for (index, _) in group {
+                    let (key, value) = &items[*index];
+                    self.set(key.as_ref(), value.as_ref())?;
+                }
+            }
         }
         Ok(())
     }

@@ -8,6 +8,7 @@
 //! - [`seq`], [`optimistic`], [`readers`]: reading without the shard's lock.
 //! - [`holds`]: what a process holds in a shard while it does not have the shard's lock.
 //! - [`header`], [`core`], [`key_handoff`]: the shared memory of a map, and its locks.
+//! - [`relayed`], [`attached`], [`request`], [`relay`]: a map that has a relay, and what the relay itself does.
 //! - [`ops`], [`atomic`], [`many`], [`expiry`], [`view`], [`lock`], [`watch`], [`iter`]: the public
 //!   [`Map`], a file for each group of its operations.
 //!
@@ -32,6 +33,7 @@
 //! 512 GiB. A repair takes time proportional to what the shard holds, under its lock.
 
 mod atomic;
+mod attached;
 mod cached_slot;
 mod core;
 mod entry;
@@ -39,6 +41,7 @@ mod expiry;
 mod hash;
 mod header;
 mod holds;
+mod inspect;
 mod iter;
 mod key;
 mod key_handoff;
@@ -47,7 +50,10 @@ mod many;
 mod ops;
 mod optimistic;
 mod readers;
+mod relay;
+mod relayed;
 mod repair;
+mod request;
 mod resize;
 mod seq;
 mod store;
@@ -57,10 +63,14 @@ mod tests;
 mod view;
 mod watch;
 
+pub use attached::{MapChange, SwapTo};
+pub(crate) use inspect::INSPECTOR;
 pub(crate) use iter::Cursor;
 pub use iter::Iter;
 pub use lock::KeyGuard;
 pub use ops::Map;
+pub use relay::MapRelay;
+pub use request::MapRequest;
 pub(crate) use view::Pinned;
 pub use view::View;
 pub use watch::Watched;

@@ -1,8 +1,12 @@
 //! The map as programs see it.
 
+use std::mem::MaybeUninit;
+
 use crate::copy::{Room, room};
 use crate::error::{Error, Result};
-use crate::segment::{Kind, Options, Section, Segment, Spec, plain_open, shared_object};
+use crate::queue::Queue;
+use crate::relay::Cached;
+use crate::segment::{Companion, Kind, Options, Section, Segment, Spec, plain_open, shared_object};
 
 use super::core::Core;
 use super::entry::{Entry, MAX_KEY, Pair, Value, fits};
@@ -40,10 +44,16 @@ use crate::heap::{self, BLOCK, Heap};
 /// # Ok::<(), shoal::Error>(())
 /// ```
 ///
+/// A map can have a [relay](crate::MapRelay): then changes go to that, and the map has what it delivers.
+/// Changes can end with `RelayBehind`, and with `Unsupported` where the relay refuses them.
+///
 /// # Limits
 /// Waiting processes are not served in the order of their arrival. A process that is *stopped*
 /// (not killed) inside a call blocks the processes that need the same part of the map.
 pub struct Map {
+    /// Its relay's companions, as far as this handle has needed them.
+    pub(super) requests: Cached<Queue>,
+    pub(super) answers: Cached<Map>,
     pub(super) core: Core,
     max_value: u64,
 }
@@ -62,7 +72,7 @@ const TRIES: u32 = 3;
 /// From this many bytes on a value is copied outside the lock: some ten microseconds of work.
 pub(super) const LARGE: usize = 256 << 10;
 /// Changes with every incompatible change of the layout or the hash.
-const LAYOUT: u64 = 0x4d41_5000_0000_0005;
+pub(super) const LAYOUT: u64 = 0x4d41_5000_0000_0006;
 
 plain_open!(Map, "map");
 shared_object!(Map, "map", |it| it.core.segment());
@@ -80,6 +90,15 @@ impl Map {
     /// As for [`open`](Self::open); `Exists` with [`Options::exclusive`]; `NoSpace`; `Invalid`
     /// for a `max_capacity` below `capacity`; `TooLarge` for one beyond 2^39.
     pub fn with_options(name: Option<&str>, options: &Options) -> Result<Self> {
+        Self::open_or_create(name, options, None)
+    }
+
+    /// The same; what is created is this companion of the map with this family.
+    pub(super) fn open_or_create(
+        name: Option<&str>,
+        options: &Options,
+        companion: Option<(Companion, u64)>,
+    ) -> Result<Self> {
         let (capacity, max) = heap::capacities(options, SMALLEST_MAX_CAPACITY)?;
         let (reserve, blocks) = (capacity.div_ceil(BLOCK), Heap::blocks_for(max));
         let spec = Spec {
@@ -90,11 +109,20 @@ impl Map {
             section: Section::ALL,
         };
         let segment = Segment::open_or_create(name, options, &spec, |segment| {
-            header::init(segment, blocks as u32, reserve as u32, options.ordered)
+            header::init(segment, blocks as u32, reserve as u32, options.ordered)?;
+            match companion {
+                Some((which, family)) => segment.make_companion(which, family),
+                None => Ok(()),
+            }
         })?;
         let core = Core::attach(segment)?;
         let max_value = (core.heap().capacity() / 2).min(u32::MAX as u64);
-        Ok(Self { core, max_value })
+        Ok(Self {
+            requests: Cached::default(),
+            answers: Cached::default(),
+            core,
+            max_value,
+        })
     }
 
     /// Bytes of data, overhead included, that the map may grow to.
@@ -125,14 +153,18 @@ impl Map {
     #[inline]
     pub(super) fn put(&self, pair: &Pair<'_>) -> Result<()> {
         self.check(pair.key, pair.value)?;
-        if pair.value.len() >= LARGE {
-            return self.put_large(pair);
+        let put = match pair.value.len() {
+            LARGE.. => self.put_large(pair),
+            _ => self.put_at_once(pair),
+        };
+        match put {
+            Ok(None) => self.request_put(pair),
+            put => put.map(drop),
         }
-        self.put_at_once(pair)
     }
 
     #[inline]
-    pub(super) fn put_at_once(&self, pair: &Pair<'_>) -> Result<()> {
+    pub(super) fn put_at_once(&self, pair: &Pair<'_>) -> Result<Option<()>> {
         self.core
             .change(pair.key, |shard, found| shard.store.write(found, pair))
     }
@@ -225,10 +257,14 @@ impl Map {
     /// # Errors
     /// `Poisoned`, `Corrupt`.
     pub fn remove(&self, key: &[u8]) -> Result<bool> {
-        self.core.change(key, |shard, found| {
+        let removed = self.core.change(key, |shard, found| {
             shard.store.remove(found)?;
             Ok(found.entry().is_some())
-        })
+        })?;
+        match removed {
+            Some(removed) => Ok(removed),
+            None => self.request_remove(key),
+        }
     }
 
     /// Removes `key` and returns its value; `None` if it was not there.
@@ -239,11 +275,15 @@ impl Map {
     /// # Errors
     /// `Poisoned`, `Corrupt`.
     pub fn take(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        self.core.change(key, |shard, found| {
+        let taken = self.core.change(key, |shard, found| {
             let value = found.entry().map(|entry| entry.value().to_vec());
             shard.store.remove(found)?;
             Ok(value)
-        })
+        })?;
+        match taken {
+            Some(taken) => Ok(taken),
+            None => self.request_take(key, usize::MAX),
+        }
     }
 
     /// Removes `key` and copies its value to the front of `buf`; returns its length, or `None`
@@ -257,12 +297,21 @@ impl Map {
 
     /// [`take_into`](Self::take_into) memory that need not be initialised.
     pub(crate) fn take_to(&self, key: &[u8], buf: &mut Room) -> Result<Option<usize>> {
-        self.core.change(key, |shard, found| {
+        let taken = self.core.change(key, |shard, found| {
             let copy = |entry: Entry<'_>| fits(entry.pointed().copy_to(buf), buf);
             let len = found.entry().map(copy).transpose()?;
             shard.store.remove(found)?;
             Ok(len)
-        })
+        })?;
+        if let Some(taken) = taken {
+            return Ok(taken);
+        }
+        let value = self.request_take(key, buf.len())?;
+        Ok(value.map(|value| {
+            let copied = value.iter().map(|byte| MaybeUninit::new(*byte));
+            buf.iter_mut().zip(copied).for_each(|(to, byte)| *to = byte);
+            value.len()
+        }))
     }
 
     /// Gives `key` the value `new` if its value is `expected`; `None` stands for a key that
@@ -276,18 +325,22 @@ impl Map {
         expected: Option<&[u8]>,
         new: Option<&[u8]>,
     ) -> Result<bool> {
-        self.swap_if(key, new, |found| {
+        let swapped = self.swap_if(key, new, |found| {
             found.entry().map(|entry| entry.value()) == expected
-        })
+        })?;
+        match swapped {
+            Some(swapped) => Ok(swapped),
+            None => self.request_swap(key, expected, new),
+        }
     }
 
-    /// Gives `key` the value `new`, or removes it, if `allowed`.
+    /// Gives `key` the value `new`, or removes it, if `allowed`; `None` if the map has a relay.
     pub(super) fn swap_if(
         &self,
         key: &[u8],
         new: Option<&[u8]>,
         allowed: impl Fn(&Lookup<'_>) -> bool,
-    ) -> Result<bool> {
+    ) -> Result<Option<bool>> {
         self.check(key, new.unwrap_or_default())?;
         self.core.change(key, |shard, found| {
             let done = allowed(found);
@@ -340,7 +393,13 @@ impl Map {
     /// `Poisoned`, `Corrupt`.
     pub fn clear(&self) -> Result<()> {
         for index in 0..SHARDS {
-            let cleared = self.core.lock(index)?.store.clear();
+            let shard = self.core.lock(index)?;
+            if self.core.is_relayed() {
+                drop(shard);
+                return self.request_clear();
+            }
+            let cleared = shard.store.clear();
+            drop(shard);
             self.core.notify_changed(index);
             cleared?;
         }

@@ -237,7 +237,41 @@ impl<'a> Store<'a> {
         self.publish(lookup, (table, slot), new, pair.is_expiring())
     }
 
-    /// The same for an entry that was written before, to a place at `new`.
+    /// Puts `pair` as what a relay delivers: its version is `revision`. The shard's version grows as by
+    /// any other change, and is at least that.
+    ///
+    /// # Errors
+    /// As for [`write`](Self::write).
+    pub(super) fn write_delivered(
+        &self,
+        lookup: &Lookup<'a>,
+        pair: &Pair<'_>,
+        revision: u64,
+    ) -> Result<()> {
+        let _change = self.state.seq.change();
+        let place = self.slot_for(lookup)?;
+        let dated = match self.is_ordered() {
+            true => pair.inserted_at(self.insertion_time(lookup, 0)),
+            false => *pair,
+        };
+        let bytes = dated.size();
+        let new = match self.state.cached_slot.take(bytes) {
+            Some(place) => place,
+            None => self.slabs().allocate(bytes)?,
+        };
+        self.reach_version(revision);
+        entry::write(self.heap, (new, bytes), revision, &dated)?;
+        self.publish(lookup, place, new, dated.is_expiring())
+    }
+
+    /// Gives the shard a new version that is at least `revision`.
+    fn reach_version(&self, revision: u64) {
+        let version = self.version().max(revision.saturating_sub(1));
+        self.state.version.store(version, Ordering::Relaxed);
+        self.next_version();
+    }
+
+    /// [`write`](Self::write) for an entry that was written before, to a place at `new`.
     ///
     /// # Errors
     /// `NoSpace`; then the old value is intact, and the new one still in its place.

@@ -177,7 +177,7 @@ impl Map {
 
     /// Puts a large value: it is written without the lock, to a place that is held.
     #[cold]
-    pub(super) fn put_large(&self, pair: &Pair<'_>) -> Result<()> {
+    pub(super) fn put_large(&self, pair: &Pair<'_>) -> Result<Option<()>> {
         let hash = self.core.hasher.hash(pair.key);
         // This makes room for the time of insertion, which is set when the entry is published.
         let dated = match self.is_ordered() {
@@ -200,7 +200,7 @@ impl Map {
             })
         });
         // Any other error means that the map is not to be touched again.
-        if matches!(put, Err(Error::NoSpace { .. })) {
+        if matches!(put, Ok(None) | Err(Error::NoSpace { .. })) {
             let shard = self.core.lock(hash.shard as usize)?;
             shard.store.release(&held)?;
         }

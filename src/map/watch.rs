@@ -140,9 +140,13 @@ impl Map {
 impl EndWaits for Map {
     fn end_waits(&self) {
         self.core.end_waits();
+        self.requests.all().for_each(EndWaits::end_waits);
+        self.answers.all().for_each(EndWaits::end_waits);
     }
 
     fn is_waited_in(&self) -> bool {
         self.core.waiting.waits.is_busy()
+            || self.requests.all().any(EndWaits::is_waited_in)
+            || self.answers.all().any(EndWaits::is_waited_in)
     }
 }

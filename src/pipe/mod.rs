@@ -34,7 +34,9 @@ use crate::copy::{Room, room};
 use crate::error::{Error, Result};
 use crate::layout::{Offset, Shared, SharedRef};
 use crate::queue::{self, Lease, LeasedMessage, MessagePlace, Queue, Reservation, Ring};
-use crate::segment::{self, Kind, Options, Section, Segment, Spec, shared_object};
+use crate::segment::{
+    self, Inspector, Kind, ObjectContents, Options, Section, Segment, Snapshot, Spec, shared_object,
+};
 use crate::sync::{EndWaits, Slept, WaitPolicy, crash::crash_point};
 use crate::sys::clock::{self, Deadline, Timeout};
 
@@ -78,7 +80,23 @@ const QUEUES: u64 = 4096;
 /// Bytes each way starts with, unless told otherwise: most pipes carry short requests and answers.
 const INITIAL: u64 = 8 << 10;
 /// Changes with every incompatible change of a pipe or the queues in it.
-const LAYOUT: u64 = 0x5049_5045_0000_0005;
+const LAYOUT: u64 = 0x5049_5045_0000_0006;
+
+/// What a pipe holds, as its file says it, without opening it.
+pub(crate) const INSPECTOR: Inspector = Inspector {
+    layout: LAYOUT,
+    inspect: |file| {
+        let copy = Snapshot::read(file, Segment::DATA, size_of::<PipeState>())?;
+        let state: &PipeState = copy.get(0)?;
+        let (mut found, at) = (ObjectContents::default(), Segment::DATA + QUEUES);
+        let max = queue::inspect(file, at, &mut found)?;
+        if state.ways.load(Ordering::Relaxed) == 2 {
+            // The first queue is believed only as far as the file: beyond its end all is zeros.
+            queue::inspect(file, at.saturating_add(way_size(max)), &mut found)?;
+        }
+        Ok(found)
+    },
+};
 
 /// A process that sends without ever waiting asks for the other side after so many bytes: as much as the
 /// kernel's pipes hold.

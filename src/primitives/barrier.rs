@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 use crate::layout::{Shared, SharedRef};
-use crate::segment::{Kind, Options, Segment, shared_object};
+use crate::segment::{Inspector, Kind, Options, Segment, shared_object};
 use crate::sync::{
     EndWaits, EventCell, Guard, LockCell, Nap, RobustMutex, WaitPolicy, crash::crash_point, left,
 };
@@ -54,6 +54,18 @@ unsafe impl Shared for BarrierState {}
 
 const IS_BROKEN: u64 = 1;
 const WAS_BROKEN: u64 = 2;
+
+/// What can be said of it without opening it.
+pub(crate) const INSPECTOR: Inspector = Inspector {
+    layout: LAYOUT,
+    inspect: |file| {
+        object::inspect(file, |state: &BarrierState, found| {
+            found.len = Some(state.parties.load(Ordering::Relaxed));
+            found.poisoned = state.round.load(Ordering::Relaxed) & IS_BROKEN != 0;
+            state.waiters.inspect(found);
+        })
+    },
+};
 
 /// A place in a round of a [`Barrier`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

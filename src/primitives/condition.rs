@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
 use crate::layout::{Shared, SharedRef};
-use crate::segment::{Kind, Options, Segment, plain_open, shared_object};
+use crate::segment::{Inspector, Kind, Options, Segment, plain_open, shared_object};
 use crate::sync::{Acquisition, EndWaits, Guard, LockCell, RobustMutex, WaitPolicy, left};
 use crate::sys::clock::{Deadline, Timeout};
 
@@ -35,6 +35,16 @@ const _: () = assert!(std::mem::offset_of!(ConditionState, waiters) == 64);
 
 // SAFETY: `repr(C)`, shared structures only.
 unsafe impl Shared for ConditionState {}
+
+/// What can be said of it without opening it.
+pub(crate) const INSPECTOR: Inspector = Inspector {
+    layout: LAYOUT,
+    inspect: |file| {
+        object::inspect(file, |state: &ConditionState, found| {
+            state.waiters.inspect(found);
+        })
+    },
+};
 
 /// How a wait for a [`Condition`] ended. The lock is held again in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::error::Result;
 use crate::layout::{Shared, SharedRef};
-use crate::segment::{Kind, Options, Segment, plain_open, shared_object};
+use crate::segment::{Inspector, Kind, Options, Segment, plain_open, shared_object};
 use crate::sync::{EndWaits, EventCell, WaitPolicy, crash::crash_point, publish_fence};
 use crate::sys::clock::{Deadline, Timeout};
 
@@ -30,6 +30,17 @@ const _: () = assert!(std::mem::offset_of!(EventState, changed) == 4);
 
 // SAFETY: `repr(C)`, atomics only.
 unsafe impl Shared for EventState {}
+
+/// What can be said of it without opening it.
+pub(crate) const INSPECTOR: Inspector = Inspector {
+    layout: LAYOUT,
+    inspect: |file| {
+        object::inspect(file, |state: &EventState, found| {
+            found.set = Some(state.changes.load(Ordering::Relaxed) % 2 == 1);
+            found.sleeps("waiters", state.changed.has_sleepers());
+        })
+    },
+};
 
 /// Something that has happened or not, which processes and threads wait for.
 ///

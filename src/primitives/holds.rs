@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 use crate::layout::{Owner, Shared};
-use crate::segment::Segment;
+use crate::segment::{ObjectContents, Segment};
 use crate::sync::crash::crash_point;
 
 /// As many as there can be participants.
@@ -48,6 +48,20 @@ impl Holds {
     fn in_use(&self) -> &[AtomicU64] {
         let used = self.used.load(Ordering::Relaxed) as usize;
         &self.slots[..used.min(SLOTS)]
+    }
+
+    /// Adds the holders to `found`, dead ones too.
+    pub(super) fn inspect(&self, what: &'static str, found: &mut ObjectContents) {
+        for (slot, word) in (0..).zip(self.in_use()) {
+            let word = word.load(Ordering::Relaxed);
+            let generation = (word >> 32) as u32;
+            let count = u64::from(word as u32);
+            found.holds(
+                what,
+                (count != 0).then_some(Owner { slot, generation }),
+                count,
+            );
+        }
     }
 
     /// How much `owner` holds.

@@ -2,13 +2,24 @@
 
 use crate::error::{Error, Result};
 use crate::layout::SharedRef;
-use crate::segment::{Kind, Options, Segment, plain_open, shared_object};
+use crate::segment::{Inspector, Kind, Options, Segment, plain_open, shared_object};
 use crate::sync::{Acquisition, EndWaits, LockCell, WaitPolicy};
 use crate::sys::clock::{Deadline, Timeout};
 
 use super::object;
 
 const LAYOUT: u64 = 0x4c4f_434b_0000_0002;
+
+/// What can be said of it without opening it.
+pub(crate) const INSPECTOR: Inspector = Inspector {
+    layout: LAYOUT,
+    inspect: |file| {
+        object::inspect(file, |state: &LockCell, found| {
+            found.holds("lock", state.owner(), 1);
+            found.sleeps("waiters", state.has_sleepers());
+        })
+    },
+};
 
 /// A lock between processes and threads, which outlives its owner.
 ///

@@ -11,14 +11,14 @@
 //! segment's participants. So a waiter can ask the kernel whether that owner lives. It takes over
 //! what a dead owner held, and is told of the death where that matters.
 
-mod barrier;
-mod condition;
-mod event;
+pub(crate) mod barrier;
+pub(crate) mod condition;
+pub(crate) mod event;
 mod holds;
-mod lock;
+pub(crate) mod lock;
 mod object;
-mod rwlock;
-mod semaphore;
+pub(crate) mod rwlock;
+pub(crate) mod semaphore;
 mod waiters;
 
 pub use crate::sync::Acquisition;

@@ -1,8 +1,10 @@
 //! What these objects have in common: how they are opened, and how their state is locked.
 
+use std::fs::File;
+
 use crate::error::Result;
 use crate::layout::{Offset, Shared, SharedRef};
-use crate::segment::{Kind, Options, Section, Segment, Spec};
+use crate::segment::{Kind, ObjectContents, Options, Section, Segment, Snapshot, Spec};
 use crate::sync::{Acquired, Guard, RobustMutex};
 use crate::sys::clock::Deadline;
 
@@ -27,6 +29,17 @@ pub(super) fn open<T: Shared>(
     })?;
     let state = segment.region().keep(data)?;
     Ok((segment, state))
+}
+
+/// Looks at the state of the object in `file`.
+pub(super) fn inspect<T: Shared>(
+    file: &File,
+    look: impl FnOnce(&T, &mut ObjectContents),
+) -> Result<ObjectContents> {
+    let copy = Snapshot::read(file, Segment::DATA, size_of::<T>())?;
+    let mut found = ObjectContents::default();
+    look(copy.get(0)?, &mut found);
+    Ok(found)
 }
 
 /// Locks an object's state, and rebuilds what is derived if the lock's last owner died.

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 use crate::layout::{Shared, SharedRef};
-use crate::segment::{Kind, Options, Segment, plain_open, shared_object};
+use crate::segment::{Inspector, Kind, Options, Segment, plain_open, shared_object};
 use crate::sync::{
     Acquisition, EndWaits, EventCell, Guard, LockCell, RobustMutex, WaitPolicy, crash::crash_point,
     pack, publish_fence, unpack,
@@ -55,6 +55,20 @@ const _: () = assert!(std::mem::offset_of!(RwLockState, holds) == 168);
 
 // SAFETY: `repr(C)`, shared structures only.
 unsafe impl Shared for RwLockState {}
+
+/// What can be said of it without opening it.
+pub(crate) const INSPECTOR: Inspector = Inspector {
+    layout: LAYOUT,
+    inspect: |file| {
+        object::inspect(file, |state: &RwLockState, found| {
+            let writer = state.writer.load(Ordering::Relaxed);
+            found.holds("write", (writer != 0).then(|| unpack(writer)), 1);
+            state.holds.inspect("read", found);
+            let asleep = state.writers.has_sleepers() || state.changed.has_sleepers();
+            found.sleeps("waiters", asleep);
+        })
+    },
+};
 
 /// A lock that many hold for reading, or one for writing.
 ///

@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 use crate::layout::{Shared, SharedRef};
-use crate::segment::{Kind, Options, Segment, shared_object};
+use crate::segment::{Inspector, Kind, Options, Segment, shared_object};
 use crate::sync::{
     Ask, EndWaits, Guard, Handoff, LockCell, RobustMutex, Try, WaitPolicy, crash::crash_point,
 };
@@ -54,6 +54,19 @@ const _: () = assert!(std::mem::offset_of!(SemaphoreState, holds) == 128);
 
 // SAFETY: `repr(C)`, shared structures only.
 unsafe impl Shared for SemaphoreState {}
+
+/// What can be said of it without opening it.
+pub(crate) const INSPECTOR: Inspector = Inspector {
+    layout: LAYOUT,
+    inspect: |file| {
+        object::inspect(file, |state: &SemaphoreState, found| {
+            found.len = Some(state.available.load(Ordering::Relaxed));
+            state.holds.inspect("permits", found);
+            let asleep = state.handoff.events().iter().any(|it| it.has_sleepers());
+            found.sleeps("waiters", asleep);
+        })
+    },
+};
 
 /// A number of permits that processes and threads take and release.
 ///
@@ -165,8 +178,20 @@ impl Semaphore {
         handoff.wait(&self.policy, deadline, is_free, attempt)
     }
 
+    /// Takes a permit if one is available and no other process works on the semaphore: it does not wait
+    /// for that either.
+    pub(crate) fn try_acquire(&self) -> Result<bool> {
+        self.mutex
+            .try_lock()
+            .map_or(Ok(false), |guard| self.take(guard, false))
+    }
+
     fn attempt(&self, woken: bool) -> Result<bool> {
-        let (state, guard) = (self.state, self.enter()?);
+        self.take(self.enter()?, woken)
+    }
+
+    fn take(&self, guard: Guard<'_>, woken: bool) -> Result<bool> {
+        let state = self.state;
         let available = state.available.load(Ordering::Relaxed);
         if available == 0 || (available == 1 && !state.handoff.admits(woken)) {
             return Ok(false);
@@ -200,7 +225,20 @@ impl Semaphore {
     /// `Invalid` if the semaphore is bounded and more permits than its bound would be available;
     /// `TooMany` beyond 2^31 - 1. No permit is released then.
     pub fn release(&self, count: u32) -> Result<()> {
-        let (state, guard) = (self.state, self.enter()?);
+        self.give(self.enter()?, count)
+    }
+
+    /// [`release`](Self::release), unless another process works on the semaphore: it does not wait for that.
+    /// Whether it was done.
+    pub(crate) fn try_release(&self, count: u32) -> Result<bool> {
+        let Some(guard) = self.mutex.try_lock() else {
+            return Ok(false);
+        };
+        self.give(guard, count).map(|()| true)
+    }
+
+    fn give(&self, guard: Guard<'_>, count: u32) -> Result<()> {
+        let state = self.state;
         let available = state.available.load(Ordering::Relaxed);
         let sum = available.saturating_add(u64::from(count));
         check(sum)?;
@@ -300,4 +338,25 @@ fn check(permits: u64) -> Result<()> {
         });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_try_does_not_wait_for_a_process_that_works_on_the_semaphore() -> Result<()> {
+        let permits = Semaphore::bounded(None, 1, &Options::create())?;
+        let other = Semaphore::open(permits.segment.name())?;
+        let busy = other.enter()?;
+        assert!(!permits.try_acquire()?);
+        assert!(!permits.try_release(1)?);
+        drop(busy);
+        assert!(permits.try_acquire()?);
+        assert!(!permits.try_acquire()?);
+        assert!(permits.try_release(1)?);
+        assert!(permits.try_release(1).is_err());
+        assert_eq!(permits.available()?, 1);
+        Ok(())
+    }
 }

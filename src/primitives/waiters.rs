@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 use crate::layout::Shared;
-use crate::segment::Segment;
+use crate::segment::{ObjectContents, Segment};
 use crate::sync::{Slept, WaitPolicy, crash::crash_point, pack, unpack};
 use crate::sys::clock::Deadline;
 use crate::sys::futex::{self, Waited};
@@ -138,6 +138,14 @@ impl WaiterTable {
     /// The entries of those that wait.
     pub(super) fn waiting(&self) -> impl Iterator<Item = &Waiter> {
         self.entries().iter().filter(|it| it.state() == WAITING)
+    }
+
+    /// Adds those that wait to `found`, dead ones too.
+    pub(super) fn inspect(&self, found: &mut ObjectContents) {
+        for waiter in self.waiting() {
+            let owner = waiter.owner.load(Ordering::Relaxed);
+            found.holds("wait", (owner != 0).then(|| unpack(owner)), 1);
+        }
     }
 
     /// How many waiters live, by the kernel's word.

@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::detached;
 use super::handle::Process;
 use super::lookup::device_edits;
+use crate::device::lease::{Lease, Mode};
 use crate::device::{self, EnvEdit};
 use crate::error::Result;
 use crate::sys::exit::exit_at_once;
@@ -26,6 +27,9 @@ pub struct ForkOptions {
     /// effect on a vendor's runtime that is loaded already: it has read its variable. Most runtimes do
     /// not survive a fork anyway.
     pub devices: Vec<(String, String)>,
+    /// Leases that the child has too, each with what it sees of the devices and which worker of how many it
+    /// is, as [`Spawn::lease`](crate::Spawn::lease) takes them. Other leases of this process it does not have.
+    pub leases: Vec<(Lease, Mode, usize, usize)>,
     /// Makes the kernel kill the child (`SIGKILL`) when the *thread* that forked it ends, at the latest
     /// with its process. Fork from a thread that lives long enough.
     pub die_with_parent: bool,
@@ -67,7 +71,11 @@ const PANICKED: i32 = 101;
 /// # Ok::<(), shoal::Error>(())
 /// ```
 pub unsafe fn fork(options: &ForkOptions, entry: impl FnOnce() -> i32) -> Result<Process> {
-    let edits = device_edits(&options.devices, device::process_variable)?;
+    let mut edits = device_edits(&options.devices, device::process_variable)?;
+    for (lease, mode, worker, workers) in &options.leases {
+        lease.fd()?;
+        edits.extend(lease.environment(*mode, *worker, *workers)?);
+    }
     detached::sweep();
 
     // Held across the fork: otherwise another thread could hold them, in the child for ever.
@@ -78,7 +86,7 @@ pub unsafe fn fork(options: &ForkOptions, entry: impl FnOnce() -> i32) -> Result
     let parent = process::pid();
 
     // SAFETY: the caller's contract covers what the child does.
-    let side = unsafe { sys::fork() };
+    let side = with_leases(&options.leases, &mut || unsafe { sys::fork() });
     drop((stdout, stderr));
     match side? {
         // SAFETY: this is the fresh child.
@@ -90,6 +98,14 @@ pub unsafe fn fork(options: &ForkOptions, entry: impl FnOnce() -> i32) -> Result
             }
             Process::new(pid, None, options.new_group, [None, None, None])
         }
+    }
+}
+
+/// Runs `act`; a fork in it passes on these leases.
+fn with_leases<T>(leases: &[(Lease, Mode, usize, usize)], act: &mut dyn FnMut() -> T) -> T {
+    match leases.split_first() {
+        None => act(),
+        Some(((lease, ..), rest)) => lease.pass_to_forks(|| with_leases(rest, act)),
     }
 }
 

@@ -5,6 +5,7 @@ use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
+use crate::device::lease::{Lease, Mode};
 use crate::device::{self, EnvEdit};
 use crate::error::{Error, Result};
 use crate::sys::spawn::is_executable;
@@ -31,6 +32,29 @@ impl Environment {
     pub(super) fn mask(&mut self, devices: &[(String, String)]) -> Result<()> {
         let edits = device_edits(devices, |name| {
             self.get(name).map(|v| v.to_string_lossy().into_owned())
+        })?;
+        edits.into_iter().for_each(|edit| self.apply(edit));
+        Ok(())
+    }
+
+    /// Makes the child run under a lease, whose devices count in what this process sees.
+    pub(super) fn lease(
+        &mut self,
+        mode: Mode,
+        worker: usize,
+        workers: usize,
+        lease: &Lease,
+    ) -> Result<()> {
+        let own = |name: &str| self.get(name).map(|it| it.to_string_lossy().into_owned());
+        for variable in lease.family().variables() {
+            if own(variable).is_some_and(|it| Some(it) != device::process_variable(variable)) {
+                let why =
+                    format!("the child is given another {variable}, or a mask of the same family");
+                return Err(Error::invalid(format!("lease {}", lease.id()), why));
+            }
+        }
+        let edits = lease.environment_in(mode, worker, workers, |name| {
+            own(name).or_else(|| device::process_variable(name))
         })?;
         edits.into_iter().for_each(|edit| self.apply(edit));
         Ok(())

@@ -41,7 +41,12 @@ mod handle;
 mod lookup;
 mod spawn;
 mod spawner;
+mod supervisor;
 
 pub use fork::{ForkOptions, fork};
 pub use handle::{Exit, ExitKind, Process};
 pub use spawn::{Spawn, Stdio};
+pub use supervisor::{
+    Event, EventKind, MOST_WORKERS, Outcome, Output, Restart, Supervisor, WorkerState,
+    WorkerStatus, Workers,
+};

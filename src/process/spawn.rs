@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use super::handle::Process;
 use super::lookup::{self, Environment, c_string};
 use super::{detached, spawner};
+use crate::device::lease::{Lease, Mode};
 use crate::error::{Error, Result};
 use crate::sys::fd::{duplicate, pipe};
 use crate::sys::fork::hold_off;
@@ -64,15 +65,28 @@ pub struct Spawn {
     clear: bool,
     /// `None` removes the variable.
     env: BTreeMap<OsString, Option<OsString>>,
-    cwd: Option<PathBuf>,
-    stdio: [Stdio; 3],
-    fds: Vec<(RawFd, RawFd)>,
+    pub(super) cwd: Option<PathBuf>,
+    pub(super) stdio: [Stdio; 3],
+    pub(super) fds: Vec<(RawFd, RawFd)>,
     group: bool,
     session: bool,
     keep_signals: bool,
     die_with_parent: bool,
     devices: Vec<(String, String)>,
+    leases: Vec<Leased>,
 }
+
+/// A lease for a child.
+#[derive(Debug, Clone)]
+struct Leased {
+    lease: Lease,
+    mode: Mode,
+    worker: usize,
+    workers: usize,
+}
+
+/// The number that a child's copy of a lease has: above those that shells and programs choose themselves.
+const LEASE_FD: RawFd = 700;
 
 impl Spawn {
     /// Describes a child that runs `program` with no arguments.
@@ -94,6 +108,7 @@ impl Spawn {
             keep_signals: false,
             die_with_parent: false,
             devices: Vec::new(),
+            leases: Vec::new(),
         }
     }
 
@@ -230,6 +245,40 @@ impl Spawn {
         self
     }
 
+    /// Gives the child a lease of devices: it sees them as worker number `worker` of `workers`
+    /// ([`Lease::environment`]), and has the lease until it ends, whatever becomes of this process. So do
+    /// its own children that get its descriptors and not [other ones](Self::fd).
+    ///
+    /// This description has the lease too for as long as it exists.
+    ///
+    /// ```
+    /// use shoal::device::{Machine, lease::{Mode, Request}};
+    /// use shoal::{Spawn, Timeout};
+    ///
+    /// # let place = std::env::temp_dir().join(format!("doc-spawn-lease-{}", std::process::id()));
+    /// let mut machine = Machine::from_environment();
+    /// # machine.leases = place.clone();
+    /// machine.fake = Some("cuda:2".to_owned());
+    /// let lease = Request::new(1).machine(machine).acquire(Timeout::Infinite)?;
+    /// let child = Spawn::new("sh")
+    ///     .args(["-c", "test \"$CUDA_VISIBLE_DEVICES\" = 0"])
+    ///     .lease(&lease, Mode::Exclusive, 0, 1)
+    ///     .spawn()?;
+    /// assert!(child.join(Timeout::Infinite)?.success());
+    /// # drop(lease);
+    /// # std::fs::remove_dir_all(&place).unwrap();
+    /// # Ok::<(), shoal::Error>(())
+    /// ```
+    pub fn lease(&mut self, lease: &Lease, mode: Mode, worker: usize, workers: usize) -> &mut Self {
+        self.leases.push(Leased {
+            lease: lease.clone(),
+            mode,
+            worker,
+            workers,
+        });
+        self
+    }
+
     /// Starts the child.
     ///
     /// Returns once the program has replaced the child's image, so an exec that fails is an
@@ -247,7 +296,7 @@ impl Spawn {
     /// - [`Error::Os`]: no process, memory or descriptor is available.
     pub fn spawn(&self) -> Result<Process> {
         detached::sweep();
-        let mut plan = self.plan()?;
+        let mut plan = self.plan(|| std::env::vars_os().collect())?;
         let file = plan.program.clone();
         let _signals = sys::Blocked::new();
         let has_pipes = self.stdio.contains(&Stdio::Pipe);
@@ -267,7 +316,7 @@ impl Spawn {
         Process::new(pid, pidfd, self.group || self.session, pipes)
     }
 
-    fn explain(&self, failure: Failure, file: CString) -> Error {
+    pub(super) fn explain(&self, failure: Failure, file: CString) -> Error {
         match failure {
             Failure {
                 call: "exec",
@@ -277,10 +326,17 @@ impl Spawn {
         }
     }
 
-    /// Everything that the child is made from, except its descriptors.
-    fn plan(&self) -> Result<Plan> {
-        let mut env = self.environment()?;
+    /// Everything that the child is made from, except its descriptors. `inherited` is the environment
+    /// that it starts from, unless it starts from an empty one.
+    pub(super) fn plan(
+        &self,
+        inherited: impl FnOnce() -> BTreeMap<OsString, OsString>,
+    ) -> Result<Plan> {
+        let mut env = self.environment(inherited)?;
         env.mask(&self.devices)?;
+        for leased in &self.leases {
+            env.lease(leased.mode, leased.worker, leased.workers, &leased.lease)?;
+        }
         if let Some(cwd) = &self.cwd {
             lookup::check_directory(cwd)?;
         }
@@ -311,11 +367,14 @@ impl Spawn {
         })
     }
 
-    fn environment(&self) -> Result<Environment> {
-        let mut env = Environment(BTreeMap::new());
-        if !self.clear {
-            env.0.extend(std::env::vars_os());
-        }
+    fn environment(
+        &self,
+        inherited: impl FnOnce() -> BTreeMap<OsString, OsString>,
+    ) -> Result<Environment> {
+        let mut env = Environment(match self.clear {
+            true => BTreeMap::new(),
+            false => inherited(),
+        });
         for (name, value) in &self.env {
             lookup::check_name(name)?;
             match value {
@@ -328,7 +387,7 @@ impl Spawn {
 
     /// The child's descriptors, moved above all their targets (P1), and this process's ends of pipes.
     #[allow(clippy::type_complexity)]
-    fn descriptors(&self) -> Result<(Vec<(RawFd, OwnedFd)>, [Option<OwnedFd>; 3])> {
+    pub(super) fn descriptors(&self) -> Result<(Vec<(RawFd, OwnedFd)>, [Option<OwnedFd>; 3])> {
         for (i, &(_, to)) in self.fds.iter().enumerate() {
             if !(3..=MAX_FD).contains(&to) {
                 let why = format!("{to} is not within 3 and {MAX_FD}");
@@ -339,8 +398,11 @@ impl Spawn {
                 return Err(Error::invalid("descriptor for a child", why));
             }
         }
-        let highest = self.fds.iter().map(|&(_, to)| to).max().unwrap_or(2);
-        let (above, most) = (highest + 1, limits::descriptors());
+        let most = limits::descriptors();
+        let leases = self.lease_fds(most);
+        let all = self.fds.iter().map(|&(_, to)| to).chain(leases.clone());
+        let highest = all.max().unwrap_or(2);
+        let above = highest + 1;
         if u64::from(above.unsigned_abs()) >= most {
             let why = format!(
                 "{highest} is too high: this process needs a descriptor above it, and `ulimit -n` \
@@ -382,6 +444,17 @@ impl Spawn {
         for &(from, to) in &self.fds {
             fds.push((to, raise(from, "descriptor for a child")?));
         }
+        for (leased, to) in self.leases.iter().zip(leases) {
+            fds.push((to, leased.lease.copy(above)?));
+        }
         Ok((fds, pipes))
+    }
+
+    /// Numbers for the leases in the child. This process needs a descriptor above them.
+    fn lease_fds(&self, most: u64) -> impl Iterator<Item = RawFd> + Clone {
+        let room = RawFd::try_from(most.min(MAX_FD as u64 + 1)).unwrap_or(MAX_FD);
+        let first = LEASE_FD.min(room / 2).max(3);
+        let is_free = |to: &RawFd| self.fds.iter().all(|(_, taken)| taken != to);
+        (first..=MAX_FD).filter(is_free).take(self.leases.len())
     }
 }

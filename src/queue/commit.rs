@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! step                                       killed after it
-//! 1  length; a record behind the tail        a reservation of a dead owner: discarded
+//! 1  length, and that of the token behind    a reservation of a dead owner: discarded
+//!    the payload; a record behind the tail
 //! 2  the message's number, SENT              SENT, but with a number that was never put:
 //!                                            the next owner of the producers' lock frees it
 //! 3  counts and tail word, by one store      a message
@@ -20,8 +21,25 @@ use crate::sync::crash::crash_point;
 
 use super::cursors::Producer;
 use super::header;
+use super::mark::{Mark, MessageState, NOBODY};
 use super::record::{self, HEADER};
-use super::store::{Mark, MessageState, NOBODY};
+
+/// What a message has that a relay delivers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Delivery {
+    /// Bytes of the token behind the payload; 0 for none.
+    pub(super) token: u32,
+    /// How often it was delivered before.
+    pub(super) attempts: u8,
+}
+
+impl Delivery {
+    /// A message of another process.
+    pub(super) const NONE: Self = Self {
+        token: 0,
+        attempts: 0,
+    };
+}
 
 impl Producer<'_> {
     /// Whether there is room for one more reservation's record.
@@ -33,10 +51,9 @@ impl Producer<'_> {
     /// Makes the first `used` bytes of `owner`'s reservation `number` at `block` a message.
     pub(super) fn commit(
         &mut self,
-        block: u32,
-        number: u64,
-        owner: Owner,
+        (block, number, owner): (u32, u64, Owner),
         used: usize,
+        delivery: Delivery,
     ) -> Result<()> {
         let store = self.ring.store;
         if !store.is_reserved(block, number, owner) {
@@ -45,7 +62,7 @@ impl Producer<'_> {
         }
         let head = store.head(block)?;
         let (size, limit) = (used as u64, head.len());
-        if size > limit {
+        if size.saturating_add(delivery.token.into()) > limit {
             let what = "bytes committed of a reservation";
             return Err(Error::TooLarge { what, size, limit });
         }
@@ -53,11 +70,12 @@ impl Producer<'_> {
             .place(HEADER, 0)?
             .ok_or_else(|| Error::corrupt("the room set aside for a reservation is gone"))?;
         head.set_len(size);
+        head.set_token(delivery.token);
         self.write_header(offset, record::stored(block), size);
         self.cursor.skip(HEADER);
         self.cursor.count(size);
         head.set_number(self.messages());
-        head.set(Mark::new(MessageState::Sent, 0, NOBODY));
+        head.set(Mark::new(MessageState::Sent, delivery.attempts, NOBODY));
         self.publish();
         self.count_writing(-1);
         Ok(())

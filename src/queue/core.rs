@@ -4,8 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
-use crate::layout::{CachePadded, Owner};
-use crate::segment::{Kind, Options, Section, Segment, Spec, plain_open, shared_object};
+use crate::layout::{CachePadded, Offset, Owner};
+use crate::relay::Cached;
+use crate::segment::{
+    Companion, Kind, Options, QueueTotals, Section, Segment, Spec, plain_open, shared_object,
+};
 use crate::sync::RobustMutex;
 
 use super::admission::Admission;
@@ -47,6 +50,9 @@ use super::ring::Ring;
 /// # Ok::<(), shoal::Error>(())
 /// ```
 ///
+/// A queue can have a [relay](crate::QueueRelay): then what is put goes to that, and the queue has what it
+/// delivers. A put that finds no room there ends with `RelayBehind` instead of `Timeout`.
+///
 /// # Limits
 /// Where many processes want the same end, each has it for about half a millisecond; no order of
 /// arrival is promised within that. A process that is *stopped* (not killed) inside a call delays
@@ -70,6 +76,9 @@ pub struct Queue {
     pub(super) at: u64,
     /// Which of the segment's queues it is, counted from 0.
     pub(super) way: u32,
+    /// Its relay's companions, as far as this handle has needed them.
+    pub(super) requests: Cached<Queue>,
+    pub(super) settled: Cached<Queue>,
     // Dropped last: a process that finds a queue finds its dead letters.
     pub(super) dead_letters: Option<Box<Queue>>,
 }
@@ -83,21 +92,8 @@ impl std::fmt::Debug for Queue {
     }
 }
 
-/// What ever passed through a queue, for rates: see [`Queue::totals`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct QueueTotals {
-    /// Messages that were put.
-    pub put: u64,
-    /// Their payload bytes.
-    pub put_bytes: u64,
-    /// Messages that were taken: got, or leased for the first time.
-    pub taken: u64,
-    /// Their payload bytes.
-    pub taken_bytes: u64,
-}
-
 /// Changes with every incompatible change of the ring or its records.
-const LAYOUT: u64 = 0x5155_4555_4500_0007;
+pub(super) const LAYOUT: u64 = 0x5155_4555_4500_0008;
 
 /// How many leases a process has through a handle: a forked child none of its parent's. Changed
 /// under the consumers' lock.
@@ -159,6 +155,15 @@ impl Queue {
     /// As for [`open`](Self::open); `Exists` with [`Options::exclusive`]; `NoSpace`; `Invalid`
     /// for a `max_capacity` below `capacity`; `TooLarge` for one beyond 2^45.
     pub fn with_options(name: Option<&str>, options: &Options) -> Result<Self> {
+        Self::open_or_create(name, options, None)
+    }
+
+    /// The same; what is created is this companion of the queue or map with this id.
+    pub(crate) fn open_or_create(
+        name: Option<&str>,
+        options: &Options,
+        companion: Option<(Companion, u64)>,
+    ) -> Result<Self> {
         let (capacity, max) = capacities(options, INITIAL)?;
         if let Some(name) = name
             && options.max_attempts > 0
@@ -180,7 +185,15 @@ impl Queue {
                 max,
                 options.max_items,
                 options.max_attempts,
-            )
+            )?;
+            if let Some((companion, id)) = companion {
+                let header = segment
+                    .region()
+                    .keep::<QueueHeader>(Offset::new(Segment::DATA))?;
+                header.relay.init_serial();
+                segment.make_companion(companion, id)?;
+            }
+            Ok(())
         })?;
         let mut queue = Self::attach(Arc::new(segment), Segment::DATA, 0)?;
         if queue.max_attempts().is_some() {
@@ -233,6 +246,8 @@ impl Queue {
             segment,
             at,
             way,
+            requests: Cached::default(),
+            settled: Cached::default(),
             dead_letters: None,
         })
     }

@@ -15,9 +15,9 @@ use crate::error::{Error, Result};
 use crate::sync::crash::crash_point;
 
 use super::header::{CURSOR, Count, change};
+use super::mark::MessageState;
 use super::record::{self, HEADER, RecordState};
 use super::ring::{LINE, Ring, corrupt};
-use super::store::MessageState;
 
 /// A batch publishes whenever it has done this many bytes: both sides then work at the same
 /// time on the parts of a large one, and the parts stay within a core's cache.
@@ -409,6 +409,24 @@ impl<'a> Consumer<'a> {
     #[inline(always)]
     pub(super) fn unpublished(&self) -> u64 {
         self.cursor.messages
+    }
+
+    /// The cursor that it has reached.
+    pub(super) fn position(&self) -> u64 {
+        self.cursor.pos
+    }
+
+    /// Moves to the record at the cursor `at`, to look at it: what lies before it is not taken. False,
+    /// and it does not move, if that record was taken.
+    pub(super) fn look_from(&mut self, at: u64) -> bool {
+        // SYNC: observe(tail): the records up to it are whole.
+        let tail = self.ring.header.tail.load(Ordering::Acquire) & CURSOR;
+        let ahead = at.wrapping_sub(self.cursor.pos);
+        if ahead > tail.wrapping_sub(self.cursor.pos) {
+            return false;
+        }
+        (self.cursor.pos, self.cursor.seen) = (at, tail);
+        true
     }
 
     /// The number of the next message of the ring, counted from 1.

@@ -6,7 +6,8 @@
 //!      8     8  max_capacity     creator               constant
 //!     16     8  initial_capacity creator               constant; R1
 //!     24     8  max_items        creator               constant; 0 for no bound
-//!     32     4  flags            either lock held      only ever gains bits
+//!     32     4  flags            either lock held      CLOSED and POISONED are never removed; RELAYED
+//!                                                    changes under the producers' lock
 //!     36     4  max_attempts     creator               constant; 0 for no bound
 //!    128    64  producer lock    see `sync::lock`
 //!    192     8  seen_head        producer              R2: <= head
@@ -30,6 +31,7 @@
 //!    896    12  parked_producers event: see `admission`
 //!   1024    12  parked_consumers event: likewise
 //!   1152   704  store            see `store`
+//!   1920   128  relay            see `relay::state`
 //!   4096   cap  ring             records, back to back; no record crosses the end
 //!  + max        store            a heap of messages that lie outside the ring
 //! ```
@@ -44,6 +46,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::layout::{CachePadded, Shared};
+use crate::relay::RelayState;
 use crate::sync::{EventCell, LockCell, crash::crash_point};
 
 use super::record;
@@ -52,6 +55,8 @@ use super::store::MessageStoreState;
 /// Bits of the queue's flags.
 pub(super) const CLOSED: u32 = 1;
 pub(super) const POISONED: u32 = 2;
+/// What others put becomes a request to a relay.
+pub(super) const RELAYED: u32 = 4;
 
 /// Messages, and bytes of payload.
 pub(super) type Passed = (u64, u64);
@@ -114,6 +119,7 @@ pub(crate) struct QueueHeader {
     pub(super) parked_producers: CachePadded<EventCell>,
     pub(super) parked_consumers: CachePadded<EventCell>,
     pub(super) store: CachePadded<MessageStoreState>,
+    pub(super) relay: CachePadded<RelayState>,
 }
 
 // SAFETY: atomics, mutexes and events only.
@@ -140,6 +146,7 @@ const _: () = {
     assert!(offset_of!(QueueHeader, parked_consumers) == 1024);
     assert!(offset_of!(QueueHeader, store) == 1152 && size_of::<MessageStoreState>() == 704);
     assert!(offset_of!(QueueHeader, max_attempts) == 36);
+    assert!(offset_of!(QueueHeader, relay) == 1920);
     assert!(size_of::<QueueHeader>() <= RING as usize);
 };
 
@@ -180,12 +187,18 @@ impl QueueHeader {
 
     /// What was ever put.
     pub(super) fn put(&self) -> Passed {
-        read_counts(&self.tail, &self.producer.counts)
+        read_counts(&self.tail, &self.producer.counts).1
+    }
+
+    /// Where the ring ends now, and how many messages were ever put by then.
+    pub(super) fn end(&self) -> (u64, u64) {
+        let (word, (messages, _)) = read_counts(&self.tail, &self.producer.counts);
+        (word & CURSOR, messages)
     }
 
     /// What was ever taken.
     pub(super) fn taken(&self) -> Passed {
-        read_counts(&self.head, &self.consumer.counts)
+        read_counts(&self.head, &self.consumer.counts).1
     }
 
     /// Messages and payload bytes in the ring, or named by it.
@@ -197,7 +210,8 @@ impl QueueHeader {
     }
 }
 
-fn read_counts(cursor: &AtomicU64, counts: &[Count; 2]) -> Passed {
+/// The cursor's word, and what belongs to it.
+fn read_counts(cursor: &AtomicU64, counts: &[Count; 2]) -> (u64, Passed) {
     // It is repeated only if that side has published meanwhile: a cursor that does not change ends it,
     // whatever its bytes are.
     loop {
@@ -209,7 +223,7 @@ fn read_counts(cursor: &AtomicU64, counts: &[Count; 2]) -> Passed {
         );
         // A count is written again only two publications later.
         if cursor.load(Ordering::Acquire) == word {
-            return pair;
+            return (word, pair);
         }
     }
 }

@@ -14,8 +14,8 @@ use crate::sys::clock::{Deadline, Timeout, now_ns};
 use super::core::Queue;
 use super::cursors::{Consumer, Message};
 use super::locked::{ConsumersLock, TakeSide};
+use super::mark::{Mark, MessageState};
 use super::reservation::MessagePlace;
-use super::store::{Mark, MessageState};
 
 /// A message that this process works on: a `[u8]` in shared memory that no other consumer gets.
 ///
@@ -98,10 +98,14 @@ impl Lease<'_> {
     ///
     /// # Errors
     /// `Expired` if its deadline passed and another consumer gets it; `Invalid` in a forked
-    /// child; `Poisoned`, `Corrupt`.
+    /// child; `Poisoned`, `Corrupt`. Of a message that a [relay](crate::QueueRelay) delivered: `RelayBehind`
+    /// or `NoSpace` if there is no room to tell the relay so; the message is given back then.
     pub fn ack(self) -> Result<()> {
-        let lease = ManuallyDrop::new(self);
-        lease.queue.ack(&lease.held)
+        let acked = self.queue.ack(&self.held);
+        if matches!(acked, Ok(()) | Err(Error::Expired)) {
+            let _ended = ManuallyDrop::new(self);
+        }
+        acked
     }
 
     /// Gives the message back, to be delivered again after `delay`; or moves it to the
@@ -250,6 +254,7 @@ impl Queue {
         let until = from_now(visible);
         self.ring.store.head(held.place.block)?.set_due(until);
         side.look_by(until);
+        side.tell_extended(held.place.block, held.attempts, visible);
         Ok(())
     }
 
@@ -371,7 +376,13 @@ impl TakeSide<'_> {
 
     /// How an ack ends a lease.
     fn finish(self, held: &LeasedMessage) -> Result<()> {
-        self.free(held.place.block)?;
+        self.settle(held.place.block, held.attempts)?;
+        self.drop_leased(held.place.block)
+    }
+
+    /// Frees a leased message.
+    pub(super) fn drop_leased(self, block: u32) -> Result<()> {
+        self.free(block)?;
         self.count_leased(-1);
         Ok(())
     }
@@ -379,6 +390,9 @@ impl TakeSide<'_> {
     /// How a nack does.
     fn give_back(self, held: &LeasedMessage, delay: Duration) -> Result<()> {
         let MessagePlace { block, number, .. } = held.place;
+        if self.return_to_relay(block, held.attempts, delay)? {
+            return self.drop_leased(block);
+        }
         let due = match delay {
             Duration::ZERO => 0,
             delay => from_now(delay),

@@ -17,7 +17,7 @@ use crate::sys::clock::Deadline;
 use super::admission::Admission;
 use super::core::Queue;
 use super::cursors::{Consumer, Producer};
-use super::header::{CLOSED, POISONED};
+use super::header::{CLOSED, POISONED, RELAYED};
 
 /// Which lock it is.
 pub(super) trait QueueLock: Sized {
@@ -106,8 +106,20 @@ impl<'a> PutSide<'a> {
         unsafe { Producer::new(&self.queue.ring) }
     }
 
-    /// An error if nothing may be put any more.
+    /// Whether the caller's message goes into the queue itself: false if it becomes a request. What the
+    /// relay delivers is none of these messages.
+    ///
+    /// # Errors
+    /// `Closed`, `Poisoned`.
     #[inline(always)]
+    pub(super) fn takes_puts(self) -> Result<bool> {
+        match self.queue.ring.header.flags() & (CLOSED | POISONED | RELAYED) {
+            0 => Ok(true),
+            flags => is_relayed(flags),
+        }
+    }
+
+    /// An error if nothing may be put any more, by the relay either.
     pub(super) fn check_open(self) -> Result<()> {
         match self.queue.ring.header.flags() & (CLOSED | POISONED) {
             0 => Ok(()),
@@ -227,6 +239,15 @@ impl Queue {
         held.guard.mark_consistent();
         self.wake_everybody();
         held
+    }
+}
+
+/// Of a queue with one of these flags.
+#[cold]
+fn is_relayed(flags: u32) -> Result<bool> {
+    match flags & (CLOSED | POISONED) {
+        0 => Ok(false),
+        flags => Err(ended(flags)),
     }
 }
 

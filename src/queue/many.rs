@@ -1,7 +1,7 @@
 //! Taking many messages in one call, under one lock.
 
 use crate::copy::{Room, room};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::sys::clock::{Deadline, Timeout};
 
 use super::core::Queue;
@@ -26,8 +26,12 @@ impl Queue {
         self.take(Deadline::after(timeout), false, |side, end| {
             let (mut taken, mut bytes) = (0, 0);
             while taken < max {
-                let Some(len) = side.append_next(end, buf)? else {
-                    break;
+                let len = match side.append_next(end, buf) {
+                    Ok(Some(len)) => len,
+                    Ok(None) => break,
+                    // A message in the store that was taken is gone. The next call finds the error again.
+                    Err(_) if taken > 0 => break,
+                    Err(err) => return Err(err),
                 };
                 if end.publish_part() {
                     self.notify_producers();
@@ -73,8 +77,8 @@ impl Queue {
                 let len = match side.copy_next(end, &mut buf[filled..]) {
                     Ok(Some(len)) => len,
                     Ok(None) => break,
-                    // It is for the next call.
-                    Err(Error::BufferTooSmall { .. }) if taken > 0 => break,
+                    // It is for the next call. A message in the store that was taken is gone.
+                    Err(_) if taken > 0 => break,
                     Err(err) => return Err(err),
                 };
                 if end.publish_part() {

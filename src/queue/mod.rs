@@ -3,7 +3,7 @@
 //! From the bottom up; each file imports only from those above it in this list.
 //!
 //! - [`record`]: the format of one message in the ring.
-//! - [`store`]: messages that lie outside the ring.
+//! - [`mark`], [`store`]: messages that lie outside the ring.
 //! - [`header`]: what lies where in shared memory.
 //! - [`ring`], [`cursors`], [`commit`]: where messages are and how they become visible; no locks, no
 //!   system calls.
@@ -17,11 +17,16 @@
 //! - [`reservation`], [`lease`]: messages that are written and worked on in place.
 //! - [`redelivery`]: what becomes of a leased message if its worker does not finish.
 //! - [`repair`]: what the next owner of a lock repairs after a death.
+//! - [`relayed`]: what becomes of the calls of others on a queue that has a relay.
 //! - [`resize`], [`wait`]: making room; waiting and waking, closing.
 //! - [`readiness`]: whether there is something to take, and the thread behind a descriptor.
+//! - [`withdraw`]: taking back what a relay delivered.
 //! - [`ops`], [`many`]: putting and taking. [`peek`]: looking at messages.
+//! - [`inspect`]: what can be said of a queue without opening it.
+//! - [`taken`], [`attached`], [`request`], [`relay`]: what the relay itself does.
 
 mod admission;
+mod attached;
 mod auto_grow;
 mod backoff;
 mod bounds;
@@ -30,9 +35,11 @@ mod core;
 mod cursors;
 mod descriptor;
 mod header;
+mod inspect;
 mod lease;
 mod locked;
 mod many;
+mod mark;
 #[cfg(test)]
 mod model;
 mod ops;
@@ -40,18 +47,30 @@ mod peek;
 mod readiness;
 mod record;
 mod redelivery;
+mod relay;
+mod relayed;
 mod repair;
+mod request;
 mod reservation;
 mod resize;
 mod ring;
 mod storage;
 mod store;
+mod taken;
 mod wait;
+mod withdraw;
 
+pub(crate) use attached::requests_options;
 pub(crate) use bounds::capacities;
-pub use core::{Queue, QueueTotals};
+pub use core::Queue;
+pub(crate) use inspect::{INSPECTOR, inspect};
 pub use lease::Lease;
 pub(crate) use lease::LeasedMessage;
+pub use peek::{Followed, Follower};
+pub use relay::{Delivered, QueueRelay, RelayRoom};
+pub use request::{RelayRequest, Settlement, SettlementKind};
 pub(crate) use reservation::MessagePlace;
 pub use reservation::Reservation;
 pub(crate) use ring::Ring;
+pub(crate) use taken::{Companions, Taken};
+pub use withdraw::Withdrawn;

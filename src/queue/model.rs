@@ -14,11 +14,12 @@ use crate::error::{Error, Result};
 use crate::heap::{Arena, Backing};
 use crate::layout::{Owner, Region};
 
+use super::commit::Delivery;
 use super::cursors::{Consumer, Producer};
 use super::header::{MIN_CAPACITY, RING};
+use super::mark::{Mark, MessageState};
 use super::record::{self, HEADER};
 use super::ring::Ring;
-use super::store::{Mark, MessageState};
 
 /// A ring on the heap.
 struct Heap {
@@ -324,10 +325,11 @@ fn commit(heap: &Heap, model: &mut Model, which: usize, sixteenths: u64) {
     unsafe {
         span.copy_from_nonoverlapping(NonNull::from(&data[..]).cast(), data.len());
         let mut end = Producer::new(&heap.ring).unwrap();
-        let more = end.commit(block, number, OWNER, len as usize + 1);
+        let more = end.commit((block, number, OWNER), len as usize + 1, Delivery::NONE);
         assert!(matches!(more, Err(Error::TooLarge { .. })));
-        end.commit(block, number, OWNER, data.len()).unwrap();
-        let again = end.commit(block, number, OWNER, data.len());
+        end.commit((block, number, OWNER), data.len(), Delivery::NONE)
+            .unwrap();
+        let again = end.commit((block, number, OWNER), data.len(), Delivery::NONE);
         assert!(matches!(again, Err(Error::Invalid { .. })));
     }
     assert_eq!(
@@ -514,7 +516,7 @@ fn cursors_and_headers_of_any_bits_are_answered() {
                     && end.may_reserve().is_ok()
                 {
                     let block = next() as u32 % 99;
-                    let _ = end.commit(block, next(), OWNER, data.len() / 2);
+                    let _ = end.commit((block, next(), OWNER), data.len() / 2, Delivery::NONE);
                 }
                 let _ = (heap.ring.is_occupied(), heap.ring.starts_done());
                 let _ = heap.ring.grow(1 << (12 + next() % 3));

@@ -10,6 +10,7 @@ use super::core::Queue;
 use super::cursors::{Consumer, Message};
 use super::header::Passed;
 use super::locked::{ConsumersLock, ProducersLock, PutGuard, TakeSide};
+use super::reservation::PutBy;
 
 impl Queue {
     /// Puts one message at the end, waiting for room until `timeout`.
@@ -18,6 +19,8 @@ impl Queue {
     /// `Timeout`; `TooLarge` at once for a message that can never fit; `Closed`; `NoSpace` when the ring had to grow for it and `/dev/shm` is full;
     /// `Interrupted` when a signal handler ran while waiting; `Poisoned`, `Corrupt`. After an
     /// error nothing was put.
+    ///
+    /// Of a queue that [has a relay](Self::is_relayed): `RelayBehind` instead of `Timeout`.
     pub fn put(&self, data: &[u8], timeout: Timeout) -> Result<()> {
         self.room_for(data.len())?;
         let mut full = false;
@@ -30,7 +33,8 @@ impl Queue {
         self.put_slow(data, full, timeout)
     }
 
-    /// [`put`](Self::put), if it neither waits nor sleeps: false if the lock is not free, or there is no room.
+    /// [`put`](Self::put), if it neither waits nor sleeps: false if the lock is not free, there is no room,
+    /// or the queue has a relay.
     ///
     /// # Errors
     /// `TooLarge`, `Closed`, `NoSpace`, `Poisoned`, `Corrupt`. After an error nothing was put.
@@ -44,13 +48,21 @@ impl Queue {
 
     /// There was no room, or the lock was not free.
     #[cold]
-    fn put_slow(&self, data: &[u8], mut full: bool, timeout: Timeout) -> Result<()> {
+    fn put_slow(&self, data: &[u8], full: bool, timeout: Timeout) -> Result<()> {
+        self.put_until(data, full, Deadline::after(timeout))
+    }
+
+    /// [`put`](Self::put) until `deadline`. `full`: the caller has found that there is no room.
+    pub(super) fn put_until(&self, data: &[u8], mut full: bool, deadline: Deadline) -> Result<()> {
         let need = self.room_for(data.len())?;
-        let deadline = Deadline::after(timeout);
         self.producers.check_quantum(deadline)?;
         loop {
-            if full {
-                self.make_room(need, deadline)?;
+            if self.is_relayed() {
+                if self.request_put(data, deadline)? {
+                    return Ok(());
+                }
+            } else if full {
+                self.make_room(need, PutBy::Others, deadline)?;
             }
             if self.put_locked(self.enter(deadline)?, data)? {
                 return Ok(());
@@ -59,10 +71,12 @@ impl Queue {
         }
     }
 
-    /// False if there is no room now.
+    /// False if there is no room now, or the message becomes a request to a relay.
     #[inline(always)]
     fn put_locked(&self, guard: PutGuard<'_>, data: &[u8]) -> Result<bool> {
-        guard.side().check_open()?;
+        if !guard.side().takes_puts()? {
+            return Ok(false);
+        }
         let mut end = guard.side().producer()?;
         let put = end.push(data)?;
         if put {
@@ -107,7 +121,10 @@ impl Queue {
         let need = self.room_for(first.len())?;
         self.producers.check_quantum(deadline)?;
         let guard = self.enter::<ProducersLock>(deadline)?;
-        guard.side().check_open()?;
+        if !guard.side().takes_puts()? {
+            drop(guard);
+            return self.request_put(first, deadline).map(usize::from);
+        }
         let mut end = guard.side().producer()?;
         let mut put = 0;
         while let Some(item) = items.get(put) {
@@ -128,7 +145,7 @@ impl Queue {
             self.producers.charge((put as u64, lens.sum()));
             self.notify_consumers();
         } else {
-            self.make_room(need, deadline)?;
+            self.make_room(need, PutBy::Others, deadline)?;
         }
         Ok(put)
     }
@@ -234,13 +251,13 @@ impl TakeSide<'_> {
         };
         let old = data.len();
         data.reserve(message.len());
-        // SAFETY: the spare part has room for the message, over which the end has not moved; the
-        // bytes are written before the length says so.
+        // SAFETY: the spare part has room for the message, over which the end has not moved.
         unsafe {
             message.copy_to(NonNull::from(&mut data.spare_capacity_mut()[..]).cast());
-            data.set_len(old + message.len());
         }
         self.pass(end, message)?;
+        // SAFETY: so many bytes of the spare part were written.
+        unsafe { data.set_len(old + message.len()) };
         Ok(Some(message.len()))
     }
 
@@ -251,9 +268,39 @@ impl TakeSide<'_> {
             end.advance(message);
             return Ok(());
         };
+        if self.is_delivered(block)? {
+            let attempts = self.ring.store.found(block)?.mark.attempts;
+            self.settle(block, attempts.saturating_add(1))?;
+        }
         self.about_to_take_message(end, &message);
         // Killed between the two steps it leaves a message that was taken, by its number.
         end.advance_now(message)?;
         self.free(block)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_try_does_not_wait_for_a_process_that_has_the_lock() -> Result<()> {
+        let queue = Queue::anonymous()?;
+        let other = Queue::open(queue.name())?;
+        let mut buf = [0; 8];
+        {
+            let _busy = other.lock::<ProducersLock>(Deadline::Never)?;
+            assert!(!queue.try_put(b"message")?);
+        }
+        assert_eq!(queue.len(), 0);
+        assert!(queue.try_put(b"message")?);
+        {
+            let _busy = other.lock::<ConsumersLock>(Deadline::Never)?;
+            assert_eq!(queue.try_get_into(room(&mut buf))?, None);
+        }
+        assert_eq!(queue.try_get_into(room(&mut buf))?, Some(7));
+        assert_eq!(&buf[..7], b"message");
+        assert_eq!(queue.try_get_into(room(&mut buf))?, None);
+        Ok(())
     }
 }

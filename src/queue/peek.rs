@@ -58,6 +58,102 @@ impl Queue {
     }
 }
 
+/// Looks at the messages of a queue as they are put: see [`Queue::follow`].
+pub struct Follower<'a> {
+    queue: &'a Queue,
+    /// The ring's cursor of the next message, and its number, counted from 0.
+    at: u64,
+    number: u64,
+}
+
+/// A message that a [`Follower`] has looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Followed {
+    /// Its bytes.
+    pub len: usize,
+    /// Its number: 0 for the first message that was ever put.
+    pub number: u64,
+}
+
+impl Queue {
+    /// Looks at the messages that are put from now on, and with `from_front` also at those that are in
+    /// the ring now, without taking them.
+    ///
+    /// Nothing is kept in the queue, so consumers do not wait for it: a message that is taken before
+    /// [`next`](Follower::next) comes to it is not seen, and its number is left out.
+    ///
+    /// ```
+    /// # use shoal::{Queue, Timeout};
+    /// let queue = Queue::anonymous()?;
+    /// queue.put(b"before", Timeout::Infinite)?;
+    /// let mut follower = queue.follow(false)?;
+    /// let mut buf = [0; 16];
+    /// assert_eq!(follower.next(&mut buf)?, None);
+    /// queue.put(b"after", Timeout::Infinite)?;
+    /// let seen = follower.next(&mut buf)?.unwrap();
+    /// assert_eq!((&buf[..seen.len], seen.number), (&b"after"[..], 1));
+    /// assert_eq!(queue.len(), 2);
+    /// # Ok::<(), shoal::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Interrupted` when a signal handler ran while waiting for the lock; `Poisoned`, `Corrupt`.
+    pub fn follow(&self, from_front: bool) -> Result<Follower<'_>> {
+        let guard = self.lock::<ConsumersLock>(Deadline::Never)?;
+        let end = guard.side().consumer()?;
+        let mut follower = Follower {
+            queue: self,
+            at: end.position(),
+            number: end.next_number().wrapping_sub(1),
+        };
+        if !from_front {
+            (follower.at, follower.number) = self.ring.header.end();
+        }
+        Ok(follower)
+    }
+}
+
+impl Follower<'_> {
+    /// Copies the next message into `buf`; `None` if there is none yet. Does not wait for one.
+    ///
+    /// It holds the consumers' lock for the time of a copy.
+    ///
+    /// # Errors
+    /// `BufferTooSmall` with the length needed: the same message is next again; `Interrupted` when a
+    /// signal handler ran while waiting for the lock; `Poisoned`, `Corrupt`.
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "it fails, and goes on after None"
+    )]
+    pub fn next(&mut self, buf: &mut [u8]) -> Result<Option<Followed>> {
+        let guard = self.queue.lock::<ConsumersLock>(Deadline::Never)?;
+        let mut end = guard.side().consumer()?;
+        if !end.look_from(self.at) {
+            // It was taken, and what came behind it.
+            self.number = end.next_number().wrapping_sub(1);
+        }
+        let found = end.peek_ring()?;
+        self.at = end.position();
+        let Some(message) = found else {
+            return Ok(None);
+        };
+        let (needed, capacity) = (message.len(), buf.len());
+        let Some(to) = buf.get_mut(..needed) else {
+            return Err(Error::BufferTooSmall { needed, capacity });
+        };
+        // SAFETY: `to` has the message's length; nothing is published while the lock is held.
+        unsafe { message.copy_to(NonNull::from(to).cast()) };
+        let number = self.number;
+        end.advance(message);
+        (self.at, self.number) = (end.position(), number.wrapping_add(1));
+        Ok(Some(Followed {
+            len: needed,
+            number,
+        }))
+    }
+}
+
 impl TakeSide<'_> {
     /// The message at `index`, counted from the next one to be taken.
     fn message_at(self, index: u64) -> Result<Option<Message>> {

@@ -19,14 +19,15 @@ use crate::copy::copy;
 use crate::error::{Error, Result};
 use crate::layout::Owner;
 use crate::sync::crash::crash_point;
-use crate::sys::clock::{Timeout, now_ns};
+use crate::sys::clock::{Deadline, Timeout, now_ns};
 
 use super::core::Queue;
 use super::header::change;
 use super::lease::LeasedMessage;
-use super::locked::{TakeGuard, TakeSide};
+use super::locked::{ConsumersLock, TakeGuard, TakeSide};
+use super::mark::{Mark, MessageState, NOBODY};
 use super::reservation::MessagePlace;
-use super::store::{Mark, MessageState, NOBODY, StoredMessage};
+use super::store::StoredMessage;
 
 /// Whether the processes that hold leases live is checked after this long, then after twice as long
 /// each time, as long as they do. So the messages of a process that is killed soon after it took them
@@ -77,6 +78,13 @@ impl Queue {
     /// Moves a message that was delivered too often to the dead-letter queue. Killed between
     /// the two steps it is moved again: twice is better than never.
     fn dead_letter(&self, leased: &LeasedMessage) -> Result<()> {
+        let guard = self.lock::<ConsumersLock>(Deadline::Never)?;
+        let is_delivered = guard.side().is_delivered(leased.place.block)?;
+        drop(guard);
+        if is_delivered {
+            // The relay is told that it is a dead letter.
+            return self.nack(leased, RETRY);
+        }
         let put = self.dead_letters().map(|it| {
             // SAFETY: leased to this process.
             let payload = unsafe { leased.bytes() };
@@ -131,6 +139,10 @@ impl TakeSide<'_> {
             let head = store.head(block)?;
             match mark.state {
                 MessageState::Leased if !liveness.lives(mark.owner)? => {
+                    if self.return_to_relay(block, mark.attempts, Duration::ZERO)? {
+                        self.drop_leased(block)?;
+                        continue;
+                    }
                     head.set_due(0);
                     self.wait_again(block, mark.attempts)?;
                     ready.push((number, block));
@@ -244,19 +256,28 @@ impl TakeSide<'_> {
     /// back; a copy waits for another worker. Returns the copy's place, if there was room for one.
     fn expire(self, found: &StoredMessage) -> Result<Option<u32>> {
         let store = &self.ring.store;
-        let (from, len) = store.payload(found.block)?;
         let attempts = found.mark.attempts;
-        let copy = match self.place_copy(from, len, found.number) {
+        let expired = Mark::new(MessageState::Expired, attempts, found.mark.owner);
+        if self.return_to_relay(found.block, attempts, Duration::ZERO)? {
+            store.head(found.block)?.set(expired);
+            self.count_leased(-1);
+            return Ok(None);
+        }
+        let [(from, len), (_, token)] = store.payload_and_token(found.block)?;
+        let copy = match self.place_copy(from, len + token, found.number) {
             Ok(Some(copy)) => copy,
             // The lease goes on until there is room.
             Ok(None) | Err(Error::NoSpace { .. }) => return Ok(None),
             Err(err) => return Err(err),
         };
+        if token != 0 {
+            store.head(copy)?.set_len(len as u64);
+            store.head(copy)?.set_token(token as u32);
+        }
         let waiting = Mark::new(MessageState::Waiting, attempts, NOBODY);
         store.head(copy)?.set(waiting);
         // Killed before the next store, the message is leased and waits; the repair recognises it
         // by its number.
-        let expired = Mark::new(MessageState::Expired, attempts, found.mark.owner);
         store.head(found.block)?.set(expired);
         self.count_waiting(1);
         self.count_leased(-1);

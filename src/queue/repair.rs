@@ -16,8 +16,9 @@ use crate::sync::crash::crash_point;
 use super::admission::Admission;
 use super::core::Queue;
 use super::locked::{ConsumersLock, ProducersLock, PutSide, QueueLock, TakeSide};
+use super::mark::{Mark, MessageState, NOBODY};
 use super::redelivery::AT_ONCE;
-use super::store::{Mark, MessageState, NOBODY, StoredMessage};
+use super::store::StoredMessage;
 
 impl QueueLock for ProducersLock {
     #[inline(always)]
@@ -94,7 +95,9 @@ impl TakeSide<'_> {
         if next != Some(found.block) {
             return self.free(found.block);
         }
-        let sent = Mark::new(MessageState::Sent, 0, NOBODY);
+        // The lease that is taken back does not count.
+        let attempts = found.mark.attempts.saturating_sub(1);
+        let sent = Mark::new(MessageState::Sent, attempts, NOBODY);
         self.ring.store.head(found.block)?.set(sent);
         Ok(())
     }

@@ -9,11 +9,12 @@ use crate::layout::Owner;
 use crate::sync::crash::crash_point;
 use crate::sys::clock::{Deadline, Timeout};
 
+use super::commit::Delivery;
 use super::core::Queue;
 use super::cursors::Producer;
-use super::locked::{ConsumersLock, ProducersLock, PutSide};
+use super::locked::{ConsumersLock, ProducersLock, PutGuard, PutSide};
+use super::mark::{Mark, MessageState};
 use super::record::HEADER;
-use super::store::{Mark, MessageState};
 
 /// Room in the message store is freed without a wake-up: a process that waits for it looks this often.
 const STORE_NS: u64 = 2_000_000;
@@ -50,6 +51,46 @@ pub(crate) struct MessagePlace {
     pub(crate) span: NonNull<u8>,
     pub(crate) len: usize,
     pub(crate) owner: Owner,
+}
+
+/// The bit of a place's number that says that it is in the relay's companion queue.
+const REQUEST: u64 = 1 << 63;
+
+impl MessagePlace {
+    /// Whether it is a request's payload, in the relay's companion queue.
+    pub(super) fn is_request(&self) -> bool {
+        self.number & REQUEST != 0
+    }
+
+    /// The payload's place in that of a request, which has `head` bytes before it.
+    pub(super) fn payload_after(self, head: usize) -> Option<Self> {
+        Some(Self {
+            number: self.number | REQUEST,
+            // SAFETY: the place has these bytes.
+            span: (head <= self.len).then(|| unsafe { self.span.add(head) })?,
+            len: self.len - head,
+            ..self
+        })
+    }
+
+    /// The request's place, in its queue.
+    pub(super) fn with_head(self, head: usize) -> Self {
+        Self {
+            number: self.number & !REQUEST,
+            // A C program may have changed the place: what is done with it checks the rest of it, and
+            // does not use the address.
+            span: self.span,
+            len: self.len.saturating_add(head),
+            ..self
+        }
+    }
+}
+
+/// What puts a message into a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PutBy {
+    Others,
+    Relay,
 }
 
 // SAFETY: the span is this value's alone until it is committed or discarded, and both may be
@@ -130,28 +171,49 @@ impl Queue {
     pub(crate) fn reserve_place(&self, len: usize, timeout: Timeout) -> Result<MessagePlace> {
         self.room_for(len)?;
         let deadline = Deadline::after(timeout);
+        loop {
+            if let Some(place) = self.reserve_here(len, PutBy::Others, deadline)? {
+                return Ok(place);
+            }
+            if let Some(place) = self.reserve_request(len, deadline)? {
+                return Ok(place);
+            }
+        }
+    }
+
+    /// A reservation in this queue, for `by`; `None` for others if the queue has a relay.
+    pub(super) fn reserve_here(
+        &self,
+        len: usize,
+        by: PutBy,
+        deadline: Deadline,
+    ) -> Result<Option<MessagePlace>> {
         self.producers.check_quantum(deadline)?;
         loop {
             let guard = self.enter::<ProducersLock>(deadline)?;
             let side = guard.side();
-            side.check_open()?;
+            match by {
+                PutBy::Relay => side.check_open()?,
+                PutBy::Others if side.takes_puts()? => {}
+                PutBy::Others => return Ok(None),
+            }
             let mut end = side.producer()?;
             let has_record = end.may_reserve()?;
             if has_record && let Some(place) = side.place_reservation(&end, len)? {
-                return Ok(place);
+                return Ok(Some(place));
             }
             drop(guard);
             if has_record {
-                self.wait_for_store(deadline)?;
+                self.wait_for_store(by, deadline)?;
             } else {
-                self.make_room(HEADER, deadline)?;
+                self.make_room(HEADER, by, deadline)?;
             }
         }
     }
 
     /// Waits for a while in which something in the message store may have been freed.
     #[cold]
-    fn wait_for_store(&self, deadline: Deadline) -> Result<()> {
+    fn wait_for_store(&self, by: PutBy, deadline: Deadline) -> Result<()> {
         if self.is_due() {
             self.redeliver(self.lock::<ConsumersLock>(deadline)?)?;
         }
@@ -162,16 +224,40 @@ impl Queue {
             return Err(Error::Timeout);
         }
         let not_full = &self.ring.header.not_full;
-        let ended = || self.has_ended();
+        let ended = || self.has_ended() || by == PutBy::Others && self.is_relayed();
         let waits = &self.producers.policy.waits;
         not_full.sleep(waits, STORE_NS, deadline, ended).map(drop)
     }
 
     pub(crate) fn commit(&self, place: &MessagePlace, used: usize) -> Result<()> {
-        self.check_owner(place.owner, "reservation")?;
+        if place.is_request() {
+            return self.commit_request(place, used);
+        }
+        self.commit_here(place, used, Delivery::NONE)
+    }
+
+    /// Makes a reservation in this queue a message.
+    pub(super) fn commit_here(
+        &self,
+        place: &MessagePlace,
+        used: usize,
+        delivery: Delivery,
+    ) -> Result<()> {
         let guard = self.lock::<ProducersLock>(Deadline::Never)?;
+        self.commit_under(guard, place, used, delivery)
+    }
+
+    /// The same under the producers' lock.
+    pub(super) fn commit_under(
+        &self,
+        guard: PutGuard<'_>,
+        place: &MessagePlace,
+        used: usize,
+        delivery: Delivery,
+    ) -> Result<()> {
+        self.check_owner(place.owner, "reservation")?;
         let mut end = guard.side().producer()?;
-        end.commit(place.block, place.number, place.owner, used)?;
+        end.commit((place.block, place.number, place.owner), used, delivery)?;
         drop(guard);
         self.producers.charge((1, used as u64));
         self.notify_consumers();
@@ -180,6 +266,9 @@ impl Queue {
 
     /// An error if it was committed or discarded before.
     pub(crate) fn discard(&self, place: &MessagePlace) -> Result<()> {
+        if place.is_request() {
+            return self.discard_request(place);
+        }
         self.check_owner(place.owner, "reservation")?;
         let guard = self.lock::<ProducersLock>(Deadline::Never)?;
         let side = guard.side();

@@ -9,15 +9,17 @@ use super::auto_grow::{PART, STREAM_CAPACITY};
 use super::core::Queue;
 use super::header;
 use super::locked::{BothSides, ConsumersLock};
+use super::reservation::PutBy;
 
 /// A ring grows at once, up to a size, until it holds this many messages of those put.
 const ROOMY: u64 = 8;
 const ROOMY_UP_TO: u64 = 4 << 20;
 
 impl Queue {
-    /// Waits until there may be room for `need` bytes, or makes some by growing.
+    /// Waits until there may be room for `need` bytes, or makes some by growing. For others than the relay
+    /// the wait ends when the queue becomes relayed.
     #[cold]
-    pub(super) fn make_room(&self, need: u64, deadline: Deadline) -> Result<()> {
+    pub(super) fn make_room(&self, need: u64, by: PutBy, deadline: Deadline) -> Result<()> {
         let capacity = self.ring.capacity()?;
         let fits = || self.ring.has_room(need);
         let room = || fits() && self.ring.takes_one_more();
@@ -65,7 +67,10 @@ impl Queue {
             return Err(Error::Timeout);
         }
         let changed = || self.ring.capacity() != Ok(capacity);
-        let ready = || room() || self.has_ended() || changed() || self.ring.starts_done();
+        let ready = || {
+            let ended = self.has_ended() || by == PutBy::Others && self.is_relayed();
+            room() || ended || changed() || self.ring.starts_done()
+        };
         self.consumers.unpark();
         let not_full = &self.ring.header.not_full;
         self.sleep(not_full, &self.producers, deadline, ready, |_| {

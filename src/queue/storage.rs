@@ -10,7 +10,8 @@ use crate::sys::clock::Deadline;
 
 use super::core::Queue;
 use super::locked::{BothSides, Side};
-use super::store::{Mark, StoredMessage};
+use super::mark::Mark;
+use super::store::StoredMessage;
 
 /// Which owners live. The kernel is asked once about each.
 pub(super) struct LivenessCache<'a> {

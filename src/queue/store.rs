@@ -11,8 +11,10 @@
 //!     16     8  len       bytes of payload
 //!     24     8  due       LEASED: until when, 0 for ever; WAITING: not before
 //!     32     4  next      derived: the next one that is due, or that is cached
-//!     36    28  unused
+//!     36     4  token     bytes of the token behind the payload; 0 unless a relay delivered the message
+//!     40    24  unused
 //!     64   len  payload
+//!        token  what the relay calls the message
 //! ```
 //!
 //! | state   | meaning                         | lock      | becomes                            |
@@ -52,6 +54,8 @@ use crate::layout::{Owner, Region, Shared, SharedRef};
 use crate::sync::LockCell;
 use crate::sync::crash::crash_point;
 
+use super::mark::{Mark, MessageState, NOBODY};
+
 /// What an extent holds before the payload.
 #[repr(C, align(64))]
 pub(super) struct MessageHead {
@@ -60,6 +64,7 @@ pub(super) struct MessageHead {
     len: AtomicU64,
     due: AtomicU64,
     pub(super) next: AtomicU32,
+    token: AtomicU32,
 }
 
 // SAFETY: `repr(C)`, atomics only.
@@ -106,7 +111,10 @@ struct CachedPlaces {
 const _: () = {
     use std::mem::offset_of;
     assert!(
-        offset_of!(MessageHead, due) == 24 && offset_of!(MessageHead, next) == 32 && HEAD == 64
+        offset_of!(MessageHead, due) == 24
+            && offset_of!(MessageHead, next) == 32
+            && HEAD == 64
+            && offset_of!(MessageHead, token) == 36
     );
     assert!(offset_of!(MessageStoreState, cached) == 64 && offset_of!(CachedPlaces, blocks) == 8);
     assert!(
@@ -120,64 +128,6 @@ const _: () = {
 // SAFETY: shared structures only.
 unsafe impl Shared for MessageStoreState {}
 
-/// No state is zero: fresh pages must not look like messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum MessageState {
-    Writing = b'W',
-    Sent = b'S',
-    Leased = b'L',
-    Waiting = b'A',
-    Expired = b'X',
-    Cached = b'Z',
-}
-
-/// What the word of a message says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Mark {
-    pub(super) state: MessageState,
-    /// How often it was delivered; 255 for more.
-    pub(super) attempts: u8,
-    pub(super) owner: Owner,
-}
-
-impl Mark {
-    pub(super) fn new(state: MessageState, attempts: u8, owner: Owner) -> Self {
-        Self {
-            state,
-            attempts,
-            owner,
-        }
-    }
-
-    fn encode(self) -> u64 {
-        self.state as u64
-            | u64::from(self.attempts) << 8
-            | u64::from(self.owner.slot) << 16
-            | u64::from(self.owner.generation) << 32
-    }
-
-    fn decode(word: u64) -> Option<Self> {
-        let state = match word as u8 {
-            b'W' => MessageState::Writing,
-            b'S' => MessageState::Sent,
-            b'L' => MessageState::Leased,
-            b'A' => MessageState::Waiting,
-            b'X' => MessageState::Expired,
-            b'Z' => MessageState::Cached,
-            _ => return None,
-        };
-        Some(Self {
-            state,
-            attempts: (word >> 8) as u8,
-            owner: Owner {
-                slot: (word >> 16) as u16,
-                generation: (word >> 32) as u32,
-            },
-        })
-    }
-}
-
 /// A message in the store, as it was when it was looked at.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StoredMessage {
@@ -186,12 +136,6 @@ pub(super) struct StoredMessage {
     pub(super) number: u64,
     pub(super) due: u64,
 }
-
-/// No owner: generations begin with 1.
-pub(super) const NOBODY: Owner = Owner {
-    slot: 0,
-    generation: 0,
-};
 
 /// Where the messages lie. Reading and marking need only the lock that the table above names.
 #[derive(Clone, Copy)]
@@ -256,6 +200,17 @@ impl MessageStore {
         }
     }
 
+    /// About how many bytes reservations can still have.
+    pub(super) fn free_bytes(&self) -> u64 {
+        let used = self
+            .arena
+            .used
+            .load(Ordering::Relaxed)
+            .saturating_mul(BLOCK);
+        let all = u64::from(self.heap.blocks()).saturating_mul(BLOCK);
+        all.saturating_sub(COPIES).saturating_sub(used)
+    }
+
     /// The most messages that can lie here: each has a block of its own.
     pub(super) fn most(&self) -> u64 {
         self.heap.blocks().into()
@@ -275,6 +230,17 @@ impl MessageStore {
         let len = self.head(block)?.len.load(Ordering::Acquire);
         let at = self.span(block, len)?;
         Ok((at, len as usize))
+    }
+
+    /// The payload of the message at `block` and the relay's token behind it; without a token if no relay
+    /// delivered the message.
+    pub(super) fn payload_and_token(&self, block: u32) -> Result<[(NonNull<u8>, usize); 2]> {
+        let head = self.head(block)?;
+        let (len, token) = (head.len(), head.token());
+        let at = self.span(block, len.saturating_add(token.into()))?;
+        // SAFETY: the span has these bytes.
+        let behind = unsafe { at.add(len as usize) };
+        Ok([(at, len as usize), (behind, token as usize)])
     }
 
     /// `len` bytes of payload at `block`, if they lie in the extent in use there.
@@ -311,6 +277,7 @@ impl MessageStore {
             head.len.store(len, Ordering::Relaxed);
             head.due.store(0, Ordering::Relaxed);
             head.next.store(0, Ordering::Relaxed);
+            head.token.store(0, Ordering::Relaxed);
             // Of a cached place this publishes them, of another the block map's store that follows.
             head.set(mark);
             Ok(())
@@ -541,27 +508,18 @@ impl MessageHead {
         crash_point!();
     }
 
+    /// Bytes of the relay's token; 0 for none.
+    pub(super) fn token(&self) -> u32 {
+        self.token.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_token(&self, bytes: u32) {
+        self.token.store(bytes, Ordering::Relaxed);
+        crash_point!();
+    }
+
     pub(super) fn set_due(&self, due: u64) {
         self.due.store(due, Ordering::Relaxed);
         crash_point!();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_mark_says_what_it_was_made_of() {
-        use MessageState::{Cached, Expired, Leased, Sent, Waiting, Writing};
-        let owner = Owner {
-            slot: 1023,
-            generation: 0xfedc_ba98,
-        };
-        for state in [Writing, Sent, Leased, Waiting, Expired, Cached] {
-            let mark = Mark::new(state, 200, owner);
-            assert_eq!(Mark::decode(mark.encode()), Some(mark));
-        }
-        assert_eq!(Mark::decode(0), None);
     }
 }

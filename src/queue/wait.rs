@@ -22,7 +22,7 @@ use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
 use crate::sync::{EndWaits, EventCell, Slept, crash::crash_point, publish_fence};
-use crate::sys::clock::Deadline;
+use crate::sys::clock::{Deadline, now_ns};
 
 use super::admission::Admission;
 use super::core::Queue;
@@ -134,6 +134,11 @@ impl Queue {
 
     #[cold]
     fn wait_for_more(&self, deadline: Deadline) -> Result<()> {
+        if self.is_relayed() {
+            // For `QueueRelay::last_wanted`; a hint.
+            let wanted = &self.ring.header.relay.revision;
+            wanted.store(now_ns(), Ordering::Relaxed);
+        }
         // Others may be faster every time until the deadline.
         if deadline.passed() {
             return Err(Error::Timeout);
@@ -294,12 +299,15 @@ impl EndWaits for Queue {
         let header = self.ring.header;
         self.producers.end_waits(&[]);
         self.consumers.end_waits(&[&header.finished]);
+        self.end_waits_of_companions();
         // A thread may wait for the descriptor.
         self.descriptor.open_up();
     }
 
     fn is_waited_in(&self) -> bool {
-        self.producers.policy.waits.is_busy() || self.consumers.policy.waits.is_busy()
+        self.producers.policy.waits.is_busy()
+            || self.consumers.policy.waits.is_busy()
+            || self.is_waited_in_companions()
     }
 }
 

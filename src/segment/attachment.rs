@@ -25,6 +25,7 @@ use crate::sys::shm;
 use crate::sys::{self, process};
 
 use super::attach_lock::AttachLock;
+use super::companion;
 use super::fifo;
 use super::file::ObjectFile;
 use super::liveness::{MemberId, ProcessLiveness};
@@ -151,6 +152,7 @@ impl Attachment {
                 crash_point!();
                 if matches!(table.has_others(Section::ALL, self.slot()), Ok(false)) {
                     fifo::remove_of(&self.region, &self.file.published);
+                    companion::remove_of(&self.region, &self.file.published);
                     crash_point!();
                     shm::unlink_if_same(name, file.as_fd());
                 }

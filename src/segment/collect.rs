@@ -17,10 +17,12 @@ use crate::sys::{self, clock, process, shm};
 
 use super::attach_lock::AttachLock;
 use super::attachment;
+use super::companion;
 use super::fifo;
 use super::file::find;
 use super::name::{self, FIFO, LIVENESS, PRIVATE, PUBLISHED};
 use super::participants;
+use super::stamp::Stamp;
 
 /// What this library's files begin with.
 const ALL: [&str; 4] = [PUBLISHED, PRIVATE, LIVENESS, FIFO];
@@ -42,19 +44,41 @@ const PAUSE: u64 = 10;
 /// # Errors
 /// `Unsupported` if there is no directory of objects; `Permission` if it cannot be read.
 pub fn gc(dry_run: bool) -> Result<Vec<String>> {
+    let mut removed = Vec::new();
+    gc_each(dry_run, |name| {
+        removed.push(name.to_owned());
+        true
+    })?;
+    Ok(removed)
+}
+
+/// [`gc`] that tells each name when it is removed, and goes on while `goes_on` says so: for programs that
+/// show how far it is, or may be asked to end. Removing takes about a millisecond for every 10 MiB.
+///
+/// ```
+/// let mut count = 0;
+/// shoal::gc_each(true, |_name| {
+///     count += 1;
+///     count < 100
+/// })?;
+/// # Ok::<(), shoal::Error>(())
+/// ```
+///
+/// # Errors
+/// As for [`gc`].
+pub fn gc_each(dry_run: bool, mut goes_on: impl FnMut(&str) -> bool) -> Result<()> {
     let mut files = shm::files(&ALL, None)?;
     files.sort();
     last(&mut files);
-    let mut removed = Vec::new();
     for file in files {
         if collect(&file, dry_run)? && !is_no_object(&file) {
-            removed.push(match file.strip_prefix(PUBLISHED) {
-                Some(name) => name.to_owned(),
-                None => file,
-            });
+            let name = file.strip_prefix(PUBLISHED).unwrap_or(&file);
+            if !goes_on(name) {
+                break;
+            }
         }
     }
-    Ok(removed)
+    Ok(())
 }
 
 /// Removes the ephemeral object `name` if no process is attached to it.
@@ -141,7 +165,7 @@ fn collect(file: &str, dry_run: bool) -> Result<bool> {
     if file.starts_with(FIFO) {
         return Ok(fifo::is_orphan(file) && (dry_run || sys::fifo::remove(file)));
     }
-    let Some((open, near, fifos)) = collectable(file) else {
+    let Some((open, near, stamp)) = collectable(file) else {
         return Ok(false);
     };
     let fd = open.as_fd();
@@ -154,19 +178,22 @@ fn collect(file: &str, dry_run: bool) -> Result<bool> {
     if dry_run || !shm::names(file, fd) {
         return Ok(shm::names(file, fd));
     }
-    fifo::remove(file, fifos);
+    if let Some(stamp) = stamp {
+        fifo::remove(file, stamp.fifos());
+        companion::remove(file, stamp.companions());
+    }
     Ok(shm::unlink_if_same(file, fd))
 }
 
 /// The open file, if it may be removed once it is dead; whether its processes are of this one's pid
-/// namespace; and which of its queues may have a FIFO.
-fn collectable(file: &str) -> Option<(File, bool, u32)> {
+/// namespace; and its stamp, if it has one.
+fn collectable(file: &str) -> Option<(File, bool, Option<Stamp>)> {
     if let Some(name) = file.strip_prefix(PUBLISHED) {
         let (open, stamp) = find(name, file).ok()?;
-        return (!stamp.persistent()).then_some((open, stamp.is_near(), stamp.fifos()));
+        return (!stamp.persistent()).then_some((open, stamp.is_near(), Some(stamp)));
     }
     let open = shm::open_file(file).ok()?;
     let facts = open.metadata().ok()?;
     let is_ours = facts.is_file() && shm::check_user(file, &facts).is_ok();
-    is_ours.then_some((open, false, 0))
+    is_ours.then_some((open, false, None))
 }

@@ -42,6 +42,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::error::{Error, Result};
 use crate::sync::crash::crash_point;
 use crate::sys::fd::{Kept, SharedKept, StreamsTaken};
+use crate::sys::guardian;
 use crate::sys::mapping::{self, Pages};
 use crate::sys::{limits, ofd, process, shm};
 
@@ -258,6 +259,8 @@ impl OwnMember {
     fn announce(&self) {
         FD.set(&self.fd);
         OWN_ID.store(self.id.word(), Ordering::Relaxed);
+        let (base, len) = self.page.as_ref().map_or((0, 0), Pages::place);
+        guardian::set_liveness_mapping(base, len);
     }
 
     /// Another member of the same group.
@@ -375,6 +378,7 @@ impl ProcessLiveness {
         let Some(own) = self.own.take() else { return };
         OWN_ID.store(0, Ordering::Relaxed);
         FD.clear();
+        guardian::set_liveness_mapping(0, 0);
         if std::mem::take(&mut self.shared_slot) {
             // The lock is released with the last process that shares it, and `gc` removes the file.
             return;

@@ -9,7 +9,8 @@
 //!  36864  data           the object's own                      queue/, map/, …
 //! ```
 //!
-//! Beside it may lie FIFOs, one for each of its queues (`fifo.rs`).
+//! Beside it may lie FIFOs, one for each of its queues (`fifo.rs`), and companions, which are objects of
+//! their own (`companion.rs`).
 //!
 //! **Born whole.** It is filled under a private name and then renamed, so a name that can be
 //! seen is always initialised. **Sparse.** It has its full size from the start and never
@@ -27,6 +28,8 @@
 mod attach_lock;
 mod attachment;
 mod collect;
+mod companion;
+mod contents;
 mod fifo;
 mod file;
 mod list;
@@ -39,12 +42,16 @@ mod participants;
 mod stamp;
 
 pub(crate) use attachment::leave_all;
-pub use collect::gc;
 pub(crate) use collect::sweep;
-pub(crate) use list::unlink_kind;
+pub use collect::{gc, gc_each};
+pub(crate) use companion::Companion;
+pub(crate) use contents::{Inspector, Snapshot};
+pub use contents::{ObjectContents, ObjectHolder, QueueTotals};
+pub(crate) use list::{Looked, Looker, published, unlink_kind};
 pub use list::{ObjectInfo, Participant, list, stat, unlink};
 pub(crate) use name::LONGEST;
 pub(crate) use object::{Object, plain_open, shared_object};
 pub(crate) use open::{Segment, Spec};
 pub use options::{Kind, Options};
 pub(crate) use participants::Section;
+pub(crate) use stamp::Stamp;

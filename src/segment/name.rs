@@ -46,7 +46,8 @@ pub(crate) fn anonymous() -> String {
 /// A private file name, for an object that is to be called `name`, which no other process and no
 /// other thread uses.
 pub(crate) fn private_file(name: &str) -> String {
-    if name.starts_with(ANONYMOUS) {
+    // Not one that is derived from such a name, which several processes may create.
+    if name.starts_with(ANONYMOUS) && name.len() == ANONYMOUS.len() + 32 {
         return format!("{PRIVATE}{name}");
     }
     let [high, low] = sys::process::random();
@@ -85,6 +86,15 @@ mod tests {
         }
         for other in ["shoal.a", "shoal=a", "shoal=.a", "shoal=0.", "shoal=0.a/b"] {
             assert_eq!(owner_of_fifo(other), None);
+        }
+    }
+
+    #[test]
+    fn only_a_random_name_is_that_of_a_private_file() {
+        let name = anonymous();
+        assert_eq!(private_file(&name), format!("{PRIVATE}{name}"));
+        for other in ["a".to_owned(), format!("{name}.dead"), "anon-x".to_owned()] {
+            assert_ne!(private_file(&other), private_file(&other));
         }
     }
 

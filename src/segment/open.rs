@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use crate::error::{Error, Result, Status};
-use crate::layout::{Offset, Owner, Region};
+use crate::layout::{Offset, Owner, Region, SharedRef};
 use crate::sync::Peers;
 use crate::sync::crash::{committing, crash_point};
 use crate::sys::fd::StreamsTaken;
@@ -29,6 +29,7 @@ use crate::sys::{fork, probe, shm};
 use super::attach_lock::AttachLock;
 use super::attachment::{self, Attachment};
 use super::collect;
+use super::companion::{self, Companion};
 use super::fifo;
 use super::file::{ObjectFile, find};
 use super::liveness::{self, MemberId};
@@ -178,11 +179,11 @@ impl Segment {
             name: name.to_owned(),
         };
         crash_point!();
-        init(&segment)?;
         let stamp = Stamp::new(spec.kind, spec.layout, spec.size, options.persistent);
         let at = region.span(0, size_of::<Stamp>())?;
         // SAFETY: inside the region and aligned to a page; the segment is still private.
         unsafe { at.cast::<Stamp>().write(stamp) };
+        init(&segment)?;
         Ok(segment)
     }
 
@@ -227,6 +228,33 @@ impl Segment {
             pages: Arc::clone(&self.pages),
             name: self.name.clone(),
         })
+    }
+
+    /// The companions that it has, or is one of; 0 for none. Written by the process that gives it companions.
+    pub(crate) fn family(&self) -> Result<SharedRef<AtomicU64>> {
+        self.region().keep(Offset::new(stamp::FAMILY))
+    }
+
+    /// Whether it is the companion of another object.
+    pub(crate) fn is_companion(&self) -> bool {
+        let region = self.region();
+        let which = companion::which(&region);
+        which.is_ok_and(|which| which.load(Ordering::Relaxed) != 0)
+    }
+
+    /// Whether it is `which` companion of the object with this `family`.
+    pub(crate) fn is_companion_of(&self, which: Companion, family: u64) -> Result<bool> {
+        let region = self.region();
+        let is_one = companion::which(&region)?.load(Ordering::Relaxed) == which as u32;
+        Ok(is_one && companion::family(&region)?.load(Ordering::Relaxed) == family)
+    }
+
+    /// Makes it `which` companion of the object with this `family`. Only before it is published.
+    pub(crate) fn make_companion(&self, which: Companion, family: u64) -> Result<()> {
+        let region = self.region();
+        companion::which(&region)?.store(which as u32, Ordering::Relaxed);
+        companion::family(&region)?.store(family, Ordering::Relaxed);
+        Ok(())
     }
 
     /// The whole mapping. What is resolved from it must not outlive the segment.

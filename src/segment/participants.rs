@@ -262,6 +262,8 @@ pub(super) struct Entry {
     pub(super) slot: u16,
     pub(super) id: MemberId,
     pub(super) signed: Signed,
+    /// How often the slot was taken.
+    pub(super) generation: u32,
 }
 
 /// The entries of the table in `file`, dead ones too, in the order of their slots.
@@ -298,6 +300,7 @@ pub(super) fn entries(file: &File) -> Result<Vec<Entry>> {
                 since: word(&bytes, at + 8),
                 pid: half(&bytes, at + 20),
             },
+            generation: half(&bytes, at + 16),
         })
     };
     Ok((0..open).filter_map(entry).collect())
@@ -315,10 +318,20 @@ fn half(bytes: &[u8], at: usize) -> u32 {
 
 /// The entries of the living. `near`: they are of this process's pid namespace.
 pub(super) fn held(file: &File, near: bool) -> Result<Vec<Entry>> {
+    held_by(file, |id, signed| {
+        liveness::is_alive(id, || near.then_some(signed))
+    })
+}
+
+/// The entries of those that `is_alive` says are alive.
+pub(super) fn held_by(
+    file: &File,
+    mut is_alive: impl FnMut(MemberId, Signed) -> Result<bool>,
+) -> Result<Vec<Entry>> {
     let mut held = entries(file)?;
     let mut failed = Ok(());
     held.retain(|entry| {
-        liveness::is_alive(entry.id, || near.then_some(entry.signed)).unwrap_or_else(|err| {
+        is_alive(entry.id, entry.signed).unwrap_or_else(|err| {
             failed = Err(err);
             true
         })

@@ -8,16 +8,18 @@
 //!     16     4  word            bytes of a pointer
 //!     20     4  kind            queue, map, …
 //!     24     4  fifos           bit n: the queue at place n of the object may have a FIFO
-//!     28     4  unused
+//!     28     4  companion       which companion of another object this is, 0: none
 //!     32     8  layout          hash of the object's own layout
 //!     40     8  size            bytes of the file, for ever
 //!     48     8  pid_namespace   whose pids the participants have
 //!     56     4  persistent      0 or 1
 //!     60     4  creator         pid, for people
+//!     64     8  family          which companions it has, or is one of; 0: it has none
 //! ```
-//! All of it is constant once the segment is published, but for `pid_namespace` and `fifos`: a process
-//! that opens a persistent segment without participants stores its own namespace; and before a FIFO
-//! is made its bit is set, for good (see `fifo.rs`).
+//! All of it is constant once the segment is published, but for three words. A process that opens a
+//! persistent segment without participants stores its own `pid_namespace`. Before a FIFO is made its bit
+//! in `fifos` is set, for good (see `fifo.rs`). `family` is set before an object gets companions (see
+//! `companion.rs`).
 //!
 //! Every version has `magic`, `version`, `pid_namespace` and `persistent` at these places. Up to
 //! version 3 the participants have locks on some bytes of the file, and from then on they are in the
@@ -46,23 +48,24 @@ pub(crate) struct Stamp {
     word: u32,
     kind: u32,
     fifos: u32,
-    unused: u32,
+    companion: u32,
     layout: u64,
     size: u64,
     pid_namespace: u64,
     persistent: u32,
     creator: u32,
+    family: u64,
 }
 
 const _: () = assert!(size_of::<Stamp>() as u64 <= PARTICIPANTS && DATA.is_multiple_of(4096));
-const _: () = assert!(size_of::<Stamp>() == 64 && align_of::<Stamp>() <= align_of::<AtomicU64>());
+const _: () = assert!(size_of::<Stamp>() == 72 && align_of::<Stamp>() <= align_of::<AtomicU64>());
 
 // SAFETY: plain integers, valid for any bits. What is written after publication is reached through
 // atomics; of a `Stamp` only copies are read.
 unsafe impl Shared for Stamp {}
 
 const MAGIC: [u8; 8] = *b"SHOAL\r\n\x1a";
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 const ENDIAN: u32 = 0x0102_0304;
 
 /// Where `pid_namespace` is.
@@ -71,7 +74,11 @@ pub(crate) const NAMESPACE: u64 = std::mem::offset_of!(Stamp, pid_namespace) as 
 /// Where `fifos` is.
 pub(crate) const FIFOS: u64 = std::mem::offset_of!(Stamp, fifos) as u64;
 
-const _: () = assert!(NAMESPACE == 48 && FIFOS == 24);
+/// Where `companion` and `family` are.
+pub(crate) const COMPANION: u64 = std::mem::offset_of!(Stamp, companion) as u64;
+pub(crate) const FAMILY: u64 = std::mem::offset_of!(Stamp, family) as u64;
+
+const _: () = assert!(NAMESPACE == 48 && FIFOS == 24 && COMPANION == 28 && FAMILY == 64);
 const _: () = assert!(std::mem::offset_of!(Stamp, persistent) == 56);
 
 /// Compares the pid namespace of a segment's participants with that of this process.
@@ -102,12 +109,13 @@ impl Stamp {
             word: size_of::<usize>() as u32,
             kind: kind as u32,
             fifos: 0,
-            unused: 0,
+            companion: 0,
             layout,
             size,
             pid_namespace: liveness::pid_namespace(),
             persistent: u32::from(persistent),
             creator: sys::process::pid(),
+            family: 0,
         }
     }
 
@@ -191,6 +199,19 @@ impl Stamp {
 
     pub(crate) fn size(&self) -> u64 {
         self.size
+    }
+
+    /// Which companions it has or is one of, and if so which.
+    pub(crate) fn family(&self) -> (u64, u32) {
+        (self.family, self.companion)
+    }
+
+    /// The companions that go with its name; 0 for none.
+    pub(crate) fn companions(&self) -> u64 {
+        match self.companion {
+            0 => self.family,
+            _ => 0,
+        }
     }
 
     /// Which queues of it may have a FIFO.

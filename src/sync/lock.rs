@@ -119,6 +119,19 @@ impl LockCell {
             .store(u32::from(recursive), Ordering::Relaxed);
     }
 
+    /// Who has it, if that is a participant, living or dead: for a look from outside.
+    pub(crate) fn owner(&self) -> Option<Owner> {
+        let word = self.owner.load(Ordering::Relaxed);
+        let names_one = (word & !RECOVERING) >> 48 == MARK;
+        names_one.then(|| unpack(word))
+    }
+
+    /// Whether a process may be asleep until it is free.
+    pub(crate) fn has_sleepers(&self) -> bool {
+        let events = self.handoff.events();
+        events.iter().any(|it| it.has_sleepers())
+    }
+
     /// Whether its owner may take it again while it has it.
     #[inline]
     pub(crate) fn is_recursive(&self) -> bool {
@@ -368,6 +381,14 @@ impl LockCell {
     /// Whether it has an owner, alive or dead.
     pub(crate) fn is_held(&self) -> bool {
         !self.is_free()
+    }
+
+    /// Whether it has an owner, and that lives.
+    pub(crate) fn owner_lives(&self, peers: &dyn Peers) -> Result<bool> {
+        match self.owner.load(Ordering::Relaxed) {
+            FREE => Ok(false),
+            owner => peers.lives(unpack(owner)),
+        }
     }
 
     #[inline]

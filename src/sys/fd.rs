@@ -24,6 +24,29 @@ pub(crate) fn duplicate(fd: RawFd, above: RawFd) -> Result<Option<OwnedFd>> {
     }
 }
 
+/// Makes reads from a descriptor that only this process has return at once.
+pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: integers; the new flags are those that it has, and one more.
+    let done = unsafe {
+        let flags = libc::fcntl(fd.as_raw_fd(), libc::F_GETFL);
+        libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK)
+    };
+    match done {
+        0 => Ok(()),
+        _ => Err(Error::last_os("fcntl")),
+    }
+}
+
+/// Lets a descriptor stay open when this process executes another program, or not.
+pub(crate) fn keep_on_exec(fd: BorrowedFd<'_>, keep: bool) -> Result<()> {
+    let flags = if keep { 0 } else { libc::FD_CLOEXEC };
+    // SAFETY: integers.
+    match unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, flags) } {
+        0 => Ok(()),
+        _ => Err(Error::last_os("fcntl(F_SETFD)")),
+    }
+}
+
 /// Whether the program has this descriptor open.
 pub(crate) fn is_open(fd: RawFd) -> bool {
     // SAFETY: integers.

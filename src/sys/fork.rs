@@ -1,6 +1,6 @@
 //! Forking, and hooks that run in both processes of every `fork`.
 
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::cancel::Shield;
@@ -35,16 +35,44 @@ pub(crate) fn at_fork(
 /// Forks wait for readers, and the other way round.
 static FORKS: RwLock<()> = RwLock::new(());
 
+thread_local! {
+    /// How often the calling thread holds off forks.
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+}
+
+/// The other threads of this process do not fork while this lives. Belongs to its thread; of several, the
+/// last one made goes first.
+pub(crate) struct ForksHeldOff {
+    /// None within another one: a thread that took the lock twice could wait for a fork that waits for
+    /// the first.
+    lock: Option<RwLockReadGuard<'static, ()>>,
+}
+
+impl Drop for ForksHeldOff {
+    fn drop(&mut self) {
+        DEPTH.set(DEPTH.get() - 1);
+        debug_assert!(self.lock.is_none() || DEPTH.get() == 0);
+    }
+}
+
 /// Keeps the other threads of this process from forking, for as long as the result lives.
 ///
 /// For descriptors that must not be copied into a child that has nothing to do with them.
 /// The calling thread must not fork meanwhile, so its signals are blocked. It does not keep
 /// off a thread that makes processes without the handlers of `fork`, as `vfork` and
 /// `posix_spawn` do: what these make executes a program, which closes the copies.
-pub(crate) fn hold_off() -> Result<RwLockReadGuard<'static, ()>> {
+pub(crate) fn hold_off() -> Result<ForksHeldOff> {
     static ONCE: Once = Once::new();
     at_fork(&ONCE, begin, end, end)?;
-    Ok(FORKS.read().unwrap_or_else(PoisonError::into_inner))
+    let is_first = DEPTH.get() == 0;
+    let lock = is_first.then(|| FORKS.read().unwrap_or_else(PoisonError::into_inner));
+    DEPTH.set(DEPTH.get() + 1);
+    Ok(ForksHeldOff { lock })
+}
+
+/// Whether the calling thread does so already, with its signals blocked.
+pub(crate) fn is_held_off() -> bool {
+    DEPTH.get() > 0
 }
 
 /// The lock, from before a fork to after it, in both processes.

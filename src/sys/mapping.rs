@@ -85,6 +85,11 @@ impl Pages {
         self.len
     }
 
+    /// Where it is, and its length.
+    pub(crate) fn place(&self) -> (usize, usize) {
+        (self.base.as_ptr().addr(), self.len)
+    }
+
     /// Whether children that are forked from now on have this mapping too.
     pub(crate) fn hand_on(&self, to_children: bool) {
         let advice = match to_children {

@@ -24,7 +24,12 @@ fn request(kind: libc::c_int, start: u64, len: u64) -> libc::flock {
 
 /// Takes the lock on `byte` if no other description has it. Safe to call in a forked child.
 pub(crate) fn try_lock(fd: BorrowedFd<'_>, byte: u64) -> Result<bool> {
-    let lock = request(libc::F_WRLCK, byte, 1);
+    try_lock_range(fd, byte, 1)
+}
+
+/// The same for `len` bytes from `start` on.
+pub(crate) fn try_lock_range(fd: BorrowedFd<'_>, start: u64, len: u64) -> Result<bool> {
+    let lock = request(libc::F_WRLCK, start, len);
     // SAFETY: the descriptor is open and `lock` is a valid request.
     match unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &lock) } {
         0 => Ok(true),
@@ -56,6 +61,34 @@ pub(crate) fn unlock(fd: BorrowedFd<'_>, byte: u64) {
     let lock = request(libc::F_UNLCK, byte, 1);
     // SAFETY: the descriptor is open and `lock` is a valid request; unlocking cannot fail.
     unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &lock) };
+}
+
+/// The bytes of `start .. start + len` that one other description has locked for writing, as
+/// their first and their number; `None` if there are none. `fd` need not be open for writing.
+///
+/// A process that may only read the file can lock it for reading, and is not seen.
+pub(crate) fn written_range(
+    fd: BorrowedFd<'_>,
+    start: u64,
+    len: u64,
+) -> Result<Option<(u64, u64)>> {
+    let mut lock = request(libc::F_RDLCK, start, len);
+    // SAFETY: the descriptor is open and `lock` is a valid request the kernel overwrites.
+    if unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_GETLK, &mut lock) } != 0 {
+        return Err(Error::last_os("fcntl(F_OFD_GETLK)"));
+    }
+    if lock.l_type == libc::F_UNLCK as libc::c_short {
+        return Ok(None);
+    }
+    let (from, count) = (lock.l_start as u64, lock.l_len as u64);
+    // No length is one without an end.
+    let end = if count == 0 {
+        u64::MAX
+    } else {
+        from.saturating_add(count)
+    };
+    let (from, end) = (from.max(start), end.min(start.saturating_add(len)));
+    Ok(Some((from, end.saturating_sub(from))))
 }
 
 /// The first byte in `start .. start + len` that *another* description has locked; with a `len` of 0,

@@ -67,6 +67,14 @@ pub(crate) fn open(pid: libc::pid_t) -> Result<Option<OwnedFd>> {
     Ok((ours != Reaped::NotOurs).then_some(fd))
 }
 
+/// A descriptor (close-on-exec) of any process. `None` if there is no such process, or no descriptor.
+pub(crate) fn of_any(pid: libc::pid_t) -> Option<OwnedFd> {
+    // SAFETY: the call takes two integers and returns a new descriptor or -1.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    // SAFETY: the kernel just made this descriptor for us; a descriptor fits an i32.
+    (fd >= 0).then(|| off_streams(unsafe { OwnedFd::from_raw_fd(fd as i32) }))
+}
+
 /// Reaps the process if it has ended. Does not wait.
 pub(crate) fn reap(fd: BorrowedFd<'_>) -> Result<Reaped> {
     match wait_id(fd, libc::WEXITED | libc::WNOHANG)? {
@@ -88,10 +96,15 @@ fn record(fd: BorrowedFd<'_>) -> Reaped {
     if asked != 0 || info.mask & EXIT == 0 {
         return Reaped::NotOurs;
     }
-    if libc::WIFEXITED(info.status) {
-        Reaped::Exited(libc::WEXITSTATUS(info.status))
+    end_of(info.status)
+}
+
+/// What the status of a process that has ended says.
+pub(crate) fn end_of(status: i32) -> Reaped {
+    if libc::WIFEXITED(status) {
+        Reaped::Exited(libc::WEXITSTATUS(status))
     } else {
-        Reaped::Signaled(libc::WTERMSIG(info.status))
+        Reaped::Signaled(libc::WTERMSIG(status))
     }
 }
 

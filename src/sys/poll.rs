@@ -64,11 +64,22 @@ impl Signal {
         true
     }
 
+    /// The descriptor, to wait for it.
+    pub(crate) fn number(&self) -> BorrowedFd<'_> {
+        self.0.number()
+    }
+
     /// Whether it is readable.
     pub(crate) fn is_set(&self) -> bool {
         self.0
             .get()
             .is_some_and(|fd| readable(&[fd], Deadline::Now) == Ok(true))
+    }
+}
+
+impl AsFd for Signal {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.number()
     }
 }
 
@@ -123,12 +134,37 @@ impl AsFd for Face {
 /// # Errors
 /// `Interrupted` if a signal handler ran.
 pub(crate) fn readable(fds: &[BorrowedFd<'_>], deadline: Deadline) -> Result<bool> {
-    let one = |fd: &BorrowedFd<'_>| libc::pollfd {
+    let mut polled: Vec<_> = fds.iter().map(|fd| entry(*fd, libc::POLLIN)).collect();
+    poll(&mut polled, deadline).map(|ready| ready > 0)
+}
+
+/// Waits until one of these can be read from, has ended, or is not open; `true` for each that is so.
+///
+/// # Errors
+/// As [`readable`].
+pub(crate) fn each_readable(fds: &[BorrowedFd<'_>], deadline: Deadline) -> Result<Vec<bool>> {
+    let mut polled: Vec<_> = fds.iter().map(|fd| entry(*fd, libc::POLLIN)).collect();
+    poll(&mut polled, deadline)?;
+    Ok(polled.iter().map(|it| it.revents != 0).collect())
+}
+
+/// Waits until this can be written to, or a write would fail; `false` if neither is so by `deadline`.
+///
+/// # Errors
+/// As [`readable`].
+pub(crate) fn writable(fd: BorrowedFd<'_>, deadline: Deadline) -> Result<bool> {
+    poll(&mut [entry(fd, libc::POLLOUT)], deadline).map(|ready| ready > 0)
+}
+
+fn entry(fd: BorrowedFd<'_>, events: libc::c_short) -> libc::pollfd {
+    libc::pollfd {
         fd: fd.as_raw_fd(),
-        events: libc::POLLIN,
+        events,
         revents: 0,
-    };
-    let mut polled: Vec<_> = fds.iter().map(one).collect();
+    }
+}
+
+fn poll(polled: &mut [libc::pollfd], deadline: Deadline) -> Result<usize> {
     let left = match deadline {
         Deadline::Now => Some(0),
         Deadline::At(at) => Some(at.saturating_sub(clock::now_ns())),
@@ -140,8 +176,7 @@ pub(crate) fn readable(fds: &[BorrowedFd<'_>], deadline: Deadline) -> Result<boo
     let _shield = Shield::new();
     // SAFETY: `polled` and `left` outlive the call; a null mask leaves the signal mask alone.
     match unsafe { libc::ppoll(polled.as_mut_ptr(), count, left, std::ptr::null()) } {
-        0 => Ok(false),
-        1.. => Ok(true),
+        ready @ 0.. => Ok(ready as usize),
         _ if errno() == libc::EINTR => Err(Error::Interrupted),
         _ => Err(Error::last_os("ppoll")),
     }

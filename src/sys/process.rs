@@ -26,6 +26,19 @@ pub(crate) fn command(pid: u32) -> String {
     String::from_utf8_lossy(&name).trim_end().to_owned()
 }
 
+/// Whether `/proc` shows the processes of this pid namespace, by their numbers here.
+pub(crate) fn has_own_proc() -> bool {
+    let own = std::fs::read_link("/proc/self");
+    own.is_ok_and(|it| it.as_os_str() == self::pid().to_string().as_str())
+}
+
+/// The program of process `pid` and its arguments, for people to read; empty where /proc does not tell.
+pub(crate) fn command_line(pid: u32) -> String {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let line = String::from_utf8_lossy(&line).replace('\0', " ");
+    line.trim_end().chars().take(1024).collect()
+}
+
 /// Whether process `pid` exists and began at `since` on [`clock::since_boot_ns`] or before: it is not
 /// another one that got the number later. True where that cannot be told.
 pub(crate) fn is_older(pid: u32, since: u64) -> bool {
@@ -37,9 +50,7 @@ pub(crate) fn is_older(pid: u32, since: u64) -> bool {
         return false;
     }
     // A /proc of another pid namespace would tell of another process.
-    let is_own = std::fs::read_link("/proc/self")
-        .is_ok_and(|it| it.as_os_str() == self::pid().to_string().as_str());
-    if !is_own {
+    if !has_own_proc() {
         return true;
     }
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {

@@ -7,7 +7,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirEntryExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
 
 use crate::error::{Error, Result};
 
@@ -189,32 +190,36 @@ fn no_room_for_file() -> Error {
 
 /// Gives the finished file `from` the name `to`, unless that name is taken.
 pub(crate) fn publish(from: &str, to: &str) -> Result<()> {
-    let cstring = |file: &str| {
-        CString::new(path(file)?.as_os_str().as_bytes())
-            .map_err(|_| Error::invalid("name", "it has a NUL"))
-    };
-    let (old, new) = (cstring(from)?, cstring(to)?);
+    let renamed = rename_new(&path(from)?, &path(to)?);
+    renamed.map_err(|err| match err.raw_os_error().unwrap_or(0) {
+        libc::EEXIST => Error::Exists {
+            name: to.to_owned(),
+        },
+        libc::ENOENT | libc::ENOTDIR => missing(from),
+        libc::EINVAL | libc::ENOSYS => directory::lacks(NOREPLACE),
+        libc::ENOSPC | libc::EDQUOT => no_room_for_file(),
+        errno => directory::refuses("renameat2", errno),
+    })
+}
+
+/// Gives `from` the path `to`, unless there is something.
+pub(super) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    let [from, to] = [from, to].map(|it| CString::new(it.as_os_str().as_bytes()));
+    let (from, to) = (from?, to?);
+    let here = libc::AT_FDCWD;
     // SAFETY: two NUL-terminated paths.
     let rc = unsafe {
         libc::renameat2(
-            libc::AT_FDCWD,
-            old.as_ptr(),
-            libc::AT_FDCWD,
-            new.as_ptr(),
+            here,
+            from.as_ptr(),
+            here,
+            to.as_ptr(),
             libc::RENAME_NOREPLACE,
         )
     };
     match rc {
         0 => Ok(()),
-        _ => match errno() {
-            libc::EEXIST => Err(Error::Exists {
-                name: to.to_owned(),
-            }),
-            libc::ENOENT | libc::ENOTDIR => Err(missing(from)),
-            libc::EINVAL | libc::ENOSYS => Err(directory::lacks(NOREPLACE)),
-            libc::ENOSPC | libc::EDQUOT => Err(no_room_for_file()),
-            errno => Err(directory::refuses("renameat2", errno)),
-        },
+        _ => Err(io::Error::last_os_error()),
     }
 }
 
@@ -261,6 +266,15 @@ pub(crate) fn unlink_if_same(file: &str, open: BorrowedFd<'_>) -> bool {
 /// The names of the files in the directory that begin with one of `prefixes`, in no order. Those
 /// that were met until the time `until`, if the directory is large.
 pub(crate) fn files(prefixes: &[&str], until: Option<u64>) -> Result<Vec<String>> {
+    let files = files_and_inodes(prefixes, until)?;
+    Ok(files.into_iter().map(|(name, _)| name).collect())
+}
+
+/// The same, each with its inode, which the directory tells without a look at the file.
+pub(crate) fn files_and_inodes(
+    prefixes: &[&str],
+    until: Option<u64>,
+) -> Result<Vec<(String, u64)>> {
     let failed = |err: io::Error| match err.raw_os_error() {
         Some(errno @ (libc::EACCES | libc::EPERM)) => denied(&directory::shown(), errno),
         errno => {
@@ -273,11 +287,12 @@ pub(crate) fn files(prefixes: &[&str], until: Option<u64>) -> Result<Vec<String>
     };
     let entries = std::fs::read_dir(directory::directory()?).map_err(failed)?;
     let in_time = || until.is_none_or(|until| clock::now_ns() < until);
-    let names = entries
-        .take_while(|_| in_time())
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let names = entries.take_while(|_| in_time()).filter_map(|entry| {
+        let entry = entry.ok()?;
+        Some((entry.file_name().into_string().ok()?, entry.ino()))
+    });
     Ok(names
-        .filter(|name| prefixes.iter().any(|prefix| name.starts_with(prefix)))
+        .filter(|(name, _)| prefixes.iter().any(|prefix| name.starts_with(prefix)))
         .collect())
 }
 

@@ -16,7 +16,7 @@
 //! open for as long as that process lives. `posix_spawn` itself cannot tie the child's life
 //! to its parent's, and does not tell which step failed.
 
-use std::cell::Cell;
+use std::cell::{Cell, UnsafeCell};
 use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -155,13 +155,15 @@ const STEPS: [&str; 9] = [
 /// the dynamic linker, which may have a function to look up, needs up to 12 KiB.
 const STACK: usize = 4096;
 
-/// What the child reads, and how it says why there is no program.
-struct Start<'a> {
+/// A plan and the memory that starting it takes, so that the start itself allocates nothing.
+pub(crate) struct Start<'a> {
     plan: &'a Plan,
-    parent: libc::pid_t,
-    ranges: &'a [(libc::c_uint, libc::c_uint)],
-    argv: *const *const libc::c_char,
-    envp: *const *const libc::c_char,
+    ranges: Vec<(libc::c_uint, libc::c_uint)>,
+    argv: Vec<*mut libc::c_char>,
+    envp: Vec<*mut libc::c_char>,
+    stack: UnsafeCell<Vec<MaybeUninit<u128>>>,
+    /// The process that starts it, which is the child's parent.
+    parent: Cell<libc::pid_t>,
     /// The step of [`STEPS`] that failed, and its `errno`. The child writes it while the
     /// parent's thread sleeps in `clone`; the parent reads it after.
     failed: Cell<Option<(usize, i32)>>,
@@ -172,34 +174,46 @@ struct Start<'a> {
 /// All signals must be blocked in the calling thread, so that no handler runs in the child.
 /// With `die_with_parent` the kernel kills the child when the calling thread ends.
 pub(crate) fn start(plan: &Plan) -> Result<Started, Failure> {
-    let (argv, envp) = (pointers(&plan.argv), pointers(&plan.envp));
-    let start = Start {
-        plan,
-        // SAFETY: getpid has no conditions.
-        parent: unsafe { libc::getpid() },
-        ranges: &plan.closed(),
-        argv: argv.as_ptr().cast(),
-        envp: envp.as_ptr().cast(),
-        failed: Cell::new(None),
-    };
-    let (pid, pidfd) = start.launch()?;
-    let Some((step, errno)) = start.failed.get() else {
-        return Ok((pid, pidfd));
-    };
-    collect(pid);
-    let call = STEPS.get(step).copied().unwrap_or("clone");
-    Err(Failure { call, errno })
+    Start::new(plan).run(true)
 }
 
-impl Start<'_> {
+impl<'a> Start<'a> {
+    pub(crate) fn new(plan: &'a Plan) -> Self {
+        Self {
+            plan,
+            ranges: plan.closed(),
+            argv: pointers(&plan.argv),
+            envp: pointers(&plan.envp),
+            stack: UnsafeCell::new(Vec::with_capacity(STACK)),
+            parent: Cell::new(0),
+            failed: Cell::new(None),
+        }
+    }
+
+    /// As [`start`], with a descriptor of the child if `with_pidfd`. Neither allocates nor locks.
+    pub(crate) fn run(&self, with_pidfd: bool) -> Result<Started, Failure> {
+        // SAFETY: getpid has no conditions.
+        self.parent.set(unsafe { libc::getpid() });
+        self.failed.set(None);
+        let (pid, pidfd) = self.launch(with_pidfd)?;
+        let Some((step, errno)) = self.failed.get() else {
+            return Ok((pid, pidfd));
+        };
+        collect(pid);
+        let call = STEPS.get(step).copied().unwrap_or("clone");
+        Err(Failure { call, errno })
+    }
+
     /// Makes the child and sleeps until it has executed the program, or ended.
-    fn launch(&self) -> Result<Started, Failure> {
-        let mut stack: Vec<MaybeUninit<u128>> = Vec::with_capacity(STACK);
+    fn launch(&self, with_pidfd: bool) -> Result<Started, Failure> {
+        // SAFETY: only this thread uses the stack; what an earlier child wrote there is not needed.
+        let stack = unsafe { &mut *self.stack.get() };
         let top = stack.spare_capacity_mut().as_mut_ptr_range().end;
         let this = ptr::from_ref(self).cast_mut().cast();
-        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-        // Emulators refuse the first.
-        for flags in [flags | libc::CLONE_PIDFD, flags] {
+        let plain = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        let with = plain | libc::CLONE_PIDFD;
+        // Emulators refuse a descriptor.
+        for flags in [if with_pidfd { with } else { plain }, plain] {
             let mut fd: libc::c_int = -1;
             // SAFETY: the stack is aligned, large enough for `child`, and lives until the
             // child needs it no more, as do `self` and all it borrows: this thread sleeps
@@ -286,7 +300,7 @@ impl Start<'_> {
                     return (0, errno());
                 }
                 // The parent may have died before the line above took effect.
-                if libc::getppid() != self.parent {
+                if libc::getppid() != self.parent.get() {
                     libc::_exit(127);
                 }
             }
@@ -320,13 +334,14 @@ impl Start<'_> {
             {
                 return (6, errno());
             }
-            for (first, last) in self.ranges {
+            for (first, last) in &self.ranges {
                 if libc::syscall(libc::SYS_close_range, *first, *last, 0) != 0 {
                     return (7, errno());
                 }
             }
             libc::pthread_sigmask(libc::SIG_SETMASK, &plan.mask, ptr::null_mut());
-            libc::execve(plan.program.as_ptr(), self.argv, self.envp);
+            let (argv, envp) = (self.argv.as_ptr(), self.envp.as_ptr());
+            libc::execve(plan.program.as_ptr(), argv.cast(), envp.cast());
             (8, errno())
         }
     }

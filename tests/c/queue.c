@@ -36,6 +36,38 @@ static void one_by_one(shoal_queue *q)
     CHECK(len == 5 && memcmp(buf, "short", 5) == 0);
 }
 
+static void tries(void)
+{
+    shoal_queue_options options = {sizeof options, SHOAL_CREATE, 4096, 4096, 2, 0};
+    static char large[8192];
+    shoal_queue *q;
+    char buf[8];
+    size_t len = 99;
+
+    OK(shoal_queue_open(NULL, &options, &q, NULL));
+    GIVES(SHOAL_ERR_TIMEOUT, shoal_queue_try_get(q, buf, sizeof buf, &len));
+    OK(shoal_queue_try_put(q, "a long message", 14));
+    OK(shoal_queue_try_put(q, NULL, 0));
+    GIVES(SHOAL_ERR_TIMEOUT, shoal_queue_try_put(q, "third", 5));
+    SAYS(SHOAL_ERR_BUFFER_TOO_SMALL, "14", shoal_queue_try_get(q, buf, sizeof buf, &len));
+    CHECK(len == 14);
+    OK(shoal_queue_try_get(q, large, sizeof large, &len));
+    CHECK(len == 14 && memcmp(large, "a long message", 14) == 0);
+    OK(shoal_queue_try_get(q, NULL, 0, &len));
+    CHECK(len == 0);
+    GIVES(SHOAL_ERR_TOO_LARGE, shoal_queue_try_put(q, large, sizeof large));
+    GIVES(SHOAL_ERR_INVALID, shoal_queue_try_put(q, NULL, 1));
+    GIVES(SHOAL_ERR_INVALID, shoal_queue_try_put(NULL, "message", 7));
+    GIVES(SHOAL_ERR_INVALID, shoal_queue_try_get(q, NULL, 1, &len));
+    GIVES(SHOAL_ERR_INVALID, shoal_queue_try_get(NULL, buf, sizeof buf, &len));
+    OK(shoal_queue_try_put(q, "last", 4));
+    OK(shoal_queue_close(q));
+    GIVES(SHOAL_ERR_CLOSED, shoal_queue_try_put(q, "late", 4));
+    OK(shoal_queue_try_get(q, buf, sizeof buf, NULL));
+    GIVES(SHOAL_ERR_CLOSED, shoal_queue_try_get(q, buf, sizeof buf, &len));
+    shoal_queue_free(q);
+}
+
 static void looks_take_nothing(void)
 {
     shoal_queue *q = new_queue();
@@ -337,6 +369,7 @@ int main(void)
 {
     shoal_queue *q = new_queue();
     one_by_one(q);
+    tries();
     looks_take_nothing();
     batches(q);
     in_place(q);

@@ -83,8 +83,15 @@ static void semaphores(const char *name)
     OK(shoal_semaphore_acquire(s, SHOAL_FOREVER));
     OK(shoal_semaphore_acquire(same, SHOAL_FOREVER));
     GIVES(SHOAL_ERR_TIMEOUT, shoal_semaphore_acquire(s, SHOAL_NOWAIT));
+    GIVES(SHOAL_ERR_TIMEOUT, shoal_semaphore_try_acquire(s));
     OK(shoal_semaphore_release(s, 2));
     GIVES(SHOAL_ERR_INVALID, shoal_semaphore_release(s, 1));
+    GIVES(SHOAL_ERR_INVALID, shoal_semaphore_try_release(s, 1));
+    OK(shoal_semaphore_try_acquire(s));
+    CHECK(semaphore_stats(s).held == 1);
+    OK(shoal_semaphore_try_release(s, 1));
+    GIVES(SHOAL_ERR_INVALID, shoal_semaphore_try_acquire(NULL));
+    GIVES(SHOAL_ERR_INVALID, shoal_semaphore_try_release((shoal_semaphore *)name, 1));
     value = semaphore_stats(s).value;
     CHECK(value == 2);
     OK(shoal_semaphore_acquire(same, SHOAL_FOREVER));

@@ -27,6 +27,41 @@ fn cpp_test(name: &str) {
     assert_eq!(succeed(&mut run), format!("{name}: ok\n"));
 }
 
+/// Runs a program on a machine of four devices that do not exist, with leases of its own.
+fn with_fake_devices(program: &Program) -> String {
+    let leases = std::path::Path::new("/dev/shm").join(unique("leases"));
+    let mut run = Command::new(program.path());
+    run.env("SHOAL_FAKE_DEVICES", "cuda:4:24G:20G:15")
+        .env("SHOAL_LEASE_DIR", &leases)
+        .env_remove("CUDA_VISIBLE_DEVICES")
+        .env_remove("CUDA_DEVICE_ORDER");
+    let said = succeed(&mut run);
+    std::fs::remove_dir_all(leases).unwrap();
+    said
+}
+
+#[test]
+fn leases_do_in_c_what_the_header_says() {
+    let program = Program::build(Language::C99, "tests/c/lease.c");
+    assert_eq!(with_fake_devices(&program), "lease: ok\n");
+}
+
+#[test]
+fn leases_work_in_cpp() {
+    let program = Program::build(Language::Cpp17, "tests/cpp/leases.cpp");
+    assert_eq!(with_fake_devices(&program), "leases: ok\n");
+}
+
+#[test]
+fn the_example_of_leases_gives_each_worker_a_device() {
+    let said = with_fake_devices(&Program::build(Language::C99, "examples/c/leases.c"));
+    let mut lines: Vec<_> = said.lines().collect();
+    assert_eq!(lines[0], "leased 0,1");
+    lines.retain(|line| line.starts_with("worker"));
+    lines.sort_unstable();
+    assert_eq!(lines, ["worker on device 0", "worker on device 1"]);
+}
+
 #[test]
 fn a_handle_that_is_none_is_refused_by_every_function() {
     c_test("handles");
@@ -70,6 +105,16 @@ fn an_array_does_in_c_what_the_header_says() {
 #[test]
 fn processes_and_devices_do_in_c_what_the_header_says() {
     c_test("process");
+}
+
+#[test]
+fn supervisors_do_in_c_what_the_header_says() {
+    c_test("supervisor");
+}
+
+#[test]
+fn supervisors_work_in_cpp() {
+    cpp_test("supervisor");
 }
 
 #[test]

@@ -1,28 +1,91 @@
 //! `shoal bench`: that it runs and reports, not what it measures.
 
-use crate::shoal;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::{Done, shoal};
+
+/// A folder of this test alone, which goes with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(test: &str) -> Self {
+        let name = format!("shoal-bench-test-{test}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn bench(args: &[&str]) -> Done {
+    shoal(&[&["bench"], args].concat())
+}
+
+/// What is printed on the standard output as JSON; progress goes to the standard error.
+fn json(args: &[&str]) -> Value {
+    let done = bench(&[args, &["--json"]].concat());
+    assert_eq!(done.code, Some(0), "{}", done.err);
+    serde_json::from_str(&done.out).unwrap()
+}
+
+fn count(report: &Value, what: &str) -> usize {
+    report[what].as_array().unwrap().len()
+}
+
+/// The smallest part of the benchmark: one topology, one size, short windows.
+const SMALL: [&str; 10] = [
+    "--only",
+    "queue",
+    "--sizes",
+    "64",
+    "--topologies",
+    "1x1",
+    "--seconds",
+    "0.01",
+    "--repeat",
+    "3",
+];
+
+fn change(file: &str, how: impl FnOnce(&mut Value)) {
+    let mut report = serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+    how(&mut report);
+    fs::write(file, report.to_string()).unwrap();
+}
 
 #[test]
 fn a_quick_look_measures_and_judges() {
-    let report = |args: &[&str]| {
-        let done = shoal(&[&["bench", "--quick", "--json"], args].concat());
-        assert_eq!(done.code, Some(0), "{}", done.err);
-        serde_json::from_str::<serde_json::Value>(&done.out).unwrap()
-    };
-    let count = |report: &serde_json::Value, what: &str| report[what].as_array().unwrap().len();
-
-    let queue = report(&["--only", "queue", "--sizes", "64", "--topologies", "1x1"]);
+    let queue = json(&[
+        "--quick",
+        "--only",
+        "queue",
+        "--sizes",
+        "64",
+        "--topologies",
+        "1x1",
+    ]);
     assert!(
         count(&queue, "throughput") > 0 && count(&queue, "goals") > 0,
         "{queue}"
     );
     assert_eq!(count(&queue, "map"), 0);
 
-    let map = report(&["--only", "map"]);
+    let map = json(&["--quick", "--only", "map"]);
     assert!(count(&map, "map") > 0 && count(&map, "goals") > 0, "{map}");
     assert_eq!(count(&map, "throughput"), 0);
 
-    let waits = report(&["--busy", "1"]);
+    let waits = json(&["--quick", "--busy", "1"]);
     let rows = waits["waits"].as_array().unwrap();
     assert!(rows.iter().all(|row| row["busy"] == 1), "{waits}");
     assert!(
@@ -30,6 +93,177 @@ fn a_quick_look_measures_and_judges() {
         "{waits}"
     );
     assert_eq!(count(&waits, "throughput"), 0);
+}
+
+#[test]
+fn latency_is_measured_at_nine_rates_of_each_transports_own_capacity() {
+    let args = [
+        "--quick",
+        "--only",
+        "curves",
+        "--busy",
+        "0",
+        "--transports",
+        "shoal,pipe",
+    ];
+    let report = json(&args);
+    let curves = report["curves"].as_array().unwrap();
+    let names: Vec<_> = curves.iter().map(|it| &it["transport"]).collect();
+    assert_eq!(names, ["shoal", "pipe"]);
+    for curve in curves {
+        let capacity = curve["capacity"]["median"].as_f64().unwrap();
+        let points = curve["points"].as_array().unwrap();
+        assert_eq!(points.len(), 9);
+        for (point, tenths) in points.iter().zip(1..) {
+            let offered = point["offered"]["median"].as_f64().unwrap();
+            let share = offered / capacity * 10.0;
+            assert!((share - f64::from(tenths)).abs() < 0.001, "{share}");
+            let late = |name: &str| point["late"][name]["median"].as_f64().unwrap();
+            let rising = [
+                "median_us",
+                "p90_us",
+                "p99_us",
+                "p999_us",
+                "p9999_us",
+                "longest_us",
+            ];
+            assert!(rising.map(late).is_sorted(), "{point}");
+        }
+    }
+}
+
+#[test]
+fn what_calls_cost_is_measured_beside_more_and_more() {
+    let report = json(&["--quick", "--only", "growth"]);
+    let growth = report["growth"].as_array().unwrap();
+    assert_eq!(growth.len(), 6, "{report}");
+    for it in growth {
+        let rows = it["rows"].as_array().unwrap();
+        let counts: Vec<u64> = rows
+            .iter()
+            .map(|row| row["count"].as_u64().unwrap())
+            .collect();
+        assert!(counts.len() >= 4 && counts.is_sorted(), "{it}");
+        let costs = |row: &Value| row["ns"]["median"].as_f64().unwrap() > 0.0;
+        assert!(rows.iter().all(costs), "{it}");
+    }
+}
+
+#[test]
+fn a_report_is_the_same_from_its_json_and_from_its_page() {
+    let folder = Folder::new("same");
+    let (saved, page) = (folder.file("a.json"), folder.file("a.html"));
+    let measured = json(&[&SMALL[..], &["--save", &saved, "--html", &page]].concat());
+    assert_eq!(json(&["--from", &saved]), measured);
+    assert_eq!(json(&["--from", &page]), measured);
+    let samples = |report: &Value| report["throughput"][0]["million"]["samples"].clone();
+    assert_eq!(samples(&measured).as_array().unwrap().len(), 3);
+
+    // For people too.
+    let text = bench(&["--from", &page]).ok();
+    assert!(text.contains("Throughput"), "{text}");
+}
+
+#[test]
+fn a_page_needs_nothing_but_itself() {
+    let folder = Folder::new("page");
+    let (saved, page) = (folder.file("a.json"), folder.file("a.html"));
+    let done = bench(&[&SMALL[..], &["--save", &saved]].concat());
+    assert_eq!(done.code, Some(0), "{}", done.err);
+    // What a report holds is shown, and is no part of the page's own text.
+    let hostile = "</script><script>alert(1)</script>";
+    change(&saved, |it| it["machine"]["command"] = hostile.into());
+    bench(&["--from", &saved, "--html", &page]).ok();
+    let html = fs::read_to_string(&page).unwrap();
+    assert_eq!(
+        html.matches("<script").count(),
+        1,
+        "only the one that holds the report"
+    );
+    assert!(html.contains("<svg") && html.contains("prefers-color-scheme: dark"));
+    for elsewhere in ["src=", "@import", "url(", "<link", "http://", "https://"] {
+        // The name of SVG's vocabulary looks like an address, and is not fetched.
+        let html = html.replace("http://www.w3.org/2000/svg", "");
+        assert!(!html.contains(elsewhere), "{elsewhere}");
+    }
+    assert_eq!(json(&["--from", &page])["machine"]["command"], hostile);
+}
+
+#[test]
+fn two_reports_are_compared_by_their_samples() {
+    let folder = Folder::new("compare");
+    let (first, second) = (folder.file("first.json"), folder.file("second.json"));
+    let done = bench(&[&SMALL[..], &["--save", &first]].concat());
+    assert_eq!(done.code, Some(0), "{}", done.err);
+    fs::copy(&first, &second).unwrap();
+    let verdicts = |of: &Value| {
+        let rows = of["rows"].as_array().unwrap().iter();
+        let row = |it: &Value| {
+            let text = |key: &str| it[key].as_str().unwrap().to_owned();
+            (text("name"), text("verdict"), it["ratio"].as_f64().unwrap())
+        };
+        rows.map(row).collect::<Vec<_>>()
+    };
+    let same = verdicts(&json(&["--compare", &first, &second]));
+    assert!(same.len() > 10);
+    assert!(
+        same.iter()
+            .all(|(_, verdict, ratio)| verdict == "within_noise" && *ratio == 1.0),
+        "{same:?}"
+    );
+
+    // One figure of the second is half as much in every window.
+    let set = |file: &str, median: f64| {
+        change(file, |it| {
+            let samples = [0.9, 1.0, 1.1].map(|factor| factor * median);
+            let rate = &mut it["throughput"][0]["million"];
+            rate["samples"] = samples.to_vec().into();
+            for (key, sample) in ["least", "median", "most"].into_iter().zip(samples) {
+                rate[key] = sample.into();
+            }
+        });
+    };
+    set(&first, 10.0);
+    set(&second, 5.0);
+    let changed = verdicts(&json(&["--compare", &first, &second]));
+    let worse: Vec<_> = changed.iter().filter(|it| it.1 == "worse").collect();
+    assert!(
+        matches!(worse[..], [(name, ..)] if name.starts_with("throughput, 64 B, 1x1, shoal")),
+        "{changed:?}"
+    );
+    let text = bench(&["--compare", &first, &second]).ok();
+    assert!(text.contains("Worse in the second, Shoal's"), "{text}");
+    let back = verdicts(&json(&["--compare", &second, &first]));
+    assert_eq!(back.iter().filter(|it| it.1 == "better").count(), 1);
+}
+
+#[test]
+fn what_is_no_report_is_refused_by_name() {
+    let folder = Folder::new("refused");
+    let file = folder.file("a.json");
+    bench(&["--from", &file]).failed(1, "a.json");
+    for (text, why) in [
+        ("", "no report"),
+        ("{}", "no report"),
+        ("[1]", "no report"),
+        (r#"{"format": 2}"#, "its format is 2"),
+        (r#"{"format": 1, "cores": "many"}"#, "no report"),
+    ] {
+        fs::write(&file, text).unwrap();
+        bench(&["--from", &file]).failed(1, why);
+        bench(&["--compare", &file, &file]).failed(1, why);
+    }
+    // Nothing in it but its format is a report of nothing.
+    fs::write(&file, r#"{"format": 1}"#).unwrap();
+    bench(&["--from", &file]).ok();
+    bench(&["--from", &file, "--html", &folder.file("a.html")]).ok();
+}
+
+#[test]
+fn a_place_that_cannot_be_written_to_is_refused_before_anything_is_measured() {
+    let nowhere = Path::new("/nowhere/at/all.html").to_str().unwrap();
+    bench(&[&SMALL[..], &["--html", nowhere]].concat()).failed(2, nowhere);
+    bench(&[&SMALL[..], &["--save", nowhere]].concat()).failed(2, nowhere);
 }
 
 #[test]
@@ -54,6 +288,8 @@ fn what_cannot_be_measured_is_wrong_usage() {
         ["--busy", "-1"],
         ["--waits", "nothing"],
     ] {
-        shoal(&[&["bench"], &args[..]].concat()).failed(2, args[1]);
+        bench(&args).failed(2, args[1]);
     }
+    bench(&["--compare", "one.json"]).failed(2, "--compare");
+    bench(&["--budget", "budget.txt"]).failed(2, "--compiler");
 }

@@ -5,9 +5,13 @@
 mod common;
 
 mod bench;
+mod contents;
 mod devices;
+mod machine;
 mod objects;
 mod run;
+mod run_workers;
+mod terminal;
 
 use std::io::Read;
 use std::process::{Command, Stdio};

@@ -1,6 +1,7 @@
 //! `ls`, `stat`, `rm` and `gc`.
 
 use std::fs;
+use std::io::Read;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -82,10 +83,10 @@ fn a_child_holds_a_queue_until_it_is_killed() {
 
 /// A directory of objects that no other program looks at: elsewhere, the first creation of any
 /// process collects what the dead left.
-struct Directory(String);
+pub(crate) struct Directory(pub(crate) String);
 
 impl Directory {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let path = format!("/dev/shm/{}", unique("directory"));
         fs::create_dir(&path).unwrap();
         Self(path)
@@ -98,11 +99,11 @@ impl Directory {
     }
 
     /// A queue whose only process was killed.
-    fn leave(&self, name: &str) {
+    pub(crate) fn leave(&self, name: &str) {
         drop(self.hold(name, &[]));
     }
 
-    fn shoal(&self, args: &[&str]) -> Done {
+    pub(crate) fn shoal(&self, args: &[&str]) -> Done {
         finish(command(args).env("SHOAL_DIR", &self.0))
     }
 
@@ -143,7 +144,9 @@ fn ls_tells_kind_state_memory_and_participants() {
         "{it}"
     );
     let shown = line(queue.name());
-    assert!(shown.contains(" queue  live ") && shown.contains(&format!("{} ", child.0.id())));
+    let words: Vec<&str> = shown.split_whitespace().collect();
+    assert_eq!(words[1..4], ["queue", "live", "0"], "{shown}");
+    assert!(shown.contains(&format!("{} ", child.0.id())), "{shown}");
 
     drop(child);
     assert_eq!(
@@ -156,8 +159,10 @@ fn ls_tells_kind_state_memory_and_participants() {
 
     let name = map.name().to_owned();
     drop(map);
-    assert!(line(&name).contains(" map    persistent "));
-    assert!(line(&name).ends_with(" -"), "nobody is attached");
+    let shown = line(&name);
+    let words: Vec<&str> = shown.split_whitespace().collect();
+    assert_eq!(words[1..4], ["map", "persistent", "0"], "{shown}");
+    assert!(shown.ends_with(" -"), "nobody is attached");
     Map::unlink(&name).unwrap();
     assert!(listed(&name).is_none());
 }
@@ -203,7 +208,12 @@ fn stat_of_what_the_dead_left_does_not_remove_it() {
         (&it["state"], &it["kind"]),
         (&"stale".into(), &"queue".into())
     );
-    assert!(it.get("len").is_none());
+    assert_eq!(it["len"], 0);
+    for verb in ["get", "peek", "tail", "close"] {
+        directory
+            .shoal(&["queue", verb, "stale"])
+            .failed(3, "`shoal gc` removes it");
+    }
     assert!(directory.has("stale"));
 }
 
@@ -295,4 +305,144 @@ fn gc_removes_what_the_dead_left_and_nothing_that_is_in_use_or_persistent() {
     assert_eq!(directory.shoal(&["gc"]).ok(), "stale\n");
     assert!(!directory.has("stale"));
     assert!(directory.has("used") && directory.has("kept"));
+}
+
+/// The first bytes of an object's file, which is sparse and as large as it may become.
+fn beginning(path: &str, len: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let file = fs::File::open(path).unwrap();
+    file.take(len).read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+/// Everything that may lie in the directory without being a usable object.
+fn fill_with_garbage(directory: &Directory) {
+    let path = |name: &str| format!("{}/shoal.{name}", directory.0);
+    directory.leave("good");
+    let good = beginning(&path("good"), 1 << 16);
+    for (name, at, byte) in [
+        // The stamp's magic, the version, the kind, the object's layout.
+        ("magic", 0, 0xff),
+        ("version", 8, 0xff),
+        ("kind", 20, 0x77),
+        ("layout", 32, 0xff),
+    ] {
+        let mut bytes = good.clone();
+        bytes[at] = byte;
+        fs::write(path(name), bytes).unwrap();
+    }
+    // An object's stamp and size, and after that nothing that makes sense.
+    let whole = fs::metadata(path("good")).unwrap().len();
+    let mut body = good.clone();
+    body[128..].fill(0xa5);
+    fs::write(path("body"), body).unwrap();
+    let file = fs::File::options().write(true).open(path("body")).unwrap();
+    file.set_len(whole).unwrap();
+    fs::write(path("short"), &good[..60]).unwrap();
+    fs::write(path("truncated"), &good[..40_000]).unwrap();
+    fs::write(path("empty"), b"").unwrap();
+    fs::create_dir(path("folder")).unwrap();
+    std::os::unix::fs::symlink(path("good"), path("link")).unwrap();
+    let made = std::process::Command::new("mkfifo")
+        .arg(path("pipe"))
+        .status();
+    assert!(made.unwrap().success());
+}
+
+#[test]
+fn no_command_fails_at_what_lies_among_the_objects() {
+    let directory = Directory::new();
+    fill_with_garbage(&directory);
+    let names = [
+        "magic",
+        "version",
+        "kind",
+        "layout",
+        "body",
+        "short",
+        "truncated",
+        "empty",
+        "folder",
+        "link",
+        "pipe",
+    ];
+    let listed = directory.shoal(&["ls", "--json"]).json();
+    let listed = listed.as_array().unwrap();
+    for name in names.iter().chain(&["good"]) {
+        let it = listed.iter().find(|it| it["name"] == *name);
+        let it = it.unwrap_or_else(|| panic!("{name} is not listed"));
+        let shown = directory.shoal(&["stat", name, "--json"]).json();
+        assert_eq!(it["state"], shown["state"], "{name}");
+    }
+    directory.shoal(&["ls"]).ok();
+    directory
+        .shoal(&["top", "-n", "1", "--interval", "0.05"])
+        .ok();
+    directory.shoal(&["doctor", "--json"]).json();
+    for name in names {
+        for verb in ["peek", "get", "stat"] {
+            let done = directory.shoal(&["queue", verb, name, "--json"]);
+            assert!(
+                done.code.is_some(),
+                "{verb} {name} was killed: {}",
+                done.err
+            );
+            assert!(
+                !done.err.contains("panicked"),
+                "{verb} {name}: {}",
+                done.err
+            );
+        }
+    }
+    directory.shoal(&["gc"]).ok();
+    assert!(!directory.has("good"));
+    // What is no object is left alone; objects of other versions are recognised.
+    for name in ["magic", "short", "empty", "folder"] {
+        assert!(directory.has(name), "{name} was removed");
+    }
+}
+
+#[test]
+fn commands_race_with_objects_that_come_and_go() {
+    let directory = Directory::new();
+    let _held = directory.hold("kept", &[]);
+    let racing = std::sync::atomic::AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while racing.load(std::sync::atomic::Ordering::Relaxed) {
+                directory.leave("raced");
+            }
+        });
+        for _ in 0..10 {
+            directory.shoal(&["gc"]).ok();
+            directory.shoal(&["ls"]).ok();
+            directory
+                .shoal(&["top", "-n", "1", "--interval", "0.05"])
+                .ok();
+        }
+        racing.store(false, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert!(directory.has("kept"));
+}
+
+#[test]
+fn looking_at_an_object_leaves_no_trace_in_it() {
+    let directory = Directory::new();
+    let held = directory.hold("watched", &[]);
+    let bytes = || beginning(&format!("{}/shoal.watched", directory.0), 40_960);
+    let before = bytes();
+    for command in [
+        &["ls"][..],
+        &["stat", "watched"],
+        &["queue", "stat", "watched"],
+        &["top", "-n", "1", "--interval", "0.05"],
+        &["doctor"],
+    ] {
+        directory.shoal(command).ok();
+    }
+    assert!(
+        bytes() == before,
+        "a command that looks has written to the object"
+    );
+    drop(held);
 }

@@ -1,5 +1,7 @@
 //! Promises about device masks: how they are read, composed, refused and written.
 
+mod discovery;
+
 use proptest::prelude::*;
 use shoal::Error;
 use shoal::device::{Device, EnvEdit, Mask, environment, families, family, resolve};

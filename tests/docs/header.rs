@@ -85,7 +85,7 @@ impl Parameter {
     }
 }
 
-const OBJECTS: [&str; 13] = [
+const OBJECTS: [&str; 15] = [
     "queue",
     "pipe",
     "map",
@@ -99,6 +99,8 @@ const OBJECTS: [&str; 13] = [
     "condition",
     "barrier",
     "process",
+    "lease",
+    "supervisor",
 ];
 
 /// The functions of a header, each with the comment above it.
@@ -471,7 +473,8 @@ fn every_object_is_opened_and_freed_in_the_same_way() {
         let free = find(&format!("shoal_{object}_free")).expect(object);
         assert_eq!(free.parameters.len(), 1, "{object}");
         let Some(open) = find(&format!("shoal_{object}_open")) else {
-            assert!(["map_iter", "process"].contains(&object), "{object}");
+            let started = ["map_iter", "process", "lease", "supervisor"];
+            assert!(started.contains(&object), "{object}");
             continue;
         };
         let last: Vec<_> = open.parameters.iter().rev().take(2).collect();

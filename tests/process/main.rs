@@ -8,6 +8,9 @@ mod forks;
 mod meanwhile;
 mod starts;
 mod streams;
+mod supervisor;
+mod supervisor_kills;
+mod supervisor_output;
 
 use std::fs::File;
 use std::io::{Read, Write};

@@ -48,6 +48,16 @@ def test_shared_queue(method: str) -> None:
     assert lines[-1] == f"{method}: 10 messages accounted for, 0 left"
 
 
+def test_leases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOAL_FAKE_DEVICES", "cuda:4:24G")
+    monkeypatch.setenv("SHOAL_LEASE_DIR", str(tmp_path / "leases"))
+    lines = run("leases.py")
+    assert lines[4] == "leased 0,1"
+    steps = dict(line.split(" on device ") for line in lines[5:9])
+    assert set(steps) == {f"step {i}" for i in range(4)} and set(steps.values()) <= {"0", "1"}
+    assert re.fullmatch(r"pid \d+ has GPU-.*, GPU-.*", lines[9])
+
+
 def test_manager_dict() -> None:
     words = "shared memory objects and locks in every language you like".split()
     assert run("manager_dict.py") == [

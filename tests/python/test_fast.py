@@ -1,18 +1,17 @@
-"""The compiled module: that it is chosen by itself, and does what ctypes does."""
+"""The compiled module: what it must not do, in a thread, a fork, a subinterpreter or a hostile program."""
 
 from __future__ import annotations
 
 import gc
-import importlib.util
 import inspect
 import os
+import pickle
 import random
 import signal
-import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
+import types
 from typing import Any, Callable, List
 
 import pytest
@@ -22,221 +21,28 @@ import shoal.multiprocessing
 from shoal import _ffi, _hot
 
 from conftest import Script, ends_well, wait_until
+from test_backends import needs_it, run
 
-IS_BUILT = (
-    sys.implementation.name == "cpython"
-    and sys.version_info >= (3, 9)
-    and importlib.util.find_spec("shoal._fast") is not None
-)
-needs_it = pytest.mark.skipif(shoal.backend != "compiled", reason="without the compiled module")
-
-
-def run(text: str, **environment: str) -> str:
-    """What a program prints, run in an environment."""
-    package = str(Path(shoal.__file__).parents[1])
-    given = {**os.environ, "PYTHONPATH": package, "SHOAL_LIBRARY": _ffi.lib._name}
-    done = subprocess.run(
-        [sys.executable, "-c", text],
-        env={**given, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
-
-
-def test_the_compiled_module_is_used_where_it_is_asked_for() -> None:
-    text = "import shoal; print(shoal.backend, type(shoal.Queue.put).__name__)"
-    for unset in ("", "0"):
-        assert run(text, SHOAL_COMPILED=unset).split() == ["ctypes", "function"]
-    expected = ["compiled", "method_descriptor"] if IS_BUILT else ["ctypes", "function"]
-    assert run(text, SHOAL_COMPILED="1").split() == expected
-
-
-# What can go wrong with each call, as a program that prints it.
-WRONG = r"""
-import shoal, re, pickle
-def tell(what, call):
-    try:
-        result = call()
-    except BaseException as error:
-        bases = [it.__name__ for it in type(error).__mro__]
-        result = bases, str(error)
-    result = re.sub(r"'anon-[0-9a-f]+'", "NAME", str(result))
-    print(what, re.sub(r"0x[0-9a-f]+", "0x", result))
-
-class Odd:
-    def __bool__(self): raise ArithmeticError("neither")
-class NoPickle:
-    def __reduce__(self): raise ZeroDivisionError("no")
-
-q = shoal.Queue()
-def stocked(call):
-    def with_stock(*args, **named):
-        while q.qsize() < 3:
-            q.put_bytes(b"\x80\x05K\x01.")
-        return call(*args, **named)
-    return with_stock
-for name in ("put", "put_bytes", "get", "get_bytes", "put_nowait", "get_nowait"):
-    call = stocked(getattr(q, name))
-    tell(name, call)
-    tell(name, lambda: call(b"a", False, 0.0, 1, 2))
-    tell(name, lambda: call(wrong=1))
-    tell(name, lambda: call(b"abc", None))
-    tell(name, lambda: call(b"abc", timeout="x"))
-    tell(name, lambda: call(timeout="x"))
-    tell(name, lambda: call(Odd()))
-    tell(name, lambda: call(b"abc", Odd()))
-    tell(name, lambda: call(NoPickle()))
-while not q.empty():
-    tell("left", lambda: q.get_bytes(False))
-q.detach()
-q = shoal.Queue(maxsize=2)
-q.put(1); q.put(2)
-tell("full", lambda: q.put(3, False))
-tell("full", lambda: q.put_bytes(b"3", True, 0.01))
-q.get(); q.get()
-tell("empty", lambda: q.get(False))
-tell("empty", lambda: q.get(True, 0.01))
-tell("empty", lambda: q.get_bytes(timeout=-1))
-q.put_bytes(b"raw")
-tell("raw", q.get)
-q.put_bytes(b"")
-tell("raw", q.get)
-q.put_bytes(b"\x80raw")
-tell("raw", q.get)
-q.put_bytes(bytearray(b"bytearray")); q.put_bytes(memoryview(b"view"))
-tell("bytes", lambda: (q.get_bytes(), q.get_bytes()))
-q.put(b"x" * 100_000)
-tell("large", lambda: len(q.get()))
-q.put("x" * 100_000)
-tell("large", lambda: len(q.get()))
-q.put("y" * 100_000, False)
-tell("large", lambda: len(q.get(copy=False)))
-q.put((1, "small"))
-tell("view", lambda: q.get(copy=False))
-q.close()
-tell("closed", lambda: q.put(1))
-tell("closed", lambda: q.put_bytes(b"1"))
-tell("closed", q.get)
-tell("closed", q.get_bytes)
-q.detach()
-tell("detached", lambda: q.put(1))
-tell("detached", lambda: q.put(b"x" * 100_000))
-tell("detached", lambda: q.put_bytes(b"1"))
-tell("detached", q.get)
-tell("detached", q.get_bytes)
-
-for kind in (shoal.Lock, shoal.RLock):
-    lock = kind()
-    tell("release", lock.release)
-    tell("acquire", lock.acquire)
-    tell("acquire", lambda: lock.acquire(False))
-    tell("acquire", lambda: lock.acquire(True, 0.01))
-    tell("acquire", lambda: lock.acquire(wrong=1))
-    tell("acquire", lambda: lock.acquire(1, 2, 3))
-    tell("release", lock.release)
-    with lock as taken:
-        tell("with", lambda: (taken, lock.locked()))
-    tell("locked", lock.locked)
-    lock.detach()
-    tell("detached", lock.acquire)
-    tell("detached", lock.release)
-    tell("detached", lock.__enter__)
-    tell("detached", lambda: lock.__exit__(None, None, None))
-
-for kind in (shoal.Semaphore, shoal.BoundedSemaphore):
-    permits = kind(1)
-    tell("acquire", permits.acquire)
-    tell("acquire", lambda: permits.acquire(False))
-    tell("acquire", lambda: permits.acquire(True, 0.01))
-    tell("acquire", lambda: permits.acquire(1, 2, 3))
-    tell("release", permits.release)
-    tell("release", permits.release)
-    tell("release", lambda: permits.release(0))
-    tell("release", lambda: permits.release("x"))
-    tell("permits", permits.get_value)
-    permits.detach()
-    tell("detached", permits.acquire)
-    tell("detached", permits.release)
-
-value = shoal.Value("i", 5)
-items = value.get_lock()
-tell("value", lambda: value.value)
-tell("value", lambda: setattr(value, "value", 6))
-tell("value", lambda: setattr(value, "value", "x"))
-tell("value", lambda: value.value)
-with items as taken, items:
-    tell("value", lambda: (taken, value.value, items.owner_died))
-tell("released", items.release)
-tell("released", lambda: items.__exit__(None, None, None))
-tell("released", lambda: items.__exit__())
-tell("taken", lambda: items.__enter__(1))
-value.detach()
-tell("value", lambda: value.value)
-tell("value", lambda: setattr(value, "value", 6))
-
-class Eight:
-    def __reduce__(self): return "Eight"
-kept = shoal.Map()
-for key in ("k", "\xe9\u20ac", "", "s\udcff", "\udcff", 5, 2**70, b"b", None, 1.5, (1, "x"), [], "k" * 70000):
-    for value in (1, -1, 2**63 - 1, -2**63, 2**63, True, None, "text", 1.5, (1,), "abc", "ab", NoPickle()):
-        tell("set", lambda: kept.__setitem__(key, value))
-        tell("found", lambda: kept.get(key, "nothing"))
-        tell("raw", lambda: sorted(kept.raw.items()) if len(str(key)) < 100 else 0)
-    tell("clear", kept.clear)
-tell("set", lambda: kept.__setitem__("k"))
-tell("set", lambda: kept.__setitem__("k", value=1))
-class Text(str): pass
-tell("set", lambda: kept.__setitem__(Text("text"), 1))
-tell("raw", lambda: sorted(kept.raw.items()))
-kept.detach()
-tell("detached", lambda: kept.__setitem__("k", 1))
-small = shoal.Map(max_capacity=1 << 20)
-tell("full", lambda: small.__setitem__("k", b"x" * (2 << 20)))
-
-event = shoal.Event()
-tell("event", event.is_set)
-tell("event", event.set)
-tell("event", event.is_set)
-tell("event", lambda: event.clear(1))
-tell("event", event.clear)
-tell("event", event.is_set)
-event.detach()
-for call in (event.is_set, event.set, event.clear):
-    tell("event", call)
-"""
-
-
-@needs_it
-def test_both_do_and_raise_the_same() -> None:
-    compiled, plain = run(WRONG, SHOAL_COMPILED="1"), run(WRONG, SHOAL_COMPILED="0")
-    assert "ArithmeticError" in plain and plain.count("detached") > 10
-    assert compiled.splitlines() == plain.splitlines()
-
-
-@needs_it
-def test_install_says_that_it_does_without_the_compiled_module() -> None:
-    with pytest.raises(RuntimeError, match="SHOAL_COMPILED"):
-        shoal.multiprocessing.install()
+BATCHES = "get_many", "get_many_bytes"
 
 
 @needs_it
 def test_the_calls_are_compiled_and_documented() -> None:
     for cls, names in {
-        shoal.Queue: ("put", "get", "put_bytes", "get_bytes"),
+        shoal.Queue: (*"put get put_bytes get_bytes put_many put_many_bytes".split(), *BATCHES),
         shoal.Lock: ("acquire", "release", "__enter__", "__exit__"),
         shoal.RLock: ("acquire", "release", "__enter__", "__exit__"),
         shoal.Event: ("set", "clear", "is_set"),
-        shoal.Semaphore: ("acquire", "release"),
-        shoal.Map: ("__setitem__",),
+        shoal.Semaphore: ("acquire", "release", "__enter__", "__exit__"),
+        shoal.Map: ("__getitem__", "__setitem__", "__delitem__", "__contains__", "get", "add"),
+        shoal.List: ("__getitem__", "append", "pop"),
+        shoal.Connection: ("send", "recv", "send_bytes", "recv_bytes", "poll"),
         type(shoal.Value("i").get_lock()): ("__enter__", "__exit__"),
     }.items():
         for name in names:
             call: Any = getattr(cls, name)
             assert type(call).__name__ == "method_descriptor", call
+            assert pickle.loads(pickle.dumps(call)) is call
             python: Any = getattr(cls, f"_python_{name}")
             assert call.__doc__ == str(python.__doc__)
             if name[0] != "_":
@@ -245,6 +51,14 @@ def test_the_calls_are_compiled_and_documented() -> None:
                 assert [(it.name, it.default) for it in given] == [
                     (it.name, it.default) for it in expected
                 ]
+
+
+@needs_it
+def test_no_class_hides_what_the_compiled_base_has() -> None:
+    for cls in (shoal.Queue, shoal.Connection, shoal.Map, shoal.Value, shoal.multiprocessing.queues.Queue):
+        for name, attribute in vars(_hot.Held).items():
+            if name[:2] != "__":
+                assert inspect.getattr_static(cls, name) is attribute, (cls, name)
 
 
 class Counted:
@@ -271,7 +85,10 @@ def test_no_call_leaks_a_reference() -> None:
     queue: "shoal.Queue[Any]" = shoal.Queue(maxsize=2)
     lock, rlock, event = shoal.Lock(), shoal.RLock(), shoal.Event()
     permits, table = shoal.Semaphore(1), shoal.Map()  # type: ignore[var-annotated]
-    number = shoal.Value("i")
+    number, words = shoal.Value("i"), shoal.List()  # type: ignore[var-annotated]
+    real = shoal.Value("d")
+    here, there = shoal.Pipe()
+    key, large = f"key {id(queue)}", 2**70
     data, text = b"some bytes" * 3, "".join(["a text of ", str(id(queue))])
 
     def use() -> None:
@@ -297,6 +114,12 @@ def test_no_call_leaks_a_reference() -> None:
             with pytest.raises((ValueError, AssertionError)):
                 one.release()
         number.value = number.value + 1
+        number.value = large
+        real.value = real.value + 1.0
+        with pytest.raises(TypeError):
+            number.value = text
+        with pytest.raises(AttributeError):
+            number.other
         event.set()
         assert event.is_set()
         event.clear()
@@ -305,11 +128,44 @@ def test_no_call_leaks_a_reference() -> None:
         permits.release()
         for value in (1, 2**80, text, data, True, None):
             table[text] = value
-        with pytest.raises((TypeError, AttributeError)):
-            table[text] = (i for i in ())
+            assert key not in table and table.get(key) is None and table.get(key, data) is data
+            assert [table[text] for _ in range(4)] == [value] * 4 == [table.get(text)] * 4
+            words.append(value)
+            assert words[0] == words[-1] == value and words.pop() == value
+            here.send((value, data))
+            assert there.poll() and there.recv() == (value, data) and not there.poll()
+            here.send_bytes(data)
+            assert there.recv_bytes() == data
+        for many in ([text, value], (data,), [Counted(), None]):
+            assert queue.put_many(many) == len(many)
+            assert len(queue.get_many()) == len(many)
+        assert queue.put_many_bytes([data, data, data], False) == 2
+        assert queue.get_many_bytes(1, timeout=0.5) == [data]
+        with pytest.raises(pickle.UnpicklingError):
+            queue.get_many(block=True)
+        with pytest.raises(shoal.Empty):
+            queue.get(timeout=0.001)
+        queue.put(obj=text)
+        with queue.lease() as job:
+            assert job.get() == text
+        table.add(key)
+        table.add(key=key, delta=3)
+        del table[key]
+        for wrong in (lambda: table[key], lambda: table.__delitem__(key)):
+            with pytest.raises(KeyError):
+                wrong()
+        with pytest.raises(IndexError):
+            words[0]
+        with pytest.raises(IndexError):
+            words.pop()
+        for fails in (lambda it: table.__setitem__(text, it), words.append, queue.put, here.send):
+            with pytest.raises((TypeError, AttributeError)):
+                fails(i for i in ())
 
     use()
     watched = (data, text, True, None, queue, lock, rlock, event, queue._handle, lock._handle)
+    watched += (key, large, table, words, here, there, number, real, table._handle, here._handle)
+    watched += (pickle.dumps, pickle.loads, shoal.Queue, shoal.Map, number.get_lock())
     before = counts(*watched)
     blocks = sys.getallocatedblocks()
     for _ in range(200):
@@ -319,7 +175,7 @@ def test_no_call_leaks_a_reference() -> None:
     assert [a - b for a, b in zip(after, before) if a - b > 100] == []
     assert sys.getallocatedblocks() - blocks < 150
     assert Counted.alive == 0
-    for shared in (queue, lock, rlock, event, permits, table, number):
+    for shared in (queue, lock, rlock, event, permits, table, number, real, words, here, there):
         shared.detach()
 
 
@@ -345,6 +201,8 @@ def test_hostile_arguments_crash_nothing() -> None:
     queue: "shoal.Queue[Any]" = shoal.Queue(maxsize=4)
     lock, event = shoal.Lock(), shoal.Event()
     permits, table = shoal.Semaphore(1), shoal.Map()  # type: ignore[var-annotated]
+    words, number = shoal.List(), shoal.Value("i")  # type: ignore[var-annotated]
+    here, there = shoal.Pipe()
     chance = random.Random(5)
     odd: List[Any] = [
         None, 0, -1, 2**70, -(2**70), 1.5, float("nan"), float("inf"), "", "x" * 70_000, b"",
@@ -352,7 +210,19 @@ def test_hostile_arguments_crash_nothing() -> None:
         queue, lock, Ellipsis, shoal.Queue, _ffi.Handle(), ctypes_pointer(),
     ]  # fmt: skip
     calls: List[Callable[..., Any]] = [
-        table.__setitem__, permits.acquire, permits.release, queue.put, queue.get, queue.put_bytes, queue.get_bytes, lock.acquire, lock.release,
+        table.__setitem__, table.__getitem__, table.__delitem__, table.__contains__, table.get, table.add,
+        words.append, words.pop, words.__getitem__, number.__setattr__, queue.put_many,
+        queue.put_many_bytes, queue.get_many, queue.get_many_bytes, here.poll, there.send_bytes, there.send,
+        permits.acquire, permits.release, permits.__exit__, permits.__enter__, queue.put, queue.get,
+        queue.put_bytes, queue.get_bytes, lock.acquire, lock.release,
+        lambda *a: setattr(number, "value", a[0]), lambda *a: number.value, lambda *a: queue.lease(False),
+        lambda *a: setattr(table, "_cache", a[0]), lambda *a: setattr(table, "_pause", a[0]),
+        lambda *a: table._cache.update({"k": a, "text": (*a, 1, 2)}), lambda *a: table["k"],
+        lambda *a: shoal.Map.__getitem__(_hot.Held(), *a), lambda *a: shoal.Value.value.__get__(a[0]),
+        lambda *a: shoal.List.pop(queue, *a), lambda *a: _fast().method(*a), lambda *a: _fast().names(*a),
+        lambda *a: _fast().setup(*a), lambda *a: _fast().method(type(a[0]), "Map", "get", "text"),
+        lambda *a: _fast().place(a[0], 0, "i", a[1]), lambda *a: _fast().Word(0, a[0]).value,
+        lambda *a: _fast().Word(1, a[0]), lambda *a: setattr(_fast().GOT_ONCE[0], "found", a[0]),
         lock.__enter__, lock.__exit__, event.set, event.clear, event.is_set,
         lambda *a, **n: shoal.Queue.put(*a, **n), lambda *a, **n: shoal.Lock.__enter__(*a, **n),
         lambda *a: setattr(queue, "_large", *a[:1]), lambda *a: setattr(event, "_fast", a[0]),
@@ -361,8 +231,8 @@ def test_hostile_arguments_crash_nothing() -> None:
         lambda *a: shoal.Queue.put(_hot.Held(), *a), lambda *a: shoal.Lock.__enter__(event, *a),
         lambda *a: shoal.Event.is_set(lock), lambda *a: shoal.Queue.get_bytes(lock, *a),
     ]  # fmt: skip
-    names = ["block", "timeout", "copy", "obj", "data", "wrong", ""]
-    for _ in range(3000):
+    names = ["block", "timeout", "copy", "obj", "data", "wrong", "", "key", "index", "value", "delta"]
+    for _ in range(10_000):
         call = chance.choice(calls)
         args = chance.choices(odd, k=chance.randrange(5))
         named = {chance.choice(names): chance.choice(odd) for _ in range(chance.randrange(3))}
@@ -371,12 +241,22 @@ def test_hostile_arguments_crash_nothing() -> None:
             args, named = [b"some", False], {}
         named = {name: it for name, it in named.items() if name != "timeout"}
         named["timeout"] = 0
+        if isinstance(call, types.FunctionType) and not call.__code__.co_flags & inspect.CO_VARKEYWORDS:
+            named = {}
         try:
             call(*args, **named)
         except Exception:
             pass
     event._fast = None
     assert shoal.backend == _hot.backend
+    words.append("still")
+    assert words.pop() == "still"
+
+
+def _fast() -> Any:
+    from shoal import _fast  # type: ignore[attr-defined]
+
+    return _fast
 
 
 def ctypes_pointer() -> Any:
@@ -396,11 +276,17 @@ def test_a_thread_that_waits_holds_up_no_other() -> None:
         with lock:
             found.append("entered")
 
-    threads = [
-        threading.Thread(target=lambda: found.append(queue.get())),
-        threading.Thread(target=lambda: found.append(queue.get_bytes())),
-        threading.Thread(target=enter),
+    here, there = shoal.Pipe()
+    calls = [
+        queue.get,
+        queue.get_bytes,
+        lambda: queue.get(timeout=60),
+        lambda: queue.get_many(1),
+        here.recv,
+        here.recv_bytes,
     ]
+    threads = [threading.Thread(target=lambda call=call: found.append(call())) for call in calls]
+    threads.append(threading.Thread(target=enter))
     for thread in threads:
         thread.start()
     began, steps = time.monotonic(), 0
@@ -409,22 +295,42 @@ def test_a_thread_that_waits_holds_up_no_other() -> None:
         steps += 1
     # Had one of them kept the interpreter, there would be one step for each slice of its wait.
     assert steps > 100 and not found
-    queue.put_bytes(b"\x80\x05K\x01.")
-    queue.put_bytes(b"\x80\x05K\x01.")
+    for _ in range(4):
+        queue.put_bytes(b"\x80\x05K\x01.")
+    for _ in range(2):
+        there.send_bytes(b"\x80\x05K\x01.")
     lock.release()
     for thread in threads:
         thread.join()
-    assert len(found) == 3
+    assert len(found) == 7
     queue.detach()
     lock.detach()
 
 
-@pytest.mark.parametrize("call", ["queue.get()", "queue.get_bytes()", "lock.__enter__()"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        "queue.get()",
+        "queue.get_bytes()",
+        "queue.get(timeout=30)",
+        "queue.get_many()",
+        "full.put(1)",
+        "full.put(1, timeout=30)",
+        "full.put_many([1, 2])",
+        "lock.__enter__()",
+        "permits.acquire()",
+        "here.recv()",
+        "here.recv_bytes()",
+    ],
+)
 def test_ctrl_c_ends_a_wait(script: Script, call: str) -> None:
     program = script(
         f"""
         import shoal
         queue, lock = shoal.Queue(), shoal.Lock()
+        full, permits = shoal.Queue(maxsize=1), shoal.Semaphore(0)
+        here, there = shoal.Pipe()
+        full.put(1)
         lock.acquire()
         print("waits", flush=True)
         try:
@@ -530,8 +436,14 @@ except ImportError:
     except ImportError:
         interpreters = None
 if interpreters is not None and hasattr(interpreters, "run_string"):
-    inner = "try:\\n import shoal\\n q = shoal.Queue(); q.put(4); assert q.get() == 4\\nexcept ImportError: pass"
+    inner = "try:\\n import shoal\\n q = shoal.Queue(); q.put(4); assert q.get() == 4\\n" \
+        " assert shoal.backend == 'ctypes'\\nexcept ImportError: pass"
     interpreters.run_string(interpreters.create(), inner)
+    if shoal.backend == "compiled":
+        inner = "try: import shoal._fast as it; it.setup('', type)\\n" \
+            "except ImportError as error: assert 'interpreter' in str(error), error\\n" \
+            "else: raise AssertionError"
+        interpreters.run_string(interpreters.create(), inner)
 queue.put(5)
 assert queue.get() == 5
 print("well")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import concurrent.futures.process
+import inspect
 import multiprocessing as std
 import multiprocessing.connection
 import multiprocessing.managers
@@ -74,7 +75,7 @@ def test_names_that_were_imported_before_make_ours() -> None:
                 assert is_ours(pool) and pool.map(abs, [-1]) == [1]
 
 
-def test_it_is_undone_without_a_trace() -> None:
+def test_it_is_undone() -> None:
     modules = [std, std.connection, std.managers, std.pool, std.queues, std.sharedctypes]
     modules += [std.synchronize, std.context, sys.modules["multiprocessing.spawn"]]
 
@@ -82,16 +83,72 @@ def test_it_is_undone_without_a_trace() -> None:
         seen = [(module.__name__, dict(vars(module))) for module in modules]
         for module in modules:
             kinds = [thing for thing in vars(module).values() if isinstance(thing, type)]
-            seen += [(kind.__name__, dict(vars(kind))) for kind in kinds]
+            # But for a `__new__` that does what was done without one: see the next test.
+            seen += [
+                (kind.__name__, {k: v for k, v in vars(kind).items() if k != "__new__"})
+                for kind in kinds
+            ]
         return seen
 
+    with mp.install():
+        # Submodules are attributes of their package once they are imported.
+        std.Queue()
     before = everything()
     with mp.install():
         assert everything() != before
+        assert is_ours(std.Queue())
     assert everything() == before
     made = [std.Queue(), std.Lock(), std.Value("i"), std.Pipe()[0], std.Barrier(2)]
     assert [is_ours(thing) for thing in made] == [False] * len(made)
     made[0].close()
+
+
+def test_the_originals_are_made_as_ever_afterwards() -> None:
+    kinds: List[Any] = [std.synchronize.Lock, std.synchronize.Barrier, Queue, Pool]
+    kinds.append(std.managers.SyncManager)
+    signatures = [inspect.signature(kind) for kind in kinds]
+    with mp.install():
+        assert [inspect.signature(kind) for kind in kinds] == signatures
+    assert [inspect.signature(kind) for kind in kinds] == signatures
+    ctx = std.get_context()
+
+    class Second:
+        def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+            made = super().__new__(cls)
+            made.given = args, kwargs  # type: ignore[attr-defined]
+            return made
+
+    class Both(std.synchronize.Barrier, Second):
+        pass
+
+    barrier: Any = Both(2, ctx=ctx)
+    assert type(barrier) is Both and barrier.given == ((2,), {"ctx": ctx})
+    for kind in kinds[:3]:
+        with pytest.raises(TypeError):
+            kind()
+        with pytest.raises(TypeError, match="wrong"):
+            kind(ctx=ctx, wrong=1)
+    lock = std.synchronize.Lock.__new__(std.synchronize.Lock)
+    assert type(lock) is std.synchronize.Lock
+
+
+def use(queue: Any, lock: Any) -> None:
+    with lock:
+        queue.put((type(queue).__module__, type(lock).__module__, is_ours(std.Lock())))
+
+
+@pytest.mark.parametrize("method", START_METHODS)
+def test_what_was_made_before_stays_what_it_was(method: str) -> None:
+    ctx = std.get_context(method)
+    queue, lock = ctx.Queue(), ctx.Lock()
+    with mp.install():
+        child = ctx.Process(target=use, args=(queue, lock))
+        child.start()
+        of_the_original = "multiprocessing.queues", "multiprocessing.synchronize"
+        assert queue.get() == (*of_the_original, True)
+        child.join()
+    queue.close()
+    queue.join_thread()
 
 
 def test_it_is_in_force_until_each_installation_is_undone() -> None:
@@ -400,11 +457,16 @@ def test_a_failed_installation_changes_nothing(monkeypatch: pytest.MonkeyPatch) 
 
     from shoal import _install
 
-    before = std.Queue.__func__, Queue.__init__, std.connection.Pipe  # type: ignore[attr-defined]
+    mp.install().uninstall()  # leaves a `__new__`
+
+    def names() -> List[Any]:
+        return [std.Queue.__func__, Queue.__new__, Queue.__init__, std.connection.Pipe]  # type: ignore[attr-defined]
+
+    before = names()
     monkeypatch.setattr(_install, "_preparing", fails)
     with pytest.raises(OSError, match="not now"):
         mp.install()
-    assert before == (std.Queue.__func__, Queue.__init__, std.connection.Pipe)  # type: ignore[attr-defined]
+    assert before == names()
     assert not is_ours(std.Lock())
 
 

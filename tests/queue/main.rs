@@ -15,6 +15,7 @@ mod crash_readiness;
 #[cfg(feature = "crash-points")]
 mod crash_waits;
 mod fifo;
+mod follow;
 mod kills;
 mod lease;
 mod lease_kills;

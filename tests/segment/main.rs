@@ -10,3 +10,4 @@ mod crash;
 mod directory;
 mod forks;
 mod liveness;
+mod observe;

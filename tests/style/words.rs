@@ -10,7 +10,13 @@ fn a_file_holds_one_idea() {
     let folders = ["src", "tests", "benches", "examples", "xtask", "bindings"];
     for path in files(&folders, &[".rs", ".py", ".c", ".h", ".cpp", ".hpp"]) {
         let lines = fs::read_to_string(&path).unwrap().lines().count();
-        assert!(lines <= 600, "{} has {lines} lines", shown(&path));
+        // Generated: all structs of the C interface.
+        let most = if path.ends_with("shoal/_structs.py") {
+            1200
+        } else {
+            600
+        };
+        assert!(lines <= most, "{} has {lines} lines", shown(&path));
     }
 }
 

@@ -42,7 +42,7 @@ Generated from src/ffi by `cargo xtask abi`; edit there.
 
 from __future__ import annotations
 
-from ctypes import POINTER, Structure, c_bool, c_char, c_char_p, c_int, c_int32, c_size_t
+from ctypes import POINTER, Structure, c_bool, c_char, c_char_p, c_int, c_int32, c_int64, c_size_t
 from ctypes import c_uint32, c_uint64, c_void_p
 
 from ._sized import Sized

@@ -9,11 +9,39 @@ use crate::leftovers::Leftovers;
 use crate::python::Environment;
 use crate::step::{cargo, program, run, run_for_long, target};
 
+/// The parts of the benchmark that have peers of their own programs.
+const WITH_PEERS: [&str; 3] = ["queue", "map", "curves"];
+
 pub(crate) fn run_bench(args: &[&str]) -> Result<(), String> {
-    let peers = build_peers()?;
-    let mut bench = cargo("run --quiet --release --features cli --bin shoal -- bench --peers");
-    run_for_long(bench.args(args).env("SHOAL_BENCH_PEERS", peers))
+    let mut bench = cargo("run --quiet --release --features cli --bin shoal -- bench");
+    // Files are named as seen from where the task was started.
+    bench.current_dir(std::env::current_dir().map_err(|err| err.to_string())?);
+    let measures = !args.iter().any(|arg| ["--compare", "--from"].contains(arg));
+    let only = args.iter().position(|arg| *arg == "--only");
+    let part = only.and_then(|only| args.get(only + 1));
+    if measures && part.is_none_or(|part| WITH_PEERS.contains(part)) {
+        bench
+            .arg("--peers")
+            .env("SHOAL_BENCH_PEERS", build_peers()?);
+    }
+    run_for_long(bench.args(args))
 }
+
+/// Compares the instructions of hot paths with the budget, or writes it anew. Needs what
+/// `build --release --features cli` makes, and seconds.
+pub(crate) fn budget(update: bool) -> Result<(), String> {
+    let mut compiler = program("rustc", "--version");
+    let said = compiler.output().map_err(|err| format!("rustc: {err}"))?;
+    let mut count = cargo("run --quiet --release --features cli --bin shoal -- bench");
+    count.args(["--budget", BUDGET, "--compiler"]);
+    count.arg(String::from_utf8_lossy(&said.stdout).trim());
+    if update {
+        count.arg("--update-budget");
+    }
+    run(&mut count)
+}
+
+const BUDGET: &str = "benches/budget.txt";
 
 /// Queues of Python objects, beside the standard library's and faster-fifo, if that can be had;
 /// then pipes, locks and dictionaries, and how long Ctrl-C takes, beside the standard library's.
@@ -52,6 +80,7 @@ fn build_peers() -> Result<PathBuf, String> {
         ("boost", "-lrt"),
         ("boost_map", "-lrt"),
         ("zeromq", "-lzmq"),
+        ("nng", "-lnng"),
     ] {
         let path = folder.join(format!("peer-{name}"));
         // As much as the compiler of our own workers does to the loops that write and read.
@@ -84,6 +113,7 @@ fn attempt(command: &mut Command, path: &Path) -> Result<bool, String> {
     if let Err(why) = &done {
         // There may be no compiler to say anything.
         writeln!(file, "{why}").map_err(failed)?;
+        eprintln!("a peer is left out: {}", log.display());
     }
     Ok(done.is_ok())
 }

@@ -128,6 +128,9 @@ pub(crate) fn run() -> Result<(), String> {
         together(&peers, environment.python())
     });
     steps.step("device masks from the command line", command_line);
+    steps.step("two machines share a queue and a map over a server", || {
+        crate::bridge::demo(&environment)
+    });
     steps.step("nothing stays behind", || leftovers.none_after());
     steps.finish()
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask dist`: the wheel, and a proof that it is all that a machine needs.
+//! `cargo xtask dist`: the wheel and the source package, and a proof that each is all that a machine needs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,15 @@ use crate::step::{Steps, cargo, program, root, run as run_command, target};
 
 pub(crate) fn run() -> Result<(), String> {
     let wheel = build()?;
-    println!("{}", wheel.display());
+    let sources = build_sources()?;
+    println!("{}\n{}", wheel.display(), sources.display());
     let mut steps = Steps::new("");
+    steps.step("the source package says what it needs", || {
+        needs_rust(&sources)
+    });
+    steps.step("a wheel from the source package", || {
+        try_out(&wheel_from(&sources)?, "python3")
+    });
     let mut interpreters = vec!["python3".to_owned()];
     interpreters.extend(python::others());
     for interpreter in interpreters {
@@ -35,6 +42,72 @@ pub(crate) fn build() -> Result<PathBuf, String> {
     let mut paths = entries.flatten().map(|entry| entry.path());
     let wheel = paths.find(|path| path.extension().is_some_and(|it| it == "whl"));
     wheel.ok_or_else(|| format!("there is no wheel in {}", folder.display()))
+}
+
+/// Builds `target/dist/shoal-VERSION.tar.gz`, with the sources of the library inside.
+pub(crate) fn build_sources() -> Result<PathBuf, String> {
+    let environment = Environment::prepare("python3")?;
+    environment.install()?;
+    let folder = target().join("dist");
+    let mut build = program(environment.python(), "-m hatchling build -t sdist -d");
+    run_command(
+        build
+            .arg(&folder)
+            .current_dir(root().join("bindings/python")),
+    )?;
+    let version = crate::header::package_version()?;
+    Ok(folder.join(format!("shoal-{version}.tar.gz")))
+}
+
+/// Installs the source package where there is no Rust, which has to say so in one line.
+pub(crate) fn needs_rust(sources: &Path) -> Result<(), String> {
+    let environment = Environment::prepare("python3")?;
+    let install =
+        "-m pip install --disable-pip-version-check --no-deps --no-build-isolation --target";
+    let mut install = program(environment.python(), install);
+    install.arg(target().join("dist/nowhere")).arg(sources);
+    // An empty PATH has no cargo, and this task was started by one.
+    install
+        .env("PATH", "/nonexistent")
+        .env_remove("CARGO")
+        .env_remove("SHOAL_LIBRARY");
+    let output = install.output().map_err(|err| format!("pip: {err}"))?;
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    let lines: Vec<&str> = said
+        .lines()
+        .filter(|line| line.contains("cargo is not on PATH"))
+        .collect();
+    match (
+        output.status.success(),
+        lines.as_slice(),
+        said.contains("Traceback"),
+    ) {
+        (false, [_], false) => Ok(()),
+        _ => Err(format!(
+            "`pip install` without Rust does not say so in one line:\n{said}"
+        )),
+    }
+}
+
+/// The wheel that pip makes of the source package, in a folder away from the checkout.
+fn wheel_from(sources: &Path) -> Result<PathBuf, String> {
+    let environment = Environment::prepare("python3")?;
+    let folder = target().join("dist/from-sources");
+    let wheel = "-m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir";
+    let mut wheel = program(environment.python(), wheel);
+    wheel
+        .arg(&folder)
+        .arg(sources)
+        .current_dir(std::env::temp_dir());
+    wheel
+        .env_remove("SHOAL_LIBRARY")
+        .env("CARGO_TARGET_DIR", target().join("sources"));
+    run_command(&mut wheel)?;
+    let entries = fs::read_dir(&folder).map_err(|err| format!("{}: {err}", folder.display()))?;
+    let mut paths = entries.flatten().map(|entry| entry.path());
+    paths
+        .next()
+        .ok_or_else(|| format!("there is no wheel in {}", folder.display()))
 }
 
 /// Installs the wheel into an environment that has nothing else, in a folder away from the

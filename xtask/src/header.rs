@@ -7,9 +7,10 @@
 use std::fs;
 
 use crate::step::root;
+use crate::tsan;
 
 /// The sections of shoal.h: the file that introduces each, and the others.
-pub(crate) const SECTIONS: [&[&str]; 15] = [
+pub(crate) const SECTIONS: [&[&str]; 17] = [
     &["general.rs", "../error.rs", "args.rs", "options.rs"],
     &["queue.rs", "message.rs"],
     &["pipe.rs"],
@@ -23,8 +24,10 @@ pub(crate) const SECTIONS: [&[&str]; 15] = [
     &["condition.rs"],
     &["barrier.rs"],
     &["wait.rs"],
-    &["process.rs", "spawn.rs"],
     &["device.rs"],
+    &["lease.rs"],
+    &["process.rs", "spawn.rs"],
+    &["supervisor.rs"],
 ];
 
 const MACROS: &str = "#if defined(__GNUC__)
@@ -45,9 +48,22 @@ const WIDTH: usize = 100;
 const RULE: &str =
     "---------------------------------------------------------------------------------------------";
 
+/// At the end of shoal.h: GCC has a macro for the sanitizer, and Clang a question.
+const SANITIZER: &str = "#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define SHOAL_WITH_TSAN 1
+#endif
+#endif
+#if defined(__SANITIZE_THREAD__) || defined(SHOAL_WITH_TSAN)
+#include \"shoal_tsan.h\"
+#endif
+";
+
 /// Writes the C headers, or with `check` only says whether they are what they should be.
 pub(crate) fn headers(check: bool) -> Result<(), String> {
-    write("include/shoal.h", &main_header()?, check)?;
+    let main = main_header()?;
+    write("include/shoal.h", &main, check)?;
+    write("include/shoal_tsan.h", &tsan::header(&main), check)?;
     write("include/shoal_bindings.h", &bindings_header()?, check)
 }
 
@@ -93,6 +109,7 @@ fn main_header() -> Result<String, String> {
         &introduction,
         &format!("{includes}\n{body}"),
         &sections,
+        SANITIZER,
     ))
 }
 
@@ -104,31 +121,37 @@ fn bindings_header() -> Result<String, String> {
         &introduction,
         "#include \"shoal.h\"\n\n",
         &format!("{functions}\n"),
+        "",
     ))
 }
 
 /// What stands around the declarations of a header.
-fn around(guard: &str, introduction: &str, top: &str, declarations: &str) -> String {
+fn around(guard: &str, introduction: &str, top: &str, declarations: &str, end: &str) -> String {
     format!(
         "/*\n * SPDX-License-Identifier: MIT OR Apache-2.0\n \
          * Generated from src/ffi by `cargo xtask header`; edit there.\n */\n\n\
          /**\n{} */\n\n#ifndef {guard}\n#define {guard}\n\n{top}\
          #ifdef __cplusplus\nextern \"C\" {{\n#endif\n\n{declarations}\
-         #ifdef __cplusplus\n}}\n#endif\n\n#endif /* {guard} */\n",
+         #ifdef __cplusplus\n}}\n#endif\n\n{end}{}#endif /* {guard} */\n",
         indented(" * ", introduction),
+        if end.is_empty() { "" } else { "\n" },
     )
 }
 
-/// The version in Cargo.toml, as macros.
-fn version() -> Result<String, String> {
+/// The version in Cargo.toml.
+pub(crate) fn package_version() -> Result<String, String> {
     let manifest = root().join("Cargo.toml");
     let text = fs::read_to_string(&manifest).map_err(|err| err.to_string())?;
     let line = text
         .lines()
         .find_map(|line| line.strip_prefix("version = \""));
-    let version = line
-        .and_then(|line| line.strip_suffix('"'))
-        .ok_or("Cargo.toml has no version")?;
+    let version = line.and_then(|line| line.strip_suffix('"'));
+    Ok(version.ok_or("Cargo.toml has no version")?.to_owned())
+}
+
+/// The same as macros.
+fn version() -> Result<String, String> {
+    let version = package_version()?;
     let mut numbers = version.split('.');
     let mut out =
         "/** The version of this header; `shoal_version()` is that of the library. */\n".to_owned();

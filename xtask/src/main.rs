@@ -1,19 +1,31 @@
-//! The project's own tasks: `cargo xtask demo | test | proof | cpython-tests | dist | bench | header | abi`.
+//! The project's own tasks: `cargo xtask demo | test | proof | cpython-tests | dist | bench | budget | header | abi`.
 //!
 //! Everything they need beyond Rust, a C and C++ compiler and Python goes into `target/` and
 //! `.venv/` inside the project. Nothing is installed system-wide.
 
 mod abi;
 mod bench;
+mod bridge;
+mod cheader;
+mod consumers;
 mod cpython;
+mod deb;
 mod demo;
 mod dist;
 mod header;
+mod install;
+mod installed;
+mod languages;
 mod leftovers;
+mod man;
+mod manual;
 mod proof;
 mod python;
+mod roff;
 mod step;
+mod symbols;
 mod test;
+mod tsan;
 
 use std::process::ExitCode;
 
@@ -30,13 +42,27 @@ const USAGE: &str = "usage: cargo xtask <task>
   cpython-tests [--python NAME] [METHOD] [--only WORD]
                      the standard library's tests of multiprocessing, on Shoal's
   dist               build the Python wheel, and try it with every Python that is found
+  deb                build packages for Debian and Ubuntu
   bench [ARGS]       measure, beside other queues and the machine's baseline
+  bench --html FILE  the same, as a page with charts and all samples
+  bench --compare FIRST SECOND
+                     compare two reports
+  budget [--update]  compare the instructions of hot paths with benches/budget.txt, or write it
   bench --python     measure what Python programs use
   bench --python --busy 0,1,2,4
                      the same beside so many programs that compute
   header [--check]   write what is generated from src/ffi, or compare it with what would be written:
-                     the headers in include/, and Python's declarations (as `abi` does)
-  abi [--check]      Python's declarations alone";
+                     the headers in include/, Python's declarations (as `abi` does), and the versions of
+                     the library's symbols (as `symbols` does)
+  abi [--check]      Python's declarations alone
+  install [--prefix P] [--libdir lib] [--library-only]
+                     build and install; the environment variable DESTDIR is put in front of all paths
+  uninstall [--prefix P]
+                     remove what `install` put there
+  symbols [--check]  give new functions their version in packaging/libshoal.map
+  compat             compare the C interface with that of the last release
+  man [FOLDER]       write the manual pages, from the comments of the C headers
+  man --check        say what in the headers lacks documentation";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -44,6 +70,7 @@ fn main() -> ExitCode {
     let done = match words.as_slice() {
         ["demo"] => demo::run(),
         ["dist"] => dist::run(),
+        ["deb"] => deb::run(),
         ["test", rest @ ..] => choice(rest).and_then(|choice| test::run(&choice)),
         ["proof"] => proof::run(""),
         ["proof", "--only", name] => proof::run(name),
@@ -51,8 +78,18 @@ fn main() -> ExitCode {
         ["cpython-tests", rest @ ..] => cpython::run_tests("python3", rest),
         ["bench", "--python", rest @ ..] => bench::run_python(rest),
         ["bench", "--", rest @ ..] | ["bench", rest @ ..] => bench::run_bench(rest),
-        ["header"] => abi::everything(false),
-        ["header", "--check"] => abi::everything(true),
+        ["budget"] => bench::budget(false),
+        ["budget", "--update"] => bench::budget(true),
+        ["header"] => abi::everything(false).and_then(|()| symbols::run(false)),
+        ["header", "--check"] => abi::everything(true).and_then(|()| symbols::run(true)),
+        ["install", rest @ ..] => options(rest).and_then(|it| install::run(&it)),
+        ["uninstall", rest @ ..] => options(rest).and_then(|it| install::uninstall(&it)),
+        ["symbols"] => symbols::run(false),
+        ["symbols", "--check"] => symbols::run(true),
+        ["compat"] => symbols::compat(),
+        ["man"] => man::run(None),
+        ["man", "--check"] => man::check(),
+        ["man", folder] => man::run(Some(folder)),
         ["abi"] => abi::abi(false),
         ["abi", "--check"] => abi::abi(true),
         _ => Err(USAGE.to_owned()),
@@ -64,6 +101,10 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn options(args: &[&str]) -> Result<install::Options, String> {
+    install::Options::parse(args).ok_or_else(|| USAGE.to_owned())
 }
 
 fn choice<'a>(mut args: &[&'a str]) -> Result<Choice<'a>, String> {

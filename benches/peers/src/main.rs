@@ -19,17 +19,27 @@ use iceoryx2::sample_mut::SampleMut;
 use iceoryx2::service::port_factory::PortFactory as _;
 use iceoryx2::service::port_factory::publish_subscribe::PortFactory;
 
+#[path = "../../harness/failure.rs"]
+#[expect(dead_code, reason = "the rest of it is for the harness")]
+mod failure;
+#[path = "../../harness/pace.rs"]
+mod pace;
 #[path = "../../harness/payload.rs"]
 mod payload;
 #[path = "../../harness/stage.rs"]
 #[expect(dead_code, reason = "the rest of it is for the harness")]
 mod stage;
 
+#[path = "../../harness/times.rs"]
+#[expect(dead_code, reason = "the rest of it is for the harness")]
+mod times;
+
+use failure::Failure;
+use pace::{Pace, now, sleep_exactly};
 use payload::Touch::All;
 use stage::Stage;
+use times::Stopwatch;
 
-/// What `stage` fails with.
-type Failure = Box<dyn std::error::Error>;
 type Service = PortFactory<ipc::Service, [u8], ()>;
 
 /// How often a receiver looks before it lets others run.
@@ -65,6 +75,7 @@ fn work() -> Result<(), Failure> {
         depth,
         there,
         back,
+        rate @ ..,
     ] = words.as_slice()
     else {
         return Err("this is a part of `cargo xtask bench`".into());
@@ -85,6 +96,12 @@ fn work() -> Result<(), Failure> {
     match role.as_str() {
         "put" => job.put(&job.service(&node, there)?),
         "take" => job.take(&job.service(&node, there)?),
+        "pace" => {
+            let rate = rate.first().map_or(Ok(0.0), |rate| rate.parse::<f64>())?;
+            let pace = if rate > 0.0 { Pace::Awake(rate) } else { Pace::Full };
+            job.pace(&job.service(&node, there)?, pace)
+        }
+        "due" => job.due(&job.service(&node, there)?),
         "call" => job.call(&job.service(&node, there)?, &job.service(&node, back)?),
         _ => job.echo(&job.service(&node, there)?, &job.service(&node, back)?),
     }
@@ -186,11 +203,63 @@ impl Job {
             tally.messages.store(messages, Release);
         }
         tally.sum.store(sum, Release);
+        self.stay();
+        Ok(())
+    }
+
+    /// What is still in the buffer of a publisher that goes can be lost: it was seen to be.
+    fn stay(&self) {
         self.stage.turn().fetch_add(1, AcqRel);
-        // What is still in the buffer of a publisher that goes can be lost: it was seen to be.
         while !self.is_over() {
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// The first word of each message says when it was due.
+    fn pace(&self, service: &Service, pace: Pace) -> Result<(), Failure> {
+        let sender = self.sender(service)?;
+        let tally = self.stage.tally(self.worker);
+        sleep_exactly();
+        self.stage.wait_for_start();
+        let (began, mut number) = (now(), 0);
+        loop {
+            let due = pace.wait(began, number, &self.stage);
+            if self.stage.is_stopped() {
+                break;
+            }
+            let mut sample = sender.loan()?;
+            payload::write(sample.payload_mut(), due, All);
+            if sample.send()? == 0 {
+                std::thread::yield_now();
+                continue;
+            }
+            number += 1;
+            tally.messages.store(number, Release);
+        }
+        self.stay();
+        Ok(())
+    }
+
+    fn due(&self, service: &Service) -> Result<(), Failure> {
+        let receiver = self.receiver(service)?;
+        let tally = self.stage.tally(self.worker);
+        let (mut stopwatch, mut expected) = (Stopwatch::new()?, vec![1u8; self.size]);
+        let mut messages = 0;
+        self.stage.wait_for_start();
+        while let Some(sample) = receiver.receive()? {
+            let (sum, now) = (payload::read(&sample, All), now());
+            let due = u64::from_ne_bytes(*sample.first_chunk().ok_or("it has no first word")?);
+            if sum != payload::write(&mut expected, due, All) {
+                return Err("a message arrived changed".into());
+            }
+            messages += 1;
+            tally.messages.store(messages, Release);
+            if self.stage.has_begun() {
+                stopwatch.record(Duration::from_nanos(now.saturating_sub(due)))?;
+                self.stage.has_result();
+            }
+        }
+        stopwatch.share(&self.stage);
         Ok(())
     }
 

@@ -6,15 +6,16 @@ use std::sync::atomic::Ordering;
 
 #[path = "../../harness/entries.rs"]
 pub(crate) mod entries;
+#[path = "../../harness/failure.rs"]
+#[expect(dead_code, reason = "the rest of it is for the harness")]
+mod failure;
 #[path = "../../harness/stage.rs"]
 #[expect(dead_code, reason = "the rest of it is for the harness")]
 mod stage;
 
 use entries::{KEY, VALUE};
+pub(crate) use failure::Failure;
 use stage::Stage;
-
-/// What `stage` fails with.
-pub(crate) type Failure = Box<dyn std::error::Error>;
 
 /// A store of other people's.
 pub(crate) trait Store: Sized {

@@ -17,6 +17,7 @@
 #include "bytes.hpp"
 #include "duration.hpp"
 #include "error.hpp"
+#include "lease.hpp"
 #include "object.hpp"
 
 SHOAL_BEGIN
@@ -40,6 +41,10 @@ private:
     explicit constexpr stdio(std::int32_t code) : code_(code) {}
     std::int32_t code_;
 };
+
+namespace detail {
+class c_spawn_options;
+}
 
 /// A child to be started: the program, its arguments, and all it gets.
 ///
@@ -107,9 +112,19 @@ public:
         device_mask_ = detail::c_text(mask);
         return *this;
     }
+    /// A lease that it has too, whose devices it sees as worker `worker` of `workers`. The lease must be
+    /// there until the child is spawned.
+    spawn_options &lease(const device::lease &lease, std::uint32_t worker = 0,
+                         std::uint32_t workers = 1, device::mode mode = device::mode::exclusive) {
+        lease_ = lease.handle();
+        worker_ = worker;
+        workers_ = workers;
+        lease_mode_ = mode;
+        return *this;
+    }
 
 private:
-    friend class process;
+    friend class detail::c_spawn_options;
 
     spawn_options &stream(int which, stdio where) {
         stdio_[which] = where.code();
@@ -141,7 +156,51 @@ private:
     std::int32_t stdio_[3] = {SHOAL_STDIO_INHERIT, SHOAL_STDIO_INHERIT, SHOAL_STDIO_INHERIT};
     std::vector<shoal_fd_map> fds_;
     std::uint64_t flags_ = 0;
+    shoal_lease *lease_ = nullptr;
+    std::uint32_t worker_ = 0, workers_ = 0;
+    device::mode lease_mode_ = device::mode::exclusive;
 };
+
+namespace detail {
+
+/// A child as shoal.h takes it. Must not outlive what it is made from.
+class c_spawn_options {
+public:
+    explicit c_spawn_options(const spawn_options &options)
+        : argv_(spawn_options::pointers_of(options.argv_)),
+          env_set_(spawn_options::pointers_of(options.env_set_)),
+          env_unset_(spawn_options::pointers_of(options.env_unset_)) {
+        static const char *const empty[] = {nullptr};
+        c_.size = sizeof c_;
+        c_.file = options.file_.c_str();
+        c_.argv = argv_.data();
+        c_.envp = options.env_clear_ ? empty : nullptr;
+        c_.env_set = env_set_.data();
+        c_.env_unset = env_unset_.data();
+        c_.cwd = spawn_options::c_str(options.cwd_);
+        for (int i = 0; i < 3; ++i) c_.stdio[i] = options.stdio_[i];
+        c_.n_fds = static_cast<std::uint32_t>(options.fds_.size());
+        c_.fds = options.fds_.data();
+        c_.flags = options.flags_;
+        c_.device_family = spawn_options::c_str(options.device_family_);
+        c_.device_mask = spawn_options::c_str(options.device_mask_);
+        c_.lease = options.lease_;
+        c_.lease_mode = static_cast<std::uint32_t>(options.lease_mode_);
+        c_.worker = options.worker_;
+        c_.workers = options.workers_;
+    }
+
+    c_spawn_options(const c_spawn_options &) = delete;
+    c_spawn_options &operator=(const c_spawn_options &) = delete;
+
+    [[nodiscard]] const shoal_spawn_options *get() const noexcept { return &c_; }
+
+private:
+    std::vector<const char *> argv_, env_set_, env_unset_;
+    shoal_spawn_options c_{};
+};
+
+}  // namespace detail
 
 /// The end of a process. If neither `exited` nor `signaled`, it was collected by something else.
 struct exit_status : shoal_exit {
@@ -161,28 +220,9 @@ public:
 
     /// Starts a program, and returns once it runs. Fails as `shoal_process_spawn`.
     static process spawn(const spawn_options &options) {
-        const auto argv = spawn_options::pointers_of(options.argv_);
-        const auto env_set = spawn_options::pointers_of(options.env_set_);
-        const auto env_unset = spawn_options::pointers_of(options.env_unset_);
-        const char *const empty[] = {nullptr};
-
-        shoal_spawn_options c{};
-        c.size = sizeof c;
-        c.file = options.file_.c_str();
-        c.argv = argv.data();
-        c.envp = options.env_clear_ ? empty : nullptr;
-        c.env_set = env_set.data();
-        c.env_unset = env_unset.data();
-        c.cwd = spawn_options::c_str(options.cwd_);
-        for (int i = 0; i < 3; ++i) c.stdio[i] = options.stdio_[i];
-        c.n_fds = static_cast<std::uint32_t>(options.fds_.size());
-        c.fds = options.fds_.data();
-        c.flags = options.flags_;
-        c.device_family = spawn_options::c_str(options.device_family_);
-        c.device_mask = spawn_options::c_str(options.device_mask_);
-
+        const detail::c_spawn_options c(options);
         shoal_process *handle = nullptr;
-        detail::check(shoal_process_spawn(&c, &handle));
+        detail::check(shoal_process_spawn(c.get(), &handle));
         return process(handle);
     }
 

@@ -3,6 +3,9 @@
 #[path = "../../../benches/harness/mod.rs"]
 mod harness;
 
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::output::{Failure, Format};
@@ -12,10 +15,10 @@ pub(crate) struct Bench {
     /// Measure pipes, Unix sockets and POSIX message queues too
     #[arg(long)]
     peers: bool,
-    /// Which of these to measure
-    #[arg(long, value_enum, value_delimiter = ',', requires = "peers")]
+    /// Which transports to measure; implies --peers
+    #[arg(long, value_enum, value_delimiter = ',')]
     transports: Vec<harness::Transport>,
-    /// Rough figures: one short window each, a few seconds in all
+    /// Rough figures: one short window each, less than a minute in all
     #[arg(long)]
     quick: bool,
     /// Length of each window in seconds [default: 0.4; for waits 0.5]
@@ -34,8 +37,9 @@ pub(crate) struct Bench {
     /// Bytes of every ring, 4 KiB to 1 GiB [default: depends on the message size]
     #[arg(long, value_parser = ring)]
     ring: Option<u64>,
-    /// Number of busy programs that run meanwhile. For waits, several numbers, each measured in turn
-    /// [default: 0,1,2,4]; for another part, which `--only` names, one number [default: 0]
+    /// Number of busy programs that run meanwhile. For waits and curves, several numbers, each measured
+    /// in turn [default: 0,1,2,4 for waits, 0,2 for curves and where everything is measured]; for another
+    /// part, which `--only` names, one number [default: 0]
     #[arg(long, value_delimiter = ',')]
     busy: Vec<u8>,
     /// The session of the busy programs [default: same for waits, own for other parts]
@@ -50,6 +54,27 @@ pub(crate) struct Bench {
     /// Only this part
     #[arg(long, value_enum)]
     only: Option<harness::Only>,
+    /// Write the report as one page of HTML, which needs nothing else
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Write the report as JSON, with all samples
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
+    /// Measure nothing: read a report, from JSON or from a page
+    #[arg(long, value_name = "FILE", conflicts_with = "compare")]
+    from: Option<PathBuf>,
+    /// Measure nothing: compare two reports, and say which differences are more than noise
+    #[arg(long, num_args = 2, value_names = ["FIRST", "SECOND"], conflicts_with_all = ["html", "save"])]
+    compare: Vec<PathBuf>,
+    /// Fail if calls execute more instructions than this file allows
+    #[arg(long, value_name = "FILE", requires = "compiler")]
+    budget: Option<PathBuf>,
+    /// Write that file anew
+    #[arg(long, requires = "budget")]
+    update_budget: bool,
+    /// The compiler that built this program, as `rustc --version` says
+    #[arg(long)]
+    compiler: Option<String>,
     #[command(flatten)]
     format: Format,
 }
@@ -64,8 +89,36 @@ pub(crate) fn worker() {
 
 impl Bench {
     pub(crate) fn run(self) -> Result<(), Failure> {
+        if let [first, second] = self.compare.as_slice() {
+            let comparison = harness::Comparison::of(&read(first)?, &read(second)?);
+            let print = |out: &mut dyn Write| write!(out, "{comparison}");
+            return self.format.print(&comparison, print);
+        }
+        if let (Some(path), Some(compiler)) = (&self.budget, &self.compiler) {
+            return budget(path, compiler, self.update_budget);
+        }
+        let (format, html, save) = (self.format, self.html.clone(), self.save.clone());
+        // Before anything is measured for minutes.
+        for path in html.iter().chain(&save) {
+            writable(path)?;
+        }
+        let report = match &self.from {
+            Some(path) => read(path)?,
+            None => self.measure()?,
+        };
+        if let Some(path) = html {
+            let page = harness::page(&report).map_err(|why| Failure::Bench(why.to_string()))?;
+            write(&path, &page)?;
+        }
+        if let Some(path) = save {
+            write(&path, &harness::json(&report))?;
+        }
+        format.print(&report, |out| write!(out, "{report}"))
+    }
+
+    fn measure(self) -> Result<harness::Report, Failure> {
         let (only, busy) = self.part()?;
-        // With all peers a run takes about seven minutes, nearly two of them for maps.
+        // With all peers a run takes about fifteen minutes.
         let (seconds, repeat) = match only {
             _ if self.quick => (0.03, 1),
             Some(harness::Only::Waits) => (0.5, 5),
@@ -83,7 +136,7 @@ impl Bench {
             } else {
                 Vec::new()
             },
-            peers: self.peers,
+            peers: self.peers || !self.transports.is_empty(),
             transports: self.transports,
             only,
             ring: self.ring,
@@ -92,27 +145,72 @@ impl Bench {
             pinned: self.pinned,
             waits: self.waits,
         };
-        let report = harness::run(&options, &|what| eprintln!("measuring {what} …"))
-            .map_err(|why| Failure::Bench(why.to_string()))?;
-        self.format.print(&report, |out| write!(out, "{report}"))
+        harness::run(&options, &|what| eprintln!("measuring {what} …"))
+            .map_err(|why| Failure::Bench(why.to_string()))
     }
 
     /// What to measure, and together with how many busy programs.
     fn part(&self) -> Result<(Option<harness::Only>, Vec<u8>), Failure> {
-        use harness::Only::Waits;
+        use harness::Only::{Curves, Waits};
         let asked = !self.busy.is_empty() || !self.waits.is_empty();
+        let busy = |others: &[u8]| match self.busy.is_empty() {
+            true => others.to_vec(),
+            false => self.busy.clone(),
+        };
         match self.only {
-            None if !asked => Ok((None, Vec::new())),
-            None | Some(Waits) if self.busy.is_empty() => Ok((Some(Waits), harness::BUSY.to_vec())),
-            None | Some(Waits) => Ok((Some(Waits), self.busy.clone())),
+            None if !asked => Ok((None, harness::IDLE_AND_BUSY.to_vec())),
+            None | Some(Waits) => Ok((Some(Waits), busy(&harness::BUSY))),
+            Some(Curves) if self.waits.is_empty() => {
+                Ok((Some(Curves), busy(&harness::IDLE_AND_BUSY)))
+            }
             Some(_) if self.busy.len() > 1 || !self.waits.is_empty() => {
-                let why =
-                    "only waits take several numbers of busy programs, and only waits have kinds";
+                let why = "only waits and curves take several numbers of busy programs, and only waits have \
+                           kinds";
                 Err(Failure::Usage(why.to_owned()))
             }
             other => Ok((other, self.busy.clone())),
         }
     }
+}
+
+/// A report from a file of JSON, or from a page that has it inside.
+fn read(path: &Path) -> Result<harness::Report, Failure> {
+    let failed = |why: String| Failure::Bench(format!("{}: {why}", path.display()));
+    let text = fs::read_to_string(path).map_err(|err| failed(err.to_string()))?;
+    harness::parse(&text).map_err(|why| failed(why.to_string()))
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    let failed = |err: io::Error| Failure::Bench(format!("{}: {err}", path.display()));
+    fs::write(path, text).map_err(failed)
+}
+
+/// Refuses a path that nothing can be written to. What is there stays as it is until there is something
+/// to write.
+fn writable(path: &Path) -> Result<(), Failure> {
+    let failed = |err: io::Error| Failure::Usage(format!("{}: {err}", path.display()));
+    let mut options = OpenOptions::new();
+    let opened = options.append(true).create(true).open(path);
+    opened.map(drop).map_err(failed)
+}
+
+/// Counts instructions and compares them with a budget, or writes it.
+fn budget(path: &Path, compiler: &str, update: bool) -> Result<(), Failure> {
+    let failed = |why: String| Failure::Bench(format!("{}: {why}", path.display()));
+    let counted = harness::instructions().map_err(|why| failed(why.to_string()))?;
+    if counted.is_empty() {
+        println!("Not counted: this process may not trace another one (ptrace).");
+        return Ok(());
+    }
+    if update {
+        return write(path, &harness::budget::text(&counted, compiler));
+    }
+    let text = fs::read_to_string(path).map_err(|err| failed(err.to_string()))?;
+    print!(
+        "{}",
+        harness::budget::check(&text, &counted, compiler).map_err(failed)?
+    );
+    Ok(())
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

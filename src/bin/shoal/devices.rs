@@ -1,11 +1,17 @@
-//! `shoal devices export | show | families`
+//! `shoal devices list | top | export | show | families`
+
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
 
 use clap::Subcommand;
 use serde::Serialize;
 use shoal::device::{self, EnvEdit};
 
-use crate::output::{Failure, Format, plain};
+use crate::inventory::{COLUMNS, Inventory};
+use crate::output::{Failure, Format, Paint, duration, has_colours, plain, width};
 use crate::run::variable;
+use crate::screen::{Key, Screen, fit, window};
+use crate::{interrupt, table};
 
 #[derive(clap::Args)]
 pub(crate) struct Devices {
@@ -15,6 +21,26 @@ pub(crate) struct Devices {
 
 #[derive(Subcommand)]
 enum Command {
+    /// List the devices of this machine: memory, load, who leases them and since when
+    List {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Show the devices live
+    Top {
+        #[command(flatten)]
+        which: Which,
+        /// How long between two looks
+        #[arg(long, short, default_value = "1", value_parser = duration)]
+        interval: Duration,
+        /// End after so many
+        #[arg(long, short = 'n')]
+        count: Option<u64>,
+        #[command(flatten)]
+        format: Format,
+    },
     /// Print commands by which a shell sees only some of the devices
     ///
     /// For example: eval "$(shoal devices export 0,1)"
@@ -34,9 +60,24 @@ enum Command {
     Families(Format),
 }
 
+/// Which devices.
+#[derive(clap::Args)]
+struct Which {
+    /// Only devices of this family
+    #[arg(long)]
+    family: Option<String>,
+}
+
 impl Devices {
     pub(crate) fn run(self) -> Result<(), Failure> {
         match self.command {
+            Command::List { which, format } => list(which.family.as_deref(), format),
+            Command::Top {
+                which,
+                interval,
+                count,
+                format,
+            } => top(which.family.as_deref(), interval, count, format),
             Command::Export {
                 mask,
                 family,
@@ -44,6 +85,100 @@ impl Devices {
             } => export(&mask, &family, format),
             Command::Show(format) => show(format),
             Command::Families(format) => families(format),
+        }
+    }
+}
+
+/// An unknown family is wrong usage: the exit code of NotFound means a missing object.
+fn usage(err: shoal::Error) -> Failure {
+    match err {
+        shoal::Error::NotFound { .. } => Failure::Usage(err.to_string()),
+        err => Failure::Shoal(err),
+    }
+}
+
+fn list(family: Option<&str>, format: Format) -> Result<(), Failure> {
+    let found = Inventory::new(family).map_err(usage)?;
+    format.print(&found, |out| write_all(&found, out, width(), has_colours()))
+}
+
+fn write_all(
+    found: &Inventory,
+    out: &mut dyn Write,
+    width: Option<usize>,
+    colours: bool,
+) -> io::Result<()> {
+    if found.devices.is_empty() {
+        writeln!(out, "no device was found")?;
+    } else {
+        for line in table::lines(&COLUMNS, &found.rows(), width, colours) {
+            writeln!(out, "{line}")?;
+        }
+    }
+    found
+        .rest()
+        .iter()
+        .try_for_each(|line| writeln!(out, "{line}"))
+}
+
+fn top(
+    family: Option<&str>,
+    interval: Duration,
+    count: Option<u64>,
+    format: Format,
+) -> Result<(), Failure> {
+    let interval = interval.max(Duration::from_millis(100));
+    let mut left = count.unwrap_or(u64::MAX);
+    if format.json || !io::stdout().is_terminal() {
+        while left > 0 {
+            let found = Inventory::new(family).map_err(usage)?;
+            left -= 1;
+            let goes_on = format.line(&found, |out| {
+                write_all(&found, out, None, false)?;
+                writeln!(out)
+            })?;
+            if !goes_on {
+                break;
+            }
+            if left > 0 {
+                interrupt::sleep(interval)?;
+            }
+        }
+        return Ok(());
+    }
+    let mut found = Inventory::new(family).map_err(usage)?;
+    let mut screen = Screen::new()?;
+    let (mut first, mut scroll, colours) = (0, 0, has_colours());
+    let mut next = Instant::now() + interval;
+    loop {
+        let (columns, height) = screen.size();
+        let rest = found.rest();
+        let room = height.saturating_sub(3 + rest.len()).max(1);
+        let range = window(&mut first, scroll, room, found.devices.len());
+        let mut lines = vec![fit(&found.summary(), columns)];
+        lines.extend(table::lines(
+            &COLUMNS,
+            &found.rows()[range],
+            Some(columns),
+            colours,
+        ));
+        lines.extend(rest.iter().map(|line| fit(line, columns)));
+        lines.resize(height.saturating_sub(1), String::new());
+        lines.push(Paint::Dim.on(&fit("q quit", columns), colours));
+        screen.draw(lines)?;
+        scroll = 0;
+        match screen.key(next.saturating_duration_since(Instant::now()))? {
+            Some(Key::Quit) => return Ok(()),
+            Some(Key::Scroll(by)) => scroll = by,
+            Some(_) => {}
+            None => {
+                left -= 1;
+                if left == 0 {
+                    return Ok(());
+                }
+                found = Inventory::new(family).map_err(usage)?;
+                next = Instant::now() + interval;
+            }
         }
     }
 }
@@ -57,11 +192,7 @@ struct Edit {
 
 fn export(mask: &str, family: &str, format: Format) -> Result<(), Failure> {
     let edits: Vec<Edit> = device::environment(family, mask, variable)
-        // An unknown family is wrong usage: the exit code of NotFound means a missing object.
-        .map_err(|err| match err {
-            shoal::Error::NotFound { .. } => Failure::Usage(err.to_string()),
-            err => Failure::Shoal(err),
-        })?
+        .map_err(usage)?
         .into_iter()
         .map(|edit| match edit {
             EnvEdit::Set(variable, value) => Edit {

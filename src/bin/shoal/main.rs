@@ -1,23 +1,42 @@
-//! The `shoal` command line: shows shared objects, removes those that dead processes left, runs
-//! programs on some of the devices, and measures.
+//! The `shoal` command line: shows shared objects and what they hold, live if that is wanted, removes
+//! those that dead processes left, runs programs on some of the devices, and measures.
 
 mod bench;
+mod bridge;
 mod devices;
+mod doctor;
+mod generate;
+mod input;
+mod interrupt;
+mod inventory;
+mod list;
+mod map;
+mod object;
 mod objects;
 mod output;
+mod pickle;
+mod probe;
+mod queue;
 mod run;
+mod screen;
+mod table;
+mod top;
+mod value;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::output::Failure;
 
 /// Shared queues and maps that survive kill -9.
 ///
 /// Objects are in /dev/shm, or in the directory that the environment variable SHOAL_DIR names.
 ///
-/// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such object. `run` ends as the program
-/// does, also by a signal; 127 if the program was not found, 126 if it could not be run, 125 if
-/// the mask is refused.
+/// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such object, key or element, 4 the time is up,
+/// 5 the queue is closed and empty. A signal ends a command as it ends other programs. `run` ends as the
+/// program does, also by a signal, and with several workers as the first of them that failed; 127 if the
+/// program was not found, 126 if it could not be run, 125 if `shoal` itself refused.
 #[derive(Parser)]
 #[command(name = "shoal", version, max_term_width = 100)]
 struct Cli {
@@ -28,38 +47,86 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// List the shared objects of this machine
-    Ls(output::Format),
+    Ls(objects::Ls),
     /// Show one object and the processes that are attached to it
     Stat(objects::Stat),
+    /// Show the objects live: messages a second, who waits, who holds
+    Top(top::Top),
+    /// Put, take and look at messages
+    Queue(queue::QueueCommand),
+    /// Read, change and watch the keys of a map
+    Map(map::MapCommand),
+    /// Read and change the elements of a list
+    List(list::ListCommand),
     /// Remove objects by name; processes that have them open keep them
     Rm(objects::Rm),
     /// Remove objects that killed processes left; objects in use are kept
     Gc(objects::Gc),
     /// Run a program that sees only some of the devices
     Run(run::Run),
-    /// Show device masks
+    /// Show devices, who leases them, and masks
     Devices(devices::Devices),
+    /// Say what this machine allows, and what to do where that is too little
+    ///
+    /// Exit code 1 if something keeps Shoal from working.
+    Doctor(doctor::Doctor),
     /// Measure queues and maps on this machine
-    Bench(bench::Bench),
+    Bench(Box<bench::Bench>),
+    /// Print the script by which a shell completes this command
+    ///
+    /// For example: source <(shoal completions bash)
+    Completions(generate::Completions),
+    /// Write the man pages of all commands into a folder
+    Man(generate::Man),
+    /// Carry queues and maps between machines, by the program shoal-bridge
+    Bridge(bridge::Bridge),
 }
 
 fn main() -> ExitCode {
     // First: the benchmark starts this program as its workers.
     bench::worker();
-    let done = match Cli::parse().command {
-        Command::Ls(format) => objects::ls(format),
+    let command = Cli::parse().command;
+    // A program that is run has the signals as they are, and the benchmark ends its workers with it.
+    if !matches!(command, Command::Run(_) | Command::Bench(_)) {
+        interrupt::install();
+    }
+    let done = match command {
+        Command::Ls(ls) => ls.run(),
         Command::Stat(stat) => stat.run(),
+        Command::Top(top) => top.run(),
+        Command::Queue(queue) => queue.run(),
+        Command::Map(map) => map.run(),
+        Command::List(list) => list.run(),
         Command::Rm(rm) => rm.run(),
         Command::Gc(gc) => gc.run(),
         Command::Run(run) => return run.run(),
         Command::Devices(devices) => devices.run(),
+        Command::Doctor(doctor) => doctor.run(),
         Command::Bench(bench) => bench.run(),
+        Command::Completions(completions) => completions.run(Cli::command()),
+        Command::Man(man) => man.run(Cli::command()),
+        Command::Bridge(bridge) => return bridge.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Signal(signal)) => {
+            interrupt::end_by(signal);
+            ExitCode::FAILURE
+        }
+        Err(Failure::Said) => ExitCode::FAILURE,
         Err(failure) => {
             eprintln!("shoal: {failure}");
             failure.code()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definitions_of_all_commands_are_consistent() {
+        Cli::command().debug_assert();
     }
 }

@@ -1,133 +1,71 @@
-//! `ls`, `stat`, `rm` and `gc`.
+//! `ls`, `stat`, `rm` and `gc`, and how the other commands open an object.
 
-use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use serde::Serialize;
-use shoal::{Kind, List, Map, ObjectInfo, Queue};
+use shoal::Observer;
 
-use crate::output::{Failure, Format, bytes, plain};
-
-/// An object as the commands print it.
-#[derive(Serialize)]
-struct Object {
-    name: String,
-    kind: Option<String>,
-    state: &'static str,
-    participants: Vec<Participant>,
-    committed_bytes: u64,
-    max_bytes: u64,
-    problem: Option<String>,
-    #[serde(flatten)]
-    content: Option<Content>,
-}
-
-#[derive(Serialize)]
-struct Participant {
-    slot: u16,
-    pid: u32,
-    command: String,
-}
-
-/// Properties that need an open handle.
-#[derive(Serialize)]
-struct Content {
-    len: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    bytes: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    capacity_bytes: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    closed: Option<bool>,
-}
-
-impl Object {
-    fn new(info: ObjectInfo) -> Self {
-        let state = match (&info.problem, info.stale, info.persistent) {
-            (Some(_), ..) => "unreadable",
-            (_, true, _) => "stale",
-            (_, _, true) => "persistent",
-            _ => "live",
-        };
-        let participants = info.participants.into_iter();
-        Self {
-            name: info.name,
-            kind: info.kind.map(|kind| kind.to_string()),
-            state,
-            participants: participants
-                .map(|it| Participant {
-                    slot: it.slot,
-                    pid: it.pid,
-                    command: it.command,
-                })
-                .collect(),
-            committed_bytes: info.committed,
-            max_bytes: info.max_size,
-            problem: info.problem.map(|why| why.to_string()),
-            content: None,
-        }
-    }
-
-    fn kind(&self) -> &str {
-        self.kind.as_deref().unwrap_or("?")
-    }
-
-    /// The processes behind the participants, each once: `312 python3 (4 handles)`.
-    fn processes(&self) -> Vec<String> {
-        let mut handles: BTreeMap<(u32, &str), usize> = BTreeMap::new();
-        for who in &self.participants {
-            *handles.entry((who.pid, &who.command)).or_default() += 1;
-        }
-        let shown = |((pid, command), count)| match count {
-            1 => format!("{pid} {}", plain(command)),
-            _ => format!("{pid} {} ({count} handles)", plain(command)),
-        };
-        handles.into_iter().map(shown).collect()
-    }
-}
+use crate::interrupt;
+use crate::object::{Object, facts};
+use crate::output::{Failure, Format, Paint, Progress, has_colours, plain, width};
+use crate::table::{self, Column, Row, number, text};
 
 /// How many processes `ls` names before it counts the rest.
 const NAMED: usize = 4;
 
 /// `shoal ls`
-pub(crate) fn ls(format: Format) -> Result<(), Failure> {
-    let objects: Vec<Object> = shoal::list()?.into_iter().map(Object::new).collect();
-    format.print(&objects, |out| {
-        let widest = objects
-            .iter()
-            .map(|it| it.name.chars().count())
-            .max()
-            .unwrap_or(0)
-            .max(4);
-        writeln!(
-            out,
-            "{:widest$}  KIND   STATE           MEMORY     AT MOST  ATTACHED",
-            "NAME"
-        )?;
-        for it in &objects {
-            let (memory, most) = (bytes(it.committed_bytes), bytes(it.max_bytes));
-            let mut attached = it.processes();
-            let more = attached.len().saturating_sub(NAMED);
-            attached.truncate(NAMED);
-            if more > 0 {
-                attached.push(format!("{more} more"));
-            }
-            attached.extend(it.problem.as_deref().map(plain));
-            writeln!(
-                out,
-                "{:widest$}  {:6} {:10} {memory:>11} {most:>11}  {}",
-                plain(&it.name),
-                it.kind(),
-                it.state,
-                if attached.is_empty() {
-                    "-".to_owned()
-                } else {
-                    attached.join(", ")
-                },
-            )?;
-        }
-        Ok(())
-    })
+#[derive(clap::Args)]
+pub(crate) struct Ls {
+    /// Only objects whose name begins with this
+    prefix: Option<String>,
+    #[command(flatten)]
+    format: Format,
+}
+
+impl Ls {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let objects = objects(&mut Observer::new(0), self.prefix.as_deref())?;
+        let rows: Vec<Row> = objects.iter().map(row).collect();
+        self.format.print(&objects, |out| {
+            let lines = table::lines(&COLUMNS, &rows, width(), has_colours());
+            lines.iter().try_for_each(|line| writeln!(out, "{line}"))
+        })
+    }
+}
+
+/// The objects whose names begin with `prefix`.
+pub(crate) fn objects(
+    observer: &mut Observer,
+    prefix: Option<&str>,
+) -> Result<Vec<Object>, Failure> {
+    let mut all = observer.look()?;
+    if let Some(prefix) = prefix {
+        all.retain(|it| it.info.name.starts_with(prefix));
+    }
+    Ok(all.into_iter().map(Object::new).collect())
+}
+
+const COLUMNS: [Column; 7] = [
+    text("NAME", 0),
+    text("KIND", 1),
+    text("STATE", 2),
+    number("LEN", 1),
+    number("MEMORY", 3),
+    number("AT MOST", 5),
+    text("ATTACHED", 4),
+];
+
+fn row(it: &Object) -> Row {
+    let cells = vec![
+        plain(&it.name),
+        it.kind().to_owned(),
+        it.state.to_owned(),
+        it.depth(),
+        crate::output::bytes(it.committed_bytes),
+        crate::output::bytes(it.max_bytes),
+        it.attached(NAMED),
+    ];
+    let paint = it.paint();
+    Row { cells, paint }
 }
 
 /// `shoal stat NAME`
@@ -141,89 +79,38 @@ pub(crate) struct Stat {
 
 impl Stat {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let info = shoal::stat(&self.name)?;
-        let kind = info.kind;
-        let mut object = Object::new(info);
-        // Opening a stale object would remove it, and looking must not change anything.
-        if let (Some(kind), "live" | "persistent") = (kind, object.state) {
-            match content(&self.name, kind) {
-                Ok(content) => object.content = content,
-                Err(gone @ shoal::Error::NotFound { .. }) => return Err(gone.into()),
-                // The properties that are known without opening it are shown nevertheless.
-                Err(err) => object.problem = Some(err.to_string()),
-            }
-        }
+        let object = Object::new(shoal::observe(&self.name)?);
         self.format.print(&object, |out| show(&object, out))
     }
 }
 
-fn content(name: &str, kind: Kind) -> shoal::Result<Option<Content>> {
-    Ok(match kind {
-        Kind::Queue => {
-            let queue = Queue::open(name)?;
-            Some(Content {
-                len: queue.len() as u64,
-                bytes: Some(queue.bytes()),
-                capacity_bytes: Some(queue.capacity()),
-                closed: Some(queue.is_closed()),
-            })
-        }
-        Kind::Map => {
-            let len = Map::open(name)?.len()? as u64;
-            Some(Content {
-                len,
-                bytes: None,
-                capacity_bytes: None,
-                closed: None,
-            })
-        }
-        Kind::List => {
-            let len = List::open(name)?.len()? as u64;
-            Some(Content {
-                len,
-                bytes: None,
-                capacity_bytes: None,
-                closed: None,
-            })
-        }
-        _ => None,
-    })
-}
-
-fn show(it: &Object, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "name      {}", it.name)?;
-    writeln!(out, "kind      {}", it.kind())?;
-    writeln!(out, "state     {}", it.state)?;
-    if let Some(problem) = &it.problem {
-        writeln!(out, "problem   {}", plain(problem))?;
+/// All that is known of an object.
+pub(crate) fn show(it: &Object, out: &mut dyn Write) -> io::Result<()> {
+    let colours = has_colours();
+    for (what, value) in facts(it) {
+        let paint = if what == "state" {
+            it.paint()
+        } else {
+            Paint::Plain
+        };
+        writeln!(out, "{what:9} {}", paint.on(&value, colours))?;
     }
-    let (memory, most) = (bytes(it.committed_bytes), bytes(it.max_bytes));
-    writeln!(out, "memory    {memory} of at most {most}")?;
-    if let Some(content) = &it.content {
-        writeln!(out, "length    {}", content.len)?;
-        if let (Some(held), Some(capacity)) = (content.bytes, content.capacity_bytes) {
-            writeln!(
-                out,
-                "content   {} in a ring of {}",
-                bytes(held),
-                bytes(capacity)
-            )?;
-        }
-        if content.closed == Some(true) {
-            writeln!(out, "closed    yes")?;
-        }
-    }
-    writeln!(out, "attached  {}", it.participants.len())?;
     for who in &it.participants {
-        writeln!(
-            out,
-            "  slot {:4}  pid {:7}  {}",
-            who.slot,
-            who.pid,
-            plain(&who.command)
-        )?;
+        let (slot, pid, command) = (who.slot, who.pid, plain(&who.command));
+        writeln!(out, "  slot {slot:4}  pid {pid:7}  {command}")?;
     }
     Ok(())
+}
+
+/// Fails if there is no object `name` to be opened, or only one that killed processes left: opening that
+/// would remove it.
+pub(crate) fn check(name: &str) -> Result<(), Failure> {
+    let info = shoal::stat(name)?;
+    if info.stale {
+        let why = "is what killed processes left: `shoal stat` shows it, `shoal gc` removes it";
+        return Err(Failure::Missing(format!("{:?} {why}", plain(name))));
+    }
+    info.problem.map_or(Ok(()), |why| Err(why.into()))
 }
 
 /// `shoal rm NAME…`
@@ -239,6 +126,7 @@ impl Rm {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let mut first = Ok(());
         for name in &self.names {
+            interrupt::check()?;
             if let Err(err) = shoal::unlink(name) {
                 if first.is_err() {
                     eprintln!("shoal: {err}");
@@ -263,12 +151,19 @@ pub(crate) struct Gc {
 
 impl Gc {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let removed = shoal::gc(self.dry_run)?;
+        let (mut removed, mut progress) = (Vec::new(), Progress::new());
+        shoal::gc_each(self.dry_run, |name| {
+            removed.push(name.to_owned());
+            progress.tick(|| format!("{} objects", removed.len()));
+            interrupt::signal().is_none()
+        })?;
+        drop(progress);
         self.format.print(&removed, |out| {
             for name in &removed {
                 writeln!(out, "{}", plain(name))?;
             }
             Ok(())
-        })
+        })?;
+        interrupt::check()
     }
 }

@@ -1,8 +1,9 @@
 //! What commands print, for people and for programs, and how they fail.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -11,29 +12,56 @@ use serde::Serialize;
 pub(crate) struct Format {
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 impl Format {
     /// Prints `value` as JSON, or else what `people` writes.
     pub(crate) fn print(
         self,
-        value: &impl Serialize,
+        value: &(impl Serialize + ?Sized),
         people: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<(), Failure> {
-        let mut out = io::stdout().lock();
-        let written = if self.json {
-            serde_json::to_writer_pretty(&mut out, value)
-                .map_err(io::Error::from)
-                .and_then(|()| writeln!(out))
-        } else {
-            people(&mut out)
+        let mut out = BufWriter::new(io::stdout().lock());
+        let written = match self.json {
+            true => json(&mut out, value, true),
+            false => people(&mut out),
+        };
+        done(written.and_then(|()| out.flush()))
+    }
+
+    /// Prints `value` as a line of JSON, or else what `people` writes, and sends it off. For commands
+    /// that print one thing after another. False once the reader has gone.
+    pub(crate) fn line(
+        self,
+        value: &(impl Serialize + ?Sized),
+        people: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<bool, Failure> {
+        let mut out = BufWriter::new(io::stdout().lock());
+        let written = match self.json {
+            true => json(&mut out, value, false),
+            false => people(&mut out),
         };
         match written.and_then(|()| out.flush()) {
-            // The reader has closed the pipe: `shoal ls | head -1`.
-            Err(err) if err.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            other => other.map_err(Failure::Output),
+            Err(err) if err.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            other => other.map_err(Failure::Output).map(|()| true),
         }
+    }
+}
+
+fn json(out: &mut dyn Write, value: &(impl Serialize + ?Sized), pretty: bool) -> io::Result<()> {
+    match pretty {
+        true => serde_json::to_writer_pretty(&mut *out, value)?,
+        false => serde_json::to_writer(&mut *out, value)?,
+    }
+    writeln!(out)
+}
+
+/// A reader that has closed the pipe has seen enough: `shoal ls | head -1`.
+fn done(written: io::Result<()>) -> Result<(), Failure> {
+    match written {
+        Err(err) if err.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(Failure::Output),
     }
 }
 
@@ -41,19 +69,31 @@ impl Format {
 pub(crate) enum Failure {
     Shoal(shoal::Error),
     Output(io::Error),
+    Input(io::Error),
     /// Arguments that are refused.
     Usage(String),
+    /// An object, a key, an element or a device that is not there.
+    Missing(String),
+    /// The command itself.
+    Other(String),
     /// The benchmark itself.
     Bench(String),
+    /// A signal asked the command to end.
+    Signal(i32),
+    /// It failed, and has said so.
+    Said,
 }
 
 impl Failure {
     pub(crate) fn code(&self) -> ExitCode {
-        match self {
-            Failure::Usage(_) | Failure::Shoal(shoal::Error::Invalid { .. }) => ExitCode::from(2),
-            Failure::Shoal(shoal::Error::NotFound { .. }) => ExitCode::from(3),
-            _ => ExitCode::FAILURE,
-        }
+        use shoal::Error;
+        ExitCode::from(match self {
+            Failure::Usage(_) | Failure::Shoal(Error::Invalid { .. }) => 2,
+            Failure::Missing(_) | Failure::Shoal(Error::NotFound { .. }) => 3,
+            Failure::Shoal(Error::Timeout) => 4,
+            Failure::Shoal(Error::Closed) => 5,
+            _ => 1,
+        })
     }
 }
 
@@ -62,7 +102,13 @@ impl fmt::Display for Failure {
         match self {
             Failure::Shoal(err) => err.fmt(f),
             Failure::Output(err) => write!(f, "cannot write: {err}"),
-            Failure::Usage(why) | Failure::Bench(why) => f.write_str(why),
+            Failure::Input(err) => write!(f, "cannot read: {err}"),
+            Failure::Usage(why)
+            | Failure::Missing(why)
+            | Failure::Other(why)
+            | Failure::Bench(why) => f.write_str(why),
+            Failure::Signal(signal) => write!(f, "ended by signal {signal}"),
+            Failure::Said => Ok(()),
         }
     }
 }
@@ -104,5 +150,136 @@ pub(crate) fn bytes(count: u64) -> String {
         format!("{count} B")
     } else {
         format!("{value:.1} {name}")
+    }
+}
+
+/// A length of time as people read it: its two largest units.
+pub(crate) fn age(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        3600..86400 => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}d{:02}h", seconds / 86400, seconds / 3600 % 24),
+    }
+}
+
+/// A length of time on the command line: `2.5`, `500ms`, `10s`, `10m`, `1h`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let expected =
+        || "expected seconds, or a number with ms, s, m or h: 2.5, 500ms, 10m".to_owned();
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(expected()),
+    };
+    let number: f64 = digits.parse().map_err(|_| expected())?;
+    Duration::try_from_secs_f64(number * unit).map_err(|_| expected())
+}
+
+/// Whether colours may be printed: to a terminal that knows them, unless `NO_COLOR` is set.
+pub(crate) fn has_colours() -> bool {
+    let set = |name| std::env::var_os(name).is_some_and(|it| !it.is_empty());
+    let dumb = std::env::var_os("TERM").is_none_or(|it| it == "dumb");
+    io::stdout().is_terminal() && !set("NO_COLOR") && !dumb
+}
+
+/// How a piece of text is emphasised on a terminal.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Paint {
+    Plain,
+    Bold,
+    Dim,
+    Good,
+    Warn,
+    Bad,
+}
+
+impl Paint {
+    /// `text` with this emphasis, if `colours` may be printed.
+    pub(crate) fn on(self, text: &str, colours: bool) -> String {
+        let code = match self {
+            Paint::Bold => 1,
+            Paint::Dim => 2,
+            Paint::Bad => 31,
+            Paint::Good => 32,
+            Paint::Warn => 33,
+            Paint::Plain => 0,
+        };
+        match colours && self != Paint::Plain {
+            true => format!("\x1b[{code}m{text}\x1b[0m"),
+            false => text.to_owned(),
+        }
+    }
+}
+
+/// The columns of the terminal; `None` where the output is none, and may be as wide as it likes.
+pub(crate) fn width() -> Option<usize> {
+    if !io::stdout().is_terminal() {
+        return None;
+    }
+    let (columns, _) = crossterm::terminal::size().unwrap_or((80, 24));
+    Some(usize::from(columns).max(20))
+}
+
+/// Says on a terminal how far long work is; nothing elsewhere, and nothing about short work.
+pub(crate) struct Progress {
+    next: Instant,
+    shown: bool,
+    terminal: bool,
+}
+
+impl Progress {
+    pub(crate) fn new() -> Self {
+        Self {
+            next: Instant::now() + Duration::from_secs(1),
+            shown: false,
+            terminal: io::stderr().is_terminal(),
+        }
+    }
+
+    /// Shows what `what` says, a few times a second.
+    pub(crate) fn tick(&mut self, what: impl FnOnce() -> String) {
+        if self.terminal && Instant::now() >= self.next {
+            eprint!("\r\x1b[K{}", what());
+            self.next = Instant::now() + Duration::from_millis(200);
+            self.shown = true;
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.shown {
+            eprint!("\r\x1b[K");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    // By their paths: a benchmark without the test harness includes this file.
+    #[test]
+    fn durations_have_units_and_anything_else_is_refused() {
+        let millis = |text| super::duration(text).map(|it| it.as_millis());
+        assert_eq!(millis("2.5"), Ok(2500));
+        assert_eq!(millis("500ms"), Ok(500));
+        assert_eq!((millis("0"), millis("10m")), (Ok(0), Ok(600_000)));
+        for wrong in ["", "ms", "-1", "1d", "1 s", "nan", "inf", "1e400", "ümlaut"] {
+            assert!(super::duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn ages_have_their_two_largest_units() {
+        let shown = |seconds| super::age(std::time::Duration::from_secs(seconds));
+        assert_eq!((shown(59), shown(61)), ("59s".into(), "1m01s".into()));
+        assert_eq!(
+            (shown(7260), shown(90_000)),
+            ("2h01m".into(), "1d01h".into())
+        );
     }
 }

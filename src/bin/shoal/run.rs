@@ -1,43 +1,157 @@
-//! `shoal run --devices 0,1 -- cmd …`
+//! `shoal run --devices 0,1 -- cmd …`, and with `-n` or `--restart` a supervisor of several of them.
+//!
+//! One program that is not restarted replaces this process, which so has no part in its signals, its
+//! terminal, or its exit code. A lease stays with it across the exec.
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
-use shoal::device::{self, EnvEdit};
+use shoal::device::lease::{Lease, Mode, Request, Share};
+use shoal::device::{self, EnvEdit, parse_bytes};
+use shoal::process::Output;
+use shoal::{Error, EventKind, ExitKind, Outcome, Restart, Spawn, Supervisor, Timeout, Workers};
+use signal_hook::consts::signal as signals;
+use signal_hook::iterator::Signals;
 
 /// A shell's exit codes for a program that it cannot find, and for one that it cannot run.
 const NOT_FOUND: u8 = 127;
 const NOT_RUNNABLE: u8 = 126;
 /// The exit code of `env`, `timeout` and similar programs when they fail themselves.
 const REFUSED: u8 = 125;
+/// A shell's exit code for a program that signal n killed is this and n.
+const SIGNALED: i32 = 128;
+
+/// Signals that end all workers.
+const ENDING: [i32; 4] = [
+    signals::SIGINT,
+    signals::SIGTERM,
+    signals::SIGHUP,
+    signals::SIGQUIT,
+];
+/// Signals that are passed on to the workers.
+const PASSED_ON: [i32; 5] = [
+    signals::SIGUSR1,
+    signals::SIGUSR2,
+    signals::SIGWINCH,
+    signals::SIGCONT,
+    signals::SIGTSTP,
+];
 
 #[derive(clap::Args)]
 pub(crate) struct Run {
-    /// The devices the program may see, counted in those this process sees: "0,2", "none"
+    /// How many workers to start. Each has its number in SHOAL_WORKER, a part of the devices, and its
+    /// number before each line that it writes
+    #[arg(short = 'n', long, value_name = "N")]
+    workers: Option<usize>,
+    /// The devices the program may see, counted in those this process sees: "0,2", "none". Several
+    /// workers get a part of them each
     #[arg(long, value_name = "MASK", allow_hyphen_values = true)]
     devices: Option<String>,
     /// The family of devices
     #[arg(long, default_value = "cuda")]
     family: String,
+    /// Lease so many devices that no other lease has, and wait until they are free
+    #[arg(long, value_name = "COUNT", conflicts_with = "devices")]
+    lease: Option<usize>,
+    /// Lease only devices with so much free memory, such as 10G
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, requires = "lease")]
+    min_free: Option<u64>,
+    /// Lease only devices that are busy for at most this percentage of the time
+    #[arg(long, value_name = "PERCENT", requires = "lease")]
+    max_utilisation: Option<u8>,
+    /// Lease a part of each device: memory (8G) or slots (1/4)
+    #[arg(long, value_name = "PART", requires = "lease")]
+    share: Option<Share>,
+    /// Prefer these devices, the first one most: 0,1,3,2
+    #[arg(
+        long,
+        value_name = "DEVICES",
+        value_delimiter = ',',
+        requires = "lease"
+    )]
+    order: Vec<String>,
+    /// How long to wait for the lease, such as 10m; 0 does not wait
+    #[arg(long, value_name = "TIME", value_parser = duration, requires = "lease")]
+    wait: Option<Duration>,
+    /// What each worker sees of the lease: exclusive, rotate or index-only
+    #[arg(
+        long,
+        value_name = "MODE",
+        default_value = "exclusive",
+        requires = "lease"
+    )]
+    mode: Mode,
+    /// Start workers again that have failed, or with "always" also those that ended with success
+    #[arg(
+        long,
+        value_name = "WHICH",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "failed",
+        value_parser = restart
+    )]
+    restart: Option<Restart>,
+    /// Give up a worker that ended more often than this in a row within 10 s of its start
+    #[arg(long, value_name = "TIMES", default_value_t = 10, requires = "restart")]
+    max_restarts: u32,
+    /// Leave the other workers running when one has failed for good
+    #[arg(long)]
+    keep_going: bool,
+    /// How long workers have to end before they are killed
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "10s")]
+    grace: Duration,
+    /// Pass on what workers write as it is, without their numbers
+    #[arg(long)]
+    no_labels: bool,
+    /// Say nothing of starts, ends and restarts
+    #[arg(short, long)]
+    quiet: bool,
     /// The program and its arguments
     #[arg(trailing_var_arg = true, required = true)]
     command: Vec<OsString>,
 }
 
+/// Why nothing runs.
+struct Refusal {
+    code: u8,
+    why: String,
+}
+
+impl From<Error> for Refusal {
+    fn from(err: Error) -> Self {
+        Refusal {
+            code: REFUSED,
+            why: err.to_string(),
+        }
+    }
+}
+
 impl Run {
-    /// Replaces this process by the program, which so gets all signals and sets the exit code.
+    /// Runs the program, in place of this one unless there is something to look after.
     pub(crate) fn run(self) -> ExitCode {
-        let edits = match &self.devices {
-            None => Vec::new(),
-            Some(mask) => match device::environment(&self.family, mask, variable) {
-                Ok(edits) => edits,
-                Err(err) => {
-                    eprintln!("shoal: {err}");
-                    return ExitCode::from(REFUSED);
-                }
-            },
+        let ran = match self.workers.is_some() || self.restart.is_some() {
+            true => self.supervise(),
+            false => self.replace(),
+        };
+        ran.unwrap_or_else(|refusal| {
+            say(&refusal.why);
+            ExitCode::from(refusal.code)
+        })
+    }
+
+    /// Replaces this process by the program, which so gets all signals and sets the exit code.
+    fn replace(&self) -> Result<ExitCode, Refusal> {
+        let lease = self.acquire()?;
+        let edits = match (&lease, &self.devices) {
+            (Some(lease), _) => {
+                lease.keep_on_exec(true)?;
+                lease.environment(self.mode, 0, 1)?
+            }
+            (None, Some(mask)) => device::environment(&self.family, mask, variable)?,
+            (None, None) => Vec::new(),
         };
         let (program, args) = (&self.command[0], &self.command[1..]);
         let mut command = Command::new(program);
@@ -49,12 +163,213 @@ impl Run {
             };
         }
         let err = command.exec();
-        eprintln!("shoal: {}: {err}", program.display());
-        ExitCode::from(match err.kind() {
-            io::ErrorKind::NotFound => NOT_FOUND,
-            _ => NOT_RUNNABLE,
+        Err(Refusal {
+            code: match err.kind() {
+                io::ErrorKind::NotFound => NOT_FOUND,
+                _ => NOT_RUNNABLE,
+            },
+            why: format!("{}: {err}", program.display()),
         })
     }
+
+    /// The lease that is asked for.
+    fn acquire(&self) -> Result<Option<Lease>, Refusal> {
+        let Some(count) = self.lease else {
+            return Ok(None);
+        };
+        let words = self.command.iter().map(|word| word.to_string_lossy());
+        let mut request = Request::new(count)
+            .family(&self.family)
+            .share(self.share.unwrap_or_default())
+            .order(self.order.clone())
+            .command(words.collect::<Vec<_>>().join(" "));
+        if let Some(bytes) = self.min_free {
+            request = request.min_free(bytes);
+        }
+        if let Some(percent) = self.max_utilisation {
+            request = request.max_utilisation(percent);
+        }
+        let now = Timeout::Val(Duration::ZERO);
+        let timeout = self.wait.map_or(Timeout::Infinite, Timeout::Val);
+        let lease = match request.acquire(now) {
+            Err(Error::Timeout) if self.wait != Some(Duration::ZERO) => {
+                if !self.quiet {
+                    say(&format!(
+                        "waiting for {count} {} to be free",
+                        devices(count)
+                    ));
+                }
+                request.acquire(timeout)
+            }
+            lease => lease,
+        };
+        let lease = lease.map_err(|err| match err {
+            Error::Timeout => Refusal {
+                code: REFUSED,
+                why: format!("{count} {} were not free in time", devices(count)),
+            },
+            err => err.into(),
+        })?;
+        Ok(Some(lease))
+    }
+
+    /// Starts the workers and looks after them until they have ended.
+    fn supervise(&self) -> Result<ExitCode, Refusal> {
+        let lease = self.acquire()?;
+        let mut spawn = Spawn::new(&self.command[0]);
+        spawn.args(&self.command[1..]);
+        let mut workers = Workers::new(&spawn, self.workers.unwrap_or(1));
+        workers
+            .restart(self.restart.unwrap_or_default())
+            .max_restarts(self.max_restarts)
+            .grace(self.grace);
+        if let Some(lease) = &lease {
+            workers.lease(lease, self.mode);
+        }
+        if let Some(mask) = &self.devices {
+            workers.devices(&self.family, mask);
+        }
+        if self.keep_going {
+            workers.keep_going();
+        }
+        if self.no_labels {
+            workers.output(Output::Plain);
+        }
+        // Before the workers: none is started that would miss the end of this program.
+        let mut arriving = Signals::new(handled()).map_err(|err| Refusal {
+            code: REFUSED,
+            why: format!("signals cannot be handled: {err}"),
+        })?;
+        let supervisor = workers.start().map_err(|err| Refusal {
+            code: match &err {
+                Error::NotFound {
+                    what: "program", ..
+                } => NOT_FOUND,
+                Error::Permission { .. } => NOT_RUNNABLE,
+                Error::Invalid { what, .. } if what.starts_with("program ") => NOT_RUNNABLE,
+                _ => REFUSED,
+            },
+            why: err.to_string(),
+        })?;
+        // The workers have it. Once the last of them has ended, it is free.
+        drop((workers, spawn, lease));
+        let handle = arriving.handle();
+        let ended_by = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                self.report(&supervisor);
+                handle.close();
+            });
+            self.forward(&supervisor, &mut arriving)
+        });
+        let outcome = loop {
+            match supervisor.wait(Timeout::Infinite) {
+                Err(Error::Interrupted) => {}
+                outcome => break outcome?,
+            }
+        };
+        Ok(match outcome {
+            Outcome::Succeeded => ExitCode::SUCCESS,
+            Outcome::Failed { exit, .. } => match exit.kind {
+                ExitKind::Exited => code(exit.code),
+                ExitKind::Signaled => code(SIGNALED + exit.code),
+                ExitKind::Unknown => ExitCode::from(REFUSED),
+            },
+            Outcome::Stopped => {
+                let signal = ended_by.unwrap_or(signals::SIGTERM);
+                // So that the shell sees what ended this program.
+                let _ = signal_hook::low_level::emulate_default_handler(signal);
+                code(SIGNALED + signal)
+            }
+        })
+    }
+
+    /// Says what happens to the workers, until they have ended.
+    fn report(&self, supervisor: &Supervisor) {
+        loop {
+            match supervisor.next_event(Timeout::Infinite) {
+                Ok(Some(event)) => {
+                    let is_news = match event.kind {
+                        EventKind::Started => self.restart.is_some(),
+                        EventKind::Exited => !event.exit.is_some_and(|exit| exit.success()),
+                        _ => true,
+                    };
+                    if is_news && !self.quiet {
+                        say(&event.to_string());
+                    }
+                }
+                Err(Error::Interrupted) => {}
+                Ok(None) | Err(_) => return,
+            }
+        }
+    }
+
+    /// Passes signals on until all workers have ended. The first one that ended them.
+    fn forward(&self, supervisor: &Supervisor, arriving: &mut Signals) -> Option<i32> {
+        let mut ended_by = None;
+        for signal in arriving.forever() {
+            if !ENDING.contains(&signal) {
+                let _ = supervisor.signal(signal);
+                if signal == signals::SIGTSTP {
+                    // Ctrl-Z: this process stops as well. The SIGCONT that ends that arrives here.
+                    let _ = signal_hook::low_level::emulate_default_handler(signal);
+                }
+                continue;
+            }
+            // Who presses Ctrl-C again does not want to wait.
+            let again = ended_by.is_some() && signal == signals::SIGINT;
+            let grace = if again { Duration::ZERO } else { self.grace };
+            ended_by.get_or_insert(signal);
+            let _ = supervisor.begin_stop(signal, Timeout::Val(grace));
+        }
+        ended_by
+    }
+}
+
+/// The signals to handle: those that the caller of this program, such as `nohup`, does not ignore.
+fn handled() -> Vec<i32> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let is_ignored = |signal: i32| ignored.unwrap_or(0) & 1 << (signal - 1) != 0;
+    let all = ENDING.into_iter().chain(PASSED_ON);
+    all.filter(|&signal| !is_ignored(signal)).collect()
+}
+
+/// One line on standard error, in one write, so that it is not mixed with what workers write.
+fn say(text: &str) {
+    let _ = io::stderr().write_all(format!("shoal: {text}\n").as_bytes());
+}
+
+fn code(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
+}
+
+fn devices(count: usize) -> &'static str {
+    if count == 1 { "device" } else { "devices" }
+}
+
+fn restart(text: &str) -> Result<Restart, String> {
+    match text {
+        "failed" => Ok(Restart::OnFailure),
+        "always" => Ok(Restart::Always),
+        _ => Err("it is \"failed\" or \"always\"".to_owned()),
+    }
+}
+
+/// A time: a number with a unit (ms, s, m, h, d), of seconds without one.
+fn duration(text: &str) -> Result<Duration, String> {
+    let at = text.find(|c: char| !c.is_ascii_digit() && c != '.');
+    let (number, unit) = text.split_at(at.unwrap_or(text.len()));
+    let unit = match unit {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        "d" => 86400.0,
+        _ => return Err("its unit is none of ms, s, m, h, d".to_owned()),
+    };
+    let number: f64 = number.parse().map_err(|_| "it has no number".to_owned())?;
+    Duration::try_from_secs_f64(number * unit).map_err(|_| "it is too long".to_owned())
 }
 
 /// A variable of this process, lossy if it is not text: reading the mask then fails.

@@ -1,69 +1,30 @@
 //! `shoal.Event`. None of these calls waits.
 
-use pyo3_ffi::{Py_ssize_t, PyObject};
+use pyo3_ffi::PyObject;
 
-use crate::held::pointer;
-use crate::module::{CLEAR, IS_SET, SET};
-use crate::native::{OK, native};
-use crate::python::{Args, bool, call_slow, none};
+use crate::held::This;
+use crate::methods::{Methods, methods};
+use crate::native::OK;
+use crate::python::{Args, bool, none};
 
-/// `is_set()`.
-pub(crate) unsafe extern "C-unwind" fn is_set(
-    event: *mut PyObject,
-    items: *const *mut PyObject,
-    count: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: CPython calls this with a `Held`, and with the arguments.
-    unsafe {
-        let (args, pointer) = (Args::new(items, count, names), pointer(event));
-        let mut set = false;
-        if args.are(0, 0)
-            && !pointer.is_null()
-            && native().is_some_and(|it| (it.event_is_set)(pointer, &mut set) == OK)
-        {
-            return bool(set);
-        }
-        call_slow(event, IS_SET.get(), args)
-    }
+pub(crate) const METHODS: Methods = methods!(c"Event": is_set, set, clear);
+
+fn is_set(event: This, args: Args) -> Option<*mut PyObject> {
+    let mut set = false;
+    // SAFETY: the pointer of an event, whose lifetime `now` sees to.
+    let mut call =
+        || event.now(|native, pointer| unsafe { (native.event_is_set)(pointer, &mut set) });
+    (args.are(0) && call() == OK).then(|| bool(set))
 }
 
-/// `set()`.
-pub(crate) unsafe extern "C-unwind" fn set(
-    event: *mut PyObject,
-    items: *const *mut PyObject,
-    count: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: CPython calls this with a `Held`, and with the arguments.
-    unsafe {
-        let (args, pointer) = (Args::new(items, count, names), pointer(event));
-        if args.are(0, 0)
-            && !pointer.is_null()
-            && native().is_some_and(|it| (it.event_set)(pointer) == OK)
-        {
-            return none();
-        }
-        call_slow(event, SET.get(), args)
-    }
+fn set(event: This, args: Args) -> Option<*mut PyObject> {
+    // SAFETY: as in `is_set`.
+    let call = || event.now(|native, pointer| unsafe { (native.event_set)(pointer) });
+    (args.are(0) && call() == OK).then(none)
 }
 
-/// `clear()`.
-pub(crate) unsafe extern "C-unwind" fn clear(
-    event: *mut PyObject,
-    items: *const *mut PyObject,
-    count: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: CPython calls this with a `Held`, and with the arguments.
-    unsafe {
-        let (args, pointer) = (Args::new(items, count, names), pointer(event));
-        if args.are(0, 0)
-            && !pointer.is_null()
-            && native().is_some_and(|it| (it.event_clear)(pointer) == OK)
-        {
-            return none();
-        }
-        call_slow(event, CLEAR.get(), args)
-    }
+fn clear(event: This, args: Args) -> Option<*mut PyObject> {
+    // SAFETY: as in `is_set`.
+    let call = || event.now(|native, pointer| unsafe { (native.event_clear)(pointer) });
+    (args.are(0) && call() == OK).then(none)
 }

@@ -5,15 +5,20 @@ use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3_ffi::{
-    Py_DECREF, Py_INCREF, Py_None, Py_TPFLAGS_BASETYPE, Py_TPFLAGS_DEFAULT, Py_TYPE, Py_tp_dealloc,
-    Py_tp_doc, Py_tp_free, Py_tp_getset, Py_tp_new, PyErr_SetString, PyEval_SaveThread,
-    PyExc_TypeError, PyGetSetDef, PyLong_AsVoidPtr, PyObject, PyObject_GetAttrString,
+    Py_DECREF, Py_INCREF, Py_None, Py_TPFLAGS_BASETYPE, Py_TPFLAGS_DEFAULT, Py_TYPE, Py_ssize_t,
+    Py_tp_dealloc, Py_tp_doc, Py_tp_free, Py_tp_getset, Py_tp_new, PyDict_CheckExact,
+    PyErr_Occurred, PyErr_SetString, PyEval_SaveThread, PyExc_TypeError, PyGetSetDef,
+    PyLong_AsSsize_t, PyLong_AsVoidPtr, PyLong_FromSsize_t, PyObject, PyObject_GetAttrString,
     PyType_FromSpec, PyType_GenericAlloc, PyType_GetSlot, PyType_IsSubtype, PyType_Slot,
     PyType_Spec, PyTypeObject,
 };
 
+use crate::names::DUMPS_NAME;
 use crate::native::{NOT_CALLED, Native, native};
-use crate::python::{Py_DecRef, PyEval_RestoreThread, bool, none};
+use crate::python::{
+    Py_DecRef, PyEval_RestoreThread, PyObject_CallFunctionObjArgs, PyObject_GetAttr, another, bool,
+    none,
+};
 
 /// The class of the objects that own a native pointer; null until `setup` tells it.
 pub(crate) static HANDLE: AtomicPtr<PyObject> = AtomicPtr::new(null_mut());
@@ -21,7 +26,7 @@ pub(crate) static HANDLE: AtomicPtr<PyObject> = AtomicPtr::new(null_mut());
 /// An object of the class, or of one that is derived from it.
 ///
 /// The handle changes only while the interpreter's lock is held, and only by `_fast`. So a pointer that was
-/// read is good for a call of the library, until Python code runs.
+/// read is good for a call of the library, until Python code runs or the interpreter's lock is released.
 #[repr(C)]
 pub(crate) struct Held {
     base: PyObject,
@@ -29,55 +34,117 @@ pub(crate) struct Held {
     pointer: *mut c_void,
     /// The object that owns the pointer, or null.
     handle: *mut PyObject,
+    /// What the class has as `_dumps`, once it was used; or null.
+    dumps: *mut PyObject,
+    /// Of a map, `_cache`: the `dict` of its cached values; or null.
+    pub(crate) cache: *mut PyObject,
+    /// Of a map, `_pause`: for how many gets nothing is cached from now on.
+    pub(crate) pause: Py_ssize_t,
+    /// Of a `Value`: where the number is, what type of C it has (0: none that is read here) and the lock
+    /// that guards it, or null. They are good for as long as `pointer` is not null.
+    pub(crate) data: *mut c_void,
+    pub(crate) lock: *mut PyObject,
+    pub(crate) format: u8,
     /// `Sender._large`: whether the last object was large.
     large: bool,
     /// `ItemsLock._owner_died`: whether, when it was last taken here, its holder had died with it.
     died: bool,
 }
 
-/// The native pointer of an object, null if it is detached.
-///
-/// # Safety
-/// `object` is one of the class `Held`, and the interpreter's lock is held.
-#[inline]
-pub(crate) unsafe fn pointer(object: *mut PyObject) -> *mut c_void {
-    // SAFETY: the caller's contract.
-    unsafe { (*object.cast::<Held>()).pointer }
-}
+/// The object that a method is called for: a `Held` that lives, in a thread that holds the interpreter's
+/// lock. It is not kept, and is used while the call lasts.
+#[derive(Clone, Copy)]
+pub(crate) struct This(*mut PyObject);
 
-/// Calls the library without the interpreter's lock: for calls that may wait for another process's lock,
-/// for as long as an operation takes. `call` must not touch Python; `OK` is never returned without a call.
-///
-/// # Safety
-/// As [`pointer`].
-pub(crate) unsafe fn released(
-    object: *mut PyObject,
-    call: impl FnOnce(&'static Native, *mut c_void) -> c_int,
-) -> c_int {
-    // SAFETY: the caller's contract. The reference keeps the pointer while another thread may detach
-    // the object. The thread may end in `PyEval_RestoreThread`: there is nothing to drop.
-    unsafe {
-        let (pointer, handle) = (pointer(object), (*object.cast::<Held>()).handle);
-        let Some(native) = native().filter(|_| !pointer.is_null()) else {
-            return NOT_CALLED;
-        };
-        Py_INCREF(handle);
-        let state = PyEval_SaveThread();
-        let status = call(native, pointer);
-        PyEval_RestoreThread(state);
-        Py_DecRef(handle);
-        status
+impl This {
+    /// # Safety
+    /// What the type says holds for as long as the result is used.
+    pub(crate) unsafe fn new(object: *mut PyObject) -> Self {
+        Self(object)
     }
-}
 
-/// Whether the last object that was sent was large.
-///
-/// # Safety
-/// As [`pointer`].
-#[inline]
-pub(crate) unsafe fn is_large(object: *mut PyObject) -> bool {
-    // SAFETY: the caller's contract.
-    unsafe { (*object.cast::<Held>()).large }
+    pub(crate) fn object(self) -> *mut PyObject {
+        self.0
+    }
+
+    /// What the object has. No reference to it is kept across a call of Python, which may change it.
+    pub(crate) fn held(self) -> *mut Held {
+        self.0.cast()
+    }
+
+    /// Whether the object has no handle any more.
+    pub(crate) fn is_detached(self) -> bool {
+        // SAFETY: a `Held` (`new`).
+        unsafe { (*self.held()).pointer }.is_null()
+    }
+
+    /// Whether the last object that was sent was large.
+    pub(crate) fn is_large(self) -> bool {
+        // SAFETY: a `Held` (`new`).
+        unsafe { (*self.held()).large }
+    }
+
+    /// Says whether the holder of a lock, which this thread has now, had died with it.
+    pub(crate) fn set_died(self, died: bool) {
+        // SAFETY: a `Held` (`new`).
+        unsafe { (*self.held()).died = died }
+    }
+
+    /// Calls the library with the object's pointer and the interpreter's lock: for calls that never wait.
+    #[inline]
+    pub(crate) fn now(self, call: impl FnOnce(&'static Native, *mut c_void) -> c_int) -> c_int {
+        // SAFETY: a `Held` (`new`).
+        let pointer = unsafe { (*self.held()).pointer };
+        match native() {
+            Some(native) if !pointer.is_null() => call(native, pointer),
+            _ => NOT_CALLED,
+        }
+    }
+
+    /// Calls the library without the interpreter's lock: for calls that may wait. `call` must not touch
+    /// Python. A call that waits for more than another process's operation has a deadline of
+    /// [`SLICE`](crate::native::SLICE) at most.
+    pub(crate) fn released(
+        self,
+        call: impl FnOnce(&'static Native, *mut c_void) -> c_int,
+    ) -> c_int {
+        // SAFETY: a `Held` (`new`). The reference keeps the pointer while another thread may detach the
+        // object. The thread may end in `PyEval_RestoreThread`: there is nothing to drop.
+        unsafe {
+            let (pointer, handle) = ((*self.held()).pointer, (*self.held()).handle);
+            let Some(native) = native().filter(|_| !pointer.is_null()) else {
+                return NOT_CALLED;
+            };
+            Py_INCREF(handle);
+            let state = PyEval_SaveThread();
+            let status = call(native, pointer);
+            PyEval_RestoreThread(state);
+            Py_DecRef(handle);
+            status
+        }
+    }
+
+    /// The pickle of `object`: what the class's `_dumps` returns, or null with an exception.
+    pub(crate) fn dumps(self, object: *mut PyObject, protocol: *mut PyObject) -> *mut PyObject {
+        // SAFETY: a `Held` (`new`), and objects that live. A class attribute is looked up once in the life
+        // of an object. The call has a reference of its own: what it calls may end this object.
+        unsafe {
+            let held = self.held();
+            if (*held).dumps.is_null() {
+                let found = PyObject_GetAttr(Py_TYPE(self.0).cast(), DUMPS_NAME.get());
+                if found.is_null() {
+                    return null_mut();
+                }
+                let before = std::mem::replace(&mut (*held).dumps, found);
+                Py_DecRef(before);
+            }
+            let dumps = another((*held).dumps);
+            let data =
+                PyObject_CallFunctionObjArgs(dumps, object, protocol, null_mut::<PyObject>());
+            Py_DecRef(dumps);
+            data
+        }
+    }
 }
 
 unsafe extern "C" fn new(
@@ -95,24 +162,30 @@ unsafe extern "C-unwind" fn dealloc(object: *mut PyObject) {
     // time is kept by its objects.
     unsafe {
         let class = Py_TYPE(object);
-        let handle = (*object.cast::<Held>()).handle;
+        let held = object.cast::<Held>();
+        let owned = [(*held).handle, (*held).dumps, (*held).cache, (*held).lock];
         let free = PyType_GetSlot(class, Py_tp_free);
         std::mem::transmute::<*mut c_void, unsafe extern "C" fn(*mut c_void)>(free)(object.cast());
-        Py_DecRef(handle);
+        for it in owned {
+            Py_DecRef(it);
+        }
         Py_DECREF(class.cast());
     }
 }
 
 unsafe extern "C" fn get_handle(object: *mut PyObject, _: *mut c_void) -> *mut PyObject {
     // SAFETY: CPython calls this with an object of the class.
-    unsafe {
-        let handle = (*object.cast::<Held>()).handle;
-        if handle.is_null() {
-            return none();
-        }
-        Py_INCREF(handle);
-        handle
+    unsafe { or_none((*object.cast::<Held>()).handle) }
+}
+
+/// # Safety
+/// `it` is null or an object, and the interpreter's lock is held.
+unsafe fn or_none(it: *mut PyObject) -> *mut PyObject {
+    if it.is_null() {
+        return none();
     }
+    // SAFETY: the caller's contract.
+    unsafe { another(it) }
 }
 
 unsafe extern "C-unwind" fn set_handle(
@@ -139,28 +212,63 @@ unsafe extern "C-unwind" fn set_handle(
                 pointer = PyLong_AsVoidPtr(value);
             }
             Py_DECREF(value);
-            if !pyo3_ffi::PyErr_Occurred().is_null() {
+            if !PyErr_Occurred().is_null() {
                 return -1;
             }
-            Py_INCREF(handle);
-            place = handle;
+            place = another(handle);
         }
-        let before = (*held).handle;
         (*held).pointer = pointer;
-        (*held).handle = place;
+        let before = std::mem::replace(&mut (*held).handle, place);
         Py_DecRef(before);
     }
     0
 }
 
-/// Says whether the holder of a lock, which this thread has now, had died with it.
-///
-/// # Safety
-/// As [`pointer`].
-#[inline]
-pub(crate) unsafe fn set_died(object: *mut PyObject, died: bool) {
-    // SAFETY: the caller's contract.
-    unsafe { (*object.cast::<Held>()).died = died }
+unsafe extern "C" fn get_cache(object: *mut PyObject, _: *mut c_void) -> *mut PyObject {
+    // SAFETY: CPython calls this with an object of the class.
+    unsafe { or_none((*object.cast::<Held>()).cache) }
+}
+
+unsafe extern "C-unwind" fn set_cache(
+    object: *mut PyObject,
+    cache: *mut PyObject,
+    _: *mut c_void,
+) -> c_int {
+    // SAFETY: CPython calls this with an object of the class, and null or an object. What was there goes
+    // last.
+    unsafe {
+        if cache.is_null() || PyDict_CheckExact(cache) == 0 {
+            PyErr_SetString(PyExc_TypeError, c"_cache is a dict".as_ptr());
+            return -1;
+        }
+        let before = std::mem::replace(&mut (*object.cast::<Held>()).cache, another(cache));
+        Py_DecRef(before);
+    }
+    0
+}
+
+unsafe extern "C" fn get_pause(object: *mut PyObject, _: *mut c_void) -> *mut PyObject {
+    // SAFETY: CPython calls this with an object of the class.
+    unsafe { PyLong_FromSsize_t((*object.cast::<Held>()).pause) }
+}
+
+unsafe extern "C" fn set_pause(
+    object: *mut PyObject,
+    pause: *mut PyObject,
+    _: *mut c_void,
+) -> c_int {
+    // SAFETY: CPython calls this with an object of the class, and null or an object.
+    unsafe {
+        let number = match pause.is_null() {
+            true => 0,
+            false => PyLong_AsSsize_t(pause),
+        };
+        if number == -1 && !PyErr_Occurred().is_null() {
+            return -1;
+        }
+        (*object.cast::<Held>()).pause = number;
+    }
+    0
 }
 
 unsafe extern "C" fn get_died(object: *mut PyObject, _: *mut c_void) -> *mut PyObject {
@@ -174,13 +282,13 @@ unsafe extern "C" fn set_died_to(
     _: *mut c_void,
 ) -> c_int {
     // SAFETY: CPython calls this with an object of the class, and null or an object.
-    unsafe { set_died(object, died == pyo3_ffi::Py_True()) };
+    unsafe { (*object.cast::<Held>()).died = died == pyo3_ffi::Py_True() };
     0
 }
 
 unsafe extern "C" fn get_large(object: *mut PyObject, _: *mut c_void) -> *mut PyObject {
     // SAFETY: CPython calls this with an object of the class.
-    bool(unsafe { is_large(object) })
+    bool(unsafe { (*object.cast::<Held>()).large })
 }
 
 unsafe extern "C" fn set_large(
@@ -189,11 +297,12 @@ unsafe extern "C" fn set_large(
     _: *mut c_void,
 ) -> c_int {
     // SAFETY: CPython calls this with an object of the class, and null or an object.
-    unsafe {
-        (*object.cast::<Held>()).large = large == pyo3_ffi::Py_True();
-    }
+    unsafe { (*object.cast::<Held>()).large = large == pyo3_ffi::Py_True() };
     0
 }
+
+/// A setter that may unwind, as CPython has it declared.
+type Setter = unsafe extern "C-unwind" fn(*mut PyObject, *mut PyObject, *mut c_void) -> c_int;
 
 /// Makes the class.
 ///
@@ -214,17 +323,15 @@ pub(crate) unsafe fn class() -> *mut PyObject {
         }
     }
     // SAFETY: the calling convention is C's; only what may unwind differs.
-    let set_handle = unsafe {
-        std::mem::transmute::<
-            unsafe extern "C-unwind" fn(*mut PyObject, *mut PyObject, *mut c_void) -> c_int,
-            pyo3_ffi::setter,
-        >(set_handle)
-    };
+    let [set_handle, set_cache] = [set_handle, set_cache]
+        .map(|set: Setter| unsafe { std::mem::transmute::<Setter, pyo3_ffi::setter>(set) });
     // CPython keeps the attributes and, before 3.12, the name; the rest it copies.
     let attributes = Box::leak(Box::new([
         attribute(b"_fast\0", get_handle, set_handle),
         attribute(b"_large\0", get_large, set_large),
         attribute(b"_owner_died\0", get_died, set_died_to),
+        attribute(b"_cache\0", get_cache, set_cache),
+        attribute(b"_pause\0", get_pause, set_pause),
         PyGetSetDef::default(),
     ]));
     let slot = |slot, function| PyType_Slot {

@@ -1,51 +1,41 @@
 //! `ItemsLock`, the lock of a `shoal.Value` or a `shoal.Array`.
 
-use pyo3_ffi::{Py_ssize_t, PyObject};
+use pyo3_ffi::PyObject;
 
-use crate::held::{pointer, set_died};
-use crate::module::{ENTER, EXIT};
-use crate::native::{NOWAIT, OK, native};
-use crate::python::{Args, bool, call_slow, none};
+use crate::held::This;
+use crate::methods::{Methods, methods};
+use crate::native::{NOWAIT, OK};
+use crate::python::{Args, bool, none};
 
-/// `__enter__()`.
-pub(crate) unsafe extern "C-unwind" fn enter(
-    lock: *mut PyObject,
-    items: *const *mut PyObject,
-    count: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: CPython calls this with a `Held`, and with the arguments. A call that is not to wait does not,
-    // so it may have the interpreter's lock.
-    unsafe {
-        let (args, pointer) = (Args::new(items, count, names), pointer(lock));
-        let mut died = false;
-        if args.are(0, 0)
-            && !pointer.is_null()
-            && native().is_some_and(|it| (it.array_lock)(pointer, NOWAIT, &mut died) == OK)
-        {
-            set_died(lock, died);
-            return bool(true);
-        }
-        call_slow(lock, ENTER.get(), args)
+pub(crate) const METHODS: Methods = methods!(c"ItemsLock": __enter__, __exit__);
+
+/// Takes the lock of an array if it is free. It does not wait, so it may have the interpreter's lock. `array`
+/// has the handle, and may be the lock itself; `lock` learns whether the last holder had died.
+#[inline]
+pub(crate) fn lock_now(array: This, lock: This) -> bool {
+    let mut died = false;
+    let taken = array.now(|native, pointer| {
+        // SAFETY: the pointer of an array, whose lifetime `now` sees to.
+        unsafe { (native.array_lock)(pointer, NOWAIT, &mut died) }
+    }) == OK;
+    if taken {
+        lock.set_died(died);
     }
+    taken
+}
+
+/// Unlocks an array, which this thread has locked.
+#[inline]
+pub(crate) fn unlock(array: This) -> bool {
+    // SAFETY: as in `lock_now`.
+    array.now(|native, pointer| unsafe { (native.array_unlock)(pointer) }) == OK
+}
+
+fn __enter__(lock: This, args: Args) -> Option<*mut PyObject> {
+    (args.are(0) && lock_now(lock, lock)).then(|| bool(true))
 }
 
 /// `__exit__(kind, value, trace)`.
-pub(crate) unsafe extern "C-unwind" fn exit(
-    lock: *mut PyObject,
-    items: *const *mut PyObject,
-    count: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: CPython calls this with a `Held`, and with the arguments.
-    unsafe {
-        let (args, pointer) = (Args::new(items, count, names), pointer(lock));
-        if args.are(3, 3)
-            && !pointer.is_null()
-            && native().is_some_and(|it| (it.array_unlock)(pointer) == OK)
-        {
-            return none();
-        }
-        call_slow(lock, EXIT.get(), args)
-    }
+fn __exit__(lock: This, args: Args) -> Option<*mut PyObject> {
+    (args.are(3) && unlock(lock)).then(none)
 }

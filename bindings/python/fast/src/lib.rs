@@ -1,9 +1,10 @@
 //! `shoal._fast`: the calls of the Python package that have to be fast, compiled.
 //!
-//! A compiled method does the common case, and for all the rest calls the method of the Python class that it
-//! stands for, with the same arguments: so what is rare, and each error, is written once. Waiting is Python's,
-//! in slices: a call here is made with the interpreter's lock held if it never waits, and without it
-//! ([`held::released`]) if it may wait for another process's operation.
+//! A compiled method ([`methods`]) does the common case, and for all the rest calls the method of the Python
+//! class that it stands for, with the same arguments: so what is rare, and each error, is written once. A call
+//! of the library is made with the interpreter's lock held if it never waits ([`held::This::now`]), and without
+//! it if it may wait ([`held::This::released`]): for another process's operation, or for a message, for
+//! one slice. Longer waits are Python's, which looks at its signals after each slice.
 //!
 //! The library is the one that ctypes has loaded. It is not linked: two copies of its code in a process
 //! would have two copies of what it knows about the process.
@@ -16,13 +17,23 @@
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
+mod batch;
+mod codec;
 mod event;
 mod held;
 mod items;
+mod list;
 mod lock;
 mod map;
+mod methods;
 mod module;
+mod names;
 mod native;
+mod pipe;
 mod python;
 mod queue;
+mod room;
 mod semaphore;
+mod value;
+mod waiting;
+mod word;

@@ -3,73 +3,202 @@
 use std::ptr::null_mut;
 
 use pyo3_ffi::{
-    Py_ssize_t, PyBytes_AsString, PyBytes_CheckExact, PyBytes_Size, PyErr_Clear,
-    PyLong_AsLongLongAndOverflow, PyLong_CheckExact, PyObject, PyUnicode_AsUTF8String,
-    PyUnicode_CheckExact,
+    Py_ssize_t, PyDict_GetItemWithError, PyDict_SetItem, PyDict_Size, PyErr_Clear,
+    PyLong_AsLongLongAndOverflow, PyLong_CheckExact, PyLong_FromLongLong, PyObject,
 };
 
-use crate::held::released;
-use crate::module::{DUMPS, PROTOCOL, SET_ITEM};
-use crate::native::{NOT_CALLED, OK};
-use crate::python::{Args, Py_DecRef, PyObject_CallFunctionObjArgs, call_slow, none};
+use crate::codec::{self, Copied, SCRATCH};
+use crate::held::This;
+use crate::methods::{Methods, methods};
+use crate::names::{DECODE_VALUE, DEFAULT, DELTA, GOT_ONCE, KEY, SET_SLOWLY, VALUE};
+use crate::native::{NOT_FOUND, OK};
+use crate::python::{Args, Py_DecRef, PyObject_CallMethodObjArgs, another, bool, none};
+use crate::room::{LARGE, Room};
+use crate::word::up_to_date;
 
-/// A counter has this many bytes, and so no pickle may have (`_codec.encode_value`).
-const COUNTER: usize = 8;
+pub(crate) const METHODS: Methods =
+    methods!(c"Map": __getitem__, __setitem__, __delitem__, __contains__, get, add);
 
-/// `__setitem__(key, value)`, for keys that are texts.
-pub(crate) unsafe extern "C-unwind" fn set_item(
-    map: *mut PyObject,
-    items: *const *mut PyObject,
-    count: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: CPython calls this with a `Held`, and with the arguments. `key` and `pickled` are given up, and
-    // are there as long as the call that reads their bytes.
+/// Keys that are noted or cached at most (`_cache._MOST_CACHED`).
+const MOST_CACHED: Py_ssize_t = 1 << 14;
+
+/// What a look-up found.
+enum Found {
+    /// A new reference, or null with an exception.
+    Object(*mut PyObject),
+    Nothing,
+    /// Python has to look.
+    Unknown,
+}
+
+/// Looks a key up, first among the cached values: `Map.get`, for the most frequent keys and values.
+fn find(map: This, key: *mut PyObject) -> Found {
+    if !codec::is_plain(key) || map.is_detached() {
+        return Found::Unknown;
+    }
+    let held = map.held();
+    // SAFETY: a `Held` that lives. The keys of the cache are plain, so no Python code runs while it is used;
+    // a value gets a reference of its own at once.
     unsafe {
-        let args = Args::new(items, count, names);
-        if !args.are(2, 2) || PyUnicode_CheckExact(args.get(0)) == 0 {
-            return call_slow(map, SET_ITEM.get(), args);
-        }
-        let key = PyUnicode_AsUTF8String(args.get(0));
-        if key.is_null() {
-            // Surrogates, of which Python makes what can be made.
-            PyErr_Clear();
-            return call_slow(map, SET_ITEM.get(), args);
-        }
-        let (mut overflow, mut number, mut pickled) = (1, [0; COUNTER], null_mut::<PyObject>());
-        if PyLong_CheckExact(args.get(1)) != 0 {
-            number = PyLong_AsLongLongAndOverflow(args.get(1), &mut overflow).to_le_bytes();
-        }
-        let (mut value, mut len) = (number.as_ptr(), COUNTER);
-        if overflow != 0 {
-            let end = null_mut::<PyObject>();
-            pickled = PyObject_CallFunctionObjArgs(DUMPS.get(), args.get(1), PROTOCOL.get(), end);
-            if pickled.is_null() {
-                Py_DecRef(key);
-                return null_mut();
+        if (*held).pause > 0 {
+            (*held).pause -= 1;
+        } else {
+            let cache = (*held).cache;
+            if cache.is_null() {
+                return Found::Unknown;
             }
-            len = match PyBytes_CheckExact(pickled) {
-                0 => COUNTER,
-                _ => PyBytes_Size(pickled).unsigned_abs(),
-            };
-            value = PyBytes_AsString(pickled).cast::<u8>().cast_const();
-        }
-        let (name, name_len) = (
-            PyBytes_AsString(key).cast::<u8>().cast_const(),
-            PyBytes_Size(key),
-        );
-        let status = match overflow != 0 && len == COUNTER {
-            true => NOT_CALLED,
-            false => released(map, |native, pointer| {
-                (native.map_set)(pointer, name, name_len.unsigned_abs(), value, len)
-            }),
-        };
-        Py_DecRef(pickled);
-        Py_DecRef(key);
-        match status {
-            OK => none(),
-            // It says why.
-            _ => call_slow(map, SET_ITEM.get(), args),
+            let entry = PyDict_GetItemWithError(cache, key);
+            if !entry.is_null() {
+                return match up_to_date(entry) {
+                    Some(value) => Found::Object(another(value)),
+                    None => Found::Unknown,
+                };
+            }
+            let once = GOT_ONCE.get();
+            if once.is_null()
+                || PyDict_Size(cache) >= MOST_CACHED
+                || PyDict_SetItem(cache, key, once) != 0
+            {
+                PyErr_Clear();
+                return Found::Unknown;
+            }
         }
     }
+    look_up(map, key)
+}
+
+/// Asks the library.
+fn look_up(map: This, key: *mut PyObject) -> Found {
+    let mut scratch = SCRATCH;
+    let (Some(name), Some(room)) = (codec::key(key, &mut scratch), Room::take()) else {
+        return Found::Unknown;
+    };
+    let (place, mut len) = (room.place(), 0);
+    let status = map.released(|native, pointer| {
+        let version = null_mut();
+        // SAFETY: the key lives as long as the call, and the place has so many bytes; the pointer of a map,
+        // whose lifetime `released` sees to.
+        unsafe {
+            (native.map_get)(
+                pointer, name.data, name.len, place, LARGE, &mut len, version,
+            )
+        }
+    });
+    // SAFETY: the library wrote so many bytes.
+    let copied = (status == OK).then(|| unsafe { Copied::of(place, len.min(LARGE)) });
+    room.give();
+    match (copied, status) {
+        (Some(copied), _) => Found::Object(copied.finish(|data| {
+            let end = null_mut::<PyObject>();
+            // SAFETY: objects that live.
+            unsafe { PyObject_CallMethodObjArgs(map.object(), DECODE_VALUE.get(), data, end) }
+        })),
+        (None, NOT_FOUND) => Found::Nothing,
+        _ => Found::Unknown,
+    }
+}
+
+fn __getitem__(map: This, args: Args) -> Option<*mut PyObject> {
+    let given = args.given(1, [&KEY])?;
+    match find(map, given.get(0)) {
+        Found::Object(object) => Some(object),
+        // Python raises.
+        Found::Nothing | Found::Unknown => None,
+    }
+}
+
+/// `get(key, default=None)`.
+fn get(map: This, args: Args) -> Option<*mut PyObject> {
+    let given = args.given(1, [&KEY, &DEFAULT])?;
+    match find(map, given.get(0)) {
+        Found::Object(object) => Some(object),
+        // SAFETY: an object that lives.
+        Found::Nothing => Some(unsafe { another(given.or_none(1)) }),
+        Found::Unknown => None,
+    }
+}
+
+fn __contains__(map: This, args: Args) -> Option<*mut PyObject> {
+    let given = args.given(1, [&KEY])?;
+    let (mut scratch, mut found) = (SCRATCH, false);
+    let name = codec::key(given.get(0), &mut scratch)?;
+    let status = map.released(|native, pointer| {
+        // SAFETY: as in `look_up`.
+        unsafe { (native.map_contains)(pointer, name.data, name.len, &mut found) }
+    });
+    (status == OK).then(|| bool(found))
+}
+
+fn __delitem__(map: This, args: Args) -> Option<*mut PyObject> {
+    let given = args.given(1, [&KEY])?;
+    let mut scratch = SCRATCH;
+    let name = codec::key(given.get(0), &mut scratch)?;
+    let status = map.released(|native, pointer| {
+        // SAFETY: as in `look_up`.
+        unsafe { (native.map_remove)(pointer, name.data, name.len) }
+    });
+    (status == OK).then(none)
+}
+
+fn __setitem__(map: This, args: Args) -> Option<*mut PyObject> {
+    let given = args.given(2, [&KEY, &VALUE])?;
+    if map.is_detached() {
+        return None;
+    }
+    let (mut scratch, mut more) = (SCRATCH, SCRATCH);
+    let name = codec::key(given.get(0), &mut scratch)?;
+    let Some(value) = codec::value(map, given.get(1), &mut more) else {
+        return Some(null_mut());
+    };
+    let it = value.bytes;
+    let status = map.released(|native, pointer| {
+        // SAFETY: as in `look_up`; the bytes of the value live until `free`.
+        unsafe { (native.map_set)(pointer, name.data, name.len, it.data, it.len) }
+    });
+    if status == OK {
+        value.free();
+        return Some(none());
+    }
+    // Python says why. It is not pickled again.
+    let (key, data) = (codec::to_bytes(name), codec::to_bytes(it));
+    value.free();
+    // SAFETY: the references are this call's.
+    unsafe {
+        let end = null_mut::<PyObject>();
+        let result = match key.is_null() || data.is_null() {
+            true => null_mut(),
+            false => PyObject_CallMethodObjArgs(map.object(), SET_SLOWLY.get(), key, data, end),
+        };
+        Py_DecRef(key);
+        Py_DecRef(data);
+        Some(result)
+    }
+}
+
+/// `add(key, delta=1)`, of an `int`.
+fn add(map: This, args: Args) -> Option<*mut PyObject> {
+    let given = args.given(1, [&KEY, &DELTA])?;
+    let (mut scratch, mut sum) = (SCRATCH, 0);
+    let delta = match given.get(1) {
+        it if it.is_null() => 1,
+        // SAFETY: an object that lives; its value is read if it is an `int`.
+        it => unsafe {
+            let mut overflow = 1;
+            if PyLong_CheckExact(it) == 0 {
+                return None;
+            }
+            let delta = PyLong_AsLongLongAndOverflow(it, &mut overflow);
+            if overflow != 0 {
+                return None;
+            }
+            delta
+        },
+    };
+    let name = codec::key(given.get(0), &mut scratch)?;
+    let status = map.released(|native, pointer| {
+        // SAFETY: as in `look_up`.
+        unsafe { (native.map_add)(pointer, name.data, name.len, delta, &mut sum) }
+    });
+    // SAFETY: the interpreter's lock is held.
+    (status == OK).then(|| unsafe { PyLong_FromLongLong(sum) })
 }

@@ -2,122 +2,35 @@
 
 use std::ffi::{CStr, CString, c_char};
 use std::ptr::{addr_of_mut, null, null_mut};
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::Ordering;
 
 use pyo3_ffi::{
-    METH_VARARGS, Py_DECREF, Py_INCREF, PyArg_ParseTuple, PyDescr_NewMethod, PyErr_SetString,
-    PyExc_ImportError, PyImport_ImportModule, PyInterpreterState_Get, PyInterpreterState_GetID,
-    PyMethodDef, PyMethodDefPointer, PyModule_AddObject, PyModule_AddStringConstant,
-    PyModule_Create, PyModuleDef, PyModuleDef_HEAD_INIT, PyObject, PyObject_GetAttrString,
-    PyUnicode_InternFromString,
+    METH_VARARGS, Py_BuildValue, Py_DECREF, Py_INCREF, Py_None, PyArg_ParseTuple,
+    PyDescr_NewGetSet, PyDescr_NewMethod, PyErr_SetString, PyExc_ImportError, PyExc_TypeError,
+    PyImport_ImportModule, PyInterpreterState_Get, PyInterpreterState_GetID, PyList_Append,
+    PyList_New, PyMethodDef, PyMethodDefPointer, PyModule_AddObject, PyModule_AddStringConstant,
+    PyModule_Create, PyModuleDef, PyModuleDef_HEAD_INIT, PyObject, PyObject_CallFunction,
+    PyObject_GetAttrString, PyType_IsSubtype, PyUnicode_InternFromString,
 };
 
 use crate::held;
+use crate::methods::Methods;
+use crate::names::{CLASS, GOT_ONCE, LOADS, PROTOCOL, make_names};
 use crate::native;
-use crate::python::{Method, method, none};
-use crate::{event, items, lock, map, queue, semaphore};
-
-/// A name, a class or a function of Python's that is looked up once, and stays.
-pub(crate) struct Constant(AtomicPtr<PyObject>);
-
-impl Constant {
-    pub(crate) const fn new() -> Self {
-        Self(AtomicPtr::new(null_mut()))
-    }
-
-    /// The object. Not null, in a method: `setup` has set all of them, or there are no methods.
-    #[inline]
-    pub(crate) fn get(&self) -> *mut PyObject {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// False, with an exception, if `object` is null.
-    fn set(&self, object: *mut PyObject) -> bool {
-        self.0.store(object, Ordering::Relaxed);
-        !object.is_null()
-    }
-}
-
-macro_rules! names {
-    ($($constant:ident = $name:literal;)*) => {
-        $(pub(crate) static $constant: Constant = Constant::new();)*
-
-        fn make_names() -> bool {
-            // SAFETY: the interpreter's lock is held in all of this module, and the names end with NUL.
-            $($constant.set(unsafe { PyUnicode_InternFromString($name.as_ptr()) }) &&)* true
-        }
-    };
-}
-
-names! {
-    DUMPS_NAME = c"_dumps";
-    SEND_LARGE = c"_send_large";
-    PUT_PICKLED = c"_put_slowly";
-    UNPICKLE = c"_unpickle";
-    FROM_THE_DEAD = c"_taken_from_the_dead";
-    PUT = c"_python_put";
-    GET = c"_python_get";
-    PUT_BYTES = c"_python_put_bytes";
-    GET_BYTES = c"_python_get_bytes";
-    ACQUIRE = c"_python_acquire";
-    RELEASE = c"_python_release";
-    ENTER = c"_python___enter__";
-    EXIT = c"_python___exit__";
-    IS_SET = c"_python_is_set";
-    SET = c"_python_set";
-    CLEAR = c"_python_clear";
-    SET_ITEM = c"_python___setitem__";
-}
-
-/// The class `Held`.
-static CLASS: Constant = Constant::new();
-/// `pickle.loads`.
-pub(crate) static LOADS: Constant = Constant::new();
-/// `pickle.dumps`.
-pub(crate) static DUMPS: Constant = Constant::new();
-/// `pickle.HIGHEST_PROTOCOL`.
-pub(crate) static PROTOCOL: Constant = Constant::new();
+use crate::python::{Py_DecRef, method, none};
+use crate::{event, items, list, lock, map, pipe, queue, semaphore, value, word};
 
 /// The methods of each class of the package.
-const METHODS: &[(&CStr, &[(&CStr, Method)])] = &[
-    (
-        c"Queue",
-        &[
-            (c"put", queue::put),
-            (c"get", queue::get),
-            (c"put_bytes", queue::put_bytes),
-            (c"get_bytes", queue::get_bytes),
-        ],
-    ),
-    (
-        c"Lock",
-        &[
-            (c"acquire", lock::acquire),
-            (c"release", lock::release),
-            (c"__enter__", lock::enter),
-            (c"__exit__", lock::exit),
-        ],
-    ),
-    (
-        c"Event",
-        &[
-            (c"is_set", event::is_set),
-            (c"set", event::set),
-            (c"clear", event::clear),
-        ],
-    ),
-    (
-        c"Semaphore",
-        &[
-            (c"acquire", semaphore::acquire),
-            (c"release", semaphore::release),
-        ],
-    ),
-    (
-        c"ItemsLock",
-        &[(c"__enter__", items::enter), (c"__exit__", items::exit)],
-    ),
-    (c"Map", &[(c"__setitem__", map::set_item)]),
+const METHODS: &[Methods] = &[
+    queue::METHODS,
+    pipe::METHODS,
+    map::METHODS,
+    list::METHODS,
+    lock::METHODS,
+    semaphore::METHODS,
+    event::METHODS,
+    items::METHODS,
+    value::METHODS,
 ];
 
 /// `setup(path, handle)`: finds the functions of the library at `path`, which is loaded already, and learns
@@ -132,9 +45,8 @@ unsafe extern "C" fn setup(_: *mut PyObject, args: *mut PyObject) -> *mut PyObje
     if parsed == 0 {
         return null_mut();
     }
-    // SAFETY: the interpreter's lock is held.
-    if unsafe { PyInterpreterState_GetID(PyInterpreterState_Get()) } != 0 {
-        return refuse("shoal._fast works in the main interpreter only");
+    if !is_main_interpreter() {
+        return refuse(MAIN_ONLY);
     }
     let known = held::HANDLE.load(Ordering::Relaxed);
     if !known.is_null() && known != handle {
@@ -152,6 +64,14 @@ unsafe extern "C" fn setup(_: *mut PyObject, args: *mut PyObject) -> *mut PyObje
     none()
 }
 
+const MAIN_ONLY: &str = "shoal._fast works in the main interpreter only";
+
+/// Whether this is the interpreter whose objects the module may keep.
+fn is_main_interpreter() -> bool {
+    // SAFETY: the interpreter's lock is held.
+    unsafe { PyInterpreterState_GetID(PyInterpreterState_Get()) == 0 }
+}
+
 fn refuse(why: &str) -> *mut PyObject {
     let why = CString::new(why).unwrap_or_default();
     // SAFETY: the interpreter's lock is held; the text ends with NUL.
@@ -159,34 +79,83 @@ fn refuse(why: &str) -> *mut PyObject {
     null_mut()
 }
 
-/// `method(class, name, doc)`: a new compiled method for a class of the package, by its name; `None` if there
-/// is none.
+/// `names(class)`: the names of the compiled methods and properties of a class of the package.
+unsafe extern "C" fn names(_: *mut PyObject, args: *mut PyObject) -> *mut PyObject {
+    let mut class = null::<c_char>();
+    // SAFETY: as the format says, this is a place for a text, which is there for as long as the arguments
+    // are. The list is this call's; the names end with NUL.
+    unsafe {
+        if PyArg_ParseTuple(args, c"s:names".as_ptr(), &mut class) == 0 {
+            return null_mut();
+        }
+        let class = CStr::from_ptr(class);
+        let methods = METHODS.iter().filter(|it| it.class == class);
+        let methods = methods.flat_map(|it| it.entries).map(|it| it.name.as_ptr());
+        let properties = value::PROPERTIES.iter().filter(|(of, _)| *of == class);
+        let properties = properties.map(|(_, name)| name.as_ptr().cast());
+        let list = PyList_New(0);
+        if list.is_null() {
+            return list;
+        }
+        for name in methods.chain(properties) {
+            let name = PyUnicode_InternFromString(name.cast());
+            let failed = name.is_null() || PyList_Append(list, name) != 0;
+            Py_DecRef(name);
+            if failed {
+                Py_DecRef(list);
+                return null_mut();
+            }
+        }
+        list
+    }
+}
+
+/// `method(type, class, name, doc)`: a new compiled method or property for a class of the package, by its name;
+/// `None` if there is none. It is for objects of `type`, which has to be derived from `Held`.
 unsafe extern "C" fn make_method(_: *mut PyObject, args: *mut PyObject) -> *mut PyObject {
     let [mut class, mut name, mut doc] = [null::<c_char>(); 3];
-    // SAFETY: as the format says, these are places for texts.
-    let parsed = unsafe {
-        PyArg_ParseTuple(
-            args,
-            c"sss:method".as_ptr(),
-            &mut class,
-            &mut name,
-            &mut doc,
-        )
-    };
-    if parsed == 0 {
-        return null_mut();
+    let mut kind = null_mut::<PyObject>();
+    // SAFETY: as the format says, these are places for a class and texts.
+    unsafe {
+        let any = addr_of_mut!(pyo3_ffi::PyType_Type);
+        let form = c"O!sss:method".as_ptr();
+        if PyArg_ParseTuple(args, form, any, &mut kind, &mut class, &mut name, &mut doc) == 0 {
+            return null_mut();
+        }
+        if PyType_IsSubtype(kind.cast(), CLASS.get().cast()) == 0 {
+            let why = c"the class is not derived from Held";
+            PyErr_SetString(PyExc_TypeError, why.as_ptr());
+            return null_mut();
+        }
     }
     // SAFETY: texts that are there for as long as the arguments are.
     let [class, name, doc] = [class, name, doc].map(|text| unsafe { CStr::from_ptr(text) });
-    let methods = METHODS.iter().find(|(known, _)| *known == class);
-    let found = methods.and_then(|(_, them)| them.iter().find(|(known, _)| *known == name));
-    let Some(&(name, call)) = found else {
-        return none();
-    };
-    // Descriptors refer to their definition for good.
-    let definition = Box::leak(Box::new(method(name, doc.to_owned(), call)));
-    // SAFETY: the module has been made, with its class.
-    unsafe { PyDescr_NewMethod(CLASS.get().cast(), definition) }
+    let methods = METHODS.iter().find(|known| known.class == class);
+    let found = methods.and_then(|of| {
+        of.entries
+            .iter()
+            .find(|it| it.name == name.to_bytes_with_nul())
+    });
+    // SAFETY: a class, of whose objects each is a `Held`. Descriptors refer to their definition for good.
+    unsafe {
+        if let Some(it) = found {
+            let python = PyUnicode_InternFromString(it.python_name.as_ptr().cast());
+            if !it.python.set(python) {
+                return null_mut();
+            }
+            let name = CStr::from_ptr(it.name.as_ptr().cast());
+            let definition = Box::leak(Box::new(method(name, doc.to_owned(), it.call)));
+            return PyDescr_NewMethod(kind.cast(), definition);
+        }
+        let doc = doc.to_owned();
+        match value::property(class, name, doc.as_ptr()) {
+            Some(property) => {
+                std::mem::forget(doc);
+                PyDescr_NewGetSet(kind.cast(), Box::leak(Box::new(property)))
+            }
+            None => none(),
+        }
+    }
 }
 
 /// Makes the class, and looks up the names.
@@ -199,7 +168,6 @@ unsafe fn fill(module: *mut PyObject) -> bool {
         let pickle = PyImport_ImportModule(c"pickle".as_ptr());
         if pickle.is_null()
             || !LOADS.set(PyObject_GetAttrString(pickle, c"loads".as_ptr()))
-            || !DUMPS.set(PyObject_GetAttrString(pickle, c"dumps".as_ptr()))
             || !PROTOCOL.set(PyObject_GetAttrString(pickle, c"HIGHEST_PROTOCOL".as_ptr()))
             || !make_names()
         {
@@ -209,10 +177,22 @@ unsafe fn fill(module: *mut PyObject) -> bool {
         if !CLASS.set(held::class()) {
             return false;
         }
+        let word = word::class();
+        if word.is_null() {
+            return false;
+        }
+        let nothing = PyObject_CallFunction(word, c"iO".as_ptr(), 0, Py_None());
+        if nothing.is_null() || !GOT_ONCE.set(Py_BuildValue(c"NiO".as_ptr(), nothing, 1, Py_None()))
+        {
+            return false;
+        }
         Py_INCREF(CLASS.get());
+        Py_INCREF(GOT_ONCE.get());
         let version = concat!(env!("CARGO_PKG_VERSION"), "\0");
         PyModule_AddStringConstant(module, c"VERSION".as_ptr(), version.as_ptr().cast()) == 0
             && PyModule_AddObject(module, c"Held".as_ptr(), CLASS.get()) == 0
+            && PyModule_AddObject(module, c"Word".as_ptr(), word) == 0
+            && PyModule_AddObject(module, c"GOT_ONCE".as_ptr(), GOT_ONCE.get()) == 0
     }
 }
 
@@ -224,6 +204,9 @@ unsafe fn fill(module: *mut PyObject) -> bool {
 )]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn PyInit__fast() -> *mut PyObject {
+    if !is_main_interpreter() {
+        return refuse(MAIN_ONLY);
+    }
     let functions = Box::leak(Box::new([
         PyMethodDef {
             ml_name: c"setup".as_ptr(),
@@ -238,6 +221,20 @@ pub unsafe extern "C" fn PyInit__fast() -> *mut PyObject {
             },
             ml_flags: METH_VARARGS,
             ml_doc: c"Makes a compiled method of a class of the package.".as_ptr(),
+        },
+        PyMethodDef {
+            ml_name: c"names".as_ptr(),
+            ml_meth: PyMethodDefPointer { PyCFunction: names },
+            ml_flags: METH_VARARGS,
+            ml_doc: c"The names of what is compiled of a class of the package.".as_ptr(),
+        },
+        PyMethodDef {
+            ml_name: c"place".as_ptr(),
+            ml_meth: PyMethodDefPointer {
+                PyCFunction: value::place,
+            },
+            ml_flags: METH_VARARGS,
+            ml_doc: c"Tells a value where its number is.".as_ptr(),
         },
         PyMethodDef::zeroed(),
     ]));

@@ -6,11 +6,29 @@ use std::sync::OnceLock;
 /// `SHOAL_OK`.
 pub(crate) const OK: c_int = 0;
 
+/// `SHOAL_ERR_NOT_FOUND`.
+pub(crate) const NOT_FOUND: c_int = 2;
+
+/// `SHOAL_ERR_TIMEOUT`.
+pub(crate) const TIMEOUT: c_int = 8;
+
 /// What a call says that was not made; the library has no such status.
 pub(crate) const NOT_CALLED: c_int = c_int::MIN;
 
 /// `SHOAL_NOWAIT`.
 pub(crate) const NOWAIT: i64 = 0;
+
+/// The longest that a call here waits, in nanoseconds: then Python looks at its signals, as after the first
+/// slice of its own (`_wait.SLICE_NS`).
+pub(crate) const SLICE: i64 = 50_000_000;
+
+/// `shoal_slice`: bytes that belong to the caller.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Slice {
+    pub(crate) data: *const u8,
+    pub(crate) len: usize,
+}
 
 macro_rules! functions {
     ($($(#[$doc:meta])* $name:ident($($kind:ty),*);)*) => {
@@ -39,13 +57,27 @@ macro_rules! functions {
 functions! {
     queue_try_put(*mut c_void, *const u8, usize);
     queue_try_get(*mut c_void, *mut u8, usize, *mut usize);
+    queue_put(*mut c_void, *const u8, usize, i64);
+    queue_get(*mut c_void, i64, *mut u8, usize, *mut usize);
+    queue_put_many(*mut c_void, *const Slice, usize, i64, *mut usize);
+    queue_get_many(*mut c_void, i64, *mut u8, usize, *mut usize, usize, *mut usize);
+    pipe_send(*mut c_void, *const u8, usize, i64);
+    pipe_recv(*mut c_void, i64, *mut u8, usize, *mut usize);
+    pipe_poll(*mut c_void, i64, *mut bool);
     lock_try(*mut c_void, *mut bool);
     lock_unlock(*mut c_void);
-    semaphore_acquire(*mut c_void, i64);
-    semaphore_release(*mut c_void, u32);
+    semaphore_try_acquire(*mut c_void);
+    semaphore_try_release(*mut c_void, u32);
     array_lock(*mut c_void, i64, *mut bool);
     array_unlock(*mut c_void);
+    map_get(*mut c_void, *const u8, usize, *mut u8, usize, *mut usize, *mut u64);
     map_set(*mut c_void, *const u8, usize, *const u8, usize);
+    map_remove(*mut c_void, *const u8, usize);
+    map_contains(*mut c_void, *const u8, usize, *mut bool);
+    map_add(*mut c_void, *const u8, usize, i64, *mut i64);
+    list_get(*mut c_void, i64, *mut u8, usize, *mut usize);
+    list_append(*mut c_void, *const u8, usize);
+    list_pop(*mut c_void, i64, *mut u8, usize, *mut usize);
     event_set(*mut c_void);
     event_clear(*mut c_void);
     event_is_set(*mut c_void, *mut bool);

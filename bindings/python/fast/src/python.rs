@@ -5,10 +5,13 @@ use std::ptr::null_mut;
 
 use pyo3_ffi::{
     Py_False, Py_IncRef, Py_None, Py_True, Py_ssize_t, PyMethodDef, PyMethodDefPointer, PyObject,
-    PyTuple_GetItem, PyTuple_New, PyTuple_SetItem,
+    PyTuple_GetItem, PyTuple_New, PyTuple_SetItem, PyTuple_Size,
 };
 
-// As `pyo3_ffi` declares them, but for what unwinds.
+use crate::names::Constant;
+
+// As `pyo3_ffi` declares them, except for what unwinds (see the head of the crate).
+// `PyUnicode_AsUTF8AndSize` belongs to the stable interface since 3.10; 3.9 exports it as well.
 unsafe extern "C-unwind" {
     fn PyObject_Call(
         call: *mut PyObject,
@@ -22,6 +25,13 @@ unsafe extern "C-unwind" {
         ...
     ) -> *mut PyObject;
     pub(crate) fn PyObject_GetAttr(of: *mut PyObject, name: *mut PyObject) -> *mut PyObject;
+    pub(crate) fn PyObject_SetAttr(
+        of: *mut PyObject,
+        name: *mut PyObject,
+        to: *mut PyObject,
+    ) -> c_int;
+    pub(crate) fn PySequence_Tuple(of: *mut PyObject) -> *mut PyObject;
+    pub(crate) fn PyUnicode_AsUTF8AndSize(text: *mut PyObject, size: *mut Py_ssize_t) -> *const u8;
     pub(crate) fn PyEval_RestoreThread(state: *mut pyo3_ffi::PyThreadState);
     pub(crate) fn Py_DecRef(it: *mut PyObject);
     fn PyDict_New() -> *mut PyObject;
@@ -52,9 +62,8 @@ pub(crate) fn method(name: &'static CStr, doc: CString, call: Method) -> PyMetho
     }
 }
 
-/// The arguments of a call.
+/// The arguments of a call that lasts.
 #[derive(Clone, Copy)]
-#[repr(C)]
 pub(crate) struct Args {
     items: *const *mut PyObject,
     count: Py_ssize_t,
@@ -63,7 +72,7 @@ pub(crate) struct Args {
 
 impl Args {
     /// # Safety
-    /// They are those that CPython called a [`Method`] with, and that call lasts.
+    /// They are those that CPython called a [`Method`] with, and the result is not used after that call.
     pub(crate) unsafe fn new(
         items: *const *mut PyObject,
         count: Py_ssize_t,
@@ -76,52 +85,89 @@ impl Args {
         }
     }
 
-    /// Whether there are so many, all given by their places.
-    pub(crate) fn are(self, least: Py_ssize_t, most: Py_ssize_t) -> bool {
-        self.names.is_null() && least <= self.count && self.count <= most
+    /// Whether there are so many, none of them given by its name.
+    pub(crate) fn are(self, count: Py_ssize_t) -> bool {
+        self.names.is_null() && self.count == count
     }
 
-    /// An argument, or null if it is not given.
-    pub(crate) fn get(self, index: Py_ssize_t) -> *mut PyObject {
-        if !self.names.is_null() || index >= self.count {
-            return null_mut();
+    /// The arguments in their order, if there are at least so many, and those that are given by a name have one
+    /// of `names`. What else they may be is found out by Python.
+    pub(crate) fn given<const N: usize>(
+        self,
+        least: usize,
+        names: [&Constant; N],
+    ) -> Option<Given<N>> {
+        let (mut given, count) = (Given([null_mut(); N]), self.count.unsigned_abs());
+        if count > N {
+            return None;
         }
-        // SAFETY: there are so many (`new`).
-        unsafe { *self.items.add(index.unsigned_abs()) }
+        for (index, place) in given.0.iter_mut().enumerate().take(count) {
+            // SAFETY: there are so many (`new`).
+            *place = unsafe { *self.items.add(index) };
+        }
+        if !self.names.is_null() {
+            // SAFETY: a tuple of names, each with an argument after those without one (`new`). Names in a
+            // program's text are one object each.
+            unsafe {
+                for index in 0..PyTuple_Size(self.names) {
+                    let name = PyTuple_GetItem(self.names, index);
+                    let at = names.iter().position(|known| known.get() == name)?;
+                    if !given.0[at].is_null() {
+                        return None;
+                    }
+                    given.0[at] = *self.items.add(count + index.unsigned_abs());
+                }
+            }
+        }
+        let is_there = given.0.iter().take(least).all(|it| !it.is_null());
+        is_there.then_some(given)
+    }
+}
+
+/// Arguments by their places. Those that are not given are null.
+#[derive(Clone, Copy)]
+pub(crate) struct Given<const N: usize>([*mut PyObject; N]);
+
+impl<const N: usize> Given<N> {
+    /// An argument, or null if it is not given.
+    pub(crate) fn get(&self, index: usize) -> *mut PyObject {
+        self.0[index]
     }
 
     /// Whether an argument is `True`, `False` or not given: what is asked for its truth runs no code.
-    pub(crate) fn is_plain(self, index: Py_ssize_t) -> bool {
-        let it = self.get(index);
-        // SAFETY: these objects are always there.
-        it.is_null() || it == unsafe { Py_True() } || it == unsafe { Py_False() }
+    pub(crate) fn is_plain(&self, index: usize) -> bool {
+        // SAFETY: it is always there.
+        self.is_true(index) || self.get(index) == unsafe { Py_False() }
     }
 
     /// Whether an argument is `True` or not given.
-    pub(crate) fn is_true(self, index: Py_ssize_t) -> bool {
-        let it = self.get(index);
+    pub(crate) fn is_true(&self, index: usize) -> bool {
         // SAFETY: it is always there.
-        it.is_null() || it == unsafe { Py_True() }
+        self.or_true(index) == unsafe { Py_True() }
+    }
+
+    /// Whether an argument is `None` or not given.
+    pub(crate) fn is_none(&self, index: usize) -> bool {
+        // SAFETY: it is always there.
+        self.or_none(index) == unsafe { Py_None() }
     }
 
     /// An argument, `True` if it is not given.
-    pub(crate) fn or_true(self, index: Py_ssize_t) -> *mut PyObject {
-        let it = self.get(index);
-        if it.is_null() {
+    pub(crate) fn or_true(&self, index: usize) -> *mut PyObject {
+        match self.get(index) {
             // SAFETY: it is always there.
-            return unsafe { Py_True() };
+            it if it.is_null() => unsafe { Py_True() },
+            it => it,
         }
-        it
     }
 
     /// An argument, `None` if it is not given.
-    pub(crate) fn or_none(self, index: Py_ssize_t) -> *mut PyObject {
-        let it = self.get(index);
-        if it.is_null() {
+    pub(crate) fn or_none(&self, index: usize) -> *mut PyObject {
+        match self.get(index) {
             // SAFETY: it is always there.
-            return unsafe { Py_None() };
+            it if it.is_null() => unsafe { Py_None() },
+            it => it,
         }
-        it
     }
 }
 
@@ -132,7 +178,9 @@ impl Args {
 pub(crate) unsafe extern "C-unwind" fn call_slow(
     of: *mut PyObject,
     name: *mut PyObject,
-    args: Args,
+    items: *const *mut PyObject,
+    count: Py_ssize_t,
+    argument_names: *mut PyObject,
 ) -> *mut PyObject {
     // SAFETY: the caller's contract. Every reference that is made is given up; each call that may fail is
     // asked whether it did; `items` has `count` arguments, and then as many as there are names.
@@ -141,16 +189,16 @@ pub(crate) unsafe extern "C-unwind" fn call_slow(
         if call.is_null() {
             return null_mut();
         }
-        let places = PyTuple_New(args.count);
-        let named = if args.names.is_null() {
+        let places = PyTuple_New(count);
+        let named = if argument_names.is_null() {
             null_mut()
         } else {
             PyDict_New()
         };
-        let mut failed = places.is_null() || (named.is_null() && !args.names.is_null());
+        let mut failed = places.is_null() || (named.is_null() && !argument_names.is_null());
         let mut index = 0;
-        while !failed && index < args.count {
-            let it = *args.items.add(index.unsigned_abs());
+        while !failed && index < count {
+            let it = *items.add(index.unsigned_abs());
             Py_IncRef(it);
             failed = PyTuple_SetItem(places, index, it) != 0;
             index += 1;
@@ -159,11 +207,11 @@ pub(crate) unsafe extern "C-unwind" fn call_slow(
         let names = if named.is_null() {
             0
         } else {
-            pyo3_ffi::PyTuple_Size(args.names)
+            PyTuple_Size(argument_names)
         };
         while !failed && index < names {
-            let it = *args.items.add((args.count + index).unsigned_abs());
-            failed = PyDict_SetItem(named, PyTuple_GetItem(args.names, index), it) != 0;
+            let it = *items.add((count + index).unsigned_abs());
+            failed = PyDict_SetItem(named, PyTuple_GetItem(argument_names, index), it) != 0;
             index += 1;
         }
         let result = if failed {
@@ -178,13 +226,20 @@ pub(crate) unsafe extern "C-unwind" fn call_slow(
     }
 }
 
+/// One more reference to an object.
+///
+/// # Safety
+/// It lives, and the interpreter's lock is held.
+pub(crate) unsafe fn another(it: *mut PyObject) -> *mut PyObject {
+    // SAFETY: the caller's contract.
+    unsafe { Py_IncRef(it) };
+    it
+}
+
 /// A new reference to `None`.
 pub(crate) fn none() -> *mut PyObject {
-    // SAFETY: it is always there, and the interpreter's lock is held in all of this module.
-    unsafe {
-        Py_IncRef(Py_None());
-        Py_None()
-    }
+    // SAFETY: it is always there, and the interpreter's lock is held in all of this crate.
+    unsafe { another(Py_None()) }
 }
 
 /// A new reference to `True` or `False`.

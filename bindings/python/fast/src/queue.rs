@@ -1,178 +1,246 @@
-//! `shoal.Queue`.
+//! `shoal.Queue`: one message.
 
-use std::ptr::{addr_of_mut, null_mut};
+use std::ptr::null_mut;
 
-use pyo3_ffi::{
-    Py_ssize_t, PyBytes_AsString, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_Size,
-    PyObject,
+use pyo3_ffi::{Py_ssize_t, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyObject};
+
+use crate::batch::{get_many, get_many_bytes, put_many, put_many_bytes};
+use crate::codec::{PICKLE, bytes};
+use crate::held::This;
+use crate::methods::{Methods, methods};
+use crate::names::{
+    BLOCK, COPY, Constant, DATA, LOADS, OBJ, PROTOCOL, PUT_SLOWLY, PYTHON_GET, PYTHON_GET_BYTES,
+    SEND_LARGE, TIMEOUT_NAME, UNPICKLE,
 };
-
-use crate::held::{is_large, pointer};
-use crate::module::{
-    DUMPS_NAME, GET, GET_BYTES, LOADS, PROTOCOL, PUT, PUT_BYTES, PUT_PICKLED, SEND_LARGE, UNPICKLE,
-};
-use crate::native::{OK, native};
+use crate::native::{OK, TIMEOUT};
 use crate::python::{
-    Args, Py_DecRef, PyObject_CallFunctionObjArgs, PyObject_CallMethodObjArgs, PyObject_GetAttr,
-    call_slow, none,
+    Args, Given, Py_DecRef, PyObject_CallFunctionObjArgs, PyObject_CallMethodObjArgs, none,
 };
+use crate::room::{LARGE, Room, brief};
+use crate::waiting::Waiting;
 
-/// Larger objects are sent in parts, and larger messages copied without the interpreter's lock: by Python.
-const LARGE: usize = 64 * 1024;
+pub(crate) const METHODS: Methods = methods!(c"Queue":
+    put, get, put_bytes, get_bytes, put_many, put_many_bytes, get_many, get_many_bytes);
 
-/// The first byte of every pickle of protocol 2 or later.
-const PICKLE: u8 = 0x80;
+/// A message as a new `bytes`, or null with an exception, and its first byte, 0 if it has none.
+pub(crate) type Message = (*mut PyObject, u8);
 
-/// Where a message is copied to. Used by one call of the library after another, with the interpreter's lock
-/// held and no Python code in between.
-static mut BUFFER: [u8; LARGE] = [0; LARGE];
-
-/// Puts a message if it is small, and there is room and nobody else at it.
-///
-/// # Safety
-/// `queue` is a `Held`, `data` a `bytes`; the interpreter's lock is held.
+/// Puts a small message, and waits for room if need be. `Err` if it could not be put, with what is left of the
+/// wait; `None` if Python has to find that out.
 #[inline]
-unsafe fn put_now(queue: *mut PyObject, data: *mut PyObject) -> bool {
-    // SAFETY: the caller's contract; the bytes are there for as long as the object.
+fn put_within<const N: usize>(
+    queue: This,
+    data: *mut PyObject,
+    given: &Given<N>,
+) -> Option<Result<(), Waiting>> {
+    // SAFETY: a `bytes`, which lives as long as the call; the pointer of a queue, whose lifetime `now` and
+    // `released` see to.
     unsafe {
-        let (pointer, size) = (pointer(queue), PyBytes_Size(data).unsigned_abs());
-        match native() {
-            Some(native) if !pointer.is_null() && size < LARGE => {
-                let bytes = PyBytes_AsString(data).cast::<u8>();
-                (native.queue_try_put)(pointer, bytes, size) == OK
-            }
-            _ => false,
+        let it = bytes(data);
+        if it.len >= LARGE {
+            return None;
+        }
+        let status = queue.now(|native, pointer| (native.queue_try_put)(pointer, it.data, it.len));
+        if status == OK {
+            return Some(Ok(()));
+        }
+        let waiting = Waiting::of(given, 1)?;
+        if status != TIMEOUT || matches!(waiting, Waiting::Not) {
+            return Some(Err(waiting));
+        }
+        let slice = waiting.slice();
+        let status =
+            queue.released(|native, pointer| (native.queue_put)(pointer, it.data, it.len, slice));
+        Some(if status == OK { Ok(()) } else { Err(waiting) })
+    }
+}
+
+/// Takes a small message that is there, if the queue is not busy.
+#[inline]
+fn get_now(queue: This) -> Result<Message, i32> {
+    let (place, mut len) = (brief(), 0);
+    // SAFETY: the place has so many bytes; the pointer of a queue, whose lifetime `now` sees to.
+    unsafe {
+        let get = |native: &crate::native::Native, pointer| {
+            (native.queue_try_get)(pointer, place, LARGE, &mut len)
+        };
+        match queue.now(get) {
+            OK => Ok(message(place, len)),
+            status => Err(status),
         }
     }
 }
 
-/// Takes a message, if one is there that is small and nobody else at it: a new `bytes`, or null. Its first
-/// byte is 0 if it has none.
-///
+/// Takes a small message that comes in time.
+fn get_within(queue: This, slice: i64) -> Option<Message> {
+    let room = Room::take()?;
+    let (place, mut len) = (room.place(), 0);
+    // SAFETY: the place has so many bytes; the pointer of a queue, whose lifetime `released` sees to.
+    let found = unsafe {
+        let status = queue
+            .released(|native, pointer| (native.queue_get)(pointer, slice, place, LARGE, &mut len));
+        (status == OK).then(|| message(place, len))
+    };
+    room.give();
+    found
+}
+
 /// # Safety
-/// As [`put_now`].
-#[inline]
-unsafe fn get_now(queue: *mut PyObject) -> Option<(*mut PyObject, u8)> {
-    // SAFETY: the caller's contract; nobody else uses the buffer (`BUFFER`), which has this length.
+/// `place` has `len` bytes.
+pub(crate) unsafe fn message(place: *const u8, len: usize) -> Message {
+    // SAFETY: the caller's contract.
     unsafe {
-        let (pointer, buffer, mut len) = (pointer(queue), addr_of_mut!(BUFFER), 0);
-        let native = native().filter(|_| !pointer.is_null())?;
-        if (native.queue_try_get)(pointer, buffer.cast(), LARGE, &mut len) != OK {
-            return None;
-        }
-        let first = if len == 0 { 0 } else { *buffer.cast::<u8>() };
-        let data = PyBytes_FromStringAndSize(buffer.cast(), len.min(LARGE) as Py_ssize_t);
-        Some((data, first))
+        let first = if len == 0 { 0 } else { *place };
+        let len = len.min(LARGE) as Py_ssize_t;
+        (PyBytes_FromStringAndSize(place.cast(), len), first)
+    }
+}
+
+/// The object of a message, whose reference is given up; null with an exception.
+pub(crate) fn unpickled(this: This, (data, first): Message) -> *mut PyObject {
+    if data.is_null() {
+        return null_mut();
+    }
+    let end = null_mut::<PyObject>();
+    // SAFETY: objects that live.
+    unsafe {
+        let object = match first == PICKLE {
+            true => PyObject_CallFunctionObjArgs(LOADS.get(), data, end),
+            false => PyObject_CallMethodObjArgs(this.object(), UNPICKLE.get(), data, end),
+        };
+        Py_DecRef(data);
+        object
     }
 }
 
 /// `put(obj, block=True, timeout=None)`.
-pub(crate) unsafe extern "C-unwind" fn put(
-    queue: *mut PyObject,
-    items: *const *mut PyObject,
-    count: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: CPython calls this with a `Held`, and with the arguments. `data` and `dumps` are given up.
+fn put(queue: This, args: Args) -> Option<*mut PyObject> {
+    let given = args.given(1, [&OBJ, &BLOCK, &TIMEOUT_NAME])?;
+    if !given.is_plain(1) || queue.is_large() || queue.is_detached() {
+        return None;
+    }
+    let data = queue.dumps(given.get(0), PROTOCOL.get());
+    if data.is_null() {
+        return Some(data);
+    }
+    let end = null_mut::<PyObject>();
+    // SAFETY: objects that live; `data` and what is left of the wait are given up.
     unsafe {
-        let args = Args::new(items, count, names);
-        if !args.are(1, 3) || !args.is_plain(1) || is_large(queue) || pointer(queue).is_null() {
-            return call_slow(queue, PUT.get(), args);
-        }
-        let end = null_mut::<PyObject>();
-        let dumps = PyObject_GetAttr(queue, DUMPS_NAME.get());
-        if dumps.is_null() {
-            return null_mut();
-        }
-        let data = PyObject_CallFunctionObjArgs(dumps, args.get(0), PROTOCOL.get(), end);
-        Py_DecRef(dumps);
-        if data.is_null() {
-            return null_mut();
-        }
-        let result = if PyBytes_CheckExact(data) == 0 || PyBytes_Size(data).unsigned_abs() >= LARGE
-        {
-            let (block, timeout) = (args.or_true(1), args.or_none(2));
+        let small = PyBytes_CheckExact(data) != 0 && bytes(data).len < LARGE;
+        let result = if !small {
+            let (block, timeout) = (given.or_true(1), given.or_none(2));
             let name = SEND_LARGE.get();
-            PyObject_CallMethodObjArgs(queue, name, args.get(0), block, timeout, end)
-        } else if put_now(queue, data) {
-            none()
+            PyObject_CallMethodObjArgs(queue.object(), name, given.get(0), block, timeout, end)
         } else {
-            let (block, timeout) = (args.or_true(1), args.or_none(2));
-            PyObject_CallMethodObjArgs(queue, PUT_PICKLED.get(), data, block, timeout, end)
+            match put_within(queue, data, &given) {
+                Some(Ok(())) => none(),
+                Some(Err(waiting)) => {
+                    let (block, timeout) = (given.or_true(1), waiting.timeout());
+                    call_again(queue, &PUT_SLOWLY, [data, block], timeout)
+                }
+                None => {
+                    let (block, timeout) = (given.or_true(1), given.or_none(2));
+                    let name = PUT_SLOWLY.get();
+                    PyObject_CallMethodObjArgs(queue.object(), name, data, block, timeout, end)
+                }
+            }
         };
         Py_DecRef(data);
+        Some(result)
+    }
+}
+
+/// Calls a method of Python with arguments and a `timeout`, which is given up; null has an exception.
+///
+/// # Safety
+/// Objects that live.
+unsafe fn call_again(
+    queue: This,
+    name: &Constant,
+    [first, second]: [*mut PyObject; 2],
+    timeout: *mut PyObject,
+) -> *mut PyObject {
+    if timeout.is_null() {
+        return timeout;
+    }
+    let end = null_mut::<PyObject>();
+    // SAFETY: the caller's contract.
+    unsafe {
+        let (object, name) = (queue.object(), name.get());
+        let result = match second.is_null() {
+            true => PyObject_CallMethodObjArgs(object, name, first, timeout, end),
+            false => PyObject_CallMethodObjArgs(object, name, first, second, timeout, end),
+        };
+        Py_DecRef(timeout);
         result
     }
 }
 
 /// `put_bytes(data, block=True, timeout=None)`.
-pub(crate) unsafe extern "C-unwind" fn put_bytes(
-    queue: *mut PyObject,
-    items: *const *mut PyObject,
-    count: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: CPython calls this with a `Held`, and with the arguments.
+fn put_bytes(queue: This, args: Args) -> Option<*mut PyObject> {
+    let given = args.given(1, [&DATA, &BLOCK, &TIMEOUT_NAME])?;
+    let data = given.get(0);
+    // SAFETY: objects that live.
     unsafe {
-        let args = Args::new(items, count, names);
-        if args.are(1, 3)
-            && args.is_plain(1)
-            && PyBytes_CheckExact(args.get(0)) != 0
-            && put_now(queue, args.get(0))
-        {
-            return none();
+        if !given.is_plain(1) || PyBytes_CheckExact(data) == 0 || queue.is_detached() {
+            return None;
         }
-        call_slow(queue, PUT_BYTES.get(), args)
+        Some(match put_within(queue, data, &given)? {
+            Ok(()) => none(),
+            Err(waiting) => {
+                let (block, timeout) = (given.or_true(1), waiting.timeout());
+                call_again(queue, &PUT_SLOWLY, [data, block], timeout)
+            }
+        })
     }
+}
+
+/// Takes a message, and waits for it if need be; what is then still to be waited, is waited by the method `python`,
+/// whose result is `Err`.
+fn take<const N: usize>(
+    queue: This,
+    given: &Given<N>,
+    python: &Constant,
+) -> Option<Result<Message, *mut PyObject>> {
+    if !given.is_plain(0) {
+        return None;
+    }
+    let status = match get_now(queue) {
+        Ok(found) => return Some(Ok(found)),
+        Err(status) => status,
+    };
+    let waiting = Waiting::of(given, 0)?;
+    if status != TIMEOUT || matches!(waiting, Waiting::Not) {
+        return None;
+    }
+    if let Some(found) = get_within(queue, waiting.slice()) {
+        return Some(Ok(found));
+    }
+    // SAFETY: an object that lives.
+    let rest = unsafe {
+        call_again(
+            queue,
+            python,
+            [given.or_true(0), null_mut()],
+            waiting.timeout(),
+        )
+    };
+    Some(Err(rest))
 }
 
 /// `get(block=True, timeout=None, copy=True)`.
-pub(crate) unsafe extern "C-unwind" fn get(
-    queue: *mut PyObject,
-    items: *const *mut PyObject,
-    count: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: CPython calls this with a `Held`, and with the arguments. `data` is given up.
-    unsafe {
-        let args = Args::new(items, count, names);
-        if args.are(0, 3)
-            && args.is_plain(0)
-            && args.is_true(2)
-            && let Some((data, first)) = get_now(queue)
-        {
-            if data.is_null() {
-                return null_mut();
-            }
-            let end = null_mut::<PyObject>();
-            let object = if first == PICKLE {
-                PyObject_CallFunctionObjArgs(LOADS.get(), data, end)
-            } else {
-                PyObject_CallMethodObjArgs(queue, UNPICKLE.get(), data, end)
-            };
-            Py_DecRef(data);
-            return object;
-        }
-        call_slow(queue, GET.get(), args)
+fn get(queue: This, args: Args) -> Option<*mut PyObject> {
+    let given = args.given(0, [&BLOCK, &TIMEOUT_NAME, &COPY])?;
+    if !given.is_true(2) {
+        return None;
     }
+    let found = take(queue, &given, &PYTHON_GET)?;
+    Some(found.map_or_else(|rest| rest, |message| unpickled(queue, message)))
 }
 
 /// `get_bytes(block=True, timeout=None)`.
-pub(crate) unsafe extern "C-unwind" fn get_bytes(
-    queue: *mut PyObject,
-    items: *const *mut PyObject,
-    count: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: CPython calls this with a `Held`, and with the arguments.
-    unsafe {
-        let args = Args::new(items, count, names);
-        if args.are(0, 2)
-            && args.is_plain(0)
-            && let Some((data, _)) = get_now(queue)
-        {
-            return data;
-        }
-        call_slow(queue, GET_BYTES.get(), args)
-    }
+fn get_bytes(queue: This, args: Args) -> Option<*mut PyObject> {
+    let given = args.given(0, [&BLOCK, &TIMEOUT_NAME])?;
+    let found = take(queue, &given, &PYTHON_GET_BYTES)?;
+    Some(found.map_or_else(|rest| rest, |(data, _)| data))
 }

@@ -1,52 +1,41 @@
 //! `shoal.Semaphore`.
 
-use pyo3_ffi::{Py_ssize_t, PyObject};
+use pyo3_ffi::PyObject;
 
-use crate::held::released;
-use crate::module::{ACQUIRE, RELEASE};
-use crate::native::{NOWAIT, OK};
-use crate::python::{Args, bool, call_slow, none};
+use crate::held::This;
+use crate::methods::{Methods, methods};
+use crate::names::{BLOCK, TIMEOUT_NAME};
+use crate::native::OK;
+use crate::python::{Args, bool, none};
+
+pub(crate) const METHODS: Methods = methods!(c"Semaphore": acquire, release, __enter__, __exit__);
+
+fn acquire_now(semaphore: This) -> bool {
+    // SAFETY: the pointer of a semaphore, whose lifetime `now` sees to.
+    semaphore.now(|native, pointer| unsafe { (native.semaphore_try_acquire)(pointer) }) == OK
+}
+
+fn release_one(semaphore: This) -> bool {
+    // SAFETY: as in `acquire_now`.
+    semaphore.now(|native, pointer| unsafe { (native.semaphore_try_release)(pointer, 1) }) == OK
+}
 
 /// `acquire(block=True, timeout=None)`.
-pub(crate) unsafe extern "C-unwind" fn acquire(
-    semaphore: *mut PyObject,
-    items: *const *mut PyObject,
-    count: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: CPython calls this with a `Held`, and with the arguments.
-    unsafe {
-        let args = Args::new(items, count, names);
-        let acquire = || {
-            released(semaphore, |native, pointer| {
-                (native.semaphore_acquire)(pointer, NOWAIT)
-            })
-        };
-        match args.are(0, 2) && acquire() == OK {
-            true => bool(true),
-            false => call_slow(semaphore, ACQUIRE.get(), args),
-        }
-    }
+fn acquire(semaphore: This, args: Args) -> Option<*mut PyObject> {
+    args.given(0, [&BLOCK, &TIMEOUT_NAME])?;
+    acquire_now(semaphore).then(|| bool(true))
 }
 
 /// `release(n=1)`.
-pub(crate) unsafe extern "C-unwind" fn release(
-    semaphore: *mut PyObject,
-    items: *const *mut PyObject,
-    count: Py_ssize_t,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: CPython calls this with a `Held`, and with the arguments.
-    unsafe {
-        let args = Args::new(items, count, names);
-        let release = || {
-            released(semaphore, |native, pointer| {
-                (native.semaphore_release)(pointer, 1)
-            })
-        };
-        match args.are(0, 0) && release() == OK {
-            true => none(),
-            false => call_slow(semaphore, RELEASE.get(), args),
-        }
-    }
+fn release(semaphore: This, args: Args) -> Option<*mut PyObject> {
+    (args.are(0) && release_one(semaphore)).then(none)
+}
+
+fn __enter__(semaphore: This, args: Args) -> Option<*mut PyObject> {
+    (args.are(0) && acquire_now(semaphore)).then(|| bool(true))
+}
+
+/// `__exit__(kind, value, trace)`.
+fn __exit__(semaphore: This, args: Args) -> Option<*mut PyObject> {
+    (args.are(3) && release_one(semaphore)).then(none)
 }

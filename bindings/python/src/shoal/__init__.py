@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from ._gc import gc
     from ._hot import backend
     from ._keys import KeyLock, View
+    from ._leasing import DeviceLease, lease_devices
     from ._list import BytesList, List
     from ._lock import Lock, RLock
     from ._map import BytesMap, Map
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from ._process import Process, spawn
     from ._queue import Queue
     from ._select import wait
+    from ._supervisor import Supervisor
     from ._sync import Barrier, BoundedSemaphore, Condition, Event, RWLock, Semaphore
 del TYPE_CHECKING
 
@@ -82,6 +84,7 @@ __all__ = [
     "Condition",
     "Connection",
     "CorruptError",
+    "DeviceLease",
     "Empty",
     "Event",
     "ExhaustedError",
@@ -108,6 +111,7 @@ __all__ = [
     "Reservation",
     "Semaphore",
     "ShoalError",
+    "Supervisor",
     "SystemCallError",
     "TimeoutError",
     "TooLargeError",
@@ -120,6 +124,7 @@ __all__ = [
     "backend",
     "devices",
     "gc",
+    "lease_devices",
     "spawn",
     "wait",
 ]
@@ -139,6 +144,7 @@ _WHERE = {
     "_gc": "gc",
     "_hot": "backend",
     "_keys": "KeyLock View",
+    "_leasing": "DeviceLease lease_devices",
     "_list": "BytesList List",
     "_lock": "Lock RLock",
     "_map": "BytesMap Map",
@@ -147,6 +153,7 @@ _WHERE = {
     "_process": "Process spawn",
     "_queue": "Queue",
     "_select": "wait",
+    "_supervisor": "Supervisor",
     "_sync": "Barrier BoundedSemaphore Condition Event RWLock Semaphore",
 }
 _where = {name: module for module, names in _WHERE.items() for name in names.split()}

@@ -25,6 +25,9 @@ ORDERED = 64
 RECURSIVE = 8
 BOUNDED = 16
 ALL = 4294967295
+LEASE_EXCLUSIVE = 0
+LEASE_ROTATE = 1
+LEASE_INDEX_ONLY = 2
 EXIT_EXITED = 0
 EXIT_SIGNALED = 1
 EXIT_UNKNOWN = 2
@@ -35,6 +38,28 @@ SPAWN_KEEP_SIGNALS = 8
 STDIO_INHERIT = 0
 STDIO_NULL = -1
 STDIO_PIPE = -2
+RESTART_NEVER = 0
+RESTART_ON_FAILURE = 1
+RESTART_ALWAYS = 2
+SUPERVISOR_KEEP_GOING = 1
+SUPERVISOR_PLAIN = 2
+EVERY_WORKER = -1
+OUTCOME_SUCCEEDED = 0
+OUTCOME_FAILED = 1
+OUTCOME_STOPPED = 2
+WORKER_WAITING = 0
+WORKER_RUNNING = 1
+WORKER_RESTARTING = 2
+WORKER_ENDED = 3
+WORKER_FAILED = 4
+WORKER_EVENT_STARTED = 0
+WORKER_EVENT_EXITED = 1
+WORKER_EVENT_RESTARTING = 2
+WORKER_EVENT_START_FAILED = 3
+WORKER_EVENT_GAVE_UP = 4
+WORKER_EVENT_STOPPING = 5
+WORKER_EVENT_KILLING = 6
+WORKER_EVENT_GUARDIAN_LOST = 7
 
 KIND_ANY = 0
 KIND_QUEUE = 1
@@ -225,6 +250,30 @@ PROTOTYPES: Dict[str, Tuple[Any, Tuple[Any, ...]]] = {
     "shoal_barrier_abort": (c_uint32, (c_void_p,)),
     "shoal_barrier_reset": (c_uint32, (c_void_p,)),
     "shoal_wait_any": (c_uint32, (c_void_p, c_size_t, c_int64, c_void_p)),
+    "shoal_device_resolve": (
+        c_uint32,
+        (c_char_p, c_char_p, c_char_p, c_void_p, c_size_t, c_void_p),
+    ),
+    "shoal_device_environment": (c_uint32, (c_char_p, c_char_p, c_void_p, c_size_t, c_void_p)),
+    "shoal_device_visible": (c_uint32, (c_char_p, c_void_p, c_size_t, c_void_p)),
+    "shoal_device_discover": (c_uint32, (c_char_p, c_void_p, c_size_t, c_void_p)),
+    "shoal_device_set_visible": (c_uint32, (c_char_p, c_char_p, c_void_p)),
+    "shoal_device_family": (c_char_p, (c_size_t,)),
+    "shoal_device_variable": (c_char_p, (c_char_p,)),
+    "shoal_lease_acquire": (c_uint32, (c_void_p, c_int64, c_void_p)),
+    "shoal_lease_request": (c_uint32, (c_void_p, c_void_p)),
+    "shoal_lease_wait": (c_uint32, (c_void_p, c_int64)),
+    "shoal_lease_mask": (c_uint32, (c_void_p, c_void_p, c_size_t, c_void_p)),
+    "shoal_lease_id": (c_uint32, (c_void_p, c_void_p, c_size_t, c_void_p)),
+    "shoal_lease_devices": (c_uint32, (c_void_p, c_void_p, c_size_t, c_void_p)),
+    "shoal_lease_environment": (
+        c_uint32,
+        (c_void_p, c_uint32, c_size_t, c_size_t, c_void_p, c_size_t, c_void_p),
+    ),
+    "shoal_lease_fd": (c_uint32, (c_void_p, c_void_p)),
+    "shoal_lease_keep_on_exec": (c_uint32, (c_void_p, c_bool)),
+    "shoal_lease_holders": (c_uint32, (c_void_p, c_size_t, c_void_p)),
+    "shoal_lease_free": (None, (c_void_p,)),
     "shoal_process_spawn": (c_uint32, (c_void_p, c_void_p)),
     "shoal_process_fork": (c_uint32, (c_void_p, c_void_p, c_void_p, c_void_p)),
     "shoal_process_join": (c_uint32, (c_void_p, c_int64, c_void_p)),
@@ -233,16 +282,16 @@ PROTOTYPES: Dict[str, Tuple[Any, Tuple[Any, ...]]] = {
     "shoal_process_signal": (c_uint32, (c_void_p, c_int, c_bool)),
     "shoal_process_stdio": (c_uint32, (c_void_p, c_int, c_void_p)),
     "shoal_process_free": (None, (c_void_p,)),
-    "shoal_device_resolve": (
-        c_uint32,
-        (c_char_p, c_char_p, c_char_p, c_void_p, c_size_t, c_void_p),
-    ),
-    "shoal_device_environment": (c_uint32, (c_char_p, c_char_p, c_void_p, c_size_t, c_void_p)),
-    "shoal_device_visible": (c_uint32, (c_char_p, c_void_p, c_size_t, c_void_p)),
-    "shoal_device_set_visible": (c_uint32, (c_char_p, c_char_p, c_void_p)),
-    "shoal_device_family": (c_char_p, (c_size_t,)),
-    "shoal_device_variable": (c_char_p, (c_char_p,)),
+    "shoal_supervisor_start": (c_uint32, (c_void_p, c_void_p)),
+    "shoal_supervisor_wait": (c_uint32, (c_void_p, c_int64, c_void_p)),
+    "shoal_supervisor_stop": (c_uint32, (c_void_p, c_int64)),
+    "shoal_supervisor_begin_stop": (c_uint32, (c_void_p, c_int, c_int64)),
+    "shoal_supervisor_signal": (c_uint32, (c_void_p, c_int64, c_int)),
+    "shoal_supervisor_worker": (c_uint32, (c_void_p, c_int64, c_void_p)),
+    "shoal_supervisor_event": (c_uint32, (c_void_p, c_int64, c_void_p)),
+    "shoal_supervisor_free": (None, (c_void_p,)),
     "shoal_leave_and_exit": (None, (c_int,)),
+    "shoal_lease_pass_to_forks": (c_uint32, (c_void_p, c_bool)),
     "shoal_pipe_hold": (c_uint32, (c_void_p, c_void_p)),
     "shoal_pipe_drop_hold": (c_uint32, (c_char_p, c_int)),
     "shoal_map_get_watched": (
@@ -255,6 +304,8 @@ PROTOTYPES: Dict[str, Tuple[Any, Tuple[Any, ...]]] = {
     ),
     "shoal_list_rearrange_if": (c_uint32, (c_void_p, c_uint64, c_void_p, c_size_t, c_void_p)),
     "shoal_lock_try": (c_uint32, (c_void_p, c_void_p)),
+    "shoal_semaphore_try_acquire": (c_uint32, (c_void_p,)),
+    "shoal_semaphore_try_release": (c_uint32, (c_void_p, c_uint32)),
     "shoal_semaphore_keep": (c_uint32, (c_void_p,)),
     "shoal_condition_enlist": (c_uint32, (c_void_p, c_void_p)),
     "shoal_condition_sleep": (c_uint32, (c_void_p, c_uint32, c_int64)),

@@ -203,6 +203,7 @@ class _Nothing:
 _NOTHING = _Nothing()
 
 
+@_hot.compiled
 class Value(_Items):
     """One value of a C type that any processes share, as `multiprocessing.Value`.
 
@@ -234,6 +235,10 @@ class Value(_Items):
         self._make(item, 1, lock, name, create, exclusive, persistent)
         self._count()
         self._map(item)
+        if not _is_lock(lock):
+            code = next((code for code, known in TYPES.items() if known is item), None)
+            own_lock = self._lock if lock else None
+            _hot.place(self, ctypes.addressof(self._object), code, own_lock)
         if self.created and args:
             self._object.__init__(*args)
 

@@ -15,7 +15,7 @@ import ctypes
 import time
 from typing import Any, Callable, Dict, Tuple
 
-from . import _abi, _codec, _ffi
+from . import _abi, _codec, _ffi, _hot
 from ._handles import Shared
 from ._structs import Watched
 
@@ -45,7 +45,15 @@ class _Word(ctypes.c_uint64):
 
 _Entry = Tuple[_Word, int, Any]
 # The entry of a value that was got once and is not cached yet. Never up to date.
-GOT_ONCE: _Entry = (_Word(0), 1, None)
+GOT_ONCE: _Entry = _hot.GOT_ONCE or (_Word(0), 1, None)
+
+
+def _word(address: int, handle: _ffi.Handle) -> Any:
+    if _hot.Word is not None:
+        return _hot.Word(address, handle)
+    word = _Word.from_address(address)
+    word.handle = handle
+    return word
 
 
 class Cached(Shared):
@@ -54,15 +62,16 @@ class Cached(Shared):
     # Values, and how to know whether they are up to date.
     _cache: Dict[Any, _Entry]
     _words: Dict[int, _Word]
-    # For how many gets nothing is cached from now on, how many those were at first, and since when.
-    _pause = 0
+    # For how many gets nothing is cached from now on, how many those were at first, and since when. No class
+    # has a value for the first, which would hide the compiled base's.
+    _pause: int
     _pauses = 0
     _paused_at = 0.0
     # How the map is asked.
     _find: Callable[[bytes], Any]
 
     def _adopt(self, handle: _ffi.Handle, name: str) -> None:
-        self._cache, self._words = {}, {}
+        self._cache, self._words, self._pause = {}, {}, 0
         super()._adopt(handle, name)
 
     def _forget(self) -> None:
@@ -111,9 +120,7 @@ class Cached(Shared):
                 if watched.word and size <= _CACHED_SIZE and type(value) in _CACHED_VALUES:
                     word = self._words.get(watched.word)
                     if word is None:
-                        word = _Word.from_address(watched.word)
-                        word.handle = handle
-                        self._words[watched.word] = word
+                        word = self._words[watched.word] = _word(watched.word, handle)
                     cache[key] = word, watched.seen, value
                 return value
         finally:

@@ -101,6 +101,15 @@ def decode_key(data: bytes) -> Any:
     raise ValueError(f"the key {data!r} was not written by shoal.Map: read it with shoal.BytesMap")
 
 
+def as_bytes(data: Any, what: str) -> bytes:
+    """Bytes that are written as they are. `TypeError` if they are something else; ``what`` says of what."""
+    if type(data) is bytes:
+        return data
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return bytes(data)
+    raise TypeError(f"{what} is bytes, not {type(data).__name__}")
+
+
 def _join(parts: List[bytes]) -> bytes:
     return b"".join(_LENGTH.pack(len(part)) + part for part in parts)
 

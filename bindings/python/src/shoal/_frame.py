@@ -27,6 +27,8 @@ PICKLED, BYTES, BYTEARRAY = range(3)
 COPIED, OWNED, VIEWED = "copied", "owned", "viewed"
 
 PROTOCOL = pickle.HIGHEST_PROTOCOL
+# The first byte of every pickle of protocol 2 and later.
+PICKLE = 0x80
 
 # Smaller ones are copied faster than they are taken care of.
 LARGE = 64 * 1024
@@ -151,8 +153,7 @@ def load(data: memoryview, parts: str) -> Any:
 
 def unpickle(data: memoryview) -> Any:
     """The object a message of `Queue.put` holds."""
-    # Every pickle of protocol 2 and later starts with this byte.
-    if data and data[0] == 0x80:
+    if data and data[0] == PICKLE:
         return pickle.loads(data)
     if is_frame(data):
         return load(data, COPIED)

@@ -108,7 +108,9 @@ class Shared(_hot.Held):
 
     def __dir__(self) -> List[str]:
         # The server of a `BaseManager` asks for all that is here, and for nothing that cannot be had.
-        return [name for name in super().__dir__() if self._has(name)]
+        # What a compiled method stands for is that method's.
+        names = [name for name in super().__dir__() if not name.startswith("_python_")]
+        return [name for name in names if self._has(name)]
 
     def _has(self, name: str) -> bool:
         """Whether an attribute can be had, now; never waits."""

@@ -1,10 +1,8 @@
 """The compiled classes that have the most frequent calls, where they are to be had.
 
-`shoal._fast` is built with the package and used with ``SHOAL_COMPILED=1`` in the environment. Without
-that, or without the module (PyPy, builds of CPython without the interpreter's lock, subinterpreters, a
-package that was built without cargo), everything goes through ctypes. Both do the same, and raise the
-same, but for `shoal.multiprocessing.install`: it makes objects of the standard library's classes into
-Shoal's by a change of their class, which a compiled base excludes. So the module has to be asked for.
+`shoal._fast` is built with the package. Without it (PyPy, builds of CPython without the interpreter's
+lock, subinterpreters, a package that was built with ``SHOAL_COMPILED=0``), or with ``SHOAL_PURE=1`` in the
+environment, every call goes through ctypes. Both do the same, and raise the same.
 
 A class of the package has every call written in Python. `compiled` puts a compiled method in the place of
 some, which does the common case and calls the one it replaces (``_python_put``, of ``put``) for all the
@@ -22,16 +20,16 @@ from .__version__ import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TypeVar
+    from typing import Any, Optional, TypeVar
 
     _C = TypeVar("_C", bound=type)
 
-COMPILED_VARIABLE = "SHOAL_COMPILED"
+PURE_VARIABLE = "SHOAL_PURE"
 
 
 def _load() -> Any:
     """The compiled module, or None."""
-    if os.environ.get(COMPILED_VARIABLE, "0") in ("", "0"):
+    if os.environ.get(PURE_VARIABLE, "0") not in ("", "0"):
         return None
     if sys.implementation.name != "cpython" or sys.version_info < (3, 9):
         return None
@@ -69,21 +67,35 @@ else:
     # It has the handle of the object, as `_fast`.
     Held = _fast.Held
 
+#: What the compiled module has for `_cache`, or None.
+Word = None if _fast is None else _fast.Word
+GOT_ONCE = None if _fast is None else _fast.GOT_ONCE
+
+
 def as_argument(handle: _ffi.Handle) -> Any:
     """A handle as the fastest calls take it."""
     return _ffi.prebuilt(handle) if _fast is None else handle
 
 
+
+def place(value: Any, address: Optional[int], code: Any, lock: Any) -> None:
+    """Tells the compiled methods of a value where its number is.
+
+    ``code`` is its type code, and ``lock`` what it is guarded by: an `ItemsLock`, or None. Whatever else they
+    are, the value is read and written in Python.
+    """
+    if _fast is not None and isinstance(code, str) and (lock is None or isinstance(lock, Held)):
+        _fast.place(value, address, code, lock)
+
+
 def compiled(cls: _C) -> _C:
-    """Puts compiled methods into a class, where they are to be had."""
-    for name, call in list(vars(cls).items()) if _fast is not None else ():
-        code = getattr(call, "__code__", None)
-        if code is None:
-            continue
-        method = _fast.method(cls.__name__, name, f"{name}{_signature(call)}\n--\n\n{call.__doc__}")
-        if method is not None:
-            setattr(cls, f"_python_{name}", call)
-            setattr(cls, name, method)
+    """Puts compiled methods and properties into a class, where they are to be had."""
+    for name in _fast.names(cls.__name__) if _fast is not None else ():
+        python = getattr(cls, name)
+        is_shown = not isinstance(python, property) and name[:1] != "_"
+        text = f"{name}{_signature(python)}\n--\n\n" if is_shown else ""
+        setattr(cls, f"_python_{name}", python)
+        setattr(cls, name, _fast.method(cls, cls.__name__, name, f"{text}{python.__doc__}"))
     return cls
 
 

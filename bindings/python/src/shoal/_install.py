@@ -1,12 +1,12 @@
 """`install`: the standard library's `multiprocessing` makes Shoal's objects.
 
 No names of other modules are exchanged, since a library may have imported them long ago. The standard
-library's own classes turn what they make into ours::
+library's own classes make objects of ours::
 
     multiprocessing.Queue(), from multiprocessing import Queue, get_context("spawn").Queue(),
     multiprocessing.queues.Queue(ctx=...)
                  |  all of them come to
-    multiprocessing.queues.Queue.__init__ --> class of the object: shoal.multiprocessing.queues.Queue
+    multiprocessing.queues.Queue.__new__ --> an object of shoal.multiprocessing.queues.Queue
 
 So each class stays what it is, for `isinstance`, for pickling and for classes that are derived from
 it, and to undo it is to put the functions back. A class that is *derived* from one of them keeps
@@ -19,13 +19,11 @@ main module; its children get it from it.
 
 from __future__ import annotations
 
-import functools
 import sys
 import threading
 import types
 from typing import Any, Callable, List, Tuple
 
-from . import _hot
 from ._original import connection as _connection
 from ._original import context as _context
 from ._original import managers as _managers
@@ -62,11 +60,6 @@ class Installation:
 def install() -> Installation:
     """See `shoal.multiprocessing.install`."""
     global _count
-    if _hot.backend == "compiled":
-        # A compiled base gives objects another layout, so the class of one cannot be changed.
-        raise RuntimeError(
-            "install() works with ctypes only: unset SHOAL_COMPILED in the environment"
-        )
     with _lock:
         if _count == 0:
             _put_in_place()
@@ -136,27 +129,44 @@ def _replace(owner: Any, name: str, value: Any) -> None:
 
 
 def _convert(original: Any, ours: Any) -> None:
-    """Objects of the class ``original`` become ours when they are made.
+    """A call of the class ``original`` makes an object of ``ours``, which is derived from it.
 
-    Those that a queue of the standard library's needs for its pipe are of their own class. Not by
-    ``__new__``: a class that once had one of its own cannot be made as it was.
+    So does no unpickling of an object of the original: that calls ``__new__`` as well, but without the
+    arguments that the constructors of the classes which can be pickled demand.
     """
     from .multiprocessing import synchronize
 
-    initialise = original.__init__
+    if "__new__" not in original.__dict__:
+        # It stays: a class that once had a ``__new__`` in Python is never as it was without one.
+        # `object.__new__` then refuses the arguments of the constructor.
+        setattr(original, "__new__", staticmethod(_new(original)))
+    plain = original.__new__
+    code, defaults = original.__init__.__code__, original.__init__.__kwdefaults__ or {}
+    end = code.co_argcount + code.co_kwonlyargcount
+    demanded = set(code.co_varnames[code.co_argcount : end]) - defaults.keys()
 
-    @functools.wraps(initialise)
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        if type(self) is original:
-            kind = ours
-            if original is _synchronize.Lock and _is_asked_by_a_queue(sys._getframe(1)):
-                kind = synchronize.PipeLock
-            self.__class__ = kind
-            kind.__init__(self, *args, **kwargs)
-        else:
-            initialise(self, *args, **kwargs)
+    def __new__(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        if cls is not original or not demanded <= kwargs.keys():
+            return plain(cls, *args, **kwargs)
+        kind = ours
+        if original is _synchronize.Lock and _is_asked_by_a_queue(sys._getframe(1)):
+            kind = synchronize.PipeLock
+        return kind.__new__(kind)
 
-    _replace(original, "__init__", __init__)
+    __new__.__wrapped__ = original.__init__  # type: ignore[attr-defined]
+    _replace(original, "__new__", staticmethod(__new__))
+
+
+def _new(original: Any) -> Callable[..., Any]:
+    """What ``__new__`` does in a class that has none."""
+
+    def __new__(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        new = super(original, cls).__new__
+        return new(cls) if new is object.__new__ else new(cls, *args, **kwargs)
+
+    # Its signature is that of the constructor (`inspect`).
+    __new__.__wrapped__ = original.__init__  # type: ignore[attr-defined]
+    return __new__
 
 
 def _is_asked_by_a_queue(frame: Any) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+from contextlib import nullcontext
 from types import TracebackType
-from typing import Any, Dict, Generic, Iterable, List, Mapping, MutableMapping, Optional
-from typing import Tuple, Type, TypeVar, cast
+from typing import Any, ContextManager, Dict, Generic, Iterable, List, Mapping
+from typing import MutableMapping, Optional, Tuple, Type, TypeVar, cast
 
 from . import _abi, _ffi, _structs, _wait
 from ._attribute import attribute
-from ._errors import error_for
+from ._errors import UnsupportedError, error_for
 from ._span import Span
 
 K = TypeVar("K")
@@ -216,9 +217,17 @@ class Keys(Generic[K, V]):
 
         It keeps others from locking the same key (`update_with` does), and from nothing else.
         The death of its holder frees it. Raises `TimeoutError` after ``timeout`` seconds, and
-        `InvalidError` if this thread has it already. Any thread of the process may release it.
+        `InvalidError` if this thread has it already, and `UnsupportedError` if the map has a relay.
+        Any thread of the process may release it.
         """
         return KeyLock(self, self._encode_key(key), timeout)
+
+    def _alone_with(self, key: K) -> ContextManager[object]:
+        """The lock of ``key``; nothing if the map has a relay, where versions alone decide."""
+        try:
+            return self.lock_key(key)
+        except UnsupportedError:
+            return nullcontext()
 
     @attribute
     def version(self) -> int:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import operator
+import pickle
 from typing import Any, Callable, Iterable, Iterator, List as PyList, MutableSequence
 from typing import Optional, Sequence, Tuple, TypeVar, Union, cast, overload
 
-from . import _abi, _codec, _ffi
+from . import _abi, _codec, _ffi, _hot
 from ._attribute import attribute
 from ._handles import Shared
 from ._structs import ListOptions, ListStats
@@ -237,7 +238,9 @@ class _SharedList(Shared, MutableSequence[T]):
 
     def append(self, value: T) -> None:
         """Adds ``value`` at the end."""
-        data = self._encode(value)
+        self._append_slowly(self._encode(value))
+
+    def _append_slowly(self, data: bytes) -> None:
         _ffi.check(_lib.shoal_list_append(self._live(), data, len(data)))
 
     def extend(self, values: Iterable[T]) -> None:
@@ -460,16 +463,13 @@ class BytesList(_SharedList[bytes]):
     __module__ = "shoal"
 
     def _encode(self, value: Any) -> bytes:
-        if type(value) is bytes:
-            return value
-        if isinstance(value, (bytes, bytearray, memoryview)):
-            return bytes(value)
-        raise TypeError(f"an element of a BytesList is bytes, not {type(value).__name__}")
+        return _codec.as_bytes(value, "an element of a BytesList")
 
     def _decode(self, data: Any) -> bytes:
         return bytes(data)
 
 
+@_hot.compiled
 class List(_SharedList[T]):
     """A list that any processes of this machine share.
 
@@ -499,8 +499,11 @@ class List(_SharedList[T]):
 
     __module__ = "shoal"
 
+    # How elements are pickled, always with the highest protocol.
+    _dumps: Any = staticmethod(pickle.dumps)
+
     def _encode(self, value: T) -> bytes:
-        return _codec.encode_value(value)
+        return _codec.encode_value(value, self._dumps)
 
     def _decode(self, data: Any) -> T:
         return cast(T, _codec.decode_value(data))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import pickle
 import time
 from contextlib import nullcontext
 from numbers import Integral, Number
@@ -200,7 +201,10 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
     def __setitem__(self, key: K, value: V) -> None:
         k, v = self._encode_key(key), self._encode_value(value)
         if len(k) | len(v) > _INT_MAX or _set(self._fast, k, len(k), v, len(v)):
-            _ffi.check(_lib.shoal_map_set(self._live(), k, len(k), v, len(v)))
+            self._set_slowly(k, v)
+
+    def _set_slowly(self, key: bytes, value: bytes) -> None:
+        _ffi.check(_lib.shoal_map_set(self._live(), key, len(key), value, len(value)))
 
     def __delitem__(self, key: K) -> None:
         data = self._encode_key(key)
@@ -310,7 +314,7 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
         nothing but compute. Killed anywhere, it leaves the old value or the new one.
         """
         k = self._encode_key(key)
-        with self.lock_key(key):
+        with self._alone_with(key):
             while True:
                 found = self._read_versioned(k)
                 if found is not None:
@@ -367,13 +371,13 @@ class BytesMap(_SharedMap[bytes, bytes]):
     __module__ = "shoal"
 
     def _encode_key(self, key: Any) -> bytes:
-        return _as_bytes(key, "key")
+        return _codec.as_bytes(key, "a key of a BytesMap")
 
     def _decode_key(self, data: bytes) -> bytes:
         return data
 
     def _encode_value(self, value: Any) -> bytes:
-        return _as_bytes(value, "value")
+        return _codec.as_bytes(value, "a value of a BytesMap")
 
     def _decode_value(self, data: Any) -> bytes:
         return bytes(data)
@@ -448,13 +452,15 @@ class Map(Cached, _SharedMap[K, V]):
     def _decode_key(self, data: bytes) -> K:
         return cast(K, _codec.decode_key(data))
 
+    # How values are pickled, always with the highest protocol.
+    _dumps: Any = staticmethod(pickle.dumps)
+
     def _encode_value(self, value: V) -> bytes:
-        return _codec.encode_value(value)
+        return _codec.encode_value(value, self._dumps)
 
     def _decode_value(self, data: Any) -> V:
         return cast(V, _codec.decode_value(data))
 
-    __setitem__ = _SharedMap.__setitem__  # here as well, for its compiled method
     def __getitem__(self, key: K) -> V:
         # The shortest way through `get`, written out.
         if not self._pause and type(key) in CACHED_KEYS:
@@ -580,7 +586,7 @@ class Map(Cached, _SharedMap[K, V]):
     def _turn(self, key: Any) -> ContextManager[object]:
         """The lock of ``key``, or nothing if this thread has it."""
         try:
-            return self.lock_key(key)
+            return self._alone_with(key)
         except InvalidError:
             return nullcontext()
 
@@ -590,11 +596,3 @@ class Map(Cached, _SharedMap[K, V]):
         view = BytesMap.__new__(BytesMap)
         view._adopt(self._live(), self._name)
         return view
-
-
-def _as_bytes(data: Any, what: str) -> bytes:
-    if type(data) is bytes:
-        return data
-    if isinstance(data, (bytes, bytearray, memoryview)):
-        return bytes(data)
-    raise TypeError(f"a {what} of a BytesMap is bytes, not {type(data).__name__}")

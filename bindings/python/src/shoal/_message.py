@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import pickle
 from types import TracebackType
 from typing import Any, Optional, Type, TypeVar
 
@@ -20,17 +21,30 @@ class _InPlace:
     """What a reservation and a lease have in common: a span, until it is given back."""
 
     _READONLY = False
+    # The span, once it was asked for: to make one costs more than to copy a small message.
+    _made_span: Optional[Span] = None
 
     def __init__(self, handle: _ffi.Handle, message: Message) -> None:
         self._handle = handle
         self._message = message
         self._size: int = message.len
-        self._span = Span(message.data, message.len, handle, readonly=self._READONLY)
+
+    @property
+    def _span(self) -> Span:
+        span = self._made_span
+        if span is None:
+            message = self._message
+            span = Span(message.data or 0, message.len, self._handle, readonly=self._READONLY)
+            if not message.data:
+                # There is nothing to look at any more.
+                span.view.release()
+            self._made_span = span
+        return span
 
     def _end(self, function: Any, *arguments: int) -> None:
         """Gives it back, unless something like a numpy array still looks at it."""
-        if self._message.data:
-            self._span.give_up()
+        if self._message.data and self._made_span is not None:
+            self._made_span.give_up()
         _ffi.check(function(self._handle, ctypes.byref(self._message), *arguments))
 
     def _abandon(self) -> None:
@@ -159,6 +173,11 @@ class PipeLease(_InPlace):
 
     def get(self) -> Any:
         """The object that was put or sent. Only unpickle what programs you trust have sent."""
+        place = self._message.data
+        if self._made_span is None and place and 0 < self._size < _frame.LARGE:
+            data = ctypes.string_at(place, self._size)
+            if data[0] == _frame.PICKLE:
+                return pickle.loads(data)
         return _frame.unpickle(self._span.view)
 
     def ack(self) -> None:

@@ -11,7 +11,7 @@ import ctypes
 from multiprocessing.context import BufferTooShort, get_spawning_popen
 from typing import Any, Callable, Optional, Tuple, TypeVar, Union
 
-from . import _abi, _ffi, _wait
+from . import _abi, _ffi, _hot, _wait
 from ._errors import ClosedError, UnsupportedError
 from ._frame import LARGE, PROTOCOL, Sender, unpickle
 from ._handles import Shared, _holds, hold_for
@@ -74,7 +74,8 @@ def _options(flags: int, duplex: bool, capacity: int, max_capacity: int) -> Any:
     )
 
 
-class Connection(Sender, Shared):
+@_hot.compiled
+class Connection(Shared, Sender):
     """One end of a pipe, with the methods of `multiprocessing.connection.Connection`.
 
     ::
@@ -107,6 +108,7 @@ class Connection(Sender, Shared):
 
     _end: int
     _ways: Tuple[bool, bool]
+    _unpickle = staticmethod(unpickle)
 
     def __init__(
         self,

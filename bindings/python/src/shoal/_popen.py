@@ -82,3 +82,16 @@ _UNKNOWN = 255
 
 class ForkPopen(Followed, popen_fork.Popen):  # type: ignore[misc]
     """The child is a copy."""
+
+    def _launch(self, process_obj: Any) -> None:
+        passed = getattr(process_obj, "_shoal_lease", None)
+        if passed is None:
+            super()._launch(process_obj)
+            return
+        lease = passed.lease
+        # A copy without this has no lease.
+        lease._pass_to_forks(True)
+        try:
+            super()._launch(process_obj)
+        finally:
+            lease._pass_to_forks(False)

@@ -10,6 +10,7 @@ from typing import IO, Any, BinaryIO, List, Mapping, Optional, Sequence, Type, U
 
 from . import _abi, _ffi, _wait
 from ._attribute import attribute
+from ._leasing import worker_of
 from ._structs import Exit, SpawnOptions
 from .devices import DevicesArgument, _mask
 
@@ -54,18 +55,39 @@ def spawn(
         stdin, stdout, stderr: ``None`` shares this process's; a file or descriptor;
             ``subprocess.DEVNULL``; ``subprocess.PIPE`` for a pipe whose other end is the
             attribute of that name.
-        devices: the devices it sees, in this process's numbers (see `shoal.devices`).
-        family: whose devices.
+        devices: the devices it sees, in this process's numbers (see `shoal.devices`); or a lease,
+            which it has then until it ends.
+        family: whose devices. A lease has its own.
         new_group: in a process group of its own, which Ctrl-C does not reach.
         new_session: in a session of its own, without the terminal.
         die_with_parent: it is killed when this process ends, even by ``kill -9``.
     """
+    streams = [stream_code(s) for s in (stdin, stdout, stderr)]
+    options = spawn_options(argv, env, cwd, streams, devices, family)
+    options.flags = (
+        (_abi.SPAWN_NEW_GROUP * new_group)
+        | (_abi.SPAWN_NEW_SESSION * new_session)
+        | (_abi.SPAWN_DIE_WITH_PARENT * die_with_parent)
+    )
+    handle = ProcessHandle()
+    _ffi.check(_lib.shoal_process_spawn(ctypes.byref(options), ctypes.byref(handle)))
+    return Process(handle, [s == _abi.STDIO_PIPE for s in streams])
+
+
+def spawn_options(
+    argv: Sequence[StrPath],
+    env: Optional[Mapping[str, str]],
+    cwd: Optional[StrPath],
+    streams: Sequence[int],
+    devices: Optional[DevicesArgument],
+    family: str,
+) -> SpawnOptions:
+    """What a child gets, as the library takes it."""
     if isinstance(argv, (str, bytes)):
         raise TypeError("argv is a list: the program, and its arguments one by one")
     arguments = [os.fsencode(arg) for arg in argv]
     if not arguments:
         raise ValueError("argv is empty: it starts with the program")
-    streams = [_stream(s) for s in (stdin, stdout, stderr)]
     options = SpawnOptions()
     options.argv = _ffi.strings(arguments)
     if env is not None:
@@ -73,17 +95,15 @@ def spawn(
     if cwd is not None:
         (options.cwd,) = _ffi.strings([os.fsencode(cwd)])[:1]
     options.stdio = (ctypes.c_int32 * 3)(*streams)
-    options.flags = (
-        (_abi.SPAWN_NEW_GROUP * new_group)
-        | (_abi.SPAWN_NEW_SESSION * new_session)
-        | (_abi.SPAWN_DIE_WITH_PARENT * die_with_parent)
-    )
-    if devices is not None:
+    worker = worker_of(devices)
+    if worker is not None:
+        options.lease = worker.lease._held().value
+        options.lease_mode = worker.mode
+        options.worker, options.workers = worker.number, worker.workers
+    elif devices is not None:
         options.device_family = _ffi.encode(family)
         options.device_mask = _ffi.encode(_mask(devices), "mask")
-    handle = ProcessHandle()
-    _ffi.check(_lib.shoal_process_spawn(ctypes.byref(options), ctypes.byref(handle)))
-    return Process(handle, [s == _abi.STDIO_PIPE for s in streams])
+    return options
 
 
 def _setting(name: str, value: str) -> bytes:
@@ -92,7 +112,8 @@ def _setting(name: str, value: str) -> bytes:
     return os.fsencode(name) + b"=" + os.fsencode(value)
 
 
-def _stream(stream: Stream) -> int:
+def stream_code(stream: Stream) -> int:
+    """A standard stream, as the library takes it."""
     if stream is None:
         return _abi.STDIO_INHERIT
     if not isinstance(stream, int):
@@ -113,11 +134,11 @@ def _open(fd: int, which: int) -> BinaryIO:
     return os.fdopen(fd, "wb")
 
 
-def _as_exitcode(end: Exit) -> int:
+def as_exitcode(kind: int, code: int) -> int:
     """As `subprocess` and `multiprocessing` count: a signal is negative, unknown 255."""
-    if end.kind == _abi.EXIT_UNKNOWN:
+    if kind == _abi.EXIT_UNKNOWN:
         return 255
-    return -end.code if end.kind == _abi.EXIT_SIGNALED else end.code
+    return -code if kind == _abi.EXIT_SIGNALED else code
 
 
 class Process:
@@ -198,7 +219,7 @@ class Process:
             return
         _ffi.check(status)
         self._known = end.kind != _abi.EXIT_UNKNOWN
-        self._exitcode = _as_exitcode(end)
+        self._exitcode = as_exitcode(end.kind, end.code)
 
     def fileno(self) -> int:
         """A descriptor that `select` finds readable once the process has ended."""

@@ -377,8 +377,13 @@ class Queue(Shared, _frame.Sender, Generic[T]):
         self, items: Sequence[bytes], block: bool = True, timeout: Optional[float] = None
     ) -> int:
         """`put_many` for messages of plain bytes."""
+        return self._put_rest(items, 0, block, timeout)
+
+    def _put_rest(
+        self, items: Sequence[bytes], done: int, block: bool, timeout: Optional[float]
+    ) -> int:
+        """Appends what comes after the first ``done``, which are there."""
         until = _wait.deadline(block, timeout)
-        done = 0
         while done < len(items):
             status, put = self._put_batch(items[done : done + _BATCH], until)
             if status:

@@ -5,7 +5,7 @@ Generated from src/ffi by `cargo xtask abi`; edit there.
 
 from __future__ import annotations
 
-from ctypes import POINTER, Structure, c_bool, c_char, c_char_p, c_int, c_int32, c_size_t
+from ctypes import POINTER, Structure, c_bool, c_char, c_char_p, c_int, c_int32, c_int64, c_size_t
 from ctypes import c_uint32, c_uint64, c_void_p
 
 from ._sized import Sized
@@ -89,6 +89,7 @@ class QueueStats(Sized):
         ("taken", c_uint64),
         ("taken_bytes", c_uint64),
         ("closed", c_bool),
+        ("relayed", c_bool),
     ]
     #: Messages that wait to be got.
     len: int
@@ -120,6 +121,9 @@ class QueueStats(Sized):
     taken_bytes: int
     #: Whether the queue was closed.
     closed: bool
+    #: Whether the queue has a relay: what is put goes there, and comes back when the relay delivers
+    #: it.
+    relayed: bool
 
 
 class Message(Structure):
@@ -218,6 +222,7 @@ class MapStats(Sized):
         ("max_capacity", c_uint64),
         ("max_value", c_uint64),
         ("ordered", c_bool),
+        ("relayed", c_bool),
     ]
     #: How many keys it has.
     len: int
@@ -233,6 +238,8 @@ class MapStats(Sized):
     max_value: int
     #: Whether it was created with SHOAL_ORDERED.
     ordered: bool
+    #: Whether the map has a relay: changes go there, and come back when the relay delivers them.
+    relayed: bool
 
 
 class View(Structure):
@@ -431,6 +438,45 @@ class Waitable(Structure):
     fd: int
 
 
+class LeaseOptions(Sized):
+    """``shoal_lease_options``: What is asked for."""
+
+    _fields_ = [
+        ("size", c_size_t),
+        ("count", c_size_t),
+        ("family", c_char_p),
+        ("order", c_char_p),
+        ("command", c_char_p),
+        ("min_free", c_uint64),
+        ("share_memory", c_uint64),
+        ("share_slots", c_uint32),
+        ("share_of", c_uint32),
+        ("min_idle", c_uint32),
+        ("reserved", c_uint32),
+    ]
+    #: How many devices; 0 is one.
+    count: int
+    #: Their family, such as "cuda"; NULL is the only one that this machine has devices of.
+    family: Any
+    #: The devices to be preferred, the first ones most: numbers that count in what this process
+    #: sees, or unique ids, separated by commas.
+    order: Any
+    #: What others read as the command that has the lease; NULL is that of this process.
+    command: Any
+    #: How many bytes of a device's memory must be free now, whichever process uses the others.
+    min_free: int
+    #: Instead of whole devices, so many bytes of the memory of each.
+    share_memory: int
+    #: Instead of whole devices, so many slots of each,
+    share_slots: int
+    #: of so many that it is divided into for this purpose: 1 and 4 are a quarter.
+    share_of: int
+    #: For how many percent of the time a device must be idle.
+    min_idle: int
+    #: 0.
+    reserved: int
+
+
 class Exit(Structure):
     """``shoal_exit``: The end of a process."""
 
@@ -472,6 +518,11 @@ class SpawnOptions(Sized):
         ("flags", c_uint64),
         ("device_family", c_char_p),
         ("device_mask", c_char_p),
+        ("lease", c_void_p),
+        ("lease_mode", c_uint32),
+        ("worker", c_uint32),
+        ("workers", c_uint32),
+        ("reserved", c_uint32),
     ]
     #: The program; without a '/' it is looked for in the PATH the child will have.
     file: Any
@@ -500,6 +551,127 @@ class SpawnOptions(Sized):
     #: The devices of that family the child sees, counted in what this process sees: "0,2"; "" hides
     #: all.
     device_mask: Any
+    #: A lease of devices that the child has too, and whose devices it sees; or NULL.
+    lease: Any
+    #: What it sees of them: SHOAL_LEASE_EXCLUSIVE (0), ...
+    lease_mode: int
+    #: Which of the children that share the lease it is, from 0 on,
+    worker: int
+    #: of how many; 0 is one.
+    workers: int
+    #: 0.
+    reserved: int
+
+
+class SupervisorOptions(Sized):
+    """``shoal_supervisor_options``: Workers to be started."""
+
+    _fields_ = [
+        ("size", c_size_t),
+        ("program", c_void_p),
+        ("workers", c_size_t),
+        ("restart", c_uint32),
+        ("max_restarts", c_uint32),
+        ("backoff_ns", c_int64),
+        ("max_backoff_ns", c_int64),
+        ("healthy_ns", c_int64),
+        ("grace_ns", c_int64),
+        ("flags", c_uint64),
+    ]
+    #: What each worker runs.
+    program: Any
+    #: How many, 1 to 4096.
+    workers: int
+    #: SHOAL_RESTART_NEVER, SHOAL_RESTART_ON_FAILURE or SHOAL_RESTART_ALWAYS.
+    restart: int
+    #: How often in a row a worker may end within `healthy_ns` of its start before it is given up as
+    #: being in a crash loop; 0 is 10, UINT32_MAX is without limit.
+    max_restarts: int
+    #: How long to wait before the first restart; it doubles with each further one.
+    backoff_ns: int
+    #: The longest such wait.
+    max_backoff_ns: int
+    #: A run of this length begins the count of restarts again.
+    healthy_ns: int
+    #: How long workers have to end after SIGTERM before they are killed, when another one has
+    #: failed or the handle is freed.
+    grace_ns: int
+    #: SHOAL_SUPERVISOR_KEEP_GOING, SHOAL_SUPERVISOR_PLAIN.
+    flags: int
+
+
+class Outcome(Structure):
+    """``shoal_outcome``: How all workers together have ended."""
+
+    _fields_ = [
+        ("kind", c_uint32),
+        ("exit_kind", c_uint32),
+        ("exit_code", c_int32),
+        ("reserved", c_uint32),
+        ("worker", c_int64),
+    ]
+    #: SHOAL_OUTCOME_SUCCEEDED, SHOAL_OUTCOME_FAILED or SHOAL_OUTCOME_STOPPED.
+    kind: int
+    #: How the last run of the first worker that failed has ended: as `kind` of a `shoal_exit`.
+    exit_kind: int
+    #: and as its `code`.
+    exit_code: int
+    #: 0.
+    reserved: int
+    #: The first worker that failed, or -1.
+    worker: int
+
+
+class WorkerStatus(Sized):
+    """``shoal_worker_status``: One worker at one moment."""
+
+    _fields_ = [
+        ("size", c_size_t),
+        ("state", c_uint32),
+        ("pid", c_int32),
+        ("restarts", c_uint32),
+        ("exit_kind", c_uint32),
+        ("exit_code", c_int32),
+        ("reserved", c_uint32),
+    ]
+    #: SHOAL_WORKER_WAITING, ...
+    state: int
+    #: Its process while it runs, else 0.
+    pid: int
+    #: How often it was started again.
+    restarts: int
+    #: How its last run ended, as `kind` of a `shoal_exit`: SHOAL_EXIT_UNKNOWN if none has,
+    exit_kind: int
+    #: and as its `code`.
+    exit_code: int
+    #: 0.
+    reserved: int
+
+
+class WorkerEvent(Sized):
+    """``shoal_worker_event``: Something that has happened to a worker."""
+
+    _fields_ = [
+        ("size", c_size_t),
+        ("worker", c_int64),
+        ("kind", c_uint32),
+        ("pid", c_int32),
+        ("exit_kind", c_uint32),
+        ("exit_code", c_int32),
+        ("text", c_char * 256),
+    ]
+    #: The worker, or SHOAL_EVERY_WORKER.
+    worker: int
+    #: SHOAL_WORKER_EVENT_STARTED, ...
+    kind: int
+    #: Its process, where there is one, else 0.
+    pid: int
+    #: How it ended, where it did, as `kind` of a `shoal_exit`; else SHOAL_EXIT_UNKNOWN,
+    exit_kind: int
+    #: and as its `code`.
+    exit_code: int
+    #: A sentence about it that ends with NUL.
+    text: bytes
 
 
 class Watched(Structure):

@@ -103,11 +103,13 @@ class Semaphore(Sync):
         """How many permits this process has."""
         return self.stats().held
 
+    # Whatever a derived class makes of `acquire` and `release`, as with `Lock`.
+
     def __enter__(self) -> bool:  # type: ignore[override]
-        return self.acquire()
+        return Semaphore.acquire(self)
 
     def __exit__(self, *exc_info: object) -> None:
-        self.release()
+        Semaphore.release(self)
 
 
 class BoundedSemaphore(Semaphore):

@@ -8,6 +8,9 @@ An empty mask hides every device. A mask that cannot be is an error, never cut s
     shoal.spawn(["train"], devices=[0, 1])              # one program
     mp.Process(target=train, devices=[0]).start()       # one process
     shoal.devices.set_visible_devices([0])              # this script, before CUDA starts
+
+`shoal.lease_devices` finds devices that no other program has; what it returns is a mask, too.
+`discover` lists the devices of the machine, `holders` says who has them.
 """
 
 from __future__ import annotations
@@ -19,11 +22,18 @@ from contextlib import contextmanager
 from typing import Dict, Iterator, List, Optional, Sequence, Union
 
 from . import _abi, _ffi
+from ._leasing import Device, DeviceLease, Holder, WorkerDevices, discover, holders, worker_of
 
 __all__ = [
+    "Device",
+    "DeviceLease",
     "DevicesArgument",
+    "Holder",
+    "WorkerDevices",
+    "discover",
     "environment",
     "families",
+    "holders",
     "resolve",
     "set_visible_devices",
     "variable",
@@ -32,14 +42,18 @@ __all__ = [
 
 _lib = _ffi.lib
 
-DevicesArgument = Union[str, Sequence[int], Sequence[str], Sequence[Union[int, str]]]
-"""A mask: ``[0, 2]``, ``["GPU-1a2b..."]`` or the same as text, ``"0,2"``."""
+DevicesArgument = Union[
+    str, Sequence[int], Sequence[str], Sequence[Union[int, str]], DeviceLease, WorkerDevices
+]
+"""A mask: ``[0, 2]``, ``["GPU-1a2b..."]`` or the same as text, ``"0,2"``; or a lease."""
 
 
 def _mask(devices: DevicesArgument) -> str:
     """The mask as the text the library reads. It judges it; here only types are."""
     if isinstance(devices, str):
         return devices
+    if isinstance(devices, DeviceLease):
+        return str(devices)
     if not isinstance(devices, Sequence):
         raise TypeError(f"devices are a list or text like '0,2', not {type(devices).__name__}")
     entries: List[str] = []
@@ -68,8 +82,11 @@ def environment(devices: DevicesArgument, *, family: str = "cuda") -> Dict[str, 
 
     Besides the mask: ``CUDA_DEVICE_ORDER`` is set to ``PCI_BUS_ID``, unless it is set, so
     that numbers mean what ``nvidia-smi`` shows; and a second variable that would be counted
-    in the new mask is removed, once it has been composed with.
+    in the new mask is removed, once it has been composed with. A lease has a family of its own.
     """
+    worker = worker_of(devices)
+    if worker is not None:
+        return worker.environment()
     mask = _ffi.encode(_mask(devices), "mask")
     text = _ffi.fetch_text(_lib.shoal_device_environment, _ffi.encode(family), mask)
     changes: Dict[str, Optional[str]] = {}
@@ -111,8 +128,11 @@ def set_visible_devices(devices: DevicesArgument, *, family: str = "cuda") -> No
 
     Writes ``os.environ``. The vendor's runtime reads that once, when it starts: call this
     before anything that uses it. A `RuntimeWarning` says when its library is loaded
-    already, so that it may be too late. Calling it twice narrows twice.
+    already, so that it may be too late. Calling it twice narrows twice. With a lease, what this
+    process leases later is a part of that.
     """
+    if isinstance(devices, DeviceLease):
+        family = devices.family
     changes = environment(devices, family=family)
     # The library changes the environment of C and knows each family's runtime; Python keeps
     # a copy of the environment, which would not notice.

@@ -27,6 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable, ClassVar, Dict, Iterable, List, Mapping, Optional, Tuple
 
+    from .. import _leasing
     from .. import devices as _devices
     from .._lock import Lock as _Lock
     from .connection import PipeConnection
@@ -64,9 +65,11 @@ class _ShoalProcess(_std_process.BaseProcess):
 
     Args:
         devices: the devices the process sees, as logical indices of the ones this process
-            sees (``[0, 2]`` or ``"0,2"``) or as UUIDs. ``[]`` hides all, ``None`` leaves
-            the environment alone.
-        family: whose devices: ``"cuda"``, ``"rocm"``, ... (see `shoal.devices`).
+            sees (``[0, 2]`` or ``"0,2"``) or as UUIDs; or a lease (`shoal.lease_devices`), which
+            the process has then until it ends. ``[]`` hides all, ``None`` leaves the environment
+            alone.
+        family: whose devices: ``"cuda"``, ``"rocm"``, ... (see `shoal.devices`). A lease has its
+            own.
     """
 
     # Class attributes, so that subclasses which forget super().__init__ fail as they
@@ -74,6 +77,8 @@ class _ShoalProcess(_std_process.BaseProcess):
     _shoal_devices: Optional[_devices.DevicesArgument] = None
     _shoal_family: str = "cuda"
     _shoal_environment: Optional[Dict[str, Optional[str]]] = None
+    # While it is started: the lease that it is given.
+    _shoal_lease: Optional[_leasing.Passed] = None
 
     def __init__(
         self,
@@ -100,12 +105,17 @@ class _ShoalProcess(_std_process.BaseProcess):
 
             self._target: Any = sendable(self._target)
         if self._shoal_devices is not None:
+            from .. import _leasing
             from .. import devices as _devices
 
-            self._shoal_environment = _devices.environment(
-                self._shoal_devices, family=self._shoal_family
-            )
-            if method == "fork" and self._shoal_family == "cuda" and _cuda_is_initialised():
+            worker = _leasing.worker_of(self._shoal_devices)
+            family = self._shoal_family if worker is None else worker.lease.family
+            self._shoal_environment = _devices.environment(self._shoal_devices, family=family)
+            if worker is not None:
+                self._shoal_lease = _leasing.Passed(worker.lease)
+                # A child that is sent this object does not get its parent's lease with it.
+                self._shoal_devices = None
+            if method == "fork" and family == "cuda" and _cuda_is_initialised():
                 import warnings
 
                 warnings.warn(
@@ -114,10 +124,16 @@ class _ShoalProcess(_std_process.BaseProcess):
                     RuntimeWarning,
                     stacklevel=2,
                 )
-        super().start()
+        try:
+            super().start()
+        finally:
+            self._shoal_lease = None
 
     def _bootstrap(self, *args: Any, **kwargs: Any) -> int:
         # In the child. A spawned one has the variables already.
+        if self._shoal_lease is not None and self._shoal_lease.lease is not None:
+            # A forked one does not pass its lease on to children of its own.
+            self._shoal_lease.lease._pass_to_forks(False)
         if self._shoal_environment:
             from .. import devices as _devices
 

@@ -16,10 +16,10 @@ import weakref
 from multiprocessing.context import ProcessError
 from typing import Any, Callable, Dict, Generic, Iterable, List as PyList, Optional, Tuple, TypeVar
 
-from .. import _array, _codec, _pickling
+from .. import _array, _pickling
 from .._attribute import as_attribute_error, attribute
 from .._list import List
-from .._map import Map, _SharedMap
+from .._map import Map
 from .._original import managers as _std
 from . import queues, synchronize
 
@@ -88,11 +88,7 @@ class _Managed:
 class _Map(Map[K, V]):
     """A map whose values are pickled like the arguments of a process, so they may be shared objects."""
 
-    # The one in Python: the compiled one pickles as `Map` does.
-    __setitem__ = _SharedMap.__setitem__
-
-    def _encode_value(self, value: V) -> bytes:
-        return _codec.encode_value(value, _pickling.dumps)
+    _dumps = staticmethod(_pickling.dumps)
 
 
 class DictProxy(_Managed, _Map[K, V], _std.DictProxy):  # type: ignore[misc]
@@ -142,8 +138,7 @@ class ListProxy(_Managed, List[T], _std.ListProxy):  # type: ignore[misc]
 
     _typeid = "list"
 
-    def _encode(self, value: T) -> bytes:
-        return _codec.encode_value(value, _pickling.dumps)
+    _dumps = staticmethod(_pickling.dumps)
 
     def __str__(self) -> str:
         return str(self.copy())

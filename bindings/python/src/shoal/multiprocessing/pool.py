@@ -470,7 +470,9 @@ class Pool(_std.Pool):  # type: ignore[misc]
         maxtasksperchild: after so many tasks a worker is replaced by a new one.
         context: whose processes the workers are.
         devices: as for `shoal.multiprocessing.Process`, the same for all workers; or
-            ``"rotate"``: worker *i* sees device *i* of those visible here, modulo their number.
+            ``"rotate"``: worker *i* sees device *i* of those visible here, modulo their number; or
+            a lease (`shoal.lease_devices`), whose devices are spread over the workers. These have
+            the lease until they end.
         family: whose devices: ``"cuda"``, ``"rocm"``, ... ``"rotate"`` needs the family's variable
             to be set, but for ``"cuda"``, whose devices are counted in ``/dev``.
         pickler: how functions, arguments and results are pickled: a module with ``dumps`` and
@@ -505,7 +507,9 @@ class Pool(_std.Pool):  # type: ignore[misc]
                 raise ValueError("maxtasksperchild must be a positive int or None")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        if devices == "rotate":
+        if isinstance(devices, _devices.DeviceLease):
+            devices.environment()
+        elif devices == "rotate":
             _one_of(0, family)
         by = None if pickler is None else Pickler.of(pickler)
         if context is None:
@@ -519,7 +523,11 @@ class Pool(_std.Pool):  # type: ignore[misc]
         def start(place: int, number: int, engine: _Engine) -> Any:
             masked: Dict[str, Any] = {}
             if devices is not None:
-                mask = _one_of(place, family) if devices == "rotate" else devices
+                mask: Any = devices
+                if isinstance(devices, _devices.DeviceLease):
+                    mask = devices.worker(place % processes, processes)
+                elif devices == "rotate":
+                    mask = _one_of(place, family)
                 masked = {"devices": mask, "family": family}
             args = (number, engine.tasks, engine.results, engine.processes)
             worker = make(

@@ -1,0 +1,74 @@
+//! When each message is due, by a clock that all processes read alike.
+//!
+//! A file of its own, because peers written in Rust have it too.
+
+use std::hint::spin_loop;
+
+use serde::{Deserialize, Serialize};
+
+use super::stage::Stage;
+
+/// How the sender keeps to its times.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(super) enum Pace {
+    /// So many a second. It sleeps until each is due.
+    Asleep(f64),
+    /// So many a second. It sleeps only if there is much time left.
+    Awake(f64),
+    /// As fast as it goes.
+    Full,
+}
+
+/// Waking up takes the kernel less than this, mostly.
+const SHORT: u64 = 100_000;
+
+impl Pace {
+    /// Waits until the message `number` of those since `began` is due, or until the workers are stopped.
+    /// Returns when it was due. Messages that are late go all at once, and count from when they were due.
+    pub(super) fn wait(self, began: u64, number: u64, stage: &Stage) -> u64 {
+        let at = |rate: f64| began + (number as f64 / rate * 1e9) as u64;
+        match self {
+            Pace::Asleep(rate) => wait_until(at(rate), 0, stage),
+            Pace::Awake(rate) => wait_until(at(rate), SHORT, stage),
+            Pace::Full => now(),
+        }
+    }
+}
+
+/// In nanoseconds.
+pub(super) fn now() -> u64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: a place for the time, of a clock that every kernel has.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// The calling thread's sleeps end when they are to, and not some time after.
+pub(super) fn sleep_exactly() {
+    // SAFETY: a system call.
+    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
+}
+
+/// Sleeps until then, unless it is nearer than `short`; then it looks at the clock. Returns `due`.
+fn wait_until(due: u64, short: u64, stage: &Stage) -> u64 {
+    loop {
+        let left = due.saturating_sub(now());
+        if left == 0 || stage.is_stopped() {
+            return due;
+        }
+        if left < short {
+            spin_loop();
+            continue;
+        }
+        let time = libc::timespec {
+            tv_sec: (due / 1_000_000_000) as libc::time_t,
+            tv_nsec: (due % 1_000_000_000) as libc::c_long,
+        };
+        let (clock, absolute) = (libc::CLOCK_MONOTONIC, libc::TIMER_ABSTIME);
+        // SAFETY: a valid time.
+        unsafe { libc::clock_nanosleep(clock, absolute, &time, std::ptr::null_mut()) };
+    }
+}

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//
+// Workers that are looked after. See the section "Supervisor" of shoal.h.
+
+#ifndef SHOAL_SUPERVISOR_HPP
+#define SHOAL_SUPERVISOR_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "duration.hpp"
+#include "error.hpp"
+#include "object.hpp"
+#include "process.hpp"
+
+SHOAL_BEGIN
+
+/// Which workers are started again when they have ended.
+enum class restart : std::uint32_t {
+    never = SHOAL_RESTART_NEVER,
+    on_failure = SHOAL_RESTART_ON_FAILURE,
+    always = SHOAL_RESTART_ALWAYS,
+};
+
+/// Workers to be started and looked after.
+///
+///     shoal::spawn_options program("python3");
+///     program.args({"work.py"}).devices("cuda", "0-3");
+///     shoal::supervisor four(shoal::workers(program, 4).restarts(shoal::restart::on_failure));
+///     if (!four.wait().success()) ...
+class workers {
+public:
+    /// So many workers that run this program. Its devices, or those of its lease, are spread over them.
+    workers(spawn_options program, std::size_t count) : program_(std::move(program)) {
+        c_.size = sizeof c_;
+        c_.workers = count;
+    }
+
+    /// Which are started again. By default none is.
+    workers &restarts(restart which) {
+        c_.restart = static_cast<std::uint32_t>(which);
+        return *this;
+    }
+    /// How many short runs in a row are a crash loop, at least 1; UINT32_MAX is without limit.
+    workers &max_restarts(std::uint32_t most) {
+        c_.max_restarts = most;
+        return *this;
+    }
+    /// The first and the longest wait before a restart; it doubles in between.
+    workers &backoff(duration first, duration longest) {
+        c_.backoff_ns = first.nanoseconds();
+        c_.max_backoff_ns = longest.nanoseconds();
+        return *this;
+    }
+    /// A run of this length begins the count of restarts again.
+    workers &healthy_after(duration run) {
+        c_.healthy_ns = run.nanoseconds();
+        return *this;
+    }
+    /// How long workers have to end before they are killed, when another one has failed or the
+    /// supervisor is destroyed.
+    workers &grace(duration length) {
+        c_.grace_ns = length.nanoseconds();
+        return *this;
+    }
+    /// Leaves the others running when one has failed for good.
+    workers &keep_going() {
+        c_.flags |= SHOAL_SUPERVISOR_KEEP_GOING;
+        return *this;
+    }
+    /// Passes on what workers write as it is, without their numbers.
+    workers &plain_output() {
+        c_.flags |= SHOAL_SUPERVISOR_PLAIN;
+        return *this;
+    }
+
+private:
+    friend class supervisor;
+    spawn_options program_;
+    shoal_supervisor_options c_{};
+};
+
+/// How all workers together have ended.
+struct outcome : shoal_outcome {
+    /// Each ended with exit code 0.
+    [[nodiscard]] bool success() const noexcept { return kind == SHOAL_OUTCOME_SUCCEEDED; }
+};
+
+/// Workers that run and are looked after. The destructor stops them, and waits for that.
+class supervisor {
+public:
+    /// Takes over a handle of shoal.h.
+    explicit supervisor(shoal_supervisor *handle) noexcept : handle_(handle) {}
+
+    /// Starts the workers, and returns once all of their programs run. Fails as `shoal_supervisor_start`.
+    explicit supervisor(const workers &description) {
+        const detail::c_spawn_options program(description.program_);
+        shoal_supervisor_options c = description.c_;
+        c.program = program.get();
+        shoal_supervisor *handle = nullptr;
+        detail::check(shoal_supervisor_start(&c, &handle));
+        handle_.reset(handle);
+    }
+
+    /// Waits until all workers have ended for good.
+    outcome wait(duration timeout = forever) {
+        outcome end{};
+        detail::check(wait_status(end, timeout));
+        return end;
+    }
+
+    /// As `wait`; nothing if they have not ended in time.
+    [[nodiscard]] std::optional<outcome> try_wait(duration timeout = nowait) {
+        outcome end{};
+        const shoal_status status = wait_status(end, timeout);
+        if (!detail::done_unless(SHOAL_ERR_TIMEOUT, status)) return std::nullopt;
+        return end;
+    }
+
+    /// Ends all workers: by SIGTERM, and after `grace` by SIGKILL. Waits for that.
+    void stop(duration grace) {
+        detail::check(shoal_supervisor_begin_stop(handle(), 15, grace.nanoseconds()));
+        wait();
+    }
+    /// As `stop`, with another first signal, and without waiting.
+    void begin_stop(int signal, duration grace) {
+        detail::check(shoal_supervisor_begin_stop(handle(), signal, grace.nanoseconds()));
+    }
+
+    /// Sends a signal to the process group of each worker that runs.
+    void signal(int signal) {
+        detail::check(shoal_supervisor_signal(handle(), SHOAL_EVERY_WORKER, signal));
+    }
+    /// As `signal`, to one worker.
+    void signal_worker(std::size_t worker, int signal) {
+        const auto number = static_cast<std::int64_t>(worker);
+        detail::check(shoal_supervisor_signal(handle(), number, signal));
+    }
+
+    /// What a worker is doing. Fails with SHOAL_ERR_INVALID if there is no such worker.
+    [[nodiscard]] shoal_worker_status worker(std::size_t index) const {
+        shoal_worker_status status{};
+        status.size = sizeof status;
+        const auto number = static_cast<std::int64_t>(index);
+        detail::check(shoal_supervisor_worker(handle(), number, &status));
+        return status;
+    }
+
+    /// The next event; nothing once all workers have ended for good and every event was taken.
+    [[nodiscard]] std::optional<shoal_worker_event> next_event(duration timeout = forever) {
+        shoal_worker_event event{};
+        event.size = sizeof event;
+        const shoal_status status = detail::wait(timeout, [&](std::int64_t timeout_ns) {
+            return shoal_supervisor_event(handle(), timeout_ns, &event);
+        });
+        if (!detail::done_unless(SHOAL_ERR_END, status)) return std::nullopt;
+        return event;
+    }
+
+    /// Ends the waits of this process's threads; see `shoal_end_waits`. The workers go on.
+    void end_waits() { detail::check(shoal_end_waits(handle())); }
+
+    /// The handle, for functions of shoal.h. It stays this object's.
+    [[nodiscard]] shoal_supervisor *handle() const noexcept { return handle_.get(); }
+
+private:
+    shoal_status wait_status(outcome &end, duration timeout) const {
+        return detail::wait(timeout, [&](std::int64_t timeout_ns) {
+            return shoal_supervisor_wait(handle(), timeout_ns, &end);
+        });
+    }
+
+    std::unique_ptr<shoal_supervisor, detail::freed_by<shoal_supervisor_free>> handle_;
+};
+
+SHOAL_END
+
+#endif

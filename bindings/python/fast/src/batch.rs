@@ -1,0 +1,262 @@
+//! `shoal.Queue`: many messages in one call.
+
+use std::ptr::{null, null_mut};
+
+use pyo3_ffi::{
+    Py_ssize_t, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyErr_Clear, PyList_Append,
+    PyList_CheckExact, PyList_GetItem, PyList_New, PyList_Size, PyLong_AsSsize_t,
+    PyLong_CheckExact, PyLong_FromSsize_t, PyObject, PyTuple_CheckExact, PyTuple_GetItem,
+    PyTuple_Size,
+};
+
+use crate::codec::bytes;
+use crate::held::This;
+use crate::names::{BLOCK, ITEMS, MAX_ITEMS, OBJS, PROTOCOL, PUT_REST, TIMEOUT_NAME};
+use crate::native::{NOWAIT, OK, SLICE, Slice};
+use crate::python::{
+    Args, Given, Py_DecRef, PyObject_CallMethodObjArgs, PySequence_Tuple, another,
+};
+use crate::queue::unpickled;
+use crate::room::{LARGE, Room};
+use crate::waiting::Waiting;
+
+/// Messages put or taken in one call of the library (`_queue._BATCH`).
+const BATCH: usize = 256;
+
+/// `put_many(objs, block=True, timeout=None)`.
+pub(crate) fn put_many(queue: This, args: Args) -> Option<*mut PyObject> {
+    let given = args.given(1, [&OBJS, &BLOCK, &TIMEOUT_NAME])?;
+    if !is_sequence(given.get(0)) || !given.is_plain(1) || queue.is_detached() {
+        return None;
+    }
+    // SAFETY: objects that live. The tuple and the list are this call's; nobody else sees the tuple.
+    unsafe {
+        let objects = PySequence_Tuple(given.get(0));
+        if objects.is_null() {
+            return Some(objects);
+        }
+        let pickles = PyList_New(0);
+        let mut failed = pickles.is_null();
+        let mut index = 0;
+        while !failed && index < PyTuple_Size(objects) {
+            let data = queue.dumps(PyTuple_GetItem(objects, index), PROTOCOL.get());
+            failed = data.is_null() || PyList_Append(pickles, data) != 0;
+            Py_DecRef(data);
+            index += 1;
+        }
+        let result = match failed {
+            true => null_mut(),
+            false => put_all(queue, pickles, &given),
+        };
+        Py_DecRef(objects);
+        Py_DecRef(pickles);
+        Some(result)
+    }
+}
+
+/// `put_many_bytes(items, block=True, timeout=None)`.
+pub(crate) fn put_many_bytes(queue: This, args: Args) -> Option<*mut PyObject> {
+    let given = args.given(1, [&ITEMS, &BLOCK, &TIMEOUT_NAME])?;
+    if !is_sequence(given.get(0)) || !given.is_plain(1) || queue.is_detached() {
+        return None;
+    }
+    // SAFETY: an object that lives.
+    Some(unsafe { put_all(queue, given.get(0), &given) })
+}
+
+/// Whether an object is a list or a tuple.
+fn is_sequence(it: *mut PyObject) -> bool {
+    // SAFETY: an object that lives; only its type is looked at.
+    unsafe { PyList_CheckExact(it) != 0 || PyTuple_CheckExact(it) != 0 }
+}
+
+/// Puts a list or a tuple of messages; those that Python has to put are put by it. How many, or null with an
+/// exception.
+///
+/// # Safety
+/// `items` is an object that lives.
+unsafe fn put_all(queue: This, items: *mut PyObject, given: &Given<3>) -> *mut PyObject {
+    // SAFETY: the caller's contract. The tuple is this call's, and keeps the messages while the interpreter's
+    // lock is released; the library reads `count` slices.
+    unsafe {
+        let items = PySequence_Tuple(items);
+        if items.is_null() {
+            return items;
+        }
+        // A wait with a timeout is Python's.
+        let forever = matches!(Waiting::of(given, 1), Some(Waiting::Forever));
+        let timeout = if forever { SLICE } else { NOWAIT };
+        let (count, mut done) = (PyTuple_Size(items), 0);
+        let mut slices = [Slice {
+            data: null(),
+            len: 0,
+        }; BATCH];
+        loop {
+            let mut some = 0;
+            while some < BATCH && done + (some as Py_ssize_t) < count {
+                let item = PyTuple_GetItem(items, done + some as Py_ssize_t);
+                if PyBytes_CheckExact(item) == 0 {
+                    // Python refuses the batch as a whole.
+                    some = 0;
+                    break;
+                }
+                let it = bytes(item);
+                slices[some] = Slice {
+                    data: it.data,
+                    len: it.len,
+                };
+                some += 1;
+            }
+            let mut put = 0;
+            let status = match some {
+                0 => OK,
+                _ => queue.released(|native, pointer| {
+                    (native.queue_put_many)(pointer, slices.as_ptr(), some, timeout, &mut put)
+                }),
+            };
+            if status != OK || put == 0 {
+                break;
+            }
+            done += put.min(some) as Py_ssize_t;
+        }
+        let result = match done == count {
+            true => PyLong_FromSsize_t(done),
+            false => put_rest(queue, items, done, given),
+        };
+        Py_DecRef(items);
+        result
+    }
+}
+
+/// # Safety
+/// `items` is an object that lives.
+unsafe fn put_rest(
+    queue: This,
+    items: *mut PyObject,
+    done: Py_ssize_t,
+    given: &Given<3>,
+) -> *mut PyObject {
+    let end = null_mut::<PyObject>();
+    // SAFETY: the caller's contract; the number is this call's.
+    unsafe {
+        let done = PyLong_FromSsize_t(done);
+        if done.is_null() {
+            return done;
+        }
+        let (block, timeout) = (given.or_true(1), given.or_none(2));
+        let name = PUT_REST.get();
+        let result =
+            PyObject_CallMethodObjArgs(queue.object(), name, items, done, block, timeout, end);
+        Py_DecRef(done);
+        result
+    }
+}
+
+/// `get_many(max_items=256, block=True, timeout=None)`.
+pub(crate) fn get_many(queue: This, args: Args) -> Option<*mut PyObject> {
+    let messages = take_many(queue, args)?;
+    if messages.is_null() {
+        return Some(messages);
+    }
+    // SAFETY: objects that live. The lists are this call's: what unpickling runs does not know them.
+    unsafe {
+        let objects = PyList_New(0);
+        let mut failed = objects.is_null();
+        let mut index = 0;
+        while !failed && index < PyList_Size(messages) {
+            let data = another(PyList_GetItem(messages, index));
+            let it = bytes(data);
+            let first = if it.len == 0 { 0 } else { *it.data };
+            let object = unpickled(queue, (data, first));
+            failed = object.is_null() || PyList_Append(objects, object) != 0;
+            Py_DecRef(object);
+            index += 1;
+        }
+        Py_DecRef(messages);
+        if failed {
+            Py_DecRef(objects);
+            return Some(null_mut());
+        }
+        Some(objects)
+    }
+}
+
+/// `get_many_bytes(max_items=256, block=True, timeout=None)`.
+pub(crate) fn get_many_bytes(queue: This, args: Args) -> Option<*mut PyObject> {
+    take_many(queue, args)
+}
+
+/// Takes messages that are there, or come within a slice: a new list of `bytes`, or null with an exception.
+fn take_many(queue: This, args: Args) -> Option<*mut PyObject> {
+    let given = args.given(0, [&MAX_ITEMS, &BLOCK, &TIMEOUT_NAME])?;
+    let most = most(given.get(0))?;
+    let timeout = match Waiting::of(&given, 1)? {
+        Waiting::Forever => SLICE,
+        // A wait with a timeout is Python's.
+        Waiting::Not | Waiting::Until(_) => NOWAIT,
+    };
+    let (mut lens, mut count) = ([0; BATCH], 0);
+    let room = Room::take()?;
+    let place = room.place();
+    let status = queue.released(|native, pointer| {
+        // SAFETY: the places have so many bytes and numbers; the pointer of a queue, whose lifetime
+        // `released` sees to.
+        unsafe {
+            let lens = lens.as_mut_ptr();
+            (native.queue_get_many)(pointer, timeout, place, LARGE, lens, most, &mut count)
+        }
+    });
+    let found = (status == OK).then(|| {
+        // SAFETY: the library wrote so many messages, one after another.
+        unsafe { list_of(place, &lens[..count.min(BATCH)]) }
+    });
+    room.give();
+    found
+}
+
+/// How many messages are asked for, if that is a number from 1 to [`BATCH`].
+fn most(given: *mut PyObject) -> Option<usize> {
+    if given.is_null() {
+        return Some(BATCH);
+    }
+    // SAFETY: an object that lives; its value is read if it is an `int`.
+    let number = unsafe {
+        if PyLong_CheckExact(given) == 0 {
+            return None;
+        }
+        PyLong_AsSsize_t(given)
+    };
+    if number == -1 {
+        // It may be that, or too large.
+        // SAFETY: the interpreter's lock is held.
+        unsafe { PyErr_Clear() };
+    }
+    (1..=BATCH as Py_ssize_t)
+        .contains(&number)
+        .then_some(number.unsigned_abs())
+}
+
+/// Messages as a new list of `bytes`, or null with an exception.
+///
+/// # Safety
+/// `place` has the messages one after another.
+unsafe fn list_of(mut place: *const u8, lens: &[usize]) -> *mut PyObject {
+    // SAFETY: the caller's contract; the list is this call's.
+    unsafe {
+        let list = PyList_New(0);
+        if list.is_null() {
+            return list;
+        }
+        for len in lens {
+            let data = PyBytes_FromStringAndSize(place.cast(), *len as Py_ssize_t);
+            let failed = data.is_null() || PyList_Append(list, data) != 0;
+            Py_DecRef(data);
+            if failed {
+                Py_DecRef(list);
+                return null_mut();
+            }
+            place = place.add(*len);
+        }
+        list
+    }
+}

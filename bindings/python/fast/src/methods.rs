@@ -1,0 +1,67 @@
+//! Compiled methods: what each class of the package has, and how Python is asked for the rest.
+
+use std::ffi::CStr;
+
+use crate::names::Constant;
+use crate::python::Method;
+
+/// A compiled method of a class.
+pub(crate) struct Entry {
+    pub(crate) name: &'static [u8],
+    pub(crate) call: Method,
+    /// The name of the method in Python that it stands for.
+    pub(crate) python_name: &'static [u8],
+    /// That name as an object, once the method is made.
+    pub(crate) python: &'static Constant,
+}
+
+/// The compiled methods of a class of the package.
+pub(crate) struct Methods {
+    pub(crate) class: &'static CStr,
+    pub(crate) entries: &'static [Entry],
+}
+
+/// `methods!(c"Class": a, b)`: the compiled methods of a class, by functions of these names.
+///
+/// Such a function takes the object and the arguments, and returns a new reference, or null with an exception.
+/// `None` says that it is not the common case: then nothing was done, no exception is set, and the method in
+/// Python is called with the same arguments.
+macro_rules! methods {
+    ($class:literal: $($name:ident),* $(,)?) => {
+        $crate::methods::Methods {
+            class: $class,
+            entries: &[$({
+                static PYTHON: $crate::names::Constant = $crate::names::Constant::new();
+
+                unsafe extern "C-unwind" fn call(
+                    object: *mut pyo3_ffi::PyObject,
+                    items: *const *mut pyo3_ffi::PyObject,
+                    count: pyo3_ffi::Py_ssize_t,
+                    names: *mut pyo3_ffi::PyObject,
+                ) -> *mut pyo3_ffi::PyObject {
+                    // SAFETY: CPython calls this for a `Held`, which lives as its arguments do while the
+                    // call lasts, and with the interpreter's lock held. The name is an object: without it
+                    // no method is made.
+                    unsafe {
+                        let this = $crate::held::This::new(object);
+                        match $name(this, $crate::python::Args::new(items, count, names)) {
+                            Some(result) => result,
+                            None => {
+                                $crate::python::call_slow(object, PYTHON.get(), items, count, names)
+                            }
+                        }
+                    }
+                }
+
+                $crate::methods::Entry {
+                    name: concat!(stringify!($name), "\0").as_bytes(),
+                    call,
+                    python_name: concat!("_python_", stringify!($name), "\0").as_bytes(),
+                    python: &PYTHON,
+                }
+            }),*],
+        }
+    };
+}
+
+pub(crate) use methods;

@@ -1,0 +1,83 @@
+//! What is looked up in Python once, and stays.
+
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use pyo3_ffi::{PyObject, PyUnicode_InternFromString};
+
+/// A name, a class or a function of Python's that is looked up once, and stays.
+pub(crate) struct Constant(AtomicPtr<PyObject>);
+
+impl Constant {
+    pub(crate) const fn new() -> Self {
+        Self(AtomicPtr::new(null_mut()))
+    }
+
+    /// The object. Not null, in a method: `setup` has set all of them, or there are no methods.
+    #[inline]
+    pub(crate) fn get(&self) -> *mut PyObject {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// False, with an exception, if `object` is null.
+    pub(crate) fn set(&self, object: *mut PyObject) -> bool {
+        self.0.store(object, Ordering::Relaxed);
+        !object.is_null()
+    }
+}
+
+macro_rules! names {
+    ($($constant:ident = $name:literal;)*) => {
+        $(pub(crate) static $constant: Constant = Constant::new();)*
+
+        /// Looks the names up; false with an exception.
+        pub(crate) fn make_names() -> bool {
+            // SAFETY: the interpreter's lock is held in all of this module, and the names end with NUL.
+            $($constant.set(unsafe { PyUnicode_InternFromString($name.as_ptr()) }) &&)* true
+        }
+    };
+}
+
+names! {
+    DUMPS_NAME = c"_dumps";
+    SEND_LARGE = c"_send_large";
+    SEND_SLOWLY = c"_send_slowly";
+    PUT_SLOWLY = c"_put_slowly";
+    PUT_REST = c"_put_rest";
+    UNPICKLE = c"_unpickle";
+    WAYS = c"_ways";
+    FROM_THE_DEAD = c"_taken_from_the_dead";
+    SET_SLOWLY = c"_set_slowly";
+    DECODE_VALUE = c"_decode_value";
+    APPEND_SLOWLY = c"_append_slowly";
+    DECODE = c"_decode";
+    PYTHON_GET = c"_python_get";
+    PYTHON_GET_BYTES = c"_python_get_bytes";
+    BLOCK = c"block";
+    BUF = c"buf";
+    COPY = c"copy";
+    DATA = c"data";
+    DEFAULT = c"default";
+    DELTA = c"delta";
+    INDEX = c"index";
+    ITEMS = c"items";
+    KEY = c"key";
+    MAXLENGTH = c"maxlength";
+    MAX_ITEMS = c"max_items";
+    NAME = c"name";
+    NEW = c"new";
+    OBJ = c"obj";
+    OBJS = c"objs";
+    TIMEOUT_NAME = c"timeout";
+    VALUE = c"value";
+    PYTHON_VALUE = c"_python_value";
+}
+
+/// The class `Held`.
+pub(crate) static CLASS: Constant = Constant::new();
+/// `pickle.loads`.
+pub(crate) static LOADS: Constant = Constant::new();
+/// `pickle.HIGHEST_PROTOCOL`.
+pub(crate) static PROTOCOL: Constant = Constant::new();
+/// The entry in a map's cache of a key that was got once (`_cache.py`).
+pub(crate) static GOT_ONCE: Constant = Constant::new();

@@ -1,0 +1,130 @@
+//! `shoal.Connection`.
+
+use std::ffi::c_int;
+use std::ptr::null_mut;
+
+use pyo3_ffi::{
+    Py_True, PyBytes_CheckExact, PyErr_Clear, PyObject, PyTuple_CheckExact, PyTuple_GetItem,
+};
+
+use crate::codec::bytes;
+use crate::held::This;
+use crate::methods::{Methods, methods};
+use crate::names::{BUF, COPY, MAXLENGTH, OBJ, PROTOCOL, SEND_LARGE, SEND_SLOWLY, WAYS};
+use crate::native::{NOWAIT, OK, SLICE};
+use crate::python::{Args, Py_DecRef, PyObject_CallMethodObjArgs, PyObject_GetAttr, bool, none};
+use crate::queue::{Message, message, unpickled};
+use crate::room::{LARGE, Room};
+
+pub(crate) const METHODS: Methods =
+    methods!(c"Connection": send, recv, send_bytes, recv_bytes, poll);
+
+/// Sends a small message, within a slice.
+///
+/// # Safety
+/// `data` is a `bytes` that lives as long as the call.
+unsafe fn send_now(pipe: This, data: *mut PyObject) -> bool {
+    // SAFETY: the caller's contract; the pointer of a pipe, whose lifetime `released` sees to.
+    unsafe {
+        let it = bytes(data);
+        let send =
+            || pipe.released(|native, pointer| (native.pipe_send)(pointer, it.data, it.len, SLICE));
+        it.len < LARGE && send() == OK
+    }
+}
+
+/// Whether messages can be received here: none after one that was longer than allowed.
+fn is_readable(pipe: This) -> bool {
+    // SAFETY: an object that lives; an attribute of its own.
+    unsafe {
+        let ways = PyObject_GetAttr(pipe.object(), WAYS.get());
+        if ways.is_null() {
+            PyErr_Clear();
+            return false;
+        }
+        let readable = PyTuple_CheckExact(ways) != 0 && PyTuple_GetItem(ways, 0) == Py_True();
+        Py_DecRef(ways);
+        readable
+    }
+}
+
+/// Receives a small message, within a slice: a new `bytes`, or null with an exception, and its first byte.
+fn recv_now(pipe: This) -> Option<Message> {
+    if !is_readable(pipe) {
+        return None;
+    }
+    let room = Room::take()?;
+    let (place, mut len) = (room.place(), 0);
+    // SAFETY: the place has so many bytes; the pointer of a pipe, whose lifetime `released` sees to.
+    let found = unsafe {
+        let status = pipe
+            .released(|native, pointer| (native.pipe_recv)(pointer, SLICE, place, LARGE, &mut len));
+        (status == OK).then(|| message(place, len))
+    };
+    room.give();
+    found
+}
+
+/// `send(obj)`.
+fn send(pipe: This, args: Args) -> Option<*mut PyObject> {
+    let given = args.given(1, [&OBJ])?;
+    if pipe.is_large() || pipe.is_detached() {
+        return None;
+    }
+    let data = pipe.dumps(given.get(0), PROTOCOL.get());
+    if data.is_null() {
+        return Some(data);
+    }
+    let end = null_mut::<PyObject>();
+    // SAFETY: objects that live; `data` is given up.
+    unsafe {
+        let result = if PyBytes_CheckExact(data) == 0 || bytes(data).len >= LARGE {
+            PyObject_CallMethodObjArgs(pipe.object(), SEND_LARGE.get(), given.get(0), end)
+        } else if send_now(pipe, data) {
+            none()
+        } else {
+            PyObject_CallMethodObjArgs(pipe.object(), SEND_SLOWLY.get(), data, end)
+        };
+        Py_DecRef(data);
+        Some(result)
+    }
+}
+
+/// `send_bytes(buf, offset=0, size=None)`.
+fn send_bytes(pipe: This, args: Args) -> Option<*mut PyObject> {
+    let given = args.given(1, [&BUF])?;
+    // SAFETY: an object that lives.
+    let sent = unsafe { PyBytes_CheckExact(given.get(0)) != 0 && send_now(pipe, given.get(0)) };
+    sent.then(none)
+}
+
+/// `recv(copy=True)`.
+fn recv(pipe: This, args: Args) -> Option<*mut PyObject> {
+    let given = args.given(0, [&COPY])?;
+    if !given.is_true(0) {
+        return None;
+    }
+    recv_now(pipe).map(|found| unpickled(pipe, found))
+}
+
+/// `recv_bytes(maxlength=None)`.
+fn recv_bytes(pipe: This, args: Args) -> Option<*mut PyObject> {
+    let given = args.given(0, [&MAXLENGTH])?;
+    if !given.is_none(0) {
+        return None;
+    }
+    recv_now(pipe).map(|(data, _)| data)
+}
+
+/// `poll(timeout=0.0)`.
+fn poll(pipe: This, args: Args) -> Option<*mut PyObject> {
+    if !args.are(0) || !is_readable(pipe) {
+        return None;
+    }
+    let mut ready = false;
+    let status: c_int = pipe.released(|native, pointer| {
+        // SAFETY: the pointer of a pipe, whose lifetime `released` sees to.
+        unsafe { (native.pipe_poll)(pointer, NOWAIT, &mut ready) }
+    });
+    (status == OK).then(|| bool(ready))
+}

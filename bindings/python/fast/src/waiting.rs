@@ -1,0 +1,82 @@
+//! How long a call waits: here for one slice, and then in Python, which looks at its signals in between.
+
+use std::time::{Duration, Instant};
+
+use pyo3_ffi::{
+    Py_None, PyErr_Clear, PyFloat_AsDouble, PyFloat_CheckExact, PyFloat_FromDouble,
+    PyLong_AsDouble, PyLong_CheckExact, PyObject,
+};
+
+use crate::native::{NOWAIT, SLICE};
+use crate::python::{Given, another};
+
+/// Longer timeouts, in seconds, are Python's.
+const LONGEST: f64 = 1e6;
+
+/// What the arguments `block` and `timeout` ask for.
+#[derive(Clone, Copy)]
+pub(crate) enum Waiting {
+    Not,
+    Forever,
+    Until(Instant),
+}
+
+impl Waiting {
+    /// What two arguments ask for, of which `block` is the first; none if they are something else than a bool
+    /// and a number of seconds.
+    pub(crate) fn of<const N: usize>(given: &Given<N>, block: usize) -> Option<Self> {
+        if !given.is_true(block) {
+            return given.is_plain(block).then_some(Self::Not);
+        }
+        if given.is_none(block + 1) {
+            return Some(Self::Forever);
+        }
+        let timeout = given.get(block + 1);
+        // SAFETY: an object that lives; its value is read if it is a `float` or an `int`. One that is too large
+        // for a `float` reads as -1, with an exception.
+        let seconds = unsafe {
+            if PyFloat_CheckExact(timeout) != 0 {
+                PyFloat_AsDouble(timeout)
+            } else if PyLong_CheckExact(timeout) != 0 {
+                PyLong_AsDouble(timeout)
+            } else {
+                return None;
+            }
+        };
+        if !(0.0..LONGEST).contains(&seconds) {
+            // SAFETY: the interpreter's lock is held.
+            unsafe { PyErr_Clear() };
+            return None;
+        }
+        Some(Self::Until(
+            Instant::now() + Duration::from_secs_f64(seconds),
+        ))
+    }
+
+    /// Nanoseconds that are waited here.
+    pub(crate) fn slice(self) -> i64 {
+        match self {
+            Self::Not => NOWAIT,
+            Self::Forever => SLICE,
+            Self::Until(end) => {
+                let left = end.saturating_duration_since(Instant::now());
+                left.as_nanos().min(SLICE as u128) as i64
+            }
+        }
+    }
+
+    /// The `timeout` of what is still to be waited: a new reference, or null with an exception. `block` stays
+    /// what it was.
+    pub(crate) fn timeout(self) -> *mut PyObject {
+        // SAFETY: the interpreter's lock is held; `None` is always there.
+        unsafe {
+            match self {
+                Self::Not | Self::Forever => another(Py_None()),
+                Self::Until(end) => {
+                    let left = end.saturating_duration_since(Instant::now());
+                    PyFloat_FromDouble(left.as_secs_f64())
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! `Word`: a number in shared memory that tells whether cached values are up to date (`_cache.py`).
+
+use std::ffi::{c_int, c_void};
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+
+use pyo3_ffi::{
+    Py_DECREF, Py_TPFLAGS_DEFAULT, Py_TYPE, Py_tp_dealloc, Py_tp_doc, Py_tp_free, Py_tp_getset,
+    Py_tp_new, PyArg_ParseTuple, PyErr_Clear, PyErr_Occurred, PyErr_SetString, PyExc_ValueError,
+    PyGetSetDef, PyLong_AsUnsignedLongLong, PyLong_FromUnsignedLongLong, PyObject,
+    PyTuple_CheckExact, PyTuple_GetItem, PyTuple_Size, PyType_FromSpec, PyType_GenericAlloc,
+    PyType_GetSlot, PyType_Slot, PyType_Spec, PyTypeObject,
+};
+
+use crate::python::{Py_DecRef, another};
+
+/// The class, once it is made.
+static CLASS: AtomicPtr<PyObject> = AtomicPtr::new(null_mut());
+
+#[repr(C)]
+struct Word {
+    base: PyObject,
+    /// Null for the word that never says that a value is up to date.
+    word: *const AtomicU64,
+    /// The handle that keeps the memory mapped, or null.
+    keeper: *mut PyObject,
+    /// What it was when a cached value was last found to be out of date.
+    found: u64,
+}
+
+/// The value of an entry of a cache, which is a tuple of a word, what that was, and the value, if it is still the
+/// same: a borrowed reference.
+///
+/// # Safety
+/// `entry` is an object that lives, and the interpreter's lock is held.
+#[inline]
+pub(crate) unsafe fn up_to_date(entry: *mut PyObject) -> Option<*mut PyObject> {
+    // SAFETY: the caller's contract. A tuple of three has three items; only an object of the class is read
+    // as one, and its word is mapped for as long as it has its keeper.
+    unsafe {
+        if PyTuple_CheckExact(entry) == 0 || PyTuple_Size(entry) != 3 {
+            return None;
+        }
+        let word = PyTuple_GetItem(entry, 0);
+        if Py_TYPE(word).cast() != CLASS.load(Ordering::Relaxed) {
+            return None;
+        }
+        let place = (*word.cast::<Word>()).word;
+        let seen = PyLong_AsUnsignedLongLong(PyTuple_GetItem(entry, 1));
+        if seen == u64::MAX && !PyErr_Occurred().is_null() {
+            PyErr_Clear();
+            return None;
+        }
+        // Of two values that were set one after the other, the later word is not seen before the later
+        // value: a get that begins after a set sees what the set has done.
+        let same = !place.is_null() && (*place).load(Ordering::Acquire) == seen;
+        same.then(|| PyTuple_GetItem(entry, 2))
+    }
+}
+
+/// `Word(address, keeper)`: the number at an address, which is mapped as long as `keeper` lives; at 0 there is
+/// none.
+unsafe extern "C" fn new(
+    class: *mut PyTypeObject,
+    args: *mut PyObject,
+    _named: *mut PyObject,
+) -> *mut PyObject {
+    let (mut address, mut keeper) = (0u64, null_mut::<PyObject>());
+    // SAFETY: as the format says, these are places for a number and an object; CPython calls this with a
+    // tuple.
+    unsafe {
+        if PyArg_ParseTuple(args, c"KO:Word".as_ptr(), &mut address, &mut keeper) == 0 {
+            return null_mut();
+        }
+        if address % align_of::<AtomicU64>() as u64 != 0 {
+            PyErr_SetString(PyExc_ValueError, c"a word is aligned".as_ptr());
+            return null_mut();
+        }
+        let made = PyType_GenericAlloc(class, 0);
+        if !made.is_null() {
+            (*made.cast::<Word>()).word = address as *const AtomicU64;
+            (*made.cast::<Word>()).keeper = another(keeper);
+        }
+        made
+    }
+}
+
+unsafe extern "C-unwind" fn dealloc(object: *mut PyObject) {
+    // SAFETY: CPython calls this once, as the last for an object of the class. The class is kept by its
+    // objects.
+    unsafe {
+        let class = Py_TYPE(object);
+        let keeper = (*object.cast::<Word>()).keeper;
+        let free = PyType_GetSlot(class, Py_tp_free);
+        std::mem::transmute::<*mut c_void, unsafe extern "C" fn(*mut c_void)>(free)(object.cast());
+        Py_DecRef(keeper);
+        Py_DECREF(class.cast());
+    }
+}
+
+unsafe extern "C" fn get_value(object: *mut PyObject, _: *mut c_void) -> *mut PyObject {
+    // SAFETY: CPython calls this with an object of the class, whose word is mapped.
+    unsafe {
+        let word = (*object.cast::<Word>()).word;
+        let number = match word.is_null() {
+            true => 0,
+            false => (*word).load(Ordering::Acquire),
+        };
+        PyLong_FromUnsignedLongLong(number)
+    }
+}
+
+unsafe extern "C" fn get_found(object: *mut PyObject, _: *mut c_void) -> *mut PyObject {
+    // SAFETY: CPython calls this with an object of the class.
+    unsafe { PyLong_FromUnsignedLongLong((*object.cast::<Word>()).found) }
+}
+
+unsafe extern "C" fn set_found(
+    object: *mut PyObject,
+    found: *mut PyObject,
+    _: *mut c_void,
+) -> c_int {
+    // SAFETY: CPython calls this with an object of the class, and null or an object.
+    unsafe {
+        let number = match found.is_null() {
+            true => 0,
+            false => PyLong_AsUnsignedLongLong(found),
+        };
+        if number == u64::MAX && !PyErr_Occurred().is_null() {
+            return -1;
+        }
+        (*object.cast::<Word>()).found = number;
+    }
+    0
+}
+
+/// Makes the class, or returns null with an exception.
+///
+/// # Safety
+/// The interpreter's lock is held.
+pub(crate) unsafe fn class() -> *mut PyObject {
+    let attribute = |name: &'static [u8], get: pyo3_ffi::getter, set| PyGetSetDef {
+        name: name.as_ptr().cast(),
+        get: Some(get),
+        set,
+        ..PyGetSetDef::default()
+    };
+    // CPython keeps them.
+    let attributes = Box::leak(Box::new([
+        attribute(b"value\0", get_value, None),
+        attribute(b"found\0", get_found, Some(set_found as pyo3_ffi::setter)),
+        PyGetSetDef::default(),
+    ]));
+    let slot = |slot, pfunc| PyType_Slot { slot, pfunc };
+    let mut slots = [
+        slot(Py_tp_new, new as *mut c_void),
+        slot(Py_tp_dealloc, dealloc as *mut c_void),
+        slot(Py_tp_getset, attributes.as_mut_ptr().cast()),
+        slot(
+            Py_tp_doc,
+            c"A number in shared memory.".as_ptr().cast_mut().cast(),
+        ),
+        slot(0, null_mut()),
+    ];
+    let mut spec = PyType_Spec {
+        name: c"shoal._fast.Word".as_ptr(),
+        basicsize: size_of::<Word>() as c_int,
+        itemsize: 0,
+        flags: Py_TPFLAGS_DEFAULT as _,
+        slots: slots.as_mut_ptr(),
+    };
+    // SAFETY: the slots end with 0 and have the functions that they are named after.
+    let class = unsafe { PyType_FromSpec(&mut spec) };
+    CLASS.store(class, Ordering::Relaxed);
+    class
+}

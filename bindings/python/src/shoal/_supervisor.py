@@ -1,0 +1,245 @@
+"""`shoal.Supervisor`: workers that are looked after."""
+
+from __future__ import annotations
+
+import ctypes
+from signal import SIGTERM
+from typing import Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Type
+
+from . import _abi, _ffi, _wait
+from ._process import StrPath, Stream, as_exitcode, spawn_options, stream_code
+from ._structs import Outcome, SupervisorOptions, WorkerEvent, WorkerStatus
+from .devices import DevicesArgument
+
+_lib = _ffi.lib
+
+_RESTARTS = {
+    None: _abi.RESTART_NEVER,
+    "failure": _abi.RESTART_ON_FAILURE,
+    "always": _abi.RESTART_ALWAYS,
+}
+_STATES = ("waiting", "running", "restarting", "ended", "failed")
+_KINDS = (
+    "started",
+    "exited",
+    "restarting",
+    "start_failed",
+    "gave_up",
+    "stopping",
+    "killing",
+    "guardian_lost",
+)
+# The largest number, which is without limit.
+_UNLIMITED = 2**32 - 1
+
+
+class SupervisorHandle(_ffi.Handle):
+    """A ``shoal_supervisor *``."""
+
+    release = _lib.shoal_supervisor_free
+
+
+class Worker(NamedTuple):
+    """A worker of a `Supervisor` at one moment."""
+
+    #: ``"waiting"``, ``"running"``, ``"restarting"``, ``"ended"`` or ``"failed"``.
+    state: str
+    #: Its process while it runs, else ``None``.
+    pid: Optional[int]
+    #: How often it was started again.
+    restarts: int
+    #: How its last run ended, as `Process.exitcode` says it; ``None`` if none has.
+    exitcode: Optional[int]
+
+
+class SupervisorEvent(NamedTuple):
+    """Something that has happened to the workers of a `Supervisor`. ``str`` gives a sentence."""
+
+    #: ``"started"``, ``"exited"``, ``"restarting"``, ``"start_failed"``, ``"gave_up"``,
+    #: ``"stopping"``, ``"killing"``, ``"guardian_lost"``.
+    kind: str
+    #: The worker; ``None`` if it is about all of them.
+    worker: Optional[int]
+    #: Its process, where there is one.
+    pid: Optional[int]
+    #: How it ended, where it did.
+    exitcode: Optional[int]
+    #: A sentence about it.
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Supervisor:
+    """Starts workers that all run one program, and looks after them.
+
+    Workers that fail are started again if that is wanted, and all of them end with this process,
+    however it ends, together with everything that they have started. As a context manager it stops
+    them. Safe to use from any thread. In a forked child every call fails.
+
+        argv = ["python3", "work.py"]
+        with shoal.Supervisor(argv, 4, devices="0-3", restart="failure") as workers:
+            workers.wait()
+
+    Each worker has the environment variables ``SHOAL_WORKER`` (its number, from 0),
+    ``SHOAL_WORKERS`` and ``SHOAL_WORKER_RESTARTS``.
+
+    Args:
+        argv: the program and its arguments, as `spawn` takes them.
+        workers: how many, 1 to 4096.
+        env, cwd: as for `spawn`. Workers that are started again have the same.
+        stdin: ``None`` is the null device; a file or descriptor; ``subprocess.DEVNULL``.
+        stdout, stderr: where what they write goes: ``None`` where this process's does; a file or
+            descriptor; ``subprocess.DEVNULL``.
+        devices, family: the devices to spread over the workers, or a lease, as for `spawn`.
+        restart: which are started again: ``None``, ``"failure"`` or ``"always"``.
+        max_restarts: how many short runs in a row are a crash loop, at least 1; ``None`` is without
+            limit.
+        backoff: the first and the longest wait before a restart, in seconds. It doubles in between.
+        healthy_after: a run of so many seconds begins the count of restarts again.
+        grace: how many seconds workers have to end before they are killed.
+        keep_going: whether the others go on when one has failed for good.
+        labels: whether each line that a worker writes has its number before it: ``[3] loaded``.
+
+    Raises what `spawn` raises if a worker cannot be started; none runs then.
+    """
+
+    __module__ = "shoal"
+
+    def __init__(
+        self,
+        argv: Sequence[StrPath],
+        workers: int,
+        *,
+        env: Optional[Mapping[str, str]] = None,
+        cwd: Optional[StrPath] = None,
+        stdin: Stream = None,
+        stdout: Stream = None,
+        stderr: Stream = None,
+        devices: Optional[DevicesArgument] = None,
+        family: str = "cuda",
+        restart: Optional[str] = None,
+        max_restarts: Optional[int] = 10,
+        backoff: Tuple[float, float] = (0.1, 10.0),
+        healthy_after: float = 10.0,
+        grace: float = 10.0,
+        keep_going: bool = False,
+        labels: bool = True,
+    ) -> None:
+        if restart not in _RESTARTS:
+            raise ValueError(f"restart is None, 'failure' or 'always', not {restart!r}")
+        if max_restarts is None:
+            max_restarts = _UNLIMITED
+        if not 1 <= max_restarts <= _UNLIMITED:
+            raise ValueError(f"max_restarts is at least 1, not {max_restarts}")
+        if workers < 1:
+            raise ValueError(f"there must be at least one worker, not {workers}")
+        streams = [stream_code(s) for s in (stdin, stdout, stderr)]
+        program = spawn_options(argv, env, cwd, streams, devices, family)
+        options = SupervisorOptions()
+        options.program = ctypes.addressof(program)
+        options.workers = workers
+        options.restart = _RESTARTS[restart]
+        options.max_restarts = max_restarts
+        # A length of 0 would be the default of the library.
+        lengths = [max(1, _wait.nanoseconds(it)) for it in (*backoff, healthy_after, grace)]
+        options.backoff_ns, options.max_backoff_ns, options.healthy_ns, options.grace_ns = lengths
+        options.flags = (_abi.SUPERVISOR_KEEP_GOING * keep_going) | (
+            _abi.SUPERVISOR_PLAIN * (not labels)
+        )
+        self._grace_ns = lengths[-1]
+        self._count = workers
+        self._handle = SupervisorHandle()
+        handle = ctypes.byref(self._handle)
+        _ffi.check(_lib.shoal_supervisor_start(ctypes.byref(options), handle))
+
+    def wait(self, timeout: Optional[float] = None) -> int:
+        """Waits until all workers have ended for good.
+
+        Returns 0 if each ended with success or was stopped, else the exit code of the first one
+        that failed: ``-signal`` if a signal killed it, 255 if it could not be started again.
+        `TimeoutError` after ``timeout`` seconds.
+        """
+        end = Outcome()
+        end_ref = ctypes.byref(end)
+
+        def call(timeout_ns: int) -> int:
+            status: int = _lib.shoal_supervisor_wait(self._handle, timeout_ns, end_ref)
+            return status
+
+        _ffi.check(_wait.wait(call, _wait.deadline(True, timeout)))
+        if end.kind != _abi.OUTCOME_FAILED:
+            return 0
+        return as_exitcode(end.exit_kind, end.exit_code)
+
+    def stop(self, grace: Optional[float] = None, *, signal: int = SIGTERM) -> None:
+        """Ends all workers, and waits until they and all that they have started are gone.
+
+        They get ``signal``, and are killed after ``grace`` seconds; ``None`` is the ``grace`` of
+        the constructor. None is started again.
+        """
+        grace_ns = self._grace_ns if grace is None else _wait.nanoseconds(grace)
+        _ffi.check(_lib.shoal_supervisor_begin_stop(self._handle, signal, grace_ns))
+        self.wait()
+
+    def send_signal(self, signal: int, worker: Optional[int] = None) -> None:
+        """Sends a signal to the process group of a worker, or of each worker that runs."""
+        number = _abi.EVERY_WORKER if worker is None else self._number(worker)
+        _ffi.check(_lib.shoal_supervisor_signal(self._handle, number, signal))
+
+    def _number(self, worker: int) -> int:
+        if not 0 <= worker < self._count:
+            raise ValueError(f"there is no worker {worker}: they go from 0 to {self._count - 1}")
+        return worker
+
+    @property
+    def workers(self) -> List[Worker]:
+        """What each worker is doing."""
+        return [self._worker(number) for number in range(self._count)]
+
+    def _worker(self, number: int) -> Worker:
+        status = WorkerStatus()
+        out = ctypes.byref(status)
+        _ffi.check(_lib.shoal_supervisor_worker(self._handle, number, out))
+        known = status.exit_kind != _abi.EXIT_UNKNOWN
+        exitcode = as_exitcode(status.exit_kind, status.exit_code) if known else None
+        return Worker(_STATES[status.state], status.pid or None, status.restarts, exitcode)
+
+    def events(self) -> Iterator[SupervisorEvent]:
+        """What happens, until all workers have ended for good. Waits for each event.
+
+        Each is given once, to one caller. At least the latest 1024 are kept.
+        """
+        event = WorkerEvent()
+        out = ctypes.byref(event)
+
+        def call(timeout_ns: int) -> int:
+            status: int = _lib.shoal_supervisor_event(self._handle, timeout_ns, out)
+            return status
+
+        while True:
+            status = _wait.wait(call, None)
+            if status == _abi.ERR_END:
+                return
+            _ffi.check(status)
+            known = event.exit_kind != _abi.EXIT_UNKNOWN
+            yield SupervisorEvent(
+                _KINDS[event.kind] if event.kind < len(_KINDS) else str(event.kind),
+                event.worker if event.worker >= 0 else None,
+                event.pid or None,
+                as_exitcode(event.exit_kind, event.exit_code) if known else None,
+                event.text.decode(errors="replace"),
+            )
+
+    def __enter__(self) -> Supervisor:
+        return self
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], value: object, traceback: object
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        running = sum(worker.state == "running" for worker in self.workers)
+        return f"<shoal.Supervisor, {running} of {self._count} workers running>"

@@ -1,0 +1,366 @@
+//! A bridge as a whole: it becomes the relay of its objects, connects, sets up what the server needs to
+//! have, and runs until it is told to stop or something cannot be mended.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::context::Context;
+use crate::counters::Counters;
+use crate::error::{Error, Result};
+use crate::exchange::Pause;
+use crate::large::Large;
+use crate::link::{Link, Links};
+use crate::map::{self, BridgedMap};
+use crate::metrics;
+use crate::names;
+use crate::options::Carried;
+use crate::queue::{self, BridgedQueue};
+use crate::status::{self, Board};
+use crate::threads::{Ended, Threads};
+
+/// How often the client is asked whether it is alive.
+const CHECK: Duration = Duration::from_secs(5);
+/// How often the report is written.
+const REPORT: Duration = Duration::from_secs(1);
+
+/// What a bridge is told.
+#[derive(Debug, Clone)]
+pub struct BridgeOptions {
+    /// The server, and the credentials for it.
+    pub context: Context,
+    /// What all names on the server begin with.
+    pub prefix: String,
+    /// What the bridge calls its machine.
+    pub machine: String,
+    /// The queues to carry.
+    pub queues: Vec<Carried>,
+    /// The maps to carry.
+    pub maps: Vec<Carried>,
+    /// The loopback port for metrics.
+    pub metrics: Option<u16>,
+    /// Copies of the object store for large messages in a cluster.
+    pub replicas: usize,
+}
+
+impl BridgeOptions {
+    /// A bridge of nothing, to this server.
+    pub fn new(context: Context) -> Self {
+        Self {
+            context,
+            prefix: names::DEFAULT_PREFIX.to_owned(),
+            machine: machine(),
+            queues: Vec::new(),
+            maps: Vec::new(),
+            metrics: None,
+            replicas: 1,
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        if !names::is_prefix(&self.prefix) {
+            let why = format!(
+                "{:?} is not 1 to 32 letters, digits and dashes",
+                self.prefix
+            );
+            return Err(Error::invalid("prefix", why));
+        }
+        if self.queues.is_empty() && self.maps.is_empty() {
+            return Err(Error::invalid(
+                "objects",
+                "there is no queue and no map to carry",
+            ));
+        }
+        let mut all: Vec<&str> = self
+            .queues
+            .iter()
+            .chain(&self.maps)
+            .map(|of| &*of.name)
+            .collect();
+        all.sort_unstable();
+        if let Some(twice) = all.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(Error::invalid(
+                "objects",
+                format!("{:?} is there twice", twice[0]),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The name of this machine.
+fn machine() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    name.map_or_else(|_| "unnamed".to_owned(), |name| name.trim().to_owned())
+}
+
+/// What all objects of a bridge have in common.
+pub(crate) struct Settings {
+    pub(crate) prefix: String,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) large: Arc<Large>,
+}
+
+/// The objects whose relay this bridge is.
+struct Objects {
+    queues: Vec<(Arc<BridgedQueue>, queue::Inboxes)>,
+    maps: Vec<Arc<BridgedMap>>,
+}
+
+/// Runs a bridge until `stop` is ready. What it had under way is carried on by the next bridge of this
+/// machine; so it may be stopped, or killed, at any time.
+///
+/// # Errors
+/// What cannot be mended by waiting: an option, credentials that the server refuses, a stream with other
+/// settings, an object of this machine; or a part of the bridge that has failed.
+pub async fn run(options: BridgeOptions, stop: impl Future<Output = ()>) -> Result<()> {
+    options.check()?;
+    let counters = Arc::new(Counters::default());
+    let (threads, mut ended) = Threads::new();
+    let threads = Arc::new(threads);
+    let servers = options.context.servers();
+    if let Some(port) = options.metrics {
+        let listener = metrics::listen(port).await?;
+        let (counters, machine, servers) =
+            (counters.clone(), options.machine.clone(), servers.clone());
+        let text = move || status::prometheus(&counters.report(&machine, &servers));
+        threads.task("metrics".to_owned(), metrics::serve(listener, text));
+    }
+    let board = Board::open()?;
+    {
+        let (counters, machine) = (counters.clone(), options.machine.clone());
+        threads.task("status".to_owned(), async move {
+            loop {
+                if let Err(why) = board.write(&counters.report(&machine, &servers)) {
+                    tracing::warn!(%why, "the status is not written");
+                }
+                tokio::time::sleep(REPORT).await;
+            }
+        });
+    }
+    let done = tokio::select! {
+        done = work(options, counters, &threads, &mut ended) => done,
+        () = stop => Ok(()),
+    };
+    threads.end();
+    done
+}
+
+async fn work(
+    options: BridgeOptions,
+    counters: Arc<Counters>,
+    threads: &Arc<Threads>,
+    ended: &mut mpsc::UnboundedReceiver<Ended>,
+) -> Result<()> {
+    let settings = Settings {
+        prefix: options.prefix.clone(),
+        counters: counters.clone(),
+        large: Arc::new(Large::new(
+            names::object_bucket(&options.prefix),
+            options.replicas,
+        )),
+    };
+    let (queues, maps) = (options.queues.clone(), options.maps.clone());
+    let objects = attach(queues, maps, settings, threads).await?;
+    counters.is_active.store(true, Ordering::Relaxed);
+    tracing::info!(servers = ?options.context.servers(), "the objects of this machine are relayed by this bridge");
+
+    let (sender, links) = Links::new();
+    let mut first = connect(&options, &counters, &objects).await?;
+    for (queue, inboxes) in objects.queues {
+        queue.start(&links, inboxes, threads)?;
+    }
+    for map in &objects.maps {
+        map.start(&links, threads);
+    }
+    loop {
+        sender.send_replace(Some(first.clone()));
+        watch_over(&first, &counters, ended).await?;
+        sender.send_replace(None);
+        first = again(&options, &counters).await?;
+    }
+}
+
+/// Becomes the relay of all objects, one after the other, in the order of their names: so that two bridges
+/// of one machine do not wait for each other.
+async fn attach(
+    mut queues: Vec<Carried>,
+    mut maps: Vec<Carried>,
+    settings: Settings,
+    threads: &Arc<Threads>,
+) -> Result<Objects> {
+    let ending = threads.clone();
+    let attached = tokio::task::spawn_blocking(move || {
+        let mut objects = Objects {
+            queues: Vec::new(),
+            maps: Vec::new(),
+        };
+        let ends = || Error::away("the objects", "the bridge ends");
+        queues.sort_by(|a, b| a.name.cmp(&b.name));
+        let told: Vec<String> = queues.iter().map(|queue| queue.name.clone()).collect();
+        for carried in queues {
+            let local = queue::open_local(&carried)?;
+            let dead = local.dead_letters().map(|dead| Carried::new(dead.name()));
+            let dead = dead.filter(|dead| !told.contains(&dead.name));
+            for (carried, local) in [(Some(carried), Some(local)), (dead, None)] {
+                let Some(carried) = carried else { continue };
+                let local = match local {
+                    Some(local) => local,
+                    None => queue::open_local(&carried)?,
+                };
+                let Some(relay) = queue::attach(&local, &ending)? else {
+                    return Err(ends());
+                };
+                objects
+                    .queues
+                    .push(BridgedQueue::new(carried, relay, &settings));
+            }
+        }
+        maps.sort_by(|a, b| a.name.cmp(&b.name));
+        for carried in maps {
+            let relay = map::attach(&carried, &ending)?.ok_or_else(ends)?;
+            objects
+                .maps
+                .push(BridgedMap::new(carried, relay, &settings));
+        }
+        Ok(objects)
+    });
+    let broken = |why: tokio::task::JoinError| Error::Broken {
+        task: "attaching".to_owned(),
+        why: why.to_string(),
+    };
+    attached.await.map_err(broken)?
+}
+
+/// Connects and sets up, as often as it takes.
+async fn connect(
+    options: &BridgeOptions,
+    counters: &Arc<Counters>,
+    objects: &Objects,
+) -> Result<Link> {
+    let mut pause = Pause::new();
+    loop {
+        let connected = async {
+            let link =
+                Link::connect(&options.context, &client_name(options), &counters.link).await?;
+            for (queue, _) in &objects.queues {
+                queue.set_up(&link).await?;
+            }
+            for map in &objects.maps {
+                map.set_up(&link).await?;
+            }
+            Ok(link)
+        };
+        match connected.await {
+            Ok(link) => return Ok(link),
+            Err(why) => try_again(why, counters, &mut pause).await?,
+        }
+    }
+}
+
+/// Another client, after the one before has failed. What the server needs was set up before.
+async fn again(options: &BridgeOptions, counters: &Arc<Counters>) -> Result<Link> {
+    let mut pause = Pause::new();
+    loop {
+        match Link::connect(&options.context, &client_name(options), &counters.link).await {
+            Ok(link) => return Ok(link),
+            Err(why) => try_again(why, counters, &mut pause).await?,
+        }
+    }
+}
+
+async fn try_again(why: Error, counters: &Counters, pause: &mut Pause) -> Result<()> {
+    if !why.is_temporary() {
+        return Err(why);
+    }
+    counters.went_wrong(&format!("{why}; tried again"));
+    tokio::time::sleep(pause.next()).await;
+    Ok(())
+}
+
+fn client_name(options: &BridgeOptions) -> String {
+    format!("shoal-bridge {} {}", options.machine, std::process::id())
+}
+
+/// Watches over the client and the parts of the bridge. Returns when the client is beyond help, which it is
+/// if it says that it is connected, and does not get through to the server, or has no task any more.
+async fn watch_over(
+    link: &Link,
+    counters: &Counters,
+    ended: &mut mpsc::UnboundedReceiver<Ended>,
+) -> Result<()> {
+    let mut check = tokio::time::interval(CHECK);
+    let mut failures = 0;
+    loop {
+        tokio::select! {
+            Some(Ended { name, why }) = ended.recv() => return Err(Error::Broken { task: name, why }),
+            _ = check.tick() => {
+                // While it is not connected it connects again by itself.
+                if !link.is_up() && link.is_alive() {
+                    failures = 0;
+                    continue;
+                }
+                match link.check().await {
+                    Ok(()) => failures = 0,
+                    Err(why) => {
+                        failures += 1;
+                        counters.went_wrong(&why.to_string());
+                    }
+                }
+                if failures > 1 || !link.is_alive() {
+                    tracing::error!("the client has failed; another one is made");
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "../tests/bridge/server.rs"]
+#[allow(unreachable_pub, dead_code)]
+mod server;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_whose_task_has_ended_is_noticed_and_replaced() {
+        let server = server::Server::start();
+        let options = BridgeOptions::new(Context::at(server.url()));
+        let counters = Arc::new(Counters::default());
+        let link = Link::connect(&options.context, "test", &counters.link)
+            .await
+            .unwrap();
+        assert!(link.is_up() && link.is_alive());
+        link.check().await.unwrap();
+        // As after a panic of its task.
+        link.client.drain().await.unwrap();
+        let (_threads, mut ended) = Threads::new();
+        watch_over(&link, &counters, &mut ended).await.unwrap();
+        let link = again(&options, &counters).await.unwrap();
+        link.check().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_part_that_panics_ends_the_bridge_by_its_name() {
+        let server = server::Server::start();
+        let counters = Arc::new(Counters::default());
+        let link = Link::connect(&Context::at(server.url()), "test", &counters.link)
+            .await
+            .unwrap();
+        let (threads, mut ended) = Threads::new();
+        threads.task("pulling jobs".to_owned(), async { panic!("on purpose") });
+        let why = watch_over(&link, &counters, &mut ended).await.unwrap_err();
+        assert!(why.to_string().contains("pulling jobs"), "{why}");
+        threads.spawn("acks jobs".to_owned(), || panic!("on purpose"));
+        let why = watch_over(&link, &counters, &mut ended).await.unwrap_err();
+        assert!(
+            why.to_string().contains("acks jobs ended: it panicked"),
+            "{why}"
+        );
+    }
+}

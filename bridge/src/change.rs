@@ -1,0 +1,351 @@
+//! Changes of a map that programs here want, sent to the bucket.
+//!
+//! Of each key one change is under way at a time, so that the changes of one process are stored in their
+//! order although some have to be sent again. A swap names the revision that the key is to have. The server
+//! compares that before it looks at ids, so a swap that is sent twice may be answered by "another revision"
+//! because of itself. Therefore, if one that may have been sent before fails, its id is published once more,
+//! to [a key that stands for none](PROBE) and is that of this id: the server says whether it has stored the id, and from then on
+//! never will.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use async_nats::RequestErrorKind;
+use async_nats::header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_ID, NATS_MESSAGE_TTL};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use shoal::{MapChange, MapRequest, SwapTo};
+use tokio::sync::mpsc;
+
+use crate::error::{Error, Result};
+use crate::exchange::{Answer, Pause, Published};
+use crate::link::{Link, Links};
+use crate::map::BridgedMap;
+use crate::names;
+use crate::settings::MARKERS;
+use crate::watch::{self, Change, LIFE_HEADER, PROBE};
+
+/// How many keys may have a change under way.
+const WINDOW: usize = 1024;
+/// How often a swap is tried that the server fails although the key has the revision.
+const TRIES: u32 = 10;
+/// What of the server's limit headers and subject may take.
+const HEADERS: usize = 8192;
+
+/// What the bucket has for a key.
+struct Latest {
+    change: Change,
+    id: Option<String>,
+}
+
+/// Sends the changes of one map.
+#[derive(Clone)]
+pub(crate) struct Sender {
+    map: Arc<BridgedMap>,
+    links: Links,
+}
+
+/// How a change ended.
+enum Outcome {
+    Done(Option<Change>),
+    Conflict(Option<Change>),
+    Refused(String),
+}
+
+impl Sender {
+    pub(crate) fn new(map: Arc<BridgedMap>, links: Links) -> Self {
+        Self { map, links }
+    }
+
+    /// Sends what `requests` yields, each key's in order.
+    pub(crate) async fn run(self, mut requests: mpsc::Receiver<MapRequest>) {
+        // Of each key with a change under way, those that follow.
+        let mut behind: HashMap<Vec<u8>, VecDeque<MapRequest>> = HashMap::new();
+        let mut waiting = 0u64;
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                Some(key) = under_way.next() => {
+                    waiting -= 1;
+                    match behind.get_mut(&key).and_then(VecDeque::pop_front) {
+                        Some(request) => under_way.push(self.clone().carry(request)),
+                        None => {
+                            behind.remove(&key);
+                        }
+                    }
+                }
+                request = requests.recv(), if waiting < WINDOW as u64 => {
+                    let Some(request) = request else { return };
+                    waiting += 1;
+                    match behind.get_mut(request.key()) {
+                        Some(line) => line.push_back(request),
+                        None => {
+                            behind.insert(request.key().to_vec(), VecDeque::new());
+                            under_way.push(self.clone().carry(request));
+                        }
+                    }
+                }
+            }
+            self.map.counters.waiting.set(waiting);
+        }
+    }
+
+    /// Carries one change to its end, and returns its key.
+    async fn carry(mut self, request: MapRequest) -> Vec<u8> {
+        let key = request.key().to_vec();
+        let outcome = self.settle(&request, &key).await;
+        let counters = &self.map.counters;
+        let ended = match outcome {
+            Outcome::Done(change) => {
+                counters.sent.add(1);
+                change
+                    .iter()
+                    .for_each(|change| self.map.apply_ahead(change));
+                request.done()
+            }
+            Outcome::Conflict(change) => {
+                counters.conflicts.add(1);
+                change
+                    .iter()
+                    .for_each(|change| self.map.apply_ahead(change));
+                request.conflict()
+            }
+            Outcome::Refused(why) => {
+                counters.refused.add(1);
+                self.map
+                    .all
+                    .went_wrong(&format!("{}: {why}", self.map.carried.name));
+                request.refuse(&why)
+            }
+        };
+        if let Err(why) = ended {
+            tracing::warn!(map = self.map.carried.name, %why, "a change is not done");
+        }
+        key
+    }
+
+    async fn settle(&mut self, request: &MapRequest, key: &[u8]) -> Outcome {
+        let Some(word) = names::escape_key(key) else {
+            return Outcome::Refused(format!(
+                "the key of {} bytes is longer than {} as a subject",
+                key.len(),
+                names::MAX_KEY
+            ));
+        };
+        let subject = format!("$KV.{}.{word}", self.map.names.bucket);
+        let id = request.id().to_string();
+        let (value, life, version) = match request.change() {
+            MapChange::Set { value, life } => (Some(Bytes::copy_from_slice(value)), life, None),
+            MapChange::Remove => (None, None, None),
+            MapChange::Swap { version, new } => match new {
+                SwapTo::Value { value, life } => {
+                    (Some(Bytes::copy_from_slice(value)), life, Some(version))
+                }
+                SwapTo::Nothing => (None, None, Some(version)),
+                _ => return self.compare(&subject, key, version).await,
+            },
+            _ => return Outcome::Refused("this version knows no such change".to_owned()),
+        };
+        let headers = headers(&id, value.is_some(), life);
+        let mut expected = version;
+        let mut was_sent = request.attempts() > 1;
+        let mut tries = 0;
+        let mut pause = Pause::new();
+        loop {
+            let (link, epoch) = self.links.up().await;
+            let limit = link.client.max_payload().saturating_sub(HEADERS);
+            let size = value.as_ref().map_or(0, Bytes::len);
+            if size > limit {
+                return Outcome::Refused(format!(
+                    "the value of {size} bytes is larger than the server's limit of {limit} bytes"
+                ));
+            }
+            let mut headers = headers.clone();
+            if let Some(expected) = expected {
+                headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string());
+            }
+            let payload = value.clone().unwrap_or_default();
+            let published = self
+                .publish(link.clone(), epoch, &subject, headers, payload)
+                .await;
+            match published {
+                None => was_sent = true,
+                Some(Published::Stored { sequence, .. }) => {
+                    let change = Change {
+                        key: key.to_vec(),
+                        value,
+                        revision: sequence,
+                        life,
+                    };
+                    return Outcome::Done(Some(change));
+                }
+                Some(Published::Full(why) | Published::NotReady(why)) => {
+                    self.map
+                        .all
+                        .went_wrong(&format!("{}: {why}", self.map.names.bucket));
+                }
+                Some(Published::Refused(why)) => return Outcome::Refused(why),
+                Some(Published::Conflict) => {
+                    let latest = match self.look(&link, &subject, key).await {
+                        Ok(latest) => latest,
+                        Err(why) => {
+                            self.map.all.went_wrong(&why.to_string());
+                            tokio::time::sleep(pause.next()).await;
+                            continue;
+                        }
+                    };
+                    let is_ours = latest
+                        .as_ref()
+                        .is_some_and(|latest| latest.id.as_ref() == Some(&id));
+                    let change = latest.map(|latest| latest.change);
+                    if is_ours {
+                        return Outcome::Done(change);
+                    }
+                    if was_sent {
+                        match self.probe(&link, epoch, &id).await {
+                            Some(true) => return Outcome::Done(change),
+                            // The id is used up; what is sent under it would not be stored.
+                            Some(false) => return Outcome::Conflict(change),
+                            None => {
+                                tokio::time::sleep(pause.next()).await;
+                                continue;
+                            }
+                        }
+                    }
+                    let revision = change.as_ref().map_or(0, |change| change.revision);
+                    let is_there = change.as_ref().is_some_and(|change| change.value.is_some());
+                    let has = if is_there { revision } else { 0 };
+                    if version != Some(has) || tries == TRIES {
+                        return Outcome::Conflict(change);
+                    }
+                    // A removed key has the revision of its removal; or the server has failed the swap
+                    // for no reason, which it sometimes does.
+                    tries += 1;
+                    if expected != Some(revision) {
+                        expected = Some(revision);
+                        continue;
+                    }
+                }
+            }
+            tokio::time::sleep(pause.next()).await;
+        }
+    }
+
+    /// Whether the key still has the version.
+    async fn compare(&mut self, subject: &str, key: &[u8], version: u64) -> Outcome {
+        let mut pause = Pause::new();
+        loop {
+            let (link, _) = self.links.up().await;
+            match self.look(&link, subject, key).await {
+                Ok(latest) => {
+                    let change = latest.map(|latest| latest.change);
+                    let there = change.as_ref().filter(|change| change.value.is_some());
+                    let has = there.map_or(0, |change| change.revision);
+                    return if has == version {
+                        Outcome::Done(change)
+                    } else {
+                        Outcome::Conflict(change)
+                    };
+                }
+                Err(why) => self.map.all.went_wrong(&why.to_string()),
+            }
+            tokio::time::sleep(pause.next()).await;
+        }
+    }
+
+    /// Publishes; `None` if the answer is not known.
+    async fn publish(
+        &mut self,
+        mut link: Link,
+        epoch: u64,
+        subject: &str,
+        headers: HeaderMap,
+        payload: Bytes,
+    ) -> Option<Published> {
+        let client = link.client.clone();
+        let request = async_nats::Request::new().headers(headers).payload(payload);
+        let answered = tokio::select! {
+            answered = client.send_request(subject.to_owned(), request) => answered,
+            () = self.links.lost(&mut link, epoch) => return None,
+        };
+        match answered {
+            Ok(message) => Some(Published::from(&Answer::Message(message))),
+            Err(why) if why.kind() == RequestErrorKind::NoResponders => {
+                Some(Published::from(&Answer::NobodyListens))
+            }
+            Err(why) => {
+                self.map.all.went_wrong(&why.to_string());
+                None
+            }
+        }
+    }
+
+    /// Whether the server has stored the id; `None` if it does not say.
+    ///
+    /// A probe whose answer was lost, also that of an earlier bridge, is found by its key: then the id was
+    /// not stored before it, and is not stored after it.
+    async fn probe(&mut self, link: &Link, epoch: u64, id: &str) -> Option<bool> {
+        let subject = format!("$KV.{}.{PROBE}.{id}", self.map.names.bucket);
+        match self.look(link, &subject, &[]).await {
+            Ok(None) => {}
+            Ok(Some(_)) => return Some(false),
+            Err(why) => {
+                self.map.all.went_wrong(&why.to_string());
+                return None;
+            }
+        }
+        let headers = headers(id, false, None);
+        match self
+            .publish(link.clone(), epoch, &subject, headers, Bytes::new())
+            .await
+        {
+            Some(Published::Stored { again, .. }) => Some(again),
+            _ => None,
+        }
+    }
+
+    /// What the key has, as the leader of the bucket says.
+    async fn look(&self, link: &Link, subject: &str, key: &[u8]) -> Result<Option<Latest>> {
+        use async_nats::jetstream::stream::LastRawMessageErrorKind;
+        let bucket = format!("KV_{}", self.map.names.bucket);
+        let away = |why: &dyn std::fmt::Display| Error::away(format!("bucket {bucket}"), why);
+        let stream = link.jetstream.get_stream_no_info(&bucket).await;
+        let stream = stream.map_err(|why| away(&why))?;
+        let message = match stream.get_last_raw_message_by_subject(subject).await {
+            Ok(message) => message,
+            Err(why) if why.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(None),
+            Err(why) => return Err(away(&why)),
+        };
+        let id = message
+            .headers
+            .get(NATS_MESSAGE_ID)
+            .map(|id| id.as_str().to_owned());
+        let change = watch::change(
+            key.to_vec(),
+            Some(&message.headers),
+            &message.payload,
+            message.sequence,
+        );
+        Ok(Some(Latest { change, id }))
+    }
+}
+
+fn headers(id: &str, is_value: bool, life: Option<Duration>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(NATS_MESSAGE_ID, id);
+    if !is_value {
+        headers.insert("KV-Operation", "DEL");
+        headers.insert(NATS_MESSAGE_TTL, format!("{}s", MARKERS.as_secs()));
+    } else if let Some(life) = life {
+        // The server counts whole seconds; the machines count it exactly.
+        headers.insert(
+            NATS_MESSAGE_TTL,
+            format!("{}s", life.as_millis().div_ceil(1000).max(1)),
+        );
+        headers.insert(LIFE_HEADER, life.as_nanos().to_string());
+    }
+    headers
+}

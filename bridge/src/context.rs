@@ -1,0 +1,255 @@
+//! Where the server is, and how the bridge proves to it what it is.
+//!
+//! Both come from a context file of the `nats` command line, or from the environment, and never from
+//! arguments, which every user of the machine can read. A context file is JSON with the fields `url`,
+//! `creds`, `nkey`, `user`, `password`, `token`, `ca`, `cert`, `key` and `tls_first`; others are left
+//! alone. Variables: `NATS_URL`, `NATS_CREDS`, `NATS_NKEY`, `NATS_USER`, `NATS_PASSWORD`, `NATS_TOKEN`,
+//! `NATS_CA`, `NATS_CERT`, `NATS_KEY`, and `NATS_CONTEXT` for the file. A field of the file that is set is
+//! believed before a variable.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use async_nats::ConnectOptions;
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+
+/// Where the server is if nothing says so.
+pub const DEFAULT_URL: &str = "nats://127.0.0.1:4222";
+
+/// A server and the credentials for it.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Context {
+    /// Servers, separated by commas: `nats://a:4222,nats://b:4222`, `tls://…`.
+    pub url: String,
+    /// A credentials file.
+    pub creds: String,
+    /// A file with the seed of a key.
+    pub nkey: String,
+    /// A user name, with [`password`](Self::password).
+    pub user: String,
+    /// The password of [`user`](Self::user).
+    pub password: String,
+    /// A token.
+    pub token: String,
+    /// A file with certificates of authorities.
+    pub ca: String,
+    /// A file with the certificate of this client.
+    pub cert: String,
+    /// A file with the key of [`cert`](Self::cert).
+    pub key: String,
+    /// Whether the server wants TLS before anything else.
+    pub tls_first: bool,
+}
+
+/// Without the secrets, so that it can be logged.
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context")
+            .field("servers", &self.servers())
+            .field("credentials", &self.proof())
+            .field("tls", &(!self.ca.is_empty() || !self.cert.is_empty()))
+            .finish()
+    }
+}
+
+impl Context {
+    /// A server that asks for nothing.
+    pub fn at(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            ..Self::default()
+        }
+    }
+
+    /// What a context file says, or that of this name in the folder of the `nats` command line, or the
+    /// one that `NATS_CONTEXT` names; the rest from the environment.
+    ///
+    /// # Errors
+    /// `Invalid`: there is no such file, or it is not JSON of this form.
+    pub fn load(file: Option<&Path>) -> Result<Self> {
+        Self::load_from(file, |name| {
+            env::var(name).ok().filter(|value| !value.is_empty())
+        })
+    }
+
+    /// The same with another environment.
+    fn load_from(file: Option<&Path>, variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
+        let named = variable("NATS_CONTEXT").map(PathBuf::from);
+        let mut context = match file.or(named.as_deref()) {
+            Some(file) => Self::read(&found(file, &variable))?,
+            None => Self::default(),
+        };
+        for (field, name) in [
+            (&mut context.url, "NATS_URL"),
+            (&mut context.creds, "NATS_CREDS"),
+            (&mut context.nkey, "NATS_NKEY"),
+            (&mut context.user, "NATS_USER"),
+            (&mut context.password, "NATS_PASSWORD"),
+            (&mut context.token, "NATS_TOKEN"),
+            (&mut context.ca, "NATS_CA"),
+            (&mut context.cert, "NATS_CERT"),
+            (&mut context.key, "NATS_KEY"),
+        ] {
+            if field.is_empty() {
+                *field = variable(name).unwrap_or_default();
+            }
+        }
+        if context.url.is_empty() {
+            context.url = DEFAULT_URL.to_owned();
+        }
+        if context.cert.is_empty() != context.key.is_empty() {
+            let why = "a certificate and its key are needed together (cert and key, NATS_CERT and NATS_KEY)";
+            return Err(Error::invalid("TLS certificate", why));
+        }
+        Ok(context)
+    }
+
+    fn read(file: &Path) -> Result<Self> {
+        let what = || format!("context file {}", file.display());
+        let text = std::fs::read_to_string(file).map_err(|why| Error::invalid(what(), why))?;
+        serde_json::from_str(&text).map_err(|why| Error::invalid(what(), why))
+    }
+
+    /// The servers, without user names or passwords that an address may hold.
+    pub fn servers(&self) -> Vec<String> {
+        let bare = |url: &str| match (url.find("://"), url.rfind('@')) {
+            (Some(scheme), Some(at)) if at > scheme => {
+                format!("{}{}", &url[..scheme + 3], &url[at + 1..])
+            }
+            _ => url.to_owned(),
+        };
+        self.url.split(',').map(|url| bare(url.trim())).collect()
+    }
+
+    /// What the bridge shows to the server, in one word.
+    fn proof(&self) -> &'static str {
+        match () {
+            () if !self.creds.is_empty() => "credentials file",
+            () if !self.nkey.is_empty() => "nkey",
+            () if !self.user.is_empty() => "user and password",
+            () if !self.token.is_empty() => "token",
+            () if !self.cert.is_empty() => "certificate",
+            () => "none",
+        }
+    }
+
+    /// The options of a connection.
+    pub(crate) async fn options(&self) -> Result<ConnectOptions> {
+        let mut options = ConnectOptions::new();
+        if !self.creds.is_empty() {
+            let what = format!("credentials file {}", self.creds);
+            let read = options.credentials_file(&self.creds).await;
+            options = read.map_err(|why| Error::invalid(what, why))?;
+        } else if !self.nkey.is_empty() {
+            let what = format!("nkey file {}", self.nkey);
+            let seed =
+                std::fs::read_to_string(&self.nkey).map_err(|why| Error::invalid(what, why))?;
+            options = options.nkey(seed.trim().to_owned());
+        } else if !self.user.is_empty() {
+            options = options.user_and_password(self.user.clone(), self.password.clone());
+        } else if !self.token.is_empty() {
+            options = options.token(self.token.clone());
+        }
+        if !self.ca.is_empty() {
+            options = options.add_root_certificates(PathBuf::from(&self.ca));
+            options = options.require_tls(true);
+        }
+        if !self.cert.is_empty() {
+            options = options.add_client_certificate((&self.cert).into(), (&self.key).into());
+        }
+        if self.tls_first {
+            options = options.tls_first();
+        }
+        Ok(options)
+    }
+}
+
+/// A file as it is named, or the context of that name which the `nats` command line keeps.
+fn found(file: &Path, variable: &impl Fn(&str) -> Option<String>) -> PathBuf {
+    if file.components().count() != 1 || file.exists() {
+        return file.to_owned();
+    }
+    let settings = variable("XDG_CONFIG_HOME").map(PathBuf::from);
+    let settings =
+        settings.or_else(|| variable("HOME").map(|home| Path::new(&home).join(".config")));
+    let name = format!("{}.json", file.display());
+    let kept = settings.map(|folder| folder.join("nats/context").join(name));
+    kept.filter(|kept| kept.exists()).unwrap_or(file.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(variables: &'static [(&'static str, &'static str)]) -> impl Fn(&str) -> Option<String> {
+        move |name| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| (*value).to_owned())
+        }
+    }
+
+    #[test]
+    fn a_context_is_read_from_the_environment() {
+        let context = Context::load_from(
+            None,
+            with(&[("NATS_URL", "nats://a:1, nats://b:2"), ("NATS_TOKEN", "t")]),
+        );
+        let context = context.unwrap();
+        assert_eq!(context.servers(), ["nats://a:1", "nats://b:2"]);
+        assert_eq!(context.token, "t");
+        assert_eq!(
+            Context::load_from(None, with(&[])).unwrap().url,
+            DEFAULT_URL
+        );
+    }
+
+    #[test]
+    fn what_is_logged_holds_no_secret() {
+        let variables = with(&[
+            ("NATS_URL", "nats://me:secret@a:1"),
+            ("NATS_USER", "me"),
+            ("NATS_PASSWORD", "secret"),
+        ]);
+        let shown = format!("{:?}", Context::load_from(None, variables).unwrap());
+        assert!(
+            !shown.contains("secret") && shown.contains("nats://a:1"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn a_file_is_believed_before_the_environment() {
+        let folder =
+            std::env::temp_dir().join(format!("shoal-bridge-context-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("prod.json");
+        std::fs::write(
+            &file,
+            r#"{"url":"tls://a:1","token":"","user":"me","description":"x"}"#,
+        )
+        .unwrap();
+        let context = Context::load_from(
+            Some(&file),
+            with(&[("NATS_URL", "nats://b:2"), ("NATS_PASSWORD", "p")]),
+        );
+        let context = context.unwrap();
+        assert_eq!(
+            (&*context.url, &*context.user, &*context.password),
+            ("tls://a:1", "me", "p")
+        );
+        std::fs::write(&file, "url = nats").unwrap();
+        let why = Context::load_from(Some(&file), with(&[]))
+            .unwrap_err()
+            .to_string();
+        assert!(why.contains("prod.json"), "{why}");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_certificate_without_its_key_is_refused() {
+        assert!(Context::load_from(None, with(&[("NATS_CERT", "c.pem")])).is_err());
+    }
+}

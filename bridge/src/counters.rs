@@ -1,0 +1,207 @@
+//! What a bridge counts, for `status` and for metrics.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+/// A number that only grows, or one that is set.
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    pub(crate) fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Declares counters, and the plain numbers that are read from them.
+macro_rules! counters {
+    ($(#[$of:meta])* $name:ident, $report:ident { $($(#[doc = $doc:literal])+ $kind:ident $field:ident,)+ }) => {
+        $(#[$of])*
+        #[derive(Debug, Default)]
+        pub(crate) struct $name {
+            $($(#[doc = $doc])+ pub(crate) $field: Count,)+
+        }
+
+        $(#[$of])*
+        #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(default)]
+        pub struct $report {
+            /// The object.
+            pub name: String,
+            $($(#[doc = $doc])+ pub $field: u64,)+
+        }
+
+        impl $name {
+            pub(crate) fn report(&self, name: &str) -> $report {
+                $report { name: name.to_owned(), $($field: self.$field.get(),)+ }
+            }
+        }
+
+        impl $report {
+            /// Each number: its name, whether it is a `counter` or a `gauge`, what it is, and the number.
+            pub(crate) fn numbers(&self) -> Vec<(&'static str, &'static str, &'static str, u64)> {
+                vec![$((stringify!($field), stringify!($kind), concat!($($doc),+).trim_ascii(), self.$field),)+]
+            }
+        }
+    };
+}
+
+counters! {
+    /// Of one queue.
+    QueueCounters, QueueReport {
+        /// Messages that were put here and that the server has stored.
+        counter published,
+        /// Of those, how many it had stored before: the publish was repeated.
+        counter repeated,
+        /// Messages that were put here and that the server has not stored yet.
+        gauge waiting,
+        /// Publishes that the server has not answered yet.
+        gauge publishing,
+        /// 1 while the server refuses publishes because the stream is full.
+        gauge full,
+        /// Messages of the server that were put into the local queue.
+        counter delivered,
+        /// Of those, how many had been delivered before, here or elsewhere.
+        counter redelivered,
+        /// Messages of the server that are in the local queue, leased or not.
+        gauge in_flight,
+        /// Messages that workers here have acked, confirmed by the server.
+        counter acked,
+        /// Messages that workers here gave back, or died over, confirmed by the server.
+        counter nacked,
+        /// Messages that became dead letters here.
+        counter dead_letters,
+        /// Messages that could not be decoded here and were left to other machines.
+        counter undecodable,
+        /// Messages in the server's stream that are delivered to no machine.
+        gauge server_pending,
+        /// Messages that the server has delivered to some machine and that are not acked.
+        gauge server_in_flight,
+        /// How often pulling was begun anew because nothing came although something was there.
+        counter stalls,
+    }
+}
+
+counters! {
+    /// Of one map.
+    MapCounters, MapReport {
+        /// Changes made here that the server has stored.
+        counter sent,
+        /// Changes made here that the server has not answered yet.
+        gauge waiting,
+        /// Compare-and-swaps made here that failed because the key had changed.
+        counter conflicts,
+        /// Changes that were refused, such as a value beyond the server's limit.
+        counter refused,
+        /// Changes of the server that were applied to the local map.
+        counter applied,
+        /// The last revision that was applied.
+        gauge revision,
+        /// How many revisions the local map was behind when that was last asked.
+        gauge lag,
+        /// How often the local map was compared with the whole bucket.
+        counter resyncs,
+        /// How often the watch was begun anew.
+        counter watches,
+        /// Keys of the bucket that are no keys of a map, or do not fit into it.
+        gauge undecodable,
+    }
+}
+
+/// Everything about a bridge, as `shoal-bridge status --json` prints it.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Report {
+    /// The bridge's process.
+    pub pid: u32,
+    /// What it calls its machine.
+    pub machine: String,
+    /// `active`, or `waiting` while another bridge of this machine has the objects.
+    pub role: String,
+    /// The servers that it was told.
+    pub servers: Vec<String>,
+    /// Whether it is connected to one.
+    pub connected: bool,
+    /// How often it connected, the first time included.
+    pub connects: u64,
+    /// How often it lost the connection.
+    pub losses: u64,
+    /// The last thing that went wrong.
+    pub last_error: String,
+    /// The queues.
+    pub queues: Vec<QueueReport>,
+    /// The maps.
+    pub maps: Vec<MapReport>,
+}
+
+/// The counters of a bridge.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) is_active: AtomicBool,
+    pub(crate) link: Arc<crate::link::LinkCounters>,
+    pub(crate) queues: std::sync::Mutex<Vec<(String, Arc<QueueCounters>)>>,
+    pub(crate) maps: std::sync::Mutex<Vec<(String, Arc<MapCounters>)>>,
+    last_error: std::sync::Mutex<String>,
+}
+
+impl Counters {
+    pub(crate) fn queue(&self, name: &str) -> Arc<QueueCounters> {
+        let counters = Arc::new(QueueCounters::default());
+        lock(&self.queues).push((name.to_owned(), counters.clone()));
+        counters
+    }
+
+    pub(crate) fn map(&self, name: &str) -> Arc<MapCounters> {
+        let counters = Arc::new(MapCounters::default());
+        lock(&self.maps).push((name.to_owned(), counters.clone()));
+        counters
+    }
+
+    /// Logs what went wrong, unless it is what went wrong last.
+    pub(crate) fn went_wrong(&self, why: &str) {
+        let mut last = lock(&self.last_error);
+        if *last == why {
+            tracing::debug!("{why}");
+        } else {
+            tracing::warn!("{why}");
+            why.clone_into(&mut last);
+        }
+    }
+
+    pub(crate) fn report(&self, machine: &str, servers: &[String]) -> Report {
+        let link = &self.link;
+        let active = self.is_active.load(Ordering::Relaxed);
+        Report {
+            pid: std::process::id(),
+            machine: machine.to_owned(),
+            role: if active { "active" } else { "waiting" }.to_owned(),
+            servers: servers.to_vec(),
+            connected: link.is_up.load(Ordering::Relaxed),
+            connects: link.connects.load(Ordering::Relaxed),
+            losses: link.losses.load(Ordering::Relaxed),
+            last_error: lock(&self.last_error).clone(),
+            queues: lock(&self.queues)
+                .iter()
+                .map(|(name, of)| of.report(name))
+                .collect(),
+            maps: lock(&self.maps)
+                .iter()
+                .map(|(name, of)| of.report(name))
+                .collect(),
+        }
+    }
+}
+
+fn lock<T>(of: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,339 @@
+//! Many requests under way at once, each with an answer, over a connection that may break.
+//!
+//! One inbox takes all answers; the last word of its subject is the number of the request. So a request
+//! costs neither a subscription nor a timer. What is not answered when the connection breaks, or in
+//! time, is [sent again](Exchange::resend) in the order in which it was first sent. Requests therefore
+//! have to be such that the second one does no harm: publishes with an id, acks.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_nats::{HeaderMap, Message, StatusCode, Subject, Subscriber};
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt};
+use tokio::time::Instant;
+
+use crate::error::{Error, Result};
+use crate::link::{ANSWER, Link};
+
+/// What is sent.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    pub(crate) subject: Subject,
+    pub(crate) headers: Option<HeaderMap>,
+    pub(crate) payload: Bytes,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// The server's answer.
+    Message(Message),
+    /// Nothing listens to the subject: the stream or the consumer is gone, or not ready yet.
+    NobodyListens,
+}
+
+/// Requests that are under way, each with what the caller keeps for it.
+pub(crate) struct Exchange<T> {
+    link: Link,
+    inbox: String,
+    answers: Subscriber,
+    sent: BTreeMap<u64, Sent<T>>,
+    next: u64,
+}
+
+struct Sent<T> {
+    request: Request,
+    kept: T,
+    due: Instant,
+    /// How often it was sent on this connection.
+    times: u32,
+}
+
+impl<T> Exchange<T> {
+    /// Without requests, on this link.
+    pub(crate) async fn on(link: Link) -> Result<Self> {
+        let inbox = link.client.new_inbox();
+        let answers = subscribe(&link, &inbox).await?;
+        Ok(Self {
+            link,
+            inbox,
+            answers,
+            sent: BTreeMap::new(),
+            next: 0,
+        })
+    }
+
+    /// Moves to another link, or to the same one after it was connected again, and sends what is
+    /// unanswered.
+    pub(crate) async fn move_to(&mut self, link: Link) -> Result<()> {
+        self.inbox = link.client.new_inbox();
+        self.answers = subscribe(&link, &self.inbox).await?;
+        self.link = link;
+        for sent in self.sent.values_mut() {
+            sent.times = 0;
+        }
+        self.resend(Instant::now() + 2 * ANSWER).await
+    }
+
+    /// How many are unanswered.
+    pub(crate) fn len(&self) -> usize {
+        self.sent.len()
+    }
+
+    /// Sends one; its answer is returned by [`next`](Self::next), with `kept`.
+    pub(crate) async fn send(&mut self, request: Request, kept: T) -> Result<()> {
+        let number = self.next;
+        self.next += 1;
+        let due = Instant::now() + ANSWER;
+        // Kept first: should the client fail, it is sent again on the next link.
+        self.sent.insert(
+            number,
+            Sent {
+                request: request.clone(),
+                kept,
+                due,
+                times: 1,
+            },
+        );
+        publish(&self.link, &self.inbox, number, request).await
+    }
+
+    /// The next answer if one has arrived.
+    pub(crate) fn ready(&mut self) -> Option<Result<(Answer, Request, T)>> {
+        self.next().now_or_never()
+    }
+
+    /// The next answer, with the request and what was kept for it. Cancelling this loses nothing.
+    pub(crate) async fn next(&mut self) -> Result<(Answer, Request, T)> {
+        loop {
+            let Some(message) = self.answers.next().await else {
+                return Err(Error::away("the server's answers", "the client is closed"));
+            };
+            let number = message.subject.rsplit('.').next();
+            let number = number.and_then(|number| number.parse().ok());
+            // Not ours, or answered before: it was sent twice.
+            let Some(sent) = number.and_then(|number: u64| self.sent.remove(&number)) else {
+                continue;
+            };
+            let answer = match message.status {
+                Some(StatusCode::NO_RESPONDERS) => Answer::NobodyListens,
+                _ => Answer::Message(message),
+            };
+            return Ok((answer, sent.request, sent.kept));
+        }
+    }
+
+    /// Sends those again whose answer was due before `now`.
+    pub(crate) async fn resend(&mut self, now: Instant) -> Result<()> {
+        let due = Instant::now() + ANSWER;
+        for (&number, sent) in &mut self.sent {
+            if sent.due < now {
+                sent.due = due;
+                sent.times += 1;
+                publish(&self.link, &self.inbox, number, sent.request.clone()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives up those that were sent `times` times on this connection, and whose answer was due before
+    /// `now`.
+    pub(crate) fn give_up(&mut self, times: u32, now: Instant) -> Vec<(Request, T)> {
+        let is_over = |sent: &Sent<T>| sent.times >= times && sent.due < now;
+        let over = self.sent.iter().filter(|(_, sent)| is_over(sent));
+        let over: Vec<u64> = over.map(|(&number, _)| number).collect();
+        let removed = over.iter().filter_map(|number| self.sent.remove(number));
+        removed.map(|sent| (sent.request, sent.kept)).collect()
+    }
+}
+
+async fn subscribe(link: &Link, inbox: &str) -> Result<Subscriber> {
+    let subscribed = link.client.subscribe(format!("{inbox}.*")).await;
+    subscribed.map_err(|why| Error::away("a subscription", why))
+}
+
+async fn publish(link: &Link, inbox: &str, number: u64, request: Request) -> Result<()> {
+    let Request {
+        subject,
+        headers,
+        payload,
+    } = request;
+    let reply = format!("{inbox}.{number}");
+    let sent = match headers {
+        Some(headers) => {
+            let client = &link.client;
+            let sent = client.publish_with_reply_and_headers(subject, reply, headers, payload);
+            tokio::time::timeout(ANSWER, sent).await
+        }
+        None => {
+            let sent = link.client.publish_with_reply(subject, reply, payload);
+            tokio::time::timeout(ANSWER, sent).await
+        }
+    };
+    match sent {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(why)) => Err(Error::away("a request", why)),
+        Err(_) => Err(Error::away("a request", "the client takes nothing")),
+    }
+}
+
+/// What the server says to a publish.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Published {
+    /// It is in the stream, as this number; `again` if it was there already.
+    Stored { sequence: u64, again: bool },
+    /// The stream has reached one of its limits.
+    Full(String),
+    /// The key's revision is another one than was expected.
+    Conflict,
+    /// The server or the stream is not ready.
+    NotReady(String),
+    /// It is refused, and would be again.
+    Refused(String),
+}
+
+impl Published {
+    /// Reads an answer.
+    pub(crate) fn from(answer: &Answer) -> Self {
+        let Answer::Message(message) = answer else {
+            return Published::NotReady("no stream takes it".to_owned());
+        };
+        let read: Result<PublishReply, _> = serde_json::from_slice(&message.payload);
+        match read {
+            Ok(PublishReply {
+                error: Some(error), ..
+            }) => Self::of_error(error),
+            Ok(PublishReply {
+                seq,
+                duplicate,
+                error: None,
+            }) if seq > 0 => Published::Stored {
+                sequence: seq,
+                again: duplicate,
+            },
+            _ => Published::NotReady("an answer that is none of JetStream's".to_owned()),
+        }
+    }
+
+    fn of_error(error: PublishError) -> Self {
+        let PublishError {
+            code,
+            err_code,
+            description,
+        } = error;
+        match err_code {
+            // Stream limits: too many messages, too many bytes; resources of server and account.
+            10077 | 10002 | 10023 | 10028 | 10047 | 10122 => Published::Full(description),
+            10071 | 10164 => Published::Conflict,
+            // The same id is on its way through the cluster; messages are waiting to be replicated.
+            10158 | 10163 | 10167 => Published::NotReady(description),
+            _ if code == 503 => Published::NotReady(description),
+            _ => Published::Refused(description),
+        }
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct PublishReply {
+    #[serde(default)]
+    seq: u64,
+    #[serde(default)]
+    duplicate: bool,
+    #[serde(default)]
+    error: Option<PublishError>,
+}
+
+#[derive(serde::Deserialize)]
+struct PublishError {
+    #[serde(default)]
+    code: u64,
+    #[serde(default)]
+    err_code: u64,
+    #[serde(default)]
+    description: String,
+}
+
+/// The pause before something is tried again, which doubles from one time to the next.
+#[derive(Debug, Clone)]
+pub(crate) struct Pause(Duration);
+
+impl Pause {
+    const FIRST: Duration = Duration::from_millis(20);
+    const LONGEST: Duration = Duration::from_secs(2);
+
+    pub(crate) fn new() -> Self {
+        Self(Self::FIRST)
+    }
+
+    /// The next one.
+    pub(crate) fn next(&mut self) -> Duration {
+        let now = self.0;
+        self.0 = (now * 2).min(Self::LONGEST);
+        now
+    }
+
+    /// It went well.
+    pub(crate) fn reset(&mut self) {
+        self.0 = Self::FIRST;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(text: &'static str) -> Published {
+        let message = Message {
+            subject: "inbox.1".into(),
+            reply: None,
+            payload: Bytes::from_static(text.as_bytes()),
+            headers: None,
+            status: None,
+            description: None,
+            length: 0,
+        };
+        Published::from(&Answer::Message(message))
+    }
+
+    #[test]
+    fn the_server_s_answers_to_a_publish_are_told_apart() {
+        let stored = answer(r#"{"stream":"q","seq":7,"duplicate":true}"#);
+        assert_eq!(
+            stored,
+            Published::Stored {
+                sequence: 7,
+                again: true
+            }
+        );
+        let full = answer(
+            r#"{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"},"seq":0}"#,
+        );
+        assert_eq!(
+            full,
+            Published::Full("maximum messages exceeded".to_owned())
+        );
+        let conflict = answer(
+            r#"{"error":{"code":400,"err_code":10071,"description":"wrong last sequence: 4"}}"#,
+        );
+        assert_eq!(conflict, Published::Conflict);
+        let refused = answer(
+            r#"{"error":{"code":400,"err_code":10054,"description":"message size exceeds maximum allowed"}}"#,
+        );
+        assert!(matches!(refused, Published::Refused(_)));
+        let not_ready =
+            answer(r#"{"error":{"code":503,"err_code":10008,"description":"unavailable"}}"#);
+        assert!(matches!(not_ready, Published::NotReady(_)));
+    }
+
+    #[test]
+    fn an_answer_of_something_else_is_not_believed() {
+        for text in ["", "+OK", "{}", r#"{"seq":0}"#, r#"{"stream":"q"}"#] {
+            assert!(matches!(answer(text), Published::NotReady(_)), "{text}");
+        }
+        assert!(matches!(
+            Published::from(&Answer::NobodyListens),
+            Published::NotReady(_)
+        ));
+    }
+}

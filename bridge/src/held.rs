@@ -1,0 +1,236 @@
+//! The server's messages that this machine has: in the local queue, or settled and not yet confirmed.
+//!
+//! The server delivers a message again if it hears nothing of it in time. So a message may arrive that is
+//! being worked on here, or that was acked here and whose ack is still on its way. This table tells them
+//! apart from a message that was given back and comes again.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_nats::Subject;
+
+use crate::delivery::Delivery;
+
+/// How many acked messages are remembered after the server confirmed the ack: a delivery may have been
+/// under way at that time.
+const REMEMBERED: usize = 65_536;
+
+/// What a message waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// For a worker here.
+    Working,
+    /// For the server to confirm that it is done with.
+    Finishing,
+    /// For the server to confirm that it was given back.
+    Returning,
+}
+
+/// What to do with a message that has arrived.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// It is new here: the local queue gets it.
+    New,
+    /// It is here already, and the server was told or will be.
+    Known,
+    /// It was acked and confirmed: the server gets the ack again.
+    Done,
+}
+
+#[derive(Debug)]
+struct Held {
+    reply: Subject,
+    times: u64,
+    phase: Phase,
+}
+
+/// The table of one queue.
+#[derive(Default)]
+pub(crate) struct HeldTable(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    held: HashMap<(u64, u64), Held>,
+    done: HashSet<(u64, u64)>,
+    order: VecDeque<(u64, u64)>,
+}
+
+impl HeldTable {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A message has arrived. If it is `New` it is `Working` from now on.
+    pub(crate) fn arrive(&self, delivery: &Delivery) -> Arrival {
+        let mut inner = self.lock();
+        if inner.done.contains(&delivery.key()) {
+            return Arrival::Done;
+        }
+        if let Some(held) = inner.held.get_mut(&delivery.key()) {
+            let is_later = delivery.times > held.times;
+            match held.phase {
+                Phase::Returning if is_later => {}
+                Phase::Working if is_later => {
+                    held.reply = delivery.reply.clone();
+                    held.times = delivery.times;
+                    return Arrival::Known;
+                }
+                _ => return Arrival::Known,
+            }
+        }
+        let held = Held {
+            reply: delivery.reply.clone(),
+            times: delivery.times,
+            phase: Phase::Working,
+        };
+        inner.held.insert(delivery.key(), held);
+        Arrival::New
+    }
+
+    /// A message that an earlier bridge of this machine has left here.
+    pub(crate) fn found(&self, delivery: &Delivery, phase: Phase) {
+        let held = Held {
+            reply: delivery.reply.clone(),
+            times: delivery.times,
+            phase,
+        };
+        self.lock().held.entry(delivery.key()).or_insert(held);
+    }
+
+    /// The message was settled here; it is in this phase from now on.
+    pub(crate) fn settle(&self, delivery: &Delivery, phase: Phase) {
+        let mut inner = self.lock();
+        let held = inner.held.entry(delivery.key());
+        let held = held.or_insert_with(|| Held {
+            reply: delivery.reply.clone(),
+            times: delivery.times,
+            phase,
+        });
+        held.phase = phase;
+    }
+
+    /// The server has confirmed what was said of this delivery.
+    pub(crate) fn confirmed(&self, delivery: &Delivery, phase: Phase) {
+        let mut inner = self.lock();
+        // If it was given back it may be here again already.
+        let is_over = inner.held.get(&delivery.key()).is_some_and(|held| {
+            held.phase == phase && (phase == Phase::Finishing || held.times <= delivery.times)
+        });
+        if is_over {
+            inner.held.remove(&delivery.key());
+        }
+        if phase == Phase::Finishing && inner.done.insert(delivery.key()) {
+            inner.order.push_back(delivery.key());
+            if inner.order.len() > REMEMBERED
+                && let Some(oldest) = inner.order.pop_front()
+            {
+                inner.done.remove(&oldest);
+            }
+        }
+    }
+
+    /// A message that could not be given to the local queue after all.
+    pub(crate) fn forget(&self, delivery: &Delivery) {
+        self.lock().held.remove(&delivery.key());
+    }
+
+    /// How many messages are here.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().held.len()
+    }
+
+    /// Where the server is told that a message is still worked on, for each that is.
+    pub(crate) fn in_progress(&self) -> Vec<Subject> {
+        let inner = self.lock();
+        let held = inner
+            .held
+            .values()
+            .filter(|held| held.phase != Phase::Returning);
+        held.map(|held| held.reply.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn delivery(sequence: u64, times: u64) -> Delivery {
+        Delivery {
+            reply: format!("r.{sequence}.{times}").into(),
+            sequence,
+            stored: 1,
+            times,
+        }
+    }
+
+    #[test]
+    fn a_message_that_is_worked_on_is_not_given_to_a_second_worker() {
+        let table = HeldTable::default();
+        assert_eq!(table.arrive(&delivery(7, 1)), Arrival::New);
+        assert_eq!(table.arrive(&delivery(7, 2)), Arrival::Known);
+        assert_eq!(table.in_progress(), [Subject::from("r.7.2")]);
+    }
+
+    #[test]
+    fn a_message_whose_ack_is_on_its_way_is_not_worked_on_again() {
+        let table = HeldTable::default();
+        table.arrive(&delivery(7, 1));
+        table.settle(&delivery(7, 1), Phase::Finishing);
+        assert_eq!(table.arrive(&delivery(7, 2)), Arrival::Known);
+        table.confirmed(&delivery(7, 1), Phase::Finishing);
+        assert_eq!(table.arrive(&delivery(7, 3)), Arrival::Done);
+        assert_eq!(table.len(), 0);
+    }
+
+    #[test]
+    fn a_message_that_was_given_back_may_come_before_the_confirmation() {
+        let table = HeldTable::default();
+        table.arrive(&delivery(7, 1));
+        table.settle(&delivery(7, 1), Phase::Returning);
+        assert_eq!(table.arrive(&delivery(7, 1)), Arrival::Known);
+        assert_eq!(table.arrive(&delivery(7, 2)), Arrival::New);
+        table.confirmed(&delivery(7, 1), Phase::Returning);
+        assert_eq!(table.len(), 1, "it is worked on");
+        table.settle(&delivery(7, 2), Phase::Finishing);
+        table.confirmed(&delivery(7, 2), Phase::Finishing);
+        assert_eq!(table.len(), 0);
+    }
+
+    #[test]
+    fn an_ack_of_a_delivery_before_the_last_one_ends_the_message() {
+        let table = HeldTable::default();
+        table.arrive(&delivery(7, 1));
+        table.arrive(&delivery(7, 2));
+        table.settle(&delivery(7, 1), Phase::Finishing);
+        table.confirmed(&delivery(7, 1), Phase::Finishing);
+        assert_eq!(table.len(), 0);
+    }
+
+    #[test]
+    fn a_number_that_is_given_twice_is_two_messages() {
+        let table = HeldTable::default();
+        table.arrive(&delivery(7, 1));
+        table.settle(&delivery(7, 1), Phase::Finishing);
+        table.confirmed(&delivery(7, 1), Phase::Finishing);
+        let other = Delivery {
+            stored: 2,
+            ..delivery(7, 1)
+        };
+        assert_eq!(table.arrive(&other), Arrival::New);
+    }
+
+    #[test]
+    fn no_more_than_a_bounded_number_is_remembered() {
+        let table = HeldTable::default();
+        for sequence in 0..REMEMBERED as u64 + 10 {
+            table.arrive(&delivery(sequence, 1));
+            table.settle(&delivery(sequence, 1), Phase::Finishing);
+            table.confirmed(&delivery(sequence, 1), Phase::Finishing);
+        }
+        let inner = table.lock();
+        assert_eq!(
+            (inner.done.len(), inner.order.len()),
+            (REMEMBERED, REMEMBERED)
+        );
+    }
+}

@@ -1,0 +1,187 @@
+//! The connection to the server, as the tasks of a bridge see it.
+//!
+//! A [`Link`] is one client. The client connects again by itself, which the tasks see as a new *epoch*:
+//! replies that were due before it do not come. If the client itself is beyond help (it was closed, or a
+//! task of it panicked), the supervisor makes another and publishes the new link. The tasks outlive both.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_nats::jetstream;
+use async_nats::{Client, ConnectErrorKind, Event};
+use tokio::sync::watch;
+
+use crate::context::Context;
+use crate::error::{Error, Result};
+
+/// How long the server has for an answer.
+pub(crate) const ANSWER: Duration = Duration::from_secs(5);
+
+/// What is counted about the connection.
+#[derive(Debug, Default)]
+pub(crate) struct LinkCounters {
+    /// How often the connection was made, the first time included.
+    pub(crate) connects: AtomicU64,
+    /// How often it was lost.
+    pub(crate) losses: AtomicU64,
+    /// Whether it stands.
+    pub(crate) is_up: AtomicBool,
+}
+
+/// A client, and whether it is connected.
+#[derive(Clone)]
+pub(crate) struct Link {
+    pub(crate) client: Client,
+    pub(crate) jetstream: jetstream::Context,
+    /// Odd while connected; every loss and every connect adds one.
+    epoch: watch::Receiver<u64>,
+}
+
+impl Link {
+    /// Connects once.
+    ///
+    /// # Errors
+    /// `Refused` if the server does not accept the credentials, `Away` if it does not answer.
+    pub(crate) async fn connect(
+        context: &Context,
+        name: &str,
+        counters: &Arc<LinkCounters>,
+    ) -> Result<Self> {
+        let (sender, epoch) = watch::channel(0);
+        let counted = counters.clone();
+        let sender = Arc::new(sender);
+        let options = context.options().await?;
+        let options = options
+            .name(name)
+            .request_timeout(Some(ANSWER))
+            .connection_timeout(ANSWER)
+            .ping_interval(Duration::from_secs(3))
+            .reconnect_delay_callback(|attempt| {
+                Duration::from_millis(50 << attempt.min(5)).min(Duration::from_secs(2))
+            })
+            .event_callback(move |event| {
+                note(&event, &sender, &counted);
+                async {}
+            });
+        let servers = context.servers();
+        let addresses: Vec<&str> = context.url.split(',').map(str::trim).collect();
+        let what = || format!("connection to {}", servers.join(", "));
+        let client = options
+            .connect(addresses)
+            .await
+            .map_err(|why| match why.kind() {
+                ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
+                    Error::refused("the credentials", format!("{why} ({})", servers.join(", ")))
+                }
+                ConnectErrorKind::ServerParse => Error::invalid("address of the server", &why),
+                _ => Error::away(what(), why),
+            })?;
+        let mut jetstream = jetstream::new(client.clone());
+        jetstream.set_timeout(ANSWER);
+        let mut link = Self {
+            client,
+            jetstream,
+            epoch,
+        };
+        let up = async { link.epoch.wait_for(|epoch| epoch % 2 == 1).await.is_ok() };
+        if !tokio::time::timeout(ANSWER, up).await.unwrap_or(false) {
+            return Err(Error::away(what(), "it was lost at once"));
+        }
+        Ok(link)
+    }
+
+    /// The present epoch; odd if connected.
+    pub(crate) fn epoch(&self) -> u64 {
+        *self.epoch.borrow()
+    }
+
+    /// Whether it is connected.
+    pub(crate) fn is_up(&self) -> bool {
+        self.epoch() % 2 == 1
+    }
+
+    /// Whether the client has its task: the callback, which the task owns, is still there.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.epoch.has_changed().is_ok()
+    }
+
+    /// Waits until the epoch is not `seen`.
+    pub(crate) async fn changed(&mut self, seen: u64) {
+        if self.epoch.wait_for(|epoch| *epoch != seen).await.is_err() {
+            // The client's own task is gone, and with it the callback.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Whether the server answers. A client whose task has panicked says that it is connected; this
+    /// finds out.
+    pub(crate) async fn check(&self) -> Result<()> {
+        let flushed = tokio::time::timeout(ANSWER, self.client.flush()).await;
+        match flushed {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(why)) => Err(Error::away("the client", why)),
+            Err(_) => Err(Error::away("the client", "no answer to a ping")),
+        }
+    }
+}
+
+fn note(event: &Event, epoch: &watch::Sender<u64>, counters: &LinkCounters) {
+    match event {
+        Event::Connected => {
+            counters.connects.fetch_add(1, Ordering::Relaxed);
+            counters.is_up.store(true, Ordering::Relaxed);
+            epoch.send_modify(|epoch| *epoch += 1 + *epoch % 2);
+            tracing::info!("connected");
+        }
+        Event::Disconnected | Event::Closed => {
+            counters.is_up.store(false, Ordering::Relaxed);
+            if *epoch.borrow() % 2 == 1 {
+                counters.losses.fetch_add(1, Ordering::Relaxed);
+                epoch.send_modify(|epoch| *epoch += 1);
+                tracing::warn!("the connection is lost; what is put waits in shared memory");
+            }
+        }
+        other => tracing::warn!("{other}"),
+    }
+}
+
+/// The link of the moment, for a task.
+#[derive(Clone)]
+pub(crate) struct Links(watch::Receiver<Option<Link>>);
+
+impl Links {
+    pub(crate) fn new() -> (watch::Sender<Option<Link>>, Self) {
+        let (sender, receiver) = watch::channel(None);
+        (sender, Self(receiver))
+    }
+
+    /// Waits for a link that is connected, and returns it with its epoch.
+    pub(crate) async fn up(&mut self) -> (Link, u64) {
+        loop {
+            let link = self.0.borrow_and_update().clone();
+            let Some(mut link) = link else {
+                if self.0.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+                continue;
+            };
+            let epoch = link.epoch();
+            if epoch % 2 == 1 {
+                return (link, epoch);
+            }
+            tokio::select! {
+                () = link.changed(epoch) => {}
+                _ = self.0.changed() => {}
+            }
+        }
+    }
+
+    /// Waits until this is no longer the link, or its epoch is over.
+    pub(crate) async fn lost(&mut self, link: &mut Link, epoch: u64) {
+        tokio::select! {
+            () = link.changed(epoch) => {}
+            _ = self.0.changed() => {}
+        }
+    }
+}

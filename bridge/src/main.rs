@@ -1,0 +1,162 @@
+//! `shoal-bridge`: carries queues and maps of this machine to others and back.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use shoal_bridge::bridge::{self, BridgeOptions};
+use shoal_bridge::context::Context;
+use shoal_bridge::options::Carried;
+use shoal_bridge::{error, names, status};
+use tracing_subscriber::EnvFilter;
+
+/// Carries Shoal's queues and maps between machines, over NATS JetStream.
+///
+/// Where the server is, and the credentials for it, come from a context file or from the environment:
+/// NATS_URL, NATS_CREDS, NATS_NKEY, NATS_USER, NATS_PASSWORD, NATS_TOKEN, NATS_CA, NATS_CERT, NATS_KEY,
+/// NATS_CONTEXT. Logs go to standard error; RUST_LOG chooses which (info by default).
+///
+/// Exit codes: 0 stopped, 1 failed, 2 wrong usage, 3 the server refuses, or a stream has other settings,
+/// 4 there is no bridge (status).
+#[derive(Parser)]
+#[command(name = "shoal-bridge", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Carry objects until a signal comes
+    Run(Run),
+    /// Show how the bridges of this machine are
+    Status(Status),
+}
+
+#[derive(Args)]
+struct Run {
+    /// A queue: NAME or NAME:SETTING=VALUE,… with replicas, max-messages, max-bytes, dedup, ack-wait,
+    /// in-flight, max-attempts
+    #[arg(long = "queue", value_name = "QUEUE")]
+    queues: Vec<Carried>,
+    /// A map: NAME or NAME:SETTING=VALUE,… with replicas, max-bytes, dedup, and without
+    /// value sets-wait, discard
+    #[arg(long = "map", value_name = "MAP")]
+    maps: Vec<Carried>,
+    /// A context file of the nats command line, or the name of one
+    #[arg(long, value_name = "FILE")]
+    context: Option<PathBuf>,
+    /// What all names on the server begin with
+    #[arg(long, default_value = names::DEFAULT_PREFIX)]
+    prefix: String,
+    /// Serve metrics in Prometheus text on this port of the loopback interface
+    #[arg(long, value_name = "PORT")]
+    metrics: Option<u16>,
+    /// Copies of large messages in a cluster
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    replicas: usize,
+    /// What this machine is called in logs and reports, instead of its host name
+    #[arg(long, value_name = "NAME")]
+    machine: Option<String>,
+}
+
+#[derive(Args)]
+struct Status {
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Run(run) => run.run(),
+        Command::Status(status) => return status.run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("shoal-bridge: {why}");
+            match why {
+                error::Error::Invalid { .. } => ExitCode::from(2),
+                error::Error::Refused { .. } | error::Error::Differs { .. } => ExitCode::from(3),
+                _ => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+impl Run {
+    fn run(self) -> error::Result<()> {
+        let filter = EnvFilter::try_from_default_env();
+        let filter = filter.unwrap_or_else(|_| EnvFilter::new("info,async_nats=warn"));
+        let logs = tracing_subscriber::fmt().with_env_filter(filter);
+        let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        logs.with_writer(std::io::stderr)
+            .with_ansi(is_terminal)
+            .with_target(false)
+            .init();
+        let mut options = BridgeOptions::new(Context::load(self.context.as_deref())?);
+        options.prefix = self.prefix;
+        options.queues = self.queues;
+        options.maps = self.maps;
+        options.metrics = self.metrics;
+        options.replicas = self.replicas;
+        if let Some(machine) = self.machine {
+            options.machine = machine;
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build();
+        let runtime = runtime.map_err(|why| error::Error::Broken {
+            task: "the runtime".to_owned(),
+            why: why.to_string(),
+        })?;
+        let done = runtime.block_on(bridge::run(options, stopped()));
+        // Threads that wait in shared memory are not waited for: what they have is the next bridge's.
+        runtime.shutdown_background();
+        done
+    }
+}
+
+/// Ready when a signal says that the bridge is to stop.
+async fn stopped() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let signals = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    );
+    match signals {
+        (Ok(mut terminate), Ok(mut interrupt)) => tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        },
+        _ => std::future::pending().await,
+    }
+}
+
+impl Status {
+    fn run(self) -> ExitCode {
+        let reports = match status::reports() {
+            Ok(reports) => reports,
+            Err(why) => {
+                eprintln!("shoal-bridge: {why}");
+                return ExitCode::FAILURE;
+            }
+        };
+        if self.json {
+            println!(
+                "{}",
+                serde_json::to_string_pretty(&reports).unwrap_or_default()
+            );
+        } else if reports.is_empty() {
+            eprintln!("shoal-bridge: no bridge runs on this machine");
+        } else {
+            print!("{}", status::table(&reports));
+        }
+        if reports.is_empty() {
+            ExitCode::from(4)
+        } else {
+            ExitCode::SUCCESS
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What a bridge is told: `jobs:replicas=3,max-messages=100000`.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::settings::Choices;
+
+/// A queue or map to carry, and what was chosen for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Carried {
+    /// The object's name, here and on all machines.
+    pub name: String,
+    /// Settings of its stream or bucket.
+    pub choices: Choices,
+    /// How many messages of the server may be in the local queue and not acked. `None`: 256.
+    pub in_flight: Option<usize>,
+    /// How often a message is delivered before it is a dead letter. `None`: as the local queue was
+    /// created, or without limit.
+    pub max_attempts: Option<u8>,
+    /// Of a map: whether a set waits until the server has stored it.
+    pub sets_wait: bool,
+    /// Of a map that was not bridged before: whether the keys that it has are removed.
+    pub discard: bool,
+}
+
+/// The settings that [`Carried::from_str`] knows.
+const KNOWN: &str = "replicas, max-messages, max-bytes, dedup, ack-wait, in-flight, max-attempts, sets-wait, discard";
+
+impl Carried {
+    /// An object without choices.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            choices: Choices::default(),
+            in_flight: None,
+            max_attempts: None,
+            sets_wait: false,
+            discard: false,
+        }
+    }
+}
+
+impl FromStr for Carried {
+    type Err = Error;
+
+    /// `name`, or `name:setting=value,…`. Times are `500ms`, `30s`, `10m` or `2h`; sizes are bytes, or
+    /// `64KiB`, `10MiB`, `2GiB`.
+    fn from_str(text: &str) -> Result<Self> {
+        let (name, settings) = text.split_once(':').unwrap_or((text, ""));
+        if name.is_empty() {
+            return Err(Error::invalid(
+                format!("object {text:?}"),
+                "its name is empty",
+            ));
+        }
+        let mut carried = Self::new(name);
+        for setting in settings.split(',').filter(|setting| !setting.is_empty()) {
+            let (key, value) = setting.split_once('=').unwrap_or((setting, ""));
+            let what = || format!("{key} of {name}");
+            let bad = |why: &str| Error::invalid(what(), format!("{value:?} is {why}"));
+            let number = || value.parse::<u64>().map_err(|_| bad("no number"));
+            let time =
+                || duration(value).ok_or_else(|| bad("no time, such as 500ms, 30s, 10m or 2h"));
+            match key {
+                "replicas" => match number()? {
+                    replicas @ 1..=5 => carried.choices.replicas = Some(replicas as usize),
+                    _ => return Err(bad("not 1 to 5")),
+                },
+                "max-messages" => {
+                    let max = i64::try_from(number()?).ok().filter(|max| *max > 0);
+                    carried.choices.max_messages = Some(max.ok_or_else(|| bad("not above 0"))?);
+                }
+                "max-bytes" => {
+                    let max = bytes(value).filter(|max| *max > 0);
+                    let max = max.ok_or_else(|| bad("no size, such as 65536, 64KiB or 2GiB"))?;
+                    carried.choices.max_bytes = Some(max);
+                }
+                "dedup" => carried.choices.dedup = Some(time()?),
+                "ack-wait" => match time()? {
+                    wait if wait >= Duration::from_secs(1) => carried.choices.ack_wait = Some(wait),
+                    _ => return Err(bad("below a second")),
+                },
+                "in-flight" => match number()? {
+                    most @ 1..=100_000 => carried.in_flight = Some(most as usize),
+                    _ => return Err(bad("not 1 to 100000")),
+                },
+                "max-attempts" => {
+                    let most = u8::try_from(number()?).ok().filter(|most| *most > 0);
+                    carried.max_attempts = Some(most.ok_or_else(|| bad("not 1 to 255"))?);
+                }
+                "sets-wait" if value.is_empty() => carried.sets_wait = true,
+                "discard" if value.is_empty() => carried.discard = true,
+                _ => return Err(Error::invalid(what(), format!("there are {KNOWN}"))),
+            }
+        }
+        Ok(carried)
+    }
+}
+
+fn duration(text: &str) -> Option<Duration> {
+    let at = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(at);
+    let number: u64 = number.parse().ok()?;
+    let ms = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    Some(Duration::from_millis(number.checked_mul(ms)?))
+}
+
+fn bytes(text: &str) -> Option<i64> {
+    let at = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(at);
+    let number: i64 = number.parse().ok()?;
+    let shift = match unit {
+        "" | "B" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        _ => return None,
+    };
+    number.checked_mul(1 << shift)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_is_told_with_its_settings() {
+        let jobs: Carried = "jobs".parse().unwrap();
+        assert_eq!(jobs, Carried::new("jobs"));
+        let text = "jobs:replicas=3,max-messages=10,max-bytes=2MiB,dedup=5m,ack-wait=30s,in-flight=7,max-attempts=4";
+        let jobs: Carried = text.parse().unwrap();
+        let choices = Choices {
+            replicas: Some(3),
+            max_messages: Some(10),
+            max_bytes: Some(2 << 20),
+            dedup: Some(Duration::from_secs(300)),
+            ack_wait: Some(Duration::from_secs(30)),
+        };
+        assert_eq!(
+            (jobs.choices, jobs.in_flight, jobs.max_attempts),
+            (choices, Some(7), Some(4))
+        );
+    }
+
+    #[test]
+    fn what_is_refused_is_named() {
+        for (text, word) in [
+            (":replicas=3", "empty"),
+            ("jobs:replicas=9", "1 to 5"),
+            ("jobs:replicas=three", "three"),
+            ("jobs:max-messages=0", "above 0"),
+            ("jobs:max-bytes=2XB", "2XB"),
+            ("jobs:ack-wait=30", "no time"),
+            ("jobs:ack-wait=10ms", "below a second"),
+            ("jobs:in-flight=0", "1 to 100000"),
+            ("jobs:max-attempts=256", "1 to 255"),
+            ("jobs:speed=9", "there are replicas"),
+        ] {
+            let why = text.parse::<Carried>().unwrap_err().to_string();
+            assert!(why.contains(word), "{text}: {why}");
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! What is put here goes to the server: published with its id, and held until the server has stored it.
+//!
+//! Up to [`WINDOW`] publishes are under way at once. A stream that is full, or not ready, is asked again
+//! with one message, in growing intervals, until it takes that; then the rest follows. Meanwhile nothing
+//! more is taken from shared memory, so what is put fills the queue there up to its bounds.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::Subject;
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, interval};
+
+use crate::counters::{Counters, QueueCounters};
+use crate::error::Result;
+use crate::exchange::{Answer, Exchange, Pause, Published, Request};
+use crate::large::Large;
+use crate::link::{Link, Links};
+use crate::wire::{self, Body};
+
+/// How many publishes may be unanswered.
+pub(crate) const WINDOW: usize = 4096;
+
+/// Something to publish.
+pub(crate) struct Outgoing<T> {
+    /// The same for every attempt to publish it.
+    pub(crate) id: String,
+    pub(crate) bytes: Bytes,
+    /// What a dead letter says about itself.
+    pub(crate) obituary: Option<Obituary>,
+    /// How often it was delivered to a worker before.
+    pub(crate) before: u64,
+    /// What is finished when the server has stored it.
+    pub(crate) kept: T,
+}
+
+/// Why a message was given up.
+#[derive(Debug, Clone)]
+pub(crate) struct Obituary {
+    pub(crate) queue: String,
+    pub(crate) attempts: u64,
+    pub(crate) reason: String,
+}
+
+/// Where messages are published to, and what is counted.
+pub(crate) struct Publisher {
+    pub(crate) links: Links,
+    pub(crate) subject: Subject,
+    pub(crate) large: Arc<Large>,
+    pub(crate) counters: Arc<QueueCounters>,
+    pub(crate) all: Arc<Counters>,
+}
+
+impl Publisher {
+    /// Publishes what `source` yields and calls `finish` for each that is stored, until the source ends
+    /// and all is stored.
+    pub(crate) async fn run<T: Send>(
+        mut self,
+        mut source: mpsc::Receiver<Outgoing<T>>,
+        finish: impl Fn(T),
+    ) {
+        let (mut link, mut epoch) = self.links.up().await;
+        let mut exchange = self.begin(&mut link, &mut epoch).await;
+        let mut refused = Refused::default();
+        let mut tick = interval(Duration::from_secs(1));
+        let mut is_open = true;
+        while is_open || exchange.len() > 0 || !refused.waiting.is_empty() {
+            let has_room = exchange.len() < WINDOW && refused.waiting.is_empty();
+            let went = tokio::select! {
+                () = self.links.lost(&mut link, epoch) => {
+                    (link, epoch) = self.links.up().await;
+                    exchange.move_to(link.clone()).await
+                }
+                answered = exchange.next() => {
+                    let mut answered = Some(answered);
+                    let mut went = Ok(());
+                    while let Some(answer) = answered {
+                        match answer {
+                            Ok(answer) => self.answered(answer, &mut refused, &finish),
+                            Err(why) => {
+                                went = Err(why);
+                                break;
+                            }
+                        }
+                        answered = exchange.ready();
+                    }
+                    went
+                }
+                first = source.recv(), if is_open && has_room => match first {
+                    Some(first) => self.send_some(&link, &mut exchange, first, &mut source).await,
+                    None => {
+                        is_open = false;
+                        Ok(())
+                    }
+                },
+                () = tokio::time::sleep_until(refused.not_before), if !refused.waiting.is_empty() => {
+                    match refused.waiting.pop_front() {
+                        // The next one only after the answer to this.
+                        Some((request, kept)) => {
+                            refused.pause();
+                            exchange.send(request, kept).await
+                        }
+                        None => Ok(()),
+                    }
+                }
+                _ = tick.tick() => exchange.resend(Instant::now()).await,
+            };
+            self.counters
+                .publishing
+                .set((exchange.len() + refused.waiting.len()) as u64);
+            if let Err(why) = went {
+                self.all.went_wrong(&why.to_string());
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+
+    async fn begin<T>(&mut self, link: &mut Link, epoch: &mut u64) -> Exchange<T> {
+        loop {
+            match Exchange::on(link.clone()).await {
+                Ok(exchange) => return exchange,
+                Err(why) => self.all.went_wrong(&why.to_string()),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            (*link, *epoch) = self.links.up().await;
+        }
+    }
+
+    /// Sends the first and what follows it without a wait.
+    async fn send_some<T: Send>(
+        &self,
+        link: &Link,
+        exchange: &mut Exchange<T>,
+        first: Outgoing<T>,
+        source: &mut mpsc::Receiver<Outgoing<T>>,
+    ) -> Result<()> {
+        let mut next = Some(first);
+        while let Some(outgoing) = next {
+            let (request, kept) = self.request(link, outgoing).await;
+            exchange.send(request, kept).await?;
+            next = if exchange.len() < WINDOW {
+                source.try_recv().ok()
+            } else {
+                None
+            };
+        }
+        Ok(())
+    }
+
+    async fn request<T>(&self, link: &Link, outgoing: Outgoing<T>) -> (Request, T) {
+        let Outgoing {
+            id,
+            bytes,
+            obituary,
+            before,
+            kept,
+        } = outgoing;
+        let mut body = Body::Here;
+        let mut payload = bytes;
+        if payload.len() > Large::limit(&link.client) {
+            body = Body::Stored {
+                object: id.clone(),
+                size: payload.len() as u64,
+            };
+            let mut pause = Pause::new();
+            while let Err(why) = self.large.put(&link.jetstream, &id, &payload).await {
+                self.all.went_wrong(&why.to_string());
+                tokio::time::sleep(pause.next()).await;
+            }
+            payload = Bytes::new();
+        }
+        let mut headers = wire::headers(&id, &body);
+        if let Some(Obituary {
+            queue,
+            attempts,
+            reason,
+        }) = &obituary
+        {
+            wire::add_obituary(&mut headers, queue, *attempts, reason);
+        }
+        if before > 0 {
+            wire::add_before(&mut headers, before);
+        }
+        let request = Request {
+            subject: self.subject.clone(),
+            headers: Some(headers),
+            payload,
+        };
+        (request, kept)
+    }
+
+    fn answered<T>(
+        &self,
+        (answer, request, kept): (Answer, Request, T),
+        refused: &mut Refused<T>,
+        finish: &impl Fn(T),
+    ) {
+        match Published::from(&answer) {
+            Published::Stored { again, .. } => {
+                self.counters.published.add(1);
+                self.counters.repeated.add(again.into());
+                self.counters.full.set(0);
+                refused.went_well();
+                finish(kept);
+            }
+            Published::Full(why) => {
+                self.counters.full.set(1);
+                self.all.went_wrong(&format!(
+                    "{}: {why}; what is put waits in shared memory",
+                    self.subject
+                ));
+                refused.add(request, kept);
+            }
+            // A refusal is kept as well: it may be mended on the server, and what was put is not lost.
+            Published::NotReady(why) | Published::Refused(why) => {
+                self.all.went_wrong(&format!("{}: {why}", self.subject));
+                refused.add(request, kept);
+            }
+            Published::Conflict => refused.add(request, kept),
+        }
+    }
+}
+
+/// Messages that the stream did not take.
+struct Refused<T> {
+    waiting: VecDeque<(Request, T)>,
+    not_before: Instant,
+    pause: Pause,
+}
+
+impl<T> Default for Refused<T> {
+    fn default() -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            not_before: Instant::now(),
+            pause: Pause::new(),
+        }
+    }
+}
+
+impl<T> Refused<T> {
+    fn add(&mut self, request: Request, kept: T) {
+        if self.waiting.is_empty() {
+            self.pause();
+        }
+        self.waiting.push_back((request, kept));
+    }
+
+    fn pause(&mut self) {
+        self.not_before = Instant::now() + self.pause.next();
+    }
+
+    fn went_well(&mut self) {
+        self.pause.reset();
+        self.not_before = Instant::now();
+    }
+}

@@ -1,0 +1,211 @@
+//! What the server has for this machine: pulled as far as there is credit, and given to the local queue.
+//!
+//! One inbox takes all that is pulled. A pull request names how many messages it wants; the server keeps
+//! it until they came or it expires, and says how many it did not send. So what was asked for and is still
+//! to come is known, and never more than the credit. A request of which nothing is heard (no message, no
+//! heartbeat) is taken as lost, and pulling is begun anew.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::PullConsumer;
+use async_nats::jetstream::consumer::pull::BatchConfig;
+use async_nats::{Message, StatusCode, Subscriber};
+use futures_util::{FutureExt, StreamExt};
+use tokio::sync::Notify;
+use tokio::time::{Instant, interval};
+
+use crate::counters::{Counters, QueueCounters};
+use crate::delivery::Delivery;
+use crate::error::{Error, Result};
+use crate::exchange::Pause;
+use crate::link::{Link, Links};
+
+/// How long the server keeps a pull request.
+const EXPIRES: Duration = Duration::from_secs(10);
+/// How often it says that it still has one.
+const HEARTBEAT: Duration = Duration::from_secs(4);
+/// After how long without any word pulling is begun anew.
+const SILENCE: Duration = Duration::from_secs(13);
+/// How often the consumer is asked how it is.
+const ASK: Duration = Duration::from_secs(5);
+/// The most that one request wants.
+const MOST: usize = 1024;
+
+/// The local queue, as pulling sees it.
+pub(crate) trait Target: Send + Sync + 'static {
+    /// How many more messages it has room for, beside those that it was given.
+    fn credit(&self) -> usize;
+
+    /// Gives it a message. It never waits for long.
+    fn deliver(self: &Arc<Self>, link: &Link, delivery: Delivery, message: Message);
+}
+
+/// Pulls for one queue.
+pub(crate) struct Puller<T> {
+    pub(crate) links: Links,
+    pub(crate) target: Arc<T>,
+    /// Told when the credit may have grown.
+    pub(crate) room: Arc<Notify>,
+    pub(crate) counters: Arc<QueueCounters>,
+    pub(crate) all: Arc<Counters>,
+}
+
+/// What was asked for on one inbox.
+struct Asked {
+    messages: Subscriber,
+    inbox: String,
+    /// How many messages are to come.
+    due: usize,
+    /// When something was heard last.
+    heard: Instant,
+}
+
+impl<T: Target> Puller<T> {
+    /// Pulls for ever. `consumer` sets up the consumer, or finds it.
+    pub(crate) async fn run<F>(mut self, consumer: impl Fn(Link) -> F)
+    where
+        F: Future<Output = Result<PullConsumer>>,
+    {
+        let mut pause = Pause::new();
+        loop {
+            let (mut link, epoch) = self.links.up().await;
+            let consumer = match consumer(link.clone()).await {
+                Ok(consumer) => consumer,
+                Err(why) => {
+                    self.all.went_wrong(&why.to_string());
+                    tokio::time::sleep(pause.next()).await;
+                    continue;
+                }
+            };
+            let began = Instant::now();
+            if let Err(why) = self.pull(&mut link, epoch, consumer).await {
+                self.all.went_wrong(&why.to_string());
+                if began.elapsed() > ASK {
+                    pause.reset();
+                }
+                tokio::time::sleep(pause.next()).await;
+            }
+        }
+    }
+
+    /// Pulls until the link is lost, or something is wrong.
+    async fn pull(
+        &mut self,
+        link: &mut Link,
+        epoch: u64,
+        mut consumer: PullConsumer,
+    ) -> Result<()> {
+        let inbox = link.client.new_inbox();
+        let subscribed = link.client.subscribe(format!("{inbox}.*")).await;
+        let messages = subscribed.map_err(|why| Error::away("a subscription", why))?;
+        let mut asked = Asked {
+            messages,
+            inbox,
+            due: 0,
+            heard: Instant::now(),
+        };
+        let mut number = 0u64;
+        let mut ask = interval(ASK);
+        let handle = link.clone();
+        loop {
+            let credit = self.target.credit();
+            // Not for each message that one worker has finished, if it works on many.
+            if credit > asked.due && (asked.due == 0 || credit - asked.due >= credit.div_ceil(4)) {
+                let batch = (credit - asked.due).min(MOST);
+                number += 1;
+                self.ask(&consumer, &mut asked, batch, number).await?;
+            }
+            tokio::select! {
+                () = self.links.lost(link, epoch) => return Ok(()),
+                message = asked.messages.next() => {
+                    let mut message = Some(message);
+                    while let Some(some) = message {
+                        let some = some.ok_or_else(|| Error::away("what is pulled", "the client is closed"))?;
+                        self.arrived(&handle, some, &mut asked)?;
+                        message = asked.messages.next().now_or_never();
+                    }
+                }
+                () = self.room.notified() => {}
+                _ = ask.tick() => {
+                    let delivered = self.counters.delivered.get();
+                    let info = consumer.info().await;
+                    let info = info.map_err(|why| Error::away("the consumer", why))?;
+                    self.counters.server_pending.set(info.num_pending);
+                    self.counters.server_in_flight.set(info.num_ack_pending as u64);
+                    let starves = info.num_pending > 0 && info.num_waiting == 0;
+                    let is_quiet = delivered == self.counters.delivered.get();
+                    if asked.due > 0 && (asked.heard.elapsed() > SILENCE
+                        || starves && is_quiet && asked.heard.elapsed() > ASK)
+                    {
+                        self.counters.stalls.add(1);
+                        return Err(Error::away("pulling", "the server sends nothing; begun anew"));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn ask(
+        &self,
+        consumer: &PullConsumer,
+        asked: &mut Asked,
+        batch: usize,
+        number: u64,
+    ) -> Result<()> {
+        let config = BatchConfig {
+            batch,
+            expires: Some(EXPIRES),
+            idle_heartbeat: HEARTBEAT,
+            ..BatchConfig::default()
+        };
+        let inbox = format!("{}.{number}", asked.inbox).into();
+        let sent = consumer.request_batch(config, inbox).await;
+        sent.map_err(|why| Error::away("a pull request", why))?;
+        if asked.due == 0 {
+            asked.heard = Instant::now();
+        }
+        asked.due += batch;
+        Ok(())
+    }
+
+    fn arrived(&self, link: &Link, message: Message, asked: &mut Asked) -> Result<()> {
+        asked.heard = Instant::now();
+        if let Some(status) = message.status {
+            return ended(status, &message, asked);
+        }
+        asked.due = asked.due.saturating_sub(1);
+        // What is no delivery cannot be acked either.
+        if let Some(delivery) = message.reply.as_deref().and_then(Delivery::read) {
+            self.target.deliver(link, delivery, message);
+        }
+        Ok(())
+    }
+}
+
+/// A word of the server about a request.
+fn ended(status: StatusCode, message: &Message, asked: &mut Asked) -> Result<()> {
+    let text = message.description.as_deref().unwrap_or_default();
+    match status.as_u16() {
+        100 => Ok(()),
+        // It expired, nothing is there, or a limit of the consumer ended it.
+        404 | 408 => {
+            asked.due = asked.due.saturating_sub(unsent(message, asked.due));
+            Ok(())
+        }
+        409 if text.starts_with("Message Size") || text.starts_with("Batch Completed") => {
+            asked.due = asked.due.saturating_sub(unsent(message, asked.due));
+            Ok(())
+        }
+        _ => Err(Error::away("pulling", format!("{status} {text}"))),
+    }
+}
+
+/// How many messages of its request the server did not send. Without a number: all that are due.
+fn unsent(message: &Message, due: usize) -> usize {
+    let headers = message.headers.as_ref();
+    let number = headers.and_then(|headers| headers.get("Nats-Pending-Messages"));
+    number
+        .and_then(|number| number.as_str().parse().ok())
+        .unwrap_or(due)
+}

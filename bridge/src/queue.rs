@@ -1,0 +1,581 @@
+//! One bridged queue: what is put here goes out, what the server has comes in as far as there is demand,
+//! and what becomes of it here is told to the server.
+//!
+//! # What a kill of the bridge leaves
+//! A request is published before it is done: it is published again, with the same id, and counts once. A
+//! message of the server is in the local queue, with the subject of its ack as its token: the next bridge
+//! finds it there ([`QueueRelay::outstanding`]) and goes on telling the server that it is worked on. A
+//! settlement is confirmed before it is done: it is told again. Before anything is pulled, all settlements
+//! are read, so that what was acked here while no bridge ran is not worked on again here.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_nats::Message;
+use async_nats::jetstream::consumer::PullConsumer;
+use bytes::Bytes;
+use shoal::{Options, Queue, QueueRelay, RelayOptions, RelayRequest, Timeout};
+use tokio::sync::{Notify, mpsc};
+
+use crate::bridge::Settings;
+use crate::counters::{Counters, QueueCounters};
+use crate::delivery::Delivery;
+use crate::demand::{Demand, TICK};
+use crate::error::{Error, Result};
+use crate::held::{Arrival, HeldTable, Phase};
+use crate::large::Large;
+use crate::link::{Link, Links};
+use crate::names::Names;
+use crate::options::Carried;
+use crate::publish::{Obituary, Outgoing, Publisher, WINDOW};
+use crate::pull::{Puller, Target};
+use crate::settings;
+use crate::settle::{Grave, Settler, Word, read_settlements};
+use crate::threads::Threads;
+use crate::token::Token;
+use crate::wire::{self, Body};
+
+/// How many messages of the server may be here unless chosen.
+const IN_FLIGHT: usize = 1024;
+/// For how long a wish counts: programs that do not wait ask again and again.
+const WANTED: Duration = Duration::from_millis(200);
+/// How often a message that cannot be decoded is tried, here and elsewhere, before it is a dead letter.
+const TRIES: u64 = 5;
+/// How long another machine has to take a message that cannot be decoded here.
+const TO_OTHERS: Duration = Duration::from_secs(1);
+/// When a dead letter that cannot be decoded is tried again: somebody has to look at it.
+const FOR_A_PERSON: Duration = Duration::from_secs(60);
+/// How long a call of this file waits in shared memory before it looks whether the bridge ends.
+pub(crate) const SLICE: Timeout = Timeout::Val(Duration::from_millis(500));
+
+/// A queue of which this process is the relay.
+pub(crate) struct BridgedQueue {
+    pub(crate) carried: Carried,
+    pub(crate) names: Names,
+    /// Those of its dead letters.
+    pub(crate) dead: Names,
+    pub(crate) relay: Arc<QueueRelay>,
+    pub(crate) counters: Arc<QueueCounters>,
+    pub(crate) all: Arc<Counters>,
+    pub(crate) large: Arc<Large>,
+    pub(crate) held: HeldTable,
+    pub(crate) room: Arc<Notify>,
+    demand: Mutex<Demand>,
+    /// Messages that found no room in the local queue.
+    stuck: Mutex<Vec<(Token, Vec<u8>)>>,
+    has_stuck: AtomicBool,
+    words: mpsc::UnboundedSender<Word>,
+    graves: mpsc::UnboundedSender<Grave>,
+    outgoing: Mutex<Option<mpsc::Sender<Outgoing<Kept>>>>,
+    /// When a message was given to the local queue last.
+    delivered_at: Mutex<Instant>,
+}
+
+/// What a publish to the queue's own stream is for.
+pub(crate) enum Kept {
+    /// What a program here has put.
+    Request(RelayRequest),
+    /// A message that lay here and nobody took: its copy goes to other machines.
+    Withdrawn(Token),
+}
+
+/// What the tasks of a queue receive from its other parts.
+pub(crate) struct Inboxes {
+    words: mpsc::UnboundedReceiver<Word>,
+    graves: mpsc::UnboundedReceiver<Grave>,
+}
+
+/// Opens or creates the local queue.
+pub(crate) fn open_local(carried: &Carried) -> Result<Arc<Queue>> {
+    let options = Options::create().persistent();
+    let options = match carried.max_attempts {
+        Some(times) => options.max_attempts(times),
+        None => options,
+    };
+    let queue = Queue::with_options(Some(&carried.name), &options);
+    let queue = queue.map_err(|why| Error::object(&carried.name, why))?;
+    if carried.max_attempts.is_some() && queue.max_attempts() != carried.max_attempts {
+        return Err(Error::Differs {
+            what: format!("local queue {}", carried.name),
+            setting: "max_attempts",
+            theirs: format!("{:?}", queue.max_attempts()),
+            ours: format!("{:?}", carried.max_attempts),
+            advice: "the program that made the queue chose it; make it with the same value",
+        });
+    }
+    Ok(Arc::new(queue))
+}
+
+/// Becomes the relay of `queue`, waiting while another bridge is; `None` if the bridge ends meanwhile.
+pub(crate) fn attach(queue: &Arc<Queue>, threads: &Threads) -> Result<Option<QueueRelay>> {
+    let options = RelayOptions::new();
+    while !threads.is_ending() {
+        match QueueRelay::attach(queue.clone(), &options, SLICE) {
+            Ok(relay) => return Ok(Some(relay)),
+            Err(shoal::Error::Timeout | shoal::Error::Interrupted) => {}
+            Err(why) => return Err(Error::object(queue.name(), why)),
+        }
+    }
+    Ok(None)
+}
+
+impl BridgedQueue {
+    pub(crate) fn new(
+        carried: Carried,
+        relay: QueueRelay,
+        settings: &Settings,
+    ) -> (Arc<Self>, Inboxes) {
+        let (words, word_inbox) = mpsc::unbounded_channel();
+        let (graves, grave_inbox) = mpsc::unbounded_channel();
+        let names = Names::new(&settings.prefix, &carried.name);
+        let dead = Names::new(&settings.prefix, &format!("{}.dead", carried.name));
+        let this = Self {
+            names,
+            dead,
+            relay: Arc::new(relay),
+            counters: settings.counters.queue(&carried.name),
+            all: settings.counters.clone(),
+            large: settings.large.clone(),
+            held: HeldTable::default(),
+            room: Arc::new(Notify::new()),
+            demand: Mutex::new(Demand::new(carried.in_flight.unwrap_or(IN_FLIGHT))),
+            stuck: Mutex::new(Vec::new()),
+            has_stuck: AtomicBool::new(false),
+            words,
+            graves,
+            outgoing: Mutex::default(),
+            delivered_at: Mutex::new(Instant::now()),
+            carried,
+        };
+        (
+            Arc::new(this),
+            Inboxes {
+                words: word_inbox,
+                graves: grave_inbox,
+            },
+        )
+    }
+
+    /// Makes or checks what the queue needs on the server.
+    pub(crate) async fn set_up(&self, link: &Link) -> Result<PullConsumer> {
+        let choices = &self.carried.choices;
+        let stream = settings::queue_stream(&link.jetstream, &self.names, choices).await?;
+        if !self.is_dead_letters() {
+            let of_dead = settings::Choices {
+                max_messages: None,
+                max_bytes: None,
+                ..choices.clone()
+            };
+            settings::queue_stream(&link.jetstream, &self.dead, &of_dead).await?;
+        }
+        settings::queue_consumer(&stream, &self.names, choices).await
+    }
+
+    /// Starts the threads and tasks. They run until the bridge ends.
+    pub(crate) fn start(
+        self: &Arc<Self>,
+        links: &Links,
+        inboxes: Inboxes,
+        threads: &Arc<Threads>,
+    ) -> Result<()> {
+        let name = &self.carried.name;
+        for delivered in self
+            .relay
+            .outstanding()
+            .map_err(|why| Error::object(name, why))?
+        {
+            if let Some(token) = Token::read(&delivered.token) {
+                self.held.found(&token.delivery, Phase::Working);
+            }
+        }
+        self.counters.in_flight.set(self.held.len() as u64);
+
+        let (requests, request_inbox) = mpsc::channel(WINDOW);
+        *lock(&self.outgoing) = Some(requests.clone());
+        let (relay, ending) = (self.relay.clone(), threads.clone());
+        let of = name.clone();
+        threads.spawn(format!("puts {name}"), move || {
+            read_requests(&relay, &of, &requests, &ending)
+        });
+        let (this, ending) = (self.clone(), threads.clone());
+        let (drained, is_drained) = tokio::sync::oneshot::channel();
+        threads.spawn(format!("acks {name}"), move || {
+            read_settlements(&this, drained, &ending)
+        });
+
+        let publisher = self.publisher(links, &self.names);
+        let this = self.clone();
+        let finish = move |kept: Kept| match kept {
+            Kept::Request(request) => {
+                if let Err(why) = request.done() {
+                    tracing::warn!(%why, "a request is not done");
+                }
+            }
+            // The copy is stored: the original may go.
+            Kept::Withdrawn(token) => this.tell(Word::done(token, None)),
+        };
+        threads.task(
+            format!("publishing {name}"),
+            publisher.run(request_inbox, finish),
+        );
+
+        let settler = Settler {
+            queue: self.clone(),
+            links: links.clone(),
+        };
+        threads.task(format!("acking {name}"), settler.run(inboxes.words));
+
+        let (dead, dead_inbox) = mpsc::channel(16);
+        let publisher = self.publisher(links, &self.dead);
+        let this = self.clone();
+        let bury = publisher.run(dead_inbox, move |grave: Grave| this.buried(grave));
+        threads.task(format!("dead letters of {name}"), bury);
+        let mut graves = inboxes.graves;
+        let this = self.clone();
+        threads.task(format!("dead letters of {name}"), async move {
+            while let Some(grave) = graves.recv().await {
+                let outgoing = this.dead_letter(grave);
+                if dead.send(outgoing).await.is_err() {
+                    break;
+                }
+            }
+        });
+
+        let puller = Puller {
+            links: links.clone(),
+            target: self.clone(),
+            room: self.room.clone(),
+            counters: self.counters.clone(),
+            all: self.all.clone(),
+        };
+        let this = self.clone();
+        threads.task(format!("pulling {name}"), async move {
+            // What was settled while no bridge ran is known before anything comes.
+            let _ = is_drained.await;
+            let set_up = |link: Link| {
+                let this = this.clone();
+                async move { this.set_up(&link).await }
+            };
+            puller.run(set_up).await;
+        });
+        threads.task(format!("demand of {name}"), self.clone().attend());
+        threads.task(
+            format!("progress of {name}"),
+            self.clone().keep_alive(links.clone()),
+        );
+        Ok(())
+    }
+
+    /// Whether this is a queue of dead letters, which has none itself.
+    fn is_dead_letters(&self) -> bool {
+        self.carried.name.ends_with(".dead")
+    }
+
+    fn publisher(&self, links: &Links, names: &Names) -> Publisher {
+        Publisher {
+            links: links.clone(),
+            subject: names.subject.as_str().into(),
+            large: self.large.clone(),
+            counters: self.counters.clone(),
+            all: self.all.clone(),
+        }
+    }
+
+    /// Looks after the credit.
+    async fn attend(self: Arc<Self>) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            self.retry_stuck();
+            // What a dead worker here had is given back by the next process that looks, and nobody else may.
+            let _ = self.relay.queue().leased();
+            let lying = self.relay.queue().len();
+            let is_wanted = self.is_wanted();
+            let (deserted, credit) = {
+                let mut demand = lock(&self.demand);
+                (
+                    demand.tick(is_wanted, lying),
+                    demand.credit(self.held.len(), lying),
+                )
+            };
+            if deserted {
+                self.give_back();
+            }
+            if credit > 0 {
+                self.room.notify_one();
+            }
+            self.counters.in_flight.set(self.held.len() as u64);
+        }
+    }
+
+    /// Whether a program here wants a message that is not there now.
+    fn is_wanted(&self) -> bool {
+        // A wish before the last delivery was for that.
+        let since = lock(&self.delivered_at).elapsed().min(WANTED);
+        self.relay
+            .last_wanted()
+            .is_some_and(|ago| ago.is_zero() || ago < since)
+    }
+
+    /// Takes back what lies here and nobody takes, and publishes it once more, for other machines: given
+    /// back to the server, it would have been delivered once more, and no worker has had it.
+    fn give_back(&self) {
+        let Some(outgoing) = lock(&self.outgoing).clone() else {
+            return;
+        };
+        while let Ok(room) = outgoing.try_reserve() {
+            let Ok(Some(withdrawn)) = self.relay.withdraw() else {
+                return;
+            };
+            let Some(token) = Token::read(&withdrawn.token) else {
+                continue;
+            };
+            tracing::info!(
+                queue = self.carried.name,
+                "a message goes elsewhere: nobody takes it here"
+            );
+            room.send(Outgoing {
+                id: format!("{}-{}", token.delivery.sequence, token.delivery.stored),
+                bytes: withdrawn.payload.into(),
+                obituary: None,
+                before: withdrawn.attempts.into(),
+                kept: Kept::Withdrawn(token),
+            });
+        }
+    }
+
+    /// Tells the server again and again that what is here is worked on.
+    async fn keep_alive(self: Arc<Self>, mut links: Links) {
+        let wait = self.carried.choices.ack_wait.unwrap_or(settings::ACK_WAIT);
+        loop {
+            tokio::time::sleep(wait / 3).await;
+            let (link, _) = links.up().await;
+            for reply in self.held.in_progress() {
+                if link
+                    .client
+                    .publish(reply, Bytes::from_static(b"+WPI"))
+                    .await
+                    .is_err()
+                {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// A worker here has finished or given back a message.
+    pub(crate) fn worked(&self) {
+        let lying = self.relay.queue().len();
+        lock(&self.demand).settled(lying);
+        self.room.notify_one();
+    }
+
+    /// Has the settler tell the server something.
+    pub(crate) fn tell(&self, word: Word) {
+        // The settler ends with the process.
+        let _ = self.words.send(word);
+    }
+
+    /// Has a message published as a dead letter, and then terminated.
+    pub(crate) fn bury(&self, grave: Grave) {
+        let _ = self.graves.send(grave);
+    }
+
+    fn dead_letter(&self, grave: Grave) -> Outgoing<Grave> {
+        let obituary = Obituary {
+            queue: self.carried.name.clone(),
+            attempts: grave.attempts,
+            reason: grave.reason.clone(),
+        };
+        let delivery = &grave.token.delivery;
+        Outgoing {
+            id: format!(
+                "{}-{}-{}",
+                self.names.stream, delivery.sequence, delivery.stored
+            ),
+            bytes: grave.payload.clone(),
+            obituary: Some(obituary),
+            before: 0,
+            kept: grave,
+        }
+    }
+
+    /// The dead letter is stored: the original may go.
+    fn buried(&self, grave: Grave) {
+        self.counters.dead_letters.add(1);
+        tracing::info!(
+            queue = self.carried.name,
+            sequence = grave.token.delivery.sequence,
+            attempts = grave.attempts,
+            reason = grave.reason,
+            "dead letter"
+        );
+        self.tell(Word::terminate(grave));
+    }
+
+    /// Gives a message to the local queue, or keeps it until there is room.
+    fn put_here(&self, token: Token, bytes: &[u8]) {
+        let times = token.delivery.times;
+        let attempts = u32::try_from(token.before()).unwrap_or(u32::MAX);
+        *lock(&self.delivered_at) = Instant::now();
+        match self.relay.deliver(
+            bytes,
+            attempts,
+            &token.to_bytes(),
+            Timeout::Val(Duration::ZERO),
+        ) {
+            Ok(()) => {
+                self.counters.delivered.add(1);
+                self.counters.redelivered.add((times > 1).into());
+            }
+            Err(why @ (shoal::Error::TooLarge { .. } | shoal::Error::Invalid { .. })) => {
+                self.not_for_us(token, Bytes::copy_from_slice(bytes), &why.to_string());
+            }
+            Err(why) => {
+                self.all
+                    .went_wrong(&format!("{}: {why}; tried again", self.carried.name));
+                lock(&self.stuck).push((token, bytes.to_vec()));
+                self.has_stuck.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn retry_stuck(&self) {
+        if !self.has_stuck.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let stuck = std::mem::take(&mut *lock(&self.stuck));
+        for (token, bytes) in stuck {
+            self.put_here(token, &bytes);
+        }
+    }
+
+    /// A message that cannot be given to the local queue: another machine may be able to, and if none is,
+    /// it is a dead letter.
+    fn not_for_us(&self, token: Token, payload: Bytes, why: &str) {
+        self.counters.undecodable.add(1);
+        let times = token.delivery.times;
+        self.all.went_wrong(&format!(
+            "{} message {}: {why}",
+            self.names.stream, token.delivery.sequence
+        ));
+        if self.is_dead_letters() {
+            // There is no further queue for it.
+            self.held.settle(&token.delivery, Phase::Returning);
+            self.tell(Word::give_back(token, FOR_A_PERSON, None));
+        } else if times >= TRIES {
+            let reason = format!("no machine could take it: {why}");
+            self.bury(Grave {
+                token,
+                payload,
+                attempts: times,
+                reason,
+                settlement: None,
+            });
+        } else {
+            self.held.settle(&token.delivery, Phase::Returning);
+            self.tell(Word::give_back(token, TO_OTHERS, None));
+        }
+    }
+
+    async fn fetch(self: Arc<Self>, link: Link, token: Token, object: String, size: u64) {
+        match self.large.get(&link.jetstream, &object, size).await {
+            Ok(Some(bytes)) => self.put_here(token, &bytes),
+            Ok(None) => self.not_for_us(
+                token,
+                Bytes::new(),
+                &format!("there is no object {object} of {size} bytes"),
+            ),
+            // It is delivered again when the server has waited for long enough.
+            Err(why) => {
+                self.all.went_wrong(&why.to_string());
+                self.held.forget(&token.delivery);
+            }
+        }
+    }
+}
+
+impl Target for BridgedQueue {
+    fn credit(&self) -> usize {
+        if self.has_stuck.load(Ordering::Relaxed) {
+            return 0;
+        }
+        let lying = self.relay.queue().len();
+        lock(&self.demand).credit(self.held.len(), lying)
+    }
+
+    fn deliver(self: &Arc<Self>, link: &Link, delivery: Delivery, message: Message) {
+        let earlier = wire::before(message.headers.as_ref());
+        let mut token = Token {
+            delivery,
+            object: None,
+            earlier,
+        };
+        match self.held.arrive(&token.delivery) {
+            Arrival::New => {}
+            Arrival::Known => return,
+            Arrival::Done => return self.tell(Word::done(token, None)),
+        }
+        let body = wire::body(message.headers.as_ref());
+        let before = token.before();
+        if let Some(most) = self.relay.queue().max_attempts()
+            && before >= most.into()
+            && body == Body::Here
+        {
+            let reason = format!("it was delivered {before} times");
+            let grave = Grave {
+                token,
+                payload: message.payload,
+                attempts: before,
+                reason,
+                settlement: None,
+            };
+            return self.bury(grave);
+        }
+        match body {
+            Body::Here => self.put_here(token, &message.payload),
+            Body::Stored { object, size } => {
+                token.object = Some(object.clone());
+                let fetch = self.clone().fetch(link.clone(), token, object, size);
+                tokio::spawn(fetch);
+            }
+            Body::Unknown { why } => self.not_for_us(token, message.payload, &why),
+        }
+    }
+}
+
+/// Takes what programs put, and passes it on to the publisher.
+fn read_requests(
+    relay: &QueueRelay,
+    name: &str,
+    to: &mpsc::Sender<Outgoing<Kept>>,
+    threads: &Threads,
+) {
+    while !threads.is_ending() {
+        match relay.next_request(SLICE) {
+            Ok(request) => {
+                let outgoing = Outgoing {
+                    id: request.id().to_string(),
+                    bytes: Bytes::copy_from_slice(&request),
+                    obituary: None,
+                    before: 0,
+                    kept: Kept::Request(request),
+                };
+                if to.blocking_send(outgoing).is_err() {
+                    return;
+                }
+            }
+            Err(shoal::Error::Timeout | shoal::Error::Interrupted) => {}
+            Err(why) => {
+                tracing::warn!(queue = name, %why, "a request cannot be read");
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        }
+    }
+}
+
+pub(crate) fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}

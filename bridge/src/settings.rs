@@ -1,0 +1,293 @@
+//! Streams, buckets and consumers: made if they are not there, and compared if they are.
+//!
+//! What a bridge relies on (retention, explicit acks, …) has to be so, whoever made the stream. What a
+//! person may choose (replicas, limits) is compared only where this bridge was told a value; otherwise
+//! what the server has is taken as it is, so that only the first bridge need be told.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy};
+use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
+use async_nats::jetstream::stream::{
+    Config, DiscardPolicy, PersistenceMode, RetentionPolicy, Stream,
+};
+use async_nats::jetstream::{self, ErrorCode};
+
+use crate::error::{Error, Result};
+use crate::names::Names;
+
+/// The durable consumer that all machines share. A stream of work-queue retention has one.
+pub const CONSUMER: &str = "shoal";
+
+/// What can be chosen for a queue or map; `None` is the server's value, or the default of this crate if
+/// the stream is made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Choices {
+    /// Copies of the stream in a cluster.
+    pub replicas: Option<usize>,
+    /// The most messages that the stream of a queue holds. Beyond them puts wait in shared memory.
+    pub max_messages: Option<i64>,
+    /// The most bytes that the stream or bucket holds.
+    pub max_bytes: Option<i64>,
+    /// How long the server remembers the id of a message, so that a repeated publish counts once.
+    pub dedup: Option<Duration>,
+    /// How long the server waits for news of a message before another machine gets it.
+    pub ack_wait: Option<Duration>,
+}
+
+/// How long ids are remembered unless chosen: longer than an ordinary restart of the server takes.
+const DEDUP: Duration = Duration::from_secs(10 * 60);
+/// How long without news a machine may keep a message unless chosen.
+pub(crate) const ACK_WAIT: Duration = Duration::from_secs(30);
+/// How long the server keeps the note that a key of a map was removed by its age.
+pub(crate) const MARKERS: Duration = Duration::from_secs(24 * 60 * 60);
+
+const RECREATE: &str = "change it with `nats stream edit`, give this bridge the same value, or give it another --prefix";
+
+/// The stream of a queue.
+pub(crate) async fn queue_stream(
+    jetstream: &jetstream::Context,
+    names: &Names,
+    choices: &Choices,
+) -> Result<Stream> {
+    let wanted = Config {
+        name: names.stream.clone(),
+        subjects: vec![names.subject.clone()],
+        retention: RetentionPolicy::WorkQueue,
+        discard: DiscardPolicy::New,
+        max_messages: choices.max_messages.unwrap_or(-1),
+        max_bytes: choices.max_bytes.unwrap_or(-1),
+        num_replicas: choices.replicas.unwrap_or(1),
+        duplicate_window: choices.dedup.unwrap_or(DEDUP),
+        ..Config::default()
+    };
+    let stream = get_or_make(jetstream, &wanted).await?;
+    compare_queue(&stream.cached_info().config, &wanted, choices)?;
+    Ok(stream)
+}
+
+/// The stream of a map's bucket. It is an ordinary bucket, which other clients can use as well.
+pub(crate) async fn map_stream(
+    jetstream: &jetstream::Context,
+    names: &Names,
+    choices: &Choices,
+) -> Result<Stream> {
+    let wanted = Config {
+        name: format!("KV_{}", names.bucket),
+        subjects: vec![format!("$KV.{}.>", names.bucket)],
+        retention: RetentionPolicy::Limits,
+        discard: DiscardPolicy::New,
+        max_messages_per_subject: 1,
+        max_messages: -1,
+        max_bytes: choices.max_bytes.unwrap_or(-1),
+        num_replicas: choices.replicas.unwrap_or(1),
+        duplicate_window: choices.dedup.unwrap_or(DEDUP),
+        allow_rollup: true,
+        deny_delete: true,
+        allow_direct: true,
+        allow_message_ttl: true,
+        subject_delete_marker_ttl: Some(MARKERS),
+        ..Config::default()
+    };
+    let stream = get_or_make(jetstream, &wanted).await?;
+    compare_map(&stream.cached_info().config, &wanted, choices)?;
+    Ok(stream)
+}
+
+/// The consumer that all machines pull a queue's messages from.
+pub(crate) async fn queue_consumer(
+    stream: &Stream,
+    names: &Names,
+    choices: &Choices,
+) -> Result<consumer::PullConsumer> {
+    let what = format!("consumer {CONSUMER} of stream {}", names.stream);
+    let wanted = consumer::pull::Config {
+        durable_name: Some(CONSUMER.to_owned()),
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: choices.ack_wait.unwrap_or(ACK_WAIT),
+        // The bridges count deliveries: a message that the server gives up stays in the stream, and
+        // nobody is told reliably.
+        max_deliver: -1,
+        // What a machine has is bounded by its credit.
+        max_ack_pending: -1,
+        ..Default::default()
+    };
+    let found = stream
+        .get_consumer::<consumer::pull::Config>(CONSUMER)
+        .await;
+    let consumer = match found {
+        Ok(consumer) => consumer,
+        Err(_) => {
+            let made = stream.create_consumer_strict(wanted.clone()).await;
+            match made {
+                Ok(consumer) => consumer,
+                // Another machine was faster, or there is one of another kind.
+                Err(why) => match stream
+                    .get_consumer::<consumer::pull::Config>(CONSUMER)
+                    .await
+                {
+                    Ok(consumer) => consumer,
+                    Err(_) => return Err(refused_consumer(&what, stream, &why).await),
+                },
+            }
+        }
+    };
+    let theirs = &consumer.cached_info().config;
+    let differ = Differ { what: &what };
+    differ.same("deliver_subject", &theirs.deliver_subject, &None)?;
+    differ.same("ack_policy", &theirs.ack_policy, &AckPolicy::Explicit)?;
+    differ.same(
+        "deliver_policy",
+        &theirs.deliver_policy,
+        &DeliverPolicy::All,
+    )?;
+    differ.same("max_deliver", &theirs.max_deliver, &-1)?;
+    differ.same("max_ack_pending", &theirs.max_ack_pending, &-1)?;
+    if !theirs.filter_subject.is_empty() {
+        differ.same("filter_subject", &theirs.filter_subject, &names.subject)?;
+    }
+    if choices.ack_wait.is_some() {
+        differ.same("ack_wait", &theirs.ack_wait, &wanted.ack_wait)?;
+    }
+    Ok(consumer)
+}
+
+async fn refused_consumer(
+    what: &str,
+    stream: &Stream,
+    why: &jetstream::stream::ConsumerCreateStrictError,
+) -> Error {
+    use futures_util::TryStreamExt;
+    let names: Vec<String> = stream
+        .consumer_names()
+        .try_collect()
+        .await
+        .unwrap_or_default();
+    if names.is_empty() {
+        return Error::away(what, why);
+    }
+    let why = format!(
+        "{why}; a work queue has one consumer, and this one has {}",
+        names.join(", ")
+    );
+    Error::refused(what, why)
+}
+
+async fn get_or_make(jetstream: &jetstream::Context, wanted: &Config) -> Result<Stream> {
+    let what = format!("stream {}", wanted.name);
+    match jetstream.get_stream(&wanted.name).await {
+        Ok(stream) => return Ok(stream),
+        Err(why) => match why.kind() {
+            GetStreamErrorKind::JetStream(error)
+                if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {}
+            GetStreamErrorKind::JetStream(error) => return Err(of_jetstream(what, &error)),
+            _ => return Err(Error::away(what, why)),
+        },
+    }
+    match jetstream.create_stream(wanted).await {
+        Ok(stream) => {
+            tracing::info!(stream = wanted.name, "made");
+            Ok(stream)
+        }
+        Err(why) => match why.kind() {
+            // Another machine made it meanwhile.
+            CreateStreamErrorKind::JetStream(error)
+                if error.error_code() == ErrorCode::STREAM_NAME_EXIST =>
+            {
+                let got = jetstream.get_stream(&wanted.name).await;
+                got.map_err(|why| Error::away(what, why))
+            }
+            CreateStreamErrorKind::JetStream(error) => Err(of_jetstream(what, &error)),
+            _ => Err(Error::away(what, why)),
+        },
+    }
+}
+
+/// The server answers and says no; unless it only says that it is not ready.
+fn of_jetstream(what: String, error: &jetstream::Error) -> Error {
+    if error.code() == 503 && error.error_code() != ErrorCode::JETSTREAM_NOT_ENABLED {
+        return Error::away(what, error);
+    }
+    Error::refused(what, error)
+}
+
+fn compare_queue(theirs: &Config, wanted: &Config, choices: &Choices) -> Result<()> {
+    let differ = Differ {
+        what: &format!("stream {}", wanted.name),
+    };
+    differ.common(theirs, wanted, choices)?;
+    differ.same("retention", &theirs.retention, &wanted.retention)?;
+    differ.same("max_age", &theirs.max_age, &Duration::ZERO)?;
+    if let Some(max) = choices.max_messages {
+        differ.same("max_msgs", &theirs.max_messages, &max)?;
+    }
+    Ok(())
+}
+
+fn compare_map(theirs: &Config, wanted: &Config, choices: &Choices) -> Result<()> {
+    let differ = Differ {
+        what: &format!("bucket stream {}", wanted.name),
+    };
+    differ.common(theirs, wanted, choices)?;
+    differ.same("retention", &theirs.retention, &wanted.retention)?;
+    differ.same("allow_rollup_hdrs", &theirs.allow_rollup, &true)?;
+    differ.same("allow_msg_ttl", &theirs.allow_message_ttl, &true)?;
+    let markers = theirs.subject_delete_marker_ttl;
+    differ.same(
+        "subject_delete_marker_ttl",
+        &markers,
+        &wanted.subject_delete_marker_ttl,
+    )
+}
+
+struct Differ<'a> {
+    what: &'a str,
+}
+
+impl Differ<'_> {
+    /// What queues and maps both need.
+    fn common(&self, theirs: &Config, wanted: &Config, choices: &Choices) -> Result<()> {
+        self.same("subjects", &theirs.subjects, &wanted.subjects)?;
+        self.same("discard", &theirs.discard, &wanted.discard)?;
+        self.same("no_ack", &theirs.no_ack, &false)?;
+        self.same("sealed", &theirs.sealed, &false)?;
+        self.same("max_msg_size", &theirs.max_message_size.max(0), &0)?;
+        self.same("mirror", &theirs.mirror.is_some(), &false)?;
+        self.same(
+            "subject_transform",
+            &theirs.subject_transform.is_some(),
+            &false,
+        )?;
+        let is_async = theirs.persist_mode == Some(PersistenceMode::Async);
+        self.same("persist_mode async", &is_async, &false)?;
+        if let Some(replicas) = choices.replicas {
+            self.same("num_replicas", &theirs.num_replicas, &replicas)?;
+        }
+        if let Some(max) = choices.max_bytes {
+            self.same("max_bytes", &theirs.max_bytes, &max)?;
+        }
+        if let Some(window) = choices.dedup {
+            self.same("duplicate_window", &theirs.duplicate_window, &window)?;
+        }
+        Ok(())
+    }
+
+    fn same<T: PartialEq + Debug>(
+        &self,
+        setting: &'static str,
+        theirs: &T,
+        ours: &T,
+    ) -> Result<()> {
+        if theirs == ours {
+            return Ok(());
+        }
+        Err(Error::Differs {
+            what: self.what.to_owned(),
+            setting,
+            theirs: format!("{theirs:?}"),
+            ours: format!("{ours:?}"),
+            advice: RECREATE,
+        })
+    }
+}

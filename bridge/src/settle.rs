@@ -1,0 +1,290 @@
+//! What becomes of the server's messages here is told to the server, and confirmed by it.
+//!
+//! An ack that the server does not confirm is worth nothing: a late one is no error, and one that was lost
+//! is not noticed. So each asks for an answer, is repeated until there is one, and only then is the
+//! settlement done. That the server answers nothing on a connection that stands means that it knows the
+//! message no more; then there is nothing left to tell.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use shoal::{Settlement, SettlementKind};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, interval};
+
+use crate::error::Result;
+use crate::exchange::{Answer, Exchange, Request};
+use crate::held::Phase;
+use crate::link::Links;
+use crate::queue::{BridgedQueue, SLICE};
+use crate::threads::Threads;
+use crate::token::Token;
+
+/// How many words may be unanswered.
+const WINDOW: usize = 8192;
+/// How often one is sent on one connection before it is given up.
+const TIMES: u32 = 3;
+
+const ACK: &[u8] = b"+ACK";
+
+/// A message that is to become a dead letter.
+pub(crate) struct Grave {
+    pub(crate) token: Token,
+    pub(crate) payload: Bytes,
+    pub(crate) attempts: u64,
+    pub(crate) reason: String,
+    /// What told it, if a worker did.
+    pub(crate) settlement: Option<Settlement>,
+}
+
+/// Something to tell the server about a message.
+pub(crate) struct Word {
+    token: Token,
+    phase: Phase,
+    text: Bytes,
+    settlement: Option<Settlement>,
+}
+
+impl Word {
+    /// It is done.
+    pub(crate) fn done(token: Token, settlement: Option<Settlement>) -> Self {
+        Self {
+            token,
+            phase: Phase::Finishing,
+            text: Bytes::from_static(ACK),
+            settlement,
+        }
+    }
+
+    /// It is to be delivered again, here or elsewhere.
+    pub(crate) fn give_back(token: Token, delay: Duration, settlement: Option<Settlement>) -> Self {
+        let text = if delay.is_zero() {
+            Bytes::from_static(b"-NAK")
+        } else {
+            format!(
+                "-NAK {{\"delay\": {}}}",
+                delay.as_nanos().min(i64::MAX as u128)
+            )
+            .into()
+        };
+        Self {
+            token,
+            phase: Phase::Returning,
+            text,
+            settlement,
+        }
+    }
+
+    /// It is a dead letter.
+    pub(crate) fn terminate(grave: Grave) -> Self {
+        let Grave {
+            token, settlement, ..
+        } = grave;
+        Self {
+            token,
+            phase: Phase::Finishing,
+            text: Bytes::from_static(b"+TERM"),
+            settlement,
+        }
+    }
+}
+
+/// Reads what workers here have done, on a thread. `drained` is told once nothing is left that was there
+/// before.
+pub(crate) fn read_settlements(
+    queue: &BridgedQueue,
+    drained: oneshot::Sender<()>,
+    threads: &Threads,
+) {
+    let mut drained = Some(drained);
+    while !threads.is_ending() {
+        let timeout = match drained {
+            Some(_) => shoal::Timeout::Val(Duration::ZERO),
+            None => SLICE,
+        };
+        match queue.relay.next_settlement(timeout) {
+            Ok(settlement) => settled(queue, settlement),
+            Err(shoal::Error::Timeout | shoal::Error::Interrupted) => {
+                if let Some(drained) = drained.take() {
+                    let _ = drained.send(());
+                }
+            }
+            Err(why) => {
+                tracing::warn!(queue = queue.carried.name, %why, "a settlement cannot be read");
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        }
+    }
+}
+
+fn settled(queue: &BridgedQueue, settlement: Settlement) {
+    let Some(token) = Token::read(settlement.token()) else {
+        tracing::warn!(
+            queue = queue.carried.name,
+            "a settlement of something that was not delivered by a bridge"
+        );
+        let _ = settlement.done();
+        return;
+    };
+    let word = match settlement.kind() {
+        SettlementKind::Done => {
+            queue.held.settle(&token.delivery, Phase::Finishing);
+            Word::done(token, Some(settlement))
+        }
+        SettlementKind::Returned { delay } => {
+            queue.held.settle(&token.delivery, Phase::Returning);
+            Word::give_back(token, delay, Some(settlement))
+        }
+        SettlementKind::Exhausted { payload } => {
+            queue.held.settle(&token.delivery, Phase::Finishing);
+            queue.worked();
+            let attempts = u64::from(settlement.attempts());
+            return queue.bury(Grave {
+                token,
+                payload: Bytes::copy_from_slice(payload),
+                attempts,
+                reason: format!("it was delivered {attempts} times"),
+                settlement: Some(settlement),
+            });
+        }
+        // The server is told in any case that what is here is worked on.
+        _ => {
+            let _ = settlement.done();
+            return;
+        }
+    };
+    queue.worked();
+    queue.tell(word);
+}
+
+/// Tells the server.
+pub(crate) struct Settler {
+    pub(crate) queue: Arc<BridgedQueue>,
+    pub(crate) links: Links,
+}
+
+/// What is kept until the answer.
+struct Told {
+    token: Token,
+    phase: Phase,
+    settlement: Option<Settlement>,
+}
+
+impl Settler {
+    pub(crate) async fn run(mut self, mut words: mpsc::UnboundedReceiver<Word>) {
+        let (mut link, mut epoch) = self.links.up().await;
+        let mut exchange = loop {
+            match Exchange::on(link.clone()).await {
+                Ok(exchange) => break exchange,
+                Err(why) => self.queue.all.went_wrong(&why.to_string()),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            (link, epoch) = self.links.up().await;
+        };
+        let mut tick = interval(Duration::from_secs(1));
+        loop {
+            let went = tokio::select! {
+                () = self.links.lost(&mut link, epoch) => {
+                    (link, epoch) = self.links.up().await;
+                    exchange.move_to(link.clone()).await
+                }
+                answered = exchange.next() => self.answered(&mut exchange, answered),
+                word = words.recv(), if exchange.len() < WINDOW => {
+                    let Some(word) = word else { return };
+                    let mut word = Some(word);
+                    let mut went = Ok(());
+                    while let Some(next) = word {
+                        went = send(&mut exchange, next).await;
+                        word = if went.is_ok() && exchange.len() < WINDOW { words.try_recv().ok() } else { None };
+                    }
+                    went
+                }
+                _ = tick.tick() => {
+                    let now = Instant::now();
+                    for (_, told) in exchange.give_up(TIMES, now) {
+                        tracing::warn!(
+                            queue = self.queue.carried.name,
+                            sequence = told.token.delivery.sequence,
+                            "the server knows the message no more"
+                        );
+                        self.confirm(told);
+                    }
+                    exchange.resend(now).await
+                }
+            };
+            if let Err(why) = went {
+                self.queue.all.went_wrong(&why.to_string());
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+
+    fn answered(
+        &self,
+        exchange: &mut Exchange<Told>,
+        first: Result<(Answer, Request, Told)>,
+    ) -> Result<()> {
+        let mut next = Some(first);
+        while let Some(answered) = next {
+            let (answer, request, told) = answered?;
+            if matches!(answer, Answer::NobodyListens) {
+                tracing::warn!(
+                    queue = self.queue.carried.name,
+                    "the consumer of a message is gone"
+                );
+            }
+            if request.payload == ACK {
+                self.queue.counters.acked.add(1);
+            }
+            self.confirm(told);
+            next = exchange.ready();
+        }
+        Ok(())
+    }
+
+    fn confirm(&self, told: Told) {
+        let queue = &self.queue;
+        queue.held.confirmed(&told.token.delivery, told.phase);
+        if told.phase == Phase::Returning {
+            queue.counters.nacked.add(1);
+        }
+        if let Some(settlement) = told.settlement
+            && let Err(why) = settlement.done()
+        {
+            tracing::warn!(queue = queue.carried.name, %why, "a settlement is not done");
+        }
+        if let (Phase::Finishing, Some(object)) = (told.phase, told.token.object) {
+            let (large, mut links) = (queue.large.clone(), self.links.clone());
+            tokio::spawn(async move {
+                let (link, _) = links.up().await;
+                large.delete(&link.jetstream, &object).await;
+            });
+        }
+        queue.room.notify_one();
+    }
+}
+
+async fn send(exchange: &mut Exchange<Told>, word: Word) -> Result<()> {
+    let Word {
+        token,
+        phase,
+        text,
+        settlement,
+    } = word;
+    let request = Request {
+        subject: token.delivery.reply.clone(),
+        headers: None,
+        payload: text,
+    };
+    exchange
+        .send(
+            request,
+            Told {
+                token,
+                phase,
+                settlement,
+            },
+        )
+        .await
+}

@@ -1,0 +1,90 @@
+//! The threads and tasks of a bridge. None of them ends before the bridge does; if one does, the bridge
+//! ends as well, with its name, and whatever supervises it starts it again.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::mpsc;
+
+/// What has ended, and why.
+pub(crate) struct Ended {
+    pub(crate) name: String,
+    pub(crate) why: String,
+}
+
+/// Threads and tasks that run until the bridge ends.
+pub(crate) struct Threads {
+    ending: AtomicBool,
+    ended: mpsc::UnboundedSender<Ended>,
+    tasks: Mutex<Vec<tokio::task::AbortHandle>>,
+}
+
+impl Threads {
+    pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<Ended>) {
+        let (ended, inbox) = mpsc::unbounded_channel();
+        let this = Self {
+            ending: AtomicBool::new(false),
+            ended,
+            tasks: Mutex::default(),
+        };
+        (this, inbox)
+    }
+
+    /// Whether threads are to return.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Relaxed)
+    }
+
+    /// Ends all: threads when they look next, tasks at once.
+    pub(crate) fn end(&self) {
+        self.ending.store(true, Ordering::Relaxed);
+        let mut tasks = self
+            .tasks
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        tasks.drain(..).for_each(|task| task.abort());
+    }
+
+    /// Runs `work` on a thread of its own, for calls that wait in shared memory.
+    pub(crate) fn spawn(&self, name: String, work: impl FnOnce() + Send + 'static) {
+        let ended = self.ended.clone();
+        let builder = std::thread::Builder::new().name(name.clone());
+        let of = name.clone();
+        let spawned = builder.spawn(move || {
+            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+            let why = if done.is_ok() {
+                "it returned"
+            } else {
+                "it panicked"
+            };
+            let _ = ended.send(Ended {
+                name: of,
+                why: why.to_owned(),
+            });
+        });
+        if let Err(why) = spawned {
+            let _ = self.ended.send(Ended {
+                name,
+                why: why.to_string(),
+            });
+        }
+    }
+
+    /// Runs a task.
+    pub(crate) fn task(&self, name: String, work: impl Future<Output = ()> + Send + 'static) {
+        let ended = self.ended.clone();
+        let task = tokio::spawn(work);
+        let abort = task.abort_handle();
+        tokio::spawn(async move {
+            let why = match task.await {
+                Ok(()) => "it returned".to_owned(),
+                Err(why) => why.to_string(),
+            };
+            let _ = ended.send(Ended { name, why });
+        });
+        self.tasks
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .push(abort);
+    }
+}

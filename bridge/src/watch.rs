@@ -1,0 +1,276 @@
+//! What the bucket of a map tells, applied to the local map.
+//!
+//! Each time the connection is made, the latest entry of every key is read, and what the local map has
+//! beyond that is removed: no note that a key was removed can be missed that way, however long the bridge
+//! was away. From there on changes are applied as they come. A watch ends with the connection; that of
+//! the client may stay silent after a restart of the server, so this one is made by us, and made anew
+//! whenever its position and that of the bucket disagree.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{DeliverPolicy, ReplayPolicy, push};
+use async_nats::jetstream::stream::Stream;
+use async_nats::{HeaderMap, Message};
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt};
+use tokio::time::{Instant, interval};
+
+use crate::counters::{Counters, MapCounters};
+use crate::delivery::Delivery;
+use crate::error::{Error, Result};
+use crate::exchange::Pause;
+use crate::link::{Link, Links};
+use crate::names;
+
+/// How often the bucket is asked where it is.
+const ASK: Duration = Duration::from_secs(5);
+/// After how long without a change that the bucket says it has the watch is made anew.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// How long a value lives, in nanoseconds: the server's own header counts seconds.
+pub(crate) const LIFE_HEADER: &str = "Shoal-Life";
+
+/// What a key of the bucket begins with that stands for no key. Publishes to it find out whether an id is
+/// known.
+pub(crate) const PROBE: &str = "=probe";
+
+/// What the bucket says about a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Change {
+    pub(crate) key: Vec<u8>,
+    /// `None` if it was removed, or is over.
+    pub(crate) value: Option<Bytes>,
+    pub(crate) revision: u64,
+    /// How long it lives, from when it was set.
+    pub(crate) life: Option<Duration>,
+}
+
+/// The local map, as the watch sees it. No call waits for long.
+pub(crate) trait Mirror: Send + Sync + 'static {
+    /// The whole bucket follows.
+    fn begin(&self);
+    /// Applies a change, unless the map has a later one.
+    fn apply(&self, change: Change);
+    /// The whole bucket was applied, up to this revision: the map's other keys are over.
+    fn complete(&self, seen: &HashSet<Vec<u8>>, revision: u64);
+    /// How many keys the map has.
+    fn len(&self) -> u64;
+}
+
+/// Watches one bucket.
+pub(crate) struct Watcher<M> {
+    pub(crate) links: Links,
+    pub(crate) bucket: String,
+    pub(crate) mirror: Arc<M>,
+    pub(crate) counters: Arc<MapCounters>,
+    pub(crate) all: Arc<Counters>,
+}
+
+impl<M: Mirror> Watcher<M> {
+    /// Watches for ever. `stream` sets up the bucket, or finds it.
+    pub(crate) async fn run<F>(mut self, stream: impl Fn(Link) -> F)
+    where
+        F: Future<Output = Result<Stream>>,
+    {
+        let mut pause = Pause::new();
+        loop {
+            let (mut link, epoch) = self.links.up().await;
+            let began = Instant::now();
+            let watched = async {
+                let stream = stream(link.clone()).await?;
+                self.mirror.begin();
+                self.watch(&mut link, epoch, &stream).await
+            };
+            if let Err(why) = watched.await {
+                self.all.went_wrong(&format!("{}: {why}", self.bucket));
+                if began.elapsed() > SILENCE {
+                    pause.reset();
+                }
+                tokio::time::sleep(pause.next()).await;
+            }
+        }
+    }
+
+    /// Watches until the link is lost, or something is wrong.
+    async fn watch(&mut self, link: &mut Link, epoch: u64, stream: &Stream) -> Result<()> {
+        self.counters.watches.add(1);
+        let away = |why: &dyn std::fmt::Display| Error::away("the watch", why);
+        let consumer = stream
+            .create_consumer(push::OrderedConfig {
+                deliver_subject: link.client.new_inbox(),
+                description: Some("a map of shoal-bridge".to_owned()),
+                replay_policy: ReplayPolicy::Instant,
+                filter_subject: format!("$KV.{}.>", self.bucket),
+                deliver_policy: DeliverPolicy::LastPerSubject,
+                ..Default::default()
+            })
+            .await
+            .map_err(|why| away(&why))?;
+        let mut is_whole = consumer.cached_info().num_pending == 0;
+        let mut seen = HashSet::new();
+        let mut last = 0;
+        if is_whole {
+            last = stream
+                .get_info()
+                .await
+                .map_err(|why| away(&why))?
+                .state
+                .last_sequence;
+            self.complete(&seen, last);
+        }
+        let mut changes = consumer.messages().await.map_err(|why| away(&why))?;
+        let mut ask = interval(ASK);
+        let mut heard = Instant::now();
+        loop {
+            tokio::select! {
+                () = self.links.lost(link, epoch) => return Ok(()),
+                change = changes.next() => {
+                    let mut change = Some(change);
+                    while let Some(next) = change {
+                        heard = Instant::now();
+                        let next = next.ok_or_else(|| away(&"it ended"))?.map_err(|why| away(&why))?;
+                        let pending = pending(&next.message);
+                        last = self.changed(&next.message, (!is_whole).then_some(&mut seen)).unwrap_or(last);
+                        if !is_whole && pending == Some(0) {
+                            is_whole = true;
+                            self.complete(&seen, last);
+                            seen = HashSet::new();
+                        }
+                        change = changes.next().now_or_never();
+                    }
+                    self.counters.revision.set(last);
+                }
+                _ = ask.tick() => {
+                    let info = stream.get_info().await.map_err(|why| away(&why))?;
+                    if info.created != stream.cached_info().created {
+                        return Err(away(&"the bucket was made anew"));
+                    }
+                    let state = &info.state;
+                    self.counters.lag.set(state.last_sequence.saturating_sub(last));
+                    if state.last_sequence < last {
+                        return Err(away(&"the bucket has lost changes; compared anew"));
+                    }
+                    let is_behind = state.last_sequence > last && heard.elapsed() > SILENCE;
+                    // Keys that were purged leave no note.
+                    let is_short = is_whole && state.last_sequence == last && state.messages < self.mirror.len();
+                    if is_behind || is_short {
+                        return Err(away(&"it disagrees with the bucket; compared anew"));
+                    }
+                }
+            }
+        }
+    }
+
+    fn complete(&self, seen: &HashSet<Vec<u8>>, revision: u64) {
+        self.mirror.complete(seen, revision);
+        self.counters.resyncs.add(1);
+        self.counters.revision.set(revision);
+    }
+
+    /// Applies one change, and returns its revision.
+    fn changed(&self, message: &Message, seen: Option<&mut HashSet<Vec<u8>>>) -> Option<u64> {
+        let revision = Delivery::read(message.reply.as_deref()?)?.sequence;
+        // `$KV.<bucket>.<key>`
+        let word = message.subject.splitn(3, '.').nth(2)?;
+        if word.starts_with(PROBE) {
+            return Some(revision);
+        }
+        let Some(key) = names::unescape_key(word) else {
+            self.counters.undecodable.add(1);
+            return Some(revision);
+        };
+        let change = change(key, message.headers.as_ref(), &message.payload, revision);
+        if let Some(seen) = seen
+            && change.value.is_some()
+        {
+            seen.insert(change.key.clone());
+        }
+        self.mirror.apply(change);
+        self.counters.applied.add(1);
+        Some(revision)
+    }
+}
+
+/// What a message of the bucket says about its key.
+pub(crate) fn change(
+    key: Vec<u8>,
+    headers: Option<&HeaderMap>,
+    payload: &Bytes,
+    revision: u64,
+) -> Change {
+    let value = (!is_removal(headers)).then(|| payload.clone());
+    Change {
+        key,
+        value,
+        revision,
+        life: life(headers),
+    }
+}
+
+/// How many changes follow this one: the last number in the subject of its ack.
+fn pending(message: &Message) -> Option<u64> {
+    let reply = message.reply.as_deref()?;
+    let words: Vec<&str> = reply.split('.').collect();
+    let at = if words.len() == 9 { 8 } else { 10 };
+    words.get(at)?.parse().ok()
+}
+
+fn is_removal(headers: Option<&HeaderMap>) -> bool {
+    let get = |name: &'static str| {
+        headers
+            .and_then(|headers| headers.get(name))
+            .map(|value| value.as_str())
+    };
+    matches!(get("KV-Operation"), Some("DEL" | "PURGE")) || get("Nats-Marker-Reason").is_some()
+}
+
+fn life(headers: Option<&HeaderMap>) -> Option<Duration> {
+    let headers = headers?;
+    if let Some(exact) = headers
+        .get(LIFE_HEADER)
+        .and_then(|life| life.as_str().parse().ok())
+    {
+        return Some(Duration::from_nanos(exact));
+    }
+    let text = headers.get("Nats-TTL")?.as_str();
+    let seconds = text.strip_suffix('s').unwrap_or(text).parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.insert(*name, *value);
+        }
+        headers
+    }
+
+    #[test]
+    fn removals_are_told_from_values() {
+        assert!(!is_removal(None));
+        assert!(!is_removal(Some(&with(&[("Nats-TTL", "5s")]))));
+        assert!(is_removal(Some(&with(&[("KV-Operation", "DEL")]))));
+        assert!(is_removal(Some(&with(&[("KV-Operation", "PURGE")]))));
+        assert!(is_removal(Some(&with(&[("Nats-Marker-Reason", "MaxAge")]))));
+    }
+
+    #[test]
+    fn lives_are_read_in_both_forms() {
+        assert_eq!(
+            life(Some(&with(&[("Nats-TTL", "5s")]))),
+            Some(Duration::from_secs(5))
+        );
+        assert_eq!(
+            life(Some(&with(&[("Nats-TTL", "7")]))),
+            Some(Duration::from_secs(7))
+        );
+        assert_eq!(life(Some(&with(&[("Nats-TTL", "never")]))), None);
+        assert_eq!(life(None), None);
+    }
+}

@@ -1,0 +1,153 @@
+//! How a message of a queue travels: its bytes as they are, and headers.
+//!
+//! | header | meaning |
+//! |---|---|
+//! | `Nats-Msg-Id` | the id of the put; a publish that is repeated counts once |
+//! | `Shoal-Format` | absent or `1`; a machine that does not know the number leaves the message to others |
+//! | `Shoal-Large` | the payload lies in the object store, as the object of this name |
+//! | `Shoal-Size` | how large it is there, in bytes |
+//! | `Shoal-Before` | how often it was delivered to a worker before this message was published |
+//! | `Shoal-Queue`, `Shoal-Attempts`, `Shoal-Reason` | of a dead letter: where it comes from, how often it was delivered, and why it was given up |
+//!
+//! A message without these headers, such as one that another program published, is taken as it is.
+
+use async_nats::HeaderMap;
+use async_nats::header::NATS_MESSAGE_ID;
+
+/// The format that this version writes, and the only one that it reads.
+const FORMAT: &str = "1";
+
+const FORMAT_HEADER: &str = "Shoal-Format";
+const LARGE_HEADER: &str = "Shoal-Large";
+const SIZE_HEADER: &str = "Shoal-Size";
+const BEFORE_HEADER: &str = "Shoal-Before";
+const QUEUE_HEADER: &str = "Shoal-Queue";
+const ATTEMPTS_HEADER: &str = "Shoal-Attempts";
+const REASON_HEADER: &str = "Shoal-Reason";
+
+/// Where the bytes of a message are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Body {
+    /// In its payload.
+    Here,
+    /// In the object store.
+    Stored {
+        /// The object.
+        object: String,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// This version cannot tell.
+    Unknown {
+        /// Why.
+        why: String,
+    },
+}
+
+/// The headers of a message with this id.
+pub(crate) fn headers(id: &str, body: &Body) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(NATS_MESSAGE_ID, id);
+    if let Body::Stored { object, size } = body {
+        headers.insert(FORMAT_HEADER, FORMAT);
+        headers.insert(LARGE_HEADER, object.as_str());
+        headers.insert(SIZE_HEADER, size.to_string());
+    }
+    headers
+}
+
+/// Adds how often a message was delivered to a worker before it is published again.
+pub(crate) fn add_before(headers: &mut HeaderMap, attempts: u64) {
+    headers.insert(BEFORE_HEADER, attempts.to_string());
+}
+
+/// How often a message with these headers was delivered before it was published.
+pub(crate) fn before(headers: Option<&HeaderMap>) -> u64 {
+    let value = headers.and_then(|headers| headers.get(BEFORE_HEADER));
+    value
+        .and_then(|value| value.as_str().parse().ok())
+        .unwrap_or(0)
+}
+
+/// Adds what a dead letter says about itself.
+pub(crate) fn add_obituary(headers: &mut HeaderMap, queue: &str, attempts: u64, reason: &str) {
+    headers.insert(QUEUE_HEADER, queue);
+    headers.insert(ATTEMPTS_HEADER, attempts.to_string());
+    // A header ends at its line.
+    let reason: String = reason
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    headers.insert(REASON_HEADER, reason);
+}
+
+/// Where the bytes of a message with these headers are.
+pub(crate) fn body(headers: Option<&HeaderMap>) -> Body {
+    let get = |name: &'static str| {
+        headers
+            .and_then(|headers| headers.get(name))
+            .map(|value| value.as_str())
+    };
+    match get(FORMAT_HEADER) {
+        None | Some(FORMAT) => {}
+        Some(other) => {
+            let why = format!("format {other:?} of the message is not {FORMAT}");
+            return Body::Unknown { why };
+        }
+    }
+    let Some(object) = get(LARGE_HEADER) else {
+        return Body::Here;
+    };
+    match get(SIZE_HEADER).and_then(|size| size.parse().ok()) {
+        Some(size) if !object.is_empty() => Body::Stored {
+            object: object.to_owned(),
+            size,
+        },
+        _ => Body::Unknown {
+            why: format!("{LARGE_HEADER} {object:?} has no size"),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_found_where_it_was_put() {
+        assert_eq!(body(None), Body::Here);
+        assert_eq!(body(Some(&headers("a", &Body::Here))), Body::Here);
+        let stored = Body::Stored {
+            object: "a".to_owned(),
+            size: 7,
+        };
+        assert_eq!(body(Some(&headers("a", &stored))), stored);
+    }
+
+    #[test]
+    fn headers_of_another_version_are_not_guessed_at() {
+        for (name, value) in [
+            (FORMAT_HEADER, "2"),
+            (FORMAT_HEADER, ""),
+            (LARGE_HEADER, "x"),
+            (LARGE_HEADER, ""),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, value);
+            assert!(
+                matches!(body(Some(&headers)), Body::Unknown { .. }),
+                "{name}: {value}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_reason_of_several_lines_stays_one_header() {
+        let mut headers = HeaderMap::new();
+        add_obituary(&mut headers, "jobs", 3, "a\r\nNats-Msg-Id: b");
+        assert_eq!(
+            headers.get(REASON_HEADER).unwrap().as_str(),
+            "a  Nats-Msg-Id: b"
+        );
+    }
+}

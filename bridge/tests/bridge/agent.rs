@@ -1,0 +1,234 @@
+//! A program of one machine: it does what it is told by lines, on the objects of its `SHOAL_DIR`.
+//!
+//! It is this test program, started again. Answers begin with `>`, since the test harness prints as well.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
+
+use shoal::{Lease, Map, Queue, Timeout};
+
+/// Says that this process is an agent.
+const ROLE: &str = "SHOAL_BRIDGE_TEST_AGENT";
+
+/// The agent's own side: a test that does nothing unless it was started as an agent.
+#[test]
+fn agent() {
+    if std::env::var_os(ROLE).is_some() {
+        serve();
+    }
+}
+
+fn serve() {
+    let mut queues: HashMap<String, &'static Queue> = HashMap::new();
+    let mut maps: HashMap<String, &'static Map> = HashMap::new();
+    let mut leases: HashMap<u64, Lease<'static>> = HashMap::new();
+    let mut next = 0;
+    for line in std::io::stdin().lock().lines() {
+        let line = line.unwrap();
+        let words: Vec<&str> = line.split(' ').collect();
+        let number = |at: usize| words[at].parse::<u64>().unwrap();
+        let within = |at: usize| Timeout::Val(Duration::from_millis(number(at)));
+        let mut queue = |at: usize| {
+            let name = words[at];
+            *queues
+                .entry(name.to_owned())
+                .or_insert_with(|| Box::leak(Box::new(Queue::create(name).unwrap())))
+        };
+        let mut map = |at: usize| {
+            let name = words[at];
+            *maps
+                .entry(name.to_owned())
+                .or_insert_with(|| Box::leak(Box::new(Map::create(name).unwrap())))
+        };
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let answer = match words[0] {
+            "put" => said(queue(1).put(words[2].as_bytes(), within(3)), |()| {
+                "ok".to_owned()
+            }),
+            // So many messages of their number.
+            "puts" => {
+                let put =
+                    |i: u64| queue(1).put(format!("{}{i}", words[3]).as_bytes(), Timeout::Infinite);
+                said((0..number(2)).try_for_each(put), |()| "ok".to_owned())
+            }
+            // A message of so many bytes.
+            "large" => {
+                let bytes: Vec<u8> = (0..number(2)).map(|i| (i % 251) as u8).collect();
+                said(queue(1).put(&bytes, within(3)), |()| "ok".to_owned())
+            }
+            "lease" => said(queue(1).lease(within(2)), |lease| {
+                next += 1;
+                let shown = if lease.len() > 200 {
+                    checksum(&lease)
+                } else {
+                    text(&lease)
+                };
+                let answer = format!("{next} {} {shown}", lease.attempts());
+                leases.insert(next, lease);
+                answer
+            }),
+            "ack" => said(leases.remove(&number(1)).unwrap().ack(), |()| {
+                "ok".to_owned()
+            }),
+            "nack" => {
+                let delay = Duration::from_millis(number(2));
+                said(leases.remove(&number(1)).unwrap().nack(delay), |()| {
+                    "ok".to_owned()
+                })
+            }
+            "len" => queue(1).len().to_string(),
+            // Works until nothing comes for so long, and says what it worked on.
+            "work" => {
+                let mut done = Vec::new();
+                while let Ok(lease) = queue(1).lease(within(2)) {
+                    done.push(text(&lease));
+                    lease.ack().unwrap();
+                }
+                done.join(",")
+            }
+            "set" => said(map(1).set(words[2].as_bytes(), words[3].as_bytes()), |()| {
+                "ok".to_owned()
+            }),
+            "set-for" => {
+                let life = Duration::from_millis(number(4));
+                let set = map(1).set_for(words[2].as_bytes(), words[3].as_bytes(), life);
+                said(set, |()| "ok".to_owned())
+            }
+            "remove" => said(map(1).remove(words[2].as_bytes()), |was| was.to_string()),
+            "get" => said(
+                map(1).get_versioned(words[2].as_bytes()),
+                |value| match value {
+                    Some((value, version)) => format!("{version} {}", text(&value)),
+                    None => "none".to_owned(),
+                },
+            ),
+            // Waits until the key's version is another one.
+            "wait" => said(
+                map(1).wait_key(words[2].as_bytes(), number(3), within(4)),
+                |version| version.to_string(),
+            ),
+            "swap" => {
+                let swapped = map(1).compare_swap_version(
+                    words[2].as_bytes(),
+                    number(3),
+                    Some(words[4].as_bytes()),
+                );
+                said(swapped, |swapped| swapped.to_string())
+            }
+            // Adds one, so often, by swaps: how many succeeded.
+            "add" => {
+                let mut added = 0;
+                while added < number(3) {
+                    let Some((value, version)) = map(1).get_versioned(words[2].as_bytes()).unwrap()
+                    else {
+                        continue;
+                    };
+                    let more = text(&value).parse::<u64>().unwrap() + 1;
+                    match map(1).compare_swap_version(
+                        words[2].as_bytes(),
+                        version,
+                        Some(more.to_string().as_bytes()),
+                    ) {
+                        Ok(true) => added += 1,
+                        Ok(false) => {}
+                        Err(why) => panic!("{why}"),
+                    }
+                }
+                added.to_string()
+            }
+            "large-value" => {
+                let bytes = vec![b'x'; number(3) as usize];
+                said(map(1).set(words[2].as_bytes(), &bytes), |()| {
+                    "ok".to_owned()
+                })
+            }
+            "count" => said(map(1).len(), |len| len.to_string()),
+            other => panic!("an agent knows no {other:?}"),
+        };
+        println!("> {answer}");
+        std::io::stdout().flush().unwrap();
+    }
+}
+
+fn said<T>(done: shoal::Result<T>, ok: impl FnOnce(T) -> String) -> String {
+    match done {
+        Ok(value) => ok(value),
+        Err(why) => format!("error {:?}: {why}", why.status()),
+    }
+}
+
+/// What stands for a large message.
+pub fn checksum(bytes: &[u8]) -> String {
+    let sum = bytes.iter().fold(0u64, |sum, byte| {
+        sum.wrapping_mul(31).wrapping_add(u64::from(*byte))
+    });
+    format!("{}-{sum:x}", bytes.len())
+}
+
+/// An agent, as a test has it.
+pub struct Agent {
+    child: Child,
+    to: ChildStdin,
+    from: BufReader<ChildStdout>,
+}
+
+impl Agent {
+    /// Starts one with this `SHOAL_DIR`.
+    pub fn start(folder: &std::path::Path) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["agent::agent", "--exact", "--nocapture", "--test-threads=1"])
+            .env(ROLE, "1")
+            .env("SHOAL_DIR", folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (to, from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        Self {
+            child,
+            to,
+            from: BufReader::new(from),
+        }
+    }
+
+    /// Tells it something.
+    pub fn tell(&mut self, line: &str) {
+        writeln!(self.to, "{line}").unwrap();
+        self.to.flush().unwrap();
+    }
+
+    /// Its next answer.
+    pub fn hear(&mut self) -> String {
+        loop {
+            let mut line = String::new();
+            assert!(
+                self.from.read_line(&mut line).unwrap() > 0,
+                "the agent has ended"
+            );
+            // The harness has begun a line before the first answer.
+            if let Some((_, answer)) = line.split_once("> ") {
+                return answer.trim_end().to_owned();
+            }
+        }
+    }
+
+    /// Asks it something.
+    pub fn ask(&mut self, line: &str) -> String {
+        self.tell(line);
+        self.hear()
+    }
+
+    /// As `kill -9` does.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

@@ -1,0 +1,422 @@
+//! What goes wrong: refusals, deaths, a server that is away.
+
+use std::time::Duration;
+
+use async_nats::jetstream::stream;
+
+use crate::direct::{make, messages};
+use crate::machine::Machine;
+use crate::queues::leased;
+use crate::server::{Server, Setup};
+
+#[test]
+fn wrong_credentials_end_the_bridge_and_say_so() {
+    let setup = Setup {
+        extra: "authorization { user: shoal, password: right }".to_owned(),
+        ..Setup::default()
+    };
+    let server = Server::with(&setup);
+    let mut machine = Machine::new(&server, &["--queue", "jobs"]);
+    let with = |password: &str| {
+        vec![
+            ("NATS_USER".to_owned(), "shoal".to_owned()),
+            ("NATS_PASSWORD".to_owned(), password.to_owned()),
+        ]
+    };
+    machine.env = with("wrong");
+    let (code, said) = machine.run_to_end();
+    assert_eq!(code, Some(3), "{said}");
+    assert!(
+        said.contains("the server refuses the credentials"),
+        "{said}"
+    );
+    assert!(!said.contains("wrong"), "{said}");
+    machine.env = with("right");
+    machine.start();
+    machine.wait_for("the bridge", |report| report.connected);
+}
+
+#[test]
+fn a_stream_with_other_settings_is_refused_by_the_name_of_the_difference() {
+    let server = Server::start();
+    make(
+        &server,
+        stream::Config {
+            name: "shoal_q_jobs".to_owned(),
+            subjects: vec!["shoal.q.jobs".to_owned()],
+            discard: stream::DiscardPolicy::New,
+            ..Default::default()
+        },
+    );
+    let machine = Machine::new(&server, &["--queue", "jobs"]);
+    let (code, said) = machine.run_to_end();
+    assert_eq!(code, Some(3), "{said}");
+    assert!(
+        said.contains("stream shoal_q_jobs has retention Limits, this bridge needs WorkQueue"),
+        "{said}"
+    );
+
+    let mail = Machine::up(&server, &["--queue", "mail:max-messages=10"]);
+    let other = Machine::new(&server, &["--queue", "mail:max-messages=11"]);
+    let (code, said) = other.run_to_end();
+    assert_eq!(code, Some(3), "{said}");
+    assert!(
+        said.contains("has max_msgs 10, this bridge needs 11"),
+        "{said}"
+    );
+    drop(mail);
+}
+
+#[test]
+fn another_consumer_of_the_stream_is_refused_by_its_name() {
+    let server = Server::start();
+    let first = Machine::up(&server, &["--queue", "jobs"]);
+    drop(first);
+    crate::direct::on(&server, |jetstream| async move {
+        use async_nats::jetstream::consumer;
+        let stream = jetstream.get_stream("shoal_q_jobs").await.unwrap();
+        stream.delete_consumer("shoal").await.unwrap();
+        let config = consumer::pull::Config {
+            durable_name: Some("intruder".to_owned()),
+            ..Default::default()
+        };
+        stream.create_consumer(config).await.unwrap();
+    });
+    let machine = Machine::new(&server, &["--queue", "jobs"]);
+    let (code, said) = machine.run_to_end();
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("this one has intruder"), "{said}");
+}
+
+#[test]
+fn the_second_bridge_of_a_machine_waits_and_takes_over() {
+    let server = Server::start();
+    let mut machine = Machine::up(&server, &["--queue", "jobs", "--map", "config"]);
+    let mut second = machine.spawn();
+    machine.wait_for("the second bridge", |report| report.role == "waiting");
+    let mut agent = machine.agent();
+    agent.ask("put jobs first 1000");
+    let (lease, ..) = leased(&agent.ask("lease jobs 30000"));
+    machine.kill();
+    let pid = second.id();
+    machine.wait_for("the take-over", |report| {
+        report.role == "active" && report.pid == pid
+    });
+    // It finds what the first has left here, and tells the server.
+    agent.ask(&format!("ack {lease}"));
+    machine.wait_for("the ack", |report| {
+        report.pid == pid && report.queues[0].acked == 1
+    });
+    agent.ask("put jobs second 1000");
+    let (lease, attempts, message) = leased(&agent.ask("lease jobs 30000"));
+    assert_eq!((attempts, &*message), (1, "second"));
+    agent.ask(&format!("ack {lease}"));
+    second.kill().unwrap();
+    second.wait().unwrap();
+}
+
+#[test]
+fn while_the_server_is_away_work_goes_on_and_afterwards_nothing_is_lost_or_done_twice() {
+    let mut server = Server::start();
+    let machine = Machine::up(&server, &["--queue", "jobs"]);
+    let mut agent = machine.agent();
+    agent.ask("puts jobs 20 before");
+    let mut leases = Vec::new();
+    for _ in 0..20 {
+        leases.push(leased(&agent.ask("lease jobs 30000")).0);
+    }
+    server.kill();
+    machine.wait_for("the loss", |report| !report.connected && report.losses == 1);
+    for lease in &leases {
+        assert_eq!(
+            agent.ask(&format!("ack {lease}")),
+            "ok",
+            "workers do not wait for the server"
+        );
+    }
+    assert_eq!(
+        agent.ask("puts jobs 20 meanwhile"),
+        "ok",
+        "what is put waits in shared memory"
+    );
+    server.resume();
+    machine.wait_for("the server", |report| {
+        report.connected && report.connects == 2
+    });
+    let mut done: Vec<String> = agent
+        .ask("work jobs 5000")
+        .split(',')
+        .map(str::to_owned)
+        .collect();
+    done.sort();
+    let mut all: Vec<String> = (0..20).map(|i| format!("meanwhile{i}")).collect();
+    all.sort();
+    assert_eq!(done, all);
+    machine.wait_for("the acks", |report| report.queues[0].acked == 40);
+    assert_eq!(messages(&server, "shoal_q_jobs"), 0);
+}
+
+#[test]
+fn a_bridge_that_is_killed_while_it_publishes_repeats_and_every_message_counts_once() {
+    let server = Server::start();
+    let mut here = Machine::up(&server, &["--queue", "jobs"]);
+    let there = Machine::up(&server, &["--queue", "jobs"]);
+    let (mut producer, mut worker) = (here.agent(), there.agent());
+    worker.tell("work jobs 8000");
+    for round in 0..4 {
+        producer.tell(&format!("puts jobs 500 r{round}-"));
+        std::thread::sleep(Duration::from_millis(30));
+        here.kill();
+        here.start();
+        assert_eq!(producer.hear(), "ok");
+    }
+    let mut done: Vec<String> = worker.hear().split(',').map(str::to_owned).collect();
+    done.sort();
+    let mut all: Vec<String> = (0..4)
+        .flat_map(|round| (0..500).map(move |i| format!("r{round}-{i}")))
+        .collect();
+    all.sort();
+    assert_eq!(
+        done.len(),
+        all.len(),
+        "{:#?} {:#?}",
+        here.reports(),
+        there.reports()
+    );
+    assert_eq!(done, all);
+}
+
+#[test]
+fn a_bridge_begins_before_its_server() {
+    let mut server = Server::start();
+    server.kill();
+    let mut machine = Machine::new(&server, &["--queue", "jobs"]);
+    machine.start();
+    machine.wait_for("the bridge", |report| {
+        report.role == "active" && !report.connected
+    });
+    let mut agent = machine.agent();
+    assert_eq!(agent.ask("put jobs early 1000"), "ok");
+    server.resume();
+    assert_eq!(leased(&agent.ask("lease jobs 30000")).2, "early");
+}
+
+#[test]
+fn metrics_are_served_on_the_loopback_port_that_was_asked_for() {
+    use std::io::{Read, Write};
+    let server = Server::start();
+    let port = crate::server::free_port();
+    let machine = Machine::up(
+        &server,
+        &["--queue", "jobs", "--metrics", &port.to_string()],
+    );
+    let ask = |path: &str| {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    };
+    let text = ask("/metrics");
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    assert!(text.contains("shoal_bridge_connected 1\n"), "{text}");
+    assert!(
+        text.contains("shoal_bridge_queue_published_total{queue=\"jobs\"} 0\n"),
+        "{text}"
+    );
+    assert!(ask("/other").starts_with("HTTP/1.1 404"));
+    drop(machine);
+}
+
+#[test]
+fn bad_options_are_refused_before_anything_is_done() {
+    let server = Server::start();
+    for (args, word) in [
+        (&["--queue", "jobs:speed=1"][..], "speed of jobs"),
+        (
+            &["--queue", "jobs", "--queue", "jobs"],
+            "\"jobs\" is there twice",
+        ),
+        (&["--queue", "jobs", "--prefix", "a.b"], "\"a.b\""),
+        (&[], "no queue and no map"),
+        (
+            &["--queue", "jobs", "--context", "/nowhere/context.json"],
+            "/nowhere/context.json",
+        ),
+    ] {
+        let machine = Machine::new(&server, args);
+        let (code, said) = machine.run_to_end();
+        assert_eq!(code, Some(2), "{args:?}: {said}");
+        assert!(said.contains(word), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn a_partition_that_heals_loses_nothing_and_repeats_nothing() {
+    let server = Server::start();
+    let proxy = Proxy::start(server.port());
+    let machine = {
+        let mut machine = Machine::at(&proxy.url(), &["--queue", "jobs", "--map", "config"]);
+        machine.start();
+        machine.wait_for("the bridge", |report| {
+            report.connected && report.role == "active"
+        });
+        machine
+    };
+    let mut agent = machine.agent();
+    agent.ask("puts jobs 50 before");
+    let leases: Vec<u64> = (0..50)
+        .map(|_| leased(&agent.ask("lease jobs 30000")).0)
+        .collect();
+    // Nothing gets through, and nothing says so, for longer than an answer may take.
+    proxy.stall(true);
+    for lease in &leases {
+        agent.ask(&format!("ack {lease}"));
+    }
+    agent.ask("puts jobs 50 meanwhile");
+    std::thread::sleep(Duration::from_secs(6));
+    proxy.stall(false);
+    let mut done: Vec<String> = agent
+        .ask("work jobs 4000")
+        .split(',')
+        .map(str::to_owned)
+        .collect();
+    done.sort();
+    let mut all: Vec<String> = (0..50).map(|i| format!("meanwhile{i}")).collect();
+    all.sort();
+    assert_eq!(done, all);
+    machine.wait_for("the acks", |report| report.queues[0].acked == 100);
+    assert_eq!(messages(&server, "shoal_q_jobs"), 0);
+}
+
+#[test]
+fn no_clock_that_can_jump_is_read() {
+    let sources = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for file in std::fs::read_dir(sources).unwrap() {
+        let path = file.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        for clock in [
+            "SystemTime",
+            "UNIX_EPOCH",
+            "chrono",
+            "OffsetDateTime",
+            "CLOCK_REALTIME",
+        ] {
+            assert!(!text.contains(clock), "{} reads {clock}", path.display());
+        }
+    }
+}
+
+/// Elections take their time: by hand, with `-- --ignored cluster`.
+#[test]
+#[ignore = "40 seconds"]
+fn a_cluster_of_three_loses_nothing_when_its_servers_are_killed_in_turn() {
+    let mut cluster = Server::cluster(3);
+    let url: Vec<String> = cluster.iter().map(Server::url).collect();
+    let url = url.join(",");
+    let args = [
+        "--queue",
+        "jobs:replicas=3",
+        "--map",
+        "config:replicas=3",
+        "--replicas",
+        "3",
+    ];
+    let mut machine = Machine::at(&url, &args);
+    machine.start();
+    machine.wait_for("the bridge", |report| {
+        report.connected && report.role == "active"
+    });
+    let mut agent = machine.agent();
+    // The cluster has formed once this has gone around.
+    agent.ask("set config turn none");
+    agent.ask("put jobs first 1000");
+    let (lease, ..) = leased(&agent.ask("lease jobs 50000"));
+    agent.ask(&format!("ack {lease}"));
+    for (turn, server) in cluster.iter_mut().enumerate() {
+        agent.ask(&format!("puts jobs 100 {turn}-"));
+        server.kill();
+        let begun = std::time::Instant::now();
+        let mut done = 0;
+        while done < 100 {
+            assert!(
+                begun.elapsed() < crate::machine::WATCHDOG,
+                "{done} of 100: {}",
+                machine.log()
+            );
+            done += agent
+                .ask("work jobs 500")
+                .split(',')
+                .filter(|it| !it.is_empty())
+                .count();
+        }
+        assert_eq!(agent.ask(&format!("set config turn {turn}")), "ok");
+        while !agent.ask("get config turn").ends_with(&format!(" {turn}")) {
+            assert!(
+                begun.elapsed() < crate::machine::WATCHDOG,
+                "the map stays behind: {}",
+                machine.log()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        server.resume();
+    }
+}
+
+/// Between a bridge and its server: passes everything on, or nothing.
+struct Proxy {
+    port: u16,
+    stalled: std::sync::Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl Proxy {
+    fn start(to: u16) -> Self {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let stalled = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let all = stalled.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let Ok(server) = std::net::TcpStream::connect(("127.0.0.1", to)) else {
+                    continue;
+                };
+                for (from, to) in [(&client, &server), (&server, &client)] {
+                    let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                    let stalled = all.clone();
+                    std::thread::spawn(move || pass(from, to, &stalled));
+                }
+            }
+        });
+        Self { port, stalled }
+    }
+
+    fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    fn stall(&self, stalled: bool) {
+        self.stalled
+            .store(stalled, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+fn pass(
+    mut from: std::net::TcpStream,
+    mut to: std::net::TcpStream,
+    stalled: &std::sync::atomic::AtomicBool,
+) {
+    use std::io::{Read, Write};
+    let mut some = [0; 16384];
+    while let Ok(len @ 1..) = from.read(&mut some) {
+        while stalled.load(std::sync::atomic::Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if to.write_all(&some[..len]).is_err() {
+            break;
+        }
+    }
+    let _ = (
+        from.shutdown(std::net::Shutdown::Both),
+        to.shutdown(std::net::Shutdown::Both),
+    );
+}

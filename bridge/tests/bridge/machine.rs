@@ -1,0 +1,151 @@
+//! A "machine": a folder of shared objects of its own, with a bridge and programs.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use shoal_bridge::counters::Report;
+
+use crate::agent::Agent;
+use crate::server::Server;
+
+/// How long anything may take before a test says that it hangs.
+pub const WATCHDOG: Duration = Duration::from_secs(60);
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// A machine. Its folder and its bridge are gone when it is dropped.
+pub struct Machine {
+    folder: PathBuf,
+    url: String,
+    args: Vec<String>,
+    bridge: Option<Child>,
+    /// Environment of the bridge beside the server's address.
+    pub env: Vec<(String, String)>,
+}
+
+impl Machine {
+    /// A machine without a running bridge.
+    pub fn new(server: &Server, args: &[&str]) -> Self {
+        Self::at(&server.url(), args)
+    }
+
+    pub fn at(url: &str, args: &[&str]) -> Self {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let folder = PathBuf::from(format!(
+            "/dev/shm/shoal-bridge-test-{}-{number}",
+            std::process::id()
+        ));
+        std::fs::create_dir_all(&folder).unwrap();
+        let args = args.iter().map(|&arg| arg.to_owned()).collect();
+        Self {
+            folder,
+            url: url.to_owned(),
+            args,
+            bridge: None,
+            env: Vec::new(),
+        }
+    }
+
+    /// A machine whose bridge has connected.
+    pub fn up(server: &Server, args: &[&str]) -> Self {
+        let mut machine = Self::new(server, args);
+        machine.start();
+        machine.wait_for("the bridge", |report| {
+            report.connected && report.role == "active"
+        });
+        machine
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub fn agent(&self) -> Agent {
+        Agent::start(&self.folder)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_shoal-bridge"));
+        command
+            .env("SHOAL_DIR", &self.folder)
+            .env("NATS_URL", &self.url);
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Starts a bridge, which may have to wait for the one before.
+    pub fn spawn(&self) -> Child {
+        let mut command = self.command();
+        command.arg("run").args(&self.args);
+        let mut log = std::fs::OpenOptions::new();
+        let log = log.create(true).append(true).open(self.log_file()).unwrap();
+        command.stdout(Stdio::null()).stderr(log).spawn().unwrap()
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.folder.with_extension("log")
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    pub fn start(&mut self) {
+        assert!(self.bridge.is_none());
+        self.bridge = Some(self.spawn());
+    }
+
+    /// As `kill -9` does.
+    pub fn kill(&mut self) {
+        if let Some(mut bridge) = self.bridge.take() {
+            let _ = bridge.kill();
+            let _ = bridge.wait();
+        }
+    }
+
+    /// Runs a bridge to its end: its exit code, and what it said.
+    pub fn run_to_end(&self) -> (Option<i32>, String) {
+        let done = self.command().arg("run").args(&self.args).output().unwrap();
+        (
+            done.status.code(),
+            String::from_utf8_lossy(&done.stderr).into_owned(),
+        )
+    }
+
+    /// What the bridges of this machine say, through the command line.
+    pub fn reports(&self) -> Vec<Report> {
+        let done = self.command().args(["status", "--json"]).output().unwrap();
+        serde_json::from_slice(&done.stdout).unwrap_or_default()
+    }
+
+    /// Waits until the active bridge says something, and returns all that it says.
+    pub fn wait_for(&self, what: &str, is_so: impl Fn(&Report) -> bool) -> Report {
+        let begun = Instant::now();
+        loop {
+            let reports = self.reports();
+            if let Some(report) = reports.iter().find(|report| is_so(report)) {
+                return report.clone();
+            }
+            assert!(
+                begun.elapsed() < WATCHDOG,
+                "{what} does not come: {reports:#?}\n{}",
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("log of {}:\n{}", self.folder.display(), self.log());
+        }
+        let _ = std::fs::remove_file(self.log_file());
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}

@@ -1,0 +1,202 @@
+//! Maps, end to end: two machines and a server.
+
+use std::time::{Duration, Instant};
+
+use crate::agent::Agent;
+use crate::direct::publish;
+use crate::machine::{Machine, WATCHDOG};
+use crate::server::Server;
+
+/// Waits until the agent reads what is wanted.
+fn reads(agent: &mut Agent, key: &str, is_wanted: impl Fn(&str) -> bool) -> String {
+    let begun = Instant::now();
+    loop {
+        let answer = agent.ask(&format!("get config {key}"));
+        if is_wanted(&answer) {
+            return answer;
+        }
+        assert!(begun.elapsed() < WATCHDOG, "{key} is {answer}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn version(answer: &str) -> u64 {
+    answer
+        .split(' ')
+        .next()
+        .and_then(|word| word.parse().ok())
+        .unwrap_or_else(|| panic!("no version: {answer}"))
+}
+
+#[test]
+fn what_is_set_on_one_machine_is_read_on_the_other_with_the_same_version() {
+    let server = Server::start();
+    let (here, there) = (
+        Machine::up(&server, &["--map", "config"]),
+        Machine::up(&server, &["--map", "config"]),
+    );
+    let (mut near, mut far) = (here.agent(), there.agent());
+    assert_eq!(near.ask("set config a/b=c 7"), "ok");
+    let read = reads(&mut far, "a/b=c", |answer| answer.ends_with(" 7"));
+    assert_eq!(reads(&mut near, "a/b=c", |answer| answer != "none"), read);
+    assert_eq!(near.ask("remove config a/b=c"), "true");
+    reads(&mut far, "a/b=c", |answer| answer == "none");
+    assert_eq!(far.ask("remove config a/b=c"), "false");
+}
+
+#[test]
+fn a_swap_succeeds_once_among_machines_and_the_other_is_told_the_conflict() {
+    let server = Server::start();
+    let (here, there) = (
+        Machine::up(&server, &["--map", "config"]),
+        Machine::up(&server, &["--map", "config"]),
+    );
+    let (mut near, mut far) = (here.agent(), there.agent());
+    near.ask("set config k 0");
+    let seen = version(&reads(&mut near, "k", |answer| answer != "none"));
+    reads(&mut far, "k", |answer| answer != "none");
+    near.tell(&format!("swap config k {seen} near"));
+    far.tell(&format!("swap config k {seen} far"));
+    let (one, other) = (near.hear(), far.hear());
+    assert!(
+        matches!((&*one, &*other), ("true", "false") | ("false", "true")),
+        "{one}, {other}"
+    );
+    let winner = if one == "true" { " near" } else { " far" };
+    let read = reads(&mut near, "k", |answer| answer.ends_with(winner));
+    assert_eq!(
+        reads(&mut far, "k", |answer| answer.ends_with(winner)),
+        read
+    );
+    // A key that was removed can be made again, by version 0.
+    near.ask("remove config k");
+    reads(&mut far, "k", |answer| answer == "none");
+    assert_eq!(far.ask("swap config k 0 anew"), "true");
+    reads(&mut near, "k", |answer| answer.ends_with(" anew"));
+}
+
+#[test]
+fn a_life_ends_on_every_machine() {
+    let server = Server::start();
+    let (here, there) = (
+        Machine::up(&server, &["--map", "config"]),
+        Machine::up(&server, &["--map", "config"]),
+    );
+    let (mut near, mut far) = (here.agent(), there.agent());
+    near.ask("set-for config short x 1500");
+    reads(&mut far, "short", |answer| answer.ends_with(" x"));
+    reads(&mut near, "short", |answer| answer == "none");
+    reads(&mut far, "short", |answer| answer == "none");
+}
+
+#[test]
+fn a_watch_survives_restarts_of_the_server_and_of_the_bridge() {
+    let mut server = Server::start();
+    let here = Machine::up(&server, &["--map", "config"]);
+    let mut there = Machine::up(&server, &["--map", "config"]);
+    let (mut near, mut far) = (here.agent(), there.agent());
+    for key in ["stays", "goes", "changes"] {
+        near.ask(&format!("set config {key} old"));
+        reads(&mut far, key, |answer| answer.ends_with(" old"));
+    }
+    server.kill();
+    near.ask("set config changes new");
+    assert!(
+        far.ask("get config stays").ends_with(" old"),
+        "it is read while the server is away"
+    );
+    server.resume();
+    reads(&mut far, "changes", |answer| answer.ends_with(" new"));
+    there.kill();
+    assert_eq!(near.ask("remove config goes"), "true");
+    near.ask("set config later 1");
+    reads(&mut near, "later", |answer| answer.ends_with(" 1"));
+    assert!(
+        far.ask("get config goes").ends_with(" old"),
+        "it is read while no bridge runs"
+    );
+    there.start();
+    reads(&mut far, "goes", |answer| answer == "none");
+    reads(&mut far, "later", |answer| answer.ends_with(" 1"));
+    assert!(far.ask("get config stays").ends_with(" old"));
+    assert_eq!(far.ask("count config"), "3");
+}
+
+#[test]
+fn a_bucket_that_was_made_anew_replaces_what_the_maps_had() {
+    let server = Server::start();
+    let machine = Machine::up(&server, &["--map", "config"]);
+    let mut agent = machine.agent();
+    for i in 0..5 {
+        agent.ask(&format!("set config old{i} 1"));
+        reads(&mut agent, &format!("old{i}"), |answer| answer != "none");
+    }
+    crate::direct::on(&server, |jetstream| async move {
+        jetstream.delete_stream("KV_shoal_m_config").await.unwrap();
+    });
+    agent.ask("set config fresh 1");
+    reads(&mut agent, "fresh", |answer| answer.ends_with(" 1"));
+    reads(&mut agent, "old3", |answer| answer == "none");
+}
+
+#[test]
+fn a_value_beyond_the_server_s_limit_is_refused_with_both_sizes() {
+    let server = Server::start();
+    let machine = Machine::up(&server, &["--map", "config"]);
+    let mut agent = machine.agent();
+    let answer = agent.ask("large-value config big 2000000");
+    assert!(
+        answer.contains("ErrTooLarge") && answer.contains("2000000"),
+        "{answer}"
+    );
+    let limit = (1 << 20) - 8192;
+    assert!(answer.contains(&limit.to_string()), "{answer}");
+}
+
+#[test]
+fn keys_of_other_programs_are_read_and_those_that_are_none_are_counted() {
+    let server = Server::start();
+    let machine = Machine::up(&server, &["--map", "config"]);
+    let mut agent = machine.agent();
+    publish(&server, "$KV.shoal_m_config.limit", &[], "7");
+    publish(&server, "$KV.shoal_m_config.=zz", &[], "7");
+    reads(&mut agent, "limit", |answer| answer.ends_with(" 7"));
+    machine.wait_for("the count", |report| report.maps[0].undecodable == 1);
+}
+
+#[test]
+fn no_swap_is_lost_while_servers_and_bridges_are_killed() {
+    let mut server = Server::start();
+    let mut machines = [
+        Machine::up(&server, &["--map", "config"]),
+        Machine::up(&server, &["--map", "config"]),
+    ];
+    let mut agents: Vec<Agent> = machines.iter().map(Machine::agent).collect();
+    agents[0].ask("set config count 0");
+    for agent in &mut agents {
+        reads(agent, "count", |answer| answer.ends_with(" 0"));
+    }
+    for agent in &mut agents {
+        agent.tell("add config count 60");
+    }
+    for round in 0..3 {
+        std::thread::sleep(Duration::from_millis(120));
+        if round == 1 {
+            machines[1].kill();
+            machines[1].start();
+        } else {
+            server.kill();
+            server.resume();
+        }
+    }
+    let told: Vec<u64> = agents
+        .iter_mut()
+        .map(|agent| agent.hear().parse().unwrap())
+        .collect();
+    assert_eq!(told, [60, 60]);
+    let total: u64 = told.iter().sum();
+    let read = reads(&mut agents[0], "count", |answer| {
+        answer.ends_with(&format!(" {total}"))
+    });
+    reads(&mut agents[1], "count", |answer| answer == read);
+}

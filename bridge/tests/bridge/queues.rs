@@ -1,0 +1,170 @@
+//! Queues, end to end: two machines and a server.
+
+use crate::agent::checksum;
+use crate::direct::{last, messages, publish};
+use crate::machine::{Machine, WATCHDOG};
+use crate::server::Server;
+
+/// A lease's number, its attempts, and the message.
+pub fn leased(answer: &str) -> (u64, u64, String) {
+    let mut words = answer.splitn(3, ' ');
+    let number = |word: Option<&str>| word.and_then(|word| word.parse().ok());
+    match (number(words.next()), number(words.next()), words.next()) {
+        (Some(lease), Some(attempts), Some(message)) => (lease, attempts, message.to_owned()),
+        _ => panic!("no lease: {answer}"),
+    }
+}
+
+#[test]
+fn what_is_put_on_one_machine_is_worked_on_at_another() {
+    let server = Server::start();
+    let here = Machine::up(&server, &["--queue", "jobs"]);
+    let there = Machine::up(&server, &["--queue", "jobs"]);
+    let (mut producer, mut worker) = (here.agent(), there.agent());
+    assert_eq!(producer.ask("put jobs hello 1000"), "ok");
+    let (lease, attempts, message) = leased(&worker.ask("lease jobs 30000"));
+    assert_eq!((attempts, &*message), (1, "hello"));
+    assert_eq!(worker.ask(&format!("ack {lease}")), "ok");
+    there.wait_for("the ack", |report| report.queues[0].acked == 1);
+    let report = here.wait_for("the publish", |report| report.queues[0].published == 1);
+    assert_eq!(report.queues[0].repeated, 0);
+    assert_eq!(
+        worker.ask("lease jobs 300").split(' ').nth(1),
+        Some("ErrTimeout:")
+    );
+}
+
+#[test]
+fn a_message_that_is_given_back_comes_again_with_its_number_of_attempts() {
+    let server = Server::start();
+    let here = Machine::up(&server, &["--queue", "jobs"]);
+    let there = Machine::up(&server, &["--queue", "jobs"]);
+    let (mut near, mut far) = (here.agent(), there.agent());
+    near.ask("put jobs again 1000");
+    let (lease, ..) = leased(&near.ask("lease jobs 30000"));
+    assert_eq!(near.ask(&format!("nack {lease} 400")), "ok");
+    let (lease, attempts, message) = leased(&far.ask("lease jobs 30000"));
+    assert_eq!((attempts, &*message), (2, "again"));
+    assert_eq!(far.ask(&format!("ack {lease}")), "ok");
+    let report = here.wait_for("the nack", |report| report.queues[0].nacked == 1);
+    assert_eq!(report.queues[0].acked, 0);
+}
+
+#[test]
+fn a_worker_that_is_killed_leaves_its_message_to_other_machines() {
+    let server = Server::start();
+    let here = Machine::up(&server, &["--queue", "jobs"]);
+    let there = Machine::up(&server, &["--queue", "jobs"]);
+    let (mut near, mut far) = (here.agent(), there.agent());
+    near.ask("put jobs orphan 1000");
+    leased(&near.ask("lease jobs 30000"));
+    far.tell("lease jobs 30000");
+    near.kill();
+    let (_, attempts, message) = leased(&far.hear());
+    assert_eq!((attempts, &*message), (2, "orphan"));
+}
+
+#[test]
+fn a_message_that_was_delivered_too_often_is_a_dead_letter_on_the_server() {
+    let server = Server::start();
+    let queue = ["--queue", "jobs:max-attempts=2"];
+    let (here, there) = (Machine::up(&server, &queue), Machine::up(&server, &queue));
+    let (mut near, mut far) = (here.agent(), there.agent());
+    near.ask("put jobs poison 1000");
+    for attempt in 1..=2 {
+        let (lease, attempts, _) = leased(&near.ask("lease jobs 30000"));
+        assert_eq!(attempts, attempt);
+        near.ask(&format!("nack {lease} 0"));
+    }
+    let (lease, _, message) = leased(&far.ask("lease jobs.dead 30000"));
+    assert_eq!(message, "poison");
+    let headers = last(&server, "shoal_q_jobs_2Edead", "shoal.q.jobs_2Edead");
+    let header = |name: &str| headers.get(name).map(|value| value.as_str().to_owned());
+    assert_eq!(header("Shoal-Queue").as_deref(), Some("jobs"));
+    assert_eq!(header("Shoal-Attempts").as_deref(), Some("2"));
+    far.ask(&format!("ack {lease}"));
+    here.wait_for("the dead letter", |report| {
+        report.queues.iter().any(|queue| queue.dead_letters == 1)
+    });
+    assert_eq!(
+        messages(&server, "shoal_q_jobs"),
+        0,
+        "the original is terminated"
+    );
+}
+
+#[test]
+fn a_large_message_goes_through_the_object_store_and_leaves_nothing_there() {
+    let server = Server::start();
+    let here = Machine::up(&server, &["--queue", "jobs"]);
+    let there = Machine::up(&server, &["--queue", "jobs"]);
+    let (mut near, mut far) = (here.agent(), there.agent());
+    const SIZE: usize = 3_000_000;
+    assert_eq!(near.ask(&format!("large jobs {SIZE} 5000")), "ok");
+    let (lease, _, message) = leased(&far.ask("lease jobs 30000"));
+    let bytes: Vec<u8> = (0..SIZE).map(|i| (i % 251) as u8).collect();
+    assert_eq!(message, checksum(&bytes));
+    far.ask(&format!("ack {lease}"));
+    there.wait_for("the ack", |report| report.queues[0].acked == 1);
+    // The note that the object is deleted is all that is left.
+    let begun = std::time::Instant::now();
+    while messages(&server, "OBJ_shoal_large") > 1 {
+        assert!(begun.elapsed() < WATCHDOG, "the object stays");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn messages_of_other_programs_are_taken_as_they_are_and_unknown_formats_are_dead_letters() {
+    let server = Server::start();
+    let machine = Machine::up(&server, &["--queue", "jobs", "--queue", "jobs.dead"]);
+    let mut worker = machine.agent();
+    publish(&server, "shoal.q.jobs", &[], "plain");
+    let (lease, _, message) = leased(&worker.ask("lease jobs 30000"));
+    assert_eq!(message, "plain");
+    worker.ask(&format!("ack {lease}"));
+    publish(&server, "shoal.q.jobs", &[("Shoal-Format", "9")], "riddle");
+    worker.tell("lease jobs 20000");
+    let begun = std::time::Instant::now();
+    while messages(&server, "shoal_q_jobs_2Edead") == 0 {
+        assert!(begun.elapsed() < WATCHDOG, "no dead letter");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let headers = last(&server, "shoal_q_jobs_2Edead", "shoal.q.jobs_2Edead");
+    let reason = headers
+        .get("Shoal-Reason")
+        .map(|value| value.as_str())
+        .unwrap_or_default();
+    assert!(reason.contains("format \"9\""), "{reason}");
+    machine.wait_for("the count", |report| {
+        report
+            .queues
+            .iter()
+            .any(|queue| queue.name == "jobs" && queue.undecodable >= 1 && queue.dead_letters == 1)
+    });
+}
+
+#[test]
+fn what_a_full_stream_does_not_take_waits_here_and_nothing_is_lost() {
+    let server = Server::start();
+    let here = Machine::up(&server, &["--queue", "jobs:max-messages=10"]);
+    let mut producer = here.agent();
+    assert_eq!(producer.ask("puts jobs 30 m"), "ok");
+    here.wait_for("the full stream", |report| {
+        report.queues[0].full == 1 && report.queues[0].published == 10
+    });
+    let there = Machine::up(&server, &["--queue", "jobs"]);
+    let mut worker = there.agent();
+    let mut done: Vec<String> = worker
+        .ask("work jobs 5000")
+        .split(',')
+        .map(str::to_owned)
+        .collect();
+    done.sort();
+    let mut all: Vec<String> = (0..30).map(|i| format!("m{i}")).collect();
+    all.sort();
+    assert_eq!(done, all);
+    here.wait_for("the end", |report| {
+        report.queues[0].full == 0 && report.queues[0].publishing == 0
+    });
+}

@@ -1,0 +1,168 @@
+//! A NATS server for tests: on a loopback port of its own, stopped by its pid.
+
+use std::fmt::Write;
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// What a test may change about the server.
+#[derive(Clone)]
+pub struct Setup {
+    /// Lines for its configuration.
+    pub extra: String,
+    /// Whether each publish is on the disk before it is acked.
+    pub sync_always: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            extra: String::new(),
+            sync_always: true,
+        }
+    }
+}
+
+/// A running server. Its folder and process are gone when this is dropped.
+pub struct Server {
+    folder: PathBuf,
+    port: u16,
+    child: Option<Child>,
+}
+
+impl Server {
+    pub fn start() -> Self {
+        Self::with(&Setup::default())
+    }
+
+    /// With these settings.
+    pub fn with(setup: &Setup) -> Self {
+        let mut server = Self::prepare(setup, free_port());
+        server.resume();
+        server
+    }
+
+    /// So many servers that form a cluster.
+    pub fn cluster(number: usize) -> Vec<Self> {
+        let ports: Vec<u16> = (0..number).map(|_| free_port()).collect();
+        let routes: Vec<String> = ports
+            .iter()
+            .map(|port| format!("nats://127.0.0.1:{port}"))
+            .collect();
+        let start = |port: &u16| {
+            let routes = routes.join(", ");
+            let extra = format!(
+                "cluster {{ name: tests, listen: \"127.0.0.1:{port}\", routes: [{routes}] }}"
+            );
+            let setup = Setup {
+                extra,
+                ..Setup::default()
+            };
+            Self::prepare(&setup, free_port())
+        };
+        let mut servers: Vec<Self> = ports.iter().map(start).collect();
+        servers.iter_mut().for_each(Self::resume);
+        servers
+    }
+
+    fn prepare(setup: &Setup, port: u16) -> Self {
+        // In memory: a process that is killed loses nothing that is in a file, on a disk or not.
+        let store = std::env::var_os("BRIDGE_STORE").unwrap_or_else(|| "/dev/shm".into());
+        let folder = Path::new(&store).join(format!("shoal-nats-{}-{port}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let mut text = String::new();
+        writeln!(text, "listen: 127.0.0.1:{port}").unwrap();
+        writeln!(text, "server_name: s{port}").unwrap();
+        let sync = if setup.sync_always {
+            "sync_interval: always"
+        } else {
+            ""
+        };
+        writeln!(
+            text,
+            "jetstream {{ store_dir: {:?}\n {sync} }}",
+            folder.join("store")
+        )
+        .unwrap();
+        writeln!(text, "{}", setup.extra).unwrap();
+        std::fs::write(folder.join("server.conf"), text).unwrap();
+        Self {
+            folder,
+            port,
+            child: None,
+        }
+    }
+
+    /// The port of its clients.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// As `kill -9` does.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Starts it again, on what it has on disk.
+    pub fn resume(&mut self) {
+        assert!(self.child.is_none());
+        let log = std::fs::File::create(self.folder.join("log")).unwrap();
+        let child = Command::new(binary())
+            .arg("-c")
+            .arg(self.folder.join("server.conf"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn();
+        self.child = Some(child.expect("nats-server starts"));
+        let begun = Instant::now();
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            let child = self.child.as_mut().unwrap();
+            let ended = child.try_wait().unwrap();
+            let log = || std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+            assert!(ended.is_none(), "nats-server ended: {}", log());
+            assert!(
+                begun.elapsed() < Duration::from_secs(60),
+                "no nats-server: {}",
+                log()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A port that the kernel says is free.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// The server's program: what `NATS_SERVER` names, or that of the checkout's virtual environment
+/// (`cargo xtask test` installs it there), or that of PATH.
+pub fn binary() -> PathBuf {
+    if let Some(named) = std::env::var_os("NATS_SERVER") {
+        return named.into();
+    }
+    let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let own = checkout.join(".venv/bin/nats-server");
+    if own.exists() {
+        own
+    } else {
+        "nats-server".into()
+    }
+}

@@ -1,0 +1,266 @@
+//! Everything is killed at random, for as long as `SHOAL_BRIDGE_SOAK` says in seconds: a few in a test run,
+//! minutes or hours by hand:
+//!
+//! ```text
+//! SHOAL_BRIDGE_SOAK=600 cargo test -p shoal-bridge --test bridge soak -- --nocapture
+//! ```
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use shoal::{Map, Queue, Timeout};
+
+use crate::direct::messages;
+use crate::machine::{Machine, WATCHDOG};
+use crate::server::Server;
+
+const ROLE: &str = "SHOAL_BRIDGE_TEST_SOAK";
+/// How many times a message that some worker always fails is delivered.
+const ATTEMPTS: &str = "20";
+
+/// The side of a worker: leases, notes what it does, acks; now and then it dies or fails.
+#[test]
+fn worker() {
+    let Some(log) = std::env::var_os(ROLE) else {
+        return;
+    };
+    let queue = Queue::create("jobs").unwrap();
+    let map = Map::create("config").unwrap();
+    let mut log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(log)
+        .unwrap();
+    let mut highest = 0;
+    loop {
+        // Of one key a process never reads an older version after a later one.
+        if let Some((_, version)) = map.get_versioned(b"count").unwrap() {
+            assert!(version >= highest, "version {version} after {highest}");
+            highest = version;
+        }
+        let Ok(lease) = queue.lease(Timeout::Val(Duration::from_millis(200))) else {
+            continue;
+        };
+        let text = String::from_utf8_lossy(&lease).into_owned();
+        if text.starts_with("poison") {
+            lease.nack(Duration::from_millis(20)).unwrap();
+            continue;
+        }
+        // Noted before the ack: what was acked was done.
+        note(&mut log, &text);
+        let _ = lease.ack();
+    }
+}
+
+/// Appends a line by one write: several processes append to the file.
+fn note(log: &mut std::fs::File, line: &str) {
+    log.write_all(format!("{line}\n").as_bytes()).unwrap();
+}
+
+/// The side of a counter: adds one by swaps, and notes each that succeeded.
+#[test]
+fn counter() {
+    let Some(log) = std::env::var_os(format!("{ROLE}_COUNTER")) else {
+        return;
+    };
+    let map = Map::create("config").unwrap();
+    let mut log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(log)
+        .unwrap();
+    loop {
+        let Some((value, version)) = map.get_versioned(b"count").unwrap() else {
+            continue;
+        };
+        let more: u64 = String::from_utf8_lossy(&value).parse::<u64>().unwrap() + 1;
+        if let Ok(true) =
+            map.compare_swap_version(b"count", version, Some(more.to_string().as_bytes()))
+        {
+            note(&mut log, &more.to_string());
+        }
+    }
+}
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+fn spawn(test: &str, role: &str, log: &Path, folder: &Path) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .env(role, log)
+        .env("SHOAL_DIR", folder)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+fn lines(log: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn every_job_is_done_and_no_swap_is_lost_while_everything_is_killed_at_random() {
+    let seconds = std::env::var("SHOAL_BRIDGE_SOAK")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(8);
+    let seed = std::env::var("SHOAL_BRIDGE_SEED")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let seed = seed.unwrap_or_else(|| u64::from(std::process::id()) * 0x9e37_79b9 + 1);
+    println!("SHOAL_BRIDGE_SEED={seed}");
+    let mut random = Random(seed);
+    let mut server = Server::start();
+    let queue = format!("jobs:max-attempts={ATTEMPTS},ack-wait=2s");
+    let args = ["--queue", &*queue, "--map", "config"];
+    let mut machines = [Machine::up(&server, &args), Machine::up(&server, &args)];
+    let log = |name: &str| PathBuf::from(machines[0].folder()).with_extension(name);
+    let (done, swaps) = (log("done"), log("swaps"));
+    let folders = [
+        machines[0].folder().to_owned(),
+        machines[1].folder().to_owned(),
+    ];
+    let mut agents = [machines[0].agent(), machines[1].agent()];
+    agents[0].ask("set config count 0");
+    let start = |which: usize| spawn("soak::worker", ROLE, &done, &folders[which]);
+    let count = |which: usize| {
+        spawn(
+            "soak::counter",
+            &format!("{ROLE}_COUNTER"),
+            &swaps,
+            &folders[which],
+        )
+    };
+    let mut workers = [start(0), start(1)];
+    let mut counters = [count(0), count(1)];
+    let (mut put, mut poison) = (0, 0);
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(seconds) {
+        for agent in &mut agents {
+            assert_eq!(agent.ask(&format!("puts jobs 40 {put}-")), "ok");
+            put += 1;
+        }
+        assert_eq!(
+            agents[0].ask(&format!("put jobs poison{poison} 20000")),
+            "ok"
+        );
+        poison += 1;
+        let which = random.below(2) as usize;
+        match random.below(6) {
+            0 | 1 => {
+                workers[which].kill().unwrap();
+                workers[which].wait().unwrap();
+                workers[which] = start(which);
+            }
+            2 | 3 => {
+                machines[which].kill();
+                machines[which].start();
+            }
+            4 => {
+                counters[which].kill().unwrap();
+                counters[which].wait().unwrap();
+                counters[which] = count(which);
+            }
+            _ => {
+                server.kill();
+                std::thread::sleep(Duration::from_millis(random.below(300)));
+                server.resume();
+            }
+        }
+        std::thread::sleep(Duration::from_millis(100 + random.below(300)));
+    }
+    for counter in &mut counters {
+        counter.kill().unwrap();
+        counter.wait().unwrap();
+    }
+    let wanted: HashSet<String> = (0..put)
+        .flat_map(|of| (0..40).map(move |i| format!("{of}-{i}")))
+        .collect();
+    let waiting = Instant::now();
+    loop {
+        let there: HashSet<String> = lines(&done).into_iter().collect();
+        if wanted.is_subset(&there) {
+            break;
+        }
+        let ended = workers
+            .iter_mut()
+            .any(|worker| worker.try_wait().unwrap().is_some());
+        assert!(!ended, "a worker has failed");
+        let missing: Vec<_> = wanted.difference(&there).take(50).collect();
+        assert!(
+            waiting.elapsed() < WATCHDOG,
+            "{missing:?} are not done: {:#?}",
+            machines.iter().map(Machine::reports).collect::<Vec<_>>()
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    // Every message that always fails is found among the dead letters.
+    let mut buried = HashSet::new();
+    while buried.len() < poison {
+        assert!(
+            waiting.elapsed() < WATCHDOG,
+            "{} of {poison} dead letters",
+            buried.len()
+        );
+        buried.extend(
+            agents[1]
+                .ask("work jobs.dead 1000")
+                .split(',')
+                .filter(|it| !it.is_empty())
+                .map(str::to_owned),
+        );
+    }
+    while messages(&server, "shoal_q_jobs") > 0 {
+        assert!(waiting.elapsed() < WATCHDOG, "the stream is not empty");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    // A swap that was noted is in the count; one whose process was killed before it noted it may be as well.
+    let noted = lines(&swaps);
+    let distinct: HashSet<&String> = noted.iter().collect();
+    assert_eq!(
+        distinct.len(),
+        noted.len(),
+        "two swaps have made the same value"
+    );
+    let highest = noted
+        .iter()
+        .filter_map(|line| line.parse::<u64>().ok())
+        .max()
+        .unwrap_or(0);
+    let read = agents[0].ask("get config count");
+    let now: u64 = read
+        .rsplit(' ')
+        .next()
+        .and_then(|word| word.parse().ok())
+        .unwrap();
+    assert!(
+        now >= highest && highest >= noted.len() as u64,
+        "{now}, {highest}, {}",
+        noted.len()
+    );
+    println!(
+        "{} jobs, {} done, {poison} dead letters, {} swaps",
+        wanted.len(),
+        lines(&done).len(),
+        noted.len()
+    );
+    for worker in &mut workers {
+        assert!(worker.try_wait().unwrap().is_none(), "a worker has failed");
+        worker.kill().unwrap();
+        worker.wait().unwrap();
+    }
+    let _ = (std::fs::remove_file(&done), std::fs::remove_file(&swaps));
+}

@@ -1,0 +1,3 @@
+module shoal.example/exchange
+
+go 1.19

@@ -1,0 +1,427 @@
+//! `shoal doctor`: what this machine allows.
+
+use std::fs;
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::inventory::Inventory;
+use crate::output::{Failure, Format, Paint, bytes, has_colours, plain, width};
+use crate::probe;
+
+#[derive(clap::Args)]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    format: Format,
+}
+
+/// How a finding is meant.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Level {
+    /// As it should be.
+    Ok,
+    /// Good to know.
+    Note,
+    /// It works, but not for everything.
+    Warn,
+    /// Shoal does not work.
+    Bad,
+}
+
+#[derive(Serialize)]
+struct Finding {
+    /// What was looked at: stable, for programs.
+    check: &'static str,
+    level: Level,
+    /// What was found.
+    found: String,
+    /// What to do, if there is something to be done.
+    advice: Option<String>,
+}
+
+fn finding(check: &'static str, level: Level, found: impl Into<String>) -> Finding {
+    Finding {
+        check,
+        level,
+        found: found.into(),
+        advice: None,
+    }
+}
+
+impl Finding {
+    fn advice(mut self, advice: impl Into<String>) -> Self {
+        self.advice = Some(advice.into());
+        self
+    }
+}
+
+impl Doctor {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let checks: [fn() -> Vec<Finding>; 7] =
+            [kernel, directory, works, objects, limits, container, cost];
+        let mut findings = Vec::new();
+        for check in checks {
+            crate::interrupt::check()?;
+            findings.extend(check());
+        }
+        findings.extend(devices());
+        self.format.print(&findings, |out| {
+            let colours = has_colours();
+            for it in &findings {
+                let (mark, paint) = match it.level {
+                    Level::Ok => ("ok", Paint::Good),
+                    Level::Note => ("note", Paint::Plain),
+                    Level::Warn => ("warn", Paint::Warn),
+                    Level::Bad => ("bad", Paint::Bad),
+                };
+                let mark = paint.on(&format!("{mark:4}"), colours);
+                wrapped(
+                    out,
+                    &format!("{mark}  "),
+                    &format!("{}: {}", it.check, plain(&it.found)),
+                )?;
+                if let Some(advice) = &it.advice {
+                    wrapped(out, "      ", advice)?;
+                }
+            }
+            Ok(())
+        })?;
+        match findings.iter().any(|it| it.level == Level::Bad) {
+            true => Err(Failure::Said),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Writes `text` behind six columns of `start`, in lines that fit the terminal.
+fn wrapped(out: &mut dyn std::io::Write, start: &str, text: &str) -> std::io::Result<()> {
+    let width = width().unwrap_or(usize::MAX).saturating_sub(6).max(14);
+    let (mut line, mut start) = (String::new(), start);
+    for word in text.split(' ') {
+        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > width {
+            writeln!(out, "{start}{line}")?;
+            (line, start) = (String::new(), "      ");
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    writeln!(out, "{start}{line}")
+}
+
+fn read(path: &str) -> Option<String> {
+    Some(fs::read_to_string(path).ok()?.trim().to_owned())
+}
+
+/// What Shoal uses of the kernel, and since when that is there.
+const FEATURES: [(u32, u32, &str, bool); 5] = [
+    (
+        3,
+        15,
+        "locks that the kernel drops with a process (OFD locks)",
+        true,
+    ),
+    (5, 3, "descriptors of processes (pidfd)", true),
+    (
+        5,
+        9,
+        "closing many descriptors at once (close_range)",
+        false,
+    ),
+    (
+        5,
+        14,
+        "committing memory through a mapping (MADV_POPULATE_WRITE); fallocate is used",
+        false,
+    ),
+    (
+        5,
+        16,
+        "one thread that sleeps on many queues (futex_waitv); a thread for each is used",
+        false,
+    ),
+];
+
+fn kernel() -> Vec<Finding> {
+    let release = read("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(str::parse::<u32>);
+    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
+        let advice = "mount /proc: Shoal asks it about processes";
+        return vec![finding("kernel", Level::Warn, "its version is not known").advice(advice)];
+    };
+    let lacking = FEATURES.iter().filter(|it| (major, minor) < (it.0, it.1));
+    let mut findings: Vec<Finding> = lacking
+        .map(|&(a, b, what, needed)| {
+            let level = if needed { Level::Bad } else { Level::Note };
+            finding("kernel", level, format!("Linux {release} lacks {what}"))
+                .advice(format!("Linux {a}.{b} and later have it"))
+        })
+        .collect();
+    if findings.is_empty() {
+        let found = format!("Linux {release} has all that Shoal uses");
+        findings.push(finding("kernel", Level::Ok, found));
+    }
+    findings
+}
+
+/// The directory of the objects.
+fn place() -> String {
+    std::env::var("SHOAL_DIR").unwrap_or_else(|_| "/dev/shm".to_owned())
+}
+
+/// Below this a /dev/shm is too small for more than a try.
+const SMALL: u64 = 256 << 20;
+
+fn directory() -> Vec<Finding> {
+    let place = place();
+    let space = match probe::space(&place) {
+        Ok(space) => space,
+        Err(err) => {
+            let advice = format!(
+                "mount a tmpfs there (mount -t tmpfs -o mode=1777 tmpfs {place}), or name another \
+                 directory in SHOAL_DIR, the same for all processes"
+            );
+            let found = format!("{place} cannot be used: {err}");
+            return vec![finding("directory", Level::Bad, found).advice(advice)];
+        }
+    };
+    let mut findings = Vec::new();
+    let size = format!(
+        "{place}: {} of {} are free, {} files",
+        bytes(space.free),
+        bytes(space.size),
+        space.files,
+    );
+    let grow = format!(
+        "mount -o remount,size=8g {place}, as root; in a container start it with --shm-size=8g"
+    );
+    findings.push(match () {
+        () if space.free < 16 << 20 => finding("space", Level::Warn, size).advice(format!(
+            "remove what killed processes left with `shoal gc`, or enlarge it: {grow}"
+        )),
+        () if space.size < SMALL => finding("space", Level::Warn, size).advice(format!(
+            "a full directory makes puts fail with NoSpace; enlarge it: {grow}"
+        )),
+        () => finding("space", Level::Ok, size),
+    });
+    if space.files_free < 1000 && space.files > 0 {
+        let found = format!("{} files can be created in {place}", space.files_free);
+        let advice = format!("each object is a file: mount -o remount,nr_inodes=1m {place}");
+        findings.push(finding("files", Level::Warn, found).advice(advice));
+    }
+    if !space.is_tmpfs {
+        let found = format!("{place} is not a tmpfs: what objects hold is written to a disk");
+        let advice = "name a directory on a tmpfs in SHOAL_DIR";
+        findings.push(finding("file system", Level::Warn, found).advice(advice));
+    }
+    if !space.is_sticky && space.is_shared {
+        let found = format!("every user may remove the files of others in {place}");
+        findings.push(finding("mode", Level::Warn, found).advice(format!("chmod 1777 {place}")));
+    }
+    let logind = read("/etc/systemd/logind.conf").unwrap_or_default();
+    let keeps = logind.lines().any(|line| line.trim() == "RemoveIPC=no");
+    if Path::new("/run/systemd/sessions").exists() && !keeps && space.uid >= 1000 {
+        let found = "logind removes the objects of a user whose last session ends";
+        let advice = "set RemoveIPC=no in /etc/systemd/logind.conf if objects must stay longer";
+        findings.push(finding("logind", Level::Note, found).advice(advice));
+    }
+    findings
+}
+
+/// Whether an object can be made and used.
+fn works() -> Vec<Finding> {
+    let used = || {
+        let queue = shoal::Queue::anonymous()?;
+        queue.put(b"doctor", shoal::Timeout::Infinite)?;
+        let got = queue.get_vec(shoal::Timeout::Val(std::time::Duration::from_secs(1)))?;
+        queue.fd().map(|_| got)
+    };
+    vec![match used() {
+        Ok(got) if got == b"doctor" => {
+            finding("objects", Level::Ok, "a queue was made, used and removed")
+        }
+        Ok(_) => finding(
+            "objects",
+            Level::Bad,
+            "a queue returned another message than was put",
+        ),
+        Err(err) => finding(
+            "objects",
+            Level::Bad,
+            format!("a queue cannot be used: {err}"),
+        ),
+    }]
+}
+
+fn objects() -> Vec<Finding> {
+    let Ok(objects) = shoal::list() else {
+        return Vec::new();
+    };
+    let sum = |of: &dyn Fn(&shoal::ObjectInfo) -> bool| {
+        let some = objects.iter().filter(|it| of(it));
+        some.fold((0, 0), |(count, sum), it| (count + 1, sum + it.committed))
+    };
+    let (all, memory) = sum(&|_| true);
+    let (stale, freed) = sum(&|it| it.stale);
+    let (unreadable, _) = sum(&|it| it.problem.is_some());
+    let mut findings = vec![finding(
+        "in use",
+        Level::Ok,
+        format!("{all} objects, {}", bytes(memory)),
+    )];
+    if stale > 0 {
+        let found = format!(
+            "{stale} objects, {}, are what killed processes left",
+            bytes(freed)
+        );
+        findings.push(finding("stale", Level::Note, found).advice("`shoal gc` removes them"));
+    }
+    if unreadable > 0 {
+        let found = format!("{unreadable} files cannot be opened as objects");
+        let advice = "`shoal ls` says why: another version, another user, or no object at all";
+        findings.push(finding("unreadable", Level::Note, found).advice(advice));
+    }
+    findings
+}
+
+/// An object reserves its largest size of address space.
+const ROOM: u64 = 1 << 40;
+
+fn limits() -> Vec<Finding> {
+    let limits = probe::limits();
+    let mut findings = Vec::new();
+    if let Some(most) = limits.address_space.filter(|&it| it < ROOM) {
+        let found = format!("a process has {} of address space", bytes(most));
+        let advice = "objects are made smaller for that; ulimit -v unlimited, or give max_capacity";
+        findings.push(finding("address space", Level::Warn, found).advice(advice));
+    }
+    if let Some(most) = limits.file_size.filter(|&it| it < ROOM) {
+        let found = format!("a file may have {}", bytes(most));
+        let advice = "objects are made smaller for that; ulimit -f unlimited";
+        findings.push(finding("file size", Level::Warn, found).advice(advice));
+    }
+    if let Some(most) = limits.descriptors.filter(|&it| it < 256) {
+        let found = format!("a process has {most} descriptors");
+        let advice = "objects need none, but processes and event loops do: ulimit -n 1024";
+        findings.push(finding("descriptors", Level::Warn, found).advice(advice));
+    }
+    let maps = read("/proc/sys/vm/max_map_count").and_then(|it| it.parse::<u64>().ok());
+    if let Some(most) = maps.filter(|&it| it < 65_530) {
+        let found = format!("a process may have {most} mappings");
+        let advice = "each open object is one or two: sysctl vm.max_map_count=65530";
+        findings.push(finding("mappings", Level::Warn, found).advice(advice));
+    }
+    if findings.is_empty() {
+        let found = "address space, file size, descriptors and mappings suffice";
+        findings.push(finding("limits", Level::Ok, found));
+    }
+    findings
+}
+
+/// What shows that this is a container.
+const MARKS: [(&str, &str); 2] = [("/.dockerenv", "Docker"), ("/run/.containerenv", "Podman")];
+
+fn container() -> Vec<Finding> {
+    let marked = MARKS.iter().find(|(path, _)| Path::new(path).exists());
+    let named = || std::env::var("container").ok().filter(|it| !it.is_empty());
+    let kubernetes =
+        || std::env::var_os("KUBERNETES_SERVICE_HOST").map(|_| "Kubernetes".to_owned());
+    let mut findings = Vec::new();
+    if let Some(kind) = marked
+        .map(|it| it.1.to_owned())
+        .or_else(kubernetes)
+        .or_else(named)
+    {
+        let found = format!("this is a container ({kind}) with a /dev/shm of its own, as a rule");
+        let advice = "processes share objects if they share /dev/shm and the pid namespace: start the \
+                      containers with --ipc=host --pid=host, or in one pod; --shm-size sets the size";
+        findings.push(finding("container", Level::Note, found).advice(advice));
+    }
+    let memory = read("/sys/fs/cgroup/memory.max").and_then(|it| it.parse::<u64>().ok());
+    if let Some(most) = memory {
+        let found = format!("this control group may use {} of memory", bytes(most));
+        let advice = "what objects hold counts, for the group of the process that wrote it first";
+        findings.push(finding("memory", Level::Note, found).advice(advice));
+    }
+    findings
+}
+
+/// What waiting costs on this machine: it decides how fast messages are.
+fn cost() -> Vec<Finding> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut findings = vec![finding(
+        "cores",
+        Level::Ok,
+        format!("{cores} for this process"),
+    )];
+    if cores == 1 {
+        findings[0].level = Level::Note;
+        findings[0].advice = Some(
+            "with one core every message to another process costs a switch: put and get several at a \
+             time"
+                .to_owned(),
+        );
+    } else if let Some(ns) = probe::cache_line_ns() {
+        let found = format!("{ns} ns from core to core");
+        findings.push(match ns {
+            0..400 => finding("cache line", Level::Ok, found),
+            _ => finding("cache line", Level::Note, found).advice(
+                "the cores are far apart or busy: bind processes that talk a lot to cores of one \
+                 socket (taskset, numactl)",
+            ),
+        });
+    }
+    if let Some(ns) = probe::wake_ns() {
+        let found = format!(
+            "{:.1} us to wake a sleeping thread (futex)",
+            ns as f64 / 1e3
+        );
+        findings.push(match ns {
+            0..30_000 => finding("wake-up", Level::Ok, found),
+            _ => finding("wake-up", Level::Note, found)
+                .advice("a virtual or busy machine: batches of messages cost one wake-up"),
+        });
+    }
+    findings
+}
+
+fn devices() -> Vec<Finding> {
+    let mut findings = Vec::new();
+    match Inventory::new(None) {
+        Ok(found) => {
+            let level = if found.devices.is_empty() {
+                Level::Note
+            } else {
+                Level::Ok
+            };
+            findings.push(finding("devices", level, found.summary()));
+            for note in found.notes() {
+                findings.push(
+                    finding("devices", Level::Warn, note).advice(
+                        "devices can be leased without that, but not by their memory or load",
+                    ),
+                );
+            }
+        }
+        Err(err) => findings.push(finding("devices", Level::Warn, err.to_string())),
+    }
+    for family in shoal::device::families() {
+        match shoal::device::visible(family.name()) {
+            Ok(mask) if mask.to_string() != "all" => findings.push(finding(
+                "mask",
+                Level::Note,
+                format!("{}={mask} restricts {}", family.variable(), family.name()),
+            )),
+            Ok(_) => {}
+            Err(err) => findings.push(
+                finding("mask", Level::Warn, err.to_string())
+                    .advice(format!("set {} right, or unset it", family.variable())),
+            ),
+        }
+    }
+    findings
+}

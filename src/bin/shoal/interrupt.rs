@@ -1,0 +1,167 @@
+//! Ctrl-C and its relatives end a command in order: the terminal and the shared objects are left as they
+//! should be, and the shell sees that a signal ended the command.
+//!
+//! The first signal sets a flag, which every loop and every wait of a command asks for. A second one ends
+//! the process at once, in case the first is not noticed; a killed process leaves shared memory whole,
+//! too.
+
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use shoal::Timeout;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::output::Failure;
+
+/// How long a sleep goes on before it looks for a signal.
+const SLICE: Duration = Duration::from_millis(100);
+/// The same for a wait of the library, which a signal ends. Only one that comes between the look and the
+/// wait is noticed so late.
+const WAIT: Duration = Duration::from_secs(1);
+
+static SIGNAL: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
+
+/// From now on the signals set the flag.
+pub(crate) fn install() {
+    let signal = SIGNAL.get_or_init(Arc::default);
+    let once = Arc::new(AtomicBool::new(false));
+    for which in [SIGINT, SIGTERM, SIGHUP] {
+        // In this order: the first signal finds the flag unset. Where a handler cannot be installed, the
+        // signal ends the process.
+        let _ = signal_hook::flag::register_conditional_default(which, Arc::clone(&once));
+        let _ = signal_hook::flag::register(which, Arc::clone(&once));
+        let _ = signal_hook::flag::register_usize(which, Arc::clone(signal), which as usize);
+    }
+}
+
+/// The signal that asked the command to end.
+pub(crate) fn signal() -> Option<i32> {
+    let signal = SIGNAL.get()?.load(Ordering::SeqCst);
+    (signal != 0).then_some(signal as i32)
+}
+
+/// Fails once a signal has come.
+pub(crate) fn check() -> Result<(), Failure> {
+    signal().map_or(Ok(()), |it| Err(Failure::Signal(it)))
+}
+
+/// Ends the process as the signal would have.
+pub(crate) fn end_by(signal: i32) {
+    let _ = signal_hook::low_level::emulate_default_handler(signal);
+}
+
+/// Sleeps, until a signal comes.
+pub(crate) fn sleep(time: Duration) -> Result<(), Failure> {
+    let end = Instant::now() + time;
+    loop {
+        check()?;
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        thread::sleep(left.min(SLICE));
+    }
+}
+
+/// Waits by `wait`, which is given the time that it may take, for `limit` at most: `None` for ever.
+pub(crate) fn wait<T>(
+    limit: Option<Duration>,
+    mut wait: impl FnMut(Timeout) -> shoal::Result<T>,
+) -> Result<T, Failure> {
+    let end = limit.and_then(|limit| Instant::now().checked_add(limit));
+    loop {
+        check()?;
+        let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+        let slice = left.map_or(WAIT, |left| left.min(WAIT));
+        match wait(Timeout::Val(slice)) {
+            Err(shoal::Error::Timeout) if left.is_none_or(|left| !left.is_zero()) => {}
+            Err(shoal::Error::Interrupted) => {}
+            done => return Ok(done?),
+        }
+    }
+}
+
+/// Standard input, read by a thread of its own, so that a signal ends the wait for it.
+pub(crate) struct Input {
+    chunks: Receiver<io::Result<Vec<u8>>>,
+    /// What was read and not yet asked for.
+    rest: Vec<u8>,
+    ended: bool,
+}
+
+impl Input {
+    pub(crate) fn new() -> Self {
+        let (send, chunks) = mpsc::sync_channel(16);
+        thread::spawn(move || {
+            let mut input = io::stdin().lock();
+            let mut buffer = vec![0; 64 << 10];
+            loop {
+                let chunk = match input.read(&mut buffer) {
+                    Ok(0) => return,
+                    Ok(len) => Ok(buffer[..len].to_vec()),
+                    Err(err) if err.kind() == io::ErrorKind::Interrupted => continue,
+                    Err(err) => Err(err),
+                };
+                let failed = chunk.is_err();
+                if send.send(chunk).is_err() || failed {
+                    return;
+                }
+            }
+        });
+        Self {
+            chunks,
+            rest: Vec::new(),
+            ended: false,
+        }
+    }
+
+    /// Reads more, or notes the end.
+    fn fill(&mut self) -> Result<(), Failure> {
+        loop {
+            check()?;
+            match self.chunks.recv_timeout(SLICE) {
+                Ok(chunk) => {
+                    self.rest.extend(chunk.map_err(Failure::Input)?);
+                    return Ok(());
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.ended = true;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// All of it.
+    pub(crate) fn all(mut self) -> Result<Vec<u8>, Failure> {
+        while !self.ended {
+            self.fill()?;
+        }
+        Ok(self.rest)
+    }
+
+    /// The next parts, each of which `end` ends: those that are there, and at least one. The last part
+    /// needs no end. Empty once there is no more.
+    pub(crate) fn parts(&mut self, end: u8) -> Result<Vec<Vec<u8>>, Failure> {
+        while !self.ended && !self.rest.contains(&end) {
+            self.fill()?;
+        }
+        let whole = match self.rest.iter().rposition(|&it| it == end) {
+            Some(last) => last + 1,
+            None => self.rest.len(),
+        };
+        let rest = self.rest.split_off(whole);
+        let mut parts: Vec<Vec<u8>> = self.rest.split(|&it| it == end).map(Into::into).collect();
+        // What lies behind the last end is empty.
+        if self.rest.last().is_none_or(|&it| it == end) {
+            parts.pop();
+        }
+        self.rest = rest;
+        Ok(parts)
+    }
+}

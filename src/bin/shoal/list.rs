@@ -1,0 +1,277 @@
+//! `shoal list get | ls | append | insert | set | pop | remove`
+
+use clap::Subcommand;
+use serde::Serialize;
+use shoal::{List, Options};
+
+use crate::input::{Sink, Source};
+use crate::interrupt;
+use crate::objects::check;
+use crate::output::{Failure, Format};
+use crate::value::{Json, Place, one_line};
+
+#[derive(clap::Args)]
+pub(crate) struct ListCommand {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Print an element
+    Get {
+        /// The list
+        name: String,
+        /// Its place, counted from 0; from the end if it is negative
+        #[arg(allow_negative_numbers = true)]
+        index: i64,
+        #[command(flatten)]
+        sink: Sink,
+    },
+    /// List elements with their places
+    Ls {
+        /// The list
+        name: String,
+        /// The first
+        #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
+        from: i64,
+        /// How many at most
+        #[arg(long, short = 'n')]
+        count: Option<usize>,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Append elements; without any, what the standard input says
+    Append {
+        /// The list
+        name: String,
+        /// The elements
+        values: Vec<String>,
+        #[command(flatten)]
+        source: Source,
+        /// Create the list if it is missing; it stays until `shoal rm` removes it
+        #[arg(long)]
+        create: bool,
+    },
+    /// Insert an element before another
+    Insert {
+        /// The list
+        name: String,
+        /// The place of that other
+        #[arg(allow_negative_numbers = true)]
+        index: i64,
+        /// The element; without it, what the standard input says
+        value: Option<String>,
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Replace an element
+    Set {
+        /// The list
+        name: String,
+        /// Its place
+        #[arg(allow_negative_numbers = true)]
+        index: i64,
+        /// What is there then; without it, what the standard input says
+        value: Option<String>,
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Remove an element and print it
+    Pop {
+        /// The list
+        name: String,
+        /// Its place
+        #[arg(default_value_t = -1, allow_negative_numbers = true)]
+        index: i64,
+        #[command(flatten)]
+        sink: Sink,
+    },
+    /// Remove elements
+    Remove {
+        /// The list
+        name: String,
+        /// The place of the first
+        #[arg(allow_negative_numbers = true)]
+        index: i64,
+        /// How many
+        #[arg(long, short = 'n', default_value_t = 1)]
+        count: usize,
+    },
+}
+
+/// An element and its place.
+#[derive(Serialize)]
+struct Element<'a> {
+    index: usize,
+    value: Json<'a>,
+}
+
+impl ListCommand {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        match self.verb {
+            Verb::Get { name, index, sink } => {
+                let list = open(&name)?;
+                let (at, value) = list.with(|list| {
+                    let at = place(index, list.len()?);
+                    Ok((at, at.map(|at| list.get_vec(at)).transpose()?.flatten()))
+                })?;
+                print(&name, index, at.zip(value), sink).map(drop)
+            }
+            Verb::Ls {
+                name,
+                from,
+                count,
+                format,
+            } => ls(&name, from, count, format),
+            Verb::Append {
+                name,
+                values,
+                source,
+                create,
+            } => append(&name, &values, &source, create),
+            Verb::Insert {
+                name,
+                index,
+                value,
+                source,
+            } => {
+                let value = source.read(value.as_deref(), Place::Element)?;
+                let done = open(&name)?.with(|list| {
+                    let len = list.len()?;
+                    let at = if index == len as i64 {
+                        Some(len)
+                    } else {
+                        place(index, len)
+                    };
+                    let Some(at) = at else { return Ok(false) };
+                    list.splice(at..at, &[&value]).map(|()| true)
+                })?;
+                found(done, &name, index)
+            }
+            Verb::Set {
+                name,
+                index,
+                value,
+                source,
+            } => {
+                let value = source.read(value.as_deref(), Place::Element)?;
+                let done = open(&name)?.with(|list| match place(index, list.len()?) {
+                    Some(at) => list.set(at, &value),
+                    None => Ok(false),
+                })?;
+                found(done, &name, index)
+            }
+            Verb::Pop { name, index, sink } => {
+                let list = open(&name)?;
+                let popped = list.with(|list| match place(index, list.len()?) {
+                    Some(at) => Ok(list.pop_at(at)?.map(|value| (at, value))),
+                    None => Ok(None),
+                })?;
+                let put_back = popped.clone();
+                let printed = print(&name, index, popped, sink);
+                // Printing may wait for a slow reader, so it is not done under the list's lock.
+                if let (Ok(false) | Err(_), Some((at, value))) = (&printed, put_back) {
+                    list.insert(at, &value)?;
+                }
+                printed.map(drop)
+            }
+            Verb::Remove { name, index, count } => {
+                let done = open(&name)?.with(|list| {
+                    let len = list.len()?;
+                    let Some(at) = place(index, len) else {
+                        return Ok(false);
+                    };
+                    let end = at.saturating_add(count).min(len);
+                    list.splice::<&[u8]>(at..end, &[]).map(|()| true)
+                })?;
+                found(done, &name, index)
+            }
+        }
+    }
+}
+
+fn open(name: &str) -> Result<List, Failure> {
+    check(name)?;
+    Ok(List::open(name)?)
+}
+
+/// The place of `index` in a list of `len` elements.
+fn place(index: i64, len: usize) -> Option<usize> {
+    let at = match index {
+        0.. => index,
+        _ => index.checked_add(i64::try_from(len).ok()?)?,
+    };
+    usize::try_from(at).ok().filter(|&at| at < len)
+}
+
+fn found(done: bool, name: &str, index: i64) -> Result<(), Failure> {
+    match done {
+        true => Ok(()),
+        false => Err(Failure::Missing(format!(
+            "the list {name:?} has no element {index}"
+        ))),
+    }
+}
+
+fn print(
+    name: &str,
+    index: i64,
+    element: Option<(usize, Vec<u8>)>,
+    sink: Sink,
+) -> Result<bool, Failure> {
+    found(element.is_some(), name, index)?;
+    let (index, value) = element.unwrap_or_default();
+    let shown = Element {
+        index,
+        value: Json(&value, Place::Element),
+    };
+    sink.print(&value, Place::Element, &shown)
+}
+
+/// So many elements are copied at a time: other processes wait for the list's lock that long.
+const BATCH: usize = 256;
+
+fn ls(name: &str, from: i64, count: Option<usize>, format: Format) -> Result<(), Failure> {
+    let list = open(name)?;
+    let first = match from {
+        0.. => usize::try_from(from).unwrap_or(usize::MAX),
+        _ => place(from, list.len()?).unwrap_or(0),
+    };
+    let end = count.map_or(usize::MAX, |count| first.saturating_add(count));
+    let (mut elements, mut at) = (Vec::new(), first);
+    while at < end {
+        interrupt::check()?;
+        let more = list.range_vec(at..end.min(at.saturating_add(BATCH)))?;
+        if more.is_empty() {
+            break;
+        }
+        at += more.len();
+        elements.extend(more);
+    }
+    let shown = (first..).zip(&elements).map(|(index, value)| Element {
+        index,
+        value: Json(value, Place::Element),
+    });
+    format.print(&shown.collect::<Vec<_>>(), |out| {
+        for (index, value) in (first..).zip(&elements) {
+            writeln!(out, "{index}\t{}", one_line(value, Place::Element))?;
+        }
+        Ok(())
+    })
+}
+
+fn append(name: &str, values: &[String], source: &Source, create: bool) -> Result<(), Failure> {
+    let values: Vec<Vec<u8>> = match values.is_empty() {
+        true => vec![source.read(None, Place::Element)?],
+        false => values
+            .iter()
+            .map(|it| source.read(Some(it), Place::Element))
+            .collect::<Result<_, _>>()?,
+    };
+    let list = match create {
+        true => List::with_options(Some(name), &Options::create().persistent())?,
+        false => open(name)?,
+    };
+    Ok(list.extend(&values)?)
+}

@@ -1,0 +1,405 @@
+//! Python's pickles: showing those that hold plain data, and writing JSON as one.
+//!
+//! A pickle is a program that can call any function. Here nothing is ever called: the instructions that
+//! make plain data are followed, and a pickle with any other instruction is shown as a pickle.
+
+use serde_json::Value;
+
+/// Bytes of text that showing one pickle may make in all, whatever its memo repeats.
+const BUDGET: usize = 64 << 10;
+
+/// What a pickle has.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Pickled {
+    /// Plain data, as Python writes it: None, bool, int, float, str, bytes, list, tuple, dict, set.
+    Data(String),
+    /// Something else; the first class or function that it names, if it names one.
+    Object(Option<String>),
+}
+
+/// What the pickle has.
+pub(crate) fn show(bytes: &[u8]) -> Pickled {
+    let mut reader = Reader {
+        rest: bytes,
+        left: BUDGET,
+        stack: Vec::new(),
+        marks: Vec::new(),
+        memo: Vec::new(),
+        name: None,
+    };
+    match reader.run() {
+        Some(data) => Pickled::Data(data),
+        None => Pickled::Object(reader.name),
+    }
+}
+
+/// What an instruction leaves on the stack.
+#[derive(Clone)]
+enum Item {
+    Atom(String),
+    /// What brackets it has, and its elements; those of a dict are keys and values in turn.
+    Many(Shape, Vec<String>),
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Shape {
+    List,
+    Dict,
+    Set,
+    FrozenSet,
+}
+
+impl Item {
+    fn text(self) -> String {
+        let (shape, items) = match self {
+            Item::Atom(text) => return text,
+            Item::Many(shape, items) => (shape, items),
+        };
+        match shape {
+            Shape::List => format!("[{}]", items.join(", ")),
+            Shape::Set if items.is_empty() => "set()".to_owned(),
+            Shape::Set => format!("{{{}}}", items.join(", ")),
+            Shape::FrozenSet => format!("frozenset({{{}}})", items.join(", ")),
+            Shape::Dict => {
+                let pairs = items.chunks(2).map(|pair| pair.join(": "));
+                format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Item::Atom(text) => text.len() + 1,
+            Item::Many(_, items) => items.iter().map(|it| it.len() + 4).sum::<usize>() + 16,
+        }
+    }
+}
+
+struct Reader<'a> {
+    rest: &'a [u8],
+    left: usize,
+    stack: Vec<Item>,
+    marks: Vec<usize>,
+    memo: Vec<Item>,
+    /// The class or function at which it stopped.
+    name: Option<String>,
+}
+
+impl<'a> Reader<'a> {
+    /// `None` for whatever is not plain data.
+    fn run(&mut self) -> Option<String> {
+        loop {
+            match self.byte()? {
+                // PROTO, FRAME
+                0x80 => drop(self.take(1)?),
+                0x95 => drop(self.take(8)?),
+                b'.' => {
+                    let last = self.stack.pop()?;
+                    return self.stack.is_empty().then(|| last.text());
+                }
+                b'N' => self.atom("None".to_owned())?,
+                0x88 => self.atom("True".to_owned())?,
+                0x89 => self.atom("False".to_owned())?,
+                b'J' => {
+                    let number = i32::from_le_bytes(self.take(4)?.try_into().ok()?);
+                    self.atom(number.to_string())?;
+                }
+                b'K' => {
+                    let number = self.byte()?;
+                    self.atom(number.to_string())?;
+                }
+                b'M' => {
+                    let number = u16::from_le_bytes(self.take(2)?.try_into().ok()?);
+                    self.atom(number.to_string())?;
+                }
+                0x8a => self.long()?,
+                b'G' => {
+                    let number = f64::from_be_bytes(self.take(8)?.try_into().ok()?);
+                    self.atom(format!("{number:?}"))?;
+                }
+                0x8c => self.string(1)?,
+                b'X' => self.string(4)?,
+                0x8d => self.string(8)?,
+                b'C' => self.bytes(1)?,
+                b'B' => self.bytes(4)?,
+                0x8e => self.bytes(8)?,
+                b']' => self.push(Item::Many(Shape::List, Vec::new()))?,
+                b'}' => self.push(Item::Many(Shape::Dict, Vec::new()))?,
+                0x8f => self.push(Item::Many(Shape::Set, Vec::new()))?,
+                b'(' => self.marks.push(self.stack.len()),
+                b'a' => {
+                    let item = self.pop_many(1)?;
+                    self.extend(Shape::List, item)?;
+                }
+                b'e' => {
+                    let items = self.take_to_mark()?;
+                    self.extend(Shape::List, items)?;
+                }
+                b's' => {
+                    let items = self.pop_many(2)?;
+                    self.extend(Shape::Dict, items)?;
+                }
+                b'u' => {
+                    let items = self.take_to_mark()?;
+                    (items.len() % 2 == 0).then_some(())?;
+                    self.extend(Shape::Dict, items)?;
+                }
+                0x90 => {
+                    let items = self.take_to_mark()?;
+                    self.extend(Shape::Set, items)?;
+                }
+                0x91 => {
+                    let items = self.take_to_mark()?;
+                    self.push(Item::Many(Shape::FrozenSet, items))?;
+                }
+                b')' => self.atom("()".to_owned())?,
+                count @ 0x85..=0x87 => {
+                    let items = self.pop_many(usize::from(count - 0x84))?;
+                    self.tuple(items)?;
+                }
+                b't' => {
+                    let items = self.take_to_mark()?;
+                    self.tuple(items)?;
+                }
+                // MEMOIZE, BINPUT, LONG_BINPUT: they number what they keep in order.
+                0x94 => self.keep()?,
+                b'q' => {
+                    let at = usize::from(self.byte()?);
+                    (at == self.memo.len()).then_some(())?;
+                    self.keep()?;
+                }
+                b'r' => {
+                    let at = self.length(4)?;
+                    (at == self.memo.len()).then_some(())?;
+                    self.keep()?;
+                }
+                b'h' => {
+                    let at = usize::from(self.byte()?);
+                    self.recall(at)?;
+                }
+                b'j' => {
+                    let at = self.length(4)?;
+                    self.recall(at)?;
+                }
+                // STACK_GLOBAL
+                0x93 => {
+                    let names = self.pop_many(2)?;
+                    let names = names.iter().map(|it| it.trim_matches('\''));
+                    self.name = Some(names.collect::<Vec<_>>().join("."));
+                    return None;
+                }
+                _ => return None,
+            }
+        }
+    }
+
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.rest.split_at_checked(count)?;
+        self.rest = rest;
+        Some(taken)
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        self.take(1).map(|it| it[0])
+    }
+
+    fn length(&mut self, bytes: usize) -> Option<usize> {
+        let mut word = [0; 8];
+        word[..bytes].copy_from_slice(self.take(bytes)?);
+        usize::try_from(u64::from_le_bytes(word)).ok()
+    }
+
+    fn push(&mut self, item: Item) -> Option<()> {
+        self.left = self.left.checked_sub(item.len())?;
+        self.stack.push(item);
+        Some(())
+    }
+
+    fn atom(&mut self, text: String) -> Option<()> {
+        self.push(Item::Atom(text))
+    }
+
+    fn long(&mut self) -> Option<()> {
+        let length = usize::from(self.byte()?);
+        let bytes = self.take(length)?;
+        // Longer ones would need arithmetic of their own.
+        (bytes.len() <= 16).then_some(())?;
+        let negative = bytes.last().is_some_and(|it| it & 0x80 != 0);
+        let mut word = [if negative { 0xff } else { 0 }; 16];
+        word[..bytes.len()].copy_from_slice(bytes);
+        self.atom(i128::from_le_bytes(word).to_string())
+    }
+
+    fn string(&mut self, width: usize) -> Option<()> {
+        let length = self.length(width)?;
+        let text = std::str::from_utf8(self.take(length)?).ok()?;
+        self.left = self.left.checked_sub(text.len())?;
+        self.atom(quoted(text))
+    }
+
+    fn bytes(&mut self, width: usize) -> Option<()> {
+        let length = self.length(width)?;
+        let bytes = self.take(length)?;
+        self.left = self.left.checked_sub(bytes.len() * 4)?;
+        self.atom(format!("b'{}'", bytes.escape_ascii()))
+    }
+
+    fn pop_many(&mut self, count: usize) -> Option<Vec<String>> {
+        let from = self.stack.len().checked_sub(count)?;
+        // Nothing below a mark is taken.
+        (from >= self.marks.last().copied().unwrap_or(0)).then_some(())?;
+        Some(self.stack.drain(from..).map(Item::text).collect())
+    }
+
+    fn take_to_mark(&mut self) -> Option<Vec<String>> {
+        let from = self.marks.pop()?;
+        (from <= self.stack.len()).then_some(())?;
+        Some(self.stack.drain(from..).map(Item::text).collect())
+    }
+
+    fn extend(&mut self, shape: Shape, items: Vec<String>) -> Option<()> {
+        match self.stack.last_mut()? {
+            Item::Many(of, all) if *of == shape => all.extend(items),
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn tuple(&mut self, items: Vec<String>) -> Option<()> {
+        let comma = if items.len() == 1 { "," } else { "" };
+        self.atom(format!("({}{comma})", items.join(", ")))
+    }
+
+    fn keep(&mut self) -> Option<()> {
+        let item = self.stack.last()?.clone();
+        self.left = self.left.checked_sub(item.len())?;
+        self.memo.push(item);
+        Some(())
+    }
+
+    fn recall(&mut self, at: usize) -> Option<()> {
+        // A container that was still empty when it was kept may have grown since: an atom has not.
+        match self.memo.get(at)? {
+            it @ Item::Atom(_) => self.push(it.clone()),
+            Item::Many(..) => None,
+        }
+    }
+}
+
+/// The text as Python writes it.
+fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('\'');
+    for c in text.chars() {
+        match c {
+            '\'' | '\\' => out.extend(['\\', c]),
+            '\n' => out.push_str("\\n"),
+            c => out.push(c),
+        }
+    }
+    out.push('\'');
+    out
+}
+
+/// `value` as a pickle of protocol 4.
+pub(crate) fn write(value: &Value) -> Vec<u8> {
+    let mut out = vec![0x80, 4];
+    write_to(value, &mut out);
+    out.push(b'.');
+    out
+}
+
+fn write_to(value: &Value, out: &mut Vec<u8>) {
+    match value {
+        Value::Null => out.push(b'N'),
+        Value::Bool(it) => out.push(if *it { 0x88 } else { 0x89 }),
+        Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (None, None) => {
+                out.push(b'G');
+                out.extend(number.as_f64().unwrap_or(f64::NAN).to_be_bytes());
+            }
+            (signed, unsigned) => {
+                let whole = signed.map_or(i128::from(unsigned.unwrap_or(0)), i128::from);
+                match i32::try_from(whole) {
+                    Ok(small) => {
+                        out.push(b'J');
+                        out.extend(small.to_le_bytes());
+                    }
+                    // LONG1, with a byte for the sign of a number of 64 bits.
+                    Err(_) => {
+                        out.extend([0x8a, 9]);
+                        out.extend(&whole.to_le_bytes()[..9]);
+                    }
+                }
+            }
+        },
+        Value::String(text) => write_text(text, out),
+        Value::Array(items) => {
+            out.extend(b"](");
+            items.iter().for_each(|it| write_to(it, out));
+            out.push(b'e');
+        }
+        Value::Object(items) => {
+            out.extend(b"}(");
+            for (key, it) in items {
+                write_text(key, out);
+                write_to(it, out);
+            }
+            out.push(b'u');
+        }
+    }
+}
+
+fn write_text(text: &str, out: &mut Vec<u8>) {
+    out.push(0x8d);
+    out.extend((text.len() as u64).to_le_bytes());
+    out.extend(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_shown_as_python_writes_it() {
+        let json = r#"{"n": [1, -7, 2.5, 123456789012345], "on": true, "of": null, "s": "it's"}"#;
+        let pickle = write(&serde_json::from_str(json).unwrap());
+        let shown = r"{'n': [1, -7, 2.5, 123456789012345], 'of': None, 'on': True, 's': 'it\'s'}";
+        assert_eq!(show(&pickle), Pickled::Data(shown.to_owned()));
+    }
+
+    #[test]
+    fn a_pickle_that_calls_something_is_not_shown() {
+        // os.system('true'), and the same by name on the stack.
+        assert_eq!(show(b"cos\nsystem\n(S'true'\ntR."), Pickled::Object(None));
+        assert_eq!(
+            show(b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x04true\x85R."),
+            Pickled::Object(Some("os.system".to_owned()))
+        );
+    }
+
+    #[test]
+    fn hostile_bytes_are_refused_within_the_budget() {
+        // A memo that doubles what it repeats.
+        let mut bomb = b"\x80\x04\x8c\x01a\x94".to_vec();
+        for at in 0..60 {
+            bomb.extend([b'h', at, b'h', at, 0x86, 0x94]);
+        }
+        bomb.push(b'.');
+        assert_eq!(show(&bomb), Pickled::Object(None));
+        let whole =
+            b"\x80\x05\x95\x15\0\0\0\0\0\0\0}\x94(\x8c\x01a\x94K\x01\x8c\x01b\x94](K\x01K\x02eu.";
+        let data = Pickled::Data("{'a': 1, 'b': [1, 2]}".to_owned());
+        assert_eq!(show(whole), data);
+        for end in 0..whole.len() {
+            assert_eq!(show(&whole[..end]), Pickled::Object(None), "{end}");
+        }
+        for byte in 0..=u8::MAX {
+            for at in 0..whole.len() {
+                let mut forged = whole.to_vec();
+                forged[at] = byte;
+                let _ = show(&forged);
+            }
+        }
+    }
+}

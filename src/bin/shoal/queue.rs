@@ -1,0 +1,374 @@
+//! `shoal queue put | get | peek | tail | stat | close`
+
+use std::time::Duration;
+
+use clap::Subcommand;
+use serde::Serialize;
+use shoal::{Error, Options, Queue};
+
+use crate::input::{Sink, Source};
+use crate::interrupt::{self, Input};
+use crate::object::Object;
+use crate::objects::{check, show};
+use crate::output::{Failure, Format, Progress, bytes, duration};
+use crate::value::{Json, Place};
+
+#[derive(clap::Args)]
+pub(crate) struct QueueCommand {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Put messages; without any, the standard input as one message
+    ///
+    /// It waits while the queue is full.
+    Put(Put),
+    /// Take messages and print them
+    ///
+    /// It waits while the queue is empty. A message is taken for good once it is printed: if the command is
+    /// ended or its output cannot be written, the message is delivered again.
+    ///
+    /// Exit codes: 4 if the time is up, 5 if the queue is closed and empty.
+    Get(Get),
+    /// Print the next messages without taking them
+    Peek(Peek),
+    /// Print messages as they are put, without taking them
+    ///
+    /// Consumers do not wait for it, so it may miss messages that are taken at once; it says how many. It
+    /// ends when no other process has the queue open, and when the queue is closed and empty.
+    Tail(Tail),
+    /// Show a queue: its messages, what passed through it, who waits
+    Stat {
+        /// The queue
+        name: String,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Close a queue: nothing can be put any more, and what is there can be taken
+    Close {
+        /// The queue
+        name: String,
+    },
+}
+
+#[derive(clap::Args)]
+struct Put {
+    /// The queue
+    name: String,
+    /// The messages
+    messages: Vec<String>,
+    #[command(flatten)]
+    source: Source,
+    /// Each line of the standard input is a message
+    #[arg(long, short, conflicts_with_all = ["messages", "file"])]
+    lines: bool,
+    /// Each part of the standard input that ends with a NUL is a message
+    #[arg(long, short = '0', conflicts_with_all = ["messages", "file", "lines"])]
+    null: bool,
+    /// Create the queue if it is missing; it stays until `shoal rm` removes it
+    #[arg(long)]
+    create: bool,
+    /// How long to wait for room [default: for ever]
+    #[arg(long, value_parser = duration)]
+    timeout: Option<Duration>,
+    #[command(flatten)]
+    format: Format,
+}
+
+#[derive(clap::Args)]
+struct Get {
+    /// The queue
+    name: String,
+    /// How many messages
+    #[arg(long, short = 'n', default_value_t = 1)]
+    count: u64,
+    /// All that are there, without waiting
+    #[arg(long, conflicts_with_all = ["count", "timeout"])]
+    all: bool,
+    /// One after the other, until the queue is closed and empty
+    #[arg(long, conflicts_with_all = ["count", "all"])]
+    follow: bool,
+    /// How long to wait for each message; 0 does not wait [default: for ever]
+    #[arg(long, value_parser = duration)]
+    timeout: Option<Duration>,
+    #[command(flatten)]
+    sink: Sink,
+}
+
+#[derive(clap::Args)]
+struct Peek {
+    /// The queue
+    name: String,
+    /// How many messages at most
+    #[arg(long, short = 'n', default_value_t = 10)]
+    count: u64,
+    /// Leave out so many before
+    #[arg(long, default_value_t = 0)]
+    skip: u64,
+    #[command(flatten)]
+    sink: Sink,
+}
+
+#[derive(clap::Args)]
+struct Tail {
+    /// The queue
+    name: String,
+    /// Begin with the messages that are in the queue
+    #[arg(long)]
+    all: bool,
+    /// End after so many messages
+    #[arg(long, short = 'n')]
+    count: Option<u64>,
+    #[command(flatten)]
+    sink: Sink,
+}
+
+impl QueueCommand {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        match self.verb {
+            Verb::Put(put) => put.run(),
+            Verb::Get(get) => get.run(),
+            Verb::Peek(peek) => peek.run(),
+            Verb::Tail(tail) => tail.run(),
+            Verb::Stat { name, format } => stat(&name, format),
+            Verb::Close { name } => Ok(open(&name)?.close()?),
+        }
+    }
+}
+
+fn open(name: &str) -> Result<Queue, Failure> {
+    check(name)?;
+    Ok(Queue::open(name)?)
+}
+
+/// What was put.
+#[derive(Default, Serialize)]
+struct Sent {
+    put: u64,
+    put_bytes: u64,
+}
+
+impl Put {
+    fn run(self) -> Result<(), Failure> {
+        let queue = match self.create {
+            true => Queue::with_options(Some(&self.name), &Options::create().persistent())?,
+            false => open(&self.name)?,
+        };
+        let (mut sent, mut progress) = (Sent::default(), Progress::new());
+        let done = self.put(&queue, &mut sent, &mut progress);
+        drop(progress);
+        if let (Err(_), 1..) = (&done, sent.put) {
+            eprintln!("shoal: {} messages were put before this:", sent.put);
+        }
+        done?;
+        match self.format.json {
+            true => self.format.line(&sent, |_| Ok(())).map(drop),
+            false => Ok(()),
+        }
+    }
+
+    fn put(&self, queue: &Queue, sent: &mut Sent, progress: &mut Progress) -> Result<(), Failure> {
+        let mut put = |message: &[u8]| {
+            interrupt::wait(self.timeout, |slice| queue.put(message, slice))?;
+            sent.put += 1;
+            sent.put_bytes += message.len() as u64;
+            progress.tick(|| format!("{} messages, {}", sent.put, bytes(sent.put_bytes)));
+            Ok::<_, Failure>(())
+        };
+        let encoding = self.source.encoding;
+        if self.lines || self.null {
+            let end = if self.lines { b'\n' } else { b'\0' };
+            let mut input = Input::new();
+            loop {
+                let parts = input.parts(end)?;
+                if parts.is_empty() {
+                    return Ok(());
+                }
+                for part in parts {
+                    put(&encoding.read(&part, Place::Message)?)?;
+                }
+            }
+        }
+        if self.messages.is_empty() {
+            return put(&self.source.read(None, Place::Message)?);
+        }
+        // All of them are read before the first is put: a mistake in one puts none.
+        let read = |text: &String| self.source.read(Some(text), Place::Message);
+        let messages = self.messages.iter().map(read);
+        let messages: Vec<Vec<u8>> = messages.collect::<Result<_, _>>()?;
+        messages.iter().try_for_each(|it| put(it))
+    }
+}
+
+/// A message that was taken.
+#[derive(Serialize)]
+struct Taken<'a> {
+    attempts: u32,
+    value: Json<'a>,
+}
+
+impl Get {
+    fn run(self) -> Result<(), Failure> {
+        let queue = open(&self.name)?;
+        let limit = if self.all {
+            Some(Duration::ZERO)
+        } else {
+            self.timeout
+        };
+        let mut left = if self.all || self.follow {
+            u64::MAX
+        } else {
+            self.count
+        };
+        while left > 0 {
+            let lease = match interrupt::wait(limit, |slice| queue.lease(slice)) {
+                Err(Failure::Shoal(Error::Timeout | Error::Closed)) if self.all => return Ok(()),
+                Err(Failure::Shoal(Error::Closed)) if self.follow => return Ok(()),
+                lease => lease?,
+            };
+            let shown = Taken {
+                attempts: lease.attempts(),
+                value: Json(&lease, Place::Message),
+            };
+            // What is not printed is given back, when the lease is dropped.
+            if !self.sink.print(&lease, Place::Message, &shown)? {
+                return Ok(());
+            }
+            lease.ack()?;
+            left -= 1;
+        }
+        Ok(())
+    }
+}
+
+/// A message that was looked at.
+#[derive(Serialize)]
+struct Seen<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    number: Option<u64>,
+    value: Json<'a>,
+}
+
+/// Calls `copy` with a buffer, which is made as large as it says.
+fn copied<T>(
+    buffer: &mut Vec<u8>,
+    mut copy: impl FnMut(&mut [u8]) -> shoal::Result<T>,
+) -> Result<T, Failure> {
+    loop {
+        match copy(buffer) {
+            Err(Error::BufferTooSmall { needed, .. }) => buffer.resize(needed, 0),
+            Err(Error::Interrupted) => interrupt::check()?,
+            done => return Ok(done?),
+        }
+    }
+}
+
+impl Peek {
+    fn run(self) -> Result<(), Failure> {
+        let queue = open(&self.name)?;
+        let mut buffer = Vec::new();
+        for index in self.skip..self.skip.saturating_add(self.count) {
+            interrupt::check()?;
+            let Some(len) = copied(&mut buffer, |buffer| queue.peek(index, buffer))? else {
+                break;
+            };
+            let value = &buffer[..len];
+            let shown = Seen {
+                index: Some(index),
+                number: None,
+                value: Json(value, Place::Message),
+            };
+            if !self.sink.print(value, Place::Message, &shown)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How often `tail` looks, and how often whether any other process is there.
+const TAIL: Duration = Duration::from_millis(20);
+const LOOKS: u32 = 50;
+
+impl Tail {
+    fn run(self) -> Result<(), Failure> {
+        let queue = open(&self.name)?;
+        let mut follower = queue.follow(self.all)?;
+        let (mut buffer, mut next, mut idle) = (Vec::new(), None, 0);
+        let mut left = self.count.unwrap_or(u64::MAX);
+        while left > 0 {
+            interrupt::check()?;
+            // Before looking: what is put before the queue is closed is seen.
+            let closed = queue.is_closed();
+            let Some(seen) = copied(&mut buffer, |buffer| follower.next(buffer))? else {
+                idle += 1;
+                let alone = || !is_watched(&self.name);
+                if closed || (idle % LOOKS == 0 && alone()) {
+                    return Ok(());
+                }
+                interrupt::sleep(TAIL)?;
+                continue;
+            };
+            if let Some(missed) = next.and_then(|next| seen.number.checked_sub(next))
+                && missed > 0
+            {
+                eprintln!("shoal: {missed} messages were taken before they could be seen");
+            }
+            next = Some(seen.number + 1);
+            let value = &buffer[..seen.len];
+            let shown = Seen {
+                index: None,
+                number: Some(seen.number),
+                value: Json(value, Place::Message),
+            };
+            if !self.sink.print(value, Place::Message, &shown)? {
+                return Ok(());
+            }
+            left -= 1;
+        }
+        Ok(())
+    }
+}
+
+/// Whether anything can still come: a process other than this one has the object open, or it is
+/// persistent.
+pub(crate) fn is_watched(name: &str) -> bool {
+    let me = std::process::id();
+    shoal::stat(name).is_ok_and(|it| it.persistent || it.participants.iter().any(|it| it.pid != me))
+}
+
+/// A queue, and the one that takes what was delivered in vain.
+#[derive(Serialize)]
+struct Described {
+    #[serde(flatten)]
+    object: Object,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dead_letters: Option<u64>,
+}
+
+fn stat(name: &str, format: Format) -> Result<(), Failure> {
+    let seen = shoal::observe(name)?;
+    if let Some(kind) = seen.info.kind
+        && kind != shoal::Kind::Queue
+    {
+        let why = format!("{name:?} is a {kind}: `shoal stat` shows it");
+        return Err(Failure::Other(why));
+    }
+    let dead = shoal::observe(&format!("{name}.dead"));
+    let dead = dead.ok().and_then(|it| it.contents?.len);
+    let described = Described {
+        object: Object::new(seen),
+        dead_letters: dead,
+    };
+    format.print(&described, |out| {
+        show(&described.object, out)?;
+        match described.dead_letters {
+            Some(dead) => writeln!(out, "{:9} {dead} in {name}.dead", "dead"),
+            None => Ok(()),
+        }
+    })
+}

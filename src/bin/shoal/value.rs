@@ -1,0 +1,299 @@
+//! Values and keys: how a person writes them, and how they are shown.
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use clap::ValueEnum;
+use serde::Serialize;
+use serde::ser::SerializeMap;
+
+use crate::output::{Failure, bytes, plain};
+use crate::pickle::{self, Pickled};
+
+/// How the values on the command line are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Encoding {
+    /// The bytes of the text
+    Text,
+    /// The bytes that these hexadecimal digits mean
+    Hex,
+    /// The bytes that this Base64 means
+    Base64,
+    /// A number of 64 bits, as counters of maps are in every language
+    Integer,
+    /// JSON, as what Python's shoal.Queue, shoal.Map and shoal.List read
+    Python,
+}
+
+/// What a value lies in: Python writes whole numbers of messages otherwise than those of elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Message,
+    Element,
+}
+
+impl Encoding {
+    /// The bytes that `text` means.
+    pub(crate) fn read(self, text: &[u8], place: Place) -> Result<Vec<u8>, Failure> {
+        if self == Encoding::Text {
+            return Ok(text.to_vec());
+        }
+        let usage = |why: &dyn fmt::Display| {
+            let text = plain(&String::from_utf8_lossy(text));
+            let shown: String = text.chars().take(60).collect();
+            Failure::Usage(format!("invalid value {shown:?}: {why}"))
+        };
+        let text = str::from_utf8(text).map_err(|err| usage(&err))?;
+        let number = |text: &str| text.trim().parse::<i64>();
+        match self {
+            Encoding::Text => Ok(text.into()),
+            Encoding::Hex => {
+                unhex(text).ok_or_else(|| usage(&"expected pairs of hexadecimal digits"))
+            }
+            Encoding::Base64 => BASE64.decode(text.trim()).map_err(|err| usage(&err)),
+            Encoding::Integer => number(text)
+                .map(|it| it.to_le_bytes().to_vec())
+                .map_err(|err| usage(&err)),
+            Encoding::Python => {
+                let json: serde_json::Value =
+                    serde_json::from_str(text).map_err(|err| usage(&err))?;
+                if let (Place::Element, Some(number)) = (place, json.as_i64()) {
+                    return Ok(number.to_le_bytes().to_vec());
+                }
+                let mut pickle = pickle::write(&json);
+                // Eight bytes are a number.
+                if place == Place::Element && pickle.len() == 8 {
+                    pickle.push(0);
+                }
+                Ok(pickle)
+            }
+        }
+    }
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits: Vec<u8> = text
+        .bytes()
+        .filter(|it| !it.is_ascii_whitespace())
+        .collect();
+    let digit = |it: &u8| char::from(*it).to_digit(16);
+    let pairs = digits.chunks(2);
+    pairs
+        .map(|pair| match pair {
+            [high, low] => Some((digit(high)? << 4 | digit(low)?) as u8),
+            _ => None,
+        })
+        .collect()
+}
+
+/// How keys on the command line are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum KeyEncoding {
+    /// A text: a str of Python, and the bytes of its UTF-8 elsewhere
+    Text,
+    /// The bytes that these hexadecimal digits mean
+    Hex,
+    /// A bytes object of Python
+    PythonBytes,
+    /// An int of Python
+    PythonInt,
+}
+
+impl KeyEncoding {
+    /// The bytes of the key that `text` means.
+    pub(crate) fn read(self, text: &str) -> Result<Vec<u8>, Failure> {
+        match self {
+            KeyEncoding::Text => Ok(text.into()),
+            KeyEncoding::Hex => Encoding::Hex.read(text.as_bytes(), Place::Element),
+            KeyEncoding::PythonBytes => Ok([b"\xffb", text.as_bytes()].concat()),
+            KeyEncoding::PythonInt => match text.parse::<i128>() {
+                Ok(number) => Ok([b"\xffi", number.to_string().as_bytes()].concat()),
+                Err(err) => Err(Failure::Usage(format!(
+                    "invalid key {:?}: {err}",
+                    plain(text)
+                ))),
+            },
+        }
+    }
+}
+
+/// A value, told by what its bytes look like.
+pub(crate) enum Shown<'a> {
+    Text(&'a str),
+    Integer(i64),
+    Pickle(Pickled),
+    /// Of so many buffers beside a pickle.
+    Frame(u32),
+    Bytes,
+}
+
+/// What a large object of Python's queues begins with.
+const FRAME: &[u8] = b"\x93SHOAL5\0";
+
+/// What `value` looks like.
+pub(crate) fn recognise(value: &[u8], place: Place) -> Shown<'_> {
+    let is_text = |text: &&str| {
+        !text
+            .chars()
+            .any(|c| c.is_control() && !"\n\r\t".contains(c))
+    };
+    if let Ok(text) = str::from_utf8(value)
+        && is_text(&text)
+    {
+        return Shown::Text(text);
+    }
+    match value {
+        [.., b'.'] | [.., b'.', 0] if matches!(value, [0x80, 2..=5, ..]) => {
+            Shown::Pickle(pickle::show(value))
+        }
+        _ if value.starts_with(FRAME) => {
+            let count = value.get(8..12).and_then(|it| it.try_into().ok());
+            Shown::Frame(u32::from_le_bytes(count.unwrap_or_default()))
+        }
+        value => match (place, <[u8; 8]>::try_from(value)) {
+            (Place::Element, Ok(word)) => Shown::Integer(i64::from_le_bytes(word)),
+            _ => Shown::Bytes,
+        },
+    }
+}
+
+/// A pickle for a person: its data, or what it is of.
+fn pickle_text(pickled: &Pickled, len: usize) -> String {
+    let size = bytes(len as u64);
+    match pickled {
+        Pickled::Data(data) => data.clone(),
+        Pickled::Object(Some(name)) => format!("<pickle of {size}: {name}>"),
+        Pickled::Object(None) => format!("<pickle of {size}>"),
+    }
+}
+
+/// `value` for a person at a terminal: a text with its lines, anything else on one.
+pub(crate) fn for_terminal(value: &[u8], place: Place) -> String {
+    match recognise(value, place) {
+        Shown::Text(text) => {
+            let lines = text.split('\n').map(|line| {
+                let cells = line.split('\t').map(plain);
+                cells.collect::<Vec<_>>().join("\t")
+            });
+            lines.collect::<Vec<_>>().join("\n")
+        }
+        _ => one_line(value, place),
+    }
+}
+
+/// `value` on one line, for a person.
+pub(crate) fn one_line(value: &[u8], place: Place) -> String {
+    let size = || bytes(value.len() as u64);
+    match recognise(value, place) {
+        Shown::Text(text) => plain(text),
+        Shown::Integer(number) => number.to_string(),
+        Shown::Pickle(pickled) => plain(&pickle_text(&pickled, value.len())),
+        Shown::Frame(buffers) => format!("<Python object of {}, {buffers} buffers>", size()),
+        Shown::Bytes => {
+            let shown = &value[..value.len().min(32)];
+            let more = if shown.len() < value.len() { "…" } else { "" };
+            format!("<{}: {}{more}>", size(), shown.escape_ascii())
+        }
+    }
+}
+
+/// A value as JSON has it.
+///
+/// `encoding` is `text`, `integer`, `pickle`, `frame` or `bytes`; `bytes` the length. A text has `text`;
+/// all others have `base64`, and `integer`, `shown` (the data of a pickle) or `class` where that is known.
+pub(crate) struct Json<'a>(pub(crate) &'a [u8], pub(crate) Place);
+
+impl Serialize for Json<'_> {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let Json(value, place) = *self;
+        let mut map = to.serialize_map(None)?;
+        let shown = recognise(value, place);
+        map.serialize_entry(
+            "encoding",
+            match &shown {
+                Shown::Text(_) => "text",
+                Shown::Integer(_) => "integer",
+                Shown::Pickle(_) => "pickle",
+                Shown::Frame(_) => "frame",
+                Shown::Bytes => "bytes",
+            },
+        )?;
+        map.serialize_entry("bytes", &value.len())?;
+        match shown {
+            Shown::Text(text) => {
+                map.serialize_entry("text", text)?;
+                return map.end();
+            }
+            Shown::Integer(number) => map.serialize_entry("integer", &number)?,
+            Shown::Pickle(Pickled::Data(data)) => map.serialize_entry("shown", &data)?,
+            Shown::Pickle(Pickled::Object(Some(name))) => map.serialize_entry("class", &name)?,
+            _ => {}
+        }
+        map.serialize_entry("base64", &BASE64.encode(value))?;
+        map.end()
+    }
+}
+
+/// A key on one line, as Python writes it where Python wrote it.
+pub(crate) fn key(key: &[u8]) -> String {
+    match python_key(key, 8) {
+        Some(text) => plain(&text),
+        None => match str::from_utf8(key) {
+            Ok(text) => plain(text),
+            Err(_) => format!("<{}>", key.escape_ascii()),
+        },
+    }
+}
+
+/// A key that Python's `shoal.Map` wrote for something else than a str. Tuples in tuples are shown to
+/// `depth`.
+fn python_key(key: &[u8], depth: u8) -> Option<String> {
+    let (tag, body) = match key {
+        [0xff, tag, body @ ..] => (tag, body),
+        _ => return None,
+    };
+    let text = || str::from_utf8(body).ok().map(str::to_owned);
+    match tag {
+        b'b' => Some(format!("b'{}'", body.escape_ascii())),
+        b'i' | b'f' => text(),
+        b'n' => Some("None".to_owned()),
+        b't' | b's' if depth > 0 => {
+            let mut parts = Vec::new();
+            let mut rest = body;
+            while !rest.is_empty() {
+                let (length, after) = rest.split_at_checked(4)?;
+                let length = u32::from_le_bytes(length.try_into().ok()?);
+                let (part, after) = after.split_at_checked(usize::try_from(length).ok()?)?;
+                let nested = python_key(part, depth - 1);
+                parts.push(nested.or_else(|| Some(format!("{:?}", str::from_utf8(part).ok()?)))?);
+                rest = after;
+            }
+            let joined = parts.join(", ");
+            Some(match tag {
+                b't' if parts.len() == 1 => format!("({joined},)"),
+                b't' => format!("({joined})"),
+                _ => format!("frozenset({{{joined}}})"),
+            })
+        }
+        b'p' => Some(pickle_text(&pickle::show(body), body.len())),
+        _ => None,
+    }
+}
+
+/// A key as JSON has it: `text` if it is one, else `base64` and how it is `shown`.
+pub(crate) struct JsonKey<'a>(pub(crate) &'a [u8]);
+
+impl Serialize for JsonKey<'_> {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut map = to.serialize_map(None)?;
+        match str::from_utf8(self.0) {
+            Ok(text) => map.serialize_entry("text", text)?,
+            Err(_) => {
+                map.serialize_entry("shown", &key(self.0))?;
+                map.serialize_entry("base64", &BASE64.encode(self.0))?;
+            }
+        }
+        map.end()
+    }
+}

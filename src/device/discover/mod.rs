@@ -1,0 +1,112 @@
+//! Which devices this machine has, without a vendor's SDK.
+//!
+//! ```text
+//! SHOAL_FAKE_DEVICES          fake.rs     instead of all else, for tests
+//! libnvidia-ml.so.1           nvml.rs     names, memory, load; in a thread, with a deadline
+//! /proc/driver/nvidia         nvidia.rs   where that library is missing, broken or hangs
+//! /sys/class/kfd, drm         amd.rs      AMD
+//! /sys/class/drm, bus/pci     pci.rs      Intel, and the other families by the vendor's number
+//! ```
+//!
+//! A device is known by an id that stays the same whatever else is plugged in: a unique id where the
+//! vendor gives one, else its bus address. Its index is only its place in the order of the vendor's runtime.
+
+mod amd;
+mod fake;
+mod files;
+mod machine;
+mod nvidia;
+mod nvml;
+mod pci;
+mod seen;
+
+use super::family::{FAMILIES, Family};
+use crate::error::Result;
+pub use machine::{Discovery, Found, Machine, parse_bytes};
+pub use seen::{Seen, seen};
+
+impl Machine {
+    /// The devices of one family, or of all. Masks have no influence on it.
+    ///
+    /// It waits at most some seconds, for a vendor's library.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`](crate::Error::NotFound): no such family.
+    /// [`Error::Invalid`](crate::Error::Invalid): the fake devices are malformed. What
+    /// cannot be asked is no error but a [note](Discovery::notes).
+    pub fn discover(&self, family: Option<&str>) -> Result<Discovery> {
+        let wanted = family.map(super::environment::family).transpose()?;
+        let mut found = Discovery::default();
+        let each = FAMILIES.iter().filter(|it| match wanted {
+            Some(wanted) => *it == hardware(wanted),
+            None => *it == hardware(it),
+        });
+        let fake = self.fake.as_deref().map(fake::read).transpose()?;
+        for family in each {
+            match &fake {
+                Some(fake) => {
+                    let own = fake.iter().filter(|it| hardware(it.family) == family);
+                    found.devices.extend(own.cloned());
+                }
+                None => self.find(family, &mut found),
+            }
+        }
+        // The same devices, under the name that was asked for.
+        for device in &mut found.devices {
+            device.family = wanted.unwrap_or(device.family);
+        }
+        Ok(found)
+    }
+
+    fn find(&self, family: &'static Family, found: &mut Discovery) {
+        let devices = match family.name() {
+            "cuda" => self.nvidia(family, &mut found.notes),
+            "rocm" => amd::find(self, family),
+            "level_zero" => pci::intel(self, family),
+            _ => pci::find(self, family),
+        };
+        found.devices.extend(devices);
+    }
+
+    fn nvidia(&self, family: &'static Family, notes: &mut Vec<String>) -> Vec<Found> {
+        // Without the driver's files there is no device that its library could tell of.
+        let is_there = self.procfs.join("driver/nvidia").exists()
+            || self.dev.join("nvidiactl").exists()
+            || self.dev.join("dxg").exists();
+        if !is_there || self.nvml.as_os_str().is_empty() {
+            return nvidia::find(self, family);
+        }
+        match nvml::find(&self.nvml, self.nvml_timeout, family) {
+            Ok(devices) => devices,
+            Err(why) => {
+                notes.push(format!(
+                    "memory and load of NVIDIA devices are not known: {why}"
+                ));
+                nvidia::find(self, family)
+            }
+        }
+    }
+}
+
+/// The family by which devices are found that another family is another name for.
+fn hardware(family: &'static Family) -> &'static Family {
+    let name = match family.name() {
+        "hip" => "rocm",
+        "oneapi" => "level_zero",
+        name => name,
+    };
+    FAMILIES
+        .iter()
+        .find(|it| it.name() == name)
+        .unwrap_or(family)
+}
+
+/// The devices of this machine: [`Machine::discover`] with [`Machine::from_environment`].
+///
+/// # Errors
+///
+/// As [`Machine::discover`].
+pub fn discover(family: Option<&str>) -> Result<Discovery> {
+    Machine::from_environment().discover(family)
+}

@@ -1,0 +1,82 @@
+//! The directory of leases, and its lock, under which requests are decided.
+//!
+//! The lock is the directory's own (`flock`), so there is no file of it that a user could create first or
+//! remove. It is held for some tens of microseconds. While it is held no other thread of this process
+//! forks: a child would have a copy of the description, and with it the lock, for as long as it lives.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::sys::clock::Deadline;
+use crate::sys::fork::{ForksHeldOff, hold_off};
+use crate::sys::public_dir::PublicDir;
+use crate::sys::spawn::Blocked;
+
+/// The variable that names another directory.
+pub(super) const VARIABLE: &str = "SHOAL_LEASE_DIR";
+
+/// The shortest and the longest time between two looks at a lock that another process has.
+const SOON: Duration = Duration::from_micros(20);
+const LATER: Duration = Duration::from_millis(2);
+
+/// Opens the directory; creates it if `create` says so.
+pub(super) fn open(path: &Path, create: bool) -> Result<Option<PublicDir>> {
+    PublicDir::open(path, VARIABLE, create)
+}
+
+/// No other process decides, and no thread of this process forks.
+pub(super) struct Guard {
+    dir: PublicDir,
+    _forks: ForksHeldOff,
+    _signals: Blocked,
+}
+
+impl Guard {
+    pub(super) fn dir(&self) -> &PublicDir {
+        &self.dir
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.dir.unlock();
+    }
+}
+
+/// Creates the directory if it is missing, and takes its lock. `is_over` is asked between two tries.
+pub(super) fn lock(path: &Path, deadline: Deadline, is_over: impl Fn() -> bool) -> Result<Guard> {
+    let mut pause = SOON;
+    loop {
+        if let Some(guard) = try_lock(path)? {
+            return Ok(guard);
+        }
+        if is_over() {
+            return Err(Error::Detached);
+        }
+        if deadline != Deadline::Now && deadline.passed() {
+            return Err(Error::Timeout);
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(LATER);
+    }
+}
+
+/// The directory is opened anew each time: no child has a copy of the description that is locked.
+fn try_lock(path: &Path) -> Result<Option<Guard>> {
+    let signals = Blocked::new();
+    let forks = hold_off()?;
+    let Some(dir) = open(path, true)? else {
+        return Ok(None);
+    };
+    if !dir.try_lock()? {
+        return Ok(None);
+    }
+    let guard = Guard {
+        dir,
+        _forks: forks,
+        _signals: signals,
+    };
+    // It may have been removed meanwhile, and another one have its name.
+    Ok(guard.dir.is_current().then_some(guard))
+}

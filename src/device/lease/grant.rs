@@ -1,0 +1,256 @@
+//! A lease that was granted, and how it is given to children.
+
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use super::claim::{INHERITED, WHOLE};
+use super::held::OwnClaim;
+use crate::device::discover::Seen;
+use crate::device::mask::Mask;
+use crate::device::{self, EnvEdit, Family};
+use crate::error::{Error, Result};
+use crate::sys::fd::{duplicate, keep_on_exec};
+
+/// The variable that tells a child the place of its devices among those it sees.
+const INDEX: &str = "SHOAL_DEVICE_INDEX";
+
+/// What the workers of a lease see of its devices.
+///
+/// In every mode `SHOAL_DEVICE_INDEX` has the numbers of the worker's devices, counted in what it sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Its own devices and no others.
+    #[default]
+    Exclusive,
+    /// All devices of the lease, its own ones first: for libraries that need to see their peers.
+    Rotate,
+    /// What this process sees: the mask is left as it is, only the numbers are told.
+    IndexOnly,
+}
+
+impl FromStr for Mode {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "exclusive" => Ok(Mode::Exclusive),
+            "rotate" => Ok(Mode::Rotate),
+            "index-only" => Ok(Mode::IndexOnly),
+            _ => Err(Error::invalid(
+                format!("mode of devices {text:?}"),
+                "it is not exclusive, rotate or index-only",
+            )),
+        }
+    }
+}
+
+/// Devices that no other lease has, or a share of them.
+///
+/// It ends when the last process that has it ends or gives it up: this one with the last clone of this value,
+/// and each child that it was given to. A forked child has it only if it was
+/// [passed on](Self::pass_to_forks); a program that this process executes itself only after
+/// [`keep_on_exec`](Self::keep_on_exec).
+#[derive(Clone)]
+pub struct Lease(Arc<Inner>);
+
+struct Inner {
+    family: &'static Family,
+    own: OwnClaim,
+    devices: Vec<Seen>,
+    units: Vec<u64>,
+}
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let ids: Vec<&str> = self.devices().iter().map(|it| &*it.found.id).collect();
+        f.debug_struct("Lease")
+            .field("id", &self.id())
+            .field("family", &self.0.family.name())
+            .field("devices", &ids)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Lease {
+    pub(super) fn new(
+        family: &'static Family,
+        own: OwnClaim,
+        devices: Vec<Seen>,
+        units: Vec<u64>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            family,
+            own,
+            devices,
+            units,
+        }))
+    }
+
+    /// Its devices, in the order of the request. What is said of their memory and load is of that time.
+    pub fn devices(&self) -> &[Seen] {
+        &self.0.devices
+    }
+
+    /// Their family.
+    pub fn family(&self) -> &'static Family {
+        self.0.family
+    }
+
+    /// The part of each device that the lease has: 1.0 for whole devices.
+    pub fn shares(&self) -> Vec<f64> {
+        let share = |&units: &u64| units as f64 / WHOLE as f64;
+        self.0.units.iter().map(share).collect()
+    }
+
+    /// Its name in the directory of leases and in `SHOAL_LEASE`, which begins with those of the leases that
+    /// it is a part of.
+    pub fn id(&self) -> String {
+        self.0.own.name.path.to_string()
+    }
+
+    /// Whether this process has it: it was not released, and this is no forked child without it.
+    pub fn is_held(&self) -> bool {
+        self.0.own.with(|_| ()).is_some()
+    }
+
+    /// Gives up this process's part of it, for all clones of this value. Children that were given the lease
+    /// keep it. Does not wait.
+    pub fn release(&self) {
+        self.0.own.release();
+    }
+
+    /// The devices as [`Spawn::devices`](crate::Spawn::devices) takes them: numbers that count in what this
+    /// process sees, or ids where numbers would not be certain.
+    pub fn mask(&self) -> String {
+        self.text(&self.0.devices, device::process_variable)
+    }
+
+    /// What changes in the environment of worker number `worker` of `workers`, for it to run under the lease.
+    ///
+    /// With as many workers as devices each has one; fewer workers have several each, and more workers
+    /// share them in turn.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`]: there is no such worker; or the mask of this process has changed and does not
+    /// show the devices. [`Error::Unsupported`] as [`device::environment`].
+    pub fn environment(&self, mode: Mode, worker: usize, workers: usize) -> Result<Vec<EnvEdit>> {
+        self.environment_in(mode, worker, workers, device::process_variable)
+    }
+
+    /// The same for a child whose environment would else be what `lookup` says.
+    pub(crate) fn environment_in(
+        &self,
+        mode: Mode,
+        worker: usize,
+        workers: usize,
+        lookup: impl Fn(&str) -> Option<String>,
+    ) -> Result<Vec<EnvEdit>> {
+        if worker >= workers {
+            let why = format!("there are {workers}, counted from 0");
+            return Err(Error::invalid(format!("worker {worker}"), why));
+        }
+        let count = self.0.devices.len();
+        let own = part(count, worker, workers);
+        let (mut edits, index) = match mode {
+            Mode::Exclusive => {
+                let mask = self.text(&self.0.devices[own.clone()], &lookup);
+                (self.masked(&mask, &lookup)?, 0..own.len())
+            }
+            Mode::Rotate => {
+                let mut rotated = self.0.devices.clone();
+                rotated.rotate_left(own.start);
+                (
+                    self.masked(&self.text(&rotated, &lookup), &lookup)?,
+                    0..own.len(),
+                )
+            }
+            Mode::IndexOnly => (Vec::new(), own),
+        };
+        let index: Vec<String> = match mode {
+            Mode::IndexOnly => {
+                let own = &self.0.devices[index];
+                own.iter().map(|it| it.logical.to_string()).collect()
+            }
+            _ => index.map(|it| it.to_string()).collect(),
+        };
+        edits.push(EnvEdit::Set(INDEX.to_owned(), index.join(",")));
+        edits.push(EnvEdit::Set(INHERITED.to_owned(), self.id()));
+        Ok(edits)
+    }
+
+    fn masked(&self, mask: &str, lookup: &impl Fn(&str) -> Option<String>) -> Result<Vec<EnvEdit>> {
+        device::environment(self.0.family.name(), mask, lookup)
+    }
+
+    /// Devices in the terms of an environment.
+    fn text(&self, devices: &[Seen], lookup: impl Fn(&str) -> Option<String>) -> String {
+        // Where nothing is hidden a number means what the driver's order says. Partitions have no number, and
+        // a program may have chosen another order.
+        let by_id = |it: &Seen| it.found.id.starts_with("MIG-");
+        let other_order = self.0.family.name() == "cuda"
+            && lookup("CUDA_DEVICE_ORDER").is_some_and(|it| it != "PCI_BUS_ID");
+        let all = self.0.family.inherited(&lookup) == Ok(Mask::All);
+        let entry = |it: &Seen| {
+            if all && (other_order || by_id(it)) {
+                it.found.id.clone()
+            } else {
+                it.logical.to_string()
+            }
+        };
+        devices.iter().map(entry).collect::<Vec<_>>().join(",")
+    }
+
+    /// Runs `act`; a child that this thread forks meanwhile has the lease too.
+    pub fn pass_to_forks<T>(&self, act: impl FnOnce() -> T) -> T {
+        self.0.own.pass_to_forks(act)
+    }
+
+    /// [`pass_to_forks`](Self::pass_to_forks) in two calls, for other languages.
+    pub(crate) fn set_passed_to_forks(&self, on: bool) {
+        self.0.own.set_passed_on(on);
+    }
+
+    /// Keeps the lease when this process executes another program in its place.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`]: it was released.
+    pub fn keep_on_exec(&self, keep: bool) -> Result<()> {
+        let done = self.0.own.with(|fd| keep_on_exec(fd, keep));
+        done.unwrap_or_else(|| Err(self.not_held()))
+    }
+
+    /// The number of its descriptor, which stays the library's. A process that has a copy of it has the
+    /// lease. Children that [`Spawn::lease`](crate::Spawn::lease) starts get one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`]: it was released, or this is a forked child without it.
+    pub fn fd(&self) -> Result<RawFd> {
+        let fd = self.0.own.with(|fd| fd.as_raw_fd());
+        fd.ok_or_else(|| self.not_held())
+    }
+
+    /// A copy of the descriptor, numbered `above` or higher. A process that has it has the lease.
+    pub(crate) fn copy(&self, above: RawFd) -> Result<OwnedFd> {
+        let copy = self.0.own.with(|fd| duplicate(fd.as_raw_fd(), above));
+        let copy = copy.unwrap_or(Ok(None))?;
+        copy.ok_or_else(|| self.not_held())
+    }
+
+    fn not_held(&self) -> Error {
+        let why = "it was released, or this is a forked child that was not given it";
+        Error::invalid(format!("lease {}", self.id()), why)
+    }
+}
+
+/// The devices of one of several workers: the same number each, as far as that goes.
+fn part(devices: usize, worker: usize, workers: usize) -> std::ops::Range<usize> {
+    if workers >= devices {
+        let one = worker % devices;
+        return one..one + 1;
+    }
+    worker * devices / workers..(worker + 1) * devices / workers
+}

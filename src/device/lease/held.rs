@@ -1,0 +1,164 @@
+//! The claims that this process has, and what a fork does to them.
+//!
+//! A forked child has copies of all descriptors. If it kept those of leases it would keep the devices, for
+//! as long as it lives, without knowing of it. So the child closes them, except those of leases that the
+//! thread that forks has said to [pass on](OwnClaim::pass_to_forks).
+
+use std::fs::File;
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::claim::{self, Claim, ClaimName, ClaimPath};
+use super::directory::Guard;
+use crate::error::Result;
+use crate::sys::fd::Kept;
+use crate::sys::fork::{at_fork, hold_off, is_held_off};
+use crate::sys::once::Once;
+use crate::sys::spawn::Blocked;
+use crate::sys::thread;
+
+/// The descriptor of a claim.
+struct Held {
+    /// None once it is released. Locked only while no thread forks, as [`ALL`].
+    fd: Mutex<Option<Kept>>,
+    /// Not in a forked child that it was not passed to.
+    ours: AtomicBool,
+    /// The thread whose forks pass it on, by [`thread::token`]; 0 for none.
+    passed_by: AtomicU64,
+}
+
+/// The claims of this process. Touched only while no thread forks, or by the only thread of a new child: so
+/// the lock is always free in the child.
+static ALL: Mutex<Vec<Arc<Held>>> = Mutex::new(Vec::new());
+
+impl Held {
+    /// From now on a fork closes the child's copy. No thread forks while the guard is there.
+    fn new(file: File, _guard: &Guard) -> Result<Arc<Self>> {
+        let held = Arc::new(Self {
+            fd: Mutex::new(Some(Kept::new(file.into()))),
+            ours: AtomicBool::new(true),
+            passed_by: AtomicU64::new(0),
+        });
+        lock(&ALL).push(Arc::clone(&held));
+        Ok(held)
+    }
+
+    /// Closes this process's descriptor, and says whether it did. Nothing is unlocked: other processes may
+    /// have the claim too.
+    fn close(&self) -> bool {
+        if !self.ours.load(Ordering::Relaxed) {
+            return false;
+        }
+        let _signals = Blocked::new();
+        let forks = hold_off();
+        // Not before: a child that is forked in between has to close its copy.
+        let was_ours = self.ours.swap(false, Ordering::Relaxed);
+        lock(&ALL).retain(|it| !std::ptr::eq(&raw const **it, self));
+        let was_open = lock(&self.fd).take().is_some();
+        // It is closed: a child that is forked from now on has no copy that it would not know of.
+        drop(forks);
+        was_ours && was_open
+    }
+}
+
+/// Makes later forks close the descriptors of claims in the child. To be called before the first of them is
+/// made, and by a thread that does not hold off forks: a fork that has begun runs only the handlers that
+/// there were then.
+pub(super) fn prepare() -> Result<()> {
+    static ONCE: Once = Once::new();
+    drop(hold_off()?);
+    at_fork(&ONCE, nothing, nothing, close_in_child)
+}
+
+/// A claim of this process. It ends when this is dropped, unless another process has it too.
+pub(super) struct OwnClaim {
+    pub(super) name: ClaimName,
+    held: Arc<Held>,
+    dir: PathBuf,
+}
+
+impl OwnClaim {
+    /// A new one, below the lease `above`.
+    pub(super) fn create(guard: &Guard, ticket: u64, above: &ClaimPath) -> Result<Self> {
+        let (name, file) = claim::create(guard.dir(), ticket, above)?;
+        let held = Held::new(file, guard).inspect_err(|_| guard.dir().remove(&name.file()))?;
+        let dir = guard.dir().path().to_owned();
+        Ok(Self { name, held, dir })
+    }
+
+    /// Whether this process has the claim: it was not released, and this is no forked child that it was
+    /// not passed to.
+    pub(super) fn is_ours(&self) -> bool {
+        self.held.ours.load(Ordering::Relaxed)
+    }
+
+    /// Runs `act` on the descriptor, which stays open meanwhile; `None` if there is none. Forks wait.
+    pub(super) fn with<T>(&self, act: impl FnOnce(BorrowedFd<'_>) -> T) -> Option<T> {
+        if !self.is_ours() {
+            return None;
+        }
+        let _signals = (!is_held_off()).then(Blocked::new);
+        let _forks = hold_off().ok()?;
+        lock(&self.held.fd).as_ref()?.get().map(act)
+    }
+
+    /// The forks of this thread pass it on from now on, or those of no thread do.
+    pub(super) fn set_passed_on(&self, on: bool) {
+        let thread = if on { thread::token() } else { 0 };
+        self.held.passed_by.store(thread, Ordering::Relaxed);
+    }
+
+    /// The forks of this thread pass it on while `act` runs.
+    pub(super) fn pass_to_forks<T>(&self, act: impl FnOnce() -> T) -> T {
+        struct Restored<'a>(&'a AtomicU64, u64);
+        impl Drop for Restored<'_> {
+            fn drop(&mut self) {
+                self.0.store(self.1, Ordering::Relaxed);
+            }
+        }
+        let before = self.held.passed_by.swap(thread::token(), Ordering::Relaxed);
+        let _restored = Restored(&self.held.passed_by, before);
+        act()
+    }
+
+    /// Gives up this process's part of it. The file is removed with the last part; if that is another
+    /// process's, by the next process that decides.
+    pub(super) fn release(&self) {
+        if !self.held.close() {
+            return;
+        }
+        // Once it is not locked it never will be again, so it may be removed without the directory's lock.
+        let path = self.dir.join(self.name.file());
+        if let Ok(None) = Claim::open(&path, &self.name) {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+impl Drop for OwnClaim {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+unsafe extern "C" fn nothing() {}
+
+/// In a new child: system calls only, nothing is allocated or freed.
+unsafe extern "C" fn close_in_child() {
+    let Ok(all) = ALL.try_lock() else { return };
+    let this = thread::token();
+    for held in all.iter() {
+        if held.passed_by.load(Ordering::Relaxed) != this {
+            held.ours.store(false, Ordering::Relaxed);
+            if let Ok(mut fd) = held.fd.try_lock() {
+                drop(fd.take());
+            }
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Leases of devices: who may use which, agreed between programs that know nothing of each other.
+//!
+//! ```
+//! use shoal::Timeout;
+//! use shoal::device::{Machine, lease::Request};
+//!
+//! # let place = std::env::temp_dir().join(format!("doc-lease-{}", std::process::id()));
+//! let mut machine = Machine::from_environment();
+//! # machine.leases = place.clone();
+//! machine.fake = Some("cuda:4:24G".to_owned());      // for this example
+//! let lease = Request::new(2).machine(machine).min_free(10 << 30).acquire(Timeout::Infinite)?;
+//! assert_eq!(lease.devices().len(), 2);
+//! // Give lease.environment(...) and the descriptor to the children: Spawn::lease does both.
+//! drop(lease);                                       // or leave it to the last child that has it
+//! # std::fs::remove_dir_all(&place).unwrap();
+//! # Ok::<(), shoal::Error>(())
+//! ```
+//!
+//! **A lease is a locked file.** Each request has a file of its own in the directory of leases, and says
+//! by locked bytes what it holds (`claim.rs`). The kernel keeps the locks for as long as any process has
+//! the file's description open: the process that asked, and each child that was given the lease. So a
+//! worker that lost its parent keeps the lease, and the death of the last holder frees it, whatever the
+//! cause. To release is to close a descriptor and never to unlock, so it takes nothing from a worker.
+//!
+//! **Fair.** Requests that could get the same devices are served in the order in which they came
+//! (`queue.rs`); the dead are skipped. A request gets all of its devices at once, or waits.
+//!
+//! **Nested.** `SHOAL_LEASE` in the environment of a child names the lease that it runs under. What the
+//! child leases is a part of that, and its candidates are the devices that its mask shows.
+//!
+//! **Between users and containers.** The directory has mode 1777, and its place can be shared between
+//! containers by mounting it. All can read the files; only their owners can write to them. Their content
+//! is for people to read, and nothing depends on it.
+//!
+//! # Limits
+//!
+//! A lease binds the programs that ask for one. What others use of a device is seen by its memory and its
+//! load (`min_free`, `max_utilisation`), which is a filter and not a guarantee. A file that is removed
+//! from the directory (`rm`) takes its lease with it.
+
+mod choose;
+mod claim;
+mod directory;
+mod grant;
+mod held;
+mod holders;
+mod queue;
+mod request;
+mod survey;
+
+pub use grant::{Lease, Mode};
+pub use holders::{Holder, HolderState, holders};
+pub use queue::Ticket;
+pub use request::{Request, Share};

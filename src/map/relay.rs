@@ -1,0 +1,290 @@
+//! The relay of a map: what the process does that has the role.
+//!
+//! What a kill leaves between the steps of attaching and of the removal of a relay, `relay::state` says; what
+//! it leaves of requests, which are leased messages of the companion, `queue::lease` says. An answer is set
+//! before its request is done: killed in between, the next relay does the request and answers once more. A
+//! delivery is one change of the map.
+
+use std::fmt;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::attached::{Attached, change_of};
+use super::core::LockedShard;
+use super::entry::{NEVER, Pair};
+use super::ops::Map;
+use super::relayed::nanos;
+use super::request::MapRequest;
+use super::store::Lookup;
+use crate::error::{Error, Result};
+use crate::queue::{Queue, Taken};
+use crate::relay::{RelayOptions, Relayed, Role};
+use crate::segment::Companion;
+use crate::sync::crash::crash_point;
+use crate::sys::clock::{Deadline, Timeout, now_ns};
+
+/// The highest revision: versions that the map counts itself are higher.
+const MAX_REVISION: u64 = u64::MAX / 2;
+
+/// The relay of a map: the process that carries the changes of others to somewhere else, and delivers into
+/// the map what comes from there.
+///
+/// While a map is relayed, a change becomes a [`MapRequest`] instead. Only what the relay
+/// [delivers](Self::deliver) or [removes](Self::remove) changes the map. Programs use it as ever, and need
+/// not know of the relay; what they read is the map itself, at its full speed.
+///
+/// ```text
+/// programs ── set, swap ─▶ config.relay ─── next_request ─────▶ relay ──▶ somewhere
+/// programs ◀─ get ──────── config ◀──────── deliver, remove ─── relay ◀── somewhere
+/// programs ◀─ the answer ─ config.answers ◀─ done, conflict ──── relay
+/// ```
+///
+/// **What is promised.** Requests of one process come in the order of its calls. A `set` returns once it is a
+/// request, and is seen when the relay delivers it, unless the relay lets [sets
+/// wait](RelayOptions::sets_wait). A change that depends on the old value waits for the relay's answer, and is
+/// exact whatever other machines do: `compare_swap`, `insert`, `remove`, `take`, `add`, `update`, `expire`.
+/// These wait for [`RelayOptions::wait`] at most, and then end with [`RelayBehind`](Error::RelayBehind): the
+/// change may still happen. `lock_key` is refused with `Unsupported`: it could exclude processes of this
+/// machine only.
+///
+/// **Versions.** The version of a value in a relayed map is the revision with which it was delivered. So
+/// `compare_swap_version` compares revisions, on all machines. [`Map::version`] and what waits for changes count
+/// the changes of this machine's map.
+///
+/// **Expiry.** A delivered time to live is counted on this machine, from the delivery on. A key that has
+/// expired here counts as one that is not there; whether it is elsewhere, the relay's answer says.
+///
+/// **The role** is exclusive, as that of a [`QueueRelay`](crate::QueueRelay). The map stays relayed while there
+/// is no relay: what was set waits in the companion, within its bounds. [`detach`](Self::detach) makes it a
+/// plain map again.
+///
+/// A relay is [`Send`] and [`Sync`]. The role belongs to the process that attached: calls in a forked child
+/// are `Invalid`.
+///
+/// ```
+/// use std::sync::Arc;
+/// use shoal::{Map, MapChange, MapRelay, RelayOptions, Timeout};
+///
+/// let config = Arc::new(Map::anonymous()?);
+/// let relay = MapRelay::attach(Arc::clone(&config), &RelayOptions::new(), Timeout::Infinite)?;
+///
+/// let program = Map::open(config.name())?; // in another process, usually
+/// program.set(b"limit", b"7")?;
+/// assert_eq!(program.get_vec(b"limit")?, None, "it is on its way");
+///
+/// let request = relay.next_request(Timeout::Infinite)?;
+/// assert_eq!(request.key(), b"limit");
+/// assert_eq!(request.change(), MapChange::Set { value: b"7", life: None });
+/// // ... pass it on, and when it comes back with its revision, on each machine:
+/// relay.deliver(b"limit", b"7", 41, None)?;
+/// request.done()?;
+///
+/// assert_eq!(program.get_versioned(b"limit")?, Some((b"7".to_vec(), 41)));
+/// # relay.detach(Timeout::Infinite)?;
+/// # Ok::<(), shoal::Error>(())
+/// ```
+///
+/// # Limits
+/// A name with a relay has at most 192 bytes. A map that has keys when its first relay attaches is refused
+/// or [emptied](RelayOptions::discard). `set_many` is one request for each key, and `clear` one for each key
+/// that this machine's map has.
+pub struct MapRelay {
+    attached: Arc<Attached>,
+}
+
+impl fmt::Debug for MapRelay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MapRelay")
+            .field("map", &self.map().name())
+            .finish()
+    }
+}
+
+impl MapRelay {
+    /// Makes this process the relay of the map, waiting until `timeout` while another one is. The map is
+    /// relayed from then on, until [`detach`](Self::detach).
+    ///
+    /// # Errors
+    /// `Timeout`: another relay lives; `Exists`: another object has a companion's name, which the error
+    /// says; `Invalid`: the map has keys and was not relayed before, is a companion itself, or its name is too
+    /// long; `Interrupted` when a signal handler ran while waiting; `NoSpace`, `Poisoned`, `Corrupt`.
+    pub fn attach(map: Arc<Map>, options: &RelayOptions, timeout: Timeout) -> Result<Self> {
+        let deadline = Deadline::after(timeout);
+        let mut role = Role::take(map, "map", deadline)?;
+        if !role.object().is_relayed() && role.object().family()? != 0 {
+            // An earlier relay was killed while it attached, or while it was removed.
+            role = Attached::open(role, options)?.removed(deadline)?;
+        }
+        let attached = Attached::open(role, options)?;
+        attached.role.set_options(options);
+        let map = attached.role.object();
+        if !map.is_relayed() {
+            // Killed before the mark is set, it leaves a map that is not relayed, with the keys it had or
+            // without.
+            map.relay_state().revision.store(0, Ordering::Relaxed);
+            if options.discard {
+                map.clear()?;
+            }
+            map.core.mark_relayed(true)?;
+            if let Err(err) = map.check_empty(options.discard) {
+                map.core.mark_relayed(false)?;
+                attached.removed(deadline)?;
+                return Err(err);
+            }
+        }
+        Ok(Self {
+            attached: Arc::new(attached),
+        })
+    }
+
+    /// The map.
+    pub fn map(&self) -> &Arc<Map> {
+        self.attached.role.object()
+    }
+
+    /// Whether the relay before this one died.
+    pub fn took_over(&self) -> bool {
+        self.attached.role.took_over()
+    }
+
+    /// Takes the next change that is wanted, waiting until `timeout`. It is this relay's until it is done or
+    /// dropped; if the process dies, the next relay gets it.
+    ///
+    /// # Errors
+    /// `Timeout`; `Interrupted` when a signal handler ran while waiting; `Detached` after
+    /// [`end_waits`](Self::end_waits); `Exhausted`, `NoSpace` as for [`Queue::lease`]. `Corrupt`: a request
+    /// was overwritten. It is dropped then, and the next call goes on with the next.
+    pub fn next_request(&self, timeout: Timeout) -> Result<MapRequest> {
+        self.attached.role.check()?;
+        let taken = Taken::next(&self.attached, Companion::Requests, timeout)?;
+        match taken.frame() {
+            Ok(frame) if change_of(&frame).is_some() => Ok(MapRequest(taken)),
+            _ => Err(taken.refuse()),
+        }
+    }
+
+    /// A descriptor for an event loop, which polls readable while there is a request to take. As
+    /// [`Queue::fd`].
+    ///
+    /// # Errors
+    /// As for [`Queue::fd`].
+    pub fn fd(&self) -> Result<BorrowedFd<'_>> {
+        self.attached.requests.fd()
+    }
+
+    /// The companion of the requests, to wait for it with others by [`wait_any`](crate::wait_any). Messages
+    /// are not to be taken from it directly.
+    pub fn companion(&self) -> &Queue {
+        &self.attached.requests
+    }
+
+    /// Gives `key` the value `value` in the map itself, where programs read it, with the version `revision`
+    /// and for the time `life`. False, and nothing is done, if the key has this or a higher version already.
+    ///
+    /// `revision`: from 1 to 2^63 - 1. Of one key, a later value has a higher one.
+    ///
+    /// # Errors
+    /// As for [`Map::set`]; `Invalid` for a revision that is out of range, and in a forked child.
+    pub fn deliver(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        revision: u64,
+        life: Option<Duration>,
+    ) -> Result<bool> {
+        let map = self.map();
+        map.check(key, value)?;
+        let expires = match life {
+            Some(life) => now_ns().saturating_add(nanos(life)).min(NEVER - 1),
+            None => NEVER,
+        };
+        let pair = Pair::new(key, value).expiring_at(expires);
+        self.apply(key, revision, |shard, found| {
+            shard.store.write_delivered(found, &pair, revision)
+        })
+    }
+
+    /// Removes `key` from the map itself, if its version is below `revision`. False, and nothing is done, if
+    /// it has this or a higher version already.
+    ///
+    /// The map keeps no versions of removed keys: a delivery of an older value that comes after this is not
+    /// recognised as such. A relay delivers what it was told in the order of the revisions.
+    ///
+    /// # Errors
+    /// `Invalid` as for [`deliver`](Self::deliver); `Poisoned`, `Corrupt`.
+    pub fn remove(&self, key: &[u8], revision: u64) -> Result<bool> {
+        self.map().check(key, &[])?;
+        self.apply(key, revision, |shard, found| shard.store.remove(found))
+    }
+
+    fn apply<'a>(
+        &'a self,
+        key: &[u8],
+        revision: u64,
+        mut work: impl FnMut(&LockedShard<'a>, &Lookup<'a>) -> Result<()>,
+    ) -> Result<bool> {
+        self.attached.role.check()?;
+        if !(1..=MAX_REVISION).contains(&revision) {
+            let why = format!("{revision} is not between 1 and {MAX_REVISION}");
+            return Err(Error::invalid("revision", why));
+        }
+        self.attached
+            .role
+            .object()
+            .core
+            .deliver(key, |shard, found| {
+                let is_newer = found.version() < revision;
+                if is_newer {
+                    work(shard, found)?;
+                }
+                Ok(is_newer)
+            })
+    }
+
+    /// Up to which revision everything was delivered, as the last [`set_revision`](Self::set_revision) of this
+    /// or an earlier relay says; 0 before the first.
+    pub fn revision(&self) -> u64 {
+        self.map().relay_state().revision.load(Ordering::Acquire)
+    }
+
+    /// Notes that everything up to this revision was delivered, so that the next relay need not begin at the
+    /// beginning. A relay that is killed before it notes it delivers the last ones again, which changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// `Invalid` in a forked child.
+    pub fn set_revision(&self, revision: u64) -> Result<()> {
+        self.attached.role.check()?;
+        let state = self.map().relay_state();
+        state.revision.store(revision, Ordering::Release);
+        crash_point!();
+        Ok(())
+    }
+
+    /// Ends the waits through this relay: a thread that waits in [`next_request`](Self::next_request) returns
+    /// with `Detached`, and so does each later call that would have to wait. Never waits.
+    pub fn end_waits(&self) {
+        self.attached.requests.end_waits();
+    }
+
+    /// Ends the relaying: the map is a plain map again. Requests that were not taken, or not done, are done in
+    /// the map itself, until `timeout`.
+    ///
+    /// The companions are removed. If it fails or is killed half-way, what is set goes into the map, and the
+    /// next `attach` ends the removal first.
+    ///
+    /// # Errors
+    /// `Timeout`; `Invalid` in a forked child, or while requests of this relay exist; `NoSpace`, `Poisoned`,
+    /// `Corrupt`.
+    pub fn detach(self, timeout: Timeout) -> Result<()> {
+        self.attached.role.check()?;
+        let attached = Arc::into_inner(self.attached).ok_or_else(|| {
+            let why = "requests of it exist, which are to be done or dropped first";
+            Error::invalid("relay", why)
+        })?;
+        attached.role.object().core.mark_relayed(false)?;
+        attached.removed(Deadline::after(timeout)).map(drop)
+    }
+}

@@ -1,0 +1,219 @@
+//! Looking at objects without opening them: for programs that observe.
+
+use std::collections::HashMap;
+use std::fs::File;
+
+use crate::error::Result;
+use crate::segment::{
+    Inspector, Kind, Looked, Looker, ObjectContents, ObjectInfo, Stamp, published,
+};
+use crate::{array, list, map, pipe, primitives, queue};
+
+/// What can be said of an object from outside: see [`observe`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Observation {
+    /// What its file, its stamp and its participants say.
+    pub info: ObjectInfo,
+    /// What it holds; `None` for a file that is no object, or one of a layout that this library does
+    /// not know.
+    pub contents: Option<ObjectContents>,
+}
+
+/// What the object `name` holds, and which processes hold it.
+///
+/// The object is not opened, mapped, locked or changed: no other process notices, and a stuck or dead
+/// object can be looked at as well. It does not wait. A look takes some 10 us, and some 2 us more
+/// for each process that is attached.
+///
+/// ```
+/// let queue = shoal::Queue::anonymous()?;
+/// queue.put(b"hello", shoal::Timeout::Infinite)?;
+/// let contents = shoal::observe(queue.name())?.contents.unwrap();
+/// assert_eq!((contents.len, contents.bytes), (Some(1), Some(5)));
+/// # Ok::<(), shoal::Error>(())
+/// ```
+///
+/// # Errors
+/// `NotFound`, `Invalid` name. An object that cannot be opened is no error: see
+/// [`ObjectInfo::problem`].
+pub fn observe(name: &str) -> Result<Observation> {
+    let mut looker = Looker::default();
+    let looked = looker.look_at(name)?;
+    Ok(Opened::new(looked).observation(&mut looker))
+}
+
+/// [`observe`] for each object of [`list`](crate::list()), in the order of their names.
+///
+/// ```
+/// let event = shoal::Event::anonymous()?;
+/// let all = shoal::observe_all()?;
+/// assert!(all.iter().any(|it| it.info.name == event.name()));
+/// # Ok::<(), shoal::Error>(())
+/// ```
+///
+/// # Errors
+/// As for [`list`](crate::list()).
+pub fn observe_all() -> Result<Vec<Observation>> {
+    Observer::new(0).look()
+}
+
+/// Looks at all objects again and again: for programs that show them live.
+///
+/// It keeps the files of some objects open, so that the next look takes less than half of the time. What
+/// an object holds is that of the moment of the look. Its processes and its memory are asked for at every
+/// fourth look, and when a process that is not known holds something.
+///
+/// ```
+/// let mut observer = shoal::Observer::new(100);
+/// let queue = shoal::Queue::anonymous()?;
+/// for put in 0..3 {
+///     let all = observer.look()?;
+///     let seen = all.iter().find(|it| it.info.name == queue.name()).unwrap();
+///     assert_eq!(seen.contents.as_ref().unwrap().len, Some(put));
+///     queue.put(b"x", shoal::Timeout::Infinite)?;
+/// }
+/// # Ok::<(), shoal::Error>(())
+/// ```
+///
+/// # Limits
+/// The memory of an object that was removed is given back at the next look. After a `fork` both processes
+/// may look. Dropping it closes the files.
+#[derive(Debug)]
+pub struct Observer {
+    /// How many files are kept open at most.
+    most: usize,
+    /// By the names of their files.
+    kept: HashMap<String, Kept>,
+    looks: usize,
+}
+
+/// An object whose file is kept open.
+#[derive(Debug)]
+struct Kept {
+    inode: u64,
+    /// At which of so many looks its processes are asked for.
+    turn: usize,
+    opened: Opened,
+}
+
+/// Processes are asked for at every so many looks.
+const TURNS: usize = 4;
+
+impl Observer {
+    /// Keeps `files` files open at most; of more objects the others are opened for each look.
+    pub fn new(files: usize) -> Self {
+        Self {
+            most: files,
+            kept: HashMap::new(),
+            looks: 0,
+        }
+    }
+
+    /// All objects, in the order of their names. It does not wait.
+    ///
+    /// # Errors
+    /// As for [`list`](crate::list()).
+    pub fn look(&mut self) -> Result<Vec<Observation>> {
+        let mut looker = Looker::default();
+        // What is not kept again was removed: it is closed at the end.
+        let mut before = std::mem::take(&mut self.kept);
+        self.looks = self.looks.wrapping_add(1);
+        let mut seen = Vec::new();
+        for (file, inode) in published()? {
+            let kept = before.remove(&file).filter(|it| it.inode == inode);
+            let mut kept = match kept {
+                Some(mut kept) => {
+                    if kept.turn == self.looks % TURNS {
+                        kept.opened.refresh(&mut looker);
+                    }
+                    kept
+                }
+                None => match looker.look(&file) {
+                    Ok(looked) => Kept {
+                        inode,
+                        turn: seen.len() % TURNS,
+                        opened: Opened::new(looked),
+                    },
+                    // It was removed meanwhile.
+                    Err(_) => continue,
+                },
+            };
+            seen.push(kept.opened.observation(&mut looker));
+            // Why a file cannot be opened is asked again each time.
+            if kept.opened.file.is_some() && self.kept.len() < self.most {
+                self.kept.insert(file, kept);
+            }
+        }
+        Ok(seen)
+    }
+}
+
+/// An object that was looked at, with its file if its contents can be told.
+#[derive(Debug)]
+struct Opened {
+    info: ObjectInfo,
+    file: Option<(File, Stamp, Inspect)>,
+}
+
+/// How to look at the contents.
+type Inspect = fn(&File) -> Result<ObjectContents>;
+
+impl Opened {
+    fn new(Looked { info, open }: Looked) -> Self {
+        let file = info.kind.zip(open).and_then(|(kind, (file, stamp))| {
+            let Inspector { layout, inspect } = inspector(kind);
+            let known = stamp.check_kind(&info.name, kind, layout).is_ok();
+            known.then_some((file, stamp, inspect))
+        });
+        Self { info, file }
+    }
+
+    /// Asks again for processes and memory.
+    fn refresh(&mut self, looker: &mut Looker) {
+        if let Some((file, stamp, _)) = &self.file {
+            looker.refresh(&mut self.info, file, stamp);
+        }
+    }
+
+    fn observation(&mut self, looker: &mut Looker) -> Observation {
+        let mut contents = self.contents();
+        // A process that attached after the last question may hold something, and is not dead.
+        let is_dead = |it: &ObjectContents| it.holders.iter().any(|it| it.pid.is_none());
+        if contents.as_ref().is_some_and(is_dead) {
+            self.refresh(looker);
+            contents = self.contents();
+        }
+        Observation {
+            info: self.info.clone(),
+            contents,
+        }
+    }
+
+    fn contents(&self) -> Option<ObjectContents> {
+        let (file, _, inspect) = self.file.as_ref()?;
+        let mut found = inspect(file).ok()?;
+        for holder in &mut found.holders {
+            let mut living = self.info.participants.iter();
+            let it = living.find(|it| (it.slot, it.generation) == (holder.slot, holder.generation));
+            holder.pid = it.map(|it| it.pid);
+        }
+        Some(found)
+    }
+}
+
+fn inspector(kind: Kind) -> Inspector {
+    match kind {
+        Kind::Queue => queue::INSPECTOR,
+        Kind::Map => map::INSPECTOR,
+        Kind::List => list::INSPECTOR,
+        Kind::Pipe => pipe::INSPECTOR,
+        Kind::Array => array::INSPECTOR,
+        Kind::Lock => primitives::lock::INSPECTOR,
+        Kind::Semaphore => primitives::semaphore::INSPECTOR,
+        Kind::Event => primitives::event::INSPECTOR,
+        Kind::Condition => primitives::condition::INSPECTOR,
+        Kind::Barrier => primitives::barrier::INSPECTOR,
+        Kind::RwLock => primitives::rwlock::INSPECTOR,
+    }
+}

@@ -1,0 +1,25 @@
+//! Workers that are looked after: started together, started again when they fail, and ended together.
+//!
+//! [`Workers`] describes them, and [`Supervisor`] is what looks after them once they run:
+//!
+//! ```text
+//! handle.rs    what the program calls        restart.rs   when a worker is started again
+//! engine.rs    the thread that decides       output.rs    the thread that labels what they write
+//! report.rs    what is said of them          lines.rs     cutting that into lines
+//! marked.rs    finding what workers left after the guardian's death
+//! sys/guardian.rs   the process that is the parent of the workers, and ends them with this program
+//! ```
+
+mod engine;
+mod handle;
+mod lines;
+mod marked;
+mod output;
+mod report;
+mod restart;
+mod workers;
+
+pub use handle::Supervisor;
+pub use report::{Event, EventKind, Outcome, WorkerState, WorkerStatus};
+pub use restart::Restart;
+pub use workers::{MOST_WORKERS, Output, Workers};

@@ -1,0 +1,256 @@
+//! The thread that labels what workers write.
+//!
+//! One thread reads the pipes of all workers and writes whole lines, so no line is broken by another. A
+//! slow reader of the output slows down this thread, and through their full pipes the workers, but not
+//! the supervisor. Memory is bounded: at most [`LONGEST`](super::lines::LONGEST) bytes of an unfinished
+//! line per stream, and one piece that was read.
+//!
+//! A process that a worker has started may keep a pipe open after the worker's end. What comes through it
+//! is read until the worker is started again or the supervisor ends.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::lines::{Lines, whole_lines};
+use crate::error::Result;
+use crate::sys::clock::{Deadline, now_ns};
+use crate::sys::fd::Kept;
+use crate::sys::poll::{self, Signal};
+use crate::sys::{fd, futex, thread};
+
+/// Bytes that one read takes.
+const PIECE: usize = 64 << 10;
+/// Bytes that one write gives: what a pipe takes without waiting once it says that it is writable.
+const WRITE: usize = 4096;
+/// What is read of a pipe at most whose writers need not have ended: as much as it holds, by far.
+const REST: usize = 16 << 20;
+/// How long a thread sleeps before it looks whether it is still wanted.
+const SLICE_NS: u64 = 100_000_000;
+
+/// A stream of a worker, and where its lines go.
+struct Stream {
+    worker: usize,
+    pipe: Kept,
+    to: RawFd,
+    lines: Lines,
+}
+
+enum Order {
+    Add(Stream),
+    /// The worker is started again: what its last run left in its pipes is read, and they are closed.
+    Close(usize),
+}
+
+struct Shared {
+    orders: Mutex<Vec<Order>>,
+    wake: Signal,
+    /// No worker is left, and nothing more will be asked for.
+    finish: AtomicBool,
+    /// What is not written yet is not wanted any more.
+    abandon: AtomicBool,
+    /// 1 once the thread has ended.
+    done: AtomicU32,
+}
+
+/// The thread, as the supervisor sees it.
+pub(super) struct Output(Arc<Shared>);
+
+impl Output {
+    pub(super) fn start() -> Result<Self> {
+        let shared = Arc::new(Shared {
+            orders: Mutex::new(Vec::new()),
+            wake: Signal::new()?,
+            finish: AtomicBool::new(false),
+            abandon: AtomicBool::new(false),
+            done: AtomicU32::new(0),
+        });
+        let theirs = Arc::clone(&shared);
+        thread::start("shoal-output", move || {
+            run(&theirs);
+            theirs.done.store(1, Ordering::Release);
+            futex::wake(&theirs.done, i32::MAX);
+        })?;
+        Ok(Self(shared))
+    }
+
+    /// Reads a stream of a worker from now on, and writes its lines to `to`, which stays open.
+    pub(super) fn add(&self, worker: usize, pipe: OwnedFd, to: RawFd) -> Result<()> {
+        fd::set_nonblocking(pipe.as_fd())?;
+        self.order(Order::Add(Stream {
+            worker,
+            pipe: Kept::new(pipe),
+            to,
+            lines: Lines::new(format!("[{worker}] ").into_bytes()),
+        }));
+        Ok(())
+    }
+
+    /// Ends the streams that a worker has.
+    pub(super) fn close(&self, worker: usize) {
+        self.order(Order::Close(worker));
+    }
+
+    fn order(&self, order: Order) {
+        let mut orders = self.0.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        orders.push(order);
+        self.0.wake.set();
+    }
+
+    /// Writes what is left and ends the thread. Not later than `deadline` what cannot be written is
+    /// abandoned.
+    pub(super) fn finish(&self, deadline: impl Fn() -> Deadline) {
+        self.0.finish.store(true, Ordering::Release);
+        self.0.wake.set();
+        while self.0.done.load(Ordering::Acquire) == 0 {
+            if deadline().passed() {
+                self.0.abandon.store(true, Ordering::Release);
+                return;
+            }
+            futex::wait(&self.0.done, 0, deadline().slice(SLICE_NS));
+        }
+    }
+}
+
+/// What a read gave.
+#[derive(PartialEq, Eq)]
+enum Piece {
+    More,
+    Nothing,
+    End,
+}
+
+fn run(shared: &Shared) {
+    let mut streams: Vec<Stream> = Vec::new();
+    let (mut piece, mut out) = (vec![0; PIECE], Vec::new());
+    loop {
+        let is_last = shared.finish.load(Ordering::Acquire);
+        if !shared.wake.clear() {
+            // The program has closed it: no order wakes this thread any more.
+            pause();
+        }
+        let orders = {
+            let mut orders = shared.orders.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *orders)
+        };
+        for order in orders {
+            match order {
+                Order::Add(stream) => streams.push(stream),
+                Order::Close(worker) => streams.retain_mut(|stream| {
+                    stream.worker != worker || {
+                        stream.drain(shared, &mut piece, &mut out);
+                        false
+                    }
+                }),
+            }
+        }
+        if is_last {
+            for mut stream in streams {
+                stream.drain(shared, &mut piece, &mut out);
+            }
+            return;
+        }
+        let wake = shared.wake.as_fd();
+        let fds: Vec<BorrowedFd<'_>> = std::iter::once(wake)
+            .chain(streams.iter().map(|stream| stream.pipe.number()))
+            .collect();
+        // No handler runs in this thread. Other failures: no memory; later there may be some.
+        let Ok(ready) = poll::each_readable(&fds, Deadline::At(now_ns() + 10 * SLICE_NS)) else {
+            pause();
+            continue;
+        };
+        let mut ready = ready.into_iter().skip(1);
+        streams.retain_mut(|stream| {
+            !ready.next().unwrap_or(false)
+                || stream.read(shared, &mut piece, &mut out) != Piece::End
+        });
+    }
+}
+
+fn pause() {
+    std::thread::sleep(Duration::from_millis(5));
+}
+
+impl Stream {
+    /// Reads one piece and writes the lines that it ends.
+    fn read(&mut self, shared: &Shared, piece: &mut [u8], out: &mut Vec<u8>) -> Piece {
+        out.clear();
+        let Some(pipe) = self.pipe.get() else {
+            return Piece::End;
+        };
+        // SAFETY: it is open, and not closed here.
+        let mut pipe = ManuallyDrop::new(unsafe { File::from_raw_fd(pipe.as_raw_fd()) });
+        let read = match pipe.read(piece) {
+            Ok(0) => Piece::End,
+            Ok(len) => {
+                self.lines.feed(&piece[..len], out);
+                Piece::More
+            }
+            Err(err) if err.kind() == ErrorKind::WouldBlock => return Piece::Nothing,
+            Err(err) if err.kind() == ErrorKind::Interrupted => return Piece::More,
+            Err(_) => Piece::End,
+        };
+        if read == Piece::End {
+            self.lines.end(out);
+        }
+        match write(shared, self.to, out) {
+            true => read,
+            // As that of a program without a supervisor, the worker's next write fails.
+            false => Piece::End,
+        }
+    }
+
+    /// Reads what there is, but does not wait for more.
+    fn drain(&mut self, shared: &Shared, piece: &mut [u8], out: &mut Vec<u8>) {
+        for _ in 0..REST / PIECE {
+            match self.read(shared, piece, out) {
+                Piece::More => {}
+                Piece::Nothing => break,
+                Piece::End => return,
+            }
+        }
+        out.clear();
+        self.lines.end(out);
+        write(shared, self.to, out);
+    }
+}
+
+/// Writes all of it. False if that cannot be.
+fn write(shared: &Shared, to: RawFd, mut bytes: &[u8]) -> bool {
+    // SAFETY: the descriptor is one of the standard streams, or the supervisor's own as long as this
+    // thread runs. It is not closed here.
+    let mut file = ManuallyDrop::new(unsafe { File::from_raw_fd(to) });
+    while !bytes.is_empty() {
+        if shared.abandon.load(Ordering::Acquire) {
+            return false;
+        }
+        let len = whole_lines(bytes, WRITE);
+        match poll::writable(file.as_fd(), Deadline::At(now_ns() + SLICE_NS)) {
+            Ok(false) => continue,
+            Ok(true) => {}
+            Err(_) => return false,
+        }
+        match file.write(&bytes[..len]) {
+            Ok(0) => return false,
+            Ok(written) => bytes = &bytes[written..],
+            // A terminal or pipe that another process has made non-blocking.
+            Err(err) if err.kind() == ErrorKind::WouldBlock => {
+                pause();
+            }
+            Err(err) if err.kind() == ErrorKind::Interrupted => {}
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
+/// Whether lines can be written there.
+pub(super) fn is_open(to: RawFd) -> bool {
+    fd::is_open(to)
+}
+
+const _: () = assert!(PIECE <= super::lines::LONGEST);

@@ -1,0 +1,132 @@
+//! When a worker that has ended is started again.
+
+use std::time::Duration;
+
+/// Which workers are started again when they have ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[repr(C)]
+pub enum Restart {
+    /// None.
+    #[default]
+    Never = 0,
+    /// Those that failed: an exit code other than 0, or death by a signal.
+    OnFailure = 1,
+    /// Each, also after exit code 0.
+    Always = 2,
+}
+
+/// What a [`Restart`] goes by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Policy {
+    pub(super) restart: Restart,
+    /// How many runs in a row may be too short.
+    pub(super) limit: u32,
+    pub(super) first_delay: Duration,
+    pub(super) longest_delay: Duration,
+    /// A run that lasts this long is not a short one.
+    pub(super) healthy: Duration,
+}
+
+/// What becomes of a worker that has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// It has done its work.
+    Done,
+    /// It has failed, and that is final.
+    Failed,
+    /// It has failed too often in a row.
+    GaveUp,
+    /// It is started again after this time.
+    After(Duration),
+}
+
+impl Policy {
+    /// What comes after a run of this length, which is added to `short`, the number of short runs in a
+    /// row.
+    pub(super) fn next(&self, success: bool, run: Duration, short: &mut u32) -> Next {
+        match (self.restart, success) {
+            (Restart::Never | Restart::OnFailure, true) => return Next::Done,
+            (Restart::Never, false) => return Next::Failed,
+            (Restart::OnFailure, false) | (Restart::Always, _) => {}
+        }
+        *short = if run >= self.healthy {
+            1
+        } else {
+            short.saturating_add(1)
+        };
+        if *short > self.limit {
+            return Next::GaveUp;
+        }
+        let doubled = 2u32.checked_pow(*short - 1);
+        let delay = doubled.and_then(|factor| self.first_delay.checked_mul(factor));
+        Next::After(delay.map_or(self.longest_delay, |delay| delay.min(self.longest_delay)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(restart: Restart, limit: u32) -> Policy {
+        Policy {
+            restart,
+            limit,
+            first_delay: Duration::from_millis(100),
+            longest_delay: Duration::from_secs(1),
+            healthy: Duration::from_secs(10),
+        }
+    }
+
+    const SHORT: Duration = Duration::from_secs(9);
+    const LONG: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn what_is_started_again_depends_on_how_it_ended() {
+        let next = |restart, success| policy(restart, 5).next(success, LONG, &mut 0);
+        let again = Next::After(Duration::from_millis(100));
+        assert_eq!(next(Restart::Never, true), Next::Done);
+        assert_eq!(next(Restart::Never, false), Next::Failed);
+        assert_eq!(next(Restart::OnFailure, true), Next::Done);
+        assert_eq!(next(Restart::OnFailure, false), again);
+        assert_eq!(next(Restart::Always, true), again);
+        assert_eq!(next(Restart::Always, false), again);
+    }
+
+    #[test]
+    fn delays_double_up_to_the_longest_until_the_limit() {
+        let policy = policy(Restart::OnFailure, 6);
+        let mut short = 0;
+        let mut next = |run| policy.next(false, run, &mut short);
+        for ms in [100, 200, 400, 800, 1000, 1000] {
+            assert_eq!(next(SHORT), Next::After(Duration::from_millis(ms)));
+        }
+        assert_eq!(next(SHORT), Next::GaveUp);
+    }
+
+    #[test]
+    fn a_run_that_lasted_begins_the_count_again() {
+        let policy = policy(Restart::Always, 2);
+        let mut short = 0;
+        for _ in 0..50 {
+            let mut next = |run| policy.next(true, run, &mut short);
+            assert_eq!(next(LONG), Next::After(Duration::from_millis(100)));
+            assert_eq!(next(SHORT), Next::After(Duration::from_millis(200)));
+        }
+    }
+
+    #[test]
+    fn the_largest_numbers_overflow_nothing() {
+        let mut policy = policy(Restart::Always, u32::MAX);
+        policy.first_delay = Duration::MAX;
+        policy.longest_delay = Duration::MAX;
+        let mut short = u32::MAX - 1;
+        for _ in 0..3 {
+            assert_eq!(
+                policy.next(false, SHORT, &mut short),
+                Next::After(Duration::MAX)
+            );
+        }
+        policy.limit = 0;
+        assert_eq!(policy.next(false, LONG, &mut 0), Next::GaveUp);
+    }
+}

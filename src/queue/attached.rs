@@ -1,0 +1,161 @@
+//! A relay that is attached to a queue: its role and its companions, and how they come and go. What a kill
+//! leaves between the steps, `relay::state` says.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::relay::{Frame, RelayOptions, RelayState, Relayed, Role};
+use crate::segment::{self, Companion, Options, Section};
+use crate::sync::crash::crash_point;
+use crate::sys::clock::{Deadline, Timeout};
+
+use super::core::Queue;
+use super::header::RELAYED;
+use super::locked::{ConsumersLock, ProducersLock};
+use super::mark::MessageState;
+use super::taken::Companions;
+
+impl Relayed for Queue {
+    fn relay_state(&self) -> &RelayState {
+        &self.ring.header.relay
+    }
+}
+
+/// What a relay, its requests and its settlements have in common.
+pub(super) struct Attached {
+    // Before the role: what is leased through them is given back before the next relay can begin.
+    pub(super) requests: Queue,
+    pub(super) settled: Queue,
+    pub(super) role: Role<Queue>,
+}
+
+impl Companions for Attached {
+    fn companion(&self, which: Companion) -> &Queue {
+        match which {
+            Companion::Settled => &self.settled,
+            _ => &self.requests,
+        }
+    }
+}
+
+impl Attached {
+    /// Opens or creates the companions.
+    pub(super) fn open(role: Role<Queue>, options: &RelayOptions) -> Result<Self> {
+        let open = |which, options: &Options| {
+            role.open_companion(
+                which,
+                options,
+                |name, family, options| Queue::open_companion(name, which, family, options),
+                Queue::is_abandoned,
+            )
+        };
+        let bounds = requests_options(options);
+        Ok(Self {
+            requests: open(Companion::Requests, &bounds)?,
+            settled: open(Companion::Settled, &Options::open())?,
+            role,
+        })
+    }
+
+    /// Ends the removal of the relay, of a queue that is not relayed any more: steps 6 to 9.
+    pub(super) fn removed(self, deadline: Deadline) -> Result<Role<Queue>> {
+        let queue = self.role.object();
+        self.requests.drain_closed(deadline, |frame| {
+            queue.put_until(frame.second, false, deadline)
+        })?;
+        self.settled.close()?;
+        queue.forget_tokens()?;
+        for which in [Companion::Requests, Companion::Settled] {
+            match segment::unlink(&which.name(queue.name())) {
+                Ok(()) | Err(Error::NotFound { .. }) => {}
+                Err(err) => return Err(err),
+            }
+            crash_point!();
+        }
+        self.role.forget_family()?;
+        Ok(self.role)
+    }
+}
+
+/// How the companion of the requests is created.
+pub(crate) fn requests_options(options: &RelayOptions) -> Options {
+    Options {
+        max_items: options.max_requests,
+        max_capacity: options.max_bytes,
+        ..Options::default()
+    }
+}
+
+impl Queue {
+    /// Whether `name` is a companion queue of an object that is gone: no process has it open.
+    pub(crate) fn is_abandoned(name: &str) -> Result<bool> {
+        let found = match Queue::open(name) {
+            Ok(found) => found,
+            Err(Error::WrongKind { .. }) => return Ok(false),
+            Err(err) => return Err(err),
+        };
+        Ok(found.segment.is_companion() && !found.segment.has_others(Section::ALL)?)
+    }
+
+    /// Closes this companion, and then does `work` with each request that is left.
+    ///
+    /// # Errors
+    /// Those of `work`, and the request stays; `Timeout` while another process has leased or reserved one.
+    pub(crate) fn drain_closed(
+        &self,
+        deadline: Deadline,
+        mut work: impl FnMut(Frame<'_>) -> Result<()>,
+    ) -> Result<()> {
+        self.close()?;
+        loop {
+            let held = match self.lease_place(None, Timeout::Val(Duration::ZERO)) {
+                Ok(held) => held,
+                Err(Error::Closed) => return Ok(()),
+                // A process is about to commit a request, or to discard it.
+                Err(Error::Timeout) if !deadline.passed() => {
+                    let _ = self.wait_ready(Timeout::Val(Duration::from_millis(10)));
+                    continue;
+                }
+                Err(err) => return Err(err),
+            };
+            // SAFETY: leased just now, and ended only after the frame's last use.
+            let done = match Frame::read(unsafe { held.bytes() }) {
+                Ok(frame) => work(frame),
+                // There is nothing that could be done with it.
+                Err(_) => Ok(()),
+            };
+            if let Err(err) = done {
+                let _ = self.nack(&held, Duration::ZERO);
+                return Err(err);
+            }
+            self.ack(&held)?;
+        }
+    }
+
+    /// Sets or removes the mark that says that others' messages become requests.
+    pub(super) fn mark_relayed(&self, relayed: bool) -> Result<()> {
+        let guard = self.lock::<ProducersLock>(Deadline::Never)?;
+        let flags = &self.ring.header.flags;
+        match relayed {
+            true => flags.fetch_or(RELAYED, Ordering::SeqCst),
+            false => flags.fetch_and(!RELAYED, Ordering::SeqCst),
+        };
+        crash_point!();
+        drop(guard);
+        // Producers that wait for room in the queue wait for the wrong one.
+        self.wake_everybody();
+        Ok(())
+    }
+
+    /// Takes the tokens from the delivered messages: no relay is told what becomes of them.
+    fn forget_tokens(&self) -> Result<()> {
+        let guard = self.lock::<ConsumersLock>(Deadline::Never)?;
+        for found in guard.side().everything()? {
+            if found.mark.state != MessageState::Writing {
+                self.ring.store.head(found.block)?.set_token(0);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,378 @@
+//! The relay of a queue: what the process does that has the role.
+//!
+//! What a kill leaves between the steps of attaching and of the removal of a relay, `relay::state` says; what
+//! it leaves of requests and settlements, which are leased messages of the companions, `lease` and `relayed`
+//! say. A delivery is a reservation that is committed: killed before the commit, nothing was delivered.
+
+use std::fmt;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::relay::{FrameKind, RelayInfo, RelayOptions, Relayed, Role};
+use crate::segment::Companion;
+use crate::sys::clock::{Deadline, Timeout, now_ns};
+
+use super::attached::Attached;
+use super::commit::Delivery;
+use super::core::Queue;
+use super::locked::ConsumersLock;
+use super::mark::MessageState;
+use super::request::{RelayRequest, Settlement, settlement_kind};
+use super::reservation::PutBy;
+use super::taken::Taken;
+
+/// The longest token of a delivered message, in bytes.
+const MAX_TOKEN: usize = 4096;
+
+/// The relay of a queue: the process that carries what others put to somewhere else, and delivers into the
+/// queue what comes from there.
+///
+/// While a queue is relayed, a message that is put becomes a [`RelayRequest`] instead. Only what the relay
+/// [delivers](Self::deliver) goes into the queue. Programs use the queue as ever: they put, get, lease, ack
+/// and wait, and need not know of the relay.
+///
+/// ```text
+/// programs ── put ─────────▶ jobs.relay ── next_request ────▶ relay ──▶ somewhere
+/// programs ◀─ get, lease ─── jobs ◀─────── deliver ────────── relay ◀── somewhere
+/// programs ── ack, nack … ─▶ jobs.settled ─ next_settlement ─▶ relay ──▶ somewhere
+/// ```
+///
+/// **What is promised.** A put that has returned is a request, and stays one until the relay says that it is
+/// [done](RelayRequest::done), whatever is killed meanwhile. Each message that was delivered with a token is
+/// settled at least once: when a worker acks it, gives it back, extends its deadline, dies, or has had it for
+/// the last time. Both may be repeated after a kill. A request keeps its [id](RelayRequest::id), and a
+/// settlement its token, so repetitions can be recognised.
+///
+/// **The role.** One process at a time is the relay. Another that [attaches](Self::attach) waits, and takes
+/// over when the first drops its relay or dies, from any cause. It then gets the requests and settlements
+/// that the first had taken and not finished. The queue stays relayed while there is no relay: what is put
+/// waits in the companion, within its bounds, and a put that finds no room ends with
+/// [`RelayBehind`](Error::RelayBehind). [`detach`](Self::detach) makes it a plain queue again.
+///
+/// **Giving back.** A worker's `nack` of a delivered message is told to the relay while one lives, and the
+/// message leaves this queue: the relay decides where it is worked on next. While there is none, the message
+/// is delivered again here. So is one whose settlement finds no room. A message that was
+/// [delivered too often](crate::Options::max_attempts) is told as
+/// [`Exhausted`](crate::SettlementKind::Exhausted) instead of going to the dead-letter queue.
+///
+/// A relay is [`Send`] and [`Sync`]: threads may take requests and settlements and deliver at the same time.
+/// The role belongs to the process that attached: calls in a forked child are `Invalid`.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::time::Duration;
+/// use shoal::{Queue, QueueRelay, RelayOptions, SettlementKind, Timeout};
+///
+/// let jobs = Arc::new(Queue::anonymous()?);
+/// let relay = QueueRelay::attach(Arc::clone(&jobs), &RelayOptions::new(), Timeout::Infinite)?;
+///
+/// let program = Queue::open(jobs.name())?; // in another process, usually
+/// program.put(b"resize 17.png", Timeout::Infinite)?;
+/// assert!(program.is_empty(), "it is on its way");
+///
+/// let request = relay.next_request(Timeout::Infinite)?;
+/// // ... forward it, and then, here or on another machine:
+/// relay.deliver(&request, 0, b"message 1", Timeout::Infinite)?;
+/// request.done()?;
+///
+/// let job = program.lease(Timeout::Infinite)?;
+/// assert_eq!(&job[..], b"resize 17.png");
+/// job.nack(Duration::from_secs(5))?;
+///
+/// let settlement = relay.next_settlement(Timeout::Infinite)?;
+/// assert_eq!(settlement.token(), b"message 1");
+/// assert_eq!(settlement.kind(), SettlementKind::Returned { delay: Duration::from_secs(5) });
+/// settlement.done()?;
+/// # relay.detach(Timeout::Infinite)?;
+/// # Ok::<(), shoal::Error>(())
+/// ```
+///
+/// # Limits
+/// A queue of a [pipe](crate::Pipe) has no relay, and neither has a companion. A name with a relay has at
+/// most 192 bytes. Messages that are in the queue when the first relay attaches stay there, and have no
+/// token; a reservation that was made before and is committed after that goes into the queue as well.
+pub struct QueueRelay {
+    attached: Arc<Attached>,
+}
+
+/// How much a queue has room for; see [`QueueRelay::room`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RelayRoom {
+    /// Messages; `u64::MAX` where their number is not bounded.
+    pub messages: u64,
+    /// Bytes of their payloads and tokens, less what each takes for itself. An estimate.
+    pub bytes: u64,
+}
+
+/// A delivered message that is not settled; see [`QueueRelay::outstanding`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Delivered {
+    /// Its token.
+    pub token: Vec<u8>,
+    /// How often it was delivered, by all relays and here.
+    pub attempts: u32,
+    /// Whether a worker has it.
+    pub is_leased: bool,
+}
+
+impl fmt::Debug for QueueRelay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QueueRelay")
+            .field("queue", &self.queue().name())
+            .finish()
+    }
+}
+
+impl Queue {
+    /// How the queue's relay is doing; `None` if the queue is not [relayed](Self::is_relayed).
+    ///
+    /// # Errors
+    /// Those of opening a queue: a companion was removed, say.
+    pub fn relay(&self) -> Result<Option<RelayInfo>> {
+        let (Some(requests), Some(settled)) = (
+            self.companion_queue(Companion::Requests)?,
+            self.companion_queue(Companion::Settled)?,
+        ) else {
+            return Ok(None);
+        };
+        RelayInfo::of(self, requests.unfinished()?, settled.unfinished()?).map(Some)
+    }
+}
+
+impl QueueRelay {
+    /// Makes this process the relay of the queue, waiting until `timeout` while another one is. The queue is
+    /// relayed from then on, until [`detach`](Self::detach).
+    ///
+    /// The options say how much may wait for the relay. The companions are created by the first relay, and
+    /// are [persistent](crate::Options::persistent); they go with the queue's name.
+    ///
+    /// # Errors
+    /// `Timeout`: another relay lives; `Exists`: another object has a companion's name, which the error
+    /// says; `Invalid`: the queue is a companion itself, or its name is too long; `Interrupted` when a signal
+    /// handler ran while waiting; `NoSpace`, `Poisoned`, `Corrupt`.
+    pub fn attach(queue: Arc<Queue>, options: &RelayOptions, timeout: Timeout) -> Result<Self> {
+        let deadline = Deadline::after(timeout);
+        let mut role = Role::take(queue, "queue", deadline)?;
+        if !role.object().is_relayed() && role.object().family()? != 0 {
+            // An earlier relay was killed while it attached, or while it was removed.
+            role = Attached::open(role, options)?.removed(deadline)?;
+        }
+        let attached = Attached::open(role, options)?;
+        attached.role.set_options(options);
+        if !attached.role.object().is_relayed() {
+            attached.role.object().mark_relayed(true)?;
+        }
+        Ok(Self {
+            attached: Arc::new(attached),
+        })
+    }
+
+    /// The queue.
+    pub fn queue(&self) -> &Arc<Queue> {
+        self.attached.role.object()
+    }
+
+    /// Whether the relay before this one died.
+    pub fn took_over(&self) -> bool {
+        self.attached.role.took_over()
+    }
+
+    /// Takes the next message that was put, waiting until `timeout`. It is this relay's until it is
+    /// [done](RelayRequest::done) or dropped; if the process dies, the next relay gets it.
+    ///
+    /// Requests come in the order in which they were put. Those that were given back come first.
+    ///
+    /// # Errors
+    /// `Timeout`; `Interrupted` when a signal handler ran while waiting; `Detached` after
+    /// [`end_waits`](Self::end_waits); `Exhausted`, `NoSpace` as for [`Queue::lease`]. `Corrupt`: a request
+    /// was overwritten. It is dropped then, and the next call goes on with the next.
+    pub fn next_request(&self, timeout: Timeout) -> Result<RelayRequest> {
+        self.attached.role.check()?;
+        let taken = Taken::next(&self.attached, Companion::Requests, timeout)?;
+        match taken.frame() {
+            Ok(frame) if frame.kind == FrameKind::Put => Ok(RelayRequest(taken)),
+            _ => Err(taken.refuse()),
+        }
+    }
+
+    /// Takes the next settlement, waiting until `timeout`. It is this relay's until it is
+    /// [done](Settlement::done) or dropped; if the process dies, the next relay gets it.
+    ///
+    /// # Errors
+    /// As for [`next_request`](Self::next_request).
+    pub fn next_settlement(&self, timeout: Timeout) -> Result<Settlement> {
+        self.attached.role.check()?;
+        let taken = Taken::next(&self.attached, Companion::Settled, timeout)?;
+        match taken.frame() {
+            Ok(frame) if settlement_kind(&frame).is_some() => Ok(Settlement(taken)),
+            _ => Err(taken.refuse()),
+        }
+    }
+
+    /// Descriptors for an event loop: the first polls readable while there is a request to take, the second
+    /// while there is a settlement. As [`Queue::fd`].
+    ///
+    /// # Errors
+    /// As for [`Queue::fd`].
+    pub fn fds(&self) -> Result<[BorrowedFd<'_>; 2]> {
+        Ok([self.attached.requests.fd()?, self.attached.settled.fd()?])
+    }
+
+    /// The companions, to wait for them with others by [`wait_any`](crate::wait_any): that of the requests,
+    /// and that of the settlements. Messages are not to be taken from them directly.
+    pub fn companions(&self) -> [&Queue; 2] {
+        [&self.attached.requests, &self.attached.settled]
+    }
+
+    /// Puts a message into the queue itself, where programs find it, waiting for room until `timeout`.
+    ///
+    /// `attempts`: how often the message was delivered before this, anywhere. A worker's
+    /// [`attempts`](crate::Lease::attempts) counts on from there, and so does
+    /// [`max_attempts`](crate::Options::max_attempts). `token`: what the relay calls the message, up to 4096 bytes,
+    /// returned by its settlements. With an empty token there are none.
+    ///
+    /// # Errors
+    /// As for [`Queue::put`]; `TooLarge` for a longer token; `Invalid` in a forked child. After an error
+    /// nothing was delivered.
+    pub fn deliver(
+        &self,
+        payload: &[u8],
+        attempts: u32,
+        token: &[u8],
+        timeout: Timeout,
+    ) -> Result<()> {
+        self.attached.role.check()?;
+        if token.len() > MAX_TOKEN {
+            return Err(Error::TooLarge {
+                what: "token",
+                size: token.len() as u64,
+                limit: MAX_TOKEN as u64,
+            });
+        }
+        let queue = self.queue();
+        queue.room_for(payload.len())?;
+        let len = payload.len() + token.len();
+        let place = queue.reserve_here(len, PutBy::Relay, Deadline::after(timeout))?;
+        // Others' reservations are none while the queue is relayed; the relay's always is one.
+        let place = place.ok_or(Error::Closed)?;
+        // SAFETY: reserved just now, for this call alone.
+        let to = unsafe { std::slice::from_raw_parts_mut(place.span.as_ptr(), len) };
+        let (front, behind) = to.split_at_mut(payload.len());
+        front.copy_from_slice(payload);
+        behind.copy_from_slice(token);
+        let delivery = Delivery {
+            token: token.len() as u32,
+            attempts: attempts.min(u8::MAX.into()) as u8,
+        };
+        queue
+            .commit_here(&place, payload.len(), delivery)
+            .inspect_err(|_| {
+                let _ = queue.discard(&place);
+            })
+    }
+
+    /// How much can be delivered now without waiting. What is delivered and not settled is bounded by
+    /// nothing else: a relay that takes only as much from elsewhere as its workers can do counts what it
+    /// delivered against what was settled.
+    pub fn room(&self) -> RelayRoom {
+        let queue = self.queue();
+        let messages = match queue.max_items() {
+            Some(most) => most.saturating_sub(queue.ring.header.counts().0),
+            None => u64::MAX,
+        };
+        RelayRoom {
+            messages,
+            bytes: queue.ring.store.free_bytes(),
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        self.attached.role.check()
+    }
+
+    /// How long ago a consumer wanted a message that was not there: zero while one sleeps, and `None` if none
+    /// ever did while the queue was relayed. A relay that takes messages from where others could take them as
+    /// well takes them while they are wanted here.
+    ///
+    /// A hint, at the cost of two loads: a sleeper that was killed counts until the next delivery.
+    pub fn last_wanted(&self) -> Option<Duration> {
+        let header = &self.queue().ring.header;
+        if header.not_empty.has_sleepers() {
+            return Some(Duration::ZERO);
+        }
+        match header.relay.revision.load(Ordering::Relaxed) {
+            0 => None,
+            wanted => Some(Duration::from_nanos(now_ns().saturating_sub(wanted))),
+        }
+    }
+
+    /// The messages that were delivered with a token, by this or an earlier relay, and are not settled: they
+    /// wait in the queue, or a worker has them. For a relay that took over.
+    ///
+    /// A message whose settlement is under way may be among them. Takes time proportional to their number,
+    /// during which no message is taken.
+    ///
+    /// # Errors
+    /// `Invalid` in a forked child; `Poisoned`, `Corrupt`.
+    pub fn outstanding(&self) -> Result<Vec<Delivered>> {
+        self.attached.role.check()?;
+        let queue = self.queue();
+        let store = &queue.ring.store;
+        let guard = queue.lock::<ConsumersLock>(Deadline::Never)?;
+        let (put, _) = queue.ring.header.put();
+        let mut all = Vec::new();
+        for found in guard.side().everything()? {
+            let is_leased = found.mark.state == MessageState::Leased;
+            let is_there = match found.mark.state {
+                // A later number is that of a delivery that is under way, or was cut short.
+                MessageState::Sent => found.number <= put,
+                MessageState::Waiting => true,
+                _ => false,
+            };
+            if (is_leased || is_there) && store.head(found.block)?.token() != 0 {
+                let [_, (at, len)] = store.payload_and_token(found.block)?;
+                // SAFETY: in the message's extent, which under the consumers' lock is not freed.
+                let token = unsafe { std::slice::from_raw_parts(at.as_ptr(), len) };
+                all.push(Delivered {
+                    token: token.to_vec(),
+                    attempts: found.mark.attempts.into(),
+                    is_leased,
+                });
+            }
+        }
+        Ok(all)
+    }
+
+    /// Ends the waits through this relay: a thread that waits in [`next_request`](Self::next_request) or
+    /// [`next_settlement`](Self::next_settlement) returns with `Detached`, and so does each later call that
+    /// would have to wait. Never waits.
+    pub fn end_waits(&self) {
+        self.attached.requests.end_waits();
+        self.attached.settled.end_waits();
+    }
+
+    /// Ends the relaying: the queue is a plain queue again. Requests that were not taken, or not done, are
+    /// put into the queue itself, waiting for room until `timeout`. Settlements that were not taken are
+    /// dropped, and what is delivered has no tokens any more.
+    ///
+    /// The companions are removed. If it fails or is killed half-way, what is put goes into the queue, and
+    /// the next `attach` ends the removal first.
+    ///
+    /// # Errors
+    /// `Timeout`; `Invalid` in a forked child, or while requests or settlements of this relay exist; `NoSpace`,
+    /// `Poisoned`, `Corrupt`.
+    pub fn detach(self, timeout: Timeout) -> Result<()> {
+        self.attached.role.check()?;
+        let attached = Arc::into_inner(self.attached).ok_or_else(|| {
+            let why = "requests or settlements of it exist, which are to be done or dropped first";
+            Error::invalid("relay", why)
+        })?;
+        attached.role.object().mark_relayed(false)?;
+        attached.removed(Deadline::after(timeout)).map(drop)
+    }
+}

@@ -1,0 +1,193 @@
+//! The role of an object's relay, which one process has at a time.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::error::{Error, Result};
+use crate::layout::Owner;
+use crate::segment::{Companion, Object, Options};
+use crate::sync::crash::crash_point;
+use crate::sync::{Acquisition, EndWaits, WaitPolicy};
+use crate::sys::clock::Deadline;
+use crate::sys::process;
+
+use super::cached::Cached;
+use super::options::{RelayInfo, RelayOptions};
+use super::state::RelayState;
+
+/// An object that can have a relay.
+pub(crate) trait Relayed: Object {
+    /// The relay's part of its header.
+    fn relay_state(&self) -> &RelayState;
+
+    /// Whether a living process has the role.
+    fn has_running_relay(&self) -> Result<bool> {
+        let role = &self.relay_state().role;
+        role.owner_lives(self.segment().peers())
+    }
+
+    /// Which companions it has; 0 for none.
+    fn family(&self) -> Result<u64> {
+        Ok(self.segment().family()?.load(Ordering::Acquire))
+    }
+
+    /// The companion `which` for one of the others, from `cached`, or from `open`, which is given its family
+    /// and its name. `None` if the object has no relay any more, by `is_relayed`.
+    fn companion<'a, C: EndWaits>(
+        &self,
+        which: Companion,
+        cached: &'a Cached<C>,
+        is_relayed: impl Fn() -> bool,
+        open: impl FnOnce(u64, &str) -> Result<C>,
+    ) -> Result<Option<&'a C>> {
+        if !is_relayed() {
+            return Ok(None);
+        }
+        let family = self.family()?;
+        if family == 0 {
+            // The mark is removed before the family, and set after it.
+            return match is_relayed() && self.family()? == 0 {
+                true => Err(Error::corrupt("an object with a relay has no companions")),
+                false => Ok(None),
+            };
+        }
+        let name = which.name(self.segment().name());
+        match cached.get(family, || open(family, &name)) {
+            // It was removed together with the relay.
+            Err(Error::NotFound { .. }) if !is_relayed() => Ok(None),
+            // The object's name was removed, and its companions with it. Another object has them now.
+            Err(Error::NotFound { .. } | Error::Exists { .. }) => Err(Error::NotFound {
+                what: "companion of this relay",
+                name,
+            }),
+            found => found.map(Some),
+        }
+    }
+}
+
+impl RelayInfo {
+    pub(crate) fn of(object: &impl Relayed, requests: u64, settlements: u64) -> Result<Self> {
+        Ok(Self {
+            is_running: object.has_running_relay()?,
+            requests,
+            settlements,
+        })
+    }
+}
+
+/// The role, from when it was taken until it is dropped.
+pub(crate) struct Role<T: Relayed> {
+    object: Arc<T>,
+    owner: Owner,
+    took_over: bool,
+}
+
+impl<T: Relayed> Role<T> {
+    /// Waits until `deadline` for the role of the relay of `object`, which is a `noun`.
+    ///
+    /// # Errors
+    /// `Timeout`, `Interrupted`; `Invalid` for an object that cannot have a relay.
+    pub(crate) fn take(object: Arc<T>, noun: &'static str, deadline: Deadline) -> Result<Self> {
+        let segment = object.segment();
+        if segment.is_companion() {
+            let why = format!("{:?} is the companion of another object", segment.name());
+            return Err(Error::invalid(noun, why));
+        }
+        super::check_name(segment.name())?;
+        let policy = WaitPolicy::default();
+        let role = &object.relay_state().role;
+        let taken = role.acquire(segment.peers(), &policy, deadline)?;
+        let owner = segment.owner();
+        Ok(Self {
+            object,
+            owner,
+            took_over: taken == Acquisition::OwnerDied,
+        })
+    }
+
+    pub(crate) fn object(&self) -> &Arc<T> {
+        &self.object
+    }
+
+    /// Whether the process that had the role before died with it.
+    pub(crate) fn took_over(&self) -> bool {
+        self.took_over
+    }
+
+    /// An error in a child of the process that took the role.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.object.segment().owner() == self.owner {
+            return Ok(());
+        }
+        let why = "the role belongs to the process that attached, and not to a fork of that";
+        Err(Error::invalid("relay", why))
+    }
+
+    /// Which companions the object has or, if it has none yet, is to have.
+    pub(crate) fn make_family(&self) -> Result<u64> {
+        let family = self.object.segment().family()?;
+        if family.load(Ordering::Relaxed) == 0 {
+            let [random] = process::random();
+            family.store(random.max(1), Ordering::Release);
+            crash_point!();
+        }
+        Ok(family.load(Ordering::Relaxed))
+    }
+
+    /// The companions are removed.
+    pub(crate) fn forget_family(&self) -> Result<()> {
+        self.object.segment().family()?.store(0, Ordering::Release);
+        crash_point!();
+        Ok(())
+    }
+
+    /// Stores what each relay sets anew.
+    pub(crate) fn set_options(&self, options: &RelayOptions) {
+        let state = self.object.relay_state();
+        let wait = u64::try_from(options.wait.as_nanos()).unwrap_or(u64::MAX);
+        state.wait_ns.store(wait, Ordering::Relaxed);
+        state
+            .max_payload
+            .store(options.max_payload, Ordering::Relaxed);
+        state
+            .sets_wait
+            .store(options.sets_wait.into(), Ordering::Relaxed);
+    }
+
+    /// The companion `which`, from `open`, which is given its name, its family and how to open it. One that
+    /// an object that is gone left behind, by `is_abandoned`, is replaced.
+    pub(crate) fn open_companion<C>(
+        &self,
+        which: Companion,
+        options: &Options,
+        open: impl Fn(&str, u64, &Options) -> Result<C>,
+        is_abandoned: impl FnOnce(&str) -> Result<bool>,
+    ) -> Result<C> {
+        let name = which.name(self.object.segment().name());
+        let family = self.make_family()?;
+        let options = Options {
+            create: true,
+            persistent: true,
+            ..options.clone()
+        };
+        let opened = match open(&name, family, &options) {
+            Err(Error::Exists { .. }) if is_abandoned(&name)? => {
+                crate::segment::unlink(&name)?;
+                open(&name, family, &options)
+            }
+            opened => opened,
+        };
+        crash_point!();
+        opened
+    }
+}
+
+impl<T: Relayed> Drop for Role<T> {
+    fn drop(&mut self) {
+        // In a forked child it is the parent's.
+        if self.check().is_ok() {
+            let role = &self.object.relay_state().role;
+            let _ = role.release(self.object.segment().me());
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The part of an object's header that says whether and how it is relayed.
+//!
+//! ```text
+//! offset  size  field        written by        meaning
+//!      0    64  role         everybody         which process has the role of the relay; see `sync::lock`
+//!     64     8  max_payload  the relay         the longest payload of a request; 0 for any
+//!     72     8  wait_ns      the relay         how long a call waits that has no timeout
+//!     80     8  revision     the relay         of a map: up to which revision everything was delivered. Of a
+//!                                              queue: when a consumer found it empty last, a hint. In a
+//!                                              companion: a random number that its requests are called by
+//!     88     4  sets_wait    the relay         of a map: 1 if a set waits for the answer
+//!     92    36  unused
+//! ```
+//! Whether an object is relayed *now* is a mark of its own beside what its changes read anyway: a bit of a
+//! queue's flags, a word of a map's header. It changes only under the locks under which the object changes,
+//! so a process that has such a lock sees what holds until it releases it.
+//!
+//! # What a kill leaves
+//! ```text
+//! attaching                                     killed after it
+//! 1  the role is taken                          the next relay takes it over
+//! 2  the stamp's `family` is stored             an object that is not relayed; a process that removes it
+//!                                               looks for companions
+//! 3  the companions are created                 the same; they are empty
+//! 4  the mark is set                            a relayed object without a relay
+//!
+//! detaching
+//! 5  the mark is removed                        requests may be left in the companion, and a process may be
+//!                                               about to put another
+//! 6  the companion is closed                    requests may be left; no more come: a process that is told
+//!                                               so looks at the mark again
+//! 7  what is left is put into the object        a request may be put twice, none is lost
+//! 8  the companions are removed                 the same, without companions
+//! 9  `family` is 0                              an object that never was relayed
+//! ```
+//! A relay that attaches and finds a `family` without the mark does not know whether steps 2 to 4 or 5 to 9
+//! were cut short. It ends what may have been a removal, 6 to 9, and begins at 2.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crate::error::{Error, Result};
+use crate::layout::Shared;
+use crate::sync::LockCell;
+use crate::sys::process;
+
+/// Drawn at the top of this file.
+#[repr(C, align(64))]
+pub(crate) struct RelayState {
+    pub(crate) role: LockCell,
+    pub(crate) max_payload: AtomicU64,
+    pub(crate) wait_ns: AtomicU64,
+    pub(crate) revision: AtomicU64,
+    pub(crate) sets_wait: AtomicU32,
+    _unused: [AtomicU32; 9],
+}
+
+const _: () = {
+    use std::mem::offset_of;
+    assert!(offset_of!(RelayState, max_payload) == 64 && offset_of!(RelayState, wait_ns) == 72);
+    assert!(offset_of!(RelayState, revision) == 80 && size_of::<RelayState>() == 128);
+};
+
+// SAFETY: `repr(C)`, atomics and a lock only.
+unsafe impl Shared for RelayState {}
+
+impl RelayState {
+    /// Of a companion, only before it is published: chooses what its requests are called by.
+    pub(crate) fn init_serial(&self) {
+        let [serial] = process::random();
+        self.revision.store(serial, Ordering::Relaxed);
+    }
+
+    /// Of a companion: what its requests are called by. A companion that was made anew counts from 1 again.
+    pub(crate) fn serial(&self) -> u64 {
+        self.revision.load(Ordering::Relaxed)
+    }
+
+    /// An error if the relay does not accept payloads of `size` bytes.
+    pub(crate) fn check_payload(&self, what: &'static str, size: usize) -> Result<()> {
+        match self.max_payload.load(Ordering::Relaxed) {
+            limit if limit != 0 && size as u64 > limit => Err(Error::TooLarge {
+                what,
+                size: size as u64,
+                limit,
+            }),
+            _ => Ok(()),
+        }
+    }
+}

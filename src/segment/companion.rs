@@ -1,0 +1,95 @@
+//! Companions: persistent objects that belong to another object, and go with its name.
+//!
+//! A companion has the name of its object with something behind it. It and its object have the same random
+//! number in their stamps. So a companion that an earlier object of the name left is not taken for the
+//! present one's, and an object that happens to have such a name is never touched.
+//!
+//! The process that removes an object's name removes those of its companions first. What a companion is
+//! for, the objects know that have them (see `relay`).
+//!
+//! # What a kill leaves
+//! Killed between removing the companions and the object's name: the object is removed by the process that
+//! finds it dead; if that was asked for by name, it is there without companions until it is asked for again.
+//! Killed after the object's name was removed by other means (`rm`): companions of no object. They are
+//! replaced when they are in the way, or removed by name.
+
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crate::error::Result;
+use crate::layout::{Offset, Region};
+use crate::sync::crash::crash_point;
+use crate::sys::shm;
+
+use super::file::find;
+use super::name::PUBLISHED;
+use super::stamp;
+
+/// Which companion of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Companion {
+    /// The queue of requests to a relay.
+    Requests = 1,
+    /// Of a queue: the queue of what became of delivered messages.
+    Settled = 2,
+    /// Of a map: the map of the relay's answers.
+    Answers = 3,
+}
+
+impl Companion {
+    const ALL: [Self; 3] = [Self::Requests, Self::Settled, Self::Answers];
+
+    /// What stands behind the object's name in that of the companion.
+    pub(crate) fn suffix(self) -> &'static str {
+        match self {
+            Self::Requests => ".relay",
+            Self::Settled => ".settled",
+            Self::Answers => ".answers",
+        }
+    }
+
+    /// The name of this companion of the object `name`.
+    pub(crate) fn name(self, name: &str) -> String {
+        format!("{name}{}", self.suffix())
+    }
+}
+
+/// The word of a stamp that says which companions an object has, or whose companion it is; 0 for none.
+pub(super) fn family(region: &Region) -> Result<&AtomicU64> {
+    region.resolve(Offset::new(stamp::FAMILY))
+}
+
+/// The word of a stamp that says which companion an object is; 0 for none.
+pub(super) fn which(region: &Region) -> Result<&AtomicU32> {
+    region.resolve(Offset::new(stamp::COMPANION))
+}
+
+/// Removes the companions of the object whose file is `file`, which has this `family` in its stamp and is no
+/// companion itself.
+pub(super) fn remove(file: &str, family: u64) {
+    if family == 0 {
+        return;
+    }
+    let Some(name) = file.strip_prefix(PUBLISHED) else {
+        return;
+    };
+    for which in Companion::ALL {
+        let name = which.name(name);
+        let file = format!("{PUBLISHED}{name}");
+        if let Ok((open, stamp)) = find(&name, &file)
+            && stamp.family() == (family, which as u32)
+        {
+            shm::unlink_if_same(&file, open.as_fd());
+            crash_point!();
+        }
+    }
+}
+
+/// [`remove`], by the last to leave.
+pub(super) fn remove_of(region: &Region, file: &str) {
+    if let (Ok(family), Ok(which)) = (family(region), which(region))
+        && which.load(Ordering::Relaxed) == 0
+    {
+        remove(file, family.load(Ordering::Relaxed));
+    }
+}

@@ -1,0 +1,151 @@
+//! What an object holds, as its file says it: for programs that observe.
+//!
+//! A look copies the head of the object's data out of the file. It maps nothing, locks nothing and
+//! attaches nothing, so no other process notices it and an object that is full or stuck can be looked
+//! at too. A hole in the file reads as zeros and takes no memory. The copy is not made at one instant:
+//! words that are changed together may be of different times.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::ptr::NonNull;
+
+use crate::error::{Error, Result};
+use crate::layout::{Offset, Owner, Region, Shared};
+
+/// What ever passed through a queue, for rates: see [`Queue::totals`](crate::Queue::totals).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct QueueTotals {
+    /// Messages that were put.
+    pub put: u64,
+    /// Their payload bytes.
+    pub put_bytes: u64,
+    /// Messages that were taken: got, or leased for the first time.
+    pub taken: u64,
+    /// Their payload bytes.
+    pub taken_bytes: u64,
+}
+
+/// What an object holds: see [`observe`](crate::observe).
+///
+/// Each number is exact while no process changes the object, and otherwise that of a moment shortly
+/// before.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ObjectContents {
+    /// Messages of a queue, or of both directions of a pipe; keys of a map; elements of a list; items of
+    /// an array; permits of a semaphore that are available; parties of a barrier.
+    pub len: Option<u64>,
+    /// Payload bytes of those messages, or of the items of an array; bytes of memory that the entries of
+    /// a map or a list take.
+    pub bytes: Option<u64>,
+    /// Bytes of the rings of a queue or a pipe as they are now.
+    pub capacity: Option<u64>,
+    /// What ever passed through a queue, or through both directions of a pipe.
+    pub totals: Option<QueueTotals>,
+    /// Messages that are leased.
+    pub leased: u64,
+    /// Messages that wait to be delivered again.
+    pub waiting: u64,
+    /// Whether a queue is closed, or a direction of a pipe.
+    pub closed: bool,
+    /// Whether no process can use the object any more: its repair failed, or a barrier is broken.
+    pub poisoned: bool,
+    /// Whether an event is set.
+    pub set: Option<bool>,
+    /// Who holds a lock of the object or waits in its table of waiters.
+    pub holders: Vec<ObjectHolder>,
+    /// Who may be asleep: `consumers`, `producers`, `joiners` of a queue or a pipe; `watchers` of a map;
+    /// otherwise `waiters`. A sleeper that gave up may be among them until the next wake-up.
+    pub asleep: Vec<&'static str>,
+}
+
+/// A process that has something of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ObjectHolder {
+    /// Its slot among the participants.
+    pub slot: u16,
+    /// Its process id, as [`Participant::pid`](crate::Participant) has it; `None` if it died: the next
+    /// process that wants it takes over what it held.
+    pub pid: Option<u32>,
+    /// What it has: `lock`, `permits`, `read`, `write`, or a `wait` in a condition or a barrier.
+    pub what: &'static str,
+    /// How much of that.
+    pub count: u64,
+    pub(crate) generation: u32,
+}
+
+impl ObjectContents {
+    /// `owner`, if there is any, has `count` of `what`.
+    pub(crate) fn holds(&mut self, what: &'static str, owner: Option<Owner>, count: u64) {
+        let Some(Owner { slot, generation }) = owner else {
+            return;
+        };
+        let is_it =
+            |it: &&mut ObjectHolder| (it.slot, it.generation, it.what) == (slot, generation, what);
+        match self.holders.iter_mut().find(is_it) {
+            Some(same) => same.count = same.count.saturating_add(count),
+            None => self.holders.push(ObjectHolder {
+                slot,
+                pid: None,
+                what,
+                count,
+                generation,
+            }),
+        }
+    }
+
+    /// Processes may be asleep there.
+    pub(crate) fn sleeps(&mut self, who: &'static str, asleep: bool) {
+        if asleep && !self.asleep.contains(&who) {
+            self.asleep.push(who);
+        }
+    }
+}
+
+/// How to look at the file of an object of one kind.
+pub(crate) struct Inspector {
+    /// The only layout of that kind that it understands.
+    pub(crate) layout: u64,
+    pub(crate) inspect: fn(&File) -> Result<ObjectContents>,
+}
+
+/// A copy of some bytes of an object's file, aligned like the object itself.
+pub(crate) struct Snapshot {
+    region: Region,
+    _lines: Vec<Line>,
+}
+
+#[derive(Clone)]
+#[repr(C, align(128))]
+struct Line([u8; 128]);
+
+impl Snapshot {
+    /// Copies `len` bytes at `at`. What lies beyond the end of the file is zeros.
+    pub(crate) fn read(file: &File, at: u64, len: usize) -> Result<Self> {
+        let mut lines = vec![Line([0; 128]); len.div_ceil(128)];
+        let bytes = NonNull::from(&mut lines[..]).cast::<u8>();
+        // SAFETY: the lines are so many bytes, owned here, and used through nothing else.
+        let buffer = unsafe { std::slice::from_raw_parts_mut(bytes.as_ptr(), lines.len() * 128) };
+        let mut have = 0;
+        while have < len {
+            match file.read_at(&mut buffer[have..len], at + have as u64) {
+                Ok(0) => break,
+                Ok(more) => have += more,
+                Err(err) if err.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(_) => return Err(Error::last_os("pread")),
+            }
+        }
+        // SAFETY: the vector is kept beside the region, and never changed again.
+        let region = unsafe { Region::new(bytes, len) };
+        Ok(Self {
+            region,
+            _lines: lines,
+        })
+    }
+
+    /// The `T` at `at`, counted from where the copy begins.
+    pub(crate) fn get<T: Shared>(&self, at: u64) -> Result<&T> {
+        self.region.resolve(Offset::new(at))
+    }
+}

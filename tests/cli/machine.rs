@@ -1,0 +1,230 @@
+//! `shoal doctor | top | completions | man | devices list`: what they print for programs.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use shoal::{Event, Lock, Options, Queue, Semaphore, Timeout};
+
+use crate::objects::Directory;
+use crate::{command, finish, shoal, unique};
+
+#[test]
+fn every_finding_of_doctor_has_a_level_and_those_that_warn_say_what_to_do() {
+    let findings = shoal(&["doctor", "--json"]).json();
+    let findings = findings.as_array().unwrap();
+    let checks: Vec<&str> = findings
+        .iter()
+        .map(|it| it["check"].as_str().unwrap())
+        .collect();
+    for check in ["kernel", "space", "objects", "in use", "cores", "devices"] {
+        assert!(checks.contains(&check), "{check} is not in {checks:?}");
+    }
+    for it in findings {
+        let level = it["level"].as_str().unwrap();
+        assert!(["ok", "note", "warn", "bad"].contains(&level), "{it}");
+        let is_silent = it["advice"].as_str().is_none_or(str::is_empty);
+        assert!(level != "bad" || !is_silent, "{it}");
+    }
+}
+
+#[test]
+fn doctor_says_that_nothing_works_without_a_directory() {
+    let directory = Directory::new();
+    let missing = format!("{}/missing", directory.0);
+    let mut doctor = command(&["doctor", "--json"]);
+    let done = finish(doctor.env("SHOAL_DIR", &missing));
+    assert_eq!((done.code, done.err.as_str()), (Some(1), ""));
+    let findings: Value = serde_json::from_str(&done.out).unwrap();
+    let mut findings = findings.as_array().unwrap().iter();
+    let it = findings.find(|it| it["check"] == "directory").unwrap();
+    assert_eq!(it["level"], "bad");
+    assert!(it["found"].as_str().unwrap().contains(&missing), "{it}");
+    assert!(it["advice"].as_str().unwrap().contains("SHOAL_DIR"), "{it}");
+}
+
+#[test]
+fn doctor_warns_of_a_limit_that_is_too_low() {
+    let script = r#"ulimit -v 4000000; exec "$0" doctor --json"#;
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, env!("CARGO_BIN_EXE_shoal")]);
+    let findings = finish(&mut shell).json();
+    let mut findings = findings.as_array().unwrap().iter();
+    let it = findings.find(|it| it["check"] == "address space").unwrap();
+    assert_eq!(it["level"], "warn");
+}
+
+#[test]
+fn top_tells_rates_holders_and_what_it_costs() {
+    let queue = Queue::create(&unique("top")).unwrap();
+    let lock = Lock::create(&unique("top")).unwrap();
+    let permits = Semaphore::with_options(Some(&unique("top")), 3, &Options::create()).unwrap();
+    let event = Event::create(&unique("top")).unwrap();
+    let _ = lock.acquire(Timeout::Infinite).unwrap();
+    permits.acquire(Timeout::Infinite).unwrap();
+    permits.acquire(Timeout::Infinite).unwrap();
+    event.set();
+    let mut top = command(&["top", "cli-top", "--json", "-n", "40", "--interval", "0.05"]);
+    let child = top.stdout(Stdio::piped()).spawn().unwrap();
+    crate::common::watchdog();
+    let putting = std::thread::spawn(move || {
+        for _ in 0..100 {
+            queue.put(b"1234", Timeout::Infinite).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        queue
+    });
+    let done = child.wait_with_output().unwrap();
+    let queue = putting.join().unwrap();
+    let text = String::from_utf8(done.stdout).unwrap();
+    let looks: Vec<Value> = text
+        .lines()
+        .map(|it| serde_json::from_str(it).unwrap())
+        .collect();
+    assert_eq!(looks.len(), 40);
+    let find = |look: &Value, name: &str| -> Value {
+        let mut all = look["objects"].as_array().unwrap().iter();
+        all.find(|it| it["name"] == name).unwrap().clone()
+    };
+    let rates = looks
+        .iter()
+        .filter_map(|it| find(it, queue.name())["put_per_second"].as_f64());
+    assert!(rates.sum::<f64>() > 0.0);
+    let last = &looks[39];
+    assert!(last["own_cpu"].as_f64().is_some() && last["seconds"].as_f64() > Some(0.0));
+    let me = std::process::id();
+    let held = &find(last, lock.name())["holders"][0];
+    assert_eq!((&held["what"], &held["pid"]), (&"lock".into(), &me.into()));
+    let it = find(last, permits.name());
+    assert_eq!(
+        (&it["len"], &it["holders"][0]["count"]),
+        (&1.into(), &2.into())
+    );
+    assert_eq!(find(last, event.name())["set"], true);
+    lock.release().unwrap();
+}
+
+#[test]
+fn top_ends_when_its_reader_has_seen_enough() {
+    let mut shell = Command::new("sh");
+    let script = r#""$0" top --interval 0.05 | head -1"#;
+    shell.args(["-c", script, env!("CARGO_BIN_EXE_shoal")]);
+    assert!(finish(&mut shell).ok().contains("objects"));
+}
+
+#[test]
+fn completions_and_man_pages_know_every_command() {
+    let directory = Directory::new();
+    let folder = format!("{}/man", directory.0);
+    shoal(&["man", &folder]).ok();
+    let page = |name: &str| fs::read_to_string(format!("{folder}/{name}.1")).unwrap();
+    assert!(page("shoal").contains("SHOAL_DIR"));
+    let put = page("shoal-queue-put");
+    assert!(put.contains(".TH shoal-queue-put") && put.contains("shoal queue put"));
+    shoal(&["man", "/dev/null/x"]).failed(1, "/dev/null/x");
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = shoal(&["completions", shell]).ok();
+        for verb in ["queue", "peek", "doctor", "completions", "families"] {
+            assert!(script.contains(verb), "{verb} is not completed by {shell}");
+        }
+    }
+    shoal(&["completions", "tcsh"]).failed(2, "tcsh");
+    let bash = shoal(&["completions", "bash"]).ok();
+    let mut shell = Command::new("bash");
+    let check = format!("{bash}\ncomplete -p shoal");
+    assert!(finish(shell.args(["-c", &check])).ok().contains("shoal"));
+}
+
+#[test]
+fn devices_are_listed_with_those_who_lease_them() {
+    let directory = Directory::new();
+    let leases = format!("{}/leases", directory.0);
+    let mut machine = shoal::device::Machine::from_environment();
+    machine.fake = Some("cuda:3:24G:20G:15".to_owned());
+    machine.leases = leases.clone().into();
+    let request = shoal::device::lease::Request::new(2).machine(machine);
+    let lease = request.command("train").acquire(Timeout::Infinite).unwrap();
+    let devices = |args: &[&str]| {
+        let mut list = command(&[&["devices"], args].concat());
+        list.env("SHOAL_FAKE_DEVICES", "cuda:3:24G:20G:15");
+        finish(list.env("SHOAL_LEASE_DIR", &leases))
+    };
+    let listed = devices(&["list", "--json"]).json();
+    let listed = listed["devices"].as_array().unwrap();
+    assert_eq!(listed.len(), 3);
+    let held: Vec<&Value> = listed
+        .iter()
+        .filter(|it| it["holders"][0].is_object())
+        .collect();
+    assert_eq!(held.len(), 2);
+    for it in held {
+        let holder = &it["holders"][0];
+        assert_eq!(
+            (&holder["share"], &holder["command"]),
+            (&1.0.into(), &"train".into())
+        );
+        assert_eq!(holder["pid"], std::process::id());
+        assert_eq!(it["memory_total_bytes"], 24u64 << 30);
+        assert_eq!(it["utilisation_percent"], 15);
+    }
+    assert!(devices(&["list"]).ok().contains("train"));
+    assert!(devices(&["top", "-n", "1"]).ok().contains("train"));
+    let looked = {
+        let mut top = command(&["top", "-n", "1", "--interval", "0.05", "--json"]);
+        finish(
+            top.env("SHOAL_LEASE_DIR", &leases)
+                .env("SHOAL_DIR", &directory.0),
+        )
+        .json()
+    };
+    assert_eq!(looked["leased_devices"], 2);
+    drop(lease);
+    assert!(!devices(&["list"]).ok().contains("train"));
+    devices(&["list", "--family", "gpu"]).failed(2, "gpu");
+    assert!(
+        devices(&["list", "--family", "rocm"])
+            .ok()
+            .contains("no device was found")
+    );
+}
+
+/// The commands that a page shows: `shoal` and the words behind it.
+fn commands_in(page: &str) -> Vec<Vec<String>> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join(page)).unwrap();
+    let is_word = |word: &&str| !word.is_empty() && word.bytes().all(|it| it.is_ascii_lowercase());
+    let mut found = Vec::new();
+    for line in text.lines() {
+        let line = line.trim_start_matches("$ ");
+        for (at, _) in line.match_indices("shoal ") {
+            let is_command = at == 0 || line[..at].ends_with(['(', '|', ' ', '`']);
+            let words = line[at..].split(' ').skip(1).take_while(is_word).take(2);
+            let words: Vec<String> = words.map(str::to_owned).collect();
+            if is_command && !words.is_empty() && (at == 0 || line.contains("$(shoal")) {
+                found.push(words);
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_command_that_a_page_shows_is_there() {
+    let groups = ["queue", "map", "list", "devices"];
+    for (page, least) in [("README.md", 6), ("docs/command-line.md", 20)] {
+        let commands = commands_in(page);
+        assert!(commands.len() >= least, "{page} shows {commands:?}");
+        for words in commands {
+            // Only some commands have commands of their own; the next word of the others is a name.
+            let depth = if groups.contains(&words[0].as_str()) {
+                2
+            } else {
+                1
+            };
+            let mut args: Vec<&str> = words.iter().take(depth).map(String::as_str).collect();
+            args.push("--help");
+            let done = shoal(&args);
+            assert_eq!(done.code, Some(0), "{page}: {words:?}: {}", done.err);
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! One process: what is granted, refused and told.
+
+use shoal::Error;
+use shoal::device::lease::{HolderState, Request, Share, holders};
+
+use crate::place::{LONG, NOW, Place, numbers, until};
+
+#[test]
+fn a_device_is_leased_once() {
+    let place = Place::new();
+    let machine = place.machine("cuda:2");
+    let first = Request::new(1)
+        .machine(machine.clone())
+        .acquire(LONG)
+        .unwrap();
+    let second = Request::new(1)
+        .machine(machine.clone())
+        .acquire(LONG)
+        .unwrap();
+    assert_eq!((numbers(&first), numbers(&second)), (vec![0], vec![1]));
+    let third = Request::new(1).machine(machine.clone()).acquire(NOW);
+    assert_eq!(third.unwrap_err(), Error::Timeout);
+    first.release();
+    let third = Request::new(1).machine(machine).acquire(LONG).unwrap();
+    assert_eq!(numbers(&third), [0]);
+}
+
+#[test]
+fn a_release_leaves_no_file() {
+    let place = Place::new();
+    let machine = place.machine("cuda:2");
+    let lease = Request::new(2).machine(machine).acquire(LONG).unwrap();
+    assert_eq!(std::fs::read_dir(&place.0).unwrap().count(), 1);
+    drop(lease);
+    // A child that another thread of this program has just forked may have a copy for a moment.
+    let empty = || std::fs::read_dir(&place.0).unwrap().count() == 0;
+    until("the next request removes what is left", || {
+        drop(
+            Request::new(1)
+                .machine(place.machine("cuda:2"))
+                .acquire(LONG),
+        );
+        empty()
+    });
+}
+
+#[test]
+fn a_request_gets_all_of_its_devices_or_none() {
+    let place = Place::new();
+    let machine = place.machine("cuda:3");
+    let one = Request::new(1)
+        .machine(machine.clone())
+        .acquire(LONG)
+        .unwrap();
+    let three = Request::new(3).machine(machine.clone());
+    assert_eq!(three.acquire(NOW).unwrap_err(), Error::Timeout);
+    // What it could not have it has not kept.
+    let two = Request::new(2).machine(machine).acquire(LONG).unwrap();
+    drop((one, two));
+    assert_eq!(numbers(&three.acquire(LONG).unwrap()), [0, 1, 2]);
+}
+
+#[test]
+fn a_request_that_waits_is_served_before_those_that_come_later() {
+    let place = Place::new();
+    let machine = place.machine("cuda:2");
+    let one = Request::new(1)
+        .machine(machine.clone())
+        .acquire(LONG)
+        .unwrap();
+    let both = Request::new(2).machine(machine.clone()).queue().unwrap();
+    assert_eq!(both.wait(NOW).unwrap_err(), Error::Timeout);
+    let later = Request::new(1).machine(machine.clone());
+    assert_eq!(later.acquire(NOW).unwrap_err(), Error::Timeout);
+    let waiting = holders(&machine).unwrap();
+    assert_eq!(waiting[0].state, HolderState::Held);
+    assert_eq!(waiting[1].state, HolderState::Waiting);
+    drop(one);
+    let both = both.wait(LONG).unwrap();
+    assert_eq!(numbers(&both), [0, 1]);
+    drop(both);
+    assert!(later.acquire(LONG).is_ok());
+}
+
+#[test]
+fn slots_and_memory_of_one_device_are_shared() {
+    let place = Place::new();
+    let machine = place.machine("cuda:1:24G");
+    let quarter = Request::new(1).share(Share::Slots { slots: 1, of: 4 });
+    let quarter = quarter.machine(machine.clone());
+    let gigabytes = |n: u64| {
+        let memory = Request::new(1).share(Share::Memory(n << 30));
+        memory.machine(machine.clone())
+    };
+    let first = quarter.acquire(LONG).unwrap();
+    assert_eq!(first.shares(), [0.25]);
+    let second = gigabytes(12).acquire(LONG).unwrap();
+    assert_eq!(gigabytes(7).acquire(NOW).unwrap_err(), Error::Timeout);
+    let third = gigabytes(6).acquire(LONG).unwrap();
+    assert_eq!(quarter.acquire(NOW).unwrap_err(), Error::Timeout);
+    let whole = Request::new(1).machine(machine.clone());
+    assert_eq!(whole.acquire(NOW).unwrap_err(), Error::Timeout);
+    drop((first, second, third));
+    whole.acquire(LONG).unwrap();
+}

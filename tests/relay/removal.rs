@@ -1,0 +1,167 @@
+//! The end of a queue's relay, and what becomes of its companions.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use crate::common::{FOREVER, NOWAIT, beside_others, millis};
+use crate::{attach, relayed};
+use shoal::{Error, Queue, QueueRelay, RelayOptions};
+
+#[test]
+fn detaching_puts_what_is_left_into_the_queue_and_makes_it_a_plain_one() {
+    let _turn = beside_others();
+    let (queue, relay) = relayed();
+    let names: Vec<String> = ["relay", "settled"]
+        .iter()
+        .map(|it| format!("{}.{it}", queue.name()))
+        .collect();
+    assert!(names.iter().all(|name| shoal::stat(name).is_ok()));
+    queue.put(b"1", NOWAIT).unwrap();
+    queue.put(b"2", NOWAIT).unwrap();
+    relay.deliver(b"delivered", 0, b"token", NOWAIT).unwrap();
+    let request = relay.next_request(NOWAIT).unwrap();
+    let (refused, request) = {
+        let other = attach_error(&queue);
+        (other, request)
+    };
+    assert_eq!(refused, Error::Timeout);
+    request.retry(Duration::ZERO).unwrap();
+    relay.detach(FOREVER).unwrap();
+    assert!(!queue.is_relayed());
+    assert_eq!(queue.relay(), Ok(None));
+    assert!(names.iter().all(|name| shoal::stat(name).is_err()));
+    queue.put(b"3", NOWAIT).unwrap();
+    for expected in [&b"delivered"[..], b"1", b"2", b"3"] {
+        assert_eq!(queue.get_vec(NOWAIT).unwrap(), expected);
+    }
+    // And once more, with other companions, which this handle finds.
+    let relay = attach(&queue);
+    queue.put(b"4", NOWAIT).unwrap();
+    assert_eq!(&relay.next_request(NOWAIT).unwrap()[..], b"4");
+}
+
+fn attach_error(queue: &Arc<Queue>) -> Error {
+    QueueRelay::attach(Arc::clone(queue), &RelayOptions::new(), millis(5)).unwrap_err()
+}
+
+#[test]
+fn a_relay_whose_requests_exist_is_not_detached() {
+    let _turn = beside_others();
+    let (queue, relay) = relayed();
+    queue.put(b"1", NOWAIT).unwrap();
+    let request = relay.next_request(NOWAIT).unwrap();
+    assert!(matches!(relay.detach(NOWAIT), Err(Error::Invalid { .. })));
+    assert!(queue.is_relayed());
+    drop(request);
+    attach(&queue).detach(NOWAIT).unwrap();
+    assert_eq!(queue.get_vec(NOWAIT).unwrap(), b"1");
+}
+
+#[test]
+fn puts_go_on_while_relays_attach_and_detach() {
+    let _turn = beside_others();
+    const PUTS: u32 = 2_000;
+    let queue = Arc::new(Queue::anonymous().unwrap());
+    let mut seen = BTreeSet::new();
+    thread::scope(|scope| {
+        let put = |number: u32| {
+            let program = Queue::open(queue.name()).unwrap();
+            for at in 0..PUTS {
+                let message = (number * PUTS + at).to_le_bytes();
+                match at % 3 {
+                    0 => {
+                        let mut room = program.reserve(4, FOREVER).unwrap();
+                        room.copy_from_slice(&message);
+                        // The relay may be detached between the two.
+                        if room.commit() == Err(Error::Closed) {
+                            program.put(&message, FOREVER).unwrap();
+                        }
+                    }
+                    _ => program.put(&message, FOREVER).unwrap(),
+                }
+            }
+        };
+        let puts: Vec<_> = (0..3)
+            .map(|number| scope.spawn(move || put(number)))
+            .collect();
+        while puts.iter().any(|put| !put.is_finished()) {
+            let relay = attach(&queue);
+            for _ in 0..50 {
+                let Ok(request) = relay.next_request(millis(1)) else {
+                    break;
+                };
+                seen.insert(request.to_vec());
+                request.done().unwrap();
+            }
+            relay.detach(FOREVER).unwrap();
+        }
+    });
+    while let Ok(message) = queue.get_vec(NOWAIT) {
+        assert!(seen.insert(message), "twice");
+    }
+    assert_eq!(seen.len(), 3 * PUTS as usize);
+}
+
+#[test]
+fn an_object_that_has_a_companions_name_is_left_alone() {
+    let _turn = beside_others();
+    let queue = Arc::new(Queue::anonymous().unwrap());
+    let name = format!("{}.relay", queue.name());
+    let other = Queue::create(&name).unwrap();
+    other.put(b"mine", NOWAIT).unwrap();
+    assert_eq!(attach_error(&queue), Error::Exists { name: name.clone() });
+    assert!(!queue.is_relayed());
+    queue.put(b"here", NOWAIT).unwrap();
+    assert_eq!(queue.len(), 1);
+    drop(queue);
+    assert_eq!(other.get_vec(NOWAIT).unwrap(), b"mine");
+    assert!(shoal::stat(&name).is_ok());
+}
+
+#[test]
+fn companions_have_no_relay_and_names_leave_room_for_them() {
+    let _turn = beside_others();
+    let (queue, _relay) = relayed();
+    let companion = Arc::new(Queue::open(&format!("{}.relay", queue.name())).unwrap());
+    assert!(matches!(attach_error(&companion), Error::Invalid { .. }));
+    let name = "x".repeat(193);
+    let long = Arc::new(Queue::create(&name).unwrap());
+    assert!(matches!(attach_error(&long), Error::Invalid { .. }));
+}
+
+#[test]
+fn companions_go_with_the_queue_and_never_to_another_one() {
+    let _turn = beside_others();
+    let exists =
+        |queue: &str| ["relay", "settled"].map(|it| shoal::stat(&format!("{queue}.{it}")).is_ok());
+    // With the last handle.
+    let (queue, relay) = relayed();
+    let name = queue.name().to_owned();
+    assert_eq!(exists(&name), [true, true]);
+    drop((queue, relay));
+    assert_eq!(exists(&name), [false, false]);
+    // With the name.
+    let (queue, relay) = relayed();
+    shoal::unlink(queue.name()).unwrap();
+    assert_eq!(exists(queue.name()), [false, false]);
+    // Processes that have the old queue go on, and those of a new one have nothing to do with them.
+    let new = Arc::new(Queue::create(queue.name()).unwrap());
+    let new_relay = attach(&new);
+    queue.put(b"old", NOWAIT).unwrap_err();
+    new.put(b"new", NOWAIT).unwrap();
+    assert_eq!(&new_relay.next_request(NOWAIT).unwrap()[..], b"new");
+    assert!(relay.next_request(NOWAIT).is_err());
+}
+
+#[test]
+fn requests_outlive_all_processes_but_those_of_the_queue() {
+    let _turn = beside_others();
+    let (queue, relay) = relayed();
+    let program = Queue::open(queue.name()).unwrap();
+    program.put(b"kept", NOWAIT).unwrap();
+    drop((program, relay));
+    let relay = attach(&queue);
+    assert_eq!(&relay.next_request(NOWAIT).unwrap()[..], b"kept");
+}

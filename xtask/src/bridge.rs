@@ -1,0 +1,97 @@
+//! The bridge's part of `cargo xtask demo`: two "machines" and a server on this one.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::python::Environment;
+use crate::step::{cargo, program, root, run as run_command, run_expecting, target};
+
+/// How long the server and the bridges have to be there.
+const WATCHDOG: Duration = Duration::from_secs(60);
+
+/// Processes and a folder, which are gone when this is dropped.
+struct Stage {
+    folder: PathBuf,
+    processes: Vec<Child>,
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        for process in self.processes.iter_mut().rev() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A producer on one machine, a worker on the other, and a map that both read.
+pub(crate) fn demo(environment: &Environment) -> Result<(), String> {
+    let server = environment.install_server()?;
+    run_command(&mut cargo("build --release --package shoal-bridge"))?;
+    let folder = PathBuf::from(format!("/dev/shm/shoal-demo-{}", std::process::id()));
+    let mut stage = Stage {
+        folder: folder.clone(),
+        processes: Vec::new(),
+    };
+    let failed = |what: &str, why: std::io::Error| format!("{what}: {why}");
+    let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(|why| failed("a port", why))?;
+    let port = listener
+        .local_addr()
+        .map_err(|why| failed("a port", why))?
+        .port();
+    drop(listener);
+    for name in ["one", "two", "store"] {
+        fs::create_dir_all(folder.join(name)).map_err(|why| failed(name, why))?;
+    }
+    let config = format!(
+        "listen: 127.0.0.1:{port}\njetstream {{ store_dir: {:?}\n sync_interval: always }}\n",
+        folder.join("store")
+    );
+    let file = folder.join("server.conf");
+    fs::write(&file, config).map_err(|why| failed("the server's configuration", why))?;
+    let mut start = program(server, "-c");
+    start.arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
+    stage
+        .processes
+        .push(start.spawn().map_err(|why| failed("nats-server", why))?);
+    let begun = Instant::now();
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        if begun.elapsed() > WATCHDOG {
+            return Err("nats-server does not answer".to_owned());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let url = format!("nats://127.0.0.1:{port}");
+    for machine in ["one", "two"] {
+        let bridge = target().join("release/shoal-bridge");
+        let mut start = program(bridge, "run --queue jobs --map done --machine");
+        start.arg(machine).env("NATS_URL", &url);
+        start.env("SHOAL_DIR", folder.join(machine));
+        stage
+            .processes
+            .push(start.spawn().map_err(|why| failed("shoal-bridge", why))?);
+    }
+    let play = |machine: &str, role: &str| {
+        let mut play = program(environment.python(), "");
+        play.arg(root().join("examples/python/two_machines.py"))
+            .args([role, "10"]);
+        play.env("SHOAL_DIR", folder.join(machine));
+        play
+    };
+    let mut worker = play("two", "work")
+        .spawn()
+        .map_err(|why| failed("the worker", why))?;
+    let produced = run_expecting(
+        &mut play("one", "produce"),
+        &["10 results came back, the last is 81"],
+    );
+    let _ = worker.kill();
+    let _ = worker.wait();
+    produced?;
+    let mut status = program(target().join("release/shoal-bridge"), "status");
+    run_command(status.env("SHOAL_DIR", folder.join("one")))
+}

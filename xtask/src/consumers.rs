@@ -1,0 +1,360 @@
+//! Programs that use an installed Shoal, in each way in which programs are built. A part of `cargo xtask test`.
+//!
+//! All are the programs of tests/install, or those of the manual. Where a tool is missing, one line says so.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::deb;
+use crate::install::{self, Options};
+use crate::installed::{Installed, files_below, is_there, say};
+use crate::languages;
+use crate::manual::EXAMPLES;
+use crate::python::Environment;
+use crate::step::{cargo, program, root, run as run_command, run_expecting, target};
+use crate::symbols;
+
+/// What the programs of tests/install print.
+const EXCHANGED: &str = "resize 17.png, 2000";
+
+/// What examples/c/manual_*.c print last.
+const MANUAL: &str = "all of it works";
+
+const WARNINGS: [&str; 6] = [
+    "-pedantic",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-Wconversion",
+    "-Wno-unused-result",
+];
+
+/// Installs, and builds and runs all of them.
+pub(crate) fn run() -> Result<(), String> {
+    let there = Installed::fresh()?;
+    there.exports_what_the_headers_declare()?;
+    there.compilers()?;
+    there.pkg_config()?;
+    there.sanitizers()?;
+    there.build_systems()?;
+    there.rust()?;
+    languages::run(&there)?;
+    deb::try_out()?;
+    uninstall_leaves_nothing()
+}
+
+impl Installed {
+    /// Each function of the headers with its version, and nothing else.
+    fn exports_what_the_headers_declare(&self) -> Result<(), String> {
+        say("the symbols of the shared library");
+        let mut nm = program("nm", "-D --defined-only");
+        let output = nm.arg(self.lib().join("libshoal.so")).output();
+        let output = output.map_err(|err| format!("nm: {err}"))?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let functions = text.lines().filter(|line| line.contains(" T "));
+        let found: BTreeSet<String> = functions
+            .filter_map(|line| line.split(' ').next_back())
+            .map(str::to_owned)
+            .collect();
+        let others: Vec<&str> = text
+            .lines()
+            .filter(|line| !line.contains(" T ") && !line.contains(" A SHOAL_"))
+            .collect();
+        let expected = symbols::versioned()?;
+        match found == expected && others.is_empty() {
+            true => Ok(()),
+            false => Err(format!(
+                "the shared library exports {:?} beyond {}, lacks {:?}, and has {others:?}",
+                found.difference(&expected).collect::<Vec<_>>(),
+                symbols::MAP,
+                expected.difference(&found).collect::<Vec<_>>(),
+            )),
+        }
+    }
+
+    /// Compiles one source file with the library beside it, or inside it, and runs it.
+    fn try_out(
+        &self,
+        compiler: &str,
+        flags: &[&str],
+        source: &str,
+        how: Linked,
+    ) -> Result<(), String> {
+        say(&format!("{compiler} {} {source}, {how:?}", flags.join(" ")));
+        let out = self.scratch.join("program");
+        let mut compile = program(compiler, "");
+        compile
+            .args(flags)
+            .args(WARNINGS)
+            .arg(source)
+            .arg("-o")
+            .arg(&out);
+        compile.arg("-I").arg(self.prefix.join("include"));
+        match how {
+            Linked::Shared => {
+                compile
+                    .arg("-L")
+                    .arg(self.lib())
+                    .args(["-lshoal", "-pthread"]);
+                compile.arg(format!("-Wl,-rpath,{}", self.lib().display()));
+            }
+            Linked::Static => {
+                compile
+                    .arg(self.lib().join("libshoal.a"))
+                    .args(["-pthread", "-ldl", "-lm"]);
+            }
+        }
+        run_command(&mut compile)?;
+        match flags.iter().any(|it| it.starts_with("-fsanitize")) {
+            true => run_program(&mut at_fixed_addresses(&out), source),
+            false => run_program(&mut Command::new(&out), source),
+        }
+    }
+
+    /// The oldest and the newest language. That the headers compile as each between them is tested elsewhere.
+    fn compilers(&self) -> Result<(), String> {
+        let [objects, sync, workers] = EXAMPLES;
+        for compiler in ["gcc", "clang"].into_iter().filter(|it| is_there(it)) {
+            self.try_out(compiler, &["-std=c99"], objects, Linked::Shared)?;
+            self.try_out(compiler, &["-std=c99"], sync, Linked::Static)?;
+            self.try_out(compiler, &["-std=c99"], workers, Linked::Shared)?;
+            let exchange = "tests/install/exchange.c";
+            self.try_out(compiler, &["-std=c2x"], exchange, Linked::Shared)?;
+        }
+        for compiler in ["g++", "clang++"].into_iter().filter(|it| is_there(it)) {
+            let exchange = "tests/install/exchange.cpp";
+            self.try_out(compiler, &["-std=c++17"], exchange, Linked::Static)?;
+            self.try_out(compiler, &["-std=c++2b"], exchange, Linked::Shared)?;
+        }
+        Ok(())
+    }
+
+    /// With the flags that pkg-config gives: the shared library, and a program that needs no library at all.
+    fn pkg_config(&self) -> Result<(), String> {
+        if !is_there("pkg-config") {
+            return Ok(());
+        }
+        for (asked, also) in [
+            ("--cflags --libs", ""),
+            ("--static --cflags --libs", "-static"),
+        ] {
+            say(&format!("pkg-config {asked} shoal, {also}"));
+            let mut ask = program("pkg-config", &format!("{asked} shoal"));
+            let output = ask
+                .env("PKG_CONFIG_PATH", self.lib().join("pkgconfig"))
+                .output();
+            let output = output.map_err(|err| format!("pkg-config: {err}"))?;
+            let flags = String::from_utf8_lossy(&output.stdout).into_owned();
+            let out = self.scratch.join("program");
+            // The linker says that some functions of a static C library need the shared one: a warning.
+            let mut compile = program("cc", "-std=c99 tests/install/exchange.c -pthread");
+            compile
+                .args(also.split_whitespace())
+                .args(flags.split_whitespace());
+            compile
+                .arg(format!("-Wl,-rpath,{}", self.lib().display()))
+                .arg("-o")
+                .arg(&out);
+            run_command(&mut compile)?;
+            run_program(&mut Command::new(&out), "")?;
+        }
+        Ok(())
+    }
+
+    fn sanitizers(&self) -> Result<(), String> {
+        let (c, cpp) = ("tests/install/exchange.c", "tests/install/exchange.cpp");
+        for (compiler, standard, source) in [("gcc", "-std=c99", c), ("g++", "-std=c++17", cpp)] {
+            if !is_there(compiler) || !has_sanitizers(compiler, &self.scratch) {
+                continue;
+            }
+            let address = ["-g", standard, "-fsanitize=address,undefined"];
+            self.try_out(compiler, &address, source, Linked::Shared)?;
+            self.try_out(compiler, &address, source, Linked::Static)?;
+            let thread = ["-g", standard, "-fsanitize=thread"];
+            self.try_out(compiler, &thread, source, Linked::Shared)?;
+            // Without what the header tells the sanitizer it reports the data that the lock guards: so it looks.
+            let untold = ["-g", standard, "-fsanitize=thread", "-DSHOAL_TSAN_H"];
+            if source == cpp {
+                continue;
+            }
+            match self.try_out(compiler, &untold, source, Linked::Shared) {
+                Ok(()) => return Err("the sanitizer finds no race without shoal_tsan.h".to_owned()),
+                Err(why) => println!(
+                    "   a race, as expected: {}",
+                    why.lines().next().unwrap_or("")
+                ),
+            }
+        }
+        Ok(())
+    }
+
+    fn build_systems(&self) -> Result<(), String> {
+        let environment = Environment::prepare("python3")?;
+        let Some(tools) = environment.build_tools() else {
+            println!("-- cmake, ninja and meson cannot be had: what needs them is skipped");
+            return Ok(());
+        };
+        let exchange = |folder: &Path, names: &[&str]| {
+            let paths = names.iter().map(|name| folder.join(name));
+            let mut runs = paths.map(Command::new);
+            runs.try_for_each(|mut run| run_program(&mut run, ""))
+        };
+        for how in ["package", "subdirectory", "fetch"] {
+            say(&format!("CMake, {how}"));
+            let build = self.scratch.join(format!("cmake-{how}"));
+            let _ = fs::remove_dir_all(&build);
+            let mut configure = tool(
+                &tools,
+                "cmake",
+                "-G Ninja -S tests/install -DCMAKE_BUILD_TYPE=Release -B",
+            );
+            configure.arg(&build).arg(format!("-DHOW={how}"));
+            configure.arg(format!("-DCMAKE_PREFIX_PATH={}", self.prefix.display()));
+            configure.arg(format!("-DSHOAL_SOURCE={}", root().display()));
+            configure.arg(format!("-DSHOAL_CARGO_TARGET_DIR={}", target().display()));
+            // With the features of what is built already.
+            configure.arg("-DSHOAL_CARGO_ARGS=--features;cli");
+            run_command(configure.stdout(Stdio::null()))?;
+            let all = [
+                "c-shoal",
+                "c-shared",
+                "c-static",
+                "cpp-shoal",
+                "cpp-shared",
+                "cpp-static",
+            ];
+            // What was fetched is built as any other folder.
+            let names = if how == "fetch" { &all[..1] } else { &all[..] };
+            let mut make = tool(&tools, "cmake", "--build");
+            make.arg(&build).arg("--target").args(names);
+            run_command(make.stdout(Stdio::null()))?;
+            exchange(&build, names)?;
+        }
+        say("Meson");
+        let build = self.scratch.join("meson");
+        let _ = fs::remove_dir_all(&build);
+        let mut configure = tool(&tools, "meson", "setup");
+        configure.arg(&build).arg("tests/install");
+        configure.env("PKG_CONFIG_PATH", self.lib().join("pkgconfig"));
+        configure.arg(format!("-Dc_link_args=-Wl,-rpath,{}", self.lib().display()));
+        configure.arg(format!(
+            "-Dcpp_link_args=-Wl,-rpath,{}",
+            self.lib().display()
+        ));
+        run_command(configure.stdout(Stdio::null()))?;
+        run_command(
+            tool(&tools, "ninja", "-C")
+                .arg(&build)
+                .stdout(Stdio::null()),
+        )?;
+        exchange(
+            &build,
+            &["c-shared", "c-static", "cpp-shared", "cpp-static"],
+        )
+    }
+
+    /// A project of its own that names the checkout.
+    fn rust(&self) -> Result<(), String> {
+        say("a Rust program by path");
+        let mut build =
+            cargo("build --quiet --manifest-path tests/install/rust/Cargo.toml --target-dir");
+        let folder = self.scratch.join("rust");
+        run_command(build.arg(&folder))?;
+        run_program(&mut Command::new(folder.join("debug/uses-shoal")), "")
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Linked {
+    Shared,
+    Static,
+}
+
+/// A program of the environment that has the tools of building, which find each other there.
+fn tool(folder: &Path, name: &str, args: &str) -> Command {
+    let mut command = program(folder.join(name), args);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::iter::once(folder.to_path_buf()).chain(std::env::split_paths(&path));
+    if let Ok(path) = std::env::join_paths(folders) {
+        command.env("PATH", path);
+    }
+    command
+}
+
+/// Runs a program that was built; it has to print what its source says.
+fn run_program(run: &mut Command, source: &str) -> Result<(), String> {
+    let expected = match EXAMPLES.contains(&source) {
+        true => MANUAL,
+        false => EXCHANGED,
+    };
+    run_expecting(run.env_remove("CUDA_VISIBLE_DEVICES"), &[expected])
+}
+
+/// The program without random addresses, if that is allowed: the sanitizers' map of memory does not expect those
+/// that some kernels choose.
+fn at_fixed_addresses(path: &Path) -> Command {
+    let is_allowed = Command::new("setarch")
+        .args(["-R", "true"])
+        .stderr(Stdio::null())
+        .status();
+    match is_allowed.is_ok_and(|it| it.success()) {
+        true => {
+            let mut run = program("setarch", "-R");
+            run.arg(path);
+            run
+        }
+        false => Command::new(path),
+    }
+}
+
+/// Whether the compiler comes with their libraries.
+fn has_sanitizers(compiler: &str, scratch: &Path) -> bool {
+    let empty = scratch.join("empty.c");
+    let written = fs::write(&empty, "int main(void) { return 0; }\n").is_ok();
+    let links = |what: &str| {
+        let mut compile = program(compiler, &format!("-fsanitize={what} -o /dev/null"));
+        compile.arg(&empty).stderr(Stdio::null());
+        compile.status().is_ok_and(|it| it.success())
+    };
+    let has = written && links("address,undefined") && links("thread");
+    if !has {
+        println!("-- {compiler} has no sanitizers: they are skipped");
+    }
+    has
+}
+
+/// Installs below DESTDIR, and removes it again.
+fn uninstall_leaves_nothing() -> Result<(), String> {
+    say("uninstall");
+    let destdir = target().join("consumers/destdir");
+    let _ = fs::remove_dir_all(&destdir);
+    let options = Options {
+        prefix: PathBuf::from("/opt/shoal"),
+        libdir: "lib/some-machine".to_owned(),
+        destdir: Some(destdir.clone()),
+        all: true,
+    };
+    let own = destdir.join("opt/shoal/share/man/of-another-program");
+    let made = fs::create_dir_all(&own);
+    made.map_err(|err| format!("{}: {err}", own.display()))?;
+    install::install(&options)?;
+    let config = destdir.join("opt/shoal/lib/some-machine/cmake/shoal/shoal-config.cmake");
+    let text = fs::read_to_string(&config).map_err(|err| format!("{}: {err}", config.display()))?;
+    if !text.contains("\"${_shoal_prefix}/../../../..\"") {
+        return Err(format!(
+            "{} does not lead up to the prefix",
+            config.display()
+        ));
+    }
+    install::uninstall(&options)?;
+    let left = files_below(&destdir);
+    let stays = own.is_dir();
+    let _ = fs::remove_dir_all(&destdir);
+    match (left.is_empty(), stays) {
+        (true, true) => Ok(()),
+        (false, _) => Err(format!("uninstall leaves {left:?}")),
+        (_, false) => Err("uninstall removes a folder that is not its own".to_owned()),
+    }
+}

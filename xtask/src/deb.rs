@@ -1,0 +1,312 @@
+//! `cargo xtask deb`: packages for Debian and Ubuntu, by dpkg-deb, which every such system has.
+//!
+//! ```text
+//! libshoal0      the shared library, under its soname: several can be installed beside each other
+//! libshoal-dev   what programs are built with: headers, static library, pkg-config, CMake, the manual
+//! shoal          the command line
+//! ```
+//!
+//! They hold what `cargo xtask install` installs under /usr, and no scripts: the system's own trigger tells the
+//! loader of the library.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::header::package_version;
+use crate::install::{self, Options, soname};
+use crate::installed::{files_below, is_there, say};
+use crate::step::{cargo, program, root, run as run_command, target};
+
+const HOMEPAGE: &str =
+    "Shared-memory queues, maps, locks and processes for the programs of one machine";
+
+/// A package: its name, what it is, what it needs, and which of the installed files it has.
+struct Package {
+    name: String,
+    section: &'static str,
+    about: &'static str,
+    depends: String,
+    has: fn(&str) -> bool,
+}
+
+/// Builds the packages and says where they are.
+pub(crate) fn run() -> Result<(), String> {
+    run_command(&mut cargo("build --release --features cli --lib --bins"))?;
+    for package in build("-Zxz")? {
+        println!("{}", package.display());
+    }
+    Ok(())
+}
+
+/// Builds the packages of what cargo has built, in target/deb, compressed in this way.
+fn build(compression: &str) -> Result<Vec<PathBuf>, String> {
+    let folder = target().join("deb");
+    let _ = fs::remove_dir_all(&folder);
+    let (all, version) = (folder.join("all"), package_version()?);
+    let multiarch = said_by("cc", "-print-multiarch")?;
+    install::install(&Options {
+        prefix: PathBuf::from("/usr"),
+        libdir: format!("lib/{multiarch}"),
+        destdir: Some(all.clone()),
+        all: true,
+    })?;
+    // The package manager has its own list.
+    let list = all.join("usr/share/shoal/installed.txt");
+    fs::remove_file(&list).map_err(|err| format!("{}: {err}", list.display()))?;
+    let pages = files_below(&all.join("usr/share/man"));
+    run_command(program("gzip", "-9n").args(pages))?;
+    links_to_pages(&all.join("usr/share/man"))?;
+
+    let architecture = said_by("dpkg", "--print-architecture")?;
+    let libc = format!("libc6 (>= 2.{})", newest_libc(&all)?);
+    let library = format!("libshoal{}", soname()?.rsplit('.').next().unwrap_or("0"));
+    let packages = [
+        Package {
+            name: library.clone(),
+            section: "libs",
+            about: "shared library",
+            depends: format!("{libc}, libgcc-s1"),
+            has: |path| path.contains("/libshoal.so."),
+        },
+        Package {
+            name: "libshoal-dev".to_owned(),
+            section: "libdevel",
+            about: "headers, static library and manual",
+            depends: format!("{library} (= {version})"),
+            has: |path| !path.contains("/libshoal.so.") && !of_command(path),
+        },
+        Package {
+            name: "shoal".to_owned(),
+            section: "utils",
+            about: "command line",
+            depends: format!("{libc}, libgcc-s1"),
+            has: of_command,
+        },
+    ];
+    let files = files_below(&all);
+    let mut built = Vec::new();
+    for package in packages {
+        let tree = folder.join(&package.name);
+        for file in &files {
+            let path = file.strip_prefix(&all).unwrap_or(file);
+            if (package.has)(&format!("/{}", path.display())) {
+                let place = tree.join(path);
+                let parent = place.parent().unwrap_or(&tree);
+                let moved = fs::create_dir_all(parent).and_then(|()| fs::rename(file, &place));
+                moved.map_err(|err| format!("{}: {err}", place.display()))?;
+            }
+        }
+        control(&tree, &package, &version, &architecture, &library)?;
+        let name = format!("{}_{version}_{architecture}.deb", package.name);
+        let mut make = program("dpkg-deb", "--root-owner-group");
+        make.args([compression, "--build"])
+            .arg(&tree)
+            .arg(folder.join(&name))
+            .stdout(Stdio::null());
+        run_command(&mut make)?;
+        built.push(folder.join(name));
+    }
+    let left = files_below(&all);
+    match left.is_empty() {
+        true => Ok(built),
+        false => Err(format!("no package has {left:?}")),
+    }
+}
+
+fn of_command(path: &str) -> bool {
+    ["/usr/bin/", "/man1/", "completion", "/zsh/", "/fish/"]
+        .iter()
+        .any(|it| path.contains(it))
+}
+
+/// Writes what the package manager reads of a package, and its licence.
+fn control(
+    tree: &Path,
+    package: &Package,
+    version: &str,
+    architecture: &str,
+    library: &str,
+) -> Result<(), String> {
+    let size: u64 = files_below(tree)
+        .iter()
+        .filter_map(|it| it.symlink_metadata().ok())
+        .map(|it| it.len())
+        .sum();
+    let text = format!(
+        "Package: {}\nVersion: {version}\nArchitecture: {architecture}\nSection: {}\nPriority: optional\n\
+         Multi-Arch: {}\nMaintainer: The developers of Shoal <shoal@localhost>\nInstalled-Size: {}\n\
+         Depends: {}\nDescription: {HOMEPAGE} - {}\n A process may be killed at any instruction, and the \
+         others continue with\n nothing committed lost.\n",
+        package.name,
+        package.section,
+        if package.section == "utils" {
+            "foreign"
+        } else {
+            "same"
+        },
+        size.div_ceil(1024),
+        package.depends,
+        package.about,
+    );
+    let mut files = vec![("DEBIAN/control".to_owned(), text)];
+    if package.section == "libs" {
+        let shlibs = format!(
+            "libshoal {} {library} (>= {version})\n",
+            library.trim_start_matches("libshoal")
+        );
+        files.push(("DEBIAN/shlibs".to_owned(), shlibs));
+        files.push((
+            "DEBIAN/triggers".to_owned(),
+            "activate-noawait ldconfig\n".to_owned(),
+        ));
+    }
+    let mut licence =
+        "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\n\
+                       Files: *\nCopyright: the developers of Shoal\nLicense: MIT or Apache-2.0\n"
+            .to_owned();
+    for name in ["LICENSE-MIT", "LICENSE-APACHE"] {
+        let text = fs::read_to_string(root().join(name)).map_err(|err| format!("{name}: {err}"))?;
+        licence += &format!("\n{name}:\n{}", indented(&text));
+    }
+    files.push((format!("usr/share/doc/{}/copyright", package.name), licence));
+    for (name, text) in files {
+        let path = tree.join(&name);
+        let written = path
+            .parent()
+            .map_or(Ok(()), fs::create_dir_all)
+            .and_then(|()| {
+                fs::write(&path, text)?;
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o644))
+            });
+        written.map_err(|err| format!("{}: {err}", path.display()))?;
+    }
+    // A package must not take write bits from the builder's umask.
+    run_command(program("chmod", "-R go-w,go+rX").arg(tree))
+}
+
+/// Each line behind a space, and a dot in an empty one, as a field of several lines has them.
+fn indented(text: &str) -> String {
+    let lines = text.lines().map(|line| match line.trim() {
+        "" => " .\n".to_owned(),
+        _ => format!(" {line}\n"),
+    });
+    lines.collect()
+}
+
+/// Pages that are only a reference name a file that is compressed now: links take their place.
+fn links_to_pages(folder: &Path) -> Result<(), String> {
+    for page in files_below(folder) {
+        let output = Command::new("gzip").arg("-dc").arg(&page).output();
+        let text = output.map(|it| it.stdout).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        if let Some(to) = text.trim().strip_prefix(".so ") {
+            let linked = fs::remove_file(&page)
+                .and_then(|()| std::os::unix::fs::symlink(format!("../{to}.gz"), &page));
+            linked.map_err(|err| format!("{}: {err}", page.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// The newest version of the C library, as 2.N, that one of the files needs.
+fn newest_libc(folder: &Path) -> Result<u32, String> {
+    let mut newest = 0;
+    for file in files_below(folder) {
+        let name = file.to_string_lossy().into_owned();
+        if !name.contains("/libshoal.so.") && !name.ends_with("/bin/shoal") || file.is_symlink() {
+            continue;
+        }
+        let bytes = fs::read(&file).map_err(|err| format!("{name}: {err}"))?;
+        let text = String::from_utf8_lossy(&bytes);
+        let versions = text.split("GLIBC_2.").skip(1);
+        let numbers = versions.filter_map(|rest| {
+            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            digits.parse::<u32>().ok()
+        });
+        newest = newest.max(numbers.max().unwrap_or(0));
+    }
+    match newest {
+        0 => Err("no file says which C library it needs".to_owned()),
+        newest => Ok(newest),
+    }
+}
+
+fn said_by(name: &str, args: &str) -> Result<String, String> {
+    let output = program(name, args)
+        .output()
+        .map_err(|err| format!("{name}: {err}"))?;
+    match String::from_utf8_lossy(&output.stdout).trim() {
+        "" => Err(format!("{name} {args} says nothing")),
+        said => Ok(said.to_owned()),
+    }
+}
+
+/// Installs the packages into a system of its own, builds a program with them, and removes them.
+pub(crate) fn try_out() -> Result<(), String> {
+    if !is_there("dpkg-deb") {
+        return Ok(());
+    }
+    say("Debian packages");
+    // Compressing takes much longer than all else here.
+    let packages = build("-Znone")?;
+    let system = target().join("consumers/system");
+    let _ = fs::remove_dir_all(&system);
+    let database = system.join("var/lib/dpkg");
+    let made = ["info", "updates"]
+        .iter()
+        .try_for_each(|it| fs::create_dir_all(database.join(it)));
+    made.and_then(|()| fs::write(database.join("status"), ""))
+        .map_err(|err| format!("{}: {err}", database.display()))?;
+    // The C library is that of this system, so what the packages need is not in the empty one.
+    let dpkg = |args: &str| {
+        let mut dpkg = program(
+            "dpkg",
+            "--force-depends --force-not-root --force-script-chrootless",
+        );
+        dpkg.arg(format!("--root={}", system.display()));
+        dpkg.args(args.split_whitespace())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        dpkg
+    };
+    run_command(dpkg("--install").args(&packages))?;
+
+    let multiarch = said_by("cc", "-print-multiarch")?;
+    let library = system.join("usr/lib").join(multiarch);
+    let mut ask = program("pkg-config", "--cflags --libs shoal");
+    ask.env("PKG_CONFIG_SYSROOT_DIR", &system)
+        .env("PKG_CONFIG_LIBDIR", library.join("pkgconfig"));
+    ask.env("PKG_CONFIG_ALLOW_SYSTEM_CFLAGS", "1")
+        .env("PKG_CONFIG_ALLOW_SYSTEM_LIBS", "1");
+    let output = ask.output().map_err(|err| format!("pkg-config: {err}"))?;
+    let out = target().join("consumers/program");
+    let mut compile = program("cc", "-std=c99 examples/c/exchange.c -o");
+    compile
+        .arg(&out)
+        .args(String::from_utf8_lossy(&output.stdout).split_whitespace());
+    run_command(&mut compile)?;
+    let mut run = Command::new(&out);
+    run.arg(format!("deb-{}", std::process::id()))
+        .env("LD_LIBRARY_PATH", &library);
+    crate::step::run_expecting(&mut run, &["C got: hello from C"])?;
+    let mut tell = Command::new(system.join("usr/bin/shoal"));
+    run_command(tell.arg("--version"))?;
+
+    let names = packages
+        .iter()
+        .filter_map(|it| it.file_name()?.to_str()?.split('_').next());
+    run_command(dpkg("--purge").args(names))?;
+    let left: Vec<PathBuf> = files_below(&system)
+        .into_iter()
+        .filter(|it| !it.starts_with(&database))
+        .collect();
+    match left.is_empty() && !system.join("usr").exists() {
+        true => Ok(()),
+        false => Err(format!(
+            "removing the packages leaves {left:?} in {}",
+            system.display()
+        )),
+    }
+}

@@ -1,0 +1,349 @@
+//! `cargo xtask install`: the library, its headers, the command line and the manual, where programs and
+//! people look for them. And `cargo xtask uninstall`.
+//!
+//! ```text
+//! PREFIX/include/          shoal.h  shoal_bindings.h  shoal_tsan.h  shoal.hpp  shoal/*.hpp
+//! PREFIX/lib/              libshoal.so -> libshoal.so.0 -> libshoal.so.0.1.0   libshoal.a
+//! PREFIX/lib/pkgconfig/    shoal.pc
+//! PREFIX/lib/cmake/shoal/  shoal-config.cmake  shoal-config-version.cmake
+//! PREFIX/bin/              shoal
+//! PREFIX/share/man/        man1  man3  man7
+//! PREFIX/share/            completions of bash, fish and zsh
+//! PREFIX/share/shoal/      installed.txt: what was installed, for `uninstall`
+//! ```
+//!
+//! The shared library is linked here, from the static one: the linker gives each symbol its version
+//! (packaging/libshoal.map) and hides all others, which cargo cannot be told to do.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::header::package_version;
+use crate::step::{cargo, program, root, run as run_command, target};
+use crate::{man, symbols};
+
+/// The list of what was installed, in the prefix.
+const MANIFEST: &str = "share/shoal/installed.txt";
+
+/// Where to install what.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// Where programs will find it.
+    pub(crate) prefix: PathBuf,
+    /// The folder of libraries in the prefix.
+    pub(crate) libdir: String,
+    /// A folder in front of all paths, for packages.
+    pub(crate) destdir: Option<PathBuf>,
+    /// The command line, and the manual, too; not only what programs are built with.
+    pub(crate) all: bool,
+}
+
+impl Options {
+    pub(crate) fn parse(mut args: &[&str]) -> Option<Self> {
+        let mut options = Self {
+            prefix: PathBuf::from("/usr/local"),
+            libdir: "lib".to_owned(),
+            destdir: std::env::var_os("DESTDIR")
+                .filter(|it| !it.is_empty())
+                .map(PathBuf::from),
+            all: true,
+        };
+        loop {
+            args = match args {
+                [] => return Some(options),
+                ["--prefix", prefix, rest @ ..] => {
+                    options.prefix = root().join(prefix);
+                    rest
+                }
+                ["--libdir", libdir, rest @ ..] => {
+                    options.libdir = (*libdir).to_owned();
+                    rest
+                }
+                ["--library-only", rest @ ..] => {
+                    options.all = false;
+                    rest
+                }
+                _ => return None,
+            };
+        }
+    }
+
+    /// The prefix as a folder of this machine.
+    pub(crate) fn folder(&self) -> PathBuf {
+        match &self.destdir {
+            None => self.prefix.clone(),
+            Some(destdir) => destdir.join(self.prefix.strip_prefix("/").unwrap_or(&self.prefix)),
+        }
+    }
+}
+
+/// Builds everything and installs it.
+pub(crate) fn run(options: &Options) -> Result<(), String> {
+    let what = if options.all {
+        "--features cli --lib --bins"
+    } else {
+        "--lib"
+    };
+    run_command(&mut cargo(&format!("build --release {what}")))?;
+    install(options)?;
+    println!(
+        "installed in {}; `cargo xtask uninstall` removes it",
+        options.folder().display()
+    );
+    Ok(())
+}
+
+/// Installs what cargo has built.
+pub(crate) fn install(options: &Options) -> Result<(), String> {
+    let version = package_version()?;
+    let mut to = Installation {
+        folder: options.folder(),
+        files: Vec::new(),
+    };
+    headers(&mut to)?;
+    libraries(&mut to, &options.libdir, &version)?;
+    packages(&mut to, options, &version)?;
+    if options.all {
+        let command = target().join("release/shoal");
+        to.file(&command, "bin/shoal", 0o755)?;
+        strip(&to.folder.join("bin/shoal"), "--strip-all")?;
+        manual(&mut to)?;
+        of_command(&mut to, &command)?;
+    }
+    to.finish()
+}
+
+fn headers(to: &mut Installation) -> Result<(), String> {
+    for name in ["shoal.h", "shoal_bindings.h", "shoal_tsan.h"] {
+        to.file(
+            &root().join("include").join(name),
+            &format!("include/{name}"),
+            0o644,
+        )?;
+    }
+    let cpp = root().join("bindings/cpp");
+    to.file(&cpp.join("shoal.hpp"), "include/shoal.hpp", 0o644)?;
+    to.tree(&cpp.join("shoal"), "include/shoal")
+}
+
+fn libraries(to: &mut Installation, libdir: &str, version: &str) -> Result<(), String> {
+    let archive = target().join("release/libshoal.a");
+    to.file(&archive, &format!("{libdir}/libshoal.a"), 0o644)?;
+    // The names of symbols stay: a program is linked by them.
+    strip(&to.folder.join(libdir).join("libshoal.a"), "--strip-debug")?;
+
+    let file = format!("libshoal.so.{version}");
+    let linked = target().join("release").join(&file);
+    link_shared(&archive, &linked)?;
+    to.file(&linked, &format!("{libdir}/{file}"), 0o755)?;
+    strip(&to.folder.join(libdir).join(&file), "--strip-unneeded")?;
+    to.link(&file, &format!("{libdir}/{}", soname()?))?;
+    to.link(&soname()?, &format!("{libdir}/libshoal.so"))
+}
+
+/// The name by which programs look for the library at run time, as build.rs says it.
+pub(crate) fn soname() -> Result<String, String> {
+    let text = fs::read_to_string(root().join("build.rs")).map_err(|err| err.to_string())?;
+    let (_, rest) = text
+        .split_once("-soname,")
+        .ok_or("build.rs has no soname")?;
+    Ok(rest.split('"').next().unwrap_or_default().to_owned())
+}
+
+/// Links the shared library from the static one, with versions of its symbols.
+fn link_shared(archive: &Path, out: &Path) -> Result<(), String> {
+    let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".to_owned());
+    let mut link = program(&compiler, "-shared -Wl,--whole-archive");
+    link.arg(archive);
+    link.args([
+        "-Wl,--no-whole-archive",
+        "-Wl,--gc-sections",
+        "-Wl,--as-needed",
+    ]);
+    link.args(["-Wl,-z,relro,-z,now,-z,noexecstack", "-Wl,-z,defs"]);
+    link.arg(format!("-Wl,-soname,{}", soname()?));
+    link.arg(format!("-Wl,--version-script={}", symbols::MAP));
+    link.args(["-pthread", "-ldl", "-lm", "-lgcc_s", "-o"])
+        .arg(out);
+    run_command(&mut link)
+}
+
+/// Removes what only a debugger reads, where there is a `strip`.
+fn strip(file: &Path, what: &str) -> Result<(), String> {
+    match Command::new("strip").arg(what).arg(file).status() {
+        Ok(status) if !status.success() => Err(format!("strip {}: {status}", file.display())),
+        _ => Ok(()),
+    }
+}
+
+/// What pkg-config and CMake read.
+fn packages(to: &mut Installation, options: &Options, version: &str) -> Result<(), String> {
+    let libdir = &options.libdir;
+    let prefix = options.prefix.display().to_string();
+    // From lib/cmake/shoal up to the prefix.
+    let up = vec![".."; 2 + libdir.split('/').count()].join("/");
+    let (soname, library) = (soname()?, format!("libshoal.so.{version}"));
+    let marks = [
+        ("@PREFIX@", &prefix),
+        ("@LIBDIR@", libdir),
+        ("@UP@", &up),
+        ("@VERSION@", &version.to_owned()),
+        ("@SONAME@", &soname),
+        ("@LIBRARY@", &library),
+    ];
+    for (name, folder) in [
+        ("shoal.pc", "pkgconfig"),
+        ("shoal-config.cmake", "cmake/shoal"),
+        ("shoal-config-version.cmake", "cmake/shoal"),
+    ] {
+        let template = root().join("packaging").join(format!("{name}.in"));
+        let text = fs::read_to_string(&template);
+        let text = text.map_err(|err| format!("{}: {err}", template.display()))?;
+        let text = marks
+            .iter()
+            .fold(text, |text, (mark, value)| text.replace(mark, value));
+        to.text(&text, &format!("{libdir}/{folder}/{name}"))?;
+    }
+    Ok(())
+}
+
+fn manual(to: &mut Installation) -> Result<(), String> {
+    let pages = target().join("man");
+    let _ = fs::remove_dir_all(&pages);
+    man::write(&pages)?;
+    to.tree(&pages, "share/man")
+}
+
+/// What the command line says of itself: its pages, and its completions for three shells.
+fn of_command(to: &mut Installation, command: &Path) -> Result<(), String> {
+    let run = |args: &[&str]| {
+        let output = Command::new(command).args(args).output();
+        let output = output.map_err(|err| format!("{}: {err}", command.display()))?;
+        match output.status.success() {
+            true => Ok(output.stdout),
+            false => Err(format!(
+                "shoal {}: {}",
+                args.join(" "),
+                String::from_utf8_lossy(&output.stderr)
+            )),
+        }
+    };
+    let pages = target().join("man1");
+    let _ = fs::remove_dir_all(&pages);
+    fs::create_dir_all(&pages).map_err(|err| format!("{}: {err}", pages.display()))?;
+    run(&["man", &pages.to_string_lossy()])?;
+    to.tree(&pages, "share/man/man1")?;
+    for (shell, path) in [
+        ("bash", "share/bash-completion/completions/shoal"),
+        ("fish", "share/fish/vendor_completions.d/shoal.fish"),
+        ("zsh", "share/zsh/site-functions/_shoal"),
+    ] {
+        let script = run(&["completions", shell])?;
+        to.text(&String::from_utf8_lossy(&script), path)?;
+    }
+    Ok(())
+}
+
+/// Removes what was installed in a prefix, and the folders that are empty then.
+pub(crate) fn uninstall(options: &Options) -> Result<(), String> {
+    let folder = options.folder();
+    let list = folder.join(MANIFEST);
+    let text = fs::read_to_string(&list).map_err(|err| {
+        format!(
+            "nothing of Shoal is installed in {}: {}: {err}",
+            folder.display(),
+            list.display()
+        )
+    })?;
+    let is_inside = |path: &&str| !path.starts_with('/') && !path.split('/').any(|it| it == "..");
+    let mut parents = std::collections::BTreeSet::new();
+    for path in text.lines().filter(is_inside).chain([MANIFEST]) {
+        let path = folder.join(path);
+        match fs::remove_file(&path) {
+            Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
+                return Err(format!("{}: {err}", path.display()));
+            }
+            _ => {}
+        }
+        let above = path.ancestors().skip(1).take_while(|it| *it != folder);
+        parents.extend(above.map(Path::to_path_buf));
+    }
+    // Deepest first; one that has something else in it stays.
+    for parent in parents.iter().rev() {
+        let _ = fs::remove_dir(parent);
+    }
+    println!("removed from {}", folder.display());
+    Ok(())
+}
+
+/// What is being installed: files are put beside their place and renamed, so that a program that runs keeps
+/// the old ones.
+struct Installation {
+    folder: PathBuf,
+    files: Vec<String>,
+}
+
+impl Installation {
+    fn put(
+        &mut self,
+        path: &str,
+        make: impl FnOnce(&Path) -> std::io::Result<()>,
+    ) -> Result<(), String> {
+        let place = self.folder.join(path);
+        let scratch = self.folder.join(format!("{path}.new"));
+        let parent = place.parent().unwrap_or(&self.folder);
+        let put = fs::create_dir_all(parent).and_then(|()| {
+            let _ = fs::remove_file(&scratch);
+            make(&scratch)?;
+            fs::rename(&scratch, &place)
+        });
+        put.map_err(|err| format!("{}: {err}", place.display()))?;
+        self.files.push(path.to_owned());
+        Ok(())
+    }
+
+    fn file(&mut self, source: &Path, path: &str, mode: u32) -> Result<(), String> {
+        if !source.is_file() {
+            return Err(format!("{} is not there", source.display()));
+        }
+        self.put(path, |scratch| {
+            fs::copy(source, scratch)?;
+            fs::set_permissions(scratch, fs::Permissions::from_mode(mode))
+        })
+    }
+
+    fn text(&mut self, text: &str, path: &str) -> Result<(), String> {
+        self.put(path, |scratch| {
+            fs::write(scratch, text)?;
+            fs::set_permissions(scratch, fs::Permissions::from_mode(0o644))
+        })
+    }
+
+    fn link(&mut self, to: &str, path: &str) -> Result<(), String> {
+        self.put(path, |scratch| symlink(to, scratch))
+    }
+
+    /// All files of a folder and of those in it.
+    fn tree(&mut self, source: &Path, path: &str) -> Result<(), String> {
+        let entries = fs::read_dir(source).map_err(|err| format!("{}: {err}", source.display()))?;
+        let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
+        names.sort();
+        for name in names {
+            let from = source.join(&name);
+            let path = format!("{path}/{}", name.to_string_lossy());
+            match from.is_dir() {
+                true => self.tree(&from, &path)?,
+                false => self.file(&from, &path, 0o644)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<(), String> {
+        let list = self.files.iter().map(|path| format!("{path}\n"));
+        let list = list.collect::<String>();
+        self.text(&list, MANIFEST)
+    }
+}

@@ -1,0 +1,65 @@
+//! An installation of Shoal in a folder of its own, and what its tests have in common.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::install::{self, Options};
+use crate::step::{cargo, run as run_command, target};
+
+/// An installation in a folder of its own.
+pub(crate) struct Installed {
+    pub(crate) prefix: PathBuf,
+    /// Where the programs are built.
+    pub(crate) scratch: PathBuf,
+}
+
+impl Installed {
+    /// Installs what cargo has built for release.
+    pub(crate) fn fresh() -> Result<Self, String> {
+        let scratch = target().join("consumers");
+        let prefix = scratch.join("prefix");
+        let _ = fs::remove_dir_all(&prefix);
+        let options = Options {
+            prefix: prefix.clone(),
+            libdir: "lib".to_owned(),
+            destdir: None,
+            all: true,
+        };
+        run_command(&mut cargo(
+            "build --quiet --release --features cli --lib --bins",
+        ))?;
+        install::install(&options)?;
+        Ok(Self { prefix, scratch })
+    }
+
+    /// The folder of its libraries.
+    pub(crate) fn lib(&self) -> PathBuf {
+        self.prefix.join("lib")
+    }
+}
+
+/// Prints what is about to be tried.
+pub(crate) fn say(what: &str) {
+    println!("-- {what}");
+}
+
+/// Whether a program is on PATH.
+pub(crate) fn is_there(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|folder| folder.join(name).is_file());
+    if !found {
+        println!("-- {name} is not installed: what needs it is skipped");
+    }
+    found
+}
+
+/// All files in a folder and in those in it.
+pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let paths = entries.map(|entry| entry.path());
+    let all = paths.flat_map(|path| match path.is_dir() && !path.is_symlink() {
+        true => files_below(&path),
+        false => vec![path],
+    });
+    all.collect()
+}

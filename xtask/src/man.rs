@@ -1,0 +1,368 @@
+//! `cargo xtask man`: the manual, from the comments of the C headers. A page of section 3 for each function
+//! and struct, a page of section 7 for each part of the headers, and `shoal(7)`.
+//!
+//! A page of a function says what it does, how it fails, what a kill during the call leaves, and how it is
+//! called. `manual` has what the pages are made of.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::cheader::{Item, Kind, Section};
+use crate::manual::{ERRORS, KILLED, Manual, no_example, paragraph};
+use crate::roff::{Block, blocks, code, escaped, inline, page};
+use crate::step::{program, target};
+
+/// Writes the pages into `target/man` and says where.
+pub(crate) fn run(folder: Option<&str>) -> Result<(), String> {
+    let folder = folder.map_or_else(|| target().join("man"), PathBuf::from);
+    let count = write(&folder)?;
+    println!("{count} pages in {}", folder.display());
+    Ok(())
+}
+
+/// Writes the pages into `man3` and `man7` of a folder; how many there are.
+pub(crate) fn write(folder: &Path) -> Result<usize, String> {
+    let manual = Manual::read()?;
+    let pages = manual.pages()?;
+    for (name, text) in &pages {
+        let path = folder.join(name);
+        let parent = path.parent().unwrap_or(folder);
+        let written = fs::create_dir_all(parent).and_then(|()| fs::write(&path, text));
+        written.map_err(|err| format!("{}: {err}", path.display()))?;
+    }
+    Ok(pages.len())
+}
+
+/// Says what lacks documentation, or refers to what is not there, or what the formatter would warn of.
+pub(crate) fn check() -> Result<(), String> {
+    let manual = Manual::read()?;
+    let mut faults = manual.faults();
+    if faults.is_empty() {
+        faults = warnings(&manual.pages()?)?;
+    }
+    match faults.is_empty() {
+        true => Ok(()),
+        false => Err(faults.join("\n")),
+    }
+}
+
+/// What `groff` says of the pages, where it is installed.
+fn warnings(pages: &BTreeMap<String, String>) -> Result<Vec<String>, String> {
+    let folder = target().join(format!("man-{}", std::process::id()));
+    write(&folder)?;
+    let mut format = program("groff", "-man -z -ww -rLL=100n -Tutf8");
+    // The pages refer to each other from the folder that has them all.
+    format.args(pages.keys()).current_dir(&folder);
+    let output = format.output();
+    let _ = fs::remove_dir_all(&folder);
+    match output {
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            Ok(said.lines().map(str::to_owned).collect())
+        }
+        Err(_) => {
+            println!("groff is not installed: the layout of the pages is not checked");
+            Ok(Vec::new())
+        }
+    }
+}
+
+impl Manual {
+    fn pages(&self) -> Result<BTreeMap<String, String>, String> {
+        let mut pages = BTreeMap::new();
+        for (section, item) in self.header.items() {
+            let name = format!("man3/{}.3", item.name);
+            match item.kind {
+                Kind::Function => pages.insert(name, self.function(section, item)?),
+                // A type is described where its functions are.
+                Kind::Struct | Kind::Enum if item.name != section.page() => {
+                    pages.insert(name, format!(".so man7/{}.7\n", section.page()))
+                }
+                _ => None,
+            };
+        }
+        for section in &self.header.sections {
+            pages.insert(format!("man7/{}.7", section.page()), self.section(section));
+        }
+        pages.insert("man7/shoal.7".to_owned(), self.overview());
+        Ok(pages)
+    }
+
+    fn title(&self, name: &str, section: u8, about: &str) -> String {
+        let about = first_sentence(about);
+        format!(
+            ".\\\" Generated from the C headers by `cargo xtask man`.\n.TH {} {section} \"\" \"Shoal {}\" \
+             \"Shoal manual\"\n.SH NAME\n{} \\- {}\n",
+            escaped(&name.to_uppercase()),
+            self.version,
+            escaped(name),
+            inline(&about.replace('`', "")),
+        )
+    }
+
+    fn function(&self, section: &Section, item: &Item) -> Result<String, String> {
+        let mut out = self.title(&item.name, 3, &item.doc);
+        out += ".SH SYNOPSIS\n.nf\n";
+        out += &format!(".B #include <{}>\n.PP\n", section.file);
+        out += &format!(
+            "{}\n.fi\n.PP\nLink with \\fB\\-lshoal\\fR.\n",
+            synopsis(item)
+        );
+        let parts = blocks(&item.doc);
+        out += ".SH DESCRIPTION\n";
+        let special = |block: &Block| {
+            matches!(block, Block::Paragraph(text) if text.starts_with(ERRORS) || text.starts_with(KILLED))
+                || matches!(block, Block::Code(_))
+        };
+        let (special, plain): (Vec<_>, Vec<_>) = parts.into_iter().partition(special);
+        out += &page(&plain);
+        out += &self.errors(item, &special);
+        let killed = paragraph(&item.doc, KILLED).or_else(|| paragraph(&section.doc, KILLED));
+        if let Some(killed) = killed {
+            out += &format!(".SH IF THE PROCESS IS KILLED\n.PP\n{}\n", inline(&killed));
+        }
+        let example = self
+            .example(section, item)
+            .ok_or_else(|| no_example(item))?;
+        out += ".SH EXAMPLES\n";
+        if !example.0.is_empty() {
+            out += &format!(".PP\n{}\n", inline(&example.0));
+        }
+        if example.1.contains("TRY(") {
+            out += ".PP\nTRY ends the program with \\fBshoal_last_error()\\fR if the call fails.\n";
+        }
+        out += &code(&example.1);
+        let mut others = self.referred(&item.doc);
+        others.remove(&*item.name);
+        let others = others
+            .iter()
+            .map(|name| format!(".BR {} (3),\n", escaped(name)));
+        out += &format!(
+            ".SH SEE ALSO\n{}.BR {} (7),\n.BR shoal (7)\n",
+            others.collect::<String>(),
+            escaped(&section.page()),
+        );
+        Ok(out)
+    }
+
+    /// How a function fails: what its comment lists, and what all functions have in common.
+    fn errors(&self, item: &Item, special: &[Block]) -> String {
+        if !item.code.starts_with("shoal_status ") {
+            return String::new();
+        }
+        let mut out = ".SH ERRORS\n".to_owned();
+        let listed = special.iter().filter_map(|block| match block {
+            Block::Paragraph(text) => text.strip_prefix(ERRORS),
+            _ => None,
+        });
+        for text in listed {
+            out += &self.error_list(text);
+        }
+        let waits = item.code.contains("timeout_ns");
+        let timed = ", SHOAL_ERR_TIMEOUT, SHOAL_ERR_INTERRUPTED and SHOAL_ERR_CLOSED (the waits through the \
+                     handle were ended)";
+        out += &format!(
+            ".PP\n{}\n",
+            inline(&format!(
+                "In addition, as every function{}: SHOAL_ERR_INVALID (a handle or an argument){}; and \
+                 SHOAL_ERR_CORRUPT, SHOAL_ERR_POISONED and SHOAL_ERR_INTERNAL. After a failure \
+                 `shoal_last_error()` has a sentence about it.",
+                if waits { " with a timeout" } else { "" },
+                if waits { timed } else { "" },
+            ))
+        );
+        out
+    }
+
+    /// Statuses that are separated by semicolons, each with its meaning.
+    fn error_list(&self, text: &str) -> String {
+        let mut out = String::new();
+        for part in split_outside(text, ';') {
+            let part = part.trim();
+            let end = part
+                .find(" (")
+                .unwrap_or(part.len())
+                .min(part.find(". ").unwrap_or(part.len()));
+            let (names, detail) = part.split_at(end);
+            let names = names.trim_end_matches('.');
+            let first = names.split([',', ' ']).next().unwrap_or_default();
+            if !first.starts_with("SHOAL_ERR_") {
+                out += &self.errors_of_others(part);
+                continue;
+            }
+            let detail = detail.trim_start_matches(['.', ' ']);
+            let detail = match detail.is_empty() {
+                true => self.meaning(first),
+                false => detail.to_owned(),
+            };
+            out += &format!(".TP\n.B {}\n{}\n", escaped(names), inline(&detail));
+        }
+        out
+    }
+
+    /// "as `shoal_queue_put`": the errors of that function, where its comment lists any.
+    fn errors_of_others(&self, text: &str) -> String {
+        let mut out = format!(".PP\n{}\n", inline(&capital(text)));
+        for name in self.referred(text) {
+            let mut functions = self.header.functions().map(|(_, it)| it);
+            let listed = functions
+                .find(|it| it.name == name)
+                .and_then(|it| paragraph(&it.doc, ERRORS));
+            out += &listed
+                .map(|text| self.error_list(&text))
+                .unwrap_or_default();
+        }
+        out
+    }
+
+    fn section(&self, section: &Section) -> String {
+        let mut out = self.title(&section.page(), 7, &section.doc);
+        out += &format!(
+            ".SH SYNOPSIS\n.B #include <{}>\n.SH DESCRIPTION\n",
+            section.file
+        );
+        out += &page(&blocks(&section.doc));
+        let of = |kinds: &'static [Kind]| {
+            let items = section.items.iter();
+            items.filter(move |it| kinds.contains(&it.kind))
+        };
+        if of(&[Kind::Struct, Kind::Enum]).next().is_some() {
+            out += ".SH TYPES\n";
+        }
+        for item in of(&[Kind::Struct, Kind::Enum]) {
+            out += &format!(".SS {}\n{}", escaped(&item.name), page(&blocks(&item.doc)));
+            for member in &item.members {
+                let doc = page(&blocks(&member.doc));
+                let doc = doc.strip_prefix(".PP\n").unwrap_or(&doc);
+                out += &format!(".TP\n.B {}\n{doc}", escaped(&member.code));
+            }
+        }
+        if of(&[Kind::Macro]).next().is_some() {
+            out += ".SH CONSTANTS\n";
+        }
+        for item in of(&[Kind::Macro]) {
+            out += &format!(".TP\n.B {}\n{}\n", escaped(&item.code), inline(&item.doc));
+        }
+        out += ".SH FUNCTIONS\n";
+        for item in of(&[Kind::Function]) {
+            let about = inline(&first_sentence(&item.doc));
+            out += &format!(".TP\n.BR {} (3)\n{about}\n", escaped(&item.name));
+        }
+        out + ".SH SEE ALSO\n.BR shoal (7)\n"
+    }
+
+    fn overview(&self) -> String {
+        let about =
+            "shared-memory queues, maps, locks and processes that survive each other's death";
+        let mut out = self.title("shoal", 7, about);
+        out += ".SH SYNOPSIS\n.nf\n.B #include <shoal.h>\n.PP\n\
+                .B cc program.c $(pkg\\-config \\-\\-cflags \\-\\-libs shoal)\n.fi\n.SH DESCRIPTION\n";
+        out += &page(&blocks(&self.header.introduction));
+        out += ".SH PAGES\n";
+        for section in &self.header.sections {
+            let about = inline(&first_sentence(&section.doc));
+            out += &format!(".TP\n.BR {} (7)\n{about}\n", escaped(&section.page()));
+        }
+        out + ".SH SEE ALSO\n.BR shoal (1)\n"
+    }
+}
+
+/// The declaration, one parameter a line if it is long.
+fn synopsis(item: &Item) -> String {
+    let (before, rest) = item.code.split_once('(').unwrap_or((&item.code, ""));
+    let head = format!(".BI \"{}(", escaped(before));
+    if item.code.len() <= 76 {
+        return format!(".B {}", escaped(&item.code));
+    }
+    let indent = " ".repeat(4);
+    let parameters = split_outside(rest, ',');
+    let lines = parameters
+        .iter()
+        .map(|it| format!(".B \"{indent}{}\"", escaped(it.trim())));
+    let joined = lines
+        .collect::<Vec<_>>()
+        .join("\n")
+        .replace("\"\n.B", ",\"\n.B");
+    format!("{head}\"\n{joined}")
+}
+
+/// The parts between separators that are in no parentheses.
+fn split_outside(text: &str, separator: char) -> Vec<String> {
+    let (mut parts, mut depth) = (vec![String::new()], 0);
+    for c in text.chars() {
+        depth += i32::from(c == '(') - i32::from(c == ')');
+        match parts.last_mut() {
+            Some(last) if c != separator || depth > 0 => last.push(c),
+            _ => parts.push(String::new()),
+        }
+    }
+    parts
+}
+
+/// What a comment says first, as it stands in a list of pages.
+fn first_sentence(doc: &str) -> String {
+    let first = blocks(doc).into_iter().find_map(|block| match block {
+        Block::Paragraph(text) => Some(text),
+        _ => None,
+    });
+    let first = first.unwrap_or_default();
+    let end = [". ", "; ", ": "]
+        .iter()
+        .filter_map(|it| first.find(it))
+        .min();
+    let sentence = first[..end.unwrap_or(first.len())].trim_end_matches('.');
+    let mut chars = sentence.chars();
+    let start: String = chars
+        .next()
+        .map(|c| c.to_lowercase().collect())
+        .unwrap_or_default();
+    start + chars.as_str()
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    let start: String = chars
+        .next()
+        .map(|c| c.to_uppercase().collect())
+        .unwrap_or_default();
+    start + chars.as_str()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_says_what_fails_what_a_kill_leaves_and_how_to_call() {
+        let pages = Manual::read().unwrap().pages().unwrap();
+        let put = &pages["man3/shoal_queue_put.3"];
+        for part in [
+            "shoal_queue_put \\- puts one message at the end of the queue",
+            "const void *data",
+            ".B SHOAL_ERR_CLOSED\n(the queue is closed)",
+            ".SH IF THE PROCESS IS KILLED\n",
+            "shoal_queue_put(jobs",
+            ".BR shoal_queue (7)",
+        ] {
+            assert!(put.contains(part), "{part}\n{put}");
+        }
+        let queue = &pages["man7/shoal_queue.7"];
+        assert!(queue.contains(".B uint64_t max_attempts\n"), "{queue}");
+        assert_eq!(
+            pages["man3/shoal_queue_options.3"],
+            ".so man7/shoal_queue.7\n"
+        );
+    }
+
+    #[test]
+    fn errors_are_split_where_they_are_separated() {
+        let manual = Manual::read().unwrap();
+        let list =
+            manual.error_list("SHOAL_ERR_CLOSED (one; two); SHOAL_ERR_NO_SPACE. Nothing was put.");
+        assert_eq!(
+            list,
+            ".TP\n.B SHOAL_ERR_CLOSED\n(one; two)\n.TP\n.B SHOAL_ERR_NO_SPACE\nNothing was put.\n"
+        );
+    }
+}

@@ -1,0 +1,211 @@
+//! What the manual is made of: the headers, the examples beside them, and what lacks documentation.
+//!
+//! What a kill leaves is the paragraph of a comment, or else of its section, that starts with "Killed:". The
+//! example is that of the comment, or else one of the headers or of examples/c/manual_*.c that calls the
+//! function; all of these are compiled by tests.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use crate::cheader::{Header, Item, Kind, Section};
+use crate::roff::{Block, blocks};
+use crate::step::root;
+
+/// Programs whose functions are examples: each is a comment and the function under it.
+pub(crate) const EXAMPLES: [&str; 3] = [
+    "examples/c/manual_objects.c",
+    "examples/c/manual_sync.c",
+    "examples/c/manual_workers.c",
+];
+
+/// The beginning of the paragraph about errors, and of that about kills.
+pub(crate) const ERRORS: &str = "Errors: ";
+pub(crate) const KILLED: &str = "Killed: ";
+
+/// The headers, and the examples beside them.
+pub(crate) struct Manual {
+    pub(crate) header: Header,
+    /// Examples: a title, which may be empty, and the code.
+    pub(crate) examples: Vec<(String, String)>,
+    pub(crate) version: String,
+}
+
+impl Manual {
+    pub(crate) fn read() -> Result<Self, String> {
+        let mut text = String::new();
+        for path in EXAMPLES.map(|name| root().join(name)) {
+            let read = fs::read_to_string(&path);
+            text += &read.map_err(|err| format!("{}: {err}", path.display()))?;
+        }
+        let header = Header::read()?;
+        let mut examples = Vec::new();
+        let docs = header.sections.iter().map(|it| &it.doc);
+        for doc in docs.chain(header.items().map(|(_, it)| &it.doc)) {
+            let codes = blocks(doc).into_iter().filter_map(|block| match block {
+                Block::Code(text) => Some((String::new(), text)),
+                _ => None,
+            });
+            examples.extend(codes);
+        }
+        // `/* Title. */`, then a function up to the brace that ends it.
+        for part in text.split("\n/* ").skip(1) {
+            let (title, rest) = part.split_once(" */\n").unwrap_or((part, ""));
+            let (body, _) = rest.split_once("\n}\n").unwrap_or((rest, ""));
+            examples.push((title.to_owned(), format!("{body}\n}}")));
+        }
+        let version = crate::header::package_version()?;
+        Ok(Self {
+            header,
+            examples,
+            version,
+        })
+    }
+
+    /// What the header says of a status.
+    pub(crate) fn meaning(&self, status: &str) -> String {
+        let values = self.header.items().flat_map(|(_, it)| &it.members);
+        let mut named = values.filter(|it| it.code.split(' ').next() == Some(status));
+        named.next().map(|it| it.doc.clone()).unwrap_or_default()
+    }
+
+    /// The example of the comment, or else that of the section or the shortest one that calls the function.
+    pub(crate) fn example(&self, section: &Section, item: &Item) -> Option<(String, String)> {
+        let code = |doc| {
+            let mut blocks = blocks(doc).into_iter();
+            blocks.find_map(|block| match block {
+                Block::Code(text) => Some((String::new(), text)),
+                _ => None,
+            })
+        };
+        let call = format!("{}(", item.name);
+        let calls = |text: &str| {
+            let mut at = text.match_indices(&call);
+            at.any(|(at, _)| !text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))
+        };
+        let of_section = || code(&section.doc).filter(|(_, text)| calls(text));
+        code(&item.doc).or_else(of_section).or_else(|| {
+            let calling = self.examples.iter().filter(|(_, text)| calls(text));
+            calling.min_by_key(|(_, text)| text.len()).cloned()
+        })
+    }
+
+    /// The functions that a comment names.
+    pub(crate) fn referred(&self, doc: &str) -> BTreeSet<&str> {
+        let functions = self.header.functions().map(|(_, it)| &*it.name);
+        let named = words(doc);
+        functions.filter(|name| named.contains(*name)).collect()
+    }
+
+    /// What lacks documentation, and references to what is not there.
+    pub(crate) fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let known: BTreeSet<&str> = self.header.items().map(|(_, it)| &*it.name).collect();
+        let statuses = self.header.items().flat_map(|(_, it)| &it.members);
+        let statuses = statuses.filter_map(|it| it.code.split(' ').next());
+        let known: BTreeSet<&str> = known.into_iter().chain(statuses).collect();
+        let refer = |place: &str, doc: &str| {
+            let unknown = words(doc)
+                .into_iter()
+                .filter(|word| !known.contains(&**word));
+            // `shoal_<object>_open`, files, and what may be a variable of the environment.
+            let unknown = unknown.filter(|word| {
+                !word.ends_with('_')
+                    && !["shoal_bindings", "shoal_tsan"].contains(&&**word)
+                    && (word.starts_with("shoal_") || word.starts_with("SHOAL_ERR_"))
+            });
+            unknown
+                .map(|word| format!("{place} names {word}, which the headers do not declare"))
+                .collect::<Vec<_>>()
+        };
+        faults.extend(refer("the introduction", &self.header.introduction));
+        for section in &self.header.sections {
+            faults.extend(refer(&section.title, &section.doc));
+        }
+        for (section, item) in self.header.items() {
+            faults.extend(refer(&item.name, &item.doc));
+            if item.doc.is_empty() {
+                faults.push(format!("{} has no comment", item.name));
+            }
+            for member in item.members.iter().filter(|it| it.doc.is_empty()) {
+                faults.push(format!("{}: {} has no comment", item.name, member.code));
+            }
+            if item.kind != Kind::Function {
+                continue;
+            }
+            if paragraph(&item.doc, KILLED)
+                .or_else(|| paragraph(&section.doc, KILLED))
+                .is_none()
+            {
+                faults.push(format!(
+                    "{}: neither its comment nor that of its section ({}) has a paragraph that starts with \
+                     {KILLED:?}, about what a kill during the call leaves",
+                    item.name, section.title
+                ));
+            }
+            if self.example(section, item).is_none() {
+                faults.push(no_example(item));
+            }
+        }
+        faults
+    }
+}
+
+/// What is said of a function without an example.
+pub(crate) fn no_example(item: &Item) -> String {
+    format!(
+        "{} has no example: add a call to its comment or to {}",
+        item.name,
+        EXAMPLES.join(" or ")
+    )
+}
+
+/// The names of the library in a text.
+fn words(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    let ours = words.filter(|word| {
+        word.strip_prefix("shoal_")
+            .or_else(|| word.strip_prefix("SHOAL_"))
+            .is_some_and(|it| !it.is_empty())
+    });
+    ours.map(str::to_owned).collect()
+}
+
+/// The paragraph that starts like this, without its beginning.
+pub(crate) fn paragraph(doc: &str, start: &str) -> Option<String> {
+    blocks(doc).into_iter().find_map(|block| match block {
+        Block::Paragraph(text) => text.strip_prefix(start).map(str::to_owned),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lacks_documentation_is_found() {
+        let mut manual = Manual::read().unwrap();
+        assert_eq!(manual.faults(), [""; 0]);
+        let section = &mut manual.header.sections[1];
+        section.doc.clear();
+        let at = section
+            .items
+            .iter()
+            .position(|it| it.name == "shoal_queue_put")
+            .unwrap();
+        section.items[at].doc = "See `shoal_queue_putt`.".to_owned();
+        section.items[0].doc.clear();
+        manual
+            .examples
+            .retain(|(_, text)| !text.contains("shoal_queue_len("));
+        let faults = manual.faults().join("\n");
+        for fault in [
+            "shoal_queue_put names shoal_queue_putt, which the headers do not declare",
+            "shoal_queue has no comment",
+            "shoal_queue_len has no example",
+            "shoal_queue_put: neither its comment nor that of its section (Queue)",
+        ] {
+            assert!(faults.contains(fault), "{fault}\n{faults}");
+        }
+    }
+}
