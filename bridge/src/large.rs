@@ -3,7 +3,7 @@
 //!
 //! The object is there before the message is published, and is deleted after the message was acked. So a
 //! bridge that is killed in between leaves an object that no message names, and never a message without
-//! its object. Such an object is found by its age and the absence of its message ([`Large::sweep`]).
+//! its object. Such an object stays in the store until it is deleted there (`docs/bridge.md`).
 
 use async_nats::jetstream::object_store::{Config, ObjectStore};
 use async_nats::jetstream::{self};
