@@ -12,7 +12,9 @@ use crate::error::{Error, Result};
 /// The longest request that is read, in bytes.
 const LONGEST: usize = 8192;
 /// How long a client has for its request and for taking the answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long to wait before the next client where none could be accepted.
+const RETRY: Duration = Duration::from_secs(2);
 
 /// Takes the port. Only programs of this machine reach it.
 pub(crate) async fn listen(port: u16) -> Result<TcpListener> {
@@ -25,7 +27,7 @@ pub(crate) async fn serve(listener: TcpListener, text: impl Fn() -> String) {
     loop {
         match listener.accept().await {
             Ok((client, _)) => {
-                let answered = tokio::time::timeout(PATIENCE, answer(client, &text)).await;
+                let answered = tokio::time::timeout(ANSWER_TIMEOUT, answer(client, &text)).await;
                 if let Ok(Err(why)) = answered {
                     tracing::debug!(%why, "metrics");
                 }
@@ -33,7 +35,7 @@ pub(crate) async fn serve(listener: TcpListener, text: impl Fn() -> String) {
             // No descriptor is left, for example.
             Err(why) => {
                 tracing::warn!(%why, "metrics");
-                tokio::time::sleep(PATIENCE).await;
+                tokio::time::sleep(RETRY).await;
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Streams, buckets and consumers: made if they are not there, and compared if they are.
 //!
-//! What a bridge relies on (retention, explicit acks, …) has to be so, whoever made the stream. What a
+//! What a bridge relies on (retention, explicit acks, …) has to be so, whichever program made the stream. What a
 //! person may choose (replicas, limits) is compared only where this bridge was told a value; otherwise
 //! what the server has is taken as it is, so that only the first bridge need be told.
 

@@ -84,7 +84,7 @@ const PRIVATE: [(&str, &str); 35] = [
 #[test]
 fn words_with_a_private_meaning_are_not_used() {
     let folders = [
-        "src", "include", "bindings", "tests", "benches", "examples", "xtask", "docs",
+        "src", "include", "bindings", "tests", "benches", "examples", "xtask", "docs", "bridge",
     ];
     let folders: Vec<_> = folders
         .into_iter()
