@@ -83,7 +83,7 @@ impl Queue {
         drop(guard);
         if is_delivered {
             // The relay is told that it is a dead letter.
-            return self.nack(leased, RETRY);
+            return self.return_lease(leased, RETRY);
         }
         let put = self.dead_letters().map(|it| {
             // SAFETY: leased to this process.

@@ -124,6 +124,25 @@ fn a_reader_that_takes_nothing_does_not_keep_workers_from_being_stopped() {
 }
 
 #[test]
+fn what_could_not_be_written_in_time_is_not_written_to_a_file_that_is_opened_later() {
+    let _alone = alone();
+    let (supervisor, reader) = labelled("yes", 2, |_| {});
+    std::thread::sleep(Duration::from_millis(50));
+    supervisor
+        .stop(Timeout::Val(Duration::from_millis(10)))
+        .unwrap();
+    std::mem::drop(supervisor);
+    // They get the numbers that were free.
+    let later: Vec<_> = (0..64).map(|_| pipe()).collect();
+    std::thread::sleep(Duration::from_millis(300));
+    for (mut read_end, write_end) in later {
+        std::mem::drop(write_end);
+        assert_eq!(read_end.read_to_end(&mut Vec::new()).unwrap(), 0);
+    }
+    std::mem::drop(reader);
+}
+
+#[test]
 fn when_the_reader_is_gone_a_worker_ends_as_it_does_without_a_supervisor() {
     let _alone = alone();
     let (supervisor, mut reader) = labelled("exec yes", 1, |_| {});

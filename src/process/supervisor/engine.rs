@@ -49,7 +49,7 @@ pub(super) struct Job {
     /// The environment that all start from.
     pub(super) env: BTreeMap<OsString, OsString>,
     /// Descriptors that workers are given, kept open for those that are started later.
-    pub(super) held: Vec<Kept>,
+    pub(super) held: Arc<Vec<Kept>>,
 }
 
 /// What the handle asks for.
@@ -157,8 +157,14 @@ struct Engine<'a> {
 /// keeps them from being made is the caller's error.
 pub(super) fn run(job: &Job, shared: &Shared) {
     let labels = job.workers.iter().any(|it| it.lines_to != [None, None]);
-    let made = Guardian::new(job.workers.len(), &shared.bell)
-        .and_then(|guardian| Ok((guardian, labels.then(Output::start).transpose()?)));
+    let made = Guardian::new(job.workers.len(), &shared.bell).and_then(|guardian| {
+        Ok((
+            guardian,
+            labels
+                .then(|| Output::start(Arc::clone(&job.held)))
+                .transpose()?,
+        ))
+    });
     match made {
         Ok((guardian, output)) => {
             let engine = Engine {

@@ -55,19 +55,24 @@ struct Shared {
     abandon: AtomicBool,
     /// 1 once the thread has ended.
     done: AtomicU32,
+    /// Where lines go, unless to this process's own streams. The thread keeps them open: it may write for a
+    /// moment after the supervisor is gone, and their numbers must not be other files' by then.
+    _held: Arc<Vec<Kept>>,
 }
 
 /// The thread, as the supervisor sees it.
 pub(super) struct Output(Arc<Shared>);
 
 impl Output {
-    pub(super) fn start() -> Result<Self> {
+    /// `held`: the descriptors that lines may be written to, beside this process's own streams.
+    pub(super) fn start(held: Arc<Vec<Kept>>) -> Result<Self> {
         let shared = Arc::new(Shared {
             orders: Mutex::new(Vec::new()),
             wake: Signal::new()?,
             finish: AtomicBool::new(false),
             abandon: AtomicBool::new(false),
             done: AtomicU32::new(0),
+            _held: held,
         });
         let theirs = Arc::clone(&shared);
         thread::start("shoal-output", move || {
@@ -221,8 +226,8 @@ impl Stream {
 
 /// Writes all of it. False if that cannot be.
 fn write(shared: &Shared, to: RawFd, mut bytes: &[u8]) -> bool {
-    // SAFETY: the descriptor is one of the standard streams, or the supervisor's own as long as this
-    // thread runs. It is not closed here.
+    // SAFETY: the descriptor is one of the standard streams, or one that `Shared` keeps open. It is not
+    // closed here.
     let mut file = ManuallyDrop::new(unsafe { File::from_raw_fd(to) });
     while !bytes.is_empty() {
         if shared.abandon.load(Ordering::Acquire) {

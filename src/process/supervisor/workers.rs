@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::engine::{Job, Worker};
@@ -217,7 +218,7 @@ impl Workers {
             keep_going: self.keep_going,
             grace: self.grace,
             env: env::vars_os().collect(),
-            held: held.0.into_values().collect(),
+            held: Arc::new(held.0.into_values().collect()),
         })
     }
 
