@@ -12,7 +12,8 @@ import shoal
 
 
 def produce(number: int) -> None:
-    jobs, done = shoal.Queue("jobs"), shoal.Map("done")
+    jobs: "shoal.Queue[int]" = shoal.Queue("jobs")
+    done: "shoal.Map[int, int]" = shoal.Map("done")
     for job in range(number):
         jobs.put(job)
     print(f"{number} jobs are put here")
@@ -23,7 +24,8 @@ def produce(number: int) -> None:
 
 
 def work(number: int) -> None:
-    jobs, done = shoal.Queue("jobs"), shoal.Map("done")
+    jobs: "shoal.Queue[int]" = shoal.Queue("jobs")
+    done: "shoal.Map[int, int]" = shoal.Map("done")
     for _ in range(number):
         with jobs.lease() as job:
             done[job.get()] = job.get() ** 2
