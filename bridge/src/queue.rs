@@ -31,7 +31,7 @@ use crate::options::Carried;
 use crate::publish::{Obituary, Outgoing, Publisher, WINDOW};
 use crate::pull::{Puller, Target};
 use crate::settings;
-use crate::settle::{Grave, Settler, Word, read_settlements};
+use crate::settle::{DeadLetter, Settler, Word, read_settlements};
 use crate::threads::Threads;
 use crate::token::Token;
 use crate::wire::{self, Body};
@@ -66,7 +66,7 @@ pub(crate) struct BridgedQueue {
     stuck: Mutex<Vec<(Token, Vec<u8>)>>,
     has_stuck: AtomicBool,
     words: mpsc::UnboundedSender<Word>,
-    graves: mpsc::UnboundedSender<Grave>,
+    letters: mpsc::UnboundedSender<DeadLetter>,
     outgoing: Mutex<Option<mpsc::Sender<Outgoing<Kept>>>>,
     /// When a message was given to the local queue last.
     delivered_at: Mutex<Instant>,
@@ -83,7 +83,7 @@ pub(crate) enum Kept {
 /// What the tasks of a queue receive from its other parts.
 pub(crate) struct Inboxes {
     words: mpsc::UnboundedReceiver<Word>,
-    graves: mpsc::UnboundedReceiver<Grave>,
+    letters: mpsc::UnboundedReceiver<DeadLetter>,
 }
 
 /// Opens or creates the local queue.
@@ -127,7 +127,7 @@ impl BridgedQueue {
         settings: &Settings,
     ) -> (Arc<Self>, Inboxes) {
         let (words, word_inbox) = mpsc::unbounded_channel();
-        let (graves, grave_inbox) = mpsc::unbounded_channel();
+        let (letters, letter_inbox) = mpsc::unbounded_channel();
         let names = Names::new(&settings.prefix, &carried.name);
         let dead = Names::new(&settings.prefix, &format!("{}.dead", carried.name));
         let this = Self {
@@ -143,7 +143,7 @@ impl BridgedQueue {
             stuck: Mutex::new(Vec::new()),
             has_stuck: AtomicBool::new(false),
             words,
-            graves,
+            letters,
             outgoing: Mutex::default(),
             delivered_at: Mutex::new(Instant::now()),
             carried,
@@ -152,7 +152,7 @@ impl BridgedQueue {
             Arc::new(this),
             Inboxes {
                 words: word_inbox,
-                graves: grave_inbox,
+                letters: letter_inbox,
             },
         )
     }
@@ -229,13 +229,15 @@ impl BridgedQueue {
         let (dead, dead_inbox) = mpsc::channel(16);
         let publisher = self.publisher(links, &self.dead);
         let this = self.clone();
-        let bury = publisher.run(dead_inbox, move |grave: Grave| this.buried(grave));
-        threads.task(format!("dead letters of {name}"), bury);
-        let mut graves = inboxes.graves;
+        let publishing = publisher.run(dead_inbox, move |letter: DeadLetter| {
+            this.dead_letter_stored(letter)
+        });
+        threads.task(format!("dead letters of {name}"), publishing);
+        let mut letters = inboxes.letters;
         let this = self.clone();
         threads.task(format!("dead letters of {name}"), async move {
-            while let Some(grave) = graves.recv().await {
-                let outgoing = this.dead_letter(grave);
+            while let Some(letter) = letters.recv().await {
+                let outgoing = this.dead_letter(letter);
                 if dead.send(outgoing).await.is_err() {
                     break;
                 }
@@ -379,40 +381,40 @@ impl BridgedQueue {
     }
 
     /// Has a message published as a dead letter, and then terminated.
-    pub(crate) fn bury(&self, grave: Grave) {
-        let _ = self.graves.send(grave);
+    pub(crate) fn give_up(&self, letter: DeadLetter) {
+        let _ = self.letters.send(letter);
     }
 
-    fn dead_letter(&self, grave: Grave) -> Outgoing<Grave> {
+    fn dead_letter(&self, letter: DeadLetter) -> Outgoing<DeadLetter> {
         let obituary = Obituary {
             queue: self.carried.name.clone(),
-            attempts: grave.attempts,
-            reason: grave.reason.clone(),
+            attempts: letter.attempts,
+            reason: letter.reason.clone(),
         };
-        let delivery = &grave.token.delivery;
+        let delivery = &letter.token.delivery;
         Outgoing {
             id: format!(
                 "{}-{}-{}",
                 self.names.stream, delivery.sequence, delivery.stored
             ),
-            bytes: grave.payload.clone(),
+            bytes: letter.payload.clone(),
             obituary: Some(obituary),
             before: 0,
-            kept: grave,
+            kept: letter,
         }
     }
 
     /// The dead letter is stored: the original may go.
-    fn buried(&self, grave: Grave) {
+    fn dead_letter_stored(&self, letter: DeadLetter) {
         self.counters.dead_letters.add(1);
         tracing::info!(
             queue = self.carried.name,
-            sequence = grave.token.delivery.sequence,
-            attempts = grave.attempts,
-            reason = grave.reason,
+            sequence = letter.token.delivery.sequence,
+            attempts = letter.attempts,
+            reason = letter.reason,
             "dead letter"
         );
-        self.tell(Word::terminate(grave));
+        self.tell(Word::terminate(letter));
     }
 
     /// Gives a message to the local queue, or keeps it until there is room.
@@ -467,7 +469,7 @@ impl BridgedQueue {
             self.tell(Word::give_back(token, FOR_A_PERSON, None));
         } else if times >= TRIES {
             let reason = format!("no machine could take it: {why}");
-            self.bury(Grave {
+            self.give_up(DeadLetter {
                 token,
                 payload,
                 attempts: times,
@@ -525,14 +527,14 @@ impl Target for BridgedQueue {
             && body == Body::Here
         {
             let reason = format!("it was delivered {before} times");
-            let grave = Grave {
+            let letter = DeadLetter {
                 token,
                 payload: message.payload,
                 attempts: before,
                 reason,
                 settlement: None,
             };
-            return self.bury(grave);
+            return self.give_up(letter);
         }
         match body {
             Body::Here => self.put_here(token, &message.payload),

@@ -29,7 +29,7 @@ const TIMES: u32 = 3;
 const ACK: &[u8] = b"+ACK";
 
 /// A message that is to become a dead letter.
-pub(crate) struct Grave {
+pub(crate) struct DeadLetter {
     pub(crate) token: Token,
     pub(crate) payload: Bytes,
     pub(crate) attempts: u64,
@@ -77,10 +77,10 @@ impl Word {
     }
 
     /// It is a dead letter.
-    pub(crate) fn terminate(grave: Grave) -> Self {
-        let Grave {
+    pub(crate) fn terminate(letter: DeadLetter) -> Self {
+        let DeadLetter {
             token, settlement, ..
-        } = grave;
+        } = letter;
         Self {
             token,
             phase: Phase::Finishing,
@@ -140,7 +140,7 @@ fn settled(queue: &BridgedQueue, settlement: Settlement) {
             queue.held.settle(&token.delivery, Phase::Finishing);
             queue.worked();
             let attempts = u64::from(settlement.attempts());
-            return queue.bury(Grave {
+            return queue.give_up(DeadLetter {
                 token,
                 payload: Bytes::copy_from_slice(payload),
                 attempts,

@@ -208,14 +208,14 @@ fn every_job_is_done_and_no_swap_is_lost_while_everything_is_killed_at_random() 
         std::thread::sleep(Duration::from_millis(100));
     }
     // Every message that always fails is found among the dead letters.
-    let mut buried = HashSet::new();
-    while buried.len() < poison {
+    let mut found = HashSet::new();
+    while found.len() < poison {
         assert!(
             waiting.elapsed() < WATCHDOG,
             "{} of {poison} dead letters",
-            buried.len()
+            found.len()
         );
-        buried.extend(
+        found.extend(
             agents[1]
                 .ask("work jobs.dead 1000")
                 .split(',')
