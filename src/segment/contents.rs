@@ -52,7 +52,7 @@ pub struct ObjectContents {
     pub poisoned: bool,
     /// Whether an event is set.
     pub set: Option<bool>,
-    /// Who holds a lock of the object or waits in its table of waiters.
+    /// Which processes hold a lock of the object or wait in its table of waiters.
     pub holders: Vec<ObjectHolder>,
     /// Who may be asleep: `consumers`, `producers`, `joiners` of a queue or a pipe; `watchers` of a map;
     /// otherwise `waiters`. A sleeper that gave up may be among them until the next wake-up.

@@ -119,7 +119,7 @@ impl LockCell {
             .store(u32::from(recursive), Ordering::Relaxed);
     }
 
-    /// Who has it, if that is a participant, living or dead: for a look from outside.
+    /// Which participant has it, living or dead, if any: for a look from outside.
     pub(crate) fn owner(&self) -> Option<Owner> {
         let word = self.owner.load(Ordering::Relaxed);
         let names_one = (word & !RECOVERING) >> 48 == MARK;

@@ -1,4 +1,4 @@
-//! The devices of this machine and who has them, as `devices list`, `devices top` and `top` print them.
+//! The devices of this machine and their holders, as `devices list`, `devices top` and `top` print them.
 
 use std::collections::HashMap;
 use std::time::SystemTime;
@@ -86,7 +86,9 @@ impl Inventory {
         let mut notes = found.notes;
         // The machine's devices are known by now: the holders name theirs, and the locks say what is true.
         let holders = holders(machine).unwrap_or_else(|err| {
-            notes.push(format!("who has which device is not known: {err}"));
+            notes.push(format!(
+                "which process has which device is not known: {err}"
+            ));
             Vec::new()
         });
         let mut logical: HashMap<(&str, String), u32> = HashMap::new();
@@ -165,7 +167,7 @@ impl Inventory {
     }
 }
 
-/// Who has devices or waits for them, without asking any vendor's library.
+/// Which processes have devices or wait for them, without asking any vendor's library.
 pub(crate) fn holders(mut machine: Machine) -> Result<Vec<lease::Holder>> {
     machine.fake = Some(String::new());
     lease::holders(&machine)

@@ -146,7 +146,7 @@ impl Object {
         }
     }
 
-    /// Who has a lock of it, or waits in a table: `17 write, 21 3 permits`.
+    /// Which process has a lock of it, or waits in a table: `17 write, 21 3 permits`.
     pub(crate) fn holders(&self) -> String {
         let holders = self.content.iter().flat_map(|it| &it.holders);
         let shown = holders.map(Holder::shown).collect::<Vec<_>>();

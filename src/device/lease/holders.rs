@@ -1,4 +1,4 @@
-//! Who has which devices, for people to read.
+//! Which process has which devices, for people to read.
 
 use std::time::SystemTime;
 

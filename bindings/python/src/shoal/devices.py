@@ -10,7 +10,7 @@ An empty mask hides every device. A mask that cannot be is an error, never cut s
     shoal.devices.set_visible_devices([0])              # this script, before CUDA starts
 
 `shoal.lease_devices` finds devices that no other program has; what it returns is a mask, too.
-`discover` lists the devices of the machine, `holders` says who has them.
+`discover` lists the devices of the machine, `holders` says which processes have them.
 """
 
 from __future__ import annotations
