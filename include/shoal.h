@@ -2605,7 +2605,7 @@ SHOAL_API void shoal_process_free(shoal_process *p);
 
 /**
  * In `flags`: what workers write is passed on as it is. Else each line has the worker's number before it
- * ("[3] loaded"), and lines of different workers never mix.
+ * (`[3] loaded`), and lines of different workers never mix.
  */
 #define SHOAL_SUPERVISOR_PLAIN 2
 

@@ -27,7 +27,7 @@
 //! - [`Workers`], [`Supervisor`]: several programs that are started, restarted and ended together.
 //! - [`wait_any`]: several queues, pipes, processes and descriptors at once; [`Queue::fd`] for event loops.
 //! - [`device`]: which GPUs a process and its children see.
-//! - [`list()`], [`stat`], [`observe`], [`gc`], [`unlink`]: the objects of this machine.
+//! - [`list()`], [`stat`], [`observe()`], [`gc`], [`unlink`]: the objects of this machine.
 //!
 //! Every object is a file in `/dev/shm`, or in the directory that the environment variable
 //! `SHOAL_DIR` names. It exists as long as a process has it open, or until it is unlinked if it was

@@ -60,7 +60,7 @@ pub const SHOAL_RESTART_ALWAYS: u32 = 2;
 pub const SHOAL_SUPERVISOR_KEEP_GOING: u64 = 1;
 
 /// In `flags`: what workers write is passed on as it is. Else each line has the worker's number before it
-/// ("[3] loaded"), and lines of different workers never mix.
+/// (`[3] loaded`), and lines of different workers never mix.
 pub const SHOAL_SUPERVISOR_PLAIN: u64 = 2;
 
 /// In place of a worker's number: every worker.

@@ -22,7 +22,7 @@
 //! - [`readiness`]: whether there is something to take, and the thread behind a descriptor.
 //! - [`withdraw`]: taking back what a relay delivered.
 //! - [`ops`], [`many`]: putting and taking. [`peek`]: looking at messages.
-//! - [`inspect`]: what can be said of a queue without opening it.
+//! - [`inspect()`]: what can be said of a queue without opening it.
 //! - [`taken`], [`attached`], [`request`], [`relay`]: what the relay itself does.
 
 mod admission;

@@ -25,7 +25,7 @@ pub struct QueueTotals {
     pub taken_bytes: u64,
 }
 
-/// What an object holds: see [`observe`](crate::observe).
+/// What an object holds: see [`observe`](crate::observe()).
 ///
 /// Each number is exact while no process changes the object, and otherwise that of a moment shortly
 /// before.

@@ -134,7 +134,7 @@ impl Lease {
     /// # Errors
     ///
     /// [`Error::Invalid`]: there is no such worker; or the mask of this process has changed and does not
-    /// show the devices. [`Error::Unsupported`] as [`device::environment`].
+    /// show the devices. [`Error::Unsupported`] as [`device::environment()`].
     pub fn environment(&self, mode: Mode, worker: usize, workers: usize) -> Result<Vec<EnvEdit>> {
         self.environment_in(mode, worker, workers, device::process_variable)
     }
