@@ -221,18 +221,22 @@ struct Service {
     progress: Arc<Progress>,
 }
 
-static SERVICE: Mutex<Option<Service>> = Mutex::new(None);
+/// One for each library that was asked: what is known of one that hangs is kept whatever else is asked.
+static SERVICES: Mutex<Vec<Service>> = Mutex::new(Vec::new());
 
 impl Service {
     fn get(path: &Path) -> Result<Self, String> {
         let _signals = Blocked::new();
         // A fork must not find the mutex locked.
         let _forks = hold_off().map_err(|err| err.to_string())?;
-        let mut service = SERVICE.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut services = SERVICES.lock().unwrap_or_else(PoisonError::into_inner);
         let process = std::process::id();
-        let is_ours = |it: &Service| it.process == process && it.path == path;
-        if let Some(ours) = service.as_ref().filter(|it| is_ours(it)) {
-            return Ok(ours.clone());
+        if services.iter().any(|it| it.process != process) {
+            // A parent's: their channels may have been in use at the fork.
+            std::mem::forget(std::mem::take(&mut *services));
+        }
+        if let Some(known) = services.iter().find(|it| it.path == path) {
+            return Ok(known.clone());
         }
         let (jobs, inbox) = channel();
         let progress = Arc::new(Progress::default());
@@ -247,11 +251,7 @@ impl Service {
             jobs,
             progress,
         };
-        let before = service.replace(started.clone());
-        if before.as_ref().is_some_and(|it| it.process != process) {
-            // A parent's: its channel may have been in use at the fork.
-            std::mem::forget(before);
-        }
+        services.push(started.clone());
         Ok(started)
     }
 }
