@@ -52,12 +52,20 @@ fn each_part_of_the_headers_compiles_by_itself() {
         .collect();
     assert!(parts.len() >= 14, "{parts:?}");
     parts.push("shoal.hpp".to_owned());
+    let strict = ["-Wshadow", "-Wconversion", "-Wold-style-cast"];
     for_each(parts, |part| {
         let include = format!("#include <{part}>\n");
         let text = format!("{include}{include}int main() {{ return SHOAL_OK; }}\n");
         let source = Scratch::new("part.cpp", &text);
-        let path = source.source().to_str().unwrap();
-        compiles(path, &["-Wshadow", "-Wconversion", "-Wold-style-cast"]);
+        let path = source.source();
+        // Whether a part includes what it needs is the same for each compiler; the warnings are not.
+        match part.as_str() {
+            "shoal.hpp" => compiles(path.to_str().unwrap(), &strict),
+            _ => {
+                let mut compiler = Language::Cpp17.compiler();
+                succeed(compiler.arg("-fsyntax-only").args(strict).arg(path));
+            }
+        }
     });
 }
 

@@ -20,8 +20,9 @@ WATCHDOG = 300.0
 
 
 def built() -> Dict[str, Path]:
-    """The Rust examples and the library, by name."""
+    """The Rust examples and the library, by name; with the profile and features of the library of these tests."""
     command = ["cargo", "build", "--quiet", "--message-format=json-render-diagnostics"]
+    command += ["--release", "--features", "cli"]
     command += ["--package", "shoal", "--lib", "--example", "together", "--example", "peer"]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, timeout=WATCHDOG)
     found = {}

@@ -1,10 +1,12 @@
 //! Running a program as one step of a task, with a watchdog.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 /// A program that takes this long hangs.
@@ -47,6 +49,68 @@ pub(crate) fn run(command: &mut Command) -> Result<(), String> {
 /// The same for a command that may take as long as it was told to.
 pub(crate) fn run_for_long(command: &mut Command) -> Result<(), String> {
     Watched::start(command)?.succeed_within(6 * WATCHDOG)
+}
+
+/// The same, and returns all that it printed, by which commands at the same time keep their lines together.
+pub(crate) fn run_quietly(command: &mut Command) -> (String, Result<(), String>) {
+    let mut run = || -> Result<_, String> {
+        let mut output = scratch_file().map_err(|err| format!("a file for output: {err}"))?;
+        let to = || output.try_clone().map_err(|err| err.to_string());
+        command.stdout(to()?).stderr(to()?);
+        let result = Watched::start(command)?.succeed_within(WATCHDOG);
+        let mut printed = Vec::new();
+        let read = output
+            .rewind()
+            .and_then(|()| output.read_to_end(&mut printed));
+        read.map_err(|err| err.to_string())?;
+        Ok((String::from_utf8_lossy(&printed).into_owned(), result))
+    };
+    run().unwrap_or_else(|why| (String::new(), Err(why)))
+}
+
+/// A file that is gone when it is closed. A pipe would stay open as long as a process that was left behind.
+fn scratch_file() -> std::io::Result<File> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("shoal-task-{}-{number}", std::process::id()));
+    let file = File::options()
+        .read(true)
+        .append(true)
+        .create_new(true)
+        .open(&path)?;
+    std::fs::remove_file(path)?;
+    Ok(file)
+}
+
+/// Runs the commands in this order, two at a time, and prints what each has printed when it is over. All are
+/// run, and the first failure is returned.
+pub(crate) fn run_two_at_a_time(commands: Vec<Command>) -> Result<(), String> {
+    let (waiting, result) = (Mutex::new(commands.into_iter()), Mutex::new(Ok(())));
+    let next = || locked(&waiting).next();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(mut command) = next() {
+                    let started = Instant::now();
+                    let (printed, ended) = run_quietly(&mut command);
+                    let mut result = locked(&result);
+                    let took = started.elapsed().as_secs_f64();
+                    println!("-- {took:.1} s: {}\n{printed}", shown(&command));
+                    if let Err(why) = &ended {
+                        eprintln!("{why}");
+                    }
+                    if result.is_ok() {
+                        *result = ended;
+                    }
+                }
+            });
+        }
+    });
+    result.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs the command, which must succeed and print each of these lines, up to spaces.
@@ -233,6 +297,31 @@ mod tests {
                 .contains("did not print \"one\"")
         );
         assert!(run_expecting(&mut program("false", ""), &[]).is_err());
+    }
+
+    #[test]
+    fn commands_at_the_same_time_are_all_run_and_the_first_failure_is_told() {
+        let folder = std::env::temp_dir().join(format!("shoal-two-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let shell = |script: &str| {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", script]).current_dir(&folder);
+            shell
+        };
+        // Each waits for what the other does.
+        let first = shell("touch a; until test -e b; do sleep 0.01; done; echo late; exit 1");
+        let second = shell("until test -e a; do sleep 0.01; done; touch b");
+        let failure = run_two_at_a_time(vec![first, second, shell("touch c")]);
+        assert!(
+            failure
+                .unwrap_err()
+                .starts_with("exit status: 1: sh -c touch a")
+        );
+        assert!(folder.join("c").exists());
+        std::fs::remove_dir_all(&folder).unwrap();
+        let both = "echo out; echo err >&2; sleep 1000 & echo $! > /dev/null";
+        let printed = run_quietly(shell(&format!("cd /; {both}; kill $!")).current_dir("/"));
+        assert_eq!(printed, ("out\nerr\n".to_owned(), Ok(())));
     }
 
     #[test]

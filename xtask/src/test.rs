@@ -1,5 +1,8 @@
 //! `cargo xtask test`: every check and every test.
 
+use std::fs;
+use std::process::Command;
+
 use crate::abi;
 use crate::bench;
 use crate::consumers;
@@ -7,7 +10,7 @@ use crate::dist;
 use crate::leftovers::Leftovers;
 use crate::man;
 use crate::python::{self, Environment};
-use crate::step::{Steps, cargo, program, run as run_command};
+use crate::step::{Steps, cargo, program, root, run as run_command, run_two_at_a_time};
 use crate::symbols;
 
 /// The tests of calls that are compiled: they are run without the compiled module of the Python package as well.
@@ -15,7 +18,7 @@ const COMPILED: [&str; 10] = [
     "array", "backends", "cache", "fast", "list", "map", "pipe", "queue", "reducers", "sync",
 ];
 
-/// The programs of tests that run optimised as well.
+/// The programs of tests in `tests/` that run optimised as well.
 const OPTIMISED: [&str; 5] = ["faults", "hostile", "locks", "map", "queue"];
 
 /// The manifest of that module, which is a workspace of its own.
@@ -57,24 +60,28 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
     steps.step("the tasks' own tests", || {
         step("test --quiet --package xtask")
     });
-    steps.step("bridge", || {
-        let server = Environment::prepare("python3")?.install_server()?;
-        // Mostly they wait for servers and for each other.
-        let mut test = cargo("test --quiet --package shoal-bridge -- --test-threads=4");
-        run_command(test.env("NATS_SERVER", server))
-    });
     // The crash points are part of one build, so that most of the code is compiled once. The optimised
     // programs are those without them.
     steps.step("rust, C and C++ tests, crash points", || {
-        step("test --features cli,crash-points --no-fail-fast")
+        let server = Environment::prepare("python3")?.install_server()?;
+        let mut bridge = cargo("test --package shoal-bridge");
+        // Its tests mostly wait for servers and for each other.
+        bridge
+            .env("NATS_SERVER", server)
+            .env("RUST_TEST_THREADS", "4");
+        let parts = ["--lib", "--bins", "--doc"].map(str::to_owned);
+        let programs = programs()?.into_iter().map(|it| format!("--test {it}"));
+        side_by_side(
+            "test --features cli,crash-points",
+            programs.chain(parts),
+            Some(bridge),
+        )
     });
     // Without debug assertions: what a hostile segment holds is refused by what is left, and processes
     // meet at other places. The other programs of tests do the same work whether it is optimised or not.
     steps.step("rust tests, optimised", || {
-        let programs = OPTIMISED.map(|name| format!("--test {name}")).join(" ");
-        step(&format!(
-            "test --release --features cli --no-fail-fast --lib {programs}"
-        ))
+        let programs = OPTIMISED.map(|name| format!("--test {name}"));
+        side_by_side("test --release --features cli", programs.into_iter(), None)
     });
     let mut interpreters = vec!["python3".to_owned()];
     if choice.all_pythons {
@@ -112,6 +119,41 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
     steps.step("the installation, and programs that use it", consumers::run);
     steps.step("nothing stays behind", || leftovers.none_after());
     steps.finish()
+}
+
+/// The programs of tests in `tests/`.
+fn programs() -> Result<Vec<String>, String> {
+    let folder = root().join("tests");
+    let entries = fs::read_dir(&folder).map_err(|err| format!("{}: {err}", folder.display()))?;
+    let programs = entries
+        .flatten()
+        .filter(|it| it.path().join("main.rs").exists());
+    let mut names: Vec<String> = programs
+        .filter_map(|it| it.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+/// Builds with `args` each of `parts`, and what `first` runs, one after the other; then runs them, two at a time.
+fn side_by_side(
+    args: &str,
+    parts: impl Iterator<Item = String>,
+    first: Option<Command>,
+) -> Result<(), String> {
+    let parts: Vec<String> = parts.collect();
+    let built: Vec<&str> = parts
+        .iter()
+        .map(String::as_str)
+        .filter(|it| *it != "--doc")
+        .collect();
+    step(&format!("{args} --no-run {}", built.join(" ")))?;
+    if let Some(first) = &first {
+        let mut build = cargo("");
+        run_command(build.args(first.get_args()).arg("--no-run"))?;
+    }
+    let run = |part: &String| cargo(&format!("{args} --quiet {part}"));
+    run_two_at_a_time(first.into_iter().chain(parts.iter().map(run)).collect())
 }
 
 fn step(args: &str) -> Result<(), String> {
