@@ -1,6 +1,7 @@
 //! The C++ headers under each standard, part by part, and without exceptions.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
 
@@ -8,24 +9,21 @@ use crate::native::{Language, Program, Scratch, link, root, succeed};
 
 const NO_EXCEPTIONS: [&str; 2] = ["-fno-exceptions", "-fno-rtti"];
 
-/// The compilers there are, with the flags of every test in C++. The last standard given counts.
-fn compilers() -> Vec<Command> {
-    let mut all = vec![Language::Cpp17.compiler()];
+/// clang++ if it is there, else c++, with the flags of every test in C++. The last standard given counts.
+fn second_compiler() -> Command {
+    let first = Language::Cpp17.compiler();
     let clang = Command::new("clang++").arg("--version").output();
     if clang.is_ok_and(|version| version.status.success()) {
-        let mut command = Command::new("clang++");
-        command.current_dir(root());
-        command.args(all[0].get_args());
-        all.push(command);
+        let mut second = Command::new("clang++");
+        second.current_dir(root()).args(first.get_args());
+        return second;
     }
-    all
+    first
 }
 
-/// Compiles a file without making a program of it, by every compiler.
-fn compiles(source: &str, flags: &[&str]) {
-    for mut compiler in compilers() {
-        succeed(compiler.arg("-fsyntax-only").args(flags).arg(source));
-    }
+/// Compiles a file without making a program of it.
+fn compiles(mut compiler: Command, source: &Path, flags: &[&str]) {
+    succeed(compiler.arg("-fsyntax-only").args(flags).arg(source));
 }
 
 /// Runs `check` for each of `items` on two threads.
@@ -57,18 +55,14 @@ fn each_part_of_the_headers_compiles_by_itself() {
         let include = format!("#include <{part}>\n");
         let text = format!("{include}{include}int main() {{ return SHOAL_OK; }}\n");
         let source = Scratch::new("part.cpp", &text);
-        let path = source.source();
-        // Whether a part includes what it needs is the same for each compiler; the warnings are not.
-        match part.as_str() {
-            "shoal.hpp" => compiles(path.to_str().unwrap(), &strict),
-            _ => {
-                let mut compiler = Language::Cpp17.compiler();
-                succeed(compiler.arg("-fsyntax-only").args(strict).arg(path));
-            }
+        compiles(Language::Cpp17.compiler(), source.source(), &strict);
+        if part == "shoal.hpp" {
+            compiles(second_compiler(), source.source(), &strict);
         }
     });
 }
 
+// By the compiler that does not build them as C++17, if there is another one.
 #[test]
 fn the_cpp_tests_compile_under_later_standards() {
     let mut tests = vec![("wrapper", "-std=c++20"), ("no_exceptions", "-std=c++20")];
@@ -76,11 +70,12 @@ fn the_cpp_tests_compile_under_later_standards() {
     // By the name that all compilers with it know.
     tests.extend(names.map(|name| (name, "-std=c++2b")));
     for_each(tests, |(name, std)| {
-        let source = format!("tests/cpp/{name}.cpp");
-        match name {
-            "no_exceptions" => compiles(&source, &[&[std][..], &NO_EXCEPTIONS].concat()),
-            _ => compiles(&source, &[std]),
+        let mut flags = vec![std];
+        if name == "no_exceptions" {
+            flags.extend(NO_EXCEPTIONS);
         }
+        let source = format!("tests/cpp/{name}.cpp");
+        compiles(second_compiler(), Path::new(&source), &flags);
     });
 }
 

@@ -70,7 +70,7 @@ fn corrupted(
         corrupt(&format!("{name}{victim}"), &mut random);
         let child = fork(|| work(&name, &mut random));
         child.ends_well();
-        for suffix in suffixes {
+        for suffix in suffixes.iter().chain(&[".dead"]) {
             // Its stamp may not say any more what it is.
             let _ = fs::remove_file(format!("/dev/shm/shoal.{name}{suffix}"));
         }

@@ -82,13 +82,16 @@ fn scratch_file() -> std::io::Result<File> {
     Ok(file)
 }
 
-/// Runs the commands in this order, two at a time, and prints what each has printed when it is over. All are
-/// run, and the first failure is returned.
-pub(crate) fn run_two_at_a_time(commands: Vec<Command>) -> Result<(), String> {
+/// How many commands run at once. Tests wait for processes, so it is more than a small machine has cores.
+const AT_ONCE: usize = 3;
+
+/// Runs the commands in this order, [`AT_ONCE`], and prints what each has printed when it is over. All are run,
+/// and the first failure is returned.
+pub(crate) fn run_side_by_side(commands: Vec<Command>) -> Result<(), String> {
     let (waiting, result) = (Mutex::new(commands.into_iter()), Mutex::new(Ok(())));
     let next = || locked(&waiting).next();
     std::thread::scope(|scope| {
-        for _ in 0..2 {
+        for _ in 0..AT_ONCE {
             scope.spawn(|| {
                 while let Some(mut command) = next() {
                     let started = Instant::now();
@@ -311,7 +314,7 @@ mod tests {
         // Each waits for what the other does.
         let first = shell("touch a; until test -e b; do sleep 0.01; done; echo late; exit 1");
         let second = shell("until test -e a; do sleep 0.01; done; touch b");
-        let failure = run_two_at_a_time(vec![first, second, shell("touch c")]);
+        let failure = run_side_by_side(vec![first, second, shell("touch c")]);
         assert!(
             failure
                 .unwrap_err()

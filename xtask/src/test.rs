@@ -10,7 +10,7 @@ use crate::dist;
 use crate::leftovers::Leftovers;
 use crate::man;
 use crate::python::{self, Environment};
-use crate::step::{Steps, cargo, program, root, run as run_command, run_two_at_a_time};
+use crate::step::{Steps, cargo, program, root, run as run_command, run_side_by_side};
 use crate::symbols;
 
 /// The tests of calls that are compiled: they are run without the compiled module of the Python package as well.
@@ -19,7 +19,7 @@ const COMPILED: [&str; 10] = [
 ];
 
 /// The programs of tests in `tests/` that run optimised as well.
-const OPTIMISED: [&str; 5] = ["faults", "hostile", "locks", "map", "queue"];
+const OPTIMISED: [&str; 3] = ["hostile", "locks", "queue"];
 
 /// The manifest of that module, which is a workspace of its own.
 const MODULE: &str = "--manifest-path bindings/python/fast/Cargo.toml";
@@ -135,7 +135,7 @@ fn programs() -> Result<Vec<String>, String> {
     Ok(names)
 }
 
-/// Builds with `args` each of `parts`, and what `first` runs, one after the other; then runs them, two at a time.
+/// Builds with `args` each of `parts`, and what `first` runs, one after the other; then runs them side by side.
 fn side_by_side(
     args: &str,
     parts: impl Iterator<Item = String>,
@@ -153,7 +153,7 @@ fn side_by_side(
         run_command(build.args(first.get_args()).arg("--no-run"))?;
     }
     let run = |part: &String| cargo(&format!("{args} --quiet {part}"));
-    run_two_at_a_time(first.into_iter().chain(parts.iter().map(run)).collect())
+    run_side_by_side(first.into_iter().chain(parts.iter().map(run)).collect())
 }
 
 fn step(args: &str) -> Result<(), String> {
