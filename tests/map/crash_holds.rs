@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::common::crash::lives;
-use crate::common::{NOWAIT, alone};
+use crate::common::{FOREVER, NOWAIT, alone, millis};
 use shoal::Map;
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -197,4 +197,28 @@ fn each_of_many_keys_is_set_or_is_not() {
             states
         },
     );
+}
+
+#[test]
+fn a_waiter_for_a_key_that_is_killed_while_it_gives_up_keeps_the_key_from_nobody() {
+    let _alone = alone();
+    for step in 1.. {
+        assert!(step < 1000, "the operation never ends");
+        let map = Map::anonymous().unwrap();
+        let held = map.lock_key(b"key", NOWAIT).unwrap();
+        // It looks again after 100 ms, and reserves the key then.
+        let lived = lives(step, || {
+            let waited = map.lock_key(b"key", millis(150));
+            assert!(matches!(waited, Err(shoal::Error::Timeout)));
+        });
+        drop(held);
+        // What the dead one has reserved ends with its time, and its parent's other keys are free at once.
+        drop(map.lock_key(b"other", NOWAIT).unwrap());
+        drop(map.lock_key(b"key", FOREVER).unwrap());
+        map.verify().unwrap();
+        if lived {
+            assert!(step > 5, "{step} steps: the key was not reserved");
+            return;
+        }
+    }
 }

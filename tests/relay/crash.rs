@@ -239,6 +239,50 @@ fn a_delivery_that_is_killed_is_there_or_not() {
     );
 }
 
+#[test]
+fn what_a_relay_that_is_killed_withdraws_is_still_here_or_the_relay_had_it() {
+    at_each_step(
+        || {
+            let queue = queue();
+            attach(&queue).deliver(b"job", 1, b"token", NOWAIT).unwrap();
+            queue
+        },
+        |queue| {
+            let withdrawn = attach(queue).withdraw().unwrap().unwrap();
+            assert_eq!(
+                (&withdrawn.payload[..], &withdrawn.token[..]),
+                (&b"job"[..], &b"token"[..])
+            );
+            assert_eq!(withdrawn.attempts, 1);
+        },
+        20,
+        |step, lived, queue| {
+            let relay = attach(&queue);
+            // Who waits for a message looks whether those that have one live.
+            let left = queue.lease(millis(100)).map(|job| {
+                assert_eq!(&job[..], b"job");
+                job.ack().unwrap();
+            });
+            assert!(left.is_err() || !lived, "step {step}");
+            let told = settlements(&relay);
+            let allowed = match left {
+                // With its token, or without: then no relay is told of it.
+                Ok(()) => 'd',
+                // Given back to the relay, or withdrawn.
+                Err(Error::Timeout) => 'r',
+                Err(why) => panic!("step {step}: {why}"),
+            };
+            match &told[..] {
+                [] => {}
+                [(_, kind)] => assert_eq!(*kind, allowed, "step {step}: {told:?}"),
+                _ => panic!("step {step}: {told:?}"),
+            }
+            let left = (queue.len(), relay.outstanding().unwrap());
+            assert_eq!(left, (0, Vec::new()), "step {step}: {told:?}");
+        },
+    );
+}
+
 /// Runs what a worker does with a delivered message, and then settles it once more if it is still there.
 /// `allowed`: what the relay may be told, first if nothing was killed. A worker that is killed before it has
 /// leased the message leaves it to the other, which acks it.

@@ -95,9 +95,9 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
             environment.install_tools()?;
             run_command(&mut program(
                 environment.python(),
-                "-m pytest tests/python -q -n 3 --dist worksteal",
+                "-m pytest tests/python -q -n 4 --dist worksteal",
             ))?;
-            let mut pure = program(environment.python(), "-m pytest -q -n 3 --dist worksteal");
+            let mut pure = program(environment.python(), "-m pytest -q -n 4 --dist worksteal");
             pure.args(COMPILED.map(|file| format!("tests/python/test_{file}.py")));
             run_command(pure.env("SHOAL_PURE", "1"))
         });
