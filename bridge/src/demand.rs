@@ -6,8 +6,11 @@
 
 use std::time::Duration;
 
-/// How often [`Demand::tick`] is called.
-pub(crate) const TICK: Duration = Duration::from_millis(20);
+/// How often [`Demand::tick`] is called while anything is wanted, or lies here.
+const TICK: Duration = Duration::from_millis(20);
+/// How often where nobody has wanted or finished anything for long. A worker that comes waits for its first
+/// message as long; that, for each queue, is what a bridge without work costs.
+const QUIET_TICK: Duration = Duration::from_millis(50);
 /// For how many ticks messages may lie before what lies is halved.
 const LIES: u32 = 5;
 /// For how many ticks nobody may want or finish anything before what lies here is given back.
@@ -56,7 +59,15 @@ impl Demand {
         }
     }
 
-    /// After each [`TICK`]. `is_wanted`: a worker found the queue empty, or waits. True if what lies here is
+    /// When the next tick is due, if so many are lying.
+    pub(crate) fn pause(&self, lying: usize) -> Duration {
+        match self.quiet >= DESERTED && lying == 0 {
+            true => QUIET_TICK,
+            false => TICK,
+        }
+    }
+
+    /// After each [pause](Self::pause). `is_wanted`: a worker found the queue empty, or waits. True if what lies here is
     /// to be given back.
     pub(crate) fn tick(&mut self, is_wanted: bool, lying: usize) -> bool {
         self.is_wanted = is_wanted;

@@ -104,7 +104,11 @@ impl Run {
         if let Some(machine) = self.machine {
             options.machine = machine;
         }
+        // A bridge passes on what others compute, and leaves them the cores: with one thread of two cores more
+        // is published than with two.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads((cores / 4).max(1))
             .enable_all()
             .build();
         let runtime = runtime.map_err(|why| error::Error::Broken {

@@ -21,7 +21,7 @@ use tokio::sync::{Notify, mpsc};
 use crate::bridge::Settings;
 use crate::counters::{Counters, QueueCounters};
 use crate::delivery::Delivery;
-use crate::demand::{Demand, TICK};
+use crate::demand::Demand;
 use crate::error::{Error, Result};
 use crate::held::{Arrival, HeldTable, Phase};
 use crate::large::Large;
@@ -286,20 +286,21 @@ impl BridgedQueue {
 
     /// Looks after the credit.
     async fn attend(self: Arc<Self>) {
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut pause = Duration::ZERO;
         loop {
-            tick.tick().await;
+            tokio::time::sleep(pause).await;
             self.retry_stuck();
             // What a dead worker here had is given back by the next process that looks, and nobody else may.
             let _ = self.relay.queue().leased();
             let lying = self.relay.queue().len();
             let is_wanted = self.is_wanted();
-            let (deserted, credit) = {
+            let (deserted, credit);
+            (deserted, credit, pause) = {
                 let mut demand = lock(&self.demand);
                 (
                     demand.tick(is_wanted, lying),
                     demand.credit(self.held.len(), lying),
+                    demand.pause(lying),
                 )
             };
             if deserted {
