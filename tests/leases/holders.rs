@@ -3,6 +3,7 @@
 
 use std::io::Write;
 
+use shoal::device::EnvEdit;
 use shoal::device::lease::{HolderState, Mode, Request, holders};
 use shoal::{Error, ForkOptions, Spawn, Timeout};
 
@@ -234,6 +235,52 @@ fn a_device_that_is_gone_is_told() {
     let err = Request::new(1).order([&*ids[1]]).machine(one).acquire(NOW);
     let err = err.unwrap_err();
     assert!(err.to_string().contains(&ids[1]), "{err}");
+}
+
+#[test]
+fn a_lease_names_its_own_devices_under_another_mask_or_says_which_is_hidden() {
+    let place = Place::new();
+    let machine = place.machine("cuda:4");
+    let lease = Request::new(2).order(["1", "3"]).machine(machine.clone());
+    let lease = lease.acquire(LONG).unwrap();
+    let under = |mask: &str, expected: Result<[&str; 3], &str>| {
+        let mut child = Child::new(&ForkOptions::default(), || {
+            // SAFETY: the only thread of a forked child.
+            unsafe { std::env::set_var("CUDA_VISIBLE_DEVICES", mask) };
+            let set = |mode, name: &str| -> shoal::Result<String> {
+                let edits = lease.environment(mode, 1, 2)?;
+                let value = edits.into_iter().find_map(|edit| match edit {
+                    EnvEdit::Set(its, value) if its == name => Some(value),
+                    _ => None,
+                });
+                Ok(value.unwrap())
+            };
+            let told = set(Mode::Exclusive, "CUDA_VISIBLE_DEVICES").and_then(|exclusive| {
+                let rotated = set(Mode::Rotate, "CUDA_VISIBLE_DEVICES")?;
+                Ok([
+                    exclusive,
+                    rotated,
+                    set(Mode::IndexOnly, "SHOAL_DEVICE_INDEX")?,
+                ])
+            });
+            u8::from(match (&told, expected) {
+                (Ok(told), Ok(expected)) => *told == expected,
+                (Err(why), Err(hidden)) => {
+                    let id = format!("{:?}", lease.mask());
+                    id.contains("GPU-") && why.to_string().contains(hidden)
+                }
+                _ => false,
+            })
+        });
+        assert_eq!(child.said(), 1, "under {mask:?}");
+    };
+    // What was its number 1 or 3 at the time of the lease may be a stranger's device now.
+    under("3,2,1,0", Ok(["3", "3,1", "0"]));
+    under("0,1,3", Ok(["3", "3,1", "2"]));
+    let hidden = |number: usize| lease.devices()[number].found.id.clone();
+    under("1,2", Err(&hidden(1)));
+    under("0,2", Err(&hidden(0)));
+    under("", Err(&hidden(0)));
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod seen;
 use super::family::{FAMILIES, Family};
 use crate::error::Result;
 pub use machine::{Discovery, Found, Machine, parse_bytes};
+pub(crate) use seen::through;
 pub use seen::{Seen, seen};
 
 impl Machine {

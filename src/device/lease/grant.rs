@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::claim::{INHERITED, WHOLE};
 use super::held::OwnClaim;
-use crate::device::discover::Seen;
+use crate::device::discover::{Seen, through};
 use crate::device::mask::Mask;
 use crate::device::{self, EnvEdit, Family};
 use crate::error::{Error, Result};
@@ -123,7 +123,11 @@ impl Lease {
     /// The devices as [`Spawn::devices`](crate::Spawn::devices) takes them: numbers that count in what this
     /// process sees, or ids where numbers would not be certain.
     pub fn mask(&self) -> String {
-        self.text(&self.0.devices, device::process_variable)
+        match self.numbered(&device::process_variable) {
+            Ok(devices) => self.text(&devices, &device::process_variable),
+            // The mask of this process is another one than at the time of the lease.
+            Err(_) => joined(self.0.devices.iter().map(|it| it.found.id.clone())),
+        }
     }
 
     /// What changes in the environment of worker number `worker` of `workers`, for it to run under the lease.
@@ -134,7 +138,7 @@ impl Lease {
     /// # Errors
     ///
     /// [`Error::Invalid`]: there is no such worker; or the mask of this process has changed and does not
-    /// show the devices. [`Error::Unsupported`] as [`device::environment()`].
+    /// show all devices of the lease any more. [`Error::Unsupported`] as [`device::environment()`].
     pub fn environment(&self, mode: Mode, worker: usize, workers: usize) -> Result<Vec<EnvEdit>> {
         self.environment_in(mode, worker, workers, device::process_variable)
     }
@@ -151,31 +155,22 @@ impl Lease {
             let why = format!("there are {workers}, counted from 0");
             return Err(Error::invalid(format!("worker {worker}"), why));
         }
-        let count = self.0.devices.len();
-        let own = part(count, worker, workers);
+        let mut devices = self.numbered(&lookup)?;
+        let own = part(devices.len(), worker, workers);
+        let numbers = 0..own.len() as u32;
         let (mut edits, index) = match mode {
             Mode::Exclusive => {
-                let mask = self.text(&self.0.devices[own.clone()], &lookup);
-                (self.masked(&mask, &lookup)?, 0..own.len())
+                let mask = self.text(&devices[own], &lookup);
+                (self.masked(&mask, &lookup)?, joined(numbers))
             }
             Mode::Rotate => {
-                let mut rotated = self.0.devices.clone();
-                rotated.rotate_left(own.start);
-                (
-                    self.masked(&self.text(&rotated, &lookup), &lookup)?,
-                    0..own.len(),
-                )
+                devices.rotate_left(own.start);
+                let mask = self.text(&devices, &lookup);
+                (self.masked(&mask, &lookup)?, joined(numbers))
             }
-            Mode::IndexOnly => (Vec::new(), own),
+            Mode::IndexOnly => (Vec::new(), joined(devices[own].iter().map(|it| it.logical))),
         };
-        let index: Vec<String> = match mode {
-            Mode::IndexOnly => {
-                let own = &self.0.devices[index];
-                own.iter().map(|it| it.logical.to_string()).collect()
-            }
-            _ => index.map(|it| it.to_string()).collect(),
-        };
-        edits.push(EnvEdit::Set(INDEX.to_owned(), index.join(",")));
+        edits.push(EnvEdit::Set(INDEX.to_owned(), index));
         edits.push(EnvEdit::Set(INHERITED.to_owned(), self.id()));
         Ok(edits)
     }
@@ -184,14 +179,31 @@ impl Lease {
         device::environment(self.0.family.name(), mask, lookup)
     }
 
+    /// The devices with the numbers that they have in an environment: its mask may be another one than that of
+    /// the time of the lease.
+    fn numbered(&self, lookup: &impl Fn(&str) -> Option<String>) -> Result<Vec<Seen>> {
+        let family = self.0.family;
+        let found = self.0.devices.iter().map(|it| it.found.clone());
+        let seen = through(family, found.collect(), &family.inherited(lookup)?)?;
+        let numbered = |device: &Seen| {
+            let id = &device.found.id;
+            let now = seen.iter().find(|it| it.found.id == *id).cloned();
+            now.ok_or_else(|| {
+                let why = format!("{} does not show it any more", family.variable());
+                Error::invalid(format!("device {id} of a lease"), why)
+            })
+        };
+        self.0.devices.iter().map(numbered).collect()
+    }
+
     /// Devices in the terms of an environment.
-    fn text(&self, devices: &[Seen], lookup: impl Fn(&str) -> Option<String>) -> String {
+    fn text(&self, devices: &[Seen], lookup: &impl Fn(&str) -> Option<String>) -> String {
         // Where nothing is hidden a number means what the driver's order says. Partitions have no number, and
         // a program may have chosen another order.
         let by_id = |it: &Seen| it.found.id.starts_with("MIG-");
         let other_order = self.0.family.name() == "cuda"
             && lookup("CUDA_DEVICE_ORDER").is_some_and(|it| it != "PCI_BUS_ID");
-        let all = self.0.family.inherited(&lookup) == Ok(Mask::All);
+        let all = self.0.family.inherited(lookup) == Ok(Mask::All);
         let entry = |it: &Seen| {
             if all && (other_order || by_id(it)) {
                 it.found.id.clone()
@@ -199,7 +211,7 @@ impl Lease {
                 it.logical.to_string()
             }
         };
-        devices.iter().map(entry).collect::<Vec<_>>().join(",")
+        joined(devices.iter().map(entry))
     }
 
     /// Runs `act`; a child that this thread forks meanwhile has the lease too.
@@ -244,6 +256,14 @@ impl Lease {
         let why = "it was released, or this is a forked child that was not given it";
         Error::invalid(format!("lease {}", self.id()), why)
     }
+}
+
+/// As a list in an environment.
+fn joined<T: ToString>(entries: impl Iterator<Item = T>) -> String {
+    entries
+        .map(|it| it.to_string())
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 /// The devices of one of several workers: the same number each, as far as that goes.
