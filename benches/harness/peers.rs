@@ -107,6 +107,9 @@ fn find_program(name: &str, sign: &str, needs: &str) -> Result<PathBuf, Why> {
     } else {
         "its program could not be compiled"
     };
+    // A report that is handed on says nothing of where things lie on this machine.
+    let here = std::env::current_dir().unwrap_or_default();
+    let log = log.strip_prefix(here).unwrap_or(&log);
     Err(format!("{needs}; more in {}", log.display()))
 }
 

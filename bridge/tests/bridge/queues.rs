@@ -144,14 +144,14 @@ fn messages_of_other_programs_are_taken_as_they_are_and_unknown_formats_are_dead
     });
 }
 
-#[test]
-fn what_a_full_stream_does_not_take_waits_here_and_nothing_is_lost() {
+/// Puts 30 messages into a stream with a limit, of which it takes some at first.
+fn a_full_stream(limit: &str, takes: std::ops::RangeInclusive<u64>) {
     let server = Server::start();
-    let here = Machine::up(&server, &["--queue", "jobs:max-messages=10"]);
+    let here = Machine::up(&server, &["--queue", &format!("jobs:{limit}")]);
     let mut producer = here.agent();
     assert_eq!(producer.ask("puts jobs 30 m"), "ok");
     here.wait_for("the full stream", |report| {
-        report.queues[0].full == 1 && report.queues[0].published == 10
+        report.queues[0].full == 1 && takes.contains(&report.queues[0].published)
     });
     let there = Machine::up(&server, &["--queue", "jobs"]);
     let mut worker = there.agent();
@@ -167,4 +167,14 @@ fn what_a_full_stream_does_not_take_waits_here_and_nothing_is_lost() {
     here.wait_for("the end", |report| {
         report.queues[0].full == 0 && report.queues[0].publishing == 0
     });
+}
+
+#[test]
+fn what_a_stream_with_all_its_messages_does_not_take_waits_here_and_nothing_is_lost() {
+    a_full_stream("max-messages=10", 10..=10);
+}
+
+#[test]
+fn what_a_stream_with_all_its_bytes_does_not_take_waits_here_and_nothing_is_lost() {
+    a_full_stream("max-bytes=2KiB", 5..=29);
 }
