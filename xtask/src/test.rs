@@ -62,7 +62,7 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
     });
     // The crash points are part of one build, so that most of the code is compiled once. The optimised
     // programs are those without them.
-    steps.step("rust, C and C++ tests, crash points", || {
+    steps.step("rust, C, C++ and bridge tests, crash points", || {
         let server = Environment::prepare("python3")?.install_server()?;
         let mut bridge = cargo("test --package shoal-bridge");
         // Its tests mostly wait for servers and for each other.
