@@ -70,9 +70,12 @@ fn corrupted(
         corrupt(&format!("{name}{victim}"), &mut random);
         let child = fork(|| work(&name, &mut random));
         child.ends_well();
-        for suffix in suffixes.iter().chain(&[".dead"]) {
-            // Its stamp may not say any more what it is.
-            let _ = fs::remove_file(format!("/dev/shm/shoal.{name}{suffix}"));
+        // Its stamp may not say any more what it is, and a corrupted one may have companions of its own.
+        let of = format!("shoal.{name}.");
+        for file in fs::read_dir("/dev/shm").unwrap().flatten() {
+            if format!("{}.", file.file_name().display()).starts_with(&of) {
+                let _ = fs::remove_file(file.path());
+            }
         }
         let _ = shoal::gc(false);
     }
