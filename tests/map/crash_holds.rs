@@ -212,7 +212,7 @@ fn a_waiter_for_a_key_that_is_killed_while_it_gives_up_keeps_the_key_from_nobody
             assert!(matches!(waited, Err(shoal::Error::Timeout)));
         });
         drop(held);
-        // What the dead one has reserved ends with its time, and its parent's other keys are free at once.
+        // A reservation of a dead process ends with its time. It is of no other key.
         drop(map.lock_key(b"other", NOWAIT).unwrap());
         drop(map.lock_key(b"key", FOREVER).unwrap());
         map.verify().unwrap();

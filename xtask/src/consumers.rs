@@ -289,6 +289,8 @@ fn run_program(run: &mut Command, source: &str) -> Result<(), String> {
         true => MANUAL,
         false => EXCHANGED,
     };
+    // The directory of leases stays: programs of this machine share it, so these have one of their own.
+    run.env("SHOAL_LEASE_DIR", target().join("consumers/leases"));
     run_expecting(run.env_remove("CUDA_VISIBLE_DEVICES"), &[expected])
 }
 

@@ -51,8 +51,9 @@ pub(crate) fn run_for_long(command: &mut Command) -> Result<(), String> {
     Watched::start(command)?.succeed_within(6 * WATCHDOG)
 }
 
-/// The same, and returns all that it printed, by which commands at the same time keep their lines together.
-pub(crate) fn run_quietly(command: &mut Command) -> (String, Result<(), String>) {
+/// Runs the command to its end and returns what it printed, so that commands that run at the same time do not
+/// mix their lines.
+fn run_quietly(command: &mut Command) -> (String, Result<(), String>) {
     let mut run = || -> Result<_, String> {
         let mut output = scratch_file().map_err(|err| format!("a file for output: {err}"))?;
         let to = || output.try_clone().map_err(|err| err.to_string());
@@ -85,8 +86,8 @@ fn scratch_file() -> std::io::Result<File> {
 /// How many commands run at once. Tests wait for processes, so it is more than a small machine has cores.
 const AT_ONCE: usize = 3;
 
-/// Runs the commands in this order, [`AT_ONCE`], and prints what each has printed when it is over. All are run,
-/// and the first failure is returned.
+/// Runs the commands in this order, [`AT_ONCE`] at a time, and prints what each has printed when it is over. All
+/// are run, and the first failure is returned.
 pub(crate) fn run_side_by_side(commands: Vec<Command>) -> Result<(), String> {
     let (waiting, result) = (Mutex::new(commands.into_iter()), Mutex::new(Ok(())));
     let next = || locked(&waiting).next();
