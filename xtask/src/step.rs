@@ -87,9 +87,9 @@ fn scratch_file() -> std::io::Result<File> {
 const AT_ONCE: usize = 3;
 
 /// Runs the commands in this order, [`AT_ONCE`] at a time, and prints what each has printed when it is over. All
-/// are run, and the first failure is returned.
+/// are run, and every failure is told.
 pub(crate) fn run_side_by_side(commands: Vec<Command>) -> Result<(), String> {
-    let (waiting, result) = (Mutex::new(commands.into_iter()), Mutex::new(Ok(())));
+    let (waiting, failures) = (Mutex::new(commands.into_iter()), Mutex::new(Vec::new()));
     let next = || locked(&waiting).next();
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
@@ -97,20 +97,27 @@ pub(crate) fn run_side_by_side(commands: Vec<Command>) -> Result<(), String> {
                 while let Some(mut command) = next() {
                     let started = Instant::now();
                     let (printed, ended) = run_quietly(&mut command);
-                    let mut result = locked(&result);
+                    let mut failures = locked(&failures);
                     let took = started.elapsed().as_secs_f64();
                     println!("-- {took:.1} s: {}\n{printed}", shown(&command));
-                    if let Err(why) = &ended {
-                        eprintln!("{why}");
-                    }
-                    if result.is_ok() {
-                        *result = ended;
+                    if let Err(why) = ended {
+                        failures.push(format!("{why}\n{}", end_of(&printed)));
                     }
                 }
             });
         }
     });
-    result.into_inner().unwrap_or_else(PoisonError::into_inner)
+    match locked(&failures).join("\n") {
+        none if none.is_empty() => Ok(()),
+        failures => Err(failures),
+    }
+}
+
+/// The lines that tell most about a failure.
+fn end_of(printed: &str) -> String {
+    const LINES: usize = 20;
+    let lines: Vec<&str> = printed.lines().collect();
+    lines[lines.len().saturating_sub(LINES)..].join("\n")
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -182,14 +189,16 @@ impl Watched {
             }
         }
         let pids = family(self.child.id());
+        let waits: Vec<String> = pids.iter().map(|pid| waits_of(*pid)).collect();
         let mut kill = Command::new("kill");
         kill.args(["-KILL", "--"]);
         let _ = kill.args(pids.iter().map(u32::to_string)).status();
         let _ = self.child.kill();
         let _ = self.child.wait();
         Err(format!(
-            "hung for {watchdog:?} and was killed: {}",
-            self.shown
+            "hung for {watchdog:?} and was killed: {}\n{}",
+            self.shown,
+            waits.concat()
         ))
     }
 }
@@ -209,6 +218,19 @@ fn family(ancestor: u32) -> BTreeSet<u32> {
             return found;
         }
     }
+}
+
+/// What a process is, and where each of its threads waits. A test's thread has the test's name.
+fn waits_of(pid: u32) -> String {
+    let read = |file: PathBuf| std::fs::read_to_string(file).unwrap_or_default();
+    let process = PathBuf::from(format!("/proc/{pid}"));
+    let command = read(process.join("cmdline")).replace('\0', " ");
+    let threads = std::fs::read_dir(process.join("task"));
+    let threads = threads.into_iter().flatten().flatten().map(|thread| {
+        let at = |file| read(thread.path().join(file));
+        format!("    {}: {}\n", at("comm").trim(), at("wchan").trim())
+    });
+    format!("{pid} {command}\n{}", threads.collect::<String>())
 }
 
 fn parent(pid: u32) -> Option<u32> {
@@ -254,6 +276,12 @@ impl Steps {
             let word = if result.is_ok() { "ok    " } else { "FAILED" };
             println!("{word} {:>7.1} s  {name}", took.as_secs_f64());
         }
+        // Once more, where whoever sees only the end of the output looks.
+        for (name, _, result) in &self.done {
+            if let Err(why) = result {
+                println!("-- {name}: {why}");
+            }
+        }
         let failed = self.done.iter().filter(|(_, _, it)| it.is_err()).count();
         println!("{} passed, {failed} failed", self.done.len() - failed);
         match (failed, self.done.len()) {
@@ -283,10 +311,9 @@ mod tests {
         assert!(family(hanging.child.id()).contains(&grandchild));
 
         let why = hanging.succeed_within(Duration::from_millis(50));
-        assert!(
-            why.unwrap_err()
-                .starts_with("hung for 50ms and was killed: sh -c")
-        );
+        let why = why.unwrap_err();
+        assert!(why.starts_with("hung for 50ms and was killed: sh -c"));
+        assert!(why.contains("\n    sleep: "), "{why}");
         // The pipe closes when the last that holds it is gone.
         assert_eq!(output.read_line(&mut said).unwrap(), 0);
     }
@@ -304,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_at_the_same_time_are_all_run_and_the_first_failure_is_told() {
+    fn commands_at_the_same_time_are_all_run_and_each_failure_is_told() {
         let folder = std::env::temp_dir().join(format!("shoal-two-{}", std::process::id()));
         std::fs::create_dir(&folder).unwrap();
         let shell = |script: &str| {
@@ -315,12 +342,11 @@ mod tests {
         // Each waits for what the other does.
         let first = shell("touch a; until test -e b; do sleep 0.01; done; echo late; exit 1");
         let second = shell("until test -e a; do sleep 0.01; done; touch b");
-        let failure = run_side_by_side(vec![first, second, shell("touch c")]);
-        assert!(
-            failure
-                .unwrap_err()
-                .starts_with("exit status: 1: sh -c touch a")
-        );
+        let third = shell("touch c; echo why; exit 2");
+        let failures = run_side_by_side(vec![first, second, third]).unwrap_err();
+        assert!(failures.contains("exit status: 1: sh -c touch a"));
+        assert!(failures.contains("exit status: 2: sh -c touch c"));
+        assert!(failures.contains("\nlate") && failures.contains("\nwhy"));
         assert!(folder.join("c").exists());
         std::fs::remove_dir_all(&folder).unwrap();
         let both = "echo out; echo err >&2; sleep 1000 & echo $! > /dev/null";
