@@ -3,14 +3,28 @@
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::python::Environment;
-use crate::step::{cargo, program, root, run as run_command, run_expecting, target};
+use crate::step::{self, program, root, run as run_command, run_expecting, target};
 
 /// How long the server and the bridges have to be there.
 const WATCHDOG: Duration = Duration::from_secs(60);
+
+/// Cargo's command for the bridge's package, in a folder of its own. The library that it needs has other
+/// features than the one that is built for everything else, and cargo gives both the same file name
+/// (`libshoal.so` is not to have a hash in it): in one folder each build would undo the other.
+pub(crate) fn cargo(command: &str) -> Command {
+    let mut cargo = step::cargo(command);
+    cargo.args(["--package", "shoal-bridge", "--target-dir"]);
+    cargo.arg(built());
+    cargo
+}
+
+fn built() -> PathBuf {
+    target().join("bridge")
+}
 
 /// Processes and a folder, which are gone when this is dropped.
 struct Stage {
@@ -31,7 +45,8 @@ impl Drop for Stage {
 /// A producer on one machine, a worker on the other, and a map that both read.
 pub(crate) fn demo(environment: &Environment) -> Result<(), String> {
     let server = environment.install_server()?;
-    run_command(&mut cargo("build --release --package shoal-bridge"))?;
+    run_command(&mut cargo("build --release"))?;
+    let bridge = built().join("release/shoal-bridge");
     let folder = PathBuf::from(format!("/dev/shm/shoal-demo-{}", std::process::id()));
     let mut stage = Stage {
         folder: folder.clone(),
@@ -67,8 +82,7 @@ pub(crate) fn demo(environment: &Environment) -> Result<(), String> {
     }
     let url = format!("nats://127.0.0.1:{port}");
     for machine in ["one", "two"] {
-        let bridge = target().join("release/shoal-bridge");
-        let mut start = program(bridge, "run --queue jobs --map done --machine");
+        let mut start = program(&bridge, "run --queue jobs --map done --machine");
         start.arg(machine).env("NATS_URL", &url);
         start.env("SHOAL_DIR", folder.join(machine));
         stage

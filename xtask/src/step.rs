@@ -276,7 +276,7 @@ impl Steps {
             let word = if result.is_ok() { "ok    " } else { "FAILED" };
             println!("{word} {:>7.1} s  {name}", took.as_secs_f64());
         }
-        // Once more, where whoever sees only the end of the output looks.
+        // Once more, for those who see only the end of the output.
         for (name, _, result) in &self.done {
             if let Err(why) = result {
                 println!("-- {name}: {why}");

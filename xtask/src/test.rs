@@ -5,6 +5,7 @@ use std::process::Command;
 
 use crate::abi;
 use crate::bench;
+use crate::bridge;
 use crate::consumers;
 use crate::dist;
 use crate::leftovers::Leftovers;
@@ -64,7 +65,7 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
     // programs are those without them.
     steps.step("rust, C, C++ and bridge tests, crash points", || {
         let server = Environment::prepare("python3")?.install_server()?;
-        let mut bridge = cargo("test --package shoal-bridge");
+        let mut bridge = bridge::cargo("test");
         // Its tests mostly wait for servers and for each other.
         bridge
             .env("NATS_SERVER", server)
