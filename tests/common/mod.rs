@@ -22,8 +22,8 @@ use std::time::Duration;
 
 use shoal::{Options, Queue, Timeout};
 
-use turn::{HANGS_SECONDS, children};
 pub(crate) use turn::{alone, beside_others, only, own_process, watchdog};
+use turn::{children, hangs_seconds};
 
 pub(crate) const NOWAIT: Timeout = Timeout::Val(Duration::ZERO);
 pub(crate) const FOREVER: Timeout = Timeout::Infinite;
@@ -34,8 +34,7 @@ pub(crate) fn millis(count: u64) -> Timeout {
 
 /// How long a soak is asked to run: so many seconds as `SHOAL_SOAK_SECONDS` says, or a minute.
 pub(crate) fn soak_length() -> Duration {
-    let seconds = std::env::var("SHOAL_SOAK_SECONDS");
-    Duration::from_secs(seconds.map_or(60, |it| it.parse().expect("seconds")))
+    Duration::from_secs(turn::soak_seconds().unwrap_or(60).into())
 }
 
 /// A name that no other test uses. When it goes, nothing of that name may be left.
@@ -98,7 +97,7 @@ pub(crate) fn fork_and_exit(work: impl FnOnce()) -> Child {
 }
 
 fn fork_until(work: impl FnOnce(), end: impl FnOnce()) -> Child {
-    let mut children = children();
+    let (mut children, seconds) = (children(), hangs_seconds());
     // SAFETY: the child takes no lock another thread may hold, but for `malloc`'s, which are
     // made for it, and leaves this function only by ending.
     let pid = unsafe { libc::fork() };
@@ -108,7 +107,7 @@ fn fork_until(work: impl FnOnce(), end: impl FnOnce()) -> Child {
         children.clear();
         drop(children);
         // SAFETY: a watchdog for the child, and a death that needs no lock.
-        unsafe { libc::alarm(HANGS_SECONDS) };
+        unsafe { libc::alarm(seconds) };
         if catch_unwind(AssertUnwindSafe(work)).is_ok() {
             end();
         }

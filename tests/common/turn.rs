@@ -66,8 +66,17 @@ pub(crate) fn children() -> MutexGuard<'static, Vec<libc::pid_t>> {
     CHILDREN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A test takes seconds. After this long it is taken to hang, on a busy machine as well.
-pub(crate) const HANGS_SECONDS: u32 = 240;
+/// A test takes seconds. After so many it is taken to hang, on a busy machine as well; one that soaks, so much
+/// later than it was asked to end.
+pub(crate) fn hangs_seconds() -> u32 {
+    240 + soak_seconds().unwrap_or(0)
+}
+
+/// How long a soak is asked to run.
+pub(crate) fn soak_seconds() -> Option<u32> {
+    let seconds = std::env::var("SHOAL_SOAK_SECONDS").ok()?;
+    Some(seconds.parse().expect("SHOAL_SOAK_SECONDS in seconds"))
+}
 
 /// Ends a test program in which no further test begins, and its children with it.
 pub(crate) fn watchdog() {
@@ -79,7 +88,7 @@ pub(crate) fn watchdog() {
             let mut begun = 0;
             while begun != BEGUN.load(Ordering::Relaxed) {
                 begun = BEGUN.load(Ordering::Relaxed);
-                thread::sleep(Duration::from_secs(HANGS_SECONDS.into()));
+                thread::sleep(Duration::from_secs(hangs_seconds().into()));
             }
             eprintln!("the watchdog ends a test that hangs");
             for &pid in children().iter() {
