@@ -104,9 +104,11 @@ pub enum Error {
     #[error("timed out")]
     Timeout,
     /// The object has a [relay](crate::QueueRelay), and there was no room for a request to it, or no answer
-    /// from it, in time. A request that waited for its answer may still be done.
+    /// from it, in time; or the relay says that it cannot know what became of the request. A request that
+    /// waited for its answer may have been done, or may still be.
     #[error(
-        "timed out: the relay behind {name:?} is not running, or has more requests than it can forward"
+        "timed out: the relay behind {name:?} is not running, has more requests than it can forward, or does \
+         not know what became of this one"
     )]
     RelayBehind {
         /// The companion of the object that is full, or from which no answer came.

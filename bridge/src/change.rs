@@ -4,8 +4,12 @@
 //! order although some have to be sent again. A swap names the revision that the key is to have. The server
 //! compares that before it looks at ids, so a swap that is sent twice may be answered by "another revision"
 //! because of itself. Therefore, if one that may have been sent before fails, its id is published once more,
-//! to [a key that stands for none](PROBE) and is that of this id: the server says whether it has stored the id, and from then on
-//! never will.
+//! to [a key that stands for none](PROBE) and is that of this id: the server says whether it has stored the id,
+//! and from then on never will.
+//!
+//! A server that was started again knows the ids of the messages that it still has. It keeps the last few
+//! values of each key ([`HISTORY`](crate::settings::HISTORY)) for this. Where a swap could have been stored and
+//! pushed out by as many later changes, its outcome is unknown, and that is what the program is told.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -14,6 +18,7 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use async_nats::RequestErrorKind;
 use async_nats::header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_ID, NATS_MESSAGE_TTL};
+use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -53,6 +58,8 @@ enum Outcome {
     Done(Option<Change>),
     Conflict(Option<Change>),
     Refused(String),
+    /// It may have been stored.
+    Unknown(Option<Change>),
 }
 
 impl Sender {
@@ -112,6 +119,16 @@ impl Sender {
                     .iter()
                     .for_each(|change| self.map.apply_ahead(change));
                 request.conflict()
+            }
+            Outcome::Unknown(change) => {
+                self.map.all.went_wrong(&format!(
+                    "{}: the server does not know any more whether it has stored a swap",
+                    self.map.carried.name
+                ));
+                change
+                    .iter()
+                    .for_each(|change| self.map.apply_ahead(change));
+                request.unknown()
             }
             Outcome::Refused(why) => {
                 counters.refused.add(1);
@@ -208,8 +225,20 @@ impl Sender {
                         match self.probe(&link, epoch, &id).await {
                             Some(true) => return Outcome::Done(change),
                             // The id is used up; what is sent under it would not be stored.
-                            Some(false) => return Outcome::Conflict(change),
+                            Some(false) => {}
                             None => {
+                                tokio::time::sleep(pause.next()).await;
+                                continue;
+                            }
+                        }
+                        match self
+                            .is_forgotten(&link, &subject, expected.unwrap_or(0))
+                            .await
+                        {
+                            Ok(true) => return Outcome::Unknown(change),
+                            Ok(false) => return Outcome::Conflict(change),
+                            Err(why) => {
+                                self.map.all.went_wrong(&why.to_string());
                                 tokio::time::sleep(pause.next()).await;
                                 continue;
                             }
@@ -307,17 +336,35 @@ impl Sender {
         }
     }
 
+    /// Whether the bucket may have had, and have dropped, the change of the key that followed the revision
+    /// `expected`. The oldest are dropped first, so it has that change if it has what was before it.
+    async fn is_forgotten(&self, link: &Link, subject: &str, expected: u64) -> Result<bool> {
+        let stream = link.jetstream.get_stream(self.bucket()).await;
+        let stream = stream.map_err(|why| self.away(&why))?;
+        // That of a bucket which another program made; it is not positive if all are kept.
+        let keeps = stream.cached_info().config.max_messages_per_subject;
+        let (mut next, mut kept) = (1, 0);
+        while keeps <= 0 || kept < keeps {
+            match stream.get_first_raw_message_by_subject(subject, next).await {
+                Ok(oldest) if expected > 0 => return Ok(oldest.sequence > expected),
+                // The key was new: nothing of it was dropped if there are fewer changes than are kept.
+                Ok(message) => (next, kept) = (message.sequence + 1, kept + 1),
+                Err(why) if why.kind() == LastRawMessageErrorKind::NoMessageFound => {
+                    return Ok(expected > 0);
+                }
+                Err(why) => return Err(self.away(&why)),
+            }
+        }
+        Ok(true)
+    }
+
     /// What the key has, as the leader of the bucket says.
     async fn look(&self, link: &Link, subject: &str, key: &[u8]) -> Result<Option<Latest>> {
-        use async_nats::jetstream::stream::LastRawMessageErrorKind;
-        let bucket = format!("KV_{}", self.map.names.bucket);
-        let away = |why: &dyn std::fmt::Display| Error::away(format!("bucket {bucket}"), why);
-        let stream = link.jetstream.get_stream_no_info(&bucket).await;
-        let stream = stream.map_err(|why| away(&why))?;
+        let stream = self.stream(link).await?;
         let message = match stream.get_last_raw_message_by_subject(subject).await {
             Ok(message) => message,
             Err(why) if why.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(None),
-            Err(why) => return Err(away(&why)),
+            Err(why) => return Err(self.away(&why)),
         };
         let id = message
             .headers
@@ -330,6 +377,19 @@ impl Sender {
             message.sequence,
         );
         Ok(Some(Latest { change, id }))
+    }
+
+    async fn stream(&self, link: &Link) -> Result<Stream<()>> {
+        let stream = link.jetstream.get_stream_no_info(self.bucket()).await;
+        stream.map_err(|why| self.away(&why))
+    }
+
+    fn bucket(&self) -> String {
+        format!("KV_{}", self.map.names.bucket)
+    }
+
+    fn away(&self, why: &dyn std::fmt::Display) -> Error {
+        Error::away(format!("bucket {}", self.bucket()), why)
     }
 }
 

@@ -42,6 +42,9 @@ const DEDUP: Duration = Duration::from_secs(10 * 60);
 pub(crate) const ACK_WAIT: Duration = Duration::from_secs(30);
 /// How long the server keeps the note that a key of a map was removed by its age.
 pub(crate) const MARKERS: Duration = Duration::from_secs(24 * 60 * 60);
+/// How many values of each key the server keeps, so that it knows the ids of the last changes also after it was
+/// started again.
+pub(crate) const HISTORY: i64 = 8;
 
 const RECREATE: &str = "change it with `nats stream edit`, give this bridge the same value, or give it another --prefix";
 
@@ -78,7 +81,7 @@ pub(crate) async fn map_stream(
         subjects: vec![format!("$KV.{}.>", names.bucket)],
         retention: RetentionPolicy::Limits,
         discard: DiscardPolicy::New,
-        max_messages_per_subject: 1,
+        max_messages_per_subject: HISTORY,
         max_messages: -1,
         max_bytes: choices.max_bytes.unwrap_or(-1),
         num_replicas: choices.replicas.unwrap_or(1),

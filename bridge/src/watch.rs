@@ -154,7 +154,7 @@ impl<M: Mirror> Watcher<M> {
                     }
                     let is_behind = state.last_sequence > last && heard.elapsed() > SILENCE;
                     // Keys that were purged leave no note.
-                    let is_short = is_whole && state.last_sequence == last && state.messages < self.mirror.len();
+                    let is_short = is_whole && state.last_sequence == last && state.subjects_count < self.mirror.len();
                     if is_behind || is_short {
                         return Err(away(&"it disagrees with the bucket; compared anew"));
                     }

@@ -64,6 +64,8 @@ pub(super) enum Answer {
     Conflict,
     /// It cannot be done.
     Refused(String),
+    /// Nobody can tell whether it was done.
+    Unknown,
 }
 
 impl Answer {
@@ -71,6 +73,7 @@ impl Answer {
         match self {
             Self::Done => vec![b'd'],
             Self::Conflict => vec![b'c'],
+            Self::Unknown => vec![b'u'],
             Self::Refused(why) => [b"r", why.as_bytes()].concat(),
         }
     }
@@ -79,6 +82,7 @@ impl Answer {
         match bytes.split_first() {
             Some((b'd', [])) => Ok(Self::Done),
             Some((b'c', [])) => Ok(Self::Conflict),
+            Some((b'u', [])) => Ok(Self::Unknown),
             Some((b'r', why)) => Ok(Self::Refused(String::from_utf8_lossy(why).into_owned())),
             _ => Err(Error::corrupt("the answer of a relay makes no sense")),
         }
@@ -207,13 +211,16 @@ impl Map {
                 Deadline::At(at) => Timeout::Val(Duration::from_nanos(at.saturating_sub(now_ns()))),
             };
             match answers.wait_key(&key, 0, left) {
-                Err(Error::Timeout) => {
-                    return Err(Error::RelayBehind {
-                        name: answers.name().to_owned(),
-                    });
-                }
+                Err(Error::Timeout) => return Err(self.unknown()),
                 waited => waited?,
             };
+        }
+    }
+
+    /// The error of a request of which it is not known whether it was done.
+    fn unknown(&self) -> Error {
+        Error::RelayBehind {
+            name: Companion::Answers.name(self.name()),
         }
     }
 
@@ -235,6 +242,7 @@ impl Map {
         } else {
             match self.ask(frame, deadline)? {
                 Some(Answer::Refused(why)) => return Err(refused(why)),
+                Some(Answer::Unknown) => return Err(self.unknown()),
                 answer => answer.is_some(),
             }
         };
@@ -277,6 +285,7 @@ impl Map {
             Some(Answer::Done) => Ok(true),
             Some(Answer::Conflict) => Ok(false),
             Some(Answer::Refused(why)) => Err(refused(why)),
+            Some(Answer::Unknown) => Err(self.unknown()),
             None => self.compare_swap_version(key, version, new),
         }
     }
@@ -345,6 +354,7 @@ impl Map {
             match self.swap_current(key, version, &new, deadline)? {
                 Answer::Done => return Ok(value),
                 Answer::Refused(why) => return Err(refused(why)),
+                Answer::Unknown => return Err(self.unknown()),
                 Answer::Conflict => self.wait_for_another(key, version, deadline)?,
             }
         }
@@ -443,7 +453,7 @@ mod tests {
     #[test]
     fn an_answer_is_read_as_it_was_written() {
         let refused = Answer::Refused("too large".to_owned());
-        for answer in [Answer::Done, Answer::Conflict, refused] {
+        for answer in [Answer::Done, Answer::Conflict, Answer::Unknown, refused] {
             assert_eq!(Answer::decode(&answer.encode()), Ok(answer));
         }
         for bad in [&b""[..], b"x", b"dd", b"c\0"] {

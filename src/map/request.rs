@@ -71,6 +71,15 @@ impl MapRequest {
         self.end(&Answer::Refused(why.to_owned()))
     }
 
+    /// Nobody can tell whether the change was made: the program's error is `RelayBehind`, as if no answer had
+    /// come in time. A program that does not wait for an answer is not told.
+    ///
+    /// # Errors
+    /// As for [`done`](Self::done).
+    pub fn unknown(self) -> Result<()> {
+        self.end(&Answer::Unknown)
+    }
+
     fn end(self, answer: &Answer) -> Result<()> {
         self.0.relay().role.check()?;
         self.0.relay().answer(self.0.checked().ticket, answer)?;

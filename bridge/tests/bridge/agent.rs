@@ -4,10 +4,14 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
 use std::time::Duration;
 
 use shoal::{Lease, Map, Queue, Timeout};
+
+use crate::machine::WATCHDOG;
 
 /// Says that this process is an agent.
 const ROLE: &str = "SHOAL_BRIDGE_TEST_AGENT";
@@ -117,10 +121,10 @@ fn serve() {
                 );
                 said(swapped, |swapped| swapped.to_string())
             }
-            // Adds one, so often, by swaps: how many succeeded.
+            // Adds one, so often, by swaps: how many succeeded, and of how many that is not known.
             "add" => {
-                let mut added = 0;
-                while added < number(3) {
+                let (mut added, mut unknown) = (0, 0);
+                while added + unknown < number(3) {
                     let Some((value, version)) = map(1).get_versioned(words[2].as_bytes()).unwrap()
                     else {
                         continue;
@@ -133,10 +137,11 @@ fn serve() {
                     ) {
                         Ok(true) => added += 1,
                         Ok(false) => {}
+                        Err(shoal::Error::RelayBehind { .. }) => unknown += 1,
                         Err(why) => panic!("{why}"),
                     }
                 }
-                added.to_string()
+                format!("{added} {unknown}")
             }
             "large-value" => {
                 let bytes = vec![b'x'; number(3) as usize];
@@ -171,7 +176,10 @@ pub fn checksum(bytes: &[u8]) -> String {
 pub struct Agent {
     child: Child,
     to: ChildStdin,
-    from: BufReader<ChildStdout>,
+    /// Its answers. A thread reads them, so that one that does not come ends the test.
+    answers: Receiver<String>,
+    /// What it was told last.
+    told: String,
 }
 
 impl Agent {
@@ -186,10 +194,20 @@ impl Agent {
             .spawn()
             .unwrap();
         let (to, from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let (sender, answers) = channel();
+        thread::spawn(move || {
+            for line in BufReader::new(from).lines().map_while(Result::ok) {
+                // The harness has begun a line before the first answer.
+                if let Some((_, answer)) = line.split_once("> ") {
+                    let _ = sender.send(answer.trim_end().to_owned());
+                }
+            }
+        });
         Self {
             child,
             to,
-            from: BufReader::new(from),
+            answers,
+            told: String::new(),
         }
     }
 
@@ -197,21 +215,13 @@ impl Agent {
     pub fn tell(&mut self, line: &str) {
         writeln!(self.to, "{line}").unwrap();
         self.to.flush().unwrap();
+        line.clone_into(&mut self.told);
     }
 
     /// Its next answer.
     pub fn hear(&mut self) -> String {
-        loop {
-            let mut line = String::new();
-            assert!(
-                self.from.read_line(&mut line).unwrap() > 0,
-                "the agent has ended"
-            );
-            // The harness has begun a line before the first answer.
-            if let Some((_, answer)) = line.split_once("> ") {
-                return answer.trim_end().to_owned();
-            }
-        }
+        let answer = self.answers.recv_timeout(2 * WATCHDOG);
+        answer.unwrap_or_else(|why| panic!("the agent does not answer {:?}: {why}", self.told))
     }
 
     /// Asks it something.

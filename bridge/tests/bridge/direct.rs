@@ -32,7 +32,7 @@ pub fn publish(
     server: &Server,
     subject: &'static str,
     headers: &[(&'static str, &'static str)],
-    text: &'static str,
+    text: impl Into<bytes::Bytes>,
 ) {
     on(server, |jetstream| async move {
         let mut all = async_nats::HeaderMap::new();

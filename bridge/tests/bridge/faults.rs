@@ -6,6 +6,7 @@ use async_nats::jetstream::stream;
 
 use crate::direct::{make, messages};
 use crate::machine::Machine;
+use crate::proxy::Proxy;
 use crate::queues::leased;
 use crate::server::{Server, Setup};
 
@@ -307,9 +308,7 @@ fn no_clock_that_can_jump_is_read() {
     }
 }
 
-/// Elections take their time: by hand, with `-- --ignored cluster`.
 #[test]
-#[ignore = "40 seconds"]
 fn a_cluster_of_three_loses_nothing_when_its_servers_are_killed_in_turn() {
     let mut cluster = Server::cluster(3);
     let url: Vec<String> = cluster.iter().map(Server::url).collect();
@@ -361,62 +360,4 @@ fn a_cluster_of_three_loses_nothing_when_its_servers_are_killed_in_turn() {
         }
         server.resume();
     }
-}
-
-/// Between a bridge and its server: passes everything on, or nothing.
-struct Proxy {
-    port: u16,
-    stalled: std::sync::Arc<std::sync::atomic::AtomicBool>,
-}
-
-impl Proxy {
-    fn start(to: u16) -> Self {
-        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let stalled = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-        let all = stalled.clone();
-        std::thread::spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
-                let Ok(server) = std::net::TcpStream::connect(("127.0.0.1", to)) else {
-                    continue;
-                };
-                for (from, to) in [(&client, &server), (&server, &client)] {
-                    let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-                    let stalled = all.clone();
-                    std::thread::spawn(move || pass(from, to, &stalled));
-                }
-            }
-        });
-        Self { port, stalled }
-    }
-
-    fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
-    }
-
-    fn stall(&self, stalled: bool) {
-        self.stalled
-            .store(stalled, std::sync::atomic::Ordering::Relaxed);
-    }
-}
-
-fn pass(
-    mut from: std::net::TcpStream,
-    mut to: std::net::TcpStream,
-    stalled: &std::sync::atomic::AtomicBool,
-) {
-    use std::io::{Read, Write};
-    let mut some = [0; 16384];
-    while let Ok(len @ 1..) = from.read(&mut some) {
-        while stalled.load(std::sync::atomic::Ordering::Relaxed) {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        if to.write_all(&some[..len]).is_err() {
-            break;
-        }
-    }
-    let _ = (
-        from.shutdown(std::net::Shutdown::Both),
-        to.shutdown(std::net::Shutdown::Both),
-    );
 }

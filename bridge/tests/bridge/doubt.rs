@@ -1,0 +1,60 @@
+//! Swaps of which the answer was lost: they count once, or the program is told that nobody knows.
+
+use std::time::{Duration, Instant};
+
+use crate::direct::{messages, publish};
+use crate::machine::{Machine, WATCHDOG};
+use crate::maps::{reads, version};
+use crate::proxy::Proxy;
+use crate::server::Server;
+
+/// A swap whose answer is lost, as others change the key so often before the server is started again. What the
+/// program is told, and the map's key in the end.
+fn after_a_lost_answer(others: usize) -> (String, String) {
+    let mut server = Server::start();
+    let proxy = Proxy::start(server.port());
+    let mut machine = Machine::at(&proxy.url(), &["--map", "config"]);
+    machine.start();
+    machine.wait_for("the bridge", |report| {
+        report.connected && report.role == "active"
+    });
+    let mut agent = machine.agent();
+    assert_eq!(agent.ask("set config key old"), "ok");
+    let read = reads(&mut agent, "key", |answer| answer.ends_with(" old"));
+    proxy.deafen(true);
+    agent.tell(&format!("swap config key {} ours", version(&read)));
+    let begun = Instant::now();
+    while messages(&server, "KV_shoal_m_config") < 2 {
+        assert!(begun.elapsed() < WATCHDOG, "the swap does not arrive");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    for other in 0..others {
+        publish(
+            &server,
+            "$KV.shoal_m_config.key",
+            &[],
+            format!("other{other}"),
+        );
+    }
+    // It forgets what it does not have on disk.
+    server.kill();
+    proxy.deafen(false);
+    server.resume();
+    let told = agent.hear();
+    (told, agent.ask("get config key"))
+}
+
+#[test]
+fn a_swap_whose_answer_was_lost_is_found_behind_later_changes() {
+    for others in [0, 1, 6] {
+        let (told, _) = after_a_lost_answer(others);
+        assert_eq!(told, "true", "{others} later changes");
+    }
+}
+
+#[test]
+fn a_swap_that_nobody_can_know_of_is_no_conflict() {
+    let (told, read) = after_a_lost_answer(40);
+    assert!(told.contains("does not know what became"), "{told}");
+    assert!(read.ends_with(" other39"), "{read}");
+}

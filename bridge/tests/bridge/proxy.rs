@@ -1,0 +1,72 @@
+//! A network that a test disturbs: between a bridge and its server.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+/// Passes everything on, or nothing.
+pub struct Proxy {
+    port: u16,
+    flags: Arc<Flags>,
+}
+
+#[derive(Default)]
+struct Flags {
+    /// What is sent waits.
+    is_stalled: AtomicBool,
+    /// What the server sends is lost. Its connections are of no use afterwards.
+    is_deaf: AtomicBool,
+}
+
+impl Proxy {
+    pub fn start(to: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let flags = Arc::new(Flags::default());
+        let all = flags.clone();
+        thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let Ok(server) = TcpStream::connect(("127.0.0.1", to)) else {
+                    continue;
+                };
+                for (from, to, is_server) in [(&client, &server, false), (&server, &client, true)] {
+                    let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                    let flags = all.clone();
+                    thread::spawn(move || pass(from, to, &flags, is_server));
+                }
+            }
+        });
+        Self { port, flags }
+    }
+
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    pub fn stall(&self, stalled: bool) {
+        self.flags.is_stalled.store(stalled, Ordering::Relaxed);
+    }
+
+    pub fn deafen(&self, deaf: bool) {
+        self.flags.is_deaf.store(deaf, Ordering::Relaxed);
+    }
+}
+
+fn pass(mut from: TcpStream, mut to: TcpStream, flags: &Flags, is_server: bool) {
+    let mut some = [0; 16384];
+    while let Ok(len @ 1..) = from.read(&mut some) {
+        while flags.is_stalled.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        if is_server && flags.is_deaf.load(Ordering::Relaxed) {
+            continue;
+        }
+        if to.write_all(&some[..len]).is_err() {
+            break;
+        }
+    }
+    let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+}
