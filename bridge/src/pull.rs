@@ -2,8 +2,9 @@
 //!
 //! One inbox takes all that is pulled. A pull request names how many messages it wants; the server keeps
 //! it until they came or it expires, and says how many it did not send. So what was asked for and is still
-//! to come is known, and never more than the credit. A request of which nothing is heard (no message, no
-//! heartbeat) is taken as lost, and pulling is begun anew.
+//! to come is known, and never more than the credit. Requests of which nothing is heard (no message, no
+//! heartbeat) are taken as lost, and others are made on another inbox. What still comes to the one before is
+//! taken: else it would lie at the server, as delivered, until another machine gets it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,7 @@ use crate::link::{Link, Links};
 const EXPIRES: Duration = Duration::from_secs(10);
 /// How often it says that it still has one.
 const HEARTBEAT: Duration = Duration::from_secs(4);
-/// After how long without any word pulling is begun anew.
+/// After how long without any word requests are taken as lost.
 const SILENCE: Duration = Duration::from_secs(13);
 /// How often the consumer is asked how it is.
 const ASK: Duration = Duration::from_secs(5);
@@ -54,11 +55,29 @@ pub(crate) struct Puller<T> {
 /// What was asked for on one inbox.
 struct Asked {
     messages: Subscriber,
+    /// The inbox before, whose requests are taken as lost.
+    late: Option<Subscriber>,
     inbox: String,
     /// How many messages are to come.
     due: usize,
     /// When something was heard last.
     heard: Instant,
+}
+
+impl Asked {
+    /// Nothing yet, on an inbox of its own.
+    async fn nothing(link: &Link, late: Option<Subscriber>) -> Result<Self> {
+        let inbox = link.client.new_inbox();
+        let subscribed = link.client.subscribe(format!("{inbox}.*")).await;
+        let messages = subscribed.map_err(|why| Error::away("a subscription", why))?;
+        Ok(Self {
+            messages,
+            late,
+            inbox,
+            due: 0,
+            heard: Instant::now(),
+        })
+    }
 }
 
 impl<T: Target> Puller<T> {
@@ -96,15 +115,7 @@ impl<T: Target> Puller<T> {
         epoch: u64,
         mut consumer: PullConsumer,
     ) -> Result<()> {
-        let inbox = link.client.new_inbox();
-        let subscribed = link.client.subscribe(format!("{inbox}.*")).await;
-        let messages = subscribed.map_err(|why| Error::away("a subscription", why))?;
-        let mut asked = Asked {
-            messages,
-            inbox,
-            due: 0,
-            heard: Instant::now(),
-        };
+        let mut asked = Asked::nothing(link, None).await?;
         let mut number = 0u64;
         let mut ask = interval(ASK);
         let handle = link.clone();
@@ -126,6 +137,7 @@ impl<T: Target> Puller<T> {
                         message = asked.messages.next().now_or_never();
                     }
                 }
+                Some(message) = next_of(&mut asked.late) => self.deliver(&handle, message),
                 () = self.room.notified() => {}
                 _ = ask.tick() => {
                     let delivered = self.counters.delivered.get();
@@ -139,7 +151,8 @@ impl<T: Target> Puller<T> {
                         || starves && is_quiet && asked.heard.elapsed() > ASK)
                     {
                         self.counters.stalls.add(1);
-                        return Err(Error::away("pulling", "the server sends nothing; begun anew"));
+                        self.all.went_wrong("pulling: the server sends nothing; asked again");
+                        asked = Asked::nothing(&handle, Some(asked.messages)).await?;
                     }
                 }
             }
@@ -175,11 +188,23 @@ impl<T: Target> Puller<T> {
             return ended(status, &message, asked);
         }
         asked.due = asked.due.saturating_sub(1);
+        self.deliver(link, message);
+        Ok(())
+    }
+
+    fn deliver(&self, link: &Link, message: Message) {
         // What is no delivery cannot be acked either.
         if let Some(delivery) = message.reply.as_deref().and_then(Delivery::read) {
             self.target.deliver(link, delivery, message);
         }
-        Ok(())
+    }
+}
+
+/// What comes to an inbox, if there is one.
+async fn next_of(inbox: &mut Option<Subscriber>) -> Option<Message> {
+    match inbox {
+        Some(inbox) => inbox.next().await,
+        None => std::future::pending().await,
     }
 }
 
