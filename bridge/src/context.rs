@@ -153,6 +153,13 @@ impl Context {
         } else if !self.token.is_empty() {
             options = options.token(self.token.clone());
         }
+        for file in [&self.ca, &self.cert, &self.key] {
+            if !file.is_empty()
+                && let Err(why) = std::fs::File::open(file)
+            {
+                return Err(Error::invalid(format!("TLS file {file}"), why));
+            }
+        }
         if !self.ca.is_empty() {
             options = options.add_root_certificates(PathBuf::from(&self.ca));
             options = options.require_tls(true);

@@ -26,6 +26,14 @@ pub enum Error {
         /// What the server says.
         why: String,
     },
+    /// The server's certificate is not to be trusted, or the server does not trust ours.
+    #[error("no TLS connection to {server}: {why}")]
+    Certificate {
+        /// The server.
+        server: String,
+        /// What is wrong with which certificate.
+        why: String,
+    },
     /// A stream or bucket of the name exists and has other settings.
     #[error("{what} has {setting} {theirs}, this bridge needs {ours}: {advice}")]
     Differs {

@@ -4,12 +4,14 @@
 //! replies that were due before it do not come. If the client itself is beyond help (it was closed, or a
 //! task of it panicked), the supervisor makes another and publishes the new link. The tasks outlive both.
 
+use std::error::Error as _;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use async_nats::jetstream;
-use async_nats::{Client, ConnectErrorKind, Event};
+use async_nats::{Client, ConnectError, ConnectErrorKind, Event};
+use async_nats::{jetstream, rustls};
 use tokio::sync::watch;
 
 use crate::context::Context;
@@ -42,7 +44,8 @@ impl Link {
     /// Connects once.
     ///
     /// # Errors
-    /// `Refused` if the server does not accept the credentials, `Away` if it does not answer.
+    /// `Refused` if the server does not accept the credentials, `Certificate` if one is not trusted, `Away` if
+    /// it does not answer.
     pub(crate) async fn connect(
         context: &Context,
         name: &str,
@@ -74,6 +77,10 @@ impl Link {
                 ConnectErrorKind::AuthorizationViolation | ConnectErrorKind::Authentication => {
                     Error::refused("the credentials", format!("{why} ({})", servers.join(", ")))
                 }
+                _ if is_distrust(&why) => Error::Certificate {
+                    server: servers.join(", "),
+                    why: why.to_string(),
+                },
                 ConnectErrorKind::ServerParse => Error::invalid("address of the server", &why),
                 _ => Error::away(what(), why),
             })?;
@@ -124,6 +131,33 @@ impl Link {
             Err(_) => Err(Error::away("the client", "no answer to a ping")),
         }
     }
+}
+
+/// Whether a certificate is the cause, the server's or ours: trying again does not help.
+fn is_distrust(why: &ConnectError) -> bool {
+    use rustls::AlertDescription as Alert;
+    let mut cause = why.source();
+    while let Some(err) = cause {
+        let inner = err.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        match tls.or_else(|| err.downcast_ref()) {
+            Some(rustls::Error::InvalidCertificate(_)) => return true,
+            Some(rustls::Error::AlertReceived(alert)) => {
+                return matches!(
+                    alert,
+                    Alert::BadCertificate
+                        | Alert::UnsupportedCertificate
+                        | Alert::CertificateRevoked
+                        | Alert::CertificateExpired
+                        | Alert::CertificateUnknown
+                        | Alert::CertificateRequired
+                        | Alert::UnknownCA
+                );
+            }
+            _ => cause = err.source(),
+        }
+    }
+    false
 }
 
 fn note(event: &Event, epoch: &watch::Sender<u64>, counters: &LinkCounters) {

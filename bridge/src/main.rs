@@ -16,8 +16,8 @@ use tracing_subscriber::EnvFilter;
 /// NATS_URL, NATS_CREDS, NATS_NKEY, NATS_USER, NATS_PASSWORD, NATS_TOKEN, NATS_CA, NATS_CERT, NATS_KEY,
 /// NATS_CONTEXT. Logs go to standard error; RUST_LOG chooses which (info by default).
 ///
-/// Exit codes: 0 stopped, 1 failed, 2 wrong usage, 3 the server refuses, or a stream has other settings,
-/// 4 there is no bridge (status).
+/// Exit codes: 0 stopped, 1 failed, 2 wrong usage, 3 the server refuses, a certificate is not trusted, or a
+/// stream has other settings, 4 there is no bridge (status).
 #[derive(Parser)]
 #[command(name = "shoal-bridge", version, max_term_width = 100)]
 struct Cli {
@@ -78,7 +78,9 @@ fn main() -> ExitCode {
             eprintln!("shoal-bridge: {why}");
             match why {
                 error::Error::Invalid { .. } => ExitCode::from(2),
-                error::Error::Refused { .. } | error::Error::Differs { .. } => ExitCode::from(3),
+                error::Error::Refused { .. }
+                | error::Error::Certificate { .. }
+                | error::Error::Differs { .. } => ExitCode::from(3),
                 _ => ExitCode::FAILURE,
             }
         }

@@ -1,8 +1,10 @@
 //! A "machine": a folder of shared objects of its own, with a bridge and programs.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::channel;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use shoal_bridge::counters::Report;
@@ -108,7 +110,7 @@ impl Machine {
 
     /// Runs a bridge to its end: its exit code, and what it said.
     pub fn run_to_end(&self) -> (Option<i32>, String) {
-        let done = self.command().arg("run").args(&self.args).output().unwrap();
+        let done = output(self.command().arg("run").args(&self.args));
         (
             done.status.code(),
             String::from_utf8_lossy(&done.stderr).into_owned(),
@@ -117,7 +119,7 @@ impl Machine {
 
     /// What the bridges of this machine say, through the command line.
     pub fn reports(&self) -> Vec<Report> {
-        let done = self.command().args(["status", "--json"]).output().unwrap();
+        let done = output(self.command().args(["status", "--json"]));
         serde_json::from_slice(&done.stdout).unwrap_or_default()
     }
 
@@ -134,9 +136,23 @@ impl Machine {
                 "{what} does not come: {reports:#?}\n{}",
                 self.log()
             );
-            std::thread::sleep(Duration::from_millis(50));
+            thread::sleep(Duration::from_millis(50));
         }
     }
+}
+
+/// Runs a command to its end, or kills it.
+fn output(command: &mut Command) -> Output {
+    let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = piped.spawn().unwrap();
+    let pid = child.id().to_string();
+    let (sender, receiver) = channel();
+    thread::spawn(move || sender.send(child.wait_with_output()));
+    let done = receiver.recv_timeout(2 * WATCHDOG).unwrap_or_else(|_| {
+        let _ = Command::new("kill").args(["-KILL", &pid]).status();
+        panic!("{command:?} does not end")
+    });
+    done.unwrap()
 }
 
 impl Drop for Machine {

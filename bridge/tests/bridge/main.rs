@@ -4,10 +4,13 @@
 #![allow(unreachable_pub)]
 
 mod agent;
+mod credentials;
 mod direct;
+mod doubt;
 mod faults;
 mod machine;
 mod maps;
+mod proxy;
 mod queues;
 mod server;
 mod soak;
