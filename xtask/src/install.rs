@@ -8,6 +8,7 @@
 //! PREFIX/lib/cmake/shoal/  shoal-config.cmake  shoal-config-version.cmake
 //! PREFIX/bin/              shoal
 //! PREFIX/share/man/        man1  man3  man7
+//! PREFIX/share/doc/shoal/  manual.html
 //! PREFIX/share/            completions of bash, fish and zsh
 //! PREFIX/share/shoal/      installed.txt: what was installed, for `uninstall`
 //! ```
@@ -22,7 +23,7 @@ use std::process::Command;
 
 use crate::header::package_version;
 use crate::step::{cargo, program, root, run as run_command, target};
-use crate::{man, symbols};
+use crate::{html, man, symbols};
 
 /// The list of what was installed, in the prefix.
 const MANIFEST: &str = "share/shoal/installed.txt";
@@ -213,7 +214,10 @@ fn manual(to: &mut Installation) -> Result<(), String> {
     let pages = target().join("man");
     let _ = fs::remove_dir_all(&pages);
     man::write(&pages)?;
-    to.tree(&pages, "share/man")
+    to.tree(&pages, "share/man")?;
+    let page = target().join("manual.html");
+    html::write(&page)?;
+    to.file(&page, "share/doc/shoal/manual.html", 0o644)
 }
 
 /// What the command line says of itself: its pages, and its completions for three shells.

@@ -13,6 +13,7 @@ mod deb;
 mod demo;
 mod dist;
 mod header;
+mod html;
 mod install;
 mod installed;
 mod languages;
@@ -62,6 +63,7 @@ const USAGE: &str = "usage: cargo xtask <task>
   symbols [--check]  give new functions their version in packaging/libshoal.map
   compat             compare the C interface with that of the last release
   man [FOLDER]       write the manual pages, from the comments of the C headers
+  man --html [FILE]  write the same as one page for a browser
   man --check        say what in the headers lacks documentation";
 
 fn main() -> ExitCode {
@@ -89,6 +91,8 @@ fn main() -> ExitCode {
         ["compat"] => symbols::compat(),
         ["man"] => man::run(None),
         ["man", "--check"] => man::check(),
+        ["man", "--html"] => html::run(None),
+        ["man", "--html", file] => html::run(Some(file)),
         ["man", folder] => man::run(Some(folder)),
         ["abi"] => abi::abi(false),
         ["abi", "--check"] => abi::abi(true),

@@ -9,8 +9,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::cheader::{Item, Kind, Section};
-use crate::manual::{ERRORS, KILLED, Manual, no_example, paragraph};
-use crate::roff::{Block, blocks, code, escaped, inline, page};
+use crate::manual::{
+    Failure, Manual, description, first_sentence, killed, no_example, split_outside,
+};
+use crate::roff::{blocks, code, escaped, inline, page};
 use crate::step::{program, target};
 
 /// Writes the pages into `target/man` and says where.
@@ -109,17 +111,10 @@ impl Manual {
             "{}\n.fi\n.PP\nLink with \\fB\\-lshoal\\fR.\n",
             synopsis(item)
         );
-        let parts = blocks(&item.doc);
         out += ".SH DESCRIPTION\n";
-        let special = |block: &Block| {
-            matches!(block, Block::Paragraph(text) if text.starts_with(ERRORS) || text.starts_with(KILLED))
-                || matches!(block, Block::Code(_))
-        };
-        let (special, plain): (Vec<_>, Vec<_>) = parts.into_iter().partition(special);
-        out += &page(&plain);
-        out += &self.errors(item, &special);
-        let killed = paragraph(&item.doc, KILLED).or_else(|| paragraph(&section.doc, KILLED));
-        if let Some(killed) = killed {
+        out += &page(&description(item));
+        out += &self.errors_page(item);
+        if let Some(killed) = killed(section, item) {
             out += &format!(".SH IF THE PROCESS IS KILLED\n.PP\n{}\n", inline(&killed));
         }
         let example = self
@@ -146,74 +141,20 @@ impl Manual {
         Ok(out)
     }
 
-    /// How a function fails: what its comment lists, and what all functions have in common.
-    fn errors(&self, item: &Item, special: &[Block]) -> String {
-        if !item.code.starts_with("shoal_status ") {
-            return String::new();
-        }
-        let mut out = ".SH ERRORS\n".to_owned();
-        let listed = special.iter().filter_map(|block| match block {
-            Block::Paragraph(text) => text.strip_prefix(ERRORS),
-            _ => None,
-        });
-        for text in listed {
-            out += &self.error_list(text);
-        }
-        let waits = item.code.contains("timeout_ns");
-        let timed = ", SHOAL_ERR_TIMEOUT, SHOAL_ERR_INTERRUPTED and SHOAL_ERR_CLOSED (the waits through the \
-                     handle were ended)";
-        out += &format!(
-            ".PP\n{}\n",
-            inline(&format!(
-                "In addition, as every function{}: SHOAL_ERR_INVALID (a handle or an argument){}; and \
-                 SHOAL_ERR_CORRUPT, SHOAL_ERR_POISONED and SHOAL_ERR_INTERNAL. After a failure \
-                 `shoal_last_error()` has a sentence about it.",
-                if waits { " with a timeout" } else { "" },
-                if waits { timed } else { "" },
-            ))
-        );
-        out
-    }
-
-    /// Statuses that are separated by semicolons, each with its meaning.
-    fn error_list(&self, text: &str) -> String {
-        let mut out = String::new();
-        for part in split_outside(text, ';') {
-            let part = part.trim();
-            let end = part
-                .find(" (")
-                .unwrap_or(part.len())
-                .min(part.find(". ").unwrap_or(part.len()));
-            let (names, detail) = part.split_at(end);
-            let names = names.trim_end_matches('.');
-            let first = names.split([',', ' ']).next().unwrap_or_default();
-            if !first.starts_with("SHOAL_ERR_") {
-                out += &self.errors_of_others(part);
-                continue;
+    /// How a function fails.
+    fn errors_page(&self, item: &Item) -> String {
+        let errors = self.errors(item);
+        let entries = errors.iter().map(|error| match error {
+            Failure::Text(text) => format!(".PP\n{}\n", inline(text)),
+            Failure::Status(names, detail) => {
+                format!(".TP\n.B {}\n{}\n", escaped(names), inline(detail))
             }
-            let detail = detail.trim_start_matches(['.', ' ']);
-            let detail = match detail.is_empty() {
-                true => self.meaning(first),
-                false => detail.to_owned(),
-            };
-            out += &format!(".TP\n.B {}\n{}\n", escaped(names), inline(&detail));
+        });
+        let entries: String = entries.collect();
+        match entries.is_empty() {
+            true => entries,
+            false => format!(".SH ERRORS\n{entries}"),
         }
-        out
-    }
-
-    /// "as `shoal_queue_put`": the errors of that function, where its comment lists any.
-    fn errors_of_others(&self, text: &str) -> String {
-        let mut out = format!(".PP\n{}\n", inline(&capital(text)));
-        for name in self.referred(text) {
-            let mut functions = self.header.functions().map(|(_, it)| it);
-            let listed = functions
-                .find(|it| it.name == name)
-                .and_then(|it| paragraph(&it.doc, ERRORS));
-            out += &listed
-                .map(|text| self.error_list(&text))
-                .unwrap_or_default();
-        }
-        out
     }
 
     fn section(&self, section: &Section) -> String {
@@ -287,48 +228,6 @@ fn synopsis(item: &Item) -> String {
     format!("{head}\"\n{joined}")
 }
 
-/// The parts between separators that are in no parentheses.
-fn split_outside(text: &str, separator: char) -> Vec<String> {
-    let (mut parts, mut depth) = (vec![String::new()], 0);
-    for c in text.chars() {
-        depth += i32::from(c == '(') - i32::from(c == ')');
-        match parts.last_mut() {
-            Some(last) if c != separator || depth > 0 => last.push(c),
-            _ => parts.push(String::new()),
-        }
-    }
-    parts
-}
-
-/// What a comment says first, as it stands in a list of pages.
-fn first_sentence(doc: &str) -> String {
-    let first = blocks(doc).into_iter().find_map(|block| match block {
-        Block::Paragraph(text) => Some(text),
-        _ => None,
-    });
-    let first = first.unwrap_or_default();
-    let end = [". ", "; ", ": "]
-        .iter()
-        .filter_map(|it| first.find(it))
-        .min();
-    let sentence = first[..end.unwrap_or(first.len())].trim_end_matches('.');
-    let mut chars = sentence.chars();
-    let start: String = chars
-        .next()
-        .map(|c| c.to_lowercase().collect())
-        .unwrap_or_default();
-    start + chars.as_str()
-}
-
-fn capital(text: &str) -> String {
-    let mut chars = text.chars();
-    let start: String = chars
-        .next()
-        .map(|c| c.to_uppercase().collect())
-        .unwrap_or_default();
-    start + chars.as_str()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -352,17 +251,6 @@ mod tests {
         assert_eq!(
             pages["man3/shoal_queue_options.3"],
             ".so man7/shoal_queue.7\n"
-        );
-    }
-
-    #[test]
-    fn errors_are_split_where_they_are_separated() {
-        let manual = Manual::read().unwrap();
-        let list =
-            manual.error_list("SHOAL_ERR_CLOSED (one; two); SHOAL_ERR_NO_SPACE. Nothing was put.");
-        assert_eq!(
-            list,
-            ".TP\n.B SHOAL_ERR_CLOSED\n(one; two)\n.TP\n.B SHOAL_ERR_NO_SPACE\nNothing was put.\n"
         );
     }
 }

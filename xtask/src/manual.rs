@@ -19,8 +19,17 @@ pub(crate) const EXAMPLES: [&str; 3] = [
 ];
 
 /// The beginning of the paragraph about errors, and of that about kills.
-pub(crate) const ERRORS: &str = "Errors: ";
-pub(crate) const KILLED: &str = "Killed: ";
+const ERRORS: &str = "Errors: ";
+const KILLED: &str = "Killed: ";
+
+/// How a function fails.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// With these statuses, and when.
+    Status(String, String),
+    /// In words.
+    Text(String),
+}
 
 /// The headers, and the examples beside them.
 pub(crate) struct Manual {
@@ -62,7 +71,7 @@ impl Manual {
     }
 
     /// What the header says of a status.
-    pub(crate) fn meaning(&self, status: &str) -> String {
+    fn meaning(&self, status: &str) -> String {
         let values = self.header.items().flat_map(|(_, it)| &it.members);
         let mut named = values.filter(|it| it.code.split(' ').next() == Some(status));
         named.next().map(|it| it.doc.clone()).unwrap_or_default()
@@ -94,6 +103,75 @@ impl Manual {
         let functions = self.header.functions().map(|(_, it)| &*it.name);
         let named = words(doc);
         functions.filter(|name| named.contains(*name)).collect()
+    }
+
+    /// How a function fails: what its comment lists, and what all functions have in common.
+    pub(crate) fn errors(&self, item: &Item) -> Vec<Failure> {
+        if !item.code.starts_with("shoal_status ") {
+            return Vec::new();
+        }
+        let mut errors = Vec::new();
+        for block in blocks(&item.doc) {
+            if let Block::Paragraph(text) = block
+                && let Some(text) = text.strip_prefix(ERRORS)
+            {
+                errors.extend(self.error_list(text));
+            }
+        }
+        let waits = item.code.contains("timeout_ns");
+        let timed = ", SHOAL_ERR_TIMEOUT, SHOAL_ERR_INTERRUPTED and SHOAL_ERR_CLOSED (the waits through the \
+                     handle were ended)";
+        errors.push(Failure::Text(format!(
+            "In addition, as every function{}: SHOAL_ERR_INVALID (a handle or an argument){}; and \
+             SHOAL_ERR_CORRUPT, SHOAL_ERR_POISONED and SHOAL_ERR_INTERNAL. After a failure \
+             `shoal_last_error()` has a sentence about it.",
+            if waits { " with a timeout" } else { "" },
+            if waits { timed } else { "" },
+        )));
+        errors
+    }
+
+    /// Statuses that are separated by semicolons, each with its meaning.
+    fn error_list(&self, text: &str) -> Vec<Failure> {
+        let mut errors = Vec::new();
+        for part in split_outside(text, ';') {
+            let part = part.trim();
+            let end = part
+                .find(" (")
+                .unwrap_or(part.len())
+                .min(part.find(". ").unwrap_or(part.len()));
+            let (names, detail) = part.split_at(end);
+            let names = names.trim_end_matches('.');
+            let first = names.split([',', ' ']).next().unwrap_or_default();
+            if !first.starts_with("SHOAL_ERR_") {
+                errors.extend(self.errors_of_others(part));
+                continue;
+            }
+            let detail = detail.trim_start_matches(['.', ' ']);
+            let detail = match detail.is_empty() {
+                true => self.meaning(first),
+                false => detail.to_owned(),
+            };
+            errors.push(Failure::Status(names.to_owned(), detail));
+        }
+        errors
+    }
+
+    /// "as `shoal_queue_put`": the errors of that function, where its comment lists any.
+    fn errors_of_others(&self, text: &str) -> Vec<Failure> {
+        let mut errors = vec![Failure::Text(capital(text))];
+        for name in self.referred(text) {
+            let mut functions = self.header.functions().map(|(_, it)| it);
+            let listed = functions
+                .find(|it| it.name == name)
+                .and_then(|it| paragraph(&it.doc, ERRORS));
+            errors.extend(
+                listed
+                    .map(|text| self.error_list(&text))
+                    .unwrap_or_default(),
+            );
+        }
+        errors
     }
 
     /// What lacks documentation, and references to what is not there.
@@ -132,10 +210,7 @@ impl Manual {
             if item.kind != Kind::Function {
                 continue;
             }
-            if paragraph(&item.doc, KILLED)
-                .or_else(|| paragraph(&section.doc, KILLED))
-                .is_none()
-            {
+            if killed(section, item).is_none() {
                 faults.push(format!(
                     "{}: neither its comment nor that of its section ({}) has a paragraph that starts with \
                      {KILLED:?}, about what a kill during the call leaves",
@@ -170,8 +245,66 @@ fn words(text: &str) -> BTreeSet<String> {
     ours.map(str::to_owned).collect()
 }
 
+/// What a comment says beside errors, kills and an example.
+pub(crate) fn description(item: &Item) -> Vec<Block> {
+    let mut parts = blocks(&item.doc);
+    parts.retain(|block| match block {
+        Block::Paragraph(text) => !text.starts_with(ERRORS) && !text.starts_with(KILLED),
+        Block::Code(_) => false,
+        _ => true,
+    });
+    parts
+}
+
+/// What a kill during the call leaves.
+pub(crate) fn killed(section: &Section, item: &Item) -> Option<String> {
+    paragraph(&item.doc, KILLED).or_else(|| paragraph(&section.doc, KILLED))
+}
+
+/// The parts between separators that are in no parentheses.
+pub(crate) fn split_outside(text: &str, separator: char) -> Vec<String> {
+    let (mut parts, mut depth) = (vec![String::new()], 0);
+    for c in text.chars() {
+        depth += i32::from(c == '(') - i32::from(c == ')');
+        match parts.last_mut() {
+            Some(last) if c != separator || depth > 0 => last.push(c),
+            _ => parts.push(String::new()),
+        }
+    }
+    parts
+}
+
+/// What a comment says first, as it stands in a list of pages.
+pub(crate) fn first_sentence(doc: &str) -> String {
+    let first = blocks(doc).into_iter().find_map(|block| match block {
+        Block::Paragraph(text) => Some(text),
+        _ => None,
+    });
+    let first = first.unwrap_or_default();
+    let end = [". ", "; ", ": "]
+        .iter()
+        .filter_map(|it| first.find(it))
+        .min();
+    let sentence = first[..end.unwrap_or(first.len())].trim_end_matches('.');
+    let mut chars = sentence.chars();
+    let start: String = chars
+        .next()
+        .map(|c| c.to_lowercase().collect())
+        .unwrap_or_default();
+    start + chars.as_str()
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    let start: String = chars
+        .next()
+        .map(|c| c.to_uppercase().collect())
+        .unwrap_or_default();
+    start + chars.as_str()
+}
+
 /// The paragraph that starts like this, without its beginning.
-pub(crate) fn paragraph(doc: &str, start: &str) -> Option<String> {
+fn paragraph(doc: &str, start: &str) -> Option<String> {
     blocks(doc).into_iter().find_map(|block| match block {
         Block::Paragraph(text) => text.strip_prefix(start).map(str::to_owned),
         _ => None,
@@ -207,5 +340,20 @@ mod tests {
         ] {
             assert!(faults.contains(fault), "{fault}\n{faults}");
         }
+    }
+
+    #[test]
+    fn errors_are_split_where_they_are_separated() {
+        let manual = Manual::read().unwrap();
+        let list =
+            manual.error_list("SHOAL_ERR_CLOSED (one; two); SHOAL_ERR_NO_SPACE. Nothing was put.");
+        let status = |name: &str, when: &str| Failure::Status(name.to_owned(), when.to_owned());
+        assert_eq!(
+            list,
+            [
+                status("SHOAL_ERR_CLOSED", "(one; two)"),
+                status("SHOAL_ERR_NO_SPACE", "Nothing was put.")
+            ]
+        );
     }
 }
