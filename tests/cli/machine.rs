@@ -224,7 +224,13 @@ fn every_command_that_a_page_shows_is_there() {
             let mut args: Vec<&str> = words.iter().take(depth).map(String::as_str).collect();
             args.push("--help");
             let done = shoal(&args);
-            assert_eq!(done.code, Some(0), "{page}: {words:?}: {}", done.err);
+            // A program of its own, which need not be built: it is passed on, or the error says what to do.
+            let is_passed_on = words[0] == "bridge" && done.err.contains("cargo install");
+            assert!(
+                done.code == Some(0) || is_passed_on,
+                "{page}: {words:?}: {}",
+                done.err
+            );
         }
     }
 }

@@ -304,7 +304,7 @@ fn a_worker_that_ignores_the_request_to_end_is_killed() {
 fn a_stopped_worker_is_ended_all_the_same() {
     let _alone = alone();
     for grace in [Timeout::Infinite, Timeout::Val(Duration::ZERO)] {
-        let supervisor = workers("sleep 600", 2).start().unwrap();
+        let supervisor = workers("exec sleep 600", 2).start().unwrap();
         supervisor.signal(libc::SIGSTOP).unwrap();
         for worker in supervisor.workers().unwrap() {
             while !std::fs::read_to_string(format!("/proc/{}/stat", worker.pid))

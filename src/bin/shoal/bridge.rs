@@ -26,7 +26,9 @@ impl Bridge {
         let program = beside.filter(|beside| beside.exists());
         let program = program.unwrap_or_else(|| PathBuf::from(PROGRAM));
         let err = Command::new(program).args(self.args).exec();
-        eprintln!("shoal: {PROGRAM}: {err}; it is a package of its own: cargo install {PROGRAM}");
+        eprintln!(
+            "shoal: {PROGRAM}: {err}; it is a package of its own: `cargo install --path bridge` in Shoal's sources"
+        );
         ExitCode::from(NOT_FOUND)
     }
 }
