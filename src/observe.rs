@@ -62,7 +62,7 @@ pub fn observe_all() -> Result<Vec<Observation>> {
 ///
 /// It keeps the files of some objects open, so that the next look takes less than half of the time. What
 /// an object holds is that of the moment of the look. Its processes and its memory are asked for at every
-/// fourth look, and when a process that is not known holds something.
+/// eighth look, and when a process that is not known holds something.
 ///
 /// ```
 /// let mut observer = shoal::Observer::new(100);
@@ -98,7 +98,7 @@ struct Kept {
 }
 
 /// Processes are asked for at every so many looks.
-const TURNS: usize = 4;
+const TURNS: usize = 8;
 
 impl Observer {
     /// Keeps `files` files open at most; of more objects the others are opened for each look.

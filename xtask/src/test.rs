@@ -35,6 +35,7 @@ pub(crate) struct Choice<'a> {
 }
 
 pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
+    heed_interrupts();
     let leftovers = Leftovers::before();
     let mut steps = Steps::new(choice.only);
     steps.step("format", || {
@@ -120,6 +121,15 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
     steps.step("the installation, and programs that use it", consumers::run);
     steps.step("nothing stays behind", || leftovers.none_after());
     steps.finish()
+}
+
+/// What a script starts in the background ignores Ctrl-C, and so does all that it starts: tests of Ctrl-C would
+/// wait for ever.
+fn heed_interrupts() {
+    for signal in [libc::SIGINT, libc::SIGQUIT] {
+        // SAFETY: the action of the system, and no other thread that changes it.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
 }
 
 /// The programs of tests in `tests/`.
