@@ -23,24 +23,42 @@ pub(crate) const INSPECTOR: Inspector = Inspector {
 const TAIL: u64 = offset_of!(QueueHeader, tail) as u64;
 const HEAD: u64 = offset_of!(QueueHeader, head) as u64;
 
-/// Adds what the queue at `at` of the file holds to `found`, and returns how large its ring may become.
-pub(crate) fn inspect(file: &File, at: u64, found: &mut ObjectContents) -> Result<u64> {
-    // The cursors of the first copy say which counts of the second are published: those are written
-    // again only after a later publication, and only grow.
-    let cursors = Snapshot::read(file, at.saturating_add(TAIL), (HEAD - TAIL) as usize + 8)?;
-    let tail = cursors.get::<AtomicU64>(0)?.load(Ordering::Relaxed);
-    let head = cursors
-        .get::<AtomicU64>(HEAD - TAIL)?
-        .load(Ordering::Relaxed);
-    let copy = Snapshot::read(file, at, size_of::<QueueHeader>())?;
-    let header: &QueueHeader = copy.get(0)?;
-    let counts = |cursor: u64, counts: &[Count; 2]| {
+/// The words at the tail and at the head.
+fn cursors(file: &File, at: u64) -> Result<[u64; 2]> {
+    let copy = Snapshot::read(file, at.saturating_add(TAIL), (HEAD - TAIL) as usize + 8)?;
+    let load = |at| Ok(copy.get::<AtomicU64>(at)?.load(Ordering::Relaxed));
+    Ok([load(0)?, load(HEAD - TAIL)?])
+}
+
+/// The counts of messages and bytes, put and taken, to which the cursors point. A pair that is not pointed to is
+/// the one before, or the next one, which its writer publishes last.
+fn published(cursors: [u64; 2], header: &QueueHeader) -> [(u64, u64); 2] {
+    let choose = |cursor: u64, counts: &[Count; 2]| {
         let count = &counts[(cursor & 1) as usize];
         let load = |it: &AtomicU64| it.load(Ordering::Relaxed);
         (load(&count.messages), load(&count.bytes))
     };
-    let put = counts(tail, &header.producer.counts);
-    let taken = counts(head, &header.consumer.counts);
+    let [tail, head] = cursors;
+    [
+        choose(tail, &header.producer.counts),
+        choose(head, &header.consumer.counts),
+    ]
+}
+
+/// Adds what the queue at `at` of the file holds to `found`, and returns how large its ring may become.
+pub(crate) fn inspect(file: &File, at: u64, found: &mut ObjectContents) -> Result<u64> {
+    let before = cursors(file, at)?;
+    let copy = Snapshot::read(file, at, size_of::<QueueHeader>())?;
+    let header: &QueueHeader = copy.get(0)?;
+    let [mut put, mut taken] = published(before, header);
+    // What was written since may be the counts of a publication that is still to come; then those that a later
+    // look chooses are less, and are published. The lesser ones always are, and are those of `before` or later.
+    let after = cursors(file, at)?;
+    if after != before {
+        let later = Snapshot::read(file, at, size_of::<QueueHeader>())?;
+        let [later_put, later_taken] = published(after, later.get(0)?);
+        (put, taken) = (put.min(later_put), taken.min(later_taken));
+    }
     let store = &header.store;
     let waiting = store.waiting.load(Ordering::Relaxed);
     let add = |sum: &mut Option<u64>, more: u64| {
