@@ -14,7 +14,7 @@ use super::failure::Failure;
 use super::figures::size;
 
 /// As wide as a narrow screen shows without making letters too small, and as a wide one shows three of.
-const SIZE: (u32, u32) = (460, 300);
+pub(super) const SIZE: (u32, u32) = (460, 300);
 const LETTERS: u32 = 17;
 
 const INK: RGBColor = RGBColor(1, 1, 1);
@@ -27,9 +27,9 @@ const fn colour(index: usize) -> RGBColor {
     RGBColor(1, 2, (index % COLOURS) as u8)
 }
 
-/// The rules by which a page gives each colour its own.
+/// The colours of a light and a dark page, and the rules by which each colour here becomes one of them.
 pub(super) fn styles() -> String {
-    let mut rules = String::new();
+    let mut rules = include_str!("colours.css").to_owned();
     let mut rule = |of: RGBColor, name: &str| {
         let RGBColor(r, g, b) = of;
         let code = format!("#{r:02X}{g:02X}{b:02X}");

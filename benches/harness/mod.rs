@@ -19,7 +19,8 @@
 //! - [`times`], [`cputime`]: how long single calls took, and how much of the cores.
 //! - [`report`], [`ratios`], [`goals`], [`goals_busy`]: what came out, for programs.
 //! - [`table`], [`table_ratios`], [`table_waits`] with [`layout`]: the same for people.
-//! - [`charts`], [`html`], [`page`], [`page_charts`], [`page_tables`]: the same as a page.
+//! - [`charts`], [`html`], [`page`], [`page_charts`], [`page_tables`]: the same as a page, and in [`picture`] one
+//!   of its charts as an image.
 //! - [`measures`], [`compare`]: two reports side by side.
 //!
 //! Workers are real processes: this program executed afresh, opening what it measures by name.
@@ -71,6 +72,7 @@ mod page_charts;
 mod page_tables;
 mod payload;
 mod peers;
+mod picture;
 mod ratios;
 mod registers;
 mod report;
@@ -106,6 +108,7 @@ pub(crate) use options::{
     BUSY, IDLE_AND_BUSY, OVERSUBSCRIBED, Only, Options, SIZES, TOPOLOGIES, Waits,
 };
 pub(crate) use page::page;
+pub(crate) use picture::picture;
 pub(crate) use report::{Report, json, parse};
 pub(crate) use steps::measure as instructions;
 

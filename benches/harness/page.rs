@@ -17,8 +17,8 @@ pub(crate) fn page(report: &Report) -> Result<String, Failure> {
         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
         <title>Shoal's benchmark</title>\n<style>\n"
         .to_owned();
-    html += include_str!("page.css");
     html += &charts::styles();
+    html += include_str!("page.css");
     html += "</style>\n</head>\n<body>\n<main>\n<h1>Shoal's benchmark</h1>\n";
     html += &head(report);
     html += "<nav>";

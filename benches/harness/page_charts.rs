@@ -67,7 +67,9 @@ fn throughput(report: &Report) -> Result<Part, Failure> {
     }
     let mut charts = Vec::new();
     for topology in topologies {
-        charts.push(of_topology(report, topology)?);
+        let (chart, names) = of_topology(report, topology, |_| true);
+        let (producers, consumers) = topology.split_once('x').unwrap_or((topology, ""));
+        charts.push(drawn(&format!("{producers} to {consumers}"), chart, names)?);
     }
     let mut body = grid(&charts);
     if !body.is_empty() {
@@ -86,13 +88,17 @@ fn throughput(report: &Report) -> Result<Part, Failure> {
     })
 }
 
-fn of_topology(report: &Report, topology: &str) -> Result<String, Failure> {
+/// The chart of what was measured with so many producers and consumers and is chosen, and the names of its
+/// lines.
+pub(super) fn of_topology(
+    report: &Report,
+    topology: &str,
+    is_chosen: impl Fn(&Throughput) -> bool,
+) -> (Chart, Vec<String>) {
+    let all = report.throughput.iter();
+    let chosen = all.filter(|it| it.topology == topology && is_chosen(it));
     let mut lines: Vec<(String, Line)> = Vec::new();
-    for it in report
-        .throughput
-        .iter()
-        .filter(|it| it.topology == topology)
-    {
+    for it in chosen.clone() {
         let batches = it.batch > 1;
         let name = match batches {
             true => format!("{}, by {}", it.transport, it.batch),
@@ -119,11 +125,7 @@ fn of_topology(report: &Report, topology: &str) -> Result<String, Failure> {
         ));
     }
     let sizes: Vec<usize> = {
-        let all = report
-            .throughput
-            .iter()
-            .filter(|it| it.topology == topology);
-        let mut sizes: Vec<_> = all.map(|it| it.size).collect();
+        let mut sizes: Vec<_> = chosen.map(|it| it.size).collect();
         sizes.sort_unstable();
         sizes.dedup();
         sizes
@@ -149,9 +151,7 @@ fn of_topology(report: &Report, topology: &str) -> Result<String, Failure> {
         y_title: "messages a second".to_owned(),
         lines,
     };
-    let (producers, consumers) = topology.split_once('x').unwrap_or((topology, ""));
-    let title = format!("{producers} to {consumers}");
-    drawn(&title, chart, names)
+    (chart, names)
 }
 
 fn numbers(report: &Report) -> String {

@@ -181,7 +181,10 @@ fn a_page_needs_nothing_but_itself() {
             }
         }
     });
-    bench(&["--from", &saved, "--html", &page]).ok();
+    let image = folder.file("a.svg");
+    bench(&["--from", &saved, "--html", &page, "--svg", &image]).ok();
+    let svg = fs::read_to_string(&image).unwrap();
+    assert!(svg.starts_with("<svg ") && svg.contains("<circle") && svg.contains(">shoal</text>"));
     let html = fs::read_to_string(&page).unwrap();
     assert_eq!(
         html.matches("<script").count(),
@@ -191,10 +194,25 @@ fn a_page_needs_nothing_but_itself() {
     assert!(html.contains("<svg") && html.contains("prefers-color-scheme: dark"));
     for elsewhere in ["src=", "@import", "url(", "<link", "http://", "https://"] {
         // The name of SVG's vocabulary looks like an address, and is not fetched.
-        let html = html.replace("http://www.w3.org/2000/svg", "");
-        assert!(!html.contains(elsewhere), "{elsewhere}");
+        let both = (html.clone() + &svg).replace("http://www.w3.org/2000/svg", "");
+        assert!(!both.contains(elsewhere), "{elsewhere}");
     }
     assert_eq!(json(&["--from", &page])["machine"]["command"], hostile);
+}
+
+#[test]
+fn the_picture_of_the_readme_is_of_the_report_beside_it() {
+    let folder = Folder::new("picture");
+    let image = folder.file("a.svg");
+    let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let report = docs.join("report.html");
+    bench(&["--from", report.to_str().unwrap(), "--svg", &image]).ok();
+    let (made, kept) = (fs::read(&image), fs::read(docs.join("throughput.svg")));
+    assert_eq!(
+        made.unwrap(),
+        kept.unwrap(),
+        "run `shoal bench --from docs/report.html --svg docs/throughput.svg`"
+    );
 }
 
 #[test]

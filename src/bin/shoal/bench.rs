@@ -57,6 +57,9 @@ pub(crate) struct Bench {
     /// Write the report as one page of HTML, which needs nothing else
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    /// Write the chart of throughput from one process to another as an SVG image
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
     /// Write the report as JSON, with all samples
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
@@ -64,7 +67,7 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "FILE", conflicts_with = "compare")]
     from: Option<PathBuf>,
     /// Measure nothing: compare two reports, and say which differences are more than noise
-    #[arg(long, num_args = 2, value_names = ["FIRST", "SECOND"], conflicts_with_all = ["html", "save"])]
+    #[arg(long, num_args = 2, value_names = ["FIRST", "SECOND"], conflicts_with_all = ["html", "svg", "save"])]
     compare: Vec<PathBuf>,
     /// Fail if calls execute more instructions than this file allows
     #[arg(long, value_name = "FILE", requires = "compiler")]
@@ -98,17 +101,21 @@ impl Bench {
             return budget(path, compiler, self.update_budget);
         }
         let (format, html, save) = (self.format, self.html.clone(), self.save.clone());
+        let svg = self.svg.clone();
         // Before anything is measured for minutes.
-        for path in html.iter().chain(&save) {
+        for path in html.iter().chain(&svg).chain(&save) {
             writable(path)?;
         }
         let report = match &self.from {
             Some(path) => read(path)?,
             None => self.measure()?,
         };
+        let failed = |why: Box<dyn std::error::Error>| Failure::Bench(why.to_string());
         if let Some(path) = html {
-            let page = harness::page(&report).map_err(|why| Failure::Bench(why.to_string()))?;
-            write(&path, &page)?;
+            write(&path, &harness::page(&report).map_err(failed)?)?;
+        }
+        if let Some(path) = svg {
+            write(&path, &harness::picture(&report).map_err(failed)?)?;
         }
         if let Some(path) = save {
             write(&path, &harness::json(&report))?;
