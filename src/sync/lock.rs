@@ -159,9 +159,10 @@ impl LockCell {
     /// Takes the lock if it is free, and says whether that succeeded; otherwise the owner is the error.
     #[inline(always)]
     pub(super) fn take(&self, me: u64, woken: bool) -> std::result::Result<bool, u64> {
-        // SYNC: pairs with the exchange in `free`.
+        // SYNC: pairs with the exchange in `free`. A failure pairs with `mark_consistent`: who reads an owner
+        // that has taken over from a dead one reads its thread too, and not that of the dead.
         self.owner
-            .compare_exchange(FREE, me, Ordering::Acquire, Ordering::Relaxed)?;
+            .compare_exchange(FREE, me, Ordering::Acquire, Ordering::Acquire)?;
         crash_point!();
         if !self.handoff.admits(woken) {
             self.put_back();
@@ -241,7 +242,8 @@ impl LockCell {
 
     /// Whether `owner`, as just read, is the calling thread. A thread reads its own number only if it
     /// has written it: a process that frees the lock clears the number first, and one that takes over from
-    /// a dead owner marks the lock until it has written its own.
+    /// a dead owner marks the lock until it has written its own. (The dead one's number may be the caller's:
+    /// a forked child's thread has that of its parent.)
     #[inline]
     fn is_thread_of(&self, owner: u64, me: u64) -> bool {
         owner == me && self.thread.load(Ordering::Relaxed) == token()
@@ -269,10 +271,10 @@ impl LockCell {
 
     /// Declares that what the recovered lock guards is consistent.
     pub(super) fn mark_consistent(&self, me: u64) {
-        // Fails if the lock was released by a thread that did not have it.
+        // Fails if the lock was released by a thread that did not have it. SYNC: publishes the thread.
         let _ =
             self.owner
-                .compare_exchange(me | RECOVERING, me, Ordering::Relaxed, Ordering::Relaxed);
+                .compare_exchange(me | RECOVERING, me, Ordering::Release, Ordering::Relaxed);
     }
 
     /// Whether `me` recovered the lock and has not declared it consistent.
@@ -373,9 +375,10 @@ impl LockCell {
         crash_point!();
     }
 
-    /// Whether the calling thread has the lock.
+    /// Whether the calling thread has the lock, and need not repair anything first.
     pub(crate) fn is_mine(&self, me: u64) -> bool {
-        self.is_thread_of(self.owner.load(Ordering::Relaxed) & !RECOVERING, me)
+        // SYNC: as a failure in `take`.
+        self.is_thread_of(self.owner.load(Ordering::Acquire), me)
     }
 
     /// Whether it has an owner, alive or dead.
@@ -416,4 +419,33 @@ impl LockCell {
 #[cold]
 fn not_held() -> Error {
     Error::invalid("lock", "it is not held")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_is_not_taken_for_one_of_its_process_that_takes_over_from_a_dead_child() {
+        let lock = LockCell::default();
+        let owner = |slot| {
+            pack(Owner {
+                slot,
+                generation: 1,
+            })
+        };
+        let (child, me) = (owner(1), owner(2));
+        // A forked child's thread has its parent's number.
+        assert_eq!(lock.take(child, false), Ok(true));
+        assert!(lock.is_mine(child) && !lock.is_mine(me));
+        // Another thread takes over, and has not yet written its own number.
+        lock.owner.store(me | RECOVERING, Ordering::Relaxed);
+        assert!(!lock.is_mine(me));
+        assert_eq!(lock.try_acquire(me), Ok(None));
+        lock.thread.store(token() + 1, Ordering::Relaxed);
+        lock.mark_consistent(me);
+        assert!(!lock.is_mine(me));
+        lock.set_thread(1);
+        assert!(lock.is_mine(me));
+    }
 }
