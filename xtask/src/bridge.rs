@@ -108,6 +108,6 @@ pub(crate) fn demo(environment: &Environment) -> Result<(), String> {
     produced?;
     // A bridge says once a second how it is.
     std::thread::sleep(Duration::from_millis(1500));
-    let mut status = program(target().join("release/shoal-bridge"), "status");
+    let mut status = program(&bridge, "status");
     run_command(status.env("SHOAL_DIR", folder.join("one")))
 }
