@@ -53,7 +53,7 @@ pub(crate) struct Sender {
     links: Links,
 }
 
-/// How a change ended.
+/// How a change ended, and what the key has now if that is known.
 enum Outcome {
     Done(Option<Change>),
     Conflict(Option<Change>),
@@ -105,29 +105,26 @@ impl Sender {
         let key = request.key().to_vec();
         let outcome = self.settle(&request, &key).await;
         let counters = &self.map.counters;
+        if let Outcome::Done(Some(change))
+        | Outcome::Conflict(Some(change))
+        | Outcome::Unknown(Some(change)) = &outcome
+        {
+            self.map.apply_ahead(change);
+        }
         let ended = match outcome {
-            Outcome::Done(change) => {
+            Outcome::Done(_) => {
                 counters.sent.add(1);
-                change
-                    .iter()
-                    .for_each(|change| self.map.apply_ahead(change));
                 request.done()
             }
-            Outcome::Conflict(change) => {
+            Outcome::Conflict(_) => {
                 counters.conflicts.add(1);
-                change
-                    .iter()
-                    .for_each(|change| self.map.apply_ahead(change));
                 request.conflict()
             }
-            Outcome::Unknown(change) => {
+            Outcome::Unknown(_) => {
                 self.map.all.went_wrong(&format!(
                     "{}: the server does not know any more whether it has stored a swap",
                     self.map.carried.name
                 ));
-                change
-                    .iter()
-                    .for_each(|change| self.map.apply_ahead(change));
                 request.unknown()
             }
             Outcome::Refused(why) => {

@@ -330,6 +330,24 @@ fn what_the_relay_refuses_is_an_error_that_says_why() {
 }
 
 #[test]
+fn what_the_relay_does_not_know_is_no_conflict() {
+    let _turn = beside_others();
+    let (map, relay) = relayed_map();
+    let asks: [fn(&Map) -> shoal::Result<bool>; 2] = [
+        |map| map.insert(b"k", b"v"),
+        |map| map.compare_swap_version(b"k", 0, Some(b"v")),
+    ];
+    for ask in asks {
+        thread::scope(|scope| {
+            let asks = scope.spawn(|| ask(&map));
+            relay.next_request(FOREVER).unwrap().unknown().unwrap();
+            let err = asks.join().unwrap().unwrap_err();
+            assert!(matches!(err, Error::RelayBehind { .. }), "{err}");
+        });
+    }
+}
+
+#[test]
 fn locks_of_keys_are_refused() {
     let _turn = beside_others();
     let (map, _relay) = relayed_map();

@@ -286,21 +286,17 @@ pub(crate) fn first_sentence(doc: &str) -> String {
         .filter_map(|it| first.find(it))
         .min();
     let sentence = first[..end.unwrap_or(first.len())].trim_end_matches('.');
-    let mut chars = sentence.chars();
-    let start: String = chars
-        .next()
-        .map(|c| c.to_lowercase().collect())
-        .unwrap_or_default();
-    start + chars.as_str()
+    with_first(sentence, |c| c.to_lowercase().collect())
 }
 
 fn capital(text: &str) -> String {
+    with_first(text, |c| c.to_uppercase().collect())
+}
+
+/// The text with another first letter.
+fn with_first(text: &str, letter: fn(char) -> String) -> String {
     let mut chars = text.chars();
-    let start: String = chars
-        .next()
-        .map(|c| c.to_uppercase().collect())
-        .unwrap_or_default();
-    start + chars.as_str()
+    chars.next().map(letter).unwrap_or_default() + chars.as_str()
 }
 
 /// The paragraph that starts like this, without its beginning.
