@@ -2,7 +2,7 @@
 //! minutes or hours by hand:
 //!
 //! ```text
-//! SHOAL_BRIDGE_SOAK=600 cargo test -p shoal-bridge --test bridge soak -- --nocapture
+//! SHOAL_BRIDGE_SOAK=600 cargo test -p shoal-bridge --target-dir target/bridge --test bridge soak -- --nocapture
 //! ```
 
 use std::collections::HashSet;
