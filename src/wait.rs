@@ -126,17 +126,15 @@ pub fn wait_any(things: &[Waitable<'_>], timeout: Timeout) -> Result<usize> {
     let has_processes = things
         .iter()
         .any(|thing| matches!(thing, Waitable::Process(_)));
+    waits.iter().for_each(|waits| waits.count());
     let mut nap = Nap::FIRST;
     loop {
         if deadline.passed() {
             return Err(Error::Timeout);
         }
-        let _inside: Vec<_> = waits.iter().map(|waits| waits.enter()).collect();
         // There was nothing. What has come since makes the queues' descriptors readable again.
         queues.iter().for_each(|queue| queue.found_nothing());
-        if let Some(ended) = waits.iter().find(|waits| waits.is_ended()) {
-            return Err(ended.detached());
-        }
+        waits.iter().try_for_each(|waits| waits.check())?;
         // The descriptor of a queue whose waits are ended becomes readable; that of a process does not.
         let until = match has_processes {
             true => Deadline::At(deadline.slice(nap.ns())),

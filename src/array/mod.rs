@@ -21,7 +21,7 @@ use crate::layout::{Offset, Shared, SharedRef};
 use crate::segment::{
     Inspector, Kind, ObjectContents, Options, Section, Segment, Snapshot, Spec, shared_object,
 };
-use crate::sync::{Acquisition, EndWaits, LockCell, WaitPolicy};
+use crate::sync::{Acquisition, EndWaits, LockCell, WaitPolicy, Waits};
 use crate::sys::clock::{Deadline, Timeout};
 
 #[repr(C)]
@@ -292,8 +292,8 @@ impl EndWaits for Array {
         self.policy.waits.end(self.header.lock.handoff().events());
     }
 
-    fn is_waited_in(&self) -> bool {
-        self.policy.waits.is_busy()
+    fn each_waits(&self, see: &mut dyn FnMut(&Waits)) {
+        see(&self.policy.waits);
     }
 }
 

@@ -24,7 +24,7 @@ use super::options;
 use super::status::{c_string, guard, guard_shielded};
 use crate::error::{Error, Result, Status};
 use crate::segment::Object;
-use crate::sync::EndWaits;
+use crate::sync::{EndWaits, Waits};
 use crate::sys::clock::now_ns;
 
 const FREED: u64 = u64::from_ne_bytes(*b"shl.free");
@@ -137,8 +137,8 @@ impl<T: EndWaits> EndWaits for Named<T> {
         self.object.end_waits();
     }
 
-    fn is_waited_in(&self) -> bool {
-        self.object.is_waited_in()
+    fn each_waits(&self, see: &mut dyn FnMut(&Waits)) {
+        self.object.each_waits(see);
     }
 }
 
@@ -183,6 +183,7 @@ pub(super) fn new<H: Opaque>(inner: H::Inner) -> *mut H {
             inner: MaybeUninit::uninit(),
         }))),
     };
+    inner.count_waits();
     // SAFETY: memory of this type that holds nothing and that no other thread has (H3). It stays where it is,
     // and so does what `any` points to (H2).
     unsafe {

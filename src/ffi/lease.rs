@@ -81,10 +81,7 @@ impl Leasing {
         let (None, Some(ticket)) = (self.lease.get(), &self.ticket) else {
             return Ok(());
         };
-        let _inside = self.waits.enter();
-        if self.waits.is_ended() {
-            return Err(self.waits.detached());
-        }
+        self.waits.enter()?;
         match ticket.wait(timeout) {
             Ok(lease) => {
                 let _ = self.lease.set(lease);
@@ -92,7 +89,6 @@ impl Leasing {
             }
             // Another thread got it meanwhile.
             Err(_) if self.lease.get().is_some() => Ok(()),
-            Err(Error::Detached) => Err(self.waits.detached()),
             Err(err) => Err(err),
         }
     }
@@ -106,8 +102,8 @@ impl EndWaits for Leasing {
         }
     }
 
-    fn is_waited_in(&self) -> bool {
-        self.waits.is_busy()
+    fn each_waits(&self, see: &mut dyn FnMut(&Waits)) {
+        see(&self.waits);
     }
 }
 

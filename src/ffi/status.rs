@@ -69,17 +69,16 @@ pub(super) fn guard_text(call: impl FnOnce() -> Result<*const c_char>) -> *const
 #[inline]
 fn guarded<T, E: Into<Failure>>(call: impl FnOnce() -> Result<T, E>) -> Result<T, Status> {
     // What a panic leaves half-done is repaired by the objects themselves, as after a kill.
-    let failure = match catch_unwind(AssertUnwindSafe(call)) {
+    let result = catch_unwind(AssertUnwindSafe(call));
+    // SAFETY: the call is over, and `handle::free` waits for the threads that are counted.
+    unsafe { sync::left() };
+    let failure = match result {
         Ok(Ok(value)) => return Ok(value),
         Ok(Err(error)) => error.into(),
         Err(panic) => Failure::Error(Error::Internal {
             what: message_of(&*panic),
         }),
     };
-    if matches!(failure, Failure::Error(Error::Detached)) {
-        // SAFETY: the call is over, and `handle::free` waits for the threads that are counted.
-        unsafe { sync::left() };
-    }
     let status = failure.status();
     // Fails only while the thread is being torn down; the status still tells.
     let _ = LAST.try_with(|last| {

@@ -17,7 +17,7 @@ use super::block::{BLOCK, Backing, Heap};
 use crate::error::{Error, Result};
 use crate::layout::SharedRef;
 use crate::segment::{Options, Segment};
-use crate::sync::{Acquired, Guard, LockCell, RobustMutex};
+use crate::sync::{Acquired, Guard, LockCell, RobustMutex, Waits};
 use crate::sys::clock::Deadline;
 use crate::sys::limits;
 
@@ -221,9 +221,9 @@ impl<M: Memory> GuardedHeap<M> {
         self.lock.end_waits();
     }
 
-    /// Whether threads are still in calls that waited for it.
-    pub(crate) fn is_waited_for(&self) -> bool {
-        self.lock.is_waited_for()
+    /// The threads that wait for it.
+    pub(crate) fn waits(&self) -> &Waits {
+        self.lock.waits()
     }
 }
 

@@ -19,7 +19,7 @@ use crate::heap::{
 };
 use crate::layout::{Offset, Region, Shared, SharedRef};
 use crate::segment::Segment;
-use crate::sync::LockCell;
+use crate::sync::{LockCell, Waits};
 
 #[repr(C)]
 pub(super) struct ListHeader {
@@ -105,8 +105,8 @@ impl Core {
         self.guarded.end_waits();
     }
 
-    pub(super) fn is_waited_in(&self) -> bool {
-        self.guarded.is_waited_for()
+    pub(super) fn waits(&self) -> &Waits {
+        self.guarded.waits()
     }
 
     #[inline]

@@ -8,7 +8,7 @@ use super::locked::{Locked, max_element};
 use crate::error::Result;
 use crate::heap::{self, BLOCK, Heap};
 use crate::segment::{Kind, Options, Section, Segment, Spec, plain_open, shared_object};
-use crate::sync::EndWaits;
+use crate::sync::{EndWaits, Waits};
 
 /// A named sequence of byte strings that any number of processes read and write.
 ///
@@ -311,7 +311,7 @@ impl EndWaits for List {
         self.core.end_waits();
     }
 
-    fn is_waited_in(&self) -> bool {
-        self.core.is_waited_in()
+    fn each_waits(&self, see: &mut dyn FnMut(&Waits)) {
+        see(self.core.waits());
     }
 }

@@ -35,7 +35,6 @@ use crate::error::{Error, Result};
 use crate::queue::Queue;
 use crate::relay::{Frame, FrameKind, RelayInfo, Relayed};
 use crate::segment::{Companion, Options};
-use crate::sync::EndWaits;
 use crate::sys::clock::{Deadline, Timeout, now_ns};
 use crate::sys::process;
 
@@ -136,7 +135,8 @@ impl Map {
         let which = Companion::Requests;
         let open = |family, name: &str| {
             let requests = Queue::open_companion(name, which, family, &Options::open())?;
-            self.end_waits_as_here(requests)
+            self.core.waiting.waits.hand_on(&requests);
+            Ok(requests)
         };
         self.companion(which, &self.requests, || self.is_relayed(), open)
     }
@@ -145,18 +145,11 @@ impl Map {
     fn answers(&self) -> Result<Option<&Map>> {
         let open = |family, name: &str| {
             let answers = Map::open_answers(name, family, &Options::open())?;
-            self.end_waits_as_here(answers)
+            self.core.waiting.waits.hand_on(&answers);
+            Ok(answers)
         };
         let which = Companion::Answers;
         self.companion(which, &self.answers, || self.is_relayed(), open)
-    }
-
-    /// A companion, whose waits are ended if those of this handle are.
-    fn end_waits_as_here<T: EndWaits>(&self, companion: T) -> Result<T> {
-        if self.core.waiting.waits.is_ended() {
-            companion.end_waits();
-        }
-        Ok(companion)
     }
 
     /// The companion map `name`, opened or created as `options` say.

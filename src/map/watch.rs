@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::ops::Map;
 use crate::copy::{Room, room};
 use crate::error::Result;
-use crate::sync::{EndWaits, wait_for};
+use crate::sync::{EndWaits, Waits, wait_for};
 use crate::sys::clock::{Deadline, Timeout};
 
 /// How to find out whether what was read may have changed; see [`Map::get_watched`].
@@ -144,9 +144,9 @@ impl EndWaits for Map {
         self.answers.all().for_each(EndWaits::end_waits);
     }
 
-    fn is_waited_in(&self) -> bool {
-        self.core.waiting.waits.is_busy()
-            || self.requests.all().any(EndWaits::is_waited_in)
-            || self.answers.all().any(EndWaits::is_waited_in)
+    fn each_waits(&self, see: &mut dyn FnMut(&Waits)) {
+        see(&self.core.waiting.waits);
+        self.requests.all().for_each(|it| it.each_waits(see));
+        self.answers.all().for_each(|it| it.each_waits(see));
     }
 }

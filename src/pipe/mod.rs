@@ -37,7 +37,7 @@ use crate::queue::{self, Lease, LeasedMessage, MessagePlace, Queue, Reservation,
 use crate::segment::{
     self, Inspector, Kind, ObjectContents, Options, Section, Segment, Snapshot, Spec, shared_object,
 };
-use crate::sync::{EndWaits, Slept, WaitPolicy, crash::crash_point};
+use crate::sync::{EndWaits, Slept, WaitPolicy, Waits, crash::crash_point};
 use crate::sys::clock::{self, Deadline, Timeout};
 
 /// Which end of a pipe.
@@ -520,8 +520,8 @@ impl EndWaits for Pipe {
         self.ways().for_each(Queue::end_waits);
     }
 
-    fn is_waited_in(&self) -> bool {
-        self.ways().any(Queue::is_waited_in)
+    fn each_waits(&self, see: &mut dyn FnMut(&Waits)) {
+        self.ways().for_each(|way| way.each_waits(see));
     }
 }
 

@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::layout::{Shared, SharedRef};
 use crate::segment::{Inspector, Kind, Options, Segment, shared_object};
 use crate::sync::{
-    EndWaits, EventCell, Guard, LockCell, Nap, RobustMutex, WaitPolicy, crash::crash_point, left,
+    EndWaits, EventCell, Guard, LockCell, Nap, RobustMutex, WaitPolicy, Waits, crash::crash_point,
 };
 use crate::sys::clock::{Deadline, Timeout};
 
@@ -239,15 +239,10 @@ impl Barrier {
         match self.sleep_until(arrived.place, deadline) {
             Ok(()) => Ok(arrived.index),
             Err(Error::Timeout) => self.give_up(arrived.place).map(|()| arrived.index),
-            Err(Error::Detached) => {
-                let _inside = self.policy.waits.enter();
-                // SAFETY: the handle is borrowed, and the thread counted.
-                unsafe { left() };
-                match self.give_up(arrived.place) {
-                    Ok(()) => Ok(arrived.index),
-                    _ => Err(Error::Detached),
-                }
-            }
+            Err(Error::Detached) => match self.give_up(arrived.place) {
+                Ok(()) => Ok(arrived.index),
+                _ => Err(Error::Detached),
+            },
             Err(Error::Interrupted) => match self.leave(arrived.place) {
                 Ok(()) => Ok(arrived.index),
                 _ => Err(Error::Interrupted),
@@ -406,8 +401,8 @@ impl EndWaits for Barrier {
         }
     }
 
-    fn is_waited_in(&self) -> bool {
-        self.policy.waits.is_busy()
+    fn each_waits(&self, see: &mut dyn FnMut(&Waits)) {
+        see(&self.policy.waits);
     }
 }
 

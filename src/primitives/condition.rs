@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 use crate::error::{Error, Result};
 use crate::layout::{Shared, SharedRef};
 use crate::segment::{Inspector, Kind, Options, Segment, plain_open, shared_object};
-use crate::sync::{Acquisition, EndWaits, Guard, LockCell, RobustMutex, WaitPolicy, left};
+use crate::sync::{Acquisition, EndWaits, Guard, LockCell, RobustMutex, WaitPolicy, Waits};
 use crate::sys::clock::{Deadline, Timeout};
 
 use super::lock::Lock;
@@ -125,7 +125,7 @@ impl Condition {
     pub fn wait(&self, lock: &Lock, timeout: Timeout) -> Result<Wake> {
         let deadline = Deadline::after(timeout);
         // Until the lock is taken again, also after a notification.
-        let _inside = self.policy.waits.enter();
+        self.policy.waits.count();
         let place = self.enlist()?;
         let depth = match lock.release_all() {
             Ok(depth) => depth,
@@ -136,10 +136,6 @@ impl Condition {
         };
         let slept = self.sleep_until(place, deadline);
         let detached = slept == Err(Error::Detached);
-        if detached {
-            // SAFETY: the handle is borrowed, and counted above.
-            unsafe { left() };
-        }
         let taken = lock.take_back(depth);
         let mut notified = self.leave(place)?;
         if notified && (detached || taken.is_err()) {
@@ -279,7 +275,7 @@ impl EndWaits for Condition {
         }
     }
 
-    fn is_waited_in(&self) -> bool {
-        self.policy.waits.is_busy()
+    fn each_waits(&self, see: &mut dyn FnMut(&Waits)) {
+        see(&self.policy.waits);
     }
 }

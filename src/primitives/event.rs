@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::error::Result;
 use crate::layout::{Shared, SharedRef};
 use crate::segment::{Inspector, Kind, Options, Segment, plain_open, shared_object};
-use crate::sync::{EndWaits, EventCell, WaitPolicy, crash::crash_point, publish_fence};
+use crate::sync::{EndWaits, EventCell, WaitPolicy, Waits, crash::crash_point, publish_fence};
 use crate::sys::clock::{Deadline, Timeout};
 
 use super::object;
@@ -158,7 +158,7 @@ impl EndWaits for Event {
         self.policy.waits.end([&self.state.changed]);
     }
 
-    fn is_waited_in(&self) -> bool {
-        self.policy.waits.is_busy()
+    fn each_waits(&self, see: &mut dyn FnMut(&Waits)) {
+        see(&self.policy.waits);
     }
 }

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::layout::SharedRef;
 use crate::segment::{Inspector, Kind, Options, Segment, plain_open, shared_object};
-use crate::sync::{Acquisition, EndWaits, LockCell, WaitPolicy};
+use crate::sync::{Acquisition, EndWaits, LockCell, WaitPolicy, Waits};
 use crate::sys::clock::{Deadline, Timeout};
 
 use super::object;
@@ -206,8 +206,8 @@ impl EndWaits for Lock {
         self.policy.waits.end(self.cell.handoff().events());
     }
 
-    fn is_waited_in(&self) -> bool {
-        self.policy.waits.is_busy()
+    fn each_waits(&self, see: &mut dyn FnMut(&Waits)) {
+        see(&self.policy.waits);
     }
 }
 

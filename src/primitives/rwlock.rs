@@ -25,8 +25,8 @@ use crate::error::{Error, Result};
 use crate::layout::{Shared, SharedRef};
 use crate::segment::{Inspector, Kind, Options, Segment, plain_open, shared_object};
 use crate::sync::{
-    Acquisition, EndWaits, EventCell, Guard, LockCell, RobustMutex, WaitPolicy, crash::crash_point,
-    pack, publish_fence, unpack,
+    Acquisition, EndWaits, EventCell, Guard, LockCell, RobustMutex, WaitPolicy, Waits,
+    crash::crash_point, pack, publish_fence, unpack,
 };
 use crate::sys::clock::{Deadline, Timeout};
 
@@ -359,7 +359,7 @@ impl EndWaits for RwLock {
             .end(writers.into_iter().chain([&self.state.changed]));
     }
 
-    fn is_waited_in(&self) -> bool {
-        self.policy.waits.is_busy()
+    fn each_waits(&self, see: &mut dyn FnMut(&Waits)) {
+        see(&self.policy.waits);
     }
 }

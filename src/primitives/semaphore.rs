@@ -26,7 +26,8 @@ use crate::error::{Error, Result};
 use crate::layout::{Shared, SharedRef};
 use crate::segment::{Inspector, Kind, Options, Segment, shared_object};
 use crate::sync::{
-    Ask, EndWaits, Guard, Handoff, LockCell, RobustMutex, Try, WaitPolicy, crash::crash_point,
+    Ask, EndWaits, Guard, Handoff, LockCell, RobustMutex, Try, WaitPolicy, Waits,
+    crash::crash_point,
 };
 use crate::sys::clock::{Deadline, Timeout};
 
@@ -324,8 +325,8 @@ impl EndWaits for Semaphore {
         self.policy.waits.end(self.state.handoff.events());
     }
 
-    fn is_waited_in(&self) -> bool {
-        self.policy.waits.is_busy()
+    fn each_waits(&self, see: &mut dyn FnMut(&Waits)) {
+        see(&self.policy.waits);
     }
 }
 

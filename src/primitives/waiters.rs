@@ -104,10 +104,7 @@ impl Waiter {
                 return Err(Error::Timeout);
             }
             let (until, waits) = (deadline.slice(nap.ns()), &policy.waits);
-            let _inside = waits.enter();
-            if waits.is_ended() {
-                return Err(waits.detached());
-            }
+            waits.enter()?;
             let sleep = || futex::wait_marked(&self.state, WAITING, until, waits.mark());
             match policy.slept(sleep) {
                 Waited::Woken => policy.set_idle(false),

@@ -161,10 +161,7 @@ impl Process {
             if deadline.passed() {
                 return Err(Error::Timeout);
             }
-            let _inside = self.waits.enter();
-            if self.waits.is_ended() {
-                return Err(self.waits.detached());
-            }
+            self.waits.enter()?;
             let until_ns = deadline.slice(nap.ns());
             poll::readable(&[pidfd], Deadline::At(until_ns))?;
             nap.ended(Slept::TimedOut);
@@ -326,9 +323,11 @@ impl EndWaits for Process {
         Process::end_waits(self);
     }
 
-    fn is_waited_in(&self) -> bool {
+    fn each_waits(&self, see: &mut dyn FnMut(&Waits)) {
         // A forked copy has none of the threads that were counted.
-        self.creator == std::process::id() && self.waits.is_busy()
+        if self.creator == std::process::id() {
+            see(&self.waits);
+        }
     }
 }
 

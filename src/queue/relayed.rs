@@ -29,7 +29,6 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::relay::{Frame, FrameKind, HEAD, Relayed};
 use crate::segment::{Companion, Options};
-use crate::sync::EndWaits;
 use crate::sys::clock::{Deadline, Timeout};
 
 use super::commit::Delivery;
@@ -68,9 +67,7 @@ impl Queue {
         };
         let open = |family, name: &str| {
             let companion = Self::open_companion(name, which, family, &Options::open())?;
-            if self.producers.policy.waits.is_ended() {
-                companion.end_waits();
-            }
+            self.producers.policy.waits.hand_on(&companion);
             Ok(companion)
         };
         self.companion(which, cached, || self.is_relayed(), open)
@@ -191,14 +188,9 @@ impl Queue {
         }
     }
 
-    pub(super) fn end_waits_of_companions(&self) {
-        let all = self.requests.all().chain(self.settled.all());
-        all.for_each(EndWaits::end_waits);
-    }
-
-    pub(super) fn is_waited_in_companions(&self) -> bool {
-        let mut all = self.requests.all().chain(self.settled.all());
-        all.any(EndWaits::is_waited_in)
+    /// Those that this handle has opened.
+    pub(super) fn companions(&self) -> impl Iterator<Item = &Queue> {
+        self.requests.all().chain(self.settled.all())
     }
 }
 

@@ -21,7 +21,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::error::{Error, Result};
-use crate::sync::{EndWaits, EventCell, Slept, crash::crash_point, publish_fence};
+use crate::sync::{EndWaits, EventCell, Slept, Waits, crash::crash_point, publish_fence};
 use crate::sys::clock::{Deadline, now_ns};
 
 use super::admission::Admission;
@@ -299,15 +299,16 @@ impl EndWaits for Queue {
         let header = self.ring.header;
         self.producers.end_waits(&[]);
         self.consumers.end_waits(&[&header.finished]);
-        self.end_waits_of_companions();
+        self.companions().for_each(EndWaits::end_waits);
         // A thread may wait for the descriptor.
         self.descriptor.open_up();
     }
 
-    fn is_waited_in(&self) -> bool {
-        self.producers.policy.waits.is_busy()
-            || self.consumers.policy.waits.is_busy()
-            || self.is_waited_in_companions()
+    fn each_waits(&self, see: &mut dyn FnMut(&Waits)) {
+        see(&self.producers.policy.waits);
+        see(&self.consumers.policy.waits);
+        self.companions()
+            .for_each(|companion| companion.each_waits(see));
     }
 }
 

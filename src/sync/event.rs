@@ -183,10 +183,7 @@ impl EventCell {
         if deadline.passed() {
             return Err(Error::Timeout);
         }
-        let _inside = waits.enter();
-        if waits.is_ended() {
-            return Err(waits.detached());
-        }
+        waits.enter()?;
         let until_ns = deadline.slice(slice_ns);
         let waited = futex::wait_marked(&self.seq, seq, until_ns, waits.mark());
         crash_point!();
@@ -194,7 +191,7 @@ impl EventCell {
         if waits.is_ended() {
             // The wake-up that it may have received is for another sleeper.
             self.notify_one();
-            return Err(waits.detached());
+            return Err(Error::Detached);
         }
         match waited {
             Waited::Woken => Ok(Slept::Woken),
@@ -219,6 +216,7 @@ impl Waits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::EndWaits;
     use std::sync::atomic::AtomicBool;
     use std::time::Duration;
 
@@ -289,6 +287,8 @@ mod tests {
     #[test]
     fn those_whose_waits_are_ended_leave_and_the_others_sleep_on() {
         let (event, ended, other) = (EventCell::default(), Waits::new(), Waits::new());
+        ended.count_waits();
+        other.count_waits();
         let sleep = |waits| event.sleep(waits, LONG_NS, Deadline::Never, || false);
         std::thread::scope(|scope| {
             let sleeper = scope.spawn(|| {
@@ -297,7 +297,7 @@ mod tests {
                 other.is_ended()
             });
             let leavers = [0, 1].map(|_| scope.spawn(|| sleep(&ended)));
-            while !(ended.is_busy() && other.is_busy()) {
+            while !(ended.is_waited_in() && other.is_waited_in()) {
                 std::thread::yield_now();
             }
             assert!(ended.end([&event]));

@@ -21,6 +21,7 @@ use crate::sys::clock::Deadline;
 use super::handoff::Try;
 use super::lock::{LockCell, Peers};
 use super::policy::{Ask, WaitPolicy};
+use super::waits::Waits;
 
 /// This process's handle on a [`LockCell`].
 pub(crate) struct RobustMutex {
@@ -139,9 +140,9 @@ impl RobustMutex {
         self.policy.waits.end(self.cell.handoff().events());
     }
 
-    /// Whether threads are still in calls that waited for it.
-    pub(crate) fn is_waited_for(&self) -> bool {
-        self.policy.waits.is_busy()
+    /// The threads that wait for it.
+    pub(crate) fn waits(&self) -> &Waits {
+        &self.policy.waits
     }
 
     #[inline(always)]

@@ -15,9 +15,11 @@
 //! ```
 //! Either the waiter sees the flag, or it is seen to be counted and its word changes before it sleeps.
 //!
-//! **Freeing.** A C program may free a handle while threads sleep in calls through it. It must not be
-//! gone before they are: a thread that was told stays counted until its call is over, and the C interface
-//! then says that it has [`left`].
+//! **Freeing.** A C program may free a handle while threads sleep in calls through it, and what is in the
+//! handle must stay until they have left. So a thread that has slept once stays counted until its call is
+//! over, also while it looks between two sleeps or acts on what it found. Each call of the C interface says
+//! at its end that it has [`left`]. Only handles of C [count](EndWaits::count_waits): in Rust a handle is not
+//! dropped while it is borrowed.
 //!
 //! # What a kill leaves
 //! All this lies in the process and goes with it, but for the futex word, which may change at any
@@ -27,28 +29,41 @@
 //! A thread that waits for an object's own lock, which is held for a moment, is neither told nor
 //! counted, except at a list. Where its owner is stopped, that moment lasts.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use crate::error::Error;
+use crate::error::{Error, Result};
 
 /// The threads of this process that wait through one handle.
 #[derive(Debug)]
 pub(crate) struct Waits {
     ended: AtomicBool,
-    /// Bits 0..32: the threads that sleep, and those that were told and have not left yet. The rest:
-    /// in which [`GENERATION`], since a forked child has none of its parent's threads.
+    /// Whether its threads are counted.
+    counts: AtomicBool,
+    /// Bits 0..32: the threads in calls that have slept. The rest: in which [`GENERATION`], since a forked
+    /// child has none of its parent's threads.
     inside: AtomicU64,
 }
 
 /// Grows in every forked child.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 
+/// The length of all threads' [`INSIDE`], so that a call need not look at its own where no thread has slept.
+static COUNTED: AtomicU32 = AtomicU32::new(0);
+
+thread_local! {
+    /// Where the calling thread is counted.
+    static INSIDE: RefCell<Vec<*const Waits>> = const { RefCell::new(Vec::new()) };
+}
+
 /// In a forked child: the parent's threads that waited do not exist here.
 pub(crate) fn forked() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
+    COUNTED.store(0, Ordering::Relaxed);
+    // A fork in a callback of a call that has slept: here that call is not counted.
+    let _ = INSIDE.try_with(|inside| inside.try_borrow_mut().map(|mut all| all.clear()));
 }
 
 /// A handle through which threads wait.
@@ -56,9 +71,19 @@ pub(crate) trait EndWaits {
     /// No call through this handle waits any more; those that do end.
     fn end_waits(&self) {}
 
-    /// Whether threads are still in calls that waited.
+    /// Shows the threads that wait through it.
+    fn each_waits(&self, _see: &mut dyn FnMut(&Waits)) {}
+
+    /// From now on its threads are counted, until they have [`left`].
+    fn count_waits(&self) {
+        self.each_waits(&mut |waits| waits.counts.store(true, Ordering::Relaxed));
+    }
+
+    /// Whether threads are still in calls that have slept. Only if they are counted.
     fn is_waited_in(&self) -> bool {
-        false
+        let mut busy = false;
+        self.each_waits(&mut |waits| busy |= waits.is_busy());
+        busy
     }
 }
 
@@ -67,37 +92,50 @@ impl<T: EndWaits> EndWaits for Arc<T> {
         T::end_waits(self);
     }
 
-    fn is_waited_in(&self) -> bool {
-        T::is_waited_in(self)
+    fn each_waits(&self, see: &mut dyn FnMut(&Waits)) {
+        T::each_waits(self, see);
     }
-}
-
-/// Counts a thread while it sleeps.
-pub(crate) struct Inside<'a>(&'a Waits);
-
-impl Drop for Inside<'_> {
-    fn drop(&mut self) {
-        self.0.count_out();
-    }
-}
-
-thread_local! {
-    /// What this thread was told about in the call that it is in.
-    static TOLD: Cell<*const Waits> = const { Cell::new(ptr::null()) };
 }
 
 impl Waits {
     pub(crate) const fn new() -> Self {
         Self {
             ended: AtomicBool::new(false),
+            counts: AtomicBool::new(false),
             inside: AtomicU64::new(0),
         }
     }
 
-    /// Before the look at [`is_ended`](Self::is_ended) that comes before a sleep.
-    pub(crate) fn enter(&self) -> Inside<'_> {
-        self.count_in();
-        Inside(self)
+    /// Before every sleep.
+    ///
+    /// # Errors
+    /// `Detached` if the waits are over.
+    pub(crate) fn enter(&self) -> Result<()> {
+        self.count();
+        self.check()
+    }
+
+    /// Counts the calling thread, if it is not counted yet.
+    pub(crate) fn count(&self) {
+        if self.counts() {
+            self.count_thread();
+        }
+    }
+
+    fn count_thread(&self) {
+        let is_new = INSIDE.try_with(|inside| {
+            let mut inside = inside.borrow_mut();
+            let is_new = !inside.contains(&ptr::from_ref(self));
+            if is_new {
+                inside.push(self);
+                COUNTED.fetch_add(1, Ordering::Relaxed);
+            }
+            is_new
+        });
+        // A thread that is being torn down cannot note it. It stays counted, and the handle is kept.
+        if is_new.unwrap_or(true) {
+            self.count_in();
+        }
     }
 
     fn count_in(&self) {
@@ -111,19 +149,28 @@ impl Waits {
             .fetch_update(Ordering::SeqCst, Ordering::Relaxed, one_more);
     }
 
-    fn count_out(&self) {
-        self.inside.fetch_sub(1, Ordering::Release);
-    }
-
     /// Whether any thread is counted.
-    pub(crate) fn is_busy(&self) -> bool {
+    fn is_busy(&self) -> bool {
         let inside = self.inside.load(Ordering::SeqCst);
         let generation = u64::from(GENERATION.load(Ordering::Relaxed));
         inside >> 32 == generation && inside as u32 != 0
     }
 
+    fn counts(&self) -> bool {
+        self.counts.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn is_ended(&self) -> bool {
         self.ended.load(Ordering::SeqCst)
+    }
+
+    /// # Errors
+    /// `Detached` if the waits are over.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.is_ended() {
+            true => Err(Error::Detached),
+            false => Ok(()),
+        }
     }
 
     /// What the sleepers of this handle leave with the kernel: never 0.
@@ -131,53 +178,85 @@ impl Waits {
         1 << ((ptr::from_ref(self).addr() >> 4) % 32)
     }
 
-    /// Records that the waits are ended, and says whether there are any.
+    /// Records that the waits are ended, and says whether there may be any.
     pub(super) fn set_ended(&self) -> bool {
         self.ended.store(true, Ordering::SeqCst);
-        self.is_busy()
+        !self.counts() || self.is_busy()
     }
 
-    /// The error of a wait that is over for that reason. Its thread is counted until it has
-    /// [`left`]; in Rust, where a handle is not dropped while it is borrowed, that is not needed.
-    #[cold]
-    pub(crate) fn detached(&self) -> Error {
-        self.count_in();
-        TOLD.set(self);
-        Error::Detached
+    /// What holds for this handle holds for one that was opened for it.
+    pub(crate) fn hand_on(&self, companion: &impl EndWaits) {
+        if self.counts() {
+            companion.count_waits();
+        }
+        if self.is_ended() {
+            companion.end_waits();
+        }
     }
 }
 
-/// The calling thread, whose call has ended with [`Error::Detached`], touches the handle no more.
+/// The calling thread's call is over: it touches no handle any more that it has slept in.
 ///
 /// # Safety
-/// The call has just ended so, and what it was made through is not freed while threads are counted.
+/// The handles that were used in the call were not freed while threads were counted there.
+#[inline]
 pub(crate) unsafe fn left() {
-    let told = TOLD.replace(ptr::null());
-    // SAFETY: null, or set in the call that has just ended, whose handle stays while this thread is
-    // counted: the caller's contract.
-    if let Some(told) = unsafe { told.as_ref() } {
-        told.count_out();
+    // What this thread has added itself, it sees.
+    if COUNTED.load(Ordering::Relaxed) != 0 {
+        // SAFETY: the same contract.
+        unsafe { leave() };
     }
+}
+
+/// # Safety
+/// As [`left`].
+#[cold]
+unsafe fn leave() {
+    // If there is no such list any more, it was never there, or nothing could be noted.
+    let _ = INSIDE.try_with(|inside| {
+        for waits in inside.borrow_mut().drain(..) {
+            // SAFETY: this thread is counted there, so it was not freed: the caller's contract.
+            unsafe { (*waits).inside.fetch_sub(1, Ordering::Release) };
+            COUNTED.fetch_sub(1, Ordering::Relaxed);
+        }
+    });
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    impl EndWaits for Waits {
+        fn each_waits(&self, see: &mut dyn FnMut(&Waits)) {
+            see(self);
+        }
+    }
+
     #[test]
-    fn a_thread_that_was_told_is_counted_until_it_has_left() {
+    fn a_thread_that_has_slept_is_counted_once_until_its_call_is_over() {
         let waits = Waits::new();
-        assert!(!waits.end([]) && !waits.is_busy());
-        let inside = waits.enter();
-        assert!(waits.is_ended() && waits.is_busy());
-        assert_eq!(waits.detached(), Error::Detached);
-        drop(inside);
-        assert!(waits.is_busy());
+        assert_eq!(waits.enter(), Ok(()));
+        assert!(!waits.is_busy(), "Rust's are not counted");
+        waits.count_waits();
+        assert!(!waits.end([]));
+        assert_eq!(waits.enter(), Err(Error::Detached));
+        assert_eq!(waits.enter(), Err(Error::Detached));
+        assert!(waits.is_waited_in() && waits.end([]));
         // SAFETY: `waits` is here.
         unsafe { left() };
-        assert!(!waits.is_busy());
-        // SAFETY: as above; it was told once.
+        assert!(!waits.is_waited_in());
+        // SAFETY: as above.
         unsafe { left() };
-        assert!(!waits.is_busy());
+        assert!(!waits.is_waited_in() && waits.inside.load(Ordering::Relaxed) as u32 == 0);
+    }
+
+    #[test]
+    fn a_handle_that_is_opened_for_another_is_as_that_is() {
+        let (handle, companion) = (Waits::new(), Waits::new());
+        handle.hand_on(&companion);
+        assert!(!companion.counts());
+        handle.count_waits();
+        handle.hand_on(&companion);
+        assert!(companion.counts());
     }
 }

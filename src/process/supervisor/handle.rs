@@ -211,9 +211,9 @@ impl Supervisor {
             if deadline.passed() {
                 return Err(Error::Timeout);
             }
-            let _inside = self.waits.enter();
-            if self.waits.is_ended() && can_be_interrupted {
-                return Err(self.waits.detached());
+            self.waits.count();
+            if can_be_interrupted {
+                self.waits.check()?;
             }
             let waited = sleep(&shared.changed, seen, deadline);
             if waited == Waited::Interrupted && can_be_interrupted {
@@ -240,8 +240,11 @@ impl EndWaits for Supervisor {
         Supervisor::end_waits(self);
     }
 
-    fn is_waited_in(&self) -> bool {
-        self.creator == std::process::id() && self.waits.is_busy()
+    fn each_waits(&self, see: &mut dyn FnMut(&Waits)) {
+        // A forked copy has none of the threads that were counted.
+        if self.creator == std::process::id() {
+            see(&self.waits);
+        }
     }
 }
 
