@@ -408,9 +408,10 @@ pub(super) fn sweep(id: MemberId) {
     }
 }
 
-/// Removes the file of a group if it has no other member.
+/// Removes the file of a group if it has no other member. Waits for another that asks the same: it may have
+/// asked when this one was still there.
 fn remove_if_empty(named: &str, fd: BorrowedFd<'_>) {
-    if let Ok(Some(_lock)) = AttachLock::try_acquire(fd)
+    if let Ok(Some(_lock)) = AttachLock::acquire_soon(fd)
         && let Ok(None) = ofd::first_held(fd, 0, 0)
     {
         shm::unlink_if_same(named, fd);

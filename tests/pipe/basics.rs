@@ -304,6 +304,37 @@ fn the_last_hold_takes_the_pipe_along() {
 }
 
 #[test]
+fn of_two_processes_that_release_the_last_holds_at_once_one_takes_the_pipe_along() {
+    let _alone = alone();
+    for _ in 0..100 {
+        let name = Name::new("pipe-holds");
+        let pipe = Pipe::with_options(Some(&name), End::First, true, &Options::create()).unwrap();
+        let first = pipe.hold().unwrap();
+        drop(pipe);
+        let (ready, go) = (Bell::new(), Bell::new());
+        let children = [(); 2].map(|()| {
+            fork(|| {
+                let pipe = Pipe::open(&name, End::First).unwrap();
+                let hold = pipe.hold().unwrap();
+                drop(pipe);
+                // SAFETY: this process's copy of the parent's hold, which it does not use.
+                unsafe { libc::close(first.as_raw_fd()) };
+                ready.ring();
+                go.hear();
+                Pipe::release(&name, hold).unwrap();
+            })
+        });
+        ready.hear();
+        ready.hear();
+        Pipe::release(&name, first).unwrap();
+        assert!(name.has_file());
+        go.ring_times(2);
+        children.into_iter().for_each(Child::ends_well);
+        assert!(!name.has_file());
+    }
+}
+
+#[test]
 fn two_processes_that_leave_an_end_at_once_close_the_connection() {
     let _alone = alone();
     for _ in 0..50 {
