@@ -5,9 +5,12 @@
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
 use super::cancel::Shield;
+use super::clock::Deadline;
 use super::fd::off_streams;
+use super::poll;
 use crate::error::{Error, Result};
 
 /// What asking for a child's exit found.
@@ -78,25 +81,40 @@ pub(crate) fn of_any(pid: libc::pid_t) -> Option<OwnedFd> {
 /// Reaps the process if it has ended. Does not wait.
 pub(crate) fn reap(fd: BorrowedFd<'_>) -> Result<Reaped> {
     match wait_id(fd, libc::WEXITED | libc::WNOHANG)? {
-        Reaped::NotOurs => Ok(record(fd)),
+        Reaped::NotOurs => recorded(fd),
         reaped => Ok(reaped),
     }
 }
 
+/// [`record`]. The kernel tells those who wait for the end of a process that it reaps by itself before it
+/// records the end: a process that has ended is asked again for a while.
+fn recorded(fd: BorrowedFd<'_>) -> Result<Reaped> {
+    for _ in 0..LOOKS {
+        match record(fd) {
+            Some(Reaped::NotOurs) if poll::readable(&[fd], Deadline::Now)? => {}
+            Some(reaped) => return Ok(reaped),
+            None => break,
+        }
+        std::thread::sleep(Duration::from_micros(50));
+    }
+    Ok(Reaped::NotOurs)
+}
+
+/// Some milliseconds: a process that has ended and that another one has not reaped yet has no record either.
+const LOOKS: u32 = 100;
+
 /// How a process ended that was reaped by another thread, or by the kernel itself. Since
-/// Linux 6.15 the kernel keeps that as long as a descriptor of the process is open; before,
-/// and of a process that was not reaped, this is `NotOurs`.
-fn record(fd: BorrowedFd<'_>) -> Reaped {
+/// Linux 6.15 the kernel keeps that as long as a descriptor of the process is open; before, this is `None`.
+/// Of a process that was not reaped it is `NotOurs`.
+fn record(fd: BorrowedFd<'_>) -> Option<Reaped> {
     let mut info = Info {
         mask: EXIT,
         ..Info::default()
     };
     // SAFETY: the call writes one `Info`, whose size is part of its number.
     let asked = unsafe { libc::ioctl(fd.as_raw_fd(), GET_INFO as _, &raw mut info) };
-    if asked != 0 || info.mask & EXIT == 0 {
-        return Reaped::NotOurs;
-    }
-    end_of(info.status)
+    let known = (info.mask & EXIT != 0).then(|| end_of(info.status));
+    (asked == 0).then(|| known.unwrap_or(Reaped::NotOurs))
 }
 
 /// What the status of a process that has ended says.
