@@ -4,6 +4,7 @@
 //! they start. A process that has it descends from one of them, whatever its group, session and parent
 //! are; unless it has cleared its environment.
 
+use std::collections::HashMap;
 use std::fs;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -23,6 +24,9 @@ pub(super) fn new() -> String {
 /// How often to look: a process may start others while it is being found.
 const PASSES: usize = 200;
 
+/// How often a process may be found without an environment. Amid an exec it has none for a moment.
+const EMPTY_PASSES: usize = 20;
+
 /// Kills every process that has this number, and waits a moment for their ends. What cannot be read, as
 /// that of another user, is left alone.
 pub(super) fn kill(number: &str) {
@@ -31,6 +35,7 @@ pub(super) fn kill(number: &str) {
         return;
     }
     let setting = format!("{VARIABLE}={number}").into_bytes();
+    let mut empty: HashMap<i32, usize> = HashMap::new();
     for _ in 0..PASSES {
         let Ok(all) = fs::read_dir("/proc") else {
             return;
@@ -43,14 +48,57 @@ pub(super) fn kill(number: &str) {
             let Some(fd) = pidfd::of_any(pid) else {
                 continue;
             };
-            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else {
+                continue;
+            };
             if environment.split(|&byte| byte == 0).any(|it| it == setting) {
                 found |= pidfd::signal(fd.as_fd(), libc::SIGKILL).is_ok();
+            } else if environment.is_empty() && has_program(pid) {
+                let times = empty.entry(pid).or_default();
+                *times += 1;
+                found |= *times < EMPTY_PASSES;
             }
         }
         if !found {
             return;
         }
         std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// False for a thread of the kernel, and for a process that has ended.
+fn has_program(pid: i32) -> bool {
+    fs::read_link(format!("/proc/{pid}/exe")).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_process_is_found_while_it_executes_another_program() {
+        let script = std::env::temp_dir().join(format!("shoal-marked-{}", std::process::id()));
+        fs::write(&script, format!("exec sh {}", script.display())).unwrap();
+        for _ in 0..40 {
+            let number = new();
+            let mut child = Command::new("sh")
+                .arg(&script)
+                .env(VARIABLE, &number)
+                .spawn()
+                .unwrap();
+            std::thread::sleep(Duration::from_millis(2));
+            kill(&number);
+            // It may be on its way out.
+            let ended = (0..5000).any(|_| {
+                std::thread::sleep(Duration::from_millis(1));
+                child.try_wait().unwrap().is_some()
+            });
+            let _ = child.kill();
+            child.wait().unwrap();
+            assert!(ended);
+        }
+        fs::remove_file(script).unwrap();
     }
 }
