@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::PullConsumer;
 use async_nats::jetstream::consumer::pull::BatchConfig;
+use async_nats::jetstream::context::ConsumerInfoErrorKind;
 use async_nats::{Message, StatusCode, Subscriber};
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::Notify;
@@ -141,11 +142,19 @@ impl<T: Target> Puller<T> {
                 () = self.room.notified() => {}
                 _ = ask.tick() => {
                     let delivered = self.counters.delivered.get();
-                    let info = consumer.info().await;
-                    let info = info.map_err(|why| Error::away("the consumer", why))?;
-                    self.counters.server_pending.set(info.num_pending);
-                    self.counters.server_in_flight.set(info.num_ack_pending as u64);
-                    let starves = info.num_pending > 0 && info.num_waiting == 0;
+                    let starves = match consumer.info().await {
+                        Ok(info) => {
+                            self.counters.server_pending.set(info.num_pending);
+                            self.counters.server_in_flight.set(info.num_ack_pending as u64);
+                            info.num_pending > 0 && info.num_waiting == 0
+                        }
+                        // On a slow connection what was asked for still comes.
+                        Err(why) if why.kind() == ConsumerInfoErrorKind::TimedOut => {
+                            self.all.went_wrong(&format!("the consumer: {why}"));
+                            false
+                        }
+                        Err(why) => return Err(Error::away("the consumer", why)),
+                    };
                     let is_quiet = delivered == self.counters.delivered.get();
                     if asked.due > 0 && (asked.heard.elapsed() > SILENCE
                         || starves && is_quiet && asked.heard.elapsed() > ASK)

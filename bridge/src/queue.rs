@@ -368,7 +368,7 @@ impl BridgedQueue {
         }
     }
 
-    /// A worker here has finished or given back a message.
+    /// A worker here has finished a message.
     pub(crate) fn worked(&self) {
         let lying = self.relay.queue().len();
         lock(&self.demand).settled(lying);

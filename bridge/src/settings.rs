@@ -209,7 +209,10 @@ async fn get_or_make(jetstream: &jetstream::Context, wanted: &Config) -> Result<
 
 /// The server answers and says no; unless it only says that it is not ready.
 fn of_jetstream(what: String, error: &jetstream::Error) -> Error {
-    if error.code() == 503 && error.error_code() != ErrorCode::JETSTREAM_NOT_ENABLED {
+    let code = error.error_code();
+    // While a cluster forms, or one of its servers is away, there are not enough for all copies.
+    let lacks_servers = code == ErrorCode::CLUSTER_NO_PEERS;
+    if lacks_servers || error.code() == 503 && code != ErrorCode::JETSTREAM_NOT_ENABLED {
         return Error::away(what, error);
     }
     Error::refused(what, error)

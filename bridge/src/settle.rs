@@ -130,6 +130,7 @@ fn settled(queue: &BridgedQueue, settlement: Settlement) {
     let word = match settlement.kind() {
         SettlementKind::Done => {
             queue.held.settle(&token.delivery, Phase::Finishing);
+            queue.worked();
             Word::done(token, Some(settlement))
         }
         SettlementKind::Returned { delay } => {
@@ -154,7 +155,6 @@ fn settled(queue: &BridgedQueue, settlement: Settlement) {
             return;
         }
     };
-    queue.worked();
     queue.tell(word);
 }
 
@@ -234,7 +234,8 @@ impl Settler {
                     "the consumer of a message is gone"
                 );
             }
-            if request.payload == ACK {
+            // Not that of a message that no worker here has finished now.
+            if request.payload == ACK && told.settlement.is_some() {
                 self.queue.counters.acked.add(1);
             }
             self.confirm(told);

@@ -1,7 +1,10 @@
 //! What a test does on the server by itself, without a bridge.
 
+use std::time::{Duration, Instant};
+
 use async_nats::jetstream::{self, stream};
 
+use crate::machine::WATCHDOG;
 use crate::server::Server;
 
 /// Runs something on a connection.
@@ -17,6 +20,36 @@ where
         let client = async_nats::connect(server.url()).await.unwrap();
         work(jetstream::new(client)).await
     })
+}
+
+/// Whether a bridge has set up a stream: its consumer is what it makes last.
+pub fn is_set_up(server: &Server, stream: &str) -> bool {
+    on(server, |jetstream| async move {
+        let stream = jetstream.get_stream(stream).await;
+        stream.is_ok_and(|stream| stream.cached_info().state.consumer_count > 0)
+    })
+}
+
+/// Whether the server's cluster makes a stream with so many copies. It is removed again.
+pub fn replicates(server: &Server, copies: usize) -> bool {
+    on(server, |jetstream| async move {
+        let config = stream::Config {
+            name: "probe".to_owned(),
+            num_replicas: copies,
+            ..Default::default()
+        };
+        let made = jetstream.create_stream(config).await;
+        made.is_ok() && jetstream.delete_stream("probe").await.is_ok()
+    })
+}
+
+/// Waits until a stream has no message. The server confirms an ack before it removes the message.
+pub fn becomes_empty(server: &Server, stream: &str) {
+    let begun = Instant::now();
+    while messages(server, stream) > 0 {
+        assert!(begun.elapsed() < WATCHDOG, "{stream} is not empty");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// How many messages a stream has.

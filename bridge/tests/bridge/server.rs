@@ -1,10 +1,12 @@
 //! A NATS server for tests: on a loopback port of its own, stopped by its pid.
 
 use std::fmt::Write;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use tokio::net::TcpSocket;
 
 /// What a test may change about the server.
 #[derive(Clone)]
@@ -27,7 +29,8 @@ impl Default for Setup {
 /// A running server. Its folder and process are gone when this is dropped.
 pub struct Server {
     folder: PathBuf,
-    port: u16,
+    /// That of its clients, and in a cluster that of its routes.
+    ports: Vec<Port>,
     child: Option<Child>,
 }
 
@@ -38,20 +41,20 @@ impl Server {
 
     /// With these settings.
     pub fn with(setup: &Setup) -> Self {
-        let mut server = Self::prepare(setup, free_port());
+        let mut server = Self::prepare(setup, Port::free());
         server.resume();
         server
     }
 
     /// So many servers that form a cluster.
     pub fn cluster(number: usize) -> Vec<Self> {
-        let ports: Vec<u16> = (0..number).map(|_| free_port()).collect();
+        let ports: Vec<Port> = (0..number).map(|_| Port::free()).collect();
         let routes: Vec<String> = ports
             .iter()
-            .map(|port| format!("nats://127.0.0.1:{port}"))
+            .map(|port| format!("nats://127.0.0.1:{}", port.number()))
             .collect();
-        let start = |port: &u16| {
-            let routes = routes.join(", ");
+        let start = |route: Port| {
+            let (port, routes) = (route.number(), routes.join(", "));
             let extra = format!(
                 "cluster {{ name: tests, listen: \"127.0.0.1:{port}\", routes: [{routes}] }}"
             );
@@ -59,14 +62,17 @@ impl Server {
                 extra,
                 ..Setup::default()
             };
-            Self::prepare(&setup, free_port())
+            let mut server = Self::prepare(&setup, Port::free());
+            server.ports.push(route);
+            server
         };
-        let mut servers: Vec<Self> = ports.iter().map(start).collect();
+        let mut servers: Vec<Self> = ports.into_iter().map(start).collect();
         servers.iter_mut().for_each(Self::resume);
         servers
     }
 
-    fn prepare(setup: &Setup, port: u16) -> Self {
+    fn prepare(setup: &Setup, held: Port) -> Self {
+        let port = held.number();
         // In memory: a process that is killed loses nothing that is in a file, on a disk or not.
         let store = std::env::var_os("BRIDGE_STORE").unwrap_or_else(|| "/dev/shm".into());
         let folder = Path::new(&store).join(format!("shoal-nats-{}-{port}", std::process::id()));
@@ -89,18 +95,18 @@ impl Server {
         std::fs::write(folder.join("server.conf"), text).unwrap();
         Self {
             folder,
-            port,
+            ports: vec![held],
             child: None,
         }
     }
 
     /// The port of its clients.
     pub fn port(&self) -> u16 {
-        self.port
+        self.ports[0].number()
     }
 
     pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        format!("nats://127.0.0.1:{}", self.port())
     }
 
     /// As `kill -9` does.
@@ -124,7 +130,7 @@ impl Server {
             .spawn();
         self.child = Some(child.expect("nats-server starts"));
         let begun = Instant::now();
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+        while TcpStream::connect(("127.0.0.1", self.port())).is_err() {
             let child = self.child.as_mut().unwrap();
             let ended = child.try_wait().unwrap();
             let log = || std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
@@ -146,10 +152,22 @@ impl Drop for Server {
     }
 }
 
-/// A port that the kernel says is free.
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    listener.local_addr().unwrap().port()
+/// A port that nobody else is given while this lives, also while its server is away. A socket is bound to it and
+/// does not listen; a program that sets `SO_REUSEADDR`, as the server and the bridge do, can listen there.
+pub struct Port(TcpSocket);
+
+impl Port {
+    /// One that the kernel says is free.
+    pub fn free() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        Self(socket)
+    }
+
+    pub fn number(&self) -> u16 {
+        self.0.local_addr().unwrap().port()
+    }
 }
 
 /// The server's program: what `NATS_SERVER` names, or that of the checkout's virtual environment
