@@ -20,12 +20,12 @@ impl Leftovers {
     /// program that creates an object would do.
     pub(crate) fn none_after(&self) -> Result<(), String> {
         let shoal = target().join("release/shoal");
-        if shoal.exists() {
-            step::run(program(&shoal, "gc").stdout(Stdio::null()))?;
-        }
         let mut left = Vec::new();
-        // What was killed last may take a moment to be gone.
-        for _ in 0..20 {
+        // What was killed last may take a moment to be gone, and its files are not collected before.
+        for _ in 0..150 {
+            if shoal.exists() {
+                step::run(program(&shoal, "gc").stdout(Stdio::null()))?;
+            }
             left = objects().difference(&self.0).cloned().collect();
             // Other programs may use the library on this machine.
             left.retain(|file| !in_use(file));

@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 /// A program that takes this long hangs.
 const WATCHDOG: Duration = Duration::from_secs(10 * 60);
 
-/// How long the last output of a program that has ended may be on its way.
-const GRACE: Duration = Duration::from_secs(2);
+/// How long the last output of a program that has ended may be on its way: lines that must come, and others.
+const GRACE: Duration = Duration::from_secs(30);
+const SHORT_GRACE: Duration = Duration::from_millis(200);
 
 /// The project's top folder.
 pub(crate) fn root() -> PathBuf {
@@ -140,15 +141,16 @@ pub(crate) fn run_expecting(command: &mut Command, expected: &[&str]) -> Result<
         }
     });
     child.succeed_within(WATCHDOG)?;
-    let mut seen = Vec::new();
+    let mut missing = expected.to_vec();
     // The last lines may still be on their way; a grandchild that stays keeps the pipe open.
-    while let Ok(line) = lines.recv_timeout(GRACE) {
-        seen.push(line);
+    let grace = |missing: &[&str]| match missing.is_empty() {
+        true => SHORT_GRACE,
+        false => GRACE,
+    };
+    while let Ok(line) = lines.recv_timeout(grace(&missing)) {
+        missing.retain(|it| *it != line);
     }
-    let missing = expected
-        .iter()
-        .find(|line| !seen.iter().any(|it| it == *line));
-    match missing {
+    match missing.first() {
         None => Ok(()),
         Some(line) => Err(format!("{} did not print {line:?}", shown(command))),
     }
@@ -309,6 +311,11 @@ mod tests {
         output.read_line(&mut said).unwrap();
         let grandchild: u32 = said.trim().parse().unwrap();
         assert!(family(hanging.child.id()).contains(&grandchild));
+        // It is another shell until it has become what it is to be.
+        let comm = format!("/proc/{grandchild}/comm");
+        while std::fs::read_to_string(&comm).unwrap() != "sleep\n" {
+            std::thread::sleep(Duration::from_millis(1));
+        }
 
         let why = hanging.succeed_within(Duration::from_millis(50));
         let why = why.unwrap_err();

@@ -38,7 +38,7 @@ pub(crate) struct Choice<'a> {
 }
 
 pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
-    heed_interrupts();
+    heed_signals();
     let leftovers = Leftovers::before();
     let mut steps = Steps::new(choice.only);
     steps.step("format", || {
@@ -136,10 +136,10 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
     steps.finish()
 }
 
-/// What a script starts in the background ignores Ctrl-C, and so does all that it starts: tests of Ctrl-C would
-/// wait for ever.
-fn heed_interrupts() {
-    for signal in [libc::SIGINT, libc::SIGQUIT] {
+/// What a script starts in the background ignores Ctrl-C, what `nohup` starts ignores the end of the terminal, and
+/// so does all that they start: tests of these signals would wait for ever.
+fn heed_signals() {
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
         // SAFETY: the action of the system, and no other thread that changes it.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
