@@ -283,6 +283,9 @@ static void a_death_breaks_the_barrier_for_all(void)
     OK(shoal_barrier_open(NULL, &options, &s.barrier, NULL));
     sleepers[0] = another(finds_the_barrier_broken, &s);
     sleepers[1] = another(passes_the_barrier, &s);
+    /* One that only sleeps may not have arrived yet: it may wait for the lock of the barrier. */
+    while (barrier_stats(s.barrier).waiting < 2)
+        pause_ms(1);
     for (int i = 0; i < 2; i++)
         falls_asleep(sleepers[i]);
     broken = barrier_stats(s.barrier).broken;

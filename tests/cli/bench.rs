@@ -97,6 +97,7 @@ fn a_quick_look_measures_and_judges() {
 
 #[test]
 fn latency_is_measured_at_nine_rates_of_each_transports_own_capacity() {
+    // Long enough for something to go through on a busy machine as well.
     let args = [
         "--quick",
         "--only",
@@ -105,6 +106,8 @@ fn latency_is_measured_at_nine_rates_of_each_transports_own_capacity() {
         "0",
         "--transports",
         "shoal,pipe",
+        "--seconds",
+        "0.3",
     ];
     let report = json(&args);
     let curves = report["curves"].as_array().unwrap();

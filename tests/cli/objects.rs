@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use shoal::{Map, Options, Queue, Timeout};
 
-use crate::common::only;
+use crate::common::{beside_others, only};
 use crate::{Done, command, finish, shoal, unique};
 
 /// The object called `name` in what `ls --json` printed.
@@ -120,6 +120,7 @@ impl Drop for Directory {
 
 #[test]
 fn ls_tells_kind_state_memory_and_participants() {
+    let _beside = beside_others();
     let (queue, map) = (unique("queue"), unique("map"));
     let queue = Queue::create(&queue).unwrap();
     let map = Map::with_options(Some(&map), &Options::create().persistent()).unwrap();
@@ -169,6 +170,7 @@ fn ls_tells_kind_state_memory_and_participants() {
 
 #[test]
 fn stat_tells_what_a_queue_and_a_map_hold_and_changes_nothing() {
+    let _beside = beside_others();
     let queue = Queue::create(&unique("stat")).unwrap();
     queue.put(b"twelve bytes", Timeout::Infinite).unwrap();
     let it = shoal(&["stat", queue.name(), "--json"]).json();

@@ -70,7 +70,10 @@ impl Terminal {
             });
         }
         let before = settings(&slave);
+        // Forked, it is a participant of every object of this program until it executes its own.
+        let alone = crate::common::alone();
         let child = command.spawn().unwrap();
+        drop(alone);
         // The command's copies of the terminal are its last.
         drop(command);
         let printed = Arc::new(Mutex::new(Vec::new()));

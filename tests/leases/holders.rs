@@ -1,7 +1,9 @@
 //! What becomes of a lease when a process that has it is killed, executes a program, forks, loses its parent
 //! or is stopped; and when the mask or the machine changes.
 
+use std::fs::File;
 use std::io::Write;
+use std::os::fd::AsRawFd;
 
 use shoal::device::EnvEdit;
 use shoal::device::lease::{HolderState, Mode, Request, holders};
@@ -46,7 +48,7 @@ fn a_forked_child_that_was_not_given_the_lease_does_not_have_it() {
 
 #[test]
 fn a_forked_child_that_was_given_the_lease_keeps_it_and_passes_it_on_no_further() {
-    let place = Place::new();
+    let place = Place::alone();
     let machine = place.machine("cuda:1");
     let request = Request::new(1).machine(machine.clone());
     let lease = request.acquire(LONG).unwrap();
@@ -135,6 +137,11 @@ fn an_orphan_keeps_its_lease_and_so_does_its_own_child() {
     std::fs::remove_file(place.0.with_extension("pid")).unwrap();
 }
 
+fn is_stopped(child: &Child) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.process.pid())).unwrap();
+    stat.contains(") T ")
+}
+
 #[test]
 fn a_stopped_holder_keeps_its_lease_and_a_stopped_waiter_its_place() {
     let place = Place::new();
@@ -146,7 +153,22 @@ fn a_stopped_holder_keeps_its_lease_and_a_stopped_waiter_its_place() {
     assert_eq!(request.acquire(NOW).unwrap_err(), Error::Timeout);
     let mut first = Child::leasing(&request);
     until("the first waits", || waiting(&machine).len() == 1);
-    first.process.signal(libc::SIGSTOP).unwrap();
+    // Not while it has the lock of the directory, in which others would wait for it.
+    until("it is stopped in its sleep", || {
+        first.process.signal(libc::SIGSTOP).unwrap();
+        until("it is stopped", || is_stopped(&first));
+        let directory = File::open(&place.0).unwrap();
+        // SAFETY: a descriptor that is open.
+        let free = unsafe {
+            let free = libc::flock(directory.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) == 0;
+            libc::flock(directory.as_raw_fd(), libc::LOCK_UN);
+            free
+        };
+        if !free {
+            first.process.signal(libc::SIGCONT).unwrap();
+        }
+        free
+    });
     let second = request.queue().unwrap();
     holder.kill();
     let soon = Timeout::Val(std::time::Duration::from_millis(50));
@@ -239,7 +261,7 @@ fn a_device_that_is_gone_is_told() {
 
 #[test]
 fn a_lease_names_its_own_devices_under_another_mask_or_says_which_is_hidden() {
-    let place = Place::new();
+    let place = Place::alone();
     let machine = place.machine("cuda:4");
     let lease = Request::new(2).order(["1", "3"]).machine(machine.clone());
     let lease = lease.acquire(LONG).unwrap();

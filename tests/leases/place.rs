@@ -5,21 +5,42 @@ use std::io::{Read, Write};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use shoal::device::Machine;
 use shoal::device::lease::{Holder, HolderState, Lease, Request, holders};
 use shoal::{ForkOptions, Process, Timeout, fork};
 
+use crate::common;
+
 /// Removed when dropped.
-pub(crate) struct Place(pub(crate) PathBuf);
+pub(crate) struct Place(pub(crate) PathBuf, #[allow(dead_code)] Turn);
+
+/// Other tests run meanwhile, or none.
+#[allow(dead_code)]
+enum Turn {
+    BesideOthers(RwLockReadGuard<'static, ()>),
+    Alone(RwLockWriteGuard<'static, ()>),
+}
 
 impl Place {
     pub(crate) fn new() -> Self {
+        Self::of(Turn::BesideOthers(common::beside_others()))
+    }
+
+    /// For a test whose children change their environment, which another thread may be reading as they are
+    /// forked: then they would wait for that thread, which they do not have. Also for one whose leases have
+    /// to be free at once: a child that another test has just forked has a copy for a moment.
+    pub(crate) fn alone() -> Self {
+        Self::of(Turn::Alone(common::alone()))
+    }
+
+    fn of(turn: Turn) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("shoal-leases-test-{}-{number}", std::process::id());
-        Self(PathBuf::from("/dev/shm").join(name))
+        Self(PathBuf::from("/dev/shm").join(name), turn)
     }
 
     /// A machine with these devices, whose leases are here.

@@ -224,7 +224,10 @@ fn child(kind: Kind, machine: &Machine, witness: Witness, mut random: Random) ->
 
 /// So many processes, some of which are killed while they wait, hold or end.
 fn race(kind: Kind, starts: usize, users: bool) {
-    let place = Place::new();
+    let place = match kind {
+        Kind::Nested => Place::alone(),
+        Kind::Whole | Kind::Fractions => Place::new(),
+    };
     let machine = place.machine(&format!("cuda:{DEVICES}:24G"));
     let witness = Witness::new();
     let mut random = seeded();

@@ -9,7 +9,7 @@ use crate::place::{LONG, NOW, Place, numbers};
 
 #[test]
 fn preferred_devices_come_first_and_those_that_strangers_use_last() {
-    let place = Place::new();
+    let place = Place::alone();
     std::fs::create_dir(&place.0).unwrap();
     let list = place.0.with_extension("list");
     let lines = "cuda GPU-a1 24G 24G 0 A\ncuda GPU-b2 24G 9G 0 B\ncuda GPU-c3 24G 24G 90 C\ncuda GPU-d4 24G 24G 0 D\n";

@@ -1,5 +1,7 @@
 //! Workers are started, restarted, signalled and stopped as their description says.
 
+use std::time::Instant;
+
 use shoal::process::{Output, WorkerState};
 use shoal::{EventKind, Outcome, Restart, Supervisor, Workers};
 
@@ -321,7 +323,13 @@ fn a_stopped_worker_is_ended_all_the_same() {
 #[test]
 fn a_second_stop_can_only_bring_the_end_forward() {
     let _alone = alone();
-    let supervisor = workers("trap '' TERM; sleep 600", 2).start().unwrap();
+    let (mut reader, writer) = pipe();
+    let mut spawn = sh("trap '' TERM; echo >&7; sleep 600");
+    let supervisor = Workers::new(spawn.fd(writer.as_raw_fd(), 7), 2)
+        .start()
+        .unwrap();
+    // Before its trap is set, a worker ends by the signal.
+    reader.read_exact(&mut [0; 2]).unwrap();
     supervisor
         .begin_stop(libc::SIGTERM, Timeout::Infinite)
         .unwrap();
@@ -537,8 +545,9 @@ fn a_thousand_workers_come_and_go_without_a_leak() {
         run();
     }
     let mut after = used();
-    // The threads end a moment after the outcome is there.
-    while after.1 > before.1 {
+    // The threads end a moment after the outcome is there, and close what they had.
+    let began = Instant::now();
+    while after.1 > before.1 || after.0 > before.0 && began.elapsed() < Duration::from_secs(60) {
         std::thread::sleep(millis(1));
         after = used();
     }

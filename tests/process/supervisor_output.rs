@@ -174,15 +174,19 @@ fn plain_output_is_passed_on_as_it_is() {
 #[test]
 fn a_program_that_closes_all_its_descriptors_keeps_its_workers() {
     let _alone = alone();
+    let dir = Scratch::new();
+    let closed = dir.0.join("closed");
+    // None is started while they are being closed: it could get what another thread closes next.
+    let wait = format!("until test -e '{}'; do sleep 0.01; done", closed.display());
     let host = forked(&ForkOptions::default(), || {
-        let brief = Duration::from_millis(1);
-        let mut workers = Workers::new(&sh("test $SHOAL_WORKER_RESTARTS = 2"), 2);
-        workers
-            .restart(Restart::OnFailure)
-            .backoff(Duration::from_millis(100), brief * 100);
+        let brief = Duration::from_millis(100);
+        let script = format!("{wait}; test $SHOAL_WORKER_RESTARTS = 2");
+        let mut workers = Workers::new(&sh(&script), 2);
+        workers.restart(Restart::OnFailure).backoff(brief, brief);
         let supervisor = workers.start().unwrap();
         // SAFETY: integers; nothing else in this process uses them.
         unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
+        std::fs::write(&closed, "").unwrap();
         i32::from(supervisor.wait(Timeout::Infinite) != Ok(Outcome::Succeeded))
     });
     assert_eq!(join(&host), exited(0));

@@ -32,7 +32,7 @@ fn a_message_may_fill_the_whole_ring_wherever_the_cursors_stand() {
     for before in 0..300 {
         queue.put(&vec![1; before * 5], NOWAIT).unwrap();
         queue.get_vec(NOWAIT).unwrap();
-        queue.put(&vec![2; largest], SOON).unwrap();
+        queue.put(&vec![2; largest], Timeout::Infinite).unwrap();
         assert_eq!(queue.get_vec(NOWAIT).unwrap(), vec![2; largest]);
     }
 }

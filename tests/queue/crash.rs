@@ -298,7 +298,7 @@ fn a_get_that_grows_the_ring_of_a_stream_takes_its_message_or_does_not() {
     };
     // A get has 6 steps, and one that grows the ring more than twice as many. On a busy machine it
     // may come so late that there is no stream any more: that is tried again.
-    assert!((0..30).any(|_| kill() > 12));
+    assert!((0..200).any(|_| kill() > 12));
 }
 
 #[test]

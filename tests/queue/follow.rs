@@ -2,7 +2,7 @@
 
 use shoal::{Error, Queue, Timeout};
 
-use crate::common::{FOREVER, fixed, fork, watchdog};
+use crate::common::{FOREVER, alone, beside_others, fixed, fork};
 
 /// The messages that come next, with their numbers.
 fn seen(follower: &mut shoal::Follower<'_>) -> Vec<(u64, Vec<u8>)> {
@@ -25,6 +25,7 @@ fn put(queue: &Queue, range: std::ops::Range<u64>) {
 
 #[test]
 fn a_follower_sees_each_message_once_and_takes_none() {
+    let _beside = beside_others();
     let queue = Queue::anonymous().unwrap();
     put(&queue, 0..3);
     let (mut all, mut new) = (queue.follow(true).unwrap(), queue.follow(false).unwrap());
@@ -38,6 +39,7 @@ fn a_follower_sees_each_message_once_and_takes_none() {
 
 #[test]
 fn what_is_taken_before_it_is_seen_is_left_out_by_its_number() {
+    let _beside = beside_others();
     let queue = Queue::anonymous().unwrap();
     put(&queue, 0..10);
     let mut follower = queue.follow(true).unwrap();
@@ -55,6 +57,7 @@ fn what_is_taken_before_it_is_seen_is_left_out_by_its_number() {
 
 #[test]
 fn a_follower_goes_on_while_the_ring_wraps_and_grows() {
+    let _beside = beside_others();
     let queue = fixed(4096);
     let mut follower = queue.follow(false).unwrap();
     for round in 0..100 {
@@ -72,6 +75,7 @@ fn a_follower_goes_on_while_the_ring_wraps_and_grows() {
 
 #[test]
 fn a_buffer_that_is_too_small_misses_nothing() {
+    let _beside = beside_others();
     let queue = Queue::anonymous().unwrap();
     queue.put(b"longer", FOREVER).unwrap();
     // One that was written in place lies outside the ring.
@@ -90,7 +94,7 @@ fn a_buffer_that_is_too_small_misses_nothing() {
 
 #[test]
 fn a_follower_beside_a_consumer_sees_whole_messages_in_order() {
-    watchdog();
+    let _alone = alone();
     let queue = fixed(4096);
     let mut follower = queue.follow(false).unwrap();
     let child = fork(|| {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::common::{FOREVER, NOWAIT};
+use crate::common::{FOREVER, NOWAIT, beside_others};
 use shoal::{Error, Options, Queue};
 
 fn look(queue: &Queue, index: u64) -> Option<Vec<u8>> {
@@ -19,6 +19,7 @@ fn put(queue: &Queue, messages: &[&str]) {
 
 #[test]
 fn a_look_sees_every_message_in_order_and_takes_none() {
+    let _beside = beside_others();
     let queue = Queue::anonymous().unwrap();
     assert_eq!(look(&queue, 0), None);
     put(&queue, &["one", "", "three"]);
@@ -37,6 +38,7 @@ fn a_look_sees_every_message_in_order_and_takes_none() {
 
 #[test]
 fn a_look_goes_on_behind_the_end_of_the_ring() {
+    let _beside = beside_others();
     let options = Options::create().capacity(4096).max_capacity(4096);
     let queue = Queue::with_options(None, &options).unwrap();
     let message = |number: u8| vec![number; 900];
@@ -53,6 +55,7 @@ fn a_look_goes_on_behind_the_end_of_the_ring() {
 
 #[test]
 fn what_was_given_back_is_seen_first_and_what_is_leased_is_not() {
+    let _beside = beside_others();
     let queue = Queue::anonymous().unwrap();
     put(&queue, &["one", "two", "three"]);
     let (first, second) = (queue.lease(NOWAIT).unwrap(), queue.lease(NOWAIT).unwrap());
@@ -73,6 +76,7 @@ fn what_was_given_back_is_seen_first_and_what_is_leased_is_not() {
 
 #[test]
 fn a_look_with_too_small_a_buffer_says_how_large_it_has_to_be() {
+    let _beside = beside_others();
     let queue = Queue::anonymous().unwrap();
     put(&queue, &["longer"]);
     let too_small = Error::BufferTooSmall {
@@ -85,6 +89,7 @@ fn a_look_with_too_small_a_buffer_says_how_large_it_has_to_be() {
 
 #[test]
 fn a_closed_queue_can_be_looked_at_until_it_is_drained() {
+    let _beside = beside_others();
     let queue = Queue::anonymous().unwrap();
     put(&queue, &["last"]);
     queue.close().unwrap();

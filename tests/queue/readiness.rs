@@ -427,10 +427,11 @@ fn forget_futex_waitv() {
 #[test]
 fn where_the_kernel_cannot_sleep_on_many_words_descriptors_work_all_the_same() {
     let _alone = alone();
-    let (queue, other) = (fixed(4096), fixed(4096));
+    let (queue, other, asked) = (fixed(4096), fixed(4096), Bell::new());
     let waiter = fork(|| {
         forget_futex_waitv();
         assert!(!is_readable(&other));
+        asked.ring();
         for index in 0..50u8 {
             assert_eq!(take(&queue, 1), [[index]]);
         }
@@ -442,6 +443,7 @@ fn where_the_kernel_cannot_sleep_on_many_words_descriptors_work_all_the_same() {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
     }
+    asked.hear();
     other.put(b"bye", NOWAIT).unwrap();
     waiter.ends_well();
 }

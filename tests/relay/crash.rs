@@ -23,7 +23,7 @@ fn options() -> RelayOptions {
 }
 
 fn attach(queue: &Arc<Queue>) -> QueueRelay {
-    QueueRelay::attach(Arc::clone(queue), &options(), millis(2_000)).unwrap()
+    QueueRelay::attach(Arc::clone(queue), &options(), FOREVER).unwrap()
 }
 
 /// Runs `operation` with a kill at each step, and `check` after each, which is told whether it lived.
@@ -143,8 +143,13 @@ fn a_process_that_is_killed_between_making_a_relayed_queue_and_leaving_it_leaves
             queue.put(b"new", NOWAIT).unwrap();
             assert_eq!(requests(&relay), [b"new"], "step {step}");
             drop((relay, queue));
-            shoal::gc(false).unwrap();
-            assert_eq!(files(&name), [""; 0], "step {step}");
+            // A program that collects beside this test may have a file locked, which is then left to it.
+            let is_clean = || {
+                shoal::gc(false).unwrap();
+                files(&name).is_empty()
+            };
+            let mut clean = (0..1000).map(|_| is_clean());
+            assert!(clean.any(|it| it), "step {step}: {:?}", files(&name));
         },
     );
 }
@@ -167,7 +172,7 @@ fn a_relay_that_is_killed_while_it_detaches_loses_no_request() {
         |step, lived, queue| {
             assert!(!lived || !queue.is_relayed());
             // The next one ends the removal first, or begins anew.
-            attach(&queue).detach(millis(2_000)).unwrap();
+            attach(&queue).detach(FOREVER).unwrap();
             queue.put(b"last", NOWAIT).unwrap();
             let mut got = Vec::new();
             while let Ok(message) = queue.get_vec(millis(10)) {
@@ -259,10 +264,16 @@ fn what_a_relay_that_is_killed_withdraws_is_still_here_or_the_relay_had_it() {
         |step, lived, queue| {
             let relay = attach(&queue);
             // Who waits for a message looks whether those that have one live.
-            let left = queue.lease(millis(100)).map(|job| {
-                assert_eq!(&job[..], b"job");
-                job.ack().unwrap();
-            });
+            let left = loop {
+                let left = queue.lease(millis(100)).map(|job| {
+                    assert_eq!(&job[..], b"job");
+                    job.ack().unwrap();
+                });
+                // A wait may lose its core for so long that it ends without a look.
+                if left != Err(Error::Timeout) || queue.unfinished().unwrap() == 0 {
+                    break left;
+                }
+            };
             assert!(left.is_err() || !lived, "step {step}");
             let told = settlements(&relay);
             let allowed = match left {
@@ -386,7 +397,7 @@ fn map() -> Arc<Map> {
 
 fn attach_map(map: &Arc<Map>) -> MapRelay {
     let options = options().discard();
-    MapRelay::attach(Arc::clone(map), &options, millis(2_000)).unwrap()
+    MapRelay::attach(Arc::clone(map), &options, FOREVER).unwrap()
 }
 
 #[test]
@@ -516,9 +527,9 @@ fn a_relay_of_a_map_that_is_killed_while_it_detaches_loses_no_change() {
         |step, _, map| {
             // With what is there already: a map that is not relayed any more is emptied by none of this.
             if map.is_relayed() {
-                attach_map(&map).detach(millis(2_000)).unwrap();
+                attach_map(&map).detach(FOREVER).unwrap();
             } else {
-                let again = MapRelay::attach(Arc::clone(&map), &options(), millis(2_000));
+                let again = MapRelay::attach(Arc::clone(&map), &options(), FOREVER);
                 assert!(matches!(again, Err(Error::Invalid { .. })), "step {step}");
             }
             assert!(!map.is_relayed());

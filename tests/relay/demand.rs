@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use shoal::{Queue, Timeout};
 
-use super::common::FOREVER;
+use super::common::{FOREVER, beside_others};
 use super::relayed;
 
 const NOW: Timeout = Timeout::Val(Duration::ZERO);
 
 #[test]
 fn a_relay_is_told_when_a_consumer_finds_nothing_and_while_one_sleeps() {
+    let _turn = beside_others();
     let (queue, relay) = relayed();
     assert_eq!(relay.last_wanted(), None);
     assert_eq!(queue.get_vec(NOW), Err(shoal::Error::Timeout));
@@ -28,6 +29,7 @@ fn a_relay_is_told_when_a_consumer_finds_nothing_and_while_one_sleeps() {
 
 #[test]
 fn what_no_worker_has_is_taken_back_with_its_token_and_attempts_and_is_not_settled() {
+    let _turn = beside_others();
     let (queue, relay) = relayed();
     relay.deliver(b"leased", 0, b"a", FOREVER).unwrap();
     relay.deliver(b"lies", 4, b"b", FOREVER).unwrap();
@@ -47,6 +49,7 @@ fn what_no_worker_has_is_taken_back_with_its_token_and_attempts_and_is_not_settl
 
 #[test]
 fn what_no_relay_delivered_is_not_taken_back() {
+    let _turn = beside_others();
     let queue = std::sync::Arc::new(Queue::anonymous().unwrap());
     queue.put(b"mine", FOREVER).unwrap();
     let relay = super::attach(&queue);

@@ -45,7 +45,7 @@ fn every_change_becomes_requests_and_the_map_stays_as_it_is() {
     let (map, relay) = relayed_map();
     let large = vec![9; 400_000];
     map.set(b"a", b"1").unwrap();
-    map.set_for(b"b", b"2", Duration::from_secs(3)).unwrap();
+    map.set_for(b"b", b"2", Duration::from_secs(3000)).unwrap();
     map.set(b"large", &large).unwrap();
     map.set_many(&[(b"c", b"3"), (b"d", b"4")]).unwrap();
     assert_eq!(map.len(), Ok(0));
@@ -68,7 +68,7 @@ fn every_change_becomes_requests_and_the_map_stays_as_it_is() {
     else {
         panic!("{:?}", request.change())
     };
-    assert!(life <= Duration::from_secs(3) && life > Duration::from_secs(2));
+    assert!(life <= Duration::from_secs(3000) && life > Duration::from_secs(2000));
     request.done().unwrap();
     let request = relay.next_request(NOWAIT).unwrap();
     assert_eq!(
@@ -125,11 +125,11 @@ fn what_is_delivered_has_its_revision_and_nothing_older_replaces_it() {
         assert_eq!(map.version_of(&key), Ok(1000 - number));
     }
     assert_eq!(
-        relay.deliver(b"k", &large, 11, Some(Duration::from_secs(9))),
+        relay.deliver(b"k", &large, 11, Some(Duration::from_secs(9000))),
         Ok(true)
     );
     assert_eq!(map.get_versioned(b"k"), Ok(Some((large, 11))));
-    assert!(map.time_left(b"k").unwrap().unwrap().unwrap() > Duration::from_secs(8));
+    assert!(map.time_left(b"k").unwrap().unwrap().unwrap() > Duration::from_secs(8000));
     assert_eq!(relay.remove(b"k", 12), Ok(true));
     assert_eq!(map.get_vec(b"k"), Ok(None));
     assert_eq!(relay.remove(b"k", 13), Ok(true), "there was nothing newer");

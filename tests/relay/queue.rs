@@ -178,8 +178,10 @@ fn the_message_of_a_worker_that_dies_goes_back_to_the_relay() {
     );
     assert!(outstanding.is_leased);
     holder.kill();
-    // Some process has to look at the queue.
-    assert_eq!(queue.get_vec(millis(200)), Err(Error::Timeout));
+    // Some process has to look at the queue. A wait may lose its core for so long that it ends without that.
+    while queue.relay().unwrap().unwrap().settlements == 0 {
+        assert_eq!(queue.get_vec(millis(200)), Err(Error::Timeout));
+    }
     let settlement = settled(&relay);
     assert_eq!(settlement.token(), b"token");
     assert!(matches!(settlement.kind(), SettlementKind::Returned { .. }));

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::common::crash::{killed_at, lived, lives};
 use crate::common::shm::in_directory;
-use crate::common::{Bell, NOWAIT, fork, millis, own_process, tiny};
+use crate::common::{Bell, FOREVER, NOWAIT, fork, own_process, tiny};
 use shoal::{Error, Lock, Options, Queue, crash};
 
 /// Nothing is left once `gc` was here.
@@ -138,7 +138,7 @@ fn a_parent_or_child_that_is_killed_in_a_fork_takes_nothing_along() {
                     let mut child = fork(|| {
                         crash::disarm();
                         // From the parent, or from the dead.
-                        drop(lock.lock(millis(5000)).unwrap());
+                        drop(lock.lock(FOREVER).unwrap());
                         let info = shoal::stat("guard").unwrap();
                         let own = std::process::id();
                         assert!(info.participants.iter().any(|it| it.pid == own), "{info:?}");
@@ -148,7 +148,7 @@ fn a_parent_or_child_that_is_killed_in_a_fork_takes_nothing_along() {
                     drop(held);
                     let status = child.wait();
                     assert!(status == 0 || libc::WIFSIGNALED(status));
-                    drop(lock.lock(millis(5000)).unwrap());
+                    drop(lock.lock(FOREVER).unwrap());
                     (&tell).write_all(b"p").unwrap();
                 });
                 drop(tell);
@@ -177,7 +177,7 @@ fn a_killed_process_is_known_to_be_dead_by_those_that_share_its_liveness_file() 
                     std::mem::forget(again);
                 });
                 let lived = lived(&mut child);
-                drop(lock.lock(millis(2000)).unwrap());
+                drop(lock.lock(FOREVER).unwrap());
                 assert_eq!(shoal::stat("guard").unwrap().participants.len(), 1);
                 lived
             });

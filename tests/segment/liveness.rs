@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use crate::common::shm::{allow_descriptors, descriptors, in_directory};
-use crate::common::{Bell, NOWAIT, fork, millis, own_process};
+use crate::common::{Bell, FOREVER, NOWAIT, fork, millis, own_process};
 use shoal::{Error, Event, Lock, Options};
 
 fn liveness_files(directory: &Path) -> Vec<PathBuf> {
@@ -41,7 +41,7 @@ fn a_process_whose_liveness_file_is_gone_is_not_taken_for_dead() {
             assert!(matches!(lock.lock(millis(300)), Err(Error::Timeout)));
             assert_eq!(shoal::gc(false).unwrap(), [""; 0]);
             owner.kill();
-            assert!(lock.lock(millis(2000)).unwrap().owner_died());
+            assert!(lock.lock(FOREVER).unwrap().owner_died());
         });
     });
 }
@@ -70,7 +70,7 @@ fn a_process_that_is_stopped_with_the_attach_lock_keeps_no_other_from_forking() 
             up.hear();
             assert!(matches!(lock.lock(millis(300)), Err(Error::Timeout)));
             child.kill();
-            assert!(lock.lock(millis(2000)).unwrap().owner_died());
+            assert!(lock.lock(FOREVER).unwrap().owner_died());
             drop(file);
             drop(lock);
             shoal::gc(false).unwrap();
@@ -99,7 +99,7 @@ fn without_a_free_descriptor_the_dead_are_found_all_the_same() {
             }
             assert!(matches!(lock.lock(millis(300)), Err(Error::Timeout)));
             owner.kill();
-            assert!(lock.lock(millis(2000)).unwrap().owner_died());
+            assert!(lock.lock(FOREVER).unwrap().owner_died());
             drop(files);
             // What says that the killed process lived.
             shoal::gc(false).unwrap();

@@ -7,7 +7,7 @@ use shoal::{
     RwLock, Semaphore, Timeout, observe,
 };
 
-use crate::common::{Bell, FOREVER, NOWAIT, fork, watchdog};
+use crate::common::{Bell, FOREVER, NOWAIT, alone, beside_others, fork};
 
 fn contents(name: &str) -> ObjectContents {
     observe(name).unwrap().contents.unwrap()
@@ -15,6 +15,7 @@ fn contents(name: &str) -> ObjectContents {
 
 #[test]
 fn queues_and_pipes_tell_what_is_in_them_and_what_passed_through() {
+    let _beside = beside_others();
     let queue = Queue::anonymous().unwrap();
     for _ in 0..5 {
         queue.put(b"four", FOREVER).unwrap();
@@ -42,6 +43,7 @@ fn queues_and_pipes_tell_what_is_in_them_and_what_passed_through() {
 
 #[test]
 fn maps_lists_and_arrays_tell_how_large_they_are() {
+    let _beside = beside_others();
     let (map, list) = (Map::anonymous().unwrap(), List::anonymous().unwrap());
     for number in 0..100u64 {
         map.set(&number.to_ne_bytes(), b"value").unwrap();
@@ -58,6 +60,7 @@ fn maps_lists_and_arrays_tell_how_large_they_are() {
 
 #[test]
 fn locks_and_their_relatives_tell_who_holds_what() {
+    let _beside = beside_others();
     let me = Some(std::process::id());
     let held = |name: &str| -> Vec<(Option<u32>, &str, u64)> {
         let holders = contents(name).holders.into_iter();
@@ -103,6 +106,7 @@ fn locks_and_their_relatives_tell_who_holds_what() {
 
 #[test]
 fn a_holder_that_was_killed_has_no_process_and_keeps_what_it_held() {
+    let _alone = alone();
     let lock = Lock::anonymous().unwrap();
     let (name, held) = (lock.name().to_owned(), Bell::new());
     let child = fork(|| {
@@ -125,7 +129,7 @@ fn a_holder_that_was_killed_has_no_process_and_keeps_what_it_held() {
 
 #[test]
 fn a_look_attaches_nothing_and_does_not_wait_for_locks() {
-    watchdog();
+    let _beside = beside_others();
     let list = List::anonymous().unwrap();
     list.append(b"one").unwrap();
     let name = list.name().to_owned();
@@ -140,7 +144,7 @@ fn a_look_attaches_nothing_and_does_not_wait_for_locks() {
 
 #[test]
 fn counts_that_change_meanwhile_only_grow_and_agree() {
-    watchdog();
+    let _alone = alone();
     let queue = Queue::anonymous().unwrap();
     let name = queue.name().to_owned();
     let child = fork(|| {
@@ -167,7 +171,7 @@ fn counts_that_change_meanwhile_only_grow_and_agree() {
 
 #[test]
 fn sleepers_of_both_ends_are_told() {
-    watchdog();
+    let _beside = beside_others();
     let queue = Queue::anonymous().unwrap();
     let name = queue.name().to_owned();
     std::thread::scope(|scope| {
@@ -181,7 +185,7 @@ fn sleepers_of_both_ends_are_told() {
 
 #[test]
 fn an_observer_that_keeps_files_open_sees_objects_come_change_and_go() {
-    watchdog();
+    let _beside = beside_others();
     let mut observer = shoal::Observer::new(8);
     let look = |observer: &mut shoal::Observer, name: &str| {
         let all = observer.look().unwrap();
