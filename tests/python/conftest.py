@@ -175,3 +175,15 @@ def asleep(pid: int) -> bool:
     """Whether a process is asleep in the kernel: waiting for something."""
     stat = Path(f"/proc/{pid}/stat").read_text()
     return stat.rpartition(")")[2].split()[0] == "S"
+
+
+def at_rest(pid: int) -> bool:
+    """Whether a process is asleep and stays so: it has come to where it waits.
+
+    One that has to wait for a core is not asleep, however long that takes.
+    """
+    for _ in range(5):
+        if not asleep(pid):
+            return False
+        time.sleep(0.02)
+    return True

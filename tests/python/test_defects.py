@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from typing import Any
 
 import pytest
 
 import shoal.multiprocessing as mp
-from conftest import Script, asleep, ends_well, wait_until
+from conftest import Script, asleep, at_rest, ends_well, wait_until
 
 
 def take_one(queue: Any, ready: Any, taken: Any) -> None:
@@ -201,8 +200,6 @@ def test_ctrl_c_ends_every_wait_in_parents_and_children(script: Script, what: st
     )
     assert program.stdout is not None
     child = int(program.stdout.readline())
-    wait_until(lambda: asleep(child) and asleep(program.pid))
-    # Either may have been on its way there only.
-    time.sleep(0.05)
+    wait_until(lambda: at_rest(child) and at_rest(program.pid))
     os.killpg(program.pid, signal.SIGINT)
     assert ends_well(program) == "over 0\n"

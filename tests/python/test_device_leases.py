@@ -156,16 +156,19 @@ def test_a_process_that_was_not_given_the_lease_does_not_have_it(method):
     process.join()
 
 
-def _mask(_):
-    time.sleep(0.01)
+def _mask(all_at_work):
+    all_at_work.wait()
     return os.environ["CUDA_VISIBLE_DEVICES"]
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_pool_spreads_the_devices_over_its_workers(method):
+    ctx = mp.get_context(method)
+    # So each worker has one task, however long the others take to start.
+    all_at_work = ctx.Barrier(4)
     with shoal.lease_devices(2, order=[2, 3]) as mask:
-        with mp.get_context(method).Pool(4, devices=mask) as pool:
-            assert set(pool.map(_mask, range(64), chunksize=1)) == {"2", "3"}
+        with ctx.Pool(4, devices=mask) as pool:
+            assert set(pool.map(_mask, [all_at_work] * 4, chunksize=1)) == {"2", "3"}
     wait_until(lambda: free() == 4, "the lease ends with the pool")
 
 

@@ -105,8 +105,12 @@ def test_it_works_with_a_context_of_the_standard_library() -> None:
 @pytest.mark.parametrize("death", [die, end_quietly, raises_when_unpickled])
 def test_a_workers_death_breaks_it_and_ends_all_waits(ctx: Any, death: Any) -> None:
     with ProcessPoolExecutor(2, mp_context=ctx) as executor:
-        unfinished = [executor.submit(time.sleep, 60), executor.submit(death)]
+        # The death comes when all is submitted: afterwards nothing can be.
+        unfinished, gate = [executor.submit(time.sleep, 60)], ctx.Event()
+        executor.submit(gate.wait, 30)
+        unfinished.append(executor.submit(death))
         unfinished += [executor.submit(square, n) for n in range(100)]
+        gate.set()
         for future in unfinished:
             try:
                 # Some may be done before.
@@ -126,9 +130,11 @@ def test_an_initializer_that_fails_breaks_it(ctx: Any, capfd: Any) -> None:
 
 def test_waits_for_cancelled_calls_end_when_it_breaks(ctx: Any) -> None:
     with ProcessPoolExecutor(1, mp_context=ctx) as executor:
-        executor.submit(time.sleep, 0.5)
+        gate = ctx.Event()
+        executor.submit(gate.wait, 30)
         calls = [executor.submit(die)] + [executor.submit(square, n) for n in range(20)]
         assert calls[-1].cancel()
+        gate.set()
         assert not concurrent.futures.wait(calls, 60).not_done
         assert calls[-1].cancelled() and isinstance(calls[-2].exception(), BrokenProcessPool)
 
@@ -145,10 +151,12 @@ def test_what_is_cancelled_never_runs(ctx: Any, tmp_path: Path) -> None:
     with ProcessPoolExecutor(1, mp_context=ctx) as executor:
         # So that many calls lie ready when the slow one comes.
         list(executor.map(square, range(3000)))
-        slow = executor.submit(time.sleep, 0.5)
+        gate = ctx.Event()
+        slow = executor.submit(gate.wait, 30)
         later = [executor.submit(note, tmp_path, n) for n in range(300)]
         cancelled = {n for n, future in enumerate(later) if n >= 5 and future.cancel()}
         assert not slow.done() and len(cancelled) == 295
+        gate.set()
     ran = {int(path.name) for path in tmp_path.iterdir()}
     assert ran == set(range(300)) - cancelled
     assert all(future.done() for future in later)
@@ -160,7 +168,8 @@ def test_calls_that_turn_out_slow_can_be_cancelled_again() -> None:
         calls = [executor.submit(sleep_for, 0.0) for _ in range(3000)]
         slow = [executor.submit(sleep_for, 0.4) for _ in range(100)]
         concurrent.futures.wait(calls)
-        wait_until(lambda: sum(future.running() for future in slow) <= 2)
+        # Before the first is done, those in the queue may not have been put there yet.
+        wait_until(lambda: slow[0].done() and sum(future.running() for future in slow) <= 2)
         assert sum(future.cancel() for future in slow) >= 90
         assert time.monotonic() - started < 60
 
@@ -168,7 +177,11 @@ def test_calls_that_turn_out_slow_can_be_cancelled_again() -> None:
 def test_a_shutdown_can_cancel_what_has_not_begun(ctx: Any) -> None:
     executor = ProcessPoolExecutor(1, mp_context=ctx)
     list(executor.map(square, range(1000)))
+    gate = ctx.Event()
+    executor.submit(gate.wait, 30)
     later = [executor.submit(sleep_for, 0.05) for _ in range(300)]
+    # The worker goes on when the shutdown cancels the last one.
+    later[-1].add_done_callback(lambda _: gate.set())
     executor.shutdown(cancel_futures=True)
     done, others = concurrent.futures.wait(later, 60)
     assert not others and sum(future.cancelled() for future in later) >= 290

@@ -12,7 +12,7 @@ import pytest
 
 import shoal
 import shoal.multiprocessing as mp
-from conftest import START_METHODS
+from conftest import START_METHODS, wait_until
 
 
 @pytest.fixture
@@ -108,16 +108,18 @@ def test_a_locked_key_waits_for_its_turn(shared: "shoal.Map[Any, Any]") -> None:
             shared.lock_key("k", timeout=0.01)
         with shared.lock_key("another"):
             pass
+        outcome.append("refused")
         with shared.lock_key("k"):
             outcome.append("mine")
 
     thread = threading.Thread(target=other)
     thread.start()
+    wait_until(lambda: outcome == ["refused"] or not thread.is_alive())
     time.sleep(0.05)
-    assert outcome == []
+    assert outcome == ["refused"]
     lock.release()
     thread.join()
-    assert outcome == ["mine"]
+    assert outcome == ["refused", "mine"]
     with pytest.raises(shoal.InvalidError):
         lock.release()
     # One that is lost is released.

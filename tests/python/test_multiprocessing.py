@@ -16,7 +16,7 @@ import pytest
 
 import shoal
 import shoal.multiprocessing as mp
-from conftest import Script, ends_well
+from conftest import Script, at_rest, ends_well, wait_until
 
 
 def fill(d: Any, l: Any, n: int) -> None:
@@ -185,27 +185,29 @@ def test_other_names_of_replaced_modules_are_the_originals() -> None:
 
 def test_ctrl_c_ends_parent_and_children_and_leaves_nothing(script: Script) -> None:
     import signal
-    import time
 
     child = script(
         """
         import shoal.multiprocessing as mp
-        def wait(queue):
-            try: queue.get()
+        def wait(queue, ready):
+            try:
+                ready.put(1)
+                queue.get()
             except KeyboardInterrupt: pass
         if __name__ == "__main__":
             queue, ready = mp.Queue(), mp.JoinableQueue()
             with mp.Manager() as manager:
                 kept = manager.dict(), manager.list()
-                children = [mp.Process(target=wait, args=(queue,)) for _ in range(3)]
+                children = [mp.Process(target=wait, args=(queue, ready)) for _ in range(3)]
                 for child in children: child.start()
+                for child in children: ready.get()
                 print("ready", flush=True)
                 queue.get()
         """,
         start_new_session=True,
     )
     assert child.stdout is not None and child.stdout.readline() == "ready\n"
-    time.sleep(0.3)
+    wait_until(lambda: at_rest(child.pid))
     os.killpg(child.pid, signal.SIGINT)
     _, err = child.communicate()
     assert err.rstrip().endswith("KeyboardInterrupt") and "leaked" not in err

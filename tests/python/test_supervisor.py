@@ -52,8 +52,13 @@ def test_a_crash_loop_is_said_and_a_success_ends_restarts() -> None:
 
 
 def test_stopping_signals_and_waiting() -> None:
-    script = "trap '' TERM; while :; do sleep 600; done"
-    with sh(script, 2, labels=False, keep_going=True) as workers:
+    reader, writer = os.pipe()
+    script = "trap '' TERM; echo; while :; do sleep 600; done"
+    with sh(script, 2, labels=False, keep_going=True, stdout=writer) as workers:
+        os.close(writer)
+        # A worker that has not come to its trap would end by SIGTERM.
+        with open(reader) as text:
+            assert [text.readline() for _ in range(2)] == ["\n", "\n"]
         with pytest.raises(shoal.TimeoutError):
             workers.wait(0.01)
         assert repr(workers) == "<shoal.Supervisor, 2 of 2 workers running>"

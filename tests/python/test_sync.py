@@ -319,6 +319,7 @@ def test_readers_share_and_the_death_of_a_writer_is_told() -> None:
 def test_ctrl_c_ends_a_wait() -> None:
     lock = shoal.Lock()
     lock.acquire()
-    threading.Timer(0.1, signal.raise_signal, [signal.SIGINT]).start()
     with pytest.raises(KeyboardInterrupt):
+        # Inside: outside it would end all tests.
+        threading.Timer(0.1, signal.raise_signal, [signal.SIGINT]).start()
         lock.acquire()

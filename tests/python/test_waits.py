@@ -14,7 +14,7 @@ import pytest
 import shoal
 import shoal.multiprocessing as mp
 from shoal import _abi, _wait
-from conftest import WATCHDOG, Script, asleep, ends_well, wait_until
+from conftest import WATCHDOG, Script, at_rest, ends_well, wait_until
 
 WAITS = {
     "get": "shoal.Queue().get()",
@@ -31,8 +31,7 @@ WAITS = {
 def test_ctrl_c_ends_a_wait_with_keyboard_interrupt(wait: str, script: Script) -> None:
     child = script("import shoal, sys\nprint('ready', flush=True)\n" + WAITS[wait])
     assert child.stdout is not None and child.stdout.readline() == "ready\n"
-    wait_until(lambda: asleep(child.pid))
-    time.sleep(0.2)
+    wait_until(lambda: at_rest(child.pid))
     child.send_signal(signal.SIGINT)
     _, err = child.communicate(timeout=WATCHDOG)
     assert err.rstrip().endswith("KeyboardInterrupt")
@@ -53,7 +52,7 @@ def test_ctrl_c_is_seen_when_another_thread_takes_the_signal(script: Script) -> 
         """
     )
     assert child.stdout is not None and child.stdout.readline() == "ready\n"
-    time.sleep(0.2)
+    wait_until(lambda: at_rest(child.pid))
     child.send_signal(signal.SIGINT)
     _, err = child.communicate(timeout=WATCHDOG)
     assert err.rstrip().endswith("KeyboardInterrupt")
@@ -381,10 +380,10 @@ def test_a_notification_of_a_thread_that_leaves_goes_to_another() -> None:
         patch.setattr(_wait, "wait", leaves)
         first = threading.Thread(target=wait, name="leaver")
         first.start()
-        time.sleep(0.1)
+        wait_until(lambda: condition.stats().waiting == 1)
         second = threading.Thread(target=wait)
         second.start()
-        time.sleep(0.1)
+        wait_until(lambda: condition.stats().waiting == 2)
         with lock:
             condition.notify()
         first.join()
