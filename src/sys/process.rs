@@ -53,22 +53,65 @@ pub(crate) fn is_older(pid: u32, since: u64) -> bool {
     if !has_own_proc() {
         return true;
     }
-    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
+    let Some(stat) = Stat::of(pid) else {
         return true;
     };
-    // The name in parentheses may hold anything. Behind it are: 1 state, 18 threads, 20 start.
-    let fields: Vec<&str> = match stat.rsplit_once(')') {
-        Some((_, rest)) => rest.split_ascii_whitespace().collect(),
-        None => return true,
-    };
-    let number = |index: usize| fields.get(index).and_then(|it| it.parse::<u64>().ok());
     // Its parent has not waited for it.
-    if matches!(fields.first(), Some(&("Z" | "X"))) && number(17).is_none_or(|it| it <= 1) {
+    if matches!(stat.field(0), Some("Z" | "X")) && stat.number(17).is_none_or(|it| it <= 1) {
         return false;
     }
     // SAFETY: it only asks.
     let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1) as u64;
-    number(19).is_none_or(|start| start.saturating_mul(1_000_000_000 / ticks) <= since)
+    let start = stat.number(19);
+    start.is_none_or(|start| start.saturating_mul(1_000_000_000 / ticks) <= since)
+}
+
+/// The environment of another process.
+pub(crate) enum Environment {
+    /// With which its program began: `NAME=value`, each with a NUL behind it.
+    Whole(Vec<u8>),
+    /// It is amid an exec, or was while this was read.
+    Changing,
+    /// It may not be read; or the process has ended, or is a thread of the kernel.
+    Unknown,
+}
+
+impl Environment {
+    pub(crate) fn of(pid: u32) -> Self {
+        let read = std::fs::read(format!("/proc/{pid}/environ"));
+        // What has no program has no environment either.
+        let program = std::fs::read_link(format!("/proc/{pid}/exe"));
+        let (Ok(text), Ok(_), Some(stat)) = (read, program, Stat::of(pid)) else {
+            return Self::Unknown;
+        };
+        // Amid an exec there is no end of it yet. It is read in pieces, which end with the old program.
+        match (stat.number(47), stat.number(48)) {
+            (Some(start), Some(end)) if end > 0 && end - start.min(end) == text.len() as u64 => {
+                Self::Whole(text)
+            }
+            _ => Self::Changing,
+        }
+    }
+}
+
+/// What /proc tells of a process behind its name, which may hold anything: 0 state, 17 threads, 19 start,
+/// 47 and 48 where in its memory its environment begins and ends, and others.
+struct Stat(String);
+
+impl Stat {
+    fn of(pid: u32) -> Option<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (_, rest) = stat.rsplit_once(')')?;
+        Some(Self(rest.to_owned()))
+    }
+
+    fn field(&self, index: usize) -> Option<&str> {
+        self.0.split_ascii_whitespace().nth(index)
+    }
+
+    fn number(&self, index: usize) -> Option<u64> {
+        self.field(index)?.parse().ok()
+    }
 }
 
 /// Identifies the pid namespace: participants and holds carry the ids of processes and threads, which

@@ -4,13 +4,13 @@
 //! they start. A process that has it descends from one of them, whatever its group, session and parent
 //! are; unless it has cleared its environment.
 
-use std::collections::HashMap;
 use std::fs;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use crate::sys::clock::{Deadline, Timeout};
 use crate::sys::pidfd;
-use crate::sys::process;
+use crate::sys::process::{self, Environment};
 
 /// The environment variable.
 pub(super) const VARIABLE: &str = "SHOAL_SUPERVISOR";
@@ -21,11 +21,8 @@ pub(super) fn new() -> String {
     format!("{number:016x}")
 }
 
-/// How often to look: a process may start others while it is being found.
-const PASSES: usize = 200;
-
-/// How often a process may be found without an environment. Amid an exec it has none for a moment.
-const EMPTY_PASSES: usize = 20;
+/// For how long to look: a process may start others while it is being found.
+const LONGEST: Duration = Duration::from_secs(5);
 
 /// Kills every process that has this number, and waits a moment for their ends. What cannot be read, as
 /// that of another user, is left alone.
@@ -35,28 +32,28 @@ pub(super) fn kill(number: &str) {
         return;
     }
     let setting = format!("{VARIABLE}={number}").into_bytes();
-    let mut empty: HashMap<i32, usize> = HashMap::new();
-    for _ in 0..PASSES {
+    let deadline = Deadline::after(Timeout::Val(LONGEST));
+    while !deadline.passed() {
         let Ok(all) = fs::read_dir("/proc") else {
             return;
         };
-        let pids = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        let pids = all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
         let mut found = false;
         for pid in pids {
             // The descriptor comes first: then what is read is of this process, or it has ended, and
             // nothing gets the signal.
-            let Some(fd) = pidfd::of_any(pid) else {
+            let Some(fd) = pidfd::of_any(pid as libc::pid_t) else {
                 continue;
             };
-            let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else {
-                continue;
-            };
-            if environment.split(|&byte| byte == 0).any(|it| it == setting) {
-                found |= pidfd::signal(fd.as_fd(), libc::SIGKILL).is_ok();
-            } else if environment.is_empty() && has_program(pid) {
-                let times = empty.entry(pid).or_default();
-                *times += 1;
-                found |= *times < EMPTY_PASSES;
+            match Environment::of(pid) {
+                Environment::Whole(text)
+                    if text.split(|&byte| byte == 0).any(|it| it == setting) =>
+                {
+                    found |= pidfd::signal(fd.as_fd(), libc::SIGKILL).is_ok();
+                }
+                // It is looked at again.
+                Environment::Changing => found = true,
+                Environment::Whole(_) | Environment::Unknown => {}
             }
         }
         if !found {
@@ -64,11 +61,6 @@ pub(super) fn kill(number: &str) {
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-}
-
-/// False for a thread of the kernel, and for a process that has ended.
-fn has_program(pid: i32) -> bool {
-    fs::read_link(format!("/proc/{pid}/exe")).is_ok()
 }
 
 #[cfg(test)]
