@@ -8,7 +8,7 @@
 //! found nothing is not repeated before ten times the processor time that it took has passed.
 
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::error::Result;
@@ -87,7 +87,7 @@ pub fn gc_each(dry_run: bool, mut goes_on: impl FnMut(&str) -> bool) -> Result<(
 /// still was. So the caller waits for it, and asks after it.
 pub(crate) fn sweep(name: &str) -> Result<()> {
     let file = name::file_of(name)?;
-    collect_by(&file, false, |fd| AttachLock::acquire_soon(fd)).map(drop)
+    collect_one(&file, false, true).map(drop)
 }
 
 /// Collects for a while, once in a process and those forked from it.
@@ -164,15 +164,11 @@ fn is_no_object(file: &str) -> bool {
 /// Removes `file` if it is ephemeral or unfinished and this user's, and no process is attached to it or
 /// about to be.
 fn collect(file: &str, dry_run: bool) -> Result<bool> {
-    collect_by(file, dry_run, |fd| AttachLock::try_acquire(fd))
+    collect_one(file, dry_run, false)
 }
 
-/// [`collect`], with the attach lock taken by `take`.
-fn collect_by(
-    file: &str,
-    dry_run: bool,
-    take: for<'a> fn(BorrowedFd<'a>) -> Result<Option<AttachLock<'a>>>,
-) -> Result<bool> {
+/// [`collect`], which does not wait for a process that has the attach lock, or `waits` a while.
+fn collect_one(file: &str, dry_run: bool, waits: bool) -> Result<bool> {
     // No child of another thread's fork may inherit a file's attach lock.
     let _attachments = attachment::attachments();
     if file.starts_with(FIFO) {
@@ -182,7 +178,11 @@ fn collect_by(
         return Ok(false);
     };
     let fd = open.as_fd();
-    let Some(_lock) = take(fd)? else {
+    let lock = match waits {
+        true => AttachLock::acquire_soon(fd)?,
+        false => AttachLock::try_acquire(fd)?,
+    };
+    let Some(_lock) = lock else {
         return Ok(false);
     };
     if participants::is_held(&open, near)? {
