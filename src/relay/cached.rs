@@ -37,32 +37,43 @@ impl<T> Default for Cached<T> {
 
 impl<T> Cached<T> {
     /// The handle on the companion with this id, from `open` if there is none yet.
+    ///
+    /// It is the same one for all threads, also for those that open the companion at the same time: what a
+    /// thread reserves through a handle is committed through that handle. The exchange decides whose handle
+    /// it is; a thread that comes second drops its own.
     pub(crate) fn get(&self, id: u64, open: impl FnOnce() -> Result<T>) -> Result<&T> {
-        if let Some(node) = self.nodes().find(|node| node.id == id) {
-            return Ok(&node.handle);
+        if let Some(known) = self.find(id) {
+            return Ok(known);
         }
-        let handle = open()?;
         let mut node = Box::new(Node {
             id,
-            handle,
-            older: self.newest.load(Ordering::Acquire),
+            handle: open()?,
+            older: ptr::null_mut(),
         });
         loop {
-            let older = node.older;
+            let newest = self.newest.load(Ordering::Acquire);
+            // Looks at `newest` and all before it. If one is added after that, the exchange fails.
+            if let Some(known) = self.find(id) {
+                return Ok(known);
+            }
+            node.older = newest;
             let raw = Box::into_raw(node);
             let added =
                 self.newest
-                    .compare_exchange(older, raw, Ordering::AcqRel, Ordering::Acquire);
+                    .compare_exchange(newest, raw, Ordering::AcqRel, Ordering::Acquire);
             match added {
                 // SAFETY: just made from a box, and dropped only with the list.
                 Ok(_) => return Ok(unsafe { &(*raw).handle }),
-                Err(newest) => {
-                    // SAFETY: made from a box above, and not added: this thread has it alone.
-                    node = unsafe { Box::from_raw(raw) };
-                    node.older = newest;
-                }
+                // SAFETY: made from a box above, and not added: this thread has it alone.
+                Err(_) => node = unsafe { Box::from_raw(raw) },
             }
         }
+    }
+
+    fn find(&self, id: u64) -> Option<&T> {
+        self.nodes()
+            .find(|node| node.id == id)
+            .map(|node| &node.handle)
     }
 
     /// All handles.
@@ -111,5 +122,22 @@ mod tests {
         assert_eq!(cached.all().count(), 2);
         drop(cached);
         assert_eq!(Arc::strong_count(&value), 1);
+    }
+
+    #[test]
+    fn threads_that_open_a_companion_at_once_get_the_same_handle() {
+        let cached = Cached::default();
+        let value = Arc::new(());
+        let handle = |number| (number, Arc::clone(&value));
+        // Opened by another thread while this one opens it.
+        let second = cached.get(2, || {
+            cached.get(4, || Ok(handle(0)))?;
+            cached.get(2, || Ok(handle(1)))?;
+            Ok(handle(2))
+        });
+        assert_eq!(second.unwrap().0, 1);
+        assert_eq!(cached.get(2, || unreachable!()).unwrap().0, 1);
+        assert_eq!(cached.all().count(), 2);
+        assert_eq!(Arc::strong_count(&value), 3, "the second handle is dropped");
     }
 }
