@@ -49,8 +49,8 @@ impl Demand {
             .min(self.most.saturating_sub(held))
     }
 
-    /// A message was settled by a worker, when so many were lying.
-    pub(crate) fn settled(&mut self, lying: usize) {
+    /// A worker finished a message, when so many were lying.
+    pub(crate) fn finished(&mut self, lying: usize) {
         self.quiet = 0;
         self.lying = 0;
         if lying * 4 <= self.ahead {
@@ -121,7 +121,7 @@ mod tests {
         let mut demand = Demand::new(100);
         demand.tick(true, 0);
         for _ in 0..1000 {
-            demand.settled(0);
+            demand.finished(0);
         }
         assert_eq!(demand.credit(0, 0), 100);
         assert_eq!(demand.credit(90, 30), 10);
@@ -132,7 +132,7 @@ mod tests {
     fn what_lies_shrinks_what_is_asked_for() {
         let mut demand = Demand::new(100);
         for _ in 0..1000 {
-            demand.settled(0);
+            demand.finished(0);
         }
         for _ in 0..LIES * 8 {
             demand.tick(false, 50);
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn where_all_workers_are_gone_what_lies_is_given_back() {
         let mut demand = Demand::new(100);
-        demand.settled(0);
+        demand.finished(0);
         let ticks = (0..).take_while(|_| !demand.tick(false, 3)).count();
         assert_eq!(ticks as u32 + 1, DESERTED);
         assert!(!demand.tick(false, 0));

@@ -371,7 +371,7 @@ impl BridgedQueue {
     /// A worker here has finished a message.
     pub(crate) fn worked(&self) {
         let lying = self.relay.queue().len();
-        lock(&self.demand).settled(lying);
+        lock(&self.demand).finished(lying);
         self.room.notify_one();
     }
 

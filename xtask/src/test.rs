@@ -22,9 +22,6 @@ const COMPILED: [&str; 10] = [
 /// The programs of tests in `tests/` that run optimised as well.
 const OPTIMISED: [&str; 3] = ["hostile", "locks", "queue"];
 
-/// All packages but the bridge, which is built in a folder of its own.
-const REST: &str = "--workspace --exclude shoal-bridge";
-
 /// The manifest of that module, which is a workspace of its own.
 const MODULE: &str = "--manifest-path bindings/python/fast/Cargo.toml";
 
@@ -46,11 +43,7 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
         step(&format!("fmt {MODULE} --check"))
     });
     steps.step("lint", || {
-        step(&format!(
-            "clippy {REST} --all-targets --all-features -- -D warnings"
-        ))?;
-        let mut lint = bridge::cargo("clippy");
-        run_command(lint.args(["--all-targets", "--", "-D", "warnings"]))?;
+        step("clippy --workspace --all-targets --all-features -- -D warnings")?;
         let flags = "--target-dir target/python -- -D warnings";
         let mut lint = cargo(&format!("clippy {MODULE} {flags}"));
         run_command(lint.env("PYO3_NO_PYTHON", "1"))
@@ -63,14 +56,8 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
     });
     steps.step("rust documentation", || {
         let flags = "--quiet --no-deps --document-private-items";
-        let mut rest = cargo(&format!("doc {REST} --all-features {flags}"));
-        for doc in [
-            &mut rest,
-            bridge::cargo("doc").args(flags.split_whitespace()),
-        ] {
-            run_command(doc.env("RUSTDOCFLAGS", "-D warnings"))?;
-        }
-        Ok(())
+        let mut doc = cargo(&format!("doc --workspace --all-features {flags}"));
+        run_command(doc.env("RUSTDOCFLAGS", "-D warnings"))
     });
     steps.step("the tasks' own tests", || {
         step("test --quiet --package xtask")
