@@ -7,7 +7,7 @@
 use std::cell::Cell;
 
 use super::hash::Hash;
-use super::holds::{Hold, HoldKind};
+use super::holds::{HOLDS, Hold, HoldKind};
 use super::ops::Map;
 use crate::error::{Error, Result};
 use crate::layout::Owner;
@@ -68,12 +68,12 @@ impl Map {
     ///
     /// # Errors
     /// `Timeout`; `Interrupted` when a signal handler ran while waiting; `Invalid` if this
-    /// thread has it already; `TooLarge` for a key that is too long; `Unsupported` if the map has a
-    /// [relay](crate::MapRelay); `Poisoned`, `Corrupt`.
+    /// thread has it already; `Exhausted`: see the limits; `TooLarge` for a key that is too long;
+    /// `Unsupported` if the map has a [relay](crate::MapRelay); `Poisoned`, `Corrupt`.
     ///
     /// # Limits
     /// Each of the map's 64 parts has room for twelve locks and [views](Self::view). If it is full,
-    /// the call waits as for the lock.
+    /// the call waits as for the lock; but a thread that took all twelve locks itself gets `Exhausted`.
     pub fn lock_key(&self, key: &[u8], timeout: Timeout) -> Result<KeyGuard<'_>> {
         self.check(key, &[])?;
         self.check_locks()?;
@@ -131,8 +131,24 @@ impl Map {
         } else if !handoff.admits(what, now_ns) {
             return Ok(None);
         }
-        let held = self.core.hold(&shard, HoldKind::Lock, what, owner)?;
-        Ok(held.map(|_| before.is_some()))
+        if self
+            .core
+            .hold(&shard, HoldKind::Lock, what, owner)?
+            .is_some()
+        {
+            return Ok(Some(before.is_some()));
+        }
+        // No other thread can make room: to wait for it would be to wait for oneself.
+        let is_own = |held: Hold| {
+            held.kind == HoldKind::Lock && held.owner == owner && held.what >> 32 == what >> 32
+        };
+        if holds.all().all(is_own) {
+            return Err(Error::Exhausted {
+                what: "locks of one thread in this part of the map",
+                limit: HOLDS as u64,
+            });
+        }
+        Ok(None)
     }
 
     /// Unlocks `key`.

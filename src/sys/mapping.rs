@@ -194,8 +194,8 @@ fn not_mapped(errno: i32, size: u64) -> Error {
     match (errno, limits::address_space()) {
         // The address space, not the memory, ran out.
         (libc::ENOMEM, Some(limit)) => Error::TooLarge {
-            what: "address space (see ulimit -v, and max_capacity)",
-            size,
+            what: "address space of this process (see ulimit -v, and max_capacity)",
+            size: limits::mapped().saturating_add(size),
             limit,
         },
         (libc::ENOMEM, None) => match limits::mappings() {

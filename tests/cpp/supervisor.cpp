@@ -14,6 +14,9 @@ static shoal::spawn_options sh(const char *script) {
     return program;
 }
 
+// No time is a time, and not the default.
+static_assert(shoal::detail::given(0ms) == 1 && shoal::detail::given(2ns) == 2);
+
 int main() {
     {
         shoal::spawn_options program = sh("test \"$CUDA_VISIBLE_DEVICES\" = $SHOAL_WORKER");
@@ -46,7 +49,8 @@ int main() {
     }
     {
         // The destructor stops them.
-        const shoal::supervisor two(shoal::workers(sh("exec sleep 600"), 2));
+        shoal::workers description(sh("trap '' TERM; exec sleep 600"), 2);
+        const shoal::supervisor two(description.grace(0ms));
     }
     std::puts("supervisor: ok");
 }

@@ -1,6 +1,7 @@
 //! Keys that are locked and values that are read in place, by the living and the dead.
 
-use crate::common::{Bell, Child, FOREVER, NOWAIT, alone, fork, millis};
+use crate::common::{Bell, Child, FOREVER, NOWAIT, alone, beside_others, fork, millis};
+use std::thread;
 use std::time::Duration;
 
 use shoal::{Error, Map, Options, Timeout};
@@ -60,7 +61,7 @@ fn a_thread_that_locks_a_key_twice_is_told_and_another_waits() {
     assert!(matches!(err, Error::Invalid { .. }), "{err}");
     let err = map.update(b"k", |_| None).unwrap_err();
     assert!(matches!(err, Error::Invalid { .. }), "{err}");
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         let other = scope.spawn(|| map.lock_key(b"k", NOWAIT).map(drop));
         assert_eq!(other.join().unwrap(), Err(Error::Timeout));
         // By any thread.
@@ -172,20 +173,29 @@ fn an_update_sees_what_others_set_while_it_worked() {
 
 #[test]
 fn more_locks_than_a_part_of_the_map_has_room_for_wait_their_turn() {
-    let _alone = alone();
+    let _turn = beside_others();
     let map = map();
     let mut guards = Vec::new();
-    let err = loop {
+    let (key, err) = loop {
         let key = guards.len().to_le_bytes();
-        match map.lock_key(&key, NOWAIT) {
+        match map.lock_key(&key, FOREVER) {
             Ok(guard) => guards.push(guard),
-            Err(err) => break err,
+            Err(err) => break (key, err),
         }
     };
-    assert_eq!(err, Error::Timeout);
+    // This thread would wait for itself.
+    assert_eq!(
+        err.to_string(),
+        "no more than 12 locks of one thread in this part of the map fit"
+    );
     assert!(guards.len() >= 12);
-    let key = guards.len().to_le_bytes();
-    guards.clear();
+    thread::scope(|scope| {
+        let at_once = scope.spawn(|| map.lock_key(&key, NOWAIT).map(drop));
+        assert_eq!(at_once.join().unwrap(), Err(Error::Timeout));
+        let waits = scope.spawn(|| map.lock_key(&key, FOREVER).map(drop));
+        guards.clear();
+        waits.join().unwrap().unwrap();
+    });
     drop(map.lock_key(&key, NOWAIT).unwrap());
 }
 

@@ -26,6 +26,13 @@ enum class restart : std::uint32_t {
     always = SHOAL_RESTART_ALWAYS,
 };
 
+namespace detail {
+/// A length as the options of shoal.h take it, where 0 stands for the default.
+[[nodiscard]] constexpr std::int64_t given(duration length) noexcept {
+    return length.nanoseconds() == 0 ? 1 : length.nanoseconds();
+}
+} // namespace detail
+
 /// Workers to be started and looked after.
 ///
 ///     shoal::spawn_options program("python3");
@@ -52,19 +59,19 @@ public:
     }
     /// The first and the longest wait before a restart; it doubles in between.
     workers &backoff(duration first, duration longest) {
-        c_.backoff_ns = first.nanoseconds();
-        c_.max_backoff_ns = longest.nanoseconds();
+        c_.backoff_ns = detail::given(first);
+        c_.max_backoff_ns = detail::given(longest);
         return *this;
     }
     /// A run of this length begins the count of restarts again.
     workers &healthy_after(duration run) {
-        c_.healthy_ns = run.nanoseconds();
+        c_.healthy_ns = detail::given(run);
         return *this;
     }
     /// How long workers have to end before they are killed, when another one has failed or the
     /// supervisor is destroyed.
     workers &grace(duration length) {
-        c_.grace_ns = length.nanoseconds();
+        c_.grace_ns = detail::given(length);
         return *this;
     }
     /// Leaves the others running when one has failed for good.
