@@ -67,6 +67,23 @@ static ATTACHMENTS: Mutex<Attachments> = Mutex::new(Attachments {
 
 /// Keeps the process's other threads from attaching and leaving, and from forking.
 pub(super) fn attachments() -> MutexGuard<'static, Attachments> {
+    // Before the lock is taken: a child of a fork without the handlers could find it locked for ever. A
+    // failure is the error of the next `register`.
+    let _ = prepare();
+    locked()
+}
+
+fn prepare() -> Result<()> {
+    static FORKS: Once = Once::new();
+    sys::fork::at_fork(
+        &FORKS,
+        before_fork,
+        after_fork_in_parent,
+        after_fork_in_child,
+    )
+}
+
+fn locked() -> MutexGuard<'static, Attachments> {
     ATTACHMENTS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -79,15 +96,9 @@ impl Attachments {
         file: ObjectFile,
         others: &[MemberId],
     ) -> Result<Box<Attachment>> {
-        static FORKS: Once = Once::new();
         static EXITS: Once = Once::new();
-        sys::fork::at_fork(
-            &FORKS,
-            before_fork,
-            after_fork_in_parent,
-            after_fork_in_child,
-        )?;
-        sys::exit::at_exit(&EXITS, leave_all)?;
+        prepare()?;
+        sys::exit::at_exit(&EXITS, leave_at_exit)?;
         let table = Table::of(&region)?;
         let id = self.liveness.enter(others)?;
         let slot = table.join(&region, section, id, process::pid())?;
@@ -133,6 +144,16 @@ impl Attachment {
 
     /// Gives up the slot; the last one to leave removes an ephemeral segment.
     fn leave(&self) {
+        self.go(Table::leave);
+    }
+
+    /// The process is about to end, and may have threads that use the object until then: the slot, and with
+    /// it what they have locked, is theirs until the kernel says that they are gone.
+    fn leave_at_exit(&self) {
+        self.go(Table::mark_leaving);
+    }
+
+    fn go(&self, leave: fn(&Table, u16)) {
         // The slot is free when both processes that share it are dead. Which of them is the last one is
         // not known, so `gc` or the next process that opens the name removes the file.
         if self.shared_slot.load(Ordering::Relaxed) {
@@ -148,9 +169,9 @@ impl Attachment {
                 // Without the lock it could remove what another process has just opened.
                 && let Ok(_lock) = AttachLock::acquire(file.as_fd())
             {
-                table.leave(self.slot());
+                leave(table, self.slot());
                 crash_point!();
-                if matches!(table.has_others(Section::ALL, self.slot()), Ok(false)) {
+                if matches!(table.has_others_that_stay(self.slot()), Ok(false)) {
                     fifo::remove_of(&self.region, &self.file.published);
                     companion::remove_of(&self.region, &self.file.published);
                     crash_point!();
@@ -159,7 +180,7 @@ impl Attachment {
                 return;
             }
         }
-        table.leave(self.slot());
+        leave(table, self.slot());
     }
 
     /// Before a fork: takes a slot for the child, which is member `child`. If no slot is to be had, the
@@ -247,6 +268,15 @@ pub(crate) extern "C" fn leave_all() {
     attachments.liveness.leave();
 }
 
+/// The same at exit, when other threads may be in calls and go on until the process has ended.
+extern "C" fn leave_at_exit() {
+    sync::stop_watching();
+    let mut attachments = attachments();
+    attachments.each().for_each(Attachment::leave_at_exit);
+    attachments.all.clear();
+    attachments.liveness.leave_at_exit();
+}
+
 /// Holds the table's lock from before a fork to after it, in both processes.
 struct AcrossFork(std::cell::UnsafeCell<Option<MutexGuard<'static, Attachments>>>);
 
@@ -257,7 +287,7 @@ unsafe impl Sync for AcrossFork {}
 static ACROSS_FORK: AcrossFork = AcrossFork(std::cell::UnsafeCell::new(None));
 
 unsafe extern "C" fn before_fork() {
-    let mut guard = attachments();
+    let mut guard = locked();
     let child = guard.liveness.before_fork();
     guard.each().for_each(|it| it.prepare(child));
     // SAFETY: see `AcrossFork`: this thread has the lock.

@@ -41,7 +41,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::{Error, Result};
 use crate::sync::crash::crash_point;
-use crate::sys::fd::{Kept, SharedKept, StreamsTaken};
+use crate::sys::fd::{Kept, SharedKept, StreamsTaken, off_streams};
 use crate::sys::guardian;
 use crate::sys::mapping::{self, Pages};
 use crate::sys::{limits, ofd, process, shm};
@@ -242,7 +242,7 @@ impl OwnMember {
         };
         let own = Self {
             id: member.id,
-            fd: Kept::new(member.file.into()),
+            fd: Kept::new(off_streams(member.file.into())),
             page,
         };
         own.hand_on(for_child);
@@ -370,6 +370,16 @@ impl ProcessLiveness {
         if let Some(mut old) = self.own.replace(next) {
             // It is not in this process, whose copy of the descriptor is closed.
             std::mem::forget(old.page.take());
+        }
+    }
+
+    /// This process is about to end, and is alive until then. The last member removes the group's file.
+    pub(super) fn leave_at_exit(&mut self) {
+        if let Some(own) = &self.own
+            && !self.shared_slot
+            && let Some(fd) = own.fd.get()
+        {
+            remove_if_empty(&name::liveness_file(own.id.group()), fd);
         }
     }
 

@@ -89,6 +89,10 @@ unsafe impl Shared for Table {}
 
 const SLOTS: u64 = 128;
 
+/// In `pid`: the process is about to end. It is alive, and what it holds is its own, until it has ended; but
+/// the object goes without it.
+const LEAVING: u32 = 1 << 31;
+
 /// Where in the table the first `count` slots end.
 const fn slots_end(count: u32) -> u64 {
     SLOTS + count as u64 * size_of::<Slot>() as u64
@@ -103,7 +107,7 @@ impl Slot {
 
     fn signed(&self) -> Signed {
         Signed {
-            pid: self.pid.load(Ordering::Relaxed),
+            pid: self.pid.load(Ordering::Relaxed) & !LEAVING,
             since: self.since.load(Ordering::Relaxed),
         }
     }
@@ -246,6 +250,24 @@ impl Table {
         }
     }
 
+    /// Says that the holder of the slot is about to end.
+    pub(super) fn mark_leaving(&self, slot: u16) {
+        if let Some(it) = self.slot(slot) {
+            it.pid.fetch_or(LEAVING, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether any handle but that with the slot `but` is attached, of a process that is not about to end.
+    pub(super) fn has_others_that_stay(&self, but: u16) -> Result<bool> {
+        for (index, slot) in self.open_slots(Section::ALL) {
+            let stays = slot.pid.load(Ordering::SeqCst) & LEAVING == 0;
+            if index != but && stays && slot.is_held()? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Whether any handle but that with the slot `but` is attached in `section`.
     pub(super) fn has_others(&self, section: Section, but: u16) -> Result<bool> {
         for (index, slot) in self.open_slots(section) {
@@ -298,7 +320,7 @@ pub(super) fn entries(file: &File) -> Result<Vec<Entry>> {
             id: MemberId::from_word(word(&bytes, at))?,
             signed: Signed {
                 since: word(&bytes, at + 8),
-                pid: half(&bytes, at + 20),
+                pid: half(&bytes, at + 20) & !LEAVING,
             },
             generation: half(&bytes, at + 16),
         })
