@@ -2,11 +2,14 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
 use crate::error::{Error, Result};
 use crate::sys::{process, shm};
 
+use super::attach_lock::AttachLock;
+use super::attachment;
 use super::companion;
 use super::fifo;
 use super::file::find;
@@ -219,10 +222,18 @@ pub fn unlink(name: &str) -> Result<()> {
     let remove = || {
         shm::check_user(name, &shm::facts(&file)?)?;
         // A file that is no object of this version may still have FIFOs and companions, if it has a stamp.
-        if let Ok((_, stamp)) = find(name, &file) {
-            fifo::remove(&file, stamp.fifos());
-            companion::remove(&file, stamp.companions());
+        let Ok((open, stamp)) = find(name, &file) else {
+            return shm::unlink(&file);
+        };
+        // All that remove a name look whose it is, and remove it, under the lock of that file. Unless a
+        // process was stopped with it.
+        let _attachments = attachment::attachments();
+        let _lock = AttachLock::acquire_soon(open.as_fd())?;
+        if !shm::names(&file, open.as_fd()) {
+            return Err(shm::missing(&file));
         }
+        fifo::remove(&file, stamp.fifos());
+        companion::remove(&file, stamp.companions());
         shm::unlink(&file)
     };
     remove().map_err(|err| named(err, name))

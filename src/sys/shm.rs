@@ -24,7 +24,7 @@ fn not_found(file: &str) -> Error {
 }
 
 /// The error of a file that is not there: `NotFound`, unless the directory is not there either.
-pub(super) fn missing(file: &str) -> Error {
+pub(crate) fn missing(file: &str) -> Error {
     directory::exists().err().unwrap_or_else(|| not_found(file))
 }
 
