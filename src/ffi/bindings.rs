@@ -39,8 +39,8 @@ pub extern "C" fn shoal_leave_and_exit(code: c_int) {
     exit_at_once(code)
 }
 
-/// From now on a child that this thread forks has the lease too, or, with false, no forked child has it. Without
-/// this a forked child closes its copy of the descriptor.
+/// From now on a child that this thread forks has the lease too, or, with false, it has not. Without this a
+/// forked child closes its copy of the descriptor.
 ///
 /// Errors: SHOAL_ERR_INVALID (the request still waits).
 #[unsafe(no_mangle)]

@@ -82,11 +82,8 @@ impl Leasing {
             return Ok(());
         };
         self.waits.enter()?;
-        match ticket.wait(timeout) {
-            Ok(lease) => {
-                let _ = self.lease.set(lease);
-                Ok(())
-            }
+        match ticket.wait_then(timeout, |lease| drop(self.lease.set(lease))) {
+            Ok(()) => Ok(()),
             // Another thread got it meanwhile.
             Err(_) if self.lease.get().is_some() => Ok(()),
             Err(err) => Err(err),
@@ -103,7 +100,10 @@ impl EndWaits for Leasing {
     }
 
     fn each_waits(&self, see: &mut dyn FnMut(&Waits)) {
-        see(&self.waits);
+        // A forked child has none of the threads that were counted.
+        if self.ticket.as_ref().is_none_or(Ticket::is_ours) {
+            see(&self.waits);
+        }
     }
 }
 

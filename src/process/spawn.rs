@@ -300,7 +300,10 @@ impl Spawn {
         let file = plan.program.clone();
         let _signals = sys::Blocked::new();
         let has_pipes = self.stdio.contains(&Stdio::Pipe);
-        let forks = has_pipes.then(hold_off).transpose()?;
+        // Nor must it have a copy of a lease that it does not know of.
+        let forks = (has_pipes || !self.leases.is_empty())
+            .then(hold_off)
+            .transpose()?;
         let pipes;
         (plan.fds, pipes) = self.descriptors()?;
         let started = if self.die_with_parent {

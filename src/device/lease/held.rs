@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::claim::{self, Claim, ClaimName, ClaimPath};
@@ -25,8 +25,8 @@ struct Held {
     fd: Mutex<Option<Kept>>,
     /// Not in a forked child that it was not passed to.
     ours: AtomicBool,
-    /// The thread whose forks pass it on, by [`thread::token`]; 0 for none.
-    passed_by: AtomicU64,
+    /// The threads whose forks pass it on, by [`thread::token`]. Locked likewise.
+    passed_by: Mutex<Vec<u64>>,
 }
 
 /// The claims of this process. Touched only while no thread forks, or by the only thread of a new child: so
@@ -39,7 +39,7 @@ impl Held {
         let held = Arc::new(Self {
             fd: Mutex::new(Some(Kept::new(file.into()))),
             ours: AtomicBool::new(true),
-            passed_by: AtomicU64::new(0),
+            passed_by: Mutex::new(Vec::new()),
         });
         lock(&ALL).push(Arc::clone(&held));
         Ok(held)
@@ -104,22 +104,29 @@ impl OwnClaim {
         lock(&self.held.fd).as_ref()?.get().map(act)
     }
 
-    /// The forks of this thread pass it on from now on, or those of no thread do.
-    pub(super) fn set_passed_on(&self, on: bool) {
-        let thread = if on { thread::token() } else { 0 };
-        self.held.passed_by.store(thread, Ordering::Relaxed);
+    /// The forks of this thread pass it on from now on, or do not. Returns whether they did before.
+    pub(super) fn set_passed_on(&self, on: bool) -> bool {
+        let _signals = (!is_held_off()).then(Blocked::new);
+        let _forks = hold_off();
+        let mut threads = lock(&self.held.passed_by);
+        let (this, before) = (thread::token(), threads.len());
+        threads.retain(|&thread| thread != this);
+        let was = threads.len() < before;
+        if on {
+            threads.push(this);
+        }
+        was
     }
 
     /// The forks of this thread pass it on while `act` runs.
     pub(super) fn pass_to_forks<T>(&self, act: impl FnOnce() -> T) -> T {
-        struct Restored<'a>(&'a AtomicU64, u64);
+        struct Restored<'a>(&'a OwnClaim, bool);
         impl Drop for Restored<'_> {
             fn drop(&mut self) {
-                self.0.store(self.1, Ordering::Relaxed);
+                self.0.set_passed_on(self.1);
             }
         }
-        let before = self.held.passed_by.swap(thread::token(), Ordering::Relaxed);
-        let _restored = Restored(&self.held.passed_by, before);
+        let _restored = Restored(self, self.set_passed_on(true));
         act()
     }
 
@@ -154,7 +161,12 @@ unsafe extern "C" fn close_in_child() {
     let Ok(all) = ALL.try_lock() else { return };
     let this = thread::token();
     for held in all.iter() {
-        if held.passed_by.load(Ordering::Relaxed) != this {
+        let Ok(mut threads) = held.passed_by.try_lock() else {
+            continue;
+        };
+        // The others are not in the child.
+        threads.retain(|&thread| thread == this);
+        if threads.is_empty() {
             held.ours.store(false, Ordering::Relaxed);
             if let Ok(mut fd) = held.fd.try_lock() {
                 drop(fd.take());

@@ -92,6 +92,8 @@ pub struct Ticket {
     family: &'static Family,
     inherited: ClaimPath,
     state: Mutex<State>,
+    /// The process that has the place: another thread of it may have `state` at a fork.
+    creator: u32,
     cancelled: AtomicBool,
     /// Wakes the thread that waits, to be cancelled.
     wake: OnceLock<Signal>,
@@ -173,6 +175,7 @@ impl Ticket {
                 granted: None,
                 done: false,
             }),
+            creator: std::process::id(),
             cancelled: AtomicBool::new(false),
             wake: OnceLock::new(),
         };
@@ -190,6 +193,24 @@ impl Ticket {
     /// - [`Error::Invalid`]: the lease was handed out before, or this is a forked child.
     /// - [`Error::TooMany`], [`Error::NotFound`]: devices that are asked for are gone meanwhile.
     pub fn wait(&self, timeout: Timeout) -> Result<Lease> {
+        self.wait_then(timeout, |lease| lease)
+    }
+
+    /// Whether this is the process that has the place.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.creator == std::process::id()
+    }
+
+    /// The same; `hand_out` is called before another thread is told that the lease was handed out.
+    pub(crate) fn wait_then<T>(
+        &self,
+        timeout: Timeout,
+        hand_out: impl FnOnce(Lease) -> T,
+    ) -> Result<T> {
+        if !self.is_ours() {
+            let why = "a forked child does not have its parent's place in the queue";
+            return Err(Error::invalid("ticket of a lease", why));
+        }
         let deadline = Deadline::after(timeout);
         let mut state = loop {
             // Another thread that waits has it for long.
@@ -208,7 +229,7 @@ impl Ticket {
         };
         if let Some(lease) = state.granted.take() {
             state.done = true;
-            return Ok(lease);
+            return Ok(hand_out(lease));
         }
         if state.done {
             let why = "its lease was handed out already";
@@ -221,7 +242,7 @@ impl Ticket {
             }
             if let Outcome::Granted(lease) = self.look(&mut state, deadline, true)? {
                 state.done = true;
-                return Ok(lease);
+                return Ok(hand_out(lease));
             }
             if deadline.passed() {
                 return Err(Error::Timeout);
