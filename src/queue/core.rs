@@ -101,9 +101,14 @@ pub(super) const LAYOUT: u64 = 0x5155_4555_4500_0008;
 pub(super) struct LeaseCount(AtomicU64);
 
 impl LeaseCount {
+    /// A child's slot is another one than its parent's, and may be of the same generation.
+    fn tag(me: Owner) -> u64 {
+        u64::from(me.generation << 10 | u32::from(me.slot))
+    }
+
     pub(super) fn get(&self, me: Owner) -> u64 {
         let packed = self.0.load(Ordering::Relaxed);
-        match packed >> 32 == u64::from(me.generation) {
+        match packed >> 32 == Self::tag(me) {
             true => packed & u64::from(u32::MAX),
             false => 0,
         }
@@ -111,7 +116,7 @@ impl LeaseCount {
 
     pub(super) fn add(&self, me: Owner, change: i64) {
         let count = self.get(me).saturating_add_signed(change);
-        let packed = u64::from(me.generation) << 32 | count & u64::from(u32::MAX);
+        let packed = Self::tag(me) << 32 | count & u64::from(u32::MAX);
         self.0.store(packed, Ordering::Relaxed);
     }
 }
