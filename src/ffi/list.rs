@@ -407,7 +407,9 @@ pub unsafe extern "C" fn shoal_list_sort(
             Some(compare) => {
                 let (a, a_len) = (a.as_ptr().cast(), a.len());
                 // SAFETY: the caller's function, with what it expects.
-                let said = unsafe { compare(a, a_len, b.as_ptr().cast(), b.len(), arg) };
+                let said = crate::sync::set_aside(|| unsafe {
+                    compare(a, a_len, b.as_ptr().cast(), b.len(), arg)
+                });
                 said.cmp(&0)
             }
         })

@@ -15,5 +15,5 @@ pub use lock::Acquisition;
 pub(crate) use lock::{LockCell, Peers, pack, unpack};
 pub(crate) use policy::{Ask, Nap, WaitPolicy, wait_for};
 pub(crate) use robust::{Acquired, Guard, RobustMutex};
-pub(crate) use waits::{EndWaits, Waits, forked, left};
+pub(crate) use waits::{EndWaits, Waits, forked, left, set_aside};
 pub(crate) use watch::{Watch, Watched, stop_watching};

@@ -195,6 +195,19 @@ impl Waits {
     }
 }
 
+/// Runs a program's function within a call, which may make other calls: their end is not that of this one.
+pub(crate) fn set_aside<T>(act: impl FnOnce() -> T) -> T {
+    let generation = GENERATION.load(Ordering::Relaxed);
+    let aside = INSIDE.try_with(|inside| std::mem::take(&mut *inside.borrow_mut()));
+    let done = act();
+    if GENERATION.load(Ordering::Relaxed) == generation
+        && let Ok(aside) = aside
+    {
+        let _ = INSIDE.try_with(|inside| inside.borrow_mut().extend(aside));
+    }
+    done
+}
+
 /// The calling thread's call is over: it touches no handle any more that it has slept in.
 ///
 /// # Safety
@@ -248,6 +261,19 @@ mod tests {
         // SAFETY: as above.
         unsafe { left() };
         assert!(!waits.is_waited_in() && waits.inside.load(Ordering::Relaxed) as u32 == 0);
+    }
+
+    #[test]
+    fn a_thread_that_has_slept_is_counted_until_its_call_is_over_whatever_it_calls_within_it() {
+        let waits = Waits::new();
+        waits.count_waits();
+        assert_eq!(waits.enter(), Ok(()));
+        // SAFETY: `waits` is here.
+        set_aside(|| unsafe { left() });
+        assert!(waits.is_waited_in());
+        // SAFETY: as above.
+        unsafe { left() };
+        assert!(!waits.is_waited_in());
     }
 
     #[test]
