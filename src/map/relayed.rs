@@ -133,23 +133,17 @@ impl Map {
     /// The queue of requests; `None` if the map has no relay any more.
     fn requests(&self) -> Result<Option<&Queue>> {
         let which = Companion::Requests;
-        let open = |family, name: &str| {
-            let requests = Queue::open_companion(name, which, family, &Options::open())?;
-            self.core.waiting.waits.hand_on(&requests);
-            Ok(requests)
-        };
-        self.companion(which, &self.requests, || self.is_relayed(), open)
+        let open =
+            |family, name: &str| Queue::open_companion(name, which, family, &Options::open());
+        let waits = &self.core.waiting.waits;
+        self.companion(which, &self.requests, waits, || self.is_relayed(), open)
     }
 
     /// The map of answers; likewise.
     fn answers(&self) -> Result<Option<&Map>> {
-        let open = |family, name: &str| {
-            let answers = Map::open_answers(name, family, &Options::open())?;
-            self.core.waiting.waits.hand_on(&answers);
-            Ok(answers)
-        };
-        let which = Companion::Answers;
-        self.companion(which, &self.answers, || self.is_relayed(), open)
+        let open = |family, name: &str| Map::open_answers(name, family, &Options::open());
+        let (which, waits) = (Companion::Answers, &self.core.waiting.waits);
+        self.companion(which, &self.answers, waits, || self.is_relayed(), open)
     }
 
     /// The companion map `name`, opened or created as `options` say.

@@ -121,14 +121,14 @@ impl Queue {
     /// A descriptor for an event loop: it polls readable while there is something to take, and
     /// once the queue is closed or poisoned. For `poll`, `epoll` and event loops.
     ///
-    /// It is readable some 30 us after a message was put, and no more once the call has returned that
-    /// took the last one, in whatever process: so a reader that polls it again under a lock which all
-    /// readers take, and then takes a message, does not wait. Without such a lock others may be faster:
-    /// take with a timeout of zero. To wait for edges, take until `Timeout`.
+    /// It is readable some 30 us after a message was put (up to 20 ms on kernels before 5.16), and no more
+    /// once the call has returned that took the last one, in whatever process: so a reader that polls it
+    /// again under a lock which all readers take, and then takes a message, does not wait. Without such a
+    /// lock others may be faster: take with a timeout of zero. To wait for edges, take until `Timeout`.
     ///
     /// Where the queue's name was [removed](Self::unlink) before the first call, or the directory of
-    /// objects cannot be written to, it is readable in vain for some 30 us after another process took
-    /// the last message; and in a closed queue while a process works on messages that it has leased.
+    /// objects cannot be written to, it is readable in vain for as long after another process took the
+    /// last message; and in a closed queue while a process works on messages that it has leased.
     ///
     /// Does not wait. The first call of a process starts a thread that sleeps on behalf of all
     /// its descriptors, and blocks all signals. A forked child must ask again, and gets a descriptor
@@ -165,6 +165,10 @@ impl Queue {
         let made = self
             .descriptor
             .get_or_make(|| self.watched(Box::new(over)))?;
+        // They may have been ended meanwhile, or before.
+        if self.waits().is_ended() {
+            self.descriptor.open_up();
+        }
         Ok(made.as_fd())
     }
 

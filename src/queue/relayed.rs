@@ -65,12 +65,9 @@ impl Queue {
             Companion::Settled => &self.settled,
             _ => &self.requests,
         };
-        let open = |family, name: &str| {
-            let companion = Self::open_companion(name, which, family, &Options::open())?;
-            self.producers.policy.waits.hand_on(&companion);
-            Ok(companion)
-        };
-        self.companion(which, cached, || self.is_relayed(), open)
+        let open = |family, name: &str| Self::open_companion(name, which, family, &Options::open());
+        let waits = &self.producers.policy.waits;
+        self.companion(which, cached, waits, || self.is_relayed(), open)
     }
 
     /// The companion `name` of the object with this `id`, opened or created as `options` say.

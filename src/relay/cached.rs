@@ -60,7 +60,7 @@ impl<T> Cached<T> {
             let raw = Box::into_raw(node);
             let added =
                 self.newest
-                    .compare_exchange(newest, raw, Ordering::AcqRel, Ordering::Acquire);
+                    .compare_exchange(newest, raw, Ordering::SeqCst, Ordering::Relaxed);
             match added {
                 // SAFETY: just made from a box, and dropped only with the list.
                 Ok(_) => return Ok(unsafe { &(*raw).handle }),
@@ -82,7 +82,7 @@ impl<T> Cached<T> {
     }
 
     fn nodes(&self) -> impl Iterator<Item = &Node<T>> {
-        let mut next = self.newest.load(Ordering::Acquire);
+        let mut next = self.newest.load(Ordering::SeqCst);
         std::iter::from_fn(move || {
             // SAFETY: null, or added by `get`; nodes are not changed after that, and are dropped only with
             // the list, which is borrowed.

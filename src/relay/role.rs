@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::layout::Owner;
 use crate::segment::{Companion, Object, Options};
 use crate::sync::crash::crash_point;
-use crate::sync::{Acquisition, EndWaits, WaitPolicy};
+use crate::sync::{Acquisition, EndWaits, WaitPolicy, Waits};
 use crate::sys::clock::Deadline;
 use crate::sys::process;
 
@@ -32,11 +32,13 @@ pub(crate) trait Relayed: Object {
     }
 
     /// The companion `which` for one of the others, from `cached`, or from `open`, which is given its family
-    /// and its name. `None` if the object has no relay any more, by `is_relayed`.
+    /// and its name. Where the `waits` through the object's handle are ended, so are those in the companion.
+    /// `None` if the object has no relay any more, by `is_relayed`.
     fn companion<'a, C: EndWaits>(
         &self,
         which: Companion,
         cached: &'a Cached<C>,
+        waits: &Waits,
         is_relayed: impl Fn() -> bool,
         open: impl FnOnce(u64, &str) -> Result<C>,
     ) -> Result<Option<&'a C>> {
@@ -60,7 +62,12 @@ pub(crate) trait Relayed: Object {
                 what: "companion of this relay",
                 name,
             }),
-            found => found.map(Some),
+            found => found.map(|companion| {
+                // Here and not as it is opened: if they are ended meanwhile, either this finds it, or the
+                // thread that ends them finds the companion among those that are open.
+                waits.hand_on(companion);
+                Some(companion)
+            }),
         }
     }
 }
