@@ -304,17 +304,28 @@ impl Process {
     /// The caller owns it; the child reads end of file once it is closed. Pipes that are
     /// never taken are closed with the `Process`.
     pub fn take_stdin(&self) -> Option<OwnedFd> {
-        lock(&self.pipes)[0].take()
+        self.take_pipe(0)
     }
 
     /// The reading end of its standard output. As [`take_stdin`](Self::take_stdin).
     pub fn take_stdout(&self) -> Option<OwnedFd> {
-        lock(&self.pipes)[1].take()
+        self.take_pipe(1)
     }
 
     /// The reading end of its standard error. As [`take_stdin`](Self::take_stdin).
     pub fn take_stderr(&self) -> Option<OwnedFd> {
-        lock(&self.pipes)[2].take()
+        self.take_pipe(2)
+    }
+
+    fn take_pipe(&self, stream: usize) -> Option<OwnedFd> {
+        if self.creator == std::process::id() {
+            return lock(&self.pipes)[stream].take();
+        }
+        // A forked copy: if another thread had the mutex at the fork, it had the pipe as well.
+        match self.pipes.try_lock() {
+            Ok(mut pipes) => pipes[stream].take(),
+            Err(_) => None,
+        }
     }
 }
 
