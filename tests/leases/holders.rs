@@ -359,3 +359,54 @@ fn a_thread_that_forks_while_others_lease_leaves_no_lease_to_its_children() {
         drop(request.acquire(LONG).unwrap());
     });
 }
+
+#[test]
+fn a_forked_child_has_not_its_parents_place_though_a_thread_waits_in_it() {
+    let place = Place::alone();
+    let machine = place.machine("cuda:1");
+    let request = Request::new(1).machine(machine.clone());
+    let lease = request.acquire(LONG).unwrap();
+    let ticket = request.queue().unwrap();
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| ticket.wait(LONG).map(drop));
+        // A child that is forked too early is refused as well.
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        let mut child = Child::new(&ForkOptions::default(), || {
+            u8::from(matches!(ticket.wait(LONG), Err(Error::Invalid { .. })))
+        });
+        assert_eq!(child.said(), 1);
+        lease.release();
+        waiter.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn each_thread_passes_a_lease_on_by_itself() {
+    let place = Place::alone();
+    let machine = place.machine("cuda:1");
+    let request = Request::new(1).machine(machine.clone());
+    let lease = request.acquire(LONG).unwrap();
+    let fork = || Child::new(&ForkOptions::default(), || u8::from(lease.is_held())).said();
+    let both = std::sync::Barrier::new(2);
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| {
+            both.wait();
+            lease.pass_to_forks(|| {
+                both.wait();
+                let passed = fork();
+                both.wait();
+                passed
+            })
+        });
+        lease.pass_to_forks(|| {
+            both.wait();
+            both.wait();
+            assert_eq!(fork(), 1, "though the other thread passes it on");
+            both.wait();
+            assert_eq!(other.join().unwrap(), 1);
+            assert_eq!(fork(), 1, "though the other thread has stopped that");
+            assert_eq!(scope.spawn(fork).join().unwrap(), 0);
+        });
+    });
+    assert_eq!(fork(), 0);
+}

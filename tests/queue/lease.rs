@@ -429,3 +429,16 @@ fn a_lease_that_waits_takes_what_is_put_then() {
     }
     waiting.ends_well();
 }
+
+#[test]
+fn a_closed_queue_goes_on_for_a_forked_child_while_its_parent_works_on_a_message() {
+    let _alone = alone();
+    let queue = fixed(4096);
+    queue.put(b"back", NOWAIT).unwrap();
+    let lease = queue.lease(NOWAIT).unwrap();
+    queue.close().unwrap();
+    let mut child = fork(|| assert_eq!(queue.get_vec(FOREVER).unwrap(), b"back"));
+    child.wait_asleep();
+    lease.nack(Duration::ZERO).unwrap();
+    child.ends_well();
+}

@@ -7,9 +7,10 @@ use std::fs::{self, File};
 use std::mem::forget;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use crate::common::shm::{allow_descriptors, descriptors, in_directory};
-use crate::common::{Bell, FOREVER, NOWAIT, fork, millis, own_process};
+use crate::common::{Bell, FOREVER, NOWAIT, fork, fork_and_exit, millis, own_process};
 use shoal::{Error, Event, Lock, Options};
 
 fn liveness_files(directory: &Path) -> Vec<PathBuf> {
@@ -103,6 +104,48 @@ fn without_a_free_descriptor_the_dead_are_found_all_the_same() {
             drop(files);
             // What says that the killed process lived.
             shoal::gc(false).unwrap();
+        });
+    });
+}
+
+/// What rings as the last thing that a process does, and then waits.
+static LAST: OnceLock<[Bell; 2]> = OnceLock::new();
+
+extern "C" fn last() {
+    let [up, go] = LAST.get().unwrap();
+    up.ring();
+    go.hear();
+}
+
+#[test]
+fn what_a_process_holds_is_its_own_until_it_has_ended_and_names_go_without_it() {
+    own_process(|| {
+        in_directory("exit", |directory| {
+            let [up, go] = LAST.get_or_init(|| [Bell::new(), Bell::new()]);
+            let owner = fork_and_exit(|| {
+                // Before the library's own: it runs after that, as what a program's threads do may.
+                // SAFETY: a function that needs nothing.
+                assert_eq!(unsafe { libc::atexit(last) }, 0);
+                let lock = Lock::with_options(Some("contended"), &Options::create()).unwrap();
+                forget(Event::with_options(Some("left"), &Options::create()).unwrap());
+                forget(lock.lock(NOWAIT).unwrap());
+                forget(lock);
+                up.ring();
+                go.hear();
+            });
+            up.hear();
+            let lock = Lock::open("contended").unwrap();
+            let left = Event::open("left").unwrap();
+            go.ring();
+            up.hear();
+            assert!(matches!(lock.lock(millis(300)), Err(Error::Timeout)));
+            drop(left);
+            assert!(!directory.join("shoal.left").exists());
+            go.ring();
+            owner.ends_well();
+            assert!(lock.lock(FOREVER).unwrap().owner_died());
+            drop(lock);
+            assert_eq!(liveness_files(directory).len(), 0);
         });
     });
 }

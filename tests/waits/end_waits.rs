@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::thread;
 use std::time::Duration;
 
-use crate::common::{FOREVER, NOWAIT, alone, fork, millis};
+use crate::common::{FOREVER, NOWAIT, alone, beside_others, fork, millis, ready};
 use shoal::{
     Array, Barrier, Condition, Error, Event, Lock, Map, Options, Pipe, Queue, Result, RwLock,
     Semaphore, Spawn, Waitable, wait_any,
@@ -393,4 +393,12 @@ fn a_descriptor_that_is_waited_for_becomes_readable() {
         assert_eq!(poller.join().unwrap(), 1);
     });
     assert_eq!(queue.get_vec(NOWAIT), Err(Error::Timeout));
+}
+
+#[test]
+fn a_descriptor_that_is_made_after_the_end_is_readable() {
+    let _turn = beside_others();
+    let queue = empty();
+    queue.end_waits();
+    ready::wait_readable(&queue);
 }
