@@ -1,4 +1,4 @@
-//! The project's own tasks: `cargo xtask demo | test | proof | cpython-tests | dist | bench | budget | header | abi`.
+//! The project's own tasks: `cargo xtask <task>`. `USAGE` lists them.
 //!
 //! Everything they need beyond Rust, a C and C++ compiler and Python goes into `target/` and
 //! `.venv/` inside the project. Nothing is installed system-wide.

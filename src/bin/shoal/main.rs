@@ -62,7 +62,7 @@ enum Command {
     Rm(objects::Rm),
     /// Remove objects that killed processes left; objects in use are kept
     Gc(objects::Gc),
-    /// Run a program that sees only some of the devices
+    /// Run a program with some of the devices, leased on request, or several supervised workers
     Run(run::Run),
     /// Show devices, who leases them, and masks
     Devices(devices::Devices),

@@ -74,7 +74,8 @@ enum Verb {
     },
     /// Print changes: of one key, or of all
     ///
-    /// Several changes in quick succession are seen as one. It ends when no other process has the map open.
+    /// Several changes in quick succession are seen as one. If the map is not persistent, it ends when no
+    /// other process has the map open.
     Watch {
         /// The map
         name: String,

@@ -37,7 +37,8 @@ enum Verb {
     /// Print messages as they are put, without taking them
     ///
     /// Consumers do not wait for it, so it may miss messages that are taken at once; it says how many. It
-    /// ends when no other process has the queue open, and when the queue is closed and empty.
+    /// ends when the queue is closed and empty. If the queue is not persistent, it also ends when no other
+    /// process has the queue open.
     Tail(Tail),
     /// Show a queue: its messages, what passed through it, who waits
     Stat {
