@@ -39,7 +39,8 @@
  * - A timeout is a number of nanoseconds. SHOAL_FOREVER (or any negative number) waits without limit,
  *   SHOAL_NOWAIT (0) does not wait. When the time is over the status is SHOAL_ERR_TIMEOUT, with SHOAL_NOWAIT
  *   too; only `shoal_pipe_poll` answers by its result. Durations are nanoseconds as well, and SHOAL_FOREVER
- *   is without limit. Setting the system's clock has no effect on them.
+ *   is without limit. Setting the system's clock has no effect on them, and the time in which the machine is
+ *   suspended does not count.
  * - Handles (`shoal_queue *`, ...) are opaque. A handle that is NULL, misaligned, freed or of another type is
  *   SHOAL_ERR_INVALID. The library cannot detect a pointer to memory that is not mapped, nor a freed handle
  *   whose memory is in use for a later one.
@@ -63,7 +64,8 @@
  *   exists keeps its own.
  * - `*out`: the handle. It is yours until `shoal_<object>_free`. `*created`: whether this call created it.
  *
- * It does not wait, and is safe from several threads and processes at once, of which one creates the object.
+ * It waits only for processes that are opening or leaving the same object. It is safe from several threads and
+ * processes at once, of which one creates the object.
  *
  * Errors: SHOAL_ERR_INVALID (name, options); SHOAL_ERR_NOT_FOUND; SHOAL_ERR_EXISTS (SHOAL_EXCLUSIVE);
  * SHOAL_ERR_WRONG_KIND; SHOAL_ERR_PERMISSION; SHOAL_ERR_NO_SPACE; SHOAL_ERR_TOO_LARGE (a size);
@@ -98,9 +100,10 @@
  *
  * # Blocking, threads, fork
  *
- * A function with a timeout waits for what its comment says, at most until the time is over. Every other
- * function waits at most for other processes' calls on the same object that are in progress; its comment says
- * if it may wait for anything else.
+ * A function with a timeout waits for what its comment says, at most until the time is over. If a process is
+ * stopped inside a call on the object, the function may wait a second for it, also if its own time is shorter.
+ * Every other function waits at most for other processes' calls on the same object that are in progress; its
+ * comment says if it may wait for anything else.
  *
  * Every function may be called from any thread at any time, on the same handle too, except for what is said
  * of freeing and of `shoal_map_iter`. No function is async-signal-safe. No signal handler is installed, and no
@@ -346,8 +349,8 @@ SHOAL_API uint32_t shoal_abi_version(void);
 /**
  * Removes what killed processes left: objects that are not persistent and that no process has open,
  * and unfinished files. It never touches an object in use, a persistent one or another user's. The
- * library does the same for a few milliseconds when a process creates its first object, and when it
- * finds no memory.
+ * library does the same when a process creates its first object, for up to 5 ms, or 50 ms if there is
+ * much to remove; and, without such a limit, when it finds no memory.
  *
  * `*removed`: how many objects were removed.
  *
@@ -376,7 +379,8 @@ SHOAL_API shoal_status shoal_leave(void);
 
 /**
  * The name of the object behind a handle of any kind, to open it by in another process. NULL if the
- * handle is invalid, or a `shoal_process` or `shoal_map_iter`, which have no name.
+ * handle is invalid, or that of a `shoal_process`, `shoal_supervisor`, `shoal_lease` or
+ * `shoal_map_iter`, which have no name.
  *
  * Ownership: the string is the handle's.
  */
@@ -400,8 +404,8 @@ SHOAL_API shoal_status shoal_unlink(const char *name, shoal_kind kind);
  *
  * A thread that waits at a barrier breaks it, as when its time is over; one that waits for a condition
  * has the lock again when it returns. The descriptor of a queue or a pipe becomes readable. A thread
- * that waits for a process returns within a tenth of a second, others at once. Waits in a forked child
- * or in the parent do not end.
+ * that waits for a process, a supervisor or a lease returns within a tenth of a second, others at once.
+ * Waits in a forked child or in the parent do not end.
  *
  * ```c
  * static void *consumer(void *q)
@@ -481,7 +485,7 @@ typedef struct shoal_queue_stats {
     size_t size;
     /** Messages that wait to be got. */
     uint64_t len;
-    /** Bytes of these messages. */
+    /** Bytes of these messages, without those that were given back. */
     uint64_t bytes;
     /** Bytes of the ring now. */
     uint64_t capacity;
@@ -498,8 +502,8 @@ typedef struct shoal_queue_stats {
     /** Messages that were given back and wait to be delivered again; `len` has them too. */
     uint64_t waiting;
     /**
-     * Messages that were put and are neither got nor acked. Whether there are any, `shoal_queue_join` with
-     * SHOAL_NOWAIT says exactly.
+     * Messages that were put and are not finished: neither got nor acked, nor moved to the dead letters.
+     * Whether there are any, `shoal_queue_join` with SHOAL_NOWAIT says exactly.
      */
     uint64_t unfinished;
     /** Messages that were ever put. */
@@ -548,7 +552,10 @@ shoal_status shoal_queue_open(const char *name, const shoal_queue_options *optio
 /** Frees the handle; see "Freeing". */
 SHOAL_API void shoal_queue_free(shoal_queue *q);
 
-/** Fills in statistics; see "Statistics". Never waits. */
+/**
+ * Fills in statistics; see "Statistics". While messages are leased it may wait for another process's call
+ * on the queue.
+ */
 SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_stat(shoal_queue *q, shoal_queue_stats *out);
 
 /**
@@ -623,7 +630,7 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_len(shoal_queue *q, uint64_t 
  */
 SHOAL_API shoal_status shoal_queue_close(shoal_queue *q);
 
-/** Waits until every message that was ever put is finished: got, or leased and acked. */
+/** Waits until every message that was ever put is finished: got, acked, or moved to the dead letters. */
 SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_join(shoal_queue *q, int64_t timeout_ns);
 
 /**
@@ -639,11 +646,12 @@ SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_dead_letters(shoal_queue *q, 
  * A descriptor for event loops (poll, epoll): it is readable while there is something to get, and once
  * the queue is closed or poisoned.
  *
- * It becomes readable some 30 us after a put. It is unreadable as soon as the call has returned that
- * took the last message, in whatever process. Another process may be faster: get with SHOAL_NOWAIT. With
- * EPOLLET, get until SHOAL_ERR_TIMEOUT. If the queue's name was removed before the first call of this
- * function, or no file can be made in the directory of objects, it stays readable some 30 us after another
- * process took the last message, and in a closed queue while a process has messages leased.
+ * It becomes readable some 30 us after a put; on kernels before 5.16, up to 20 ms after it. It is unreadable
+ * as soon as the call has returned that took the last message, in whatever process. Another process may be
+ * faster: get with SHOAL_NOWAIT. With EPOLLET, get until SHOAL_ERR_TIMEOUT. If the queue's name was removed
+ * before the first call of this function, or no file can be made in the directory of objects, it stays
+ * readable for as long after another process took the last message, and in a closed queue while a process has
+ * messages leased.
  *
  * The first call of a process starts a thread, which stays. A forked child asks for its own descriptor;
  * its parent's stays right as long as the parent lives.
@@ -727,7 +735,7 @@ shoal_status shoal_queue_lease(shoal_queue *q, int64_t visible_ns, int64_t timeo
  * The work is done: the message is gone.
  *
  * Errors: SHOAL_ERR_EXPIRED (its time was over: another consumer gets it or has it; the lease has ended
- * nevertheless).
+ * nevertheless). While no process has looked at the queue since its time was over, the call succeeds.
  */
 SHOAL_API SHOAL_NODISCARD shoal_status shoal_queue_ack(shoal_queue *q, shoal_message *message);
 
@@ -744,7 +752,7 @@ shoal_status shoal_queue_nack(shoal_queue *q, shoal_message *message, int64_t de
 /**
  * Makes a lease end `visible_ns` from now instead.
  *
- * Errors: SHOAL_ERR_EXPIRED (its time was over; the lease is still to be ended).
+ * Errors: SHOAL_ERR_EXPIRED (its time was over, as for `shoal_queue_ack`; the lease is still to be ended).
  */
 SHOAL_API SHOAL_NODISCARD
 shoal_status shoal_queue_extend(shoal_queue *q, shoal_message *message, int64_t visible_ns);
@@ -978,7 +986,7 @@ typedef struct shoal_map_options {
     size_t size;
     /** SHOAL_CREATE, SHOAL_EXCLUSIVE, SHOAL_PERSISTENT, SHOAL_ORDERED. */
     uint64_t flags;
-    /** Bytes of data for which there is room from the start; 0 for the default. */
+    /** Bytes of data for which memory is reserved from the start; 0 for none. */
     uint64_t capacity;
     /**
      * Bytes of data to which it may grow, from 1 MiB to 512 GiB; 0 for 64 GiB, or less where address
@@ -1220,7 +1228,8 @@ shoal_status shoal_map_get_many(shoal_map *m, const shoal_slice *keys, size_t n,
  * Gives a key a value for a time; after that it is as if it had been removed. `shoal_map_set` makes the key
  * stay without limit again.
  *
- * `life_ns`: for how long; SHOAL_FOREVER without limit.
+ * `life_ns`: for how long; SHOAL_FOREVER without limit. The time in which the machine is suspended does not
+ * count.
  *
  * Errors: as `shoal_map_set`.
  */
@@ -1231,7 +1240,8 @@ shoal_status shoal_map_set_for(shoal_map *m, const void *key, size_t key_len, co
 /**
  * Makes a key expire some time from now.
  *
- * `life_ns`: after how long; SHOAL_FOREVER for never.
+ * `life_ns`: after how long; SHOAL_FOREVER for never. The time in which the machine is suspended does not
+ * count.
  *
  * Errors: SHOAL_ERR_NOT_FOUND (no such key); as `shoal_map_set`.
  */
@@ -1257,11 +1267,17 @@ SHOAL_API shoal_status shoal_map_purge(shoal_map *m, uint64_t *removed);
 
 /**
  * Locks a key, which need not be there, for work in several steps. It only prevents others from locking the
- * same key. Locking several keys is safe from deadlock if all processes do it in the same order.
+ * same key. There is no order of arrival: the first thread that tries gets the lock. A waiter that was passed
+ * over is served next, so none starves.
+ *
+ * Each of the map's 64 parts has room for twelve locks and views; while that is full, the call waits as for the
+ * lock. Locking several keys is safe from deadlock if all processes do it in the same order and hold few at a
+ * time.
  *
  * `*owner_died`: see "Locks". Any thread may unlock it. A forked child does not have the lock.
  *
- * Errors: SHOAL_ERR_INVALID (this thread has locked it already); SHOAL_ERR_TOO_LARGE.
+ * Errors: SHOAL_ERR_INVALID (this thread has locked it already); SHOAL_ERR_EXHAUSTED (this thread itself has
+ * all twelve locks of that part of the map); SHOAL_ERR_TOO_LARGE.
  *
  * ```c
  * bool owner_died;
@@ -1305,10 +1321,11 @@ shoal_status shoal_map_wait_key(shoal_map *m, const void *key, size_t key_len, u
                                 int64_t timeout_ns, uint64_t *now);
 
 /**
- * The value of a key where it is, without a copy. There is room for a dozen views and locks in each of
- * the sixty-four parts of a map.
+ * The value of a key where it is, without a copy. Each of the map's 64 parts has room for twelve views and
+ * locks.
  *
- * Errors: SHOAL_ERR_NOT_FOUND (no such key); SHOAL_ERR_EXHAUSTED (too many views).
+ * Errors: SHOAL_ERR_NOT_FOUND (no such key); SHOAL_ERR_EXHAUSTED (there is no room for the
+ * view).
  *
  * ```c
  * shoal_view view;
@@ -1604,7 +1621,8 @@ SHOAL_API shoal_status shoal_array_unlock(shoal_array *a);
    Lock
 
    A lock between processes and threads. Its owner is a handle in a process, and of a recursive lock also
-   the calling thread.
+   the calling thread. There is no order of arrival: the first process that tries gets the lock. A waiter that
+   was passed over is served next, so none starves.
 
    Killed: If the process had the lock, the lock is free, and the next process to take it is told by
    `*owner_died`.
@@ -1746,7 +1764,9 @@ SHOAL_API shoal_status shoal_rwlock_unlock_write(shoal_rwlock *l);
 /* ---------------------------------------------------------------------------------------------
    Semaphore
 
-   Permits that processes acquire and release. The permits of a dead process are released.
+   Permits that processes acquire and release. The permits of a dead process are released. There is no order of
+   arrival: the first process that tries gets a permit. A waiter that was passed over is served next, so none
+   starves.
 
    Killed: Permits that the process had acquired are released, except those that it keeps by
    `shoal_semaphore_keep`.
@@ -2381,7 +2401,10 @@ SHOAL_API void shoal_lease_free(shoal_lease *lease);
 /** In `flags`: the child leads a session of its own, without a terminal, and a group. */
 #define SHOAL_SPAWN_NEW_SESSION 2
 
-/** In `flags`: the kernel kills the child when this process ends, however it ends. */
+/**
+ * In `flags`: the kernel kills the child when this process ends, however it ends, and when it executes another
+ * program. Children of the child are not covered, nor is a program that changes its user.
+ */
 #define SHOAL_SPAWN_DIE_WITH_PARENT 4
 
 /** In `flags`: ignored signals stay ignored and blocked ones blocked, instead of being reset. */
@@ -2440,7 +2463,10 @@ typedef struct shoal_spawn_options {
     int32_t stdio[3];
     /** How many `fds` there are. */
     uint32_t n_fds;
-    /** Descriptors to give it beside 0, 1 and 2. All others are closed in it. */
+    /**
+     * Descriptors to give it beside 0, 1 and 2. All others are closed in it, except those of its `lease`,
+     * with numbers from 700 on, or lower where few descriptors are allowed.
+     */
     const shoal_fd_map *fds;
     /** SHOAL_SPAWN_NEW_GROUP, ... */
     uint64_t flags;
@@ -2681,8 +2707,8 @@ typedef struct shoal_supervisor_options {
     /** SHOAL_RESTART_NEVER, SHOAL_RESTART_ON_FAILURE or SHOAL_RESTART_ALWAYS. */
     uint32_t restart;
     /**
-     * How often in a row a worker may end within `healthy_ns` of its start before it is given up as being
-     * in a crash loop; 0 is 10, UINT32_MAX is without limit.
+     * How many times in a row a worker is started again without a run of `healthy_ns` in between. After one
+     * more short run it is in a crash loop and is given up. 0 is 10, UINT32_MAX is without limit.
      */
     uint32_t max_restarts;
     /** How long to wait before the first restart; it doubles with each further one. 0 is 100 ms. */

@@ -42,8 +42,8 @@ typedef struct shoal_watched {
 SHOAL_API void shoal_leave_and_exit(int code);
 
 /**
- * From now on a child that this thread forks has the lease too, or, with false, no forked child has it. Without
- * this a forked child closes its copy of the descriptor.
+ * From now on a child that this thread forks has the lease too, or, with false, it has not. Without this a
+ * forked child closes its copy of the descriptor.
  *
  * Errors: SHOAL_ERR_INVALID (the request still waits).
  */

@@ -53,22 +53,22 @@ pub enum Error {
         /// Which user owns it, or what was refused.
         why: String,
     },
-    /// Shared memory is full: the filesystem has no room for `needed` more bytes.
+    /// Shared memory is full: the file system has no room for `needed` more bytes.
     #[error("no space: {}", no_space(*needed, *available))]
     NoSpace {
         /// Bytes asked for.
         needed: u64,
-        /// Bytes free in the object, or in the filesystem.
+        /// Bytes free in the object, or in the file system.
         available: u64,
     },
-    /// No file for another object can be created: the filesystem has no inode left.
+    /// No file for another object can be created: the file system has no inode left.
     #[error(
         "no space: the file system of {directory} has no inode left, all {limit} are taken (see `shoal gc`, the tmpfs option nr_inodes, or SHOAL_DIR)"
     )]
     NoInodes {
         /// Where the objects' files are.
         directory: String,
-        /// How many inodes the filesystem has.
+        /// How many inodes the file system has.
         limit: u64,
     },
     /// The data can never fit, however long the caller waits.

@@ -46,8 +46,8 @@ compile_error!("shoal runs on Linux");
     target_endian = "little"
 )))]
 compile_error!("shoal runs on x86-64 and 64-bit Arm: build it for a 64-bit target of those");
-// Children are started by `posix_spawn` with file actions that glibc has since 2.34, and that musl and
-// others do not have.
+// It is tested with glibc only. From 2.34 on, glibc has threads and `dlopen` in libc itself: what is linked with
+// such a version needs their symbols of 2.34.
 #[cfg(all(target_os = "linux", not(target_env = "gnu")))]
 compile_error!("shoal needs glibc 2.34 or later: build it for a target that ends in linux-gnu");
 

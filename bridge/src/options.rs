@@ -13,7 +13,7 @@ pub struct Carried {
     pub name: String,
     /// Settings of its stream or bucket.
     pub choices: Choices,
-    /// How many messages of the server may be in the local queue and not acked. `None`: 256.
+    /// How many messages of the server may be in the local queue and not acked. `None`: 1024.
     pub in_flight: Option<usize>,
     /// How often a message is delivered before it is a dead letter. `None`: as the local queue was
     /// created, or without limit.

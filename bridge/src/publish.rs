@@ -29,7 +29,7 @@ pub(crate) struct Outgoing<T> {
     pub(crate) id: String,
     pub(crate) bytes: Bytes,
     /// What a dead letter says about itself.
-    pub(crate) obituary: Option<Obituary>,
+    pub(crate) dead_letter_reason: Option<DeadLetterReason>,
     /// How often it was delivered to a worker before.
     pub(crate) before: u64,
     /// What is finished when the server has stored it.
@@ -38,7 +38,7 @@ pub(crate) struct Outgoing<T> {
 
 /// Why a message was given up.
 #[derive(Debug, Clone)]
-pub(crate) struct Obituary {
+pub(crate) struct DeadLetterReason {
     pub(crate) queue: String,
     pub(crate) attempts: u64,
     pub(crate) reason: String,
@@ -153,7 +153,7 @@ impl Publisher {
         let Outgoing {
             id,
             bytes,
-            obituary,
+            dead_letter_reason,
             before,
             kept,
         } = outgoing;
@@ -172,13 +172,13 @@ impl Publisher {
             payload = Bytes::new();
         }
         let mut headers = wire::headers(&id, &body);
-        if let Some(Obituary {
+        if let Some(DeadLetterReason {
             queue,
             attempts,
             reason,
-        }) = &obituary
+        }) = &dead_letter_reason
         {
-            wire::add_obituary(&mut headers, queue, *attempts, reason);
+            wire::add_reason(&mut headers, queue, *attempts, reason);
         }
         if before > 0 {
             wire::add_before(&mut headers, before);

@@ -28,7 +28,7 @@ use crate::large::Large;
 use crate::link::{Link, Links};
 use crate::names::Names;
 use crate::options::Carried;
-use crate::publish::{Obituary, Outgoing, Publisher, WINDOW};
+use crate::publish::{DeadLetterReason, Outgoing, Publisher, WINDOW};
 use crate::pull::{Puller, Target};
 use crate::settings;
 use crate::settle::{DeadLetter, Settler, Word, read_settlements};
@@ -38,7 +38,7 @@ use crate::wire::{self, Body};
 
 /// How many messages of the server may be here unless chosen.
 const IN_FLIGHT: usize = 1024;
-/// For how long a wish counts: programs that do not wait ask again and again.
+/// For how long a request counts: programs that do not wait ask again and again.
 const WANTED: Duration = Duration::from_millis(200);
 /// How often a message that cannot be decoded is tried, here and elsewhere, before it is a dead letter.
 const TRIES: u64 = 5;
@@ -315,7 +315,7 @@ impl BridgedQueue {
 
     /// Whether a program here wants a message that is not there now.
     fn is_wanted(&self) -> bool {
-        // A wish before the last delivery was for that.
+        // A request before the last delivery was for that delivery.
         let since = lock(&self.delivered_at).elapsed().min(WANTED);
         self.relay
             .last_wanted()
@@ -342,7 +342,7 @@ impl BridgedQueue {
             room.send(Outgoing {
                 id: format!("{}-{}", token.delivery.sequence, token.delivery.stored),
                 bytes: withdrawn.payload.into(),
-                obituary: None,
+                dead_letter_reason: None,
                 before: withdrawn.attempts.into(),
                 kept: Kept::Withdrawn(token),
             });
@@ -387,7 +387,7 @@ impl BridgedQueue {
     }
 
     fn dead_letter(&self, letter: DeadLetter) -> Outgoing<DeadLetter> {
-        let obituary = Obituary {
+        let reason = DeadLetterReason {
             queue: self.carried.name.clone(),
             attempts: letter.attempts,
             reason: letter.reason.clone(),
@@ -399,7 +399,7 @@ impl BridgedQueue {
                 self.names.stream, delivery.sequence, delivery.stored
             ),
             bytes: letter.payload.clone(),
-            obituary: Some(obituary),
+            dead_letter_reason: Some(reason),
             before: 0,
             kept: letter,
         }
@@ -562,7 +562,7 @@ fn read_requests(
                 let outgoing = Outgoing {
                     id: request.id().to_string(),
                     bytes: Bytes::copy_from_slice(&request),
-                    obituary: None,
+                    dead_letter_reason: None,
                     before: 0,
                     kept: Kept::Request(request),
                 };

@@ -70,7 +70,7 @@ pub(crate) fn before(headers: Option<&HeaderMap>) -> u64 {
 }
 
 /// Adds what a dead letter says about itself.
-pub(crate) fn add_obituary(headers: &mut HeaderMap, queue: &str, attempts: u64, reason: &str) {
+pub(crate) fn add_reason(headers: &mut HeaderMap, queue: &str, attempts: u64, reason: &str) {
     headers.insert(QUEUE_HEADER, queue);
     headers.insert(ATTEMPTS_HEADER, attempts.to_string());
     // A header ends at its line.
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn a_reason_of_several_lines_stays_one_header() {
         let mut headers = HeaderMap::new();
-        add_obituary(&mut headers, "jobs", 3, "a\r\nNats-Msg-Id: b");
+        add_reason(&mut headers, "jobs", 3, "a\r\nNats-Msg-Id: b");
         assert_eq!(
             headers.get(REASON_HEADER).unwrap().as_str(),
             "a  Nats-Msg-Id: b"

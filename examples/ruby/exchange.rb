@@ -2,8 +2,8 @@
 #
 #     ruby exchange.rb [NAME]
 #
-# The declarations are those of shoal.h; fiddle comes with Ruby. Fiddle keeps Ruby's lock during a call, unless
-# it is told that the function may wait (need_gvl: false, the default of its functions).
+# The declarations are those of shoal.h; fiddle comes with Ruby. Fiddle releases Ruby's lock during a call
+# (`need_gvl: false` is its default), so other threads run while a call waits.
 
 require "fiddle/import"
 

@@ -144,8 +144,8 @@ pub extern "C" fn shoal_abi_version() -> u32 {
 
 /// Removes what killed processes left: objects that are not persistent and that no process has open,
 /// and unfinished files. It never touches an object in use, a persistent one or another user's. The
-/// library does the same for a few milliseconds when a process creates its first object, and when it
-/// finds no memory.
+/// library does the same when a process creates its first object, for up to 5 ms, or 50 ms if there is
+/// much to remove; and, without such a limit, when it finds no memory.
 ///
 /// `*removed`: how many objects were removed.
 ///
@@ -185,7 +185,8 @@ pub extern "C" fn shoal_leave() -> Status {
 }
 
 /// The name of the object behind a handle of any kind, to open it by in another process. NULL if the
-/// handle is invalid, or a `shoal_process` or `shoal_map_iter`, which have no name.
+/// handle is invalid, or that of a `shoal_process`, `shoal_supervisor`, `shoal_lease` or
+/// `shoal_map_iter`, which have no name.
 ///
 /// Ownership: the string is the handle's.
 #[unsafe(no_mangle)]
@@ -221,8 +222,8 @@ pub unsafe extern "C" fn shoal_unlink(name: *const c_char, kind: RawKind) -> Sta
 ///
 /// A thread that waits at a barrier breaks it, as when its time is over; one that waits for a condition
 /// has the lock again when it returns. The descriptor of a queue or a pipe becomes readable. A thread
-/// that waits for a process returns within a tenth of a second, others at once. Waits in a forked child
-/// or in the parent do not end.
+/// that waits for a process, a supervisor or a lease returns within a tenth of a second, others at once.
+/// Waits in a forked child or in the parent do not end.
 ///
 /// ```c
 /// static void *consumer(void *q)

@@ -201,7 +201,8 @@ pub unsafe extern "C" fn shoal_map_get_many(
 /// Gives a key a value for a time; after that it is as if it had been removed. `shoal_map_set` makes the key
 /// stay without limit again.
 ///
-/// `life_ns`: for how long; SHOAL_FOREVER without limit.
+/// `life_ns`: for how long; SHOAL_FOREVER without limit. The time in which the machine is suspended does not
+/// count.
 ///
 /// Errors: as `shoal_map_set`.
 #[must_use]
@@ -228,7 +229,8 @@ pub unsafe extern "C" fn shoal_map_set_for(
 
 /// Makes a key expire some time from now.
 ///
-/// `life_ns`: after how long; SHOAL_FOREVER for never.
+/// `life_ns`: after how long; SHOAL_FOREVER for never. The time in which the machine is suspended does not
+/// count.
 ///
 /// Errors: SHOAL_ERR_NOT_FOUND (no such key); as `shoal_map_set`.
 #[must_use]
@@ -291,11 +293,17 @@ pub unsafe extern "C" fn shoal_map_purge(m: *mut MapHandle, removed: *mut u64) -
 }
 
 /// Locks a key, which need not be there, for work in several steps. It only prevents others from locking the
-/// same key. Locking several keys is safe from deadlock if all processes do it in the same order.
+/// same key. There is no order of arrival: the first thread that tries gets the lock. A waiter that was passed
+/// over is served next, so none starves.
+///
+/// Each of the map's 64 parts has room for twelve locks and views; while that is full, the call waits as for the
+/// lock. Locking several keys is safe from deadlock if all processes do it in the same order and hold few at a
+/// time.
 ///
 /// `*owner_died`: see "Locks". Any thread may unlock it. A forked child does not have the lock.
 ///
-/// Errors: SHOAL_ERR_INVALID (this thread has locked it already); SHOAL_ERR_TOO_LARGE.
+/// Errors: SHOAL_ERR_INVALID (this thread has locked it already); SHOAL_ERR_EXHAUSTED (this thread itself has
+/// all twelve locks of that part of the map); SHOAL_ERR_TOO_LARGE.
 ///
 /// ```c
 /// bool owner_died;

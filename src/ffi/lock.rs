@@ -1,7 +1,8 @@
 //! Lock
 //!
 //! A lock between processes and threads. Its owner is a handle in a process, and of a recursive lock also
-//! the calling thread.
+//! the calling thread. There is no order of arrival: the first process that tries gets the lock. A waiter that
+//! was passed over is served next, so none starves.
 //!
 //! Killed: If the process had the lock, the lock is free, and the next process to take it is told by
 //! `*owner_died`.

@@ -72,7 +72,7 @@ pub struct MapOptions {
     pub size: usize,
     /// SHOAL_CREATE, SHOAL_EXCLUSIVE, SHOAL_PERSISTENT, SHOAL_ORDERED.
     pub flags: u64,
-    /// Bytes of data for which there is room from the start; 0 for the default.
+    /// Bytes of data for which memory is reserved from the start; 0 for none.
     pub capacity: u64,
     /// Bytes of data to which it may grow, from 1 MiB to 512 GiB; 0 for 64 GiB, or less where address
     /// space or files are limited. Address space only: memory is used as entries need it.

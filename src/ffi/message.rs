@@ -223,7 +223,7 @@ pub unsafe extern "C" fn shoal_queue_lease(
 /// The work is done: the message is gone.
 ///
 /// Errors: SHOAL_ERR_EXPIRED (its time was over: another consumer gets it or has it; the lease has ended
-/// nevertheless).
+/// nevertheless). While no process has looked at the queue since its time was over, the call succeeds.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_queue_ack(q: *mut QueueHandle, message: *mut Message) -> Status {
@@ -255,7 +255,7 @@ pub unsafe extern "C" fn shoal_queue_nack(
 
 /// Makes a lease end `visible_ns` from now instead.
 ///
-/// Errors: SHOAL_ERR_EXPIRED (its time was over; the lease is still to be ended).
+/// Errors: SHOAL_ERR_EXPIRED (its time was over, as for `shoal_queue_ack`; the lease is still to be ended).
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_queue_extend(

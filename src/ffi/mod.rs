@@ -17,7 +17,8 @@
 //! - A timeout is a number of nanoseconds. SHOAL_FOREVER (or any negative number) waits without limit,
 //!   SHOAL_NOWAIT (0) does not wait. When the time is over the status is SHOAL_ERR_TIMEOUT, with SHOAL_NOWAIT
 //!   too; only `shoal_pipe_poll` answers by its result. Durations are nanoseconds as well, and SHOAL_FOREVER
-//!   is without limit. Setting the system's clock has no effect on them.
+//!   is without limit. Setting the system's clock has no effect on them, and the time in which the machine is
+//!   suspended does not count.
 //! - Handles (`shoal_queue *`, ...) are opaque. A handle that is NULL, misaligned, freed or of another type is
 //!   SHOAL_ERR_INVALID. The library cannot detect a pointer to memory that is not mapped, nor a freed handle
 //!   whose memory is in use for a later one.
@@ -41,7 +42,8 @@
 //!   exists keeps its own.
 //! - `*out`: the handle. It is yours until `shoal_<object>_free`. `*created`: whether this call created it.
 //!
-//! It does not wait, and is safe from several threads and processes at once, of which one creates the object.
+//! It waits only for processes that are opening or leaving the same object. It is safe from several threads and
+//! processes at once, of which one creates the object.
 //!
 //! Errors: SHOAL_ERR_INVALID (name, options); SHOAL_ERR_NOT_FOUND; SHOAL_ERR_EXISTS (SHOAL_EXCLUSIVE);
 //! SHOAL_ERR_WRONG_KIND; SHOAL_ERR_PERMISSION; SHOAL_ERR_NO_SPACE; SHOAL_ERR_TOO_LARGE (a size);
@@ -76,9 +78,10 @@
 //!
 //! # Blocking, threads, fork
 //!
-//! A function with a timeout waits for what its comment says, at most until the time is over. Every other
-//! function waits at most for other processes' calls on the same object that are in progress; its comment says
-//! if it may wait for anything else.
+//! A function with a timeout waits for what its comment says, at most until the time is over. If a process is
+//! stopped inside a call on the object, the function may wait a second for it, also if its own time is shorter.
+//! Every other function waits at most for other processes' calls on the same object that are in progress; its
+//! comment says if it may wait for anything else.
 //!
 //! Every function may be called from any thread at any time, on the same handle too, except for what is said
 //! of freeing and of `shoal_map_iter`. No function is async-signal-safe. No signal handler is installed, and no

@@ -76,7 +76,7 @@ pub struct QueueStats {
     pub size: usize,
     /// Messages that wait to be got.
     pub len: u64,
-    /// Bytes of these messages.
+    /// Bytes of these messages, without those that were given back.
     pub bytes: u64,
     /// Bytes of the ring now.
     pub capacity: u64,
@@ -92,8 +92,8 @@ pub struct QueueStats {
     pub leased: u64,
     /// Messages that were given back and wait to be delivered again; `len` has them too.
     pub waiting: u64,
-    /// Messages that were put and are neither got nor acked. Whether there are any, `shoal_queue_join` with
-    /// SHOAL_NOWAIT says exactly.
+    /// Messages that were put and are not finished: neither got nor acked, nor moved to the dead letters.
+    /// Whether there are any, `shoal_queue_join` with SHOAL_NOWAIT says exactly.
     pub unfinished: u64,
     /// Messages that were ever put.
     pub put: u64,
@@ -149,7 +149,8 @@ pub unsafe extern "C" fn shoal_queue_free(q: *mut QueueHandle) {
     unsafe { handle::free(q) }
 }
 
-/// Fills in statistics; see "Statistics". Never waits.
+/// Fills in statistics; see "Statistics". While messages are leased it may wait for another process's call
+/// on the queue.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_queue_stat(q: *mut QueueHandle, out: *mut QueueStats) -> Status {
@@ -335,7 +336,7 @@ pub unsafe extern "C" fn shoal_queue_close(q: *mut QueueHandle) -> Status {
     unsafe { handle::with(q, Queue::close) }
 }
 
-/// Waits until every message that was ever put is finished: got, or leased and acked.
+/// Waits until every message that was ever put is finished: got, acked, or moved to the dead letters.
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn shoal_queue_join(q: *mut QueueHandle, timeout_ns: i64) -> Status {
@@ -371,11 +372,12 @@ pub unsafe extern "C" fn shoal_queue_dead_letters(
 /// A descriptor for event loops (poll, epoll): it is readable while there is something to get, and once
 /// the queue is closed or poisoned.
 ///
-/// It becomes readable some 30 us after a put. It is unreadable as soon as the call has returned that
-/// took the last message, in whatever process. Another process may be faster: get with SHOAL_NOWAIT. With
-/// EPOLLET, get until SHOAL_ERR_TIMEOUT. If the queue's name was removed before the first call of this
-/// function, or no file can be made in the directory of objects, it stays readable some 30 us after another
-/// process took the last message, and in a closed queue while a process has messages leased.
+/// It becomes readable some 30 us after a put; on kernels before 5.16, up to 20 ms after it. It is unreadable
+/// as soon as the call has returned that took the last message, in whatever process. Another process may be
+/// faster: get with SHOAL_NOWAIT. With EPOLLET, get until SHOAL_ERR_TIMEOUT. If the queue's name was removed
+/// before the first call of this function, or no file can be made in the directory of objects, it stays
+/// readable for as long after another process took the last message, and in a closed queue while a process has
+/// messages leased.
 ///
 /// The first call of a process starts a thread, which stays. A forked child asks for its own descriptor;
 /// its parent's stays right as long as the parent lives.

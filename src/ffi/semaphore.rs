@@ -1,6 +1,8 @@
 //! Semaphore
 //!
-//! Permits that processes acquire and release. The permits of a dead process are released.
+//! Permits that processes acquire and release. The permits of a dead process are released. There is no order of
+//! arrival: the first process that tries gets a permit. A waiter that was passed over is served next, so none
+//! starves.
 //!
 //! Killed: Permits that the process had acquired are released, except those that it keeps by
 //! `shoal_semaphore_keep`.

@@ -18,7 +18,8 @@ pub const SHOAL_SPAWN_NEW_GROUP: u64 = 1;
 /// In `flags`: the child leads a session of its own, without a terminal, and a group.
 pub const SHOAL_SPAWN_NEW_SESSION: u64 = 2;
 
-/// In `flags`: the kernel kills the child when this process ends, however it ends.
+/// In `flags`: the kernel kills the child when this process ends, however it ends, and when it executes another
+/// program. Children of the child are not covered, nor is a program that changes its user.
 pub const SHOAL_SPAWN_DIE_WITH_PARENT: u64 = 4;
 
 /// In `flags`: ignored signals stay ignored and blocked ones blocked, instead of being reset.
@@ -70,7 +71,8 @@ pub struct SpawnOptions {
     pub stdio: [i32; 3],
     /// How many `fds` there are.
     pub n_fds: u32,
-    /// Descriptors to give it beside 0, 1 and 2. All others are closed in it.
+    /// Descriptors to give it beside 0, 1 and 2. All others are closed in it, except those of its `lease`,
+    /// with numbers from 700 on, or lower where few descriptors are allowed.
     pub fds: *const FdMap,
     /// SHOAL_SPAWN_NEW_GROUP, ...
     pub flags: u64,

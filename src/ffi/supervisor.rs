@@ -81,8 +81,8 @@ pub struct SupervisorOptions {
     pub workers: usize,
     /// SHOAL_RESTART_NEVER, SHOAL_RESTART_ON_FAILURE or SHOAL_RESTART_ALWAYS.
     pub restart: u32,
-    /// How often in a row a worker may end within `healthy_ns` of its start before it is given up as being
-    /// in a crash loop; 0 is 10, UINT32_MAX is without limit.
+    /// How many times in a row a worker is started again without a run of `healthy_ns` in between. After one
+    /// more short run it is in a crash loop and is given up. 0 is 10, UINT32_MAX is without limit.
     pub max_restarts: u32,
     /// How long to wait before the first restart; it doubles with each further one. 0 is 100 ms.
     pub backoff_ns: i64,

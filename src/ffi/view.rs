@@ -72,10 +72,11 @@ impl From<Pinned> for View {
     }
 }
 
-/// The value of a key where it is, without a copy. There is room for a dozen views and locks in each of
-/// the sixty-four parts of a map.
+/// The value of a key where it is, without a copy. Each of the map's 64 parts has room for twelve views and
+/// locks.
 ///
-/// Errors: SHOAL_ERR_NOT_FOUND (no such key); SHOAL_ERR_EXHAUSTED (too many views).
+/// Errors: SHOAL_ERR_NOT_FOUND (no such key); SHOAL_ERR_EXHAUSTED (there is no room for the
+/// view).
 ///
 /// ```c
 /// shoal_view view;

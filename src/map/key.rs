@@ -5,8 +5,8 @@ use std::ptr::NonNull;
 /// Whether the bytes at `at` are those of `key`.
 ///
 /// Compares whole words, and branches only after the last one, so that the processor can begin the next
-/// get while this one waits for memory. Measured: gets of 16 B -> 64 B in one process take 21 ns among
-/// a thousand keys and 190 among a million; byte by byte 31 and 370.
+/// get while this one waits for memory. A get of 16 B -> 64 B in one process takes 21 ns among a
+/// thousand keys and 190 ns among a million; with a comparison byte by byte, 31 ns and 370 ns.
 ///
 /// # Safety
 /// `key.len()` bytes at `at` lie in the mapping. If other processes change them meanwhile,

@@ -55,7 +55,9 @@ impl Map {
     /// key: other operations do not check it. It is released by dropping the guard, in any thread,
     /// or by the death of this process; then the next owner [is told](KeyGuard::owner_died). A forked
     /// child does not have it. Several keys can be locked without deadlock if all processes lock
-    /// them in the same order.
+    /// them in the same order and hold few at a time (see the limits). There is no order of arrival:
+    /// the first process that tries gets the lock. A waiter that was passed over is served next, so
+    /// none starves.
     ///
     /// ```
     /// # use shoal::{Map, Timeout};

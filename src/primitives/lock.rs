@@ -25,8 +25,9 @@ pub(crate) const INSPECTOR: Inspector = Inspector {
 ///
 /// A plain lock may be released by any process and thread; one made by
 /// [`recursive`](Self::recursive) only by the thread that has it, which may take it again and
-/// must release it as often. Waiting is a bounded spin and then a sleep in the kernel. The lock
-/// is not fair: the first process that asks for a free lock gets it.
+/// must release it as often. Waiting is a bounded spin and then a sleep in the kernel. There is no
+/// order of arrival: the first process that asks for a free lock gets it. A waiter that was passed
+/// over is served next, so none starves.
 ///
 /// **When the owner dies**, or drops its last handle, the next caller gets the lock with
 /// [`Acquisition::OwnerDied`]. It owns the lock like any other owner, and has to check whether what

@@ -97,8 +97,9 @@ impl Lease<'_> {
     /// The work is done: the message is gone.
     ///
     /// # Errors
-    /// `Expired` if its deadline passed and another consumer gets it; `Invalid` in a forked
-    /// child; `Poisoned`, `Corrupt`. Of a message that a [relay](crate::QueueRelay) delivered: `RelayBehind`
+    /// `Expired` if its deadline passed and another consumer gets it or has it; while no process has looked
+    /// at the queue since the deadline, the call succeeds. `Invalid` in a forked child; `Poisoned`,
+    /// `Corrupt`. Of a message that a [relay](crate::QueueRelay) delivered: `RelayBehind`
     /// or `NoSpace` if there is no room to tell the relay so; the message is given back then.
     pub fn ack(self) -> Result<()> {
         let acked = self.queue.ack(&self.held);
@@ -273,8 +274,8 @@ impl Queue {
         self.ring.header.store.leased.load(Ordering::Relaxed) as usize
     }
 
-    /// How many messages were put and are not finished: neither taken by a `get` nor acked.
-    /// Exact.
+    /// How many messages were put and are not finished: neither taken by a `get` nor acked, nor moved to the
+    /// [dead letters](Self::dead_letters). Exact.
     ///
     /// # Errors
     /// `Poisoned`, `Corrupt`.

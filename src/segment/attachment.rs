@@ -247,7 +247,7 @@ impl Peers for Attachment {
 impl Drop for Attachment {
     fn drop(&mut self) {
         let mut attachments = attachments();
-        // Unless the process is exiting and `leave_all` has run.
+        // Unless all have left.
         if let Some(index) = attachments.all.iter().rposition(|&it| ptr::eq(it, self)) {
             attachments.all.swap_remove(index);
             self.leave();
@@ -258,8 +258,8 @@ impl Drop for Attachment {
     }
 }
 
-/// At exit: handles that were never dropped (a C program's, a global's) leave as well.
-pub(crate) extern "C" fn leave_all() {
+/// All handles of the process leave.
+pub(crate) fn leave_all() {
     // A thread of the library's own may lock objects, and must not do so once these are left.
     sync::stop_watching();
     let mut attachments = attachments();
@@ -268,7 +268,8 @@ pub(crate) extern "C" fn leave_all() {
     attachments.liveness.leave();
 }
 
-/// The same at exit, when other threads may be in calls and go on until the process has ended.
+/// At exit: handles that were never dropped (a C program's, a global's) leave as well. Other threads may be
+/// in calls and go on until the process has ended, so what they hold stays theirs.
 extern "C" fn leave_at_exit() {
     sync::stop_watching();
     let mut attachments = attachments();

@@ -8,7 +8,7 @@
 //!      0     8  holder   slot's holder   a member of a liveness group; 0 while it is free
 //!      8     8  since    slot's holder   when it registered, on the clock since the machine started
 //!     16     4  generation  slot's holder   how often the slot was taken
-//!     20     4  pid      slot's holder   0 while that is not known
+//!     20     4  pid      slot's holder   0 while that is not known; bit 31: the process is about to end
 //! ```
 //! A slot is taken by one compare-and-swap of `holder`, from free or from one that is dead, and given
 //! back by storing 0. What else it says is for people, and for where the kernel cannot be asked.
@@ -19,6 +19,8 @@
 //! # Crash arguments
 //! *Killed after the swap:* the slot is a dead one's. `generation` may still be that of the last holder,
 //! which is dead too. *Killed before raising `open`:* a page is there that is not used yet.
+//! *Killed after it said that it is about to end:* as one that is killed; a process that leaves after it removes
+//! the object's name although it still lives.
 //! *A dead holder is swapped for 0 by any process that finds it so:* a member that is dead stays dead.
 
 use std::fs::File;

@@ -19,8 +19,8 @@
 //! **Going away.** The thread touches what it watches only under the lock of its group, and a
 //! watch leaves that list under the lock. The thread sleeps without the lock, on words that
 //! may then be unmapped: the kernel checks them, and does not use the address once the thread sleeps. A
-//! watch that is dropped rings the bell while its word is still mapped, and the thread looks at the bell
-//! first: so it never sleeps on other memory that is mapped there later.
+//! watch that is dropped changes the group's wake word while its own word is still mapped, and the thread
+//! reads the wake word first: so it never sleeps on other memory that is mapped there later.
 //!
 //! # Limits
 //! In a forked child the thread does not exist. A watch belongs to the process that made it;
@@ -42,7 +42,7 @@ use crate::sys::thread;
 use super::EventCell;
 use super::policy::{FIRST_NAP_NS, LAST_NAP_NS};
 
-/// How many watches one thread serves: as many as the kernel takes, but for the bell.
+/// How many watches one thread serves: as many as the kernel takes, less one for the wake word.
 const ROOM: usize = futex::MOST - 1;
 
 /// The longest slice where the kernel cannot sleep on several words: the thread then learns of a change
@@ -108,7 +108,7 @@ impl Watch {
             process: groups.process,
         });
         lock(&group.watches).0.push(&*watch);
-        group.ring();
+        group.wake();
         Ok(watch)
     }
 
@@ -170,7 +170,7 @@ impl Drop for Watch {
         drop(watches);
         // The thread may be asleep on the word, or about to be, and must not stay so: it would
         // take wakes that are for others. If it has taken one, that is passed on here.
-        self.group.ring();
+        self.group.wake();
         if self.was_woken(&lock(&self.state)) {
             self.watched.arrived().awake();
             self.watched.arrived().notify_one();
@@ -205,24 +205,24 @@ unsafe impl Send for Watches {}
 /// The watches of one thread. Never freed.
 struct Group {
     watches: Mutex<Watches>,
-    /// A futex word that changes whenever the thread has to look again.
-    bell: AtomicU32,
+    /// The wake word: a futex word that changes whenever the thread has to look again.
+    wake_word: AtomicU32,
 }
 
 impl Group {
     fn start() -> Result<&'static Self> {
         let group: &'static Self = Box::leak(Box::new(Self {
             watches: Mutex::new(Watches(Vec::new())),
-            bell: AtomicU32::new(0),
+            wake_word: AtomicU32::new(0),
         }));
         thread::start("shoal-watch", move || group.serve(false))?;
         Ok(group)
     }
 
-    fn ring(&self) {
-        // SYNC: ring(bell), after what there is to see.
-        self.bell.fetch_add(1, Ordering::Release);
-        futex::wake(&self.bell, 1);
+    fn wake(&self) {
+        // SYNC: wake(wake_word), after what there is to see.
+        self.wake_word.fetch_add(1, Ordering::Release);
+        futex::wake(&self.wake_word, 1);
     }
 
     /// `blind`: the kernel cannot sleep on several words.
@@ -231,10 +231,10 @@ impl Group {
         let (mut slice, mut waited) = (FIRST_NAP_NS, Waited::Woken);
         loop {
             words.clear();
-            // SYNC: hear(bell): read before looking. If it rings from now on, the thread does
-            // not sleep.
-            let bell = self.bell.load(Ordering::Acquire);
-            words.push(OneOf::new(&self.bell, bell));
+            // SYNC: read(wake_word), before looking. If it changes from now on, the thread does not
+            // sleep.
+            let wake_word = self.wake_word.load(Ordering::Acquire);
+            words.push(OneOf::new(&self.wake_word, wake_word));
             let slice_over = waited == Waited::TimedOut;
             let changed = self.look(slice_over, &mut words);
             let last = if blind {
@@ -253,7 +253,7 @@ impl Group {
                 Deadline::Never.slice(slice)
             };
             waited = if blind || nothing_watched {
-                futex::wait(&self.bell, bell, until)
+                futex::wait(&self.wake_word, wake_word, until)
             } else {
                 futex::wait_any(&words, until).unwrap_or_else(|| {
                     blind = true;

@@ -1,7 +1,7 @@
 //! A directory in which all users create files of their own and read those of the others, as in `/tmp`.
 //!
 //! It is created with mode 1777. Files are created exclusively and opened without `O_CREAT`, so what
-//! `fs.protected_regular` forbids never happens. What strangers put there instead of a file (links, FIFOs,
+//! `fs.protected_regular` forbids never happens. What other programs put there instead of a file (links, FIFOs,
 //! directories) is not opened.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};

@@ -32,9 +32,10 @@ struct map_options {
     /// It is walked in the order in which its keys were inserted. Each entry takes 8 bytes more, and a walk
     /// begins by copying all keys.
     bool ordered = false;
-    /// Bytes of data for which there is room from the start.
+    /// Bytes of data for which memory is reserved from the start; 0 for none.
     std::uint64_t capacity = 0;
-    /// Bytes of data to which it may grow. Address space, not memory.
+    /// Bytes of data to which it may grow; 0 for 64 GiB, or less where address space or files are limited.
+    /// Address space, not memory.
     std::uint64_t max_capacity = 0;
 
     /// As shoal.h takes it.
@@ -186,7 +187,7 @@ public:
     /// A value, and a way to know for how long it is good.
     struct watched {
         std::string value;
-        /// Whether nothing near the key has changed since. One load, no call.
+        /// Whether nothing in the same 64th of the map as the key has changed since. One load, no call.
         [[nodiscard]] bool is_current() const noexcept {
             const volatile std::uint64_t *word = word_.word;
             return word != nullptr && *word == word_.seen;
@@ -198,8 +199,8 @@ public:
         shoal_watched word_;
     };
 
-    /// The value of `key`, if it has one, to keep for as long as it is current. It never is where
-    /// keys near it expire.
+    /// The value of `key`, if it has one, to keep for as long as it is current. It never is where a key in
+    /// the same 64th of the map expires.
     [[nodiscard]] std::optional<watched> get_watched(std::string_view key) const {
         shoal_watched word{};
         auto value = detail::found([&](char *to, std::size_t capacity, std::size_t *len) {
@@ -235,7 +236,8 @@ public:
         return sum;
     }
 
-    /// Gives `key` the value for as long as `life`; then it is as if it had been removed.
+    /// Gives `key` the value for as long as `life`; then it is as if it had been removed. The time in which
+    /// the machine is suspended does not count.
     void set_for(std::string_view key, std::string_view value, duration life) {
         detail::check(shoal_map_set_for(handle(), key.data(), key.size(), value.data(),
                                         value.size(), life.nanoseconds()));
@@ -324,6 +326,10 @@ public:
 
     /// Locks `key`, which need not be there, against others that lock it; waits until it is free. A signal
     /// handler does not end the wait. Fails with SHOAL_ERR_INVALID if this thread has locked it already.
+    ///
+    /// Each of the map's 64 parts has room for twelve locks and views; while that is full, the call waits as
+    /// for the lock, and fails with SHOAL_ERR_EXHAUSTED if this thread itself has all twelve locks. Locking
+    /// several keys is safe from deadlock if all processes do it in the same order and hold few at a time.
     [[nodiscard]] key_lock lock_key(std::string_view key, duration timeout = forever) {
         key_lock lock(key);
         detail::check(lock.lock_status(handle(), timeout));

@@ -78,7 +78,8 @@ public:
     [[nodiscard]] unsigned attempts() const noexcept { return message_.attempts; }
 
     /// It was read, or the work is done: the message is gone. Fails with SHOAL_ERR_EXPIRED if its time
-    /// was over; another consumer gets it then.
+    /// was over; another consumer gets it then. While no process has looked at the queue since its time
+    /// was over, it succeeds.
     void ack() { check(Ack(of_, &message_)); }
     /// Gives it back, to be delivered again after `delay`. Fails as `ack`.
     void nack(duration delay = nowait) { check(Nack(of_, &message_, delay.nanoseconds())); }

@@ -102,7 +102,8 @@ public:
     spawn_options &new_group() { return flag(SHOAL_SPAWN_NEW_GROUP); }
     /// Makes it the leader of a session of its own.
     spawn_options &new_session() { return flag(SHOAL_SPAWN_NEW_SESSION); }
-    /// Lets the kernel kill it when this process ends.
+    /// Lets the kernel kill it when this process ends, and when this process executes another program. Its
+    /// own children are not covered, nor is a program that changes its user.
     spawn_options &die_with_parent() { return flag(SHOAL_SPAWN_DIE_WITH_PARENT); }
     /// Leaves ignored and blocked signals as they are.
     spawn_options &keep_signals() { return flag(SHOAL_SPAWN_KEEP_SIGNALS); }

@@ -24,9 +24,10 @@ struct queue_options {
     bool exclusive = false;
     /// Stays until it is unlinked, also when no process has it open.
     bool persistent = false;
-    /// Bytes of the ring at first.
+    /// Bytes of the ring at first; 0 for 64 KiB.
     std::uint64_t capacity = 0;
-    /// Bytes to which the ring may grow. Address space, not memory.
+    /// Bytes to which the ring may grow; 0 for 16 GiB, or less where address space or files are limited.
+    /// Address space, not memory.
     std::uint64_t max_capacity = 0;
     /// The most messages at a time; 0 for as many as fit.
     std::uint64_t max_items = 0;
@@ -89,8 +90,8 @@ public:
         return detail::done_unless(SHOAL_ERR_TIMEOUT, put_status(message, timeout));
     }
 
-    /// Puts messages in order, as many as there is room for in time, and returns how many. Fails as `put`,
-    /// and only if not one was put.
+    /// Puts messages in order, as many as there is room for in time, and returns how many; 0 if there was no
+    /// room in time. Fails as `put` in all other cases in which not one was put.
     template <class Strings>
     std::size_t put_many(const Strings &messages, duration timeout = forever) {
         const std::vector<shoal_slice> slices = detail::slices_of(messages);
@@ -196,7 +197,7 @@ public:
         return leased_unless(SHOAL_ERR_CLOSED, visible, timeout);
     }
 
-    /// Waits until every message that was ever put is finished: got, or leased and acked.
+    /// Waits until every message that was ever put is finished: got, acked, or moved to the dead letters.
     void join(duration timeout = forever) { detail::check(join_status(timeout)); }
 
     /// As `join`; whether all were finished in time.

@@ -52,7 +52,8 @@ public:
         c_.restart = static_cast<std::uint32_t>(which);
         return *this;
     }
-    /// How many short runs in a row are a crash loop, at least 1; UINT32_MAX is without limit.
+    /// How many times in a row a worker is started again without a run of `healthy_after` in between, at
+    /// least 1; UINT32_MAX is without limit. One more short run is a crash loop.
     workers &max_restarts(std::uint32_t most) {
         c_.max_restarts = most;
         return *this;

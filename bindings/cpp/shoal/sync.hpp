@@ -176,7 +176,7 @@ public:
         return opened(nullptr, &c);
     }
 
-    /// Waits until all have come: how many came before the caller. Fails with SHOAL_ERR_POISONED if the
+    /// Waits until all have arrived: how many arrived before the caller. Fails with SHOAL_ERR_POISONED if the
     /// barrier is broken; the caller breaks it when its time is over. See `shoal_barrier_wait`.
     std::uint32_t wait(duration timeout = forever) {
         std::uint32_t index = 0;
@@ -185,9 +185,9 @@ public:
         }));
         return index;
     }
-    /// Breaks it, for those that wait and those that come.
+    /// Breaks it, for those that wait and those that arrive later.
     void abort() { detail::check(shoal_barrier_abort(handle())); }
-    /// Makes it whole. Those that wait are told that it is broken.
+    /// Makes it usable again. Those that wait are told that it is broken.
     void reset() { detail::check(shoal_barrier_reset(handle())); }
 
     /// Statistics.

@@ -21,7 +21,7 @@ class waitable {
 public:
     /// Ready while there is something to get, and once it is closed or poisoned.
     waitable(const queue &one) noexcept : thing_{one.handle(), nullptr, nullptr, -1} {}
-    /// Ready while there is something to receive, and once the connection is closed.
+    /// Ready while there is something to receive, and once the connection is over.
     waitable(const pipe &one) noexcept : thing_{nullptr, one.handle(), nullptr, -1} {}
     /// Ready once it has ended.
     waitable(const process &one) noexcept : thing_{nullptr, nullptr, one.handle(), -1} {}
@@ -53,6 +53,10 @@ inline shoal_status wait_status(const std::vector<waitable> &things, duration ti
 /// Fails with SHOAL_ERR_INVALID if there is nothing to wait for.
 ///
 ///     switch (shoal::wait_any({jobs, control, child, shoal::waitable(socket)})) {
+///     case 0: work(jobs.try_get()); break;
+///     case 1: obey(control.try_recv()); break;
+///     default: return;
+///     }
 inline std::size_t wait_any(const std::vector<waitable> &things, duration timeout = forever) {
     std::size_t ready = 0;
     detail::check(detail::wait_status(things, timeout, ready));

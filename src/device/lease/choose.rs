@@ -54,7 +54,7 @@ pub(super) struct Offer {
     pub(super) free: u64,
     /// The units that the request wants of it.
     pub(super) wanted: u64,
-    /// Whether strangers leave enough of it.
+    /// Whether programs without a lease leave enough of it.
     pub(super) fit: bool,
 }
 

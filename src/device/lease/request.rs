@@ -216,7 +216,7 @@ impl Request {
             };
             preferred.push(seen.remove(at));
         }
-        // Of the others those that strangers use come last.
+        // Of the others those that programs without a lease use come last.
         seen.sort_by_key(|it| it.found.is_busy());
         preferred.append(&mut seen);
         Ok(preferred)
@@ -242,7 +242,7 @@ impl Request {
         (1..=there).contains(&units).then_some(units)
     }
 
-    /// Whether strangers leave enough of it now.
+    /// Whether programs without a lease leave enough of it now.
     pub(super) fn fits(&self, found: &Found) -> bool {
         let free = self
             .min_free

@@ -1,7 +1,8 @@
 //! The thread that starts workers, starts them again, and stops them.
 //!
-//! It alone gives orders to the guardian, which is the workers' parent (`sys/guardian.rs`). The handle
-//! leaves requests in [`Shared`] and rings the bell; the guardian rings it when a worker has ended.
+//! It alone gives orders to the guardian, which is the workers' parent (`sys/guardian/`). The handle
+//! leaves requests in [`Shared`] and changes its wake word; the guardian changes it when a worker has
+//! ended.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
@@ -60,8 +61,8 @@ pub(super) enum Request {
 
 /// What handle and engine share.
 pub(super) struct Shared {
-    /// Changes when the engine has something to do.
-    pub(super) bell: Arc<AtomicU32>,
+    /// The wake word: changes when the engine has something to do.
+    pub(super) wake_word: Arc<AtomicU32>,
     /// Changes when callers may have something to see.
     pub(super) changed: AtomicU32,
     state: Mutex<State>,
@@ -88,7 +89,7 @@ impl Shared {
             exit: None,
         };
         Self {
-            bell: Arc::new(AtomicU32::new(0)),
+            wake_word: Arc::new(AtomicU32::new(0)),
             changed: AtomicU32::new(0),
             state: Mutex::new(State {
                 requests: Vec::new(),
@@ -115,8 +116,8 @@ impl Shared {
             }
             state.requests.push(request);
         }
-        self.bell.fetch_add(1, Ordering::Release);
-        futex::wake(&self.bell, i32::MAX);
+        self.wake_word.fetch_add(1, Ordering::Release);
+        futex::wake(&self.wake_word, i32::MAX);
     }
 
     pub(super) fn announce(&self) {
@@ -157,7 +158,7 @@ struct Engine<'a> {
 /// keeps them from being made is the caller's error.
 pub(super) fn run(job: &Job, shared: &Shared) {
     let labels = job.workers.iter().any(|it| it.lines_to != [None, None]);
-    let made = Guardian::new(job.workers.len(), &shared.bell).and_then(|guardian| {
+    let made = Guardian::new(job.workers.len(), &shared.wake_word).and_then(|guardian| {
         Ok((
             guardian,
             labels
@@ -194,7 +195,7 @@ pub(super) fn run(job: &Job, shared: &Shared) {
 impl Engine<'_> {
     fn run(mut self) {
         loop {
-            let bell = self.shared.bell.load(Ordering::Acquire);
+            let wake_word = self.shared.wake_word.load(Ordering::Acquire);
             self.serve();
             self.collect();
             let due = self.start_one();
@@ -210,7 +211,7 @@ impl Engine<'_> {
                 } else {
                     10 * SLICE_NS
                 };
-                futex::wait(&self.shared.bell, bell, due.min(now + slice));
+                futex::wait(&self.shared.wake_word, wake_word, due.min(now + slice));
             }
         }
         // What the workers have left in other groups and sessions.
@@ -327,7 +328,7 @@ impl Engine<'_> {
         marked::kill(&self.number);
         let text = "the process that guards the workers was killed, and they were with it";
         self.event(EventKind::GuardianLost, None, 0, None, text.to_owned());
-        match Guardian::new(self.phases.len(), &self.shared.bell) {
+        match Guardian::new(self.phases.len(), &self.shared.wake_word) {
             Ok(guardian) => self.guardian = guardian,
             Err(err) => {
                 for index in 0..self.phases.len() {

@@ -7,7 +7,7 @@
 //! engine.rs    the thread that decides       output.rs    the thread that labels what they write
 //! report.rs    what is said of them          lines.rs     cutting that into lines
 //! marked.rs    finding what workers left after the guardian's death
-//! sys/guardian.rs   the process that is the parent of the workers, and ends them with this program
+//! sys/guardian/     the process that is the parent of the workers, and ends them with this program
 //! ```
 
 mod engine;

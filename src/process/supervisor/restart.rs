@@ -19,7 +19,7 @@ pub enum Restart {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Policy {
     pub(super) restart: Restart,
-    /// How many runs in a row may be too short.
+    /// How many times in a row a worker is started again without a healthy run in between.
     pub(super) limit: u32,
     pub(super) first_delay: Duration,
     pub(super) longest_delay: Duration,

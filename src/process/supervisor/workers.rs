@@ -117,8 +117,9 @@ impl Workers {
         self
     }
 
-    /// How often in a row a worker may end soon after its start before it is given up as being in a
-    /// crash loop; `u32::MAX` is without limit. The default is 10.
+    /// How many times in a row a worker is started again without a [healthy](Self::healthy_after) run in
+    /// between. After one more short run it is in a crash loop and is given up. `u32::MAX` is without
+    /// limit. The default is 10.
     pub fn max_restarts(&mut self, limit: u32) -> &mut Self {
         self.policy.limit = limit;
         self

@@ -206,7 +206,7 @@ unsafe fn reap(shared: &Shared) -> bool {
                 slot.status.store(status, Ordering::Relaxed);
                 // SYNC: publish(status)
                 slot.ended.store(true, Ordering::Release);
-                shared.ring();
+                shared.wake();
             }
         }
     }

@@ -74,12 +74,12 @@ pub(crate) struct Guardian {
 }
 
 impl Guardian {
-    /// Makes the guardian, for so many workers. `bell` changes, and its sleepers are woken, when a
+    /// Makes the guardian, for so many workers. `wake_word` changes, and its sleepers are woken, when a
     /// worker or the guardian has ended.
     ///
     /// # Errors
     /// `Os` if there can be no thread or process; `Unsupported` where a child cannot share memory.
-    pub(crate) fn new(slots: usize, bell: &Arc<AtomicU32>) -> Result<Self> {
+    pub(crate) fn new(slots: usize, wake_word: &Arc<AtomicU32>) -> Result<Self> {
         let slot = || Slot {
             pid: AtomicI32::new(NONE),
             status: AtomicI32::new(0),
@@ -97,7 +97,7 @@ impl Guardian {
             answer: UnsafeCell::new(Ok(0)),
             stop: AtomicBool::new(false),
             slots: std::iter::repeat_with(slot).take(slots).collect(),
-            bell: Arc::clone(bell),
+            wake_word: Arc::clone(wake_word),
         });
         let theirs = Arc::clone(&shared);
         thread::start("shoal-guardian", move || keep(&theirs))?;

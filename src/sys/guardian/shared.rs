@@ -64,8 +64,8 @@ pub(super) struct Shared {
     /// The host wants no workers any more.
     pub(super) stop: AtomicBool,
     pub(super) slots: Box<[Slot]>,
-    /// Changes whenever there is something for the host to see.
-    pub(super) bell: Arc<AtomicU32>,
+    /// The wake word: changes whenever there is something for the host to see.
+    pub(super) wake_word: Arc<AtomicU32>,
 }
 
 // SAFETY: G1 says which side may touch the cells; everything else is atomic.
@@ -74,14 +74,14 @@ unsafe impl Send for Shared {}
 unsafe impl Sync for Shared {}
 
 impl Shared {
-    pub(super) fn ring(&self) {
-        self.bell.fetch_add(1, Ordering::Release);
-        futex::wake(&self.bell, i32::MAX);
+    pub(super) fn wake(&self) {
+        self.wake_word.fetch_add(1, Ordering::Release);
+        futex::wake(&self.wake_word, i32::MAX);
     }
 
     pub(super) fn set_state(&self, state: u32) {
         self.state.store(state, Ordering::Release);
         futex::wake(&self.state, i32::MAX);
-        self.ring();
+        self.wake();
     }
 }

@@ -78,7 +78,7 @@ class ItemsLock(_hot.Held):
         return True
 
     def release(self) -> None:
-        """Lets go of the lock. `InvalidError`, a `ValueError`, if this thread has it not."""
+        """Lets go of the lock. `InvalidError`, a `ValueError`, if this thread does not have it."""
         _ffi.check(_lib.shoal_array_unlock(self._handle))
 
     @property

@@ -5,8 +5,9 @@ changes before anything does in the same part of the map, so reading it tells wh
 is up to date. Where values change all the time a cache gains nothing, and filling it costs
 as much as a call: whenever a value was out of date, none is cached for some gets.
 
-Measured: a get of one of a thousand numbers, 0.9 us by a call and 0.16 from the cache. Set and get of one
-key by turns, 0.82 us each without a cache and 0.84 with; a get of ever other keys, 1.1 and 1.3.
+A get of one of a thousand numbers takes 0.9 us by a call and 0.16 us from the cache. Where each get follows
+a set of its key, set and get take 0.82 us each without a cache and 0.84 us with it. A get of ever other
+keys takes 1.1 us without it and 1.3 us with it.
 """
 
 from __future__ import annotations

@@ -51,16 +51,16 @@ def deliver() -> None:
     a death if the descriptor tells nothing yet. A thread of its process makes the one readable, and
     the kernel the other: so this process makes way for the thread.
     """
-    naps = _NAPS
+    tries = _TRIES
     for shared in _objects():
         is_seen = getattr(shared, "_is_seen", None)
-        while is_seen is not None and not is_seen() and naps:
+        while is_seen is not None and not is_seen() and tries:
             time.sleep(0.001)
-            naps -= 1
+            tries -= 1
 
 
 # A tenth of a second. On a machine so busy that the thread waits for a core, each takes longer, too.
-_NAPS = 100
+_TRIES = 100
 
 
 def _let_go() -> None:

@@ -168,7 +168,8 @@ class Keys(Generic[K, V]):
     def set_for(self, key: K, value: V, seconds: float) -> None:
         """Sets ``key`` for so many seconds; then it is as if it had been removed.
 
-        Setting it again in any other way makes it stay; `add` leaves its time as it is.
+        Setting it again in any other way makes it stay; `add` leaves its time as it is. The time in
+        which the machine is suspended does not count.
         """
         k, v, life = self._encode_key(key), self._encode_value(value), _wait.nanoseconds(seconds)
         _ffi.check(_lib.shoal_map_set_for(self._live(), k, len(k), v, len(v), life))
@@ -216,9 +217,15 @@ class Keys(Generic[K, V]):
                 ...
 
         It keeps others from locking the same key (`update_with` does), and from nothing else.
-        The death of its holder frees it. Raises `TimeoutError` after ``timeout`` seconds, and
-        `InvalidError` if this thread has it already, and `UnsupportedError` if the map has a relay.
-        Any thread of the process may release it.
+        The death of its holder frees it. Any thread of the process may release it.
+
+        Each of the map's 64 parts has room for twelve locks and views; while that is full, the call
+        waits as for the lock. Locking several keys is safe from deadlock if all processes do it in
+        the same order and hold few at a time.
+
+        Raises `TimeoutError` after ``timeout`` seconds; `InvalidError` if this thread has it already;
+        `ExhaustedError` if this thread itself has all twelve locks of that part of the map;
+        `UnsupportedError` if the map has a relay.
         """
         return KeyLock(self, self._encode_key(key), timeout)
 

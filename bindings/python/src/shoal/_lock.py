@@ -2,8 +2,8 @@
 
 ``with lock:`` is to cost little, so its way in and its way out are one call each, made with
 the interpreter's lock held (`_ffi.never_waits`): neither ever waits. Only a thread that finds the
-lock taken releases the interpreter and sleeps in the library. Measured: ``with lock: pass``, 540 ns through
-ctypes and 125 compiled, where `multiprocessing.Lock` takes 300.
+lock taken releases the interpreter and sleeps in the library. ``with lock: pass`` takes 540 ns through
+ctypes and 125 ns compiled; with `multiprocessing.Lock` it takes 300 ns.
 """
 
 from __future__ import annotations
@@ -100,9 +100,10 @@ class Lock(Sync):
         with lock:
             ...
 
-    Any thread of any process may release it. It is not fair: the first to ask after it was released
-    gets it. Its owner is a process: a *thread* that ends with the lock leaves it taken until another
-    thread releases it, or this process ends or detaches it.
+    Any thread of any process may release it. There is no order of arrival: the first to ask after
+    it was released gets it. A waiter that was passed over is served next. Its owner is a process: a
+    *thread* that ends with the lock leaves it taken until another thread releases it, or this
+    process ends or detaches it.
 
     **If its owner dies**, or detaches, the next one gets the lock, and `owner_died` is true
     until that one releases it. An exception instead would be the end of programs that are

@@ -183,9 +183,10 @@ class PipeLease(_InPlace):
     def ack(self) -> None:
         """The work is done: the message is gone.
 
-        Raises `ExpiredError` if its time was over, so that another gets it, `InvalidError` if
-        it was acked or given back before, and `BufferError` while a slice of ``data``, or a
-        numpy array made from it, is still in use.
+        Raises `ExpiredError` if its time was over, so that another gets it or has it (while no
+        process has looked at the queue since, the call succeeds); `InvalidError` if it was acked or
+        given back before; and `BufferError` while a slice of ``data``, or a numpy array made from
+        it, is still in use.
         """
         self._end(self._ack)
 

@@ -60,7 +60,9 @@ def spawn(
         family: whose devices. A lease has its own.
         new_group: in a process group of its own, which Ctrl-C does not reach.
         new_session: in a session of its own, without the terminal.
-        die_with_parent: it is killed when this process ends, even by ``kill -9``.
+        die_with_parent: it is killed when this process ends, even by ``kill -9``, and when it
+            executes another program. Its own children are not covered, nor is a program that
+            changes its user.
     """
     streams = [stream_code(s) for s in (stdin, stdout, stderr)]
     options = spawn_options(argv, env, cwd, streams, devices, family)

@@ -222,7 +222,7 @@ class Queue(Shared, _frame.Sender, Generic[T]):
         return Lease(handle, message)
 
     def join(self, timeout: Optional[float] = None) -> None:
-        """Waits until every message that was ever put is taken or acked.
+        """Waits until every message that was ever put is got, acked, or moved to the dead letters.
 
         Raises `TimeoutError` if that takes longer than ``timeout`` seconds.
         """
@@ -235,7 +235,7 @@ class Queue(Shared, _frame.Sender, Generic[T]):
 
     @attribute
     def unfinished(self) -> int:
-        """How many messages were put and are neither taken nor acked.
+        """How many messages were put and are neither got nor acked, nor moved to the dead letters.
 
         Exact while no process puts or takes. Whether there are any, ``join(0)`` says exactly.
         """
@@ -504,7 +504,7 @@ class Queue(Shared, _frame.Sender, Generic[T]):
 
     @attribute
     def nbytes(self) -> int:
-        """Bytes in use, with what each message costs besides its payload."""
+        """Bytes of the messages in the queue that were never delivered."""
         return self.stats().bytes
 
     @attribute
@@ -527,10 +527,11 @@ class Queue(Shared, _frame.Sender, Generic[T]):
 
         So a queue can be given to `select`, `selectors`, `asyncio` (``loop.add_reader``) and
         `multiprocessing.connection.wait`, beside sockets and pipes. It is readable some 30 us
-        after a put, and no more once the call has returned that took the last object, in whatever
-        process: readers that poll it again under a lock of their own, and then take, do not wait.
-        Without such a lock take with `get_nowait` until `Empty`, or once for each time it is
-        readable and be ready for `Empty` too: others take from the queue as well.
+        after a put (up to 20 ms on kernels before 5.16), and no more once the call has returned that
+        took the last object, in whatever process: readers that poll it again under a lock of their
+        own, and then take, do not wait. Without such a lock take with `get_nowait` until `Empty`, or
+        once for each time it is readable and be ready for `Empty` too: others take from the queue as
+        well.
 
         It is this process's and goes with the handle: unregister before `detach`, and
         register anew in a forked child. Do not read from it, write to it or close it. It takes two

@@ -93,7 +93,7 @@ class QueueStats(Sized):
     ]
     #: Messages that wait to be got.
     len: int
-    #: Bytes of these messages.
+    #: Bytes of these messages, without those that were given back.
     bytes: int
     #: Bytes of the ring now.
     capacity: int
@@ -109,7 +109,8 @@ class QueueStats(Sized):
     leased: int
     #: Messages that were given back and wait to be delivered again; `len` has them too.
     waiting: int
-    #: Messages that were put and are neither got nor acked.
+    #: Messages that were put and are not finished: neither got nor acked, nor moved to the dead
+    #: letters.
     unfinished: int
     #: Messages that were ever put.
     put: int
@@ -203,7 +204,7 @@ class MapOptions(Sized):
     ]
     #: SHOAL_CREATE, SHOAL_EXCLUSIVE, SHOAL_PERSISTENT, SHOAL_ORDERED.
     flags: int
-    #: Bytes of data for which there is room from the start; 0 for the default.
+    #: Bytes of data for which memory is reserved from the start; 0 for none.
     capacity: int
     #: Bytes of data to which it may grow, from 1 MiB to 512 GiB; 0 for 64 GiB, or less where
     #: address space or files are limited.
@@ -584,8 +585,7 @@ class SupervisorOptions(Sized):
     workers: int
     #: SHOAL_RESTART_NEVER, SHOAL_RESTART_ON_FAILURE or SHOAL_RESTART_ALWAYS.
     restart: int
-    #: How often in a row a worker may end within `healthy_ns` of its start before it is given up as
-    #: being in a crash loop; 0 is 10, UINT32_MAX is without limit.
+    #: How many times in a row a worker is started again without a run of `healthy_ns` in between.
     max_restarts: int
     #: How long to wait before the first restart; it doubles with each further one.
     backoff_ns: int

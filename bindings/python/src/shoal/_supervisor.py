@@ -78,6 +78,8 @@ class Supervisor:
     however it ends, together with everything that they have started. As a context manager it stops
     them. Safe to use from any thread. In a forked child every call fails.
 
+    ::
+
         argv = ["python3", "work.py"]
         with shoal.Supervisor(argv, 4, devices="0-3", restart="failure") as workers:
             workers.wait()
@@ -94,8 +96,9 @@ class Supervisor:
             descriptor; ``subprocess.DEVNULL``.
         devices, family: the devices to spread over the workers, or a lease, as for `spawn`.
         restart: which are started again: ``None``, ``"failure"`` or ``"always"``.
-        max_restarts: how many short runs in a row are a crash loop, at least 1; ``None`` is without
-            limit.
+        max_restarts: how many times in a row a worker is started again without a run of
+            ``healthy_after`` seconds in between, at least 1; ``None`` is without limit. One more
+            short run is a crash loop.
         backoff: the first and the longest wait before a restart, in seconds. It doubles in between.
         healthy_after: a run of so many seconds begins the count of restarts again.
         grace: how many seconds workers have to end before they are killed.

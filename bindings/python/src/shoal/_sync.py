@@ -381,7 +381,7 @@ class Barrier(Sync):
         return index.value
 
     def reset(self) -> None:
-        """Makes it whole again; those that wait get `BrokenBarrierError`."""
+        """Makes it usable again; those that wait get `BrokenBarrierError`."""
         _ffi.check(_lib.shoal_barrier_reset(self._live()))
 
     def abort(self) -> None:

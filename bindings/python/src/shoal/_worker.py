@@ -27,8 +27,9 @@ CALL, MAP, STARMAP = range(3)
 # A result: job, number, worker, and what came of it; behind it the pickled value.
 RESULT = struct.Struct("<QQQB")
 RAISED, RETURNED, LOST, READY = range(4)
-# What the pool's own threads tell the one that collects results lies in a list beside the queue.
-LOOK_ASIDE = b""
+# An empty message, for the thread that takes results. That of a pool runs the next of the actions
+# that the pool's other threads have posted.
+ACTION = b""
 
 # How many tasks wait in shared memory at most. More gain nothing, and an iterable may be endless.
 BACKLOG = 1024

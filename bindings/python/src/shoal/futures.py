@@ -214,7 +214,7 @@ class _Dispatcher:
             if not self.is_over:
                 # A full queue wakes the manager by itself.
                 with contextlib.suppress(Full):
-                    self.results.put_bytes(_worker.LOOK_ASIDE, block=False)
+                    self.results.put_bytes(_worker.ACTION, block=False)
 
     def close(self, *_: object) -> None:
         self.closed = True

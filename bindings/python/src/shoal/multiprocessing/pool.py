@@ -168,7 +168,7 @@ class _Engine:
         self.broken: Optional[WorkerDiedError] = None
         self._numbers = itertools.count()
         self._living: Dict[Any, int] = {}
-        self._asides: Deque[Tuple[Callable[..., None], Tuple[Any, ...]]] = deque()
+        self._actions: Deque[Tuple[Callable[..., None], Tuple[Any, ...]]] = deque()
         self._collecting = True
         # How the collector knows what became of a worker: its last result, and recent deaths.
         self._ready: Set[int] = set()
@@ -199,7 +199,7 @@ class _Engine:
         for worker in over:
             worker.join()
             number = self._living.pop(worker)
-            self._tell(self._worker_is_over, number, worker.name, worker.pid, worker.exitcode)
+            self._post(self._worker_is_over, number, worker.name, worker.pid, worker.exitcode)
         return bool(over)
 
     def _supervise(self) -> None:
@@ -208,7 +208,7 @@ class _Engine:
                 try:
                     self.refill()
                 except Exception as error:
-                    self._tell(self._give_up, f"no new worker can be started: {error}")
+                    self._post(self._give_up, f"no new worker can be started: {error}")
             events: List[Any] = [self.wakeup, *(worker.sentinel for worker in self._living)]
             connection.wait(events)
             self.wakeup.clear()
@@ -239,24 +239,24 @@ class _Engine:
                     except BaseException as error:
                         failed = _failure("pickling the task", error)
                 if failed is not None:
-                    self._tell(self._set, task[0], index, (False, failed))
+                    self._post(self._set, task[0], index, (False, failed))
             if set_length is not None:
-                self._tell(self._set_length, set_length, index + 1)
+                self._post(self._set_length, set_length, index + 1)
             # While there is nothing to do, no arguments are held here.
             tasks = task = failed = set_length = None
             data = b""
         self.tasks.close()
-        self._tell(self._stop_collecting)
+        self._post(self._stop_collecting)
 
     def _takes_tasks(self) -> bool:
         return self.state != TERMINATE and self.broken is None
 
     # -- results, by the thread that collects them -------------------------------------------
 
-    def _tell(self, what: Callable[..., None], *args: Any) -> None:
-        """Has the collector do something, after all results that are there by now."""
-        self._asides.append((what, args))
-        self.results.put_bytes(_worker.LOOK_ASIDE)
+    def _post(self, what: Callable[..., None], *args: Any) -> None:
+        """Has the collector run an action, after all results that are there by now."""
+        self._actions.append((what, args))
+        self.results.put_bytes(_worker.ACTION)
 
     def _stop_collecting(self) -> None:
         self._collecting = False
@@ -270,13 +270,13 @@ class _Engine:
                 if message:
                     self._take(message)
                 else:
-                    self._do_aside()
+                    self._run_action()
             # What the last result consists of is not kept while waiting for the next.
             del message
         self._fail_all(ProcessError("the pool was terminated before this was done"), quietly=True)
 
-    def _do_aside(self) -> None:
-        what, args = self._asides.popleft()
+    def _run_action(self) -> None:
+        what, args = self._actions.popleft()
         what(*args)
 
     def _take(self, message: bytes) -> None:
@@ -369,7 +369,7 @@ class _Engine:
         for worker in self.workers:
             if worker.exitcode is None:
                 worker.terminate()
-        self.results.put_bytes(_worker.LOOK_ASIDE)
+        self.results.put_bytes(_worker.ACTION)
         for thread in (feeder, collector):
             if thread.is_alive() and thread is not me:
                 thread.join()
