@@ -34,11 +34,7 @@ typedef struct shoal_watched {
     uint64_t seen;
 } shoal_watched;
 
-/**
- * `shoal_leave` and `_exit(code)` in one, for a process with threads that may be in a call: they have no
- * time to go on with locks that they have lost. It waits for a millisecond first, in which calls that need
- * not sleep end. It does not return.
- */
+/** `shoal_leave` and `_exit(code)` in one. It does not return. */
 SHOAL_API void shoal_leave_and_exit(int code);
 
 /**

@@ -9,7 +9,6 @@
 
 use std::ffi::{c_char, c_int, c_void};
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
-use std::time::Duration;
 
 use super::args::{self, Out, Slice};
 use super::barrier::BarrierHandle;
@@ -29,12 +28,9 @@ use crate::pipe::Pipe;
 use crate::primitives::{Barrier, Condition, Semaphore};
 use crate::sys::exit::exit_at_once;
 
-/// `shoal_leave` and `_exit(code)` in one, for a process with threads that may be in a call: they have no
-/// time to go on with locks that they have lost. It waits for a millisecond first, in which calls that need
-/// not sleep end. It does not return.
+/// `shoal_leave` and `_exit(code)` in one. It does not return.
 #[unsafe(no_mangle)]
 pub extern "C" fn shoal_leave_and_exit(code: c_int) {
-    std::thread::sleep(Duration::from_millis(1));
     let _ = shoal_leave();
     exit_at_once(code)
 }

@@ -163,8 +163,9 @@ pub unsafe extern "C" fn shoal_gc(removed: *mut usize) -> Status {
 }
 
 /// Leaves all objects of this process at once, as its normal exit does: for a program that is about to
-/// end by `_exit`, which runs no exit handlers. What it held is treated as that of a dead process. After
-/// that its handles may only be freed; threads that sleep in a call go on sleeping.
+/// end by `_exit`, which runs no exit handlers. Names of objects that no other process has are removed. After
+/// that the calling thread may only free handles. Other threads may be in calls: what they hold is theirs
+/// until the process has ended, and is then treated as that of a dead process.
 ///
 /// It waits for processes that are opening or leaving the same objects. A forked child and its parent leave
 /// separately.

@@ -98,7 +98,7 @@ impl Attachments {
     ) -> Result<Box<Attachment>> {
         static EXITS: Once = Once::new();
         prepare()?;
-        sys::exit::at_exit(&EXITS, leave_at_exit)?;
+        sys::exit::at_exit(&EXITS, leave_all)?;
         let table = Table::of(&region)?;
         let id = self.liveness.enter(others)?;
         let slot = table.join(&region, section, id, process::pid())?;
@@ -149,7 +149,7 @@ impl Attachment {
 
     /// The process is about to end, and may have threads that use the object until then: the slot, and with
     /// it what they have locked, is theirs until the kernel says that they are gone.
-    fn leave_at_exit(&self) {
+    fn mark_leaving(&self) {
         self.go(Table::mark_leaving);
     }
 
@@ -258,24 +258,15 @@ impl Drop for Attachment {
     }
 }
 
-/// All handles of the process leave.
-pub(crate) fn leave_all() {
-    // A thread of the library's own may lock objects, and must not do so once these are left.
+/// The process is about to end: handles that were never dropped (a C program's, a global's) leave as well. Other
+/// threads may be in calls and go on until the end, so what they hold stays theirs.
+pub(crate) extern "C" fn leave_all() {
+    // A thread of the library's own need not work for objects that are left.
     sync::stop_watching();
     let mut attachments = attachments();
-    attachments.each().for_each(Attachment::leave);
+    attachments.each().for_each(Attachment::mark_leaving);
     attachments.all.clear();
-    attachments.liveness.leave();
-}
-
-/// At exit: handles that were never dropped (a C program's, a global's) leave as well. Other threads may be
-/// in calls and go on until the process has ended, so what they hold stays theirs.
-extern "C" fn leave_at_exit() {
-    sync::stop_watching();
-    let mut attachments = attachments();
-    attachments.each().for_each(Attachment::leave_at_exit);
-    attachments.all.clear();
-    attachments.liveness.leave_at_exit();
+    attachments.liveness.mark_leaving();
 }
 
 /// Holds the table's lock from before a fork to after it, in both processes.

@@ -374,7 +374,7 @@ impl ProcessLiveness {
     }
 
     /// This process is about to end, and is alive until then. The last member removes the group's file.
-    pub(super) fn leave_at_exit(&mut self) {
+    pub(super) fn mark_leaving(&mut self) {
         if let Some(own) = &self.own
             && !self.shared_slot
             && let Some(fd) = own.fd.get()
