@@ -54,12 +54,12 @@ pub(crate) fn run_for_long(command: &mut Command) -> Result<(), String> {
 
 /// Runs the command to its end and returns what it printed, so that commands that run at the same time do not
 /// mix their lines.
-fn run_quietly(command: &mut Command) -> (String, Result<(), String>) {
+fn run_quietly(command: &mut Command, watchdog: Duration) -> (String, Result<(), String>) {
     let mut run = || -> Result<_, String> {
         let mut output = scratch_file().map_err(|err| format!("a file for output: {err}"))?;
         let to = || output.try_clone().map_err(|err| err.to_string());
         command.stdout(to()?).stderr(to()?);
-        let result = Watched::start(command)?.succeed_within(WATCHDOG);
+        let result = Watched::start(command)?.succeed_within(watchdog);
         let mut printed = Vec::new();
         let read = output
             .rewind()
@@ -97,7 +97,7 @@ pub(crate) fn run_side_by_side(commands: Vec<Command>) -> Result<(), String> {
             scope.spawn(|| {
                 while let Some(mut command) = next() {
                     let started = Instant::now();
-                    let (printed, ended) = run_quietly(&mut command);
+                    let (printed, ended) = run_quietly(&mut command, WATCHDOG);
                     let mut failures = locked(&failures);
                     let took = started.elapsed().as_secs_f64();
                     println!("-- {took:.1} s: {}\n{printed}", shown(&command));
@@ -242,6 +242,24 @@ fn parent(pid: u32) -> Option<u32> {
     behind.split(' ').nth(1)?.parse().ok()
 }
 
+/// Runs one step of the tests in a process of its own, and prints what that has said when it is over.
+fn by_itself(name: &str) -> (Duration, Result<(), String>) {
+    let started = Instant::now();
+    let (printed, result) = match std::env::current_exe() {
+        Ok(task) => run_quietly(
+            Command::new(task).args(["test", "--only", name]),
+            6 * WATCHDOG,
+        ),
+        Err(err) => (String::new(), Err(format!("this task's program: {err}"))),
+    };
+    println!("{printed}");
+    let result = result.map_err(|why| format!("{why}\n{}", end_of(&printed)));
+    (started.elapsed(), result)
+}
+
+/// The work of a step.
+type Work = fn() -> Result<(), String>;
+
 /// What a task does, step by step, and how long each step took.
 pub(crate) struct Steps {
     only: String,
@@ -269,6 +287,28 @@ impl Steps {
             eprintln!("{why}");
         }
         self.done.push((name.to_owned(), started.elapsed(), result));
+    }
+
+    /// Runs these steps at the same time, each by this task in a process of its own, which prints what it has to
+    /// say when it is over. One after the other and here, if only some steps were asked for.
+    pub(crate) fn side_by_side(&mut self, steps: &[(&str, Work)]) {
+        if !self.only.is_empty() {
+            for (name, work) in steps {
+                self.step(name, work);
+            }
+            return;
+        }
+        std::thread::scope(|scope| {
+            let all: Vec<_> = steps
+                .iter()
+                .map(|(name, _)| (name, scope.spawn(|| by_itself(name))))
+                .collect();
+            for (name, work) in all {
+                let panicked = |_| (Duration::ZERO, Err("its thread panicked".to_owned()));
+                let (took, result) = work.join().unwrap_or_else(panicked);
+                self.done.push(((*name).to_owned(), took, result));
+            }
+        });
     }
 
     /// Prints the table of steps and counts the failures.
@@ -357,7 +397,8 @@ mod tests {
         assert!(folder.join("c").exists());
         std::fs::remove_dir_all(&folder).unwrap();
         let both = "echo out; echo err >&2; sleep 1000 & echo $! > /dev/null";
-        let printed = run_quietly(shell(&format!("cd /; {both}; kill $!")).current_dir("/"));
+        let mut both = shell(&format!("cd /; {both}; kill $!"));
+        let printed = run_quietly(both.current_dir("/"), WATCHDOG);
         assert_eq!(printed, ("out\nerr\n".to_owned(), Ok(())));
     }
 

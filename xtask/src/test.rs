@@ -105,22 +105,30 @@ pub(crate) fn run(choice: &Choice<'_>) -> Result<(), String> {
         });
     }
     steps.step("instructions of hot paths", || bench::budget(false));
-    steps.step("ecosystem", || {
-        step("build --release --features cli")?;
-        let environment = Environment::ecosystem()?;
-        environment.install()?;
-        run_command(&mut program(
-            environment.python(),
-            "-m pytest tests/ecosystem -q",
-        ))
-    });
-    steps.step("the wheel, away from the checkout", || {
-        dist::try_out(&dist::build()?, "python3")?;
-        dist::needs_rust(&dist::build_sources()?)
-    });
-    steps.step("the installation, and programs that use it", consumers::run);
+    // Each of these has work for one core.
+    steps.side_by_side(&[
+        ("ecosystem", ecosystem),
+        ("the wheel, away from the checkout", wheel),
+        ("the installation, and programs that use it", consumers::run),
+    ]);
     steps.step("nothing stays behind", || leftovers.none_after());
     steps.finish()
+}
+
+/// Programs of ours on libraries that start processes.
+fn ecosystem() -> Result<(), String> {
+    step("build --release --features cli")?;
+    let environment = Environment::ecosystem()?;
+    environment.install()?;
+    run_command(&mut program(
+        environment.python(),
+        "-m pytest tests/ecosystem -q",
+    ))
+}
+
+fn wheel() -> Result<(), String> {
+    dist::try_out(&dist::build()?, "python3")?;
+    dist::needs_rust(&dist::build_sources()?)
 }
 
 /// What a script starts in the background ignores Ctrl-C, what `nohup` starts ignores the end of the terminal, and
