@@ -11,7 +11,7 @@ use super::lookup::{self, Environment, c_string};
 use super::{detached, spawner};
 use crate::device::lease::{Lease, Mode};
 use crate::error::{Error, Result};
-use crate::sys::fd::{duplicate, pipe};
+use crate::sys::fd::{duplicate, pipe, remote};
 use crate::sys::fork::hold_off;
 use crate::sys::limits;
 use crate::sys::spawn::{self as sys, Failure, MAX_FD, Plan};
@@ -84,9 +84,6 @@ struct Leased {
     worker: usize,
     workers: usize,
 }
-
-/// The number that a child's copy of a lease has: above those that shells and programs choose themselves.
-const LEASE_FD: RawFd = 700;
 
 impl Spawn {
     /// Describes a child that runs `program` with no arguments.
@@ -455,8 +452,7 @@ impl Spawn {
 
     /// Numbers for the leases in the child. This process needs a descriptor above them.
     fn lease_fds(&self, most: u64) -> impl Iterator<Item = RawFd> + Clone {
-        let room = RawFd::try_from(most.min(MAX_FD as u64 + 1)).unwrap_or(MAX_FD);
-        let first = LEASE_FD.min(room / 2).max(3);
+        let first = remote(most.min(MAX_FD as u64 + 1));
         let is_free = |to: &RawFd| self.fds.iter().all(|(_, taken)| taken != to);
         (first..=MAX_FD).filter(is_free).take(self.leases.len())
     }

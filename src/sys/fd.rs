@@ -3,11 +3,14 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
+use super::limits;
 use super::shm::{self, Identity};
 use crate::error::{Error, Result};
 
 /// The first number that is no standard stream's.
 const FIRST: RawFd = 3;
+/// A number above those that shells and programs choose themselves.
+const REMOTE: RawFd = 700;
 
 /// A close-on-exec duplicate of `fd`, numbered `above` or higher; `None` if `fd` is not open.
 pub(crate) fn duplicate(fd: RawFd, above: RawFd) -> Result<Option<OwnedFd>> {
@@ -63,6 +66,22 @@ pub(crate) fn off_streams(fd: OwnedFd) -> OwnedFd {
         return fd;
     }
     match duplicate(fd.as_raw_fd(), FIRST) {
+        Ok(Some(moved)) => moved,
+        _ => fd,
+    }
+}
+
+/// The first number for a descriptor that a program has without knowing of it, in a process that may have
+/// `most` of them. A program that opens a number of its own choice, as a shell's `exec 4>log` does, would
+/// close it.
+pub(crate) fn remote(most: u64) -> RawFd {
+    let half = RawFd::try_from(most / 2).unwrap_or(RawFd::MAX);
+    REMOTE.min(half).max(FIRST)
+}
+
+/// Gives a descriptor such a number. Where no further descriptor is to be had, it stays.
+pub(crate) fn made_remote(fd: OwnedFd) -> OwnedFd {
+    match duplicate(fd.as_raw_fd(), remote(limits::descriptors())) {
         Ok(Some(moved)) => moved,
         _ => fd,
     }

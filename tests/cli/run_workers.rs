@@ -378,6 +378,30 @@ fn a_lease_is_held_by_the_program_and_no_other_run_has_its_devices() {
 }
 
 #[test]
+fn a_program_that_uses_small_descriptors_keeps_its_lease() {
+    let machine = Machine::new();
+    let script =
+        "for fd in 3 4 5 6 7 8 9; do eval \"exec $fd>/dev/null\"; done; echo ready; read line";
+    for how in [
+        &["--lease", "1"][..],
+        &["--lease", "1", "-n", "1", "--no-labels"],
+    ] {
+        let script = if how.len() > 2 {
+            script.replace("read line", "exec sleep 600")
+        } else {
+            script.to_owned()
+        };
+        let args = [how, &["--", "sh", "-c", &script]].concat();
+        let mut holder = Running::of(machine.run(&args).stdin(Stdio::piped()));
+        assert_eq!(holder.lines(1), ["ready"]);
+        let all = machine.run(&["--lease", "4", "--wait", "0", "--", "true"]);
+        finish(&mut { all }).failed(125, "4 devices were not free");
+        holder.signal(libc::SIGTERM);
+        holder.end();
+    }
+}
+
+#[test]
 fn an_orphan_keeps_the_lease_of_its_run() {
     let machine = Machine::new();
     let script = "(exec setsid sleep 600 >&- 2>&-) & echo $!; exit 0";

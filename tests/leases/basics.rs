@@ -26,6 +26,15 @@ fn a_device_is_leased_once() {
 }
 
 #[test]
+fn a_lease_has_a_descriptor_that_programs_do_not_choose() {
+    let place = Place::new();
+    let request = Request::new(1).machine(place.machine("cuda:1"));
+    let lease = request.acquire(LONG).unwrap();
+    // A program that is executed with it may use smaller ones without asking which are free.
+    assert!(lease.fd().unwrap() >= 256, "{:?}", lease.fd());
+}
+
+#[test]
 fn a_release_leaves_no_file() {
     let place = Place::new();
     let machine = place.machine("cuda:2");

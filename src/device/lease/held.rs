@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::claim::{self, Claim, ClaimName, ClaimPath};
 use super::directory::Guard;
 use crate::error::Result;
-use crate::sys::fd::Kept;
+use crate::sys::fd::{Kept, made_remote};
 use crate::sys::fork::{at_fork, hold_off, is_held_off};
 use crate::sys::once::Once;
 use crate::sys::spawn::Blocked;
@@ -37,7 +37,8 @@ impl Held {
     /// From now on a fork closes the child's copy. No thread forks while the guard is there.
     fn new(file: File, _guard: &Guard) -> Result<Arc<Self>> {
         let held = Arc::new(Self {
-            fd: Mutex::new(Some(Kept::new(file.into()))),
+            // A program that is executed in place of this one may have the same number.
+            fd: Mutex::new(Some(Kept::new(made_remote(file.into())))),
             ours: AtomicBool::new(true),
             passed_by: Mutex::new(Vec::new()),
         });
