@@ -270,6 +270,45 @@ fn ctrl_c_in_a_terminal_reaches_every_process_once() {
     );
 }
 
+/// Whether a process is stopped, as by Ctrl-Z.
+fn is_stopped(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit_once(") ").unwrap().1.starts_with('T')
+}
+
+#[test]
+fn ctrl_z_has_stopped_every_worker_once_shoal_is_stopped() {
+    let _alone = common::alone();
+    let args = [
+        "-n",
+        "8",
+        "--no-labels",
+        "--",
+        "sh",
+        "-c",
+        "echo $$; exec sleep 600",
+    ];
+    let mut run = Running::new(&args);
+    let pids = run.lines(8);
+    for _ in 0..20 {
+        run.signal(libc::SIGTSTP);
+        let (pid, mut status) = (run.child.id() as i32, 0);
+        // SAFETY: our own child, which is not reaped by this unless it has ended.
+        let stopped = unsafe { libc::waitpid(pid, &mut status, libc::WUNTRACED) };
+        assert!(stopped == pid && libc::WIFSTOPPED(status), "{status:#x}");
+        // A signal that was sent may take a moment. One that was not sent never comes.
+        while !pids.iter().all(|pid| is_stopped(pid)) {
+            std::thread::yield_now();
+        }
+        run.signal(libc::SIGCONT);
+        while pids.iter().any(|pid| is_stopped(pid)) {
+            std::thread::yield_now();
+        }
+    }
+    run.signal(libc::SIGTERM);
+    run.end();
+}
+
 #[test]
 fn ctrl_z_stops_the_workers_too_and_they_go_on_together() {
     let _alone = common::alone();

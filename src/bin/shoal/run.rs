@@ -40,6 +40,9 @@ const PASSED_ON: [i32; 5] = [
     signals::SIGTSTP,
 ];
 
+/// How long to wait at most until the workers were sent a signal.
+const SENDING: Duration = Duration::from_secs(1);
+
 #[derive(clap::Args)]
 pub(crate) struct Run {
     /// How many workers to start. Each has its number in SHOAL_WORKER, a part of the devices, and its
@@ -310,7 +313,9 @@ impl Run {
             if !ENDING.contains(&signal) {
                 let _ = supervisor.signal(signal);
                 if signal == signals::SIGTSTP {
-                    // Ctrl-Z: this process stops as well. The SIGCONT that ends that arrives here.
+                    // Ctrl-Z: this process stops as well, but not before the workers have the signal. The
+                    // SIGCONT that ends that arrives here.
+                    let _ = supervisor.wait_sent(Timeout::Val(SENDING));
                     let _ = signal_hook::low_level::emulate_default_handler(signal);
                 }
                 continue;

@@ -71,6 +71,9 @@ pub(super) struct Shared {
 /// Behind the mutex, which is held for moments only.
 pub(super) struct State {
     pub(super) requests: Vec<Request>,
+    /// How many requests there were, and how many of them were done.
+    pub(super) asked: u64,
+    pub(super) served: u64,
     pub(super) workers: Vec<WorkerStatus>,
     pub(super) events: VecDeque<Event>,
     /// Events are dropped beyond so many, oldest first.
@@ -93,6 +96,8 @@ impl Shared {
             changed: AtomicU32::new(0),
             state: Mutex::new(State {
                 requests: Vec::new(),
+                asked: 0,
+                served: 0,
                 workers: vec![status; workers],
                 events: VecDeque::new(),
                 most_events: (4 * workers).max(1024),
@@ -115,6 +120,7 @@ impl Shared {
                 return;
             }
             state.requests.push(request);
+            state.asked += 1;
         }
         self.wake_word.fetch_add(1, Ordering::Release);
         futex::wake(&self.wake_word, i32::MAX);
@@ -243,12 +249,18 @@ impl Engine<'_> {
     /// Does what the handle has asked for.
     fn serve(&mut self) {
         let requests = std::mem::take(&mut self.shared.state().requests);
+        if requests.is_empty() {
+            return;
+        }
+        let count = requests.len() as u64;
         for request in requests {
             match request {
                 Request::Signal { worker, signal } => self.signal(worker, signal),
                 Request::Stop { signal, deadline } => self.stop(signal, deadline),
             }
         }
+        self.shared.state().served += count;
+        self.shared.announce();
     }
 
     /// A worker that is not running gets no signal. Neither does one whose guardian was killed.

@@ -136,6 +136,19 @@ impl Supervisor {
         self.ask_signal(Some(worker), signal)
     }
 
+    /// Waits until every signal that was asked for so far was sent: for a program that is about to stop
+    /// itself (`SIGSTOP`), which no thread of it outlasts. At once if all workers have ended.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait).
+    pub fn wait_sent(&self, timeout: Timeout) -> Result<()> {
+        let asked = self.own()?.state().asked;
+        self.sleep_until(Deadline::after(timeout), true, |state| {
+            (state.served >= asked || state.outcome.is_some()).then_some(())
+        })
+    }
+
     fn ask_signal(&self, worker: Option<usize>, signal: i32) -> Result<()> {
         check_signal(signal)?;
         self.own()?.ask(Request::Signal { worker, signal });
