@@ -11,6 +11,7 @@ mod machine;
 mod objects;
 mod run;
 mod run_workers;
+mod signals;
 mod terminal;
 
 use std::io::Read;

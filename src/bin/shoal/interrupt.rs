@@ -6,6 +6,7 @@
 //! too.
 
 use std::io::{self, Read};
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, OnceLock};
@@ -23,6 +24,9 @@ const SLICE: Duration = Duration::from_millis(100);
 /// wait is noticed so late.
 const WAIT: Duration = Duration::from_secs(1);
 
+/// See [`code_of`].
+const SIGNALED: i32 = 128;
+
 static SIGNAL: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
 
 /// From now on the signals set the flag.
@@ -32,7 +36,13 @@ pub(crate) fn install() {
     for which in [SIGINT, SIGTERM, SIGHUP] {
         // In this order: the first signal finds the flag unset. Where a handler cannot be installed, the
         // signal ends the process.
-        let _ = signal_hook::flag::register_conditional_default(which, Arc::clone(&once));
+        let _ = match is_first_process() {
+            true => {
+                let code = i32::from(code_of(which));
+                signal_hook::flag::register_conditional_shutdown(which, code, Arc::clone(&once))
+            }
+            false => signal_hook::flag::register_conditional_default(which, Arc::clone(&once)),
+        };
         let _ = signal_hook::flag::register(which, Arc::clone(&once));
         let _ = signal_hook::flag::register_usize(which, Arc::clone(signal), which as usize);
     }
@@ -49,9 +59,23 @@ pub(crate) fn check() -> Result<(), Failure> {
     signal().map_or(Ok(()), |it| Err(Failure::Signal(it)))
 }
 
-/// Ends the process as the signal would have.
-pub(crate) fn end_by(signal: i32) {
-    let _ = signal_hook::low_level::emulate_default_handler(signal);
+/// Ends the process as the signal would have, or returns the exit code that says so.
+pub(crate) fn end_by(signal: i32) -> ExitCode {
+    if !is_first_process() {
+        let _ = signal_hook::low_level::emulate_default_handler(signal);
+    }
+    ExitCode::from(code_of(signal))
+}
+
+/// Whether this is process 1 of a container. It cannot be killed by a signal of its own: the kernel drops
+/// those that have no handler.
+fn is_first_process() -> bool {
+    std::process::id() == 1
+}
+
+/// A shell's exit code for a program that the signal ended.
+pub(crate) fn code_of(signal: i32) -> u8 {
+    u8::try_from(SIGNALED + signal).unwrap_or(u8::MAX)
 }
 
 /// Sleeps, until a signal comes.

@@ -109,10 +109,7 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Signal(signal)) => {
-            interrupt::end_by(signal);
-            ExitCode::FAILURE
-        }
+        Err(Failure::Signal(signal)) => interrupt::end_by(signal),
         Err(Failure::Said) => ExitCode::FAILURE,
         Err(failure) => {
             eprintln!("shoal: {failure}");

@@ -16,13 +16,13 @@ use shoal::{Error, EventKind, ExitKind, Outcome, Restart, Spawn, Supervisor, Tim
 use signal_hook::consts::signal as signals;
 use signal_hook::iterator::Signals;
 
+use crate::interrupt;
+
 /// A shell's exit codes for a program that it cannot find, and for one that it cannot run.
 const NOT_FOUND: u8 = 127;
 const NOT_RUNNABLE: u8 = 126;
 /// The exit code of `env`, `timeout` and similar programs when they fail themselves.
 const REFUSED: u8 = 125;
-/// A shell's exit code for a program that signal n killed is this and n.
-const SIGNALED: i32 = 128;
 
 /// Signals that end all workers.
 const ENDING: [i32; 4] = [
@@ -274,15 +274,11 @@ impl Run {
             Outcome::Succeeded => ExitCode::SUCCESS,
             Outcome::Failed { exit, .. } => match exit.kind {
                 ExitKind::Exited => code(exit.code),
-                ExitKind::Signaled => code(SIGNALED + exit.code),
+                ExitKind::Signaled => ExitCode::from(interrupt::code_of(exit.code)),
                 ExitKind::Unknown => ExitCode::from(REFUSED),
             },
-            Outcome::Stopped => {
-                let signal = ended_by.unwrap_or(signals::SIGTERM);
-                // So that the shell sees what ended this program.
-                let _ = signal_hook::low_level::emulate_default_handler(signal);
-                code(SIGNALED + signal)
-            }
+            // So that the shell sees what ended this program.
+            Outcome::Stopped => interrupt::end_by(ended_by.unwrap_or(signals::SIGTERM)),
         })
     }
 

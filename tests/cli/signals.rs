@@ -1,0 +1,85 @@
+//! Signals end the commands, each of them as it ends other programs.
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use crate::{command, common};
+
+fn send(pid: u32, signal: i32) {
+    // SAFETY: integers; a child of this test, or of its child, that was not waited for.
+    assert_eq!(unsafe { libc::kill(pid as i32, signal) }, 0);
+}
+
+/// The first line that a command prints, after which it runs on.
+fn first_line(child: &mut Child) -> String {
+    let mut line = String::new();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    out.read_line(&mut line).unwrap();
+    // It may print more.
+    child.stdout = Some(out.into_inner());
+    line
+}
+
+/// `unshare`, for a program that is then process 1 of a pid namespace, if that is allowed here.
+fn contained() -> Option<Command> {
+    // SAFETY: reads this process's user.
+    let user: &[&str] = match unsafe { libc::geteuid() } {
+        0 => &[],
+        _ => &["--user", "--map-root-user"],
+    };
+    let make = || {
+        let mut unshare = Command::new("unshare");
+        unshare.args(user).args(["--pid", "--fork", "--mount-proc"]);
+        unshare.stdin(Stdio::null());
+        unshare
+    };
+    let tried = make().arg("true").stderr(Stdio::null()).status();
+    if tried.is_ok_and(|it| it.success()) {
+        return Some(make());
+    }
+    eprintln!("skipped: no pid namespaces here");
+    None
+}
+
+/// What a signal made of the first process of a container: `top`, or `run` with workers.
+fn end_of_first(args: &[&str], signals: &[i32]) -> Option<ExitStatus> {
+    common::watchdog();
+    let mut unshare = contained()?;
+    unshare.arg(env!("CARGO_BIN_EXE_shoal")).args(args);
+    let mut child = unshare.stdout(Stdio::piped()).spawn().unwrap();
+    first_line(&mut child);
+    let pid = child.id();
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let first = children.unwrap().trim().parse().unwrap();
+    for &signal in signals {
+        send(first, signal);
+    }
+    Some(child.wait().unwrap())
+}
+
+#[test]
+fn a_signal_ends_the_first_process_of_a_container_with_the_shells_code() {
+    let top = ["top", "--json", "--interval", "0.01"];
+    let run = [
+        "run",
+        "-q",
+        "-n",
+        "2",
+        "--",
+        "sh",
+        "-c",
+        "echo ready; exec sleep 600",
+    ];
+    for args in [&top[..], &run] {
+        for signal in [libc::SIGTERM, libc::SIGINT] {
+            let Some(status) = end_of_first(args, &[signal]) else {
+                return;
+            };
+            assert_eq!(status.code(), Some(128 + signal), "{args:?}: {status}");
+        }
+    }
+    // The second one ends it at once.
+    let status = end_of_first(&top, &[libc::SIGTERM, libc::SIGINT]).unwrap();
+    assert!(matches!(status.code(), Some(143 | 130)), "{status}");
+}
