@@ -1,6 +1,7 @@
 //! Signals end the commands, each of them as it ends other programs.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -19,6 +20,23 @@ fn first_line(child: &mut Child) -> String {
     // It may print more.
     child.stdout = Some(out.into_inner());
     line
+}
+
+/// A pipe that takes no further byte.
+fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let set = |flags| {
+        // SAFETY: integers, and an open descriptor.
+        assert_eq!(
+            unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETFL, flags) },
+            0
+        );
+    };
+    set(libc::O_NONBLOCK);
+    let mut fill = &writer;
+    while fill.write(&[b'x'; 4096]).is_ok() {}
+    set(0);
+    (reader, writer)
 }
 
 /// `unshare`, for a program that is then process 1 of a pid namespace, if that is allowed here.
@@ -82,4 +100,20 @@ fn a_signal_ends_the_first_process_of_a_container_with_the_shells_code() {
     // The second one ends it at once.
     let status = end_of_first(&top, &[libc::SIGTERM, libc::SIGINT]).unwrap();
     assert!(matches!(status.code(), Some(143 | 130)), "{status}");
+}
+
+#[test]
+fn a_signal_ends_workers_whose_supervisor_nothing_reads() {
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+        common::watchdog();
+        let (_unread, stderr) = full_pipe();
+        let script = "echo ready; exec sleep 600";
+        // It says that each worker was started.
+        let args = ["run", "-n", "2", "--restart", "--", "sh", "-c", script];
+        let mut run = command(&args);
+        let mut run = run.stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
+        first_line(&mut run);
+        send(run.id(), signal);
+        assert_eq!(run.wait().unwrap().signal(), Some(signal));
+    }
 }

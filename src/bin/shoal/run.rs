@@ -7,6 +7,9 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 
 use shoal::device::lease::{Lease, Mode, Request, Share};
@@ -40,6 +43,8 @@ const PASSED_ON: [i32; 5] = [
     signals::SIGTSTP,
 ];
 
+/// How long a wait lasts before it is looked whether it is of use.
+const SLICE: Duration = Duration::from_millis(100);
 /// How long to wait at most until the workers were sent a signal.
 const SENDING: Duration = Duration::from_secs(1);
 
@@ -256,13 +261,21 @@ impl Run {
         })?;
         // The workers have it. Once the last of them has ended, it is free.
         drop((workers, spawn, lease));
+        let supervisor = Arc::new(supervisor);
+        let reported = self.report(&supervisor);
         let handle = arriving.handle();
+        let stopped = AtomicBool::new(false);
         let ended_by = std::thread::scope(|scope| {
-            scope.spawn(|| {
-                self.report(&supervisor);
+            let (supervisor, stopped) = (&supervisor, &stopped);
+            scope.spawn(move || {
+                while let Err(Error::Interrupted) = supervisor.wait(Timeout::Infinite) {}
+                // A signal ends the wait for what is not said yet.
+                while reported.recv_timeout(SLICE) == Err(RecvTimeoutError::Timeout)
+                    && !stopped.load(Ordering::Relaxed)
+                {}
                 handle.close();
             });
-            self.forward(&supervisor, &mut arriving)
+            self.forward(supervisor, &mut arriving, stopped)
         });
         let outcome = loop {
             match supervisor.wait(Timeout::Infinite) {
@@ -282,28 +295,41 @@ impl Run {
         })
     }
 
-    /// Says what happens to the workers, until they have ended.
-    fn report(&self, supervisor: &Supervisor) {
-        loop {
-            match supervisor.next_event(Timeout::Infinite) {
-                Ok(Some(event)) => {
-                    let is_news = match event.kind {
-                        EventKind::Started => self.restart.is_some(),
-                        EventKind::Exited => !event.exit.is_some_and(|exit| exit.success()),
-                        _ => true,
-                    };
-                    if is_news && !self.quiet {
-                        say(&event.to_string());
+    /// Says what happens to the workers, until they have ended; then what is returned is disconnected. By a
+    /// thread of its own: it waits for as long as no process reads what it writes.
+    fn report(&self, supervisor: &Arc<Supervisor>) -> Receiver<()> {
+        let (reports, reported) = mpsc::channel();
+        let (quiet, restarts) = (self.quiet, self.restart.is_some());
+        let supervisor = Arc::clone(supervisor);
+        std::thread::spawn(move || {
+            let _reports: Sender<()> = reports;
+            loop {
+                match supervisor.next_event(Timeout::Infinite) {
+                    Ok(Some(event)) => {
+                        let is_news = match event.kind {
+                            EventKind::Started => restarts,
+                            EventKind::Exited => !event.exit.is_some_and(|exit| exit.success()),
+                            _ => true,
+                        };
+                        if is_news && !quiet {
+                            say(&event.to_string());
+                        }
                     }
+                    Err(Error::Interrupted) => {}
+                    Ok(None) | Err(_) => return,
                 }
-                Err(Error::Interrupted) => {}
-                Ok(None) | Err(_) => return,
             }
-        }
+        });
+        reported
     }
 
     /// Passes signals on until all workers have ended. The first one that ended them.
-    fn forward(&self, supervisor: &Supervisor, arriving: &mut Signals) -> Option<i32> {
+    fn forward(
+        &self,
+        supervisor: &Supervisor,
+        arriving: &mut Signals,
+        stopped: &AtomicBool,
+    ) -> Option<i32> {
         let mut ended_by = None;
         for signal in arriving.forever() {
             if !ENDING.contains(&signal) {
@@ -320,6 +346,7 @@ impl Run {
             let again = ended_by.is_some() && signal == signals::SIGINT;
             let grace = if again { Duration::ZERO } else { self.grace };
             ended_by.get_or_insert(signal);
+            stopped.store(true, Ordering::Relaxed);
             let _ = supervisor.begin_stop(signal, Timeout::Val(grace));
         }
         ended_by
