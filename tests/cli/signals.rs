@@ -2,10 +2,13 @@
 
 use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
-use crate::{command, common};
+use shoal::{Map, Queue, Timeout};
+
+use crate::{command, common, unique};
 
 fn send(pid: u32, signal: i32) {
     // SAFETY: integers; a child of this test, or of its child, that was not waited for.
@@ -115,5 +118,47 @@ fn a_signal_ends_workers_whose_supervisor_nothing_reads() {
         first_line(&mut run);
         send(run.id(), signal);
         assert_eq!(run.wait().unwrap().signal(), Some(signal));
+    }
+}
+
+#[test]
+fn a_signal_that_the_caller_ignores_stays_ignored() {
+    let queue = Queue::create(&unique("nohup")).unwrap();
+    let map = Map::create(&unique("nohup")).unwrap();
+    let put = || queue.put(b"message", Timeout::Infinite).unwrap();
+    let set = || drop(map.set(b"key", b"value").unwrap());
+    let get = ["queue", "get", queue.name()];
+    let watch = ["map", "watch", map.name(), "key", "-n", "1"];
+    let waits: [(&str, &[&str], &dyn Fn()); 2] =
+        [(queue.name(), &get, &put), (map.name(), &watch, &set)];
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGTERM] {
+        for (name, args, end) in waits {
+            let mut wait = command(args);
+            // SAFETY: one system call, in the child.
+            unsafe {
+                wait.pre_exec(move || {
+                    libc::signal(signal, libc::SIG_IGN);
+                    Ok(())
+                })
+            };
+            let alone = common::alone();
+            let child = wait.stdout(Stdio::piped()).spawn().unwrap();
+            drop(alone);
+            let pid = child.id();
+            let is_attached = || {
+                let info = shoal::stat(name).unwrap();
+                info.participants.iter().any(|it| it.pid == pid)
+            };
+            while !is_attached() {
+                std::thread::yield_now();
+            }
+            send(pid, signal);
+            // A signal that it does not ignore would end it in this time.
+            std::thread::sleep(Duration::from_millis(150));
+            end();
+            let status = child.wait_with_output().unwrap().status;
+            assert!(status.success(), "{args:?}, signal {signal}: {status}");
+            map.remove(b"key").unwrap();
+        }
     }
 }

@@ -29,11 +29,11 @@ const SIGNALED: i32 = 128;
 
 static SIGNAL: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
 
-/// From now on the signals set the flag.
+/// From now on the signals set the flag, unless they are ignored.
 pub(crate) fn install() {
     let signal = SIGNAL.get_or_init(Arc::default);
     let once = Arc::new(AtomicBool::new(false));
-    for which in [SIGINT, SIGTERM, SIGHUP] {
+    for which in not_ignored(&[SIGINT, SIGTERM, SIGHUP]) {
         // In this order: the first signal finds the flag unset. Where a handler cannot be installed, the
         // signal ends the process.
         let _ = match is_first_process() {
@@ -46,6 +46,16 @@ pub(crate) fn install() {
         let _ = signal_hook::flag::register(which, Arc::clone(&once));
         let _ = signal_hook::flag::register_usize(which, Arc::clone(signal), which as usize);
     }
+}
+
+/// Those of `signals` that the caller of this program, such as `nohup`, does not ignore.
+pub(crate) fn not_ignored(signals: &[i32]) -> Vec<i32> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let is_ignored = |signal: i32| ignored.unwrap_or(0) & 1 << (signal - 1) != 0;
+    let all = signals.iter().copied();
+    all.filter(|&signal| !is_ignored(signal)).collect()
 }
 
 /// The signal that asked the command to end.

@@ -355,12 +355,8 @@ impl Run {
 
 /// The signals to handle: those that the caller of this program, such as `nohup`, does not ignore.
 fn handled() -> Vec<i32> {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    let is_ignored = |signal: i32| ignored.unwrap_or(0) & 1 << (signal - 1) != 0;
-    let all = ENDING.into_iter().chain(PASSED_ON);
-    all.filter(|&signal| !is_ignored(signal)).collect()
+    let all: Vec<i32> = ENDING.into_iter().chain(PASSED_ON).collect();
+    interrupt::not_ignored(&all)
 }
 
 /// One line on standard error, in one write, so that it is not mixed with what workers write.
