@@ -5,6 +5,9 @@
 
 #[path = "../src/bin/shoal/bench.rs"]
 mod bench;
+#[path = "../src/bin/shoal/interrupt.rs"]
+#[expect(dead_code, reason = "a benchmark has the signals as they are")]
+mod interrupt;
 #[path = "../src/bin/shoal/output.rs"]
 #[expect(dead_code, reason = "the rest of it is for other commands")]
 mod output;

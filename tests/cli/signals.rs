@@ -1,7 +1,10 @@
 //! Signals end the commands, each of them as it ends other programs.
 
-use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Write};
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -28,7 +31,7 @@ fn first_line(child: &mut Child) -> String {
 /// A pipe that takes no further byte.
 fn full_pipe() -> (PipeReader, PipeWriter) {
     let (reader, writer) = std::io::pipe().unwrap();
-    let set = |flags| {
+    let set = |flags: i32| {
         // SAFETY: integers, and an open descriptor.
         assert_eq!(
             unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETFL, flags) },
@@ -126,7 +129,7 @@ fn a_signal_that_the_caller_ignores_stays_ignored() {
     let queue = Queue::create(&unique("nohup")).unwrap();
     let map = Map::create(&unique("nohup")).unwrap();
     let put = || queue.put(b"message", Timeout::Infinite).unwrap();
-    let set = || drop(map.set(b"key", b"value").unwrap());
+    let set = || map.set(b"key", b"value").unwrap();
     let get = ["queue", "get", queue.name()];
     let watch = ["map", "watch", map.name(), "key", "-n", "1"];
     let waits: [(&str, &[&str], &dyn Fn()); 2] =
@@ -161,4 +164,58 @@ fn a_signal_that_the_caller_ignores_stays_ignored() {
             map.remove(b"key").unwrap();
         }
     }
+}
+
+#[test]
+fn one_signal_ends_a_command_whose_output_nothing_reads() {
+    let queue = Queue::create(&unique("unread")).unwrap();
+    let map = Map::create(&unique("unread")).unwrap();
+    let large = vec![b'x'; 1 << 20];
+    map.set(b"key", &large).unwrap();
+    let commands: [&[&str]; 4] = [
+        &["queue", "peek", queue.name()],
+        &["map", "get", map.name(), "key"],
+        &["map", "get", map.name(), "key", "--json"],
+        &["queue", "get", queue.name()],
+    ];
+    for args in commands {
+        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+            common::watchdog();
+            if queue.is_empty() {
+                queue.put(&large, Timeout::Infinite).unwrap();
+            }
+            let mut child = command(args).stdout(Stdio::piped()).spawn().unwrap();
+            let mut out = child.stdout.take().unwrap();
+            out.read_exact(&mut [0]).unwrap();
+            send(child.id(), signal);
+            let status = child.wait().unwrap();
+            assert_eq!(status.signal(), Some(signal), "{args:?}: {status}");
+        }
+    }
+}
+
+#[test]
+fn one_signal_ends_a_command_that_waits_for_its_file() {
+    let queue = Queue::create(&unique("fifo")).unwrap();
+    let map = Map::create(&unique("fifo")).unwrap();
+    let fifo = std::env::temp_dir().join(unique("fifo"));
+    let path = CString::new(fifo.as_os_str().as_bytes()).unwrap();
+    // SAFETY: a path that ends in NUL, and a mode.
+    assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
+    let file = fifo.to_str().unwrap();
+    let put = ["queue", "put", queue.name(), "--file", file];
+    let set = ["map", "set", map.name(), "key", "--file", file];
+    for args in [&put[..], &set] {
+        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+            common::watchdog();
+            let mut child = command(args).spawn().unwrap();
+            // Returns once the command has opened it, which then waits for what is written.
+            let writer = File::options().write(true).open(&fifo).unwrap();
+            send(child.id(), signal);
+            let status = child.wait().unwrap();
+            assert_eq!(status.signal(), Some(signal), "{args:?}: {status}");
+            drop(writer);
+        }
+    }
+    std::fs::remove_file(fifo).unwrap();
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Command;
 use clap_complete::Shell;
 
-use crate::output::Failure;
+use crate::output::{Failure, Stdout, done};
 
 /// `shoal completions SHELL`
 #[derive(clap::Args)]
@@ -19,10 +19,7 @@ impl Completions {
     pub(crate) fn run(self, mut command: Command) -> Result<(), Failure> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut command, "shoal", &mut script);
-        match io::stdout().write_all(&script) {
-            Err(err) if err.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            other => other.map_err(Failure::Output),
-        }
+        done(Stdout::new().write_all(&script)).map(drop)
     }
 }
 

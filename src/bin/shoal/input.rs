@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
 
 use crate::interrupt::Input;
-use crate::output::Failure;
+use crate::output::{Failure, Stdout, done};
 use crate::value::{Encoding, Place, for_terminal, one_line};
 
 /// Where a command has its one value from.
@@ -34,11 +34,12 @@ impl Source {
             }
             (Some(text), None) => text.as_bytes().to_vec(),
             (None, Some(file)) if file.as_os_str() != "-" => {
-                let failed = |err| {
-                    let file = file.display();
-                    Failure::Other(format!("cannot read {file}: {err}"))
-                };
-                std::fs::read(file).map_err(failed)?
+                Input::file(file.clone()).all().map_err(|err| match err {
+                    Failure::Input(err) => {
+                        Failure::Other(format!("cannot read {}: {err}", file.display()))
+                    }
+                    err => err,
+                })?
             }
             (None, _) => Input::new().all()?,
         };
@@ -72,7 +73,7 @@ impl Sink {
         place: Place,
         json: &impl serde::Serialize,
     ) -> Result<bool, Failure> {
-        let mut out = BufWriter::new(io::stdout().lock());
+        let mut out = BufWriter::new(Stdout::new());
         let is_terminal = io::stdout().is_terminal();
         let is_exact = self.raw || self.null || !(is_terminal || self.show);
         let written = match (self.json, is_exact) {
@@ -87,9 +88,6 @@ impl Sink {
             _ => b"\n",
         };
         let written = written.and_then(|()| out.write_all(end));
-        match written.and_then(|()| out.flush()) {
-            Err(err) if err.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-            other => other.map_err(Failure::Output).map(|()| true),
-        }
+        done(written.and_then(|()| out.flush()))
     }
 }

@@ -5,7 +5,9 @@
 //! the process at once, in case the first is not noticed; a killed process leaves shared memory whole,
 //! too.
 
+use std::fs::File;
 use std::io::{self, Read};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -119,7 +121,7 @@ pub(crate) fn wait<T>(
     }
 }
 
-/// Standard input, read by a thread of its own, so that a signal ends the wait for it.
+/// Standard input or a file, read by a thread of its own, so that a signal ends the wait for it.
 pub(crate) struct Input {
     chunks: Receiver<io::Result<Vec<u8>>>,
     /// What was read and not yet asked for.
@@ -129,9 +131,21 @@ pub(crate) struct Input {
 
 impl Input {
     pub(crate) fn new() -> Self {
+        Self::of(|| Ok(io::stdin().lock()))
+    }
+
+    /// A FIFO is opened once another process writes to it.
+    pub(crate) fn file(path: PathBuf) -> Self {
+        Self::of(|| File::open(path))
+    }
+
+    fn of<R: Read>(open: impl FnOnce() -> io::Result<R> + Send + 'static) -> Self {
         let (send, chunks) = mpsc::sync_channel(16);
         thread::spawn(move || {
-            let mut input = io::stdin().lock();
+            let mut input = match open() {
+                Ok(input) => input,
+                Err(err) => return drop(send.send(Err(err))),
+            };
             let mut buffer = vec![0; 64 << 10];
             loop {
                 let chunk = match input.read(&mut buffer) {

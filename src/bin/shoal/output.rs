@@ -1,11 +1,22 @@
 //! What commands print, for people and for programs, and how they fail.
 
 use std::fmt;
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::FileType;
+use rustix::io::Errno;
 use serde::Serialize;
+
+use crate::interrupt;
+
+/// How long a wait for a reader lasts before it looks for a signal.
+const SLICE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 100_000_000,
+};
 
 /// How to print.
 #[derive(clap::Args, Clone, Copy)]
@@ -22,12 +33,12 @@ impl Format {
         value: &(impl Serialize + ?Sized),
         people: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<(), Failure> {
-        let mut out = BufWriter::new(io::stdout().lock());
+        let mut out = BufWriter::new(Stdout::new());
         let written = match self.json {
             true => json(&mut out, value, true),
             false => people(&mut out),
         };
-        done(written.and_then(|()| out.flush()))
+        done(written.and_then(|()| out.flush())).map(drop)
     }
 
     /// Prints `value` as a line of JSON, or else what `people` writes, and sends it off. For commands
@@ -37,15 +48,12 @@ impl Format {
         value: &(impl Serialize + ?Sized),
         people: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<bool, Failure> {
-        let mut out = BufWriter::new(io::stdout().lock());
+        let mut out = BufWriter::new(Stdout::new());
         let written = match self.json {
             true => json(&mut out, value, false),
             false => people(&mut out),
         };
-        match written.and_then(|()| out.flush()) {
-            Err(err) if err.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-            other => other.map_err(Failure::Output).map(|()| true),
-        }
+        done(written.and_then(|()| out.flush()))
     }
 }
 
@@ -57,11 +65,62 @@ fn json(out: &mut dyn Write, value: &(impl Serialize + ?Sized), pretty: bool) ->
     writeln!(out)
 }
 
-/// A reader that has closed the pipe has seen enough: `shoal ls | head -1`.
-fn done(written: io::Result<()>) -> Result<(), Failure> {
+/// What became of what was printed. False once the reader has gone: one that has closed the pipe has seen
+/// enough, as in `shoal ls | head -1`.
+pub(crate) fn done(written: io::Result<()>) -> Result<bool, Failure> {
     match written {
-        Err(err) if err.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.map_err(Failure::Output),
+        Err(err) if err.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(err) => {
+            interrupt::check()?;
+            Err(Failure::Output(err))
+        }
+        Ok(()) => Ok(true),
+    }
+}
+
+/// The standard output. A signal ends the wait for its reader, which a plain write would begin again.
+pub(crate) struct Stdout {
+    out: StdoutLock<'static>,
+    /// What is written at once: to a file without limit, else what a pipe takes without waiting once it says
+    /// that it is writable.
+    most: usize,
+}
+
+impl Stdout {
+    pub(crate) fn new() -> Self {
+        let out = io::stdout().lock();
+        let facts = rustix::fs::fstat(&out);
+        let is_file = |it: rustix::fs::Stat| FileType::from_raw_mode(it.st_mode).is_file();
+        let most = match facts.is_ok_and(is_file) {
+            true => usize::MAX,
+            false => 4096,
+        };
+        Self { out, most }
+    }
+}
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        while self.most != usize::MAX {
+            if interrupt::signal().is_some() {
+                return Err(io::Error::other("a signal came"));
+            }
+            let mut fds = [PollFd::new(&self.out, PollFlags::OUT)];
+            match poll(&mut fds, Some(&SLICE)) {
+                Ok(0) | Err(Errno::INTR) => {}
+                // A write says what is wrong, if anything is.
+                Ok(_) | Err(_) => break,
+            }
+        }
+        let len = bytes.len().min(self.most);
+        // Nothing stays in the buffer of the standard library.
+        let written = self.out.write(&bytes[..len])?;
+        self.out.flush()?;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }
 

@@ -13,7 +13,7 @@ use crossterm::terminal::{
 use crossterm::{execute, queue};
 
 use crate::interrupt;
-use crate::output::Failure;
+use crate::output::{Failure, Stdout, done};
 use crate::table::cut;
 
 /// The terminal, until dropped.
@@ -58,7 +58,7 @@ impl Screen {
     /// Shows `lines`, and writes only those that have changed.
     pub(crate) fn draw(&mut self, lines: Vec<String>) -> Result<(), Failure> {
         let (_, height) = self.size();
-        let mut out = io::BufWriter::new(io::stdout().lock());
+        let mut out = io::BufWriter::new(Stdout::new());
         let mut draw = || {
             if self.lines.is_empty() {
                 queue!(out, Clear(ClearType::All))?;
@@ -77,7 +77,7 @@ impl Screen {
             }
             out.flush()
         };
-        draw().map_err(Failure::Output)?;
+        done(draw())?;
         self.lines = lines;
         Ok(())
     }
