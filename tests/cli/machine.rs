@@ -196,6 +196,41 @@ fn devices_are_listed_with_those_who_lease_them() {
     );
 }
 
+#[test]
+fn devices_are_leased_whatever_their_holder_could_write_down() {
+    let directory = Directory::new();
+    let leases = format!("{}/leases", directory.0);
+    let mut machine = shoal::device::Machine::from_environment();
+    machine.fake = Some("cuda:3".to_owned());
+    machine.leases = leases.clone().into();
+    let request = shoal::device::lease::Request::new(2).machine(machine);
+    let _lease = request.acquire(Timeout::Infinite).unwrap();
+    // As in a full file system.
+    for claim in fs::read_dir(&leases).unwrap() {
+        let claim = fs::File::options().write(true).open(claim.unwrap().path());
+        claim.unwrap().set_len(0).unwrap();
+    }
+    let shown = |args: &[&str]| {
+        let mut show = command(args);
+        show.env("SHOAL_FAKE_DEVICES", "cuda:3")
+            .env("SHOAL_LEASE_DIR", &leases)
+            .env("SHOAL_DIR", &directory.0);
+        finish(&mut show)
+    };
+    let top = shown(&["top", "-n", "1", "--interval", "0.05", "--json"]).json();
+    assert_eq!(top["leased_devices"], 2);
+    for args in [
+        &["devices", "list", "--json"][..],
+        &["devices", "top", "-n", "1", "--json"],
+    ] {
+        let listed = shown(args).json();
+        let listed = listed["devices"].as_array().unwrap().iter();
+        assert_eq!(listed.filter(|it| it["holders"][0].is_object()).count(), 2);
+    }
+    let doctor = shown(&["doctor"]).out;
+    assert!(doctor.contains("2 of 3 devices are leased"), "{doctor}");
+}
+
 /// The commands that a page shows: `shoal` and the words behind it.
 fn commands_in(page: &str) -> Vec<Vec<String>> {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -1,7 +1,7 @@
 //! One process: what is granted, refused and told.
 
 use shoal::Error;
-use shoal::device::lease::{HolderState, Request, Share, holders};
+use shoal::device::lease::{HolderState, Request, Share, holders, holders_among};
 
 use crate::place::{LONG, NOW, Place, numbers, until};
 
@@ -51,6 +51,18 @@ fn a_release_leaves_no_file() {
         );
         empty()
     });
+}
+
+#[test]
+fn a_holder_of_many_devices_is_told_of_with_all_of_them_and_its_command() {
+    let place = Place::new();
+    let machine = place.machine("cuda:200");
+    let request = Request::new(200).machine(machine.clone()).command("train");
+    let _lease = request.acquire(LONG).unwrap();
+    // Without the devices that are found here.
+    let holders = holders_among(&machine, &[]).unwrap();
+    assert_eq!((holders.len(), holders[0].devices.len()), (1, 200));
+    assert_eq!(holders[0].command, "train");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 use shoal::Result;
 use shoal::device::lease::{self, HolderState};
-use shoal::device::{self, Machine};
+use shoal::device::{self, Found, Machine};
 
 use crate::output::{Paint, age, bytes, plain};
 use crate::table::{Column, Row, number, text};
@@ -84,8 +84,7 @@ impl Inventory {
         let machine = Machine::from_environment();
         let found = machine.discover(family)?;
         let mut notes = found.notes;
-        // The machine's devices are known by now: the holders name theirs, and the locks say what is true.
-        let holders = holders(machine).unwrap_or_else(|err| {
+        let holders = lease::holders_among(&machine, &found.devices).unwrap_or_else(|err| {
             notes.push(format!(
                 "which process has which device is not known: {err}"
             ));
@@ -167,10 +166,21 @@ impl Inventory {
     }
 }
 
-/// Which processes have devices or wait for them, without asking any vendor's library.
-pub(crate) fn holders(mut machine: Machine) -> Result<Vec<lease::Holder>> {
-    machine.fake = Some(String::new());
-    lease::holders(&machine)
+/// Which processes have devices or wait for them, for a caller that asks again and again. What holders write
+/// down of their devices is enough. Where one could not write it, the vendors' libraries are asked, once.
+#[derive(Default)]
+pub(crate) struct Holders(Option<Vec<Found>>);
+
+impl Holders {
+    pub(crate) fn look(&mut self) -> Result<Vec<lease::Holder>> {
+        let machine = Machine::from_environment();
+        let said = lease::holders_among(&machine, self.0.as_deref().unwrap_or_default())?;
+        if self.0.is_some() || said.iter().all(|it| !it.devices.is_empty()) {
+            return Ok(said);
+        }
+        let found = machine.discover(None).unwrap_or_default().devices;
+        lease::holders_among(&machine, self.0.insert(found))
+    }
 }
 
 pub(crate) const COLUMNS: [Column; 9] = [

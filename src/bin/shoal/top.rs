@@ -8,11 +8,10 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use serde::Serialize;
 use shoal::Observer;
-use shoal::device::Machine;
 use shoal::device::lease::HolderState;
 
 use crate::interrupt;
-use crate::inventory::holders;
+use crate::inventory::Holders;
 use crate::object::{Object, Traffic};
 use crate::objects::objects;
 use crate::output::{Failure, Format, Paint, bytes, duration, has_colours, plain, width};
@@ -101,6 +100,7 @@ struct Look {
 /// Looks again and again, and compares.
 struct Watch {
     observer: Observer,
+    holders: Holders,
     prefix: Option<String>,
     at: Instant,
     cpu_ns: Option<u64>,
@@ -114,6 +114,7 @@ impl Watch {
         let files = raise_descriptors() / 2;
         let mut watch = Self {
             observer: Observer::new(usize::try_from(files).unwrap_or(usize::MAX)),
+            holders: Holders::default(),
             prefix,
             at: Instant::now(),
             cpu_ns: cpu_ns(),
@@ -149,7 +150,7 @@ impl Watch {
             Watched { object, rates }
         });
         let objects = objects.collect();
-        let leases = holders(Machine::from_environment()).unwrap_or_default();
+        let leases = self.holders.look().unwrap_or_default();
         let (held, waiting): (Vec<_>, Vec<_>) = leases
             .into_iter()
             .partition(|it| it.state == HolderState::Held);

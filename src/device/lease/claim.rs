@@ -49,8 +49,8 @@ const REGION: u64 = 2 * WHOLE;
 const ID_DIGITS: usize = 12;
 /// How many leases can be nested.
 const DEEPEST: usize = 12;
-/// The most that is read of what a file says.
-const TEXT: usize = 4096;
+/// The most that is read of what a file says: the ids of more than a thousand devices.
+const TEXT: usize = 64 << 10;
 
 const _: () = assert!((u64::MAX >> 23) * REGION < DEVICE);
 
@@ -266,7 +266,7 @@ impl Claim {
         self.file.metadata()
     }
 
-    /// What its owner wrote, whatever that is; not more than some lines.
+    /// What its owner wrote, whatever that is; not more than [`TEXT`].
     pub(super) fn text(&self) -> String {
         let mut text = vec![0; TEXT];
         let read = self.file.read_at(&mut text, 0).unwrap_or(0);

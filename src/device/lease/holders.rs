@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use super::claim::{Claim, WHOLE, region};
 use super::directory;
-use crate::device::discover::Machine;
+use crate::device::discover::{Found, Machine};
 use crate::error::Result;
 
 /// Whether a request has its devices.
@@ -62,10 +62,23 @@ pub struct Holder {
 /// # Ok::<(), shoal::Error>(())
 /// ```
 pub fn holders(machine: &Machine) -> Result<Vec<Holder>> {
+    if directory::open(&machine.leases, false)?.is_none() {
+        return Ok(Vec::new());
+    }
+    holders_among(machine, &machine.discover(None).unwrap_or_default().devices)
+}
+
+/// As [`holders`], for a caller that knows the devices of the machine: no vendor's library is asked.
+///
+/// A device that is not among them is told of only if its holder could write down that it has it.
+///
+/// # Errors
+///
+/// As [`holders`].
+pub fn holders_among(machine: &Machine, found: &[Found]) -> Result<Vec<Holder>> {
     let Some(dir) = directory::open(&machine.leases, false)? else {
         return Ok(Vec::new());
     };
-    let found = machine.discover(None).unwrap_or_default().devices;
     let mut holders = Vec::new();
     for claim in Claim::all(&dir, false)? {
         let Ok(facts) = claim.facts() else { continue };
@@ -77,7 +90,7 @@ pub fn holders(machine: &Machine) -> Result<Vec<Holder>> {
         // What the owner says is checked by the locks; the machine's devices are asked for anyway.
         let said = line("devices").unwrap_or_default();
         let mut ids: Vec<&str> = said.split(',').filter(|it| !it.is_empty()).collect();
-        for one in &found {
+        for one in found {
             if !ids.iter().any(|it| it.eq_ignore_ascii_case(&one.id)) {
                 ids.push(&one.id);
             }

@@ -49,6 +49,6 @@ mod request;
 mod survey;
 
 pub use grant::{Lease, Mode};
-pub use holders::{Holder, HolderState, holders};
+pub use holders::{Holder, HolderState, holders, holders_among};
 pub use queue::Ticket;
 pub use request::{Request, Share};
