@@ -83,7 +83,7 @@ impl Family {
     }
 
     /// The variables that its runtime reads.
-    pub(crate) fn variables(&self) -> impl Iterator<Item = &'static str> {
+    pub fn variables(&self) -> impl Iterator<Item = &'static str> {
         let sources = self.layers.iter().flat_map(|layer| layer.iter());
         sources.map(|source| source.variable)
     }

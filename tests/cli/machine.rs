@@ -56,6 +56,36 @@ fn doctor_warns_of_a_limit_that_is_too_low() {
 }
 
 #[test]
+fn doctor_tells_the_masks_that_are_set_and_finds_no_fault_in_correct_ones() {
+    let masks = |name: &str, value: &str| {
+        let mut doctor = command(&["doctor", "--json"]);
+        doctor.env(name, value).env("SHOAL_FAKE_DEVICES", "");
+        let findings: Value = serde_json::from_str(&finish(&mut doctor).out).unwrap();
+        let findings = findings.as_array().unwrap().iter();
+        let masks = findings.filter(|it| it["check"] == "mask").cloned();
+        masks.collect::<Vec<Value>>()
+    };
+    for (name, value) in [
+        ("CUDA_VISIBLE_DEVICES", "1"),
+        ("CUDA_VISIBLE_DEVICES", "GPU-1a2b"),
+        ("CUDA_VISIBLE_DEVICES", "MIG-1a2b"),
+        ("CUDA_VISIBLE_DEVICES", "-1"),
+        ("HIP_VISIBLE_DEVICES", "1"),
+        ("ROCR_VISIBLE_DEVICES", "0"),
+    ] {
+        let found = masks(name, value);
+        assert_eq!(found.len(), 1, "{name}={value}: {found:?}");
+        assert_eq!(found[0]["level"], "note", "{found:?}");
+        let text = found[0]["found"].as_str().unwrap();
+        assert!(text.starts_with(&format!("{name}={value} ")), "{text}");
+    }
+    let wrong = &masks("HABANA_VISIBLE_MODULES", "zero")[0];
+    assert_eq!(wrong["level"], "warn");
+    let advice = wrong["advice"].as_str().unwrap();
+    assert!(advice.contains("HABANA_VISIBLE_MODULES=zero"), "{advice}");
+}
+
+#[test]
 fn top_tells_rates_holders_and_what_it_costs() {
     let queue = Queue::create(&unique("top")).unwrap();
     let lock = Lock::create(&unique("top")).unwrap();

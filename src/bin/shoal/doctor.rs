@@ -4,10 +4,12 @@ use std::fs;
 use std::path::Path;
 
 use serde::Serialize;
+use shoal::device::Family;
 
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, Listed};
 use crate::output::{Failure, Format, Paint, bytes, has_colours, plain, width};
 use crate::probe;
+use crate::run::variable;
 
 #[derive(clap::Args)]
 pub(crate) struct Doctor {
@@ -391,8 +393,10 @@ fn cost() -> Vec<Finding> {
 
 fn devices() -> Vec<Finding> {
     let mut findings = Vec::new();
+    let mut present = Vec::new();
     match Inventory::new(None) {
         Ok(found) => {
+            present = found.devices.iter().map(Listed::family).collect();
             let level = if found.devices.is_empty() {
                 Level::Note
             } else {
@@ -410,18 +414,36 @@ fn devices() -> Vec<Finding> {
         Err(err) => findings.push(finding("devices", Level::Warn, err.to_string())),
     }
     for family in shoal::device::families() {
+        let set = variables(family);
+        if set.is_empty() || !(present.contains(&family.name()) || is_meant(family)) {
+            continue;
+        }
         match shoal::device::visible(family.name()) {
             Ok(mask) if mask.to_string() != "all" => findings.push(finding(
                 "mask",
                 Level::Note,
-                format!("{}={mask} restricts {}", family.variable(), family.name()),
+                format!("{} restricts {} to {mask}", set.join(", "), family.name()),
             )),
             Ok(_) => {}
             Err(err) => findings.push(
                 finding("mask", Level::Warn, err.to_string())
-                    .advice(format!("set {} right, or unset it", family.variable())),
+                    .advice(format!("set {} right, or unset it", set.join(", "))),
             ),
         }
     }
     findings
+}
+
+/// The variables that are set of those that a family's runtime reads, with their values.
+fn variables(family: &Family) -> Vec<String> {
+    let set = |name: &str| Some(format!("{name}={}", plain(&variable(name)?)));
+    family.variables().filter_map(set).collect()
+}
+
+/// Whether the family's own variable is set, and is that of no other family that comes before it: of several
+/// vendors that read the same variable, the one is meant whose devices are here.
+fn is_meant(family: &Family) -> bool {
+    let own = family.variable();
+    let first = shoal::device::families().find(|it| it.variable() == own);
+    variable(own).is_some() && first.is_some_and(|it| it.name() == family.name())
 }

@@ -196,6 +196,10 @@ pub(crate) const COLUMNS: [Column; 9] = [
 ];
 
 impl Listed {
+    pub(crate) fn family(&self) -> &'static str {
+        self.family
+    }
+
     fn row(&self) -> Row {
         let or_none = |it: Option<String>| it.unwrap_or_else(|| "-".to_owned());
         let holders: Vec<String> = self.holders.iter().map(Claim::shown).collect();
