@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::{command, finish, shoal};
+use crate::{command, finish, shoal, unique};
 
 /// What a shell sees that evaluates what `devices export` printed under this environment.
 fn evaluated(args: &[&str], env: &[(&str, &str)], show: &str) -> String {
@@ -86,4 +86,26 @@ fn families_lists_every_variable_that_is_known() {
         );
         assert_eq!(json[index]["variable"], family.variable());
     }
+}
+
+#[test]
+fn a_mask_of_cuda_with_an_entry_that_is_no_device_is_read_as_cuda_reads_it() {
+    let fake = std::env::temp_dir().join(unique("fake"));
+    std::fs::write(&fake, "cuda GPU-1a 24G\ncuda GPU-1b 24G\ncuda GPU-2c 24G\n").unwrap();
+    // The numbers that the devices have for a process with this mask.
+    let seen = |mask: &str| -> Vec<Option<u64>> {
+        let mut list = command(&["devices", "list", "--json"]);
+        list.env("SHOAL_FAKE_DEVICES", format!("@{}", fake.display()));
+        let found = finish(list.env("CUDA_VISIBLE_DEVICES", mask)).json();
+        let devices = found["devices"].as_array().unwrap().iter();
+        devices.map(|it| it["logical"].as_u64()).collect()
+    };
+    assert_eq!(seen("2,0"), [Some(1), None, Some(0)]);
+    // The list ends at what is no device, or several.
+    assert_eq!(seen("9,0,1"), [None; 3]);
+    assert_eq!(seen("0,9,1"), [Some(0), None, None]);
+    assert_eq!(seen("GPU-2,GPU-1,GPU-1a"), [None, None, Some(0)]);
+    // One that is named twice empties it.
+    assert_eq!(seen("GPU-2,GPU-2c"), [None; 3]);
+    std::fs::remove_file(fake).unwrap();
 }

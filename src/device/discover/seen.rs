@@ -3,6 +3,7 @@
 use super::machine::{Found, Machine};
 use crate::device::family::Family;
 use crate::device::mask::{Device, Mask};
+use crate::device::reading::Reading;
 use crate::error::{Error, Result};
 
 /// A device that a process sees, and what it is called there.
@@ -17,8 +18,9 @@ pub struct Seen {
 
 /// The devices of a family that this process sees, in its order.
 ///
-/// Entries of its mask that name no device of the machine, such as an id that is gone, are left out;
-/// the others keep their numbers.
+/// In CUDA's mask an entry that names no device of the machine, such as an id that is gone, ends the list, and
+/// a device that is named twice empties it, as in [`Mask::ordinals`]. In the masks of other families such
+/// entries are left out, and the others keep their numbers.
 ///
 /// # Errors
 ///
@@ -27,11 +29,18 @@ pub struct Seen {
 pub fn seen(machine: &Machine, family: &str) -> Result<Vec<Seen>> {
     let mask = crate::device::environment::visible(family)?;
     let devices = machine.discover(Some(family))?.devices;
-    through(crate::device::environment::family(family)?, devices, &mask)
+    let family = crate::device::environment::family(family)?;
+    let is_cuda = family.layers[0][0].reading == Reading::Cuda;
+    read(family, devices, &mask, is_cuda)
 }
 
-/// What `mask` shows of these devices.
+/// What `mask` shows of these devices, which need not be all of the machine.
 pub(crate) fn through(family: &Family, devices: Vec<Found>, mask: &Mask) -> Result<Vec<Seen>> {
+    read(family, devices, mask, false)
+}
+
+/// `as_cuda`: see [`seen`].
+fn read(family: &Family, devices: Vec<Found>, mask: &Mask, as_cuda: bool) -> Result<Vec<Seen>> {
     let Mask::List(list) = mask else {
         let all = devices.into_iter().map(|found| Seen {
             logical: found.index,
@@ -39,7 +48,7 @@ pub(crate) fn through(family: &Family, devices: Vec<Found>, mask: &Mask) -> Resu
         });
         return Ok(all.collect());
     };
-    let mut seen = Vec::new();
+    let mut seen: Vec<Seen> = Vec::new();
     for (logical, device) in (0u32..).zip(list) {
         let matches = |it: &&Found| match device {
             Device::Index(index) => it.index == *index,
@@ -54,11 +63,16 @@ pub(crate) fn through(family: &Family, devices: Vec<Found>, mask: &Mask) -> Resu
         }
         let mut hits = devices.iter().filter(matches);
         // An ambiguous beginning of an id names no device.
-        if let (Some(found), None) = (hits.next(), hits.next()) {
-            seen.push(Seen {
+        let found = hits.next().filter(|_| hits.next().is_none());
+        let is_there = |it: &Found| seen.iter().any(|seen| seen.found.id == it.id);
+        match found {
+            None if as_cuda => break,
+            Some(found) if is_there(found) && as_cuda => return Ok(Vec::new()),
+            Some(found) if !is_there(found) => seen.push(Seen {
                 found: found.clone(),
                 logical,
-            });
+            }),
+            _ => {}
         }
     }
     Ok(seen)
