@@ -47,6 +47,6 @@ pub use fork::{ForkOptions, fork};
 pub use handle::{Exit, ExitKind, Process};
 pub use spawn::{Spawn, Stdio};
 pub use supervisor::{
-    Event, EventKind, MOST_WORKERS, Outcome, Output, Restart, Supervisor, WorkerState,
-    WorkerStatus, Workers,
+    Event, EventKind, MOST_WORKERS, Outcome, Output, OutputFailure, Restart, Supervisor,
+    WorkerState, WorkerStatus, Workers,
 };

@@ -146,6 +146,24 @@ fn what_fails_is_started_again_and_a_crash_loop_is_said() {
 }
 
 #[test]
+fn output_that_cannot_be_written_is_said_and_no_success() {
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    let run = |script: &str| {
+        let mut run = command(&["run", "-q", "-n", "1", "--", "sh", "-c", script]);
+        let done = run.stdout(full()).output().unwrap();
+        (done.status.code(), String::from_utf8(done.stderr).unwrap())
+    };
+    let said = "shoal: the output of worker 0 cannot be written: No space left on device";
+    let (code, err) = run("echo once");
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.starts_with(said), "{err}");
+    // One that writes on is killed, as it would be without a supervisor.
+    let (code, err) = run("exec yes");
+    assert_eq!(code, Some(128 + libc::SIGPIPE), "{err}");
+    assert!(err.starts_with(said), "{err}");
+}
+
+#[test]
 fn signals_are_passed_on_and_end_what_they_end() {
     for (name, signal) in [
         ("INT", libc::SIGINT),

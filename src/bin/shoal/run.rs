@@ -283,7 +283,9 @@ impl Run {
                 outcome => break outcome?,
             }
         };
+        let lost = supervisor.output_failure()?;
         Ok(match outcome {
+            Outcome::Succeeded if lost.is_some() => ExitCode::FAILURE,
             Outcome::Succeeded => ExitCode::SUCCESS,
             Outcome::Failed { exit, .. } => match exit.kind {
                 ExitKind::Exited => code(exit.code),
@@ -316,8 +318,11 @@ impl Run {
                         }
                     }
                     Err(Error::Interrupted) => {}
-                    Ok(None) | Err(_) => return,
+                    Ok(None) | Err(_) => break,
                 }
+            }
+            if let Ok(Some(failure)) = supervisor.output_failure() {
+                say(&failure.to_string());
             }
         });
         reported

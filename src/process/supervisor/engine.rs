@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::marked;
 use super::output::Output;
-use super::report::{Event, EventKind, Outcome, WorkerState, WorkerStatus, exit_of};
+use super::report::{Event, EventKind, Outcome, OutputFailure, WorkerState, WorkerStatus, exit_of};
 use super::restart::{Next, Policy};
 use crate::error::{Error, Result};
 use crate::process::handle::{Exit, ExitKind};
@@ -81,6 +81,7 @@ pub(super) struct State {
     /// Whether every worker was started, or why not.
     pub(super) started: Option<Result<()>>,
     pub(super) outcome: Option<Outcome>,
+    pub(super) output_failed: Option<OutputFailure>,
 }
 
 impl Shared {
@@ -103,6 +104,7 @@ impl Shared {
                 most_events: (4 * workers).max(1024),
                 started: None,
                 outcome: None,
+                output_failed: None,
             }),
         }
     }
@@ -226,12 +228,15 @@ impl Engine<'_> {
             let earliest = now_ns() + SLICE_NS;
             output.finish(|| self.output_deadline(earliest));
         }
+        let output_failed = self.output.as_ref().and_then(Output::failed);
         let outcome = match (self.failed, self.stop) {
             (Some((worker, exit)), _) => Outcome::Failed { worker, exit },
             (None, Some(_)) => Outcome::Stopped,
             (None, None) => Outcome::Succeeded,
         };
-        self.shared.state().outcome = Some(outcome);
+        let mut state = self.shared.state();
+        state.output_failed = output_failed;
+        state.outcome = Some(outcome);
     }
 
     /// Until when the output may take what is left: without limit, unless the supervisor is stopped.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::engine::{self, Job, Request, Shared, State};
-use super::report::{Event, Outcome, WorkerStatus};
+use super::report::{Event, Outcome, OutputFailure, WorkerStatus};
 use crate::error::{Error, Result};
 use crate::sync::{EndWaits, Waits};
 use crate::sys::clock::{Deadline, Timeout, now_ns};
@@ -110,6 +110,16 @@ impl Supervisor {
                 None => state.outcome.map(|_| None),
             }
         })
+    }
+
+    /// What the workers have written and could not be passed on: the first time that this happened. `None` while
+    /// a worker runs, and if only the reader of the output has gone.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`]: in a forked copy of the process.
+    pub fn output_failure(&self) -> Result<Option<OutputFailure>> {
+        Ok(self.own()?.state().output_failed)
     }
 
     /// Sends a signal to the process group of every worker that runs. Does not wait: an order that is

@@ -20,6 +20,6 @@ mod restart;
 mod workers;
 
 pub use handle::Supervisor;
-pub use report::{Event, EventKind, Outcome, WorkerState, WorkerStatus};
+pub use report::{Event, EventKind, Outcome, OutputFailure, WorkerState, WorkerStatus};
 pub use restart::Restart;
 pub use workers::{MOST_WORKERS, Output, Workers};

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::lines::{Lines, whole_lines};
+use super::report::OutputFailure;
 use crate::error::Result;
 use crate::sys::clock::{Deadline, now_ns};
 use crate::sys::fd::Kept;
@@ -53,6 +54,8 @@ struct Shared {
     finish: AtomicBool,
     /// What is not written yet is not wanted any more.
     abandon: AtomicBool,
+    /// The first that could not be written although its reader is there.
+    failed: Mutex<Option<OutputFailure>>,
     /// 1 once the thread has ended.
     done: AtomicU32,
     /// Where lines go, unless to this process's own streams. The thread keeps them open: it may write for a
@@ -71,6 +74,7 @@ impl Output {
             wake: Signal::new()?,
             finish: AtomicBool::new(false),
             abandon: AtomicBool::new(false),
+            failed: Mutex::new(None),
             done: AtomicU32::new(0),
             _held: held,
         });
@@ -104,6 +108,12 @@ impl Output {
         let mut orders = self.0.orders.lock().unwrap_or_else(PoisonError::into_inner);
         orders.push(order);
         self.0.wake.set();
+    }
+
+    /// What could not be written so far.
+    pub(super) fn failed(&self) -> Option<OutputFailure> {
+        let failed = self.0.failed.lock();
+        *failed.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes what is left and ends the thread. Not later than `deadline` what cannot be written is
@@ -202,7 +212,7 @@ impl Stream {
         if read == Piece::End {
             self.lines.end(out);
         }
-        match write(shared, self.to, out) {
+        match self.write(shared, out) {
             true => read,
             // As that of a program without a supervisor, the worker's next write fails.
             false => Piece::End,
@@ -220,37 +230,54 @@ impl Stream {
         }
         out.clear();
         self.lines.end(out);
-        write(shared, self.to, out);
+        self.write(shared, out);
+    }
+
+    /// Writes all of it. False if that cannot be; unless its reader has gone, that is noted.
+    fn write(&self, shared: &Shared, bytes: &[u8]) -> bool {
+        match write_all(shared, self.to, bytes) {
+            Ok(done) => done,
+            Err(err) if err.kind() == ErrorKind::BrokenPipe => false,
+            Err(err) => {
+                let failure = OutputFailure {
+                    worker: self.worker,
+                    errno: err.raw_os_error().unwrap_or(0),
+                };
+                let mut failed = shared.failed.lock().unwrap_or_else(PoisonError::into_inner);
+                failed.get_or_insert(failure);
+                false
+            }
+        }
     }
 }
 
-/// Writes all of it. False if that cannot be.
-fn write(shared: &Shared, to: RawFd, mut bytes: &[u8]) -> bool {
+/// Writes all of it. False if it was given up.
+fn write_all(shared: &Shared, to: RawFd, mut bytes: &[u8]) -> std::io::Result<bool> {
     // SAFETY: the descriptor is one of the standard streams, or one that `Shared` keeps open. It is not
     // closed here.
     let mut file = ManuallyDrop::new(unsafe { File::from_raw_fd(to) });
     while !bytes.is_empty() {
         if shared.abandon.load(Ordering::Acquire) {
-            return false;
+            return Ok(false);
         }
         let len = whole_lines(bytes, WRITE);
         match poll::writable(file.as_fd(), Deadline::At(now_ns() + SLICE_NS)) {
             Ok(false) => continue,
             Ok(true) => {}
-            Err(_) => return false,
+            Err(_) => return Ok(false),
         }
         match file.write(&bytes[..len]) {
-            Ok(0) => return false,
+            Ok(0) => return Ok(false),
             Ok(written) => bytes = &bytes[written..],
             // A terminal or pipe that another process has made non-blocking.
             Err(err) if err.kind() == ErrorKind::WouldBlock => {
                 pause();
             }
             Err(err) if err.kind() == ErrorKind::Interrupted => {}
-            Err(_) => return false,
+            Err(err) => return Err(err),
         }
     }
-    true
+    Ok(true)
 }
 
 /// Whether lines can be written there.

@@ -101,6 +101,24 @@ impl fmt::Display for Event {
     }
 }
 
+/// That what a worker has written could not be passed on, though its reader is there. Its `Display` is a sentence
+/// about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OutputFailure {
+    /// The worker's index.
+    pub worker: usize,
+    /// Why: the `errno` of the write.
+    pub errno: i32,
+}
+
+impl fmt::Display for OutputFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (worker, err) = (self.worker, std::io::Error::from_raw_os_error(self.errno));
+        write!(f, "the output of worker {worker} cannot be written: {err}")
+    }
+}
+
 /// What `wait` of the operating system says, as an [`Exit`].
 pub(super) fn exit_of(status: i32) -> Exit {
     let (kind, code) = match pidfd::end_of(status) {
