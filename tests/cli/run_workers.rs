@@ -143,6 +143,8 @@ fn what_fails_is_started_again_and_a_crash_loop_is_said() {
     );
     let done = run("--restart=always", "exit 0");
     assert!(done.err.contains("crash loop"), "{}", done.err);
+    // A failure, although each of its runs was a success.
+    assert_eq!(done.code, Some(1));
 }
 
 #[test]

@@ -46,6 +46,9 @@ def test_a_crash_loop_is_said_and_a_success_ends_restarts() -> None:
     kinds = [event.kind for event in events]
     assert kinds == ["started", "exited", "restarting"] * 2 + ["started", "exited", "gave_up"]
     assert "crash loop" in str(events[-1]) and events[-2].exitcode == 3
+    # A failure, although each run was a success.
+    with sh("exit 0", 1, max_restarts=2, restart="always", backoff=(0.001, 0.002)) as workers:
+        assert workers.wait() == 1
     with sh("test $SHOAL_WORKER_RESTARTS = 2", 2, max_restarts=None, **quick) as workers:
         assert workers.wait() == 0
         assert [worker.restarts for worker in workers.workers] == [2, 2]

@@ -288,6 +288,8 @@ impl Run {
             Outcome::Succeeded if lost.is_some() => ExitCode::FAILURE,
             Outcome::Succeeded => ExitCode::SUCCESS,
             Outcome::Failed { exit, .. } => match exit.kind {
+                // A crash loop of successes.
+                _ if exit.success() => ExitCode::FAILURE,
                 ExitKind::Exited => code(exit.code),
                 ExitKind::Signaled => ExitCode::from(interrupt::code_of(exit.code)),
                 ExitKind::Unknown => ExitCode::from(REFUSED),

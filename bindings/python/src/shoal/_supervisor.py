@@ -161,7 +161,8 @@ class Supervisor:
         """Waits until all workers have ended for good.
 
         Returns 0 if each ended with success or was stopped, else the exit code of the first one
-        that failed: ``-signal`` if a signal killed it, 255 if it could not be started again.
+        that failed: ``-signal`` if a signal killed it, 255 if it could not be started again, 1 if it
+        ended with success too often in a row.
         `TimeoutError` after ``timeout`` seconds.
         """
         end = Outcome()
@@ -174,7 +175,8 @@ class Supervisor:
         _ffi.check(_wait.wait(call, _wait.deadline(True, timeout)))
         if end.kind != _abi.OUTCOME_FAILED:
             return 0
-        return as_exitcode(end.exit_kind, end.exit_code)
+        # A crash loop of successes is a failure.
+        return as_exitcode(end.exit_kind, end.exit_code) or 1
 
     def stop(self, grace: Optional[float] = None, *, signal: int = SIGTERM) -> None:
         """Ends all workers, and waits until they and all that they have started are gone.
