@@ -11,6 +11,8 @@ mod interrupt;
 #[path = "../src/bin/shoal/output.rs"]
 #[expect(dead_code, reason = "the rest of it is for other commands")]
 mod output;
+#[path = "../src/bin/shoal/streams.rs"]
+mod streams;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -377,3 +377,26 @@ fn create_makes_objects_that_stay() {
     }
     shoal(&["rm", &names[0], &names[1], &names[2]]).ok();
 }
+
+#[test]
+fn a_closed_stream_is_a_failure_and_nothing_is_lost() {
+    let queue = Queue::create(&unique("closed")).unwrap();
+    let list = List::create(&unique("closed")).unwrap();
+    queue.put(b"kept", Timeout::Infinite).unwrap();
+    list.append(b"kept").unwrap();
+    // `shoal` as a shell starts it, with this redirection.
+    let run = |args: &[&str], closed: &str| {
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &format!("exec \"$0\" \"$@\" {closed}")]);
+        finish(shell.arg(env!("CARGO_BIN_EXE_shoal")).args(args))
+    };
+    run(&["queue", "get", queue.name()], ">&-").failed(1, "cannot write");
+    run(&["list", "pop", list.name()], ">&-").failed(1, "cannot write");
+    run(&["ls"], ">&-").failed(1, "cannot write");
+    run(&["queue", "put", queue.name()], "<&-").failed(1, "cannot read");
+    run(&["queue", "put", queue.name(), "--lines"], "<&-").failed(1, "cannot read");
+    assert_eq!((queue.len(), list.len().unwrap()), (1, 1));
+    // What neither reads nor prints needs neither.
+    run(&["queue", "put", queue.name(), "more"], "<&- >&-").ok();
+    assert_eq!(queue.len(), 2);
+}

@@ -19,6 +19,7 @@ use shoal::Timeout;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::output::Failure;
+use crate::streams;
 
 /// How long a sleep goes on before it looks for a signal.
 const SLICE: Duration = Duration::from_millis(100);
@@ -131,7 +132,7 @@ pub(crate) struct Input {
 
 impl Input {
     pub(crate) fn new() -> Self {
-        Self::of(|| Ok(io::stdin().lock()))
+        Self::of(|| streams::check(0).map(|()| io::stdin().lock()))
     }
 
     /// A FIFO is opened once another process writes to it.

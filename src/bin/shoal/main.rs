@@ -19,6 +19,7 @@ mod probe;
 mod queue;
 mod run;
 mod screen;
+mod streams;
 mod table;
 mod top;
 mod value;

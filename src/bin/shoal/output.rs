@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::interrupt;
+use crate::streams;
 
 /// How long a wait for a reader lasts before it looks for a signal.
 const SLICE: Timespec = Timespec {
@@ -101,6 +102,7 @@ impl Stdout {
 
 impl Write for Stdout {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        streams::check(1)?;
         while self.most != usize::MAX {
             if interrupt::signal().is_some() {
                 return Err(io::Error::other("a signal came"));

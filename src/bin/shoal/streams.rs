@@ -1,0 +1,34 @@
+//! Which standard streams the caller of this program has closed.
+//!
+//! The standard library opens `/dev/null` in their place before `main`. What is written there is lost without
+//! an error: a message that was taken from a queue and is acked then, for example.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::io::{Errno, fcntl_getfd};
+
+static CLOSED: [AtomicBool; 2] = [AtomicBool::new(false), AtomicBool::new(false)];
+
+/// Runs before the standard library does anything.
+#[used]
+// SAFETY: functions of this type are what the section has. It calls nothing but the system.
+#[unsafe(link_section = ".init_array")]
+static NOTE: extern "C" fn() = note;
+
+extern "C" fn note() {
+    for (number, closed) in (0..).zip(&CLOSED) {
+        // SAFETY: a number that is no open descriptor is an error of this call, and no more is done with it.
+        let stream = unsafe { BorrowedFd::borrow_raw(number) };
+        closed.store(fcntl_getfd(stream) == Err(Errno::BADF), Ordering::Relaxed);
+    }
+}
+
+/// Fails if the caller has closed the standard input (0) or output (1).
+pub(crate) fn check(stream: usize) -> io::Result<()> {
+    match CLOSED[stream].load(Ordering::Relaxed) {
+        true => Err(Errno::BADF.into()),
+        false => Ok(()),
+    }
+}
