@@ -1,7 +1,8 @@
 //! `shoal queue | map | list`: values of every kind go in and come out as they are.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -399,4 +400,34 @@ fn a_closed_stream_is_a_failure_and_nothing_is_lost() {
     // What neither reads nor prints needs neither.
     run(&["queue", "put", queue.name(), "more"], "<&- >&-").ok();
     assert_eq!(queue.len(), 2);
+}
+
+#[test]
+fn a_watch_of_all_keys_tells_those_that_expire() {
+    crate::common::watchdog();
+    let map = Map::create(&unique("expire")).unwrap();
+    let mut watch = command(&["map", "watch", map.name(), "--json"]);
+    let mut child = watch.stdout(Stdio::piped()).spawn().unwrap();
+    let out = BufReader::new(child.stdout.take().unwrap());
+    let (sender, changes) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in out.lines() {
+            let change: Value = serde_json::from_str(&line.unwrap()).unwrap();
+            if sender.send(change["change"].clone()).is_err() {
+                return;
+            }
+        }
+    });
+    // Until it has begun to watch, which the first change tells. Nothing changes the map after that.
+    let first = loop {
+        map.set_for(b"key", b"value", Duration::from_millis(500))
+            .unwrap();
+        if let Ok(change) = changes.recv_timeout(Duration::from_millis(20)) {
+            break change;
+        }
+    };
+    let mut rest = std::iter::once(first).chain(changes.iter());
+    assert!(rest.any(|change| change == "removed"));
+    child.kill().unwrap();
+    child.wait().unwrap();
 }

@@ -341,7 +341,8 @@ fn watch_all(map: &Map, show: Show<'_>) -> Result<(), Failure> {
     }
     loop {
         match interrupt::wait(Some(WAIT), |slice| map.wait_change(seen, slice)) {
-            Err(Failure::Shoal(Error::Timeout)) if is_watched(map.name()) => continue,
+            // A key that expires is no change that wakes a process.
+            Err(Failure::Shoal(Error::Timeout)) if is_watched(map.name()) => {}
             Err(Failure::Shoal(Error::Timeout)) => return Ok(()),
             changed => seen = changed?,
         }
