@@ -196,6 +196,19 @@ fn top_fits_a_narrow_terminal_and_gives_it_back() {
 }
 
 #[test]
+fn live_screens_end_after_as_many_looks_as_were_asked_for() {
+    let directory = Directory::new();
+    for args in [&["top"][..], &["devices", "top"]] {
+        for count in ["0", "1", "2"] {
+            let args = [args, &["-n", count, "--interval", "0.1"]].concat();
+            let mut top = on_terminal(&args, &directory);
+            top.env("SHOAL_FAKE_DEVICES", "cuda:2");
+            assert!(Terminal::run(top, 80).end().0.success(), "{args:?}");
+        }
+    }
+}
+
+#[test]
 fn a_signal_ends_top_and_the_terminal_is_as_it_was() {
     let directory = Directory::new();
     for args in [&["top"][..], &["devices", "top"]] {

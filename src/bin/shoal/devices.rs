@@ -150,7 +150,7 @@ fn top(
     let mut screen = Screen::new()?;
     let (mut first, mut scroll, colours) = (0, 0, has_colours());
     let mut next = Instant::now() + interval;
-    loop {
+    while left > 0 {
         let (columns, height) = screen.size();
         let rest = found.rest();
         let room = height.saturating_sub(3 + rest.len()).max(1);
@@ -173,14 +173,14 @@ fn top(
             Some(_) => {}
             None => {
                 left -= 1;
-                if left == 0 {
-                    return Ok(());
+                if left > 0 {
+                    found = Inventory::new(family).map_err(usage)?;
+                    next = Instant::now() + interval;
                 }
-                found = Inventory::new(family).map_err(usage)?;
-                next = Instant::now() + interval;
             }
         }
     }
+    Ok(())
 }
 
 #[derive(Serialize)]
