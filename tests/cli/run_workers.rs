@@ -109,8 +109,8 @@ fn what_cannot_be_run_or_makes_no_sense_is_refused() {
     run(&["-n", "2", "--devices", "0,0", "--", "true"]).failed(125, "0,0");
     run(&["-n", "-1", "--", "true"]).failed(2, "-1");
     run(&["--restart=sometimes", "--", "true"]).failed(2, "always");
-    run(&["-n", "2", "--grace", "soon", "--", "true"]).failed(2, "unit");
-    run(&["-n", "2", "--grace", ".s", "--", "true"]).failed(2, "number");
+    run(&["-n", "2", "--grace", "soon", "--", "true"]).failed(2, "ms, s, m, h or d");
+    run(&["-n", "2", "--grace", ".s", "--", "true"]).failed(2, "ms, s, m, h or d");
     run(&["--min-free", "1G", "--", "true"]).failed(2, "--lease");
     run(&["--lease", "1", "--devices", "0", "--", "true"]).failed(2, "--devices");
 }

@@ -209,6 +209,19 @@ fn live_screens_end_after_as_many_looks_as_were_asked_for() {
 }
 
 #[test]
+fn a_live_screen_takes_any_interval() {
+    let directory = Directory::new();
+    for args in [&["top"][..], &["devices", "top"]] {
+        let args = [args, &["--interval", "1e19"]].concat();
+        let mut terminal = Terminal::run(on_terminal(&args, &directory), 80);
+        terminal.shows("q quit");
+        terminal.press("q");
+        let (status, printed) = terminal.end();
+        assert!(status.success(), "{args:?}: {printed}");
+    }
+}
+
+#[test]
 fn a_signal_ends_top_and_the_terminal_is_as_it_was() {
     let directory = Directory::new();
     for args in [&["top"][..], &["devices", "top"]] {

@@ -225,20 +225,25 @@ pub(crate) fn age(time: Duration) -> String {
     }
 }
 
-/// A length of time on the command line: `2.5`, `500ms`, `10s`, `10m`, `1h`.
+/// As long as any time on the command line is: a longer one could not be added to the time of day.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 86400);
+
+/// A length of time on the command line: `2.5`, `500ms`, `10s`, `10m`, `1h`, `7d`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let expected =
-        || "expected seconds, or a number with ms, s, m or h: 2.5, 500ms, 10m".to_owned();
+        || "expected seconds, or a number with ms, s, m, h or d: 2.5, 500ms, 10m".to_owned();
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match &text[digits.len()..] {
         "ms" => 0.001,
         "" | "s" => 1.0,
         "m" => 60.0,
         "h" => 3600.0,
+        "d" => 86400.0,
         _ => return Err(expected()),
     };
     let number: f64 = digits.parse().map_err(|_| expected())?;
-    Duration::try_from_secs_f64(number * unit).map_err(|_| expected())
+    let time = Duration::try_from_secs_f64(number * unit).map_err(|_| expected())?;
+    Ok(time.min(LONGEST))
 }
 
 /// Whether colours may be printed: to a terminal that knows them, unless `NO_COLOR` is set.
@@ -329,7 +334,11 @@ mod tests {
         assert_eq!(millis("2.5"), Ok(2500));
         assert_eq!(millis("500ms"), Ok(500));
         assert_eq!((millis("0"), millis("10m")), (Ok(0), Ok(600_000)));
-        for wrong in ["", "ms", "-1", "1d", "1 s", "nan", "inf", "1e400", "ümlaut"] {
+        assert_eq!((millis("1e3ms"), millis("2d")), (Ok(1000), Ok(172_800_000)));
+        assert_eq!(millis("1e19"), millis("36500d"));
+        for wrong in [
+            "", "ms", ".s", "-1", "1w", "1 s", "nan", "inf", "1e400", "ümlaut",
+        ] {
             assert!(super::duration(wrong).is_err(), "{wrong}");
         }
     }

@@ -20,6 +20,7 @@ use signal_hook::consts::signal as signals;
 use signal_hook::iterator::Signals;
 
 use crate::interrupt;
+use crate::output::duration;
 
 /// A shell's exit codes for a program that it cannot find, and for one that it cannot run.
 const NOT_FOUND: u8 = 127;
@@ -385,22 +386,6 @@ fn restart(text: &str) -> Result<Restart, String> {
         "always" => Ok(Restart::Always),
         _ => Err("it is \"failed\" or \"always\"".to_owned()),
     }
-}
-
-/// A time: a number with a unit (ms, s, m, h, d), of seconds without one.
-fn duration(text: &str) -> Result<Duration, String> {
-    let at = text.find(|c: char| !c.is_ascii_digit() && c != '.');
-    let (number, unit) = text.split_at(at.unwrap_or(text.len()));
-    let unit = match unit {
-        "ms" => 0.001,
-        "" | "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        "d" => 86400.0,
-        _ => return Err("its unit is none of ms, s, m, h, d".to_owned()),
-    };
-    let number: f64 = number.parse().map_err(|_| "it has no number".to_owned())?;
-    Duration::try_from_secs_f64(number * unit).map_err(|_| "it is too long".to_owned())
 }
 
 /// A variable of this process, lossy if it is not text: reading the mask then fails.
