@@ -67,6 +67,10 @@ impl PublicDir {
                     }));
                 }
                 Err(err) if err.raw_os_error() == Some(libc::ENOENT) => {
+                    if fs::symlink_metadata(path).is_ok_and(|it| it.is_symlink()) {
+                        let why = format!("{} is a link to what is not there", path.display());
+                        return Err(Error::invalid(variable, why));
+                    }
                     if !create {
                         return Ok(None);
                     }

@@ -1,6 +1,8 @@
 //! `shoal doctor | top | completions | man | devices list`: what they print for programs.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -42,6 +44,54 @@ fn doctor_says_that_nothing_works_without_a_directory() {
     assert_eq!(it["level"], "bad");
     assert!(it["found"].as_str().unwrap().contains(&missing), "{it}");
     assert!(it["advice"].as_str().unwrap().contains("SHOAL_DIR"), "{it}");
+}
+
+#[test]
+fn doctor_looks_at_the_directory_that_is_used() {
+    let directory = Directory::new();
+    let odd = std::path::Path::new(&directory.0).join(OsStr::from_bytes(b"odd\xff"));
+    fs::create_dir(&odd).unwrap();
+    for (named, shown) in [
+        (OsStr::new(""), "/dev/shm"),
+        (odd.as_os_str(), "odd\u{fffd}"),
+    ] {
+        let mut doctor = command(&["doctor", "--json"]);
+        let findings = finish(doctor.env("SHOAL_DIR", named)).json();
+        let mut findings = findings.as_array().unwrap().iter();
+        let space = findings.find(|it| it["check"] == "space").unwrap();
+        assert!(space["found"].as_str().unwrap().contains(shown), "{space}");
+    }
+    // Where this test's directory expects text.
+    fs::remove_dir(odd).unwrap();
+}
+
+#[test]
+fn doctor_says_that_no_device_can_be_leased() {
+    let directory = Directory::new();
+    let file = format!("{}/file", directory.0);
+    fs::write(&file, "").unwrap();
+    let check = |place: &str| {
+        let mut doctor = command(&["doctor", "--json"]);
+        doctor.env("SHOAL_FAKE_DEVICES", "cuda:1");
+        let findings = finish(doctor.env("SHOAL_LEASE_DIR", place)).json();
+        let findings = findings.as_array().unwrap().iter();
+        let of_leases = findings.filter(|it| it["check"] == "leases").cloned();
+        of_leases.collect::<Vec<Value>>()
+    };
+    for place in [
+        "relative",
+        &format!("{}/no/parent", directory.0),
+        &file,
+        "/proc/leases",
+    ] {
+        let found = check(place);
+        assert_eq!(found.len(), 1, "{place}: {found:?}");
+        assert_eq!(found[0]["level"], "warn");
+        let advice = found[0]["advice"].as_str().unwrap();
+        assert!(advice.contains("SHOAL_LEASE_DIR"), "{advice}");
+    }
+    assert_eq!(check(&format!("{}/leases", directory.0)), [Value::Null; 0]);
+    fs::remove_file(file).unwrap();
 }
 
 #[test]

@@ -75,6 +75,10 @@ fn a_place_that_cannot_be_is_an_error_that_names_it() {
     fs::write(&place.0, "").unwrap();
     assert!(matches!(refused(&place.0), Error::Invalid { .. }));
     fs::remove_file(&place.0).unwrap();
+    symlink("missing", &place.0).unwrap();
+    let err = refused(&place.0);
+    assert!(err.to_string().contains("link"), "{err}");
+    fs::remove_file(&place.0).unwrap();
     fs::create_dir(&place.0).unwrap();
     fs::set_permissions(&place.0, Permissions::from_mode(0o777)).unwrap();
     let err = refused(&place.0);

@@ -1,10 +1,10 @@
 //! `shoal doctor`: what this machine allows.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use shoal::device::Family;
+use shoal::device::{Family, Machine, lease};
 
 use crate::inventory::{Inventory, Listed};
 use crate::output::{Failure, Format, Paint, bytes, has_colours, plain, width};
@@ -170,17 +170,19 @@ fn kernel() -> Vec<Finding> {
     findings
 }
 
-/// The directory of the objects.
-fn place() -> String {
-    std::env::var("SHOAL_DIR").unwrap_or_else(|_| "/dev/shm".to_owned())
+/// The directory of the objects: that of SHOAL_DIR, unless it is empty.
+fn place() -> PathBuf {
+    let named = std::env::var_os("SHOAL_DIR").filter(|it| !it.is_empty());
+    named.map_or("/dev/shm".into(), PathBuf::from)
 }
 
 /// Below this a /dev/shm is too small for more than a try.
 const SMALL: u64 = 256 << 20;
 
 fn directory() -> Vec<Finding> {
-    let place = place();
-    let space = match probe::space(&place) {
+    let path = place();
+    let place = path.display();
+    let space = match probe::space(&path) {
         Ok(space) => space,
         Err(err) => {
             let advice = format!(
@@ -403,7 +405,7 @@ fn devices() -> Vec<Finding> {
                 Level::Ok
             };
             findings.push(finding("devices", level, found.summary()));
-            for note in found.notes() {
+            for note in found.notes_of_devices() {
                 findings.push(
                     finding("devices", Level::Warn, note).advice(
                         "devices can be leased without that, but not by their memory or load",
@@ -412,6 +414,12 @@ fn devices() -> Vec<Finding> {
             }
         }
         Err(err) => findings.push(finding("devices", Level::Warn, err.to_string())),
+    }
+    if let Err(why) = leases() {
+        let found = format!("no device can be leased: {why}");
+        let advice = "name a directory that all users can write to in SHOAL_LEASE_DIR, the same for all \
+                      processes";
+        findings.push(finding("leases", Level::Warn, found).advice(advice));
     }
     for family in shoal::device::families() {
         let set = variables(family);
@@ -432,6 +440,19 @@ fn devices() -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Whether a lease can be made: its directory is usable, or can be created.
+fn leases() -> Result<(), String> {
+    let machine = Machine::from_environment();
+    lease::holders_among(&machine, &[]).map_err(|err| err.to_string())?;
+    let place = &machine.leases;
+    let above = place.parent().unwrap_or(place);
+    let usable = match place.exists() {
+        true => probe::writable(place),
+        false => probe::writable(above),
+    };
+    usable.map_err(|err| format!("{} cannot be used: {err}", place.display()))
 }
 
 /// The variables that are set of those that a family's runtime reads, with their values.

@@ -17,6 +17,9 @@ pub(crate) struct Inventory {
     pub(crate) devices: Vec<Listed>,
     waiting: Vec<Claim>,
     notes: Vec<String>,
+    /// So many of the notes are about the devices themselves, and come first.
+    #[serde(skip)]
+    of_devices: usize,
 }
 
 #[derive(Serialize)]
@@ -84,6 +87,7 @@ impl Inventory {
         let machine = Machine::from_environment();
         let found = machine.discover(family)?;
         let mut notes = found.notes;
+        let of_devices = notes.len();
         let holders = lease::holders_among(&machine, &found.devices).unwrap_or_else(|err| {
             notes.push(format!(
                 "which process has which device is not known: {err}"
@@ -132,6 +136,7 @@ impl Inventory {
             devices,
             waiting: waiting.map(|it| Claim::new(it, None)).collect(),
             notes,
+            of_devices,
         })
     }
 
@@ -160,9 +165,9 @@ impl Inventory {
         waits.chain(notes).collect()
     }
 
-    /// What could not be asked.
-    pub(crate) fn notes(&self) -> &[String] {
-        &self.notes
+    /// What could not be asked about the devices themselves, as opposed to their leases and masks.
+    pub(crate) fn notes_of_devices(&self) -> &[String] {
+        &self.notes[..self.of_devices]
     }
 }
 

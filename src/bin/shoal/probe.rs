@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,15 +25,18 @@ pub(crate) struct Space {
 /// The magic of a tmpfs.
 const TMPFS: u64 = 0x0102_1994;
 
-pub(crate) fn space(place: &str) -> io::Result<Space> {
-    let facts = std::fs::metadata(place)?;
-    if !facts.is_dir() {
+/// Whether files can be created in a directory.
+pub(crate) fn writable(place: &Path) -> io::Result<()> {
+    if !std::fs::metadata(place)?.is_dir() {
         return Err(io::Error::from(io::ErrorKind::NotADirectory));
     }
-    rustix::fs::access(
-        place,
-        rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK,
-    )?;
+    let use_it = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    Ok(rustix::fs::access(place, use_it)?)
+}
+
+pub(crate) fn space(place: &Path) -> io::Result<Space> {
+    let facts = std::fs::metadata(place)?;
+    writable(place)?;
     let system = rustix::fs::statvfs(place)?;
     let kind = rustix::fs::statfs(place)?.f_type;
     Ok(Space {
