@@ -114,6 +114,9 @@ pub fn wait_any(things: &[Waitable<'_>], timeout: Timeout) -> Result<usize> {
         return Err(Error::Timeout);
     }
     let queues: Vec<&Queue> = each(things, Waitable::queue)?;
+    let waits: Vec<&Waits> = each(things, Waitable::waits)?;
+    // From before the spin: what is looked at may be freed while this thread spins or makes descriptors.
+    waits.iter().for_each(|waits| waits.count());
     let arrived = || queues.iter().any(|queue| queue.has_arrived());
     if things.len() <= FEW
         && POLICY.spin(arrived)
@@ -122,11 +125,9 @@ pub fn wait_any(things: &[Waitable<'_>], timeout: Timeout) -> Result<usize> {
         return Ok(index);
     }
     let fds: Vec<BorrowedFd<'_>> = each(things, Waitable::fd)?;
-    let waits: Vec<&Waits> = each(things, Waitable::waits)?;
     let has_processes = things
         .iter()
         .any(|thing| matches!(thing, Waitable::Process(_)));
-    waits.iter().for_each(|waits| waits.count());
     let mut nap = Nap::FIRST;
     loop {
         if deadline.passed() {

@@ -141,6 +141,8 @@ impl WaitPolicy {
             }
             let now = now_ns();
             if began == 0 {
+                // The handle may be freed while this thread goes on spinning.
+                self.waits.count();
                 (began, before) = (now, now);
             }
             if now - before > STOLEN_NS || now - began >= u64::from(spin_ns) {
@@ -340,6 +342,17 @@ mod tests {
             false
         }));
         assert_eq!(looks.get(), 1);
+    }
+
+    #[test]
+    fn a_thread_that_spins_is_counted_as_one_that_sleeps_is() {
+        let policy = WaitPolicy::default();
+        policy.waits.count_waits();
+        assert!(!policy.spin(|| false));
+        assert!(policy.waits.is_waited_in());
+        // SAFETY: `policy` is here.
+        unsafe { super::super::waits::left() };
+        assert!(!policy.waits.is_waited_in());
     }
 
     #[test]

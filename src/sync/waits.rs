@@ -16,8 +16,8 @@
 //! Either the waiter sees the flag, or it is seen to be counted and its word changes before it sleeps.
 //!
 //! **Freeing.** A C program may free a handle while threads sleep in calls through it, and what is in the
-//! handle must stay until they have left. So a thread that has slept once stays counted until its call is
-//! over, also while it looks between two sleeps or acts on what it found. Each call of the C interface says
+//! handle must stay until they have left. So a thread that has waited for a microsecond stays counted until
+//! its call is over, also while it looks between two sleeps or acts on what it found. Each call of the C interface says
 //! at its end that it has [`left`]. Only handles of C [count](EndWaits::count_waits): in Rust a handle is not
 //! dropped while it is borrowed.
 //!
