@@ -124,12 +124,13 @@ pub fn wait_any(things: &[Waitable<'_>], timeout: Timeout) -> Result<usize> {
     {
         return Ok(index);
     }
-    let fds: Vec<BorrowedFd<'_>> = each(things, Waitable::fd)?;
     let has_processes = things
         .iter()
         .any(|thing| matches!(thing, Waitable::Process(_)));
     let mut nap = Nap::FIRST;
     loop {
+        // Each time: the program may have closed those that there were, as daemons do that close all.
+        let fds: Vec<BorrowedFd<'_>> = each(things, Waitable::fd)?;
         if deadline.passed() {
             return Err(Error::Timeout);
         }

@@ -4,8 +4,8 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::Result;
 use crate::sync::Watch;
@@ -75,18 +75,22 @@ pub(super) struct Descriptor {
 
 /// The descriptor that one process made.
 pub(super) struct Made {
-    // Dropped before what it watches over, which it keeps.
-    watch: Box<Watch>,
+    // Dropped before what it watches over, which it keeps. `None` once another one has replaced this.
+    watch: Mutex<Option<Box<Watch>>>,
+    /// The process that made it.
+    process: u32,
     face: Face,
     signal: Arc<ReadySignal>,
-    /// What this process inherited. Kept, since another thread may be using it.
+    /// What this process inherited, or had before the program closed it. Kept, since another thread may be
+    /// using it.
     before: *mut Made,
 }
 
 impl Made {
     pub(super) fn new(watch: Box<Watch>, signal: Arc<ReadySignal>) -> Result<Self> {
         Ok(Self {
-            watch,
+            watch: Mutex::new(Some(watch)),
+            process: std::process::id(),
             face: Face::of(&signal.signal)?,
             signal,
             before: ptr::null_mut(),
@@ -95,6 +99,23 @@ impl Made {
 
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
         self.face.as_fd()
+    }
+
+    /// Whether this process made it, and not the one that it was forked from.
+    fn is_ours(&self) -> bool {
+        self.process == std::process::id()
+    }
+
+    /// Whether the program has not closed it, as daemons do that close all descriptors.
+    fn is_open(&self) -> bool {
+        self.face.is_open() && self.signal.signal.is_open()
+    }
+
+    /// No thread looks after it any more. In the process that made it: in a forked child another thread may
+    /// have held the mutex at the fork.
+    fn retire(&self) {
+        let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(watch);
     }
 }
 
@@ -106,7 +127,7 @@ impl Descriptor {
         }
     }
 
-    /// What this process has made, and then what it has inherited.
+    /// What this process has made, the last one first, and then what it has inherited.
     fn each(&self) -> impl Iterator<Item = &Made> {
         // SYNC: find(watch), pairs with publish(watch)
         let made = self.made.load(Ordering::Acquire);
@@ -117,7 +138,7 @@ impl Descriptor {
     }
 
     fn get(&self) -> Option<&Made> {
-        self.each().next().filter(|made| made.watch.is_ours())
+        self.each().next().filter(|made| made.is_ours())
     }
 
     /// Whether this process has one.
@@ -164,7 +185,9 @@ impl Descriptor {
 
     pub(super) fn get_or_make(&self, make: impl FnOnce() -> Result<Made>) -> Result<&Made> {
         let before = self.made.load(Ordering::Acquire);
-        if let Some(made) = self.get() {
+        // SAFETY: what is published stays until the handle is dropped.
+        let old = unsafe { before.as_ref() }.filter(|old| old.is_ours());
+        if let Some(made) = old.filter(|old| old.is_open()) {
             return Ok(made);
         }
         let mut made = make()?;
@@ -175,7 +198,12 @@ impl Descriptor {
             self.made
                 .compare_exchange(before, made, Ordering::AcqRel, Ordering::Acquire);
         let ours = match published {
-            Ok(_) => made,
+            Ok(_) => {
+                if let Some(old) = old {
+                    old.retire();
+                }
+                made
+            }
             Err(winner) => {
                 // SAFETY: it was not published.
                 drop(unsafe { Box::from_raw(made) });

@@ -113,7 +113,7 @@ impl Watch {
     }
 
     /// Whether this process made it, and not the one that it was forked from.
-    pub(crate) fn is_ours(&self) -> bool {
+    fn is_ours(&self) -> bool {
         self.process == std::process::id()
     }
 

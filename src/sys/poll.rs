@@ -69,6 +69,11 @@ impl Signal {
         self.0.number()
     }
 
+    /// Whether the program has not closed it.
+    pub(crate) fn is_open(&self) -> bool {
+        self.0.get().is_some()
+    }
+
     /// Whether it is readable.
     pub(crate) fn is_set(&self) -> bool {
         self.0
@@ -98,6 +103,11 @@ impl Face {
         let face = Self(Kept::new(off_streams(unsafe { OwnedFd::from_raw_fd(fd) })));
         face.control(signal, libc::EPOLL_CTL_ADD, libc::EPOLLIN)?;
         Ok(face)
+    }
+
+    /// Whether the program has not closed it.
+    pub(crate) fn is_open(&self) -> bool {
+        self.0.get().is_some()
     }
 
     /// Makes it readable for good, and nothing else that is open on the signal: what is asked for

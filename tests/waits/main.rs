@@ -5,5 +5,6 @@ mod common;
 
 mod any;
 mod busy;
+mod closed;
 mod end_waits;
 mod kills;
