@@ -50,9 +50,9 @@ impl<'a> Waitable<'a> {
         match self {
             Waitable::Queue(queue) => Ok(queue.is_ready()),
             Waitable::Pipe(pipe) => pipe.is_ready(),
-            // Without a descriptor it had ended before one could be opened.
+            // Without a descriptor it was joined, or had ended before one could be opened.
             Waitable::Process(process) => process
-                .pidfd()
+                .descriptor()?
                 .map_or(Ok(true), |fd| poll::readable(&[fd], Deadline::Now)),
             Waitable::Fd(fd) => poll::readable(&[*fd], Deadline::Now),
         }
@@ -62,7 +62,7 @@ impl<'a> Waitable<'a> {
         match self {
             Waitable::Queue(queue) => queue.fd().map(Some),
             Waitable::Pipe(pipe) => pipe.fd().map(Some),
-            Waitable::Process(process) => Ok(process.pidfd()),
+            Waitable::Process(process) => process.descriptor(),
             Waitable::Fd(fd) => Ok(Some(fd)),
         }
     }

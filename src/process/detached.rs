@@ -11,22 +11,27 @@
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use crate::sys::fd::Kept;
+use super::child::Child;
 use crate::sys::pidfd::{self, Reaped};
 
 struct Node {
-    child: Kept,
+    child: Child,
+    /// The process whose child it is.
+    creator: u32,
     next: *mut Node,
 }
 
 static HEAD: AtomicPtr<Node> = AtomicPtr::new(ptr::null_mut());
 
 /// Reaps the child now if it has ended, else at a later [`sweep`].
-pub(super) fn adopt(child: Kept) {
+pub(super) fn adopt(child: Child) {
     sweep();
     if runs(&child) {
-        let next = ptr::null_mut();
-        push(Box::into_raw(Box::new(Node { child, next })));
+        push(Box::into_raw(Box::new(Node {
+            child,
+            creator: std::process::id(),
+            next: ptr::null_mut(),
+        })));
     }
 }
 
@@ -40,16 +45,20 @@ pub(super) fn sweep() {
         let owned = unsafe { Box::from_raw(node) };
         node = owned.next;
         // In a forked child these are not its children, and leave the list.
-        if runs(&owned.child) {
+        if owned.creator == std::process::id() && runs(&owned.child) {
             push(Box::into_raw(owned));
         }
     }
 }
 
 /// Whether it still runs. It is reaped if it does not.
-fn runs(child: &Kept) -> bool {
-    let pidfd = child.get();
-    pidfd.is_some_and(|it| matches!(pidfd::reap(it), Ok(Reaped::Running)))
+fn runs(child: &Child) -> bool {
+    match child.open_again() {
+        Ok(Some(pidfd)) => matches!(pidfd::reap(pidfd), Ok(Reaped::Running)),
+        Ok(None) => false,
+        // No descriptor is to be had now.
+        Err(_) => true,
+    }
 }
 
 fn push(node: *mut Node) {

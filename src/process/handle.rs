@@ -4,11 +4,11 @@ use std::fmt;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::child::Child;
 use super::detached;
 use crate::error::{Error, Result};
 use crate::sync::{EndWaits, Nap, Slept, Waits};
 use crate::sys::clock::{Deadline, Timeout};
-use crate::sys::fd::Kept;
 use crate::sys::pidfd::{self, Reaped};
 use crate::sys::poll;
 use crate::sys::spawn::discard;
@@ -86,7 +86,7 @@ impl fmt::Display for Exit {
 pub struct Process {
     pid: libc::pid_t,
     /// `None` if the child was collected by something else before it could be opened.
-    pidfd: Option<Kept>,
+    child: Option<Child>,
     /// The process that created the child, the only one that can reap it.
     creator: u32,
     leads_group: bool,
@@ -117,7 +117,7 @@ impl Process {
         let exit = Mutex::new(pidfd.is_none().then_some(Exit::UNKNOWN));
         Ok(Process {
             pid,
-            pidfd: pidfd.map(Kept::new),
+            child: pidfd.map(|fd| Child::new(pid, fd)),
             creator: std::process::id(),
             leads_group,
             exit,
@@ -133,11 +133,33 @@ impl Process {
 
     /// Its process descriptor, which polls readable when the process has ended.
     ///
-    /// It is owned by this value: do not close it, and do not reap through it. `None` if something else
-    /// collected the child before it was opened (in a host that ignores `SIGCHLD`), or if the program
-    /// has closed the descriptor nevertheless; how the process ends is then unknown.
+    /// It is owned by this value: do not close it, and do not reap through it. If the program has closed
+    /// it nevertheless, it is opened again, unless the process was joined. `None` if that is so, or if
+    /// something else collected the child before it was opened (in a host that ignores `SIGCHLD`).
     pub fn pidfd(&self) -> Option<BorrowedFd<'_>> {
-        self.pidfd.as_ref()?.get()
+        self.descriptor().ok()?
+    }
+
+    /// The same.
+    ///
+    /// # Errors
+    /// `Os`: it has to be opened again, and no descriptor is to be had.
+    pub(crate) fn descriptor(&self) -> Result<Option<BorrowedFd<'_>>> {
+        let Some(child) = &self.child else {
+            return Ok(None);
+        };
+        if let Some(fd) = child.fd() {
+            return Ok(Some(fd));
+        }
+        if self.creator != std::process::id() {
+            return Ok(None);
+        }
+        // Held so that no thread reaps it, which would free its number.
+        let exit = lock(&self.exit);
+        match *exit {
+            Some(_) => Ok(None),
+            None => child.open_again(),
+        }
     }
 
     /// Waits until the process has ended and says how. Later calls return the same at once.
@@ -155,8 +177,9 @@ impl Process {
             if let Some(exit) = self.try_join()? {
                 return Ok(exit);
             }
-            let Some(pidfd) = self.pidfd() else {
-                return Ok(Exit::UNKNOWN);
+            // If there is none, it has ended meanwhile.
+            let Some(pidfd) = self.descriptor()? else {
+                continue;
             };
             if deadline.passed() {
                 return Err(Error::Timeout);
@@ -183,7 +206,7 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// [`Error::Os`] if the system call fails, which is not expected.
+    /// [`Error::Os`]: the program has closed the descriptor, and no other one is to be had.
     ///
     /// ```
     /// let child = shoal::Spawn::new("sleep").arg("600").spawn()?;
@@ -192,14 +215,19 @@ impl Process {
     /// # Ok::<(), shoal::Error>(())
     /// ```
     pub fn try_join(&self) -> Result<Option<Exit>> {
-        let Some(pidfd) = self.pidfd() else {
-            return Ok(Some(Exit::UNKNOWN));
-        };
         if self.creator != std::process::id() {
             // A forked copy: the mutex may have been held at the fork, so leave it alone.
-            let ended = poll::readable(&[pidfd], Deadline::Now)?;
+            let ended = match self.descriptor()? {
+                Some(pidfd) => poll::readable(&[pidfd], Deadline::Now)?,
+                None => true,
+            };
             return Ok(ended.then_some(Exit::UNKNOWN));
         }
+        let Some(pidfd) = self.descriptor()? else {
+            // It was joined, or something else has collected it.
+            let mut exit = lock(&self.exit);
+            return Ok(Some(*exit.get_or_insert(Exit::UNKNOWN)));
+        };
         let mut exit = lock(&self.exit);
         if exit.is_none() {
             *exit = match pidfd::reap(pidfd)? {
@@ -227,8 +255,9 @@ impl Process {
     /// [`Error::Invalid`]: there is no such signal. [`Error::Permission`]: the child runs as
     /// another user now.
     pub fn signal(&self, signal: i32) -> Result<()> {
-        let pidfd = self.pidfd().map_or(Ok(()), |fd| pidfd::signal(fd, signal));
-        pidfd.map_err(|err| self.refused(err, signal))
+        let pidfd = self.descriptor()?;
+        let sent = pidfd.map_or(Ok(()), |fd| pidfd::signal(fd, signal));
+        sent.map_err(|err| self.refused(err, signal))
     }
 
     /// Asks the process to end (`SIGTERM`). As [`signal`](Self::signal).
@@ -345,11 +374,11 @@ impl EndWaits for Process {
 impl Drop for Process {
     fn drop(&mut self) {
         let reaped = self.exit.get_mut().is_ok_and(|exit| exit.is_some());
-        if let Some(pidfd) = self.pidfd.take()
+        if let Some(child) = self.child.take()
             && !reaped
             && self.creator == std::process::id()
         {
-            detached::adopt(pidfd);
+            detached::adopt(child);
         }
     }
 }

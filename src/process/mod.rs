@@ -35,6 +35,7 @@
 //!   ended keeps its place in the process table.
 //! - No signal handler is installed and no process-wide setting is touched.
 
+mod child;
 mod detached;
 mod fork;
 mod handle;

@@ -4,8 +4,8 @@ use std::os::fd::AsRawFd;
 
 use crate::common::ready::{fd, is_readable, wait_readable};
 use crate::common::{FOREVER, NOWAIT, alone, fixed, fork, millis};
-use shoal::Waitable::Queue as Q;
-use shoal::{Error, wait_any};
+use shoal::Waitable::{Process as P, Queue as Q};
+use shoal::{Error, Exit, ExitKind, Spawn, wait_any};
 
 /// Closes all but the standard streams.
 fn close_all() {
@@ -66,6 +66,55 @@ fn a_queue_has_a_descriptor_again_after_the_program_has_closed_all() {
         close_all();
         queue.end_waits();
         wait_readable(&queue);
+    });
+    daemon.ends_well();
+}
+
+#[test]
+fn a_process_is_waited_for_and_joined_after_the_program_has_closed_all_descriptors() {
+    let _alone = alone();
+    let killed = Exit {
+        kind: ExitKind::Signaled,
+        code: libc::SIGKILL,
+    };
+    for close in [close_all, close_all_and_reuse] {
+        let daemon = fork(|| {
+            let sleeper = Spawn::new("sleep").arg("600").spawn().unwrap();
+            close();
+            assert_eq!(wait_any(&[P(&sleeper)], millis(1)), Err(Error::Timeout));
+            assert_eq!(sleeper.join(millis(1)), Err(Error::Timeout));
+            close();
+            sleeper.kill().unwrap();
+            assert_eq!(wait_any(&[P(&sleeper)], FOREVER), Ok(0));
+            close();
+            assert_eq!(sleeper.join(FOREVER), Ok(killed));
+            // It has ended, and its number may be another's.
+            close();
+            assert_eq!(sleeper.join(NOWAIT), Ok(killed));
+            assert!(sleeper.pidfd().is_none());
+        });
+        daemon.ends_well();
+    }
+}
+
+#[test]
+fn a_process_that_is_not_joined_is_reaped_after_the_program_has_closed_all_descriptors() {
+    let _alone = alone();
+    let daemon = fork(|| {
+        let [before, after] = [(); 2].map(|()| Spawn::new("sleep").arg("600").spawn().unwrap());
+        let pids = [before.pid(), after.pid()];
+        drop(before);
+        close_all();
+        drop(after);
+        for pid in pids {
+            // SAFETY: a child of this process that nothing has reaped.
+            assert_eq!(unsafe { libc::kill(pid, libc::SIGKILL) }, 0);
+        }
+        // Each that is started looks for those that have ended.
+        // SAFETY: it only asks.
+        while pids.iter().any(|&pid| unsafe { libc::kill(pid, 0) } == 0) {
+            Spawn::new("true").spawn().unwrap().join(FOREVER).unwrap();
+        }
     });
     daemon.ends_well();
 }
