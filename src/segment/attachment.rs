@@ -6,6 +6,9 @@
 //! takes that over. At no moment is the object without a participant, however soon after the fork the
 //! parent leaves.
 //!
+//! A child that was made without the handlers of `fork` (`_Fork`, `clone`) is no participant by what it
+//! inherited: that is its parent's, and the child leaves it alone.
+//!
 //! This process attaches and leaves under one lock, which a fork takes too: no child can inherit a
 //! descriptor or an attachment that this table does not know of. It is taken before a file's attach
 //! lock, never while holding one.
@@ -34,6 +37,8 @@ use super::participants::{Section, Table};
 /// An attachment. Boxed, since the table below points to it.
 pub(super) struct Attachment {
     slot: AtomicU32,
+    /// The process that has it.
+    process: AtomicU32,
     /// The owner of the slot, as locks write it.
     me: AtomicU64,
     /// The slot that a fork under way gives to the child, or `NONE`.
@@ -59,6 +64,9 @@ pub(super) struct Attachments {
 // SAFETY: each pointer is to a boxed handle that removes itself under the lock of the table
 // before it goes.
 unsafe impl Send for Attachments {}
+
+/// The process that has attachments: not a child that was made without the handlers of `fork`.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
 
 static ATTACHMENTS: Mutex<Attachments> = Mutex::new(Attachments {
     all: Vec::new(),
@@ -99,11 +107,14 @@ impl Attachments {
         static EXITS: Once = Once::new();
         prepare()?;
         sys::exit::at_exit(&EXITS, leave_all)?;
+        let process = process::pid();
+        PROCESS.store(process, Ordering::Relaxed);
         let table = Table::of(&region)?;
         let id = self.liveness.enter(others)?;
-        let slot = table.join(&region, section, id, process::pid())?;
+        let slot = table.join(&region, section, id, process)?;
         let handle = Box::new(Attachment {
             slot: AtomicU32::new(slot.into()),
+            process: AtomicU32::new(process),
             me: AtomicU64::new(pack(table.owner(slot))),
             next: AtomicU32::new(NONE),
             shared_slot: AtomicBool::new(false),
@@ -154,6 +165,9 @@ impl Attachment {
     }
 
     fn go(&self, leave: fn(&Table, u16)) {
+        if self.process.load(Ordering::Relaxed) != process::pid() {
+            return;
+        }
         // The slot is free when both processes that share it are dead. Which of them is the last one is
         // not known, so `gc` or the next process that opens the name removes the file.
         if self.shared_slot.load(Ordering::Relaxed) {
@@ -212,6 +226,7 @@ impl Attachment {
 
     /// In the child: exchanges the inherited slot for the new one.
     fn change(&self) {
+        self.process.store(process::pid(), Ordering::Relaxed);
         let next = self.next.swap(NONE, Ordering::Relaxed);
         if next == NONE {
             return;
@@ -261,6 +276,10 @@ impl Drop for Attachment {
 /// The process is about to end: handles that were never dropped (a C program's, a global's) leave as well. Other
 /// threads may be in calls and go on until the end, so what they hold stays theirs.
 pub(crate) extern "C" fn leave_all() {
+    // Before the lock is taken, as another thread of the parent may have had it.
+    if PROCESS.load(Ordering::Relaxed) != process::pid() {
+        return;
+    }
     // A thread of the library's own need not work for objects that are left.
     sync::stop_watching();
     let mut attachments = attachments();
@@ -297,6 +316,7 @@ unsafe extern "C" fn after_fork_in_parent() {
 unsafe extern "C" fn after_fork_in_child() {
     // SAFETY: see `AcrossFork`: the child's only thread holds the lock its parent took.
     if let Some(mut attachments) = unsafe { (*ACROSS_FORK.0.get()).take() } {
+        PROCESS.store(process::pid(), Ordering::Relaxed);
         attachments.liveness.after_fork_in_child();
         attachments.each().for_each(Attachment::change);
         sync::forked();

@@ -23,6 +23,9 @@
 //! alive. Where that fails (no descriptor is to be had) the child shares its parent's membership, whose
 //! mapping it then inherits: both are alive while one of them is.
 //!
+//! A child that was made without the handlers of `fork` has its parent's description, which it neither
+//! unlocks nor uses for itself: it becomes a member when it opens an object.
+//!
 //! **Where the kernel cannot be asked**, because the file was removed (`rm /dev/shm/*`, the end of a
 //! login session), the root directory was changed or no descriptor is left, the process id and the
 //! time at which the participant registered decide. Participants of an object are of one pid
@@ -284,6 +287,8 @@ impl OwnMember {
 pub(super) struct ProcessLiveness {
     own: Option<OwnMember>,
     next: Option<OwnMember>,
+    /// The process whose membership it is.
+    process: u32,
     /// A child shares this membership; or this is the child.
     shared_slot: bool,
 }
@@ -293,6 +298,7 @@ impl ProcessLiveness {
         Self {
             own: None,
             next: None,
+            process: 0,
             shared_slot: false,
         }
     }
@@ -303,6 +309,16 @@ impl ProcessLiveness {
     /// # Errors
     /// `Os`: no descriptor is to be had; `NoSpace` and `NoInodes` for a new group's file.
     pub(super) fn enter(&mut self, others: &[MemberId]) -> Result<MemberId> {
+        if !self.is_ours()
+            && let Some(mut old) = self.own.take()
+        {
+            FD.clear();
+            NAMESPACE.store(0, Ordering::Relaxed);
+            self.shared_slot = false;
+            // It is not in this process, whose copy of the descriptor is closed.
+            std::mem::forget(old.page.take());
+        }
+        self.process = process::pid();
         if let Some(own) = &self.own {
             return Ok(own.id);
         }
@@ -316,6 +332,11 @@ impl ProcessLiveness {
         let own = self.own.insert(OwnMember::new(member, false)?);
         own.announce();
         Ok(own.id)
+    }
+
+    /// Whether this process entered, or was forked with the handlers from one that had.
+    fn is_ours(&self) -> bool {
+        self.process == process::pid()
     }
 
     /// A member that is no process: it lives for as long as its descriptor is open in any process.
@@ -359,6 +380,7 @@ impl ProcessLiveness {
     /// In the child: it takes the membership that was made for it. System calls only.
     pub(super) fn after_fork_in_child(&mut self) {
         NAMESPACE.store(0, Ordering::Relaxed);
+        self.process = process::pid();
         let Some(next) = self.next.take() else {
             return;
         };
@@ -376,6 +398,7 @@ impl ProcessLiveness {
     /// This process is about to end, and is alive until then. The last member removes the group's file.
     pub(super) fn mark_leaving(&mut self) {
         if let Some(own) = &self.own
+            && self.is_ours()
             && !self.shared_slot
             && let Some(fd) = own.fd.get()
         {
@@ -385,6 +408,9 @@ impl ProcessLiveness {
 
     /// This process has no object: it leaves its group. The last member removes the group's file.
     pub(super) fn leave(&mut self) {
+        if !self.is_ours() {
+            return;
+        }
         let Some(own) = self.own.take() else { return };
         OWN_ID.store(0, Ordering::Relaxed);
         FD.clear();

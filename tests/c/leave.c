@@ -1,6 +1,11 @@
-/* A process that ends by _exit, which runs no exit handlers, and leaves nothing behind. */
+/* What a process leaves behind that ends by _exit, which runs no exit handlers, or that was made without
+ * the handlers of fork. */
+
+#define _GNU_SOURCE
 
 #include <pthread.h>
+#include <signal.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -39,10 +44,70 @@ static void child(int to, int with_thread)
     _exit(7);
 }
 
+static bool has_file(const char *name)
+{
+    char path[128];
+    snprintf(path, sizeof path, "/dev/shm/shoal.%s", name);
+    return access(path, F_OK) == 0;
+}
+
+static void ends_with(pid_t pid, int code)
+{
+    int status;
+    CHECK(pid > 0 && waitpid(pid, &status, 0) == pid);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == code);
+}
+
+/* As _Fork and raw calls of clone do. */
+static pid_t fork_without_handlers(void)
+{
+    return (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+}
+
+static void a_child_without_the_handlers_of_fork_leaves_its_parents_objects(const int ends[2])
+{
+    char name[64] = "", own[64] = "";
+    shoal_queue *q = new_queue(), *again;
+    size_t removed;
+    int round;
+
+    strcpy(name, shoal_name(q));
+    for (round = 0; round < 4; round++) {
+        pid_t pid = fork_without_handlers();
+        if (pid == 0) {
+            if (round == 1)
+                shoal_queue_free(q);
+            if (round == 2)
+                OK(shoal_leave());
+            if (round == 3) {
+                OK(shoal_queue_open(name, NULL, &again, NULL));
+                strcpy(own, shoal_name(new_queue()));
+                CHECK(write(ends[1], own, sizeof own) == sizeof own);
+            }
+            exit(7);
+        }
+        ends_with(pid, 7);
+        CHECK(has_file(name));
+        /* Who asks the kernel is told that this process lives. */
+        pid = fork();
+        if (pid == 0) {
+            OK(shoal_queue_put(q, "x", 1, SHOAL_NOWAIT));
+            OK(shoal_gc(&removed));
+            _exit(7);
+        }
+        ends_with(pid, 7);
+        CHECK(has_file(name));
+    }
+    CHECK(read(ends[0], own, sizeof own) == sizeof own);
+    CHECK(!has_file(own));
+    shoal_queue_free(q);
+    CHECK(!has_file(name));
+}
+
 int main(void)
 {
-    char names[2][64], path[128];
-    int ends[2], status, round, i;
+    char names[2][64];
+    int ends[2], round, i;
     shoal_queue *q = new_queue();
     uint64_t len;
     pid_t pid;
@@ -53,19 +118,17 @@ int main(void)
         if (pid == 0)
             child(ends[1], round);
         CHECK(read(ends[0], names, sizeof names) == sizeof names);
-        CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 7);
-        for (i = 0; i < 2; i++) {
-            snprintf(path, sizeof path, "/dev/shm/shoal.%s", names[i]);
-            CHECK(access(path, F_OK) != 0);
-        }
+        ends_with(pid, 7);
+        for (i = 0; i < 2; i++)
+            CHECK(!has_file(names[i]));
     }
     /* What its parent had too is still there. */
     OK(shoal_queue_put(q, "x", 1, SHOAL_NOWAIT));
     OK(shoal_queue_len(q, &len));
     CHECK(len == 1);
-    snprintf(path, sizeof path, "/dev/shm/shoal.%s", shoal_name(q));
-    CHECK(access(path, F_OK) == 0);
+    CHECK(has_file(shoal_name(q)));
     shoal_queue_free(q);
+    a_child_without_the_handlers_of_fork_leaves_its_parents_objects(ends);
     puts("leave: ok");
     return 0;
 }
