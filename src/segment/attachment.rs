@@ -9,6 +9,8 @@
 //! A child that was made without the handlers of `fork` (`_Fork`, `clone`) is no participant by what it
 //! inherited: that is its parent's, and the child leaves it alone.
 //!
+//! Handlers that run at exit may open objects, also after `leave_all` has run: it then runs again.
+//!
 //! This process attaches and leaves under one lock, which a fork takes too: no child can inherit a
 //! descriptor or an attachment that this table does not know of. It is taken before a file's attach
 //! lock, never while holding one.
@@ -68,6 +70,9 @@ unsafe impl Send for Attachments {}
 /// The process that has attachments: not a child that was made without the handlers of `fork`.
 static PROCESS: AtomicU32 = AtomicU32::new(0);
 
+/// Whether `leave_all` has run since it was last registered.
+static HAS_LEFT: AtomicBool = AtomicBool::new(false);
+
 static ATTACHMENTS: Mutex<Attachments> = Mutex::new(Attachments {
     all: Vec::new(),
     liveness: ProcessLiveness::new(),
@@ -107,6 +112,10 @@ impl Attachments {
         static EXITS: Once = Once::new();
         prepare()?;
         sys::exit::at_exit(&EXITS, leave_all)?;
+        if HAS_LEFT.load(Ordering::Relaxed) {
+            sys::exit::at_exit(&Once::new(), leave_all)?;
+            HAS_LEFT.store(false, Ordering::Relaxed);
+        }
         let process = process::pid();
         PROCESS.store(process, Ordering::Relaxed);
         let table = Table::of(&region)?;
@@ -276,6 +285,7 @@ impl Drop for Attachment {
 /// The process is about to end: handles that were never dropped (a C program's, a global's) leave as well. Other
 /// threads may be in calls and go on until the end, so what they hold stays theirs.
 pub(crate) extern "C" fn leave_all() {
+    HAS_LEFT.store(true, Ordering::Relaxed);
     // Before the lock is taken, as another thread of the parent may have had it.
     if PROCESS.load(Ordering::Relaxed) != process::pid() {
         return;

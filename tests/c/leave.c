@@ -1,5 +1,5 @@
-/* What a process leaves behind that ends by _exit, which runs no exit handlers, or that was made without
- * the handlers of fork. */
+/* What a process leaves behind that ends by _exit, which runs no exit handlers; that opens objects in an
+ * exit handler; or that was made without the handlers of fork. */
 
 #define _GNU_SOURCE
 
@@ -58,6 +58,36 @@ static void ends_with(pid_t pid, int code)
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == code);
 }
 
+/* Where the names of what is opened at exit go, in a child that does so. */
+static int late = -1;
+
+/* Runs after the library's own handler: it was registered first. */
+static void opens_at_exit(void)
+{
+    char name[64] = "";
+    if (late < 0)
+        return;
+    strcpy(name, shoal_name(new_queue()));
+    if (write(late, name, sizeof name) != sizeof name)
+        abort();
+}
+
+static void what_is_opened_in_exit_handlers_does_not_stay(const int ends[2])
+{
+    char name[64];
+    int round;
+    pid_t pid = fork();
+    if (pid == 0) {
+        late = ends[1];
+        exit(7);
+    }
+    ends_with(pid, 7);
+    for (round = 0; round < 2; round++) {
+        CHECK(read(ends[0], name, sizeof name) == sizeof name);
+        CHECK(!has_file(name));
+    }
+}
+
 /* As _Fork and raw calls of clone do. */
 static pid_t fork_without_handlers(void)
 {
@@ -108,10 +138,12 @@ int main(void)
 {
     char names[2][64];
     int ends[2], round, i;
-    shoal_queue *q = new_queue();
+    shoal_queue *q;
     uint64_t len;
     pid_t pid;
 
+    CHECK(atexit(opens_at_exit) == 0 && atexit(opens_at_exit) == 0);
+    q = new_queue();
     CHECK(pipe(ends) == 0);
     for (round = 0; round < 2; round++) {
         pid = fork();
@@ -128,6 +160,7 @@ int main(void)
     CHECK(len == 1);
     CHECK(has_file(shoal_name(q)));
     shoal_queue_free(q);
+    what_is_opened_in_exit_handlers_does_not_stay(ends);
     a_child_without_the_handlers_of_fork_leaves_its_parents_objects(ends);
     puts("leave: ok");
     return 0;
