@@ -8,6 +8,7 @@ use std::path::Path;
 use shoal::device::lease::{Request, holders};
 use shoal::{Error, ForkOptions};
 
+use crate::common::{Bell, fork};
 use crate::place::{Child, LONG, NOW, Place, until};
 
 fn is_root() -> bool {
@@ -53,6 +54,33 @@ fn it_is_created_with_room_for_all_users() {
     assert_eq!(fs::metadata(&place.0).unwrap().mode() & 0o7777, 0o1777);
     let file = fs::read_dir(&place.0).unwrap().next().unwrap().unwrap();
     assert_eq!(file.metadata().unwrap().mode() & 0o7777, 0o644);
+}
+
+/// To write beyond such a limit ends a process. What people may read of a lease is shorter then.
+#[test]
+fn a_limit_of_files_refuses_no_lease() {
+    let place = Place::alone();
+    for allowed in [0, 1, 64, 200] {
+        let (ready, go) = (Bell::new(), Bell::new());
+        let worker = fork(|| {
+            let limit = libc::rlimit {
+                rlim_cur: allowed,
+                rlim_max: allowed,
+            };
+            // SAFETY: limits this process, a child of the test.
+            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &limit) }, 0);
+            let machine = place.machine("cuda:2");
+            let lease = Request::new(1).machine(machine).acquire(NOW).unwrap();
+            ready.ring();
+            go.hear();
+            drop(lease);
+        });
+        ready.hear();
+        let seen = holders(&place.machine("cuda:2")).unwrap();
+        assert_eq!(seen.len(), 1, "{seen:?}");
+        go.ring();
+        worker.ends_well();
+    }
 }
 
 #[test]

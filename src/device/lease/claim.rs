@@ -32,7 +32,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::sys::public_dir::{PublicDir, open_file};
-use crate::sys::{ofd, process};
+use crate::sys::{limits, ofd, process};
 
 /// The variable that names the lease which a process runs under, by its path.
 pub(super) const INHERITED: &str = "SHOAL_LEASE";
@@ -193,9 +193,12 @@ pub(super) fn grant(own: BorrowedFd<'_>, granted: &[(u64, u64)], waited: &[u64])
 
 /// Writes what people may read. A failure is none of the lease.
 pub(super) fn describe(own: BorrowedFd<'_>, text: &str, is_new: bool) {
+    // To write beyond the limit of files raises a signal.
+    let most = limits::file_size().map_or(usize::MAX, |limit| limit as usize);
+    let text = &text.as_bytes()[..most.min(text.len())];
     // SAFETY: an open descriptor, which is not closed by this value.
     let file = ManuallyDrop::new(unsafe { File::from_raw_fd(own.as_raw_fd()) });
-    let _ = file.write_all_at(text.as_bytes(), 0);
+    let _ = file.write_all_at(text, 0);
     // What was there before may be longer.
     if !is_new {
         let _ = file.set_len(text.len() as u64);
