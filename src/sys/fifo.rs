@@ -1,10 +1,10 @@
 //! FIFOs in the directory of the objects: descriptors that processes find by name and share.
 
 use std::ffi::CString;
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions, Permissions};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 
 use crate::error::{Error, Result};
 
@@ -19,14 +19,19 @@ use super::{process, shm};
 /// `Os`, whatever the reason.
 pub(crate) fn make(file: &str) -> Result<()> {
     let _ = shm::unlink(file);
-    let path = path(file)?;
-    let path = CString::new(path.as_os_str().as_bytes())
+    let at = path(file)?;
+    let path = CString::new(at.as_os_str().as_bytes())
         .map_err(|_| Error::invalid("name", "it has a NUL"))?;
     // SAFETY: a path that ends in NUL, and an integer.
-    match unsafe { libc::mkfifo(path.as_ptr(), 0o600) } {
-        0 => Ok(()),
-        _ => Err(Error::last_os("mkfifo")),
+    if unsafe { libc::mkfifo(path.as_ptr(), shm::MODE) } != 0 {
+        return Err(Error::last_os("mkfifo"));
     }
+    // A umask may have taken rights of the user, too.
+    let is_as_made = |facts: &fs::Metadata| facts.mode() & shm::MODE == shm::MODE;
+    if !shm::facts(file).is_ok_and(|facts| is_as_made(&facts)) {
+        let _ = fs::set_permissions(&at, Permissions::from_mode(shm::MODE));
+    }
+    Ok(())
 }
 
 /// Opens the FIFO `file` to read from it and to write to it, which never waits; and its inode.

@@ -3,11 +3,11 @@
 //! Their mappings are in `mapping`.
 
 use std::ffi::CString;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirEntryExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirEntryExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -55,20 +55,25 @@ pub(crate) fn open_file(file: &str) -> Result<File> {
         })
 }
 
+/// Who may open a file: its user.
+pub(super) const MODE: u32 = 0o600;
+
 /// Creates the file, empty, for this user only; the descriptor is closed on exec.
 ///
 /// # Errors
 /// `Exists`; `NoSpace` or `NoInodes`; `Permission` and `Unsupported` if the directory cannot be written
 /// to or is not there.
 pub(crate) fn create_file(file: &str) -> Result<File> {
-    OpenOptions::new()
+    let created = OpenOptions::new()
         .read(true)
         .write(true)
         .create_new(true)
-        .mode(0o600)
+        .mode(MODE)
         .custom_flags(libc::O_NOFOLLOW)
-        .open(path(file)?)
-        .map_err(|err| match err.raw_os_error().unwrap_or(0) {
+        .open(path(file)?);
+    // A umask may have taken rights of the user, too. Where modes cannot be changed, it is what it is.
+    let created = created.inspect(|it| drop(it.set_permissions(Permissions::from_mode(MODE))));
+    created.map_err(|err| match err.raw_os_error().unwrap_or(0) {
             libc::EEXIST => Error::Exists {
                 name: file.to_owned(),
             },

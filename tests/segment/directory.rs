@@ -4,10 +4,12 @@
 //! happens in forked children.
 
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::common::ready::{UNTIL_IT_IS, poll};
 use crate::common::shm::{in_directory, with_mount};
 use crate::common::{Bell, NOWAIT, fork, own_process, tiny};
 use shoal::{Error, List, Lock, Map, Options, Pipe, Queue, Status};
@@ -205,6 +207,41 @@ fn a_directory_that_refuses_is_a_matter_of_permission() {
             // SAFETY: this process is a child of the test, and ends after this.
             assert_eq!(unsafe { libc::setuid(NOBODY) }, 0);
             refused(directory.to_str().unwrap());
+        });
+    });
+}
+
+/// Other users get nothing, and the user all.
+#[test]
+fn objects_are_shared_with_the_processes_of_the_user_whatever_the_umask() {
+    own_process(|| {
+        in_directory("umask", |directory| {
+            fs::set_permissions(directory, fs::Permissions::from_mode(0o1777)).unwrap();
+            for umask in [0o000, 0o077, 0o277, 0o477, 0o777] {
+                // Root may do everything, whatever the mode.
+                fork(|| {
+                    if is_root() {
+                        // SAFETY: this process is a child of the test, and ends after this.
+                        assert_eq!(unsafe { libc::setuid(NOBODY) }, 0);
+                    }
+                    // SAFETY: an integer.
+                    unsafe { libc::umask(umask) };
+                    let queue = Queue::create("jobs").unwrap();
+                    let fd = queue.fd().unwrap().as_raw_fd();
+                    let made: Vec<_> = fs::read_dir(directory).unwrap().collect();
+                    // The queue's file, its FIFO, and the one that says which processes live.
+                    assert_eq!(made.len(), 3, "{made:?}");
+                    for entry in made {
+                        let facts = entry.unwrap().metadata().unwrap();
+                        assert_eq!(facts.permissions().mode() & 0o777, 0o600, "{facts:?}");
+                    }
+                    fork(|| Queue::open("jobs").unwrap().put(b"x", NOWAIT).unwrap()).ends_well();
+                    assert!(poll(fd, UNTIL_IT_IS));
+                    drop(queue);
+                    assert_eq!(fs::read_dir(directory).unwrap().count(), 0);
+                })
+                .ends_well();
+            }
         });
     });
 }
