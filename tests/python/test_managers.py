@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+from collections import defaultdict
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 import shoal
 import shoal.multiprocessing as mp
 from conftest import objects
+from shoal.multiprocessing import managers
 from shoal.multiprocessing.managers import BaseManager, SyncManager
 
 
@@ -154,6 +156,53 @@ def test_a_server_starts_for_a_programs_own_types_and_not_before() -> None:
         assert account.enter(3) == 3 and account.enter(4) == 7
         assert table["a"] == 1 and manager.list([1])[0] == 1
     assert children_of_mine() == 0
+
+
+class Settings:
+    def __init__(self, level: int) -> None:
+        self.level = level
+
+
+class SettingsProxy(managers.NamespaceProxy):  # type: ignore[misc]
+    _exposed_ = ("__getattribute__", "__setattr__")
+
+    def raised(self) -> int:
+        self.level += 1
+        level: int = self._callmethod("__getattribute__", ("level",))
+        return level
+
+
+class Registry(BaseManager):
+    """A manager that serves a program's types through the standard proxies."""
+
+
+class SharedRegistry(SyncManager):
+    """A manager that has everything of `Manager()` as well."""
+
+
+for kind in (Registry, SharedRegistry):
+    kind.register("defaultdict", defaultdict, managers.DictProxy)
+    kind.register("items", list, managers.ListProxy)
+    kind.register("Settings", Settings, SettingsProxy)
+
+
+def use_registered(table: Any, items: Any, settings: Any) -> None:
+    table["child"] = table["none"] + 1
+    items.append("child")
+    settings.raised()
+
+
+@pytest.mark.parametrize("kind", [Registry, SharedRegistry])
+def test_the_proxies_serve_a_programs_own_types(ctx: Any, kind: Any) -> None:
+    with kind(ctx=ctx) as manager:
+        table, items = manager.defaultdict(int), manager.items([1])
+        settings = manager.Settings(3)
+        assert isinstance(table, managers.DictProxy) and isinstance(items, managers.ListProxy)
+        child = ctx.Process(target=use_registered, args=(table, items, settings))
+        child.start()
+        child.join()
+        assert table.copy() == {"none": 0, "child": 1} and items[:] == [1, "child"]
+        assert type(settings) is SettingsProxy and settings.raised() == 5 == settings.level
 
 
 def note_start(path: str) -> None:
