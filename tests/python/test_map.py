@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import enum
 import struct
 import threading
@@ -14,6 +15,37 @@ import shoal
 
 class Colour(enum.Enum):
     RED = 1
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+Place = collections.namedtuple("Place", "x y")
+
+
+class Text(str):
+    pass
+
+
+class Data(bytes):
+    pass
+
+
+class Whole(int):
+    pass
+
+
+class Real(float):
+    pass
+
+
+class Caseless(str):
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Caseless) and self.lower() == other.lower()
+
+    def __hash__(self) -> int:
+        return hash(self.lower())
 
 
 KEYS = [
@@ -75,6 +107,51 @@ def test_keys_that_are_equal_are_one_key(shared: "shoal.Map[Any, Any]") -> None:
         for n, key in enumerate(equal):
             shared[key] = n
         assert len(shared) == 1
+
+
+def test_a_key_of_a_derived_class_is_the_value_that_it_equals(
+    shared: "shoal.Map[Any, Any]",
+) -> None:
+    pairs = [(Text("k"), "k"), (Data(b"k"), b"k"), (Whole(7), 7), (Real(7.5), 7.5), (Real(8), 8)]
+    for derived, plain in [*pairs, ((Text("k"), Whole(1)), ("k", 1))]:
+        for first, second in ((derived, plain), (plain, derived)):
+            shared.clear()
+            shared[first] = "first"
+            assert shared[second] == "first" and second in shared
+            shared[second] = "second"
+            assert list(shared.items()) == [(plain, "second")]
+            assert all(type(key) is type(plain) for key in shared)
+    # It equals no text.
+    shared.clear()
+    shared[Caseless("k")] = 1
+    assert "k" not in shared and type(next(iter(shared))) is Caseless
+
+
+def test_a_number_of_numpy_is_the_key_that_it_equals(shared: "shoal.Map[Any, Any]") -> None:
+    numpy = pytest.importorskip("numpy")
+    pairs = [(numpy.int64(-1), -1), (numpy.uint8(200), 200), (numpy.float64(1.5), 1.5)]
+    pairs += [(numpy.float32(0.1), float(numpy.float32(0.1))), (numpy.bool_(True), True)]
+    pairs += [(numpy.str_("k"), "k"), (numpy.bytes_(b"k"), b"k")]
+    for key, plain in [*pairs, ((numpy.int64(1), "a"), (1, "a"))]:
+        shared.clear()
+        shared[key] = 1
+        assert shared[plain] == 1 and list(shared) == [plain]
+        shared[plain] = 2
+        assert shared[key] == 2 and len(shared) == 1
+    when = numpy.datetime64("2026-11-30")
+    shared.clear()
+    shared[when] = 1
+    assert list(shared) == [when]
+
+
+def test_members_of_an_enum_and_named_tuples_come_back_as_they_were(
+    shared: "shoal.Map[Any, Any]",
+) -> None:
+    shared[Level.LOW] = shared[Place(1, 2)] = "there"
+    low, place = sorted(shared, key=str)
+    assert low is Level.LOW and type(place) is Place and place.y == 2
+    assert shared[Level.LOW] == shared[Place(1, 2)] == "there"
+    assert 1 not in shared and (1, 2) not in shared
 
 
 def test_an_unhashable_key_is_a_type_error(shared: "shoal.Map[Any, Any]") -> None:

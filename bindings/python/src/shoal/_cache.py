@@ -22,8 +22,8 @@ from ._structs import Watched
 
 MISSING: Any = object()
 
-# What is cached: values of keys that equal only themselves (a `numpy.str_` equals a `str`, and is
-# another key), if the values are immutable. Few and small, since each process has its own cache.
+# What is cached: values of keys of these very types, if the values are immutable. A key of a derived
+# class may equal a text and be another key. Few and small, since each process has its own cache.
 CACHED_KEYS = frozenset((str, int, bytes))
 _CACHED_VALUES = frozenset((int, float, bool, type(None), str, bytes))
 _CACHED_SIZE = 1024

@@ -14,6 +14,11 @@ any other hashable    ``FF 'p'`` and its pickle (protocol 4, memo off); equal ke
                       a type must pickle to equal bytes
 ====================  =============================================================
 
+A number of numpy, and an object of a class that is derived from ``str``, ``bytes``, ``int`` or
+``float``, is written as the value that it equals, and comes back as that value. A member of an
+`enum.Enum` and a ``namedtuple`` have more than their value. They are pickled, so that they come back as
+they were, and are other keys than the value that they equal.
+
 UTF-8 never contains ``FF``, so no text is taken for one of the others. A key of another
 program that is not UTF-8 reads as text with surrogate escapes, as file names do, and finds
 the same entry again.
@@ -28,6 +33,8 @@ from __future__ import annotations
 import io
 import pickle
 import struct
+from enum import Enum
+from numbers import Integral
 from typing import Any, Callable, List
 
 _MARK = 0xFF
@@ -59,7 +66,7 @@ def encode_key(key: Any) -> bytes:
 
 
 def _encode_rare_key(key: Any) -> bytes:
-    hash(key)
+    code = hash(key)
     kind = type(key)
     if kind is bool:
         return b"\xffi%d" % key
@@ -71,12 +78,35 @@ def _encode_rare_key(key: Any) -> bytes:
         return b"\xfft" + _join([encode_key(element) for element in key])
     if kind is frozenset:
         return b"\xffs" + _join(sorted(encode_key(element) for element in key))
+    plain = _plain(key)
+    # A class may compare in a way of its own.
+    if type(plain) in _PLAIN and hash(plain) == code and plain == key:
+        return encode_key(plain)
     out = io.BytesIO()
     pickler = pickle.Pickler(out, 4)
     # No memo: whether two parts of the key are one object must not show in the bytes.
     pickler.fast = True
     pickler.dump(key)
     return b"\xffp" + out.getvalue()
+
+
+_PLAIN = frozenset((str, bytes, int, float, bool))
+
+
+def _plain(key: Any) -> Any:
+    """The value of a type in `_PLAIN` that a key may equal; the key itself if there is none."""
+    if isinstance(key, Enum):
+        return key
+    if isinstance(key, str):
+        return str.__str__(key)
+    if isinstance(key, bytes):
+        return bytes(memoryview(key))
+    if isinstance(key, float):
+        return float.__float__(key)
+    if isinstance(key, Integral):
+        return int(key)
+    # The other numbers of numpy: `float32`, `bool_` ...
+    return key.item() if hasattr(type(key), "dtype") and hasattr(key, "item") else key
 
 
 def decode_key(data: bytes) -> Any:
