@@ -88,6 +88,41 @@ def test_a_structure_has_its_fields() -> None:
     assert points[1].x == 5.0 and points[0].y == 2
 
 
+class Player(ctypes.Structure):
+    _fields_ = [("name", ctypes.c_char * 16), ("created", ctypes.c_double), ("_id", ctypes.c_int)]
+
+
+class Guest(Player):
+    _fields_ = [(name, ctypes.c_int) for name in "stats detach get_lock acquire value handle".split()]
+
+
+def rename(player: Any) -> None:
+    player.name = b"eve"
+    player.stats += 1
+    player.get_obj().acquire += 1
+
+
+@pytest.mark.parametrize("make", [shoal.Value, mp.Value])
+def test_a_field_may_have_the_name_of_a_method_or_attribute(ctx: Any, make: Any) -> None:
+    player = make(Guest, b"bob", 1.5, 7, 3, 4, 5, 6, 8, 9)
+    assert (player.name, player.created, player._id) == (b"bob", 1.5, 7)
+    assert (player.stats, player.detach, player.get_lock) == (3, 4, 5)
+    assert (player.acquire, player.value, player.handle) == (6, 8, 9)
+    assert {"name", "stats", "created"} <= set(dir(player))
+    for name in "name created detach get_lock".split():
+        setattr(player, name, b"x" if name == "name" else 2)
+        assert getattr(player.get_obj(), name) == getattr(player, name)
+    child = ctx.Process(target=rename, args=(player,))
+    child.start()
+    child.join()
+    assert (player.name, player.stats, player.acquire) == (b"eve", 4, 7)
+    with player:
+        assert pickle.loads(pickle.dumps(player)) is player
+    assert type(make(Guest)) is type(player) and isinstance(player, shoal.Value)
+    # Another structure has its own.
+    assert not callable(make(Point).x) and callable(make(Point).detach)
+
+
 def take_and_die(counter: Any) -> None:
     counter.acquire()
     os.kill(os.getpid(), signal.SIGKILL)

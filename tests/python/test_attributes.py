@@ -91,15 +91,16 @@ def test_no_attribute_raises_anything_but_attribute_error(kind: str, detached: b
     made.detach()
 
 
-def test_dir_does_not_wait_for_a_lock() -> None:
-    value = mp.Value("i", 1)
+@pytest.mark.parametrize("kind, name", [("i", "value"), (Point, "x")])
+def test_dir_does_not_wait_for_a_lock(kind: Any, name: str) -> None:
+    value = mp.Value(kind, 1)
     value.acquire()
     names: List[str] = []
     thread = threading.Thread(target=lambda: names.extend(dir(value)), daemon=True)
     thread.start()
     thread.join(20)
     value.release()
-    assert "value" in names
+    assert name in names
 
 
 def test_the_error_of_an_attribute_is_the_methods_as_well() -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Dict, Iterator, Optional, Set
+from weakref import WeakKeyDictionary
 
 from . import _abi, _ffi, _hot, _wait
-from ._attribute import as_attribute_error, attribute
+from ._attribute import attribute
 from ._handles import Shared, attach
 from ._structs import ArrayOptions, ArrayStats
 
@@ -98,6 +99,8 @@ class _Items(Shared):
 
     _object: Any
     _type: Any
+    # Of a structure: the names of the fields that are attributes.
+    _fields: Set[str] = set()
 
     def _make(
         self,
@@ -136,7 +139,7 @@ class _Items(Shared):
         self._object._handle = live
 
     def _count(self) -> int:
-        stats, wanted = self.stats(), ctypes.sizeof(self._type)
+        stats, wanted = _Items.stats(self), ctypes.sizeof(self._type)
         if stats.item_size != wanted:
             raise TypeError(f"items of {self._name!r} have {stats.item_size} bytes, not {wanted}")
         return stats.count
@@ -168,13 +171,13 @@ class _Items(Shared):
         self._lock.release()
 
     def __enter__(self) -> bool:  # type: ignore[override]
-        return self.acquire()
+        return _Items.acquire(self)
 
     def __exit__(self, *exc_info: object) -> None:
         self._lock.release()
 
     def _has(self, name: str) -> bool:
-        if name in ("value", "raw"):
+        if name in ("value", "raw") or name in self._fields:
             # Without the lock.
             return hasattr(self._object, name)
         return super()._has(name)
@@ -214,12 +217,15 @@ class Value(_Items):
             counter.value += 1                   # reading and writing is two steps
 
     ``typecode_or_type`` is one of `TYPES` or a ctypes type, a `ctypes.Structure` too, whose
-    fields are attributes then. Reading and writing take the lock unless ``lock`` is false, or
+    fields are attributes then, in place of a method of the same name. Reading and writing take the lock unless ``lock`` is false, or
     the one that it is if it is a lock, such as several values share. With
     a ``name`` other processes open the same by it; the first gives it its value.
     """
 
     __module__ = "shoal"
+
+    def __new__(cls, typecode_or_type: Any, *args: Any, **kwargs: Any) -> Any:
+        return super().__new__(_with_fields(cls, typecode_or_type))
 
     def __init__(
         self,
@@ -239,12 +245,14 @@ class Value(_Items):
             code = next((code for code, known in TYPES.items() if known is item), None)
             own_lock = self._lock if lock else None
             _hot.place(self, ctypes.addressof(self._object), code, own_lock)
-        if self.created and args:
+        if args and self.__dict__["created"]:
             self._object.__init__(*args)
 
     def __reduce__(self) -> Any:
         super().__reduce__()  # raises if it is detached, and keeps it for a child
-        return _value, (type(self), self._name, self._type, self._locks)
+        kind = type(self)
+        cls = kind.__base__ if "_fields" in kind.__dict__ else kind
+        return _value, (cls, self._name, self._type, self._locks)
 
     @attribute
     def value(self) -> Any:
@@ -259,36 +267,51 @@ class Value(_Items):
         with self._guard():
             self._object.value = new
 
-    def __getattr__(self, name: str) -> Any:
-        if name in _fields(self):
-            try:
-                self._live()
-                with self._guard():
-                    return getattr(self._object, name)
-            except Exception as error:
-                raise as_attribute_error(error) from error.__cause__
-        # Once more, for its error: a property may be there that has one.
-        return super().__getattribute__(name)
-
-    def __setattr__(self, name: str, new: Any) -> None:
-        # A field of that name is what the property sets, too.
-        if name != "value" and name in _fields(self):
-            self._live()
-            with self._guard():
-                setattr(self._object, name, new)
-        else:
-            super().__setattr__(name, new)
-
     def __repr__(self) -> str:
         state = "detached" if self._handle is None else repr(self._object)
         return f"<shoal.Value {self._name!r}, {state}>"
 
 
-def _fields(value: Value) -> Any:
-    """The names of a structure's fields."""
-    kind = value.__dict__.get("_type")
-    fields = getattr(kind, "_fields_", None)
-    return {field[0] for field in fields} if fields else ()
+# By the structure, then by the class: what `_with_fields` has made.
+_made: "WeakKeyDictionary[Any, Dict[Any, Any]]" = WeakKeyDictionary()
+# What every value has of its own. A field of that name is an attribute of `get_obj` only.
+_OWN = frozenset("_fast _fields _handle _lock _locks _name _object _type".split())
+
+
+def _with_fields(cls: Any, item: Any) -> Any:
+    """The class of a value of this type: for a structure, one that has its fields as properties.
+
+    They come before the methods and attributes of a value. Those have many names, and a structure
+    of a program that knows nothing of them may have fields of the same names.
+    """
+    if not isinstance(item, type) or not issubclass(item, (ctypes.Structure, ctypes.Union)):
+        return cls
+    if "_fields" in cls.__dict__:
+        return cls
+    known = _made.setdefault(item, {})
+    if cls not in known:
+        declared = (field for kind in item.__mro__ for field in kind.__dict__.get("_fields_", ()))
+        names = {field[0] for field in declared} - _OWN
+        names = {name for name in names if name[:1] != "_" or not hasattr(cls, name)}
+        body = {**{name: _field(name) for name in names}, "_fields": names}
+        same = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
+        known[cls] = type(cls.__name__, (cls,), {**body, **same, "__doc__": cls.__doc__})
+    return known[cls]
+
+
+def _field(name: str) -> property:
+    def get(self: Any) -> Any:
+        """A field of the structure."""
+        self._live()
+        with self._guard():
+            return getattr(self._object, name)
+
+    def set(self: Any, new: Any) -> None:
+        self._live()
+        with self._guard():
+            setattr(self._object, name, new)
+
+    return attribute(get).setter(set)
 
 
 class Array(_Items):
@@ -381,7 +404,8 @@ class Array(_Items):
 
 
 def _value(cls: Any, name: str, item: Any, lock: Any) -> Any:
-    return attach(cls, name, lambda: cls(item, lock=lock, name=name, create=False))
+    kind = _with_fields(cls, item)
+    return attach(kind, name, lambda: kind(item, lock=lock, name=name, create=False))
 
 
 def _array(cls: Any, name: str, item: Any, lock: Any) -> Any:

@@ -43,7 +43,8 @@ class Shared(_hot.Held):
         """Opens or makes it by a function of the library, and adopts the handle."""
         created = c_bool()
         _ffi.check(function(*arguments, byref(handle), byref(created)))
-        self.created = created.value
+        # Not by the name: a value of a structure may have a field of that name.
+        self.__dict__["created"] = created.value
         self._adopt(handle, _ffi.name_of(handle))
 
     def _adopt(self, handle: _ffi.Handle, name: str) -> None:
