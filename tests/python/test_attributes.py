@@ -91,6 +91,64 @@ def test_no_attribute_raises_anything_but_attribute_error(kind: str, detached: b
     made.detach()
 
 
+def set_own_attributes(made: Any, original: Any) -> None:
+    for name in ("name", "detached", "maxsize", "stats", "closed", "title"):
+        if hasattr(made, name) and not hasattr(original, name):
+            setattr(made, name, f"my {name}")
+            assert getattr(made, name) == f"my {name}"
+    kept = {"close", "detach", "value", "raw", *getattr(made, "_fields", ())}
+    for name in dir(type(made)):
+        if name[:1] != "_" and not hasattr(original, name) and name not in kept:
+            before = made.__dict__.get(name, made)
+            setattr(made, name, "mine")
+            assert getattr(made, name) == "mine"
+            # As with any attribute, the one of the class is back.
+            if before is made:
+                delattr(made, name)
+            else:
+                made.__dict__[name] = before
+
+
+@pytest.mark.parametrize("kind", [kind for kind in PLAIN if not kind.startswith("shoal.")])
+def test_programs_set_attributes_that_the_original_does_not_have(kind: str) -> None:
+    made = PLAIN[kind]()
+    original = next(it for it in type(made).__mro__ if it.__module__.startswith("multiprocessing."))
+    set_own_attributes(made, original)
+    shown = [name for name in dir(type(made)) if name[:1] != "_"]
+    assert all(getattr(type(made), name).__doc__ for name in ("name", "detached") if name in shown)
+    made.detach()
+    assert made.__dict__["name"] == "my name"
+
+
+@pytest.mark.parametrize("kind", ["dict", "list", "Array", "Lock", "Queue"])
+def test_programs_set_attributes_of_what_a_manager_makes(kind: str) -> None:
+    with mp.Manager() as manager:
+        set_own_attributes(getattr(manager, kind)(*ARGUMENTS.get(kind, ())), MANAGED[kind])
+
+
+class Jobs(mp.queues.Queue):  # type: ignore[misc]
+    """A program's own queue, with attributes that no original has."""
+
+    def __init__(self, name: str, maxsize: int, ctx: Any) -> None:
+        super().__init__(maxsize, ctx=ctx)
+        self.name, self.maxsize, self.stats, self.detached = name, maxsize, {"put": 0}, False
+
+    def put(self, *args: Any) -> None:
+        super().put(*args)
+        self.stats["put"] += 1
+
+
+def test_a_derived_class_may_name_its_attributes_as_it_likes(ctx: Any) -> None:
+    jobs = Jobs("jobs", 2, ctx)
+    jobs.put(1)
+    jobs.put(2)
+    assert (jobs.name, jobs.maxsize, jobs.stats, jobs.detached) == ("jobs", 2, {"put": 2}, False)
+    assert jobs.full() and jobs.qsize() == 2 and jobs.get() == 1 and not jobs.full()
+    assert pickle.loads(pickle.dumps(jobs)).get() == 2
+    jobs.close()
+    assert jobs._closed
+
+
 @pytest.mark.parametrize("kind, name", [("i", "value"), (Point, "x")])
 def test_dir_does_not_wait_for_a_lock(kind: Any, name: str) -> None:
     value = mp.Value(kind, 1)

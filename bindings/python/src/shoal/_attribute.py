@@ -11,7 +11,7 @@ an object, and expect no error but `AttributeError`. So what such a property rai
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Tuple, TypeVar
 
 if TYPE_CHECKING:
     attribute = property
@@ -30,6 +30,35 @@ else:
                 raise as_attribute_error(error) from error.__cause__
 
         return property(get)
+
+
+_C = TypeVar("_C", bound=type)
+
+
+class _Default:
+    """A property that an attribute of the object itself hides, once a program has set one."""
+
+    def __init__(self, shown: property) -> None:
+        self._shown = shown
+        self.__doc__ = shown.__doc__
+
+    def __get__(self, owner: Any, kind: Any = None) -> Any:
+        return self if owner is None else self._shown.__get__(owner, kind)
+
+
+def assignable(cls: _C) -> _C:
+    """Lets programs set what the original class does not have, such as ``name``.
+
+    They set attributes of their own on an object of `multiprocessing`, and in classes that they derive.
+    Our read-only properties must not forbid it. Nothing of ours reads these properties.
+    """
+    originals = [kind for kind in cls.__mro__ if not kind.__module__.startswith("shoal")]
+    for name in dir(cls):
+        shown = getattr(cls, name)
+        is_ours = name[:1] != "_" and not any(name in vars(kind) for kind in originals)
+        if is_ours and isinstance(shown, property) and shown.fset is None:
+            setattr(cls, name, _Default(shown))
+    return cls
 
 
 # Of the classes of errors that were met: the one that is an AttributeError as well.

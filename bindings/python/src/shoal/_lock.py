@@ -147,7 +147,7 @@ class Lock(Sync):
         self._died = ctypes.c_bool()
         self._died_ref = ctypes.byref(self._died)
         self._open(name, LockHandle(), flags)
-        recursive = self.stats().recursive
+        recursive = Lock.stats(self).recursive
         if recursive != bool(self._own_flags):
             found = "recursive" if recursive else "not recursive"
             self.detach()
@@ -245,7 +245,7 @@ class Lock(Sync):
 
     def locked(self) -> bool:
         """Whether the lock is taken."""
-        return self.stats().held
+        return Lock.stats(self).held
 
     def stats(self) -> LockStats:
         """All that there is to know about the lock; its depth is the calling thread's."""
@@ -253,7 +253,7 @@ class Lock(Sync):
 
     def _depth(self) -> int:
         """How often the calling thread has the lock."""
-        return self.stats().depth
+        return Lock.stats(self).depth
 
 
 class RLock(Lock):

@@ -11,7 +11,7 @@ import weakref
 from typing import Any, Dict, Generic, List as PyList, Optional, Tuple, TypeVar
 
 from . import _array, _pickling
-from ._attribute import as_attribute_error, attribute
+from ._attribute import as_attribute_error, assignable, attribute
 from ._list import List
 from ._map import Map
 from ._original import managers as _std
@@ -71,6 +71,7 @@ class _Map(Map[K, V]):
     _dumps = staticmethod(_pickling.dumps)
 
 
+@assignable
 class DictProxy(Managed, _Map[K, V], _std.DictProxy):  # type: ignore[misc]
     """A dictionary in shared memory: `shoal.Map` with the interface of a manager's dict.
 
@@ -109,6 +110,7 @@ class DictProxy(Managed, _Map[K, V], _std.DictProxy):  # type: ignore[misc]
         return str(self.copy())
 
 
+@assignable
 class ListProxy(Managed, List[T], _std.ListProxy):  # type: ignore[misc]
     """A list in shared memory: `shoal.List` with the interface of a manager's list.
 
@@ -214,6 +216,7 @@ class ValueProxy(_InMap, Generic[T], _std.ValueProxy):  # type: ignore[misc]
         return f"Value({self.get()!r})"
 
 
+@assignable
 class ArrayProxy(Managed, _array.Array, _std.ArrayProxy):  # type: ignore[misc]
     """An array of a C type in shared memory: `shoal.Array`, without a lock of its own."""
 

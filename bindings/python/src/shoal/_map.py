@@ -148,7 +148,7 @@ class _SharedMap(Shared, Keys[K, V], MutableMapping[K, V]):
     @attribute
     def ordered(self) -> bool:
         """Whether it was made with ``ordered``."""
-        return self.stats().ordered
+        return _SharedMap.stats(self).ordered
 
     def stats(self) -> _structs.MapStats:
         """All that there is to know about the map."""

@@ -339,7 +339,7 @@ class Connection(Shared, Sender):
     @property
     def closed(self) -> bool:
         """Whether this connection was closed here."""
-        return self.detached
+        return self._handle is None
 
     @property
     def readable(self) -> bool:

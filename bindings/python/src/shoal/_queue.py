@@ -239,17 +239,17 @@ class Queue(Shared, _frame.Sender, Generic[T]):
 
         Exact while no process puts or takes. Whether there are any, ``join(0)`` says exactly.
         """
-        return self.stats().unfinished
+        return Queue.stats(self).unfinished
 
     @attribute
     def leased(self) -> int:
         """How many messages are leased."""
-        return self.stats().leased
+        return Queue.stats(self).leased
 
     @attribute
     def max_attempts(self) -> int:
         """How often a message is delivered before it is a dead letter, or 0."""
-        return self.stats().max_attempts
+        return Queue.stats(self).max_attempts
 
     @attribute
     def dead_letters(self) -> "Queue[T]":
@@ -495,32 +495,32 @@ class Queue(Shared, _frame.Sender, Generic[T]):
 
     def full(self) -> bool:
         """Whether ``maxsize`` messages are in the queue; never, if it has none."""
-        return 0 < self.maxsize <= self.qsize()
+        return 0 < Queue.stats(self).max_items <= self.qsize()
 
     @attribute
     def maxsize(self) -> int:
         """The bound in messages, or 0."""
-        return self.stats().max_items
+        return Queue.stats(self).max_items
 
     @attribute
     def nbytes(self) -> int:
         """Bytes of the messages in the queue that were never delivered."""
-        return self.stats().bytes
+        return Queue.stats(self).bytes
 
     @attribute
     def capacity(self) -> int:
         """Bytes that fit now."""
-        return self.stats().capacity
+        return Queue.stats(self).capacity
 
     @attribute
     def max_capacity(self) -> int:
         """Bytes it may grow to."""
-        return self.stats().max_capacity
+        return Queue.stats(self).max_capacity
 
     @attribute
     def max_message(self) -> int:
         """Bytes of the largest message it can ever take."""
-        return self.stats().max_message
+        return Queue.stats(self).max_message
 
     def fileno(self) -> int:
         """A descriptor that is readable while there is something to take, or `closed` is true.
@@ -552,7 +552,7 @@ class Queue(Shared, _frame.Sender, Generic[T]):
     @attribute
     def closed(self) -> bool:
         """Whether the queue was closed."""
-        return self.stats().closed
+        return Queue.stats(self).closed
 
     @staticmethod
     def unlink(name: str) -> None:

@@ -93,7 +93,7 @@ class Semaphore(Sync):
 
     def get_value(self) -> int:
         """How many permits can be had now."""
-        return self.stats().value
+        return Semaphore.stats(self).value
 
     def stats(self) -> SemaphoreStats:
         """All that there is to know about the semaphore."""
@@ -101,7 +101,7 @@ class Semaphore(Sync):
 
     def _held(self) -> int:
         """How many permits this process has."""
-        return self.stats().held
+        return Semaphore.stats(self).held
 
     # Whatever a derived class makes of `acquire` and `release`, as with `Lock`.
 
@@ -284,7 +284,7 @@ class Condition(Sync):
 
     def _waiting(self) -> int:
         """How many wait."""
-        return self.stats().waiting
+        return Condition.stats(self).waiting
 
     def stats(self) -> ConditionStats:
         """All that there is to know about the condition."""
@@ -395,17 +395,17 @@ class Barrier(Sync):
     @attribute
     def parties(self) -> int:
         """How many meet here."""
-        return self.stats().parties
+        return Barrier.stats(self).parties
 
     @attribute
     def n_waiting(self) -> int:
         """How many wait."""
-        return self.stats().waiting
+        return Barrier.stats(self).waiting
 
     @attribute
     def broken(self) -> bool:
         """Whether it is broken."""
-        return self.stats().broken
+        return Barrier.stats(self).broken
 
 
 class RwLockHandle(_ffi.Handle):

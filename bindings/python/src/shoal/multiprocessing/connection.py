@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any, Iterable, List, Optional, Tuple
 
 from .. import _pickling, _pipe
+from .._attribute import assignable
 from .._original import connection as _std
 
 __all__ = ["Client", "Connection", "Listener", "Pipe", "wait"]
@@ -28,6 +29,7 @@ else:
             pass
 
 
+@assignable
 class PipeConnection(_Base):
     """One end of a pipe in shared memory, with the methods of a `Connection`."""
 

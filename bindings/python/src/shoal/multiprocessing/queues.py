@@ -18,6 +18,7 @@ from multiprocessing.process import parent_process
 from typing import Any, Dict, FrozenSet, Iterable, Optional, Type, TypeVar
 
 from .. import _ffi, _handles, _pickling, _queue, _select
+from .._attribute import assignable
 from .._errors import Empty, Full, ShoalError, TimeoutError
 from .._lock import Lock
 from .._map import Map
@@ -29,6 +30,7 @@ __all__ = ["Empty", "Full", "JoinableQueue", "Queue", "SimpleQueue"]
 T = TypeVar("T")
 
 
+@assignable
 class _Closable(_queue.Queue[T]):
     """A `shoal.Queue` that this process can close for itself, as `multiprocessing` means it."""
 

@@ -10,6 +10,7 @@ import ctypes
 from typing import Any
 
 from .. import _array
+from .._attribute import assignable
 from .._original import sharedctypes as _std
 
 __all__ = ["Array", "RawArray", "RawValue", "Value", "copy"]
@@ -17,10 +18,12 @@ __all__ = ["Array", "RawArray", "RawValue", "Value", "copy"]
 RawArray, RawValue, copy = _std.RawArray, _std.RawValue, _std.copy
 
 
+@assignable
 class Synchronized(_array.Value, _std.Synchronized):  # type: ignore[misc]
     """What `Value` makes; see `shoal.Value`."""
 
 
+@assignable
 class SynchronizedArray(_array.Array, _std.SynchronizedArray):  # type: ignore[misc]
     """What `Array` makes; see `shoal.Array`."""
 

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Callable, Optional, Tuple, Type
 
 from .. import _lock, _sync
+from .._attribute import assignable
 from .._original import synchronize as _std
 
 __all__ = ["Barrier", "BoundedSemaphore", "Condition", "Event", "Lock", "RLock", "Semaphore"]
@@ -52,7 +53,7 @@ class _SemLock:
     @property
     def name(self) -> str:
         """The name of the object in shared memory."""
-        name: str = self._lock.name
+        name: str = self._lock._name
         return name
 
     @property
@@ -104,6 +105,7 @@ class _Number:
         self.get_value = get_value
 
 
+@assignable
 class Lock(_lock.Lock, _std.Lock):  # type: ignore[misc]
     """`multiprocessing.Lock`; see `shoal.Lock`."""
 
@@ -154,6 +156,7 @@ class PipeLock(Lock):
 _MOMENT = 1.0
 
 
+@assignable
 class RLock(_lock.RLock, _std.RLock):  # type: ignore[misc]
     """`multiprocessing.RLock`; see `shoal.RLock`."""
 
@@ -165,6 +168,7 @@ class RLock(_lock.RLock, _std.RLock):  # type: ignore[misc]
         return _SemLock(self)
 
 
+@assignable
 class Semaphore(_sync.Semaphore, _std.Semaphore):  # type: ignore[misc]
     """`multiprocessing.Semaphore`; see `shoal.Semaphore`.
 
@@ -181,6 +185,7 @@ class Semaphore(_sync.Semaphore, _std.Semaphore):  # type: ignore[misc]
         return _SemLock(self)
 
 
+@assignable
 class BoundedSemaphore(_sync.BoundedSemaphore, _std.BoundedSemaphore):  # type: ignore[misc]
     """`multiprocessing.BoundedSemaphore`; see `shoal.BoundedSemaphore`, and `Semaphore`."""
 
@@ -202,6 +207,7 @@ class BoundedSemaphore(_sync.BoundedSemaphore, _std.BoundedSemaphore):  # type: 
         return _SemLock(self)
 
 
+@assignable
 class Event(_sync.Event, _std.Event):  # type: ignore[misc]
     """`multiprocessing.Event`; see `shoal.Event`."""
 
@@ -209,10 +215,11 @@ class Event(_sync.Event, _std.Event):  # type: ignore[misc]
         super().__init__()
 
     def __repr__(self) -> str:
-        state = "detached" if self.detached else "set" if self.is_set() else "unset"
+        state = "detached" if self._handle is None else "set" if self.is_set() else "unset"
         return f"<{type(self).__qualname__} at {self._name!r} {state}>"
 
 
+@assignable
 class Condition(_sync.Condition, _std.Condition):  # type: ignore[misc]
     """`multiprocessing.Condition`; see `shoal.Condition`."""
 
@@ -235,6 +242,7 @@ class Condition(_sync.Condition, _std.Condition):  # type: ignore[misc]
         return _Number(int)
 
 
+@assignable
 class Barrier(_sync.Barrier, _std.Barrier):  # type: ignore[misc]
     """`multiprocessing.Barrier`; see `shoal.Barrier`."""
 
