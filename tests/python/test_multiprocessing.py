@@ -119,6 +119,17 @@ def test_process_can_be_subclassed() -> None:
     assert isinstance(process, std.process.BaseProcess) and process.exitcode == 0
 
 
+def test_a_process_is_started_once(ctx: Any) -> None:
+    process = ctx.Process(target=print, args=("",), kwargs={"end": ""})
+    process.start()
+    with pytest.raises(AssertionError, match="cannot start a process twice"):
+        process.start()
+    process.join()
+    with pytest.raises(AssertionError, match="cannot start a process twice"):
+        process.start()
+    assert process.exitcode == 0
+
+
 def test_the_start_method_is_one_with_the_standard_librarys(script: Script) -> None:
     out = ends_well(
         script(

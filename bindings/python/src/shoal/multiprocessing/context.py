@@ -100,7 +100,8 @@ class _ShoalProcess(_std_process.BaseProcess):
         """Starts the process. A wrong device mask is an error here, before it exists, and so is a
         target that was defined interactively and cannot be sent."""
         method = getattr(self, "_start_method", None) or _setting.get_start_method()
-        if method != "fork":
+        # It has no target any more if it was started before, which the standard library refuses.
+        if method != "fork" and "_target" in self.__dict__:
             from .._interactive import sendable
 
             self._target: Any = sendable(self._target)
