@@ -408,6 +408,25 @@ def test_a_module_is_run_as_it_is(tmp_path: Path) -> None:
     check(done, "program.py", "__main__", "__mp_main__", "program")
 
 
+MOVES = """
+import os, sys
+os.chdir("/")
+print(__file__, sys.argv, sys.path[0], __annotations__)
+"""
+
+
+@pytest.mark.parametrize("given", ["moves.py", "./app/../moves.py", "app", "app.zip"])
+def test_a_program_is_told_what_python_tells_it(given: str, tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    for file in ("moves.py", "app/__main__.py"):
+        (tmp_path / file).write_text(MOVES)
+    with zipfile.ZipFile(tmp_path / "app.zip", "w") as archive:
+        archive.write(tmp_path / "moves.py", "__main__.py")
+    plain = subprocess.check_output([sys.executable, given, "1"], cwd=tmp_path, text=True)
+    done = run(given, "1", cwd=tmp_path)
+    assert (done.stdout, done.stderr) == (plain, "")
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_folder_or_zip_file_with_a_main_is_run(tmp_path: Path, packed: bool) -> None:
     (tmp_path / "app").mkdir()

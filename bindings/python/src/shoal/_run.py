@@ -26,12 +26,16 @@ def main(arguments: List[str]) -> None:
         return
     if arguments[0] == "-m":
         sys.argv = arguments[1:]
+        path = ""
         spec = _module(arguments[1])
     else:
         sys.argv = arguments
-        spec = _script(arguments[0])
+        # As Python does: the program finds its own files after it has changed the directory. What the
+        # program is told in `sys.argv` stays as it was given.
+        path = os.path.join(os.getcwd(), arguments[0])
+        spec = _script(path)
     install()
-    _run(spec)
+    _run(spec, path)
 
 
 def _module(name: str) -> Any:
@@ -61,9 +65,9 @@ def _script(path: str) -> Any:
     return spec
 
 
-def _run(spec: Any) -> None:
+def _run(spec: Any, path: str) -> None:
     if spec is None:
-        file = sys.argv[0]
+        file = path
         loader: Any = SourceFileLoader("__main__", file)
         # Not `get_code`, which would keep it in a cache.
         code = loader.source_to_code(loader.get_data(file), file)
@@ -85,6 +89,9 @@ def _run(spec: Any) -> None:
         # Children find the program by this, or by the file.
         __spec__=spec,
     )
+    if sys.version_info < (3, 14):
+        # Of a main module it is there before its first annotation.
+        program.__dict__["__annotations__"] = {}
     # The module that runs now must not go: the interpreter would empty it.
     sys.modules["shoal.multiprocessing.__main__"] = sys.modules["__main__"]
     sys.modules["__main__"] = program
