@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import pickle
 import signal
 from collections import defaultdict
 from typing import Any
@@ -116,6 +117,70 @@ def test_what_was_sent_nowhere_goes_with_its_last_reference() -> None:
         kept = manager.dict()
         assert manager._number_of_objects() == 1 and "'dict'" in manager._debug_info()
         assert kept._callmethod("setdefault", ("a", 2)) == 2
+
+
+def use_queue(queue: Any) -> None:
+    queue.put("used")
+
+
+def test_what_was_sent_and_is_nowhere_any_more_is_removed(ctx: Any) -> None:
+    with ctx.Manager() as manager, ctx.Pool(1) as pool:
+        table, items, values = manager.dict(), manager.list(), manager.Namespace()
+        for number in range(300):
+            queue = manager.Queue()
+            if number % 10 == 0:
+                pool.apply(use_queue, (queue,))
+                assert queue.get() == "used"
+            else:
+                pickle.dumps(queue)
+            table["x"] = manager.list([number])
+            table[number] = manager.dict(n=number)
+            del table[number]
+            items.append(manager.Value("i", number))
+            values.last = manager.Namespace(n=manager.list([number]))
+            if len(items) > 3:
+                assert items.pop(0).value == number - 3
+        assert table["x"][:] == [299] and items[-1].value == 299 and values.last.n[0] == 299
+        assert len(objects()) < 600
+
+
+def make_and_leave(manager: Any, ctx: Any, ready: Any) -> Any:
+    """Starts a child that has the only container of an object."""
+    given = manager.dict()
+    given["inner"] = manager.list([manager.dict(n=5)])
+    child = ctx.Process(target=read_inner, args=(given, ready))
+    child.start()
+    return child
+
+
+def read_inner(given: Any, ready: Any) -> None:
+    ready.wait()
+    assert given["inner"][0]["n"] == 5
+
+
+def test_what_a_container_has_stays_however_much_was_sent(ctx: Any) -> None:
+    with ctx.Manager() as manager:
+        ready = manager.Event()
+        child = make_and_leave(manager, ctx, ready)
+        outer, values = manager.dict(), manager.Namespace(a=manager.list([1]))
+        outer["list"], outer["value"] = manager.list([manager.dict(n=1)]), manager.Value("i", values)
+        outer["queue"], outer["condition"] = manager.Queue(), manager.Condition(manager.Lock())
+        outer["many"] = [manager.list([number]) for number in range(200)]
+        del values
+        gc.collect()
+        for number in range(300):
+            pickle.dumps(manager.dict())
+            outer["last"] = manager.list([number])
+        assert len(objects()) < 600
+        assert outer["list"][0]["n"] == 1 and outer["value"].value.a[:] == [1]
+        assert [each[0] for each in outer["many"]] == list(range(200))
+        outer["queue"].put(3)
+        with outer["condition"]:
+            outer["condition"].notify()
+        assert outer["queue"].get() == 3 and outer["last"][0] == 299
+        ready.set()
+        child.join()
+        assert child.exitcode == 0
 
 
 def test_a_manager_that_is_shut_down_makes_nothing_more() -> None:

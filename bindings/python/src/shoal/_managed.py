@@ -7,13 +7,16 @@ registers them with a manager of its own, and derives proxies from them. These o
 
 from __future__ import annotations
 
+import os
+import re
 import weakref
-from typing import Any, Dict, Generic, List as PyList, Optional, Tuple, TypeVar
+from typing import Any, Dict, Generic, Iterator, List as PyList, Optional, Set, Tuple, TypeVar
 
-from . import _array, _pickling
+from . import _array, _handles, _pickling
 from ._attribute import as_attribute_error, assignable, attribute
-from ._list import List
-from ._map import Map
+from ._errors import NotFoundError, ShoalError
+from ._list import BytesList, List
+from ._map import BytesMap, Map
 from ._original import managers as _std
 from .multiprocessing import queues, synchronize
 
@@ -29,8 +32,7 @@ T = TypeVar("T")
 class Managed:
     """An object that a manager made.
 
-    Once it was sent to another place the manager keeps it, as a server would: a dictionary that was
-    put into another one may have no other reference.
+    Once it was sent to another place the manager keeps it, see `Sent`.
 
     Each class is derived from the standard library's proxy for the sake of `isinstance`, and uses
     nothing of it.
@@ -40,10 +42,15 @@ class Managed:
     _manager: "Optional[weakref.ref[SyncManager]]" = None
     _typeid = ""
 
+    def _named(self) -> str:
+        """The name by which another object refers to this one."""
+        name: str = self._name  # type: ignore[attr-defined]
+        return name
+
     def __reduce_ex__(self, protocol: Any) -> Any:
         manager = None if self._manager is None else self._manager()
         if manager is not None:
-            manager._sent[id(self)] = self
+            manager._sent.add(self)
         return super().__reduce_ex__(protocol)
 
     def _give_up(self) -> None:
@@ -63,6 +70,126 @@ class Managed:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} object, typeid {self._typeid!r} at {id(self):#x}>"
+
+
+# The name of an object that was made without one. A pickle has it as it is.
+_NAME = re.compile(rb"anon-[0-9a-f]{32}")
+# How many objects there are before the first search.
+_FIRST = 32
+# What a container and an entry cost a search, in bytes; and how many bytes it may search for each
+# object that is made, so that the searches take a small part of a program's time.
+_CONTAINER, _ENTRY, _SHARE = 1024, 64, 1 << 13
+
+
+class Sent:
+    """What a manager has made and a program has sent to another place.
+
+    The manager keeps it, as a server would: a dictionary that was put into another one may have no other
+    reference. It is given up when no container has its name any more. To find that out, the containers
+    are searched that this process uses, and those that others may use. What two searches in a row do
+    not find is given up. So an object that is on its way stays for a while.
+    """
+
+    def __init__(self, made: "weakref.WeakValueDictionary[int, Managed]") -> None:
+        # All that the manager has made. By id, since maps compare by content and so have no hash.
+        self._made = made
+        self._objects: Dict[int, Managed] = {}
+        self._not_found: Set[int] = set()
+        # The containers that another process may use when this one does not.
+        self._given: Dict[str, Any] = {}
+        self._limit = _FIRST
+        _all_sent.add(self)
+
+    def add(self, one: Managed) -> None:
+        """It is being sent."""
+        self._not_found.discard(id(one))
+        self._objects[id(one)] = one
+        self._give(one)
+
+    def _give(self, one: Managed) -> None:
+        if isinstance(one, ListProxy):
+            self._given[one._name] = BytesList
+        elif isinstance(one, (DictProxy, _InMap)):
+            self._given[one._named()] = BytesMap
+
+    def give_all(self) -> None:
+        """A forked child has everything."""
+        for one in list(self._made.values()):
+            self._give(one)
+
+    def clear(self) -> None:
+        """Gives all of it up."""
+        self._objects.clear()
+        self._given.clear()
+
+    def search_if_due(self) -> None:
+        """Gives up what no container has, if there is so much that it may be worth while."""
+        if len(self._objects) + len(self._given) > self._limit:
+            # Not in other threads meanwhile.
+            self._limit *= 2
+            cost = self._search()
+            left = len(self._objects) + len(self._given)
+            # What may go soon does not delay the next search. It counts twice if it is a container.
+            stays = max(0, left - 2 * len(self._not_found))
+            self._limit = left + _FIRST + stays + cost // _SHARE
+
+    def _search(self) -> int:
+        names: Set[bytes] = set()
+        cost = 0
+        try:
+            for container in self._containers():
+                cost += _CONTAINER
+                with container:
+                    values = container.values() if isinstance(container, BytesMap) else container
+                    for data in values:
+                        cost += _ENTRY + len(data)
+                        names.update(_NAME.findall(data))
+        except ShoalError:
+            # Not all of it was seen.
+            return cost
+        for key, one in list(self._objects.items()):
+            if one._named().encode() in names:
+                self._not_found.discard(key)
+            elif key not in self._not_found:
+                self._not_found.add(key)
+            else:
+                self._objects.pop(key, None)
+                # Another thread may have sent it just now.
+                if key not in self._not_found:
+                    self._objects[key] = one
+                self._not_found.discard(key)
+        return cost
+
+    def _containers(self) -> Iterator[Any]:
+        """Those that this process uses, and those that only others do."""
+        here: Set[str] = set()
+        for shared in list(_handles._everything.values()):
+            handle = shared._handle
+            if isinstance(shared, (Map, List)) and handle is not None and shared._name not in here:
+                here.add(shared._name)
+                kind: Any = BytesMap if isinstance(shared, Map) else BytesList
+                container = kind.__new__(kind)
+                container._adopt(handle, shared._name)
+                yield container
+        for name, kind in list(self._given.items()):
+            if name not in here:
+                try:
+                    yield kind(name, create=False)
+                except NotFoundError:
+                    # No process uses it any more.
+                    self._given.pop(name, None)
+
+
+# Of all managers of this process.
+_all_sent: "weakref.WeakSet[Sent]" = weakref.WeakSet()
+
+
+def _before_fork() -> None:
+    for sent in list(_all_sent):
+        sent.give_all()
+
+
+os.register_at_fork(before=_before_fork)
 
 
 class _Map(Map[K, V]):
@@ -139,6 +266,9 @@ class _InMap(Managed):
 
     def __setstate__(self, state: Any) -> None:
         self._map = state
+
+    def _named(self) -> str:
+        return self._map._name
 
     def _give_up(self) -> None:
         self._map.detach()

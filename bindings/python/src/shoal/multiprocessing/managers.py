@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import weakref
 from multiprocessing.context import ProcessError
-from typing import Any, Callable, Dict, Iterable, Optional, TypeVar
+from typing import Any, Callable, Iterable, Optional, TypeVar
 
 from .. import _managed
 from .._attribute import attribute
@@ -59,8 +59,8 @@ else:
 class SyncManager(_std.SyncManager):  # type: ignore[misc]
     """What `Manager()` returns; see the head of this module.
 
-    An object that was sent to another place lives until `shutdown` or the end of ``with``. Another
-    lives as long as a process refers to it.
+    An object lives as long as a process refers to it, or a container of this manager has it. All of them end
+    with `shutdown` or ``with``.
     """
 
     def __init__(self, address: Any = None, *args: Any, **kwargs: Any) -> None:
@@ -69,10 +69,9 @@ class SyncManager(_std.SyncManager):  # type: ignore[misc]
         self._stop_server: Callable[[], object] = lambda: None
         # Whether the standard library's server makes every object, in a child or in another program.
         self._is_served = address is not None
-        # By id, since maps compare by content and so have no hash.
         self._made: "weakref.WeakValueDictionary[int, _managed.Managed]"
         self._made = weakref.WeakValueDictionary()
-        self._sent: Dict[int, _managed.Managed] = {}
+        self._sent = _managed.Sent(self._made)
 
     # -- the server, if there has to be one ------------------------------------------------
 
@@ -159,6 +158,7 @@ class SyncManager(_std.SyncManager):  # type: ignore[misc]
         one = kind(*args, **kwds)
         one._manager = weakref.ref(self)
         self._made[id(one)] = one
+        self._sent.search_if_due()
         return one
 
     def dict(self, *args: Any, **kwargs: Any) -> "_managed.DictProxy[Any, Any]":
