@@ -15,7 +15,7 @@ use crate::sys::pidfd;
 /// A child of this process, or of the one that it was forked from.
 #[derive(Debug)]
 pub(super) struct Child {
-    pid: libc::pid_t,
+    pid: i32,
     first: Kept,
     /// The last that was opened later, and behind it those before.
     later: AtomicPtr<Later>,
@@ -28,7 +28,7 @@ struct Later {
 
 impl Child {
     /// The unreaped child `pid`, which is open as `fd`.
-    pub(super) fn new(pid: libc::pid_t, fd: OwnedFd) -> Self {
+    pub(super) fn new(pid: i32, fd: OwnedFd) -> Self {
         Self {
             pid,
             first: Kept::new(fd),

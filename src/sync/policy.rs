@@ -322,6 +322,8 @@ pub(crate) fn wait_for<T>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::EndWaits;
+    use super::super::waits::left;
     use super::*;
 
     #[test]
@@ -351,7 +353,7 @@ mod tests {
         assert!(!policy.spin(|| false));
         assert!(policy.waits.is_waited_in());
         // SAFETY: `policy` is here.
-        unsafe { super::super::waits::left() };
+        unsafe { left() };
         assert!(!policy.waits.is_waited_in());
     }
 

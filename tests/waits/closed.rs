@@ -18,7 +18,7 @@ fn close_all_and_reuse() {
     close_all();
     let (quiet, writer) = std::io::pipe().unwrap();
     for number in 3..100 {
-        // SAFETY: integers; whoever had these numbers has lost them.
+        // SAFETY: integers; the numbers are those of files that were closed.
         let is_open = unsafe { libc::fcntl(number, libc::F_GETFD) } >= 0;
         if !is_open {
             // SAFETY: as above.
