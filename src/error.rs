@@ -173,7 +173,7 @@ pub enum Error {
         what: Cow<'static, str>,
     },
     /// The operating system returned an error no other variant describes.
-    #[error("{call}: {}", std::io::Error::from_raw_os_error(*errno))]
+    #[error("{call}: {}{}", std::io::Error::from_raw_os_error(*errno), hint(call, *errno))]
     Os {
         /// The call that failed.
         call: &'static str,
@@ -252,6 +252,18 @@ fn no_space(needed: u64, available: u64) -> String {
     )
 }
 
+/// What there is to do about an error of the operating system, where that is a limit.
+fn hint(call: &str, errno: i32) -> &'static str {
+    match (errno, call) {
+        (libc::EMFILE, _) => ": this process has all descriptors that it may have (see ulimit -n)",
+        (libc::ENFILE, _) => ": the system has all open files that it may have (see fs.file-max)",
+        (libc::EAGAIN, "pthread_create" | "clone" | "fork") => {
+            ": no more processes and threads may be started (see ulimit -u, and pids.max of the control group)"
+        }
+        _ => "",
+    }
+}
+
 impl Error {
     /// The code this error has across the C boundary.
     pub fn status(&self) -> Status {
@@ -294,6 +306,17 @@ impl Error {
 
     pub(crate) fn corrupt(what: impl Into<Cow<'static, str>>) -> Self {
         Error::Corrupt { what: what.into() }
+    }
+
+    /// The same, if it is about memory, with what is free now that a part was given back.
+    pub(crate) fn with_available(self, free: impl FnOnce() -> u64) -> Self {
+        match self {
+            Error::NoSpace { needed, .. } => Error::NoSpace {
+                needed,
+                available: free(),
+            },
+            other => other,
+        }
     }
 
     /// The calling thread's `errno`, as left by `call`.

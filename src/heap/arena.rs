@@ -360,11 +360,10 @@ impl Arena<'_> {
     /// [`commit`](Self::commit) of a part of the free blocks `free`. If there is not enough memory for
     /// all of it, what was committed is given back.
     fn commit_free(&self, part: (u32, u32), free: (u32, u32), frontier: u32) -> Result<()> {
-        let committed = self.commit(part.0, part.1);
-        if committed.is_err() {
+        self.commit(part.0, part.1).map_err(|err| {
             let _ = self.decommit(self.free_pages(part.0, part.1, free, frontier));
-        }
-        committed
+            err.with_available(|| self.backing.available())
+        })
     }
 
     /// The bytes of the pages, wholly within the free blocks `first .. end`, that the blocks

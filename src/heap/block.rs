@@ -176,6 +176,9 @@ pub(crate) trait Backing {
     fn commit(&self, offset: u64, len: u64) -> Result<()>;
     /// Gives the memory back; the bytes are zeros when they are committed again.
     fn decommit(&self, offset: u64, len: u64) -> Result<()>;
+
+    /// Bytes that there are for more memory.
+    fn available(&self) -> u64;
 }
 
 /// Where the block map and the blocks lie in a region. Process-local and so trusted.

@@ -36,4 +36,8 @@ impl Backing for Segment {
     fn decommit(&self, offset: u64, len: u64) -> Result<()> {
         Segment::decommit(self, offset, len)
     }
+
+    fn available(&self) -> u64 {
+        Segment::available(self)
+    }
 }

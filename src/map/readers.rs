@@ -207,6 +207,10 @@ impl Backing for MapMemory {
         }
         Ok(())
     }
+
+    fn available(&self) -> u64 {
+        self.segment.available()
+    }
 }
 
 #[cfg(test)]

@@ -404,6 +404,13 @@ impl Spawn {
         let highest = all.max().unwrap_or(2);
         let above = highest + 1;
         if u64::from(above.unsigned_abs()) >= most {
+            if highest <= 2 {
+                let why = format!(
+                    "`ulimit -n` allows only {most}, from 0 on, and to start a child takes one above the \
+                     standard streams"
+                );
+                return Err(Error::invalid("limit of descriptors", why));
+            }
             let why = format!(
                 "{highest} is too high: this process needs a descriptor above it, and `ulimit -n` \
                  allows only {most}, from 0 on"

@@ -114,7 +114,11 @@ impl Made {
     /// No thread looks after it any more. In the process that made it: in a forked child another thread may
     /// have held the mutex at the fork.
     fn retire(&self) {
-        let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let watch = self
+            .watch
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         drop(watch);
     }
 }

@@ -61,6 +61,10 @@ impl Backing for ThereAlready {
     fn decommit(&self, _offset: u64, _len: u64) -> Result<()> {
         Ok(())
     }
+
+    fn available(&self) -> u64 {
+        0
+    }
 }
 
 impl Drop for Heap {

@@ -163,14 +163,14 @@ impl BothSides<'_> {
             .checked_next_power_of_two()
             .map_or(max, |it| it.min(max));
         let committed = self.segment.commit(self.at + header::RING, wanted);
-        if committed.is_err() {
+        committed.map_err(|err| {
             // What was there for a part of it is there for others, then.
             let beyond = self.at + header::RING + capacity;
             let _ = self
                 .segment
                 .decommit(beyond, wanted.saturating_sub(capacity));
-        }
-        committed?;
+            err.with_available(|| self.segment.available())
+        })?;
         crash_point!();
         self.grow_ring(wanted)
     }

@@ -221,9 +221,16 @@ fn take_number(group: u64, file: &File) -> Result<MemberId> {
             return Ok(id);
         }
     }
-    Err(Error::Exhausted {
-        what: "processes of one liveness group",
-        limit: most,
+    Err(match most {
+        NUMBERS => Error::Exhausted {
+            what: "processes of one liveness group",
+            limit: most,
+        },
+        limit => Error::TooLarge {
+            what: "file that says which processes live (see ulimit -f)",
+            size: facts.len().max(1) + 1,
+            limit,
+        },
     })
 }
 

@@ -51,10 +51,14 @@ pub(crate) fn shown() -> String {
     directory().map_or(DEFAULT.to_owned(), |it| it.display().to_string())
 }
 
-/// `Unsupported` if there is no such directory.
+/// `Unsupported` if there is no such directory, `Invalid` if its path leads nowhere.
 pub(crate) fn exists() -> Result<()> {
     match std::fs::metadata(directory()?) {
         Ok(facts) if facts.is_dir() => Ok(()),
+        Err(err) if matches!(err.raw_os_error(), Some(libc::ELOOP | libc::ENAMETOOLONG)) => {
+            let why = format!("{}: {err}; name a directory on a tmpfs", shown());
+            Err(Error::invalid(VARIABLE, why))
+        }
         // What is in the way will be told by the call that meets it.
         Err(err) if !matches!(err.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => Ok(()),
         _ => Err(Error::unsupported(format!(
@@ -68,7 +72,14 @@ pub(crate) fn exists() -> Result<()> {
 /// The error of a file that cannot be created in the directory, whatever its name.
 pub(crate) fn refuses(call: &'static str, errno: i32) -> Error {
     match errno {
-        libc::ENOENT | libc::ENOTDIR => exists().err().unwrap_or(Error::Os { call, errno }),
+        libc::ENOENT | libc::ENOTDIR => exists()
+            .err()
+            .unwrap_or_else(|| lacks("files that programs create")),
+        libc::ELOOP => exists().err().unwrap_or(Error::Os { call, errno }),
+        libc::ENAMETOOLONG => exists().err().unwrap_or_else(|| {
+            let why = format!("{} is too long for the path of a file in it", shown());
+            Error::invalid(VARIABLE, why)
+        }),
         libc::EACCES | libc::EPERM | libc::EROFS => Error::Permission {
             name: shown(),
             why: format!(

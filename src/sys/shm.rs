@@ -28,6 +28,12 @@ pub(crate) fn missing(file: &str) -> Error {
     directory::exists().err().unwrap_or_else(|| not_found(file))
 }
 
+/// The error of what has the name of a file and is none, unless the path of the directory is at fault.
+fn no_file(file: &str) -> Error {
+    let is_none = || Error::corrupt(format!("{file:?} is not a regular file"));
+    directory::exists().err().unwrap_or_else(is_none)
+}
+
 fn denied(file: &str, errno: i32) -> Error {
     Error::Permission {
         name: file.to_owned(),
@@ -45,9 +51,8 @@ pub(crate) fn open_file(file: &str) -> Result<File> {
         .map_err(|err| match err.raw_os_error() {
             Some(libc::ENOENT | libc::ENOTDIR) => missing(file),
             Some(errno @ (libc::EACCES | libc::EPERM)) => denied(file, errno),
-            Some(libc::ELOOP | libc::EISDIR | libc::ENXIO) => {
-                Error::corrupt(format!("{file:?} is not a regular file"))
-            }
+            Some(libc::ELOOP | libc::EISDIR | libc::ENXIO) => no_file(file),
+            Some(libc::ENAMETOOLONG) => directory::refuses("open", libc::ENAMETOOLONG),
             errno => Error::Os {
                 call: "open",
                 errno: errno.unwrap_or(0),
@@ -74,12 +79,12 @@ pub(crate) fn create_file(file: &str) -> Result<File> {
     // A umask may have taken rights of the user, too. Where modes cannot be changed, it is what it is.
     let created = created.inspect(|it| drop(it.set_permissions(Permissions::from_mode(MODE))));
     created.map_err(|err| match err.raw_os_error().unwrap_or(0) {
-            libc::EEXIST => Error::Exists {
-                name: file.to_owned(),
-            },
-            libc::ENOSPC | libc::EDQUOT => no_room_for_file(),
-            errno => directory::refuses("open", errno),
-        })
+        libc::EEXIST => Error::Exists {
+            name: file.to_owned(),
+        },
+        libc::ENOSPC | libc::EDQUOT => no_room_for_file(),
+        errno => directory::refuses("open", errno),
+    })
 }
 
 /// A second, independent open file description of the file behind `fd`, which may have one of
@@ -232,7 +237,9 @@ pub(super) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
 pub(crate) fn unlink(file: &str) -> Result<()> {
     std::fs::remove_file(path(file)?).map_err(|err| match err.raw_os_error() {
         Some(libc::ENOENT | libc::ENOTDIR) => missing(file),
+        Some(libc::EISDIR) => no_file(file),
         Some(errno @ (libc::EACCES | libc::EPERM)) => denied(file, errno),
+        Some(errno @ (libc::ELOOP | libc::ENAMETOOLONG)) => directory::refuses("unlink", errno),
         errno => Error::Os {
             call: "unlink",
             errno: errno.unwrap_or(0),

@@ -1,8 +1,9 @@
 //! What `ulimit` lets a process have: defaults fit beneath it, and what does not is an error that
 //! names the limit.
 
-use crate::common::{NOWAIT, Name, alone, fork, tiny};
-use shoal::{Error, List, Lock, Map, Options, Pipe, Queue};
+use crate::common::shm::{free, with_small_shm};
+use crate::common::{NOWAIT, Name, alone, fork, own_process, tiny};
+use shoal::{Error, List, Lock, Map, Options, Pipe, Queue, Spawn};
 
 fn limit(resource: libc::__rlimit_resource_t, value: u64) {
     let limit = libc::rlimit {
@@ -201,4 +202,66 @@ fn too_many_mappings_are_told_with_their_limit() {
         assert!(err.to_string().contains("vm.max_map_count"), "{err}");
     })
     .ends_well();
+}
+
+#[test]
+fn too_few_descriptors_are_told_with_the_limit_to_raise() {
+    let _alone = alone();
+    let name = Name::new("nofile");
+    let _queue = Queue::with_options(Some(&name), &tiny()).unwrap();
+    fork(|| {
+        // The standard streams are all that there may be.
+        limit(libc::RLIMIT_NOFILE, 3);
+        for refused in [
+            Queue::open(&name).map(drop),
+            Lock::anonymous().map(drop),
+            Spawn::new("true").spawn().map(drop),
+            shoal::gc(false).map(drop),
+        ] {
+            let sentence = refused.unwrap_err().to_string();
+            assert!(sentence.contains("ulimit -n"), "{sentence}");
+        }
+    })
+    .ends_well();
+}
+
+#[test]
+fn a_limit_of_files_without_room_for_the_processes_that_live_is_told() {
+    own_process(|| {
+        let name = Name::new("fsize-first");
+        fork(|| {
+            let options = tiny().persistent();
+            drop(Queue::with_options(Some(&name), &options).unwrap());
+        })
+        .ends_well();
+        // In a process that was not related to the other.
+        for allowed in [0, 1] {
+            fork(|| {
+                limit(libc::RLIMIT_FSIZE, allowed);
+                let err = Queue::open(&name).unwrap_err();
+                assert!(matches!(err, Error::TooLarge { .. }), "{err:?}");
+                assert!(err.to_string().contains("ulimit -f"), "{err}");
+            })
+            .ends_well();
+        }
+        shoal::unlink(&name).unwrap();
+    });
+}
+
+#[test]
+fn an_error_of_too_little_memory_tells_what_is_free_after_it() {
+    let _alone = alone();
+    with_small_shm(64 << 20, || {
+        let queue = Queue::create("small").unwrap();
+        let map = Map::create("small-map").unwrap();
+        let large = vec![1; 96 << 20];
+        for refused in [queue.put(&large, NOWAIT), map.set(b"key", &large)] {
+            let Err(Error::NoSpace { needed, available }) = refused else {
+                panic!("{refused:?}")
+            };
+            // All but what objects of this size keep.
+            assert!(available > 56 << 20 && needed > available, "{available}");
+            assert!(free() > 56 << 20);
+        }
+    });
 }

@@ -134,27 +134,58 @@ fn what_a_file_system_lacks_is_named() {
     });
 }
 
+/// Every call says what is wrong with the directory.
+fn all_are_refused(directory: &str, status: Status) {
+    let mut refused = creations();
+    refused.extend([
+        Queue::open("some-queue").map(drop),
+        Queue::unlink("some-queue"),
+        shoal::unlink("some-queue"),
+        shoal::stat("some-queue").map(drop),
+        shoal::list().map(drop),
+        shoal::gc(false).map(drop),
+    ]);
+    for refused in refused {
+        let err = refused.unwrap_err();
+        assert_eq!(err.status(), status, "{err}");
+        let sentence = err.to_string();
+        assert!(sentence.contains(directory), "{sentence}");
+        assert!(sentence.contains("SHOAL_DIR"), "{sentence}");
+    }
+}
+
+#[test]
+fn a_directory_whose_path_leads_nowhere_is_named() {
+    own_process(|| {
+        let circle = format!("/dev/shm/test-circle-{}", std::process::id());
+        std::os::unix::fs::symlink(&circle, &circle).unwrap();
+        let long = format!("/{}", "a".repeat(300));
+        let longer = "/abcdefgh".repeat(600);
+        for directory in [&circle, &long, &longer] {
+            fork(|| {
+                choose(directory);
+                all_are_refused(directory, Status::ErrInvalid);
+            })
+            .ends_well();
+        }
+        fs::remove_file(circle).unwrap();
+        // It is there, and takes no files.
+        fork(|| {
+            choose("/proc");
+            for refused in creations() {
+                let err = refused.unwrap_err();
+                assert_eq!(err.status(), Status::ErrUnsupported, "{err}");
+                assert!(err.to_string().contains("/proc"), "{err}");
+            }
+        })
+        .ends_well();
+    });
+}
+
 #[test]
 fn a_directory_that_is_missing_is_named() {
     own_process(|| {
-        let all = |directory: &str| {
-            let mut refused = creations();
-            refused.extend([
-                Queue::open("some-queue").map(drop),
-                Queue::unlink("some-queue"),
-                shoal::unlink("some-queue"),
-                shoal::stat("some-queue").map(drop),
-                shoal::list().map(drop),
-                shoal::gc(false).map(drop),
-            ]);
-            for refused in refused {
-                let err = refused.unwrap_err();
-                assert_eq!(err.status(), Status::ErrUnsupported, "{err}");
-                let sentence = err.to_string();
-                assert!(sentence.contains(directory), "{sentence}");
-                assert!(sentence.contains("SHOAL_DIR"), "{sentence}");
-            }
-        };
+        let all = |directory: &str| all_are_refused(directory, Status::ErrUnsupported);
         // A container without /dev/shm.
         with_mount("/dev", "tmpfs", 0, "", || all("/dev/shm"));
         for missing in ["/dev/shm/no-such-directory", "/etc/passwd"] {

@@ -164,7 +164,8 @@ fn only_sys_calls_the_system() {
 }
 
 /// Where else `libc` is named, for a type or a number of the system and never for a call.
-const NAMES_OF_LIBC: [(&str, &str); 6] = [
+const NAMES_OF_LIBC: [(&str, &str); 7] = [
+    ("src/error.rs", "error numbers"),
     ("src/process/handle.rs", "signals, error numbers, pid_t"),
     ("src/process/lookup.rs", "error numbers"),
     ("src/process/spawn.rs", "error numbers"),

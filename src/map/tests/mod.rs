@@ -124,6 +124,10 @@ impl Backing for World {
         unsafe { at.write_bytes(0, len as usize) };
         Ok(())
     }
+
+    fn available(&self) -> u64 {
+        0
+    }
 }
 
 impl Extents for World {
