@@ -1,4 +1,5 @@
-//! What the system lets this process have: descriptors, the size of its files, and address space.
+//! What the system lets this process have: descriptors, the size of its files, address space, and locked
+//! memory.
 
 use std::io::Read;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +23,11 @@ pub(crate) fn file_size() -> Option<u64> {
 /// How much address space this process may have altogether, if that is limited.
 pub(crate) fn address_space() -> Option<u64> {
     limit(libc::RLIMIT_AS)
+}
+
+/// How much memory this process may lock, if that is limited.
+pub(crate) fn locked_memory() -> Option<u64> {
+    limit(libc::RLIMIT_MEMLOCK)
 }
 
 /// How many descriptors this process may have: their numbers are below that.

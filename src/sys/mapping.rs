@@ -210,6 +210,12 @@ fn not_mapped(errno: i32, size: u64) -> Error {
                 limit: limits::ADDRESSES,
             },
         },
+        // The program locks all that it maps (`mlockall`).
+        (libc::EAGAIN, _) => Error::TooLarge {
+            what: "memory that this process locks (see ulimit -l, mlockall, and max_capacity)",
+            size: limits::mapped().saturating_add(size),
+            limit: limits::locked_memory().unwrap_or(u64::MAX),
+        },
         (libc::EFBIG | libc::EINVAL, _) => too_large(size),
         (libc::ENODEV, _) => directory::lacks("shared mappings (mmap)"),
         _ => Error::Os {

@@ -265,3 +265,29 @@ fn an_error_of_too_little_memory_tells_what_is_free_after_it() {
         }
     });
 }
+
+#[test]
+fn a_limit_of_locked_memory_is_told() {
+    let _alone = alone();
+    fork(|| {
+        limit(libc::RLIMIT_MEMLOCK, 8 << 20);
+        // SAFETY: in a child of the test, whose only thread this is. Root has no such limit.
+        unsafe {
+            if libc::geteuid() == 0 {
+                assert_eq!(libc::setuid(65_534), 0);
+            }
+            let flags = libc::MCL_FUTURE | libc::MCL_ONFAULT;
+            assert_eq!(libc::mlockall(flags), 0);
+        }
+        let err = Queue::anonymous().map(drop).unwrap_err();
+        let Error::TooLarge { size, limit, .. } = err else {
+            panic!("{err:?}")
+        };
+        assert!(size > limit && limit == 8 << 20, "{err}");
+        assert!(err.to_string().contains("ulimit -l"), "{err}");
+        // What is small fits.
+        let queue = Queue::with_options(None, &tiny()).unwrap();
+        queue.put(b"x", NOWAIT).unwrap();
+    })
+    .ends_well();
+}
