@@ -97,7 +97,13 @@
 //!
 //! Handles work in a forked child, which becomes a participant of its own. Its copies of process handles cannot
 //! tell how those processes ended. Of a process with other threads the usual rule holds for your own code: what
-//! they had locked stays locked in the child. Handles do not survive exec: open by name.
+//! they had locked stays locked in the child. Handles do not survive exec: open by name. A child that is
+//! forked while no descriptor is free, or where the directory of the objects and /proc cannot be reached
+//! (`chroot`), is one participant together with its parent: if it is killed, what it had is given back when
+//! the parent has ended, too.
+//!
+//! A program that locks its memory adds MCL_ONFAULT to the flags of `mlockall`. Without that the kernel commits
+//! all that an object can grow to, which fills the file system.
 //!
 //! # Sanitizers
 //!
