@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copyreg
+import io
+import multiprocessing.reduction
 import socket
 import threading
-from multiprocessing.reduction import ForkingPickler
+from multiprocessing.reduction import AbstractReducer, ForkingPickler
 from typing import Any, Callable, Iterator
 
 import pytest
@@ -109,6 +111,65 @@ def test_a_reducer_may_be_registered_while_something_is_pickled() -> None:
 def test_one_of_multiprocessings_own_comes_before_a_general_one(register: Register) -> None:
     copyreg.pickle(Handle, lambda handle: (Handle, (handle.number,)))
     ForkingPickler.register(Handle, lambda handle: (double, (handle.number,)))
+    assert through_queue(Handle(1)).number == 2
+
+
+class OwnPickler(ForkingPickler):
+    """Changes its arguments and cannot be made in another way than by its `dumps`."""
+
+    def __init__(self, file: Any) -> None:
+        super().__init__(file, 4)
+
+    def reducer_override(self, obj: Any) -> Any:
+        return (double, (obj.number,)) if isinstance(obj, Handle) else NotImplemented
+
+    @classmethod
+    def dumps(cls, obj: Any, protocol: Any = None) -> Any:
+        out = io.BytesIO()
+        cls(out).dump(obj)
+        return out.getbuffer()
+
+
+class OwnReducer(AbstractReducer):
+    ForkingPickler = OwnPickler
+    register = OwnPickler.register
+
+
+@pytest.fixture
+def own_reducer(ctx: Any) -> Iterator[Any]:
+    original = multiprocessing.reduction
+    assert ctx.reducer is original
+    ctx.reducer = OwnReducer()
+    yield ctx.reducer
+    ctx.reducer = original
+
+
+def do_nothing() -> None:
+    pass
+
+
+@pytest.mark.parametrize("through", WAYS)
+def test_a_contexts_reducer_pickles(
+    ctx: Any, through: Callable[[Any], Any], own_reducer: Any
+) -> None:
+    assert multiprocessing.get_context("spawn").reducer is own_reducer
+    assert through(Handle(3)).number == 6
+    if through is not through_manager:
+        assert through([bytes(200_000), Handle(4)])[1].number == 8
+    queue = ctx.Queue()
+    queue.put(Handle(5))
+    child = ctx.Process(target=do_nothing)
+    child.start()
+    child.join()
+    assert child.exitcode == 0 and queue.get().number == 10
+
+
+def test_the_standard_librarys_reducer_comes_back(own_reducer: Any) -> None:
+    assert through_queue(Handle(1)).number == 2
+    mp.get_context().reducer = multiprocessing.reduction
+    with pytest.raises(TypeError):
+        through_queue(Handle(1))
+    mp.get_context().reducer = own_reducer
     assert through_queue(Handle(1)).number == 2
 
 

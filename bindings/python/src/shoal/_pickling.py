@@ -7,6 +7,8 @@ here have one table of reducers between them, which is brought up to date in pla
   says that the table is out of date.
 - `copyreg.pickle` calls nothing of ours. Its table, of a few entries, is compared with what it was
   before each object, in 50 ns.
+
+A program may have a pickler of its own, by ``context.reducer``. It is used as the standard library uses it.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import copyreg
 import functools
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, Callable, Dict, List, Tuple
+
+from ._original import context as _context
 
 # As it is, the type checkers' library does not know all that a pickler takes.
 _Pickler: Any = ForkingPickler
@@ -73,6 +77,16 @@ class _Sink:
 _spare: List[Tuple[List[bytes], Any]] = []
 
 
+def _chosen() -> Any:
+    """The class whose ``dumps`` pickles: the standard library's, or a program's own."""
+    return getattr(_context.reduction, "ForkingPickler", _Pickler)
+
+
+def choose_anew() -> None:
+    """A program has set the reducer. Before the first object is pickled there is nothing to do."""
+    _spare.clear()
+
+
 def _pickler(*args: Any) -> Any:
     made = _Pickler(*args)
     made.dispatch_table = _table
@@ -84,6 +98,9 @@ def dumps(obj: object, protocol: int = -1) -> bytes:
     try:
         both = _spare.pop()
     except IndexError:
+        chosen = _chosen()
+        if chosen is not _Pickler:
+            return bytes(chosen.dumps(obj))
         parts: List[bytes] = []
         both = parts, _pickler(_Sink(parts.append), -1)
     if _general != _general_then:
@@ -99,6 +116,9 @@ def dumps(obj: object, protocol: int = -1) -> bytes:
 
 def dumps_apart(obj: object, aside: Any) -> bytes:
     """Pickles an object without what ``aside`` takes (PEP 574)."""
+    chosen = _chosen()
+    if chosen is not _Pickler:
+        return bytes(chosen.dumps(obj))
     written: List[bytes] = []
     if _general != _general_then:
         _renew()

@@ -201,10 +201,29 @@ class ForkServerProcess(_ShoalProcess, _std.ForkServerProcess):
         return ForkServerPopen(process_obj)
 
 
+_std_reducer: Any = _std.BaseContext.__dict__["reducer"]
+
+
 class BaseContext(_std.BaseContext):
     """The factories of `multiprocessing`; what moves data is Shoal's."""
 
     Process: ClassVar[Any]
+
+    @property
+    def reducer(self) -> Any:
+        """The standard library's: how objects are pickled."""
+        return _std_reducer.fget(self)
+
+    @reducer.setter
+    def reducer(self, reduction: Any) -> None:
+        # These take the reducer for the standard library's module, and fail if they are imported later:
+        # an `AbstractReducer` has not all of its functions. So arguments of processes are pickled as ever.
+        from .._original import popen_forkserver, popen_spawn_posix, resource_sharer  # noqa: F401
+
+        _std_reducer.fset(self, reduction)
+        pickling: Any = sys.modules.get("shoal._pickling")
+        if pickling is not None:
+            pickling.choose_anew()
 
     def Queue(self, maxsize: int = 0) -> "Queue[Any]":
         """A queue of Python objects: `shoal.multiprocessing.queues.Queue`."""
