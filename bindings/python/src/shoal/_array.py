@@ -245,7 +245,7 @@ class Value(_Items):
             code = next((code for code, known in TYPES.items() if known is item), None)
             own_lock = self._lock if lock else None
             _hot.place(self, ctypes.addressof(self._object), code, own_lock)
-        if args and self.__dict__["created"]:
+        if args and self._created:
             self._object.__init__(*args)
 
     def __reduce__(self) -> Any:
@@ -349,7 +349,7 @@ class Array(_Items):
             raise ValueError(f"an array has no less than 0 items, not {count}")
         self._make(item, count, lock, name, create, exclusive, persistent)
         self._map(item * self._count())
-        if self.created and first is not None:
+        if self._created and first is not None:
             self._object.__init__(*first)
 
     def __reduce__(self) -> Any:

@@ -35,15 +35,19 @@ else:
 _C = TypeVar("_C", bound=type)
 
 
-class _Default:
-    """A property that an attribute of the object itself hides, once a program has set one."""
+if TYPE_CHECKING:
+    default = property
+else:
 
-    def __init__(self, shown: property) -> None:
-        self._shown = shown
-        self.__doc__ = shown.__doc__
+    class default:
+        """A property that an attribute of the object itself hides, once a program has set one."""
 
-    def __get__(self, owner: Any, kind: Any = None) -> Any:
-        return self if owner is None else self._shown.__get__(owner, kind)
+        def __init__(self, getter: Callable[[Any], Any]) -> None:
+            self._getter = getter
+            self.__doc__ = getter.__doc__
+
+        def __get__(self, owner: Any, kind: Any = None) -> Any:
+            return self if owner is None else self._getter(owner)
 
 
 def assignable(cls: _C) -> _C:
@@ -57,7 +61,7 @@ def assignable(cls: _C) -> _C:
         shown = getattr(cls, name)
         is_ours = name[:1] != "_" and not any(name in vars(kind) for kind in originals)
         if is_ours and isinstance(shown, property) and shown.fset is None:
-            setattr(cls, name, _Default(shown))
+            setattr(cls, name, default(shown.fget))
     return cls
 
 

@@ -17,6 +17,7 @@ from typing import Any, Callable, List, Optional, Tuple, Type, TypeVar, cast
 from weakref import WeakSet, WeakValueDictionary
 
 from . import _end, _ffi, _hot
+from ._attribute import default
 from ._errors import ClosedError
 
 _SharedT = TypeVar("_SharedT", bound="Shared")
@@ -36,15 +37,13 @@ class Shared(_hot.Held):
     # The handle as the fastest calls take it, and None without one.
     _fast: Any
     _name: str
-    #: Whether this object made what it is a handle of, and did not find it there.
-    created = False
+    _created = False
 
     def _open_with(self, function: Any, handle: _ffi.Handle, *arguments: Any) -> None:
         """Opens or makes it by a function of the library, and adopts the handle."""
         created = c_bool()
         _ffi.check(function(*arguments, byref(handle), byref(created)))
-        # Not by the name: a value of a structure may have a field of that name.
-        self.__dict__["created"] = created.value
+        self._created = created.value
         self._adopt(handle, _ffi.name_of(handle))
 
     def _adopt(self, handle: _ffi.Handle, name: str) -> None:
@@ -55,6 +54,11 @@ class Shared(_hot.Held):
             handle.users = [weakref.ref(self), *_users(handle)]
             _everything[id(self)] = self
             _attached.setdefault((type(self), name), self)
+
+    @default
+    def created(self) -> bool:
+        """Whether this object made what it is a handle of, and did not find it there."""
+        return self._created
 
     @property
     def name(self) -> str:

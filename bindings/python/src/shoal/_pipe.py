@@ -133,7 +133,7 @@ class Connection(Shared, Sender):
     def _of(cls: "type[_ConnectionT]", handle: PipeHandle, end: int) -> _ConnectionT:
         self = cls.__new__(cls)
         self._end = end
-        self.created = True
+        self._created = True
         self._adopt(handle, _ffi.name_of(handle))
         return self
 
