@@ -6,6 +6,7 @@ import gc
 import os
 import pickle
 import signal
+from array import array as std_array
 from collections import defaultdict
 from typing import Any
 
@@ -47,8 +48,10 @@ def test_what_a_manager_makes_needs_no_server_and_is_shared(ctx: Any) -> None:
         child.join()
         assert child.exitcode == 0
         assert (ns.count, ns.where) == (2, child.pid)
-        assert value.value == ["parent", "child"] and str(value) == "Value(['parent', 'child'])"
-        assert array[:] == [0, 2.5, 2] and len(array) == 3 and str(array) == "[0.0, 2.5, 2.0]"
+        assert value.value == ["parent", "child"]
+        assert str(value) == "Value('i', ['parent', 'child'])"
+        assert list(array) == [0, 2.5, 2] and len(array) == 3 and array[1:] == std_array("d", [2.5, 2])
+        assert str(array) == "array('d', [0.0, 2.5, 2.0])"
         assert queue.get() == 8 and event.is_set()
         assert str(ns).startswith("Namespace(") and "count=2" in str(ns)
 
@@ -86,6 +89,28 @@ def test_a_managers_locks_have_the_arguments_and_errors_of_threading() -> None:
             assert not condition.wait(0.01)
         with manager.Condition(lock), pytest.raises(RuntimeError):
             again.release()
+        for call in (condition.wait, condition.notify, condition.notify_all):
+            with pytest.raises(RuntimeError):
+                call()
+        with pytest.raises(RuntimeError):
+            condition.wait_for(lambda: False)
+
+
+def test_what_a_manager_makes_can_be_in_a_set() -> None:
+    with mp.Manager() as manager:
+        made = [manager.dict(), manager.dict(), manager.list(), manager.Namespace(), manager.Queue()]
+        made += [manager.Value("i", 1), manager.Array("i", [1]), manager.Lock(), manager.Event()]
+        assert len(set(made)) == len(made) and made[1] in set(made)
+
+
+def test_a_namespace_can_be_asked_as_the_originals_proxy_is() -> None:
+    with mp.Manager() as manager:
+        ns = manager.Namespace(a=1)
+        assert ns._callmethod("__getattribute__", ("a",)) == 1
+        ns._callmethod("__setattr__", ("a", 2))
+        assert ns.a == 2
+        with pytest.raises(AttributeError):
+            ns._callmethod("__getattribute__", ("b",))
 
 
 def put_deeper(outer: Any) -> None:
@@ -190,7 +215,7 @@ def test_a_manager_that_is_shut_down_makes_nothing_more() -> None:
     manager.join()
     with pytest.raises(shoal.ClosedError):
         table["a"] = 1
-    with pytest.raises(mp.ProcessError):
+    with pytest.raises(AssertionError):
         manager.list()
     with pytest.raises(AssertionError):
         SyncManager().list()

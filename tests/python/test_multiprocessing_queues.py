@@ -268,3 +268,16 @@ def test_a_connection_travels_through_a_queue() -> None:
     assert ours.recv() == "hello"
     for end in (ours, theirs, received):
         end.close()
+
+
+def test_a_queue_has_what_programs_find_inside_an_original() -> None:
+    from multiprocessing.synchronize import SEM_VALUE_MAX  # type: ignore[attr-defined]
+
+    assert (mp.Queue(3)._maxsize, mp.JoinableQueue()._maxsize) == (3, SEM_VALUE_MAX)
+    for queue in (mp.Queue(), mp.SimpleQueue()):
+        assert queue._poll() is False
+        queue.put(1)
+        assert queue._poll() is True and queue._poll(1) is True and queue.get() == 1
+    changed = mp.Queue(1)
+    changed._maxsize = 5
+    assert changed._maxsize == 5

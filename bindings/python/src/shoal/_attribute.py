@@ -43,7 +43,7 @@ else:
         """A property that an attribute of the object itself hides, once a program has set one."""
 
         def __init__(self, getter: Callable[[Any], Any]) -> None:
-            self._getter = getter
+            self._getter = attribute(getter).fget
             self.__doc__ = getter.__doc__
 
         def __get__(self, owner: Any, kind: Any = None) -> Any:

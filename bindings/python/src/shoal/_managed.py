@@ -223,6 +223,9 @@ class DictProxy(Managed, _Map[K, V], _std.DictProxy):  # type: ignore[misc]
         """The entries, as a list."""
         return list(super().items())
 
+    # As proxies: two that are equal have two.
+    __hash__ = object.__hash__
+
     def __or__(self, other: Any) -> Dict[K, V]:
         return {**self.copy(), **dict(other)}
 
@@ -246,6 +249,8 @@ class ListProxy(Managed, List[T], _std.ListProxy):  # type: ignore[misc]
     """
 
     _typeid = "list"
+
+    __hash__ = object.__hash__  # type: ignore[assignment]
 
     _dumps = staticmethod(_pickling.dumps)
 
@@ -314,19 +319,25 @@ class NamespaceProxy(_InMap, _std.NamespaceProxy):  # type: ignore[misc]
     def _getvalue(self) -> Any:
         return _std.Namespace(**self._map.copy())
 
+    def _callmethod(self, methodname: str, args: Any = (), kwds: Any = {}) -> Any:
+        if methodname == "__getattribute__":
+            # Of the namespace, which this object is not.
+            return getattr(self, *args)
+        return super()._callmethod(methodname, args, kwds)
+
     def __str__(self) -> str:
         return str(self._getvalue())
 
 
 class ValueProxy(_InMap, Generic[T], _std.ValueProxy):  # type: ignore[misc]
-    """One object in shared memory: `get`, `set`, or ``value``. The type code is not used."""
+    """One object in shared memory: `get`, `set`, or ``value``. The type code is only shown."""
 
     _typeid = "Value"
-    _KEY = ""
+    _KEY, _CODE = "", "typecode"
 
     def __init__(self, typecode: Any, value: T) -> None:
         self._map = _Map()
-        self._map[self._KEY] = value
+        self._map.update({self._KEY: value, self._CODE: typecode})
 
     def get(self) -> T:
         """The object."""
@@ -340,10 +351,10 @@ class ValueProxy(_InMap, Generic[T], _std.ValueProxy):  # type: ignore[misc]
     value = attribute(get).setter(set)
 
     def _getvalue(self) -> Any:
-        return _std.Value(None, self.get())
+        return _std.Value(self._map[self._CODE], self.get())
 
     def __str__(self) -> str:
-        return f"Value({self.get()!r})"
+        return str(self._getvalue())
 
 
 @assignable
@@ -355,8 +366,12 @@ class ArrayProxy(Managed, _array.Array, _std.ArrayProxy):  # type: ignore[misc]
     def __init__(self, typecode: Any, sequence: Any, **opening: Any) -> None:
         super().__init__(typecode, sequence if opening else list(sequence), **opening)
 
+    def __getitem__(self, index: Any) -> Any:
+        found = super().__getitem__(index)
+        return _std.array.array(self._type._type_, found) if isinstance(index, slice) else found
+
     def _getvalue(self) -> Any:
-        return _std.array.array(self._type._type_, self[:])
+        return self[:]
 
     def __str__(self) -> str:
         return str(self[:])
@@ -422,6 +437,25 @@ class ConditionProxy(Managed, synchronize.Condition, _std.ConditionProxy):  # ty
 
     def __init__(self, lock: Any = None) -> None:
         super().__init__(RLockProxy() if lock is None else lock)
+
+    def _need_lock(self) -> None:
+        if not self._lock._depth():
+            raise RuntimeError("the lock of the condition is not acquired")
+
+    def wait(self, timeout: Optional[float] = None) -> bool:
+        """As `shoal.Condition.wait`. `RuntimeError` in a thread that does not hold the lock."""
+        self._need_lock()
+        return super().wait(timeout)
+
+    def notify(self, n: int = 1) -> None:
+        """As `shoal.Condition.notify`. `RuntimeError` in a thread that does not hold the lock."""
+        self._need_lock()
+        super().notify(n)
+
+    def notify_all(self) -> None:
+        """As `shoal.Condition.notify_all`. `RuntimeError` in a thread that does not hold the lock."""
+        self._need_lock()
+        super().notify_all()
 
 
 class EventProxy(Managed, synchronize.Event, _std.EventProxy):  # type: ignore[misc]

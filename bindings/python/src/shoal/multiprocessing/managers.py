@@ -13,7 +13,6 @@ every other name of `multiprocessing.managers`.
 from __future__ import annotations
 
 import weakref
-from multiprocessing.context import ProcessError
 from typing import Any, Callable, Iterable, Optional, TypeVar
 
 from .. import _managed
@@ -133,8 +132,7 @@ class SyncManager(_std.SyncManager):  # type: ignore[misc]
 
     def _check(self) -> None:
         assert self._state.value != _INITIAL, "manager not yet started"
-        if self._state.value != _STARTED:
-            raise ProcessError("Manager has shut down")
+        assert self._state.value == _STARTED, "manager has shut down"
 
     def _number_of_objects(self) -> int:
         if self._is_served or self._process is not None:

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import time
 import weakref
+from _multiprocessing import SemLock  # type: ignore[import-not-found]
 from multiprocessing.process import parent_process
 from typing import Any, Dict, FrozenSet, Iterable, Optional, Type, TypeVar
 
 from .. import _ffi, _handles, _pickling, _queue, _select
-from .._attribute import assignable
+from .._attribute import assignable, default
 from .._errors import Empty, Full, ShoalError, TimeoutError
 from .._lock import Lock
 from .._map import Map
@@ -75,6 +76,14 @@ class _Closable(_queue.Queue[T]):
         if self._closed:
             raise OSError(f"Queue {self!r} is closed")
         return super().empty()
+
+    @default
+    def _maxsize(self) -> int:
+        """The bound in messages. An original without one has the most that a semaphore counts to."""
+        return _queue.Queue.stats(self).max_items or SemLock.SEM_VALUE_MAX
+
+    def _poll(self, timeout: float = 0.0) -> bool:
+        return self._reader.poll(timeout)
 
     # -- what programs find inside an original: a pipe's two connections, each with a lock ----
 
