@@ -9,11 +9,12 @@ import queue
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
 import shoal
-from conftest import PRIVATE
+from conftest import PRIVATE, START_METHODS
 from shoal import _errors
 
 
@@ -84,3 +85,56 @@ def test_a_full_dev_shm_is_an_error_and_loses_nothing() -> None:
         env=dict(os.environ),
     )
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "survived True\n")
+
+
+BEHIND = """
+    import time, sys, shoal, shoal.multiprocessing as mp
+
+    def produce(send, sent):
+        for number in range(40):
+            send((number, bytes(500_000 if number % 4 else 50)))
+            sent.value = number + 1
+
+    def consume(ctx, send, receive, keep):
+        sent = ctx.Value("i", 0)
+        child = ctx.Process(target=produce, args=(send, sent))
+        child.start()
+        seen = -1
+        while sent.value == 0 or seen != sent.value:
+            seen = sent.value
+            time.sleep(0.3)
+        # All of it is more than there is room for.
+        assert 0 < seen < 40, seen
+        assert [receive()[0] for _ in range(40)] == list(range(40))
+        child.join()
+        assert child.exitcode == 0
+        # Without a message whose memory could come back it is an error.
+        try:
+            send(bytes(16 << 20))
+        except shoal.NoSpaceError:
+            keep.close()
+
+    if __name__ == "__main__":
+        ctx = mp.get_context(sys.argv[1])
+        here, there = ctx.Pipe(False)
+        consume(ctx, there.send, here.recv, here)
+        del here, there
+        queue = ctx.SimpleQueue()
+        consume(ctx, queue.put, queue.get, queue)
+        assert queue._closed
+"""
+
+
+@pytest.mark.skipif(not PRIVATE, reason="needs the right to mount a small /dev/shm")
+@pytest.mark.parametrize("method", START_METHODS)
+def test_a_sender_without_memory_waits_for_its_reader(method: str, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(textwrap.dedent(BEHIND))
+    mount = 'mount -t tmpfs -o size=8m tmpfs /dev/shm && "$0" "$1" "$2" && ls -A /dev/shm'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", mount, sys.executable, str(program), method],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (0, "")

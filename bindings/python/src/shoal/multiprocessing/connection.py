@@ -7,10 +7,11 @@ talk over sockets and are the standard library's; `wait` takes the connections o
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Iterable, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Iterable, List, Optional, Tuple
 
-from .. import _pickling, _pipe
+from .. import _behind, _pickling, _pipe
 from .._attribute import assignable
+from .._errors import ShoalError
 from .._original import connection as _std
 
 __all__ = ["Client", "Connection", "Listener", "Pipe", "wait"]
@@ -35,6 +36,18 @@ class PipeConnection(_Base):
 
     _dumps = staticmethod(_pickling.dumps)
     _dumps_apart = staticmethod(_pickling.dumps_apart)
+
+    def _send_with(self, call: Callable[[int], int]) -> None:
+        _behind.send(lambda: super(PipeConnection, self)._send_with(call), self._all_is_read)
+
+    def _all_is_read(self) -> bool:
+        """Whether nothing that was sent from this end waits to be received."""
+        try:
+            other = _pipe.Connection(self._name, 1 - self._end, create=False)
+        except ShoalError:
+            return True
+        with other:
+            return _pipe.Connection.stats(other).len == 0
 
 
 def Pipe(duplex: bool = True) -> "Tuple[PipeConnection, PipeConnection]":

@@ -18,11 +18,12 @@ from _multiprocessing import SemLock  # type: ignore[import-not-found]
 from multiprocessing.process import parent_process
 from typing import Any, Dict, FrozenSet, Iterable, Optional, Type, TypeVar
 
-from .. import _ffi, _handles, _pickling, _queue, _select
+from .. import _behind, _ffi, _handles, _pickling, _queue, _select
 from .._attribute import assignable, default
 from .._errors import Empty, Full, ShoalError, TimeoutError
 from .._lock import Lock
 from .._map import Map
+from .._message import Reservation
 from .._original import queues as _std
 from .._sync import Event
 
@@ -287,6 +288,22 @@ class SimpleQueue(_Closable[T], _std.SimpleQueue):  # type: ignore[misc]
 
     def __init__(self, *, ctx: Any = None) -> None:
         super().__init__(ctx=ctx)
+
+    def _put_slowly(self, data: bytes, block: bool, timeout: Optional[float]) -> None:
+        put = super()._put_slowly
+        if not block or timeout is not None:
+            put(data, block, timeout)
+        else:
+            _behind.send(lambda: put(data, block, timeout), super().empty)
+
+    def reserve(
+        self, size: int, block: bool = True, timeout: Optional[float] = None
+    ) -> Reservation:
+        """As `shoal.Queue.reserve`."""
+        reserve = super().reserve
+        if not block or timeout is not None:
+            return reserve(size, block, timeout)
+        return _behind.send(lambda: reserve(size, block, timeout), super().empty)
 
 
 _UNFINISHED = "unfinished"
