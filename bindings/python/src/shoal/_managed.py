@@ -86,7 +86,7 @@ class Sent:
 
     The manager keeps it, as a server would: a dictionary that was put into another one may have no other
     reference. It is given up when no container has its name any more. To find that out, the containers
-    are searched that this process uses, and those that others may use. What two searches in a row do
+    of managers are searched that this process uses, and those that others may use. What two searches in a row do
     not find is given up. So an object that is on its way stays for a while.
     """
 
@@ -161,11 +161,11 @@ class Sent:
         return cost
 
     def _containers(self) -> Iterator[Any]:
-        """Those that this process uses, and those that only others do."""
+        """Those of managers that this process uses, and those that only others do."""
         here: Set[str] = set()
         for shared in list(_handles._everything.values()):
             handle = shared._handle
-            if isinstance(shared, (Map, List)) and handle is not None and shared._name not in here:
+            if isinstance(shared, (_Map, ListProxy)) and handle and shared._name not in here:
                 here.add(shared._name)
                 kind: Any = BytesMap if isinstance(shared, Map) else BytesList
                 container = kind.__new__(kind)
