@@ -80,13 +80,14 @@ static ATTACHMENTS: Mutex<Attachments> = Mutex::new(Attachments {
 
 /// Keeps the process's other threads from attaching and leaving, and from forking.
 pub(super) fn attachments() -> MutexGuard<'static, Attachments> {
-    // Before the lock is taken: a child of a fork without the handlers could find it locked for ever. A
-    // failure is the error of the next `register`.
+    // Before the lock is taken: a child of a fork without the handlers could find it locked for ever. Where that
+    // fails nothing is open: to open something fails before it comes here.
     let _ = prepare();
     locked()
 }
 
-fn prepare() -> Result<()> {
+/// Registers the handlers of forks. Nothing is opened without them.
+pub(super) fn prepare() -> Result<()> {
     static FORKS: Once = Once::new();
     sys::fork::at_fork(
         &FORKS,

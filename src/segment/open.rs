@@ -78,6 +78,7 @@ impl Segment {
         init: impl Fn(&Segment) -> Result<()>,
     ) -> Result<Self> {
         options.check(spec.kind)?;
+        attachment::prepare()?;
         let _streams = StreamsTaken::new();
         let Some(name) = name else {
             return Self::create(&name::anonymous(), options, spec, &init);
