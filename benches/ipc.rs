@@ -5,6 +5,9 @@
 
 #[path = "../src/bin/shoal/bench.rs"]
 mod bench;
+#[path = "../src/bin/shoal/failure.rs"]
+#[expect(dead_code, reason = "a benchmark fails in fewer ways")]
+mod failure;
 #[path = "../src/bin/shoal/interrupt.rs"]
 #[expect(dead_code, reason = "a benchmark has the signals as they are")]
 mod interrupt;

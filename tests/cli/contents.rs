@@ -419,9 +419,11 @@ fn a_watch_of_all_keys_tells_those_that_expire() {
         }
     });
     // Until it has begun to watch, which the first change tells. Nothing changes the map after that.
+    let life = Duration::from_millis(500);
+    let mut values = 0u64..;
     let first = loop {
-        map.set_for(b"key", b"value", Duration::from_millis(500))
-            .unwrap();
+        let value = values.next().unwrap().to_le_bytes();
+        map.set_for(b"key", &value, life).unwrap();
         if let Ok(change) = changes.recv_timeout(Duration::from_millis(20)) {
             break change;
         }

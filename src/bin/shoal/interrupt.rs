@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use shoal::Timeout;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::output::Failure;
+use crate::failure::Failure;
 use crate::streams;
 
 /// How long a sleep goes on before it looks for a signal.

@@ -5,6 +5,7 @@ mod bench;
 mod bridge;
 mod devices;
 mod doctor;
+mod failure;
 mod generate;
 mod input;
 mod interrupt;
