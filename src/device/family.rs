@@ -128,12 +128,14 @@ type Layers = &'static [&'static [Source]];
 
 const CUDA: Layers = &[&[source("CUDA_VISIBLE_DEVICES", Reading::Cuda)]];
 
-/// HIP counts in what ROCr shows, and reads CUDA's variable where its own is unset or empty.
+/// HIP counts in what ROCr shows, and reads CUDA's variable where its own is unset or empty. OpenCL's is the
+/// last: not every version of HIP reads it, and a child sees no device that a reader of it would not.
 const ROCM: Layers = &[
     &[source("ROCR_VISIBLE_DEVICES", Reading::Rocr)],
     &[
         source("HIP_VISIBLE_DEVICES", Reading::Hip),
         source("CUDA_VISIBLE_DEVICES", Reading::Hip),
+        source("GPU_DEVICE_ORDINAL", Reading::Hip),
     ],
 ];
 

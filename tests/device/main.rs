@@ -272,6 +272,28 @@ fn cuda_children_count_devices_in_bus_order() {
 }
 
 #[test]
+fn what_opencl_hides_stays_hidden_when_its_variable_is_removed() {
+    let inherited = [
+        ("ROCR_VISIBLE_DEVICES", "4,5,6"),
+        ("GPU_DEVICE_ORDINAL", "2,1"),
+    ];
+    let rocm = environment("rocm", "0", env(&inherited)).unwrap();
+    assert_eq!(
+        rocm,
+        [
+            set("ROCR_VISIBLE_DEVICES", "6"),
+            unset("GPU_DEVICE_ORDINAL")
+        ]
+    );
+    let hip = environment("hip", "1", env(&inherited[1..])).unwrap();
+    assert_eq!(
+        hip,
+        [set("HIP_VISIBLE_DEVICES", "1"), unset("GPU_DEVICE_ORDINAL")]
+    );
+    assert!(environment("rocm", "2", env(&inherited)).is_err());
+}
+
+#[test]
 fn one_rocm_layer_is_written_and_the_others_are_removed() {
     // HIP's indices count in what ROCr shows: 3 is device 1 of "2,3".
     let both = [
