@@ -461,6 +461,29 @@ fn a_program_that_uses_small_descriptors_keeps_its_lease() {
 }
 
 #[test]
+fn a_mask_of_numbers_in_an_unknown_order_is_refused() {
+    let machine = Machine::new();
+    let run = |mask: &str, order: &str| {
+        let show = [
+            "--lease",
+            "1",
+            "--",
+            "sh",
+            "-c",
+            "echo $CUDA_VISIBLE_DEVICES",
+        ];
+        let mut run = machine.run(&show);
+        run.env("CUDA_VISIBLE_DEVICES", mask)
+            .env("CUDA_DEVICE_ORDER", order);
+        finish(&mut run)
+    };
+    run("2,3", "FASTEST_FIRST").failed(125, "set it to PCI_BUS_ID");
+    assert_eq!(run("2,3", "PCI_BUS_ID").ok(), "2\n");
+    let id = "GPU-fa4e0000-0000-4000-8000-000000000002";
+    assert_eq!(run(id, "FASTEST_FIRST").ok(), format!("{id}\n"));
+}
+
+#[test]
 fn an_orphan_keeps_the_lease_of_its_run() {
     let machine = Machine::new();
     let script = "(exec setsid sleep 600 >&- 2>&-) & echo $!; exit 0";

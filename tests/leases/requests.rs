@@ -207,6 +207,14 @@ fn unique_ids_are_used_where_numbers_are_not_certain() {
     let mut output = std::fs::File::from(child.take_stdout().unwrap());
     output.read_to_string(&mut said).unwrap();
     assert_eq!(said.trim(), id);
+    // Without a mask there are only numbers, and what they mean in that order is not known.
+    let mut child = Spawn::new("true");
+    child.env("CUDA_DEVICE_ORDER", "FASTEST_FIRST");
+    let err = child
+        .lease(&lease, Mode::IndexOnly, 0, 1)
+        .spawn()
+        .unwrap_err();
+    assert!(err.to_string().contains("PCI_BUS_ID"), "{err}");
 }
 
 #[test]

@@ -7,13 +7,17 @@ use std::sync::Arc;
 use super::claim::{INHERITED, WHOLE};
 use super::held::OwnClaim;
 use crate::device::discover::{Seen, through};
-use crate::device::mask::Mask;
+use crate::device::mask::{DeviceKind, Mask};
 use crate::device::{self, EnvEdit, Family};
 use crate::error::{Error, Result};
 use crate::sys::fd::{duplicate, keep_on_exec};
 
 /// The variable that tells a child the place of its devices among those it sees.
 const INDEX: &str = "SHOAL_DEVICE_INDEX";
+
+/// CUDA's variable of the order in which devices are counted, and the value that means the driver's.
+const ORDER: &str = "CUDA_DEVICE_ORDER";
+const BUS_ORDER: &str = "PCI_BUS_ID";
 
 /// What the workers of a lease see of its devices.
 ///
@@ -138,7 +142,8 @@ impl Lease {
     /// # Errors
     ///
     /// [`Error::Invalid`]: there is no such worker; or the mask of this process has changed and does not
-    /// show all devices of the lease any more. [`Error::Unsupported`] as [`device::environment()`].
+    /// show all devices of the lease any more; or `CUDA_DEVICE_ORDER` asks for an order in which the numbers of
+    /// that mask mean unknown devices. [`Error::Unsupported`] as [`device::environment()`].
     pub fn environment(&self, mode: Mode, worker: usize, workers: usize) -> Result<Vec<EnvEdit>> {
         self.environment_in(mode, worker, workers, device::process_variable)
     }
@@ -155,6 +160,7 @@ impl Lease {
             let why = format!("there are {workers}, counted from 0");
             return Err(Error::invalid(format!("worker {worker}"), why));
         }
+        self.check_order(mode, &lookup)?;
         let mut devices = self.numbered(&lookup)?;
         let own = part(devices.len(), worker, workers);
         let numbers = 0..own.len() as u32;
@@ -173,6 +179,35 @@ impl Lease {
         edits.push(EnvEdit::Set(INDEX.to_owned(), index));
         edits.push(EnvEdit::Set(INHERITED.to_owned(), self.id()));
         Ok(edits)
+    }
+
+    /// Refuses numbers that mean other devices in the program than here: those of a mask that it has already,
+    /// or those that it would be told.
+    fn check_order(&self, mode: Mode, lookup: &impl Fn(&str) -> Option<String>) -> Result<()> {
+        let Some(order) = self.other_order(lookup) else {
+            return Ok(());
+        };
+        let is_certain = match self.0.family.inherited(lookup)? {
+            Mask::All => mode != Mode::IndexOnly,
+            Mask::List(list) => list.iter().all(|it| it.kind() != DeviceKind::Index),
+        };
+        if is_certain {
+            return Ok(());
+        }
+        Err(Error::invalid(
+            format!("{ORDER}={order}"),
+            format!(
+                "which devices the numbers in {} mean then is not known: set it to {BUS_ORDER}, or name \
+                 the devices there by their ids",
+                self.0.family.variable()
+            ),
+        ))
+    }
+
+    /// The order in which the program counts its devices, if that is another one than the driver's.
+    fn other_order(&self, lookup: &impl Fn(&str) -> Option<String>) -> Option<String> {
+        let is_cuda = self.0.family.name() == "cuda";
+        lookup(ORDER).filter(|it| is_cuda && it != BUS_ORDER)
     }
 
     fn masked(&self, mask: &str, lookup: &impl Fn(&str) -> Option<String>) -> Result<Vec<EnvEdit>> {
@@ -201,8 +236,7 @@ impl Lease {
         // Where nothing is hidden a number means what the driver's order says. Partitions have no number, and
         // a program may have chosen another order.
         let by_id = |it: &Seen| it.found.id.starts_with("MIG-");
-        let other_order = self.0.family.name() == "cuda"
-            && lookup("CUDA_DEVICE_ORDER").is_some_and(|it| it != "PCI_BUS_ID");
+        let other_order = self.other_order(lookup).is_some();
         let all = self.0.family.inherited(lookup) == Ok(Mask::All);
         let entry = |it: &Seen| {
             if all && (other_order || by_id(it)) {
