@@ -82,6 +82,11 @@ impl Family {
         self.variable
     }
 
+    /// Whether its runtime takes indices in ascending order only.
+    pub(crate) fn is_ascending(&self) -> bool {
+        self.ascending
+    }
+
     /// The variables that its runtime reads.
     pub fn variables(&self) -> impl Iterator<Item = &'static str> {
         let sources = self.layers.iter().flat_map(|layer| layer.iter());

@@ -27,7 +27,8 @@ pub enum Mode {
     /// Its own devices and no others.
     #[default]
     Exclusive,
-    /// All devices of the lease, its own ones first: for libraries that need to see their peers.
+    /// All devices of the lease, its own ones first: for libraries that need to see their peers. A family whose
+    /// runtime takes numbers in ascending order only has them in that order.
     Rotate,
     /// What this process sees: the mask is left as it is, only the numbers are told.
     IndexOnly,
@@ -128,7 +129,10 @@ impl Lease {
     /// process sees, or ids where numbers would not be certain.
     pub fn mask(&self) -> String {
         match self.numbered(&device::process_variable) {
-            Ok(devices) => self.text(&devices, &device::process_variable),
+            Ok(mut devices) => {
+                self.arrange(&mut devices);
+                self.text(&devices, &device::process_variable)
+            }
             // The mask of this process is another one than at the time of the lease.
             Err(_) => joined(self.0.devices.iter().map(|it| it.found.id.clone())),
         }
@@ -162,23 +166,41 @@ impl Lease {
         }
         self.check_order(mode, &lookup)?;
         let mut devices = self.numbered(&lookup)?;
-        let own = part(devices.len(), worker, workers);
-        let numbers = 0..own.len() as u32;
+        let range = part(devices.len(), worker, workers);
+        let own = devices[range.clone()].to_vec();
         let (mut edits, index) = match mode {
-            Mode::Exclusive => {
-                let mask = self.text(&devices[own], &lookup);
-                (self.masked(&mask, &lookup)?, joined(numbers))
-            }
+            Mode::Exclusive => self.shown(own.clone(), &own, &lookup)?,
             Mode::Rotate => {
-                devices.rotate_left(own.start);
-                let mask = self.text(&devices, &lookup);
-                (self.masked(&mask, &lookup)?, joined(numbers))
+                devices.rotate_left(range.start);
+                self.shown(devices, &own, &lookup)?
             }
-            Mode::IndexOnly => (Vec::new(), joined(devices[own].iter().map(|it| it.logical))),
+            Mode::IndexOnly => (Vec::new(), joined(own.iter().map(|it| it.logical))),
         };
         edits.push(EnvEdit::Set(INDEX.to_owned(), index));
         edits.push(EnvEdit::Set(INHERITED.to_owned(), self.id()));
         Ok(edits)
+    }
+
+    /// Puts devices into the order in which they are written, where the family allows one only.
+    fn arrange(&self, devices: &mut [Seen]) {
+        if self.0.family.is_ascending() {
+            devices.sort_by_key(|it| it.logical);
+        }
+    }
+
+    /// What makes a program see these devices, and the numbers that its own ones have then.
+    fn shown(
+        &self,
+        mut devices: Vec<Seen>,
+        own: &[Seen],
+        lookup: &impl Fn(&str) -> Option<String>,
+    ) -> Result<(Vec<EnvEdit>, String)> {
+        self.arrange(&mut devices);
+        let is_own = |it: &Seen| own.iter().any(|own| own.logical == it.logical);
+        let numbers = (0u32..).zip(&devices).filter(|(_, it)| is_own(it));
+        let index = joined(numbers.map(|(number, _)| number));
+        let mask = self.text(&devices, lookup);
+        Ok((self.masked(&mask, lookup)?, index))
     }
 
     /// Refuses numbers that mean other devices in the program than here: those of a mask that it has already,
