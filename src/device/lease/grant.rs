@@ -128,12 +128,15 @@ impl Lease {
     /// The devices as [`Spawn::devices`](crate::Spawn::devices) takes them: numbers that count in what this
     /// process sees, or ids where numbers would not be certain.
     pub fn mask(&self) -> String {
-        match self.numbered(&device::process_variable) {
+        let lookup = device::process_variable;
+        let certain = self.check_order(Mode::Exclusive, &lookup);
+        match certain.and_then(|()| self.numbered(&lookup)) {
             Ok(mut devices) => {
                 self.arrange(&mut devices);
-                self.text(&devices, &device::process_variable)
+                self.text(&devices, &lookup)
             }
-            // The mask of this process is another one than at the time of the lease.
+            // The mask of this process is another one than at the time of the lease, or numbers in it mean
+            // other devices.
             Err(_) => joined(self.0.devices.iter().map(|it| it.found.id.clone())),
         }
     }
