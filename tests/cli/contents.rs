@@ -433,3 +433,12 @@ fn a_watch_of_all_keys_tells_those_that_expire() {
     child.kill().unwrap();
     child.wait().unwrap();
 }
+
+#[test]
+fn what_is_no_value_is_refused_and_not_stored() {
+    let map = Map::create(&unique("mistyped")).unwrap();
+    let name = map.name();
+    shoal(&["map", "set", name, "key", "--foo"]).failed(2, "--foo");
+    shoal(&["map", "set", name, "key", "--", "--foo"]).ok();
+    assert_eq!(map.get_vec(b"key").unwrap().unwrap(), b"--foo");
+}

@@ -97,8 +97,8 @@ struct Set {
     name: String,
     /// The key
     key: String,
-    /// Its value
-    #[arg(allow_hyphen_values = true)]
+    /// Its value; one that begins with "-" and is no number stands behind "--"
+    #[arg(allow_negative_numbers = true)]
     value: Option<String>,
     #[command(flatten)]
     keys: Keys,
