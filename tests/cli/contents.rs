@@ -441,4 +441,19 @@ fn what_is_no_value_is_refused_and_not_stored() {
     shoal(&["map", "set", name, "key", "--foo"]).failed(2, "--foo");
     shoal(&["map", "set", name, "key", "--", "--foo"]).ok();
     assert_eq!(map.get_vec(b"key").unwrap().unwrap(), b"--foo");
+    // A whole number that Python would get as one with a fraction.
+    for number in [
+        "123456789012345678901234567890",
+        "[1, {\"a\": -9223372036854775809}]",
+    ] {
+        let done = shoal(&["map", "set", name, "key", "--as", "python", number]);
+        done.failed(2, "beyond 64 bits");
+    }
+    for value in [
+        "18446744073709551615",
+        "1e30",
+        "\"\\\\\\\"123456789012345678901234567890\"",
+    ] {
+        shoal(&["map", "set", name, "key", "--as", "python", value]).ok();
+    }
 }

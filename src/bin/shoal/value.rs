@@ -58,6 +58,9 @@ impl Encoding {
             Encoding::Python => {
                 let json: serde_json::Value =
                     serde_json::from_str(text).map_err(|err| usage(&err))?;
+                if let Some(number) = beyond_64_bits(text) {
+                    return Err(usage(&format!("{number} is beyond 64 bits")));
+                }
                 if let (Place::Element, Some(number)) = (place, json.as_i64()) {
                     return Ok(number.to_le_bytes().to_vec());
                 }
@@ -70,6 +73,29 @@ impl Encoding {
             }
         }
     }
+}
+
+/// A whole number in this JSON that would silently become one with a fraction.
+fn beyond_64_bits(json: &str) -> Option<&str> {
+    // Every second part is a text, once escaped quotes are no quotes.
+    let bare = json.replace("\\\\", "__").replace("\\\"", "__");
+    let mut start = 0;
+    for (part, piece) in bare.split('"').enumerate() {
+        let end = start + piece.len();
+        let is_part_of_number = |c: char| c.is_ascii_digit() || "+-.eE".contains(c);
+        let numbers = json[start..end].split(|c| !is_part_of_number(c));
+        let is_whole = |it: &&str| !it.is_empty() && !it.contains(['.', 'e', 'E']);
+        let mut beyond = numbers
+            .filter(is_whole)
+            .filter(|it| it.parse::<i64>().is_err() && it.parse::<u64>().is_err());
+        if part % 2 == 0
+            && let Some(number) = beyond.next()
+        {
+            return Some(number);
+        }
+        start = end + 1;
+    }
+    None
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
