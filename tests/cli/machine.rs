@@ -185,6 +185,14 @@ fn top_tells_rates_holders_and_what_it_costs() {
 }
 
 #[test]
+fn top_of_nothing_tells_rates_of_nothing() {
+    let directory = Directory::new();
+    let mut top = command(&["top", "-n", "1", "--interval", "0.05"]);
+    let printed = finish(top.env("SHOAL_DIR", &directory.0)).ok();
+    assert!(printed.contains("put 0/s, taken 0/s"), "{printed}");
+}
+
+#[test]
 fn top_ends_when_its_reader_has_seen_enough() {
     let mut shell = Command::new("sh");
     let script = r#""$0" top --interval 0.05 | head -1"#;

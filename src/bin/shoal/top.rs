@@ -354,8 +354,9 @@ fn summary(look: &Look) -> String {
         .map(|it| it.object.committed_bytes)
         .sum();
     let rates = || look.objects.iter().filter_map(|it| it.rates);
-    let put: f64 = rates().map(|it| it.put_per_second).sum();
-    let taken: f64 = rates().map(|it| it.taken_per_second).sum();
+    // Not by `sum`: that of nothing is -0.
+    let put = rates().fold(0.0, |sum, it| sum + it.put_per_second);
+    let taken = rates().fold(0.0, |sum, it| sum + it.taken_per_second);
     let processes = look.objects.iter().flat_map(|it| &it.object.participants);
     let processes: HashSet<u32> = processes.map(|it| it.pid).collect();
     let own = look
