@@ -197,7 +197,10 @@ impl Input {
     /// The next parts, each of which `end` ends: those that are there, and at least one. The last part
     /// needs no end. Empty once there is no more.
     pub(crate) fn parts(&mut self, end: u8) -> Result<Vec<Vec<u8>>, Failure> {
-        while !self.ended && !self.rest.contains(&end) {
+        // Each byte is looked at once, however long a part is.
+        let mut seen = 0;
+        while !self.ended && !self.rest[seen..].contains(&end) {
+            seen = self.rest.len();
             self.fill()?;
         }
         let whole = match self.rest.iter().rposition(|&it| it == end) {
