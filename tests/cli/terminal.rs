@@ -225,7 +225,7 @@ fn a_live_screen_takes_any_interval() {
 fn a_signal_ends_top_and_the_terminal_is_as_it_was() {
     let directory = Directory::new();
     for args in [&["top"][..], &["devices", "top"]] {
-        for signal in [libc::SIGTERM, libc::SIGHUP, libc::SIGINT] {
+        for signal in [libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
             let mut top = on_terminal(args, &directory);
             top.env("SHOAL_FAKE_DEVICES", "cuda:2:24G:20G:15");
             let terminal = Terminal::run(top, 80);

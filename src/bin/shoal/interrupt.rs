@@ -16,7 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use shoal::Timeout;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 use crate::failure::Failure;
 use crate::streams;
@@ -36,7 +36,7 @@ static SIGNAL: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
 pub(crate) fn install() {
     let signal = SIGNAL.get_or_init(Arc::default);
     let once = Arc::new(AtomicBool::new(false));
-    for which in not_ignored(&[SIGINT, SIGTERM, SIGHUP]) {
+    for which in not_ignored(&[SIGINT, SIGTERM, SIGHUP, SIGQUIT]) {
         // In this order: the first signal finds the flag unset. Where a handler cannot be installed, the
         // signal ends the process.
         let _ = match is_first_process() {
