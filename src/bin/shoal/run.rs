@@ -215,7 +215,10 @@ impl Run {
         let lease = lease.map_err(|err| match err {
             Error::Timeout => Refusal {
                 code: REFUSED,
-                why: format!("{count} {} were not free in time", devices(count)),
+                why: match count {
+                    1 => "1 device was not free in time".to_owned(),
+                    _ => format!("{count} devices were not free in time"),
+                },
             },
             err => err.into(),
         })?;
