@@ -33,10 +33,8 @@ fn full_pipe() -> (PipeReader, PipeWriter) {
     let (reader, writer) = std::io::pipe().unwrap();
     let set = |flags: i32| {
         // SAFETY: integers, and an open descriptor.
-        assert_eq!(
-            unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETFL, flags) },
-            0
-        );
+        let done = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETFL, flags) };
+        assert_eq!(done, 0);
     };
     set(libc::O_NONBLOCK);
     let mut fill = &writer;
@@ -128,14 +126,14 @@ fn a_signal_ends_workers_whose_supervisor_nothing_reads() {
 fn a_signal_that_the_caller_ignores_stays_ignored() {
     let queue = Queue::create(&unique("nohup")).unwrap();
     let map = Map::create(&unique("nohup")).unwrap();
-    let put = || queue.put(b"message", Timeout::Infinite).unwrap();
-    let set = || map.set(b"key", b"value").unwrap();
     let get = ["queue", "get", queue.name()];
     let watch = ["map", "watch", map.name(), "key", "-n", "1"];
-    let waits: [(&str, &[&str], &dyn Fn()); 2] =
-        [(queue.name(), &get, &put), (map.name(), &watch, &set)];
     for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGTERM] {
-        for (name, args, end) in waits {
+        for is_queue in [true, false] {
+            let (name, args) = match is_queue {
+                true => (queue.name(), &get[..]),
+                false => (map.name(), &watch[..]),
+            };
             let mut wait = command(args);
             // SAFETY: one system call, in the child.
             unsafe {
@@ -158,7 +156,10 @@ fn a_signal_that_the_caller_ignores_stays_ignored() {
             send(pid, signal);
             // A signal that it does not ignore would end it in this time.
             std::thread::sleep(Duration::from_millis(150));
-            end();
+            match is_queue {
+                true => queue.put(b"message", Timeout::Infinite).unwrap(),
+                false => map.set(b"key", b"value").unwrap(),
+            }
             let status = child.wait_with_output().unwrap().status;
             assert!(status.success(), "{args:?}, signal {signal}: {status}");
             map.remove(b"key").unwrap();

@@ -97,12 +97,9 @@ impl Stdout {
         };
         Self { out, most }
     }
-}
 
-impl Write for Stdout {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        streams::check(1)?;
-        while self.most != usize::MAX {
+    fn wait_for_reader(&self) -> io::Result<()> {
+        loop {
             if interrupt::signal().is_some() {
                 return Err(io::Error::other("a signal came"));
             }
@@ -110,8 +107,17 @@ impl Write for Stdout {
             match poll(&mut fds, Some(&SLICE)) {
                 Ok(0) | Err(Errno::INTR) => {}
                 // A write says what is wrong, if anything is.
-                Ok(_) | Err(_) => break,
+                Ok(_) | Err(_) => return Ok(()),
             }
+        }
+    }
+}
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        streams::check(1)?;
+        if self.most != usize::MAX {
+            self.wait_for_reader()?;
         }
         let len = bytes.len().min(self.most);
         // Nothing stays in the buffer of the standard library.

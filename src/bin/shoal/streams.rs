@@ -13,7 +13,7 @@ static CLOSED: [AtomicBool; 2] = [AtomicBool::new(false), AtomicBool::new(false)
 
 /// Runs before the standard library does anything.
 #[used]
-// SAFETY: functions of this type are what the section has. It calls nothing but the system.
+// The section has functions of this type. It calls nothing but the system.
 #[unsafe(link_section = ".init_array")]
 static NOTE: extern "C" fn() = note;
 
