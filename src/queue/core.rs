@@ -101,22 +101,28 @@ pub(super) const LAYOUT: u64 = 0x5155_4555_4500_0008;
 pub(super) struct LeaseCount(AtomicU64);
 
 impl LeaseCount {
-    /// A child's slot is another one than its parent's, and may be of the same generation.
-    fn tag(me: Owner) -> u64 {
-        u64::from(me.generation << 10 | u32::from(me.slot))
+    const COUNT: u64 = u32::MAX as u64;
+
+    /// The process, in the upper half. A child's slot is another one than its parent's, and may be of the same
+    /// generation.
+    #[inline]
+    fn process(me: Owner) -> u64 {
+        (u64::from(me.generation) << 10 | u64::from(me.slot)) << 32
     }
 
+    #[inline]
     pub(super) fn get(&self, me: Owner) -> u64 {
         let packed = self.0.load(Ordering::Relaxed);
-        match packed >> 32 == Self::tag(me) {
-            true => packed & u64::from(u32::MAX),
+        match packed & !Self::COUNT == Self::process(me) {
+            true => packed & Self::COUNT,
             false => 0,
         }
     }
 
+    #[inline]
     pub(super) fn add(&self, me: Owner, change: i64) {
         let count = self.get(me).saturating_add_signed(change);
-        let packed = Self::tag(me) << 32 | count & u64::from(u32::MAX);
+        let packed = Self::process(me) | count & Self::COUNT;
         self.0.store(packed, Ordering::Relaxed);
     }
 }
