@@ -42,7 +42,7 @@ pub(crate) struct Waits {
     ended: AtomicBool,
     /// Whether its threads are counted.
     counts: AtomicBool,
-    /// Bits 0..32: the threads in calls that have slept. The rest: in which [`GENERATION`], since a forked
+    /// Bits 0..32: the threads in calls that have waited. The rest: in which [`GENERATION`], since a forked
     /// child has none of its parent's threads.
     inside: AtomicU64,
 }
@@ -50,7 +50,7 @@ pub(crate) struct Waits {
 /// Grows in every forked child.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 
-/// The length of all threads' [`INSIDE`], so that a call need not look at its own where no thread has slept.
+/// The length of all threads' [`INSIDE`], so that a call need not look at its own where no thread has waited.
 static COUNTED: AtomicU32 = AtomicU32::new(0);
 
 thread_local! {
@@ -79,7 +79,7 @@ pub(crate) trait EndWaits {
         self.each_waits(&mut |waits| waits.counts.store(true, Ordering::Relaxed));
     }
 
-    /// Whether threads are still in calls that have slept. Only if they are counted.
+    /// Whether threads are still in calls that have waited. Only if they are counted.
     fn is_waited_in(&self) -> bool {
         let mut busy = false;
         self.each_waits(&mut |waits| busy |= waits.is_busy());
@@ -208,7 +208,7 @@ pub(crate) fn set_aside<T>(act: impl FnOnce() -> T) -> T {
     done
 }
 
-/// The calling thread's call is over: it touches no handle any more that it has slept in.
+/// The calling thread's call is over: it touches no handle any more that it has waited in.
 ///
 /// # Safety
 /// The handles that were used in the call were not freed while threads were counted there.

@@ -72,33 +72,47 @@ fn an_opener_that_is_killed_does_not_count_as_a_participant() {
     });
 }
 
+/// The ways to leave: to drop the handle, or to exit with it, which marks its slot.
+const LEAVING: [fn(Queue); 2] = [drop, |jobs| {
+    std::mem::forget(jobs);
+    // SAFETY: the child's only thread.
+    unsafe { libc::exit(0) }
+}];
+
 #[test]
 fn a_process_that_is_killed_while_it_leaves_takes_nothing_from_the_others() {
     own_process(|| {
-        in_directory("left", |directory| {
-            at_each_step("leave", 2, |step| {
-                let (up, go) = (Bell::new(), Bell::new());
-                let other = fork(|| {
-                    let jobs = jobs();
-                    up.ring();
-                    go.hear();
-                    assert_eq!(jobs.get_vec(NOWAIT).unwrap(), b"job");
-                    assert!(Path::new(directory).join("shoal.jobs").exists());
-                });
-                up.hear();
-                let mut leaver = fork(|| {
-                    let jobs = jobs();
-                    jobs.put(b"job", NOWAIT).unwrap();
-                    crash::arm(step);
-                    drop(jobs);
-                    crash::disarm();
-                });
-                let lived = lived(&mut leaver);
-                go.ring();
-                other.ends_well();
-                is_clean(directory);
-                lived
+        let [dropped, exited] = LEAVING;
+        killed_while_it_leaves(2, dropped);
+        // The mark is one store.
+        killed_while_it_leaves(1, exited);
+    });
+}
+
+fn killed_while_it_leaves(least: u64, leave: fn(Queue)) {
+    in_directory("left", |directory| {
+        at_each_step("leave", least, |step| {
+            let (up, go) = (Bell::new(), Bell::new());
+            let other = fork(|| {
+                let jobs = jobs();
+                up.ring();
+                go.hear();
+                assert_eq!(jobs.get_vec(NOWAIT).unwrap(), b"job");
+                assert!(Path::new(directory).join("shoal.jobs").exists());
             });
+            up.hear();
+            let mut leaver = fork(|| {
+                let jobs = jobs();
+                jobs.put(b"job", NOWAIT).unwrap();
+                crash::arm(step);
+                leave(jobs);
+                crash::disarm();
+            });
+            let lived = lived(&mut leaver);
+            go.ring();
+            other.ends_well();
+            is_clean(directory);
+            lived
         });
     });
 }
@@ -107,19 +121,21 @@ fn a_process_that_is_killed_while_it_leaves_takes_nothing_from_the_others() {
 fn the_last_to_leave_that_is_killed_leaves_no_object_behind() {
     own_process(|| {
         in_directory("last", |directory| {
-            at_each_step("leave", 2, |step| {
-                let jobs = RefCell::new(None);
-                let lived = lives(step, || {
-                    crash::disarm();
-                    *jobs.borrow_mut() = Some(self::jobs());
-                    crash::arm(step);
-                    drop(jobs.take());
+            for leave in LEAVING {
+                at_each_step("leave", 2, |step| {
+                    let jobs = RefCell::new(None);
+                    let lived = lives(step, || {
+                        crash::disarm();
+                        *jobs.borrow_mut() = Some(self::jobs());
+                        crash::arm(step);
+                        jobs.take().into_iter().for_each(leave);
+                    });
+                    fork(|| assert!(matches!(Queue::open("jobs"), Err(Error::NotFound { .. }))))
+                        .ends_well();
+                    is_clean(directory);
+                    lived
                 });
-                fork(|| assert!(matches!(Queue::open("jobs"), Err(Error::NotFound { .. }))))
-                    .ends_well();
-                is_clean(directory);
-                lived
-            });
+            }
         });
     });
 }
