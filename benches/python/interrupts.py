@@ -3,8 +3,8 @@
     cargo xtask bench --python [--seconds 1] [--repeat 3]
 
 A parent and a child wait for the same thing, each in its own program, with ``shoal.multiprocessing``
-and with ``multiprocessing``. The end of the interpreter is part of it. Who is still there after some
-seconds is killed and counted.
+and with ``multiprocessing``. The end of the interpreter is part of it. A process that is still there after some
+seconds is killed, and the time is infinite.
 """
 
 from __future__ import annotations
@@ -53,6 +53,9 @@ WAITS = ["queue.get()", "tasks.join()", "lock.acquire()", "event.wait()", "barri
          "there.recv()", "mp.connection.wait([there])", "pool()"]
 MODULES = ["shoal.multiprocessing", "multiprocessing"]
 LIMIT = 5.0
+
+# A shell starts programs in the background with SIGINT ignored, and their children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def once(module: str, wait: str) -> float:
