@@ -29,7 +29,8 @@ BATCHES = "get_many", "get_many_bytes"
 @needs_it
 def test_the_calls_are_compiled_and_documented() -> None:
     for cls, names in {
-        shoal.Queue: (*"put get put_bytes get_bytes put_many put_many_bytes".split(), *BATCHES),
+        shoal.Queue: (*"put get put_bytes get_bytes put_many put_many_bytes lease".split(), *BATCHES),
+        shoal.Lease: ("get", "get_bytes", "ack", "__exit__", "__del__"),
         shoal.Lock: ("acquire", "release", "__enter__", "__exit__"),
         shoal.RLock: ("acquire", "release", "__enter__", "__exit__"),
         shoal.Event: ("set", "clear", "is_set"),
@@ -48,15 +49,18 @@ def test_the_calls_are_compiled_and_documented() -> None:
             if name[0] != "_":
                 given = inspect.signature(call).parameters.values()
                 expected = inspect.signature(python).parameters.values()
-                assert [(it.name, it.default) for it in given] == [
-                    (it.name, it.default) for it in expected
+                named = inspect.Parameter.KEYWORD_ONLY
+                assert [(it.name, it.default, it.kind == named) for it in given] == [
+                    (it.name, it.default, it.kind == named) for it in expected
                 ]
 
 
 @needs_it
 def test_no_class_hides_what_the_compiled_base_has() -> None:
-    for cls in (shoal.Queue, shoal.Connection, shoal.Map, shoal.Value, shoal.multiprocessing.queues.Queue):
-        for name, attribute in vars(_hot.Held).items():
+    shared = shoal.Queue, shoal.Connection, shoal.Map, shoal.Value, shoal.multiprocessing.queues.Queue
+    taken = shoal.Lease, shoal.Reservation
+    for cls, base in [*((it, _hot.Held) for it in shared), *((it, _hot.Taken) for it in taken)]:
+        for name, attribute in vars(base).items():
             if name[:2] != "__":
                 assert inspect.getattr_static(cls, name) is attribute, (cls, name)
 
@@ -148,6 +152,23 @@ def test_no_call_leaks_a_reference() -> None:
         queue.put(obj=text)
         with queue.lease() as job:
             assert job.get() == text
+        queue.put_bytes(data)
+        with queue.lease(visible=60) as job:
+            assert job.get_bytes() == data
+            with pytest.raises(pickle.UnpicklingError):
+                job.get()
+        queue.put(text)
+        queue.lease(False)
+        with pytest.raises(ZeroDivisionError):
+            with queue.lease(timeout=5):
+                1 / 0
+        job = queue.lease()
+        assert job.attempts == 3 and job.data
+        job.extend(60)
+        job.ack()
+        for call in (job.ack, lambda: queue.lease(False), lambda: queue.lease(timeout=0.001)):
+            with pytest.raises((shoal.InvalidError, shoal.Empty)):
+                call()
         table.add(key)
         table.add(key=key, delta=3)
         del table[key]
@@ -215,7 +236,12 @@ def test_hostile_arguments_crash_nothing() -> None:
         queue.put_many_bytes, queue.get_many, queue.get_many_bytes, here.poll, there.send_bytes, there.send,
         permits.acquire, permits.release, permits.__exit__, permits.__enter__, queue.put, queue.get,
         queue.put_bytes, queue.get_bytes, lock.acquire, lock.release,
-        lambda *a: setattr(number, "value", a[0]), lambda *a: number.value, lambda *a: queue.lease(False),
+        lambda *a: setattr(number, "value", a[0]), lambda *a: number.value, queue.lease, lambda *a: queue.lease(False),
+        lambda *a: queue.lease(False).ack(*a), lambda *a: queue.lease(False).get(*a),
+        lambda *a: queue.lease(False).__exit__(*a), lambda *a: shoal.Lease.ack(*a), lambda *a: _hot.Taken(*a),
+        lambda *a: shoal.Lease.__new__(shoal.Lease).ack(*a), lambda *a: shoal.Lease.__new__(shoal.Lease).get(*a),
+        lambda *a: _fast().method(type(a[0]), "Lease", "ack", "text"),
+        lambda *a: setattr(queue.lease(False), "_size", a[0]), lambda *a: setattr(queue.lease(False), "_fast", None),
         lambda *a: setattr(table, "_cache", a[0]), lambda *a: setattr(table, "_pause", a[0]),
         lambda *a: table._cache.update({"k": a, "text": (*a, 1, 2)}), lambda *a: table["k"],
         lambda *a: shoal.Map.__getitem__(_hot.Held(), *a), lambda *a: shoal.Value.value.__get__(a[0]),
@@ -231,7 +257,7 @@ def test_hostile_arguments_crash_nothing() -> None:
         lambda *a: shoal.Queue.put(_hot.Held(), *a), lambda *a: shoal.Lock.__enter__(event, *a),
         lambda *a: shoal.Event.is_set(lock), lambda *a: shoal.Queue.get_bytes(lock, *a),
     ]  # fmt: skip
-    names = ["block", "timeout", "copy", "obj", "data", "wrong", "", "key", "index", "value", "delta"]
+    names = ["block", "timeout", "copy", "obj", "data", "wrong", "", "key", "index", "value", "delta", "visible"]
     for _ in range(10_000):
         call = chance.choice(calls)
         args = chance.choices(odd, k=chance.randrange(5))

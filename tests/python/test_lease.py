@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import pytest
@@ -61,6 +62,38 @@ def test_the_data_is_read_where_it_is_and_not_written(queue: "shoal.Queue[Any]")
         job.ack()
     holder.release()
     job.ack()
+
+
+def test_its_message_is_copied_if_that_is_asked_for(queue: "shoal.Queue[Any]") -> None:
+    for message in (b"", b"12345678", b"x" * 100_000):
+        queue.put_bytes(message)
+        job = queue.lease()
+        copy = job.get_bytes()
+        assert copy == message == bytes(job.data) == job.get_bytes()
+        job.ack()
+        assert copy == message
+        with pytest.raises(ValueError):
+            job.get_bytes()
+
+
+def test_of_threads_that_ack_it_one_does(queue: "shoal.Queue[Any]") -> None:
+    for _ in range(50):
+        queue.put(1)
+        job, begin, refused = queue.lease(), threading.Barrier(3), []
+
+        def ack() -> None:
+            begin.wait()
+            try:
+                job.ack()
+            except shoal.InvalidError:
+                refused.append(1)
+
+        threads = [threading.Thread(target=ack) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert (len(refused), queue.unfinished) == (2, 0)
 
 
 def test_a_consumer_that_is_too_slow_is_told(queue: "shoal.Queue[Any]") -> None:

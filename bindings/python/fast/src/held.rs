@@ -84,6 +84,16 @@ impl This {
         unsafe { (*self.held()).large }
     }
 
+    /// Gives this object, which has none yet, the handle of another. It is good for as long as the object lives.
+    pub(crate) fn take_handle_of(self, other: This) {
+        // SAFETY: both are a `Held` (`new`). Without a handle a pointer is null.
+        unsafe {
+            let (to, from) = (self.held(), other.held());
+            (*to).handle = another((*from).handle);
+            (*to).pointer = (*from).pointer;
+        }
+    }
+
     /// Says whether the holder of a lock, which this thread has now, had died with it.
     pub(crate) fn set_died(self, died: bool) {
         // SAFETY: a `Held` (`new`).
@@ -147,7 +157,7 @@ impl This {
     }
 }
 
-unsafe extern "C" fn new(
+pub(crate) unsafe extern "C" fn new(
     class: *mut PyTypeObject,
     _args: *mut PyObject,
     _named: *mut PyObject,
@@ -157,7 +167,7 @@ unsafe extern "C" fn new(
     unsafe { PyType_GenericAlloc(class, 0) }
 }
 
-unsafe extern "C-unwind" fn dealloc(object: *mut PyObject) {
+pub(crate) unsafe extern "C-unwind" fn dealloc(object: *mut PyObject) {
     // SAFETY: CPython calls this once, as the last for an object of the class. A class that is made at run
     // time is kept by its objects.
     unsafe {

@@ -22,6 +22,7 @@ mod codec;
 mod event;
 mod held;
 mod items;
+mod lease;
 mod list;
 mod lock;
 mod map;

@@ -18,18 +18,25 @@ pub(crate) struct Entry {
 /// The compiled methods of a class of the package.
 pub(crate) struct Methods {
     pub(crate) class: &'static CStr,
+    /// What the class has to be derived from.
+    pub(crate) base: &'static Constant,
     pub(crate) entries: &'static [Entry],
 }
 
-/// `methods!(c"Class": a, b)`: the compiled methods of a class, by functions of these names.
+/// `methods!(c"Class": a, b)`: the compiled methods of a class that is derived from `Held`, by functions of
+/// these names; `methods!(c"Class" of BASE: a, b)` of one that is derived from another class.
 ///
 /// Such a function takes the object and the arguments, and returns a new reference, or null with an exception.
 /// `None` says that it is not the common case: then nothing was done, no exception is set, and the method in
 /// Python is called with the same arguments.
 macro_rules! methods {
     ($class:literal: $($name:ident),* $(,)?) => {
+        $crate::methods::methods!($class of CLASS: $($name),*)
+    };
+    ($class:literal of $base:ident: $($name:ident),* $(,)?) => {
         $crate::methods::Methods {
             class: $class,
+            base: &$crate::names::$base,
             entries: &[$({
                 static PYTHON: $crate::names::Constant = $crate::names::Constant::new();
 

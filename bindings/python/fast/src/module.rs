@@ -15,14 +15,15 @@ use pyo3_ffi::{
 
 use crate::held;
 use crate::methods::Methods;
-use crate::names::{CLASS, GOT_ONCE, LOADS, PROTOCOL, make_names};
+use crate::names::{CLASS, GOT_ONCE, LOADS, PROTOCOL, TAKEN, make_names};
 use crate::native;
 use crate::python::{Py_DecRef, method, none};
-use crate::{event, items, list, lock, map, pipe, queue, semaphore, value, word};
+use crate::{event, items, lease, list, lock, map, pipe, queue, semaphore, value, word};
 
 /// The methods of each class of the package.
 const METHODS: &[Methods] = &[
     queue::METHODS,
+    lease::METHODS,
     pipe::METHODS,
     map::METHODS,
     list::METHODS,
@@ -115,22 +116,26 @@ unsafe extern "C" fn names(_: *mut PyObject, args: *mut PyObject) -> *mut PyObje
 unsafe extern "C" fn make_method(_: *mut PyObject, args: *mut PyObject) -> *mut PyObject {
     let [mut class, mut name, mut doc] = [null::<c_char>(); 3];
     let mut kind = null_mut::<PyObject>();
-    // SAFETY: as the format says, these are places for a class and texts.
+    // SAFETY: as the format says, these are places for a class and texts, which are there for as long as the
+    // arguments are.
     unsafe {
         let any = addr_of_mut!(pyo3_ffi::PyType_Type);
         let form = c"O!sss:method".as_ptr();
         if PyArg_ParseTuple(args, form, any, &mut kind, &mut class, &mut name, &mut doc) == 0 {
             return null_mut();
         }
-        if PyType_IsSubtype(kind.cast(), CLASS.get().cast()) == 0 {
-            let why = c"the class is not derived from Held";
-            PyErr_SetString(PyExc_TypeError, why.as_ptr());
-            return null_mut();
-        }
     }
     // SAFETY: texts that are there for as long as the arguments are.
     let [class, name, doc] = [class, name, doc].map(|text| unsafe { CStr::from_ptr(text) });
     let methods = METHODS.iter().find(|known| known.class == class);
+    let base = methods.map_or(&CLASS, |of| of.base);
+    // SAFETY: two classes.
+    if unsafe { PyType_IsSubtype(kind.cast(), base.get().cast()) } == 0 {
+        let why = c"the class is not derived from the one that the method is for";
+        // SAFETY: the interpreter's lock is held; the text ends with NUL.
+        unsafe { PyErr_SetString(PyExc_TypeError, why.as_ptr()) };
+        return null_mut();
+    }
     let found = methods.and_then(|of| {
         of.entries
             .iter()
@@ -174,7 +179,7 @@ unsafe fn fill(module: *mut PyObject) -> bool {
             return false;
         }
         Py_DECREF(pickle);
-        if !CLASS.set(held::class()) {
+        if !CLASS.set(held::class()) || !TAKEN.set(lease::class(CLASS.get())) {
             return false;
         }
         let word = word::class();
@@ -187,10 +192,12 @@ unsafe fn fill(module: *mut PyObject) -> bool {
             return false;
         }
         Py_INCREF(CLASS.get());
+        Py_INCREF(TAKEN.get());
         Py_INCREF(GOT_ONCE.get());
         let version = concat!(env!("CARGO_PKG_VERSION"), "\0");
         PyModule_AddStringConstant(module, c"VERSION".as_ptr(), version.as_ptr().cast()) == 0
             && PyModule_AddObject(module, c"Held".as_ptr(), CLASS.get()) == 0
+            && PyModule_AddObject(module, c"Taken".as_ptr(), TAKEN.get()) == 0
             && PyModule_AddObject(module, c"Word".as_ptr(), word) == 0
             && PyModule_AddObject(module, c"GOT_ONCE".as_ptr(), GOT_ONCE.get()) == 0
     }

@@ -51,6 +51,9 @@ names! {
     DECODE_VALUE = c"_decode_value";
     APPEND_SLOWLY = c"_append_slowly";
     DECODE = c"_decode";
+    LEASE_CLASS = c"_lease_class";
+    LEASE_SLOWLY = c"_lease_slowly";
+    RAISE_FOR = c"_raise_for";
     PYTHON_GET = c"_python_get";
     PYTHON_GET_BYTES = c"_python_get_bytes";
     BLOCK = c"block";
@@ -70,11 +73,14 @@ names! {
     OBJS = c"objs";
     TIMEOUT_NAME = c"timeout";
     VALUE = c"value";
+    VISIBLE = c"visible";
     PYTHON_VALUE = c"_python_value";
 }
 
 /// The class `Held`.
 pub(crate) static CLASS: Constant = Constant::new();
+/// The class `Taken`.
+pub(crate) static TAKEN: Constant = Constant::new();
 /// `pickle.loads`.
 pub(crate) static LOADS: Constant = Constant::new();
 /// `pickle.HIGHEST_PROTOCOL`.

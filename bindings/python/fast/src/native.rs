@@ -15,6 +15,9 @@ pub(crate) const TIMEOUT: c_int = 8;
 /// What a call says that was not made; the library has no such status.
 pub(crate) const NOT_CALLED: c_int = c_int::MIN;
 
+/// `SHOAL_FOREVER`.
+pub(crate) const FOREVER: i64 = -1;
+
 /// `SHOAL_NOWAIT`.
 pub(crate) const NOWAIT: i64 = 0;
 
@@ -28,6 +31,19 @@ pub(crate) const SLICE: i64 = 50_000_000;
 pub(crate) struct Slice {
     pub(crate) data: *const u8,
     pub(crate) len: usize,
+}
+
+/// `shoal_message`: a message in shared memory that is leased.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Message {
+    /// Null once it is acked.
+    pub(crate) data: *mut c_void,
+    pub(crate) len: usize,
+    pub(crate) attempts: u32,
+    pub(crate) block: u32,
+    pub(crate) number: u64,
+    pub(crate) owner: u64,
 }
 
 macro_rules! functions {
@@ -61,6 +77,8 @@ functions! {
     queue_get(*mut c_void, i64, *mut u8, usize, *mut usize);
     queue_put_many(*mut c_void, *const Slice, usize, i64, *mut usize);
     queue_get_many(*mut c_void, i64, *mut u8, usize, *mut usize, usize, *mut usize);
+    queue_lease(*mut c_void, i64, i64, *mut Message);
+    queue_ack(*mut c_void, *mut Message);
     pipe_send(*mut c_void, *const u8, usize, i64);
     pipe_recv(*mut c_void, i64, *mut u8, usize, *mut usize);
     pipe_poll(*mut c_void, i64, *mut bool);

@@ -90,6 +90,20 @@ impl Args {
         self.names.is_null() && self.count == count
     }
 
+    /// How many are given without a name.
+    pub(crate) fn places(self) -> Py_ssize_t {
+        self.count
+    }
+
+    /// The first argument of a call that has one ([`are`](Self::are)).
+    ///
+    /// # Safety
+    /// There is one.
+    pub(crate) unsafe fn first(self) -> *mut PyObject {
+        // SAFETY: the caller's contract.
+        unsafe { *self.items }
+    }
+
     /// The arguments in their order, if there are at least so many, and those that are given by a name have one
     /// of `names`. What else they may be is found out by Python.
     pub(crate) fn given<const N: usize>(

@@ -7,6 +7,7 @@ use pyo3_ffi::{Py_ssize_t, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyObje
 use crate::batch::{get_many, get_many_bytes, put_many, put_many_bytes};
 use crate::codec::{PICKLE, bytes};
 use crate::held::This;
+use crate::lease::lease;
 use crate::methods::{Methods, methods};
 use crate::names::{
     BLOCK, COPY, Constant, DATA, LOADS, OBJ, PROTOCOL, PUT_SLOWLY, PYTHON_GET, PYTHON_GET_BYTES,
@@ -20,7 +21,7 @@ use crate::room::{LARGE, Room, brief};
 use crate::waiting::Waiting;
 
 pub(crate) const METHODS: Methods = methods!(c"Queue":
-    put, get, put_bytes, get_bytes, put_many, put_many_bytes, get_many, get_many_bytes);
+    put, get, put_bytes, get_bytes, put_many, put_many_bytes, get_many, get_many_bytes, lease);
 
 /// A message as a new `bytes`, or null with an exception, and its first byte, 0 if it has none.
 pub(crate) type Message = (*mut PyObject, u8);

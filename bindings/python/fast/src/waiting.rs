@@ -31,23 +31,7 @@ impl Waiting {
         if given.is_none(block + 1) {
             return Some(Self::Forever);
         }
-        let timeout = given.get(block + 1);
-        // SAFETY: an object that lives; its value is read if it is a `float` or an `int`. One that is too large
-        // for a `float` reads as -1, with an exception.
-        let seconds = unsafe {
-            if PyFloat_CheckExact(timeout) != 0 {
-                PyFloat_AsDouble(timeout)
-            } else if PyLong_CheckExact(timeout) != 0 {
-                PyLong_AsDouble(timeout)
-            } else {
-                return None;
-            }
-        };
-        if !(0.0..LONGEST).contains(&seconds) {
-            // SAFETY: the interpreter's lock is held.
-            unsafe { PyErr_Clear() };
-            return None;
-        }
+        let seconds = seconds(given.get(block + 1))?;
         Some(Self::Until(
             Instant::now() + Duration::from_secs_f64(seconds),
         ))
@@ -79,4 +63,30 @@ impl Waiting {
             }
         }
     }
+}
+
+/// A length of time in seconds, if it is a `float` or an `int` that is not negative or too long.
+fn seconds(time: *mut PyObject) -> Option<f64> {
+    // SAFETY: an object that lives; its value is read if it is a `float` or an `int`. One that is too large for
+    // a `float` reads as -1, with an exception.
+    let seconds = unsafe {
+        if PyFloat_CheckExact(time) != 0 {
+            PyFloat_AsDouble(time)
+        } else if PyLong_CheckExact(time) != 0 {
+            PyLong_AsDouble(time)
+        } else {
+            return None;
+        }
+    };
+    if !(0.0..LONGEST).contains(&seconds) {
+        // SAFETY: the interpreter's lock is held.
+        unsafe { PyErr_Clear() };
+        return None;
+    }
+    Some(seconds)
+}
+
+/// The same in nanoseconds.
+pub(crate) fn nanoseconds(time: *mut PyObject) -> Option<i64> {
+    seconds(time).map(|seconds| (seconds * 1e9) as i64)
 }

@@ -58,14 +58,28 @@ if TYPE_CHECKING:
     class Held:
         """The base class of shared objects."""
 
+    class Taken(Held):
+        """The base class of messages in place."""
+
+        _size: int
+        _attempts: int
+        # Where the message is described; from then on all that is done with it is done in Python.
+        _address: int
+        _fast: Any
+
 elif _fast is None:
 
     class Held:
         """The base class of shared objects, where the compiled one is not used."""
 
+    class Taken(Held):
+        """The base class of messages in place, where the compiled one is not used."""
+
 else:
     # It has the handle of the object, as `_fast`.
     Held = _fast.Held
+    # It can have a message as well.
+    Taken = _fast.Taken
 
 #: What the compiled module has for `_cache`, or None.
 Word = None if _fast is None else _fast.Word
@@ -101,8 +115,12 @@ def compiled(cls: _C) -> _C:
 
 def _signature(call: Any) -> str:
     """A function's arguments as the first line of a compiled method's text has them."""
-    names = list(call.__code__.co_varnames[1 : call.__code__.co_argcount])
+    code = call.__code__
+    names = list(code.co_varnames[1 : code.co_argcount])
     defaults = call.__defaults__ or ()
     for at, default in enumerate(defaults, len(names) - len(defaults)):
         names[at] += f"={default!r}"
+    named = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+    if named:
+        names += ["*", *(f"{name}={call.__kwdefaults__[name]!r}" for name in named)]
     return f"({', '.join(['$self', *names])})"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import pickle
+from functools import cached_property
 from types import TracebackType
-from typing import Any, Optional, Type, TypeVar
+from typing import Any, Optional, Type, TypeVar, cast
 
-from . import _ffi, _frame, _wait
+from . import _ffi, _frame, _hot, _wait
 from ._original import util
 from ._span import Span
 from ._structs import Message
@@ -17,7 +18,7 @@ def _end(function: Any, handle: _ffi.Handle, message: Message) -> None:
     function(handle, ctypes.byref(message))
 
 
-class _InPlace:
+class _InPlace(_hot.Taken):
     """What a reservation and a lease have in common: a span, until it is given back."""
 
     _READONLY = False
@@ -27,7 +28,7 @@ class _InPlace:
     def __init__(self, handle: _ffi.Handle, message: Message) -> None:
         self._handle = handle
         self._message = message
-        self._size: int = message.len
+        self._size = message.len
 
     @property
     def _span(self) -> Span:
@@ -159,7 +160,7 @@ class PipeLease(_InPlace):
 
     def __init__(self, handle: _ffi.Handle, message: Message) -> None:
         super().__init__(handle, message)
-        self._attempts: int = message.attempts
+        self._attempts = message.attempts
 
     @property
     def data(self) -> memoryview:
@@ -180,6 +181,13 @@ class PipeLease(_InPlace):
                 return pickle.loads(data)
         return _frame.unpickle(self._span.view)
 
+    def get_bytes(self) -> bytes:
+        """A copy of the message, as the bytes it is."""
+        place = self._message.data
+        if self._made_span is None and place:
+            return ctypes.string_at(place, self._size)
+        return bytes(self._span.view)
+
     def ack(self) -> None:
         """The work is done: the message is gone.
 
@@ -192,12 +200,12 @@ class PipeLease(_InPlace):
 
     def keep(self) -> memoryview:
         """The message, acked when nothing looks at it any more instead of by `ack`."""
-        span, message = self._span, self._message
+        span, message = self._span, Message.from_buffer_copy(self._message)
         # In a forked child this does nothing; at the end of the process it is done in time.
         ends = (self._ack, self._handle, message)
         util.Finalize(span.memory, _end, args=ends, exitpriority=10)
         # Spent, as far as this object is concerned.
-        self._message = Message()
+        self._message.data = None
         return span.view
 
     def nack(self, delay: float = 0.0) -> None:
@@ -214,6 +222,7 @@ class PipeLease(_InPlace):
         return self
 
 
+@_hot.compiled
 class Lease(PipeLease):
     """A message that this process works on, from `Queue.lease`.
 
@@ -231,8 +240,20 @@ class Lease(PipeLease):
 
     __module__ = "shoal"
 
-    _ack = _ffi.lib.shoal_queue_ack
+    _ack = _ffi.untyped("shoal_queue_ack")
     _nack = _ffi.lib.shoal_queue_nack
+
+    _raise_for = staticmethod(_ffi.check)
+
+    # What a compiled `Queue.lease` makes has both from the moment on that they are asked for.
+    @cached_property
+    def _handle(self) -> _ffi.Handle:
+        return cast(_ffi.Handle, self._fast)
+
+    @cached_property
+    def _message(self) -> Message:
+        # It lies in this object, which has it and so outlives it.
+        return Message.from_address(self._address)
 
     def extend(self, visible: float) -> None:
         """Moves the end of the lease to ``visible`` seconds from now, or sets one.

@@ -23,6 +23,7 @@ BytesLike = Union[bytes, bytearray, memoryview]
 
 _put = _ffi.untyped("shoal_queue_put")
 _get = _ffi.untyped("shoal_queue_get")
+_lease = _ffi.untyped("shoal_queue_lease")
 _INT_MAX = _ffi.INT_MAX
 _take_buffer, _give_buffer, _spare = _ffi.take_buffer, _ffi.give_buffer, _ffi.spare
 _loads = pickle.loads
@@ -206,12 +207,26 @@ class Queue(Shared, _frame.Sender, Generic[T]):
         within ``visible`` seconds. Raises as `get` does, and `ExhaustedError` or
         `NoSpaceError` if there is no room for more leases.
         """
+        handle = self._handle
+        if handle is not None and visible is None:
+            # Once by hand, as in `put_bytes`.
+            message = Message()
+            timeout_ns = _SLICE if block and timeout is None else 0
+            if not _lease(handle, _abi.FOREVER, timeout_ns, ctypes.byref(message)):
+                return Lease(handle, message)
+        return self._lease_slowly(block, timeout, visible)
+
+    _lease_class = Lease
+
+    def _lease_slowly(
+        self, block: bool, timeout: Optional[float], visible: Optional[float]
+    ) -> Lease:
         visible_ns = _abi.FOREVER if visible is None else _wait.nanoseconds(visible)
         message = Message()
+        out = ctypes.byref(message)
         handle = self._live()
 
         def call(timeout_ns: int) -> int:
-            out = ctypes.byref(message)
             status: int = _ffi.lib.shoal_queue_lease(self._live(), visible_ns, timeout_ns, out)
             return status
 
