@@ -113,12 +113,12 @@ def test_a_result_that_was_told_just_before_a_death_counts_once(
     done = _worker.Tasks.done
     lives = mp.get_context("fork").Value("i", 5)
 
-    def die_first(tasks: Any) -> None:
+    def die_first(tasks: Any, lease: shoal.Lease) -> None:
         with lives.get_lock():
             lives.value -= 1
             if lives.value >= 0:
                 os.kill(os.getpid(), signal.SIGKILL)
-        done(tasks)
+        done(tasks, lease)
 
     monkeypatch.setattr(_worker.Tasks, "done", die_first)
     with mp.get_context("fork").Pool(2) as pool:

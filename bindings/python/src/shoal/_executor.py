@@ -73,7 +73,7 @@ def _answer(head: Tuple[int, int, int], call: bytes, functions: Dict[bytes, Any]
     """Runs a call; the message that tells its result. What cannot be unpickled ends the worker, and
     so breaks the executor, as it does the original."""
     _, _, _, length = _worker.TASK.unpack_from(call)
-    function, (args, kwargs) = _worker.unpack(memoryview(call), length, functions)
+    function, (args, kwargs) = _worker.unpack(call, length, functions)
     try:
         value = function(*args, **kwargs)
     except BaseException as error:

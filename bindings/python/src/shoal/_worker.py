@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import pickle
 import signal
 import struct
 import time
 import types
 from multiprocessing.process import parent_process
-from typing import Any, Callable, Dict, Iterable, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, Optional, Tuple, Union
 
-from . import _abi, _ffi, _frame, _queue
-from ._errors import ClosedError, Full, ShoalError
+from . import _queue
+from ._errors import ClosedError, Empty, Full, ShoalError
 from ._interactive import ByValue, Pickler
+from ._message import Lease
 from ._original import pool as _std
 from ._original import util
 from ._pickling import dumps
-from ._structs import Message
 
 # A task: the job it is part of and its number there, what is to be done with the function, and
 # how many bytes the pickled function has; behind it the function, if it is found by its name,
@@ -74,44 +75,40 @@ def put_throttled(
 
 
 class Tasks:
-    """The tasks as a worker takes them: leased, one at a time, for less than `Queue.lease`."""
+    """The tasks as a worker takes them: leased, one at a time."""
 
     def __init__(self, tasks: "_queue.Queue[Any]") -> None:
-        self._handle = tasks._live()
-        self._message = Message()
-        self._ref = ctypes.byref(self._message)
+        self._tasks = tasks
         self._parent = parent_process()
 
-    def take(self) -> Optional[memoryview]:
-        """The next task, good until `done`; None if there will be no more."""
+    def take(self) -> Optional[Lease]:
+        """The next task; None if there will be no more."""
         while True:
-            timeout_ns = int(LOOK_SECONDS * 1e9)
-            status = _ffi.lib.shoal_queue_lease(self._handle, _abi.FOREVER, timeout_ns, self._ref)
-            if status == _abi.OK:
-                span = (ctypes.c_ubyte * self._message.len).from_address(self._message.data)
-                return memoryview(span).cast("B")
-            if status == _abi.ERR_TIMEOUT:
+            try:
+                return self._tasks.lease(timeout=LOOK_SECONDS)
+            except Empty:
                 if not self.are_wanted():
                     return None
-            elif status != _abi.ERR_INTERRUPTED:
-                try:
-                    _ffi.check(status)
-                except ClosedError:
-                    return None
+            except ClosedError:
+                return None
 
     def are_wanted(self) -> bool:
         """Whether the pool's process lives."""
         return self._parent is None or self._parent.is_alive()
 
-    @property
-    def was_taken_before(self) -> bool:
-        """Whether another worker took the task, and died."""
-        attempts: int = self._message.attempts
-        return attempts > 1
-
-    def done(self) -> None:
+    def done(self, lease: Lease) -> None:
         """The result is there: the task can go."""
-        _ffi.check(_ffi.lib.shoal_queue_ack(self._handle, self._ref))
+        lease.ack()
+
+
+def contents(lease: Lease) -> "Union[bytes, memoryview]":
+    """The bytes of a task, good until its ack: a copy, unless they are many."""
+    if lease._size < LARGE:
+        return lease.get_bytes()
+    # Not the lease's own view, which has to be unused when it is acked: the traceback of an exception may use
+    # the task for longer.
+    span = (ctypes.c_ubyte * lease._size).from_address(lease._message.data)
+    return memoryview(span).cast("B")
 
 
 def work(
@@ -133,12 +130,14 @@ def work(
     completed = 0
     try:
         while maxtasks is None or completed < maxtasks:
-            task = taken.take()
-            if task is None:
+            lease = taken.take()
+            if lease is None:
                 break
+            task = contents(lease)
             job, index, how, length = TASK.unpack_from(task)
             head = (job, index, number)
-            if taken.was_taken_before:
+            if lease.attempts > 1:
+                # Another worker took it, and died.
                 results.put_bytes(RESULT.pack(*head, LOST))
             else:
                 result = answer(head, how, length, task, functions, pickler)
@@ -149,7 +148,7 @@ def work(
                     wrapped = _std.MaybeEncodingError(error, f"{len(result)} bytes")
                     results.put_bytes(RESULT.pack(*head, RAISED) + dumps(wrapped))
             del task
-            taken.done()
+            taken.done(lease)
             completed += 1
     except KeyboardInterrupt:
         # The whole group was interrupted. A traceback from each worker would not help.
@@ -157,16 +156,18 @@ def work(
     util.debug("worker exiting after %d tasks", completed)
 
 
-def unpack(task: memoryview, length: int, functions: Dict[bytes, Any]) -> Tuple[Any, Any]:
+def unpack(
+    task: "Union[bytes, memoryview]", length: int, functions: Dict[bytes, Any]
+) -> Tuple[Any, Any]:
     """The function of a task, among ``functions`` if it was met before, and its payload."""
     name = bytes(task[TASK.size : TASK.size + length])
-    payload = _frame.unpickle(task[TASK.size + length :])
+    payload = pickle.loads(task[TASK.size + length :])
     if not length:
         function, payload = payload
     elif name in functions:
         function = functions[name]
     else:
-        function = _frame.unpickle(memoryview(name))
+        function = pickle.loads(name)
         if len(functions) >= FUNCTIONS:
             functions.clear()
         functions[name] = function
@@ -177,7 +178,7 @@ def answer(
     head: Tuple[int, int, int],
     how: int,
     length: int,
-    task: memoryview,
+    task: "Union[bytes, memoryview]",
     functions: Dict[bytes, Any],
     pickler: Optional[Pickler] = None,
 ) -> bytes:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import pickle
 import queue
 import re
 import signal
@@ -31,9 +32,9 @@ from collections import deque
 from multiprocessing.context import ProcessError
 from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
-from .. import _default, _frame, _queue, _worker
+from .. import _default, _queue, _worker
 from .. import devices as _devices
-from .._errors import InvalidError
+from .._errors import Full, InvalidError
 from .._interactive import ByValue, Pickler, sendable
 from .._original import connection, util
 from .._original import pool as _std
@@ -43,6 +44,10 @@ __all__ = ["AsyncResult", "Pool", "ThreadPool", "WorkerDiedError"]
 
 AsyncResult, ThreadPool = _std.AsyncResult, _std.ThreadPool
 INIT, RUN, CLOSE, TERMINATE = _std.INIT, _std.RUN, _std.CLOSE, _std.TERMINATE
+
+
+# Tasks that are put in one call at most.
+_BATCH = 64
 
 
 class WorkerDiedError(ProcessError):
@@ -220,6 +225,10 @@ class _Engine:
         for tasks, set_length in iter(self.jobs.get, None):
             index, job = -1, None if set_length is None else set_length.__self__._job
             tasks = iter(tasks)
+            # Tasks that are made at once are put together, a few at first. Those of `imap` are put alone: its
+            # iterable may wait for the results of what it gave.
+            batch: List[Tuple[int, int, bytes]] = []
+            most, longest = 1, _BATCH if set_length is None else 1
             while True:
                 failed: Optional[Exception] = self.broken
                 try:
@@ -227,26 +236,45 @@ class _Engine:
                 except BaseException as error:
                     # The program's iterable; what is an `Exception` comes as a task instead.
                     task, failed = (job, index + 1), _failure("the iterable", error)
-                if task is None:
-                    break
                 if self.state == TERMINATE:
                     return
-                index = task[1]
-                if failed is None:
-                    try:
-                        data = self.encode(*task)
-                        _worker.put_throttled(self.tasks, data, self.processes, self._takes_tasks)
-                    except BaseException as error:
-                        failed = _failure("pickling the task", error)
-                if failed is not None:
-                    self._post(self._set, task[0], index, (False, failed))
+                if task is not None:
+                    index = task[1]
+                    if failed is None:
+                        try:
+                            batch.append((task[0], index, self.encode(*task)))
+                        except BaseException as error:
+                            failed = _failure("pickling the task", error)
+                    if failed is not None:
+                        self._post(self._set, task[0], index, (False, failed))
+                if task is None or len(batch) >= most:
+                    self._put(batch)
+                    batch, most = [], min(2 * most, longest)
+                if task is None:
+                    break
             if set_length is not None:
                 self._post(self._set_length, set_length, index + 1)
             # While there is nothing to do, no arguments are held here.
             tasks = task = failed = set_length = None
-            data = b""
         self.tasks.close()
         self._post(self._stop_collecting)
+
+    def _put(self, batch: List[Tuple[int, int, bytes]]) -> None:
+        """Puts tasks in their order; what cannot be put fails."""
+        while batch and self._takes_tasks():
+            messages = [data for _, _, data in batch]
+            put = 1
+            try:
+                if len(messages) == 1 or max(map(len, messages)) >= _worker.LARGE:
+                    _worker.put_throttled(self.tasks, messages[0], self.processes, self._takes_tasks)
+                else:
+                    put = self.tasks.put_many_bytes(messages, timeout=_worker.LOOK_SECONDS)
+            except Full:
+                put = 0
+            except BaseException as error:
+                job, index, _ = batch[0]
+                self._post(self._set, job, index, (False, _failure("putting the task", error)))
+            del batch[:put]
 
     def _takes_tasks(self) -> bool:
         return self.state != TERMINATE and self.broken is None
@@ -295,7 +323,7 @@ class _Engine:
         self._last[number] = (job, index)
         if job in self.cache:
             try:
-                value = _frame.unpickle(memoryview(message)[_worker.RESULT.size :])
+                value = pickle.loads(message[_worker.RESULT.size :])
             except BaseException as error:
                 kind, value = _worker.RAISED, _failure("unpickling the result", error)
             self._set(job, index, (kind == _worker.RETURNED, value))
