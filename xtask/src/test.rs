@@ -15,8 +15,9 @@ use crate::step::{Steps, cargo, program, root, run as run_command, run_side_by_s
 use crate::symbols;
 
 /// The tests of calls that are compiled: they are run without the compiled module of the Python package as well.
-const COMPILED: [&str; 10] = [
-    "array", "backends", "cache", "fast", "list", "map", "pipe", "queue", "reducers", "sync",
+const COMPILED: [&str; 11] = [
+    "array", "backends", "cache", "fast", "lease", "list", "map", "pipe", "queue", "reducers",
+    "sync",
 ];
 
 /// The programs of tests in `tests/` that run optimised as well.

@@ -30,6 +30,16 @@ class _InPlace(_hot.Taken):
         self._message = message
         self._size = message.len
 
+    # A lease that a compiled `Queue.lease` made has both from the moment on that they are asked for.
+    @cached_property
+    def _handle(self) -> _ffi.Handle:
+        return cast(_ffi.Handle, self._fast)
+
+    @cached_property
+    def _message(self) -> Message:
+        # It lies in this object, which has it and so outlives it.
+        return Message.from_address(self._address)
+
     @property
     def _span(self) -> Span:
         span = self._made_span
@@ -244,16 +254,6 @@ class Lease(PipeLease):
     _nack = _ffi.lib.shoal_queue_nack
 
     _raise_for = staticmethod(_ffi.check)
-
-    # What a compiled `Queue.lease` makes has both from the moment on that they are asked for.
-    @cached_property
-    def _handle(self) -> _ffi.Handle:
-        return cast(_ffi.Handle, self._fast)
-
-    @cached_property
-    def _message(self) -> Message:
-        # It lies in this object, which has it and so outlives it.
-        return Message.from_address(self._address)
 
     def extend(self, visible: float) -> None:
         """Moves the end of the lease to ``visible`` seconds from now, or sets one.
