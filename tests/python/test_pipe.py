@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing as std
 import os
 import select
@@ -36,8 +37,9 @@ def test_messages_go_both_ways_between_a_process_and_its_child(ctx: Any) -> None
         assert here.recv() == (child.pid, message)
     with pytest.raises(EOFError):
         here.recv()
-    with pytest.raises(BrokenPipeError):
+    with pytest.raises(BrokenPipeError) as error:
         here.send(1)
+    assert error.value.errno == errno.EPIPE
     child.join()
 
 

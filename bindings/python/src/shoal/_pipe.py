@@ -8,6 +8,7 @@ it. So the sender may close its own at once, and the other side never takes the 
 from __future__ import annotations
 
 import ctypes
+import errno
 from multiprocessing.context import BufferTooShort, get_spawning_popen
 from typing import Any, Callable, Optional, Tuple, TypeVar, Union
 
@@ -210,7 +211,8 @@ class Connection(Shared, Sender):
         try:
             _ffi.check(_wait.wait(call, None))
         except ClosedError:
-            raise BrokenPipeError(f"the other end of pipe {self._name!r} is gone") from None
+            gone = f"the other end of pipe {self._name!r} is gone"
+            raise BrokenPipeError(errno.EPIPE, gone) from None
         except UnsupportedError:
             raise OSError("connection is read-only") from None
 
