@@ -208,18 +208,59 @@ class Counting(mp.queues.Queue):
             self.sizes.value += 1
 
 
+class CountingToo(Counting):
+    """The other way to add state, to a tuple."""
+
+    def __getstate__(self) -> Any:
+        return mp.queues.Queue.__getstate__(self) + (self.sizes,)
+
+    def __setstate__(self, state: Any) -> None:
+        mp.queues.Queue.__setstate__(self, state[:-1])
+        self.sizes = state[-1]
+
+
+class Tagged(mp.queues.JoinableQueue):
+    """The same, of a queue that has a state of its own."""
+
+    def __init__(self, tag: str) -> None:
+        super().__init__(ctx=mp.get_context())
+        self.tag = tag
+
+    def __getstate__(self) -> Any:
+        return super().__getstate__() + (self.tag,)
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__(state[:-1])
+        self.tag = state[-1]
+
+
 def put_two(queue: Any) -> None:
     queue.put("a")
     queue.put("b")
 
 
-def test_a_queue_is_extended_as_the_original_is(ctx: Any) -> None:
-    queue = Counting()
+@pytest.mark.parametrize("kind", [Counting, CountingToo])
+def test_a_queue_is_extended_as_the_original_is(ctx: Any, kind: Any) -> None:
+    queue = kind()
     child = ctx.Process(target=put_two, args=(queue,))
     child.start()
     assert [queue.get(), queue.get()] == ["a", "b"]
     child.join()
     assert queue.sizes.value == 2
+
+
+def put_tag(queue: Any) -> None:
+    queue.put(queue.tag)
+
+
+def test_a_joinable_queue_is_extended_as_the_original_is(ctx: Any) -> None:
+    queue = Tagged("mine")
+    child = ctx.Process(target=put_tag, args=(queue,))
+    child.start()
+    assert queue.get() == "mine"
+    queue.task_done()
+    queue.join()
+    child.join()
 
 
 def test_a_queue_of_multiprocessing_is_a_shoal_queue() -> None:

@@ -46,16 +46,18 @@ class _Closable(_queue.Queue[T]):
     def __init__(self, maxsize: int = 0, *, ctx: Any = None) -> None:
         super().__init__(maxsize=maxsize)
 
-    # Pickled by its state: programs extend this pair, as the original's.
+    # Pickled by its state: programs extend this pair, as the original's. So the state is a tuple, which
+    # they add to.
     __reduce__ = object.__reduce__
 
     def __getstate__(self) -> Any:
         _, (_, name) = _handles.Shared.__reduce__(self)
-        return name
+        return (name,)
 
     def __setstate__(self, state: Any) -> None:
-        if not self._share(state):
-            _queue.Queue.__init__(self, state, create=False)
+        (name,) = state
+        if not self._share(name):
+            _queue.Queue.__init__(self, name, create=False)
 
     def _live(self) -> Any:
         if self._handle is None:
@@ -326,10 +328,10 @@ class JoinableQueue(Queue[T], _std.JoinableQueue):  # type: ignore[misc]
         self._count: Map[str, int] = Map()
 
     def __getstate__(self) -> Any:
-        return super().__getstate__(), self._count
+        return (*super().__getstate__(), self._count)
 
     def __setstate__(self, state: Any) -> None:
-        inner, self._count = state
+        *inner, self._count = state
         super().__setstate__(inner)
 
     def put(self, obj: T, block: bool = True, timeout: Optional[float] = None) -> None:
