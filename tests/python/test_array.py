@@ -151,6 +151,33 @@ def test_the_lock_of_a_killed_process_is_handed_over(method: str) -> None:
     assert outcome == [(True, False)] and counter.value == 1
 
 
+def add_under(given: Any, times: int) -> None:
+    lock = given["lock"]
+    for _ in range(times):
+        with lock:
+            given["counter"].value += 1
+            given["other"].value += 1
+
+
+@pytest.mark.parametrize("first", ["lock", "counter", "other"])
+def test_the_lock_of_a_value_is_sent_like_any_other(ctx: Any, first: str) -> None:
+    counter = ctx.Value("i")
+    # It may guard other values, too.
+    other = ctx.Value("i", lock=counter.get_lock())
+    given = {"lock": counter.get_lock(), "counter": counter, "other": other}
+    given = {first: given[first], **given}
+    children = [ctx.Process(target=add_under, args=(given, 100)) for _ in range(2)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    assert [child.exitcode for child in children] == [0, 0]
+    assert counter.value == other.value == 200
+    queue = ctx.Queue()
+    queue.put(counter.get_lock())
+    assert queue.get() is counter.get_lock()
+
+
 def test_only_the_thread_that_has_the_lock_releases_it() -> None:
     counter = shoal.Value("i")
     with counter, counter:

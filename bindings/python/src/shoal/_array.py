@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-from typing import Any, Dict, Iterator, Optional, Set
+from multiprocessing.context import get_spawning_popen
+from typing import Any, Callable, Dict, Iterator, Optional, Set, Tuple
 from weakref import WeakKeyDictionary
 
 from . import _abi, _ffi, _hot, _wait
 from ._attribute import attribute
-from ._handles import Shared, attach
+from ._handles import Shared, attach, hold_for
 from ._structs import ArrayOptions, ArrayStats
 
 _lib = _ffi.lib
@@ -52,11 +53,13 @@ class ArrayHandle(_ffi.Handle):
 class ItemsLock(_hot.Held):
     """The lock of a `Value` or an `Array`, which its thread may take again.
 
-    It is part of them, and has no name of its own.
+    It is part of them, and has no name of its own: it is sent as the lock of what it belongs to.
     """
 
-    def __init__(self, handle: ArrayHandle) -> None:
+    def __init__(self, handle: ArrayHandle, made_by: Tuple[Any, ...]) -> None:
         self._handle = handle
+        # The function that makes its value or array in another process, and the arguments.
+        self._made_by = made_by
         self._fast = _hot.as_argument(handle)
         self._owner_died = False
 
@@ -93,6 +96,12 @@ class ItemsLock(_hot.Held):
     def __exit__(self, *exc_info: object) -> None:
         self.release()
 
+    def __reduce__(self) -> Any:
+        child = get_spawning_popen()
+        if child is not None:
+            hold_for(child).add(self._handle)
+        return _lock_of, self._made_by
+
 
 class _Items(Shared):
     """What a value and an array have in common: items of a C type in shared memory."""
@@ -124,7 +133,16 @@ class _Items(Shared):
         encoded = None if name is None else _ffi.encode(name)
         handle = ArrayHandle()
         self._open_with(_lib.shoal_array_open, handle, encoded, ctypes.byref(options))
-        self._lock = lock if _is_lock(lock) else ItemsLock(handle)
+        self._lock = lock if _is_lock(lock) else ItemsLock(handle, self._made_by())
+
+    def _made_by(self) -> Tuple[Any, ...]:
+        """The function that makes it in another process, and the arguments."""
+        raise NotImplementedError
+
+    def __reduce__(self) -> Any:
+        super().__reduce__()  # raises if it is detached, and keeps it for a child
+        make, *arguments = self._made_by()
+        return make, tuple(arguments)
 
     def stats(self) -> ArrayStats:
         """All that there is to know about the items."""
@@ -248,11 +266,10 @@ class Value(_Items):
         if args and self._created:
             self._object.__init__(*args)
 
-    def __reduce__(self) -> Any:
-        super().__reduce__()  # raises if it is detached, and keeps it for a child
+    def _made_by(self) -> Tuple[Any, ...]:
         kind = type(self)
         cls = kind.__base__ if "_fields" in kind.__dict__ else kind
-        return _value, (cls, self._name, self._type, self._locks)
+        return _value, cls, self._name, self._type, self._locks
 
     @attribute
     def value(self) -> Any:
@@ -352,9 +369,8 @@ class Array(_Items):
         if self._created and first is not None:
             self._object.__init__(*first)
 
-    def __reduce__(self) -> Any:
-        super().__reduce__()  # raises if it is detached, and keeps it for a child
-        return _array, (type(self), self._name, self._type, self._locks)
+    def _made_by(self) -> Tuple[Any, ...]:
+        return _array, type(self), self._name, self._type, self._locks
 
     def __len__(self) -> int:
         return len(self.get_obj())
@@ -401,6 +417,15 @@ class Array(_Items):
     def __repr__(self) -> str:
         state = "detached" if self._handle is None else f"{len(self)} items"
         return f"<shoal.Array {self._name!r}, {state}>"
+
+
+def _lock_of(make: Callable[..., _Items], *arguments: Any) -> Any:
+    items = make(*arguments)
+    lock = items.get_lock()
+    if not items._created:
+        # So they are not opened again while there is the lock: a thread would wait for itself then.
+        lock._keeps = items
+    return lock
 
 
 def _value(cls: Any, name: str, item: Any, lock: Any) -> Any:
