@@ -255,6 +255,30 @@ def test_a_wait_gives_up_a_recursive_lock_wholly() -> None:
     other.join()
 
 
+def pass_on(condition: Any, turns: Any) -> None:
+    with condition:
+        assert condition.wait_for(lambda: turns.value == 1, 30)
+        turns.value = 2
+        condition.notify_all()
+
+
+@pytest.mark.parametrize("kind", ["Lock", "RLock"])
+def test_a_condition_takes_a_lock_of_the_standard_library(ctx: Any, kind: str) -> None:
+    lock = getattr(multiprocessing.get_context(ctx.get_start_method()), kind)()
+    condition, turns = ctx.Condition(lock), ctx.Value("i", 0)
+    for use in (condition.wait, condition.notify, condition.notify_all):
+        with pytest.raises(AssertionError):
+            use()
+    child = ctx.Process(target=pass_on, args=(condition, turns))
+    child.start()
+    with condition:
+        turns.value = 1
+        condition.notify_all()
+        assert condition.wait_for(lambda: turns.value == 2, 30)
+    child.join()
+    assert child.exitcode == 0
+
+
 def test_a_barrier_opens_and_its_action_runs_once() -> None:
     done = []
     barrier = shoal.Barrier(3, action=lambda: done.append(1))

@@ -219,6 +219,16 @@ class Condition(Sync):
         self.acquire = lock.acquire
         self.release = lock.release
 
+    def _depth(self) -> int:
+        """How often the calling thread has the lock."""
+        lock: Any = self._lock
+        if isinstance(lock, Lock):
+            return lock._depth()
+        # One of the standard library's.
+        inner = lock._semlock
+        depth: int = inner._count() if inner._is_mine() else 0
+        return depth
+
     def _reopen(self, name: str, *state: Any) -> None:
         self._use(state[0])
         self._open(name, ConditionHandle(), 0)
@@ -242,7 +252,7 @@ class Condition(Sync):
 
         Returns false if that took longer than ``timeout`` seconds.
         """
-        depth = self._lock._depth()
+        depth = self._depth()
         assert depth, "must acquire() condition before using wait()"
         handle = self._live()
         place, notified, is_over = ctypes.c_uint32(), ctypes.c_bool(), False
@@ -292,12 +302,12 @@ class Condition(Sync):
 
     def notify(self, n: int = 1) -> None:
         """Wakes ``n`` of those that wait, the longest waiting first."""
-        assert self._lock._depth(), "lock is not owned"
+        assert self._depth(), "lock is not owned"
         _ffi.check(_lib.shoal_condition_notify(self._live(), n))
 
     def notify_all(self) -> None:
         """Wakes all that wait."""
-        assert self._lock._depth(), "lock is not owned"
+        assert self._depth(), "lock is not owned"
         _ffi.check(_lib.shoal_condition_notify(self._live(), _abi.ALL))
 
 
