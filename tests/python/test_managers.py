@@ -81,6 +81,16 @@ def test_a_managers_locks_have_the_arguments_and_errors_of_threading() -> None:
         for either in (lock, again):
             with pytest.raises(RuntimeError):
                 either.release()
+            for wrong in ((False, 1), (False, 0), (True, -5)):
+                with pytest.raises(ValueError):
+                    either.acquire(*wrong)
+            assert either.acquire(False, -1)
+            either.release()
+        # To a semaphore -1 is not forever.
+        permits = manager.Semaphore(0)
+        assert not permits.acquire(True, -1)
+        with pytest.raises(ValueError):
+            permits.acquire(False, 1)
         bounded = manager.BoundedSemaphore(1)
         with pytest.raises(ValueError):
             bounded.release()

@@ -391,10 +391,19 @@ class _Acquirer(Managed):
 
     def acquire(self, blocking: bool = True, timeout: Optional[float] = None) -> bool:
         """Takes the lock. False: it was not free within the timeout."""
-        # In `threading` -1 is forever.
-        limit = None if timeout is not None and timeout < 0 else timeout
+        limit = None if timeout is None else self._limit(blocking, timeout)
         taken: bool = super().acquire(blocking, limit)  # type: ignore[misc]
         return taken
+
+    def _limit(self, blocking: bool, timeout: float) -> Optional[float]:
+        """How long to wait at most; ``None`` is forever. `ValueError` as a lock of `threading`."""
+        if timeout == -1:
+            return None
+        if not blocking:
+            raise ValueError("can't specify a timeout for a non-blocking call")
+        if timeout < 0:
+            raise ValueError("timeout value must be a non-negative number")
+        return timeout
 
     def release(self) -> None:
         """Releases the lock. `RuntimeError` in a thread that does not hold it."""
@@ -416,14 +425,23 @@ class RLockProxy(_Acquirer, synchronize.RLock, _std.AcquirerProxy):  # type: ign
     _typeid = "RLock"
 
 
-class SemaphoreProxy(_Acquirer, synchronize.Semaphore, _std.AcquirerProxy):  # type: ignore[misc]
+class _Permits(_Acquirer):
+    """A semaphore, to which a negative timeout is none at all."""
+
+    def _limit(self, blocking: bool, timeout: float) -> Optional[float]:
+        if not blocking:
+            raise ValueError("can't specify timeout for non-blocking acquire")
+        return timeout
+
+
+class SemaphoreProxy(_Permits, synchronize.Semaphore, _std.AcquirerProxy):  # type: ignore[misc]
     """A number of permits; see `shoal.Semaphore`."""
 
     _typeid = "Semaphore"
     release = synchronize.Semaphore.release
 
 
-class BoundedSemaphoreProxy(_Acquirer, synchronize.BoundedSemaphore, _std.AcquirerProxy):  # type: ignore[misc]
+class BoundedSemaphoreProxy(_Permits, synchronize.BoundedSemaphore, _std.AcquirerProxy):  # type: ignore[misc]
     """A semaphore that never has more permits than it was made with."""
 
     _typeid = "BoundedSemaphore"
@@ -439,7 +457,7 @@ class ConditionProxy(Managed, synchronize.Condition, _std.ConditionProxy):  # ty
         super().__init__(RLockProxy() if lock is None else lock)
 
     def _need_lock(self) -> None:
-        if not self._lock._depth():
+        if not self._depth():
             raise RuntimeError("the lock of the condition is not acquired")
 
     def wait(self, timeout: Optional[float] = None) -> bool:
