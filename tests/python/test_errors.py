@@ -87,6 +87,49 @@ def test_a_full_dev_shm_is_an_error_and_loses_nothing() -> None:
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "survived True\n")
 
 
+LARGE = """
+    import ctypes, sys, shoal.multiprocessing as mp
+
+    class Table(ctypes.Structure):
+        _fields_ = [("cells", ctypes.c_double * 1_000_000), ("used", ctypes.c_int)]
+
+    def fill(array, text, table):
+        with array.get_lock():
+            array[7] += 0.5
+        text.value = b"filled"
+        with table:
+            table.used += 1
+
+    if __name__ == "__main__":
+        ctx = mp.get_context(sys.argv[1])
+        array, text = ctx.Array("d", 1_000_000), ctx.Array("c", 8_000_000, lock=ctx.Lock())
+        table = ctx.Value(Table)
+        for _ in range(2):
+            child = ctx.Process(target=fill, args=(array, text, table))
+            child.start()
+            child.join()
+            assert child.exitcode == 0
+        assert (array[7], text.value, table.used, len(array)) == (1.0, b"filled", 2, 1_000_000)
+        assert isinstance(array.get_lock(), mp.synchronize.RLock)
+        assert list(ctx.Array("d", iter([1.5] * 1_000_000))[:2]) == [1.5, 1.5]
+"""
+
+
+@pytest.mark.skipif(not PRIVATE, reason="needs the right to mount a small /dev/shm")
+@pytest.mark.parametrize("method", START_METHODS)
+def test_a_value_or_array_without_room_is_made_elsewhere(method: str, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(textwrap.dedent(LARGE))
+    mount = 'mount -t tmpfs -o size=4m tmpfs /dev/shm && "$0" "$1" "$2" && ls -A /dev/shm'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", mount, sys.executable, str(program), method],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+
+
 BEHIND = """
     import time, sys, shoal, shoal.multiprocessing as mp
 

@@ -1,7 +1,8 @@
 """`multiprocessing.sharedctypes`: values and arrays of C types in shared memory.
 
 What has a lock is `shoal.Value` and `shoal.Array`, whose lock survives its owner. What has
-none, `RawValue` and `RawArray`, is plain memory and the standard library's.
+none, `RawValue` and `RawArray`, is plain memory and the standard library's. So is what ``/dev/shm`` has no
+room for: that memory is in a file of the temporary directory, as the original's.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 from .. import _array
 from .._attribute import assignable
+from .._errors import NoSpaceError
 from .._original import sharedctypes as _std
 
 __all__ = ["Array", "RawArray", "RawValue", "Value", "copy"]
@@ -37,7 +39,11 @@ def Value(typecode_or_type: Any, *args: Any, lock: Any = True, ctx: Any = None) 
     false."""
     if lock is False:
         return RawValue(typecode_or_type, *args)
-    return Synchronized(typecode_or_type, *args, lock=_lock(lock))
+    given = _given(lock)
+    try:
+        return Synchronized(typecode_or_type, *args, lock=True if given is None else given)
+    except NoSpaceError:
+        return _elsewhere(RawValue(typecode_or_type, *args), given)
 
 
 def Array(
@@ -47,17 +53,32 @@ def Array(
     false."""
     if lock is False:
         return RawArray(typecode_or_type, size_or_initializer)
+    given = _given(lock)
+    items = size_or_initializer
+    if not isinstance(items, int) and not hasattr(items, "__len__"):
+        items = list(items)
     text = typecode_or_type in ("c", ctypes.c_char)
     cls = SynchronizedString if text else SynchronizedArray
-    return cls(typecode_or_type, size_or_initializer, lock=_lock(lock))
+    try:
+        return cls(typecode_or_type, items, lock=True if given is None else given)
+    except NoSpaceError:
+        return _elsewhere(RawArray(typecode_or_type, items), given)
 
 
-def _lock(lock: Any) -> Any:
+def _given(lock: Any) -> Any:
+    """The lock that the program gives, or None."""
     if lock is True or lock is None:
-        return True
+        return None
     if not hasattr(lock, "acquire"):
         raise AttributeError(f"{lock!r} has no method 'acquire'")
     return lock
+
+
+def _elsewhere(raw: Any, given: Any) -> Any:
+    """The standard library's, with such a lock."""
+    from .synchronize import RLock
+
+    return _std.synchronized(raw, RLock() if given is None else given)
 
 
 def __getattr__(name: str) -> Any:
