@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import os
 import pickle
+import queue as queue_module
 import signal
+import sys
 from array import array as std_array
 from collections import defaultdict
 from typing import Any
@@ -104,6 +106,45 @@ def test_a_managers_locks_have_the_arguments_and_errors_of_threading() -> None:
                 call()
         with pytest.raises(RuntimeError):
             condition.wait_for(lambda: False)
+
+
+def get_until_shut_down(queue: Any, got: Any) -> None:
+    try:
+        while True:
+            got.put(queue.get())
+            queue.task_done()
+    except queue_module.ShutDown:  # type: ignore[attr-defined,unused-ignore]
+        got.put("shut down")
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="queues can be shut down since Python 3.13")
+def test_a_managers_queue_can_be_shut_down(ctx: Any) -> None:
+    shut_down: Any = getattr(queue_module, "ShutDown")
+    with ctx.Manager() as manager:
+        queue, got = manager.Queue(), ctx.Queue()
+        child = ctx.Process(target=get_until_shut_down, args=(queue, got))
+        child.start()
+        queue.put(1)
+        assert got.get() == 1
+        queue.shutdown()
+        assert got.get() == "shut down"
+        child.join()
+        queue.join()
+        for call in (queue.get, queue.get_nowait, lambda: queue.put(1), lambda: queue.put_nowait(1)):
+            with pytest.raises(shut_down):
+                call()
+        queue = manager.Queue()
+        for number in range(3):
+            queue.put(number)
+        queue.shutdown()
+        # What is there can be had.
+        assert queue.get() == 0
+        queue.task_done()
+        queue.shutdown(immediate=True)
+        with pytest.raises(shut_down):
+            queue.get()
+        queue.join()
+        queue.shutdown()
 
 
 def test_what_a_manager_makes_can_be_in_a_set() -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import weakref
 from typing import Any, Dict, Generic, Iterator, List as PyList, Optional, Set, Tuple, TypeVar
 
-from . import _array, _handles, _pickling
+from . import _array, _ffi, _handles, _pickling, _queue
 from ._attribute import as_attribute_error, assignable, attribute
-from ._errors import NotFoundError, ShoalError
+from ._errors import ClosedError, Empty, NotFoundError, ShoalError
 from ._list import BytesList, List
 from ._map import BytesMap, Map
 from ._original import managers as _std
@@ -384,6 +385,38 @@ class QueueProxy(Managed, queues.JoinableQueue[T], _std.BaseProxy):  # type: ign
 
     def _give_up(self) -> None:
         self.close()
+
+    if sys.version_info >= (3, 13):
+
+        def shutdown(self, immediate: bool = False) -> None:
+            """As `queue.Queue.shutdown`. From now on `put` raises `queue.ShutDown`, and so does `get` once
+            the queue is empty. If ``immediate``, what is in it is dropped."""
+            _queue.Queue.close(self)
+            dropped = 0
+            try:
+                while immediate:
+                    dropped += len(self.get_many_bytes(block=False))
+            except (Empty, ClosedError):
+                pass
+            if dropped:
+                self._finish(dropped)
+
+        def _put_error(self, status: int) -> Exception:
+            error = super()._put_error(status)
+            return _shut_down() if isinstance(error, ClosedError) else error
+
+        def _take_slowly(self, buffer: _ffi.Buffer, until: Optional[int]) -> _ffi.Buffer:
+            try:
+                return super()._take_slowly(buffer, until)
+            except ClosedError:
+                raise _shut_down() from None
+
+
+def _shut_down() -> Exception:
+    import queue
+
+    error: Exception = queue.ShutDown()  # type: ignore[attr-defined,unused-ignore]
+    return error
 
 
 class _Acquirer(Managed):
