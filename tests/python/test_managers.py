@@ -108,6 +108,47 @@ def test_a_managers_locks_have_the_arguments_and_errors_of_threading() -> None:
             condition.wait_for(lambda: False)
 
 
+class Counter:
+    """A type of a program."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def add(self, number: int) -> int:
+        self.count += number
+        return self.count
+
+
+class Counting(SyncManager):
+    pass
+
+
+Counting.register("Counter", Counter)
+
+
+def add_to_all(counters: Any, listed: Any, made: Any) -> None:
+    for counter in (*counters.values(), *listed):
+        counter.add(10)
+    listed.append(made)
+
+
+def test_a_container_keeps_what_only_a_server_can_make(ctx: Any) -> None:
+    with Counting(ctx=ctx) as manager:
+        counters = manager.dict(a=manager.Counter(1))
+        listed = manager.list([manager.Counter(2)])
+        counters["b"] = manager.Counter(3)
+        queue, ns = manager.Queue(), manager.Namespace(counter=manager.Counter(4))
+        queue.put([manager.Counter(5), bytes(100_000)])
+        made = manager.Counter(6)
+        child = ctx.Process(target=add_to_all, args=(counters, listed, made))
+        child.start()
+        child.join()
+        assert child.exitcode == 0
+        del made
+        found = [counters["a"], counters["b"], *listed, ns.counter, queue.get()[0]]
+        assert [counter.add(0) for counter in found] == [11, 13, 12, 6, 4, 5]
+
+
 def get_until_shut_down(queue: Any, got: Any) -> None:
     try:
         while True:

@@ -7,10 +7,13 @@ registers them with a manager of its own, and derives proxies from them. These o
 
 from __future__ import annotations
 
+import io
 import os
+import pickle
 import re
 import sys
 import weakref
+from multiprocessing.process import current_process
 from typing import Any, Dict, Generic, Iterator, List as PyList, Optional, Set, Tuple, TypeVar
 
 from . import _array, _ffi, _handles, _pickling, _queue
@@ -193,10 +196,45 @@ def _before_fork() -> None:
 os.register_at_fork(before=_before_fork)
 
 
+# Filled by the proxies that this process has for objects in a server: those of types that a program registers.
+_served = _std.BaseProxy._address_to_local
+_PROXY = _std.RebuildProxy.__name__.encode()
+
+
+def _dumps(obj: object, protocol: int = -1) -> bytes:
+    """Pickles what a container of a manager is to have, which may be all that refers to a served object."""
+    data = _pickling.dumps(obj, protocol)
+    if _served and _PROXY in data:
+        _Served(io.BytesIO(data)).load()
+    return data
+
+
+def _dumps_apart(obj: object, aside: Any) -> bytes:
+    if _served:
+        _dumps(obj)
+    return _pickling.dumps_apart(obj, aside)
+
+
+class _Served(pickle.Unpickler):
+    """Has their servers keep the objects whose proxies are in a pickle."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        found = super().find_class(module, name)
+        return _keep if found is _std.RebuildProxy else found
+
+
+def _keep(_make: Any, token: Any, serializer: str, how: Dict[str, Any]) -> None:
+    """Has a server keep an object until it ends, as it does with what is put into its own containers."""
+    connect = _std.listener_client[serializer][1]
+    key = how.get("authkey") or current_process().authkey
+    with connect(token.address, authkey=key) as connection:
+        _std.dispatch(connection, None, "incref", (token.id,))
+
+
 class _Map(Map[K, V]):
     """A map whose values are pickled like the arguments of a process, so they may be shared objects."""
 
-    _dumps = staticmethod(_pickling.dumps)
+    _dumps = staticmethod(_dumps)
 
 
 @assignable
@@ -253,7 +291,7 @@ class ListProxy(Managed, List[T], _std.ListProxy):  # type: ignore[misc]
 
     __hash__ = object.__hash__  # type: ignore[assignment]
 
-    _dumps = staticmethod(_pickling.dumps)
+    _dumps = staticmethod(_dumps)
 
     def __str__(self) -> str:
         return str(self.copy())
@@ -382,6 +420,8 @@ class QueueProxy(Managed, queues.JoinableQueue[T], _std.BaseProxy):  # type: ign
     """A queue with `task_done` and `join`."""
 
     _typeid = "Queue"
+    _dumps = staticmethod(_dumps)
+    _dumps_apart = staticmethod(_dumps_apart)
 
     def _give_up(self) -> None:
         self.close()
