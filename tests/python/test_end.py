@@ -140,6 +140,32 @@ def test_a_thread_at_work_when_its_process_ends_makes_no_noise(ctx: Any, capfd: 
     assert "still whole" in [queue.get() for _ in range(queue.qsize())]
 
 
+@pytest.mark.parametrize("module", ["multiprocessing", "shoal.multiprocessing"])
+def test_threads_that_wait_when_their_process_ends_make_no_noise(
+    module: str, ctx: Any, script: Script
+) -> None:
+    text = """
+        import MODULE as processes, threading
+        import shoal.multiprocessing as mp
+
+        kept = []
+        def leave_threads_waiting(queue):
+            here, there = mp.Pipe()
+            kept.append(there)
+            for wait in (queue.get, mp.Queue().get, mp.Event().wait, here.recv):
+                threading.Thread(target=wait, daemon=True).start()
+            queue.put(1)
+        if __name__ == "__main__":
+            for _ in range(5):
+                child = processes.get_context("METHOD").Process(
+                    target=leave_threads_waiting, args=(mp.Queue(),))
+                child.start()
+                child.join()
+                assert child.exitcode == 0
+        """
+    ends_well(script(text.replace("MODULE", module).replace("METHOD", ctx.get_start_method())))
+
+
 class Circle:
     def __init__(self, lock: Any, said: List[str]) -> None:
         self.lock, self.said, self.me = lock, said, self

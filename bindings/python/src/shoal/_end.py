@@ -74,22 +74,11 @@ def leave() -> None:
     """Gives up every object, the last of all that is done with any."""
     settle()
     _let_go()
-    from weakref import WeakSet
-
-    waiting: "WeakSet[_ffi.Handle]" = WeakSet()
-    for shared in _objects():
-        handle = shared._handle
-        if handle is not None:
-            waiting.add(handle)
+    if not _has_other_threads():
+        for shared in _objects():
             shared._forget()
-        del handle
-    # A daemon thread that waits in the library keeps its handle until it is back, which it now
-    # is. Give such threads a moment.
-    tries = 20 if _has_other_threads() else 0
-    while len(waiting) and tries:
-        time.sleep(0.01)
-        tries -= 1
-    # What something else still refers to, such as the memory of a value.
+    # Otherwise the handles stay: a daemon thread that waits through one would come back from its call, and
+    # say that the object is closed. What a thread has locked is handed on when the process has ended.
     _ffi.lib.shoal_leave()
 
 
