@@ -320,6 +320,19 @@ def test_a_put_is_seen_before_the_end_of_its_process(monkeypatch: pytest.MonkeyP
         hog.wait()
 
 
+def test_a_child_ends_although_its_last_message_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As at the end of an executor, which takes no more results.
+    monkeypatch.setattr(_end, "_TRIES", 10**9)
+    ctx: Any = shoal.multiprocessing.get_context("fork")
+    queue = ctx.SimpleQueue()
+    queue._reader.fileno()
+    child = ctx.Process(target=put_and_end, args=(queue,))
+    child.start()
+    child.join()
+    assert std.connection.wait([queue._reader], 0) == [queue._reader]
+    assert queue.get() == "the last word"
+
+
 # -- what is inside a lock ------------------------------------------------------------------------
 
 

@@ -48,8 +48,8 @@ def deliver() -> None:
     """Waits a moment until others know of what this process has put.
 
     A program that waits for a queue's descriptor and for the end of this process takes the end for
-    a death if the descriptor tells nothing yet. A thread of its process makes the one readable, and
-    the kernel the other: so this process makes way for the thread.
+    a death if the descriptor tells nothing yet. A thread makes the one readable, of the program or of this
+    process, and the kernel the other: so this process makes way for the thread.
     """
     tries = _TRIES
     for shared in _objects():

@@ -24,6 +24,7 @@ from .._errors import Empty, Full, ShoalError, TimeoutError
 from .._lock import Lock
 from .._map import Map
 from .._message import Reservation
+from .._original import connection
 from .._original import queues as _std
 from .._sync import Event
 
@@ -153,7 +154,12 @@ class _Closable(_queue.Queue[T]):
                 self.__dict__["_watched"] = Event(f"{self._name}{_WATCHED}", create=False)
         except ShoalError:
             return True
-        return False
+        try:
+            # What this process's descriptor tells, those of all processes do. And its own thread makes it so
+            # if the others' are late.
+            return bool(connection.wait([super().fileno()], 0))
+        except (ShoalError, OSError):
+            return False
 
     def _take_slowly(self, buffer: _ffi.Buffer, until: Optional[int]) -> _ffi.Buffer:
         parent = parent_process()
