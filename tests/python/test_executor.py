@@ -289,7 +289,10 @@ def name_of(task: Path) -> str:
         return ""
 
 
-def test_a_put_is_seen_before_the_end_of_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("module", [shoal.multiprocessing, std])
+def test_a_put_is_seen_before_the_end_of_its_process(
+    module: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # As executors tell a worker that has done its last task from one that has died. How long its
     # process makes way at most is not what is tested: other programs use that core, too.
     monkeypatch.setattr(_end, "_TRIES", 20_000)
@@ -305,16 +308,16 @@ def test_a_put_is_seen_before_the_end_of_its_process(monkeypatch: pytest.MonkeyP
     try:
         for thread in watchers:
             os.sched_setaffinity(thread, {cpu})
-            os.setpriority(os.PRIO_PROCESS, thread, 10)
+            os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
         for _ in range(20):
-            child = ctx.Process(target=put_and_end, args=(queue,))
+            child = module.get_context("fork").Process(target=put_and_end, args=(queue,))
             child.start()
             assert queue._reader in std.connection.wait([queue._reader, child.sentinel])
             assert queue.get() == "the last word"
             child.join()
     finally:
         for thread in watchers:
-            os.setpriority(os.PRIO_PROCESS, thread, 0)
+            os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
             os.sched_setaffinity(thread, cpus)
         hog.kill()
         hog.wait()

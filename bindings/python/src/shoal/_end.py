@@ -72,6 +72,7 @@ def _let_go() -> None:
 
 def leave() -> None:
     """Gives up every object, the last of all that is done with any."""
+    deliver()
     settle()
     _let_go()
     if not _has_other_threads():
@@ -91,8 +92,8 @@ def of_child(code: int, may_exit: bool) -> None:
     if _CHILD_RUNS_ATEXIT:
         # As the standard library does next, so that all of the program's are over.
         atexit._run_exitfuncs()
-    deliver()
     if may_exit and _has_other_threads():
+        deliver()
         settle()
         _let_go()
         _leave_and_exit(code & 0xFF)
@@ -115,16 +116,17 @@ def _leave_after_threads() -> None:
 def _watch(_: object = None) -> None:
     """Has this process do at its end what has to be done in time for that."""
     process: Any = current_process()
-    exits_at_once = parent_process() is not None and "spawn" != (
-        process._start_method or get_start_method()
-    )
+    is_child = parent_process() is not None
+    # Otherwise it comes to `of_child`, or to `deliver` if it was spawned.
+    is_of_the_original = not hasattr(process, "_shoal_family")
     from ._original import util
 
-    if not exits_at_once:
+    if not is_child or "spawn" == (process._start_method or get_start_method()):
         # When its children are over, which may not have fetched yet what is held for them.
         util.Finalize(None, _let_go, exitpriority=-sys.maxsize)
-    elif hasattr(process, "_shoal_family"):
-        # It comes to `of_child`.
+        if is_child and is_of_the_original:
+            util.Finalize(None, deliver, exitpriority=-sys.maxsize)
+    elif not is_of_the_original:
         pass
     elif _CHILD_RUNS_ATEXIT:
         atexit.register(leave)
