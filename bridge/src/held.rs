@@ -97,7 +97,7 @@ impl HeldTable {
         self.lock().held.entry(delivery.key()).or_insert(held);
     }
 
-    /// The message was settled here; it is in this phase from now on.
+    /// This delivery of the message was settled here; it is in this phase from now on.
     pub(crate) fn settle(&self, delivery: &Delivery, phase: Phase) {
         let mut inner = self.lock();
         let held = inner.held.entry(delivery.key());
@@ -107,6 +107,8 @@ impl HeldTable {
             phase,
         });
         held.phase = phase;
+        // A later one may have come while it was worked on. What is confirmed is said of this one.
+        held.times = delivery.times;
     }
 
     /// The server has confirmed what was said of this delivery.
@@ -204,6 +206,18 @@ mod tests {
         table.settle(&delivery(7, 1), Phase::Finishing);
         table.confirmed(&delivery(7, 1), Phase::Finishing);
         assert_eq!(table.len(), 0);
+    }
+
+    #[test]
+    fn a_message_that_was_delivered_twice_and_is_given_back_once_is_over() {
+        let table = HeldTable::default();
+        table.arrive(&delivery(7, 1));
+        assert_eq!(table.arrive(&delivery(7, 2)), Arrival::Known);
+        table.settle(&delivery(7, 1), Phase::Returning);
+        table.confirmed(&delivery(7, 1), Phase::Returning);
+        assert_eq!(table.len(), 0);
+        table.settle(&delivery(8, 1), Phase::Returning);
+        assert_eq!(table.arrive(&delivery(8, 2)), Arrival::New);
     }
 
     #[test]

@@ -375,8 +375,9 @@ impl BridgedQueue {
         self.room.notify_one();
     }
 
-    /// Has the settler tell the server something.
+    /// Has the settler tell the server something. From now on the message waits for the confirmation of that.
     pub(crate) fn tell(&self, word: Word) {
+        self.held.settle(&word.token.delivery, word.phase);
         // The settler ends with the process.
         let _ = self.words.send(word);
     }
@@ -466,7 +467,6 @@ impl BridgedQueue {
         ));
         if self.is_dead_letters() {
             // There is no further queue for it.
-            self.held.settle(&token.delivery, Phase::Returning);
             self.tell(Word::give_back(token, FOR_A_PERSON, None));
         } else if times >= TRIES {
             let reason = format!("no machine could take it: {why}");
@@ -478,7 +478,6 @@ impl BridgedQueue {
                 settlement: None,
             });
         } else {
-            self.held.settle(&token.delivery, Phase::Returning);
             self.tell(Word::give_back(token, TO_OTHERS, None));
         }
     }

@@ -40,8 +40,8 @@ pub(crate) struct DeadLetter {
 
 /// Something to tell the server about a message.
 pub(crate) struct Word {
-    token: Token,
-    phase: Phase,
+    pub(crate) token: Token,
+    pub(crate) phase: Phase,
     text: Bytes,
     settlement: Option<Settlement>,
 }
@@ -129,15 +129,12 @@ fn settled(queue: &BridgedQueue, settlement: Settlement) {
     };
     let word = match settlement.kind() {
         SettlementKind::Done => {
-            queue.held.settle(&token.delivery, Phase::Finishing);
             queue.worked();
             Word::done(token, Some(settlement))
         }
-        SettlementKind::Returned { delay } => {
-            queue.held.settle(&token.delivery, Phase::Returning);
-            Word::give_back(token, delay, Some(settlement))
-        }
+        SettlementKind::Returned { delay } => Word::give_back(token, delay, Some(settlement)),
         SettlementKind::Exhausted { payload } => {
+            // It is not in the local queue any more, and terminated only when its dead letter is stored.
             queue.held.settle(&token.delivery, Phase::Finishing);
             queue.worked();
             let attempts = u64::from(settlement.attempts());

@@ -30,6 +30,15 @@ pub fn is_set_up(server: &Server, stream: &str) -> bool {
     })
 }
 
+/// Whether a bridge waits for a message of the stream.
+pub fn is_pulled_from(server: &Server, stream: &str) -> bool {
+    on(server, |jetstream| async move {
+        let stream = jetstream.get_stream(stream).await.unwrap();
+        let info = stream.consumer_info("shoal").await;
+        info.is_ok_and(|info| info.num_waiting > 0)
+    })
+}
+
 /// Whether the server's cluster makes a stream with so many copies. It is removed again.
 pub fn replicates(server: &Server, copies: usize) -> bool {
     on(server, |jetstream| async move {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::agent::{Agent, checksum};
-use crate::direct::{becomes_empty, last, messages, publish};
+use crate::direct::{becomes_empty, is_pulled_from, last, messages, publish};
 use crate::machine::{Machine, WATCHDOG};
 use crate::server::Server;
 
@@ -158,6 +158,48 @@ fn messages_of_other_programs_are_taken_as_they_are_and_unknown_formats_are_dead
             .iter()
             .any(|queue| queue.name == "jobs" && queue.undecodable >= 1 && queue.dead_letters == 1)
     });
+}
+
+#[test]
+fn a_message_that_is_a_dead_letter_when_it_comes_takes_no_room_here() {
+    let server = Server::start();
+    let machine = Machine::up(&server, &["--queue", "jobs:in-flight=2,max-attempts=1"]);
+    let mut worker = machine.agent();
+    for round in 1..=3 {
+        publish(&server, "shoal.q.jobs", &[("Shoal-Before", "1")], "spent");
+        publish(&server, "shoal.q.jobs", &[], "fresh");
+        let (lease, _, message) = leased(&worker.ask("lease jobs 30000"));
+        assert_eq!(message, "fresh");
+        worker.ask(&format!("ack {lease}"));
+        machine.wait_for("the dead letter", |report| {
+            report.queues[0].dead_letters == round && report.queues[0].in_flight == 0
+        });
+    }
+}
+
+#[test]
+fn a_message_that_nobody_takes_goes_back_to_the_server_and_takes_no_room_here() {
+    let server = Server::start();
+    let machine = Machine::up(&server, &["--queue", "jobs:in-flight=1"]);
+    for _ in 0..2 {
+        let mut gone = machine.agent();
+        gone.tell("lease jobs 60000");
+        let begun = Instant::now();
+        while !is_pulled_from(&server, "shoal_q_jobs") {
+            assert!(begun.elapsed() < WATCHDOG, "nothing is asked for");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        gone.kill();
+        publish(&server, "shoal.q.jobs", &[], "left");
+        machine.wait_for("the message", |report| {
+            report.queues[0].server_pending == 1 && report.queues[0].in_flight == 0
+        });
+        let mut worker = machine.agent();
+        let (lease, attempts, message) = leased(&worker.ask("lease jobs 30000"));
+        assert_eq!((attempts, &*message), (1, "left"));
+        worker.ask(&format!("ack {lease}"));
+        machine.wait_for("the ack", |report| report.queues[0].in_flight == 0);
+    }
 }
 
 /// Puts 30 messages into a stream with a limit, of which it takes some at first.
