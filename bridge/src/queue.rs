@@ -8,7 +8,7 @@
 //! settlement is confirmed before it is done: it is told again. Before anything is pulled, all settlements
 //! are read, so that what was acked here while no bridge ran is not worked on again here.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -46,6 +46,8 @@ const TRIES: u64 = 5;
 const TO_OTHERS: Duration = Duration::from_secs(1);
 /// When a dead letter that cannot be decoded is tried again: somebody has to look at it.
 const FOR_A_PERSON: Duration = Duration::from_secs(60);
+/// The shortest time between two words that what is here is worked on.
+const SHORTEST: Duration = Duration::from_millis(20);
 /// How long a call of this file waits in shared memory before it looks whether the bridge ends.
 pub(crate) const SLICE: Timeout = Timeout::Val(Duration::from_millis(500));
 
@@ -70,6 +72,9 @@ pub(crate) struct BridgedQueue {
     outgoing: Mutex<Option<mpsc::Sender<Outgoing<Kept>>>>,
     /// When a message was given to the local queue last.
     delivered_at: Mutex<Instant>,
+    /// For how long the server waits for news of a message, in milliseconds: as its consumer has it, which
+    /// another bridge may have made.
+    ack_wait_ms: AtomicU64,
 }
 
 /// What a publish to the queue's own stream is for.
@@ -146,6 +151,7 @@ impl BridgedQueue {
             letters,
             outgoing: Mutex::default(),
             delivered_at: Mutex::new(Instant::now()),
+            ack_wait_ms: AtomicU64::new(millis(settings::ACK_WAIT)),
             carried,
         };
         (
@@ -169,7 +175,10 @@ impl BridgedQueue {
             };
             settings::queue_stream(&link.jetstream, &self.dead, &of_dead).await?;
         }
-        settings::queue_consumer(&stream, &self.names, choices).await
+        let consumer = settings::queue_consumer(&stream, &self.names, choices).await?;
+        let wait = consumer.cached_info().config.ack_wait;
+        self.ack_wait_ms.store(millis(wait), Ordering::Relaxed);
+        Ok(consumer)
     }
 
     /// Starts the threads and tasks. They run until the bridge ends.
@@ -349,11 +358,10 @@ impl BridgedQueue {
         }
     }
 
-    /// Tells the server again and again that what is here is worked on.
+    /// Tells the server again and again that what is here is worked on, and at once what an earlier bridge has
+    /// left here.
     async fn keep_alive(self: Arc<Self>, mut links: Links) {
-        let wait = self.carried.choices.ack_wait.unwrap_or(settings::ACK_WAIT);
         loop {
-            tokio::time::sleep(wait / 3).await;
             let (link, _) = links.up().await;
             for reply in self.held.in_progress() {
                 if link
@@ -365,6 +373,8 @@ impl BridgedQueue {
                     break;
                 }
             }
+            let wait = Duration::from_millis(self.ack_wait_ms.load(Ordering::Relaxed));
+            tokio::time::sleep((wait / 3).max(SHORTEST)).await;
         }
     }
 
@@ -576,6 +586,10 @@ fn read_requests(
             }
         }
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 pub(crate) fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

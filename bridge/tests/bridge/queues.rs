@@ -161,6 +161,20 @@ fn messages_of_other_programs_are_taken_as_they_are_and_unknown_formats_are_dead
 }
 
 #[test]
+fn a_job_that_takes_long_is_not_given_away_where_the_bridge_was_not_told_the_ack_wait() {
+    let server = Server::start();
+    let first = Machine::up(&server, &["--queue", "jobs:ack-wait=1s"]);
+    let second = Machine::up(&server, &["--queue", "jobs"]);
+    let (mut other, mut worker) = (first.agent(), second.agent());
+    worker.tell("lease jobs 60000");
+    publish(&server, "shoal.q.jobs", &[], "long");
+    let (lease, ..) = leased(&worker.hear());
+    assert!(other.ask("lease jobs 4000").contains("ErrTimeout"));
+    worker.ask(&format!("ack {lease}"));
+    becomes_empty(&server, "shoal_q_jobs");
+}
+
+#[test]
 fn a_message_that_is_a_dead_letter_when_it_comes_takes_no_room_here() {
     let server = Server::start();
     let machine = Machine::up(&server, &["--queue", "jobs:in-flight=2,max-attempts=1"]);
