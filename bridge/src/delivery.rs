@@ -37,6 +37,12 @@ impl Delivery {
         })
     }
 
+    /// The stream that it is in.
+    pub(crate) fn stream(&self) -> &str {
+        let at = if self.reply.split('.').count() == 9 { 2 } else { 4 };
+        self.reply.split('.').nth(at).unwrap_or_default()
+    }
+
     /// What tells the message from all others of its queue.
     pub(crate) fn key(&self) -> (u64, u64) {
         (self.sequence, self.stored)
@@ -57,6 +63,7 @@ mod tests {
             let delivery = Delivery::read(reply).unwrap();
             assert_eq!((delivery.times, delivery.sequence), (2, 17), "{reply}");
             assert_eq!(delivery.key(), (17, 1795975360428138210));
+            assert_eq!(delivery.stream(), "q");
         }
     }
 

@@ -137,14 +137,39 @@ impl<T> Exchange<T> {
         Ok(())
     }
 
-    /// Gives up those that were sent `times` times on this connection, and whose answer was due before
-    /// `now`.
-    pub(crate) fn give_up(&mut self, times: u32, now: Instant) -> Vec<(Request, T)> {
-        let is_over = |sent: &Sent<T>| sent.times >= times && sent.due < now;
-        let over = self.sent.iter().filter(|(_, sent)| is_over(sent));
-        let over: Vec<u64> = over.map(|(&number, _)| number).collect();
-        let removed = over.iter().filter_map(|number| self.sent.remove(number));
-        removed.map(|sent| (sent.request, sent.kept)).collect()
+    /// Takes one back whose answer says nothing: it is sent again by the next [`resend`](Self::resend), and
+    /// counts as sent `times` times.
+    pub(crate) fn put_back(&mut self, request: Request, kept: T, times: u32) {
+        let number = self.next;
+        self.next += 1;
+        let due = Instant::now();
+        self.sent.insert(
+            number,
+            Sent {
+                request,
+                kept,
+                due,
+                times,
+            },
+        );
+    }
+
+    /// The numbers of those that were sent at least `times` times on this connection, and whose answer was due
+    /// before `now`.
+    pub(crate) fn silent(&self, times: u32, now: Instant) -> Vec<u64> {
+        let is_silent = |sent: &Sent<T>| sent.times >= times && sent.due < now;
+        let silent = self.sent.iter().filter(|(_, sent)| is_silent(sent));
+        silent.map(|(&number, _)| number).collect()
+    }
+
+    /// What is kept for this one.
+    pub(crate) fn kept(&self, number: u64) -> Option<&T> {
+        self.sent.get(&number).map(|sent| &sent.kept)
+    }
+
+    /// Gives this one up.
+    pub(crate) fn give_up(&mut self, number: u64) -> Option<T> {
+        self.sent.remove(&number).map(|sent| sent.kept)
     }
 }
 

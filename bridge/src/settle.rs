@@ -2,28 +2,33 @@
 //!
 //! An ack that the server does not confirm is worth nothing: a late one is no error, and one that was lost
 //! is not noticed. So each asks for an answer, is repeated until there is one, and only then is the
-//! settlement done. That the server answers nothing on a connection that stands means that it knows the
-//! message no more; then there is nothing left to tell.
+//! settlement done. No answer can mean that the server knows the message no more. It can also mean that the
+//! server is slow, or that the consumer has no leader at the moment, which is answered by "nobody listens".
+//! So where there is none for long, the stream is asked for the message. If it is gone, there is nothing left
+//! to tell.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::stream::RawMessageErrorKind;
 use bytes::Bytes;
 use shoal::{Settlement, SettlementKind};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, interval};
 
-use crate::error::Result;
+use crate::delivery::Delivery;
+use crate::error::{Error, Result};
 use crate::exchange::{Answer, Exchange, Request};
 use crate::held::Phase;
-use crate::link::Links;
+use crate::link::{Link, Links};
 use crate::queue::{BridgedQueue, SLICE};
 use crate::threads::Threads;
 use crate::token::Token;
 
 /// How many words may be unanswered.
 const WINDOW: usize = 8192;
-/// How often one is sent on one connection before it is given up.
+/// How often one is sent on one connection before the stream is asked for its message.
 const TIMES: u32 = 3;
 
 const ACK: &[u8] = b"+ACK";
@@ -198,16 +203,8 @@ impl Settler {
                     went
                 }
                 _ = tick.tick() => {
-                    let now = Instant::now();
-                    for (_, told) in exchange.give_up(TIMES, now) {
-                        tracing::warn!(
-                            queue = self.queue.carried.name,
-                            sequence = told.token.delivery.sequence,
-                            "the server knows the message no more"
-                        );
-                        self.confirm(told);
-                    }
-                    exchange.resend(now).await
+                    self.ask_for_silent(&link, &mut exchange).await;
+                    exchange.resend(Instant::now()).await
                 }
             };
             if let Err(why) = went {
@@ -223,22 +220,48 @@ impl Settler {
         first: Result<(Answer, Request, Told)>,
     ) -> Result<()> {
         let mut next = Some(first);
+        let mut unheard = Vec::new();
         while let Some(answered) = next {
             let (answer, request, told) = answered?;
             if matches!(answer, Answer::NobodyListens) {
-                tracing::warn!(
-                    queue = self.queue.carried.name,
-                    "the consumer of a message is gone"
-                );
+                unheard.push((request, told));
+            } else {
+                // Not that of a message that no worker here has finished now.
+                if request.payload == ACK && told.settlement.is_some() {
+                    self.queue.counters.acked.add(1);
+                }
+                self.confirm(told);
             }
-            // Not that of a message that no worker here has finished now.
-            if request.payload == ACK && told.settlement.is_some() {
-                self.queue.counters.acked.add(1);
-            }
-            self.confirm(told);
             next = exchange.ready();
         }
+        for (request, told) in unheard {
+            exchange.put_back(request, told, TIMES);
+        }
         Ok(())
+    }
+
+    /// Asks the stream for the messages of which nothing was heard, and gives those up that it does not have.
+    async fn ask_for_silent(&self, link: &Link, exchange: &mut Exchange<Told>) {
+        for number in exchange.silent(TIMES, Instant::now()) {
+            let Some(delivery) = exchange.kept(number).map(|told| &told.token.delivery) else {
+                continue;
+            };
+            match is_gone(link, delivery).await {
+                Ok(false) => {}
+                Ok(true) => {
+                    tracing::warn!(
+                        queue = self.queue.carried.name,
+                        sequence = delivery.sequence,
+                        "the server knows the message no more"
+                    );
+                    if let Some(told) = exchange.give_up(number) {
+                        self.confirm(told);
+                    }
+                }
+                // It would not answer for the others either.
+                Err(why) => return self.queue.all.went_wrong(&why.to_string()),
+            }
+        }
     }
 
     fn confirm(&self, told: Told) {
@@ -260,6 +283,26 @@ impl Settler {
             });
         }
         queue.room.notify_one();
+    }
+}
+
+/// Whether the stream does not have the message any more, as its leader says.
+async fn is_gone(link: &Link, delivery: &Delivery) -> Result<bool> {
+    let what = || format!("message {} of {}", delivery.sequence, delivery.stream());
+    let stream = link.jetstream.get_stream_no_info(delivery.stream()).await;
+    let stream = stream.map_err(|why| Error::away(what(), why))?;
+    match stream.get_raw_message(delivery.sequence).await {
+        // Another one of that number may be in a stream that was made anew.
+        Ok(found) => Ok(found.time.unix_timestamp_nanos() != i128::from(delivery.stored)),
+        Err(why) => match why.kind() {
+            RawMessageErrorKind::NoMessageFound => Ok(true),
+            RawMessageErrorKind::JetStream(error)
+                if error.error_code() == ErrorCode::STREAM_NOT_FOUND =>
+            {
+                Ok(true)
+            }
+            _ => Err(Error::away(what(), why)),
+        },
     }
 }
 

@@ -52,6 +52,15 @@ pub fn replicates(server: &Server, copies: usize) -> bool {
     })
 }
 
+/// The name of the server that leads a stream.
+pub fn leader(server: &Server, stream: &str) -> String {
+    on(server, |jetstream| async move {
+        let stream = jetstream.get_stream(stream).await.unwrap();
+        let cluster = stream.cached_info().cluster.clone();
+        cluster.and_then(|cluster| cluster.leader).unwrap()
+    })
+}
+
 /// Waits until a stream has no message. The server confirms an ack before it removes the message.
 pub fn becomes_empty(server: &Server, stream: &str) {
     let begun = Instant::now();

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::jetstream::stream;
 
-use crate::direct::{becomes_empty, make, replicates};
+use crate::direct::{becomes_empty, leader, make, replicates};
 use crate::machine::{Machine, WATCHDOG};
 use crate::proxy::Proxy;
 use crate::queues::{leased, worked};
@@ -281,6 +281,36 @@ fn a_partition_that_heals_loses_nothing_and_repeats_nothing() {
     assert_eq!(done, all);
     machine.wait_for("the acks", |report| report.queues[0].acked == 100);
     becomes_empty(&server, "shoal_q_jobs");
+}
+
+#[test]
+fn an_ack_that_finds_nobody_is_told_when_the_stream_s_server_is_back() {
+    let mut cluster = Server::cluster(3);
+    let begun = Instant::now();
+    while !replicates(&cluster[0], 3) {
+        assert!(begun.elapsed() < WATCHDOG, "the cluster does not form");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let url: Vec<String> = cluster.iter().map(Server::url).collect();
+    let machine = {
+        let mut machine = Machine::at(&url.join(","), &["--queue", "jobs:ack-wait=2s"]);
+        machine.start();
+        machine
+    };
+    let mut agent = machine.agent();
+    agent.ask("put jobs once 1000");
+    let (lease, ..) = leased(&agent.ask("lease jobs 50000"));
+    let of_stream = leader(&cluster[0], "shoal_q_jobs");
+    let which = cluster.iter().position(|server| server.name() == of_stream);
+    let which = which.expect("one of these");
+    cluster[which].kill();
+    // The bridge is connected to one of the others, where nobody knows the consumer.
+    assert_eq!(agent.ask(&format!("ack {lease}")), "ok");
+    agent.tell("lease jobs 10000");
+    std::thread::sleep(Duration::from_secs(4));
+    cluster[which].resume();
+    becomes_empty(&cluster[which], "shoal_q_jobs");
+    assert!(agent.hear().contains("ErrTimeout"), "{}", machine.log());
 }
 
 #[test]

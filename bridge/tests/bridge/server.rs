@@ -109,6 +109,11 @@ impl Server {
         format!("nats://127.0.0.1:{}", self.port())
     }
 
+    /// What it calls itself.
+    pub fn name(&self) -> String {
+        format!("s{}", self.port())
+    }
+
     /// As `kill -9` does.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
