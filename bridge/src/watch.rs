@@ -97,6 +97,10 @@ impl<M: Mirror> Watcher<M> {
     async fn watch(&mut self, link: &mut Link, epoch: u64, stream: &Stream) -> Result<()> {
         self.counters.watches.add(1);
         let away = |why: &dyn std::fmt::Display| Error::away("the watch", why);
+        // What the bucket had before the consumer was made, the consumer tells, or it is no more: the last
+        // change may have been purged, or be over.
+        let info = stream.get_info().await.map_err(|why| away(&why))?;
+        let mut last = info.state.last_sequence;
         let consumer = stream
             .create_consumer(push::OrderedConfig {
                 deliver_subject: link.client.new_inbox(),
@@ -110,14 +114,7 @@ impl<M: Mirror> Watcher<M> {
             .map_err(|why| away(&why))?;
         let mut is_whole = consumer.cached_info().num_pending == 0;
         let mut seen = HashSet::new();
-        let mut last = 0;
         if is_whole {
-            last = stream
-                .get_info()
-                .await
-                .map_err(|why| away(&why))?
-                .state
-                .last_sequence;
             self.complete(&seen, last);
         }
         let mut changes = consumer.messages().await.map_err(|why| away(&why))?;
@@ -132,7 +129,8 @@ impl<M: Mirror> Watcher<M> {
                         heard = Instant::now();
                         let next = next.ok_or_else(|| away(&"it ended"))?.map_err(|why| away(&why))?;
                         let pending = pending(&next.message);
-                        last = self.changed(&next.message, (!is_whole).then_some(&mut seen)).unwrap_or(last);
+                        let revision = self.changed(&next.message, (!is_whole).then_some(&mut seen));
+                        last = revision.map_or(last, |revision| revision.max(last));
                         if !is_whole && pending == Some(0) {
                             is_whole = true;
                             self.complete(&seen, last);

@@ -142,6 +142,27 @@ fn a_bucket_that_was_made_anew_replaces_what_the_maps_had() {
 }
 
 #[test]
+fn a_map_whose_last_change_was_purged_is_not_behind_its_bucket() {
+    let server = Server::start();
+    let machine = Machine::up(&server, &["--map", "config"]);
+    let mut agent = machine.agent();
+    for key in ["stays", "goes"] {
+        agent.ask(&format!("set config {key} 1"));
+        reads(&mut agent, key, |answer| answer != "none");
+    }
+    crate::direct::on(&server, |jetstream| async move {
+        let stream = jetstream.get_stream("KV_shoal_m_config").await.unwrap();
+        let purge = stream.purge().filter("$KV.shoal_m_config.goes");
+        purge.await.unwrap();
+    });
+    reads(&mut agent, "goes", |answer| answer == "none");
+    // Compared anew, it is where the bucket is, and not where the last change is that the bucket still has.
+    machine.wait_for("the comparison", |report| {
+        report.maps[0].resyncs > 1 && report.maps[0].revision == 2
+    });
+}
+
+#[test]
 fn a_value_beyond_the_server_s_limit_is_refused_with_both_sizes() {
     let server = Server::start();
     let machine = Machine::up(&server, &["--map", "config"]);
