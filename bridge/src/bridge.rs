@@ -304,6 +304,8 @@ async fn watch_over(
                 }
                 match link.check().await {
                     Ok(()) => failures = 0,
+                    // The client has noticed meanwhile.
+                    Err(_) if !link.is_up() && link.is_alive() => failures = 0,
                     Err(why) => {
                         failures += 1;
                         counters.went_wrong(&why.to_string());
@@ -343,6 +345,22 @@ mod tests {
         watch_over(&link, &counters, &mut ended).await.unwrap();
         let link = again(&options, &counters).await.unwrap();
         link.check().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_client_that_was_replaced_does_not_count() {
+        let server = server::Server::start();
+        let options = BridgeOptions::new(Context::at(server.url()));
+        let counters = Arc::new(Counters::default());
+        let first = again(&options, &counters).await.unwrap();
+        let _second = again(&options, &counters).await.unwrap();
+        let mut ended = first.clone();
+        let epoch = ended.epoch();
+        first.client.drain().await.unwrap();
+        ended.changed(epoch).await;
+        let report = counters.report("here", &[]);
+        assert_eq!((report.connects, report.losses), (2, 0));
+        assert!(counters.link.is_up.load(Ordering::Relaxed));
     }
 
     #[tokio::test]

@@ -29,6 +29,16 @@ pub(crate) struct LinkCounters {
     pub(crate) losses: AtomicU64,
     /// Whether it stands.
     pub(crate) is_up: AtomicBool,
+    /// The number of the bridge's client. Clients before it may still connect, and end.
+    newest: AtomicU64,
+}
+
+impl LinkCounters {
+    /// The number of another client, which is that of the bridge from now on.
+    fn begin(&self) -> u64 {
+        self.is_up.store(false, Ordering::Relaxed);
+        self.newest.fetch_add(1, Ordering::Relaxed) + 1
+    }
 }
 
 /// A client, and whether it is connected.
@@ -52,9 +62,8 @@ impl Link {
         counters: &Arc<LinkCounters>,
     ) -> Result<Self> {
         let (sender, epoch) = watch::channel(0);
-        let counted = counters.clone();
-        let sender = Arc::new(sender);
         let options = context.options().await?;
+        let (counted, number) = (counters.clone(), counters.begin());
         let options = options
             .name(name)
             .request_timeout(Some(ANSWER))
@@ -64,7 +73,7 @@ impl Link {
                 Duration::from_millis(50 << attempt.min(5)).min(Duration::from_secs(2))
             })
             .event_callback(move |event| {
-                note(&event, &sender, &counted);
+                note(&event, &sender, &counted, number);
                 async {}
             });
         let servers = context.servers();
@@ -160,23 +169,31 @@ fn is_distrust(why: &ConnectError) -> bool {
     false
 }
 
-fn note(event: &Event, epoch: &watch::Sender<u64>, counters: &LinkCounters) {
+/// Notes what the client of this number says.
+fn note(event: &Event, epoch: &watch::Sender<u64>, counters: &LinkCounters, number: u64) {
+    let is_ours = counters.newest.load(Ordering::Relaxed) == number;
     match event {
         Event::Connected => {
-            counters.connects.fetch_add(1, Ordering::Relaxed);
-            counters.is_up.store(true, Ordering::Relaxed);
             epoch.send_modify(|epoch| *epoch += 1 + *epoch % 2);
-            tracing::info!("connected");
+            if is_ours {
+                counters.connects.fetch_add(1, Ordering::Relaxed);
+                counters.is_up.store(true, Ordering::Relaxed);
+                tracing::info!("connected");
+            }
         }
         Event::Disconnected | Event::Closed => {
-            counters.is_up.store(false, Ordering::Relaxed);
-            if *epoch.borrow() % 2 == 1 {
-                counters.losses.fetch_add(1, Ordering::Relaxed);
+            let was_up = *epoch.borrow() % 2 == 1;
+            if was_up {
                 epoch.send_modify(|epoch| *epoch += 1);
+            }
+            if is_ours && was_up {
+                counters.is_up.store(false, Ordering::Relaxed);
+                counters.losses.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!("the connection is lost; what is put waits in shared memory");
             }
         }
-        other => tracing::warn!("{other}"),
+        other if is_ours => tracing::warn!("{other}"),
+        _ => {}
     }
 }
 
