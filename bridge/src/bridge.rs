@@ -128,9 +128,10 @@ pub async fn run(options: BridgeOptions, stop: impl Future<Output = ()>) -> Resu
         let text = move || status::prometheus(&counters.report(&machine, &servers));
         threads.task("metrics".to_owned(), metrics::serve(listener, text));
     }
-    let board = Board::open()?;
+    let board = Arc::new(Board::open()?);
     {
         let (counters, machine) = (counters.clone(), options.machine.clone());
+        let board = board.clone();
         threads.task("status".to_owned(), async move {
             loop {
                 if let Err(why) = board.write(&counters.report(&machine, &servers)) {
@@ -145,6 +146,9 @@ pub async fn run(options: BridgeOptions, stop: impl Future<Output = ()>) -> Resu
         () = stop => Ok(()),
     };
     threads.end();
+    if let Err(why) = board.close() {
+        tracing::warn!(%why, "the last status stays for some seconds");
+    }
     done
 }
 
@@ -169,6 +173,7 @@ async fn work(
 
     let (sender, links) = Links::new();
     let mut first = connect(&options, &counters, &objects).await?;
+    counters.is_set_up.store(true, Ordering::Relaxed);
     for (queue, inboxes) in objects.queues {
         queue.start(&links, inboxes, threads)?;
     }

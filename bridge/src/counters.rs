@@ -130,7 +130,7 @@ pub struct Report {
     pub role: String,
     /// The servers that it was told.
     pub servers: Vec<String>,
-    /// Whether it is connected to one.
+    /// Whether it is connected to one, and has found or made there what its objects need.
     pub connected: bool,
     /// How often it connected, the first time included.
     pub connects: u64,
@@ -148,6 +148,8 @@ pub struct Report {
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) is_active: AtomicBool,
+    /// Whether the server has what the objects need.
+    pub(crate) is_set_up: AtomicBool,
     pub(crate) link: Arc<crate::link::LinkCounters>,
     pub(crate) queues: std::sync::Mutex<Vec<(String, Arc<QueueCounters>)>>,
     pub(crate) maps: std::sync::Mutex<Vec<(String, Arc<MapCounters>)>>,
@@ -181,12 +183,13 @@ impl Counters {
     pub(crate) fn report(&self, machine: &str, servers: &[String]) -> Report {
         let link = &self.link;
         let active = self.is_active.load(Ordering::Relaxed);
+        let is_set_up = self.is_set_up.load(Ordering::Relaxed);
         Report {
             pid: std::process::id(),
             machine: machine.to_owned(),
             role: if active { "active" } else { "waiting" }.to_owned(),
             servers: servers.to_vec(),
-            connected: link.is_up.load(Ordering::Relaxed),
+            connected: is_set_up && link.is_up.load(Ordering::Relaxed),
             connects: link.connects.load(Ordering::Relaxed),
             losses: link.losses.load(Ordering::Relaxed),
             last_error: lock(&self.last_error).clone(),

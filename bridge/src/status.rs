@@ -2,6 +2,7 @@
 //! Prometheus text.
 
 use std::fmt::Write;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use shoal::{Map, Options};
@@ -15,20 +16,34 @@ pub const STATUS_MAP: &str = "shoal-bridge";
 /// How long a report is believed after it was written. A bridge writes one a second.
 const LIFE: Duration = Duration::from_secs(10);
 
-/// Where a bridge writes its reports.
-pub(crate) struct Board(Map);
+/// Where a bridge writes its reports, until it is closed.
+pub(crate) struct Board(Mutex<Option<Map>>);
 
 impl Board {
     pub(crate) fn open() -> Result<Self> {
         let map = Map::with_options(Some(STATUS_MAP), &Options::create());
-        Ok(Self(map.map_err(|why| Error::object(STATUS_MAP, why))?))
+        let map = map.map_err(|why| Error::object(STATUS_MAP, why))?;
+        Ok(Self(Mutex::new(Some(map))))
     }
 
     pub(crate) fn write(&self, report: &Report) -> Result<()> {
         let text = serde_json::to_vec(report).unwrap_or_default();
         let key = report.pid.to_string();
-        let written = self.0.set_for(key.as_bytes(), &text, LIFE);
+        let board = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(map) = &*board else { return Ok(()) };
+        let written = map.set_for(key.as_bytes(), &text, LIFE);
         written.map_err(|why| Error::object(STATUS_MAP, why))
+    }
+
+    /// The bridge ends: it says nothing more, and what it said is not shown any more.
+    pub(crate) fn close(&self) -> Result<()> {
+        let mut board = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(map) = board.take() else {
+            return Ok(());
+        };
+        let removed = map.remove(std::process::id().to_string().as_bytes());
+        removed.map_err(|why| Error::object(STATUS_MAP, why))?;
+        Ok(())
     }
 }
 

@@ -22,14 +22,6 @@ where
     })
 }
 
-/// Whether a bridge has set up a stream: its consumer is what it makes last.
-pub fn is_set_up(server: &Server, stream: &str) -> bool {
-    on(server, |jetstream| async move {
-        let stream = jetstream.get_stream(stream).await;
-        stream.is_ok_and(|stream| stream.cached_info().state.consumer_count > 0)
-    })
-}
-
 /// Whether a bridge waits for a message of the stream.
 pub fn is_pulled_from(server: &Server, stream: &str) -> bool {
     on(server, |jetstream| async move {

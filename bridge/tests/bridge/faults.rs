@@ -38,6 +38,53 @@ fn wrong_credentials_end_the_bridge_and_say_so() {
 }
 
 #[test]
+fn a_bridge_is_connected_when_the_server_has_what_its_objects_need() {
+    // The server does not answer what it does not permit.
+    let setup = Setup {
+        extra: "authorization { users: [
+            { user: all, password: p }
+            { user: few, password: p, permissions: { publish: { deny: [\"$JS.API.STREAM.CREATE.>\"] } } }
+        ] }"
+        .to_owned(),
+        ..Setup::default()
+    };
+    let server = Server::with(&setup);
+    let mut machine = Machine::new(&server, &["--queue", "jobs"]);
+    let with = |user: &str| {
+        vec![
+            ("NATS_USER".to_owned(), user.to_owned()),
+            ("NATS_PASSWORD".to_owned(), "p".to_owned()),
+        ]
+    };
+    machine.env = with("few");
+    machine.start();
+    let report = machine.wait_for("the failure", |report| {
+        report.last_error.contains("shoal_q_jobs")
+    });
+    assert!(!report.connected, "{report:#?}");
+    machine.kill();
+    machine.env = with("all");
+    machine.start();
+    machine.wait_for("the bridge", |report| report.connected);
+}
+
+#[test]
+fn a_bridge_that_was_stopped_is_not_shown_any_more() {
+    let server = Server::start();
+    let mut machine = Machine::up(&server, &["--queue", "jobs", "--map", "config"]);
+    let mut second = machine.spawn();
+    machine.wait_for("the second bridge", |report| report.role == "waiting");
+    assert_eq!(machine.terminate(), Some(0));
+    let others = machine.reports();
+    assert!(
+        others.iter().all(|report| report.pid == second.id()),
+        "{others:#?}"
+    );
+    second.kill().unwrap();
+    second.wait().unwrap();
+}
+
+#[test]
 fn a_stream_with_other_settings_is_refused_by_the_name_of_the_difference() {
     let server = Server::start();
     make(

@@ -8,10 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use shoal_bridge::counters::Report;
-use shoal_bridge::names::{DEFAULT_PREFIX, Names};
 
 use crate::agent::Agent;
-use crate::direct;
 use crate::server::Server;
 
 /// How long anything may take before a test says that it hangs.
@@ -52,27 +50,13 @@ impl Machine {
         }
     }
 
-    /// A machine whose bridge has connected and has set up the streams of these queues and maps.
+    /// A machine whose bridge has connected, and has made what its objects need.
     pub fn up(server: &Server, args: &[&str]) -> Self {
         let mut machine = Self::new(server, args);
         machine.start();
         machine.wait_for("the bridge", |report| {
             report.connected && report.role == "active"
         });
-        // It says that it is connected before it has made anything on the server.
-        for pair in args.chunks_exact(2) {
-            let names = Names::new(DEFAULT_PREFIX, pair[1].split(':').next().unwrap());
-            let stream = match pair[0] {
-                "--queue" => names.stream,
-                "--map" => format!("KV_{}", names.bucket),
-                _ => continue,
-            };
-            let begun = Instant::now();
-            while !direct::is_set_up(server, &stream) {
-                assert!(begun.elapsed() < WATCHDOG, "no {stream}: {}", machine.log());
-                thread::sleep(Duration::from_millis(20));
-            }
-        }
         machine
     }
 
@@ -122,6 +106,15 @@ impl Machine {
             let _ = bridge.kill();
             let _ = bridge.wait();
         }
+    }
+
+    /// As `kill` does: how it ends.
+    pub fn terminate(&mut self) -> Option<i32> {
+        let mut bridge = self.bridge.take().expect("it runs");
+        let pid = bridge.id().to_string();
+        let told = Command::new("kill").args(["-TERM", &pid]).status();
+        assert!(told.unwrap().success());
+        bridge.wait().unwrap().code()
     }
 
     /// Runs a bridge to its end: its exit code, and what it said.
