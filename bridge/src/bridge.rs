@@ -158,13 +158,12 @@ async fn work(
     threads: &Arc<Threads>,
     ended: &mut mpsc::UnboundedReceiver<Ended>,
 ) -> Result<()> {
+    let bucket = names::object_bucket(&options.prefix);
+    let large = Arc::new(Large::new(bucket, options.replicas));
     let settings = Settings {
         prefix: options.prefix.clone(),
         counters: counters.clone(),
-        large: Arc::new(Large::new(
-            names::object_bucket(&options.prefix),
-            options.replicas,
-        )),
+        large: large.clone(),
     };
     let (queues, maps) = (options.queues.clone(), options.maps.clone());
     let objects = attach(queues, maps, settings, threads).await?;
@@ -172,6 +171,12 @@ async fn work(
     tracing::info!(servers = ?options.context.servers(), "the objects of this machine are relayed by this bridge");
 
     let (sender, links) = Links::new();
+    {
+        let (links, counters) = (links.clone(), counters.clone());
+        threads.task("the object store".to_owned(), async move {
+            large.keep_clean(links, &counters).await;
+        });
+    }
     let mut first = connect(&options, &counters, &objects).await?;
     counters.is_set_up.store(true, Ordering::Relaxed);
     for (queue, inboxes) in objects.queues {
@@ -328,7 +333,7 @@ async fn watch_over(
 #[cfg(test)]
 #[path = "../tests/bridge/server.rs"]
 #[allow(unreachable_pub, dead_code)]
-mod server;
+pub(crate) mod server;
 
 #[cfg(test)]
 mod tests {

@@ -1,28 +1,60 @@
 //! Messages beyond the server's limit: their bytes go to an object store, and the message names the
 //! object.
 //!
-//! The object is there before the message is published, and is deleted after the message was acked. So a
-//! bridge that is killed in between leaves an object that no message names, and never a message without
-//! its object. Such an object stays in the store until it is deleted there (`docs/bridge.md`).
+//! An object is its bytes, in chunks on the subject `$O.<bucket>.C.<number>`, and a note with that number on
+//! `$O.<bucket>.M.<name>`. The note is stored last. The object is there before the message is published, and
+//! is deleted after the message was acked.
+//!
+//! # What a kill leaves
+//! *Between the object and the message:* the message is published by the next bridge, which finds the object.
+//! *While the object is stored:* chunks without a note. A bridge looks for such every hour, and removes those
+//! that it has seen the last time, with as many chunks: the server has a few seconds for each.
+//! *Between the ack and the deletion:* the ack's settlement is not done before the deletion, so the next bridge
+//! gets it again. *Between the chunks' deletion and the note's:* the same.
+//! A reboot of the machine at such a time loses what the next bridge would have found. Then an object stays that no
+//! message names, and never a message without its object.
 
-use async_nats::jetstream::object_store::{Config, ObjectStore};
-use async_nats::jetstream::{self};
+use std::collections::{HashMap, HashSet};
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use async_nats::jetstream;
+use async_nats::jetstream::object_store::{
+    Config, GetErrorKind, ObjectInfo, ObjectMetadata, ObjectStore,
+};
+use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
+use futures_util::{StreamExt, TryStreamExt};
 use tokio::io::AsyncReadExt;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
+use crate::counters::Counters;
 use crate::error::{Error, Result};
+use crate::link::{ANSWER, Link, Links};
 
 /// What of the server's limit the headers may take.
 const HEADERS: usize = 4096;
+/// The longest chunk of an object.
+const CHUNK: usize = 128 << 10;
+/// How many objects are read at a time: each is in memory as a whole.
+const READS: usize = 4;
+/// How often a bridge looks for what kills have left.
+const SWEEP: Duration = Duration::from_secs(60 * 60);
 
 /// The object store of a bridge.
 pub(crate) struct Large {
     bucket: String,
     replicas: usize,
+    reads: Semaphore,
 }
 
 impl Large {
     pub(crate) fn new(bucket: String, replicas: usize) -> Self {
-        Self { bucket, replicas }
+        Self {
+            bucket,
+            replicas,
+            reads: Semaphore::new(READS),
+        }
     }
 
     /// The largest payload that is sent as it is.
@@ -40,51 +72,312 @@ impl Large {
             ..Config::default()
         };
         let made = jetstream.create_object_store(config).await;
-        made.map_err(|why| Error::away(format!("object store {}", self.bucket), why))
+        made.map_err(|why| self.away(&why))
+    }
+
+    /// The stream of the object store, which may not be there.
+    async fn stream(&self, jetstream: &jetstream::Context) -> Result<Stream<()>> {
+        let stream = jetstream.get_stream_no_info(format!("OBJ_{}", self.bucket));
+        stream.await.map_err(|why| self.away(&why))
+    }
+
+    fn away(&self, why: &dyn std::fmt::Display) -> Error {
+        Error::away(format!("object store {}", self.bucket), why)
+    }
+
+    fn note_subject(&self, object: &str) -> String {
+        format!("$O.{}.M.{}", self.bucket, base64(object.as_bytes()))
+    }
+
+    fn chunk_subject(&self, number: &str) -> String {
+        format!("$O.{}.C.{number}", self.bucket)
+    }
+
+    /// The note of `object`, as the leader has it; `None` if there is no such object.
+    async fn note(&self, stream: &Stream<()>, object: &str) -> Result<Option<ObjectInfo>> {
+        let subject = self.note_subject(object);
+        let message = match stream.get_last_raw_message_by_subject(&subject).await {
+            Ok(message) => message,
+            Err(why) if why.kind() == RawMessageErrorKind::NoMessageFound => return Ok(None),
+            Err(why) => return Err(self.away(&why)),
+        };
+        let note: ObjectInfo =
+            serde_json::from_slice(&message.payload).map_err(|why| self.away(&why))?;
+        Ok((!note.deleted).then_some(note))
     }
 
     /// Stores `bytes` as `object`; twice is as once.
-    pub(crate) async fn put(
-        &self,
-        jetstream: &jetstream::Context,
-        object: &str,
-        mut bytes: &[u8],
-    ) -> Result<()> {
-        let store = self.store(jetstream).await?;
-        let stored = store.put(object, &mut bytes).await;
+    pub(crate) async fn put(&self, link: &Link, object: &str, mut bytes: &[u8]) -> Result<()> {
+        let store = self.store(&link.jetstream).await?;
+        let stream = self.stream(&link.jetstream).await?;
+        // Of an earlier attempt to publish its message. Another machine may be reading it.
+        if let Some(note) = self.note(&stream, object).await?
+            && note.size == bytes.len()
+        {
+            return Ok(());
+        }
+        let wanted = ObjectMetadata {
+            name: object.to_owned(),
+            chunk_size: Some(CHUNK.min(link.client.max_payload())),
+            ..ObjectMetadata::default()
+        };
+        let stored = store.put(wanted, &mut bytes).await;
         stored.map_err(|why| Error::away(format!("object {object}"), why))?;
         Ok(())
     }
 
-    /// The bytes of `object`; `None` if there is no such object, or another one of its name.
+    /// The bytes of `object`; `None` if there is no such object, or another one of its name, or it is not whole.
     pub(crate) async fn get(
         &self,
         jetstream: &jetstream::Context,
         object: &str,
         size: u64,
     ) -> Result<Option<Vec<u8>>> {
-        use async_nats::jetstream::object_store::GetErrorKind;
+        let _one_of_few = self.reads.acquire().await;
+        let away =
+            |why: &dyn std::fmt::Display| Error::away(format!("object {object}"), why.to_string());
         let store = self.store(jetstream).await?;
         let mut found = match store.get(object).await {
             Ok(found) => found,
             Err(why) if why.kind() == GetErrorKind::NotFound => return Ok(None),
-            Err(why) => return Err(Error::away(format!("object {object}"), why)),
+            Err(why) => return Err(away(&why)),
         };
         if found.info().size as u64 != size {
             return Ok(None);
         }
         let mut bytes = Vec::with_capacity(found.info().size);
-        let read = found.read_to_end(&mut bytes).await;
-        read.map_err(|why| Error::away(format!("object {object}"), why))?;
-        Ok(Some(bytes))
+        loop {
+            match timeout(ANSWER, found.read_buf(&mut bytes)).await {
+                Ok(Ok(0)) => return Ok(Some(bytes)),
+                Ok(Ok(_)) => {}
+                // Some of its chunks are not what they were.
+                Ok(Err(why)) if why.kind() == ErrorKind::InvalidData => return Ok(None),
+                Ok(Err(why)) => return Err(away(&why)),
+                // The client waits for ever for chunks that are gone.
+                Err(_) => {
+                    let chunks = self.chunk_subject(&found.info().nuid);
+                    let stream = self.stream(jetstream).await?;
+                    return match stream.get_last_raw_message_by_subject(&chunks).await {
+                        Err(why) if why.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
+                        _ => Err(away(&"nothing comes")),
+                    };
+                }
+            }
+        }
     }
 
     /// Deletes `object` if it is there.
-    pub(crate) async fn delete(&self, jetstream: &jetstream::Context, object: &str) {
-        if let Ok(store) = jetstream.get_object_store(&self.bucket).await
-            && let Err(why) = store.delete(object).await
-        {
-            tracing::debug!(object, %why, "not deleted");
+    pub(crate) async fn delete(&self, jetstream: &jetstream::Context, object: &str) -> Result<()> {
+        let stream = self.stream(jetstream).await?;
+        let Some(note) = self.note(&stream, object).await? else {
+            return Ok(());
+        };
+        // The note last: as long as it is there, a repetition finds the chunks.
+        for subject in [self.chunk_subject(&note.nuid), self.note_subject(object)] {
+            let purged = stream.purge().filter(subject).await;
+            purged.map_err(|why| self.away(&why))?;
         }
+        Ok(())
+    }
+
+    /// Deletes the object of a message that was stored before, if that message is gone: it was worked on, and
+    /// its object may have been stored once more since.
+    pub(crate) async fn delete_if_gone(
+        &self,
+        jetstream: &jetstream::Context,
+        object: &str,
+        stream: &str,
+        sequence: u64,
+    ) -> Result<()> {
+        let of_queue = jetstream.get_stream_no_info(stream).await;
+        let of_queue = of_queue.map_err(|why| self.away(&why))?;
+        match of_queue.get_raw_message(sequence).await {
+            Err(why) if why.kind() == RawMessageErrorKind::NoMessageFound => self.delete(jetstream, object).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes chunks without a note that were there at the last call, which noted them in `seen`: how many
+    /// objects they were of.
+    async fn sweep(
+        &self,
+        jetstream: &jetstream::Context,
+        seen: &mut HashMap<String, usize>,
+    ) -> Result<usize> {
+        let Ok(store) = jetstream.get_object_store(&self.bucket).await else {
+            seen.clear();
+            return Ok(0);
+        };
+        let stream = self.stream(jetstream).await?;
+        let before = self.chunk_subject("");
+        let chunks = stream.info_with_subjects(format!("{before}>")).await;
+        let chunks = chunks.map_err(|why| self.away(&why))?;
+        let chunks: Vec<(String, usize)> =
+            chunks.try_collect().await.map_err(|why| self.away(&why))?;
+        // After the chunks: what is stored meanwhile has its note by then, or is without one.
+        let mut noted = HashSet::new();
+        let mut notes = store.list().await.map_err(|why| self.away(&why))?;
+        while let Some(note) = timeout(ANSWER, notes.next())
+            .await
+            .map_err(|why| self.away(&why))?
+        {
+            noted.insert(note.map_err(|why| self.away(&why))?.nuid);
+        }
+        let has_note = |subject: &str| {
+            let number = subject.strip_prefix(&before);
+            number.is_none_or(|number| noted.contains(number))
+        };
+        let last = std::mem::take(seen);
+        let mut removed = 0;
+        for (subject, chunks) in chunks.into_iter().filter(|(of, _)| !has_note(of)) {
+            if last.get(&subject) == Some(&chunks) {
+                let purged = stream.purge().filter(subject).await;
+                purged.map_err(|why| self.away(&why))?;
+                removed += 1;
+            } else {
+                seen.insert(subject, chunks);
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Looks for ever for what kills have left.
+    pub(crate) async fn keep_clean(&self, mut links: Links, counters: &Counters) {
+        let mut seen = HashMap::new();
+        loop {
+            let (link, _) = links.up().await;
+            match self.sweep(&link.jetstream, &mut seen).await {
+                Ok(0) => {}
+                Ok(objects) => tracing::info!(objects, "removed what was stored in part"),
+                Err(why) => counters.went_wrong(&why.to_string()),
+            }
+            tokio::time::sleep(SWEEP).await;
+        }
+    }
+}
+
+/// As subjects of object stores have it: the alphabet for addresses, with `=` at the end.
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for three in bytes.chunks(3) {
+        let at = |at: usize| u32::from(three.get(at).copied().unwrap_or(0));
+        let bits = at(0) << 16 | at(1) << 8 | at(2);
+        for digit in 0..4 {
+            let is_there = digit <= three.len();
+            let index = (bits >> (18 - 6 * digit) & 63) as usize;
+            text.push(if is_there { ALPHABET[index].into() } else { '=' });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bridge::server::Server;
+    use crate::context::Context;
+    use crate::link::LinkCounters;
+    use std::sync::Arc;
+
+    async fn link(server: &Server) -> Link {
+        let counters = Arc::new(LinkCounters::default());
+        Link::connect(&Context::at(server.url()), "test", &counters)
+            .await
+            .unwrap()
+    }
+
+    async fn messages(large: &Large, link: &Link) -> u64 {
+        let stream = large.stream(&link.jetstream).await.unwrap();
+        stream.get_info().await.unwrap().state.messages
+    }
+
+    #[test]
+    fn names_are_encoded_as_in_rfc_4648() {
+        for (bytes, text) in [
+            (&b""[..], ""),
+            (b"f", "Zg=="),
+            (b"fo", "Zm8="),
+            (b"foo", "Zm9v"),
+            (b"foobar", "Zm9vYmFy"),
+            (b"\xfb\xff", "-_8="),
+        ] {
+            assert_eq!(base64(bytes), text);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_object_is_stored_once_and_deleted_without_a_trace() {
+        let server = Server::start();
+        let (link, large) = (link(&server).await, Large::new("large".to_owned(), 1));
+        let bytes: Vec<u8> = (0..300_000u32).map(|i| (i % 251) as u8).collect();
+        large.put(&link, "a-1", &bytes).await.unwrap();
+        let stored = messages(&large, &link).await;
+        large.put(&link, "a-1", &bytes).await.unwrap();
+        assert_eq!(messages(&large, &link).await, stored);
+        let size = bytes.len() as u64;
+        let got = large.get(&link.jetstream, "a-1", size).await.unwrap();
+        assert_eq!(got, Some(bytes));
+        large.delete(&link.jetstream, "a-1").await.unwrap();
+        large.delete(&link.jetstream, "a-1").await.unwrap();
+        assert_eq!(messages(&large, &link).await, 0);
+        let got = large.get(&link.jetstream, "a-1", size).await.unwrap();
+        assert_eq!(got, None);
+    }
+
+    #[tokio::test]
+    async fn an_object_whose_chunks_are_gone_is_none() {
+        let server = Server::start();
+        let (link, large) = (link(&server).await, Large::new("large".to_owned(), 1));
+        large.put(&link, "a-1", &[7; 300_000]).await.unwrap();
+        let stream = large.stream(&link.jetstream).await.unwrap();
+        let chunks = large.chunk_subject(">");
+        stream.purge().filter(chunks).await.unwrap();
+        let got = large.get(&link.jetstream, "a-1", 300_000).await.unwrap();
+        assert_eq!(got, None);
+    }
+
+    #[tokio::test]
+    async fn chunks_without_a_note_are_removed_once_they_grow_no_more() {
+        let server = Server::start();
+        let (link, large) = (link(&server).await, Large::new("large".to_owned(), 1));
+        large.put(&link, "a-1", &[7; 300_000]).await.unwrap();
+        let whole = messages(&large, &link).await;
+        let chunk = || async {
+            let subject = large.chunk_subject("halfstored");
+            let published = link.jetstream.publish(subject, "chunk".into()).await;
+            published.unwrap().await.unwrap();
+        };
+        chunk().await;
+        let mut seen = HashMap::new();
+        let sweep = async |seen: &mut HashMap<String, usize>| {
+            large.sweep(&link.jetstream, seen).await.unwrap()
+        };
+        assert_eq!(sweep(&mut seen).await, 0);
+        chunk().await;
+        assert_eq!(sweep(&mut seen).await, 0, "it is being stored");
+        assert_eq!(sweep(&mut seen).await, 1);
+        assert_eq!(messages(&large, &link).await, whole);
+        assert_eq!(sweep(&mut seen).await, 0);
+    }
+
+    #[tokio::test]
+    async fn the_object_of_a_message_that_is_gone_is_deleted_and_no_other() {
+        let server = Server::start();
+        let (link, large) = (link(&server).await, Large::new("large".to_owned(), 1));
+        let config = jetstream::stream::Config {
+            name: "q".to_owned(),
+            ..Default::default()
+        };
+        let stream = link.jetstream.create_stream(config).await.unwrap();
+        let published = link.jetstream.publish("q", "names a-1".into()).await;
+        let sequence = published.unwrap().await.unwrap().sequence;
+        large.put(&link, "a-1", &[7; 3]).await.unwrap();
+        let delete = || large.delete_if_gone(&link.jetstream, "a-1", "q", sequence);
+        delete().await.unwrap();
+        assert_eq!(messages(&large, &link).await, 2);
+        stream.delete_message(sequence).await.unwrap();
+        delete().await.unwrap();
+        assert_eq!(messages(&large, &link).await, 0);
     }
 }

@@ -47,6 +47,8 @@ pub(crate) struct DeadLetterReason {
 /// Where messages are published to, and what is counted.
 pub(crate) struct Publisher {
     pub(crate) links: Links,
+    /// The stream, and the subject that it listens to.
+    pub(crate) stream: String,
     pub(crate) subject: Subject,
     pub(crate) large: Arc<Large>,
     pub(crate) counters: Arc<QueueCounters>,
@@ -164,10 +166,13 @@ impl Publisher {
                 object: id.clone(),
                 size: payload.len() as u64,
             };
+            // The present link each time: this one may be replaced meanwhile. What comes of that, `run` sees itself.
+            let (mut links, mut link) = (self.links.clone(), link.clone());
             let mut pause = Pause::new();
-            while let Err(why) = self.large.put(&link.jetstream, &id, &payload).await {
+            while let Err(why) = self.large.put(&link, &id, &payload).await {
                 self.all.went_wrong(&why.to_string());
                 tokio::time::sleep(pause.next()).await;
+                (link, _) = links.up().await;
             }
             payload = Bytes::new();
         }
@@ -191,6 +196,19 @@ impl Publisher {
         (request, kept)
     }
 
+    /// Deletes what was stored once more for a message that was worked on meanwhile.
+    fn delete_if_gone(&self, object: String, sequence: u64) {
+        let (large, stream) = (self.large.clone(), self.stream.clone());
+        let mut links = self.links.clone();
+        tokio::spawn(async move {
+            let (link, _) = links.up().await;
+            let deleted = large.delete_if_gone(&link.jetstream, &object, &stream, sequence);
+            if let Err(why) = deleted.await {
+                tracing::warn!(object, %why, "an object may be left");
+            }
+        });
+    }
+
     fn answered<T>(
         &self,
         (answer, request, kept): (Answer, Request, T),
@@ -198,7 +216,10 @@ impl Publisher {
         finish: &impl Fn(T),
     ) {
         match Published::from(&answer) {
-            Published::Stored { again, .. } => {
+            Published::Stored { again, sequence } => {
+                if again && let Some(object) = wire::object(request.headers.as_ref()) {
+                    self.delete_if_gone(object, sequence);
+                }
                 self.counters.published.add(1);
                 self.counters.repeated.add(again.into());
                 self.counters.full.set(0);

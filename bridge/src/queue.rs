@@ -286,6 +286,7 @@ impl BridgedQueue {
     fn publisher(&self, links: &Links, names: &Names) -> Publisher {
         Publisher {
             links: links.clone(),
+            stream: names.stream.clone(),
             subject: names.subject.as_str().into(),
             large: self.large.clone(),
             counters: self.counters.clone(),

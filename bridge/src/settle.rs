@@ -19,7 +19,7 @@ use tokio::time::{Instant, interval};
 
 use crate::delivery::Delivery;
 use crate::error::{Error, Result};
-use crate::exchange::{Answer, Exchange, Request};
+use crate::exchange::{Answer, Exchange, Pause, Request};
 use crate::held::Phase;
 use crate::link::{Link, Links};
 use crate::queue::{BridgedQueue, SLICE};
@@ -30,6 +30,9 @@ use crate::token::Token;
 const WINDOW: usize = 8192;
 /// How often one is sent on one connection before the stream is asked for its message.
 const TIMES: u32 = 3;
+
+/// How often the deletion of an object is tried.
+const DELETIONS: u32 = 8;
 
 const ACK: &[u8] = b"+ACK";
 
@@ -246,7 +249,7 @@ impl Settler {
             let Some(delivery) = exchange.kept(number).map(|told| &told.token.delivery) else {
                 continue;
             };
-            match is_gone(link, delivery).await {
+            match self.is_gone(link, delivery).await {
                 Ok(false) => {}
                 Ok(true) => {
                     tracing::warn!(
@@ -264,45 +267,70 @@ impl Settler {
         }
     }
 
+    /// Whether the stream does not have the message any more, as its leader says.
+    async fn is_gone(&self, link: &Link, delivery: &Delivery) -> Result<bool> {
+        let what = || format!("message {} of {}", delivery.sequence, delivery.stream());
+        let stream = link.jetstream.get_stream_no_info(delivery.stream()).await;
+        let stream = stream.map_err(|why| Error::away(what(), why))?;
+        match stream.get_raw_message(delivery.sequence).await {
+            // Another one of that number may be in a stream that was made anew.
+            Ok(found) => Ok(found.time.unix_timestamp_nanos() != i128::from(delivery.stored)),
+            Err(why) => match why.kind() {
+                RawMessageErrorKind::NoMessageFound => Ok(true),
+                // In a cluster a server says so of a stream that it has not heard of yet. That of this queue is made
+                // anew if it is gone.
+                RawMessageErrorKind::JetStream(error)
+                    if error.error_code() == ErrorCode::STREAM_NOT_FOUND =>
+                {
+                    Ok(delivery.stream() != self.queue.names.stream)
+                }
+                _ => Err(Error::away(what(), why)),
+            },
+        }
+    }
+
     fn confirm(&self, told: Told) {
         let queue = &self.queue;
         queue.held.confirmed(&told.token.delivery, told.phase);
         if told.phase == Phase::Returning {
             queue.counters.nacked.add(1);
         }
-        if let Some(settlement) = told.settlement
-            && let Err(why) = settlement.done()
-        {
-            tracing::warn!(queue = queue.carried.name, %why, "a settlement is not done");
-        }
-        if let (Phase::Finishing, Some(object)) = (told.phase, told.token.object) {
-            let (large, mut links) = (queue.large.clone(), self.links.clone());
-            tokio::spawn(async move {
-                let (link, _) = links.up().await;
-                large.delete(&link.jetstream, &object).await;
-            });
+        match (told.phase, told.token.object) {
+            (Phase::Finishing, Some(object)) => {
+                let (queue, links) = (queue.clone(), self.links.clone());
+                tokio::spawn(delete(queue, links, object, told.settlement));
+            }
+            _ => done(queue, told.settlement),
         }
         queue.room.notify_one();
     }
 }
 
-/// Whether the stream does not have the message any more, as its leader says.
-async fn is_gone(link: &Link, delivery: &Delivery) -> Result<bool> {
-    let what = || format!("message {} of {}", delivery.sequence, delivery.stream());
-    let stream = link.jetstream.get_stream_no_info(delivery.stream()).await;
-    let stream = stream.map_err(|why| Error::away(what(), why))?;
-    match stream.get_raw_message(delivery.sequence).await {
-        // Another one of that number may be in a stream that was made anew.
-        Ok(found) => Ok(found.time.unix_timestamp_nanos() != i128::from(delivery.stored)),
-        Err(why) => match why.kind() {
-            RawMessageErrorKind::NoMessageFound => Ok(true),
-            RawMessageErrorKind::JetStream(error)
-                if error.error_code() == ErrorCode::STREAM_NOT_FOUND =>
-            {
-                Ok(true)
-            }
-            _ => Err(Error::away(what(), why)),
-        },
+/// Deletes the object of a message that is done with. The settlement is done after that, so that a bridge that is
+/// killed meanwhile leaves it to the next one.
+async fn delete(
+    queue: Arc<BridgedQueue>,
+    mut links: Links,
+    object: String,
+    settlement: Option<Settlement>,
+) {
+    let mut pause = Pause::new();
+    for _ in 0..DELETIONS {
+        let (link, _) = links.up().await;
+        match queue.large.delete(&link.jetstream, &object).await {
+            Ok(()) => break,
+            Err(why) => queue.all.went_wrong(&why.to_string()),
+        }
+        tokio::time::sleep(pause.next()).await;
+    }
+    done(&queue, settlement);
+}
+
+fn done(queue: &BridgedQueue, settlement: Option<Settlement>) {
+    if let Some(settlement) = settlement
+        && let Err(why) = settlement.done()
+    {
+        tracing::warn!(queue = queue.carried.name, %why, "a settlement is not done");
     }
 }
 

@@ -109,6 +109,14 @@ pub(crate) fn body(headers: Option<&HeaderMap>) -> Body {
     }
 }
 
+/// The object that holds the bytes of a message with these headers.
+pub(crate) fn object(headers: Option<&HeaderMap>) -> Option<String> {
+    match body(headers) {
+        Body::Stored { object, .. } => Some(object),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -44,19 +44,27 @@ pub fn replicates(server: &Server, copies: usize) -> bool {
     })
 }
 
-/// The name of the server that leads a stream.
+/// The name of the server that leads a stream, which the server of the connection may learn of late.
 pub fn leader(server: &Server, stream: &str) -> String {
     on(server, |jetstream| async move {
-        let stream = jetstream.get_stream(stream).await.unwrap();
-        let cluster = stream.cached_info().cluster.clone();
-        cluster.and_then(|cluster| cluster.leader).unwrap()
+        let begun = Instant::now();
+        loop {
+            if let Ok(stream) = jetstream.get_stream(stream).await
+                && let Some(cluster) = &stream.cached_info().cluster
+                && let Some(leader) = &cluster.leader
+            {
+                return leader.clone();
+            }
+            assert!(begun.elapsed() < WATCHDOG, "{stream} has no leader");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     })
 }
 
 /// Waits until a stream has no message. The server confirms an ack before it removes the message.
 pub fn becomes_empty(server: &Server, stream: &str) {
     let begun = Instant::now();
-    while messages(server, stream) > 0 {
+    while found(server, stream) != Some(0) {
         assert!(begun.elapsed() < WATCHDOG, "{stream} is not empty");
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -64,9 +72,14 @@ pub fn becomes_empty(server: &Server, stream: &str) {
 
 /// How many messages a stream has.
 pub fn messages(server: &Server, stream: &str) -> u64 {
+    found(server, stream).unwrap()
+}
+
+/// The same; `None` if the server does not say, since it was started just now, perhaps.
+fn found(server: &Server, stream: &str) -> Option<u64> {
     on(server, |jetstream| async move {
-        let stream = jetstream.get_stream(stream).await.unwrap();
-        stream.get_info().await.unwrap().state.messages
+        let stream = jetstream.get_stream(stream).await.ok()?;
+        Some(stream.cached_info().state.messages)
     })
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::agent::{Agent, checksum};
 use crate::direct::{becomes_empty, is_pulled_from, last, messages, publish};
 use crate::machine::{Machine, WATCHDOG};
-use crate::server::Server;
+use crate::server::{Server, Setup};
 
 /// A lease's number, its attempts, and the message.
 pub fn leased(answer: &str) -> (u64, u64, String) {
@@ -122,12 +122,44 @@ fn a_large_message_goes_through_the_object_store_and_leaves_nothing_there() {
     assert_eq!(message, checksum(&bytes));
     far.ask(&format!("ack {lease}"));
     there.wait_for("the ack", |report| report.queues[0].acked == 1);
-    // The note that the object is deleted is all that is left.
+    becomes_empty(&server, "OBJ_shoal_large");
+}
+
+#[test]
+fn a_large_message_goes_through_a_server_with_a_low_limit() {
+    let server = Server::with(&Setup {
+        extra: "max_payload: 64KB".to_owned(),
+        ..Setup::default()
+    });
+    let machine = Machine::up(&server, &["--queue", "jobs"]);
+    let mut agent = machine.agent();
+    const SIZE: usize = 300_000;
+    assert_eq!(agent.ask(&format!("large jobs {SIZE} 5000")), "ok");
+    let (_, _, message) = leased(&agent.ask("lease jobs 30000"));
+    let bytes: Vec<u8> = (0..SIZE).map(|i| (i % 251) as u8).collect();
+    assert_eq!(message, checksum(&bytes));
+}
+
+#[test]
+fn a_large_message_whose_object_is_lost_becomes_a_dead_letter() {
+    let server = Server::start();
+    let machine = Machine::up(&server, &["--queue", "jobs", "--queue", "jobs.dead"]);
+    let mut agent = machine.agent();
+    assert_eq!(agent.ask("large jobs 3000000 5000"), "ok");
     let begun = Instant::now();
-    while messages(&server, "OBJ_shoal_large") > 1 {
-        assert!(begun.elapsed() < WATCHDOG, "the object stays");
-        std::thread::sleep(Duration::from_millis(50));
+    while messages(&server, "shoal_q_jobs") == 0 {
+        assert!(begun.elapsed() < WATCHDOG, "it is not published");
+        std::thread::sleep(Duration::from_millis(20));
     }
+    crate::direct::on(&server, |jetstream| async move {
+        let stream = jetstream.get_stream("OBJ_shoal_large").await.unwrap();
+        let chunks = stream.purge().filter("$O.shoal_large.C.>");
+        chunks.await.unwrap();
+    });
+    agent.tell("lease jobs.dead 60000");
+    let mut worker = machine.agent();
+    assert!(worker.ask("lease jobs 55000").contains("ErrTimeout"));
+    assert_eq!(agent.hear(), "1 1", "it is empty");
 }
 
 #[test]
