@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use shoal::{MapRelay, QueueRelay};
+use tokio::sync::{mpsc, watch};
 
 use crate::context::Context;
 use crate::counters::Counters;
@@ -177,7 +178,15 @@ async fn work(
             large.keep_clean(links, &counters).await;
         });
     }
-    let mut first = connect(&options, &counters, &objects).await?;
+    let gone = nameless(
+        objects
+            .queues
+            .iter()
+            .map(|(queue, _)| queue.relay.clone())
+            .collect(),
+        objects.maps.iter().map(|map| map.relay.clone()).collect(),
+    );
+    let first = connect(&options, &counters, &objects).await?;
     counters.is_set_up.store(true, Ordering::Relaxed);
     for (queue, inboxes) in objects.queues {
         queue.start(&links, inboxes, threads)?;
@@ -185,11 +194,42 @@ async fn work(
     for map in &objects.maps {
         map.start(&links, threads);
     }
+    let done = carry(&options, &counters, first, sender, ended);
+    tokio::select! {
+        done = done => done,
+        gone = gone => Err(gone),
+    }
+}
+
+/// Carries until something cannot be mended.
+async fn carry(
+    options: &BridgeOptions,
+    counters: &Arc<Counters>,
+    mut first: Link,
+    sender: watch::Sender<Option<Link>>,
+    ended: &mut mpsc::UnboundedReceiver<Ended>,
+) -> Result<()> {
     loop {
         sender.send_replace(Some(first.clone()));
-        watch_over(&first, &counters, ended).await?;
+        watch_over(&first, counters, ended).await?;
         sender.send_replace(None);
-        first = again(&options, &counters).await?;
+        first = again(options, counters).await?;
+    }
+}
+
+/// Waits until an object of this machine has lost its name. Programs that open it get another one then, and this
+/// bridge would carry nothing of theirs.
+async fn nameless(queues: Vec<Arc<QueueRelay>>, maps: Vec<Arc<MapRelay>>) -> Error {
+    loop {
+        tokio::time::sleep(CHECK).await;
+        let queue = queues.iter().find(|relay| !relay.is_named());
+        let map = maps.iter().find(|relay| !relay.is_named());
+        let name = queue
+            .map(|relay| relay.queue().name().to_owned())
+            .or_else(|| map.map(|relay| relay.map().name().to_owned()));
+        if let Some(name) = name {
+            return Error::Nameless { name };
+        }
     }
 }
 

@@ -64,6 +64,12 @@ pub enum Error {
         /// What Shoal says.
         why: shoal::Error,
     },
+    /// A shared object of this machine has lost its name.
+    #[error("{name}: its name was removed; programs that open it get another one, which the next bridge carries")]
+    Nameless {
+        /// The name.
+        name: String,
+    },
     /// A task of the bridge, or of the client, ended by a panic.
     #[error("{task} ended: {why}")]
     Broken {

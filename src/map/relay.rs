@@ -21,7 +21,7 @@ use super::store::Lookup;
 use crate::error::{Error, Result};
 use crate::queue::{Queue, Taken};
 use crate::relay::{RelayOptions, Relayed, Role};
-use crate::segment::Companion;
+use crate::segment::{Companion, Object};
 use crate::sync::crash::crash_point;
 use crate::sys::clock::{Deadline, Timeout, now_ns};
 
@@ -142,6 +142,12 @@ impl MapRelay {
     /// The map.
     pub fn map(&self) -> &Arc<Map> {
         self.attached.role.object()
+    }
+
+    /// Whether the map still has its name. Once the name was removed, programs that open it get another map,
+    /// which this relay has nothing to do with, and no companions are there for those that have this one.
+    pub fn is_named(&self) -> bool {
+        self.map().segment().is_named()
     }
 
     /// Whether the relay before this one died.

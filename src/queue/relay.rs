@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::relay::{FrameKind, RelayInfo, RelayOptions, Relayed, Role};
-use crate::segment::Companion;
+use crate::segment::{Companion, Object};
 use crate::sys::clock::{Deadline, Timeout, now_ns};
 
 use super::attached::Attached;
@@ -175,6 +175,12 @@ impl QueueRelay {
     /// The queue.
     pub fn queue(&self) -> &Arc<Queue> {
         self.attached.role.object()
+    }
+
+    /// Whether the queue still has its name. Once the name was removed, programs that open it get another queue,
+    /// which this relay has nothing to do with, and no companions are there for those that have this one.
+    pub fn is_named(&self) -> bool {
+        self.queue().segment().is_named()
     }
 
     /// Whether the relay before this one died.

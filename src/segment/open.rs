@@ -278,6 +278,11 @@ impl Segment {
         self.file().private.is_some()
     }
 
+    /// Whether the object still has its name.
+    pub(crate) fn is_named(&self) -> bool {
+        self.file().is_named()
+    }
+
     /// Whether the object outlives its processes.
     pub(crate) fn is_persistent(&self) -> bool {
         self.file().persistent

@@ -274,6 +274,25 @@ fn metrics_are_served_on_the_loopback_port_that_was_asked_for() {
 }
 
 #[test]
+fn an_object_that_loses_its_name_ends_the_bridge_and_the_next_one_carries_the_new_one() {
+    let server = Server::start();
+    let mut machine = Machine::up(&server, &["--queue", "jobs", "--map", "config"]);
+    let mut agent = machine.agent();
+    for name in ["jobs", "config"] {
+        assert_eq!(agent.ask(&format!("unlink {name}")), "ok");
+        assert_eq!(machine.ends(), Some(1));
+        let said = machine.log();
+        assert!(said.contains(&format!("{name}: its name was removed")), "{said}");
+        machine.start();
+        machine.wait_for("the bridge", |report| report.connected);
+    }
+    assert_eq!(agent.ask("put jobs new 1000"), "ok");
+    assert_eq!(leased(&agent.ask("lease jobs 30000")).2, "new");
+    assert_eq!(agent.ask("set config key new"), "ok");
+    crate::maps::reads(&mut agent, "key", |answer| answer.ends_with(" new"));
+}
+
+#[test]
 fn bad_options_are_refused_before_anything_is_done() {
     let server = Server::start();
     for (args, word) in [

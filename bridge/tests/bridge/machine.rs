@@ -117,6 +117,22 @@ impl Machine {
         bridge.wait().unwrap().code()
     }
 
+    /// Waits until the bridge ends by itself: its exit code.
+    pub fn ends(&mut self) -> Option<i32> {
+        let mut bridge = self.bridge.take().expect("it runs");
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = bridge.try_wait().unwrap() {
+                return status.code();
+            }
+            if begun.elapsed() > WATCHDOG {
+                bridge.kill().unwrap();
+                panic!("the bridge does not end: {}", self.log());
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// Runs a bridge to its end: its exit code, and what it said.
     pub fn run_to_end(&self) -> (Option<i32>, String) {
         let done = output(self.command().arg("run").args(&self.args));
