@@ -24,17 +24,21 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use shoal::{MapChange, MapRequest, SwapTo};
 use tokio::sync::mpsc;
+use tokio::time::interval;
 
 use crate::error::{Error, Result};
 use crate::exchange::{Answer, Pause, Published};
 use crate::link::{Link, Links};
 use crate::map::BridgedMap;
 use crate::names;
+use crate::queue::unfinished;
 use crate::settings::MARKERS;
 use crate::watch::{self, Change, LIFE_HEADER, PROBE};
 
 /// How many keys may have a change under way.
 const WINDOW: usize = 1024;
+/// How often the changes are counted that are not done.
+const COUNT: Duration = Duration::from_secs(1);
 /// How often a swap is tried that the server fails although the key has the revision.
 const TRIES: u32 = 10;
 /// What of the server's limit headers and subject may take.
@@ -71,10 +75,13 @@ impl Sender {
     pub(crate) async fn run(self, mut requests: mpsc::Receiver<MapRequest>) {
         // Of each key with a change under way, those that follow.
         let mut behind: HashMap<Vec<u8>, VecDeque<MapRequest>> = HashMap::new();
-        let mut waiting = 0u64;
+        let mut waiting = 0usize;
         let mut under_way = FuturesUnordered::new();
+        let mut tick = interval(COUNT);
         loop {
             tokio::select! {
+                // Those as well that nobody here has taken yet.
+                _ = tick.tick() => self.map.counters.waiting.set(unfinished(self.map.relay.companion())),
                 Some(key) = under_way.next() => {
                     waiting -= 1;
                     match behind.get_mut(&key).and_then(VecDeque::pop_front) {
@@ -84,7 +91,7 @@ impl Sender {
                         }
                     }
                 }
-                request = requests.recv(), if waiting < WINDOW as u64 => {
+                request = requests.recv(), if waiting < WINDOW => {
                     let Some(request) = request else { return };
                     waiting += 1;
                     match behind.get_mut(request.key()) {
@@ -96,7 +103,6 @@ impl Sender {
                     }
                 }
             }
-            self.map.counters.waiting.set(waiting);
         }
     }
 

@@ -213,7 +213,7 @@ impl BridgedQueue {
             read_settlements(&this, drained, &ending)
         });
 
-        let publisher = self.publisher(links, &self.names);
+        let publisher = self.publisher(links, &self.names, self.counters.clone());
         let this = self.clone();
         let finish = move |kept: Kept| match kept {
             Kept::Request(request) => {
@@ -236,7 +236,8 @@ impl BridgedQueue {
         threads.task(format!("acking {name}"), settler.run(inboxes.words));
 
         let (dead, dead_inbox) = mpsc::channel(16);
-        let publisher = self.publisher(links, &self.dead);
+        // Not those of the queue, which are of what was put here: a dead letter has its own.
+        let publisher = self.publisher(links, &self.dead, Arc::default());
         let this = self.clone();
         let publishing = publisher.run(dead_inbox, move |letter: DeadLetter| {
             this.dead_letter_stored(letter)
@@ -283,13 +284,13 @@ impl BridgedQueue {
         self.carried.name.ends_with(".dead")
     }
 
-    fn publisher(&self, links: &Links, names: &Names) -> Publisher {
+    fn publisher(&self, links: &Links, names: &Names, counters: Arc<QueueCounters>) -> Publisher {
         Publisher {
             links: links.clone(),
             stream: names.stream.clone(),
             subject: names.subject.as_str().into(),
             large: self.large.clone(),
-            counters: self.counters.clone(),
+            counters,
             all: self.all.clone(),
         }
     }
@@ -320,6 +321,8 @@ impl BridgedQueue {
                 self.room.notify_one();
             }
             self.counters.in_flight.set(self.held.len() as u64);
+            let [requests, _] = self.relay.companions();
+            self.counters.waiting.set(unfinished(requests));
         }
     }
 
@@ -587,6 +590,11 @@ fn read_requests(
             }
         }
     }
+}
+
+/// How many requests of a companion are not done. An estimate: nothing is locked.
+pub(crate) fn unfinished(requests: &Queue) -> u64 {
+    (requests.len() + requests.leased()) as u64
 }
 
 fn millis(time: Duration) -> u64 {

@@ -187,6 +187,7 @@ fn while_the_server_is_away_work_goes_on_and_afterwards_nothing_is_lost_or_done_
         "ok",
         "what is put waits in shared memory"
     );
+    machine.wait_for("what waits", |report| report.queues[0].waiting == 20);
     server.resume();
     machine.wait_for("the server", |report| {
         report.connected && report.connects == 2

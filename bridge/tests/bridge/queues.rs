@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use shoal_bridge::counters::Report;
+
 use crate::agent::{Agent, checksum};
 use crate::direct::{becomes_empty, is_pulled_from, last, messages, publish};
 use crate::machine::{Machine, WATCHDOG};
@@ -221,6 +223,26 @@ fn a_message_that_is_a_dead_letter_when_it_comes_takes_no_room_here() {
             report.queues[0].dead_letters == round && report.queues[0].in_flight == 0
         });
     }
+}
+
+#[test]
+fn a_dead_letter_says_nothing_of_what_was_put() {
+    let server = Server::start();
+    let machine = Machine::up(&server, &["--queue", "jobs:max-messages=5,max-attempts=1"]);
+    let mut agent = machine.agent();
+    // Six that nobody takes: one finds no room.
+    assert_eq!(agent.ask("puts jobs 6 m"), "ok");
+    let is_full = |report: &Report| {
+        let queue = &report.queues[0];
+        (queue.full, queue.publishing, queue.waiting, queue.published) == (1, 1, 1, 5)
+    };
+    machine.wait_for("the full stream", is_full);
+    let (lease, ..) = leased(&agent.ask("lease jobs 30000"));
+    agent.ask(&format!("nack {lease} 0"));
+    let report = machine.wait_for("the dead letter", |report| {
+        report.queues[0].dead_letters == 1 && report.queues[0].waiting == 0
+    });
+    assert_eq!(report.queues[0].published, 6);
 }
 
 #[test]
