@@ -74,6 +74,12 @@ impl BridgeOptions {
                 "there is no queue and no map to carry",
             ));
         }
+        if !(1..=5).contains(&self.replicas) {
+            let why = format!("{} is not 1 to 5", self.replicas);
+            return Err(Error::invalid("replicas", why));
+        }
+        self.queues.iter().try_for_each(Carried::check_queue)?;
+        self.maps.iter().try_for_each(Carried::check_map)?;
         let mut all: Vec<&str> = self
             .queues
             .iter()
@@ -86,6 +92,10 @@ impl BridgeOptions {
                 "objects",
                 format!("{:?} is there twice", twice[0]),
             ));
+        }
+        if all.contains(&status::STATUS_MAP) {
+            let why = format!("{:?} is the map of the bridges themselves", status::STATUS_MAP);
+            return Err(Error::invalid("objects", why));
         }
         Ok(())
     }

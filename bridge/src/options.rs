@@ -39,6 +39,38 @@ impl Carried {
             discard: false,
         }
     }
+
+    /// An error if something was chosen that a queue does not have.
+    pub(crate) fn check_queue(&self) -> Result<()> {
+        self.check_kind(
+            "queue",
+            &[("sets-wait", self.sets_wait), ("discard", self.discard)],
+        )
+    }
+
+    /// An error if something was chosen that a map does not have.
+    pub(crate) fn check_map(&self) -> Result<()> {
+        let choices = &self.choices;
+        self.check_kind(
+            "map",
+            &[
+                ("max-messages", choices.max_messages.is_some()),
+                ("ack-wait", choices.ack_wait.is_some()),
+                ("in-flight", self.in_flight.is_some()),
+                ("max-attempts", self.max_attempts.is_some()),
+            ],
+        )
+    }
+
+    fn check_kind(&self, kind: &str, others: &[(&str, bool)]) -> Result<()> {
+        match others.iter().find(|(_, is_chosen)| *is_chosen) {
+            Some((setting, _)) => Err(Error::invalid(
+                format!("{setting} of {}", self.name),
+                format!("a {kind} has no such setting"),
+            )),
+            None => Ok(()),
+        }
+    }
 }
 
 impl FromStr for Carried {
@@ -76,7 +108,13 @@ impl FromStr for Carried {
                     let max = max.ok_or_else(|| bad("no size, such as 65536, 64KiB or 2GiB"))?;
                     carried.choices.max_bytes = Some(max);
                 }
-                "dedup" => carried.choices.dedup = Some(time()?),
+                "dedup" => match time()? {
+                    // The server's least.
+                    window if window >= Duration::from_millis(100) => {
+                        carried.choices.dedup = Some(window);
+                    }
+                    _ => return Err(bad("below 100ms")),
+                },
                 "ack-wait" => match time()? {
                     wait if wait >= Duration::from_secs(1) => carried.choices.ack_wait = Some(wait),
                     _ => return Err(bad("below a second")),
@@ -152,6 +190,23 @@ mod tests {
     }
 
     #[test]
+    fn what_only_the_other_kind_has_is_refused() {
+        for setting in ["sets-wait", "discard", "replicas=3", "dedup=1s"] {
+            let carried: Carried = format!("config:{setting}").parse().unwrap();
+            assert!(carried.check_map().is_ok());
+            let is_both = setting.contains('=');
+            assert_eq!(carried.check_queue().is_ok(), is_both, "{setting}");
+        }
+        for setting in ["max-messages=1", "ack-wait=1s", "in-flight=1", "max-attempts=1"] {
+            let carried: Carried = format!("jobs:{setting}").parse().unwrap();
+            assert!(carried.check_queue().is_ok());
+            let why = carried.check_map().unwrap_err().to_string();
+            let name = setting.split('=').next().unwrap();
+            assert!(why.contains(&format!("{name} of jobs")), "{why}");
+        }
+    }
+
+    #[test]
     fn what_is_refused_is_named() {
         for (text, word) in [
             (":replicas=3", "empty"),
@@ -161,6 +216,7 @@ mod tests {
             ("jobs:max-bytes=2XB", "2XB"),
             ("jobs:ack-wait=30", "no time"),
             ("jobs:ack-wait=10ms", "below a second"),
+            ("jobs:dedup=0s", "below 100ms"),
             ("jobs:in-flight=0", "1 to 100000"),
             ("jobs:max-attempts=256", "1 to 255"),
             ("jobs:speed=9", "there are replicas"),

@@ -167,7 +167,8 @@ async fn refused_consumer(
         .try_collect()
         .await
         .unwrap_or_default();
-    if names.is_empty() {
+    // Ours is there, but the server was too slow to say so before.
+    if names.is_empty() || names.iter().any(|name| name == CONSUMER) {
         return Error::away(what, why);
     }
     let why = format!(

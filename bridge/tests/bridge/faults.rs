@@ -303,6 +303,10 @@ fn bad_options_are_refused_before_anything_is_done() {
             "\"jobs\" is there twice",
         ),
         (&["--queue", "jobs", "--prefix", "a.b"], "\"a.b\""),
+        (&["--queue", "jobs", "--replicas", "0"], "0 is not 1 to 5"),
+        (&["--queue", "jobs:discard"], "discard of jobs"),
+        (&["--map", "config:in-flight=4"], "in-flight of config"),
+        (&["--map", "shoal-bridge"], "of the bridges themselves"),
         (&[], "no queue and no map"),
         (
             &["--queue", "jobs", "--context", "/nowhere/context.json"],
