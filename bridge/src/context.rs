@@ -11,7 +11,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use async_nats::ConnectOptions;
-use serde::Deserialize;
+use serde_json::Value;
 
 use crate::error::{Error, Result};
 
@@ -19,8 +19,7 @@ use crate::error::{Error, Result};
 pub const DEFAULT_URL: &str = "nats://127.0.0.1:4222";
 
 /// A server and the credentials for it.
-#[derive(Clone, Default, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Default)]
 pub struct Context {
     /// Servers, separated by commas: `nats://a:4222,nats://b:4222`, `tls://…`.
     pub url: String,
@@ -110,16 +109,41 @@ impl Context {
     fn read(file: &Path) -> Result<Self> {
         let what = || format!("context file {}", file.display());
         let text = std::fs::read_to_string(file).map_err(|why| Error::invalid(what(), why))?;
-        serde_json::from_str(&text).map_err(|why| Error::invalid(what(), why))
+        let fields: serde_json::Map<String, Value> =
+            serde_json::from_str(&text).map_err(|why| Error::invalid(what(), why))?;
+        // Without the value, which may be a secret.
+        let wrong = |name: &str, wanted| Error::invalid(what(), format!("{name:?} is not {wanted}"));
+        let text = |name: &str| match fields.get(name) {
+            None | Some(Value::Null) => Ok(String::new()),
+            Some(Value::String(text)) => Ok(text.clone()),
+            Some(_) => Err(wrong(name, "text")),
+        };
+        let tls_first = match fields.get("tls_first") {
+            None | Some(Value::Null) => false,
+            Some(Value::Bool(first)) => *first,
+            Some(_) => return Err(wrong("tls_first", "true or false")),
+        };
+        Ok(Self {
+            url: text("url")?,
+            creds: text("creds")?,
+            nkey: text("nkey")?,
+            user: text("user")?,
+            password: text("password")?,
+            token: text("token")?,
+            ca: text("ca")?,
+            cert: text("cert")?,
+            key: text("key")?,
+            tls_first,
+        })
     }
 
     /// The servers, without user names or passwords that an address may hold.
     pub fn servers(&self) -> Vec<String> {
-        let bare = |url: &str| match (url.find("://"), url.rfind('@')) {
-            (Some(scheme), Some(at)) if at > scheme => {
-                format!("{}{}", &url[..scheme + 3], &url[at + 1..])
-            }
-            _ => url.to_owned(),
+        let bare = |url: &str| {
+            let at = url.find("://").map_or(0, |at| at + 3);
+            let (scheme, rest) = url.split_at(at);
+            let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+            format!("{scheme}{host}")
         };
         self.url.split(',').map(|url| bare(url.trim())).collect()
     }
@@ -216,15 +240,14 @@ mod tests {
     #[test]
     fn what_is_logged_holds_no_secret() {
         let variables = with(&[
-            ("NATS_URL", "nats://me:secret@a:1"),
+            ("NATS_URL", "nats://me:secret@a:1,secret@b:2,me:secret@c"),
             ("NATS_USER", "me"),
             ("NATS_PASSWORD", "secret"),
         ]);
-        let shown = format!("{:?}", Context::load_from(None, variables).unwrap());
-        assert!(
-            !shown.contains("secret") && shown.contains("nats://a:1"),
-            "{shown}"
-        );
+        let context = Context::load_from(None, variables).unwrap();
+        assert_eq!(context.servers(), ["nats://a:1", "b:2", "c"]);
+        let shown = format!("{context:?}");
+        assert!(!shown.contains("secret"), "{shown}");
     }
 
     #[test]
@@ -252,6 +275,20 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(why.contains("prod.json"), "{why}");
+        for (text, word) in [
+            (r#"{"token": 7731}"#, "\"token\" is not text"),
+            (r#"{"tls_first": "yes"}"#, "\"tls_first\" is not true or false"),
+            ("[]", "expected a map"),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            let why = Context::load_from(Some(&file), with(&[])).unwrap_err();
+            let why = why.to_string();
+            assert!(why.contains("prod.json") && why.contains(word), "{why}");
+            assert!(!why.contains("7731"), "{why}");
+        }
+        std::fs::write(&file, r#"{"url": "a", "token": null}"#).unwrap();
+        let context = Context::load_from(Some(&file), with(&[("NATS_TOKEN", "t")]));
+        assert_eq!(context.unwrap().token, "t");
         std::fs::remove_dir_all(&folder).unwrap();
     }
 
