@@ -8,7 +8,7 @@
 //! settlement is confirmed before it is done: it is told again. Before anything is pulled, all settlements
 //! are read, so that what was acked here while no bridge ran is not worked on again here.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,9 @@ use crate::wire::{self, Body};
 
 /// How many messages of the server may be here unless chosen.
 const IN_FLIGHT: usize = 1024;
+/// How many bytes of what was put are copied before the server has stored some of it. The rest waits where it
+/// is, in shared memory.
+const MOST_COPIED: usize = 64 << 20;
 /// For how long a request counts: programs that do not wait ask again and again.
 const WANTED: Duration = Duration::from_millis(200);
 /// How often a message that cannot be decoded is tried, here and elsewhere, before it is a dead letter.
@@ -562,19 +565,24 @@ impl Target for BridgedQueue {
     }
 }
 
-/// Takes what programs put, and passes it on to the publisher.
+/// Takes what programs put, and passes it on to the publisher, as far as there is memory for it.
 fn read_requests(
     relay: &QueueRelay,
     name: &str,
     to: &mpsc::Sender<Outgoing<Kept>>,
     threads: &Threads,
 ) {
+    let copied = Arc::new(AtomicUsize::new(0));
     while !threads.is_ending() {
+        if copied.load(Ordering::Relaxed) > MOST_COPIED {
+            std::thread::sleep(Duration::from_millis(5));
+            continue;
+        }
         match relay.next_request(SLICE) {
             Ok(request) => {
                 let outgoing = Outgoing {
                     id: request.id().to_string(),
-                    bytes: Bytes::copy_from_slice(&request),
+                    bytes: Bytes::from_owner(Copied::new(&request, &copied)),
                     dead_letter_reason: None,
                     before: 0,
                     kept: Kept::Request(request),
@@ -589,6 +597,34 @@ fn read_requests(
                 std::thread::sleep(Duration::from_millis(100));
             }
         }
+    }
+}
+
+/// Bytes of a request, counted as long as they are kept.
+struct Copied {
+    bytes: Vec<u8>,
+    count: Arc<AtomicUsize>,
+}
+
+impl Copied {
+    fn new(bytes: &[u8], count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(bytes.len(), Ordering::Relaxed);
+        Self {
+            bytes: bytes.to_vec(),
+            count: count.clone(),
+        }
+    }
+}
+
+impl AsRef<[u8]> for Copied {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Copied {
+    fn drop(&mut self) {
+        self.count.fetch_sub(self.bytes.len(), Ordering::Relaxed);
     }
 }
 

@@ -202,6 +202,28 @@ fn while_the_server_is_away_work_goes_on_and_afterwards_nothing_is_lost_or_done_
 }
 
 #[test]
+fn what_waits_for_the_server_stays_in_shared_memory_and_is_not_copied_as_a_whole() {
+    let mut server = Server::start();
+    let machine = Machine::up(&server, &["--queue", "jobs"]);
+    let mut agent = machine.agent();
+    server.kill();
+    const NUMBER: u64 = 200;
+    for _ in 0..NUMBER {
+        assert_eq!(agent.ask("large jobs 1000000 5000"), "ok");
+    }
+    let report = machine.wait_for("what waits", |report| report.queues[0].waiting == NUMBER);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", report.pid)).unwrap();
+    let own = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    let kib: u64 = own.unwrap().trim().split(' ').next().unwrap().parse().unwrap();
+    assert!(kib < 130 << 10, "{kib} KiB");
+    server.resume();
+    for _ in 0..NUMBER {
+        let (lease, ..) = leased(&agent.ask("lease jobs 30000"));
+        agent.ask(&format!("ack {lease}"));
+    }
+}
+
+#[test]
 fn a_bridge_that_is_killed_while_it_publishes_repeats_and_every_message_counts_once() {
     let server = Server::start();
     let mut here = Machine::up(&server, &["--queue", "jobs"]);
