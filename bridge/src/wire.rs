@@ -25,6 +25,9 @@ const QUEUE_HEADER: &str = "Shoal-Queue";
 const ATTEMPTS_HEADER: &str = "Shoal-Attempts";
 const REASON_HEADER: &str = "Shoal-Reason";
 
+/// How much of a reason is told, in characters.
+const LONGEST_REASON: usize = 500;
+
 /// Where the bytes of a message are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Body {
@@ -73,9 +76,10 @@ pub(crate) fn before(headers: Option<&HeaderMap>) -> u64 {
 pub(crate) fn add_reason(headers: &mut HeaderMap, queue: &str, attempts: u64, reason: &str) {
     headers.insert(QUEUE_HEADER, queue);
     headers.insert(ATTEMPTS_HEADER, attempts.to_string());
-    // A header ends at its line.
+    // A header ends at its line. What the reason quotes may be longer than the server's limit.
     let reason: String = reason
         .chars()
+        .take(LONGEST_REASON)
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect();
     headers.insert(REASON_HEADER, reason);
@@ -157,5 +161,7 @@ mod tests {
             headers.get(REASON_HEADER).unwrap().as_str(),
             "a  Nats-Msg-Id: b"
         );
+        add_reason(&mut headers, "jobs", 3, &"x".repeat(2_000_000));
+        assert_eq!(headers.get(REASON_HEADER).unwrap().as_str().len(), 500);
     }
 }

@@ -226,6 +226,26 @@ fn a_message_that_is_a_dead_letter_when_it_comes_takes_no_room_here() {
 }
 
 #[test]
+fn a_dead_letter_whose_reason_quotes_a_long_header_holds_up_no_other() {
+    let server = Server::start();
+    let machine = Machine::up(&server, &["--queue", "jobs", "--queue", "jobs.dead"]);
+    let mut worker = machine.agent();
+    // The server takes 64 KiB of headers. Quoted, this is more.
+    let format: &'static str = "\"".repeat(40_000).leak();
+    for text in ["long", "short"] {
+        let format = if text == "long" { format } else { "9" };
+        publish(&server, "shoal.q.jobs", &[("Shoal-Format", format)], text);
+    }
+    worker.tell("lease jobs 60000");
+    let mut dead = machine.agent();
+    let mut found: Vec<String> = (0..2)
+        .map(|_| leased(&dead.ask("lease jobs.dead 60000")).2)
+        .collect();
+    found.sort();
+    assert_eq!(found, ["long", "short"]);
+}
+
+#[test]
 fn a_dead_letter_says_nothing_of_what_was_put() {
     let server = Server::start();
     let machine = Machine::up(&server, &["--queue", "jobs:max-messages=5,max-attempts=1"]);
