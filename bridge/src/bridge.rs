@@ -304,7 +304,7 @@ async fn connect(
     loop {
         let connected = async {
             let link =
-                Link::connect(&options.context, &client_name(options), &counters.link).await?;
+                Link::connect(&options.context, &client_name(options), counters).await?;
             for (queue, _) in &objects.queues {
                 queue.set_up(&link).await?;
             }
@@ -324,7 +324,7 @@ async fn connect(
 async fn again(options: &BridgeOptions, counters: &Arc<Counters>) -> Result<Link> {
     let mut pause = Pause::new();
     loop {
-        match Link::connect(&options.context, &client_name(options), &counters.link).await {
+        match Link::connect(&options.context, &client_name(options), counters).await {
             Ok(link) => return Ok(link),
             Err(why) => try_again(why, counters, &mut pause).await?,
         }
@@ -394,7 +394,7 @@ mod tests {
         let server = server::Server::start();
         let options = BridgeOptions::new(Context::at(server.url()));
         let counters = Arc::new(Counters::default());
-        let link = Link::connect(&options.context, "test", &counters.link)
+        let link = Link::connect(&options.context, "test", &counters)
             .await
             .unwrap();
         assert!(link.is_up() && link.is_alive());
@@ -427,7 +427,7 @@ mod tests {
     async fn a_part_that_panics_ends_the_bridge_by_its_name() {
         let server = server::Server::start();
         let counters = Arc::new(Counters::default());
-        let link = Link::connect(&Context::at(server.url()), "test", &counters.link)
+        let link = Link::connect(&Context::at(server.url()), "test", &counters)
             .await
             .unwrap();
         let (threads, mut ended) = Threads::new();

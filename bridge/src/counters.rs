@@ -150,7 +150,7 @@ pub(crate) struct Counters {
     pub(crate) is_active: AtomicBool,
     /// Whether the server has what the objects need.
     pub(crate) is_set_up: AtomicBool,
-    pub(crate) link: Arc<crate::link::LinkCounters>,
+    pub(crate) link: crate::link::LinkCounters,
     pub(crate) queues: std::sync::Mutex<Vec<(String, Arc<QueueCounters>)>>,
     pub(crate) maps: std::sync::Mutex<Vec<(String, Arc<MapCounters>)>>,
     last_error: std::sync::Mutex<String>,

@@ -277,11 +277,10 @@ mod tests {
     use super::*;
     use crate::bridge::server::Server;
     use crate::context::Context;
-    use crate::link::LinkCounters;
     use std::sync::Arc;
 
     async fn link(server: &Server) -> Link {
-        let counters = Arc::new(LinkCounters::default());
+        let counters = Arc::new(Counters::default());
         Link::connect(&Context::at(server.url()), "test", &counters)
             .await
             .unwrap()

@@ -15,6 +15,7 @@ use async_nats::{jetstream, rustls};
 use tokio::sync::watch;
 
 use crate::context::Context;
+use crate::counters::Counters;
 use crate::error::{Error, Result};
 
 /// How long the server has for an answer.
@@ -59,11 +60,11 @@ impl Link {
     pub(crate) async fn connect(
         context: &Context,
         name: &str,
-        counters: &Arc<LinkCounters>,
+        counters: &Arc<Counters>,
     ) -> Result<Self> {
         let (sender, epoch) = watch::channel(0);
         let options = context.options().await?;
-        let (counted, number) = (counters.clone(), counters.begin());
+        let (counted, number) = (counters.clone(), counters.link.begin());
         let options = options
             .name(name)
             .request_timeout(Some(ANSWER))
@@ -170,14 +171,15 @@ fn is_distrust(why: &ConnectError) -> bool {
 }
 
 /// Notes what the client of this number says.
-fn note(event: &Event, epoch: &watch::Sender<u64>, counters: &LinkCounters, number: u64) {
-    let is_ours = counters.newest.load(Ordering::Relaxed) == number;
+fn note(event: &Event, epoch: &watch::Sender<u64>, counters: &Counters, number: u64) {
+    let link = &counters.link;
+    let is_ours = link.newest.load(Ordering::Relaxed) == number;
     match event {
         Event::Connected => {
             epoch.send_modify(|epoch| *epoch += 1 + *epoch % 2);
             if is_ours {
-                counters.connects.fetch_add(1, Ordering::Relaxed);
-                counters.is_up.store(true, Ordering::Relaxed);
+                link.connects.fetch_add(1, Ordering::Relaxed);
+                link.is_up.store(true, Ordering::Relaxed);
                 tracing::info!("connected");
             }
         }
@@ -187,12 +189,13 @@ fn note(event: &Event, epoch: &watch::Sender<u64>, counters: &LinkCounters, numb
                 epoch.send_modify(|epoch| *epoch += 1);
             }
             if is_ours && was_up {
-                counters.is_up.store(false, Ordering::Relaxed);
-                counters.losses.fetch_add(1, Ordering::Relaxed);
+                link.is_up.store(false, Ordering::Relaxed);
+                link.losses.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!("the connection is lost; what is put waits in shared memory");
             }
         }
-        other if is_ours => tracing::warn!("{other}"),
+        // That it cannot connect, say, is told every 2 s.
+        other if is_ours => counters.went_wrong(&format!("the connection: {other}")),
         _ => {}
     }
 }

@@ -96,6 +96,8 @@ impl Run {
         logs.with_writer(std::io::stderr)
             .with_ansi(is_terminal)
             .with_target(false)
+            // It would panic where nobody reads the log any more.
+            .log_internal_errors(false)
             .init();
         let mut options = BridgeOptions::new(Context::load(self.context.as_deref())?);
         options.prefix = self.prefix;
