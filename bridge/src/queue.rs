@@ -8,13 +8,15 @@
 //! settlement is confirmed before it is done: it is told again. Before anything is pulled, all settlements
 //! are read, so that what was acked here while no bridge ran is not worked on again here.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_nats::Message;
 use async_nats::jetstream::consumer::PullConsumer;
 use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesOrdered;
 use shoal::{Options, Queue, QueueRelay, RelayOptions, RelayRequest, Timeout};
 use tokio::sync::{Notify, mpsc};
 
@@ -47,6 +49,10 @@ const WANTED: Duration = Duration::from_millis(200);
 const TRIES: u64 = 5;
 /// How long another machine has to take a message that cannot be decoded here.
 const TO_OTHERS: Duration = Duration::from_secs(1);
+/// How many messages are looked for at a time whose bytes are elsewhere, and how many wait behind them.
+const AHEAD: usize = 16;
+/// When a message is tried again that found no room in the local queue.
+const NO_ROOM: Duration = Duration::from_millis(20);
 /// When a dead letter that cannot be decoded is tried again: somebody has to look at it.
 const FOR_A_PERSON: Duration = Duration::from_secs(60);
 /// The shortest time between two words that what is here is worked on.
@@ -67,9 +73,10 @@ pub(crate) struct BridgedQueue {
     pub(crate) held: HeldTable,
     pub(crate) room: Arc<Notify>,
     demand: Mutex<Demand>,
-    /// Messages that found no room in the local queue.
-    stuck: Mutex<Vec<(Token, Vec<u8>)>>,
-    has_stuck: AtomicBool,
+    /// How many messages have arrived and are not in the local queue: their bytes are elsewhere, or there is no
+    /// room, or they follow such a message.
+    pending: AtomicUsize,
+    arrivals: mpsc::UnboundedSender<Arrived>,
     words: mpsc::UnboundedSender<Word>,
     letters: mpsc::UnboundedSender<DeadLetter>,
     outgoing: Mutex<Option<mpsc::Sender<Outgoing<Kept>>>>,
@@ -92,6 +99,28 @@ pub(crate) enum Kept {
 pub(crate) struct Inboxes {
     words: mpsc::UnboundedReceiver<Word>,
     letters: mpsc::UnboundedReceiver<DeadLetter>,
+    arrivals: mpsc::UnboundedReceiver<Arrived>,
+}
+
+/// A message that is not in the local queue yet.
+struct Arrived {
+    token: Token,
+    bytes: Source,
+}
+
+/// Where the bytes of a message are.
+enum Source {
+    Here(Bytes),
+    /// In the object that its token names, of this size.
+    Stored(Link, u64),
+}
+
+/// What was found where the bytes of a message are.
+enum Found {
+    Bytes(Bytes),
+    Nothing(String),
+    /// It is delivered again when the server has waited for long enough.
+    NotNow(Error),
 }
 
 /// Opens or creates the local queue.
@@ -136,6 +165,7 @@ impl BridgedQueue {
     ) -> (Arc<Self>, Inboxes) {
         let (words, word_inbox) = mpsc::unbounded_channel();
         let (letters, letter_inbox) = mpsc::unbounded_channel();
+        let (arrivals, arrival_inbox) = mpsc::unbounded_channel();
         let names = Names::new(&settings.prefix, &carried.name);
         let dead = Names::new(&settings.prefix, &format!("{}.dead", carried.name));
         let this = Self {
@@ -148,8 +178,8 @@ impl BridgedQueue {
             held: HeldTable::default(),
             room: Arc::new(Notify::new()),
             demand: Mutex::new(Demand::new(carried.in_flight.unwrap_or(IN_FLIGHT))),
-            stuck: Mutex::new(Vec::new()),
-            has_stuck: AtomicBool::new(false),
+            pending: AtomicUsize::new(0),
+            arrivals,
             words,
             letters,
             outgoing: Mutex::default(),
@@ -162,6 +192,7 @@ impl BridgedQueue {
             Inboxes {
                 words: word_inbox,
                 letters: letter_inbox,
+                arrivals: arrival_inbox,
             },
         )
     }
@@ -274,6 +305,10 @@ impl BridgedQueue {
             };
             puller.run(set_up).await;
         });
+        threads.task(
+            format!("arrivals of {name}"),
+            self.clone().take_in(inboxes.arrivals),
+        );
         threads.task(format!("demand of {name}"), self.clone().attend());
         threads.task(
             format!("progress of {name}"),
@@ -303,10 +338,9 @@ impl BridgedQueue {
         let mut pause = Duration::ZERO;
         loop {
             tokio::time::sleep(pause).await;
-            self.retry_stuck();
             // What a dead worker here had is given back by the next process that looks, and nobody else may.
             let _ = self.relay.queue().leased();
-            let lying = self.relay.queue().len();
+            let lying = self.lying();
             let is_wanted = self.is_wanted();
             let (deserted, credit);
             (deserted, credit, pause) = {
@@ -327,6 +361,11 @@ impl BridgedQueue {
             let [requests, _] = self.relay.companions();
             self.counters.waiting.set(unfinished(requests));
         }
+    }
+
+    /// How many messages are here, or about to be, that no worker has.
+    fn lying(&self) -> usize {
+        self.relay.queue().len() + self.pending.load(Ordering::Relaxed)
     }
 
     /// Whether a program here wants a message that is not there now.
@@ -387,7 +426,7 @@ impl BridgedQueue {
 
     /// A worker here has finished a message.
     pub(crate) fn worked(&self) {
-        let lying = self.relay.queue().len();
+        let lying = self.lying();
         lock(&self.demand).finished(lying);
         self.room.notify_one();
     }
@@ -436,13 +475,16 @@ impl BridgedQueue {
         self.tell(Word::terminate(letter));
     }
 
-    /// Gives a message to the local queue, or keeps it until there is room.
-    fn put_here(&self, token: Token, bytes: &[u8]) {
+    /// Gives a message to the local queue.
+    ///
+    /// # Errors
+    /// There is no room for it now, and the message is returned.
+    fn put_here(&self, token: Token, bytes: Bytes) -> Result<(), (Token, Bytes, shoal::Error)> {
         let times = token.delivery.times;
         let attempts = u32::try_from(token.before()).unwrap_or(u32::MAX);
         *lock(&self.delivered_at) = Instant::now();
         match self.relay.deliver(
-            bytes,
+            &bytes,
             attempts,
             &token.to_bytes(),
             Timeout::Val(Duration::ZERO),
@@ -452,25 +494,67 @@ impl BridgedQueue {
                 self.counters.redelivered.add((times > 1).into());
             }
             Err(why @ (shoal::Error::TooLarge { .. } | shoal::Error::Invalid { .. })) => {
-                self.not_for_us(token, Bytes::copy_from_slice(bytes), &why.to_string());
+                self.not_for_us(token, bytes, &why.to_string());
             }
-            Err(why) => {
-                self.all
-                    .went_wrong(&format!("{}: {why}; tried again", self.carried.name));
-                lock(&self.stuck).push((token, bytes.to_vec()));
-                self.has_stuck.store(true, Ordering::Relaxed);
+            // A program here has closed it. Other machines go on.
+            Err(shoal::Error::Closed) => self.tell(Word::give_back(token, TO_OTHERS, None)),
+            Err(why) => return Err((token, bytes, why)),
+        }
+        Ok(())
+    }
+
+    /// Gives what has arrived to the local queue in its order, as the bytes and the room for them are there.
+    async fn take_in(self: Arc<Self>, mut arrived: mpsc::UnboundedReceiver<Arrived>) {
+        let mut coming = FuturesOrdered::new();
+        loop {
+            tokio::select! {
+                Some((token, found)) = coming.next() => {
+                    self.take_in_one(token, found).await;
+                    self.pending.fetch_sub(1, Ordering::Relaxed);
+                    self.room.notify_one();
+                }
+                next = arrived.recv(), if coming.len() < AHEAD => match next {
+                    Some(arrived) => coming.push_back(self.clone().find(arrived)),
+                    None => return,
+                }
             }
         }
     }
 
-    fn retry_stuck(&self) {
-        if !self.has_stuck.swap(false, Ordering::Relaxed) {
-            return;
+    async fn take_in_one(&self, token: Token, found: Found) {
+        let mut place = match found {
+            Found::Bytes(bytes) => self.put_here(token, bytes),
+            Found::Nothing(why) => return self.not_for_us(token, Bytes::new(), &why),
+            Found::NotNow(why) => {
+                self.all.went_wrong(&why.to_string());
+                return self.held.forget(&token.delivery);
+            }
+        };
+        while let Err((token, bytes, why)) = place {
+            self.all
+                .went_wrong(&format!("{}: {why}; tried again", self.carried.name));
+            tokio::time::sleep(NO_ROOM).await;
+            place = self.put_here(token, bytes);
         }
-        let stuck = std::mem::take(&mut *lock(&self.stuck));
-        for (token, bytes) in stuck {
-            self.put_here(token, &bytes);
-        }
+    }
+
+    /// The bytes of a message.
+    async fn find(self: Arc<Self>, arrived: Arrived) -> (Token, Found) {
+        let Arrived { token, bytes } = arrived;
+        let found = match (bytes, &token.object) {
+            (Source::Here(bytes), _) => Found::Bytes(bytes),
+            (Source::Stored(link, size), Some(object)) => {
+                match self.large.get(&link.jetstream, object, size).await {
+                    Ok(Some(bytes)) => Found::Bytes(bytes.into()),
+                    Ok(None) => {
+                        Found::Nothing(format!("there is no object {object} of {size} bytes"))
+                    }
+                    Err(why) => Found::NotNow(why),
+                }
+            }
+            (Source::Stored(..), None) => Found::Nothing("it names no object".to_owned()),
+        };
+        (token, found)
     }
 
     /// A message that cannot be given to the local queue: another machine may be able to, and if none is,
@@ -498,30 +582,14 @@ impl BridgedQueue {
             self.tell(Word::give_back(token, TO_OTHERS, None));
         }
     }
-
-    async fn fetch(self: Arc<Self>, link: Link, token: Token, object: String, size: u64) {
-        match self.large.get(&link.jetstream, &object, size).await {
-            Ok(Some(bytes)) => self.put_here(token, &bytes),
-            Ok(None) => self.not_for_us(
-                token,
-                Bytes::new(),
-                &format!("there is no object {object} of {size} bytes"),
-            ),
-            // It is delivered again when the server has waited for long enough.
-            Err(why) => {
-                self.all.went_wrong(&why.to_string());
-                self.held.forget(&token.delivery);
-            }
-        }
-    }
 }
 
 impl Target for BridgedQueue {
     fn credit(&self) -> usize {
-        if self.has_stuck.load(Ordering::Relaxed) {
+        if self.relay.queue().is_closed() {
             return 0;
         }
-        let lying = self.relay.queue().len();
+        let lying = self.lying();
         lock(&self.demand).credit(self.held.len(), lying)
     }
 
@@ -553,15 +621,26 @@ impl Target for BridgedQueue {
             };
             return self.give_up(letter);
         }
-        match body {
-            Body::Here => self.put_here(token, &message.payload),
-            Body::Stored { object, size } => {
-                token.object = Some(object.clone());
-                let fetch = self.clone().fetch(link.clone(), token, object, size);
-                tokio::spawn(fetch);
+        let bytes = match body {
+            Body::Here if self.pending.load(Ordering::Relaxed) == 0 => {
+                match self.put_here(token, message.payload) {
+                    Ok(()) => return,
+                    Err((back, bytes, _)) => {
+                        token = back;
+                        Source::Here(bytes)
+                    }
+                }
             }
-            Body::Unknown { why } => self.not_for_us(token, message.payload, &why),
-        }
+            Body::Here => Source::Here(message.payload),
+            Body::Stored { object, size } => {
+                token.object = Some(object);
+                Source::Stored(link.clone(), size)
+            }
+            Body::Unknown { why } => return self.not_for_us(token, message.payload, &why),
+        };
+        // In its turn: behind what has arrived before.
+        self.pending.fetch_add(1, Ordering::Relaxed);
+        let _ = self.arrivals.send(Arrived { token, bytes });
     }
 }
 

@@ -149,6 +149,7 @@ fn serve() {
                     "ok".to_owned()
                 })
             }
+            "close" => said(queue(1).close(), |()| "ok".to_owned()),
             "unlink" => said(shoal::unlink(words[1]), |()| "ok".to_owned()),
             "count" => said(map(1).len(), |len| len.to_string()),
             other => panic!("an agent knows no {other:?}"),

@@ -128,6 +128,46 @@ fn a_large_message_goes_through_the_object_store_and_leaves_nothing_there() {
 }
 
 #[test]
+fn what_one_machine_puts_comes_in_its_order_also_behind_large_messages() {
+    let server = Server::start();
+    let here = Machine::up(&server, &["--queue", "jobs"]);
+    let there = Machine::up(&server, &["--queue", "jobs"]);
+    let (mut near, mut far) = (here.agent(), there.agent());
+    let sizes = [300, 3_000_000, 400, 1_500_000, 500, 600, 2_000_000, 700];
+    for size in sizes {
+        assert_eq!(near.ask(&format!("large jobs {size} 5000")), "ok");
+    }
+    here.wait_for("the last one", |report| report.queues[0].published == 8);
+    for size in sizes {
+        let (lease, _, message) = leased(&far.ask("lease jobs 30000"));
+        let bytes: Vec<u8> = (0..size).map(|i: u32| (i % 251) as u8).collect();
+        assert_eq!(message, checksum(&bytes));
+        far.ask(&format!("ack {lease}"));
+    }
+}
+
+#[test]
+fn a_queue_that_a_program_has_closed_leaves_its_messages_to_other_machines() {
+    let server = Server::start();
+    let here = Machine::up(&server, &["--queue", "jobs"]);
+    let there = Machine::up(&server, &["--queue", "jobs"]);
+    let (mut near, mut far) = (here.agent(), there.agent());
+    near.tell("lease jobs 60000");
+    let begun = Instant::now();
+    while !is_pulled_from(&server, "shoal_q_jobs") {
+        assert!(begun.elapsed() < WATCHDOG, "nothing is asked for");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // What the server sends for that finds the queue closed.
+    assert_eq!(here.agent().ask("close jobs"), "ok");
+    assert!(near.hear().contains("ErrClosed"));
+    publish(&server, "shoal.q.jobs", &[], "other");
+    let (lease, _, message) = leased(&far.ask("lease jobs 30000"));
+    assert_eq!(message, "other");
+    far.ask(&format!("ack {lease}"));
+}
+
+#[test]
 fn a_large_message_goes_through_a_server_with_a_low_limit() {
     let server = Server::with(&Setup {
         extra: "max_payload: 64KB".to_owned(),
