@@ -80,6 +80,17 @@ impl BridgeOptions {
         }
         self.queues.iter().try_for_each(Carried::check_queue)?;
         self.maps.iter().try_for_each(Carried::check_map)?;
+        let too_long = |of: &Carried| {
+            let why = "it is too long for the server, where each '.' and '_' takes three bytes";
+            Error::invalid(format!("name {:?}", of.name), why)
+        };
+        let is_queue = |of: &&Carried| names::is_queue(&self.prefix, &of.name);
+        let is_map = |of: &&Carried| names::is_map(&self.prefix, &of.name);
+        let queue = self.queues.iter().find(|of| !is_queue(of));
+        let map = self.maps.iter().find(|of| !is_map(of));
+        if let Some(of) = queue.or(map) {
+            return Err(too_long(of));
+        }
         let mut all: Vec<&str> = self
             .queues
             .iter()
@@ -94,7 +105,10 @@ impl BridgeOptions {
             ));
         }
         if all.contains(&status::STATUS_MAP) {
-            let why = format!("{:?} is the map of the bridges themselves", status::STATUS_MAP);
+            let why = format!(
+                "{:?} is the map of the bridges themselves",
+                status::STATUS_MAP
+            );
             return Err(Error::invalid("objects", why));
         }
         Ok(())
@@ -302,25 +316,28 @@ async fn connect(
 ) -> Result<Link> {
     let mut pause = Pause::new();
     loop {
-        let connected = async {
-            let link =
-                Link::connect(&options.context, &client_name(options), counters).await?;
-            for (queue, _) in &objects.queues {
-                queue.set_up(&link).await?;
+        let link = again(options, counters).await?;
+        while link.is_up() {
+            match set_up(objects, &link).await {
+                Ok(()) => return Ok(link),
+                Err(why) => try_again(why, counters, &mut pause).await?,
             }
-            for map in &objects.maps {
-                map.set_up(&link).await?;
-            }
-            Ok(link)
-        };
-        match connected.await {
-            Ok(link) => return Ok(link),
-            Err(why) => try_again(why, counters, &mut pause).await?,
         }
     }
 }
 
-/// Another client, after the one before has failed. What the server needs was set up before.
+/// Makes or checks what the objects need on the server.
+async fn set_up(objects: &Objects, link: &Link) -> Result<()> {
+    for (queue, _) in &objects.queues {
+        queue.set_up(link).await?;
+    }
+    for map in &objects.maps {
+        map.set_up(link).await?;
+    }
+    Ok(())
+}
+
+/// Another client: the first one, or after the one before has failed.
 async fn again(options: &BridgeOptions, counters: &Arc<Counters>) -> Result<Link> {
     let mut pause = Pause::new();
     loop {

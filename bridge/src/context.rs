@@ -112,7 +112,8 @@ impl Context {
         let fields: serde_json::Map<String, Value> =
             serde_json::from_str(&text).map_err(|why| Error::invalid(what(), why))?;
         // Without the value, which may be a secret.
-        let wrong = |name: &str, wanted| Error::invalid(what(), format!("{name:?} is not {wanted}"));
+        let wrong =
+            |name: &str, wanted| Error::invalid(what(), format!("{name:?} is not {wanted}"));
         let text = |name: &str| match fields.get(name) {
             None | Some(Value::Null) => Ok(String::new()),
             Some(Value::String(text)) => Ok(text.clone()),
@@ -168,9 +169,13 @@ impl Context {
             let read = options.credentials_file(&self.creds).await;
             options = read.map_err(|why| Error::invalid(what, why))?;
         } else if !self.nkey.is_empty() {
-            let what = format!("nkey file {}", self.nkey);
+            let what = || format!("nkey file {}", self.nkey);
             let seed =
-                std::fs::read_to_string(&self.nkey).map_err(|why| Error::invalid(what, why))?;
+                std::fs::read_to_string(&self.nkey).map_err(|why| Error::invalid(what(), why))?;
+            if !seed.trim().starts_with("SU") {
+                let why = "it holds no seed of a user, which begins with SU";
+                return Err(Error::invalid(what(), why));
+            }
             options = options.nkey(seed.trim().to_owned());
         } else if !self.user.is_empty() {
             options = options.user_and_password(self.user.clone(), self.password.clone());
@@ -178,10 +183,14 @@ impl Context {
             options = options.token(self.token.clone());
         }
         for file in [&self.ca, &self.cert, &self.key] {
-            if !file.is_empty()
-                && let Err(why) = std::fs::File::open(file)
-            {
-                return Err(Error::invalid(format!("TLS file {file}"), why));
+            if !file.is_empty() {
+                let what = || format!("TLS file {file}");
+                let text =
+                    std::fs::read_to_string(file).map_err(|why| Error::invalid(what(), why))?;
+                if !text.contains("-----BEGIN ") {
+                    let why = "it holds no certificate and no key in PEM form";
+                    return Err(Error::invalid(what(), why));
+                }
             }
         }
         if !self.ca.is_empty() {
@@ -277,7 +286,10 @@ mod tests {
         assert!(why.contains("prod.json"), "{why}");
         for (text, word) in [
             (r#"{"token": 7731}"#, "\"token\" is not text"),
-            (r#"{"tls_first": "yes"}"#, "\"tls_first\" is not true or false"),
+            (
+                r#"{"tls_first": "yes"}"#,
+                "\"tls_first\" is not true or false",
+            ),
             ("[]", "expected a map"),
         ] {
             std::fs::write(&file, text).unwrap();

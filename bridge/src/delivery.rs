@@ -39,7 +39,11 @@ impl Delivery {
 
     /// The stream that it is in.
     pub(crate) fn stream(&self) -> &str {
-        let at = if self.reply.split('.').count() == 9 { 2 } else { 4 };
+        let at = if self.reply.split('.').count() == 9 {
+            2
+        } else {
+            4
+        };
         self.reply.split('.').nth(at).unwrap_or_default()
     }
 

@@ -65,7 +65,9 @@ pub enum Error {
         why: shoal::Error,
     },
     /// A shared object of this machine has lost its name.
-    #[error("{name}: its name was removed; programs that open it get another one, which the next bridge carries")]
+    #[error(
+        "{name}: its name was removed; programs that open it get another one, which the next bridge carries"
+    )]
     Nameless {
         /// The name.
         name: String,

@@ -192,7 +192,9 @@ impl Large {
         let of_queue = jetstream.get_stream_no_info(stream).await;
         let of_queue = of_queue.map_err(|why| self.away(&why))?;
         match of_queue.get_raw_message(sequence).await {
-            Err(why) if why.kind() == RawMessageErrorKind::NoMessageFound => self.delete(jetstream, object).await,
+            Err(why) if why.kind() == RawMessageErrorKind::NoMessageFound => {
+                self.delete(jetstream, object).await
+            }
             _ => Ok(()),
         }
     }
@@ -266,7 +268,11 @@ fn base64(bytes: &[u8]) -> String {
         for digit in 0..4 {
             let is_there = digit <= three.len();
             let index = (bits >> (18 - 6 * digit) & 63) as usize;
-            text.push(if is_there { ALPHABET[index].into() } else { '=' });
+            text.push(if is_there {
+                ALPHABET[index].into()
+            } else {
+                '='
+            });
         }
     }
     text

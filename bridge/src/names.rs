@@ -10,6 +10,9 @@ pub const DEFAULT_PREFIX: &str = "shoal";
 /// The longest escaped key, in bytes. A key is a subject, and the server's lines end at 4096 bytes.
 pub const MAX_KEY: usize = 3072;
 
+/// The longest name of a stream.
+const MAX_STREAM: usize = 255;
+
 /// The names that one queue or map has on the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Names {
@@ -31,6 +34,17 @@ impl Names {
             bucket: format!("{prefix}_m_{word}"),
         }
     }
+}
+
+/// Whether the server can have a queue of this name, and its dead letters.
+pub fn is_queue(prefix: &str, name: &str) -> bool {
+    let dead = Names::new(prefix, &format!("{name}.dead"));
+    dead.stream.len() <= MAX_STREAM
+}
+
+/// Whether the server can have a map of this name.
+pub fn is_map(prefix: &str, name: &str) -> bool {
+    "KV_".len() + Names::new(prefix, name).bucket.len() <= MAX_STREAM
 }
 
 /// The bucket of the object store that holds values beyond the server's message limit.

@@ -197,7 +197,12 @@ mod tests {
             let is_both = setting.contains('=');
             assert_eq!(carried.check_queue().is_ok(), is_both, "{setting}");
         }
-        for setting in ["max-messages=1", "ack-wait=1s", "in-flight=1", "max-attempts=1"] {
+        for setting in [
+            "max-messages=1",
+            "ack-wait=1s",
+            "in-flight=1",
+            "max-attempts=1",
+        ] {
             let carried: Carried = format!("jobs:{setting}").parse().unwrap();
             assert!(carried.check_queue().is_ok());
             let why = carried.check_map().unwrap_err().to_string();

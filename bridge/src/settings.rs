@@ -8,7 +8,9 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy};
-use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
+use async_nats::jetstream::context::{
+    CreateStreamErrorKind, GetStreamError, GetStreamErrorKind, RequestError, RequestErrorKind,
+};
 use async_nats::jetstream::stream::{
     Config, DiscardPolicy, PersistenceMode, RetentionPolicy, Stream,
 };
@@ -186,6 +188,11 @@ async fn get_or_make(jetstream: &jetstream::Context, wanted: &Config) -> Result<
             GetStreamErrorKind::JetStream(error)
                 if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {}
             GetStreamErrorKind::JetStream(error) => return Err(of_jetstream(what, &error)),
+            _ if is_unanswered(&why) => {
+                let why =
+                    "JetStream is not enabled there for this account, or its servers are away";
+                return Err(Error::away(what, why));
+            }
             _ => return Err(Error::away(what, why)),
         },
     }
@@ -208,12 +215,20 @@ async fn get_or_make(jetstream: &jetstream::Context, wanted: &Config) -> Result<
     }
 }
 
+/// Whether nothing at the server takes requests to JetStream.
+fn is_unanswered(why: &GetStreamError) -> bool {
+    let why = std::error::Error::source(why).and_then(|why| why.downcast_ref::<RequestError>());
+    why.is_some_and(|why| why.kind() == RequestErrorKind::NoResponders)
+}
+
 /// The server answers and says no; unless it only says that it is not ready.
 fn of_jetstream(what: String, error: &jetstream::Error) -> Error {
     let code = error.error_code();
     // While a cluster forms, or one of its servers is away, there are not enough for all copies.
     let lacks_servers = code == ErrorCode::CLUSTER_NO_PEERS;
-    if lacks_servers || error.code() == 503 && code != ErrorCode::JETSTREAM_NOT_ENABLED {
+    let has_no_jetstream = code == ErrorCode::JETSTREAM_NOT_ENABLED
+        || code == ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT;
+    if lacks_servers || error.code() == 503 && !has_no_jetstream {
         return Error::away(what, error);
     }
     Error::refused(what, error)

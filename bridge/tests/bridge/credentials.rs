@@ -229,7 +229,18 @@ fn a_server_that_asks_for_a_certificate_gets_ours() {
     let env = env.each_ref().map(|(name, value)| (*name, value.as_str()));
     is_refused(&server, &env, NO_TLS);
     is_refused(&server, &env[..1], NO_TLS);
-    let gone = [env[0], env[1], ("NATS_KEY", "/no/such/file")];
-    let (code, said) = with(&server, &gone).run_to_end();
-    assert!(code == Some(2) && said.contains("/no/such/file"), "{said}");
+    let other = folder.write("other", "no key");
+    for (name, file) in [
+        ("NATS_KEY", "/no/such/file"),
+        ("NATS_KEY", &other),
+        ("NATS_CA", "/"),
+    ] {
+        let mut env = env.to_vec();
+        env.retain(|(of, _)| *of != name);
+        env.push((name, file));
+        let (code, said) = with(&server, &env).run_to_end();
+        assert!(code == Some(2) && said.contains(file), "{said}");
+    }
+    let (code, said) = with(&server, &[("NATS_NKEY", &other)]).run_to_end();
+    assert!(code == Some(2) && said.contains(&other), "{said}");
 }

@@ -69,6 +69,17 @@ fn a_bridge_is_connected_when_the_server_has_what_its_objects_need() {
 }
 
 #[test]
+fn an_account_without_jetstream_ends_the_bridge_and_is_named() {
+    let server = Server::with(&Setup {
+        extra: "accounts { A { users: [ { user: u, password: p } ] } }\nno_auth_user: u".to_owned(),
+        ..Setup::default()
+    });
+    let (code, said) = Machine::new(&server, &["--queue", "jobs"]).run_to_end();
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("JetStream not enabled for account"), "{said}");
+}
+
+#[test]
 fn a_bridge_that_was_stopped_is_not_shown_any_more() {
     let server = Server::start();
     let mut machine = Machine::up(&server, &["--queue", "jobs", "--map", "config"]);
@@ -213,8 +224,17 @@ fn what_waits_for_the_server_stays_in_shared_memory_and_is_not_copied_as_a_whole
     }
     let report = machine.wait_for("what waits", |report| report.queues[0].waiting == NUMBER);
     let status = std::fs::read_to_string(format!("/proc/{}/status", report.pid)).unwrap();
-    let own = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-    let kib: u64 = own.unwrap().trim().split(' ').next().unwrap().parse().unwrap();
+    let own = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"));
+    let kib: u64 = own
+        .unwrap()
+        .trim()
+        .split(' ')
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap();
     assert!(kib < 130 << 10, "{kib} KiB");
     server.resume();
     for _ in 0..NUMBER {
@@ -305,7 +325,10 @@ fn an_object_that_loses_its_name_ends_the_bridge_and_the_next_one_carries_the_ne
         assert_eq!(agent.ask(&format!("unlink {name}")), "ok");
         assert_eq!(machine.ends(), Some(1));
         let said = machine.log();
-        assert!(said.contains(&format!("{name}: its name was removed")), "{said}");
+        assert!(
+            said.contains(&format!("{name}: its name was removed")),
+            "{said}"
+        );
         machine.start();
         machine.wait_for("the bridge", |report| report.connected);
     }
@@ -329,6 +352,8 @@ fn bad_options_are_refused_before_anything_is_done() {
         (&["--queue", "jobs:discard"], "discard of jobs"),
         (&["--map", "config:in-flight=4"], "in-flight of config"),
         (&["--map", "shoal-bridge"], "of the bridges themselves"),
+        (&["--queue", &"_".repeat(81)], "too long for the server"),
+        (&["--map", &"a".repeat(245)], "too long for the server"),
         (&[], "no queue and no map"),
         (
             &["--queue", "jobs", "--context", "/nowhere/context.json"],
