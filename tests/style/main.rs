@@ -3,6 +3,7 @@
 mod arrangement;
 mod circles;
 mod imports;
+mod licences;
 mod words;
 
 use std::fs;
