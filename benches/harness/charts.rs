@@ -81,8 +81,6 @@ pub(super) struct Chart {
 impl Chart {
     /// The chart as SVG; none if there is nothing to draw.
     pub(super) fn svg(&self) -> Result<Option<String>, Failure> {
-        // Logarithms have no other numbers.
-        let fits = |value: f64| value.is_finite() && value > 0.0;
         let all = || self.lines.iter().flat_map(|it| &it.points);
         let drawn = all().filter(|it| fits(it.x) && fits(it.y));
         let xs = range(drawn.clone().map(|it| it.x));
@@ -159,7 +157,7 @@ impl Chart {
             let points: Vec<_> = line
                 .points
                 .iter()
-                .filter(|it| it.x > 0.0 && it.y > 0.0 && it.y.is_finite())
+                .filter(|it| fits(it.x) && fits(it.y))
                 .copied()
                 .collect();
             let width = if line.is_baseline { 1 } else { 2 };
@@ -170,9 +168,7 @@ impl Chart {
             if line.is_baseline {
                 continue;
             }
-            let spread = points
-                .iter()
-                .filter(|it| it.least > 0.0 && it.most.is_finite());
+            let spread = points.iter().filter(|it| fits(it.least) && fits(it.most));
             let spread = spread.map(|it| {
                 let ends = vec![(it.x, it.least), (it.x, it.most)];
                 PathElement::new(ends, colour.mix(0.5).stroke_width(4))
@@ -184,6 +180,12 @@ impl Chart {
         area.present().map_err(|why| failed(&why))?;
         Ok(())
     }
+}
+
+/// What can be drawn: logarithms have no other numbers, and nothing that is measured is beyond these. An axis that
+/// a forged report stretches over hundreds of powers of ten takes hours to be divided.
+fn fits(value: f64) -> bool {
+    (1e-12..1e18).contains(&value)
 }
 
 fn range(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
@@ -261,8 +263,8 @@ mod tests {
             chart.svg().unwrap()
         };
         assert_eq!(chart(&[]), None);
-        assert_eq!(chart(&[0.0, -1.0, f64::NAN, f64::INFINITY]), None);
-        let svg = chart(&[0.0, 5.0, f64::NAN, 7.0]).unwrap();
+        assert_eq!(chart(&[0.0, -1.0, f64::NAN, f64::INFINITY, f64::MAX]), None);
+        let svg = chart(&[0.0, 5.0, f64::NAN, 7.0, 5e-324]).unwrap();
         assert_eq!(svg.matches("<circle").count(), 2, "{svg}");
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
     }

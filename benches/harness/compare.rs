@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::figures::short;
+use super::figures::{short, size};
 use super::layout::{Left, Right, aligned, table};
 use super::measures::{Better, Measure, is_own};
 use super::report::Report;
@@ -134,7 +134,17 @@ fn notes(first: &Report, second: &Report) -> Vec<String> {
         one.processor.clone(),
         other.processor.clone(),
     );
+    differs(
+        "architectures differ",
+        one.architecture.clone(),
+        other.architecture.clone(),
+    );
     differs("kernels differ", one.kernel.clone(), other.kernel.clone());
+    differs(
+        "versions of Shoal differ",
+        one.shoal.clone(),
+        other.shoal.clone(),
+    );
     differs(
         "cores differ",
         first.cores.to_string(),
@@ -144,6 +154,18 @@ fn notes(first: &Report, second: &Report) -> Vec<String> {
         "windows differ",
         format!("{} of {} s", first.repeated, first.window_seconds),
         format!("{} of {} s", second.repeated, second.window_seconds),
+    );
+    let ring = |report: &Report| {
+        report
+            .ring
+            .map_or("by size".to_owned(), |it| size(it as usize))
+    };
+    differs("rings differ", ring(first), ring(second));
+    // What is measured beside several numbers of them has the number in its name.
+    differs(
+        "programs that computed meanwhile differ",
+        first.busy.to_string(),
+        second.busy.to_string(),
     );
     for (which, report) in [("first", first), ("second", second)] {
         let machine = &report.machine;

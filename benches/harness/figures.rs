@@ -10,9 +10,10 @@ pub(super) fn size(bytes: usize) -> String {
     }
 }
 
-/// A number with three digits that count.
+/// A number with three digits that count. What is divided by nothing is none.
 pub(super) fn short(value: f64) -> String {
     match value.abs() {
+        _ if !value.is_finite() => "-".to_owned(),
         100.0.. => format!("{value:.0}"),
         10.0.. => format!("{value:.1}"),
         1.0.. => format!("{value:.2}"),

@@ -36,13 +36,18 @@ pub(super) fn factor(value: f64) -> String {
     }
 }
 
+/// Whether Shoal was slower: by so much, and not because a window was too short for it to get anything done.
+pub(super) fn is_loss(ratio: f64) -> bool {
+    ratio > 0.0 && ratio < 1.0
+}
+
 /// How many times as fast Shoal was; red where it was slower.
 pub(super) fn times(median: f64, rounds: Option<&Spread>) -> String {
     // In a window too short for the machine, one of the two got nothing done.
     if !median.is_finite() || median == 0.0 {
         return "-".to_owned();
     }
-    let class = if median < 1.0 { "loss" } else { "gain" };
+    let class = if is_loss(median) { "loss" } else { "gain" };
     let spread = rounds.filter(|it| it.windows.len() > 1).map(|it| {
         let (least, most) = (factor(it.least), factor(it.most));
         format!(" <small>({least} .. {most})</small>")
@@ -60,7 +65,7 @@ pub(super) fn table(titles: &[&str], rows: impl IntoIterator<Item = Vec<String>>
     let mut html = "<div class=\"wide\"><table>\n<tr>".to_owned();
     for title in titles {
         let text = escape(title.trim_start_matches('#'));
-        html += &format!("<th{}>{text}</th>", class(title));
+        html += &format!("<th scope=\"col\"{}>{text}</th>", class(title));
     }
     html += "</tr>\n";
     for row in rows {

@@ -43,11 +43,17 @@ impl Machine {
         let memory = memory.split(' ').next().and_then(|kib| kib.parse().ok());
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let flags = of(&processors, "flags");
+        let mut processor = of(&processors, "model name");
+        // On 64-bit Arm the kernel gives numbers alone.
+        if processor.is_empty() {
+            let numbers = ["CPU implementer", "CPU part"].map(|name| of(&processors, name));
+            processor = format!("implementer {}, part {}", numbers[0], numbers[1]);
+        }
         Self {
             when: utc_now().unwrap_or_default(),
             command: command(),
             shoal: env!("CARGO_PKG_VERSION").to_owned(),
-            processor: of(&processors, "model name"),
+            processor,
             architecture: std::env::consts::ARCH.to_owned(),
             kernel: kernel.trim().to_owned(),
             memory_bytes: memory.map_or(0, |kib: u64| kib << 10),

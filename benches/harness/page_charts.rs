@@ -4,7 +4,7 @@ use super::charts::{Across, Chart, Line, Point, tick};
 use super::failure::Failure;
 use super::figures::{short, size};
 use super::growth::Growth;
-use super::html::{Part, details, figure, spread, table, times};
+use super::html::{Part, details, escape, figure, spread, table, times};
 use super::load::Transport;
 use super::report::{Curve, Point as Rate, Report, Throughput};
 use super::spread::Spread;
@@ -54,7 +54,12 @@ fn grid(charts: &[String]) -> String {
 fn drawn(title: &str, chart: Chart, names: Vec<String>) -> Result<String, Failure> {
     let colours = chart.lines.iter().map(|line| line.colour);
     let legend: Vec<_> = names.into_iter().zip(colours).collect();
-    let svg = chart.svg()?;
+    // What a reader of the screen says of the image; the figures themselves are in a table.
+    let label = escape(&format!("{title}: {} by {}", chart.y_title, chart.x_title));
+    let labelled = format!("role=\"img\" aria-label=\"{label}\" ");
+    let svg = chart
+        .svg()?
+        .map(|svg| svg.replacen("role=\"img\" ", &labelled, 1));
     Ok(svg.map_or(String::new(), |svg| figure(title, &svg, &legend)))
 }
 
@@ -157,7 +162,7 @@ pub(super) fn of_topology(
 fn numbers(report: &Report) -> String {
     let row = |it: &Throughput| {
         vec![
-            it.topology.clone(),
+            escape(&it.topology),
             size(it.size),
             it.transport.to_string(),
             it.batch.to_string(),
@@ -361,7 +366,8 @@ fn growth(report: &Report) -> Result<Part, Failure> {
     if !body.is_empty() {
         body = format!(
             "<p>What a call costs in one process, beside more and more of what it works on. A level line \
-             costs the same however much there is; what rises slowly is memory that no cache holds.</p>\n{body}"
+             costs the same however much there is; what rises slowly is memory that no cache holds.</p>\n{body}{}",
+            details("All figures", &costs(report))
         );
     }
     Ok(Part {
@@ -369,6 +375,20 @@ fn growth(report: &Report) -> Result<Part, Failure> {
         title: "Cost as the work grows",
         body,
     })
+}
+
+fn costs(report: &Report) -> String {
+    let rows = report.growth.iter().flat_map(|it| {
+        it.rows.iter().map(|row| {
+            vec![
+                escape(&it.what),
+                row.count.to_string(),
+                escape(&it.beside),
+                spread(&row.ns),
+            ]
+        })
+    });
+    table(&["call", "#beside", "", "#ns"], rows)
 }
 
 fn points(growth: &Growth) -> Vec<Point> {

@@ -1,7 +1,7 @@
 //! The tables and bars of the page.
 
 use super::figures::{short, size};
-use super::html::{Part, bars, details, escape, factor, spread, table, times};
+use super::html::{Part, bars, details, escape, factor, is_loss, spread, table, times};
 use super::load::Transport;
 use super::page_charts::colour;
 use super::report::{Gap, MapRate, Outcome, Ratio, Report, Throughput};
@@ -47,11 +47,12 @@ pub(super) fn ratios(report: &Report) -> Part {
         let of = |it: &Ratio| (it.what.clone(), it.size, it.topology.clone(), it.batch);
         for row in report.ratios.chunk_by(|one, other| of(one) == of(other)) {
             let mut line = |what: String, value: &dyn Fn(&Ratio) -> Option<Factor>| {
-                let mut cells = vec![what, row[0].topology.clone(), size(row[0].size)];
+                let mut cells = vec![escape(&what), escape(&row[0].topology), size(row[0].size)];
                 cells.push(row[0].batch.to_string());
                 for peer in &peers {
                     let ratio = row.iter().find(|it| it.with == *peer).and_then(value);
-                    losses += usize::from(ratio.as_ref().is_some_and(|(median, _)| *median < 1.0));
+                    losses +=
+                        usize::from(ratio.as_ref().is_some_and(|(median, _)| is_loss(*median)));
                     cells.push(ratio.map_or("-".to_owned(), |(median, rounds)| {
                         times(median, rounds.as_ref())
                     }));
@@ -243,7 +244,7 @@ fn waits(report: &Report) -> String {
         let mut row = vec![
             it.busy.to_string(),
             escape(&it.what) + if it.pinned { ", pinned" } else { "" },
-            it.who.clone(),
+            escape(&it.who),
             spread(&it.rate),
         ];
         let times_of = |at: usize| {
@@ -264,7 +265,7 @@ fn waits(report: &Report) -> String {
         let more = |it: &Spread| times(it.median, it);
         let less = |it: &Spread| times(1.0 / it.median, &it.inverse());
         let compared = beside.and_then(|it| it.times.as_ref());
-        row.push(beside.map_or(String::new(), |it| it.with.clone()));
+        row.push(beside.map_or(String::new(), |it| escape(&it.with)));
         row.push(beside.map_or(String::new(), |it| more(&it.rate)));
         row.push(compared.map_or(String::new(), |it| less(&it.median)));
         row.push(compared.map_or(String::new(), |it| less(&it.p99)));
@@ -336,7 +337,7 @@ fn steps(report: &Report) -> String {
     }
     let row = |it: &super::report::Steps| {
         vec![
-            it.what.to_string(),
+            escape(&it.what),
             it.instructions.to_string(),
             it.elsewhere.to_string(),
         ]
@@ -422,8 +423,8 @@ fn gaps(report: &Report) -> String {
             Gap::Failed => "<span class=\"note\">failed</span>",
         };
         vec![
-            it.what.to_string(),
-            it.topology.clone(),
+            escape(&it.what),
+            escape(&it.topology),
             it.transport.to_string(),
             it.size.map(size).unwrap_or_default(),
             outcome.to_owned(),

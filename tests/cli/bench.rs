@@ -182,7 +182,10 @@ fn a_page_needs_nothing_but_itself() {
             for figure in ["median", "least", "most"] {
                 row["million"][figure] = 1.into();
             }
+            row["million"]["samples"] = [1, 1, 1].to_vec().into();
         }
+        let last = it["throughput"].as_array_mut().unwrap().last_mut();
+        last.unwrap()["topology"] = hostile.into();
     });
     let image = folder.file("a.svg");
     bench(&["--from", &saved, "--html", &page, "--svg", &image]).ok();
@@ -195,6 +198,8 @@ fn a_page_needs_nothing_but_itself() {
         "only the one that holds the report"
     );
     assert!(html.contains("<svg") && html.contains("prefers-color-scheme: dark"));
+    // For those who do not see it.
+    assert!(html.contains("aria-label=\"1 to 1: messages a second by message\""));
     for elsewhere in ["src=", "@import", "url(", "<link", "http://", "https://"] {
         // The name of SVG's vocabulary looks like an address, and is not fetched.
         let both = (html.clone() + &svg).replace("http://www.w3.org/2000/svg", "");
@@ -260,8 +265,17 @@ fn two_reports_are_compared_by_their_samples() {
         matches!(worse[..], [(name, ..)] if name.starts_with("throughput, 64 B, 1x1, shoal")),
         "{changed:?}"
     );
+    change(&second, |it| {
+        it["busy"] = 2.into();
+        it["machine"]["shoal"] = "9.9.9".into();
+    });
     let text = bench(&["--compare", &first, &second]).ok();
     assert!(text.contains("Worse in the second, Shoal's"), "{text}");
+    assert!(
+        text.contains("computed meanwhile differ: 0 and 2"),
+        "{text}"
+    );
+    assert!(text.contains("versions of Shoal differ"), "{text}");
     let back = verdicts(&json(&["--compare", &second, &first]));
     assert_eq!(back.iter().filter(|it| it.1 == "better").count(), 1);
 }
@@ -282,6 +296,12 @@ fn what_is_no_report_is_refused_by_name() {
         bench(&["--from", &file]).failed(1, why);
         bench(&["--compare", &file, &file]).failed(1, why);
     }
+    // Numbers that no machine has are left out of charts.
+    let growth = r#"{"what": "put", "beside": "messages", "rows": [
+        {"count": 1, "ns": {"median": 1e308, "least": 1e-300, "most": 1e308, "samples": []}},
+        {"count": 18446744073709551615, "ns": {"median": 1, "least": 1, "most": 1, "samples": []}}]}"#;
+    fs::write(&file, format!(r#"{{"format": 1, "growth": [{growth}]}}"#)).unwrap();
+    bench(&["--from", &file, "--html", &folder.file("a.html")]).ok();
     // Nothing in it but its format is a report of nothing.
     fs::write(&file, r#"{"format": 1}"#).unwrap();
     bench(&["--from", &file]).ok();
@@ -293,6 +313,20 @@ fn a_place_that_cannot_be_written_to_is_refused_before_anything_is_measured() {
     let nowhere = Path::new("/nowhere/at/all.html").to_str().unwrap();
     bench(&[&SMALL[..], &["--html", nowhere]].concat()).failed(2, nowhere);
     bench(&[&SMALL[..], &["--save", nowhere]].concat()).failed(2, nowhere);
+}
+
+#[test]
+fn a_run_that_fails_leaves_no_empty_page() {
+    let folder = Folder::new("empty");
+    let (missing, page, old) = (
+        folder.file("a.json"),
+        folder.file("a.html"),
+        folder.file("b.json"),
+    );
+    fs::write(&old, "kept").unwrap();
+    bench(&["--from", &missing, "--html", &page, "--save", &old]).failed(1, "a.json");
+    assert!(!Path::new(&page).exists());
+    assert_eq!(fs::read_to_string(&old).unwrap(), "kept");
 }
 
 #[test]

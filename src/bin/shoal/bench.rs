@@ -193,12 +193,18 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
 }
 
 /// Refuses a path that nothing can be written to. What is there stays as it is until there is something
-/// to write.
+/// to write, and where there was nothing there is nothing until then.
 fn writable(path: &Path) -> Result<(), Failure> {
     let failed = |err: io::Error| Failure::Usage(format!("{}: {err}", path.display()));
     let mut options = OpenOptions::new();
-    let opened = options.append(true).create(true).open(path);
-    opened.map(drop).map_err(failed)
+    options.append(true);
+    match options.clone().create_new(true).open(path) {
+        Ok(_) => fs::remove_file(path).map_err(failed),
+        Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {
+            options.create(true).open(path).map(drop).map_err(failed)
+        }
+        Err(err) => Err(failed(err)),
+    }
 }
 
 /// Counts instructions and compares them with a budget, or writes it.
